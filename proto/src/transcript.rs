@@ -1,0 +1,148 @@
+//! What the proof of a join covers, the same for the agent that gives it and the authority that checks it.
+//!
+//! ```text
+//! hash   = SHA-256( "endorse.v1 join" || B4(exporter) || B4(init) || B4(credential_blob) || B4(encrypted_seed) )
+//! mac    = HMAC-SHA256( secret, "endorse.v1 join mac" || hash )
+//! digest = SHA-256( "endorse.v1 join signature" || hash )
+//! ```
+//! `B4(x)` is the length of x in octets, a 32-bit big-endian number, then x. Labels are their ASCII bytes, without a
+//! length and without a NUL.
+//!
+//! - `exporter`: 32 bytes that the two ends of this TLS connection export (RFC 8446 section 7.5); no other
+//!   connection has them, so an answer is worth nothing elsewhere.
+//! - `init`: the `JoinInit` exactly as it travelled, never encoded a second time.
+//! - `credential_blob`, `encrypted_seed`: the challenge, as in `JoinChallenge`.
+//! - `secret`: what TPM2_ActivateCredential returns. Who knows it has the endorsement key and the join key in one TPM.
+//!
+//! The join key signs `digest`: its holder wants this join, and the certificate that ends it.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+const HASH_LABEL: &[u8] = b"endorse.v1 join";
+const MAC_LABEL: &[u8] = b"endorse.v1 join mac";
+const SIGNATURE_LABEL: &[u8] = b"endorse.v1 join signature";
+
+/// The hash of all that both sides have said before the answer, and of the connection on which they said it.
+#[derive(Debug, Clone, Copy)]
+pub struct Transcript {
+    hash: [u8; 32],
+}
+
+/// The MAC of an answer is not the transcript's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrongMac;
+
+impl Transcript {
+    /// Takes the parts in the order in which they came to be.
+    pub fn new(
+        exporter: &[u8; 32],
+        init: &[u8],
+        credential_blob: &[u8],
+        encrypted_seed: &[u8],
+    ) -> Self {
+        let mut hash = Sha256::new_with_prefix(HASH_LABEL);
+        for part in [exporter.as_slice(), init, credential_blob, encrypted_seed] {
+            // A gRPC message has a 32-bit length itself, so no part is longer.
+            let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
+            hash.update(length.to_be_bytes());
+            hash.update(part);
+        }
+        Self { hash: hash.finalize().into() }
+    }
+
+    /// The proof that `secret` was activated.
+    pub fn mac(&self, secret: &[u8]) -> [u8; 32] {
+        self.keyed(secret).finalize().into_bytes().into()
+    }
+
+    /// Compares in constant time. Refuses a MAC of any other length.
+    pub fn verify_mac(&self, secret: &[u8], mac: &[u8]) -> Result<(), WrongMac> {
+        self.keyed(secret).verify_slice(mac).map_err(|_| WrongMac)
+    }
+
+    /// What the join key signs, already hashed: the digest that TPM2_Sign takes.
+    pub fn signing_digest(&self) -> [u8; 32] {
+        Sha256::new_with_prefix(SIGNATURE_LABEL).chain_update(self.hash).finalize().into()
+    }
+
+    #[expect(clippy::expect_used, reason = "the invariant is HMAC's own")]
+    fn keyed(&self, secret: &[u8]) -> Hmac<Sha256> {
+        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(secret)
+            .expect("RFC 2104 takes a key of any length");
+        mac.update(MAC_LABEL);
+        mac.update(&self.hash);
+        mac
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transcript() -> Transcript {
+        Transcript::new(&[0x45; 32], b"init", b"blob", b"seed")
+    }
+
+    /// Computed with `openssl dgst` and xxd, from the formulas of this module's documentation.
+    #[test]
+    fn agrees_with_openssl() {
+        let transcript = transcript();
+        assert_eq!(
+            hex(&transcript.hash),
+            "d03c9733d1ba6aacbb7e864437361d798af036aff59fc90098fcc95b4b7c309c"
+        );
+        assert_eq!(
+            hex(&transcript.mac(b"secret")),
+            "4de4bb57913e26e91bfd17f876ff6ebfb8d6cc325501876585787cc4ff491093"
+        );
+        assert_eq!(
+            hex(&transcript.signing_digest()),
+            "79b61ae34a7cacb52f6e05ce1bb6379b75284124ce0a1bd39c72550af6118eea"
+        );
+    }
+
+    #[test]
+    fn every_part_counts_and_none_runs_into_the_next() {
+        let all = [
+            transcript(),
+            Transcript::new(&[0x46; 32], b"init", b"blob", b"seed"),
+            Transcript::new(&[0x45; 32], b"inix", b"blob", b"seed"),
+            Transcript::new(&[0x45; 32], b"init", b"blox", b"seed"),
+            Transcript::new(&[0x45; 32], b"init", b"blob", b"seex"),
+            Transcript::new(&[0x45; 32], b"initb", b"lob", b"seed"),
+            Transcript::new(&[0x45; 32], b"init", b"blobs", b"eed"),
+            Transcript::new(&[0x45; 32], b"", b"initblob", b"seed"),
+        ];
+        let distinct: std::collections::BTreeSet<_> = all.iter().map(|t| t.hash).collect();
+        assert_eq!(distinct.len(), all.len());
+    }
+
+    #[test]
+    fn refuses_a_mac_that_differs_in_any_bit_or_in_length() {
+        let transcript = transcript();
+        let mac = transcript.mac(b"secret");
+        assert_eq!(transcript.verify_mac(b"secret", &mac), Ok(()));
+        assert_eq!(transcript.verify_mac(b"Secret", &mac), Err(WrongMac));
+        for bit in 0..256 {
+            let mut wrong = mac;
+            wrong[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(transcript.verify_mac(b"secret", &wrong), Err(WrongMac));
+        }
+        for length in 0..32 {
+            assert_eq!(transcript.verify_mac(b"secret", &mac[..length]), Err(WrongMac));
+        }
+        let longer = [mac.as_slice(), &[0]].concat();
+        assert_eq!(transcript.verify_mac(b"secret", &longer), Err(WrongMac));
+    }
+
+    #[test]
+    fn the_signature_and_the_mac_cover_different_bytes() {
+        assert_ne!(transcript().signing_digest(), transcript().hash);
+        assert_ne!(transcript().signing_digest(), transcript().mac(b""));
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}

@@ -1,0 +1,79 @@
+//! The checked-in code of the crate `proto`: made here from its .proto files, by protox, without protoc.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// The packages, in the order in which they are generated: their .proto files and the file they become.
+const PACKAGES: [Package; 1] = [Package {
+    protos: &["endorse/v1/join.proto", "endorse/v1/identity.proto", "endorse/v1/admin.proto"],
+    generated: "endorse.v1.rs",
+}];
+
+struct Package {
+    protos: &'static [&'static str],
+    generated: &'static str,
+}
+
+/// A generated file: where it is checked in, and what it must contain.
+pub struct Generated {
+    /// The checked-in file.
+    pub path: PathBuf,
+    /// Its content as the .proto files have it.
+    pub content: String,
+}
+
+/// Rewrites the checked-in code and returns the files that changed.
+pub fn rewrite() -> Result<Vec<PathBuf>> {
+    let mut changed = Vec::new();
+    for file in generate()? {
+        if fs::read_to_string(&file.path).is_ok_and(|found| found == file.content) {
+            continue;
+        }
+        fs::write(&file.path, &file.content)
+            .with_context(|| format!("writing {}", file.path.display()))?;
+        changed.push(file.path);
+    }
+    Ok(changed)
+}
+
+/// Compiles the .proto files in memory.
+pub fn generate() -> Result<Vec<Generated>> {
+    let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto");
+    PACKAGES.iter().map(|package| package.generate(&proto)).collect()
+}
+
+impl Package {
+    fn generate(&self, proto: &Path) -> Result<Generated> {
+        let out = tempfile::tempdir().context("a folder for the generated code")?;
+        let files = protox::compile(self.protos, [proto.join("protos")])
+            .with_context(|| format!("compiling {}", self.protos.join(", ")))?;
+        tonic_prost_build::configure()
+            .build_transport(false)
+            .emit_rerun_if_changed(false)
+            .out_dir(out.path())
+            .compile_fds(files)?;
+        let content = fs::read_to_string(out.path().join(self.generated))?;
+        Ok(Generated { path: proto.join("src/generated").join(self.generated), content })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protos_are_generated_and_checked_in() {
+        for file in generate().unwrap() {
+            let found = fs::read_to_string(&file.path).unwrap_or_default();
+            let differs = found.lines().zip(file.content.lines()).position(|(a, b)| a != b);
+            assert!(
+                found == file.content,
+                "{} is not what its .proto files make, from line {:?} on: `cargo xtask protos`",
+                file.path.display(),
+                differs.map(|line| line + 1)
+            );
+        }
+    }
+}
