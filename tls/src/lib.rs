@@ -1,1 +1,22 @@
-//! Begun.
+//! TLS as Endorse speaks it: rustls over RustCrypto, TLS 1.3 (RFC 8446) and nothing older.
+//!
+//! - [`provider`] is the cryptography, all of it Rust.
+//! - [`client_config`] and [`server_config`] are the two ends of a connection, ready to use;
+//!   [`ServerTrust`] says whom a client believes, [`CaPin`] is the short form of that.
+//! - [`RemoteKey`] lets a key that never leaves a TPM authenticate either end.
+//! - [`join_exporter`] is the value that a join binds its proof to.
+
+mod config;
+mod pin;
+mod provider;
+mod remote;
+mod trust;
+
+pub use config::{
+    AUTHORITY_NAME, ConfigError, EXPORTER_LABEL, authority_name, client_config, identity,
+    join_exporter, server_config,
+};
+pub use pin::{CaPin, InvalidPin, UnreadableCertificate};
+pub use provider::provider;
+pub use remote::{DigestSigner, RemoteKey, RemoteKeyError};
+pub use trust::{PinError, ServerTrust};

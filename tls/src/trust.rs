@@ -1,0 +1,223 @@
+//! Whom a client takes for the authority: CA certificates, or pins of their keys.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{
+    WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor, verify_server_name,
+};
+use rustls::crypto::verify_tls13_signature;
+use rustls::pki_types::{
+    CertificateDer, ServerName, SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer, UnixTime,
+};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, DigitallySignedStruct, Error, OtherError, PeerIncompatible, RootCertStore,
+    SignatureScheme,
+};
+use webpki::RawPublicKeyEntity;
+use x509_cert::Certificate;
+use x509_cert::der::{Decode, Encode};
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
+
+use crate::config::{ConfigError, roots};
+use crate::pin::CaPin;
+use crate::provider::{ALGORITHMS, provider};
+
+/// What makes a server's certificate the authority's.
+///
+/// Either way the leaf must be in its time, for server authentication, and carry the name that the
+/// client asked for: [`AUTHORITY_NAME`](crate::AUTHORITY_NAME).
+#[derive(Clone, Debug)]
+pub enum ServerTrust {
+    /// One of these CA certificates is above it.
+    Certificates(Vec<CertificateDer<'static>>),
+    /// The server presents, and stands under, a self-signed CA certificate with one of these keys.
+    Pins(Vec<CaPin>),
+}
+
+impl ServerTrust {
+    pub(crate) fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, ConfigError> {
+        match self {
+            Self::Certificates(certificates) => {
+                let roots = Arc::new(roots(certificates)?);
+                let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider());
+                Ok(verifier.build()?)
+            }
+            Self::Pins(pins) if pins.is_empty() => Err(ConfigError::NoTrust),
+            Self::Pins(pins) => Ok(Arc::new(PinnedCa { pins: pins.clone() })),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct PinnedCa {
+    pins: Vec<CaPin>,
+}
+
+impl ServerCertVerifier for PinnedCa {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let leaf = ParsedCertificate::try_from(end_entity)?;
+        let ca = self.pinned(intermediates)?;
+        check_root(ca, now)?;
+        let mut anchor = RootCertStore::empty();
+        anchor.add(ca.clone().into_owned())?;
+        verify_server_cert_signed_by_trust_anchor(
+            &leaf,
+            &anchor,
+            intermediates,
+            now,
+            ALGORITHMS.all,
+        )?;
+        verify_server_name(&leaf, server_name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(PeerIncompatible::Tls12NotOffered.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &ALGORITHMS)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        ALGORITHMS.supported_schemes()
+    }
+}
+
+impl PinnedCa {
+    /// The first certificate above the leaf whose key is pinned; what else is wrong with it is
+    /// not the reason to look further.
+    fn pinned<'c, 'd>(
+        &self,
+        presented: &'c [CertificateDer<'d>],
+    ) -> Result<&'c CertificateDer<'d>, Error> {
+        let mut found = Vec::new();
+        for certificate in presented {
+            match CaPin::of_certificate(certificate) {
+                Ok(pin) if self.pins.contains(&pin) => return Ok(certificate),
+                Ok(pin) => found.push(pin),
+                Err(_) => return Err(CertificateError::BadEncoding.into()),
+            }
+        }
+        Err(refusal(PinError::NotPinned { presented: found }))
+    }
+}
+
+/// A pin vouches for a key, not for the certificate around it. So the certificate must be the
+/// key's own word, or a peer could leave out its name constraints and lengthen its life.
+fn check_root(der: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    // Refuses critical extensions that it does not know.
+    let public_key = ParsedCertificate::try_from(der)?.subject_public_key_info();
+    let certificate = Certificate::from_der(der).map_err(|_| CertificateError::BadEncoding)?;
+    if !is_ca(&certificate).map_err(|_| CertificateError::BadEncoding)? {
+        return Err(refusal(PinError::NotCa));
+    }
+    if !is_self_signed(&certificate, &public_key) {
+        return Err(refusal(PinError::NotSelfSigned));
+    }
+    let validity = certificate.tbs_certificate().validity();
+    if now.as_secs() < validity.not_before.to_unix_duration().as_secs() {
+        return Err(CertificateError::NotValidYet.into());
+    }
+    if now.as_secs() > validity.not_after.to_unix_duration().as_secs() {
+        return Err(CertificateError::Expired.into());
+    }
+    Ok(())
+}
+
+/// RFC 5280 sections 4.2.1.9 and 4.2.1.3.
+fn is_ca(certificate: &Certificate) -> Result<bool, x509_cert::der::Error> {
+    let tbs = certificate.tbs_certificate();
+    let basic = tbs.get_extension::<BasicConstraints>()?;
+    let usage = tbs.get_extension::<KeyUsage>()?;
+    Ok(basic.is_some_and(|(_, basic)| basic.ca)
+        && usage.is_none_or(|(_, usage)| usage.key_cert_sign()))
+}
+
+fn is_self_signed(certificate: &Certificate, public_key: &SubjectPublicKeyInfoDer<'_>) -> bool {
+    let (Ok(key), Ok(message), Some(signature)) = (
+        RawPublicKeyEntity::try_from(public_key),
+        certificate.tbs_certificate().to_der(),
+        certificate.signature().as_bytes(),
+    ) else {
+        return false;
+    };
+    candidates(certificate)
+        .any(|algorithm| key.verify_signature(algorithm, &message, signature).is_ok())
+}
+
+/// The algorithms whose identifier is the certificate's; they differ in the kind of key.
+fn candidates(
+    certificate: &Certificate,
+) -> impl Iterator<Item = &'static dyn SignatureVerificationAlgorithm> {
+    let identifier = certificate.signature_algorithm().to_der().unwrap_or_default();
+    ALGORITHMS.all.iter().copied().filter(move |algorithm| {
+        // An `alg_id` is the SEQUENCE without its header, which is short for all of these.
+        let value = algorithm.signature_alg_id();
+        identifier.strip_suffix(value.as_ref()).is_some_and(|header| header.len() == 2)
+    })
+}
+
+fn refusal(error: PinError) -> Error {
+    CertificateError::Other(OtherError(Arc::new(error))).into()
+}
+
+/// Why a server that does present certificates is not the pinned authority.
+#[derive(Debug, PartialEq, Eq)]
+pub enum PinError {
+    /// No certificate above the leaf has a pinned key.
+    NotPinned {
+        /// The pins of those that were presented.
+        presented: Vec<CaPin>,
+    },
+    /// The certificate with the pinned key is not that of a CA.
+    NotCa,
+    /// The certificate with the pinned key is not signed with that key.
+    NotSelfSigned,
+}
+
+impl fmt::Display for PinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotPinned { presented } if presented.is_empty() => {
+                f.write_str("the server presents no CA certificate to compare with the CA pin")?;
+            }
+            Self::NotPinned { presented } => {
+                f.write_str("the CA that the server presents is not the pinned one, but ")?;
+                for (index, pin) in presented.iter().enumerate() {
+                    write!(f, "{}{pin}", if index == 0 { "" } else { ", " })?;
+                }
+            }
+            Self::NotCa => {
+                f.write_str("the certificate with the pinned key is not that of a CA")?
+            }
+            Self::NotSelfSigned => {
+                f.write_str("the CA certificate with the pinned key is not signed with that key")?;
+            }
+        }
+        f.write_str("; compare the pin with what `authority status` says on the authority itself")
+    }
+}
+
+impl StdError for PinError {}
