@@ -1,1 +1,21 @@
-//! Begun.
+//! TPM 2.0, from the wire format up.
+//!
+//! Every § in this crate refers to version 185 (March 2026) of the Trusted Computing Group's *Trusted Platform Module
+//! Library*, unless it says otherwise.
+//!
+//! * [`wire`] reads and writes octets; [`types`] has the structures of Part 2, [`commands`] the commands of Part 3. They
+//!   borrow, allocate nothing and need no operating system: they are all that is left without features.
+//! * [`crypto`] computes what the peer of a TPM must: Names, key derivation, credentials.
+//! * [`session`] protects commands and checks answers; [`Tpm`] runs commands over a [`transport`].
+//! * [`template`] and [`endorsement`] know the keys that the EK credential profile describes.
+#![no_std]
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+#[cfg(any(feature = "std", test))]
+extern crate std;
+
+pub mod commands;
+#[cfg(feature = "crypto")]
+pub mod crypto;
+pub mod types;
+pub mod wire;

@@ -1,0 +1,20 @@
+//! Part 3 §11: sessions.
+
+use crate::types::{Alg, EncryptedSecret, Nonce, Object, SessionHandle, SessionType, SymDef};
+use crate::wire::macros::command;
+
+command! {
+    /// Starts a session. Part 3 §11.1.
+    StartAuthSession<'a> = 0x176 "TPM2_StartAuthSession" {
+        #tpm_key: Option<Object>,
+        #bind: Option<Object>,
+        nonce_caller: Nonce<'a>,
+        encrypted_salt: EncryptedSecret<'a>,
+        session_type: SessionType,
+        symmetric: SymDef,
+        auth_hash: Alg,
+    } -> StartAuthSessionResponse<'r> {
+        #session_handle: SessionHandle,
+        nonce_tpm: Nonce<'r>,
+    }
+}

@@ -1,0 +1,21 @@
+//! Part 3 §9 and §10: start, shutdown, self-test.
+
+use crate::types::Startup;
+use crate::wire::macros::command;
+
+command! {
+    /// Starts the TPM after a reset. Part 3 §9.3.
+    Start = 0x144 "TPM2_Startup" no_sessions {
+        startup_type: Startup,
+    } -> StartResponse {}
+
+    /// Prepares the TPM for the loss of power. Part 3 §9.4.
+    Shutdown = 0x145 "TPM2_Shutdown" {
+        shutdown_type: Startup,
+    } -> ShutdownResponse {}
+
+    /// Tests what has not been tested yet, or everything. Part 3 §10.2.
+    SelfTest = 0x143 "TPM2_SelfTest" {
+        full_test: bool,
+    } -> SelfTestResponse {}
+}

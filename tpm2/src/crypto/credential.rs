@@ -1,0 +1,130 @@
+//! Credentials: what only the TPM that holds both a given key and a given object can open. Part 1 §24.
+
+use core::fmt;
+
+use super::cfb::Aes;
+use super::{HashAlg, Label, NoRandomness, SharingError, kdfa, random, share_secret_with};
+use crate::types::{Digest, EncryptedSecret, Id, IdObject, NameBuf, Owned, Public, SymDefObject};
+use crate::wire::Writer;
+
+/// A credential for one object in one TPM: the two parameters of
+/// [`ActivateCredential`](crate::commands::ActivateCredential).
+#[derive(Clone, Debug)]
+pub struct Credential {
+    blob: Owned<132>,
+    secret: Owned<512>,
+}
+
+impl Credential {
+    /// The protected secret: a `TPMS_ID_OBJECT`.
+    ///
+    /// # Panics
+    /// Never: it was made to fit.
+    #[must_use]
+    pub fn blob(&self) -> IdObject<'_> {
+        IdObject::new(self.blob.octets()).expect("132 octets fit")
+    }
+
+    /// The seed, encrypted to the key.
+    ///
+    /// # Panics
+    /// Never: it was made to fit.
+    #[must_use]
+    pub fn secret(&self) -> EncryptedSecret<'_> {
+        EncryptedSecret::new(self.secret.octets()).expect("512 octets fit")
+    }
+}
+
+/// Why no credential can be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialError {
+    /// No seed can be shared through the key.
+    Sharing(SharingError),
+    /// The key does not protect with AES in CFB mode: it is no storage key.
+    Cipher(SymDefObject),
+    /// The secret is longer than a digest of the key's name algorithm, the most that every TPM opens.
+    TooLong,
+}
+
+impl fmt::Display for CredentialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sharing(error) => error.fmt(f),
+            Self::Cipher(cipher) => {
+                write!(f, "the key's cipher {cipher:?} cannot protect a credential")
+            }
+            Self::TooLong => f.write_str("the secret is longer than a digest of the key"),
+        }
+    }
+}
+
+impl core::error::Error for CredentialError {}
+
+impl From<SharingError> for CredentialError {
+    fn from(error: SharingError) -> Self {
+        Self::Sharing(error)
+    }
+}
+
+/// Protects `secret` so that only the TPM that holds `key` opens it, and only while the object with the Name `object` is
+/// loaded: `TPM2_MakeCredential` without a TPM. Every hash is the key's name algorithm, whatever the object's is.
+///
+/// # Errors
+/// See [`CredentialError`].
+pub fn make_credential(
+    key: &Public<'_>,
+    object: &NameBuf,
+    secret: &[u8],
+) -> Result<Credential, CredentialError> {
+    make_credential_with(key, object, secret, &mut random)
+}
+
+/// As [`make_credential`], with the randomness of [`share_secret_with`] given.
+///
+/// # Errors
+/// See [`CredentialError`].
+pub fn make_credential_with(
+    key: &Public<'_>,
+    object: &NameBuf,
+    secret: &[u8],
+    random: &mut dyn FnMut(&mut [u8]) -> Result<(), NoRandomness>,
+) -> Result<Credential, CredentialError> {
+    let cipher = match key.id {
+        Id::Rsa(rsa) => rsa.symmetric,
+        Id::Ecc(ecc) => ecc.symmetric,
+        Id::KeyedHash(_) | Id::SymCipher(_) => Err(SharingError::KeyType)?,
+    };
+    let aes = Aes::try_from(cipher).map_err(|_| CredentialError::Cipher(cipher))?;
+    let shared = share_secret_with(key, Label::Identity, random)?;
+    let hash = HashAlg::try_from(key.name_alg).map_err(|_| SharingError::NameAlg(key.name_alg))?;
+    if secret.len() > hash.len() {
+        return Err(CredentialError::TooLong);
+    }
+    let seed = [shared.secret.expose()];
+    let too_long = |_| CredentialError::TooLong;
+
+    // Confidentiality, Part 1 §24.4: the secret with its size, encrypted with a zero IV.
+    let key =
+        kdfa(hash, &seed, b"STORAGE", object.octets(), &[], aes.key_bits()).map_err(too_long)?;
+    let mut identity = [0; 66];
+    let mut writer = Writer::new(&mut identity);
+    let sized = Digest::new(secret).map_err(|_| CredentialError::TooLong)?;
+    writer.write(&sized).map_err(|_| CredentialError::TooLong)?;
+    let identity = writer.into_written();
+    aes.encrypt(key.expose(), &[0; Aes::IV_LEN], identity)
+        .expect("the key was derived at the cipher's length");
+
+    // Integrity, Part 1 §24.5: an HMAC over that and the object's Name.
+    let key = kdfa(hash, &seed, b"INTEGRITY", &[], &[], hash.bits()).map_err(too_long)?;
+    let integrity = hash.hmac(&[key.expose()], &[identity, object.octets()]);
+
+    let mut blob = [0; IdObject::MAX];
+    let mut writer = Writer::new(&mut blob);
+    let integrity = Digest::new(integrity.octets()).map_err(|_| CredentialError::TooLong)?;
+    writer.write(&integrity).map_err(|_| CredentialError::TooLong)?;
+    writer.put(identity).map_err(|_| CredentialError::TooLong)?;
+    Ok(Credential {
+        blob: Owned::new(writer.into_written()).ok_or(CredentialError::TooLong)?,
+        secret: Owned::new(shared.encrypted().octets()).ok_or(CredentialError::TooLong)?,
+    })
+}

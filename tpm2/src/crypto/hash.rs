@@ -1,0 +1,107 @@
+use hmac::{Hmac, KeyInit, Mac};
+use zeroize::Zeroize;
+
+use crate::types::{Alg, DigestBuf, Owned};
+use crate::wire::{Malformed, Why};
+
+/// The hashes that this crate computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HashAlg {
+    /// SHA-1, for what is old and cannot be helped.
+    Sha1,
+    /// SHA-256.
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+}
+
+impl HashAlg {
+    /// Octets of a digest.
+    #[must_use]
+    pub const fn len(self) -> usize {
+        match self {
+            Self::Sha1 => 20,
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+            Self::Sha512 => 64,
+        }
+    }
+
+    /// Bits of a digest.
+    #[must_use]
+    pub const fn bits(self) -> u16 {
+        match self {
+            Self::Sha1 => 160,
+            Self::Sha256 => 256,
+            Self::Sha384 => 384,
+            Self::Sha512 => 512,
+        }
+    }
+
+    /// The algorithm's number on the wire.
+    #[must_use]
+    pub const fn alg(self) -> Alg {
+        match self {
+            Self::Sha1 => Alg::SHA1,
+            Self::Sha256 => Alg::SHA256,
+            Self::Sha384 => Alg::SHA384,
+            Self::Sha512 => Alg::SHA512,
+        }
+    }
+
+    /// The digest of the parts in a row.
+    #[must_use]
+    pub fn digest(self, parts: &[&[u8]]) -> DigestBuf {
+        fn run<D: sha2::Digest>(parts: &[&[u8]]) -> DigestBuf {
+            let hash = parts.iter().fold(D::new(), D::chain_update);
+            DigestBuf::new(&hash.finalize()).expect("no digest is longer than 64 octets")
+        }
+        match self {
+            Self::Sha1 => run::<sha1::Sha1>(parts),
+            Self::Sha256 => run::<sha2::Sha256>(parts),
+            Self::Sha384 => run::<sha2::Sha384>(parts),
+            Self::Sha512 => run::<sha2::Sha512>(parts),
+        }
+    }
+
+    /// HMAC of the parts in a row, under the key made of its own parts in a row.
+    ///
+    /// # Panics
+    /// The key is longer than 128 octets: a session key and an authorization value have 64 each at most.
+    #[must_use]
+    pub fn hmac(self, key: &[&[u8]], parts: &[&[u8]]) -> DigestBuf {
+        match self {
+            Self::Sha1 => hmac::<Hmac<sha1::Sha1>>(key, parts),
+            Self::Sha256 => hmac::<Hmac<sha2::Sha256>>(key, parts),
+            Self::Sha384 => hmac::<Hmac<sha2::Sha384>>(key, parts),
+            Self::Sha512 => hmac::<Hmac<sha2::Sha512>>(key, parts),
+        }
+    }
+}
+
+/// A session key and an authorization value, the longest key there is. Part 1 §19.6.8.
+const KEY_MAX: usize = 128;
+
+fn hmac<M: Mac + KeyInit>(key: &[&[u8]], parts: &[&[u8]]) -> DigestBuf {
+    let mut joined = Owned::<KEY_MAX>::concat(key).expect("session key and authorization value");
+    let mac = <M as KeyInit>::new_from_slice(joined.octets()).expect("HMAC takes any key");
+    joined.octets_mut().zeroize();
+    let mac = parts.iter().fold(mac, |mac, part| mac.chain_update(part));
+    DigestBuf::new(&mac.finalize().into_bytes()).expect("no digest is longer than 64 octets")
+}
+
+impl TryFrom<Alg> for HashAlg {
+    type Error = Malformed;
+
+    fn try_from(alg: Alg) -> Result<Self, Malformed> {
+        match alg {
+            Alg::SHA1 => Ok(Self::Sha1),
+            Alg::SHA256 => Ok(Self::Sha256),
+            Alg::SHA384 => Ok(Self::Sha384),
+            Alg::SHA512 => Ok(Self::Sha512),
+            _ => Err(Malformed::new(Why::Value, 0).named("hash algorithm")),
+        }
+    }
+}

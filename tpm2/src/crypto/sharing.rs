@@ -1,0 +1,239 @@
+//! Secret sharing: how a caller and a TPM come to share a seed or a salt through a key of the TPM. Part 1 annexes B.10
+//! and C.6.
+
+use core::fmt;
+
+use elliptic_curve::sec1::{FromSec1Point, ModulusSize, ToSec1Point};
+use elliptic_curve::{AffinePoint, CurveArithmetic, FieldBytesSize, PublicKey, SecretKey};
+use rsa::traits::PaddingScheme;
+use rsa::{BoxedUint, Oaep, RsaPublicKey};
+
+use super::{HashAlg, NoRandomness, kdfe, random};
+use crate::types::{
+    Alg, Curve, EccParameter, EccPoint, EccPublic, EncryptedSecret, Id, Owned, Public, RsaPublic,
+    SecretBuf,
+};
+use crate::wire::Writer;
+
+/// What the shared secret is for; it enters the mathematics, so that one cannot serve for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Label {
+    /// The seed of a credential. Part 1 §24.
+    Identity,
+    /// The salt of a session. Part 1 §19.6.8.
+    Secret,
+    /// The seed of a duplicated object. Part 1 §23.
+    Duplicate,
+}
+
+impl Label {
+    const fn octets(self) -> &'static [u8] {
+        match self {
+            Self::Identity => b"IDENTITY",
+            Self::Secret => b"SECRET",
+            Self::Duplicate => b"DUPLICATE",
+        }
+    }
+}
+
+/// A secret, and the form in which only the TPM with the key can recover it.
+#[derive(Debug)]
+pub struct Shared {
+    /// The seed or salt.
+    pub secret: SecretBuf,
+    encrypted: Owned<512>,
+}
+
+impl Shared {
+    /// What to send to the TPM.
+    ///
+    /// # Panics
+    /// Never: the ciphertext of an RSA key of 4096 bits fits.
+    #[must_use]
+    pub fn encrypted(&self) -> EncryptedSecret<'_> {
+        EncryptedSecret::new(self.encrypted.octets()).expect("512 octets fit")
+    }
+}
+
+/// Why no secret can be shared through a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SharingError {
+    /// Not a key that secrets can be shared through: neither RSA nor a curve that this crate computes.
+    KeyType,
+    /// A name algorithm that this crate does not compute.
+    NameAlg(Alg),
+    /// Not a valid key: no RSA modulus, or no point on the curve.
+    Key,
+    /// The operating system gave no randomness.
+    NoRandomness,
+}
+
+impl fmt::Display for SharingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::KeyType => f.write_str("secrets cannot be shared through a key of this type"),
+            Self::NameAlg(alg) => write!(f, "the key's name algorithm {alg:?} is not supported"),
+            Self::Key => f.write_str("the key is not a valid public key"),
+            Self::NoRandomness => NoRandomness.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for SharingError {}
+
+impl From<NoRandomness> for SharingError {
+    fn from(_: NoRandomness) -> Self {
+        Self::NoRandomness
+    }
+}
+
+/// Makes a fresh secret for the TPM that holds `key`, as long as a digest of the key's name algorithm.
+///
+/// # Errors
+/// See [`SharingError`].
+pub fn share_secret(key: &Public<'_>, label: Label) -> Result<Shared, SharingError> {
+    share_secret_with(key, label, &mut random)
+}
+
+/// As [`share_secret`], with the randomness given: for an RSA key the secret, then the seed of OAEP; for an ECC key the
+/// ephemeral private key.
+///
+/// # Errors
+/// See [`SharingError`].
+pub fn share_secret_with(
+    key: &Public<'_>,
+    label: Label,
+    random: &mut dyn FnMut(&mut [u8]) -> Result<(), NoRandomness>,
+) -> Result<Shared, SharingError> {
+    let hash = HashAlg::try_from(key.name_alg).map_err(|_| SharingError::NameAlg(key.name_alg))?;
+    match key.id {
+        Id::Rsa(rsa) => by_rsa(&rsa, hash, label, random),
+        Id::Ecc(ecc) => match ecc.curve {
+            Curve::NIST_P256 => by_ecc::<p256::NistP256>(&ecc, hash, label, random),
+            Curve::NIST_P384 => by_ecc::<p384::NistP384>(&ecc, hash, label, random),
+            _ => Err(SharingError::KeyType),
+        },
+        Id::KeyedHash(_) | Id::SymCipher(_) => Err(SharingError::KeyType),
+    }
+}
+
+/// RSAES-OAEP with the key's name algorithm for both hash and mask; the label's terminating zero octet is part of it.
+/// Part 1 annex B.4 and B.10.2.
+fn by_rsa(
+    key: &RsaPublic<'_>,
+    hash: HashAlg,
+    label: Label,
+    random: &mut dyn FnMut(&mut [u8]) -> Result<(), NoRandomness>,
+) -> Result<Shared, SharingError> {
+    let exponent = if key.exponent == 0 { 65537 } else { key.exponent };
+    let modulus = BoxedUint::from_be_slice_vartime(key.unique.octets());
+    let public =
+        RsaPublicKey::new(modulus, BoxedUint::from(exponent)).map_err(|_| SharingError::Key)?;
+
+    let mut secret = SecretBuf::zeroed(hash.len()).ok_or(SharingError::KeyType)?;
+    random(secret.expose_mut())?;
+    let mut seed = Owned::<64>::zeroed(hash.len()).ok_or(SharingError::KeyType)?;
+    random(seed.octets_mut())?;
+
+    let label = Owned::<16>::concat(&[label.octets(), &[0]]).ok_or(SharingError::KeyType)?;
+    let (seed, message) = (&mut Drawn(seed.octets()), secret.expose());
+    let label = label.octets();
+    let encrypted = match hash {
+        HashAlg::Sha1 => Oaep::<sha1::Sha1>::new_with_label(label).encrypt(seed, &public, message),
+        HashAlg::Sha256 => {
+            Oaep::<sha2::Sha256>::new_with_label(label).encrypt(seed, &public, message)
+        }
+        HashAlg::Sha384 => {
+            Oaep::<sha2::Sha384>::new_with_label(label).encrypt(seed, &public, message)
+        }
+        HashAlg::Sha512 => {
+            Oaep::<sha2::Sha512>::new_with_label(label).encrypt(seed, &public, message)
+        }
+    }
+    .map_err(|_| SharingError::Key)?;
+    let encrypted = Owned::new(&encrypted).ok_or(SharingError::Key)?;
+    Ok(Shared { secret, encrypted })
+}
+
+/// One-pass ECDH: an ephemeral key on the key's curve, KDFe over the x-coordinates. Part 1 annex C.6.1.
+fn by_ecc<C>(
+    key: &EccPublic<'_>,
+    hash: HashAlg,
+    label: Label,
+    random: &mut dyn FnMut(&mut [u8]) -> Result<(), NoRandomness>,
+) -> Result<Shared, SharingError>
+where
+    C: CurveArithmetic,
+    AffinePoint<C>: FromSec1Point<C> + ToSec1Point<C>,
+    FieldBytesSize<C>: ModulusSize,
+{
+    let field = key.curve.field_len().ok_or(SharingError::KeyType)?;
+    let x = padded(key.unique.x, field).ok_or(SharingError::Key)?;
+    let y = padded(key.unique.y, field).ok_or(SharingError::Key)?;
+    let point = Owned::<133>::concat(&[&[4], x.octets(), y.octets()]).ok_or(SharingError::Key)?;
+    let public = PublicKey::<C>::from_sec1_bytes(point.octets()).map_err(|_| SharingError::Key)?;
+
+    let ephemeral = scalar::<C>(field, random)?;
+    let z = elliptic_curve::ecdh::diffie_hellman::<C>(
+        ephemeral.to_nonzero_scalar(),
+        *public.as_affine(),
+    );
+    let ours = ephemeral.public_key().to_sec1_point(false);
+    let (ours_x, ours_y) = (ours.x().ok_or(SharingError::Key)?, ours.y().ok_or(SharingError::Key)?);
+    let secret = kdfe(hash, z.raw_secret_bytes(), label.octets(), ours_x, x.octets(), hash.bits())
+        .map_err(|_| SharingError::KeyType)?;
+
+    let mut octets = [0; 512];
+    let mut writer = Writer::new(&mut octets);
+    let fits = |x| EccParameter::new(x).map_err(|_| SharingError::Key);
+    writer
+        .write(&EccPoint { x: fits(ours_x)?, y: fits(ours_y)? })
+        .map_err(|_| SharingError::Key)?;
+    let encrypted = Owned::new(writer.into_written()).ok_or(SharingError::Key)?;
+    Ok(Shared { secret, encrypted })
+}
+
+/// A scalar of the curve by rejection; the chance of a second draw is below 2⁻³², of a fourth none.
+fn scalar<C: CurveArithmetic>(
+    len: usize,
+    random: &mut dyn FnMut(&mut [u8]) -> Result<(), NoRandomness>,
+) -> Result<SecretKey<C>, SharingError> {
+    for _ in 0..4 {
+        let mut octets = SecretBuf::zeroed(len).ok_or(SharingError::KeyType)?;
+        random(octets.expose_mut())?;
+        if let Ok(scalar) = SecretKey::from_slice(octets.expose()) {
+            return Ok(scalar);
+        }
+    }
+    Err(SharingError::NoRandomness)
+}
+
+/// A coordinate at the size of the field: TPMs may leave leading zeros out.
+fn padded(coordinate: EccParameter<'_>, field: usize) -> Option<Owned<66>> {
+    let missing = field.checked_sub(coordinate.octets().len())?;
+    Owned::concat(&[Owned::<66>::zeroed(missing)?.octets(), coordinate.octets()])
+}
+
+/// Randomness drawn before, for an interface that wants a generator. It gives each octet once and then fails.
+struct Drawn<'a>(&'a [u8]);
+
+impl rand_core::TryRng for Drawn<'_> {
+    type Error = NoRandomness;
+
+    fn try_next_u32(&mut self) -> Result<u32, NoRandomness> {
+        rand_core::utils::next_word_via_fill(self)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, NoRandomness> {
+        rand_core::utils::next_word_via_fill(self)
+    }
+
+    fn try_fill_bytes(&mut self, octets: &mut [u8]) -> Result<(), NoRandomness> {
+        let (drawn, rest) = self.0.split_at_checked(octets.len()).ok_or(NoRandomness)?;
+        octets.copy_from_slice(drawn);
+        self.0 = rest;
+        Ok(())
+    }
+}
+
+impl rand_core::TryCryptoRng for Drawn<'_> {}

@@ -1,0 +1,133 @@
+use core::fmt;
+
+/// Up to `N` octets by value, for what must outlive the answer that it came in.
+#[derive(Clone, Copy)]
+pub struct Owned<const N: usize> {
+    octets: [u8; N],
+    len: usize,
+}
+
+/// A [`Name`](super::Name) by value.
+pub type NameBuf = Owned<66>;
+
+/// A [`Digest`](super::Digest) by value.
+pub type DigestBuf = Owned<64>;
+
+impl<const N: usize> Owned<N> {
+    /// No octets.
+    pub const EMPTY: Self = Self { octets: [0; N], len: 0 };
+
+    /// A copy of `octets`; `None` if there are more than `N`.
+    #[must_use]
+    pub fn new(octets: &[u8]) -> Option<Self> {
+        Self::concat(&[octets])
+    }
+
+    /// A copy of all the parts in a row; `None` if they are more than `N` octets.
+    #[must_use]
+    pub fn concat(parts: &[&[u8]]) -> Option<Self> {
+        let mut owned = Self::EMPTY;
+        for part in parts {
+            let end = owned.len.checked_add(part.len())?;
+            owned.octets.get_mut(owned.len..end)?.copy_from_slice(part);
+            owned.len = end;
+        }
+        Some(owned)
+    }
+
+    /// The octets.
+    #[must_use]
+    pub fn octets(&self) -> &[u8] {
+        self.octets.get(..self.len).unwrap_or_default()
+    }
+
+    /// The octets, to be filled.
+    pub fn octets_mut(&mut self) -> &mut [u8] {
+        self.octets.get_mut(..self.len).unwrap_or_default()
+    }
+
+    /// `len` octets of zero; `None` if that is more than `N`.
+    #[must_use]
+    pub fn zeroed(len: usize) -> Option<Self> {
+        (len <= N).then_some(Self { octets: [0; N], len })
+    }
+
+    /// The first `len` octets; all if there are fewer.
+    #[must_use]
+    pub fn truncated(mut self, len: usize) -> Self {
+        self.len = self.len.min(len);
+        self
+    }
+}
+
+impl<const N: usize> PartialEq for Owned<N> {
+    fn eq(&self, other: &Self) -> bool {
+        self.octets() == other.octets()
+    }
+}
+
+impl<const N: usize> Eq for Owned<N> {}
+
+impl<const N: usize> fmt::Display for Owned<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.octets().iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
+}
+
+impl<const N: usize> fmt::Debug for Owned<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Up to 64 octets that nobody may see: never shown, compared in constant time, wiped when dropped.
+#[cfg(feature = "crypto")]
+#[derive(Clone)]
+pub struct SecretBuf(Owned<64>);
+
+#[cfg(feature = "crypto")]
+impl SecretBuf {
+    /// A copy of `octets`; `None` if there are more than 64.
+    #[must_use]
+    pub fn new(octets: &[u8]) -> Option<Self> {
+        Owned::new(octets).map(Self)
+    }
+
+    /// `len` octets of zero, to be filled; `None` if that is more than 64.
+    #[must_use]
+    pub fn zeroed(len: usize) -> Option<Self> {
+        Owned::zeroed(len).map(Self)
+    }
+
+    /// The secret. Keep it where it is.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        self.0.octets()
+    }
+
+    /// The secret, to be filled.
+    pub fn expose_mut(&mut self) -> &mut [u8] {
+        self.0.octets_mut()
+    }
+}
+
+#[cfg(feature = "crypto")]
+impl PartialEq for SecretBuf {
+    fn eq(&self, other: &Self) -> bool {
+        subtle::ConstantTimeEq::ct_eq(self.expose(), other.expose()).into()
+    }
+}
+
+#[cfg(feature = "crypto")]
+impl Drop for SecretBuf {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.0.octets);
+    }
+}
+
+#[cfg(feature = "crypto")]
+impl fmt::Debug for SecretBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretBuf(..)")
+    }
+}

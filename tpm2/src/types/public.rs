@@ -1,0 +1,118 @@
+use super::{
+    Alg, AsymScheme, Curve, Digest, EccParameter, KdfScheme, KeyedHashScheme, ObjectAttributes,
+    PublicKeyRsa, SymDefObject,
+};
+use crate::wire::macros::{structure, union};
+use crate::wire::{Malformed, Marshal, Reader, TooLarge, Unmarshal, Writer};
+
+/// The public area of an object. Part 2 §12.2.4.
+///
+/// Its two unions, parameters and unique, share one selector and are one enum here, so that they cannot disagree.
+#[doc(alias = "TPMT_PUBLIC")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Public<'a> {
+    /// The hash that makes the Name.
+    pub name_alg: Alg,
+    /// What the object may do.
+    pub attributes: ObjectAttributes,
+    /// The policy that authorizes its use; empty if there is none.
+    pub auth_policy: Digest<'a>,
+    /// Type, parameters and unique.
+    pub id: Id<'a>,
+}
+
+union! {
+    /// What is particular to each type of object. Part 2 §12.2.3.2 and §12.2.3.7.
+    #[doc(alias("TPMU_PUBLIC_PARMS", "TPMU_PUBLIC_ID"))]
+    Id<'a>: Alg {
+        /// Sealed data, or an HMAC key.
+        KeyedHash(public: KeyedHashPublic<'a>) = KEYEDHASH,
+        /// A key of a symmetric cipher.
+        SymCipher(public: SymCipherPublic<'a>) = SYMCIPHER,
+        /// RSA.
+        Rsa(public: RsaPublic<'a>) = RSA,
+        /// Elliptic curves.
+        Ecc(public: EccPublic<'a>) = ECC,
+    }
+}
+
+structure! {
+    /// Parameters and unique of an RSA key. Part 2 §12.2.3.5.
+    #[doc(alias = "TPMS_RSA_PARMS")]
+    RsaPublic<'a> {
+        /// The cipher that protects children, of a storage key.
+        symmetric: SymDefObject,
+        /// The scheme.
+        scheme: AsymScheme,
+        /// Bits of the modulus.
+        key_bits: u16,
+        /// The public exponent; 0 means 65537.
+        exponent: u32,
+        /// The modulus, or what the template has in its place.
+        unique: PublicKeyRsa<'a>,
+    }
+
+    /// Parameters and unique of an ECC key. Part 2 §12.2.3.6.
+    #[doc(alias = "TPMS_ECC_PARMS")]
+    EccPublic<'a> {
+        /// The cipher that protects children, of a storage key.
+        symmetric: SymDefObject,
+        /// The scheme.
+        scheme: AsymScheme,
+        /// The curve.
+        curve: Curve,
+        /// The key derivation; always null in practice.
+        kdf: KdfScheme,
+        /// The point, or what the template has in its place.
+        unique: EccPoint<'a>,
+    }
+
+    /// A point of a curve. Part 2 §11.2.5.2.
+    #[doc(alias = "TPMS_ECC_POINT")]
+    EccPoint<'a> {
+        /// The first coordinate.
+        x: EccParameter<'a>,
+        /// The second coordinate.
+        y: EccParameter<'a>,
+    }
+
+    /// Parameters and unique of a keyed-hash object. Part 2 §12.2.3.3.
+    #[doc(alias = "TPMS_KEYEDHASH_PARMS")]
+    KeyedHashPublic<'a> {
+        /// The scheme.
+        scheme: KeyedHashScheme,
+        /// Binds public to sensitive area.
+        unique: Digest<'a>,
+    }
+
+    /// Parameters and unique of a symmetric key. Part 2 §12.2.3.4.
+    #[doc(alias = "TPMS_SYMCIPHER_PARMS")]
+    SymCipherPublic<'a> {
+        /// The cipher.
+        cipher: SymDefObject,
+        /// Binds public to sensitive area.
+        unique: Digest<'a>,
+    }
+}
+
+impl Marshal for Public<'_> {
+    fn marshal(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge> {
+        writer.write(&self.id.selector())?;
+        writer.write(&self.name_alg)?;
+        writer.write(&self.attributes)?;
+        writer.write(&self.auth_policy)?;
+        self.id.marshal_body(writer)
+    }
+}
+
+impl<'a> Unmarshal<'a> for Public<'a> {
+    fn unmarshal(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let selector = reader.read("Public.type")?;
+        Ok(Self {
+            name_alg: reader.read("Public.name_alg")?,
+            attributes: reader.read("Public.attributes")?,
+            auth_policy: reader.read("Public.auth_policy")?,
+            id: Id::unmarshal_body(selector, reader)?,
+        })
+    }
+}

@@ -1,0 +1,45 @@
+use super::{Alg, EccParameter, PublicKeyRsa};
+use crate::wire::macros::{structure, union};
+
+union! {
+    /// A signature. Part 2 §11.3.4.
+    #[doc(alias = "TPMT_SIGNATURE")]
+    Signature<'a>: Alg {
+        /// None.
+        Null = NULL,
+        /// RSASSA-PKCS1-v1_5.
+        Rsassa(signature: RsaSignature<'a>) = RSASSA,
+        /// RSASSA-PSS.
+        Rsapss(signature: RsaSignature<'a>) = RSAPSS,
+        /// ECDSA.
+        Ecdsa(signature: EccSignature<'a>) = ECDSA,
+        /// ECDAA.
+        Ecdaa(signature: EccSignature<'a>) = ECDAA,
+        /// SM2.
+        Sm2(signature: EccSignature<'a>) = SM2,
+        /// EC Schnorr.
+        Ecschnorr(signature: EccSignature<'a>) = ECSCHNORR,
+    }
+}
+
+structure! {
+    /// A signature with RSA. Part 2 §11.3.1.
+    #[doc(alias = "TPMS_SIGNATURE_RSA")]
+    RsaSignature<'a> {
+        /// The hash of what was signed.
+        hash: Alg,
+        /// The signature.
+        signature: PublicKeyRsa<'a>,
+    }
+
+    /// A signature with an elliptic curve. Part 2 §11.3.2.
+    #[doc(alias = "TPMS_SIGNATURE_ECC")]
+    EccSignature<'a> {
+        /// The hash of what was signed.
+        hash: Alg,
+        /// The first number; leading zeros may be missing.
+        r: EccParameter<'a>,
+        /// The second number; leading zeros may be missing.
+        s: EccParameter<'a>,
+    }
+}

@@ -1,0 +1,357 @@
+//! The specification's tables as types.
+
+/// Open numbers: a newtype that carries any value and knows the names of some. `numbers!` for a list of constants
+/// (Part 2's `TPM_` types), with `bits` for attribute words (`TPMA_` types).
+macro_rules! numbers {
+    ($($(#[$meta:meta])* $name:ident: $repr:ty { $($constant:ident = $value:expr),* $(,)? })*) => {$(
+        numbers! { @type $(#[$meta])* $name: $repr { $($constant = $value),* } }
+
+        impl $name {
+            /// The specification's name without its prefix, where this crate knows one.
+            #[must_use]
+            pub fn name(self) -> Option<&'static str> {
+                match self {
+                    $(Self::$constant => Some(stringify!($constant)),)*
+                    _ => None,
+                }
+            }
+        }
+
+        impl core::fmt::Debug for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                match self.name() {
+                    Some(name) => f.write_str(name),
+                    None => write!(f, concat!(stringify!($name), "({:#x})"), self.0),
+                }
+            }
+        }
+    )*};
+
+    ($(#[$meta:meta])* bits $name:ident: $repr:ty { $($constant:ident = $value:expr),* $(,)? }) => {
+        numbers! { @type $(#[$meta])* $name: $repr { $($constant = $value),* } }
+
+        impl $name {
+            /// No bit set.
+            pub const NONE: Self = Self(0);
+
+            /// Whether all bits of `bits` are set.
+            #[must_use]
+            pub const fn contains(self, bits: Self) -> bool {
+                self.0 & bits.0 == bits.0
+            }
+
+            /// These bits and those.
+            #[must_use]
+            pub const fn with(self, bits: Self) -> Self {
+                Self(self.0 | bits.0)
+            }
+
+            /// These bits without those.
+            #[must_use]
+            pub const fn without(self, bits: Self) -> Self {
+                Self(self.0 & !bits.0)
+            }
+        }
+
+        impl core::fmt::Debug for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                write!(f, concat!(stringify!($name), "({:#x}"), self.0)?;
+                $(if self.contains(Self::$constant) {
+                    write!(f, concat!(" ", stringify!($constant)))?;
+                })*
+                f.write_str(")")
+            }
+        }
+    };
+
+    (@type $(#[$meta:meta])* $name:ident: $repr:ty { $($constant:ident = $value:expr),* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(
+            /// The number on the wire.
+            pub $repr,
+        );
+
+        impl $name {
+            $(
+                #[doc = concat!("`", stringify!($constant), "`, ", stringify!($value), ".")]
+                pub const $constant: Self = Self($value);
+            )*
+        }
+
+        impl $crate::wire::Marshal for $name {
+            fn marshal(
+                &self,
+                writer: &mut $crate::wire::Writer<'_>,
+            ) -> Result<(), $crate::wire::TooLarge> {
+                writer.write(&self.0)
+            }
+        }
+
+        impl $crate::wire::Unmarshal<'_> for $name {
+            fn unmarshal(
+                reader: &mut $crate::wire::Reader<'_>,
+            ) -> Result<Self, $crate::wire::Malformed> {
+                $crate::wire::Unmarshal::unmarshal(reader).map(Self)
+            }
+        }
+    };
+}
+
+/// A structure: its fields in wire order.
+macro_rules! structure {
+    ($($(#[$meta:meta])* $name:ident $(<$life:lifetime>)? {
+        $($(#[$field_meta:meta])* $field:ident: $ty:ty),* $(,)?
+    })*) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct $name $(<$life>)? {
+            $($(#[$field_meta])* pub $field: $ty,)*
+        }
+
+        impl $(<$life>)? $crate::wire::Marshal for $name $(<$life>)? {
+            fn marshal(
+                &self,
+                writer: &mut $crate::wire::Writer<'_>,
+            ) -> Result<(), $crate::wire::TooLarge> {
+                $(writer.write(&self.$field)?;)*
+                Ok(())
+            }
+        }
+
+        structure! { @unmarshal $name $(<$life>)? { $($field)* } }
+    )*};
+
+    (@unmarshal $name:ident { $($field:ident)* }) => {
+        impl $crate::wire::Unmarshal<'_> for $name {
+            fn unmarshal(
+                reader: &mut $crate::wire::Reader<'_>,
+            ) -> Result<Self, $crate::wire::Malformed> {
+                Ok(Self {
+                    $($field: reader.read(concat!(stringify!($name), ".", stringify!($field)))?,)*
+                })
+            }
+        }
+    };
+
+    (@unmarshal $name:ident <$life:lifetime> { $($field:ident)* }) => {
+        impl<$life> $crate::wire::Unmarshal<$life> for $name<$life> {
+            fn unmarshal(
+                reader: &mut $crate::wire::Reader<$life>,
+            ) -> Result<Self, $crate::wire::Malformed> {
+                Ok(Self {
+                    $($field: reader.read(concat!(stringify!($name), ".", stringify!($field)))?,)*
+                })
+            }
+        }
+    };
+}
+
+/// A union: an enum whose payload fixes the selector, so that the two cannot disagree. Its wire form is selector and
+/// payload together, as in the `TPMT_` structures; [`TPMT_PUBLIC`](crate::types::Public), whose selector stands apart,
+/// uses the two halves.
+macro_rules! union {
+    ($($(#[$meta:meta])* $name:ident $(<$life:lifetime>)?: $selector:ident {
+        $($(#[$variant_meta:meta])* $variant:ident $(($body:ident: $ty:ty))? = $number:ident),* $(,)?
+    })*) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name $(<$life>)? {
+            $($(#[$variant_meta])* $variant $(($ty))?,)*
+        }
+
+        impl $(<$life>)? $name $(<$life>)? {
+            /// The selector that belongs to the payload.
+            #[must_use]
+            pub const fn selector(&self) -> $selector {
+                match self {
+                    $(Self::$variant { .. } => $selector::$number,)*
+                }
+            }
+
+            pub(crate) fn marshal_body(
+                &self,
+                writer: &mut $crate::wire::Writer<'_>,
+            ) -> Result<(), $crate::wire::TooLarge> {
+                let _ = &writer;
+                match self {
+                    $(Self::$variant $(($body))? => { $(writer.write($body)?;)? })*
+                }
+                Ok(())
+            }
+        }
+
+        impl $(<$life>)? $crate::wire::Marshal for $name $(<$life>)? {
+            fn marshal(
+                &self,
+                writer: &mut $crate::wire::Writer<'_>,
+            ) -> Result<(), $crate::wire::TooLarge> {
+                writer.write(&self.selector())?;
+                self.marshal_body(writer)
+            }
+        }
+
+        union! { @unmarshal $name $(<$life>)?: $selector { $($variant $(($body))? = $number),* } }
+    )*};
+
+    (@unmarshal $name:ident: $selector:ident { $($variants:tt)* }) => {
+        impl $name {
+            union! { @body '_, $name: $selector { $($variants)* } }
+        }
+
+        impl $crate::wire::Unmarshal<'_> for $name {
+            fn unmarshal(
+                reader: &mut $crate::wire::Reader<'_>,
+            ) -> Result<Self, $crate::wire::Malformed> {
+                let selector = reader.read(concat!(stringify!($name), " selector"))?;
+                Self::unmarshal_body(selector, reader)
+            }
+        }
+    };
+
+    (@unmarshal $name:ident <$life:lifetime>: $selector:ident { $($variants:tt)* }) => {
+        impl<$life> $name<$life> {
+            union! { @body $life, $name: $selector { $($variants)* } }
+        }
+
+        impl<$life> $crate::wire::Unmarshal<$life> for $name<$life> {
+            fn unmarshal(
+                reader: &mut $crate::wire::Reader<$life>,
+            ) -> Result<Self, $crate::wire::Malformed> {
+                let selector = reader.read(concat!(stringify!($name), " selector"))?;
+                Self::unmarshal_body(selector, reader)
+            }
+        }
+    };
+
+    (@body $life:lifetime, $name:ident: $selector:ident {
+        $($variant:ident $(($body:ident))? = $number:ident),*
+    }) => {
+        pub(crate) fn unmarshal_body(
+            selector: $selector,
+            reader: &mut $crate::wire::Reader<$life>,
+        ) -> Result<Self, $crate::wire::Malformed> {
+            Ok(match selector {
+                $($selector::$number => Self::$variant $((
+                    reader.read(concat!(stringify!($name), ".", stringify!($body)))?
+                ))?,)*
+                _ => {
+                    let at = reader.position();
+                    return Err($crate::wire::Malformed::new($crate::wire::Why::Selector, at)
+                        .named(stringify!($name)));
+                }
+            })
+        }
+    };
+}
+
+/// A command as Part 3 prints it: `@` a handle that needs authorization, `#` one that does not, then the parameters;
+/// behind the arrow the response, `#` its handle.
+macro_rules! command {
+    ($(
+        $(#[$meta:meta])*
+        $name:ident $(<$life:lifetime>)? = $code:literal $title:literal $($tag:ident)? {
+            $(@$auth:ident: $auth_ty:ty,)*
+            $(#$handle:ident: $handle_ty:ty,)*
+            $($parameter:ident: $ty:ty,)*
+        } -> $response:ident $(<$response_life:lifetime>)? {
+            $(#$response_handle:ident: $response_handle_ty:ty,)?
+            $($result:ident: $result_ty:ty,)*
+        }
+    )*) => {$(
+        $(#[$meta])*
+        #[doc(alias = $title)]
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name $(<$life>)? {
+            $(
+                #[doc = concat!("`", stringify!($auth), "`, which must be authorized.")]
+                pub $auth: $auth_ty,
+            )*
+            $(
+                #[doc = concat!("`", stringify!($handle), "`.")]
+                pub $handle: $handle_ty,
+            )*
+            $(
+                #[doc = concat!("`", stringify!($parameter), "`.")]
+                pub $parameter: $ty,
+            )*
+        }
+
+        #[doc = concat!("What [`", stringify!($name), "`] answers.")]
+        #[derive(Clone, Copy, Debug)]
+        pub struct $response $(<$response_life>)? {
+            $(
+                #[doc = concat!("`", stringify!($response_handle), "`.")]
+                pub $response_handle: $response_handle_ty,
+            )?
+            $(
+                #[doc = concat!("`", stringify!($result), "`.")]
+                pub $result: $result_ty,
+            )*
+        }
+
+        impl $(<$life>)? $crate::commands::Command for $name $(<$life>)? {
+            const INFO: $crate::commands::CommandInfo = $crate::commands::CommandInfo {
+                code: $crate::types::CommandCode($code),
+                name: $title,
+                handles: &[$(stringify!($auth),)* $(stringify!($handle),)*],
+                authorizations: <[&str]>::len(&[$(stringify!($auth)),*]),
+                parameters: &[$(stringify!($parameter),)*],
+                first_parameter_sized: command!(@sized $($ty,)*),
+                sessions: command!(@sessions $($tag)?),
+                response: <<Self as $crate::commands::Command>::Response<'static>
+                    as $crate::commands::Response>::INFO,
+            };
+
+            type Response<'r> = $response $(<$response_life>)?;
+
+            fn entities(&self, visit: &mut dyn FnMut(&dyn $crate::types::Entity)) {
+                let _ = &visit;
+                $(visit(&self.$auth);)*
+                $(visit(&self.$handle);)*
+            }
+
+            fn marshal_parameters(
+                &self,
+                writer: &mut $crate::wire::Writer<'_>,
+            ) -> Result<(), $crate::wire::TooLarge> {
+                let _ = &writer;
+                $($crate::wire::Marshal::marshal(&self.$parameter, writer)?;)*
+                Ok(())
+            }
+
+            fn unmarshal_response<'r>(
+                handle: $crate::types::Handle,
+                reader: &mut $crate::wire::Reader<'r>,
+            ) -> Result<Self::Response<'r>, $crate::wire::Malformed> {
+                let _ = (handle, &reader);
+                Ok($response {
+                    $($response_handle: <$response_handle_ty>::try_from(handle)?,)?
+                    $($result: reader.read(
+                        concat!(stringify!($response), ".", stringify!($result))
+                    )?,)*
+                })
+            }
+        }
+
+        impl $(<$life>)? $crate::commands::Authorized<{ <[&str]>::len(&[$(stringify!($auth)),*]) }>
+            for $name $(<$life>)? {}
+
+        impl $(<$response_life>)? $crate::commands::Response for $response $(<$response_life>)? {
+            const INFO: $crate::commands::ResponseInfo = $crate::commands::ResponseInfo {
+                handle: command!(@handle $($response_handle)?),
+                parameters: &[$(stringify!($result),)*],
+                first_parameter_sized: command!(@sized $($result_ty,)*),
+            };
+        }
+    )*};
+
+    (@sized) => { false };
+    (@sized $first:ty, $($rest:ty,)*) => { <$first as $crate::wire::Marshal>::SIZED };
+    (@handle) => { None };
+    (@handle $handle:ident) => { Some(stringify!($handle)) };
+    (@sessions) => { true };
+    (@sessions no_sessions) => { false };
+}
+
+pub(crate) use {command, numbers, structure, union};

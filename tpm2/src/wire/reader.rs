@@ -1,0 +1,185 @@
+use core::fmt;
+
+use super::Unmarshal;
+
+/// Reads the wire front to back. It cannot go back, and it cannot read past its end.
+#[derive(Clone, Debug)]
+pub struct Reader<'a> {
+    rest: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader of `bytes`.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, at: 0 }
+    }
+
+    /// Lets `read` consume `bytes`, all of them.
+    ///
+    /// # Errors
+    /// Whatever `read` says, or [`Why::LeftOver`].
+    pub fn all<T>(
+        bytes: &'a [u8],
+        read: impl FnOnce(&mut Self) -> Result<T, Malformed>,
+    ) -> Result<T, Malformed> {
+        let mut reader = Self::new(bytes);
+        let value = read(&mut reader)?;
+        reader.finish()?;
+        Ok(value)
+    }
+
+    /// Refuses bytes left over.
+    ///
+    /// # Errors
+    /// [`Why::LeftOver`].
+    pub const fn finish(&self) -> Result<(), Malformed> {
+        if self.rest.is_empty() { Ok(()) } else { Err(Malformed::new(Why::LeftOver, self.at)) }
+    }
+
+    /// Reads one value; an error that has no name yet is given `what`.
+    ///
+    /// # Errors
+    /// As the type's own.
+    pub fn read<T: Unmarshal<'a>>(&mut self, what: &'static str) -> Result<T, Malformed> {
+        T::unmarshal(self).map_err(|malformed| malformed.named(what))
+    }
+
+    /// The next `len` bytes.
+    ///
+    /// # Errors
+    /// [`Why::Truncated`].
+    pub fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
+        let Some((taken, rest)) = self.rest.split_at_checked(len) else {
+            return Err(Malformed::new(Why::Truncated, self.at));
+        };
+        self.rest = rest;
+        self.at = self.at.saturating_add(len);
+        Ok(taken)
+    }
+
+    /// The next `N` bytes by value.
+    ///
+    /// # Errors
+    /// [`Why::Truncated`].
+    pub fn take_array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let Some((taken, rest)) = self.rest.split_first_chunk() else {
+            return Err(Malformed::new(Why::Truncated, self.at));
+        };
+        self.rest = rest;
+        self.at = self.at.saturating_add(N);
+        Ok(*taken)
+    }
+
+    /// A reader of the next `len` bytes alone, whose errors count from the same start.
+    ///
+    /// # Errors
+    /// [`Why::Truncated`].
+    pub fn sub(&mut self, len: usize) -> Result<Self, Malformed> {
+        let at = self.at;
+        Ok(Self { rest: self.take(len)?, at })
+    }
+
+    /// All that is left.
+    pub fn take_rest(&mut self) -> &'a [u8] {
+        let rest = core::mem::take(&mut self.rest);
+        self.at = self.at.saturating_add(rest.len());
+        rest
+    }
+
+    /// All that is left, without moving.
+    #[must_use]
+    pub const fn peek(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// How far the reader is from where it began.
+    #[must_use]
+    pub const fn position(&self) -> usize {
+        self.at
+    }
+}
+
+/// Bytes that are not what the specification says. Says what, where and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    what: &'static str,
+    at: usize,
+    why: Why,
+}
+
+impl Malformed {
+    /// An error at an offset, to be [named](Self::named) by whoever knows the field.
+    #[must_use]
+    pub const fn new(why: Why, at: usize) -> Self {
+        Self { what: "", at, why }
+    }
+
+    /// Gives the error the name of the field, unless a field further in has done so.
+    #[must_use]
+    pub const fn named(mut self, what: &'static str) -> Self {
+        if self.what.is_empty() {
+            self.what = what;
+        }
+        self
+    }
+
+    /// The field, such as `Public.auth_policy`; empty if nobody named it.
+    #[must_use]
+    pub const fn what(&self) -> &'static str {
+        self.what
+    }
+
+    /// Offset in octets from the start of what was being read.
+    #[must_use]
+    pub const fn at(&self) -> usize {
+        self.at
+    }
+
+    /// What is wrong there.
+    #[must_use]
+    pub const fn why(&self) -> Why {
+        self.why
+    }
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.what.is_empty() { "message" } else { self.what };
+        write!(f, "{what} at octet {}: {}", self.at, self.why)
+    }
+}
+
+impl core::error::Error for Malformed {}
+
+/// The ways in which bytes can be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Why {
+    /// The bytes end too early.
+    Truncated,
+    /// Bytes are left after the end.
+    LeftOver,
+    /// A size or count is larger than its type allows.
+    TooLong,
+    /// A value that the type does not have.
+    Value,
+    /// A selector that the union does not have, or that this crate does not know.
+    Selector,
+    /// Another message than the one expected.
+    Unexpected,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Truncated => "ends too early",
+            Self::LeftOver => "has bytes after its end",
+            Self::TooLong => "is longer than allowed",
+            Self::Value => "has a value that the specification does not allow",
+            Self::Selector => "has an unknown selector",
+            Self::Unexpected => "is not what was asked for",
+        })
+    }
+}
