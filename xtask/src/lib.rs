@@ -1,3 +1,36 @@
-//! Begun.
+//! The workspace's own tools: gates that every change passes, and software TPMs for tests and the demo.
 
+pub mod attributes;
+pub mod check;
+pub mod child;
+pub mod demo;
+pub mod floors;
+#[cfg(any(test, feature = "protos"))]
 pub mod protos;
+pub mod setup;
+pub mod swtpm;
+pub mod test;
+pub mod tokens;
+pub mod tree;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The folder of the workspace.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// The folder that cargo builds in.
+pub fn target_folder() -> PathBuf {
+    let named = env::var_os("CARGO_TARGET_DIR").filter(|name| !name.is_empty());
+    named.map_or_else(|| workspace().join("target"), |name| workspace().join(name))
+}
+
+/// The cargo that runs us, in the folder of the workspace.
+pub fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+    command.current_dir(workspace());
+    command
+}

@@ -1,2 +1,86 @@
-//! Begun.
-fn main() {}
+//! `cargo xtask`: see `cargo xtask --help`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use xtask::demo::{self, Afterwards};
+use xtask::setup::{self, Action, Purpose};
+use xtask::{check, floors, test, workspace};
+
+/// The workspace's own tools.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Format, lints, floors, no C, one generation of RustCrypto, documentation, fuzz targets on their seeds
+    Check,
+    /// Install what is missing, check, run every test; the last line is the sum
+    Test,
+    /// Walk the guide from identify to a certificate used over mutual TLS
+    Demo {
+        /// The TPM to use, such as device:/dev/tpmrm0 [default: a new software TPM with EK certificates]
+        #[arg(long, value_name = "TCTI")]
+        tpm: Option<String>,
+        /// Leave the demo's folder where it is
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Install the programs that test and demo run, from the distribution's packages
+    Setup {
+        /// Only say what is missing and what would be run
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Check that dependencies point down, between the crates and within tpm2
+    Floors,
+    /// Make the code of the crate proto again from its .proto files
+    Protos,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Check => check::run(),
+        Verb::Test => test::run(),
+        Verb::Demo { tpm, keep } => {
+            demo::run(tpm, if keep { Afterwards::Keep } else { Afterwards::Remove })
+        }
+        Verb::Setup { dry_run } => {
+            setup::run(Purpose::Test, if dry_run { Action::Tell } else { Action::Install })
+        }
+        Verb::Floors => floors::check(workspace()),
+        Verb::Protos => protos(),
+    }
+}
+
+#[cfg(feature = "protos")]
+fn protos() -> Result<()> {
+    for path in xtask::protos::rewrite()? {
+        println!("rewritten: {}", path.display());
+    }
+    Ok(())
+}
+
+/// Asks for a build of this program that can.
+#[cfg(not(feature = "protos"))]
+fn protos() -> Result<()> {
+    let mut command = xtask::cargo();
+    command.args(["run", "--quiet", "--package", "xtask", "--features", "protos", "--", "protos"]);
+    anyhow::ensure!(command.status()?.success(), "the code of the crate proto was not made");
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! `cargo xtask check`: every gate, each told by name, all of them run even when one fails.
+
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{attributes, cargo, floors, tree, workspace};
+
+struct Gate {
+    name: &'static str,
+    run: fn() -> Result<()>,
+}
+
+const GATES: [Gate; 7] = [
+    Gate { name: "format", run: format },
+    Gate { name: "floors", run: || floors::check(workspace()) },
+    Gate { name: "no lint lifted for a whole file", run: || attributes::check(workspace()) },
+    Gate { name: "no C in agent and authority", run: || tree::check_c(workspace()) },
+    Gate { name: "one generation of RustCrypto", run: || tree::check_duplicates(workspace()) },
+    Gate { name: "clippy", run: clippy },
+    Gate { name: "documentation", run: documentation },
+];
+const FUZZ: Gate = Gate { name: "fuzz targets on their seeds", run: fuzz };
+
+/// Every gate, and the fuzz targets on their seeds.
+pub fn run() -> Result<()> {
+    through(GATES.iter().chain([&FUZZ]))
+}
+
+/// Every gate that `cargo test` does not contain.
+pub fn gates() -> Result<()> {
+    through(GATES.iter())
+}
+
+fn through<'a>(gates: impl Iterator<Item = &'a Gate>) -> Result<()> {
+    let mut failed = Vec::new();
+    for gate in gates {
+        eprintln!("check: {}", gate.name);
+        let started = Instant::now();
+        match (gate.run)() {
+            Ok(()) => eprintln!("check: {}: well, {} s", gate.name, started.elapsed().as_secs()),
+            Err(error) => {
+                eprintln!("check: {}: FAILED\n{error:#}", gate.name);
+                failed.push(gate.name);
+            }
+        }
+    }
+    if !failed.is_empty() {
+        bail!("check failed: {}", failed.join("; "));
+    }
+    Ok(())
+}
+
+fn format() -> Result<()> {
+    component("fmt", "rustfmt")?;
+    finish(cargo().args(["fmt", "--all", "--check"]), "`cargo fmt` puts it right")
+}
+
+fn clippy() -> Result<()> {
+    component("clippy", "clippy")?;
+    let mut command = cargo();
+    command.args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    finish(&mut command, "see above")
+}
+
+fn documentation() -> Result<()> {
+    let mut command = cargo();
+    command.args(["doc", "--quiet", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+    finish(&mut command, "see above")
+}
+
+fn fuzz() -> Result<()> {
+    finish(cargo().args(["test", "--quiet", "--package", "fuzz"]), "see above")
+}
+
+/// Rust can be installed without these.
+fn component(command: &str, name: &str) -> Result<()> {
+    let mut probe = cargo();
+    probe.args([command, "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
+    if !probe.status().context("cannot run cargo")?.success() {
+        bail!("{name} is not installed; `rustup component add {name}` installs it");
+    }
+    Ok(())
+}
+
+fn finish(command: &mut Command, advice: &str) -> Result<()> {
+    let status = command.stdin(Stdio::null()).status().context("cannot run cargo")?;
+    if !status.success() {
+        bail!("cargo failed ({status}); {advice}");
+    }
+    Ok(())
+}

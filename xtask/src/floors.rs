@@ -1,0 +1,315 @@
+//! `cargo xtask floors`: dependencies point down only, between the crates and, within `tpm2`, between its modules.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::attributes::rust_files;
+use crate::tokens::{Token, tokens, without_tests};
+
+/// The floor of each crate.
+const CRATES: [(&str, u8); 10] = [
+    ("tests", 5),
+    ("benches", 5),
+    ("fuzz", 5),
+    ("xtask", 5),
+    ("agent", 4),
+    ("authority", 4),
+    ("proto", 3),
+    ("tls", 3),
+    ("verifier", 3),
+    ("tpm2", 2),
+];
+/// On this floor nobody knows the neighbours.
+const STRANGERS: u8 = 4;
+
+/// The floor of each module of `tpm2`.
+const MODULES: [(&str, u8); 10] = [
+    ("transport", 2),
+    ("session", 2),
+    ("client", 2),
+    ("endorsement", 2),
+    ("template", 2),
+    ("error", 2),
+    ("commands", 1),
+    ("crypto", 1),
+    ("types", 0),
+    ("wire", 0),
+];
+
+/// Refuses the workspace if a dependency points up.
+pub fn check(workspace: &Path) -> Result<()> {
+    let mut faults = crate_faults(&metadata(workspace)?)?;
+    let source = workspace.join("tpm2/src");
+    for path in rust_files(&source)? {
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let relative = path.strip_prefix(&source)?;
+        faults.extend(module_faults(relative, &text));
+    }
+    if !faults.is_empty() {
+        bail!("{}", faults.join("\n"));
+    }
+    Ok(())
+}
+
+fn metadata(workspace: &Path) -> Result<Value> {
+    let mut command = crate::cargo();
+    command.current_dir(workspace).args(["metadata", "--format-version", "1", "--no-deps"]);
+    let output = command.output().context("cannot run cargo metadata")?;
+    if !output.status.success() {
+        bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+    }
+    serde_json::from_slice(&output.stdout).context("cargo metadata does not speak JSON")
+}
+
+/// What is wrong with the dependencies of the workspace's crates on one another. Those of tests do not count.
+fn crate_faults(metadata: &Value) -> Result<Vec<String>> {
+    let packages = metadata["packages"].as_array().context("cargo metadata: no packages")?;
+    ensure!(!packages.is_empty(), "cargo metadata: no packages");
+    let members: Vec<&str> =
+        packages.iter().filter_map(|package| package["name"].as_str()).collect();
+    let mut faults = Vec::new();
+    for package in packages {
+        let name = package["name"].as_str().context("cargo metadata: a package has no name")?;
+        let Some(own) = floor(&CRATES, name) else {
+            faults.push(format!("crate {name} has no floor: give it one in xtask/src/floors.rs"));
+            continue;
+        };
+        let wanted = package["dependencies"].as_array().context("cargo metadata: dependencies")?;
+        for dependency in wanted.iter().filter(|dependency| dependency["kind"] != "dev") {
+            let other = dependency["name"].as_str().context("cargo metadata: dependencies")?;
+            if !members.contains(&other) {
+                continue;
+            }
+            match floor(&CRATES, other) {
+                Some(floor) if floor > own => faults.push(format!(
+                    "crate {name} (floor {own}) depends on {other} (floor {floor}): up"
+                )),
+                Some(STRANGERS) if own == STRANGERS => faults.push(format!(
+                    "crate {name} depends on {other}: floor {own} has no neighbours"
+                )),
+                _ => {}
+            }
+        }
+    }
+    Ok(faults)
+}
+
+/// What is wrong with the paths in one file of `tpm2`; `file` is relative to its `src`.
+fn module_faults(file: &Path, source: &str) -> Vec<String> {
+    let path: Vec<String> = file
+        .with_extension("")
+        .iter()
+        .map(|part| part.to_string_lossy().into_owned())
+        .filter(|part| part != "mod")
+        .collect();
+    if path.last().is_some_and(|last| last == "tests") {
+        return Vec::new();
+    }
+    let Some(name) = path.first().filter(|first| *first != "lib").cloned() else {
+        return Vec::new();
+    };
+    let Some(own) = floor(&MODULES, &name) else {
+        return vec![format!(
+            "module tpm2::{name} has no floor: give it one in xtask/src/floors.rs"
+        )];
+    };
+    let all = tokens(source);
+    let mut faults = Vec::new();
+    for used in from_the_top(&without_tests(&all), path.len()) {
+        let at = format!("tpm2/src/{}:{}", file.display(), used.line);
+        match floor(&MODULES, used.text) {
+            Some(floor) if floor > own => faults.push(format!(
+                "{at}: module {name} (floor {own}) uses {} (floor {floor}): up",
+                used.text
+            )),
+            Some(_) => {}
+            None => faults.push(format!(
+                "{at}: `{}` is no module with a floor: name things by the module they live in",
+                used.text
+            )),
+        }
+    }
+    faults
+}
+
+fn floor(table: &[(&str, u8)], name: &str) -> Option<u8> {
+    table.iter().find(|(known, _)| *known == name).map(|(_, floor)| *floor)
+}
+
+/// The names that follow the crate's root in the paths of a module so deep below it: `crate::NAME`,
+/// `crate::{NAME, NAME}`, and as many `super::` as lead there. A macro's `$crate::` is a path of whoever expands it.
+fn from_the_top<'a>(tokens: &[Token<'a>], depth: usize) -> Vec<Token<'a>> {
+    let mut found = Vec::new();
+    let mut braces = 0_usize;
+    let mut inline: Vec<usize> = Vec::new();
+    let mut rest = tokens;
+    let mut previous = "";
+    while let [token, after @ ..] = rest {
+        rest = after;
+        match token.text {
+            "crate" if previous == "$" => {}
+            "{" => braces += 1,
+            "}" => {
+                braces = braces.saturating_sub(1);
+                if inline.last() == Some(&braces) {
+                    inline.pop();
+                }
+            }
+            "mod" if after.get(1).is_some_and(|next| next.text == "{") => inline.push(braces),
+            "crate" => {
+                if let Some(path) = after_colons(after) {
+                    found.extend(first_names(path));
+                }
+            }
+            "super" => {
+                let mut climbed = 1;
+                while let Some(path) = after_colons(rest) {
+                    match path {
+                        [next, after @ ..] if next.text == "super" => {
+                            climbed += 1;
+                            rest = after;
+                        }
+                        _ => {
+                            if climbed == depth + inline.len() {
+                                found.extend(first_names(path));
+                            }
+                            break;
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+        previous = token.text;
+    }
+    found
+}
+
+fn after_colons<'a, 'b>(tokens: &'b [Token<'a>]) -> Option<&'b [Token<'a>]> {
+    match tokens {
+        [one, two, rest @ ..] if one.text == ":" && two.text == ":" => Some(rest),
+        _ => None,
+    }
+}
+
+/// The first name of a path, or of each path in a group.
+fn first_names<'a>(path: &[Token<'a>]) -> Vec<Token<'a>> {
+    match path {
+        [open, rest @ ..] if open.text == "{" => {
+            let mut found = Vec::new();
+            let mut depth = 1_usize;
+            let mut expected = true;
+            for token in rest {
+                match token.text {
+                    "{" => depth += 1,
+                    "}" if depth == 1 => break,
+                    "}" => depth -= 1,
+                    "," if depth == 1 => expected = true,
+                    _ if expected => {
+                        found.push(*token);
+                        expected = false;
+                    }
+                    _ => {}
+                }
+            }
+            found
+        }
+        [name, ..] => vec![*name],
+        [] => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn package(name: &str, dependencies: &[(&str, Value)]) -> Value {
+        let dependencies: Vec<_> =
+            dependencies.iter().map(|(name, kind)| json!({"name": name, "kind": kind})).collect();
+        json!({"name": name, "dependencies": dependencies})
+    }
+
+    fn faults(packages: &[Value]) -> Vec<String> {
+        crate_faults(&json!({"packages": packages})).unwrap()
+    }
+
+    #[test]
+    fn dependencies_that_point_down_pass() {
+        let found = faults(&[
+            package(
+                "agent",
+                &[("tls", Value::Null), ("tpm2", Value::Null), ("serde", Value::Null)],
+            ),
+            package("tls", &[("tpm2", Value::Null)]),
+            package("tpm2", &[("xtask", json!("dev")), ("sha2", Value::Null)]),
+            package("xtask", &[]),
+            package("tests", &[("xtask", Value::Null), ("agent", Value::Null)]),
+        ]);
+        assert!(found.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn dependencies_that_point_up_or_sideways_are_refused() {
+        let up = faults(&[package("tpm2", &[("tls", Value::Null)]), package("tls", &[])]);
+        assert_eq!(up, ["crate tpm2 (floor 2) depends on tls (floor 3): up"]);
+        let build =
+            faults(&[package("proto", &[("xtask", json!("build"))]), package("xtask", &[])]);
+        assert_eq!(build, ["crate proto (floor 3) depends on xtask (floor 5): up"]);
+        let sideways =
+            faults(&[package("agent", &[("authority", Value::Null)]), package("authority", &[])]);
+        assert_eq!(sideways, ["crate agent depends on authority: floor 4 has no neighbours"]);
+        let unknown = faults(&[package("common", &[])]);
+        assert!(unknown[0].starts_with("crate common has no floor"), "{unknown:?}");
+        assert!(crate_faults(&json!({"packages": []})).is_err());
+    }
+
+    fn uses(file: &str, source: &str) -> Vec<String> {
+        module_faults(Path::new(file), source)
+    }
+
+    #[test]
+    fn modules_that_look_down_pass() {
+        let source = "
+            use crate::wire::{Reader, Writer};
+            use crate::{types::Handle, commands::{self, Sign}};
+            use super::types::Name;
+            //! see crate::client
+            pub(crate) fn f() { let s = \"crate::client\"; }
+            #[cfg(test)] mod tests { use crate::client::Tpm; }
+            macro_rules! m { () => { $crate::client::Tpm } }
+        ";
+        assert!(uses("crypto/mod.rs", source).is_empty());
+        assert!(uses("wire/tests.rs", "use crate::client::Tpm;").is_empty());
+        assert!(uses("lib.rs", "pub use crate::client::Tpm;").is_empty());
+        assert!(uses("wire/reader.rs", "use super::client;").is_empty(), "wire::client is another");
+    }
+
+    #[test]
+    fn modules_that_look_up_are_refused_however_they_say_it() {
+        for source in [
+            "use crate::client::Tpm;",
+            "use crate::{types, client::{Tpm}};",
+            "fn f(_: &crate::client::Tpm) {}",
+            "pub(in crate::client) fn f() {}",
+            "use super::super::client;",
+            "mod inner { use super::super::super::client; }",
+            "mod inner { } use super::super::client;",
+        ] {
+            let found = uses("wire/reader.rs", source);
+            let expected =
+                "tpm2/src/wire/reader.rs:1: module wire (floor 0) uses client (floor 2): up";
+            assert_eq!(found, [expected], "{source}");
+        }
+    }
+
+    #[test]
+    fn names_without_a_floor_are_refused() {
+        assert!(uses("wire/mod.rs", "use crate::Tpm;")[0].contains("`Tpm` is no module"));
+        assert!(uses("util.rs", "")[0].starts_with("module tpm2::util has no floor"));
+    }
+}

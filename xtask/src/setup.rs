@@ -1,0 +1,224 @@
+//! `cargo xtask setup`: the programs that the other commands run, from the distribution's packages.
+
+use std::env;
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// What the programs are wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Software TPMs with EK certificates, and a second opinion on what was issued.
+    Demo,
+    /// Everything above, and the software that tests compare with.
+    Test,
+}
+
+/// Whether to install or only to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Install what is missing.
+    Install,
+    /// Say what would be installed.
+    Tell,
+}
+
+struct Tool {
+    program: &'static str,
+    /// Debian's package.
+    package: &'static str,
+    why: &'static str,
+    demo: bool,
+}
+
+const fn demo(program: &'static str, package: &'static str, why: &'static str) -> Tool {
+    Tool { program, package, why, demo: true }
+}
+
+const fn test(program: &'static str, package: &'static str, why: &'static str) -> Tool {
+    Tool { program, package, why, demo: false }
+}
+
+const TOOLS: [Tool; 8] = [
+    demo("swtpm", "swtpm", "the software TPM"),
+    demo("swtpm_setup", "swtpm-tools", "manufactures software TPMs"),
+    demo("swtpm_localca", "swtpm-tools", "signs their EK certificates"),
+    demo("certtool", "gnutls-bin", "swtpm_localca makes its CA with it"),
+    demo("openssl", "openssl", "reads and verifies what was issued"),
+    test("tpm2", "tpm2-tools", "other people's TPM software, compared with ours both ways"),
+    test("ssh-keygen", "openssh-client", "reads the SSH certificates that were issued"),
+    test("g++", "g++", "compiles libFuzzer for the fuzz targets"),
+];
+
+/// Sees to it that all programs are there, and says before what it will install and why.
+pub fn run(purpose: Purpose, action: Action) -> Result<()> {
+    let wanted = wanted(purpose);
+    let packages = packages(&wanted);
+    if packages.is_empty() {
+        return Ok(());
+    }
+    eprintln!("Missing on this machine:");
+    for tool in &wanted {
+        eprintln!("  {:<14} {} (package {})", tool.program, tool.why, tool.package);
+    }
+    let apt = Apt::find().with_context(|| advice(&packages))?;
+    eprintln!("Installing with: {}", apt.line(&install(&packages)));
+    if action == Action::Tell {
+        return Ok(());
+    }
+    apt.install(&packages).with_context(|| advice(&packages))?;
+    let still = missing(purpose);
+    ensure!(still.is_empty(), "installed, but {} still cannot be found in PATH", still.join(", "));
+    Ok(())
+}
+
+/// The programs that are not there.
+pub fn missing(purpose: Purpose) -> Vec<&'static str> {
+    wanted(purpose).iter().map(|tool| tool.program).collect()
+}
+
+/// Where a program is in PATH.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(name))
+        .find(|file| is_program(file))
+}
+
+fn is_program(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+fn wanted(purpose: Purpose) -> Vec<&'static Tool> {
+    TOOLS
+        .iter()
+        .filter(|tool| tool.demo || purpose == Purpose::Test)
+        .filter(|tool| program(tool.program).is_none())
+        .collect()
+}
+
+fn packages(tools: &[&Tool]) -> Vec<&'static str> {
+    let mut packages: Vec<_> = tools.iter().map(|tool| tool.package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    packages
+}
+
+fn advice(packages: &[&str]) -> String {
+    format!(
+        "cannot install what is missing; install it yourself (on Debian 12: `apt-get install {}`) and try again",
+        packages.join(" ")
+    )
+}
+
+fn install<'a>(packages: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
+    arguments.extend(packages);
+    arguments
+}
+
+/// apt-get, and how to become root for it.
+struct Apt {
+    sudo: Option<Vec<&'static str>>,
+}
+
+impl Apt {
+    fn find() -> Result<Self> {
+        ensure!(program("apt-get").is_some(), "this machine has no apt-get");
+        if fs::metadata("/proc/self").context("/proc is not mounted")?.uid() == 0 {
+            return Ok(Self { sudo: None });
+        }
+        ensure!(program("sudo").is_some(), "not root, and there is no sudo");
+        // Only a person at a terminal can type a password.
+        let alone = env::var_os("CI").is_some() || !io::stdin().is_terminal();
+        Ok(Self { sudo: Some(if alone { vec!["sudo", "-n"] } else { vec!["sudo"] }) })
+    }
+
+    fn words<'a>(&self, arguments: &[&'a str]) -> Vec<&'a str> {
+        let mut words: Vec<&'a str> = self.sudo.clone().unwrap_or_default();
+        words.extend(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+        words.extend(["-o", "DPkg::Lock::Timeout=300"]);
+        words.extend(arguments);
+        words
+    }
+
+    fn line(&self, arguments: &[&str]) -> String {
+        self.words(arguments).join(" ")
+    }
+
+    fn install(&self, packages: &[&str]) -> Result<()> {
+        let known = packages.iter().all(|package| has_candidate(package));
+        if known && self.run(&install(packages)).is_ok() {
+            return Ok(());
+        }
+        eprintln!("The package lists are missing or old: {}", self.line(&["update"]));
+        self.run(&["update"])?;
+        self.run(&install(packages))
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<()> {
+        let words = self.words(arguments);
+        let (program, rest) = words.split_first().context("no command")?;
+        let mut command = Command::new(program);
+        command.args(rest);
+        if self.sudo.as_ref().is_none_or(|sudo| sudo.len() > 1) {
+            command.stdin(Stdio::null());
+        }
+        let status = command.status().with_context(|| format!("cannot run {program}"))?;
+        if !status.success() {
+            bail!("`{}` failed ({status})", self.line(arguments));
+        }
+        Ok(())
+    }
+}
+
+/// Whether the package lists on this machine know the package.
+fn has_candidate(package: &str) -> bool {
+    let output = Command::new("apt-cache").args(["policy", package]).env("LC_ALL", "C").output();
+    output.is_ok_and(|output| {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.contains("Candidate: ") && !text.contains("Candidate: (none)")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_and_others_are_not() {
+        assert!(program("sh").is_some());
+        assert!(program("no-such-program-anywhere").is_none());
+        assert!(!is_program(Path::new("/etc/passwd")));
+        assert!(!is_program(Path::new("/etc")));
+    }
+
+    #[test]
+    fn packages_are_named_once() {
+        let all: Vec<_> = TOOLS.iter().collect();
+        let names = packages(&all);
+        assert_eq!(names.iter().filter(|name| **name == "swtpm-tools").count(), 1);
+        assert!(names.contains(&"tpm2-tools"));
+        assert!(advice(&names).contains("apt-get install"));
+    }
+
+    #[test]
+    fn the_line_shown_is_the_line_run() {
+        let apt = Apt { sudo: Some(vec!["sudo", "-n"]) };
+        assert_eq!(
+            apt.line(&install(&["swtpm"])),
+            "sudo -n env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 \
+             install --yes --no-install-recommends swtpm"
+        );
+    }
+
+    #[test]
+    fn the_demo_needs_a_part_of_what_tests_need() {
+        assert!(TOOLS.iter().any(|tool| tool.demo) && TOOLS.iter().any(|tool| !tool.demo));
+    }
+}
