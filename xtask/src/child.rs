@@ -52,8 +52,10 @@ impl Guarded {
     /// Asks it to end (SIGTERM) and waits; `None` when it did not listen and had to be killed.
     pub fn terminate(mut self, patience: Duration) -> Result<Option<ExitStatus>> {
         let pid = self.id().to_string();
-        let asked = Command::new("kill").args(["-TERM", &pid]).stderr(Stdio::null()).status();
-        asked.context("cannot run kill")?;
+        // The shell's own: a small system has no program of that name.
+        let mut kill = Command::new("sh");
+        kill.args(["-c", "kill -TERM \"$1\"", "kill", &pid]).stderr(Stdio::null());
+        kill.status().context("cannot run sh")?;
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
             if let Some(status) = self.exited()? {

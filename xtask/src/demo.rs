@@ -86,13 +86,14 @@ struct Demo<'a> {
 
 impl Demo<'_> {
     fn walk(&self) -> Result<()> {
-        title("The host shows its TPM");
-        self.show("agent", &["identify", "--tpm", &self.tpm.tcti])?;
-
+        // First, since it also guards the folder: interrupted at any time, the demo leaves nothing behind.
         title("An authority starts, with a new CA");
         let (_authority, address) = self.start_authority()?;
         let status = self.show("authority", &["status", "--data-dir", DATA])?;
         let pin = ca_pin(&status)?;
+
+        title("The host shows its TPM");
+        self.show("agent", &["identify", "--tpm", &self.tpm.tcti])?;
 
         title("The operator creates a bot and allows this TPM to join as it");
         let rule =

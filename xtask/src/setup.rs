@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 
 /// What the programs are wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,12 +65,12 @@ pub fn run(purpose: Purpose, action: Action) -> Result<()> {
     for tool in &wanted {
         eprintln!("  {:<14} {} (package {})", tool.program, tool.why, tool.package);
     }
-    let apt = Apt::find().with_context(|| advice(&packages))?;
+    let apt = Apt::find().map_err(|error| advised(&error, &packages))?;
     eprintln!("Installing with: {}", apt.line(&install(&packages)));
     if action == Action::Tell {
         return Ok(());
     }
-    apt.install(&packages).with_context(|| advice(&packages))?;
+    apt.install(&packages).map_err(|error| advised(&error, &packages))?;
     let still = missing(purpose);
     ensure!(still.is_empty(), "installed, but {} still cannot be found in PATH", still.join(", "));
     Ok(())
@@ -109,9 +109,10 @@ fn packages(tools: &[&Tool]) -> Vec<&'static str> {
     packages
 }
 
-fn advice(packages: &[&str]) -> String {
-    format!(
-        "cannot install what is missing; install it yourself (on Debian 12: `apt-get install {}`) and try again",
+fn advised(error: &Error, packages: &[&str]) -> Error {
+    anyhow!(
+        "cannot install what is missing: {error:#}\n\
+         install it yourself, on Debian 12 with `apt-get install {}`, and try again",
         packages.join(" ")
     )
 }
@@ -204,7 +205,9 @@ mod tests {
         let names = packages(&all);
         assert_eq!(names.iter().filter(|name| **name == "swtpm-tools").count(), 1);
         assert!(names.contains(&"tpm2-tools"));
-        assert!(advice(&names).contains("apt-get install"));
+        let said = advised(&anyhow!("no sudo"), &["swtpm", "g++"]).to_string();
+        assert!(said.starts_with("cannot install what is missing: no sudo\n"), "{said}");
+        assert!(said.contains("`apt-get install swtpm g++`"), "{said}");
     }
 
     #[test]
