@@ -1,1 +1,39 @@
-//! Begun.
+//! Appraises the evidence of a TPM 2.0: bytes, time and policy in, verdict out.
+//!
+//! Nothing here does I/O, waits, or reads a clock. Every byte that comes in is taken to be hostile:
+//! it is bounded, then parsed, then believed; what is refused is refused with an error that names
+//! the part and its offset, and that falls into one [`Fault`] class.
+//!
+//! - [`EkCertificate`] and [`EkPublicKey`]: who the TPM says that it is. Certificates of endorsement
+//!   keys are burned in for the life of a chip and many are not quite DER; the reader here bears the
+//!   defects that are known to be in the field, and no others.
+//! - [`CaCertificate`], [`pem`] and [`chain`]: whether somebody who is trusted vouches for it.
+
+// Tests may count and index as they please: a panic is how they fail.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
+
+mod ca;
+pub mod chain;
+mod der;
+mod ek;
+mod error;
+mod extensions;
+mod key;
+mod name;
+mod oid;
+pub mod pem;
+mod roca;
+mod signature;
+#[cfg(test)]
+mod tests;
+mod time;
+mod x509;
+
+pub use ca::CaCertificate;
+pub use der::DerError;
+pub use ek::{EkCertificate, TpmModel};
+pub use error::{CertificateError, Fault};
+pub use key::{Curve, EccKey, EkPublicKey, Exponents, KeyError, RsaKey};
+pub use signature::{Hash, SignatureAlgorithm};
+pub use time::UnixTime;
+pub use x509::MAX_CERTIFICATE;

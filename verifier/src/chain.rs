@@ -1,0 +1,386 @@
+//! Whether a certificate authority that is trusted vouches for an endorsement certificate.
+//! RFC 5280 §6, for identities that are burned into chips.
+//!
+//! An anchor is trusted as it stands, be it a root or an issuing authority: its own signature and
+//! dates say nothing that the operator has not said already. What comes from the agent only helps to
+//! find the way to an anchor. Names chain as raw bytes.
+
+use std::fmt;
+
+use crate::ca::CaCertificate;
+use crate::ek::EkCertificate;
+use crate::error::Fault;
+use crate::name;
+use crate::signature::{Hash, SignatureAlgorithm};
+use crate::time::UnixTime;
+use crate::x509::Certificate;
+
+/// Authorities between the endorsement certificate and the end of the path, the anchor included.
+pub const MAX_DEPTH: usize = 5;
+
+/// Intermediates that are looked at; more are refused.
+pub const MAX_INTERMEDIATES: usize = 16;
+
+/// Signatures that are checked at most, besides one for each anchor.
+const MAX_SIGNATURES: usize = 32;
+
+/// What an operator decides about chains. The default is meant for chips in the field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChainPolicy {
+    /// Which dates count.
+    pub validity: Validity,
+    /// Whether SHA-1 counts.
+    pub sha1: Sha1,
+}
+
+/// Which dates count. A certificate whose validity has not begun is refused in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Validity {
+    /// The endorsement certificate may have expired: the key is burned in, and nobody renews it. Each
+    /// intermediate must have been valid when the endorsement certificate was issued.
+    #[default]
+    AtIssuance,
+    /// Everything below the anchor must be valid now.
+    Now,
+}
+
+/// Whether signatures over SHA-1 are worth anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sha1 {
+    /// They are not.
+    #[default]
+    Refused,
+    /// They are: for chips of the first years, if they have to be.
+    Accepted,
+}
+
+/// The way from an endorsement certificate to its anchor.
+#[derive(Clone, Debug)]
+pub struct Path<'a> {
+    intermediates: Vec<&'a CaCertificate>,
+    anchor: &'a CaCertificate,
+}
+
+impl<'a> Path<'a> {
+    /// The authorities in between, the issuer of the endorsement certificate first.
+    #[must_use]
+    pub fn intermediates(&self) -> &[&'a CaCertificate] {
+        &self.intermediates
+    }
+
+    /// The anchor that vouches.
+    #[must_use]
+    pub fn anchor(&self) -> &'a CaCertificate {
+        self.anchor
+    }
+}
+
+/// Finds a path from the endorsement certificate to an anchor.
+pub fn verify<'a>(
+    ek: &EkCertificate,
+    intermediates: &'a [CaCertificate],
+    anchors: &'a [CaCertificate],
+    at: UnixTime,
+    policy: ChainPolicy,
+) -> Result<Path<'a>, ChainError> {
+    let leaf = ek.certificate();
+    let whole = |reason| ChainError { certificate: Subject::of(leaf), reason };
+    if intermediates.len() > MAX_INTERMEDIATES {
+        return Err(whole(Reason::TooManyIntermediates(intermediates.len())));
+    }
+    if at < leaf.not_before {
+        return Err(whole(Reason::NotYetValid(leaf.not_before)));
+    }
+    if policy.validity == Validity::Now && at > leaf.not_after {
+        return Err(whole(Reason::Expired(leaf.not_after)));
+    }
+    let mut search = Search {
+        intermediates,
+        anchors,
+        policy,
+        when: match policy.validity {
+            Validity::AtIssuance => leaf.not_before,
+            Validity::Now => at,
+        },
+        signatures_left: MAX_SIGNATURES.saturating_add(anchors.len()),
+        path: Vec::new(),
+        failure: None,
+    };
+    match search.issuers(leaf) {
+        Some(anchor) => Ok(Path { intermediates: search.path, anchor }),
+        None => Err(search.failure.map_or_else(|| whole(Reason::NoIssuer), |(_, error)| error)),
+    }
+}
+
+/// A search in depth, over at most [`MAX_DEPTH`] levels.
+struct Search<'a> {
+    intermediates: &'a [CaCertificate],
+    anchors: &'a [CaCertificate],
+    policy: ChainPolicy,
+    when: UnixTime,
+    signatures_left: usize,
+    path: Vec<&'a CaCertificate>,
+    /// What to say if nothing is found: the heaviest failure.
+    failure: Option<((usize, u8), ChainError)>,
+}
+
+impl<'a> Search<'a> {
+    /// Completes the path upwards from this certificate, which is the leaf or the path's last.
+    fn issuers(&mut self, child: &Certificate) -> Option<&'a CaCertificate> {
+        if self.path.len() >= MAX_DEPTH {
+            self.fail(child, Reason::TooDeep);
+            return None;
+        }
+        if let Err(reason) = self.algorithm_counts(&child.algorithm) {
+            self.fail(child, reason);
+            return None;
+        }
+        let mut named = false;
+        for anchor in candidates(self.anchors, child) {
+            named = true;
+            if self.issued(anchor, child) {
+                return Some(anchor);
+            }
+        }
+        for intermediate in candidates(self.intermediates, child) {
+            if self.path.iter().any(|above| std::ptr::eq(*above, intermediate)) {
+                continue;
+            }
+            named = true;
+            if !self.fits_in_between(intermediate) || !self.issued(intermediate, child) {
+                continue;
+            }
+            self.path.push(intermediate);
+            if let Some(anchor) = self.issuers(intermediate.certificate()) {
+                return Some(anchor);
+            }
+            self.path.pop();
+        }
+        if !named {
+            self.fail(child, Reason::NoIssuer);
+        }
+        None
+    }
+
+    /// What binds an intermediate and not an anchor: its dates, and what it may issue for.
+    fn fits_in_between(&mut self, ca: &CaCertificate) -> bool {
+        let certificate = ca.certificate();
+        let purposes = certificate.extensions.purposes;
+        let reason = if !(ca.not_before()..=ca.not_after()).contains(&self.when) {
+            Reason::IssuerNotValid { when: self.when, rule: self.policy.validity }
+        } else if purposes.is_some_and(|purposes| !purposes.ek_certificate && !purposes.any) {
+            Reason::Purpose
+        } else {
+            return true;
+        };
+        self.fail(certificate, reason);
+        false
+    }
+
+    /// Whether this authority, of the right name, issued that certificate.
+    fn issued(&mut self, ca: &CaCertificate, child: &Certificate) -> bool {
+        // RFC 5280 §4.2.1.9: authorities below, without those that only renew their own key.
+        let issues_itself = |below: &&&CaCertificate| {
+            let Certificate { subject, issuer, .. } = below.certificate();
+            subject == issuer
+        };
+        let renewals = self.path.iter().filter(issues_itself).count();
+        let below = self.path.len().saturating_sub(renewals);
+        let allowed = ca.path_length().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+        if let Some(allowed) = allowed.filter(|&allowed| below > allowed) {
+            self.fail(ca.certificate(), Reason::PathLength { allowed, below });
+            return false;
+        }
+        let Some(signatures_left) = self.signatures_left.checked_sub(1) else {
+            self.fail(child, Reason::TooManySignatures);
+            return false;
+        };
+        self.signatures_left = signatures_left;
+        if ca.signed(child).is_err() {
+            self.fail(child, Reason::Signature { issuer: ca.subject_text() });
+            return false;
+        }
+        true
+    }
+
+    fn algorithm_counts(&self, algorithm: &SignatureAlgorithm) -> Result<(), Reason> {
+        match algorithm.hash() {
+            None => Err(Reason::Algorithm(algorithm.clone())),
+            Some(Hash::Sha1) if self.policy.sha1 == Sha1::Refused => Err(Reason::Sha1),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn fail(&mut self, certificate: &Certificate, reason: Reason) {
+        let weight = reason.weight(self.path.len());
+        if self.failure.as_ref().is_none_or(|(heaviest, _)| weight > *heaviest) {
+            let certificate = Subject::of(certificate);
+            self.failure = Some((weight, ChainError { certificate, reason }));
+        }
+    }
+}
+
+/// Those whose name is the issuer's, byte for byte; those whose key identifier fits too come first.
+fn candidates<'a>(list: &'a [CaCertificate], child: &Certificate) -> Vec<&'a CaCertificate> {
+    let wanted = child.extensions.authority_key_id.as_deref();
+    let fits = |ca: &CaCertificate| {
+        wanted.is_some() && ca.certificate().extensions.subject_key_id.as_deref() == wanted
+    };
+    let mut named: Vec<_> = list.iter().filter(|ca| ca.subject() == child.issuer).collect();
+    named.sort_by_key(|ca| !fits(ca));
+    named
+}
+
+/// Why nobody who is trusted vouches for an endorsement certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainError {
+    certificate: Subject,
+    reason: Reason,
+}
+
+impl ChainError {
+    /// Its class.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self.reason {
+            Reason::Sha1 => Fault::Weak,
+            Reason::Algorithm(_) => Fault::Unsupported,
+            _ => Fault::Untrusted,
+        }
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn reason(&self) -> &Reason {
+        &self.reason
+    }
+}
+
+impl fmt::Display for ChainError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { certificate, reason } = self;
+        write!(f, "{certificate} {reason}")
+    }
+}
+
+impl std::error::Error for ChainError {}
+
+/// The certificate that an error is about, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Subject {
+    Ek { serial: String, issuer: String },
+    Ca { name: String },
+}
+
+impl Subject {
+    fn of(certificate: &Certificate) -> Self {
+        match certificate.extensions.basic_constraints {
+            Some(constraints) if constraints.ca => {
+                Self::Ca { name: name::text(&certificate.subject) }
+            }
+            _ => Self::Ek {
+                serial: certificate.serial_text(),
+                issuer: name::text(&certificate.issuer),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ek { serial, issuer } => {
+                write!(f, "the EK certificate {serial} of \"{issuer}\"")
+            }
+            Self::Ca { name } => write!(f, "the CA certificate \"{name}\""),
+        }
+    }
+}
+
+/// What is wrong with a certificate in a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// No authority of the issuer's name is among the anchors and intermediates.
+    NoIssuer,
+    /// The authority of the issuer's name did not sign it.
+    Signature {
+        /// That authority.
+        issuer: String,
+    },
+    /// Signed over SHA-1.
+    Sha1,
+    /// Signed with an algorithm that is not implemented.
+    Algorithm(SignatureAlgorithm),
+    /// Its validity begins later.
+    NotYetValid(UnixTime),
+    /// Its validity has ended, and the policy minds.
+    Expired(UnixTime),
+    /// An intermediate that was not valid at the time that counts.
+    IssuerNotValid {
+        /// That time.
+        when: UnixTime,
+        /// What made it count.
+        rule: Validity,
+    },
+    /// An intermediate whose extKeyUsage does not allow to vouch for endorsement keys.
+    Purpose,
+    /// More authorities below it than its pathLenConstraint allows.
+    PathLength {
+        /// The constraint.
+        allowed: usize,
+        /// The authorities below.
+        below: usize,
+    },
+    /// More than [`MAX_DEPTH`] authorities, and no anchor yet.
+    TooDeep,
+    /// More than [`MAX_INTERMEDIATES`] certificates to look at.
+    TooManyIntermediates(usize),
+    /// A knot of certificates that takes too many signatures to untie.
+    TooManySignatures,
+}
+
+impl Reason {
+    /// Of several failures the one that came farthest says most, and then the most particular one.
+    fn weight(&self, depth: usize) -> (usize, u8) {
+        match self {
+            Self::TooManySignatures => (usize::MAX, 0),
+            Self::NoIssuer | Self::Signature { .. } => (depth, 0),
+            _ => (depth, 1),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoIssuer => f.write_str("was issued by nobody who is known here"),
+            Self::Signature { issuer } => {
+                write!(f, "names \"{issuer}\" as its issuer, whose key did not sign it")
+            }
+            Self::Sha1 => f.write_str("is signed over SHA-1"),
+            Self::Algorithm(algorithm) => {
+                write!(f, "is signed with {algorithm}, which is not supported")
+            }
+            Self::NotYetValid(from) => write!(f, "is not valid before {from}"),
+            Self::Expired(until) => write!(f, "expired at {until}"),
+            Self::IssuerNotValid { when, rule: Validity::AtIssuance } => {
+                write!(f, "was not valid when the EK certificate was issued, at {when}")
+            }
+            Self::IssuerNotValid { when, rule: Validity::Now } => {
+                write!(f, "is not valid at {when}")
+            }
+            Self::Purpose => f.write_str("is not meant to issue EK certificates (extKeyUsage)"),
+            Self::PathLength { allowed, below } => {
+                write!(f, "allows {allowed} authorities below itself, and there are {below}")
+            }
+            Self::TooDeep => write!(f, "is the last of {MAX_DEPTH}, and no anchor is reached"),
+            Self::TooManyIntermediates(count) => {
+                write!(f, "came with {count} others, more than {MAX_INTERMEDIATES}")
+            }
+            Self::TooManySignatures => {
+                f.write_str("has too many certificates of the same names above it")
+            }
+        }
+    }
+}

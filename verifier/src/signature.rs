@@ -1,0 +1,181 @@
+//! Signatures on certificates: RFC 8017 §8.2 and FIPS 186-5 §6. Whatever does not end in a
+//! signature that was checked ends in an error.
+
+use std::fmt;
+
+use rsa::Pkcs1v15Sign;
+use sha1::Sha1;
+use sha2::{Digest, Sha256, Sha384, Sha512};
+use signature::hazmat::PrehashVerifier;
+
+use crate::der::{self, Element, Reader, tag};
+use crate::key::{Curve, EccKey, PublicKey, RsaKey};
+use crate::oid;
+
+/// The hash in a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hash {
+    /// Broken since 2017; old Infineon and ST chips have it.
+    Sha1,
+    /// SHA-256.
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+}
+
+impl Hash {
+    fn digest(self, message: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Sha1 => Sha1::digest(message).to_vec(),
+            Self::Sha256 => Sha256::digest(message).to_vec(),
+            Self::Sha384 => Sha384::digest(message).to_vec(),
+            Self::Sha512 => Sha512::digest(message).to_vec(),
+        }
+    }
+
+    fn pkcs1(self) -> Pkcs1v15Sign {
+        match self {
+            Self::Sha1 => Pkcs1v15Sign::new::<Sha1>(),
+            Self::Sha256 => Pkcs1v15Sign::new::<Sha256>(),
+            Self::Sha384 => Pkcs1v15Sign::new::<Sha384>(),
+            Self::Sha512 => Pkcs1v15Sign::new::<Sha512>(),
+        }
+    }
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sha1 => "SHA-1",
+            Self::Sha256 => "SHA-256",
+            Self::Sha384 => "SHA-384",
+            Self::Sha512 => "SHA-512",
+        })
+    }
+}
+
+/// How a certificate is signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignatureAlgorithm {
+    /// RSASSA-PKCS1-v1_5.
+    RsaPkcs1(Hash),
+    /// ECDSA; the curve is the issuer's.
+    Ecdsa(Hash),
+    /// Something else, by its object identifier.
+    Other(String),
+}
+
+impl SignatureAlgorithm {
+    /// RFC 3279 §2.2, RFC 4055 §5, RFC 5758 §3. RSA has NULL parameters or none, ECDSA has none.
+    pub(crate) fn read(identifier: &Element<'_>) -> der::Result<Self> {
+        let mut fields = identifier.reader();
+        let algorithm = match fields.expect(tag::OID, "signatureAlgorithm")?.content {
+            oid::SHA1_WITH_RSA => Self::RsaPkcs1(Hash::Sha1),
+            oid::SHA256_WITH_RSA => Self::RsaPkcs1(Hash::Sha256),
+            oid::SHA384_WITH_RSA => Self::RsaPkcs1(Hash::Sha384),
+            oid::SHA512_WITH_RSA => Self::RsaPkcs1(Hash::Sha512),
+            oid::ECDSA_WITH_SHA1 => Self::Ecdsa(Hash::Sha1),
+            oid::ECDSA_WITH_SHA256 => Self::Ecdsa(Hash::Sha256),
+            oid::ECDSA_WITH_SHA384 => Self::Ecdsa(Hash::Sha384),
+            oid::ECDSA_WITH_SHA512 => Self::Ecdsa(Hash::Sha512),
+            other => return Ok(Self::Other(oid::dotted(other))),
+        };
+        if matches!(algorithm, Self::RsaPkcs1(_))
+            && let Some(null) = fields.optional(tag::NULL, "signatureAlgorithm parameters")?
+        {
+            null.reader().end("signatureAlgorithm parameters")?;
+        }
+        fields.end("signatureAlgorithm")?;
+        Ok(algorithm)
+    }
+
+    /// The hash, of those that are known.
+    #[must_use]
+    pub fn hash(&self) -> Option<Hash> {
+        match self {
+            Self::RsaPkcs1(hash) | Self::Ecdsa(hash) => Some(*hash),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for SignatureAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RsaPkcs1(hash) => write!(f, "RSA with {hash}"),
+            Self::Ecdsa(hash) => write!(f, "ECDSA with {hash}"),
+            Self::Other(oid) => write!(f, "algorithm {oid}"),
+        }
+    }
+}
+
+/// The signature is not this key's over this message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SignatureWrong;
+
+/// Checks a signature by a key of the algorithm's own kind.
+pub(crate) fn verify(
+    key: &PublicKey,
+    algorithm: &SignatureAlgorithm,
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), SignatureWrong> {
+    match (key, algorithm) {
+        (PublicKey::Rsa(key), SignatureAlgorithm::RsaPkcs1(hash)) => {
+            verify_rsa(key, *hash, message, signature)
+        }
+        (PublicKey::Ecc(key), SignatureAlgorithm::Ecdsa(hash)) => {
+            verify_ecdsa(key, &hash.digest(message), signature)
+        }
+        _ => Err(SignatureWrong),
+    }
+}
+
+fn verify_rsa(
+    key: &RsaKey,
+    hash: Hash,
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), SignatureWrong> {
+    let key = key.verifying_key().map_err(|_| SignatureWrong)?;
+    key.verify(hash.pkcs1(), &hash.digest(message), signature).map_err(|_| SignatureWrong)
+}
+
+fn verify_ecdsa(key: &EccKey, digest: &[u8], signature: &[u8]) -> Result<(), SignatureWrong> {
+    match key.curve() {
+        Curve::P256 => {
+            let (r, s) = scalars::<32>(signature).ok_or(SignatureWrong)?;
+            let signature = p256::ecdsa::Signature::from_scalars(r, s);
+            let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(key.sec1());
+            let (signature, key) = signature.ok().zip(key.ok()).ok_or(SignatureWrong)?;
+            key.verify_prehash(digest, &signature).map_err(|_| SignatureWrong)
+        }
+        Curve::P384 => {
+            let (r, s) = scalars::<48>(signature).ok_or(SignatureWrong)?;
+            let signature = p384::ecdsa::Signature::from_scalars(r, s);
+            let key = p384::ecdsa::VerifyingKey::from_sec1_bytes(key.sec1());
+            let (signature, key) = signature.ok().zip(key.ok()).ok_or(SignatureWrong)?;
+            key.verify_prehash(digest, &signature).map_err(|_| SignatureWrong)
+        }
+    }
+}
+
+/// Ecdsa-Sig-Value, RFC 3279 §2.2.3, each number padded to the size of the field.
+fn scalars<const N: usize>(signature: &[u8]) -> Option<([u8; N], [u8; N])> {
+    let mut outer = Reader::new(signature);
+    let mut pair = outer.sequence("signatureValue").ok()?;
+    outer.end("signatureValue").ok()?;
+    let r = pair.expect(tag::INTEGER, "r").ok()?.unsigned("r").ok()?;
+    let s = pair.expect(tag::INTEGER, "s").ok()?.unsigned("s").ok()?;
+    pair.end("signatureValue").ok()?;
+    Some((padded(r)?, padded(s)?))
+}
+
+fn padded<const N: usize>(magnitude: &[u8]) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    let start = N.checked_sub(magnitude.len())?;
+    bytes.get_mut(start..)?.copy_from_slice(magnitude);
+    Some(bytes)
+}

@@ -1,0 +1,284 @@
+//! Who vouches for whom.
+
+use super::forge::*;
+use crate::chain::{ChainError, ChainPolicy, MAX_INTERMEDIATES, Reason, Sha1, Validity, verify};
+use crate::der::{element, tag};
+use crate::{CaCertificate, EkCertificate, Fault, SignatureAlgorithm, UnixTime, oid};
+
+const BURNED_IN: ChainPolicy = ChainPolicy { validity: Validity::AtIssuance, sha1: Sha1::Refused };
+const STRICT: ChainPolicy = ChainPolicy { validity: Validity::Now, sha1: Sha1::Refused };
+
+fn ek(issuer: &Authority) -> Recipe {
+    Recipe::ek(&rsa_key("ek")).issued_by(issuer)
+}
+
+fn failure(
+    ek: &EkCertificate,
+    intermediates: &[CaCertificate],
+    anchors: &[CaCertificate],
+) -> ChainError {
+    verify(ek, intermediates, anchors, NOW, BURNED_IN).unwrap_err()
+}
+
+/// Authorities in a row, each certified by the one before, the first by itself.
+fn row(length: usize) -> (Vec<Authority>, Vec<CaCertificate>) {
+    let authorities: Vec<_> = (0..length).map(|n| Authority::new(&format!("ca {n}"))).collect();
+    let mut certificates = vec![authorities[0].root()];
+    certificates.extend(authorities.windows(2).map(|pair| pair[0].certify(&pair[1])));
+    (authorities, certificates)
+}
+
+#[test]
+fn root_and_intermediate_or_either_as_the_anchor() {
+    let (authorities, certificates) = row(2);
+    let [root, issuing] = &certificates[..] else { panic!("a row of two") };
+    let leaf = ek(&authorities[1]).certificate();
+    for (intermediates, anchors, steps) in [
+        (vec![issuing], vec![root], 1),
+        (vec![root, issuing], vec![root], 1),
+        (vec![], vec![issuing], 0),
+        (vec![], vec![root, issuing], 0),
+        (vec![root], vec![issuing], 0),
+    ] {
+        let intermediates: Vec<_> = intermediates.into_iter().cloned().collect();
+        let anchors: Vec<_> = anchors.into_iter().cloned().collect();
+        let path = verify(&leaf, &intermediates, &anchors, NOW, STRICT).unwrap();
+        assert_eq!(path.intermediates().len(), steps);
+        let expected = if steps == 1 { root } else { issuing };
+        assert_eq!(path.anchor().der(), expected.der());
+    }
+}
+
+#[test]
+fn nobody_who_is_known() {
+    let (authorities, certificates) = row(2);
+    let leaf = ek(&authorities[1]).certificate();
+    let error = failure(&leaf, &[], &certificates[..1]);
+    assert_eq!((error.reason(), error.fault()), (&Reason::NoIssuer, Fault::Untrusted));
+    assert_eq!(
+        error.to_string(),
+        "the EK certificate 5e:cd:5f:8e of \"CN=ca 1\" was issued by nobody who is known here"
+    );
+    let error = failure(&leaf, &certificates, &[]);
+    assert!(error.to_string().starts_with("the CA certificate \"CN=ca 0\""), "{error}");
+    assert_eq!(failure(&leaf, &[], &[]).reason(), &Reason::NoIssuer);
+}
+
+#[test]
+fn another_authority_of_the_same_name() {
+    let (authorities, certificates) = row(2);
+    let leaf = ek(&authorities[1]).certificate();
+    let false_root = authorities[0].impostor("other root");
+    let false_issuing = authorities[1].impostor("other issuing");
+    let error = failure(&leaf, &[], &[false_issuing.root()]);
+    assert_eq!(error.reason(), &Reason::Signature { issuer: "CN=ca 1".to_owned() });
+    assert_eq!(error.fault(), Fault::Untrusted);
+    // The agent brings a chain that is whole, but for the anchor.
+    let error = failure(&leaf, &certificates, &[false_root.root()]);
+    assert!(matches!(error.reason(), Reason::Signature { .. }), "{error}");
+    // The leaf is false and the chain is true.
+    let false_leaf = ek(&false_issuing).certificate();
+    let error = failure(&false_leaf, &certificates[1..], &certificates[..1]);
+    assert!(matches!(error.reason(), Reason::Signature { .. }), "{error}");
+}
+
+#[test]
+fn all_of_the_same_name_are_tried() {
+    let (authorities, certificates) = row(2);
+    let leaf = ek(&authorities[1]).certificate();
+    let others = |n: usize| authorities[n].impostor(&format!("other {n}")).root();
+    let anchors = [others(0), others(1), certificates[0].clone()];
+    let intermediates = [others(1), certificates[1].clone()];
+    let path = verify(&leaf, &intermediates, &anchors, NOW, STRICT).unwrap();
+    assert_eq!(path.anchor().der(), certificates[0].der());
+    assert_eq!(path.intermediates()[0].der(), certificates[1].der());
+}
+
+#[test]
+fn two_hundred_anchors_of_one_name() {
+    let issuer = Authority::new("ca");
+    let leaf = ek(&issuer).certificate();
+    let mut anchors: Vec<_> = (0..200).map(|n| issuer.impostor(&format!("o {n}")).root()).collect();
+    assert!(matches!(failure(&leaf, &[], &anchors).reason(), Reason::Signature { .. }));
+    anchors.push(issuer.root());
+    verify(&leaf, &[], &anchors, NOW, STRICT).unwrap();
+}
+
+#[test]
+fn the_key_identifier_says_whom_to_try_first() {
+    let issuer = Authority::new("ca");
+    let id = |seed| element(tag::OCTET_STRING, &noise(seed, 20));
+    let certified = |authority: &Authority, seed| {
+        let id = extension(oid::SUBJECT_KEY_IDENTIFIER, &id(seed));
+        Recipe::ca(authority).issued_by(authority).extension(id).ca_certificate()
+    };
+    let aki = seq(&[&element(tag::context(0), &noise("right", 20))]);
+    let leaf = ek(&issuer).extension(extension(oid::AUTHORITY_KEY_IDENTIFIER, &aki)).certificate();
+    // 15 of the wrong key, each of which knows 15 more ways to nowhere.
+    let mut intermediates: Vec<_> =
+        (0..15).map(|n| certified(&issuer.impostor(&format!("wrong {n}")), "wrong")).collect();
+    intermediates.push(Recipe::ca(&issuer).issued_by(&Authority::new("root")).ca_certificate());
+    let anchors = [Authority::new("root").root()];
+    verify(&leaf, &intermediates, &anchors, NOW, STRICT).unwrap();
+    // An identifier is a hint and no proof.
+    let lying = [certified(&issuer.impostor("lying"), "right"), certified(&issuer, "wrong")];
+    let path = verify(&leaf, &[], &lying, NOW, STRICT).unwrap();
+    assert_eq!(path.anchor().der(), lying[1].der());
+}
+
+#[test]
+fn depth_is_bounded() {
+    let (authorities, certificates) = row(6);
+    for length in 1..=5 {
+        let leaf = ek(&authorities[length - 1]).certificate();
+        let below = &certificates[1..length];
+        let path = verify(&leaf, below, &certificates[..1], NOW, STRICT).unwrap();
+        assert_eq!(path.intermediates().len(), length - 1);
+    }
+    let leaf = ek(&authorities[5]).certificate();
+    let error = failure(&leaf, &certificates[1..], &certificates[..1]);
+    assert_eq!(error.reason(), &Reason::TooDeep);
+    let mut backwards = certificates[1..5].to_vec();
+    backwards.reverse();
+    let leaf = ek(&authorities[4]).certificate();
+    verify(&leaf, &backwards, &certificates[..1], NOW, STRICT).unwrap();
+}
+
+#[test]
+fn a_knot_of_certificates_takes_bounded_time() {
+    // One name and one key, sixteen times: every one of them issues every other.
+    let ca = Authority::new("ca");
+    let knot: Vec<_> = (0..16u8)
+        .map(|n| {
+            let serial = element(tag::INTEGER, &[n]);
+            Recipe::ca(&ca).issued_by(&ca).with(|r| r.serial = serial).ca_certificate()
+        })
+        .collect();
+    let leaf = ek(&ca).certificate();
+    let error = failure(&leaf, &knot, &[Authority::new("other").root()]);
+    assert_eq!(error.reason(), &Reason::TooManySignatures);
+    let error = failure(&leaf, &[&knot[..], &knot[..1]].concat(), &knot[..1]);
+    assert_eq!(error.reason(), &Reason::TooManyIntermediates(MAX_INTERMEDIATES + 1));
+}
+
+#[test]
+fn path_length_constraints() {
+    let (authorities, mut certificates) = row(3);
+    let leaf = ek(&authorities[2]).certificate();
+    let limited = |n: usize, by: usize, length| {
+        Recipe::ca(&authorities[n])
+            .issued_by(&authorities[by])
+            .extension(ca_constraints(Some(length)))
+            .ca_certificate()
+    };
+    certificates[0] = limited(0, 0, 2);
+    certificates[1] = limited(1, 0, 1);
+    certificates[2] = limited(2, 1, 0);
+    verify(&leaf, &certificates[1..], &certificates[..1], NOW, STRICT).unwrap();
+    certificates[1] = limited(1, 0, 0);
+    let error = failure(&leaf, &certificates[1..], &certificates[..1]);
+    assert_eq!(error.reason(), &Reason::PathLength { allowed: 0, below: 1 });
+    assert!(error.to_string().starts_with("the CA certificate \"CN=ca 1\""), "{error}");
+    // An anchor's constraint counts as well.
+    certificates[1] = limited(1, 0, 1);
+    let anchor = [limited(0, 0, 1)];
+    let error = failure(&leaf, &certificates[1..], &anchor);
+    assert_eq!(error.reason(), &Reason::PathLength { allowed: 1, below: 2 });
+}
+
+#[test]
+fn a_leaf_issues_nothing() {
+    // Signed by the key of an endorsement certificate, which is no authority's.
+    let root = Authority::new("root");
+    let middle = Authority::new("middle");
+    let not_ca = Recipe::ca(&middle).issued_by(&root).without(oid::BASIC_CONSTRAINTS).der();
+    assert!(CaCertificate::parse(&not_ca).is_err());
+    let no_sign = Recipe::ca(&middle).issued_by(&root).extension(key_usage(&[7, 0x80])).der();
+    assert!(CaCertificate::parse(&no_sign).is_err());
+}
+
+#[test]
+fn purposes_of_intermediates() {
+    let root = Authority::new("root");
+    let issuing = Authority::new("issuing");
+    let leaf = ek(&issuing).certificate();
+    let with = |list: &[&[u8]]| {
+        [Recipe::ca(&issuing).issued_by(&root).extension(purposes(list)).ca_certificate()]
+    };
+    let anchors = [root.root()];
+    for list in [&[oid::EK_CERTIFICATE][..], &[oid::ANY_EXTENDED_KEY_USAGE]] {
+        verify(&leaf, &with(list), &anchors, NOW, STRICT).unwrap();
+    }
+    let tls = with(&[&[0x2b, 6, 1, 5, 5, 7, 3, 1]]);
+    assert_eq!(failure(&leaf, &tls, &anchors).reason(), &Reason::Purpose);
+    // Pinned for this very purpose.
+    verify(&leaf, &[], &tls, NOW, STRICT).unwrap();
+}
+
+#[test]
+fn dates_of_the_leaf() {
+    let ca = Authority::new("ca");
+    let leaf = ek(&ca).with(|r| r.not_after = utc("250101000000Z")).certificate();
+    let anchors = [ca.root()];
+    verify(&leaf, &[], &anchors, NOW, BURNED_IN).unwrap();
+    let error = verify(&leaf, &[], &anchors, NOW, STRICT).unwrap_err();
+    assert!(matches!(error.reason(), Reason::Expired(_)));
+    assert!(error.to_string().ends_with("expired at 2025-01-01T00:00:00Z"), "{error}");
+    let end = leaf.not_after();
+    verify(&leaf, &[], &anchors, end, STRICT).unwrap();
+    let begin = leaf.not_before();
+    for policy in [BURNED_IN, STRICT] {
+        verify(&leaf, &[], &anchors, begin, policy).unwrap();
+        let before = UnixTime::from_seconds(begin.seconds() - 1);
+        let error = verify(&leaf, &[], &anchors, before, policy).unwrap_err();
+        assert_eq!(error.reason(), &Reason::NotYetValid(begin));
+    }
+}
+
+#[test]
+fn dates_of_the_authorities() {
+    let root = Authority::new("root");
+    let issuing = Authority::new("issuing");
+    let between = |from, until| {
+        Recipe::ca(&issuing)
+            .issued_by(&root)
+            .with(|r| (r.not_before, r.not_after) = (utc(from), utc(until)))
+            .ca_certificate()
+    };
+    let leaf = ek(&issuing).certificate();
+    let anchors = [root.root()];
+    let expired = [between("200101000000Z", "250101000000Z")];
+    verify(&leaf, &expired, &anchors, NOW, BURNED_IN).unwrap();
+    let error = verify(&leaf, &expired, &anchors, NOW, STRICT).unwrap_err();
+    assert_eq!(error.reason(), &Reason::IssuerNotValid { when: NOW, rule: Validity::Now });
+    for not_valid in
+        [[between("200101000000Z", "230101000000Z")], [between("240101000001Z", "300101000000Z")]]
+    {
+        let error = failure(&leaf, &not_valid, &anchors);
+        assert!(matches!(error.reason(), Reason::IssuerNotValid { .. }), "{error}");
+        assert!(error.to_string().starts_with("the CA certificate \"CN=issuing\""), "{error}");
+        // Pinned, its dates do not count.
+        verify(&leaf, &[], &not_valid, NOW, STRICT).unwrap();
+    }
+}
+
+#[test]
+fn algorithms_that_do_not_count() {
+    let ca = Authority::new("ca");
+    let signed_with = |oid| {
+        let algorithm = seq(&[&identifier(oid)]);
+        ek(&ca).with(|r| r.algorithm = algorithm).certificate()
+    };
+    let anchors = [ca.root()];
+    let sha1 = failure(&signed_with(oid::ECDSA_WITH_SHA1), &[], &anchors);
+    assert_eq!((sha1.reason(), sha1.fault()), (&Reason::Sha1, Fault::Weak));
+    let pss =
+        failure(&signed_with(&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 0x0a]), &[], &anchors);
+    let algorithm = SignatureAlgorithm::Other("1.2.840.113549.1.1.10".to_owned());
+    assert_eq!((pss.reason(), pss.fault()), (&Reason::Algorithm(algorithm), Fault::Unsupported));
+    // An algorithm that is not the issuer's key's.
+    let rsa = failure(&signed_with(oid::SHA256_WITH_RSA), &[], &anchors);
+    assert!(matches!(rsa.reason(), Reason::Signature { .. }));
+    let sha512 = failure(&signed_with(oid::ECDSA_WITH_SHA512), &[], &anchors);
+    assert!(matches!(sha512.reason(), Reason::Signature { .. }));
+}
