@@ -14,8 +14,24 @@
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+#[cfg(feature = "std")]
+mod client;
 pub mod commands;
 #[cfg(feature = "crypto")]
 pub mod crypto;
+#[cfg(feature = "std")]
+pub mod endorsement;
+#[cfg(feature = "std")]
+mod error;
+#[cfg(feature = "std")]
+pub mod session;
+pub mod template;
+#[cfg(feature = "std")]
+pub mod transport;
 pub mod types;
 pub mod wire;
+
+#[cfg(feature = "std")]
+pub use client::{Secured, Tpm};
+#[cfg(feature = "std")]
+pub use error::{Error, Fault};

@@ -1,7 +1,9 @@
 //! AES in CFB mode, with which a TPM protects parameters and credentials. Part 1 §21.3 and §24.5.
 
+#[cfg(feature = "std")]
+use cfb_mode::Decryptor;
+use cfb_mode::Encryptor;
 use cfb_mode::cipher::KeyIvInit;
-use cfb_mode::{Decryptor, Encryptor};
 
 use crate::types::{Alg, BlockCipher, SymDefObject};
 use crate::wire::{Malformed, Why};
@@ -27,6 +29,7 @@ impl Aes {
         }
     }
 
+    #[cfg(feature = "std")]
     pub(crate) const fn key_len(self) -> usize {
         match self {
             Self::Aes128 => 16,
@@ -51,6 +54,7 @@ impl Aes {
         .map_err(|_| WrongKeyLength)
     }
 
+    #[cfg(feature = "std")]
     pub(crate) fn decrypt(
         self,
         key: &[u8],

@@ -1,0 +1,502 @@
+//! The endorsement keys of a TPM: where their certificates are, and how to come to the key that belongs to one. EK
+//! credential profile 2.6 §2.2, Registry of reserved TPM 2.0 handles §2.2.
+
+use std::fmt;
+use std::vec::Vec;
+
+use crate::commands::{Command, CreatePrimary, GetCapability, NvRead, NvReadPublic, ReadPublic};
+use crate::error::{Error, Fault};
+use crate::session::{Auth, SaltKey};
+use crate::transport::Transport;
+use crate::types::{
+    Capability, CapabilityData, Data, EccParameter, EccPoint, EccPublic, Entity, Handle, Hierarchy,
+    Id, NvAuth, NvIndex, Object, Public, PublicKeyRsa, ResponseCode, RsaPublic, SensitiveCreate,
+};
+use crate::wire::{List, Malformed, Marshal, Tpm2b, Unmarshal, Why, Writer};
+use crate::{Tpm, template};
+
+/// One kind of endorsement key, as the profile numbers them.
+#[derive(Debug)]
+pub struct EkKind {
+    /// What people call it, on command lines too.
+    pub name: &'static str,
+    /// The profile's name of the template.
+    pub profile: &'static str,
+    /// The NV index of the certificate.
+    pub certificate: Handle,
+    /// The NV index of a template that replaces the default one.
+    template_index: Handle,
+    /// The NV index of a nonce that goes into the template; the high range has none.
+    nonce_index: Option<Handle>,
+    /// Where software is known to leave the key, in the order of likelihood.
+    persistent: &'static [Handle],
+    /// The default template.
+    pub template: &'static Public<'static>,
+    /// Octets of zeros that some software puts into `unique` where the profile leaves it empty.
+    zero_filled: Option<&'static Public<'static>>,
+}
+
+/// All kinds, in the order in which a certificate is looked for: low range, then high range.
+pub static EK_KINDS: [EkKind; 7] = [
+    EkKind {
+        name: "rsa2048",
+        profile: "L-1",
+        certificate: Handle(0x01c0_0002),
+        nonce_index: Some(Handle(0x01c0_0003)),
+        template_index: Handle(0x01c0_0004),
+        persistent: &[Handle(0x8101_0001)],
+        template: &template::L1,
+        zero_filled: None,
+    },
+    EkKind {
+        name: "p256",
+        profile: "L-2",
+        certificate: Handle(0x01c0_000a),
+        nonce_index: Some(Handle(0x01c0_000b)),
+        template_index: Handle(0x01c0_000c),
+        persistent: &[Handle(0x8101_000a), Handle(0x8101_0002)],
+        template: &template::L2,
+        zero_filled: None,
+    },
+    EkKind {
+        name: "rsa2048-high",
+        profile: "H-1",
+        certificate: Handle(0x01c0_0012),
+        nonce_index: None,
+        template_index: Handle(0x01c0_0013),
+        persistent: &[Handle(0x8101_0012)],
+        template: &template::H1,
+        zero_filled: Some(&template::H1_ZERO_FILLED),
+    },
+    EkKind {
+        name: "p256-high",
+        profile: "H-2",
+        certificate: Handle(0x01c0_0014),
+        nonce_index: None,
+        template_index: Handle(0x01c0_0015),
+        persistent: &[Handle(0x8101_0014)],
+        template: &template::H2,
+        zero_filled: Some(&template::H2_ZERO_FILLED),
+    },
+    EkKind {
+        name: "p384",
+        profile: "H-3",
+        certificate: Handle(0x01c0_0016),
+        nonce_index: None,
+        template_index: Handle(0x01c0_0017),
+        persistent: &[Handle(0x8101_0016)],
+        template: &template::H3,
+        zero_filled: Some(&template::H3_ZERO_FILLED),
+    },
+    EkKind {
+        name: "rsa3072",
+        profile: "H-6",
+        certificate: Handle(0x01c0_001c),
+        nonce_index: None,
+        template_index: Handle(0x01c0_001d),
+        persistent: &[Handle(0x8101_001c)],
+        template: &template::H6,
+        zero_filled: None,
+    },
+    EkKind {
+        name: "rsa4096",
+        profile: "H-7",
+        certificate: Handle(0x01c0_001e),
+        nonce_index: None,
+        template_index: Handle(0x01c0_001f),
+        persistent: &[Handle(0x8101_001e)],
+        template: &template::H7,
+        zero_filled: None,
+    },
+];
+
+/// The kind that every TPM can make: RSA 2048, low range.
+pub static DEFAULT_KIND: &EkKind = &EK_KINDS[0];
+
+/// The public key of an endorsement key, as its certificate has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EkPublicKey<'a> {
+    /// RSA: the modulus. The exponent of every endorsement key is 65537.
+    Rsa(&'a [u8]),
+    /// ECC: both coordinates at the size of the field.
+    Ecc(&'a [u8], &'a [u8]),
+}
+
+impl EkKind {
+    /// The kind of this name.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<&'static Self> {
+        EK_KINDS.iter().find(|kind| kind.name == name)
+    }
+
+    /// Whether the empty authorization value authorizes the key, so that no policy is needed.
+    #[must_use]
+    pub const fn has_user_with_auth(&self) -> bool {
+        self.template.attributes.contains(crate::types::ObjectAttributes::USER_WITH_AUTH)
+    }
+
+    /// The public area of a key of this kind.
+    ///
+    /// # Errors
+    /// The key is of another type, or larger than any.
+    pub fn public<'k>(&self, key: EkPublicKey<'k>) -> Result<Public<'k>, Malformed> {
+        let wrong = |why| Malformed::new(why, 0).named("endorsement key");
+        let id = match (self.template.id, key) {
+            (Id::Rsa(parameters), EkPublicKey::Rsa(modulus)) => {
+                let unique = PublicKeyRsa::new(modulus).map_err(|_| wrong(Why::TooLong))?;
+                Id::Rsa(RsaPublic { unique, ..parameters })
+            }
+            (Id::Ecc(parameters), EkPublicKey::Ecc(x, y)) => {
+                let coordinate =
+                    |octets| EccParameter::new(octets).map_err(|_| wrong(Why::TooLong));
+                let unique = EccPoint { x: coordinate(x)?, y: coordinate(y)? };
+                Id::Ecc(EccPublic { unique, ..parameters })
+            }
+            _ => return Err(wrong(Why::Selector)),
+        };
+        let Public { name_alg, attributes, auth_policy, .. } = *self.template;
+        Ok(Public { name_alg, attributes, auth_policy, id })
+    }
+
+    /// Whether the area is that of a key of this kind: everything but the key itself is the template's.
+    fn describes(&self, public: &Public<'_>) -> bool {
+        ek_public_key(public)
+            .and_then(|key| self.public(key).ok())
+            .is_some_and(|expected| expected == *public)
+    }
+}
+
+impl fmt::Display for EkKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// The public key in a public area; `None` if it is neither RSA nor ECC.
+#[must_use]
+pub const fn ek_public_key<'a>(public: &Public<'a>) -> Option<EkPublicKey<'a>> {
+    match &public.id {
+        Id::Rsa(rsa) => Some(EkPublicKey::Rsa(rsa.unique.octets())),
+        Id::Ecc(ecc) => Some(EkPublicKey::Ecc(ecc.unique.x.octets(), ecc.unique.y.octets())),
+        Id::KeyedHash(_) | Id::SymCipher(_) => None,
+    }
+}
+
+/// An endorsement key in the TPM.
+#[derive(Clone, Debug)]
+pub struct EndorsementKey {
+    handle: Handle,
+    public: Vec<u8>,
+}
+
+impl EndorsementKey {
+    /// The key at `handle`, whose public area is known from a better source than the TPM.
+    ///
+    /// # Errors
+    /// The public area is larger than any.
+    pub fn new(handle: Handle, public: &Public<'_>) -> Result<Self, crate::wire::TooLarge> {
+        let mut octets = [0; 1024];
+        let mut writer = Writer::new(&mut octets);
+        public.marshal(&mut writer)?;
+        Ok(Self { handle, public: writer.into_written().to_vec() })
+    }
+
+    /// The handle.
+    #[must_use]
+    pub const fn handle(&self) -> Handle {
+        self.handle
+    }
+
+    /// The public area.
+    ///
+    /// # Errors
+    /// Never, since it was written by [`Self::new`].
+    pub fn public(&self) -> Result<Public<'_>, Malformed> {
+        Public::from_bytes(&self.public)
+    }
+
+    /// The key as one that sessions can be salted to.
+    ///
+    /// # Errors
+    /// Its name algorithm is not supported.
+    pub fn salt_key(&self) -> Result<SaltKey<'_>, Malformed> {
+        SaltKey::new(self.handle, self.public()?)
+            .map_err(|_| Malformed::new(Why::Value, 0).named("Public.name_alg"))
+    }
+}
+
+/// Where a key of this kind is expected to be persistent, in order.
+#[must_use]
+pub const fn persistent_handles(kind: &EkKind) -> &'static [Handle] {
+    kind.persistent
+}
+
+/// The key of this kind that is persistent in the TPM, if one is where it is expected. The TPM's word is taken for its
+/// public area: pin it, or compare it with a certificate.
+///
+/// # Errors
+/// As [`Tpm::run`].
+pub fn find<T: Transport>(
+    tpm: &mut Tpm<T>,
+    kind: &EkKind,
+) -> Result<Option<EndorsementKey>, Error> {
+    for &handle in kind.persistent {
+        match tpm.run(&ReadPublic { object_handle: Object::unnamed(handle) }, []) {
+            Ok(answer) if kind.describes(&answer.out_public.0) => {
+                return Ok(EndorsementKey::new(handle, &answer.out_public.0).ok());
+            }
+            Ok(_) => {}
+            Err(error) if error.refusal() == Some(ResponseCode::HANDLE) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// Creates the key of this kind, which takes many seconds if it is RSA. If `expected` is the key in a certificate, the
+/// ways to fill the template that implementations differ in are tried until the key is that one.
+///
+/// # Errors
+/// As [`Tpm::run`]; [`Fault::Malformed`] if no way leads to the expected key: the certificate is not this TPM's.
+pub fn create<T: Transport>(
+    tpm: &mut Tpm<T>,
+    kind: &EkKind,
+    expected: Option<EkPublicKey<'_>>,
+) -> Result<EndorsementKey, Error> {
+    let own_template = read(tpm, kind.template_index)?;
+    let nonce = match kind.nonce_index {
+        Some(index) => read(tpm, index)?,
+        None => None,
+    };
+    let fail = |fault: Fault| Error::new(CreatePrimary::INFO.code, fault);
+    let own = match &own_template {
+        Some(octets) => {
+            Some(Public::from_bytes(octets).map_err(|malformed| fail(malformed.into()))?)
+        }
+        None => None,
+    };
+    let candidates = own.iter().chain([kind.template]).chain(kind.zero_filled);
+    for template in candidates {
+        let filled = Nonce::new(template, nonce.as_deref());
+        let key = create_from(tpm, &filled.template(template))?;
+        let public = key.public().map_err(|malformed| fail(malformed.into()))?;
+        if expected.is_none_or(|expected| ek_public_key(&public) == Some(expected)) {
+            return Ok(key);
+        }
+        tpm.flush(key.handle)?;
+    }
+    Err(fail(Malformed::new(Why::Unexpected, 0).named("endorsement key").into()))
+}
+
+fn create_from<T: Transport>(
+    tpm: &mut Tpm<T>,
+    template: &Public<'_>,
+) -> Result<EndorsementKey, Error> {
+    let fail = |fault: Fault| Error::new(CreatePrimary::INFO.code, fault);
+    let command = CreatePrimary {
+        primary_handle: Hierarchy::Endorsement,
+        in_sensitive: Tpm2b(SensitiveCreate::EMPTY),
+        in_public: Tpm2b(*template),
+        outside_info: Data::EMPTY,
+        creation_pcr: List::new(&[]),
+    };
+    let answer = tpm.run(&command, [Auth::EMPTY])?;
+    EndorsementKey::new(answer.object_handle.handle(), &answer.out_public.0)
+        .map_err(|too_large| fail(too_large.into()))
+}
+
+/// A nonce at the start of a template's `unique`, as the low range has it. EK profile §2.2.1.3.
+struct Nonce {
+    unique: [u8; 256],
+    present: bool,
+}
+
+impl Nonce {
+    fn new(template: &Public<'_>, nonce: Option<&[u8]>) -> Self {
+        let room = match template.id {
+            Id::Rsa(rsa) => rsa.unique.octets().len(),
+            Id::Ecc(ecc) => ecc.unique.x.octets().len(),
+            Id::KeyedHash(_) | Id::SymCipher(_) => 0,
+        };
+        let mut unique = [0; 256];
+        let nonce = nonce.filter(|nonce| nonce.len() <= room);
+        let place = unique.get_mut(..nonce.map_or(0, <[u8]>::len)).unwrap_or_default();
+        place.iter_mut().zip(nonce.unwrap_or_default()).for_each(|(to, from)| *to = *from);
+        Self { unique, present: nonce.is_some() }
+    }
+
+    fn template<'t>(&'t self, template: &Public<'t>) -> Public<'t> {
+        let filled = |len| self.unique.get(..len).unwrap_or_default();
+        let id = match template.id {
+            Id::Rsa(rsa) if self.present => {
+                let unique = PublicKeyRsa::new(filled(rsa.unique.octets().len()));
+                Id::Rsa(RsaPublic { unique: unique.unwrap_or_default(), ..rsa })
+            }
+            Id::Ecc(ecc) if self.present => {
+                let x = EccParameter::new(filled(ecc.unique.x.octets().len()));
+                let unique = EccPoint { x: x.unwrap_or_default(), ..ecc.unique };
+                Id::Ecc(EccPublic { unique, ..ecc })
+            }
+            other => other,
+        };
+        Public { id, ..*template }
+    }
+}
+
+/// The kinds of which the TPM has a certificate, in order: one command.
+///
+/// # Errors
+/// As [`Tpm::run`].
+pub fn certified<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<&'static EkKind>, Error> {
+    const MOST: u32 = 128;
+    let command = GetCapability {
+        capability: Capability::HANDLES,
+        property: Handle(0x01c0_0002).0,
+        property_count: MOST,
+    };
+    let answer = tpm.run(&command, [])?;
+    let CapabilityData::Handles(handles) = answer.capability_data else {
+        let malformed = Malformed::new(Why::Unexpected, 0).named("capability_data");
+        return Err(Error::new(GetCapability::INFO.code, malformed.into()));
+    };
+    let has = |kind: &&EkKind| handles.iter().any(|handle| handle == kind.certificate);
+    Ok(EK_KINDS.iter().filter(has).collect())
+}
+
+/// The certificate of the key of this kind, DER without what may stand before and after it in NV memory; `None` if the
+/// TPM has none. Two commands for a certificate of up to 1536 octets.
+///
+/// # Errors
+/// As [`Tpm::run`]; [`Fault::Malformed`] if there is something that is no certificate.
+pub fn certificate<T: Transport>(
+    tpm: &mut Tpm<T>,
+    kind: &EkKind,
+) -> Result<Option<Vec<u8>>, Error> {
+    read_until(tpm, kind.certificate, stored_certificate_len)?
+        .map(|octets| {
+            let range = stored_certificate(&octets).filter(|range| range.end <= octets.len());
+            let der = range.and_then(|range| octets.get(range)).map(<[u8]>::to_vec);
+            der.ok_or_else(|| {
+                let malformed = Malformed::new(Why::Value, 0).named("EK certificate");
+                Error::new(NvRead::INFO.code, malformed.into())
+            })
+        })
+        .transpose()
+}
+
+/// The content of an NV index; `None` if it does not exist or was never written.
+///
+/// # Errors
+/// As [`Tpm::run`].
+pub fn read<T: Transport>(tpm: &mut Tpm<T>, index: Handle) -> Result<Option<Vec<u8>>, Error> {
+    read_until(tpm, index, |_| None)
+}
+
+/// Octets asked for at a time: every TPM known gives 768; 512 is what every one must give.
+const CHUNKS: [u16; 2] = [768, 512];
+
+/// The most that is read from an index.
+const NV_MAX: usize = 8192;
+
+/// Reads an index from its start to where `end` says, once enough is there to tell, or to its own end. Its size is asked
+/// for only if the first chunk reaches beyond it.
+fn read_until<T: Transport>(
+    tpm: &mut Tpm<T>,
+    index: Handle,
+    end: impl Fn(&[u8]) -> Option<usize>,
+) -> Result<Option<Vec<u8>>, Error> {
+    let [mut chunk, smaller] = CHUNKS;
+    let mut size = None;
+    let mut octets = Vec::new();
+    loop {
+        let wanted = end(&octets).or(size).unwrap_or(usize::MAX).min(NV_MAX);
+        let missing = wanted.saturating_sub(octets.len());
+        if missing == 0 {
+            return Ok(Some(octets));
+        }
+        let nv_index = NvIndex::unnamed(index);
+        let command = NvRead {
+            auth_handle: NvAuth::Index(nv_index),
+            nv_index,
+            size: chunk.min(u16::try_from(missing).unwrap_or(u16::MAX)),
+            offset: u16::try_from(octets.len()).unwrap_or(u16::MAX),
+        };
+        let error = match tpm.run(&command, [Auth::EMPTY]) {
+            Ok(answer) if answer.data.octets().is_empty() => return Ok(Some(octets)),
+            Ok(answer) => {
+                octets.extend_from_slice(answer.data.octets());
+                continue;
+            }
+            Err(error) => error,
+        };
+        match error.refusal() {
+            Some(ResponseCode::HANDLE | ResponseCode::NV_UNINITIALIZED) => return Ok(None),
+            Some(ResponseCode::NV_RANGE) if size.is_none() => {
+                size = Some(usize::from(data_size(tpm, nv_index)?));
+            }
+            Some(ResponseCode::VALUE | ResponseCode::SIZE | ResponseCode::NV_RANGE)
+                if chunk > smaller =>
+            {
+                chunk = smaller;
+            }
+            _ => return Err(error),
+        }
+    }
+}
+
+fn data_size<T: Transport>(tpm: &mut Tpm<T>, nv_index: NvIndex) -> Result<u16, Error> {
+    let answer = tpm.run(&NvReadPublic { nv_index }, [])?;
+    let public = answer.nv_public.0;
+    if public.index == nv_index.handle() {
+        Ok(public.data_size)
+    } else {
+        let malformed = Malformed::new(Why::Unexpected, 0).named("NvPublic.index");
+        Err(Error::new(NvReadPublic::INFO.code, malformed.into()))
+    }
+}
+
+/// Where the outer SEQUENCE of a certificate lies in what was stored: maybe behind the header of a "full certificate",
+/// 10 01 00 and a length (TCG PC Client specification for TPM 1.2, §7.4), and followed by anything.
+fn stored_certificate(octets: &[u8]) -> Option<core::ops::Range<usize>> {
+    const HEADER: usize = 5;
+    let start = if octets.starts_with(&[0x10, 0x01, 0x00]) { HEADER } else { 0 };
+    let (header, content) = match octets.get(start..)? {
+        [0x30, len @ 0..=0x7f, ..] => (2, usize::from(*len)),
+        [0x30, 0x81, len, ..] => (3, usize::from(*len)),
+        [0x30, 0x82, high, low, ..] => (4, usize::from(u16::from_be_bytes([*high, *low]))),
+        _ => return None,
+    };
+    let end = start.checked_add(header)?.checked_add(content)?;
+    Some(start..end)
+}
+
+fn stored_certificate_len(octets: &[u8]) -> Option<usize> {
+    stored_certificate(octets).map(|range| range.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_certificate_is_cut_to_its_own_length() {
+        let der = [0x30, 0x03, 1, 2, 3];
+        assert_eq!(stored_certificate(&der), Some(0..5));
+        assert_eq!(stored_certificate(&[0x30, 3, 1, 2, 3, 0xff, 0xff]), Some(0..5));
+        assert_eq!(stored_certificate(&[0x10, 1, 0, 0, 5, 0x30, 3, 1, 2, 3]), Some(5..10));
+        assert_eq!(stored_certificate(&[0x30, 0x82, 0x03, 0xf4]), Some(0..1016));
+        for refused in [&[0x30, 0x80, 0, 0][..], &[0x31, 3, 1, 2, 3], &[0xff; 16], &[0x30], &[]] {
+            assert_eq!(stored_certificate(refused), None, "{refused:02x?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_of_a_kind_only_if_everything_but_the_key_is_the_templates() {
+        let kind = EkKind::by_name("p256").unwrap();
+        let point = ([7; 32], [9; 32]);
+        let public = kind.public(EkPublicKey::Ecc(&point.0, &point.1)).unwrap();
+        assert!(kind.describes(&public));
+        assert!(!EkKind::by_name("p256-high").unwrap().describes(&public));
+        assert!(kind.public(EkPublicKey::Rsa(&[1; 256])).is_err());
+    }
+}

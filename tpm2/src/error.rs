@@ -1,0 +1,173 @@
+use std::io;
+use std::{error, fmt};
+
+use crate::commands::by_code;
+use crate::types::{CommandCode, ResponseCode, Subject};
+use crate::wire::{Malformed, TooLarge};
+
+/// A command that did not end well: which one, and whose fault it is.
+#[derive(Debug)]
+pub struct Error {
+    command: CommandCode,
+    fault: Fault,
+}
+
+/// Who is at fault.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The TPM said no.
+    Refused(ResponseCode),
+    /// The TPM's answer makes no sense.
+    Malformed(Malformed),
+    /// The answer is not the TPM's: its HMAC is wrong. Somebody is between here and the TPM, or the key that the session
+    /// is salted to is not in this TPM.
+    Forged,
+    /// The way to the TPM failed. It is not known whether the command executed.
+    Transport(io::Error),
+    /// An earlier command failed on the way; this client can no longer tell which answer belongs to which command.
+    Poisoned,
+    /// The command does not fit.
+    TooLarge,
+    /// An entity without a Name was used under a session.
+    Unnamed,
+    /// The session cannot protect this command, which was therefore not sent.
+    Unprotectable,
+    /// The operating system gave no randomness.
+    NoRandomness,
+    /// No secret can be shared through the key that the session was to be salted to.
+    Salt(crate::crypto::SharingError),
+}
+
+impl Error {
+    /// An error of a command.
+    #[must_use]
+    pub const fn new(command: CommandCode, fault: Fault) -> Self {
+        Self { command, fault }
+    }
+
+    /// The command.
+    #[must_use]
+    pub const fn command(&self) -> CommandCode {
+        self.command
+    }
+
+    /// Who is at fault.
+    #[must_use]
+    pub const fn fault(&self) -> &Fault {
+        &self.fault
+    }
+
+    /// What the TPM said, if it refused, without the number of handle, parameter or session.
+    #[must_use]
+    pub const fn refusal(&self) -> Option<ResponseCode> {
+        match self.fault {
+            Fault::Refused(code) => Some(code.base()),
+            _ => None,
+        }
+    }
+
+    /// What a person can do about it, where there is something.
+    #[must_use]
+    pub fn advice(&self) -> Option<&'static str> {
+        match &self.fault {
+            Fault::Refused(code) => code.advice(),
+            Fault::Forged => Some(
+                "the TPM does not hold the expected endorsement key, or its bus is tampered with; \
+                 compare `agent identify` with what you know of this machine",
+            ),
+            Fault::Transport(error) => match error.raw_os_error() {
+                Some(ENOMEM) => {
+                    Some("another program left objects or sessions in the TPM's resource manager")
+                }
+                Some(ETIME) => Some("the TPM did not answer in time; power-cycle the machine"),
+                _ => None,
+            },
+            Fault::Malformed(_) => Some("the TPM, its firmware or its driver is faulty"),
+            _ => None,
+        }
+    }
+}
+
+const ENOMEM: i32 = 12;
+const ETIME: i32 = 62;
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.command)?;
+        match &self.fault {
+            Fault::Refused(code) => {
+                write!(f, "{code}")?;
+                self.subject(f, code.subject())?;
+                write!(f, ": {}", code.meaning())
+            }
+            Fault::Malformed(malformed) => {
+                write!(f, "the TPM's answer is malformed: {malformed}")
+            }
+            Fault::Forged => {
+                f.write_str("the answer's HMAC is wrong: it is not from the TPM that was expected")
+            }
+            Fault::Transport(error) => write!(f, "the TPM cannot be reached: {error}"),
+            Fault::Poisoned => f.write_str("not sent, since an earlier command failed on the way"),
+            Fault::TooLarge => f.write_str("the command does not fit its buffer"),
+            Fault::Unnamed => f.write_str("not sent: an entity without a Name under a session"),
+            Fault::Unprotectable => f.write_str("not sent: the session cannot protect it"),
+            Fault::NoRandomness => f.write_str("the operating system gave no randomness"),
+            Fault::Salt(error) => write!(f, "the session cannot be salted: {error}"),
+        }
+    }
+}
+
+impl Error {
+    fn subject(&self, f: &mut fmt::Formatter<'_>, subject: Subject) -> fmt::Result {
+        let command = by_code(self.command);
+        let (word, number, names) = match subject {
+            Subject::Command => return Ok(()),
+            Subject::Handle(n) => ("handle", n, command.map(|command| command.handles)),
+            Subject::Parameter(n) => ("parameter", n, command.map(|command| command.parameters)),
+            Subject::Session(n) => ("session", n, None),
+        };
+        write!(f, ", {word}")?;
+        if number == 0 {
+            return Ok(());
+        }
+        write!(f, " {number}")?;
+        let name = usize::from(number).checked_sub(1).and_then(|index| names?.get(index));
+        name.map_or(Ok(()), |name| write!(f, " ({name})"))
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match &self.fault {
+            Fault::Malformed(malformed) => Some(malformed),
+            Fault::Transport(error) => Some(error),
+            Fault::Salt(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<Malformed> for Fault {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+impl From<TooLarge> for Fault {
+    fn from(_: TooLarge) -> Self {
+        Self::TooLarge
+    }
+}
+
+impl From<crate::crypto::NoRandomness> for Fault {
+    fn from(_: crate::crypto::NoRandomness) -> Self {
+        Self::NoRandomness
+    }
+}
+
+impl From<crate::crypto::SharingError> for Fault {
+    fn from(error: crate::crypto::SharingError) -> Self {
+        Self::Salt(error)
+    }
+}

@@ -1,0 +1,248 @@
+//! Templates of the keys that a host has: endorsement keys as the EK credential profile (version 2.6) prints them, and
+//! the key that a host joins with.
+
+use crate::types::{
+    Alg, AsymScheme, BlockCipher, Curve, Digest, EccParameter, EccPoint, EccPublic, HashScheme, Id,
+    KdfScheme, ObjectAttributes, Public, PublicKeyRsa, RsaPublic, SymDefObject,
+};
+
+/// Attributes of a join key: a signing key that this TPM made and never gives away, free to sign what TLS asks for, and
+/// outside the dictionary-attack logic, so that a lockout does not cut the host off.
+pub const JOIN_KEY_ATTRIBUTES: ObjectAttributes = ObjectAttributes::FIXED_TPM
+    .with(ObjectAttributes::FIXED_PARENT)
+    .with(ObjectAttributes::SENSITIVE_DATA_ORIGIN)
+    .with(ObjectAttributes::USER_WITH_AUTH)
+    .with(ObjectAttributes::NO_DA)
+    .with(ObjectAttributes::SIGN);
+
+/// The join key: ECDSA on P-256 with SHA-256, a primary key, so that nothing is stored. The TPM derives it from its
+/// hierarchy's seed and this template; `unique` makes it one of its own.
+#[must_use]
+pub fn join_key(unique: &[u8; 32]) -> Public<'_> {
+    let x = EccParameter::new(unique).unwrap_or_default();
+    let y = EccParameter::new(&[0; 32]).unwrap_or_default();
+    Public {
+        name_alg: Alg::SHA256,
+        attributes: JOIN_KEY_ATTRIBUTES,
+        auth_policy: Digest::EMPTY,
+        id: Id::Ecc(EccPublic {
+            symmetric: SymDefObject::Null,
+            scheme: AsymScheme::Ecdsa(HashScheme { hash: Alg::SHA256 }),
+            curve: Curve::NIST_P256,
+            kdf: KdfScheme::Null,
+            unique: EccPoint { x, y },
+        }),
+    }
+}
+
+/// Attributes of an EK in the low range. EK profile §2.1.5.2.
+const LOW: ObjectAttributes = ObjectAttributes::FIXED_TPM
+    .with(ObjectAttributes::FIXED_PARENT)
+    .with(ObjectAttributes::SENSITIVE_DATA_ORIGIN)
+    .with(ObjectAttributes::ADMIN_WITH_POLICY)
+    .with(ObjectAttributes::RESTRICTED)
+    .with(ObjectAttributes::DECRYPT);
+
+/// Attributes of an EK in the high range: its authorization value, which is empty, does as well as its policy.
+const HIGH: ObjectAttributes = LOW.with(ObjectAttributes::USER_WITH_AUTH);
+
+static ZEROS: [u8; 256] = [0; 256];
+
+/// L-1: RSA 2048, low range.
+pub static L1: Public<'static> = rsa(LOW, Alg::SHA256, &policy::A_SHA256, 2048, 128, 256);
+/// L-2: P-256, low range.
+pub static L2: Public<'static> =
+    ecc(LOW, Alg::SHA256, &policy::A_SHA256, Curve::NIST_P256, 128, 32);
+/// H-1: RSA 2048, high range.
+pub static H1: Public<'static> = rsa(HIGH, Alg::SHA256, &policy::B_SHA256, 2048, 128, 0);
+/// H-2: P-256, high range.
+pub static H2: Public<'static> =
+    ecc(HIGH, Alg::SHA256, &policy::B_SHA256, Curve::NIST_P256, 128, 0);
+/// H-3: P-384, high range.
+pub static H3: Public<'static> =
+    ecc(HIGH, Alg::SHA384, &policy::B_SHA384, Curve::NIST_P384, 256, 0);
+/// H-1 with zeros for the modulus, as some software fills it.
+pub static H1_ZERO_FILLED: Public<'static> =
+    rsa(HIGH, Alg::SHA256, &policy::B_SHA256, 2048, 128, 256);
+/// H-2 with zeros for the coordinates, as some software fills it.
+pub static H2_ZERO_FILLED: Public<'static> =
+    ecc(HIGH, Alg::SHA256, &policy::B_SHA256, Curve::NIST_P256, 128, 32);
+/// H-3 with zeros for the coordinates, as some software fills it.
+pub static H3_ZERO_FILLED: Public<'static> =
+    ecc(HIGH, Alg::SHA384, &policy::B_SHA384, Curve::NIST_P384, 256, 48);
+/// H-6: RSA 3072, high range.
+pub static H6: Public<'static> = rsa(HIGH, Alg::SHA384, &policy::B_SHA384, 3072, 256, 0);
+/// H-7: RSA 4096, high range.
+pub static H7: Public<'static> = rsa(HIGH, Alg::SHA384, &policy::B_SHA384, 4096, 256, 0);
+
+const fn rsa(
+    attributes: ObjectAttributes,
+    name_alg: Alg,
+    auth_policy: &'static [u8],
+    key_bits: u16,
+    aes_bits: u16,
+    unique_len: usize,
+) -> Public<'static> {
+    let unique = match PublicKeyRsa::new(ZEROS.split_at(unique_len).0) {
+        Ok(unique) => unique,
+        Err(_) => PublicKeyRsa::EMPTY,
+    };
+    let id = Id::Rsa(RsaPublic {
+        symmetric: aes_cfb(aes_bits),
+        scheme: AsymScheme::Null,
+        key_bits,
+        exponent: 0,
+        unique,
+    });
+    Public { name_alg, attributes, auth_policy: digest(auth_policy), id }
+}
+
+const fn ecc(
+    attributes: ObjectAttributes,
+    name_alg: Alg,
+    auth_policy: &'static [u8],
+    curve: Curve,
+    aes_bits: u16,
+    unique_len: usize,
+) -> Public<'static> {
+    let zero = match EccParameter::new(ZEROS.split_at(unique_len).0) {
+        Ok(zero) => zero,
+        Err(_) => EccParameter::EMPTY,
+    };
+    let id = Id::Ecc(EccPublic {
+        symmetric: aes_cfb(aes_bits),
+        scheme: AsymScheme::Null,
+        curve,
+        kdf: KdfScheme::Null,
+        unique: EccPoint { x: zero, y: zero },
+    });
+    Public { name_alg, attributes, auth_policy: digest(auth_policy), id }
+}
+
+const fn aes_cfb(key_bits: u16) -> SymDefObject {
+    SymDefObject::Aes(BlockCipher { key_bits, mode: Alg::CFB })
+}
+
+const fn digest(octets: &'static [u8]) -> Digest<'static> {
+    match Digest::new(octets) {
+        Ok(digest) => digest,
+        Err(_) => Digest::EMPTY,
+    }
+}
+
+/// The policies of endorsement keys. EK profile §2.2 and annex B.
+pub mod policy {
+    /// PolicySecret of the endorsement hierarchy, SHA-256.
+    pub static A_SHA256: [u8; 32] = [
+        0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xb3, 0xf8, 0x1a, 0x90, 0xcc, 0x8d, 0x46, 0xa5, 0xd7,
+        0x24, 0xfd, 0x52, 0xd7, 0x6e, 0x06, 0x52, 0x0b, 0x64, 0xf2, 0xa1, 0xda, 0x1b, 0x33, 0x14,
+        0x69, 0xaa,
+    ];
+    /// PolicySecret of the endorsement hierarchy, SHA-384.
+    pub static A_SHA384: [u8; 48] = [
+        0x8b, 0xbf, 0x22, 0x66, 0x53, 0x7c, 0x17, 0x1c, 0xb5, 0x6e, 0x40, 0x3c, 0x4d, 0xc1, 0xd4,
+        0xb6, 0x4f, 0x43, 0x26, 0x11, 0xdc, 0x38, 0x6e, 0x6f, 0x53, 0x20, 0x50, 0xc3, 0x27, 0x8c,
+        0x93, 0x0e, 0x14, 0x3e, 0x8b, 0xb1, 0x13, 0x38, 0x24, 0xcc, 0xb4, 0x31, 0x05, 0x38, 0x71,
+        0xc6, 0xdb, 0x53,
+    ];
+    /// PolicyAuthorizeNV of the policy index, SHA-256.
+    pub static C_SHA256: [u8; 32] = [
+        0x37, 0x67, 0xe2, 0xed, 0xd4, 0x3f, 0xf4, 0x5a, 0x3a, 0x7e, 0x1e, 0xae, 0xfc, 0xef, 0x78,
+        0x64, 0x3d, 0xca, 0x96, 0x46, 0x32, 0xe7, 0xaa, 0xd8, 0x2c, 0x67, 0x3a, 0x30, 0xd8, 0x63,
+        0x3f, 0xde,
+    ];
+    /// PolicyAuthorizeNV of the policy index, SHA-384.
+    pub static C_SHA384: [u8; 48] = [
+        0xd6, 0x03, 0x2c, 0xe6, 0x1f, 0x2f, 0xb3, 0xc2, 0x40, 0xeb, 0x3c, 0xf6, 0xa3, 0x32, 0x37,
+        0xef, 0x2b, 0x6a, 0x16, 0xf4, 0x29, 0x3c, 0x22, 0xb4, 0x55, 0xe2, 0x61, 0xcf, 0xfd, 0x21,
+        0x7a, 0xd5, 0xb4, 0x94, 0x7c, 0x2d, 0x73, 0xe6, 0x30, 0x05, 0xee, 0xd2, 0xdc, 0x2b, 0x35,
+        0x93, 0xd1, 0x65,
+    ];
+    /// A or C, SHA-256.
+    pub static B_SHA256: [u8; 32] = [
+        0xca, 0x3d, 0x0a, 0x99, 0xa2, 0xb9, 0x39, 0x06, 0xf7, 0xa3, 0x34, 0x24, 0x14, 0xef, 0xcf,
+        0xb3, 0xa3, 0x85, 0xd4, 0x4c, 0xd1, 0xfd, 0x45, 0x90, 0x89, 0xd1, 0x9b, 0x50, 0x71, 0xc0,
+        0xb7, 0xa0,
+    ];
+    /// A or C, SHA-384.
+    pub static B_SHA384: [u8; 48] = [
+        0xb2, 0x6e, 0x7d, 0x28, 0xd1, 0x1a, 0x50, 0xbc, 0x53, 0xd8, 0x82, 0xbc, 0xf5, 0xfd, 0x3a,
+        0x1a, 0x07, 0x41, 0x48, 0xbb, 0x35, 0xd3, 0xb4, 0xe4, 0xcb, 0x1c, 0x0a, 0xd9, 0xbd, 0xe4,
+        0x19, 0xca, 0xcb, 0x47, 0xba, 0x09, 0x69, 0x96, 0x46, 0x15, 0x0f, 0x9f, 0xc0, 0x00, 0xf3,
+        0xf8, 0x0e, 0x12,
+    ];
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::wire::{Marshal, Writer};
+
+    fn octets(public: &Public<'_>) -> Vec<u8> {
+        let mut buffer = [0; 1024];
+        let mut writer = Writer::new(&mut buffer);
+        public.marshal(&mut writer).unwrap();
+        writer.into_written().to_vec()
+    }
+
+    fn hex(octets: &[u8]) -> std::string::String {
+        octets.iter().map(|octet| std::format!("{octet:02x}")).collect()
+    }
+
+    #[test]
+    fn the_templates_are_the_octets_that_the_profile_prints() {
+        let l1 = octets(&L1);
+        assert_eq!(l1.len(), 314);
+        assert_eq!(
+            hex(&l1[..58]),
+            "0001000b000300b20020837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa\
+             00060080004300100800000000000100"
+        );
+        assert_eq!(l1[58..], [0; 256]);
+        let l2 = octets(&L2);
+        assert_eq!(l2.len(), 122);
+        assert_eq!(hex(&l2[42..56]), "0006008000430010000300100020");
+        assert_eq!(
+            hex(&octets(&H3)),
+            std::format!(
+                "0023000c000300f20030{}060100004300100004001000000000",
+                std::format!("{}00", hex(&policy::B_SHA384))
+            )
+        );
+    }
+
+    #[test]
+    fn the_join_key_is_the_template_of_the_protocol() {
+        assert_eq!(JOIN_KEY_ATTRIBUTES.0, 0x0004_0472);
+        let unique = [0xab; 32];
+        assert_eq!(
+            hex(&octets(&join_key(&unique))),
+            std::format!(
+                "0023000b00040472000000100018000b000300100020{}0020{}",
+                "ab".repeat(32),
+                "00".repeat(32)
+            )
+        );
+    }
+
+    #[cfg(feature = "crypto")]
+    #[test]
+    fn the_policies_follow_from_part_3() {
+        use crate::crypto::{HashAlg, policy_or, policy_secret};
+        use crate::types::{DigestBuf, Entity, Hierarchy};
+
+        let endorsement = Hierarchy::Endorsement.name().unwrap();
+        let a = |hash: HashAlg| {
+            policy_secret(hash, &DigestBuf::zeroed(hash.len()).unwrap(), endorsement.octets())
+        };
+        assert_eq!(a(HashAlg::Sha256).octets(), policy::A_SHA256);
+        assert_eq!(a(HashAlg::Sha384).octets(), policy::A_SHA384);
+        let b = |hash, a, c| policy_or(hash, &[a, c]).unwrap();
+        let b256 = b(HashAlg::Sha256, &policy::A_SHA256, &policy::C_SHA256);
+        let b384 = b(HashAlg::Sha384, &policy::A_SHA384, &policy::C_SHA384);
+        assert_eq!(b256.octets(), policy::B_SHA256);
+        assert_eq!(b384.octets(), policy::B_SHA384);
+    }
+}

@@ -1,0 +1,46 @@
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use super::Transport;
+
+/// A character device of the kernel: `/dev/tpmrm0`, behind the kernel's resource manager, or `/dev/tpm0`, which only one
+/// program can have.
+#[derive(Debug)]
+pub struct Device {
+    file: File,
+    managed: bool,
+}
+
+impl Device {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// As the operating system says; [`Tcti::open`](super::Tcti::open) adds advice.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let name = path.file_name().map(std::ffi::OsStr::as_encoded_bytes).unwrap_or_default();
+        Ok(Self { file, managed: name.starts_with(b"tpmrm") })
+    }
+}
+
+impl Transport for Device {
+    /// One write, one read: the driver takes a whole command and gives a whole answer, and loses what one read leaves.
+    fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
+        let written = self.file.write(command)?;
+        if written != command.len() {
+            return Err(io::Error::new(
+                io::ErrorKind::WriteZero,
+                std::format!("the device took {written} of {} octets", command.len()),
+            ));
+        }
+        match self.file.read(response)? {
+            0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the device gave no answer")),
+            len => Ok(len),
+        }
+    }
+
+    fn is_managed(&self) -> bool {
+        self.managed
+    }
+}

@@ -1,0 +1,44 @@
+//! How commands reach a TPM.
+//!
+//! [`Transport`] is one method. [`Device`] and [`Swtpm`] speak to TPMs, at an address that TPM people know how to type
+//! ([`Tcti`]); [`Retry`], [`Record`] and [`Replay`] are layers.
+
+mod device;
+mod layers;
+mod swtpm;
+mod tcti;
+
+use std::boxed::Box;
+use std::io;
+
+pub use device::Device;
+pub use layers::{Exchange, Record, Recording, Replay, Retry};
+pub use swtpm::Swtpm;
+pub use tcti::{OpenError, Tcti, TctiError};
+
+/// Carries one command to a TPM and its answer back.
+pub trait Transport {
+    /// Sends `command`, waits for the answer, puts it at the front of `response` and returns its length.
+    ///
+    /// # Errors
+    /// The TPM cannot be reached, or what came is not one answer. It is then unknown whether the command executed.
+    fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize>;
+
+    /// Whether a resource manager stands before the TPM, which forgets what a client loaded when the client goes.
+    fn is_managed(&self) -> bool {
+        false
+    }
+}
+
+impl<T: Transport + ?Sized> Transport for Box<T> {
+    fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
+        (**self).exchange(command, response)
+    }
+
+    fn is_managed(&self) -> bool {
+        (**self).is_managed()
+    }
+}
+
+#[cfg(test)]
+mod tests;
