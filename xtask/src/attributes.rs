@@ -1,4 +1,5 @@
-//! The gate against `#![allow(..)]` for a whole file or crate: an exception stands where it is needed, with its reason.
+//! The gate against `#![allow(..)]` for a whole file or crate: an exception stands where it is
+//! needed, with its reason.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,8 @@ pub fn check(workspace: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The lines of inner `allow` and `expect` attributes outside all braces, also those behind `cfg_attr`.
+/// The lines of inner `allow` and `expect` attributes outside all braces, also those behind
+/// `cfg_attr`.
 fn file_wide(source: &str) -> Vec<usize> {
     let tokens = tokens(source);
     let mut found = Vec::new();

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// A child process in a process group of its own. It ends with this value, and also when this process is killed: a
-/// shell that waits on a pipe from us then ends it.
+/// A child process in a process group of its own. It ends with this value, and also when this
+/// process is killed: a shell that waits on a pipe from us then ends it.
 #[derive(Debug)]
 pub struct Guarded {
     child: Child,
@@ -78,8 +78,8 @@ impl Drop for Guarded {
     }
 }
 
-/// The watchdog ends the process group when its input does. A line before that says that the parent lives and looks
-/// after the folder itself.
+/// The watchdog ends the process group when its input does. A line before that says that the parent
+/// lives and looks after the folder itself.
 fn watch(pid: u32, scratch: Option<&Path>) -> Result<Child> {
     const SCRIPT: &str = r#"trap "" HUP INT TERM
         read -r line

@@ -86,7 +86,8 @@ struct Demo<'a> {
 
 impl Demo<'_> {
     fn walk(&self) -> Result<()> {
-        // First, since it also guards the folder: interrupted at any time, the demo leaves nothing behind.
+        // First, since it also guards the folder: interrupted at any time, the demo leaves nothing
+        // behind.
         title("An authority starts, with a new CA");
         let (_authority, address) = self.start_authority()?;
         let status = self.show("authority", &["status", "--data-dir", DATA])?;

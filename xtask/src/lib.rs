@@ -1,4 +1,5 @@
-//! The workspace's own tools: gates that every change passes, and software TPMs for tests and the demo.
+//! The workspace's own tools: gates that every change passes, and software TPMs for tests and the
+//! demo.
 
 pub mod attributes;
 pub mod check;

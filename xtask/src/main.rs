@@ -18,13 +18,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Format, lints, floors, no C, one generation of RustCrypto, documentation, fuzz targets on their seeds
+    /// Format, lints, floors, no C, one generation of RustCrypto, documentation, fuzz targets on
+    /// their seeds
     Check,
     /// Install what is missing, check, run every test; the last line is the sum
     Test,
     /// Walk the guide from identify to a certificate used over mutual TLS
     Demo {
-        /// The TPM to use, such as device:/dev/tpmrm0 [default: a new software TPM with EK certificates]
+        /// The TPM to use, such as device:/dev/tpmrm0 [default: a new software TPM with EK
+        /// certificates]
         #[arg(long, value_name = "TCTI")]
         tpm: Option<String>,
         /// Leave the demo's folder where it is

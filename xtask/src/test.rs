@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::setup::{self, Action, Purpose};
 use crate::{cargo, check};
 
-/// Sets up, checks and tests. The last line is `N passed, N failed`, and how many were skipped if any.
+/// Sets up, checks and tests. The last line is `N passed, N failed`, and how many were skipped if
+/// any.
 pub fn run() -> Result<()> {
     setup::run(Purpose::Test, Action::Install)?;
     let checked = check::gates();
@@ -32,7 +33,8 @@ struct Count {
 }
 
 impl Count {
-    /// Reads libtest's `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; ..`.
+    /// Reads libtest's `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered
+    /// out; ..`.
     fn read(line: &str) -> Option<Self> {
         let mut count = Self::default();
         let (_, numbers) = line.strip_prefix("test result: ")?.split_once(". ")?;

@@ -1,5 +1,5 @@
-//! Rust source as tokens: as much of the lexer as the gates need to see paths and attributes, and not to see them in
-//! comments, strings and doc-tests.
+//! Rust source as tokens: as much of the lexer as the gates need to see paths and attributes, and
+//! not to see them in comments, strings and doc-tests.
 
 /// A word, or one character of punctuation. Comments, literals and lifetimes are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! The few TPM commands that a factory needs, written out byte by byte. They share nothing with the crate `tpm2`, so that
-//! what is made here and counted here is a witness against it.
+//! The few TPM commands that a factory needs, written out byte by byte. They share nothing with the
+//! crate `tpm2`, so that what is made here and counted here is a witness against it.
 
 use std::io::{Read, Write};
 
@@ -11,8 +11,8 @@ pub(super) const PLATFORM: u32 = 0x4000_000C;
 
 const NO_SESSIONS: u16 = 0x8001;
 const SESSIONS: u16 = 0x8002;
-/// What a certificate index of a manufacturer carries: ppwrite, writedefine, ppread, ownerread, authread, noDA,
-/// platformcreate.
+/// What a certificate index of a manufacturer carries: ppwrite, writedefine, ppread, ownerread,
+/// authread, noDA, platformcreate.
 const CERTIFICATE_INDEX: u32 = 0x4207_2001;
 const CHUNK: usize = 512;
 
@@ -65,8 +65,8 @@ impl<S: Read + Write> Bare<S> {
         Ok(P256Key { handle, x: coordinate()?, y: coordinate()? })
     }
 
-    /// TPM2_EvictControl: makes a loaded object persistent, or removes a persistent one (`object` and `persistent` the
-    /// same).
+    /// TPM2_EvictControl: makes a loaded object persistent, or removes a persistent one (`object`
+    /// and `persistent` the same).
     pub(super) fn evict_control(&mut self, object: u32, persistent: u32) -> Result<()> {
         self.authorized(0x120, &[OWNER, object], &persistent.to_be_bytes()).map(drop)
     }

@@ -1,5 +1,5 @@
-//! Where software TPMs come from: a manufacturer's EK CA, and TPMs that leave the factory with what the EK credential
-//! profile lets a manufacturer put in.
+//! Where software TPMs come from: a manufacturer's EK CA, and TPMs that leave the factory with what
+//! the EK credential profile lets a manufacturer put in.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::MetadataExt;
@@ -71,7 +71,8 @@ impl Kind {
     ];
 }
 
-/// Makes TPMs, each once per machine, and keeps them in the target folder. Any number of processes may ask at once.
+/// Makes TPMs, each once per machine, and keeps them in the target folder. Any number of processes
+/// may ask at once.
 #[derive(Clone, Debug)]
 pub struct Factory {
     home: PathBuf,
@@ -130,7 +131,8 @@ impl Factory {
         Ok(Ca { home, root_pem, issuer_pem })
     }
 
-    /// Fills a draft and gives it its name when it is whole. One at a time: the CA counts its serial numbers.
+    /// Fills a draft and gives it its name when it is whole. One at a time: the CA counts its
+    /// serial numbers.
     fn make(&self, place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         if place.is_dir() {
             return Ok(());
@@ -199,7 +201,8 @@ impl Manufactured {
     }
 }
 
-/// Has swtpm_localca make its CA, by way of a certificate for a key that nobody has: the base point of P-256.
+/// Has swtpm_localca make its CA, by way of a certificate for a key that nobody has: the base point
+/// of P-256.
 fn found_ca(draft: &Path) -> Result<()> {
     let base = "x=6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296,\
                 y=4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5,id=secp256r1";

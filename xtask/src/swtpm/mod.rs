@@ -1,4 +1,5 @@
-//! Software TPMs for tests, benches and the demo: manufactured with EK certificates, each test's own, gone when it ends.
+//! Software TPMs for tests, benches and the demo: manufactured with EK certificates, each test's
+//! own, gone when it ends.
 //!
 //! ```no_run
 //! use xtask::swtpm::{Factory, Kind, Maker};
@@ -37,8 +38,8 @@ const STATE_FILE: &str = "tpm2-00.permall";
 const START: Duration = Duration::from_secs(60);
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// A software TPM that is switched on. It has no resource manager: three object slots, one client at a time. It ends
-/// with this value, and with this process, however that ends.
+/// A software TPM that is switched on. It has no resource manager: three object slots, one client
+/// at a time. It ends with this value, and with this process, however that ends.
 #[derive(Debug)]
 pub struct Swtpm {
     process: Guarded,
@@ -83,7 +84,8 @@ impl Swtpm {
         PoweredOff { scratch, address: Address::Unix(socket) }.power_on()
     }
 
-    /// Switches on a copy of the TPM in the folder `state`, on TCP, where tpm2-tools can talk to it as well.
+    /// Switches on a copy of the TPM in the folder `state`, on TCP, where tpm2-tools can talk to it
+    /// as well.
     pub fn start_tcp(state: &Path) -> Result<Self> {
         const ATTEMPTS: u32 = 20;
         let mut attempt = 1;
@@ -130,8 +132,8 @@ impl Swtpm {
         })
     }
 
-    /// Runs one of tpm2-tools against it and returns what it wrote to stdout. Only on TCP: their swtpm TCTI knows no
-    /// Unix sockets.
+    /// Runs one of tpm2-tools against it and returns what it wrote to stdout. Only on TCP: their
+    /// swtpm TCTI knows no Unix sockets.
     pub fn tool(&self, name: &str, arguments: &[&str]) -> Result<String> {
         let output = self.tool_command(name)?.args(arguments).output();
         let output = output.with_context(|| format!("cannot run {name}"))?;
@@ -251,7 +253,8 @@ fn listening(process: &mut Guarded, pid_file: &Path, log: &Path) -> Result<()> {
     }
 }
 
-/// A port that is free and whose upper neighbour is too, below the range from which the kernel takes ports for clients.
+/// A port that is free and whose upper neighbour is too, below the range from which the kernel
+/// takes ports for clients.
 fn free_neighbours() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const FIRST: u32 = 20_000;

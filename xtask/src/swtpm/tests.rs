@@ -13,7 +13,8 @@ fn alive(pid: u32) -> bool {
     !stat.is_empty() && !stat.contains(") Z ")
 }
 
-/// What OpenSSL says of the EK certificate at an NV index, read by tpm2-tools and verified with the CA.
+/// What OpenSSL says of the EK certificate at an NV index, read by tpm2-tools and verified with the
+/// CA.
 fn certificate(tpm: &Swtpm, ca: &Ca, index: &str) -> String {
     let folder = Scratch::new("endorse-ek").unwrap();
     let file = |name: &str| folder.path().join(name);
