@@ -1,0 +1,165 @@
+//! The cluster: made at the first start, the same ever after.
+
+use std::io;
+use std::path::Path;
+
+use rustls_pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::exit::{Exit, Failure};
+use crate::folder::{DataFolder, Lock, Nascent, read_private};
+use crate::issue::{CaKey, ClusterName, IssueError, Issuer, SshAuthority, X509Authority};
+use crate::store::{RedbStore, StoreError};
+
+const RECORD: &str = "cluster.json";
+const X509_CERTIFICATE: &str = "x509-ca.pem";
+const X509_KEY: &str = "x509-ca.key";
+const SSH_KEY: &str = "ssh-ca.key";
+const SSH_PUBLIC: &str = "ssh-ca.pub";
+const DATABASE: &str = "store.redb";
+
+/// A cluster, open.
+pub struct Cluster {
+    /// Its authorities.
+    pub issuer: Issuer,
+    /// Its database.
+    pub store: RedbStore,
+    /// Whether this start made it.
+    pub origin: Origin,
+}
+
+/// Where a cluster comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// This start made it.
+    Created,
+    /// An earlier one did.
+    Found,
+}
+
+/// What says that a folder is a cluster's, and of which layout.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    layout: u32,
+    name: String,
+}
+
+/// The layout that this program makes and reads.
+const LAYOUT: u32 = 1;
+
+impl Cluster {
+    /// Opens the folder's cluster; makes one, of this name, if there is none.
+    pub fn open(
+        folder: &DataFolder,
+        _lock: &Lock,
+        name: Option<ClusterName>,
+        now: OffsetDateTime,
+    ) -> Result<Self, Failure> {
+        let path = folder.cluster();
+        let origin = if path.is_dir() { Origin::Found } else { Origin::Created };
+        if origin == Origin::Created {
+            let name = name.clone().map_or_else(host_name, Ok)?;
+            create(&path, &name, now)?;
+        }
+        let found = load(&path)?;
+        match name {
+            Some(name) if name != *found.cluster() => Err(Failure::new(
+                Exit::Config,
+                format!(
+                    "{} holds the cluster {}, not {name}",
+                    folder.path().display(),
+                    found.cluster()
+                ),
+                "leave --cluster-name out, or give another --data-dir for another cluster",
+            )),
+            _ => {
+                let store = RedbStore::open(&path.join(DATABASE)).map_err(store_failure)?;
+                Ok(Self { issuer: found, store, origin })
+            }
+        }
+    }
+}
+
+fn create(path: &Path, name: &ClusterName, now: OffsetDateTime) -> Result<(), Failure> {
+    let failed = |cause: io::Error| Failure::io(&cause, format!("cannot make {}", path.display()));
+    let nascent = Nascent::begin(path.to_owned()).map_err(failed)?;
+    let (x509_key, ssh_key) = (key()?, key()?);
+    let x509_pem = x509_key.to_pem().map_err(issue_failure)?;
+    nascent.write(X509_KEY, x509_pem.as_bytes()).map_err(failed)?;
+    let ssh_pem = ssh_key.to_pem().map_err(issue_failure)?;
+    nascent.write(SSH_KEY, ssh_pem.as_bytes()).map_err(failed)?;
+    let ssh = SshAuthority::new(name, &ssh_key).map_err(issue_failure)?;
+    let public = ssh.public_key().map_err(issue_failure)?;
+    nascent.write(SSH_PUBLIC, format!("{public}\n").as_bytes()).map_err(failed)?;
+    let x509 = X509Authority::create(name, x509_key, now).map_err(issue_failure)?;
+    nascent.write(X509_CERTIFICATE, pem(x509.certificate())?.as_bytes()).map_err(failed)?;
+    RedbStore::create(&nascent.path.join(DATABASE)).map_err(store_failure)?;
+    let record = Record { layout: LAYOUT, name: name.to_string() };
+    let record = serde_json::to_vec(&record).map_err(|cause| bug(cause.to_string()))?;
+    nascent.write(RECORD, &record).map_err(failed)?;
+    nascent.finish().map_err(failed)
+}
+
+fn load(path: &Path) -> Result<Issuer, Failure> {
+    let bad = |file: &str, cause: String| {
+        let message = format!("{}: {cause}", path.join(file).display());
+        Failure::new(Exit::Data, message, "restore the folder from a backup")
+    };
+    let record: Record = serde_json::from_str(&read_private(&path.join(RECORD))?)
+        .map_err(|cause| bad(RECORD, cause.to_string()))?;
+    if record.layout != LAYOUT {
+        let message = format!("{} has layout {}, not {LAYOUT}", path.display(), record.layout);
+        return Err(Failure::new(Exit::Config, message, "use the version that made it"));
+    }
+    let name: ClusterName = record.name.parse().map_err(|cause| bad(RECORD, format!("{cause}")))?;
+    let key = |file: &str| {
+        let pem = read_private(&path.join(file))?;
+        CaKey::from_pem(&pem).map_err(|cause| bad(file, cause.to_string()))
+    };
+    let certificate = read_private(&path.join(X509_CERTIFICATE))?;
+    let (label, der) = der::pem::decode_vec(certificate.as_bytes())
+        .map_err(|cause| bad(X509_CERTIFICATE, cause.to_string()))?;
+    if label != "CERTIFICATE" {
+        return Err(bad(X509_CERTIFICATE, format!("it holds a {label}")));
+    }
+    let x509 = X509Authority::load(&CertificateDer::from(der), key(X509_KEY)?)
+        .map_err(|cause| bad(X509_CERTIFICATE, cause.to_string()))?;
+    let ssh = SshAuthority::new(&name, &key(SSH_KEY)?)
+        .map_err(|cause| bad(SSH_KEY, cause.to_string()))?;
+    Ok(Issuer::new(name, x509, ssh))
+}
+
+/// The name of a cluster that nobody named: the host's.
+fn host_name() -> Result<ClusterName, Failure> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    host.trim().to_ascii_lowercase().parse().map_err(|cause| {
+        Failure::new(
+            Exit::Usage,
+            format!("the host's name cannot be the cluster's: {cause}"),
+            "name the cluster with --cluster-name",
+        )
+    })
+}
+
+fn pem(der: &[u8]) -> Result<String, Failure> {
+    der::pem::encode_string("CERTIFICATE", der::pem::LineEnding::LF, der)
+        .map_err(|cause| bug(cause.to_string()))
+}
+
+fn key() -> Result<CaKey, Failure> {
+    CaKey::generate().map_err(issue_failure)
+}
+
+fn issue_failure(cause: IssueError) -> Failure {
+    bug(cause.to_string())
+}
+
+fn store_failure(cause: StoreError) -> Failure {
+    Failure::new(Exit::Io, cause.to_string(), "see that the disk has room and works")
+}
+
+fn bug(cause: String) -> Failure {
+    Failure::new(Exit::Bug, cause, "report it")
+}

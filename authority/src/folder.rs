@@ -1,0 +1,176 @@
+//! The data folder: private from its first instant, used by one authority at a time.
+//!
+//! ```text
+//! DATA/lock          held by the authority that runs
+//! DATA/cluster/      name, keys, certificates, database: made as a whole, at the first start
+//! DATA/audit.jsonl   every join, granted or refused
+//! DATA/admin.sock    the operator's door
+//! ```
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::exit::{Exit, Failure};
+
+/// Nobody but the owner.
+const PRIVATE_FOLDER: u32 = 0o700;
+const PRIVATE_FILE: u32 = 0o600;
+const OTHERS: u32 = 0o077;
+
+/// More than any file of ours that is read as a whole.
+const MAX_FILE: u64 = 64 * 1024;
+
+/// Where an authority keeps all that it has.
+#[derive(Debug, Clone)]
+pub struct DataFolder(PathBuf);
+
+/// The right to be the authority of a data folder; ends with the value, or with the process.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl DataFolder {
+    /// A folder that may not exist yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Makes the folder if it is not there, checks that it is private, and takes the lock.
+    pub fn lock(&self) -> Result<Lock, Failure> {
+        let shown = self.0.display();
+        if !self.0.is_dir() {
+            let made = DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(&self.0);
+            made.map_err(|cause| io_failure(&cause, format!("cannot make {shown}")))?;
+        }
+        self.check()?;
+        let path = self.0.join("lock");
+        let file = private().create(true).truncate(false).open(&path);
+        let file =
+            file.map_err(|cause| io_failure(&cause, format!("cannot open {}", path.display())))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(Failure::new(
+                Exit::Unavailable,
+                format!("another authority uses {shown}"),
+                "stop it first, or give this one another folder with --data-dir",
+            )),
+            Err(TryLockError::Error(cause)) => {
+                Err(io_failure(&cause, format!("cannot lock {}", path.display())))
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let shown = self.0.display();
+        let metadata = fs::metadata(&self.0)
+            .map_err(|cause| io_failure(&cause, format!("cannot look at {shown}")))?;
+        if metadata.mode() & OTHERS == 0 {
+            return Ok(());
+        }
+        let empty = fs::read_dir(&self.0).is_ok_and(|mut entries| entries.next().is_none());
+        if empty {
+            let mode = fs::Permissions::from_mode(PRIVATE_FOLDER);
+            return fs::set_permissions(&self.0, mode)
+                .map_err(|cause| io_failure(&cause, format!("cannot make {shown} private")));
+        }
+        Err(Failure::new(
+            Exit::Permission,
+            format!("{shown} is open to others (mode {:o})", metadata.mode() & 0o7777),
+            format!("see that nobody put anything into it, then: chmod 700 {shown}"),
+        ))
+    }
+
+    /// The cluster's folder.
+    pub fn cluster(&self) -> PathBuf {
+        self.0.join("cluster")
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> PathBuf {
+        self.0.join("audit.jsonl")
+    }
+
+    /// The operator's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.0.join("admin.sock")
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+/// A folder that appears under its name only when it is complete.
+pub struct Nascent {
+    /// Where it is made.
+    pub path: PathBuf,
+    name: PathBuf,
+}
+
+impl Nascent {
+    /// Begins to make the folder `name`, throwing away what a start that was killed has left.
+    pub fn begin(name: PathBuf) -> io::Result<Self> {
+        let path = name.with_extension("new");
+        match fs::remove_dir_all(&path) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
+            _ => {}
+        }
+        DirBuilder::new().mode(PRIVATE_FOLDER).create(&path)?;
+        Ok(Self { path, name })
+    }
+
+    /// Puts a file into it that only its owner can read.
+    pub fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let mut file = private().create_new(true).open(self.path.join(name))?;
+        file.write_all(content)?;
+        file.sync_all()
+    }
+
+    /// Gives the folder its name. It is on disk then.
+    pub fn finish(self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()?;
+        fs::rename(&self.path, &self.name)?;
+        match self.name.parent() {
+            Some(parent) => File::open(parent)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads a file that nobody else may read; refuses one that others can, or that is absurdly long.
+pub fn read_private(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let shown = path.display();
+    let failed = |cause: io::Error| io_failure(&cause, format!("cannot read {shown}"));
+    let file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.mode() & OTHERS != 0 {
+        return Err(Failure::new(
+            Exit::Permission,
+            format!("{shown} is open to others (mode {:o})", metadata.mode() & 0o7777),
+            "a key that others could read is no secret: make a new cluster",
+        ));
+    }
+    let mut text = Zeroizing::new(String::with_capacity(metadata.len().min(MAX_FILE) as usize + 1));
+    let length = file.take(MAX_FILE).read_to_string(&mut text).map_err(failed)?;
+    if length as u64 == MAX_FILE {
+        return Err(Failure::new(Exit::Data, format!("{shown} is too long"), "restore it"));
+    }
+    Ok(text)
+}
+
+/// Options to open a file that only its owner can read and write.
+pub fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(PRIVATE_FILE);
+    options
+}
+
+fn io_failure(cause: &io::Error, what: String) -> Failure {
+    Failure::io(cause, what)
+}

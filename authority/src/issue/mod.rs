@@ -1,0 +1,178 @@
+//! What the authority signs: its own certificate, and those of the hosts that joined.
+
+mod keys;
+mod ssh;
+mod x509;
+
+use std::fmt;
+use std::time::Duration;
+
+use p256::PublicKey;
+use rustls_pki_types::CertificateDer;
+use time::OffsetDateTime;
+
+use crate::resource::{Bot, Invalid, Name};
+
+pub use keys::CaKey;
+pub use ssh::SshAuthority;
+pub use x509::{ServerLeaf, X509Authority, serial_text};
+
+/// How long a host's certificates live, unless its bot says less.
+pub const LIFETIME: Duration = Duration::from_secs(3600);
+
+/// How much earlier than now certificates begin, for hosts whose clocks are late.
+const BACKDATE: Duration = Duration::from_secs(60);
+
+/// The name of a cluster: the trust domain of its SPIFFE IDs (SPIFFE-ID section 2.1), and the organization (O) of
+/// its authorities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterName(String);
+
+impl ClusterName {
+    /// ub-organization-name of RFC 5280.
+    pub const MAX_LEN: usize = 64;
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for ClusterName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let sane = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+        let first = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        if !first || text.len() > Self::MAX_LEN || !text.bytes().all(sane) {
+            return Err(Invalid(format!(
+                "{text:?} is no cluster name: at most {} lowercase letters, digits, '.', '_' and '-', a letter or digit first",
+                Self::MAX_LEN
+            )));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for ClusterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The cluster's two certification authorities.
+#[derive(Debug)]
+pub struct Issuer {
+    cluster: ClusterName,
+    x509: X509Authority,
+    ssh: SshAuthority,
+}
+
+/// What a host gets.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// The X.509 certificate.
+    pub x509: CertificateDer<'static>,
+    /// Its serial number, as text.
+    pub serial: String,
+    /// The SSH user certificate of the same key, a line of authorized_keys.
+    pub ssh: String,
+    /// When both end.
+    pub not_after: OffsetDateTime,
+}
+
+/// The time in which a certificate holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub(crate) not_before: OffsetDateTime,
+    pub(crate) not_after: OffsetDateTime,
+}
+
+impl Issuer {
+    /// The cluster with these authorities.
+    pub fn new(cluster: ClusterName, x509: X509Authority, ssh: SshAuthority) -> Self {
+        Self { cluster, x509, ssh }
+    }
+
+    /// The cluster's name.
+    pub fn cluster(&self) -> &ClusterName {
+        &self.cluster
+    }
+
+    /// The X.509 authority.
+    pub fn x509(&self) -> &X509Authority {
+        &self.x509
+    }
+
+    /// The SSH authority.
+    pub fn ssh(&self) -> &SshAuthority {
+        &self.ssh
+    }
+
+    /// Certificates for a host of this bot, whose key is proven. Each was verified as a peer would.
+    pub fn credentials(
+        &self,
+        bot: &Bot,
+        key: &PublicKey,
+        now: OffsetDateTime,
+    ) -> Result<Credentials, IssueError> {
+        let window = self.window(bot, now);
+        let spiffe_id = spiffe_id(&self.cluster, &bot.metadata.name);
+        let x509 = self.x509.host(bot, &spiffe_id, key, window)?;
+        let ssh = self.ssh.user(&bot.metadata.name, key, x509.serial_low, window)?;
+        self.x509.verify_host(&x509.certificate, &spiffe_id, now)?;
+        self.ssh.verify_user(&ssh, key, now)?;
+        Ok(Credentials {
+            serial: x509.serial,
+            x509: x509.certificate,
+            ssh: ssh.to_openssh().map_err(IssueError::ssh)?,
+            not_after: window.not_after,
+        })
+    }
+
+    fn window(&self, bot: &Bot, now: OffsetDateTime) -> Window {
+        // RFC 5280 counts seconds.
+        let now = now.replace_nanosecond(0).unwrap_or(now);
+        let most = bot.spec.max_session_ttl.map_or(LIFETIME, |ttl| ttl.duration().min(LIFETIME));
+        let mut not_after = (now + most).min(self.x509.not_after());
+        if let Some(expires) = bot.metadata.expires {
+            not_after = not_after.min(expires.0);
+        }
+        Window { not_before: now - BACKDATE, not_after }
+    }
+}
+
+/// The name of a bot's hosts in certificates.
+pub fn user_name(bot: &Name) -> String {
+    format!("bot-{bot}")
+}
+
+/// The SPIFFE ID of a bot's hosts.
+pub fn spiffe_id(cluster: &ClusterName, bot: &Name) -> String {
+    format!("spiffe://{cluster}/bot/{bot}")
+}
+
+/// Why there is no certificate. None of it is the host's fault.
+#[derive(Debug)]
+pub struct IssueError(String);
+
+impl IssueError {
+    fn x509(cause: impl fmt::Display) -> Self {
+        Self(format!("X.509: {cause}"))
+    }
+
+    fn ssh(cause: impl fmt::Display) -> Self {
+        Self(format!("SSH: {cause}"))
+    }
+}
+
+impl fmt::Display for IssueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for IssueError {}
+
+#[cfg(test)]
+mod tests;

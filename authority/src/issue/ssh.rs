@@ -1,0 +1,93 @@
+//! SSH user certificates, PROTOCOL.certkeys of OpenSSH.
+
+use p256::PublicKey;
+use p256::ecdsa::VerifyingKey;
+use ssh_key::certificate::{Builder, CertType};
+use ssh_key::private::{EcdsaKeypair, KeypairData, PrivateKey};
+use ssh_key::public::{EcdsaPublicKey, KeyData};
+use ssh_key::{Certificate, HashAlg};
+use time::OffsetDateTime;
+
+use super::{CaKey, ClusterName, IssueError, Window, user_name};
+use crate::resource::Name;
+
+/// What a bot may do in a session: a terminal and tunnels. No agent, no X11, no ~/.ssh/rc.
+const EXTENSIONS: [&str; 2] = ["permit-port-forwarding", "permit-pty"];
+
+/// The cluster's SSH authority.
+#[derive(Debug)]
+pub struct SshAuthority {
+    key: PrivateKey,
+}
+
+impl SshAuthority {
+    /// The authority with this key.
+    pub fn new(cluster: &ClusterName, key: &CaKey) -> Result<Self, IssueError> {
+        let public = VerifyingKey::from(key.secret().public_key());
+        let pair = EcdsaKeypair::NistP256 {
+            public: public.to_sec1_point(false),
+            private: key.secret().clone().into(),
+        };
+        let comment = format!("{cluster} SSH CA");
+        let key = PrivateKey::new(KeypairData::from(pair), comment).map_err(IssueError::ssh)?;
+        Ok(Self { key })
+    }
+
+    /// The public key, a line of authorized_keys.
+    pub fn public_key(&self) -> Result<String, IssueError> {
+        self.key.public_key().to_openssh().map_err(IssueError::ssh)
+    }
+
+    pub(super) fn user(
+        &self,
+        bot: &Name,
+        key: &PublicKey,
+        serial: u64,
+        window: Window,
+    ) -> Result<Certificate, IssueError> {
+        let seconds =
+            |at: OffsetDateTime| u64::try_from(at.unix_timestamp()).map_err(IssueError::ssh);
+        let mut nonce = [0; Builder::RECOMMENDED_NONCE_SIZE];
+        getrandom::fill(&mut nonce).map_err(IssueError::ssh)?;
+        let user = user_name(bot);
+        let build = || {
+            let mut builder = Builder::new(
+                nonce,
+                key_data(key),
+                seconds(window.not_before)?,
+                seconds(window.not_after)?,
+            )
+            .map_err(IssueError::ssh)?;
+            builder.cert_type(CertType::User).map_err(IssueError::ssh)?;
+            builder.serial(serial).map_err(IssueError::ssh)?;
+            builder.key_id(&user).map_err(IssueError::ssh)?;
+            builder.valid_principal(&user).map_err(IssueError::ssh)?;
+            builder.comment(user.as_str()).map_err(IssueError::ssh)?;
+            for extension in EXTENSIONS {
+                builder.extension(extension, "").map_err(IssueError::ssh)?;
+            }
+            builder.sign(&self.key).map_err(IssueError::ssh)
+        };
+        build()
+    }
+
+    /// Verifies a certificate as an SSH server would, and that it is of this key.
+    pub(super) fn verify_user(
+        &self,
+        certificate: &Certificate,
+        key: &PublicKey,
+        now: OffsetDateTime,
+    ) -> Result<(), IssueError> {
+        let seconds = u64::try_from(now.unix_timestamp()).map_err(IssueError::ssh)?;
+        let authority = self.key.fingerprint(HashAlg::Sha256);
+        certificate.validate_at(seconds, [&authority]).map_err(IssueError::ssh)?;
+        if *certificate.public_key() != key_data(key) {
+            return Err(IssueError::ssh("the certificate is of another key"));
+        }
+        Ok(())
+    }
+}
+
+fn key_data(key: &PublicKey) -> KeyData {
+    KeyData::Ecdsa(EcdsaPublicKey::from(VerifyingKey::from(*key)))
+}

@@ -1,0 +1,320 @@
+//! X.509 certificates, RFC 5280.
+
+use std::time::SystemTime;
+
+use const_oid::ObjectIdentifier;
+use const_oid::db::rfc4519::{COMMON_NAME, ORGANIZATION_NAME};
+use const_oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
+use der::asn1::{Any, Ia5String, Utf8StringRef};
+use der::{Decode, Encode};
+use p256::PublicKey;
+use p256::ecdsa::DerSignature;
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, UnixTime};
+use spki::{SubjectPublicKeyInfo, SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef};
+use time::OffsetDateTime;
+use x509_cert::Certificate;
+use x509_cert::attr::AttributeTypeAndValue;
+use x509_cert::builder::profile::BuilderProfile;
+use x509_cert::builder::{Builder, CertificateBuilder};
+use x509_cert::certificate::TbsCertificate;
+use x509_cert::ext::pkix::name::{GeneralName, GeneralNames};
+use x509_cert::ext::pkix::{
+    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages,
+    SubjectAltName, SubjectKeyIdentifier,
+};
+use x509_cert::ext::{Extension, ToExtension};
+use x509_cert::name::{Name, RdnSequence, RelativeDistinguishedName};
+use x509_cert::serial_number::SerialNumber;
+use x509_cert::time::{Time, Validity};
+use zeroize::Zeroizing;
+
+use super::{BACKDATE, CaKey, ClusterName, IssueError, Window, user_name};
+use crate::resource::Bot;
+
+/// How long the cluster's authority lives.
+const CA_LIFETIME: time::Duration = time::Duration::days(3652);
+
+/// How long the authority's own certificate lives. It is renewed at half of that.
+const SERVER_LIFETIME: time::Duration = time::Duration::hours(24);
+
+/// The cluster's X.509 authority.
+#[derive(Debug)]
+pub struct X509Authority {
+    key: CaKey,
+    name: Name,
+    certificate: CertificateDer<'static>,
+    not_after: OffsetDateTime,
+}
+
+/// A certificate of the authority itself, with its key.
+pub struct ServerLeaf {
+    /// Leaf and authority.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The leaf's key, PKCS #8.
+    pub key: PrivatePkcs8KeyDer<'static>,
+    /// From when on it holds.
+    pub not_before: OffsetDateTime,
+    /// Until when it holds.
+    pub not_after: OffsetDateTime,
+}
+
+/// A host's certificate.
+pub(super) struct HostCertificate {
+    pub(super) certificate: CertificateDer<'static>,
+    pub(super) serial: String,
+    /// The last 64 bits of the serial number, which is what SSH has room for.
+    pub(super) serial_low: u64,
+}
+
+impl X509Authority {
+    /// A new authority, its certificate signed by itself.
+    pub fn create(
+        cluster: &ClusterName,
+        key: CaKey,
+        now: OffsetDateTime,
+    ) -> Result<Self, IssueError> {
+        let window = Window { not_before: now - BACKDATE, not_after: now + CA_LIFETIME };
+        let serial = Serial::random()?;
+        // A name of its own, so that two authorities of a cluster are told apart by name too.
+        let id: String = serial.0.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let subject = name(&[
+            (ORGANIZATION_NAME, cluster.as_str()),
+            (COMMON_NAME, &format!("X.509 CA {id}")),
+        ])?;
+        let spki = public_key_info(&key.secret().public_key())?;
+        let profile = Profile { issuer: subject.clone(), subject, role: Role::Authority };
+        let certificate = sign(&key, profile, &serial, window, spki)?;
+        Self::load(&certificate, key)
+    }
+
+    /// An authority that was created before. Refuses a key that is not the certificate's.
+    pub fn load(certificate: &CertificateDer<'_>, key: CaKey) -> Result<Self, IssueError> {
+        let parsed = Certificate::from_der(certificate).map_err(IssueError::x509)?;
+        let tbs = parsed.tbs_certificate();
+        if *tbs.subject_public_key_info() != public_key_info(&key.secret().public_key())? {
+            return Err(IssueError::x509("the CA's certificate and key do not belong together"));
+        }
+        Ok(Self {
+            name: tbs.subject().clone(),
+            not_after: tbs.validity().not_after.to_system_time().into(),
+            certificate: certificate.clone().into_owned(),
+            key,
+        })
+    }
+
+    /// The authority's certificate.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// When the authority ends, and with it all that it signed.
+    pub fn not_after(&self) -> OffsetDateTime {
+        self.not_after
+    }
+
+    /// A certificate for the authority's own TLS server, with a new key.
+    pub fn server(&self, now: OffsetDateTime) -> Result<ServerLeaf, IssueError> {
+        let window = Window {
+            not_before: now - BACKDATE,
+            not_after: (now + SERVER_LIFETIME).min(self.not_after),
+        };
+        let key = CaKey::generate()?;
+        let profile = Profile {
+            issuer: self.name.clone(),
+            subject: name(&[(COMMON_NAME, tls::AUTHORITY_NAME)])?,
+            role: Role::Server(ia5(tls::AUTHORITY_NAME)?),
+        };
+        let spki = public_key_info(&key.secret().public_key())?;
+        let leaf = sign(&self.key, profile, &Serial::random()?, window, spki)?;
+        Ok(ServerLeaf {
+            chain: vec![leaf, self.certificate.clone()],
+            key: pkcs8(&key)?,
+            not_before: window.not_before,
+            not_after: window.not_after,
+        })
+    }
+
+    pub(super) fn host(
+        &self,
+        bot: &Bot,
+        spiffe_id: &str,
+        key: &PublicKey,
+        window: Window,
+    ) -> Result<HostCertificate, IssueError> {
+        let user = user_name(&bot.metadata.name);
+        let mut subject: Vec<(ObjectIdentifier, &str)> =
+            bot.spec.roles.iter().map(|role| (ORGANIZATION_NAME, role.as_str())).collect();
+        subject.push((COMMON_NAME, &user));
+        let profile = Profile {
+            issuer: self.name.clone(),
+            subject: name(&subject)?,
+            role: Role::Host(ia5(spiffe_id)?),
+        };
+        let serial = Serial::random()?;
+        let certificate = sign(&self.key, profile, &serial, window, public_key_info(key)?)?;
+        Ok(HostCertificate {
+            certificate,
+            serial: serial_text(&serial.0),
+            serial_low: u64::from_be_bytes(*serial.0.last_chunk().unwrap_or(&[0; 8])),
+        })
+    }
+
+    /// Verifies a host's certificate as its peers will: chain, time, usage, name.
+    pub(super) fn verify_host(
+        &self,
+        certificate: &CertificateDer<'_>,
+        spiffe_id: &str,
+        now: OffsetDateTime,
+    ) -> Result<(), IssueError> {
+        let leaf = webpki::EndEntityCert::try_from(certificate).map_err(IssueError::x509)?;
+        let anchor =
+            webpki::anchor_from_trusted_cert(&self.certificate).map_err(IssueError::x509)?;
+        let seconds = u64::try_from(now.unix_timestamp()).map_err(IssueError::x509)?;
+        let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        for usage in [webpki::KeyUsage::client_auth(), webpki::KeyUsage::server_auth()] {
+            leaf.verify_for_usage(
+                tls::provider().signature_verification_algorithms.all,
+                std::slice::from_ref(&anchor),
+                &[],
+                at,
+                usage,
+                None,
+                None,
+            )
+            .map_err(IssueError::x509)?;
+        }
+        match leaf.valid_uri_names().collect::<Vec<_>>().as_slice() {
+            [uri] if *uri == spiffe_id => Ok(()),
+            other => Err(IssueError::x509(format!("URI names {other:?}"))),
+        }
+    }
+}
+
+/// Bytes in lowercase hexadecimal, joined by colons: the form in which serial numbers are shown.
+pub fn serial_text(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+}
+
+/// What a certificate is for decides its extensions.
+struct Profile {
+    issuer: Name,
+    subject: Name,
+    role: Role,
+}
+
+enum Role {
+    Authority,
+    Server(Ia5String),
+    Host(Ia5String),
+}
+
+impl BuilderProfile for Profile {
+    fn get_issuer(&self, _subject: &Name) -> Name {
+        self.issuer.clone()
+    }
+
+    fn get_subject(&self) -> Name {
+        self.subject.clone()
+    }
+
+    fn build_extensions(
+        &self,
+        key: SubjectPublicKeyInfoRef<'_>,
+        issuer_key: SubjectPublicKeyInfoRef<'_>,
+        tbs: &TbsCertificate,
+    ) -> x509_cert::builder::Result<Vec<Extension>> {
+        let mut all = Extensions { subject: tbs.subject(), all: Vec::new() };
+        all.add(&SubjectKeyIdentifier::try_from(key)?)?;
+        let (usages, alternative) = match &self.role {
+            Role::Authority => {
+                // No CA below this one.
+                all.add(&BasicConstraints { ca: true, path_len_constraint: Some(0) })?;
+                all.add(&KeyUsage(KeyUsages::KeyCertSign | KeyUsages::CRLSign))?;
+                return Ok(all.all);
+            }
+            Role::Server(name) => (vec![ID_KP_SERVER_AUTH], GeneralName::DnsName(name.clone())),
+            Role::Host(uri) => (
+                vec![ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH],
+                GeneralName::UniformResourceIdentifier(uri.clone()),
+            ),
+        };
+        all.add(&AuthorityKeyIdentifier::try_from(issuer_key)?)?;
+        all.add(&BasicConstraints { ca: false, path_len_constraint: None })?;
+        all.add(&KeyUsage(KeyUsages::DigitalSignature.into()))?;
+        all.add(&ExtendedKeyUsage(usages))?;
+        all.add(&SubjectAltName(GeneralNames::from(vec![alternative])))?;
+        Ok(all.all)
+    }
+}
+
+struct Extensions<'a> {
+    subject: &'a Name,
+    all: Vec<Extension>,
+}
+
+impl Extensions<'_> {
+    fn add<E: ToExtension>(&mut self, extension: E) -> x509_cert::builder::Result<()>
+    where
+        x509_cert::builder::Error: From<E::Error>,
+    {
+        let extension = extension.to_extension(self.subject, &self.all)?;
+        self.all.push(extension);
+        Ok(())
+    }
+}
+
+fn sign(
+    key: &CaKey,
+    profile: Profile,
+    serial: &Serial,
+    window: Window,
+    spki: SubjectPublicKeyInfoOwned,
+) -> Result<CertificateDer<'static>, IssueError> {
+    let time = |at: OffsetDateTime| Time::try_from(SystemTime::from(at)).map_err(IssueError::x509);
+    let validity = Validity::new(time(window.not_before)?, time(window.not_after)?);
+    let serial = SerialNumber::new(&serial.0).map_err(IssueError::x509)?;
+    let certificate = CertificateBuilder::new(profile, serial, validity, spki)
+        .and_then(|builder| builder.build::<_, DerSignature>(&key.signer()))
+        .map_err(IssueError::x509)?;
+    Ok(CertificateDer::from(certificate.to_der().map_err(IssueError::x509)?))
+}
+
+/// 128 random bits: nobody finds two alike, or guesses the next.
+struct Serial([u8; 16]);
+
+impl Serial {
+    fn random() -> Result<Self, IssueError> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(IssueError::x509)?;
+        // A leading zero byte would not be encoded, and then the text of the number would have another length.
+        bytes[0] |= 1;
+        Ok(Self(bytes))
+    }
+}
+
+fn name(attributes: &[(ObjectIdentifier, &str)]) -> Result<Name, IssueError> {
+    let mut sequence = RdnSequence::default();
+    for (oid, text) in attributes {
+        let text = Utf8StringRef::new(text).map_err(IssueError::x509)?;
+        let value = Any::encode_from(&text).map_err(IssueError::x509)?;
+        let attribute = AttributeTypeAndValue { oid: *oid, value };
+        let rdn = RelativeDistinguishedName::try_from(vec![attribute]);
+        sequence.push(rdn.map_err(IssueError::x509)?);
+    }
+    sequence.to_der().and_then(|der| Name::from_der(&der)).map_err(IssueError::x509)
+}
+
+fn ia5(text: &str) -> Result<Ia5String, IssueError> {
+    Ia5String::new(text).map_err(IssueError::x509)
+}
+
+fn public_key_info(key: &PublicKey) -> Result<SubjectPublicKeyInfoOwned, IssueError> {
+    SubjectPublicKeyInfo::from_key(key).map_err(IssueError::x509)
+}
+
+fn pkcs8(key: &CaKey) -> Result<PrivatePkcs8KeyDer<'static>, IssueError> {
+    use pkcs8::EncodePrivateKey;
+    let document = key.secret().to_pkcs8_der().map_err(IssueError::x509)?;
+    let bytes: Zeroizing<Vec<u8>> = document.to_bytes();
+    Ok(PrivatePkcs8KeyDer::from(bytes.to_vec()))
+}

@@ -1,0 +1,152 @@
+//! kind: bot
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::field::{Invalid, Metadata, Role};
+
+/// A machine's identity. Its hosts get certificates for `bot-<name>`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bot {
+    kind: super::Kind,
+    version: Version,
+    /// Name, labels, expiry.
+    pub metadata: Metadata,
+    /// What it may do.
+    pub spec: BotSpec,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum Version {
+    #[serde(rename = "v1")]
+    V1,
+}
+
+/// What a bot may do.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BotSpec {
+    /// Each becomes an organization (O) of the certificates.
+    #[serde(default)]
+    pub roles: Vec<Role>,
+    /// What roles may refer to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traits: Vec<Trait>,
+    /// No certificate lives longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_session_ttl: Option<SessionTtl>,
+}
+
+/// A name with values.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trait {
+    /// Which trait.
+    pub name: String,
+    /// Its values, at least one.
+    #[serde(default)]
+    pub values: Vec<String>,
+}
+
+impl Bot {
+    /// Roles and traits that a bot may have, so that its certificates stay small.
+    const MAX_LIST: usize = 64;
+
+    /// A bot with this specification.
+    pub fn new(metadata: Metadata, spec: BotSpec) -> Self {
+        Self { kind: super::Kind::Bot, version: Version::V1, metadata, spec }
+    }
+
+    /// Checks what a single field cannot show, and merges traits of one name.
+    pub(super) fn complete(mut self) -> Result<Self, Invalid> {
+        let roles = &self.spec.roles;
+        if roles.len() > Self::MAX_LIST || self.spec.traits.len() > Self::MAX_LIST {
+            return Err(Invalid(format!(
+                "spec: a bot has at most {} roles and {0} traits",
+                Self::MAX_LIST
+            )));
+        }
+        if let Some(twice) = roles.iter().enumerate().find(|(i, r)| roles[..*i].contains(r)) {
+            return Err(Invalid(format!("spec.roles: {} is there twice", twice.1)));
+        }
+        let mut merged: Vec<Trait> = Vec::new();
+        for one in std::mem::take(&mut self.spec.traits) {
+            if one.name.is_empty() {
+                return Err(Invalid("spec.traits: a trait must have a name".into()));
+            }
+            match merged.iter_mut().find(|have| have.name == one.name) {
+                Some(have) => have.values.extend(one.values),
+                None => merged.push(one),
+            }
+        }
+        merged.retain(|one| !one.values.is_empty());
+        self.spec.traits = merged;
+        Ok(self)
+    }
+}
+
+/// A length of time as Go writes it: `12h`, `1h30m0s`. From a minute to a week.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SessionTtl(Duration);
+
+impl SessionTtl {
+    const RANGE: std::ops::RangeInclusive<u64> = 60..=168 * 3600;
+
+    /// The length.
+    pub fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl TryFrom<String> for SessionTtl {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        let invalid = || {
+            Invalid(format!(
+                "max_session_ttl: {text:?} is not a duration from 1m to 168h, such as 12h or 1h30m"
+            ))
+        };
+        let seconds = seconds(&text).ok_or_else(invalid)?;
+        if !Self::RANGE.contains(&seconds) {
+            return Err(invalid());
+        }
+        Ok(Self(Duration::from_secs(seconds)))
+    }
+}
+
+/// Whole seconds of a duration such as `1h30m0s`.
+fn seconds(text: &str) -> Option<u64> {
+    let mut total: u64 = 0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let (number, unit) = rest.split_at_checked(digits)?;
+        let seconds = match unit.chars().next()? {
+            'h' => 3600,
+            'm' => 60,
+            's' => 1,
+            _ => return None,
+        };
+        total = number.parse::<u64>().ok()?.checked_mul(seconds)?.checked_add(total)?;
+        rest = unit.get(1..)?;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+impl From<SessionTtl> for String {
+    fn from(ttl: SessionTtl) -> Self {
+        ttl.to_string()
+    }
+}
+
+impl fmt::Display for SessionTtl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        write!(f, "{}h{}m{}s", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    }
+}

@@ -1,0 +1,176 @@
+//! From a YAML stream to resources and back.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_saphyr::{Error, Options, UserMessageFormatter};
+
+use super::field::Invalid;
+use super::{Bot, Kind, Resource, Token};
+
+/// A document that was refused: which line of the stream, counted from 1, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocumentError {
+    /// Where the fault is, or where its document begins if it lies in no single line.
+    pub line: u64,
+    /// What it is.
+    pub message: String,
+}
+
+impl fmt::Display for DocumentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.message)
+    }
+}
+
+impl std::error::Error for DocumentError {}
+
+/// Reads a stream of documents. One that has none is refused, and one that has a resource twice.
+pub fn read(stream: &str) -> Result<Vec<Resource>, DocumentError> {
+    let mut all = Vec::new();
+    for document in documents(stream) {
+        let resource = document.resource()?;
+        let same =
+            |other: &Resource| other.kind() == resource.kind() && other.name() == resource.name();
+        if all.iter().any(same) {
+            let message =
+                format!("{} {:?} is there twice", resource.kind(), resource.name().as_str());
+            return Err(document.fault(document.first_line(), message));
+        }
+        all.push(resource);
+    }
+    if all.is_empty() {
+        return Err(DocumentError { line: 1, message: "there is no resource in it".into() });
+    }
+    Ok(all)
+}
+
+/// One document, ready to be read again.
+pub fn to_yaml(resource: &Resource) -> Result<String, Invalid> {
+    let options = serde_saphyr::ser_options! { quote_all: false, compact_list_indent: false };
+    let mut yaml = String::new();
+    serde_saphyr::to_fmt_writer_with_options(&mut yaml, resource, options)
+        .map_err(|cause| Invalid(cause.to_string()))?;
+    Ok(yaml)
+}
+
+/// One document of a stream, and how many lines stand before it.
+struct Document<'a> {
+    before: u64,
+    text: &'a str,
+}
+
+/// What tells the type of the rest.
+#[derive(Deserialize)]
+struct Head {
+    kind: Option<String>,
+}
+
+/// Splits a stream at its `---` markers. Such a line cannot be part of anything else: indentation or quoting rules
+/// keep it out of scalars (YAML 1.2 section 9.1.2).
+fn documents(stream: &str) -> Vec<Document<'_>> {
+    let stream = stream.strip_prefix('\u{feff}').unwrap_or(stream);
+    let mut all = Vec::new();
+    let (mut start, mut before, mut at) = (0, 0, 0);
+    for (number, line) in (0..).zip(stream.split_inclusive('\n')) {
+        if is_marker(line) {
+            all.push(Document { before, text: stream.get(start..at).unwrap_or_default() });
+            (start, before) = (at, number);
+        }
+        at += line.len();
+    }
+    all.push(Document { before, text: stream.get(start..).unwrap_or_default() });
+    all.retain(|document| !document.is_blank());
+    all
+}
+
+fn is_marker(line: &str) -> bool {
+    line.strip_prefix("---")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+}
+
+impl Document<'_> {
+    fn is_blank(&self) -> bool {
+        self.text.lines().all(|line| {
+            let line = if is_marker(line) { line.get(3..).unwrap_or_default() } else { line };
+            line.trim().is_empty() || line.trim_start().starts_with('#')
+        })
+    }
+
+    fn resource(&self) -> Result<Resource, DocumentError> {
+        self.quoted_serials()?;
+        let head: Head = self.parse()?;
+        let kinds = "kind must be \"bot\" or \"token\"";
+        let Some(kind) = head.kind else {
+            return Err(self.fault(self.first_line(), kinds));
+        };
+        let complete = match Kind::ALL.into_iter().find(|known| known.as_str() == kind) {
+            Some(Kind::Bot) => self.parse::<Bot>()?.complete().map(Resource::Bot),
+            Some(Kind::Token) => self.parse::<Token>()?.complete().map(Resource::Token),
+            None => {
+                let at = self.text.lines().position(|line| line.starts_with("kind:"));
+                let line = at.map_or(self.first_line(), |at| at as u64 + 1);
+                return Err(self.fault(line, format!("{kinds}, not {kind:?}")));
+            }
+        };
+        complete.map_err(|Invalid(message)| self.fault(self.first_line(), message))
+    }
+
+    fn parse<T: DeserializeOwned>(&self) -> Result<T, DocumentError> {
+        serde_saphyr::from_str_with_options(self.text, options()).map_err(|cause| {
+            let line = cause.location().map_or(self.first_line(), |location| location.line());
+            self.fault(line, message(&cause))
+        })
+    }
+
+    /// Digits joined by colons are text in YAML 1.2 and a number to base 60 in YAML 1.1. A file that means one thing
+    /// here and another elsewhere is refused.
+    fn quoted_serials(&self) -> Result<(), DocumentError> {
+        const KEY: &str = "ek_certificate_serial";
+        for (number, line) in (1..).zip(self.text.lines()) {
+            let value = line
+                .split_once(KEY)
+                .and_then(|(_, rest)| rest.trim_start_matches(['"', '\'', ' ']).strip_prefix(':'))
+                .map(|rest| rest.split([',', '}', '#']).next().unwrap_or_default().trim());
+            let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || b == b':');
+            if let Some(value) = value.filter(|text| !text.is_empty() && digits(text)) {
+                let message = format!(
+                    "a serial of digits alone is a number in YAML: write {KEY}: \"{value}\""
+                );
+                return Err(self.fault(number, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// The first line with something in it.
+    fn first_line(&self) -> u64 {
+        let blank = |line: &&str| {
+            line.trim().is_empty() || line.trim_start().starts_with('#') || line.trim_end() == "---"
+        };
+        self.text.lines().take_while(blank).count() as u64 + 1
+    }
+
+    fn fault(&self, line: u64, message: impl Into<String>) -> DocumentError {
+        DocumentError { line: self.before + line, message: message.into() }
+    }
+}
+
+/// Text that other readers of YAML take for a number or a boolean must be quoted; nothing is expanded without bound.
+fn options() -> Options {
+    serde_saphyr::options! { no_schema: true, with_snippet: false, reject_unsupported_tags: true }
+}
+
+/// One line, without the place, which is told by ourselves.
+fn message(cause: &Error) -> String {
+    if let Error::QuotingRequired { value, .. } = cause.without_snippet() {
+        return format!(
+            "{value} is a number or a boolean in YAML: as a text it must be quoted, \"{value}\""
+        );
+    }
+    let formatter = UserMessageFormatter;
+    let text = serde_saphyr::MessageFormatter::format_message(&formatter, cause.without_snippet())
+        .into_owned();
+    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,228 @@
+use super::*;
+
+const BOT: &str = "kind: bot
+version: v1
+metadata:
+  name: example
+spec:
+  roles: []
+";
+
+const TOKEN: &str = r#"kind: token
+version: v2
+metadata:
+  name: my-bot-token
+spec:
+  roles: [Bot]
+  join_method: tpm
+  bot_name: my-bot
+  tpm:
+    # the TPM must match one rule: all fields set in a rule must match
+    allow:
+      - description: "example-server-100"
+        ek_public_hash: "6C5AADA1C5ABEE6D869369A0CAE3B3B9E9A9F0A1B2C3D4E5F60718293A4B5C6D"
+        ek_certificate_serial: "00:5E:cd:5f:8e"
+"#;
+
+/// A CA of the tests, made once with `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256`.
+const CA: &str = "-----BEGIN CERTIFICATE-----
+MIIBgzCCASmgAwIBAgIUQCW4CNCn2CMpZTaMrsR7yYjBqS8wCgYIKoZIzj0EAwIw
+FjEUMBIGA1UEAwwLU29tZSBUUE0gQ0EwIBcNMjYxMTIyMTQ0MjUwWhgPMjEyNjEw
+MjkxNDQyNTBaMBYxFDASBgNVBAMMC1NvbWUgVFBNIENBMFkwEwYHKoZIzj0CAQYI
+KoZIzj0DAQcDQgAEDDsjC65O6VfoVpTnjWaBkNdoT7I3MSc/xu4HWFDTV9VPelpa
+prcd570QZhiVclykZC5/pNsJ2H12f/E1E6VD1KNTMFEwHQYDVR0OBBYEFDl3q0VZ
+MBZ+x6CBkmKAYz4Uy9lmMB8GA1UdIwQYMBaAFDl3q0VZMBZ+x6CBkmKAYz4Uy9lm
+MA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDSAAwRQIgDl/vsvQJj/Qnl8Ak
+f5r1bHHdsGbU0qT1i/Wst/pAVCgCIQCFz5evXw9v2zpfTnVY79oTsod794RNNXNM
+UYK2S11o6w==
+-----END CERTIFICATE-----
+";
+
+fn one(yaml: &str) -> Result<Resource, DocumentError> {
+    let mut all = read(yaml)?;
+    assert_eq!(all.len(), 1);
+    Ok(all.remove(0))
+}
+
+fn fault(yaml: &str) -> String {
+    read(yaml).unwrap_err().to_string()
+}
+
+/// The token of the guide with one line replaced.
+fn with(line: &str, other: &str) -> String {
+    assert_eq!(TOKEN.matches(line).count(), 1, "{line}");
+    TOKEN.replace(line, other)
+}
+
+#[test]
+fn the_guide_is_read_as_it_stands() {
+    let Resource::Bot(bot) = one(BOT).unwrap() else { panic!("not a bot") };
+    assert_eq!(bot.metadata, Metadata::named("example".parse().unwrap()));
+    assert_eq!(bot.spec, BotSpec::default());
+
+    let Resource::Token(token) = one(TOKEN).unwrap() else { panic!("not a token") };
+    assert_eq!(token.spec.roles, [SystemRole::Bot]);
+    assert_eq!(token.spec.bot_name.as_ref().unwrap().as_str(), "my-bot");
+    let rule = &token.spec.tpm.as_ref().unwrap().allow[0];
+    let hash = "6c5aada1c5abee6d869369a0cae3b3b9e9a9f0a1b2c3d4e5f60718293a4b5c6d";
+    assert_eq!(rule.ek_public_hash.as_ref().unwrap().as_str(), hash);
+    assert_eq!(rule.ek_certificate_serial.as_ref().unwrap().as_str(), "5e:cd:5f:8e");
+}
+
+#[test]
+fn a_stream_of_documents_is_read_in_order_and_faults_keep_its_lines() {
+    let stream = format!("# a comment\n---\n{BOT}---\n{TOKEN}---\n# the end\n");
+    let names: Vec<_> = read(&stream).unwrap().iter().map(|r| r.name().to_string()).collect();
+    assert_eq!(names, ["example", "my-bot-token"]);
+
+    let line = stream.lines().position(|l| l.contains("join_method")).unwrap() + 1;
+    let broken = stream.replace("join_method: tpm", "join_metod: tpm");
+    let fault = fault(&broken);
+    assert!(fault.starts_with(&format!("line {line}: ")), "{fault}");
+    assert!(fault.contains("join_metod"), "{fault}");
+}
+
+#[test]
+fn unknown_fields_wrong_types_and_bad_values_are_refused_with_their_line() {
+    let cases = [
+        (with("version: v2", "version: v3"), 2, "v3"),
+        (with("version: v2", "version: v2\nextra: 1"), 3, "extra"),
+        (with("  name: my-bot-token", "  name: [a]"), 4, ""),
+        (with("  name: my-bot-token", "  name: my-bot-token\n  owner: me"), 5, "owner"),
+        (with("  name: my-bot-token", "  name: \"../x\""), 4, "is no name"),
+        (with("  name: my-bot-token", "  name: 12"), 4, "quot"),
+        (with("  roles: [Bot]", "  roles: Bot"), 6, ""),
+        (with("  roles: [Bot]", "  roles: [Emperor]"), 6, "Emperor"),
+        (with("  roles: [Bot]", "  roles: [Bot]\n  roles: [Bot]"), 7, "roles"),
+        (with("join_method: tpm", "join_method: token"), 7, "unknown join method \"token\""),
+        (with("    allow:", "    alow:"), 11, "alow"),
+        (with("      - description:", "      - descriptio:"), 12, "descriptio"),
+        (with("ek_public_hash: \"6C5A", "ek_public_hash: \"6C5"), 13, "ek_public_hash"),
+        (with("ek_public_hash: \"6C5A", "ek_public_hash: \"ZC5A"), 13, "ek_public_hash"),
+        (with("\"00:5E:cd:5f:8e\"", "\"5e:cd:5f:8\""), 14, "ek_certificate_serial"),
+        (
+            with("\"00:5E:cd:5f:8e\"", "12:34:56:10"),
+            14,
+            "write ek_certificate_serial: \"12:34:56:10\"",
+        ),
+        (with("\"00:5E:cd:5f:8e\"", "1234"), 14, "write ek_certificate_serial: \"1234\""),
+    ];
+    for (yaml, line, says) in cases {
+        let fault = read(&yaml).unwrap_err();
+        assert_eq!(fault.line, line, "{fault}\n{yaml}");
+        assert!(fault.message.contains(says), "{fault}");
+        assert_eq!(fault.message.lines().count(), 1, "{fault}");
+    }
+}
+
+#[test]
+fn what_no_single_field_shows_is_refused_in_teleports_words() {
+    let serial_only = with(
+        "        ek_public_hash: \"6C5AADA1C5ABEE6D869369A0CAE3B3B9E9A9F0A1B2C3D4E5F60718293A4B5C6D\"\n",
+        "",
+    );
+    let cas = |pem: &str| {
+        let indented: String = pem.lines().map(|line| format!("          {line}\n")).collect();
+        serial_only.replace(
+            "    allow:",
+            &format!("    ekcert_allowed_cas:\n      - |\n{indented}    allow:"),
+        )
+    };
+    let cases = [
+        (with("  roles: [Bot]", "  roles: []"), "provisioning token is missing roles"),
+        (with("  bot_name: my-bot\n", ""), "token with role \"Bot\" must set bot_name"),
+        (with("[Bot]", "[Node]"), "can only set bot_name on token with role \"Bot\""),
+        (
+            TOKEN[..TOKEN.find("  tpm:").unwrap()].to_owned(),
+            "spec.tpm: must be configured for the join method \"tpm\"",
+        ),
+        (
+            format!("{}    allow: []\n", &TOKEN[..TOKEN.find("    #").unwrap()]),
+            "spec.tpm: failed validation: allow: at least one rule must be set",
+        ),
+        (
+            format!("{}    allow: [{{description: x}}]\n", &TOKEN[..TOKEN.find("    #").unwrap()]),
+            "spec.tpm: failed validation: allow[0]: at least one of ['ek_public_hash', 'ek_certificate_serial'] must be set",
+        ),
+        (
+            serial_only.clone(),
+            "spec.tpm: failed validation: allow[0]: ek_certificate_serial must be accompanied",
+        ),
+        (cas("what"), "spec.tpm: failed validation: ekcert_allowed_cas[0]: no pem block found"),
+        (cas(&CA.replacen("MII", "MIJ", 1)), "ekcert_allowed_cas[0]: parsing certificate: "),
+        (
+            cas(&CA.replace("CERTIFICATE", "PUBLIC KEY")),
+            "ekcert_allowed_cas[0]: pem block is not 'CERTIFICATE' type",
+        ),
+    ];
+    for (yaml, says) in cases {
+        let fault = fault(&yaml);
+        assert!(fault.starts_with("line 1: ") && fault.contains(says), "{fault}\n{yaml}");
+    }
+    assert!(
+        fault(&format!("{BOT}---\n{BOT}")).starts_with("line 8: bot \"example\" is there twice")
+    );
+    assert!(fault("").contains("no resource"));
+    assert!(fault("--- \n# nothing\n").contains("no resource"));
+    assert!(fault("kind: user\nversion: v2\n").starts_with("line 1: kind must be"));
+    assert!(fault("version: v2\n").contains("kind must be"));
+    assert!(fault("[1, 2]\n").starts_with("line 1: "));
+    assert!(fault("kind: bot\n...\nkind: bot\n").starts_with("line "));
+}
+
+#[test]
+fn bots_keep_all_that_their_documents_say() {
+    let yaml = BOT.replace("  name: example\n", "  name: example\n  description: 'a: b'\n  labels: {env: \"yes\", \"n\": \"7\"}\n  expires: 2030-01-31T12:00:00Z\n")
+        .replace("  roles: []\n", "  roles: [access, \"dev ops\"]\n  max_session_ttl: 90m\n  traits:\n    - {name: logins, values: [root]}\n    - {name: none, values: []}\n    - {name: logins, values: [\"1\"]}\n");
+    let Resource::Bot(bot) = one(&yaml).unwrap() else { panic!("not a bot") };
+    assert_eq!(bot.spec.max_session_ttl.unwrap().duration().as_secs(), 5400);
+    assert_eq!(
+        bot.spec.traits,
+        [Trait { name: "logins".into(), values: vec!["root".into(), "1".into()] }]
+    );
+    assert_eq!(bot.metadata.labels["env"], "yes");
+    let expires = bot.metadata.expires.unwrap().0;
+    assert!(!bot.metadata.expired(expires - time::Duration::SECOND));
+    assert!(bot.metadata.expired(expires));
+
+    for ttl in ["0s", "59s", "169h", "12", "h", "1d", "-1h", "", "99999999999999999999h", "1h "] {
+        let yaml =
+            BOT.replace("  roles: []", &format!("  roles: []\n  max_session_ttl: \"{ttl}\""));
+        let fault = read(&yaml).unwrap_err();
+        assert!(fault.line == 7 && fault.message.contains("max_session_ttl"), "{fault}");
+    }
+    assert!(
+        fault(&BOT.replace("[]", "['']"))
+            .contains("line 6: spec.roles: must not contain empty strings")
+    );
+    assert!(fault(&BOT.replace("[]", "[a, b, a]")).contains("a is there twice"));
+    assert!(fault(&BOT.replace("example", &"x".repeat(61))).contains("at most 60"));
+}
+
+#[test]
+fn what_is_written_reads_back_the_same() {
+    let pem = CA.replace('\n', "\n          ");
+    let token = with("    allow:", &format!("    ekcert_allowed_cas:\n      - |\n          {pem}\n    allow:"))
+        .replace("\"00:5E:cd:5f:8e\"", "\"12:34:56:10\"")
+        .replace("  name: my-bot-token\n", "  name: my-bot-token\n  labels: {\"on\": \"no\", x: \"1e3\", \"y\": ' #', z: \"0x10\", d: \"2020-01-01\"}\n  description: \"two\\nlines: \\u0007 \\u2028\"\n");
+    for yaml in [BOT.to_owned(), token] {
+        let resource = one(&yaml).unwrap();
+        let written = to_yaml(&resource).unwrap();
+        assert_eq!(one(&written).unwrap(), resource, "{written}");
+        let json = serde_json::to_string_pretty(&resource).unwrap();
+        assert_eq!(one(&json).unwrap(), resource, "{json}");
+    }
+}
+
+#[test]
+fn every_truncation_of_a_stream_is_refused_or_read_never_a_panic() {
+    let stream = format!("{BOT}---\n{TOKEN}");
+    for end in 0..stream.len() {
+        let _ = read(&stream[..end]);
+        let mut changed = stream.clone().into_bytes();
+        changed[end] ^= 0x15;
+        if let Ok(text) = std::str::from_utf8(&changed) {
+            let _ = read(text);
+        }
+    }
+}

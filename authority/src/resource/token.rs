@@ -1,0 +1,184 @@
+//! kind: token
+
+use serde::{Deserialize, Serialize};
+use verifier::CaCertificate;
+use verifier::pem::PemFault;
+
+use super::field::{EkHash, Invalid, Metadata, Name, Serial};
+
+/// Who may join as which bot, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    kind: super::Kind,
+    version: Version,
+    /// Name, labels, expiry.
+    pub metadata: Metadata,
+    /// Who may join.
+    pub spec: TokenSpec,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum Version {
+    #[serde(rename = "v2")]
+    V2,
+}
+
+/// Who may join.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenSpec {
+    /// What joins with the token become. The authority serves `Bot`; with the others nobody joins.
+    #[serde(default)]
+    pub roles: Vec<SystemRole>,
+    /// How they prove themselves.
+    pub join_method: JoinMethod,
+    /// The bot that they become.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bot_name: Option<Name>,
+    /// For the join method `tpm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<TpmSpec>,
+}
+
+/// What a member of a Teleport cluster can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are Teleport's, and only Bot means anything here")]
+pub enum SystemRole {
+    Bot,
+    Node,
+    Proxy,
+    Auth,
+    App,
+    Db,
+    Kube,
+    Discovery,
+    Instance,
+    WindowsDesktop,
+    #[serde(rename = "MDM")]
+    Mdm,
+    Okta,
+}
+
+/// How a host proves itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", rename_all = "lowercase")]
+pub enum JoinMethod {
+    /// By its TPM.
+    Tpm,
+}
+
+impl TryFrom<String> for JoinMethod {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        match text.as_str() {
+            "tpm" => Ok(Self::Tpm),
+            _ => Err(Invalid(format!("unknown join method {text:?}: only \"tpm\" is served"))),
+        }
+    }
+}
+
+/// Which TPMs may join.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TpmSpec {
+    /// PEM. If there are any, a TPM must present an EK certificate that one of them signed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ekcert_allowed_cas: Vec<String>,
+    /// A TPM must match one of them.
+    #[serde(default)]
+    pub allow: Vec<Rule>,
+}
+
+/// Matches a TPM that has everything that is set.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The EK itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ek_public_hash: Option<EkHash>,
+    /// The serial number of the EK's certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ek_certificate_serial: Option<Serial>,
+}
+
+impl Token {
+    /// A token with this specification.
+    pub fn new(metadata: Metadata, spec: TokenSpec) -> Self {
+        Self { kind: super::Kind::Token, version: Version::V2, metadata, spec }
+    }
+
+    /// Checks what a single field cannot show, in Teleport's order and words where it has them.
+    pub(super) fn complete(self) -> Result<Self, Invalid> {
+        let spec = &self.spec;
+        let is_bot = spec.roles.contains(&SystemRole::Bot);
+        if spec.roles.is_empty() {
+            return Err(Invalid("provisioning token is missing roles".into()));
+        }
+        if is_bot && spec.bot_name.is_none() {
+            return Err(Invalid("token with role \"Bot\" must set bot_name".into()));
+        }
+        if !is_bot && spec.bot_name.is_some() {
+            return Err(Invalid("can only set bot_name on token with role \"Bot\"".into()));
+        }
+        let Some(tpm) = &spec.tpm else {
+            return Err(Invalid("spec.tpm: must be configured for the join method \"tpm\"".into()));
+        };
+        tpm.check().map_err(|cause| Invalid(format!("spec.tpm: failed validation: {cause}")))?;
+        Ok(self)
+    }
+}
+
+impl TpmSpec {
+    fn check(&self) -> Result<(), Invalid> {
+        for (index, pem) in self.ekcert_allowed_cas.iter().enumerate() {
+            certificates(pem)
+                .map_err(|cause| Invalid(format!("ekcert_allowed_cas[{index}]: {cause}")))?;
+        }
+        if self.allow.is_empty() {
+            return Err(Invalid("allow: at least one rule must be set".into()));
+        }
+        for (index, rule) in self.allow.iter().enumerate() {
+            rule.check(self).map_err(|cause| Invalid(format!("allow[{index}]: {cause}")))?;
+        }
+        Ok(())
+    }
+
+    /// The certificates of `ekcert_allowed_cas`.
+    pub fn allowed_cas(&self) -> Result<Vec<CaCertificate>, Invalid> {
+        let mut all = Vec::new();
+        for pem in &self.ekcert_allowed_cas {
+            all.extend(certificates(pem)?);
+        }
+        Ok(all)
+    }
+}
+
+impl Rule {
+    fn check(&self, tpm: &TpmSpec) -> Result<(), Invalid> {
+        match (&self.ek_public_hash, &self.ek_certificate_serial) {
+            (None, None) => Err(Invalid(
+                "at least one of ['ek_public_hash', 'ek_certificate_serial'] must be set".into(),
+            )),
+            // Without a CA nobody vouches for the certificate: any TPM could show any serial.
+            (None, Some(_)) if tpm.ekcert_allowed_cas.is_empty() => Err(Invalid(
+                "ek_certificate_serial must be accompanied by ek_public_hash or by ekcert_allowed_cas".into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn certificates(pem: &str) -> Result<Vec<CaCertificate>, Invalid> {
+    CaCertificate::from_pem(pem).map_err(|cause| {
+        Invalid(match &cause.fault {
+            PemFault::NoBlock => "no pem block found".into(),
+            PemFault::Label(_) => "pem block is not 'CERTIFICATE' type".into(),
+            _ => format!("parsing certificate: {cause}"),
+        })
+    })
+}

@@ -1,0 +1,98 @@
+//! What the authority must not forget: resources and joins.
+//!
+//! [`Store`] is all that a database has to do: keyed records, read one at a time, written in batches that happen as
+//! a whole or not at all. [`Records`] gives the records their types.
+
+mod records;
+mod redb;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+pub use self::redb::RedbStore;
+pub use records::{IfExists, Instance, Put, Records};
+
+/// The answer of a store, some time later.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// A set of records. Keys are unique within it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Table {
+    /// Bots by name.
+    Bots,
+    /// Tokens by name.
+    Tokens,
+    /// Joins by the bot instance that they made.
+    Instances,
+}
+
+/// A change to one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Makes a record; the batch fails when there is one.
+    Insert(Table, String, Vec<u8>),
+    /// Makes a record or replaces it.
+    Put(Table, String, Vec<u8>),
+    /// Removes a record; the batch fails when there is none.
+    Remove(Table, String),
+}
+
+/// Keyed records that outlive the process.
+pub trait Store: Send + Sync {
+    /// The record with this key.
+    fn read<'a>(&'a self, table: Table, key: &'a str) -> Pending<'a, Option<Vec<u8>>>;
+
+    /// All records of a table by key, in order.
+    fn list(&self, table: Table) -> Pending<'_, Vec<(String, Vec<u8>)>>;
+
+    /// All of the changes or none. When it says that they happened, they will be there after a crash or a loss of
+    /// power.
+    fn write(&self, batch: Vec<Change>) -> Pending<'_, ()>;
+}
+
+/// What a store could not do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreError {
+    /// A record that was to be made is there already.
+    Exists(Table, String),
+    /// A record that was to be removed is not there.
+    Missing(Table, String),
+    /// A record is not what was written: another version's, or damage.
+    Unreadable(String),
+    /// The database or the disk under it failed. Nothing of the batch happened, as far as the store can tell.
+    Failed(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exists(table, key) => write!(f, "{} {key:?} already exists", table.singular()),
+            Self::Missing(table, key) => write!(f, "{} {key:?} not found", table.singular()),
+            Self::Unreadable(what) => write!(f, "unreadable record: {what}"),
+            Self::Failed(cause) => write!(f, "the store failed: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl Table {
+    const ALL: [Self; 3] = [Self::Bots, Self::Tokens, Self::Instances];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bots => "bots",
+            Self::Tokens => "tokens",
+            Self::Instances => "instances",
+        }
+    }
+
+    fn singular(self) -> &'static str {
+        match self {
+            Self::Bots => "bot",
+            Self::Tokens => "token",
+            Self::Instances => "bot instance",
+        }
+    }
+}

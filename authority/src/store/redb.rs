@@ -1,0 +1,236 @@
+//! The store in a file of its own: redb, one thread that writes.
+//!
+//! The writer takes all batches that wait and commits them together (group commit), so that many joins share the
+//! price of one flush to disk.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread;
+
+use redb::backends::FileBackend;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Change, Pending, Store, StoreError, Table};
+
+/// Batches that wait for the writer; who comes later waits before the queue.
+const QUEUE: usize = 256;
+
+/// Batches in one commit.
+const GROUP: usize = 256;
+
+/// Memory for pages. A record has some hundred bytes.
+const CACHE: usize = 32 * 1024 * 1024;
+
+/// A database file, open.
+pub struct RedbStore {
+    file: Arc<DatabaseFile>,
+    queue: mpsc::Sender<Request>,
+}
+
+struct Request {
+    batch: Vec<Change>,
+    answer: oneshot::Sender<Result<(), StoreError>>,
+}
+
+impl RedbStore {
+    /// Makes an empty database, in a file that only its owner can read.
+    pub fn create(path: &Path) -> Result<(), StoreError> {
+        let file = private(path, OpenOptions::new().create_new(true)).map_err(failed)?;
+        let database = builder().create_with_backend(FileBackend::new(file).map_err(failed)?);
+        let database = database.map_err(failed)?;
+        let transaction = durable(&database)?;
+        for table in Table::ALL {
+            transaction.open_table(definition(table)).map_err(failed)?;
+        }
+        transaction.commit().map_err(failed)
+    }
+
+    /// Opens a database, whole again after a crash, and starts its writer.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let file = Arc::new(DatabaseFile { path: path.to_owned(), open: RwLock::new(None) });
+        file.with(|_| Ok(()))?;
+        let (queue, requests) = mpsc::channel(QUEUE);
+        let writer = Arc::clone(&file);
+        thread::Builder::new()
+            .name("store".into())
+            .spawn(move || write_all(&writer, requests))
+            .map_err(failed)?;
+        Ok(Self { file, queue })
+    }
+}
+
+impl Store for RedbStore {
+    fn read<'a>(&'a self, table: Table, key: &'a str) -> Pending<'a, Option<Vec<u8>>> {
+        Box::pin(async move {
+            self.file.with(|database| {
+                let transaction = database.begin_read().map_err(failed)?;
+                let records = transaction.open_table(definition(table)).map_err(failed)?;
+                let record = records.get(key).map_err(failed)?;
+                Ok(record.map(|record| record.value().to_vec()))
+            })
+        })
+    }
+
+    fn list(&self, table: Table) -> Pending<'_, Vec<(String, Vec<u8>)>> {
+        Box::pin(async move {
+            self.file.with(|database| {
+                let transaction = database.begin_read().map_err(failed)?;
+                let records = transaction.open_table(definition(table)).map_err(failed)?;
+                let all = records.iter().map_err(failed)?;
+                all.map(|entry| {
+                    let (key, record) = entry.map_err(failed)?;
+                    Ok((key.value().to_owned(), record.value().to_vec()))
+                })
+                .collect()
+            })
+        })
+    }
+
+    fn write(&self, batch: Vec<Change>) -> Pending<'_, ()> {
+        Box::pin(async move {
+            let (answer, done) = oneshot::channel();
+            let stopped = || StoreError::Failed("the writer has stopped".into());
+            self.queue.send(Request { batch, answer }).await.map_err(|_| stopped())?;
+            done.await.map_err(|_| stopped())?
+        })
+    }
+}
+
+/// The writer: a commit for all that waits, then their answers.
+fn write_all(file: &DatabaseFile, mut requests: mpsc::Receiver<Request>) {
+    while let Some(first) = requests.blocking_recv() {
+        let mut group = vec![first];
+        while group.len() < GROUP
+            && let Ok(next) = requests.try_recv()
+        {
+            group.push(next);
+        }
+        let results = file.with(|database| commit(database, &group)).unwrap_or_else(|failure| {
+            file.close();
+            vec![Err(failure); group.len()]
+        });
+        for (request, result) in group.into_iter().zip(results) {
+            // Who no longer waits does not want to know.
+            let _ = request.answer.send(result);
+        }
+    }
+}
+
+/// One transaction for all batches. A batch whose conditions fail is left out, the others happen.
+fn commit(
+    database: &Database,
+    group: &[Request],
+) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+    let transaction = durable(database)?;
+    let mut results = Vec::with_capacity(group.len());
+    for request in group {
+        results.push(match check(&transaction, &request.batch)? {
+            Ok(()) => Ok(apply(&transaction, &request.batch)?),
+            Err(condition) => Err(condition),
+        });
+    }
+    transaction.commit().map_err(failed)?;
+    Ok(results)
+}
+
+fn check(
+    transaction: &WriteTransaction,
+    batch: &[Change],
+) -> Result<Result<(), StoreError>, StoreError> {
+    for change in batch {
+        let (Change::Insert(table, key, _)
+        | Change::Put(table, key, _)
+        | Change::Remove(table, key)) = change;
+        let records = transaction.open_table(definition(*table)).map_err(failed)?;
+        let present = records.get(key.as_str()).map_err(failed)?.is_some();
+        match change {
+            Change::Insert(..) if present => {
+                return Ok(Err(StoreError::Exists(*table, key.clone())));
+            }
+            Change::Remove(..) if !present => {
+                return Ok(Err(StoreError::Missing(*table, key.clone())));
+            }
+            _ => {}
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn apply(transaction: &WriteTransaction, batch: &[Change]) -> Result<(), StoreError> {
+    for change in batch {
+        match change {
+            Change::Insert(table, key, record) | Change::Put(table, key, record) => {
+                let mut records = transaction.open_table(definition(*table)).map_err(failed)?;
+                records.insert(key.as_str(), record.as_slice()).map_err(failed)?;
+            }
+            Change::Remove(table, key) => {
+                let mut records = transaction.open_table(definition(*table)).map_err(failed)?;
+                records.remove(key.as_str()).map_err(failed)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A database that is opened again after a failure: redb serves nothing more once its file has failed.
+struct DatabaseFile {
+    path: PathBuf,
+    open: RwLock<Option<Database>>,
+}
+
+impl DatabaseFile {
+    fn with<T>(&self, f: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        {
+            let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(database) = open.as_ref() {
+                return f(database);
+            }
+        }
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        let database = match open.take() {
+            Some(database) => database,
+            None => {
+                let file = private(&self.path, &mut OpenOptions::new()).map_err(failed)?;
+                // An empty file would become a new database, and all that was known be forgotten.
+                if file.metadata().map_err(failed)?.len() == 0 {
+                    return Err(StoreError::Failed(format!("{} is empty", self.path.display())));
+                }
+                let backend = FileBackend::new(file).map_err(failed)?;
+                builder().create_with_backend(backend).map_err(failed)?
+            }
+        };
+        f(open.insert(database))
+    }
+
+    fn close(&self) {
+        *self.open.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE);
+    builder
+}
+
+/// A transaction that is on disk once it is committed, in a file that opens at once after a crash.
+fn durable(database: &Database) -> Result<WriteTransaction, StoreError> {
+    let mut transaction = database.begin_write().map_err(failed)?;
+    transaction.set_quick_repair(true);
+    Ok(transaction)
+}
+
+fn definition(table: Table) -> TableDefinition<'static, &'static str, &'static [u8]> {
+    TableDefinition::new(table.name())
+}
+
+fn private(path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
+    options.read(true).write(true).mode(0o600).open(path)
+}
+
+fn failed(cause: impl std::fmt::Display) -> StoreError {
+    StoreError::Failed(cause.to_string())
+}
