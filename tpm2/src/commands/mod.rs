@@ -28,6 +28,8 @@ pub use random::{GetRandom, GetRandomResponse};
 pub use session::{StartAuthSession, StartAuthSessionResponse};
 pub use startup::{SelfTest, SelfTestResponse, Shutdown, ShutdownResponse, Start, StartResponse};
 
+use core::fmt;
+
 use crate::types::{CommandCode, Entity, Handle};
 use crate::wire::{Malformed, Reader, TooLarge, Writer};
 
@@ -125,6 +127,21 @@ pub static COMMANDS: &[CommandInfo] = &[
 #[must_use]
 pub fn by_code(code: CommandCode) -> Option<&'static CommandInfo> {
     COMMANDS.iter().find(|command| command.code == code)
+}
+
+impl fmt::Display for CommandCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match by_code(*self) {
+            Some(command) => f.write_str(command.name),
+            None => write!(f, "TPM command {:#x}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for CommandCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 #[cfg(test)]

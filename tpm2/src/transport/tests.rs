@@ -1,1 +1,116 @@
+use std::io;
+use std::string::ToString;
+use std::vec;
+use std::vec::Vec;
 
+use super::*;
+use crate::commands::GetRandom;
+use crate::{Fault, Tpm};
+
+/// Says the given answers, one a command, and counts.
+struct Script {
+    answers: Vec<Vec<u8>>,
+    said: usize,
+}
+
+impl Transport for Script {
+    fn exchange(&mut self, _: &[u8], response: &mut [u8]) -> io::Result<usize> {
+        let answer = self.answers.get(self.said).ok_or(io::ErrorKind::BrokenPipe)?;
+        self.said += 1;
+        response[..answer.len()].copy_from_slice(answer);
+        Ok(answer.len())
+    }
+}
+
+fn refusal(code: u32) -> Vec<u8> {
+    [&[0x80, 0x01, 0, 0, 0, 10][..], &code.to_be_bytes()].concat()
+}
+
+fn four_random_octets() -> Vec<u8> {
+    vec![0x80, 0x01, 0, 0, 0, 16, 0, 0, 0, 0, 0, 4, 1, 2, 3, 4]
+}
+
+#[test]
+fn what_did_not_execute_is_sent_again_and_nothing_else() {
+    for again in [0x922, 0x908, 0x90a] {
+        let answers = vec![refusal(again), refusal(again), four_random_octets()];
+        let mut tpm = Tpm::new(Retry::new(Script { answers, said: 0 }));
+        let answer = tpm.run(&GetRandom { bytes_requested: 4 }, []).unwrap();
+        assert_eq!(answer.random_bytes.octets(), [1, 2, 3, 4]);
+    }
+    for never in [0x921, 0x98e, 0x9a2, 0x101] {
+        let answers = vec![refusal(never), four_random_octets()];
+        let mut tpm = Tpm::new(Retry::new(Script { answers, said: 0 }));
+        let error = tpm.run(&GetRandom { bytes_requested: 4 }, []).unwrap_err();
+        assert!(matches!(error.fault(), Fault::Refused(code) if code.0 == never), "{error}");
+    }
+}
+
+#[test]
+fn after_a_failure_on_the_way_the_client_says_nothing_more() {
+    let mut tpm = Tpm::new(Script { answers: vec![], said: 0 });
+    let run = |tpm: &mut Tpm<Script>| tpm.run(&GetRandom { bytes_requested: 4 }, []).map(|_| ());
+    assert!(matches!(run(&mut tpm).unwrap_err().fault(), Fault::Transport(_)));
+    assert!(matches!(run(&mut tpm).unwrap_err().fault(), Fault::Poisoned));
+}
+
+#[test]
+fn every_truncation_and_every_changed_octet_of_an_answer_is_refused_or_harmless() {
+    let whole = four_random_octets();
+    let ask = |answer: Vec<u8>| {
+        let mut tpm = Tpm::new(Script { answers: vec![answer], said: 0 });
+        tpm.run(&GetRandom { bytes_requested: 4 }, [])
+            .map(|answer| answer.random_bytes.octets().len())
+    };
+    for len in 0..whole.len() {
+        assert!(matches!(ask(whole[..len].to_vec()).unwrap_err().fault(), Fault::Malformed(_)));
+    }
+    for at in 0..whole.len() {
+        for value in 0..=255 {
+            let mut changed = whole.clone();
+            changed[at] = value;
+            if let Ok(len) = ask(changed.clone()) {
+                assert_eq!(len, 4, "{changed:02x?}");
+            }
+        }
+    }
+    let longer = [&whole[..], &[0]].concat();
+    assert!(ask(longer).is_err());
+}
+
+#[test]
+fn addresses_are_those_of_the_tss() {
+    for (text, canonical) in [
+        ("device:/dev/tpmrm0", "device:/dev/tpmrm0"),
+        ("/dev/tpm0", "device:/dev/tpm0"),
+        ("device:", "device:/dev/tpmrm0"),
+        ("swtpm:path=/run/x", "swtpm:path=/run/x"),
+        ("swtpm:host=::1,port=99", "swtpm:host=::1,port=99"),
+        ("swtpm:port=99", "swtpm:host=localhost,port=99"),
+        ("swtpm", "swtpm:host=localhost,port=2321"),
+    ] {
+        assert_eq!(text.parse::<Tcti>().unwrap().to_string(), canonical);
+    }
+    for wrong in [
+        "",
+        "tabrmd:",
+        "device:tpm0",
+        "swtpm:port=x",
+        "swtpm:port=70000",
+        "swtpm:path=",
+        "swtpm:path=/a,port=1",
+        "swtpm:port=1,port=2",
+        "swtpm:speed=1",
+        "swtpm:path",
+    ] {
+        assert!(wrong.parse::<Tcti>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_device_that_is_not_there_is_said_with_advice() {
+    let tcti: Tcti = "device:/nonexistent/tpmrm0".parse().unwrap();
+    let error = tcti.open().err().unwrap();
+    assert!(error.to_string().starts_with("cannot open the TPM at device:/nonexistent/tpmrm0"));
+    assert!(error.advice().contains("firmware settings"));
+}

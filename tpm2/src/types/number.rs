@@ -1,5 +1,3 @@
-use core::fmt;
-
 use crate::wire::macros::numbers;
 
 numbers! {
@@ -119,20 +117,5 @@ impl crate::wire::Marshal for CommandCode {
 impl crate::wire::Unmarshal<'_> for CommandCode {
     fn unmarshal(reader: &mut crate::wire::Reader<'_>) -> Result<Self, crate::wire::Malformed> {
         u32::unmarshal(reader).map(Self)
-    }
-}
-
-impl fmt::Display for CommandCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match crate::commands::by_code(*self) {
-            Some(command) => f.write_str(command.name),
-            None => write!(f, "TPM command {:#x}", self.0),
-        }
-    }
-}
-
-impl fmt::Debug for CommandCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
