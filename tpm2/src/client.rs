@@ -68,8 +68,8 @@ impl<T: Transport> Tpm<T> {
         self.execute(command, &mut auths)
     }
 
-    /// A client whose every command `session` protects: parameters are encrypted both ways where the command allows it,
-    /// and every answer is proven to be the TPM's.
+    /// The next command under the protection of `session`: parameters are encrypted both ways where the command allows it,
+    /// and the answer is proven to be the TPM's.
     pub const fn secured<'t>(&'t mut self, session: &'t mut Salted) -> Secured<'t, T> {
         Secured { tpm: self, session }
     }
@@ -183,14 +183,14 @@ impl<T: Transport> core::fmt::Debug for Tpm<T> {
     }
 }
 
-/// A client whose every command a [`Salted`] session protects.
+/// A client whose next command a [`Salted`] session protects.
 #[derive(Debug)]
 pub struct Secured<'t, T: Transport> {
     tpm: &'t mut Tpm<T>,
     session: &'t mut Salted,
 }
 
-impl<T: Transport> Secured<'_, T> {
+impl<'t, T: Transport> Secured<'t, T> {
     /// As [`Tpm::run`], with the session riding along.
     ///
     /// A policy session that rides along loses the policy that it has gathered. Part 3 §11.2, Part 1 §19.7.
@@ -199,10 +199,10 @@ impl<T: Transport> Secured<'_, T> {
     /// As [`Tpm::run`]; [`Fault::Unprotectable`] if the session cannot ride on this command, [`Fault::Forged`] if the
     /// answer is not from the TPM with the key.
     pub fn run<C: Authorized<N>, const N: usize>(
-        &mut self,
+        self,
         command: &C,
         auths: [Auth<'_>; N],
-    ) -> Result<C::Response<'_>, Error> {
+    ) -> Result<C::Response<'t>, Error> {
         const MOST: usize = 3;
         let fault = |fault| Error::new(C::INFO.code, fault);
         let mut all = [const { Auth::EMPTY }; MOST];

@@ -207,8 +207,8 @@ mod tests {
         assert_eq!(
             hex(&octets(&H3)),
             std::format!(
-                "0023000c000300f20030{}060100004300100004001000000000",
-                std::format!("{}00", hex(&policy::B_SHA384))
+                "0023000c000300f20030{}00060100004300100004001000000000",
+                hex(&policy::B_SHA384)
             )
         );
     }
@@ -235,7 +235,11 @@ mod tests {
 
         let endorsement = Hierarchy::Endorsement.name().unwrap();
         let a = |hash: HashAlg| {
-            policy_secret(hash, &DigestBuf::zeroed(hash.len()).unwrap(), endorsement.octets())
+            policy_secret(
+                hash,
+                &DigestBuf::zeroed(hash.digest_len()).unwrap(),
+                endorsement.octets(),
+            )
         };
         assert_eq!(a(HashAlg::Sha256).octets(), policy::A_SHA256);
         assert_eq!(a(HashAlg::Sha384).octets(), policy::A_SHA384);

@@ -97,7 +97,7 @@ pub fn make_credential_with(
     let aes = Aes::try_from(cipher).map_err(|_| CredentialError::Cipher(cipher))?;
     let shared = share_secret_with(key, Label::Identity, random)?;
     let hash = HashAlg::try_from(key.name_alg).map_err(|_| SharingError::NameAlg(key.name_alg))?;
-    if secret.len() > hash.len() {
+    if secret.len() > hash.digest_len() {
         return Err(CredentialError::TooLong);
     }
     let seed = [shared.secret.expose()];

@@ -20,7 +20,7 @@ pub enum HashAlg {
 impl HashAlg {
     /// Octets of a digest.
     #[must_use]
-    pub const fn len(self) -> usize {
+    pub const fn digest_len(self) -> usize {
         match self {
             Self::Sha1 => 20,
             Self::Sha256 => 32,

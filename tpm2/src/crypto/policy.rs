@@ -17,6 +17,6 @@ pub fn policy_or(hash: HashAlg, branches: &[&[u8]]) -> Option<DigestBuf> {
     for branch in branches {
         octets = crate::types::Owned::concat(&[octets.octets(), branch])?;
     }
-    let zeros = DigestBuf::zeroed(hash.len())?;
+    let zeros = DigestBuf::zeroed(hash.digest_len())?;
     Some(hash.digest(&[zeros.octets(), &0x171_u32.to_be_bytes(), octets.octets()]))
 }

@@ -130,9 +130,9 @@ fn by_rsa(
     let public =
         RsaPublicKey::new(modulus, BoxedUint::from(exponent)).map_err(|_| SharingError::Key)?;
 
-    let mut secret = SecretBuf::zeroed(hash.len()).ok_or(SharingError::KeyType)?;
+    let mut secret = SecretBuf::zeroed(hash.digest_len()).ok_or(SharingError::KeyType)?;
     random(secret.expose_mut())?;
-    let mut seed = Owned::<64>::zeroed(hash.len()).ok_or(SharingError::KeyType)?;
+    let mut seed = Owned::<64>::zeroed(hash.digest_len()).ok_or(SharingError::KeyType)?;
     random(seed.octets_mut())?;
 
     let label = Owned::<16>::concat(&[label.octets(), &[0]]).ok_or(SharingError::KeyType)?;

@@ -10,8 +10,8 @@ use crate::crypto::cfb::Aes;
 use crate::crypto::kdfa;
 use crate::error::Fault;
 use crate::types::{
-    DigestBuf, Entity, Handle, NameBuf, Nonce, ResponseCode, SessionAttributes, SessionType,
-    Structure,
+    AuthValue, DigestBuf, Entity, Handle, NameBuf, Nonce, ResponseCode, SessionAttributes,
+    SessionType, Structure,
 };
 use crate::wire::{Malformed, Reader, Why, Writer};
 
@@ -50,7 +50,8 @@ impl<'f, 's> Frame<'f, 's> {
         for (index, (auth, attributes)) in
             self.auths.iter_mut().zip(&mut self.attributes).enumerate()
         {
-            let Kind::Session { session, continues, .. } = &mut auth.0 else { continue };
+            let Kind::Session { session, secret, continues } = &mut auth.0 else { continue };
+            AuthValue::new(secret)?;
             *attributes = *continues;
             if session.cipher.is_some() {
                 if core::mem::take(&mut request) {
@@ -304,7 +305,7 @@ fn reserve(
             writer.write(&Nonce::new(session.nonce_caller.octets())?)?;
             writer.write(&attributes)?;
             let at = writer.len().saturating_add(2);
-            let len = if session.has_hmac() { session.hash.len() } else { 0 };
+            let len = if session.has_hmac() { session.hash.digest_len() } else { 0 };
             let zeros = DigestBuf::zeroed(len).ok_or(Fault::TooLarge)?;
             writer.write(&Nonce::new(zeros.octets())?)?;
             Ok(at)

@@ -257,7 +257,7 @@ impl Starting {
 
 /// As long as a digest, the most that the TPM takes.
 fn fresh_nonce(hash: HashAlg) -> Result<DigestBuf, NoRandomness> {
-    let mut nonce = DigestBuf::zeroed(hash.len()).ok_or(NoRandomness)?;
+    let mut nonce = DigestBuf::zeroed(hash.digest_len()).ok_or(NoRandomness)?;
     random(nonce.octets_mut())?;
     Ok(nonce)
 }
