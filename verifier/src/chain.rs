@@ -2,8 +2,8 @@
 //! RFC 5280 §6, for identities that are burned into chips.
 //!
 //! An anchor is trusted as it stands, be it a root or an issuing authority: its own signature and
-//! dates say nothing that the operator has not said already. What comes from the agent only helps to
-//! find the way to an anchor. Names chain as raw bytes.
+//! dates say nothing that the operator has not said already. What comes from the agent only helps
+//! to find the way to an anchor. Names chain as raw bytes.
 
 use std::fmt;
 
@@ -36,8 +36,8 @@ pub struct ChainPolicy {
 /// Which dates count. A certificate whose validity has not begun is refused in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Validity {
-    /// The endorsement certificate may have expired: the key is burned in, and nobody renews it. Each
-    /// intermediate must have been valid when the endorsement certificate was issued.
+    /// The endorsement certificate may have expired: the key is burned in, and nobody renews it.
+    /// Each intermediate must have been valid when the endorsement certificate was issued.
     #[default]
     AtIssuance,
     /// Everything below the anchor must be valid now.

@@ -48,9 +48,10 @@ impl EkCertificate {
         Ok(Self { certificate, key })
     }
 
-    /// Reads a certificate from an NV index: it may be wrapped in the header of a stored certificate
-    /// (10 01 00 and a length; TCG PC Client Specific Implementation Specification 1.2, §7.3.2), and
-    /// whatever follows the outer SEQUENCE is padding. Offsets in errors count from the SEQUENCE.
+    /// Reads a certificate from an NV index: it may be wrapped in the header of a stored
+    /// certificate (10 01 00 and a length; TCG PC Client Specific Implementation Specification 1.2,
+    /// §7.3.2), and whatever follows the outer SEQUENCE is padding. Offsets in errors count from
+    /// the SEQUENCE.
     pub fn from_nv(content: &[u8]) -> Result<Self, CertificateError> {
         let der = match content {
             [0x10, 0x01, 0x00, _, _, wrapped @ ..] => wrapped,

@@ -165,7 +165,8 @@ fn certificate_policies(reader: &mut Reader<'_>) -> der::Result<()> {
     Ok(())
 }
 
-/// TCG EK Credential Profile: the TPM is described in a directoryName; other names may stand beside.
+/// TCG EK Credential Profile: the TPM is described in a directoryName; other names may stand
+/// beside.
 fn subject_alt_name(reader: &mut Reader<'_>) -> der::Result<Option<TpmModel>> {
     let mut names = reader.sequence("subjectAltName")?;
     let mut tpm = TpmModel::default();

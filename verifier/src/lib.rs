@@ -4,20 +4,26 @@
 //! it is bounded, then parsed, then believed; what is refused is refused with an error that names
 //! the part and its offset, and that falls into one [`Fault`] class.
 //!
-//! - [`EkCertificate`] and [`EkPublicKey`]: who the TPM says that it is. Certificates of endorsement
-//!   keys are burned in for the life of a chip and many are not quite DER; the reader here bears the
-//!   defects that are known to be in the field, and no others.
+//! - [`EkCertificate`] and [`EkPublicKey`]: who the TPM says that it is. Certificates of
+//!   endorsement keys are burned in for the life of a chip and many are not quite DER; the reader
+//!   here bears the defects that are known to be in the field, and no others.
 //! - [`CaCertificate`], [`pem`] and [`chain`]: whether somebody who is trusted vouches for it.
+//! - [`JoinKey`]: whether the key that it wants certified is one that never leaves a TPM.
+//! - [`Challenge`]: what only the TPM with both keys can answer.
+//! - [`appraise`]: all of it for one join.
 
 // Tests may count and index as they please: a panic is how they fail.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
+mod appraisal;
 mod ca;
 pub mod chain;
+mod challenge;
 mod der;
 mod ek;
 mod error;
 mod extensions;
+mod join_key;
 mod key;
 mod name;
 mod oid;
@@ -29,11 +35,16 @@ mod tests;
 mod time;
 mod x509;
 
+pub use appraisal::{
+    Appraisal, AppraisalError, Cause, Claim, Demand, EkClaim, EkFacts, Endorsement, appraise,
+};
 pub use ca::CaCertificate;
+pub use challenge::{Challenge, ChallengeError};
 pub use der::DerError;
 pub use ek::{EkCertificate, TpmModel};
 pub use error::{CertificateError, Fault};
+pub use join_key::{JOIN_KEY_ATTRIBUTES, JoinKey, JoinKeyError};
 pub use key::{Curve, EccKey, EkPublicKey, Exponents, KeyError, RsaKey};
-pub use signature::{Hash, SignatureAlgorithm};
+pub use signature::{Hash, SignatureAlgorithm, SignatureWrong};
 pub use time::UnixTime;
 pub use x509::MAX_CERTIFICATE;

@@ -1,5 +1,6 @@
-//! Distinguished names. RFC 5280 §4.1.2.4. They are compared as the bytes they are, never re-encoded:
-//! the sets in them are not always sorted, and sorting would part a certificate from its issuer.
+//! Distinguished names. RFC 5280 §4.1.2.4. They are compared as the bytes they are, never
+//! re-encoded: the sets in them are not always sorted, and sorting would part a certificate from
+//! its issuer.
 
 use crate::der::{Element, Reader, Result, tag};
 use crate::oid;

@@ -113,7 +113,15 @@ impl fmt::Display for SignatureAlgorithm {
 
 /// The signature is not this key's over this message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SignatureWrong;
+pub struct SignatureWrong;
+
+impl fmt::Display for SignatureWrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the signature is wrong")
+    }
+}
+
+impl std::error::Error for SignatureWrong {}
 
 /// Checks a signature by a key of the algorithm's own kind.
 pub(crate) fn verify(
@@ -143,7 +151,11 @@ fn verify_rsa(
     key.verify(hash.pkcs1(), &hash.digest(message), signature).map_err(|_| SignatureWrong)
 }
 
-fn verify_ecdsa(key: &EccKey, digest: &[u8], signature: &[u8]) -> Result<(), SignatureWrong> {
+pub(crate) fn verify_ecdsa(
+    key: &EccKey,
+    digest: &[u8],
+    signature: &[u8],
+) -> Result<(), SignatureWrong> {
     match key.curve() {
         Curve::P256 => {
             let (r, s) = scalars::<32>(signature).ok_or(SignatureWrong)?;
@@ -173,7 +185,8 @@ fn scalars<const N: usize>(signature: &[u8]) -> Option<([u8; N], [u8; N])> {
     Some((padded(r)?, padded(s)?))
 }
 
-fn padded<const N: usize>(magnitude: &[u8]) -> Option<[u8; N]> {
+/// A number at a fixed size.
+pub(crate) fn padded<const N: usize>(magnitude: &[u8]) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     let start = N.checked_sub(magnitude.len())?;
     bytes.get_mut(start..)?.copy_from_slice(magnitude);

@@ -14,7 +14,8 @@ pub const MAX_CERTIFICATE: usize = 8 * 1024;
 /// RFC 5280 §4.1.2.2 allows 20 bytes; some pad.
 const MAX_SERIAL: usize = 64;
 
-/// A certificate that is well formed, of version 3, and of whose critical extensions none is unknown.
+/// A certificate that is well formed, of version 3, and of whose critical extensions none is
+/// unknown.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificate {
     pub(crate) der: Vec<u8>,

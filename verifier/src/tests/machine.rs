@@ -32,7 +32,7 @@ tpm.2.23.133.2.2 = ST33HTPHAHD8
 tpm.2.23.133.2.3 = id:00010102
 ";
 
-fn run(folder: &Path, command: &str) -> Vec<u8> {
+pub(crate) fn run(folder: &Path, command: &str) -> Vec<u8> {
     let mut words = command.split(' ');
     let output = Command::new(words.next().unwrap())
         .args(words)
@@ -48,7 +48,7 @@ fn run(folder: &Path, command: &str) -> Vec<u8> {
     output.stdout
 }
 
-fn openssl() -> TempDir {
+pub(crate) fn openssl() -> TempDir {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("cnf"), CONFIGURATION).unwrap();
     folder
@@ -117,6 +117,28 @@ fn every_algorithm_of_an_issuer() {
         let error = verify(&ek, &[], &other, at, accepted).unwrap_err();
         assert!(matches!(error.reason(), Reason::Signature { .. }), "{name}: {error}");
     }
+}
+
+#[test]
+fn no_change_is_vouched_for_by_rsa() {
+    let folder = openssl();
+    let folder = folder.path();
+    let options = "-algorithm RSA -pkeyopt rsa_keygen_bits:2048";
+    let anchors = [authority(folder, "ca", options)];
+    run(folder, &format!("openssl genpkey {options} -out ek.key"));
+    let original = issue(folder, "ca", "ek", "sha256");
+    let at = shortly_after(&original);
+    verify(&original, &[], &anchors, at, ChainPolicy::default()).unwrap();
+    let mut accepted_by_the_parser = 0;
+    for position in 0..original.der().len() {
+        let mut der = original.der().to_vec();
+        der[position] ^= 0x01;
+        let Ok(certificate) = EkCertificate::parse(&der) else { continue };
+        accepted_by_the_parser += 1;
+        let verdict = verify(&certificate, &[], &anchors, at, ChainPolicy::default());
+        assert!(verdict.is_err(), "byte {position}");
+    }
+    assert!(accepted_by_the_parser > 256, "the signature at least reads as well when changed");
 }
 
 #[test]

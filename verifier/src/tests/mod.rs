@@ -3,6 +3,9 @@
 
 mod certificate;
 mod chain;
+mod challenge;
 mod forge;
+mod join;
+mod join_key;
 mod machine;
 mod mutation;

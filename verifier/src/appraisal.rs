@@ -1,0 +1,273 @@
+//! The appraisal of a whole join: claims in, and out come facts or the reason why not. RFC 9334.
+//!
+//! Everything that is decided later is decided on an [`Appraisal`] and nothing else; the challenge
+//! is made for the very keys that were appraised.
+
+use std::fmt;
+
+use crate::ca::CaCertificate;
+use crate::chain::{self, ChainError, ChainPolicy, MAX_INTERMEDIATES};
+use crate::challenge::{Challenge, ChallengeError};
+use crate::ek::{EkCertificate, TpmModel};
+use crate::error::{CertificateError, Fault};
+use crate::join_key::{JoinKey, JoinKeyError};
+use crate::key::{EkPublicKey, KeyError};
+use crate::time::UnixTime;
+
+/// What a host says about itself. Nothing in it is believed.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// Its endorsement key.
+    pub ek: EkClaim<'a>,
+    /// Certificates, in DER, that may help to find the way from the endorsement certificate to an
+    /// anchor. What cannot be read is passed over: a host does not choose what its chip holds.
+    pub ek_chain: &'a [Vec<u8>],
+    /// TPMT_PUBLIC of the key that it wants certified.
+    pub join_key: &'a [u8],
+}
+
+/// An endorsement key, in the one form or the other.
+#[derive(Clone, Copy, Debug)]
+pub enum EkClaim<'a> {
+    /// An X.509 certificate in DER.
+    Certificate(&'a [u8]),
+    /// A SubjectPublicKeyInfo in DER.
+    PublicKey(&'a [u8]),
+}
+
+/// What an operator demands of endorsement keys.
+#[derive(Clone, Copy, Debug)]
+pub enum Demand<'a> {
+    /// No certificate: the key itself is in the allow rules. A certificate that comes nevertheless
+    /// must be well formed, and that is all that is known of it.
+    Key,
+    /// A certificate that one of these vouches for.
+    Certificate {
+        /// Roots or issuing authorities, each trusted as it stands.
+        anchors: &'a [CaCertificate],
+        /// How chains are judged.
+        policy: ChainPolicy,
+        /// The time.
+        at: UnixTime,
+    },
+}
+
+/// What is known of an endorsement key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EkFacts {
+    /// The key.
+    pub key: EkPublicKey,
+    /// [`EkPublicKey::public_hash`].
+    pub hash: String,
+    /// The serial number of its certificate, if there is one: no more than a claim as long as
+    /// [`Self::endorsement`] is not [`Endorsement::Verified`].
+    pub serial: Option<String>,
+    /// What its certificate says about the TPM; the same holds.
+    pub tpm: Option<TpmModel>,
+    /// Whether somebody vouches for it.
+    pub endorsement: Endorsement,
+}
+
+/// Whether somebody vouches for an endorsement key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endorsement {
+    /// There is no certificate.
+    Absent,
+    /// There is one, and it has not been verified.
+    Unverified,
+    /// The authority with this certificate vouches, by its SHA-256 in lowercase hexadecimal.
+    Verified {
+        /// [`CaCertificate::fingerprint`] of the anchor.
+        anchor: String,
+    },
+}
+
+/// A host's keys, appraised. That the TPM holds them is for the answer to the challenge to show.
+#[derive(Clone, Debug)]
+pub struct Appraisal {
+    ek: EkFacts,
+    join_key: JoinKey,
+}
+
+impl Appraisal {
+    /// The endorsement key.
+    #[must_use]
+    pub fn ek(&self) -> &EkFacts {
+        &self.ek
+    }
+
+    /// The key to be certified.
+    #[must_use]
+    pub fn join_key(&self) -> &JoinKey {
+        &self.join_key
+    }
+
+    /// A fresh challenge for these two keys in one TPM.
+    pub fn challenge(&self) -> Result<Challenge, ChallengeError> {
+        Challenge::new(&self.ek.key, self.join_key.name())
+    }
+}
+
+/// Appraises a claim.
+pub fn appraise(claim: &Claim<'_>, demand: Demand<'_>) -> Result<Appraisal, Box<AppraisalError>> {
+    let (mut ek, certificate) =
+        ek_facts(claim.ek).map_err(|cause| AppraisalError::of(cause, None))?;
+    match endorsement(certificate.as_ref(), claim.ek_chain, demand) {
+        Ok(endorsement) => ek.endorsement = endorsement,
+        Err(cause) => return Err(AppraisalError::of(cause, Some(ek))),
+    }
+    match JoinKey::appraise(claim.join_key) {
+        Ok(join_key) => Ok(Appraisal { ek, join_key }),
+        Err(error) => Err(AppraisalError::of(Cause::JoinKey(error), Some(ek))),
+    }
+}
+
+fn ek_facts(claim: EkClaim<'_>) -> Result<(EkFacts, Option<EkCertificate>), Cause> {
+    let (key, certificate) = match claim {
+        EkClaim::Certificate(der) => {
+            let certificate = EkCertificate::parse(der).map_err(Cause::EkCertificate)?;
+            (certificate.public_key().clone(), Some(certificate))
+        }
+        EkClaim::PublicKey(spki) => (EkPublicKey::from_spki(spki).map_err(Cause::EkPublic)?, None),
+    };
+    let facts = EkFacts {
+        hash: key.public_hash(),
+        serial: certificate.as_ref().map(EkCertificate::serial),
+        tpm: certificate.as_ref().and_then(EkCertificate::tpm).cloned(),
+        endorsement: match certificate {
+            Some(_) => Endorsement::Unverified,
+            None => Endorsement::Absent,
+        },
+        key,
+    };
+    Ok((facts, certificate))
+}
+
+fn endorsement(
+    certificate: Option<&EkCertificate>,
+    ek_chain: &[Vec<u8>],
+    demand: Demand<'_>,
+) -> Result<Endorsement, Cause> {
+    let (anchors, policy, at) = match demand {
+        Demand::Key if certificate.is_some() => return Ok(Endorsement::Unverified),
+        Demand::Key => return Ok(Endorsement::Absent),
+        Demand::Certificate { anchors, policy, at } => (anchors, policy, at),
+    };
+    let certificate = certificate.ok_or(Cause::EkCertificateMissing)?;
+    if ek_chain.len() > MAX_INTERMEDIATES {
+        return Err(Cause::EkChainTooLong(ek_chain.len()));
+    }
+    let readable = ek_chain.iter().filter_map(|der| CaCertificate::parse(der).ok());
+    let intermediates: Vec<_> = readable.collect();
+    let path =
+        chain::verify(certificate, &intermediates, anchors, at, policy).map_err(|error| {
+            let passed_over = ek_chain.len().saturating_sub(intermediates.len());
+            Cause::EkChain { error, passed_over }
+        })?;
+    Ok(Endorsement::Verified { anchor: path.anchor().fingerprint() })
+}
+
+/// A claim that is refused, and what was known by then, for the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppraisalError {
+    cause: Cause,
+    ek: Option<EkFacts>,
+}
+
+impl AppraisalError {
+    fn of(cause: Cause, ek: Option<EkFacts>) -> Box<Self> {
+        Box::new(Self { cause, ek })
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn cause(&self) -> &Cause {
+        &self.cause
+    }
+
+    /// What was known of the endorsement key.
+    #[must_use]
+    pub fn ek(&self) -> Option<&EkFacts> {
+        self.ek.as_ref()
+    }
+
+    /// A short word for logs, metrics and tests. Stable.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.cause.code()
+    }
+}
+
+impl fmt::Display for AppraisalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.fmt(f)
+    }
+}
+
+impl std::error::Error for AppraisalError {}
+
+/// Why a claim is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The endorsement certificate is not acceptable.
+    EkCertificate(CertificateError),
+    /// The endorsement key without certificate is not acceptable.
+    EkPublic(KeyError),
+    /// A certificate is demanded, and none came.
+    EkCertificateMissing,
+    /// More certificates beside it than are looked at.
+    EkChainTooLong(usize),
+    /// Nobody who is trusted vouches for the endorsement certificate.
+    EkChain {
+        /// Why not.
+        error: ChainError,
+        /// Certificates beside it that could not be read.
+        passed_over: usize,
+    },
+    /// The join key is not acceptable.
+    JoinKey(JoinKeyError),
+}
+
+impl Cause {
+    fn code(&self) -> &'static str {
+        let fault = match self {
+            Self::EkCertificate(error) => error.fault(),
+            Self::EkPublic(error) => error.fault(),
+            Self::EkChain { error, .. } => error.fault(),
+            Self::EkCertificateMissing => return "ek_certificate_missing",
+            Self::EkChainTooLong(_) => return "ek_chain_too_long",
+            Self::JoinKey(error) => return error.code(),
+        };
+        match fault {
+            Fault::Malformed => "ek_malformed",
+            Fault::Untrusted => "ek_untrusted",
+            Fault::Weak => "ek_weak",
+            Fault::Unsupported => "ek_unsupported",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EkCertificate(error) => write!(f, "the EK certificate: {error}"),
+            Self::EkPublic(error) => write!(f, "the EK public key: {error}"),
+            Self::EkCertificateMissing => {
+                f.write_str("an EK certificate is demanded, and none was sent")
+            }
+            Self::EkChainTooLong(count) => {
+                write!(
+                    f,
+                    "{count} certificates beside the EK certificate, more than \
+                    {MAX_INTERMEDIATES}"
+                )
+            }
+            Self::EkChain { error, passed_over: 0 } => error.fmt(f),
+            Self::EkChain { error, passed_over } => {
+                write!(f, "{error} ({passed_over} certificates beside it could not be read)")
+            }
+            Self::JoinKey(error) => error.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The appraisal of a whole join, and the challenge that follows.
+
+use super::forge::*;
+use super::join_key::Area;
+use crate::chain::{ChainPolicy, MAX_INTERMEDIATES, Sha1, Validity};
+use crate::{
+    Appraisal, AppraisalError, CaCertificate, Cause, Claim, Demand, EkClaim, EkPublicKey,
+    Endorsement, appraise, oid,
+};
+
+fn demand(anchors: &[CaCertificate]) -> Demand<'_> {
+    Demand::Certificate { anchors, policy: ChainPolicy::default(), at: NOW }
+}
+
+fn join(ek: EkClaim<'_>, demand: Demand<'_>) -> Result<Appraisal, Box<AppraisalError>> {
+    appraise(&Claim { ek, ek_chain: &[], join_key: &Area::new("join").bytes() }, demand)
+}
+
+fn code(ek: EkClaim<'_>, demand: Demand<'_>) -> &'static str {
+    join(ek, demand).unwrap_err().code()
+}
+
+#[test]
+fn with_a_certificate_that_is_vouched_for() {
+    let issuer = Authority::new("issuer");
+    let root = Authority::new("root");
+    let der = Recipe::ek(&rsa_key("ek")).issued_by(&issuer).der();
+    let anchors = [root.root()];
+    let ek_chain = [b"\x30\x80 not one".to_vec(), root.certify(&issuer).der().to_vec()];
+    let join_key = Area::new("join").bytes();
+    let claim = Claim { ek: EkClaim::Certificate(&der), ek_chain: &ek_chain, join_key: &join_key };
+    let appraisal = appraise(&claim, demand(&anchors)).unwrap();
+    let ek = appraisal.ek();
+    assert_eq!(ek.key, rsa_key("ek"));
+    assert_eq!(ek.hash, rsa_key("ek").public_hash());
+    assert_eq!(ek.serial.as_deref(), Some("5e:cd:5f:8e"));
+    assert_eq!(ek.tpm.as_ref().unwrap().vendor(), Some("Nuvoton"));
+    assert_eq!(ek.endorsement, Endorsement::Verified { anchor: anchors[0].fingerprint() });
+
+    let error = appraise(&Claim { ek_chain: &ek_chain[..1], ..claim }, demand(&anchors));
+    let error = error.unwrap_err();
+    assert_eq!(error.code(), "ek_untrusted");
+    assert!(error.to_string().ends_with("(1 certificates beside it could not be read)"), "{error}");
+    let many = vec![vec![]; MAX_INTERMEDIATES + 1];
+    let error = appraise(&Claim { ek_chain: &many, ..claim }, demand(&anchors)).unwrap_err();
+    assert_eq!(error.code(), "ek_chain_too_long");
+}
+
+#[test]
+fn without_a_demand() {
+    let der = Recipe::ek(&ecc_key("ek")).der();
+    let appraisal = join(EkClaim::Certificate(&der), Demand::Key).unwrap();
+    assert_eq!(appraisal.ek().endorsement, Endorsement::Unverified);
+    assert_eq!(appraisal.ek().serial.as_deref(), Some("5e:cd:5f:8e"));
+    let spki = ecc_key("ek").spki_der();
+    let alone = join(EkClaim::PublicKey(&spki), Demand::Key).unwrap();
+    assert_eq!(alone.ek().endorsement, Endorsement::Absent);
+    assert_eq!((&alone.ek().serial, &alone.ek().tpm), (&None, &None));
+    assert_eq!(alone.ek().hash, appraisal.ek().hash);
+}
+
+#[test]
+fn each_refusal_has_its_code_and_says_what_was_known() {
+    let issuer = Authority::new("issuer");
+    let anchors = [issuer.root()];
+    let ek = || Recipe::ek(&rsa_key("ek")).issued_by(&issuer);
+    let certificate = |recipe: Recipe| {
+        let der = recipe.der();
+        code(EkClaim::Certificate(&der), demand(&anchors))
+    };
+    assert_eq!(certificate(ek().with(|r| r.version = vec![])), "ek_unsupported");
+    assert_eq!(certificate(ek().with(|r| r.not_after = utc("000101000000Z"))), "ek_malformed");
+    assert_eq!(certificate(ek().extension(ca_constraints(None))), "ek_untrusted");
+    assert_eq!(certificate(ek().issued_by(&issuer.impostor("other"))), "ek_untrusted");
+    let small = rsa_spki(&modulus("ek", 128), &[1, 0, 1]);
+    assert_eq!(certificate(ek().with(|r| r.spki = small.clone())), "ek_weak");
+    let sha1 = seq(&[&identifier(oid::ECDSA_WITH_SHA1)]);
+    assert_eq!(certificate(ek().with(|r| r.algorithm = sha1)), "ek_weak");
+    assert_eq!(code(EkClaim::PublicKey(&small), Demand::Key), "ek_weak");
+    assert_eq!(code(EkClaim::PublicKey(&[]), Demand::Key), "ek_malformed");
+    assert_eq!(code(EkClaim::Certificate(&[]), Demand::Key), "ek_malformed");
+
+    let spki = rsa_key("ek").spki_der();
+    let missing = join(EkClaim::PublicKey(&spki), demand(&anchors)).unwrap_err();
+    assert_eq!(missing.code(), "ek_certificate_missing");
+    assert_eq!(missing.cause(), &Cause::EkCertificateMissing);
+    assert_eq!(missing.ek().unwrap().hash, rsa_key("ek").public_hash());
+    assert_eq!(missing.ek().unwrap().endorsement, Endorsement::Absent);
+
+    let der = ek().der();
+    let nobody = join(EkClaim::Certificate(&der), demand(&[])).unwrap_err();
+    assert_eq!(nobody.code(), "ek_untrusted");
+    assert_eq!(nobody.ek().unwrap().endorsement, Endorsement::Unverified);
+
+    let join_key = Area::new("join").attributes(0x0005_0472).bytes();
+    let claim = Claim { ek: EkClaim::Certificate(&der), ek_chain: &[], join_key: &join_key };
+    let error = appraise(&claim, demand(&anchors)).unwrap_err();
+    assert_eq!(error.code(), "join_key_attributes");
+    assert!(matches!(error.ek().unwrap().endorsement, Endorsement::Verified { .. }));
+}
+
+#[test]
+fn the_policy_reaches_the_chain() {
+    let issuer = Authority::new("issuer");
+    let anchors = [issuer.root()];
+    let expired = Recipe::ek(&rsa_key("ek"))
+        .issued_by(&issuer)
+        .with(|r| r.not_after = utc("250101000000Z"))
+        .der();
+    let under = |validity| {
+        let policy = ChainPolicy { validity, sha1: Sha1::Refused };
+        join(
+            EkClaim::Certificate(&expired),
+            Demand::Certificate { anchors: &anchors, policy, at: NOW },
+        )
+    };
+    assert!(under(Validity::AtIssuance).is_ok());
+    assert_eq!(under(Validity::Now).unwrap_err().code(), "ek_untrusted");
+}
+
+#[test]
+fn each_challenge_is_another() {
+    for key in [rsa_key("ek"), ecc_key("ek")] {
+        let spki = key.spki_der();
+        let appraisal = join(EkClaim::PublicKey(&spki), Demand::Key).unwrap();
+        let [one, two] = [(), ()].map(|()| appraisal.challenge().unwrap());
+        assert_ne!(one.secret(), two.secret());
+        assert_ne!(one.blob(), two.blob());
+        assert_ne!(one.encrypted_seed(), two.encrypted_seed());
+        assert_eq!(one.secret().expose().len(), 32);
+        assert!(!format!("{one:?}").contains(&crate::key::hex(one.secret().expose())));
+        assert_eq!(one.blob().len(), 2 + 32 + 2 + 32);
+        let seed = if matches!(key, EkPublicKey::Rsa(_)) { 256 } else { 2 * (2 + 32) };
+        assert_eq!(one.encrypted_seed().len(), seed);
+    }
+}
