@@ -254,15 +254,16 @@ pub fn find<T: Transport>(
 }
 
 /// Creates the key of this kind, which takes many seconds if it is RSA. If `expected` is the key in a certificate, the
-/// ways to fill the template that implementations differ in are tried until the key is that one.
+/// ways to fill the template that implementations differ in are tried until the key is that one; `None` if none leads to
+/// it: the certificate is not this TPM's.
 ///
 /// # Errors
-/// As [`Tpm::run`]; [`Fault::Malformed`] if no way leads to the expected key: the certificate is not this TPM's.
+/// As [`Tpm::run`].
 pub fn create<T: Transport>(
     tpm: &mut Tpm<T>,
     kind: &EkKind,
     expected: Option<EkPublicKey<'_>>,
-) -> Result<EndorsementKey, Error> {
+) -> Result<Option<EndorsementKey>, Error> {
     let own_template = read(tpm, kind.template_index)?;
     let nonce = match kind.nonce_index {
         Some(index) => read(tpm, index)?,
@@ -281,11 +282,11 @@ pub fn create<T: Transport>(
         let key = create_from(tpm, &filled.template(template))?;
         let public = key.public().map_err(|malformed| fail(malformed.into()))?;
         if expected.is_none_or(|expected| ek_public_key(&public) == Some(expected)) {
-            return Ok(key);
+            return Ok(Some(key));
         }
         tpm.flush(key.handle)?;
     }
-    Err(fail(Malformed::new(Why::Unexpected, 0).named("endorsement key").into()))
+    Ok(None)
 }
 
 fn create_from<T: Transport>(
