@@ -1,10 +1,18 @@
 //! The authority: decides who joins, issues certificates, keeps the record.
+//!
+//! [`service`] decides, over the crate `verifier` (evidence), [`store`] (what is known) and [`issue`] (who signs);
+//! [`server`] is where hosts and operators come in, [`audit`] what is told of it all.
 
 pub mod audit;
+pub mod cli;
 pub mod clock;
 pub mod cluster;
+pub mod command;
 pub mod exit;
 pub mod folder;
 pub mod issue;
 pub mod resource;
+pub mod server;
+pub mod service;
+mod status;
 pub mod store;

@@ -1,2 +1,27 @@
-//! Begun.
-fn main() {}
+//! The program `authority`.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use authority::cli::Cli;
+use authority::command;
+use authority::exit::Exit;
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(message) => {
+            // Nobody is left to hear that even this cannot be said.
+            let _ = message.print();
+            return if message.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match command::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "{failure}");
+            failure.exit.into()
+        }
+    }
+}

@@ -63,6 +63,14 @@ impl fmt::Display for Kind {
 }
 
 impl Resource {
+    /// Reads what was stored. It was checked when it was created, by the rules of its time.
+    pub fn from_json(kind: Kind, json: &str) -> serde_json::Result<Self> {
+        match kind {
+            Kind::Bot => serde_json::from_str(json).map(Self::Bot),
+            Kind::Token => serde_json::from_str(json).map(Self::Token),
+        }
+    }
+
     /// Which kind it is of.
     pub fn kind(&self) -> Kind {
         match self {

@@ -1,0 +1,73 @@
+//! The operator's end of the admin socket.
+
+use std::io;
+use std::path::Path;
+
+use hyper_util::rt::TokioIo;
+use proto::v1::admin_service_client::AdminServiceClient;
+use tokio::net::UnixStream;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::cli::DataDir;
+use crate::exit::{Exit, Failure};
+use crate::folder::DataFolder;
+use crate::status::{Answer, answer};
+
+/// A resource listing may be long.
+const MAX_ANSWER: usize = 256 * 1024 * 1024;
+
+/// Connects to the authority of this data folder.
+pub(super) async fn connect(data: &DataDir) -> Result<AdminServiceClient<Channel>, Failure> {
+    let socket = DataFolder::new(&data.data_dir).socket();
+    let stream = UnixStream::connect(&socket).await.map_err(|cause| absent(&socket, &cause))?;
+    let mut stream = Some(TokioIo::new(stream));
+    // There is one connection, made already; the address is not looked at.
+    let connector = tower::service_fn(move |_| {
+        let stream = stream.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected));
+        async move { stream }
+    });
+    let channel = Endpoint::from_static("http://authority").connect_with_connector(connector).await;
+    let channel = channel.map_err(|cause| no_answer(&cause.to_string()))?;
+    Ok(AdminServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER))
+}
+
+fn absent(socket: &Path, cause: &io::Error) -> Failure {
+    let what = format!("no authority at {}: {cause}", socket.display());
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied => {
+            Failure::new(Exit::Permission, what, "run as the authority's user, or as root")
+        }
+        _ => Failure::new(
+            Exit::Unavailable,
+            what,
+            "see that `authority start` runs, and give its --data-dir (or AUTHORITY_DATA_DIR)",
+        ),
+    }
+}
+
+fn no_answer(cause: &str) -> Failure {
+    Failure::new(
+        Exit::Unavailable,
+        format!("the authority does not answer: {cause}"),
+        "see its log; the socket admits only its own user and root",
+    )
+}
+
+/// What the authority's refusal means for the caller.
+pub(super) fn refused(status: &Status) -> Failure {
+    let message = status.message();
+    match answer(status) {
+        Answer::Exists => {
+            Failure::new(Exit::Refused, message, "nothing was changed; -f replaces what exists")
+        }
+        Answer::NotFound => {
+            Failure::new(Exit::Refused, message, "`authority get KIND` shows what there is")
+        }
+        Answer::Invalid => Failure::new(Exit::Data, message, "nothing was changed; correct it"),
+        Answer::Failed => {
+            Failure::new(Exit::Io, message, "nothing was changed; see the authority's log")
+        }
+        Answer::None => no_answer(message),
+    }
+}

@@ -1,0 +1,79 @@
+//! The authority's own certificate, renewed while it runs.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use time::OffsetDateTime;
+use tracing::{error, info};
+
+use crate::clock::Clock;
+use crate::issue::ServerLeaf;
+use crate::resource::Timestamp;
+use crate::service::Authority;
+
+/// Shows each client a certificate that still holds for a good while.
+pub struct Leaf {
+    authority: Arc<Authority>,
+    clock: Clock,
+    current: Mutex<Option<Current>>,
+}
+
+struct Current {
+    key: Arc<CertifiedKey>,
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+}
+
+impl Leaf {
+    /// The certificate of this authority; the first one is made at once.
+    pub fn new(authority: Arc<Authority>) -> Result<Arc<Self>, rustls::Error> {
+        let clock = authority.clock.clone();
+        let first = issue(&authority, clock.now())?;
+        Ok(Arc::new(Self { authority, clock, current: Mutex::new(Some(first)) }))
+    }
+
+    fn current(&self) -> Option<Arc<CertifiedKey>> {
+        let now = self.clock.now();
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if !current.as_ref().is_some_and(|current| current.is_fresh(now)) {
+            match issue(&self.authority, now) {
+                Ok(next) => *current = Some(next),
+                Err(cause) => error!(%cause, "no new certificate for the authority itself"),
+            }
+        }
+        current.as_ref().map(|current| Arc::clone(&current.key))
+    }
+}
+
+impl Current {
+    /// In the first half of its life. A clock that was set back makes it too young, which is no better than too old.
+    fn is_fresh(&self, now: OffsetDateTime) -> bool {
+        let half = self.not_before + (self.not_after - self.not_before) / 2;
+        (self.not_before..half).contains(&now)
+    }
+}
+
+fn issue(authority: &Authority, now: OffsetDateTime) -> Result<Current, rustls::Error> {
+    let leaf = authority.issuer.x509().server(now);
+    let ServerLeaf { chain, key, not_before, not_after } =
+        leaf.map_err(|cause| rustls::Error::General(cause.to_string()))?;
+    let key = tls::provider().key_provider.load_private_key(key.into())?;
+    let certified = CertifiedKey::new(chain, key);
+    certified.keys_match()?;
+    info!(expires = %Timestamp(not_after), "certificate for the authority itself");
+    Ok(Current { key: Arc::new(certified), not_before, not_after })
+}
+
+impl ResolvesServerCert for Leaf {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.current()
+    }
+}
+
+impl fmt::Debug for Leaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Leaf")
+    }
+}

@@ -1,0 +1,94 @@
+//! The authority on the network: TLS, HTTP/2, limits; and on its unix socket.
+
+mod admin;
+mod leaf;
+mod public;
+mod router;
+
+pub use admin::AdminSocket;
+pub use leaf::Leaf;
+pub use public::{Connection, PublicListener};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::v1::admin_service_server::AdminServiceServer;
+use proto::v1::identity_service_server::IdentityServiceServer;
+use proto::v1::join_service_server::JoinServiceServer;
+use tokio::sync::watch;
+use tonic::transport::Server;
+
+use self::router::Hosts;
+use crate::service::Authority;
+use crate::service::admin::Admin;
+use crate::service::identity::Identity;
+use crate::service::join::Join;
+
+/// No message that a host sends is longer: a certificate has at most 8 KiB, and there are a few of them.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+/// The same for operators: a stream of resources.
+const MAX_ADMIN_MESSAGE: usize = 4 * 1024 * 1024;
+
+/// Calls at a time on one connection.
+const MAX_STREAMS: u32 = 16;
+
+/// Headers of one call.
+const MAX_HEADERS: u32 = 16 * 1024;
+
+/// A connection that says nothing for that long is asked whether it lives, and then given that long.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// After that a connection is asked to go, so that a certificate does not live on in it.
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(3600);
+
+/// How long calls that are under way are waited for in the end.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Serves until `stop` says so, then lets calls that are under way come to their end.
+pub async fn serve(
+    authority: Arc<Authority>,
+    public: PublicListener,
+    admin: AdminSocket,
+    stop: watch::Receiver<bool>,
+) -> Result<(), tonic::transport::Error> {
+    let stopped = |mut stop: watch::Receiver<bool>| async move {
+        // An error means that nobody is left who could say so.
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    let services = Hosts {
+        join: JoinServiceServer::new(Join(Arc::clone(&authority)))
+            .max_decoding_message_size(MAX_MESSAGE),
+        identity: IdentityServiceServer::new(Identity(Arc::clone(&authority)))
+            .max_decoding_message_size(MAX_MESSAGE),
+    };
+    let hosts = limits().serve_with_incoming_shutdown(
+        services,
+        public.connections(),
+        stopped(stop.clone()),
+    );
+    let service =
+        AdminServiceServer::new(Admin(authority)).max_decoding_message_size(MAX_ADMIN_MESSAGE);
+    let operators =
+        limits().serve_with_incoming_shutdown(service, admin.connections(), stopped(stop.clone()));
+    let drained = async {
+        stopped(stop).await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        ended = async { tokio::try_join!(hosts, operators) } => ended.map(|_| ()),
+        () = drained => {
+            tracing::warn!(seconds = DRAIN.as_secs(), "calls still under way are cut off");
+            Ok(())
+        }
+    }
+}
+
+fn limits() -> Server {
+    Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_header_list_size(MAX_HEADERS)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .max_connection_age(MAX_CONNECTION_AGE)
+}

@@ -1,0 +1,146 @@
+//! The operator's requests. Who may make them is decided where the socket is.
+
+use std::fmt;
+use std::sync::Arc;
+
+use proto::v1::admin_service_server::AdminService;
+use proto::v1::create_request::IfExists as WireIfExists;
+use proto::v1::create_response::{Change, change::What};
+use proto::v1::{
+    CreateRequest, CreateResponse, GetRequest, GetResponse, RemoveRequest, RemoveResponse,
+    StatusRequest, StatusResponse,
+};
+use tls::CaPin;
+use tonic::{Request, Response, Status};
+use tracing::info;
+
+use super::Authority;
+use crate::resource::{self, DocumentError, Kind, Name, Resource};
+use crate::store::{IfExists, Put, StoreError};
+
+/// The admin service of an authority.
+pub struct Admin(pub Arc<Authority>);
+
+/// Why an operator's request failed.
+#[derive(Debug)]
+pub enum AdminError {
+    /// The document is wrong.
+    Document(DocumentError),
+    /// A kind, a name or a choice is wrong.
+    Word(String),
+    /// There is no such resource.
+    NotFound(Kind, Name),
+    /// The store did not do it.
+    Store(StoreError),
+    /// The authority's own fault.
+    Internal(String),
+}
+
+impl fmt::Display for AdminError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Document(cause) => cause.fmt(f),
+            Self::Word(cause) | Self::Internal(cause) => f.write_str(cause),
+            Self::NotFound(kind, name) => write!(f, "{kind} {:?} not found", name.as_str()),
+            Self::Store(cause) => cause.fmt(f),
+        }
+    }
+}
+
+impl From<StoreError> for AdminError {
+    fn from(cause: StoreError) -> Self {
+        Self::Store(cause)
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        Ok(Response::new(self.status()?))
+    }
+
+    async fn create(
+        &self,
+        request: Request<CreateRequest>,
+    ) -> Result<Response<CreateResponse>, Status> {
+        Ok(Response::new(self.create(&request.into_inner()).await?))
+    }
+
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        Ok(Response::new(self.get(&request.into_inner()).await?))
+    }
+
+    async fn remove(
+        &self,
+        request: Request<RemoveRequest>,
+    ) -> Result<Response<RemoveResponse>, Status> {
+        Ok(Response::new(self.remove(&request.into_inner()).await?))
+    }
+}
+
+impl Admin {
+    fn status(&self) -> Result<StatusResponse, AdminError> {
+        let pin = CaPin::of_certificate(self.0.issuer.x509().certificate())
+            .map_err(|cause| AdminError::Internal(cause.to_string()))?;
+        Ok(StatusResponse {
+            cluster: self.0.issuer.cluster().to_string(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            ca_pins: vec![pin.to_string()],
+        })
+    }
+
+    async fn create(&self, request: &CreateRequest) -> Result<CreateResponse, AdminError> {
+        let if_exists = match request.if_exists() {
+            WireIfExists::Refuse => IfExists::Refuse,
+            WireIfExists::Replace => IfExists::Replace,
+            WireIfExists::Unspecified => {
+                return Err(AdminError::Word("if_exists must be said".into()));
+            }
+        };
+        let resources = resource::read(&request.yaml).map_err(AdminError::Document)?;
+        let puts = self.0.records.put(&resources, if_exists).await?;
+        let changes = resources.iter().zip(puts).map(|(resource, put)| {
+            let (kind, name) = (resource.kind().to_string(), resource.name().to_string());
+            let what = match put {
+                Put::Created => What::Created,
+                Put::Replaced => What::Replaced,
+            };
+            info!(kind, name, what = what.as_str_name(), "resource stored");
+            Change { kind, name, what: what.into() }
+        });
+        Ok(CreateResponse { changes: changes.collect() })
+    }
+
+    async fn get(&self, request: &GetRequest) -> Result<GetResponse, AdminError> {
+        let kind = kind(&request.kind)?;
+        let resources = if request.name.is_empty() {
+            self.0.records.resources(kind).await?
+        } else {
+            let name = name(&request.name)?;
+            match self.0.records.resource(kind, &name).await? {
+                Some(resource) => vec![resource],
+                None => return Err(AdminError::NotFound(kind, name)),
+            }
+        };
+        let json = |resource: &Resource| {
+            serde_json::to_string(resource).map_err(|cause| AdminError::Internal(cause.to_string()))
+        };
+        Ok(GetResponse { resources: resources.iter().map(json).collect::<Result<_, _>>()? })
+    }
+
+    async fn remove(&self, request: &RemoveRequest) -> Result<RemoveResponse, AdminError> {
+        let (kind, name) = (kind(&request.kind)?, name(&request.name)?);
+        self.0.records.remove(kind, &name).await?;
+        info!(%kind, %name, "resource removed");
+        Ok(RemoveResponse {})
+    }
+}
+
+fn kind(word: &str) -> Result<Kind, AdminError> {
+    Kind::from_word(word)
+        .ok_or_else(|| AdminError::Word(format!("{word:?} is no kind: bot, token")))
+}
+
+fn name(word: &str) -> Result<Name, AdminError> {
+    word.parse().map_err(|cause: resource::Invalid| AdminError::Word(cause.0))
+}

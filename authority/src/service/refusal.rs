@@ -1,0 +1,87 @@
+//! Why a join is refused. Each refusal has a stable short code: the log, the audit and the tests know it by that.
+
+use std::fmt;
+
+/// A join that is not granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What kind of refusal.
+    pub code: Code,
+    /// The details, for the operator only.
+    pub reason: String,
+}
+
+/// What a refusal is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// No such token.
+    TokenUnknown,
+    /// The token's time is over.
+    TokenExpired,
+    /// The token does not let bots in.
+    TokenRole,
+    /// The token's bot does not exist.
+    BotUnknown,
+    /// The verifier does not accept the EK or the join key; the code is its own.
+    Evidence(&'static str),
+    /// No rule of the token matches the TPM.
+    EkNotAllowed,
+    /// The challenge was answered too late, or not at all.
+    AnswerLate,
+    /// The answer does not show that the TPM opened the credential.
+    AnswerWrong,
+    /// The join key has not signed.
+    SignatureWrong,
+    /// The peer went away.
+    Abandoned,
+    /// What was sent makes no sense.
+    Malformed,
+    /// What was sent is too long.
+    Oversized,
+    /// Too many joins at a time.
+    Busy,
+    /// The authority failed, not the host.
+    Internal,
+}
+
+impl Code {
+    /// The code as text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TokenUnknown => "token_unknown",
+            Self::TokenExpired => "token_expired",
+            Self::TokenRole => "token_role",
+            Self::BotUnknown => "bot_unknown",
+            Self::Evidence(code) => code,
+            Self::EkNotAllowed => "ek_not_allowed",
+            Self::AnswerLate => "answer_late",
+            Self::AnswerWrong => "answer_wrong",
+            Self::SignatureWrong => "signature_wrong",
+            Self::Abandoned => "abandoned",
+            Self::Malformed => "malformed",
+            Self::Oversized => "oversized",
+            Self::Busy => "busy",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+impl Refusal {
+    /// A refusal with its details.
+    pub fn new(code: Code, reason: impl fmt::Display) -> Self {
+        Self { code, reason: reason.to_string() }
+    }
+
+    /// The same, for `map_err`.
+    pub(crate) fn because<E: fmt::Display>(code: Code) -> impl FnOnce(E) -> Self {
+        move |cause| Self::new(code, cause)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.as_str(), self.reason)
+    }
+}
+
+impl std::error::Error for Refusal {}

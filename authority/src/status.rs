@@ -1,0 +1,113 @@
+//! What callers learn, in gRPC's codes. No other module knows them.
+//!
+//! A refused host learns a general sentence, the same for all that must not be told apart from outside; the details
+//! stay in the log. Where Teleport has words for it, they are used.
+
+use std::error::Error;
+
+use tonic::{Code as Grpc, Status};
+
+use crate::service::admin::AdminError;
+use crate::service::identity::Unauthenticated;
+use crate::service::refusal::{Code, Refusal};
+use crate::store::StoreError;
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let denied = Grpc::PermissionDenied;
+        let (grpc, message) = match refusal.code {
+            Code::TokenUnknown | Code::TokenExpired => (denied, "token expired or not found"),
+            Code::TokenRole => {
+                (denied, "can not join the cluster, the token does not allow role Bot")
+            }
+            Code::BotUnknown => (denied, "access denied"),
+            Code::Evidence(code) => (denied, evidence(code)),
+            Code::AnswerWrong => (denied, "validating TPM: invalid credential activation solution"),
+            Code::SignatureWrong => (denied, "validating TPM: the join key's signature is invalid"),
+            Code::EkNotAllowed => {
+                (denied, "validated tpm attributes did not match any allow rules")
+            }
+            Code::AnswerLate => (Grpc::DeadlineExceeded, "join attempt timed out or was aborted"),
+            Code::Abandoned => (Grpc::Cancelled, "join attempt timed out or was aborted"),
+            Code::Malformed => (Grpc::InvalidArgument, "the request makes no sense"),
+            Code::Oversized => (Grpc::InvalidArgument, "the request is too long"),
+            Code::Busy => (Grpc::ResourceExhausted, "too many joins, try again later"),
+            Code::Internal => (Grpc::Unavailable, "the authority cannot do this now"),
+        };
+        Self::new(grpc, message)
+    }
+}
+
+/// What a host learns of the verifier's refusals.
+fn evidence(code: &str) -> &'static str {
+    match code {
+        "ek_certificate_missing" => {
+            "validating TPM: tpm did not provide an EKCert to validate against allowed CAs"
+        }
+        "ek_untrusted" => "validating TPM: the EKCert is not signed by an allowed CA",
+        code if code.starts_with("join_key") => {
+            "validating TPM: the join key is not one that is bound to a TPM"
+        }
+        _ => "validating TPM: the EK cannot be used",
+    }
+}
+
+/// A call for a service that is not here.
+pub(crate) fn unknown_service() -> Status {
+    Status::unimplemented("no such service")
+}
+
+/// Why a stream of requests ended without another request.
+pub(crate) fn stream_ended(status: &Status) -> Refusal {
+    // An error of the transport has a cause; those of the codec are its own.
+    let code = match status.code() {
+        Grpc::OutOfRange => Code::Oversized,
+        Grpc::Internal | Grpc::Unimplemented if status.source().is_none() => Code::Malformed,
+        _ => Code::Abandoned,
+    };
+    Refusal::new(code, status.message())
+}
+
+impl From<Unauthenticated> for Status {
+    fn from(cause: Unauthenticated) -> Self {
+        Self::unauthenticated(cause.to_string())
+    }
+}
+
+impl From<AdminError> for Status {
+    fn from(error: AdminError) -> Self {
+        let grpc = match &error {
+            AdminError::Document(_) | AdminError::Word(_) => Grpc::InvalidArgument,
+            AdminError::NotFound(..) | AdminError::Store(StoreError::Missing(..)) => Grpc::NotFound,
+            AdminError::Store(StoreError::Exists(..)) => Grpc::AlreadyExists,
+            AdminError::Store(_) | AdminError::Internal(_) => Grpc::Internal,
+        };
+        Self::new(grpc, error.to_string())
+    }
+}
+
+/// How an operator's request failed, for the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It is there already.
+    Exists,
+    /// It is not there.
+    NotFound,
+    /// The request was refused for what it says.
+    Invalid,
+    /// The authority's own trouble.
+    Failed,
+    /// There was no answer.
+    None,
+}
+
+/// What an answer to the operator's command means.
+pub(crate) fn answer(status: &Status) -> Answer {
+    match status.code() {
+        Grpc::AlreadyExists => Answer::Exists,
+        Grpc::NotFound => Answer::NotFound,
+        Grpc::InvalidArgument | Grpc::OutOfRange => Answer::Invalid,
+        Grpc::Internal => Answer::Failed,
+        _ => Answer::None,
+    }
+}
