@@ -39,6 +39,7 @@ fn modulo(value: u64, prime: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Fault, KeyError, RsaKey};
 
     /// Big endian, to one fixed length.
     type Number = [u8; 32];
@@ -71,10 +72,22 @@ mod tests {
             }
             product = multiply(&product, prime);
         }
-        let mut modulus = product.to_vec();
+        if value[31] & 1 == 0 {
+            add(&mut value, &product);
+        }
+        // A multiple of M that begins with a one bit: 2048 bits in all.
+        let multiples = (1..256).map(|factor| multiply(&product, factor));
+        let mut high = multiples.map(|high| high.into_iter().skip_while(|&b| b == 0).collect());
+        let mut modulus: Vec<u8> = high.find(|high: &Vec<u8>| high[0] >= 0x80).unwrap();
         modulus.resize(256 - 32, 0);
         modulus.extend(value);
         modulus
+    }
+
+    #[test]
+    fn such_a_key_is_refused() {
+        assert_eq!(RsaKey::new(&shaped(77), 65537), Err(KeyError::Roca));
+        assert_eq!(KeyError::Roca.fault(), Fault::Weak);
     }
 
     #[test]

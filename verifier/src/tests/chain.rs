@@ -106,24 +106,31 @@ fn two_hundred_anchors_of_one_name() {
 
 #[test]
 fn the_key_identifier_says_whom_to_try_first() {
+    let root = Authority::new("root");
     let issuer = Authority::new("ca");
-    let id = |seed| element(tag::OCTET_STRING, &noise(seed, 20));
-    let certified = |authority: &Authority, seed| {
-        let id = extension(oid::SUBJECT_KEY_IDENTIFIER, &id(seed));
-        Recipe::ca(authority).issued_by(authority).extension(id).ca_certificate()
+    let id = |seed| {
+        let id = element(tag::OCTET_STRING, &noise(seed, 20));
+        extension(oid::SUBJECT_KEY_IDENTIFIER, &id)
+    };
+    let certified = |authority: &Authority, by: &Authority, seed| {
+        Recipe::ca(authority).issued_by(by).extension(id(seed)).ca_certificate()
     };
     let aki = seq(&[&element(tag::context(0), &noise("right", 20))]);
-    let leaf = ek(&issuer).extension(extension(oid::AUTHORITY_KEY_IDENTIFIER, &aki)).certificate();
-    // 15 of the wrong key, each of which knows 15 more ways to nowhere.
-    let mut intermediates: Vec<_> =
-        (0..15).map(|n| certified(&issuer.impostor(&format!("wrong {n}")), "wrong")).collect();
-    intermediates.push(Recipe::ca(&issuer).issued_by(&Authority::new("root")).ca_certificate());
-    let anchors = [Authority::new("root").root()];
-    verify(&leaf, &intermediates, &anchors, NOW, STRICT).unwrap();
+    let aki = extension(oid::AUTHORITY_KEY_IDENTIFIER, &aki);
+    let leaf = ek(&issuer).extension(aki).certificate();
+    // Fifteen of the right name and key lead to each other and nowhere else; the last to the root.
+    let mut intermediates = vec![certified(&issuer, &issuer, "wrong"); 15];
+    intermediates.push(certified(&issuer, &root, "right"));
+    let path = verify(&leaf, &intermediates, &[root.root()], NOW, STRICT).unwrap();
+    assert_eq!(path.intermediates()[0].der(), intermediates[15].der());
+    intermediates[15] = certified(&issuer, &root, "wrong");
+    let error = failure(&leaf, &intermediates, &[root.root()]);
+    assert_eq!(error.reason(), &Reason::TooManySignatures);
     // An identifier is a hint and no proof.
-    let lying = [certified(&issuer.impostor("lying"), "right"), certified(&issuer, "wrong")];
-    let path = verify(&leaf, &[], &lying, NOW, STRICT).unwrap();
-    assert_eq!(path.anchor().der(), lying[1].der());
+    let liar = issuer.impostor("liar");
+    let anchors = [certified(&liar, &liar, "right"), certified(&issuer, &issuer, "wrong")];
+    let path = verify(&leaf, &[], &anchors, NOW, STRICT).unwrap();
+    assert_eq!(path.anchor().der(), anchors[1].der());
 }
 
 #[test]
