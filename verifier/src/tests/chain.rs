@@ -121,10 +121,11 @@ fn the_key_identifier_says_whom_to_try_first() {
     // Fifteen of the right name and key lead to each other and nowhere else; the last to the root.
     let mut intermediates = vec![certified(&issuer, &issuer, "wrong"); 15];
     intermediates.push(certified(&issuer, &root, "right"));
-    let path = verify(&leaf, &intermediates, &[root.root()], NOW, STRICT).unwrap();
+    let anchors = [root.root()];
+    let path = verify(&leaf, &intermediates, &anchors, NOW, STRICT).unwrap();
     assert_eq!(path.intermediates()[0].der(), intermediates[15].der());
     intermediates[15] = certified(&issuer, &root, "wrong");
-    let error = failure(&leaf, &intermediates, &[root.root()]);
+    let error = failure(&leaf, &intermediates, &anchors);
     assert_eq!(error.reason(), &Reason::TooManySignatures);
     // An identifier is a hint and no proof.
     let liar = issuer.impostor("liar");
