@@ -20,3 +20,6 @@ pub use pin::{CaPin, InvalidPin, UnreadableCertificate};
 pub use provider::provider;
 pub use remote::{DigestSigner, RemoteKey, RemoteKeyError};
 pub use trust::{PinError, ServerTrust};
+
+#[cfg(test)]
+mod tests;

@@ -101,8 +101,11 @@ const RSA_PKCS1_SHA512: &dyn SignatureVerificationAlgorithm = &Algorithm {
 struct Algorithm {
     public_key: AlgorithmIdentifier,
     signature: AlgorithmIdentifier,
-    verify: fn(key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), signature::Error>,
+    verify: Verify,
 }
+
+/// Public key as in the BIT STRING of its SubjectPublicKeyInfo, message, signature.
+type Verify = fn(&[u8], &[u8], &[u8]) -> Result<(), signature::Error>;
 
 impl SignatureVerificationAlgorithm for Algorithm {
     fn verify_signature(
