@@ -162,7 +162,7 @@ fn openssl(folder: &Path, arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// Whether any algorithm with these names verifies; `name` is as in `alg_id`'s Debug output.
+/// As a handshake verifies it, by the first algorithm of the scheme.
 fn verifies(scheme: SignatureScheme, key: &[u8], message: &[u8], signature: &[u8]) -> bool {
     let row = ALGORITHMS.mapping.iter().find(|(name, _)| *name == scheme).unwrap();
     row.1[0].verify_signature(key, message, signature).is_ok()
@@ -257,7 +257,7 @@ fn ecdsa_and_ed25519_signatures_are_strict() {
             assert!(!verifies(scheme, &key[..end], MESSAGE, &signature));
         }
     }
-    // With the neutral element as key and R, and S = 0, every message verifies unless one is strict.
+    // The neutral element as key and as R, and S = 0: every message verifies, unless one is strict.
     let mut neutral = [0; 32];
     neutral[0] = 1;
     let forged = [neutral, [0; 32]].concat();
