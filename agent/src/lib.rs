@@ -1,1 +1,45 @@
-//! Begun.
+//! The attester: shows the TPM, joins, keeps what it was given.
+//!
+//! [`attester`] is the TPM's half of a join and [`ceremony`] the network's; [`storage`] keeps what a host needs to be
+//! itself again. [`cli`] declares the command line, each verb of which is one file in `command`.
+
+pub mod attester;
+pub mod ceremony;
+pub mod cli;
+mod clock;
+mod command;
+pub mod connection;
+pub mod credentials;
+mod exit;
+pub mod identity;
+pub mod inventory;
+pub mod storage;
+pub mod tpm_thread;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use exit::{Exit, Failure};
+
+/// Runs the command line and returns what the process ends with.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match cli::Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let exit = if error.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS };
+            // A closed terminal is no reason to end otherwise.
+            let _ = error.print();
+            return exit;
+        }
+    };
+    match command::run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "{failure}");
+            failure.exit.into()
+        }
+    }
+}

@@ -1,2 +1,7 @@
-//! Begun.
-fn main() {}
+//! The attester's command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    agent::run(std::env::args_os())
+}

@@ -1,0 +1,156 @@
+//! The network's half of a join. docs/protocol.md tells the ceremony; `proto::transcript` has the bytes of the proof.
+
+use p256::ecdsa::Signature;
+use prost::Message;
+use proto::transcript::Transcript;
+use proto::v1::join_init::Ek;
+use proto::v1::join_request::Step as Request;
+use proto::v1::join_response::Step as Response;
+use proto::v1::join_service_client::JoinServiceClient;
+use proto::v1::{JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse, JoinResult};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+use crate::attester::Attester;
+use crate::connection::Connection;
+use crate::exit::{Exit, Failure};
+use crate::tpm_thread::TpmThread;
+
+/// No answer of the authority is larger: a challenge has one kilobyte, a result a few certificates.
+const LARGEST: usize = 256 * 1024;
+
+/// What the host says of itself, for the record.
+#[derive(Clone, Debug)]
+pub struct Who {
+    /// Name of the token.
+    pub token: String,
+    /// The host's name.
+    pub hostname: String,
+}
+
+/// Proves the attester's keys on this connection and returns what the authority gives for it, unverified as yet.
+///
+/// # Errors
+/// [`Exit::Refused`] with the authority's words, [`Exit::Data`] if it does not keep to the ceremony, the TPM's.
+pub async fn join(
+    connection: Connection,
+    tpm: &TpmThread,
+    attester: Attester,
+    who: &Who,
+) -> Result<JoinResult, Failure> {
+    let init = init(&attester, who).encode_to_vec();
+    let (requests, outgoing) = mpsc::channel(2);
+    let hung_up = |_| Failure::new(Exit::Unavailable, "the authority hung up", "try again");
+    requests.send(request(Request::Init(init.clone()))).await.map_err(hung_up)?;
+
+    let mut client = JoinServiceClient::new(connection.channel).max_decoding_message_size(LARGEST);
+    let call = client.join(ReceiverStream::new(outgoing));
+    let mut answers = call.await.map_err(|status| refused(&status))?.into_inner();
+
+    let Response::Challenge(challenge) = next(&mut answers).await? else {
+        return Err(disorder("a result before its challenge"));
+    };
+    let transcript = Transcript::new(
+        &connection.exporter,
+        &init,
+        &challenge.credential_blob,
+        &challenge.encrypted_seed,
+    );
+    let answer = answer(tpm, attester, challenge, transcript).await?;
+    requests.send(request(Request::Answer(answer))).await.map_err(hung_up)?;
+    drop(requests);
+
+    let Response::Result(result) = next(&mut answers).await? else {
+        return Err(disorder("a second challenge"));
+    };
+    match answers.message().await {
+        Ok(None) => Ok(result),
+        Ok(Some(_)) => Err(disorder("more after the result")),
+        Err(status) => Err(refused(&status)),
+    }
+}
+
+fn init(attester: &Attester, who: &Who) -> JoinInit {
+    let ek = attester.ek();
+    JoinInit {
+        token: who.token.clone(),
+        ek: Some(match &ek.certificate {
+            Some(certificate) => Ek::EkCertificate(certificate.der().to_vec()),
+            None => Ek::EkPublic(ek.key.spki_der()),
+        }),
+        ek_chain: Vec::new(),
+        join_key: attester.join_key().public().to_vec(),
+        hostname: who.hostname.clone(),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+async fn answer(
+    tpm: &TpmThread,
+    mut attester: Attester,
+    challenge: JoinChallenge,
+    transcript: Transcript,
+) -> Result<JoinAnswer, Failure> {
+    let prove = move |tpm: &mut crate::tpm_thread::Tpm| {
+        let secret =
+            attester.activate(tpm, &challenge.credential_blob, &challenge.encrypted_seed)?;
+        let [r, s] = attester.join_key().sign(tpm, &transcript.signing_digest())?;
+        let signature = Signature::from_scalars(r, s).map_err(|_| {
+            Failure::new(
+                Exit::Data,
+                "the TPM's signature is none",
+                "the TPM or its driver is faulty",
+            )
+        })?;
+        Ok(JoinAnswer {
+            mac: transcript.mac(secret.expose()).to_vec(),
+            signature: signature.to_der().as_bytes().to_vec(),
+        })
+    };
+    tpm.call("the TPM is proving itself; some chips take seconds", prove).await
+}
+
+const fn request(step: Request) -> JoinRequest {
+    JoinRequest { step: Some(step) }
+}
+
+async fn next(answers: &mut Streaming<JoinResponse>) -> Result<Response, Failure> {
+    let message = answers.message().await.map_err(|status| refused(&status))?;
+    message.and_then(|message| message.step).ok_or_else(|| disorder("nothing"))
+}
+
+/// The authority does not keep to the ceremony.
+fn disorder(sent: &str) -> Failure {
+    Failure::new(
+        Exit::Data,
+        format!("the authority sent {sent}"),
+        "see that agent and authority are of versions that belong together",
+    )
+}
+
+/// What the authority said no with.
+pub(crate) fn refused(status: &Status) -> Failure {
+    let said = status.message();
+    match status.code() {
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded => {
+            Failure::new(
+                Exit::Unavailable,
+                format!("the authority is not available: {said}"),
+                "try again; its log says more",
+            )
+        }
+        Code::Internal => Failure::new(
+            Exit::Unavailable,
+            format!("the authority failed: {said}"),
+            "its log says why",
+        ),
+        Code::Unimplemented => disorder("that it does not know this way to join"),
+        Code::OutOfRange | Code::DataLoss => disorder(said),
+        _ => Failure::new(
+            Exit::Refused,
+            format!("refused by the authority: {said}"),
+            "its operator finds the reason in its audit log; `agent identify` shows what a token must allow",
+        ),
+    }
+}

@@ -1,0 +1,157 @@
+//! The command line, declared.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use tls::CaPin;
+use tpm2::transport::Tcti;
+
+use crate::inventory::EkChoice;
+
+/// Gives this host an identity that rests on its TPM 2.0 alone.
+#[derive(Debug, Parser)]
+#[command(name = "agent", version, after_help = crate::exit::CODES, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the TPM: what an operator needs to allow it to join
+    Identify(Identify),
+    /// Prove the TPM to the authority and receive certificates
+    Join(Join),
+    /// Show the identity that is stored here
+    Status(Status),
+    /// Ask the authority who we are, over mutual TLS with the key in the TPM
+    Whoami(Whoami),
+    /// Write a completion script for a shell to stdout
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual page of this program, or of one of its verbs, to stdout
+    Man {
+        /// The verb
+        verb: Option<String>,
+    },
+}
+
+/// Which TPM.
+#[derive(Args, Clone, Debug)]
+pub struct TpmAddress {
+    /// The TPM: device:PATH, swtpm:path=SOCKET or swtpm:host=HOST,port=PORT
+    #[arg(long, value_name = "TCTI", env = "AGENT_TPM", default_value = Tcti::DEFAULT)]
+    pub tpm: Tcti,
+}
+
+/// Which of the TPM's endorsement keys.
+#[derive(Args, Clone, Debug)]
+pub struct Ek {
+    /// The endorsement key. auto: the first that has a certificate, in the order of this list; else
+    /// rsa2048
+    #[arg(
+        long,
+        value_name = "EK",
+        default_value = "auto",
+        long_help = "The endorsement key: auto, rsa2048, p256, rsa2048-high, p256-high, p384, rsa3072, \
+                     rsa4096. auto is the first that has a certificate, in the order of this list, or \
+                     else rsa2048"
+    )]
+    pub ek: EkChoice,
+}
+
+/// `agent identify`.
+#[derive(Args, Debug)]
+pub struct Identify {
+    #[command(flatten)]
+    #[doc = "Which TPM."]
+    pub tpm: TpmAddress,
+    #[command(flatten)]
+    #[doc = "Which endorsement key."]
+    pub ek: Ek,
+    /// text for people; json has every endorsement key and every form of its hash; rule is ready to be
+    /// pasted into a token
+    #[arg(long, value_enum, default_value_t = IdentifyFormat::Text)]
+    pub format: IdentifyFormat,
+}
+
+/// How `agent identify` says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IdentifyFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+    /// For a token.
+    Rule,
+}
+
+/// `agent join`.
+#[derive(Args, Debug)]
+pub struct Join {
+    /// The authority's address
+    #[arg(long, value_name = "HOST:PORT", env = "AGENT_AUTHORITY")]
+    pub authority: String,
+    /// Name of the join token; it is not a secret
+    #[arg(long, value_name = "NAME", env = "AGENT_TOKEN")]
+    pub token: String,
+    /// A CA of the cluster, as `authority status` shows it; may be given several times
+    #[arg(long, value_name = "PIN", required = true)]
+    pub ca_pin: Vec<CaPin>,
+    #[command(flatten)]
+    #[doc = "Where the identity is."]
+    pub storage: Storage,
+    #[command(flatten)]
+    #[doc = "Which TPM."]
+    pub tpm: TpmAddress,
+    #[command(flatten)]
+    #[doc = "Which endorsement key."]
+    pub ek: Ek,
+}
+
+/// Where the identity is.
+#[derive(Args, Clone, Debug)]
+pub struct Storage {
+    /// The folder that holds the identity
+    #[arg(long, value_name = "DIR", env = "AGENT_STORAGE")]
+    pub storage: PathBuf,
+}
+
+/// `agent status`.
+#[derive(Args, Debug)]
+pub struct Status {
+    #[command(flatten)]
+    #[doc = "Where the identity is."]
+    pub storage: Storage,
+    /// text for people, json for programs
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// `agent whoami`.
+#[derive(Args, Debug)]
+pub struct Whoami {
+    #[command(flatten)]
+    #[doc = "Where the identity is."]
+    pub storage: Storage,
+    #[command(flatten)]
+    #[doc = "Which TPM."]
+    pub tpm: TpmAddress,
+    /// text for people, json for programs
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// How results are said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}

@@ -1,0 +1,145 @@
+//! `agent identify`.
+
+use serde::Serialize;
+
+use super::{runtime, write, write_json};
+use crate::cli::{Identify, IdentifyFormat};
+use crate::exit::Failure;
+use crate::inventory::{self, EkChoice, EkReport, TpmReport};
+use crate::tpm_thread::{Tpm, TpmThread};
+
+/// What `--format json` prints.
+#[derive(Serialize)]
+struct Report {
+    tpm: TpmReport,
+    /// The hash of the key that a join would use.
+    selected: String,
+    endorsement_keys: Vec<EkReport>,
+}
+
+pub(crate) fn run(arguments: &Identify) -> Result<(), Failure> {
+    let choice = arguments.ek.ek;
+    let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm)?;
+    let doing = "the TPM is creating a key; some chips take half a minute";
+    match arguments.format {
+        IdentifyFormat::Json => {
+            let report = runtime()?.block_on(tpm.call(doing, move |tpm| all(tpm, choice)))?;
+            write_json(&report)
+        }
+        format => {
+            let report = runtime()?.block_on(tpm.call(doing, move |tpm| one(tpm, choice)))?;
+            match format {
+                IdentifyFormat::Rule => write(rule(&report, &hostname()).as_bytes()),
+                _ => write(text(&report).as_bytes()),
+            }
+        }
+    }
+}
+
+fn one(tpm: &mut Tpm, choice: EkChoice) -> Result<EkReport, Failure> {
+    let found = inventory::choose(tpm, choice)?;
+    inventory::report(tpm, &found)
+}
+
+fn all(tpm: &mut Tpm, choice: EkChoice) -> Result<Report, Failure> {
+    let mut endorsement_keys = inventory::report_all(tpm)?;
+    let selected = match choice {
+        EkChoice::Auto => endorsement_keys.first().map(|report| report.ek_public_hash.clone()),
+        EkChoice::Kind(kind) => endorsement_keys
+            .iter()
+            .find(|report| report.kind == kind.name)
+            .map(|report| report.ek_public_hash.clone()),
+    };
+    let selected = match selected {
+        Some(selected) => selected,
+        None => {
+            let report = one(tpm, choice)?;
+            let selected = report.ek_public_hash.clone();
+            endorsement_keys.push(report);
+            selected
+        }
+    };
+    Ok(Report { tpm: inventory::tpm(tpm)?, selected, endorsement_keys })
+}
+
+/// The words of the guide.
+fn text(report: &EkReport) -> String {
+    let mut text = format!(
+        "TPM Information\nEKPub Hash: {}\nEKCert Detected: {}\n",
+        report.ek_public_hash,
+        report.certificate.is_some()
+    );
+    if let Some(certificate) = &report.certificate {
+        text.push_str(&format!("EKCert Serial: {}\n", certificate.serial));
+    }
+    text
+}
+
+/// A rule for the `allow` list of a token.
+fn rule(report: &EkReport, hostname: &str) -> String {
+    let mut rule =
+        format!("- description: \"{hostname}\"\n  ek_public_hash: \"{}\"\n", report.ek_public_hash);
+    if let Some(certificate) = &report.certificate {
+        rule.push_str(&format!("  ek_certificate_serial: \"{}\"\n", certificate.serial));
+    }
+    rule
+}
+
+/// This host's name, as far as it is made of what names are made of.
+pub(crate) fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let plain = name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || ".-_".contains(*c));
+    plain.take(253).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::{CertificateReport, Forms};
+
+    fn report(certificate: Option<&str>) -> EkReport {
+        EkReport {
+            kind: "rsa2048",
+            profile: "L-1",
+            persistent_handle: None,
+            ek_public_hash: "6c5a".into(),
+            forms: Forms {
+                teleport: String::new(),
+                vault: String::new(),
+                keylime: String::new(),
+                tpm_name: None,
+                intel: String::new(),
+                amd: String::new(),
+            },
+            public_key: String::new(),
+            certificate: certificate.map(|serial| CertificateReport {
+                serial: serial.into(),
+                issuer: String::new(),
+                vendor: None,
+                model: None,
+                pem: String::new(),
+            }),
+        }
+    }
+
+    #[test]
+    fn the_words_are_the_guides() {
+        assert_eq!(
+            text(&report(Some("5e:cd:5f:8e"))),
+            "TPM Information\nEKPub Hash: 6c5a\nEKCert Detected: true\nEKCert Serial: 5e:cd:5f:8e\n"
+        );
+        assert_eq!(
+            text(&report(None)),
+            "TPM Information\nEKPub Hash: 6c5a\nEKCert Detected: false\n"
+        );
+    }
+
+    #[test]
+    fn a_rule_has_what_is_known_and_quotes_it() {
+        assert_eq!(
+            rule(&report(Some("11:22")), "host-1"),
+            "- description: \"host-1\"\n  ek_public_hash: \"6c5a\"\n  ek_certificate_serial: \"11:22\"\n"
+        );
+        assert!(!rule(&report(None), "host-1").contains("serial"));
+    }
+}

@@ -1,0 +1,52 @@
+//! The verbs, a file each.
+
+mod identify;
+mod join;
+mod man;
+mod status;
+mod whoami;
+
+use std::io::Write;
+
+use clap::CommandFactory;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::cli::{Cli, Command};
+use crate::exit::Failure;
+
+pub(crate) fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Identify(arguments) => identify::run(&arguments),
+        Command::Join(arguments) => join::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Whoami(arguments) => whoami::run(&arguments),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "agent", &mut script);
+            write(&script)
+        }
+        Command::Man { verb } => write(&man::page(verb.as_deref())?),
+    }
+}
+
+/// One thread is enough for a client.
+fn runtime() -> Result<Runtime, Failure> {
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build();
+    runtime.map_err(|cause| Failure::io(&cause, "cannot start"))
+}
+
+/// A result goes to stdout whole. A reader that has gone is no failure.
+fn write(result: &[u8]) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(result).and_then(|()| stdout.flush()) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::io(&cause, "cannot write the result"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write_json(result: &impl serde::Serialize) -> Result<(), Failure> {
+    let json = serde_json::to_string_pretty(result).map_err(Failure::bug)?;
+    write(format!("{json}\n").as_bytes())
+}

@@ -1,0 +1,90 @@
+//! `agent status`.
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::{write, write_json};
+use crate::cli::{Format, Status};
+use crate::clock;
+use crate::exit::{Exit, Failure};
+use crate::identity::Identity;
+use crate::storage::Storage;
+
+/// What `--format json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    cluster: &'a str,
+    bot: &'a str,
+    instance: &'a str,
+    spiffe_id: &'a str,
+    authority: &'a str,
+    token: &'a str,
+    ek: &'a str,
+    ek_public_hash: &'a str,
+    joined: &'a str,
+    not_after: &'a str,
+    valid: bool,
+}
+
+pub(crate) fn run(arguments: &Status) -> Result<(), Failure> {
+    let identity = stored(&arguments.storage.storage)?;
+    let left = left(&identity, clock::now())?;
+    match arguments.format {
+        Format::Json => write_json(&Report {
+            cluster: &identity.cluster,
+            bot: &identity.bot,
+            instance: &identity.instance,
+            spiffe_id: &identity.spiffe_id,
+            authority: &identity.authority,
+            token: &identity.token,
+            ek: &identity.tpm.ek,
+            ek_public_hash: &identity.tpm.ek_public_hash,
+            joined: &identity.joined,
+            not_after: &identity.not_after,
+            valid: left.is_positive(),
+        }),
+        Format::Text => write(text(&identity, left).as_bytes()),
+    }
+}
+
+/// The identity, or what to do to have one.
+pub(crate) fn stored(folder: &std::path::Path) -> Result<Identity, Failure> {
+    Storage::identity(folder)?.ok_or_else(|| {
+        Failure::new(
+            Exit::Config,
+            format!("no identity is stored in {}", folder.display()),
+            "agent join makes one",
+        )
+    })
+}
+
+fn left(identity: &Identity, now: OffsetDateTime) -> Result<time::Duration, Failure> {
+    let end = OffsetDateTime::parse(&identity.not_after, &Rfc3339).map_err(|error| {
+        let message = format!("the stored identity's end {:?}: {error}", identity.not_after);
+        Failure::new(Exit::Data, message, "join anew")
+    })?;
+    Ok(end - now)
+}
+
+fn text(identity: &Identity, left: time::Duration) -> String {
+    let state = if left.is_positive() {
+        format!("{} more minutes", left.whole_minutes())
+    } else {
+        "expired: join anew".to_owned()
+    };
+    format!(
+        "Cluster:     {}\nBot:         {}\nInstance:    {}\nSPIFFE ID:   {}\nAuthority:   {}\n\
+         Token:       {}\nEK:          {} {}\nJoined:      {}\nValid until: {} ({state})\n",
+        identity.cluster,
+        identity.bot,
+        identity.instance,
+        identity.spiffe_id,
+        identity.authority,
+        identity.token,
+        identity.tpm.ek,
+        identity.tpm.ek_public_hash,
+        identity.joined,
+        identity.not_after,
+    )
+}

@@ -1,0 +1,124 @@
+//! What the authority gave, verified by ourselves as a peer would before it is believed.
+
+use std::time::Duration;
+
+use base64ct::{Base64, Encoding};
+use proto::v1::JoinResult;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use tls::CaPin;
+use verifier::JoinKey;
+use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+
+use crate::exit::{Exit, Failure};
+
+/// More certificates than any authority has reason to give.
+const MOST: usize = 16;
+
+/// Credentials for the join key.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// X.509, leaf first, DER.
+    pub certificates: Vec<Vec<u8>>,
+    /// X.509 authorities, DER.
+    pub x509_authorities: Vec<Vec<u8>>,
+    /// An SSH user certificate, one line.
+    pub ssh_certificate: String,
+    /// SSH authorities, one line each.
+    pub ssh_authorities: Vec<String>,
+    /// The leaf's URI.
+    pub spiffe_id: String,
+}
+
+impl Credentials {
+    /// Checks that the certificates are of the join key, valid now, and of an authority whose pin we have.
+    ///
+    /// # Errors
+    /// [`Exit::Data`], with what is wrong.
+    pub fn verify(
+        result: JoinResult,
+        key: &JoinKey,
+        pins: &[CaPin],
+        now: u64,
+    ) -> Result<Self, Failure> {
+        let wrong = |what: &str| {
+            Failure::new(
+                Exit::Data,
+                format!("the authority issued something unusable: {what}"),
+                "nothing was stored; compare the clocks of both machines, and see the authority's log",
+            )
+        };
+        if result.certificates.len() > MOST || result.x509_authorities.len() > MOST {
+            return Err(wrong("too many certificates"));
+        }
+        let authorities: Vec<CertificateDer<'_>> = result
+            .x509_authorities
+            .iter()
+            .map(|der| CertificateDer::from(der.as_slice()))
+            .collect();
+        let pinned = |authority: &CertificateDer<'_>| {
+            CaPin::of_certificate(authority).is_ok_and(|pin| pins.contains(&pin))
+        };
+        if !authorities.iter().all(pinned) || authorities.is_empty() {
+            return Err(wrong("an X.509 authority that is not pinned"));
+        }
+        let (leaf, intermediates) =
+            result.certificates.split_first().ok_or_else(|| wrong("no certificate"))?;
+        let leaf_der = CertificateDer::from(leaf.as_slice());
+        let leaf = EndEntityCert::try_from(&leaf_der).map_err(|error| wrong(&error.to_string()))?;
+        let anchors = authorities.iter().map(anchor_from_trusted_cert);
+        let anchors: Vec<_> =
+            anchors.collect::<Result<_, _>>().map_err(|error| wrong(&error.to_string()))?;
+        let intermediates: Vec<CertificateDer<'_>> =
+            intermediates.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+        leaf.verify_for_usage(
+            tls::provider().signature_verification_algorithms.all,
+            &anchors,
+            &intermediates,
+            UnixTime::since_unix_epoch(Duration::from_secs(now)),
+            KeyUsage::client_auth(),
+            None,
+            None,
+        )
+        .map_err(|error| wrong(&error.to_string()))?;
+        if leaf.subject_public_key_info().as_ref() != key.spki_der() {
+            return Err(wrong("a certificate of another key"));
+        }
+        let spiffe_id = leaf.valid_uri_names().next().unwrap_or_default().to_owned();
+        if !spiffe_id.starts_with("spiffe://") {
+            return Err(wrong("a certificate without SPIFFE ID"));
+        }
+        let more_lines = |line: &String| line.contains(['\n', '\r']);
+        if more_lines(&result.ssh_certificate) || result.ssh_authorities.iter().any(more_lines) {
+            return Err(wrong("an SSH key of more than one line"));
+        }
+        let ssh_key = ssh_certified_point(&result.ssh_certificate);
+        if ssh_key.as_deref() != Some(key.verifying_key().to_sec1_point(false).as_bytes()) {
+            return Err(wrong("an SSH certificate of another key"));
+        }
+        Ok(Self {
+            spiffe_id,
+            certificates: result.certificates.clone(),
+            x509_authorities: result.x509_authorities.clone(),
+            ssh_certificate: result.ssh_certificate,
+            ssh_authorities: result.ssh_authorities,
+        })
+    }
+}
+
+/// The key in an `ecdsa-sha2-nistp256-cert-v01@openssh.com` line: type, nonce, curve, point. PROTOCOL.certkeys.
+fn ssh_certified_point(line: &str) -> Option<Vec<u8>> {
+    const KIND: &str = "ecdsa-sha2-nistp256-cert-v01@openssh.com";
+    let mut words = line.split_ascii_whitespace();
+    let (kind, base64) = (words.next()?, words.next()?);
+    let blob = Base64::decode_vec(base64).ok().filter(|_| kind == KIND)?;
+    let mut rest = blob.as_slice();
+    let mut string = || {
+        let (length, after) = rest.split_first_chunk()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        let (string, after) = after.split_at_checked(length)?;
+        rest = after;
+        Some(string.to_vec())
+    };
+    let (kind, _nonce, curve, point) = (string()?, string()?, string()?, string()?);
+    (kind == KIND.as_bytes() && curve == b"nistp256").then_some(point)
+}

@@ -1,0 +1,205 @@
+//! The identity of a host as it is stored: what it was given, and what its TPM needs to be itself again. No private key.
+
+use base64ct::{Base64, Encoding};
+use serde::{Deserialize, Serialize};
+use tls::CaPin;
+use tpm2::endorsement::EkKind;
+use verifier::{EkCertificate, EkPublicKey};
+
+use crate::attester::KnownEk;
+use crate::credentials::Credentials;
+
+/// The version of the file's form.
+const VERSION: u32 = 1;
+
+/// Everything that is kept between two runs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    version: u32,
+    /// HOST:PORT.
+    pub authority: String,
+    /// Pins of the authority's CAs.
+    pub ca_pins: Vec<String>,
+    /// The token that let us in.
+    pub token: String,
+    /// The cluster.
+    pub cluster: String,
+    /// The bot that we are.
+    pub bot: String,
+    /// Our bot instance, a UUID.
+    pub instance: String,
+    /// Our name in certificates.
+    pub spiffe_id: String,
+    /// When we joined, RFC 3339.
+    pub joined: String,
+    /// When the certificates end, RFC 3339.
+    pub not_after: String,
+    /// The TPM.
+    pub tpm: StoredTpm,
+    /// X.509 certificates, leaf first.
+    certificates: Vec<Octets>,
+    /// X.509 authorities.
+    x509_authorities: Vec<Octets>,
+    /// The SSH certificate.
+    pub ssh_certificate: String,
+    /// SSH authorities.
+    pub ssh_authorities: Vec<String>,
+}
+
+/// What is kept of the TPM.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredTpm {
+    /// The kind of the endorsement key.
+    pub ek: String,
+    /// SHA-256 of the endorsement key: a TPM with another is another TPM.
+    pub ek_public_hash: String,
+    ek_public_key: Octets,
+    ek_certificate: Option<Octets>,
+    /// What makes the join key.
+    unique: Octets,
+    /// The join key, TPMT_PUBLIC.
+    join_key: Octets,
+}
+
+/// What a join adds to the credentials.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// HOST:PORT.
+    pub authority: String,
+    /// Pins of the authority's CAs.
+    pub ca_pins: Vec<CaPin>,
+    /// The token.
+    pub token: String,
+    /// The cluster.
+    pub cluster: String,
+    /// The bot.
+    pub bot: String,
+    /// The bot instance.
+    pub instance: String,
+    /// Now, RFC 3339.
+    pub joined: String,
+    /// When the certificates end, RFC 3339.
+    pub not_after: String,
+}
+
+impl Identity {
+    /// The identity that a join ended with.
+    #[must_use]
+    pub fn new(
+        joined: Joined,
+        credentials: Credentials,
+        ek: &KnownEk,
+        unique: &[u8; 32],
+        join_key: &[u8],
+    ) -> Self {
+        Self {
+            version: VERSION,
+            authority: joined.authority,
+            ca_pins: joined.ca_pins.iter().map(ToString::to_string).collect(),
+            token: joined.token,
+            cluster: joined.cluster,
+            bot: joined.bot,
+            instance: joined.instance,
+            spiffe_id: credentials.spiffe_id,
+            joined: joined.joined,
+            not_after: joined.not_after,
+            tpm: StoredTpm {
+                ek: ek.kind.name.to_owned(),
+                ek_public_hash: ek.key.public_hash(),
+                ek_public_key: Octets(ek.key.spki_der()),
+                ek_certificate: ek.certificate.as_ref().map(|ek| Octets(ek.der().to_vec())),
+                unique: Octets(unique.to_vec()),
+                join_key: Octets(join_key.to_vec()),
+            },
+            certificates: credentials.certificates.into_iter().map(Octets).collect(),
+            x509_authorities: credentials.x509_authorities.into_iter().map(Octets).collect(),
+            ssh_certificate: credentials.ssh_certificate,
+            ssh_authorities: credentials.ssh_authorities,
+        }
+    }
+
+    /// Checks that the parts that were read belong together.
+    pub(crate) fn check(self) -> Result<Self, String> {
+        if self.version != VERSION {
+            return Err(format!("version {} is not one that this agent knows", self.version));
+        }
+        self.known_ek()?;
+        self.unique()?;
+        verifier::JoinKey::appraise(self.join_key())
+            .map_err(|error| format!("join key: {error}"))?;
+        self.pins()?;
+        Ok(self)
+    }
+
+    /// The endorsement key that this identity rests on.
+    ///
+    /// # Errors
+    /// What is stored is no endorsement key.
+    pub fn known_ek(&self) -> Result<KnownEk, String> {
+        let kind = EkKind::by_name(&self.tpm.ek)
+            .ok_or_else(|| format!("unknown endorsement key {:?}", self.tpm.ek))?;
+        let key = EkPublicKey::from_spki(&self.tpm.ek_public_key.0)
+            .map_err(|error| format!("endorsement key: {error}"))?;
+        let certificate = self.tpm.ek_certificate.as_ref();
+        let certificate = certificate
+            .map(|octets| EkCertificate::parse(&octets.0))
+            .transpose()
+            .map_err(|error| format!("EK certificate: {error}"))?;
+        if certificate.as_ref().is_some_and(|certificate| *certificate.public_key() != key) {
+            return Err("the EK certificate is not of the endorsement key".into());
+        }
+        Ok(KnownEk { kind, key, certificate })
+    }
+
+    /// What makes the join key.
+    ///
+    /// # Errors
+    /// It is not 32 octets long.
+    pub fn unique(&self) -> Result<[u8; 32], String> {
+        let octets = self.tpm.unique.0.as_slice();
+        octets.try_into().map_err(|_| "the join key's unique is not 32 octets".into())
+    }
+
+    /// The join key, a TPMT_PUBLIC.
+    #[must_use]
+    pub fn join_key(&self) -> &[u8] {
+        &self.tpm.join_key.0
+    }
+
+    /// Pins of the authority's CAs.
+    ///
+    /// # Errors
+    /// One cannot be read.
+    pub fn pins(&self) -> Result<Vec<CaPin>, String> {
+        self.ca_pins.iter().map(|pin| pin.parse().map_err(|error| format!("{error}"))).collect()
+    }
+
+    /// X.509 certificates, leaf first, DER.
+    pub fn certificates(&self) -> impl Iterator<Item = &[u8]> {
+        self.certificates.iter().map(|octets| octets.0.as_slice())
+    }
+
+    /// X.509 authorities, DER.
+    pub fn x509_authorities(&self) -> impl Iterator<Item = &[u8]> {
+        self.x509_authorities.iter().map(|octets| octets.0.as_slice())
+    }
+}
+
+/// Octets that are base64 in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Octets(Vec<u8>);
+
+impl Serialize for Octets {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&Base64::encode_string(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Octets {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Base64::decode_vec(&text).map(Octets).map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,352 @@
+//! The endorsement keys of a TPM as other systems know them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tpm2::Tpm;
+use tpm2::commands::GetCapability;
+use tpm2::crypto::object_name;
+use tpm2::endorsement::{self, DEFAULT_KIND, EK_KINDS, EkKind, EkPublicKey};
+use tpm2::transport::Transport;
+use tpm2::types::{Capability, CapabilityData, Property};
+use verifier::{EkCertificate, EkPublicKey as VerifiedKey};
+
+use crate::exit::{Exit, Failure};
+
+/// Which endorsement key is wanted.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum EkChoice {
+    /// The first that has a certificate; without any, the one that every TPM can make.
+    #[default]
+    Auto,
+    /// This one.
+    Kind(&'static EkKind),
+}
+
+impl FromStr for EkChoice {
+    type Err = UnknownEk;
+
+    fn from_str(name: &str) -> Result<Self, UnknownEk> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            name => EkKind::by_name(name).map(Self::Kind).ok_or(UnknownEk),
+        }
+    }
+}
+
+/// Not the name of an endorsement key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownEk;
+
+impl fmt::Display for UnknownEk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an endorsement key is one of auto")?;
+        EK_KINDS.iter().try_for_each(|kind| write!(f, ", {}", kind.name))
+    }
+}
+
+impl std::error::Error for UnknownEk {}
+
+/// An endorsement key as it was found: its kind and, if the TPM has one, its certificate.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The kind.
+    pub kind: &'static EkKind,
+    /// The certificate.
+    pub certificate: Option<EkCertificate>,
+}
+
+/// Finds the endorsement key that is wanted: two commands if the first one tried has a certificate.
+///
+/// # Errors
+/// The TPM's, or what it holds is no certificate.
+pub fn choose<T: Transport>(tpm: &mut Tpm<T>, choice: EkChoice) -> Result<Found, Failure> {
+    let first = match choice {
+        EkChoice::Kind(kind) => {
+            return Ok(Found { kind, certificate: certificate(tpm, kind)? });
+        }
+        EkChoice::Auto => DEFAULT_KIND,
+    };
+    if let Some(certificate) = certificate(tpm, first)? {
+        return Ok(Found { kind: first, certificate: Some(certificate) });
+    }
+    for kind in endorsement::certified(tpm)? {
+        if let Some(certificate) = certificate(tpm, kind)? {
+            return Ok(Found { kind, certificate: Some(certificate) });
+        }
+    }
+    Ok(Found { kind: first, certificate: None })
+}
+
+/// The certificate in NV memory, if there is one.
+fn certificate<T: Transport>(
+    tpm: &mut Tpm<T>,
+    kind: &EkKind,
+) -> Result<Option<EkCertificate>, Failure> {
+    let Some(der) = endorsement::certificate(tpm, kind)? else { return Ok(None) };
+    EkCertificate::parse(&der).map(Some).map_err(|error| {
+        Failure::new(
+            Exit::Data,
+            format!("the EK certificate at NV index {:#010x} ({kind}): {error}", kind.certificate.0),
+            "choose another endorsement key with --ek, and report the certificate to the TPM's vendor",
+        )
+    })
+}
+
+/// The octets of a key as the TPM stack wants them.
+#[must_use]
+pub fn key_octets(key: &VerifiedKey) -> EkPublicKey<'_> {
+    match key {
+        VerifiedKey::Rsa(rsa) => EkPublicKey::Rsa(rsa.modulus()),
+        VerifiedKey::Ecc(ecc) => EkPublicKey::Ecc(ecc.x(), ecc.y()),
+    }
+}
+
+/// What an operator needs to know of one endorsement key.
+#[derive(Clone, Debug, Serialize)]
+pub struct EkReport {
+    /// Our name of the kind.
+    pub kind: &'static str,
+    /// The EK profile's name of its template.
+    pub profile: &'static str,
+    /// Where it is persistent; absent if it is not.
+    pub persistent_handle: Option<String>,
+    /// Lowercase hexadecimal SHA-256 of the key's SubjectPublicKeyInfo.
+    pub ek_public_hash: String,
+    /// The forms in which others write the same.
+    pub forms: Forms,
+    /// The key, PEM.
+    pub public_key: String,
+    /// The certificate; absent if the TPM has none.
+    pub certificate: Option<CertificateReport>,
+}
+
+/// How other systems name an endorsement key.
+#[derive(Clone, Debug, Serialize)]
+pub struct Forms {
+    /// Teleport, and SPIRE's TPM plugin: hexadecimal SHA-256 of the SubjectPublicKeyInfo.
+    pub teleport: String,
+    /// Vault: the same with its algorithm before it.
+    pub vault: String,
+    /// Keylime: hexadecimal SHA-256 of the PEM text.
+    pub keylime: String,
+    /// The TPM: the Name of the object.
+    pub tpm_name: Option<String>,
+    /// Intel's certificate service: base64url SHA-256 of the key's numbers.
+    pub intel: String,
+    /// AMD's certificate service: the first half of a SHA-256 of the key's numbers, hexadecimal.
+    pub amd: String,
+}
+
+/// What an operator needs to know of a certificate.
+#[derive(Clone, Debug, Serialize)]
+pub struct CertificateReport {
+    /// Lowercase hexadecimal octets joined by colons.
+    pub serial: String,
+    /// Who issued it.
+    pub issuer: String,
+    /// Who made the TPM, if the certificate says.
+    pub vendor: Option<&'static str>,
+    /// The TPM's model, if the certificate says.
+    pub model: Option<String>,
+    /// The certificate, PEM.
+    pub pem: String,
+}
+
+/// Reports one endorsement key. The key in a certificate is compared with the one in the TPM where that is persistent;
+/// without certificate the key itself is found or made, which takes many seconds on some chips.
+///
+/// # Errors
+/// The TPM's, or the certificate is not of the key.
+pub fn report<T: Transport>(tpm: &mut Tpm<T>, found: &Found) -> Result<EkReport, Failure> {
+    let kind = found.kind;
+    let resident = match endorsement::find(tpm, kind)? {
+        None if found.certificate.is_none() => endorsement::create(tpm, kind, None)?,
+        resident => resident,
+    };
+    let resident_key = resident.as_ref().map(|ek| resident_key(ek)).transpose()?;
+    let key = match (&found.certificate, &resident_key) {
+        (Some(certificate), Some(resident)) if certificate.public_key() != resident => {
+            return Err(mismatch(kind));
+        }
+        (Some(certificate), _) => certificate.public_key().clone(),
+        (None, Some(resident)) => resident.clone(),
+        (None, None) => return Err(mismatch(kind)),
+    };
+    let octets = key_octets(&key);
+    let name = kind.public(octets).ok().and_then(|public| object_name(&public).ok());
+    let persistent =
+        resident.filter(|ek| endorsement::persistent_handles(kind).contains(&ek.handle()));
+    let spki = key.spki_der();
+    let public_key = pem("PUBLIC KEY", &spki);
+    Ok(EkReport {
+        kind: kind.name,
+        profile: kind.profile,
+        persistent_handle: persistent.map(|ek| format!("{:#010x}", ek.handle().0)),
+        ek_public_hash: key.public_hash(),
+        forms: Forms {
+            teleport: key.public_hash(),
+            vault: format!("sha256-{}", key.public_hash()),
+            keylime: hex(&Sha256::digest(&public_key)),
+            tpm_name: name.map(|name| name.to_string()),
+            intel: intel(&octets),
+            amd: amd(&octets),
+        },
+        public_key,
+        certificate: found.certificate.as_ref().map(|certificate| CertificateReport {
+            serial: certificate.serial(),
+            issuer: certificate.issuer_text(),
+            vendor: certificate.tpm().and_then(verifier::TpmModel::vendor),
+            model: certificate.tpm().and_then(|tpm| tpm.model.clone()),
+            pem: pem("CERTIFICATE", certificate.der()),
+        }),
+    })
+}
+
+/// Reports every endorsement key that has a certificate, and the one that would be chosen.
+///
+/// # Errors
+/// As [`report`].
+pub fn report_all<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<EkReport>, Failure> {
+    let mut reports = Vec::new();
+    for kind in endorsement::certified(tpm)? {
+        let found = Found { kind, certificate: certificate(tpm, kind)? };
+        reports.push(report(tpm, &found)?);
+    }
+    if reports.is_empty() {
+        reports.push(report(tpm, &Found { kind: DEFAULT_KIND, certificate: None })?);
+    }
+    Ok(reports)
+}
+
+/// A key in the TPM as the verifier reads it, with all its checks.
+pub(crate) fn resident_key(ek: &endorsement::EndorsementKey) -> Result<VerifiedKey, Failure> {
+    let wrong = |error: &dyn fmt::Display| {
+        Failure::new(
+            Exit::Data,
+            format!("the endorsement key at {:#010x}: {error}", ek.handle().0),
+            "choose another endorsement key with --ek; the TPM's firmware may be known to be weak",
+        )
+    };
+    let public = ek.public().map_err(|error| wrong(&error))?;
+    match endorsement::ek_public_key(&public) {
+        Some(EkPublicKey::Rsa(modulus)) => {
+            verifier::RsaKey::new(modulus, 65537).map(VerifiedKey::Rsa).map_err(|e| wrong(&e))
+        }
+        Some(EkPublicKey::Ecc(x, y)) => {
+            let curve = match x.len().max(y.len()) {
+                0..=32 => verifier::Curve::P256,
+                _ => verifier::Curve::P384,
+            };
+            verifier::EccKey::new(curve, x, y).map(VerifiedKey::Ecc).map_err(|e| wrong(&e))
+        }
+        None => Err(wrong(&"neither RSA nor ECC")),
+    }
+}
+
+/// A certificate that is not of the key in the TPM.
+pub(crate) fn mismatch(kind: &EkKind) -> Failure {
+    Failure::new(
+        Exit::Data,
+        format!(
+            "the EK certificate at NV index {:#010x} is not of this TPM's {kind} endorsement key",
+            kind.certificate.0
+        ),
+        "the TPM was replaced, or its firmware was updated, after the certificate was made; choose another key with --ek",
+    )
+}
+
+/// Intel's service takes SHA-256 of modulus and exponent, or of both coordinates, in base64url.
+fn intel(key: &EkPublicKey<'_>) -> String {
+    let hash = match key {
+        EkPublicKey::Rsa(modulus) => {
+            Sha256::new().chain_update(modulus).chain_update([1, 0, 1]).finalize()
+        }
+        EkPublicKey::Ecc(x, y) => Sha256::new().chain_update(x).chain_update(y).finalize(),
+    };
+    Base64UrlUnpadded::encode_string(&hash)
+}
+
+/// AMD's service takes the first 16 octets of SHA-256 of a word for the type and the key's numbers.
+fn amd(key: &EkPublicKey<'_>) -> String {
+    let hash = match key {
+        EkPublicKey::Rsa(modulus) => Sha256::new()
+            .chain_update([0, 0, 0x22, 0x22])
+            .chain_update(65537_u32.to_be_bytes())
+            .chain_update(modulus)
+            .finalize(),
+        EkPublicKey::Ecc(x, y) => Sha256::new()
+            .chain_update([0, 0, 0x44, 0x44])
+            .chain_update(x)
+            .chain_update(y)
+            .finalize(),
+    };
+    hash.iter().take(16).map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// What the TPM says of its maker and firmware.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct TpmReport {
+    /// Four characters, such as INTC.
+    pub manufacturer: String,
+    /// The vendor's words.
+    pub vendor: String,
+    /// Two words of the firmware's version, as vendors print them.
+    pub firmware: String,
+    /// Version of the library specification.
+    pub revision: u32,
+}
+
+/// Asks the TPM for its maker and firmware.
+///
+/// # Errors
+/// The TPM's.
+pub fn tpm<T: Transport>(tpm: &mut Tpm<T>) -> Result<TpmReport, Failure> {
+    let command = GetCapability {
+        capability: Capability::TPM_PROPERTIES,
+        property: Property::FAMILY_INDICATOR.0,
+        property_count: 16,
+    };
+    let answer = tpm.run(&command, [])?;
+    let CapabilityData::TpmProperties(properties) = answer.capability_data else {
+        return Ok(TpmReport::default());
+    };
+    let value = |property| properties.iter().find(|tagged| tagged.property == property);
+    let number = |property| value(property).map_or(0, |tagged| tagged.value);
+    let text = |list: &[Property]| -> String {
+        let octets = list.iter().flat_map(|property| number(*property).to_be_bytes());
+        let printable = octets.filter(|octet| octet.is_ascii_graphic() || *octet == b' ');
+        printable.map(char::from).collect::<String>().trim().to_owned()
+    };
+    let [v1, v2] = [Property::FIRMWARE_VERSION_1, Property::FIRMWARE_VERSION_2].map(number);
+    Ok(TpmReport {
+        manufacturer: text(&[Property::MANUFACTURER]),
+        vendor: text(&[
+            Property::VENDOR_STRING_1,
+            Property::VENDOR_STRING_2,
+            Property::VENDOR_STRING_3,
+            Property::VENDOR_STRING_4,
+        ]),
+        firmware: format!("{}.{}.{}.{}", v1 >> 16, v1 & 0xffff, v2 >> 16, v2 & 0xffff),
+        revision: number(Property::REVISION),
+    })
+}
+
+/// RFC 7468.
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
+    let base64 = base64ct::Base64::encode_string(der);
+    let mut text = format!("-----BEGIN {label}-----\n");
+    for line in base64.as_bytes().chunks(64) {
+        text.extend(line.iter().copied().map(char::from));
+        text.push('\n');
+    }
+    text.push_str(&format!("-----END {label}-----\n"));
+    text
+}
+
+pub(crate) fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}

@@ -1,0 +1,134 @@
+//! The thread that owns the TPM. A TPM does one thing at a time and takes its time for it; whoever needs it hands work to
+//! this thread and waits, without holding anything else up.
+
+use std::io::Write;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tpm2::transport::{Retry, Tcti, Transport};
+
+use crate::exit::{Exit, Failure};
+
+/// How a TPM is reached.
+pub type HostTransport = Retry<Box<dyn Transport + Send>>;
+
+/// The TPM of this host.
+pub type Tpm = tpm2::Tpm<HostTransport>;
+
+/// Work waiting for the TPM.
+const WAITING: usize = 8;
+
+/// After this long a person is told what is going on.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The kernel gives a chip five minutes for an RSA key; nothing takes longer.
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// How long the end waits for the TPM to be as it was.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+enum Job {
+    Run(Box<dyn FnOnce(&mut Tpm) + Send>),
+    End,
+}
+
+/// Hands work to the thread.
+#[derive(Clone, Debug)]
+pub struct TpmThread {
+    jobs: SyncSender<Job>,
+}
+
+impl TpmThread {
+    /// Opens the TPM and starts its thread.
+    ///
+    /// # Errors
+    /// The TPM cannot be opened, or there can be no thread.
+    pub fn open(tcti: &Tcti) -> Result<(Self, End), Failure> {
+        let transport = tcti.open()?;
+        let (jobs, waiting) = sync_channel(WAITING);
+        let (ending, ended) = sync_channel(1);
+        thread::Builder::new()
+            .name("tpm".into())
+            .spawn(move || {
+                work(tpm2::Tpm::new(transport), &waiting);
+                // The one who waits may have given up.
+                let _ = ending.send(());
+            })
+            .map_err(|cause| Failure::io(&cause, "cannot start the TPM's thread"))?;
+        Ok((Self { jobs: jobs.clone() }, End { jobs, ended }))
+    }
+
+    /// Runs `job` with the TPM and waits for what it returns. `doing` is what a person is told if it takes long.
+    ///
+    /// # Errors
+    /// The job's own, or the TPM did not answer in five minutes.
+    pub async fn call<R: Send + 'static>(
+        &self,
+        doing: &'static str,
+        job: impl FnOnce(&mut Tpm) -> Result<R, Failure> + Send + 'static,
+    ) -> Result<R, Failure> {
+        let (reply, mut replied) = oneshot::channel();
+        let job = Box::new(move |tpm: &mut Tpm| {
+            // Nobody may be waiting any more; the work was done all the same.
+            let _ = reply.send(job(tpm));
+        });
+        self.jobs.try_send(Job::Run(job)).map_err(|_| stuck())?;
+        let answer = match tokio::time::timeout(PATIENCE, &mut replied).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let _ = writeln!(std::io::stderr(), "{doing} ...");
+                tokio::time::timeout(DEADLINE, replied).await.map_err(|_| stuck())?
+            }
+        };
+        answer.map_err(|_| Failure::bug("the TPM's thread ended"))?
+    }
+
+    /// As [`Self::call`], for a caller that cannot wait otherwise than by blocking.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn call_blocking<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Tpm) -> Result<R, Failure> + Send + 'static,
+    ) -> Result<R, Failure> {
+        let (reply, replied) = sync_channel(1);
+        let job = Box::new(move |tpm: &mut Tpm| {
+            let _ = reply.send(job(tpm));
+        });
+        self.jobs.try_send(Job::Run(job)).map_err(|_| stuck())?;
+        replied.recv_timeout(DEADLINE).map_err(|_| stuck())?
+    }
+}
+
+fn work(mut tpm: Tpm, waiting: &Receiver<Job>) {
+    while let Ok(Job::Run(job)) = waiting.recv() {
+        job(&mut tpm);
+    }
+}
+
+fn stuck() -> Failure {
+    Failure::new(
+        Exit::Busy,
+        "the TPM does not answer",
+        "another program may be using it; `dmesg | grep -i tpm` may say more",
+    )
+}
+
+/// Ends the thread when dropped, and waits until it has flushed what it loaded, so that the TPM is as it was. Work that
+/// is handed in afterwards is refused.
+#[derive(Debug)]
+pub struct End {
+    jobs: SyncSender<Job>,
+    ended: Receiver<()>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // A thread that has no room for this word does not answer; the kernel cleans up behind it.
+        if self.jobs.try_send(Job::End).is_ok() {
+            let _ = self.ended.recv_timeout(FAREWELL);
+        }
+    }
+}
