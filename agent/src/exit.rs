@@ -31,7 +31,7 @@ pub enum Exit {
 }
 
 /// The codes, for the help texts.
-pub const CODES: &str = "\
+pub(crate) const CODES: &str = "\
 Exit codes:
    0  well
    1  refused by the authority

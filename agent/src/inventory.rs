@@ -167,7 +167,7 @@ pub fn report<T: Transport>(tpm: &mut Tpm<T>, found: &Found) -> Result<EkReport,
         None if found.certificate.is_none() => endorsement::create(tpm, kind, None)?,
         resident => resident,
     };
-    let resident_key = resident.as_ref().map(|ek| resident_key(ek)).transpose()?;
+    let resident_key = resident.as_ref().map(resident_key).transpose()?;
     let key = match (&found.certificate, &resident_key) {
         (Some(certificate), Some(resident)) if certificate.public_key() != resident => {
             return Err(mismatch(kind));
