@@ -1,0 +1,16 @@
+//! The authority as a whole: over TLS in this process, and as a program.
+
+// Said once more for the lints, which are milder in tests.
+#[cfg(test)]
+mod tests {
+    mod answer;
+    mod claim;
+    mod command;
+    mod granted;
+    mod harness;
+    mod identity;
+    mod limits;
+    mod software_tpm;
+    mod store;
+    mod wire;
+}

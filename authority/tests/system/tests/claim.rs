@@ -1,0 +1,178 @@
+//! Claims that are refused, each with its own code, before anything is proven or issued.
+
+use std::sync::atomic::Ordering;
+
+use proto::v1::join_init::Ek;
+use tonic::Code;
+
+use super::harness::{BOT, Harness, Manufacturer, token};
+use super::software_tpm::SoftwareTpm;
+
+#[tokio::test]
+async fn an_unknown_and_an_expired_token_look_the_same_from_outside() {
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let unknown = harness.join(&tpm, "t").await.unwrap_err();
+    let line = harness.assert_refused("token_unknown").await;
+    assert_eq!((line["token_name"].as_str(), line.get("bot_name")), (Some("t"), None));
+
+    let rules = format!("- ek_public_hash: {}", tpm.ek_hash());
+    let expired =
+        token("t", &rules, &[]).replace("name: t\n", "name: t\n  expires: 2020-01-01T00:00:00Z\n");
+    harness.create(&expired).await;
+    let expired = harness.join(&tpm, "t").await.unwrap_err();
+    harness.assert_refused_after(1, "token_expired").await;
+    assert_eq!(unknown.code(), Code::PermissionDenied);
+    assert_eq!((unknown.code(), unknown.message()), (expired.code(), "token expired or not found"));
+    assert_eq!(unknown.message(), expired.message());
+}
+
+#[tokio::test]
+async fn a_name_that_no_token_can_have_is_an_unknown_token() {
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    for (index, name) in ["", "../x", "a\nb", &"x".repeat(5000)].into_iter().enumerate() {
+        harness.join(&tpm, name).await.unwrap_err();
+        let line = harness.assert_refused_after(index, "token_unknown").await;
+        assert!(line.to_string().len() < 1500);
+    }
+}
+
+#[tokio::test]
+async fn a_token_for_others_lets_no_bot_in() {
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let rules = format!("- ek_public_hash: {}", tpm.ek_hash());
+    let node =
+        token("t", &rules, &[]).replace("[Bot]", "[Node]").replace("  bot_name: my-bot\n", "");
+    harness.create(&node).await;
+    harness.join(&tpm, "t").await.unwrap_err();
+    harness.assert_refused("token_role").await;
+}
+
+#[tokio::test]
+async fn a_token_of_a_bot_that_is_gone_lets_nobody_in() {
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    harness.allow(&tpm).await;
+    let (bot, kind) = ("my-bot".parse().unwrap(), authority::resource::Kind::Bot);
+    harness.authority.records.remove(kind, &bot).await.unwrap();
+    harness.join(&tpm, "t").await.unwrap_err();
+    harness.assert_refused("bot_unknown").await;
+
+    harness.create(&BOT.replace("my-bot\n", "my-bot\n  expires: 2020-01-01T00:00:00Z\n")).await;
+    harness.join(&tpm, "t").await.unwrap_err();
+    harness.assert_refused_after(1, "bot_unknown").await;
+}
+
+#[tokio::test]
+async fn a_resource_expires_while_a_connection_lives() {
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let rules = format!("- ek_public_hash: {}", tpm.ek_hash());
+    let token = token("t", &rules, &[]);
+    harness.create(&token.replace("name: t\n", "name: t\n  expires: 2200-01-01T00:00:00Z\n")).await;
+    let wire = harness.wire().await;
+    harness.ahead.store(200 * 366 * 86_400, Ordering::SeqCst);
+    let mut join = wire.join().await;
+    join.init(&tpm.init("t")).await;
+    join.reply().await.unwrap_err();
+    harness.assert_refused("token_expired").await;
+}
+
+#[tokio::test]
+async fn a_token_with_cas_demands_a_certificate() {
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let manufacturer = Manufacturer::new("Some TPM CA");
+    let rules = format!("- ek_public_hash: {}", tpm.ek_hash());
+    harness.token("t", &rules, &[&manufacturer.pem]).await;
+    let status = harness.join(&tpm, "t").await.unwrap_err();
+    assert!(status.message().contains("did not provide an EKCert"));
+    let line = harness.assert_refused("ek_certificate_missing").await;
+    assert_eq!(line["ek_pub_hash"], tpm.ek_hash());
+    assert_eq!(line["ek_cert_verified"], false);
+}
+
+#[tokio::test]
+async fn another_ca_of_the_same_name_is_not_trusted() {
+    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (ours, other) = (Manufacturer::new("Some TPM CA"), Manufacturer::new("Some TPM CA"));
+    other.certify(&mut tpm, "0x5ecd5f8e");
+    let rules = format!("- ek_public_hash: {}", tpm.ek_hash());
+    harness.token("t", &rules, &[&ours.pem]).await;
+    harness.join(&tpm, "t").await.unwrap_err();
+    let line = harness.assert_refused("ek_untrusted").await;
+    assert_eq!(line["ek_cert_verified"], false);
+    assert_eq!(line["ek_cert_serial"], "5e:cd:5f:8e");
+
+    harness.token("t", &rules, &[&ours.pem, &other.pem]).await;
+    harness.join(&tpm, "t").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_verified_is_recorded_as_such() {
+    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
+    Manufacturer::new("Anybody").certify(&mut tpm, "1");
+    harness.allow(&tpm).await;
+    harness.join(&tpm, "t").await.unwrap();
+    let line = &harness.audit()[0];
+    assert_eq!((&line["ek_cert_serial"], &line["ek_cert_verified"]), (&"01".into(), &false.into()));
+}
+
+#[tokio::test]
+async fn every_change_of_a_join_keys_public_area_is_refused() {
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    harness.allow(&tpm).await;
+    let wire = harness.wire().await;
+    let good = tpm.join_key_public();
+    let mut cases: Vec<(Vec<u8>, &str)> = Vec::new();
+    for bit in 0..32 {
+        let mut changed = good.clone();
+        changed[4 + bit / 8] ^= 1 << (bit % 8);
+        // Bits that Part 2 reserves make the area no TPMT_PUBLIC for some readers; either way it is no join key.
+        cases.push((changed, "join_key_attributes"));
+    }
+    for length in 0..good.len() {
+        cases.push((good[..length].to_vec(), "join_key_malformed"));
+    }
+    cases.push(([good.as_slice(), &[0]].concat(), "join_key_malformed"));
+    let with = |at: usize, value: &[u8]| {
+        let mut changed = good.clone();
+        changed[at..at + value.len()].copy_from_slice(value);
+        changed
+    };
+    cases.push((with(2, &[0, 4]), "join_key_name_algorithm"));
+    cases.push((with(2, &[0, 0x10]), "join_key_name_algorithm"));
+    cases.push((with(good.len() - 1, &[good[good.len() - 1] ^ 1]), "join_key_malformed"));
+    for (count, (join_key, code)) in cases.into_iter().enumerate() {
+        let mut join = wire.join().await;
+        join.init(&proto::v1::JoinInit { join_key, ..tpm.init("t") }).await;
+        join.reply().await.unwrap_err();
+        let lines = harness.audit();
+        assert_eq!(lines.len(), count + 1);
+        let refusal = lines[count]["refusal"].as_str().unwrap();
+        let reserved = code == "join_key_attributes" && refusal == "join_key_malformed";
+        assert!(refusal == code || reserved, "{code}: {:#}", lines[count]);
+    }
+    assert_eq!(harness.authority.records.instances().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn an_ek_that_is_none_is_refused() {
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    harness.allow(&tpm).await;
+    let wire = harness.wire().await;
+    let spki = tpm.ek_public();
+    let mut cases = vec![
+        (None, "malformed"),
+        (Some(Ek::EkPublic(Vec::new())), "ek_malformed"),
+        (Some(Ek::EkPublic([spki.as_slice(), &[0]].concat())), "ek_malformed"),
+        (Some(Ek::EkPublic(spki[..spki.len() - 1].to_vec())), "ek_malformed"),
+        (Some(Ek::EkCertificate(spki.clone())), "ek_malformed"),
+        (Some(Ek::EkCertificate(harness.ca().to_vec())), "ek_untrusted"),
+    ];
+    let mut off_curve = spki;
+    *off_curve.last_mut().unwrap() ^= 1;
+    cases.push((Some(Ek::EkPublic(off_curve)), "ek_weak"));
+    for (count, (ek, code)) in cases.into_iter().enumerate() {
+        let mut join = wire.join().await;
+        join.init(&proto::v1::JoinInit { ek, ..tpm.init("t") }).await;
+        join.reply().await.unwrap_err();
+        harness.assert_refused_after(count, code).await;
+    }
+}

@@ -1,0 +1,266 @@
+//! An authority in this process, with real TLS, a real database and a real audit log.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use authority::audit::AuditLog;
+use authority::clock::Clock;
+use authority::cluster::Cluster;
+use authority::folder::DataFolder;
+use authority::resource;
+use authority::server::{AdminSocket, Leaf, PublicListener, serve};
+use authority::service::Authority;
+use authority::store::IfExists;
+use rustls::client::ResolvesClientCert;
+use rustls_pki_types::CertificateDer;
+use serde_json::Value;
+use tempfile::TempDir;
+use tls::ServerTrust;
+use tokio::sync::watch;
+
+use super::software_tpm::SoftwareTpm;
+use super::wire::{Join, PATIENCE, Wire};
+
+pub(crate) struct Harness {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) address: SocketAddr,
+    pub(crate) dir: TempDir,
+    /// Seconds by which the authority's clock is ahead.
+    pub(crate) ahead: Arc<AtomicI64>,
+    _stop: watch::Sender<bool>,
+}
+
+impl Harness {
+    pub(crate) async fn new() -> Self {
+        Self::with_timeout(Duration::from_secs(30)).await
+    }
+
+    pub(crate) async fn with_timeout(join_timeout: Duration) -> Self {
+        Self::build(join_timeout, None).await
+    }
+
+    /// With the audit log elsewhere.
+    pub(crate) async fn with_audit(log: &Path) -> Self {
+        Self::build(Duration::from_secs(30), Some(log)).await
+    }
+
+    async fn build(join_timeout: Duration, log: Option<&Path>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = DataFolder::new(dir.path().join("data"));
+        let lock = folder.lock().unwrap();
+        let ahead = Arc::new(AtomicI64::new(0));
+        let system = Clock::system();
+        let clock = {
+            let (ahead, system) = (Arc::clone(&ahead), system.clone());
+            Clock::new(move || system.now() + time::Duration::seconds(ahead.load(Ordering::SeqCst)))
+        };
+        let name = Some("test.example".parse().unwrap());
+        let cluster = Cluster::open(&folder, &lock, name, clock.now()).unwrap();
+        let audit = AuditLog::open(log.unwrap_or(&folder.audit())).unwrap();
+        let store = Arc::new(cluster.store);
+        let authority = Authority::new(cluster.issuer, store, audit, clock, join_timeout);
+        let authority = Arc::new(authority);
+        let ca = authority.issuer.x509().certificate().clone();
+        let leaf = Leaf::new(Arc::clone(&authority)).unwrap();
+        let config = tls::server_config(leaf, &[ca]).unwrap();
+        let admin = AdminSocket::bind(&folder, &lock).unwrap();
+        let public = PublicListener::bind("127.0.0.1:0".parse().unwrap(), config).await.unwrap();
+        let address = public.address().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        tokio::spawn(serve(Arc::clone(&authority), public, admin, stopped));
+        let harness = Self { authority, address, dir, ahead, _stop: stop };
+        harness.create(BOT).await;
+        harness
+    }
+
+    pub(crate) async fn create(&self, yaml: &str) {
+        let resources = resource::read(yaml).unwrap_or_else(|cause| panic!("{cause}\n{yaml}"));
+        self.authority.records.put(&resources, IfExists::Replace).await.unwrap();
+    }
+
+    /// A token with these rules, and these CAs if there are any.
+    pub(crate) async fn token(&self, name: &str, rules: &str, cas: &[&str]) {
+        self.create(&token(name, rules, cas)).await;
+    }
+
+    /// Lets the TPM in by its hash, with the token `t`.
+    pub(crate) async fn allow(&self, tpm: &SoftwareTpm) {
+        self.token("t", &format!("- ek_public_hash: {}", tpm.ek_hash()), &[]).await;
+    }
+
+    pub(crate) async fn wire(&self) -> Wire {
+        self.wire_as(None).await
+    }
+
+    pub(crate) async fn wire_as(&self, identity: Option<Arc<dyn ResolvesClientCert>>) -> Wire {
+        let trust = ServerTrust::Certificates(vec![self.ca()]);
+        Wire::connect(self.address, tls::client_config(&trust, identity).unwrap()).await
+    }
+
+    pub(crate) fn ca(&self) -> CertificateDer<'static> {
+        self.authority.issuer.x509().certificate().clone()
+    }
+
+    /// The audit log, line by line.
+    pub(crate) fn audit(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.dir.path().join("data/audit.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The one event that there is, when it is there: a refusal with this code, and nothing was recorded.
+    pub(crate) async fn assert_refused(&self, code: &str) -> Value {
+        self.assert_refused_after(0, code).await
+    }
+
+    pub(crate) async fn assert_refused_after(&self, before: usize, code: &str) -> Value {
+        let written = async {
+            while self.audit().len() <= before {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, written).await.expect("an audit line");
+        let lines = self.audit();
+        assert_eq!(lines.len(), before + 1, "{lines:#?}");
+        let line = lines.last().unwrap().clone();
+        assert_eq!(line["refusal"], code, "{line:#}");
+        assert_eq!(line["outcome"], "refused");
+        assert_eq!(line["code"], "TJ001E");
+        assert_eq!(line["event"], "bot.join");
+        assert_eq!(line["method"], "tpm");
+        for absent in ["bot_instance_id", "certificate_serial", "certificate_expires"] {
+            assert_eq!(line[absent], Value::Null, "{line:#}");
+        }
+        assert_eq!(self.authority.records.instances().await.unwrap(), []);
+        line
+    }
+
+    /// An honest join; returns what the authority says.
+    pub(crate) async fn join(
+        &self,
+        tpm: &SoftwareTpm,
+        token: &str,
+    ) -> Result<proto::v1::JoinResult, tonic::Status> {
+        let wire = self.wire().await;
+        let mut join = wire.join().await;
+        let init = join.init(&tpm.init(token)).await;
+        let challenge = match join.reply().await? {
+            proto::v1::join_response::Step::Challenge(challenge) => challenge,
+            proto::v1::join_response::Step::Result(_) => panic!("a result before the answer"),
+        };
+        join.answer(tpm.answer(&wire.exporter, &init, &challenge)).await;
+        match join.reply().await? {
+            proto::v1::join_response::Step::Result(result) => Ok(result),
+            proto::v1::join_response::Step::Challenge(_) => panic!("another challenge"),
+        }
+    }
+
+    /// A join up to its challenge.
+    pub(crate) async fn challenged(
+        &self,
+        tpm: &SoftwareTpm,
+    ) -> (Wire, Join, Vec<u8>, proto::v1::JoinChallenge) {
+        let wire = self.wire().await;
+        let mut join = wire.join().await;
+        let init = join.init(&tpm.init("t")).await;
+        let challenge = join.challenge().await;
+        (wire, join, init, challenge)
+    }
+}
+
+pub(crate) const BOT: &str =
+    "kind: bot\nversion: v1\nmetadata:\n  name: my-bot\nspec:\n  roles: [access, dev]\n";
+
+pub(crate) fn token(name: &str, rules: &str, cas: &[&str]) -> String {
+    let mut yaml = format!(
+        "kind: token\nversion: v2\nmetadata:\n  name: {name}\nspec:\n  roles: [Bot]\n  \
+         join_method: tpm\n  bot_name: my-bot\n  tpm:\n"
+    );
+    if !cas.is_empty() {
+        yaml.push_str("    ekcert_allowed_cas:\n");
+        for pem in cas {
+            yaml.push_str("      - |\n");
+            pem.lines().for_each(|line| yaml.push_str(&format!("        {line}\n")));
+        }
+    }
+    yaml.push_str("    allow:\n");
+    rules.lines().for_each(|line| yaml.push_str(&format!("      {line}\n")));
+    yaml
+}
+
+pub(crate) fn run(command: &mut Command) -> Vec<u8> {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// A manufacturer of TPMs, by openssl.
+pub(crate) struct Manufacturer {
+    dir: TempDir,
+    pub(crate) pem: String,
+}
+
+impl Manufacturer {
+    pub(crate) fn new(name: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, ca) = (dir.path().join("ca.key"), dir.path().join("ca.pem"));
+        run(Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+            ])
+            .args(["-days", "3650", "-subj", &format!("/CN={name}")])
+            .args(["-addext", "keyUsage=critical,keyCertSign", "-keyout"])
+            .arg(&key)
+            .arg("-out")
+            .arg(&ca));
+        let pem = fs::read_to_string(&ca).unwrap();
+        Self { dir, pem }
+    }
+
+    /// The certificate of a TPM's endorsement key.
+    pub(crate) fn certify(&self, tpm: &mut SoftwareTpm, serial: &str) {
+        let path = |name: &str| self.dir.path().join(name);
+        let public =
+            der::pem::encode_string("PUBLIC KEY", der::pem::LineEnding::LF, &tpm.ek_public());
+        fs::write(path("ek.pem"), public.unwrap()).unwrap();
+        let extensions = "basicConstraints=critical,CA:FALSE\nkeyUsage=critical,keyAgreement\n\
+                          extendedKeyUsage=2.23.133.8.1\n\
+                          subjectAltName=critical,dirName:tpm\n[tpm]\n1.2.23.133.2.1=id:00001014\n";
+        fs::write(path("ek.ext"), extensions).unwrap();
+        self.sign(&path("ek.pem"), &path("ek.ext"), serial, &path("ek.der"));
+        tpm.ek_certificate = Some(fs::read(path("ek.der")).unwrap());
+    }
+
+    fn sign(&self, public: &Path, extensions: &Path, serial: &str, certificate: &Path) {
+        let path = |name: &str| -> PathBuf { self.dir.path().join(name) };
+        run(Command::new("openssl")
+            .args(["req", "-new", "-subj", "/", "-key"])
+            .arg(path("ca.key"))
+            .arg("-out")
+            .arg(path("ek.csr")));
+        run(Command::new("openssl")
+            .args(["x509", "-req", "-days", "3650", "-set_serial", serial, "-outform", "DER"])
+            .arg("-in")
+            .arg(path("ek.csr"))
+            .arg("-CA")
+            .arg(path("ca.pem"))
+            .arg("-CAkey")
+            .arg(path("ca.key"))
+            .arg("-force_pubkey")
+            .arg(public)
+            .arg("-extfile")
+            .arg(extensions)
+            .arg("-out")
+            .arg(certificate));
+    }
+}

@@ -1,0 +1,121 @@
+//! Requests that make no sense, and requests that are too long.
+
+use prost::Message;
+use proto::v1::join_request::Step;
+use proto::v1::{JoinAnswer, JoinInit, JoinRequest};
+use tonic::Code;
+
+use super::harness::Harness;
+use super::software_tpm::SoftwareTpm;
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused() {
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    harness.allow(&tpm).await;
+    let wire = harness.wire().await;
+    let init = tpm.init("t").encode_to_vec();
+    let request = |step: Step| JoinRequest { step: Some(step) }.encode_to_vec();
+    let whole = request(Step::Init(init.clone()));
+    let cases = [
+        Vec::new(),
+        vec![0x1a, 0x00],
+        vec![0xff; 40],
+        whole[..whole.len() - 1].to_vec(),
+        request(Step::Init(init[..init.len() - 1].to_vec())),
+        request(Step::Init(vec![0x0a, 0x05, 0xff])),
+        request(Step::Answer(JoinAnswer::default())),
+    ];
+    for (count, bytes) in cases.into_iter().enumerate() {
+        let mut join = wire.join().await;
+        join.send(bytes).await;
+        assert_eq!(join.reply().await.unwrap_err().code(), Code::InvalidArgument);
+        harness.assert_refused_after(count, "malformed").await;
+    }
+    let before = harness.audit().len();
+    let (_, mut join, init, _) = harness.challenged(&tpm).await;
+    join.send(request(Step::Init(init))).await;
+    join.reply().await.unwrap_err();
+    harness.assert_refused_after(before, "malformed").await;
+}
+
+#[tokio::test]
+async fn what_is_too_long_is_refused() {
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    harness.allow(&tpm).await;
+    let wire = harness.wire().await;
+    let mut join = wire.join().await;
+    join.init(&JoinInit { hostname: "x".repeat(64 * 1024), ..tpm.init("t") }).await;
+    assert_eq!(join.reply().await.unwrap_err().code(), Code::InvalidArgument);
+    harness.assert_refused("oversized").await;
+
+    // Long, and yet not too long: the log keeps only the beginning.
+    let mut join = wire.join().await;
+    join.init(&JoinInit { hostname: "x".repeat(60_000), token: "u".into(), ..tpm.init("t") }).await;
+    join.reply().await.unwrap_err();
+    let line = harness.assert_refused_after(1, "token_unknown").await;
+    assert_eq!(line["hostname"].as_str().unwrap().len(), 255);
+}
+
+#[tokio::test]
+async fn many_certificates_beside_the_ek_are_refused_where_they_would_be_looked_at() {
+    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
+    let manufacturer = super::harness::Manufacturer::new("Some TPM CA");
+    manufacturer.certify(&mut tpm, "1");
+    let rules = format!("- ek_public_hash: {}", tpm.ek_hash());
+    harness.token("t", &rules, &[&manufacturer.pem]).await;
+    let wire = harness.wire().await;
+    let mut join = wire.join().await;
+    join.init(&JoinInit { ek_chain: vec![vec![0; 10]; 17], ..tpm.init("t") }).await;
+    join.reply().await.unwrap_err();
+    harness.assert_refused("ek_chain_too_long").await;
+}
+
+#[tokio::test]
+async fn every_truncation_and_every_changed_byte_of_an_init_is_refused_or_harmless() {
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    harness.allow(&tpm).await;
+    let wire = harness.wire().await;
+    let init = tpm.init("t").encode_to_vec();
+    let truncated = (0..init.len()).map(|length| init[..length].to_vec());
+    let changed = (0..init.len()).map(|at| {
+        let mut init = init.clone();
+        init[at] ^= 0x55;
+        init
+    });
+    let mut count = 0;
+    for init in truncated.chain(changed) {
+        let mut join = wire.join().await;
+        join.send(JoinRequest { step: Some(Step::Init(init)) }.encode_to_vec()).await;
+        // A challenge can still come, for another key or with another host name; without its answer it is nothing.
+        let _ = join.reply().await;
+        join.finish();
+        count += 1;
+    }
+    let done = async {
+        while harness.audit().len() < count {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(super::wire::PATIENCE, done).await.unwrap();
+    assert!(harness.audit().iter().all(|line| line["outcome"] == "refused"));
+    assert_eq!(harness.authority.records.instances().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_join_that_cannot_be_audited_is_not_granted() {
+    let harness = Harness::with_audit(std::path::Path::new("/dev/full")).await;
+    let tpm = SoftwareTpm::new();
+    harness.allow(&tpm).await;
+    let status = harness.join(&tpm, "t").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(harness.authority.records.instances().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn an_unknown_service_is_said_to_be_unknown() {
+    let harness = Harness::new().await;
+    let wire = harness.wire().await;
+    let mut client = proto::v1::admin_service_client::AdminServiceClient::new(wire.channel.clone());
+    let status = client.status(proto::v1::StatusRequest {}).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+}
