@@ -410,8 +410,8 @@ fn read_until<T: Transport>(
     let mut size = None;
     let mut octets = Vec::new();
     loop {
-        let wanted = end(&octets).or(size).unwrap_or(usize::MAX).min(NV_MAX);
-        let missing = wanted.saturating_sub(octets.len());
+        let ends = [end(&octets), size].into_iter().flatten().min();
+        let missing = ends.unwrap_or(usize::MAX).min(NV_MAX).saturating_sub(octets.len());
         if missing == 0 {
             return Ok(Some(octets));
         }
@@ -423,10 +423,13 @@ fn read_until<T: Transport>(
             offset: u16::try_from(octets.len()).unwrap_or(u16::MAX),
         };
         let error = match tpm.run(&command, [Auth::EMPTY]) {
-            Ok(answer) if answer.data.octets().is_empty() => return Ok(Some(octets)),
-            Ok(answer) => {
+            Ok(answer) if answer.data.octets().len() == usize::from(command.size) => {
                 octets.extend_from_slice(answer.data.octets());
                 continue;
+            }
+            Ok(_) => {
+                let malformed = Malformed::new(Why::Unexpected, 0).named("NvReadResponse.data");
+                return Err(Error::new(NvRead::INFO.code, malformed.into()));
             }
             Err(error) => error,
         };
