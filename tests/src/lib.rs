@@ -1,1 +1,4 @@
-//! Begun.
+//! What the tests of the whole system share.
+
+pub mod bus;
+pub mod tpm;

@@ -1,0 +1,176 @@
+//! The commands of a join, and software TPMs to send them to.
+
+use anyhow::{Context, Result};
+use tpm2::commands::{
+    ActivateCredential, CreatePrimary, GetRandom, PolicyOr, PolicySecret, ReadPublic, Sign,
+};
+use tpm2::crypto::{Credential, make_credential, object_name};
+use tpm2::endorsement::{self, EkKind, EndorsementKey};
+use tpm2::session::{Auth, Salted, Session};
+use tpm2::template::policy;
+use tpm2::transport::{Retry, Tcti, Transport};
+use tpm2::types::{
+    AsymScheme, Data, Digest, Handle, Hierarchy, NameBuf, Nonce, Object, Public, SensitiveCreate,
+    SessionHandle, SessionType, Ticket,
+};
+use tpm2::wire::{List, Tpm2b};
+use tpm2::{Tpm, template};
+use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
+
+/// The way to a software TPM, as the agent goes it.
+pub type Way = Retry<Box<dyn Transport + Send>>;
+
+/// Switches on a TPM of the manufacturer whose CA tests trust.
+pub fn start(kind: Kind) -> Result<Swtpm> {
+    Factory::shared().tpm(Maker::Vendor, kind)?.start()
+}
+
+/// As [`start`], where tpm2-tools can talk to it too.
+pub fn start_tcp(kind: Kind) -> Result<Swtpm> {
+    Factory::shared().tpm(Maker::Vendor, kind)?.start_tcp()
+}
+
+/// A connection.
+pub fn way(swtpm: &Swtpm) -> Result<Way> {
+    Ok(swtpm.tcti().parse::<Tcti>()?.open()?)
+}
+
+/// A client.
+pub fn client(swtpm: &Swtpm) -> Result<Tpm<Way>> {
+    way(swtpm).map(Tpm::new)
+}
+
+/// A kind of endorsement key.
+pub fn ek_kind(name: &str) -> &'static EkKind {
+    EkKind::by_name(name).expect("a kind of this name")
+}
+
+/// The endorsement key of this kind where it is persistent.
+pub fn persistent_ek<T: Transport>(tpm: &mut Tpm<T>, name: &str) -> Result<EndorsementKey> {
+    endorsement::find(tpm, ek_kind(name))?.with_context(|| format!("no persistent {name}"))
+}
+
+/// A join key, which is another for each `unique`.
+pub fn create_join_key(unique: &[u8; 32]) -> CreatePrimary<'_> {
+    create(Hierarchy::Endorsement, template::join_key(unique), SensitiveCreate::EMPTY)
+}
+
+/// A primary object.
+pub fn create<'a>(
+    primary_handle: Hierarchy,
+    public: Public<'a>,
+    sensitive: SensitiveCreate<'a>,
+) -> CreatePrimary<'a> {
+    CreatePrimary {
+        primary_handle,
+        in_sensitive: Tpm2b(sensitive),
+        in_public: Tpm2b(public),
+        outside_info: Data::EMPTY,
+        creation_pcr: List::new(&[]),
+    }
+}
+
+/// A key that was created and its Name, which was computed here.
+pub fn load<T: Transport>(tpm: &mut Tpm<T>, command: &CreatePrimary<'_>) -> Result<Object> {
+    let answer = tpm.run(command, [Auth::EMPTY])?;
+    Ok(answer.object_handle.named(object_name(&answer.out_public.0)?))
+}
+
+/// What authorizes an endorsement key's use, or the first half of it.
+pub fn policy_secret(policy_session: SessionHandle) -> PolicySecret<'static> {
+    PolicySecret {
+        auth_handle: Hierarchy::Endorsement,
+        policy_session,
+        nonce_tpm: Nonce::EMPTY,
+        cp_hash_a: Digest::EMPTY,
+        policy_ref: Nonce::EMPTY,
+        expiration: 0,
+    }
+}
+
+/// The two branches of the high range's policy with SHA-384.
+pub fn high_branches() -> [Digest<'static>; 2] {
+    [&policy::A_SHA384, &policy::C_SHA384].map(|branch| Digest::new(branch).expect("48 octets fit"))
+}
+
+/// Brings a policy session to where it authorizes the use of an endorsement key of this kind.
+pub fn satisfy<T: Transport>(
+    tpm: &mut Tpm<T>,
+    kind: &EkKind,
+    session: SessionHandle,
+) -> Result<(), tpm2::Error> {
+    tpm.run(&policy_secret(session), [Auth::EMPTY])?;
+    if kind.name == "p384" {
+        let branches = high_branches();
+        tpm.run(&PolicyOr { policy_session: session, p_hash_list: List::new(&branches) }, [])?;
+    }
+    Ok(())
+}
+
+/// Opens a credential.
+pub fn activate(key: Object, ek: Object, credential: &Credential) -> ActivateCredential<'_> {
+    ActivateCredential {
+        activate_handle: key,
+        key_handle: ek,
+        credential_blob: credential.blob(),
+        secret: credential.secret(),
+    }
+}
+
+/// Signs a digest by the key's own scheme.
+pub fn sign(key: Object, digest: &[u8]) -> Sign<'_> {
+    Sign {
+        key_handle: key,
+        digest: Digest::new(digest).expect("a digest"),
+        in_scheme: AsymScheme::Null,
+        validation: Ticket::NO_HASHCHECK,
+    }
+}
+
+/// Reads a public area.
+pub fn read_public(handle: Handle) -> ReadPublic {
+    ReadPublic { object_handle: Object::unnamed(handle) }
+}
+
+/// Asks for as many random octets as a SHA-256 digest has.
+pub const RANDOM: GetRandom = GetRandom { bytes_requested: 32 };
+
+/// What a join asks of a TPM whose endorsement key of this kind is persistent, in the order of the protocol, with the
+/// authority's part in the middle. Nothing is flushed: that is left to the client.
+pub fn join<T: Transport>(tpm: &mut Tpm<T>, kind: &'static EkKind, secret: &[u8; 32]) -> Result<()> {
+    use tpm2::session::Encryption;
+
+    let certificate = endorsement::certificate(tpm, kind)?.context("no certificate")?;
+    anyhow::ensure!(certificate.starts_with(&[0x30]), "no DER");
+    let ek = endorsement::find(tpm, kind)?.context("no persistent key")?;
+    let salt = ek.salt_key()?;
+    let mut session = tpm.start_salted_session(SessionType::POLICY, &salt, Encryption::On)?;
+    let unique = [7; 32];
+    let answer = tpm.secured(&mut session).run(&create_join_key(&unique), [Auth::EMPTY])?;
+    let name = object_name(&answer.out_public.0)?;
+    let key = answer.object_handle.named(name);
+    satisfy(tpm, kind, session.handle())?;
+    let opened = open(tpm, &mut session, &ek, key, &name, secret)?;
+    anyhow::ensure!(opened == *secret, "another secret");
+    tpm.run(&sign(key, &[1; 32]), [Auth::EMPTY])?;
+    Ok(())
+}
+
+fn open<T: Transport>(
+    tpm: &mut Tpm<T>,
+    session: &mut Salted,
+    ek: &EndorsementKey,
+    key: Object,
+    name: &NameBuf,
+    secret: &[u8; 32],
+) -> Result<Vec<u8>> {
+    let credential = make_credential(&ek.public()?, name, secret)?;
+    let command = activate(key, ek.salt_key()?.object(), &credential);
+    let answer = tpm.run(&command, [Auth::EMPTY, session.session().last_auth(b"")])?;
+    Ok(answer.cert_info.octets().to_vec())
+}
+
+/// An HMAC session that proves authorization values and nothing else.
+pub fn hmac_session<T: Transport>(tpm: &mut Tpm<T>) -> Result<Session, tpm2::Error> {
+    tpm.start_session(SessionType::HMAC, tpm2::crypto::HashAlg::Sha256)
+}
