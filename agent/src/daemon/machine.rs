@@ -1,0 +1,325 @@
+//! What the daemon does next, as a pure function of what it knows and what time it is.
+//!
+//! A *unit* is a set of credentials with one life: the identity, and one for each service. The identity is renewed while it
+//! is valid and joined anew when it is not; a service is issued by means of a valid identity. One job runs at a time, and
+//! whatever goes wrong, the answer is a time at which to try again.
+
+use std::time::Duration;
+
+/// A moment on both clocks. The wall clock says what is valid and can jump; the boot clock never jumps and counts sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Seconds since 1970.
+    pub wall: i64,
+    /// Time since boot.
+    pub boot: Duration,
+}
+
+/// From when to when credentials are valid, seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// The first second.
+    pub not_before: i64,
+    /// The last second.
+    pub not_after: i64,
+}
+
+impl Validity {
+    /// Clocks of two machines differ by less than this, or somebody has to look at them.
+    const SKEW: i64 = 120;
+
+    /// Whether they are valid, as far as this machine's clock can tell.
+    #[must_use]
+    pub const fn holds_at(&self, wall: i64) -> bool {
+        self.not_before.saturating_sub(Self::SKEW) <= wall && wall < self.not_after
+    }
+}
+
+/// When credentials are renewed: after the interval or half of their life, whichever is less, give or take a tenth, so
+/// that a fleet that started together does not stay together.
+///
+/// `seed` makes the tenth; it is drawn once for each life.
+#[must_use]
+pub fn renewal_time(validity: Validity, interval: Duration, seed: u8) -> i64 {
+    let life = validity.not_after.saturating_sub(validity.not_before).max(0);
+    let interval = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX);
+    let after = (life / 2).min(interval);
+    let jitter = after / 10 * (i64::from(seed) - 128) / 128;
+    validity.not_before.saturating_add(after).saturating_add(jitter)
+}
+
+/// How long to wait after the nth failure in a row: one second, doubled, at most `most`, of which a half is chance.
+#[must_use]
+pub fn backoff(failures: u32, most: Duration, seed: u8) -> Duration {
+    let doubled = Duration::from_secs(1).saturating_mul(1 << failures.saturating_sub(1).min(20));
+    let whole = doubled.min(most);
+    whole / 2 + (whole / 2).mul_f64(f64::from(seed) / 255.0)
+}
+
+/// A piece of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Join: there is no valid identity.
+    Join,
+    /// Renew the identity by itself.
+    Renew,
+    /// Issue and write a service's credentials, and tell who uses them.
+    Issue(usize),
+    /// Tell who uses a service's credentials, again: they could not be told when it was due.
+    Reload(usize),
+}
+
+/// Why a job failed: what decides when it is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It may do at any time: nobody answered, something was busy.
+    Passing,
+    /// It will not do before somebody changes something: refused, locked out, no permission, a full disk.
+    Lasting,
+    /// The identity is no longer good: join, whatever its dates say.
+    IdentityGone,
+}
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Well: these are the credentials now.
+    Valid(Validity),
+    /// The credentials are in place, but those who use them could not be told.
+    Untold(Validity),
+    /// Those who use the credentials have been told.
+    Told,
+    /// Not well.
+    Failed(Trouble),
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Time has passed, or the daemon has just begun.
+    Woke,
+    /// A job ended.
+    Ended(Job, Outcome),
+    /// Somebody wants everything renewed now.
+    RenewAsked,
+    /// Somebody wants the daemon to end.
+    StopAsked,
+}
+
+/// What to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Begin a job.
+    Begin(Job),
+    /// Everything is valid and in place for the first time.
+    Ready,
+    /// End.
+    End,
+}
+
+/// Credentials with one life.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Unit {
+    validity: Option<Validity>,
+    seed: u8,
+    failures: u32,
+    /// Not before this time on the boot clock.
+    not_until: Duration,
+    /// Renew as soon as may be.
+    wanted: bool,
+    /// Who uses the files has to be told still.
+    reload_due: bool,
+}
+
+impl Unit {
+    fn fail(&mut self, most: Duration, now: Moment, seed: u8) {
+        self.failures = self.failures.saturating_add(1);
+        self.not_until = now.boot.saturating_add(backoff(self.failures, most, seed));
+    }
+}
+
+/// How often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Renew at least this often.
+    pub interval: Duration,
+}
+
+/// The daemon's mind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    identity: Unit,
+    services: Vec<Unit>,
+    paces: Vec<Pace>,
+    pace: Pace,
+    running: Option<Job>,
+    ready: bool,
+    stopping: bool,
+}
+
+impl Machine {
+    /// The longest wait between two tries of what may do at any time.
+    pub const PASSING_MOST: Duration = Duration::from_secs(60);
+    /// The longest wait between two tries of what somebody has to change first.
+    pub const LASTING_MOST: Duration = Duration::from_secs(300);
+
+    /// A daemon with what was found on the disk: the identity, and for each service its credentials and its pace.
+    #[must_use]
+    pub fn new(
+        identity: Option<Validity>,
+        pace: Pace,
+        services: impl IntoIterator<Item = (Option<Validity>, Pace)>,
+        mut seed: impl FnMut() -> u8,
+    ) -> Self {
+        let (found, paces): (Vec<_>, Vec<_>) = services.into_iter().unzip();
+        let mut unit = |validity| Unit { validity, seed: seed(), ..Unit::default() };
+        Self {
+            identity: unit(identity),
+            services: found.into_iter().map(&mut unit).collect(),
+            paces,
+            pace,
+            running: None,
+            ready: false,
+            stopping: false,
+        }
+    }
+
+    /// The next state, and what to do. `seed` is a fresh random octet.
+    #[must_use]
+    pub fn next(mut self, event: Event, now: Moment, seed: u8) -> (Self, Vec<Action>) {
+        match event {
+            Event::Woke => {}
+            Event::Ended(job, outcome) => self.end(job, outcome, now, seed),
+            Event::RenewAsked => self.units_mut().for_each(|unit| {
+                unit.wanted = true;
+                unit.not_until = Duration::ZERO;
+            }),
+            Event::StopAsked => self.stopping = true,
+        }
+        let mut actions = Vec::new();
+        if !self.ready && self.all_well(now.wall) {
+            self.ready = true;
+            actions.push(Action::Ready);
+        }
+        if self.running.is_none() {
+            if self.stopping {
+                actions.push(Action::End);
+            } else if let Some(job) = self.due(now) {
+                self.running = Some(job);
+                actions.push(Action::Begin(job));
+            }
+        }
+        (self, actions)
+    }
+
+    /// How long nothing will be due: until the earliest renewal or retry. The wall clock can jump, so nobody should sleep
+    /// for much longer than a minute at a time without asking again.
+    #[must_use]
+    pub fn idle(&self, now: Moment) -> Duration {
+        const MOST: Duration = Duration::from_secs(3600);
+        if self.running.is_some() {
+            return MOST;
+        }
+        let identity = self.wait(&self.identity, self.pace, now);
+        let services = self.services.iter().zip(&self.paces);
+        let services = services.map(|(unit, pace)| self.wait(unit, *pace, now));
+        services.fold(identity, Duration::min).min(MOST)
+    }
+
+    /// Whether the identity is valid now.
+    #[must_use]
+    pub fn identity_holds(&self, wall: i64) -> bool {
+        self.identity.validity.is_some_and(|validity| validity.holds_at(wall))
+    }
+
+    /// Whether a service's credentials are valid now and everybody has been told.
+    #[must_use]
+    pub fn service_holds(&self, index: usize, wall: i64) -> bool {
+        self.services.get(index).is_some_and(|unit| {
+            !unit.reload_due && unit.validity.is_some_and(|validity| validity.holds_at(wall))
+        })
+    }
+
+    /// Whether everything is valid and in place.
+    #[must_use]
+    pub fn all_well(&self, wall: i64) -> bool {
+        self.identity_holds(wall)
+            && (0..self.services.len()).all(|index| self.service_holds(index, wall))
+    }
+
+    fn end(&mut self, job: Job, outcome: Outcome, now: Moment, seed: u8) {
+        self.running = None;
+        if outcome == Outcome::Failed(Trouble::IdentityGone) {
+            self.identity.validity = None;
+        }
+        let unit = match job {
+            Job::Join | Job::Renew => &mut self.identity,
+            Job::Issue(index) | Job::Reload(index) => match self.services.get_mut(index) {
+                Some(unit) => unit,
+                None => return,
+            },
+        };
+        match outcome {
+            Outcome::Valid(validity) => {
+                *unit = Unit { validity: Some(validity), seed, ..Unit::default() };
+            }
+            Outcome::Told => *unit = Unit { validity: unit.validity, seed: unit.seed, ..Unit::default() },
+            Outcome::Untold(validity) => {
+                let failures = unit.failures;
+                *unit = Unit { validity: Some(validity), seed, failures, ..Unit::default() };
+                unit.reload_due = true;
+                unit.fail(Self::PASSING_MOST, now, seed);
+            }
+            Outcome::Failed(Trouble::Lasting) => unit.fail(Self::LASTING_MOST, now, seed),
+            Outcome::Failed(_) => unit.fail(Self::PASSING_MOST, now, seed),
+        }
+        // Services live with the identity: a new one brings them new credentials.
+        if let (Job::Join | Job::Renew, Outcome::Valid(_)) = (job, outcome) {
+            self.services.iter_mut().for_each(|unit| unit.wanted = true);
+        }
+    }
+
+    fn due(&self, now: Moment) -> Option<Job> {
+        if self.wait(&self.identity, self.pace, now).is_zero() {
+            let holds = self.identity_holds(now.wall);
+            return Some(if holds { Job::Renew } else { Job::Join });
+        }
+        if !self.identity_holds(now.wall) {
+            return None;
+        }
+        let mut services = self.services.iter().zip(&self.paces).enumerate();
+        services.find(|(_, (unit, pace))| self.wait(unit, **pace, now).is_zero()).map(
+            |(index, (unit, pace))| {
+                let renew = unit.wanted || now.wall >= Self::renewal(unit, *pace, now);
+                if renew { Job::Issue(index) } else { Job::Reload(index) }
+            },
+        )
+    }
+
+    /// How long until a unit is due; zero if it is.
+    fn wait(&self, unit: &Unit, pace: Pace, now: Moment) -> Duration {
+        let retry = unit.not_until.saturating_sub(now.boot);
+        if unit.wanted || unit.reload_due {
+            return retry;
+        }
+        let until = Self::renewal(unit, pace, now).saturating_sub(now.wall);
+        retry.max(Duration::from_secs(u64::try_from(until).unwrap_or(0)))
+    }
+
+    /// When a unit is to be renewed; now if it is not valid.
+    fn renewal(unit: &Unit, pace: Pace, now: Moment) -> i64 {
+        match unit.validity {
+            Some(validity) if validity.holds_at(now.wall) => {
+                renewal_time(validity, pace.interval, unit.seed)
+            }
+            _ => now.wall,
+        }
+    }
+
+    fn units_mut(&mut self) -> impl Iterator<Item = &mut Unit> {
+        std::iter::once(&mut self.identity).chain(&mut self.services)
+    }
+}
+
+#[cfg(test)]
+mod tests;

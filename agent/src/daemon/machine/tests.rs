@@ -1,0 +1,192 @@
+use super::*;
+
+const HOUR: i64 = 3600;
+const T0: i64 = 1_800_000_000;
+const PACE: Pace = Pace { interval: Duration::from_secs(1200) };
+
+fn at(seconds: i64) -> Moment {
+    moment(seconds, seconds)
+}
+
+fn moment(wall: i64, boot: i64) -> Moment {
+    Moment { wall: T0 + wall, boot: Duration::from_secs(boot.try_into().unwrap()) }
+}
+
+fn valid(from: i64) -> Validity {
+    Validity { not_before: T0 + from, not_after: T0 + from + HOUR }
+}
+
+/// Runs the machine as a daemon would, with a world that answers each job, and returns what was done when.
+fn live(
+    mut machine: Machine,
+    seconds: std::ops::Range<i64>,
+    mut world: impl FnMut(Job, i64) -> Outcome,
+) -> (Machine, Vec<(i64, Job)>) {
+    let mut done = Vec::new();
+    for second in seconds {
+        let mut event = Event::Woke;
+        loop {
+            let (next, actions) = machine.next(event, at(second), 128);
+            machine = next;
+            let Some(job) = actions.iter().find_map(|action| match action {
+                Action::Begin(job) => Some(*job),
+                _ => None,
+            }) else {
+                break;
+            };
+            done.push((second, job));
+            event = Event::Ended(job, world(job, second));
+        }
+    }
+    (machine, done)
+}
+
+fn fresh(services: usize) -> Machine {
+    Machine::new(None, PACE, (0..services).map(|_| (None, PACE)), || 128)
+}
+
+#[test]
+fn renewal_is_at_the_interval_or_half_of_life_give_or_take_a_tenth() {
+    let life = valid(0);
+    let minutes = |interval: u64, seed| {
+        (renewal_time(life, Duration::from_secs(interval * 60), seed) - T0) as f64 / 60.0
+    };
+    assert_eq!(minutes(20, 128), 20.0);
+    assert_eq!(minutes(90, 128), 30.0);
+    assert!((18.0..18.1).contains(&minutes(20, 0)) && (21.9..22.0).contains(&minutes(20, 255)));
+    for seed in 0..=255 {
+        let time = renewal_time(Validity { not_before: 5, not_after: 5 }, PACE.interval, seed);
+        assert_eq!(time, 5, "a life without length");
+    }
+}
+
+#[test]
+fn waits_double_up_to_a_bound_and_half_of_each_is_chance() {
+    let most = Duration::from_secs(60);
+    assert_eq!(backoff(1, most, 255), Duration::from_secs(1));
+    assert_eq!(backoff(3, most, 255), Duration::from_secs(4));
+    assert_eq!(backoff(3, most, 0), Duration::from_secs(2));
+    assert_eq!(backoff(u32::MAX, most, 255), most);
+}
+
+#[test]
+fn a_new_host_joins_then_issues_then_renews_for_ever() {
+    let (_, done) = live(fresh(2), 0..3 * HOUR, |_, second| Outcome::Valid(valid(second)));
+    assert_eq!(done[..3], [(0, Job::Join), (0, Job::Issue(0)), (0, Job::Issue(1))]);
+    assert_eq!(done[3..6], [(1200, Job::Renew), (1200, Job::Issue(0)), (1200, Job::Issue(1))]);
+    assert_eq!(done.len(), 3 * 9, "every twenty minutes, and nothing else");
+}
+
+#[test]
+fn a_restart_with_valid_credentials_does_nothing() {
+    let services = [(Some(valid(0)), PACE)];
+    let machine = Machine::new(Some(valid(0)), PACE, services, || 128);
+    let (machine, actions) = machine.next(Event::Woke, at(60), 0);
+    assert_eq!(actions, [Action::Ready]);
+    assert_eq!(machine.idle(at(60)), Duration::from_secs(1140));
+}
+
+#[test]
+fn an_outage_is_outlived_and_what_has_expired_joins_anew() {
+    let mut first = true;
+    let outage = 600..4 * HOUR;
+    let (machine, done) = live(fresh(1), 0..5 * HOUR, |job, second| {
+        let away = outage.contains(&second);
+        assert!(!first || job == Job::Join);
+        first = false;
+        if away { Outcome::Failed(Trouble::Passing) } else { Outcome::Valid(valid(second)) }
+    });
+    let joins = |range: std::ops::Range<i64>| {
+        done.iter().filter(|(second, job)| range.contains(second) && *job == Job::Join).count()
+    };
+    assert_eq!(joins(1..HOUR), 0, "renewals as long as the identity is valid");
+    assert!(joins(HOUR..4 * HOUR) > 150, "joins every minute or so after that");
+    let back = done.iter().find(|(second, _)| *second >= 4 * HOUR).unwrap();
+    assert!(back.0 < 4 * HOUR + 61 && back.1 == Job::Join);
+    assert!(machine.all_well(T0 + 5 * HOUR - 1));
+}
+
+#[test]
+fn no_service_is_issued_without_a_valid_identity() {
+    let (_, done) = live(fresh(1), 0..600, |_, _| Outcome::Failed(Trouble::Lasting));
+    assert!(done.iter().all(|(_, job)| *job == Job::Join));
+    assert!((3..20).contains(&done.len()), "{} tries in ten minutes", done.len());
+}
+
+#[test]
+fn sleep_over_the_end_is_noticed_at_once() {
+    let machine = Machine::new(Some(valid(0)), PACE, [], || 128);
+    let (machine, _) = machine.next(Event::Woke, at(10), 0);
+    let (_, actions) = machine.next(Event::Woke, at(2 * HOUR), 0);
+    assert_eq!(actions, [Action::Begin(Job::Join)]);
+}
+
+/// By its own clock the host cannot tell a wrong clock from an old certificate. It tries, with patience, and is well again
+/// as soon as the clock is.
+#[test]
+fn a_clock_that_jumps_by_a_year_either_way_heals_when_it_comes_back() {
+    const YEAR: i64 = 365 * 24 * HOUR;
+    for jump in [YEAR, -YEAR] {
+        let machine = Machine::new(Some(valid(0)), PACE, [], || 128);
+        let (machine, actions) = machine.next(Event::Woke, moment(jump, 10), 0);
+        assert_eq!(actions, [Action::Begin(Job::Join)]);
+        let failed = Event::Ended(Job::Join, Outcome::Failed(Trouble::Passing));
+        let (machine, actions) = machine.next(failed, moment(jump, 11), 255);
+        assert_eq!(actions, []);
+        assert!(!machine.all_well(T0 + jump));
+        let (machine, actions) = machine.next(Event::Woke, moment(60, 70), 0);
+        assert_eq!(actions, [Action::Ready], "the old identity is good again");
+        assert!(machine.all_well(T0 + 60));
+    }
+}
+
+#[test]
+fn asked_to_renew_everything_is_renewed_once() {
+    let services = [(Some(valid(0)), PACE)];
+    let machine = Machine::new(Some(valid(0)), PACE, services, || 128);
+    let (machine, actions) = machine.next(Event::RenewAsked, at(5), 0);
+    assert_eq!(actions, [Action::Ready, Action::Begin(Job::Renew)]);
+    let ended = Event::Ended(Job::Renew, Outcome::Valid(valid(5)));
+    let (machine, actions) = machine.next(ended, at(6), 0);
+    assert_eq!(actions, [Action::Begin(Job::Issue(0))]);
+    let ended = Event::Ended(Job::Issue(0), Outcome::Valid(valid(6)));
+    let (machine, actions) = machine.next(ended, at(7), 0);
+    assert_eq!(actions, []);
+    assert!(machine.idle(at(7)) > Duration::from_secs(1000));
+}
+
+#[test]
+fn a_failed_reload_is_tried_again_without_issuing_anew() {
+    let machine = Machine::new(Some(valid(0)), PACE, [(None, PACE)], || 128);
+    let (machine, actions) = machine.next(Event::Woke, at(1), 0);
+    assert_eq!(actions, [Action::Begin(Job::Issue(0))]);
+    let placed = Event::Ended(Job::Issue(0), Outcome::Untold(valid(1)));
+    let (machine, actions) = machine.next(placed, at(2), 255);
+    assert_eq!(actions, []);
+    assert!(!machine.service_holds(0, T0 + 2));
+    let (machine, actions) = machine.next(Event::Woke, at(10), 0);
+    assert_eq!(actions, [Action::Begin(Job::Reload(0))]);
+    let (machine, actions) = machine.next(Event::Ended(Job::Reload(0), Outcome::Told), at(11), 0);
+    assert_eq!(actions, [Action::Ready]);
+    assert!(machine.service_holds(0, T0 + 11));
+}
+
+#[test]
+fn a_stop_waits_for_the_job_at_hand() {
+    let (machine, actions) = fresh(0).next(Event::Woke, at(0), 0);
+    assert_eq!(actions, [Action::Begin(Job::Join)]);
+    let (machine, actions) = machine.next(Event::StopAsked, at(1), 0);
+    assert_eq!(actions, []);
+    let ended = Event::Ended(Job::Join, Outcome::Failed(Trouble::Passing));
+    assert_eq!(machine.next(ended, at(2), 0).1, [Action::End]);
+}
+
+#[test]
+fn an_identity_that_was_taken_away_is_joined_for_whatever_its_dates_say() {
+    let machine = Machine::new(Some(valid(0)), PACE, [], || 128);
+    let (machine, _) = machine.next(Event::RenewAsked, at(1), 0);
+    let gone = Event::Ended(Job::Renew, Outcome::Failed(Trouble::IdentityGone));
+    let (machine, _) = machine.next(gone, at(2), 0);
+    let (_, actions) = machine.next(Event::Woke, at(10), 0);
+    assert_eq!(actions, [Action::Begin(Job::Join)]);
+}
