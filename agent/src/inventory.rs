@@ -26,6 +26,17 @@ pub enum EkChoice {
     Kind(&'static EkKind),
 }
 
+impl EkChoice {
+    /// What people call it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Kind(kind) => kind.name,
+        }
+    }
+}
+
 impl FromStr for EkChoice {
     type Err = UnknownEk;
 
@@ -34,6 +45,20 @@ impl FromStr for EkChoice {
             "auto" => Ok(Self::Auto),
             name => EkKind::by_name(name).map(Self::Kind).ok_or(UnknownEk),
         }
+    }
+}
+
+impl PartialEq for EkChoice {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for EkChoice {}
+
+impl fmt::Display for EkChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -1,0 +1,344 @@
+//! What the agent is told to do, typed and checked: nothing here needs to be parsed again.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tls::CaPin;
+use tpm2::transport::Tcti;
+
+use super::address::Address;
+use crate::inventory::EkChoice;
+
+/// The lifetime of certificates if nobody says another.
+pub const DEFAULT_TTL: Duration = Duration::from_secs(60 * 60);
+
+/// The longest lifetime that an authority grants without a word about it.
+pub const USUAL_MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Where the bot keeps its identity if nobody says otherwise.
+pub const DEFAULT_STORAGE: &str = "/var/lib/teleport/bot";
+
+/// How long a reload may take if nobody says otherwise.
+pub const DEFAULT_RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where the authority is: at least one address, in the order in which to try them.
+    pub authorities: Vec<Address>,
+    /// What makes a server the authority.
+    pub trust: Trust,
+    /// The name of the join token.
+    pub token: Token,
+    /// Where the bot's own identity is kept.
+    pub storage: Storage,
+    /// What is to be kept fresh beside it.
+    pub services: Vec<Service>,
+    /// How long the bot's own certificates live, and when they are renewed.
+    pub lifetime: Lifetime,
+    /// Whether to do everything once and end.
+    pub oneshot: bool,
+    /// Whether to log what is of interest to developers only.
+    pub debug: bool,
+    /// How the log is written.
+    pub log_format: LogFormat,
+    /// Where to answer questions about our health.
+    pub diag_addr: Option<SocketAddr>,
+    /// The TPM.
+    pub tpm: TpmSettings,
+}
+
+/// What makes a server the authority. There is no way to ask for no check at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// It stands under a CA with one of these keys; at least one.
+    Pins(Vec<CaPin>),
+    /// It stands under a CA whose certificate is in this file, PEM.
+    CaPath(PathBuf),
+}
+
+/// The name of the join token. With a TPM it is not a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// This one.
+    Value(String),
+    /// The one that this file holds.
+    File(PathBuf),
+}
+
+/// Where the bot's own identity is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// In a directory that is the agent's alone.
+    Directory(Directory),
+    /// Nowhere: each start joins anew.
+    Memory,
+}
+
+/// Where a service puts its files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// In a directory.
+    Directory {
+        /// Which, and with which precautions.
+        directory: Directory,
+        /// Who may read the files beside the agent.
+        readers: Vec<Reader>,
+    },
+    /// Nowhere: they are made and renewed, but nobody sees them.
+    Memory,
+}
+
+/// A directory and the precautions in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What to make of symbolic links on the way.
+    pub symlinks: Symlinks,
+    /// Whether to use access control lists.
+    pub acls: Acls,
+}
+
+/// What to make of symbolic links on the way to a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Symlinks {
+    /// Follow none where the kernel can be told so, else trust.
+    #[default]
+    TrySecure,
+    /// Follow none; fail where the kernel cannot be told so.
+    Secure,
+    /// Follow them.
+    Insecure,
+}
+
+/// Whether to use access control lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Acls {
+    /// Where the file system has them.
+    #[default]
+    Try,
+    /// Never.
+    Off,
+    /// Always; fail where the file system has none.
+    Required,
+}
+
+/// Who may read a destination beside the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Reader {
+    /// A user.
+    User(Account),
+    /// A group.
+    Group(Account),
+}
+
+/// A user or a group of the system.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Account {
+    /// By its number.
+    Id(u32),
+    /// By its name.
+    Name(String),
+}
+
+/// How long certificates live, and when they are renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// The lifetime to ask for; the authority may grant less.
+    pub ttl: Duration,
+    /// When to renew.
+    pub renewal: Renewal,
+}
+
+/// When certificates are renewed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Renewal {
+    /// When half of the lifetime that was granted has passed.
+    #[default]
+    HalfLife,
+    /// After this time, whatever was granted.
+    Every(Duration),
+}
+
+/// Something that is kept fresh beside the bot's own identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// What the log and `/readyz` call it; no two share one.
+    pub name: ServiceName,
+    /// What it is.
+    pub kind: ServiceKind,
+    /// Where its files are; no two share one.
+    pub destination: Destination,
+    /// How long its certificates live.
+    pub lifetime: Lifetime,
+    /// Whom to tell that there are new files.
+    pub reload: Option<Reload>,
+}
+
+/// The name of a service: letters, digits, `-`, `_` and `+`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServiceName(String);
+
+impl ServiceName {
+    const MAX: usize = 64;
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ServiceName {
+    type Err = InvalidServiceName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidServiceName> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+');
+        if text.is_empty() || text.len() > Self::MAX || !text.chars().all(allowed) {
+            return Err(InvalidServiceName);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Not the name of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidServiceName;
+
+impl fmt::Display for InvalidServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name is 1 to 64 letters, digits, `-`, `_` and `+`")
+    }
+}
+
+impl std::error::Error for InvalidServiceName {}
+
+/// What a service is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceKind {
+    /// An X.509 and an SSH certificate for people and their tools.
+    Identity {
+        /// Whether to write files for OpenSSH's client too.
+        ssh_config: SshConfig,
+    },
+    /// An X.509 certificate for programs.
+    X509 {
+        /// What the files are called.
+        files: X509Files,
+    },
+}
+
+/// Whether to write `ssh_config` and `known_hosts`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SshConfig {
+    /// Yes.
+    #[default]
+    On,
+    /// No.
+    Off,
+}
+
+/// What the files of an X.509 certificate are called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum X509Files {
+    /// `svid.pem`, `svid.key`, `bundle.pem`.
+    #[default]
+    Svid,
+    /// `tls.crt`, `tls.key`, `ca.crt`.
+    Tls,
+}
+
+/// Whom to tell that there are new files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// How.
+    pub action: ReloadAction,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// How somebody is told that there are new files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReloadAction {
+    /// Run a program, without a shell.
+    Command {
+        /// Its path, or its name for `PATH`.
+        program: String,
+        /// Its arguments.
+        arguments: Vec<String>,
+    },
+    /// Send a signal to the process whose id a file holds.
+    Signal {
+        /// Which.
+        signal: Signal,
+        /// The file.
+        pid_file: PathBuf,
+    },
+    /// Have systemd reload a unit.
+    SystemdUnit(String),
+}
+
+/// A signal by which daemons are told to read their files again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGHUP, the usual one.
+    Hup,
+    /// SIGUSR1.
+    Usr1,
+    /// SIGUSR2.
+    Usr2,
+    /// SIGINT.
+    Int,
+    /// SIGTERM.
+    Term,
+    /// SIGQUIT.
+    Quit,
+    /// SIGWINCH.
+    Winch,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+    /// For systemd's journal.
+    Journal,
+}
+
+/// The TPM, and how to reach what is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TpmSettings {
+    /// Its address.
+    pub address: Tcti,
+    /// Which endorsement key.
+    pub ek: EkChoice,
+    /// The file that holds the password of the owner hierarchy, if that has one.
+    pub owner_password_file: Option<PathBuf>,
+    /// The file that holds the password of the endorsement hierarchy, if that has one.
+    pub endorsement_password_file: Option<PathBuf>,
+}
+
+impl Default for TpmSettings {
+    fn default() -> Self {
+        Self {
+            address: Tcti::Device("/dev/tpmrm0".into()),
+            ek: EkChoice::Auto,
+            owner_password_file: None,
+            endorsement_password_file: None,
+        }
+    }
+}
