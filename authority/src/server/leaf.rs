@@ -77,3 +77,53 @@ impl fmt::Debug for Leaf {
         f.write_str("Leaf")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::audit::AuditLog;
+    use crate::cluster::Cluster;
+    use crate::folder::DataFolder;
+
+    #[test]
+    fn the_certificate_is_renewed_in_time_and_after_the_clock_was_set_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = DataFolder::new(dir.path().join("data"));
+        let lock = folder.lock().unwrap();
+        let start = Clock::system().now();
+        let hours = Arc::new(AtomicI64::new(0));
+        let clock = {
+            let hours = Arc::clone(&hours);
+            Clock::new(move || start + time::Duration::hours(hours.load(Ordering::SeqCst)))
+        };
+        let name = Some("a".parse().unwrap());
+        let cluster = Cluster::open(&folder, &lock, name, start).unwrap();
+        let audit = AuditLog::open(&folder.audit()).unwrap();
+        let timeout = Duration::from_secs(1);
+        let authority =
+            Authority::new(cluster.issuer, Arc::new(cluster.store), audit, clock, timeout);
+        let leaf = Leaf::new(Arc::new(authority)).unwrap();
+        let at = |hour: i64| {
+            hours.store(hour, Ordering::SeqCst);
+            let key = leaf.current().unwrap();
+            assert_eq!(key.cert.len(), 2, "leaf and authority");
+            let now = start + time::Duration::hours(hour);
+            let held = leaf.current.lock().unwrap();
+            let held = held.as_ref().unwrap();
+            (key.cert[0].clone(), held.not_before <= now && now < held.not_after)
+        };
+        let first = at(0);
+        assert_eq!(at(11), first);
+        let mut before = first;
+        for hour in [12, 30, 1000, 24 * 365 * 5, -3] {
+            let next = at(hour);
+            assert!(next.1 && next != before, "hour {hour}");
+            before = next;
+        }
+        // At the very end of the authority itself there is nothing to renew for.
+        assert!(!at(24 * 3660).1);
+    }
+}

@@ -32,7 +32,8 @@ pub(crate) struct Harness {
     pub(crate) dir: TempDir,
     /// Seconds by which the authority's clock is ahead.
     pub(crate) ahead: Arc<AtomicI64>,
-    _stop: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
+    pub(crate) served: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
 impl Harness {
@@ -72,10 +73,15 @@ impl Harness {
         let public = PublicListener::bind("127.0.0.1:0".parse().unwrap(), config).await.unwrap();
         let address = public.address().unwrap();
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(serve(Arc::clone(&authority), public, admin, stopped));
-        let harness = Self { authority, address, dir, ahead, _stop: stop };
+        let served = tokio::spawn(serve(Arc::clone(&authority), public, admin, stopped));
+        let harness = Self { authority, address, dir, ahead, stop, served };
         harness.create(BOT).await;
         harness
+    }
+
+    /// What SIGTERM does.
+    pub(crate) fn stop(&self) {
+        self.stop.send(true).unwrap();
     }
 
     pub(crate) async fn create(&self, yaml: &str) {

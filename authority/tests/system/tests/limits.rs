@@ -119,3 +119,36 @@ async fn an_unknown_service_is_said_to_be_unknown() {
     let status = client.status(proto::v1::StatusRequest {}).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
 }
+
+#[tokio::test]
+async fn a_join_under_way_comes_to_its_end_when_the_authority_stops() {
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    harness.allow(&tpm).await;
+    let (wire, mut join, init, challenge) = harness.challenged(&tpm).await;
+    harness.stop();
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    assert!(tokio::net::TcpStream::connect(harness.address).await.is_err(), "no new connections");
+    assert!(!harness.served.is_finished());
+    join.answer(tpm.answer(&wire.exporter, &init, &challenge)).await;
+    join.result().await;
+    drop((wire, join));
+    tokio::time::timeout(super::wire::PATIENCE, harness.served).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn who_speaks_no_tls_disturbs_nobody() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    harness.allow(&tpm).await;
+    let mut silent = Vec::new();
+    for _ in 0..50 {
+        silent.push(tokio::net::TcpStream::connect(harness.address).await.unwrap());
+    }
+    let mut plain = tokio::net::TcpStream::connect(harness.address).await.unwrap();
+    plain.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    let mut said = Vec::new();
+    // An alert or a reset, and no HTTP.
+    let _ = plain.read_to_end(&mut said).await;
+    assert!(said.len() < 100, "{said:?}");
+    harness.join(&tpm, "t").await.unwrap();
+}
