@@ -158,6 +158,16 @@ impl EkKind {
         Ok(Public { name_alg, attributes, auth_policy, id })
     }
 
+    /// A template that stands in an NV index of the TPM.
+    fn read_template<'t>(&self, octets: &'t [u8]) -> Result<Public<'t>, Malformed> {
+        let template = Public::from_bytes(octets)?;
+        if template.id.selector() == self.template.id.selector() {
+            Ok(template)
+        } else {
+            Err(Malformed::new(Why::Unexpected, 0).named("template index"))
+        }
+    }
+
     /// Whether the area is that of a key of this kind: everything but the key itself is the template's.
     fn describes(&self, public: &Public<'_>) -> bool {
         ek_public_key(public)
@@ -264,27 +274,27 @@ pub fn create<T: Transport>(
     kind: &EkKind,
     expected: Option<EkPublicKey<'_>>,
 ) -> Result<Option<EndorsementKey>, Error> {
+    let fail = |fault: Fault| Error::new(CreatePrimary::INFO.code, fault);
     let own_template = read(tpm, kind.template_index)?;
     let nonce = match kind.nonce_index {
         Some(index) => read(tpm, index)?,
         None => None,
     };
-    let fail = |fault: Fault| Error::new(CreatePrimary::INFO.code, fault);
-    let own = match &own_template {
-        Some(octets) => {
-            Some(Public::from_bytes(octets).map_err(|malformed| fail(malformed.into()))?)
-        }
-        None => None,
+    let own = match own_template.as_deref().map(|octets| kind.read_template(octets)) {
+        // Which key is meant, only a certificate could tell then.
+        Some(Err(malformed)) if expected.is_none() => return Err(fail(malformed.into())),
+        own => own.and_then(Result::ok),
     };
-    let candidates = own.iter().chain([kind.template]).chain(kind.zero_filled);
-    for template in candidates {
-        let filled = Nonce::new(template, nonce.as_deref());
-        let key = create_from(tpm, &filled.template(template))?;
-        let public = key.public().map_err(|malformed| fail(malformed.into()))?;
-        if expected.is_none_or(|expected| ek_public_key(&public) == Some(expected)) {
-            return Ok(Some(key));
+    for template in own.iter().chain([kind.template]).chain(kind.zero_filled) {
+        let nonce = nonce.as_deref().and_then(|nonce| Nonce::new(template, nonce));
+        for filled in nonce.iter().map(|nonce| nonce.fill(template)).chain([*template]) {
+            let key = create_from(tpm, &filled)?;
+            let public = key.public().map_err(|malformed| fail(malformed.into()))?;
+            if expected.is_none_or(|expected| ek_public_key(&public) == Some(expected)) {
+                return Ok(Some(key));
+            }
+            tpm.flush(key.handle)?;
         }
-        tpm.flush(key.handle)?;
     }
     Ok(None)
 }
@@ -306,37 +316,35 @@ fn create_from<T: Transport>(
         .map_err(|too_large| fail(too_large.into()))
 }
 
-/// A nonce at the start of a template's `unique`, as the low range has it. EK profile §2.2.1.3.
+/// A nonce at the start of a template's `unique`, with zeros behind it. EK profile §2.2.1.3.
 struct Nonce {
     unique: [u8; 256],
-    present: bool,
+    len: usize,
 }
 
 impl Nonce {
-    fn new(template: &Public<'_>, nonce: Option<&[u8]>) -> Self {
-        let room = match template.id {
+    /// `None` if the template has no room for it.
+    fn new(template: &Public<'_>, nonce: &[u8]) -> Option<Self> {
+        let len = match template.id {
             Id::Rsa(rsa) => rsa.unique.octets().len(),
             Id::Ecc(ecc) => ecc.unique.x.octets().len(),
             Id::KeyedHash(_) | Id::SymCipher(_) => 0,
         };
         let mut unique = [0; 256];
-        let nonce = nonce.filter(|nonce| nonce.len() <= room);
-        let place = unique.get_mut(..nonce.map_or(0, <[u8]>::len)).unwrap_or_default();
-        place.iter_mut().zip(nonce.unwrap_or_default()).for_each(|(to, from)| *to = *from);
-        Self { unique, present: nonce.is_some() }
+        unique.get_mut(..len)?.get_mut(..nonce.len())?.copy_from_slice(nonce);
+        Some(Self { unique, len })
     }
 
-    fn template<'t>(&'t self, template: &Public<'t>) -> Public<'t> {
-        let filled = |len| self.unique.get(..len).unwrap_or_default();
+    fn fill<'t>(&'t self, template: &Public<'t>) -> Public<'t> {
+        let filled = self.unique.get(..self.len).unwrap_or_default();
         let id = match template.id {
-            Id::Rsa(rsa) if self.present => {
-                let unique = PublicKeyRsa::new(filled(rsa.unique.octets().len()));
-                Id::Rsa(RsaPublic { unique: unique.unwrap_or_default(), ..rsa })
+            Id::Rsa(rsa) => {
+                let unique = PublicKeyRsa::new(filled).unwrap_or_default();
+                Id::Rsa(RsaPublic { unique, ..rsa })
             }
-            Id::Ecc(ecc) if self.present => {
-                let x = EccParameter::new(filled(ecc.unique.x.octets().len()));
-                let unique = EccPoint { x: x.unwrap_or_default(), ..ecc.unique };
-                Id::Ecc(EccPublic { unique, ..ecc })
+            Id::Ecc(ecc) => {
+                let x = EccParameter::new(filled).unwrap_or_default();
+                Id::Ecc(EccPublic { unique: EccPoint { x, ..ecc.unique }, ..ecc })
             }
             other => other,
         };
