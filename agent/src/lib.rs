@@ -6,7 +6,7 @@
 pub mod attester;
 pub mod ceremony;
 pub mod cli;
-mod clock;
+pub mod clock;
 mod command;
 pub mod config;
 pub mod connection;

@@ -2,17 +2,21 @@
 //! this thread and waits, without holding anything else up.
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread;
 use std::time::Duration;
+use std::{io, thread};
 
+use nix::sys::signal::SigSet;
 use tokio::sync::oneshot;
 use tpm2::transport::{Retry, Tcti, Transport};
 
+use crate::clock;
 use crate::exit::{Exit, Failure};
 
 /// How a TPM is reached.
-pub type HostTransport = Retry<Box<dyn Transport + Send>>;
+pub type HostTransport = Metered<Retry<Box<dyn Transport + Send>>>;
 
 /// The TPM of this host.
 pub type Tpm = tpm2::Tpm<HostTransport>;
@@ -45,13 +49,15 @@ impl TpmThread {
     ///
     /// # Errors
     /// The TPM cannot be opened, or there can be no thread.
-    pub fn open(tcti: &Tcti) -> Result<(Self, End), Failure> {
-        let transport = tcti.open()?;
+    pub fn open(tcti: &Tcti, meter: Meter) -> Result<(Self, End), Failure> {
+        let transport = Metered { inner: tcti.open()?, meter };
         let (jobs, waiting) = sync_channel(WAITING);
         let (ending, ended) = sync_channel(1);
         thread::Builder::new()
             .name("tpm".into())
             .spawn(move || {
+                // A signal would abort a command in the driver and leave it unknown whether it executed.
+                let _ = SigSet::all().thread_block();
                 work(tpm2::Tpm::new(transport), &waiting);
                 // The one who waits may have given up.
                 let _ = ending.send(());
@@ -99,6 +105,48 @@ impl TpmThread {
         });
         self.jobs.try_send(Job::Run(job)).map_err(|_| stuck())?;
         replied.recv_timeout(DEADLINE).map_err(|_| stuck())?
+    }
+}
+
+/// Counts commands, and the time that the TPM takes for them. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Meter(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    commands: AtomicU64,
+    nanoseconds: AtomicU64,
+}
+
+impl Meter {
+    /// Commands so far, and their time.
+    #[must_use]
+    pub fn read(&self) -> (u64, Duration) {
+        let nanoseconds = self.0.nanoseconds.load(Ordering::Relaxed);
+        (self.0.commands.load(Ordering::Relaxed), Duration::from_nanos(nanoseconds))
+    }
+}
+
+/// A transport whose commands are counted.
+#[derive(Debug)]
+pub struct Metered<T> {
+    inner: T,
+    meter: Meter,
+}
+
+impl<T: Transport> Transport for Metered<T> {
+    fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
+        let before = clock::boot();
+        let result = self.inner.exchange(command, response);
+        let took = clock::boot().saturating_sub(before).as_nanos();
+        self.meter.0.commands.fetch_add(1, Ordering::Relaxed);
+        let took = u64::try_from(took).unwrap_or(u64::MAX);
+        self.meter.0.nanoseconds.fetch_add(took, Ordering::Relaxed);
+        result
+    }
+
+    fn is_managed(&self) -> bool {
+        self.inner.is_managed()
     }
 }
 

@@ -6,7 +6,7 @@ use super::{runtime, write, write_json};
 use crate::cli::{Identify, IdentifyFormat};
 use crate::exit::Failure;
 use crate::inventory::{self, EkChoice, EkReport, TpmReport};
-use crate::tpm_thread::{Tpm, TpmThread};
+use crate::tpm_thread::{Meter, Tpm, TpmThread};
 
 /// What `--format json` prints.
 #[derive(Serialize)]
@@ -19,7 +19,7 @@ struct Report {
 
 pub(crate) fn run(arguments: &Identify) -> Result<(), Failure> {
     let choice = arguments.ek.ek;
-    let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm)?;
+    let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, Meter::default())?;
     let doing = "the TPM is creating a key; some chips take half a minute";
     match arguments.format {
         IdentifyFormat::Json => {

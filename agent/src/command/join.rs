@@ -15,13 +15,13 @@ use crate::credentials::Credentials;
 use crate::exit::{Exit, Failure};
 use crate::identity::{Identity, Joined};
 use crate::storage::Storage;
-use crate::tpm_thread::TpmThread;
+use crate::tpm_thread::{Meter, TpmThread};
 
 pub(crate) fn run(arguments: &Join) -> Result<(), Failure> {
     let storage = Storage::open(&arguments.storage.storage)?;
     let known = Storage::identity(&arguments.storage.storage)?;
     let known = known.map(|identity| identity.known_ek()).transpose().map_err(Failure::bug)?;
-    let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm)?;
+    let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, Meter::default())?;
     let identity = runtime()?.block_on(join(arguments, known, &tpm))?;
     storage.store(&identity)?;
     write(

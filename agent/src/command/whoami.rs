@@ -18,7 +18,7 @@ use crate::cli::{Format, Whoami};
 use crate::connection::Connection;
 use crate::exit::{Exit, Failure};
 use crate::identity::Identity;
-use crate::tpm_thread::TpmThread;
+use crate::tpm_thread::{Meter, TpmThread};
 
 /// What `--format json` prints.
 #[derive(Serialize)]
@@ -32,7 +32,7 @@ struct Report {
 
 pub(crate) fn run(arguments: &Whoami) -> Result<(), Failure> {
     let identity = status::stored(&arguments.storage.storage)?;
-    let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm)?;
+    let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, Meter::default())?;
     let report = runtime()?.block_on(ask(&identity, tpm))?;
     match arguments.format {
         Format::Json => write_json(&report),

@@ -1,0 +1,242 @@
+//! How the daemon is: one component for the identity, one for each service. What `/readyz`, `/metrics`, `agent status` and
+//! the service manager's line say comes from here.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::machine::Validity;
+use crate::exit::Failure;
+use crate::tpm_thread::Meter;
+
+/// The name of the identity's component.
+pub const IDENTITY: &str = "identity";
+
+/// How a component is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It has not been tried yet.
+    Initializing,
+    /// Its credentials are valid and in place.
+    Healthy,
+    /// They are not, or could not be renewed.
+    Unhealthy,
+}
+
+/// One component, as `/readyz` says it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Component {
+    /// How it is.
+    pub status: Status,
+    /// Why it is not well.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub advice: Option<String>,
+    /// Since when, RFC 3339.
+    pub updated_at: String,
+    /// Until when its credentials are valid, seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub not_after: Option<i64>,
+}
+
+/// All components, as `/readyz` says them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The worst of all.
+    pub status: Status,
+    /// By name.
+    pub services: BTreeMap<String, Component>,
+}
+
+/// What became of tries.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    well: u64,
+    failed: u64,
+    untold: u64,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    components: BTreeMap<String, Component>,
+    tallies: BTreeMap<String, Tally>,
+    meter: Meter,
+}
+
+/// The health of the daemon, shared with those who ask.
+#[derive(Clone, Debug, Default)]
+pub struct Health(Arc<Mutex<Inner>>);
+
+impl Health {
+    /// Nothing has been tried yet, apart from what was found on the disk.
+    #[must_use]
+    pub fn new(found: impl IntoIterator<Item = (String, Option<Validity>)>, now: &str, wall: i64) -> Self {
+        let health = Self::default();
+        for (name, validity) in found {
+            let holds = validity.is_some_and(|validity| validity.holds_at(wall));
+            let status = if holds { Status::Healthy } else { Status::Initializing };
+            let not_after = validity.map(|validity| validity.not_after);
+            let (reason, advice) = (None, None);
+            let component = Component { status, reason, advice, updated_at: now.into(), not_after };
+            health.lock().components.insert(name, component);
+        }
+        health
+    }
+
+    /// The component's credentials were renewed and are in place.
+    pub fn well(&self, name: &str, validity: Validity, now: &str) {
+        let mut inner = self.lock();
+        inner.tally(name).well += 1;
+        inner.components.insert(
+            name.into(),
+            Component {
+                status: Status::Healthy,
+                reason: None,
+                advice: None,
+                updated_at: now.into(),
+                not_after: Some(validity.not_after),
+            },
+        );
+    }
+
+    /// Those who use the component's credentials have been told at last.
+    pub fn told(&self, name: &str, now: &str) {
+        let mut inner = self.lock();
+        if let Some(component) = inner.components.get_mut(name) {
+            component.status = Status::Healthy;
+            component.reason = None;
+            component.advice = None;
+            component.updated_at = now.into();
+        }
+    }
+
+    /// The component's credentials are in place, but those who use them could not be told.
+    pub fn untold(&self, name: &str, validity: Validity, failure: &Failure, now: &str) {
+        self.lock().tally(name).untold += 1;
+        self.unwell(name, failure, now);
+        if let Some(component) = self.lock().components.get_mut(name) {
+            component.not_after = Some(validity.not_after);
+        }
+    }
+
+    /// The component could not be renewed. It stays healthy as long as what it has is valid.
+    pub fn failed(&self, name: &str, failure: &Failure, now: &str) {
+        self.lock().tally(name).failed += 1;
+        self.unwell(name, failure, now);
+    }
+
+    fn unwell(&self, name: &str, failure: &Failure, now: &str) {
+        let mut inner = self.lock();
+        let not_after = inner.components.get(name).and_then(|component| component.not_after);
+        inner.components.insert(
+            name.into(),
+            Component {
+                status: Status::Unhealthy,
+                reason: Some(failure.message.clone()),
+                advice: Some(failure.advice.clone()).filter(|advice| !advice.is_empty()),
+                updated_at: now.into(),
+                not_after,
+            },
+        );
+    }
+
+    /// Where the TPM's commands are counted.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        self.lock().meter.clone()
+    }
+
+    /// Everything, as it is at `wall`: credentials that have ended make their component unhealthy.
+    #[must_use]
+    pub fn report(&self, wall: i64) -> Report {
+        let mut services = self.lock().components.clone();
+        for component in services.values_mut() {
+            let ended = component.not_after.is_some_and(|not_after| not_after <= wall);
+            if ended && component.status == Status::Healthy {
+                component.status = Status::Unhealthy;
+                component.reason = Some("the credentials have expired".into());
+            }
+        }
+        let all = |status| services.values().all(|component| component.status == status);
+        let any = |status| services.values().any(|component| component.status == status);
+        let status = if all(Status::Healthy) {
+            Status::Healthy
+        } else if any(Status::Unhealthy) {
+            Status::Unhealthy
+        } else {
+            Status::Initializing
+        };
+        Report { status, services }
+    }
+
+    /// The same as Prometheus reads it.
+    #[must_use]
+    pub fn metrics(&self, wall: i64) -> String {
+        let report = self.report(wall);
+        let inner = self.lock();
+        let mut text = String::new();
+        let mut family = |name: &str, kind: &str, help: &str, samples: &mut dyn Iterator<Item = (String, f64)>| {
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+            for (labels, value) in samples {
+                let _ = writeln!(text, "{name}{labels} {value}");
+            }
+        };
+        let named = |name: &str| format!("{{name=\"{name}\"}}");
+        family(
+            "agent_credential_expiry_timestamp_seconds",
+            "gauge",
+            "When the credentials end.",
+            &mut report.services.iter().filter_map(|(name, component)| {
+                component.not_after.map(|not_after| (named(name), not_after as f64))
+            }),
+        );
+        family(
+            "agent_healthy",
+            "gauge",
+            "1 if the credentials are valid and in place.",
+            &mut report.services.iter().map(|(name, component)| {
+                (named(name), f64::from(u8::from(component.status == Status::Healthy)))
+            }),
+        );
+        family(
+            "agent_renewals_total",
+            "counter",
+            "Tries to renew, by how they ended.",
+            &mut inner.tallies.iter().flat_map(|(name, tally)| {
+                let outcomes = [("well", tally.well), ("failed", tally.failed), ("untold", tally.untold)];
+                outcomes.map(|(outcome, count)| {
+                    (format!("{{name=\"{name}\",outcome=\"{outcome}\"}}"), count as f64)
+                })
+            }),
+        );
+        let (commands, busy) = inner.meter.read();
+        family(
+            "agent_tpm_commands_total",
+            "counter",
+            "Commands that the TPM was given.",
+            &mut std::iter::once((String::new(), commands as f64)),
+        );
+        family(
+            "agent_tpm_command_seconds_total",
+            "counter",
+            "Time that the TPM took for them.",
+            &mut std::iter::once((String::new(), busy.as_secs_f64())),
+        );
+        text
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn tally(&mut self, name: &str) -> &mut Tally {
+        self.tallies.entry(name.to_owned()).or_default()
+    }
+}
