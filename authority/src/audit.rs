@@ -147,7 +147,8 @@ impl AuditLog {
 
 impl Lines {
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
-        // The file may have been shortened by who rotates logs, or kept the part of a line that could not be removed.
+        // The file may have been shortened by who rotates logs, or kept the part of a line that
+        // could not be removed.
         let length = self.file.metadata()?.len();
         if length < self.end {
             self.end = length;

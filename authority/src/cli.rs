@@ -15,7 +15,8 @@ use crate::resource::{Kind, Name};
 #[command(name = "authority", version, after_help = CODES, disable_help_subcommand = true)]
 pub struct Cli {
     /// How to write logs, which go to stderr; AUTHORITY_LOG sets how much (info, debug, ...)
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "AUTHORITY_LOG_FORMAT")]
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    #[arg(env = "AUTHORITY_LOG_FORMAT")]
     pub log_format: LogFormat,
     /// What to do
     #[command(subcommand)]
@@ -72,7 +73,8 @@ pub struct Start {
     #[arg(long, env = "AUTHORITY_CLUSTER_NAME", value_name = "NAME")]
     pub cluster_name: Option<ClusterName>,
     /// How long a join may take, such as 60s or 2m
-    #[arg(long, env = "AUTHORITY_JOIN_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = timeout)]
+    #[arg(long, env = "AUTHORITY_JOIN_TIMEOUT", default_value = "60s", value_name = "TIME")]
+    #[arg(value_parser = timeout)]
     pub join_timeout: Duration,
 }
 

@@ -1,4 +1,5 @@
-//! How a command ends: with a result, or with a line that says what failed and a line that says what to do.
+//! How a command ends: with a result, or with a line that says what failed and a line that says
+//! what to do.
 
 use std::fmt;
 use std::io;

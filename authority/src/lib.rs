@@ -1,7 +1,8 @@
 //! The authority: decides who joins, issues certificates, keeps the record.
 //!
-//! [`service`] decides, over the crate `verifier` (evidence), [`store`] (what is known) and [`issue`] (who signs);
-//! [`server`] is where hosts and operators come in, [`audit`] what is told of it all.
+//! [`service`] decides, over the crate `verifier` (evidence), [`store`] (what is known) and
+//! [`issue`] (who signs); [`server`] is where hosts and operators come in, [`audit`] what is told
+//! of it all.
 
 pub mod audit;
 pub mod cli;

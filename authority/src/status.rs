@@ -1,7 +1,7 @@
 //! What callers learn, in gRPC's codes. No other module knows them.
 //!
-//! A refused host learns a general sentence, the same for all that must not be told apart from outside; the details
-//! stay in the log. Where Teleport has words for it, they are used.
+//! A refused host learns a general sentence, the same for all that must not be told apart from
+//! outside; the details stay in the log. Where Teleport has words for it, they are used.
 
 use std::error::Error;
 

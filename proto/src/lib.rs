@@ -1,7 +1,9 @@
-//! The wire of Endorse: the messages and services of `endorse.v1`, and the bytes that a join's proof covers.
+//! The wire of Endorse: the messages and services of `endorse.v1`, and the bytes that a join's
+//! proof covers.
 //!
-//! The generated code is checked in, so that a build needs neither protoc nor the code generator. It is rewritten by
-//! `cargo xtask protos`, and a test there fails when it is not what the .proto files make.
+//! The generated code is checked in, so that a build needs neither protoc nor the code generator.
+//! It is rewritten by `cargo xtask protos`, and a test there fails when it is not what the .proto
+//! files make.
 
 pub mod transcript;
 

@@ -1,18 +1,21 @@
-//! What the proof of a join covers, the same for the agent that gives it and the authority that checks it.
+//! What the proof of a join covers, the same for the agent that gives it and the authority that
+//! checks it.
 //!
 //! ```text
-//! hash   = SHA-256( "endorse.v1 join" || B4(exporter) || B4(init) || B4(credential_blob) || B4(encrypted_seed) )
+//! hash   = SHA-256( "endorse.v1 join" || B4(exporter) || B4(init)
+//!                                     || B4(credential_blob) || B4(encrypted_seed) )
 //! mac    = HMAC-SHA256( secret, "endorse.v1 join mac" || hash )
 //! digest = SHA-256( "endorse.v1 join signature" || hash )
 //! ```
-//! `B4(x)` is the length of x in octets, a 32-bit big-endian number, then x. Labels are their ASCII bytes, without a
-//! length and without a NUL.
+//! `B4(x)` is the length of x in octets, a 32-bit big-endian number, then x. Labels are their ASCII
+//! bytes, without a length and without a NUL.
 //!
-//! - `exporter`: 32 bytes that the two ends of this TLS connection export (RFC 8446 section 7.5); no other
-//!   connection has them, so an answer is worth nothing elsewhere.
+//! - `exporter`: 32 bytes that the two ends of this TLS connection export (RFC 8446 section 7.5);
+//!   no other connection has them, so an answer is worth nothing elsewhere.
 //! - `init`: the `JoinInit` exactly as it travelled, never encoded a second time.
 //! - `credential_blob`, `encrypted_seed`: the challenge, as in `JoinChallenge`.
-//! - `secret`: what TPM2_ActivateCredential returns. Who knows it has the endorsement key and the join key in one TPM.
+//! - `secret`: what TPM2_ActivateCredential returns. Who knows it has the endorsement key and the
+//!   join key in one TPM.
 //!
 //! The join key signs `digest`: its holder wants this join, and the certificate that ends it.
 
@@ -23,7 +26,8 @@ const HASH_LABEL: &[u8] = b"endorse.v1 join";
 const MAC_LABEL: &[u8] = b"endorse.v1 join mac";
 const SIGNATURE_LABEL: &[u8] = b"endorse.v1 join signature";
 
-/// The hash of all that both sides have said before the answer, and of the connection on which they said it.
+/// The hash of all that both sides have said before the answer, and of the connection on which they
+/// said it.
 #[derive(Debug, Clone, Copy)]
 pub struct Transcript {
     hash: [u8; 32],

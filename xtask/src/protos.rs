@@ -1,13 +1,20 @@
-//! The checked-in code of the crate `proto`: made here from its .proto files, by protox, without protoc.
+//! The checked-in code of the crate `proto`: made here from its .proto files, by protox, without
+//! protoc.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// The packages, in the order in which they are generated: their .proto files and the file they become.
+/// The packages, in the order in which they are generated: their .proto files and the file they
+/// become.
 const PACKAGES: [Package; 1] = [Package {
-    protos: &["endorse/v1/join.proto", "endorse/v1/identity.proto", "endorse/v1/admin.proto"],
+    protos: &[
+        "endorse/v1/credentials.proto",
+        "endorse/v1/join.proto",
+        "endorse/v1/identity.proto",
+        "endorse/v1/admin.proto",
+    ],
     generated: "endorse.v1.rs",
 }];
 

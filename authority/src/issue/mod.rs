@@ -23,8 +23,8 @@ pub const LIFETIME: Duration = Duration::from_secs(3600);
 /// How much earlier than now certificates begin, for hosts whose clocks are late.
 const BACKDATE: Duration = Duration::from_secs(60);
 
-/// The name of a cluster: the trust domain of its SPIFFE IDs (SPIFFE-ID section 2.1), and the organization (O) of
-/// its authorities.
+/// The name of a cluster: the trust domain of its SPIFFE IDs (SPIFFE-ID section 2.1), and the
+/// organization (O) of its authorities.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterName(String);
 
@@ -46,7 +46,8 @@ impl std::str::FromStr for ClusterName {
         let first = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
         if !first || text.len() > Self::MAX_LEN || !text.bytes().all(sane) {
             return Err(Invalid(format!(
-                "{text:?} is no cluster name: at most {} lowercase letters, digits, '.', '_' and '-', a letter or digit first",
+                "{text:?} is no cluster name: at most {} lowercase letters, digits, '.', '_' \
+                 and '-', a letter or digit first",
                 Self::MAX_LEN
             )));
         }

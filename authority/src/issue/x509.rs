@@ -279,14 +279,15 @@ fn sign(
     Ok(CertificateDer::from(certificate.to_der().map_err(IssueError::x509)?))
 }
 
-/// 128 random bits: nobody finds two alike, or guesses the next.
+/// 127 random bits and a 1: nobody finds two alike, or guesses the next.
 struct Serial([u8; 16]);
 
 impl Serial {
     fn random() -> Result<Self, IssueError> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).map_err(IssueError::x509)?;
-        // A leading zero byte would not be encoded, and then the text of the number would have another length.
+        // A leading zero byte would not be encoded, and then the text of the number would have
+        // another length.
         bytes[0] |= 1;
         Ok(Self(bytes))
     }

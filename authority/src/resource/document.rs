@@ -67,8 +67,8 @@ struct Head {
     kind: Option<String>,
 }
 
-/// Splits a stream at its `---` markers. Such a line cannot be part of anything else: indentation or quoting rules
-/// keep it out of scalars (YAML 1.2 section 9.1.2).
+/// Splits a stream at its `---` markers. Such a line cannot be part of anything else: indentation
+/// or quoting rules keep it out of scalars (YAML 1.2 section 9.1.2).
 fn documents(stream: &str) -> Vec<Document<'_>> {
     let stream = stream.strip_prefix('\u{feff}').unwrap_or(stream);
     let mut all = Vec::new();
@@ -124,8 +124,8 @@ impl Document<'_> {
         })
     }
 
-    /// Digits joined by colons are text in YAML 1.2 and a number to base 60 in YAML 1.1. A file that means one thing
-    /// here and another elsewhere is refused.
+    /// Digits joined by colons are text in YAML 1.2 and a number to base 60 in YAML 1.1. A file
+    /// that means one thing here and another elsewhere is refused.
     fn quoted_serials(&self) -> Result<(), DocumentError> {
         const KEY: &str = "ek_certificate_serial";
         for (number, line) in (1..).zip(self.text.lines()) {
@@ -157,7 +157,8 @@ impl Document<'_> {
     }
 }
 
-/// Text that other readers of YAML take for a number or a boolean must be quoted; nothing is expanded without bound.
+/// Text that other readers of YAML take for a number or a boolean must be quoted; nothing is
+/// expanded without bound.
 fn options() -> Options {
     serde_saphyr::options! { no_schema: true, with_snippet: false, reject_unsupported_tags: true }
 }

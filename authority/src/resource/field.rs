@@ -53,7 +53,8 @@ macro_rules! text {
 text! {
     /// The name of a resource: letters, digits, `.`, `_` and `-`, a letter or digit first.
     ///
-    /// Such a name is a path segment of a SPIFFE ID (SPIFFE-ID section 2.2) and an SSH principal as it stands.
+    /// Such a name is a path segment of a SPIFFE ID (SPIFFE-ID section 2.2) and an SSH principal as
+    /// it stands.
     Name
 }
 
@@ -68,7 +69,8 @@ text! {
 }
 
 text! {
-    /// A certificate's serial number: bytes in lowercase hexadecimal joined by colons, without a sign byte.
+    /// A certificate's serial number: bytes in lowercase hexadecimal joined by colons, without a
+    /// sign byte.
     Serial
 }
 
@@ -124,7 +126,8 @@ impl TryFrom<String> for EkHash {
     fn try_from(text: String) -> Result<Self, Invalid> {
         if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(Invalid(format!(
-                "ek_public_hash: {text:?} is not a SHA-256 in hexadecimal (64 digits), as `agent identify` prints it"
+                "ek_public_hash: {text:?} is not a SHA-256 in hexadecimal (64 digits), as \
+                 `agent identify` prints it"
             )));
         }
         Ok(Self(text.to_ascii_lowercase()))
@@ -140,7 +143,8 @@ impl TryFrom<String> for Serial {
         // RFC 5280 section 4.1.2.2: up to 20 octets, and a sign byte.
         if bytes.len() > 21 || !bytes.iter().all(byte) {
             return Err(Invalid(format!(
-                "ek_certificate_serial: {text:?} is not bytes in hexadecimal joined by colons, such as \"5e:cd:5f:8e\""
+                "ek_certificate_serial: {text:?} is not bytes in hexadecimal joined by colons, \
+                 such as \"5e:cd:5f:8e\""
             )));
         }
         let zeros = bytes.iter().take_while(|b| *b == "00").count().min(bytes.len() - 1);
@@ -178,7 +182,8 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Names and what the operator says of a resource; only `name` and `expires` mean anything to the authority.
+/// Names and what the operator says of a resource; only `name` and `expires` mean anything to the
+/// authority.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metadata {

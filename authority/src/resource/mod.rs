@@ -1,7 +1,7 @@
 //! What an operator writes: bots and tokens, in the YAML that Teleport's documents use.
 //!
-//! A value of these types is well-formed: names, hashes, serials, times and certificates were checked and brought
-//! into one form when it was read.
+//! A value of these types is well-formed: names, hashes, serials, times and certificates were
+//! checked and brought into one form when it was read.
 
 mod bot;
 mod document;

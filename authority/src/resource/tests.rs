@@ -24,7 +24,8 @@ spec:
         ek_certificate_serial: "00:5E:cd:5f:8e"
 "#;
 
-/// A CA of the tests, made once with `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256`.
+/// A CA of the tests, made once with `openssl req -x509 -newkey ec -pkeyopt
+/// ec_paramgen_curve:P-256`.
 const CA: &str = "-----BEGIN CERTIFICATE-----
 MIIBgzCCASmgAwIBAgIUQCW4CNCn2CMpZTaMrsR7yYjBqS8wCgYIKoZIzj0EAwIw
 FjEUMBIGA1UEAwwLU29tZSBUUE0gQ0EwIBcNMjYxMTIyMTQ0MjUwWhgPMjEyNjEw
@@ -118,7 +119,8 @@ fn unknown_fields_wrong_types_and_bad_values_are_refused_with_their_line() {
 #[test]
 fn what_no_single_field_shows_is_refused_in_teleports_words() {
     let serial_only = with(
-        "        ek_public_hash: \"6C5AADA1C5ABEE6D869369A0CAE3B3B9E9A9F0A1B2C3D4E5F60718293A4B5C6D\"\n",
+        "        ek_public_hash: \
+         \"6C5AADA1C5ABEE6D869369A0CAE3B3B9E9A9F0A1B2C3D4E5F60718293A4B5C6D\"\n",
         "",
     );
     let cas = |pem: &str| {
@@ -142,7 +144,8 @@ fn what_no_single_field_shows_is_refused_in_teleports_words() {
         ),
         (
             format!("{}    allow: [{{description: x}}]\n", &TOKEN[..TOKEN.find("    #").unwrap()]),
-            "spec.tpm: failed validation: allow[0]: at least one of ['ek_public_hash', 'ek_certificate_serial'] must be set",
+            "spec.tpm: failed validation: allow[0]: at least one of \
+             ['ek_public_hash', 'ek_certificate_serial'] must be set",
         ),
         (
             serial_only.clone(),
@@ -172,9 +175,22 @@ fn what_no_single_field_shows_is_refused_in_teleports_words() {
 
 #[test]
 fn bots_keep_all_that_their_documents_say() {
-    let yaml = BOT.replace("  name: example\n", "  name: example\n  description: 'a: b'\n  labels: {env: \"yes\", \"n\": \"7\"}\n  expires: 2030-01-31T12:00:00Z\n")
-        .replace("  roles: []\n", "  roles: [access, \"dev ops\"]\n  max_session_ttl: 90m\n  traits:\n    - {name: logins, values: [root]}\n    - {name: none, values: []}\n    - {name: logins, values: [\"1\"]}\n");
-    let Resource::Bot(bot) = one(&yaml).unwrap() else { panic!("not a bot") };
+    let yaml = r#"kind: bot
+version: v1
+metadata:
+  name: example
+  description: 'a: b'
+  labels: {env: "yes", "n": "7"}
+  expires: 2030-01-31T12:00:00Z
+spec:
+  roles: [access, "dev ops"]
+  max_session_ttl: 90m
+  traits:
+    - {name: logins, values: [root]}
+    - {name: none, values: []}
+    - {name: logins, values: ["1"]}
+"#;
+    let Resource::Bot(bot) = one(yaml).unwrap() else { panic!("not a bot") };
     assert_eq!(bot.spec.max_session_ttl.unwrap().duration().as_secs(), 5400);
     assert_eq!(
         bot.spec.traits,
@@ -202,9 +218,13 @@ fn bots_keep_all_that_their_documents_say() {
 #[test]
 fn what_is_written_reads_back_the_same() {
     let pem = CA.replace('\n', "\n          ");
-    let token = with("    allow:", &format!("    ekcert_allowed_cas:\n      - |\n          {pem}\n    allow:"))
+    let cas = format!("    ekcert_allowed_cas:\n      - |\n          {pem}\n    allow:");
+    let labels = r#"  labels: {"on": "no", x: "1e3", "y": ' #', z: "0x10", d: "2020-01-01"}"#;
+    let description = r#"  description: "two\nlines: \u0007 \u2028""#;
+    let metadata = format!("  name: my-bot-token\n{labels}\n{description}\n");
+    let token = with("    allow:", &cas)
         .replace("\"00:5E:cd:5f:8e\"", "\"12:34:56:10\"")
-        .replace("  name: my-bot-token\n", "  name: my-bot-token\n  labels: {\"on\": \"no\", x: \"1e3\", \"y\": ' #', z: \"0x10\", d: \"2020-01-01\"}\n  description: \"two\\nlines: \\u0007 \\u2028\"\n");
+        .replace("  name: my-bot-token\n", &metadata);
     for yaml in [BOT.to_owned(), token] {
         let resource = one(&yaml).unwrap();
         let written = to_yaml(&resource).unwrap();

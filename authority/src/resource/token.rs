@@ -166,7 +166,9 @@ impl Rule {
             )),
             // Without a CA nobody vouches for the certificate: any TPM could show any serial.
             (None, Some(_)) if tpm.ekcert_allowed_cas.is_empty() => Err(Invalid(
-                "ek_certificate_serial must be accompanied by ek_public_hash or by ekcert_allowed_cas".into(),
+                "ek_certificate_serial must be accompanied by ek_public_hash or by \
+                 ekcert_allowed_cas"
+                    .into(),
             )),
             _ => Ok(()),
         }

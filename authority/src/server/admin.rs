@@ -23,7 +23,8 @@ pub struct AdminSocket {
 }
 
 impl AdminSocket {
-    /// Listens. A socket that is there already was left by an authority that was killed: the lock says so.
+    /// Listens. A socket that is there already was left by an authority that was killed: the lock
+    /// says so.
     pub fn bind(folder: &DataFolder, _lock: &Lock) -> io::Result<Self> {
         let path = folder.socket();
         match fs::symlink_metadata(&path) {

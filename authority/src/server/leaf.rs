@@ -48,7 +48,8 @@ impl Leaf {
 }
 
 impl Current {
-    /// In the first half of its life. A clock that was set back makes it too young, which is no better than too old.
+    /// In the first half of its life. A clock that was set back makes it too young, which is no
+    /// better than too old.
     fn is_fresh(&self, now: OffsetDateTime) -> bool {
         let half = self.not_before + (self.not_after - self.not_before) / 2;
         (self.not_before..half).contains(&now)

@@ -24,7 +24,8 @@ use crate::service::admin::Admin;
 use crate::service::identity::Identity;
 use crate::service::join::Join;
 
-/// No message that a host sends is longer: a certificate has at most 8 KiB, and there are a few of them.
+/// No message that a host sends is longer: a certificate has at most 8 KiB, and there are a few of
+/// them.
 const MAX_MESSAGE: usize = 64 * 1024;
 
 /// The same for operators: a stream of resources.
@@ -36,7 +37,8 @@ const MAX_STREAMS: u32 = 16;
 /// Headers of one call.
 const MAX_HEADERS: u32 = 16 * 1024;
 
-/// A connection that says nothing for that long is asked whether it lives, and then given that long.
+/// A connection that says nothing for that long is asked whether it lives, and then given that
+/// long.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// After that a connection is asked to go, so that a certificate does not live on in it.

@@ -1,7 +1,8 @@
-//! The ceremony of a join: claims, challenge, answer, certificates. docs/protocol.md tells it step by step.
+//! The ceremony of a join: claims, challenge, answer, certificates. docs/protocol.md tells it step
+//! by step.
 //!
-//! Nothing that a host says decides anything before the answer has shown that its TPM holds both keys, except
-//! whether the ceremony goes on. Every end of it is one line in the audit log.
+//! Nothing that a host says decides anything before the answer has shown that its TPM holds both
+//! keys, except whether the ceremony goes on. Every end of it is one line in the audit log.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use proto::v1::join_init::Ek;
 use proto::v1::join_request::Step as Request;
 use proto::v1::join_response::Step as Response;
 use proto::v1::join_service_server::JoinService;
-use proto::v1::{JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse, JoinResult};
+use proto::v1::{JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse, IssuedCredentials};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
@@ -142,7 +143,8 @@ impl Ceremony {
         }
     }
 
-    /// Whether the token lets this host try, and whether what it shows of its TPM is fit to be challenged.
+    /// Whether the token lets this host try, and whether what it shows of its TPM is fit to be
+    /// challenged.
     async fn admit(&mut self, init: &[u8]) -> Result<Candidate, Refusal> {
         let init = JoinInit::decode(init).map_err(Refusal::because(Code::Malformed))?;
         self.attempt.token_name = bounded(&init.token);
@@ -278,7 +280,7 @@ impl Ceremony {
         };
         if let Err(cause) = authority.audit.write(&JoinEvent::granted(Timestamp(now), attempt)) {
             if let Err(kept) = authority.records.forget(&instance).await {
-                error!(instance = instance.id, %kept, "a join that was not granted stays on record");
+                error!(instance = instance.id, %kept, "a join not granted stays on record");
             }
             return Err(Refusal::new(Code::Internal, format!("the audit log: {cause}")));
         }
@@ -289,10 +291,10 @@ impl Ceremony {
         Ok(JoinResponse { step: Some(Response::Result(result)) })
     }
 
-    fn result(&self, bot: &Name, issued: &Credentials) -> Result<JoinResult, Refusal> {
+    fn result(&self, bot: &Name, issued: &Credentials) -> Result<IssuedCredentials, Refusal> {
         let issuer = &self.authority.issuer;
         let ssh = issuer.ssh().public_key().map_err(Refusal::because(Code::Internal))?;
-        Ok(JoinResult {
+        Ok(IssuedCredentials {
             certificates: vec![issued.x509.to_vec()],
             x509_authorities: vec![issuer.x509().certificate().to_vec()],
             ssh_certificate: issued.ssh.clone(),

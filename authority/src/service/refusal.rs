@@ -1,4 +1,5 @@
-//! Why a join is refused. Each refusal has a stable short code: the log, the audit and the tests know it by that.
+//! Why a join is refused. Each refusal has a stable short code: the log, the audit and the tests
+//! know it by that.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! What the authority must not forget: resources and joins.
 //!
-//! [`Store`] is all that a database has to do: keyed records, read one at a time, written in batches that happen as
-//! a whole or not at all. [`Records`] gives the records their types.
+//! [`Store`] is all that a database has to do: keyed records, read one at a time, written in
+//! batches that happen as a whole or not at all. [`Records`] gives the records their types.
 
 mod records;
 mod redb;
@@ -46,8 +46,8 @@ pub trait Store: Send + Sync {
     /// All records of a table by key, in order.
     fn list(&self, table: Table) -> Pending<'_, Vec<(String, Vec<u8>)>>;
 
-    /// All of the changes or none. When it says that they happened, they will be there after a crash or a loss of
-    /// power.
+    /// All of the changes or none. When it says that they happened, they will be there after a
+    /// crash or a loss of power.
     fn write(&self, batch: Vec<Change>) -> Pending<'_, ()>;
 }
 
@@ -60,7 +60,8 @@ pub enum StoreError {
     Missing(Table, String),
     /// A record is not what was written: another version's, or damage.
     Unreadable(String),
-    /// The database or the disk under it failed. Nothing of the batch happened, as far as the store can tell.
+    /// The database or the disk under it failed. Nothing of the batch happened, as far as the store
+    /// can tell.
     Failed(String),
 }
 

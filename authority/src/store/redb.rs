@@ -1,7 +1,7 @@
 //! The store in a file of its own: redb, one thread that writes.
 //!
-//! The writer takes all batches that wait and commits them together (group commit), so that many joins share the
-//! price of one flush to disk.
+//! The writer takes all batches that wait and commits them together (group commit), so that many
+//! joins share the price of one flush to disk.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -175,7 +175,8 @@ fn apply(transaction: &WriteTransaction, batch: &[Change]) -> Result<(), StoreEr
     Ok(())
 }
 
-/// A database that is opened again after a failure: redb serves nothing more once its file has failed.
+/// A database that is opened again after a failure: redb serves nothing more once its file has
+/// failed.
 struct DatabaseFile {
     path: PathBuf,
     open: RwLock<Option<Database>>,

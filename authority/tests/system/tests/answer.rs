@@ -136,7 +136,8 @@ async fn an_answer_is_worth_nothing_for_another_challenge() {
 async fn an_answer_is_worth_nothing_on_another_connection() {
     let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
     harness.allow(&tpm).await;
-    // In the middle sits one who has his own connection to the authority and passes the challenge on.
+    // In the middle sits one who has his own connection to the authority and passes the challenge
+    // on.
     let (_, mut join, init, challenge) = harness.challenged(&tpm).await;
     let elsewhere = harness.wire().await;
     join.answer(tpm.answer(&elsewhere.exporter, &init, &challenge)).await;

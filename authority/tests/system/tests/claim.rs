@@ -124,7 +124,8 @@ async fn every_change_of_a_join_keys_public_area_is_refused() {
     for bit in 0..32 {
         let mut changed = good.clone();
         changed[4 + bit / 8] ^= 1 << (bit % 8);
-        // Bits that Part 2 reserves make the area no TPMT_PUBLIC for some readers; either way it is no join key.
+        // Bits that Part 2 reserves make the area no TPMT_PUBLIC for some readers; either way it is
+        // no join key.
         cases.push((changed, "join_key_attributes"));
     }
     for length in 0..good.len() {

@@ -125,7 +125,8 @@ fn the_first_start_makes_a_cluster_and_later_ones_find_it() {
 
     // The pin is what openssl makes of the CA's key.
     let ca = place.data().join("cluster/x509-ca.pem");
-    let script = "openssl x509 -in \"$0\" -noout -pubkey | openssl pkey -pubin -outform DER | openssl dgst -sha256 -r";
+    let script = "openssl x509 -in \"$0\" -noout -pubkey \
+                  | openssl pkey -pubin -outform DER | openssl dgst -sha256 -r";
     let digest = run(Command::new("sh").args(["-c", script]).arg(&ca));
     let digest = String::from_utf8(digest).unwrap();
     assert_eq!(first.pin, format!("sha256:{}", digest.split(' ').next().unwrap()));
@@ -176,7 +177,8 @@ fn one_authority_a_folder() {
 #[test]
 fn a_killed_start_leaves_nothing_that_the_next_one_trips_over() {
     let place = Place::new();
-    // As a start that was killed would leave it: half made, under the name that is not yet the cluster's.
+    // As a start that was killed would leave it: half made, under the name that is not yet the
+    // cluster's.
     fs::create_dir_all(place.data().join("cluster.new/deep")).unwrap();
     fs::set_permissions(place.data(), fs::Permissions::from_mode(0o700)).unwrap();
     fs::write(place.data().join("cluster.new/x509-ca.key"), "half").unwrap();

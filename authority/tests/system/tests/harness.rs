@@ -118,7 +118,8 @@ impl Harness {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// The one event that there is, when it is there: a refusal with this code, and nothing was recorded.
+    /// The one event that there is, when it is there: a refusal with this code, and nothing was
+    /// recorded.
     pub(crate) async fn assert_refused(&self, code: &str) -> Value {
         self.assert_refused_after(0, code).await
     }
@@ -150,7 +151,7 @@ impl Harness {
         &self,
         tpm: &SoftwareTpm,
         token: &str,
-    ) -> Result<proto::v1::JoinResult, tonic::Status> {
+    ) -> Result<proto::v1::IssuedCredentials, tonic::Status> {
         let wire = self.wire().await;
         let mut join = wire.join().await;
         let init = join.init(&tpm.init(token)).await;

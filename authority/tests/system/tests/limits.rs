@@ -86,7 +86,8 @@ async fn every_truncation_and_every_changed_byte_of_an_init_is_refused_or_harmle
     for init in truncated.chain(changed) {
         let mut join = wire.join().await;
         join.send(JoinRequest { step: Some(Step::Init(init)) }.encode_to_vec()).await;
-        // A challenge can still come, for another key or with another host name; without its answer it is nothing.
+        // A challenge can still come, for another key or with another host name; without its answer
+        // it is nothing.
         let _ = join.reply().await;
         join.finish();
         count += 1;

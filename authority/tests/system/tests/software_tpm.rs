@@ -1,5 +1,5 @@
-//! The TPM's part in software: a P-256 endorsement key and a join key, and the mathematics of TPM2_ActivateCredential,
-//! written a second time from the formulas of Part 1.
+//! The TPM's part in software: a P-256 endorsement key and a join key, and the mathematics of
+//! TPM2_ActivateCredential, written a second time from the formulas of Part 1.
 
 use aes::Aes128;
 use cfb_mode::Decryptor;
@@ -36,7 +36,8 @@ impl SoftwareTpm {
         Sha256::digest(self.ek_public()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// TPMT_PUBLIC: ECC, SHA-256, 0x00040472, no policy, no cipher, ECDSA with SHA-256, P-256, no KDF, x, y.
+    /// TPMT_PUBLIC: ECC, SHA-256, 0x00040472, no policy, no cipher, ECDSA with SHA-256, P-256, no
+    /// KDF, x, y.
     pub(crate) fn join_key_public(&self) -> Vec<u8> {
         let point = self.join_key.verifying_key().to_sec1_point(false);
         let mut public = hex("0023000b 00040472 0000 0010 0018000b 0003 0010");

@@ -10,7 +10,8 @@ use authority::store::{Change, RedbStore, Store, StoreError, Table};
 
 const STORE: &str = "TEST_STORE";
 
-/// Not a test of its own: the process that is killed. It says what was acknowledged, a line for each.
+/// Not a test of its own: the process that is killed. It says what was acknowledged, a line for
+/// each.
 #[test]
 #[ignore = "run by other tests"]
 fn writer() {
