@@ -67,6 +67,12 @@ pub trait Authorized<const N: usize>: Command {}
 pub trait Response {
     /// What Part 3's table says of it.
     const INFO: ResponseInfo;
+
+    /// Writes the parameter area as a TPM does: what was read and is written again must be the same octets.
+    ///
+    /// # Errors
+    /// It does not fit.
+    fn marshal_parameters(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge>;
 }
 
 /// One command in the table.

@@ -343,6 +343,15 @@ macro_rules! command {
                 parameters: &[$(stringify!($result),)*],
                 first_parameter_sized: command!(@sized $($result_ty,)*),
             };
+
+            fn marshal_parameters(
+                &self,
+                writer: &mut $crate::wire::Writer<'_>,
+            ) -> Result<(), $crate::wire::TooLarge> {
+                let _ = &writer;
+                $($crate::wire::Marshal::marshal(&self.$result, writer)?;)*
+                Ok(())
+            }
         }
     )*};
 

@@ -1,0 +1,467 @@
+//! Endorsement keys and certificates, against what tpm2-tools and OpenSSL make of the same TPMs.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use tests::tpm::{client, ek_kind, start_tcp, way};
+use tpm2::commands::{Command as _, CreatePrimary};
+use tpm2::crypto::object_name;
+use tpm2::endorsement::{self, EK_KINDS, EkPublicKey, EndorsementKey, ek_public_key};
+use tpm2::transport::{Record, Recording};
+use tpm2::types::*;
+use tpm2::{Fault, Tpm, template};
+use verifier::EkCertificate;
+use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
+
+/// The keys that each kind of TPM leaves the factory with: name, certificate index, where the key is persistent.
+const MADE: [(Kind, &[(&str, &str, Option<&str>)]); 6] = [
+    (
+        Kind::RsaAndP384,
+        &[
+            ("rsa2048", "0x01c00002", Some("0x81010001")),
+            ("p384", "0x01c00016", Some("0x81010016")),
+        ],
+    ),
+    (
+        Kind::RsaNotPersistent,
+        &[("rsa2048", "0x01c00002", None), ("p384", "0x01c00016", Some("0x81010016"))],
+    ),
+    (Kind::P384Only, &[("p384", "0x01c00016", Some("0x81010016"))]),
+    (Kind::P256, &[("p256", "0x01c0000a", Some("0x8101000a"))]),
+    (Kind::P256NotPersistent, &[("p256", "0x01c0000a", None)]),
+    (Kind::NoCertificates, &[]),
+];
+
+/// The way to name a template in tpm2_createek.
+fn tool_template(name: &str) -> &str {
+    match name {
+        "rsa2048" => "rsa",
+        "p256" => "ecc256",
+        other => other,
+    }
+}
+
+fn openssl(folder: &Path, arguments: &[&str]) -> Result<Vec<u8>> {
+    let output = Command::new("openssl").current_dir(folder).args(arguments).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(output.stdout)
+}
+
+fn path(folder: &Path, name: &str) -> String {
+    folder.join(name).display().to_string()
+}
+
+/// The certificate as tpm2-tools read it.
+fn nvread(swtpm: &Swtpm, index: &str) -> Result<Vec<u8>> {
+    let folder = tempfile::tempdir()?;
+    let file = path(folder.path(), "content");
+    swtpm.tool("tpm2_nvread", &[index, "-C", index, "-o", &file])?;
+    Ok(fs::read(file)?)
+}
+
+/// The key's SubjectPublicKeyInfo as tpm2-tools and OpenSSL write it.
+fn spki_by_tools(swtpm: &Swtpm, name: &str, handle: Option<&str>) -> Result<Vec<u8>> {
+    let folder = tempfile::tempdir()?;
+    let (pem, context) = (path(folder.path(), "ek.pem"), path(folder.path(), "ek.ctx"));
+    match handle {
+        Some(handle) => swtpm.tool("tpm2_readpublic", &["-c", handle, "-f", "pem", "-o", &pem])?,
+        None => {
+            let arguments = ["-c", &context, "-G", tool_template(name), "-u", &pem, "-f", "pem"];
+            swtpm.tool("tpm2_createek", &arguments)?;
+            swtpm.tool("tpm2_flushcontext", &["-t"])?
+        }
+    };
+    openssl(folder.path(), &["pkey", "-pubin", "-in", "ek.pem", "-outform", "DER"])
+}
+
+/// The same, of what we read or created.
+fn spki(ek: &EndorsementKey) -> Result<Vec<u8>> {
+    let public = ek.public()?;
+    let key = match (public.id, ek_public_key(&public).context("no key")?) {
+        (Id::Rsa(_), EkPublicKey::Rsa(modulus)) => {
+            verifier::EkPublicKey::Rsa(verifier::RsaKey::new(modulus, 65537)?)
+        }
+        (Id::Ecc(ecc), EkPublicKey::Ecc(x, y)) => {
+            let curve = match ecc.curve {
+                Curve::NIST_P256 => verifier::Curve::P256,
+                _ => verifier::Curve::P384,
+            };
+            verifier::EkPublicKey::Ecc(verifier::EccKey::new(curve, x, y)?)
+        }
+        _ => unreachable!("a public area has the key of its type"),
+    };
+    Ok(key.spki_der())
+}
+
+#[test]
+fn certificates_and_keys_of_every_kind_are_those_that_tpm2_tools_find() -> Result<()> {
+    assert_eq!(MADE.map(|(kind, _)| kind), Kind::ALL);
+    for (kind, keys) in MADE {
+        let swtpm = start_tcp(kind)?;
+        let names: Vec<_> =
+            endorsement::certified(&mut client(&swtpm)?)?.iter().map(|kind| kind.name).collect();
+        let expected: Vec<_> = keys.iter().map(|(name, ..)| *name).collect();
+        assert_eq!(names, expected, "{kind:?}");
+
+        for (name, index, persistent) in keys {
+            let by_tools = spki_by_tools(&swtpm, name, *persistent)?;
+            let stored = nvread(&swtpm, index)?;
+            let before = swtpm.handles()?;
+            let mut tpm = client(&swtpm)?;
+            let der = endorsement::certificate(&mut tpm, ek_kind(name))?.context("none")?;
+            assert_eq!(der, stored, "{kind:?} {name}");
+            let certificate = EkCertificate::parse(&der)?;
+            assert_eq!(certificate.public_key().spki_der(), by_tools, "{kind:?} {name}");
+
+            let found = endorsement::find(&mut tpm, ek_kind(name))?;
+            assert_eq!(found.is_some(), persistent.is_some(), "{kind:?} {name}");
+            let created = endorsement::create(&mut tpm, ek_kind(name), None)?.context("none")?;
+            for key in found.iter().chain([&created]) {
+                assert_eq!(spki(key)?, by_tools, "{kind:?} {name} {:?}", key.handle());
+                assert_eq!(key.public()?, created.public()?);
+                let name = object_name(&key.public()?)?;
+                assert_eq!(key.salt_key()?.object(), Object::named(key.handle(), name));
+            }
+            drop(tpm);
+            assert_eq!(swtpm.handles()?, before);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_tpm_without_certificates_has_the_default_key_of_tpm2_createek() -> Result<()> {
+    let swtpm = start_tcp(Kind::NoCertificates)?;
+    for name in ["rsa2048", "p256"] {
+        let by_tools = spki_by_tools(&swtpm, name, None)?;
+        let mut tpm = client(&swtpm)?;
+        assert!(endorsement::certified(&mut tpm)?.is_empty());
+        assert!(endorsement::certificate(&mut tpm, ek_kind(name))?.is_none());
+        assert!(endorsement::find(&mut tpm, ek_kind(name))?.is_none());
+        let created = endorsement::create(&mut tpm, ek_kind(name), None)?.context("none")?;
+        assert_eq!(spki(&created)?, by_tools);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_certificate_costs_two_commands() -> Result<()> {
+    for (kind, name) in [(Kind::RsaAndP384, "rsa2048"), (Kind::P384Only, "p384")] {
+        let swtpm = start_tcp(kind)?;
+        let recording = Recording::default();
+        let mut tpm = Tpm::new(Record::new(way(&swtpm)?, recording.clone()));
+        let der = endorsement::certificate(&mut tpm, ek_kind(name))?.context("none")?;
+        assert!((769..=1536).contains(&der.len()), "{}", der.len());
+        assert_eq!(recording.exchanges().len(), 2);
+    }
+    Ok(())
+}
+
+/// Defines an NV index as the platform would and writes to it, with tpm2-tools.
+fn define(swtpm: &Swtpm, index: Handle, size: usize, content: Option<&[u8]>) -> Result<()> {
+    let attributes = "ppwrite|ppread|ownerread|authread|no_da|platformcreate";
+    let (index, size) = (format!("{:#010x}", index.0), size.to_string());
+    swtpm.tool("tpm2_nvdefine", &[&index, "-C", "p", "-s", &size, "-a", attributes])?;
+    if let Some(content) = content {
+        let folder = tempfile::tempdir()?;
+        fs::write(folder.path().join("content"), content)?;
+        let file = path(folder.path(), "content");
+        swtpm.tool("tpm2_nvwrite", &[&index, "-C", "p", "-i", &file])?;
+    }
+    Ok(())
+}
+
+fn undefine(swtpm: &Swtpm, index: Handle) -> Result<()> {
+    let index = format!("{:#010x}", index.0);
+    swtpm.tool("tpm2_nvundefine", &[&index, "-C", "p"]).map(drop)
+}
+
+/// A DER SEQUENCE of this many octets in all.
+fn sequence(len: usize) -> Vec<u8> {
+    let mut der = match len {
+        2..130 => vec![0x30, u8::try_from(len - 2).expect("short")],
+        _ => {
+            let content = u16::try_from(len - 4).expect("below 64 KiB").to_be_bytes();
+            vec![0x30, 0x82, content[0], content[1]]
+        }
+    };
+    let header = der.len();
+    der.extend((header..len).map(|at| (at % 251) as u8));
+    der
+}
+
+const CERTIFICATE: Handle = Handle(0x01c0_0002);
+
+/// What the index at [`CERTIFICATE`] is read as when it holds this.
+fn stored(swtpm: &Swtpm, size: usize, content: Option<&[u8]>) -> Result<Result<Option<Vec<u8>>, tpm2::Error>> {
+    define(swtpm, CERTIFICATE, size, content)?;
+    let read = endorsement::certificate(&mut client(swtpm)?, ek_kind("rsa2048"));
+    undefine(swtpm, CERTIFICATE)?;
+    Ok(read)
+}
+
+#[test]
+fn a_certificate_is_cut_out_of_whatever_surrounds_it() -> Result<()> {
+    let swtpm = start_tcp(Kind::NoCertificates)?;
+    // Around the sizes of chunks: 512 and 768.
+    for len in [2, 100, 300, 511, 512, 513, 767, 768, 769, 1016, 1280, 1536, 1537, 2000] {
+        let der = sequence(len);
+        assert_eq!(stored(&swtpm, len, Some(&der))??, Some(der.clone()), "{len} octets");
+        let mut header = vec![0x10, 0x01, 0x00];
+        header.extend(u16::try_from(len)?.to_be_bytes());
+        let wrapped = [&header[..], &der].concat();
+        assert_eq!(stored(&swtpm, wrapped.len(), Some(&wrapped))??, Some(der.clone()), "{len}, wrapped");
+        if len < 1900 {
+            for (filler, many) in [(0xff, 100), (0x00, 1), (0x30, 40)] {
+                let padded = [&der[..], &vec![filler; many]].concat();
+                let read = stored(&swtpm, padded.len(), Some(&padded))??;
+                assert_eq!(read, Some(der.clone()), "{len} octets, then {filler:#04x}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_index_that_was_never_written_or_is_not_there_holds_no_certificate() -> Result<()> {
+    let swtpm = start_tcp(Kind::NoCertificates)?;
+    for size in [1, 100, 1000] {
+        assert_eq!(stored(&swtpm, size, None)??, None);
+    }
+    assert!(endorsement::certificate(&mut client(&swtpm)?, ek_kind("rsa2048"))?.is_none());
+    Ok(())
+}
+
+#[test]
+fn junk_is_no_certificate_and_said_to_be_malformed() -> Result<()> {
+    let swtpm = start_tcp(Kind::NoCertificates)?;
+    let mut longer_than_its_index = sequence(1600);
+    longer_than_its_index.truncate(1000);
+    let indefinite = [&[0x30, 0x80][..], &[0x41; 60], &[0, 0]].concat();
+    let three_octets_of_length = [&[0x30, 0x83, 0, 1, 0][..], &[0; 256]].concat();
+    for junk in [
+        &[0xff; 1000][..],
+        &[0x00; 10],
+        b"-----BEGIN CERTIFICATE-----",
+        &longer_than_its_index,
+        &indefinite,
+        &three_octets_of_length,
+        &[0x30],
+        &[0x10, 0x01, 0x00],
+        &[0x10, 0x01, 0x00, 0x00, 0x05],
+    ] {
+        let error = stored(&swtpm, junk.len(), Some(junk))?.unwrap_err();
+        assert!(matches!(error.fault(), Fault::Malformed(_)), "{junk:02x?}: {error}");
+        assert!(error.to_string().contains("EK certificate"), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_index_of_another_password_is_an_error_and_not_an_absence() -> Result<()> {
+    let swtpm = start_tcp(Kind::NoCertificates)?;
+    let index = format!("{:#010x}", CERTIFICATE.0);
+    let attributes = "ppwrite|authread|no_da|platformcreate";
+    let define = [&index, "-C", "p", "-s", "8", "-a", attributes, "-p", "secret"];
+    swtpm.tool("tpm2_nvdefine", &define)?;
+    let error =
+        endorsement::certificate(&mut client(&swtpm)?, ek_kind("rsa2048")).unwrap_err();
+    assert_eq!(error.refusal(), Some(ResponseCode::BAD_AUTH), "{error}");
+    Ok(())
+}
+
+const RSA_NONCE: Handle = Handle(0x01c0_0003);
+const RSA_TEMPLATE: Handle = Handle(0x01c0_0004);
+const P256_NONCE: Handle = Handle(0x01c0_000b);
+const P256_TEMPLATE: Handle = Handle(0x01c0_000c);
+
+/// What tpm2_createek makes of a nonce index is another key each time (5.4), so that tpm2_createprimary is the witness.
+#[test]
+fn template_and_nonce_indices_make_the_key_that_tpm2_createprimary_makes_of_their_content() -> Result<()> {
+    let swtpm = start_tcp(Kind::NoCertificates)?;
+    let create = || -> Result<Vec<u8>> {
+        let mut tpm = client(&swtpm)?;
+        spki(&endorsement::create(&mut tpm, ek_kind("rsa2048"), None)?.context("none")?)
+    };
+    let nonce = [0x77; 20];
+    assert_eq!(create()?, by_createprimary(&swtpm, "", &[])?);
+    define(&swtpm, RSA_NONCE, nonce.len(), Some(&nonce))?;
+    assert_eq!(create()?, by_createprimary(&swtpm, "", &nonce)?, "the default template");
+    let mut public = template::L1;
+    public.attributes = public.attributes.with(ObjectAttributes::NO_DA);
+    define(&swtpm, RSA_TEMPLATE, 314, Some(&marshalled(&public)?))?;
+    assert_eq!(create()?, by_createprimary(&swtpm, "|noda", &nonce)?, "its own template");
+    undefine(&swtpm, RSA_NONCE)?;
+    assert_eq!(create()?, by_createprimary(&swtpm, "|noda", &[])?);
+    Ok(())
+}
+
+fn by_createprimary(swtpm: &Swtpm, attributes: &str, unique: &[u8]) -> Result<Vec<u8>> {
+    let folder = tempfile::tempdir()?;
+    let file = |name| path(folder.path(), name);
+    // The size as this machine stores it, then the field.
+    let mut filled = 256_u16.to_ne_bytes().to_vec();
+    filled.extend(unique);
+    filled.resize(2 + 256, 0);
+    fs::write(folder.path().join("unique"), filled)?;
+    fs::write(folder.path().join("policy"), template::policy::A_SHA256)?;
+    let low = "fixedtpm|fixedparent|sensitivedataorigin|adminwithpolicy|restricted|decrypt";
+    let attributes = format!("{low}{attributes}");
+    let (unique, policy, context, pem) =
+        (file("unique"), file("policy"), file("ek.ctx"), file("ek.pem"));
+    let key = ["-C", "e", "-G", "rsa2048:aes128cfb", "-g", "sha256", "-a", &attributes];
+    let files = ["-u", &unique, "-L", &policy, "-c", &context];
+    swtpm.tool("tpm2_createprimary", &[&key[..], &files].concat())?;
+    swtpm.tool("tpm2_readpublic", &["-c", &context, "-f", "pem", "-o", &pem])?;
+    swtpm.tool("tpm2_flushcontext", &["-t"])?;
+    openssl(folder.path(), &["pkey", "-pubin", "-in", "ek.pem", "-outform", "DER"])
+}
+
+fn marshalled(public: &Public<'_>) -> Result<Vec<u8>> {
+    let mut octets = [0; 1024];
+    let mut writer = tpm2::wire::Writer::new(&mut octets);
+    writer.write(public)?;
+    Ok(writer.into_written().to_vec())
+}
+
+#[test]
+fn a_nonce_for_a_curve_goes_into_x() -> Result<()> {
+    let swtpm = start_tcp(Kind::NoCertificates)?;
+    let mut tpm = client(&swtpm)?;
+    let plain = endorsement::create(&mut tpm, ek_kind("p256"), None)?.context("none")?;
+    drop(tpm);
+    let nonce = [0x42; 32];
+    define(&swtpm, P256_NONCE, nonce.len(), Some(&nonce))?;
+    let recording = Recording::default();
+    let mut tpm = Tpm::new(Record::new(way(&swtpm)?, recording.clone()));
+    let filled = endorsement::create(&mut tpm, ek_kind("p256"), None)?.context("none")?;
+    assert_ne!(filled.public()?, plain.public()?);
+    let creation = recording
+        .exchanges()
+        .into_iter()
+        .find(|e| tests::bus::command_code(&e.command) == CreatePrimary::INFO.code)
+        .context("nothing was created")?;
+    let expected = [&[0, 32][..], &nonce, &[0, 32], &[0; 32]].concat();
+    assert!(creation.command.windows(expected.len()).any(|window| window == expected));
+    Ok(())
+}
+
+/// Somebody wrote a nonce after the certificate was made, or the certificate's maker did not apply it: the key of the
+/// certificate is found all the same.
+#[test]
+fn the_key_of_the_certificate_is_found_whatever_the_other_indices_say() -> Result<()> {
+    let swtpm = start_tcp(Kind::P256NotPersistent)?;
+    let der = endorsement::certificate(&mut client(&swtpm)?, ek_kind("p256"))?.context("none")?;
+    let certificate = EkCertificate::parse(&der)?;
+    let verifier::EkPublicKey::Ecc(key) = certificate.public_key() else {
+        panic!("no elliptic curve")
+    };
+    let expected = Some(EkPublicKey::Ecc(key.x(), key.y()));
+    let created = |what: &str| -> Result<()> {
+        let mut tpm = client(&swtpm)?;
+        let ek = endorsement::create(&mut tpm, ek_kind("p256"), expected)?;
+        let ek = ek.with_context(|| format!("{what}: not found"))?;
+        assert_eq!(spki(&ek)?, certificate.public_key().spki_der(), "{what}");
+        Ok(())
+    };
+    created("no other index")?;
+    let mut other = template::L2;
+    other.attributes = other.attributes.with(ObjectAttributes::NO_DA);
+    define(&swtpm, P256_TEMPLATE, 122, Some(&marshalled(&other)?))?;
+    created("a template that was not used")?;
+    define(&swtpm, P256_NONCE, 16, Some(&[0x55; 16]))?;
+    created("a nonce that was not used")?;
+    undefine(&swtpm, P256_TEMPLATE)?;
+    created("a nonce alone that was not used")?;
+    undefine(&swtpm, P256_NONCE)?;
+    define(&swtpm, P256_NONCE, 100, Some(&[0x55; 100]))?;
+    created("a nonce that does not fit")?;
+    define(&swtpm, P256_TEMPLATE, 50, Some(&[0xff; 50]))?;
+    created("junk for a template")?;
+    Ok(())
+}
+
+#[test]
+fn a_template_index_of_another_type_or_with_junk_is_not_used_for_the_default_key() -> Result<()> {
+    let swtpm = start_tcp(Kind::NoCertificates)?;
+    for junk in [&[0xff; 50][..], &[0x00, 0x23], &marshalled(&template::L1)?, &marshalled(&template::L2)?[..121]] {
+        define(&swtpm, P256_TEMPLATE, junk.len(), Some(junk))?;
+        let mut tpm = client(&swtpm)?;
+        let error = endorsement::create(&mut tpm, ek_kind("p256"), None).unwrap_err();
+        assert!(matches!(error.fault(), Fault::Malformed(_)), "{error}");
+        drop(tpm);
+        undefine(&swtpm, P256_TEMPLATE)?;
+    }
+    Ok(())
+}
+
+/// Firmware or an operator put another key where the endorsement key is expected: the certificate's is still found, and
+/// what is not an endorsement key at all is passed over.
+#[test]
+fn a_persistent_handle_with_another_key_than_the_certificates_is_told_apart() -> Result<()> {
+    let swtpm = start_tcp(Kind::P256NotPersistent)?;
+    let folder = tempfile::tempdir()?;
+    let context = path(folder.path(), "key.ctx");
+    let persist = |handle: &str| -> Result<()> {
+        swtpm.tool("tpm2_flushcontext", &["-t"])?;
+        swtpm.tool("tpm2_evictcontrol", &["-C", "o", "-c", &context, handle])?;
+        swtpm.tool("tpm2_flushcontext", &["-t"]).map(drop)
+    };
+    // No endorsement key: a storage key of the owner.
+    swtpm.tool("tpm2_createprimary", &["-C", "o", "-G", "ecc256", "-c", &context])?;
+    persist("0x8101000a")?;
+    assert!(endorsement::find(&mut client(&swtpm)?, ek_kind("p256"))?.is_none());
+    // An endorsement key of the right kind with something in its unique, whatever tpm2_createek puts there.
+    define(&swtpm, P256_TEMPLATE, 122, Some(&marshalled(&template::L2)?))?;
+    define(&swtpm, P256_NONCE, 8, Some(&[1; 8]))?;
+    swtpm.tool("tpm2_createek", &["-t", "-c", &context, "-G", "ecc"])?;
+    persist("0x81010002")?;
+    undefine(&swtpm, P256_NONCE)?;
+    undefine(&swtpm, P256_TEMPLATE)?;
+
+    let mut tpm = client(&swtpm)?;
+    let found = endorsement::find(&mut tpm, ek_kind("p256"))?.context("it looks like one")?;
+    assert_eq!(found.handle(), Handle(0x8101_0002));
+    let der = endorsement::certificate(&mut tpm, ek_kind("p256"))?.context("none")?;
+    let certificate = EkCertificate::parse(&der)?;
+    assert_ne!(spki(&found)?, certificate.public_key().spki_der());
+    let verifier::EkPublicKey::Ecc(key) = certificate.public_key() else {
+        panic!("no elliptic curve")
+    };
+    let expected = EkPublicKey::Ecc(key.x(), key.y());
+    let created = endorsement::create(&mut tpm, ek_kind("p256"), Some(expected))?;
+    let created = created.context("the certificate is this TPM's")?;
+    assert_eq!(spki(&created)?, certificate.public_key().spki_der());
+    Ok(())
+}
+
+#[test]
+fn a_certificate_of_another_tpm_leads_to_no_key() -> Result<()> {
+    let swtpm = start_tcp(Kind::P256NotPersistent)?;
+    let other = Factory::shared().tpm(Maker::Namesake, Kind::P256NotPersistent)?.start()?;
+    let der = endorsement::certificate(&mut client(&other)?, ek_kind("p256"))?.context("none")?;
+    let certificate = EkCertificate::parse(&der)?;
+    let verifier::EkPublicKey::Ecc(key) = certificate.public_key() else {
+        panic!("no elliptic curve")
+    };
+    let expected = Some(EkPublicKey::Ecc(key.x(), key.y()));
+    let before = swtpm.handles()?;
+    assert!(endorsement::create(&mut client(&swtpm)?, ek_kind("p256"), expected)?.is_none());
+    assert_eq!(swtpm.handles()?, before);
+    Ok(())
+}
+
+#[test]
+fn each_kind_has_indices_and_handles_of_its_own() {
+    for kind in &EK_KINDS {
+        for other in &EK_KINDS {
+            if kind.name != other.name {
+                assert_ne!(kind.certificate, other.certificate);
+                assert_ne!(kind.profile, other.profile);
+                assert_ne!(kind.template, other.template);
+            }
+        }
+    }
+}

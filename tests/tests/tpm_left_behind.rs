@@ -1,0 +1,317 @@
+//! What a client leaves in a TPM without resource manager, however it ends: nothing.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use tests::bus::{Interposer, command_code, forward, refusal, response_code};
+use tests::tpm::{
+    RANDOM, client, create, create_join_key, ek_kind, hmac_session, join, load, persistent_ek, sign,
+    start, way,
+};
+use tpm2::commands::{Command, FlushContext};
+use tpm2::endorsement;
+use tpm2::session::Auth;
+use tpm2::template::join_key;
+use tpm2::transport::{Record, Recording, Transport};
+use tpm2::types::*;
+use tpm2::{Fault, Tpm};
+use xtask::swtpm::Kind;
+
+const SECRET: [u8; 32] = [0x5a; 32];
+const KINDS: [(Kind, &str); 3] =
+    [(Kind::RsaAndP384, "rsa2048"), (Kind::P384Only, "p384"), (Kind::P256, "p256")];
+
+/// Commands of a join, without those that clean up.
+fn commands_of_a_join(kind: Kind, name: &str) -> Result<usize> {
+    let swtpm = start(kind)?;
+    let recording = Recording::default();
+    let mut tpm = Tpm::new(Record::new(way(&swtpm)?, recording.clone()));
+    join(&mut tpm, ek_kind(name), &SECRET)?;
+    let commands = recording.exchanges().len();
+    drop(tpm);
+    assert!(recording.exchanges().len() > commands, "something had to be flushed");
+    Ok(commands)
+}
+
+#[test]
+fn a_join_that_ends_well_leaves_nothing() -> Result<()> {
+    for (kind, name) in KINDS {
+        let swtpm = start(kind)?;
+        let before = swtpm.handles()?;
+        for _ in 0..4 {
+            join(&mut client(&swtpm)?, ek_kind(name), &SECRET)?;
+            assert_eq!(swtpm.handles()?, before, "{name}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_join_that_is_refused_at_any_command_leaves_nothing() -> Result<()> {
+    for (kind, name) in KINDS {
+        let commands = commands_of_a_join(kind, name)?;
+        let swtpm = start(kind)?;
+        let before = swtpm.handles()?;
+        for nth in 0..commands {
+            let mut sent = 0;
+            let mut tpm = Tpm::new(Interposer::new(way(&swtpm)?, move |command: &[u8], tpm| {
+                sent += 1;
+                if sent == nth + 1 {
+                    return Ok(refusal(ResponseCode::FAILURE));
+                }
+                forward(tpm, command)
+            }));
+            let error = join(&mut tpm, ek_kind(name), &SECRET).unwrap_err();
+            let refused = error.downcast_ref::<tpm2::Error>().and_then(tpm2::Error::refusal);
+            assert_eq!(refused, Some(ResponseCode::FAILURE), "{name}, {nth}: {error:#}");
+            drop(tpm);
+            assert_eq!(swtpm.handles()?, before, "{name}, refused at command {nth}");
+        }
+        join(&mut client(&swtpm)?, ek_kind(name), &SECRET)?;
+    }
+    Ok(())
+}
+
+/// An answer that makes no sense, at any command. The TPM has executed it.
+#[test]
+fn a_join_that_is_answered_with_nonsense_at_any_command_leaves_nothing() -> Result<()> {
+    for (kind, name) in KINDS {
+        let commands = commands_of_a_join(kind, name)?;
+        let swtpm = start(kind)?;
+        let before = swtpm.handles()?;
+        for nth in 0..commands {
+            let mut sent = 0;
+            let mut tpm = Tpm::new(Interposer::new(way(&swtpm)?, move |command: &[u8], tpm| {
+                sent += 1;
+                let mut answer = forward(tpm, command)?;
+                if sent == nth + 1 {
+                    answer.push(0);
+                }
+                Ok(answer)
+            }));
+            let error = join(&mut tpm, ek_kind(name), &SECRET).unwrap_err();
+            let fault = error.downcast_ref::<tpm2::Error>().map(tpm2::Error::fault);
+            assert!(matches!(fault, Some(Fault::Malformed(_))), "{name}, {nth}: {error:#}");
+            drop(tpm);
+            assert_eq!(swtpm.handles()?, before, "{name}, nonsense at command {nth}");
+        }
+    }
+    Ok(())
+}
+
+/// A client whose connection died can flush nothing. What it left is at most one object and one session, and the next
+/// client has room to work.
+#[test]
+fn after_a_connection_that_died_at_any_command_another_client_can_join() -> Result<()> {
+    for (kind, name) in KINDS {
+        let commands = commands_of_a_join(kind, name)?;
+        for executed in [false, true] {
+            for nth in 0..commands {
+                let swtpm = start(kind)?;
+                let before = swtpm.handles()?;
+                let mut sent = 0;
+                let mut tpm =
+                    Tpm::new(Interposer::new(way(&swtpm)?, move |command: &[u8], tpm| {
+                        sent += 1;
+                        if sent <= nth {
+                            return forward(tpm, command);
+                        }
+                        if executed && sent == nth + 1 {
+                            forward(tpm, command)?;
+                        }
+                        Err(io::ErrorKind::BrokenPipe.into())
+                    }));
+                let error = join(&mut tpm, ek_kind(name), &SECRET).unwrap_err();
+                let fault = error.downcast_ref::<tpm2::Error>().map(tpm2::Error::fault);
+                assert!(matches!(fault, Some(Fault::Transport(_))), "{name}, {nth}: {error:#}");
+                let next = tpm.run(&RANDOM, []).unwrap_err();
+                assert!(matches!(next.fault(), Fault::Poisoned), "{next}");
+                drop(tpm);
+                let left = swtpm.handles()?;
+                assert!(left.transient.len() <= 1 && left.loaded_sessions.len() <= 1, "{left:?}");
+                assert_eq!(left.persistent, before.persistent);
+                join(&mut client(&swtpm)?, ek_kind(name), &SECRET)?;
+                assert_eq!(swtpm.handles()?, left, "the second left nothing of its own");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_flush_that_is_refused_does_not_keep_the_others_from_being_flushed() -> Result<()> {
+    let swtpm = start(Kind::NoCertificates)?;
+    let before = swtpm.handles()?;
+    let refused = Rc::new(Cell::new(0));
+    let counter = refused.clone();
+    let mut tpm = Tpm::new(Interposer::new(way(&swtpm)?, move |command: &[u8], tpm| {
+        if command_code(command) == FlushContext::INFO.code && counter.get() == 0 {
+            counter.set(1);
+            return Ok(refusal(ResponseCode::FAILURE));
+        }
+        forward(tpm, command)
+    }));
+    load(&mut tpm, &create_join_key(&[1; 32]))?;
+    load(&mut tpm, &create_join_key(&[2; 32]))?;
+    hmac_session(&mut tpm)?;
+    let error = tpm.flush_all().unwrap_err();
+    assert_eq!(error.refusal(), Some(ResponseCode::FAILURE));
+    drop(tpm);
+    assert_eq!(refused.get(), 1);
+    let left = swtpm.handles()?;
+    let count = |handles: &xtask::swtpm::Handles| {
+        handles.transient.len() + handles.loaded_sessions.len()
+    };
+    assert_eq!(count(&left), count(&before) + 1);
+    Ok(())
+}
+
+#[test]
+fn what_the_caller_flushed_is_not_flushed_again() -> Result<()> {
+    let swtpm = start(Kind::NoCertificates)?;
+    let recording = Recording::default();
+    let mut tpm = Tpm::new(Record::new(way(&swtpm)?, recording.clone()));
+    let key = load(&mut tpm, &create_join_key(&[1; 32]))?;
+    tpm.flush(key.handle())?;
+    let before = recording.exchanges().len();
+    tpm.flush_all()?;
+    drop(tpm);
+    assert_eq!(recording.exchanges().len(), before);
+    Ok(())
+}
+
+/// Searching for the key that a certificate names makes keys that are not it.
+#[test]
+fn endorsement_keys_that_were_made_in_vain_are_flushed() -> Result<()> {
+    let swtpm = start(Kind::P384Only)?;
+    let before = swtpm.handles()?;
+    let mut tpm = client(&swtpm)?;
+    let nobody = endorsement::EkPublicKey::Ecc(&[1; 48], &[2; 48]);
+    assert!(endorsement::create(&mut tpm, ek_kind("p384"), Some(nobody))?.is_none());
+    drop(tpm);
+    assert_eq!(swtpm.handles()?, before);
+    // Its commands are: the template index, then a creation and a flush for each way to fill the template.
+    for refused in [0, 1, 3] {
+        let mut sent = 0;
+        let mut tpm = Tpm::new(Interposer::new(way(&swtpm)?, move |command: &[u8], tpm| {
+            sent += 1;
+            if sent == refused + 1 {
+                assert_ne!(command_code(command), FlushContext::INFO.code);
+                return Ok(refusal(ResponseCode::FAILURE));
+            }
+            forward(tpm, command)
+        }));
+        let error = endorsement::create(&mut tpm, ek_kind("p384"), Some(nobody)).unwrap_err();
+        assert_eq!(error.refusal(), Some(ResponseCode::FAILURE));
+        drop(tpm);
+        assert_eq!(swtpm.handles()?, before, "refused at command {refused}");
+    }
+    Ok(())
+}
+
+/// The kernel's resource manager flushes what a client leaves, and every flush would cost the swapping of all else.
+#[test]
+fn a_resource_manager_is_left_to_do_it() -> Result<()> {
+    struct Managed<T>(T);
+    impl<T: Transport> Transport for Managed<T> {
+        fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
+            self.0.exchange(command, response)
+        }
+        fn is_managed(&self) -> bool {
+            true
+        }
+    }
+    let swtpm = start(Kind::NoCertificates)?;
+    let recording = Recording::default();
+    let mut tpm = Tpm::new(Managed(Record::new(way(&swtpm)?, recording.clone())));
+    let key = load(&mut tpm, &create_join_key(&[1; 32]))?;
+    tpm.flush_all()?;
+    assert_eq!(recording.exchanges().len(), 1);
+    tpm.flush(key.handle())?;
+    assert_eq!(recording.exchanges().len(), 2, "what the caller asks for is done");
+    drop(tpm);
+    assert_eq!(recording.exchanges().len(), 2);
+    Ok(())
+}
+
+#[test]
+fn no_room_is_said_in_words_with_advice_and_costs_nothing() -> Result<()> {
+    let swtpm = start(Kind::NoCertificates)?;
+    let before = swtpm.handles()?;
+    let mut tpm = client(&swtpm)?;
+    for unique in 1..=3 {
+        load(&mut tpm, &create_join_key(&[unique; 32]))?;
+        hmac_session(&mut tpm)?;
+    }
+    let error = tpm.run(&create_join_key(&[4; 32]), [Auth::EMPTY]).unwrap_err();
+    assert_eq!(error.refusal(), Some(ResponseCode::OBJECT_MEMORY));
+    assert!(error.advice().is_some_and(|advice| advice.contains("/dev/tpmrm0")), "{error}");
+    let error = hmac_session(&mut tpm).unwrap_err();
+    assert_eq!(error.refusal(), Some(ResponseCode::SESSION_MEMORY));
+    assert!(error.advice().is_some());
+    drop(tpm);
+    assert_eq!(swtpm.handles()?, before);
+    Ok(())
+}
+
+#[test]
+fn nothing_is_ever_made_persistent() -> Result<()> {
+    const EVICT_CONTROL: u32 = 0x120;
+    const NV_DEFINE_SPACE: u32 = 0x12a;
+    for (kind, name) in KINDS {
+        let swtpm = start(kind)?;
+        let recording = Recording::default();
+        let mut tpm = Tpm::new(Record::new(way(&swtpm)?, recording.clone()));
+        join(&mut tpm, ek_kind(name), &SECRET)?;
+        drop(tpm);
+        for exchange in recording.exchanges() {
+            let code = command_code(&exchange.command).0;
+            assert!(code != EVICT_CONTROL && code != NV_DEFINE_SPACE);
+            assert_eq!(response_code(&exchange.response), ResponseCode::SUCCESS);
+        }
+    }
+    Ok(())
+}
+
+/// A locked-out TPM still joins: the join key asks for no dictionary-attack protection, and a low-range endorsement key is
+/// used by its policy. A high-range key is too, by its policy, when its password is locked out.
+#[test]
+fn a_join_goes_through_while_the_tpm_is_locked_out() -> Result<()> {
+    let swtpm = start(Kind::RsaAndP384)?;
+    let mut tpm = client(&swtpm)?;
+    let mut public = join_key(&[9; 32]);
+    public.attributes = public.attributes.without(ObjectAttributes::NO_DA);
+    let sensitive =
+        SensitiveCreate { user_auth: AuthValue::new(b"secret")?, data: SensitiveData::EMPTY };
+    let protected = load(&mut tpm, &create(Hierarchy::Owner, public, sensitive))?;
+    let wrong = || Auth::password(b"wrong");
+    let locked = (0..40).find_map(|_| {
+        let error = tpm.run(&sign(protected, &[1; 32]), [wrong()]).unwrap_err();
+        match error.refusal() {
+            Some(ResponseCode::LOCKOUT) => Some(error),
+            other => {
+                assert_eq!(other, Some(ResponseCode::AUTH_FAIL), "{error}");
+                None
+            }
+        }
+    });
+    let locked = locked.context("it never locked")?;
+    assert!(locked.advice().is_some_and(|advice| advice.contains("wait")), "{locked}");
+    drop(tpm);
+    for name in ["rsa2048", "p384"] {
+        join(&mut client(&swtpm)?, ek_kind(name), &SECRET)?;
+    }
+    // It is the policy that does it: by password the high range's key is out of reach.
+    let mut tpm = client(&swtpm)?;
+    let ek = persistent_ek(&mut tpm, "p384")?;
+    let key = load(&mut tpm, &create_join_key(&[1; 32]))?;
+    let name = key.name().context("no Name")?;
+    let credential = tpm2::crypto::make_credential(&ek.public()?, &name, &SECRET)?;
+    let object = ek.salt_key()?.object();
+    let activate = tests::tpm::activate(key, object, &credential);
+    let error = tpm.run(&activate, [Auth::EMPTY, Auth::EMPTY]).unwrap_err();
+    assert_eq!(error.refusal(), Some(ResponseCode::LOCKOUT), "{error}");
+    Ok(())
+}
