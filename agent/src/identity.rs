@@ -120,8 +120,16 @@ impl Identity {
         }
     }
 
-    /// Checks that the parts that were read belong together.
-    pub(crate) fn check(self) -> Result<Self, String> {
+    /// Reads the file's text, and checks that its parts belong together.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn from_json(text: &str) -> Result<Self, String> {
+        let identity: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        identity.check()
+    }
+
+    fn check(self) -> Result<Self, String> {
         if self.version != VERSION {
             return Err(format!("version {} is not one that this agent knows", self.version));
         }

@@ -79,9 +79,7 @@ impl Storage {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(cause) => return Err(Failure::io(&cause, path.display())),
         };
-        let identity: Result<Identity, String> =
-            serde_json::from_str(&text).map_err(|error| error.to_string());
-        identity.and_then(Identity::check).map(Some).map_err(|error| {
+        Identity::from_json(&text).map(Some).map_err(|error| {
             Failure::new(
                 Exit::Data,
                 format!("{} is damaged: {error}", path.display()),
