@@ -2,10 +2,12 @@
 //! demo.
 
 pub mod attributes;
+pub mod bench;
 pub mod check;
 pub mod child;
 pub mod demo;
 pub mod floors;
+pub mod fuzz;
 #[cfg(any(test, feature = "protos"))]
 pub mod protos;
 pub mod setup;

@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use xtask::bench::{self, Table};
 use xtask::demo::{self, Afterwards};
 use xtask::setup::{self, Action, Purpose};
-use xtask::{check, floors, test, workspace};
+use xtask::{check, floors, fuzz, test, workspace};
 
 /// The workspace's own tools.
 #[derive(Parser)]
@@ -32,6 +33,23 @@ enum Verb {
         /// Leave the demo's folder where it is
         #[arg(long)]
         keep: bool,
+    },
+    /// Run libFuzzer over the fuzz targets and report executions and crashes
+    Fuzz {
+        /// One target alone
+        #[arg(long, value_name = "NAME")]
+        target: Option<String>,
+        /// How long each runs
+        #[arg(long, value_name = "N", default_value_t = 60)]
+        seconds: u32,
+    },
+    /// Run the benches and show what they measured as a table
+    Bench {
+        /// Only benches whose name contains this
+        filter: Option<String>,
+        /// Write the table into docs/performance.md
+        #[arg(long, conflicts_with = "filter")]
+        write: bool,
     },
     /// Install the programs that test and demo run, from the distribution's packages
     Setup {
@@ -61,6 +79,10 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Test => test::run(),
         Verb::Demo { tpm, keep } => {
             demo::run(tpm, if keep { Afterwards::Keep } else { Afterwards::Remove })
+        }
+        Verb::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
+        Verb::Bench { filter, write } => {
+            bench::run(filter.as_deref(), if write { Table::Write } else { Table::Show })
         }
         Verb::Setup { dry_run } => {
             setup::run(Purpose::Test, if dry_run { Action::Tell } else { Action::Install })

@@ -1,0 +1,139 @@
+//! `cargo xtask bench`: runs the benches, and makes a table of what they measured.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::{cargo, target_folder, workspace};
+
+/// What becomes of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// It is shown.
+    Show,
+    /// It is shown, and replaces the one in docs/performance.md.
+    Write,
+}
+
+const BEGIN: &str = "<!-- cargo xtask bench --write: begin -->\n";
+const END: &str = "<!-- end -->\n";
+
+/// Runs the benches, all or those whose name contains `filter`.
+pub fn run(filter: Option<&str>, table: Table) -> Result<()> {
+    let mut command = cargo();
+    command.args(["bench", "--package", "benches", "--bench", "join", "--"]).args(filter);
+    command.env("CARGO_TARGET_DIR", target_folder());
+    ensure!(command.status().context("cannot run cargo bench")?.success(), "a bench failed");
+    let made = self::table(&measured(&target_folder().join("criterion"))?);
+    print!("{made}");
+    if table == Table::Write {
+        let path = workspace().join("docs/performance.md");
+        let page = fs::read_to_string(&path)
+            .with_context(|| format!("reading {}", path.display()))?;
+        fs::write(&path, replaced(&page, &made)?)?;
+    }
+    Ok(())
+}
+
+/// A bench, and nanoseconds each time: the median and the bounds of its confidence interval.
+struct Measured {
+    name: String,
+    median: f64,
+    bounds: [f64; 2],
+}
+
+/// Reads what criterion keeps: GROUP/BENCH/new/.
+fn measured(folder: &Path) -> Result<Vec<Measured>> {
+    let mut all = Vec::new();
+    for group in folders(folder)? {
+        for bench in folders(&group)? {
+            let new = bench.join("new");
+            if new.join("estimates.json").is_file() {
+                all.push(read(&new).with_context(|| format!("reading {}", new.display()))?);
+            }
+        }
+    }
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    ensure!(!all.is_empty(), "nothing was measured: {} has no estimates", folder.display());
+    Ok(all)
+}
+
+fn read(new: &Path) -> Result<Measured> {
+    let json = |name: &str| -> Result<Value> {
+        Ok(serde_json::from_slice(&fs::read(new.join(name))?)?)
+    };
+    let name = json("benchmark.json")?["full_id"].as_str().context("no name")?.to_owned();
+    let median = &json("estimates.json")?["median"];
+    let number = |value: &Value| value.as_f64().context("no number");
+    let interval = &median["confidence_interval"];
+    Ok(Measured {
+        name,
+        median: number(&median["point_estimate"])?,
+        bounds: [number(&interval["lower_bound"])?, number(&interval["upper_bound"])?],
+    })
+}
+
+fn folders(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
+    let mut found = Vec::new();
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+fn table(all: &[Measured]) -> String {
+    let mut text = String::from("| what | median | 95 % of medians |\n|---|---:|---:|\n");
+    for Measured { name, median, bounds: [low, high] } in all {
+        let [median, low, high] = [*median, *low, *high].map(time);
+        text.push_str(&format!("| {name} | {median} | {low} .. {high} |\n"));
+    }
+    text
+}
+
+/// Three digits that count, in the unit that people would choose.
+fn time(nanoseconds: f64) -> String {
+    let (value, unit) = match nanoseconds {
+        n if n < 1e3 => (n, "ns"),
+        n if n < 1e6 => (n / 1e3, "µs"),
+        n => (n / 1e6, "ms"),
+    };
+    let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
+    format!("{value:.digits$} {unit}")
+}
+
+fn replaced(page: &str, table: &str) -> Result<String> {
+    let (before, rest) = page.split_once(BEGIN).context("the page has no place for the table")?;
+    let (_, after) = rest.split_once(END).context("the place for the table has no end")?;
+    Ok([before, BEGIN, "\n", table, "\n", END, after].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_three_digits_that_count() {
+        let times = [0.5, 12.34, 999.0, 1234.0, 56_789.0, 1_234_567.0, 123_456_789.0].map(time);
+        let expected = ["0.50 ns", "12.3 ns", "999 ns", "1.23 µs", "56.8 µs", "1.23 ms", "123 ms"];
+        assert_eq!(times, expected);
+    }
+
+    #[test]
+    fn the_table_takes_the_place_of_the_old_one() {
+        let measured = Measured { name: "kdfa".into(), median: 500.0, bounds: [490.0, 510.0] };
+        let table = table(&[measured]);
+        assert!(table.ends_with("| kdfa | 500 ns | 490 ns .. 510 ns |\n"), "{table}");
+        let page = format!("before\n{BEGIN}old\n{END}after\n");
+        let new = replaced(&page, &table).unwrap();
+        assert!(new.starts_with("before\n") && new.ends_with("after\n") && !new.contains("old"));
+        assert_eq!(replaced(&new, &table).unwrap(), new);
+        assert!(replaced("nothing", &table).is_err());
+    }
+}

@@ -1,0 +1,169 @@
+//! `cargo xtask fuzz`: libFuzzer over the targets of the crate `fuzz`, with the stable compiler alone.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{cargo, target_folder, workspace};
+
+/// What libFuzzer needs of the compiler: which edges ran, what was compared, and that overflows are faults.
+const INSTRUMENTED: [&str; 9] = [
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "--cfg=fuzzing",
+    "-Ccodegen-units=1",
+    "-Cdebug-assertions",
+    "-Coverflow-checks",
+];
+
+/// Runs one target, or all one after the other, each for so long.
+pub fn run(target: Option<&str>, seconds: u32) -> Result<()> {
+    let known = targets()?;
+    let chosen: Vec<&str> = match target {
+        None => known.iter().map(String::as_str).collect(),
+        Some(name) if known.iter().any(|known| known == name) => vec![name],
+        Some(name) => bail!("there is no target {name}; there are {}", known.join(", ")),
+    };
+    let home = target_folder().join("fuzz");
+    let program = build(&home)?;
+    let mut found = Vec::new();
+    for name in chosen {
+        let run = Run { home: &home, program: &program, name, seconds };
+        let outcome = run.run()?;
+        println!("{name}: {} executions, {} crashes", outcome.executions, outcome.crashes.len());
+        found.extend(outcome.crashes);
+    }
+    for crash in &found {
+        println!("crash: {}", crash.display());
+    }
+    ensure!(found.is_empty(), "mend them, and keep them in fuzz/regressions");
+    Ok(())
+}
+
+/// Each has its seeds in a folder of its name.
+fn targets() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    let folder = workspace().join("fuzz/seeds");
+    for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// In a folder of its own, so that it never mixes with an ordinary build. That the target is named keeps the flags
+/// from build scripts and procedural macros.
+fn build(home: &Path) -> Result<PathBuf> {
+    let host = host()?;
+    let mut command = cargo();
+    command
+        .args(["build", "--release", "--package", "fuzz", "--bin", "fuzz"])
+        .args(["--features", "libfuzzer", "--target", &host, "--target-dir"])
+        .arg(home)
+        .env("CARGO_ENCODED_RUSTFLAGS", INSTRUMENTED.join("\x1f"))
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .env("CARGO_PROFILE_RELEASE_STRIP", "none")
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only");
+    ensure!(command.status().context("cannot run cargo")?.success(), "the targets do not build");
+    Ok(home.join(host).join("release/fuzz"))
+}
+
+fn host() -> Result<String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or("rustc".into());
+    let output = Command::new(rustc).arg("-vV").output().context("cannot run rustc")?;
+    let text = String::from_utf8(output.stdout)?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("rustc does not say what it builds for")
+}
+
+struct Run<'a> {
+    home: &'a Path,
+    program: &'a Path,
+    name: &'a str,
+    seconds: u32,
+}
+
+struct Outcome {
+    executions: u64,
+    crashes: Vec<PathBuf>,
+}
+
+impl Run<'_> {
+    /// What it learns stays in the corpus for the next run; the seeds are never written to.
+    fn run(&self) -> Result<Outcome> {
+        let folder = |kind: &str| {
+            let path = self.home.join(kind).join(self.name);
+            fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
+            Ok::<_, anyhow::Error>(path)
+        };
+        let (corpus, crashes) = (folder("corpus")?, folder("crashes")?);
+        let earlier = files(&crashes)?;
+        let log = self.home.join(format!("{}.log", self.name));
+        let sources = workspace().join("fuzz");
+        let known = [
+            sources.join("seeds").join(self.name),
+            sources.join("regressions").join(self.name),
+        ];
+        let mut command = Command::new(self.program);
+        command
+            .arg(&corpus)
+            .args(known.iter().filter(|folder| folder.is_dir()))
+            .arg(format!("-max_total_time={}", self.seconds))
+            .arg(format!("-artifact_prefix={}/", crashes.display()))
+            .args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"])
+            .env("FUZZ_TARGET", self.name)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?);
+        let status = command.status().context("the targets do not run")?;
+        let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+        let mut crashes = files(&crashes)?;
+        crashes.retain(|crash| !earlier.contains(crash));
+        if !status.success() && crashes.is_empty() {
+            bail!("{} ended ({status}) without saying on what: {}", self.name, log.display());
+        }
+        Ok(Outcome { executions: executions(&said), crashes })
+    }
+}
+
+/// libFuzzer's own count.
+fn executions(log: &str) -> u64 {
+    const STATISTIC: &str = "stat::number_of_executed_units:";
+    let number = log.lines().find_map(|line| line.strip_prefix(STATISTIC));
+    number.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        files.push(entry?.path());
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executions_are_what_libfuzzer_counts() {
+        let log = "Done 97 runs in 1 second(s)\nstat::number_of_executed_units: 97\nstat::x: 1\n";
+        assert_eq!(executions(log), 97);
+        assert_eq!(executions("==1== ERROR"), 0);
+    }
+
+    #[test]
+    fn a_target_that_is_not_there_is_refused_before_anything_is_built() {
+        let refused = run(Some("nothing"), 1).unwrap_err().to_string();
+        assert!(refused.starts_with("there is no target nothing; there are "), "{refused}");
+    }
+}
