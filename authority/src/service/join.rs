@@ -14,7 +14,7 @@ use proto::v1::join_init::Ek;
 use proto::v1::join_request::Step as Request;
 use proto::v1::join_response::Step as Response;
 use proto::v1::join_service_server::JoinService;
-use proto::v1::{JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse, IssuedCredentials};
+use proto::v1::{JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse, JoinResult};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
@@ -291,10 +291,10 @@ impl Ceremony {
         Ok(JoinResponse { step: Some(Response::Result(result)) })
     }
 
-    fn result(&self, bot: &Name, issued: &Credentials) -> Result<IssuedCredentials, Refusal> {
+    fn result(&self, bot: &Name, issued: &Credentials) -> Result<JoinResult, Refusal> {
         let issuer = &self.authority.issuer;
         let ssh = issuer.ssh().public_key().map_err(Refusal::because(Code::Internal))?;
-        Ok(IssuedCredentials {
+        Ok(JoinResult {
             certificates: vec![issued.x509.to_vec()],
             x509_authorities: vec![issuer.x509().certificate().to_vec()],
             ssh_certificate: issued.ssh.clone(),
