@@ -7,7 +7,7 @@ use hyper_util::rt::TokioIo;
 use prost::Message;
 use proto::v1::join_request::Step;
 use proto::v1::join_response::Step as Reply;
-use proto::v1::{JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse, IssuedCredentials};
+use proto::v1::{JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse, JoinResult};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
@@ -95,7 +95,7 @@ impl Join {
         }
     }
 
-    pub(crate) async fn result(&mut self) -> IssuedCredentials {
+    pub(crate) async fn result(&mut self) -> JoinResult {
         match self.reply().await.unwrap() {
             Reply::Result(result) => result,
             Reply::Challenge(_) => panic!("another challenge"),
