@@ -7,7 +7,9 @@ use proto::v1::join_init::Ek;
 use proto::v1::join_request::Step as Request;
 use proto::v1::join_response::Step as Response;
 use proto::v1::join_service_client::JoinServiceClient;
-use proto::v1::{JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse, JoinResult};
+use proto::v1::{
+    IssuedCredentials, JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
@@ -38,7 +40,7 @@ pub async fn join(
     tpm: &TpmThread,
     attester: Attester,
     who: &Who,
-) -> Result<JoinResult, Failure> {
+) -> Result<IssuedCredentials, Failure> {
     let init = init(&attester, who).encode_to_vec();
     let (requests, outgoing) = mpsc::channel(2);
     let hung_up = |_| Failure::new(Exit::Unavailable, "the authority hung up", "try again");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
-use proto::v1::JoinResult;
+use proto::v1::IssuedCredentials;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use tls::CaPin;
 use verifier::JoinKey;
@@ -35,7 +35,7 @@ impl Credentials {
     /// # Errors
     /// [`Exit::Data`], with what is wrong.
     pub fn verify(
-        result: JoinResult,
+        result: IssuedCredentials,
         key: &JoinKey,
         pins: &[CaPin],
         now: u64,

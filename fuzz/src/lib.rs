@@ -1,1 +1,138 @@
-//! Begun.
+//! Hostile bytes for every trust boundary.
+//!
+//! A [`Target`] takes any bytes, gives them to what reads them in the product, and asserts what must hold of the
+//! answer: not that nothing panics, but that what was accepted is canonical, was signed, says the same when it is read
+//! again, and leaves nothing behind. `seeds/` has real messages for each, `regressions/` what once failed.
+//! `cargo test -p fuzz` runs them all and some thousand deterministic changes of them; `cargo xtask fuzz` runs
+//! libFuzzer.
+
+mod address;
+mod ca_bundle;
+mod ek_certificate;
+mod ek_chain;
+mod ek_spki;
+pub mod fixtures;
+mod identity;
+mod join_request;
+mod join_result;
+mod mutation;
+mod resource;
+mod tpm_dialogue;
+mod tpm_public;
+mod tpm_response;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use mutation::Mutator;
+
+/// What became of an input. That it is told at all shows that the seeds get through to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was believed, and every property of what is believed held.
+    Accepted,
+    /// It was refused with an error.
+    Refused,
+}
+
+/// One trust boundary.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, and that of its folders.
+    pub name: &'static str,
+    /// Reads the input and asserts what must hold.
+    pub run: fn(&[u8]) -> Verdict,
+    /// Changed inputs in a smoke run: fewer where an input costs much.
+    pub smoke: u32,
+}
+
+/// All of them.
+pub const TARGETS: [Target; 12] = [
+    Target { name: "tpm_response", run: tpm_response::run, smoke: 20_000 },
+    Target { name: "tpm_dialogue", run: tpm_dialogue::run, smoke: 3_000 },
+    Target { name: "tpm_public", run: tpm_public::run, smoke: 20_000 },
+    Target { name: "ek_certificate", run: ek_certificate::run, smoke: 5_000 },
+    Target { name: "ek_spki", run: ek_spki::run, smoke: 5_000 },
+    Target { name: "ek_chain", run: ek_chain::run, smoke: 1_500 },
+    Target { name: "join_request", run: join_request::run, smoke: 1_500 },
+    Target { name: "join_result", run: join_result::run, smoke: 1_500 },
+    Target { name: "identity", run: identity::run, smoke: 3_000 },
+    Target { name: "ca_bundle", run: ca_bundle::run, smoke: 3_000 },
+    Target { name: "resource", run: resource::run, smoke: 5_000 },
+    Target { name: "address", run: address::run, smoke: 20_000 },
+];
+
+impl Target {
+    /// The target of this name.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<&'static Self> {
+        TARGETS.iter().find(|target| target.name == name)
+    }
+
+    /// Real messages.
+    pub fn seeds(&self) -> io::Result<Vec<Input>> {
+        inputs(&self.folder("seeds"))
+    }
+
+    /// Inputs that once failed, if there are any.
+    pub fn regressions(&self) -> io::Result<Vec<Input>> {
+        match inputs(&self.folder("regressions")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            read => read,
+        }
+    }
+
+    fn folder(&self, kind: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(kind).join(self.name)
+    }
+}
+
+/// A file with an input.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// The files of a folder by name, so that every run is the same.
+fn inputs(folder: &Path) -> io::Result<Vec<Input>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        paths.push(entry?.path());
+    }
+    paths.sort();
+    let read = |path: PathBuf| fs::read(&path).map(|bytes| Input { path, bytes });
+    paths.into_iter().map(read).collect()
+}
+
+/// Cuts an input into parts that each stand behind their 16-bit length; what is left after the last is the last part.
+fn parts(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = data.split_first_chunk()?;
+        let length = usize::from(u16::from_be_bytes(*length)).min(rest.len());
+        let (part, rest) = rest.split_at(length);
+        data = rest;
+        Some(part)
+    })
+}
+
+/// The inverse of cutting.
+#[must_use]
+pub fn joined(parts: &[&[u8]]) -> Vec<u8> {
+    let mut data = Vec::new();
+    for part in parts {
+        let length = u16::try_from(part.len()).expect("parts of an input are short");
+        data.extend(length.to_be_bytes());
+        data.extend(*part);
+    }
+    data
+}
+
+/// What people and logs are shown must not steer a terminal or end a line.
+#[track_caller]
+fn assert_harmless(text: &str) {
+    assert!(!text.chars().any(char::is_control), "control characters in {text:?}");
+}

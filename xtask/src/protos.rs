@@ -9,7 +9,12 @@ use anyhow::{Context, Result};
 /// The packages, in the order in which they are generated: their .proto files and the file they
 /// become.
 const PACKAGES: [Package; 1] = [Package {
-    protos: &["endorse/v1/join.proto", "endorse/v1/identity.proto", "endorse/v1/admin.proto"],
+    protos: &[
+        "endorse/v1/credentials.proto",
+        "endorse/v1/join.proto",
+        "endorse/v1/identity.proto",
+        "endorse/v1/admin.proto",
+    ],
     generated: "endorse.v1.rs",
 }];
 

@@ -91,7 +91,8 @@ fn answer(request: &Request<Incoming>, health: &Health) -> Response<Full<Bytes>>
         }
         path => {
             let report = health.report(wall);
-            let component = path.strip_prefix("/readyz/").and_then(|name| report.services.get(name));
+            let component =
+                path.strip_prefix("/readyz/").and_then(|name| report.services.get(name));
             match component {
                 Some(component) => json(component.status, component),
                 None => text(

@@ -75,7 +75,11 @@ pub struct Health(Arc<Mutex<Inner>>);
 impl Health {
     /// Nothing has been tried yet, apart from what was found on the disk.
     #[must_use]
-    pub fn new(found: impl IntoIterator<Item = (String, Option<Validity>)>, now: &str, wall: i64) -> Self {
+    pub fn new(
+        found: impl IntoIterator<Item = (String, Option<Validity>)>,
+        now: &str,
+        wall: i64,
+    ) -> Self {
         let health = Self::default();
         for (name, validity) in found {
             let holds = validity.is_some_and(|validity| validity.holds_at(wall));
@@ -180,12 +184,16 @@ impl Health {
         let report = self.report(wall);
         let inner = self.lock();
         let mut text = String::new();
-        let mut family = |name: &str, kind: &str, help: &str, samples: &mut dyn Iterator<Item = (String, f64)>| {
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-            for (labels, value) in samples {
-                let _ = writeln!(text, "{name}{labels} {value}");
-            }
-        };
+        let mut family =
+            |name: &str,
+             kind: &str,
+             help: &str,
+             samples: &mut dyn Iterator<Item = (String, f64)>| {
+                let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+                for (labels, value) in samples {
+                    let _ = writeln!(text, "{name}{labels} {value}");
+                }
+            };
         let named = |name: &str| format!("{{name=\"{name}\"}}");
         family(
             "agent_credential_expiry_timestamp_seconds",
@@ -208,7 +216,8 @@ impl Health {
             "counter",
             "Tries to renew, by how they ended.",
             &mut inner.tallies.iter().flat_map(|(name, tally)| {
-                let outcomes = [("well", tally.well), ("failed", tally.failed), ("untold", tally.untold)];
+                let outcomes =
+                    [("well", tally.well), ("failed", tally.failed), ("untold", tally.untold)];
                 outcomes.map(|(outcome, count)| {
                     (format!("{{name=\"{name}\",outcome=\"{outcome}\"}}"), count as f64)
                 })

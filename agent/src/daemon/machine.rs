@@ -263,7 +263,9 @@ impl Machine {
             Outcome::Valid(validity) => {
                 *unit = Unit { validity: Some(validity), seed, ..Unit::default() };
             }
-            Outcome::Told => *unit = Unit { validity: unit.validity, seed: unit.seed, ..Unit::default() },
+            Outcome::Told => {
+                *unit = Unit { validity: unit.validity, seed: unit.seed, ..Unit::default() }
+            }
             Outcome::Untold(validity) => {
                 let failures = unit.failures;
                 *unit = Unit { validity: Some(validity), seed, failures, ..Unit::default() };

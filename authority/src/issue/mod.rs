@@ -78,6 +78,8 @@ pub struct Credentials {
     pub serial: String,
     /// The SSH user certificate of the same key, a line of authorized_keys.
     pub ssh: String,
+    /// When both begin.
+    pub not_before: OffsetDateTime,
     /// When both end.
     pub not_after: OffsetDateTime,
 }
@@ -127,6 +129,7 @@ impl Issuer {
             serial: x509.serial,
             x509: x509.certificate,
             ssh: ssh.to_openssh().map_err(IssueError::ssh)?,
+            not_before: window.not_before,
             not_after: window.not_after,
         })
     }

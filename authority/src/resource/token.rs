@@ -1,6 +1,7 @@
 //! kind: token
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_saphyr::DoubleQuoted;
 use verifier::CaCertificate;
 use verifier::pem::PemFault;
 
@@ -102,8 +103,13 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ek_public_hash: Option<EkHash>,
     /// The serial number of the EK's certificate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "quoted")]
     pub ek_certificate_serial: Option<Serial>,
+}
+
+/// Unquoted, a serial of digits alone would be a number to base 60 in YAML 1.1.
+fn quoted<S: Serializer>(serial: &Option<Serial>, serializer: S) -> Result<S::Ok, S::Error> {
+    serial.as_ref().map(|serial| DoubleQuoted(serial.as_str())).serialize(serializer)
 }
 
 impl Token {

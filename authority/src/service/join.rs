@@ -14,7 +14,9 @@ use proto::v1::join_init::Ek;
 use proto::v1::join_request::Step as Request;
 use proto::v1::join_response::Step as Response;
 use proto::v1::join_service_server::JoinService;
-use proto::v1::{JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse, JoinResult};
+use proto::v1::{
+    IssuedCredentials, JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse,
+};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
@@ -291,10 +293,10 @@ impl Ceremony {
         Ok(JoinResponse { step: Some(Response::Result(result)) })
     }
 
-    fn result(&self, bot: &Name, issued: &Credentials) -> Result<JoinResult, Refusal> {
+    fn result(&self, bot: &Name, issued: &Credentials) -> Result<IssuedCredentials, Refusal> {
         let issuer = &self.authority.issuer;
         let ssh = issuer.ssh().public_key().map_err(Refusal::because(Code::Internal))?;
-        Ok(JoinResult {
+        Ok(IssuedCredentials {
             certificates: vec![issued.x509.to_vec()],
             x509_authorities: vec![issuer.x509().certificate().to_vec()],
             ssh_certificate: issued.ssh.clone(),
@@ -303,6 +305,8 @@ impl Ceremony {
             bot: bot.to_string(),
             instance: Uuid::new_v4().to_string(),
             not_after: issued.not_after.unix_timestamp(),
+            not_before: issued.not_before.unix_timestamp(),
+            generation: 1,
         })
     }
 

@@ -151,7 +151,7 @@ impl Harness {
         &self,
         tpm: &SoftwareTpm,
         token: &str,
-    ) -> Result<proto::v1::JoinResult, tonic::Status> {
+    ) -> Result<proto::v1::IssuedCredentials, tonic::Status> {
         let wire = self.wire().await;
         let mut join = wire.join().await;
         let init = join.init(&tpm.init(token)).await;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use p256::pkcs8::EncodePrivateKey;
 use proto::v1::identity_service_client::IdentityServiceClient;
-use proto::v1::{JoinResult, WhoAmIRequest};
+use proto::v1::{IssuedCredentials, WhoAmIRequest};
 use rustls::client::ResolvesClientCert;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::Code;
@@ -13,7 +13,7 @@ use tonic::Code;
 use super::harness::Harness;
 use super::software_tpm::SoftwareTpm;
 
-fn identity(tpm: &SoftwareTpm, result: &JoinResult) -> Arc<dyn ResolvesClientCert> {
+fn identity(tpm: &SoftwareTpm, result: &IssuedCredentials) -> Arc<dyn ResolvesClientCert> {
     let key = tpm.join_key.to_pkcs8_der().unwrap();
     let key = PrivateKeyDer::Pkcs8(key.as_bytes().to_vec().into());
     let key = tls::provider().key_provider.load_private_key(key).unwrap();

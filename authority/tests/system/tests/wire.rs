@@ -7,7 +7,9 @@ use hyper_util::rt::TokioIo;
 use prost::Message;
 use proto::v1::join_request::Step;
 use proto::v1::join_response::Step as Reply;
-use proto::v1::{JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse, JoinResult};
+use proto::v1::{
+    IssuedCredentials, JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse,
+};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
@@ -95,7 +97,7 @@ impl Join {
         }
     }
 
-    pub(crate) async fn result(&mut self) -> JoinResult {
+    pub(crate) async fn result(&mut self) -> IssuedCredentials {
         match self.reply().await.unwrap() {
             Reply::Result(result) => result,
             Reply::Challenge(_) => panic!("another challenge"),
