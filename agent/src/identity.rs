@@ -125,7 +125,7 @@ impl Identity {
     /// # Errors
     /// What is wrong with it.
     pub fn from_json(text: &str) -> Result<Self, String> {
-        let identity: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let identity: Self = serde_json::from_str(text).map_err(|error| printable(&error))?;
         identity.check()
     }
 
@@ -193,6 +193,15 @@ impl Identity {
     pub fn x509_authorities(&self) -> impl Iterator<Item = &[u8]> {
         self.x509_authorities.iter().map(|octets| octets.0.as_slice())
     }
+}
+
+/// An error may repeat what is in the file; on a terminal it must be harmless.
+fn printable(error: &serde_json::Error) -> String {
+    let harmless = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    error.to_string().chars().map(harmless).collect()
 }
 
 /// Octets that are base64 in the file.
