@@ -30,8 +30,8 @@ pub fn run(filter: Option<&str>, table: Table) -> Result<()> {
     print!("{made}");
     if table == Table::Write {
         let path = workspace().join("docs/performance.md");
-        let page = fs::read_to_string(&path)
-            .with_context(|| format!("reading {}", path.display()))?;
+        let page =
+            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         fs::write(&path, replaced(&page, &made)?)?;
     }
     Ok(())
@@ -61,9 +61,8 @@ fn measured(folder: &Path) -> Result<Vec<Measured>> {
 }
 
 fn read(new: &Path) -> Result<Measured> {
-    let json = |name: &str| -> Result<Value> {
-        Ok(serde_json::from_slice(&fs::read(new.join(name))?)?)
-    };
+    let json =
+        |name: &str| -> Result<Value> { Ok(serde_json::from_slice(&fs::read(new.join(name))?)?) };
     let name = json("benchmark.json")?["full_id"].as_str().context("no name")?.to_owned();
     let median = &json("estimates.json")?["median"];
     let number = |value: &Value| value.as_f64().context("no number");
@@ -77,8 +76,7 @@ fn read(new: &Path) -> Result<Measured> {
 
 fn folders(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
     let mut found = Vec::new();
-    let entries =
-        fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
+    let entries = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
     for entry in entries {
         let entry = entry?;
         if entry.file_type()?.is_dir() {

@@ -108,10 +108,8 @@ impl Run<'_> {
         let earlier = files(&crashes)?;
         let log = self.home.join(format!("{}.log", self.name));
         let sources = workspace().join("fuzz");
-        let known = [
-            sources.join("seeds").join(self.name),
-            sources.join("regressions").join(self.name),
-        ];
+        let known =
+            [sources.join("seeds").join(self.name), sources.join("regressions").join(self.name)];
         let mut command = Command::new(self.program);
         command
             .arg(&corpus)

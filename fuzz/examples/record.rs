@@ -1,0 +1,457 @@
+//! Records the fixtures and the seeds anew: `cargo run -p fuzz --example record`, twice, since the second run knows
+//! the fixtures of the first. Needs swtpm.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use agent::attester::{Attester, JoinKey as ResidentKey};
+use agent::credentials::Credentials;
+use agent::identity::{Identity, Joined};
+use agent::inventory::{self, EkChoice};
+use anyhow::{Context, Result, ensure};
+use authority::issue::{CaKey, ClusterName, Issuer, SshAuthority, X509Authority};
+use authority::resource::{Resource, read};
+use fuzz::{Target, Verdict, joined};
+use p256::PublicKey;
+use prost::Message;
+use proto::v1::join_init::Ek;
+use proto::v1::{
+    IssuedCredentials, JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse,
+    join_request, join_response,
+};
+use time::OffsetDateTime;
+use tls::CaPin;
+use tpm2::Tpm;
+use tpm2::commands::{
+    ActivateCredential, COMMANDS, CreatePrimary, GetCapability, GetRandom, LoadExternal,
+    NvReadPublic, PcrRead, PolicyGetDigest, PolicyOr, PolicySecret, ReadPublic, SelfTest,
+    SensitiveArea, Shutdown, Sign,
+};
+use tpm2::crypto::{HashAlg, make_credential, object_name};
+use tpm2::endorsement::{self, EkKind};
+use tpm2::session::Auth;
+use tpm2::template::{self, policy};
+use tpm2::transport::{Exchange, Record, Recording, Retry, Tcti, Transport};
+use tpm2::types::{
+    AsymScheme, Capability, Data, Digest, Entity, Hierarchy, Nonce, NvIndex, Object, PcrSelection,
+    Public, SensitiveCreate, SessionType, Startup, Ticket,
+};
+use tpm2::wire::{List, Marshal, Tpm2b, Writer};
+use verifier::{Claim, Demand, EkClaim};
+use xtask::swtpm::{Factory, Kind, Maker, Manufactured};
+
+const UNIQUE: [u8; 32] = [7; 32];
+
+fn main() -> Result<()> {
+    let factory = Factory::shared();
+    let ca = factory.ca(Maker::Vendor)?;
+    fixture("ek-root.pem", ca.root_pem().as_bytes())?;
+    fixture("ek-issuer.pem", ca.issuer_pem().as_bytes())?;
+    let of = |kind| factory.tpm(Maker::Vendor, kind);
+    let two = of(Kind::RsaAndP384)?;
+
+    identify(&two, "two-certificates")?;
+    identify(&of(Kind::NoCertificates)?, "no-certificate")?;
+    join(&two, "rsa2048", &ca)?;
+    join(&two, "p384", &ca)?;
+    let certified = join(&of(Kind::P256)?, "p256", &ca)?;
+    commands(&two)?;
+    issued(certified)?;
+    resources(ca.root_pem())?;
+    addresses()
+}
+
+/// A TPM that is switched on, with a record of what it is asked.
+struct Bench {
+    tpm: Tpm<Record<Way>>,
+    recording: Recording,
+    _swtpm: xtask::swtpm::Swtpm,
+}
+
+type Way = Retry<Box<dyn Transport + Send>>;
+
+impl Bench {
+    fn new(made: &Manufactured) -> Result<Self> {
+        let swtpm = made.start()?;
+        let recording = Recording::default();
+        let way = swtpm.tcti().parse::<Tcti>()?.open()?;
+        let tpm = Tpm::new(Record::new(way, recording.clone()));
+        Ok(Self { tpm, recording, _swtpm: swtpm })
+    }
+
+    /// The answers to all that is not flushing, as the target `tpm_dialogue` takes them.
+    fn dialogue(&self, what: u8) -> Vec<u8> {
+        let exchanges = self.recording.exchanges();
+        let flush = [0, 0, 0x01, 0x65];
+        let wanted = exchanges.iter().filter(|exchange| exchange.command[6..10] != flush);
+        let answers: Vec<_> = wanted.map(|exchange| exchange.response.as_slice()).collect();
+        [&[what][..], &joined(&answers)].concat()
+    }
+
+    /// Each answer as the target `tpm_response` takes it.
+    fn responses(&self) -> Result<()> {
+        let target = Target::by_name("tpm_response").context("no such target")?;
+        for Exchange { command, response } in self.recording.exchanges() {
+            let code = u32::from_be_bytes(command[6..10].try_into()?);
+            let which = COMMANDS.iter().position(|info| info.code.0 == code);
+            let which = which.context("a command that is not in the table")?;
+            let how = match &command[..2] {
+                [0x80, 0x01] => 0,
+                _ => {
+                    let auth = 10 + 4 * COMMANDS[which].handles.len() + 4;
+                    let count = COMMANDS[which].authorizations;
+                    let size = u32::from_be_bytes(command[auth - 4..auth].try_into()?);
+                    match command[auth] {
+                        0x40 if size as usize == 9 * count => 0,
+                        0x02 => 2,
+                        _ => 3,
+                    }
+                }
+            };
+            let input = [&[which as u8, how], &response[..]].concat();
+            // What a salted session protected is only for the side that salted it.
+            let verdict = match how {
+                3 => "refused-",
+                _ if (target.run)(&input) == Verdict::Refused => "refused-",
+                _ => "",
+            };
+            let name = COMMANDS[which].name.trim_start_matches("TPM2_");
+            let way = ["password", "policy", "hmac", "salted"][usize::from(how)];
+            seed_next("tpm_response", &format!("{verdict}{name}-{way}"), &input)?;
+            if how == 0 && command[..2] == [0x80, 0x02] && verdict.is_empty() {
+                let input = [&[which as u8, 1], &response[..]].concat();
+                seed_next("tpm_response", &format!("{name}-policy"), &input)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn identify(made: &Manufactured, name: &str) -> Result<()> {
+    let mut bench = Bench::new(made)?;
+    inventory::tpm(&mut bench.tpm)?;
+    seed("tpm_dialogue", &format!("properties-{name}"), &bench.dialogue(1))?;
+    let mut bench = Bench::new(made)?;
+    inventory::report_all(&mut bench.tpm)?;
+    seed("tpm_dialogue", &format!("report-{name}"), &bench.dialogue(0))?;
+    bench.responses()
+}
+
+/// What a join leaves for the network's part.
+struct Certified {
+    attester: Attester,
+    public: Vec<u8>,
+}
+
+fn join(made: &Manufactured, name: &str, ca: &xtask::swtpm::Ca) -> Result<Certified> {
+    let kind = EkKind::by_name(name).context("no such kind")?;
+    let mut bench = Bench::new(made)?;
+    let mut attester = Attester::prepare(&mut bench.tpm, EkChoice::Kind(kind), None, &UNIQUE)?;
+    let choice = if name == "p384" { 4 } else { 3 };
+    seed("tpm_dialogue", &format!("refused-prepare-{name}"), &bench.dialogue(choice))?;
+
+    let certificate = attester.ek().certificate.clone().context("no certificate")?;
+    let public = attester.join_key().public().to_vec();
+    let spki = attester.ek().key.spki_der();
+    fixture(&format!("ek-{name}.der"), certificate.der())?;
+    seed("ek_certificate", name, certificate.der())?;
+    let wrapped = [&[0x10, 0x01, 0, 0x03, 0x20], certificate.der(), &[0xff; 16]].concat();
+    seed("ek_certificate", &format!("{name}-in-nv"), &wrapped)?;
+    seed("ek_spki", name, &spki)?;
+    seed("tpm_public", &format!("join-key-{name}"), &public)?;
+    let issuer = verifier::pem::certificates(ca.issuer_pem())?.remove(0);
+    let chain = [&[0][..], &joined(&[certificate.der(), &issuer])].concat();
+    seed("ek_chain", &format!("{name}-root-issuer"), &chain)?;
+    let chain = [&[3][..], &joined(&[certificate.der()])].concat();
+    seed("ek_chain", &format!("{name}-issuer"), &chain)?;
+
+    let init = |ek, ek_chain| JoinInit {
+        token: "my-bot-token".into(),
+        ek: Some(ek),
+        ek_chain,
+        join_key: public.clone(),
+        hostname: "host.example".into(),
+        agent_version: "0.1.0".into(),
+    };
+    let by_certificate = || Ek::EkCertificate(certificate.der().to_vec());
+    let inits = [
+        (0, "root-issuer", init(by_certificate(), vec![issuer])),
+        (2, "issuer", init(by_certificate(), vec![])),
+        (1, "certificate", init(by_certificate(), vec![])),
+        (1, "key", init(Ek::EkPublic(spki), vec![])),
+    ];
+    for (demand, what, init) in inits {
+        let step = join_request::Step::Init(init.encode_to_vec());
+        let request = JoinRequest { step: Some(step) }.encode_to_vec();
+        let input = [&[demand][..], &request].concat();
+        seed("join_request", &format!("{name}-{what}"), &input)?;
+    }
+
+    let ek = EkClaim::Certificate(certificate.der());
+    let claim = Claim { ek, ek_chain: &[], join_key: &public };
+    let challenge = verifier::appraise(&claim, Demand::Key)?.challenge()?;
+    let secret = attester.activate(&mut bench.tpm, challenge.blob(), challenge.encrypted_seed())?;
+    ensure!(secret == *challenge.secret(), "the TPM and we disagree");
+    let [r, s] = attester.join_key().sign(&mut bench.tpm, &[7; 32])?;
+    let signature = p256::ecdsa::Signature::from_scalars(r, s)?.to_der().as_bytes().to_vec();
+    let answer = JoinAnswer { mac: vec![7; 32], signature };
+    let request = JoinRequest { step: Some(join_request::Step::Answer(answer)) };
+    let input = [&[0][..], &request.encode_to_vec()].concat();
+    seed("join_request", &format!("refused-{name}-answer"), &input)?;
+    let step = join_response::Step::Challenge(JoinChallenge {
+        credential_blob: challenge.blob().to_vec(),
+        encrypted_seed: challenge.encrypted_seed().to_vec(),
+    });
+    let response = JoinResponse { step: Some(step) }.encode_to_vec();
+    seed("join_result", &format!("refused-{name}-challenge"), &response)?;
+    bench.responses()?;
+
+    let mut bench = Bench::new(made)?;
+    ResidentKey::load(&mut bench.tpm, &UNIQUE, &public)?.sign(&mut bench.tpm, &[7; 32])?;
+    let other = if name == "p256" { "" } else { "refused-" };
+    seed("tpm_dialogue", &format!("{other}load-{name}"), &bench.dialogue(2))?;
+
+    let resident = endorsement::find(&mut bench.tpm, kind)?.context("no persistent EK")?;
+    let area = marshalled(&resident.public()?)?;
+    seed("tpm_public", &format!("ek-{name}"), &area)?;
+    if name == "p256" {
+        fixture("ek-p256.public", &area)?;
+        fixture("join-key.public", &public)?;
+    }
+    Ok(Certified { attester, public })
+}
+
+/// Every other command, and those that the join protects without protection.
+fn commands(made: &Manufactured) -> Result<()> {
+    let mut bench = Bench::new(made)?;
+    let tpm = &mut bench.tpm;
+    tpm.run(&SelfTest { full_test: false }, [])?;
+    tpm.run(&GetRandom { bytes_requested: 16 }, [])?;
+    for (capability, property) in [(0, 0), (1, 0x8100_0000), (2, 0x11f), (5, 0), (6, 0x100), (8, 0)]
+    {
+        let capability = Capability(capability);
+        // What this crate cannot read is a seed all the same.
+        let _ = tpm.run(&GetCapability { capability, property, property_count: 64 }, []);
+    }
+    let selection = [PcrSelection::new(HashAlg::Sha256.alg(), &[0xff, 0, 0])?];
+    tpm.run(&PcrRead { pcr_selection_in: List::new(&selection) }, [])?;
+    let nv_index = NvIndex::unnamed(EkKind::by_name("rsa2048").context("a kind")?.certificate);
+    tpm.run(&NvReadPublic { nv_index }, [])?;
+
+    let kind = EkKind::by_name("p384").context("a kind")?;
+    let ek = endorsement::find(tpm, kind)?.context("no persistent EK")?;
+    let ek_area = ek.public()?;
+    tpm.run(&ReadPublic { object_handle: Object::unnamed(ek.handle()) }, [])?;
+    let loaded = tpm.run(
+        &LoadExternal {
+            in_private: SensitiveArea::None,
+            in_public: Tpm2b(ek_area),
+            hierarchy: Hierarchy::Endorsement,
+        },
+        [],
+    )?;
+    let loaded = loaded.object_handle.handle();
+    tpm.flush(loaded)?;
+
+    let create = CreatePrimary {
+        primary_handle: Hierarchy::Endorsement,
+        in_sensitive: Tpm2b(SensitiveCreate::EMPTY),
+        in_public: Tpm2b(template::join_key(&UNIQUE)),
+        outside_info: Data::EMPTY,
+        creation_pcr: List::new(&selection),
+    };
+    let answer = tpm.run(&create, [Auth::EMPTY])?;
+    let key = answer.object_handle.named(object_name(&answer.out_public.0)?);
+    let digest = Digest::new(&[7; 32])?;
+    let in_scheme = AsymScheme::Null;
+    let sign = Sign { key_handle: key, digest, in_scheme, validation: Ticket::NO_HASHCHECK };
+    tpm.run(&sign, [Auth::EMPTY])?;
+    let name = key.name().context("it was computed")?;
+    let credential = make_credential(&ek_area, &name, &[7; 32])?;
+    let activate = ActivateCredential {
+        activate_handle: key,
+        key_handle: Object::unnamed(ek.handle()),
+        credential_blob: credential.blob(),
+        secret: credential.secret(),
+    };
+    tpm.run(&activate, [Auth::EMPTY, Auth::EMPTY])?;
+
+    let mut hmac = tpm.start_session(SessionType::HMAC, HashAlg::Sha256)?;
+    tpm.run(&create, [hmac.auth(&[])])?;
+    tpm.run(&sign, [hmac.auth(&[])])?;
+
+    let policy = tpm.start_session(SessionType::POLICY, HashAlg::Sha384)?;
+    let policy_session = policy.handle();
+    let secret = PolicySecret {
+        auth_handle: Hierarchy::Endorsement,
+        policy_session,
+        nonce_tpm: Nonce::EMPTY,
+        cp_hash_a: Digest::EMPTY,
+        policy_ref: Nonce::EMPTY,
+        expiration: 0,
+    };
+    tpm.run(&secret, [Auth::EMPTY])?;
+    let branches = [Digest::new(&policy::A_SHA384)?, Digest::new(&policy::C_SHA384)?];
+    tpm.run(&PolicyOr { policy_session, p_hash_list: List::new(&branches) }, [])?;
+    tpm.run(&PolicyGetDigest { policy_session }, [])?;
+    tpm.run(&Shutdown { shutdown_type: Startup::CLEAR }, [])?;
+    tpm.flush_all()?;
+    bench.responses()
+}
+
+/// What the authority gives for the join, and what the host keeps of it.
+fn issued(certified: Certified) -> Result<()> {
+    let now = OffsetDateTime::now_utc().replace_nanosecond(0)?;
+    let cluster: ClusterName = "example.test".parse()?;
+    let x509 = X509Authority::create(&cluster, CaKey::generate()?, now)?;
+    let ssh = SshAuthority::new(&cluster, &CaKey::generate()?)?;
+    let issuer = Issuer::new(cluster, x509, ssh);
+    let Resource::Bot(bot) = read(BOT)?.remove(0) else { anyhow::bail!("not a bot") };
+    let key = verifier::JoinKey::appraise(&certified.public)?;
+    let given = issuer.credentials(&bot, &PublicKey::from(key.verifying_key()), now)?;
+    let result = IssuedCredentials {
+        certificates: vec![given.x509.to_vec()],
+        x509_authorities: vec![issuer.x509().certificate().to_vec()],
+        ssh_certificate: given.ssh.clone(),
+        ssh_authorities: vec![issuer.ssh().public_key()?],
+        cluster: "example.test".into(),
+        bot: "example".into(),
+        instance: "6f1c2f0e-6f6c-4a3c-9a55-0c5a7a1f2f11".into(),
+        not_after: given.not_after.unix_timestamp(),
+    };
+    let pin = CaPin::of_certificate(issuer.x509().certificate())?;
+    let seconds = now.unix_timestamp();
+    fixture("host.der", &given.x509)?;
+    fixture("pin", format!("{pin}\n").as_bytes())?;
+    fixture("now", format!("{seconds}\n").as_bytes())?;
+    let step = Some(join_response::Step::Result(result.clone()));
+    seed("join_result", "result", &JoinResponse { step }.encode_to_vec())?;
+    seed("address", "pin", format!("\x01{pin}").as_bytes())?;
+
+    let credentials = Credentials::verify(result, &key, &[pin], u64::try_from(seconds)?)
+        .map_err(|failure| anyhow::anyhow!("{failure}"))?;
+    let joined = Joined {
+        authority: "authority.example:3025".into(),
+        ca_pins: vec![pin],
+        token: "my-bot-token".into(),
+        cluster: "example.test".into(),
+        bot: "example".into(),
+        instance: "6f1c2f0e-6f6c-4a3c-9a55-0c5a7a1f2f11".into(),
+        joined: "2026-01-01T00:00:00Z".into(),
+        not_after: "2026-01-01T01:00:00Z".into(),
+    };
+    let ek = certified.attester.ek();
+    let identity = Identity::new(joined, credentials, ek, &UNIQUE, &certified.public);
+    seed("identity", "joined", serde_json::to_string_pretty(&identity)?.as_bytes())
+}
+
+const BOT: &str = "kind: bot
+version: v1
+metadata:
+  name: example
+spec:
+  roles: [access, 'dev, ops']
+  traits:
+    - name: logins
+      values: [root, 'no', '1']
+  max_session_ttl: 30m0s
+";
+
+const TOKEN: &str = r#"kind: token
+version: v2
+metadata:
+  name: my-bot-token
+  expires: 2030-01-01T00:00:00Z
+spec:
+  roles: [Bot]
+  join_method: tpm
+  bot_name: my-bot
+  tpm:
+    # joining TPMs must present an EKCert signed by one of these; optional
+    ekcert_allowed_cas:
+      - |
+CERTIFICATE
+    # the TPM must match one rule: all fields set in a rule must match
+    allow:
+      - description: "example-server-100"
+        ek_public_hash: "6c5aada1c5abee6d869369a0cae3b3b9e9a9f0a1b2c3d4e5f60718293a4b5c6d"
+        ek_certificate_serial: "5e:cd:5f:8e"
+      - description: |
+          two
+          lines
+        ek_certificate_serial: '01:02'
+"#;
+
+/// The documents of the guide.
+fn resources(pem: &str) -> Result<()> {
+    let indented: Vec<_> = pem.lines().map(|line| format!("        {line}")).collect();
+    let token = TOKEN.replace("CERTIFICATE", &indented.join("\n"));
+    let plain = "kind: bot\nversion: v1\nmetadata:\n  name: example\nspec:\n  roles: []\n";
+    seed("resource", "bot-of-the-guide", plain.as_bytes())?;
+    seed("resource", "bot", BOT.as_bytes())?;
+    seed("resource", "token", token.as_bytes())?;
+    seed("resource", "stream", format!("# two\n---\n{BOT}---\n{token}").as_bytes())?;
+    seed(
+        "resource",
+        "flow",
+        b"{kind: bot, version: v1, metadata: {name: a, labels: {b: c}}, spec: {}}",
+    )?;
+    seed("ca_bundle", "one", pem.as_bytes())?;
+    seed("ca_bundle", "two", format!("# the root\n{pem}\nthe same:\r\n{pem}").as_bytes())
+}
+
+fn addresses() -> Result<()> {
+    for (name, text) in [
+        ("device", "\0device:/dev/tpmrm0"),
+        ("device-short", "\0device"),
+        ("path", "\0/dev/tpm0"),
+        ("swtpm-tcp", "\0swtpm:host=localhost,port=2321"),
+        ("swtpm-unix", "\0swtpm:path=/run/swtpm.sock"),
+        ("name", "\x02my-bot.example_1"),
+        ("hash", "\x036C5AADA1C5ABEE6D869369A0CAE3B3B9E9A9F0A1B2C3D4E5F60718293A4B5C6D"),
+        ("serial", "\x0400:5E:cd:5f:8e"),
+        ("cluster", "\x05example.test"),
+    ] {
+        seed("address", name, text.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn marshalled(public: &Public<'_>) -> Result<Vec<u8>> {
+    let mut octets = [0; 1024];
+    let mut writer = Writer::new(&mut octets);
+    public.marshal(&mut writer)?;
+    Ok(writer.into_written().to_vec())
+}
+
+fn home() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn fixture(name: &str, bytes: &[u8]) -> Result<()> {
+    write(home().join("fixtures").join(name), bytes)
+}
+
+fn seed(target: &str, name: &str, bytes: &[u8]) -> Result<()> {
+    write(home().join("seeds").join(target).join(name), bytes)
+}
+
+/// One more seed of this name, unless the very same is there.
+fn seed_next(target: &str, name: &str, bytes: &[u8]) -> Result<()> {
+    const MOST: usize = 4;
+    let folder = home().join("seeds").join(target);
+    let place = |number| folder.join(format!("{name}-{number}"));
+    let taken: BTreeMap<usize, Vec<u8>> =
+        (1..=MOST).filter_map(|number| Some((number, fs::read(place(number)).ok()?))).collect();
+    if taken.len() >= MOST || taken.values().any(|seed| seed.len() == bytes.len()) {
+        return Ok(());
+    }
+    write(place(taken.len() + 1), bytes)
+}
+
+fn write(path: PathBuf, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().context("a folder")?;
+    fs::create_dir_all(folder)?;
+    fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))
+}

@@ -1,0 +1,34 @@
+//! What an authority gives for a join, as the agent reads it.
+
+use agent::credentials::Credentials;
+use prost::Message;
+use proto::v1::JoinResponse;
+use proto::v1::join_response::Step;
+
+use crate::{Verdict, assert_harmless, fixtures};
+
+/// The input is a `JoinResponse`.
+pub(crate) fn run(data: &[u8]) -> Verdict {
+    let Ok(Some(Step::Result(result))) = JoinResponse::decode(data).map(|response| response.step)
+    else {
+        return Verdict::Refused;
+    };
+    let (key, pins) = (fixtures::join_key(), [fixtures::pin()]);
+    let now = u64::try_from(fixtures::now().seconds()).expect("after 1970");
+    match Credentials::verify(result, &key, &pins, now) {
+        Ok(credentials) => {
+            let leaf = credentials.certificates.first().expect("a leaf");
+            assert!(fixtures::was_signed(leaf, &[fixtures::HOST_CERTIFICATE]), "nobody signed it");
+            assert!(!credentials.x509_authorities.is_empty());
+            assert!(credentials.spiffe_id.starts_with("spiffe://"));
+            for line in credentials.ssh_authorities.iter().chain([&credentials.ssh_certificate]) {
+                assert!(!line.contains(['\n', '\r']), "more than a line: {line:?}");
+            }
+            Verdict::Accepted
+        }
+        Err(failure) => {
+            assert_harmless(&failure.message);
+            Verdict::Refused
+        }
+    }
+}
