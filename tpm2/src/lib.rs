@@ -23,6 +23,9 @@ pub mod crypto;
 pub mod endorsement;
 #[cfg(feature = "std")]
 mod error;
+#[cfg(test)]
+#[cfg(feature = "std")]
+mod golden;
 #[cfg(feature = "std")]
 pub mod session;
 pub mod template;

@@ -114,3 +114,52 @@ fn a_device_that_is_not_there_is_said_with_advice() {
     assert!(error.to_string().starts_with("cannot open the TPM at device:/nonexistent/tpmrm0"));
     assert!(error.advice().contains("firmware settings"));
 }
+
+/// What a driver in another state does to one write and one read: nothing to read, no room to write.
+#[test]
+fn a_device_that_takes_or_gives_nothing_is_an_error_of_the_way() {
+    let ask = |path: &str| {
+        let device = Device::open(std::path::Path::new(path)).unwrap();
+        assert!(!device.is_managed());
+        let mut tpm = Tpm::new(device);
+        let error = tpm.run(&GetRandom { bytes_requested: 4 }, []).map(|_| ()).unwrap_err();
+        let again = tpm.run(&GetRandom { bytes_requested: 4 }, []).map(|_| ()).unwrap_err();
+        assert!(matches!(again.fault(), Fault::Poisoned), "{again}");
+        match error.fault() {
+            Fault::Transport(cause) => cause.kind(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(ask("/dev/null"), io::ErrorKind::UnexpectedEof);
+    assert_eq!(ask("/dev/full"), io::ErrorKind::StorageFull);
+}
+
+#[test]
+fn an_answer_that_claims_less_than_a_header_or_more_than_a_buffer_is_no_answer() {
+    use std::io::Write;
+    use std::os::unix::net::UnixListener;
+
+    let folder = std::env::temp_dir().join(std::format!("tpm2-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    for size in [0_u32, 9, 4097, u32::MAX] {
+        let mut client = Swtpm::connect_unix(&path).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        server.write_all(&[0x80, 0x01]).unwrap();
+        server.write_all(&size.to_be_bytes()).unwrap();
+        server.write_all(&[0; 64]).unwrap();
+        let error = client.exchange(&[0; 10], &mut [0; 4096]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{size}");
+    }
+    let mut client = Swtpm::connect_unix(&path).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    server.write_all(&[0x80, 0x01, 0, 0, 0, 20, 0]).unwrap();
+    drop(server);
+    let error = client.exchange(&[0; 10], &mut [0; 4096]).unwrap_err();
+    assert!(matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    ));
+    std::fs::remove_dir_all(&folder).unwrap();
+}

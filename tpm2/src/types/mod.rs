@@ -44,4 +44,6 @@ pub use scheme::{
 pub use signature::{EccSignature, RsaSignature, Signature};
 
 #[cfg(test)]
+mod constants;
+#[cfg(test)]
 mod tests;

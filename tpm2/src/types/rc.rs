@@ -187,6 +187,10 @@ codes! {
     ECC_POINT = 0x0a7, "the point is not on the curve";
     FW_LIMITED = 0x0a8, "the hierarchy is limited to other firmware";
     SVN_LIMITED = 0x0a9, "the hierarchy is limited to another security version";
+    PARMS = 0x0aa, "parameter set not supported or not right";
+    EXT_MU = 0x0ab, "a message representative from outside does not suit the key";
+    ONE_SHOT_SIGNATURE = 0x0ac, "the key signs a message only in one piece";
+    SIGN_CONTEXT_KEY = 0x0ad, "the signing context does not suit the key";
     CHANNEL = 0x0b0, "a secure channel is needed";
     CHANNEL_KEY = 0x0b1, "the secure channel has not the right key";
     CONTEXT_GAP = 0x901, "a saved session context is too old to be replaced";

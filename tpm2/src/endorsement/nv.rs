@@ -1,0 +1,143 @@
+//! What a TPM has in NV memory for its endorsement keys.
+
+use std::vec::Vec;
+
+use super::EkKind;
+use crate::Tpm;
+use crate::commands::{Command, NvRead, NvReadPublic};
+use crate::error::Error;
+use crate::session::Auth;
+use crate::transport::Transport;
+use crate::types::{Entity, Handle, NvAuth, NvIndex, ResponseCode};
+use crate::wire::{Malformed, Why};
+
+/// The certificate of the key of this kind, DER without what may stand before and after it in NV memory; `None` if the
+/// TPM has none. Two commands for a certificate of up to 1536 octets.
+///
+/// # Errors
+/// As [`Tpm::run`]; [`Malformed`](crate::Fault::Malformed) if there is something that is no certificate.
+pub fn certificate<T: Transport>(
+    tpm: &mut Tpm<T>,
+    kind: &EkKind,
+) -> Result<Option<Vec<u8>>, Error> {
+    read_until(tpm, kind.certificate, stored_certificate_len)?
+        .map(|octets| {
+            let range = stored_certificate(&octets).filter(|range| range.end <= octets.len());
+            let der = range.and_then(|range| octets.get(range)).map(<[u8]>::to_vec);
+            der.ok_or_else(|| {
+                let malformed = Malformed::new(Why::Value, 0).named("EK certificate");
+                Error::new(NvRead::INFO.code, malformed.into())
+            })
+        })
+        .transpose()
+}
+
+/// The content of an NV index; `None` if it does not exist or was never written.
+///
+/// # Errors
+/// As [`Tpm::run`].
+pub fn read<T: Transport>(tpm: &mut Tpm<T>, index: Handle) -> Result<Option<Vec<u8>>, Error> {
+    read_until(tpm, index, |_| None)
+}
+
+/// Octets asked for at a time: every TPM known gives 768; 512 is what every one must give.
+const CHUNKS: [u16; 2] = [768, 512];
+
+/// The most that is read from an index.
+const NV_MAX: usize = 8192;
+
+/// Reads an index from its start to where `end` says, once enough is there to tell, or to its own end. Its size is asked
+/// for only if the first chunk reaches beyond it.
+fn read_until<T: Transport>(
+    tpm: &mut Tpm<T>,
+    index: Handle,
+    end: impl Fn(&[u8]) -> Option<usize>,
+) -> Result<Option<Vec<u8>>, Error> {
+    let [mut chunk, smaller] = CHUNKS;
+    let mut size = None;
+    let mut octets = Vec::new();
+    loop {
+        let ends = [end(&octets), size].into_iter().flatten().min();
+        let missing = ends.unwrap_or(usize::MAX).min(NV_MAX).saturating_sub(octets.len());
+        if missing == 0 {
+            return Ok(Some(octets));
+        }
+        let nv_index = NvIndex::unnamed(index);
+        let command = NvRead {
+            auth_handle: NvAuth::Index(nv_index),
+            nv_index,
+            size: chunk.min(u16::try_from(missing).unwrap_or(u16::MAX)),
+            offset: u16::try_from(octets.len()).unwrap_or(u16::MAX),
+        };
+        let error = match tpm.run(&command, [Auth::EMPTY]) {
+            Ok(answer) if answer.data.octets().len() == usize::from(command.size) => {
+                octets.extend_from_slice(answer.data.octets());
+                continue;
+            }
+            Ok(_) => {
+                let malformed = Malformed::new(Why::Unexpected, 0).named("NvReadResponse.data");
+                return Err(Error::new(NvRead::INFO.code, malformed.into()));
+            }
+            Err(error) => error,
+        };
+        match error.refusal() {
+            Some(ResponseCode::HANDLE | ResponseCode::NV_UNINITIALIZED) => return Ok(None),
+            Some(ResponseCode::NV_RANGE) if size.is_none() => {
+                size = Some(usize::from(data_size(tpm, nv_index)?));
+            }
+            Some(ResponseCode::VALUE | ResponseCode::SIZE | ResponseCode::NV_RANGE)
+                if chunk > smaller =>
+            {
+                chunk = smaller;
+            }
+            _ => return Err(error),
+        }
+    }
+}
+
+fn data_size<T: Transport>(tpm: &mut Tpm<T>, nv_index: NvIndex) -> Result<u16, Error> {
+    let answer = tpm.run(&NvReadPublic { nv_index }, [])?;
+    let public = answer.nv_public.0;
+    if public.index == nv_index.handle() {
+        Ok(public.data_size)
+    } else {
+        let malformed = Malformed::new(Why::Unexpected, 0).named("NvPublic.index");
+        Err(Error::new(NvReadPublic::INFO.code, malformed.into()))
+    }
+}
+
+/// Where the outer SEQUENCE of a certificate lies in what was stored: maybe behind the header of a "full certificate",
+/// 10 01 00 and a length (TCG PC Client specification for TPM 1.2, §7.4), and followed by anything.
+fn stored_certificate(octets: &[u8]) -> Option<core::ops::Range<usize>> {
+    const HEADER: usize = 5;
+    let start = if octets.starts_with(&[0x10, 0x01, 0x00]) { HEADER } else { 0 };
+    let (header, content) = match octets.get(start..)? {
+        [0x30, len @ 0..=0x7f, ..] => (2, usize::from(*len)),
+        [0x30, 0x81, len, ..] => (3, usize::from(*len)),
+        [0x30, 0x82, high, low, ..] => (4, usize::from(u16::from_be_bytes([*high, *low]))),
+        _ => return None,
+    };
+    let end = start.checked_add(header)?.checked_add(content)?;
+    Some(start..end)
+}
+
+fn stored_certificate_len(octets: &[u8]) -> Option<usize> {
+    stored_certificate(octets).map(|range| range.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_certificate_is_cut_to_its_own_length() {
+        let der = [0x30, 0x03, 1, 2, 3];
+        assert_eq!(stored_certificate(&der), Some(0..5));
+        assert_eq!(stored_certificate(&[0x30, 3, 1, 2, 3, 0xff, 0xff]), Some(0..5));
+        assert_eq!(stored_certificate(&[0x10, 1, 0, 0, 5, 0x30, 3, 1, 2, 3]), Some(5..10));
+        assert_eq!(stored_certificate(&[0x30, 0x82, 0x03, 0xf4]), Some(0..1016));
+        for refused in [&[0x30, 0x80, 0, 0][..], &[0x31, 3, 1, 2, 3], &[0xff; 16], &[0x30], &[]] {
+            assert_eq!(stored_certificate(refused), None, "{refused:02x?}");
+        }
+    }
+}
