@@ -78,7 +78,9 @@ pub fn response_code(answer: &[u8]) -> ResponseCode {
 }
 
 fn word(message: &[u8]) -> u32 {
-    message.get(6..10).map_or(0, |octets| octets.iter().fold(0, |n, octet| n << 8 | u32::from(*octet)))
+    message
+        .get(6..10)
+        .map_or(0, |octets| octets.iter().fold(0, |n, octet| n << 8 | u32::from(*octet)))
 }
 
 /// A TPM's no.

@@ -137,7 +137,11 @@ pub const RANDOM: GetRandom = GetRandom { bytes_requested: 32 };
 
 /// What a join asks of a TPM whose endorsement key of this kind is persistent, in the order of the protocol, with the
 /// authority's part in the middle. Nothing is flushed: that is left to the client.
-pub fn join<T: Transport>(tpm: &mut Tpm<T>, kind: &'static EkKind, secret: &[u8; 32]) -> Result<()> {
+pub fn join<T: Transport>(
+    tpm: &mut Tpm<T>,
+    kind: &'static EkKind,
+    secret: &[u8; 32],
+) -> Result<()> {
     use tpm2::session::Encryption;
 
     let certificate = endorsement::certificate(tpm, kind)?.context("no certificate")?;

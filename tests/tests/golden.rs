@@ -248,7 +248,12 @@ impl Book {
             satisfy(&mut tpm.tpm, ek_kind(name), policy.handle())?;
             let command = activate(key, ek.salt_key()?.object(), &credential);
             let auths = [Auth::EMPTY, policy.last_auth(b"")];
-            self.good(tpm, &format!("an activation by the policy of a {name} EK"), &command, auths)?;
+            self.good(
+                tpm,
+                &format!("an activation by the policy of a {name} EK"),
+                &command,
+                auths,
+            )?;
             if name == "p384" {
                 let auths = [Auth::EMPTY, Auth::EMPTY];
                 self.good(tpm, "an activation by password", &command, auths)?;
@@ -397,7 +402,7 @@ fn hex(octets: &[u8]) -> String {
 }
 
 fn unhex(text: &str) -> Result<Vec<u8>> {
-    ensure!(text.len() % 2 == 0, "an odd number of digits");
+    ensure!(text.len().is_multiple_of(2), "an odd number of digits");
     (0..text.len()).step_by(2).map(|at| Ok(u8::from_str_radix(&text[at..at + 2], 16)?)).collect()
 }
 

@@ -26,11 +26,8 @@ use xtask::swtpm::{Kind, Swtpm};
 fn the_table_and_a_live_tpm_agree_in_every_handle() -> Result<()> {
     let swtpm = start(Kind::NoCertificates)?;
     let mut tpm = client(&swtpm)?;
-    let ask = GetCapability {
-        capability: Capability::COMMANDS,
-        property: 0x11f,
-        property_count: 1024,
-    };
+    let ask =
+        GetCapability { capability: Capability::COMMANDS, property: 0x11f, property_count: 1024 };
     let answer = tpm.run(&ask, [])?;
     assert!(!answer.more_data);
     let CapabilityData::Commands(implemented) = answer.capability_data else {
@@ -195,7 +192,10 @@ fn reads<T: Transport>(tpm: &mut Tpm<T>, extra: &mut Option<Salted>) -> Result<(
         panic!("{answer:?}");
     };
     let manufacturer = properties.iter().next().context("no property")?;
-    assert_eq!(manufacturer, TaggedProperty { property: Property::MANUFACTURER, value: 0x49424d00 });
+    assert_eq!(
+        manufacturer,
+        TaggedProperty { property: Property::MANUFACTURER, value: 0x49424d00 }
+    );
     assert_eq!(run(tpm, extra, &RANDOM, [])?.random_bytes.octets().len(), 32);
 
     let pcrs = [PcrSelection::new(Alg::SHA256, &[0x81, 0, 0])?];
@@ -229,7 +229,8 @@ fn named(answer: &tpm2::commands::NvReadPublicResponse<'_>) -> Result<NvIndex> {
 /// The software key of the activation vectors: its public area and its scalar.
 fn loads<T: Transport>(tpm: &mut Tpm<T>, extra: &mut Option<Salted>) -> Result<()> {
     let scalar = hex("c1ed4034358a0d257556eef800d9b924c875f2a929a747b00e09e76a6c598ee1");
-    let octets = hex("0023000b0004004000000010001000030010002042ddc4b51370d78803a77f2cba1b2373a216d6af6f6d\
+    let octets =
+        hex("0023000b0004004000000010001000030010002042ddc4b51370d78803a77f2cba1b2373a216d6af6f6d\
          af1145244968c9b8dea900207109a21c9789427f35f40eec8fb7d3a997adb9dd9ebda9bd91b2db66aae05630");
     let public = <Public<'_> as tpm2::wire::Unmarshal<'_>>::from_bytes(&octets)?;
     let name = object_name(&public)?;

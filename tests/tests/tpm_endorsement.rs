@@ -15,22 +15,30 @@ use tpm2::{Fault, Tpm, template};
 use verifier::EkCertificate;
 use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
 
-/// The keys that each kind of TPM leaves the factory with: name, certificate index, where the key is persistent.
-const MADE: [(Kind, &[(&str, &str, Option<&str>)]); 6] = [
-    (
-        Kind::RsaAndP384,
-        &[
-            ("rsa2048", "0x01c00002", Some("0x81010001")),
-            ("p384", "0x01c00016", Some("0x81010016")),
-        ],
-    ),
-    (
-        Kind::RsaNotPersistent,
-        &[("rsa2048", "0x01c00002", None), ("p384", "0x01c00016", Some("0x81010016"))],
-    ),
-    (Kind::P384Only, &[("p384", "0x01c00016", Some("0x81010016"))]),
-    (Kind::P256, &[("p256", "0x01c0000a", Some("0x8101000a"))]),
-    (Kind::P256NotPersistent, &[("p256", "0x01c0000a", None)]),
+/// A key that a TPM leaves the factory with.
+struct Made {
+    name: &'static str,
+    certificate: &'static str,
+    persistent: Option<&'static str>,
+}
+
+impl Made {
+    const fn new(name: &'static str, certificate: &'static str, at: Option<&'static str>) -> Self {
+        Self { name, certificate, persistent: at }
+    }
+}
+
+const RSA: Made = Made::new("rsa2048", "0x01c00002", Some("0x81010001"));
+const P384: Made = Made::new("p384", "0x01c00016", Some("0x81010016"));
+const P256: Made = Made::new("p256", "0x01c0000a", Some("0x8101000a"));
+
+/// What the factory says of each kind.
+const MADE: [(Kind, &[Made]); 6] = [
+    (Kind::RsaAndP384, &[RSA, P384]),
+    (Kind::RsaNotPersistent, &[Made { persistent: None, ..RSA }, P384]),
+    (Kind::P384Only, &[P384]),
+    (Kind::P256, &[P256]),
+    (Kind::P256NotPersistent, &[Made { persistent: None, ..P256 }]),
     (Kind::NoCertificates, &[]),
 ];
 
@@ -102,12 +110,12 @@ fn certificates_and_keys_of_every_kind_are_those_that_tpm2_tools_find() -> Resul
         let swtpm = start_tcp(kind)?;
         let names: Vec<_> =
             endorsement::certified(&mut client(&swtpm)?)?.iter().map(|kind| kind.name).collect();
-        let expected: Vec<_> = keys.iter().map(|(name, ..)| *name).collect();
+        let expected: Vec<_> = keys.iter().map(|key| key.name).collect();
         assert_eq!(names, expected, "{kind:?}");
 
-        for (name, index, persistent) in keys {
+        for Made { name, certificate, persistent } in keys {
             let by_tools = spki_by_tools(&swtpm, name, *persistent)?;
-            let stored = nvread(&swtpm, index)?;
+            let stored = nvread(&swtpm, certificate)?;
             let before = swtpm.handles()?;
             let mut tpm = client(&swtpm)?;
             let der = endorsement::certificate(&mut tpm, ek_kind(name))?.context("none")?;
@@ -195,7 +203,11 @@ fn sequence(len: usize) -> Vec<u8> {
 const CERTIFICATE: Handle = Handle(0x01c0_0002);
 
 /// What the index at [`CERTIFICATE`] is read as when it holds this.
-fn stored(swtpm: &Swtpm, size: usize, content: Option<&[u8]>) -> Result<Result<Option<Vec<u8>>, tpm2::Error>> {
+fn stored(
+    swtpm: &Swtpm,
+    size: usize,
+    content: Option<&[u8]>,
+) -> Result<Result<Option<Vec<u8>>, tpm2::Error>> {
     define(swtpm, CERTIFICATE, size, content)?;
     let read = endorsement::certificate(&mut client(swtpm)?, ek_kind("rsa2048"));
     undefine(swtpm, CERTIFICATE)?;
@@ -212,7 +224,11 @@ fn a_certificate_is_cut_out_of_whatever_surrounds_it() -> Result<()> {
         let mut header = vec![0x10, 0x01, 0x00];
         header.extend(u16::try_from(len)?.to_be_bytes());
         let wrapped = [&header[..], &der].concat();
-        assert_eq!(stored(&swtpm, wrapped.len(), Some(&wrapped))??, Some(der.clone()), "{len}, wrapped");
+        assert_eq!(
+            stored(&swtpm, wrapped.len(), Some(&wrapped))??,
+            Some(der.clone()),
+            "{len}, wrapped"
+        );
         if len < 1900 {
             for (filler, many) in [(0xff, 100), (0x00, 1), (0x30, 40)] {
                 let padded = [&der[..], &vec![filler; many]].concat();
@@ -266,8 +282,7 @@ fn an_index_of_another_password_is_an_error_and_not_an_absence() -> Result<()> {
     let attributes = "ppwrite|authread|no_da|platformcreate";
     let define = [&index, "-C", "p", "-s", "8", "-a", attributes, "-p", "secret"];
     swtpm.tool("tpm2_nvdefine", &define)?;
-    let error =
-        endorsement::certificate(&mut client(&swtpm)?, ek_kind("rsa2048")).unwrap_err();
+    let error = endorsement::certificate(&mut client(&swtpm)?, ek_kind("rsa2048")).unwrap_err();
     assert_eq!(error.refusal(), Some(ResponseCode::BAD_AUTH), "{error}");
     Ok(())
 }
@@ -279,7 +294,8 @@ const P256_TEMPLATE: Handle = Handle(0x01c0_000c);
 
 /// What tpm2_createek makes of a nonce index is another key each time (5.4), so that tpm2_createprimary is the witness.
 #[test]
-fn template_and_nonce_indices_make_the_key_that_tpm2_createprimary_makes_of_their_content() -> Result<()> {
+fn template_and_nonce_indices_make_the_key_that_tpm2_createprimary_makes_of_their_content()
+-> Result<()> {
     let swtpm = start_tcp(Kind::NoCertificates)?;
     let create = || -> Result<Vec<u8>> {
         let mut tpm = client(&swtpm)?;
@@ -386,7 +402,12 @@ fn the_key_of_the_certificate_is_found_whatever_the_other_indices_say() -> Resul
 #[test]
 fn a_template_index_of_another_type_or_with_junk_is_not_used_for_the_default_key() -> Result<()> {
     let swtpm = start_tcp(Kind::NoCertificates)?;
-    for junk in [&[0xff; 50][..], &[0x00, 0x23], &marshalled(&template::L1)?, &marshalled(&template::L2)?[..121]] {
+    for junk in [
+        &[0xff; 50][..],
+        &[0x00, 0x23],
+        &marshalled(&template::L1)?,
+        &marshalled(&template::L2)?[..121],
+    ] {
         define(&swtpm, P256_TEMPLATE, junk.len(), Some(junk))?;
         let mut tpm = client(&swtpm)?;
         let error = endorsement::create(&mut tpm, ek_kind("p256"), None).unwrap_err();

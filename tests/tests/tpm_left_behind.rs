@@ -7,8 +7,8 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use tests::bus::{Interposer, command_code, forward, refusal, response_code};
 use tests::tpm::{
-    RANDOM, client, create, create_join_key, ek_kind, hmac_session, join, load, persistent_ek, sign,
-    start, way,
+    RANDOM, client, create, create_join_key, ek_kind, hmac_session, join, load, persistent_ek,
+    sign, start, way,
 };
 use tpm2::commands::{Command, FlushContext};
 use tpm2::endorsement;
@@ -161,9 +161,8 @@ fn a_flush_that_is_refused_does_not_keep_the_others_from_being_flushed() -> Resu
     drop(tpm);
     assert_eq!(refused.get(), 1);
     let left = swtpm.handles()?;
-    let count = |handles: &xtask::swtpm::Handles| {
-        handles.transient.len() + handles.loaded_sessions.len()
-    };
+    let count =
+        |handles: &xtask::swtpm::Handles| handles.transient.len() + handles.loaded_sessions.len();
     assert_eq!(count(&left), count(&before) + 1);
     Ok(())
 }

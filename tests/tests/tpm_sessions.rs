@@ -62,7 +62,8 @@ fn a_session_salted_to_each_ek_proves_and_hides_answers() -> Result<()> {
 fn a_session_salted_to_a_key_that_is_not_at_the_handle_never_works() -> Result<()> {
     for (kind, name) in SALTS {
         let swtpm = start(kind)?;
-        let foreign = start(if kind == Kind::P256 { Kind::P256NotPersistent } else { Kind::P384Only })?;
+        let foreign =
+            start(if kind == Kind::P256 { Kind::P256NotPersistent } else { Kind::P384Only })?;
         let mut tpm = client(&swtpm)?;
         let ek = persistent_ek(&mut tpm, name)?;
         // A key of the same kind from another TPM, or one that was never in a TPM.
@@ -101,10 +102,8 @@ fn ek_modulus_of_nobody() -> [u8; 256] {
 fn an_authorization_value_with_zeros_in_it_and_behind_it_is_proven() -> Result<()> {
     let swtpm = start(Kind::RsaAndP384)?;
     let mut tpm = client(&swtpm)?;
-    let sensitive = SensitiveCreate {
-        user_auth: AuthValue::new(&AWKWARD)?,
-        data: SensitiveData::EMPTY,
-    };
+    let sensitive =
+        SensitiveCreate { user_auth: AuthValue::new(&AWKWARD)?, data: SensitiveData::EMPTY };
     let key = load(&mut tpm, &create(Hierarchy::Owner, join_key(&[1; 32]), sensitive))?;
     let digest = [0x11; 32];
     let command = sign(key, &digest);
@@ -327,8 +326,7 @@ fn the_nonces_of_an_encrypting_session_enter_the_hmac_of_the_first() -> Result<(
     for kind in [SessionType::HMAC, SessionType::POLICY] {
         let mut rider = tpm.start_salted_session(kind, &salt, Encryption::On)?;
         // Both directions are encrypted: TPM2_CreatePrimary takes and gives a sized first parameter.
-        let answer =
-            tpm.secured(&mut rider).run(&create_join_key(&[1; 32]), [first.auth(b"")])?;
+        let answer = tpm.secured(&mut rider).run(&create_join_key(&[1; 32]), [first.auth(b"")])?;
         let key = answer.object_handle.named(object_name(&answer.out_public.0)?);
         // One direction: TPM2_Sign takes one and gives none.
         tpm.secured(&mut rider).run(&sign(key, &[1; 32]), [first.auth(b"")])?;
@@ -396,7 +394,8 @@ fn an_entity_without_a_name_is_not_used_under_a_session() -> Result<()> {
 }
 
 #[test]
-fn a_handle_that_holds_another_object_than_its_name_says_is_refused_under_a_session() -> Result<()> {
+fn a_handle_that_holds_another_object_than_its_name_says_is_refused_under_a_session() -> Result<()>
+{
     let swtpm = start(Kind::RsaAndP384)?;
     let mut tpm = client(&swtpm)?;
     let mine = load(&mut tpm, &create_join_key(&[1; 32]))?;
@@ -411,7 +410,8 @@ fn a_handle_that_holds_another_object_than_its_name_says_is_refused_under_a_sess
 
 #[test]
 fn a_session_handle_of_another_kind_is_no_session() -> Result<()> {
-    for handle in [0x8000_0000_u32, 0x8100_0001, 0x0100_0000, 0x4000_0007, 0x0000_0001, 0xffff_ffff] {
+    for handle in [0x8000_0000_u32, 0x8100_0001, 0x0100_0000, 0x4000_0007, 0x0000_0001, 0xffff_ffff]
+    {
         let mut answer = vec![0x80, 0x01, 0, 0, 0, 48, 0, 0, 0, 0];
         answer.extend(handle.to_be_bytes());
         answer.extend([0, 32]);
