@@ -173,6 +173,7 @@ fn join(made: &Manufactured, name: &str, ca: &xtask::swtpm::Ca) -> Result<Certif
         join_key: public.clone(),
         hostname: "host.example".into(),
         agent_version: "0.1.0".into(),
+        ttl_seconds: 0,
     };
     let by_certificate = || Ek::EkCertificate(certificate.der().to_vec());
     let inits = [

@@ -1,5 +1,5 @@
-//! What the proof of a join covers, the same for the agent that gives it and the authority that
-//! checks it.
+//! What the proofs of a join and of an issue cover, the same for the agent that gives them and the
+//! authority that checks them. Of a join:
 //!
 //! ```text
 //! hash   = SHA-256( "endorse.v1 join" || B4(exporter) || B4(init)
@@ -18,6 +18,12 @@
 //!   join key in one TPM.
 //!
 //! The join key signs `digest`: its holder wants this join, and the certificate that ends it.
+//!
+//! Of an issue, [`issue_digest`], which the key that is to be certified signs:
+//! ```text
+//! digest = SHA-256( "endorse.v1 issue" || B4(exporter) || B4(public_key) )
+//! ```
+//! Who calls has that key, now, on this connection.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
@@ -25,6 +31,7 @@ use sha2::{Digest, Sha256};
 const HASH_LABEL: &[u8] = b"endorse.v1 join";
 const MAC_LABEL: &[u8] = b"endorse.v1 join mac";
 const SIGNATURE_LABEL: &[u8] = b"endorse.v1 join signature";
+const ISSUE_LABEL: &[u8] = b"endorse.v1 issue";
 
 /// The hash of all that both sides have said before the answer, and of the connection on which they
 /// said it.
@@ -45,14 +52,7 @@ impl Transcript {
         credential_blob: &[u8],
         encrypted_seed: &[u8],
     ) -> Self {
-        let mut hash = Sha256::new_with_prefix(HASH_LABEL);
-        for part in [exporter.as_slice(), init, credential_blob, encrypted_seed] {
-            // A gRPC message has a 32-bit length itself, so no part is longer.
-            let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
-            hash.update(length.to_be_bytes());
-            hash.update(part);
-        }
-        Self { hash: hash.finalize().into() }
+        Self { hash: hash(HASH_LABEL, &[exporter, init, credential_blob, encrypted_seed]) }
     }
 
     /// The proof that `secret` was activated.
@@ -78,6 +78,24 @@ impl Transcript {
         mac.update(&self.hash);
         mac
     }
+}
+
+/// What the key of an `IssueRequest` signs, already hashed. `exporter` is the connection's,
+/// `public_key` the request's field as it travels.
+pub fn issue_digest(exporter: &[u8; 32], public_key: &[u8]) -> [u8; 32] {
+    hash(ISSUE_LABEL, &[exporter, public_key])
+}
+
+/// SHA-256 of the label, then each part behind its length.
+fn hash(label: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new_with_prefix(label);
+    for part in parts {
+        // A gRPC message has a 32-bit length itself, so no part is longer.
+        let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
+        hash.update(length.to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
 }
 
 #[cfg(test)]
@@ -144,6 +162,19 @@ mod tests {
     fn the_signature_and_the_mac_cover_different_bytes() {
         assert_ne!(transcript().signing_digest(), transcript().hash);
         assert_ne!(transcript().signing_digest(), transcript().mac(b""));
+    }
+
+    /// Computed with `openssl dgst` and xxd, from the formula of this module's documentation.
+    #[test]
+    fn an_issue_is_of_its_connection_and_its_key() {
+        let digest = issue_digest(&[0x45; 32], b"key");
+        assert_eq!(
+            hex(&digest),
+            "f46287d008f084df4993d24229e83a976479bb7801099ca0b6bd120e65cdb4e0"
+        );
+        assert_ne!(digest, issue_digest(&[0x46; 32], b"key"));
+        assert_ne!(digest, issue_digest(&[0x45; 32], b"kex"));
+        assert_ne!(digest, issue_digest(&[0x45; 32], b"key\0"));
     }
 
     fn hex(bytes: &[u8]) -> String {

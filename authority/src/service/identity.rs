@@ -7,7 +7,7 @@ use const_oid::db::rfc4519::{COMMON_NAME, ORGANIZATION_NAME};
 use der::Decode;
 use der::asn1::Utf8StringRef;
 use proto::v1::identity_service_server::IdentityService;
-use proto::v1::{WhoAmIRequest, WhoAmIResponse};
+use proto::v1::{IssueRequest, IssuedCredentials, RenewRequest, WhoAmIRequest, WhoAmIResponse};
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
@@ -41,6 +41,14 @@ impl IdentityService for Identity {
             certificate_serial: caller.serial,
             not_after: caller.not_after.unix_timestamp(),
         }))
+    }
+
+    async fn renew(&self, _: Request<RenewRequest>) -> Result<Response<IssuedCredentials>, Status> {
+        Err(Status::unimplemented("renewals are not served yet"))
+    }
+
+    async fn issue(&self, _: Request<IssueRequest>) -> Result<Response<IssuedCredentials>, Status> {
+        Err(Status::unimplemented("issues are not served yet"))
     }
 }
 

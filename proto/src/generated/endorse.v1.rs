@@ -64,6 +64,9 @@ pub struct JoinInit {
     /// For the record only.
     #[prost(string, tag = "7")]
     pub agent_version: ::prost::alloc::string::String,
+    /// How long the certificates are to live; less if the authority says so. 0: the usual.
+    #[prost(int64, tag = "8")]
+    pub ttl_seconds: i64,
     #[prost(oneof = "join_init::Ek", tags = "2, 3")]
     pub ek: ::core::option::Option<join_init::Ek>,
 }
@@ -425,6 +428,33 @@ pub struct WhoAmIResponse {
     #[prost(int64, tag = "6")]
     pub not_after: i64,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenewRequest {
+    /// How long the certificates are to live; less if the authority says so. 0: the usual.
+    #[prost(int64, tag = "1")]
+    pub ttl_seconds: i64,
+    /// For the record only.
+    #[prost(string, tag = "2")]
+    pub hostname: ::prost::alloc::string::String,
+    /// For the record only.
+    #[prost(string, tag = "3")]
+    pub agent_version: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct IssueRequest {
+    /// The key to certify: SubjectPublicKeyInfo, DER, P-256.
+    #[prost(bytes = "vec", tag = "1")]
+    pub public_key: ::prost::alloc::vec::Vec<u8>,
+    /// Its signature, which shows that the caller has it: Ecdsa-Sig-Value, DER, of what proto::transcript::issue_digest says.
+    #[prost(bytes = "vec", tag = "2")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
+    /// How long the certificates are to live; less if the authority says so. 0: the usual.
+    #[prost(int64, tag = "3")]
+    pub ttl_seconds: i64,
+    /// What the agent calls the service that the key is for. For the record only.
+    #[prost(string, tag = "4")]
+    pub service: ::prost::alloc::string::String,
+}
 /// Generated client implementations.
 pub mod identity_service_client {
     #![allow(
@@ -527,6 +557,57 @@ pub mod identity_service_client {
                 .insert(GrpcMethod::new("endorse.v1.IdentityService", "WhoAmI"));
             self.inner.unary(req, path, codec).await
         }
+        /// New certificates for the caller's own key, which the TLS handshake has proven. The bot instance stays, the generation
+        /// is one more.
+        pub async fn renew(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RenewRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::IssuedCredentials>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/endorse.v1.IdentityService/Renew",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("endorse.v1.IdentityService", "Renew"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Certificates for a software key of the caller's host, as the caller's bot. They cannot renew, and cannot issue.
+        pub async fn issue(
+            &mut self,
+            request: impl tonic::IntoRequest<super::IssueRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::IssuedCredentials>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/endorse.v1.IdentityService/Issue",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("endorse.v1.IdentityService", "Issue"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -547,6 +628,23 @@ pub mod identity_service_server {
             &self,
             request: tonic::Request<super::WhoAmIRequest>,
         ) -> std::result::Result<tonic::Response<super::WhoAmIResponse>, tonic::Status>;
+        /// New certificates for the caller's own key, which the TLS handshake has proven. The bot instance stays, the generation
+        /// is one more.
+        async fn renew(
+            &self,
+            request: tonic::Request<super::RenewRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::IssuedCredentials>,
+            tonic::Status,
+        >;
+        /// Certificates for a software key of the caller's host, as the caller's bot. They cannot renew, and cannot issue.
+        async fn issue(
+            &self,
+            request: tonic::Request<super::IssueRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::IssuedCredentials>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct IdentityServiceServer<T> {
@@ -654,6 +752,94 @@ pub mod identity_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = WhoAmISvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/endorse.v1.IdentityService/Renew" => {
+                    #[allow(non_camel_case_types)]
+                    struct RenewSvc<T: IdentityService>(pub Arc<T>);
+                    impl<
+                        T: IdentityService,
+                    > tonic::server::UnaryService<super::RenewRequest> for RenewSvc<T> {
+                        type Response = super::IssuedCredentials;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RenewRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as IdentityService>::renew(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RenewSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/endorse.v1.IdentityService/Issue" => {
+                    #[allow(non_camel_case_types)]
+                    struct IssueSvc<T: IdentityService>(pub Arc<T>);
+                    impl<
+                        T: IdentityService,
+                    > tonic::server::UnaryService<super::IssueRequest> for IssueSvc<T> {
+                        type Response = super::IssuedCredentials;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::IssueRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as IdentityService>::issue(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = IssueSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -59,6 +59,7 @@ impl SoftwareTpm {
             join_key: self.join_key_public(),
             hostname: "host-1".into(),
             agent_version: "test".into(),
+            ttl_seconds: 0,
         }
     }
 
