@@ -1,10 +1,12 @@
 //! Sessions against a TPM: what they authorize, what they hide, when they end.
 
 use anyhow::Result;
+use p256::ecdsa::VerifyingKey;
+use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use tests::bus::{Interposer, Scripted, command_code, forward, refusal, response_code};
 use tests::tpm::{
     RANDOM, activate, client, create, create_join_key, ek_kind, high_branches, hmac_session, load,
-    persistent_ek, policy_secret, satisfy, sign, start, way,
+    persistent_ek, policy_secret, read_public, satisfy, sign, start, way,
 };
 use tpm2::commands::{Command, GetRandom, PolicyGetDigest, PolicyOr, StartAuthSession};
 use tpm2::crypto::{HashAlg, make_credential, object_name, policy_or, policy_secret as extend};
@@ -121,19 +123,34 @@ fn an_authorization_value_with_zeros_in_it_and_behind_it_is_proven() -> Result<(
     }
     tpm.run(&command, [session.auth(&AWKWARD)])?;
 
-    // Where the session that authorizes also encrypts, the value is part of the cipher's key.
+    // Where the session that authorizes also encrypts, the value is part of the cipher's key: with another one the TPM
+    // would sign another digest than the one that was meant.
+    let public = tpm.run(&read_public(key.handle()), [])?.out_public.0;
+    let Some(EkPublicKey::Ecc(x, y)) = ek_public_key(&public) else { panic!("no curve") };
+    let verifier = VerifyingKey::from_sec1_bytes(&[&[4][..], x, y].concat())?;
     let ek = persistent_ek(&mut tpm, "p384")?;
-    for kind in [SessionType::HMAC, SessionType::POLICY] {
-        let salt = ek.salt_key()?;
-        let mut salted = tpm.start_salted_session(kind, &salt, Encryption::On)?;
-        if kind == SessionType::HMAC {
-            tpm.run(&command, [salted.session().auth(&AWKWARD)])?;
-        }
-        tpm.secured(&mut salted).run(&command, [Auth::password(&AWKWARD)])?;
-        tpm.secured(&mut salted).run(&command, [session.auth(&AWKWARD)])?;
+    let salt = ek.salt_key()?;
+    for value in [&AWKWARD[..], &AWKWARD[..4]] {
+        let mut salted = tpm.start_salted_session(SessionType::HMAC, &salt, Encryption::On)?;
+        let answer = tpm.run(&command, [salted.session().auth(value)])?;
+        verifier.verify_prehash(&digest, &ecdsa(&answer.signature)?)?;
+        let answer = tpm.secured(&mut salted).run(&command, [Auth::password(value)])?;
+        verifier.verify_prehash(&digest, &ecdsa(&answer.signature)?)?;
+        let answer = tpm.secured(&mut salted).run(&command, [session.auth(value)])?;
+        verifier.verify_prehash(&digest, &ecdsa(&answer.signature)?)?;
         tpm.flush(salted.handle().handle())?;
     }
     Ok(())
+}
+
+fn ecdsa(signature: &Signature<'_>) -> Result<p256::ecdsa::Signature> {
+    let Signature::Ecdsa(signature) = signature else { panic!("{signature:?}") };
+    let padded = |number: EccParameter<'_>| {
+        let mut octets = [0; 32];
+        octets[32 - number.octets().len()..].copy_from_slice(number.octets());
+        octets
+    };
+    Ok(p256::ecdsa::Signature::from_scalars(padded(signature.r), padded(signature.s))?)
 }
 
 #[test]
