@@ -1,5 +1,7 @@
 //! The network's half of a join. docs/protocol.md tells the ceremony; `proto::transcript` has the bytes of the proof.
 
+use std::time::Duration;
+
 use p256::ecdsa::Signature;
 use prost::Message;
 use proto::transcript::Transcript;
@@ -29,6 +31,8 @@ pub struct Who {
     pub token: String,
     /// The host's name.
     pub hostname: String,
+    /// How long the certificates are to live; the authority may grant less.
+    pub ttl: Duration,
 }
 
 /// Proves the attester's keys on this connection and returns what the authority gives for it, unverified as yet.
@@ -85,6 +89,7 @@ fn init(attester: &Attester, who: &Who) -> JoinInit {
         join_key: attester.join_key().public().to_vec(),
         hostname: who.hostname.clone(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        ttl_seconds: crate::client::seconds(who.ttl),
     }
 }
 

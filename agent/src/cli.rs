@@ -1,5 +1,9 @@
 //! The command line, declared.
 
+pub mod configuration;
+pub mod daemon;
+pub mod install;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -29,6 +33,17 @@ pub enum Command {
     Status(Status),
     /// Ask the authority who we are, over mutual TLS with the key in the TPM
     Whoami(Whoami),
+    /// Run as a daemon: join, keep the certificates fresh, serve them to the services
+    Start(Box<daemon::Start>),
+    /// Wait until a running agent has everything in place
+    Wait(daemon::Wait),
+    /// Write a configuration file with a comment on each key
+    Configure(Box<configuration::Configure>),
+    /// Say what is wrong with a configuration, or what it means
+    Check(Box<configuration::Check>),
+    /// Write what this host needs to run the agent: a systemd unit, a udev rule
+    #[command(subcommand)]
+    Install(install::Install),
     /// Write a completion script for a shell to stdout
     Completions {
         /// The shell

@@ -4,11 +4,16 @@ use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
 use proto::v1::IssuedCredentials;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use tls::CaPin;
 use verifier::JoinKey;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 
+use crate::artifact::SoftwareKey;
+use crate::daemon::machine::Validity;
 use crate::exit::{Exit, Failure};
 
 /// More certificates than any authority has reason to give.
@@ -27,19 +32,47 @@ pub struct Credentials {
     pub ssh_authorities: Vec<String>,
     /// The leaf's URI.
     pub spiffe_id: String,
+    /// From when to when the leaf is valid.
+    pub validity: Validity,
+}
+
+/// The key that certificates must be of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubjectKey {
+    spki: Vec<u8>,
+    point: Vec<u8>,
+}
+
+impl From<&JoinKey> for SubjectKey {
+    fn from(key: &JoinKey) -> Self {
+        let point = key.verifying_key().to_sec1_point(false).as_bytes().to_vec();
+        Self { spki: key.spki_der(), point }
+    }
+}
+
+impl SubjectKey {
+    /// The key of a service of ours.
+    ///
+    /// # Errors
+    /// It cannot be encoded.
+    pub fn of_service(key: &SoftwareKey) -> Result<Self, Failure> {
+        let point = key.public().to_sec1_point(false).as_bytes().to_vec();
+        Ok(Self { spki: key.spki_der()?, point })
+    }
 }
 
 impl Credentials {
-    /// Checks that the certificates are of the join key, valid now, and of an authority whose pin we have.
+    /// Checks that the certificates are of this key, valid now, and of an authority whose pin we have.
     ///
     /// # Errors
     /// [`Exit::Data`], with what is wrong.
     pub fn verify(
         result: IssuedCredentials,
-        key: &JoinKey,
+        key: impl Into<SubjectKey>,
         pins: &[CaPin],
         now: u64,
     ) -> Result<Self, Failure> {
+        let key = key.into();
         let wrong = |what: &str| {
             Failure::new(
                 Exit::Data,
@@ -80,7 +113,7 @@ impl Credentials {
             None,
         )
         .map_err(|error| wrong(&error.to_string()))?;
-        if leaf.subject_public_key_info().as_ref() != key.spki_der() {
+        if leaf.subject_public_key_info().as_ref() != key.spki {
             return Err(wrong("a certificate of another key"));
         }
         let spiffe_id = leaf.valid_uri_names().next().unwrap_or_default().to_owned();
@@ -92,10 +125,12 @@ impl Credentials {
             return Err(wrong("an SSH key of more than one line"));
         }
         let ssh_key = ssh_certified_point(&result.ssh_certificate);
-        if ssh_key.as_deref() != Some(key.verifying_key().to_sec1_point(false).as_bytes()) {
+        if ssh_key.as_deref() != Some(&key.point) {
             return Err(wrong("an SSH certificate of another key"));
         }
+        let validity = validity(&leaf_der).ok_or_else(|| wrong("a certificate without dates"))?;
         Ok(Self {
+            validity,
             spiffe_id,
             certificates: result.certificates.clone(),
             x509_authorities: result.x509_authorities.clone(),
@@ -105,8 +140,24 @@ impl Credentials {
     }
 }
 
+/// From when to when the first certificate of a PEM text is valid.
+pub(crate) fn validity_of_pem(pem: &[u8]) -> Option<Validity> {
+    validity(&CertificateDer::from_pem_slice(pem).ok()?)
+}
+
+/// From when to when a certificate is valid.
+fn validity(der: &[u8]) -> Option<Validity> {
+    let certificate = Certificate::from_der(der).ok()?;
+    let validity = certificate.tbs_certificate().validity();
+    let seconds = |time: x509_cert::time::Time| i64::try_from(time.to_unix_duration().as_secs());
+    Some(Validity {
+        not_before: seconds(validity.not_before).ok()?,
+        not_after: seconds(validity.not_after).ok()?,
+    })
+}
+
 /// The key in an `ecdsa-sha2-nistp256-cert-v01@openssh.com` line: type, nonce, curve, point. PROTOCOL.certkeys.
-fn ssh_certified_point(line: &str) -> Option<Vec<u8>> {
+pub(crate) fn ssh_certified_point(line: &str) -> Option<Vec<u8>> {
     const KIND: &str = "ecdsa-sha2-nistp256-cert-v01@openssh.com";
     let mut words = line.split_ascii_whitespace();
     let (kind, base64) = (words.next()?, words.next()?);

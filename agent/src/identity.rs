@@ -2,12 +2,16 @@
 
 use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tls::CaPin;
 use tpm2::endorsement::EkKind;
 use verifier::{EkCertificate, EkPublicKey};
 
 use crate::attester::KnownEk;
 use crate::credentials::Credentials;
+use crate::daemon::machine::Validity;
+use crate::exit::Failure;
 
 /// The version of the file's form.
 const VERSION: u32 = 1;
@@ -33,8 +37,12 @@ pub struct Identity {
     pub spiffe_id: String,
     /// When we joined, RFC 3339.
     pub joined: String,
+    /// When the certificates begin, RFC 3339.
+    pub not_before: String,
     /// When the certificates end, RFC 3339.
     pub not_after: String,
+    /// How often this identity was issued: 1 by the join, one more by each renewal.
+    pub generation: u64,
     /// The TPM.
     pub tpm: StoredTpm,
     /// X.509 certificates, leaf first.
@@ -78,23 +86,25 @@ pub struct Joined {
     pub bot: String,
     /// The bot instance.
     pub instance: String,
-    /// Now, RFC 3339.
-    pub joined: String,
-    /// When the certificates end, RFC 3339.
-    pub not_after: String,
+    /// The authority's count.
+    pub generation: u64,
+    /// Now, seconds since 1970.
+    pub at: i64,
 }
 
 impl Identity {
     /// The identity that a join ended with.
-    #[must_use]
+    ///
+    /// # Errors
+    /// A time that cannot be written.
     pub fn new(
         joined: Joined,
         credentials: Credentials,
         ek: &KnownEk,
         unique: &[u8; 32],
         join_key: &[u8],
-    ) -> Self {
-        Self {
+    ) -> Result<Self, Failure> {
+        Ok(Self {
             version: VERSION,
             authority: joined.authority,
             ca_pins: joined.ca_pins.iter().map(ToString::to_string).collect(),
@@ -103,8 +113,10 @@ impl Identity {
             bot: joined.bot,
             instance: joined.instance,
             spiffe_id: credentials.spiffe_id,
-            joined: joined.joined,
-            not_after: joined.not_after,
+            joined: rfc3339(joined.at)?,
+            not_before: rfc3339(credentials.validity.not_before)?,
+            not_after: rfc3339(credentials.validity.not_after)?,
+            generation: joined.generation,
             tpm: StoredTpm {
                 ek: ek.kind.name.to_owned(),
                 ek_public_hash: ek.key.public_hash(),
@@ -117,7 +129,47 @@ impl Identity {
             x509_authorities: credentials.x509_authorities.into_iter().map(Octets).collect(),
             ssh_certificate: credentials.ssh_certificate,
             ssh_authorities: credentials.ssh_authorities,
-        }
+        })
+    }
+
+    /// The same identity with new credentials for the same key.
+    ///
+    /// # Errors
+    /// A time that cannot be written.
+    pub fn renewed(
+        &self,
+        authority: String,
+        credentials: Credentials,
+        generation: u64,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            authority,
+            spiffe_id: credentials.spiffe_id,
+            not_before: rfc3339(credentials.validity.not_before)?,
+            not_after: rfc3339(credentials.validity.not_after)?,
+            generation,
+            certificates: credentials.certificates.into_iter().map(Octets).collect(),
+            x509_authorities: credentials.x509_authorities.into_iter().map(Octets).collect(),
+            ssh_certificate: credentials.ssh_certificate,
+            ssh_authorities: credentials.ssh_authorities,
+            ..self.clone()
+        })
+    }
+
+    /// From when to when the certificates are valid.
+    ///
+    /// # Errors
+    /// The stored times are none.
+    pub fn validity(&self) -> Result<Validity, String> {
+        let seconds = |text: &str| {
+            OffsetDateTime::parse(text, &Rfc3339)
+                .map(OffsetDateTime::unix_timestamp)
+                .map_err(|error| format!("time {text:?}: {error}"))
+        };
+        Ok(Validity {
+            not_before: seconds(&self.not_before)?,
+            not_after: seconds(&self.not_after)?,
+        })
     }
 
     /// Reads the file's text, and checks that its parts belong together.
@@ -138,6 +190,7 @@ impl Identity {
         verifier::JoinKey::appraise(self.join_key())
             .map_err(|error| format!("join key: {error}"))?;
         self.pins()?;
+        self.validity()?;
         Ok(self)
     }
 
@@ -202,6 +255,12 @@ fn printable(error: &serde_json::Error) -> String {
         false => c.to_string(),
     };
     error.to_string().chars().map(harmless).collect()
+}
+
+/// Whole seconds, in UTC.
+pub(crate) fn rfc3339(seconds: i64) -> Result<String, Failure> {
+    let time = OffsetDateTime::from_unix_timestamp(seconds).map_err(Failure::bug)?;
+    time.format(&Rfc3339).map_err(Failure::bug)
 }
 
 /// Octets that are base64 in the file.

@@ -3,18 +3,24 @@
 //! [`attester`] is the TPM's half of a join and [`ceremony`] the network's; [`storage`] keeps what a host needs to be
 //! itself again. [`cli`] declares the command line, each verb of which is one file in `command`.
 
+pub mod artifact;
 pub mod attester;
 pub mod ceremony;
 pub mod cli;
+pub mod client;
 pub mod clock;
 mod command;
 pub mod config;
 pub mod connection;
 pub mod credentials;
 pub mod daemon;
+pub mod destination;
 mod exit;
 pub mod identity;
+pub mod install;
 pub mod inventory;
+pub mod log;
+pub mod reload;
 pub mod storage;
 pub mod tpm_thread;
 

@@ -1,13 +1,13 @@
-//! The folder that holds the identity: 0700, its files 0600 from the first instant, each whole or not there.
+//! The folder that holds the bot's identity: a [set of files](crate::destination) that change as one, and no private key.
 //!
-//! `identity.json` is the truth, and the only file that the agent reads; the others are copies for other programs, written
-//! before it.
+//! `identity.json` is the truth, and the only file that the agent reads; the others are copies for other programs.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 
+use crate::config;
+use crate::destination::{Directory, FileSet, Notices, Writer};
 use crate::exit::{Exit, Failure};
 use crate::identity::Identity;
 use crate::inventory::pem;
@@ -17,11 +17,10 @@ const IDENTITY: &str = "identity.json";
 /// No identity is larger.
 const LARGEST: u64 = 1024 * 1024;
 
-/// The folder, locked: one program at a time changes it.
+/// The folder, locked: one agent at a time has it.
 #[derive(Debug)]
 pub struct Storage {
-    folder: PathBuf,
-    _lock: File,
+    writer: Writer,
 }
 
 impl Storage {
@@ -30,42 +29,20 @@ impl Storage {
     /// # Errors
     /// It cannot be made, others can write to it, or another agent has it.
     pub fn open(folder: &Path) -> Result<Self, Failure> {
-        let shown = folder.display();
-        let failed = |cause: io::Error| Failure::io(&cause, format!("the storage {shown}"));
-        if !folder.exists() {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-        }
-        let metadata = fs::metadata(folder).map_err(failed)?;
-        if !metadata.is_dir() {
-            return Err(Failure::new(
-                Exit::Config,
-                format!("{shown} is not a folder"),
-                "choose another with --storage",
-            ));
-        }
-        if metadata.mode() & 0o022 != 0 {
-            return Err(Failure::new(
-                Exit::Permission,
-                format!("others can write to {shown}"),
-                format!("chmod 700 {shown}, or choose another folder with --storage"),
-            ));
-        }
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(folder.join("lock"))
-            .map_err(failed)?;
-        lock.set_permissions(fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        lock.try_lock().map_err(|error| match error {
-            fs::TryLockError::WouldBlock => Failure::new(
-                Exit::Busy,
-                format!("another agent is using {shown}"),
-                "wait for it to end, or choose another folder with --storage",
-            ),
-            fs::TryLockError::Error(cause) => failed(cause),
-        })?;
-        Ok(Self { folder: folder.to_owned(), _lock: lock })
+        Self::open_directory(&config::Directory {
+            path: folder.to_owned(),
+            symlinks: config::Symlinks::default(),
+            acls: config::Acls::default(),
+        })
+    }
+
+    /// Opens the folder of a configuration, making it if it is not there.
+    ///
+    /// # Errors
+    /// As [`Storage::open`].
+    pub fn open_directory(directory: &config::Directory) -> Result<Self, Failure> {
+        let writer = Directory::new(directory.clone(), Vec::new()).lock()?;
+        Ok(Self { writer })
     }
 
     /// The identity that is stored in a folder; `None` if there is none.
@@ -92,7 +69,7 @@ impl Storage {
     ///
     /// # Errors
     /// The operating system's; the stored identity is then the one from before.
-    pub fn store(&self, identity: &Identity) -> Result<(), Failure> {
+    pub fn store(&self, identity: &Identity) -> Result<Notices, Failure> {
         let certificates: String =
             identity.certificates().map(|der| pem("CERTIFICATE", der)).collect();
         let authorities: String =
@@ -100,35 +77,17 @@ impl Storage {
         let ssh_authorities: String =
             identity.ssh_authorities.iter().map(|line| format!("{line}\n")).collect();
         let json = serde_json::to_string_pretty(identity).map_err(Failure::bug)?;
-        for (name, content) in [
-            ("tlscert", certificates),
-            ("tlscacerts", authorities),
-            ("key-cert.pub", format!("{}\n", identity.ssh_certificate)),
-            ("sshcacerts", ssh_authorities),
-            (IDENTITY, format!("{json}\n")),
-        ] {
-            self.write(name, content.as_bytes()).map_err(|cause| {
-                Failure::io(&cause, format!("cannot write {}", self.folder.join(name).display()))
-            })?;
-        }
-        Ok(())
-    }
-
-    /// A file appears under its name only once all of it is on the disk.
-    fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let mut file = tempfile::Builder::new()
-            .prefix(&format!(".{name}."))
-            .permissions(fs::Permissions::from_mode(0o600))
-            .tempfile_in(&self.folder)?;
-        file.write_all(content)?;
-        file.as_file().sync_all()?;
-        file.persist(self.folder.join(name)).map_err(|error| error.error)?;
-        File::open(&self.folder)?.sync_all()
+        let set = FileSet::new()
+            .with("tlscert", certificates)
+            .with("tlscacerts", authorities)
+            .with("key-cert.pub", format!("{}\n", identity.ssh_certificate))
+            .with("sshcacerts", ssh_authorities)
+            .with(IDENTITY, format!("{json}\n"));
+        self.writer.write(&set)
     }
 }
 
 fn read_bounded(path: &Path) -> io::Result<String> {
-    use std::io::Read;
     let mut text = String::new();
     File::open(path)?.take(LARGEST).read_to_string(&mut text)?;
     Ok(text)
@@ -136,29 +95,15 @@ fn read_bounded(path: &Path) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
 
-    #[test]
-    fn files_are_private_from_the_first_instant_and_replaced_as_a_whole() {
-        let outer = tempfile::tempdir().unwrap();
-        let folder = outer.path().join("a/b");
-        let storage = Storage::open(&folder).unwrap();
-        assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
-        storage.write("x", b"one").unwrap();
-        let open = File::open(folder.join("x")).unwrap();
-        storage.write("x", b"two").unwrap();
-        assert_eq!(fs::metadata(folder.join("x")).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(io::read_to_string(open).unwrap(), "one");
-        assert_eq!(fs::read_to_string(folder.join("x")).unwrap(), "two");
-        let names: Vec<_> =
-            fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names.len(), 2, "{names:?}");
-    }
+    use super::*;
 
     #[test]
     fn one_agent_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
         let first = Storage::open(folder.path()).unwrap();
         assert_eq!(Storage::open(folder.path()).unwrap_err().exit, Exit::Busy);
         drop(first);
@@ -168,7 +113,7 @@ mod tests {
     #[test]
     fn a_folder_that_others_can_write_to_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o770)).unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o770)).unwrap();
         assert_eq!(Storage::open(folder.path()).unwrap_err().exit, Exit::Permission);
     }
 

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{runtime, write, write_json};
 use crate::cli::{Identify, IdentifyFormat};
+use crate::client;
 use crate::exit::Failure;
 use crate::inventory::{self, EkChoice, EkReport, TpmReport};
 use crate::tpm_thread::{Meter, Tpm, TpmThread};
@@ -29,7 +30,7 @@ pub(crate) fn run(arguments: &Identify) -> Result<(), Failure> {
         format => {
             let report = runtime()?.block_on(tpm.call(doing, move |tpm| one(tpm, choice)))?;
             match format {
-                IdentifyFormat::Rule => write(rule(&report, &hostname()).as_bytes()),
+                IdentifyFormat::Rule => write(rule(&report, &client::hostname()).as_bytes()),
                 _ => write(text(&report).as_bytes()),
             }
         }
@@ -83,13 +84,6 @@ fn rule(report: &EkReport, hostname: &str) -> String {
         rule.push_str(&format!("  ek_certificate_serial: \"{}\"\n", certificate.serial));
     }
     rule
-}
-
-/// This host's name, as far as it is made of what names are made of.
-pub(crate) fn hostname() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let plain = name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || ".-_".contains(*c));
-    plain.take(253).collect()
 }
 
 #[cfg(test)]

@@ -1,9 +1,14 @@
 //! The verbs, a file each.
 
+mod check;
+mod configure;
 mod identify;
+mod install;
 mod join;
 mod man;
+mod start;
 mod status;
+mod wait;
 mod whoami;
 
 use std::io::Write;
@@ -16,10 +21,15 @@ use crate::exit::Failure;
 
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Configure(arguments) => configure::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Start(arguments) => start::run(*arguments),
+        Command::Wait(arguments) => wait::run(&arguments),
         Command::Identify(arguments) => identify::run(&arguments),
         Command::Join(arguments) => join::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Whoami(arguments) => whoami::run(&arguments),
+        Command::Install(what) => install::run(what),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "agent", &mut script);

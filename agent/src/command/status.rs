@@ -4,9 +4,10 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{write, write_json};
+use super::{runtime, wait, write, write_json};
 use crate::cli::{Format, Status};
 use crate::clock;
+use crate::daemon::health;
 use crate::exit::{Exit, Failure};
 use crate::identity::Identity;
 use crate::storage::Storage;
@@ -25,11 +26,14 @@ struct Report<'a> {
     joined: &'a str,
     not_after: &'a str,
     valid: bool,
+    /// The health of the agent that runs on this storage; absent if none does.
+    daemon: Option<health::Report>,
 }
 
 pub(crate) fn run(arguments: &Status) -> Result<(), Failure> {
     let identity = stored(&arguments.storage.storage)?;
     let left = left(&identity, clock::now())?;
+    let daemon = runtime()?.block_on(wait::running(&arguments.storage.storage));
     match arguments.format {
         Format::Json => write_json(&Report {
             cluster: &identity.cluster,
@@ -43,8 +47,9 @@ pub(crate) fn run(arguments: &Status) -> Result<(), Failure> {
             joined: &identity.joined,
             not_after: &identity.not_after,
             valid: left.is_positive(),
+            daemon,
         }),
-        Format::Text => write(text(&identity, left).as_bytes()),
+        Format::Text => write((text(&identity, left) + &running(daemon.as_ref())).as_bytes()),
     }
 }
 
@@ -87,4 +92,28 @@ fn text(identity: &Identity, left: time::Duration) -> String {
         identity.joined,
         identity.not_after,
     )
+}
+
+/// What the daemon says of itself.
+fn running(daemon: Option<&health::Report>) -> String {
+    let Some(report) = daemon else {
+        return "Daemon:      not running\n".to_owned();
+    };
+    let mut text = format!("Daemon:      running, {}\n", word(report.status));
+    for (name, component) in &report.services {
+        text.push_str(&format!("  {name}: {}", word(component.status)));
+        if let Some(reason) = &component.reason {
+            text.push_str(&format!(" since {}: {reason}", component.updated_at));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+const fn word(status: health::Status) -> &'static str {
+    match status {
+        health::Status::Initializing => "initializing",
+        health::Status::Healthy => "healthy",
+        health::Status::Unhealthy => "unhealthy",
+    }
 }

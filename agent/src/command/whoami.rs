@@ -1,21 +1,11 @@
 //! `agent whoami`.
 
-use std::error::Error;
-use std::sync::Arc;
-
-use p256::ecdsa::Signature;
-use proto::v1::WhoAmIRequest;
-use proto::v1::identity_service_client::IdentityServiceClient;
-use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use serde::Serialize;
-use tls::{DigestSigner, RemoteKey, ServerTrust};
-use tonic::Request;
 
 use super::{runtime, status, write, write_json};
-use crate::attester::JoinKey;
-use crate::ceremony;
 use crate::cli::{Format, Whoami};
-use crate::connection::Connection;
+use crate::client::Client;
+use crate::config::Trust;
 use crate::exit::{Exit, Failure};
 use crate::identity::Identity;
 use crate::tpm_thread::{Meter, TpmThread};
@@ -51,25 +41,9 @@ pub(crate) fn run(arguments: &Whoami) -> Result<(), Failure> {
 }
 
 async fn ask(identity: &Identity, tpm: TpmThread) -> Result<Report, Failure> {
-    let damaged = |error: String| Failure::new(Exit::Data, error, "join anew");
-    let unique = identity.unique().map_err(damaged)?;
-    let expected = identity.join_key().to_vec();
-    let load = move |tpm: &mut crate::tpm_thread::Tpm| JoinKey::load(tpm, &unique, &expected);
-    let key = tpm.call("the TPM is creating a key; some chips take half a minute", load).await?;
-    let appraised = verifier::JoinKey::appraise(identity.join_key()).map_err(Failure::bug)?;
-
-    let signer = KeyInTpm { tpm, key, spki: appraised.spki_der() };
-    let remote = RemoteKey::new(Arc::new(signer)).map_err(Failure::bug)?;
-    let chain = identity.certificates().map(|der| CertificateDer::from(der.to_vec())).collect();
-    let certified = tls::identity(chain, Arc::new(remote)).map_err(|error| {
-        Failure::new(Exit::Data, format!("the stored certificate: {error}"), "join anew")
-    })?;
-    let trust = ServerTrust::Pins(identity.pins().map_err(damaged)?);
-    let config = tls::client_config(&trust, Some(certified)).map_err(Failure::bug)?;
-    let connection = Connection::open(&identity.authority, config).await?;
-    let mut client = IdentityServiceClient::new(connection.channel);
-    let answer = client.who_am_i(Request::new(WhoAmIRequest {})).await;
-    let answer = answer.map_err(|status| ceremony::refused(&status))?.into_inner();
+    let pins = identity.pins().map_err(|error| Failure::new(Exit::Data, error, "join anew"))?;
+    let client = Client::new(vec![identity.authority.clone()], &Trust::Pins(pins))?;
+    let answer = client.authenticate(&tpm, identity).await?.who_am_i().await?;
     Ok(Report {
         cluster: answer.cluster,
         bot: answer.bot,
@@ -77,24 +51,4 @@ async fn ask(identity: &Identity, tpm: TpmThread) -> Result<Report, Failure> {
         spiffe_id: answer.spiffe_id,
         certificate_serial: answer.certificate_serial,
     })
-}
-
-/// The join key as rustls uses it: each signature is made in the TPM.
-#[derive(Debug)]
-struct KeyInTpm {
-    tpm: TpmThread,
-    key: JoinKey,
-    spki: Vec<u8>,
-}
-
-impl DigestSigner for KeyInTpm {
-    fn public_key(&self) -> SubjectPublicKeyInfoDer<'static> {
-        SubjectPublicKeyInfoDer::from(self.spki.clone())
-    }
-
-    fn sign(&self, digest: &[u8; 32]) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
-        let (key, digest) = (self.key.clone(), *digest);
-        let [r, s] = self.tpm.call_blocking(move |tpm| key.sign(tpm, &digest))?;
-        Ok(Signature::from_scalars(r, s)?.to_der().as_bytes().to_vec())
-    }
 }

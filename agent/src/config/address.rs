@@ -107,7 +107,7 @@ impl std::error::Error for InvalidAddress {}
 ///
 /// # Errors
 /// As [`Address`]; a name other than `localhost` is refused, since it may become another machine's.
-pub fn listener(text: &str) -> Result<SocketAddr, InvalidAddress> {
+pub(super) fn listener(text: &str) -> Result<SocketAddr, InvalidAddress> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return if address.port() == 0 { Err(InvalidAddress::Port) } else { Ok(address) };
     }

@@ -1,7 +1,28 @@
 //! The configuration file: version 2 of tbot's, with a section about the TPM.
+//!
+//! The text becomes a tree that knows where each value stands (`tree`); sections know their keys (`section`); of both,
+//! `document` and `service` make [`Settings`], under the [`Overrides`] of the command line and the environment. Whatever
+//! is wrong is said at once, as [`Findings`]. [`text()`] is the way back.
 
-pub mod address;
+mod address;
+mod document;
+pub mod duration;
+mod finding;
+mod load;
+mod overrides;
+mod section;
+mod service;
 mod settings;
+mod text;
+mod tree;
 
-pub use address::Address;
+#[cfg(test)]
+mod tests;
+
+pub use address::{Address, InvalidAddress};
+pub use document::{Loaded, read, read_with};
+pub use finding::{Finding, Findings, Location, Severity};
+pub use load::{ConfigFile, DEFAULT_PATH, LoadError};
+pub use overrides::{Overrides, PlainService};
 pub use settings::*;
+pub use text::text;

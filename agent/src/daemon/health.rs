@@ -77,19 +77,31 @@ impl Health {
     #[must_use]
     pub fn new(
         found: impl IntoIterator<Item = (String, Option<Validity>)>,
+        meter: Meter,
         now: &str,
         wall: i64,
     ) -> Self {
         let health = Self::default();
-        for (name, validity) in found {
+        health.lock().meter = meter;
+        health.keep_only(found, now, wall);
+        health
+    }
+
+    /// The components are these now; the others are forgotten.
+    pub fn keep_only(
+        &self,
+        found: impl IntoIterator<Item = (String, Option<Validity>)>,
+        now: &str,
+        wall: i64,
+    ) {
+        let component = |(name, validity): (String, Option<Validity>)| {
             let holds = validity.is_some_and(|validity| validity.holds_at(wall));
             let status = if holds { Status::Healthy } else { Status::Initializing };
             let not_after = validity.map(|validity| validity.not_after);
             let (reason, advice) = (None, None);
-            let component = Component { status, reason, advice, updated_at: now.into(), not_after };
-            health.lock().components.insert(name, component);
-        }
-        health
+            (name, Component { status, reason, advice, updated_at: now.into(), not_after })
+        };
+        self.lock().components = found.into_iter().map(component).collect();
     }
 
     /// The component's credentials were renewed and are in place.
@@ -147,12 +159,6 @@ impl Health {
                 not_after,
             },
         );
-    }
-
-    /// Where the TPM's commands are counted.
-    #[must_use]
-    pub fn meter(&self) -> Meter {
-        self.lock().meter.clone()
     }
 
     /// Everything, as it is at `wall`: credentials that have ended make their component unhealthy.

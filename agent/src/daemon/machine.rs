@@ -35,15 +35,15 @@ impl Validity {
     }
 }
 
-/// When credentials are renewed: after the interval or half of their life, whichever is less, give or take a tenth, so
-/// that a fleet that started together does not stay together.
+/// When credentials are renewed: after half of their life, or the interval if that is less, give or take a tenth, so that
+/// a fleet that started together does not stay together.
 ///
 /// `seed` makes the tenth; it is drawn once for each life.
 #[must_use]
-pub fn renewal_time(validity: Validity, interval: Duration, seed: u8) -> i64 {
+pub fn renewal_time(validity: Validity, interval: Option<Duration>, seed: u8) -> i64 {
     let life = validity.not_after.saturating_sub(validity.not_before).max(0);
-    let interval = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX);
-    let after = (life / 2).min(interval);
+    let interval = interval.and_then(|interval| i64::try_from(interval.as_secs()).ok());
+    let after = (life / 2).min(interval.unwrap_or(i64::MAX));
     let jitter = after / 10 * (i64::from(seed) - 128) / 128;
     validity.not_before.saturating_add(after).saturating_add(jitter)
 }
@@ -141,8 +141,8 @@ impl Unit {
 /// How often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Renew at least this often.
-    pub interval: Duration,
+    /// Renew at least this often, if not only by half of life.
+    pub interval: Option<Duration>,
 }
 
 /// The daemon's mind.

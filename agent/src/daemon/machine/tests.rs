@@ -2,7 +2,7 @@ use super::*;
 
 const HOUR: i64 = 3600;
 const T0: i64 = 1_800_000_000;
-const PACE: Pace = Pace { interval: Duration::from_secs(1200) };
+const PACE: Pace = Pace { interval: Some(Duration::from_secs(1200)) };
 
 fn at(seconds: i64) -> Moment {
     moment(seconds, seconds)
@@ -49,10 +49,11 @@ fn fresh(services: usize) -> Machine {
 fn renewal_is_at_the_interval_or_half_of_life_give_or_take_a_tenth() {
     let life = valid(0);
     let minutes = |interval: u64, seed| {
-        (renewal_time(life, Duration::from_secs(interval * 60), seed) - T0) as f64 / 60.0
+        (renewal_time(life, Some(Duration::from_secs(interval * 60)), seed) - T0) as f64 / 60.0
     };
     assert_eq!(minutes(20, 128), 20.0);
     assert_eq!(minutes(90, 128), 30.0);
+    assert_eq!(renewal_time(life, None, 128) - T0, HOUR / 2);
     assert!((18.0..18.1).contains(&minutes(20, 0)) && (21.9..22.0).contains(&minutes(20, 255)));
     for seed in 0..=255 {
         let time = renewal_time(Validity { not_before: 5, not_after: 5 }, PACE.interval, seed);

@@ -1,0 +1,212 @@
+//! What a service's files contain, under tbot's names: from credentials to a set of files, and nothing else.
+
+mod openssh;
+
+use std::path::Path;
+
+use p256::ecdsa::signature::hazmat::PrehashSigner;
+use p256::ecdsa::{Signature, SigningKey, VerifyingKey};
+use p256::elliptic_curve::Generate;
+use p256::pkcs8::{EncodePrivateKey, EncodePublicKey, LineEnding};
+use p256::SecretKey;
+use rustls::pki_types::CertificateDer;
+use webpki::EndEntityCert;
+use zeroize::Zeroizing;
+
+use crate::config::X509Files;
+use crate::credentials::ssh_certified_point;
+use crate::destination::FileSet;
+use crate::exit::{Exit, Failure};
+use crate::inventory::pem;
+
+/// A service's own P-256 key: in software, new at each renewal, wiped when it goes.
+pub struct SoftwareKey(SecretKey);
+
+impl SoftwareKey {
+    /// A new key, from the operating system's randomness.
+    ///
+    /// # Errors
+    /// There is no randomness.
+    pub fn generate() -> Result<Self, Failure> {
+        SecretKey::try_generate().map(Self).map_err(Failure::bug)
+    }
+
+    /// The public key.
+    #[must_use]
+    pub fn public(&self) -> VerifyingKey {
+        self.0.public_key().into()
+    }
+
+    /// The public key as certificates have it, a SubjectPublicKeyInfo.
+    ///
+    /// # Errors
+    /// None that a P-256 key can have.
+    pub fn spki_der(&self) -> Result<Vec<u8>, Failure> {
+        let der = self.0.public_key().to_public_key_der().map_err(Failure::bug)?;
+        Ok(der.into_vec())
+    }
+
+    /// Signs what SHA-256 made of a message: an Ecdsa-Sig-Value, RFC 3279 2.2.3.
+    ///
+    /// # Errors
+    /// None that a P-256 key can have.
+    pub fn sign_digest(&self, digest: &[u8; 32]) -> Result<Vec<u8>, Failure> {
+        let signer = SigningKey::from(&self.0);
+        let signature: Signature = signer.sign_prehash(digest).map_err(Failure::bug)?;
+        Ok(signature.to_der().as_bytes().to_vec())
+    }
+
+    /// PKCS #8 (RFC 5958) in PEM.
+    fn to_pem(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let mut text = self.0.to_pkcs8_pem(LineEnding::LF).map_err(Failure::bug)?;
+        Ok(Zeroizing::new(std::mem::take(&mut *text).into_bytes()))
+    }
+}
+
+impl std::fmt::Debug for SoftwareKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SoftwareKey")
+    }
+}
+
+/// An X.509 certificate and what it is verified with.
+#[derive(Clone, Copy, Debug)]
+pub struct X509<'a> {
+    /// Certificates, leaf first, DER.
+    pub certificates: &'a [Vec<u8>],
+    /// The cluster's authorities, DER.
+    pub authorities: &'a [Vec<u8>],
+}
+
+/// An SSH certificate and the keys of those who sign such.
+#[derive(Clone, Copy, Debug)]
+pub struct Ssh<'a> {
+    /// The certificate, a line.
+    pub certificate: &'a str,
+    /// The cluster's authorities, a line each.
+    pub authorities: &'a [String],
+}
+
+/// What a bot's clients need.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity<'a> {
+    /// For TLS.
+    pub x509: X509<'a>,
+    /// For SSH.
+    pub ssh: Ssh<'a>,
+    /// The cluster's name.
+    pub cluster: &'a str,
+    /// The authority's host name or address.
+    pub authority_host: &'a str,
+}
+
+/// The files of an `x509` service.
+///
+/// # Errors
+/// The certificate is not the key's, or is none.
+pub fn x509(key: &SoftwareKey, x509: X509<'_>, files: X509Files) -> Result<FileSet, Failure> {
+    check_x509(key, x509)?;
+    let [certificate, secret, authorities] = match files {
+        X509Files::Svid => ["svid.pem", "svid.key", "bundle.pem"],
+        X509Files::Tls => ["tls.crt", "tls.key", "ca.crt"],
+    };
+    Ok(FileSet::new()
+        .with(certificate, pems(x509.certificates))
+        .with_secret(secret, key.to_pem()?)
+        .with(authorities, pems(x509.authorities)))
+}
+
+/// The files of an `identity` service. `ssh_folder`, where OpenSSH's client is to find them, asks for its configuration.
+///
+/// # Errors
+/// A certificate is not the key's, or is none; something cannot be written in OpenSSH's files.
+pub fn identity(
+    key: &SoftwareKey,
+    identity: &Identity<'_>,
+    ssh_folder: Option<&Path>,
+) -> Result<FileSet, Failure> {
+    let Identity { x509, ssh, .. } = *identity;
+    check_x509(key, x509)?;
+    check_ssh(key, ssh)?;
+    let known_hosts = openssh::known_hosts(identity)?;
+    let authorities = pems(x509.authorities);
+    let set = FileSet::new()
+        .with_secret("identity", bundle(key, identity, &known_hosts)?)
+        .with("tlscert", pems(x509.certificates))
+        .with_secret("key", key.to_pem()?)
+        .with("key.pub", openssh::public_key(&key.public()))
+        .with("key-cert.pub", format!("{}\n", ssh.certificate))
+        .with("teleport-host-ca.crt", authorities.clone())
+        .with("teleport-user-ca.crt", authorities.clone())
+        .with("teleport-database-ca.crt", authorities);
+    Ok(match ssh_folder {
+        Some(folder) => {
+            let config = openssh::config(folder)?;
+            set.with("known_hosts", known_hosts).with("ssh_config", config)
+        }
+        None => set,
+    })
+}
+
+/// Everything in one file, as `tsh -i` and Teleport's libraries read it: key, SSH certificate, TLS certificate,
+/// then the authorities of both.
+fn bundle(
+    key: &SoftwareKey,
+    identity: &Identity<'_>,
+    known_hosts: &str,
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let key = key.to_pem()?;
+    let leaf = identity.x509.certificates.get(..1).unwrap_or_default();
+    let rest = [
+        format!("{}\n", identity.ssh.certificate),
+        pems(leaf),
+        known_hosts.to_owned(),
+        pems(identity.x509.authorities),
+    ];
+    // As large as it gets from the start: growing would leave a copy of the key behind.
+    let length = key.len() + rest.iter().map(String::len).sum::<usize>();
+    let mut bundle = Zeroizing::new(Vec::with_capacity(length));
+    bundle.extend_from_slice(&key);
+    rest.iter().for_each(|text| bundle.extend_from_slice(text.as_bytes()));
+    Ok(bundle)
+}
+
+fn check_x509(key: &SoftwareKey, x509: X509<'_>) -> Result<(), Failure> {
+    let leaf = x509.certificates.first().ok_or_else(|| unusable("no certificate"))?;
+    if x509.authorities.is_empty() {
+        return Err(unusable("no X.509 authority"));
+    }
+    let leaf = CertificateDer::from(leaf.as_slice());
+    let leaf = EndEntityCert::try_from(&leaf).map_err(|error| unusable(&error.to_string()))?;
+    if leaf.subject_public_key_info().as_ref() != key.spki_der()? {
+        return Err(unusable("a certificate of another key"));
+    }
+    Ok(())
+}
+
+fn check_ssh(key: &SoftwareKey, ssh: Ssh<'_>) -> Result<(), Failure> {
+    let is_line = |line: &str| !line.contains(char::is_control);
+    if !is_line(ssh.certificate) || !ssh.authorities.iter().all(|line| is_line(line)) {
+        return Err(unusable("an SSH key of more than one line"));
+    }
+    let point = ssh_certified_point(ssh.certificate);
+    if point.as_deref() != Some(key.public().to_sec1_point(false).as_bytes()) {
+        return Err(unusable("an SSH certificate of another key"));
+    }
+    Ok(())
+}
+
+fn unusable(what: &str) -> Failure {
+    Failure::new(
+        Exit::Data,
+        format!("the authority issued something unusable: {what}"),
+        "nothing was written; see the authority's log",
+    )
+}
+
+fn pems(certificates: &[Vec<u8>]) -> String {
+    certificates.iter().map(|der| pem("CERTIFICATE", der)).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! The files of OpenSSH's client: `known_hosts` as sshd(8) describes it, `ssh_config` as ssh_config(5) does.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use base64ct::{Base64, Encoding};
+use p256::ecdsa::VerifyingKey;
+
+use super::{Identity, unusable};
+use crate::exit::{Exit, Failure};
+
+const KIND: &str = "ecdsa-sha2-nistp256";
+const CURVE: &str = "nistp256";
+
+/// A line of authorized_keys. RFC 5656 3.1.
+pub(super) fn public_key(key: &VerifyingKey) -> String {
+    let point = key.to_sec1_point(false);
+    let mut blob = Vec::new();
+    for string in [KIND.as_bytes(), CURVE.as_bytes(), point.as_bytes()] {
+        // None of the three is longer than 65 octets.
+        blob.extend([0, 0, 0, u8::try_from(string.len()).unwrap_or(u8::MAX)]);
+        blob.extend_from_slice(string);
+    }
+    format!("{KIND} {}\n", Base64::encode_string(&blob))
+}
+
+/// Which hosts the cluster's SSH authorities speak for.
+pub(super) fn known_hosts(identity: &Identity<'_>) -> Result<String, Failure> {
+    let (host, cluster) = (identity.authority_host, identity.cluster);
+    // What is a pattern, or ends a word, would make the authorities speak for other hosts.
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+    for name in [host, cluster] {
+        if name.is_empty() || !name.chars().all(plain) {
+            return Err(unusable(&format!("{name:?} is not the name of a host")));
+        }
+    }
+    let mut text = String::new();
+    for authority in identity.ssh.authorities {
+        let mut words = authority.split_ascii_whitespace();
+        let (Some(kind), Some(key)) = (words.next(), words.next()) else {
+            return Err(unusable("an SSH authority that is no key"));
+        };
+        writeln!(text, "@cert-authority {host},{cluster},*.{cluster} {kind} {key} type=host")
+            .map_err(Failure::bug)?;
+    }
+    Ok(text)
+}
+
+/// For `ssh -F FOLDER/ssh_config HOST`.
+pub(super) fn config(folder: &Path) -> Result<String, Failure> {
+    let absolute = std::path::absolute(folder)
+        .map_err(|cause| Failure::io(&cause, folder.display()))?;
+    let writable = absolute.to_str().filter(|text| {
+        !text.contains(|c: char| c.is_control() || matches!(c, '"' | '\\')) && !text.contains("${")
+    });
+    let folder = writable.ok_or_else(|| {
+        Failure::new(
+            Exit::Config,
+            format!("the path {} cannot be written in an ssh_config", folder.display()),
+            "choose another folder, or set `ssh_config: off`",
+        )
+    })?;
+    let folder = folder.replace('%', "%%");
+    Ok(format!(
+        "# Written anew at each renewal. Use: ssh -F \"{folder}/ssh_config\" HOST\n\
+         Host *\n    \
+             IdentityFile \"{folder}/key\"\n    \
+             CertificateFile \"{folder}/key-cert.pub\"\n    \
+             IdentitiesOnly yes\n    \
+             UserKnownHostsFile \"{folder}/known_hosts\" ~/.ssh/known_hosts\n"
+    ))
+}

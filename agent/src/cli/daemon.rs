@@ -1,0 +1,36 @@
+//! `agent start` and `agent wait`, declared.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::config::{ConfigFile, Overrides};
+
+/// `agent start`.
+#[derive(Args, Debug)]
+pub struct Start {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub file: ConfigFile,
+    /// What goes before it.
+    #[command(flatten)]
+    pub overrides: Overrides,
+    /// Write the process id to this file, as long as the agent runs
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+}
+
+/// `agent wait`.
+#[derive(Args, Debug)]
+pub struct Wait {
+    /// Where the agent answers questions about its health: its diag_addr
+    #[arg(long, value_name = "HOST:PORT", env = "AGENT_DIAG_ADDR")]
+    pub diag_addr: SocketAddr,
+    /// Wait for this service only
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// Give up after this many seconds; 0 never does
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub timeout: u64,
+}

@@ -1,0 +1,91 @@
+//! `agent install`, declared.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use tpm2::transport::Tcti;
+
+use crate::install::account::{AccountName, UnitName};
+
+/// `agent install`.
+#[derive(Debug, Subcommand)]
+pub enum Install {
+    /// The systemd unit of `agent start`: shown, or written with --write
+    Systemd(Systemd),
+    /// The udev rule that gives the TPM to a group: shown, or written with --write. Most distributions have one
+    Udev(Udev),
+}
+
+/// `agent install systemd`.
+#[derive(Args, Debug)]
+pub struct Systemd {
+    /// The unit's name
+    #[arg(long, value_name = "NAME", default_value = "endorse-agent")]
+    pub name: UnitName,
+    /// The user that the agent runs as
+    #[arg(long, value_name = "USER", default_value = "endorse-agent")]
+    pub user: AccountName,
+    /// The group that the agent runs as [default: named like the user]
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<AccountName>,
+    /// The group that the TPM's device belongs to
+    #[arg(long, value_name = "GROUP", default_value = "tss")]
+    pub tpm_group: AccountName,
+    /// The agent's configuration file
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        env = "TBOT_CONFIG_PATH",
+        default_value = "/etc/tbot.yaml"
+    )]
+    pub config: PathBuf,
+    /// The program that the unit runs [default: this one]
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
+    /// The TPM: device:PATH, swtpm:path=SOCKET or swtpm:host=HOST,port=PORT
+    #[arg(long, value_name = "TCTI", env = "AGENT_TPM", default_value = Tcti::DEFAULT)]
+    pub tpm: Tcti,
+    /// The folder of the agent's identity; below /var/lib, systemd makes it
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "AGENT_STORAGE",
+        default_value = "/var/lib/teleport/bot"
+    )]
+    pub storage: PathBuf,
+    /// A folder that the agent writes certificates to; may be given several times
+    #[arg(long, value_name = "DIR")]
+    pub read_write_path: Vec<PathBuf>,
+    #[command(flatten)]
+    #[doc = "Whether to write."]
+    pub writing: Writing,
+    /// Where units of the operator are
+    #[arg(long, value_name = "DIR", default_value = "/etc/systemd/system")]
+    pub systemd_directory: PathBuf,
+}
+
+/// `agent install udev`.
+#[derive(Args, Debug)]
+pub struct Udev {
+    /// The group that gets the TPM
+    #[arg(long, value_name = "GROUP", default_value = "tss")]
+    pub group: AccountName,
+    #[command(flatten)]
+    #[doc = "Whether to write."]
+    pub writing: Writing,
+    /// Where rules of the operator are
+    #[arg(long, value_name = "DIR", default_value = "/etc/udev/rules.d")]
+    pub udev_directory: PathBuf,
+}
+
+/// Whether to write.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Writing {
+    /// Write the file; otherwise it goes to stdout
+    #[arg(long)]
+    pub write: bool,
+    /// Write it even if there is another one in its place
+    #[arg(long, requires = "write")]
+    pub force: bool,
+}

@@ -1,0 +1,295 @@
+//! What the agent asks of the authority: to join, and, on a connection that the key in the TPM has authenticated, to renew
+//! and to issue.
+
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use p256::ecdsa::Signature;
+use proto::transcript;
+use proto::v1::identity_service_client::IdentityServiceClient;
+use proto::v1::{IssueRequest, IssuedCredentials, RenewRequest, WhoAmIRequest, WhoAmIResponse};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
+use tls::{CaPin, DigestSigner, RemoteKey, ServerTrust};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+use verifier::JoinKey as AppraisedKey;
+
+use crate::artifact::SoftwareKey;
+use crate::attester::{Attester, JoinKey, KnownEk};
+use crate::ceremony::{self, Who};
+use crate::clock;
+use crate::config::Trust;
+use crate::connection::Connection;
+use crate::credentials::{Credentials, SubjectKey};
+use crate::exit::{Exit, Failure};
+use crate::identity::{Identity, Joined};
+use crate::inventory::EkChoice;
+use crate::tpm_thread::{Tpm, TpmThread};
+
+/// What a person is told while a TPM thinks.
+pub const CREATING: &str = "the TPM is creating a key; some chips take half a minute";
+
+/// Where the authority is, and what makes it the authority.
+#[derive(Clone, Debug)]
+pub struct Client {
+    authorities: Vec<String>,
+    trust: ServerTrust,
+    pins: Vec<CaPin>,
+}
+
+impl Client {
+    /// A client of an authority that has at least one address, in the order in which to try them.
+    ///
+    /// # Errors
+    /// The CA file cannot be read, or has no certificate.
+    pub fn new(authorities: Vec<String>, trust: &Trust) -> Result<Self, Failure> {
+        let (trust, pins) = match trust {
+            Trust::Pins(pins) => (ServerTrust::Pins(pins.clone()), pins.clone()),
+            Trust::CaPath(path) => {
+                let certificates = ca_certificates(path)?;
+                let pins = certificates.iter().map(CaPin::of_certificate).collect::<Result<_, _>>();
+                let pins = pins.map_err(|error| unreadable(path, &error))?;
+                (ServerTrust::Certificates(certificates), pins)
+            }
+        };
+        Ok(Self { authorities, trust, pins })
+    }
+
+    /// Proves the TPM and receives an identity, which is verified but not yet stored.
+    ///
+    /// # Errors
+    /// The TPM's, the network's, the authority's, in words.
+    pub async fn join(
+        &self,
+        tpm: &TpmThread,
+        token: String,
+        choice: EkChoice,
+        known: Option<KnownEk>,
+        ttl: Duration,
+    ) -> Result<Identity, Failure> {
+        let mut unique = [0; 32];
+        tpm2::crypto::random(&mut unique).map_err(Failure::bug)?;
+        let prepare = tpm.call(CREATING, move |tpm| Attester::prepare(tpm, choice, known, &unique));
+        // While the TPM works the network does too.
+        let (attester, (connection, authority)) = tokio::try_join!(prepare, self.connect(None))?;
+
+        let (ek, join_key) = (attester.ek().clone(), attester.join_key().public().to_vec());
+        let appraised = AppraisedKey::appraise(&join_key).map_err(|error| {
+            let message = format!("the TPM made another key than it was told to: {error}");
+            Failure::new(Exit::Data, message, "the TPM or its driver is faulty")
+        })?;
+        let who = Who { token, hostname: hostname(), ttl };
+        let issued = ceremony::join(connection, tpm, attester, &who).await?;
+        let joined = Joined {
+            authority,
+            ca_pins: self.pins.clone(),
+            token: who.token,
+            cluster: issued.cluster.clone(),
+            bot: issued.bot.clone(),
+            instance: issued.instance.clone(),
+            generation: issued.generation,
+            at: clock::now().unix_timestamp(),
+        };
+        let credentials = self.verify(issued, &appraised)?;
+        Identity::new(joined, credentials, &ek, &unique, &join_key)
+    }
+
+    /// Connects as `identity`: two TPM commands, to make its key and to sign with it.
+    ///
+    /// # Errors
+    /// The TPM's, the network's, in words; [`Exit::Refused`] if the identity is no longer good.
+    pub async fn authenticate(
+        &self,
+        tpm: &TpmThread,
+        identity: &Identity,
+    ) -> Result<Authenticated, Failure> {
+        let damaged = |error: String| Failure::new(Exit::Data, error, "join anew");
+        let unique = identity.unique().map_err(damaged)?;
+        let expected = identity.join_key().to_vec();
+        let load = move |tpm: &mut Tpm| JoinKey::load(tpm, &unique, &expected);
+        let key = tpm.call(CREATING, load).await?;
+        let appraised = AppraisedKey::appraise(identity.join_key()).map_err(Failure::bug)?;
+        let signer = KeyInTpm { tpm: tpm.clone(), key, spki: appraised.spki_der() };
+        let remote = RemoteKey::new(Arc::new(signer)).map_err(Failure::bug)?;
+        let chain = identity.certificates().map(|der| CertificateDer::from(der.to_vec())).collect();
+        let certified = tls::identity(chain, Arc::new(remote)).map_err(|error| {
+            Failure::new(Exit::Data, format!("the stored certificate: {error}"), "join anew")
+        })?;
+        let (connection, authority) = self.connect(Some(certified)).await?;
+        Ok(Authenticated {
+            service: IdentityServiceClient::new(connection.channel),
+            exporter: connection.exporter,
+            authority,
+            client: self.clone(),
+            key: appraised,
+        })
+    }
+
+    /// The first address that answers. The first that refuses ends it: another address is the same authority.
+    async fn connect(
+        &self,
+        identity: Option<Arc<dyn rustls::client::ResolvesClientCert>>,
+    ) -> Result<(Connection, String), Failure> {
+        let config = tls::client_config(&self.trust, identity).map_err(Failure::bug)?;
+        let mut last = None;
+        for address in &self.authorities {
+            match Connection::open(address, Arc::clone(&config)).await {
+                Ok(connection) => return Ok((connection, address.clone())),
+                Err(failure) if failure.exit == Exit::Unavailable => last = Some(failure),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(last.unwrap_or_else(|| Failure::bug("no address of an authority")))
+    }
+
+    fn verify(
+        &self,
+        issued: IssuedCredentials,
+        key: impl Into<SubjectKey>,
+    ) -> Result<Credentials, Failure> {
+        Credentials::verify(issued, key, &self.pins, clock::unix_now())
+    }
+}
+
+/// A connection on which the authority knows who we are.
+#[derive(Debug)]
+pub struct Authenticated {
+    service: IdentityServiceClient<Channel>,
+    exporter: [u8; 32],
+    authority: String,
+    client: Client,
+    key: AppraisedKey,
+}
+
+impl Authenticated {
+    /// New certificates for the same key.
+    ///
+    /// # Errors
+    /// The authority's, in words.
+    pub async fn renew(&mut self, identity: &Identity, ttl: Duration) -> Result<Identity, Denied> {
+        let request = RenewRequest {
+            ttl_seconds: seconds(ttl),
+            hostname: hostname(),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let issued = self.service.renew(request).await.map_err(refused)?.into_inner();
+        if issued.instance != identity.instance || issued.cluster != identity.cluster {
+            let message = "the authority renewed another identity than ours";
+            return Err(Failure::new(Exit::Data, message, "nothing was stored; see its log").into());
+        }
+        let generation = issued.generation;
+        let credentials = self.client.verify(issued, &self.key)?;
+        Ok(identity.renewed(self.authority.clone(), credentials, generation)?)
+    }
+
+    /// Certificates for a key of a service.
+    ///
+    /// # Errors
+    /// The authority's, in words.
+    pub async fn issue(
+        &mut self,
+        key: &SoftwareKey,
+        service: &str,
+        ttl: Duration,
+    ) -> Result<Credentials, Denied> {
+        let public_key = key.spki_der()?;
+        let request = IssueRequest {
+            signature: key.sign_digest(&transcript::issue_digest(&self.exporter, &public_key))?,
+            public_key,
+            ttl_seconds: seconds(ttl),
+            service: service.to_owned(),
+        };
+        let issued = self.service.issue(request).await.map_err(refused)?.into_inner();
+        Ok(self.client.verify(issued, SubjectKey::of_service(key)?)?)
+    }
+
+    /// Whom the authority takes us for.
+    ///
+    /// # Errors
+    /// The authority's, in words.
+    pub async fn who_am_i(&mut self) -> Result<WhoAmIResponse, Denied> {
+        Ok(self.service.who_am_i(WhoAmIRequest {}).await.map_err(refused)?.into_inner())
+    }
+}
+
+/// Why the authority did not do what an authenticated caller asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// The identity is no longer good, whatever its dates say. To join may help.
+    IdentityGone(Failure),
+    /// Anything else.
+    Failed(Failure),
+}
+
+impl From<Failure> for Denied {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<Denied> for Failure {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::IdentityGone(failure) | Denied::Failed(failure) => failure,
+        }
+    }
+}
+
+fn refused(status: Status) -> Denied {
+    let failure = ceremony::refused(&status);
+    match status.code() {
+        Code::Unauthenticated => Denied::IdentityGone(failure),
+        _ => Denied::Failed(failure),
+    }
+}
+
+pub(crate) fn seconds(ttl: Duration) -> i64 {
+    i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// The join key as rustls uses it: each signature is made in the TPM.
+#[derive(Debug)]
+struct KeyInTpm {
+    tpm: TpmThread,
+    key: JoinKey,
+    spki: Vec<u8>,
+}
+
+impl DigestSigner for KeyInTpm {
+    fn public_key(&self) -> SubjectPublicKeyInfoDer<'static> {
+        SubjectPublicKeyInfoDer::from(self.spki.clone())
+    }
+
+    fn sign(&self, digest: &[u8; 32]) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
+        let (key, digest) = (self.key.clone(), *digest);
+        let [r, s] = self.tpm.call_blocking(move |tpm| key.sign(tpm, &digest))?;
+        Ok(Signature::from_scalars(r, s)?.to_der().as_bytes().to_vec())
+    }
+}
+
+/// This host's name, as far as it is made of what names are made of.
+pub(crate) fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let plain = name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || ".-_".contains(*c));
+    plain.take(253).collect()
+}
+
+fn ca_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    let certificates: Vec<_> = certificates.map_err(|error| unreadable(path, &error))?;
+    if certificates.is_empty() {
+        return Err(unreadable(path, &"no certificate in it"));
+    }
+    Ok(certificates)
+}
+
+fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(
+        Exit::Config,
+        format!("the CA certificates in {}: {error}", path.display()),
+        "give the file of the authority's CA certificates, PEM, or a CA pin instead",
+    )
+}

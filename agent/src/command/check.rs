@@ -1,0 +1,118 @@
+//! `agent check`.
+
+use std::fmt::{self, Display};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{write, write_json};
+use crate::cli::Format;
+use crate::cli::configuration::Check;
+use crate::config::{
+    Destination, Finding, Findings, Lifetime, LoadError, Renewal, ServiceKind, Settings, Storage,
+    Token, Trust, duration,
+};
+use crate::exit::Failure;
+
+/// What `--format json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    path: String,
+    usable: bool,
+    findings: Vec<&'a Finding>,
+}
+
+pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
+    let path = arguments.file.path();
+    let result = match arguments.file.load(&arguments.overrides) {
+        Err(LoadError::Unreadable(failure)) => return Err(failure),
+        Err(LoadError::Unusable(findings)) => Err(findings),
+        Ok(loaded) => Ok(loaded),
+    };
+    let findings = match &result {
+        Ok(loaded) => &loaded.warnings,
+        Err(findings) => findings,
+    };
+    match arguments.format {
+        Format::Json => report(path, findings, result.is_ok())?,
+        Format::Text => {
+            let meaning = result.as_ref().ok().map(|loaded| Meaning(path, &loaded.settings));
+            let meaning = meaning.map(|meaning| meaning.to_string()).unwrap_or_default();
+            write(format!("{findings}{meaning}").as_bytes())?;
+        }
+    }
+    match result {
+        Ok(_) => Ok(()),
+        Err(findings) => Err(Failure::from(&findings)),
+    }
+}
+
+fn report(path: &Path, findings: &Findings, usable: bool) -> Result<(), Failure> {
+    let path = path.display().to_string();
+    write_json(&Report { path, usable, findings: findings.iter().collect() })
+}
+
+/// What a configuration means, in a few lines.
+struct Meaning<'a>(&'a Path, &'a Settings);
+
+impl Display for Meaning<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(path, settings) = self;
+        writeln!(f, "{} is well", path.display())?;
+        writeln!(f, "Authority:    {}", joined(&settings.authorities))?;
+        match &settings.trust {
+            Trust::Pins(pins) => writeln!(f, "Trusted by:   CA pin {}", joined(pins))?,
+            Trust::CaPath(path) => writeln!(f, "Trusted by:   CA in {}", path.display())?,
+        }
+        match &settings.token {
+            Token::Value(name) => writeln!(f, "Token:        {name}")?,
+            Token::File(path) => writeln!(f, "Token:        read from {}", path.display())?,
+        }
+        match &settings.storage {
+            Storage::Directory(directory) => {
+                writeln!(f, "Storage:      {}", directory.path.display())?;
+            }
+            Storage::Memory => writeln!(f, "Storage:      memory; every start joins anew")?,
+        }
+        writeln!(f, "TPM:          {}, EK {}", settings.tpm.address, settings.tpm.ek)?;
+        let renewed = if settings.oneshot { ", once" } else { "" };
+        writeln!(f, "Certificates: {}{renewed}", life(settings.lifetime))?;
+        if let Some(address) = settings.diag_addr {
+            writeln!(f, "Health:       http://{address}/readyz")?;
+        }
+        if settings.services.is_empty() {
+            return writeln!(f, "Services:     none");
+        }
+        writeln!(f, "Services:")?;
+        for service in &settings.services {
+            let kind = match service.kind {
+                ServiceKind::Identity { .. } => "identity",
+                ServiceKind::X509 { .. } => "x509",
+            };
+            let place = match &service.destination {
+                Destination::Directory { directory, .. } => directory.path.display().to_string(),
+                Destination::Memory => "memory".to_owned(),
+            };
+            write!(f, "  {}: {kind} in {place}", service.name)?;
+            match service.lifetime == settings.lifetime {
+                true => writeln!(f)?,
+                false => writeln!(f, ", {}", life(service.lifetime))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn joined<T: Display>(all: &[T]) -> String {
+    all.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn life(lifetime: Lifetime) -> String {
+    let ttl = duration::text(lifetime.ttl);
+    match lifetime.renewal {
+        Renewal::HalfLife => format!("live {ttl}, renewed at half of it"),
+        Renewal::Every(interval) => {
+            format!("live {ttl}, renewed every {}", duration::text(interval))
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! `agent configure`.
+
+use std::fs::Permissions;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::write;
+use crate::cli::configuration::Configure;
+use crate::config;
+use crate::exit::{Exit, Failure};
+
+pub(crate) fn run(arguments: &Configure) -> Result<(), Failure> {
+    let nowhere = Path::new("the command line");
+    let settings = match config::read_with("", nowhere, &arguments.settings) {
+        Ok(loaded) => loaded.settings,
+        Err(findings) => {
+            // The failure says how many there are; this is what they are.
+            let _ = write!(std::io::stderr(), "{findings}");
+            return Err(Failure::new(
+                Exit::Usage,
+                "the command line does not say enough for a configuration",
+                "give what is missing; `agent configure --help` has all of it",
+            ));
+        }
+    };
+    let text = config::text(&settings);
+    let path = arguments.output.as_deref().unwrap_or(Path::new("stdout"));
+    if config::read(&text, path).ok().is_none_or(|loaded| loaded.settings != settings) {
+        return Err(Failure::new(
+            Exit::Usage,
+            "a path on the command line cannot be said in a file",
+            "choose a path of readable characters",
+        ));
+    }
+    match &arguments.output {
+        None => write(text.as_bytes()),
+        Some(path) => {
+            create(path, &text)?;
+            write(format!("Wrote {}\n", path.display()).as_bytes())
+        }
+    }
+}
+
+/// The file appears whole, and no other is lost for it. It holds no secret: the service's user reads it too.
+fn create(path: &Path, text: &str) -> Result<(), Failure> {
+    let failed = |cause: &std::io::Error| {
+        Failure::io(cause, format_args!("cannot write {}", path.display()))
+    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut file = tempfile::Builder::new()
+        .prefix(".agent-configure-")
+        .permissions(Permissions::from_mode(0o644))
+        .tempfile_in(folder.unwrap_or(Path::new(".")))
+        .map_err(|cause| failed(&cause))?;
+    file.write_all(text.as_bytes()).map_err(|cause| failed(&cause))?;
+    file.as_file().sync_all().map_err(|cause| failed(&cause))?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let message = format!("{} is there already", path.display());
+            Err(Failure::new(Exit::Io, message, "move it away, or choose another --output"))
+        }
+        Err(error) => Err(failed(&error.error)),
+    }
+}

@@ -1,0 +1,106 @@
+//! `agent wait`, and how a running agent is asked for its health.
+
+use std::path::Path;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::{runtime, write};
+use crate::cli::daemon::Wait;
+use crate::clock;
+use crate::daemon::SOCKET;
+use crate::daemon::health::{Component, Report};
+use crate::exit::{Exit, Failure};
+
+/// No report is larger.
+const LARGEST: usize = 256 * 1024;
+
+/// How long the agent may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long to wait between two questions.
+const PAUSE: Duration = Duration::from_millis(500);
+
+pub(crate) fn run(arguments: &Wait) -> Result<(), Failure> {
+    runtime()?.block_on(wait(arguments))
+}
+
+async fn wait(arguments: &Wait) -> Result<(), Failure> {
+    let path = match &arguments.service {
+        Some(name) => format!("/readyz/{name}"),
+        None => "/readyz".to_owned(),
+    };
+    let begun = clock::boot();
+    loop {
+        let why = match ask_tcp(arguments, &path).await {
+            Ok((StatusCode::OK, _)) => return write(b"ready\n"),
+            Ok((StatusCode::NOT_FOUND, _)) => {
+                let message = format!("the agent has no service {path:?}");
+                return Err(Failure::new(Exit::Usage, message, "agent status lists them"));
+            }
+            Ok((_, body)) => reasons(&body),
+            Err(why) => why,
+        };
+        let waited = clock::boot().saturating_sub(begun);
+        if arguments.timeout > 0 && waited >= Duration::from_secs(arguments.timeout) {
+            return Err(Failure::new(
+                Exit::Unavailable,
+                format!("not ready after {} seconds: {why}", arguments.timeout),
+                "the agent's log says more",
+            ));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn ask_tcp(arguments: &Wait, path: &str) -> Result<(StatusCode, Bytes), String> {
+    let asking = async {
+        let stream = TcpStream::connect(arguments.diag_addr).await;
+        ask(stream.map_err(|cause| format!("{}: {cause}", arguments.diag_addr))?, path).await
+    };
+    tokio::time::timeout(PATIENCE, asking).await.map_err(|_| "no answer".to_owned())?
+}
+
+/// Why the agent is not ready, in its own words.
+fn reasons(body: &[u8]) -> String {
+    let reason = |component: Component| component.reason.unwrap_or_else(|| "not yet".into());
+    if let Ok(report) = serde_json::from_slice::<Report>(body) {
+        let unwell = report.services.into_iter().map(|(name, c)| format!("{name}: {}", reason(c)));
+        return unwell.collect::<Vec<_>>().join("; ");
+    }
+    serde_json::from_slice(body).map_or_else(|_| "an answer that is none".into(), reason)
+}
+
+/// The health of the agent that runs on this storage; `None` if none does.
+pub(crate) async fn running(storage: &Path) -> Option<Report> {
+    let asking = async {
+        let stream = UnixStream::connect(storage.join(SOCKET)).await.ok()?;
+        let (_, body) = ask(stream, "/readyz").await.ok()?;
+        serde_json::from_slice(&body).ok()
+    };
+    tokio::time::timeout(PATIENCE, asking).await.ok().flatten()
+}
+
+async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    path: &str,
+) -> Result<(StatusCode, Bytes), String> {
+    let wrong = |error: &dyn std::fmt::Display| format!("an answer that is none: {error}");
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| wrong(&error))?;
+    // Ends with the answer.
+    let connection = tokio::spawn(connection);
+    let request = Request::get(path).header("host", "agent").body(Empty::<Bytes>::new());
+    let request = request.map_err(|error| wrong(&error))?;
+    let answer = sender.send_request(request).await.map_err(|error| wrong(&error))?;
+    let code = answer.status();
+    let body = Limited::new(answer.into_body(), LARGEST).collect().await;
+    connection.abort();
+    Ok((code, body.map_err(|error| wrong(&error))?.to_bytes()))
+}

@@ -1,0 +1,410 @@
+//! The whole of the file, and what goes before it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tls::CaPin;
+use tpm2::transport::Tcti;
+
+use super::address::{Address, listener};
+use super::duration;
+use super::finding::{Findings, Place, Source};
+use super::overrides::{Overrides, token};
+use super::section::{Given, Keys, Section, parse as parse_node};
+use super::service::{self, path, relative};
+use super::settings::{
+    Acls, DEFAULT_STORAGE, DEFAULT_TTL, Directory, Lifetime, LogFormat, Renewal, Settings, Storage,
+    Symlinks, Token, TpmSettings, Trust,
+};
+use super::tree::{self, Node, Value};
+use crate::inventory::EkChoice;
+
+/// A configuration that can be used, and what is still to be said about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// What it says.
+    pub settings: Settings,
+    /// What may not be as meant.
+    pub warnings: Findings,
+}
+
+const TOP: Keys = Keys {
+    of: "the configuration",
+    known: &[
+        "version",
+        "auth_server",
+        "proxy_server",
+        "onboarding",
+        "storage",
+        "services",
+        "outputs",
+        "credential_ttl",
+        "certificate_ttl",
+        "renewal_interval",
+        "oneshot",
+        "debug",
+        "log_format",
+        "diag_addr",
+        "tpm",
+        "fips",
+        "insecure",
+        "scoped",
+        "leeway",
+    ],
+    refused: &[
+        ("join_uri", "write its parts: `proxy_server`, and `token` in `onboarding`"),
+        ("destinations", "this is version 1: write `services`"),
+        ("data_dir", "this is version 1: write `storage`"),
+        ("auth_servers", "write `auth_server`; it may be a list"),
+        ("token", "write it in `onboarding`"),
+        ("ca_pins", "write it in `onboarding`"),
+        ("ca_path", "write it in `onboarding`"),
+        ("join_method", "write it in `onboarding`"),
+    ],
+};
+
+const OTHER_METHOD: &str = "it belongs to another join method than tpm";
+
+const ONBOARDING: Keys = Keys {
+    of: "onboarding",
+    known: &["token", "join_method", "ca_pins", "ca_path"],
+    refused: &[
+        ("azure", OTHER_METHOD),
+        ("bound_keypair", OTHER_METHOD),
+        ("gitlab", OTHER_METHOD),
+        ("terraform", OTHER_METHOD),
+        ("ca_pin", "write `ca_pins`, a list"),
+    ],
+};
+
+const TPM: Keys = Keys {
+    of: "tpm",
+    known: &["address", "ek", "owner_password_file", "endorsement_password_file"],
+    refused: &[
+        ("owner_password", "a password is kept in a file of its own: `owner_password_file`"),
+        (
+            "endorsement_password",
+            "a password is kept in a file of its own: `endorsement_password_file`",
+        ),
+        ("device", "write `address: device:/dev/tpmrm0`"),
+    ],
+};
+
+/// Reads a configuration. Everything that is wrong with it is said at once.
+///
+/// # Errors
+/// It cannot be used; the findings say why, and have the warnings too.
+pub fn read(text: &str, path: &Path) -> Result<Loaded, Findings> {
+    read_with(text, path, &Overrides::default())
+}
+
+/// Reads a configuration under what the command line and the environment say.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with(text: &str, path: &Path, overrides: &Overrides) -> Result<Loaded, Findings> {
+    let source = Source::new(text.strip_prefix('\u{feff}').unwrap_or(text), path);
+    let root = tree::parse(source.text(), &source);
+    let settings = root.as_ref().and_then(|root| settings(root, overrides, &source));
+    match settings {
+        Some(settings) if !source.has_errors() => {
+            Ok(Loaded { settings, warnings: source.findings() })
+        }
+        _ => Err(source.findings()),
+    }
+}
+
+/// Each part is looked at whatever is wrong with the others.
+fn settings(root: &Node, overrides: &Overrides, source: &Source<'_>) -> Option<Settings> {
+    let top = Section::open(root, &TOP, source)?;
+    version(&top, source);
+    refused_switches(&top, source);
+    let (authorities, onboarding) =
+        (authorities(&top, overrides, source), onboarding(&top, overrides, source));
+    let storage = storage(&top, overrides, source);
+    let oneshot = switch(&top, "oneshot", overrides.oneshot);
+    let lifetime = lifetime(&top, overrides, oneshot, source);
+    let drafts = services(&top, overrides, source);
+    let debug = switch(&top, "debug", overrides.debug);
+    let log_format =
+        [("text", LogFormat::Text), ("json", LogFormat::Json), ("journal", LogFormat::Journal)];
+    let log_format = top.word("log_format", &log_format).or_rather(overrides.log_format);
+    let diag_addr: Given<SocketAddr> =
+        top.parse("diag_addr", listener).or_rather(overrides.diag_addr);
+    let tpm = tpm(&top, overrides, source);
+
+    let (lifetime, storage) = (lifetime?, storage?);
+    let services = service::settle(drafts?, lifetime, &storage, source);
+    let (trust, token) = onboarding?;
+    Some(Settings {
+        authorities: authorities?,
+        trust,
+        token,
+        storage,
+        services: services?,
+        lifetime,
+        oneshot: oneshot?,
+        debug: debug?,
+        log_format: log_format.value().unwrap_or_default(),
+        diag_addr: diag_addr.value(),
+        tpm: tpm?,
+    })
+}
+
+fn version(top: &Section<'_>, source: &Source<'_>) {
+    if let Given::Here(version, place) = top.text("version") {
+        let advice = match version.as_str() {
+            "v2" => return,
+            "v1" => "rewrite it as version v2: `destinations` became `services`",
+            _ => "write `version: v2`",
+        };
+        source.error(place.as_ref(), format!("version {version} is not supported"), advice);
+    }
+}
+
+/// Keys that are fine as long as they ask for nothing.
+fn refused_switches(top: &Section<'_>, source: &Source<'_>) {
+    for (key, why) in [
+        (
+            "insecure",
+            "whoever answers would be taken for the authority: give `ca_pins` or `ca_path`",
+        ),
+        ("fips", "this agent's cryptography is not validated to FIPS 140"),
+        ("scoped", "the authority has no scopes"),
+    ] {
+        if let Given::Here(true, place) = top.switch(key) {
+            source.error(place.as_ref(), format!("`{key}` is not supported here"), why);
+        }
+    }
+    if let Given::Here(_, Some(place)) = top.parse("leeway", duration::parse) {
+        let advice = "it concerns tunnels, and here are none";
+        source.warn(Some(&place), "`leeway` has no effect", advice);
+    }
+}
+
+/// Both names mean the authority.
+fn authorities(
+    top: &Section<'_>,
+    overrides: &Overrides,
+    source: &Source<'_>,
+) -> Option<Vec<Address>> {
+    let proxy = top.node("proxy_server").map(|node| addresses(node, "proxy_server", source));
+    let auth = top.node("auth_server").map(|node| addresses(node, "auth_server", source));
+    if proxy.is_some() && auth.is_some() {
+        let place = later(top.key("proxy_server"), top.key("auth_server"));
+        let message = "`auth_server` and `proxy_server` are both given";
+        source.error(place, message, "keep one of them: both mean the authority");
+    }
+    let given = [&overrides.auth_server, &overrides.proxy_server];
+    if let Some(given) = given.into_iter().find(|addresses| !addresses.is_empty()) {
+        return Some(given.clone());
+    }
+    let stated = proxy.or(auth);
+    if stated.is_none() {
+        let advice = "write `proxy_server: HOST:PORT`, or give --proxy-server";
+        source.error(None, "where the authority is is not said", advice);
+    }
+    stated?
+}
+
+/// A list, or addresses with commas between them.
+fn addresses(node: &Node, key: &str, source: &Source<'_>) -> Option<Vec<Address>> {
+    let nodes = match &node.value {
+        Value::Sequence(nodes) => nodes.as_slice(),
+        _ => std::slice::from_ref(node),
+    };
+    if nodes.is_empty() {
+        source.error(Some(&node.place), format!("`{key}` is an empty list"), "write HOST:PORT");
+    }
+    let read = |text: &str| text.split(',').map(|part| part.trim().parse()).collect();
+    let each: Vec<Option<Vec<Address>>> = nodes
+        .iter()
+        .map(|node| parse_node::<_, super::InvalidAddress>(node, key, source, read))
+        .collect();
+    let all = each.into_iter().collect::<Option<Vec<_>>>()?.concat();
+    (!all.is_empty()).then_some(all)
+}
+
+fn onboarding(
+    top: &Section<'_>,
+    overrides: &Overrides,
+    source: &Source<'_>,
+) -> Option<(Trust, Token)> {
+    let empty = Node::default();
+    let node = top.node("onboarding").unwrap_or(&empty);
+    let section = Section::open(node, &ONBOARDING, source)?;
+    let place = top.key("onboarding");
+    if let Given::Here(method, place) = section.text("join_method")
+        && method != "tpm"
+    {
+        let message = format!("join method {method} is not supported");
+        source.error(place.as_ref(), message, "write `join_method: tpm`");
+    }
+    let token = section.parse("token", token).or_rather(overrides.token.clone());
+    if token.is_absent() {
+        let advice = "write its name as `token` in `onboarding`, or give --token";
+        source.error(place, "the join token is not said", advice);
+    }
+    if let Given::Here(Token::Value(name), Some(place)) = &token
+        && name.contains('/')
+    {
+        let message = "a token with a slash in its name";
+        source.warn(Some(place), message, "the path of a file begins with `/`");
+    }
+    let trust = trust(&section, overrides, source);
+    if matches!(trust, Given::Absent) {
+        let advice = "write `ca_pins: [\"sha256:...\"]` in `onboarding` (`authority status` shows the pin), or give --ca-pin";
+        source.error(place, "what makes a server the authority is not said", advice);
+    }
+    Some((trust.value()?, token.value()?))
+}
+
+fn trust(section: &Section<'_>, overrides: &Overrides, source: &Source<'_>) -> Given<Trust> {
+    let pins = pins(section, source);
+    let file = section.parse("ca_path", path);
+    if let Given::Here(path, Some(place)) = &file {
+        relative(path, place, source);
+    }
+    if !pins.is_absent() && !file.is_absent() {
+        let place = later(section.key("ca_path"), section.key("ca_pins"));
+        source.error(place, "`ca_pins` and `ca_path` are both given", "keep one of them");
+    }
+    if !overrides.ca_pin.is_empty() {
+        return Given::Here(Trust::Pins(overrides.ca_pin.clone()), None);
+    }
+    if let Some(path) = &overrides.ca_path {
+        return Given::Here(Trust::CaPath(path.clone()), None);
+    }
+    pins.map(Trust::Pins).or(file.map(Trust::CaPath))
+}
+
+/// An empty list says nothing.
+fn pins(section: &Section<'_>, source: &Source<'_>) -> Given<Vec<CaPin>> {
+    let nodes = match section.list("ca_pins") {
+        None => return Given::Wrong,
+        Some([]) => return Given::Absent,
+        Some(nodes) => nodes,
+    };
+    let pins: Vec<Option<CaPin>> =
+        nodes.iter().map(|node| parse_node(node, "ca_pins", source, str::parse::<CaPin>)).collect();
+    match pins.into_iter().collect() {
+        Some(pins) => Given::Here(pins, section.key("ca_pins").cloned()),
+        None => Given::Wrong,
+    }
+}
+
+/// Of two that exclude each other, the second is the one too many.
+fn later<'p>(left: Option<&'p Place>, right: Option<&'p Place>) -> Option<&'p Place> {
+    left.into_iter().chain(right).max_by_key(|place| place.start)
+}
+
+fn storage(top: &Section<'_>, overrides: &Overrides, source: &Source<'_>) -> Option<Storage> {
+    let stated = top.node("storage").map(|node| service::storage(node, source));
+    overrides.storage.clone().or_else(|| {
+        stated.unwrap_or_else(|| {
+            Some(Storage::Directory(Directory {
+                path: DEFAULT_STORAGE.into(),
+                symlinks: Symlinks::default(),
+                acls: Acls::default(),
+            }))
+        })
+    })
+}
+
+fn switch(top: &Section<'_>, key: &str, other: Option<bool>) -> Option<bool> {
+    match top.switch(key).or_rather(other) {
+        Given::Absent => Some(false),
+        given => given.value(),
+    }
+}
+
+fn lifetime(
+    top: &Section<'_>,
+    overrides: &Overrides,
+    oneshot: Option<bool>,
+    source: &Source<'_>,
+) -> Option<Lifetime> {
+    let old = top.parse("certificate_ttl", duration::parse);
+    let new = top.parse("credential_ttl", duration::parse);
+    if !old.is_absent() {
+        let place = top.key("certificate_ttl");
+        match new.is_absent() {
+            true => source.warn(
+                place,
+                "`certificate_ttl` is the older name of `credential_ttl`",
+                "write `credential_ttl`",
+            ),
+            false => source.error(
+                place,
+                "`certificate_ttl` and `credential_ttl` are the same",
+                "keep `credential_ttl`",
+            ),
+        }
+    }
+    let ttl = new.or(old).or_rather(overrides.credential_ttl);
+    let interval =
+        top.parse("renewal_interval", duration::parse).or_rather(overrides.renewal_interval);
+    let place = ttl.place().or(interval.place()).cloned();
+    let or_default = |given: Given<Duration>| match given {
+        Given::Absent => Some(DEFAULT_TTL),
+        given => given.value(),
+    };
+    let renewal = match interval {
+        Given::Absent => Renewal::HalfLife,
+        // Who runs once does not renew.
+        Given::Here(..) if oneshot == Some(true) => Renewal::HalfLife,
+        given => Renewal::Every(given.value()?),
+    };
+    let lifetime = Lifetime { ttl: or_default(ttl)?, renewal };
+    lifetime.check(place.as_ref(), source);
+    Some(lifetime)
+}
+
+/// `services`, then the list of their older name, then the command line's.
+fn services(
+    top: &Section<'_>,
+    overrides: &Overrides,
+    source: &Source<'_>,
+) -> Option<Vec<service::Draft>> {
+    let (services, outputs) = (top.list("services"), top.list("outputs"));
+    if outputs.is_some_and(|outputs| !outputs.is_empty()) {
+        let place = top.key("outputs");
+        source.warn(place, "`outputs` is the older name of `services`", "write `services`");
+    }
+    let plain = overrides
+        .services
+        .iter()
+        .map(|plain| Some(service::Draft::plain(plain.kind, plain.path.clone())));
+    let nodes = services.into_iter().chain(outputs).flatten();
+    let drafts: Vec<Option<service::Draft>> =
+        nodes.map(|node| service::service(node, source)).chain(plain).collect();
+    let drafts = drafts.into_iter().collect::<Option<Vec<_>>>();
+    services.and(outputs).and(drafts)
+}
+
+fn tpm(top: &Section<'_>, overrides: &Overrides, source: &Source<'_>) -> Option<TpmSettings> {
+    let empty = Node::default();
+    let section = Section::open(top.node("tpm").unwrap_or(&empty), &TPM, source)?;
+    let file = |key: &str, other: &Option<PathBuf>| {
+        let file = section.parse(key, path);
+        if let Given::Here(path, Some(place)) = &file {
+            relative(path, place, source);
+        }
+        match file.or_rather(other.clone()) {
+            Given::Wrong => None,
+            given => Some(given.value()),
+        }
+    };
+    let address = section.parse("address", str::parse::<Tcti>).or_rather(overrides.tpm.clone());
+    let ek = section.parse("ek", str::parse::<EkChoice>).or_rather(overrides.ek);
+    let owner = file("owner_password_file", &overrides.owner_password_file);
+    let endorsement = file("endorsement_password_file", &overrides.endorsement_password_file);
+    let default = TpmSettings::default();
+    Some(TpmSettings {
+        address: address.or(Given::Here(default.address, None)).value()?,
+        ek: ek.or(Given::Here(default.ek, None)).value()?,
+        owner_password_file: owner?,
+        endorsement_password_file: endorsement?,
+    })
+}

@@ -1,0 +1,239 @@
+//! What is to be said about a configuration, as compilers say it: where, what, and what to do.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::exit::{Exit, Failure};
+
+/// More than a person reads.
+const MAX_FINDINGS: usize = 100;
+
+/// As much of a line as is shown.
+const MAX_SNIPPET: usize = 100;
+
+/// A message that is longer quotes something that nobody meant.
+const MAX_MESSAGE: usize = 300;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The configuration cannot be used.
+    Error,
+    /// It can, but perhaps not as meant.
+    Warning,
+}
+
+/// One thing to be said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Where in the file; absent for what is missing or does not come from the file.
+    #[serde(flatten)]
+    pub location: Option<Location>,
+    /// What is so.
+    pub message: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+}
+
+/// A place in the file, and what stands there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Location {
+    /// The line, from 1.
+    pub line: usize,
+    /// The character in the line, from 1.
+    pub column: usize,
+    #[serde(skip)]
+    snippet: String,
+    #[serde(skip)]
+    caret: Range<usize>,
+}
+
+/// All that is to be said about one configuration, in the order of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Findings {
+    path: PathBuf,
+    findings: Vec<Finding>,
+    left_out: usize,
+}
+
+impl Findings {
+    /// The file that they are about.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Each of them; after the first hundred no more are kept.
+    pub fn iter(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter()
+    }
+
+    /// Whether nothing is to be said.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    /// How many there are of a severity.
+    #[must_use]
+    pub fn count(&self, severity: Severity) -> usize {
+        self.iter().filter(|finding| finding.severity == severity).count()
+    }
+}
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in &self.findings {
+            finding.write(f, &self.path)?;
+        }
+        match self.left_out {
+            0 => Ok(()),
+            more => writeln!(f, "... and {more} more"),
+        }
+    }
+}
+
+impl std::error::Error for Findings {}
+
+impl From<&Findings> for Failure {
+    fn from(findings: &Findings) -> Self {
+        let count = findings.count(Severity::Error);
+        let faults = if count == 1 { "fault" } else { "faults" };
+        let more = if findings.left_out == 0 { "" } else { " at least" };
+        Self::new(
+            Exit::Config,
+            format!("{} has{more} {count} {faults}", findings.path.display()),
+            "mend it, and see what `agent check` says then",
+        )
+    }
+}
+
+impl Finding {
+    fn write(&self, f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        writeln!(f, "{severity}: {}", printable(&self.message))?;
+        let path = printable(&path.display().to_string());
+        let Some(Location { line, column, snippet, caret }) = &self.location else {
+            writeln!(f, " --> {path}")?;
+            if let Some(advice) = &self.advice {
+                writeln!(f, "  = {}", printable(advice))?;
+            }
+            return writeln!(f);
+        };
+        let number = line.to_string();
+        let margin = " ".repeat(number.len());
+        writeln!(f, "{margin}--> {path}:{line}:{column}")?;
+        writeln!(f, "{margin} |")?;
+        writeln!(f, "{number} | {snippet}")?;
+        let (indent, carets) = (" ".repeat(caret.start), "^".repeat(caret.len()));
+        let advice = self.advice.as_deref().map(|text| format!(" {}", printable(text)));
+        writeln!(f, "{margin} | {indent}{carets}{}\n", advice.unwrap_or_default())
+    }
+}
+
+/// Whatever a file says, it does nothing to the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if hostile(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Control characters, and those that change the direction of what follows or have no width.
+fn hostile(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// A place in the text: octets from and to.
+pub(super) type Place = Range<usize>;
+
+/// Collects findings, and knows the text that they are about.
+pub(super) struct Source<'t> {
+    text: &'t str,
+    path: &'t Path,
+    /// Where each line begins.
+    lines: Vec<usize>,
+    found: std::cell::RefCell<Vec<(Option<Place>, Finding)>>,
+}
+
+impl<'t> Source<'t> {
+    pub(super) fn new(text: &'t str, path: &'t Path) -> Self {
+        let octets = text.as_bytes();
+        let breaks = octets.iter().enumerate().filter(|(at, octet)| match octet {
+            b'\n' => true,
+            b'\r' => octets.get(at + 1) != Some(&b'\n'),
+            _ => false,
+        });
+        let lines = std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect();
+        Self { text, path, lines, found: std::cell::RefCell::default() }
+    }
+
+    pub(super) const fn text(&self) -> &'t str {
+        self.text
+    }
+
+    pub(super) fn error(&self, place: Option<&Place>, message: impl Into<String>, advice: &str) {
+        self.add(Severity::Error, place, message.into(), advice);
+    }
+
+    pub(super) fn warn(&self, place: Option<&Place>, message: impl Into<String>, advice: &str) {
+        self.add(Severity::Warning, place, message.into(), advice);
+    }
+
+    fn add(&self, severity: Severity, place: Option<&Place>, message: String, advice: &str) {
+        let advice = (!advice.is_empty()).then(|| advice.to_owned());
+        let message = message.chars().take(MAX_MESSAGE).collect();
+        let finding = Finding { severity, location: None, message, advice };
+        self.found.borrow_mut().push((place.cloned(), finding));
+    }
+
+    pub(super) fn has_errors(&self) -> bool {
+        self.found.borrow().iter().any(|(_, finding)| finding.severity == Severity::Error)
+    }
+
+    /// The line of a place, from 1.
+    pub(super) fn line(&self, place: &Place) -> usize {
+        self.lines.partition_point(|begin| *begin <= place.start)
+    }
+
+    pub(super) fn findings(self) -> Findings {
+        let mut found = self.found.take();
+        // What is missing is said last.
+        found.sort_by_key(|(place, _)| place.as_ref().map_or(usize::MAX, |place| place.start));
+        let left_out = found.len().saturating_sub(MAX_FINDINGS);
+        let findings = found
+            .into_iter()
+            .take(MAX_FINDINGS)
+            .map(|(place, finding)| Finding {
+                location: place.map(|place| self.location(&place)),
+                ..finding
+            })
+            .collect();
+        Findings { path: self.path.to_owned(), findings, left_out }
+    }
+
+    fn location(&self, place: &Place) -> Location {
+        let line = self.line(place);
+        let begin = line.checked_sub(1).and_then(|at| self.lines.get(at)).copied().unwrap_or(0);
+        let end = self.lines.get(line).copied().unwrap_or(self.text.len());
+        let whole = self.text.get(begin..end).unwrap_or_default().trim_end_matches(['\r', '\n']);
+        let chars = |to: usize| self.text.get(begin..to).map_or(0, |before| before.chars().count());
+        let (first, width) = (chars(place.start), whole.chars().count());
+        let last = chars(place.end.min(begin + whole.len())).clamp(first, width.max(first));
+        // Of a long line, the part around the place.
+        let skipped = if last.max(first + 1) > MAX_SNIPPET { first.saturating_sub(20) } else { 0 };
+        let shown: String = whole.chars().skip(skipped).take(MAX_SNIPPET).collect();
+        let start = first - skipped;
+        let stop = last.saturating_sub(skipped).min(MAX_SNIPPET).max(start + 1);
+        let snippet = printable(&shown.replace('\t', " ")).trim_end().to_owned();
+        Location { line, column: first + 1, snippet, caret: start..stop }
+    }
+}

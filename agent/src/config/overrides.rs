@@ -1,0 +1,173 @@
+//! The keys of the file as options of the command line and variables of the environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use tls::CaPin;
+use tpm2::transport::Tcti;
+
+use super::address::{Address, listener};
+use super::settings::{Acls, Directory, LogFormat, ServiceKind, Storage, Symlinks, Token};
+use super::{duration, service};
+use crate::inventory::EkChoice;
+
+/// What the command line and the environment say goes before what the file says.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Instead of what the file says")]
+pub struct Overrides {
+    /// The authority's address; several are tried in turn
+    #[arg(
+        short = 'a',
+        long,
+        value_name = "HOST:PORT",
+        env = "TELEPORT_AUTH_SERVER",
+        value_delimiter = ','
+    )]
+    pub auth_server: Vec<Address>,
+    /// The same as --auth-server
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "TELEPORT_PROXY",
+        value_delimiter = ',',
+        conflicts_with = "auth_server"
+    )]
+    pub proxy_server: Vec<Address>,
+    /// Name of the join token, or absolute path of a file that holds it
+    #[arg(long, value_name = "NAME", env = "TELEPORT_BOT_TOKEN", value_parser = token)]
+    pub token: Option<Token>,
+    /// How to join: tpm, there is no other way
+    #[arg(long, value_name = "METHOD", env = "AGENT_JOIN_METHOD", value_parser = ["tpm"])]
+    pub join_method: Option<String>,
+    /// A CA of the cluster, as `authority status` shows it; may be given several times
+    #[arg(long, value_name = "PIN", env = "AGENT_CA_PIN", value_delimiter = ',')]
+    pub ca_pin: Vec<CaPin>,
+    /// File with the cluster's CA certificate, instead of a pin
+    #[arg(long, value_name = "FILE", env = "AGENT_CA_PATH", conflicts_with = "ca_pin")]
+    pub ca_path: Option<PathBuf>,
+    /// Where the bot's identity is kept: a directory, or memory
+    #[arg(long, value_name = "DIR", env = "AGENT_STORAGE", value_parser = storage)]
+    pub storage: Option<Storage>,
+    /// Keep a service beside the file's: identity=DIR or x509=DIR; may be given several times
+    #[arg(
+        long = "service",
+        value_name = "TYPE=DIR",
+        env = "AGENT_SERVICES",
+        value_delimiter = ','
+    )]
+    pub services: Vec<PlainService>,
+    /// How long certificates live, as in 1h30m
+    #[arg(
+        long,
+        alias = "certificate-ttl",
+        value_name = "TIME",
+        env = "AGENT_CREDENTIAL_TTL",
+        value_parser = duration::parse
+    )]
+    pub credential_ttl: Option<Duration>,
+    /// How often they are renewed; by default at half of their life
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "AGENT_RENEWAL_INTERVAL",
+        value_parser = duration::parse
+    )]
+    pub renewal_interval: Option<Duration>,
+    /// Do everything once and end
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "AGENT_ONESHOT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = clap::builder::BoolishValueParser::new()
+    )]
+    pub oneshot: Option<bool>,
+    /// Log what is of interest to developers
+    #[arg(
+        short = 'd',
+        long,
+        value_name = "BOOL",
+        env = "TBOT_DEBUG",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = clap::builder::BoolishValueParser::new()
+    )]
+    pub debug: Option<bool>,
+    /// How the log is written
+    #[arg(long, value_enum, env = "AGENT_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Where to answer /livez, /readyz and /metrics
+    #[arg(long, value_name = "IP:PORT", env = "AGENT_DIAG_ADDR", value_parser = listener)]
+    pub diag_addr: Option<SocketAddr>,
+    /// The TPM: device:PATH, swtpm:path=SOCKET or swtpm:host=HOST,port=PORT
+    #[arg(long, value_name = "TCTI", env = "AGENT_TPM")]
+    pub tpm: Option<Tcti>,
+    /// The endorsement key, as `agent identify --help` lists them
+    #[arg(long, value_name = "EK", env = "AGENT_EK")]
+    pub ek: Option<EkChoice>,
+    /// File with the password of the TPM's owner hierarchy
+    #[arg(long, value_name = "FILE", env = "AGENT_OWNER_PASSWORD_FILE")]
+    pub owner_password_file: Option<PathBuf>,
+    /// File with the password of the TPM's endorsement hierarchy
+    #[arg(long, value_name = "FILE", env = "AGENT_ENDORSEMENT_PASSWORD_FILE")]
+    pub endorsement_password_file: Option<PathBuf>,
+}
+
+/// A service that is nothing but its type and its directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlainService {
+    pub(super) kind: ServiceKind,
+    pub(super) path: PathBuf,
+}
+
+impl FromStr for PlainService {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, path) = text.split_once('=').ok_or("write TYPE=DIR, as in x509=/etc/ssl/me")?;
+        let kind = match kind {
+            "identity" => ServiceKind::Identity { ssh_config: Default::default() },
+            "x509" | "workload-identity-x509" => ServiceKind::X509 { files: Default::default() },
+            other => return Err(service::unknown_type(other)),
+        };
+        if path.is_empty() {
+            return Err("the directory is missing: write TYPE=DIR".to_owned());
+        }
+        Ok(Self { kind, path: service::path(path)? })
+    }
+}
+
+/// What begins at the root of the file system is a file.
+pub(super) fn token(text: &str) -> Result<Token, &'static str> {
+    match text {
+        "" => Err("the name of the token is missing"),
+        path if path.starts_with('/') => Ok(Token::File(path.into())),
+        name if name.len() > 256 => Err("no token has so long a name"),
+        name if name.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+            Err("the name of a token has no spaces")
+        }
+        name => Ok(Token::Value(name.to_owned())),
+    }
+}
+
+/// As tbot has it, a URL is fine too.
+fn storage(text: &str) -> Result<Storage, &'static str> {
+    let path = match text {
+        "memory" | "memory://" => return Ok(Storage::Memory),
+        text => text.strip_prefix("file://").unwrap_or(text),
+    };
+    if path.is_empty() || path.contains("://") {
+        return Err("it is a directory, or memory");
+    }
+    Ok(Storage::Directory(Directory {
+        path: path.into(),
+        symlinks: Symlinks::default(),
+        acls: Acls::default(),
+    }))
+}

@@ -1,0 +1,265 @@
+//! A section of the file: which keys it has, and each of them as what it should be.
+
+use std::fmt;
+
+use super::finding::{Place, Source};
+use super::tree::{Entry, Node, Value};
+
+/// The keys of a section.
+pub(super) struct Keys {
+    /// What people call the section.
+    pub(super) of: &'static str,
+    /// Those that it has.
+    pub(super) known: &'static [&'static str],
+    /// Those that others have, and why we do not.
+    pub(super) refused: &'static [(&'static str, &'static str)],
+}
+
+/// A section whose keys are all known.
+pub(super) struct Section<'n> {
+    entries: &'n [Entry],
+    pub(super) place: Option<Place>,
+    source: &'n Source<'n>,
+}
+
+/// What the file says under one key.
+#[derive(Clone, Debug)]
+pub(super) enum Given<T> {
+    /// Nothing.
+    Absent,
+    /// Something that is not it; the findings say why.
+    Wrong,
+    /// This, there.
+    Here(T, Option<Place>),
+}
+
+impl<T> Given<T> {
+    pub(super) const fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
+
+    pub(super) fn value(self) -> Option<T> {
+        match self {
+            Self::Here(value, _) => Some(value),
+            Self::Absent | Self::Wrong => None,
+        }
+    }
+
+    pub(super) fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Here(_, place) => place.as_ref(),
+            Self::Absent | Self::Wrong => None,
+        }
+    }
+
+    /// The same as something else.
+    pub(super) fn map<U>(self, make: impl FnOnce(T) -> U) -> Given<U> {
+        match self {
+            Self::Absent => Given::Absent,
+            Self::Wrong => Given::Wrong,
+            Self::Here(value, place) => Given::Here(make(value), place),
+        }
+    }
+
+    /// What comes from elsewhere goes before what the file says.
+    pub(super) fn or_rather(self, other: Option<T>) -> Self {
+        other.map_or(self, |value| Self::Here(value, None))
+    }
+
+    /// This, or what stands under the key's other name.
+    pub(super) fn or(self, other: Self) -> Self {
+        if self.is_absent() { other } else { self }
+    }
+}
+
+impl<'n> Section<'n> {
+    /// Opens a section and refuses the keys that it does not have. Nothing at all is a section without keys.
+    pub(super) fn open(node: &'n Node, keys: &Keys, source: &'n Source<'n>) -> Option<Self> {
+        let place = Some(node.place.clone());
+        let entries = match &node.value {
+            Value::Null => &[],
+            Value::Mapping(entries) => entries.as_slice(),
+            other => {
+                expected(source, node, &format!("{} is a section with keys", keys.of), other);
+                return None;
+            }
+        };
+        for entry in entries {
+            keys.check(entry, source);
+        }
+        Some(Self { entries, place, source })
+    }
+
+    /// The value of a key, if it has one.
+    pub(super) fn node(&self, key: &str) -> Option<&'n Node> {
+        let entry = self.entries.iter().find(|entry| entry.key == key)?;
+        (!matches!(entry.node.value, Value::Null)).then_some(&entry.node)
+    }
+
+    /// Where a key stands.
+    pub(super) fn key(&self, key: &str) -> Option<&'n Place> {
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.place)
+    }
+
+    /// Text.
+    pub(super) fn text(&self, key: &str) -> Given<String> {
+        self.parse(key, |text| Ok::<_, fmt::Error>(text.to_owned()))
+    }
+
+    /// Text, as what it means.
+    pub(super) fn parse<T, E: fmt::Display>(
+        &self,
+        key: &str,
+        read: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Given<T> {
+        let Some(node) = self.node(key) else { return Given::Absent };
+        match parse(node, key, self.source, read) {
+            Some(value) => Given::Here(value, Some(node.place.clone())),
+            None => Given::Wrong,
+        }
+    }
+
+    /// One of a few words.
+    pub(super) fn word<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Given<T> {
+        self.parse(key, |text| {
+            let found = words.iter().find(|(word, _)| *word == text);
+            found.map(|(_, value)| *value).ok_or_else(|| {
+                let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+                let advice = nearest(text, &words).map(|word| format!(", perhaps `{word}`"));
+                format!("it is one of {}{}", words.join(", "), advice.unwrap_or_default())
+            })
+        })
+    }
+
+    /// `true` or `false`. The other words of YAML 1.1 are texts in YAML 1.2.
+    pub(super) fn switch(&self, key: &str) -> Given<bool> {
+        let Some(node) = self.node(key) else { return Given::Absent };
+        let place = Some(node.place.clone());
+        let Value::Scalar { text, plain } = &node.value else {
+            expected(self.source, node, &format!("`{key}` is true or false"), &node.value);
+            return Given::Wrong;
+        };
+        match (text.as_str(), plain) {
+            ("true" | "True" | "TRUE", true) => Given::Here(true, place),
+            ("false" | "False" | "FALSE", true) => Given::Here(false, place),
+            (other, _) => {
+                let meant = match other.to_ascii_lowercase().as_str() {
+                    "yes" | "on" | "y" | "true" => "write true, without quotes",
+                    "no" | "off" | "n" | "false" => "write false, without quotes",
+                    _ => "write true or false",
+                };
+                let message = format!("`{key}` is true or false, not the text `{other}`");
+                self.source.error(place.as_ref(), message, meant);
+                Given::Wrong
+            }
+        }
+    }
+
+    /// A list; a key without a value is an empty one.
+    pub(super) fn list(&self, key: &str) -> Option<&'n [Node]> {
+        match self.node(key) {
+            None => Some(&[]),
+            Some(Node { value: Value::Sequence(nodes), .. }) => Some(nodes),
+            Some(node) => {
+                expected(self.source, node, &format!("`{key}` is a list"), &node.value);
+                None
+            }
+        }
+    }
+}
+
+/// The text of a node as what it means.
+pub(super) fn parse<T, E: fmt::Display>(
+    node: &Node,
+    key: &str,
+    source: &Source<'_>,
+    read: impl FnOnce(&str) -> Result<T, E>,
+) -> Option<T> {
+    let place = Some(&node.place);
+    match &node.value {
+        Value::Scalar { text, .. } if text.chars().any(char::is_control) => {
+            source.error(
+                place,
+                format!("`{key}` has a control character"),
+                "it is one line of text",
+            );
+            None
+        }
+        Value::Scalar { text, .. } if text.is_empty() => {
+            source.error(place, format!("`{key}` is empty"), "give it a value, or leave it out");
+            None
+        }
+        Value::Scalar { text, .. } => match read(text) {
+            Ok(value) => Some(value),
+            Err(why) => {
+                source.error(place, format!("`{key}`: {why}"), "");
+                None
+            }
+        },
+        other => {
+            expected(source, node, &format!("`{key}` is a single value"), other);
+            None
+        }
+    }
+}
+
+fn expected(source: &Source<'_>, node: &Node, what: &str, found: &Value) {
+    source.error(Some(&node.place), format!("{what}, not {}", found.what()), "");
+}
+
+impl Keys {
+    fn check(&self, entry: &Entry, source: &Source<'_>) {
+        let (key, place) = (entry.key.as_str(), Some(&entry.place));
+        if self.known.contains(&key) {
+            return;
+        }
+        if let Some((_, why)) = self.refused.iter().find(|(refused, _)| *refused == key) {
+            return source.error(place, format!("`{key}` is not supported here"), why);
+        }
+        if key == "<<" {
+            let advice = "merge keys are not in YAML 1.2: write the keys out";
+            return source.error(place, "unknown key `<<`", advice);
+        }
+        let message = format!("unknown key `{key}` in {}", self.of);
+        let advice = match nearest(key, self.known) {
+            Some(known) => format!("did you mean `{known}`?"),
+            None => format!("it has {}", self.known.join(", ")),
+        };
+        source.error(place, message, &advice);
+    }
+}
+
+/// The word that somebody may have meant.
+pub(super) fn nearest<'w>(text: &str, words: &[&'w str]) -> Option<&'w str> {
+    let close = (text.chars().count() / 3).max(1);
+    let (distance, word) = words
+        .iter()
+        .map(|word| (distance(&text.to_ascii_lowercase().replace('-', "_"), word), *word))
+        .min_by_key(|(distance, _)| *distance)?;
+    (distance <= close).then_some(word)
+}
+
+/// How many letters to insert, remove, replace or swap with their neighbour (the optimal string alignment distance).
+fn distance(left: &str, right: &str) -> usize {
+    /// Longer than any word of ours, and twice as long as any that is near one.
+    const LONGEST: usize = 64;
+    let left: Vec<char> = left.chars().take(LONGEST).collect();
+    let right: Vec<char> = right.chars().take(LONGEST).collect();
+    let mut above: Vec<usize> = Vec::new();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, l) in left.iter().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, r) in right.iter().enumerate() {
+            let cost = usize::from(l != r);
+            let swapped =
+                i > 0 && j > 0 && left.get(i - 1) == Some(r) && right.get(j - 1) == Some(l);
+            let at = |row: &[usize], j: usize| row.get(j).copied().unwrap_or(usize::MAX - 1);
+            let swap = if swapped { at(&above, j - 1) + 1 } else { usize::MAX };
+            next.push(
+                (at(&row, j) + cost).min(at(&row, j + 1) + 1).min(at(&next, j) + 1).min(swap),
+            );
+        }
+        above = std::mem::replace(&mut row, next);
+    }
+    row.last().copied().unwrap_or(0)
+}

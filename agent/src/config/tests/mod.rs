@@ -1,0 +1,1 @@
+//! What the configuration is held to.

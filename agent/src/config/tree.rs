@@ -1,0 +1,244 @@
+//! YAML 1.2 as a tree that knows where each node stands. What the language has beyond configuration files is refused:
+//! tags, further documents, keys that are not text; and of everything there is only so much.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput};
+
+use super::finding::{Place, Source};
+
+/// The longest file, in octets.
+pub(super) const MAX_SIZE: usize = 1 << 20;
+
+/// The deepest nesting; ours is half a dozen.
+const MAX_DEPTH: usize = 32;
+
+/// The most that a tree may weigh, aliases counted as what they stand for: a node [`NODE`] octets, and its text.
+const MAX_WEIGHT: usize = 2 * MAX_SIZE;
+
+/// What a node weighs beside its text.
+const NODE: usize = 32;
+
+/// A value and where it stands.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Node {
+    pub(super) place: Place,
+    pub(super) value: Value,
+    weight: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) enum Value {
+    /// Nothing, or `null`.
+    #[default]
+    Null,
+    /// One value; only a plain one, without quotes, may be other than text.
+    Scalar {
+        text: String,
+        plain: bool,
+    },
+    Sequence(Vec<Node>),
+    Mapping(Vec<Entry>),
+}
+
+/// A key and its value.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) place: Place,
+    pub(super) node: Node,
+}
+
+impl Value {
+    /// What a person would call it.
+    pub(super) const fn what(&self) -> &'static str {
+        match self {
+            Self::Null => "nothing",
+            Self::Scalar { .. } => "a single value",
+            Self::Sequence(_) => "a list",
+            Self::Mapping(_) => "a section with keys",
+        }
+    }
+}
+
+/// Reads the only document of a text. None if it cannot be read to its end; why is among the findings.
+pub(super) fn parse(text: &str, source: &Source<'_>) -> Option<Node> {
+    if text.len() > MAX_SIZE {
+        source.error(None, "the file is larger than 1 MiB", "is it the right file?");
+        return None;
+    }
+    let forbidden = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}');
+    if let Some((at, c)) = text.char_indices().find(|(_, c)| forbidden(*c)) {
+        let message = format!("the control character U+{:04X} has no place in YAML", u32::from(c));
+        source.error(Some(&(at..at + c.len_utf8())), message, "is it a text file?");
+        return None;
+    }
+    let mut options = granit_parser::options! {
+        strict_indentation: true,
+        disallow_directives: false,
+        flow_nesting_limit: MAX_DEPTH,
+        block_nesting_limit: MAX_DEPTH,
+    };
+    options.set_emit_comments(false);
+    let events = Parser::new_from_str_with_options(text, options);
+    Composer { events, source, end: text.len(), anchors: BTreeMap::new(), weight: 0 }.document()
+}
+
+/// The findings have it already.
+struct Stop;
+
+struct Composer<'t, 's> {
+    events: Parser<'t, StrInput<'t>>,
+    source: &'s Source<'t>,
+    end: usize,
+    /// What each anchor names; none yet while it is being read.
+    anchors: BTreeMap<usize, Option<Node>>,
+    weight: usize,
+}
+
+impl<'t> Composer<'t, '_> {
+    fn document(mut self) -> Option<Node> {
+        let mut root = None;
+        loop {
+            match self.next().ok()? {
+                (Event::StreamEnd, _) => break,
+                (Event::StreamStart | Event::DocumentEnd, _) => {}
+                (Event::DocumentStart(..), place) if root.is_some() => {
+                    let advice = "put all of it into one";
+                    self.source.error(Some(&place), "the file has a second document", advice);
+                    return None;
+                }
+                (Event::DocumentStart(..), _) => {
+                    let (event, place) = self.next().ok()?;
+                    root = Some(self.node(event, place).ok()?);
+                }
+                (_, place) => {
+                    self.source.error(Some(&place), "this cannot be understood", "");
+                    return None;
+                }
+            }
+        }
+        Some(root.unwrap_or_default())
+    }
+
+    fn next(&mut self) -> Result<(Event<'t>, Place), Stop> {
+        match self.events.next_event() {
+            Some(Ok((event, span))) => {
+                let place = self.place(&span);
+                Ok((event, place))
+            }
+            Some(Err(error)) => Err(self.unreadable(&error)),
+            None => Err(Stop),
+        }
+    }
+
+    fn node(&mut self, event: Event<'t>, place: Place) -> Result<Node, Stop> {
+        let before = self.weight;
+        self.weight += NODE + event.scalar().map_or(0, |(text, _)| text.len());
+        let (anchor, tag) = (event.anchor_id(), event.tag().is_some());
+        if tag {
+            self.source.error(Some(&place), "a value with a tag", "leave out what begins with `!`");
+        }
+        if let Some(anchor) = anchor {
+            self.anchors.insert(anchor, None);
+        }
+        let value = match event {
+            Event::Scalar(text, style, ..) => scalar(&text, style),
+            Event::SequenceStart(..) => Value::Sequence(self.sequence()?),
+            Event::MappingStart(..) => Value::Mapping(self.mapping()?),
+            Event::Alias(anchor) => return self.alias(anchor, &place),
+            _ => return self.stop(&place, "a value is missing here", ""),
+        };
+        if self.weight > MAX_WEIGHT {
+            return self.stop(&place, "the file has too many values", "is it the right file?");
+        }
+        let node = Node { place, value, weight: self.weight - before };
+        if let Some(anchor) = anchor {
+            self.anchors.insert(anchor, Some(node.clone()));
+        }
+        Ok(node)
+    }
+
+    /// An alias counts as what it stands for, before that is copied.
+    fn alias(&mut self, anchor: usize, place: &Place) -> Result<Node, Stop> {
+        let Some(Some(target)) = self.anchors.get(&anchor) else {
+            return self.stop(place, "this value contains itself", "");
+        };
+        if self.weight.saturating_add(target.weight) > MAX_WEIGHT {
+            let message = "the aliases of this file stand for too many values";
+            return self.stop(place, message, "write it without `&` and `*`");
+        }
+        self.weight += target.weight;
+        Ok(target.clone())
+    }
+
+    fn sequence(&mut self) -> Result<Vec<Node>, Stop> {
+        let mut nodes = Vec::new();
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd, _) => return Ok(nodes),
+                (event, place) => nodes.push(self.node(event, place)?),
+            }
+        }
+    }
+
+    fn mapping(&mut self) -> Result<Vec<Entry>, Stop> {
+        let (mut entries, mut known) = (Vec::new(), BTreeSet::new());
+        loop {
+            let (event, place) = self.next()?;
+            if event == Event::MappingEnd {
+                return Ok(entries);
+            }
+            let key = self.node(event, place)?;
+            let (event, place) = self.next()?;
+            let node = self.node(event, place)?;
+            let Value::Scalar { text, .. } = key.value else {
+                let message = format!("a key is {}", key.value.what());
+                self.source.error(Some(&key.place), message, "a key is a word");
+                continue;
+            };
+            if known.insert(text.clone()) {
+                entries.push(Entry { key: text, place: key.place, node });
+            } else {
+                let message = format!("the key `{text}` is here twice");
+                self.source.error(Some(&key.place), message, "keep one of them");
+            }
+        }
+    }
+
+    fn place(&self, span: &Span) -> Place {
+        let start = span.start.byte_offset().unwrap_or(self.end).min(self.end);
+        start..span.end.byte_offset().unwrap_or(start).clamp(start, self.end)
+    }
+
+    fn stop<T>(&self, place: &Place, message: &str, advice: &str) -> Result<T, Stop> {
+        self.source.error(Some(place), message, advice);
+        Err(Stop)
+    }
+
+    fn unreadable(&self, error: &ScanError) -> Stop {
+        let at = error.marker().byte_offset().unwrap_or(self.end).min(self.end);
+        let (message, advice) = match error.kind() {
+            ErrorKind::RecursionLimitExceeded => ("values are nested too deeply".to_owned(), ""),
+            ErrorKind::UnknownAnchor => ("an alias of nothing".to_owned(), "quote the text"),
+            ErrorKind::TabInIndentation
+            | ErrorKind::TabInBlockIndentation
+            | ErrorKind::TabNotAllowed
+            | ErrorKind::TabInPlainScalar => {
+                ("a tab where YAML wants spaces".to_owned(), "indent with spaces")
+            }
+            kind => (format!("not YAML: {kind}"), ""),
+        };
+        self.source.error(Some(&(at..at)), message, advice);
+        Stop
+    }
+}
+
+/// YAML 1.2 §10.3.2: only a plain scalar can be null.
+fn scalar(text: &str, style: ScalarStyle) -> Value {
+    let plain = style == ScalarStyle::Plain;
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" if plain => Value::Null,
+        _ => Value::Scalar { text: text.to_owned(), plain },
+    }
+}

@@ -1,0 +1,315 @@
+//! The daemon's hands: they do one job at a time, and say how it ended.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::machine::{Job, Outcome, Pace, Trouble, Validity};
+use crate::artifact::{self, SoftwareKey};
+use crate::client::{Authenticated, Client, Denied};
+use crate::config::{
+    self, Lifetime, Renewal, Service, ServiceKind, Settings, SshConfig, Token, X509Files,
+};
+use crate::credentials::{self, Credentials};
+use crate::destination::{Destination, FileSet};
+use crate::exit::{Exit, Failure};
+use crate::identity::Identity;
+use crate::log::Log;
+use crate::reload;
+use crate::storage::Storage;
+use crate::tpm_thread::{Meter, TpmThread};
+
+/// How a job ended, and in words why, if it did not end well.
+pub(crate) struct Ended {
+    pub(crate) job: Job,
+    pub(crate) outcome: Outcome,
+    pub(crate) failure: Option<Failure>,
+}
+
+/// Everything that jobs need.
+pub(crate) struct Worker {
+    settings: Arc<Settings>,
+    client: Client,
+    store: Store,
+    destinations: Vec<Arc<Destination>>,
+    identity: Option<Identity>,
+    /// Kept while one job follows another, so that a renewal and what it brings take one handshake.
+    connection: Option<Authenticated>,
+    meter: Meter,
+    log: Log,
+}
+
+/// Where the identity is kept.
+enum Store {
+    Directory(Arc<Storage>),
+    Memory,
+}
+
+impl Worker {
+    /// Takes the storage and looks at what is there.
+    pub(crate) fn new(settings: Arc<Settings>, meter: Meter, log: Log) -> Result<Self, Failure> {
+        let client = client(&settings)?;
+        let (store, identity) = match &settings.storage {
+            config::Storage::Directory(directory) => {
+                let storage = Storage::open_directory(directory)?;
+                let identity = match Storage::identity(&directory.path) {
+                    // What cannot be understood is no identity: the host joins anew.
+                    Err(failure) if failure.exit == Exit::Data => {
+                        log.warn(
+                            "the stored identity is not used",
+                            &[("reason", &failure.message)],
+                        );
+                        None
+                    }
+                    identity => identity?,
+                };
+                (Store::Directory(Arc::new(storage)), identity)
+            }
+            config::Storage::Memory => (Store::Memory, None),
+        };
+        let destinations = destinations(&settings);
+        Ok(Self { settings, client, store, destinations, identity, connection: None, meter, log })
+    }
+
+    /// Goes on with the same storage and identity under a configuration that was read anew.
+    pub(crate) fn adopt(&mut self, settings: Arc<Settings>) -> Result<(), Failure> {
+        if settings.storage != self.settings.storage {
+            let what = "the storage changes only with a restart";
+            return Err(Failure::new(Exit::Config, what, "restart the agent"));
+        }
+        self.client = client(&settings)?;
+        self.destinations = destinations(&settings);
+        self.settings = settings;
+        self.connection = None;
+        Ok(())
+    }
+
+    pub(crate) const fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// What was found: the identity's validity.
+    pub(crate) fn identity(&self) -> Option<Validity> {
+        self.identity.as_ref().and_then(|identity| identity.validity().ok())
+    }
+
+    /// What was found: each service's validity and pace.
+    pub(crate) fn services(&self) -> Vec<(Option<Validity>, Pace)> {
+        let services = self.settings.services.iter().zip(&self.destinations);
+        services
+            .map(|(service, destination)| (found(service, destination), pace(service.lifetime)))
+            .collect()
+    }
+
+    /// Nothing is left to do for now.
+    pub(crate) fn rest(&mut self) {
+        self.connection = None;
+    }
+
+    pub(crate) async fn run(mut self, job: Job) -> (Self, Ended) {
+        let result = match job {
+            Job::Join => self.join().await.map(Outcome::Valid),
+            Job::Renew => self.renew().await.map(Outcome::Valid),
+            Job::Issue(index) => {
+                let issued = self.issue(index).await;
+                match issued {
+                    Ok(validity) => return self.tell(job, index, Some(validity)).await,
+                    Err(denied) => Err(denied),
+                }
+            }
+            Job::Reload(index) => return self.tell(job, index, None).await,
+        };
+        let ended = match result {
+            Ok(outcome) => Ended { job, outcome, failure: None },
+            Err(denied) => {
+                self.connection = None;
+                let trouble = trouble(&denied);
+                Ended { job, outcome: Outcome::Failed(trouble), failure: Some(denied.into()) }
+            }
+        };
+        (self, ended)
+    }
+
+    async fn join(&mut self) -> Result<Validity, Denied> {
+        let token = token(&self.settings.token)?;
+        let known = self.identity.as_ref().map(Identity::known_ek).transpose();
+        let known = known.map_err(|error| Failure::new(Exit::Data, error, "remove the storage"))?;
+        let (tpm, _end) = self.open_tpm()?;
+        let choice = self.settings.tpm.ek;
+        let ttl = self.settings.lifetime.ttl;
+        let identity = self.client.join(&tpm, token, choice, known, ttl).await?;
+        self.keep(identity).await
+    }
+
+    async fn renew(&mut self) -> Result<Validity, Denied> {
+        let identity = self.identity.clone().ok_or_else(|| Failure::bug("no identity to renew"))?;
+        let ttl = self.settings.lifetime.ttl;
+        let renewed = self.connection(&identity).await?.renew(&identity, ttl).await?;
+        self.keep(renewed).await
+    }
+
+    /// Stores an identity; it is ours once it is on the disk.
+    async fn keep(&mut self, identity: Identity) -> Result<Validity, Denied> {
+        let validity = identity.validity().map_err(|error| Failure::new(Exit::Data, error, ""))?;
+        if let Store::Directory(storage) = &self.store {
+            let (storage, stored) = (Arc::clone(storage), identity.clone());
+            for notice in blocking(move || storage.store(&stored)).await? {
+                self.log.warn(&notice, &[]);
+            }
+        }
+        self.identity = Some(identity);
+        Ok(validity)
+    }
+
+    /// A connection on which the authority knows us: the one that is open, or a new one.
+    async fn connection(&mut self, identity: &Identity) -> Result<&mut Authenticated, Denied> {
+        let open = match self.connection.take() {
+            Some(open) => open,
+            None => {
+                let (tpm, _end) = self.open_tpm()?;
+                self.client.authenticate(&tpm, identity).await?
+            }
+        };
+        Ok(self.connection.insert(open))
+    }
+
+    fn open_tpm(&self) -> Result<(TpmThread, crate::tpm_thread::End), Failure> {
+        TpmThread::open(&self.settings.tpm.address, self.meter.clone())
+    }
+
+    /// A fresh key, certificates for it, and the files of both.
+    async fn issue(&mut self, index: usize) -> Result<Validity, Denied> {
+        let settings = Arc::clone(&self.settings);
+        let missing = || Failure::bug("no such service");
+        let service = settings.services.get(index).ok_or_else(missing)?;
+        let destination = self.destinations.get(index).cloned().ok_or_else(missing)?;
+        let identity = self.identity.clone().ok_or_else(|| Failure::bug("no identity"))?;
+        let key = SoftwareKey::generate()?;
+        let ttl = service.lifetime.ttl;
+        let connection = self.connection(&identity).await?;
+        let credentials = connection.issue(&key, service.name.as_str(), ttl).await?;
+        let validity = credentials.validity;
+        let host = self.settings.authorities.first().map(config::Address::host).unwrap_or_default();
+        let set = files(service, &key, &credentials, &identity.cluster, host)?;
+        for notice in blocking(move || destination.write(&set)).await? {
+            self.log.warn(&notice, &[("service", &service.name)]);
+        }
+        Ok(validity)
+    }
+
+    /// Tells who uses the files, which are in place.
+    async fn tell(self, job: Job, index: usize, placed: Option<Validity>) -> (Self, Ended) {
+        let service = self.settings.services.get(index);
+        let reload = service.and_then(|service| service.reload.clone());
+        let told = match reload {
+            Some(reload) => blocking(move || reload::run(&reload)).await.map(Some),
+            None => Ok(None),
+        };
+        let ended = match (told, placed) {
+            (Ok(told), placed) => {
+                if let (Some(told), Some(service)) = (told, service) {
+                    self.log.info("reloaded", &[("service", &service.name), ("how", &told)]);
+                }
+                let outcome = placed.map_or(Outcome::Told, Outcome::Valid);
+                Ended { job, outcome, failure: None }
+            }
+            (Err(failure), Some(validity)) => {
+                Ended { job, outcome: Outcome::Untold(validity), failure: Some(failure) }
+            }
+            (Err(failure), None) => {
+                let outcome = Outcome::Failed(Trouble::Passing);
+                Ended { job, outcome, failure: Some(failure) }
+            }
+        };
+        (self, ended)
+    }
+}
+
+fn client(settings: &Settings) -> Result<Client, Failure> {
+    let authorities = settings.authorities.iter().map(ToString::to_string).collect();
+    Client::new(authorities, &settings.trust)
+}
+
+fn destinations(settings: &Settings) -> Vec<Arc<Destination>> {
+    let destination = |service: &Service| Arc::new(Destination::new(&service.destination));
+    settings.services.iter().map(destination).collect()
+}
+
+/// What waits for a disk or a program does not hold up who asks for the daemon's health.
+async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> Result<R, Failure> + Send + 'static,
+) -> Result<R, Failure> {
+    tokio::task::spawn_blocking(work).await.map_err(Failure::bug)?
+}
+
+/// The name of the token, read anew each time if a file has it.
+fn token(token: &Token) -> Result<String, Failure> {
+    match token {
+        Token::Value(name) => Ok(name.clone()),
+        Token::File(path) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|cause| Failure::io(&cause, format!("the token in {}", path.display())))?;
+            Ok(text.trim().to_owned())
+        }
+    }
+}
+
+/// How a configured lifetime is renewed.
+pub(crate) const fn pace(lifetime: Lifetime) -> Pace {
+    match lifetime.renewal {
+        Renewal::HalfLife => Pace { interval: None },
+        Renewal::Every(interval) => Pace { interval: Some(interval) },
+    }
+}
+
+fn trouble(denied: &Denied) -> Trouble {
+    match denied {
+        Denied::IdentityGone(_) => Trouble::IdentityGone,
+        Denied::Failed(failure) => match failure.exit {
+            Exit::Unavailable | Exit::Busy => Trouble::Passing,
+            _ => Trouble::Lasting,
+        },
+    }
+}
+
+/// The files of a service.
+fn files(
+    service: &Service,
+    key: &SoftwareKey,
+    credentials: &Credentials,
+    cluster: &str,
+    authority_host: &str,
+) -> Result<FileSet, Failure> {
+    let x509 = artifact::X509 {
+        certificates: &credentials.certificates,
+        authorities: &credentials.x509_authorities,
+    };
+    match service.kind {
+        ServiceKind::X509 { files } => artifact::x509(key, x509, files),
+        ServiceKind::Identity { ssh_config } => {
+            let ssh = artifact::Ssh {
+                certificate: &credentials.ssh_certificate,
+                authorities: &credentials.ssh_authorities,
+            };
+            let identity = artifact::Identity { x509, ssh, cluster, authority_host };
+            let folder: Option<PathBuf> = match (&service.destination, ssh_config) {
+                (config::Destination::Directory { directory, .. }, SshConfig::On) => {
+                    Some(directory.path.clone())
+                }
+                _ => None,
+            };
+            artifact::identity(key, &identity, folder.as_deref())
+        }
+    }
+}
+
+/// How long the certificate holds that a service has from before, if it has all of its files.
+fn found(service: &Service, destination: &Destination) -> Option<Validity> {
+    let (certificate, key) = match service.kind {
+        ServiceKind::X509 { files: X509Files::Svid } => ("svid.pem", "svid.key"),
+        ServiceKind::X509 { files: X509Files::Tls } => ("tls.crt", "tls.key"),
+        ServiceKind::Identity { .. } => ("tlscert", "key"),
+    };
+    let set = destination.read().ok().flatten()?;
+    set.content(key)?;
+    credentials::validity_of_pem(set.content(certificate)?)
+}

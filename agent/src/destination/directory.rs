@@ -1,0 +1,298 @@
+//! A directory whose files change as one.
+
+use std::ffi::OsStr;
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use zeroize::Zeroizing;
+
+use super::access::{self, Access};
+use super::folder;
+use super::links::{self, Place, Version};
+use super::{FileSet, LARGEST_FILE, MOST_FILES, Notices};
+use crate::config::{self, Reader};
+use crate::exit::{Exit, Failure};
+
+/// Held by who writes.
+pub(super) const LOCK: &str = "lock";
+
+/// How often a set may change under a reader before that is no accident.
+const MOST_CHANGES: usize = 100;
+
+/// A directory, and who may read in it. Nothing is done to it before the first lock.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    settings: config::Directory,
+    readers: Vec<Reader>,
+}
+
+impl Directory {
+    /// The directory of a configuration.
+    #[must_use]
+    pub const fn new(settings: config::Directory, readers: Vec<Reader>) -> Self {
+        Self { settings, readers }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.settings.path
+    }
+
+    /// Makes the directory if it is not there, and keeps other writers out until the [`Writer`] goes.
+    ///
+    /// # Errors
+    /// It cannot be made, it is not ours alone to write to, or another agent has it ([`Exit::Busy`]).
+    pub fn lock(&self) -> Result<Writer, Failure> {
+        let opened = Opened::new(self)?;
+        let lock = opened.lock(self.path())?;
+        Ok(Writer { directory: self.clone(), lock })
+    }
+
+    /// The set that is there: all of one version. Nothing but ours is read.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read(&self) -> Result<Option<FileSet>, Failure> {
+        let failed = |cause: io::Error| Failure::io(&cause, self.path().display());
+        for _ in 0..MOST_CHANGES {
+            match read_once(self.path()) {
+                // What was being read is gone: two sets were written in the meantime.
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+                    let data = self.path().join(links::DATA);
+                    match std::fs::symlink_metadata(data) {
+                        Ok(_) => {}
+                        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+                        Err(cause) => return Err(failed(cause)),
+                    }
+                }
+                read => return read.map(Some).map_err(failed),
+            }
+        }
+        Err(failed(io::Error::other("it changes faster than it can be read, or is damaged")))
+    }
+}
+
+/// The right to write to a directory: one agent at a time has it.
+#[derive(Debug)]
+pub struct Writer {
+    directory: Directory,
+    lock: File,
+}
+
+impl Writer {
+    /// Replaces the whole set that is there by this one. When it returns, the set is on the disk.
+    ///
+    /// The way to the directory is walked anew each time, so that it may be replaced under a running agent.
+    ///
+    /// # Errors
+    /// What the operating system refused, and where; what was there before is then still there, whole.
+    pub fn write(&self, set: &FileSet) -> Result<Notices, Failure> {
+        set.check()?;
+        let path = self.directory.path();
+        let opened = Opened::new(&self.directory)?;
+        // If the directory was removed and made again, our lock is one on nothing.
+        let _lock = if opened.is_locked_by(&self.lock) { None } else { Some(opened.lock(path)?) };
+        opened.write(set).map_err(|failure| Failure {
+            message: format!("cannot write to {}: {}", path.display(), failure.message),
+            ..failure
+        })
+    }
+}
+
+/// The directory at one instant.
+struct Opened {
+    folder: OwnedFd,
+    access: Access,
+    notice: Option<String>,
+}
+
+impl Opened {
+    fn new(directory: &Directory) -> Result<Self, Failure> {
+        let config::Directory { path, symlinks, acls } = &directory.settings;
+        let folder = folder::open(path, *symlinks, |made| {
+            access::decide(made, *acls, &directory.readers).map(|(access, _)| access)
+        })?;
+        let (access, notice) = access::decide(&folder, *acls, &directory.readers)?;
+        access.admit_to_existing(&folder).map_err(|cause| {
+            Failure::io(&cause, format!("letting the readers into {}", path.display()))
+        })?;
+        Ok(Self { folder, access, notice })
+    }
+
+    fn lock(&self, path: &Path) -> Result<File, Failure> {
+        let shown = path.join(LOCK);
+        let failed = |cause: io::Error| Failure::io(&cause, shown.display());
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let lock = rustix::fs::openat(&self.folder, LOCK, flags, mode)
+            .map_err(|error| failed(error.into()))?;
+        // Whoever can open it can keep us out.
+        rustix::fs::fchmod(&lock, mode).map_err(|error| failed(error.into()))?;
+        let lock = File::from(lock);
+        match lock.try_lock() {
+            Ok(()) => Ok(lock),
+            Err(TryLockError::WouldBlock) => Err(Failure::new(
+                Exit::Busy,
+                format!("another agent is using {}", path.display()),
+                "wait for it to end, or choose another folder",
+            )),
+            Err(TryLockError::Error(cause)) => Err(failed(cause)),
+        }
+    }
+
+    fn is_locked_by(&self, lock: &File) -> bool {
+        let there = rustix::fs::statat(&self.folder, LOCK, AtFlags::SYMLINK_NOFOLLOW);
+        there.is_ok_and(|there| {
+            lock.metadata()
+                .is_ok_and(|ours| (ours.dev(), ours.ino()) == (there.st_dev, there.st_ino))
+        })
+    }
+
+    fn write(&self, set: &FileSet) -> Result<Notices, Failure> {
+        let failed = |cause: io::Error| Failure::io(&cause, "the links");
+        let before = links::current(&self.folder)?;
+        let is_recent = |version: Version, newest: Option<Version>| {
+            newest.is_some_and(|newest| version <= newest && newest.0 - version.0 <= 1)
+        };
+        links::sweep(&self.folder, |version| is_recent(version, before)).map_err(failed)?;
+        let mut free = Vec::new();
+        let mut plain = Vec::new();
+        for name in set.names() {
+            match links::place(&self.folder, name)? {
+                Place::Free => free.push(name),
+                Place::Plain => plain.push(name),
+                Place::Linked => {}
+            }
+        }
+        let before = self.adopt(set, &plain, before)?;
+        let version = Version::after(before).ok_or_else(|| Failure::bug("too many versions"))?;
+        self.fill(version, |folder| {
+            set.iter().try_for_each(|(name, content)| self.create(folder, name, content))
+        })?;
+        // A name that is new leads nowhere until the switch: it appears with the others.
+        free.into_iter().try_for_each(|name| links::show(&self.folder, name)).map_err(failed)?;
+        self.switch(version)?;
+
+        // The new set is in place: what fails from here on fails for the next one again.
+        let swept = links::retire(&self.folder, |name| set.content(name).is_some())
+            .and_then(|()| links::sweep(&self.folder, |at| is_recent(at, Some(version))));
+        let unswept = swept.err().map(|cause| format!("cannot remove what is old: {cause}"));
+        Ok(self.notice.clone().into_iter().chain(unswept).collect())
+    }
+
+    /// Makes the plain files that another program wrote here one of our versions, so that they too are replaced as one.
+    fn adopt(
+        &self,
+        set: &FileSet,
+        plain: &[&str],
+        before: Option<Version>,
+    ) -> Result<Option<Version>, Failure> {
+        if plain.is_empty() {
+            return Ok(before);
+        }
+        let version = Version::after(before).ok_or_else(|| Failure::bug("too many versions"))?;
+        let current = before.map(Version::folder).unwrap_or_default();
+        self.fill(version, |folder| {
+            for name in set.names() {
+                let shown = if plain.contains(&name) {
+                    PathBuf::from(name)
+                } else {
+                    Path::new(&current).join(name)
+                };
+                match rustix::fs::linkat(&self.folder, shown, folder, name, AtFlags::empty()) {
+                    Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+                    Err(error) => return Err((format!("taking over {name}"), error.into())),
+                }
+            }
+            Ok(())
+        })?;
+        self.switch(version)?;
+        for name in plain {
+            links::show(&self.folder, name).map_err(|cause| Failure::io(&cause, name))?;
+        }
+        Ok(Some(version))
+    }
+
+    /// Makes a version's folder with what is in it, on the disk, or nothing.
+    fn fill(
+        &self,
+        version: Version,
+        content: impl Fn(&OwnedFd) -> Result<(), (String, io::Error)>,
+    ) -> Result<(), Failure> {
+        let name = version.folder();
+        let shown = name.display().to_string();
+        let at_folder = |cause: io::Error| (shown.clone(), cause);
+        let made = folder::make(&self.folder, &name).map_err(at_folder).and_then(|folder| {
+            self.access.admit_to_folder(&folder).map_err(at_folder)?;
+            content(&folder)?;
+            rustix::fs::fsync(&folder).map_err(|error| at_folder(error.into()))?;
+            rustix::fs::fsync(&self.folder).map_err(|error| at_folder(error.into()))
+        });
+        made.map_err(|(what, cause)| {
+            // If that fails too, the next writer sweeps it up.
+            let _ = links::remove_version(&self.folder, &name);
+            Failure::io(&cause, what)
+        })
+    }
+
+    fn create(
+        &self,
+        folder: &OwnedFd,
+        name: &str,
+        content: &[u8],
+    ) -> Result<(), (String, io::Error)> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let write = || {
+            let file = rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR)?;
+            self.access.admit_to_file(&file)?;
+            let mut file = File::from(file);
+            file.write_all(content)?;
+            file.sync_all()
+        };
+        write().map_err(|cause| (name.to_owned(), cause))
+    }
+
+    fn switch(&self, version: Version) -> Result<(), Failure> {
+        links::switch(&self.folder, version)
+            .and_then(|()| Ok(rustix::fs::fsync(&self.folder)?))
+            .map_err(|cause| Failure::io(&cause, links::DATA))
+    }
+}
+
+/// All files of the version that is current, if it still is when they have been read.
+fn read_once(path: &Path) -> io::Result<FileSet> {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+    let version = folder::read_link(&folder, OsStr::new(links::DATA))?;
+    let data = folder::enter(&folder, &version)?;
+    let mut set = FileSet::new();
+    for name in folder::entries(&data)?.into_iter().take(MOST_FILES) {
+        let name = name.into_string().map_err(|_| io::ErrorKind::InvalidData)?;
+        let content = read_bounded(&data, OsStr::new(&name))?;
+        set = set.with_secret(name, content);
+    }
+    // Versions only grow: what is current before and after was so in between, and nothing was removed from it.
+    if folder::read_link(&folder, OsStr::new(links::DATA))? != version {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(set)
+}
+
+fn read_bounded(folder: &OwnedFd, name: &OsStr) -> io::Result<Zeroizing<Vec<u8>>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?);
+    let mut content = Zeroizing::new(Vec::new());
+    file.take(LARGEST_FILE + 1).read_to_end(&mut content)?;
+    if u64::try_from(content.len()).is_ok_and(|length| length > LARGEST_FILE) {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("{} is too large", name.display()),
+        ));
+    }
+    Ok(content)
+}

@@ -1,0 +1,217 @@
+//! Finding and making folders where others may be at work: each name on the way is opened by itself, below the folder
+//! that was opened before, so that nobody can put something else in between.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+
+use super::access::Access;
+use crate::config::Symlinks;
+use crate::exit::{Exit, Failure};
+
+/// What Linux itself follows before it says ELOOP.
+const MOST_LINKS: u32 = 40;
+
+const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const READ: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// The folder at `path`, made if it is not there; `access` decides about a folder that is made.
+///
+/// `secure` follows no symbolic link; `try-secure` only one that nobody but root and we could have put there;
+/// `insecure` every one, and takes a folder of somebody else.
+pub(super) fn open(
+    path: &Path,
+    links: Symlinks,
+    access: impl Fn(&OwnedFd) -> Result<Access, Failure>,
+) -> Result<OwnedFd, Failure> {
+    let failed = |cause: io::Error, at: &Path| Failure::io(&cause, at.display());
+    let absolute = std::path::absolute(path).map_err(|cause| failed(cause, path))?;
+    let mut way: VecDeque<OsString> = names(&absolute).collect();
+    let (mut folder, mut at) = (root().map_err(|cause| failed(cause, path))?, PathBuf::from("/"));
+    let mut followed = 0;
+    while let Some(name) = way.pop_front() {
+        let here = at.join(&name);
+        let next = match look(&folder, &name) {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => match make(&folder, &name) {
+                // Somebody else was faster.
+                Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => look(&folder, &name),
+                Err(cause) => Err(cause),
+                Ok(made) => {
+                    let access = access(&made)?;
+                    access.admit_to_folder(&made).and_then(|()| sync_parent(&folder)).map(|()| made)
+                }
+            }
+            .map_err(|cause| failed(cause, &here))?,
+            found => found.map_err(|cause| failed(cause, &here))?,
+        };
+        let stat = stat(&next).map_err(|cause| failed(cause, &here))?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => (folder, at) = (next, here),
+            FileType::Symlink => {
+                followed += 1;
+                if followed > MOST_LINKS {
+                    return Err(failed(Errno::LOOP.into(), path));
+                }
+                may_follow(&folder, &stat, links).map_err(|why| refused_link(&here, why))?;
+                let target = read_link(&folder, &name).map_err(|cause| failed(cause, &here))?;
+                let target = PathBuf::from(target);
+                if target.is_absolute() {
+                    folder = root().map_err(|cause| failed(cause, &here))?;
+                    at = PathBuf::from("/");
+                }
+                names(&target).rev().for_each(|name| way.push_front(name));
+            }
+            _ => return Err(not_a_folder(&here)),
+        }
+    }
+    check_owner(&folder, path, links)?;
+    readable(&folder).map_err(|cause| failed(cause, path))
+}
+
+/// Makes a folder that is not there yet, 0700 whatever the umask.
+pub(super) fn make(parent: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
+    let parent = parent.as_fd();
+    rustix::fs::mkdirat(parent, name, Mode::RWXU)?;
+    let folder = rustix::fs::openat(parent, name, LOOK, Mode::empty())?;
+    let made = stat(&folder)?;
+    if FileType::from_raw_mode(made.st_mode) != FileType::Directory
+        || made.st_uid != geteuid().as_raw()
+    {
+        return Err(io::Error::other("somebody replaced it while it was being made"));
+    }
+    if made.st_mode & 0o777 != 0o700 {
+        // Under a umask that takes our own permissions away it can be opened in no other way.
+        let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
+        rustix::fs::chmod(path, Mode::RWXU)?;
+    }
+    readable(&folder)
+}
+
+/// The names in a folder, without `.` and `..`.
+pub(super) fn entries(folder: impl AsFd) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(OsString::from_vec(name));
+        }
+    }
+    Ok(names)
+}
+
+/// What a name is, itself: a link is not followed. `None` if there is nothing.
+pub(super) fn kind(folder: impl AsFd, name: &OsStr) -> io::Result<Option<FileType>> {
+    match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Where a link points to.
+pub(super) fn read_link(folder: impl AsFd, name: &OsStr) -> io::Result<OsString> {
+    let target = rustix::fs::readlinkat(folder, name, Vec::new())?;
+    Ok(OsString::from_vec(target.into_bytes()))
+}
+
+/// A folder below another.
+pub(super) fn enter(folder: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::openat(folder, name, READ, Mode::empty())?)
+}
+
+fn root() -> io::Result<OwnedFd> {
+    Ok(rustix::fs::openat(CWD, "/", LOOK, Mode::empty())?)
+}
+
+fn readable(folder: &OwnedFd) -> io::Result<OwnedFd> {
+    enter(folder, OsStr::new("."))
+}
+
+fn stat(folder: impl AsFd) -> io::Result<Stat> {
+    Ok(rustix::fs::fstat(folder)?)
+}
+
+fn names(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
+    path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some(OsString::from("..")),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    })
+}
+
+fn look(folder: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::openat(folder, name, LOOK, Mode::empty())?)
+}
+
+/// That a folder is there must be on the disk too, where we may see to it.
+fn sync_parent(folder: &OwnedFd) -> io::Result<()> {
+    match readable(folder) {
+        Ok(folder) => Ok(rustix::fs::fsync(folder)?),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Whether a symbolic link in `folder` may be followed; why not.
+fn may_follow(folder: &OwnedFd, link: &Stat, links: Symlinks) -> Result<(), &'static str> {
+    match links {
+        Symlinks::Insecure => Ok(()),
+        Symlinks::Secure => Err("is a symbolic link"),
+        Symlinks::TrySecure => {
+            let folder = stat(folder).map_err(|_| "is a symbolic link in a folder that is gone")?;
+            // In a sticky folder only the owner of a link can replace it.
+            let closed = folder.st_mode & 0o022 == 0 || folder.st_mode & 0o1000 != 0;
+            if is_trusted(link.st_uid) && is_trusted(folder.st_uid) && closed {
+                Ok(())
+            } else {
+                Err("is a symbolic link that others control")
+            }
+        }
+    }
+}
+
+fn is_trusted(owner: u32) -> bool {
+    owner == 0 || owner == geteuid().as_raw()
+}
+
+fn check_owner(folder: &OwnedFd, path: &Path, links: Symlinks) -> Result<(), Failure> {
+    let shown = path.display();
+    let stat = stat(folder).map_err(|cause| Failure::io(&cause, path.display()))?;
+    if stat.st_mode & 0o022 != 0 {
+        return Err(Failure::new(
+            Exit::Permission,
+            format!("others can write to {shown}"),
+            format!("chmod go-w {shown}, or choose another folder"),
+        ));
+    }
+    if links != Symlinks::Insecure && !is_trusted(stat.st_uid) {
+        return Err(Failure::new(
+            Exit::Permission,
+            format!("{shown} belongs to another user (uid {})", stat.st_uid),
+            format!("chown it to uid {}, or set `symlinks: insecure`", geteuid().as_raw()),
+        ));
+    }
+    Ok(())
+}
+
+fn refused_link(path: &Path, why: &str) -> Failure {
+    Failure::new(
+        Exit::Permission,
+        format!("{} {why}", path.display()),
+        "give the path without it, or set `symlinks: insecure`",
+    )
+}
+
+fn not_a_folder(path: &Path) -> Failure {
+    Failure::new(
+        Exit::Config,
+        format!("{} is not a folder", path.display()),
+        "remove it, or choose another folder",
+    )
+}

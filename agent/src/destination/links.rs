@@ -1,0 +1,152 @@
+//! The links of a destination: what is ours among what is in the folder, and changing it in one step.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType};
+use rustix::io::Errno;
+
+use super::folder;
+use crate::exit::{Exit, Failure};
+
+/// The link to the version that is current.
+pub(super) const DATA: &str = "..data";
+/// A link before it has its name.
+const NEW: &str = "..new";
+const PREFIX: &str = "..v";
+
+/// A version of the set: one more than the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Version(pub(super) u64);
+
+impl Version {
+    pub(super) fn after(current: Option<Self>) -> Option<Self> {
+        current.map_or(Some(1), |version| version.0.checked_add(1)).map(Self)
+    }
+
+    pub(super) fn folder(self) -> OsString {
+        format!("{PREFIX}{}", self.0).into()
+    }
+
+    fn parse(folder: &OsStr) -> Option<Self> {
+        let digits = folder.to_str()?.strip_prefix(PREFIX)?;
+        digits.parse().ok().map(Self).filter(|version| version.folder() == folder)
+    }
+}
+
+/// What stands where a file of the set belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Nothing.
+    Free,
+    /// Our link.
+    Linked,
+    /// A file of who wrote here before.
+    Plain,
+}
+
+/// The version that is current; `None` before the first.
+pub(super) fn current(folder: &OwnedFd) -> Result<Option<Version>, Failure> {
+    let target = match folder::read_link(folder, OsStr::new(DATA)) {
+        Ok(target) => target,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) if cause.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+            return Err(foreign(DATA, "is not a link"));
+        }
+        Err(cause) => return Err(Failure::io(&cause, DATA)),
+    };
+    Version::parse(&target).map(Some).ok_or_else(|| foreign(DATA, "is somebody else's link"))
+}
+
+/// What stands at a name of the set.
+pub(super) fn place(folder: &OwnedFd, name: &str) -> Result<Place, Failure> {
+    let at = OsStr::new(name);
+    let failed = |cause: io::Error| Failure::io(&cause, name);
+    match folder::kind(folder, at).map_err(failed)? {
+        None => Ok(Place::Free),
+        Some(FileType::RegularFile) => Ok(Place::Plain),
+        Some(FileType::Symlink) => {
+            let target = folder::read_link(folder, at).map_err(failed)?;
+            if target == into_data(name) {
+                Ok(Place::Linked)
+            } else {
+                Err(foreign(name, "is somebody else's link"))
+            }
+        }
+        Some(_) => Err(foreign(name, "is not a file")),
+    }
+}
+
+/// Makes a name show what is current.
+pub(super) fn show(folder: &OwnedFd, name: &str) -> io::Result<()> {
+    put(folder, &into_data(name), name)
+}
+
+/// Makes a version the current one: from this instant every name shows it.
+pub(super) fn switch(folder: &OwnedFd, version: Version) -> io::Result<()> {
+    put(folder, &version.folder(), DATA)
+}
+
+/// Removes our links to files that are in the set no longer.
+pub(super) fn retire(folder: &OwnedFd, keep: impl Fn(&str) -> bool) -> io::Result<()> {
+    for name in folder::entries(folder)? {
+        let Some(name) = name.to_str().filter(|name| !keep(name)) else { continue };
+        let ours = folder::kind(folder, OsStr::new(name))? == Some(FileType::Symlink)
+            && folder::read_link(folder, OsStr::new(name))? == into_data(name);
+        if ours {
+            rustix::fs::unlinkat(folder, name, AtFlags::empty())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what killed writers left and what is too old to be read still: all versions but those to keep.
+pub(super) fn sweep(folder: &OwnedFd, keep: impl Fn(Version) -> bool) -> io::Result<()> {
+    remove_link(folder)?;
+    for name in folder::entries(folder)? {
+        if Version::parse(&name).is_some_and(|version| !keep(version)) {
+            remove_version(folder, &name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a version's folder and the files in it. What is no file was not put there by us: then it stays.
+pub(super) fn remove_version(folder: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    // An empty one can be removed even if it was never given its permissions.
+    match rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+        done => return Ok(done?),
+    }
+    let version = folder::enter(folder, name)?;
+    for file in folder::entries(&version)? {
+        rustix::fs::unlinkat(&version, file, AtFlags::empty())?;
+    }
+    Ok(rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR)?)
+}
+
+fn put(folder: &OwnedFd, target: &OsStr, name: &str) -> io::Result<()> {
+    remove_link(folder)?;
+    rustix::fs::symlinkat(target, folder, NEW)?;
+    Ok(rustix::fs::renameat(folder, NEW, folder, name)?)
+}
+
+fn remove_link(folder: impl AsFd) -> io::Result<()> {
+    match rustix::fs::unlinkat(folder, NEW, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn into_data(name: &str) -> OsString {
+    format!("{DATA}/{name}").into()
+}
+
+fn foreign(name: &str, what: &str) -> Failure {
+    Failure::new(
+        Exit::Config,
+        format!("{name} {what}"),
+        "remove it or choose another folder: what is not the agent's is not touched",
+    )
+}

@@ -1,0 +1,175 @@
+//! Where files go, a set at a time: nobody ever sees a certificate with another's key, or half a file.
+//!
+//! # In a directory
+//! ```text
+//! svid.pem -> ..data/svid.pem      the path that programs are given; it never changes
+//! svid.key -> ..data/svid.key
+//! ..data   -> ..v42                renamed over: the one instant at which everything changes
+//! ..v42/     svid.pem  svid.key    complete and on the disk before ..data points to it
+//! ..v41/     svid.pem  svid.key    the set before, for those who are reading it
+//! lock                             held by who writes
+//! ```
+//! Folders are 0700 and files 0600 from the first instant, whatever the umask; readers that the configuration names
+//! are let in by an access control list, or by the group. Whatever dies at whatever point leaves either the old set or
+//! the new one, and the next writer sweeps up what was begun.
+//!
+//! # Reading
+//! *One* file can be read by its plain path at any time. Who reads *several* and must not see two sets
+//! - reads them when told to ([`crate::reload`]): that is after the change, and the next one is a renewal away. So do
+//!   nginx, PostgreSQL and most others; or
+//! - opens the folder `..data` once and the files in it (`openat`); if one is gone, two sets have been written since
+//!   then: begin again. [`Destination::read`] does so. Without `openat`, `readlink` of `..data` before and after does too.
+
+mod access;
+mod directory;
+mod folder;
+mod links;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use zeroize::Zeroizing;
+
+use crate::config;
+use crate::exit::Failure;
+
+pub use directory::{Directory, Writer};
+
+/// No file of a set is larger, and no set has more.
+const LARGEST_FILE: u64 = 1024 * 1024;
+const MOST_FILES: usize = 64;
+
+/// Files that belong together. They are wiped from memory when they go.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct FileSet(BTreeMap<String, Zeroizing<Vec<u8>>>);
+
+impl FileSet {
+    /// No files.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a file. Only a plain name can be written: not empty, no slash, not beginning with a dot, not `lock`.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, content: impl Into<Vec<u8>>) -> Self {
+        self.0.insert(name.into(), Zeroizing::new(content.into()));
+        self
+    }
+
+    /// Adds a file whose content is a secret: it is not copied.
+    #[must_use]
+    pub fn with_secret(mut self, name: impl Into<String>, content: Zeroizing<Vec<u8>>) -> Self {
+        self.0.insert(name.into(), content);
+        self
+    }
+
+    /// What is in a file.
+    #[must_use]
+    pub fn content(&self, name: &str) -> Option<&[u8]> {
+        self.0.get(name).map(|content| content.as_slice())
+    }
+
+    /// The files, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.iter().map(|(name, content)| (name.as_str(), content.as_slice()))
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let plain = |name: &&str| {
+            (1..=255).contains(&name.len())
+                && !name.starts_with('.')
+                && !name.contains(['/', '\0'])
+                && *name != directory::LOCK
+        };
+        if let Some(name) = self.names().find(|name| !plain(name)) {
+            return Err(Failure::bug(format!("{name:?} is not the name of a file")));
+        }
+        let too_large =
+            |content: &[u8]| u64::try_from(content.len()).is_ok_and(|length| length > LARGEST_FILE);
+        if self.0.len() > MOST_FILES || self.iter().any(|(_, content)| too_large(content)) {
+            return Err(Failure::bug("a set has at most 64 files of 1 MiB"));
+        }
+        Ok(())
+    }
+}
+
+/// Names and lengths only: some contents are secret.
+impl fmt::Debug for FileSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.iter().map(|(name, content)| (name, content.len()))).finish()
+    }
+}
+
+/// What there is to say about a set that was written all the same.
+pub type Notices = Vec<String>;
+
+/// Where a service's files go.
+#[derive(Debug)]
+pub enum Destination {
+    /// A directory.
+    Directory(Directory),
+    /// The agent's memory.
+    Memory(Memory),
+}
+
+impl Destination {
+    /// The destination of a configuration.
+    #[must_use]
+    pub fn new(settings: &config::Destination) -> Self {
+        match settings {
+            config::Destination::Directory { directory, readers } => {
+                Self::Directory(Directory::new(directory.clone(), readers.clone()))
+            }
+            config::Destination::Memory => Self::Memory(Memory::default()),
+        }
+    }
+
+    /// Replaces the whole set that is there by this one. When it returns, the set is on the disk.
+    ///
+    /// # Errors
+    /// What the operating system refused, and where; what was there before is then still there, whole.
+    pub fn write(&self, set: &FileSet) -> Result<Notices, Failure> {
+        match self {
+            Self::Directory(directory) => directory.lock()?.write(set),
+            Self::Memory(memory) => {
+                set.check()?;
+                memory.write(set.clone());
+                Ok(Notices::new())
+            }
+        }
+    }
+
+    /// The set that is there: always all of one.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read(&self) -> Result<Option<FileSet>, Failure> {
+        match self {
+            Self::Directory(directory) => directory.read(),
+            Self::Memory(memory) => Ok(memory.read()),
+        }
+    }
+}
+
+/// A set that nobody outside sees.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<Option<FileSet>>);
+
+impl Memory {
+    fn write(&self, set: FileSet) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(set);
+    }
+
+    fn read(&self) -> Option<FileSet> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;

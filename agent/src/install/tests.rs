@@ -1,0 +1,138 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::account::{AccountName, UnitName};
+use super::unit::Unit;
+use super::{Overwrite, Placed, place, udev};
+
+const SNAPSHOT: &str = include_str!("data/snapshot.service");
+
+fn unit() -> Unit {
+    Unit {
+        name: "endorse-agent".parse().unwrap(),
+        user: "endorse-agent".parse().unwrap(),
+        group: "endorse-agent".parse().unwrap(),
+        device_group: "tss".parse().unwrap(),
+        program: "/usr/bin/agent".into(),
+        config: "/etc/tbot.yaml".into(),
+        tpm: "device:/dev/tpmrm0".parse().unwrap(),
+        storage: Some("/var/lib/teleport/bot".into()),
+        read_write: vec!["/opt/machine-id".into()],
+    }
+}
+
+#[test]
+fn the_unit_is_what_was_agreed() {
+    let text = unit().render().unwrap();
+    if std::env::var_os("UPDATE").is_some() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/install/data/snapshot.service");
+        fs::write(path, &text).unwrap();
+    }
+    assert_eq!(text, SNAPSHOT, "UPDATE=1 writes it anew");
+}
+
+fn lines<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
+    text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect()
+}
+
+#[test]
+fn paths_decide_what_is_protected() {
+    let text = unit().render().unwrap();
+    assert_eq!(lines(&text, "StateDirectory"), ["teleport/bot"]);
+    assert_eq!(lines(&text, "ReadWritePaths"), ["/opt/machine-id"]);
+    assert_eq!(lines(&text, "DeviceAllow"), ["/dev/tpmrm0 rw", "char-tpm rw"]);
+    assert!(lines(&text, "PrivateDevices").is_empty());
+
+    let elsewhere = Unit {
+        storage: Some("/srv/a b".into()),
+        read_write: vec!["/home/x/50%\"$".into(), "/srv/a b".into()],
+        tpm: "swtpm:path=/tmp/tpm.sock".parse().unwrap(),
+        config: "/etc/$HOME.yaml".into(),
+        ..unit()
+    };
+    let text = elsewhere.render().unwrap();
+    assert_eq!(lines(&text, "ReadWritePaths"), ["\"/home/x/50%%\\\"$\"", "\"/srv/a b\""]);
+    assert_eq!(lines(&text, "ExecStart"), ["/usr/bin/agent start --config /etc/$$HOME.yaml"]);
+    assert_eq!(lines(&text, "ProtectHome"), ["read-only"]);
+    assert_eq!(lines(&text, "PrivateTmp"), ["no"]);
+    assert_eq!(lines(&text, "PrivateDevices"), ["yes"]);
+    for key in ["StateDirectory", "StateDirectoryMode", "DeviceAllow", "SupplementaryGroups"] {
+        assert!(lines(&text, key).is_empty(), "{key}");
+    }
+}
+
+#[test]
+fn what_would_say_something_else_is_refused() {
+    for path in ["relative", "/a\nExecStart=/bin/sh", "/var/lib/../../etc", ""] {
+        for change in [
+            |unit: &mut Unit, path: PathBuf| unit.config = path,
+            |unit: &mut Unit, path: PathBuf| unit.program = path,
+            |unit: &mut Unit, path: PathBuf| unit.storage = Some(path),
+            |unit: &mut Unit, path: PathBuf| unit.read_write.push(path),
+        ] {
+            let mut unit = unit();
+            change(&mut unit, path.into());
+            assert!(unit.render().is_err(), "{path:?}");
+        }
+    }
+    for name in ["", "a b", "-a", "a\nb", "a:b", "root;", "1a"] {
+        assert!(name.parse::<AccountName>().is_err(), "{name:?}");
+    }
+    for name in ["", ".service", "a/b", "..", "a b", "a@b"] {
+        assert!(name.parse::<UnitName>().is_err(), "{name:?}");
+    }
+    assert_eq!("tbot.service".parse::<UnitName>().unwrap().to_string(), "tbot");
+}
+
+/// systemd itself finds nothing wrong, and little that is exposed.
+#[test]
+fn systemd_agrees() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("endorse-agent.service");
+    let unit = Unit { program: std::env::current_exe().unwrap(), ..unit() };
+    // Folders of the build may be anywhere; they are not what is judged.
+    let text = unit.render().unwrap().replace("ProtectHome=read-only", "ProtectHome=yes");
+    fs::write(&path, text.replace("PrivateTmp=no", "PrivateTmp=yes")).unwrap();
+    let analyze = |arguments: &[&str]| {
+        let mut command = Command::new("systemd-analyze");
+        let output = command.args(arguments).arg(&path).output().expect("systemd is installed");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), said)
+    };
+    let (well, said) = analyze(&["verify", "--man=no"]);
+    assert!(well && !said.contains("endorse-agent.service"), "{said}");
+    let (well, said) = analyze(&["security", "--offline=yes", "--threshold=25", "--no-pager"]);
+    assert!(well && said.contains("Overall exposure level"), "{said}");
+}
+
+#[test]
+fn a_file_is_placed_and_another_one_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("unit");
+    assert_eq!(place(&path, "a", Overwrite::Never).unwrap(), Placed::Written);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+    assert_eq!(place(&path, "a", Overwrite::Never).unwrap(), Placed::Unchanged);
+    assert_eq!(place(&path, "b", Overwrite::Never).unwrap(), Placed::Kept);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "a");
+    assert_eq!(place(&path, "b", Overwrite::Always).unwrap(), Placed::Written);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "b");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+    place(&folder.path().join("no/such"), "a", Overwrite::Never).unwrap_err();
+}
+
+#[test]
+fn a_rule_of_the_distribution_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let rule = udev::rule(&"tss".parse().unwrap());
+    write("50-other.rules", "KERNEL==\"tpmrm0\", MODE=\"0600\"\n# tpmrm GROUP=\"tss\"\n");
+    write(udev::FILE, &rule);
+    write("note.txt", &rule);
+    assert_eq!(udev::found(&[folder.path(), Path::new("/nonexistent")]), None);
+    write("60-tpm-udev.rules", "KERNEL==\"tpmrm[0-9]*\", OWNER=\"tss\", GROUP=\"tss\"\n");
+    let found = udev::found(&[folder.path()]).unwrap();
+    assert!(found.ends_with("60-tpm-udev.rules"));
+}

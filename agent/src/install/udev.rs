@@ -1,0 +1,31 @@
+//! The udev rule that gives the TPM to a group, where the distribution brings none.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::account::AccountName;
+use super::template;
+
+/// The name of our file: after `60-tpm-udev.rules`, so that it has the last word.
+pub const FILE: &str = "61-endorse-tpm.rules";
+/// Where rules are, those of the operator first.
+pub const FOLDERS: [&str; 3] = ["/etc/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d"];
+
+/// The rule.
+pub fn rule(group: &AccountName) -> String {
+    template::fill(include_str!("data/tpm.rules"), &[("GROUP", vec![group.to_string()])])
+}
+
+/// A file of somebody else that already gives the TPM, behind the resource manager, to a group.
+pub fn found(folders: &[&Path]) -> Option<PathBuf> {
+    let gives =
+        |line: &str| !line.starts_with('#') && line.contains("tpmrm") && line.contains("GROUP");
+    let mut files = folders
+        .iter()
+        .filter_map(|folder| fs::read_dir(folder).ok())
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rules"))
+        .filter(|path| path.file_name().is_some_and(|name| name != FILE));
+    files.find(|path| fs::read_to_string(path).is_ok_and(|text| text.lines().any(gives)))
+}

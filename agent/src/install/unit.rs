@@ -1,0 +1,134 @@
+//! The systemd unit that runs the agent, with no more rights than it needs.
+
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+
+use tpm2::transport::Tcti;
+
+use super::account::{AccountName, UnitName};
+use super::template;
+
+/// What the unit is made from.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    /// Its name.
+    pub name: UnitName,
+    /// The user that the agent runs as.
+    pub user: AccountName,
+    /// That user's group.
+    pub group: AccountName,
+    /// The group that owns the TPM's device.
+    pub device_group: AccountName,
+    /// The program.
+    pub program: PathBuf,
+    /// Its configuration file.
+    pub config: PathBuf,
+    /// The TPM.
+    pub tpm: Tcti,
+    /// The folder of the identity.
+    pub storage: Option<PathBuf>,
+    /// Folders that are written besides.
+    pub read_write: Vec<PathBuf>,
+}
+
+/// A path that a unit cannot name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidPath(PathBuf);
+
+impl Unit {
+    /// Whether its TPM is a device of the kernel.
+    pub fn uses_device(&self) -> bool {
+        matches!(self.tpm, Tcti::Device(_))
+    }
+
+    /// The unit's file.
+    ///
+    /// # Errors
+    /// A path that is relative, or no clean text.
+    pub fn render(&self) -> Result<String, InvalidPath> {
+        let state = self.storage.as_deref().and_then(below_state).map(Path::to_owned);
+        let outside = self.storage.iter().filter(|_| state.is_none());
+        let mut written: Vec<&PathBuf> = self.read_write.iter().chain(outside).collect();
+        written.sort();
+        written.dedup();
+
+        let (device, socket) = match &self.tpm {
+            Tcti::Device(path) => (Some(path), None),
+            Tcti::SwtpmUnix(path) => (None, Some(path)),
+            Tcti::SwtpmTcp { .. } => (None, None),
+        };
+        let mut seen = vec![&self.program, &self.config];
+        seen.extend(written.iter().chain(socket.iter()));
+        let one_in = |roots: &[&str]| {
+            seen.iter().any(|path| roots.iter().any(|root| path.starts_with(root)))
+        };
+        let protect_home =
+            if one_in(&["/home", "/root", "/run/user"]) { "read-only" } else { "yes" };
+        let private_tmp = if one_in(&["/tmp", "/var/tmp"]) { "no" } else { "yes" };
+
+        let one = |value: &str| vec![value.to_owned()];
+        let only = |condition: bool, value: &str| if condition { one(value) } else { Vec::new() };
+        let is_device = device.is_some();
+        // The node may come after the unit: the driver's name covers it then.
+        let mut devices =
+            device.map(|path| value(path)).transpose()?.map_or(vec![], |path| vec![path]);
+        devices.extend(only(is_device, "char-tpm"));
+        let values = [
+            ("NAME", vec![self.name.to_string()]),
+            ("PROGRAM", vec![command_word(&self.program)?]),
+            ("CONFIG", vec![command_word(&self.config)?]),
+            ("USER", vec![self.user.to_string()]),
+            ("GROUP", vec![self.group.to_string()]),
+            ("DEVICE_GROUP", only(is_device, &self.device_group.to_string())),
+            ("DEVICE", devices),
+            ("PRIVATE_DEVICES", only(!is_device, "yes")),
+            ("PROTECT_HOME", one(protect_home)),
+            ("PRIVATE_TMP", one(private_tmp)),
+            ("STATE_MODE", only(state.is_some(), "0700")),
+            ("STATE", state.iter().map(|path| text(path).map(quoted)).collect::<Result<_, _>>()?),
+            ("READ_WRITE", written.iter().map(|path| value(path)).collect::<Result<_, _>>()?),
+        ];
+        Ok(template::fill(include_str!("data/agent.service"), &values))
+    }
+}
+
+/// The rest of a path that systemd can make as the unit's state directory.
+fn below_state(path: &Path) -> Option<&Path> {
+    path.strip_prefix("/var/lib").ok().filter(|rest| !rest.as_os_str().is_empty())
+}
+
+/// A path as the value of a setting.
+fn value(path: &Path) -> Result<String, InvalidPath> {
+    if !path.is_absolute() {
+        return Err(InvalidPath(path.to_owned()));
+    }
+    text(path).map(quoted)
+}
+
+/// A path as a word of a command line, where `$` begins a variable.
+fn command_word(path: &Path) -> Result<String, InvalidPath> {
+    Ok(value(path)?.replace('$', "$$"))
+}
+
+fn text(path: &Path) -> Result<&str, InvalidPath> {
+    let climbs = path.components().any(|part| part == Component::ParentDir);
+    let text = path.to_str().filter(|text| !climbs && !text.chars().any(char::is_control));
+    text.ok_or_else(|| InvalidPath(path.to_owned()))
+}
+
+/// Quoted if need be, with the specifiers of systemd.syntax(7) escaped.
+fn quoted(text: &str) -> String {
+    let text = text.replace('%', "%%");
+    if text.chars().all(|c| c.is_alphanumeric() || "/-_.+,:@%=$".contains(c)) {
+        return text;
+    }
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+impl fmt::Display for InvalidPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a unit needs absolute paths without .. in plain text, not {:?}", self.0)
+    }
+}
+
+impl std::error::Error for InvalidPath {}
