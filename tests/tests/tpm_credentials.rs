@@ -7,12 +7,13 @@ use anyhow::{Context, Result, ensure};
 use p256::elliptic_curve::sec1::ToSec1Point;
 use tests::bus::response_code;
 use tests::tpm::{
-    activate, client, create_join_key, ek_kind, load, persistent_ek, satisfy, sign, start,
+    RANDOM, activate, client, create_join_key, ek_kind, load, persistent_ek, satisfy, sign, start,
     start_tcp,
 };
 use tpm2::commands::{ActivateCredential, Command, LoadExternal, SensitiveArea, Shutdown};
 use tpm2::crypto::{HashAlg, make_credential, object_name};
-use tpm2::session::{Auth, Encryption};
+use tpm2::endorsement::ek_public_key;
+use tpm2::session::{Auth, Encryption, SaltKey};
 use tpm2::transport::{Record, Recording, Retry, Swtpm as Socket, Tcti, Transport};
 use tpm2::types::*;
 use tpm2::wire::{Tpm2b, Unmarshal, Writer};
@@ -273,5 +274,21 @@ fn a_key_from_outside_cannot_claim_to_be_the_tpms() -> Result<()> {
     let answer = tpm.run(&load, [])?;
     let key = answer.object_handle.named(object_name(&load.in_public.0)?);
     tpm.run(&sign(key, &[1; 32]), [Auth::EMPTY])?;
+    Ok(())
+}
+
+#[test]
+fn a_session_is_salted_to_the_key_of_a_certificate_by_its_kind_alone() -> Result<()> {
+    let swtpm = start(Kind::RsaAndP384)?;
+    let mut tpm = client(&swtpm)?;
+    for name in ["rsa2048", "p384"] {
+        let ek = persistent_ek(&mut tpm, name)?;
+        let public = ek.public()?;
+        let rebuilt = ek_kind(name).public(ek_public_key(&public).expect("a key"))?;
+        let salt = SaltKey::new(ek.handle(), rebuilt)?;
+        assert_eq!(salt.object(), ek.salt_key()?.object());
+        let mut session = tpm.start_salted_session(SessionType::HMAC, &salt, Encryption::On)?;
+        tpm.secured(&mut session).run(&RANDOM, [])?;
+    }
     Ok(())
 }

@@ -492,19 +492,3 @@ fn an_answer_without_its_authorizations_is_refused() -> Result<()> {
     assert!(matches!(error.fault(), Fault::Malformed(_)), "{error}");
     Ok(())
 }
-
-#[test]
-fn the_key_that_a_session_was_salted_to_is_the_eks() -> Result<()> {
-    let swtpm = start(Kind::RsaAndP384)?;
-    let mut tpm = client(&swtpm)?;
-    for name in ["rsa2048", "p384"] {
-        let ek = persistent_ek(&mut tpm, name)?;
-        let public = ek.public()?;
-        let rebuilt = ek_kind(name).public(ek_public_key(&public).expect("a key"))?;
-        let salt = SaltKey::new(ek.handle(), rebuilt)?;
-        assert_eq!(salt.object(), ek.salt_key()?.object());
-        let mut session = tpm.start_salted_session(SessionType::HMAC, &salt, Encryption::On)?;
-        tpm.secured(&mut session).run(&RANDOM, [])?;
-    }
-    Ok(())
-}
