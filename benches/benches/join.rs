@@ -304,9 +304,9 @@ fn seeds(target: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target)
 }
 
-/// A TPM's answer as it was recorded, without the two octets before it.
+/// A TPM's answer as it was recorded, without the three octets before it.
 fn recorded(seed: &str) -> Vec<u8> {
-    fs::read(seeds("tpm_response").join(seed)).unwrap().split_off(2)
+    fs::read(seeds("tpm_response").join(seed)).unwrap().split_off(3)
 }
 
 /// Answers every command with the same, and starts sessions.

@@ -80,6 +80,23 @@ impl Bench {
         Ok(Self { tpm, recording, _swtpm: swtpm })
     }
 
+    /// What the join took of the TPM, as docs/performance.md has it.
+    fn tell(&self, name: &str) {
+        const FLUSH_CONTEXT: [u8; 4] = [0, 0, 0x01, 0x65];
+        const NV_READ: [u8; 4] = [0, 0, 0x01, 0x4e];
+        let of = |without: &[[u8; 4]]| {
+            let all = self.recording.exchanges().into_iter();
+            let counted = all.filter(|e| !without.iter().any(|code| e.command[6..10] == *code));
+            counted.fold([0; 3], |[count, sent, received], e| {
+                [count + 1, sent + e.command.len(), received + e.response.len()]
+            })
+        };
+        let [count, sent, received] = of(&[FLUSH_CONTEXT]);
+        println!("{name}: {count} commands, {sent} octets sent, {received} received");
+        let [count, sent, received] = of(&[FLUSH_CONTEXT, NV_READ]);
+        println!("{name}, certificate known: {count}, {sent} sent, {received} received");
+    }
+
     /// The answers to all that is not flushing, as the target `tpm_dialogue` takes them.
     fn dialogue(&self, what: u8) -> Vec<u8> {
         let exchanges = self.recording.exchanges();
@@ -109,7 +126,7 @@ impl Bench {
                     }
                 }
             };
-            let input = [&[which as u8, how], &response[..]].concat();
+            let input = [&command[8..10], &[how], &response[..]].concat();
             // What a salted session protected is only for the side that salted it.
             let verdict = match how {
                 3 => "refused-",
@@ -120,7 +137,7 @@ impl Bench {
             let way = ["password", "policy", "hmac", "salted"][usize::from(how)];
             seed_next("tpm_response", &format!("{verdict}{name}-{way}"), &input)?;
             if how == 0 && command[..2] == [0x80, 0x02] && verdict.is_empty() {
-                let input = [&[which as u8, 1], &response[..]].concat();
+                let input = [&command[8..10], &[1], &response[..]].concat();
                 seed_next("tpm_response", &format!("{name}-policy"), &input)?;
             }
         }
@@ -206,6 +223,7 @@ fn join(made: &Manufactured, name: &str, ca: &xtask::swtpm::Ca) -> Result<Certif
     });
     let response = JoinResponse { step: Some(step) }.encode_to_vec();
     seed("join_result", &format!("refused-{name}-challenge"), &response)?;
+    bench.tell(name);
     bench.responses()?;
 
     let mut bench = Bench::new(made)?;
@@ -298,7 +316,11 @@ fn commands(made: &Manufactured) -> Result<()> {
     tpm.run(&PolicyGetDigest { policy_session }, [])?;
     tpm.run(&Shutdown { shutdown_type: Startup::CLEAR }, [])?;
     tpm.flush_all()?;
-    bench.responses()
+    bench.responses()?;
+    // A TPM that runs refuses TPM2_Startup; its success has no parameters either.
+    let tested = fs::read(home().join("seeds/tpm_response/SelfTest-password-1"))?;
+    let started = [&[0x01, 0x44], tested.get(2..).unwrap_or_default()].concat();
+    seed("tpm_response", "Startup-password-1", &started)
 }
 
 /// What the authority gives for the join, and what the host keeps of it.
@@ -320,6 +342,8 @@ fn issued(certified: Certified) -> Result<()> {
         bot: "example".into(),
         instance: "6f1c2f0e-6f6c-4a3c-9a55-0c5a7a1f2f11".into(),
         not_after: given.not_after.unix_timestamp(),
+        not_before: given.not_before.unix_timestamp(),
+        generation: 1,
     };
     let pin = CaPin::of_certificate(issuer.x509().certificate())?;
     let seconds = now.unix_timestamp();
@@ -339,11 +363,12 @@ fn issued(certified: Certified) -> Result<()> {
         cluster: "example.test".into(),
         bot: "example".into(),
         instance: "6f1c2f0e-6f6c-4a3c-9a55-0c5a7a1f2f11".into(),
-        joined: "2026-01-01T00:00:00Z".into(),
-        not_after: "2026-01-01T01:00:00Z".into(),
+        generation: 1,
+        at: seconds,
     };
     let ek = certified.attester.ek();
-    let identity = Identity::new(joined, credentials, ek, &UNIQUE, &certified.public);
+    let identity = Identity::new(joined, credentials, ek, &UNIQUE, &certified.public)
+        .map_err(|failure| anyhow::anyhow!("{failure}"))?;
     seed("identity", "joined", serde_json::to_string_pretty(&identity)?.as_bytes())
 }
 

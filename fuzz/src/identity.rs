@@ -20,6 +20,7 @@ pub(crate) fn run(data: &[u8]) -> Verdict {
             JoinKey::appraise(again.join_key()).expect("it was checked");
             again.unique().expect("it was checked");
             again.pins().expect("it was checked");
+            again.validity().expect("it was checked");
             Verdict::Accepted
         }
         Err(message) => {

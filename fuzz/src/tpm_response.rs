@@ -9,9 +9,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, Sha256};
 use tpm2::Tpm;
 use tpm2::commands::{
-    ActivateCredential, Authorized, COMMANDS, CreatePrimary, FlushContext, GetCapability,
-    GetRandom, LoadExternal, NvRead, NvReadPublic, PcrRead, PolicyGetDigest, PolicyOr,
-    PolicySecret, ReadPublic, SelfTest, SensitiveArea, Shutdown, Sign, Start, StartAuthSession,
+    ActivateCredential, Authorized, CreatePrimary, FlushContext, GetCapability, GetRandom,
+    LoadExternal, NvRead, NvReadPublic, PcrRead, PolicyGetDigest, PolicyOr, PolicySecret,
+    ReadPublic, SelfTest, SensitiveArea, Shutdown, Sign, Start, StartAuthSession,
 };
 use tpm2::crypto::HashAlg;
 use tpm2::session::{Auth, Encryption, SaltKey};
@@ -26,16 +26,17 @@ use tpm2::wire::{List, Tpm2b, Unmarshal};
 
 use crate::{Verdict, assert_harmless, fixtures};
 
-/// The first octet chooses the command, the second how it is authorized, the rest is the answer.
+/// Two octets choose the command by its code, the third how it is authorized, the rest is the answer.
 pub(crate) fn run(data: &[u8]) -> Verdict {
-    let [which, how, answer @ ..] = data else { return Verdict::Refused };
+    let [high, low, how, answer @ ..] = data else { return Verdict::Refused };
     let how = match how % 4 {
         0 => How::Password,
         1 => How::Policy,
         2 => How::Hmac,
         _ => How::Salted,
     };
-    Case { how, answer }.ask_command(usize::from(*which) % COMMANDS.len())
+    let code = u16::from_be_bytes([*high, *low]);
+    Case { how, answer }.ask_command(code).unwrap_or(Verdict::Refused)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +58,8 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// The commands in the order of [`COMMANDS`].
-    fn ask_command(&self, which: usize) -> Verdict {
+    /// A command of this code, if there is one.
+    fn ask_command(&self, code: u16) -> Option<Verdict> {
         let name = NameBuf::new(&[0x00, 0x0b]).expect("two octets");
         let object = Object::named(Handle(0x8000_0001), name);
         let index = NvIndex::named(Handle(0x01c0_0002), name);
@@ -66,30 +67,30 @@ impl Case<'_> {
         let digest = Digest::new(&[7; 32]).expect("32 octets");
         let public = template::join_key(&[7; 32]);
         let (startup_type, shutdown_type) = (Startup::CLEAR, Startup::CLEAR);
-        match which {
-            0 => self.ask(&CreatePrimary {
+        Some(match code {
+            0x131 => self.ask(&CreatePrimary {
                 primary_handle: Hierarchy::Endorsement,
                 in_sensitive: Tpm2b(SensitiveCreate::EMPTY),
                 in_public: Tpm2b(public),
                 outside_info: Data::EMPTY,
                 creation_pcr: List::new(&[]),
             }),
-            1 => self.ask(&SelfTest { full_test: true }),
-            2 => self.ask(&Start { startup_type }),
-            3 => self.ask(&Shutdown { shutdown_type }),
-            4 => self.ask(&ActivateCredential {
+            0x143 => self.ask(&SelfTest { full_test: true }),
+            0x144 => self.ask(&Start { startup_type }),
+            0x145 => self.ask(&Shutdown { shutdown_type }),
+            0x147 => self.ask(&ActivateCredential {
                 activate_handle: object,
                 key_handle: object,
                 credential_blob: IdObject::new(&[7; 68]).expect("68 octets"),
                 secret: EncryptedSecret::new(&[7; 256]).expect("256 octets"),
             }),
-            5 => self.ask(&NvRead {
+            0x14e => self.ask(&NvRead {
                 auth_handle: NvAuth::Owner,
                 nv_index: index,
                 size: 8,
                 offset: 0,
             }),
-            6 => self.ask(&PolicySecret {
+            0x151 => self.ask(&PolicySecret {
                 auth_handle: Hierarchy::Endorsement,
                 policy_session: session,
                 nonce_tpm: Nonce::EMPTY,
@@ -97,25 +98,25 @@ impl Case<'_> {
                 policy_ref: Nonce::EMPTY,
                 expiration: 0,
             }),
-            7 => self.ask(&Sign {
+            0x15d => self.ask(&Sign {
                 key_handle: object,
                 digest,
                 in_scheme: AsymScheme::Null,
                 validation: Ticket::NO_HASHCHECK,
             }),
-            8 => self.ask(&FlushContext { flush_handle: Handle(0x8000_0001) }),
-            9 => self.ask(&LoadExternal {
+            0x165 => self.ask(&FlushContext { flush_handle: Handle(0x8000_0001) }),
+            0x167 => self.ask(&LoadExternal {
                 in_private: SensitiveArea::None,
                 in_public: Tpm2b(public),
                 hierarchy: Hierarchy::Null,
             }),
-            10 => self.ask(&NvReadPublic { nv_index: index }),
-            11 => self.ask(&PolicyOr {
+            0x169 => self.ask(&NvReadPublic { nv_index: index }),
+            0x171 => self.ask(&PolicyOr {
                 policy_session: session,
                 p_hash_list: List::new(&[digest, digest]),
             }),
-            12 => self.ask(&ReadPublic { object_handle: object }),
-            13 => self.ask(&StartAuthSession {
+            0x173 => self.ask(&ReadPublic { object_handle: object }),
+            0x176 => self.ask(&StartAuthSession {
                 tpm_key: None,
                 bind: None,
                 nonce_caller: Nonce::new(&[7; 32]).expect("32 octets"),
@@ -124,15 +125,16 @@ impl Case<'_> {
                 symmetric: SymDef::Null,
                 auth_hash: Alg::SHA256,
             }),
-            14 => self.ask(&GetCapability {
+            0x17a => self.ask(&GetCapability {
                 capability: Capability::TPM_PROPERTIES,
                 property: 0x100,
                 property_count: 16,
             }),
-            15 => self.ask(&GetRandom { bytes_requested: 32 }),
-            16 => self.ask(&PcrRead { pcr_selection_in: List::new(&[]) }),
-            _ => self.ask(&PolicyGetDigest { policy_session: session }),
-        }
+            0x17b => self.ask(&GetRandom { bytes_requested: 32 }),
+            0x17e => self.ask(&PcrRead { pcr_selection_in: List::new(&[]) }),
+            0x189 => self.ask(&PolicyGetDigest { policy_session: session }),
+            _ => return None,
+        })
     }
 
     fn ask<C: Authorized<N>, const N: usize>(&self, command: &C) -> Verdict
@@ -291,4 +293,20 @@ fn sized(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
     let length = usize::from(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?));
     let content = bytes.get(at + 2..)?.get(..length)?;
     Some((content, at + 2 + length))
+}
+
+#[cfg(test)]
+mod tests {
+    use tpm2::commands::COMMANDS;
+
+    use super::*;
+
+    #[test]
+    fn no_command_is_left_out() {
+        for command in COMMANDS {
+            let code = u16::try_from(command.code.0).unwrap();
+            let case = Case { how: How::Password, answer: &[] };
+            assert_eq!(case.ask_command(code), Some(Verdict::Refused), "{}", command.name);
+        }
+    }
 }
