@@ -13,9 +13,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::process::{
-    Pid, PidfdFlags, getpid, kill_process_group, pidfd_open, pidfd_send_signal,
-};
+use rustix::process::{Pid, PidfdFlags, getpid, kill_process_group, pidfd_open, pidfd_send_signal};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
@@ -180,10 +178,8 @@ impl Watch {
 
     /// Waits; whether the program has ended, and whether the time is over.
     fn next_event(&mut self) -> io::Result<[bool; 2]> {
-        let mut watched = vec![
-            PollFd::new(&self.pidfd, PollFlags::IN),
-            PollFd::new(&self.timer, PollFlags::IN),
-        ];
+        let mut watched =
+            vec![PollFd::new(&self.pidfd, PollFlags::IN), PollFd::new(&self.timer, PollFlags::IN)];
         watched.extend(self.output.iter().map(|output| PollFd::new(output, PollFlags::IN)));
         match poll(&mut watched, None) {
             Err(Errno::INTR) => return Ok([false, false]),
@@ -321,7 +317,8 @@ const fn number(signal: Signal) -> rustix::process::Signal {
 
 /// systemd.unit(5): what a unit's name may consist of.
 fn check_unit(unit: &str) -> Result<(), Failure> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@');
+    let allowed =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@');
     if unit.is_empty() || unit.len() > 255 || !unit.chars().all(allowed) {
         let message = format!("{unit:?} is not the name of a systemd unit");
         return Err(Failure::new(Exit::Config, message, "use a name such as nginx.service"));

@@ -4,11 +4,11 @@ mod openssh;
 
 use std::path::Path;
 
+use p256::SecretKey;
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey, VerifyingKey};
 use p256::elliptic_curve::Generate;
 use p256::pkcs8::{EncodePrivateKey, EncodePublicKey, LineEnding};
-use p256::SecretKey;
 use rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
 use zeroize::Zeroizing;

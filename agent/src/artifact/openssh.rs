@@ -48,8 +48,8 @@ pub(super) fn known_hosts(identity: &Identity<'_>) -> Result<String, Failure> {
 
 /// For `ssh -F FOLDER/ssh_config HOST`.
 pub(super) fn config(folder: &Path) -> Result<String, Failure> {
-    let absolute = std::path::absolute(folder)
-        .map_err(|cause| Failure::io(&cause, folder.display()))?;
+    let absolute =
+        std::path::absolute(folder).map_err(|cause| Failure::io(&cause, folder.display()))?;
     let writable = absolute.to_str().filter(|text| {
         !text.contains(|c: char| c.is_control() || matches!(c, '"' | '\\')) && !text.contains("${")
     });

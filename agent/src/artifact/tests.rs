@@ -1,1 +1,212 @@
-#[test] fn x() {}
+//! Other people's programs read what we write.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use rustls::pki_types::pem::PemObject;
+use tempfile::TempDir;
+
+use super::*;
+
+fn run(folder: &Path, program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).current_dir(folder).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn der(path: &Path) -> Vec<u8> {
+    CertificateDer::from_pem_slice(&fs::read(path).unwrap()).unwrap().to_vec()
+}
+
+/// A cluster that OpenSSL and ssh-keygen make, and what it issued for a key.
+struct Cluster {
+    folder: TempDir,
+    key: SoftwareKey,
+    certificates: Vec<Vec<u8>>,
+    authorities: Vec<Vec<u8>>,
+    ssh_certificate: String,
+    ssh_authorities: Vec<String>,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        let key = SoftwareKey::generate().unwrap();
+        fs::write(at.join("leaf.key"), key.to_pem().unwrap().as_slice()).unwrap();
+        let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+        let ca = ["req", "-x509", "-subj", "/O=c.example", "-keyout", "ca.key", "-out", "ca.pem"];
+        run(at, "openssl", &[&ca[..], &curve[..]].concat());
+        let request = ["req", "-new", "-key", "leaf.key", "-subj", "/CN=x", "-out", "leaf.csr"];
+        run(at, "openssl", &request);
+        fs::write(at.join("leaf.ext"), "basicConstraints = CA:FALSE\n").unwrap();
+        let sign = ["x509", "-req", "-in", "leaf.csr", "-CA", "ca.pem", "-CAkey", "ca.key"];
+        let made = ["-CAcreateserial", "-extfile", "leaf.ext", "-out", "leaf.pem"];
+        run(at, "openssl", &[&sign[..], &made].concat());
+        run(
+            at,
+            "ssh-keygen",
+            &["-q", "-t", "ecdsa", "-N", "", "-C", "c.example SSH CA", "-f", "ssh"],
+        );
+        fs::write(at.join("leaf.pub"), openssh::public_key(&key.public())).unwrap();
+        run(at, "ssh-keygen", &["-q", "-s", "ssh", "-I", "bot-x", "-n", "bot-x", "leaf.pub"]);
+        let line = |name: &str| fs::read_to_string(at.join(name)).unwrap().trim().to_owned();
+        Self {
+            certificates: vec![der(&at.join("leaf.pem"))],
+            authorities: vec![der(&at.join("ca.pem"))],
+            ssh_certificate: line("leaf-cert.pub"),
+            ssh_authorities: vec![line("ssh.pub")],
+            folder,
+            key,
+        }
+    }
+
+    fn x509(&self) -> X509<'_> {
+        X509 { certificates: &self.certificates, authorities: &self.authorities }
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        let ssh = Ssh { certificate: &self.ssh_certificate, authorities: &self.ssh_authorities };
+        let x509 = self.x509();
+        Identity { x509, ssh, cluster: "c.example", authority_host: "auth.example" }
+    }
+}
+
+fn write(set: &FileSet, folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    for (name, content) in set.iter() {
+        fs::write(folder.join(name), content).unwrap();
+        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
+#[test]
+fn openssl_verifies_the_files_of_x509() {
+    let cluster = Cluster::new();
+    let at = cluster.folder.path();
+    for (files, [certificate, key, authorities]) in [
+        (X509Files::Svid, ["svid.pem", "svid.key", "bundle.pem"]),
+        (X509Files::Tls, ["tls.crt", "tls.key", "ca.crt"]),
+    ] {
+        let set = x509(&cluster.key, cluster.x509(), files).unwrap();
+        assert_eq!(set.iter().count(), 3);
+        write(&set, at);
+        run(at, "openssl", &["verify", "-CAfile", authorities, certificate]);
+        let of_key = run(at, "openssl", &["pkey", "-in", key, "-pubout"]);
+        let of_certificate = run(at, "openssl", &["x509", "-in", certificate, "-pubkey", "-noout"]);
+        assert_eq!(of_key, of_certificate);
+    }
+}
+
+#[test]
+fn openssh_reads_the_files_of_identity() {
+    let cluster = Cluster::new();
+    let at = cluster.folder.path().join("a % b");
+    fs::create_dir(&at).unwrap();
+    let set = identity(&cluster.key, &cluster.identity(), Some(&at)).unwrap();
+    let names: Vec<_> = set.iter().map(|(name, _)| name).collect();
+    assert_eq!(
+        names,
+        [
+            "identity",
+            "key",
+            "key-cert.pub",
+            "key.pub",
+            "known_hosts",
+            "ssh_config",
+            "teleport-database-ca.crt",
+            "teleport-host-ca.crt",
+            "teleport-user-ca.crt",
+            "tlscert",
+        ]
+    );
+    write(&set, &at);
+    run(&at, "openssl", &["verify", "-CAfile", "teleport-host-ca.crt", "tlscert"]);
+    let public = run(&at, "ssh-keygen", &["-y", "-f", "key"]);
+    assert_eq!(public.trim(), fs::read_to_string(at.join("key.pub")).unwrap().trim());
+    let shown = run(&at, "ssh-keygen", &["-L", "-f", "key-cert.pub"]);
+    assert!(shown.contains("Key ID: \"bot-x\""), "{shown}");
+    for host in ["auth.example", "c.example", "db.c.example"] {
+        let found = run(&at, "ssh-keygen", &["-F", host, "-f", "known_hosts"]);
+        assert!(found.contains("line 1 CA"), "{found}");
+    }
+    let known = fs::read_to_string(at.join("known_hosts")).unwrap();
+    let ssh: Vec<_> = cluster.ssh_authorities[0].split(' ').take(2).collect();
+    let hosts = "auth.example,c.example,*.c.example";
+    assert_eq!(known, format!("@cert-authority {hosts} {} type=host\n", ssh.join(" ")));
+    let config = run(&at, "ssh", &["-G", "-F", "ssh_config", "db.c.example"]);
+    let folder = at.to_str().unwrap().replace('%', "%%");
+    for line in [
+        format!("identityfile {folder}/key"),
+        format!("certificatefile {folder}/key-cert.pub"),
+        "identitiesonly yes".to_owned(),
+    ] {
+        assert!(config.lines().any(|have| have == line), "{line} in {config}");
+    }
+}
+
+#[test]
+fn one_file_has_everything_in_the_order_that_its_readers_expect() {
+    let cluster = Cluster::new();
+    let set = identity(&cluster.key, &cluster.identity(), None).unwrap();
+    assert!(set.content("ssh_config").is_none() && set.content("known_hosts").is_none());
+    let text = std::str::from_utf8(set.content("identity").unwrap()).unwrap();
+    let heads: Vec<_> = text
+        .lines()
+        .filter(|line| line.contains(' ') && !line.starts_with("-----END"))
+        .filter_map(|line| line.split(' ').next_back().map(|last| (&line[..11], last)))
+        .map(|(head, last)| if head.starts_with('-') { last } else { head })
+        .collect();
+    assert_eq!(
+        heads,
+        ["KEY-----", "ecdsa-sha2-", "CERTIFICATE-----", "@cert-autho", "CERTIFICATE-----"]
+    );
+}
+
+#[test]
+fn what_is_of_another_key_is_refused() {
+    let (cluster, other) = (Cluster::new(), SoftwareKey::generate().unwrap());
+    let failure = x509(&other, cluster.x509(), X509Files::Svid).unwrap_err();
+    assert_eq!(failure.exit, Exit::Data);
+    assert!(failure.message.ends_with("a certificate of another key"), "{failure}");
+    check_ssh(&other, cluster.identity().ssh).unwrap_err();
+    let none = X509 { certificates: &[], ..cluster.x509() };
+    x509(&cluster.key, none, X509Files::Svid).unwrap_err();
+    let none = X509 { authorities: &[], ..cluster.x509() };
+    x509(&cluster.key, none, X509Files::Svid).unwrap_err();
+    let damaged = vec![cluster.certificates[0][..200].to_vec()];
+    let damaged = X509 { certificates: &damaged, ..cluster.x509() };
+    x509(&cluster.key, damaged, X509Files::Svid).unwrap_err();
+}
+
+#[test]
+fn nobody_widens_what_the_authorities_speak_for() {
+    let cluster = Cluster::new();
+    for name in ["", "*", "a,b", "a b", "a\n* x", "a\tb", "!a", "a?"] {
+        for identity in [
+            Identity { cluster: name, ..cluster.identity() },
+            Identity { authority_host: name, ..cluster.identity() },
+        ] {
+            super::identity(&cluster.key, &identity, None).unwrap_err();
+        }
+    }
+    let lines = vec![format!("{}\n* x", cluster.ssh_authorities[0])];
+    let ssh = Ssh { authorities: &lines, ..cluster.identity().ssh };
+    identity(&cluster.key, &Identity { ssh, ..cluster.identity() }, None).unwrap_err();
+    for path in ["/a\"b", "/a\nb", "/a\\b", "/${HOME}"] {
+        let failure = identity(&cluster.key, &cluster.identity(), Some(Path::new(path)));
+        assert_eq!(failure.unwrap_err().exit, Exit::Config, "{path:?}");
+    }
+}
+
+#[test]
+fn a_signature_verifies_and_the_key_is_not_shown() {
+    use p256::ecdsa::signature::hazmat::PrehashVerifier;
+    let key = SoftwareKey::generate().unwrap();
+    let signature = Signature::from_der(&key.sign_digest(&[7; 32]).unwrap()).unwrap();
+    key.public().verify_prehash(&[7; 32], &signature).unwrap();
+    key.public().verify_prehash(&[8; 32], &signature).unwrap_err();
+    assert_eq!(format!("{key:?}"), "SoftwareKey");
+}

@@ -106,10 +106,10 @@ pub struct Directory {
 /// What to make of symbolic links on the way to a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Symlinks {
-    /// Follow none where the kernel can be told so, else trust.
+    /// Follow only those that nobody but root and the agent could have put there.
     #[default]
     TrySecure,
-    /// Follow none; fail where the kernel cannot be told so.
+    /// Follow none.
     Secure,
     /// Follow them.
     Insecure,

@@ -1,0 +1,170 @@
+//! What a directory does for readers, and against everybody else.
+
+mod fixture;
+mod hostile;
+mod killed;
+mod system;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+use fixture::{directory, folder, names, pair, with};
+
+use super::*;
+use crate::config::{Acls, Symlinks};
+use crate::exit::Exit;
+
+#[test]
+fn a_set_replaces_the_one_before_under_the_same_paths() {
+    let outer = folder();
+    let path = outer.path().join("a/b");
+    let destination = Destination::Directory(directory(&path));
+    assert_eq!(destination.read().unwrap(), None);
+    for round in 1..=3 {
+        assert_eq!(destination.write(&pair(round)).unwrap(), Notices::new());
+        assert_eq!(destination.read().unwrap(), Some(pair(round)));
+        for (name, content) in pair(round).iter() {
+            assert_eq!(fs::read(path.join(name)).unwrap(), content);
+            assert_eq!(fs::metadata(path.join(name)).unwrap().mode() & 0o7777, 0o600);
+        }
+    }
+    for made in ["a", "a/b", "a/b/..v3"] {
+        assert_eq!(fs::metadata(outer.path().join(made)).unwrap().mode() & 0o7777, 0o700);
+    }
+    assert_eq!(names(&path), ["..data", "..v2", "..v3", "lock", "svid.key", "svid.pem"]);
+}
+
+#[test]
+fn who_opened_the_set_before_still_reads_it() {
+    let outer = folder();
+    let directory = directory(outer.path());
+    let writer = directory.lock().unwrap();
+    writer.write(&pair(1)).unwrap();
+    let before = outer.path().join(fs::read_link(outer.path().join("..data")).unwrap());
+    writer.write(&pair(2)).unwrap();
+    assert_eq!(fs::read(before.join("svid.key")).unwrap(), pair(1).content("svid.key").unwrap());
+    writer.write(&pair(3)).unwrap();
+    assert!(!before.exists());
+}
+
+#[test]
+fn names_that_left_the_set_go_and_what_is_not_ours_stays() {
+    let outer = folder();
+    let writer = directory(outer.path()).lock().unwrap();
+    writer.write(&pair(1).with("ssh_config", "x")).unwrap();
+    fs::write(outer.path().join("notes.txt"), "mine").unwrap();
+    symlink("notes.txt", outer.path().join("other")).unwrap();
+    fs::create_dir(outer.path().join("..v7x")).unwrap();
+    writer.write(&pair(2)).unwrap();
+    assert!(!names(outer.path()).contains(&"ssh_config".to_owned()));
+    assert_eq!(fs::read_to_string(outer.path().join("other")).unwrap(), "mine");
+    assert!(outer.path().join("..v7x").exists());
+}
+
+#[test]
+fn plain_files_of_another_program_are_replaced_as_one() {
+    let outer = folder();
+    for (name, content) in pair(1).iter() {
+        fs::write(outer.path().join(name), content).unwrap();
+    }
+    fs::write(outer.path().join("tbot.log"), "mine").unwrap();
+    let writer = directory(outer.path()).lock().unwrap();
+    writer.write(&pair(2)).unwrap();
+    assert_eq!(directory(outer.path()).read().unwrap(), Some(pair(2)));
+    // The step before the change: the same bytes under the same names, but as one of our versions.
+    for (name, content) in pair(1).iter() {
+        assert_eq!(fs::read(outer.path().join("..v1").join(name)).unwrap(), content);
+    }
+    assert_eq!(fs::read_to_string(outer.path().join("tbot.log")).unwrap(), "mine");
+
+    // As a writer leaves it that is killed while it takes over: a link, and a file still.
+    let outer = folder();
+    let writer = directory(outer.path()).lock().unwrap();
+    writer.write(&pair(1)).unwrap();
+    fs::remove_file(outer.path().join("svid.key")).unwrap();
+    fs::write(outer.path().join("svid.key"), pair(1).content("svid.key").unwrap()).unwrap();
+    writer.write(&pair(2)).unwrap();
+    assert_eq!(directory(outer.path()).read().unwrap(), Some(pair(2)));
+    for (name, content) in pair(1).iter() {
+        assert_eq!(fs::read(outer.path().join("..v2").join(name)).unwrap(), content);
+    }
+}
+
+#[test]
+fn what_killed_writers_left_is_swept_up() {
+    let outer = folder();
+    let writer = directory(outer.path()).lock().unwrap();
+    writer.write(&pair(1)).unwrap();
+    for begun in ["..v2", "..v3", "..v18446744073709551615"] {
+        fs::create_dir(outer.path().join(begun)).unwrap();
+        fs::write(outer.path().join(begun).join("svid.key"), "half a k").unwrap();
+    }
+    symlink("..v3", outer.path().join("..new")).unwrap();
+    writer.write(&pair(2)).unwrap();
+    assert_eq!(names(outer.path()), ["..data", "..v1", "..v2", "lock", "svid.key", "svid.pem"]);
+    assert_eq!(directory(outer.path()).read().unwrap(), Some(pair(2)));
+}
+
+#[test]
+fn one_writer_at_a_time_and_a_directory_may_vanish_under_it() {
+    let outer = folder();
+    let path = outer.path().join("x");
+    let writer = directory(&path).lock().unwrap();
+    assert_eq!(directory(&path).lock().unwrap_err().exit, Exit::Busy);
+    writer.write(&pair(1)).unwrap();
+    fs::remove_dir_all(&path).unwrap();
+    writer.write(&pair(2)).unwrap();
+    assert_eq!(directory(&path).read().unwrap(), Some(pair(2)));
+    drop(writer);
+    directory(&path).lock().unwrap();
+}
+
+#[test]
+fn a_file_where_a_folder_belongs_is_said() {
+    let outer = folder();
+    fs::write(outer.path().join("file"), "").unwrap();
+    let failure = directory(&outer.path().join("file/x")).lock().unwrap_err();
+    assert_eq!(failure.exit, Exit::Config);
+    assert!(failure.message.contains("/file is not a folder"), "{failure}");
+    fs::create_dir(outer.path().join("svid.key")).unwrap();
+    let failure = directory(outer.path()).lock().unwrap().write(&pair(1)).unwrap_err();
+    assert!(failure.message.contains("svid.key is not a file"), "{failure}");
+}
+
+#[test]
+fn only_plain_names_are_written_and_only_so_much() {
+    let outer = folder();
+    let writer = directory(outer.path()).lock().unwrap();
+    for name in ["", ".", "..", "..data", ".x", "a/b", "lock", "a\0", &"x".repeat(256)] {
+        let failure = writer.write(&FileSet::new().with(name, "x")).unwrap_err();
+        assert_eq!(failure.exit, Exit::Bug, "{name:?}");
+        Destination::Memory(Memory::default()).write(&FileSet::new().with(name, "")).unwrap_err();
+    }
+    writer.write(&FileSet::new().with("x", vec![0; 1024 * 1024 + 1])).unwrap_err();
+    writer.write(&FileSet::new().with("x", vec![0; 1024 * 1024])).unwrap();
+    assert!(directory(outer.path()).read().unwrap().is_some());
+}
+
+#[test]
+fn memory_holds_the_newest() {
+    let memory = Destination::new(&config::Destination::Memory);
+    assert_eq!(memory.read().unwrap(), None);
+    memory.write(&pair(1)).unwrap();
+    memory.write(&pair(2)).unwrap();
+    assert_eq!(memory.read().unwrap(), Some(pair(2)));
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let set = FileSet::new().with("svid.key", "hush");
+    assert_eq!(format!("{set:?}"), "{\"svid.key\": 4}");
+}
+
+#[test]
+fn access_to_a_folder_that_was_there_is_left_as_it_is() {
+    let outer = folder();
+    fs::set_permissions(outer.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    with(outer.path(), Symlinks::Secure, Acls::Off, &[]).lock().unwrap().write(&pair(1)).unwrap();
+    assert_eq!(fs::metadata(outer.path()).unwrap().mode() & 0o7777, 0o755);
+    assert_eq!(fs::metadata(outer.path().join("..v1")).unwrap().mode() & 0o7777, 0o700);
+}
