@@ -69,11 +69,14 @@ impl Attester {
         known: Option<KnownEk>,
         unique: &[u8; 32],
     ) -> Result<Self, Failure> {
-        let (ek, resident) = match known {
-            Some(known) => (known, None),
-            None => look(tpm, choice)?,
+        let (entered, ek) = match known {
+            Some(known) => (enter(tpm, &known, unique, another_tpm)?, known),
+            None => match look(tpm, choice)? {
+                (ek, Some(resident)) => (salted_to(tpm, &resident, unique)?, ek),
+                (ek, None) => (enter(tpm, &ek, unique, mismatch)?, ek),
+            },
         };
-        let (ek_object, mut session, join_key) = enter(tpm, &ek, resident, unique)?;
+        let (ek_object, mut session, join_key) = entered;
         let policy = if ek.kind.has_user_with_auth() {
             Satisfied::EmptyAuth
         } else {
@@ -278,12 +281,9 @@ fn look<T: Transport>(
 fn enter<T: Transport>(
     tpm: &mut Tpm<T>,
     ek: &KnownEk,
-    resident: Option<EndorsementKey>,
     unique: &[u8; 32],
+    absent: fn(&EkKind) -> Failure,
 ) -> Result<(Object, Salted, JoinKey), Failure> {
-    if let Some(resident) = resident {
-        return salted_to(tpm, &resident, unique);
-    }
     let public = ek.kind.public(key_octets(&ek.key)).map_err(|error| {
         let message = format!("the EK certificate does not fit its place ({}): {error}", ek.kind);
         Failure::new(Exit::Data, message, "choose another endorsement key with --ek")
@@ -296,11 +296,23 @@ fn enter<T: Transport>(
         }
     }
     let made = endorsement::create(tpm, ek.kind, Some(key_octets(&ek.key)))?;
-    let made = made.ok_or_else(|| mismatch(ek.kind))?;
+    let made = made.ok_or_else(|| absent(ek.kind))?;
     salted_to(tpm, &made, unique)
 }
 
-/// Nothing is at the handle, or another key: it does not open the salt, or answers under a session that it cannot know.
+/// The TPM does not have the endorsement key that was pinned.
+fn another_tpm(kind: &EkKind) -> Failure {
+    Failure::new(
+        Exit::Data,
+        format!(
+            "this TPM is not the one that the stored identity rests on: its {kind} endorsement key is another"
+        ),
+        "choose another folder with --storage; if the TPM was replaced or cleared, remove the old one and join anew",
+    )
+}
+
+/// Nothing is at the handle, or another key: it does not open the salt, or finds another in it, which makes our HMAC or its
+/// own a wrong one.
 fn is_not_there(error: &tpm2::Error) -> bool {
     matches!(error.fault(), Fault::Forged)
         || matches!(
@@ -309,6 +321,8 @@ fn is_not_there(error: &tpm2::Error) -> bool {
                 ResponseCode::HANDLE
                     | ResponseCode::VALUE
                     | ResponseCode::KEY
+                    | ResponseCode::BAD_AUTH
+                    | ResponseCode::AUTH_FAIL
                     | ResponseCode::ATTRIBUTES
                     | ResponseCode::SIZE
                     | ResponseCode::INSUFFICIENT

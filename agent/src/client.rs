@@ -22,7 +22,7 @@ use crate::attester::{Attester, JoinKey, KnownEk};
 use crate::ceremony::{self, Who};
 use crate::clock;
 use crate::config::Trust;
-use crate::connection::Connection;
+use crate::connection::{Connection, End};
 use crate::credentials::{Credentials, SubjectKey};
 use crate::exit::{Exit, Failure};
 use crate::identity::{Identity, Joined};
@@ -122,6 +122,7 @@ impl Client {
         Ok(Authenticated {
             service: IdentityServiceClient::new(connection.channel),
             exporter: connection.exporter,
+            end: connection.end,
             authority,
             client: self.clone(),
             key: appraised,
@@ -159,6 +160,7 @@ impl Client {
 pub struct Authenticated {
     service: IdentityServiceClient<Channel>,
     exporter: [u8; 32],
+    end: End,
     authority: String,
     client: Client,
     key: AppraisedKey,
@@ -175,7 +177,8 @@ impl Authenticated {
             hostname: hostname(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let issued = self.service.renew(request).await.map_err(refused)?.into_inner();
+        let renewed = self.service.renew(request).await;
+        let issued = renewed.map_err(|status| refused(&status, &self.end))?.into_inner();
         if issued.instance != identity.instance || issued.cluster != identity.cluster {
             let message = "the authority renewed another identity than ours";
             return Err(Failure::new(Exit::Data, message, "nothing was stored; see its log").into());
@@ -202,7 +205,8 @@ impl Authenticated {
             ttl_seconds: seconds(ttl),
             service: service.to_owned(),
         };
-        let issued = self.service.issue(request).await.map_err(refused)?.into_inner();
+        let issued = self.service.issue(request).await;
+        let issued = issued.map_err(|status| refused(&status, &self.end))?.into_inner();
         Ok(self.client.verify(issued, SubjectKey::of_service(key)?)?)
     }
 
@@ -211,7 +215,8 @@ impl Authenticated {
     /// # Errors
     /// The authority's, in words.
     pub async fn who_am_i(&mut self) -> Result<WhoAmIResponse, Denied> {
-        Ok(self.service.who_am_i(WhoAmIRequest {}).await.map_err(refused)?.into_inner())
+        let answer = self.service.who_am_i(WhoAmIRequest {}).await;
+        Ok(answer.map_err(|status| refused(&status, &self.end))?.into_inner())
     }
 }
 
@@ -238,8 +243,11 @@ impl From<Denied> for Failure {
     }
 }
 
-fn refused(status: Status) -> Denied {
-    let failure = ceremony::refused(&status);
+fn refused(status: &Status, end: &End) -> Denied {
+    if let Some(rejection) = end.rejection() {
+        return Denied::IdentityGone(rejection);
+    }
+    let failure = ceremony::refused(status);
     match status.code() {
         Code::Unauthenticated => Denied::IdentityGone(failure),
         _ => Denied::Failed(failure),

@@ -1,12 +1,17 @@
 //! One TLS connection to the authority, and gRPC on it.
 
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
-use std::sync::Arc;
+use rustls::{AlertDescription, ClientConfig};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::exit::{Exit, Failure};
@@ -21,6 +26,7 @@ pub struct Connection {
     pub channel: Channel,
     /// The value that binds a join to this connection.
     pub exporter: [u8; 32],
+    pub(crate) end: End,
 }
 
 impl Connection {
@@ -56,16 +62,17 @@ impl Connection {
             .map_err(|error| handshake_failure(address, &error))?;
         let exporter = tls::join_exporter(tls.get_ref().1).map_err(Failure::bug)?;
 
-        let mut only = Some(TokioIo::new(tls));
+        let end = End::default();
+        let mut only = Some(TokioIo::new(Watched { tls, end: end.clone() }));
         let connector = tower::service_fn(move |_| {
-            let io = only.take().ok_or_else(|| std::io::Error::other("the connection was closed"));
+            let io = only.take().ok_or_else(|| io::Error::other("the connection was closed"));
             async move { io }
         });
         let channel = Endpoint::from_static("http://authority.endorse.internal")
             .connect_with_connector(connector)
             .await
             .map_err(|error| unavailable(error.to_string()))?;
-        Ok(Self { channel, exporter })
+        Ok(Self { channel, exporter, end })
     }
 }
 
@@ -78,11 +85,7 @@ fn handshake_failure(address: &str, error: &std::io::Error) -> Failure {
             message,
             "compare --ca-pin with what `authority status` shows; if they agree, somebody stands between",
         ),
-        Some(rustls::Error::AlertReceived(_)) => Failure::new(
-            Exit::Refused,
-            message,
-            "the authority does not accept the certificate: it has expired, or is another cluster's; join anew",
-        ),
+        Some(rustls::Error::AlertReceived(alert)) => not_accepted(*alert),
         Some(_) => {
             Failure::new(Exit::Unavailable, message, "see that the address is an authority's")
         }
@@ -91,5 +94,102 @@ fn handshake_failure(address: &str, error: &std::io::Error) -> Failure {
             message,
             "see that the authority is well, and try again",
         ),
+    }
+}
+
+fn not_accepted(alert: AlertDescription) -> Failure {
+    let why = match alert {
+        AlertDescription::CertificateExpired => "it has expired".to_owned(),
+        AlertDescription::UnknownCA => "it is another cluster's".to_owned(),
+        alert => format!("{alert:?}"),
+    };
+    Failure::new(
+        Exit::Refused,
+        format!("the authority does not accept our certificate: {why}"),
+        "join anew; if it is refused again, compare the clocks of both machines",
+    )
+}
+
+/// What was said at the end of a connection. In TLS 1.3 the authority judges our certificate when for us the handshake is
+/// over, so that the first call fails for it, and the call's error says no more than that the connection is gone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct End(Arc<Mutex<Option<AlertDescription>>>);
+
+impl End {
+    /// Why the authority does not take our certificate, if that was the end.
+    pub(crate) fn rejection(&self) -> Option<Failure> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(not_accepted)
+    }
+
+    fn note(&self, error: &io::Error) {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+        if let Some(rustls::Error::AlertReceived(alert)) = tls {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(*alert);
+        }
+    }
+}
+
+/// A connection whose end is noted.
+#[derive(Debug)]
+struct Watched {
+    tls: TlsStream<TcpStream>,
+    end: End,
+}
+
+impl Watched {
+    /// Who hangs up has said why before. Nobody reads that any more once a write has failed, so it is read here.
+    fn wrote<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        wrote: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if matches!(wrote, Poll::Ready(Err(_))) {
+            let mut octet = [0];
+            let mut buffer = ReadBuf::new(&mut octet);
+            match Pin::new(&mut self.tls).poll_read(context, &mut buffer) {
+                Poll::Ready(Err(said)) => {
+                    self.end.note(&said);
+                    return Poll::Ready(Err(said));
+                }
+                // What has come is not known to the runtime yet; the end of the connection certainly will be.
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => {}
+            }
+        }
+        wrote
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.tls).poll_read(context, buffer);
+        if let Poll::Ready(Err(error)) = &read {
+            self.end.note(error);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.tls).poll_write(context, octets);
+        self.wrote(context, wrote)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let wrote = Pin::new(&mut self.tls).poll_flush(context);
+        self.wrote(context, wrote)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_shutdown(context)
     }
 }

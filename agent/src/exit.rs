@@ -109,7 +109,13 @@ impl From<tpm2::Error> for Failure {
             (_, Fault::TooLarge | Fault::Unnamed | Fault::Unprotectable) => Exit::Bug,
             _ => Exit::Io,
         };
-        Self::new(exit, error.to_string(), error.advice().unwrap_or_default())
+        let advice = error.advice().unwrap_or(match error.fault() {
+            Fault::Transport(_) => {
+                "see that it is a TPM, and that it is there; `dmesg | grep -i tpm` may say more"
+            }
+            _ => "the TPM's setup or firmware stands in the way; another --ek may do",
+        });
+        Self::new(exit, error.to_string(), advice)
     }
 }
 
