@@ -258,7 +258,7 @@ fn bot() -> String {
 }
 
 /// A token that admits the TPM of this rule, and asks for its EK certificate where a CA is given.
-fn token(rule: &str, cas: &[String]) -> Result<String> {
+pub(crate) fn token(rule: &str, cas: &[String]) -> Result<String> {
     let mut text = format!(
         "kind: token\nversion: v2\nmetadata:\n  name: {TOKEN}\nspec:\n  roles: [Bot]\n  \
          join_method: tpm\n  bot_name: {BOT}\n  tpm:\n"
@@ -289,7 +289,7 @@ fn indented(text: &str, column: usize) -> String {
 }
 
 /// The pin in the answer of `authority status`: `sha256:` and 64 hexadecimal digits.
-fn ca_pin(status: &str) -> Result<String> {
+pub(crate) fn ca_pin(status: &str) -> Result<String> {
     let pin = status.split_whitespace().find(|word| {
         let digits = word.strip_prefix("sha256:").unwrap_or_default();
         digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())

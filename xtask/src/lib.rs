@@ -6,15 +6,19 @@ pub mod bench;
 pub mod check;
 pub mod child;
 pub mod demo;
+pub mod elf;
 pub mod floors;
 pub mod fuzz;
+pub mod musl;
 #[cfg(any(test, feature = "protos"))]
 pub mod protos;
+pub mod release;
 pub mod setup;
 pub mod swtpm;
 pub mod test;
 pub mod tokens;
 pub mod tree;
+pub mod vm;
 
 use std::env;
 use std::path::{Path, PathBuf};

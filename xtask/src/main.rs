@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use xtask::bench::{self, Table};
 use xtask::demo::{self, Afterwards};
 use xtask::setup::{self, Action, Purpose};
-use xtask::{check, floors, fuzz, test, workspace};
+use xtask::{check, floors, fuzz, musl, release, test, vm, workspace};
 
 /// The workspace's own tools.
 #[derive(Parser)]
@@ -51,6 +51,15 @@ enum Verb {
         #[arg(long, conflicts_with = "filter")]
         write: bool,
     },
+    /// Build the agent as one file that runs on a kernel alone
+    Static,
+    /// Run that agent on a kernel's own /dev/tpmrm0, in virtual machines
+    Vm {
+        /// One scenario alone
+        scenario: Option<String>,
+    },
+    /// Make packages, archive, checksums and lists of ingredients
+    Release,
     /// Install the programs that test and demo run, from the distribution's packages
     Setup {
         /// Only say what is missing and what would be run
@@ -84,6 +93,9 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Bench { filter, write } => {
             bench::run(filter.as_deref(), if write { Table::Write } else { Table::Show })
         }
+        Verb::Static => musl::run(),
+        Verb::Vm { scenario } => vm::run(scenario.as_deref()),
+        Verb::Release => release::run(),
         Verb::Setup { dry_run } => {
             setup::run(Purpose::Test, if dry_run { Action::Tell } else { Action::Install })
         }

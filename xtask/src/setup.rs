@@ -16,6 +16,12 @@ pub enum Purpose {
     Demo,
     /// Everything above, and the software that tests compare with.
     Test,
+    /// A compiler that can build its own library, and another C library.
+    Static,
+    /// Virtual machines with software TPMs.
+    Vm,
+    /// Packages.
+    Release,
 }
 
 /// Whether to install or only to tell.
@@ -32,18 +38,31 @@ struct Tool {
     /// Debian's package.
     package: &'static str,
     why: &'static str,
-    demo: bool,
+    wanted: &'static [Purpose],
 }
 
 const fn demo(program: &'static str, package: &'static str, why: &'static str) -> Tool {
-    Tool { program, package, why, demo: true }
+    Tool { program, package, why, wanted: &[Purpose::Demo, Purpose::Test, Purpose::Vm] }
 }
 
 const fn test(program: &'static str, package: &'static str, why: &'static str) -> Tool {
-    Tool { program, package, why, demo: false }
+    Tool { program, package, why, wanted: &[Purpose::Test] }
 }
 
-const TOOLS: [Tool; 8] = [
+const fn only(
+    wanted: &'static [Purpose],
+    program: &'static str,
+    package: &'static str,
+    why: &'static str,
+) -> Tool {
+    Tool { program, package, why, wanted }
+}
+
+const STATIC: &[Purpose] = &[Purpose::Static];
+const VM: &[Purpose] = &[Purpose::Vm];
+const RELEASE: &[Purpose] = &[Purpose::Release];
+
+const TOOLS: [Tool; 18] = [
     demo("swtpm", "swtpm", "the software TPM"),
     demo("swtpm_setup", "swtpm-tools", "manufactures software TPMs"),
     demo("swtpm_localca", "swtpm-tools", "signs their EK certificates"),
@@ -52,7 +71,24 @@ const TOOLS: [Tool; 8] = [
     test("tpm2", "tpm2-tools", "other people's TPM software, compared with ours both ways"),
     test("ssh-keygen", "openssh-client", "reads the SSH certificates that were issued"),
     test("g++", "g++", "compiles libFuzzer for the fuzz targets"),
+    test("systemd-analyze", "systemd", "judges the units that are installed"),
+    only(STATIC, "/usr/bin/rustc", "rustc-web", "a compiler with the source of its library"),
+    only(STATIC, "/usr/bin/cargo", "cargo-web", "the same Rust's cargo"),
+    only(STATIC, "/usr/lib/rustlib/src/rust/library", "rust-web-src", "that source"),
+    only(STATIC, "musl-gcc", "musl-tools", "the C library that is linked in"),
+    only(VM, "qemu-system-x86_64", "qemu-system-x86", "the machine"),
+    only(VM, "busybox", "busybox-static", "the guest's shell"),
+    only(RELEASE, "dpkg-deb", "dpkg", "makes packages"),
+    only(RELEASE, "tar", "tar", "makes archives"),
+    only(RELEASE, "gzip", "gzip", "compresses them"),
 ];
+
+impl Tool {
+    fn is_there(&self) -> bool {
+        let path = Path::new(self.program);
+        if path.is_absolute() { path.exists() } else { program(self.program).is_some() }
+    }
+}
 
 /// Sees to it that all programs are there, and says before what it will install and why.
 pub fn run(purpose: Purpose, action: Action) -> Result<()> {
@@ -97,8 +133,8 @@ fn is_program(file: &Path) -> bool {
 fn wanted(purpose: Purpose) -> Vec<&'static Tool> {
     TOOLS
         .iter()
-        .filter(|tool| tool.demo || purpose == Purpose::Test)
-        .filter(|tool| program(tool.program).is_none())
+        .filter(|tool| tool.wanted.contains(&purpose))
+        .filter(|tool| !tool.is_there())
         .collect()
 }
 
@@ -222,6 +258,7 @@ mod tests {
 
     #[test]
     fn the_demo_needs_a_part_of_what_tests_need() {
-        assert!(TOOLS.iter().any(|tool| tool.demo) && TOOLS.iter().any(|tool| !tool.demo));
+        let of = |purpose| TOOLS.iter().filter(|tool| tool.wanted.contains(&purpose)).count();
+        assert!(of(Purpose::Demo) > 0 && of(Purpose::Demo) < of(Purpose::Test));
     }
 }

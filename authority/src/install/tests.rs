@@ -1,0 +1,84 @@
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::{Overwrite, Placed, Unit, UnixName, place};
+
+fn unit() -> Unit {
+    Unit {
+        name: "endorse-authority".parse().unwrap(),
+        user: "endorse-authority".parse().unwrap(),
+        group: "endorse-authority".parse().unwrap(),
+        program: "/usr/bin/authority".into(),
+        data: "/var/lib/endorse".into(),
+        listen: "0.0.0.0:3025".parse().unwrap(),
+    }
+}
+
+#[test]
+fn the_unit_is_what_was_agreed() {
+    let text = unit().render().unwrap();
+    if std::env::var_os("UPDATE").is_some() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/install/snapshot.service");
+        fs::write(path, &text).unwrap();
+    }
+    assert_eq!(text, include_str!("snapshot.service"), "UPDATE=1 writes it anew");
+}
+
+#[test]
+fn folder_and_port_decide_what_is_allowed() {
+    let elsewhere =
+        Unit { data: "/srv/a 50%".into(), listen: "[::]:443".parse().unwrap(), ..unit() };
+    let text = elsewhere.render().unwrap();
+    for line in [
+        "ExecStart=/usr/bin/authority start --data-dir \"/srv/a 50%%\" --listen [::]:443",
+        "ReadWritePaths=\"/srv/a 50%%\"",
+        "AmbientCapabilities=CAP_NET_BIND_SERVICE",
+        "CapabilityBoundingSet=CAP_NET_BIND_SERVICE",
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line} is not in\n{text}");
+    }
+    assert!(!text.contains("PrivateUsers") && !text.contains("StateDirectory"), "{text}");
+    for path in ["relative", "/a\nExecStart=/bin/sh", "/var/lib/../../etc", ""] {
+        Unit { data: path.into(), ..unit() }.render().unwrap_err();
+        Unit { program: path.into(), ..unit() }.render().unwrap_err();
+    }
+    for name in ["", "a b", "-a", "a\nb", "a:b", "root;", "1a", "a/b"] {
+        assert!(name.parse::<UnixName>().is_err(), "{name:?}");
+    }
+}
+
+/// systemd itself finds nothing wrong, and little that is exposed.
+#[test]
+fn systemd_agrees() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("endorse-authority.service");
+    for listen in ["0.0.0.0:3025", "0.0.0.0:443"] {
+        let program = std::env::current_exe().unwrap();
+        let unit = Unit { program, listen: listen.parse().unwrap(), ..unit() };
+        fs::write(&path, unit.render().unwrap()).unwrap();
+        let analyze = |arguments: &[&str]| {
+            let mut command = Command::new("systemd-analyze");
+            let output = command.args(arguments).arg(&path).output().expect("systemd is installed");
+            let said = String::from_utf8_lossy(&output.stdout).into_owned()
+                + &String::from_utf8_lossy(&output.stderr);
+            (output.status.success(), said)
+        };
+        let (well, said) = analyze(&["verify", "--man=no"]);
+        assert!(well && !said.contains("endorse-authority.service"), "{said}");
+        let (well, said) = analyze(&["security", "--offline=yes", "--threshold=25", "--no-pager"]);
+        assert!(well && said.contains("Overall exposure level"), "{said}");
+    }
+}
+
+#[test]
+fn a_file_is_placed_and_another_one_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("unit");
+    assert_eq!(place(&path, "a", Overwrite::Never).unwrap(), Placed::Written);
+    assert_eq!(place(&path, "a", Overwrite::Never).unwrap(), Placed::Unchanged);
+    assert_eq!(place(&path, "b", Overwrite::Never).unwrap(), Placed::Kept);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "a");
+    assert_eq!(place(&path, "b", Overwrite::Always).unwrap(), Placed::Written);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "b");
+}

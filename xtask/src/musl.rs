@@ -1,0 +1,119 @@
+//! `cargo xtask static`: the agent as one file that runs on a kernel alone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::elf::Needs;
+use crate::setup::{self, Action, Purpose};
+use crate::{cargo, target_folder, workspace};
+
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
+/// The most that the agent may weigh.
+const LIMIT: u64 = 3_000_000;
+/// Debian's compiler, which comes with the source of its library.
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+
+/// glibc's libgcc_eh asks its C library where an object's unwind tables are; musl has no such
+/// function. With -1 it looks for them itself.
+const SHIM: &str = "int _dl_find_object(void *pc, void *result) { return -1; }\n";
+
+/// Builds, checks and shows the agent.
+pub fn run() -> Result<()> {
+    let agent = build()?;
+    println!("{}  {} bytes, static", agent.display(), fs::metadata(&agent)?.len());
+    Ok(())
+}
+
+/// Builds the agent, `static/agent` in the target folder, and sees that it needs nothing, runs and
+/// is small.
+pub fn build() -> Result<PathBuf> {
+    let home = target_folder().join("static");
+    let folder = home.join("build");
+    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    let mut command = if has_target()? { cargo() } else { debian_cargo(&home)? };
+    command.args(["build", "--locked", "--package", "agent", "--profile", "agent"]);
+    command.args(["--target", TARGET, "--target-dir"]).arg(&folder);
+    let status = command.stdin(Stdio::null()).status().context("cannot run cargo")?;
+    ensure!(status.success(), "the agent does not build for {TARGET} ({status})");
+
+    let agent = home.join("agent");
+    let built = folder.join(TARGET).join("agent/agent");
+    fs::copy(&built, &agent).with_context(|| format!("copying {}", built.display()))?;
+    check(&agent)?;
+    Ok(agent)
+}
+
+fn check(agent: &Path) -> Result<()> {
+    let needs = Needs::of(agent)?;
+    ensure!(needs.is_nothing(), "{} is not static: {needs:?}", agent.display());
+    let size = fs::metadata(agent)?.len();
+    ensure!(size <= LIMIT, "{} has {size} bytes; at most {LIMIT} are meant", agent.display());
+    let output = Command::new(agent).arg("--version").output();
+    let output = output.with_context(|| format!("{} does not run", agent.display()))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        output.status.success() && said.starts_with("agent "),
+        "{} does not run ({}): {said}{}",
+        agent.display(),
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+/// Whether the compiler in use has a library for the target.
+fn has_target() -> Result<bool> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or("rustc".into());
+    let mut command = Command::new(rustc);
+    command.args(["--print", "target-libdir", "--target", TARGET]).current_dir(workspace());
+    let output = command.output().context("cannot run rustc")?;
+    let path = String::from_utf8(output.stdout)?;
+    Ok(output.status.success() && Path::new(path.trim_end()).is_dir())
+}
+
+/// Debian's cargo, set up to build the library along with the program.
+fn debian_cargo(home: &Path) -> Result<Command> {
+    eprintln!("This Rust has no library for {TARGET}: building it with Debian's compiler.");
+    setup::run(Purpose::Static, Action::Install)?;
+    let shim = unwinder(home)?;
+    let flags = format!(
+        "-Clink-self-contained=no -Crelocation-model=static -Ctarget-feature=+crt-static -L{}",
+        shim.display()
+    );
+    let mut command = Command::new(DEBIAN_CARGO);
+    command.current_dir(workspace());
+    // What the other toolchain told its children is not for this one.
+    for name in ["CARGO", "RUSTDOC", "RUSTUP_TOOLCHAIN", "LD_LIBRARY_PATH"] {
+        command.env_remove(name);
+    }
+    command.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
+    command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER", "musl-gcc");
+    command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS", flags);
+    command.args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features="]);
+    Ok(command)
+}
+
+/// A folder with the unwinder that the standard library links to: gcc's.
+fn unwinder(home: &Path) -> Result<PathBuf> {
+    let folder = home.join("shim");
+    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    fs::write(folder.join("shim.c"), SHIM)?;
+    let output = Command::new("gcc").arg("-print-file-name=libgcc_eh.a").output();
+    let path = String::from_utf8(output.context("cannot run gcc")?.stdout)?;
+    fs::copy(path.trim_end(), folder.join("libunwind.a")).context("copying gcc's unwinder")?;
+    for (program, arguments) in [
+        ("musl-gcc", &["-c", "-o", "shim.o", "shim.c"][..]),
+        ("ar", &["r", "libunwind.a", "shim.o"][..]),
+    ] {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(&folder).stdin(Stdio::null());
+        let output = command.output().with_context(|| format!("cannot run {program}"))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{program} failed ({}): {said}", output.status);
+    }
+    Ok(folder)
+}
