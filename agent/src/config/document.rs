@@ -201,9 +201,9 @@ fn authorities(
         return Some(given.clone());
     }
     let stated = proxy.or(auth);
-    if stated.is_none() {
+    if stated.is_none() && !top.meant("proxy_server") && !top.meant("auth_server") {
         let advice = "write `proxy_server: HOST:PORT`, or give --proxy-server";
-        source.error(None, "where the authority is is not said", advice);
+        source.error(None, "no address of the authority", advice);
     }
     stated?
 }
@@ -231,6 +231,9 @@ fn onboarding(
     overrides: &Overrides,
     source: &Source<'_>,
 ) -> Option<(Trust, Token)> {
+    if top.meant("onboarding") {
+        return None;
+    }
     let empty = Node::default();
     let node = top.node("onboarding").unwrap_or(&empty);
     let section = Section::open(node, &ONBOARDING, source)?;
@@ -242,9 +245,9 @@ fn onboarding(
         source.error(place.as_ref(), message, "write `join_method: tpm`");
     }
     let token = section.parse("token", token).or_rather(overrides.token.clone());
-    if token.is_absent() {
+    if token.is_absent() && !section.meant("token") {
         let advice = "write its name as `token` in `onboarding`, or give --token";
-        source.error(place, "the join token is not said", advice);
+        source.error(place, "no join token", advice);
     }
     if let Given::Here(Token::Value(name), Some(place)) = &token
         && name.contains('/')
@@ -253,9 +256,9 @@ fn onboarding(
         source.warn(Some(place), message, "the path of a file begins with `/`");
     }
     let trust = trust(&section, overrides, source);
-    if matches!(trust, Given::Absent) {
+    if trust.is_absent() && !section.meant("ca_pins") && !section.meant("ca_path") {
         let advice = "write `ca_pins: [\"sha256:...\"]` in `onboarding` (`authority status` shows the pin), or give --ca-pin";
-        source.error(place, "what makes a server the authority is not said", advice);
+        source.error(place, "no CA that the authority stands under", advice);
     }
     Some((trust.value()?, token.value()?))
 }

@@ -102,16 +102,24 @@ impl fmt::Display for Findings {
 
 impl std::error::Error for Findings {}
 
+/// A failure is one line: the first fault, and how many there are.
 impl From<&Findings> for Failure {
     fn from(findings: &Findings) -> Self {
-        let count = findings.count(Severity::Error);
-        let faults = if count == 1 { "fault" } else { "faults" };
-        let more = if findings.left_out == 0 { "" } else { " at least" };
-        Self::new(
-            Exit::Config,
-            format!("{} has{more} {count} {faults}", findings.path.display()),
-            "mend it, and see what `agent check` says then",
-        )
+        let faults = || findings.iter().filter(|finding| finding.severity == Severity::Error);
+        let mut message = findings.path.display().to_string();
+        if let Some(Location { line, column, .. }) =
+            faults().next().and_then(|fault| fault.location.as_ref())
+        {
+            message.push_str(&format!(":{line}:{column}"));
+        }
+        message.push_str(": ");
+        message.push_str(faults().next().map_or("it cannot be used", |fault| &fault.message));
+        match faults().count() {
+            0 | 1 => {}
+            2 => message.push_str(", and another fault"),
+            count => message.push_str(&format!(", and {} other faults", count - 1)),
+        }
+        Self::new(Exit::Config, message, "`agent check` shows all of it, and what to do")
     }
 }
 

@@ -58,7 +58,8 @@ impl ConfigFile {
         let octets = match read_file(path) {
             Ok(octets) => octets,
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.config.is_none() => {
-                Vec::new()
+                return read_with("", path, overrides)
+                    .map_err(|_| LoadError::Unreadable(unreadable(path, &error)));
             }
             Err(error) => return Err(LoadError::Unreadable(unreadable(path, &error))),
         };

@@ -15,9 +15,11 @@ pub(super) struct Keys {
     pub(super) refused: &'static [(&'static str, &'static str)],
 }
 
-/// A section whose keys are all known.
+/// A section, the keys of which have been looked through.
 pub(super) struct Section<'n> {
     entries: &'n [Entry],
+    /// What its unknown keys may have meant.
+    meant: Vec<&'static str>,
     pub(super) place: Option<Place>,
     source: &'n Source<'n>,
 }
@@ -84,16 +86,20 @@ impl<'n> Section<'n> {
                 return None;
             }
         };
-        for entry in entries {
-            keys.check(entry, source);
-        }
-        Some(Self { entries, place, source })
+        let meant = entries.iter().filter_map(|entry| keys.check(entry, source)).collect();
+        Some(Self { entries, meant, place, source })
     }
 
     /// The value of a key, if it has one.
     pub(super) fn node(&self, key: &str) -> Option<&'n Node> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         (!matches!(entry.node.value, Value::Null)).then_some(&entry.node)
+    }
+
+    /// Whether a key that is unknown was probably meant to be this one: then the findings have it already, and nothing is
+    /// missing.
+    pub(super) fn meant(&self, key: &str) -> bool {
+        self.meant.contains(&key)
     }
 
     /// Where a key stands.
@@ -125,8 +131,7 @@ impl<'n> Section<'n> {
             let found = words.iter().find(|(word, _)| *word == text);
             found.map(|(_, value)| *value).ok_or_else(|| {
                 let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-                let advice = nearest(text, &words).map(|word| format!(", perhaps `{word}`"));
-                format!("it is one of {}{}", words.join(", "), advice.unwrap_or_default())
+                unknown(text, &words)
             })
         })
     }
@@ -203,39 +208,47 @@ pub(super) fn parse<T, E: fmt::Display>(
     }
 }
 
-fn expected(source: &Source<'_>, node: &Node, what: &str, found: &Value) {
+pub(super) fn expected(source: &Source<'_>, node: &Node, what: &str, found: &Value) {
     source.error(Some(&node.place), format!("{what}, not {}", found.what()), "");
 }
 
 impl Keys {
-    fn check(&self, entry: &Entry, source: &Source<'_>) {
+    /// Says what is wrong with a key, and returns which one was meant, if that is plain.
+    fn check(&self, entry: &Entry, source: &Source<'_>) -> Option<&'static str> {
         let (key, place) = (entry.key.as_str(), Some(&entry.place));
         if self.known.contains(&key) {
-            return;
+            return None;
         }
+        let near = nearest(key, self.known);
         if let Some((_, why)) = self.refused.iter().find(|(refused, _)| *refused == key) {
-            return source.error(place, format!("`{key}` is not supported here"), why);
+            source.error(place, format!("`{key}` is not supported here"), why);
+            return near;
         }
-        if key == "<<" {
-            let advice = "merge keys are not in YAML 1.2: write the keys out";
-            return source.error(place, "unknown key `<<`", advice);
-        }
-        let message = format!("unknown key `{key}` in {}", self.of);
-        let advice = match nearest(key, self.known) {
-            Some(known) => format!("did you mean `{known}`?"),
+        let advice = match near {
+            _ if key == "<<" => "merge keys are not in YAML 1.2: write the keys out".to_owned(),
+            Some(near) => format!("did you mean `{near}`?"),
             None => format!("it has {}", self.known.join(", ")),
         };
-        source.error(place, message, &advice);
+        source.error(place, format!("unknown key `{key}` in {}", self.of), &advice);
+        near
     }
+}
+
+/// A word that is none of a few.
+pub(super) fn unknown(text: &str, words: &[&str]) -> String {
+    let advice = nearest(text, words).map(|word| format!("; did you mean `{word}`?"));
+    format!("`{text}` is none of {}{}", words.join(", "), advice.unwrap_or_default())
 }
 
 /// The word that somebody may have meant.
 pub(super) fn nearest<'w>(text: &str, words: &[&'w str]) -> Option<&'w str> {
     let close = (text.chars().count() / 3).max(1);
+    let text = text.to_ascii_lowercase().replace('-', "_");
+    let shared = |word: &str| text.chars().zip(word.chars()).take_while(|(l, r)| l == r).count();
     let (distance, word) = words
         .iter()
-        .map(|word| (distance(&text.to_ascii_lowercase().replace('-', "_"), word), *word))
-        .min_by_key(|(distance, _)| *distance)?;
+        .map(|word| (distance(&text, &word.replace('-', "_")), *word))
+        .min_by_key(|(distance, word)| (*distance, std::cmp::Reverse(shared(word))))?;
     (distance <= close).then_some(word)
 }
 

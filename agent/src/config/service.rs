@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::duration;
 use super::finding::{Place, Source};
-use super::section::{Given, Keys, Section, nearest, parse};
+use super::section::{Given, Keys, Section, expected, parse, unknown};
 use super::settings::{
     Account, Acls, DEFAULT_RELOAD_TIMEOUT, Destination, Directory, Lifetime, Reader, Reload,
     ReloadAction, Renewal, Service, ServiceKind, ServiceName, Signal, SshConfig, Storage, Symlinks,
@@ -109,7 +109,7 @@ const STORAGE: Keys = Keys {
     refused: &[("readers", "what is stored is for the agent alone")],
 };
 
-const MEMORY: Keys = Keys { of: "type memory", known: &["type"], refused: &[] };
+const MEMORY: Keys = Keys { of: "what has the type memory", known: &["type"], refused: &[] };
 
 const READER: Keys = Keys { of: "a reader", known: &["user", "group"], refused: &[] };
 
@@ -187,6 +187,7 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Draft> {
     });
     let destination = match section.node("destination") {
         Some(node) => destination(node, source),
+        None if section.meant("destination") => None,
         None => {
             let advice = "a `destination` is a directory: its path, or `type: memory`";
             source.error(Some(&node.place), "a service without a destination", advice);
@@ -211,16 +212,9 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Draft> {
 
 pub(super) fn unknown_type(text: &str) -> String {
     if let Some((_, why)) = OTHERS.iter().find(|(other, _)| *other == text) {
-        return format!("services of type {text} are not supported: {why}");
+        return format!("{text} is not served here: {why}");
     }
-    let all: Vec<&str> = ["identity", "x509", "workload-identity-x509"]
-        .into_iter()
-        .chain(OTHERS.map(|(other, _)| other))
-        .collect();
-    match nearest(text, &all) {
-        Some(near) => format!("unknown type; did you mean `{near}`?"),
-        None => format!("unknown type; {NOT_SERVED}"),
-    }
+    unknown(text, &["identity", "x509", "workload-identity-x509"])
 }
 
 fn identity(section: &Section<'_>, source: &Source<'_>) -> Option<ServiceKind> {
@@ -307,6 +301,10 @@ enum Typed<'n> {
 
 /// A place for files is a path, or a section that says of which type it is.
 fn typed<'n>(node: &'n Node, key: &str, keys: &Keys, source: &'n Source<'n>) -> Option<Typed<'n>> {
+    if let Value::Sequence(_) = node.value {
+        expected(source, node, &format!("`{key}` is a path, or a section with keys"), &node.value);
+        return None;
+    }
     let Value::Mapping(entries) = &node.value else {
         return parse(node, key, source, path).map(|path| {
             relative(&path, &node.place, source);
@@ -323,10 +321,7 @@ fn typed<'n>(node: &'n Node, key: &str, keys: &Keys, source: &'n Source<'n>) -> 
         "directory" => Ok(false),
         "memory" => Ok(true),
         "kubernetes_secret" => Err("this agent writes no Kubernetes secrets".to_owned()),
-        other => Err(match nearest(other, &["directory", "memory"]) {
-            Some(near) => format!("unknown type; did you mean `{near}`?"),
-            None => "unknown type; it is directory or memory".to_owned(),
-        }),
+        other => Err(unknown(other, &["directory", "memory"])),
     })?;
     if memory {
         return Section::open(node, &MEMORY, source).map(|_| Typed::Memory);
@@ -343,7 +338,7 @@ fn directory(section: &Section<'_>, key: &str, source: &Source<'_>) -> Option<Di
     const ACLS: [(&str, Acls); 3] =
         [("try", Acls::Try), ("off", Acls::Off), ("required", Acls::Required)];
     let path = section.parse("path", path);
-    if path.is_absent() {
+    if path.is_absent() && !section.meant("path") {
         source.error(section.place.as_ref(), format!("`{key}` has no path"), "add `path: /...`");
     }
     if let Given::Here(path, Some(place)) = &path {
@@ -423,7 +418,7 @@ fn reload(node: &Node, source: &Source<'_>) -> Option<Reload> {
                 let message = "`signal` needs a `pid_file`";
                 source.error(section.key("signal"), message, "whose process is to be told?");
             }
-            let signal = section.word("signal", &SIGNALS).value();
+            let signal = section.parse("signal", self::signal).value();
             signal
                 .zip(pid_file.value())
                 .map(|(signal, pid_file)| ReloadAction::Signal { signal, pid_file })
@@ -433,22 +428,22 @@ fn reload(node: &Node, source: &Source<'_>) -> Option<Reload> {
     Some(Reload { action: action?, timeout: timeout.value()? })
 }
 
-const SIGNALS: [(&str, Signal); 14] = [
-    ("HUP", Signal::Hup),
-    ("USR1", Signal::Usr1),
-    ("USR2", Signal::Usr2),
-    ("INT", Signal::Int),
-    ("TERM", Signal::Term),
-    ("QUIT", Signal::Quit),
-    ("WINCH", Signal::Winch),
-    ("SIGHUP", Signal::Hup),
-    ("SIGUSR1", Signal::Usr1),
-    ("SIGUSR2", Signal::Usr2),
-    ("SIGINT", Signal::Int),
-    ("SIGTERM", Signal::Term),
-    ("SIGQUIT", Signal::Quit),
-    ("SIGWINCH", Signal::Winch),
+const SIGNALS: [Signal; 7] = [
+    Signal::Hup,
+    Signal::Usr1,
+    Signal::Usr2,
+    Signal::Int,
+    Signal::Term,
+    Signal::Quit,
+    Signal::Winch,
 ];
+
+/// With `SIG` or without.
+fn signal(text: &str) -> Result<Signal, String> {
+    let name = text.strip_prefix("SIG").unwrap_or(text);
+    let found = SIGNALS.into_iter().find(|signal| signal.name() == name);
+    found.ok_or_else(|| unknown(text, &SIGNALS.map(Signal::name)))
+}
 
 /// A program and its arguments. There is no shell that would take a line apart.
 fn command(section: &Section<'_>, source: &Source<'_>) -> Option<ReloadAction> {

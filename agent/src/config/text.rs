@@ -197,7 +197,7 @@ fn tpm(tpm: &TpmSettings, yaml: &mut Yaml) {
     }
 }
 
-pub(crate) const fn log_format(format: LogFormat) -> &'static str {
+const fn log_format(format: LogFormat) -> &'static str {
     match format {
         LogFormat::Text => "text",
         LogFormat::Json => "json",

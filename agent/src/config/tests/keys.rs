@@ -1,0 +1,434 @@
+use std::time::Duration;
+
+use clap::Parser;
+use tpm2::transport::Tcti;
+
+use super::super::*;
+use super::{LEAST, PIN, loaded, over, path, with};
+use crate::inventory::EkChoice;
+
+/// The guide's file, with the address and the pin filled in.
+const GUIDE: &str = r#"version: v2
+proxy_server: authority.example.com:3025
+onboarding:
+  join_method: tpm
+  token: my-bot-token
+  ca_pins: ["sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"]
+storage:
+  type: directory
+  path: /var/lib/teleport/bot
+# outputs will be filled in during the completion of an access guide.
+outputs: []
+"#;
+
+fn directory(path: &str) -> Directory {
+    Directory { path: path.into(), symlinks: Symlinks::TrySecure, acls: Acls::Try }
+}
+
+fn plain(path: &str) -> Destination {
+    Destination::Directory { directory: directory(path), readers: Vec::new() }
+}
+
+fn the_guides() -> Settings {
+    Settings {
+        authorities: vec!["authority.example.com:3025".parse().unwrap()],
+        trust: Trust::Pins(vec![PIN.parse().unwrap()]),
+        token: Token::Value("my-bot-token".into()),
+        storage: Storage::Directory(directory("/var/lib/teleport/bot")),
+        services: Vec::new(),
+        lifetime: Lifetime { ttl: DEFAULT_TTL, renewal: Renewal::HalfLife },
+        oneshot: false,
+        debug: false,
+        log_format: LogFormat::Text,
+        diag_addr: None,
+        tpm: TpmSettings::default(),
+    }
+}
+
+#[test]
+fn the_file_of_the_guide_is_read_as_it_stands() {
+    let Loaded { settings, warnings } = loaded(GUIDE);
+    assert_eq!(settings, the_guides());
+    assert!(warnings.is_empty(), "{warnings}");
+    // Editors on other systems leave their marks.
+    for text in
+        [GUIDE.replace('\n', "\r\n"), format!("\u{feff}{GUIDE}"), format!("---\n{GUIDE}...\n")]
+    {
+        assert_eq!(loaded(&text).settings, the_guides());
+    }
+}
+
+#[test]
+fn defaults_are_tbots() {
+    let settings = with("");
+    assert_eq!(settings.storage, the_guides().storage);
+    assert_eq!(settings.lifetime.ttl, Duration::from_secs(3600));
+    assert_eq!(settings.tpm.address, Tcti::DEFAULT.parse().unwrap());
+    assert_eq!(settings.tpm.ek, EkChoice::Auto);
+    for nothing in
+        ["version:", "services:", "outputs: ~", "storage: null", "tpm: {}", "version: v2"]
+    {
+        assert_eq!(with(nothing), settings, "{nothing}");
+    }
+}
+
+#[test]
+fn every_key_at_the_top_says_what_it_should() {
+    assert_eq!(with("credential_ttl: 1h30m").lifetime.ttl, Duration::from_secs(5400));
+    assert_eq!(
+        with("renewal_interval: 20m").lifetime.renewal,
+        Renewal::Every(Duration::from_secs(1200))
+    );
+    assert!(with("oneshot: true").oneshot && !with("oneshot: false").oneshot);
+    assert!(with("debug: True").debug && !with("debug: FALSE").debug);
+    assert_eq!(with("log_format: json").log_format, LogFormat::Json);
+    assert_eq!(with("log_format: journal").log_format, LogFormat::Journal);
+    for (text, address) in [
+        ("127.0.0.1:3001", "127.0.0.1:3001"),
+        ("localhost:3001", "127.0.0.1:3001"),
+        ("'[::1]:3001'", "[::1]:3001"),
+        ("':3001'", "[::]:3001"),
+    ] {
+        let settings = with(&format!("diag_addr: {text}"));
+        assert_eq!(settings.diag_addr, Some(address.parse().unwrap()));
+    }
+    for quiet in ["fips: false", "insecure: false", "scoped: false"] {
+        assert_eq!(with(quiet), with(""), "{quiet}");
+    }
+    let tpm = with(
+        "tpm:\n  address: swtpm:path=/run/tpm\n  ek: p384\n  owner_password_file: /o\n  endorsement_password_file: /e",
+    )
+    .tpm;
+    assert_eq!(tpm.address, Tcti::SwtpmUnix("/run/tpm".into()));
+    assert_eq!(tpm.ek.name(), "p384");
+    assert_eq!(tpm.owner_password_file, Some("/o".into()));
+    assert_eq!(tpm.endorsement_password_file, Some("/e".into()));
+}
+
+#[test]
+fn addresses_are_one_several_or_a_list() {
+    let onboarding = LEAST.split_once('\n').unwrap().1;
+    let of = |line: &str| loaded(&format!("{line}\n{onboarding}")).settings.authorities;
+    let all = |texts: &[&str]| -> Vec<Address> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    };
+    for key in ["auth_server", "proxy_server"] {
+        assert_eq!(of(&format!("{key}: a.b:1")), all(&["a.b:1"]));
+        assert_eq!(of(&format!("{key}: a.b:1, 10.0.0.1:2")), all(&["a.b:1", "10.0.0.1:2"]));
+        assert_eq!(of(&format!("{key}: [a.b:1, '[::1]:2']")), all(&["a.b:1", "[::1]:2"]));
+        assert_eq!(of(&format!("{key}:\n- a.b:1\n- c:2,d:3")), all(&["a.b:1", "c:2", "d:3"]));
+    }
+}
+
+#[test]
+fn a_token_is_a_name_or_a_file_and_trust_pins_or_a_file() {
+    let of = |onboarding: &str| {
+        loaded(&format!("proxy_server: a:1\nonboarding: {{{onboarding}}}")).settings
+    };
+    let settings = of(&format!("token: /etc/token, ca_pins: ['{PIN}', '{PIN}']"));
+    assert_eq!(settings.token, Token::File("/etc/token".into()));
+    assert_eq!(settings.trust, Trust::Pins(vec![PIN.parse().unwrap(); 2]));
+    let settings = of("token: 0123, ca_path: /ca.pem, ca_pins: []");
+    assert_eq!(settings.token, Token::Value("0123".into()));
+    assert_eq!(settings.trust, Trust::CaPath("/ca.pem".into()));
+}
+
+#[test]
+fn storage_and_destinations_have_all_their_forms() {
+    assert_eq!(with("storage: /s").storage, Storage::Directory(directory("/s")));
+    assert_eq!(with("storage: {type: memory}").storage, Storage::Memory);
+    let careful = "{type: directory, path: /s, symlinks: secure, acls: required}";
+    let expected =
+        Directory { path: "/s".into(), symlinks: Symlinks::Secure, acls: Acls::Required };
+    assert_eq!(with(&format!("storage: {careful}")).storage, Storage::Directory(expected));
+
+    let of = |destination: &str| {
+        let settings = with(&format!("services: [{{type: x509, destination: {destination}}}]"));
+        settings.services[0].destination.clone()
+    };
+    assert_eq!(of("/d"), plain("/d"));
+    assert_eq!(of("{type: memory}"), Destination::Memory);
+    assert_eq!(of("{type: directory, path: /d, readers: []}"), plain("/d"));
+    let readers = "[{user: nginx}, {group: ssl-cert}, {user: 1000}]";
+    let destination = of(&format!(
+        "{{type: directory, path: /d, symlinks: insecure, acls: try, readers: {readers}}}"
+    ));
+    let Destination::Directory { directory, readers } = destination else { panic!() };
+    assert_eq!(directory.symlinks, Symlinks::Insecure);
+    let name = |name: &str| Account::Name(name.into());
+    let expected = [
+        Reader::User(name("nginx")),
+        Reader::Group(name("ssl-cert")),
+        Reader::User(Account::Id(1000)),
+    ];
+    assert_eq!(readers, expected);
+}
+
+#[test]
+fn services_have_their_keys_and_both_names() {
+    let text = "
+services:
+  - type: identity
+    name: people
+    ssh_config: off
+    allow_reissue: false
+    destination: /a
+    credential_ttl: 2h
+    renewal_interval: 30m
+  - type: workload-identity-x509
+    destination: /b
+    format: tls
+  - {type: x509, destination: {type: memory}}
+outputs:
+  - {type: identity, destination: /c}
+credential_ttl: 4h";
+    let Loaded { settings, warnings } = loaded(&format!("{LEAST}{text}"));
+    let said: Vec<&str> = warnings.iter().map(|finding| finding.message.as_str()).collect();
+    assert_eq!(said, ["`outputs` is the older name of `services`"]);
+    let own = Lifetime {
+        ttl: Duration::from_secs(7200),
+        renewal: Renewal::Every(Duration::from_secs(1800)),
+    };
+    let all = Lifetime { ttl: Duration::from_secs(14400), renewal: Renewal::HalfLife };
+    let service = |name: &str, kind, destination, lifetime| Service {
+        name: name.parse().unwrap(),
+        kind,
+        destination,
+        lifetime,
+        reload: None,
+    };
+    let identity = |ssh_config| ServiceKind::Identity { ssh_config };
+    let expected = [
+        service("people", identity(SshConfig::Off), plain("/a"), own),
+        service("x509-output-2", ServiceKind::X509 { files: X509Files::Tls }, plain("/b"), all),
+        service(
+            "x509-output-3",
+            ServiceKind::X509 { files: X509Files::Svid },
+            Destination::Memory,
+            all,
+        ),
+        service("identity-output-4", identity(SshConfig::On), plain("/c"), all),
+    ];
+    assert_eq!(settings.services, expected);
+}
+
+#[test]
+fn a_reload_is_one_of_three() {
+    let of = |reload: &str| {
+        let text = format!("services: [{{type: x509, destination: /d, reload: {reload}}}]");
+        with(&text).services[0].reload.clone().unwrap()
+    };
+    let reload = of("{command: [nginx, -s, reload, ''], timeout: 5s}");
+    let arguments = ["-s", "reload", ""].map(str::to_owned).to_vec();
+    assert_eq!(reload.action, ReloadAction::Command { program: "nginx".into(), arguments });
+    assert_eq!(reload.timeout, Duration::from_secs(5));
+    for (name, signal) in [
+        ("HUP", Signal::Hup),
+        ("SIGUSR1", Signal::Usr1),
+        ("USR2", Signal::Usr2),
+        ("INT", Signal::Int),
+        ("TERM", Signal::Term),
+        ("SIGQUIT", Signal::Quit),
+        ("WINCH", Signal::Winch),
+    ] {
+        let reload = of(&format!("{{signal: {name}, pid_file: /run/x.pid}}"));
+        assert_eq!(reload.action, ReloadAction::Signal { signal, pid_file: "/run/x.pid".into() });
+        assert_eq!(reload.timeout, DEFAULT_RELOAD_TIMEOUT);
+    }
+    assert_eq!(
+        of("{systemd_unit: nginx}").action,
+        ReloadAction::SystemdUnit("nginx.service".into())
+    );
+    let instance = ReloadAction::SystemdUnit("a@b.service".into());
+    assert_eq!(of("{systemd_unit: a@b.service}").action, instance);
+}
+
+#[test]
+fn aliases_stand_for_what_they_name() {
+    let services = with(
+        "services:\n- type: x509\n  destination: /a\n  reload: &r {command: [true]}\n- {type: x509, destination: /b, reload: *r}",
+    )
+    .services;
+    assert_eq!(services[0].reload, services[1].reload);
+    assert!(services[0].reload.is_some());
+}
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+fn overrides(arguments: &[&str]) -> Overrides {
+    Line::try_parse_from([&["agent"], arguments].concat()).unwrap().overrides
+}
+
+#[test]
+fn the_command_line_goes_before_the_file() {
+    let text = format!(
+        "{LEAST}\ncredential_ttl: 2h\nrenewal_interval: 1h\noneshot: true\ndebug: true\nlog_format: json\n\
+         diag_addr: 1.2.3.4:5\nstorage: /s\ntpm: {{address: /dev/tpm9, ek: p256, owner_password_file: /o, endorsement_password_file: /e}}"
+    );
+    assert_ne!(over(&text, &Overrides::default()), the_guides());
+    let pin = PIN.replace('0', "1");
+    let all = overrides(&[
+        "-a",
+        "other:1,third:2",
+        "--token",
+        "/t",
+        "--join-method",
+        "tpm",
+        "--ca-pin",
+        &pin,
+        "--storage",
+        "memory",
+        "--certificate-ttl",
+        "10m",
+        "--renewal-interval",
+        "5m",
+        "--oneshot=false",
+        "--debug=false",
+        "--log-format",
+        "journal",
+        "--diag-addr",
+        "[::1]:9",
+        "--tpm",
+        "swtpm:port=7",
+        "--ek",
+        "rsa2048",
+        "--owner-password-file",
+        "/p",
+        "--endorsement-password-file",
+        "/q",
+        "--service",
+        "x509=/x",
+        "--service",
+        "identity=/i",
+    ]);
+    let settings = over(&text, &all);
+    let expected = Settings {
+        authorities: vec!["other:1".parse().unwrap(), "third:2".parse().unwrap()],
+        trust: Trust::Pins(vec![pin.parse().unwrap()]),
+        token: Token::File("/t".into()),
+        storage: Storage::Memory,
+        services: settings.services.clone(),
+        lifetime: Lifetime {
+            ttl: Duration::from_secs(600),
+            renewal: Renewal::Every(Duration::from_secs(300)),
+        },
+        oneshot: false,
+        debug: false,
+        log_format: LogFormat::Journal,
+        diag_addr: Some("[::1]:9".parse().unwrap()),
+        tpm: TpmSettings {
+            address: Tcti::SwtpmTcp { host: "localhost".into(), port: 7 },
+            ek: "rsa2048".parse().unwrap(),
+            owner_password_file: Some("/p".into()),
+            endorsement_password_file: Some("/q".into()),
+        },
+    };
+    assert_eq!(settings, expected);
+    let names: Vec<&str> = settings.services.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["x509-output-1", "identity-output-2"]);
+    let path = overrides(&["--ca-path", "/ca.pem", "--storage", "file:///s", "-d", "--oneshot"]);
+    let settings = over(LEAST, &path);
+    assert_eq!(settings.trust, Trust::CaPath("/ca.pem".into()));
+    assert_eq!(settings.storage, Storage::Directory(directory("/s")));
+    assert!(settings.debug && settings.oneshot);
+}
+
+#[test]
+fn the_command_line_alone_is_enough_and_what_it_cannot_mean_is_refused() {
+    let all = overrides(&[
+        "--proxy-server",
+        "authority.example.com:3025",
+        "--token",
+        "my-bot-token",
+        "--ca-pin",
+        PIN,
+    ]);
+    assert_eq!(over("", &all), the_guides());
+    let findings = read("", path()).unwrap_err();
+    assert_eq!(findings.count(Severity::Error), 3, "{findings}");
+    for wrong in [
+        &["--auth-server", "a:1", "--proxy-server", "b:1"][..],
+        &["--ca-pin", PIN, "--ca-path", "/x"],
+        &["--join-method", "token"],
+        &["--credential-ttl", "-1h"],
+        &["--service", "database=/x"],
+        &["--service", "x509"],
+        &["--diag-addr", "example.com:1"],
+    ] {
+        assert!(Line::try_parse_from([&["agent"], wrong].concat()).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_file_that_was_asked_for_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tbot.yaml");
+    let asked = ConfigFile { config: Some(file.clone()) };
+    let failure = |result: Result<Loaded, LoadError>| match result {
+        Err(error) => crate::Failure::from(error),
+        Ok(loaded) => panic!("{loaded:?}"),
+    };
+    let missing = failure(asked.load(&Overrides::default()));
+    assert_eq!(missing.exit, crate::Exit::Config);
+    assert!(missing.advice.starts_with("`agent configure -o"), "{missing}");
+
+    let usual = ConfigFile { config: None };
+    if !usual.path().exists() {
+        let missing = failure(usual.load(&Overrides::default()));
+        assert!(
+            missing.message.starts_with("cannot read /etc/tbot.yaml: No such file"),
+            "{missing}"
+        );
+    }
+
+    std::fs::write(&file, LEAST).unwrap();
+    assert_eq!(asked.load(&Overrides::default()).unwrap().settings, with(""));
+
+    std::fs::write(&file, b"version: v2\ndebug: \xff\n").unwrap();
+    let failed = failure(asked.load(&Overrides::default()));
+    let expected = format!("{}:2:8: the file is not UTF-8 from here on", file.display());
+    assert_eq!((failed.exit, failed.message), (crate::Exit::Config, expected));
+
+    std::fs::write(&file, "oneshot: 1\ndebug: 2").unwrap();
+    let failed = failure(asked.load(&Overrides::default()));
+    let expected = format!(
+        "{}:1:10: `oneshot` is true or false, not the text `1`, and 4 other faults",
+        file.display()
+    );
+    assert_eq!(failed.message, expected);
+
+    let folder = ConfigFile { config: Some(folder.path().into()) };
+    assert!(failure(folder.load(&Overrides::default())).message.contains("it is not a file"));
+    let endless = ConfigFile { config: Some("/dev/zero".into()) };
+    assert!(failure(endless.load(&Overrides::default())).message.contains("it is not a file"));
+}
+
+#[test]
+fn the_names_of_tbots_variables_are_ours() {
+    use clap::CommandFactory;
+    let command = Line::command();
+    let variables: Vec<_> =
+        command.get_arguments().filter_map(|argument| argument.get_env()?.to_str()).collect();
+    for name in [
+        "TBOT_CONFIG_PATH",
+        "TBOT_DEBUG",
+        "TELEPORT_AUTH_SERVER",
+        "TELEPORT_BOT_TOKEN",
+        "TELEPORT_PROXY",
+    ] {
+        assert!(variables.contains(&name), "{name}");
+    }
+    let without: Vec<_> = command
+        .get_arguments()
+        .filter(|argument| argument.get_env().is_none())
+        .map(|argument| argument.get_id().as_str())
+        .collect();
+    assert_eq!(without, Vec::<&str>::new(), "every option has a variable");
+    assert_eq!(Line::parse_from(["agent"]).file.path(), std::path::Path::new(DEFAULT_PATH));
+}

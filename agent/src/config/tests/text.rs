@@ -1,0 +1,98 @@
+use std::time::Duration;
+
+use super::super::*;
+use super::{LEAST, PIN, path};
+
+/// Settings with something of everything in them.
+fn everything() -> Settings {
+    let awkward = "/a b/\"c\"\\d/é\u{1f600}/#e: f/- g";
+    let directory =
+        |path: &str| Directory { path: path.into(), symlinks: Symlinks::Secure, acls: Acls::Off };
+    let service = |name: &str, kind, destination, action: Option<ReloadAction>| Service {
+        name: name.parse().unwrap(),
+        kind,
+        destination,
+        lifetime: Lifetime {
+            ttl: Duration::from_secs(7205),
+            renewal: Renewal::Every(Duration::from_millis(90_500)),
+        },
+        reload: action.map(|action| Reload { action, timeout: Duration::from_secs(7) }),
+    };
+    let command = ReloadAction::Command {
+        program: "true".into(),
+        arguments: ["", "two\nlines", "null", "~", "1", "'", "a: b", "*x", "&x", "\u{7f}\u{2028}"]
+            .map(str::to_owned)
+            .to_vec(),
+    };
+    let signal = ReloadAction::Signal { signal: Signal::Usr2, pid_file: awkward.into() };
+    let readers = vec![
+        Reader::User(Account::Name("on".into())),
+        Reader::Group(Account::Id(7)),
+        Reader::User(Account::Name("0x1".into())),
+    ];
+    let identity = |ssh_config| ServiceKind::Identity { ssh_config };
+    Settings {
+        authorities: vec!["a.b:1".parse().unwrap(), "[::1]:2".parse().unwrap()],
+        trust: Trust::CaPath(awkward.into()),
+        token: Token::File(awkward.into()),
+        storage: Storage::Directory(directory(awkward)),
+        services: vec![
+            service(
+                "null",
+                identity(SshConfig::Off),
+                Destination::Directory { directory: directory("/x"), readers },
+                Some(command),
+            ),
+            service("1e3", identity(SshConfig::On), Destination::Memory, Some(signal)),
+            service(
+                "+",
+                ServiceKind::X509 { files: X509Files::Tls },
+                Destination::Memory,
+                Some(ReloadAction::SystemdUnit("a@b.service".into())),
+            ),
+            service("-", ServiceKind::X509 { files: X509Files::Svid }, Destination::Memory, None),
+        ],
+        lifetime: Lifetime {
+            ttl: Duration::from_secs(3600 * 20),
+            renewal: Renewal::Every(Duration::from_secs(60)),
+        },
+        oneshot: false,
+        debug: true,
+        log_format: LogFormat::Journal,
+        diag_addr: Some("[::1]:3001".parse().unwrap()),
+        tpm: TpmSettings {
+            address: "swtpm:path=/a b".parse().unwrap(),
+            ek: "p256-high".parse().unwrap(),
+            owner_password_file: Some("/o".into()),
+            endorsement_password_file: Some(awkward.into()),
+        },
+    }
+}
+
+fn round_trip(settings: &Settings) -> String {
+    let yaml = text(settings);
+    let back = read(&yaml, path()).unwrap_or_else(|findings| panic!("{yaml}\n{findings}"));
+    assert_eq!(&back.settings, settings, "{yaml}");
+    yaml
+}
+
+#[test]
+fn what_is_written_reads_back_the_same() {
+    round_trip(&everything());
+    let mut settings = read(LEAST, path()).unwrap().settings;
+    round_trip(&settings);
+    settings.token = Token::Value("yes".into());
+    settings.storage = Storage::Memory;
+    settings.oneshot = true;
+    round_trip(&settings);
+    settings.token = Token::Value("0123".into());
+    settings.trust = Trust::Pins(vec![PIN.parse().unwrap()]);
+    round_trip(&settings);
+}
+
+#[test]
+fn a_file_says_who_made_it_and_comments_on_its_keys() {
+    let yaml = round_trip(&read(LEAST, path()).unwrap().settings);
+    super::assert_snapshot("configured.yaml", include_str!("configured.yaml"), &yaml);
+    assert!(yaml.lines().next().unwrap().starts_with("# Made by `agent configure`"));
+}
