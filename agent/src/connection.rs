@@ -80,9 +80,14 @@ impl Connection {
 fn handshake_failure(address: &str, error: &std::io::Error) -> Failure {
     let message = format!("no TLS with {address}: {error}");
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::InvalidCertificate(_)) => Failure::new(
+        Some(rustls::Error::InvalidCertificate(why)) => Failure::new(
             Exit::Refused,
-            message,
+            match why {
+                rustls::CertificateError::Other(why) => {
+                    format!("{address} is not the authority: {}", why.0)
+                }
+                why => format!("{address} is not the authority: {why}"),
+            },
             "compare --ca-pin with what `authority status` shows; if they agree, somebody stands between",
         ),
         Some(rustls::Error::AlertReceived(alert)) => not_accepted(*alert),
