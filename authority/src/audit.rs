@@ -1,9 +1,9 @@
-//! The audit log: one line of JSON for every join, granted or refused.
+//! The audit log: one line of JSON for every join, renewal and issue, granted or refused.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
@@ -11,14 +11,14 @@ use serde::Serialize;
 use crate::folder;
 use crate::resource::{EkHash, Name, Serial, Timestamp};
 
-/// What the log tells of a join. Everything that the network said is bounded, and JSON escapes it.
+/// What the log tells. Everything that the network said is bounded, and JSON escapes it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct JoinEvent {
-    /// When the join ended.
+pub struct Event {
+    /// When it ended.
     pub time: Timestamp,
-    /// Which event: a bot's join.
+    /// Which event.
     pub event: &'static str,
-    /// Teleport's code of it.
+    /// Its code: Teleport's for a join, our own for what Teleport does otherwise.
     pub code: &'static str,
     /// Granted or refused.
     pub outcome: Outcome,
@@ -35,7 +35,43 @@ pub struct JoinEvent {
     pub method: &'static str,
 }
 
-/// How a join ended.
+/// What somebody wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// To join.
+    Join,
+    /// New certificates for the key that joined.
+    Renew,
+    /// Certificates for another key.
+    Issue,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Join, Self::Renew, Self::Issue];
+
+    /// What the event is called.
+    pub fn event(self) -> &'static str {
+        match self {
+            Self::Join => "bot.join",
+            Self::Renew => "bot.renew",
+            Self::Issue => "bot.issue",
+        }
+    }
+
+    fn code(self, outcome: Outcome) -> &'static str {
+        match (self, outcome) {
+            (Self::Join, Outcome::Granted) => "TJ001I",
+            (Self::Join, Outcome::Refused) => "TJ001E",
+            (Self::Renew, Outcome::Granted) => "EN001I",
+            (Self::Renew, Outcome::Refused) => "EN001E",
+            (Self::Issue, Outcome::Granted) => "EN002I",
+            (Self::Issue, Outcome::Refused) => "EN002E",
+        }
+    }
+}
+
+/// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
@@ -45,7 +81,7 @@ pub enum Outcome {
     Refused,
 }
 
-/// What is known of a join, as far as it came.
+/// What is known of it, as far as it came.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Attempt {
     /// The token that was named.
@@ -54,9 +90,15 @@ pub struct Attempt {
     /// The bot of the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bot_name: Option<Name>,
-    /// The instance that the join made.
+    /// The instance that the join made, or that calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bot_instance_id: Option<String>,
+    /// Counts the join and the renewals of the instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// What the agent calls the service that a certificate is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// The EK that was presented.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ek_pub_hash: Option<EkHash>,
@@ -90,29 +132,38 @@ pub fn bounded(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.chars().take(MAX).collect())
 }
 
-impl JoinEvent {
-    /// A join that was granted.
-    pub fn granted(time: Timestamp, attempt: Attempt) -> Self {
-        Self::new(time, "TJ001I", Outcome::Granted, attempt)
+impl Event {
+    /// What was granted.
+    pub fn granted(action: Action, time: Timestamp, attempt: Attempt) -> Self {
+        Self::new(action, time, Outcome::Granted, attempt)
     }
 
-    /// A join that was refused.
-    pub fn refused(time: Timestamp, attempt: Attempt, code: &'static str, reason: &str) -> Self {
+    /// What was refused.
+    pub fn refused(
+        action: Action,
+        time: Timestamp,
+        attempt: Attempt,
+        code: &'static str,
+        reason: &str,
+    ) -> Self {
         Self {
             refusal: Some(code),
             reason: bounded(reason),
-            ..Self::new(time, "TJ001E", Outcome::Refused, attempt)
+            ..Self::new(action, time, Outcome::Refused, attempt)
         }
     }
 
-    fn new(time: Timestamp, code: &'static str, outcome: Outcome, attempt: Attempt) -> Self {
-        let (event, method) = ("bot.join", "tpm");
+    fn new(action: Action, time: Timestamp, outcome: Outcome, attempt: Attempt) -> Self {
+        let (event, code, method) = (action.event(), action.code(outcome), "tpm");
         Self { time, event, code, outcome, refusal: None, reason: None, attempt, method }
     }
 }
 
 /// A log that holds whole lines and nothing else.
-pub struct AuditLog(Mutex<Lines>);
+pub struct AuditLog {
+    path: PathBuf,
+    lines: Mutex<Lines>,
+}
 
 struct Lines {
     file: File,
@@ -123,8 +174,27 @@ struct Lines {
 impl AuditLog {
     /// Opens the log, or begins one. A line that a crash has left unfinished is ended.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = folder::private().create(true).truncate(false).open(path)?;
-        Self::over(file)
+        Ok(Self { path: path.to_owned(), lines: Mutex::new(Lines::open(path)?) })
+    }
+
+    /// Opens the log again, after it was moved away. If that fails, the old one is kept.
+    pub fn reopen(&self) -> io::Result<()> {
+        let lines = Lines::open(&self.path)?;
+        *self.lines.lock().unwrap_or_else(PoisonError::into_inner) = lines;
+        Ok(())
+    }
+
+    /// Writes an event. If it cannot be written whole, nothing of it stays.
+    pub fn write(&self, event: &Event) -> io::Result<()> {
+        let mut line = serde_json::to_vec(event)?;
+        line.push(b'\n');
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).append(&line)
+    }
+}
+
+impl Lines {
+    fn open(path: &Path) -> io::Result<Self> {
+        Self::over(folder::private().create(true).truncate(false).open(path)?)
     }
 
     fn over(file: File) -> io::Result<Self> {
@@ -134,18 +204,9 @@ impl AuditLog {
             file.write_all_at(b"\n", end)?;
             end += 1;
         }
-        Ok(Self(Mutex::new(Lines { file, end })))
+        Ok(Self { file, end })
     }
 
-    /// Writes an event. If it cannot be written whole, nothing of it stays.
-    pub fn write(&self, event: &JoinEvent) -> io::Result<()> {
-        let mut line = serde_json::to_vec(event)?;
-        line.push(b'\n');
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).append(&line)
-    }
-}
-
-impl Lines {
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         // The file may have been shortened by who rotates logs, or kept the part of a line that
         // could not be removed.
@@ -174,9 +235,9 @@ mod tests {
 
     const TIME: Timestamp = Timestamp(datetime!(2026-06-01 12:00 UTC));
 
-    fn event(reason: &str) -> JoinEvent {
+    fn event(reason: &str) -> Event {
         let attempt = Attempt { token_name: Some("t".into()), ..Attempt::default() };
-        JoinEvent::refused(TIME, attempt, "token_unknown", reason)
+        Event::refused(Action::Join, TIME, attempt, "token_unknown", reason)
     }
 
     #[test]
@@ -209,7 +270,23 @@ mod tests {
     #[test]
     fn what_cannot_be_written_is_an_error() {
         let full = OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
-        AuditLog::over(full).unwrap().write(&event("why")).unwrap_err();
+        let log =
+            AuditLog { path: "/dev/full".into(), lines: Mutex::new(Lines::over(full).unwrap()) };
+        log.write(&event("why")).unwrap_err();
+    }
+
+    #[test]
+    fn a_log_that_was_moved_away_begins_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, old) = (dir.path().join("audit.jsonl"), dir.path().join("audit.jsonl.1"));
+        let log = AuditLog::open(&path).unwrap();
+        log.write(&event("one")).unwrap();
+        fs::rename(&path, &old).unwrap();
+        log.write(&event("two")).unwrap();
+        log.reopen().unwrap();
+        log.write(&event("three")).unwrap();
+        assert_eq!(fs::read_to_string(&old).unwrap().lines().count(), 2);
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 1);
     }
 
     #[test]

@@ -1,23 +1,27 @@
 //! The command line, declared.
 
+pub mod install;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
 
+use crate::config::JoinTimeout;
 use crate::exit::CODES;
+use crate::folder::DEFAULT_DATA_DIR;
 use crate::issue::ClusterName;
-use crate::resource::{Kind, Name};
+use crate::resource::{self, EkHash, InstanceId, Kind, Name, Timestamp};
 
 /// Decides which hosts join by their TPM, and issues their certificates
 #[derive(Debug, Parser)]
 #[command(name = "authority", version, after_help = CODES, disable_help_subcommand = true)]
 pub struct Cli {
     /// How to write logs, which go to stderr; AUTHORITY_LOG sets how much (info, debug, ...)
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
-    #[arg(env = "AUTHORITY_LOG_FORMAT")]
-    pub log_format: LogFormat,
+    #[arg(long, global = true, value_enum, env = "AUTHORITY_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -28,14 +32,28 @@ pub struct Cli {
 pub enum Command {
     /// Run the authority; the first start makes a new cluster, with keys of its own
     Start(Start),
+    /// Look at a configuration file without starting anything
+    Check(Start),
     /// Show the cluster's name and the CA pin that hosts need
     Status(DataDir),
-    /// Create bots and tokens from YAML or JSON files
+    /// Create bots, tokens and locks from YAML or JSON files
     Create(Create),
-    /// Show bots and tokens
+    /// Show bots, tokens, locks and bot instances
     Get(Get),
-    /// Remove a bot or a token; certificates that were issued live on until they end
+    /// Remove a bot, a token, a lock or a bot instance; certificates that were issued live on until
+    /// they end, but are not renewed
     Rm(Rm),
+    /// Keep a bot, an instance, a token or a TPM out, from now on
+    Lock(Lock),
+    /// List bots, and the hosts that joined as them
+    #[command(subcommand)]
+    Bots(Bots),
+    /// Read the audit log
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Write what this host needs to run the authority: a systemd unit
+    #[command(subcommand)]
+    Install(install::Install),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the manual page
@@ -49,33 +67,33 @@ pub struct DataDir {
     #[arg(
         long,
         env = "AUTHORITY_DATA_DIR",
-        default_value = "/var/lib/endorse",
+        default_value = DEFAULT_DATA_DIR,
         value_name = "DIR"
     )]
     pub data_dir: PathBuf,
 }
 
-/// `authority start`
+/// `authority start`, `authority check`
 #[derive(Debug, Args)]
 pub struct Start {
-    /// Where the data are
-    #[command(flatten)]
-    pub data: DataDir,
-    /// Address and port to listen on
-    #[arg(
-        long,
-        env = "AUTHORITY_LISTEN",
-        default_value = "0.0.0.0:3025",
-        value_name = "ADDR:PORT"
-    )]
-    pub listen: SocketAddr,
+    /// The configuration, YAML; flags and environment variables go before it
+    #[arg(short, long, env = "AUTHORITY_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The authority's data folder [default: /var/lib/endorse]
+    #[arg(long, env = "AUTHORITY_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address and port to listen on [default: 0.0.0.0:3025]
+    #[arg(long, env = "AUTHORITY_LISTEN", value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
     /// Name of a new cluster; it stays the same ever after [default: the host's name]
     #[arg(long, env = "AUTHORITY_CLUSTER_NAME", value_name = "NAME")]
     pub cluster_name: Option<ClusterName>,
-    /// How long a join may take, such as 60s or 2m
-    #[arg(long, env = "AUTHORITY_JOIN_TIMEOUT", default_value = "60s", value_name = "TIME")]
-    #[arg(value_parser = timeout)]
-    pub join_timeout: Duration,
+    /// How long a join may take, such as 60s or 2m [default: 60s]
+    #[arg(long, env = "AUTHORITY_JOIN_TIMEOUT", value_name = "TIME")]
+    pub join_timeout: Option<JoinTimeout>,
+    /// Address and port for monitoring: /livez, /readyz, /metrics [default: none]
+    #[arg(long, env = "AUTHORITY_DIAG_ADDR", value_name = "ADDR:PORT")]
+    pub diag_addr: Option<SocketAddr>,
 }
 
 /// `authority create`
@@ -98,7 +116,8 @@ pub struct Get {
     /// Where the data are
     #[command(flatten)]
     pub data: DataDir,
-    /// bot, token, bot/NAME or token/NAME
+    /// KIND is bot, token, lock or bot_instance; the name of a bot_instance is BOT/UUID, or BOT for
+    /// all of a bot
     #[arg(value_name = "KIND[/NAME]")]
     pub which: Which,
     /// How to write them; a single one in either form can be given to `create` again
@@ -112,9 +131,114 @@ pub struct Rm {
     /// Where the data are
     #[command(flatten)]
     pub data: DataDir,
-    /// bot/NAME or token/NAME
+    /// bot/NAME, token/NAME, lock/NAME or bot_instance/BOT/UUID
     #[arg(value_name = "KIND/NAME", value_parser = one)]
-    pub which: (Kind, Name),
+    pub which: Which,
+}
+
+/// `authority lock`
+#[derive(Debug, Args)]
+pub struct Lock {
+    /// Where the data are
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Whom to keep out
+    #[command(flatten)]
+    pub target: LockTarget,
+    /// Why, for people; hosts do not learn it
+    #[arg(long, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// For how long, such as 12h; else until the lock is removed
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    pub ttl: Option<Duration>,
+    /// Until when, such as 2030-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME", conflicts_with = "ttl", value_parser = moment)]
+    pub expires: Option<Timestamp>,
+}
+
+/// Whom to keep out: one of them.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct LockTarget {
+    /// A bot, with all its instances
+    #[arg(long, value_name = "NAME")]
+    pub bot: Option<Name>,
+    /// One instance of a bot
+    #[arg(long, value_name = "UUID")]
+    pub instance: Option<InstanceId>,
+    /// Who joined, or wants to, with a token
+    #[arg(long, value_name = "NAME")]
+    pub token: Option<Name>,
+    /// A TPM, by the SHA-256 of its endorsement key
+    #[arg(long, value_name = "HASH")]
+    pub ek: Option<EkHash>,
+}
+
+/// `authority bots`
+#[derive(Debug, Subcommand)]
+pub enum Bots {
+    /// List bots
+    Ls(BotsLs),
+    /// List hosts that joined and have certificates still
+    Instances(BotsInstances),
+}
+
+/// `authority bots ls`
+#[derive(Debug, Args)]
+pub struct BotsLs {
+    /// Where the data are
+    #[command(flatten)]
+    pub data: DataDir,
+    /// How to write them
+    #[arg(long, value_enum, default_value_t = ListFormat::Text)]
+    pub format: ListFormat,
+}
+
+/// `authority bots instances`
+#[derive(Debug, Args)]
+pub struct BotsInstances {
+    /// Where the data are
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Only those of this bot
+    #[arg(value_name = "NAME")]
+    pub bot: Option<Name>,
+    /// How to write them
+    #[arg(long, value_enum, default_value_t = ListFormat::Text)]
+    pub format: ListFormat,
+}
+
+/// `authority audit`
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// List joins, renewals and issues, oldest first
+    Ls(AuditLs),
+}
+
+/// `authority audit ls`
+#[derive(Debug, Args)]
+pub struct AuditLs {
+    /// Where the data are
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Only later ones: than 12h ago, or than 2030-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Since>,
+    /// Only those that were refused
+    #[arg(long)]
+    pub refused: bool,
+    /// How to write them
+    #[arg(long, value_enum, default_value_t = ListFormat::Text)]
+    pub format: ListFormat,
+}
+
+/// A time, or how long ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// Then.
+    At(Timestamp),
+    /// That long ago.
+    Ago(Duration),
 }
 
 /// `authority completions`
@@ -125,13 +249,24 @@ pub struct Completions {
     pub shell: clap_complete::Shell,
 }
 
-/// A kind, or one of it.
+/// A kind, or some of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Which {
     /// The kind.
     pub kind: Kind,
-    /// Which one; without it all.
-    pub name: Option<Name>,
+    /// Which of it.
+    pub some: Selection,
+}
+
+/// Which resources of a kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// All of them.
+    All,
+    /// All bot instances of a bot.
+    OfBot(Name),
+    /// One, by its name or its path.
+    One(String),
 }
 
 /// How resources are written.
@@ -143,8 +278,18 @@ pub enum Format {
     Json,
 }
 
-/// How logs are written.
+/// How lists are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    /// A table for people
+    Text,
+    /// JSON
+    Json,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// A line for people
     Text,
@@ -156,30 +301,67 @@ impl std::str::FromStr for Which {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (kind, name) = match text.split_once('/') {
-            Some((kind, name)) => (kind, Some(name.parse::<Name>().map_err(|cause| cause.0)?)),
+        let (kind, rest) = match text.split_once('/') {
+            Some((kind, rest)) => (kind, Some(rest)),
             None => (text, None),
         };
         let kind =
-            Kind::from_word(kind).ok_or_else(|| format!("{kind:?} is no kind: bot, token"))?;
-        Ok(Self { kind, name })
+            Kind::from_word(kind).ok_or_else(|| format!("{kind:?} is no kind: {}", Kind::WORDS))?;
+        let name = |word: &str| word.parse::<Name>().map_err(|cause| cause.0);
+        let some = match (kind, rest.map(|rest| (rest, rest.split_once('/')))) {
+            (_, None) => Selection::All,
+            (Kind::BotInstance, Some((bot, None))) => Selection::OfBot(name(bot)?),
+            (Kind::BotInstance, Some((path, Some((bot, id))))) => {
+                name(bot)?;
+                id.parse::<InstanceId>().map_err(|cause| cause.0)?;
+                Selection::One(path.to_owned())
+            }
+            (_, Some((word, _))) => Selection::One(name(word)?.to_string()),
+        };
+        Ok(Self { kind, some })
     }
 }
 
-fn one(text: &str) -> Result<(Kind, Name), String> {
-    let Which { kind, name } = text.parse()?;
-    Ok((kind, name.ok_or_else(|| format!("which {kind}? {kind}/NAME"))?))
+impl Selection {
+    /// As a request has it.
+    pub fn words(&self) -> &str {
+        match self {
+            Self::All => "",
+            Self::OfBot(bot) => bot.as_str(),
+            Self::One(name) => name,
+        }
+    }
 }
 
-fn timeout(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a time from 1s to 10m");
-    let unit = if text.ends_with('m') { 60 } else { 1 };
-    let number = text.strip_suffix(['s', 'm']).unwrap_or(text);
-    let seconds = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).ok_or_else(wrong)?;
-    if !(1..=600).contains(&seconds) {
-        return Err(wrong());
+impl std::str::FromStr for Since {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        span(text).map(Self::Ago).or_else(|_| moment(text).map(Self::At)).map_err(|_| {
+            format!("{text:?} is neither a time such as 2030-01-31T12:00:00Z nor one such as 12h")
+        })
     }
-    Ok(Duration::from_secs(seconds))
+}
+
+fn one(text: &str) -> Result<Which, String> {
+    let which: Which = text.parse()?;
+    match which.some {
+        Selection::One(_) => Ok(which),
+        _ if which.kind == Kind::BotInstance => Err("which one? bot_instance/BOT/UUID".into()),
+        _ => Err(format!("which {0}? {0}/NAME", which.kind)),
+    }
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    /// Ten years.
+    const MAX: u64 = 10 * 366 * 86_400;
+    let seconds = resource::seconds(text).filter(|seconds| (1..=MAX).contains(seconds));
+    let wrong = || format!("{text:?} is not a length of time, such as 12h or 1h30m");
+    seconds.map(Duration::from_secs).ok_or_else(wrong)
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    Timestamp::try_from(text.to_owned()).map_err(|cause| cause.0)
 }
 
 #[cfg(test)]
@@ -194,17 +376,32 @@ mod tests {
 
     #[test]
     fn words_are_read_or_refused() {
+        let timeout = |text: &str| text.parse::<JoinTimeout>().map(JoinTimeout::duration);
         assert_eq!(timeout("60s"), Ok(Duration::from_secs(60)));
         assert_eq!(timeout("2m"), Ok(Duration::from_secs(120)));
         for wrong in ["0s", "11m", "-1s", "", "m", "1h", "18446744073709551615m"] {
             timeout(wrong).unwrap_err();
         }
         let which = |text: &str| text.parse::<Which>();
-        assert_eq!(which("bots").unwrap().name, None);
+        assert_eq!(which("bots").unwrap().some, Selection::All);
+        let id = "6f9619ff-8b86-d011-b42d-00c04fc964ff";
+        let path = format!("web/{id}");
+        let instance = which(&format!("bot_instance/{path}")).unwrap();
+        assert_eq!((instance.kind, instance.some), (Kind::BotInstance, Selection::One(path)));
+        let of_bot = which("bot_instances/web").unwrap().some;
+        assert_eq!(of_bot, Selection::OfBot("web".parse().unwrap()));
         assert_eq!(which("token/x").unwrap().kind, Kind::Token);
-        for wrong in ["", "user", "bot/", "bot/a/b", "/x", "BOT"] {
+        for wrong in
+            ["", "user", "bot/", "bot/a/b", "/x", "BOT", "bot_instance/a/b", "bot_instance//"]
+        {
             which(wrong).unwrap_err();
         }
         one("bot").unwrap_err();
+        one("bot_instance/web").unwrap_err();
+        assert_eq!("90m".parse(), Ok(Since::Ago(Duration::from_secs(5400))));
+        let Ok(Since::At(_)) = "2030-01-31T12:00:00Z".parse() else { panic!("no time") };
+        for wrong in ["", "yesterday", "0s", "9999999h", "2030-01-31"] {
+            wrong.parse::<Since>().unwrap_err();
+        }
     }
 }

@@ -21,6 +21,9 @@ const PRIVATE_FOLDER: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 const OTHERS: u32 = 0o077;
 
+/// Where an authority has its data that is not told otherwise.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/endorse";
+
 /// More than any file of ours that is read as a whole.
 const MAX_FILE: u64 = 64 * 1024;
 

@@ -8,13 +8,14 @@ use std::error::Error;
 use tonic::{Code as Grpc, Status};
 
 use crate::service::admin::AdminError;
-use crate::service::identity::Unauthenticated;
 use crate::service::refusal::{Code, Refusal};
 use crate::store::StoreError;
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let denied = Grpc::PermissionDenied;
+        // What a caller is told that can help itself by joining anew.
+        let nobody = Grpc::Unauthenticated;
         let (grpc, message) = match refusal.code {
             Code::TokenUnknown | Code::TokenExpired => (denied, "token expired or not found"),
             Code::TokenRole => {
@@ -27,11 +28,26 @@ impl From<Refusal> for Status {
             Code::EkNotAllowed => {
                 (denied, "validated tpm attributes did not match any allow rules")
             }
+            Code::Locked => (denied, "access denied: a lock is in force"),
+            Code::CertificateOfService => {
+                (denied, "access denied: only the certificate of the bot itself can ask for others")
+            }
+            Code::CertificateMissing => (nobody, "unauthenticated: no client certificate"),
+            Code::CertificateExpired => {
+                (nobody, "unauthenticated: the client certificate has expired")
+            }
+            Code::CertificateInvalid => (nobody, "unauthenticated: the certificate is not a bot's"),
+            Code::InstanceUnknown => (nobody, "unauthenticated: bot instance not found"),
+            Code::EvidenceOutdated => {
+                (nobody, "unauthenticated: the token demands another proof of the EK")
+            }
+            Code::KeyMalformed => (Grpc::InvalidArgument, "the public key is not a P-256 key"),
+            Code::KeyUnproven => (denied, "the signature of the public key is invalid"),
             Code::AnswerLate => (Grpc::DeadlineExceeded, "join attempt timed out or was aborted"),
             Code::Abandoned => (Grpc::Cancelled, "join attempt timed out or was aborted"),
             Code::Malformed => (Grpc::InvalidArgument, "the request makes no sense"),
             Code::Oversized => (Grpc::InvalidArgument, "the request is too long"),
-            Code::Busy => (Grpc::ResourceExhausted, "too many joins, try again later"),
+            Code::Busy => (Grpc::ResourceExhausted, "too many at a time, try again later"),
             Code::Internal => (Grpc::Unavailable, "the authority cannot do this now"),
         };
         Self::new(grpc, message)
@@ -66,12 +82,6 @@ pub(crate) fn stream_ended(status: &Status) -> Refusal {
         _ => Code::Abandoned,
     };
     Refusal::new(code, status.message())
-}
-
-impl From<Unauthenticated> for Status {
-    fn from(cause: Unauthenticated) -> Self {
-        Self::unauthenticated(cause.to_string())
-    }
 }
 
 impl From<AdminError> for Status {

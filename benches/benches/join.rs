@@ -6,8 +6,10 @@ use std::io;
 use std::path::Path;
 
 use agent::credentials::Credentials;
-use authority::issue::{CaKey, ClusterName, Issuer, SshAuthority, X509Authority};
-use authority::resource::{Bot, BotSpec, Metadata};
+use authority::issue::{
+    CaKey, ClusterName, Issuer, SshAuthority, Ttl, Validity, X509Authority,
+};
+use authority::resource::{Bot, BotInstance, BotSpec, Metadata, ProvenEk};
 use criterion::{Criterion, criterion_group, criterion_main};
 use fuzz::fixtures;
 use p256::PublicKey;
@@ -270,9 +272,16 @@ fn authority(c: &mut Criterion) {
     let ssh = SshAuthority::new(&cluster, &CaKey::generate().unwrap()).unwrap();
     let issuer = Issuer::new(cluster, x509, ssh);
     let bot = Bot::new(Metadata::named("example".parse().unwrap()), BotSpec::default());
+    let public_hash = "ab".repeat(32).parse().unwrap();
+    let ek = ProvenEk { public_hash, certificate_serial: None, verified_by: None };
+    let [name, token] = ["example", "token"].map(|name| name.parse().unwrap());
+    let instance = BotInstance::joining(name, token, ek, String::new(), now);
+    let validity = Validity { now, ttl: Ttl::default() };
     let key = PublicKey::from(join_key.verifying_key());
     group.bench_function("X.509 and SSH certificates issued and verified", |b| {
-        b.iter(|| issuer.credentials(&bot, black_box(&key), now).unwrap());
+        b.iter(|| {
+            issuer.credentials(&bot, &instance, Some(1), black_box(&key), validity).unwrap()
+        });
     });
 }
 

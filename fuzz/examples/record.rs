@@ -10,8 +10,10 @@ use agent::credentials::Credentials;
 use agent::identity::{Identity, Joined};
 use agent::inventory::{self, EkChoice};
 use anyhow::{Context, Result, ensure};
-use authority::issue::{CaKey, ClusterName, Issuer, SshAuthority, X509Authority};
-use authority::resource::{Resource, read};
+use authority::issue::{
+    CaKey, ClusterName, Issuer, SshAuthority, Ttl, Validity, X509Authority,
+};
+use authority::resource::{BotInstance, ProvenEk, Resource, read};
 use fuzz::{Target, Verdict, joined};
 use p256::PublicKey;
 use prost::Message;
@@ -332,7 +334,12 @@ fn issued(certified: Certified) -> Result<()> {
     let issuer = Issuer::new(cluster, x509, ssh);
     let Resource::Bot(bot) = read(BOT)?.remove(0) else { anyhow::bail!("not a bot") };
     let key = verifier::JoinKey::appraise(&certified.public)?;
-    let given = issuer.credentials(&bot, &PublicKey::from(key.verifying_key()), now)?;
+    let public_hash = "ab".repeat(32).parse()?;
+    let ek = ProvenEk { public_hash, certificate_serial: None, verified_by: None };
+    let (name, token) = ("example".parse()?, "my-bot-token".parse()?);
+    let instance = BotInstance::joining(name, token, ek, String::new(), now);
+    let (key, validity) = (key.verifying_key().into(), Validity { now, ttl: Ttl::default() });
+    let given = issuer.credentials(&bot, &instance, Some(1), &key, validity)?;
     let result = IssuedCredentials {
         certificates: vec![given.x509.to_vec()],
         x509_authorities: vec![issuer.x509().certificate().to_vec()],
@@ -340,7 +347,7 @@ fn issued(certified: Certified) -> Result<()> {
         ssh_authorities: vec![issuer.ssh().public_key()?],
         cluster: "example.test".into(),
         bot: "example".into(),
-        instance: "6f1c2f0e-6f6c-4a3c-9a55-0c5a7a1f2f11".into(),
+        instance: instance.spec.instance_id.to_string(),
         not_after: given.not_after.unix_timestamp(),
         not_before: given.not_before.unix_timestamp(),
         generation: 1,
@@ -362,7 +369,7 @@ fn issued(certified: Certified) -> Result<()> {
         token: "my-bot-token".into(),
         cluster: "example.test".into(),
         bot: "example".into(),
-        instance: "6f1c2f0e-6f6c-4a3c-9a55-0c5a7a1f2f11".into(),
+        instance: instance.spec.instance_id.to_string(),
         generation: 1,
         at: seconds,
     };

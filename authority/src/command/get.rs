@@ -1,36 +1,45 @@
 //! authority get, authority rm
 
+use proto::v1::admin_service_client::AdminServiceClient;
 use proto::v1::{GetRequest, RemoveRequest};
 use serde::Serialize;
+use tonic::transport::Channel;
 
 use super::client::{connect, refused};
 use super::{bug, print};
-use crate::cli::{Format, Get, Rm};
+use crate::cli::{Format, Get, Rm, Selection};
 use crate::exit::Failure;
-use crate::resource::{self, Resource};
+use crate::resource::{self, Kind, Resource};
 
 pub(super) async fn get(get: Get) -> Result<(), Failure> {
     let mut authority = connect(&get.data).await?;
-    let request = GetRequest {
-        kind: get.which.kind.to_string(),
-        name: get.which.name.as_ref().map(ToString::to_string).unwrap_or_default(),
-    };
-    let response = authority.get(request).await.map_err(|cause| refused(&cause))?.into_inner();
-    let resources = response.resources.iter().map(|json| Resource::from_json(get.which.kind, json));
-    let resources = resources.collect::<Result<Vec<_>, _>>().map_err(bug)?;
+    let request =
+        GetRequest { kind: get.which.kind.to_string(), name: get.which.some.words().to_owned() };
+    let resources = resources(&mut authority, get.which.kind, request).await?;
     print(match (get.format, resources.as_slice()) {
         (Format::Yaml, all) => yaml(all)?,
-        (Format::Json, [one]) if get.which.name.is_some() => json(one)?,
+        (Format::Json, [one]) if matches!(get.which.some, Selection::One(_)) => json(one)?,
         (Format::Json, all) => json(&all)?,
     })
 }
 
 pub(super) async fn rm(rm: Rm) -> Result<(), Failure> {
     let mut authority = connect(&rm.data).await?;
-    let (kind, name) = rm.which;
-    let request = RemoveRequest { kind: kind.to_string(), name: name.to_string() };
+    let (kind, name) = (rm.which.kind, rm.which.some.words());
+    let request = RemoveRequest { kind: kind.to_string(), name: name.to_owned() };
     authority.remove(request).await.map_err(|cause| refused(&cause))?;
-    print(format!("{kind} {:?} has been removed\n", name.as_str()))
+    print(format!("{kind} {name:?} has been removed\n"))
+}
+
+/// What the authority has of a kind.
+pub(super) async fn resources(
+    authority: &mut AdminServiceClient<Channel>,
+    kind: Kind,
+    request: GetRequest,
+) -> Result<Vec<Resource>, Failure> {
+    let response = authority.get(request).await.map_err(|cause| refused(&cause))?.into_inner();
+    let resources = response.resources.iter().map(|json| Resource::from_json(kind, json));
+    resources.collect::<Result<Vec<_>, _>>().map_err(bug)
 }
 
 fn yaml(resources: &[Resource]) -> Result<String, Failure> {
@@ -38,6 +47,6 @@ fn yaml(resources: &[Resource]) -> Result<String, Failure> {
     documents.map(|documents| documents.join("---\n")).map_err(bug)
 }
 
-fn json(value: &impl Serialize) -> Result<String, Failure> {
+pub(super) fn json(value: &impl Serialize) -> Result<String, Failure> {
     serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(bug)
 }

@@ -1,28 +1,48 @@
 //! The verbs of the command line, one file each.
 
+mod audit;
+mod bots;
+mod check;
 mod client;
 mod create;
 mod get;
+mod install;
+mod lock;
 mod start;
 mod status;
+mod table;
 
 use std::io::{self, Write};
 
 use clap::CommandFactory;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Cli, Command, LogFormat};
+use crate::cli::{Audit, Bots, Cli, Command, LogFormat};
+use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 
 /// Does what the command line says.
 pub fn run(cli: Cli) -> Result<(), Failure> {
-    log(cli.log_format);
-    match cli.command {
-        Command::Start(start) => block_on(start::start(start)),
+    let command = match cli.command {
+        Command::Start(start) => {
+            let settings = Settings::new(&start)?;
+            log(cli.log_format.or(settings.log_format), settings.log_level.as_deref());
+            return block_on(start::start(settings));
+        }
+        command => command,
+    };
+    log(cli.log_format, None);
+    match command {
+        Command::Start(start) | Command::Check(start) => check::check(&start),
         Command::Status(data) => block_on(status::status(data)),
         Command::Create(create) => block_on(create::create(create)),
         Command::Get(get) => block_on(get::get(get)),
         Command::Rm(rm) => block_on(get::rm(rm)),
+        Command::Lock(lock) => block_on(lock::lock(lock)),
+        Command::Bots(Bots::Ls(ls)) => block_on(bots::ls(ls)),
+        Command::Bots(Bots::Instances(instances)) => block_on(bots::instances(instances)),
+        Command::Audit(Audit::Ls(ls)) => audit::ls(&ls),
+        Command::Install(what) => install::install(what),
         Command::Completions(shell) => {
             let mut script = Vec::new();
             clap_complete::generate(shell.shell, &mut Cli::command(), "authority", &mut script);
@@ -48,11 +68,11 @@ fn print(result: impl AsRef<[u8]>) -> Result<(), Failure> {
     }
 }
 
-fn log(format: LogFormat) {
-    let filter =
-        EnvFilter::try_from_env("AUTHORITY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+fn log(format: Option<LogFormat>, level: Option<&str>) {
+    let filter = EnvFilter::try_from_env("AUTHORITY_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(level.unwrap_or("info")));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    match format {
+    match format.unwrap_or(LogFormat::Text) {
         LogFormat::Text => log.with_target(false).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),
     }

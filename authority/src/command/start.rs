@@ -1,48 +1,50 @@
 //! authority start
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tls::CaPin;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{bug, print};
 use crate::audit::AuditLog;
-use crate::cli::Start;
 use crate::clock::Clock;
 use crate::cluster::{Cluster, Origin};
+use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 use crate::folder::DataFolder;
-use crate::server::{AdminSocket, Leaf, PublicListener, serve};
+use crate::notify::ServiceManager;
+use crate::server::{AdminSocket, DiagListener, Leaf, PublicListener, serve};
 use crate::service::Authority;
 
-pub(super) async fn start(start: Start) -> Result<(), Failure> {
+pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     // Before anything else, so that no signal finds nobody listening.
     let signals = Signals::new().map_err(|cause| Failure::io(&cause, "cannot wait for signals"))?;
-    let folder = DataFolder::new(&start.data.data_dir);
+    let folder = DataFolder::new(&settings.data_dir);
     let lock = folder.lock()?;
     let clock = Clock::system();
-    let cluster = Cluster::open(&folder, &lock, start.cluster_name, clock.now())?;
+    let cluster = Cluster::open(&folder, &lock, settings.cluster_name, clock.now())?;
     let audit = folder.audit();
     let audit = AuditLog::open(&audit)
         .map_err(|cause| Failure::io(&cause, format!("cannot open {}", audit.display())))?;
     let certificate = cluster.issuer.x509().certificate().clone();
     let pin = CaPin::of_certificate(&certificate).map_err(bug)?;
     let store = Arc::new(cluster.store);
-    let authority =
-        Arc::new(Authority::new(cluster.issuer, store, audit, clock, start.join_timeout));
+    let timeout = settings.join_timeout.duration();
+    let authority = Arc::new(Authority::new(cluster.issuer, store, audit, clock, timeout));
 
     let leaf = Leaf::new(Arc::clone(&authority)).map_err(bug)?;
     let config = tls::server_config(leaf, &[certificate]).map_err(bug)?;
     let admin = AdminSocket::bind(&folder, &lock).map_err(|cause| {
         Failure::io(&cause, format!("cannot listen on {}", folder.socket().display()))
     })?;
-    let public = PublicListener::bind(start.listen, config).await.map_err(|cause| Failure {
-        exit: Exit::Unavailable,
-        advice: "see what else listens there, or choose another address with --listen".into(),
-        ..Failure::io(&cause, format!("cannot listen on {}", start.listen))
-    })?;
+    let listen = settings.listen;
+    let public = PublicListener::bind(listen, config)
+        .await
+        .map_err(|cause| occupied(&cause, listen, "--listen"))?;
     let address = public.address().map_err(bug)?;
 
     let name = authority.issuer.cluster();
@@ -50,10 +52,20 @@ pub(super) async fn start(start: Start) -> Result<(), Failure> {
         info!(cluster = %name, folder = %folder.path().display(), "new cluster");
     }
     info!(cluster = %name, listen = %address, ca_pin = %pin, "authority started");
-    print(format!("Cluster  {name}\nListen   {address}\nCA pin   {pin}\n"))?;
-
     let (stop, stopped) = watch::channel(false);
-    tokio::spawn(signals.wait(stop));
+    let mut said = format!("Cluster  {name}\nListen   {address}\nCA pin   {pin}\n");
+    if let Some(listen) = settings.diag_addr {
+        let diag = DiagListener::bind(listen);
+        let diag = diag.await.map_err(|cause| occupied(&cause, listen, "--diag-addr"))?;
+        said.push_str(&format!("Diag     {}\n", diag.address().map_err(bug)?));
+        tokio::spawn(diag.serve(Arc::clone(&authority), stopped.clone()));
+    }
+    print(said)?;
+
+    let manager = Arc::new(ServiceManager::from_environment());
+    manager.ready();
+    tokio::spawn(watchdog(Arc::clone(&manager), Arc::clone(&authority)));
+    tokio::spawn(signals.wait(stop, manager, Arc::clone(&authority)));
     serve(authority, public, admin, stopped).await.map_err(|cause| {
         Failure::new(Exit::Io, format!("the server failed: {cause}"), "see the log")
     })?;
@@ -62,34 +74,78 @@ pub(super) async fn start(start: Start) -> Result<(), Failure> {
     Ok(())
 }
 
+fn occupied(cause: &io::Error, address: SocketAddr, flag: &str) -> Failure {
+    Failure {
+        exit: Exit::Unavailable,
+        advice: format!("see what else listens there, or choose another address with {flag}"),
+        ..Failure::io(cause, format!("cannot listen on {address}"))
+    }
+}
+
+/// Tells the service manager that all is well, as long as it is: an authority whose store hangs
+/// serves nobody, and is better started anew.
+async fn watchdog(manager: Arc<ServiceManager>, authority: Arc<Authority>) {
+    let Some(period) = manager.watchdog() else { return };
+    let mut times = tokio::time::interval(period);
+    loop {
+        times.tick().await;
+        match authority.health().await.store {
+            Ok(()) => manager.alive(),
+            Err(cause) => error!(cause, "the store is of no use"),
+        }
+    }
+}
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
-    /// The first signal ends the service in order, the second one at once.
-    async fn wait(mut self, stop: watch::Sender<bool>) {
-        self.one().await;
+    /// SIGHUP opens the audit log again. The first signal to end does so in order, the second one
+    /// at once.
+    async fn wait(
+        mut self,
+        stop: watch::Sender<bool>,
+        manager: Arc<ServiceManager>,
+        authority: Arc<Authority>,
+    ) {
+        while self.one().await == Asked::Reopen {
+            match authority.audit.reopen() {
+                Ok(()) => info!("the audit log is open again"),
+                Err(cause) => error!(%cause, "the audit log cannot be opened again"),
+            }
+        }
         info!("stopping");
+        manager.stopping();
         // An error means that nobody serves any more.
         let _ = stop.send(true);
-        self.one().await;
+        while self.one().await == Asked::Reopen {}
         warn!("stopping at once");
         std::process::exit(0);
     }
 
-    async fn one(&mut self) {
+    async fn one(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Asked::End,
+            _ = self.interrupt.recv() => Asked::End,
+            _ = self.hang_up.recv() => Asked::Reopen,
         }
     }
+}
+
+/// What a signal asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    End,
+    Reopen,
 }

@@ -2,6 +2,7 @@
 
 mod keys;
 mod ssh;
+mod subject;
 mod x509;
 
 use std::fmt;
@@ -11,14 +12,42 @@ use p256::PublicKey;
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
-use crate::resource::{Bot, Invalid, Name};
+use crate::resource::{Bot, BotInstance, Invalid, Name};
 
 pub use keys::CaKey;
 pub use ssh::SshAuthority;
+pub use subject::{JoinAttributes, JoinMeta, Subject, SubjectError, TpmAttributes, Traits};
 pub use x509::{ServerLeaf, X509Authority, serial_text};
 
-/// How long a host's certificates live, unless its bot says less.
-pub const LIFETIME: Duration = Duration::from_secs(3600);
+/// How long a host's certificates live if it does not say how long.
+pub const USUAL_TTL: Duration = Duration::from_secs(3600);
+
+/// The longest that a bot allows which does not say so itself.
+pub const BOT_TTL: Duration = Duration::from_secs(12 * 3600);
+
+/// The longest that any host's certificate lives.
+pub const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// How long the certificates are to live that a host asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ttl(Duration);
+
+impl TryFrom<i64> for Ttl {
+    type Error = Invalid;
+
+    /// Seconds; 0 is the usual.
+    fn try_from(seconds: i64) -> Result<Self, Invalid> {
+        let seconds = u64::try_from(seconds)
+            .map_err(|_| Invalid(format!("{seconds} seconds are no time to live")))?;
+        Ok(Self(if seconds == 0 { USUAL_TTL } else { Duration::from_secs(seconds) }))
+    }
+}
+
+impl Default for Ttl {
+    fn default() -> Self {
+        Self(USUAL_TTL)
+    }
+}
 
 /// How much earlier than now certificates begin, for hosts whose clocks are late.
 const BACKDATE: Duration = Duration::from_secs(60);
@@ -84,6 +113,15 @@ pub struct Credentials {
     pub not_after: OffsetDateTime,
 }
 
+/// From when on certificates are to hold, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Validity {
+    /// The time.
+    pub now: OffsetDateTime,
+    /// How long they were asked to live.
+    pub ttl: Ttl,
+}
+
 /// The time in which a certificate holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Window {
@@ -112,17 +150,22 @@ impl Issuer {
         &self.ssh
     }
 
-    /// Certificates for a host of this bot, whose key is proven. Each was verified as a peer would.
+    /// Certificates for a key of an instance of this bot; it is proven. `generation` is for the
+    /// instance's own key alone. Each was verified as a peer would.
     pub fn credentials(
         &self,
         bot: &Bot,
+        instance: &BotInstance,
+        generation: Option<u64>,
         key: &PublicKey,
-        now: OffsetDateTime,
+        validity: Validity,
     ) -> Result<Credentials, IssueError> {
-        let window = self.window(bot, now);
-        let spiffe_id = spiffe_id(&self.cluster, &bot.metadata.name);
-        let x509 = self.x509.host(bot, &spiffe_id, key, window)?;
-        let ssh = self.ssh.user(&bot.metadata.name, key, x509.serial_low, window)?;
+        let Validity { now, ttl } = validity;
+        let window = self.window(bot, ttl, now);
+        let subject = Subject::new(self.cluster.as_str(), bot, instance, generation);
+        let spiffe_id = spiffe_id(&self.cluster, &subject.bot);
+        let x509 = self.x509.host(&subject, &spiffe_id, key, window)?;
+        let ssh = self.ssh.user(&subject, key, x509.serial_low, window)?;
         self.x509.verify_host(&x509.certificate, &spiffe_id, now)?;
         self.ssh.verify_user(&ssh, key, now)?;
         Ok(Credentials {
@@ -134,11 +177,11 @@ impl Issuer {
         })
     }
 
-    fn window(&self, bot: &Bot, now: OffsetDateTime) -> Window {
+    fn window(&self, bot: &Bot, ttl: Ttl, now: OffsetDateTime) -> Window {
         // RFC 5280 counts seconds.
         let now = now.replace_nanosecond(0).unwrap_or(now);
-        let most = bot.spec.max_session_ttl.map_or(LIFETIME, |ttl| ttl.duration().min(LIFETIME));
-        let mut not_after = (now + most).min(self.x509.not_after());
+        let most = bot.spec.max_session_ttl.map_or(BOT_TTL, |ttl| ttl.duration()).min(MAX_TTL);
+        let mut not_after = (now + ttl.0.min(most)).min(self.x509.not_after());
         if let Some(expires) = bot.metadata.expires {
             not_after = not_after.min(expires.0);
         }

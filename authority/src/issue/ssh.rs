@@ -2,17 +2,19 @@
 
 use p256::PublicKey;
 use p256::ecdsa::VerifyingKey;
+use serde::Serialize;
 use ssh_key::certificate::{Builder, CertType};
 use ssh_key::private::{EcdsaKeypair, KeypairData, PrivateKey};
 use ssh_key::public::{EcdsaPublicKey, KeyData};
 use ssh_key::{Certificate, HashAlg};
 use time::OffsetDateTime;
 
+use super::subject::Subject;
 use super::{CaKey, ClusterName, IssueError, Window, user_name};
-use crate::resource::Name;
+use crate::resource::Role;
 
 /// What a bot may do in a session: a terminal and tunnels. No agent, no X11, no ~/.ssh/rc.
-const EXTENSIONS: [&str; 2] = ["permit-port-forwarding", "permit-pty"];
+const PERMISSIONS: [&str; 2] = ["permit-port-forwarding", "permit-pty"];
 
 /// The cluster's SSH authority.
 #[derive(Debug)]
@@ -40,7 +42,7 @@ impl SshAuthority {
 
     pub(super) fn user(
         &self,
-        bot: &Name,
+        subject: &Subject,
         key: &PublicKey,
         serial: u64,
         window: Window,
@@ -49,7 +51,7 @@ impl SshAuthority {
             |at: OffsetDateTime| u64::try_from(at.unix_timestamp()).map_err(IssueError::ssh);
         let mut nonce = [0; Builder::RECOMMENDED_NONCE_SIZE];
         getrandom::fill(&mut nonce).map_err(IssueError::ssh)?;
-        let user = user_name(bot);
+        let user = user_name(&subject.bot);
         let build = || {
             let mut builder = Builder::new(
                 nonce,
@@ -63,8 +65,12 @@ impl SshAuthority {
             builder.key_id(&user).map_err(IssueError::ssh)?;
             builder.valid_principal(&user).map_err(IssueError::ssh)?;
             builder.comment(user.as_str()).map_err(IssueError::ssh)?;
-            for extension in EXTENSIONS {
-                builder.extension(extension, "").map_err(IssueError::ssh)?;
+            // The bot's own user is always one: without principals it would be anybody's.
+            for login in subject.logins.iter().filter(|login| **login != user) {
+                builder.valid_principal(login).map_err(IssueError::ssh)?;
+            }
+            for (extension, data) in extensions(subject)? {
+                builder.extension(extension, data).map_err(IssueError::ssh)?;
             }
             builder.sign(&self.key).map_err(IssueError::ssh)
         };
@@ -86,6 +92,23 @@ impl SshAuthority {
         }
         Ok(())
     }
+}
+
+/// What the certificate says beside names and times; the names with an @ are Teleport's, as are
+/// those that begin with its name.
+fn extensions(subject: &Subject) -> Result<Vec<(&'static str, String)>, IssueError> {
+    #[derive(Serialize)]
+    struct Roles<'a> {
+        roles: &'a [Role],
+    }
+    let mut all: Vec<_> = PERMISSIONS.map(|permission| (permission, String::new())).into();
+    all.push(("bot-name@goteleport.com", subject.bot.to_string()));
+    all.push(("bot-instance-id@goteleport.com", subject.instance.to_string()));
+    let roles = serde_json::to_string(&Roles { roles: &subject.roles });
+    all.push(("teleport-roles", roles.map_err(IssueError::ssh)?));
+    let traits = serde_json::to_string(&subject.traits);
+    all.push(("teleport-traits", traits.map_err(IssueError::ssh)?));
+    Ok(all)
 }
 
 fn key_data(key: &PublicKey) -> KeyData {

@@ -2,14 +2,22 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use der::Decode;
 use p256::SecretKey;
 use p256::elliptic_curve::Generate;
 use time::macros::datetime;
+use x509_cert::Certificate;
+use x509_cert::attr::AttributeTypeAndValue;
 
 use super::*;
-use crate::resource::{BotSpec, Metadata, Resource, Timestamp, read};
+use crate::resource::{BotSpec, Metadata, ProvenEk, Resource, Timestamp, read};
 
 const NOW: OffsetDateTime = datetime!(2026-06-01 12:00:00.75 UTC);
+
+const INSTANCE: &str = "6f9619ff-8b86-4011-b42d-00c04fc964ff";
+
+const BOT: &str = "{roles: [access, 'dev, ops=x'], traits: [{name: logins, values: [root, ops]}, \
+                   {name: 'te\u{e4}m', values: ['a \"b\"', '']}]}";
 
 fn issuer() -> Issuer {
     let cluster: ClusterName = "example.test".parse().unwrap();
@@ -22,8 +30,41 @@ fn bot(spec: &str) -> Bot {
     let yaml = format!("kind: bot\nversion: v1\nmetadata: {{name: web-1}}\nspec: {spec}\n");
     match read(&yaml).unwrap().remove(0) {
         Resource::Bot(bot) => bot,
-        Resource::Token(_) => panic!("a token"),
+        other => panic!("{other:?}"),
     }
+}
+
+/// An instance of any bot of the tests.
+fn instance() -> BotInstance {
+    let ek = ProvenEk {
+        public_hash: "ab".repeat(32).parse().unwrap(),
+        certificate_serial: Some("5e:cd".parse().unwrap()),
+        verified_by: Some("cd".repeat(32)),
+    };
+    let [bot, token] = ["web-1", "t"].map(|name| name.parse().unwrap());
+    let mut instance = BotInstance::joining(bot, token, ek, "00".repeat(32), NOW);
+    instance.spec.instance_id = INSTANCE.parse().unwrap();
+    instance
+}
+
+fn issue(
+    issuer: &Issuer,
+    bot: &Bot,
+    key: &PublicKey,
+    now: OffsetDateTime,
+) -> Result<Credentials, IssueError> {
+    asked(issuer, bot, key, now, 0)
+}
+
+fn asked(
+    issuer: &Issuer,
+    bot: &Bot,
+    key: &PublicKey,
+    now: OffsetDateTime,
+    seconds: i64,
+) -> Result<Credentials, IssueError> {
+    let validity = Validity { now, ttl: seconds.try_into().unwrap() };
+    issuer.credentials(bot, &instance(), Some(7), key, validity)
 }
 
 fn run(command: &mut Command) -> String {
@@ -47,7 +88,7 @@ fn openssl_and_ssh_keygen_accept_what_is_issued() {
     let dir = tempfile::tempdir().unwrap();
     let issuer = issuer();
     let key = SecretKey::generate().public_key();
-    let issued = issuer.credentials(&bot("{roles: [access, 'dev, ops=x']}"), &key, NOW).unwrap();
+    let issued = issue(&issuer, &bot(BOT), &key, NOW).unwrap();
     let (ca, leaf) = (dir.path().join("ca.pem"), dir.path().join("leaf.pem"));
     pem(&ca, issuer.x509().certificate());
     pem(&leaf, &issued.x509);
@@ -61,7 +102,9 @@ fn openssl_and_ssh_keygen_accept_what_is_issued() {
     let text = run(Command::new("openssl").args(["x509", "-noout", "-text", "-in"]).arg(&leaf));
     for line in [
         "Issuer: O = example.test, CN = X.509 CA ",
-        "Subject: O = access, O = \"dev, ops=x\", CN = bot-web-1",
+        "Subject: O = access, O = \"dev, ops=x\", CN = bot-web-1, L = root, L = ops, postalCode = ",
+        ", 1.3.9999.1.7 = example.test, 1.3.9999.1.14 = 7, 1.3.9999.2.18 = web-1, ",
+        "1.3.9999.2.20 = 6f9619ff-8b86-4011-b42d-00c04fc964ff, 1.3.9999.2.21 = ",
         "Not Before: Jun  1 11:59:00 2026 GMT",
         "Not After : Jun  1 13:00:00 2026 GMT",
         "X509v3 Key Usage: critical\n                Digital Signature\n",
@@ -85,7 +128,12 @@ fn openssl_and_ssh_keygen_accept_what_is_issued() {
         "Type: ecdsa-sha2-nistp256-cert-v01@openssh.com user certificate",
         "Key ID: \"bot-web-1\"",
         "Valid: from 2026-06-01T11:59:00 to 2026-06-01T13:00:00",
-        "Principals: \n                bot-web-1\n",
+        "Principals: \n                bot-web-1\n                root\n                ops\n",
+        "bot-name@goteleport.com UNKNOWN OPTION: ",
+        "bot-instance-id@goteleport.com UNKNOWN OPTION: ",
+        "teleport-roles UNKNOWN OPTION: ",
+        "teleport-traits UNKNOWN OPTION: ",
+        "permit-port-forwarding",
         "Critical Options: (none)",
         "permit-pty",
     ] {
@@ -102,7 +150,7 @@ fn openssl_and_ssh_keygen_accept_what_is_issued() {
 fn a_peer_refuses_what_another_authority_signed_or_what_has_expired() {
     let (ours, other) = (issuer(), issuer());
     let key = SecretKey::generate().public_key();
-    let issued = ours.credentials(&bot("{}"), &key, NOW).unwrap();
+    let issued = issue(&ours, &bot("{}"), &key, NOW).unwrap();
     let id = "spiffe://example.test/bot/web-1";
     ours.x509.verify_host(&issued.x509, id, NOW).unwrap();
     other.x509.verify_host(&issued.x509, id, NOW).unwrap_err();
@@ -117,11 +165,71 @@ fn a_peer_refuses_what_another_authority_signed_or_what_has_expired() {
 }
 
 #[test]
+fn a_subject_is_read_as_it_was_written_and_nothing_else_is() {
+    let issuer = issuer();
+    let key = SecretKey::generate().public_key();
+    for (generation, spec) in [(Some(1), BOT), (None, BOT), (Some(u64::MAX), "{}")] {
+        let validity = Validity { now: NOW, ttl: Ttl::default() };
+        let (bot, instance) = (bot(spec), instance());
+        let issued = issuer.credentials(&bot, &instance, generation, &key, validity).unwrap();
+        let certificate = Certificate::from_der(&issued.x509).unwrap();
+        let subject = Subject::from_name(certificate.tbs_certificate().subject()).unwrap();
+        assert_eq!(subject, Subject::new("example.test", &bot, &instance, generation));
+        assert_eq!(subject.to_name().unwrap(), *certificate.tbs_certificate().subject());
+        assert_eq!(subject.join.tpm.ek_cert_serial.unwrap().as_str(), "5e:cd");
+        assert!(subject.join.tpm.ek_cert_verified);
+        assert_eq!(subject.instance, instance.spec.instance_id);
+    }
+    let sound = Subject::new("example.test", &bot(BOT), &instance(), Some(7));
+    let attributes: Vec<_> = sound.to_name().unwrap().iter().cloned().collect();
+    let text = |a: &AttributeTypeAndValue| a.value.decode_as::<String>().unwrap();
+    let pairs: Vec<_> = attributes.iter().map(|a| (a.oid, text(a))).collect();
+    let read = |pairs: &[_]| Subject::from_name(&subject::name(pairs).unwrap());
+    assert_eq!(read(&pairs).unwrap(), sound);
+    for index in 0..pairs.len() {
+        let listed = ["2.5.4.10", "2.5.4.7", "2.5.4.17", "1.3.9999.1.14"];
+        if !listed.contains(&pairs[index].0.to_string().as_str()) {
+            let mut missing = pairs.clone();
+            missing.remove(index);
+            read(&missing).unwrap_err();
+        }
+        if !listed[..2].contains(&pairs[index].0.to_string().as_str()) {
+            let twice = [pairs.as_slice(), &pairs[index..=index]].concat();
+            read(&twice).unwrap_err();
+            let mut other = pairs.clone();
+            other[index].1.insert(0, '+');
+            // Any text is a cluster; the caller is compared with ours.
+            assert!(read(&other).is_err() || pairs[index].0.to_string() == "1.3.9999.1.7");
+        }
+    }
+    let country = [pairs.as_slice(), &[("2.5.4.6".parse().unwrap(), "DE".to_owned())]].concat();
+    read(&country).unwrap_err();
+    read(&[]).unwrap_err();
+}
+
+#[test]
+fn a_host_gets_what_it_asks_for_within_its_bots_limit_and_the_authoritys() {
+    let issuer = issuer();
+    let key = SecretKey::generate().public_key();
+    let whole = NOW.replace_nanosecond(0).unwrap();
+    let hours = |spec: &str, seconds: i64| {
+        let issued = asked(&issuer, &bot(spec), &key, whole, seconds).unwrap();
+        (issued.not_after - whole).whole_hours()
+    };
+    assert_eq!(hours("{}", 2 * 3600), 2);
+    assert_eq!(hours("{}", 100 * 3600), 12);
+    assert_eq!(hours("{max_session_ttl: 3h}", 100 * 3600), 3);
+    assert_eq!(hours("{max_session_ttl: 20h}", 100 * 3600), 20);
+    assert_eq!(hours("{max_session_ttl: 168h}", i64::MAX), 24);
+    Ttl::try_from(-1).unwrap_err();
+}
+
+#[test]
 fn a_bot_can_shorten_the_life_of_its_certificates_and_nothing_outlives_its_issuer() {
     let issuer = issuer();
     let key = SecretKey::generate().public_key();
     let whole = NOW.replace_nanosecond(0).unwrap();
-    let life = |bot: &Bot, now| issuer.credentials(bot, &key, now).unwrap().not_after - now;
+    let life = |bot: &Bot, now| issue(&issuer, bot, &key, now).unwrap().not_after - now;
     assert_eq!(life(&bot("{}"), whole), time::Duration::HOUR);
     assert_eq!(life(&bot("{max_session_ttl: 12h}"), whole), time::Duration::HOUR);
     assert_eq!(life(&bot("{max_session_ttl: 10m}"), whole), time::Duration::minutes(10));
@@ -130,7 +238,7 @@ fn a_bot_can_shorten_the_life_of_its_certificates_and_nothing_outlives_its_issue
     assert_eq!(life(&Bot::new(metadata, BotSpec::default()), whole), time::Duration::minutes(5));
     let late = issuer.x509().not_after() - time::Duration::MINUTE;
     assert_eq!(life(&bot("{}"), late), time::Duration::MINUTE);
-    issuer.credentials(&bot("{}"), &key, late + time::Duration::HOUR).unwrap_err();
+    issue(&issuer, &bot("{}"), &key, late + time::Duration::HOUR).unwrap_err();
 }
 
 #[test]
@@ -138,7 +246,7 @@ fn certificates_have_serial_numbers_of_their_own() {
     let issuer = issuer();
     let key = SecretKey::generate().public_key();
     let serials: std::collections::BTreeSet<_> =
-        (0..50).map(|_| issuer.credentials(&bot("{}"), &key, NOW).unwrap().serial).collect();
+        (0..50).map(|_| issue(&issuer, &bot("{}"), &key, NOW).unwrap().serial).collect();
     assert_eq!(serials.len(), 50);
     assert!(serials.iter().all(|serial| serial.len() == 16 * 3 - 1));
 }

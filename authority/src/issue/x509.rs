@@ -2,10 +2,9 @@
 
 use std::time::SystemTime;
 
-use const_oid::ObjectIdentifier;
 use const_oid::db::rfc4519::{COMMON_NAME, ORGANIZATION_NAME};
 use const_oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
-use der::asn1::{Any, Ia5String, Utf8StringRef};
+use der::asn1::Ia5String;
 use der::{Decode, Encode};
 use p256::PublicKey;
 use p256::ecdsa::DerSignature;
@@ -13,7 +12,6 @@ use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, UnixTime};
 use spki::{SubjectPublicKeyInfo, SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef};
 use time::OffsetDateTime;
 use x509_cert::Certificate;
-use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::builder::profile::BuilderProfile;
 use x509_cert::builder::{Builder, CertificateBuilder};
 use x509_cert::certificate::TbsCertificate;
@@ -23,13 +21,13 @@ use x509_cert::ext::pkix::{
     SubjectAltName, SubjectKeyIdentifier,
 };
 use x509_cert::ext::{Extension, ToExtension};
-use x509_cert::name::{Name, RdnSequence, RelativeDistinguishedName};
+use x509_cert::name::Name;
 use x509_cert::serial_number::SerialNumber;
 use x509_cert::time::{Time, Validity};
 use zeroize::Zeroizing;
 
-use super::{BACKDATE, CaKey, ClusterName, IssueError, Window, user_name};
-use crate::resource::Bot;
+use super::subject::{Subject, name};
+use super::{BACKDATE, CaKey, ClusterName, IssueError, Window};
 
 /// How long the cluster's authority lives.
 const CA_LIFETIME: time::Duration = time::Duration::days(3652);
@@ -78,8 +76,8 @@ impl X509Authority {
         // A name of its own, so that two authorities of a cluster are told apart by name too.
         let id: String = serial.0.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
         let subject = name(&[
-            (ORGANIZATION_NAME, cluster.as_str()),
-            (COMMON_NAME, &format!("X.509 CA {id}")),
+            (ORGANIZATION_NAME, cluster.to_string()),
+            (COMMON_NAME, format!("X.509 CA {id}")),
         ])?;
         let spki = public_key_info(&key.secret().public_key())?;
         let profile = Profile { issuer: subject.clone(), subject, role: Role::Authority };
@@ -121,7 +119,7 @@ impl X509Authority {
         let key = CaKey::generate()?;
         let profile = Profile {
             issuer: self.name.clone(),
-            subject: name(&[(COMMON_NAME, tls::AUTHORITY_NAME)])?,
+            subject: name(&[(COMMON_NAME, tls::AUTHORITY_NAME.to_owned())])?,
             role: Role::Server(ia5(tls::AUTHORITY_NAME)?),
         };
         let spki = public_key_info(&key.secret().public_key())?;
@@ -136,18 +134,14 @@ impl X509Authority {
 
     pub(super) fn host(
         &self,
-        bot: &Bot,
+        subject: &Subject,
         spiffe_id: &str,
         key: &PublicKey,
         window: Window,
     ) -> Result<HostCertificate, IssueError> {
-        let user = user_name(&bot.metadata.name);
-        let mut subject: Vec<(ObjectIdentifier, &str)> =
-            bot.spec.roles.iter().map(|role| (ORGANIZATION_NAME, role.as_str())).collect();
-        subject.push((COMMON_NAME, &user));
         let profile = Profile {
             issuer: self.name.clone(),
-            subject: name(&subject)?,
+            subject: subject.to_name()?,
             role: Role::Host(ia5(spiffe_id)?),
         };
         let serial = Serial::random()?;
@@ -291,18 +285,6 @@ impl Serial {
         bytes[0] |= 1;
         Ok(Self(bytes))
     }
-}
-
-fn name(attributes: &[(ObjectIdentifier, &str)]) -> Result<Name, IssueError> {
-    let mut sequence = RdnSequence::default();
-    for (oid, text) in attributes {
-        let text = Utf8StringRef::new(text).map_err(IssueError::x509)?;
-        let value = Any::encode_from(&text).map_err(IssueError::x509)?;
-        let attribute = AttributeTypeAndValue { oid: *oid, value };
-        let rdn = RelativeDistinguishedName::try_from(vec![attribute]);
-        sequence.push(rdn.map_err(IssueError::x509)?);
-    }
-    sequence.to_der().and_then(|der| Name::from_der(&der)).map_err(IssueError::x509)
 }
 
 fn ia5(text: &str) -> Result<Ia5String, IssueError> {

@@ -40,6 +40,17 @@ pub struct BotSpec {
     pub max_session_ttl: Option<SessionTtl>,
 }
 
+impl BotSpec {
+    /// The trait whose values are SSH principals.
+    const LOGINS: &str = "logins";
+
+    /// As whom the bot's hosts may log in elsewhere.
+    pub fn logins(&self) -> &[String] {
+        let logins = self.traits.iter().find(|one| one.name == Self::LOGINS);
+        logins.map_or(&[], |logins| logins.values.as_slice())
+    }
+}
+
 /// A name with values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,6 +65,9 @@ pub struct Trait {
 impl Bot {
     /// Roles and traits that a bot may have, so that its certificates stay small.
     const MAX_LIST: usize = 64;
+
+    /// Octets of all traits, for the same reason.
+    const MAX_TRAITS: usize = 4096;
 
     /// A bot with this specification.
     pub fn new(metadata: Metadata, spec: BotSpec) -> Self {
@@ -84,7 +98,32 @@ impl Bot {
         }
         merged.retain(|one| !one.values.is_empty());
         self.spec.traits = merged;
+        self.check_traits()?;
         Ok(self)
+    }
+
+    fn check_traits(&self) -> Result<(), Invalid> {
+        let octets =
+            |one: &Trait| one.name.len() + one.values.iter().map(String::len).sum::<usize>();
+        let size: usize = self.spec.traits.iter().map(octets).sum();
+        let values: usize = self.spec.traits.iter().map(|one| one.values.len()).sum();
+        if size > Self::MAX_TRAITS || values > Self::MAX_LIST * 4 {
+            return Err(Invalid(format!(
+                "spec.traits: a bot has at most {} values of together {} octets",
+                Self::MAX_LIST * 4,
+                Self::MAX_TRAITS
+            )));
+        }
+        // A list of principals is joined by commas (ssh-keygen -n), and a login is a word.
+        let word = |login: &&String| {
+            login.is_empty()
+                || login.len() > 64
+                || login.chars().any(|c| c == ',' || c.is_whitespace() || c.is_control())
+        };
+        match self.spec.logins().iter().find(word) {
+            Some(login) => Err(Invalid(format!("spec.traits: {login:?} is no login"))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -120,7 +159,7 @@ impl TryFrom<String> for SessionTtl {
 }
 
 /// Whole seconds of a duration such as `1h30m0s`.
-fn seconds(text: &str) -> Option<u64> {
+pub fn seconds(text: &str) -> Option<u64> {
     let mut total: u64 = 0;
     let mut rest = text;
     while !rest.is_empty() {

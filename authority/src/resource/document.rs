@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_saphyr::{Error, Options, UserMessageFormatter};
 
 use super::field::Invalid;
-use super::{Bot, Kind, Resource, Token};
+use super::{Bot, Kind, Lock, Resource, Token};
 
 /// A document that was refused: which line of the stream, counted from 1, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,11 @@ pub fn read(stream: &str) -> Result<Vec<Resource>, DocumentError> {
         return Err(DocumentError { line: 1, message: "there is no resource in it".into() });
     }
     Ok(all)
+}
+
+/// Reads a single document of any type, by the same rules.
+pub fn parse_yaml<T: DeserializeOwned>(text: &str) -> Result<T, DocumentError> {
+    Document { before: 0, text }.parse()
 }
 
 /// One document, ready to be read again.
@@ -101,14 +106,15 @@ impl Document<'_> {
     fn resource(&self) -> Result<Resource, DocumentError> {
         self.quoted_serials()?;
         let head: Head = self.parse()?;
-        let kinds = "kind must be \"bot\" or \"token\"";
+        let kinds = "kind must be \"bot\", \"token\" or \"lock\"";
         let Some(kind) = head.kind else {
             return Err(self.fault(self.first_line(), kinds));
         };
         let complete = match Kind::ALL.into_iter().find(|known| known.as_str() == kind) {
             Some(Kind::Bot) => self.parse::<Bot>()?.complete().map(Resource::Bot),
             Some(Kind::Token) => self.parse::<Token>()?.complete().map(Resource::Token),
-            None => {
+            Some(Kind::Lock) => self.parse::<Lock>()?.complete().map(Resource::Lock),
+            Some(Kind::BotInstance) | None => {
                 let at = self.text.lines().position(|line| line.starts_with("kind:"));
                 let line = at.map_or(self.first_line(), |at| at as u64 + 1);
                 return Err(self.fault(line, format!("{kinds}, not {kind:?}")));

@@ -1,4 +1,5 @@
-//! What an operator writes: bots and tokens, in the YAML that Teleport's documents use.
+//! What an operator writes: bots, tokens and locks, in the YAML that Teleport's documents use; and
+//! what the authority writes in the same form: bot instances.
 //!
 //! A value of these types is well-formed: names, hashes, serials, times and certificates were
 //! checked and brought into one form when it was read.
@@ -6,25 +7,36 @@
 mod bot;
 mod document;
 mod field;
+mod instance;
+mod lock;
 mod token;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use bot::{Bot, BotSpec, SessionTtl, Trait};
-pub use document::{DocumentError, read, to_yaml};
+pub use bot::{Bot, BotSpec, SessionTtl, Trait, seconds};
+pub use document::{DocumentError, parse_yaml, read, to_yaml};
 pub use field::{EkHash, Invalid, Labels, Metadata, Name, Role, Serial, Timestamp};
+pub use instance::{
+    BotInstance, BotInstanceSpec, BotInstanceStatus, InstanceId, ProvenEk, ServiceRecord,
+    instance_path,
+};
+pub use lock::{Lock, LockSpec, Target, TargetFields};
 pub use token::{JoinMethod, Rule, SystemRole, Token, TokenSpec, TpmSpec};
 
 /// What kinds of resource there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A machine's identity, and the roles that it carries.
     Bot,
     /// Who may join as which bot, and how.
     Token,
+    /// Who is kept out.
+    Lock,
+    /// A host that joined.
+    BotInstance,
 }
 
 /// A resource of any kind.
@@ -35,17 +47,26 @@ pub enum Resource {
     Bot(Bot),
     /// See [`Kind::Token`].
     Token(Token),
+    /// See [`Kind::Lock`].
+    Lock(Lock),
+    /// See [`Kind::BotInstance`].
+    BotInstance(Box<BotInstance>),
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Bot, Self::Token];
+    pub const ALL: [Self; 4] = [Self::Bot, Self::Token, Self::Lock, Self::BotInstance];
+
+    /// All of them, for people.
+    pub const WORDS: &str = "bot, token, lock, bot_instance";
 
     /// As `kind:` in a document has it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Bot => "bot",
             Self::Token => "token",
+            Self::Lock => "lock",
+            Self::BotInstance => "bot_instance",
         }
     }
 
@@ -68,6 +89,8 @@ impl Resource {
         match kind {
             Kind::Bot => serde_json::from_str(json).map(Self::Bot),
             Kind::Token => serde_json::from_str(json).map(Self::Token),
+            Kind::Lock => serde_json::from_str(json).map(Self::Lock),
+            Kind::BotInstance => serde_json::from_str(json).map(Self::BotInstance),
         }
     }
 
@@ -76,14 +99,23 @@ impl Resource {
         match self {
             Self::Bot(_) => Kind::Bot,
             Self::Token(_) => Kind::Token,
+            Self::Lock(_) => Kind::Lock,
+            Self::BotInstance(_) => Kind::BotInstance,
         }
     }
 
     /// Unique within the kind.
     pub fn name(&self) -> &Name {
+        &self.metadata().name
+    }
+
+    /// Name, labels, expiry.
+    pub fn metadata(&self) -> &Metadata {
         match self {
-            Self::Bot(bot) => &bot.metadata.name,
-            Self::Token(token) => &token.metadata.name,
+            Self::Bot(bot) => &bot.metadata,
+            Self::Token(token) => &token.metadata,
+            Self::Lock(lock) => &lock.metadata,
+            Self::BotInstance(instance) => &instance.metadata,
         }
     }
 }

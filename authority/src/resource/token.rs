@@ -1,5 +1,7 @@
 //! kind: token
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize, Serializer};
 use serde_saphyr::DoubleQuoted;
 use verifier::CaCertificate;
@@ -67,6 +69,14 @@ pub enum SystemRole {
 pub enum JoinMethod {
     /// By its TPM.
     Tpm,
+}
+
+impl fmt::Display for JoinMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tpm => f.write_str("tpm"),
+        }
+    }
 }
 
 impl TryFrom<String> for JoinMethod {

@@ -1,11 +1,13 @@
 //! The authority on the network: TLS, HTTP/2, limits; and on its unix socket.
 
 mod admin;
+mod diag;
 mod leaf;
 mod public;
 mod router;
 
 pub use admin::AdminSocket;
+pub use diag::DiagListener;
 pub use leaf::Leaf;
 pub use public::{Connection, PublicListener};
 
@@ -47,6 +49,9 @@ const MAX_CONNECTION_AGE: Duration = Duration::from_secs(3600);
 /// How long calls that are under way are waited for in the end.
 const DRAIN: Duration = Duration::from_secs(20);
 
+/// How often what has ended is forgotten.
+const PRUNE: Duration = Duration::from_secs(600);
+
 /// Serves until `stop` says so, then lets calls that are under way come to their end.
 pub async fn serve(
     authority: Arc<Authority>,
@@ -66,9 +71,10 @@ pub async fn serve(
     };
     let hosts = limits().serve_with_incoming_shutdown(
         services,
-        public.connections(),
+        public.connections(Arc::clone(&authority.metrics)),
         stopped(stop.clone()),
     );
+    let pruning = Arc::clone(&authority);
     let service =
         AdminServiceServer::new(Admin(authority)).max_decoding_message_size(MAX_ADMIN_MESSAGE);
     let operators =
@@ -79,10 +85,20 @@ pub async fn serve(
     };
     tokio::select! {
         ended = async { tokio::try_join!(hosts, operators) } => ended.map(|_| ()),
+        () = prune(pruning) => Ok(()),
         () = drained => {
             tracing::warn!(seconds = DRAIN.as_secs(), "calls still under way are cut off");
             Ok(())
         }
+    }
+}
+
+/// Never ends.
+async fn prune(authority: Arc<Authority>) {
+    let mut times = tokio::time::interval(PRUNE);
+    loop {
+        times.tick().await;
+        authority.prune().await;
     }
 }
 

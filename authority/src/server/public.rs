@@ -20,6 +20,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
+use crate::metrics::{Counted, Metrics};
+
 /// Connections at a time, those in their handshake included. More wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 4096;
 
@@ -62,13 +64,20 @@ impl PublicListener {
     }
 
     /// Connections whose handshake is done. When the stream goes, the socket closes.
-    pub(super) fn connections(self) -> impl Stream<Item = Result<Conn, Infallible>> {
+    pub(super) fn connections(
+        self,
+        metrics: Arc<Metrics>,
+    ) -> impl Stream<Item = Result<Conn, Infallible>> {
         let (ready, connections) = mpsc::channel(MAX_STREAM);
-        tokio::spawn(self.accept_all(ready));
+        tokio::spawn(self.accept_all(ready, metrics));
         ReceiverStream::new(connections)
     }
 
-    async fn accept_all(self, ready: mpsc::Sender<Result<Conn, Infallible>>) {
+    async fn accept_all(
+        self,
+        ready: mpsc::Sender<Result<Conn, Infallible>>,
+        metrics: Arc<Metrics>,
+    ) {
         let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
         loop {
@@ -85,7 +94,8 @@ impl PublicListener {
             let Some((connection, handshake)) = permits else { return };
             match accepted {
                 Ok((stream, remote)) => {
-                    let opening = Opening { stream, remote, permit: connection };
+                    let counted = metrics.connection();
+                    let opening = Opening { stream, remote, counted, permit: connection };
                     let (acceptor, ready) = (self.acceptor.clone(), ready.clone());
                     tokio::spawn(async move {
                         if let Some(conn) = opening.handshake(acceptor).await {
@@ -110,12 +120,13 @@ const MAX_STREAM: usize = 64;
 struct Opening {
     stream: TcpStream,
     remote: SocketAddr,
+    counted: Counted,
     permit: OwnedSemaphorePermit,
 }
 
 impl Opening {
     async fn handshake(self, acceptor: TlsAcceptor) -> Option<Conn> {
-        let Self { stream, remote, permit } = self;
+        let Self { stream, remote, counted, permit } = self;
         // Without it answers wait for acknowledgements; it is no reason to refuse a connection.
         let _ = stream.set_nodelay(true);
         let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
@@ -140,7 +151,8 @@ impl Opening {
         let peer = session.peer_certificates().map(|chain| {
             Arc::new(chain.iter().map(|certificate| certificate.clone().into_owned()).collect())
         });
-        Some(Conn { stream, connection: Connection { remote, peer, exporter }, _permit: permit })
+        let connection = Connection { remote, peer, exporter };
+        Some(Conn { stream, connection, _counted: counted, _permit: permit })
     }
 }
 
@@ -148,6 +160,7 @@ impl Opening {
 pub(super) struct Conn {
     stream: TlsStream<TcpStream>,
     connection: Connection,
+    _counted: Counted,
     _permit: OwnedSemaphorePermit,
 }
 

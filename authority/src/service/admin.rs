@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use tracing::info;
 
 use super::Authority;
-use crate::resource::{self, DocumentError, Kind, Name, Resource};
+use crate::resource::{self, DocumentError, InstanceId, Kind, Name, Resource};
 use crate::store::{IfExists, Put, StoreError};
 
 /// The admin service of an authority.
@@ -29,7 +29,7 @@ pub enum AdminError {
     /// A kind, a name or a choice is wrong.
     Word(String),
     /// There is no such resource.
-    NotFound(Kind, Name),
+    NotFound(Kind, String),
     /// The store did not do it.
     Store(StoreError),
     /// The authority's own fault.
@@ -41,7 +41,7 @@ impl fmt::Display for AdminError {
         match self {
             Self::Document(cause) => cause.fmt(f),
             Self::Word(cause) | Self::Internal(cause) => f.write_str(cause),
-            Self::NotFound(kind, name) => write!(f, "{kind} {:?} not found", name.as_str()),
+            Self::NotFound(kind, name) => write!(f, "{kind} {name:?} not found"),
             Self::Store(cause) => cause.fmt(f),
         }
     }
@@ -113,15 +113,16 @@ impl Admin {
 
     async fn get(&self, request: &GetRequest) -> Result<GetResponse, AdminError> {
         let kind = kind(&request.kind)?;
-        let resources = if request.name.is_empty() {
-            self.0.records.resources(kind).await?
-        } else {
-            let name = name(&request.name)?;
-            match self.0.records.resource(kind, &name).await? {
+        let now = self.0.clock.now();
+        let mut resources = match Which::read(kind, &request.name)? {
+            Which::All(bot) => self.0.records.resources(kind, bot.as_ref()).await?,
+            Which::One(name) => match self.0.records.resource(kind, &name).await? {
                 Some(resource) => vec![resource],
                 None => return Err(AdminError::NotFound(kind, name)),
-            }
+            },
         };
+        // They are removed a little later.
+        resources.retain(|one| kind != Kind::BotInstance || !one.metadata().expired(now));
         let json = |resource: &Resource| {
             serde_json::to_string(resource).map_err(|cause| AdminError::Internal(cause.to_string()))
         };
@@ -129,7 +130,10 @@ impl Admin {
     }
 
     async fn remove(&self, request: &RemoveRequest) -> Result<RemoveResponse, AdminError> {
-        let (kind, name) = (kind(&request.kind)?, name(&request.name)?);
+        let kind = kind(&request.kind)?;
+        let Which::One(name) = Which::read(kind, &request.name)? else {
+            return Err(AdminError::Word(format!("which {kind}? {:?} is no name", request.name)));
+        };
         self.0.records.remove(kind, &name).await?;
         info!(%kind, %name, "resource removed");
         Ok(RemoveResponse {})
@@ -138,9 +142,32 @@ impl Admin {
 
 fn kind(word: &str) -> Result<Kind, AdminError> {
     Kind::from_word(word)
-        .ok_or_else(|| AdminError::Word(format!("{word:?} is no kind: bot, token")))
+        .ok_or_else(|| AdminError::Word(format!("{word:?} is no kind: {}", Kind::WORDS)))
 }
 
-fn name(word: &str) -> Result<Name, AdminError> {
-    word.parse().map_err(|cause: resource::Invalid| AdminError::Word(cause.0))
+/// Which resources of a kind.
+enum Which {
+    /// All; of bot instances maybe only those of a bot.
+    All(Option<Name>),
+    /// The one with this name, or, of a bot instance, with this path.
+    One(String),
+}
+
+impl Which {
+    fn read(kind: Kind, words: &str) -> Result<Self, AdminError> {
+        let name = |word: &str| word.parse::<Name>().map_err(word_refused);
+        Ok(match (kind, words.split_once('/')) {
+            (_, None) if words.is_empty() => Self::All(None),
+            (Kind::BotInstance, None) => Self::All(Some(name(words)?)),
+            (Kind::BotInstance, Some((bot, id))) => {
+                let id: InstanceId = id.parse().map_err(word_refused)?;
+                Self::One(resource::instance_path(&name(bot)?, &id))
+            }
+            (_, _) => Self::One(name(words)?.to_string()),
+        })
+    }
+}
+
+fn word_refused(cause: resource::Invalid) -> AdminError {
+    AdminError::Word(cause.0)
 }

@@ -14,29 +14,28 @@ use proto::v1::join_init::Ek;
 use proto::v1::join_request::Step as Request;
 use proto::v1::join_response::Step as Response;
 use proto::v1::join_service_server::JoinService;
-use proto::v1::{
-    IssuedCredentials, JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse,
-};
+use proto::v1::{JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse};
+use spki::EncodePublicKey;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tracing::{error, info, warn};
-use uuid::Uuid;
 use verifier::chain::ChainPolicy;
 use verifier::{
     Appraisal, CaCertificate, Challenge, Claim, Demand, EkClaim, EkFacts, Endorsement, UnixTime,
 };
 
 use super::Authority;
+use super::admission::{OpenToken, store_failed, targets};
+use super::caller::key_hash;
 use super::refusal::{Code, Refusal};
-use crate::audit::{Attempt, JoinEvent, bounded};
-use crate::issue::Credentials;
-use crate::resource::{Bot, EkHash, Name, Rule, Serial, SystemRole, Timestamp, TpmSpec};
+use crate::audit::{Action, Attempt, Event, bounded};
+use crate::issue::{Ttl, Validity};
+use crate::resource::{Bot, BotInstance, ProvenEk, Timestamp};
 use crate::server::Connection;
 use crate::status::stream_ended;
-use crate::store::{Instance, StoreError};
 
 /// The join service of an authority.
 pub struct Join(pub Arc<Authority>);
@@ -88,10 +87,9 @@ struct Ceremony {
 
 /// Who wants to join, found fit to be challenged.
 struct Candidate {
-    token: Name,
+    token: OpenToken,
     bot: Bot,
-    tpm: TpmSpec,
-    hostname: String,
+    ttl: Ttl,
     appraisal: Appraisal,
 }
 
@@ -103,6 +101,7 @@ impl Ceremony {
             Ok(_permit) => self.join().await,
             Err(_) => Err(Refusal::new(Code::Busy, "too many joins are under way")),
         };
+        self.authority.metrics.count(Action::Join, joined.as_ref().err());
         joined.inspect_err(|refusal| self.record_refusal(refusal))
     }
 
@@ -122,8 +121,7 @@ impl Ceremony {
             Request::Init(_) => return Err(Refusal::new(Code::Malformed, "a second init")),
         };
         self.check(&candidate, &challenge, &init, &answer)?;
-        candidate.tpm.admits(candidate.appraisal.ek())?;
-        self.grant(candidate).await
+        self.grant(&candidate).await
     }
 
     /// The next step of the host, if it comes in time.
@@ -154,30 +152,14 @@ impl Ceremony {
         self.attempt.agent_version = bounded(&init.agent_version);
         let now = self.authority.clock.now();
 
-        let unknown = |cause: &dyn std::fmt::Display| Refusal::new(Code::TokenUnknown, cause);
-        let name: Name = init.token.parse().map_err(|cause| unknown(&cause))?;
-        let token = self.authority.records.token(&name).await.map_err(store_failed)?;
-        let token = token.ok_or_else(|| unknown(&format!("there is no token {name}")))?;
-        if token.metadata.expired(now) {
-            return Err(Refusal::new(Code::TokenExpired, format!("the token {name} has expired")));
-        }
-        let role = || Refusal::new(Code::TokenRole, "the token does not let bots join by TPM");
-        if !token.spec.roles.contains(&SystemRole::Bot) {
-            return Err(role());
-        }
-        let (Some(bot_name), Some(tpm)) = (token.spec.bot_name, token.spec.tpm) else {
-            return Err(role());
-        };
-        self.attempt.bot_name = Some(bot_name.clone());
-        let bot = self.authority.records.bot(&bot_name).await.map_err(store_failed)?;
-        let bot = bot.filter(|bot| !bot.metadata.expired(now)).ok_or_else(|| {
-            Refusal::new(Code::BotUnknown, format!("there is no bot {bot_name}, or it has expired"))
-        })?;
+        let ttl = Ttl::try_from(init.ttl_seconds).map_err(Refusal::because(Code::Malformed))?;
+        let token = self.authority.open_token(&init.token, now).await?;
+        self.attempt.bot_name = Some(token.bot.clone());
+        let bot = self.authority.bot(&token.bot, now).await?;
 
-        let anchors = tpm.allowed_cas().map_err(Refusal::because(Code::Internal))?;
+        let anchors = token.tpm.allowed_cas().map_err(Refusal::because(Code::Internal))?;
         let appraisal = self.appraise(&init, &anchors, now)?;
-        let hostname = bounded(&init.hostname).unwrap_or_default();
-        Ok(Candidate { token: name, bot, tpm, hostname, appraisal })
+        Ok(Candidate { token, bot, ttl, appraisal })
     }
 
     fn appraise(
@@ -215,11 +197,10 @@ impl Ceremony {
     }
 
     fn note(&mut self, facts: &EkFacts) -> Result<(), Refusal> {
-        let internal = |cause| Refusal::new(Code::Internal, cause);
-        self.attempt.ek_pub_hash = Some(facts.hash.parse::<EkHash>().map_err(internal)?);
-        let serial = facts.serial.as_deref().map(str::parse::<Serial>).transpose();
-        self.attempt.ek_cert_serial = serial.map_err(internal)?;
-        self.attempt.ek_cert_verified = matches!(facts.endorsement, Endorsement::Verified { .. });
+        let ek = remembered(facts)?;
+        self.attempt.ek_pub_hash = Some(ek.public_hash);
+        self.attempt.ek_cert_serial = ek.certificate_serial;
+        self.attempt.ek_cert_verified = ek.verified_by.is_some();
         Ok(())
     }
 
@@ -261,76 +242,63 @@ impl Ceremony {
     }
 
     /// Issues, records, tells, in this order: a host that has its certificates is on record.
-    async fn grant(&mut self, candidate: Candidate) -> Result<JoinResponse, Refusal> {
+    async fn grant(&mut self, candidate: &Candidate) -> Result<JoinResponse, Refusal> {
         let authority = Arc::clone(&self.authority);
         let now = authority.clock.now();
+        let ek = remembered(candidate.appraisal.ek())?;
+        candidate.token.tpm.admits(&ek.public_hash, ek.certificate_serial.as_ref())?;
         let key = PublicKey::from(candidate.appraisal.join_key().verifying_key());
-        let issued = authority
-            .issuer
-            .credentials(&candidate.bot, &key, now)
-            .map_err(Refusal::because(Code::Internal))?;
-        let bot = candidate.bot.metadata.name.clone();
-        let result = self.result(&bot, &issued)?;
-        let instance = self.instance(candidate, result.instance.clone(), &issued, now)?;
+        let mut instance = self.instance(candidate, ek, &key, now)?;
+        authority.unlocked(&targets(&instance), now).await?;
+
+        let validity = Validity { now, ttl: candidate.ttl };
+        let generation = Some(instance.status.generation);
+        let issued =
+            authority.issuer.credentials(&candidate.bot, &instance, generation, &key, validity);
+        let issued = issued.map_err(Refusal::because(Code::Internal))?;
+        instance.status.certificate_serial.clone_from(&issued.serial);
+        instance.lives_until(Timestamp(issued.not_after));
         authority.records.record(&instance).await.map_err(store_failed)?;
 
         let attempt = Attempt {
-            bot_instance_id: Some(instance.id.clone()),
-            certificate_serial: Some(issued.serial),
+            bot_instance_id: Some(instance.spec.instance_id.to_string()),
+            generation,
+            certificate_serial: Some(issued.serial.clone()),
             certificate_expires: Some(Timestamp(issued.not_after)),
             ..self.attempt.clone()
         };
-        if let Err(cause) = authority.audit.write(&JoinEvent::granted(Timestamp(now), attempt)) {
+        let event = Event::granted(Action::Join, Timestamp(now), attempt);
+        if let Err(cause) = authority.audit.write(&event) {
             if let Err(kept) = authority.records.forget(&instance).await {
-                error!(instance = instance.id, %kept, "a join not granted stays on record");
+                error!(instance = instance.path(), %kept, "a join not granted stays on record");
             }
             return Err(Refusal::new(Code::Internal, format!("the audit log: {cause}")));
         }
         info!(
-            token = %instance.token, %bot, instance = instance.id, remote = %self.connection.remote,
-            ek = %instance.ek_pub_hash, serial = instance.certificate_serial, "join granted"
+            token = %candidate.token.name, instance = instance.path(),
+            remote = %self.connection.remote, ek = %instance.status.ek.public_hash,
+            serial = issued.serial, "join granted"
         );
+        let result = authority.issued(&instance, &issued)?;
         Ok(JoinResponse { step: Some(Response::Result(result)) })
     }
 
-    fn result(&self, bot: &Name, issued: &Credentials) -> Result<IssuedCredentials, Refusal> {
-        let issuer = &self.authority.issuer;
-        let ssh = issuer.ssh().public_key().map_err(Refusal::because(Code::Internal))?;
-        Ok(IssuedCredentials {
-            certificates: vec![issued.x509.to_vec()],
-            x509_authorities: vec![issuer.x509().certificate().to_vec()],
-            ssh_certificate: issued.ssh.clone(),
-            ssh_authorities: vec![ssh],
-            cluster: issuer.cluster().to_string(),
-            bot: bot.to_string(),
-            instance: Uuid::new_v4().to_string(),
-            not_after: issued.not_after.unix_timestamp(),
-            not_before: issued.not_before.unix_timestamp(),
-            generation: 1,
-        })
-    }
-
+    /// What a host becomes that joins. It has no certificate yet.
     fn instance(
         &self,
-        candidate: Candidate,
-        id: String,
-        issued: &Credentials,
+        candidate: &Candidate,
+        ek: ProvenEk,
+        key: &PublicKey,
         now: OffsetDateTime,
-    ) -> Result<Instance, Refusal> {
-        let hash = self.attempt.ek_pub_hash.clone();
-        Ok(Instance {
-            id,
-            bot: candidate.bot.metadata.name,
-            token: candidate.token,
-            ek_pub_hash: hash
-                .ok_or_else(|| Refusal::new(Code::Internal, "an EK without a hash"))?,
-            ek_cert_serial: self.attempt.ek_cert_serial.clone(),
-            ek_cert_verified: self.attempt.ek_cert_verified,
-            hostname: candidate.hostname,
-            certificate_serial: issued.serial.clone(),
-            joined: Timestamp(now),
-            expires: Timestamp(issued.not_after),
-        })
+    ) -> Result<BotInstance, Refusal> {
+        let public_key = key.to_public_key_der().map_err(Refusal::because(Code::Internal))?;
+        let (bot, token) = (candidate.bot.metadata.name.clone(), candidate.token.name.clone());
+        let key = key_hash(public_key.as_bytes());
+        let mut instance = BotInstance::joining(bot, token, ek, key, now);
+        let said = |text: &Option<String>| text.clone().unwrap_or_default();
+        instance.status.hostname = said(&self.attempt.hostname);
+        instance.status.agent_version = said(&self.attempt.agent_version);
+        Ok(instance)
     }
 
     fn record_refusal(&self, refusal: &Refusal) {
@@ -338,39 +306,22 @@ impl Ceremony {
         let token = self.attempt.token_name.as_deref().unwrap_or_default();
         warn!(code, reason, token, remote = %self.connection.remote, "join refused");
         let time = Timestamp(self.authority.clock.now());
-        let event = JoinEvent::refused(time, self.attempt.clone(), code, reason);
+        let event = Event::refused(Action::Join, time, self.attempt.clone(), code, reason);
         if let Err(cause) = self.authority.audit.write(&event) {
             error!(%cause, "the audit log cannot be written");
         }
     }
 }
 
-impl TpmSpec {
-    /// Whether a rule matches: one of which everything that it sets is equal.
-    fn admits(&self, ek: &EkFacts) -> Result<(), Refusal> {
-        if self.allow.iter().any(|rule| rule.matches(ek)) {
-            return Ok(());
-        }
-        let reason = format!("no rule of the token allows the EK {}", ek.hash);
-        Err(Refusal::new(Code::EkNotAllowed, reason))
-    }
-}
-
-impl Rule {
-    fn matches(&self, ek: &EkFacts) -> bool {
-        let hash = self.ek_public_hash.as_ref().map(|hash| hash.as_str() == ek.hash);
-        let serial = self
-            .ek_certificate_serial
-            .as_ref()
-            .map(|serial| ek.serial.as_deref() == Some(serial.as_str()));
-        match (hash, serial) {
-            // A rule that sets nothing is refused when it is made; here it would match everybody.
-            (None, None) => false,
-            (hash, serial) => hash.unwrap_or(true) && serial.unwrap_or(true),
-        }
-    }
-}
-
-fn store_failed(cause: StoreError) -> Refusal {
-    Refusal::new(Code::Internal, cause)
+/// What is remembered of an EK.
+fn remembered(ek: &EkFacts) -> Result<ProvenEk, Refusal> {
+    let internal = |cause| Refusal::new(Code::Internal, cause);
+    Ok(ProvenEk {
+        public_hash: ek.hash.parse().map_err(internal)?,
+        certificate_serial: ek.serial.as_deref().map(str::parse).transpose().map_err(internal)?,
+        verified_by: match &ek.endorsement {
+            Endorsement::Verified { anchor } => Some(anchor.clone()),
+            Endorsement::Absent | Endorsement::Unverified => None,
+        },
+    })
 }

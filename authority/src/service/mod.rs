@@ -1,19 +1,27 @@
 //! What the authority does, one file for each service.
 
 pub mod admin;
+mod admission;
+mod caller;
 pub mod identity;
 pub mod join;
 pub mod refusal;
+mod reissue;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::v1::IssuedCredentials;
 use tokio::sync::Semaphore;
+use tracing::{info, warn};
 
+use self::refusal::{Code, Refusal};
 use crate::audit::AuditLog;
 use crate::clock::Clock;
-use crate::issue::Issuer;
-use crate::store::{Records, Store};
+use crate::issue::{Credentials, Issuer};
+use crate::metrics::Metrics;
+use crate::resource::{BotInstance, Timestamp};
+use crate::store::{Measured, Records, Store};
 
 /// Joins that may be under way at a time.
 const MAX_JOINS: usize = 4096;
@@ -30,7 +38,18 @@ pub struct Authority {
     pub clock: Clock,
     /// How long a join may take.
     pub join_timeout: Duration,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     joins: Arc<Semaphore>,
+}
+
+/// Whether the authority can do its work; where not, why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// Whether the store answers.
+    pub store: Result<(), String>,
+    /// Whether certificates can be issued.
+    pub certificates: Result<(), String>,
 }
 
 impl Authority {
@@ -42,7 +61,57 @@ impl Authority {
         clock: Clock,
         join_timeout: Duration,
     ) -> Self {
-        let (records, joins) = (Records::new(store), Arc::new(Semaphore::new(MAX_JOINS)));
-        Self { issuer, records, audit, clock, join_timeout, joins }
+        let metrics = Arc::new(Metrics::default());
+        let records = Records::new(Arc::new(Measured::new(store, Arc::clone(&metrics))));
+        let joins = Arc::new(Semaphore::new(MAX_JOINS));
+        Self { issuer, records, audit, clock, join_timeout, metrics, joins }
+    }
+
+    /// Whether the authority can do its work.
+    pub async fn health(&self) -> Health {
+        /// A store that takes longer is of no use to a join.
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let store = match tokio::time::timeout(PATIENCE, self.records.probe()).await {
+            Ok(result) => result.map_err(|cause| cause.to_string()),
+            Err(_) => Err("the store does not answer".to_owned()),
+        };
+        let end = self.issuer.x509().not_after();
+        let certificates = if self.clock.now() < end {
+            Ok(())
+        } else {
+            Err(format!("the X.509 CA has ended at {}", Timestamp(end)))
+        };
+        Health { store, certificates }
+    }
+
+    /// Forgets what has ended: instances without a certificate, locks out of force.
+    pub async fn prune(&self) {
+        match self.records.prune(self.clock.now()).await {
+            Ok(0) => {}
+            Ok(count) => info!(count, "instances and locks that had ended are forgotten"),
+            Err(cause) => warn!(%cause, "what has ended could not be forgotten"),
+        }
+    }
+
+    /// What an instance gets.
+    fn issued(
+        &self,
+        instance: &BotInstance,
+        issued: &Credentials,
+    ) -> Result<IssuedCredentials, Refusal> {
+        let issuer = &self.issuer;
+        let ssh = issuer.ssh().public_key().map_err(Refusal::because(Code::Internal))?;
+        Ok(IssuedCredentials {
+            certificates: vec![issued.x509.to_vec()],
+            x509_authorities: vec![issuer.x509().certificate().to_vec()],
+            ssh_certificate: issued.ssh.clone(),
+            ssh_authorities: vec![ssh],
+            cluster: issuer.cluster().to_string(),
+            bot: instance.spec.bot_name.to_string(),
+            instance: instance.spec.instance_id.to_string(),
+            not_after: issued.not_after.unix_timestamp(),
+            not_before: issued.not_before.unix_timestamp(),
+            generation: instance.status.generation,
+        })
     }
 }

@@ -1,9 +1,9 @@
-//! Why a join is refused. Each refusal has a stable short code: the log, the audit and the tests
+//! Why a join, a renewal or an issue is refused. Each refusal has a stable short code: the log, the audit and the tests
 //! know it by that.
 
 use std::fmt;
 
-/// A join that is not granted.
+/// What is not granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// What kind of refusal.
@@ -33,13 +33,31 @@ pub enum Code {
     AnswerWrong,
     /// The join key has not signed.
     SignatureWrong,
+    /// A lock is in force.
+    Locked,
+    /// The caller shows no certificate.
+    CertificateMissing,
+    /// The caller's certificate has ended.
+    CertificateExpired,
+    /// The caller's certificate is not a bot's.
+    CertificateInvalid,
+    /// The caller's certificate is for another key than that which joined.
+    CertificateOfService,
+    /// The bot instance is not on record, or no longer.
+    InstanceUnknown,
+    /// The token demands more now than was shown at the join.
+    EvidenceOutdated,
+    /// The key to certify is no P-256 key.
+    KeyMalformed,
+    /// The key to certify has not signed.
+    KeyUnproven,
     /// The peer went away.
     Abandoned,
     /// What was sent makes no sense.
     Malformed,
     /// What was sent is too long.
     Oversized,
-    /// Too many joins at a time.
+    /// Too many at a time.
     Busy,
     /// The authority failed, not the host.
     Internal,
@@ -58,6 +76,15 @@ impl Code {
             Self::AnswerLate => "answer_late",
             Self::AnswerWrong => "answer_wrong",
             Self::SignatureWrong => "signature_wrong",
+            Self::Locked => "locked",
+            Self::CertificateMissing => "certificate_missing",
+            Self::CertificateExpired => "certificate_expired",
+            Self::CertificateInvalid => "certificate_invalid",
+            Self::CertificateOfService => "certificate_of_service",
+            Self::InstanceUnknown => "instance_unknown",
+            Self::EvidenceOutdated => "evidence_outdated",
+            Self::KeyMalformed => "key_malformed",
+            Self::KeyUnproven => "key_unproven",
             Self::Abandoned => "abandoned",
             Self::Malformed => "malformed",
             Self::Oversized => "oversized",

@@ -1,8 +1,9 @@
-//! What the authority must not forget: resources and joins.
+//! What the authority must not forget: resources, bot instances and locks.
 //!
 //! [`Store`] is all that a database has to do: keyed records, read one at a time, written in
 //! batches that happen as a whole or not at all. [`Records`] gives the records their types.
 
+mod measured;
 mod records;
 mod redb;
 
@@ -10,8 +11,9 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
+pub(crate) use self::measured::Measured;
 pub use self::redb::RedbStore;
-pub use records::{IfExists, Instance, Put, Records};
+pub use records::{IfExists, Put, Recorded, Records};
 
 /// The answer of a store, some time later.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -23,8 +25,12 @@ pub enum Table {
     Bots,
     /// Tokens by name.
     Tokens,
-    /// Joins by the bot instance that they made.
+    /// Bot instances by bot and ID: `BOT/UUID`.
     Instances,
+    /// Locks by name.
+    Locks,
+    /// Locks once more, by what they keep out and name: `TARGET/NAME`.
+    LockTargets,
 }
 
 /// A change to one record.
@@ -34,6 +40,8 @@ pub enum Change {
     Insert(Table, String, Vec<u8>),
     /// Makes a record or replaces it.
     Put(Table, String, Vec<u8>),
+    /// Replaces a record; the batch fails when it is no longer as it was, which stands first.
+    Replace(Table, String, Vec<u8>, Vec<u8>),
     /// Removes a record; the batch fails when there is none.
     Remove(Table, String),
 }
@@ -43,8 +51,8 @@ pub trait Store: Send + Sync {
     /// The record with this key.
     fn read<'a>(&'a self, table: Table, key: &'a str) -> Pending<'a, Option<Vec<u8>>>;
 
-    /// All records of a table by key, in order.
-    fn list(&self, table: Table) -> Pending<'_, Vec<(String, Vec<u8>)>>;
+    /// All records of a table whose keys begin so, by key, in order.
+    fn list<'a>(&'a self, table: Table, prefix: &'a str) -> Pending<'a, Vec<(String, Vec<u8>)>>;
 
     /// All of the changes or none. When it says that they happened, they will be there after a
     /// crash or a loss of power.
@@ -58,6 +66,8 @@ pub enum StoreError {
     Exists(Table, String),
     /// A record that was to be removed is not there.
     Missing(Table, String),
+    /// A record that was to be replaced has changed, or is gone.
+    Changed(Table, String),
     /// A record is not what was written: another version's, or damage.
     Unreadable(String),
     /// The database or the disk under it failed. Nothing of the batch happened, as far as the store
@@ -70,6 +80,9 @@ impl fmt::Display for StoreError {
         match self {
             Self::Exists(table, key) => write!(f, "{} {key:?} already exists", table.singular()),
             Self::Missing(table, key) => write!(f, "{} {key:?} not found", table.singular()),
+            Self::Changed(table, key) => {
+                write!(f, "{} {key:?} was changed at the same time", table.singular())
+            }
             Self::Unreadable(what) => write!(f, "unreadable record: {what}"),
             Self::Failed(cause) => write!(f, "the store failed: {cause}"),
         }
@@ -79,13 +92,16 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 impl Table {
-    const ALL: [Self; 3] = [Self::Bots, Self::Tokens, Self::Instances];
+    const ALL: [Self; 5] =
+        [Self::Bots, Self::Tokens, Self::Instances, Self::Locks, Self::LockTargets];
 
     fn name(self) -> &'static str {
         match self {
             Self::Bots => "bots",
             Self::Tokens => "tokens",
             Self::Instances => "instances",
+            Self::Locks => "locks",
+            Self::LockTargets => "lock targets",
         }
     }
 
@@ -93,7 +109,8 @@ impl Table {
         match self {
             Self::Bots => "bot",
             Self::Tokens => "token",
-            Self::Instances => "bot instance",
+            Self::Instances => "bot_instance",
+            Self::Locks | Self::LockTargets => "lock",
         }
     }
 }

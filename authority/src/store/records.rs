@@ -2,39 +2,25 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
 use super::{Change, Store, StoreError, Table};
-use crate::resource::{Bot, EkHash, Kind, Name, Resource, Serial, Timestamp, Token};
+use crate::resource::{
+    Bot, BotInstance, InstanceId, Kind, Lock, Name, Resource, Target, Token, instance_path,
+};
 
 /// Typed access to a store.
 #[derive(Clone)]
 pub struct Records(Arc<dyn Store>);
 
-/// A join that was granted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Instance {
-    /// A UUID, new with every join.
-    pub id: String,
-    /// What it joined as.
-    pub bot: Name,
-    /// What it joined with.
-    pub token: Name,
-    /// The EK that it proved.
-    pub ek_pub_hash: EkHash,
-    /// The EK certificate's serial number, if it presented one.
-    pub ek_cert_serial: Option<Serial>,
-    /// Whether the EK certificate chains to a CA that the token names.
-    pub ek_cert_verified: bool,
-    /// What the host calls itself; nobody verified it.
-    pub hostname: String,
-    /// Serial number of the certificate that was issued.
-    pub certificate_serial: String,
-    /// When.
-    pub joined: Timestamp,
-    /// When its certificates end.
-    pub expires: Timestamp,
+/// A bot instance as it was read, so that it is replaced only if it still is like that.
+#[derive(Debug)]
+pub struct Recorded {
+    /// The instance.
+    pub instance: BotInstance,
+    was: Vec<u8>,
 }
 
 /// What to do with a resource that exists already.
@@ -61,6 +47,11 @@ impl Records {
         Self(store)
     }
 
+    /// Whether the store answers.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        self.0.read(Table::Bots, "").await.map(|_| ())
+    }
+
     /// The bot of this name.
     pub async fn bot(&self, name: &Name) -> Result<Option<Bot>, StoreError> {
         self.one(Table::Bots, name.as_str()).await
@@ -71,20 +62,36 @@ impl Records {
         self.one(Table::Tokens, name.as_str()).await
     }
 
-    /// The resource of this kind and name.
-    pub async fn resource(&self, kind: Kind, name: &Name) -> Result<Option<Resource>, StoreError> {
+    /// The resource of this kind and name; of bot instances the path, `BOT/UUID`, is the name.
+    pub async fn resource(&self, kind: Kind, name: &str) -> Result<Option<Resource>, StoreError> {
         Ok(match kind {
-            Kind::Bot => self.bot(name).await?.map(Resource::Bot),
-            Kind::Token => self.token(name).await?.map(Resource::Token),
+            Kind::Bot => self.one(Table::Bots, name).await?.map(Resource::Bot),
+            Kind::Token => self.one(Table::Tokens, name).await?.map(Resource::Token),
+            Kind::Lock => self.one(Table::Locks, name).await?.map(Resource::Lock),
+            Kind::BotInstance => self.one(table(kind), name).await?.map(Resource::BotInstance),
         })
     }
 
-    /// All resources of a kind, by name.
-    pub async fn resources(&self, kind: Kind) -> Result<Vec<Resource>, StoreError> {
+    /// All resources of a kind, by name; of bot instances those of one bot, if one is given.
+    pub async fn resources(
+        &self,
+        kind: Kind,
+        bot: Option<&Name>,
+    ) -> Result<Vec<Resource>, StoreError> {
+        fn each<T>(all: Vec<T>, resource: fn(T) -> Resource) -> Vec<Resource> {
+            all.into_iter().map(resource).collect()
+        }
         Ok(match kind {
-            Kind::Bot => self.all(Table::Bots).await?.into_iter().map(Resource::Bot).collect(),
-            Kind::Token => {
-                self.all(Table::Tokens).await?.into_iter().map(Resource::Token).collect()
+            Kind::Bot => each(self.all(Table::Bots, "").await?, Resource::Bot),
+            Kind::Token => each(self.all(Table::Tokens, "").await?, Resource::Token),
+            Kind::Lock => each(self.all(Table::Locks, "").await?, Resource::Lock),
+            Kind::BotInstance => {
+                let all = match bot {
+                    Some(bot) => self.instances_of(bot).await?,
+                    None => self.instances().await?,
+                };
+                let all = all.into_iter().map(Box::new).collect();
+                each(all, Resource::BotInstance)
             }
         })
     }
@@ -102,6 +109,12 @@ impl Records {
             let record = encode(resource)?;
             let exists = self.0.read(table, &key).await?.is_some();
             puts.push(if exists { Put::Replaced } else { Put::Created });
+            if let Resource::Lock(lock) = resource {
+                if exists {
+                    batch.extend(self.unlock(&key).await?);
+                }
+                batch.push(Change::Put(Table::LockTargets, target_key(lock)?, record.clone()));
+            }
             batch.push(match if_exists {
                 IfExists::Refuse => Change::Insert(table, key, record),
                 IfExists::Replace => Change::Put(table, key, record),
@@ -111,25 +124,118 @@ impl Records {
         Ok(puts)
     }
 
-    /// Removes a resource; there must be one.
-    pub async fn remove(&self, kind: Kind, name: &Name) -> Result<(), StoreError> {
-        self.0.write(vec![Change::Remove(table(kind), name.to_string())]).await
+    /// Removes a resource; there must be one. With a bot go its instances: a new bot of the same
+    /// name is another one.
+    pub async fn remove(&self, kind: Kind, name: &str) -> Result<(), StoreError> {
+        let mut batch = vec![Change::Remove(table(kind), name.to_owned())];
+        match kind {
+            Kind::Bot => {
+                let instances = self.0.list(Table::Instances, &format!("{name}/")).await?;
+                let remove = |(key, _)| Change::Remove(Table::Instances, key);
+                batch.extend(instances.into_iter().map(remove));
+            }
+            Kind::Lock => batch.extend(self.unlock(name).await?),
+            Kind::Token | Kind::BotInstance => {}
+        }
+        self.0.write(batch).await
+    }
+
+    /// What takes a lock out of the way by which it is found.
+    async fn unlock(&self, name: &str) -> Result<Option<Change>, StoreError> {
+        let lock: Option<Lock> = self.one(Table::Locks, name).await?;
+        lock.map(|lock| Ok(Change::Remove(Table::LockTargets, target_key(&lock)?))).transpose()
+    }
+
+    /// A lock in force on any of these.
+    pub async fn lock_on(
+        &self,
+        targets: &[Target],
+        now: OffsetDateTime,
+    ) -> Result<Option<Lock>, StoreError> {
+        for target in targets {
+            let locks: Vec<Lock> = self.all(Table::LockTargets, &format!("{target}/")).await?;
+            if let Some(lock) = locks.into_iter().find(|lock| lock.in_force(now)) {
+                return Ok(Some(lock));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The instance of this bot with this ID.
+    pub async fn instance(
+        &self,
+        bot: &Name,
+        id: &InstanceId,
+    ) -> Result<Option<Recorded>, StoreError> {
+        let key = instance_path(bot, id);
+        let record = self.0.read(Table::Instances, &key).await?;
+        let read = |was: Vec<u8>| {
+            decode(Table::Instances, &key, &was).map(|instance| Recorded { instance, was })
+        };
+        record.map(read).transpose()
     }
 
     /// Records a join.
-    pub async fn record(&self, instance: &Instance) -> Result<(), StoreError> {
-        let change = Change::Insert(Table::Instances, instance.id.clone(), encode(instance)?);
+    pub async fn record(&self, instance: &BotInstance) -> Result<(), StoreError> {
+        let change = Change::Insert(Table::Instances, instance.path(), encode(instance)?);
         self.0.write(vec![change]).await
     }
 
     /// Takes a join back that was never answered.
-    pub async fn forget(&self, instance: &Instance) -> Result<(), StoreError> {
-        self.0.write(vec![Change::Remove(Table::Instances, instance.id.clone())]).await
+    pub async fn forget(&self, instance: &BotInstance) -> Result<(), StoreError> {
+        self.0.write(vec![Change::Remove(Table::Instances, instance.path())]).await
     }
 
-    /// All joins.
-    pub async fn instances(&self) -> Result<Vec<Instance>, StoreError> {
-        self.all(Table::Instances).await
+    /// Puts an instance in the place of what was read before; refuses if that has changed since.
+    pub async fn replace(
+        &self,
+        before: &Recorded,
+        now: BotInstance,
+    ) -> Result<Recorded, StoreError> {
+        let record = encode(&now)?;
+        let change =
+            Change::Replace(Table::Instances, now.path(), before.was.clone(), record.clone());
+        self.0.write(vec![change]).await?;
+        Ok(Recorded { instance: now, was: record })
+    }
+
+    /// All instances.
+    pub async fn instances(&self) -> Result<Vec<BotInstance>, StoreError> {
+        self.all(Table::Instances, "").await
+    }
+
+    /// All instances of a bot.
+    pub async fn instances_of(&self, bot: &Name) -> Result<Vec<BotInstance>, StoreError> {
+        self.all(Table::Instances, &format!("{bot}/")).await
+    }
+
+    /// Removes instances whose last certificate has ended and locks whose time is over; returns how
+    /// many.
+    pub async fn prune(&self, now: OffsetDateTime) -> Result<usize, StoreError> {
+        /// So that joins do not wait long behind it.
+        const BATCH: usize = 128;
+        let mut ended = Vec::new();
+        for instance in self.instances().await? {
+            if instance.metadata.expired(now) {
+                ended.push(vec![Change::Remove(Table::Instances, instance.path())]);
+            }
+        }
+        for lock in self.all::<Lock>(Table::Locks, "").await? {
+            if !lock.in_force(now) {
+                ended.push(vec![
+                    Change::Remove(Table::LockTargets, target_key(&lock)?),
+                    Change::Remove(Table::Locks, lock.metadata.name.to_string()),
+                ]);
+            }
+        }
+        for batch in ended.chunks(BATCH) {
+            match self.0.write(batch.concat()).await {
+                // Somebody else has removed one of them; the others can wait for the next time.
+                Ok(()) | Err(StoreError::Missing(..)) => {}
+                Err(cause) => return Err(cause),
+            }
+        }
+        Ok(ended.len())
     }
 
     async fn one<T: DeserializeOwned>(
@@ -141,8 +247,12 @@ impl Records {
         record.map(|record| decode(table, key, &record)).transpose()
     }
 
-    async fn all<T: DeserializeOwned>(&self, table: Table) -> Result<Vec<T>, StoreError> {
-        let records = self.0.list(table).await?;
+    async fn all<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        prefix: &str,
+    ) -> Result<Vec<T>, StoreError> {
+        let records = self.0.list(table, prefix).await?;
         records.iter().map(|(key, record)| decode(table, key, record)).collect()
     }
 }
@@ -151,7 +261,15 @@ fn table(kind: Kind) -> Table {
     match kind {
         Kind::Bot => Table::Bots,
         Kind::Token => Table::Tokens,
+        Kind::Lock => Table::Locks,
+        Kind::BotInstance => Table::Instances,
     }
+}
+
+/// Where a lock stands in [`Table::LockTargets`].
+fn target_key(lock: &Lock) -> Result<String, StoreError> {
+    let target = lock.target().map_err(|cause| StoreError::Unreadable(cause.to_string()))?;
+    Ok(format!("{target}/{}", lock.metadata.name))
 }
 
 fn encode(record: &impl Serialize) -> Result<Vec<u8>, StoreError> {

@@ -40,18 +40,14 @@ impl RedbStore {
     pub fn create(path: &Path) -> Result<(), StoreError> {
         let file = private(path, OpenOptions::new().create_new(true)).map_err(failed)?;
         let database = builder().create_with_backend(FileBackend::new(file).map_err(failed)?);
-        let database = database.map_err(failed)?;
-        let transaction = durable(&database)?;
-        for table in Table::ALL {
-            transaction.open_table(definition(table)).map_err(failed)?;
-        }
-        transaction.commit().map_err(failed)
+        tables(&database.map_err(failed)?)
     }
 
     /// Opens a database, whole again after a crash, and starts its writer.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let file = Arc::new(DatabaseFile { path: path.to_owned(), open: RwLock::new(None) });
-        file.with(|_| Ok(()))?;
+        // An older version may have made it, with fewer tables.
+        file.with(tables)?;
         let (queue, requests) = mpsc::channel(QUEUE);
         let writer = Arc::clone(&file);
         thread::Builder::new()
@@ -74,17 +70,20 @@ impl Store for RedbStore {
         })
     }
 
-    fn list(&self, table: Table) -> Pending<'_, Vec<(String, Vec<u8>)>> {
+    fn list<'a>(&'a self, table: Table, prefix: &'a str) -> Pending<'a, Vec<(String, Vec<u8>)>> {
         Box::pin(async move {
             self.file.with(|database| {
                 let transaction = database.begin_read().map_err(failed)?;
                 let records = transaction.open_table(definition(table)).map_err(failed)?;
-                let all = records.iter().map_err(failed)?;
-                all.map(|entry| {
+                let mut found = Vec::new();
+                for entry in records.range(prefix..).map_err(failed)? {
                     let (key, record) = entry.map_err(failed)?;
-                    Ok((key.value().to_owned(), record.value().to_vec()))
-                })
-                .collect()
+                    if !key.value().starts_with(prefix) {
+                        break;
+                    }
+                    found.push((key.value().to_owned(), record.value().to_vec()));
+                }
+                Ok(found)
             })
         })
     }
@@ -143,18 +142,21 @@ fn check(
     for change in batch {
         let (Change::Insert(table, key, _)
         | Change::Put(table, key, _)
+        | Change::Replace(table, key, ..)
         | Change::Remove(table, key)) = change;
         let records = transaction.open_table(definition(*table)).map_err(failed)?;
-        let present = records.get(key.as_str()).map_err(failed)?.is_some();
-        match change {
-            Change::Insert(..) if present => {
-                return Ok(Err(StoreError::Exists(*table, key.clone())));
+        let found = records.get(key.as_str()).map_err(failed)?;
+        let unmet = match change {
+            Change::Insert(..) if found.is_some() => StoreError::Exists,
+            Change::Remove(..) if found.is_none() => StoreError::Missing,
+            Change::Replace(_, _, was, _)
+                if found.as_ref().is_none_or(|found| found.value() != was.as_slice()) =>
+            {
+                StoreError::Changed
             }
-            Change::Remove(..) if !present => {
-                return Ok(Err(StoreError::Missing(*table, key.clone())));
-            }
-            _ => {}
-        }
+            _ => continue,
+        };
+        return Ok(Err(unmet(*table, key.clone())));
     }
     Ok(Ok(()))
 }
@@ -162,7 +164,9 @@ fn check(
 fn apply(transaction: &WriteTransaction, batch: &[Change]) -> Result<(), StoreError> {
     for change in batch {
         match change {
-            Change::Insert(table, key, record) | Change::Put(table, key, record) => {
+            Change::Insert(table, key, record)
+            | Change::Put(table, key, record)
+            | Change::Replace(table, key, _, record) => {
                 let mut records = transaction.open_table(definition(*table)).map_err(failed)?;
                 records.insert(key.as_str(), record.as_slice()).map_err(failed)?;
             }
@@ -222,6 +226,14 @@ fn durable(database: &Database) -> Result<WriteTransaction, StoreError> {
     let mut transaction = database.begin_write().map_err(failed)?;
     transaction.set_quick_repair(true);
     Ok(transaction)
+}
+
+fn tables(database: &Database) -> Result<(), StoreError> {
+    let transaction = durable(database)?;
+    for table in Table::ALL {
+        transaction.open_table(definition(table)).map_err(failed)?;
+    }
+    transaction.commit().map_err(failed)
 }
 
 fn definition(table: Table) -> TableDefinition<'static, &'static str, &'static [u8]> {

@@ -6,10 +6,15 @@ mod tests {
     mod answer;
     mod claim;
     mod command;
+    mod daemon;
     mod granted;
     mod harness;
     mod identity;
+    mod issue;
     mod limits;
+    mod lock;
+    mod operator;
+    mod renew;
     mod software_tpm;
     mod store;
     mod wire;

@@ -51,8 +51,8 @@ async fn a_token_for_others_lets_no_bot_in() {
 async fn a_token_of_a_bot_that_is_gone_lets_nobody_in() {
     let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
     harness.allow(&tpm).await;
-    let (bot, kind) = ("my-bot".parse().unwrap(), authority::resource::Kind::Bot);
-    harness.authority.records.remove(kind, &bot).await.unwrap();
+    let (bot, kind) = ("my-bot", authority::resource::Kind::Bot);
+    harness.authority.records.remove(kind, bot).await.unwrap();
     harness.join(&tpm, "t").await.unwrap_err();
     harness.assert_refused("bot_unknown").await;
 

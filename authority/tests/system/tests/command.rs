@@ -13,52 +13,65 @@ use super::harness::{BOT, run, token};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_authority");
 
-struct Running {
+pub(crate) struct Running {
     child: Child,
-    address: String,
-    pin: String,
+    pub(crate) address: String,
+    pub(crate) pin: String,
+    /// All that it said at its start.
+    pub(crate) said: Vec<String>,
 }
 
-struct Place(TempDir);
+pub(crate) struct Place(pub(crate) TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.0.path().join("data")
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
         command.args(arguments).env("AUTHORITY_DATA_DIR", self.data()).current_dir(self.0.path());
         command
     }
 
-    fn start(&self, arguments: &[&str]) -> Running {
+    pub(crate) fn start(&self, arguments: &[&str]) -> Running {
+        self.start_with(arguments, &[], 3)
+    }
+
+    /// With these in its environment; it says that many lines.
+    pub(crate) fn start_with(
+        &self,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        lines: usize,
+    ) -> Running {
         let mut command = self.command(&["start", "--listen", "127.0.0.1:0"]);
         // The umask that gives everything to everybody.
         let mut shell = Command::new("sh");
         shell.args(["-c", "umask 0; exec \"$@\"", "sh", PROGRAM]).args(command.get_args());
         command = shell;
         command.args(arguments).env("AUTHORITY_DATA_DIR", self.data());
+        command.envs(environment.iter().copied());
         let log = fs::File::create(self.0.path().join("log")).unwrap();
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let said: Vec<String> = lines.take(3).map_while(Result::ok).collect();
+        let out = BufReader::new(child.stdout.take().unwrap()).lines();
+        let said: Vec<String> = out.take(lines).map_while(Result::ok).collect();
         let word = |label: &str| {
             let line = said.iter().find_map(|line| line.strip_prefix(label));
             line.unwrap_or_else(|| panic!("{said:?}")).trim().to_owned()
         };
-        Running { address: word("Listen"), pin: word("CA pin"), child }
+        Running { address: word("Listen"), pin: word("CA pin"), child, said }
     }
 
-    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+    pub(crate) fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         told(&self.command(arguments).output().unwrap())
     }
 
-    fn pipe(&self, arguments: &[&str], input: &str) -> (i32, String, String) {
+    pub(crate) fn pipe(&self, arguments: &[&str], input: &str) -> (i32, String, String) {
         let mut command = self.command(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -74,16 +87,16 @@ fn told(output: &Output) -> (i32, String, String) {
 }
 
 impl Running {
-    fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         run(Command::new("kill").arg(signal).arg(self.child.id().to_string()));
     }
 
-    fn terminate(mut self) -> Option<i32> {
+    pub(crate) fn terminate(mut self) -> Option<i32> {
         self.signal("-TERM");
         self.child.wait().unwrap().code()
     }
 
-    fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -292,6 +305,14 @@ fn a_wrong_command_line_is_usage_and_help_is_not() {
         &[],
         &["get", "users"],
         &["rm", "bot"],
+        &["rm", "bot_instance/my-bot"],
+        &["lock"],
+        &["lock", "--bot", "a", "--token", "b"],
+        &["lock", "--ek", "abc"],
+        &["lock", "--bot", "a", "--ttl", "1h", "--expires", "2030-01-31T12:00:00Z"],
+        &["bots"],
+        &["audit", "ls", "--since", "yesterday"],
+        &["check"],
         &["create"],
         &["start", "--listen", "here"],
         &["start", "--cluster-name", "UPPER"],
@@ -300,7 +321,7 @@ fn a_wrong_command_line_is_usage_and_help_is_not() {
         let (code, said, error) = place.run(wrong);
         assert_eq!((code, said.as_str()), (64, ""), "{wrong:?}: {error}");
     }
-    for verb in ["start", "status", "create", "get", "rm", "completions", "man"] {
+    for verb in ["start", "check", "status", "create", "get", "rm", "lock", "completions", "man"] {
         let (code, help, _) = place.run(&[verb, "--help"]);
         assert!(code == 0 && help.contains("Usage: authority"), "{help}");
     }

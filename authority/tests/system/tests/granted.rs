@@ -26,7 +26,10 @@ async fn a_tpm_that_is_allowed_by_its_hash_joins() {
         .arg(&leaf));
     let text = run(Command::new("openssl").args(["x509", "-noout", "-text", "-in"]).arg(&leaf));
     let text = String::from_utf8(text).unwrap();
-    for part in ["O = access, O = dev, CN = my-bot", "URI:spiffe://test.example/bot/my-bot"] {
+    for part in [
+        "O = access, O = dev, CN = my-bot, 1.3.9999.1.7 = test.example",
+        "URI:spiffe://test.example/bot/my-bot",
+    ] {
         assert!(text.contains(&part.replace("CN = my-bot", "CN = bot-my-bot")), "{text}");
     }
     // The key that is certified is the key that was proven.
@@ -41,8 +44,8 @@ async fn a_tpm_that_is_allowed_by_its_hash_joins() {
 
     let instances = harness.authority.records.instances().await.unwrap();
     assert_eq!(instances.len(), 1);
-    assert_eq!(instances[0].id, result.instance);
-    assert_eq!(instances[0].ek_pub_hash.as_str(), tpm.ek_hash());
+    assert_eq!(instances[0].spec.instance_id.to_string(), result.instance);
+    assert_eq!(instances[0].status.ek.public_hash.as_str(), tpm.ek_hash());
     let audit = harness.audit();
     assert_eq!(audit.len(), 1);
     let line = &audit[0];
@@ -56,7 +59,7 @@ async fn a_tpm_that_is_allowed_by_its_hash_joins() {
         ("hostname", "host-1"),
         ("bot_instance_id", &result.instance),
         ("ek_pub_hash", &tpm.ek_hash()),
-        ("certificate_serial", &instances[0].certificate_serial),
+        ("certificate_serial", &instances[0].status.certificate_serial),
     ] {
         assert_eq!(line[field], value, "{line:#}");
     }
@@ -99,7 +102,9 @@ async fn joins_are_instances_of_their_own_and_run_side_by_side() {
     assert_eq!(harness.authority.records.instances().await.unwrap().len(), 20);
     assert_eq!(harness.audit().len(), 20);
     let bot: Name = "my-bot".parse().unwrap();
-    assert!(harness.authority.records.instances().await.unwrap().iter().all(|i| i.bot == bot));
+    assert!(
+        harness.authority.records.instances().await.unwrap().iter().all(|i| i.spec.bot_name == bot)
+    );
 }
 
 #[tokio::test]

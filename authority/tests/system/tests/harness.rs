@@ -12,7 +12,7 @@ use authority::audit::AuditLog;
 use authority::clock::Clock;
 use authority::cluster::Cluster;
 use authority::folder::DataFolder;
-use authority::resource;
+use authority::resource::{self, BotInstance};
 use authority::server::{AdminSocket, Leaf, PublicListener, serve};
 use authority::service::Authority;
 use authority::store::IfExists;
@@ -164,6 +164,30 @@ impl Harness {
             proto::v1::join_response::Step::Result(result) => Ok(result),
             proto::v1::join_response::Step::Challenge(_) => panic!("another challenge"),
         }
+    }
+
+    /// A TPM that is let in by the token `t`, and has joined.
+    pub(crate) async fn joined(&self) -> (SoftwareTpm, proto::v1::IssuedCredentials) {
+        let tpm = SoftwareTpm::new();
+        self.allow(&tpm).await;
+        let issued = self.join(&tpm, "t").await.unwrap();
+        (tpm, issued)
+    }
+
+    /// The last line of the audit log: of this event, with this refusal or without.
+    pub(crate) fn assert_last(&self, event: &str, refusal: Option<&str>) -> Value {
+        let line = self.audit().pop().unwrap();
+        assert_eq!(line["event"], event, "{line:#}");
+        assert_eq!(line["refusal"].as_str(), refusal, "{line:#}");
+        assert_eq!(line["outcome"], if refusal.is_some() { "refused" } else { "granted" });
+        line
+    }
+
+    /// The only instance.
+    pub(crate) async fn instance(&self) -> BotInstance {
+        let mut all = self.authority.records.instances().await.unwrap();
+        assert_eq!(all.len(), 1);
+        all.pop().unwrap()
     }
 
     /// A join up to its challenge.

@@ -1,32 +1,20 @@
 //! Who a caller is, by its certificate.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use p256::pkcs8::EncodePrivateKey;
+use proto::v1::WhoAmIRequest;
 use proto::v1::identity_service_client::IdentityServiceClient;
-use proto::v1::{IssuedCredentials, WhoAmIRequest};
-use rustls::client::ResolvesClientCert;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::Code;
 
 use super::harness::Harness;
 use super::software_tpm::SoftwareTpm;
-
-fn identity(tpm: &SoftwareTpm, result: &IssuedCredentials) -> Arc<dyn ResolvesClientCert> {
-    let key = tpm.join_key.to_pkcs8_der().unwrap();
-    let key = PrivateKeyDer::Pkcs8(key.as_bytes().to_vec().into());
-    let key = tls::provider().key_provider.load_private_key(key).unwrap();
-    let chain = result.certificates.iter().map(|der| CertificateDer::from(der.clone())).collect();
-    tls::identity(chain, key).unwrap()
-}
 
 #[tokio::test]
 async fn a_host_is_told_what_its_certificate_says() {
     let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
     harness.allow(&tpm).await;
     let result = harness.join(&tpm, "t").await.unwrap();
-    let wire = harness.wire_as(Some(identity(&tpm, &result))).await;
+    let wire = harness.wire_as(Some(tpm.identity(&result))).await;
     let mut client = IdentityServiceClient::new(wire.channel.clone());
     let me = client.who_am_i(WhoAmIRequest {}).await.unwrap().into_inner();
     assert_eq!((me.cluster.as_str(), me.bot.as_str()), ("test.example", "my-bot"));
@@ -57,7 +45,7 @@ async fn a_certificate_of_another_cluster_does_not_pass_the_handshake() {
     let (harness, other, tpm) = (Harness::new().await, Harness::new().await, SoftwareTpm::new());
     other.allow(&tpm).await;
     let result = other.join(&tpm, "t").await.unwrap();
-    let wire = harness.wire_as(Some(identity(&tpm, &result))).await;
+    let wire = harness.wire_as(Some(tpm.identity(&result))).await;
     let mut client = IdentityServiceClient::new(wire.channel.clone());
     let status = client.who_am_i(WhoAmIRequest {}).await.unwrap_err();
     assert_ne!(status.code(), Code::Ok);

@@ -1,6 +1,8 @@
 //! The TPM's part in software: a P-256 endorsement key and a join key, and the mathematics of
 //! TPM2_ActivateCredential, written a second time from the formulas of Part 1.
 
+use std::sync::Arc;
+
 use aes::Aes128;
 use cfb_mode::Decryptor;
 use cfb_mode::cipher::KeyIvInit;
@@ -9,10 +11,13 @@ use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{DerSignature, SigningKey};
 use p256::elliptic_curve::Generate;
 use p256::elliptic_curve::sec1::ToSec1Point;
+use p256::pkcs8::EncodePrivateKey;
 use p256::{PublicKey, SecretKey, ecdh};
 use proto::transcript::Transcript;
 use proto::v1::join_init::Ek;
-use proto::v1::{JoinAnswer, JoinChallenge, JoinInit};
+use proto::v1::{IssuedCredentials, JoinAnswer, JoinChallenge, JoinInit};
+use rustls::client::ResolvesClientCert;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use spki::EncodePublicKey;
 
@@ -107,11 +112,28 @@ impl SoftwareTpm {
         JoinAnswer { mac: transcript.mac(&secret).to_vec(), signature: self.sign(&transcript) }
     }
 
+    /// The join key with its certificate, for TLS.
+    pub(crate) fn identity(&self, issued: &IssuedCredentials) -> Arc<dyn ResolvesClientCert> {
+        identity(&self.join_key, issued)
+    }
+
     pub(crate) fn sign(&self, transcript: &Transcript) -> Vec<u8> {
         let signature: DerSignature =
             self.join_key.sign_prehash(&transcript.signing_digest()).unwrap();
         signature.as_bytes().to_vec()
     }
+}
+
+/// A key with its certificate, for TLS.
+pub(crate) fn identity(
+    key: &SigningKey,
+    issued: &IssuedCredentials,
+) -> Arc<dyn ResolvesClientCert> {
+    let key = key.to_pkcs8_der().unwrap();
+    let key = PrivateKeyDer::Pkcs8(key.as_bytes().to_vec().into());
+    let key = tls::provider().key_provider.load_private_key(key).unwrap();
+    let chain = issued.certificates.iter().map(|der| CertificateDer::from(der.clone())).collect();
+    tls::identity(chain, key).unwrap()
 }
 
 /// KDFa of Part 1 with SHA-256, for what fits into one block.

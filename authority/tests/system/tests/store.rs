@@ -69,7 +69,7 @@ fn acknowledged(output: &str) -> BTreeSet<String> {
 
 async fn stored(path: &Path) -> BTreeSet<String> {
     let store = RedbStore::open(path).unwrap();
-    store.list(Table::Instances).await.unwrap().into_iter().map(|(key, _)| key).collect()
+    store.list(Table::Instances, "").await.unwrap().into_iter().map(|(key, _)| key).collect()
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn a_full_disk_is_an_error_loses_nothing_and_is_got_over() {
     std::fs::remove_file(&ballast).unwrap();
     store.write(insert("afterwards")).await.unwrap();
     said.insert("afterwards".into());
-    let found = store.list(Table::Instances).await.unwrap();
+    let found = store.list(Table::Instances, "").await.unwrap();
     let found: BTreeSet<_> = found.into_iter().map(|(key, _)| key).collect();
     assert!(said.is_subset(&found), "{:?} are lost", said.difference(&found));
     drop(store);
@@ -168,7 +168,7 @@ async fn a_batch_happens_as_a_whole_or_not_at_all() {
     assert_eq!(exists, Err(StoreError::Exists(Table::Bots, "a".into())));
     let missing = store.write(vec![change("c"), Change::Remove(Table::Tokens, "a".into())]).await;
     assert_eq!(missing, Err(StoreError::Missing(Table::Tokens, "a".into())));
-    assert_eq!(store.list(Table::Bots).await.unwrap(), [("a".into(), vec![1])]);
+    assert_eq!(store.list(Table::Bots, "").await.unwrap(), [("a".into(), vec![1])]);
     store.write(vec![Change::Put(Table::Bots, "a".into(), vec![2])]).await.unwrap();
     assert_eq!(store.read(Table::Bots, "a").await.unwrap(), Some(vec![2]));
     store.write(vec![Change::Remove(Table::Bots, "a".into())]).await.unwrap();

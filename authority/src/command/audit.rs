@@ -1,0 +1,77 @@
+//! authority audit
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+
+use serde_json::Value;
+use time::OffsetDateTime;
+use tracing::warn;
+
+use super::print;
+use super::table::table;
+use crate::cli::{AuditLs, ListFormat, Since};
+use crate::clock::Clock;
+use crate::exit::Failure;
+use crate::folder::DataFolder;
+use crate::resource::Timestamp;
+
+/// Reads the file itself: the authority need not run.
+pub(super) fn ls(ls: &AuditLs) -> Result<(), Failure> {
+    let path = DataFolder::new(&ls.data.data_dir).audit();
+    let failed = |cause: &io::Error| Failure::io(cause, format!("cannot read {}", path.display()));
+    let file = File::open(&path).map_err(|cause| failed(&cause))?;
+    let since = ls.since.map(|since| match since {
+        Since::At(time) => time.0,
+        Since::Ago(span) => Clock::system().now() - span,
+    });
+    let (mut rows, mut damaged) = (Vec::new(), 0u64);
+    let mut stdout = io::stdout().lock();
+    for line in BufReader::new(file).split(b'\n') {
+        let line = line.map_err(|cause| failed(&cause))?;
+        let Some((event, time)) = read(&line) else {
+            damaged = damaged.saturating_add(u64::from(!line.is_empty()));
+            continue;
+        };
+        let wanted = since.is_none_or(|since| since <= time)
+            && (!ls.refused || event.get("outcome").is_some_and(|outcome| outcome == "refused"));
+        match ls.format {
+            _ if !wanted => {}
+            ListFormat::Text => rows.push(row(&event)),
+            ListFormat::Json => match writeln!(stdout, "{event}") {
+                Err(cause) if cause.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                written => {
+                    written.map_err(|cause| Failure::io(&cause, "cannot write to stdout"))?
+                }
+            },
+        }
+    }
+    drop(stdout);
+    if damaged > 0 {
+        warn!(lines = damaged, "lines of the audit log are no events and were left out");
+    }
+    match (ls.format, rows.as_slice()) {
+        (ListFormat::Json, _) => Ok(()),
+        (ListFormat::Text, []) => print("No events found.\n"),
+        (ListFormat::Text, rows) => print(table(TITLES, rows)),
+    }
+}
+
+const TITLES: [&str; 7] = ["Time", "Event", "Result", "Bot", "Token", "EK", "Remote"];
+
+fn read(line: &[u8]) -> Option<(Value, OffsetDateTime)> {
+    let event: Value = serde_json::from_slice(line).ok()?;
+    let time = event.get("time")?.as_str()?.to_owned();
+    Some((event, Timestamp::try_from(time).ok()?.0))
+}
+
+fn row(event: &Value) -> [String; 7] {
+    let text = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let result = match text("refusal") {
+        code if code.is_empty() => text("outcome"),
+        code => code,
+    };
+    let time = text("time");
+    let time = time.split_once('.').map_or(time.clone(), |(seconds, _)| format!("{seconds}Z"));
+    let ek = text("ek_pub_hash").chars().take(16).collect();
+    [time, text("event"), result, text("bot_name"), text("token_name"), ek, text("addr.remote")]
+}

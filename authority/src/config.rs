@@ -1,0 +1,261 @@
+//! The configuration of `authority start`: a file, and flags and environment variables over it.
+//!
+//! ```yaml
+//! data_dir: /var/lib/endorse
+//! listen: 0.0.0.0:3025
+//! cluster_name: example.com
+//! join_timeout: 60s
+//! diag_addr: 127.0.0.1:3026
+//! log: {format: json, level: info}
+//! ```
+
+use std::fmt::{self, Display};
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{LogFormat, Start};
+use crate::exit::{Exit, Failure};
+use crate::folder::DEFAULT_DATA_DIR;
+use crate::issue::ClusterName;
+use crate::resource::parse_yaml;
+
+/// More than any configuration has.
+const MAX_FILE: u64 = 64 * 1024;
+
+/// Where hosts look for an authority if nobody tells them the port.
+const PORT: u16 = 3025;
+
+/// How an authority is to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where its data are.
+    pub data_dir: PathBuf,
+    /// Where hosts find it.
+    pub listen: SocketAddr,
+    /// What a new cluster is called.
+    pub cluster_name: Option<ClusterName>,
+    /// How long a join may take.
+    pub join_timeout: JoinTimeout,
+    /// Where monitoring finds it.
+    pub diag_addr: Option<SocketAddr>,
+    /// How logs are written, if the file says so.
+    pub log_format: Option<LogFormat>,
+    /// How much is logged, if the file says so.
+    pub log_level: Option<String>,
+}
+
+/// How long a join may take: from a second to ten minutes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JoinTimeout(Duration);
+
+/// The file, before anything is filled in.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    data_dir: Option<PathBuf>,
+    #[serde(default, deserialize_with = "parsed")]
+    listen: Option<SocketAddr>,
+    #[serde(default, deserialize_with = "parsed")]
+    cluster_name: Option<ClusterName>,
+    #[serde(default, deserialize_with = "parsed")]
+    join_timeout: Option<JoinTimeout>,
+    #[serde(default, deserialize_with = "parsed")]
+    diag_addr: Option<SocketAddr>,
+    #[serde(default)]
+    log: Log,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Log {
+    format: Option<LogFormat>,
+    #[serde(default, deserialize_with = "parsed")]
+    level: Option<Level>,
+}
+
+#[derive(Debug)]
+struct Level(String);
+
+impl Settings {
+    /// What flags, environment and file say, in this order; else what is usual.
+    pub fn new(start: &Start) -> Result<Self, Failure> {
+        let file = start.config.as_deref().map(Document::read).transpose()?.unwrap_or_default();
+        Ok(Self {
+            data_dir: start
+                .data_dir
+                .clone()
+                .or(file.data_dir)
+                .unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
+            listen: start
+                .listen
+                .or(file.listen)
+                .unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, PORT).into()),
+            cluster_name: start.cluster_name.clone().or(file.cluster_name),
+            join_timeout: start.join_timeout.or(file.join_timeout).unwrap_or_default(),
+            diag_addr: start.diag_addr.or(file.diag_addr),
+            log_format: file.log.format,
+            log_level: file.log.level.map(|level| level.0),
+        })
+    }
+}
+
+impl Document {
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let shown = path.display();
+        let failed = |cause: io::Error| Failure::io(&cause, format!("cannot read {shown}"));
+        let mut text = String::new();
+        let file = File::open(path).map_err(failed)?;
+        let length = file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(failed)?;
+        let wrong = |what: &dyn Display| {
+            let advice = "correct it; `authority check` looks at it without starting anything";
+            Failure::new(Exit::Config, format!("{shown}: {what}"), advice)
+        };
+        if length as u64 > MAX_FILE {
+            return Err(wrong(&"too long for a configuration"));
+        }
+        // A file of comments is no document at all.
+        let blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+        if text.lines().all(blank) {
+            return Ok(Self::default());
+        }
+        parse_yaml(&text).map_err(|cause| wrong(&cause))
+    }
+}
+
+/// A text that has a parser of its own.
+fn parsed<'de, D: Deserializer<'de>, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    let text = Option::<String>::deserialize(from)?;
+    let parse = |text: String| {
+        text.parse::<T>().map_err(|cause| {
+            let cause = cause.to_string();
+            // What the standard library says does not name the value.
+            serde::de::Error::custom(if cause.contains(&text) {
+                cause
+            } else {
+                format!("{text:?}: {cause}")
+            })
+        })
+    };
+    text.map(parse).transpose()
+}
+
+impl JoinTimeout {
+    /// The time.
+    pub fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl Default for JoinTimeout {
+    fn default() -> Self {
+        Self(Duration::from_secs(60))
+    }
+}
+
+impl FromStr for JoinTimeout {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a time from 1s to 10m");
+        let unit = if text.ends_with('m') { 60 } else { 1 };
+        let number = text.strip_suffix(['s', 'm']).unwrap_or(text);
+        let seconds = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
+        let seconds = seconds.filter(|seconds| (1..=600).contains(seconds)).ok_or_else(wrong)?;
+        Ok(Self(Duration::from_secs(seconds)))
+    }
+}
+
+impl fmt::Display for JoinTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}s", self.0.as_secs())
+    }
+}
+
+impl FromStr for Level {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match EnvFilter::try_new(text) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(cause) => Err(format!("{text:?} is no level, such as info or debug: {cause}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    fn settings(yaml: &str, flags: &[&str]) -> Result<Settings, Failure> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("authority.yaml");
+        std::fs::write(&path, yaml).unwrap();
+        let words = ["authority", "start", "-c", path.to_str().unwrap()];
+        let cli = Cli::try_parse_from(words.iter().chain(flags)).unwrap();
+        let Command::Start(start) = cli.command else { panic!("another command") };
+        Settings::new(&start)
+    }
+
+    #[test]
+    fn the_file_says_and_flags_say_otherwise() {
+        let yaml = "data_dir: /srv/a\nlisten: 127.0.0.1:1\ncluster_name: one\njoin_timeout: 2m\n\
+                    diag_addr: \"[::1]:9\"\nlog:\n  format: json\n  level: debug\n";
+        let all = settings(yaml, &[]).unwrap();
+        assert_eq!(all.data_dir, Path::new("/srv/a"));
+        assert_eq!(all.listen.to_string(), "127.0.0.1:1");
+        assert_eq!(all.cluster_name.as_ref().unwrap().as_str(), "one");
+        assert_eq!(all.join_timeout.duration(), Duration::from_secs(120));
+        assert_eq!(all.diag_addr.unwrap().port(), 9);
+        assert_eq!(
+            (all.log_format, all.log_level.as_deref()),
+            (Some(LogFormat::Json), Some("debug"))
+        );
+        let flags = ["--listen", "127.0.0.1:2", "--data-dir", "/b", "--join-timeout", "5s"];
+        let over = settings(yaml, &flags).unwrap();
+        assert_eq!((over.listen.port(), over.data_dir.as_path()), (2, Path::new("/b")));
+        assert_eq!(over.join_timeout.duration(), Duration::from_secs(5));
+        assert_eq!(over.cluster_name, all.cluster_name);
+        let usual = settings("# nothing\n", &[]).unwrap();
+        assert_eq!(usual.listen.to_string(), "0.0.0.0:3025");
+        assert_eq!(usual.join_timeout.duration(), Duration::from_secs(60));
+        assert_eq!(usual.diag_addr, None);
+    }
+
+    #[test]
+    fn a_fault_is_named_with_its_line() {
+        for (yaml, line, says) in [
+            ("data_dir: /a\nlistn: 127.0.0.1:1\n", 2, "listn"),
+            ("listen: here\n", 1, "here"),
+            ("listen: 127.0.0.1\n", 1, "127.0.0.1"),
+            ("\n\ncluster_name: UPPER\n", 3, "UPPER"),
+            ("join_timeout: 1h\n", 1, "from 1s to 10m"),
+            ("diag_addr: [a]\n", 1, ""),
+            ("log:\n  format: xml\n", 2, "xml"),
+            ("log:\n  level: a=b=c\n", 2, "a=b=c"),
+            ("log:\n  colour: red\n", 2, "colour"),
+            ("data_dir: /a\ndata_dir: /b\n", 2, "data_dir"),
+            ("- a\n", 1, ""),
+            ("data_dir: [\n", 0, ""),
+        ] {
+            let failure = settings(yaml, &[]).unwrap_err();
+            assert_eq!(failure.exit, Exit::Config, "{failure}");
+            assert!(failure.message.contains("authority.yaml: line "), "{failure}");
+            assert!(failure.message.contains(says), "{failure}");
+            let named = format!("authority.yaml: line {line}: ");
+            assert!(line == 0 || failure.message.contains(&named), "{yaml:?}: {failure}");
+        }
+    }
+}

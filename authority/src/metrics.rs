@@ -1,0 +1,184 @@
+//! What is counted while the authority runs, in the text form of Prometheus.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::audit::Action;
+use crate::service::refusal::Refusal;
+
+/// Upper bounds of the classes into which the store's times fall, in microseconds.
+const CLASSES: [u64; 8] = [100, 500, 1_000, 5_000, 10_000, 50_000, 250_000, 1_000_000];
+
+/// Counters of one authority.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// By action and result: `granted`, or the code of the refusal. All of them are of this
+    /// program, so that nobody outside can make more of them.
+    results: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    reads: Histogram,
+    writes: Histogram,
+    connections: AtomicU64,
+}
+
+/// How often something took how long.
+#[derive(Debug, Default)]
+pub(crate) struct Histogram {
+    /// The last class has no bound.
+    classes: [AtomicU64; CLASSES.len() + 1],
+    microseconds: AtomicU64,
+}
+
+/// What a store does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+/// A connection, counted as long as this is there.
+pub(crate) struct Counted(Arc<Metrics>);
+
+impl Metrics {
+    /// Counts the end of a join, a renewal or an issue.
+    pub(crate) fn count(&self, action: Action, refusal: Option<&Refusal>) {
+        let result = refusal.map_or("granted", |refusal| refusal.code.as_str());
+        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = results.entry((metric(action), result)).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    /// Counts an access to the store.
+    pub(crate) fn took(&self, access: Access, time: Duration) {
+        let histogram = match access {
+            Access::Read => &self.reads,
+            Access::Write => &self.writes,
+        };
+        histogram.add(time);
+    }
+
+    /// Counts a connection.
+    pub(crate) fn connection(self: &Arc<Self>) -> Counted {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Counted(Arc::clone(self))
+    }
+
+    /// All of it.
+    pub(crate) fn text(&self, ca_not_after: OffsetDateTime) -> String {
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = self.write(&mut text, ca_not_after);
+        text
+    }
+
+    fn write(&self, text: &mut String, ca_not_after: OffsetDateTime) -> std::fmt::Result {
+        let results = self.results.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for action in Action::ALL {
+            let name = metric(action);
+            writeln!(text, "# HELP {name} Ends, by result: granted, or the code of the refusal.")?;
+            writeln!(text, "# TYPE {name} counter")?;
+            if !results.contains_key(&(name, "granted")) {
+                writeln!(text, "{name}{{result=\"granted\"}} 0")?;
+            }
+            for ((_, result), count) in results.iter().filter(|((of, _), _)| *of == name) {
+                writeln!(text, "{name}{{result=\"{result}\"}} {count}")?;
+            }
+        }
+        let name = "endorse_store_seconds";
+        writeln!(text, "# HELP {name} Time that the store takes.\n# TYPE {name} histogram")?;
+        self.reads.write(text, name, "read")?;
+        self.writes.write(text, name, "write")?;
+        let connections = self.connections.load(Ordering::Relaxed);
+        let name = "endorse_connections";
+        writeln!(text, "# HELP {name} Open connections of hosts.\n# TYPE {name} gauge")?;
+        writeln!(text, "{name} {connections}")?;
+        let name = "endorse_ca_not_after_seconds";
+        let end = ca_not_after.unix_timestamp();
+        writeln!(text, "# HELP {name} When the X.509 CA ends, in seconds since 1970.")?;
+        writeln!(text, "# TYPE {name} gauge\n{name} {end}")
+    }
+}
+
+fn metric(action: Action) -> &'static str {
+    match action {
+        Action::Join => "endorse_joins_total",
+        Action::Renew => "endorse_renewals_total",
+        Action::Issue => "endorse_issues_total",
+    }
+}
+
+impl Histogram {
+    fn add(&self, time: Duration) {
+        let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let class = CLASSES.iter().position(|bound| time <= *bound).unwrap_or(CLASSES.len());
+        if let Some(class) = self.classes.get(class) {
+            class.fetch_add(1, Ordering::Relaxed);
+        }
+        self.microseconds.fetch_add(time, Ordering::Relaxed);
+    }
+
+    fn write(&self, text: &mut String, name: &str, access: &str) -> std::fmt::Result {
+        let mut total = 0u64;
+        let bounds = CLASSES.iter().map(|bound| seconds(*bound)).chain(["+Inf".into()]);
+        for (class, bound) in self.classes.iter().zip(bounds) {
+            total = total.saturating_add(class.load(Ordering::Relaxed));
+            writeln!(text, "{name}_bucket{{access=\"{access}\",le=\"{bound}\"}} {total}")?;
+        }
+        let sum = seconds(self.microseconds.load(Ordering::Relaxed));
+        writeln!(text, "{name}_sum{{access=\"{access}\"}} {sum}")?;
+        writeln!(text, "{name}_count{{access=\"{access}\"}} {total}")
+    }
+}
+
+fn seconds(microseconds: u64) -> String {
+    format!("{}.{:06}", microseconds / 1_000_000, microseconds % 1_000_000)
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::refusal::Code;
+    use time::macros::datetime;
+
+    #[test]
+    fn what_was_counted_is_told() {
+        let metrics = Arc::new(Metrics::default());
+        metrics.count(Action::Join, None);
+        metrics.count(Action::Join, Some(&Refusal::new(Code::TokenUnknown, "x")));
+        metrics.count(Action::Join, Some(&Refusal::new(Code::TokenUnknown, "y")));
+        metrics.count(Action::Renew, Some(&Refusal::new(Code::Locked, "z")));
+        metrics.took(Access::Write, Duration::from_micros(500));
+        metrics.took(Access::Write, Duration::from_millis(1500));
+        let connection = metrics.connection();
+        let text = metrics.text(datetime!(2036-05-31 12:00 UTC));
+        for line in [
+            "endorse_joins_total{result=\"granted\"} 1",
+            "endorse_joins_total{result=\"token_unknown\"} 2",
+            "endorse_renewals_total{result=\"granted\"} 0",
+            "endorse_renewals_total{result=\"locked\"} 1",
+            "endorse_issues_total{result=\"granted\"} 0",
+            "endorse_store_seconds_bucket{access=\"write\",le=\"0.000100\"} 0",
+            "endorse_store_seconds_bucket{access=\"write\",le=\"0.000500\"} 1",
+            "endorse_store_seconds_bucket{access=\"write\",le=\"1.000000\"} 1",
+            "endorse_store_seconds_bucket{access=\"write\",le=\"+Inf\"} 2",
+            "endorse_store_seconds_sum{access=\"write\"} 1.500500",
+            "endorse_store_seconds_count{access=\"read\"} 0",
+            "endorse_connections 1",
+            "endorse_ca_not_after_seconds 2095848000",
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line:?} is not in\n{text}");
+        }
+        drop(connection);
+        assert!(metrics.text(datetime!(2036-05-31 12:00 UTC)).contains("endorse_connections 0"));
+    }
+}

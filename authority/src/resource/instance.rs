@@ -1,0 +1,214 @@
+//! kind: bot_instance
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::field::{EkHash, Invalid, Labels, Metadata, Name, Serial, Timestamp};
+use super::{JoinMethod, Kind};
+
+/// A host that joined, from its join on until its last certificate has ended. The authority makes
+/// it; an operator can look at it and remove it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BotInstance {
+    kind: Kind,
+    version: Version,
+    /// Its name is the ID; it expires when the last of its certificates ends.
+    pub metadata: Metadata,
+    /// Which instance of which bot.
+    pub spec: BotInstanceSpec,
+    /// What is known of it.
+    pub status: BotInstanceStatus,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum Version {
+    #[serde(rename = "v1")]
+    V1,
+}
+
+/// Which instance of which bot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BotInstanceSpec {
+    /// What it joined as.
+    pub bot_name: Name,
+    /// New with every join.
+    pub instance_id: InstanceId,
+}
+
+/// What is known of a bot instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BotInstanceStatus {
+    /// How it proved itself.
+    pub join_method: JoinMethod,
+    /// What it joined with.
+    pub join_token: Name,
+    /// What it proved.
+    pub ek: ProvenEk,
+    /// SHA-256 of the SubjectPublicKeyInfo of its key, in hexadecimal: the one that joined, and the
+    /// only one that renews.
+    pub public_key_hash: String,
+    /// 1 for the join, one more for each renewal.
+    pub generation: u64,
+    /// Serial number of the latest certificate for its own key.
+    pub certificate_serial: String,
+    /// What the host calls itself; nobody verified it.
+    pub hostname: String,
+    /// What the agent calls its version.
+    pub agent_version: String,
+    /// When it joined.
+    pub joined: Timestamp,
+    /// When it renewed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewed: Option<Timestamp>,
+    /// When it last got a certificate of any kind.
+    pub last_seen: Timestamp,
+    /// What was issued for other keys of the host, by the name of the service.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub services: BTreeMap<String, ServiceRecord>,
+}
+
+/// The endorsement key that was proven at the join, and what was found then.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProvenEk {
+    /// The key.
+    pub public_hash: EkHash,
+    /// Its certificate's serial number, if it presented one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_serial: Option<Serial>,
+    /// The CA that vouches for the certificate, by its SHA-256; without it nobody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified_by: Option<String>,
+}
+
+/// The latest certificate of a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceRecord {
+    /// Its serial number.
+    pub certificate_serial: String,
+    /// When it was issued.
+    pub issued: Timestamp,
+    /// When it ends.
+    pub expires: Timestamp,
+}
+
+/// What a bot instance is called: a UUID in its usual form.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct InstanceId(Uuid);
+
+impl BotInstance {
+    /// Services that are remembered. Certificates of others are on record in the audit log.
+    const MAX_SERVICES: usize = 64;
+
+    /// What a host becomes that has proven this key and this EK. It has no certificate yet.
+    pub fn joining(
+        bot: Name,
+        token: Name,
+        ek: ProvenEk,
+        public_key_hash: String,
+        now: OffsetDateTime,
+    ) -> Self {
+        let (id, now) = (InstanceId::random(), Timestamp(now));
+        let metadata = Metadata {
+            name: id.name(),
+            description: None,
+            labels: Labels::new(),
+            expires: Some(now),
+        };
+        let status = BotInstanceStatus {
+            join_method: JoinMethod::Tpm,
+            join_token: token,
+            ek,
+            public_key_hash,
+            generation: 1,
+            certificate_serial: String::new(),
+            hostname: String::new(),
+            agent_version: String::new(),
+            joined: now,
+            renewed: None,
+            last_seen: now,
+            services: BTreeMap::new(),
+        };
+        let spec = BotInstanceSpec { bot_name: bot, instance_id: id };
+        Self { kind: Kind::BotInstance, version: Version::V1, metadata, spec, status }
+    }
+
+    /// `BOT/UUID`.
+    pub fn path(&self) -> String {
+        instance_path(&self.spec.bot_name, &self.spec.instance_id)
+    }
+
+    /// Remembers a certificate for a service.
+    pub fn record_service(&mut self, name: String, record: ServiceRecord, now: OffsetDateTime) {
+        let services = &mut self.status.services;
+        services.retain(|_, known| now < known.expires.0);
+        if services.len() >= Self::MAX_SERVICES && !services.contains_key(&name) {
+            let oldest = services.iter().min_by_key(|(_, known)| known.issued);
+            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
+                services.remove(&oldest);
+            }
+        }
+        self.lives_until(record.expires);
+        self.status.services.insert(name, record);
+    }
+
+    /// It has a certificate that ends then, and maybe others that end later.
+    pub fn lives_until(&mut self, end: Timestamp) {
+        self.metadata.expires = self.metadata.expires.max(Some(end));
+    }
+}
+
+/// Where the instance of a bot is found: `BOT/UUID`.
+pub fn instance_path(bot: &Name, id: &InstanceId) -> String {
+    format!("{bot}/{id}")
+}
+
+impl InstanceId {
+    /// A new one.
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    #[expect(clippy::expect_used, reason = "36 hexadecimal digits and hyphens, a digit first")]
+    fn name(&self) -> Name {
+        self.to_string().parse().expect("a UUID is a name")
+    }
+}
+
+impl TryFrom<String> for InstanceId {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        let id = Uuid::try_parse(&text).ok().map(Self).filter(|id| id.to_string() == text);
+        id.ok_or_else(|| Invalid(format!("{text:?} is not the ID of a bot instance, a UUID")))
+    }
+}
+
+impl std::str::FromStr for InstanceId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        text.to_owned().try_into()
+    }
+}
+
+impl From<InstanceId> for String {
+    fn from(id: InstanceId) -> Self {
+        id.to_string()
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}

@@ -1,0 +1,157 @@
+//! Answers monitoring over plain HTTP: whether the authority lives, whether it can serve, and what
+//! it counts. It says nothing of hosts, and takes no orders.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tracing::warn;
+
+use crate::service::{Authority, Health};
+
+/// Connections at a time: a probe, a scraper and a person or two.
+const CONNECTIONS: usize = 16;
+
+/// How long a caller may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long to wait when the system has no more files for connections.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A socket that listens for monitoring.
+pub struct DiagListener(TcpListener);
+
+#[derive(Serialize)]
+struct Readiness {
+    status: &'static str,
+    services: Services,
+}
+
+#[derive(Serialize)]
+struct Services {
+    store: Component,
+    certificates: Component,
+    hosts: Component,
+}
+
+#[derive(Serialize)]
+struct Component {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl DiagListener {
+    /// Listens.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        TcpListener::bind(address).await.map(Self)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    /// Answers until the task is dropped. `stop` says when the authority no longer wants hosts.
+    pub async fn serve(self, authority: Arc<Authority>, stop: watch::Receiver<bool>) {
+        let seats = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let Ok(seat) = Arc::clone(&seats).acquire_owned().await else { return };
+            match self.0.accept().await {
+                Ok((stream, _)) => {
+                    let connection = converse(stream, Arc::clone(&authority), stop.clone());
+                    tokio::spawn(async move {
+                        // The caller's trouble, if it takes too long.
+                        let _ = tokio::time::timeout(PATIENCE, connection).await;
+                        drop(seat);
+                    });
+                }
+                Err(cause) => {
+                    warn!(%cause, "cannot accept a connection for monitoring");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, authority: Arc<Authority>, stop: watch::Receiver<bool>) {
+    let answer = service_fn(|request| {
+        let (authority, stop) = (Arc::clone(&authority), stop.clone());
+        async move { Ok::<_, Infallible>(answer(&request, &authority, &stop).await) }
+    });
+    // What a caller does wrong is the caller's trouble.
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .keep_alive(false)
+        .max_buf_size(8192)
+        .serve_connection(TokioIo::new(stream), answer)
+        .await;
+}
+
+async fn answer(
+    request: &Request<Incoming>,
+    authority: &Authority,
+    stop: &watch::Receiver<bool>,
+) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
+    }
+    match request.uri().path() {
+        "/livez" => text(StatusCode::OK, "OK\n".into()),
+        "/metrics" => {
+            let end = authority.issuer.x509().not_after();
+            text(StatusCode::OK, authority.metrics.text(end))
+        }
+        "/readyz" => readiness(authority.health().await, *stop.borrow()),
+        _ => text(StatusCode::NOT_FOUND, "ask for /livez, /readyz or /metrics\n".into()),
+    }
+}
+
+fn readiness(health: Health, stopping: bool) -> Response<Full<Bytes>> {
+    let Health { store, certificates } = health;
+    let hosts = if stopping { Err("the authority is stopping".to_owned()) } else { Ok(()) };
+    let well = store.is_ok() && certificates.is_ok() && hosts.is_ok();
+    let component = |result: Result<(), String>| Component {
+        status: status(result.is_ok()),
+        reason: result.err(),
+    };
+    let report = Readiness {
+        status: status(well),
+        services: Services {
+            store: component(store),
+            certificates: component(certificates),
+            hosts: component(hosts),
+        },
+    };
+    let code = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = serde_json::to_string_pretty(&report).unwrap_or_default() + "\n";
+    let mut response = text(code, body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn status(well: bool) -> &'static str {
+    if well { "healthy" } else { "unhealthy" }
+}
+
+fn text(code: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = code;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, plain);
+    response
+}

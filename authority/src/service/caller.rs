@@ -1,0 +1,127 @@
+//! Who calls: what the certificate says that the TLS handshake verified, and what the store has of
+//! it now.
+
+use der::{Decode, Encode};
+use rustls_pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+use x509_cert::Certificate;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+
+use super::Authority;
+use super::admission::{store_failed, targets};
+use super::refusal::{Code, Refusal};
+use crate::issue::{Subject, serial_text, spiffe_id};
+use crate::resource::Bot;
+use crate::server::Connection;
+use crate::store::Recorded;
+
+/// Who calls, as the certificate says.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) subject: Subject,
+    pub(super) spiffe_id: String,
+    pub(super) serial: String,
+    pub(super) not_after: OffsetDateTime,
+    /// SHA-256 of the SubjectPublicKeyInfo, in hexadecimal.
+    key_hash: String,
+    /// The same octets.
+    pub(super) public_key: Vec<u8>,
+}
+
+/// What the store has of a caller.
+pub(super) struct Standing {
+    pub(super) bot: Bot,
+    pub(super) recorded: Recorded,
+}
+
+impl Caller {
+    /// Who calls on this connection.
+    pub(super) fn of(connection: &Connection, authority: &Authority) -> Result<Self, Refusal> {
+        let leaf = connection.peer.as_ref().and_then(|chain| chain.first());
+        let leaf = leaf.ok_or_else(|| {
+            Refusal::new(Code::CertificateMissing, "the caller shows no certificate")
+        })?;
+        Self::shown(leaf, authority)
+    }
+
+    fn shown(leaf: &CertificateDer<'_>, authority: &Authority) -> Result<Self, Refusal> {
+        let invalid = |cause: &dyn std::fmt::Display| Refusal::new(Code::CertificateInvalid, cause);
+        let certificate = Certificate::from_der(leaf).map_err(|cause| invalid(&cause))?;
+        let tbs = certificate.tbs_certificate();
+        let not_after: OffsetDateTime = tbs.validity().not_after.to_system_time().into();
+        // The handshake has looked at the clock too, but a connection may outlive a certificate.
+        if not_after <= authority.clock.now() {
+            let reason = format!("the certificate has ended at {not_after}");
+            return Err(Refusal::new(Code::CertificateExpired, reason));
+        }
+        let subject = Subject::from_name(tbs.subject()).map_err(|cause| invalid(&cause))?;
+        let cluster = authority.issuer.cluster();
+        if subject.cluster != cluster.as_str() {
+            return Err(invalid(&"the certificate is of another cluster"));
+        }
+        let spiffe_id = spiffe_id(cluster, &subject.bot);
+        let alternative = tbs.get_extension::<SubjectAltName>().map_err(|cause| invalid(&cause))?;
+        match alternative.as_ref().map(|(_, SubjectAltName(names))| names.as_slice()) {
+            Some([GeneralName::UniformResourceIdentifier(uri)]) if uri.as_str() == spiffe_id => {}
+            _ => return Err(invalid(&format!("its only name is not {spiffe_id}"))),
+        }
+        let serial = tbs.serial_number().as_bytes();
+        let public_key = tbs.subject_public_key_info().to_der().map_err(|cause| invalid(&cause))?;
+        Ok(Self {
+            serial: serial_text(serial.strip_prefix(&[0]).unwrap_or(serial)),
+            subject,
+            spiffe_id,
+            not_after,
+            key_hash: key_hash(&public_key),
+            public_key,
+        })
+    }
+}
+
+impl Authority {
+    /// What the store has of a caller now. Its bot and its instance must be there, and no lock.
+    pub(super) async fn standing(
+        &self,
+        caller: &Caller,
+        now: OffsetDateTime,
+    ) -> Result<Standing, Refusal> {
+        let Subject { bot, instance, .. } = &caller.subject;
+        let found = self.bot(bot, now).await?;
+        let recorded = self.records.instance(bot, instance).await.map_err(store_failed)?;
+        let recorded = recorded.ok_or_else(|| {
+            let reason = format!("there is no instance {instance} of the bot {bot}");
+            Refusal::new(Code::InstanceUnknown, reason)
+        })?;
+        self.unlocked(&targets(&recorded.instance), now).await?;
+        Ok(Standing { bot: found, recorded })
+    }
+}
+
+impl Standing {
+    /// Whether the caller is the instance itself, with the key that joined, and not one of the
+    /// services that it has certificates for.
+    pub(super) fn is_itself(&self, caller: &Caller) -> Result<u64, Refusal> {
+        match caller.subject.generation {
+            Some(generation)
+                if caller.key_hash == self.recorded.instance.status.public_key_hash =>
+            {
+                Ok(generation)
+            }
+            Some(_) => Err(Refusal::new(
+                Code::InstanceUnknown,
+                "the certificate's key is not the one with which the instance joined",
+            )),
+            None => Err(Refusal::new(
+                Code::CertificateOfService,
+                "the certificate is not for the key that joined",
+            )),
+        }
+    }
+}
+
+/// SHA-256 of a SubjectPublicKeyInfo, in hexadecimal.
+pub(super) fn key_hash(public_key: &[u8]) -> String {
+    Sha256::digest(public_key).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,207 @@
+//! Certificates for who has joined: new ones for its own key, and ones for other keys of its host.
+//!
+//! Nothing is believed of the caller but what TLS has verified, the key, and its certificate. What
+//! the bot may do, whether the token still lets the TPM in, and whether a lock is in force, is read
+//! at each call. Every end of it is one line in the audit log.
+
+use std::sync::Arc;
+
+use p256::PublicKey;
+use p256::ecdsa::{DerSignature, VerifyingKey};
+use proto::transcript::issue_digest;
+use proto::v1::{IssueRequest, IssuedCredentials, RenewRequest};
+use signature::hazmat::PrehashVerifier;
+use spki::DecodePublicKey;
+use tracing::{error, info, warn};
+
+use super::Authority;
+use super::admission::store_failed;
+use super::caller::{Caller, Standing};
+use super::refusal::{Code, Refusal};
+use crate::audit::{Action, Attempt, Event, bounded};
+use crate::issue::{Credentials, Ttl, Validity};
+use crate::resource::{BotInstance, ServiceRecord, Timestamp};
+use crate::server::Connection;
+use crate::store::StoreError;
+
+/// How often a call begins anew because another one of the same instance came first.
+const TRIES: usize = 5;
+
+/// What a caller asks for.
+pub(super) enum Wish {
+    /// New certificates for its own key.
+    Renew(RenewRequest),
+    /// Certificates for another key.
+    Issue(IssueRequest),
+}
+
+/// One call on its way.
+pub(super) struct Call {
+    authority: Arc<Authority>,
+    connection: Connection,
+    wish: Wish,
+    attempt: Attempt,
+}
+
+/// What was issued, and what the instance becomes by it.
+struct Outcome {
+    issued: Credentials,
+    instance: BotInstance,
+}
+
+impl Call {
+    pub(super) fn new(authority: Arc<Authority>, connection: Connection, wish: Wish) -> Self {
+        let mut attempt =
+            Attempt { remote: Some(connection.remote.to_string()), ..Attempt::default() };
+        match &wish {
+            Wish::Renew(request) => {
+                attempt.hostname = bounded(&request.hostname);
+                attempt.agent_version = bounded(&request.agent_version);
+            }
+            Wish::Issue(request) => attempt.service = bounded(&request.service),
+        }
+        Self { authority, connection, wish, attempt }
+    }
+
+    pub(super) async fn run(mut self) -> Result<IssuedCredentials, Refusal> {
+        let result = self.grant().await;
+        self.authority.metrics.count(self.wish.action(), result.as_ref().err());
+        result.inspect_err(|refusal| self.record_refusal(refusal))
+    }
+
+    /// Issues, records, tells, in this order: who has certificates is on record.
+    async fn grant(&mut self) -> Result<IssuedCredentials, Refusal> {
+        let authority = Arc::clone(&self.authority);
+        let caller = Caller::of(&self.connection, &authority)?;
+        self.attempt.bot_name = Some(caller.subject.bot.clone());
+        self.attempt.bot_instance_id = Some(caller.subject.instance.to_string());
+        let mut tries = TRIES;
+        let (before, after, issued) = loop {
+            let now = authority.clock.now();
+            let standing = authority.standing(&caller, now).await?;
+            let Outcome { issued, instance } = self.decide(&caller, &standing, now).await?;
+            match authority.records.replace(&standing.recorded, instance).await {
+                Ok(after) => break (standing.recorded, after, issued),
+                Err(StoreError::Changed(..)) if tries > 0 => tries -= 1,
+                Err(StoreError::Changed(..)) => {
+                    return Err(Refusal::new(Code::Busy, "other calls of the instance came first"));
+                }
+                Err(cause) => return Err(store_failed(cause)),
+            }
+        };
+        let attempt = Attempt {
+            generation: Some(after.instance.status.generation),
+            certificate_serial: Some(issued.serial.clone()),
+            certificate_expires: Some(Timestamp(issued.not_after)),
+            ..self.attempt.clone()
+        };
+        let time = Timestamp(authority.clock.now());
+        if let Err(cause) =
+            authority.audit.write(&Event::granted(self.wish.action(), time, attempt))
+        {
+            if let Err(kept) = authority.records.replace(&after, before.instance).await {
+                error!(instance = after.instance.path(), %kept, "what was not granted is on record");
+            }
+            return Err(Refusal::new(Code::Internal, format!("the audit log: {cause}")));
+        }
+        info!(
+            event = self.wish.action().event(), instance = after.instance.path(),
+            generation = after.instance.status.generation, remote = %self.connection.remote,
+            service = self.attempt.service, serial = issued.serial, "granted"
+        );
+        authority.issued(&after.instance, &issued)
+    }
+
+    async fn decide(
+        &mut self,
+        caller: &Caller,
+        standing: &Standing,
+        now: time::OffsetDateTime,
+    ) -> Result<Outcome, Refusal> {
+        let (bot, mut instance) = (&standing.bot, standing.recorded.instance.clone());
+        let status = &instance.status;
+        self.attempt.token_name = Some(status.join_token.to_string());
+        self.attempt.ek_pub_hash = Some(status.ek.public_hash.clone());
+        self.attempt.ek_cert_serial.clone_from(&status.ek.certificate_serial);
+        self.attempt.ek_cert_verified = status.ek.verified_by.is_some();
+        let presented = standing.is_itself(caller)?;
+        self.authority.entitled(&instance, now).await?;
+        if presented != status.generation {
+            // An answer that was lost does that too; the key is in the TPM, so it is told only.
+            let (recorded, path) = (status.generation, instance.path());
+            warn!(instance = path, presented, recorded, "the generations differ");
+        }
+        let credentials = |instance: &BotInstance, generation, key: &PublicKey, ttl: i64| {
+            let ttl = Ttl::try_from(ttl).map_err(Refusal::because(Code::Malformed))?;
+            let validity = Validity { now, ttl };
+            let issued =
+                self.authority.issuer.credentials(bot, instance, generation, key, validity);
+            issued.map_err(Refusal::because(Code::Internal))
+        };
+        let issued = match &self.wish {
+            Wish::Renew(request) => {
+                let key = public_key(&caller.public_key)?;
+                let generation = status.generation.max(presented).saturating_add(1);
+                let issued = credentials(&instance, Some(generation), &key, request.ttl_seconds)?;
+                let status = &mut instance.status;
+                status.generation = generation;
+                status.certificate_serial.clone_from(&issued.serial);
+                status.hostname = bounded(&request.hostname).unwrap_or_default();
+                status.agent_version = bounded(&request.agent_version).unwrap_or_default();
+                status.renewed = Some(Timestamp(now));
+                instance.lives_until(Timestamp(issued.not_after));
+                issued
+            }
+            Wish::Issue(request) => {
+                let key = self.proven(request)?;
+                let issued = credentials(&instance, None, &key, request.ttl_seconds)?;
+                let record = ServiceRecord {
+                    certificate_serial: issued.serial.clone(),
+                    issued: Timestamp(now),
+                    expires: Timestamp(issued.not_after),
+                };
+                let service = bounded(&request.service).unwrap_or_default();
+                instance.record_service(service, record, now);
+                issued
+            }
+        };
+        instance.status.last_seen = Timestamp(now);
+        Ok(Outcome { issued, instance })
+    }
+
+    /// The key to certify; the caller has it, and wants it certified on this connection.
+    fn proven(&self, request: &IssueRequest) -> Result<PublicKey, Refusal> {
+        let key = public_key(&request.public_key)?;
+        let digest = issue_digest(&self.connection.exporter, &request.public_key);
+        let unproven = |_| Refusal::new(Code::KeyUnproven, "the key has not signed this request");
+        let signature = DerSignature::from_bytes(&request.signature).map_err(unproven)?;
+        VerifyingKey::from(key).verify_prehash(&digest, &signature).map_err(unproven)?;
+        Ok(key)
+    }
+
+    fn record_refusal(&self, refusal: &Refusal) {
+        let (code, reason) = (refusal.code.as_str(), refusal.reason.as_str());
+        let action = self.wish.action();
+        let instance = self.attempt.bot_instance_id.as_deref().unwrap_or_default();
+        let remote = &self.connection.remote;
+        warn!(event = action.event(), code, reason, instance, %remote, "refused");
+        let time = Timestamp(self.authority.clock.now());
+        let event = Event::refused(action, time, self.attempt.clone(), code, reason);
+        if let Err(cause) = self.authority.audit.write(&event) {
+            error!(%cause, "the audit log cannot be written");
+        }
+    }
+}
+
+impl Wish {
+    fn action(&self) -> Action {
+        match self {
+            Self::Renew(_) => Action::Renew,
+            Self::Issue(_) => Action::Issue,
+        }
+    }
+}
+
+fn public_key(der: &[u8]) -> Result<PublicKey, Refusal> {
+    PublicKey::from_public_key_der(der).map_err(Refusal::because(Code::KeyMalformed))
+}

@@ -1,0 +1,128 @@
+//! The program as a daemon: its configuration, its service manager, its monitoring.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use super::command::{Place, Running};
+use super::wire::PATIENCE;
+
+fn ask(address: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+fn diag(authority: &Running) -> String {
+    let line = authority.said.iter().find_map(|line| line.strip_prefix("Diag "));
+    line.unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_configuration_is_read_checked_and_overridden() {
+    let place = Place::new();
+    let file = place.0.path().join("authority.yaml");
+    let yaml = format!(
+        "data_dir: {}\ncluster_name: one.example\nlisten: 127.0.0.1:1\ndiag_addr: 127.0.0.1:0\n",
+        place.0.path().join("elsewhere").display()
+    );
+    fs::write(&file, &yaml).unwrap();
+    let file = file.to_str().unwrap();
+    let (code, said, _) = place.run(&["check", "-c", file]);
+    assert_eq!(code, 0);
+    for part in ["is well", "Listen   127.0.0.1:1", "one.example", "Diag     127.0.0.1:0"] {
+        assert!(said.contains(part), "{said}");
+    }
+    // The environment names another folder, a flag another port.
+    let authority = place.start_with(&["-c", file], &[], 4);
+    assert_eq!(authority.said[0], "Cluster  one.example");
+    assert!(place.data().is_dir() && !place.0.path().join("elsewhere").exists());
+    assert_eq!(authority.terminate(), Some(0));
+
+    for (broken, says) in [
+        (yaml.replace("listen", "listne"), "line 3: "),
+        (yaml.replace("127.0.0.1:1\n", "everywhere\n"), "line 3: "),
+        (yaml.replace("one.example", "One"), "line 2: "),
+        (format!("{yaml}log: {{format: xml}}\n"), "line 5: "),
+    ] {
+        fs::write(file, broken).unwrap();
+        for verb in ["check", "start"] {
+            let (code, said, error) = place.run(&[verb, "-c", file]);
+            assert_eq!((code, said.as_str()), (78, ""), "{error}");
+            assert!(error.contains(says) && error.lines().count() == 2, "{error}");
+        }
+    }
+    assert_eq!(place.run(&["check", "-c", "absent.yaml"]).0, 74);
+}
+
+#[test]
+fn monitoring_is_answered() {
+    let place = Place::new();
+    let flags = ["--cluster-name", "one.example", "--diag-addr", "127.0.0.1:0"];
+    let authority = place.start_with(&flags, &[], 4);
+    let diag = diag(&authority);
+    assert_eq!(ask(&diag, "/livez"), (200, "OK\n".into()));
+    let (code, body) = ask(&diag, "/readyz");
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((code, &body["status"]), (200, &"healthy".into()));
+    assert_eq!(body["services"]["store"]["status"], "healthy");
+    let (code, metrics) = ask(&diag, "/metrics");
+    assert_eq!(code, 200);
+    for line in
+        ["endorse_joins_total{result=\"granted\"} 0", "# TYPE endorse_store_seconds histogram"]
+    {
+        assert!(metrics.lines().any(|have| have == line), "{metrics}");
+    }
+    assert!(metrics.contains("endorse_store_seconds_count{access=\"write\"}"));
+    assert_eq!(ask(&diag, "/etc/passwd").0, 404);
+    // Who says nothing keeps nobody from asking.
+    let silent: Vec<_> = (0..5).map(|_| TcpStream::connect(&diag).unwrap()).collect();
+    assert_eq!(ask(&diag, "/livez").0, 200);
+    drop(silent);
+    assert_eq!(authority.terminate(), Some(0));
+}
+
+#[test]
+fn the_service_manager_is_told() {
+    let place = Place::new();
+    let path = place.0.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let heard = || {
+        let mut words = [0; 100];
+        let length = manager.recv(&mut words).unwrap();
+        String::from_utf8(words[..length].to_vec()).unwrap()
+    };
+    let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "200000")];
+    let authority = place.start_with(&["--cluster-name", "one.example"], &environment, 3);
+    assert_eq!(heard(), "READY=1");
+    for _ in 0..3 {
+        assert_eq!(heard(), "WATCHDOG=1");
+    }
+    authority.signal("-TERM");
+    while heard() != "STOPPING=1" {}
+    assert_eq!(authority.terminate(), Some(0));
+}
+
+#[test]
+fn a_log_that_was_moved_away_is_opened_again_at_sighup() {
+    let place = Place::new();
+    let authority = place.start(&["--cluster-name", "one.example"]);
+    let log = place.data().join("audit.jsonl");
+    fs::rename(&log, place.data().join("audit.jsonl.1")).unwrap();
+    authority.signal("-HUP");
+    let mut tries = 0;
+    while !log.exists() {
+        tries += 1;
+        assert!(tries < 500, "no new log");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(place.run(&["status"]).0, 0);
+    assert_eq!(authority.terminate(), Some(0));
+}

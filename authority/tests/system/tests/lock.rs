@@ -1,0 +1,119 @@
+//! Locks, in force from the next call on.
+
+use std::sync::atomic::Ordering;
+
+use authority::resource::Kind;
+use proto::v1::{IssueRequest, WhoAmIRequest};
+use tonic::Code;
+
+use super::harness::Harness;
+use super::renew::{assert_refused, client, renew};
+use super::software_tpm::SoftwareTpm;
+
+fn lock(name: &str, target: &str, more: &str) -> String {
+    format!(
+        "kind: lock\nversion: v2\nmetadata:\n  name: {name}\nspec:\n  target: {{{target}}}\n{more}"
+    )
+}
+
+#[tokio::test]
+async fn a_lock_of_each_kind_holds_on_an_open_connection_and_ends_when_it_is_removed() {
+    let harness = Harness::new().await;
+    let (tpm, held) = harness.joined().await;
+    let mut client = client(&harness, &tpm, &held).await;
+    let targets = [
+        "user: bot-my-bot".to_owned(),
+        format!("bot_instance_id: {}", held.instance),
+        "join_token: t".to_owned(),
+        format!("ek_public_hash: {}", tpm.ek_hash()),
+    ];
+    for target in targets {
+        harness.create(&lock("why", &target, "  message: because\n")).await;
+        let status = assert_refused(&harness, &mut client, "locked").await;
+        assert_eq!(status.code(), Code::PermissionDenied);
+        assert!(!status.message().contains("because"), "{status}");
+        let reason = harness.audit().pop().unwrap()["reason"].clone();
+        assert_eq!(reason, "the lock why is in force: because");
+        let denied = [
+            client.who_am_i(WhoAmIRequest {}).await.map(|_| ()),
+            client.issue(IssueRequest::default()).await.map(|_| ()),
+        ];
+        for result in denied {
+            assert_eq!(result.unwrap_err().code(), Code::PermissionDenied, "{target}");
+        }
+        harness.assert_last("bot.issue", Some("locked"));
+        let joined = harness.join(&tpm, "t").await;
+        // One instance is locked, not those that the host becomes.
+        if target.starts_with("bot_instance_id") {
+            joined.unwrap();
+            let all = harness.authority.records.instances().await.unwrap();
+            let other = all.iter().find(|one| one.spec.instance_id.to_string() != held.instance);
+            let path = other.unwrap().path();
+            harness.authority.records.remove(Kind::BotInstance, &path).await.unwrap();
+        } else {
+            assert_eq!(joined.unwrap_err().code(), Code::PermissionDenied);
+            let line = harness.assert_last("bot.join", Some("locked"));
+            assert_eq!((&line["code"], &line["ek_proven"]), (&"TJ001E".into(), &true.into()));
+        }
+        harness.authority.records.remove(Kind::Lock, "why").await.unwrap();
+        renew(&mut client, 0).await.unwrap();
+        client.who_am_i(WhoAmIRequest {}).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_lock_on_somebody_else_keeps_nobody_out() {
+    let harness = Harness::new().await;
+    let (tpm, held) = harness.joined().await;
+    let mut client = client(&harness, &tpm, &held).await;
+    let other = SoftwareTpm::new().ek_hash();
+    for (name, target) in [
+        ("a", "user: bot-my-bot2".to_owned()),
+        ("b", "user: bot-my".to_owned()),
+        ("c", "bot_instance_id: 6f9619ff-8b86-4011-b42d-00c04fc964ff".to_owned()),
+        ("d", "join_token: tt".to_owned()),
+        ("e", "join_token: my-bot".to_owned()),
+        ("f", format!("ek_public_hash: {other}")),
+    ] {
+        harness.create(&lock(name, &target, "")).await;
+        renew(&mut client, 0).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_lock_ends_at_its_time_and_is_forgotten() {
+    let harness = Harness::new().await;
+    let (tpm, held) = harness.joined().await;
+    let mut client = client(&harness, &tpm, &held).await;
+    let until = |seconds: i64| {
+        let end = harness.authority.clock.now() + time::Duration::seconds(seconds);
+        format!("  expires: {}\n", authority::resource::Timestamp(end))
+    };
+    harness.create(&lock("short", "user: bot-my-bot", &until(60))).await;
+    harness.create(&lock("long", "join_token: t", &until(120))).await;
+    assert_refused(&harness, &mut client, "locked").await;
+    harness.ahead.store(61, Ordering::SeqCst);
+    assert_refused(&harness, &mut client, "locked").await;
+    harness.ahead.store(121, Ordering::SeqCst);
+    renew(&mut client, 0).await.unwrap();
+    let locks = async || harness.authority.records.resources(Kind::Lock, None).await.unwrap().len();
+    assert_eq!(locks().await, 2);
+    harness.authority.prune().await;
+    assert_eq!(locks().await, 0);
+    renew(&mut client, 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lock_that_is_replaced_no_longer_holds_its_former_target() {
+    let harness = Harness::new().await;
+    let (tpm, held) = harness.joined().await;
+    let mut client = client(&harness, &tpm, &held).await;
+    harness.create(&lock("one", "user: bot-my-bot", "")).await;
+    assert_refused(&harness, &mut client, "locked").await;
+    harness.create(&lock("one", "user: bot-other", "")).await;
+    renew(&mut client, 0).await.unwrap();
+    harness.create(&lock("one", "join_token: t", "")).await;
+    assert_refused(&harness, &mut client, "locked").await;
+    harness.authority.records.remove(Kind::Lock, "one").await.unwrap();
+    renew(&mut client, 0).await.unwrap();
+}

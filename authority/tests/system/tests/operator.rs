@@ -1,0 +1,132 @@
+//! What the operator sees of hosts, and how hosts are kept out: by the program.
+
+use std::sync::Arc;
+
+use proto::v1::identity_service_client::IdentityServiceClient;
+use proto::v1::join_response::Step;
+use proto::v1::{IssuedCredentials, RenewRequest};
+use rustls::client::ResolvesClientCert;
+use tls::ServerTrust;
+use tonic::Code;
+
+use super::command::{Place, Running};
+use super::harness::{BOT, token};
+use super::software_tpm::SoftwareTpm;
+use super::wire::Wire;
+
+async fn wire(authority: &Running, identity: Option<Arc<dyn ResolvesClientCert>>) -> Wire {
+    let trust = ServerTrust::Pins(vec![authority.pin.parse().unwrap()]);
+    let config = tls::client_config(&trust, identity).unwrap();
+    Wire::connect(authority.address.parse().unwrap(), config).await
+}
+
+async fn join(authority: &Running, tpm: &SoftwareTpm) -> IssuedCredentials {
+    let wire = wire(authority, None).await;
+    let mut join = wire.join().await;
+    let init = join.init(&tpm.init("t")).await;
+    let Step::Challenge(challenge) = join.reply().await.unwrap() else { panic!("a result") };
+    join.answer(tpm.answer(&wire.exporter, &init, &challenge)).await;
+    join.result().await
+}
+
+async fn renew(
+    authority: &Running,
+    tpm: &SoftwareTpm,
+    held: &IssuedCredentials,
+) -> Result<IssuedCredentials, tonic::Status> {
+    let wire = wire(authority, Some(tpm.identity(held))).await;
+    let request = RenewRequest { hostname: "host\u{1b}[2J".into(), ..RenewRequest::default() };
+    IdentityServiceClient::new(wire.channel).renew(request).await.map(tonic::Response::into_inner)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_are_seen_locked_and_removed() {
+    let (place, tpm) = (Place::new(), SoftwareTpm::new());
+    let authority = place.start(&["--cluster-name", "one.example"]);
+    assert_eq!(place.run(&["bots", "ls"]).1, "No bots found.\n");
+    assert_eq!(place.run(&["bots", "instances"]).1, "No bot instances found.\n");
+    let rules = format!("- ek_public_hash: {}", tpm.ek_hash());
+    place.pipe(&["create", "-"], &format!("{BOT}---\n{}", token("t", &rules, &[])));
+    let bots = place.run(&["bots", "ls"]).1;
+    assert!(bots.ends_with("my-bot bot-my-bot access,dev\n"), "{bots}");
+
+    let mut held = join(&authority, &tpm).await;
+    let path = format!("my-bot/{}", held.instance);
+    held = renew(&authority, &tpm, &held).await.unwrap();
+    let (_, listed, _) = place.run(&["bots", "instances"]);
+    let lines: Vec<&str> = listed.lines().collect();
+    assert_eq!(lines.len(), 3, "{listed}");
+    let titles: Vec<_> = lines[0].split("  ").map(str::trim).filter(|t| !t.is_empty()).collect();
+    assert_eq!(titles.first(), Some(&"ID"));
+    for title in ["Join Method", "Hostname", "Joined", "Last Seen", "Generation"] {
+        assert!(lines[0].contains(title), "{listed}");
+    }
+    assert!(lines[2].starts_with(&format!("{path} tpm         host?[2J ")), "{listed}");
+    assert!(lines[2].ends_with(" 2"), "{listed}");
+    assert_eq!(place.run(&["bots", "instances", "my-bot"]).1, listed);
+    assert_eq!(place.run(&["bots", "instances", "other"]).1, "No bot instances found.\n");
+    let one = place.run(&["get", &format!("bot_instance/{path}"), "--format", "json"]).1;
+    let one: serde_json::Value = serde_json::from_str(&one).unwrap();
+    assert_eq!((&one["kind"], &one["status"]["generation"]), (&"bot_instance".into(), &2.into()));
+    assert_eq!(one["status"]["ek"]["public_hash"], tpm.ek_hash());
+    let (code, _, error) = place.pipe(&["create", "-f", "-"], &one.to_string());
+    assert!(code == 65 && error.contains("kind must be"), "{error}");
+
+    // A lock of each kind, and each ends.
+    let (ek, instance) = (tpm.ek_hash(), held.instance.clone());
+    for target in [["--bot", "my-bot"], ["--instance", &instance], ["--token", "t"], ["--ek", &ek]]
+    {
+        let (code, said, error) =
+            place.run(&["lock", target[0], target[1], "--message", "stolen", "--ttl", "1h"]);
+        assert_eq!((code, error.as_str()), (0, ""));
+        let id = said.split('"').nth(1).unwrap().to_owned();
+        let status = renew(&authority, &tpm, &held).await.unwrap_err();
+        assert_eq!(status.code(), Code::PermissionDenied, "{target:?}");
+        let (_, shown, _) = place.run(&["get", "locks"]);
+        assert!(shown.contains("stolen") && shown.contains("expires: "), "{shown}");
+        let (_, removed, _) = place.run(&["rm", &format!("lock/{id}")]);
+        assert_eq!(removed, format!("lock \"{id}\" has been removed\n"));
+        held = renew(&authority, &tpm, &held).await.unwrap();
+    }
+    let (_, removed, _) = place.run(&["rm", &format!("bot_instance/{path}")]);
+    assert_eq!(removed, format!("bot_instance \"{path}\" has been removed\n"));
+    let status = renew(&authority, &tpm, &held).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+
+    let (_, text, _) = place.run(&["audit", "ls"]);
+    assert_eq!(text.lines().count(), 2 + 1 + 1 + 8 + 1, "{text}");
+    for word in ["bot.join", "bot.renew", "granted", "locked", "instance_unknown", "127.0.0.1:"] {
+        assert!(text.contains(word), "{word:?} is not in\n{text}");
+    }
+    let (_, refused, _) = place.run(&["audit", "ls", "--refused", "--format", "json"]);
+    assert_eq!(refused.lines().count(), 5, "{refused}");
+    for line in refused.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["outcome"], "refused");
+    }
+    assert_eq!(place.run(&["audit", "ls", "--since", "1h"]).1, text);
+    let later = ["audit", "ls", "--since", "2999-01-01T00:00:00Z"];
+    assert_eq!(place.run(&later).1, "No events found.\n");
+    assert_eq!(authority.terminate(), Some(0));
+    assert_eq!(place.run(&["audit", "ls"]).1, text, "the log can be read without an authority");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_authority_granted_it_knows_after_a_kill() {
+    let (place, tpm) = (Place::new(), SoftwareTpm::new());
+    let mut authority = place.start(&["--cluster-name", "one.example"]);
+    let rules = format!("- ek_public_hash: {}", tpm.ek_hash());
+    place.pipe(&["create", "-"], &format!("{BOT}---\n{}", token("t", &rules, &[])));
+    let mut held = join(&authority, &tpm).await;
+    for generation in 2..5 {
+        authority.kill();
+        authority = place.start(&[]);
+        held = renew(&authority, &tpm, &held).await.unwrap();
+        assert_eq!(held.generation, generation);
+    }
+    place.run(&["lock", "--bot", "my-bot"]);
+    authority.kill();
+    let authority = place.start(&[]);
+    let status = renew(&authority, &tpm, &held).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+}

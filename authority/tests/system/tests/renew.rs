@@ -1,0 +1,289 @@
+//! Renewals: what is granted, and everything by which they end.
+
+use std::process::Command;
+use std::sync::atomic::Ordering;
+
+use authority::issue::{Ttl, Validity};
+use authority::resource::Kind;
+use p256::ecdsa::SigningKey;
+use p256::elliptic_curve::Generate;
+use proto::v1::identity_service_client::IdentityServiceClient;
+use proto::v1::{IssuedCredentials, RenewRequest, WhoAmIRequest};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use super::harness::{Harness, Manufacturer, run, token};
+use super::software_tpm::{SoftwareTpm, identity};
+
+pub(crate) type Client = IdentityServiceClient<Channel>;
+
+pub(crate) async fn client(
+    harness: &Harness,
+    tpm: &SoftwareTpm,
+    held: &IssuedCredentials,
+) -> Client {
+    IdentityServiceClient::new(harness.wire_as(Some(tpm.identity(held))).await.channel)
+}
+
+pub(crate) async fn renew(
+    client: &mut Client,
+    ttl_seconds: i64,
+) -> Result<IssuedCredentials, Status> {
+    let request =
+        RenewRequest { ttl_seconds, hostname: "host-2".into(), agent_version: "next".into() };
+    client.renew(request).await.map(tonic::Response::into_inner)
+}
+
+/// The renewal is refused, in the audit log too, and nothing has changed.
+pub(crate) async fn assert_refused(harness: &Harness, client: &mut Client, code: &str) -> Status {
+    let before = harness.authority.records.instances().await.unwrap();
+    let status = renew(client, 0).await.unwrap_err();
+    let line = harness.assert_last("bot.renew", Some(code));
+    assert_eq!(line["code"], "EN001E");
+    assert_eq!(line["certificate_serial"], serde_json::Value::Null);
+    assert_eq!(harness.authority.records.instances().await.unwrap(), before);
+    status
+}
+
+#[tokio::test]
+async fn a_renewal_keeps_key_and_instance_and_counts() {
+    let harness = Harness::new().await;
+    let (tpm, first) = harness.joined().await;
+    assert_eq!(first.generation, 1);
+    let mut held = first.clone();
+    for generation in 2..5 {
+        let mut client = client(&harness, &tpm, &held).await;
+        held = renew(&mut client, 7200).await.unwrap();
+        assert_eq!((held.generation, &held.instance), (generation, &first.instance));
+        assert_eq!((&held.cluster, &held.bot), (&first.cluster, &first.bot));
+        assert_eq!(held.not_after - held.not_before, 7200 + 60);
+        assert_ne!(held.certificates, first.certificates);
+        let line = harness.assert_last("bot.renew", None);
+        assert_eq!(line["code"], "EN001I");
+        assert_eq!(line["generation"], generation);
+        assert_eq!(line["bot_instance_id"], first.instance);
+        assert_eq!(line["token_name"], "t");
+        assert_eq!(line["ek_pub_hash"], tpm.ek_hash());
+        let instance = harness.instance().await;
+        assert_eq!(instance.status.generation, generation);
+        assert_eq!(instance.status.hostname, "host-2");
+        assert_eq!(instance.status.agent_version, "next");
+        assert_eq!(line["certificate_serial"], instance.status.certificate_serial.as_str());
+        assert!(instance.status.renewed.unwrap() >= instance.status.joined);
+        assert_eq!(instance.metadata.expires.unwrap().0.unix_timestamp(), held.not_after);
+    }
+    let dir = harness.dir.path();
+    std::fs::write(dir.join("leaf.der"), &held.certificates[0]).unwrap();
+    run(Command::new("openssl")
+        .args(["verify", "-x509_strict", "-purpose", "sslclient", "-CAfile"])
+        .arg(dir.join("data/cluster/x509-ca.pem"))
+        .arg(dir.join("leaf.der")));
+    std::fs::write(dir.join("ssh.pub"), &held.ssh_certificate).unwrap();
+    run(Command::new("ssh-keygen").arg("-Lf").arg(dir.join("ssh.pub")));
+    let spki = |der: &[u8]| {
+        use der::{Decode, Encode};
+        let certificate = x509_cert::Certificate::from_der(der).unwrap();
+        certificate.tbs_certificate().subject_public_key_info().to_der().unwrap()
+    };
+    assert_eq!(spki(&held.certificates[0]), spki(&first.certificates[0]));
+}
+
+#[tokio::test]
+async fn an_answer_that_was_lost_does_not_lock_the_host_out() {
+    let harness = Harness::new().await;
+    let (tpm, first) = harness.joined().await;
+    let mut client = client(&harness, &tpm, &first).await;
+    for generation in 2..6 {
+        // Always with the first certificate.
+        assert_eq!(renew(&mut client, 0).await.unwrap().generation, generation);
+    }
+}
+
+#[tokio::test]
+async fn renewals_at_the_same_time_are_one_after_the_other() {
+    let harness = Harness::new().await;
+    let (tpm, first) = harness.joined().await;
+    let client = client(&harness, &tpm, &first).await;
+    let calls: Vec<_> = (0..8)
+        .map(|_| {
+            let mut client = client.clone();
+            tokio::spawn(async move { renew(&mut client, 0).await })
+        })
+        .collect();
+    let mut generations = Vec::new();
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(issued) => generations.push(issued.generation),
+            Err(status) => assert_eq!(status.code(), Code::ResourceExhausted),
+        }
+    }
+    generations.sort_unstable();
+    let expected: Vec<u64> = (2..2 + generations.len() as u64).collect();
+    assert!(!generations.is_empty() && generations == expected, "{generations:?}");
+    assert_eq!(harness.instance().await.status.generation, generations.len() as u64 + 1);
+}
+
+#[tokio::test]
+async fn a_token_that_no_longer_lets_the_tpm_in_ends_renewals() {
+    let harness = Harness::new().await;
+    let (tpm, held) = harness.joined().await;
+    let mut client = client(&harness, &tpm, &held).await;
+    let records = &harness.authority.records;
+    let rule = format!("- ek_public_hash: {}", tpm.ek_hash());
+    let sound = token("t", &rule, &[]);
+    let manufacturer = Manufacturer::new("Some TPM CA");
+
+    let other = token("t", &format!("- ek_public_hash: {}", "ab".repeat(32)), &[]);
+    let expired = sound.replace("name: t\n", "name: t\n  expires: 2020-01-01T00:00:00Z\n");
+    let stranger = sound.replace("bot_name: my-bot", "bot_name: stranger");
+    let node = sound.replace("[Bot]", "[Node]").replace("  bot_name: my-bot\n", "");
+    let with_cas = token("t", &rule, &[&manufacturer.pem]);
+    for (yaml, refusal, code) in [
+        (other, "ek_not_allowed", Code::PermissionDenied),
+        (expired, "token_expired", Code::PermissionDenied),
+        (stranger, "token_role", Code::PermissionDenied),
+        (node, "token_role", Code::PermissionDenied),
+        (with_cas, "evidence_outdated", Code::Unauthenticated),
+    ] {
+        harness.create(&yaml).await;
+        assert_eq!(assert_refused(&harness, &mut client, refusal).await.code(), code, "{refusal}");
+        harness.create(&sound).await;
+        renew(&mut client, 0).await.unwrap();
+    }
+    records.remove(Kind::Token, "t").await.unwrap();
+    let status = assert_refused(&harness, &mut client, "token_unknown").await;
+    assert_eq!(status.message(), "token expired or not found");
+    // Who it is, it may still ask.
+    client.who_am_i(WhoAmIRequest {}).await.unwrap();
+    harness.create(&sound).await;
+    renew(&mut client, 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_verdict_on_the_ek_certificate_is_remembered_and_the_cas_are_read_anew() {
+    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (ours, theirs) = (Manufacturer::new("Our CA"), Manufacturer::new("Their CA"));
+    ours.certify(&mut tpm, "0x5ecd");
+    let rule = "- ek_certificate_serial: \"5e:cd\"";
+    harness.token("t", rule, &[&ours.pem]).await;
+    let held = harness.join(&tpm, "t").await.unwrap();
+    let mut client = client(&harness, &tpm, &held).await;
+    renew(&mut client, 0).await.unwrap();
+    harness.token("t", rule, &[&theirs.pem]).await;
+    let status = assert_refused(&harness, &mut client, "evidence_outdated").await;
+    assert_eq!(status.code(), Code::Unauthenticated);
+    harness.token("t", rule, &[&theirs.pem, &ours.pem]).await;
+    renew(&mut client, 0).await.unwrap();
+    harness.token("t", "- ek_certificate_serial: \"5e:ce\"", &[&ours.pem]).await;
+    assert_refused(&harness, &mut client, "ek_not_allowed").await;
+}
+
+#[tokio::test]
+async fn a_bot_or_an_instance_that_was_removed_does_not_come_back() {
+    let harness = Harness::new().await;
+    let (tpm, held) = harness.joined().await;
+    let mut client = client(&harness, &tpm, &held).await;
+    let records = &harness.authority.records;
+    records.remove(Kind::Bot, "my-bot").await.unwrap();
+    let status = assert_refused(&harness, &mut client, "bot_unknown").await;
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert_eq!(client.who_am_i(WhoAmIRequest {}).await.unwrap_err().code(), status.code());
+    // A new bot of that name is another one.
+    harness.create(super::harness::BOT).await;
+    let status = assert_refused(&harness, &mut client, "instance_unknown").await;
+    assert_eq!(status.code(), Code::Unauthenticated);
+    assert_eq!(status.message(), "unauthenticated: bot instance not found");
+    assert_eq!(client.who_am_i(WhoAmIRequest {}).await.unwrap_err().code(), status.code());
+
+    let held = harness.join(&tpm, "t").await.unwrap();
+    let mut client = self::client(&harness, &tpm, &held).await;
+    renew(&mut client, 0).await.unwrap();
+    let path = harness.instance().await.path();
+    records.remove(Kind::BotInstance, &path).await.unwrap();
+    assert_refused(&harness, &mut client, "instance_unknown").await;
+}
+
+#[tokio::test]
+async fn an_expired_certificate_renews_nothing_though_the_connection_lives() {
+    let harness = Harness::new().await;
+    let (tpm, held) = harness.joined().await;
+    let mut client = client(&harness, &tpm, &held).await;
+    harness.ahead.store(3601, Ordering::SeqCst);
+    let status = assert_refused(&harness, &mut client, "certificate_expired").await;
+    assert_eq!(status.code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_cluster_for_another_key_is_not_the_instance() {
+    let harness = Harness::new().await;
+    let (_, held) = harness.joined().await;
+    let bot = harness.authority.records.bot(&"my-bot".parse().unwrap()).await.unwrap().unwrap();
+    let instance = harness.instance().await;
+    let key = SigningKey::generate();
+    let now = harness.authority.clock.now();
+    let validity = Validity { now, ttl: Ttl::default() };
+    let public = key.verifying_key().into();
+    let issuer = &harness.authority.issuer;
+    let forged = issuer.credentials(&bot, &instance, Some(2), &public, validity).unwrap();
+    let forged = IssuedCredentials { certificates: vec![forged.x509.to_vec()], ..held };
+    let wire = harness.wire_as(Some(identity(&key, &forged))).await;
+    let mut client = IdentityServiceClient::new(wire.channel);
+    assert_refused(&harness, &mut client, "instance_unknown").await;
+}
+
+#[tokio::test]
+async fn a_renewal_that_cannot_be_audited_is_not_granted() {
+    let harness = Harness::new().await;
+    let (tpm, held) = harness.joined().await;
+    let log = harness.dir.path().join("data/audit.jsonl");
+    std::fs::remove_file(&log).unwrap();
+    std::os::unix::fs::symlink("/dev/full", &log).unwrap();
+    harness.authority.audit.reopen().unwrap();
+    let before = harness.instance().await;
+    let mut client = client(&harness, &tpm, &held).await;
+    assert_eq!(renew(&mut client, 0).await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(harness.instance().await, before);
+}
+
+#[tokio::test]
+async fn a_time_to_live_that_makes_no_sense_is_refused() {
+    let harness = Harness::new().await;
+    let (tpm, held) = harness.joined().await;
+    let mut client = client(&harness, &tpm, &held).await;
+    assert_eq!(renew(&mut client, -1).await.unwrap_err().code(), Code::InvalidArgument);
+    harness.assert_last("bot.renew", Some("malformed"));
+    let issued = renew(&mut client, i64::MAX).await.unwrap();
+    assert_eq!(issued.not_after - issued.not_before, 12 * 3600 + 60);
+
+    let wire = harness.wire().await;
+    let mut join = wire.join().await;
+    join.init(&proto::v1::JoinInit { ttl_seconds: -1, ..tpm.init("t") }).await;
+    assert_eq!(join.reply().await.unwrap_err().code(), Code::InvalidArgument);
+    let mut join = wire.join().await;
+    let init = join.init(&proto::v1::JoinInit { ttl_seconds: 120, ..tpm.init("t") }).await;
+    let challenge = join.challenge().await;
+    join.answer(tpm.answer(&wire.exporter, &init, &challenge)).await;
+    let issued = join.result().await;
+    assert_eq!(issued.not_after - issued.not_before, 120 + 60);
+}
+
+#[tokio::test]
+async fn what_has_ended_is_forgotten_and_nothing_else() {
+    let harness = Harness::new().await;
+    let (tpm, first) = harness.joined().await;
+    let mut client = client(&harness, &tpm, &first).await;
+    renew(&mut client, 3 * 3600).await.unwrap();
+    let second = harness.join(&tpm, "t").await.unwrap();
+    let left = async || {
+        harness.authority.prune().await;
+        let all = harness.authority.records.instances().await.unwrap();
+        all.iter().map(|one| one.spec.instance_id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(left().await.len(), 2);
+    harness.ahead.store(3590, Ordering::SeqCst);
+    assert_eq!(left().await.len(), 2);
+    harness.ahead.store(3605, Ordering::SeqCst);
+    assert_eq!(left().await, [first.instance], "{} has ended", second.instance);
+    harness.ahead.store(3 * 3600 + 5, Ordering::SeqCst);
+    assert!(left().await.is_empty());
+}
