@@ -1,0 +1,365 @@
+//! An authority, its operators and hosts, each a program of its own, in a folder of their own.
+
+use std::cell::Cell;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use authority::clock::Clock;
+use authority::cluster::Cluster;
+use authority::folder::DataFolder;
+use authority::store::{Instance, Records};
+use serde_json::Value;
+use xtask::child::{Guarded, Scratch};
+
+/// The cluster of every world.
+pub const CLUSTER: &str = "tests.endorse.test";
+
+/// The bot of every world.
+pub const BOT: &str = "my-bot";
+
+/// More than anything takes.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where our programs are.
+#[derive(Clone, Copy, Debug)]
+pub struct Programs {
+    /// The agent.
+    pub agent: &'static str,
+    /// The authority.
+    pub authority: &'static str,
+}
+
+/// The programs as cargo has built them for the test that asks.
+#[macro_export]
+macro_rules! programs {
+    () => {
+        $crate::world::Programs {
+            agent: env!("CARGO_BIN_EXE_tests-agent"),
+            authority: env!("CARGO_BIN_EXE_tests-authority"),
+        }
+    };
+}
+
+/// How a program ended and what it said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// On stdout.
+    pub out: String,
+    /// On stderr.
+    pub err: String,
+}
+
+impl Said {
+    /// Runs a command to its end.
+    pub fn by(command: &mut Command) -> Result<Self> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let output = command.stdin(Stdio::null()).output();
+        let Output { status, stdout, stderr } =
+            output.with_context(|| format!("cannot run {name}"))?;
+        let (out, err) = (String::from_utf8(stdout)?, String::from_utf8(stderr)?);
+        Ok(Self { code: status.code(), out, err })
+    }
+
+    /// The result of a command that ended well.
+    pub fn well(self) -> Result<String> {
+        ensure!(self.code == Some(0), "ended with {:?}: {}{}", self.code, self.out, self.err);
+        Ok(self.out)
+    }
+
+    /// A failure as every failure is to be: this exit code, nothing on stdout, a line that says what and a line of
+    /// advice on stderr. Returns both lines.
+    pub fn failure(&self, code: i32) -> Result<[&str; 2]> {
+        ensure!(self.code == Some(code) && self.out.is_empty(), "instead of {code}: {self:?}");
+        let lines: Vec<&str> = self.err.lines().collect();
+        let [what, advice] = lines[..] else { bail!("not two lines: {}", self.err) };
+        let what = what.strip_prefix("error: ").context("no error: in front")?;
+        ensure!(!what.is_empty() && !advice.is_empty(), "an empty line: {}", self.err);
+        Ok([what, advice])
+    }
+}
+
+/// Runs a program of somebody else's and returns what it wrote to stdout.
+pub fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> Result<String> {
+    let said = Said::by(Command::new(program).args(arguments))?;
+    said.well().with_context(|| program.to_owned())
+}
+
+/// All of it.
+#[derive(Debug)]
+pub struct World {
+    authority: Option<Guarded>,
+    programs: Programs,
+    address: String,
+    pin: String,
+    told: Cell<usize>,
+    scratch: Scratch,
+}
+
+impl World {
+    /// An authority that has started for the first time and knows one bot.
+    pub fn new(programs: Programs) -> Result<Self> {
+        Self::with(programs, &[])
+    }
+
+    /// The same, with more arguments to `authority start`.
+    pub fn with(programs: Programs, arguments: &[&str]) -> Result<Self> {
+        let mut world = Self::absent(programs)?;
+        world.start(arguments)?;
+        let bot = format!("kind: bot\nversion: v1\nmetadata:\n  name: {BOT}\nspec:\n  roles: []\n");
+        world.create(&bot)?;
+        Ok(world)
+    }
+
+    /// No authority as yet.
+    pub fn absent(programs: Programs) -> Result<Self> {
+        Ok(Self {
+            authority: None,
+            programs,
+            address: "127.0.0.1:0".into(),
+            pin: String::new(),
+            told: Cell::new(0),
+            scratch: Scratch::new("endorse-world")?,
+        })
+    }
+
+    /// Starts the authority and waits until it listens; where it did before, if it did.
+    pub fn start(&mut self, arguments: &[&str]) -> Result<()> {
+        let log = self.path("authority.log");
+        let said = self.path("authority.out");
+        let address = self.address.clone();
+        let mut command = self.command(self.programs.authority);
+        command.args(["start", "--listen", &address, "--cluster-name", CLUSTER]).args(arguments);
+        command.env("AUTHORITY_LOG", "trace,h2=info,redb=info");
+        command.stdout(File::create(&said)?);
+        command.stderr(File::options().create(true).append(true).open(&log)?);
+        let mut authority = Guarded::spawn(&mut command, Some(self.scratch.path()))?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = fs::read_to_string(&said)?;
+            let word = |label| text.lines().find_map(|line| line.strip_prefix(label));
+            if let (Some(address), Some(pin), true) =
+                (word("Listen   "), word("CA pin   "), text.ends_with('\n'))
+            {
+                (self.address, self.pin) = (address.to_owned(), pin.to_owned());
+                self.authority = Some(authority);
+                return Ok(());
+            }
+            let ended = authority.exited()?;
+            if ended.is_some() || Instant::now() > deadline {
+                bail!("no authority ({ended:?}): {}", fs::read_to_string(&log)?);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// As [`Self::start`], after this process has looked into the database: a program that another test is just starting may
+    /// have a copy of the lock for a moment.
+    pub fn start_again(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.start(&[]) {
+                Err(error)
+                    if error.to_string().contains("already open") && Instant::now() < deadline =>
+                {
+                    fs::write(self.path("authority.log"), "")?;
+                    thread::sleep(Duration::from_millis(20));
+                }
+                started => return started,
+            }
+        }
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub fn stop(&mut self) -> Result<()> {
+        let authority = self.authority.take().context("it does not run")?;
+        let ended = authority.terminate(PATIENCE)?.context("it does not stop")?;
+        ensure!(ended.success(), "{ended}");
+        Ok(())
+    }
+
+    /// SIGTERM, without waiting.
+    pub fn begin_to_stop(&self) -> Result<()> {
+        let authority = self.authority.as_ref().context("it does not run")?;
+        run("sh", &["-c", "kill -TERM \"$1\"", "kill", &authority.id().to_string()]).map(drop)
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.authority = None;
+    }
+
+    /// Where the authority listens.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The pin of its CA.
+    pub fn pin(&self) -> &str {
+        &self.pin
+    }
+
+    /// A place in the world's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// All that the authority has logged so far.
+    pub fn log(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.path("authority.log"))?)
+    }
+
+    /// An operator's command.
+    pub fn authority(&self, arguments: &[&str]) -> Result<Said> {
+        Said::by(self.command(self.programs.authority).args(arguments))
+    }
+
+    /// A host's command.
+    pub fn agent(&self, arguments: &[&str]) -> Result<Said> {
+        Said::by(&mut self.agent_command(arguments))
+    }
+
+    /// A host's command, to be started otherwise.
+    pub fn agent_command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(self.programs.agent);
+        command.args(arguments);
+        command
+    }
+
+    /// `agent join` of this TPM into this storage.
+    pub fn join(&self, tpm: &str, token: &str, storage: &str) -> Result<Said> {
+        self.agent(&self.join_arguments(tpm, token, storage))
+    }
+
+    /// The same, to be started otherwise.
+    pub fn join_arguments<'a>(
+        &'a self,
+        tpm: &'a str,
+        token: &'a str,
+        storage: &'a str,
+    ) -> Vec<&'a str> {
+        let authority = ["join", "--authority", &self.address, "--ca-pin", &self.pin];
+        let host = ["--tpm", tpm, "--token", token, "--storage", storage];
+        [&authority[..], &host[..]].concat()
+    }
+
+    /// What a world without our variables sees.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().current_dir(self.scratch.path());
+        command.env("AUTHORITY_DATA_DIR", self.path("data"));
+        command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        command
+    }
+
+    /// Creates resources, or replaces them.
+    pub fn create(&self, yaml: &str) -> Result<()> {
+        fs::write(self.path("resource.yaml"), yaml)?;
+        self.authority(&["create", "-f", "resource.yaml"])?.well().map(drop)
+    }
+
+    /// Creates a token that lets in what these rules allow, with certificates of these CAs if there are any.
+    pub fn allow(&self, name: &str, rules: &str, cas: &[&str]) -> Result<()> {
+        self.create(&token(name, rules, cas))
+    }
+
+    /// The rule that `agent identify` prints for this TPM.
+    pub fn rule(&self, tpm: &str) -> Result<String> {
+        self.agent(&["identify", "--tpm", tpm, "--format", "rule"])?.well()
+    }
+
+    /// What the audit log tells that was not asked for before. Waits for the first line.
+    pub fn events(&self) -> Result<Vec<Value>> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = fs::read_to_string(self.path("data/audit.jsonl"))?;
+            let fresh: Vec<&str> = text.lines().skip(self.told.get()).collect();
+            if !fresh.is_empty() && text.ends_with('\n') {
+                self.told.set(self.told.get() + fresh.len());
+                return fresh.into_iter().map(|line| Ok(serde_json::from_str(line)?)).collect();
+            }
+            ensure!(Instant::now() < deadline, "nothing comes into the audit log");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The one new line of the audit log: this refusal, of a join that was given nothing.
+    pub fn refused(&self, code: &str) -> Result<Value> {
+        let event = self.one_event()?;
+        ensure!(event["refusal"] == code, "not {code}: {event:#}");
+        ensure!(event["outcome"] == "refused" && event["code"] == "TJ001E", "{event:#}");
+        for given in ["bot_instance_id", "certificate_serial", "certificate_expires"] {
+            ensure!(event[given].is_null(), "{event:#}");
+        }
+        Ok(event)
+    }
+
+    /// The one new line of the audit log: a join that was granted.
+    pub fn granted(&self) -> Result<Value> {
+        let event = self.one_event()?;
+        ensure!(event["outcome"] == "granted" && event["code"] == "TJ001I", "{event:#}");
+        ensure!(event["refusal"].is_null(), "{event:#}");
+        Ok(event)
+    }
+
+    fn one_event(&self) -> Result<Value> {
+        let mut events = self.events()?;
+        ensure!(events.len() == 1, "not one line: {events:#?}");
+        events.pop().context("a line")
+    }
+
+    /// Stops the authority and returns who has joined.
+    pub fn instances(&mut self) -> Result<Vec<Instance>> {
+        if self.authority.is_some() {
+            self.stop()?;
+        }
+        let folder = DataFolder::new(self.path("data"));
+        let lock = folder.lock()?;
+        let cluster = Cluster::open(&folder, &lock, None, Clock::system().now())?;
+        let records = Records::new(Arc::new(cluster.store));
+        // In a thread of its own, since a test may be one of a runtime's.
+        let read = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+            Ok(runtime.block_on(records.instances())?)
+        });
+        read.join().ok().context("the reader panicked")?
+    }
+}
+
+/// A token as the guide writes it.
+pub fn token(name: &str, rules: &str, cas: &[&str]) -> String {
+    let mut yaml = format!(
+        "kind: token\nversion: v2\nmetadata:\n  name: {name}\nspec:\n  roles: [Bot]\n  join_method: tpm\n  \
+         bot_name: {BOT}\n  tpm:\n"
+    );
+    let mut list = |key: &str, items: &mut dyn Iterator<Item = String>| {
+        yaml.push_str(&format!("    {key}:\n"));
+        items.for_each(|line| yaml.push_str(&format!("      {line}\n")));
+    };
+    if !cas.is_empty() {
+        let certificate = |pem: &&str| {
+            let begin = pem.find("-----BEGIN").unwrap_or_default();
+            let lines = pem[begin..].lines().map(|line| format!("  {line}"));
+            ["- |".to_owned()].into_iter().chain(lines).collect::<Vec<_>>()
+        };
+        list("ekcert_allowed_cas", &mut cas.iter().flat_map(certificate));
+    }
+    list("allow", &mut rules.lines().map(str::to_owned));
+    yaml
+}
+
+/// The names in a folder, sorted; none if it is not there.
+pub fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}

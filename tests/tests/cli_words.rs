@@ -1,0 +1,246 @@
+//! What our programs say, to the letter. `UPDATE_WORDS=1 cargo test -p tests --test cli_words` writes it down anew.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests::programs;
+use tests::world::{Said, World};
+use xtask::swtpm::{Factory, Kind, Maker};
+
+/// Compares with the file `tests/words/NAME.txt`.
+fn is_written(name: &str, said: &str) -> Result<()> {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/words").join(format!("{name}.txt"));
+    if std::env::var_os("UPDATE_WORDS").is_some() {
+        return Ok(fs::write(&path, said)?);
+    }
+    let written = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
+    ensure!(said == written, "{name} is not as written down:\n{said}");
+    Ok(())
+}
+
+/// A command line, what it says and how it ends; what differs from run to run replaced by a word for it.
+fn shown(
+    world: &World,
+    program: &str,
+    arguments: &[&str],
+    words: &[(&str, &str)],
+) -> Result<String> {
+    let said = match program {
+        "agent" => world.agent(arguments)?,
+        _ => world.authority(arguments)?,
+    };
+    let Said { code, out, err } = &said;
+    let code = code.filter(|code| *code != 0).map(|code| format!("[{code}]\n")).unwrap_or_default();
+    let text = format!("$ {program} {}\n{out}{err}{code}\n", arguments.join(" "));
+    Ok(words.iter().fold(
+        text,
+        |text, (what, word)| {
+            if what.is_empty() { text } else { text.replace(what, word) }
+        },
+    ))
+}
+
+#[test]
+fn help_of_every_verb_makes_sense_at_eighty_columns() -> Result<()> {
+    let world = World::absent(programs!())?;
+    for (program, verbs) in [
+        ("agent", &["identify", "join", "status", "whoami"][..]),
+        ("authority", &["start", "status", "create", "get", "rm"][..]),
+    ] {
+        for verb in verbs {
+            let folder = world.path("data").display().to_string();
+            let said = shown(&world, program, &[verb, "--help"], &[(&folder, "FOLDER")])?;
+            is_written(&format!("{program}-{verb}-help"), &said)?;
+            let widest = said.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+            assert!(widest <= 100, "{widest} columns:\n{said}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_first_help_names_every_verb_and_exit_code() -> Result<()> {
+    // Verbs come and go; what is said of each is in the test of its own.
+    let world = World::absent(programs!())?;
+    let agent = world.agent(&["--help"])?.well()?;
+    let authority = world.authority(&["--help"])?.well()?;
+    for (help, verbs) in [
+        (&agent, &["identify", "join", "status", "whoami"][..]),
+        (&authority, &["start", "status", "create", "get", "rm"]),
+    ] {
+        for verb in verbs {
+            assert!(help.lines().any(|line| line.trim_start().starts_with(verb)), "{verb}\n{help}");
+        }
+        for code in
+            ["  0  ", "  1  ", " 64  ", " 65  ", " 69  ", " 70  ", " 74  ", " 77  ", " 78  "]
+        {
+            assert!(help.contains(code), "{code:?} is not in\n{help}");
+        }
+    }
+    assert_eq!(
+        world.agent(&["--version"])?.well()?,
+        format!("agent {}\n", env!("CARGO_PKG_VERSION"))
+    );
+    Ok(())
+}
+
+#[test]
+fn a_host_and_its_operator_from_first_to_last() -> Result<()> {
+    let made = Factory::shared().tpm(Maker::Vendor, Kind::P256)?;
+    let swtpm = made.start()?;
+    let world = World::new(programs!())?;
+    let tcti = swtpm.tcti();
+    let report = world.agent(&["identify", "--tpm", &tcti, "--format", "json"])?.well()?;
+    let report: Value = serde_json::from_str(&report)?;
+    let hash = report["selected"].as_str().context("a hash")?.to_owned();
+    let certificate = &report["endorsement_keys"][0]["certificate"];
+    let ek_serial = certificate["serial"].as_str().context("a serial")?.to_owned();
+    let rule = world.rule(&tcti)?;
+    let host = rule.lines().next().and_then(|line| line.split('"').nth(1)).context("a host")?;
+    world.allow("t", &rule, &[])?;
+    let (address, pin) = (world.address().to_owned(), world.pin().to_owned());
+    let fixed = [
+        (hash.as_str(), "HASH"),
+        (&tcti, "TCTI"),
+        (&address, "HOST:PORT"),
+        (&pin, "PIN"),
+        (host, "HOSTNAME"),
+    ];
+    let serial = format!("\"{ek_serial}\"");
+    let serial_line = format!("Serial: {ek_serial}\n");
+    let rule_words =
+        [&fixed[..], &[(&serial, "\"SERIAL\""), (&serial_line, "Serial: SERIAL\n")]].concat();
+
+    let mut told = String::new();
+    for format in ["text", "rule"] {
+        told += &shown(
+            &world,
+            "agent",
+            &["identify", "--tpm", &tcti, "--format", format],
+            &rule_words,
+        )?;
+    }
+    told += &shown(&world, "agent", &["status", "--storage", "storage"], &fixed)?;
+    let join = world.join_arguments(&tcti, "t", "storage");
+    let joined = shown(&world, "agent", &join, &fixed)?;
+    let status = ["status", "--storage", "storage", "--format", "json"];
+    let status: Value = serde_json::from_str(&world.agent(&status)?.well()?)?;
+    let text = |key: &str| status[key].as_str().unwrap_or_default().to_owned();
+    let (instance, began, ends) = (text("instance"), text("joined"), text("not_after"));
+    let times = [(instance.as_str(), "INSTANCE"), (&began, "JOINED"), (&ends, "UNTIL")];
+    told += &times.iter().fold(joined, |text, (what, word)| text.replace(what, word));
+    let words = [&fixed[..], &times[..]].concat();
+    let shown_status = shown(&world, "agent", &["status", "--storage", "storage"], &words)?;
+    told += &["60", "59"].iter().fold(shown_status, |text, minutes| {
+        text.replace(&format!("({minutes} more minutes)"), "(N more minutes)")
+    });
+    let event = world.granted()?;
+    let issued = event["certificate_serial"].as_str().context("a serial")?.to_owned();
+    let words = [&words[..], &[(issued.as_str(), "SERIAL")]].concat();
+    told += &shown(&world, "agent", &["whoami", "--storage", "storage", "--tpm", &tcti], &words)?;
+    told += &shown(&world, "authority", &["status"], &words)?;
+    let words = [&rule_words[..], &[(ek_serial.as_str(), "SERIAL")]].concat();
+    told += &shown(&world, "authority", &["get", "token/t"], &words)?;
+    told += &shown(&world, "authority", &["rm", "token/t"], &words)?;
+    told += &shown(&world, "agent", &join, &words)?;
+    is_written("a-host", &told)
+}
+
+#[test]
+fn what_cannot_be_done_is_said_in_two_lines() -> Result<()> {
+    let mut world = World::new(programs!())?;
+    let folder = world.path("").display().to_string();
+    let folder = folder.trim_end_matches('/');
+    let words = [(folder, "FOLDER")];
+    fs::write(
+        world.path("twice.yaml"),
+        "kind: bot\nversion: v1\nmetadata:\n  name: my-bot\nspec:\n  roles: []\n",
+    )?;
+    let mut told = String::new();
+    for (program, arguments) in [
+        ("agent", &["identify", "--tpm", "device:/dev/absent"][..]),
+        ("agent", &["identify", "--tpm", "swtpm:path=/absent"]),
+        ("agent", &["status", "--storage", "absent"]),
+        ("agent", &["whoami", "--storage", "absent"]),
+        ("authority", &["create", "absent.yaml"]),
+        ("authority", &["create", "twice.yaml"]),
+        ("authority", &["get", "token/absent"]),
+        ("authority", &["rm", "bot/absent"]),
+    ] {
+        told += &shown(&world, program, arguments, &words)?;
+    }
+    world.stop()?;
+    told += &shown(&world, "authority", &["status"], &words)?;
+    is_written("errors", &told)
+}
+
+#[test]
+fn a_wrong_command_line_is_usage() -> Result<()> {
+    let world = World::absent(programs!())?;
+    let pin = format!("sha256:{}", "ab".repeat(32));
+    let join = ["join", "--authority", "h:1", "--token", "t", "--storage", "s", "--ca-pin"];
+    for arguments in [
+        &[][..],
+        &["nonsense"],
+        &["identify", "--tpm", "nonsense"],
+        &["identify", "--tpm", "device:relative"],
+        &["identify", "--tpm", "swtpm:port=70000"],
+        &["identify", "--ek", "rsa1024"],
+        &["identify", "--format", "yaml"],
+        &["join"],
+        &[&join[..], &["md5:00"]].concat(),
+        &[&join[..], &["sha256:00"]].concat(),
+        &[&join[..5], &["--ca-pin", &pin]].concat(),
+        &["status"],
+    ] {
+        let said = world.agent(arguments)?;
+        assert_eq!((said.code, said.out.as_str()), (Some(64), ""), "{arguments:?}: {said:?}");
+        assert!(said.err.contains("Usage: agent") || said.err.contains("--help"), "{}", said.err);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_document_that_is_wrong_is_refused_with_file_line_and_what() -> Result<()> {
+    let world = World::new(programs!())?;
+    let bot = "kind: bot\nversion: v1\nmetadata:\n  name: b\nspec:\n  roles: []\n";
+    let token = tests::world::token("t", "- ek_public_hash: \"HASH\"", &[])
+        .replace("HASH", &"ab".repeat(32));
+    ensure!(token.lines().nth(9) == Some("    allow:"), "{token}");
+    let pem = "    ekcert_allowed_cas:\n      - \"no certificate\"\n    allow:\n";
+    for (document, line, what) in [
+        (bot.replace("roles", "rolls"), 6, "rolls"),
+        (bot.replace("roles: []", "roles: 7"), 6, "sequence"),
+        (bot.replace("kind: bot", "kind: bat"), 1, "bat"),
+        (bot.replace("version: v1", "version: v7"), 2, "v7"),
+        (bot.replace("name: b", "name: [b]"), 4, "string"),
+        (bot.replace("name: b", "name: b\n  name: c"), 5, "name"),
+        (format!("{bot}---\n{}", bot.replace("spec:", "spck:")), 12, "spck"),
+        (token.replace("join_method: tpm", "join_method: ec2"), 7, "ec2"),
+        (token.replace("    allow:", "    allowed:"), 10, "allowed"),
+        (token.replace("ek_public_hash", "ek_hash"), 11, "ek_hash"),
+        (token.replace("\"abab", "\"xyab"), 11, "hash"),
+        (token.replace("    allow:\n", pem), 1, "ekcert_allowed_cas[0]"),
+        (
+            token.replace("ek_public_hash", "ek_certificate_serial: 12\n        ek_public_hash"),
+            11,
+            "digits alone",
+        ),
+        ("{".to_owned(), 1, ""),
+        (String::new(), 1, "no resource"),
+        ("kind: bot\n\tversion: v1\n".to_owned(), 1, "tab"),
+    ] {
+        fs::write(world.path("wrong.yaml"), &document)?;
+        let said = world.authority(&["create", "wrong.yaml"])?;
+        println!("{}", said.err);
+        let [message, _] = said.failure(65).with_context(|| document.clone())?;
+        let place = format!("wrong.yaml: line {line}: ");
+        assert!(message.starts_with(&place), "not {place}\n{message}\n{document}");
+        assert!(message.contains(what), "{what} is not in {message}");
+    }
+    assert_eq!(world.authority(&["get", "tokens"])?.well()?, "");
+    Ok(())
+}

@@ -1,0 +1,311 @@
+//! The host's side of a join: what it refuses, what it keeps, and what it says when something is in its way.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::Command;
+use std::sync::Arc;
+
+use agent::storage::Storage;
+use anyhow::{Context, Result, ensure};
+use authority::clock::Clock;
+use authority::cluster::Cluster;
+use authority::folder::DataFolder;
+use authority::store::Records;
+use tests::programs;
+use tests::world::{BOT, Said, World, names, run};
+use xtask::child::Scratch;
+use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
+
+fn tpm(kind: Kind, number: u16) -> Result<Swtpm> {
+    Factory::shared().unit(Maker::Vendor, kind, number)?.start()
+}
+
+/// A world with a host that has joined, and what it has stored.
+fn joined(kind: Kind) -> Result<(World, Swtpm, Vec<u8>)> {
+    let swtpm = tpm(kind, 0)?;
+    let world = World::new(programs!())?;
+    world.allow("t", &world.rule(&swtpm.tcti())?, &[])?;
+    world.join(&swtpm.tcti(), "t", "storage")?.well()?;
+    world.granted()?;
+    let stored = identity(&world)?;
+    Ok((world, swtpm, stored))
+}
+
+fn identity(world: &World) -> Result<Vec<u8>> {
+    Ok(fs::read(world.path("storage/identity.json"))?)
+}
+
+fn whoami(world: &World, swtpm: &Swtpm) -> Result<Said> {
+    world.agent(&["whoami", "--storage", "storage", "--tpm", &swtpm.tcti()])
+}
+
+#[test]
+fn a_second_join_is_a_new_instance_with_a_new_key_on_the_same_ek() -> Result<()> {
+    let (mut world, swtpm, _) = joined(Kind::P256)?;
+    let folder = world.path("storage");
+    let first = Storage::identity(&folder)?.context("an identity")?;
+    world.join(&swtpm.tcti(), "t", "storage")?.well()?;
+    let second = Storage::identity(&folder)?.context("an identity")?;
+    assert_ne!(first.instance, second.instance);
+    assert_ne!(first.join_key(), second.join_key());
+    assert_eq!(first.tpm.ek_public_hash, second.tpm.ek_public_hash);
+    whoami(&world, &swtpm)?.well()?;
+    assert_eq!(world.instances()?.len(), 2);
+    Ok(())
+}
+
+#[test]
+fn another_tpm_is_refused_where_one_has_joined() -> Result<()> {
+    for kind in Kind::ALL {
+        let (world, _swtpm, stored) = joined(kind)?;
+        let other = tpm(kind, 1)?;
+        let before = other.handles()?;
+        world.allow("t", &world.rule(&other.tcti())?, &[])?;
+        let said = world.join(&other.tcti(), "t", "storage")?;
+        let [what, advice] = said.failure(65).with_context(|| format!("{kind:?}"))?;
+        assert!(what.contains("not the one that the stored identity rests on"), "{what}");
+        assert!(advice.contains("--storage"), "{advice}");
+        assert_eq!(identity(&world)?, stored);
+
+        // A copy of the storage is worth nothing on another machine.
+        let said = whoami(&world, &other)?;
+        let [what, advice] = said.failure(65)?;
+        assert!(what.contains("another key than the stored identity's"), "{what}");
+        assert!(advice.contains("another machine's"), "{advice}");
+        assert_eq!(other.handles()?, before);
+        // The other one is welcome in a storage of its own.
+        world.join(&other.tcti(), "t", "other")?.well()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_cleared_tpm_is_refused_where_it_has_joined_before() -> Result<()> {
+    let swtpm = Factory::shared().tpm(Maker::Vendor, Kind::NoCertificates)?.start_tcp()?;
+    let world = World::new(programs!())?;
+    world.allow("t", &world.rule(&swtpm.tcti())?, &[])?;
+    world.join(&swtpm.tcti(), "t", "storage")?.well()?;
+    swtpm.tool("tpm2_changeeps", &[])?;
+    let said = world.join(&swtpm.tcti(), "t", "storage")?;
+    assert!(said.failure(65)?[0].contains("not the one that the stored identity rests on"));
+    assert!(whoami(&world, &swtpm)?.failure(65)?[0].contains("another key"));
+    Ok(())
+}
+
+#[test]
+fn a_certificate_that_has_expired_says_so_and_the_host_joins_again() -> Result<()> {
+    let (mut world, swtpm, _) = joined(Kind::P256)?;
+    expire(&mut world)?;
+    world.start_again()?;
+    let said = whoami(&world, &swtpm)?;
+    let [what, advice] = said.failure(1)?;
+    println!("{}", said.err);
+    assert!(what.contains("certificate: it has expired"), "{what}");
+    assert!(advice.contains("join anew"), "{advice}");
+    world.join(&swtpm.tcti(), "t", "storage")?.well()?;
+    whoami(&world, &swtpm)?.well()?;
+    Ok(())
+}
+
+/// Puts a certificate into the storage that the authority would have issued two hours ago. Stops the authority.
+fn expire(world: &mut World) -> Result<()> {
+    use p256::pkcs8::DecodePublicKey;
+    let identity = Storage::identity(&world.path("storage"))?.context("an identity")?;
+    let key = verifier::JoinKey::appraise(identity.join_key())?.spki_der();
+    let key = p256::PublicKey::from_public_key_der(&key)?;
+    world.stop()?;
+    let folder = DataFolder::new(world.path("data"));
+    let lock = folder.lock()?;
+    let then = Clock::system().now() - time::Duration::hours(2);
+    let cluster = Cluster::open(&folder, &lock, None, then)?;
+    let records = Records::new(Arc::new(cluster.store));
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let bot = runtime.block_on(records.bot(&BOT.parse().ok().context("a name")?))?;
+    let old = cluster.issuer.credentials(&bot.context("a bot")?, &key, then)?;
+    let file = world.path("old.der");
+    fs::write(&file, &*old.x509)?;
+    let base64 = run("openssl", &["base64", "-A", "-in", &file.display().to_string()])?;
+    let path = world.path("storage/identity.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&path)?)?;
+    json["certificates"] = vec![base64].into();
+    fs::write(path, json.to_string())?;
+    Ok(())
+}
+
+#[test]
+fn whoever_is_not_the_authority_is_not_talked_to() -> Result<()> {
+    let (world, swtpm, stored) = joined(Kind::P256)?;
+    let tcti = swtpm.tcti();
+    let before = swtpm.handles()?;
+    let other = World::new(programs!())?;
+    let wrong_pin = format!("sha256:{}", "ab".repeat(32));
+    let nobody = {
+        let socket = TcpListener::bind("127.0.0.1:0")?;
+        socket.local_addr()?.to_string()
+    };
+    let join = |authority: &str, pin: &str| {
+        let join = ["join", "--authority", authority, "--ca-pin", pin, "--token", "t"];
+        world.agent(&[&join[..], &["--storage", "storage", "--tpm", &tcti]].concat())
+    };
+    for (authority, pin, code, words) in [
+        (world.address(), wrong_pin.as_str(), 1, "--ca-pin"),
+        (other.address(), world.pin(), 1, "--ca-pin"),
+        (&nobody, world.pin(), 69, "authority status"),
+        ("nowhere", world.pin(), 64, "authority.example.com:3025"),
+        ("127.0.0.1:99999", world.pin(), 64, "authority.example.com:3025"),
+        ("no.such.host.invalid:1", world.pin(), 69, "address"),
+    ] {
+        let said = join(authority, pin)?;
+        println!("{}", said.err);
+        let [what, advice] = said.failure(code)?;
+        assert!(what.contains(authority), "{what}");
+        assert!(advice.contains(words), "{advice}");
+        assert_eq!(identity(&world)?, stored);
+        assert_eq!(swtpm.handles()?, before);
+    }
+    // One of several pins is enough: that is how a CA is changed.
+    let both = ["--ca-pin", &wrong_pin];
+    world.agent(&[&world.join_arguments(&tcti, "t", "storage")[..], &both].concat())?.well()?;
+    Ok(())
+}
+
+#[test]
+fn somebody_who_listens_and_speaks_no_tls() -> Result<()> {
+    use std::io::Write;
+    let (world, swtpm, _) = joined(Kind::P256)?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?.to_string();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let _ = client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let tcti = swtpm.tcti();
+    let join = ["join", "--authority", &address, "--ca-pin", world.pin(), "--token", "t"];
+    let said = world.agent(&[&join[..], &["--storage", "new", "--tpm", &tcti]].concat())?;
+    assert!(said.failure(69)?[1].contains("authority"), "{}", said.err);
+    Ok(())
+}
+
+#[test]
+fn a_storage_that_cannot_be_used_is_said_before_anything_is_done() -> Result<()> {
+    let swtpm = tpm(Kind::P256, 0)?;
+    let world = World::new(programs!())?;
+    world.allow("t", &world.rule(&swtpm.tcti())?, &[])?;
+    fs::write(world.path("file"), "")?;
+    for (storage, code, words) in [
+        ("file", 78, "is not a folder"),
+        ("file/below", 78, "is not a folder"),
+        ("/proc/endorse", 74, "/proc/endorse"),
+    ] {
+        let said = world.join(&swtpm.tcti(), "t", storage)?;
+        println!("{}", said.err);
+        assert!(said.failure(code)?[0].contains(words), "{}", said.err);
+    }
+    assert!(
+        !world.path("data/audit.jsonl").exists()
+            || fs::read(world.path("data/audit.jsonl"))?.is_empty()
+    );
+    Ok(())
+}
+
+#[test]
+fn a_stranger_may_neither_use_the_tpm_nor_the_storage() -> Result<()> {
+    if !run("id", &["-u"])?.starts_with("0\n") {
+        println!("only root can be somebody else");
+        return Ok(());
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = Scratch::new("endorse-open")?;
+    let (folder, agent) = (scratch.path().join("storage"), scratch.path().join("agent"));
+    fs::copy(programs!().agent, &agent)?;
+    fs::create_dir(&folder)?;
+    fs::write(scratch.path().join("tpm"), "")?;
+    for (path, mode) in [("", 0o755), ("storage", 0o755), ("agent", 0o755), ("tpm", 0o600)] {
+        fs::set_permissions(scratch.path().join(path), fs::Permissions::from_mode(mode))?;
+    }
+    let nobody = |arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&agent);
+        Said::by(command.args(arguments).current_dir(scratch.path()))
+    };
+    let device = format!("device:{}", scratch.path().join("tpm").display());
+    let said = nobody(&["identify", "--tpm", &device])?;
+    let [what, advice] = said.failure(77)?;
+    assert!(what.contains("Permission denied"), "{what}");
+    assert!(advice.contains("tss") && advice.contains("usermod"), "{advice}");
+    let pin = format!("sha256:{}", "ab".repeat(32));
+    let join = ["join", "--authority", "127.0.0.1:1", "--ca-pin", &pin, "--token", "t"];
+    let said = nobody(&[&join[..], &["--storage", "storage", "--tpm", &device]].concat())?;
+    assert!(said.failure(77)?[0].contains("storage"), "{}", said.err);
+    Ok(())
+}
+
+#[test]
+fn a_damaged_identity_is_named_and_nothing_is_done_over_it() -> Result<()> {
+    let (world, swtpm, stored) = joined(Kind::P256)?;
+    let path = world.path("storage/identity.json");
+    let text = String::from_utf8(stored)?;
+    let cut = text[..text.len() / 2].to_owned();
+    for (damage, words) in [
+        (String::new(), "line 1"),
+        (cut, "line"),
+        (text.replace("\"version\": 1", "\"version\": 9"), "version 9"),
+        (text.replace("\"unique\": \"", "\"unique\": \"AAAA"), "unique"),
+        (text.replace("\"join_key\": \"ACM", "\"join_key\": \"ACN"), "join key"),
+        (text.replace("\"bot\":", "\"bat\":"), "bat"),
+    ] {
+        ensure!(damage != text, "{words}: not damaged");
+        fs::write(&path, &damage)?;
+        for said in [
+            whoami(&world, &swtpm)?,
+            world.agent(&["status", "--storage", "storage"])?,
+            world.join(&swtpm.tcti(), "t", "storage")?,
+        ] {
+            let [what, advice] = said.failure(65)?;
+            assert!(what.contains("identity.json is damaged") && what.contains(words), "{what}");
+            assert!(advice.contains("join anew"), "{advice}");
+        }
+        assert_eq!(fs::read_to_string(&path)?, damage, "evidence stays");
+    }
+    fs::remove_file(&path)?;
+    world.join(&swtpm.tcti(), "t", "storage")?.well()?;
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_leaves_the_old_identity_whole() -> Result<()> {
+    let swtpm = tpm(Kind::P256, 0)?;
+    let world = World::new(programs!())?;
+    world.allow("t", &world.rule(&swtpm.tcti())?, &[])?;
+    fs::create_dir(world.path("small"))?;
+    let may_mount = Command::new("unshare")
+        .args(["--mount", "mount", "-t", "tmpfs", "none"])
+        .arg(world.path("small"))
+        .status();
+    if !may_mount.is_ok_and(|status| status.success()) {
+        println!("a small file system cannot be mounted here");
+        return Ok(());
+    }
+    const SCRIPT: &str = "mount -t tmpfs -o size=64k none small && \"$@\" >first || exit 9
+        cp -r small/storage before
+        dd if=/dev/zero of=small/full bs=1k 2>/dev/null
+        \"$@\"; echo $? >code
+        cp -r small/storage after";
+    let tcti = swtpm.tcti();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", SCRIPT, "sh", programs!().agent]);
+    command.args(world.join_arguments(&tcti, "t", "small/storage")).current_dir(world.path(""));
+    let said = Said::by(&mut command)?;
+    println!("{}", said.err);
+    assert_eq!(fs::read_to_string(world.path("code"))?, "74\n", "{said:?}");
+    assert!(
+        said.err.contains("No space left on device") && said.err.contains("make room"),
+        "{}",
+        said.err
+    );
+    let (before, after) = (world.path("before"), world.path("after"));
+    assert_eq!(names(&before), names(&after), "no halves are left");
+    assert_eq!(fs::read(before.join("identity.json"))?, fs::read(after.join("identity.json"))?);
+    Ok(())
+}
