@@ -23,12 +23,11 @@ pub mod crypto;
 pub mod endorsement;
 #[cfg(feature = "std")]
 mod error;
-#[cfg(test)]
-#[cfg(feature = "std")]
-mod golden;
 #[cfg(feature = "std")]
 pub mod session;
 pub mod template;
+#[cfg(all(test, feature = "std"))]
+mod tests;
 #[cfg(feature = "std")]
 pub mod transport;
 pub mod types;

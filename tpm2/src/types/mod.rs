@@ -44,6 +44,4 @@ pub use scheme::{
 pub use signature::{EccSignature, RsaSignature, Signature};
 
 #[cfg(test)]
-mod constants;
-#[cfg(test)]
 mod tests;

@@ -1,3 +1,5 @@
+mod constants;
+
 use std::collections::HashSet;
 use std::string::ToString;
 use std::vec::Vec;

@@ -14,7 +14,7 @@ use crate::transport::Transport;
 use crate::types::*;
 use crate::wire::{List, Malformed, Reader, Tpm2b, Why, Writer};
 
-static GOLDEN: &str = include_str!("../testdata/golden.txt");
+static GOLDEN: &str = include_str!("../../testdata/golden.txt");
 
 struct Golden {
     title: &'static str,

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::commands::{COMMANDS, by_code};
 
-static SOURCE: &str = include_str!("../../testdata/constants.txt");
+static SOURCE: &str = include_str!("../../../testdata/constants.txt");
 
 /// This crate's name of a constant; `None` if it has none.
 fn our_name(ty: &str, value: u32) -> Option<String> {
