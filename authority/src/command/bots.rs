@@ -8,8 +8,7 @@ use super::print;
 use super::table::table;
 use crate::cli::{BotsInstances, BotsLs, ListFormat};
 use crate::exit::Failure;
-use crate::issue::user_name;
-use crate::resource::{Bot, BotInstance, Kind, Resource, Timestamp};
+use crate::resource::{Bot, BotInstance, Kind, Resource, Timestamp, user_name};
 
 pub(super) async fn ls(ls: BotsLs) -> Result<(), Failure> {
     let mut authority = connect(&ls.data).await?;

@@ -23,17 +23,17 @@ use crate::exit::{Exit, Failure};
 
 /// Does what the command line says.
 pub fn run(cli: Cli) -> Result<(), Failure> {
-    let command = match cli.command {
+    let format = cli.log_format;
+    if !matches!(cli.command, Command::Start(_)) {
+        log(format, None);
+    }
+    match cli.command {
         Command::Start(start) => {
             let settings = Settings::new(&start)?;
-            log(cli.log_format.or(settings.log_format), settings.log_level.as_deref());
-            return block_on(start::start(settings));
+            log(format.or(settings.log_format), settings.log_level.as_deref());
+            block_on(start::start(settings))
         }
-        command => command,
-    };
-    log(cli.log_format, None);
-    match command {
-        Command::Start(start) | Command::Check(start) => check::check(&start),
+        Command::Check(start) => check::check(&start),
         Command::Status(data) => block_on(status::status(data)),
         Command::Create(create) => block_on(create::create(create)),
         Command::Get(get) => block_on(get::get(get)),

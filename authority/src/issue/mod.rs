@@ -189,11 +189,6 @@ impl Issuer {
     }
 }
 
-/// The name of a bot's hosts in certificates.
-pub fn user_name(bot: &Name) -> String {
-    format!("bot-{bot}")
-}
-
 /// The SPIFFE ID of a bot's hosts.
 pub fn spiffe_id(cluster: &ClusterName, bot: &Name) -> String {
     format!("spiffe://{cluster}/bot/{bot}")

@@ -10,8 +10,8 @@ use ssh_key::{Certificate, HashAlg};
 use time::OffsetDateTime;
 
 use super::subject::Subject;
-use super::{CaKey, ClusterName, IssueError, Window, user_name};
-use crate::resource::Role;
+use super::{CaKey, ClusterName, IssueError, Window};
+use crate::resource::{Role, user_name};
 
 /// What a bot may do in a session: a terminal and tunnels. No agent, no X11, no ~/.ssh/rc.
 const PERMISSIONS: [&str; 2] = ["permit-port-forwarding", "permit-pty"];

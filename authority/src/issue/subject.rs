@@ -25,8 +25,10 @@ use serde::{Deserialize, Serialize};
 use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::name::{Name as X501Name, RdnSequence, RelativeDistinguishedName};
 
-use super::{IssueError, user_name};
-use crate::resource::{Bot, BotInstance, EkHash, InstanceId, JoinMethod, Name, Role, Serial};
+use super::IssueError;
+use crate::resource::{
+    Bot, BotInstance, EkHash, InstanceId, JoinMethod, Name, Role, Serial, user_name,
+};
 
 const CLUSTER: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.9999.1.7");
 const GENERATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.9999.1.14");

@@ -79,6 +79,11 @@ impl Name {
     pub const MAX_LEN: usize = 60;
 }
 
+/// As whom a bot's hosts are known: in certificates, and to locks.
+pub fn user_name(bot: &Name) -> String {
+    format!("bot-{bot}")
+}
+
 impl TryFrom<String> for Name {
     type Error = Invalid;
 

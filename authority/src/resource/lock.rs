@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::InstanceId;
-use super::field::{EkHash, Invalid, Metadata, Name, Timestamp};
-use crate::issue::user_name;
+use super::field::{EkHash, Invalid, Metadata, Name, Timestamp, user_name};
 
 /// Keeps somebody out as long as it is there: from the next call on, whatever certificate is shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

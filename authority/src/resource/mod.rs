@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use bot::{Bot, BotSpec, SessionTtl, Trait, seconds};
 pub use document::{DocumentError, parse_yaml, read, to_yaml};
-pub use field::{EkHash, Invalid, Labels, Metadata, Name, Role, Serial, Timestamp};
+pub use field::{EkHash, Invalid, Labels, Metadata, Name, Role, Serial, Timestamp, user_name};
 pub use instance::{
     BotInstance, BotInstanceSpec, BotInstanceStatus, InstanceId, ProvenEk, ServiceRecord,
     instance_path,

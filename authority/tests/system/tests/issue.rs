@@ -13,7 +13,7 @@ use super::harness::Harness;
 use super::software_tpm::identity;
 use super::wire::Wire;
 
-fn request(key: &SigningKey, exporter: &[u8; 32]) -> IssueRequest {
+pub(crate) fn request(key: &SigningKey, exporter: &[u8; 32]) -> IssueRequest {
     let public_key = key.verifying_key().to_public_key_der().unwrap().into_vec();
     let digest = issue_digest(exporter, &public_key);
     let signature: DerSignature = key.sign_prehash(&digest).unwrap();
