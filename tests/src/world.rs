@@ -5,15 +5,10 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use authority::clock::Clock;
-use authority::cluster::Cluster;
-use authority::folder::DataFolder;
-use authority::store::{Instance, Records};
 use serde_json::Value;
 use xtask::child::{Guarded, Scratch};
 
@@ -160,23 +155,6 @@ impl World {
         }
     }
 
-    /// As [`Self::start`], after this process has looked into the database: a program that another test is just starting may
-    /// have a copy of the lock for a moment.
-    pub fn start_again(&mut self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.start(&[]) {
-                Err(error)
-                    if error.to_string().contains("already open") && Instant::now() < deadline =>
-                {
-                    fs::write(self.path("authority.log"), "")?;
-                    thread::sleep(Duration::from_millis(20));
-                }
-                started => return started,
-            }
-        }
-    }
-
     /// SIGTERM, and waits for its end.
     pub fn stop(&mut self) -> Result<()> {
         let authority = self.authority.take().context("it does not run")?;
@@ -315,21 +293,11 @@ impl World {
         events.pop().context("a line")
     }
 
-    /// Stops the authority and returns who has joined.
-    pub fn instances(&mut self) -> Result<Vec<Instance>> {
-        if self.authority.is_some() {
-            self.stop()?;
-        }
-        let folder = DataFolder::new(self.path("data"));
-        let lock = folder.lock()?;
-        let cluster = Cluster::open(&folder, &lock, None, Clock::system().now())?;
-        let records = Records::new(Arc::new(cluster.store));
-        // In a thread of its own, since a test may be one of a runtime's.
-        let read = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-            Ok(runtime.block_on(records.instances())?)
-        });
-        read.join().ok().context("the reader panicked")?
+    /// How many hosts have joined.
+    pub fn instances(&self) -> Result<usize> {
+        let list = self.authority(&["get", "bot_instances", "--format", "json"])?.well()?;
+        let list: Vec<Value> = serde_json::from_str(&list)?;
+        Ok(list.len())
     }
 }
 

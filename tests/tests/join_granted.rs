@@ -192,7 +192,7 @@ fn openssl_verifies_the_certificate_for_both_uses_and_no_other() -> Result<()> {
 
     let text = run("openssl", &["x509", "-in", &leaf, "-noout", "-text"])?;
     for part in [
-        &format!("Subject: CN = bot-{BOT}\n"),
+        &format!("Subject: CN = bot-{BOT}"),
         &format!("Issuer: O = {CLUSTER}, "),
         &format!("URI:spiffe://{CLUSTER}/bot/{BOT}\n"),
         "X509v3 Key Usage: critical\n                Digital Signature\n",

@@ -55,7 +55,7 @@ const SPOILS: [(Spoil, &str); 9] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_answer() -> Result<()> {
-    let (mut world, swtpm) = world(Kind::P256, &[])?;
+    let (world, swtpm) = world(Kind::P256, &[])?;
     for (spoil, code) in SPOILS {
         let mut host = Host::new(&swtpm, &UNIQUE)?;
         let wire = Wire::open(&world).await?;
@@ -68,13 +68,13 @@ async fn a_wrong_answer() -> Result<()> {
         let event = world.refused(code)?;
         ensure!(event["ek_proven"] == (code == "signature_wrong"), "{event:#}");
     }
-    assert!(world.instances()?.is_empty());
+    assert_eq!(world.instances()?, 0);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_replayed_and_one_for_another_challenge() -> Result<()> {
-    let (mut world, swtpm) = world(Kind::P256, &[])?;
+    let (world, swtpm) = world(Kind::P256, &[])?;
     let mut host = Host::new(&swtpm, &UNIQUE)?;
     let wire = Wire::open(&world).await?;
     let init = encoded(&host.init("t"));
@@ -91,13 +91,13 @@ async fn an_answer_replayed_and_one_for_another_challenge() -> Result<()> {
     third.send(Step::Answer(answer)).await;
     third.refusal().await?;
     world.refused("answer_wrong")?;
-    assert_eq!(world.instances()?.len(), 1);
+    assert_eq!(world.instances()?, 1);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_for_another_connection() -> Result<()> {
-    let (mut world, swtpm) = world(Kind::P256, &[])?;
+    let (world, swtpm) = world(Kind::P256, &[])?;
     let mut host = Host::new(&swtpm, &UNIQUE)?;
     // One in the middle has his own connection to the authority and passes the challenge on to an honest host.
     let (his, honest) = (Wire::open(&world).await?, Wire::open(&world).await?);
@@ -108,13 +108,13 @@ async fn an_answer_for_another_connection() -> Result<()> {
     call.send(Step::Answer(answer)).await;
     call.refusal().await?;
     world.refused("answer_wrong")?;
-    assert!(world.instances()?.is_empty());
+    assert_eq!(world.instances()?, 0);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_answer_and_none() -> Result<()> {
-    let (mut world, swtpm) = world(Kind::P256, &["--join-timeout", "1s"])?;
+    let (world, swtpm) = world(Kind::P256, &["--join-timeout", "1s"])?;
     let mut host = Host::new(&swtpm, &UNIQUE)?;
     let wire = Wire::open(&world).await?;
     let init = encoded(&host.init("t"));
@@ -127,13 +127,13 @@ async fn a_late_answer_and_none() -> Result<()> {
     let (call, _) = wire.challenged(&init).await?;
     drop(call);
     world.refused("abandoned")?;
-    assert!(world.instances()?.is_empty());
+    assert_eq!(world.instances()?, 0);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_certificate_of_another_tpm() -> Result<()> {
-    let (mut world, swtpm) = world(Kind::RsaAndP384, &[])?;
+    let (world, swtpm) = world(Kind::RsaAndP384, &[])?;
     let made = Factory::shared().unit(Maker::Vendor, Kind::RsaAndP384, 1)?;
     let victim = made.start()?;
     world.allow("t", &world.rule(&victim.tcti())?, &[made.ca().issuer_pem()])?;
@@ -151,13 +151,13 @@ async fn the_certificate_of_another_tpm() -> Result<()> {
     let event = world.refused("answer_wrong")?;
     assert_eq!(event["ek_cert_verified"], true, "the certificate was a good one");
     assert_eq!(event["ek_proven"], false);
-    assert!(world.instances()?.is_empty());
+    assert_eq!(world.instances()?, 0);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_name_of_another_key_of_the_same_tpm() -> Result<()> {
-    let (mut world, swtpm) = world(Kind::P256, &[])?;
+    let (world, swtpm) = world(Kind::P256, &[])?;
     let mut host = Host::new(&swtpm, &UNIQUE)?;
     let join_key = host.attester.join_key().public().to_vec();
     drop(host);
@@ -169,7 +169,7 @@ async fn the_name_of_another_key_of_the_same_tpm() -> Result<()> {
     call.send(Step::Answer(guess(&mut host, &wire.transcript(&init, &challenge))?)).await;
     call.refusal().await?;
     world.refused("answer_wrong")?;
-    assert!(world.instances()?.is_empty());
+    assert_eq!(world.instances()?, 0);
     Ok(())
 }
 
@@ -218,7 +218,7 @@ const LOADABLE: ObjectAttributes =
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_join_key_made_outside_and_loaded_into_the_tpm() -> Result<()> {
-    let (mut world, swtpm) = world(Kind::RsaAndP384, &[])?;
+    let (world, swtpm) = world(Kind::RsaAndP384, &[])?;
     let honest = Host::new(&swtpm, &UNIQUE)?;
     let template = honest.init("t");
     drop(honest);
@@ -275,13 +275,13 @@ async fn a_join_key_made_outside_and_loaded_into_the_tpm() -> Result<()> {
     call.send(Step::Answer(JoinAnswer { mac, signature })).await;
     call.refusal().await?;
     world.refused("answer_wrong")?;
-    assert!(world.instances()?.is_empty());
+    assert_eq!(world.instances()?, 0);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_join_key_with_any_attribute_changed() -> Result<()> {
-    let (mut world, swtpm) = world(Kind::P256, &[])?;
+    let (world, swtpm) = world(Kind::P256, &[])?;
     let host = Host::new(&swtpm, &UNIQUE)?;
     let wire = Wire::open(&world).await?;
     for bit in 0..32 {
@@ -297,13 +297,13 @@ async fn a_join_key_with_any_attribute_changed() -> Result<()> {
         let code = event["refusal"].as_str().unwrap_or_default();
         assert!(["join_key_attributes", "join_key_malformed"].contains(&code), "{event:#}");
     }
-    assert!(world.instances()?.is_empty());
+    assert_eq!(world.instances()?, 0);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_makes_no_sense() -> Result<()> {
-    let (mut world, swtpm) = world(Kind::P256, &[])?;
+    let (world, swtpm) = world(Kind::P256, &[])?;
     let ca = Factory::shared().ca(Maker::Vendor)?;
     world.allow("t", &world.rule(&swtpm.tcti())?, &[ca.issuer_pem()])?;
     let host = Host::new(&swtpm, &UNIQUE)?;
@@ -359,7 +359,7 @@ async fn a_message_that_makes_no_sense() -> Result<()> {
         call.refusal().await?;
         world.refused("malformed")?;
     }
-    assert!(world.instances()?.is_empty());
+    assert_eq!(world.instances()?, 0);
     Ok(())
 }
 
