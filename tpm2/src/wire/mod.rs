@@ -1,12 +1,7 @@
 //! The wire: big-endian numbers, sized structures, lists. Part 1 §10 and Part 2 §4.
 //!
 //! Reading borrows and never allocates; every error names what was being read and at which offset. Four declarative
-//! macros, [`numbers!`], [`structure!`], [`union!`] and [`command!`], turn the specification's tables into types.
-//!
-//! [`numbers!`]: crate::wire::macros
-//! [`structure!`]: crate::wire::macros
-//! [`union!`]: crate::wire::macros
-//! [`command!`]: crate::wire::macros
+//! macros, `numbers!`, `structure!`, `union!` and `command!`, turn the specification's tables into types.
 
 mod list;
 pub(crate) mod macros;
