@@ -9,6 +9,8 @@ use crate::config::{ConfigFile, Overrides};
 
 /// `agent start`.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+TELEPORT_ANONYMOUS_TELEMETRY is accepted and changes nothing: nothing about this host is sent anywhere.")]
 pub struct Start {
     /// Where the configuration is.
     #[command(flatten)]

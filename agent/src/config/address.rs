@@ -84,6 +84,8 @@ pub enum InvalidAddress {
     Port,
     /// Its host is neither a name nor an IP address.
     Host,
+    /// It is to be listened at, but not an IP address.
+    Elsewhere,
     /// It is an IPv6 address without brackets.
     Brackets,
 }
@@ -95,6 +97,7 @@ impl fmt::Display for InvalidAddress {
             Self::NoPort => f.write_str("the port is missing: write HOST:PORT"),
             Self::Port => f.write_str("the port is not a number from 1 to 65535"),
             Self::Host => f.write_str("the host is neither a name nor an IP address"),
+            Self::Elsewhere => f.write_str("where to listen is IP:PORT, localhost:PORT or :PORT"),
             Self::Brackets => f.write_str("an IPv6 address needs brackets: write [HOST]:PORT"),
         }
     }
@@ -111,11 +114,11 @@ pub(super) fn listener(text: &str) -> Result<SocketAddr, InvalidAddress> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return if address.port() == 0 { Err(InvalidAddress::Port) } else { Ok(address) };
     }
-    let (host, port) = text.rsplit_once(':').ok_or(InvalidAddress::NoPort)?;
+    let (host, port) = text.rsplit_once(':').ok_or(InvalidAddress::Elsewhere)?;
     let ip: IpAddr = match host {
         "" => Ipv6Addr::UNSPECIFIED.into(),
         "localhost" => Ipv4Addr::LOCALHOST.into(),
-        _ => return Err(InvalidAddress::Host),
+        _ => return Err(InvalidAddress::Elsewhere),
     };
     Ok(SocketAddr::new(ip, self::port(port)?))
 }

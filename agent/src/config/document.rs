@@ -11,8 +11,9 @@ use super::address::{Address, listener};
 use super::duration;
 use super::finding::{Findings, Place, Source};
 use super::overrides::{Overrides, token};
+use super::place::{self, path, relative};
 use super::section::{Given, Keys, Section, parse as parse_node};
-use super::service::{self, path, relative};
+use super::service;
 use super::settings::{
     Acls, DEFAULT_STORAGE, DEFAULT_TTL, Directory, Lifetime, LogFormat, Renewal, Settings, Storage,
     Symlinks, Token, TpmSettings, Trust,
@@ -303,7 +304,7 @@ fn later<'p>(left: Option<&'p Place>, right: Option<&'p Place>) -> Option<&'p Pl
 }
 
 fn storage(top: &Section<'_>, overrides: &Overrides, source: &Source<'_>) -> Option<Storage> {
-    let stated = top.node("storage").map(|node| service::storage(node, source));
+    let stated = top.node("storage").map(|node| place::storage(node, source));
     overrides.storage.clone().or_else(|| {
         stated.unwrap_or_else(|| {
             Some(Storage::Directory(Directory {

@@ -10,6 +10,8 @@ pub mod duration;
 mod finding;
 mod load;
 mod overrides;
+mod place;
+mod reload;
 mod section;
 mod service;
 mod settings;

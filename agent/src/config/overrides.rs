@@ -11,7 +11,7 @@ use tpm2::transport::Tcti;
 
 use super::address::{Address, listener};
 use super::settings::{Acls, Directory, LogFormat, ServiceKind, Storage, Symlinks, Token};
-use super::{duration, service};
+use super::{duration, place, service};
 use crate::inventory::EkChoice;
 
 /// What the command line and the environment say goes before what the file says.
@@ -37,7 +37,7 @@ pub struct Overrides {
     )]
     pub proxy_server: Vec<Address>,
     /// Name of the join token, or absolute path of a file that holds it
-    #[arg(long, value_name = "NAME", env = "TELEPORT_BOT_TOKEN", value_parser = token)]
+    #[arg(long, value_name = "NAME", env = "TELEPORT_BOT_TOKEN", hide_env_values = true, value_parser = token)]
     pub token: Option<Token>,
     /// How to join: tpm, there is no other way
     #[arg(long, value_name = "METHOD", env = "AGENT_JOIN_METHOD", value_parser = ["tpm"])]
@@ -139,7 +139,7 @@ impl FromStr for PlainService {
         if path.is_empty() {
             return Err("the directory is missing: write TYPE=DIR".to_owned());
         }
-        Ok(Self { kind, path: service::path(path)? })
+        Ok(Self { kind, path: place::path(path)? })
     }
 }
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use super::duration;
 use super::finding::{Place, Source};
-use super::section::{Given, Keys, Section, expected, parse, unknown};
+use super::section::{Given, Keys, Section, parse, unknown};
 use super::settings::{
-    Account, Acls, DEFAULT_RELOAD_TIMEOUT, Destination, Directory, Lifetime, Reader, Reload,
-    ReloadAction, Renewal, Service, ServiceKind, ServiceName, Signal, SshConfig, Storage, Symlinks,
-    X509Files,
+    Acls, Destination, Directory, Lifetime, Reload, Renewal, Service, ServiceKind, ServiceName,
+    SshConfig, Storage, Symlinks, X509Files,
 };
 use super::tree::{Node, Value};
+use super::{place, reload};
 
 const NEEDS_PROXY: &str = "it needs a Teleport proxy, and here is none";
 const NOT_SERVED: &str = "this agent serves `identity` and `x509`";
@@ -88,37 +88,6 @@ const X509: Keys = Keys {
     ],
 };
 
-const DESTINATION_REFUSED: &[(&str, &str)] = &[
-    ("name", "it belongs to a destination of type kubernetes_secret, which this agent has not"),
-    (
-        "namespace",
-        "it belongs to a destination of type kubernetes_secret, which this agent has not",
-    ),
-    ("labels", "it belongs to a destination of type kubernetes_secret, which this agent has not"),
-];
-
-const DIRECTORY: Keys = Keys {
-    of: "a destination",
-    known: &["type", "path", "symlinks", "acls", "readers"],
-    refused: DESTINATION_REFUSED,
-};
-
-const STORAGE: Keys = Keys {
-    of: "storage",
-    known: &["type", "path", "symlinks", "acls"],
-    refused: &[("readers", "what is stored is for the agent alone")],
-};
-
-const MEMORY: Keys = Keys { of: "what has the type memory", known: &["type"], refused: &[] };
-
-const READER: Keys = Keys { of: "a reader", known: &["user", "group"], refused: &[] };
-
-const RELOAD: Keys = Keys {
-    of: "reload",
-    known: &["command", "signal", "pid_file", "systemd_unit", "timeout"],
-    refused: &[],
-};
-
 /// A service before what it takes from the whole configuration.
 pub(super) struct Draft {
     name: Given<ServiceName>,
@@ -186,7 +155,7 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Draft> {
         }
     });
     let destination = match section.node("destination") {
-        Some(node) => destination(node, source),
+        Some(node) => place::destination(node, source),
         None if section.meant("destination") => None,
         None => {
             let advice = "a `destination` is a directory: its path, or `type: memory`";
@@ -195,7 +164,7 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Draft> {
         }
     };
     let lifetime = lifetime(&section, source);
-    let reload = section.node("reload").map(|node| reload(node, source));
+    let reload = section.node("reload").map(|node| reload::reload(node, source));
     Some(Draft {
         name,
         what: what(kind?),
@@ -256,244 +225,6 @@ fn lifetime(section: &Section<'_>, source: &Source<'_>) -> Option<Option<Lifetim
         }
         _ => None,
     }
-}
-
-/// Where a service puts its files.
-fn destination(node: &Node, source: &Source<'_>) -> Option<Destination> {
-    let section = match typed(node, "destination", &DIRECTORY, source)? {
-        Typed::Memory => return Some(Destination::Memory),
-        Typed::Path(path) => {
-            let directory =
-                Directory { path, symlinks: Symlinks::default(), acls: Acls::default() };
-            return Some(Destination::Directory { directory, readers: Vec::new() });
-        }
-        Typed::Directory(section) => section,
-    };
-    let directory = directory(&section, "destination", source);
-    let readers: Vec<Option<Reader>> =
-        section.list("readers")?.iter().map(|node| reader(node, source)).collect();
-    let readers: Vec<Reader> = readers.into_iter().collect::<Option<_>>()?;
-    let directory = directory?;
-    if directory.acls == Acls::Off && !readers.is_empty() {
-        let place = section.key("readers");
-        let message = "`readers` are given and `acls` are off";
-        source.warn(place, message, "a group alone can read by the mode of the files");
-    }
-    Some(Destination::Directory { directory, readers })
-}
-
-/// Where the bot keeps its identity.
-pub(super) fn storage(node: &Node, source: &Source<'_>) -> Option<Storage> {
-    Some(Storage::Directory(match typed(node, "storage", &STORAGE, source)? {
-        Typed::Memory => return Some(Storage::Memory),
-        Typed::Path(path) => {
-            Directory { path, symlinks: Symlinks::default(), acls: Acls::default() }
-        }
-        Typed::Directory(section) => directory(&section, "storage", source)?,
-    }))
-}
-
-enum Typed<'n> {
-    Path(PathBuf),
-    Directory(Section<'n>),
-    Memory,
-}
-
-/// A place for files is a path, or a section that says of which type it is.
-fn typed<'n>(node: &'n Node, key: &str, keys: &Keys, source: &'n Source<'n>) -> Option<Typed<'n>> {
-    if let Value::Sequence(_) = node.value {
-        expected(source, node, &format!("`{key}` is a path, or a section with keys"), &node.value);
-        return None;
-    }
-    let Value::Mapping(entries) = &node.value else {
-        return parse(node, key, source, path).map(|path| {
-            relative(&path, &node.place, source);
-            Typed::Path(path)
-        });
-    };
-    let stated = entries.iter().find(|entry| entry.key == "type").map(|entry| &entry.node);
-    let Some(stated) = stated else {
-        let message = format!("`{key}` does not say of which type it is");
-        source.error(Some(&node.place), message, "add `type: directory` or `type: memory`");
-        return None;
-    };
-    let memory = parse(stated, "type", source, |text| match text {
-        "directory" => Ok(false),
-        "memory" => Ok(true),
-        "kubernetes_secret" => Err("this agent writes no Kubernetes secrets".to_owned()),
-        other => Err(unknown(other, &["directory", "memory"])),
-    })?;
-    if memory {
-        return Section::open(node, &MEMORY, source).map(|_| Typed::Memory);
-    }
-    Section::open(node, keys, source).map(Typed::Directory)
-}
-
-fn directory(section: &Section<'_>, key: &str, source: &Source<'_>) -> Option<Directory> {
-    const SYMLINKS: [(&str, Symlinks); 3] = [
-        ("try-secure", Symlinks::TrySecure),
-        ("secure", Symlinks::Secure),
-        ("insecure", Symlinks::Insecure),
-    ];
-    const ACLS: [(&str, Acls); 3] =
-        [("try", Acls::Try), ("off", Acls::Off), ("required", Acls::Required)];
-    let path = section.parse("path", path);
-    if path.is_absent() && !section.meant("path") {
-        source.error(section.place.as_ref(), format!("`{key}` has no path"), "add `path: /...`");
-    }
-    if let Given::Here(path, Some(place)) = &path {
-        relative(path, place, source);
-    }
-    let symlinks = section.word("symlinks", &SYMLINKS).or(Given::Here(Symlinks::default(), None));
-    let acls = section.word("acls", &ACLS).or(Given::Here(Acls::default(), None));
-    Some(Directory { path: path.value()?, symlinks: symlinks.value()?, acls: acls.value()? })
-}
-
-/// A path of the file system.
-pub(super) fn path(text: &str) -> Result<PathBuf, String> {
-    match text.split_once("://") {
-        Some((scheme, rest)) if scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
-            Err(format!("it is a path, not a URL: try `/{}`", rest.trim_start_matches('/')))
-        }
-        _ => Ok(text.into()),
-    }
-}
-
-/// A relative path means something else wherever the agent is started.
-pub(super) fn relative(path: &Path, place: &Place, source: &Source<'_>) {
-    if path.is_relative() {
-        let message = "a relative path depends on where the agent is started";
-        source.warn(Some(place), message, "begin it with `/`");
-    }
-}
-
-fn reader(node: &Node, source: &Source<'_>) -> Option<Reader> {
-    let section = Section::open(node, &READER, source)?;
-    match (section.parse("user", account), section.parse("group", account)) {
-        (Given::Here(user, _), Given::Absent) => Some(Reader::User(user)),
-        (Given::Absent, Given::Here(group, _)) => Some(Reader::Group(group)),
-        (Given::Wrong, Given::Absent) | (Given::Absent, Given::Wrong) => None,
-        _ => {
-            let message = "a reader is either a `user` or a `group`";
-            source.error(section.place.as_ref(), message, "");
-            None
-        }
-    }
-}
-
-/// As useradd has it: what is a number is an id.
-fn account(text: &str) -> Result<Account, &'static str> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // The largest is reserved: it means "unchanged" to the kernel.
-        let id = text.parse().ok().filter(|id| *id != u32::MAX);
-        return id.map(Account::Id).ok_or("no id is that large");
-    }
-    let allowed = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '$' | '@' | '\\');
-    match text.len() <= 256 && !text.starts_with('-') && text.chars().all(allowed) {
-        true => Ok(Account::Name(text.to_owned())),
-        false => Err("this is not the name of a user or group"),
-    }
-}
-
-fn reload(node: &Node, source: &Source<'_>) -> Option<Reload> {
-    let section = Section::open(node, &RELOAD, source)?;
-    let ways = ["command", "signal", "systemd_unit"].map(|key| section.node(key).is_some());
-    if ways.into_iter().filter(|way| *way).count() != 1 {
-        let message = "`reload` has one of `command`, `signal` with `pid_file`, `systemd_unit`";
-        source.error(section.place.as_ref(), message, "keep exactly one");
-        return None;
-    }
-    let timeout = section.parse("timeout", duration::parse);
-    let timeout = timeout.or(Given::Here(DEFAULT_RELOAD_TIMEOUT, None));
-    let pid_file = section.parse("pid_file", path);
-    let [command, signal, _] = ways;
-    if !signal && !pid_file.is_absent() {
-        source.error(section.key("pid_file"), "`pid_file` goes with `signal`", "add `signal: HUP`");
-        return None;
-    }
-    let action = match (command, signal) {
-        (true, _) => self::command(&section, source),
-        (_, true) => {
-            if pid_file.is_absent() {
-                let message = "`signal` needs a `pid_file`";
-                source.error(section.key("signal"), message, "whose process is to be told?");
-            }
-            let signal = section.parse("signal", self::signal).value();
-            signal
-                .zip(pid_file.value())
-                .map(|(signal, pid_file)| ReloadAction::Signal { signal, pid_file })
-        }
-        _ => section.parse("systemd_unit", unit).value().map(ReloadAction::SystemdUnit),
-    };
-    Some(Reload { action: action?, timeout: timeout.value()? })
-}
-
-const SIGNALS: [Signal; 7] = [
-    Signal::Hup,
-    Signal::Usr1,
-    Signal::Usr2,
-    Signal::Int,
-    Signal::Term,
-    Signal::Quit,
-    Signal::Winch,
-];
-
-/// With `SIG` or without.
-fn signal(text: &str) -> Result<Signal, String> {
-    let name = text.strip_prefix("SIG").unwrap_or(text);
-    let found = SIGNALS.into_iter().find(|signal| signal.name() == name);
-    found.ok_or_else(|| unknown(text, &SIGNALS.map(Signal::name)))
-}
-
-/// A program and its arguments. There is no shell that would take a line apart.
-fn command(section: &Section<'_>, source: &Source<'_>) -> Option<ReloadAction> {
-    let node = section.node("command")?;
-    let Value::Sequence(nodes) = &node.value else {
-        let advice = "write it as in [\"systemctl\", \"reload\", \"nginx\"]; no shell runs it";
-        source.error(
-            Some(&node.place),
-            "`command` is a list: the program, then its arguments",
-            advice,
-        );
-        return None;
-    };
-    let words: Vec<Option<String>> = nodes.iter().map(|node| argument(node, source)).collect();
-    let mut words = words.into_iter().collect::<Option<Vec<_>>>()?.into_iter();
-    match words.next().filter(|program| !program.is_empty()) {
-        Some(program) => Some(ReloadAction::Command { program, arguments: words.collect() }),
-        None => {
-            source.error(Some(&node.place), "`command` names no program", "");
-            None
-        }
-    }
-}
-
-/// An argument can be anything, except that no string of the kernel has a NUL in it.
-fn argument(node: &Node, source: &Source<'_>) -> Option<String> {
-    match &node.value {
-        Value::Scalar { text, .. } if text.contains('\0') => {
-            source.error(Some(&node.place), "an argument has a NUL in it", "");
-            None
-        }
-        Value::Scalar { text, .. } => Some(text.clone()),
-        Value::Null => Some(String::new()),
-        other => {
-            let message =
-                format!("an argument of `command` is a single value, not {}", other.what());
-            source.error(Some(&node.place), message, "");
-            None
-        }
-    }
-}
-
-/// systemd.unit(5): letters, digits, `:-_.\` and, for instances, `@`; with the type of the unit.
-fn unit(text: &str) -> Result<String, &'static str> {
-    let allowed =
-        |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@');
-    if text.len() > 255 || text.starts_with('-') || !text.chars().all(allowed) {
-        return Err("this is not the name of a systemd unit");
-    }
-    Ok(if text.contains('.') { text.to_owned() } else { format!("{text}.service") })
 }
 
 impl Lifetime {

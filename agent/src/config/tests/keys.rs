@@ -404,9 +404,9 @@ fn a_file_that_was_asked_for_is_there() {
     assert_eq!(failed.message, expected);
 
     let folder = ConfigFile { config: Some(folder.path().into()) };
-    assert!(failure(folder.load(&Overrides::default())).message.contains("it is not a file"));
+    assert!(failure(folder.load(&Overrides::default())).message.contains("Is a directory"));
     let endless = ConfigFile { config: Some("/dev/zero".into()) };
-    assert!(failure(endless.load(&Overrides::default())).message.contains("it is not a file"));
+    assert!(failure(endless.load(&Overrides::default())).message.contains("larger than 1 MiB"));
 }
 
 #[test]

@@ -1,0 +1,116 @@
+//! Whom a service tells that there are new files.
+
+use super::duration;
+use super::finding::Source;
+use super::place::path;
+use super::section::{Given, Keys, Section, unknown};
+use super::settings::{DEFAULT_RELOAD_TIMEOUT, Reload, ReloadAction, Signal};
+use super::tree::{Node, Value};
+
+const RELOAD: Keys = Keys {
+    of: "reload",
+    known: &["command", "signal", "pid_file", "systemd_unit", "timeout"],
+    refused: &[],
+};
+
+/// Reads it: exactly one way to tell.
+pub(super) fn reload(node: &Node, source: &Source<'_>) -> Option<Reload> {
+    let section = Section::open(node, &RELOAD, source)?;
+    let ways = ["command", "signal", "systemd_unit"].map(|key| section.node(key).is_some());
+    if ways.into_iter().filter(|way| *way).count() != 1 {
+        let message = "`reload` has one of `command`, `signal` with `pid_file`, `systemd_unit`";
+        source.error(section.place.as_ref(), message, "keep exactly one");
+        return None;
+    }
+    let timeout = section.parse("timeout", duration::parse);
+    let timeout = timeout.or(Given::Here(DEFAULT_RELOAD_TIMEOUT, None));
+    let pid_file = section.parse("pid_file", path);
+    let [command, signal, _] = ways;
+    if !signal && !pid_file.is_absent() {
+        source.error(section.key("pid_file"), "`pid_file` goes with `signal`", "add `signal: HUP`");
+        return None;
+    }
+    let action = match (command, signal) {
+        (true, _) => self::command(&section, source),
+        (_, true) => {
+            if pid_file.is_absent() {
+                let message = "`signal` needs a `pid_file`";
+                source.error(section.key("signal"), message, "whose process is to be told?");
+            }
+            let signal = section.parse("signal", self::signal).value();
+            signal
+                .zip(pid_file.value())
+                .map(|(signal, pid_file)| ReloadAction::Signal { signal, pid_file })
+        }
+        _ => section.parse("systemd_unit", unit).value().map(ReloadAction::SystemdUnit),
+    };
+    Some(Reload { action: action?, timeout: timeout.value()? })
+}
+
+const SIGNALS: [Signal; 7] = [
+    Signal::Hup,
+    Signal::Usr1,
+    Signal::Usr2,
+    Signal::Int,
+    Signal::Term,
+    Signal::Quit,
+    Signal::Winch,
+];
+
+/// With `SIG` or without.
+fn signal(text: &str) -> Result<Signal, String> {
+    let name = text.strip_prefix("SIG").unwrap_or(text);
+    let found = SIGNALS.into_iter().find(|signal| signal.name() == name);
+    found.ok_or_else(|| unknown(text, &SIGNALS.map(Signal::name)))
+}
+
+/// A program and its arguments. There is no shell that would take a line apart.
+fn command(section: &Section<'_>, source: &Source<'_>) -> Option<ReloadAction> {
+    let node = section.node("command")?;
+    let Value::Sequence(nodes) = &node.value else {
+        let advice = "write it as in [\"systemctl\", \"reload\", \"nginx\"]; no shell runs it";
+        source.error(
+            Some(&node.place),
+            "`command` is a list: the program, then its arguments",
+            advice,
+        );
+        return None;
+    };
+    let words: Vec<Option<String>> = nodes.iter().map(|node| argument(node, source)).collect();
+    let mut words = words.into_iter().collect::<Option<Vec<_>>>()?.into_iter();
+    match words.next().filter(|program| !program.is_empty()) {
+        Some(program) => Some(ReloadAction::Command { program, arguments: words.collect() }),
+        None => {
+            source.error(Some(&node.place), "`command` names no program", "");
+            None
+        }
+    }
+}
+
+/// An argument can be anything, except that no string of the kernel has a NUL in it.
+fn argument(node: &Node, source: &Source<'_>) -> Option<String> {
+    match &node.value {
+        Value::Scalar { text, .. } if text.contains('\0') => {
+            source.error(Some(&node.place), "an argument has a NUL in it", "");
+            None
+        }
+        Value::Scalar { text, .. } => Some(text.clone()),
+        Value::Null => Some(String::new()),
+        other => {
+            let message =
+                format!("an argument of `command` is a single value, not {}", other.what());
+            source.error(Some(&node.place), message, "");
+            None
+        }
+    }
+}
+
+/// systemd.unit(5): letters, digits, `:-_.\` and, for instances, `@`; with the type of the unit.
+fn unit(text: &str) -> Result<String, &'static str> {
+    let allowed =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@');
+    if text.len() > 255 || text.starts_with('-') || !text.chars().all(allowed) {
+        return Err("this is not the name of a systemd unit");
+    }
+    Ok(if text.contains('.') { text.to_owned() } else { format!("{text}.service") })
+}

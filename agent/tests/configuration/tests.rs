@@ -1,0 +1,169 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output};
+
+const PIN: &str = "sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+const GUIDE: &str = r#"version: v2
+proxy_server: example.teleport.sh:443
+onboarding:
+  join_method: tpm
+  token: my-bot-token
+  ca_pins: ["sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"]
+storage:
+  type: directory
+  path: /var/lib/teleport/bot
+# outputs will be filled in during the completion of an access guide.
+outputs: []
+"#;
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.0.path().join(name), text).unwrap();
+    }
+
+    fn agent(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_agent"))
+            .current_dir(self.0.path())
+            .env_clear()
+            .envs(variables.iter().copied())
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+}
+
+fn text(octets: &[u8]) -> &str {
+    std::str::from_utf8(octets).unwrap()
+}
+
+fn assert_ends(output: &Output, code: i32, stdout: &str, stderr: &str) {
+    let found = (output.status.code(), text(&output.stdout), text(&output.stderr));
+    assert_eq!(found, (Some(code), stdout, stderr));
+}
+
+#[test]
+fn a_good_file_is_told_in_a_few_lines() {
+    let folder = Folder::new();
+    folder.write("tbot.yaml", GUIDE);
+    let said = format!(
+        "tbot.yaml is well
+Authority:    example.teleport.sh:443
+Trusted by:   CA pin {PIN}
+Token:        my-bot-token
+Storage:      /var/lib/teleport/bot
+TPM:          device:/dev/tpmrm0, EK auto
+Certificates: live 1h, renewed at half of it
+Services:     none
+"
+    );
+    assert_ends(&folder.agent(&["check", "-c", "tbot.yaml"], &[]), 0, &said, "");
+    // The environment as others set it, empty variables and their telemetry included.
+    let variables = [
+        ("TBOT_CONFIG_PATH", "tbot.yaml"),
+        ("TELEPORT_PROXY", ""),
+        ("TBOT_DEBUG", ""),
+        ("TELEPORT_ANONYMOUS_TELEMETRY", "1"),
+    ];
+    assert_ends(&folder.agent(&["check"], &variables), 0, &said, "");
+}
+
+#[test]
+fn the_environment_goes_before_the_file_and_the_command_line_before_both() {
+    let folder = Folder::new();
+    folder.write("tbot.yaml", GUIDE);
+    let variables = [
+        ("TELEPORT_AUTH_SERVER", "env:1"),
+        ("TELEPORT_BOT_TOKEN", "/run/token"),
+        ("TBOT_DEBUG", "1"),
+        ("AGENT_SERVICES", "x509=/a,identity=/b"),
+        ("AGENT_STORAGE", "memory"),
+    ];
+    let arguments = ["check", "-c", "tbot.yaml", "-a", "line:2", "--credential-ttl", "2h"];
+    let output = folder.agent(&arguments, &variables);
+    let said = format!(
+        "tbot.yaml is well
+Authority:    line:2
+Trusted by:   CA pin {PIN}
+Token:        read from /run/token
+Storage:      memory; every start joins anew
+TPM:          device:/dev/tpmrm0, EK auto
+Certificates: live 2h, renewed at half of it
+Services:
+  x509-output-1: x509 in /a
+  identity-output-2: identity in /b
+"
+    );
+    assert_ends(&output, 0, &said, "");
+    let help = folder.agent(&["start", "--help"], &[("TELEPORT_BOT_TOKEN", "not-to-be-shown")]);
+    assert!(text(&help.stdout).contains("[env: TELEPORT_BOT_TOKEN]"));
+    assert!(text(&help.stdout).contains("TELEPORT_ANONYMOUS_TELEMETRY is accepted"));
+    assert!(!text(&help.stdout).contains("not-to-be-shown"));
+}
+
+#[test]
+fn a_bad_file_is_told_like_a_compiler_does() {
+    let folder = Folder::new();
+    folder
+        .write("tbot.yaml", &GUIDE.replace("token:", "tokne:").replace("outputs: []", "debug: on"));
+    let output = folder.agent(&["check", "-c", "tbot.yaml"], &[]);
+    let said = "error: unknown key `tokne` in onboarding
+ --> tbot.yaml:5:3
+  |
+5 |   tokne: my-bot-token
+  |   ^^^^^ did you mean `token`?
+
+error: `debug` is true or false, not the text `on`
+  --> tbot.yaml:11:8
+   |
+11 | debug: on
+   |        ^^ write true, without quotes
+
+";
+    let failure = "error: tbot.yaml:5:3: unknown key `tokne` in onboarding, and another fault\n\
+                   `agent check` shows all of it, and what to do\n";
+    assert_ends(&output, 78, said, failure);
+
+    let output = folder.agent(&["check", "-c", "tbot.yaml", "--format", "json"], &[]);
+    assert_eq!(output.status.code(), Some(78));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["path"], "tbot.yaml");
+    assert_eq!(report["usable"], false);
+    let lines: Vec<_> =
+        report["findings"].as_array().unwrap().iter().map(|one| &one["line"]).collect();
+    assert_eq!(lines, [5, 11]);
+
+    let output = folder.agent(&["check", "-c", "missing.yaml"], &[]);
+    let failure = "error: cannot read missing.yaml: No such file or directory (os error 2)\n\
+                   `agent configure -o missing.yaml` writes one\n";
+    assert_ends(&output, 78, "", failure);
+}
+
+#[test]
+fn what_configure_writes_check_reads() {
+    let folder = Folder::new();
+    let arguments =
+        ["configure", "-a", "a.b:1", "--token", "t", "--ca-pin", PIN, "-o", "made.yaml"];
+    assert_ends(&folder.agent(&arguments, &[]), 0, "Wrote made.yaml\n", "");
+    let made = folder.0.path().join("made.yaml");
+    assert_eq!(fs::metadata(&made).unwrap().permissions().mode() & 0o022, 0);
+    assert_eq!(folder.agent(&["check", "-c", "made.yaml"], &[]).status.code(), Some(0));
+    let stdout = folder.agent(&arguments[..7], &[]).stdout;
+    assert_eq!(fs::read(&made).unwrap(), stdout);
+
+    // No file is lost, and none is left behind.
+    let failure = "error: made.yaml is there already\nmove it away, or choose another --output\n";
+    assert_ends(&folder.agent(&arguments, &[]), 74, "", failure);
+    assert_eq!(fs::read_dir(folder.0.path()).unwrap().count(), 1);
+
+    let output = folder.agent(&["configure"], &[]);
+    assert_eq!(output.status.code(), Some(64));
+    for missing in ["no address of the authority", "no join token", "no CA that"] {
+        assert!(text(&output.stderr).contains(missing), "{}", text(&output.stderr));
+    }
+}
