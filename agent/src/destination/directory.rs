@@ -81,7 +81,7 @@ impl Directory {
 #[derive(Debug)]
 pub struct Writer {
     directory: Directory,
-    lock: File,
+    lock: Lock,
 }
 
 impl Writer {
@@ -101,6 +101,17 @@ impl Writer {
             message: format!("cannot write to {}: {}", path.display(), failure.message),
             ..failure
         })
+    }
+}
+
+/// The lock, given back at the end even if a process that is just being started has a copy of it still.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // What cannot be unlocked is when the last copy is closed.
+        let _ = self.0.unlock();
     }
 }
 
@@ -124,7 +135,7 @@ impl Opened {
         Ok(Self { folder, access, notice })
     }
 
-    fn lock(&self, path: &Path) -> Result<File, Failure> {
+    fn lock(&self, path: &Path) -> Result<Lock, Failure> {
         let shown = path.join(LOCK);
         let failed = |cause: io::Error| Failure::io(&cause, shown.display());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -135,7 +146,7 @@ impl Opened {
         rustix::fs::fchmod(&lock, mode).map_err(|error| failed(error.into()))?;
         let lock = File::from(lock);
         match lock.try_lock() {
-            Ok(()) => Ok(lock),
+            Ok(()) => Ok(Lock(lock)),
             Err(TryLockError::WouldBlock) => Err(Failure::new(
                 Exit::Busy,
                 format!("another agent is using {}", path.display()),
@@ -145,10 +156,11 @@ impl Opened {
         }
     }
 
-    fn is_locked_by(&self, lock: &File) -> bool {
+    fn is_locked_by(&self, lock: &Lock) -> bool {
         let there = rustix::fs::statat(&self.folder, LOCK, AtFlags::SYMLINK_NOFOLLOW);
         there.is_ok_and(|there| {
-            lock.metadata()
+            lock.0
+                .metadata()
                 .is_ok_and(|ours| (ours.dev(), ours.ino()) == (there.st_dev, there.st_ino))
         })
     }
