@@ -10,12 +10,9 @@ use agent::credentials::Credentials;
 use agent::identity::{Identity, Joined};
 use agent::inventory::{self, EkChoice};
 use anyhow::{Context, Result, ensure};
-use authority::issue::{
-    CaKey, ClusterName, Issuer, SshAuthority, Ttl, Validity, X509Authority,
-};
+use authority::issue::{CaKey, ClusterName, Issuer, SshAuthority, Ttl, Validity, X509Authority};
 use authority::resource::{BotInstance, ProvenEk, Resource, read};
 use fuzz::{Target, Verdict, joined};
-use p256::PublicKey;
 use prost::Message;
 use proto::v1::join_init::Ek;
 use proto::v1::{
@@ -333,12 +330,12 @@ fn issued(certified: Certified) -> Result<()> {
     let ssh = SshAuthority::new(&cluster, &CaKey::generate()?)?;
     let issuer = Issuer::new(cluster, x509, ssh);
     let Resource::Bot(bot) = read(BOT)?.remove(0) else { anyhow::bail!("not a bot") };
-    let key = verifier::JoinKey::appraise(&certified.public)?;
+    let join_key = verifier::JoinKey::appraise(&certified.public)?;
     let public_hash = "ab".repeat(32).parse()?;
     let ek = ProvenEk { public_hash, certificate_serial: None, verified_by: None };
     let (name, token) = ("example".parse()?, "my-bot-token".parse()?);
     let instance = BotInstance::joining(name, token, ek, String::new(), now);
-    let (key, validity) = (key.verifying_key().into(), Validity { now, ttl: Ttl::default() });
+    let (key, validity) = (join_key.verifying_key().into(), Validity { now, ttl: Ttl::default() });
     let given = issuer.credentials(&bot, &instance, Some(1), &key, validity)?;
     let result = IssuedCredentials {
         certificates: vec![given.x509.to_vec()],
@@ -361,7 +358,7 @@ fn issued(certified: Certified) -> Result<()> {
     seed("join_result", "result", &JoinResponse { step }.encode_to_vec())?;
     seed("address", "pin", format!("\x01{pin}").as_bytes())?;
 
-    let credentials = Credentials::verify(result, &key, &[pin], u64::try_from(seconds)?)
+    let credentials = Credentials::verify(result, &join_key, &[pin], u64::try_from(seconds)?)
         .map_err(|failure| anyhow::anyhow!("{failure}"))?;
     let joined = Joined {
         authority: "authority.example:3025".into(),
