@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use tests::bus::{command_code, forward, refusal};
 use tests::programs;
 use tests::tap::Tap;
-use tests::world::{World, names};
+use tests::world::{Said, World, names};
 use tpm2::types::{CommandCode, ResponseCode};
 use xtask::child::Guarded;
 use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
@@ -116,29 +116,29 @@ fn interrupted(
     swtpm: &Swtpm,
     world: World,
     meanwhile: impl FnOnce(&mut World) + Send + 'static,
-) -> Result<(World, tests::world::Said)> {
-    let (world, once) = (Arc::new(Mutex::new(world)), Mutex::new(Some(meanwhile)));
-    let (inside, tap);
-    inside = Arc::clone(&world);
-    tap = Tap::with(swtpm, move |command, tpm| {
-        if command_code(command) == ACTIVATE_CREDENTIAL {
-            let meanwhile = once.lock().ok().and_then(|mut once| once.take());
-            if let (Some(meanwhile), Ok(mut world)) = (meanwhile, inside.lock()) {
-                meanwhile(&mut world);
-            }
+) -> Result<(World, Said)> {
+    let shared = Arc::new(Mutex::new((Some(world), Some(meanwhile))));
+    let inside = Arc::clone(&shared);
+    let tap = Tap::with(swtpm, move |command, tpm| {
+        if command_code(command) == ACTIVATE_CREDENTIAL
+            && let Ok(mut inside) = inside.lock()
+            && let Some(meanwhile) = inside.1.take()
+            && let Some(world) = &mut inside.0
+        {
+            meanwhile(world);
         }
         forward(tpm, command)
     })?;
+    let tcti = tap.tcti();
     let mut command = {
-        let world = world.lock().ok().context("poisoned")?;
-        let tcti = tap.tcti();
+        let shared = shared.lock().ok().context("poisoned")?;
+        let world = shared.0.as_ref().context("a world")?;
         world.agent_command(&world.join_arguments(&tcti, "t", "storage"))
     };
-    let said = tests::world::Said::by(&mut command)?;
-    // The closure, and with it the second reference, lives as long as the tap's thread.
-    let mut guard = world.lock().ok().context("poisoned")?;
-    let empty = World::absent(programs!())?;
-    Ok((std::mem::replace(&mut *guard, empty), said))
+    let said = Said::by(&mut command)?;
+    // Out of the tap, whose thread lives on.
+    let world = shared.lock().ok().context("poisoned")?.0.take().context("a world")?;
+    Ok((world, said))
 }
 
 #[test]
