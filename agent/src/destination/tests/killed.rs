@@ -134,6 +134,24 @@ fn version(folder: &Path) -> u64 {
     link.to_str().unwrap().strip_prefix("..v").unwrap().parse().unwrap()
 }
 
+/// What is finished, its owner can read and nobody else.
+fn check_own_modes(folder: &Path) {
+    let data = folder.join(fs::read_link(folder.join("..data")).unwrap());
+    assert_eq!(fs::metadata(&data).unwrap().mode() & 0o7777, 0o700);
+    for name in ["svid.pem", "svid.key", "padding"] {
+        assert_eq!(fs::metadata(data.join(name)).unwrap().mode() & 0o7777, 0o600, "{name}");
+    }
+}
+
+/// Ends the readers, however the test ends.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Kills writers until there were so many of them and of sets, and returns how often readers looked.
 fn torment(renewals: u64, kills: u32, umask: &str) -> u64 {
     let outer = fast_folder();
@@ -160,6 +178,7 @@ fn torment(renewals: u64, kills: u32, umask: &str) -> u64 {
             }),
             scope.spawn(|| until_done(&|| check_modes(&path))),
         ];
+        let _end = End(&done);
         let mut killed = 0;
         while (version(&path) < renewals || killed < kills)
             && readers.iter().all(|reader| !reader.is_finished())
@@ -176,8 +195,8 @@ fn torment(renewals: u64, kills: u32, umask: &str) -> u64 {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        done.store(true, Ordering::Relaxed);
     });
+    check_own_modes(&path);
     let writer = directory(&path).lock().unwrap();
     let last = directory(&path).read().unwrap().unwrap();
     writer.write(&last).unwrap();
@@ -230,6 +249,7 @@ fn a_user_whose_umask_takes_everything_away_writes_all_the_same() {
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), None, "{}", String::from_utf8_lossy(&output.stderr));
         check_modes(&path);
+        check_own_modes(&path);
     }
     assert_eq!(fs::metadata(&path).unwrap().uid(), NOBODY);
 }
