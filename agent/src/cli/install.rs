@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use tpm2::transport::Tcti;
 
+use crate::config::ConfigFile;
 use crate::install::account::{AccountName, UnitName};
 
 /// `agent install`.
@@ -31,30 +32,19 @@ pub struct Systemd {
     /// The group that the TPM's device belongs to
     #[arg(long, value_name = "GROUP", default_value = "tss")]
     pub tpm_group: AccountName,
-    /// The agent's configuration file
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        env = "TBOT_CONFIG_PATH",
-        default_value = "/etc/tbot.yaml"
-    )]
-    pub config: PathBuf,
+    #[command(flatten)]
+    #[doc = "What it says about folders and the TPM, the unit allows."]
+    pub file: ConfigFile,
     /// The program that the unit runs [default: this one]
     #[arg(long, value_name = "FILE")]
     pub program: Option<PathBuf>,
-    /// The TPM: device:PATH, swtpm:path=SOCKET or swtpm:host=HOST,port=PORT
-    #[arg(long, value_name = "TCTI", env = "AGENT_TPM", default_value = Tcti::DEFAULT)]
-    pub tpm: Tcti,
-    /// The folder of the agent's identity; below /var/lib, systemd makes it
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "AGENT_STORAGE",
-        default_value = "/var/lib/teleport/bot"
-    )]
-    pub storage: PathBuf,
-    /// A folder that the agent writes certificates to; may be given several times
+    /// The TPM [default: that of the configuration]
+    #[arg(long, value_name = "TCTI", env = "AGENT_TPM")]
+    pub tpm: Option<Tcti>,
+    /// The folder of the agent's identity; below /var/lib, systemd makes it [default: that of the configuration]
+    #[arg(long, value_name = "DIR", env = "AGENT_STORAGE")]
+    pub storage: Option<PathBuf>,
+    /// A folder that the agent may write to besides those of the configuration; may be given several times
     #[arg(long, value_name = "DIR")]
     pub read_write_path: Vec<PathBuf>,
     #[command(flatten)]

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use super::write;
 use crate::cli::install::{Install, Systemd, Udev, Writing};
+use crate::config::{ConfigFile, Overrides};
 use crate::exit::{Exit, Failure};
-use crate::install::unit::Unit;
+use crate::install::unit::{Reach, Unit};
 use crate::install::{Overwrite, Placed, place, udev};
 
 pub(crate) fn run(what: Install) -> Result<(), Failure> {
@@ -22,16 +23,18 @@ fn systemd(arguments: Systemd) -> Result<(), Failure> {
         None => std::env::current_exe()
             .map_err(|cause| Failure::io(&cause, "cannot tell where this program is"))?,
     };
+    let mut reach = reach(&arguments.file)?;
+    reach.read_write.extend(arguments.read_write_path);
     let unit = Unit {
         group: arguments.group.unwrap_or_else(|| arguments.user.clone()),
         name: arguments.name,
         user: arguments.user,
         device_group: arguments.tpm_group,
         program,
-        config: arguments.config,
-        tpm: arguments.tpm,
-        storage: Some(arguments.storage),
-        read_write: arguments.read_write_path,
+        config: arguments.file.path().to_owned(),
+        tpm: arguments.tpm.unwrap_or(reach.tpm),
+        storage: arguments.storage.or(reach.storage),
+        read_write: reach.read_write,
     };
     let text = unit.render().map_err(|error| {
         Failure::new(Exit::Usage, error.to_string(), "give the path as it is from the root")
@@ -45,6 +48,19 @@ fn systemd(arguments: Systemd) -> Result<(), Failure> {
         note(&format!("next: systemctl daemon-reload && systemctl enable --now {}", unit.name));
     }
     Ok(())
+}
+
+/// What the configuration wants to reach; what is usual as long as there is none.
+fn reach(file: &ConfigFile) -> Result<Reach, Failure> {
+    let missing = |path: &Path| {
+        path.try_exists()
+            .map(|found| !found)
+            .map_err(|cause| Failure::io(&cause, format!("cannot read {}", path.display())))
+    };
+    if missing(file.path())? {
+        return Ok(Reach::default());
+    }
+    Ok(Reach::of(&file.load(&Overrides::default())?.settings))
 }
 
 /// What this host lacks for the unit to start, each with the command that mends it.

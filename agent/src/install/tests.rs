@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::account::{AccountName, UnitName};
-use super::unit::Unit;
+use super::unit::{Reach, Unit};
 use super::{Overwrite, Placed, place, udev};
 
 const SNAPSHOT: &str = include_str!("data/snapshot.service");
@@ -61,6 +61,25 @@ fn paths_decide_what_is_protected() {
     for key in ["StateDirectory", "StateDirectoryMode", "DeviceAllow", "SupplementaryGroups"] {
         assert!(lines(&text, key).is_empty(), "{key}");
     }
+}
+
+#[test]
+fn the_configuration_says_what_is_reached() {
+    let text = "version: v2\nproxy_server: example.com:443\nonboarding:\n  join_method: tpm\n  \
+                token: t\n  ca_pins: [\"sha256:0000000000000000000000000000000000000000000000000000000000000000\"]\n\
+                storage:\n  type: directory\n  path: /srv/bot\nservices:\n\
+                - type: identity\n  destination: {type: directory, path: /opt/one}\n\
+                - type: identity\n  destination: {type: memory}\n\
+                tpm:\n  address: device:/dev/tpmrm1\n";
+    let loaded = crate::config::read(text, Path::new("/etc/tbot.yaml"));
+    let reach = Reach::of(&loaded.unwrap_or_else(|findings| panic!("{findings}")).settings);
+    let expected = Reach {
+        tpm: "device:/dev/tpmrm1".parse().unwrap(),
+        storage: Some("/srv/bot".into()),
+        read_write: vec!["/opt/one".into()],
+    };
+    assert_eq!(reach, expected);
+    assert_eq!(Reach::default().storage, Some("/var/lib/teleport/bot".into()));
 }
 
 #[test]

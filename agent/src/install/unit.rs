@@ -7,6 +7,7 @@ use tpm2::transport::Tcti;
 
 use super::account::{AccountName, UnitName};
 use super::template;
+use crate::config::{DEFAULT_STORAGE, Destination, Service, Settings, Storage, TpmSettings};
 
 /// What the unit is made from.
 #[derive(Clone, Debug)]
@@ -31,9 +32,44 @@ pub struct Unit {
     pub read_write: Vec<PathBuf>,
 }
 
+/// What a configuration makes the agent open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// The TPM.
+    pub tpm: Tcti,
+    /// The folder of the identity.
+    pub storage: Option<PathBuf>,
+    /// The folders of the services.
+    pub read_write: Vec<PathBuf>,
+}
+
 /// A path that a unit cannot name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidPath(PathBuf);
+
+impl Reach {
+    /// Of this configuration.
+    pub fn of(settings: &Settings) -> Self {
+        let storage = match &settings.storage {
+            Storage::Directory(directory) => Some(directory.path.clone()),
+            Storage::Memory => None,
+        };
+        let folder = |service: &Service| match &service.destination {
+            Destination::Directory { directory, .. } => Some(directory.path.clone()),
+            Destination::Memory => None,
+        };
+        let read_write = settings.services.iter().filter_map(folder).collect();
+        Self { tpm: settings.tpm.address.clone(), storage, read_write }
+    }
+}
+
+impl Default for Reach {
+    /// Of a configuration that says nothing about it.
+    fn default() -> Self {
+        let (tpm, storage) = (TpmSettings::default().address, Some(DEFAULT_STORAGE.into()));
+        Self { tpm, storage, read_write: Vec::new() }
+    }
+}
 
 impl Unit {
     /// Whether its TPM is a device of the kernel.

@@ -21,9 +21,12 @@ pub struct Systemd {
     /// Where the data are
     #[command(flatten)]
     pub data: DataDir,
-    /// Address and port to listen on
-    #[arg(long, default_value = "0.0.0.0:3025", value_name = "ADDR:PORT")]
-    pub listen: SocketAddr,
+    /// Address and port to listen on [default: those of the configuration, or else 0.0.0.0:3025]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// The authority's configuration file [default: none]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// The unit's name
     #[arg(long, value_name = "NAME", default_value = "endorse-authority")]
     pub name: UnixName,

@@ -21,6 +21,7 @@ pub(super) fn install(Install::Systemd(systemd): Install) -> Result<(), Failure>
         program,
         data: systemd.data.data_dir,
         listen: systemd.listen,
+        config: systemd.config,
     };
     let text = unit.render().map_err(|error| {
         Failure::new(Exit::Usage, error.to_string(), "give the path as it is from the root")

@@ -32,8 +32,10 @@ pub struct Unit {
     pub program: PathBuf,
     /// The authority's data folder.
     pub data: PathBuf,
-    /// Where it listens.
-    pub listen: SocketAddr,
+    /// Where it listens, if not where the configuration says.
+    pub listen: Option<SocketAddr>,
+    /// Its configuration file, if it has one.
+    pub config: Option<PathBuf>,
 }
 
 /// A path that a unit cannot name.
@@ -68,14 +70,13 @@ impl Unit {
     pub fn render(&self) -> Result<String, InvalidPath> {
         let state = self.data.strip_prefix("/var/lib").ok();
         let state = state.filter(|rest| !rest.as_os_str().is_empty());
-        let privileged = self.listen.port() < 1024;
+        let privileged = self.listen.is_some_and(|address| address.port() < 1024);
         let only = |condition: bool, value: &str| condition.then(|| value.to_owned());
         let data = value(&self.data)?;
         let values = [
             ("NAME", Some(self.name.to_string())),
             ("PROGRAM", Some(value(&self.program)?.replace('$', "$$"))),
-            ("DATA", Some(data.replace('$', "$$"))),
-            ("LISTEN", Some(self.listen.to_string())),
+            ("OPTIONS", Some(self.options()?)),
             ("USER", Some(self.user.to_string())),
             ("GROUP", Some(self.group.to_string())),
             ("CAPABILITY", only(privileged, "CAP_NET_BIND_SERVICE")),
@@ -87,6 +88,17 @@ impl Unit {
             ("STATE", state.map(|path| text(path).map(quoted)).transpose()?),
         ];
         Ok(fill(include_str!("authority.service"), &values))
+    }
+
+    fn options(&self) -> Result<String, InvalidPath> {
+        let mut options = format!("--data-dir {}", value(&self.data)?);
+        if let Some(listen) = self.listen {
+            options.push_str(&format!(" --listen {listen}"));
+        }
+        if let Some(config) = &self.config {
+            options.push_str(&format!(" --config {}", value(config)?));
+        }
+        Ok(options.replace('$', "$$"))
     }
 }
 

@@ -11,7 +11,8 @@ fn unit() -> Unit {
         group: "endorse-authority".parse().unwrap(),
         program: "/usr/bin/authority".into(),
         data: "/var/lib/endorse".into(),
-        listen: "0.0.0.0:3025".parse().unwrap(),
+        listen: None,
+        config: None,
     }
 }
 
@@ -27,11 +28,16 @@ fn the_unit_is_what_was_agreed() {
 
 #[test]
 fn folder_and_port_decide_what_is_allowed() {
-    let elsewhere =
-        Unit { data: "/srv/a 50%".into(), listen: "[::]:443".parse().unwrap(), ..unit() };
+    let elsewhere = Unit {
+        data: "/srv/a 50%".into(),
+        listen: "[::]:443".parse().ok(),
+        config: Some("/etc/endorse/$a.yaml".into()),
+        ..unit()
+    };
     let text = elsewhere.render().unwrap();
     for line in [
-        "ExecStart=/usr/bin/authority start --data-dir \"/srv/a 50%%\" --listen [::]:443",
+        "ExecStart=/usr/bin/authority start --data-dir \"/srv/a 50%%\" --listen [::]:443 \
+         --config /etc/endorse/$$a.yaml",
         "ReadWritePaths=\"/srv/a 50%%\"",
         "AmbientCapabilities=CAP_NET_BIND_SERVICE",
         "CapabilityBoundingSet=CAP_NET_BIND_SERVICE",
@@ -55,7 +61,7 @@ fn systemd_agrees() {
     let path = folder.path().join("endorse-authority.service");
     for listen in ["0.0.0.0:3025", "0.0.0.0:443"] {
         let program = std::env::current_exe().unwrap();
-        let unit = Unit { program, listen: listen.parse().unwrap(), ..unit() };
+        let unit = Unit { program, listen: listen.parse().ok(), ..unit() };
         fs::write(&path, unit.render().unwrap()).unwrap();
         let analyze = |arguments: &[&str]| {
             let mut command = Command::new("systemd-analyze");
