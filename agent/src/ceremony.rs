@@ -152,7 +152,7 @@ pub(crate) fn refused(status: &Status) -> Failure {
             format!("the authority failed: {said}"),
             "its log says why",
         ),
-        Code::Unimplemented => disorder("that it does not know this way to join"),
+        Code::Unimplemented => disorder("that it does not know this call"),
         Code::OutOfRange | Code::DataLoss => disorder(said),
         _ => Failure::new(
             Exit::Refused,

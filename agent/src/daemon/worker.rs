@@ -225,6 +225,14 @@ impl Worker {
 }
 
 fn client(settings: &Settings) -> Result<Client, Failure> {
+    let passwords = [&settings.tpm.owner_password_file, &settings.tpm.endorsement_password_file];
+    if passwords.into_iter().any(Option::is_some) {
+        return Err(Failure::new(
+            Exit::Config,
+            "a TPM whose owner or endorsement hierarchy has a password cannot be used yet",
+            "clear the password (tpm2_changeauth), and remove the key from the section tpm",
+        ));
+    }
     let authorities = settings.authorities.iter().map(ToString::to_string).collect();
     Client::new(authorities, &settings.trust)
 }
