@@ -62,7 +62,7 @@ const STATIC: &[Purpose] = &[Purpose::Static];
 const VM: &[Purpose] = &[Purpose::Vm];
 const RELEASE: &[Purpose] = &[Purpose::Release];
 
-const TOOLS: [Tool; 18] = [
+const TOOLS: [Tool; 21] = [
     demo("swtpm", "swtpm", "the software TPM"),
     demo("swtpm_setup", "swtpm-tools", "manufactures software TPMs"),
     demo("swtpm_localca", "swtpm-tools", "signs their EK certificates"),
@@ -72,6 +72,9 @@ const TOOLS: [Tool; 18] = [
     test("ssh-keygen", "openssh-client", "reads the SSH certificates that were issued"),
     test("g++", "g++", "compiles libFuzzer for the fuzz targets"),
     test("systemd-analyze", "systemd", "judges the units that are installed"),
+    test("/usr/sbin/nginx", "nginx-light", "serves with the files of a service"),
+    test("/usr/sbin/sshd", "openssh-server", "lets in who has an SSH certificate"),
+    test("pg_ctlcluster", "postgresql", "lets in who has an X.509 certificate"),
     only(STATIC, "/usr/bin/rustc", "rustc-web", "a compiler with the source of its library"),
     only(STATIC, "/usr/bin/cargo", "cargo-web", "the same Rust's cargo"),
     only(STATIC, "/usr/lib/rustlib/src/rust/library", "rust-web-src", "that source"),
@@ -81,6 +84,13 @@ const TOOLS: [Tool; 18] = [
     only(RELEASE, "dpkg-deb", "dpkg", "makes packages"),
     only(RELEASE, "tar", "tar", "makes archives"),
     only(RELEASE, "gzip", "gzip", "compresses them"),
+];
+
+/// Servers that tests start by themselves, and the units by which Debian would start them at once.
+const SERVERS: [(&str, &str); 3] = [
+    ("nginx-light", "nginx.service"),
+    ("openssh-server", "ssh.service"),
+    ("postgresql", "postgresql.service"),
 ];
 
 impl Tool {
@@ -106,6 +116,7 @@ pub fn run(purpose: Purpose, action: Action) -> Result<()> {
     if action == Action::Tell {
         return Ok(());
     }
+    apt.mask(&packages)?;
     apt.install(&packages).map_err(|error| advised(&error, &packages))?;
     let still = missing(purpose);
     ensure!(still.is_empty(), "installed, but {} still cannot be found in PATH", still.join(", "));
@@ -159,6 +170,11 @@ fn install<'a>(packages: &[&'a str]) -> Vec<&'a str> {
     arguments
 }
 
+fn units(packages: &[&str]) -> Vec<&'static str> {
+    let wanted = SERVERS.iter().filter(|(package, _)| packages.contains(package));
+    wanted.map(|(_, unit)| *unit).collect()
+}
+
 /// apt-get, and how to become root for it.
 struct Apt {
     sudo: Option<Vec<&'static str>>,
@@ -184,6 +200,19 @@ impl Apt {
         words
     }
 
+    /// Sees to it that no server runs because tests need its program, neither now nor after the next boot.
+    fn mask(&self, packages: &[&str]) -> Result<()> {
+        let units = units(packages);
+        if units.is_empty() || program("systemctl").is_none() {
+            return Ok(());
+        }
+        let mut words: Vec<&str> = self.sudo.clone().unwrap_or_default();
+        words.extend(["systemctl", "mask"]);
+        words.extend(&units);
+        eprintln!("So that they do not run as services: {}", words.join(" "));
+        self.run_words(&words)
+    }
+
     fn line(&self, arguments: &[&str]) -> String {
         self.words(arguments).join(" ")
     }
@@ -199,7 +228,10 @@ impl Apt {
     }
 
     fn run(&self, arguments: &[&str]) -> Result<()> {
-        let words = self.words(arguments);
+        self.run_words(&self.words(arguments))
+    }
+
+    fn run_words(&self, words: &[&str]) -> Result<()> {
         let (program, rest) = words.split_first().context("no command")?;
         let mut command = Command::new(program);
         command.args(rest);
@@ -208,7 +240,7 @@ impl Apt {
         }
         let status = command.status().with_context(|| format!("cannot run {program}"))?;
         if !status.success() {
-            bail!("`{}` failed ({status})", self.line(arguments));
+            bail!("`{}` failed ({status})", words.join(" "));
         }
         Ok(())
     }
@@ -254,6 +286,12 @@ mod tests {
             "sudo -n env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 \
              install --yes --no-install-recommends swtpm"
         );
+    }
+
+    #[test]
+    fn every_server_that_is_installed_is_masked_and_no_other() {
+        assert_eq!(units(&["swtpm", "openssh-server"]), ["ssh.service"]);
+        assert!(SERVERS.iter().all(|(server, _)| TOOLS.iter().any(|tool| tool.package == *server)));
     }
 
     #[test]
