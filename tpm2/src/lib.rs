@@ -26,7 +26,8 @@ mod error;
 #[cfg(feature = "std")]
 pub mod session;
 pub mod template;
-#[cfg(all(test, feature = "std"))]
+#[cfg(test)]
+#[cfg(feature = "std")]
 mod tests;
 #[cfg(feature = "std")]
 pub mod transport;
