@@ -2,6 +2,7 @@
 //! socket in the storage, which `agent status` asks.
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,13 +26,33 @@ const CONNECTIONS: usize = 16;
 /// How long a caller may take to ask.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Serves TCP until the task is dropped.
-pub async fn serve_tcp(listener: TcpListener, health: Health) {
+/// Where callers come from.
+pub enum Listener {
+    /// The address that the configuration names.
+    Tcp(TcpListener),
+    /// The socket in the storage.
+    Unix(UnixListener),
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
+            Self::Unix(listener) => Box::new(listener.accept().await?.0),
+        })
+    }
+}
+
+/// Answers until the task is dropped.
+pub async fn serve_all(listener: Listener, health: Health) {
     let seats = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(seat) = Arc::clone(&seats).acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 let connection = serve(stream, health.clone());
                 tokio::spawn(async move {
                     connection.await;
@@ -44,25 +65,7 @@ pub async fn serve_tcp(listener: TcpListener, health: Health) {
     }
 }
 
-/// Serves a unix socket until the task is dropped.
-pub async fn serve_unix(listener: UnixListener, health: Health) {
-    let seats = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(seat) = Arc::clone(&seats).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let connection = serve(stream, health.clone());
-                tokio::spawn(async move {
-                    connection.await;
-                    drop(seat);
-                });
-            }
-            Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
-        }
-    }
-}
-
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, health: Health) {
+async fn serve(stream: Box<dyn Stream>, health: Health) {
     let answer = service_fn(move |request| {
         let response = answer(&request, &health);
         async move { Ok::<_, Infallible>(response) }

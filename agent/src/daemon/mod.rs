@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
+use self::diag::Listener;
 use self::health::{Health, IDENTITY};
 use self::machine::{Action, Event, Job, Machine, Moment, Outcome};
 use self::notify::ServiceManager;
@@ -341,7 +342,9 @@ impl Answers {
             let listener = TcpListener::bind(address)
                 .await
                 .map_err(|cause| Failure::io(&cause, format!("diag_addr {address}")))?;
-            answers.tasks.push(tokio::spawn(diag::serve_tcp(listener, health.clone())));
+            answers
+                .tasks
+                .push(tokio::spawn(diag::serve_all(Listener::Tcp(listener), health.clone())));
         }
         if let config::Storage::Directory(directory) = &settings.storage {
             let path = directory.path.join(SOCKET);
@@ -356,7 +359,9 @@ impl Answers {
             // Inside of a folder that nobody else can enter.
             let listener = UnixListener::bind(&path).map_err(failed)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-            answers.tasks.push(tokio::spawn(diag::serve_unix(listener, health.clone())));
+            answers
+                .tasks
+                .push(tokio::spawn(diag::serve_all(Listener::Unix(listener), health.clone())));
             answers.socket = Some(path);
         }
         Ok(answers)
