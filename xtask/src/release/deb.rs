@@ -47,14 +47,8 @@ pub(super) fn sysusers(name: &str) -> Result<&'static str> {
 pub(super) fn build(release: &Release, product: &Product, tree: &Path) -> Result<PathBuf> {
     let parts = parts(product.name)?;
     let depends = depends(&product.program)?;
-    if !depends.contains("libc6") {
-        let said =
-            "# On purpose: it runs on any host, whatever that has in the way of libraries.\n";
-        let text =
-            format!("{said}endorse-{0}: statically-linked-binary [usr/bin/{0}]\n", product.name);
-        let path = tree.join(format!("usr/share/lintian/overrides/endorse-{}", product.name));
-        write(&path, text.as_bytes(), Mode::File)?;
-    }
+    let overrides = tree.join(format!("usr/share/lintian/overrides/endorse-{}", product.name));
+    write(&overrides, overridden(product.name, &depends).as_bytes(), Mode::File)?;
     let control = tree.join("DEBIAN");
     let size = output(Command::new("du").args(["-sk", "--apparent-size"]).arg(tree.join("usr")))?;
     let size = size.split_whitespace().next().context("du says nothing")?;
@@ -82,4 +76,19 @@ pub(super) fn build(release: &Release, product: &Product, tree: &Path) -> Result
     output(&mut build)?;
     fs::remove_dir_all(control)?;
     Ok(path)
+}
+
+/// What lintian would say, and why it is meant that way.
+fn overridden(name: &str, depends: &str) -> String {
+    let mut text = format!(
+        "# Only where systemd runs, and without tools of Debian's alone.\n\
+         endorse-{name}: maintainer-script-calls-systemctl\n"
+    );
+    if !depends.contains("libc6") {
+        text.push_str(&format!(
+            "# It runs on any host, whatever that has in the way of libraries.\n\
+             endorse-{name}: statically-linked-binary [usr/bin/{name}]\n"
+        ));
+    }
+    text
 }
