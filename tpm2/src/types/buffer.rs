@@ -34,17 +34,19 @@ macro_rules! buffers {
         impl Marshal for $name<'_> {
             const SIZED: bool = true;
 
+            #[inline]
             fn marshal(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge> {
-                writer.sized(|writer| writer.put(self.0))
+                writer.put_sized(self.0)
             }
         }
 
         impl<'a> Unmarshal<'a> for $name<'a> {
+            #[inline]
             fn unmarshal(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
-                let at = reader.position();
+                let start = reader.clone();
                 let size = usize::from(u16::unmarshal(reader)?);
                 if size > Self::MAX {
-                    return Err(Malformed::new(Why::TooLong, at));
+                    return Err(start.malformed(Why::TooLong));
                 }
                 reader.take(size).map(Self)
             }

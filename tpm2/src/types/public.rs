@@ -96,6 +96,7 @@ structure! {
 }
 
 impl Marshal for Public<'_> {
+    #[inline]
     fn marshal(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge> {
         writer.write(&self.id.selector())?;
         writer.write(&self.name_alg)?;
@@ -106,6 +107,7 @@ impl Marshal for Public<'_> {
 }
 
 impl<'a> Unmarshal<'a> for Public<'a> {
+    #[inline]
     fn unmarshal(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let selector = reader.read("Public.type")?;
         Ok(Self {

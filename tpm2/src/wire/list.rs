@@ -53,6 +53,7 @@ impl<'a, T: Unmarshal<'a> + Copy> List<'a, T> {
 }
 
 impl<T: Marshal> Marshal for List<'_, T> {
+    #[inline]
     fn marshal(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge> {
         match self.0 {
             Elements::Given(elements) => {
@@ -68,6 +69,7 @@ impl<T: Marshal> Marshal for List<'_, T> {
 }
 
 impl<'a, T: Unmarshal<'a>> Unmarshal<'a> for List<'a, T> {
+    #[inline]
     fn unmarshal(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let at = reader.position();
         let count = u32::unmarshal(reader)?;

@@ -80,6 +80,7 @@ macro_rules! numbers {
         }
 
         impl $crate::wire::Marshal for $name {
+            #[inline]
             fn marshal(
                 &self,
                 writer: &mut $crate::wire::Writer<'_>,
@@ -89,6 +90,7 @@ macro_rules! numbers {
         }
 
         impl $crate::wire::Unmarshal<'_> for $name {
+            #[inline]
             fn unmarshal(
                 reader: &mut $crate::wire::Reader<'_>,
             ) -> Result<Self, $crate::wire::Malformed> {
@@ -110,6 +112,7 @@ macro_rules! structure {
         }
 
         impl $(<$life>)? $crate::wire::Marshal for $name $(<$life>)? {
+            #[inline]
             fn marshal(
                 &self,
                 writer: &mut $crate::wire::Writer<'_>,
@@ -124,6 +127,7 @@ macro_rules! structure {
 
     (@unmarshal $name:ident { $($field:ident)* }) => {
         impl $crate::wire::Unmarshal<'_> for $name {
+            #[inline]
             fn unmarshal(
                 reader: &mut $crate::wire::Reader<'_>,
             ) -> Result<Self, $crate::wire::Malformed> {
@@ -136,6 +140,7 @@ macro_rules! structure {
 
     (@unmarshal $name:ident <$life:lifetime> { $($field:ident)* }) => {
         impl<$life> $crate::wire::Unmarshal<$life> for $name<$life> {
+            #[inline]
             fn unmarshal(
                 reader: &mut $crate::wire::Reader<$life>,
             ) -> Result<Self, $crate::wire::Malformed> {
@@ -169,6 +174,7 @@ macro_rules! union {
                 }
             }
 
+            #[inline]
             pub(crate) fn marshal_body(
                 &self,
                 writer: &mut $crate::wire::Writer<'_>,
@@ -182,6 +188,7 @@ macro_rules! union {
         }
 
         impl $(<$life>)? $crate::wire::Marshal for $name $(<$life>)? {
+            #[inline]
             fn marshal(
                 &self,
                 writer: &mut $crate::wire::Writer<'_>,
@@ -200,6 +207,7 @@ macro_rules! union {
         }
 
         impl $crate::wire::Unmarshal<'_> for $name {
+            #[inline]
             fn unmarshal(
                 reader: &mut $crate::wire::Reader<'_>,
             ) -> Result<Self, $crate::wire::Malformed> {
@@ -215,6 +223,7 @@ macro_rules! union {
         }
 
         impl<$life> $crate::wire::Unmarshal<$life> for $name<$life> {
+            #[inline]
             fn unmarshal(
                 reader: &mut $crate::wire::Reader<$life>,
             ) -> Result<Self, $crate::wire::Malformed> {
@@ -227,6 +236,7 @@ macro_rules! union {
     (@body $life:lifetime, $name:ident: $selector:ident {
         $($variant:ident $(($body:ident))? = $number:ident),*
     }) => {
+        #[inline]
         pub(crate) fn unmarshal_body(
             selector: $selector,
             reader: &mut $crate::wire::Reader<$life>,

@@ -47,11 +47,13 @@ pub trait Unmarshal<'a>: Sized {
 macro_rules! integers {
     ($($ty:ty),*) => {$(
         impl Marshal for $ty {
+            #[inline]
             fn marshal(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge> {
-                writer.put(&self.to_be_bytes())
+                writer.put_array(&self.to_be_bytes())
             }
         }
         impl Unmarshal<'_> for $ty {
+            #[inline]
             fn unmarshal(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
                 reader.take_array().map(Self::from_be_bytes)
             }

@@ -3,17 +3,19 @@ use core::fmt;
 use super::Unmarshal;
 
 /// Reads the wire front to back. It cannot go back, and it cannot read past its end.
+///
+/// Where it is follows from where it ends and what is left: one thing to keep on the way, since every answer passes here.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
     rest: &'a [u8],
-    at: usize,
+    end: usize,
 }
 
 impl<'a> Reader<'a> {
     /// A reader of `bytes`.
     #[must_use]
     pub const fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, at: 0 }
+        Self { rest: bytes, end: bytes.len() }
     }
 
     /// Lets `read` consume `bytes`, all of them.
@@ -34,14 +36,16 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Why::LeftOver`].
+    #[inline]
     pub const fn finish(&self) -> Result<(), Malformed> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Malformed::new(Why::LeftOver, self.at)) }
+        if self.rest.is_empty() { Ok(()) } else { Err(self.malformed(Why::LeftOver)) }
     }
 
     /// Reads one value; an error that has no name yet is given `what`.
     ///
     /// # Errors
     /// As the type's own.
+    #[inline]
     pub fn read<T: Unmarshal<'a>>(&mut self, what: &'static str) -> Result<T, Malformed> {
         T::unmarshal(self).map_err(|malformed| malformed.named(what))
     }
@@ -50,12 +54,12 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Why::Truncated`].
+    #[inline]
     pub fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
         let Some((taken, rest)) = self.rest.split_at_checked(len) else {
-            return Err(Malformed::new(Why::Truncated, self.at));
+            return Err(self.malformed(Why::Truncated));
         };
         self.rest = rest;
-        self.at = self.at.saturating_add(len);
         Ok(taken)
     }
 
@@ -63,12 +67,12 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Why::Truncated`].
+    #[inline]
     pub fn take_array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let Some((taken, rest)) = self.rest.split_first_chunk() else {
-            return Err(Malformed::new(Why::Truncated, self.at));
+            return Err(self.malformed(Why::Truncated));
         };
         self.rest = rest;
-        self.at = self.at.saturating_add(N);
         Ok(*taken)
     }
 
@@ -76,15 +80,16 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Why::Truncated`].
+    #[inline]
     pub fn sub(&mut self, len: usize) -> Result<Self, Malformed> {
-        let at = self.at;
-        Ok(Self { rest: self.take(len)?, at })
+        let rest = self.take(len)?;
+        Ok(Self { rest, end: self.position() })
     }
 
     /// All that is left.
-    pub fn take_rest(&mut self) -> &'a [u8] {
-        let rest = core::mem::take(&mut self.rest);
-        self.at = self.at.saturating_add(rest.len());
+    pub const fn take_rest(&mut self) -> &'a [u8] {
+        let rest = self.rest;
+        self.rest = &[];
         rest
     }
 
@@ -96,8 +101,15 @@ impl<'a> Reader<'a> {
 
     /// How far the reader is from where it began.
     #[must_use]
+    #[inline]
     pub const fn position(&self) -> usize {
-        self.at
+        self.end.saturating_sub(self.rest.len())
+    }
+
+    /// An error where the reader is.
+    #[cold]
+    pub(crate) const fn malformed(&self, why: Why) -> Malformed {
+        Malformed::new(why, self.position())
     }
 }
 
@@ -105,19 +117,22 @@ impl<'a> Reader<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
     what: &'static str,
-    at: usize,
+    at: u32,
     why: Why,
 }
 
 impl Malformed {
     /// An error at an offset, to be [named](Self::named) by whoever knows the field.
     #[must_use]
+    #[cold]
     pub const fn new(why: Why, at: usize) -> Self {
-        Self { what: "", at, why }
+        // No message is as long as 4 GiB, and an error as small as this costs the way without one less.
+        Self { what: "", at: at as u32, why }
     }
 
     /// Gives the error the name of the field, unless a field further in has done so.
     #[must_use]
+    #[cold]
     pub const fn named(mut self, what: &'static str) -> Self {
         if self.what.is_empty() {
             self.what = what;
@@ -134,7 +149,7 @@ impl Malformed {
     /// Offset in octets from the start of what was being read.
     #[must_use]
     pub const fn at(&self) -> usize {
-        self.at
+        self.at as usize
     }
 
     /// What is wrong there.

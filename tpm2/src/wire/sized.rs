@@ -9,12 +9,14 @@ pub struct Tpm2b<T>(pub T);
 impl<T: Marshal> Marshal for Tpm2b<T> {
     const SIZED: bool = true;
 
+    #[inline]
     fn marshal(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge> {
         writer.sized(|writer| self.0.marshal(writer))
     }
 }
 
 impl<'a, T: Unmarshal<'a>> Unmarshal<'a> for Tpm2b<T> {
+    #[inline]
     fn unmarshal(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let size = u16::unmarshal(reader)?;
         let mut inner = reader.sub(usize::from(size))?;

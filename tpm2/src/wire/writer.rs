@@ -38,17 +38,47 @@ impl<'b> Writer<'b> {
     ///
     /// # Errors
     /// The buffer is full.
+    #[inline]
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), TooLarge> {
+        match bytes.as_array::<32>() {
+            Some(digest) => self.put_array(digest),
+            None if bytes.is_empty() => Ok(()),
+            None => self.put_slice(bytes),
+        }
+    }
+
+    fn put_slice(&mut self, bytes: &[u8]) -> Result<(), TooLarge> {
         let end = self.len.checked_add(bytes.len()).ok_or(TooLarge)?;
-        self.buffer.get_mut(self.len..end).ok_or(TooLarge)?.copy_from_slice(bytes);
+        copy(bytes, self.buffer.get_mut(self.len..end).ok_or(TooLarge)?);
         self.len = end;
         Ok(())
+    }
+
+    /// As [`Self::put`], of a known length.
+    #[inline]
+    pub(super) fn put_array<const N: usize>(&mut self, bytes: &[u8; N]) -> Result<(), TooLarge> {
+        let place = self.buffer.get_mut(self.len..).and_then(<[u8]>::first_chunk_mut);
+        *place.ok_or(TooLarge)? = *bytes;
+        self.len = self.len.saturating_add(N);
+        Ok(())
+    }
+
+    /// Appends bytes with their length before them in 16 bits.
+    ///
+    /// # Errors
+    /// As [`Self::put`], or the length does not fit.
+    #[inline]
+    pub fn put_sized(&mut self, bytes: &[u8]) -> Result<(), TooLarge> {
+        let len = u16::try_from(bytes.len()).map_err(|_| TooLarge)?;
+        self.put_array(&len.to_be_bytes())?;
+        self.put(bytes)
     }
 
     /// Appends a value.
     ///
     /// # Errors
     /// The buffer is full, or the value does not fit its type.
+    #[inline]
     pub fn write(&mut self, value: &impl Marshal) -> Result<(), TooLarge> {
         value.marshal(self)
     }
@@ -58,6 +88,7 @@ impl<'b> Writer<'b> {
     ///
     /// # Errors
     /// As `body`, or its length does not fit.
+    #[inline]
     pub fn sized(
         &mut self,
         body: impl FnOnce(&mut Self) -> Result<(), TooLarge>,
@@ -78,6 +109,27 @@ impl<'b> Writer<'b> {
         let end = at.checked_add(bytes.len()).filter(|end| *end <= self.len).ok_or(TooLarge)?;
         self.buffer.get_mut(at..end).ok_or(TooLarge)?.copy_from_slice(bytes);
         Ok(())
+    }
+}
+
+/// Copies octets to a place of the same length. Digests, coordinates and Names are all that most messages are made of, and
+/// too short to be worth a call for each: they are copied by two ends, which may overlap.
+fn copy(from: &[u8], to: &mut [u8]) {
+    match from.len() {
+        8..16 => copy_ends::<8>(from, to),
+        16..32 => copy_ends::<16>(from, to),
+        32..=64 => copy_ends::<32>(from, to),
+        _ => to.copy_from_slice(from),
+    }
+}
+
+#[inline]
+fn copy_ends<const N: usize>(from: &[u8], to: &mut [u8]) {
+    if let (Some(from), Some(to)) = (from.first_chunk::<N>(), to.first_chunk_mut()) {
+        *to = *from;
+    }
+    if let (Some(from), Some(to)) = (from.last_chunk::<N>(), to.last_chunk_mut()) {
+        *to = *from;
     }
 }
 
