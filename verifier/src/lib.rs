@@ -10,6 +10,7 @@
 //! - [`CaCertificate`], [`pem`] and [`chain`]: whether somebody who is trusted vouches for it.
 //! - [`JoinKey`]: whether the key that it wants certified is one that never leaves a TPM.
 //! - [`Challenge`]: what only the TPM with both keys can answer.
+//! - [`event_log`]: what a machine booted, as far as its PCRs vouch for it.
 //! - [`appraise`]: all of it for one join.
 
 // Tests may count and index as they please: a panic is how they fail.
@@ -22,11 +23,13 @@ mod challenge;
 mod der;
 mod ek;
 mod error;
+pub mod event_log;
 mod extensions;
 mod join_key;
 mod key;
 mod name;
 mod oid;
+mod pcr;
 pub mod pem;
 mod roca;
 mod signature;
@@ -45,6 +48,7 @@ pub use ek::{EkCertificate, TpmModel};
 pub use error::{CertificateError, Fault};
 pub use join_key::{JOIN_KEY_ATTRIBUTES, JoinKey, JoinKeyError};
 pub use key::{Curve, EccKey, EkPublicKey, Exponents, KeyError, RsaKey};
+pub use pcr::{PCRS, PcrValues, QuotedPcrs};
 pub use signature::{Hash, SignatureAlgorithm, SignatureWrong};
 pub use time::UnixTime;
 pub use x509::MAX_CERTIFICATE;
