@@ -39,6 +39,8 @@ pub struct Tpm<T: Transport> {
     transport: T,
     command: [u8; BUFFER],
     response: [u8; BUFFER],
+    /// How much of the response buffer may hold something.
+    answered: usize,
     loaded: Loaded,
     poisoned: bool,
 }
@@ -51,6 +53,7 @@ impl<T: Transport> Tpm<T> {
             transport,
             command: [0; BUFFER],
             response: [0; BUFFER],
+            answered: 0,
             loaded: Loaded::NONE,
             poisoned: false,
         }
@@ -153,13 +156,16 @@ impl<T: Transport> Tpm<T> {
         }
         let ends = SessionsThatEnd::of(auths);
         let frame = Frame::new::<C>(auths)?;
-        self.response.zeroize();
-        let len = frame.marshal(command, &mut self.command)?;
-        let sent = self.command.get(..len).unwrap_or_default();
+        self.forget_answer();
+        let marshalled = frame.marshal(command, &mut self.command);
+        let len = marshalled.inspect_err(|_| self.command.zeroize())?;
+        let sent = self.command.get_mut(..len).unwrap_or_default();
+        self.answered = BUFFER;
         let received = self.transport.exchange(sent, &mut self.response);
-        self.command.zeroize();
+        sent.zeroize();
         let received = received.inspect_err(|_| self.poisoned = true).map_err(Fault::Transport)?;
 
+        self.answered = received;
         let answer = self.response.get_mut(..received).unwrap_or_default();
         self.loaded.note::<C>(answer);
         let framed = frame.unmarshal::<C>(answer)?;
@@ -167,13 +173,18 @@ impl<T: Transport> Tpm<T> {
         let parameters = self.response.get(framed.parameters).unwrap_or_default();
         Ok(Reader::all(parameters, |reader| C::unmarshal_response(framed.handle, reader))?)
     }
+
+    fn forget_answer(&mut self) {
+        self.response.get_mut(..self.answered).unwrap_or_default().zeroize();
+        self.answered = 0;
+    }
 }
 
 impl<T: Transport> Drop for Tpm<T> {
     fn drop(&mut self) {
         // Nobody is left to tell, and the TPM has said why when the command itself failed.
         let _ = self.flush_all();
-        self.response.zeroize();
+        self.forget_answer();
     }
 }
 

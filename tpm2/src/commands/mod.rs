@@ -3,6 +3,7 @@
 mod attestation;
 mod capability;
 mod context;
+pub mod frame;
 mod nv;
 mod object;
 mod pcr;
@@ -41,8 +42,14 @@ pub trait Command {
     /// What it answers, borrowed from the buffer that the answer arrived in.
     type Response<'r>: Response;
 
-    /// Visits the handle area in order.
+    /// Visits the handle area in order, for the Names in it.
     fn entities(&self, visit: &mut dyn FnMut(&dyn Entity));
+
+    /// Writes the handle area.
+    ///
+    /// # Errors
+    /// It does not fit.
+    fn marshal_handles(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge>;
 
     /// Writes the parameter area.
     ///

@@ -98,11 +98,11 @@ structure! {
 impl Marshal for Public<'_> {
     #[inline]
     fn marshal(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge> {
-        writer.write(&self.id.selector())?;
-        writer.write(&self.name_alg)?;
-        writer.write(&self.attributes)?;
-        writer.write(&self.auth_policy)?;
-        self.id.marshal_body(writer)
+        self.id.marshal_around(writer, |writer| {
+            writer.write(&self.name_alg)?;
+            writer.write(&self.attributes)?;
+            writer.write(&self.auth_policy)
+        })
     }
 }
 

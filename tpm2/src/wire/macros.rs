@@ -174,14 +174,21 @@ macro_rules! union {
                 }
             }
 
+            /// Writes the selector, what stands `between` the two, and the payload.
             #[inline]
-            pub(crate) fn marshal_body(
+            pub(crate) fn marshal_around(
                 &self,
                 writer: &mut $crate::wire::Writer<'_>,
+                between: impl FnOnce(
+                    &mut $crate::wire::Writer<'_>,
+                ) -> Result<(), $crate::wire::TooLarge>,
             ) -> Result<(), $crate::wire::TooLarge> {
-                let _ = &writer;
                 match self {
-                    $(Self::$variant $(($body))? => { $(writer.write($body)?;)? })*
+                    $(Self::$variant $(($body))? => {
+                        writer.write(&$selector::$number)?;
+                        between(writer)?;
+                        $(writer.write($body)?;)?
+                    })*
                 }
                 Ok(())
             }
@@ -193,8 +200,7 @@ macro_rules! union {
                 &self,
                 writer: &mut $crate::wire::Writer<'_>,
             ) -> Result<(), $crate::wire::TooLarge> {
-                writer.write(&self.selector())?;
-                self.marshal_body(writer)
+                self.marshal_around(writer, |_| Ok(()))
             }
         }
 
@@ -319,6 +325,16 @@ macro_rules! command {
                 let _ = &visit;
                 $(visit(&self.$auth);)*
                 $(visit(&self.$handle);)*
+            }
+
+            fn marshal_handles(
+                &self,
+                writer: &mut $crate::wire::Writer<'_>,
+            ) -> Result<(), $crate::wire::TooLarge> {
+                let _ = &writer;
+                $(writer.write(&$crate::types::Entity::handle(&self.$auth))?;)*
+                $(writer.write(&$crate::types::Entity::handle(&self.$handle))?;)*
+                Ok(())
             }
 
             fn marshal_parameters(

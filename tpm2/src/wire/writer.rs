@@ -40,6 +40,7 @@ impl<'b> Writer<'b> {
     /// The buffer is full.
     #[inline]
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), TooLarge> {
+        // What is as long as a SHA-256 digest, as nearly all is that is not empty, needs no call to be copied.
         match bytes.as_array::<32>() {
             Some(digest) => self.put_array(digest),
             None if bytes.is_empty() => Ok(()),
@@ -59,7 +60,8 @@ impl<'b> Writer<'b> {
     pub(super) fn put_array<const N: usize>(&mut self, bytes: &[u8; N]) -> Result<(), TooLarge> {
         let place = self.buffer.get_mut(self.len..).and_then(<[u8]>::first_chunk_mut);
         *place.ok_or(TooLarge)? = *bytes;
-        self.len = self.len.saturating_add(N);
+        // It ends in the buffer, or no place would have been found.
+        self.len = self.len.wrapping_add(N);
         Ok(())
     }
 
