@@ -7,6 +7,7 @@
 //!   borrow, allocate nothing and need no operating system: they are all that is left without features.
 //! * [`crypto`] computes what the peer of a TPM must: Names, key derivation, credentials.
 //! * [`session`] protects commands and checks answers; [`Tpm`] runs commands over a [`transport`].
+//! * [`key_file`] reads and writes keys as OpenSSL's TPM providers do.
 //! * [`template`] and [`endorsement`] know the keys that the EK credential profile describes.
 #![no_std]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
@@ -23,6 +24,8 @@ pub mod crypto;
 pub mod endorsement;
 #[cfg(feature = "std")]
 mod error;
+#[cfg(feature = "std")]
+pub mod key_file;
 #[cfg(feature = "std")]
 pub mod session;
 pub mod template;

@@ -35,6 +35,20 @@ pub fn join_key(unique: &[u8; 32]) -> Public<'_> {
     }
 }
 
+/// Attributes of a storage key that anybody may use who can reach the TPM.
+const STORAGE: ObjectAttributes = ObjectAttributes::FIXED_TPM
+    .with(ObjectAttributes::FIXED_PARENT)
+    .with(ObjectAttributes::SENSITIVE_DATA_ORIGIN)
+    .with(ObjectAttributes::USER_WITH_AUTH)
+    .with(ObjectAttributes::NO_DA)
+    .with(ObjectAttributes::RESTRICTED)
+    .with(ObjectAttributes::DECRYPT);
+
+/// A storage root key: P-256. The parent of key files that name a hierarchy.
+pub static SRK_P256: Public<'static> = ecc(STORAGE, Alg::SHA256, &[], Curve::NIST_P256, 128, 0);
+/// A storage root key: RSA 2048.
+pub static SRK_RSA2048: Public<'static> = rsa(STORAGE, Alg::SHA256, &[], 2048, 128, 0);
+
 /// Attributes of an EK in the low range. EK profile §2.1.5.2.
 const LOW: ObjectAttributes = ObjectAttributes::FIXED_TPM
     .with(ObjectAttributes::FIXED_PARENT)

@@ -62,13 +62,14 @@ const STATIC: &[Purpose] = &[Purpose::Static];
 const VM: &[Purpose] = &[Purpose::Vm];
 const RELEASE: &[Purpose] = &[Purpose::Release];
 
-const TOOLS: [Tool; 21] = [
+const TOOLS: [Tool; 22] = [
     demo("swtpm", "swtpm", "the software TPM"),
     demo("swtpm_setup", "swtpm-tools", "manufactures software TPMs"),
     demo("swtpm_localca", "swtpm-tools", "signs their EK certificates"),
     demo("certtool", "gnutls-bin", "swtpm_localca makes its CA with it"),
     demo("openssl", "openssl", "reads and verifies what was issued"),
     test("tpm2", "tpm2-tools", "other people's TPM software, compared with ours both ways"),
+    test("/usr/share/doc/tpm2-openssl", "tpm2-openssl", "signs with key files of ours"),
     test("ssh-keygen", "openssh-client", "reads the SSH certificates that were issued"),
     test("g++", "g++", "compiles libFuzzer for the fuzz targets"),
     test("systemd-analyze", "systemd", "judges the units that are installed"),

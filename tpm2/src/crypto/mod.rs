@@ -37,4 +37,4 @@ impl core::fmt::Display for NoRandomness {
 impl core::error::Error for NoRandomness {}
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

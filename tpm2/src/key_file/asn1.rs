@@ -1,0 +1,195 @@
+//! The file's ASN.1 module.
+
+use std::borrow::ToOwned;
+use std::vec::Vec;
+
+use der::asn1::{AnyRef, ObjectIdentifier, OctetStringRef, Utf8StringRef};
+use der::{Decode, Encode, ErrorKind, Sequence, Tag, Tagged};
+
+use super::{
+    KeyAuth, KeyFile, KeyFileError, KeyParent, Kind, MAX_FILE, MAX_STEPS, PolicyStep, Seed,
+    SignedPolicy, checked,
+};
+use crate::types::{EncryptedSecret, Handle, MaxNvBuffer, Public};
+use crate::wire::Tpm2b;
+
+const LOADABLE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.10.1.3");
+const IMPORTABLE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.10.1.4");
+const SEALED: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.10.1.5");
+
+#[derive(Sequence)]
+struct TpmKey<'a> {
+    r#type: ObjectIdentifier,
+    /// A BOOLEAN; TRUE is 01 where OpenSSL wrote it.
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
+    empty_auth: Option<AnyRef<'a>>,
+    #[asn1(context_specific = "1", tag_mode = "EXPLICIT", optional = "true")]
+    policy: Option<Vec<TpmPolicy<'a>>>,
+    #[asn1(context_specific = "2", tag_mode = "EXPLICIT", optional = "true")]
+    secret: Option<&'a OctetStringRef>,
+    #[asn1(context_specific = "3", tag_mode = "EXPLICIT", optional = "true")]
+    auth_policy: Option<Vec<TpmAuthPolicy<'a>>>,
+    #[asn1(context_specific = "4", tag_mode = "EXPLICIT", optional = "true")]
+    description: Option<Utf8StringRef<'a>>,
+    #[asn1(context_specific = "5", tag_mode = "EXPLICIT", optional = "true")]
+    rsa_parent: Option<AnyRef<'a>>,
+    parent: u32,
+    pubkey: &'a OctetStringRef,
+    privkey: &'a OctetStringRef,
+}
+
+#[derive(Sequence)]
+struct TpmPolicy<'a> {
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT")]
+    command_code: u32,
+    #[asn1(context_specific = "1", tag_mode = "EXPLICIT")]
+    command_policy: &'a OctetStringRef,
+}
+
+#[derive(Sequence)]
+struct TpmAuthPolicy<'a> {
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
+    name: Option<Utf8StringRef<'a>>,
+    #[asn1(context_specific = "1", tag_mode = "EXPLICIT")]
+    policy: Vec<TpmPolicy<'a>>,
+}
+
+impl KeyFile {
+    /// Reads a `TPMKey` and nothing behind it.
+    ///
+    /// # Errors
+    /// See [`KeyFileError`].
+    pub fn from_der(der: &[u8]) -> Result<Self, KeyFileError> {
+        if der.len() > MAX_FILE {
+            return Err(KeyFileError::TooLong);
+        }
+        let key = TpmKey::from_der(der)?;
+        let seed = match key.secret {
+            Some(secret) => {
+                let secret = secret.as_bytes();
+                checked::<EncryptedSecret<'_>>(secret, "TPMKey.secret")?;
+                Some(Seed(secret.to_vec()))
+            }
+            None => None,
+        };
+        let kind = match (key.r#type, seed) {
+            (LOADABLE, None) => Kind::Loadable,
+            (IMPORTABLE, Some(seed)) => Kind::Importable(seed),
+            (SEALED, None) => Kind::Sealed,
+            (SEALED, Some(seed)) => Kind::ImportableSealed(seed),
+            (LOADABLE | IMPORTABLE, _) => return Err(KeyFileError::Seed),
+            (unknown, _) => return Err(KeyFileError::Kind(unknown)),
+        };
+        checked::<Tpm2b<Public<'_>>>(key.pubkey.as_bytes(), "TPMKey.pubkey")?;
+        checked::<MaxNvBuffer<'_>>(key.privkey.as_bytes(), "TPMKey.privkey")?;
+        let auth = if boolean(key.empty_auth)? { KeyAuth::Empty } else { KeyAuth::Value };
+        Ok(Self {
+            kind,
+            parent: parent(Handle(key.parent), boolean(key.rsa_parent)?)?,
+            public: key.pubkey.as_bytes().to_vec(),
+            private: key.privkey.as_bytes().to_vec(),
+            auth,
+            policy: steps(key.policy.unwrap_or_default())?,
+            auth_policy: signed(key.auth_policy.unwrap_or_default())?,
+            description: key.description.map(|text| text.as_str().to_owned()),
+        })
+    }
+
+    /// As a `TPMKey`. What is not needed is left out: not all readers know all of it.
+    ///
+    /// # Errors
+    /// Something in it is longer than DER can say.
+    pub fn to_der(&self) -> Result<Vec<u8>, KeyFileError> {
+        const TRUE: &[u8] = &[0xff];
+        let yes = || AnyRef::new(Tag::Boolean, TRUE);
+        let (r#type, secret) = match &self.kind {
+            Kind::Loadable => (LOADABLE, None),
+            Kind::Importable(seed) => (IMPORTABLE, Some(seed)),
+            Kind::Sealed => (SEALED, None),
+            Kind::ImportableSealed(seed) => (SEALED, Some(seed)),
+        };
+        let (handle, rsa) = match self.parent {
+            KeyParent::Persistent(handle) | KeyParent::P256(handle) => (handle, false),
+            KeyParent::Rsa2048(handle) => (handle, true),
+        };
+        let signed = || self.auth_policy.iter().map(TpmAuthPolicy::new).collect();
+        let key = TpmKey {
+            r#type,
+            empty_auth: (self.auth == KeyAuth::Empty).then(yes).transpose()?,
+            policy: (!self.policy.is_empty()).then(|| policy(&self.policy)).transpose()?,
+            secret: secret.map(|seed| OctetStringRef::new(&seed.0)).transpose()?,
+            auth_policy: (!self.auth_policy.is_empty()).then(signed).transpose()?,
+            description: self.description.as_deref().map(Utf8StringRef::new).transpose()?,
+            rsa_parent: rsa.then(yes).transpose()?,
+            parent: handle.0,
+            pubkey: OctetStringRef::new(&self.public)?,
+            privkey: OctetStringRef::new(&self.private)?,
+        };
+        Ok(key.to_der()?)
+    }
+}
+
+impl<'a> TpmPolicy<'a> {
+    fn new(step: &'a PolicyStep) -> der::Result<Self> {
+        let command_policy = OctetStringRef::new(&step.parameters)?;
+        Ok(Self { command_code: step.command, command_policy })
+    }
+}
+
+impl<'a> TpmAuthPolicy<'a> {
+    fn new(signed: &'a SignedPolicy) -> der::Result<Self> {
+        let name = signed.name.as_deref().map(Utf8StringRef::new).transpose()?;
+        Ok(Self { name, policy: policy(&signed.steps)? })
+    }
+}
+
+fn policy(steps: &[PolicyStep]) -> der::Result<Vec<TpmPolicy<'_>>> {
+    steps.iter().map(TpmPolicy::new).collect()
+}
+
+fn steps(policy: Vec<TpmPolicy<'_>>) -> Result<Vec<PolicyStep>, KeyFileError> {
+    if policy.len() > MAX_STEPS {
+        return Err(KeyFileError::Steps);
+    }
+    let step = |step: TpmPolicy<'_>| PolicyStep {
+        command: step.command_code,
+        parameters: step.command_policy.as_bytes().to_vec(),
+    };
+    Ok(policy.into_iter().map(step).collect())
+}
+
+fn signed(policies: Vec<TpmAuthPolicy<'_>>) -> Result<Vec<SignedPolicy>, KeyFileError> {
+    if policies.len() > MAX_STEPS {
+        return Err(KeyFileError::Steps);
+    }
+    let signed = |policy: TpmAuthPolicy<'_>| {
+        let name = policy.name.map(|name| name.as_str().to_owned());
+        Ok(SignedPolicy { name, steps: steps(policy.policy)? })
+    };
+    policies.into_iter().map(signed).collect()
+}
+
+fn boolean(value: Option<AnyRef<'_>>) -> Result<bool, KeyFileError> {
+    let Some(value) = value else { return Ok(false) };
+    value.tag().assert_eq(Tag::Boolean)?;
+    match value.value() {
+        [0x00] => Ok(false),
+        [0x01 | 0xff] => Ok(true),
+        _ => Err(der::Error::from(ErrorKind::Value { tag: Tag::Boolean }).into()),
+    }
+}
+
+/// OpenSSL's providers read 0 as the owner's hierarchy.
+fn parent(handle: Handle, rsa: bool) -> Result<KeyParent, KeyFileError> {
+    let handle = if handle.0 == 0 { Handle::OWNER } else { handle };
+    match handle {
+        Handle::OWNER | Handle::ENDORSEMENT | Handle::PLATFORM | Handle::NULL if rsa => {
+            Ok(KeyParent::Rsa2048(handle))
+        }
+        Handle::OWNER | Handle::ENDORSEMENT | Handle::PLATFORM | Handle::NULL => {
+            Ok(KeyParent::P256(handle))
+        }
+        Handle(0x8100_0000..=0x81ff_ffff) => Ok(KeyParent::Persistent(handle)),
+        _ => Err(KeyFileError::Parent),
+    }
+}

@@ -1,0 +1,258 @@
+//! Keys as files, `-----BEGIN TSS2 PRIVATE KEY-----`: what OpenSSL's TPM providers read. *ASN.1 Specification for TPM 2.0
+//! Key Files* (draft-bottomley-tpm2-keys-00).
+//!
+//! A file holds what a TPM gave out: the private part can be read by the TPM alone, under the parent that the file names.
+
+mod asn1;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::string::String;
+use std::vec::Vec;
+
+use crate::types::{EncryptedSecret, Handle, Public};
+use crate::wire::{Malformed, Marshal, Reader, TooLarge, Tpm2b, Unmarshal, Writer};
+
+/// The longest file that is read, in octets.
+pub const MAX_FILE: usize = 64 * 1024;
+
+/// The most steps of a policy, and the most policies, that are read.
+pub const MAX_STEPS: usize = 64;
+
+/// A key, or sealed data, that its parent can load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFile {
+    kind: Kind,
+    parent: KeyParent,
+    /// `TPM2B_PUBLIC`.
+    public: Vec<u8>,
+    /// `TPM2B_PRIVATE`.
+    private: Vec<u8>,
+    /// Whether its authorization value is empty.
+    pub auth: KeyAuth,
+    /// What must be run in a policy session before it can be used; empty if it has no policy.
+    pub policy: Vec<PolicyStep>,
+    /// Policies that somebody signed, of which one must be run.
+    pub auth_policy: Vec<SignedPolicy>,
+    /// What a person said of it.
+    pub description: Option<String>,
+}
+
+/// What a file holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A key for [`Load`](crate::commands::Load).
+    Loadable,
+    /// A key, wrapped to its parent from outside the TPM, for [`Import`](crate::commands::Import) first.
+    Importable(Seed),
+    /// Data that a TPM sealed, for [`Load`](crate::commands::Load).
+    Sealed,
+    /// Data that were sealed outside the TPM, for [`Import`](crate::commands::Import) first.
+    ImportableSealed(Seed),
+}
+
+/// A seed, encrypted to the parent: `TPM2B_ENCRYPTED_SECRET`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seed(Vec<u8>);
+
+impl Seed {
+    /// The seed.
+    ///
+    /// # Panics
+    /// Never: it was checked when it was made.
+    #[must_use]
+    pub fn secret(&self) -> EncryptedSecret<'_> {
+        EncryptedSecret::from_bytes(&self.0).expect("checked when it was made")
+    }
+}
+
+impl TryFrom<EncryptedSecret<'_>> for Seed {
+    type Error = TooLarge;
+
+    fn try_from(secret: EncryptedSecret<'_>) -> Result<Self, TooLarge> {
+        marshalled(&secret).map(Self)
+    }
+}
+
+/// The key under which a file's key can be loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyParent {
+    /// A persistent key.
+    Persistent(Handle),
+    /// The primary key of a hierarchy from [`SRK_P256`](crate::template::SRK_P256).
+    P256(Handle),
+    /// The primary key of a hierarchy from [`SRK_RSA2048`](crate::template::SRK_RSA2048).
+    Rsa2048(Handle),
+}
+
+/// Whether a key needs an authorization value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyAuth {
+    /// It is empty.
+    Empty,
+    /// It must be asked for.
+    Value,
+}
+
+/// A step of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyStep {
+    /// The policy command.
+    pub command: u32,
+    /// Its parameters as the draft lays them out.
+    pub parameters: Vec<u8>,
+}
+
+/// A policy that somebody signed: its last step is PolicyAuthorize.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedPolicy {
+    /// What a person called it.
+    pub name: Option<String>,
+    /// The policy.
+    pub steps: Vec<PolicyStep>,
+}
+
+impl KeyFile {
+    /// A key that [`Create`](crate::commands::Create) made, with an empty authorization value, no policy and no
+    /// description; `private` is the content of its `TPM2B_PRIVATE`.
+    ///
+    /// # Errors
+    /// The private part is larger than any.
+    pub fn new(
+        kind: Kind,
+        parent: KeyParent,
+        public: &Public<'_>,
+        private: &[u8],
+    ) -> Result<Self, TooLarge> {
+        let length = u16::try_from(private.len()).map_err(|_| TooLarge)?;
+        Ok(Self {
+            kind,
+            parent,
+            public: marshalled(&Tpm2b(*public))?,
+            private: [&length.to_be_bytes(), private].concat(),
+            auth: KeyAuth::Empty,
+            policy: Vec::new(),
+            auth_policy: Vec::new(),
+            description: None,
+        })
+    }
+
+    /// Reads the first block of a text.
+    ///
+    /// # Errors
+    /// See [`KeyFileError`].
+    pub fn from_pem(text: &str) -> Result<Self, KeyFileError> {
+        if text.len() > MAX_FILE {
+            return Err(KeyFileError::TooLong);
+        }
+        let (label, der) = der::pem::decode_vec(text.as_bytes()).map_err(KeyFileError::Pem)?;
+        if label != LABEL {
+            return Err(KeyFileError::Label);
+        }
+        Self::from_der(&der)
+    }
+
+    /// As a text.
+    ///
+    /// # Errors
+    /// Something in it is longer than DER can say, or a description is not text.
+    pub fn to_pem(&self) -> Result<String, KeyFileError> {
+        let der = self.to_der()?;
+        der::pem::encode_string(LABEL, der::pem::LineEnding::LF, &der).map_err(KeyFileError::Pem)
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub const fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// What it can be loaded under.
+    #[must_use]
+    pub const fn parent(&self) -> KeyParent {
+        self.parent
+    }
+
+    /// The public area.
+    ///
+    /// # Panics
+    /// Never: it was checked when it was made.
+    #[must_use]
+    pub fn public(&self) -> Public<'_> {
+        Tpm2b::from_bytes(&self.public).map(|public| public.0).expect("checked when it was made")
+    }
+
+    /// The content of its `TPM2B_PRIVATE`.
+    #[must_use]
+    pub fn private(&self) -> &[u8] {
+        self.private.get(2..).unwrap_or_default()
+    }
+}
+
+const LABEL: &str = "TSS2 PRIVATE KEY";
+
+fn marshalled(value: &impl Marshal) -> Result<Vec<u8>, TooLarge> {
+    let mut octets = [0; 4096];
+    let mut writer = Writer::new(&mut octets);
+    writer.write(value)?;
+    Ok(writer.into_written().to_vec())
+}
+
+/// Why a file is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyFileError {
+    /// Longer than [`MAX_FILE`].
+    TooLong,
+    /// Not a block of PEM.
+    Pem(der::pem::Error),
+    /// A block of something else.
+    Label,
+    /// Not the DER of a `TPMKey`.
+    Der(der::Error),
+    /// An object identifier of no kind that is known.
+    Kind(der::asn1::ObjectIdentifier),
+    /// A key to be imported without seed, or one to be loaded with one.
+    Seed,
+    /// Neither a persistent handle nor a hierarchy.
+    Parent,
+    /// More steps in a policy, or policies, than [`MAX_STEPS`].
+    Steps,
+    /// A part that is not the structure that it should be.
+    Part(Malformed),
+}
+
+impl fmt::Display for KeyFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong => write!(f, "longer than {MAX_FILE} octets"),
+            Self::Pem(error) => {
+                write!(f, "no \"-----BEGIN {LABEL}-----\" that can be read: {error}")
+            }
+            Self::Label => write!(f, "another block than \"-----BEGIN {LABEL}-----\""),
+            Self::Der(error) => write!(f, "the key file's ASN.1: {error}"),
+            Self::Kind(oid) => write!(f, "a key file of unknown type {oid}"),
+            Self::Seed => f.write_str("a seed without need, or none where one is needed"),
+            Self::Parent => {
+                f.write_str("its parent is neither a persistent handle nor a hierarchy")
+            }
+            Self::Steps => write!(f, "a policy of more than {MAX_STEPS} parts"),
+            Self::Part(malformed) => malformed.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for KeyFileError {}
+
+impl From<der::Error> for KeyFileError {
+    fn from(error: der::Error) -> Self {
+        Self::Der(error)
+    }
+}
+
+/// A part that a structure must fill.
+fn checked<'a, T: Unmarshal<'a>>(octets: &'a [u8], what: &'static str) -> Result<T, KeyFileError> {
+    Reader::all(octets, |reader| reader.read(what))
+        .map_err(|malformed| KeyFileError::Part(malformed.named(what)))
+}
