@@ -365,7 +365,7 @@ fn try_salted_to<T: Transport>(
 /// PolicySecret of the endorsement hierarchy: what every EK's policy asks for. EK profile §2.2.
 fn satisfy<T: Transport>(tpm: &mut Tpm<T>, session: &mut Salted) -> Result<(), Failure> {
     let command = PolicySecret {
-        auth_handle: Hierarchy::Endorsement,
+        auth_handle: Hierarchy::Endorsement.into(),
         policy_session: session.handle(),
         nonce_tpm: Nonce::EMPTY,
         cp_hash_a: Digest::EMPTY,

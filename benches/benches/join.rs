@@ -62,7 +62,7 @@ fn wire(c: &mut Criterion) {
     both(c, &start, "StartAuthSession-password-1");
     both(c, &create(), "CreatePrimary-password-1");
     let secret = PolicySecret {
-        auth_handle: Hierarchy::Endorsement,
+        auth_handle: Hierarchy::Endorsement.into(),
         policy_session,
         nonce_tpm: Nonce::EMPTY,
         cp_hash_a: Digest::EMPTY,

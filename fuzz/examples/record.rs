@@ -302,7 +302,7 @@ fn commands(made: &Manufactured) -> Result<()> {
     let policy = tpm.start_session(SessionType::POLICY, HashAlg::Sha384)?;
     let policy_session = policy.handle();
     let secret = PolicySecret {
-        auth_handle: Hierarchy::Endorsement,
+        auth_handle: Hierarchy::Endorsement.into(),
         policy_session,
         nonce_tpm: Nonce::EMPTY,
         cp_hash_a: Digest::EMPTY,

@@ -91,7 +91,7 @@ impl Case<'_> {
                 offset: 0,
             }),
             0x151 => self.ask(&PolicySecret {
-                auth_handle: Hierarchy::Endorsement,
+                auth_handle: Hierarchy::Endorsement.into(),
                 policy_session: session,
                 nonce_tpm: Nonce::EMPTY,
                 cp_hash_a: Digest::EMPTY,

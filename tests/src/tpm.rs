@@ -79,7 +79,7 @@ pub fn load<T: Transport>(tpm: &mut Tpm<T>, command: &CreatePrimary<'_>) -> Resu
 /// What authorizes an endorsement key's use, or the first half of it.
 pub fn policy_secret(policy_session: SessionHandle) -> PolicySecret<'static> {
     PolicySecret {
-        auth_handle: Hierarchy::Endorsement,
+        auth_handle: Hierarchy::Endorsement.into(),
         policy_session,
         nonce_tpm: Nonce::EMPTY,
         cp_hash_a: Digest::EMPTY,

@@ -7,13 +7,10 @@ use std::os::unix::net::UnixStream;
 use anyhow::{Context, Result};
 use tests::bus::{command_code, response_code};
 use tests::tpm::{
-    RANDOM, activate, client, create_join_key, hmac_session, persistent_ek, policy_secret, sign,
-    start, way,
+    RANDOM, activate, client, create_join_key, hmac_session, load, persistent_ek, policy_secret,
+    sign, start, way,
 };
-use tpm2::commands::{
-    Authorized, COMMANDS, Command, FlushContext, GetCapability, LoadExternal, NvRead, NvReadPublic,
-    PcrRead, PolicyGetDigest, PolicyOr, SelfTest, SensitiveArea, Shutdown, Start, StartAuthSession,
-};
+use tpm2::commands::*;
 use tpm2::crypto::{make_credential, nv_name, object_name};
 use tpm2::session::{Auth, Encryption, Salted};
 use tpm2::transport::{Exchange, Record, Recording, Transport};
@@ -34,7 +31,7 @@ fn the_table_and_a_live_tpm_agree_in_every_handle() -> Result<()> {
         panic!("not a list of commands: {answer:?}");
     };
     let mut checked = 0;
-    for ours in COMMANDS {
+    for ours in COMMANDS.iter().filter(|info| !NEWER.contains(&info.name)) {
         let theirs = implemented
             .iter()
             .find(|theirs| {
@@ -51,9 +48,13 @@ fn the_table_and_a_live_tpm_agree_in_every_handle() -> Result<()> {
         assert!(ours.authorizations <= ours.handles.len(), "{}", ours.name);
         checked += 1;
     }
-    assert_eq!(checked, 18, "every command of the table");
+    assert_eq!(checked, COMMANDS.len() - NEWER.len(), "every command of the table");
     Ok(())
 }
+
+/// What libtpms does not have yet.
+const NEWER: [&str; 3] =
+    ["TPM2_PolicyCapability", "TPM2_PolicyParameters", "TPM2_PolicyTransportSPDM"];
 
 #[test]
 fn every_command_runs() -> Result<()> {
@@ -171,6 +172,8 @@ fn every_command(swtpm: &Swtpm, recording: &Recording, riding: Riding) -> Result
     loads(&mut tpm, extra)?;
     activates(&mut tpm, extra)?;
     starts_a_session(&mut tpm, extra)?;
+    policies_of_authorities(&mut tpm, extra)?;
+    policies_of_states_and_uses(&mut tpm, extra)?;
     run(&mut tpm, extra, &Shutdown { shutdown_type: Startup::CLEAR }, [])?;
     tpm.flush_all()?;
     drop(tpm);
@@ -305,6 +308,105 @@ fn starts_a_session<T: Transport>(tpm: &mut Tpm<T>, extra: &mut Option<Salted>) 
     Ok(())
 }
 
+/// In a trial session, where nothing needs to be so, but for the ticket, which is verified.
+fn policies_of_authorities<T: Transport>(
+    tpm: &mut Tpm<T>,
+    extra: &mut Option<Salted>,
+) -> Result<()> {
+    let policy = tpm.start_session(SessionType::POLICY, tpm2::crypto::HashAlg::Sha256)?;
+    let policy_session = policy.handle();
+    let secret = PolicySecret { expiration: -600, ..policy_secret(policy_session) };
+    let answer = run(tpm, extra, &secret, [Auth::EMPTY])?;
+    let timeout = answer.timeout.octets().to_vec();
+    let (ticket, hmac) = (answer.policy_ticket, answer.policy_ticket.digest.octets().to_vec());
+    let (tag, hierarchy) = (ticket.tag, ticket.hierarchy);
+    let endorsement = Handle::ENDORSEMENT.as_name();
+    let again = PolicyTicket {
+        policy_session,
+        timeout: Timeout::new(&timeout)?,
+        cp_hash_a: Digest::EMPTY,
+        policy_ref: Nonce::EMPTY,
+        auth_name: Name::new(endorsement.octets())?,
+        ticket: Ticket { tag, hierarchy, digest: Digest::new(&hmac)? },
+    };
+    run(tpm, extra, &again, [])?;
+    run(tpm, extra, &PolicyRestart { session_handle: policy_session }, [])?;
+    tpm.flush(policy_session.handle())?;
+
+    let trial = tpm.start_session(SessionType::TRIAL, tpm2::crypto::HashAlg::Sha256)?;
+    let policy_session = trial.handle();
+    let key = load(tpm, &create_join_key(&[3; 32]))?;
+    let rs = EccParameter::new(&[7; 32])?;
+    let signed = PolicySigned {
+        auth_object: key,
+        policy_session,
+        nonce_tpm: Nonce::EMPTY,
+        cp_hash_a: Digest::EMPTY,
+        policy_ref: Nonce::EMPTY,
+        expiration: 0,
+        auth: Signature::Ecdsa(EccSignature { hash: Alg::SHA256, r: rs, s: rs }),
+    };
+    run(tpm, extra, &signed, [])?;
+    let name = key.name().context("a Name")?;
+    let check_ticket =
+        Ticket { tag: Structure::VERIFIED, hierarchy: Handle::NULL, digest: Digest::EMPTY };
+    let authorize = PolicyAuthorize {
+        policy_session,
+        approved_policy: Digest::new(&[7; 32])?,
+        policy_ref: Nonce::EMPTY,
+        key_sign: Name::new(name.octets())?,
+        check_ticket,
+    };
+    run(tpm, extra, &authorize, [])?;
+    tpm.flush(policy_session.handle())?;
+    Ok(tpm.flush(key.handle())?)
+}
+
+fn policies_of_states_and_uses<T: Transport>(
+    tpm: &mut Tpm<T>,
+    extra: &mut Option<Salted>,
+) -> Result<()> {
+    let trial = tpm.start_session(SessionType::TRIAL, tpm2::crypto::HashAlg::Sha256)?;
+    let policy_session = trial.handle();
+    let unnamed = NvIndex::unnamed(Handle(0x01c0_0002));
+    let nv_index = named(&tpm.run(&NvReadPublic { nv_index: unnamed }, [])?)?;
+    let auth_handle = NvAuth::Index(nv_index);
+    let (operand_b, offset, operation) = (Digest::new(&[7; 8])?, 8, Comparison::EQ);
+    let nv = PolicyNv { auth_handle, nv_index, policy_session, operand_b, offset, operation };
+    run(tpm, extra, &nv, [Auth::EMPTY])?;
+    let by_index = PolicyAuthorizeNv { auth_handle, nv_index, policy_session };
+    run(tpm, extra, &by_index, [Auth::EMPTY])?;
+    let timer = PolicyCounterTimer { policy_session, operand_b, offset, operation };
+    run(tpm, extra, &timer, [])?;
+    let pcrs = [PcrSelection::new(Alg::SHA256, &[0x81, 0, 0])?];
+    let pcr = PolicyPcr { policy_session, pcr_digest: Digest::EMPTY, pcrs: List::new(&pcrs) };
+    run(tpm, extra, &pcr, [])?;
+    run(tpm, extra, &PolicyLocality { policy_session, locality: Locality::THREE }, [])?;
+    run(tpm, extra, &PolicyPhysicalPresence { policy_session }, [])?;
+    run(tpm, extra, &PolicyNvWritten { policy_session, written_set: true }, [])?;
+    run(tpm, extra, &PolicyAuthValue { policy_session }, [])?;
+    run(tpm, extra, &PolicyPassword { policy_session }, [])?;
+    let code = Sign::INFO.code;
+    run(tpm, extra, &PolicyCommandCode { policy_session, code }, [])?;
+    let digest = Digest::new(&[7; 32])?;
+    let restart = PolicyRestart { session_handle: policy_session };
+    run(tpm, extra, &PolicyCpHash { policy_session, cp_hash_a: digest }, [])?;
+    run(tpm, extra, &restart, [])?;
+    run(tpm, extra, &PolicyNameHash { policy_session, name_hash: digest }, [])?;
+    run(tpm, extra, &restart, [])?;
+    run(tpm, extra, &PolicyTemplate { policy_session, template_hash: digest }, [])?;
+    run(tpm, extra, &restart, [])?;
+    let name = Name::new(&[7; 34])?;
+    let select = PolicyDuplicationSelect {
+        policy_session,
+        object_name: name,
+        new_parent_name: name,
+        include_object: true,
+    };
+    run(tpm, extra, &select, [])?;
+    Ok(tpm.flush(policy_session.handle())?)
+}
+
 fn run<'t, T: Transport, C: Authorized<N>, const N: usize>(
     tpm: &'t mut Tpm<T>,
     extra: &'t mut Option<Salted>,
@@ -350,7 +452,8 @@ fn succeeded(exchanges: &[Exchange]) -> BTreeSet<CommandCode> {
 }
 
 fn all(which: impl Fn(&tpm2::commands::CommandInfo) -> bool) -> BTreeSet<CommandCode> {
-    COMMANDS.iter().filter(|info| which(info)).map(|info| info.code).collect()
+    let implemented = COMMANDS.iter().filter(|info| !NEWER.contains(&info.name));
+    implemented.filter(|info| which(info)).map(|info| info.code).collect()
 }
 
 /// TPM Reset by swtpm's control channel: CMD_STOP, CMD_INIT. The TPM then waits for TPM2_Startup.

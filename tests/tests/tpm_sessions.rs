@@ -9,7 +9,7 @@ use tests::tpm::{
     persistent_ek, policy_secret, read_public, satisfy, sign, start, way,
 };
 use tpm2::commands::{Command, GetRandom, PolicyGetDigest, PolicyOr, StartAuthSession};
-use tpm2::crypto::{HashAlg, make_credential, object_name, policy_or, policy_secret as extend};
+use tpm2::crypto::{HashAlg, make_credential, object_name};
 use tpm2::endorsement::{EkPublicKey, ek_public_key};
 use tpm2::session::{Auth, Encryption, SaltKey};
 use tpm2::template::{join_key, policy};
@@ -180,38 +180,6 @@ fn neither_password_nor_authorization_value_stays_in_the_clear_under_a_session()
 fn digest_of<T: Transport>(tpm: &mut Tpm<T>, session: SessionHandle) -> Result<DigestBuf> {
     let answer = tpm.run(&PolicyGetDigest { policy_session: session }, [])?;
     Ok(DigestBuf::new(answer.policy_digest.octets()).expect("a digest"))
-}
-
-#[test]
-fn policies_reach_the_digests_that_are_computed_without_a_tpm() -> Result<()> {
-    let swtpm = start(Kind::NoCertificates)?;
-    let mut tpm = client(&swtpm)?;
-    let endorsement = Hierarchy::Endorsement.name().expect("a hierarchy has a Name");
-    for hash in [HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512] {
-        let session = tpm.start_session(SessionType::POLICY, hash)?;
-        let zeros = DigestBuf::zeroed(hash.digest_len()).expect("fits");
-        assert_eq!(digest_of(&mut tpm, session.handle())?, zeros);
-        tpm.run(&policy_secret(session.handle()), [Auth::EMPTY])?;
-        let a = extend(hash, &zeros, endorsement.octets());
-        assert_eq!(digest_of(&mut tpm, session.handle())?, a);
-
-        let c = vec![0xc5; hash.digest_len()];
-        let branches = [Digest::new(a.octets())?, Digest::new(&c)?];
-        let or = PolicyOr {
-            policy_session: session.handle(),
-            p_hash_list: tpm2::wire::List::new(&branches),
-        };
-        tpm.run(&or, [])?;
-        let b = policy_or(hash, &[a.octets(), &c]).expect("two branches fit");
-        assert_eq!(digest_of(&mut tpm, session.handle())?, b);
-
-        let others = [Digest::new(&c)?, Digest::new(&c)?];
-        let or = PolicyOr { p_hash_list: tpm2::wire::List::new(&others), ..or };
-        let error = tpm.run(&or, []).unwrap_err();
-        assert_eq!(error.refusal(), Some(ResponseCode::VALUE), "a branch that was not taken");
-        tpm.flush(session.handle().handle())?;
-    }
-    Ok(())
 }
 
 #[test]

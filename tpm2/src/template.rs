@@ -241,26 +241,42 @@ mod tests {
         );
     }
 
+    /// The NV index that holds policy A, from which policy C follows. EK profile annex B.
+    #[cfg(feature = "crypto")]
+    fn policy_index(
+        hash: crate::crypto::HashAlg,
+        index: u32,
+        auth_policy: Digest<'_>,
+    ) -> crate::types::NameBuf {
+        let public = crate::types::NvPublic {
+            index: crate::types::Handle(index),
+            name_alg: hash.alg(),
+            attributes: crate::types::NvAttributes(0x220f_1008),
+            auth_policy,
+            data_size: u16::try_from(hash.digest_len() + 2).unwrap(),
+        };
+        crate::crypto::nv_name(&public).unwrap()
+    }
+
     #[cfg(feature = "crypto")]
     #[test]
     fn the_policies_follow_from_part_3() {
-        use crate::crypto::{HashAlg, policy_or, policy_secret};
-        use crate::types::{DigestBuf, Entity, Hierarchy};
+        use crate::crypto::{HashAlg, PolicyDigest};
+        use crate::types::Handle;
 
-        let endorsement = Hierarchy::Endorsement.name().unwrap();
-        let a = |hash: HashAlg| {
-            policy_secret(
-                hash,
-                &DigestBuf::zeroed(hash.digest_len()).unwrap(),
-                endorsement.octets(),
-            )
-        };
-        assert_eq!(a(HashAlg::Sha256).octets(), policy::A_SHA256);
-        assert_eq!(a(HashAlg::Sha384).octets(), policy::A_SHA384);
-        let b = |hash, a, c| policy_or(hash, &[a, c]).unwrap();
-        let b256 = b(HashAlg::Sha256, &policy::A_SHA256, &policy::C_SHA256);
-        let b384 = b(HashAlg::Sha384, &policy::A_SHA384, &policy::C_SHA384);
-        assert_eq!(b256.octets(), policy::B_SHA256);
-        assert_eq!(b384.octets(), policy::B_SHA384);
+        type Printed = (HashAlg, u32, &'static [u8], &'static [u8], &'static [u8]);
+        let printed: [Printed; 2] = [
+            (HashAlg::Sha256, 0x01c0_7f01, &policy::A_SHA256, &policy::B_SHA256, &policy::C_SHA256),
+            (HashAlg::Sha384, 0x01c0_7f02, &policy::A_SHA384, &policy::B_SHA384, &policy::C_SHA384),
+        ];
+        for (hash, index, printed_a, printed_b, printed_c) in printed {
+            let a = PolicyDigest::new(hash).secret(&Handle::ENDORSEMENT.as_name(), b"");
+            let index = policy_index(hash, index, a.digest());
+            let c = PolicyDigest::new(hash).authorize_nv(&index);
+            let b = a.or(&[c]).unwrap();
+            assert_eq!(a.octets(), printed_a);
+            assert_eq!(c.octets(), printed_c);
+            assert_eq!(b.octets(), printed_b);
+        }
     }
 }

@@ -22,11 +22,22 @@ pub use object::{
 };
 pub use pcr::{PcrRead, PcrReadResponse};
 pub use policy::{
-    PolicyGetDigest, PolicyGetDigestResponse, PolicyOr, PolicyOrResponse, PolicySecret,
-    PolicySecretResponse,
+    PolicyAuthValue, PolicyAuthValueResponse, PolicyAuthorize, PolicyAuthorizeNv,
+    PolicyAuthorizeNvResponse, PolicyAuthorizeResponse, PolicyCapability, PolicyCapabilityResponse,
+    PolicyCommandCode, PolicyCommandCodeResponse, PolicyCounterTimer, PolicyCounterTimerResponse,
+    PolicyCpHash, PolicyCpHashResponse, PolicyDuplicationSelect, PolicyDuplicationSelectResponse,
+    PolicyGetDigest, PolicyGetDigestResponse, PolicyLocality, PolicyLocalityResponse,
+    PolicyNameHash, PolicyNameHashResponse, PolicyNv, PolicyNvResponse, PolicyNvWritten,
+    PolicyNvWrittenResponse, PolicyOr, PolicyOrResponse, PolicyParameters,
+    PolicyParametersResponse, PolicyPassword, PolicyPasswordResponse, PolicyPcr, PolicyPcrResponse,
+    PolicyPhysicalPresence, PolicyPhysicalPresenceResponse, PolicySecret, PolicySecretResponse,
+    PolicySigned, PolicySignedResponse, PolicyTemplate, PolicyTemplateResponse, PolicyTicket,
+    PolicyTicketResponse, PolicyTransportSpdm, PolicyTransportSpdmResponse,
 };
 pub use random::{GetRandom, GetRandomResponse};
-pub use session::{StartAuthSession, StartAuthSessionResponse};
+pub use session::{
+    PolicyRestart, PolicyRestartResponse, StartAuthSession, StartAuthSessionResponse,
+};
 pub use startup::{SelfTest, SelfTestResponse, Shutdown, ShutdownResponse, Start, StartResponse};
 
 use core::fmt;
@@ -121,19 +132,40 @@ pub static COMMANDS: &[CommandInfo] = &[
     <Start as Command>::INFO,
     <Shutdown as Command>::INFO,
     <ActivateCredential<'static> as Command>::INFO,
+    <PolicyNv<'static> as Command>::INFO,
     <NvRead as Command>::INFO,
     <PolicySecret<'static> as Command>::INFO,
     <Sign<'static> as Command>::INFO,
+    <PolicySigned<'static> as Command>::INFO,
     <FlushContext as Command>::INFO,
     <LoadExternal<'static> as Command>::INFO,
     <NvReadPublic as Command>::INFO,
+    <PolicyAuthorize<'static> as Command>::INFO,
+    <PolicyAuthValue as Command>::INFO,
+    <PolicyCommandCode as Command>::INFO,
+    <PolicyCounterTimer<'static> as Command>::INFO,
+    <PolicyCpHash<'static> as Command>::INFO,
+    <PolicyLocality as Command>::INFO,
+    <PolicyNameHash<'static> as Command>::INFO,
     <PolicyOr<'static> as Command>::INFO,
+    <PolicyTicket<'static> as Command>::INFO,
     <ReadPublic as Command>::INFO,
     <StartAuthSession<'static> as Command>::INFO,
     <GetCapability as Command>::INFO,
     <GetRandom as Command>::INFO,
     <PcrRead<'static> as Command>::INFO,
+    <PolicyPcr<'static> as Command>::INFO,
+    <PolicyRestart as Command>::INFO,
+    <PolicyPhysicalPresence as Command>::INFO,
+    <PolicyDuplicationSelect<'static> as Command>::INFO,
     <PolicyGetDigest as Command>::INFO,
+    <PolicyPassword as Command>::INFO,
+    <PolicyNvWritten as Command>::INFO,
+    <PolicyTemplate<'static> as Command>::INFO,
+    <PolicyAuthorizeNv as Command>::INFO,
+    <PolicyCapability<'static> as Command>::INFO,
+    <PolicyParameters<'static> as Command>::INFO,
+    <PolicyTransportSpdm<'static> as Command>::INFO,
 ];
 
 /// The command with this code, if this crate knows it.

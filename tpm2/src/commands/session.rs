@@ -1,13 +1,15 @@
 //! Part 3 §11: sessions.
 
-use crate::types::{Alg, EncryptedSecret, Nonce, Object, SessionHandle, SessionType, SymDef};
+use crate::types::{
+    Alg, AnyEntity, EncryptedSecret, Nonce, Object, SessionHandle, SessionType, SymDef,
+};
 use crate::wire::macros::command;
 
 command! {
     /// Starts a session. Part 3 §11.1.
     StartAuthSession<'a> = 0x176 "TPM2_StartAuthSession" {
         #tpm_key: Option<Object>,
-        #bind: Option<Object>,
+        #bind: Option<AnyEntity>,
         nonce_caller: Nonce<'a>,
         encrypted_salt: EncryptedSecret<'a>,
         session_type: SessionType,
@@ -17,4 +19,9 @@ command! {
         #session_handle: SessionHandle,
         nonce_tpm: Nonce<'r>,
     }
+
+    /// Takes a policy session back to its beginning. Part 3 §11.2.
+    PolicyRestart = 0x180 "TPM2_PolicyRestart" {
+        #session_handle: SessionHandle,
+    } -> PolicyRestartResponse {}
 }

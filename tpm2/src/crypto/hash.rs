@@ -51,6 +51,11 @@ impl HashAlg {
         }
     }
 
+    /// As many zeros as a digest has octets.
+    pub(crate) fn zeros(self) -> DigestBuf {
+        DigestBuf::zeroed(self.digest_len()).expect("no digest is longer than 64 octets")
+    }
+
     /// The digest of the parts in a row.
     #[must_use]
     pub fn digest(self, parts: &[&[u8]]) -> DigestBuf {

@@ -1,5 +1,5 @@
-//! What the peer of a TPM computes: hashes, Names, key derivation, secret sharing, credentials. Part 1 §11.4, annexes B
-//! and C.
+//! What the peer of a TPM computes: hashes, Names, key derivation, secret sharing, credentials,
+//! policies. Part 1 §11.4 and §19.7, annexes B and C.
 
 pub(crate) mod cfb;
 mod credential;
@@ -13,7 +13,7 @@ pub use credential::{Credential, CredentialError, make_credential, make_credenti
 pub use hash::HashAlg;
 pub use kdf::{KdfTooLong, kdfa, kdfe};
 pub use name::{NameError, nv_name, object_name};
-pub use policy::{policy_or, policy_secret};
+pub use policy::{PolicyDigest, PolicyError, policy_approval, signed_authorization};
 pub use sharing::{Label, Shared, SharingError, share_secret, share_secret_with};
 
 /// Fills `octets` from the operating system.

@@ -50,10 +50,13 @@ impl Handle {
         }
     }
 
-    /// The Name of an entity that has no other than its handle. Part 1 §16.
+    /// The Name of an entity that has no other than its handle: of a hierarchy, a PCR, a session. Part 1 §16.
+    ///
+    /// # Panics
+    /// Never: four octets fit.
     #[must_use]
-    fn as_name(self) -> Option<NameBuf> {
-        NameBuf::new(&self.0.to_be_bytes())
+    pub fn as_name(self) -> NameBuf {
+        NameBuf::new(&self.0.to_be_bytes()).expect("four octets fit")
     }
 }
 
@@ -93,7 +96,7 @@ impl Entity for Hierarchy {
     }
 
     fn name(&self) -> Option<NameBuf> {
-        self.handle().as_name()
+        Some(self.handle().as_name())
     }
 }
 
@@ -147,14 +150,65 @@ named_entities! {
     NvIndex
 }
 
-/// `TPMI_DH_OBJECT+`: an object, or the null handle.
-impl Entity for Option<Object> {
+/// Anything that can have an authorization value: a hierarchy, the lockout authority, an object, an NV index, a PCR.
+/// Part 2 §9.6.
+#[doc(alias = "TPMI_DH_ENTITY")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnyEntity {
+    handle: Handle,
+    name: Option<NameBuf>,
+}
+
+impl AnyEntity {
+    /// An entity of any type.
+    #[must_use]
+    pub fn of(entity: &impl Entity) -> Self {
+        Self { handle: entity.handle(), name: entity.name() }
+    }
+
+    /// The lockout authority.
+    #[must_use]
+    pub fn lockout() -> Self {
+        Self { handle: Handle::LOCKOUT, name: Some(Handle::LOCKOUT.as_name()) }
+    }
+
+    /// A PCR.
+    #[must_use]
+    pub fn pcr(number: u8) -> Self {
+        let handle = Handle(u32::from(number));
+        Self { handle, name: Some(handle.as_name()) }
+    }
+}
+
+impl Entity for AnyEntity {
+    fn handle(&self) -> Handle {
+        self.handle
+    }
+
+    fn name(&self) -> Option<NameBuf> {
+        self.name
+    }
+}
+
+macro_rules! any_entity_from {
+    ($($name:ident),*) => {$(
+        impl From<$name> for AnyEntity {
+            fn from(entity: $name) -> Self {
+                Self::of(&entity)
+            }
+        }
+    )*};
+}
+any_entity_from!(Hierarchy, Object, NvIndex);
+
+/// `TPMI_DH_OBJECT+` and the like: an entity, or the null handle.
+impl<E: Entity> Entity for Option<E> {
     fn handle(&self) -> Handle {
         self.as_ref().map_or(Handle::NULL, Entity::handle)
     }
 
     fn name(&self) -> Option<NameBuf> {
-        self.as_ref().map_or_else(|| Handle::NULL.as_name(), Entity::name)
+        self.as_ref().map_or_else(|| Some(Handle::NULL.as_name()), Entity::name)
     }
 }
 
@@ -182,7 +236,7 @@ impl Entity for NvAuth {
     fn name(&self) -> Option<NameBuf> {
         match self {
             Self::Index(index) => index.name(),
-            Self::Owner | Self::Platform => self.handle().as_name(),
+            Self::Owner | Self::Platform => Some(self.handle().as_name()),
         }
     }
 }
@@ -209,7 +263,7 @@ impl Entity for SessionHandle {
     }
 
     fn name(&self) -> Option<NameBuf> {
-        self.0.as_name()
+        Some(self.0.as_name())
     }
 }
 

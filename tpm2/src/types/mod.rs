@@ -11,6 +11,7 @@ mod number;
 mod nv;
 mod owned;
 mod pcr;
+mod policy;
 mod public;
 mod rc;
 mod scheme;
@@ -27,7 +28,8 @@ pub use buffer::{
 pub use capability::{AlgProperty, CapabilityData, TaggedProperty};
 pub use creation::{CreationData, SensitiveCreate, Ticket};
 pub use handle::{
-    Entity, Handle, HandleKind, Hierarchy, NvAuth, NvIndex, Object, SessionHandle, Transient,
+    AnyEntity, Entity, Handle, HandleKind, Hierarchy, NvAuth, NvIndex, Object, SessionHandle,
+    Transient,
 };
 pub use number::{Alg, Capability, CommandCode, Curve, Property, SessionType, Startup, Structure};
 pub use nv::NvPublic;
@@ -35,6 +37,7 @@ pub use nv::NvPublic;
 pub use owned::SecretBuf;
 pub use owned::{DigestBuf, NameBuf, Owned};
 pub use pcr::PcrSelection;
+pub use policy::{Comparison, Locality};
 pub use public::{EccPoint, EccPublic, Id, KeyedHashPublic, Public, RsaPublic, SymCipherPublic};
 pub use rc::{ResponseCode, Subject};
 pub use scheme::{
