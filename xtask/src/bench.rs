@@ -23,10 +23,12 @@ const END: &str = "<!-- end -->\n";
 /// Runs the benches, all or those whose name contains `filter`.
 pub fn run(filter: Option<&str>, table: Table) -> Result<()> {
     let mut command = cargo();
-    command.args(["bench", "--package", "benches", "--bench", "join", "--"]).args(filter);
+    command.args(["bench", "--package", "benches", "--benches", "--"]).args(filter);
     command.env("CARGO_TARGET_DIR", target_folder());
     ensure!(command.status().context("cannot run cargo bench")?.success(), "a bench failed");
-    let made = self::table(&measured(&target_folder().join("criterion"))?);
+    let all = measured(&target_folder().join("criterion"))?;
+    let (compared, alone) = compared(&all);
+    let made = [ratios(&compared), self::table(&alone)].join("\n");
     print!("{made}");
     if table == Table::Write {
         let path = workspace().join("docs/performance.md");
@@ -86,9 +88,50 @@ fn folders(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
     Ok(found)
 }
 
-fn table(all: &[Measured]) -> String {
+/// One thing done by us and, in the same run, by another crate: its typed value, and its view where it has one.
+struct Compared<'a> {
+    what: &'a str,
+    ours: f64,
+    peer: f64,
+    view: Option<f64>,
+}
+
+/// Takes the groups that have a peer apart from the benches that stand alone.
+fn compared(all: &[Measured]) -> (Vec<Compared<'_>>, Vec<&Measured>) {
+    let of = |what: &str, who: &str| {
+        let name = format!("{what}/{who}");
+        all.iter().find(|bench| bench.name == name).map(|bench| bench.median)
+    };
+    let compared = all.iter().filter_map(|bench| {
+        let what = bench.name.strip_suffix("/ours")?;
+        let peer = of(what, "peer")?;
+        Some(Compared { what, ours: bench.median, peer, view: of(what, "peer's view") })
+    });
+    let compared: Vec<_> = compared.collect();
+    let is_compared = |bench: &&Measured| {
+        compared.iter().any(|group| {
+            bench.name.strip_prefix(group.what).is_some_and(|rest| rest.starts_with('/'))
+        })
+    };
+    let alone = all.iter().filter(|bench| !is_compared(bench)).collect();
+    (compared, alone)
+}
+
+fn ratios(all: &[Compared<'_>]) -> String {
+    let mut text = String::from(
+        "| what | ours | peer | peer : ours | peer's view : ours |\n|---|---:|---:|---:|---:|\n",
+    );
+    for Compared { what, ours, peer, view } in all {
+        let view = view.map_or_else(String::new, |view| format!("{:.1}", view / ours));
+        let [mine, theirs] = [*ours, *peer].map(time);
+        text.push_str(&format!("| {what} | {mine} | {theirs} | {:.1} | {view} |\n", peer / ours));
+    }
+    text
+}
+
+fn table(all: &[&Measured]) -> String {
     let mut text = String::from("| what | median | 95 % of medians |\n|---|---:|---:|\n");
-    for Measured { name, median, bounds: [low, high] } in all {
+    for &Measured { name, median, bounds: [low, high] } in all {
         let [median, low, high] = [*median, *low, *high].map(time);
         text.push_str(&format!("| {name} | {median} | {low} .. {high} |\n"));
     }
@@ -124,9 +167,29 @@ mod tests {
     }
 
     #[test]
+    fn what_has_a_peer_is_told_as_a_ratio_and_the_rest_alone() {
+        let bench = |name: &str, median| Measured { name: name.into(), median, bounds: [0.0; 2] };
+        let all = [
+            bench("read/ours", 10.0),
+            bench("read/peer", 45.0),
+            bench("read/peer's view", 12.0),
+            bench("reading/a file", 7.0),
+            bench("written/ours", 10.0),
+            bench("written/peer", 25.0),
+        ];
+        let (compared, alone) = compared(&all);
+        let told = ratios(&compared);
+        assert!(told.ends_with(
+            "| read | 10.0 ns | 45.0 ns | 4.5 | 1.2 |\n| written | 10.0 ns | 25.0 ns | 2.5 |  |\n"
+        ));
+        let names: Vec<_> = alone.iter().map(|bench| bench.name.as_str()).collect();
+        assert_eq!(names, ["reading/a file"]);
+    }
+
+    #[test]
     fn the_table_takes_the_place_of_the_old_one() {
         let measured = Measured { name: "kdfa".into(), median: 500.0, bounds: [490.0, 510.0] };
-        let table = table(&[measured]);
+        let table = table(&[&measured]);
         assert!(table.ends_with("| kdfa | 500 ns | 490 ns .. 510 ns |\n"), "{table}");
         let page = format!("before\n{BEGIN}old\n{END}after\n");
         let new = replaced(&page, &table).unwrap();

@@ -1,0 +1,196 @@
+//! The wire, side by side with another TPM protocol crate in the same run: what one does, the other does on the same
+//! octets, and each must find the same in them.
+//!
+//! - *written*: a whole command under empty passwords, or a structure.
+//! - *read*: a whole answer, or a structure, as a typed value. Ours borrows, the peer's copies.
+//! - *the peer's view*: its walk over the same fields, which checks them and keeps no value.
+
+use std::fs;
+use std::hint::black_box;
+use std::path::Path;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use tpm2::commands::frame::{self, Answer};
+use tpm2::commands::{Authorized, Command, CreatePrimary, GetCapability, NvRead};
+use tpm2::template;
+use tpm2::types::{
+    AuthValue, Capability, Data, Handle, Hierarchy, NvAuth, NvIndex, Public, SensitiveCreate,
+};
+use tpm2::wire::{List, Marshal, Tpm2b, Unmarshal, Writer};
+use tpm2_protocol::data::{
+    Tpm2bCreationData, Tpm2bDigest, Tpm2bMaxNvBuffer, Tpm2bName, Tpm2bPublic, TpmCc, TpmSt,
+    TpmaSession, TpmsAuthCommand, TpmtPublic, TpmtTkCreation,
+};
+use tpm2_protocol::frame::{
+    TpmCommand, TpmCreatePrimaryCommand, TpmCreatePrimaryResponse, TpmFrame,
+    TpmGetCapabilityCommand, TpmGetCapabilityResponse, TpmNvReadCommand, TpmNvReadResponse,
+    TpmResponse, TpmUnmarshalBody, tpm_marshal_command,
+};
+use tpm2_protocol::{TpmField, TpmMarshal, TpmResult, TpmUnmarshal, TpmWriter};
+
+criterion_group!(benches, commands, answers, structures);
+criterion_main!(benches);
+
+fn commands(c: &mut Criterion) {
+    let unique = [7; 32];
+    let create = CreatePrimary {
+        primary_handle: Hierarchy::Endorsement,
+        in_sensitive: Tpm2b(SensitiveCreate::EMPTY),
+        in_public: Tpm2b(template::join_key(&unique)),
+        outside_info: Data::EMPTY,
+        creation_pcr: List::new(&[]),
+    };
+    command::<_, TpmCreatePrimaryCommand, 1>(c, &create);
+    let nv_index = NvIndex::unnamed(Handle(0x01c0_0002));
+    let read = NvRead { auth_handle: NvAuth::Owner, nv_index, size: 768, offset: 0 };
+    command::<_, TpmNvReadCommand, 1>(c, &read);
+    let ask =
+        GetCapability { capability: Capability::COMMANDS, property: 0x11f, property_count: 256 };
+    command::<_, TpmGetCapabilityCommand, 0>(c, &ask);
+}
+
+/// A command written by both, to the same octets.
+fn command<C: Authorized<N>, P: TpmFrame + TpmUnmarshalBody, const N: usize>(
+    c: &mut Criterion,
+    ours: &C,
+) {
+    let passwords = [AuthValue::EMPTY; N];
+    let mut buffer = [0; 4096];
+    let len = frame::marshal(ours, passwords, &mut buffer).unwrap();
+    let octets = buffer[..len].to_vec();
+    let theirs: P = TpmCommand::cast(&octets).unwrap().unmarshal().unwrap();
+    let tag = if N == 0 { TpmSt::NoSessions } else { TpmSt::Sessions };
+    let sessions: Vec<_> = (0..N)
+        .map(|_| TpmsAuthCommand {
+            session_handle: Handle::PASSWORD.0.into(),
+            session_attributes: TpmaSession::CONTINUE_SESSION,
+            ..TpmsAuthCommand::default()
+        })
+        .collect();
+    let write = |buffer: &mut [u8]| {
+        let mut writer = TpmWriter::new(buffer);
+        tpm_marshal_command(black_box(&theirs), tag, &sessions, &mut writer).unwrap();
+        writer.len()
+    };
+    assert_eq!(write(&mut buffer), len);
+    assert_eq!(buffer[..len], octets);
+
+    let mut group = c.benchmark_group(format!("{}, written", C::INFO.name));
+    group.bench_function("ours", |b| {
+        b.iter(|| frame::marshal(black_box(ours), passwords, black_box(&mut buffer)).unwrap());
+    });
+    group.bench_function("peer", |b| b.iter(|| write(black_box(&mut buffer))));
+}
+
+fn answers(c: &mut Criterion) {
+    let created = |octets: &[u8]| {
+        let parameters = viewed(octets, TpmCc::CreatePrimary, 1)?;
+        let (_, rest) = Tpm2bPublic::cast_prefix_field(parameters)?;
+        let (_, rest) = Tpm2bCreationData::cast_prefix_field(rest)?;
+        let (_, rest) = Tpm2bDigest::cast_prefix_field(rest)?;
+        let (_, rest) = TpmtTkCreation::cast_prefix_field(rest)?;
+        Tpm2bName::cast_prefix_field(rest).map(|(_, rest)| rest.is_empty())
+    };
+    for key in ["a join key", "an EK created, rsa2048"] {
+        let octets = golden(&format!("TPM2_CreatePrimary: {key};"));
+        answer::<CreatePrimary<'_>, TpmCreatePrimaryResponse>(c, key, &octets, Some(created));
+    }
+    let read = |octets: &[u8]| {
+        let parameters = viewed(octets, TpmCc::NvRead, 0)?;
+        Tpm2bMaxNvBuffer::cast_prefix_field(parameters).map(|(_, rest)| rest.is_empty())
+    };
+    let octets = golden("TPM2_NV_Read: its first 768 octets;");
+    answer::<NvRead, TpmNvReadResponse>(c, "768 octets", &octets, Some(read));
+    let octets = golden("TPM2_GetCapability: all commands;");
+    answer::<GetCapability, TpmGetCapabilityResponse>(c, "all commands", &octets, None);
+}
+
+type View = fn(&[u8]) -> TpmResult<bool>;
+
+/// An answer read by both. The peer has no view of some.
+fn answer<C: Command, P: TpmUnmarshalBody>(
+    c: &mut Criterion,
+    what: &str,
+    octets: &[u8],
+    view: Option<View>,
+) {
+    let ours = |octets| Answer::split::<C>(octets).and_then(|answer| answer.read::<C>());
+    let theirs = |octets| TpmResponse::cast(octets).and_then(TpmResponse::unmarshal::<P>);
+    assert!(ours(octets).is_ok() && theirs(octets).is_ok(), "{what} is no answer");
+    let mut group = c.benchmark_group(format!("{} ({what}), read", C::INFO.name));
+    group.bench_function("ours", |b| b.iter(|| black_box(&ours(black_box(octets))).is_ok()));
+    group.bench_function("peer", |b| b.iter(|| black_box(&theirs(black_box(octets))).is_ok()));
+    if let Some(view) = view {
+        assert_eq!(view(octets), Ok(true), "{what}");
+        group.bench_function("peer's view", |b| b.iter(|| view(black_box(octets))));
+    }
+}
+
+/// The parameters of an answer whose frame the peer has checked.
+fn viewed(octets: &[u8], code: TpmCc, handles: usize) -> TpmResult<&[u8]> {
+    let answer = TpmResponse::cast(octets)?;
+    answer.validate(code)?;
+    let body = &answer.body()[4 * handles..];
+    if answer.tag()? == TpmSt::NoSessions {
+        return Ok(body);
+    }
+    let (size, rest) = body.split_first_chunk().expect("it was validated");
+    Ok(&rest[..u32::from_be_bytes(*size) as usize])
+}
+
+fn structures(c: &mut Criterion) {
+    for key in ["a join key", "an EK created, rsa2048"] {
+        let octets = golden(&format!("TPM2_CreatePrimary: {key};"));
+        let answer = Answer::split::<CreatePrimary<'_>>(&octets).unwrap();
+        let created = answer.read::<CreatePrimary<'_>>().unwrap();
+        let mut buffer = [0; 1024];
+        let mut writer = Writer::new(&mut buffer);
+        created.out_public.0.marshal(&mut writer).unwrap();
+        public(c, key, writer.into_written());
+    }
+}
+
+fn public(c: &mut Criterion, key: &str, octets: &[u8]) {
+    let ours = Public::from_bytes(octets).unwrap();
+    let (theirs, []) = TpmtPublic::unmarshal(octets).unwrap() else { panic!("more than one") };
+    let mut buffer = [0; 1024];
+
+    let mut group = c.benchmark_group(format!("TPMT_PUBLIC ({key}), read"));
+    group.bench_function("ours", |b| {
+        b.iter(|| black_box(&Public::from_bytes(black_box(octets))).is_ok());
+    });
+    group.bench_function("peer", |b| {
+        b.iter(|| black_box(&TpmtPublic::unmarshal(black_box(octets))).is_ok());
+    });
+    group.bench_function("peer's view", |b| {
+        b.iter(|| TpmtPublic::cast_prefix_field(black_box(octets)).is_ok());
+    });
+    drop(group);
+
+    let mut group = c.benchmark_group(format!("TPMT_PUBLIC ({key}), written"));
+    group.bench_function("ours", |b| {
+        b.iter(|| {
+            let mut writer = Writer::new(black_box(&mut buffer));
+            black_box(&ours).marshal(&mut writer).unwrap();
+            writer.len()
+        });
+    });
+    group.bench_function("peer", |b| {
+        b.iter(|| {
+            let mut writer = TpmWriter::new(black_box(&mut buffer));
+            black_box(&theirs).marshal(&mut writer).unwrap();
+            writer.len()
+        });
+    });
+}
+
+/// The answer of the golden message whose title begins so.
+fn golden(title: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tpm2/testdata/golden.txt");
+    let all = fs::read_to_string(path).unwrap();
+    let mut lines = all.lines().skip_while(|line| !line.starts_with(&format!("= {title}")));
+    let answer = lines.find_map(|line| line.strip_prefix("< ")).expect("there is no such message");
+    let digits = answer.as_bytes().chunks_exact(2);
+    let octet = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.map(octet).collect()
+}
