@@ -11,15 +11,18 @@ mod ca_bundle;
 mod ek_certificate;
 mod ek_chain;
 mod ek_spki;
+mod event_log;
 pub mod fixtures;
 mod identity;
 mod join_request;
 mod join_result;
+mod key_file;
 mod mutation;
 mod resource;
 mod tpm_dialogue;
 mod tpm_public;
 mod tpm_response;
+mod tpm_signature;
 
 use std::fs;
 use std::io;
@@ -48,10 +51,13 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "tpm_response", run: tpm_response::run, smoke: 20_000 },
     Target { name: "tpm_dialogue", run: tpm_dialogue::run, smoke: 3_000 },
     Target { name: "tpm_public", run: tpm_public::run, smoke: 20_000 },
+    Target { name: "tpm_signature", run: tpm_signature::run, smoke: 20_000 },
+    Target { name: "key_file", run: key_file::run, smoke: 10_000 },
+    Target { name: "event_log", run: event_log::run, smoke: 3_000 },
     Target { name: "ek_certificate", run: ek_certificate::run, smoke: 5_000 },
     Target { name: "ek_spki", run: ek_spki::run, smoke: 5_000 },
     Target { name: "ek_chain", run: ek_chain::run, smoke: 1_500 },
