@@ -14,6 +14,7 @@ use tls::CaPin;
 use tpm2::transport::Tcti;
 
 use crate::inventory::EkChoice;
+use crate::passwords::PasswordFiles;
 
 /// Gives this host an identity that rests on its TPM 2.0 alone.
 #[derive(Debug, Parser)]
@@ -109,6 +110,9 @@ pub struct Identify {
     #[command(flatten)]
     #[doc = "Which endorsement key."]
     pub ek: Ek,
+    #[command(flatten)]
+    #[doc = "Where the TPM's passwords are."]
+    pub passwords: PasswordFiles,
     /// text for people; json has every endorsement key and every form of its hash; rule is ready to be
     /// pasted into a token
     #[arg(long, value_enum, default_value_t = IdentifyFormat::Text)]
@@ -147,6 +151,9 @@ pub struct Join {
     #[command(flatten)]
     #[doc = "Which endorsement key."]
     pub ek: Ek,
+    #[command(flatten)]
+    #[doc = "Where the TPM's passwords are."]
+    pub passwords: PasswordFiles,
 }
 
 /// Where the identity is.
@@ -177,6 +184,9 @@ pub struct Whoami {
     #[command(flatten)]
     #[doc = "Which TPM."]
     pub tpm: TpmAddress,
+    #[command(flatten)]
+    #[doc = "Where the TPM's passwords are."]
+    pub passwords: PasswordFiles,
     /// text for people, json for programs
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,

@@ -27,10 +27,26 @@ use crate::credentials::{Credentials, SubjectKey};
 use crate::exit::{Exit, Failure};
 use crate::identity::{Identity, Joined};
 use crate::inventory::EkChoice;
+use crate::passwords::Passwords;
 use crate::tpm_thread::{Tpm, TpmThread};
 
 /// What a person is told while a TPM thinks.
 pub const CREATING: &str = "the TPM is creating a key; some chips take half a minute";
+
+/// What a host wants to join with.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Name of the token.
+    pub token: String,
+    /// Which endorsement key, if none is known.
+    pub choice: EkChoice,
+    /// The endorsement key that it has to be.
+    pub known: Option<KnownEk>,
+    /// The passwords of the TPM's hierarchies.
+    pub passwords: Passwords,
+    /// How long the certificates are to live.
+    pub ttl: Duration,
+}
 
 /// Where the authority is, and what makes it the authority.
 #[derive(Clone, Debug)]
@@ -62,17 +78,12 @@ impl Client {
     ///
     /// # Errors
     /// The TPM's, the network's, the authority's, in words.
-    pub async fn join(
-        &self,
-        tpm: &TpmThread,
-        token: String,
-        choice: EkChoice,
-        known: Option<KnownEk>,
-        ttl: Duration,
-    ) -> Result<Identity, Failure> {
+    pub async fn join(&self, tpm: &TpmThread, wanted: Wanted) -> Result<Identity, Failure> {
+        let Wanted { token, choice, known, passwords, ttl } = wanted;
         let mut unique = [0; 32];
         tpm2::crypto::random(&mut unique).map_err(Failure::bug)?;
-        let prepare = tpm.call(CREATING, move |tpm| Attester::prepare(tpm, choice, known, &unique));
+        let prepare = tpm
+            .call(CREATING, move |tpm| Attester::prepare(tpm, choice, known, &passwords, &unique));
         // While the TPM works the network does too.
         let (attester, (connection, authority)) = tokio::try_join!(prepare, self.connect(None))?;
 
@@ -97,7 +108,7 @@ impl Client {
         Identity::new(joined, credentials, &ek, &unique, &join_key)
     }
 
-    /// Connects as `identity`: two TPM commands, to make its key and to sign with it.
+    /// Connects as `identity`: two TPM commands, to make its key and to sign with it; three or more with a password.
     ///
     /// # Errors
     /// The TPM's, the network's, in words; [`Exit::Refused`] if the identity is no longer good.
@@ -105,11 +116,16 @@ impl Client {
         &self,
         tpm: &TpmThread,
         identity: &Identity,
+        passwords: Passwords,
     ) -> Result<Authenticated, Failure> {
         let damaged = |error: String| Failure::new(Exit::Data, error, "join anew");
         let unique = identity.unique().map_err(damaged)?;
-        let expected = identity.join_key().to_vec();
-        let load = move |tpm: &mut Tpm| JoinKey::load(tpm, &unique, &expected);
+        let ek = identity.known_ek().map_err(damaged)?;
+        let public = identity.join_key().to_vec();
+        let load = move |tpm: &mut Tpm| match passwords.endorsement().expose() {
+            [] => JoinKey::load(tpm, &unique, &public),
+            _ => JoinKey::load_by_password(tpm, &unique, &public, &ek, &passwords),
+        };
         let key = tpm.call(CREATING, load).await?;
         let appraised = AppraisedKey::appraise(identity.join_key()).map_err(Failure::bug)?;
         let signer = KeyInTpm { tpm: tpm.clone(), key, spki: appraised.spki_der() };

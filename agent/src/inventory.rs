@@ -9,12 +9,13 @@ use sha2::{Digest, Sha256};
 use tpm2::Tpm;
 use tpm2::commands::GetCapability;
 use tpm2::crypto::object_name;
-use tpm2::endorsement::{self, DEFAULT_KIND, EK_KINDS, EkKind, EkPublicKey};
+use tpm2::endorsement::{self, DEFAULT_KIND, EK_KINDS, EkKind, EkPublicKey, EndorsementKey};
 use tpm2::transport::Transport;
 use tpm2::types::{Capability, CapabilityData, Property};
 use verifier::{EkCertificate, EkPublicKey as VerifiedKey};
 
 use crate::exit::{Exit, Failure};
+use crate::passwords::Passwords;
 
 /// Which endorsement key is wanted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -88,18 +89,22 @@ pub struct Found {
 ///
 /// # Errors
 /// The TPM's, or what it holds is no certificate.
-pub fn choose<T: Transport>(tpm: &mut Tpm<T>, choice: EkChoice) -> Result<Found, Failure> {
+pub fn choose<T: Transport>(
+    tpm: &mut Tpm<T>,
+    choice: EkChoice,
+    passwords: &Passwords,
+) -> Result<Found, Failure> {
     let first = match choice {
         EkChoice::Kind(kind) => {
-            return Ok(Found { kind, certificate: certificate(tpm, kind)? });
+            return Ok(Found { kind, certificate: certificate(tpm, kind, passwords)? });
         }
         EkChoice::Auto => DEFAULT_KIND,
     };
-    if let Some(certificate) = certificate(tpm, first)? {
+    if let Some(certificate) = certificate(tpm, first, passwords)? {
         return Ok(Found { kind: first, certificate: Some(certificate) });
     }
     for kind in endorsement::certified(tpm)? {
-        if let Some(certificate) = certificate(tpm, kind)? {
+        if let Some(certificate) = certificate(tpm, kind, passwords)? {
             return Ok(Found { kind, certificate: Some(certificate) });
         }
     }
@@ -110,8 +115,10 @@ pub fn choose<T: Transport>(tpm: &mut Tpm<T>, choice: EkChoice) -> Result<Found,
 fn certificate<T: Transport>(
     tpm: &mut Tpm<T>,
     kind: &EkKind,
+    passwords: &Passwords,
 ) -> Result<Option<EkCertificate>, Failure> {
-    let Some(der) = endorsement::certificate(tpm, kind)? else { return Ok(None) };
+    let der = endorsement::certificate(tpm, kind, passwords.as_tpm());
+    let Some(der) = der.map_err(|error| passwords.explain(error))? else { return Ok(None) };
     EkCertificate::parse(&der).map(Some).map_err(|error| {
         Failure::new(
             Exit::Data,
@@ -186,10 +193,14 @@ pub struct CertificateReport {
 ///
 /// # Errors
 /// The TPM's, or the certificate is not of the key.
-pub fn report<T: Transport>(tpm: &mut Tpm<T>, found: &Found) -> Result<EkReport, Failure> {
+pub fn report<T: Transport>(
+    tpm: &mut Tpm<T>,
+    found: &Found,
+    passwords: &Passwords,
+) -> Result<EkReport, Failure> {
     let kind = found.kind;
     let resident = match endorsement::find(tpm, kind)? {
-        None if found.certificate.is_none() => endorsement::create(tpm, kind, None)?,
+        None if found.certificate.is_none() => Some(create(tpm, kind, passwords)?),
         resident => resident,
     };
     let resident_key = resident.as_ref().map(resident_key).transpose()?;
@@ -235,16 +246,31 @@ pub fn report<T: Transport>(tpm: &mut Tpm<T>, found: &Found) -> Result<EkReport,
 ///
 /// # Errors
 /// As [`report`].
-pub fn report_all<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<EkReport>, Failure> {
+pub fn report_all<T: Transport>(
+    tpm: &mut Tpm<T>,
+    passwords: &Passwords,
+) -> Result<Vec<EkReport>, Failure> {
     let mut reports = Vec::new();
     for kind in endorsement::certified(tpm)? {
-        let found = Found { kind, certificate: certificate(tpm, kind)? };
-        reports.push(report(tpm, &found)?);
+        let found = Found { kind, certificate: certificate(tpm, kind, passwords)? };
+        reports.push(report(tpm, &found, passwords)?);
     }
     if reports.is_empty() {
-        reports.push(report(tpm, &Found { kind: DEFAULT_KIND, certificate: None })?);
+        let found = Found { kind: DEFAULT_KIND, certificate: None };
+        reports.push(report(tpm, &found, passwords)?);
     }
     Ok(reports)
+}
+
+/// Makes the key of a kind that has no certificate.
+pub(crate) fn create<T: Transport>(
+    tpm: &mut Tpm<T>,
+    kind: &'static EkKind,
+    passwords: &Passwords,
+) -> Result<EndorsementKey, Failure> {
+    endorsement::create(tpm, kind, None, passwords.as_tpm())
+        .map_err(|error| passwords.explain(error))?
+        .ok_or_else(|| mismatch(kind))
 }
 
 /// A key in the TPM as the verifier reads it, with all its checks.

@@ -20,6 +20,7 @@ pub mod identity;
 pub mod install;
 pub mod inventory;
 pub mod log;
+pub mod passwords;
 pub mod reload;
 pub mod storage;
 pub mod tpm_thread;

@@ -9,6 +9,7 @@ use agent::attester::{Attester, JoinKey as ResidentKey};
 use agent::credentials::Credentials;
 use agent::identity::{Identity, Joined};
 use agent::inventory::{self, EkChoice};
+use agent::passwords::Passwords;
 use anyhow::{Context, Result, ensure};
 use authority::issue::{CaKey, ClusterName, Issuer, SshAuthority, Ttl, Validity, X509Authority};
 use authority::resource::{BotInstance, ProvenEk, Resource, read};
@@ -149,7 +150,7 @@ fn identify(made: &Manufactured, name: &str) -> Result<()> {
     inventory::tpm(&mut bench.tpm)?;
     seed("tpm_dialogue", &format!("properties-{name}"), &bench.dialogue(1))?;
     let mut bench = Bench::new(made)?;
-    inventory::report_all(&mut bench.tpm)?;
+    inventory::report_all(&mut bench.tpm, &Passwords::default())?;
     seed("tpm_dialogue", &format!("report-{name}"), &bench.dialogue(0))?;
     bench.responses()
 }
@@ -163,7 +164,13 @@ struct Certified {
 fn join(made: &Manufactured, name: &str, ca: &xtask::swtpm::Ca) -> Result<Certified> {
     let kind = EkKind::by_name(name).context("no such kind")?;
     let mut bench = Bench::new(made)?;
-    let mut attester = Attester::prepare(&mut bench.tpm, EkChoice::Kind(kind), None, &UNIQUE)?;
+    let mut attester = Attester::prepare(
+        &mut bench.tpm,
+        EkChoice::Kind(kind),
+        None,
+        &Passwords::default(),
+        &UNIQUE,
+    )?;
     let choice = if name == "p384" { 4 } else { 3 };
     seed("tpm_dialogue", &format!("refused-prepare-{name}"), &bench.dialogue(choice))?;
 

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use agent::Failure;
 use agent::attester::{Attester, JoinKey};
 use agent::inventory::{self, EkChoice};
+use agent::passwords::Passwords;
 use tpm2::Tpm;
 use tpm2::commands::by_code;
 use tpm2::endorsement::EkKind;
@@ -39,7 +40,7 @@ pub(crate) fn run(data: &[u8]) -> Verdict {
 fn want(what: u8, tpm: &mut Tpm<Bus>) -> Result<(), Failure> {
     match what % 5 {
         0 => {
-            for report in inventory::report_all(tpm)? {
+            for report in inventory::report_all(tpm, &Passwords::default())? {
                 let text = serde_json::to_string(&report).expect("reports are JSON");
                 assert_harmless(&text);
             }
@@ -62,7 +63,7 @@ fn want(what: u8, tpm: &mut Tpm<Bus>) -> Result<(), Failure> {
 
 /// The session's salt is fresh, so that no answer that was made before can be the TPM's.
 fn prepare(tpm: &mut Tpm<Bus>, choice: EkChoice) -> Result<(), Failure> {
-    let attester = Attester::prepare(tpm, choice, None, &UNIQUE)?;
+    let attester = Attester::prepare(tpm, choice, None, &Passwords::default(), &UNIQUE)?;
     panic!("a forged TPM was believed: {attester:?}");
 }
 

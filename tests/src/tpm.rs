@@ -5,7 +5,7 @@ use tpm2::commands::{
     ActivateCredential, CreatePrimary, GetRandom, PolicyOr, PolicySecret, ReadPublic, Sign,
 };
 use tpm2::crypto::{Credential, make_credential, object_name};
-use tpm2::endorsement::{self, EkKind, EndorsementKey};
+use tpm2::endorsement::{self, EkKind, EndorsementKey, Passwords};
 use tpm2::session::{Auth, Salted, Session};
 use tpm2::template::policy;
 use tpm2::transport::{Retry, Tcti, Transport};
@@ -144,7 +144,8 @@ pub fn join<T: Transport>(
 ) -> Result<()> {
     use tpm2::session::Encryption;
 
-    let certificate = endorsement::certificate(tpm, kind)?.context("no certificate")?;
+    let certificate =
+        endorsement::certificate(tpm, kind, Passwords::NONE)?.context("no certificate")?;
     anyhow::ensure!(certificate.starts_with(&[0x30]), "no DER");
     let ek = endorsement::find(tpm, kind)?.context("no persistent key")?;
     let salt = ek.salt_key()?;

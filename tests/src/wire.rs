@@ -3,6 +3,7 @@
 use agent::attester::{Attester, KnownEk};
 use agent::connection::Connection;
 use agent::inventory::EkChoice;
+use agent::passwords::Passwords;
 use anyhow::{Context, Result, bail};
 use p256::ecdsa::Signature;
 use prost::Message;
@@ -122,7 +123,8 @@ impl Host {
     /// Makes session and join key in the TPM.
     pub fn new(swtpm: &Swtpm, unique: &[u8; 32]) -> Result<Self> {
         let mut tpm = client(swtpm)?;
-        let attester = Attester::prepare(&mut tpm, EkChoice::Auto, None, unique)?;
+        let attester =
+            Attester::prepare(&mut tpm, EkChoice::Auto, None, &Passwords::default(), unique)?;
         Ok(Self { tpm, attester })
     }
 

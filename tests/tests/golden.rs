@@ -15,7 +15,7 @@ use tests::tpm::{
 };
 use tpm2::commands::*;
 use tpm2::crypto::{HashAlg, make_credential, object_name};
-use tpm2::endorsement;
+use tpm2::endorsement::{self, Passwords};
 use tpm2::session::{Auth, Encryption};
 use tpm2::template::{self, join_key};
 use tpm2::transport::{Exchange, Record, Recording};
@@ -262,7 +262,8 @@ impl Book {
         self.good(tpm, "the key flushed", &FlushContext { flush_handle: key.handle() }, [])?;
 
         for name in ["rsa2048", "p256", "p384"] {
-            let ek = endorsement::create(&mut tpm.tpm, ek_kind(name), None)?.context("no EK")?;
+            let ek = endorsement::create(&mut tpm.tpm, ek_kind(name), None, Passwords::NONE)?
+                .context("no EK")?;
             self.note(tpm, &format!("an EK created, {name}"))?;
             tpm.tpm.flush(ek.handle())?;
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use agent::attester::Attester;
 use agent::inventory::EkChoice;
+use agent::passwords::Passwords;
 use anyhow::{Context, Result, ensure};
 use p256::ecdsa::SigningKey;
 use p256::ecdsa::signature::hazmat::PrehashSigner;
@@ -138,7 +139,8 @@ async fn the_certificate_of_another_tpm() -> Result<()> {
     let victim = made.start()?;
     world.allow("t", &world.rule(&victim.tcti())?, &[made.ca().issuer_pem()])?;
     let mut theirs = client(&victim)?;
-    let theirs = Attester::prepare(&mut theirs, EkChoice::Auto, None, &UNIQUE)?;
+    let theirs =
+        Attester::prepare(&mut theirs, EkChoice::Auto, None, &Passwords::default(), &UNIQUE)?;
 
     let mut host = Host::new(&swtpm, &UNIQUE)?;
     let init = encoded(&JoinInit { ek: Some(claim(theirs.ek())), ..host.init("t") });

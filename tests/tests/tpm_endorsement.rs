@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use tests::tpm::{client, ek_kind, start_tcp, way};
 use tpm2::commands::{Command as _, CreatePrimary};
 use tpm2::crypto::object_name;
-use tpm2::endorsement::{self, EK_KINDS, EkPublicKey, EndorsementKey, ek_public_key};
+use tpm2::endorsement::{self, EK_KINDS, EkPublicKey, EndorsementKey, Passwords, ek_public_key};
 use tpm2::transport::{Record, Recording};
 use tpm2::types::*;
 use tpm2::{Fault, Tpm, template};
@@ -118,14 +118,16 @@ fn certificates_and_keys_of_every_kind_are_those_that_tpm2_tools_find() -> Resul
             let stored = nvread(&swtpm, certificate)?;
             let before = swtpm.handles()?;
             let mut tpm = client(&swtpm)?;
-            let der = endorsement::certificate(&mut tpm, ek_kind(name))?.context("none")?;
+            let der = endorsement::certificate(&mut tpm, ek_kind(name), Passwords::NONE)?
+                .context("none")?;
             assert_eq!(der, stored, "{kind:?} {name}");
             let certificate = EkCertificate::parse(&der)?;
             assert_eq!(certificate.public_key().spki_der(), by_tools, "{kind:?} {name}");
 
             let found = endorsement::find(&mut tpm, ek_kind(name))?;
             assert_eq!(found.is_some(), persistent.is_some(), "{kind:?} {name}");
-            let created = endorsement::create(&mut tpm, ek_kind(name), None)?.context("none")?;
+            let created = endorsement::create(&mut tpm, ek_kind(name), None, Passwords::NONE)?
+                .context("none")?;
             for key in found.iter().chain([&created]) {
                 assert_eq!(spki(key)?, by_tools, "{kind:?} {name} {:?}", key.handle());
                 assert_eq!(key.public()?, created.public()?);
@@ -146,9 +148,10 @@ fn a_tpm_without_certificates_has_the_default_key_of_tpm2_createek() -> Result<(
         let by_tools = spki_by_tools(&swtpm, name, None)?;
         let mut tpm = client(&swtpm)?;
         assert!(endorsement::certified(&mut tpm)?.is_empty());
-        assert!(endorsement::certificate(&mut tpm, ek_kind(name))?.is_none());
+        assert!(endorsement::certificate(&mut tpm, ek_kind(name), Passwords::NONE)?.is_none());
         assert!(endorsement::find(&mut tpm, ek_kind(name))?.is_none());
-        let created = endorsement::create(&mut tpm, ek_kind(name), None)?.context("none")?;
+        let created =
+            endorsement::create(&mut tpm, ek_kind(name), None, Passwords::NONE)?.context("none")?;
         assert_eq!(spki(&created)?, by_tools);
     }
     Ok(())
@@ -160,7 +163,8 @@ fn a_certificate_costs_two_commands() -> Result<()> {
         let swtpm = start_tcp(kind)?;
         let recording = Recording::default();
         let mut tpm = Tpm::new(Record::new(way(&swtpm)?, recording.clone()));
-        let der = endorsement::certificate(&mut tpm, ek_kind(name))?.context("none")?;
+        let der =
+            endorsement::certificate(&mut tpm, ek_kind(name), Passwords::NONE)?.context("none")?;
         assert!((769..=1536).contains(&der.len()), "{}", der.len());
         assert_eq!(recording.exchanges().len(), 2);
     }
@@ -209,7 +213,7 @@ fn stored(
     content: Option<&[u8]>,
 ) -> Result<Result<Option<Vec<u8>>, tpm2::Error>> {
     define(swtpm, CERTIFICATE, size, content)?;
-    let read = endorsement::certificate(&mut client(swtpm)?, ek_kind("rsa2048"));
+    let read = endorsement::certificate(&mut client(swtpm)?, ek_kind("rsa2048"), Passwords::NONE);
     undefine(swtpm, CERTIFICATE)?;
     Ok(read)
 }
@@ -246,7 +250,10 @@ fn an_index_that_was_never_written_or_is_not_there_holds_no_certificate() -> Res
     for size in [1, 100, 1000] {
         assert_eq!(stored(&swtpm, size, None)??, None);
     }
-    assert!(endorsement::certificate(&mut client(&swtpm)?, ek_kind("rsa2048"))?.is_none());
+    assert!(
+        endorsement::certificate(&mut client(&swtpm)?, ek_kind("rsa2048"), Passwords::NONE)?
+            .is_none()
+    );
     Ok(())
 }
 
@@ -282,7 +289,8 @@ fn an_index_of_another_password_is_an_error_and_not_an_absence() -> Result<()> {
     let attributes = "ppwrite|authread|no_da|platformcreate";
     let define = [&index, "-C", "p", "-s", "8", "-a", attributes, "-p", "secret"];
     swtpm.tool("tpm2_nvdefine", &define)?;
-    let error = endorsement::certificate(&mut client(&swtpm)?, ek_kind("rsa2048")).unwrap_err();
+    let error = endorsement::certificate(&mut client(&swtpm)?, ek_kind("rsa2048"), Passwords::NONE)
+        .unwrap_err();
     assert_eq!(error.refusal(), Some(ResponseCode::BAD_AUTH), "{error}");
     Ok(())
 }
@@ -299,7 +307,10 @@ fn template_and_nonce_indices_make_the_key_that_tpm2_createprimary_makes_of_thei
     let swtpm = start_tcp(Kind::NoCertificates)?;
     let create = || -> Result<Vec<u8>> {
         let mut tpm = client(&swtpm)?;
-        spki(&endorsement::create(&mut tpm, ek_kind("rsa2048"), None)?.context("none")?)
+        spki(
+            &endorsement::create(&mut tpm, ek_kind("rsa2048"), None, Passwords::NONE)?
+                .context("none")?,
+        )
     };
     let nonce = [0x77; 20];
     assert_eq!(create()?, by_createprimary(&swtpm, "", &[])?);
@@ -346,13 +357,15 @@ fn marshalled(public: &Public<'_>) -> Result<Vec<u8>> {
 fn a_nonce_for_a_curve_goes_into_x() -> Result<()> {
     let swtpm = start_tcp(Kind::NoCertificates)?;
     let mut tpm = client(&swtpm)?;
-    let plain = endorsement::create(&mut tpm, ek_kind("p256"), None)?.context("none")?;
+    let plain =
+        endorsement::create(&mut tpm, ek_kind("p256"), None, Passwords::NONE)?.context("none")?;
     drop(tpm);
     let nonce = [0x42; 32];
     define(&swtpm, P256_NONCE, nonce.len(), Some(&nonce))?;
     let recording = Recording::default();
     let mut tpm = Tpm::new(Record::new(way(&swtpm)?, recording.clone()));
-    let filled = endorsement::create(&mut tpm, ek_kind("p256"), None)?.context("none")?;
+    let filled =
+        endorsement::create(&mut tpm, ek_kind("p256"), None, Passwords::NONE)?.context("none")?;
     assert_ne!(filled.public()?, plain.public()?);
     let creation = recording
         .exchanges()
@@ -369,7 +382,8 @@ fn a_nonce_for_a_curve_goes_into_x() -> Result<()> {
 #[test]
 fn the_key_of_the_certificate_is_found_whatever_the_other_indices_say() -> Result<()> {
     let swtpm = start_tcp(Kind::P256NotPersistent)?;
-    let der = endorsement::certificate(&mut client(&swtpm)?, ek_kind("p256"))?.context("none")?;
+    let der = endorsement::certificate(&mut client(&swtpm)?, ek_kind("p256"), Passwords::NONE)?
+        .context("none")?;
     let certificate = EkCertificate::parse(&der)?;
     let verifier::EkPublicKey::Ecc(key) = certificate.public_key() else {
         panic!("no elliptic curve")
@@ -377,7 +391,7 @@ fn the_key_of_the_certificate_is_found_whatever_the_other_indices_say() -> Resul
     let expected = Some(EkPublicKey::Ecc(key.x(), key.y()));
     let created = |what: &str| -> Result<()> {
         let mut tpm = client(&swtpm)?;
-        let ek = endorsement::create(&mut tpm, ek_kind("p256"), expected)?;
+        let ek = endorsement::create(&mut tpm, ek_kind("p256"), expected, Passwords::NONE)?;
         let ek = ek.with_context(|| format!("{what}: not found"))?;
         assert_eq!(spki(&ek)?, certificate.public_key().spki_der(), "{what}");
         Ok(())
@@ -410,7 +424,8 @@ fn a_template_index_of_another_type_or_with_junk_is_not_used_for_the_default_key
     ] {
         define(&swtpm, P256_TEMPLATE, junk.len(), Some(junk))?;
         let mut tpm = client(&swtpm)?;
-        let error = endorsement::create(&mut tpm, ek_kind("p256"), None).unwrap_err();
+        let error =
+            endorsement::create(&mut tpm, ek_kind("p256"), None, Passwords::NONE).unwrap_err();
         assert!(matches!(error.fault(), Fault::Malformed(_)), "{error}");
         drop(tpm);
         undefine(&swtpm, P256_TEMPLATE)?;
@@ -445,14 +460,15 @@ fn a_persistent_handle_with_another_key_than_the_certificates_is_told_apart() ->
     let mut tpm = client(&swtpm)?;
     let found = endorsement::find(&mut tpm, ek_kind("p256"))?.context("it looks like one")?;
     assert_eq!(found.handle(), Handle(0x8101_0002));
-    let der = endorsement::certificate(&mut tpm, ek_kind("p256"))?.context("none")?;
+    let der =
+        endorsement::certificate(&mut tpm, ek_kind("p256"), Passwords::NONE)?.context("none")?;
     let certificate = EkCertificate::parse(&der)?;
     assert_ne!(spki(&found)?, certificate.public_key().spki_der());
     let verifier::EkPublicKey::Ecc(key) = certificate.public_key() else {
         panic!("no elliptic curve")
     };
     let expected = EkPublicKey::Ecc(key.x(), key.y());
-    let created = endorsement::create(&mut tpm, ek_kind("p256"), Some(expected))?;
+    let created = endorsement::create(&mut tpm, ek_kind("p256"), Some(expected), Passwords::NONE)?;
     let created = created.context("the certificate is this TPM's")?;
     assert_eq!(spki(&created)?, certificate.public_key().spki_der());
     Ok(())
@@ -462,14 +478,18 @@ fn a_persistent_handle_with_another_key_than_the_certificates_is_told_apart() ->
 fn a_certificate_of_another_tpm_leads_to_no_key() -> Result<()> {
     let swtpm = start_tcp(Kind::P256NotPersistent)?;
     let other = Factory::shared().tpm(Maker::Namesake, Kind::P256NotPersistent)?.start()?;
-    let der = endorsement::certificate(&mut client(&other)?, ek_kind("p256"))?.context("none")?;
+    let der = endorsement::certificate(&mut client(&other)?, ek_kind("p256"), Passwords::NONE)?
+        .context("none")?;
     let certificate = EkCertificate::parse(&der)?;
     let verifier::EkPublicKey::Ecc(key) = certificate.public_key() else {
         panic!("no elliptic curve")
     };
     let expected = Some(EkPublicKey::Ecc(key.x(), key.y()));
     let before = swtpm.handles()?;
-    assert!(endorsement::create(&mut client(&swtpm)?, ek_kind("p256"), expected)?.is_none());
+    assert!(
+        endorsement::create(&mut client(&swtpm)?, ek_kind("p256"), expected, Passwords::NONE)?
+            .is_none()
+    );
     assert_eq!(swtpm.handles()?, before);
     Ok(())
 }

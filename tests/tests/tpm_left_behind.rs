@@ -11,7 +11,7 @@ use tests::tpm::{
     sign, start, way,
 };
 use tpm2::commands::{Command, FlushContext};
-use tpm2::endorsement;
+use tpm2::endorsement::{self, Passwords};
 use tpm2::session::Auth;
 use tpm2::template::join_key;
 use tpm2::transport::{Record, Recording, Transport};
@@ -188,7 +188,9 @@ fn endorsement_keys_that_were_made_in_vain_are_flushed() -> Result<()> {
     let before = swtpm.handles()?;
     let mut tpm = client(&swtpm)?;
     let nobody = endorsement::EkPublicKey::Ecc(&[1; 48], &[2; 48]);
-    assert!(endorsement::create(&mut tpm, ek_kind("p384"), Some(nobody))?.is_none());
+    assert!(
+        endorsement::create(&mut tpm, ek_kind("p384"), Some(nobody), Passwords::NONE)?.is_none()
+    );
     drop(tpm);
     assert_eq!(swtpm.handles()?, before);
     // Its commands are: the template index, then a creation and a flush for each way to fill the template.
@@ -202,7 +204,8 @@ fn endorsement_keys_that_were_made_in_vain_are_flushed() -> Result<()> {
             }
             forward(tpm, command)
         }));
-        let error = endorsement::create(&mut tpm, ek_kind("p384"), Some(nobody)).unwrap_err();
+        let error = endorsement::create(&mut tpm, ek_kind("p384"), Some(nobody), Passwords::NONE)
+            .unwrap_err();
         assert_eq!(error.refusal(), Some(ResponseCode::FAILURE));
         drop(tpm);
         assert_eq!(swtpm.handles()?, before, "refused at command {refused}");

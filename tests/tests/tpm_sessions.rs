@@ -72,8 +72,13 @@ fn a_session_salted_to_a_key_that_is_not_at_the_handle_never_works() -> Result<(
         let modulus = ek_modulus_of_nobody();
         let mut other_tpm = client(&foreign)?;
         let other = match name {
-            "p256" => tpm2::endorsement::create(&mut other_tpm, ek_kind(name), None)?
-                .expect("no key was expected"),
+            "p256" => tpm2::endorsement::create(
+                &mut other_tpm,
+                ek_kind(name),
+                None,
+                tpm2::endorsement::Passwords::NONE,
+            )?
+            .expect("no key was expected"),
             "p384" => persistent_ek(&mut other_tpm, name)?,
             _ => {
                 let public = ek_kind(name).public(EkPublicKey::Rsa(&modulus))?;

@@ -15,7 +15,7 @@ use tpm2::commands::{
     PolicyGetDigest, PolicyOr, SelfTest, SensitiveArea, Shutdown, Start, StartAuthSession,
 };
 use tpm2::crypto::{HashAlg, make_credential, object_name};
-use tpm2::endorsement;
+use tpm2::endorsement::{self, Passwords};
 use tpm2::session::Auth;
 use tpm2::template::{join_key, policy};
 use tpm2::transport::{Record, Recording};
@@ -225,7 +225,7 @@ fn nv_memory_that_is_not_read_as_asked_for_is_refused_and_is_not_read_for_ever()
     for given in [&[][..], &[0x30], &[0x30; 767], &[0x30; 769], &[0x30; 2048]] {
         let bus = Interposer::new(Scripted::new([]), |_, _| Ok(nv_answer(given)));
         let mut tpm = Tpm::new(bus);
-        let error = endorsement::read(&mut tpm, Handle(0x01c0_0004)).unwrap_err();
+        let error = endorsement::read(&mut tpm, Handle(0x01c0_0004), Passwords::NONE).unwrap_err();
         assert!(matches!(error.fault(), Fault::Malformed(_)), "{} octets: {error}", given.len());
     }
     // As many as it was asked for, and no end in sight.
@@ -237,7 +237,8 @@ fn nv_memory_that_is_not_read_as_asked_for_is_refused_and_is_not_read_for_ever()
         Ok(nv_answer(&vec![0x30; usize::from(size)]))
     });
     let mut tpm = Tpm::new(bus);
-    let content = endorsement::read(&mut tpm, Handle(0x01c0_0004))?.context("nothing")?;
+    let content =
+        endorsement::read(&mut tpm, Handle(0x01c0_0004), Passwords::NONE)?.context("nothing")?;
     assert_eq!((content.len(), asked.get()), (8192, 11));
     Ok(())
 }

@@ -2,15 +2,18 @@
 //! credential profile 2.6 §2.2, Registry of reserved TPM 2.0 handles §2.2.
 
 mod nv;
+mod passwords;
 
 use std::fmt;
 use std::vec::Vec;
 
 pub use nv::{certificate, read};
+use passwords::Proof;
+pub use passwords::{Passwords, ephemeral_session};
 
 use crate::commands::{Command, CreatePrimary, GetCapability, ReadPublic};
 use crate::error::{Error, Fault};
-use crate::session::{Auth, SaltKey};
+use crate::session::SaltKey;
 use crate::transport::Transport;
 use crate::types::{
     Capability, CapabilityData, Data, EccParameter, EccPoint, EccPublic, Handle, Hierarchy, Id,
@@ -267,7 +270,22 @@ pub fn find<T: Transport>(
     Ok(None)
 }
 
-/// Creates the key of this kind, which takes many seconds if it is RSA. If `expected` is the key in a certificate, the
+/// Whether the TPM says that it has this very key at its handle.
+///
+/// # Errors
+/// As [`Tpm::run`].
+pub fn is_there<T: Transport>(tpm: &mut Tpm<T>, key: &EndorsementKey) -> Result<bool, Error> {
+    let fail = |fault: Fault| Error::new(ReadPublic::INFO.code, fault);
+    let expected = key.public().map_err(|malformed| fail(malformed.into()))?;
+    match tpm.run(&ReadPublic { object_handle: Object::unnamed(key.handle) }, []) {
+        Ok(answer) => Ok(answer.out_public.0 == expected),
+        Err(error) if error.refusal() == Some(ResponseCode::HANDLE) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Creates the key of this kind, which takes many seconds if it is RSA; three commands more if the endorsement hierarchy
+/// has a password, which never is on the bus. If `expected` is the key in a certificate, the
 /// ways to fill the template that implementations differ in are tried until the key is that one; `None` if none leads to
 /// it: the certificate is not this TPM's.
 ///
@@ -277,11 +295,12 @@ pub fn create<T: Transport>(
     tpm: &mut Tpm<T>,
     kind: &EkKind,
     expected: Option<EkPublicKey<'_>>,
+    passwords: Passwords<'_>,
 ) -> Result<Option<EndorsementKey>, Error> {
     let fail = |fault: Fault| Error::new(CreatePrimary::INFO.code, fault);
-    let own_template = read(tpm, kind.template_index)?;
+    let own_template = read(tpm, kind.template_index, passwords)?;
     let nonce = match kind.nonce_index {
-        Some(index) => read(tpm, index)?,
+        Some(index) => read(tpm, index, passwords)?,
         None => None,
     };
     let own = match own_template.as_deref().map(|octets| kind.read_template(octets)) {
@@ -292,7 +311,7 @@ pub fn create<T: Transport>(
     for template in own.iter().chain([kind.template]).chain(kind.zero_filled) {
         let nonce = nonce.as_deref().and_then(|nonce| Nonce::new(template, nonce));
         for filled in nonce.iter().map(|nonce| nonce.fill(template)).chain([*template]) {
-            let key = create_from(tpm, &filled)?;
+            let key = create_from(tpm, &filled, passwords.endorsement)?;
             let public = key.public().map_err(|malformed| fail(malformed.into()))?;
             if expected.is_none_or(|expected| ek_public_key(&public) == Some(expected)) {
                 return Ok(Some(key));
@@ -306,8 +325,10 @@ pub fn create<T: Transport>(
 fn create_from<T: Transport>(
     tpm: &mut Tpm<T>,
     template: &Public<'_>,
+    password: &[u8],
 ) -> Result<EndorsementKey, Error> {
     let fail = |fault: Fault| Error::new(CreatePrimary::INFO.code, fault);
+    let mut proof = Proof::prepare(tpm, password)?;
     let command = CreatePrimary {
         primary_handle: Hierarchy::Endorsement,
         in_sensitive: Tpm2b(SensitiveCreate::EMPTY),
@@ -315,7 +336,7 @@ fn create_from<T: Transport>(
         outside_info: Data::EMPTY,
         creation_pcr: List::new(&[]),
     };
-    let answer = tpm.run(&command, [Auth::EMPTY])?;
+    let answer = tpm.run(&command, [proof.last_auth()])?;
     EndorsementKey::new(answer.object_handle.handle(), &answer.out_public.0)
         .map_err(|too_large| fail(too_large.into()))
 }

@@ -44,7 +44,7 @@ const STORAGE: ObjectAttributes = ObjectAttributes::FIXED_TPM
     .with(ObjectAttributes::RESTRICTED)
     .with(ObjectAttributes::DECRYPT);
 
-/// A storage root key: P-256. The parent of key files that name a hierarchy.
+/// A storage root key: P-256. The parent of key files that name a hierarchy; in the null hierarchy, a key to salt sessions to.
 pub static SRK_P256: Public<'static> = ecc(STORAGE, Alg::SHA256, &[], Curve::NIST_P256, 128, 0);
 /// A storage root key: RSA 2048.
 pub static SRK_RSA2048: Public<'static> = rsa(STORAGE, Alg::SHA256, &[], 2048, 128, 0);

@@ -7,6 +7,7 @@ use crate::cli::{Identify, IdentifyFormat};
 use crate::client;
 use crate::exit::Failure;
 use crate::inventory::{self, EkChoice, EkReport, TpmReport};
+use crate::passwords::Passwords;
 use crate::tpm_thread::{Meter, Tpm, TpmThread};
 
 /// What `--format json` prints.
@@ -20,15 +21,18 @@ struct Report {
 
 pub(crate) fn run(arguments: &Identify) -> Result<(), Failure> {
     let choice = arguments.ek.ek;
+    let passwords = arguments.passwords.read()?;
     let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, Meter::default())?;
     let doing = "the TPM is creating a key; some chips take half a minute";
     match arguments.format {
         IdentifyFormat::Json => {
-            let report = runtime()?.block_on(tpm.call(doing, move |tpm| all(tpm, choice)))?;
+            let report =
+                runtime()?.block_on(tpm.call(doing, move |tpm| all(tpm, choice, &passwords)))?;
             write_json(&report)
         }
         format => {
-            let report = runtime()?.block_on(tpm.call(doing, move |tpm| one(tpm, choice)))?;
+            let report =
+                runtime()?.block_on(tpm.call(doing, move |tpm| one(tpm, choice, &passwords)))?;
             match format {
                 IdentifyFormat::Rule => write(rule(&report, &client::hostname()).as_bytes()),
                 _ => write(text(&report).as_bytes()),
@@ -37,13 +41,13 @@ pub(crate) fn run(arguments: &Identify) -> Result<(), Failure> {
     }
 }
 
-fn one(tpm: &mut Tpm, choice: EkChoice) -> Result<EkReport, Failure> {
-    let found = inventory::choose(tpm, choice)?;
-    inventory::report(tpm, &found)
+fn one(tpm: &mut Tpm, choice: EkChoice, passwords: &Passwords) -> Result<EkReport, Failure> {
+    let found = inventory::choose(tpm, choice, passwords)?;
+    inventory::report(tpm, &found, passwords)
 }
 
-fn all(tpm: &mut Tpm, choice: EkChoice) -> Result<Report, Failure> {
-    let mut endorsement_keys = inventory::report_all(tpm)?;
+fn all(tpm: &mut Tpm, choice: EkChoice, passwords: &Passwords) -> Result<Report, Failure> {
+    let mut endorsement_keys = inventory::report_all(tpm, passwords)?;
     let selected = match choice {
         EkChoice::Auto => endorsement_keys.first().map(|report| report.ek_public_hash.clone()),
         EkChoice::Kind(kind) => endorsement_keys
@@ -54,7 +58,7 @@ fn all(tpm: &mut Tpm, choice: EkChoice) -> Result<Report, Failure> {
     let selected = match selected {
         Some(selected) => selected,
         None => {
-            let report = one(tpm, choice)?;
+            let report = one(tpm, choice, passwords)?;
             let selected = report.ek_public_hash.clone();
             endorsement_keys.push(report);
             selected

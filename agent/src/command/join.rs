@@ -2,7 +2,7 @@
 
 use super::{runtime, write};
 use crate::cli::Join;
-use crate::client::Client;
+use crate::client::{Client, Wanted};
 use crate::config::{DEFAULT_TTL, Trust};
 use crate::exit::Failure;
 use crate::storage::Storage;
@@ -14,9 +14,16 @@ pub(crate) fn run(arguments: &Join) -> Result<(), Failure> {
     let known = known.map(|identity| identity.known_ek()).transpose().map_err(Failure::bug)?;
     let client =
         Client::new(vec![arguments.authority.clone()], &Trust::Pins(arguments.ca_pin.clone()))?;
+    let passwords = arguments.passwords.read()?;
     let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, Meter::default())?;
-    let join = client.join(&tpm, arguments.token.clone(), arguments.ek.ek, known, DEFAULT_TTL);
-    let identity = runtime()?.block_on(join)?;
+    let wanted = Wanted {
+        token: arguments.token.clone(),
+        choice: arguments.ek.ek,
+        known,
+        passwords,
+        ttl: DEFAULT_TTL,
+    };
+    let identity = runtime()?.block_on(client.join(&tpm, wanted))?;
     storage.store(&identity)?;
     write(
         format!(

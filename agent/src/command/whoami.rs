@@ -8,6 +8,7 @@ use crate::client::Client;
 use crate::config::Trust;
 use crate::exit::{Exit, Failure};
 use crate::identity::Identity;
+use crate::passwords::Passwords;
 use crate::tpm_thread::{Meter, TpmThread};
 
 /// What `--format json` prints.
@@ -22,8 +23,9 @@ struct Report {
 
 pub(crate) fn run(arguments: &Whoami) -> Result<(), Failure> {
     let identity = status::stored(&arguments.storage.storage)?;
+    let passwords = arguments.passwords.read()?;
     let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, Meter::default())?;
-    let report = runtime()?.block_on(ask(&identity, tpm))?;
+    let report = runtime()?.block_on(ask(&identity, tpm, passwords))?;
     match arguments.format {
         Format::Json => write_json(&report),
         Format::Text => write(
@@ -40,10 +42,10 @@ pub(crate) fn run(arguments: &Whoami) -> Result<(), Failure> {
     }
 }
 
-async fn ask(identity: &Identity, tpm: TpmThread) -> Result<Report, Failure> {
+async fn ask(identity: &Identity, tpm: TpmThread, passwords: Passwords) -> Result<Report, Failure> {
     let pins = identity.pins().map_err(|error| Failure::new(Exit::Data, error, "join anew"))?;
     let client = Client::new(vec![identity.authority.clone()], &Trust::Pins(pins))?;
-    let answer = client.authenticate(&tpm, identity).await?.who_am_i().await?;
+    let answer = client.authenticate(&tpm, identity, passwords).await?.who_am_i().await?;
     Ok(Report {
         cluster: answer.cluster,
         bot: answer.bot,

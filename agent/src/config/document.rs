@@ -20,6 +20,7 @@ use super::settings::{
 };
 use super::tree::{self, Node, Value};
 use crate::inventory::EkChoice;
+use crate::passwords::PasswordFiles;
 
 /// A configuration that can be used, and what is still to be said about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -402,13 +403,12 @@ fn tpm(top: &Section<'_>, overrides: &Overrides, source: &Source<'_>) -> Option<
     };
     let address = section.parse("address", str::parse::<Tcti>).or_rather(overrides.tpm.clone());
     let ek = section.parse("ek", str::parse::<EkChoice>).or_rather(overrides.ek);
-    let owner = file("owner_password_file", &overrides.owner_password_file);
-    let endorsement = file("endorsement_password_file", &overrides.endorsement_password_file);
+    let owner = file("owner_password_file", &overrides.passwords.owner);
+    let endorsement = file("endorsement_password_file", &overrides.passwords.endorsement);
     let default = TpmSettings::default();
     Some(TpmSettings {
         address: address.or(Given::Here(default.address, None)).value()?,
         ek: ek.or(Given::Here(default.ek, None)).value()?,
-        owner_password_file: owner?,
-        endorsement_password_file: endorsement?,
+        passwords: PasswordFiles { owner: owner?, endorsement: endorsement? },
     })
 }

@@ -13,6 +13,7 @@ use super::address::{Address, listener};
 use super::settings::{Acls, Directory, LogFormat, ServiceKind, Storage, Symlinks, Token};
 use super::{duration, place, service};
 use crate::inventory::EkChoice;
+use crate::passwords::PasswordFiles;
 
 /// What the command line and the environment say goes before what the file says.
 #[derive(Args, Clone, Debug, Default)]
@@ -111,12 +112,9 @@ pub struct Overrides {
     /// The endorsement key, as `agent identify --help` lists them
     #[arg(long, value_name = "EK", env = "AGENT_EK")]
     pub ek: Option<EkChoice>,
-    /// File with the password of the TPM's owner hierarchy
-    #[arg(long, value_name = "FILE", env = "AGENT_OWNER_PASSWORD_FILE")]
-    pub owner_password_file: Option<PathBuf>,
-    /// File with the password of the TPM's endorsement hierarchy
-    #[arg(long, value_name = "FILE", env = "AGENT_ENDORSEMENT_PASSWORD_FILE")]
-    pub endorsement_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    #[doc = "Where its passwords are."]
+    pub passwords: PasswordFiles,
 }
 
 /// A service that is nothing but its type and its directory.

@@ -11,6 +11,7 @@ use tpm2::transport::Tcti;
 
 use super::address::Address;
 use crate::inventory::EkChoice;
+use crate::passwords::PasswordFiles;
 
 /// The lifetime of certificates if nobody says another.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(60 * 60);
@@ -326,10 +327,8 @@ pub struct TpmSettings {
     pub address: Tcti,
     /// Which endorsement key.
     pub ek: EkChoice,
-    /// The file that holds the password of the owner hierarchy, if that has one.
-    pub owner_password_file: Option<PathBuf>,
-    /// The file that holds the password of the endorsement hierarchy, if that has one.
-    pub endorsement_password_file: Option<PathBuf>,
+    /// The files that hold the passwords of its hierarchies.
+    pub passwords: PasswordFiles,
 }
 
 impl Default for TpmSettings {
@@ -337,8 +336,7 @@ impl Default for TpmSettings {
         Self {
             address: Tcti::Device("/dev/tpmrm0".into()),
             ek: EkChoice::Auto,
-            owner_password_file: None,
-            endorsement_password_file: None,
+            passwords: PasswordFiles::default(),
         }
     }
 }

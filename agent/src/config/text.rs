@@ -188,8 +188,8 @@ fn tpm(tpm: &TpmSettings, yaml: &mut Yaml) {
     yaml.comment_in(1, "The endorsement key: auto takes the first that has a certificate.");
     yaml.line(&format!("  ek: {}", tpm.ek));
     for (key, file) in [
-        ("owner_password_file", &tpm.owner_password_file),
-        ("endorsement_password_file", &tpm.endorsement_password_file),
+        ("owner_password_file", &tpm.passwords.owner),
+        ("endorsement_password_file", &tpm.passwords.endorsement),
     ] {
         if let Some(file) = file {
             yaml.line(&format!("  {key}: {}", quoted(&file.display().to_string())));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::machine::{Job, Outcome, Pace, Trouble, Validity};
 use crate::artifact::{self, SoftwareKey};
-use crate::client::{Authenticated, Client, Denied};
+use crate::client::{Authenticated, Client, Denied, Wanted};
 use crate::config::{
     self, Lifetime, Renewal, Service, ServiceKind, Settings, SshConfig, Token, X509Files,
 };
@@ -133,10 +133,15 @@ impl Worker {
         let token = token(&self.settings.token)?;
         let known = self.identity.as_ref().map(Identity::known_ek).transpose();
         let known = known.map_err(|error| Failure::new(Exit::Data, error, "remove the storage"))?;
+        let wanted = Wanted {
+            token,
+            choice: self.settings.tpm.ek,
+            known,
+            passwords: self.settings.tpm.passwords.read()?,
+            ttl: self.settings.lifetime.ttl,
+        };
         let (tpm, _end) = self.open_tpm()?;
-        let choice = self.settings.tpm.ek;
-        let ttl = self.settings.lifetime.ttl;
-        let identity = self.client.join(&tpm, token, choice, known, ttl).await?;
+        let identity = self.client.join(&tpm, wanted).await?;
         self.keep(identity).await
     }
 
@@ -165,8 +170,9 @@ impl Worker {
         let open = match self.connection.take() {
             Some(open) => open,
             None => {
+                let passwords = self.settings.tpm.passwords.read()?;
                 let (tpm, _end) = self.open_tpm()?;
-                self.client.authenticate(&tpm, identity).await?
+                self.client.authenticate(&tpm, identity, passwords).await?
             }
         };
         Ok(self.connection.insert(open))
@@ -225,14 +231,6 @@ impl Worker {
 }
 
 fn client(settings: &Settings) -> Result<Client, Failure> {
-    let passwords = [&settings.tpm.owner_password_file, &settings.tpm.endorsement_password_file];
-    if passwords.into_iter().any(Option::is_some) {
-        return Err(Failure::new(
-            Exit::Config,
-            "a TPM whose owner or endorsement hierarchy has a password cannot be used yet",
-            "clear the password (tpm2_changeauth), and remove the key from the section tpm",
-        ));
-    }
     let authorities = settings.authorities.iter().map(ToString::to_string).collect();
     Client::new(authorities, &settings.trust)
 }

@@ -2,13 +2,13 @@
 
 use std::vec::Vec;
 
-use super::EkKind;
+use super::{EkKind, Passwords, Proof};
 use crate::Tpm;
 use crate::commands::{Command, NvRead, NvReadPublic};
-use crate::error::Error;
-use crate::session::Auth;
+use crate::crypto::nv_name;
+use crate::error::{Error, Fault};
 use crate::transport::Transport;
-use crate::types::{Entity, Handle, NvAuth, NvIndex, ResponseCode};
+use crate::types::{Handle, NvAuth, NvIndex, NvPublic, ResponseCode};
 use crate::wire::{Malformed, Why};
 
 /// The certificate of the key of this kind, DER without what may stand before and after it in NV memory; `None` if the
@@ -19,8 +19,9 @@ use crate::wire::{Malformed, Why};
 pub fn certificate<T: Transport>(
     tpm: &mut Tpm<T>,
     kind: &EkKind,
+    passwords: Passwords<'_>,
 ) -> Result<Option<Vec<u8>>, Error> {
-    read_until(tpm, kind.certificate, stored_certificate_len)?
+    read_until(tpm, kind.certificate, passwords, stored_certificate_len)?
         .map(|octets| {
             let range = stored_certificate(&octets).filter(|range| range.end <= octets.len());
             let der = range.and_then(|range| octets.get(range)).map(<[u8]>::to_vec);
@@ -36,8 +37,12 @@ pub fn certificate<T: Transport>(
 ///
 /// # Errors
 /// As [`Tpm::run`].
-pub fn read<T: Transport>(tpm: &mut Tpm<T>, index: Handle) -> Result<Option<Vec<u8>>, Error> {
-    read_until(tpm, index, |_| None)
+pub fn read<T: Transport>(
+    tpm: &mut Tpm<T>,
+    index: Handle,
+    passwords: Passwords<'_>,
+) -> Result<Option<Vec<u8>>, Error> {
+    read_until(tpm, index, passwords, |_| None)
 }
 
 /// Octets asked for at a time: every TPM known gives 768; 512 is what every one must give.
@@ -47,11 +52,35 @@ const CHUNKS: [u16; 2] = [768, 512];
 const NV_MAX: usize = 8192;
 
 /// Reads an index from its start to where `end` says, once enough is there to tell, or to its own end. Its size is asked
-/// for only if the first chunk reaches beyond it.
+/// for only if the first chunk reaches beyond it; the owner only if the index does not let anyone read.
 fn read_until<T: Transport>(
     tpm: &mut Tpm<T>,
     index: Handle,
+    passwords: Passwords<'_>,
     end: impl Fn(&[u8]) -> Option<usize>,
+) -> Result<Option<Vec<u8>>, Error> {
+    let mut reader = Reader::anyone(index);
+    match read_by(&mut reader, tpm, index, &end) {
+        Err(error) if error.refusal().is_some_and(is_reserved) => {
+            reader = Reader::owner(tpm, index, passwords.owner)?;
+            let result = read_by(&mut reader, tpm, index, &end);
+            reader.proof.leave(tpm)?;
+            result
+        }
+        result => result,
+    }
+}
+
+/// The index is not for anyone to read.
+const fn is_reserved(refusal: ResponseCode) -> bool {
+    matches!(refusal, ResponseCode::NV_AUTHORIZATION | ResponseCode::AUTH_UNAVAILABLE)
+}
+
+fn read_by<T: Transport>(
+    reader: &mut Reader<'_>,
+    tpm: &mut Tpm<T>,
+    index: Handle,
+    end: &impl Fn(&[u8]) -> Option<usize>,
 ) -> Result<Option<Vec<u8>>, Error> {
     let [mut chunk, smaller] = CHUNKS;
     let mut size = None;
@@ -62,28 +91,16 @@ fn read_until<T: Transport>(
         if missing == 0 {
             return Ok(Some(octets));
         }
-        let nv_index = NvIndex::unnamed(index);
-        let command = NvRead {
-            auth_handle: NvAuth::Index(nv_index),
-            nv_index,
-            size: chunk.min(u16::try_from(missing).unwrap_or(u16::MAX)),
-            offset: u16::try_from(octets.len()).unwrap_or(u16::MAX),
-        };
-        let error = match tpm.run(&command, [Auth::EMPTY]) {
-            Ok(answer) if answer.data.octets().len() == usize::from(command.size) => {
-                octets.extend_from_slice(answer.data.octets());
-                continue;
-            }
-            Ok(_) => {
-                let malformed = Malformed::new(Why::Unexpected, 0).named("NvReadResponse.data");
-                return Err(Error::new(NvRead::INFO.code, malformed.into()));
-            }
+        let len = chunk.min(u16::try_from(missing).unwrap_or(u16::MAX));
+        let offset = u16::try_from(octets.len()).unwrap_or(u16::MAX);
+        let error = match reader.read(tpm, len, offset, &mut octets) {
+            Ok(()) => continue,
             Err(error) => error,
         };
         match error.refusal() {
             Some(ResponseCode::HANDLE | ResponseCode::NV_UNINITIALIZED) => return Ok(None),
             Some(ResponseCode::NV_RANGE) if size.is_none() => {
-                size = Some(usize::from(data_size(tpm, nv_index)?));
+                size = Some(usize::from(public(tpm, index)?.data_size));
             }
             Some(ResponseCode::VALUE | ResponseCode::SIZE | ResponseCode::NV_RANGE)
                 if chunk > smaller =>
@@ -95,11 +112,58 @@ fn read_until<T: Transport>(
     }
 }
 
-fn data_size<T: Transport>(tpm: &mut Tpm<T>, nv_index: NvIndex) -> Result<u16, Error> {
-    let answer = tpm.run(&NvReadPublic { nv_index }, [])?;
+/// Who reads an index, and by what.
+struct Reader<'p> {
+    auth_handle: NvAuth,
+    nv_index: NvIndex,
+    proof: Proof<'p>,
+}
+
+impl<'p> Reader<'p> {
+    /// Anyone, by the authorization value of the index, which is empty.
+    const fn anyone(index: Handle) -> Self {
+        let nv_index = NvIndex::unnamed(index);
+        Self { auth_handle: NvAuth::Index(nv_index), nv_index, proof: Proof::EMPTY }
+    }
+
+    /// The owner. In a session the index has to have its Name.
+    fn owner<T: Transport>(
+        tpm: &mut Tpm<T>,
+        index: Handle,
+        password: &'p [u8],
+    ) -> Result<Self, Error> {
+        let name = nv_name(&public(tpm, index)?)
+            .map_err(|_| Error::new(NvReadPublic::INFO.code, Fault::Unnamed))?;
+        let nv_index = NvIndex::named(index, name);
+        Ok(Self { auth_handle: NvAuth::Owner, nv_index, proof: Proof::prepare(tpm, password)? })
+    }
+
+    fn read<T: Transport>(
+        &mut self,
+        tpm: &mut Tpm<T>,
+        size: u16,
+        offset: u16,
+        octets: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let Self { auth_handle, nv_index, proof } = self;
+        let (auth_handle, nv_index) = (*auth_handle, *nv_index);
+        let command = NvRead { auth_handle, nv_index, size, offset };
+        let answer = tpm.run(&command, [proof.auth()])?;
+        let data = answer.data.octets();
+        if data.len() != usize::from(size) {
+            let malformed = Malformed::new(Why::Unexpected, 0).named("NvReadResponse.data");
+            return Err(Error::new(NvRead::INFO.code, malformed.into()));
+        }
+        octets.extend_from_slice(data);
+        Ok(())
+    }
+}
+
+fn public<T: Transport>(tpm: &mut Tpm<T>, index: Handle) -> Result<NvPublic<'_>, Error> {
+    let answer = tpm.run(&NvReadPublic { nv_index: NvIndex::unnamed(index) }, [])?;
     let public = answer.nv_public.0;
-    if public.index == nv_index.handle() {
-        Ok(public.data_size)
+    if public.index == index {
+        Ok(public)
     } else {
         let malformed = Malformed::new(Why::Unexpected, 0).named("NvPublic.index");
         Err(Error::new(NvReadPublic::INFO.code, malformed.into()))

@@ -6,6 +6,7 @@ use tpm2::transport::Tcti;
 use super::super::*;
 use super::{LEAST, PIN, loaded, over, path, with};
 use crate::inventory::EkChoice;
+use crate::passwords::PasswordFiles;
 
 /// The guide's file, with the address and the pin filled in.
 const GUIDE: &str = r#"version: v2
@@ -101,8 +102,8 @@ fn every_key_at_the_top_says_what_it_should() {
     .tpm;
     assert_eq!(tpm.address, Tcti::SwtpmUnix("/run/tpm".into()));
     assert_eq!(tpm.ek.name(), "p384");
-    assert_eq!(tpm.owner_password_file, Some("/o".into()));
-    assert_eq!(tpm.endorsement_password_file, Some("/e".into()));
+    assert_eq!(tpm.passwords.owner, Some("/o".into()));
+    assert_eq!(tpm.passwords.endorsement, Some("/e".into()));
 }
 
 #[test]
@@ -325,8 +326,7 @@ fn the_command_line_goes_before_the_file() {
         tpm: TpmSettings {
             address: Tcti::SwtpmTcp { host: "localhost".into(), port: 7 },
             ek: "rsa2048".parse().unwrap(),
-            owner_password_file: Some("/p".into()),
-            endorsement_password_file: Some("/q".into()),
+            passwords: PasswordFiles { owner: Some("/p".into()), endorsement: Some("/q".into()) },
         },
     };
     assert_eq!(settings, expected);

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::super::*;
 use super::{LEAST, PIN, path};
+use crate::passwords::PasswordFiles;
 
 /// Settings with something of everything in them.
 fn everything() -> Settings {
@@ -63,8 +64,10 @@ fn everything() -> Settings {
         tpm: TpmSettings {
             address: "swtpm:path=/a b".parse().unwrap(),
             ek: "p256-high".parse().unwrap(),
-            owner_password_file: Some("/o".into()),
-            endorsement_password_file: Some(awkward.into()),
+            passwords: PasswordFiles {
+                owner: Some("/o".into()),
+                endorsement: Some(awkward.into()),
+            },
         },
     }
 }

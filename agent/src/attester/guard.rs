@@ -1,0 +1,217 @@
+//! The session that guards a join, salted to the endorsement key, and how the EK comes to be authorized.
+
+use tpm2::commands::{ActivateCredential, PolicyOr, PolicySecret};
+use tpm2::crypto::HashAlg;
+use tpm2::endorsement::{self, EkKind, EndorsementKey};
+use tpm2::session::{Auth, Encryption, Salted, Session};
+use tpm2::template::policy;
+use tpm2::transport::Transport;
+use tpm2::types::{
+    Digest, Entity, Hierarchy, Nonce, Object, ResponseCode, SecretBuf, SessionHandle, SessionType,
+};
+use tpm2::wire::List;
+use tpm2::{Fault, Tpm};
+
+use super::{JoinKey, KnownEk};
+use crate::exit::{Exit, Failure};
+use crate::inventory::key_octets;
+use crate::passwords::Passwords;
+
+/// The session that guards a join: it proves what the TPM answers, and encrypts what nobody may see.
+#[derive(Debug)]
+pub(super) enum Guard {
+    /// A policy session. The endorsement hierarchy has no password to prove; so the session that authorizes the EK can ride
+    /// along on what comes before.
+    Policy(Salted),
+    /// An HMAC session, which proves the password of the endorsement hierarchy. It rides along on what a policy authorizes.
+    Password { session: Salted, password: SecretBuf },
+}
+
+/// What a guard has led to.
+#[derive(Debug)]
+pub(super) struct Entered {
+    pub(super) ek: Object,
+    pub(super) guard: Guard,
+    pub(super) join_key: JoinKey,
+}
+
+/// Salts a session to an EK and makes the join key under its protection.
+pub(super) fn enter<T: Transport>(
+    tpm: &mut Tpm<T>,
+    ek: &EndorsementKey,
+    unique: &[u8; 32],
+    passwords: &Passwords,
+) -> Result<Entered, tpm2::Error> {
+    let (mut guard, ek) = Guard::start(tpm, ek, passwords.endorsement())?;
+    match JoinKey::guarded(tpm, unique, &mut guard) {
+        Ok(join_key) => Ok(Entered { ek, guard, join_key }),
+        Err(error) => {
+            // A TPM has few sessions. The error says why this one is of no use, whatever becomes of it.
+            let _ = tpm.flush(guard.session().handle().handle());
+            Err(error)
+        }
+    }
+}
+
+/// As [`enter`], with an EK that is persistent; `None` if it is not. Its handle is tried without asking what is there. Only if
+/// something is wrong the TPM is asked whether it is this key: to make it anew can take half a minute.
+pub(super) fn enter_resident<T: Transport>(
+    tpm: &mut Tpm<T>,
+    ek: &KnownEk,
+    unique: &[u8; 32],
+    passwords: &Passwords,
+) -> Result<Option<Entered>, Failure> {
+    let public = ek.kind.public(key_octets(&ek.key)).map_err(|error| {
+        let message = format!("the EK certificate does not fit its place ({}): {error}", ek.kind);
+        Failure::new(Exit::Data, message, "choose another endorsement key with --ek")
+    })?;
+    for handle in endorsement::persistent_handles(ek.kind) {
+        let resident = EndorsementKey::new(*handle, &public).map_err(Failure::bug)?;
+        match enter(tpm, &resident, unique, passwords) {
+            Ok(entered) => return Ok(Some(entered)),
+            Err(error) if error.refusal() == Some(ResponseCode::HANDLE) => {}
+            Err(error) if may_be_another_key(&error) && !endorsement::is_there(tpm, &resident)? => {
+            }
+            Err(error) => return Err(passwords.explain(error)),
+        }
+    }
+    Ok(None)
+}
+
+/// Another key than the expected one does not open the salt, or finds another in it, which makes our HMAC or its own a
+/// wrong one.
+fn may_be_another_key(error: &tpm2::Error) -> bool {
+    matches!(error.fault(), Fault::Forged)
+        || matches!(
+            error.refusal(),
+            Some(
+                ResponseCode::VALUE
+                    | ResponseCode::KEY
+                    | ResponseCode::BAD_AUTH
+                    | ResponseCode::AUTH_FAIL
+                    | ResponseCode::ATTRIBUTES
+                    | ResponseCode::SIZE
+                    | ResponseCode::INSUFFICIENT
+                    | ResponseCode::CURVE
+                    | ResponseCode::ECC_POINT
+                    | ResponseCode::FAILURE
+            )
+        )
+}
+
+/// What authorizes the EK.
+#[derive(Debug)]
+pub(super) enum Authority {
+    /// Its empty authorization value.
+    EmptyAuth,
+    /// The policy that the guard itself has satisfied.
+    Guard,
+    /// A policy session beside the guard.
+    Policy(Box<Session>),
+}
+
+impl Guard {
+    /// A session salted to `ek`.
+    pub(super) fn start<T: Transport>(
+        tpm: &mut Tpm<T>,
+        ek: &EndorsementKey,
+        password: &SecretBuf,
+    ) -> Result<(Self, Object), tpm2::Error> {
+        let code = <tpm2::commands::StartAuthSession<'_> as tpm2::commands::Command>::INFO.code;
+        let salt_key =
+            ek.salt_key().map_err(|malformed| tpm2::Error::new(code, malformed.into()))?;
+        let mut start = |kind| tpm.start_salted_session(kind, &salt_key, Encryption::On);
+        let guard = match password.expose() {
+            [] => Self::Policy(start(SessionType::POLICY)?),
+            _ => Self::Password { session: start(SessionType::HMAC)?, password: password.clone() },
+        };
+        Ok((guard, salt_key.object()))
+    }
+
+    const fn session(&mut self) -> &mut Salted {
+        match self {
+            Self::Policy(session) | Self::Password { session, .. } => session,
+        }
+    }
+
+    /// Satisfies the policy of an EK of this kind: PolicySecret of the endorsement hierarchy, and for the high range the
+    /// choice of that branch. EK profile §2.2 and annex B.
+    pub(super) fn satisfy<T: Transport>(
+        &mut self,
+        tpm: &mut Tpm<T>,
+        kind: &EkKind,
+    ) -> Result<Authority, tpm2::Error> {
+        let (authority, handle) = match self {
+            Self::Policy(session) => {
+                let handle = session.handle();
+                tpm.run(&policy_secret(handle), [Auth::EMPTY])?;
+                (Authority::Guard, handle)
+            }
+            Self::Password { session, password } => {
+                let policy = tpm.start_session(SessionType::POLICY, hash(kind)?)?;
+                let handle = policy.handle();
+                let auth = session.session().auth(password.expose());
+                tpm.run(&policy_secret(handle), [auth])?;
+                (Authority::Policy(Box::new(policy)), handle)
+            }
+        };
+        if kind.has_user_with_auth() {
+            choose_branch(tpm, handle, kind)?;
+        }
+        Ok(authority)
+    }
+
+    /// Opens a credential; the secret is encrypted on its way.
+    pub(super) fn activate<T: Transport>(
+        &mut self,
+        tpm: &mut Tpm<T>,
+        command: &ActivateCredential<'_>,
+        authority: &mut Authority,
+    ) -> Result<Option<SecretBuf>, tpm2::Error> {
+        let session = self.session();
+        let answer = match authority {
+            Authority::EmptyAuth => {
+                tpm.secured(session).run(command, [Auth::EMPTY, Auth::EMPTY])?
+            }
+            Authority::Guard => {
+                tpm.run(command, [Auth::EMPTY, session.session().last_auth(&[])])?
+            }
+            Authority::Policy(policy) => {
+                tpm.secured(session).run(command, [Auth::EMPTY, policy.last_auth(&[])])?
+            }
+        };
+        Ok(SecretBuf::new(answer.cert_info.octets()))
+    }
+}
+
+fn policy_secret(policy_session: SessionHandle) -> PolicySecret<'static> {
+    PolicySecret {
+        auth_handle: Hierarchy::Endorsement.into(),
+        policy_session,
+        nonce_tpm: Nonce::EMPTY,
+        cp_hash_a: Digest::EMPTY,
+        policy_ref: Nonce::EMPTY,
+        expiration: 0,
+    }
+}
+
+fn hash(kind: &EkKind) -> Result<HashAlg, tpm2::Error> {
+    let code = <tpm2::commands::StartAuthSession<'_> as tpm2::commands::Command>::INFO.code;
+    HashAlg::try_from(kind.template.name_alg)
+        .map_err(|malformed| tpm2::Error::new(code, malformed.into()))
+}
+
+/// The high range's policy is one of two branches; ours is the first. EK profile annex B.
+fn choose_branch<T: Transport>(
+    tpm: &mut Tpm<T>,
+    policy_session: SessionHandle,
+    kind: &EkKind,
+) -> Result<(), tpm2::Error> {
+    let branches: [&'static [u8]; 2] = match kind.template.auth_policy.octets().len() {
+        32 => [&policy::A_SHA256, &policy::C_SHA256],
+        _ => [&policy::A_SHA384, &policy::C_SHA384],
+    };
+    let branches = branches.map(|octets| Digest::new(octets).unwrap_or_default());
+    let command = PolicyOr { policy_session, p_hash_list: List::new(&branches) };
+    tpm.run(&command, []).map(|_| ())
+}

@@ -1,0 +1,163 @@
+//! The key that a host joins with.
+
+use tpm2::commands::{Command, CreatePrimary, CreatePrimaryResponse, Sign};
+use tpm2::crypto::object_name;
+use tpm2::endorsement::ephemeral_session;
+use tpm2::session::Auth;
+use tpm2::template;
+use tpm2::transport::Transport;
+use tpm2::types::{
+    AsymScheme, Data, Digest, Hierarchy, Object, SensitiveCreate, Signature, Ticket,
+};
+use tpm2::wire::{List, Malformed, Marshal, Tpm2b, Why, Writer};
+use tpm2::{Fault, Tpm};
+
+use super::KnownEk;
+use super::guard::{self, Guard};
+use crate::exit::{Exit, Failure};
+use crate::passwords::Passwords;
+
+/// A join key in the TPM: nothing of it is stored but the 32 octets that make it again.
+#[derive(Clone, Debug)]
+pub struct JoinKey {
+    object: Object,
+    public: Vec<u8>,
+}
+
+impl JoinKey {
+    /// Makes a join key again, outside of a join: without a session, since its public area is known.
+    ///
+    /// # Errors
+    /// The TPM's; [`Exit::Data`] if it made another key: it was cleared or replaced.
+    pub fn load<T: Transport>(
+        tpm: &mut Tpm<T>,
+        unique: &[u8; 32],
+        expected: &[u8],
+    ) -> Result<Self, Failure> {
+        let key = create(tpm, unique, Auth::EMPTY);
+        key.map_err(|error| Passwords::default().explain(error))?.expect(expected)
+    }
+
+    /// The same where the endorsement hierarchy has a password, which is proven in a session: one command more if it can
+    /// be salted to `ek`, because that is persistent.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_by_password<T: Transport>(
+        tpm: &mut Tpm<T>,
+        unique: &[u8; 32],
+        expected: &[u8],
+        ek: &KnownEk,
+        passwords: &Passwords,
+    ) -> Result<Self, Failure> {
+        if let Some(entered) = guard::enter_resident(tpm, ek, unique, passwords)? {
+            return entered.join_key.expect(expected);
+        }
+        let mut session = ephemeral_session(tpm)?;
+        let auth = session.session().last_auth(passwords.endorsement().expose());
+        let key = create(tpm, unique, auth).map_err(|error| passwords.explain(error))?;
+        key.expect(expected)
+    }
+
+    fn expect(self, public: &[u8]) -> Result<Self, Failure> {
+        if self.public == public {
+            return Ok(self);
+        }
+        Err(Failure::new(
+            Exit::Data,
+            "this TPM makes another key than the stored identity's",
+            "the identity is another machine's, or the TPM was replaced: join anew",
+        ))
+    }
+
+    /// Makes a join key under the protection of a session that is salted to the EK.
+    pub(super) fn guarded<T: Transport>(
+        tpm: &mut Tpm<T>,
+        unique: &[u8; 32],
+        guard: &mut Guard,
+    ) -> Result<Self, tpm2::Error> {
+        let command = create_primary(unique);
+        let answer = match guard {
+            Guard::Policy(session) => tpm.secured(session).run(&command, [Auth::EMPTY]),
+            Guard::Password { session, password } => {
+                tpm.run(&command, [session.session().auth(password.expose())])
+            }
+        };
+        Self::read(&answer?)
+    }
+
+    fn read(answer: &CreatePrimaryResponse<'_>) -> Result<Self, tpm2::Error> {
+        let code = <CreatePrimary<'_> as Command>::INFO.code;
+        let fail = |fault: Fault| tpm2::Error::new(code, fault);
+        let public = &answer.out_public.0;
+        let name = object_name(public).map_err(|error| fail(error.into()))?;
+        let mut octets = [0; 1024];
+        let mut writer = Writer::new(&mut octets);
+        public.marshal(&mut writer).map_err(|too_large| fail(too_large.into()))?;
+        let object = answer.object_handle.named(name);
+        Ok(Self { object, public: writer.into_written().to_vec() })
+    }
+
+    /// The key as an entity.
+    pub(super) const fn object(&self) -> Object {
+        self.object
+    }
+
+    /// The public area, a `TPMT_PUBLIC`.
+    #[must_use]
+    pub fn public(&self) -> &[u8] {
+        &self.public
+    }
+
+    /// Signs a SHA-256 digest: r and s, 32 octets each.
+    ///
+    /// # Errors
+    /// The TPM's.
+    pub fn sign<T: Transport>(
+        &self,
+        tpm: &mut Tpm<T>,
+        digest: &[u8; 32],
+    ) -> Result<[[u8; 32]; 2], Failure> {
+        let command = Sign {
+            key_handle: self.object,
+            digest: Digest::new(digest).map_err(Failure::bug)?,
+            in_scheme: AsymScheme::Null,
+            validation: Ticket::NO_HASHCHECK,
+        };
+        let answer = tpm.run(&command, [Auth::EMPTY])?;
+        let Signature::Ecdsa(signature) = answer.signature else {
+            return Err(malformed("Signature", Why::Selector));
+        };
+        let padded = |octets: &[u8]| {
+            let mut padded = [0; 32];
+            let missing = padded.len().checked_sub(octets.len());
+            let place = missing.and_then(|missing| padded.get_mut(missing..));
+            place.ok_or_else(|| malformed("EccSignature", Why::TooLong))?.copy_from_slice(octets);
+            Ok::<_, Failure>(padded)
+        };
+        Ok([padded(signature.r.octets())?, padded(signature.s.octets())?])
+    }
+}
+
+fn create<T: Transport>(
+    tpm: &mut Tpm<T>,
+    unique: &[u8; 32],
+    auth: Auth<'_>,
+) -> Result<JoinKey, tpm2::Error> {
+    JoinKey::read(&tpm.run(&create_primary(unique), [auth])?)
+}
+
+fn create_primary(unique: &[u8; 32]) -> CreatePrimary<'_> {
+    CreatePrimary {
+        primary_handle: Hierarchy::Endorsement,
+        in_sensitive: Tpm2b(SensitiveCreate::EMPTY),
+        in_public: Tpm2b(template::join_key(unique)),
+        outside_info: Data::EMPTY,
+        creation_pcr: List::new(&[]),
+    }
+}
+
+fn malformed(what: &'static str, why: Why) -> Failure {
+    let code = <Sign<'_> as Command>::INFO.code;
+    tpm2::Error::new(code, Fault::Malformed(Malformed::new(why, 0).named(what))).into()
+}

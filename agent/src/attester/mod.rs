@@ -1,0 +1,199 @@
+//! The TPM's half of a join: seven commands, five if the EK certificate is known from before.
+//!
+//! ```text
+//! NV_Read, NV_Read                the EK certificate, unless it is known
+//! StartAuthSession                a policy session, salted to the EK
+//! CreatePrimary                   the join key; the session proves and encrypts the answer
+//! PolicySecret                    now, since riding along has reset the session's policy
+//! ActivateCredential              only this TPM can; the session encrypts the secret on its way
+//! Sign                            with the join key
+//! ```
+//!
+//! If the endorsement hierarchy has a password, the session is an HMAC session, which proves it to CreatePrimary and to
+//! PolicySecret, and a policy session comes beside it: one command more, none for an EK of the high range.
+
+mod guard;
+mod join_key;
+
+use tpm2::Tpm;
+use tpm2::commands::ActivateCredential;
+use tpm2::endorsement::{self, EkKind, EndorsementKey};
+use tpm2::transport::Transport;
+use tpm2::types::{EncryptedSecret, IdObject, ResponseCode, SecretBuf};
+use verifier::{EkCertificate, EkPublicKey};
+
+use self::guard::{Authority, Entered};
+pub use self::join_key::JoinKey;
+use crate::exit::{Exit, Failure};
+use crate::inventory::{self, EkChoice, key_octets, mismatch, resident_key};
+use crate::passwords::Passwords;
+
+/// An endorsement key that this host has joined with before.
+#[derive(Clone, Debug)]
+pub struct KnownEk {
+    /// The kind.
+    pub kind: &'static EkKind,
+    /// The key itself: what the TPM must have.
+    pub key: EkPublicKey,
+    /// Its certificate, if it has one.
+    pub certificate: Option<EkCertificate>,
+}
+
+/// Everything in the TPM that a join needs, ready for the authority's challenge.
+#[derive(Debug)]
+pub struct Attester {
+    ek: KnownEk,
+    entered: Entered,
+    authority: Authority,
+}
+
+impl Attester {
+    /// Finds the EK, salts a session to it, makes the join key from `unique`.
+    ///
+    /// A `known` EK is the only one that will do: a TPM that has another is another TPM.
+    ///
+    /// # Errors
+    /// The TPM's; [`Exit::Data`] if its EK is not the one in its certificate, or not the known one.
+    pub fn prepare<T: Transport>(
+        tpm: &mut Tpm<T>,
+        choice: EkChoice,
+        known: Option<KnownEk>,
+        passwords: &Passwords,
+        unique: &[u8; 32],
+    ) -> Result<Self, Failure> {
+        let (mut entered, ek) = match known {
+            Some(known) => (enter(tpm, &known, unique, passwords, another_tpm)?, known),
+            None => match look(tpm, choice, passwords)? {
+                (ek, Some(resident)) => {
+                    let entered = guard::enter(tpm, &resident, unique, passwords);
+                    (entered.map_err(|error| passwords.explain(error))?, ek)
+                }
+                (ek, None) => (enter(tpm, &ek, unique, passwords, mismatch)?, ek),
+            },
+        };
+        let authority = if ek.kind.has_user_with_auth() {
+            Authority::EmptyAuth
+        } else {
+            let satisfied = entered.guard.satisfy(tpm, ek.kind);
+            satisfied.map_err(|error| passwords.explain(error))?
+        };
+        Ok(Self { ek, entered, authority })
+    }
+
+    /// The endorsement key.
+    #[must_use]
+    pub const fn ek(&self) -> &KnownEk {
+        &self.ek
+    }
+
+    /// The join key.
+    #[must_use]
+    pub const fn join_key(&self) -> &JoinKey {
+        &self.entered.join_key
+    }
+
+    /// Opens the authority's credential. It cannot be done a second time.
+    ///
+    /// # Errors
+    /// The TPM's; [`Exit::Data`] if the credential is not for this TPM and this join key.
+    pub fn activate<T: Transport>(
+        &mut self,
+        tpm: &mut Tpm<T>,
+        credential_blob: &[u8],
+        encrypted_seed: &[u8],
+    ) -> Result<SecretBuf, Failure> {
+        let too_large = |_| {
+            Failure::new(Exit::Data, "the authority's challenge is larger than any", BAD_CHALLENGE)
+        };
+        let Entered { ek, guard, join_key } = &mut self.entered;
+        let command = ActivateCredential {
+            activate_handle: join_key.object(),
+            key_handle: *ek,
+            credential_blob: IdObject::new(credential_blob).map_err(too_large)?,
+            secret: EncryptedSecret::new(encrypted_seed).map_err(too_large)?,
+        };
+        let mut opened = guard.activate(tpm, &command, &mut self.authority);
+        if let (Err(error), Authority::EmptyAuth) = (&opened, &self.authority)
+            && error.refusal() == Some(ResponseCode::LOCKOUT)
+        {
+            // Locked out, an EK without noDA takes no authorization value; its policy does.
+            self.authority = guard.satisfy(tpm, self.ek.kind)?;
+            opened = guard.activate(tpm, &command, &mut self.authority);
+        }
+        let not_ours = || {
+            Failure::new(
+                Exit::Data,
+                "the authority's challenge is not for this TPM and this join key",
+                "if the EK certificate is another TPM's, this one cannot join with it",
+            )
+        };
+        match opened {
+            Ok(secret) => secret.ok_or_else(not_ours),
+            Err(error) => match error.refusal() {
+                Some(
+                    ResponseCode::INTEGRITY
+                    | ResponseCode::VALUE
+                    | ResponseCode::SIZE
+                    | ResponseCode::ECC_POINT
+                    | ResponseCode::FAILURE,
+                ) => Err(Failure {
+                    message: format!("{} ({error})", not_ours().message),
+                    ..not_ours()
+                }),
+                _ => Err(error.into()),
+            },
+        }
+    }
+}
+
+const BAD_CHALLENGE: &str = "see that agent and authority are of versions that belong together";
+
+/// The EK that is wanted. Without certificate its public area is the TPM's word: the first join pins it, and the
+/// authority's rule says which one it must be.
+fn look<T: Transport>(
+    tpm: &mut Tpm<T>,
+    choice: EkChoice,
+    passwords: &Passwords,
+) -> Result<(KnownEk, Option<EndorsementKey>), Failure> {
+    let found = inventory::choose(tpm, choice, passwords)?;
+    let kind = found.kind;
+    if let Some(certificate) = found.certificate {
+        let key = certificate.public_key().clone();
+        return Ok((KnownEk { kind, key, certificate: Some(certificate) }, None));
+    }
+    let resident = match endorsement::find(tpm, kind)? {
+        Some(resident) => resident,
+        None => inventory::create(tpm, kind, passwords)?,
+    };
+    let key = resident_key(&resident)?;
+    Ok((KnownEk { kind, key, certificate: None }, Some(resident)))
+}
+
+/// Salts a session to the EK and makes the join key under its protection; an EK that is not persistent is made.
+fn enter<T: Transport>(
+    tpm: &mut Tpm<T>,
+    ek: &KnownEk,
+    unique: &[u8; 32],
+    passwords: &Passwords,
+    absent: fn(&EkKind) -> Failure,
+) -> Result<Entered, Failure> {
+    if let Some(entered) = guard::enter_resident(tpm, ek, unique, passwords)? {
+        return Ok(entered);
+    }
+    let expected = Some(key_octets(&ek.key));
+    let made = endorsement::create(tpm, ek.kind, expected, passwords.as_tpm())
+        .map_err(|error| passwords.explain(error))?
+        .ok_or_else(|| absent(ek.kind))?;
+    guard::enter(tpm, &made, unique, passwords).map_err(|error| passwords.explain(error))
+}
+
+/// The TPM does not have the endorsement key that was pinned.
+fn another_tpm(kind: &EkKind) -> Failure {
+    Failure::new(
+        Exit::Data,
+        format!(
+            "this TPM is not the one that the stored identity rests on: its {kind} endorsement key is another"
+        ),
+        "choose another folder with --storage; if the TPM was replaced or cleared, remove the old one and join anew",
+    )
+}

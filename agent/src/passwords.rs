@@ -1,0 +1,261 @@
+//! The passwords of the TPM's hierarchies, each in a file of its own that nobody else can read.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use rustix::fs::OFlags;
+use tpm2::commands::{Command, CreatePrimary, NvRead, PolicySecret};
+use tpm2::endorsement;
+use tpm2::types::{CommandCode, ResponseCode, SecretBuf};
+use zeroize::Zeroizing;
+
+use crate::exit::{Exit, Failure};
+
+/// TPM2B_AUTH is at most as long as the longest digest. Part 2 §10.4.5.
+const LONGEST: usize = 64;
+
+/// Where the passwords are.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct PasswordFiles {
+    /// File with the password of the TPM's owner hierarchy, which only the agent's user can read
+    #[arg(
+        id = "owner_password_file",
+        long = "owner-password-file",
+        value_name = "FILE",
+        env = "AGENT_OWNER_PASSWORD_FILE"
+    )]
+    pub owner: Option<PathBuf>,
+    /// File with the password of the TPM's endorsement hierarchy, which only the agent's user can read
+    #[arg(
+        id = "endorsement_password_file",
+        long = "endorsement-password-file",
+        value_name = "FILE",
+        env = "AGENT_ENDORSEMENT_PASSWORD_FILE"
+    )]
+    pub endorsement: Option<PathBuf>,
+}
+
+impl PasswordFiles {
+    /// Reads what is there.
+    ///
+    /// # Errors
+    /// A file cannot be read, others can read it, or it holds no password.
+    pub fn read(&self) -> Result<Passwords, Failure> {
+        let read = |path: &Option<PathBuf>| match path {
+            Some(path) => password(path),
+            None => Ok(nothing()),
+        };
+        Ok(Passwords { owner: read(&self.owner)?, endorsement: read(&self.endorsement)? })
+    }
+}
+
+/// The passwords of the hierarchies; empty where there is none.
+#[derive(Clone, Debug)]
+pub struct Passwords {
+    owner: SecretBuf,
+    endorsement: SecretBuf,
+}
+
+impl Default for Passwords {
+    fn default() -> Self {
+        Self { owner: nothing(), endorsement: nothing() }
+    }
+}
+
+impl Passwords {
+    /// As the TPM stack wants them.
+    #[must_use]
+    pub fn as_tpm(&self) -> endorsement::Passwords<'_> {
+        endorsement::Passwords {
+            owner: self.owner.expose(),
+            endorsement: self.endorsement.expose(),
+        }
+    }
+
+    /// The endorsement hierarchy's.
+    pub(crate) fn endorsement(&self) -> &SecretBuf {
+        &self.endorsement
+    }
+
+    /// What the TPM said, in words of passwords where it is about one.
+    pub(crate) fn explain(&self, error: tpm2::Error) -> Failure {
+        let is_about_password =
+            matches!(error.refusal(), Some(ResponseCode::BAD_AUTH | ResponseCode::AUTH_FAIL));
+        let (hierarchy, password) = match error.command() {
+            _ if !is_about_password => return error.into(),
+            CommandCode(CREATE_PRIMARY | POLICY_SECRET) => ("endorsement", &self.endorsement),
+            CommandCode(NV_READ) => ("owner", &self.owner),
+            _ => return error.into(),
+        };
+        let option = format!("--{hierarchy}-password-file");
+        if password.expose().is_empty() {
+            return Failure::new(
+                Exit::Permission,
+                format!("the TPM's {hierarchy} hierarchy has a password"),
+                format!(
+                    "give the file that holds it: {option}, or {hierarchy}_password_file in the \
+                     section tpm of the configuration"
+                ),
+            );
+        }
+        Failure::new(
+            Exit::Permission,
+            format!("the TPM's {hierarchy} hierarchy has another password than the one given"),
+            format!("see what is in the file of {option}; a wrong one does not lock the TPM out"),
+        )
+    }
+}
+
+const CREATE_PRIMARY: u32 = <CreatePrimary<'static> as Command>::INFO.code.0;
+const POLICY_SECRET: u32 = <PolicySecret<'static> as Command>::INFO.code.0;
+const NV_READ: u32 = <NvRead as Command>::INFO.code.0;
+
+fn nothing() -> SecretBuf {
+    SecretBuf::new(&[]).expect("nothing fits")
+}
+
+/// A password from its file: all of it but the end of its line.
+fn password(path: &Path) -> Result<SecretBuf, Failure> {
+    let wrong = |exit, what: &str, advice: &str| {
+        Failure::new(exit, format!("the password in {}: {what}", path.display()), advice)
+    };
+    let open = OpenOptions::new()
+        .read(true)
+        // A pipe must not hold us up.
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path);
+    let file = open.map_err(|cause| io_failure(path, &cause))?;
+    let metadata = file.metadata().map_err(|cause| io_failure(path, &cause))?;
+    if !metadata.is_file() {
+        return Err(wrong(Exit::Config, "it is no file", "name a file that holds nothing else"));
+    }
+    let ours = [rustix::process::geteuid().as_raw(), 0];
+    if !ours.contains(&metadata.uid()) {
+        let advice = "make it the agent's own, or root's: chown";
+        return Err(wrong(Exit::Permission, "the file is somebody else's", advice));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return Err(wrong(Exit::Permission, "others can read the file", "chmod 600 it"));
+    }
+    match line(file).map_err(|cause| io_failure(path, &cause))? {
+        Some(password) => Ok(password),
+        None => Err(wrong(
+            Exit::Config,
+            "a password has 1 to 64 octets",
+            "write it into the file as it is, with or without a line's end",
+        )),
+    }
+}
+
+/// What a file holds without the end of its line; `None` if that is nothing, or too much.
+fn line(mut file: File) -> io::Result<Option<SecretBuf>> {
+    let mut octets = Zeroizing::new([0; LONGEST + 3]);
+    let mut len = 0_usize;
+    while let Some(free @ [_, ..]) = octets.get_mut(len..) {
+        match file.read(free)? {
+            0 => break,
+            more => len = len.saturating_add(more),
+        }
+    }
+    let text = octets.get(..len).unwrap_or_default();
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    let text = text.strip_suffix(b"\r").unwrap_or(text);
+    Ok(SecretBuf::new(text).filter(|password| !password.expose().is_empty()))
+}
+
+fn io_failure(path: &Path, cause: &io::Error) -> Failure {
+    Failure::io(cause, format!("the password in {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// What a file of this content and mode is read as.
+    fn read(content: &[u8], mode: u32) -> Result<Vec<u8>, Failure> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let files = PasswordFiles { endorsement: Some(path), ..PasswordFiles::default() };
+        let passwords = files.read()?;
+        assert!(passwords.as_tpm().owner.is_empty());
+        Ok(passwords.as_tpm().endorsement.to_vec())
+    }
+
+    #[test]
+    fn one_end_of_line_is_not_part_of_it() {
+        for (content, password) in [
+            (&b"secret"[..], &b"secret"[..]),
+            (b"secret\n", b"secret"),
+            (b"secret\r\n", b"secret"),
+            (b"two\nlines\n\n", b"two\nlines\n"),
+            (b" spaces ", b" spaces "),
+            (&[7; 64], &[7; 64]),
+            (&[&[7; 64][..], b"\r\n"].concat(), &[7; 64]),
+        ] {
+            assert_eq!(read(content, 0o600).unwrap(), password);
+            assert_eq!(read(content, 0o400).unwrap(), password);
+        }
+    }
+
+    #[test]
+    fn what_is_no_password_is_refused_without_showing_it() {
+        for content in [&b""[..], b"\n", b"\r\n", &[b'x'; 65], &[b'x'; 100_000]] {
+            let failure = read(content, 0o600).unwrap_err();
+            assert_eq!(failure.exit, Exit::Config);
+            assert!(failure.message.contains("1 to 64 octets"), "{failure}");
+            assert!(!failure.to_string().contains("xx"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused() {
+        for mode in [0o640, 0o604, 0o620, 0o610, 0o601, 0o777] {
+            let failure = read(b"secret", mode).unwrap_err();
+            assert_eq!(failure.exit, Exit::Permission);
+            assert!(!failure.to_string().contains("secret"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_folder_a_pipe_and_nothing_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&pipe).status();
+        assert!(made.unwrap().success());
+        assert!(password(folder.path()).unwrap_err().message.contains("it is no file"));
+        assert!(password(&pipe).unwrap_err().message.contains("it is no file"));
+        assert_eq!(password(&folder.path().join("absent")).unwrap_err().exit, Exit::Io);
+    }
+
+    #[test]
+    fn somebody_elses_file_is_refused() {
+        if rustix::process::geteuid().is_root() {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("password");
+            fs::write(&path, "secret").unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+            std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+            let failure = password(&path).unwrap_err();
+            assert!(failure.message.contains("somebody else's"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let passwords = Passwords {
+            owner: SecretBuf::new(b"one").unwrap(),
+            endorsement: SecretBuf::new(b"two").unwrap(),
+        };
+        let text = format!("{passwords:?} {:?}", passwords.as_tpm());
+        assert!(!text.contains("one") && !text.contains("two"), "{text}");
+        assert!(!text.contains("111"), "{text}");
+    }
+}
