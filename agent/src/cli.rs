@@ -50,7 +50,7 @@ pub enum Command {
     Identify(Identify),
     /// Prove the TPM to the authority and receive certificates
     Join(Join),
-    /// Show the identity that is stored here
+    /// Show the identity that is stored here, and how the agent is that runs on it
     Status(Status),
     /// Ask the authority who we are, over mutual TLS with the key in the TPM
     Whoami(Whoami),

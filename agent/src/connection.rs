@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use rustls::{AlertDescription, ClientConfig};
+use rustls::{AlertDescription, CertificateError, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -79,11 +79,20 @@ impl Connection {
 /// TLS failed: whoever answers is not whom we trust, or does not trust us, or speaks something else.
 fn handshake_failure(address: &str, error: &std::io::Error) -> Failure {
     let message = format!("no TLS with {address}: {error}");
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+    let refused = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if let Some(when) = refused.and_then(a_matter_of_time) {
+        return Failure::new(
+            // Clocks are set right, by time servers say: it is as if nobody had answered.
+            Exit::Unavailable,
+            format!("by our clock the certificate of {address} {when}"),
+            "compare the clocks of both machines",
+        );
+    }
+    match refused {
         Some(rustls::Error::InvalidCertificate(why)) => Failure::new(
             Exit::Refused,
             match why {
-                rustls::CertificateError::Other(why) => {
+                CertificateError::Other(why) => {
                     format!("{address} is not the authority: {}", why.0)
                 }
                 why => format!("{address} is not the authority: {why}"),
@@ -99,6 +108,17 @@ fn handshake_failure(address: &str, error: &std::io::Error) -> Failure {
             message,
             "see that the authority is well, and try again",
         ),
+    }
+}
+
+const fn a_matter_of_time(error: &rustls::Error) -> Option<&'static str> {
+    let rustls::Error::InvalidCertificate(why) = error else { return None };
+    match why {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => Some("has expired"),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            Some("is not valid yet")
+        }
+        _ => None,
     }
 }
 

@@ -112,7 +112,11 @@ impl Credentials {
             None,
             None,
         )
-        .map_err(|error| wrong(&error.to_string()))?;
+        .map_err(|error| match error {
+            webpki::Error::CertExpired { .. } => wrong("by our clock it has expired"),
+            webpki::Error::CertNotValidYet { .. } => wrong("by our clock it is not valid yet"),
+            error => wrong(&error.to_string()),
+        })?;
         if leaf.subject_public_key_info().as_ref() != key.spki {
             return Err(wrong("a certificate of another key"));
         }

@@ -109,7 +109,9 @@ impl From<tpm2::Error> for Failure {
             (_, Fault::TooLarge | Fault::Unnamed | Fault::Unprotectable) => Exit::Bug,
             _ => Exit::Io,
         };
+        let is_busy = error.refusal().is_some_and(ResponseCode::is_retry);
         let advice = error.advice().unwrap_or(match error.fault() {
+            _ if is_busy => "wait until it has done what it is doing, for another program perhaps",
             Fault::Transport(_) => {
                 "see that it is a TPM, and that it is there; `dmesg | grep -i tpm` may say more"
             }

@@ -118,7 +118,7 @@ fn nothing() -> SecretBuf {
 }
 
 /// A password from its file: all of it but the end of its line.
-fn password(path: &Path) -> Result<SecretBuf, Failure> {
+pub(crate) fn password(path: &Path) -> Result<SecretBuf, Failure> {
     let wrong = |exit, what: &str, advice: &str| {
         Failure::new(exit, format!("the password in {}: {what}", path.display()), advice)
     };

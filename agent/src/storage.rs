@@ -65,6 +65,12 @@ impl Storage {
         })
     }
 
+    /// Whether an identity is there still; also if it cannot be told.
+    #[must_use]
+    pub fn has_identity(&self) -> bool {
+        self.writer.has_set()
+    }
+
     /// Makes `identity` the stored one. When this returns it is on the disk.
     ///
     /// # Errors

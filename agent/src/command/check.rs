@@ -9,8 +9,8 @@ use super::{write, write_json};
 use crate::cli::Format;
 use crate::cli::configuration::Check;
 use crate::config::{
-    Destination, Finding, Findings, Lifetime, LoadError, Renewal, ServiceKind, Settings, Storage,
-    Token, Trust, duration,
+    Destination, Finding, Findings, Lifetime, LoadError, Loaded, NamedFile, Renewal, ServiceKind,
+    Settings, Storage, Token, Trust, duration,
 };
 use crate::exit::Failure;
 
@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
     let result = match arguments.file.load(&arguments.overrides) {
         Err(LoadError::Unreadable(failure)) => return Err(failure),
         Err(LoadError::Unusable(findings)) => Err(findings),
-        Ok(loaded) => Ok(loaded),
+        Ok(loaded) => see_files(loaded),
     };
     let findings = match &result {
         Ok(loaded) => &loaded.warnings,
@@ -45,6 +45,12 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
         Ok(_) => Ok(()),
         Err(findings) => Err(Failure::from(&findings)),
     }
+}
+
+/// The same, if the files that it names are of use too.
+fn see_files(loaded: Loaded) -> Result<Loaded, Findings> {
+    let faults: Vec<Finding> = loaded.files.iter().filter_map(NamedFile::look).collect();
+    if faults.is_empty() { Ok(loaded) } else { Err(loaded.warnings.and(faults)) }
 }
 
 fn report(path: &Path, findings: &Findings, usable: bool) -> Result<(), Failure> {

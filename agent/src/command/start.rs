@@ -2,21 +2,18 @@
 
 use super::runtime;
 use crate::cli::daemon::Start;
-use crate::config::{Findings, Loaded, Settings};
+use crate::config::{Finding, Findings, LoadError, Loaded, Location, Settings, Severity};
 use crate::daemon;
 use crate::exit::Failure;
 use crate::log::{Level, Log};
 
 pub(crate) fn run(arguments: Start) -> Result<(), Failure> {
-    let Loaded { settings, warnings } = arguments.file.load(&arguments.overrides)?;
+    // As the command line says, until the file has been read.
+    let log = Log::new(arguments.overrides.log_format.unwrap_or_default(), Level::Info);
+    let settings = load(&arguments, |settings| settings.map_or(log, log_of))?;
     let log = log_of(&settings);
-    say(log, &warnings);
     let pid_file = arguments.pid_file.clone();
-    let reread = Box::new(move || {
-        let Loaded { settings, warnings } = arguments.file.load(&arguments.overrides)?;
-        say(log, &warnings);
-        Ok(settings)
-    });
+    let reread = Box::new(move || load(&arguments, |_| log));
     runtime()?.block_on(daemon::run(settings, reread, pid_file.as_deref(), log))
 }
 
@@ -25,11 +22,37 @@ const fn log_of(settings: &Settings) -> Log {
     Log::new(settings.log_format, least)
 }
 
-/// What may not be meant as it stands.
-fn say(log: Log, warnings: &Findings) {
-    for warning in warnings.iter() {
-        let line = warning.location.as_ref().map_or(0, |location| location.line);
-        let advice = warning.advice.as_deref().unwrap_or_default();
-        log.warn(&warning.message, &[("line", &line), ("advice", &advice)]);
+/// Reads the configuration, and logs all that is to be said about it.
+fn load(
+    arguments: &Start,
+    log: impl FnOnce(Option<&Settings>) -> Log,
+) -> Result<Settings, Failure> {
+    match arguments.file.load(&arguments.overrides) {
+        Ok(Loaded { settings, warnings, .. }) => {
+            say(log(Some(&settings)), &warnings);
+            Ok(settings)
+        }
+        Err(error) => {
+            if let LoadError::Unusable(findings) = &error {
+                say(log(None), findings);
+            }
+            Err(error.into())
+        }
+    }
+}
+
+fn say(log: Log, findings: &Findings) {
+    let file = findings.path().display();
+    for Finding { severity, location, message, advice } in findings.iter() {
+        let place = match location {
+            Some(Location { line, column, .. }) => format!("{file}:{line}:{column}"),
+            None => file.to_string(),
+        };
+        let advice = advice.as_deref().unwrap_or_default();
+        let fields: [(&str, &dyn std::fmt::Display); 2] = [("at", &place), ("advice", &advice)];
+        match severity {
+            Severity::Error => log.error(message, &fields),
+            Severity::Warning => log.warn(message, &fields),
+        }
     }
 }

@@ -106,6 +106,9 @@ fn running(daemon: Option<&health::Report>) -> String {
             text.push_str(&format!(" since {}: {reason}", component.updated_at));
         }
         text.push('\n');
+        if let Some(advice) = &component.advice {
+            text.push_str(&format!("    {advice}\n"));
+        }
     }
     text
 }

@@ -9,6 +9,7 @@ use tpm2::transport::Tcti;
 
 use super::address::{Address, listener};
 use super::duration;
+use super::files::{self, NamedFile};
 use super::finding::{Findings, Place, Source};
 use super::overrides::{Overrides, token};
 use super::place::{self, path, relative};
@@ -29,6 +30,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// What may not be as meant.
     pub warnings: Findings,
+    /// The files that it names. Nobody has looked at them: [`NamedFile::look`].
+    pub files: Vec<NamedFile>,
 }
 
 const TOP: Keys = Keys {
@@ -109,9 +112,10 @@ pub fn read_with(text: &str, path: &Path, overrides: &Overrides) -> Result<Loade
     let source = Source::new(text.strip_prefix('\u{feff}').unwrap_or(text), path);
     let root = tree::parse(source.text(), &source);
     let settings = root.as_ref().and_then(|root| settings(root, overrides, &source));
-    match settings {
-        Some(settings) if !source.has_errors() => {
-            Ok(Loaded { settings, warnings: source.findings() })
+    match (settings, root) {
+        (Some(settings), Some(root)) if !source.has_errors() => {
+            let files = files::named(&root, &settings, &source);
+            Ok(Loaded { settings, warnings: source.findings(), files })
         }
         _ => Err(source.findings()),
     }

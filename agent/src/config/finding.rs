@@ -81,6 +81,13 @@ impl Findings {
         self.findings.is_empty()
     }
 
+    /// Adds what was found later.
+    #[must_use]
+    pub fn and(mut self, more: impl IntoIterator<Item = Finding>) -> Self {
+        self.findings.extend(more);
+        self
+    }
+
     /// How many there are of a severity.
     #[must_use]
     pub fn count(&self, severity: Severity) -> usize {
@@ -212,23 +219,7 @@ impl<'t> Source<'t> {
         self.lines.partition_point(|begin| *begin <= place.start)
     }
 
-    pub(super) fn findings(self) -> Findings {
-        let mut found = self.found.take();
-        // What is missing is said last.
-        found.sort_by_key(|(place, _)| place.as_ref().map_or(usize::MAX, |place| place.start));
-        let left_out = found.len().saturating_sub(MAX_FINDINGS);
-        let findings = found
-            .into_iter()
-            .take(MAX_FINDINGS)
-            .map(|(place, finding)| Finding {
-                location: place.map(|place| self.location(&place)),
-                ..finding
-            })
-            .collect();
-        Findings { path: self.path.to_owned(), findings, left_out }
-    }
-
-    fn location(&self, place: &Place) -> Location {
+    pub(super) fn location(&self, place: &Place) -> Location {
         let line = self.line(place);
         let begin = line.checked_sub(1).and_then(|at| self.lines.get(at)).copied().unwrap_or(0);
         let end = self.lines.get(line).copied().unwrap_or(self.text.len());
@@ -243,5 +234,21 @@ impl<'t> Source<'t> {
         let stop = last.saturating_sub(skipped).min(MAX_SNIPPET).max(start + 1);
         let snippet = printable(&shown.replace('\t', " ")).trim_end().to_owned();
         Location { line, column: first + 1, snippet, caret: start..stop }
+    }
+
+    pub(super) fn findings(self) -> Findings {
+        let mut found = self.found.take();
+        // What is missing is said last.
+        found.sort_by_key(|(place, _)| place.as_ref().map_or(usize::MAX, |place| place.start));
+        let left_out = found.len().saturating_sub(MAX_FINDINGS);
+        let findings = found
+            .into_iter()
+            .take(MAX_FINDINGS)
+            .map(|(place, finding)| Finding {
+                location: place.map(|place| self.location(&place)),
+                ..finding
+            })
+            .collect();
+        Findings { path: self.path.to_owned(), findings, left_out }
     }
 }

@@ -7,6 +7,7 @@
 mod address;
 mod document;
 pub mod duration;
+mod files;
 mod finding;
 mod load;
 mod overrides;
@@ -23,6 +24,7 @@ mod tests;
 
 pub use address::{Address, InvalidAddress};
 pub use document::{Loaded, read, read_with};
+pub use files::NamedFile;
 pub use finding::{Finding, Findings, Location, Severity};
 pub use load::{ConfigFile, DEFAULT_PATH, LoadError};
 pub use overrides::{Overrides, PlainService};

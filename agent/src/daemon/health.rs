@@ -140,7 +140,7 @@ impl Health {
         }
     }
 
-    /// The component could not be renewed. It stays healthy as long as what it has is valid.
+    /// The component could not be renewed: it is unhealthy until it has been, though what it has may be valid still.
     pub fn failed(&self, name: &str, failure: &Failure, now: &str) {
         self.lock().tally(name).failed += 1;
         self.unwell(name, failure, now);

@@ -69,6 +69,17 @@ pub enum Job {
     Reload(usize),
 }
 
+impl Job {
+    /// Whose credentials it is about.
+    #[must_use]
+    pub const fn part(self) -> Part {
+        match self {
+            Self::Join | Self::Renew => Part::Identity,
+            Self::Issue(index) | Self::Reload(index) => Part::Service(index),
+        }
+    }
+}
+
 /// Why a job failed: what decides when it is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
@@ -93,6 +104,15 @@ pub enum Outcome {
     Failed(Trouble),
 }
 
+/// Whose credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The identity.
+    Identity,
+    /// A service.
+    Service(usize),
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -100,6 +120,8 @@ pub enum Event {
     Woke,
     /// A job ended.
     Ended(Job, Outcome),
+    /// Somebody took away what was in place.
+    Lost(Part),
     /// Somebody wants everything renewed now.
     RenewAsked,
     /// Somebody wants the daemon to end.
@@ -121,6 +143,8 @@ pub enum Action {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Unit {
     validity: Option<Validity>,
+    /// When they were received, seconds since 1970; unknown of what was found on the disk.
+    received: Option<i64>,
     seed: u8,
     failures: u32,
     /// Not before this time on the boot clock.
@@ -132,6 +156,10 @@ struct Unit {
 }
 
 impl Unit {
+    fn received(validity: Validity, now: Moment, seed: u8) -> Self {
+        Self { validity: Some(validity), received: Some(now.wall), seed, ..Self::default() }
+    }
+
     fn fail(&mut self, most: Duration, now: Moment, seed: u8) {
         self.failures = self.failures.saturating_add(1);
         self.not_until = now.boot.saturating_add(backoff(self.failures, most, seed));
@@ -190,6 +218,11 @@ impl Machine {
         match event {
             Event::Woke => {}
             Event::Ended(job, outcome) => self.end(job, outcome, now, seed),
+            Event::Lost(part) => {
+                if let Some(unit) = self.unit_mut(part) {
+                    unit.wanted = true;
+                }
+            }
             Event::RenewAsked => self.units_mut().for_each(|unit| {
                 unit.wanted = true;
                 unit.not_until = Duration::ZERO;
@@ -240,6 +273,18 @@ impl Machine {
         })
     }
 
+    /// Whether nothing is to be done about what is in place, as far as is known.
+    #[must_use]
+    pub fn is_settled(&self, part: Part) -> bool {
+        let unit = match part {
+            Part::Identity => Some(&self.identity),
+            Part::Service(index) => self.services.get(index),
+        };
+        self.running.is_none()
+            && unit
+                .is_some_and(|unit| unit.validity.is_some() && unit.failures == 0 && !unit.wanted)
+    }
+
     /// Whether everything is valid and in place.
     #[must_use]
     pub fn all_well(&self, wall: i64) -> bool {
@@ -252,24 +297,13 @@ impl Machine {
         if outcome == Outcome::Failed(Trouble::IdentityGone) {
             self.identity.validity = None;
         }
-        let unit = match job {
-            Job::Join | Job::Renew => &mut self.identity,
-            Job::Issue(index) | Job::Reload(index) => match self.services.get_mut(index) {
-                Some(unit) => unit,
-                None => return,
-            },
-        };
+        let Some(unit) = self.unit_mut(job.part()) else { return };
         match outcome {
-            Outcome::Valid(validity) => {
-                *unit = Unit { validity: Some(validity), seed, ..Unit::default() };
-            }
-            Outcome::Told => {
-                *unit = Unit { validity: unit.validity, seed: unit.seed, ..Unit::default() }
-            }
+            Outcome::Valid(validity) => *unit = Unit::received(validity, now, seed),
+            Outcome::Told => (unit.failures, unit.reload_due) = (0, false),
             Outcome::Untold(validity) => {
                 let failures = unit.failures;
-                *unit = Unit { validity: Some(validity), seed, failures, ..Unit::default() };
-                unit.reload_due = true;
+                *unit = Unit { failures, reload_due: true, ..Unit::received(validity, now, seed) };
                 unit.fail(Self::PASSING_MOST, now, seed);
             }
             Outcome::Failed(Trouble::Lasting) => unit.fail(Self::LASTING_MOST, now, seed),
@@ -292,29 +326,39 @@ impl Machine {
         let mut services = self.services.iter().zip(&self.paces).enumerate();
         services.find(|(_, (unit, pace))| self.wait(unit, **pace, now).is_zero()).map(
             |(index, (unit, pace))| {
-                let renew = unit.wanted || now.wall >= Self::renewal(unit, *pace, now);
-                if renew { Job::Issue(index) } else { Job::Reload(index) }
+                let placed = !unit.wanted && now.wall < Self::renewal(unit, *pace, now);
+                if placed && unit.reload_due { Job::Reload(index) } else { Job::Issue(index) }
             },
         )
     }
 
-    /// How long until a unit is due; zero if it is.
+    /// How long until a unit is due; zero if it is. What has failed is due again, even where a clock that was set right
+    /// has made what was there before valid in the meantime: who asks for our health wants to hear of a success.
     fn wait(&self, unit: &Unit, pace: Pace, now: Moment) -> Duration {
         let retry = unit.not_until.saturating_sub(now.boot);
-        if unit.wanted || unit.reload_due {
+        if unit.wanted || unit.failures > 0 {
             return retry;
         }
         let until = Self::renewal(unit, pace, now).saturating_sub(now.wall);
         retry.max(Duration::from_secs(u64::try_from(until).unwrap_or(0)))
     }
 
-    /// When a unit is to be renewed; now if it is not valid.
+    /// When a unit is to be renewed; now if it is not valid. Authorities date certificates back, for clocks that are late:
+    /// a life that is shorter than that would be renewed without end, were it reckoned from its first second.
     fn renewal(unit: &Unit, pace: Pace, now: Moment) -> i64 {
         match unit.validity {
             Some(validity) if validity.holds_at(now.wall) => {
-                renewal_time(validity, pace.interval, unit.seed)
+                let not_before = validity.not_before.max(unit.received.unwrap_or(i64::MIN));
+                renewal_time(Validity { not_before, ..validity }, pace.interval, unit.seed)
             }
             _ => now.wall,
+        }
+    }
+
+    fn unit_mut(&mut self, part: Part) -> Option<&mut Unit> {
+        match part {
+            Part::Identity => Some(&mut self.identity),
+            Part::Service(index) => self.services.get_mut(index),
         }
     }
 

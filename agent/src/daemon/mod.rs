@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use self::diag::Listener;
 use self::health::{Health, IDENTITY};
-use self::machine::{Action, Event, Job, Machine, Moment, Outcome};
+use self::machine::{Action, Event, Job, Machine, Moment, Outcome, Part};
 use self::notify::ServiceManager;
 use self::worker::{Ended, Worker};
 use crate::clock;
@@ -57,7 +57,7 @@ pub async fn run(
     let worker = Worker::new(Arc::clone(&settings), meter.clone(), log)?;
     let _pid_file = pid_file.map(PidFile::write).transpose()?;
     let health = Health::of(&worker, meter);
-    let _answers = Answers::begin(&settings, &health).await?;
+    let answers = Answers::begin(&settings, &health).await?;
     let manager = ServiceManager::from_environment();
     manager.status("starting");
     log.info(
@@ -65,8 +65,8 @@ pub async fn run(
         &[("version", &env!("CARGO_PKG_VERSION")), ("services", &settings.services.len())],
     );
     let machine = mind(&worker)?;
-    let mut daemon =
-        Daemon { machine, hands: Hands::Free(Box::new(worker)), health, manager, reread, log };
+    let hands = Hands::Free(Box::new(worker));
+    let mut daemon = Daemon { machine, hands, health, answers, manager, reread, log };
     let result =
         if settings.oneshot { daemon.once().await } else { daemon.live(&mut signals).await };
     daemon.manager.stopping();
@@ -92,6 +92,7 @@ struct Daemon {
     machine: Machine,
     hands: Hands,
     health: Health,
+    answers: Answers,
     manager: ServiceManager,
     reread: Reread,
     log: Log,
@@ -130,6 +131,7 @@ impl Daemon {
                 return Ok(());
             }
             self.manager.alive();
+            self.answers.mend(&self.health);
             let pause = self.machine.idle(now()).min(LOOK_AGAIN);
             let pause = self.manager.watchdog().map_or(pause, |watchdog| pause.min(watchdog));
             event = tokio::select! {
@@ -139,7 +141,7 @@ impl Daemon {
                     Event::Ended(ended.job, ended.outcome)
                 }
                 // Never sooner than a moment from now, however late a renewal is.
-                () = tokio::time::sleep(pause.max(Duration::from_millis(100))) => Event::Woke,
+                () = tokio::time::sleep(pause.max(Duration::from_millis(100))) => self.look(),
                 _ = signals.hangup.recv() => {
                     self.reload().await?;
                     Event::RenewAsked
@@ -163,6 +165,19 @@ impl Daemon {
                 self.log.info("stopping", &[]);
             }
         }
+    }
+
+    /// What nobody tells us: whether files were taken away. They are put back before they are missed.
+    fn look(&self) -> Event {
+        let Hands::Free(worker) = &self.hands else { return Event::Woke };
+        let services = (0..worker.settings().services.len()).map(Part::Service);
+        let lost = std::iter::once(Part::Identity)
+            .chain(services)
+            .find(|part| self.machine.is_settled(*part) && !worker.is_in_place(*part));
+        let Some(part) = lost else { return Event::Woke };
+        let name = name(worker.settings(), part);
+        self.log.warn("somebody has removed the files: they are made anew", &[("name", &name)]);
+        Event::Lost(part)
     }
 
     /// Lets the machine decide and begins what it wants done. True: end.
@@ -192,13 +207,7 @@ impl Daemon {
     fn note(&self, ended: &Ended) {
         let at = timestamp();
         let Hands::Free(worker) = &self.hands else { return };
-        let name = match ended.job {
-            Job::Join | Job::Renew => IDENTITY.to_owned(),
-            Job::Issue(index) | Job::Reload(index) => {
-                let service = worker.settings().services.get(index);
-                service.map(|service| service.name.to_string()).unwrap_or_default()
-            }
-        };
+        let name = name(worker.settings(), ended.job.part());
         let what = match ended.job {
             Job::Join => "joined",
             Job::Renew => "renewed",
@@ -301,6 +310,17 @@ fn found(worker: &Worker) -> Vec<(String, Option<machine::Validity>)> {
     std::iter::once((IDENTITY.to_owned(), worker.identity())).chain(services).collect()
 }
 
+/// What a part is called.
+fn name(settings: &Settings, part: Part) -> String {
+    match part {
+        Part::Identity => IDENTITY.to_owned(),
+        Part::Service(index) => {
+            let service = settings.services.get(index);
+            service.map(|service| service.name.to_string()).unwrap_or_default()
+        }
+    }
+}
+
 fn now() -> Moment {
     Moment { wall: clock::now().unix_timestamp(), boot: clock::boot() }
 }
@@ -331,47 +351,69 @@ impl Signals {
 
 /// Who answers questions about our health, until it is dropped.
 struct Answers {
-    tasks: Vec<JoinHandle<()>>,
-    socket: Option<PathBuf>,
+    address: Option<Answering>,
+    socket: Option<(PathBuf, Answering)>,
+}
+
+/// A task that ends with this value.
+struct Answering(JoinHandle<()>);
+
+impl Answering {
+    fn on(listener: Listener, health: &Health) -> Self {
+        Self(tokio::spawn(diag::serve_all(listener, health.clone())))
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Answers {
     async fn begin(settings: &Settings, health: &Health) -> Result<Self, Failure> {
-        let mut answers = Self { tasks: Vec::new(), socket: None };
+        let mut answers = Self { address: None, socket: None };
         if let Some(address) = settings.diag_addr {
             let listener = TcpListener::bind(address)
                 .await
                 .map_err(|cause| Failure::io(&cause, format!("diag_addr {address}")))?;
-            answers
-                .tasks
-                .push(tokio::spawn(diag::serve_all(Listener::Tcp(listener), health.clone())));
+            answers.address = Some(Answering::on(Listener::Tcp(listener), health));
         }
         if let config::Storage::Directory(directory) = &settings.storage {
             let path = directory.path.join(SOCKET);
-            let failed = |cause| Failure::io(&cause, path.display());
-            // The storage is locked by us, so whoever listened there before is gone.
-            match fs::remove_file(&path) {
-                Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(failed(cause));
-                }
-                _ => {}
-            }
-            // Inside of a folder that nobody else can enter.
-            let listener = UnixListener::bind(&path).map_err(failed)?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-            answers
-                .tasks
-                .push(tokio::spawn(diag::serve_all(Listener::Unix(listener), health.clone())));
-            answers.socket = Some(path);
+            let answering = listen(&path, health)?;
+            answers.socket = Some((path, answering));
         }
         Ok(answers)
     }
+
+    /// Whoever removes the storage removes the socket in it. There is one again once there is a storage again.
+    fn mend(&mut self, health: &Health) {
+        if let Some((path, answering)) = &mut self.socket
+            && !path.exists()
+            && let Ok(anew) = listen(path, health)
+        {
+            *answering = anew;
+        }
+    }
+}
+
+fn listen(path: &Path, health: &Health) -> Result<Answering, Failure> {
+    let failed = |cause| Failure::io(&cause, path.display());
+    // The storage is locked by us, so whoever listened there before is gone.
+    match fs::remove_file(path) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(failed(cause)),
+        _ => {}
+    }
+    // Inside of a folder that nobody else can enter.
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(Answering::on(Listener::Unix(listener), health))
 }
 
 impl Drop for Answers {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
-        if let Some(path) = &self.socket {
+        if let Some((path, _)) = &self.socket {
             let _ = fs::remove_file(path);
         }
     }

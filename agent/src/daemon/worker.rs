@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::machine::{Job, Outcome, Pace, Trouble, Validity};
+use super::machine::{Job, Outcome, Pace, Part, Trouble, Validity};
 use crate::artifact::{self, SoftwareKey};
 use crate::client::{Authenticated, Client, Denied, Wanted};
 use crate::config::{
-    self, Lifetime, Renewal, Service, ServiceKind, Settings, SshConfig, Token, X509Files,
+    self, Lifetime, Renewal, Service, ServiceKind, Settings, SshConfig, X509Files,
 };
 use crate::credentials::{self, Credentials};
 use crate::destination::{Destination, FileSet};
@@ -100,6 +100,17 @@ impl Worker {
             .collect()
     }
 
+    /// Whether what was put in place is there still.
+    pub(crate) fn is_in_place(&self, part: Part) -> bool {
+        match (part, &self.store) {
+            (Part::Identity, Store::Directory(storage)) => storage.has_identity(),
+            (Part::Identity, Store::Memory) => true,
+            (Part::Service(index), _) => {
+                self.destinations.get(index).is_none_or(|destination| destination.has_set())
+            }
+        }
+    }
+
     /// Nothing is left to do for now.
     pub(crate) fn rest(&mut self) {
         self.connection = None;
@@ -130,7 +141,7 @@ impl Worker {
     }
 
     async fn join(&mut self) -> Result<Validity, Denied> {
-        let token = token(&self.settings.token)?;
+        let token = self.settings.token.read()?;
         let known = self.identity.as_ref().map(Identity::known_ek).transpose();
         let known = known.map_err(|error| Failure::new(Exit::Data, error, "remove the storage"))?;
         let wanted = Wanted {
@@ -245,18 +256,6 @@ async fn blocking<R: Send + 'static>(
     work: impl FnOnce() -> Result<R, Failure> + Send + 'static,
 ) -> Result<R, Failure> {
     tokio::task::spawn_blocking(work).await.map_err(Failure::bug)?
-}
-
-/// The name of the token, read anew each time if a file has it.
-fn token(token: &Token) -> Result<String, Failure> {
-    match token {
-        Token::Value(name) => Ok(name.clone()),
-        Token::File(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|cause| Failure::io(&cause, format!("the token in {}", path.display())))?;
-            Ok(text.trim().to_owned())
-        }
-    }
 }
 
 /// How a configured lifetime is renewed.

@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use zeroize::Zeroizing;
@@ -50,7 +51,14 @@ impl Directory {
     pub fn lock(&self) -> Result<Writer, Failure> {
         let opened = Opened::new(self)?;
         let lock = opened.lock(self.path())?;
-        Ok(Writer { directory: self.clone(), lock })
+        Ok(Writer { directory: self.clone(), lock: Mutex::new(lock) })
+    }
+
+    /// Whether a set is there; also if it cannot be told.
+    #[must_use]
+    pub fn has_set(&self) -> bool {
+        let data = std::fs::metadata(self.path().join(links::DATA));
+        !data.is_err_and(|cause| cause.kind() == io::ErrorKind::NotFound)
     }
 
     /// The set that is there: all of one version. Nothing but ours is read.
@@ -81,10 +89,16 @@ impl Directory {
 #[derive(Debug)]
 pub struct Writer {
     directory: Directory,
-    lock: Lock,
+    lock: Mutex<Lock>,
 }
 
 impl Writer {
+    /// Whether the set that was written last is there still; also if it cannot be told.
+    #[must_use]
+    pub fn has_set(&self) -> bool {
+        self.directory.has_set()
+    }
+
     /// Replaces the whole set that is there by this one. When it returns, the set is on the disk.
     ///
     /// The way to the directory is walked anew each time, so that it may be replaced under a running agent.
@@ -95,8 +109,11 @@ impl Writer {
         set.check()?;
         let path = self.directory.path();
         let opened = Opened::new(&self.directory)?;
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         // If the directory was removed and made again, our lock is one on nothing.
-        let _lock = if opened.is_locked_by(&self.lock) { None } else { Some(opened.lock(path)?) };
+        if !opened.is_locked_by(&lock) {
+            *lock = opened.lock(path)?;
+        }
         opened.write(set).map_err(|failure| Failure {
             message: format!("cannot write to {}: {}", path.display(), failure.message),
             ..failure

@@ -145,6 +145,15 @@ impl Destination {
         }
     }
 
+    /// Whether a set is there; also if it cannot be told.
+    #[must_use]
+    pub fn has_set(&self) -> bool {
+        match self {
+            Self::Directory(directory) => directory.has_set(),
+            Self::Memory(memory) => memory.read().is_some(),
+        }
+    }
+
     /// The set that is there: always all of one.
     ///
     /// # Errors

@@ -48,7 +48,7 @@ fn the_guides() -> Settings {
 
 #[test]
 fn the_file_of_the_guide_is_read_as_it_stands() {
-    let Loaded { settings, warnings } = loaded(GUIDE);
+    let Loaded { settings, warnings, .. } = loaded(GUIDE);
     assert_eq!(settings, the_guides());
     assert!(warnings.is_empty(), "{warnings}");
     // Editors on other systems leave their marks.
@@ -183,7 +183,7 @@ services:
 outputs:
   - {type: identity, destination: /c}
 credential_ttl: 4h";
-    let Loaded { settings, warnings } = loaded(&format!("{LEAST}{text}"));
+    let Loaded { settings, warnings, .. } = loaded(&format!("{LEAST}{text}"));
     let said: Vec<&str> = warnings.iter().map(|finding| finding.message.as_str()).collect();
     assert_eq!(said, ["`outputs` is the older name of `services`"]);
     let own = Lifetime {

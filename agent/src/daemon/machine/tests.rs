@@ -136,7 +136,8 @@ fn a_clock_that_jumps_by_a_year_either_way_heals_when_it_comes_back() {
         assert_eq!(actions, []);
         assert!(!machine.all_well(T0 + jump));
         let (machine, actions) = machine.next(Event::Woke, moment(60, 70), 0);
-        assert_eq!(actions, [Action::Ready], "the old identity is good again");
+        // The old identity is good again; that it could not be renewed is history once it has been.
+        assert_eq!(actions, [Action::Ready, Action::Begin(Job::Renew)]);
         assert!(machine.all_well(T0 + 60));
     }
 }
@@ -190,4 +191,41 @@ fn an_identity_that_was_taken_away_is_joined_for_whatever_its_dates_say() {
     let (machine, _) = machine.next(gone, at(2), 0);
     let (_, actions) = machine.next(Event::Woke, at(10), 0);
     assert_eq!(actions, [Action::Begin(Job::Join)]);
+}
+
+/// What is dated back by more than it has left, and an interval that is shorter than that.
+#[test]
+fn a_short_life_is_not_renewed_without_end() {
+    let dated_back = |second: i64, life: i64| {
+        Outcome::Valid(Validity { not_before: T0 + second - 60, not_after: T0 + second + life })
+    };
+    for (life, interval, most) in [(20, None, 61), (HOUR, Some(10), 61), (120, None, 11)] {
+        let pace = Pace { interval: interval.map(Duration::from_secs) };
+        let machine = Machine::new(None, pace, [], || 128);
+        let (_, done) = live(machine, 0..600, |_, second| dated_back(second, life));
+        assert!((most / 2..=most).contains(&done.len()), "{life}: {} times", done.len());
+        assert!(done[1..].iter().all(|(_, job)| *job == Job::Renew));
+    }
+}
+
+#[test]
+fn what_somebody_took_away_is_made_anew_and_nothing_else() {
+    let services = [(Some(valid(0)), PACE), (Some(valid(0)), PACE)];
+    let machine = Machine::new(Some(valid(0)), PACE, services, || 128);
+    let (machine, _) = machine.next(Event::Woke, at(1), 0);
+    assert!(machine.is_settled(Part::Service(1)) && !machine.is_settled(Part::Service(2)));
+    let (machine, actions) = machine.next(Event::Lost(Part::Service(1)), at(2), 0);
+    assert_eq!(actions, [Action::Begin(Job::Issue(1))]);
+    assert!(!machine.is_settled(Part::Service(1)), "it is being seen to");
+    let failed = Event::Ended(Job::Issue(1), Outcome::Failed(Trouble::Lasting));
+    let (machine, actions) = machine.next(failed, at(3), 255);
+    assert_eq!(actions, []);
+    assert!(!machine.is_settled(Part::Service(1)) && machine.is_settled(Part::Service(0)));
+    let (machine, _) = machine.next(Event::Woke, at(10), 0);
+    let (machine, actions) =
+        machine.next(Event::Ended(Job::Issue(1), Outcome::Valid(valid(10))), at(10), 128);
+    assert_eq!(actions, []);
+    assert!(machine.is_settled(Part::Service(1)));
+    let (_, actions) = machine.next(Event::Lost(Part::Identity), at(11), 0);
+    assert_eq!(actions, [Action::Begin(Job::Renew)]);
 }

@@ -1,0 +1,117 @@
+//! Files that a configuration names, for what is not in it itself.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::finding::{Finding, Location, Severity, Source};
+use super::settings::{Settings, Token, Trust};
+use super::tree::{Node, Value};
+use crate::client::Client;
+use crate::exit::{Exit, Failure};
+use crate::passwords;
+
+/// No name of a token is longer.
+const LARGEST: u64 = 4096;
+
+/// A file that a configuration names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedFile {
+    /// Where it is.
+    pub path: PathBuf,
+    content: Content,
+    /// Where it is named, if that is in the configuration's file.
+    location: Option<Location>,
+}
+
+/// What is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    CaCertificates,
+    Token,
+    Password,
+}
+
+/// The files that these settings name.
+pub(super) fn named(root: &Node, settings: &Settings, source: &Source<'_>) -> Vec<NamedFile> {
+    let file = |section: &str, key: &str, path: &Path, content: Content| {
+        // What the command line says instead has no place in the file.
+        let node = entry(root, section).and_then(|section| entry(section, key));
+        let node = node.filter(|node| match &node.value {
+            Value::Scalar { text, .. } => Path::new(text) == path,
+            _ => false,
+        });
+        let location = node.map(|node| source.location(&node.place));
+        NamedFile { path: path.to_owned(), content, location }
+    };
+    let mut files = Vec::new();
+    if let Token::File(path) = &settings.token {
+        files.push(file("onboarding", "token", path, Content::Token));
+    }
+    if let Trust::CaPath(path) = &settings.trust {
+        files.push(file("onboarding", "ca_path", path, Content::CaCertificates));
+    }
+    for (key, path) in [
+        ("owner_password_file", &settings.tpm.passwords.owner),
+        ("endorsement_password_file", &settings.tpm.passwords.endorsement),
+    ] {
+        files.extend(path.as_ref().map(|path| file("tpm", key, path, Content::Password)));
+    }
+    files
+}
+
+fn entry<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
+    let Value::Mapping(entries) = &node.value else { return None };
+    entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
+}
+
+impl NamedFile {
+    /// Looks whether it is there, can be read, and has in it what it should; what is wrong with it, if anything.
+    #[must_use]
+    pub fn look(&self) -> Option<Finding> {
+        let looked = match self.content {
+            Content::CaCertificates => {
+                Client::new(Vec::new(), &Trust::CaPath(self.path.clone())).map(drop)
+            }
+            Content::Token => Token::File(self.path.clone()).read().map(drop),
+            Content::Password => passwords::password(&self.path).map(drop),
+        };
+        let failure = looked.err()?;
+        Some(Finding {
+            severity: Severity::Error,
+            location: self.location.clone(),
+            message: failure.message,
+            advice: Some(failure.advice).filter(|advice| !advice.is_empty()),
+        })
+    }
+}
+
+impl Token {
+    /// Its name, read anew each time if a file has it.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has no name in it.
+    pub fn read(&self) -> Result<String, Failure> {
+        let path = match self {
+            Self::Value(name) => return Ok(name.clone()),
+            Self::File(path) => path,
+        };
+        let name = read(path)?.trim().to_owned();
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            return Err(Failure::new(
+                Exit::Config,
+                format!("the token in {}: it is not one name", path.display()),
+                "write the name of the token into the file, and nothing else",
+            ));
+        }
+        Ok(name)
+    }
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(LARGEST).read_to_string(&mut text))
+        .map_err(|cause| Failure::io(&cause, format!("the token in {}", path.display())))?;
+    Ok(text)
+}
