@@ -108,6 +108,11 @@ impl Harness {
         Wire::connect(self.address, tls::client_config(&trust, identity).unwrap()).await
     }
 
+    /// An operator's connection, by the admin socket.
+    pub(crate) async fn operator(&self) -> Wire {
+        Wire::of_operator(&self.dir.path().join("data/admin.sock")).await
+    }
+
     pub(crate) fn ca(&self) -> CertificateDer<'static> {
         self.authority.issuer.x509().certificate().clone()
     }

@@ -4,14 +4,21 @@ use std::sync::atomic::Ordering;
 
 use p256::ecdsa::SigningKey;
 use p256::elliptic_curve::Generate;
+use prost::Message;
 use proto::v1::admin_service_client::AdminServiceClient;
 use proto::v1::identity_service_client::IdentityServiceClient;
-use proto::v1::{RenewRequest, StatusRequest, WhoAmIRequest};
-use tonic::Code;
+use proto::v1::join_request::Step;
+use proto::v1::join_service_client::JoinServiceClient;
+use proto::v1::{
+    CreateRequest, GetRequest, JoinRequest, RemoveRequest, RenewRequest, StatusRequest,
+    WhoAmIRequest,
+};
+use tonic::{Code, Status};
 
 use super::harness::Harness;
 use super::issue::request as issue_request;
 use super::software_tpm::{SoftwareTpm, identity};
+use super::wire::Wire;
 
 #[tokio::test]
 async fn a_host_is_told_what_its_certificate_says() {
@@ -56,7 +63,46 @@ async fn a_certificate_of_another_cluster_does_not_pass_the_handshake() {
     assert_ne!(status.code(), Code::Unauthenticated);
 }
 
-/// Every call, by every kind of caller.
+const CALLS: [&str; 8] = ["Join", "WhoAmI", "Renew", "Issue", "Status", "Create", "Get", "Remove"];
+
+/// How each call ends for who is at the other end of a connection, in the order of [`CALLS`].
+async fn calls(wire: &Wire, tpm: &SoftwareTpm) -> [Code; 8] {
+    let code = |end: Result<(), Status>| end.map_or_else(|status| status.code(), |()| Code::Ok);
+    let mut identity = IdentityServiceClient::new(wire.channel.clone());
+    let mut admin = AdminServiceClient::new(wire.channel.clone());
+    let wish = issue_request(&SigningKey::generate(), &wire.exporter);
+    let bot = CreateRequest { yaml: OTHER_BOT.into(), if_exists: 1 };
+    let (kind, name) = ("bot".to_owned(), "other".to_owned());
+    let get = GetRequest { kind: kind.clone(), name: name.clone() };
+    [
+        challenged(wire, tpm).await,
+        code(identity.who_am_i(WhoAmIRequest {}).await.map(|_| ())),
+        code(identity.renew(RenewRequest::default()).await.map(|_| ())),
+        code(identity.issue(wish).await.map(|_| ())),
+        code(admin.status(StatusRequest {}).await.map(|_| ())),
+        code(admin.create(bot).await.map(|_| ())),
+        code(admin.get(get).await.map(|_| ())),
+        code(admin.remove(RemoveRequest { kind, name }).await.map(|_| ())),
+    ]
+}
+
+const OTHER_BOT: &str = "kind: bot\nversion: v1\nmetadata:\n  name: other\nspec:\n  roles: []\n";
+
+/// A join as far as its challenge: what comes then depends on the TPM, not on the caller.
+async fn challenged(wire: &Wire, tpm: &SoftwareTpm) -> Code {
+    let step = Some(Step::Init(tpm.init("t").encode_to_vec()));
+    let requests = tokio_stream::iter([JoinRequest { step }]);
+    let replies = JoinServiceClient::new(wire.channel.clone()).join(requests).await;
+    match replies {
+        Err(status) => status.code(),
+        Ok(replies) => match replies.into_inner().message().await {
+            Ok(challenge) => challenge.map_or(Code::NotFound, |_| Code::Ok),
+            Err(status) => status.code(),
+        },
+    }
+}
+
+/// Every call, by every kind of caller. The table is the whole policy: who adds a call adds a column.
 #[tokio::test]
 async fn who_may_call_what() {
     let (harness, other, tpm) = (Harness::new().await, Harness::new().await, SoftwareTpm::new());
@@ -70,35 +116,53 @@ async fn who_may_call_what() {
     let service = IdentityServiceClient::new(wire.channel.clone()).issue(wish).await.unwrap();
     let service = identity(&service_key, &service.into_inner());
 
-    let (nobody, denied) = (Code::Unauthenticated, Code::PermissionDenied);
-    // The handshake fails, and whatever is called with it.
+    let (ok, nobody, denied) = (Code::Ok, Code::Unauthenticated, Code::PermissionDenied);
+    // Not on the network: whoever asks, it is as if there were no such thing.
+    let absent = Code::Unimplemented;
+    // The handshake has failed, and whatever is called with it.
     let cut = Code::Unknown;
+    let hosts = |join, who, renew, issue| [join, who, renew, issue, absent, absent, absent, absent];
     for (caller, ahead, identity, expected) in [
-        ("no certificate", 0, None, [nobody; 3]),
-        ("another CA's", 0, Some(tpm.identity(&foreign)), [cut; 3]),
-        ("the bot's", 0, Some(tpm.identity(&held)), [Code::Ok; 3]),
-        ("a service's", 0, Some(service), [Code::Ok, denied, denied]),
-        ("an expired one", 2 * 3600, Some(tpm.identity(&held)), [nobody; 3]),
+        ("no certificate", 0, None, hosts(ok, nobody, nobody, nobody)),
+        ("another CA's", 0, Some(tpm.identity(&foreign)), [cut; 8]),
+        ("the bot's", 0, Some(tpm.identity(&held)), hosts(ok, ok, ok, ok)),
+        ("a service's", 0, Some(service), hosts(ok, ok, denied, denied)),
+        // Shown while it was valid; one that has ended before does not pass the handshake.
+        ("an expired one", 2 * 3600, Some(tpm.identity(&held)), hosts(ok, nobody, nobody, nobody)),
     ] {
         let wire = harness.wire_as(identity).await;
         harness.ahead.store(ahead, Ordering::SeqCst);
-        let mut client = IdentityServiceClient::new(wire.channel.clone());
-        let wish = issue_request(&SigningKey::generate(), &wire.exporter);
-        let ends = [
-            client.who_am_i(WhoAmIRequest {}).await.map(|_| ()),
-            client.renew(RenewRequest::default()).await.map(|_| ()),
-            client.issue(wish).await.map(|_| ()),
-        ];
-        for (number, end) in ends.into_iter().enumerate() {
-            let code = end.map_or_else(|status| status.code(), |()| Code::Ok);
-            let matches = match expected[number] {
-                Code::Unknown => ![Code::Ok, nobody, denied].contains(&code),
-                expected => code == expected,
-            };
-            assert!(matches, "{caller}, call {number}: {code:?}");
-        }
-        // Operators' calls are not on the network, whoever asks.
-        let mut admin = AdminServiceClient::new(wire.channel.clone());
-        admin.status(StatusRequest {}).await.unwrap_err();
+        assert_calls(caller, calls(&wire, &tpm).await, expected);
     }
+    // Operators come in by another door, behind which is nothing for hosts.
+    let admin = [absent, absent, absent, absent, ok, ok, ok, ok];
+    assert_calls("an operator", calls(&harness.operator().await, &tpm).await, admin);
+}
+
+fn assert_calls(caller: &str, codes: [Code; 8], expected: [Code; 8]) {
+    let failed = [Code::Unknown, Code::Unavailable, Code::Internal, Code::Cancelled];
+    for ((call, code), expected) in CALLS.iter().zip(codes).zip(expected) {
+        let matches = match expected {
+            Code::Unknown => failed.contains(&code),
+            expected => code == expected,
+        };
+        assert!(matches, "{caller} calls {call}: {code:?}, not {expected:?}");
+    }
+}
+
+/// The calls that the protocol has are those of the table.
+#[test]
+fn the_table_has_every_call() {
+    let protos = ["admin", "identity", "join"].map(|name| {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/protos/endorse/v1");
+        std::fs::read_to_string(format!("{folder}/{name}.proto")).unwrap()
+    });
+    let calls = protos
+        .iter()
+        .flat_map(|proto| proto.lines())
+        .filter_map(|line| line.trim().strip_prefix("rpc ")?.split_once('(').map(|(name, _)| name));
+    let (mut calls, mut table): (Vec<_>, Vec<_>) = (calls.collect(), CALLS.to_vec());
+    calls.sort_unstable();
+    table.sort_unstable();
+    assert_eq!(calls, table);
 }
