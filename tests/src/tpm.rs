@@ -1,6 +1,6 @@
 //! The commands of a join, and software TPMs to send them to.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tpm2::commands::{
     ActivateCredential, CreatePrimary, GetRandom, PolicyOr, PolicySecret, ReadPublic, Sign,
 };
@@ -10,8 +10,9 @@ use tpm2::session::{Auth, Salted, Session};
 use tpm2::template::policy;
 use tpm2::transport::{Retry, Tcti, Transport};
 use tpm2::types::{
-    AsymScheme, Data, Digest, Handle, Hierarchy, NameBuf, Nonce, Object, Public, SensitiveCreate,
-    SessionHandle, SessionType, Ticket,
+    AsymScheme, AuthValue, Data, Digest, Handle, Hierarchy, NameBuf, Nonce, Object,
+    ObjectAttributes, Public, ResponseCode, SensitiveCreate, SensitiveData, SessionHandle,
+    SessionType, Ticket,
 };
 use tpm2::wire::{List, Tpm2b};
 use tpm2::{Tpm, template};
@@ -178,4 +179,22 @@ fn open<T: Transport>(
 /// An HMAC session that proves authorization values and nothing else.
 pub fn hmac_session<T: Transport>(tpm: &mut Tpm<T>) -> Result<Session, tpm2::Error> {
     tpm.start_session(SessionType::HMAC, tpm2::crypto::HashAlg::Sha256)
+}
+
+/// Guesses the password of a protected key until the TPM locks itself; what it says then.
+pub fn lock_out(swtpm: &Swtpm) -> Result<tpm2::Error> {
+    let mut tpm = client(swtpm)?;
+    let mut public = template::join_key(&[9; 32]);
+    public.attributes = public.attributes.without(ObjectAttributes::NO_DA);
+    let sensitive =
+        SensitiveCreate { user_auth: AuthValue::new(b"secret")?, data: SensitiveData::EMPTY };
+    let protected = load(&mut tpm, &create(Hierarchy::Owner, public, sensitive))?;
+    for _ in 0..40 {
+        match tpm.run(&sign(protected, &[1; 32]), [Auth::password(b"wrong")]) {
+            Err(error) if error.refusal() == Some(ResponseCode::LOCKOUT) => return Ok(error),
+            Err(error) if error.refusal() == Some(ResponseCode::AUTH_FAIL) => {}
+            other => bail!("a wrong password: {:?}", other.map(drop)),
+        }
+    }
+    bail!("it never locks itself")
 }

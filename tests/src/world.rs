@@ -95,7 +95,15 @@ pub struct World {
     address: String,
     pin: String,
     told: Cell<usize>,
+    clocks: Option<Clocks>,
     scratch: Scratch,
+}
+
+/// What our programs take for the time: that of the machine and so many seconds.
+#[derive(Clone, Debug)]
+struct Clocks {
+    library: PathBuf,
+    ahead: Cell<i64>,
 }
 
 impl World {
@@ -107,10 +115,54 @@ impl World {
     /// The same, with more arguments to `authority start`.
     pub fn with(programs: Programs, arguments: &[&str]) -> Result<Self> {
         let mut world = Self::absent(programs)?;
-        world.start(arguments)?;
-        let bot = format!("kind: bot\nversion: v1\nmetadata:\n  name: {BOT}\nspec:\n  roles: []\n");
-        world.create(&bot)?;
+        world.begin(arguments)?;
         Ok(world)
+    }
+
+    fn begin(&mut self, arguments: &[&str]) -> Result<()> {
+        self.start(arguments)?;
+        self.create_bot()
+    }
+
+    /// Creates the bot, or replaces it.
+    pub fn create_bot(&self) -> Result<()> {
+        self.create(&format!(
+            "kind: bot\nversion: v1\nmetadata:\n  name: {BOT}\nspec:\n  roles: []\n"
+        ))
+    }
+
+    /// The same, with its own time: see [`Self::pass`].
+    pub fn with_clocks(programs: Programs) -> Result<Self> {
+        let mut world = Self::absent(programs)?;
+        let folders = fs::read_dir("/usr/lib")?.flatten().map(|folder| folder.path());
+        let libraries = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
+        let library = libraries.into_iter().find(|library| library.exists());
+        let library = library.context("no faketime; `cargo xtask setup` installs it")?;
+        world.clocks = Some(Clocks { library, ahead: Cell::new(0) });
+        world.pass(Duration::ZERO)?;
+        world.begin(&[])?;
+        Ok(world)
+    }
+
+    /// Lets time pass for all our programs, without waiting for it. Only the wall's: nothing that is being waited for
+    /// comes sooner.
+    pub fn pass(&self, time: Duration) -> Result<()> {
+        let clocks = self.clocks.as_ref().context("a world with the machine's time")?;
+        clocks.ahead.set(clocks.ahead.get() + i64::try_from(time.as_secs())?);
+        self.set_clock("authority", clocks.ahead.get())?;
+        self.set_clock("agent", clocks.ahead.get())
+    }
+
+    /// Sets the host's clock wrong, by so many seconds; 0 sets it right.
+    pub fn set_wrong(&self, seconds: i64) -> Result<()> {
+        let clocks = self.clocks.as_ref().context("a world with the machine's time")?;
+        self.set_clock("agent", clocks.ahead.get() + seconds)
+    }
+
+    fn set_clock(&self, whose: &str, ahead: i64) -> Result<()> {
+        let [clock, draft] = ["clock", "draft"].map(|name| self.path(&format!("{name}-{whose}")));
+        fs::write(&draft, format!("{ahead:+}\n"))?;
+        Ok(fs::rename(draft, clock)?)
     }
 
     /// No authority as yet.
@@ -121,6 +173,7 @@ impl World {
             address: "127.0.0.1:0".into(),
             pin: String::new(),
             told: Cell::new(0),
+            clocks: None,
             scratch: Scratch::new("endorse-world")?,
         })
     }
@@ -234,6 +287,13 @@ impl World {
         command.env_clear().current_dir(self.scratch.path());
         command.env("AUTHORITY_DATA_DIR", self.path("data"));
         command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        if let Some(clocks) = &self.clocks {
+            let whose = if program == self.programs.agent { "agent" } else { "authority" };
+            command.env("LD_PRELOAD", &clocks.library);
+            command.env("FAKETIME_TIMESTAMP_FILE", self.path(&format!("clock-{whose}")));
+            let once = ["FAKETIME_NO_CACHE", "FAKETIME_DONT_FAKE_MONOTONIC", "NO_FAKE_STAT"];
+            command.envs(once.map(|name| (name, "1")));
+        }
         command
     }
 

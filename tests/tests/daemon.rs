@@ -2,148 +2,34 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use anyhow::{Result, ensure};
+use tests::bus::command_code;
+use tests::host::{Host, IDENTITY, until};
 use tests::programs;
-use tests::world::{PATIENCE, World, run};
+use tests::tap::Tap;
+use tests::world::{World, run};
+use tpm2::types::CommandCode;
+use xtask::child::Scratch;
 use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
 
-/// A host with a daemon that serves two services.
-struct Host {
-    world: World,
-    swtpm: Swtpm,
-    daemon: Option<Child>,
+fn tpm() -> Result<Swtpm> {
+    Factory::shared().tpm(Maker::Vendor, Kind::RsaAndP384)?.start()
 }
 
-impl Host {
-    fn new() -> Result<Self> {
-        let swtpm = Factory::shared().tpm(Maker::Vendor, Kind::RsaAndP384)?.start()?;
-        let world = World::new(programs!())?;
-        world.allow("t", &world.rule(&swtpm.tcti())?, &[])?;
-        let host = Self { world, swtpm, daemon: None };
-        host.configure("")?;
-        Ok(host)
-    }
-
-    fn configure(&self, more: &str) -> Result<()> {
-        let web = self.world.path("web");
-        let config = format!(
-            "version: v2\nproxy_server: {}\nonboarding:\n  token: t\n  ca_pins: [{}]\n\
-             storage: {}\ntpm:\n  address: {}\nservices:\n  - type: x509\n    name: web\n    \
-             destination: {}\n    reload:\n      command: [touch, {}]\n{more}",
-            self.world.address(),
-            self.world.pin(),
-            self.world.path("bot").display(),
-            self.swtpm.tcti(),
-            web.display(),
-            self.world.path("reloaded").display(),
-        );
-        fs::write(self.world.path("tbot.yaml"), config)?;
-        Ok(())
-    }
-
-    fn start(&mut self) -> Result<()> {
-        let log =
-            fs::File::options().create(true).append(true).open(self.world.path("agent.log"))?;
-        let mut command =
-            self.world.agent_command(&["start", "-c", "tbot.yaml", "--pid-file", "pid"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        self.daemon = Some(command.spawn()?);
-        Ok(())
-    }
-
-    fn signal(&self, signal: &str) -> Result<()> {
-        let id = self.daemon.as_ref().context("no daemon")?.id().to_string();
-        run("sh", &["-c", "kill -$1 $2", "kill", signal, &id]).map(drop)
-    }
-
-    fn ended(&mut self) -> Result<std::process::ExitStatus> {
-        let mut daemon = self.daemon.take().context("no daemon")?;
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            if let Some(status) = daemon.try_wait()? {
-                return Ok(status);
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        daemon.kill()?;
-        bail!("the daemon does not end: {}", self.log())
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.world.path("agent.log")).unwrap_or_default()
-    }
-
-    /// What `agent status` says of the daemon.
-    fn health(&self) -> Result<Value> {
-        let said = self.world.agent(&["status", "--storage", "bot", "--format", "json"])?;
-        Ok(serde_json::from_str::<Value>(&said.well()?)?["daemon"].clone())
-    }
-
-    /// Waits until the daemon is so, and returns all that it says.
-    fn until(&self, status: &str) -> Result<Value> {
-        self.until_that(|health| health["status"] == status)
-    }
-
-    fn until_that(&self, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            match self.health() {
-                Ok(health) if wanted(&health) => return Ok(health),
-                _ => thread::sleep(Duration::from_millis(50)),
-            }
-        }
-        bail!("it does not come to that: {:?}\n{}", self.health(), self.log())
-    }
-
-    /// How often the log has these words.
-    fn count(&self, words: &str) -> usize {
-        self.log().matches(words).count()
-    }
-
-    fn until_logged(&self, words: &str, times: usize) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            if self.count(words) >= times {
-                return Ok(());
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        bail!("not {times} times {words:?}: {}", self.log())
-    }
-
-    fn web_is_whole(&self) -> Result<()> {
-        let web = |name: &str| self.world.path("web").join(name).display().to_string();
-        run("openssl", &["verify", "-CAfile", &web("bundle.pem"), &web("svid.pem")])?;
-        let certified = run("openssl", &["x509", "-in", &web("svid.pem"), "-noout", "-pubkey"])?;
-        let key = run("openssl", &["pkey", "-in", &web("svid.key"), "-pubout"])?;
-        ensure!(certified == key, "a certificate of another key");
-        Ok(())
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
-    }
+fn host() -> Result<(Host, Swtpm)> {
+    let swtpm = tpm()?;
+    Ok((Host::new(World::new(programs!())?, &swtpm.tcti())?, swtpm))
 }
 
 #[test]
 fn a_daemon_joins_serves_renews_when_told_and_ends_in_order() -> Result<()> {
-    let mut host = Host::new()?;
-    let before = host.swtpm.handles()?;
+    let (mut host, swtpm) = host()?;
+    let before = swtpm.handles()?;
     host.start()?;
-    host.until("healthy")?;
-    host.web_is_whole()?;
+    host.is_well()?;
     ensure!(host.world.path("reloaded").exists(), "nobody was told of the files");
-    ensure!(host.swtpm.handles()? == before, "something is left behind in the TPM");
+    ensure!(swtpm.handles()? == before, "something is left behind in the TPM");
 
     for (signal, renewals) in [("USR1", 1), ("HUP", 2)] {
         host.signal(signal)?;
@@ -157,61 +43,61 @@ fn a_daemon_joins_serves_renews_when_told_and_ends_in_order() -> Result<()> {
     host.signal("TERM")?;
     ensure!(host.ended()?.success(), "{}", host.log());
     ensure!(!host.world.path("pid").exists() && !host.world.path("bot/agent.sock").exists());
-    ensure!(host.swtpm.handles()? == before, "something is left behind in the TPM");
+    ensure!(swtpm.handles()? == before, "something is left behind in the TPM");
     Ok(())
 }
 
 #[test]
 fn a_restart_with_valid_credentials_asks_nothing_of_the_tpm() -> Result<()> {
-    let mut host = Host::new()?;
+    let (mut host, swtpm) = host()?;
     host.start()?;
-    host.until("healthy")?;
-    host.signal("KILL")?;
-    ensure!(!host.ended()?.success());
+    host.is_well()?;
+    host.kill()?;
 
     // The TPM is gone and so is the authority: what is valid needs neither.
     host.world.stop()?;
-    let tcti = host.swtpm.tcti();
+    let tcti = swtpm.tcti();
     let text = fs::read_to_string(host.world.path("tbot.yaml"))?;
     fs::write(host.world.path("tbot.yaml"), text.replace(&tcti, "swtpm:path=/nonexistent"))?;
     host.start()?;
-    host.until("healthy")?;
+    host.is_well()?;
     ensure!(host.count("joined") == 1, "{}", host.log());
     Ok(())
 }
 
 #[test]
 fn an_outage_is_said_and_outlived() -> Result<()> {
-    let mut host = Host::new()?;
+    let (mut host, _swtpm) = host()?;
     host.world.stop()?;
     host.start()?;
     host.until_logged("not joined", 2)?;
     ensure!(host.log().contains("cannot reach the authority"), "{}", host.log());
     host.world.start(&[])?;
-    host.until("healthy")?;
-    host.web_is_whole()
+    host.is_well()
 }
 
 #[test]
 fn a_host_that_is_no_longer_allowed_says_why_and_comes_back_when_it_is() -> Result<()> {
-    let mut host = Host::new()?;
+    let (mut host, swtpm) = host()?;
     host.start()?;
-    host.until("healthy")?;
+    host.is_well()?;
     host.world.authority(&["rm", "token/t"])?.well()?;
     host.signal("USR1")?;
-    host.until_that(|health| health["services"]["identity"]["status"] == "unhealthy")?;
-    let rule = host.world.rule(&host.swtpm.tcti())?;
+    until(|| {
+        ensure!(host.health()?["services"][IDENTITY]["status"] == "unhealthy");
+        Ok(())
+    })?;
+    let rule = host.world.rule(&swtpm.tcti())?;
     host.world.allow("t", &rule, &[])?;
     host.signal("USR1")?;
-    host.until("healthy")?;
-    host.web_is_whole()
+    host.is_well()
 }
 
 #[test]
 fn a_configuration_that_became_unusable_changes_nothing() -> Result<()> {
-    let mut host = Host::new()?;
+    let (mut host, _swtpm) = host()?;
     host.start()?;
-    host.until("healthy")?;
+    host.is_well()?;
     host.configure("nonsense: true\n")?;
     host.signal("HUP")?;
     host.until_logged("the configuration stays as it was", 1)?;
@@ -220,10 +106,181 @@ fn a_configuration_that_became_unusable_changes_nothing() -> Result<()> {
 }
 
 #[test]
+fn every_fault_of_the_configuration_is_in_the_log() -> Result<()> {
+    let (host, _swtpm) = host()?;
+    host.configure("version: v3\ndebug: perhaps\n")?;
+    let text = fs::read_to_string(host.world.path("tbot.yaml"))?;
+    let text = text.replacen("version: v2\n", "", 1).replace("token: t", "tokne: t");
+    fs::write(host.world.path("tbot.yaml"), &text)?;
+    let said = host.world.agent(&["start", "-c", "tbot.yaml"])?;
+    ensure!(said.code == Some(78) && said.out.is_empty(), "{said:?}");
+    let lines: Vec<&str> = said.err.lines().collect();
+    let [version, token, debug] = ["version: v3", "tokne", "debug"].map(|key| {
+        let line = text.lines().position(|line| line.contains(key)).unwrap_or_default() + 1;
+        format!("at=tbot.yaml:{line}:")
+    });
+    for (place, what, advice) in [
+        (token, "unknown key `tokne` in onboarding", "did you mean `token`?"),
+        (version, "version v3 is not supported", "write `version: v2`"),
+        (debug, "`debug` is true or false", "write true or false"),
+    ] {
+        let of_this = |line: &&&str| {
+            line.contains(" ERROR ")
+                && [&place, what, advice].iter().all(|word| line.contains(word))
+        };
+        ensure!(lines.iter().filter(of_this).count() == 1, "{place} {what}: {}", said.err);
+    }
+    ensure!(said.err.contains("and 2 other faults"), "{}", said.err);
+    Ok(())
+}
+
+#[test]
+fn a_check_looks_at_the_files_that_are_named() -> Result<()> {
+    let (host, _swtpm) = host()?;
+    let text = fs::read_to_string(host.world.path("tbot.yaml"))?;
+    let file = |name: &str| host.world.path(name).display().to_string();
+    let (ca, token) = (file("ca.pem"), file("token"));
+    let pins = format!("ca_pins: [{}]", host.world.pin());
+    let text = text.replace(&pins, &format!("ca_path: {ca}"));
+    let text = text.replace("token: t", &format!("token: {token}"));
+    fs::write(host.world.path("tbot.yaml"), text)?;
+    let check = || host.world.agent(&["check", "-c", "tbot.yaml"]);
+    let sound = fs::read_to_string(host.world.path("data/cluster/x509-ca.pem"))?;
+    for (given, names, faults) in [
+        (None, None, &[(4, "token: No such file"), (5, "ca.pem: ")][..]),
+        (Some("nothing"), Some("t"), &[(5, "ca.pem: no certificate")]),
+        (Some(&sound), Some(" \n"), &[(4, "token: it is not one name")]),
+        (Some(&sound), Some("a b"), &[(4, "token: it is not one name")]),
+        (Some(&sound), Some("t\n"), &[]),
+    ] {
+        for (path, content) in [(&ca, given), (&token, names)] {
+            let _ = content.map(|content| fs::write(path, content)).transpose()?;
+        }
+        let said = check()?;
+        let expected = if faults.is_empty() { 0 } else { 78 };
+        ensure!(said.code == Some(expected), "{said:?}");
+        ensure!(
+            said.out.lines().filter(|line| line.starts_with("error: ")).count() == faults.len(),
+            "{}",
+            said.out
+        );
+        for (line, words) in faults {
+            let place = format!("--> tbot.yaml:{line}:");
+            ensure!(said.out.contains(&place) && said.out.contains(words), "{}", said.out);
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn once_is_once() -> Result<()> {
-    let host = Host::new()?;
+    let (host, _swtpm) = host()?;
     host.configure("oneshot: true\n")?;
     host.world.agent(&["start", "-c", "tbot.yaml"])?.well()?;
     host.web_is_whole()?;
+    Ok(())
+}
+
+const CREATE_PRIMARY: CommandCode = CommandCode(0x131);
+const SIGN: CommandCode = CommandCode(0x15d);
+const FLUSH_CONTEXT: CommandCode = CommandCode(0x165);
+
+/// Counted on the wire. What was loaded is flushed too, as nobody else does it here.
+#[test]
+fn a_renewal_takes_two_commands_of_the_tpm_and_a_restart_none() -> Result<()> {
+    let swtpm = tpm()?;
+    let tap = Tap::new(&swtpm)?;
+    let mut host = Host::new(World::new(programs!())?, &tap.tcti())?;
+    let commands = || -> Vec<CommandCode> {
+        tap.recording().exchanges().iter().map(|exchange| command_code(&exchange.command)).collect()
+    };
+    let before = commands().len();
+    host.start()?;
+    host.is_well()?;
+    let joined = commands().len();
+    ensure!(joined > before, "the tap hears nothing");
+    for renewal in 1..=3 {
+        let before = commands().len();
+        host.signal("USR1")?;
+        host.until_logged("renewed name=identity", renewal)?;
+        // The service's certificates come over the same connection.
+        host.until_logged("issued name=web", renewal + 1)?;
+        let expected = [CREATE_PRIMARY, SIGN, FLUSH_CONTEXT];
+        until(|| {
+            ensure!(commands()[before..] == expected, "{:x?}", &commands()[before..]);
+            Ok(())
+        })?;
+    }
+    for end in [Host::kill, stop] {
+        end(&mut host)?;
+        let before = commands().len();
+        let starts = host.count("everything is valid and in place");
+        host.start()?;
+        host.until_logged("everything is valid and in place", starts + 1)?;
+        host.is_well()?;
+        ensure!(commands().len() == before, "{:x?}", &commands()[before..]);
+    }
+    Ok(())
+}
+
+fn stop(host: &mut Host) -> Result<()> {
+    host.signal("TERM")?;
+    ensure!(host.ended()?.success(), "{}", host.log());
+    Ok(())
+}
+
+/// A copy of the whole storage, on a machine with another TPM that has joined by itself.
+#[test]
+fn a_copy_of_the_storage_is_worth_nothing_on_another_machine() -> Result<()> {
+    let (mut host, swtpm) = host()?;
+    host.start()?;
+    host.is_well()?;
+    let other = Factory::shared().unit(Maker::Vendor, Kind::RsaAndP384, 1)?.start()?;
+    let before = other.handles()?;
+    let copies = Scratch::new("endorse-copy")?;
+    let copy = |name: &str| -> Result<String> {
+        let to = copies.path().join(name).display().to_string();
+        run("cp", &["-r", &host.path("bot").display().to_string(), &to])?;
+        Ok(to)
+    };
+    let [stolen, started] = [copy("stolen")?, copy("started")?];
+    let instances = host.world.instances()?;
+    host.world.events()?;
+
+    // It shows what anybody may know who reads it, and no key.
+    let said = host.world.agent(&["status", "--storage", &stolen])?.well()?;
+    ensure!(said.contains("Daemon:      not running"), "{said}");
+    let keys = run("sh", &["-c", "grep -rl 'PRIVATE KEY' \"$1\" || true", "grep", &stolen])?;
+    ensure!(keys.is_empty(), "a private key in {keys}");
+    // Nobody is it.
+    let tcti = other.tcti();
+    let said = host.world.agent(&["whoami", "--storage", &stolen, "--tpm", &tcti])?;
+    ensure!(said.failure(65)?[0].contains("another key than the stored identity's"), "{said:?}");
+    // It does not join, neither with an open door.
+    let said = host.world.join(&tcti, "t", &stolen)?;
+    ensure!(said.failure(65)?[0].contains("not the one that the stored identity rests on"));
+    host.world.allow("t", &host.world.rule(&tcti)?, &[])?;
+    let said = host.world.join(&tcti, "t", &stolen)?;
+    ensure!(said.failure(65)?[0].contains("not the one that the stored identity rests on"));
+    // Nor does it renew.
+    let text = fs::read_to_string(host.world.path("tbot.yaml"))?;
+    let text = text.replace(&host.path("bot").display().to_string(), &started);
+    let text =
+        text.replace(&swtpm.tcti(), &tcti).replace(&host.path("web").display().to_string(), "/x");
+    let text = text.replace("diag_addr", "oneshot: true # ");
+    fs::write(host.world.path("copy.yaml"), text)?;
+    let said = host.world.agent(&["start", "-c", "copy.yaml"])?;
+    ensure!(said.code == Some(65) && !Path::new("/x").exists(), "{said:?}");
+    ensure!(said.err.contains("another key than the stored identity's"), "{said:?}");
+
+    ensure!(other.handles()? == before, "something is left behind in the TPM");
+    ensure!(host.world.instances()? == instances);
+    // The host itself goes on, its instance untouched.
+    let rule = format!("{}{}", host.world.rule(&swtpm.tcti())?, host.world.rule(&tcti)?);
+    host.world.allow("t", &rule, &[])?;
+    host.signal("USR1")?;
+    host.until_logged("renewed name=identity", 1)?;
+    let events = host.world.events()?;
+    ensure!(events.iter().all(|event| event["outcome"] == "granted"), "{events:#?}");
     Ok(())
 }

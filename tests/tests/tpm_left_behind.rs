@@ -7,13 +7,12 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use tests::bus::{Interposer, command_code, forward, refusal, response_code};
 use tests::tpm::{
-    RANDOM, client, create, create_join_key, ek_kind, hmac_session, join, load, persistent_ek,
-    sign, start, way,
+    RANDOM, client, create_join_key, ek_kind, hmac_session, join, load, lock_out, persistent_ek,
+    start, way,
 };
 use tpm2::commands::{Command, FlushContext};
 use tpm2::endorsement::{self, Passwords};
 use tpm2::session::Auth;
-use tpm2::template::join_key;
 use tpm2::transport::{Record, Recording, Transport};
 use tpm2::types::*;
 use tpm2::{Fault, Tpm};
@@ -282,26 +281,8 @@ fn nothing_is_ever_made_persistent() -> Result<()> {
 #[test]
 fn a_join_goes_through_while_the_tpm_is_locked_out() -> Result<()> {
     let swtpm = start(Kind::RsaAndP384)?;
-    let mut tpm = client(&swtpm)?;
-    let mut public = join_key(&[9; 32]);
-    public.attributes = public.attributes.without(ObjectAttributes::NO_DA);
-    let sensitive =
-        SensitiveCreate { user_auth: AuthValue::new(b"secret")?, data: SensitiveData::EMPTY };
-    let protected = load(&mut tpm, &create(Hierarchy::Owner, public, sensitive))?;
-    let wrong = || Auth::password(b"wrong");
-    let locked = (0..40).find_map(|_| {
-        let error = tpm.run(&sign(protected, &[1; 32]), [wrong()]).unwrap_err();
-        match error.refusal() {
-            Some(ResponseCode::LOCKOUT) => Some(error),
-            other => {
-                assert_eq!(other, Some(ResponseCode::AUTH_FAIL), "{error}");
-                None
-            }
-        }
-    });
-    let locked = locked.context("it never locked")?;
+    let locked = lock_out(&swtpm)?;
     assert!(locked.advice().is_some_and(|advice| advice.contains("wait")), "{locked}");
-    drop(tpm);
     for name in ["rsa2048", "p384"] {
         join(&mut client(&swtpm)?, ek_kind(name), &SECRET)?;
     }

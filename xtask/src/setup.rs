@@ -62,7 +62,7 @@ const STATIC: &[Purpose] = &[Purpose::Static];
 const VM: &[Purpose] = &[Purpose::Vm];
 const RELEASE: &[Purpose] = &[Purpose::Release];
 
-const TOOLS: [Tool; 22] = [
+const TOOLS: [Tool; 23] = [
     demo("swtpm", "swtpm", "the software TPM"),
     demo("swtpm_setup", "swtpm-tools", "manufactures software TPMs"),
     demo("swtpm_localca", "swtpm-tools", "signs their EK certificates"),
@@ -72,6 +72,7 @@ const TOOLS: [Tool; 22] = [
     test("/usr/share/doc/tpm2-openssl", "tpm2-openssl", "signs with key files of ours"),
     test("ssh-keygen", "openssh-client", "reads the SSH certificates that were issued"),
     test("g++", "g++", "compiles libFuzzer for the fuzz targets"),
+    test("faketime", "faketime", "another time for a daemon than the machine's"),
     test("systemd-analyze", "systemd", "judges the units that are installed"),
     test("/usr/sbin/nginx", "nginx-light", "serves with the files of a service"),
     test("/usr/sbin/sshd", "openssh-server", "lets in who has an SSH certificate"),

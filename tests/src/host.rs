@@ -1,0 +1,304 @@
+//! A host whose agent runs as a daemon with a service, and what a person sees of it: its log, `/readyz`, `agent status`.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::world::{PATIENCE, World, run};
+
+/// The component of the identity.
+pub const IDENTITY: &str = "identity";
+
+/// The service.
+pub const WEB: &str = "web";
+
+/// What goes wrong, as a person sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Trouble<'a> {
+    /// Which component.
+    pub of: &'a str,
+    /// What the log calls it.
+    pub event: &'a str,
+    /// Words of the line that says what.
+    pub what: &'a str,
+    /// Words of the line of advice.
+    pub advice: &'a str,
+}
+
+/// The host. Its agent ends with it.
+pub struct Host {
+    /// Where it lives, with an authority that lets it in.
+    pub world: World,
+    tpm: String,
+    /// Where its files are, within the world's folder.
+    folder: String,
+    diag: u16,
+    daemon: Option<Child>,
+}
+
+impl Host {
+    /// A host with the TPM at this address, which a token of this world allows.
+    pub fn new(world: World, tpm: &str) -> Result<Self> {
+        world.allow("t", &world.rule(tpm)?, &[])?;
+        Self::stranger(world, tpm, "")
+    }
+
+    /// A host that nobody has allowed anything, with its files in `folder`.
+    pub fn stranger(world: World, tpm: &str, folder: &str) -> Result<Self> {
+        let diag = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let host =
+            Self { world, tpm: tpm.to_owned(), folder: folder.to_owned(), diag, daemon: None };
+        host.configure("")?;
+        Ok(host)
+    }
+
+    /// Writes the configuration, with `more` at its end.
+    pub fn configure(&self, more: &str) -> Result<()> {
+        let config = format!(
+            "version: v2\nproxy_server: {}\nonboarding:\n  token: t\n  ca_pins: [{}]\n\
+             storage: {}\ntpm:\n  address: {}\ndiag_addr: 127.0.0.1:{}\nservices:\n  - type: x509\n    \
+             name: {WEB}\n    destination: {}\n    reload:\n      command: [touch, {}]\n{more}",
+            self.world.address(),
+            self.world.pin(),
+            self.path("bot").display(),
+            self.tpm,
+            self.diag,
+            self.path(WEB).display(),
+            self.world.path("reloaded").display(),
+        );
+        Ok(fs::write(self.world.path("tbot.yaml"), config)?)
+    }
+
+    /// A place among the host's files.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.world.path(&self.folder).join(name)
+    }
+
+    /// A place as the daemon sees it, which may have mounted something over it.
+    pub fn inside(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        match self.id() {
+            Ok(id) => {
+                let root = PathBuf::from(format!("/proc/{id}/root"));
+                root.join(path.strip_prefix("/").unwrap_or(&path))
+            }
+            Err(_) => path,
+        }
+    }
+
+    /// Starts the daemon.
+    pub fn start(&mut self) -> Result<()> {
+        let command = self.start_command();
+        self.spawn(command)
+    }
+
+    /// Starts the daemon after `script`, with what that mounts for itself alone.
+    pub fn start_after(&mut self, script: &str) -> Result<()> {
+        let agent = self.start_command();
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-ec", &format!("{script}\nexec \"$@\""), "sh"]);
+        command.arg(agent.get_program()).args(agent.get_args());
+        command.current_dir(self.world.path("")).env_clear();
+        let given = agent.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        command.envs(given);
+        self.spawn(command)
+    }
+
+    fn start_command(&self) -> Command {
+        let arguments = ["start", "-c", "tbot.yaml", "--pid-file", "pid"];
+        let mut command = self.world.agent_command(&arguments);
+        // A service manager with a watchdog: the daemon looks at the clock at least this often.
+        command.env("WATCHDOG_USEC", "400000");
+        command
+    }
+
+    fn spawn(&mut self, mut command: Command) -> Result<()> {
+        let log =
+            fs::File::options().create(true).append(true).open(self.world.path("agent.log"))?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.daemon = Some(command.spawn()?);
+        Ok(())
+    }
+
+    /// The daemon's process.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.daemon.as_ref().context("no daemon")?.id())
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: &str) -> Result<()> {
+        let id = self.id()?.to_string();
+        run("sh", &["-c", "kill -$1 $2", "kill", signal, &id]).map(drop)
+    }
+
+    /// SIGKILL, as a host that loses power.
+    pub fn kill(&mut self) -> Result<()> {
+        self.signal("KILL")?;
+        ensure!(self.ended()?.signal().is_some(), "it had ended: {}", self.log());
+        Ok(())
+    }
+
+    /// Waits for its end.
+    pub fn ended(&mut self) -> Result<ExitStatus> {
+        let mut daemon = self.daemon.take().context("no daemon")?;
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = daemon.try_wait()? {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        daemon.kill()?;
+        bail!("the daemon does not end: {}", self.log())
+    }
+
+    /// All that it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.world.path("agent.log")).unwrap_or_default()
+    }
+
+    /// How often the log has these words.
+    pub fn count(&self, words: &str) -> usize {
+        self.log().matches(words).count()
+    }
+
+    /// Waits until the log has these words so often.
+    pub fn until_logged(&self, words: &str, times: usize) -> Result<()> {
+        wait(|| self.count(words) >= times)
+            .with_context(|| format!("not {times} times {words:?}: {}", self.log()))
+    }
+
+    /// What `/readyz` answers: the code of HTTP, and the report.
+    pub fn readyz(&self) -> Result<(u16, Value)> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.diag))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+        let code = head.split(' ').nth(1).context("no code")?.parse()?;
+        Ok((code, serde_json::from_str(body)?))
+    }
+
+    /// What `agent status` shows a person.
+    pub fn status(&self) -> Result<String> {
+        let folder = self.inside("bot").display().to_string();
+        self.world.agent(&["status", "--storage", &folder])?.well()
+    }
+
+    /// What `agent status` says of the daemon to a program.
+    pub fn health(&self) -> Result<Value> {
+        let folder = self.inside("bot").display().to_string();
+        let said = self.world.agent(&["status", "--storage", &folder, "--format", "json"])?;
+        Ok(serde_json::from_str::<Value>(&said.well()?)?["daemon"].clone())
+    }
+
+    /// Waits until everything is valid and in place: so say `/readyz` and `agent status`, and so it is.
+    pub fn is_well(&self) -> Result<()> {
+        let well = || {
+            let (code, report) = self.readyz()?;
+            ensure!(code == 200 && report["status"] == "healthy", "{code} {report:#}");
+            Ok(())
+        };
+        until(well).with_context(|| format!("it does not become well: {}", self.log()))?;
+        let status = self.status()?;
+        let identity = status.contains(" more minutes)");
+        ensure!(identity && status.contains("running, healthy"), "{status}");
+        self.web_is_whole()
+    }
+
+    /// Waits until this is seen: in the log, in `/readyz` and in `agent status`, in the same words.
+    pub fn sees(&self, trouble: Trouble<'_>) -> Result<()> {
+        let Trouble { of, event, what, advice } = trouble;
+        let seen = || {
+            let (code, report) = self.readyz()?;
+            let component = &report["services"][of];
+            let (reason, suggestion) = (word(&component["reason"]), word(&component["advice"]));
+            ensure!(code == 503 && component["status"] == "unhealthy", "{code} {report:#}");
+            ensure!(reason.contains(what) && suggestion.contains(advice), "{report:#}");
+            let line = format!("WARN  {event} name={of} reason={reason:?} advice={suggestion:?}");
+            ensure!(self.log().contains(&line), "not {line}");
+            Ok(())
+        };
+        until(seen).with_context(|| format!("{what:?} is not seen: {}", self.log()))
+    }
+
+    /// The same in `agent status`, which reads the storage.
+    pub fn status_says(&self, trouble: Trouble<'_>) -> Result<()> {
+        let status = self.status()?;
+        let begin = format!("  {}: unhealthy since ", trouble.of);
+        let mut lines = status.lines().skip_while(|line| !line.starts_with(&begin));
+        let (what, advice) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        ensure!(what.contains(trouble.what) && advice.contains(trouble.advice), "{status}");
+        Ok(())
+    }
+
+    /// The files of the service belong together and verify. Others may come while they are read: these stay.
+    pub fn web_is_whole(&self) -> Result<()> {
+        let folder = self.inside(WEB);
+        let folder = folder.join(fs::read_link(folder.join("..data"))?);
+        let web = |name: &str| folder.join(name).display().to_string();
+        let valid = ["verify", "-no_check_time", "-CAfile", &web("bundle.pem"), &web("svid.pem")];
+        run("openssl", &valid)?;
+        let certified = run("openssl", &["x509", "-in", &web("svid.pem"), "-noout", "-pubkey"])?;
+        let key = run("openssl", &["pkey", "-in", &web("svid.key"), "-pubout"])?;
+        ensure!(certified == key, "a certificate of another key");
+        Ok(())
+    }
+
+    /// The identity as it is stored.
+    pub fn stored(&self) -> Result<Value> {
+        let text = fs::read_to_string(self.inside("bot/identity.json"))?;
+        Ok(serde_json::from_str(&text)?)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+    }
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// Waits until something can be had, and says at the end why it could not.
+pub fn until<T>(wanted: impl Fn() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match wanted() {
+            Err(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(30)),
+            result => return result,
+        }
+    }
+}
+
+fn wait(is_so: impl Fn() -> bool) -> Result<()> {
+    until(|| {
+        ensure!(is_so(), "it does not come to that");
+        Ok(())
+    })
+}
+
+/// Whether this process may mount a file system where only a child sees it; says so if not.
+pub fn may_mount(folder: &Path) -> bool {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "mount", "-t", "tmpfs", "none"]).arg(folder);
+    let may = command.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    if !may {
+        println!("skipped: no file system can be mounted here");
+    }
+    may
+}

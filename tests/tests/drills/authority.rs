@@ -1,0 +1,119 @@
+//! The authority is restarted while a host waits for it.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tests::bus::{command_code, forward};
+use tests::host::Host;
+use tests::programs;
+use tests::tap::Tap;
+use tests::world::{PATIENCE, World};
+use tpm2::types::CommandCode;
+use xtask::swtpm::Swtpm;
+
+use super::{HALF_LIFE, Trouble, WEB, holds, joined_at, switched_on};
+
+const ACTIVATE_CREDENTIAL: CommandCode = CommandCode(0x147);
+const SIGN: CommandCode = CommandCode(0x15d);
+
+/// A TPM that stops at a command until it is told to go on.
+struct Held {
+    tap: Tap,
+    reached: Receiver<()>,
+    go_on: SyncSender<()>,
+}
+
+impl Held {
+    /// Stops at the first command of this code after [`Self::arm`] was called.
+    fn at(swtpm: &Swtpm, code: CommandCode) -> Result<(Self, SyncSender<()>)> {
+        let (arm, armed) = sync_channel::<()>(1);
+        let (reaching, reached) = sync_channel(1);
+        let (go_on, going_on) = sync_channel::<()>(1);
+        let tap = Tap::with(swtpm, move |command, tpm| {
+            if command_code(command) == code && armed.try_recv().is_ok() {
+                let _ = reaching.send(());
+                let _ = going_on.recv_timeout(PATIENCE);
+            }
+            forward(tpm, command)
+        })?;
+        Ok((Self { tap, reached, go_on }, arm))
+    }
+
+    /// Does something to the authority in this moment.
+    fn meanwhile(
+        &self,
+        world: &mut World,
+        what: impl FnOnce(&mut World) -> Result<()>,
+    ) -> Result<()> {
+        self.reached.recv_timeout(PATIENCE).context("the TPM is not asked")?;
+        what(world)?;
+        self.go_on.send(()).context("the TPM is gone")
+    }
+}
+
+/// It has sent its challenge, and does not know of it any more when the answer comes.
+#[test]
+fn a_restart_between_challenge_and_answer_of_a_join() -> Result<()> {
+    let swtpm = switched_on()?;
+    let before = swtpm.handles()?;
+    let (held, arm) = Held::at(&swtpm, ACTIVATE_CREDENTIAL)?;
+    let mut host = Host::new(World::with_clocks(programs!())?, &held.tap.tcti())?;
+    arm.send(())?;
+    host.start()?;
+    held.meanwhile(&mut host.world, |world| {
+        world.kill();
+        world.start(&[])
+    })?;
+    host.is_well()?;
+    let said = "WARN  not joined name=identity reason=\"the authority ";
+    ensure!(host.count(said) == 1, "{}", host.log());
+    ensure!(host.world.instances()? == 1, "the join that was cut off is no instance");
+    holds(&swtpm, &before)
+}
+
+/// The TPM is about to sign the handshake when the other end of it goes.
+#[test]
+fn a_restart_in_the_middle_of_a_renewal() -> Result<()> {
+    let swtpm = switched_on()?;
+    let (held, arm) = Held::at(&swtpm, SIGN)?;
+    let (mut host, before) = joined_at(&held.tap.tcti(), &swtpm)?;
+    let stored = host.stored()?;
+    arm.send(())?;
+    host.world.pass(HALF_LIFE)?;
+    held.meanwhile(&mut host.world, |world| {
+        world.kill();
+        world.start(&[])
+    })?;
+    host.until_logged("INFO  renewed name=identity", 1)?;
+    host.is_well()?;
+    ensure!(host.count("WARN  not renewed name=identity") == 1, "{}", host.log());
+    ensure!(host.stored()?["instance"] == stored["instance"]);
+    ensure!(host.stored()?["certificates"] != stored["certificates"]);
+    holds(&swtpm, &before)
+}
+
+/// In order, it lets a join end that has begun.
+#[test]
+fn an_end_in_order_between_challenge_and_answer() -> Result<()> {
+    let swtpm = switched_on()?;
+    let before = swtpm.handles()?;
+    let (held, arm) = Held::at(&swtpm, ACTIVATE_CREDENTIAL)?;
+    let mut host = Host::new(World::with_clocks(programs!())?, &held.tap.tcti())?;
+    arm.send(())?;
+    host.start()?;
+    held.meanwhile(&mut host.world, |world| {
+        world.begin_to_stop()?;
+        // Time to begin with it; more or less of it changes nothing.
+        std::thread::sleep(Duration::from_millis(100));
+        Ok(())
+    })?;
+    host.until_logged("INFO  joined name=identity", 1)?;
+    host.world.stop()?;
+    let what = "cannot reach the authority at";
+    host.sees(Trouble { of: WEB, event: "not issued", what, advice: "see that it runs" })?;
+    host.world.start(&[])?;
+    host.is_well()?;
+    ensure!(host.count("INFO  joined name=identity") == 1, "{}", host.log());
+    holds(&swtpm, &before)
+}

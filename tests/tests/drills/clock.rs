@@ -1,0 +1,61 @@
+//! The authority away, clocks that are wrong, sleep.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::{HALF_LIFE, holds, joined, not_joined, not_renewed, sees, switched_on};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn the_authority_is_away_for_three_lifetimes() -> Result<()> {
+    let swtpm = switched_on()?;
+    let (mut host, before) = joined(&swtpm)?;
+    let instance = host.stored()?["instance"].clone();
+    host.world.stop()?;
+    host.world.pass(HALF_LIFE)?;
+    sees(&host, not_renewed("cannot reach the authority at", "see that it runs"))?;
+    host.world.pass(3 * HOUR)?;
+    sees(&host, not_joined("cannot reach the authority at", "see that it runs"))?;
+    host.until_logged("WARN  not joined", host.count("WARN  not joined") + 1)?;
+    ensure!(host.status()?.contains("(expired: join anew)"), "{}", host.status()?);
+    host.world.start(&[])?;
+    host.is_well()?;
+    ensure!(host.count("INFO  joined name=identity") == 2, "{}", host.log());
+    ensure!(host.stored()?["instance"] != instance, "a host that joins anew is a new instance");
+    holds(&swtpm, &before)
+}
+
+#[test]
+fn a_clock_that_is_wrong_by_a_year_either_way() -> Result<()> {
+    const YEAR: i64 = 365 * 24 * 3600;
+    let swtpm = switched_on()?;
+    let (host, before) = joined(&swtpm)?;
+    let instance = host.stored()?["instance"].clone();
+    for (wrong, what) in [(YEAR, "has expired"), (-YEAR, "is not valid yet")] {
+        host.world.set_wrong(wrong)?;
+        sees(&host, not_joined(what, "compare the clocks of both machines"))?;
+        ensure!(host.log().contains("by our clock the certificate of"), "{}", host.log());
+        let renewed = host.count("INFO  renewed name=identity");
+        host.world.set_wrong(0)?;
+        host.until_logged("INFO  renewed name=identity", renewed + 1)?;
+        host.is_well()?;
+    }
+    ensure!(host.stored()?["instance"] == instance, "the identity was good all the time");
+    holds(&swtpm, &before)
+}
+
+/// To a process, sleep is that it does not run while time passes.
+#[test]
+fn sleep_over_the_end() -> Result<()> {
+    let swtpm = switched_on()?;
+    let (host, before) = joined(&swtpm)?;
+    host.signal("STOP")?;
+    host.world.pass(10 * HOUR)?;
+    host.signal("CONT")?;
+    host.until_logged("INFO  joined name=identity", 2)?;
+    host.is_well()?;
+    ensure!(!host.log().contains("WARN"), "{}", host.log());
+    holds(&swtpm, &before)
+}

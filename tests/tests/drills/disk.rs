@@ -1,0 +1,123 @@
+//! The disk full, read-only, emptied.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use tests::host::{Host, WEB, may_mount};
+use tests::programs;
+use tests::world::{Said, World, names};
+use xtask::swtpm::{Handles, Swtpm};
+
+use super::{HALF_LIFE, holds, joined, not_renewed, sees, switched_on};
+
+/// A host whose files are on a small file system of their own; `None` if that cannot be.
+fn on_a_small_disk(swtpm: &Swtpm) -> Result<Option<(Host, Handles)>> {
+    let before = swtpm.handles()?;
+    let world = World::with_clocks(programs!())?;
+    fs::create_dir(world.path("disk"))?;
+    if !may_mount(&world.path("disk")) {
+        return Ok(None);
+    }
+    world.allow("t", &world.rule(&swtpm.tcti())?, &[])?;
+    let mut host = Host::stranger(world, &swtpm.tcti(), "disk")?;
+    host.start_after("mount -t tmpfs -o size=512k,mode=700 none disk")?;
+    host.is_well()?;
+    Ok(Some((host, before)))
+}
+
+/// Writes zeros until there is no more room.
+fn fill(host: &Host) -> Result<()> {
+    let mut file = fs::File::create(host.inside("full"))?;
+    for size in [4096, 1] {
+        loop {
+            match std::io::Write::write_all(&mut file, &vec![0; size]) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_disk_that_is_full() -> Result<()> {
+    let swtpm = switched_on()?;
+    let Some((host, before)) = on_a_small_disk(&swtpm)? else { return Ok(()) };
+    let stored = host.stored()?;
+    fill(&host)?;
+    host.world.pass(HALF_LIFE)?;
+    let full = not_renewed("No space left on device", "make room on the disk");
+    sees(&host, full)?;
+    ensure!(host.log().contains(&format!("cannot write to {}", host.path("bot").display())));
+    // What was there is there, whole, and a daemon that starts now finds it.
+    ensure!(host.stored()? == stored);
+    host.web_is_whole()?;
+    fs::remove_file(host.inside("full"))?;
+    host.is_well()?;
+    ensure!(host.stored()?["not_after"] != stored["not_after"]);
+    no_halves(&host)?;
+    holds(&swtpm, &before)
+}
+
+/// Two sets at most, and nothing that was begun and not ended.
+fn no_halves(host: &Host) -> Result<()> {
+    for folder in ["bot", WEB] {
+        let names = names(&host.inside(folder));
+        let sets = names.iter().filter(|name| name.starts_with("..v")).count();
+        ensure!(sets <= 2 && !names.iter().any(|name| name.contains("tmp")), "{names:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_disk_that_becomes_read_only() -> Result<()> {
+    let swtpm = switched_on()?;
+    let Some((host, before)) = on_a_small_disk(&swtpm)? else { return Ok(()) };
+    let stored = host.stored()?;
+    // Over it is laid the same, read-only: it cannot itself be made so while the daemon has its lock open.
+    const READ_ONLY: &str = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\"";
+    let mount = |script: &str| -> Result<()> {
+        let mut command = Command::new("nsenter");
+        command.args(["--mount", "--target", &host.id()?.to_string(), "sh", "-c", script, "sh"]);
+        Said::by(command.arg(host.world.path("disk")))?.well().map(drop)
+    };
+    mount(READ_ONLY)?;
+    host.world.pass(HALF_LIFE)?;
+    sees(&host, not_renewed("Read-only file system", "mount the file system for writing"))?;
+    ensure!(host.stored()? == stored);
+    host.web_is_whole()?;
+    mount("umount \"$1\"")?;
+    host.is_well()?;
+    ensure!(host.stored()?["not_after"] != stored["not_after"]);
+    holds(&swtpm, &before)
+}
+
+/// The daemon knows who it is, and makes its storage anew: with its lock and its socket.
+#[test]
+fn a_storage_that_is_removed() -> Result<()> {
+    let swtpm = switched_on()?;
+    let (host, before) = joined(&swtpm)?;
+    let instance = host.stored()?["instance"].clone();
+    fs::remove_dir_all(host.path("bot"))?;
+    host.until_logged("INFO  renewed name=identity", 1)?;
+    host.is_well()?;
+    ensure!(host.stored()?["instance"] == instance);
+    ensure!(host.count("INFO  joined name=identity") == 1, "{}", host.log());
+    let second = host.world.agent(&["start", "-c", "tbot.yaml", "--diag-addr", "127.0.0.1:1"])?;
+    ensure!(second.code == Some(75), "two agents have one storage: {second:?}");
+    holds(&swtpm, &before)
+}
+
+#[test]
+fn a_destination_that_is_removed() -> Result<()> {
+    let swtpm = switched_on()?;
+    let (host, before) = joined(&swtpm)?;
+    fs::remove_dir_all(host.path(WEB))?;
+    host.until_logged("INFO  issued name=web", 2)?;
+    host.is_well()?;
+    ensure!(host.count("INFO  renewed name=identity") == 0, "{}", host.log());
+    holds(&swtpm, &before)
+}

@@ -1,0 +1,154 @@
+//! The TPM cleared, replaced, locked out, busy, gone.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tests::bus::{forward, refusal};
+use tests::tap::Tap;
+use tests::tpm::{lock_out, way};
+use tpm2::types::ResponseCode;
+use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
+
+use super::{HALF_LIFE, holds, joined, joined_at, not_joined, not_renewed, sees, switched_on};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// TPM2_Clear takes the persistent EK and leaves the seed that it and the join key are made from.
+#[test]
+fn a_tpm_that_is_cleared() -> Result<()> {
+    let swtpm = Factory::shared().tpm(Maker::Vendor, Kind::RsaAndP384)?.start_tcp()?;
+    let (host, before) = joined(&swtpm)?;
+    swtpm.tool("tpm2_clear", &["-c", "platform"])?;
+    let cleared = swtpm.handles()?;
+    ensure!(cleared.persistent.is_empty() && !before.persistent.is_empty(), "{cleared:x?}");
+    host.world.pass(HALF_LIFE)?;
+    host.until_logged("INFO  issued name=web", 2)?;
+    host.world.pass(2 * HOUR)?;
+    host.until_logged("INFO  issued name=web", 3)?;
+    host.is_well()?;
+    ensure!(
+        host.count("INFO  renewed name=identity") == 1
+            && host.count("INFO  joined name=identity") == 2
+    );
+    ensure!(!host.log().contains("WARN"), "{}", host.log());
+    holds(&swtpm, &cleared)
+}
+
+/// Puts another TPM where this one was.
+fn replaced(swtpm: Swtpm, state: &Path) -> Result<Swtpm> {
+    const STATE: &str = "tpm2-00.permall";
+    let off = swtpm.power_off();
+    fs::copy(state.join(STATE), off.state().join(STATE))?;
+    off.power_on()
+}
+
+#[test]
+fn a_tpm_that_is_replaced() -> Result<()> {
+    let makes = |number| Factory::shared().unit(Maker::Vendor, Kind::RsaAndP384, number);
+    let (one, another) = (makes(0)?, makes(1)?);
+    let swtpm = one.start()?;
+    let (mut host, before) = joined(&swtpm)?;
+    let swtpm = replaced(swtpm, another.state())?;
+    let others = swtpm.handles()?;
+    host.world.pass(HALF_LIFE)?;
+    let key = "this TPM makes another key than the stored identity's";
+    sees(&host, not_renewed(key, "the TPM was replaced: join anew"))?;
+    host.world.pass(HOUR)?;
+    let other = not_joined(
+        "this TPM is not the one that the stored identity rests on",
+        "if the TPM was replaced or cleared, remove the old one and join anew",
+    );
+    sees(&host, other)?;
+    holds(&swtpm, &others)?;
+
+    // The one that it had comes back.
+    let swtpm = replaced(swtpm, one.state())?;
+    host.is_well()?;
+    holds(&swtpm, &before)?;
+
+    // The other is to stay: as the advice says.
+    let swtpm = replaced(swtpm, another.state())?;
+    host.world.pass(2 * HOUR)?;
+    sees(&host, other)?;
+    host.signal("TERM")?;
+    ensure!(host.ended()?.success());
+    fs::remove_dir_all(host.path("bot"))?;
+    host.world.allow("t", &host.world.rule(&swtpm.tcti())?, &[])?;
+    host.start()?;
+    host.is_well()?;
+    holds(&swtpm, &others)
+}
+
+/// Nothing of ours has a password that somebody could guess.
+#[test]
+fn a_tpm_that_is_locked_out() -> Result<()> {
+    let swtpm = switched_on()?;
+    let (host, before) = joined(&swtpm)?;
+    lock_out(&swtpm)?;
+    host.world.pass(HALF_LIFE)?;
+    host.until_logged("INFO  issued name=web", 2)?;
+    host.world.pass(2 * HOUR)?;
+    host.until_logged("INFO  issued name=web", 3)?;
+    host.is_well()?;
+    ensure!(
+        host.count("INFO  renewed name=identity") == 1
+            && host.count("INFO  joined name=identity") == 2
+    );
+    ensure!(!host.log().contains("WARN"), "{}", host.log());
+    holds(&swtpm, &before)
+}
+
+#[test]
+fn a_tpm_that_is_gone_and_comes_back() -> Result<()> {
+    let swtpm = switched_on()?;
+    let (host, before) = joined(&swtpm)?;
+    let socket = swtpm.tcti().trim_start_matches("swtpm:path=").to_owned();
+    let off = swtpm.power_off();
+    host.world.pass(HALF_LIFE)?;
+    sees(&host, not_renewed("Connection refused", "start swtpm"))?;
+    fs::remove_file(&socket)?;
+    sees(&host, not_renewed("No such file or directory", "start swtpm"))?;
+    let swtpm = off.power_on()?;
+    host.is_well()?;
+    ensure!(host.count("INFO  joined name=identity") == 1, "{}", host.log());
+    holds(&swtpm, &before)
+}
+
+/// It says for longer than anybody asks again that it cannot just now.
+#[test]
+fn a_tpm_that_is_busy() -> Result<()> {
+    let swtpm = switched_on()?;
+    let busy = Arc::new(AtomicBool::new(false));
+    let tap = {
+        let busy = Arc::clone(&busy);
+        Tap::with(&swtpm, move |command, tpm| match busy.load(Ordering::SeqCst) {
+            true => Ok(refusal(ResponseCode::RETRY)),
+            false => forward(tpm, command),
+        })?
+    };
+    let (host, before) = joined_at(&tap.tcti(), &swtpm)?;
+    busy.store(true, Ordering::SeqCst);
+    host.world.pass(HALF_LIFE)?;
+    sees(&host, not_renewed("TPM2_CreatePrimary: TPM_RC_RETRY", "wait until it has done"))?;
+    busy.store(false, Ordering::SeqCst);
+    host.is_well()?;
+    holds(&swtpm, &before)
+}
+
+/// A TPM without resource manager serves one at a time: the agent waits for its turn, and says so.
+#[test]
+fn a_tpm_that_somebody_else_uses() -> Result<()> {
+    let swtpm = switched_on()?;
+    let (host, before) = joined(&swtpm)?;
+    let somebody = way(&swtpm)?;
+    host.world.pass(HALF_LIFE)?;
+    host.until_logged("the TPM is creating a key; some chips take half a minute", 1)?;
+    drop(somebody);
+    host.until_logged("INFO  renewed name=identity", 1)?;
+    host.is_well()?;
+    holds(&swtpm, &before)
+}
