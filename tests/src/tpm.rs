@@ -156,7 +156,7 @@ pub fn join<T: Transport>(
     let name = object_name(&answer.out_public.0)?;
     let key = answer.object_handle.named(name);
     satisfy(tpm, kind, session.handle())?;
-    let opened = open(tpm, &mut session, &ek, key, &name, secret)?;
+    let opened = open(tpm, session, &ek, key, &name, secret)?;
     anyhow::ensure!(opened == *secret, "another secret");
     tpm.run(&sign(key, &[1; 32]), [Auth::EMPTY])?;
     Ok(())
@@ -164,7 +164,7 @@ pub fn join<T: Transport>(
 
 fn open<T: Transport>(
     tpm: &mut Tpm<T>,
-    session: &mut Salted,
+    session: Salted,
     ek: &EndorsementKey,
     key: Object,
     name: &NameBuf,
@@ -172,7 +172,7 @@ fn open<T: Transport>(
 ) -> Result<Vec<u8>> {
     let credential = make_credential(&ek.public()?, name, secret)?;
     let command = activate(key, ek.salt_key()?.object(), &credential);
-    let answer = tpm.run(&command, [Auth::EMPTY, session.session().last_auth(b"")])?;
+    let answer = tpm.run(&command, [Auth::EMPTY, session.last_auth(b"")])?;
     Ok(answer.cert_info.octets().to_vec())
 }
 

@@ -244,7 +244,7 @@ impl Book {
             let credential =
                 make_credential(&public, &key.name().context("no Name")?, &[0x5a; 32])?;
             let hash = HashAlg::try_from(public.name_alg)?;
-            let mut policy = tpm.tpm.start_session(SessionType::POLICY, hash)?;
+            let policy = tpm.tpm.start_session(SessionType::POLICY, hash)?;
             satisfy(&mut tpm.tpm, ek_kind(name), policy.handle())?;
             let command = activate(key, ek.salt_key()?.object(), &credential);
             let auths = [Auth::EMPTY, policy.last_auth(b"")];

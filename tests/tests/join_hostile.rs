@@ -253,8 +253,7 @@ async fn a_join_key_made_outside_and_loaded_into_the_tpm() -> Result<()> {
     let theirs = (challenge.credential_blob.as_slice(), challenge.encrypted_seed.as_slice());
     let mut opened = Vec::new();
     for (blob, seed) in [(ours.blob().octets(), ours.secret().octets()), theirs] {
-        let mut session =
-            tpm.start_salted_session(SessionType::POLICY, &salt_key, Encryption::On)?;
+        let session = tpm.start_salted_session(SessionType::POLICY, &salt_key, Encryption::On)?;
         satisfy(&mut tpm, ek_kind("rsa2048"), session.handle())?;
         let command = ActivateCredential {
             activate_handle: object,
@@ -262,7 +261,7 @@ async fn a_join_key_made_outside_and_loaded_into_the_tpm() -> Result<()> {
             credential_blob: IdObject::new(blob)?,
             secret: EncryptedSecret::new(seed)?,
         };
-        let auths = [Auth::EMPTY, session.session().last_auth(b"")];
+        let auths = [Auth::EMPTY, session.last_auth(b"")];
         opened.push(tpm.run(&command, auths).map(|_| ()).map_err(|error| error.refusal()));
     }
     assert_eq!(

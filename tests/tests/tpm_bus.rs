@@ -35,14 +35,14 @@ fn the_secret_of_an_activation_is_not_on_the_bus_unless_encryption_is_off() -> R
             let mut tpm = Tpm::new(Record::new(way(&swtpm)?, recording.clone()));
             let ek = persistent_ek(&mut tpm, name)?;
             let salt = ek.salt_key()?;
-            let mut session = tpm.start_salted_session(SessionType::POLICY, &salt, encryption)?;
+            let session = tpm.start_salted_session(SessionType::POLICY, &salt, encryption)?;
             let answer = tpm.run(&create_join_key(&[1; 32]), [Auth::EMPTY])?;
             let join_name = object_name(&answer.out_public.0)?;
             let key = answer.object_handle.named(join_name);
             satisfy(&mut tpm, ek_kind(name), session.handle())?;
             let credential = make_credential(&ek.public()?, &join_name, &SECRET)?;
             let command = activate(key, salt.object(), &credential);
-            let answer = tpm.run(&command, [Auth::EMPTY, session.session().last_auth(b"")])?;
+            let answer = tpm.run(&command, [Auth::EMPTY, session.last_auth(b"")])?;
             assert_eq!(answer.cert_info.octets(), SECRET);
             drop(tpm);
             let bus = recording.exchanges();

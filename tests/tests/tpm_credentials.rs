@@ -120,7 +120,7 @@ fn we_open_what_tpm2_makecredential_made() -> Result<()> {
 
             let ek = persistent_ek(&mut tpm, name)?;
             let hash = HashAlg::try_from(ek.public()?.name_alg)?;
-            let mut session = tpm.start_session(SessionType::POLICY, hash)?;
+            let session = tpm.start_session(SessionType::POLICY, hash)?;
             satisfy(&mut tpm, ek_kind(name), session.handle())?;
             let command = ActivateCredential {
                 activate_handle: key,

@@ -1,9 +1,14 @@
 use zeroize::Zeroize;
 
-use crate::commands::{Authorized, Command, FlushContext, StartAuthSession};
+use crate::commands::{
+    Authorized, Command, FlushContext, PolicyAuthValue, PolicyPassword, PolicyRestart,
+    StartAuthSession,
+};
 use crate::crypto::HashAlg;
 use crate::error::{Error, Fault};
-use crate::session::{Auth, Encryption, Frame, SaltKey, Salted, Session, Starting};
+use crate::session::{
+    Auth, Encryption, Frame, Framed, NewSession, Plan, Proof, SaltKey, Salted, Session, Starting,
+};
 use crate::transport::Transport;
 use crate::types::{Handle, HandleKind, SessionType};
 use crate::wire::Reader;
@@ -77,34 +82,60 @@ impl<T: Transport> Tpm<T> {
         Secured { tpm: self, session }
     }
 
+    /// As [`Self::run`], with sessions that ride along behind the authorizations: to encrypt, to prove the answer, to
+    /// audit. There are three places in all; a fourth does not compile.
+    ///
+    /// A policy session that rides along loses the policy that it has gathered. Part 3 §11.2, Part 1 §19.7.
+    ///
+    /// # Errors
+    /// As [`Self::run`]; [`Fault::Unprotectable`] if a session can do nothing for this command.
+    pub fn run_with<C: Authorized<N>, const N: usize, const M: usize>(
+        &mut self,
+        command: &C,
+        auths: [Auth<'_>; N],
+        riders: [Auth<'_>; M],
+    ) -> Result<C::Response<'_>, Error> {
+        const MOST: usize = 3;
+        const { assert!(N + M <= MOST, "a command has at most three sessions") };
+        let mut all = [const { Auth::EMPTY }; MOST];
+        let used = all.iter_mut().zip(auths.into_iter().chain(riders));
+        let used = used.map(|(slot, auth)| *slot = auth).count();
+        self.execute(command, all.get_mut(..used).unwrap_or_default())
+    }
+
+    /// Starts a session.
+    ///
+    /// # Errors
+    /// As [`Self::run`]; [`Fault::Salt`] if no secret can be shared through the key; [`Fault::Unnamed`] if the entity that
+    /// it is bound to has no Name.
+    pub fn start<P: Plan>(&mut self, plan: &P) -> Result<P::Started, Error> {
+        let fault = |fault| Error::new(StartAuthSession::INFO.code, fault);
+        let starting = Starting::new(plan.session()).map_err(fault)?;
+        let command = starting.command().map_err(fault)?;
+        let answer = self.run(&command, [])?;
+        starting.started(&answer).map(P::started).map_err(fault)
+    }
+
     /// Starts a session that proves nothing about answers: neither salted nor bound.
     ///
     /// # Errors
     /// As [`Self::run`].
     pub fn start_session(&mut self, kind: SessionType, hash: HashAlg) -> Result<Session, Error> {
-        let code = StartAuthSession::INFO.code;
-        let starting = Starting::unsalted(kind, hash).map_err(|fault| Error::new(code, fault))?;
-        let command = starting.command().map_err(|fault| Error::new(code, fault))?;
-        let answer = self.run(&command, [])?;
-        starting.started(&answer).map_err(|fault| Error::new(code, fault))
+        self.start(&NewSession::of(kind, hash))
     }
 
-    /// Starts a session whose key only the TPM that holds `key` can know. Its hash is the key's name algorithm.
+    /// Starts a session salted to a key as the key suggests: with its name algorithm, and its cipher.
     ///
     /// # Errors
-    /// As [`Self::run`]; [`Fault::Salt`] if no secret can be shared through the key.
+    /// As [`Self::start`].
     pub fn start_salted_session(
         &mut self,
         kind: SessionType,
         key: &SaltKey<'_>,
         encryption: Encryption,
     ) -> Result<Salted, Error> {
-        let code = StartAuthSession::INFO.code;
-        let starting =
-            Starting::salted(kind, key, encryption).map_err(|fault| Error::new(code, fault))?;
-        let command = starting.command().map_err(|fault| Error::new(code, fault))?;
-        let answer = self.run(&command, [])?;
-        starting.salted_started(&answer).map_err(|fault| Error::new(code, fault))
+        let plan = key.plan(kind, encryption);
+        self.start(&plan.map_err(|fault| Error::new(StartAuthSession::INFO.code, fault))?)
     }
 
     /// Removes an object or a session from the TPM.
@@ -142,20 +173,36 @@ impl<T: Transport> Tpm<T> {
         command: &C,
         auths: &mut [Auth<'_>],
     ) -> Result<C::Response<'_>, Error> {
-        let code = C::INFO.code;
-        self.exchange(command, auths).map_err(|fault| Error::new(code, fault))
+        let fault = |fault| Error::new(C::INFO.code, fault);
+        let framed = match self.exchange(command, auths) {
+            Ok(framed) => framed,
+            Err(refused) => {
+                // What was given away is used by nobody any more.
+                if matches!(refused, Fault::Refused(_)) {
+                    for session in auths.iter().filter_map(Auth::ends) {
+                        let _ = self.flush(session);
+                    }
+                }
+                return Err(fault(refused));
+            }
+        };
+        let parameters = self.response.get(framed.parameters).unwrap_or_default();
+        Reader::all(parameters, |reader| C::unmarshal_response(framed.handle, reader))
+            .map_err(|malformed| fault(malformed.into()))
     }
 
     fn exchange<C: Command>(
         &mut self,
         command: &C,
         auths: &mut [Auth<'_>],
-    ) -> Result<C::Response<'_>, Fault> {
+    ) -> Result<Framed, Fault> {
         if self.poisoned {
             return Err(Fault::Poisoned);
         }
-        let ends = SessionsThatEnd::of(auths);
-        let frame = Frame::new::<C>(auths)?;
+        for session in auths.iter_mut().filter_map(Auth::session_mut) {
+            session.learn(&self.loaded);
+        }
+        let mut frame = Frame::new(command, auths)?;
         self.forget_answer();
         let marshalled = frame.marshal(command, &mut self.command);
         let len = marshalled.inspect_err(|_| self.command.zeroize())?;
@@ -169,9 +216,12 @@ impl<T: Transport> Tpm<T> {
         let answer = self.response.get_mut(..received).unwrap_or_default();
         self.loaded.note::<C>(answer);
         let framed = frame.unmarshal::<C>(answer)?;
-        ends.0.into_iter().flatten().for_each(|session| self.loaded.remove(session));
-        let parameters = self.response.get(framed.parameters).unwrap_or_default();
-        Ok(Reader::all(parameters, |reader| C::unmarshal_response(framed.handle, reader))?)
+        self.loaded.learn(command);
+        for auth in auths.iter() {
+            auth.policy().into_iter().for_each(|session| self.loaded.prove(session, Proof::None));
+            auth.ends().into_iter().for_each(|session| self.loaded.remove(session));
+        }
+        Ok(framed)
     }
 
     fn forget_answer(&mut self) {
@@ -214,41 +264,19 @@ impl<'t, T: Transport> Secured<'t, T> {
         command: &C,
         auths: [Auth<'_>; N],
     ) -> Result<C::Response<'t>, Error> {
-        const MOST: usize = 3;
-        let fault = |fault| Error::new(C::INFO.code, fault);
-        let mut all = [const { Auth::EMPTY }; MOST];
-        let ride = self.session.session().auth(&[]);
-        let used = N.checked_add(1).filter(|used| *used <= MOST);
-        let used = used.ok_or_else(|| fault(Fault::Unprotectable))?;
-        for (slot, auth) in all.iter_mut().zip(auths.into_iter().chain([ride])) {
-            *slot = auth;
-        }
-        let all = all.get_mut(..used).ok_or_else(|| fault(Fault::Unprotectable))?;
-        self.tpm.execute(command, all)
+        self.tpm.run_with(command, auths, [self.session.session().ride()])
     }
 }
 
-/// The sessions that the TPM forgets if a command succeeds.
-struct SessionsThatEnd([Option<Handle>; 3]);
-
-impl SessionsThatEnd {
-    fn of(auths: &[Auth<'_>]) -> Self {
-        let mut ends = [None; 3];
-        for (slot, auth) in ends.iter_mut().zip(auths) {
-            *slot = auth.ends();
-        }
-        Self(ends)
-    }
-}
-
-/// Handles of what was loaded and not flushed. More than a TPM without resource manager can hold.
+/// What was loaded and not flushed, and what the policies of sessions ask for. More than a TPM without resource manager
+/// can hold.
 #[derive(Debug)]
-struct Loaded {
-    handles: [Option<Handle>; 16],
+pub(crate) struct Loaded {
+    entries: [Option<(Handle, Proof)>; 16],
 }
 
 impl Loaded {
-    const NONE: Self = Self { handles: [None; 16] };
+    const NONE: Self = Self { entries: [None; 16] };
 
     /// Notes the handle in an answer before anything else in it is looked at: it must be flushed even if the rest turns
     /// out to be wrong.
@@ -263,18 +291,50 @@ impl Loaded {
             handle.kind(),
             HandleKind::Transient | HandleKind::HmacSession | HandleKind::PolicySession
         );
-        if let (true, Some(slot)) = (loaded, self.handles.iter_mut().find(|slot| slot.is_none())) {
-            *slot = Some(handle);
+        if !loaded || self.entry(handle).is_some() {
+            return;
+        }
+        if let Some(slot) = self.entries.iter_mut().find(|slot| slot.is_none()) {
+            *slot = Some((handle, Proof::None));
         }
     }
 
+    /// Notes what a policy command that has succeeded asks of its session from here on.
+    fn learn<C: Command>(&mut self, command: &C) {
+        let proof = match C::INFO.code {
+            code if code == PolicyAuthValue::INFO.code => Proof::AuthValue,
+            code if code == PolicyPassword::INFO.code => Proof::Password,
+            code if code == PolicyRestart::INFO.code => Proof::None,
+            _ => return,
+        };
+        command.entities(&mut |session| self.prove(session.handle(), proof));
+    }
+
+    fn prove(&mut self, session: Handle, proof: Proof) {
+        if let Some((_, known)) = self.entry(session) {
+            *known = proof;
+        }
+    }
+
+    /// What the policy of a session asks of the authorization value.
+    pub(crate) fn proof(&self, session: Handle) -> Proof {
+        let entry = self.entries.iter().flatten().find(|(handle, _)| *handle == session);
+        entry.map_or(Proof::None, |(_, proof)| *proof)
+    }
+
+    fn entry(&mut self, handle: Handle) -> Option<&mut (Handle, Proof)> {
+        self.entries.iter_mut().flatten().find(|(known, _)| *known == handle)
+    }
+
     fn remove(&mut self, handle: Handle) {
-        for slot in self.handles.iter_mut().filter(|slot| **slot == Some(handle)) {
-            *slot = None;
+        for slot in &mut self.entries {
+            if slot.is_some_and(|(known, _)| known == handle) {
+                *slot = None;
+            }
         }
     }
 
     fn last(&self) -> Option<Handle> {
-        self.handles.iter().rev().find_map(|slot| *slot)
+        self.entries.iter().rev().find_map(|entry| entry.map(|(handle, _)| handle))
     }
 }

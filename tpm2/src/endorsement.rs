@@ -328,7 +328,7 @@ fn create_from<T: Transport>(
     password: &[u8],
 ) -> Result<EndorsementKey, Error> {
     let fail = |fault: Fault| Error::new(CreatePrimary::INFO.code, fault);
-    let mut proof = Proof::prepare(tpm, password)?;
+    let proof = Proof::prepare(tpm, password)?;
     let command = CreatePrimary {
         primary_handle: Hierarchy::Endorsement,
         in_sensitive: Tpm2b(SensitiveCreate::EMPTY),

@@ -1,6 +1,6 @@
 //! The session that guards a join, salted to the endorsement key, and how the EK comes to be authorized.
 
-use tpm2::commands::{ActivateCredential, PolicyOr, PolicySecret};
+use tpm2::commands::{ActivateCredential, ActivateCredentialResponse, PolicyOr, PolicySecret};
 use tpm2::crypto::HashAlg;
 use tpm2::endorsement::{self, EkKind, EndorsementKey};
 use tpm2::session::{Auth, Encryption, Salted, Session};
@@ -99,15 +99,20 @@ fn may_be_another_key(error: &tpm2::Error) -> bool {
         )
 }
 
-/// What authorizes the EK.
+/// What authorizes the EK, once.
 #[derive(Debug)]
 pub(super) enum Authority {
-    /// Its empty authorization value.
-    EmptyAuth,
+    /// Its empty authorization value; the guard rides along.
+    EmptyAuth(Guard),
     /// The policy that the guard itself has satisfied.
-    Guard,
+    Guard(Salted),
     /// A policy session beside the guard.
-    Policy(Box<Session>),
+    Policy {
+        /// The guard, which rides along.
+        guard: Salted,
+        /// What has satisfied the policy.
+        policy: Box<Session>,
+    },
 }
 
 impl Guard {
@@ -137,7 +142,7 @@ impl Guard {
     /// Satisfies the policy of an EK of this kind: PolicySecret of the endorsement hierarchy, and for the high range the
     /// choice of that branch. EK profile §2.2 and annex B.
     pub(super) fn satisfy<T: Transport>(
-        &mut self,
+        self,
         tpm: &mut Tpm<T>,
         kind: &EkKind,
     ) -> Result<Authority, tpm2::Error> {
@@ -145,14 +150,14 @@ impl Guard {
             Self::Policy(session) => {
                 let handle = session.handle();
                 tpm.run(&policy_secret(handle), [Auth::EMPTY])?;
-                (Authority::Guard, handle)
+                (Authority::Guard(session), handle)
             }
-            Self::Password { session, password } => {
+            Self::Password { session: mut guard, password } => {
                 let policy = tpm.start_session(SessionType::POLICY, hash(kind)?)?;
                 let handle = policy.handle();
-                let auth = session.session().auth(password.expose());
+                let auth = guard.session().auth(password.expose());
                 tpm.run(&policy_secret(handle), [auth])?;
-                (Authority::Policy(Box::new(policy)), handle)
+                (Authority::Policy { guard, policy: Box::new(policy) }, handle)
             }
         };
         if kind.has_user_with_auth() {
@@ -160,27 +165,37 @@ impl Guard {
         }
         Ok(authority)
     }
+}
 
+impl Authority {
     /// Opens a credential; the secret is encrypted on its way.
     pub(super) fn activate<T: Transport>(
-        &mut self,
+        self,
         tpm: &mut Tpm<T>,
         command: &ActivateCredential<'_>,
-        authority: &mut Authority,
+        kind: &EkKind,
     ) -> Result<Option<SecretBuf>, tpm2::Error> {
-        let session = self.session();
-        let answer = match authority {
-            Authority::EmptyAuth => {
-                tpm.secured(session).run(command, [Auth::EMPTY, Auth::EMPTY])?
+        let secret =
+            |answer: ActivateCredentialResponse<'_>| SecretBuf::new(answer.cert_info.octets());
+        match self {
+            Self::EmptyAuth(mut guard) => {
+                let riding = tpm.secured(guard.session());
+                match riding.run(command, [Auth::EMPTY, Auth::EMPTY]).map(secret) {
+                    // Locked out, an EK without noDA takes no authorization value; its policy does.
+                    Err(error) if error.refusal() == Some(ResponseCode::LOCKOUT) => {
+                        guard.satisfy(tpm, kind)?.activate(tpm, command, kind)
+                    }
+                    opened => opened,
+                }
             }
-            Authority::Guard => {
-                tpm.run(command, [Auth::EMPTY, session.session().last_auth(&[])])?
+            Self::Guard(session) => {
+                tpm.run(command, [Auth::EMPTY, session.last_auth(&[])]).map(secret)
             }
-            Authority::Policy(policy) => {
-                tpm.secured(session).run(command, [Auth::EMPTY, policy.last_auth(&[])])?
+            Self::Policy { mut guard, policy } => {
+                let auths = [Auth::EMPTY, policy.last_auth(&[])];
+                tpm.secured(&mut guard).run(command, auths).map(secret)
             }
-        };
-        Ok(SecretBuf::new(answer.cert_info.octets()))
+        }
     }
 }
 

@@ -53,8 +53,8 @@ impl JoinKey {
         if let Some(entered) = guard::enter_resident(tpm, ek, unique, passwords)? {
             return entered.join_key.expect(expected);
         }
-        let mut session = ephemeral_session(tpm)?;
-        let auth = session.session().last_auth(passwords.endorsement().expose());
+        let session = ephemeral_session(tpm)?;
+        let auth = session.last_auth(passwords.endorsement().expose());
         let key = create(tpm, unique, auth).map_err(|error| passwords.explain(error))?;
         key.expect(expected)
     }

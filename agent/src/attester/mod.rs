@@ -19,7 +19,7 @@ use tpm2::Tpm;
 use tpm2::commands::ActivateCredential;
 use tpm2::endorsement::{self, EkKind, EndorsementKey};
 use tpm2::transport::Transport;
-use tpm2::types::{EncryptedSecret, IdObject, ResponseCode, SecretBuf};
+use tpm2::types::{EncryptedSecret, IdObject, Object, ResponseCode, SecretBuf};
 use verifier::{EkCertificate, EkPublicKey};
 
 use self::guard::{Authority, Entered};
@@ -43,8 +43,10 @@ pub struct KnownEk {
 #[derive(Debug)]
 pub struct Attester {
     ek: KnownEk,
-    entered: Entered,
-    authority: Authority,
+    ek_object: Object,
+    join_key: JoinKey,
+    /// Until the credential is opened.
+    authority: Option<Authority>,
 }
 
 impl Attester {
@@ -61,7 +63,7 @@ impl Attester {
         passwords: &Passwords,
         unique: &[u8; 32],
     ) -> Result<Self, Failure> {
-        let (mut entered, ek) = match known {
+        let (entered, ek) = match known {
             Some(known) => (enter(tpm, &known, unique, passwords, another_tpm)?, known),
             None => match look(tpm, choice, passwords)? {
                 (ek, Some(resident)) => {
@@ -71,13 +73,14 @@ impl Attester {
                 (ek, None) => (enter(tpm, &ek, unique, passwords, mismatch)?, ek),
             },
         };
+        let Entered { ek: ek_object, guard, join_key } = entered;
         let authority = if ek.kind.has_user_with_auth() {
-            Authority::EmptyAuth
+            Authority::EmptyAuth(guard)
         } else {
-            let satisfied = entered.guard.satisfy(tpm, ek.kind);
+            let satisfied = guard.satisfy(tpm, ek.kind);
             satisfied.map_err(|error| passwords.explain(error))?
         };
-        Ok(Self { ek, entered, authority })
+        Ok(Self { ek, ek_object, join_key, authority: Some(authority) })
     }
 
     /// The endorsement key.
@@ -89,7 +92,7 @@ impl Attester {
     /// The join key.
     #[must_use]
     pub const fn join_key(&self) -> &JoinKey {
-        &self.entered.join_key
+        &self.join_key
     }
 
     /// Opens the authority's credential. It cannot be done a second time.
@@ -105,21 +108,15 @@ impl Attester {
         let too_large = |_| {
             Failure::new(Exit::Data, "the authority's challenge is larger than any", BAD_CHALLENGE)
         };
-        let Entered { ek, guard, join_key } = &mut self.entered;
         let command = ActivateCredential {
-            activate_handle: join_key.object(),
-            key_handle: *ek,
+            activate_handle: self.join_key.object(),
+            key_handle: self.ek_object,
             credential_blob: IdObject::new(credential_blob).map_err(too_large)?,
             secret: EncryptedSecret::new(encrypted_seed).map_err(too_large)?,
         };
-        let mut opened = guard.activate(tpm, &command, &mut self.authority);
-        if let (Err(error), Authority::EmptyAuth) = (&opened, &self.authority)
-            && error.refusal() == Some(ResponseCode::LOCKOUT)
-        {
-            // Locked out, an EK without noDA takes no authorization value; its policy does.
-            self.authority = guard.satisfy(tpm, self.ek.kind)?;
-            opened = guard.activate(tpm, &command, &mut self.authority);
-        }
+        let again = || Failure::bug("the credential of a join is opened a second time");
+        let authority = self.authority.take().ok_or_else(again)?;
+        let opened = authority.activate(tpm, &command, self.ek.kind);
         let not_ours = || {
             Failure::new(
                 Exit::Data,

@@ -12,6 +12,7 @@ use crate::wire::{Malformed, Why};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Aes {
     Aes128,
+    Aes192,
     Aes256,
 }
 
@@ -25,6 +26,7 @@ impl Aes {
     pub(crate) const fn key_bits(self) -> u16 {
         match self {
             Self::Aes128 => 128,
+            Self::Aes192 => 192,
             Self::Aes256 => 256,
         }
     }
@@ -33,6 +35,7 @@ impl Aes {
     pub(crate) const fn key_len(self) -> usize {
         match self {
             Self::Aes128 => 16,
+            Self::Aes192 => 24,
             Self::Aes256 => 32,
         }
     }
@@ -46,6 +49,9 @@ impl Aes {
         match self {
             Self::Aes128 => {
                 Encryptor::<aes::Aes128>::new_from_slices(key, iv).map(|c| c.encrypt(data))
+            }
+            Self::Aes192 => {
+                Encryptor::<aes::Aes192>::new_from_slices(key, iv).map(|c| c.encrypt(data))
             }
             Self::Aes256 => {
                 Encryptor::<aes::Aes256>::new_from_slices(key, iv).map(|c| c.encrypt(data))
@@ -65,6 +71,9 @@ impl Aes {
             Self::Aes128 => {
                 Decryptor::<aes::Aes128>::new_from_slices(key, iv).map(|c| c.decrypt(data))
             }
+            Self::Aes192 => {
+                Decryptor::<aes::Aes192>::new_from_slices(key, iv).map(|c| c.decrypt(data))
+            }
             Self::Aes256 => {
                 Decryptor::<aes::Aes256>::new_from_slices(key, iv).map(|c| c.decrypt(data))
             }
@@ -79,6 +88,7 @@ impl TryFrom<SymDefObject> for Aes {
     fn try_from(symmetric: SymDefObject) -> Result<Self, Malformed> {
         match symmetric {
             SymDefObject::Aes(BlockCipher { key_bits: 128, mode: Alg::CFB }) => Ok(Self::Aes128),
+            SymDefObject::Aes(BlockCipher { key_bits: 192, mode: Alg::CFB }) => Ok(Self::Aes192),
             SymDefObject::Aes(BlockCipher { key_bits: 256, mode: Alg::CFB }) => Ok(Self::Aes256),
             _ => Err(Malformed::new(Why::Value, 0).named("symmetric cipher")),
         }

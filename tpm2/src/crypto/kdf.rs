@@ -35,6 +35,29 @@ pub fn kdfa(
     fill(bits, |counter| hash.hmac(key, &[&counter, label, &[0], context_u, context_v, &length]))
 }
 
+/// Obfuscates `data`, or undoes it: XOR with what KDFa gives for as many bits. Part 1 §11.4.7.3.
+///
+/// # Errors
+/// `data` has more than 8191 octets.
+#[cfg(feature = "std")]
+pub(crate) fn xor(
+    hash: HashAlg,
+    key: &[&[u8]],
+    context_u: &[u8],
+    context_v: &[u8],
+    data: &mut [u8],
+) -> Result<(), KdfTooLong> {
+    let bits = u16::try_from(data.len()).ok().and_then(|len| len.checked_mul(8));
+    let length = u32::from(bits.ok_or(KdfTooLong)?).to_be_bytes();
+    for (index, chunk) in data.chunks_mut(hash.digest_len()).enumerate() {
+        let counter = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1).to_be_bytes();
+        let mut mask = hash.hmac(key, &[&counter, b"XOR", &[0], context_u, context_v, &length]);
+        chunk.iter_mut().zip(mask.octets()).for_each(|(octet, mask)| *octet ^= mask);
+        zeroize::Zeroize::zeroize(mask.octets_mut());
+    }
+    Ok(())
+}
+
 /// KDFe: SP 800-56A with a hash, for shared secrets of ECDH. Part 1 §11.4.10.3.
 ///
 /// `z` and both parties' coordinates are padded to the size of the field; `label` is given without its terminating zero

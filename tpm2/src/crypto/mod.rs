@@ -11,6 +11,8 @@ mod sharing;
 
 pub use credential::{Credential, CredentialError, make_credential, make_credential_with};
 pub use hash::HashAlg;
+#[cfg(feature = "std")]
+pub(crate) use kdf::xor;
 pub use kdf::{KdfTooLong, kdfa, kdfe};
 pub use name::{NameError, nv_name, object_name};
 pub use policy::{PolicyDigest, PolicyError, policy_approval, signed_authorization};

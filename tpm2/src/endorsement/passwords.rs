@@ -60,10 +60,10 @@ impl<'p> Proof<'p> {
     }
 
     /// The session ends with the command.
-    pub(super) fn last_auth(&mut self) -> Auth<'_> {
-        match &mut self.session {
+    pub(super) fn last_auth(self) -> Auth<'p> {
+        match self.session {
             None => Auth::EMPTY,
-            Some(session) => session.session().last_auth(self.password),
+            Some(session) => session.last_auth(self.password),
         }
     }
 

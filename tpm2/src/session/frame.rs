@@ -4,14 +4,17 @@ use core::ops::Range;
 
 use subtle::ConstantTimeEq;
 
-use super::{Auth, Kind, Session, fresh_nonce};
+use super::auth::{Kind, Used};
+use super::{
+    Audit, AuditTrail, Auth, Cipher, Direction, Proof, Session, fresh_nonce, without_trailing_zeros,
+};
 use crate::commands::{Command, CommandInfo, Response};
 use crate::crypto::cfb::Aes;
-use crate::crypto::kdfa;
+use crate::crypto::{HashAlg, kdfa, xor};
 use crate::error::Fault;
 use crate::types::{
-    AuthValue, DigestBuf, Entity, Handle, NameBuf, Nonce, ResponseCode, SessionAttributes,
-    SessionType, Structure,
+    AuthValue, DigestBuf, Entity, Handle, NameBuf, Nonce, ResponseCode, SecretBuf,
+    SessionAttributes, SessionType, Structure,
 };
 use crate::wire::{Malformed, Reader, Why, Writer};
 
@@ -21,8 +24,28 @@ const MOST: usize = 3;
 /// The sessions of one command, from its marshalling to the reading of its answer.
 pub(crate) struct Frame<'f, 's> {
     info: CommandInfo,
+    entities: Entities,
     auths: &'f mut [Auth<'s>],
-    attributes: [SessionAttributes; MOST],
+    uses: [Use; MOST],
+    /// What the command makes of the authorization value of its first entity: the answer is proven with the new one.
+    renewed: Option<SecretBuf>,
+}
+
+/// What was decided about one authorization.
+#[derive(Clone, Copy)]
+struct Use {
+    attributes: SessionAttributes,
+    /// Whether the authorization value enters the key of the HMAC.
+    includes_value: bool,
+    cp_hash: DigestBuf,
+}
+
+impl Use {
+    const NONE: Self = Self {
+        attributes: SessionAttributes::NONE,
+        includes_value: false,
+        cp_hash: DigestBuf::EMPTY,
+    };
 }
 
 /// Where the parts of an answer lie that were checked and decrypted.
@@ -33,40 +56,58 @@ pub(crate) struct Framed {
 
 impl<'f, 's> Frame<'f, 's> {
     /// A command with the authorizations of its handles, and after them sessions that only protect.
-    pub(crate) fn new<C: Command>(auths: &'f mut [Auth<'s>]) -> Result<Self, Fault> {
-        let mut frame = Self { info: C::INFO, auths, attributes: [SessionAttributes::NONE; MOST] };
+    pub(crate) fn new<C: Command>(command: &C, auths: &'f mut [Auth<'s>]) -> Result<Self, Fault> {
+        let entities = Entities::of(command);
+        let mut frame =
+            Self { info: C::INFO, entities, auths, uses: [Use::NONE; MOST], renewed: None };
         if frame.auths.len() > MOST || (!frame.auths.is_empty() && !frame.info.sessions) {
             return Err(Fault::Unprotectable);
         }
-        frame.choose_attributes()?;
+        frame.decide()?;
         Ok(frame)
     }
 
-    /// The first session with a cipher encrypts, in each direction where the command allows it. A session that does
-    /// not authorize must do something: encrypt, or else audit, which no policy session can. Part 1 §18.6 and §21.
-    fn choose_attributes(&mut self) -> Result<(), Fault> {
+    /// In each direction where the command allows it, the first session encrypts that has a cipher and may. A session
+    /// that does not authorize must do something: encrypt, or else audit. Part 1 §18.6 and §21.
+    fn decide(&mut self) -> Result<(), Fault> {
         let mut request = self.info.first_parameter_sized;
         let mut response = self.info.response.first_parameter_sized;
-        for (index, (auth, attributes)) in
-            self.auths.iter_mut().zip(&mut self.attributes).enumerate()
-        {
-            let Kind::Session { session, secret, continues } = &mut auth.0 else { continue };
-            AuthValue::new(secret)?;
-            *attributes = *continues;
-            if session.cipher.is_some() {
-                if core::mem::take(&mut request) {
-                    *attributes = attributes.with(SessionAttributes::DECRYPT);
-                }
-                if core::mem::take(&mut response) {
-                    *attributes = attributes.with(SessionAttributes::ENCRYPT);
-                }
+        let mut audited = false;
+        for (index, (auth, plan)) in self.auths.iter_mut().zip(&mut self.uses).enumerate() {
+            let authorizes = index < self.info.authorizations;
+            let Kind::Session(used) = &mut auth.0 else {
+                if authorizes { continue } else { return Err(Fault::Unprotectable) }
+            };
+            AuthValue::new(used.secret)?;
+            let idle = used.session.continues();
+            plan.attributes = idle;
+            if used.may(Direction::Command) && core::mem::take(&mut request) {
+                plan.attributes = plan.attributes.with(SessionAttributes::DECRYPT);
             }
-            if index >= self.info.authorizations && *attributes == *continues {
-                if session.kind != SessionType::HMAC {
+            if used.may(Direction::Answer) && core::mem::take(&mut response) {
+                plan.attributes = plan.attributes.with(SessionAttributes::ENCRYPT);
+            }
+            let audit = match used.audit {
+                None if !authorizes && plan.attributes == idle => Some(Audit::Extend),
+                audit => audit,
+            };
+            if let Some(audit) = audit {
+                plan.attributes = plan.attributes.with(audit.attributes());
+                let second = core::mem::replace(&mut audited, true);
+                if second || used.session.get().kind != SessionType::HMAC {
                     return Err(Fault::Unprotectable);
                 }
-                *attributes = attributes.with(SessionAttributes::AUDIT);
             }
+            if !authorizes {
+                used.secret = &[];
+            }
+            let session = used.session.get_mut();
+            let password_rides = !authorizes && session.proof == Proof::Password;
+            if session.kind == SessionType::TRIAL || session.is_betrayed() || password_rides {
+                return Err(Fault::Unprotectable);
+            }
+            let name = self.entities.name(index);
+            plan.includes_value = authorizes && session.includes(name, used.secret);
             session.nonce_caller = fresh_nonce(session.hash)?;
         }
         Ok(())
@@ -74,7 +115,7 @@ impl<'f, 's> Frame<'f, 's> {
 
     /// Lays the command out in `buffer` and returns its length.
     pub(crate) fn marshal<C: Command>(
-        &self,
+        &mut self,
         command: &C,
         buffer: &mut [u8],
     ) -> Result<usize, Fault> {
@@ -83,14 +124,15 @@ impl<'f, 's> Frame<'f, 's> {
         writer.write(&tag)?;
         writer.write(&u32::MAX)?;
         writer.write(&self.info.code)?;
-        let names = handles(command, &mut writer)?;
+        for handle in self.entities.handles() {
+            writer.write(handle)?;
+        }
         let mut hmacs = [0; MOST];
         if !self.auths.is_empty() {
             let size_at = writer.len();
             writer.write(&u32::MAX)?;
-            for ((auth, attributes), hmac) in self.auths.iter().zip(self.attributes).zip(&mut hmacs)
-            {
-                *hmac = reserve(&auth.0, attributes, &mut writer)?;
+            for ((auth, plan), hmac) in self.auths.iter().zip(&self.uses).zip(&mut hmacs) {
+                *hmac = reserve(&auth.0, plan.attributes, &mut writer)?;
             }
             let size = writer.len().saturating_sub(size_at).saturating_sub(4);
             writer
@@ -103,111 +145,127 @@ impl<'f, 's> Frame<'f, 's> {
 
         let written = writer.into_written();
         let parameters = written.get_mut(parameters_at..).ok_or(Fault::TooLarge)?;
+        self.renewed = self.renewed_value(parameters);
         self.encrypt(parameters)?;
-        for index in 0..self.auths.len() {
+        for (index, at) in (0..self.auths.len()).zip(hmacs) {
             let parameters = written.get(parameters_at..).ok_or(Fault::TooLarge)?;
-            let Some(hmac) = self.request_hmac(index, &names, parameters)? else { continue };
-            let hole = hmacs.get(index).and_then(|at| written.get_mut(*at..));
-            let hole = hole.and_then(|tail| tail.get_mut(..hmac.octets().len()));
+            let Some(hmac) = self.request_hmac(index, parameters)? else { continue };
+            let hole = written.get_mut(at..).and_then(|tail| tail.get_mut(..hmac.octets().len()));
             hole.ok_or(Fault::TooLarge)?.copy_from_slice(hmac.octets());
         }
         Ok(len)
     }
 
-    /// The session that encrypts in this direction, with its secret: only one that authorizes brings a secret into the
-    /// key. Part 1 §21.2.
-    fn encrypting(&self, direction: SessionAttributes) -> Option<(usize, &Session, &[u8])> {
-        let chosen =
-            self.attributes.iter().position(|attributes| attributes.contains(direction))?;
+    /// The new authorization value of the first entity, of the commands that change it: the TPM proves their answers with
+    /// it, if it proves them with one at all.
+    fn renewed_value(&self, parameters: &mut [u8]) -> Option<SecretBuf> {
+        const NV_UNDEFINE_SPACE_SPECIAL: u32 = 0x11f;
+        const CLEAR: u32 = 0x126;
+        const HIERARCHY_CHANGE_AUTH: u32 = 0x129;
+        const NV_CHANGE_AUTH: u32 = 0x13b;
+        const PCR_SET_AUTH_VALUE: u32 = 0x183;
+        match self.info.code.0 {
+            HIERARCHY_CHANGE_AUTH | NV_CHANGE_AUTH | PCR_SET_AUTH_VALUE => {
+                SecretBuf::new(first_parameter(parameters).ok()?)
+            }
+            CLEAR if self.entities.handles().first() == Some(&Handle::LOCKOUT) => {
+                SecretBuf::new(&[])
+            }
+            NV_UNDEFINE_SPACE_SPECIAL => SecretBuf::new(&[]),
+            _ => None,
+        }
+    }
+
+    /// The session that encrypts in this direction.
+    fn encrypting(&self, direction: SessionAttributes) -> Option<(usize, &Used<'s>)> {
+        let chosen = self.uses.iter().position(|plan| plan.attributes.contains(direction))?;
         match &self.auths.get(chosen)?.0 {
-            Kind::Session { session, secret, .. } => Some((chosen, session, secret)),
+            Kind::Session(used) => Some((chosen, used)),
             Kind::Password(_) => None,
         }
     }
 
     fn encrypt(&self, parameters: &mut [u8]) -> Result<(), Fault> {
-        let Some((_, session, secret)) = self.encrypting(SessionAttributes::DECRYPT) else {
-            return Ok(());
-        };
+        let Some((_, used)) = self.encrypting(SessionAttributes::DECRYPT) else { return Ok(()) };
+        let session = used.session.get();
         let nonces = [session.nonce_caller.octets(), session.nonce_tpm.octets()];
-        with_cipher(session, secret, nonces, |aes, key, iv| {
-            aes.encrypt(key, iv, first_parameter(parameters)?).map_err(|_| Fault::Unprotectable)
-        })
+        crypt(session, used.secret, nonces, first_parameter(parameters)?, Direction::Command)
     }
 
     fn request_hmac(
-        &self,
+        &mut self,
         index: usize,
-        names: &[Option<NameBuf>],
         parameters: &[u8],
     ) -> Result<Option<DigestBuf>, Fault> {
-        let Some(Auth(Kind::Session { session, secret, .. })) = self.auths.get(index) else {
-            return Ok(None);
-        };
+        let Some(Auth(Kind::Session(used))) = self.auths.get(index) else { return Ok(None) };
+        let session = used.session.get();
         if !session.has_hmac() {
             return Ok(None);
         }
-        let code = self.info.code.0.to_be_bytes();
-        let mut name_octets = [&[][..]; MOST];
-        for (octets, name) in name_octets.iter_mut().zip(names) {
-            *octets = name.as_ref().ok_or(Fault::Unnamed)?.octets();
-        }
-        let [name1, name2, name3] = name_octets;
-        let cp_hash = session.hash.digest(&[&code, name1, name2, name3, parameters]);
-        let other_nonce = |direction| match self.encrypting(direction) {
-            Some((other, session, _)) if index == 0 && other != 0 => session.nonce_tpm,
-            _ => DigestBuf::EMPTY,
+        let cp_hash = self.cp_hash(session.hash, parameters)?;
+        let [decrypts, encrypts] =
+            [SessionAttributes::DECRYPT, SessionAttributes::ENCRYPT].map(|direction| {
+                self.encrypting(direction).filter(|(other, _)| index == 0 && *other != 0)
+            });
+        let encrypts =
+            encrypts.filter(|(other, _)| decrypts.is_none_or(|(same, _)| same != *other));
+        let nonce = |other: Option<(usize, &Used<'_>)>| {
+            other.map_or(DigestBuf::EMPTY, |(_, used)| used.session.get().nonce_tpm)
         };
-        let decrypt_nonce = other_nonce(SessionAttributes::DECRYPT);
-        let mut encrypt_nonce = other_nonce(SessionAttributes::ENCRYPT);
-        let same = |direction| self.encrypting(direction).map(|(index, ..)| index);
-        if same(SessionAttributes::DECRYPT) == same(SessionAttributes::ENCRYPT) {
-            encrypt_nonce = DigestBuf::EMPTY;
-        }
-        let attributes = self.attributes.get(index).copied().unwrap_or(SessionAttributes::NONE);
-        Ok(Some(session.hash.hmac(
-            &session.hmac_key(secret),
+        let plan = self.uses.get(index).copied().unwrap_or(Use::NONE);
+        let hmac = session.hash.hmac(
+            &hmac_key(session, plan, used.secret),
             &[
                 cp_hash.octets(),
                 session.nonce_caller.octets(),
                 session.nonce_tpm.octets(),
-                decrypt_nonce.octets(),
-                encrypt_nonce.octets(),
-                &[attributes.0],
+                nonce(decrypts).octets(),
+                nonce(encrypts).octets(),
+                &[plan.attributes.0],
             ],
-        )))
+        );
+        if let Some(plan) = self.uses.get_mut(index) {
+            plan.cp_hash = cp_hash;
+        }
+        Ok(Some(hmac))
+    }
+
+    /// cpHash = H(commandCode ‖ Names ‖ parameters as they are sent). Part 1 §16.7.
+    fn cp_hash(&self, hash: HashAlg, parameters: &[u8]) -> Result<DigestBuf, Fault> {
+        let code = self.info.code.0.to_be_bytes();
+        let mut names = [&[][..]; MOST];
+        for (octets, name) in names.iter_mut().zip(self.entities.names()) {
+            *octets = name.as_ref().ok_or(Fault::Unnamed)?.octets();
+        }
+        let [first, second, third] = names;
+        Ok(hash.digest(&[&code, first, second, third, parameters]))
     }
 
     /// Checks an answer and decrypts it in place. Nothing of it is believed before every HMAC was found right.
     pub(crate) fn unmarshal<C: Command>(self, answer: &mut [u8]) -> Result<Framed, Fault> {
         let (framed, auth_area) = self.layout::<C>(answer)?;
-        let parameters =
-            answer.get(framed.parameters.clone()).ok_or(Malformed::new(Why::Truncated, 0))?;
+        let truncated = Malformed::new(Why::Truncated, 0);
+        let parameters = answer.get(framed.parameters.clone()).ok_or(truncated)?;
         let mut reader = Reader::new(answer.get(auth_area).unwrap_or_default());
         let code = self.info.code.0.to_be_bytes();
-        for (auth, attributes) in self.auths.iter_mut().zip(self.attributes) {
+        let mut renewed = self.renewed.as_ref();
+        for (auth, plan) in self.auths.iter_mut().zip(self.uses) {
             let answered = ResponseAuth::read(&mut reader)?;
             match &mut auth.0 {
                 Kind::Password(_) => answered.check_password()?,
-                Kind::Session { session, secret, .. } => {
-                    answered.check(session, secret, attributes, &code, parameters)?;
+                Kind::Session(used) => {
+                    let secret = renewed.map_or(used.secret, SecretBuf::expose);
+                    answered.check(used.session.get_mut(), secret, plan, &code, parameters)?;
                 }
             }
+            renewed = None;
         }
         reader.finish().map_err(|malformed| malformed.named("authorizations"))?;
-        let parameters =
-            answer.get_mut(framed.parameters.clone()).ok_or(Malformed::new(Why::Truncated, 0))?;
-        let encrypting = self
-            .attributes
-            .iter()
-            .position(|attributes| attributes.contains(SessionAttributes::ENCRYPT))
-            .and_then(|index| self.auths.get(index));
-        if let Some(Auth(Kind::Session { session, secret, .. })) = encrypting {
+        let parameters = answer.get_mut(framed.parameters.clone()).ok_or(truncated)?;
+        if let Some((_, used)) = self.encrypting(SessionAttributes::ENCRYPT) {
+            let session = used.session.get();
             let nonces = [session.nonce_tpm.octets(), session.nonce_caller.octets()];
-            with_cipher(session, secret, nonces, |aes, key, iv| {
-                let content = first_parameter(parameters)?;
-                aes.decrypt(key, iv, content).map_err(|_| Fault::Unprotectable)
-            })?;
+            crypt(session, used.secret, nonces, first_parameter(parameters)?, Direction::Answer)?;
         }
         Ok(framed)
     }
@@ -247,41 +305,46 @@ impl<'f, 's> Frame<'f, 's> {
     }
 }
 
-/// Writes the handle area and collects the Names for cpHash.
-fn handles<C: Command>(command: &C, writer: &mut Writer<'_>) -> Result<HandleNames, Fault> {
-    let mut names = HandleNames::default();
-    let mut result = Ok(());
-    command.entities(&mut |entity: &dyn Entity| {
-        if result.is_ok() {
-            result = writer.write(&entity.handle());
-            names.push(entity.name());
-        }
-    });
-    result?;
-    Ok(names)
-}
-
-/// The Names of a command's handles, as far as they are known.
-#[derive(Default)]
-struct HandleNames {
+/// The handle area, and the Names for cpHash as far as they are known.
+struct Entities {
+    handles: [Handle; MOST],
     names: [Option<NameBuf>; MOST],
     len: usize,
 }
 
-impl HandleNames {
-    fn push(&mut self, name: Option<NameBuf>) {
-        if let Some(slot) = self.names.get_mut(self.len) {
-            *slot = name;
-            self.len = self.len.saturating_add(1);
-        }
+impl Entities {
+    fn of<C: Command>(command: &C) -> Self {
+        let mut entities = Self { handles: [Handle::NULL; MOST], names: [None; MOST], len: 0 };
+        command.entities(&mut |entity: &dyn Entity| {
+            let at = entities.len;
+            if let (Some(handle), Some(name)) =
+                (entities.handles.get_mut(at), entities.names.get_mut(at))
+            {
+                (*handle, *name) = (entity.handle(), entity.name());
+                entities.len = at.saturating_add(1);
+            }
+        });
+        entities
+    }
+
+    fn handles(&self) -> &[Handle] {
+        self.handles.get(..self.len).unwrap_or_default()
+    }
+
+    fn names(&self) -> &[Option<NameBuf>] {
+        self.names.get(..self.len).unwrap_or_default()
+    }
+
+    fn name(&self, index: usize) -> Option<&NameBuf> {
+        self.names().get(index).and_then(Option::as_ref)
     }
 }
 
-impl core::ops::Deref for HandleNames {
-    type Target = [Option<NameBuf>];
-
-    fn deref(&self) -> &Self::Target {
-        self.names.get(..self.len).unwrap_or_default()
+impl Used<'_> {
+    /// Whether the session may encrypt this way.
+    fn may(&self, way: Direction) -> bool {
+        let chosen = self.direction == way || self.direction == Direction::Both;
+        chosen && self.session.get().cipher.is_some()
     }
 }
 
@@ -300,10 +363,15 @@ fn reserve(
             writer.write(&Nonce::new(password)?)?;
             Ok(at)
         }
-        Kind::Session { session, .. } => {
+        Kind::Session(used) => {
+            let session = used.session.get();
             writer.write(&session.handle.handle())?;
             writer.write(&Nonce::new(session.nonce_caller.octets())?)?;
             writer.write(&attributes)?;
+            if session.proof == Proof::Password {
+                writer.write(&Nonce::new(used.secret)?)?;
+                return Ok(writer.len());
+            }
             let at = writer.len().saturating_add(2);
             let len = if session.has_hmac() { session.hash.digest_len() } else { 0 };
             let zeros = DigestBuf::zeroed(len).ok_or(Fault::TooLarge)?;
@@ -343,14 +411,14 @@ impl<'r> ResponseAuth<'r> {
         &self,
         session: &mut Session,
         secret: &[u8],
-        sent: SessionAttributes,
+        plan: Use,
         code: &[u8],
         parameters: &[u8],
     ) -> Result<(), Fault> {
+        let rp_hash = session.hash.digest(&[&[0; 4], code, parameters]);
         if session.has_hmac() {
-            let rp_hash = session.hash.digest(&[&[0; 4], code, parameters]);
             let expected = session.hash.hmac(
-                &session.hmac_key(secret),
+                &hmac_key(session, plan, secret),
                 &[
                     rp_hash.octets(),
                     self.nonce_tpm.octets(),
@@ -364,29 +432,59 @@ impl<'r> ResponseAuth<'r> {
         } else if !self.hmac.octets().is_empty() {
             return Err(Malformed::new(Why::Unexpected, 0).named("hmac").into());
         }
-        if self.attributes.without(SessionAttributes::AUDIT_EXCLUSIVE) != sent {
+        let word = SessionAttributes::AUDIT_EXCLUSIVE;
+        if self.attributes.without(word) != plan.attributes.without(word) {
             return Err(Malformed::new(Why::Unexpected, 0).named("sessionAttributes").into());
         }
         session.nonce_tpm =
             DigestBuf::new(self.nonce_tpm.octets()).ok_or(Malformed::new(Why::TooLong, 0))?;
+        if plan.attributes.contains(SessionAttributes::AUDIT) {
+            let began = plan.attributes.contains(SessionAttributes::AUDIT_RESET);
+            let before = session.audit.filter(|_| !began);
+            let before = before.map_or(session.hash.zeros(), |trail| trail.digest);
+            let parts = [before.octets(), plan.cp_hash.octets(), rp_hash.octets()];
+            let exclusive = self.attributes.contains(word);
+            session.audit = Some(AuditTrail { digest: session.hash.digest(&parts), exclusive });
+            // A session that audits is bound no longer.
+            session.bind = None;
+        }
         Ok(())
     }
 }
 
-/// Key and IV of one parameter: KDFa(hash, sessionKey ‖ authValue, "CFB", nonceNewer, nonceOlder). Part 1 §21.3.
-fn with_cipher(
+/// The key of an HMAC: sessionKey ‖ authValue. Part 1 §19.6.5.
+fn hmac_key<'k>(session: &'k Session, plan: Use, secret: &'k [u8]) -> [&'k [u8]; 2] {
+    let value = if plan.includes_value { without_trailing_zeros(secret) } else { &[] };
+    [session.key.expose(), value]
+}
+
+/// Encrypts the first parameter of a command, or decrypts that of an answer. The value of what the session authorizes is part of the key, whether or not it
+/// is part of the HMAC's: KDFa(hash, sessionKey ‖ authValue, "CFB", nonceNewer, nonceOlder). Part 1 §21.2 and §21.3.
+fn crypt(
     session: &Session,
     secret: &[u8],
     [newer, older]: [&[u8]; 2],
-    run: impl FnOnce(Aes, &[u8], &[u8]) -> Result<(), Fault>,
+    content: &mut [u8],
+    way: Direction,
 ) -> Result<(), Fault> {
-    let aes = session.cipher.ok_or(Fault::Unprotectable)?;
+    let value = [session.key.expose(), without_trailing_zeros(secret)];
+    let aes = match session.cipher.ok_or(Fault::Unprotectable)? {
+        Cipher::Aes128 => Aes::Aes128,
+        Cipher::Aes192 => Aes::Aes192,
+        Cipher::Aes256 => Aes::Aes256,
+        Cipher::Xor => {
+            return xor(session.hash, &value, newer, older, content).map_err(|_| Fault::TooLarge);
+        }
+    };
     let bits = aes.key_bits().saturating_add(128);
-    let value = [session.key.expose(), super::without_trailing_zeros(secret)];
     let derived =
         kdfa(session.hash, &value, b"CFB", newer, older, bits).map_err(|_| Fault::TooLarge)?;
     let (key, iv) = derived.expose().split_at_checked(aes.key_len()).ok_or(Fault::Unprotectable)?;
-    run(aes, key, iv)
+    match way {
+        Direction::Answer => aes.decrypt(key, iv, content),
+        Direction::Command | Direction::Both => aes.encrypt(key, iv, content),
+    }
+    .map_err(|_| Fault::Unprotectable)
 }
 
 /// The content of the first parameter, without its size, which is never encrypted.

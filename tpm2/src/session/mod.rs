@@ -1,25 +1,75 @@
 //! Sessions: who authorizes a command, and what protects it on its way. Part 1 §19 and §21.
 //!
-//! A [`Session`] is visible at every call that uses it: `tpm.run(&command, [session.auth(secret)])`. One that is
-//! [`Salted`] to a key of the TPM also proves every answer, and encrypts what it can; it can ride along on commands that
-//! it does not authorize, through [`Tpm::secured`](crate::Tpm::secured).
+//! Which session protects what, and against whom:
+//!
+//! | session | proves to the TPM | proves to the caller | hides |
+//! |---|---|---|---|
+//! | [password](Auth::password) | the authorization value, by showing it to whoever listens | nothing | nothing |
+//! | HMAC | the authorization value, without showing it | answers, as far as nobody else knows or guesses that value | nothing |
+//! | policy | that the policy was satisfied | nothing | nothing |
+//! | [bound](NewSession::bound) to an entity | the entity's value, once at the start | all answers, as far as nobody else knows that value | with a cipher, the first parameter |
+//! | [salted](NewSession::salted) to a key | | all answers, from the TPM with that key | with a cipher, the first parameter, from everybody else |
+//!
+//! Whoever can change what passes on the bus, and not only listen, is shut out by a session that is salted to a key
+//! whose public part is known from elsewhere, such as from the certificate of an endorsement key. Only such a
+//! [`Salted`] session serves for [`Tpm::secured`](crate::Tpm::secured), which proves and hides what other sessions or
+//! passwords authorize. A binding helps as far as the authorization value cannot be guessed.
+//!
+//! ```no_run
+//! # use tpm2::{Error, Tpm, commands::Sign, session::{Cipher, NewSession, SaltKey}, transport::Transport, types::Object};
+//! # use tpm2::crypto::HashAlg;
+//! # fn example<T: Transport>(tpm: &mut Tpm<T>, ek: &SaltKey<'_>, key: Object, sign: &Sign<'_>) -> Result<(), Error> {
+//! let plan = NewSession::hmac(HashAlg::Sha256).salted(ek).encrypting(Cipher::Aes128);
+//! let mut salted = tpm.start(&plan)?;
+//! let mut bound = tpm.start(&NewSession::hmac(HashAlg::Sha256).bound(key, b"value"))?;
+//! tpm.secured(&mut salted).run(sign, [bound.auth(b"value")])?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A session is visible at every call that uses it. Its last use takes it, so that it cannot be used again:
+//!
+//! ```compile_fail,E0382
+//! # use tpm2::{Error, Tpm, commands::Sign, session::Session, transport::Transport};
+//! fn twice<T: Transport>(tpm: &mut Tpm<T>, sign: &Sign<'_>, session: Session) -> Result<(), Error> {
+//!     tpm.run(sign, [session.last_auth(b"")])?;
+//!     tpm.run(sign, [session.last_auth(b"")])?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! and one session cannot be two authorizations of one command:
+//!
+//! ```compile_fail,E0499
+//! # use tpm2::{Error, Tpm, commands::ActivateCredential, session::Session, transport::Transport};
+//! fn both<T: Transport>(
+//!     tpm: &mut Tpm<T>,
+//!     command: &ActivateCredential<'_>,
+//!     session: &mut Session,
+//! ) -> Result<(), Error> {
+//!     tpm.run(command, [session.auth(b""), session.auth(b"")])?;
+//!     Ok(())
+//! }
+//! ```
 
+mod auth;
 mod frame;
+mod hash;
+mod start;
 
 use std::fmt;
 
-pub(crate) use frame::Frame;
+pub use auth::{Audit, Auth, Direction};
+pub(crate) use frame::{Frame, Framed};
+pub use hash::{cp_hash, name_hash, parameter_hash};
+pub(crate) use start::Starting;
+pub use start::{Encryption, NewSalted, NewSession, Plan, SaltKey};
 
-use crate::commands::{StartAuthSession, StartAuthSessionResponse};
+use crate::client::Loaded;
 use crate::crypto::cfb::Aes;
-use crate::crypto::{
-    HashAlg, Label, NameError, NoRandomness, kdfa, object_name, random, share_secret,
-};
+use crate::crypto::{HashAlg, NoRandomness, random};
 use crate::error::Fault;
-use crate::types::{
-    Alg, BlockCipher, DigestBuf, EncryptedSecret, Entity, Handle, Id, Nonce, Object, Public,
-    SecretBuf, SessionAttributes, SessionHandle, SessionType, SymDef, SymDefObject,
-};
+use crate::types::{DigestBuf, Entity, NameBuf, SecretBuf, SessionHandle, SessionType};
 
 /// A session in the TPM and what this side knows of it.
 pub struct Session {
@@ -27,9 +77,58 @@ pub struct Session {
     kind: SessionType,
     hash: HashAlg,
     key: SecretBuf,
-    cipher: Option<Aes>,
+    cipher: Option<Cipher>,
+    bind: Option<Bind>,
+    proof: Proof,
+    audit: Option<AuditTrail>,
     nonce_caller: DigestBuf,
     nonce_tpm: DigestBuf,
+}
+
+/// What a session encrypts with. Part 1 §21.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cipher {
+    /// AES in CFB mode, 128 bits.
+    Aes128,
+    /// AES in CFB mode, 192 bits. Few TPMs have it.
+    Aes192,
+    /// AES in CFB mode, 256 bits.
+    Aes256,
+    /// A key stream made with the session's hash.
+    Xor,
+}
+
+impl From<Aes> for Cipher {
+    fn from(aes: Aes) -> Self {
+        match aes {
+            Aes::Aes128 => Self::Aes128,
+            Aes::Aes192 => Self::Aes192,
+            Aes::Aes256 => Self::Aes256,
+        }
+    }
+}
+
+/// What a session is bound to: an entity as long as its authorization value is the same. Part 1 §19.6.12.
+struct Bind {
+    name: NameBuf,
+    value: SecretBuf,
+}
+
+/// What a policy session asks of the authorization value. The client knows it, since it sees `TPM2_PolicyAuthValue`,
+/// `TPM2_PolicyPassword` and what puts a policy back. Part 3 §23.17 and §23.18.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Proof {
+    #[default]
+    None,
+    AuthValue,
+    Password,
+}
+
+/// What commands under audit have left. Part 1 §19.6.11 and §31.3.
+#[derive(Clone, Copy)]
+struct AuditTrail {
+    digest: DigestBuf,
+    exclusive: bool,
 }
 
 impl Session {
@@ -39,30 +138,71 @@ impl Session {
         self.handle
     }
 
-    /// Authorizes by this session; `secret` is the authorization value of the entity, which an HMAC session proves.
+    /// The digest of all commands and answers that the session has audited, as
+    /// `TPM2_GetSessionAuditDigest` would say it; `None` if there are none.
+    #[must_use]
+    pub fn audit_digest(&self) -> Option<DigestBuf> {
+        self.audit.map(|trail| trail.digest)
+    }
+
+    /// Whether the TPM has executed no other command since the first that this session has audited. It is the TPM's word
+    /// of the last answer.
+    #[must_use]
+    pub fn is_exclusive(&self) -> bool {
+        self.audit.is_some_and(|trail| trail.exclusive)
+    }
+
+    /// Authorizes by this session; `secret` is the authorization value of the entity. An HMAC session proves it, a policy
+    /// session where its policy asks for it; and it is part of the key if the session encrypts. Part 1 §19.6 and §21.2.
     pub const fn auth<'s>(&'s mut self, secret: &'s [u8]) -> Auth<'s> {
-        Auth(Kind::Session {
-            session: self,
-            secret,
-            continues: SessionAttributes::CONTINUE_SESSION,
-        })
+        Auth::lent(self, secret)
     }
 
-    /// As [`Self::auth`], for the last time: the TPM forgets the session if the command succeeds.
-    pub const fn last_auth<'s>(&'s mut self, secret: &'s [u8]) -> Auth<'s> {
-        Auth(Kind::Session { session: self, secret, continues: SessionAttributes::NONE })
+    /// As [`Self::auth`], for the last time: the TPM forgets the session if the command succeeds. If it is refused, the
+    /// client flushes the session.
+    #[must_use]
+    pub const fn last_auth(self, secret: &[u8]) -> Auth<'_> {
+        Auth::given(self, secret)
     }
 
-    /// The key of the HMAC. A policy session takes part in no authorization value. Part 1 §19.6.5.
-    fn hmac_key<'k>(&'k self, secret: &'k [u8]) -> [&'k [u8]; 2] {
-        let secret =
-            if self.kind == SessionType::HMAC { without_trailing_zeros(secret) } else { &[] };
-        [self.key.expose(), secret]
+    /// Goes along on a command that others authorize, to encrypt, prove or audit. See
+    /// [`Tpm::run_with`](crate::Tpm::run_with).
+    pub const fn ride(&mut self) -> Auth<'_> {
+        Auth::lent(self, &[])
     }
 
-    /// Whether there is an HMAC at all: an unsalted policy session has none. Part 1 §19.6.5.
+    /// What its policy asks for, before it is used.
+    pub(crate) fn learn(&mut self, loaded: &Loaded) {
+        self.proof = loaded.proof(self.handle.handle());
+    }
+
+    /// Whether the authorization value of the entity of this Name enters the key of the HMAC. Part 1 §19.6.5 and
+    /// §19.6.12: a session that is bound to it has proven it at its start, unless it has changed since.
+    fn includes(&self, name: Option<&NameBuf>, secret: &[u8]) -> bool {
+        match (self.kind, &self.bind) {
+            (SessionType::HMAC, Some(bind)) => {
+                name != Some(&bind.name)
+                    || SecretBuf::new(without_trailing_zeros(secret)).as_ref() != Some(&bind.value)
+            }
+            (SessionType::HMAC, None) => true,
+            _ => self.proof == Proof::AuthValue,
+        }
+    }
+
+    /// Whether there is an HMAC at all: a policy session without a key has none, unless its policy asks for one.
+    /// Part 1 §19.6.5.
     fn has_hmac(&self) -> bool {
-        self.kind == SessionType::HMAC || !self.key.expose().is_empty()
+        match self.proof {
+            Proof::Password => false,
+            Proof::AuthValue => true,
+            Proof::None => self.kind == SessionType::HMAC || !self.key.expose().is_empty(),
+        }
+    }
+
+    /// A password in the clear beside a key would leave the answer without its HMAC: nothing is proven, and what is
+    /// encrypted can be changed.
+    fn is_betrayed(&self) -> bool {
+        self.proof == Proof::Password && (self.cipher.is_some() || !self.key.expose().is_empty())
     }
 }
 
@@ -93,177 +233,23 @@ impl Salted {
     pub const fn handle(&self) -> SessionHandle {
         self.0.handle
     }
-}
 
-/// A key in the TPM that a session can be salted to, and its public area from a source that deserves trust: the
-/// certificate of an endorsement key, not the TPM's own word. If it is not the key at the handle, the session's first
-/// answer is [`Fault::Forged`].
-#[derive(Clone, Copy, Debug)]
-pub struct SaltKey<'k> {
-    object: Object,
-    public: Public<'k>,
-}
-
-impl<'k> SaltKey<'k> {
-    /// The key at `handle`, whose Name is computed from `public`.
-    ///
-    /// # Errors
-    /// `public` can have no Name.
-    pub fn new(handle: Handle, public: Public<'k>) -> Result<Self, NameError> {
-        Ok(Self { object: Object::named(handle, object_name(&public)?), public })
-    }
-
-    /// The key as an entity.
+    /// See [`Session::last_auth`].
     #[must_use]
-    pub const fn object(&self) -> Object {
-        self.object
-    }
-}
-
-/// Whether a salted session encrypts parameters, where commands allow it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encryption {
-    /// With the cipher of the key that it is salted to.
-    On,
-    /// Answers are proven but can be read on the bus.
-    Off,
-}
-
-/// One authorization of a command.
-#[derive(Debug)]
-pub struct Auth<'s>(Kind<'s>);
-
-pub(crate) enum Kind<'s> {
-    Password(&'s [u8]),
-    Session { session: &'s mut Session, secret: &'s [u8], continues: SessionAttributes },
-}
-
-impl<'s> Auth<'s> {
-    /// Authorizes by the authorization value itself, which anyone on the bus can read. Part 1 §19.4.
-    #[must_use]
-    pub const fn password(password: &'s [u8]) -> Self {
-        Self(Kind::Password(password))
-    }
-
-    /// The empty password, which most hierarchies and objects have.
-    pub const EMPTY: Auth<'static> = Auth(Kind::Password(&[]));
-
-    /// The session that ends with the command, if it does.
-    pub(crate) fn ends(&self) -> Option<Handle> {
-        match &self.0 {
-            Kind::Session { session, continues: SessionAttributes::NONE, .. } => {
-                Some(session.handle.handle())
-            }
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Debug for Kind<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Password(_) => f.write_str("Password(..)"),
-            Self::Session { session, .. } => session.fmt(f),
-        }
-    }
-}
-
-/// The beginning of a session: what was sent, kept until the TPM answers.
-pub(crate) struct Starting {
-    kind: SessionType,
-    hash: HashAlg,
-    key: Option<Object>,
-    salt: Option<crate::crypto::Shared>,
-    cipher: Option<Aes>,
-    nonce_caller: DigestBuf,
-}
-
-impl Starting {
-    pub(crate) fn unsalted(kind: SessionType, hash: HashAlg) -> Result<Self, Fault> {
-        let nonce_caller = fresh_nonce(hash)?;
-        Ok(Self { kind, hash, key: None, salt: None, cipher: None, nonce_caller })
-    }
-
-    /// Salted to `key`, whose name algorithm is the session's hash, as an EK's policy demands.
-    pub(crate) fn salted(
-        kind: SessionType,
-        key: &SaltKey<'_>,
-        encryption: Encryption,
-    ) -> Result<Self, Fault> {
-        let hash = HashAlg::try_from(key.public.name_alg)?;
-        let symmetric = match key.public.id {
-            Id::Rsa(rsa) => rsa.symmetric,
-            Id::Ecc(ecc) => ecc.symmetric,
-            Id::KeyedHash(_) | Id::SymCipher(_) => SymDefObject::Null,
-        };
-        let cipher = match encryption {
-            Encryption::On => Some(Aes::try_from(symmetric)?),
-            Encryption::Off => None,
-        };
-        let salt = share_secret(&key.public, Label::Secret)?;
-        let nonce_caller = fresh_nonce(hash)?;
-        Ok(Self { kind, hash, key: Some(key.object), salt: Some(salt), cipher, nonce_caller })
-    }
-
-    pub(crate) fn command(&self) -> Result<StartAuthSession<'_>, Fault> {
-        Ok(StartAuthSession {
-            tpm_key: self.key,
-            bind: None,
-            nonce_caller: Nonce::new(self.nonce_caller.octets())?,
-            encrypted_salt: self
-                .salt
-                .as_ref()
-                .map_or(EncryptedSecret::EMPTY, crate::crypto::Shared::encrypted),
-            session_type: self.kind,
-            symmetric: self.cipher.map_or(SymDef::Null, |aes| {
-                SymDef::Aes(BlockCipher { key_bits: aes.key_bits(), mode: Alg::CFB })
-            }),
-            auth_hash: self.hash.alg(),
-        })
-    }
-
-    /// sessionKey = KDFa(authHash, salt, "ATH", nonceTPM, nonceCaller, bits); none without salt. Part 1 §19.6.8.
-    pub(crate) fn started(self, answer: &StartAuthSessionResponse<'_>) -> Result<Session, Fault> {
-        let nonce_tpm = answer.nonce_tpm.octets();
-        let key = match &self.salt {
-            Some(salt) => kdfa(
-                self.hash,
-                &[salt.secret.expose()],
-                b"ATH",
-                nonce_tpm,
-                self.nonce_caller.octets(),
-                self.hash.bits(),
-            ),
-            None => SecretBuf::zeroed(0).ok_or(crate::crypto::KdfTooLong),
-        };
-        Ok(Session {
-            handle: answer.session_handle,
-            kind: self.kind,
-            hash: self.hash,
-            key: key.map_err(|_| Fault::TooLarge)?,
-            cipher: self.cipher,
-            nonce_caller: self.nonce_caller,
-            nonce_tpm: DigestBuf::new(nonce_tpm).ok_or(Fault::TooLarge)?,
-        })
-    }
-
-    pub(crate) fn salted_started(
-        self,
-        answer: &StartAuthSessionResponse<'_>,
-    ) -> Result<Salted, Fault> {
-        self.started(answer).map(Salted)
+    pub fn last_auth(self, secret: &[u8]) -> Auth<'_> {
+        self.0.last_auth(secret)
     }
 }
 
 /// As long as a digest, the most that the TPM takes.
 fn fresh_nonce(hash: HashAlg) -> Result<DigestBuf, NoRandomness> {
-    let mut nonce = DigestBuf::zeroed(hash.digest_len()).ok_or(NoRandomness)?;
+    let mut nonce = hash.zeros();
     random(nonce.octets_mut())?;
     Ok(nonce)
 }
 
-impl From<NameError> for Fault {
-    fn from(_: NameError) -> Self {
+impl From<crate::crypto::NameError> for Fault {
+    fn from(_: crate::crypto::NameError) -> Self {
         Self::Unnamed
     }
 }
