@@ -25,8 +25,8 @@ use tls::CaPin;
 use tpm2::Tpm;
 use tpm2::commands::{
     ActivateCredential, COMMANDS, CreatePrimary, GetCapability, GetRandom, LoadExternal,
-    NvReadPublic, PcrRead, PolicyGetDigest, PolicyOr, PolicySecret, ReadPublic, SelfTest,
-    SensitiveArea, Shutdown, Sign,
+    NvReadPublic, PcrRead, PolicyGetDigest, PolicyOr, PolicySecret, ReadPublic, SelfTest, Shutdown,
+    Sign,
 };
 use tpm2::crypto::{HashAlg, make_credential, object_name};
 use tpm2::endorsement::{self, EkKind};
@@ -270,7 +270,7 @@ fn commands(made: &Manufactured) -> Result<()> {
     tpm.run(&ReadPublic { object_handle: Object::unnamed(ek.handle()) }, [])?;
     let loaded = tpm.run(
         &LoadExternal {
-            in_private: SensitiveArea::None,
+            in_private: None,
             in_public: Tpm2b(ek_area),
             hierarchy: Hierarchy::Endorsement,
         },

@@ -298,16 +298,11 @@ impl Book {
         ecc.unique = EccPoint { x: EccParameter::new(&BASE_X)?, y: EccParameter::new(&BASE_Y)? };
         let mut scalar = [0; 32];
         scalar[31] = 1;
-        let private = SensitiveArea::Key {
-            sensitive_type: Alg::ECC,
-            auth_value: AuthValue::EMPTY,
-            seed: Digest::EMPTY,
-            sensitive: &scalar,
-        };
-        for (title, in_private) in [
-            ("a public key loaded", SensitiveArea::None),
-            ("a key pair loaded, the base point and one", private),
-        ] {
+        let private =
+            Some(Tpm2b(Sensitive::of(SensitiveSecret::Ecc(PrivateKeyEcc::new(&scalar)?))));
+        for (title, in_private) in
+            [("a public key loaded", None), ("a key pair loaded, the base point and one", private)]
+        {
             let load =
                 LoadExternal { in_private, in_public: Tpm2b(outside), hierarchy: Hierarchy::Null };
             let handle = tpm.tpm.run(&load, [])?.object_handle.handle();

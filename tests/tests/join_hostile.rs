@@ -16,7 +16,7 @@ use tests::programs;
 use tests::tpm::{client, ek_kind, persistent_ek, satisfy};
 use tests::wire::{Host, Wire, claim, encoded};
 use tests::world::World;
-use tpm2::commands::{ActivateCredential, LoadExternal, SensitiveArea};
+use tpm2::commands::{ActivateCredential, LoadExternal};
 use tpm2::crypto::{make_credential, object_name};
 use tpm2::session::{Auth, Encryption};
 use tpm2::template;
@@ -204,12 +204,9 @@ fn with_public<R>(
 /// What loads it into a TPM.
 fn load(public: Public<'_>) -> LoadExternal<'_> {
     LoadExternal {
-        in_private: SensitiveArea::Key {
-            sensitive_type: Alg::ECC,
-            auth_value: AuthValue::EMPTY,
-            seed: Digest::EMPTY,
-            sensitive: &SCALAR,
-        },
+        in_private: Some(Tpm2b(Sensitive::of(SensitiveSecret::Ecc(
+            PrivateKeyEcc::new(&SCALAR).expect("32 octets"),
+        )))),
         in_public: Tpm2b(public),
         hierarchy: Hierarchy::Null,
     }

@@ -213,7 +213,7 @@ fn a_changed_handle_is_noticed_when_it_is_used() -> Result<()> {
                 assert_ne!(key.handle(), real);
                 assert_eq!(
                     key.handle().kind(),
-                    HandleKind::Transient,
+                    HandleKind::TRANSIENT,
                     "no other kind is an object"
                 );
                 let mut session =

@@ -10,7 +10,7 @@ use tests::tpm::{
     RANDOM, activate, client, create_join_key, ek_kind, load, persistent_ek, satisfy, sign, start,
     start_tcp,
 };
-use tpm2::commands::{ActivateCredential, Command, LoadExternal, SensitiveArea, Shutdown};
+use tpm2::commands::{ActivateCredential, Command, LoadExternal, Shutdown};
 use tpm2::crypto::{HashAlg, make_credential, object_name};
 use tpm2::endorsement::ek_public_key;
 use tpm2::session::{Auth, Encryption, SaltKey};
@@ -240,12 +240,7 @@ fn a_key_from_outside_cannot_claim_to_be_the_tpms() -> Result<()> {
     let Id::Ecc(ref mut ecc) = public.id else { panic!("a join key is on a curve") };
     ecc.unique = EccPoint { x: EccParameter::new(x)?, y: EccParameter::new(y)? };
     let mut load = LoadExternal {
-        in_private: SensitiveArea::Key {
-            sensitive_type: Alg::ECC,
-            auth_value: AuthValue::EMPTY,
-            seed: Digest::EMPTY,
-            sensitive: &scalar,
-        },
+        in_private: Some(Tpm2b(Sensitive::of(SensitiveSecret::Ecc(PrivateKeyEcc::new(&scalar)?)))),
         in_public: Tpm2b(public),
         hierarchy: Hierarchy::Null,
     };

@@ -161,10 +161,10 @@ fn authorities(trial: &mut Trial<'_>, key: Object) -> Result<()> {
         approved_policy: Digest::new(&approved)?,
         policy_ref,
         key_sign: Name::new(name.octets())?,
-        check_ticket: Ticket {
-            tag: Structure::VERIFIED,
+        check_ticket: VerifiedTicket {
             hierarchy: Handle::OWNER,
-            digest: Digest::new(&approved)?,
+            verified: Verified::Signature,
+            hmac: Digest::new(&approved)?,
         },
     };
     trial.same(&authorize, |policy| policy.authorize(&name, &reference))?;
@@ -338,11 +338,8 @@ fn signer(tpm: &mut Tpm<Way>) -> Result<(SigningKey, Object)> {
             unique: EccPoint { x: coordinate(1..33)?, y: coordinate(33..65)? },
         }),
     };
-    let command = LoadExternal {
-        in_private: SensitiveArea::None,
-        in_public: Tpm2b(public),
-        hierarchy: Hierarchy::Owner,
-    };
+    let command =
+        LoadExternal { in_private: None, in_public: Tpm2b(public), hierarchy: Hierarchy::Owner };
     let loaded = tpm.run(&command, [])?.object_handle;
     Ok((key, loaded.named(object_name(&public)?)))
 }

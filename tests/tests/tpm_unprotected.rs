@@ -12,7 +12,7 @@ use tests::tpm::{
 };
 use tpm2::commands::{
     Authorized, FlushContext, GetCapability, LoadExternal, NvRead, NvReadPublic, PcrRead,
-    PolicyGetDigest, PolicyOr, SelfTest, SensitiveArea, Shutdown, Start, StartAuthSession,
+    PolicyGetDigest, PolicyOr, SelfTest, Shutdown, Start, StartAuthSession,
 };
 use tpm2::crypto::{HashAlg, make_credential, object_name};
 use tpm2::endorsement::{self, Passwords};
@@ -141,11 +141,7 @@ fn every_truncation_and_one_octet_change_of_every_unprotected_answer_is_refused_
     run.of(&create_join_key(&[1; 32]), |a| format!("{a:?}"))?;
     run.tpm.flush_all()?;
     let public = Tpm2b(software_key());
-    let load = LoadExternal {
-        in_private: SensitiveArea::None,
-        in_public: public,
-        hierarchy: Hierarchy::Null,
-    };
+    let load = LoadExternal { in_private: None, in_public: public, hierarchy: Hierarchy::Null };
     run.of(&load, |a| format!("{a:?}"))?;
     run.tpm.flush_all()?;
 

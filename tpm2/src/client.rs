@@ -289,7 +289,7 @@ impl Loaded {
         let handle = Handle(u32::from_be_bytes(*octets));
         let loaded = matches!(
             handle.kind(),
-            HandleKind::Transient | HandleKind::HmacSession | HandleKind::PolicySession
+            HandleKind::TRANSIENT | HandleKind::HMAC_SESSION | HandleKind::POLICY_SESSION
         );
         if !loaded || self.entry(handle).is_some() {
             return;

@@ -195,7 +195,7 @@ pub const fn ek_public_key<'a>(public: &Public<'a>) -> Option<EkPublicKey<'a>> {
     match &public.id {
         Id::Rsa(rsa) => Some(EkPublicKey::Rsa(rsa.unique.octets())),
         Id::Ecc(ecc) => Some(EkPublicKey::Ecc(ecc.unique.x.octets(), ecc.unique.y.octets())),
-        Id::KeyedHash(_) | Id::SymCipher(_) => None,
+        _ => None,
     }
 }
 
@@ -353,7 +353,7 @@ impl Nonce {
         let len = match template.id {
             Id::Rsa(rsa) => rsa.unique.octets().len(),
             Id::Ecc(ecc) => ecc.unique.x.octets().len(),
-            Id::KeyedHash(_) | Id::SymCipher(_) => 0,
+            _ => 0,
         };
         let mut unique = [0; 256];
         unique.get_mut(..len)?.get_mut(..nonce.len())?.copy_from_slice(nonce);

@@ -15,6 +15,8 @@ pub mod protos;
 pub mod release;
 pub mod setup;
 pub mod swtpm;
+#[cfg(feature = "table")]
+pub mod table;
 pub mod test;
 pub mod tokens;
 pub mod tree;

@@ -70,6 +70,12 @@ enum Verb {
     Floors,
     /// Make the code of the crate proto again from its .proto files
     Protos,
+    /// Lay the table of commands in tpm2 beside what a TPM says of its own; fails if they differ
+    Table {
+        /// The TPM to ask, such as device:/dev/tpmrm0 [default: a new software TPM]
+        #[arg(long, value_name = "TCTI")]
+        tpm: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -101,6 +107,7 @@ fn run(verb: Verb) -> Result<()> {
         }
         Verb::Floors => floors::check(workspace()),
         Verb::Protos => protos(),
+        Verb::Table { tpm } => table(tpm.as_deref()),
     }
 }
 
@@ -112,11 +119,30 @@ fn protos() -> Result<()> {
     Ok(())
 }
 
-/// Asks for a build of this program that can.
 #[cfg(not(feature = "protos"))]
 fn protos() -> Result<()> {
-    let mut command = xtask::cargo();
-    command.args(["run", "--quiet", "--package", "xtask", "--features", "protos", "--", "protos"]);
-    anyhow::ensure!(command.status()?.success(), "the code of the crate proto was not made");
+    let made = built_with("protos", &["protos"])?;
+    anyhow::ensure!(made, "the code of the crate proto was not made");
     Ok(())
+}
+
+#[cfg(feature = "table")]
+fn table(tpm: Option<&str>) -> Result<()> {
+    xtask::table::run(tpm)
+}
+
+#[cfg(not(feature = "table"))]
+fn table(tpm: Option<&str>) -> Result<()> {
+    let tpm = tpm.map(|tcti| format!("--tpm={tcti}"));
+    let arguments: Vec<&str> = ["table"].into_iter().chain(tpm.as_deref()).collect();
+    anyhow::ensure!(built_with("table", &arguments)?, "the table was not found right");
+    Ok(())
+}
+
+/// Whether a build of this program with the feature, which this one lacks, succeeds.
+#[cfg(not(all(feature = "protos", feature = "table")))]
+fn built_with(feature: &str, arguments: &[&str]) -> Result<bool> {
+    let mut command = xtask::cargo();
+    command.args(["run", "--quiet", "--package", "xtask", "--features", feature, "--"]);
+    Ok(command.args(arguments).status()?.success())
 }

@@ -1,27 +1,91 @@
-//! Part 3 §12.5 and §20: what proves a key, and what a key signs.
+//! Part 3 §18: what a TPM attests.
 
-use crate::types::{AsymScheme, Digest, EncryptedSecret, IdObject, Object, Signature, Ticket};
+use crate::types::{
+    AsymScheme, AttestData, Data, Digest, Endorsement, MaxBuffer, Object, PcrSelections,
+    SessionHandle, Signature, Ticket,
+};
 use crate::wire::macros::command;
 
 command! {
-    /// Opens a credential that was made for the object `activate_handle` in the TPM that holds the key `key_handle`.
-    /// Part 3 §12.5.
-    ActivateCredential<'a> = 0x147 "TPM2_ActivateCredential" {
-        @activate_handle: Object,
-        @key_handle: Object,
-        credential_blob: IdObject<'a>,
-        secret: EncryptedSecret<'a>,
-    } -> ActivateCredentialResponse<'r> {
-        cert_info: Digest<'r>,
+    /// Attests that an object with this Name is loaded. Part 3 §18.2.
+    Certify<'a> = 0x148 "TPM2_Certify" {
+        @object_handle: Object,
+        @sign_handle: Option<Object>,
+        qualifying_data: Data<'a>,
+        in_scheme: AsymScheme,
+    } -> CertifyResponse<'r> {
+        certify_info: AttestData<'r>,
+        signature: Signature<'r>,
     }
 
-    /// Signs a digest. Part 3 §20.2.
-    Sign<'a> = 0x15d "TPM2_Sign" {
-        @key_handle: Object,
-        digest: Digest<'a>,
+    /// Attests that this TPM created an object. Part 3 §18.3.
+    CertifyCreation<'a> = 0x14a "TPM2_CertifyCreation" {
+        @sign_handle: Option<Object>,
+        #object_handle: Object,
+        qualifying_data: Data<'a>,
+        creation_hash: Digest<'a>,
         in_scheme: AsymScheme,
-        validation: Ticket<'a>,
-    } -> SignResponse<'r> {
+        creation_ticket: Ticket<'a>,
+    } -> CertifyCreationResponse<'r> {
+        certify_info: AttestData<'r>,
+        signature: Signature<'r>,
+    }
+
+    /// Attests the values of PCRs. Part 3 §18.4.
+    Quote<'a> = 0x158 "TPM2_Quote" {
+        @sign_handle: Option<Object>,
+        qualifying_data: Data<'a>,
+        in_scheme: AsymScheme,
+        pcrselect: PcrSelections<'a>,
+    } -> QuoteResponse<'r> {
+        quoted: AttestData<'r>,
+        signature: Signature<'r>,
+    }
+
+    /// Attests which commands ran in a session. Part 3 §18.5.
+    GetSessionAuditDigest<'a> = 0x14d "TPM2_GetSessionAuditDigest" {
+        @privacy_admin_handle: Endorsement,
+        @sign_handle: Option<Object>,
+        #session_handle: SessionHandle,
+        qualifying_data: Data<'a>,
+        in_scheme: AsymScheme,
+    } -> GetSessionAuditDigestResponse<'r> {
+        audit_info: AttestData<'r>,
+        signature: Signature<'r>,
+    }
+
+    /// Attests which commands ran that are under audit, and begins anew. Part 3 §18.6.
+    GetCommandAuditDigest<'a> = 0x133 "TPM2_GetCommandAuditDigest" {
+        @privacy_handle: Endorsement,
+        @sign_handle: Option<Object>,
+        qualifying_data: Data<'a>,
+        in_scheme: AsymScheme,
+    } -> GetCommandAuditDigestResponse<'r> {
+        audit_info: AttestData<'r>,
+        signature: Signature<'r>,
+    }
+
+    /// Attests the time. Part 3 §18.7.
+    GetTime<'a> = 0x14c "TPM2_GetTime" {
+        @privacy_admin_handle: Endorsement,
+        @sign_handle: Option<Object>,
+        qualifying_data: Data<'a>,
+        in_scheme: AsymScheme,
+    } -> GetTimeResponse<'r> {
+        time_info: AttestData<'r>,
+        signature: Signature<'r>,
+    }
+
+    /// Signs an X.509 certificate of which the caller makes the rest. Deprecated. Part 3 §18.8.
+    CertifyX509<'a> = 0x197 "TPM2_CertifyX509" {
+        @object_handle: Object,
+        @sign_handle: Object,
+        reserved: Data<'a>,
+        in_scheme: AsymScheme,
+        partial_certificate: MaxBuffer<'a>,
+    } -> CertifyX509Response<'r> {
+        added_to_certificate: MaxBuffer<'r>,
+        tbs_digest: Digest<'r>,
         signature: Signature<'r>,
     }
 }

@@ -1,6 +1,7 @@
 //! Part 3 §30: what a TPM says of itself.
 
-use crate::types::{Capability, CapabilityData};
+use crate::types::{Capability, CapabilityData, HierarchyAuth, PublicParms, SetCapabilityData};
+use crate::wire::Tpm2b;
 use crate::wire::macros::command;
 
 command! {
@@ -13,4 +14,15 @@ command! {
         more_data: bool,
         capability_data: CapabilityData<'r>,
     }
+
+    /// Asks whether the TPM has this kind of key. Part 3 §30.3.
+    TestParms = 0x18a "TPM2_TestParms" {
+        parameters: PublicParms,
+    } -> TestParmsResponse {}
+
+    /// Sets a capability. Part 3 §30.4.
+    SetCapability<'a> = 0x19f "TPM2_SetCapability" {
+        @auth_handle: Option<HierarchyAuth>,
+        set_capability_data: Tpm2b<SetCapabilityData<'a>>,
+    } -> SetCapabilityResponse {}
 }

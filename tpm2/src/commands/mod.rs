@@ -1,54 +1,51 @@
 //! Part 3: the commands, in files by clause, and the table of all.
 
+mod asymmetric;
 mod attestation;
+mod audit;
 mod capability;
+mod clock;
+mod component;
 mod context;
+mod dictionary;
+mod duplication;
+mod ephemeral;
+mod field_upgrade;
 pub mod frame;
+mod hierarchy;
+mod miscellaneous;
 mod nv;
 mod object;
 mod pcr;
 mod policy;
 mod random;
+mod sequence;
 mod session;
+mod signature;
 mod startup;
-
-pub use attestation::{ActivateCredential, ActivateCredentialResponse, Sign, SignResponse};
-pub use capability::{GetCapability, GetCapabilityResponse};
-pub use context::{FlushContext, FlushContextResponse};
-pub use nv::{NvRead, NvReadPublic, NvReadPublicResponse, NvReadResponse};
-pub use object::{
-    CreatePrimary, CreatePrimaryResponse, LoadExternal, LoadExternalResponse, ReadPublic,
-    ReadPublicResponse, SensitiveArea,
-};
-pub use pcr::{PcrRead, PcrReadResponse};
-pub use policy::{
-    PolicyAuthValue, PolicyAuthValueResponse, PolicyAuthorize, PolicyAuthorizeNv,
-    PolicyAuthorizeNvResponse, PolicyAuthorizeResponse, PolicyCapability, PolicyCapabilityResponse,
-    PolicyCommandCode, PolicyCommandCodeResponse, PolicyCounterTimer, PolicyCounterTimerResponse,
-    PolicyCpHash, PolicyCpHashResponse, PolicyDuplicationSelect, PolicyDuplicationSelectResponse,
-    PolicyGetDigest, PolicyGetDigestResponse, PolicyLocality, PolicyLocalityResponse,
-    PolicyNameHash, PolicyNameHashResponse, PolicyNv, PolicyNvResponse, PolicyNvWritten,
-    PolicyNvWrittenResponse, PolicyOr, PolicyOrResponse, PolicyParameters,
-    PolicyParametersResponse, PolicyPassword, PolicyPasswordResponse, PolicyPcr, PolicyPcrResponse,
-    PolicyPhysicalPresence, PolicyPhysicalPresenceResponse, PolicySecret, PolicySecretResponse,
-    PolicySigned, PolicySignedResponse, PolicyTemplate, PolicyTemplateResponse, PolicyTicket,
-    PolicyTicketResponse, PolicyTransportSpdm, PolicyTransportSpdmResponse,
-};
-pub use random::{GetRandom, GetRandomResponse};
-pub use session::{
-    PolicyRestart, PolicyRestartResponse, StartAuthSession, StartAuthSessionResponse,
-};
-pub use startup::{SelfTest, SelfTestResponse, Shutdown, ShutdownResponse, Start, StartResponse};
+mod symmetric;
+mod testing;
+mod timer;
+mod vendor;
 
 use core::fmt;
 
+pub use self::{
+    asymmetric::*, attestation::*, audit::*, capability::*, clock::*, component::*, context::*,
+    dictionary::*, duplication::*, ephemeral::*, field_upgrade::*, hierarchy::*, miscellaneous::*,
+    nv::*, object::*, pcr::*, policy::*, random::*, sequence::*, session::*, signature::*,
+    startup::*, symmetric::*, testing::*, timer::*, vendor::*,
+};
 use crate::types::{CommandCode, Entity, Handle};
-use crate::wire::{Malformed, Reader, TooLarge, Writer};
+use crate::wire::{Malformed, Reader, TooLarge, Why, Writer};
 
 /// A command of Part 3.
 pub trait Command {
     /// What Part 3's table says of it.
     const INFO: CommandInfo;
+
+    /// This command, borrowed from the octets that it was read from.
+    type As<'c>: Command;
 
     /// What it answers, borrowed from the buffer that the answer arrived in.
     type Response<'r>: Response;
@@ -67,6 +64,16 @@ pub trait Command {
     /// # Errors
     /// It does not fit.
     fn marshal_parameters(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge>;
+
+    /// Reads the command as a TPM does: the handle area, and the parameter area from where it is. Entities come without
+    /// their Names, which are not on the wire.
+    ///
+    /// # Errors
+    /// The command is not what Part 3 says.
+    fn unmarshal<'c>(
+        handles: &mut Reader<'_>,
+        parameters: &mut Reader<'c>,
+    ) -> Result<Self::As<'c>, Malformed>;
 
     /// Reads the answer's parameter area; `handle` is the null handle if the answer has none.
     ///
@@ -125,53 +132,84 @@ pub struct ResponseInfo {
     pub first_parameter_sized: bool,
 }
 
+/// Something to be done with a command whose type is not known before its code is.
+pub trait Visitor {
+    /// What comes of it.
+    type Output;
+
+    /// Does it with the command `C`.
+    fn visit<C: Command>(self) -> Self::Output;
+}
+
+/// Names the files by clause, each of which brings a part of the table: once for [`COMMANDS`], once for [`visit`].
+macro_rules! clauses {
+    ($($clause:ident),* $(,)?) => {
+        const CLAUSES: &[&[CommandInfo]] = &[$($clause::TABLE),*];
+
+        /// Lets `visitor` visit the command with this code; `None` if this crate does not know it.
+        pub fn visit<V: Visitor>(code: CommandCode, visitor: V) -> Option<V::Output> {
+            $(let visitor = match $clause::visit(code, visitor) {
+                Ok(output) => return Some(output),
+                Err(visitor) => visitor,
+            };)*
+            drop(visitor);
+            None
+        }
+    };
+}
+
+clauses! {
+    asymmetric, attestation, audit, capability, clock, component, context, dictionary, duplication,
+    ephemeral, field_upgrade, hierarchy, miscellaneous, nv, object, pcr, policy, random, sequence,
+    session, signature, startup, symmetric, testing, timer, vendor,
+}
+
 /// All commands that this crate knows, by code.
-pub static COMMANDS: &[CommandInfo] = &[
-    <CreatePrimary<'static> as Command>::INFO,
-    <SelfTest as Command>::INFO,
-    <Start as Command>::INFO,
-    <Shutdown as Command>::INFO,
-    <ActivateCredential<'static> as Command>::INFO,
-    <PolicyNv<'static> as Command>::INFO,
-    <NvRead as Command>::INFO,
-    <PolicySecret<'static> as Command>::INFO,
-    <Sign<'static> as Command>::INFO,
-    <PolicySigned<'static> as Command>::INFO,
-    <FlushContext as Command>::INFO,
-    <LoadExternal<'static> as Command>::INFO,
-    <NvReadPublic as Command>::INFO,
-    <PolicyAuthorize<'static> as Command>::INFO,
-    <PolicyAuthValue as Command>::INFO,
-    <PolicyCommandCode as Command>::INFO,
-    <PolicyCounterTimer<'static> as Command>::INFO,
-    <PolicyCpHash<'static> as Command>::INFO,
-    <PolicyLocality as Command>::INFO,
-    <PolicyNameHash<'static> as Command>::INFO,
-    <PolicyOr<'static> as Command>::INFO,
-    <PolicyTicket<'static> as Command>::INFO,
-    <ReadPublic as Command>::INFO,
-    <StartAuthSession<'static> as Command>::INFO,
-    <GetCapability as Command>::INFO,
-    <GetRandom as Command>::INFO,
-    <PcrRead<'static> as Command>::INFO,
-    <PolicyPcr<'static> as Command>::INFO,
-    <PolicyRestart as Command>::INFO,
-    <PolicyPhysicalPresence as Command>::INFO,
-    <PolicyDuplicationSelect<'static> as Command>::INFO,
-    <PolicyGetDigest as Command>::INFO,
-    <PolicyPassword as Command>::INFO,
-    <PolicyNvWritten as Command>::INFO,
-    <PolicyTemplate<'static> as Command>::INFO,
-    <PolicyAuthorizeNv as Command>::INFO,
-    <PolicyCapability<'static> as Command>::INFO,
-    <PolicyParameters<'static> as Command>::INFO,
-    <PolicyTransportSpdm<'static> as Command>::INFO,
-];
+pub static COMMANDS: &[CommandInfo] = &sorted::<{ count() }>();
+
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "a constant")]
+const fn count() -> usize {
+    let (mut count, mut clause) = (0, 0);
+    while clause < CLAUSES.len() {
+        count += CLAUSES[clause].len();
+        clause += 1;
+    }
+    count
+}
+
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "a constant")]
+const fn sorted<const N: usize>() -> [CommandInfo; N] {
+    let mut table = [CLAUSES[0][0]; N];
+    let (mut len, mut clause) = (0, 0);
+    while clause < CLAUSES.len() {
+        let mut row = 0;
+        while row < CLAUSES[clause].len() {
+            let info = CLAUSES[clause][row];
+            let mut at = len;
+            while at > 0 && table[at - 1].code.0 > info.code.0 {
+                table[at] = table[at - 1];
+                at -= 1;
+            }
+            table[at] = info;
+            (len, row) = (len + 1, row + 1);
+        }
+        clause += 1;
+    }
+    table
+}
 
 /// The command with this code, if this crate knows it.
 #[must_use]
 pub fn by_code(code: CommandCode) -> Option<&'static CommandInfo> {
-    COMMANDS.iter().find(|command| command.code == code)
+    let at = COMMANDS.binary_search_by_key(&code, |command| command.code).ok()?;
+    COMMANDS.get(at)
+}
+
+/// The next entity of a handle area.
+fn entity<E: Entity>(reader: &mut Reader<'_>, what: &'static str) -> Result<E, Malformed> {
+    let at = reader.position();
+    let handle = reader.read(what)?;
+    E::from_handle(handle).map_err(|_| Malformed::new(Why::Value, at).named(what))
 }
 
 impl fmt::Display for CommandCode {

@@ -1,32 +1,42 @@
-//! Part 3 §12 and §24: objects.
+//! Part 3 §12: objects.
 
 use crate::types::{
-    CreationData, Data, Digest, Hierarchy, Name, Object, PcrSelection, Public, SensitiveCreate,
+    AuthValue, CreationData, Data, Digest, EncryptedSecret, Hierarchy, IdObject, Name, Object,
+    Parent, PcrSelections, Private, Public, Sensitive, SensitiveCreate, SensitiveData, Template,
     Ticket, Transient,
 };
+use crate::wire::Tpm2b;
 use crate::wire::macros::command;
-use crate::wire::{List, Tpm2b};
 
 command! {
-    /// Creates a primary object under a hierarchy. Part 3 §24.1.
-    CreatePrimary<'a> = 0x131 "TPM2_CreatePrimary" {
-        @primary_handle: Hierarchy,
+    /// Creates an object under a loaded parent, without loading it. Part 3 §12.1.
+    Create<'a> = 0x153 "TPM2_Create" {
+        @parent_handle: Object,
         in_sensitive: Tpm2b<SensitiveCreate<'a>>,
         in_public: Tpm2b<Public<'a>>,
         outside_info: Data<'a>,
-        creation_pcr: List<'a, PcrSelection<'a>>,
-    } -> CreatePrimaryResponse<'r> {
-        #object_handle: Transient,
+        creation_pcr: PcrSelections<'a>,
+    } -> CreateResponse<'r> {
+        out_private: Private<'r>,
         out_public: Tpm2b<Public<'r>>,
         creation_data: Tpm2b<CreationData<'r>>,
         creation_hash: Digest<'r>,
         creation_ticket: Ticket<'r>,
+    }
+
+    /// Loads an object that was created under, or imported to, a parent. Part 3 §12.2.
+    Load<'a> = 0x157 "TPM2_Load" {
+        @parent_handle: Object,
+        in_private: Private<'a>,
+        in_public: Tpm2b<Public<'a>>,
+    } -> LoadResponse<'r> {
+        #object_handle: Transient,
         name: Name<'r>,
     }
 
     /// Loads an object that no TPM protects. Part 3 §12.3.
     LoadExternal<'a> = 0x167 "TPM2_LoadExternal" {
-        in_private: SensitiveArea<'a>,
+        in_private: Option<Tpm2b<Sensitive<'a>>>,
         in_public: Tpm2b<Public<'a>>,
         hierarchy: Hierarchy,
     } -> LoadExternalResponse<'r> {
@@ -42,54 +52,54 @@ command! {
         name: Name<'r>,
         qualified_name: Name<'r>,
     }
-}
 
-pub use sensitive::SensitiveArea;
-
-mod sensitive {
-    use core::fmt;
-
-    use crate::types::{Alg, AuthValue, Digest};
-    use crate::wire::{Marshal, TooLarge, Writer};
-
-    /// The sensitive area of an object that is loaded from outside, or none. Part 2 §12.3.4.
-    #[doc(alias("TPM2B_SENSITIVE", "TPMT_SENSITIVE"))]
-    #[derive(Clone, Copy)]
-    pub enum SensitiveArea<'a> {
-        /// Only the public area is loaded.
-        None,
-        /// A private key: of ECC the scalar, of RSA one prime.
-        Key {
-            /// The type, which is that of the public area.
-            sensitive_type: Alg,
-            /// The authorization value that the object will have.
-            auth_value: AuthValue<'a>,
-            /// The seed; empty for asymmetric keys that are no parents.
-            seed: Digest<'a>,
-            /// The private part.
-            sensitive: &'a [u8],
-        },
+    /// Opens a credential that was made for the object `activate_handle` in the TPM that holds the key `key_handle`.
+    /// Part 3 §12.5.
+    ActivateCredential<'a> = 0x147 "TPM2_ActivateCredential" {
+        @activate_handle: Object,
+        @key_handle: Object,
+        credential_blob: IdObject<'a>,
+        secret: EncryptedSecret<'a>,
+    } -> ActivateCredentialResponse<'r> {
+        cert_info: Digest<'r>,
     }
 
-    impl Marshal for SensitiveArea<'_> {
-        const SIZED: bool = true;
-
-        fn marshal(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge> {
-            writer.sized(|writer| match self {
-                Self::None => Ok(()),
-                Self::Key { sensitive_type, auth_value, seed, sensitive } => {
-                    writer.write(sensitive_type)?;
-                    writer.write(auth_value)?;
-                    writer.write(seed)?;
-                    writer.sized(|writer| writer.put(sensitive))
-                }
-            })
-        }
+    /// Makes a credential for the object with this Name in the TPM that holds the key `handle`. Part 3 §12.6.
+    MakeCredential<'a> = 0x168 "TPM2_MakeCredential" {
+        #handle: Object,
+        credential: Digest<'a>,
+        object_name: Name<'a>,
+    } -> MakeCredentialResponse<'r> {
+        credential_blob: IdObject<'r>,
+        secret: EncryptedSecret<'r>,
     }
 
-    impl fmt::Debug for SensitiveArea<'_> {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("SensitiveArea(..)")
-        }
+    /// Reads what is sealed in an object. Part 3 §12.7.
+    Unseal = 0x15e "TPM2_Unseal" {
+        @item_handle: Object,
+    } -> UnsealResponse<'r> {
+        out_data: SensitiveData<'r>,
+    }
+
+    /// Makes a private area of the same object with another authorization value. Part 3 §12.8.
+    ObjectChangeAuth<'a> = 0x150 "TPM2_ObjectChangeAuth" {
+        @object_handle: Object,
+        #parent_handle: Object,
+        new_auth: AuthValue<'a>,
+    } -> ObjectChangeAuthResponse<'r> {
+        out_private: Private<'r>,
+    }
+
+    /// Creates an object and loads it: an ordinary, a primary or a derived one, by the kind of its parent. The template
+    /// may have a label and a context in the place of its unique field. Part 3 §12.9.
+    CreateLoaded<'a> = 0x191 "TPM2_CreateLoaded" {
+        @parent_handle: Parent,
+        in_sensitive: Tpm2b<SensitiveCreate<'a>>,
+        in_public: Template<'a>,
+    } -> CreateLoadedResponse<'r> {
+        #object_handle: Transient,
+        out_private: Private<'r>,
+        out_public: Tpm2b<Public<'r>>,
+        name: Name<'r>,
     }
 }

@@ -4,10 +4,9 @@
 //! [`PolicyDigest`](crate::crypto::PolicyDigest), whose methods have the names of these commands.
 
 use crate::types::{
-    AnyEntity, Capability, CommandCode, Comparison, Digest, Locality, Name, Nonce, NvAuth, NvIndex,
-    Object, PcrSelection, SessionHandle, Signature, Ticket, Timeout,
+    AnyEntity, Capability, CommandCode, Comparison, Digest, Digests, Locality, Name, Nonce, NvAuth,
+    NvIndex, Object, PcrSelections, SessionHandle, Signature, Ticket, Timeout, VerifiedTicket,
 };
-use crate::wire::List;
 use crate::wire::macros::command;
 
 command! {
@@ -52,14 +51,14 @@ command! {
     /// Lets any of several policies do. Part 3 §23.6.
     PolicyOr<'a> = 0x171 "TPM2_PolicyOR" {
         #policy_session: SessionHandle,
-        p_hash_list: List<'a, Digest<'a>>,
+        p_hash_list: Digests<'a>,
     } -> PolicyOrResponse {}
 
     /// Adds that PCRs have values; an empty digest stands for those that they have now. Part 3 §23.7.
     PolicyPcr<'a> = 0x17f "TPM2_PolicyPCR" {
         #policy_session: SessionHandle,
         pcr_digest: Digest<'a>,
-        pcrs: List<'a, PcrSelection<'a>>,
+        pcrs: PcrSelections<'a>,
     } -> PolicyPcrResponse {}
 
     /// Adds that the command comes from one of some localities. Part 3 §23.8.
@@ -124,7 +123,7 @@ command! {
         approved_policy: Digest<'a>,
         policy_ref: Nonce<'a>,
         key_sign: Name<'a>,
-        check_ticket: Ticket<'a>,
+        check_ticket: VerifiedTicket<'a>,
     } -> PolicyAuthorizeResponse {}
 
     /// Adds that the authorization value of the entity is proven by the session's HMAC. Part 3 §23.17.

@@ -1,6 +1,6 @@
 //! Part 3 §16: random numbers.
 
-use crate::types::Digest;
+use crate::types::{Digest, SensitiveData};
 use crate::wire::macros::command;
 
 command! {
@@ -10,4 +10,9 @@ command! {
     } -> GetRandomResponse<'r> {
         random_bytes: Digest<'r>,
     }
+
+    /// Gives the random number generator something more to stir in. Part 3 §16.2.
+    StirRandom<'a> = 0x146 "TPM2_StirRandom" {
+        in_data: SensitiveData<'a>,
+    } -> StirRandomResponse {}
 }

@@ -20,7 +20,7 @@ command! {
         nonce_tpm: Nonce<'r>,
     }
 
-    /// Takes a policy session back to its beginning. Part 3 §11.2.
+    /// Brings a policy session back to where it began. Part 3 §11.2.
     PolicyRestart = 0x180 "TPM2_PolicyRestart" {
         #session_handle: SessionHandle,
     } -> PolicyRestartResponse {}

@@ -1,4 +1,4 @@
-//! Part 3 §9 and §10: start, shutdown, self-test.
+//! Part 3 §9: start and shutdown.
 
 use crate::types::Startup;
 use crate::wire::macros::command;
@@ -13,9 +13,4 @@ command! {
     Shutdown = 0x145 "TPM2_Shutdown" {
         shutdown_type: Startup,
     } -> ShutdownResponse {}
-
-    /// Tests what has not been tested yet, or everything. Part 3 §10.2.
-    SelfTest = 0x143 "TPM2_SelfTest" {
-        full_test: bool,
-    } -> SelfTestResponse {}
 }

@@ -92,7 +92,7 @@ pub fn make_credential_with(
     let cipher = match key.id {
         Id::Rsa(rsa) => rsa.symmetric,
         Id::Ecc(ecc) => ecc.symmetric,
-        Id::KeyedHash(_) | Id::SymCipher(_) => Err(SharingError::KeyType)?,
+        _ => Err(SharingError::KeyType)?,
     };
     let aes = Aes::try_from(cipher).map_err(|_| CredentialError::Cipher(cipher))?;
     let shared = share_secret_with(key, Label::Identity, random)?;

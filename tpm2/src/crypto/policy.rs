@@ -18,9 +18,9 @@ use core::fmt;
 
 use super::HashAlg;
 use crate::types::{
-    Capability, CommandCode, Comparison, Digest, DigestBuf, Locality, NameBuf, PcrSelection,
+    Capability, CommandCode, Comparison, Digest, DigestBuf, Locality, NameBuf, PcrSelections,
 };
-use crate::wire::{List, Writer};
+use crate::wire::Writer;
 
 /// The digest of a policy as far as it goes. Each method is the policy command of the same name, and says what a session
 /// in the TPM would have after it.
@@ -109,11 +109,7 @@ impl PolicyDigest {
     ///
     /// # Errors
     /// [`PolicyError::TooLarge`].
-    pub fn pcr(
-        self,
-        pcrs: &List<'_, PcrSelection<'_>>,
-        digest: &DigestBuf,
-    ) -> Result<Self, PolicyError> {
+    pub fn pcr(self, pcrs: &PcrSelections<'_>, digest: &DigestBuf) -> Result<Self, PolicyError> {
         let mut octets = [0; 1024];
         let mut writer = Writer::new(&mut octets);
         writer.write(pcrs).map_err(|_| PolicyError::TooLarge)?;
@@ -126,7 +122,7 @@ impl PolicyDigest {
     /// [`PolicyError::TooLarge`].
     pub fn pcr_values(
         self,
-        pcrs: &List<'_, PcrSelection<'_>>,
+        pcrs: &PcrSelections<'_>,
         values: &[&[u8]],
     ) -> Result<Self, PolicyError> {
         self.pcr(pcrs, &self.hash.digest(values))

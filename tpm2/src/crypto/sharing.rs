@@ -113,7 +113,7 @@ pub fn share_secret_with(
             Curve::NIST_P384 => by_ecc::<p384::NistP384>(&ecc, hash, label, random),
             _ => Err(SharingError::KeyType),
         },
-        Id::KeyedHash(_) | Id::SymCipher(_) => Err(SharingError::KeyType),
+        _ => Err(SharingError::KeyType),
     }
 }
 

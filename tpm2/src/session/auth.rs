@@ -115,7 +115,7 @@ impl<'s> Auth<'s> {
         match &self.0 {
             Kind::Session(used) => {
                 let handle = used.session.get().handle.handle();
-                (handle.kind() == HandleKind::PolicySession).then_some(handle)
+                (handle.kind() == HandleKind::POLICY_SESSION).then_some(handle)
             }
             Kind::Password(_) => None,
         }

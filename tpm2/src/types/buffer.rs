@@ -80,6 +80,25 @@ buffers! {
     /// A nonce. Part 2 §10.4.4.
     #[doc(alias = "TPM2B_NONCE")]
     Nonce: 64,
+    /// What is logged and extended into PCRs. Part 2 §10.4.7.
+    #[doc(alias = "TPM2B_EVENT")]
+    Event: 1024,
+    /// As much as a TPM takes or gives at once, [`Property::INPUT_BUFFER`](super::Property::INPUT_BUFFER): plaintext,
+    /// often, and so not shown. Part 2 §10.4.8.
+    #[doc(alias = "TPM2B_MAX_BUFFER")]
+    MaxBuffer: 4096 secret,
+    /// An initial value. Part 2 §10.4.11.
+    #[doc(alias = "TPM2B_IV")]
+    Iv: 16,
+    /// A secret that an encapsulation shares. Part 2 §10.4.
+    #[doc(alias = "TPM2B_SHARED_SECRET")]
+    SharedSecret: 64 secret,
+    /// An encapsulated secret: an ML-KEM ciphertext or an ECC point. Part 2 §10.4.
+    #[doc(alias = "TPM2B_KEM_CIPHERTEXT")]
+    KemCiphertext: 1568,
+    /// A property of the vendor's. Part 2 §10.4.
+    #[doc(alias = "TPM2B_VENDOR_PROPERTY")]
+    VendorProperty: 512,
     /// An authorization value. Part 2 §10.4.5.
     #[doc(alias = "TPM2B_AUTH")]
     AuthValue: 64 secret,
@@ -107,4 +126,56 @@ buffers! {
     /// Data to be sealed. Part 2 §11.1.14.
     #[doc(alias = "TPM2B_SENSITIVE_DATA")]
     SensitiveData: 128 secret,
+    /// The key of a cipher. Part 2 §11.1.9.
+    #[doc(alias = "TPM2B_SYM_KEY")]
+    SymKey: 32 secret,
+    /// A label or context of a derivation. Part 2 §11.1.11.
+    #[doc(alias = "TPM2B_LABEL")]
+    Label: 32,
+    /// A prime factor of an RSA key, or what else a TPM keeps of it. Part 2 §11.2.4.7.
+    #[doc(alias = "TPM2B_PRIVATE_KEY_RSA")]
+    PrivateKeyRsa: 1280 secret,
+    /// The scalar of an ECC key, or a coordinate that nobody may see. Part 2 §11.2.5.1.
+    #[doc(alias = "TPM2B_ECC_PARAMETER")]
+    PrivateKeyEcc: 66 secret,
+    /// An ML-KEM encapsulation key. Part 2 §11.2.
+    #[doc(alias = "TPM2B_PUBLIC_KEY_MLKEM")]
+    PublicKeyMlkem: 1568,
+    /// The seed of an ML-KEM key. Part 2 §11.2.
+    #[doc(alias = "TPM2B_PRIVATE_KEY_MLKEM")]
+    PrivateKeyMlkem: 64 secret,
+    /// An ML-DSA public key. Part 2 §11.2.
+    #[doc(alias = "TPM2B_PUBLIC_KEY_MLDSA")]
+    PublicKeyMldsa: 2592,
+    /// The seed of an ML-DSA key. Part 2 §11.2.
+    #[doc(alias = "TPM2B_PRIVATE_KEY_MLDSA")]
+    PrivateKeyMldsa: 32 secret,
+    /// An EdDSA signature. Part 2 §11.3.
+    #[doc(alias = "TPM2B_SIGNATURE_EDDSA")]
+    SignatureEddsa: 132,
+    /// An ML-DSA signature. Part 2 §11.3.
+    #[doc(alias = "TPM2B_SIGNATURE_MLDSA")]
+    SignatureMldsa: 4627,
+    /// A context that a signature is made in. Part 2 §11.3.
+    #[doc(alias = "TPM2B_SIGNATURE_CTX")]
+    SignatureContext: 255,
+    /// The part of a signature that its verification must know from the start. Part 2 §11.3.
+    #[doc(alias = "TPM2B_SIGNATURE_HINT")]
+    SignatureHint: 256,
+    /// A seed that protects children or obfuscates a public area. Part 2 §12.3.2.4.
+    #[doc(alias = "TPM2B_DIGEST")]
+    SeedValue: 64 secret,
+    /// A public area that has not been looked at: a template. Part 2 §12.2.6.
+    #[doc(alias = "TPM2B_TEMPLATE")]
+    Template: 2672,
+    /// The private area of an object as only the TPM, or a new parent, can read it; of a duplicate without protection
+    /// everybody can. Part 2 §12.3.7.
+    #[doc(alias = "TPM2B_PRIVATE")]
+    Private: 2048 secret,
+    /// The body of a saved context. Part 2 §14.4.
+    #[doc(alias = "TPM2B_CONTEXT_DATA")]
+    ContextData: 4096,
+    /// What a TPM attests, as the octets that it signed. Part 2 §10.12.13.
+    #[doc(alias = "TPM2B_ATTEST")]
+    AttestData: 2304,
 }

@@ -1,13 +1,14 @@
 use super::{
-    Alg, AlgorithmAttributes, Capability, CommandAttributes, CommandCode, Curve, Handle,
-    PcrSelection, Property,
+    AcTag, ActAttributes, Alg, AlgorithmAttributes, Capability, CommandAttributes, CommandCode,
+    Curve, Handle, HashValue, Name, PcrSelections, Property, Public, TaggedPcrSelect,
+    VendorProperty,
 };
-use crate::wire::List;
 use crate::wire::macros::{structure, union};
+use crate::wire::{List, Malformed, Marshal, Reader, TooLarge, Tpm2b, Unmarshal, Writer};
 
 union! {
     /// What a TPM says of itself. Part 2 §10.10.
-    #[doc(alias = "TPMS_CAPABILITY_DATA")]
+    #[doc(alias("TPMS_CAPABILITY_DATA", "TPMU_CAPABILITIES"))]
     CapabilityData<'a>: Capability {
         /// Algorithms.
         Algs(list: List<'a, AlgProperty>) = ALGS,
@@ -20,11 +21,23 @@ union! {
         /// Commands under audit.
         AuditCommands(list: List<'a, CommandCode>) = AUDIT_COMMANDS,
         /// PCR banks.
-        Pcrs(list: List<'a, PcrSelection<'a>>) = PCRS,
+        Pcrs(list: PcrSelections<'a>) = PCRS,
         /// Properties.
         TpmProperties(list: List<'a, TaggedProperty>) = TPM_PROPERTIES,
+        /// What PCRs are like.
+        PcrProperties(list: List<'a, TaggedPcrSelect<'a>>) = PCR_PROPERTIES,
         /// Curves.
         EccCurves(list: List<'a, Curve>) = ECC_CURVES,
+        /// Policies of permanent entities.
+        AuthPolicies(list: List<'a, TaggedPolicy<'a>>) = AUTH_POLICIES,
+        /// Authenticated countdown timers.
+        Act(list: List<'a, ActData>) = ACT,
+        /// Keys of the TPM's own.
+        PubKeys(list: List<'a, Tpm2b<Public<'a>>>) = PUB_KEYS,
+        /// The keys of the secure channel that the question came through.
+        SpdmSessionInfo(list: List<'a, SpdmSessionInfo<'a>>) = SPDM_SESSION_INFO,
+        /// What the vendor says.
+        VendorProperty(list: List<'a, VendorProperty<'a>>) = VENDOR_PROPERTY,
     }
 }
 
@@ -45,5 +58,69 @@ structure! {
         property: Property,
         /// Its value.
         value: u32,
+    }
+
+    /// The policy of a permanent entity. Part 2 §10.8.4.
+    #[doc(alias = "TPMS_TAGGED_POLICY")]
+    TaggedPolicy<'a> {
+        /// The entity.
+        handle: Handle,
+        /// The policy.
+        policy_hash: HashValue<'a>,
+    }
+
+    /// The state of an authenticated countdown timer. Part 2 §10.8.5.
+    #[doc(alias = "TPMS_ACT_DATA")]
+    ActData {
+        /// The timer.
+        handle: Handle,
+        /// Seconds that are left.
+        timeout: u32,
+        /// Whether it has run out.
+        attributes: ActAttributes,
+    }
+
+    /// The ends of a secure channel. Part 2 §10.8.6.
+    #[doc(alias = "TPMS_SPDM_SESSION_INFO")]
+    SpdmSessionInfo<'a> {
+        /// Name of the requester's key.
+        req_key_name: Name<'a>,
+        /// Name of the TPM's key.
+        tpm_key_name: Name<'a>,
+    }
+
+    /// What an attached component says of itself, or answers. Part 2 §16.
+    #[doc(alias = "TPMS_AC_OUTPUT")]
+    AcOutput {
+        /// What the number is.
+        tag: AcTag,
+        /// The number.
+        data: u32,
+    }
+}
+
+/// A capability that is to be set. Which there are, and what is behind each, the library leaves to registries of their
+/// own, and so they are octets here. Part 2 §10.10.
+#[doc(alias("TPMS_SET_CAPABILITY_DATA", "TPMU_SET_CAPABILITIES"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetCapabilityData<'a> {
+    /// Which.
+    pub capability: Capability,
+    /// What it is to be.
+    pub data: &'a [u8],
+}
+
+impl Marshal for SetCapabilityData<'_> {
+    fn marshal(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge> {
+        writer.write(&self.capability)?;
+        writer.put(self.data)
+    }
+}
+
+/// Takes all that is left: it stands alone in a [`Tpm2b`].
+impl<'a> Unmarshal<'a> for SetCapabilityData<'a> {
+    fn unmarshal(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let capability = reader.read("SetCapabilityData.capability")?;
+        Ok(Self { capability, data: reader.take_rest() })
     }
 }

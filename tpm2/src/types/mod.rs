@@ -2,49 +2,47 @@
 //!
 //! Types lose the specification's prefix (`TPMT_PUBLIC` is [`Public`]) and keep it as a search alias.
 
+mod attest;
 mod attribute;
 mod buffer;
 mod capability;
+mod clock;
+mod context;
 mod creation;
+mod digest;
+mod entity;
 mod handle;
 mod number;
 mod nv;
 mod owned;
 mod pcr;
-mod policy;
 mod public;
 mod rc;
 mod scheme;
+mod sensitive;
 mod signature;
+mod ticket;
 
-pub use attribute::{
-    AlgorithmAttributes, CommandAttributes, NvAttributes, ObjectAttributes, PermanentAttributes,
-    SessionAttributes,
-};
-pub use buffer::{
-    AuthValue, Data, Digest, EccParameter, EncryptedSecret, IdObject, MaxNvBuffer, Name, Nonce,
-    PublicKeyRsa, SensitiveData, Timeout,
-};
-pub use capability::{AlgProperty, CapabilityData, TaggedProperty};
-pub use creation::{CreationData, SensitiveCreate, Ticket};
-pub use handle::{
-    AnyEntity, Entity, Handle, HandleKind, Hierarchy, NvAuth, NvIndex, Object, SessionHandle,
-    Transient,
-};
-pub use number::{Alg, Capability, CommandCode, Curve, Property, SessionType, Startup, Structure};
-pub use nv::NvPublic;
-#[cfg(feature = "crypto")]
-pub use owned::SecretBuf;
-pub use owned::{DigestBuf, NameBuf, Owned};
-pub use pcr::PcrSelection;
-pub use policy::{Comparison, Locality};
-pub use public::{EccPoint, EccPublic, Id, KeyedHashPublic, Public, RsaPublic, SymCipherPublic};
-pub use rc::{ResponseCode, Subject};
-pub use scheme::{
-    AsymScheme, BlockCipher, EcdaaScheme, HashScheme, KdfScheme, KeyedHashScheme, SymDef,
-    SymDefObject, XorScheme,
-};
-pub use signature::{EccSignature, RsaSignature, Signature};
+pub use attest::*;
+pub use attribute::*;
+pub use buffer::*;
+pub use capability::*;
+pub use clock::*;
+pub use context::*;
+pub use creation::*;
+pub use digest::*;
+pub use entity::*;
+pub use handle::*;
+pub use number::*;
+pub use nv::*;
+pub use owned::*;
+pub use pcr::*;
+pub use public::*;
+pub use rc::*;
+pub use scheme::*;
+pub use sensitive::*;
+pub use signature::*;
+pub use ticket::*;
 
 #[cfg(test)]
 mod tests;

@@ -1,52 +1,90 @@
-use super::Alg;
-use crate::wire::{Malformed, Marshal, Reader, TooLarge, Unmarshal, Why, Writer};
+use super::{Alg, PcrProperty};
+use crate::wire::macros::structure;
+use crate::wire::{List, Malformed, Marshal, Reader, TooLarge, Unmarshal, Why, Writer};
 
-/// PCRs of one bank, as a bit map whose first octet holds PCR 0 to 7. Part 2 §10.6.2.
-#[doc(alias = "TPMS_PCR_SELECTION")]
+/// PCRs as a bit map whose first octet holds PCR 0 to 7. Part 2 §10.6.1.
+#[doc(alias = "TPMS_PCR_SELECT")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PcrSelection<'a> {
-    /// The bank.
-    pub hash: Alg,
-    select: &'a [u8],
-}
+pub struct PcrSelect<'a>(&'a [u8]);
 
-impl<'a> PcrSelection<'a> {
+impl<'a> PcrSelect<'a> {
     /// The most octets of a bit map: 256 PCRs.
     pub const MAX: usize = 32;
 
-    /// A selection to be sent: three octets choose among PCR 0 to 23.
+    /// A bit map to be sent: three octets choose among PCR 0 to 23.
     ///
     /// # Errors
     /// More than [`Self::MAX`] octets.
-    pub const fn new(hash: Alg, select: &'a [u8]) -> Result<Self, TooLarge> {
-        if select.len() > Self::MAX { Err(TooLarge) } else { Ok(Self { hash, select }) }
+    pub const fn new(octets: &'a [u8]) -> Result<Self, TooLarge> {
+        if octets.len() > Self::MAX { Err(TooLarge) } else { Ok(Self(octets)) }
     }
 
     /// The selected PCRs in order.
     pub fn pcrs(self) -> impl Iterator<Item = u8> + use<'a> {
         (0_u8..=255)
-            .zip(self.select.iter().flat_map(|octet| (0..8).map(move |bit| octet >> bit & 1)))
+            .zip(self.0.iter().flat_map(|octet| (0..8).map(move |bit| octet >> bit & 1)))
             .filter_map(|(pcr, selected)| (selected == 1).then_some(pcr))
     }
 }
 
-impl Marshal for PcrSelection<'_> {
+impl Marshal for PcrSelect<'_> {
+    #[inline]
     fn marshal(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge> {
-        writer.write(&self.hash)?;
-        writer.write(&u8::try_from(self.select.len()).map_err(|_| TooLarge)?)?;
-        writer.put(self.select)
+        writer.write(&u8::try_from(self.0.len()).map_err(|_| TooLarge)?)?;
+        writer.put(self.0)
     }
 }
 
-impl<'a> Unmarshal<'a> for PcrSelection<'a> {
+impl<'a> Unmarshal<'a> for PcrSelect<'a> {
+    #[inline]
     fn unmarshal(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
-        let hash = reader.read("PcrSelection.hash")?;
         let at = reader.position();
-        let size = usize::from(reader.read::<u8>("PcrSelection.size")?);
+        let size = usize::from(u8::unmarshal(reader)?);
         if size > Self::MAX {
-            return Err(Malformed::new(Why::TooLong, at).named("PcrSelection.size"));
+            return Err(Malformed::new(Why::TooLong, at));
         }
-        let select = reader.take(size).map_err(|e| e.named("PcrSelection.select"))?;
-        Ok(Self { hash, select })
+        reader.take(size).map(Self)
+    }
+}
+
+structure! {
+    /// PCRs of one bank. Part 2 §10.6.2.
+    #[doc(alias = "TPMS_PCR_SELECTION")]
+    PcrSelection<'a> {
+        /// The bank.
+        hash: Alg,
+        /// Which of its PCRs.
+        select: PcrSelect<'a>,
+    }
+
+    /// PCRs that have a property. Part 2 §10.8.3.
+    #[doc(alias = "TPMS_TAGGED_PCR_SELECT")]
+    TaggedPcrSelect<'a> {
+        /// The property.
+        tag: PcrProperty,
+        /// The PCRs.
+        select: PcrSelect<'a>,
+    }
+}
+
+/// PCRs of several banks: as many as there can be hashes. Part 2 §10.9.7.
+#[doc(alias = "TPML_PCR_SELECTION")]
+pub type PcrSelections<'a> = List<'a, PcrSelection<'a>, 16>;
+
+impl<'a> PcrSelection<'a> {
+    /// A selection to be sent: three octets choose among PCR 0 to 23.
+    ///
+    /// # Errors
+    /// More than [`PcrSelect::MAX`] octets.
+    pub const fn new(hash: Alg, select: &'a [u8]) -> Result<Self, TooLarge> {
+        match PcrSelect::new(select) {
+            Ok(select) => Ok(Self { hash, select }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The selected PCRs in order.
+    pub fn pcrs(self) -> impl Iterator<Item = u8> + use<'a> {
+        self.select.pcrs()
     }
 }

@@ -1,6 +1,7 @@
 use super::{
-    Alg, AsymScheme, Curve, Digest, EccParameter, KdfScheme, KeyedHashScheme, ObjectAttributes,
-    PublicKeyRsa, SymDefObject,
+    Alg, AsymScheme, Curve, Digest, EccParameter, KdfScheme, KeyedHashScheme, MldsaParameters,
+    MlkemParameters, ObjectAttributes, PrivateKeyEcc, PublicKeyMldsa, PublicKeyMlkem, PublicKeyRsa,
+    SymDefObject,
 };
 use crate::wire::macros::{structure, union};
 use crate::wire::{Malformed, Marshal, Reader, TooLarge, Unmarshal, Writer};
@@ -33,6 +34,31 @@ union! {
         Rsa(public: RsaPublic<'a>) = RSA,
         /// Elliptic curves.
         Ecc(public: EccPublic<'a>) = ECC,
+        /// ML-DSA.
+        Mldsa(public: MldsaPublic<'a>) = MLDSA,
+        /// ML-DSA over digests.
+        HashMldsa(public: HashMldsaPublic<'a>) = HASH_MLDSA,
+        /// ML-KEM.
+        Mlkem(public: MlkemPublic<'a>) = MLKEM,
+    }
+
+    /// The type of an object and its parameters, without what is unique to it. Part 2 §12.2.3.8.
+    #[doc(alias = "TPMT_PUBLIC_PARMS")]
+    PublicParms: Alg {
+        /// Sealed data, or an HMAC key.
+        KeyedHash(scheme: KeyedHashScheme) = KEYEDHASH,
+        /// A key of a symmetric cipher.
+        SymCipher(cipher: SymDefObject) = SYMCIPHER,
+        /// RSA.
+        Rsa(parms: RsaParms) = RSA,
+        /// Elliptic curves.
+        Ecc(parms: EccParms) = ECC,
+        /// ML-DSA.
+        Mldsa(parms: MldsaParms) = MLDSA,
+        /// ML-DSA over digests.
+        HashMldsa(parms: HashMldsaParms) = HASH_MLDSA,
+        /// ML-KEM.
+        Mlkem(parms: MlkemParms) = MLKEM,
     }
 }
 
@@ -92,6 +118,121 @@ structure! {
         cipher: SymDefObject,
         /// Binds public to sensitive area.
         unique: Digest<'a>,
+    }
+}
+
+structure! {
+    /// Parameters and unique of an ML-DSA key. Part 2 §12.2.3.
+    MldsaPublic<'a> {
+        /// The parameters.
+        parms: MldsaParms,
+        /// The public key.
+        unique: PublicKeyMldsa<'a>,
+    }
+
+    /// Parameters and unique of an ML-DSA key that signs digests. Part 2 §12.2.3.
+    HashMldsaPublic<'a> {
+        /// The parameters.
+        parms: HashMldsaParms,
+        /// The public key.
+        unique: PublicKeyMldsa<'a>,
+    }
+
+    /// Parameters and unique of an ML-KEM key. Part 2 §12.2.3.
+    MlkemPublic<'a> {
+        /// The parameters.
+        parms: MlkemParms,
+        /// The encapsulation key.
+        unique: PublicKeyMlkem<'a>,
+    }
+
+    /// Parameters of an RSA key. Part 2 §12.2.3.5.
+    #[doc(alias = "TPMS_RSA_PARMS")]
+    RsaParms {
+        /// The cipher that protects children, of a storage key.
+        symmetric: SymDefObject,
+        /// The scheme.
+        scheme: AsymScheme,
+        /// Bits of the modulus.
+        key_bits: u16,
+        /// The public exponent; 0 means 65537.
+        exponent: u32,
+    }
+
+    /// Parameters of an ECC key. Part 2 §12.2.3.6.
+    #[doc(alias = "TPMS_ECC_PARMS")]
+    EccParms {
+        /// The cipher that protects children, of a storage key.
+        symmetric: SymDefObject,
+        /// The scheme.
+        scheme: AsymScheme,
+        /// The curve.
+        curve: Curve,
+        /// The key derivation; always null in practice.
+        kdf: KdfScheme,
+    }
+
+    /// Parameters of an ML-DSA key. Part 2 §12.2.3.
+    #[doc(alias = "TPMS_MLDSA_PARMS")]
+    MldsaParms {
+        /// The parameter set.
+        parameter_set: MldsaParameters,
+        /// Whether the key signs message representatives that were made outside.
+        allow_external_mu: bool,
+    }
+
+    /// Parameters of an ML-DSA key that signs digests. Part 2 §12.2.3.
+    #[doc(alias = "TPMS_HASH_MLDSA_PARMS")]
+    HashMldsaParms {
+        /// The parameter set.
+        parameter_set: MldsaParameters,
+        /// The hash of what is signed.
+        hash: Alg,
+    }
+
+    /// Parameters of an ML-KEM key. Part 2 §12.2.3.
+    #[doc(alias = "TPMS_MLKEM_PARMS")]
+    MlkemParms {
+        /// The cipher that protects children, of a storage key.
+        symmetric: SymDefObject,
+        /// The parameter set.
+        parameter_set: MlkemParameters,
+    }
+
+    /// A curve, in numbers. Part 2 §11.2.5.4.
+    #[doc(alias = "TPMS_ALGORITHM_DETAIL_ECC")]
+    CurveDetail<'a> {
+        /// Which.
+        curve: Curve,
+        /// Bits of a key.
+        key_size: u16,
+        /// The key derivation that goes with it; null if none does.
+        kdf: KdfScheme,
+        /// The signature scheme that goes with it; null if none does.
+        sign: AsymScheme,
+        /// The prime of the field.
+        p: EccParameter<'a>,
+        /// The linear coefficient.
+        a: EccParameter<'a>,
+        /// The constant.
+        b: EccParameter<'a>,
+        /// First coordinate of the base point.
+        g_x: EccParameter<'a>,
+        /// Second coordinate of the base point.
+        g_y: EccParameter<'a>,
+        /// Order of the base point.
+        n: EccParameter<'a>,
+        /// Cofactor.
+        h: EccParameter<'a>,
+    }
+
+    /// A point that nobody may see: a shared secret. Part 2 §11.2.5.2.
+    #[doc(alias = "TPMS_ECC_POINT")]
+    SecretPoint<'a> {
+        /// The first coordinate.
+        x: PrivateKeyEcc<'a>,
+        /// The second coordinate.
+        y: PrivateKeyEcc<'a>,
     }
 }
 

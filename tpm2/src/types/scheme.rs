@@ -69,8 +69,8 @@ union! {
         Xor(hash: HashScheme) = XOR,
     }
 
-    /// The scheme of an asymmetric key or of one of its uses. Part 2 §11.2.3.5.
-    #[doc(alias("TPMT_RSA_SCHEME", "TPMT_ECC_SCHEME", "TPMT_SIG_SCHEME"))]
+    /// The scheme of an asymmetric key or of one of its uses; HMAC is here since it signs too. Part 2 §11.2.3.5.
+    #[doc(alias("TPMT_RSA_SCHEME", "TPMT_ECC_SCHEME", "TPMT_SIG_SCHEME", "TPMT_RSA_DECRYPT"))]
     AsymScheme: Alg {
         /// Left to each use.
         Null = NULL,
@@ -94,6 +94,12 @@ union! {
         Ecdh(hash: HashScheme) = ECDH,
         /// ECMQV.
         Ecmqv(hash: HashScheme) = ECMQV,
+        /// EdDSA.
+        Eddsa = EDDSA,
+        /// EdDSA over a digest.
+        HashEddsa = HASH_EDDSA,
+        /// HMAC.
+        Hmac(hash: HashScheme) = HMAC,
     }
 
     /// How a key is derived. Part 2 §11.2.3.3.
@@ -109,6 +115,8 @@ union! {
         Kdf2(hash: HashScheme) = KDF2,
         /// SP 800-108.
         Kdf1Sp800_108(hash: HashScheme) = KDF1_SP800_108,
+        /// HKDF.
+        Hkdf(hash: HashScheme) = HKDF,
     }
 
     /// The scheme of a keyed-hash object. Part 2 §11.1.23.

@@ -1,4 +1,4 @@
-use super::{Alg, EccParameter, PublicKeyRsa};
+use super::{Alg, EccParameter, HashValue, PublicKeyRsa, SignatureEddsa, SignatureMldsa};
 use crate::wire::macros::{structure, union};
 
 union! {
@@ -19,6 +19,16 @@ union! {
         Sm2(signature: EccSignature<'a>) = SM2,
         /// EC Schnorr.
         Ecschnorr(signature: EccSignature<'a>) = ECSCHNORR,
+        /// EdDSA.
+        Eddsa(signature: SignatureEddsa<'a>) = EDDSA,
+        /// EdDSA over a digest.
+        HashEddsa(signature: SignatureEddsa<'a>) = HASH_EDDSA,
+        /// ML-DSA.
+        Mldsa(signature: SignatureMldsa<'a>) = MLDSA,
+        /// ML-DSA over a digest.
+        HashMldsa(signature: HashMldsaSignature<'a>) = HASH_MLDSA,
+        /// HMAC, with a key that both sides have.
+        Hmac(hmac: HashValue<'a>) = HMAC,
     }
 }
 
@@ -41,5 +51,14 @@ structure! {
         r: EccParameter<'a>,
         /// The second number; leading zeros may be missing.
         s: EccParameter<'a>,
+    }
+
+    /// A signature with ML-DSA over a digest. Part 2 §11.2.
+    #[doc(alias = "TPMS_SIGNATURE_HASH_MLDSA")]
+    HashMldsaSignature<'a> {
+        /// The hash of what was signed.
+        hash: Alg,
+        /// The signature.
+        signature: SignatureMldsa<'a>,
     }
 }

@@ -4,9 +4,10 @@ use super::{Malformed, Marshal, Reader, TooLarge, Unmarshal, Why, Writer};
 
 /// A `TPML`: a 32-bit count and that many elements. Part 2 §10.9.
 ///
-/// One that came from the wire keeps its octets and was checked when it was read; one to be sent borrows a slice.
+/// One that came from the wire keeps its octets and was checked when it was read; one to be sent borrows a slice. `MAX` is
+/// the most elements: the specification's where it has a number, and otherwise more than any message has room for.
 #[derive(Clone, Copy)]
-pub struct List<'a, T>(Elements<'a, T>);
+pub struct List<'a, T, const MAX: usize = 1024>(Elements<'a, T>);
 
 #[derive(Clone, Copy)]
 enum Elements<'a, T> {
@@ -14,11 +15,8 @@ enum Elements<'a, T> {
     Read { count: u32, octets: &'a [u8] },
 }
 
-impl<'a, T> List<'a, T> {
-    /// More elements than any list of the specification can have: HASH_COUNT, MAX_CAP_* and the like are all smaller.
-    const MAX: u32 = 1024;
-
-    /// A list to be sent.
+impl<'a, T, const MAX: usize> List<'a, T, MAX> {
+    /// A list to be sent. One with more than `MAX` elements is refused when it is marshalled.
     #[must_use]
     pub const fn new(elements: &'a [T]) -> Self {
         Self(Elements::Given(elements))
@@ -40,9 +38,9 @@ impl<'a, T> List<'a, T> {
     }
 }
 
-impl<'a, T: Unmarshal<'a> + Copy> List<'a, T> {
+impl<'a, T: Unmarshal<'a> + Copy, const MAX: usize> List<'a, T, MAX> {
     /// The elements in order.
-    pub fn iter(&self) -> impl Iterator<Item = T> + use<'a, T> {
+    pub fn iter(&self) -> impl Iterator<Item = T> + use<'a, T, MAX> {
         let (given, mut reader) = match self.0 {
             Elements::Given(elements) => (elements, Reader::new(&[])),
             Elements::Read { octets, .. } => (&[][..], Reader::new(octets)),
@@ -52,10 +50,11 @@ impl<'a, T: Unmarshal<'a> + Copy> List<'a, T> {
     }
 }
 
-impl<T: Marshal> Marshal for List<'_, T> {
+impl<T: Marshal, const MAX: usize> Marshal for List<'_, T, MAX> {
     #[inline]
     fn marshal(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge> {
         match self.0 {
+            Elements::Given(elements) if elements.len() > MAX => Err(TooLarge),
             Elements::Given(elements) => {
                 writer.write(&u32::try_from(elements.len()).map_err(|_| TooLarge)?)?;
                 elements.iter().try_for_each(|element| element.marshal(writer))
@@ -68,12 +67,12 @@ impl<T: Marshal> Marshal for List<'_, T> {
     }
 }
 
-impl<'a, T: Unmarshal<'a>> Unmarshal<'a> for List<'a, T> {
+impl<'a, T: Unmarshal<'a>, const MAX: usize> Unmarshal<'a> for List<'a, T, MAX> {
     #[inline]
     fn unmarshal(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let at = reader.position();
         let count = u32::unmarshal(reader)?;
-        if count > Self::MAX {
+        if usize::try_from(count).map_or(true, |count| count > MAX) {
             return Err(Malformed::new(Why::TooLong, at));
         }
         let start = reader.position();
@@ -86,16 +85,19 @@ impl<'a, T: Unmarshal<'a>> Unmarshal<'a> for List<'a, T> {
     }
 }
 
-impl<'a, T: Unmarshal<'a> + Copy + fmt::Debug> fmt::Debug for List<'a, T> {
+impl<'a, T, const MAX: usize> fmt::Debug for List<'a, T, MAX>
+where
+    T: Unmarshal<'a> + Copy + fmt::Debug,
+{
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }
 }
 
-impl<'a, T: Unmarshal<'a> + Copy + PartialEq> PartialEq for List<'a, T> {
+impl<'a, T: Unmarshal<'a> + Copy + PartialEq, const MAX: usize> PartialEq for List<'a, T, MAX> {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())
     }
 }
 
-impl<'a, T: Unmarshal<'a> + Copy + Eq> Eq for List<'a, T> {}
+impl<'a, T: Unmarshal<'a> + Copy + Eq, const MAX: usize> Eq for List<'a, T, MAX> {}

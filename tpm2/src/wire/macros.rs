@@ -27,7 +27,7 @@ macro_rules! numbers {
         }
     )*};
 
-    ($(#[$meta:meta])* bits $name:ident: $repr:ty { $($constant:ident = $value:expr),* $(,)? }) => {
+    ($($(#[$meta:meta])* bits $name:ident: $repr:ty { $($constant:ident = $value:expr),* $(,)? })*) => {$(
         numbers! { @type $(#[$meta])* $name: $repr { $($constant = $value),* } }
 
         impl $name {
@@ -62,7 +62,7 @@ macro_rules! numbers {
                 f.write_str(")")
             }
         }
-    };
+    )*};
 
     (@type $(#[$meta:meta])* $name:ident: $repr:ty { $($constant:ident = $value:expr),* }) => {
         $(#[$meta])*
@@ -261,8 +261,9 @@ macro_rules! union {
     };
 }
 
-/// A command as Part 3 prints it: `@` a handle that needs authorization, `#` one that does not, then the parameters;
-/// behind the arrow the response, `#` its handle.
+/// The commands of a clause, each as Part 3 prints it: `@` a handle that needs authorization, `#` one that does not, then the
+/// parameters; behind the arrow the response, `#` its handle. One invocation to a file: it also makes the file's part of the
+/// table.
 macro_rules! command {
     ($(
         $(#[$meta:meta])*
@@ -274,10 +275,56 @@ macro_rules! command {
             $(#$response_handle:ident: $response_handle_ty:ty,)?
             $($result:ident: $result_ty:ty,)*
         }
-    )*) => {$(
+    )*) => {
+        pub(super) const TABLE: &[$crate::commands::CommandInfo] =
+            &[$(<command!(@at 'static, $name $($life)?) as $crate::commands::Command>::INFO),*];
+
+        pub(super) fn visit<V: $crate::commands::Visitor>(
+            code: $crate::types::CommandCode,
+            visitor: V,
+        ) -> Result<V::Output, V> {
+            match code.0 {
+                $($code => Ok(visitor.visit::<command!(@at 'static, $name $($life)?)>()),)*
+                _ => Err(visitor),
+            }
+        }
+
+        $(
+            command! { @command
+                $(#[$meta])*
+                $name $(<$life>)? = $code $title $($tag)? {
+                    $(@$auth: $auth_ty,)*
+                    $(#$handle: $handle_ty,)*
+                    $($parameter: $ty,)*
+                } -> $response $(<$response_life>)? {
+                    $(#$response_handle: $response_handle_ty,)?
+                    $($result: $result_ty,)*
+                }
+            }
+
+            command! { @response
+                $name $response $(<$response_life>)? {
+                    $(#$response_handle: $response_handle_ty,)?
+                    $($result: $result_ty,)*
+                }
+            }
+        )*
+    };
+
+    (@command
+        $(#[$meta:meta])*
+        $name:ident $(<$life:lifetime>)? = $code:literal $title:literal $($tag:ident)? {
+            $(@$auth:ident: $auth_ty:ty,)*
+            $(#$handle:ident: $handle_ty:ty,)*
+            $($parameter:ident: $ty:ty,)*
+        } -> $response:ident $(<$response_life:lifetime>)? {
+            $(#$response_handle:ident: $response_handle_ty:ty,)?
+            $($result:ident: $result_ty:ty,)*
+        }
+    ) => {
         $(#[$meta])*
         #[doc(alias = $title)]
-        #[derive(Clone, Copy, Debug)]
+        #[derive(Clone, Copy)]
         pub struct $name $(<$life>)? {
             $(
                 #[doc = concat!("`", stringify!($auth), "`, which must be authorized.")]
@@ -290,19 +337,6 @@ macro_rules! command {
             $(
                 #[doc = concat!("`", stringify!($parameter), "`.")]
                 pub $parameter: $ty,
-            )*
-        }
-
-        #[doc = concat!("What [`", stringify!($name), "`] answers.")]
-        #[derive(Clone, Copy, Debug)]
-        pub struct $response $(<$response_life>)? {
-            $(
-                #[doc = concat!("`", stringify!($response_handle), "`.")]
-                pub $response_handle: $response_handle_ty,
-            )?
-            $(
-                #[doc = concat!("`", stringify!($result), "`.")]
-                pub $result: $result_ty,
             )*
         }
 
@@ -319,6 +353,8 @@ macro_rules! command {
                     as $crate::commands::Response>::INFO,
             };
 
+            type As<'c> = command!(@at 'c, $name $($life)?);
+
             type Response<'r> = $response $(<$response_life>)?;
 
             fn entities(&self, visit: &mut dyn FnMut(&dyn $crate::types::Entity)) {
@@ -327,6 +363,7 @@ macro_rules! command {
                 $(visit(&self.$handle);)*
             }
 
+            #[inline]
             fn marshal_handles(
                 &self,
                 writer: &mut $crate::wire::Writer<'_>,
@@ -337,6 +374,7 @@ macro_rules! command {
                 Ok(())
             }
 
+            #[inline]
             fn marshal_parameters(
                 &self,
                 writer: &mut $crate::wire::Writer<'_>,
@@ -346,6 +384,26 @@ macro_rules! command {
                 Ok(())
             }
 
+            #[inline]
+            fn unmarshal<'c>(
+                handles: &mut $crate::wire::Reader<'_>,
+                parameters: &mut $crate::wire::Reader<'c>,
+            ) -> Result<Self::As<'c>, $crate::wire::Malformed> {
+                let _ = (&handles, &parameters);
+                Ok($name {
+                    $($auth: $crate::commands::entity(
+                        handles, concat!(stringify!($name), ".", stringify!($auth))
+                    )?,)*
+                    $($handle: $crate::commands::entity(
+                        handles, concat!(stringify!($name), ".", stringify!($handle))
+                    )?,)*
+                    $($parameter: parameters.read(
+                        concat!(stringify!($name), ".", stringify!($parameter))
+                    )?,)*
+                })
+            }
+
+            #[inline]
             fn unmarshal_response<'r>(
                 handle: $crate::types::Handle,
                 reader: &mut $crate::wire::Reader<'r>,
@@ -363,6 +421,34 @@ macro_rules! command {
         impl $(<$life>)? $crate::commands::Authorized<{ <[&str]>::len(&[$(stringify!($auth)),*]) }>
             for $name $(<$life>)? {}
 
+        impl $(<$life>)? core::fmt::Debug for $name $(<$life>)? {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                let mut shown = f.debug_struct(stringify!($name));
+                $(shown.field(stringify!($auth), &self.$auth);)*
+                $(shown.field(stringify!($handle), &self.$handle);)*
+                command!(@show self shown $($parameter: $ty,)*);
+                shown.finish()
+            }
+        }
+    };
+
+    (@response $name:ident $response:ident $(<$response_life:lifetime>)? {
+        $(#$response_handle:ident: $response_handle_ty:ty,)?
+        $($result:ident: $result_ty:ty,)*
+    }) => {
+        #[doc = concat!("What [`", stringify!($name), "`] answers.")]
+        #[derive(Clone, Copy)]
+        pub struct $response $(<$response_life>)? {
+            $(
+                #[doc = concat!("`", stringify!($response_handle), "`.")]
+                pub $response_handle: $response_handle_ty,
+            )?
+            $(
+                #[doc = concat!("`", stringify!($result), "`.")]
+                pub $result: $result_ty,
+            )*
+        }
+
         impl $(<$response_life>)? $crate::commands::Response for $response $(<$response_life>)? {
             const INFO: $crate::commands::ResponseInfo = $crate::commands::ResponseInfo {
                 handle: command!(@handle $($response_handle)?),
@@ -370,6 +456,7 @@ macro_rules! command {
                 first_parameter_sized: command!(@sized $($result_ty,)*),
             };
 
+            #[inline]
             fn marshal_parameters(
                 &self,
                 writer: &mut $crate::wire::Writer<'_>,
@@ -379,14 +466,35 @@ macro_rules! command {
                 Ok(())
             }
         }
-    )*};
 
+        impl $(<$response_life>)? core::fmt::Debug for $response $(<$response_life>)? {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                let mut shown = f.debug_struct(stringify!($response));
+                $(shown.field(stringify!($response_handle), &self.$response_handle);)?
+                command!(@show self shown $($result: $result_ty,)*);
+                shown.finish()
+            }
+        }
+    };
+
+    (@at $at:lifetime, $name:ident) => { $name };
+    (@at $at:lifetime, $name:ident $life:lifetime) => { $name<$at> };
     (@sized) => { false };
     (@sized $first:ty, $($rest:ty,)*) => { <$first as $crate::wire::Marshal>::SIZED };
     (@handle) => { None };
     (@handle $handle:ident) => { Some(stringify!($handle)) };
     (@sessions) => { true };
     (@sessions no_sessions) => { false };
+    // What a session would hide on the bus stays hidden here too: the first parameter, if it is sized.
+    (@show $self:ident $shown:ident) => {};
+    (@show $self:ident $shown:ident $first:ident: $ty:ty, $($rest:ident: $rest_ty:ty,)*) => {
+        if <$ty as $crate::wire::Marshal>::SIZED {
+            $shown.field(stringify!($first), &format_args!(".."));
+        } else {
+            $shown.field(stringify!($first), &$self.$first);
+        }
+        $($shown.field(stringify!($rest), &$self.$rest);)*
+    };
 }
 
 pub(crate) use {command, numbers, structure, union};

@@ -60,7 +60,7 @@ macro_rules! integers {
         }
     )*};
 }
-integers!(u8, u16, u32, u64, i32);
+integers!(u8, u16, u32, u64, i8, i32);
 
 /// TPMI_YES_NO: one octet, and no third value. Part 2 §9.2.
 impl Marshal for bool {

@@ -1,3 +1,4 @@
+use core::convert::Infallible;
 use core::fmt;
 
 use super::Unmarshal;
@@ -167,6 +168,13 @@ impl fmt::Display for Malformed {
 }
 
 impl core::error::Error for Malformed {}
+
+/// What cannot fail is not malformed: a handle is any number.
+impl From<Infallible> for Malformed {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
 
 /// The ways in which bytes can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,3 +25,24 @@ impl<'a, T: Unmarshal<'a>> Unmarshal<'a> for Tpm2b<T> {
         Ok(Self(value))
     }
 }
+
+/// A `TPM2B` that may be empty: nothing is its size alone, which is zero.
+impl<T: Marshal> Marshal for Option<Tpm2b<T>> {
+    const SIZED: bool = true;
+
+    fn marshal(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge> {
+        match self {
+            Some(structure) => structure.marshal(writer),
+            None => 0_u16.marshal(writer),
+        }
+    }
+}
+
+impl<'a, T: Unmarshal<'a>> Unmarshal<'a> for Option<Tpm2b<T>> {
+    fn unmarshal(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        if reader.peek().starts_with(&[0; 2]) {
+            return u16::unmarshal(reader).map(|_| None);
+        }
+        Tpm2b::unmarshal(reader).map(Some)
+    }
+}

@@ -44,7 +44,7 @@ fn a_list_reads_what_it_wrote_and_bounds_its_count() {
     let handles = [Handle::OWNER, Handle::NULL];
     let mut buffer = [0; 64];
     let mut writer = Writer::new(&mut buffer);
-    writer.write(&List::new(&handles)).unwrap();
+    writer.write(&List::<Handle>::new(&handles)).unwrap();
     let written = writer.into_written();
     let list = List::<Handle>::from_bytes(written).unwrap();
     assert!(list.iter().eq(handles));

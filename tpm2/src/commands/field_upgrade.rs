@@ -1,0 +1,29 @@
+//! Part 3 §27: new firmware.
+
+use crate::types::{Digest, HashValue, MaxBuffer, Object, Platform, Signature};
+use crate::wire::macros::command;
+
+command! {
+    /// Begins an upgrade of the firmware. Part 3 §27.2.
+    FieldUpgradeStart<'a> = 0x12f "TPM2_FieldUpgradeStart" {
+        @authorization: Platform,
+        #key_handle: Object,
+        fu_digest: Digest<'a>,
+        manifest_signature: Signature<'a>,
+    } -> FieldUpgradeStartResponse {}
+
+    /// A piece of new firmware. Part 3 §27.3.
+    FieldUpgradeData<'a> = 0x141 "TPM2_FieldUpgradeData" {
+        fu_data: MaxBuffer<'a>,
+    } -> FieldUpgradeDataResponse<'r> {
+        next_digest: HashValue<'r>,
+        first_digest: HashValue<'r>,
+    }
+
+    /// Reads a piece of the firmware that could be loaded again. Part 3 §27.4.
+    FirmwareRead = 0x179 "TPM2_FirmwareRead" {
+        sequence_number: u32,
+    } -> FirmwareReadResponse<'r> {
+        fu_data: MaxBuffer<'r>,
+    }
+}
