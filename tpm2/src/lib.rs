@@ -7,6 +7,8 @@
 //!   borrow, allocate nothing and need no operating system: they are all that is left without features.
 //! * [`crypto`] computes what the peer of a TPM must: Names, key derivation, credentials.
 //! * [`session`] protects commands and checks answers; [`Tpm`] runs commands over a [`transport`].
+//! * [`object`], [`attest`], [`seal`], [`nv`] and [`context`] are what a TPM is for, in a call each: keys created, loaded and
+//!   imported, quotes, sealed data, NV indices, objects put away. Each command by itself is there too.
 //! * [`key_file`] reads and writes keys as OpenSSL's TPM providers do.
 //! * [`template`] and [`endorsement`] know the keys that the EK credential profile describes.
 #![no_std]
@@ -16,8 +18,12 @@
 extern crate std;
 
 #[cfg(feature = "std")]
+pub mod attest;
+#[cfg(feature = "std")]
 mod client;
 pub mod commands;
+#[cfg(feature = "std")]
+pub mod context;
 #[cfg(feature = "crypto")]
 pub mod crypto;
 #[cfg(feature = "std")]
@@ -26,6 +32,12 @@ pub mod endorsement;
 mod error;
 #[cfg(feature = "std")]
 pub mod key_file;
+#[cfg(feature = "std")]
+pub mod nv;
+#[cfg(feature = "std")]
+pub mod object;
+#[cfg(feature = "std")]
+pub mod seal;
 #[cfg(feature = "std")]
 pub mod session;
 pub mod template;

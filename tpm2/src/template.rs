@@ -35,6 +35,36 @@ pub fn join_key(unique: &[u8; 32]) -> Public<'_> {
     }
 }
 
+/// Attributes of an attestation key: it signs what the TPM attests, and nothing that could be taken for it.
+const ATTESTATION: ObjectAttributes = JOIN_KEY_ATTRIBUTES.with(ObjectAttributes::RESTRICTED);
+
+/// An attestation key: ECDSA on P-256 with SHA-256.
+pub static AK_P256: Public<'static> = Public {
+    name_alg: Alg::SHA256,
+    attributes: ATTESTATION,
+    auth_policy: Digest::EMPTY,
+    id: Id::Ecc(EccPublic {
+        symmetric: SymDefObject::Null,
+        scheme: AsymScheme::Ecdsa(HashScheme { hash: Alg::SHA256 }),
+        curve: Curve::NIST_P256,
+        kdf: KdfScheme::Null,
+        unique: EccPoint { x: EccParameter::EMPTY, y: EccParameter::EMPTY },
+    }),
+};
+/// An attestation key: RSASSA of 2048 bits with SHA-256.
+pub static AK_RSA2048: Public<'static> = Public {
+    name_alg: Alg::SHA256,
+    attributes: ATTESTATION,
+    auth_policy: Digest::EMPTY,
+    id: Id::Rsa(RsaPublic {
+        symmetric: SymDefObject::Null,
+        scheme: AsymScheme::Rsassa(HashScheme { hash: Alg::SHA256 }),
+        key_bits: 2048,
+        exponent: 0,
+        unique: PublicKeyRsa::EMPTY,
+    }),
+};
+
 /// Attributes of a storage key that anybody may use who can reach the TPM.
 const STORAGE: ObjectAttributes = ObjectAttributes::FIXED_TPM
     .with(ObjectAttributes::FIXED_PARENT)

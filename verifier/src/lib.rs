@@ -10,6 +10,7 @@
 //! - [`CaCertificate`], [`pem`] and [`chain`]: whether somebody who is trusted vouches for it.
 //! - [`JoinKey`]: whether the key that it wants certified is one that never leaves a TPM.
 //! - [`Challenge`]: what only the TPM with both keys can answer.
+//! - [`AttestationKey`]: whether a TPM's word is one: quotes, certified keys and their creation.
 //! - [`event_log`]: what a machine booted, as far as its PCRs vouch for it.
 //! - [`appraise`]: all of it for one join.
 
@@ -17,6 +18,8 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 mod appraisal;
+mod attestation;
+mod attestation_key;
 mod ca;
 pub mod chain;
 mod challenge;
@@ -41,6 +44,10 @@ mod x509;
 pub use appraisal::{
     Appraisal, AppraisalError, Cause, Claim, Demand, EkClaim, EkFacts, Endorsement, appraise,
 };
+pub use attestation::{
+    Attestation, AttestationError, Certified, Created, MIN_NONCE, Quote, Report,
+};
+pub use attestation_key::{AttestationKey, AttestationKeyError};
 pub use ca::CaCertificate;
 pub use challenge::{Challenge, ChallengeError};
 pub use der::DerError;

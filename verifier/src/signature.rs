@@ -3,8 +3,9 @@
 
 use std::fmt;
 
-use rsa::Pkcs1v15Sign;
+use rsa::{Pkcs1v15Sign, Pss, RsaPublicKey};
 use sha1::Sha1;
+use sha2::digest::FixedOutputReset;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use signature::hazmat::PrehashVerifier;
 
@@ -26,7 +27,7 @@ pub enum Hash {
 }
 
 impl Hash {
-    fn digest(self, message: &[u8]) -> Vec<u8> {
+    pub(crate) fn digest(self, message: &[u8]) -> Vec<u8> {
         match self {
             Self::Sha1 => Sha1::digest(message).to_vec(),
             Self::Sha256 => Sha256::digest(message).to_vec(),
@@ -141,7 +142,7 @@ pub(crate) fn verify(
     }
 }
 
-fn verify_rsa(
+pub(crate) fn verify_rsa(
     key: &RsaKey,
     hash: Hash,
     message: &[u8],
@@ -151,21 +152,58 @@ fn verify_rsa(
     key.verify(hash.pkcs1(), &hash.digest(message), signature).map_err(|_| SignatureWrong)
 }
 
+/// RSASSA-PSS with the mask's hash the same, and a salt of any length: TPMs differ in it. RFC 8017 §8.1.
+pub(crate) fn verify_rsa_pss(
+    key: &RsaKey,
+    hash: Hash,
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), SignatureWrong> {
+    fn run<D: Digest + FixedOutputReset>(
+        key: &RsaPublicKey,
+        message: &[u8],
+        signature: &[u8],
+    ) -> rsa::Result<()> {
+        let mut scheme = Pss::<D>::new();
+        scheme.salt_len = None;
+        key.verify(scheme, &D::digest(message), signature)
+    }
+    let key = key.verifying_key().map_err(|_| SignatureWrong)?;
+    match hash {
+        Hash::Sha1 => run::<Sha1>(&key, message, signature),
+        Hash::Sha256 => run::<Sha256>(&key, message, signature),
+        Hash::Sha384 => run::<Sha384>(&key, message, signature),
+        Hash::Sha512 => run::<Sha512>(&key, message, signature),
+    }
+    .map_err(|_| SignatureWrong)
+}
+
 pub(crate) fn verify_ecdsa(
     key: &EccKey,
     digest: &[u8],
     signature: &[u8],
 ) -> Result<(), SignatureWrong> {
+    let (r, s) = scalars(signature).ok_or(SignatureWrong)?;
+    verify_scalars(key, digest, r, s)
+}
+
+/// Checks a signature of two numbers, big endian, from which leading zeros may be missing.
+pub(crate) fn verify_scalars(
+    key: &EccKey,
+    digest: &[u8],
+    r: &[u8],
+    s: &[u8],
+) -> Result<(), SignatureWrong> {
     match key.curve() {
         Curve::P256 => {
-            let (r, s) = scalars::<32>(signature).ok_or(SignatureWrong)?;
+            let (r, s) = padded::<32>(r).zip(padded::<32>(s)).ok_or(SignatureWrong)?;
             let signature = p256::ecdsa::Signature::from_scalars(r, s);
             let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(key.sec1());
             let (signature, key) = signature.ok().zip(key.ok()).ok_or(SignatureWrong)?;
             key.verify_prehash(digest, &signature).map_err(|_| SignatureWrong)
         }
         Curve::P384 => {
-            let (r, s) = scalars::<48>(signature).ok_or(SignatureWrong)?;
+            let (r, s) = padded::<48>(r).zip(padded::<48>(s)).ok_or(SignatureWrong)?;
             let signature = p384::ecdsa::Signature::from_scalars(r, s);
             let key = p384::ecdsa::VerifyingKey::from_sec1_bytes(key.sec1());
             let (signature, key) = signature.ok().zip(key.ok()).ok_or(SignatureWrong)?;
@@ -174,15 +212,15 @@ pub(crate) fn verify_ecdsa(
     }
 }
 
-/// Ecdsa-Sig-Value, RFC 3279 §2.2.3, each number padded to the size of the field.
-fn scalars<const N: usize>(signature: &[u8]) -> Option<([u8; N], [u8; N])> {
+/// Ecdsa-Sig-Value, RFC 3279 §2.2.3.
+fn scalars(signature: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut outer = Reader::new(signature);
     let mut pair = outer.sequence("signatureValue").ok()?;
     outer.end("signatureValue").ok()?;
     let r = pair.expect(tag::INTEGER, "r").ok()?.unsigned("r").ok()?;
     let s = pair.expect(tag::INTEGER, "s").ok()?.unsigned("s").ok()?;
     pair.end("signatureValue").ok()?;
-    Some((padded(r)?, padded(s)?))
+    Some((r, s))
 }
 
 /// A number at a fixed size.

@@ -27,12 +27,17 @@ const CRATES: [(&str, u8); 10] = [
 const STRANGERS: u8 = 4;
 
 /// The floor of each module of `tpm2`.
-const MODULES: [(&str, u8); 11] = [
+const MODULES: [(&str, u8); 16] = [
     ("transport", 2),
     ("session", 2),
     ("client", 2),
     ("endorsement", 2),
     ("key_file", 2),
+    ("attest", 2),
+    ("context", 2),
+    ("nv", 2),
+    ("object", 2),
+    ("seal", 2),
     ("template", 2),
     ("error", 2),
     ("commands", 1),

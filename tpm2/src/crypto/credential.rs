@@ -3,7 +3,8 @@
 use core::fmt;
 
 use super::cfb::Aes;
-use super::{HashAlg, Label, NoRandomness, SharingError, kdfa, random, share_secret_with};
+use super::protection::protect;
+use super::{HashAlg, Label, NoRandomness, SharingError, random, share_secret_with};
 use crate::types::{Digest, EncryptedSecret, Id, IdObject, NameBuf, Owned, Public, SymDefObject};
 use crate::wire::Writer;
 
@@ -100,23 +101,13 @@ pub fn make_credential_with(
     if secret.len() > hash.digest_len() {
         return Err(CredentialError::TooLong);
     }
-    let seed = [shared.secret.expose()];
-    let too_long = |_| CredentialError::TooLong;
-
-    // Confidentiality, Part 1 §24.4: the secret with its size, encrypted with a zero IV.
-    let key =
-        kdfa(hash, &seed, b"STORAGE", object.octets(), &[], aes.key_bits()).map_err(too_long)?;
     let mut identity = [0; 66];
     let mut writer = Writer::new(&mut identity);
     let sized = Digest::new(secret).map_err(|_| CredentialError::TooLong)?;
     writer.write(&sized).map_err(|_| CredentialError::TooLong)?;
     let identity = writer.into_written();
-    aes.encrypt(key.expose(), &[0; Aes::IV_LEN], identity)
-        .expect("the key was derived at the cipher's length");
-
-    // Integrity, Part 1 §24.5: an HMAC over that and the object's Name.
-    let key = kdfa(hash, &seed, b"INTEGRITY", &[], &[], hash.bits()).map_err(too_long)?;
-    let integrity = hash.hmac(&[key.expose()], &[identity, object.octets()]);
+    let integrity = protect(hash, aes, &shared.secret, object, identity)
+        .map_err(|_| CredentialError::TooLong)?;
 
     let mut blob = [0; IdObject::MAX];
     let mut writer = Writer::new(&mut blob);

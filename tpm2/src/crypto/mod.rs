@@ -3,18 +3,21 @@
 
 pub(crate) mod cfb;
 mod credential;
+mod duplicate;
 mod hash;
 mod kdf;
 mod name;
 mod policy;
+mod protection;
 mod sharing;
 
 pub use credential::{Credential, CredentialError, make_credential, make_credential_with};
+pub use duplicate::{Duplicate, DuplicateError, duplicate, duplicate_with};
 pub use hash::HashAlg;
 #[cfg(feature = "std")]
 pub(crate) use kdf::xor;
 pub use kdf::{KdfTooLong, kdfa, kdfe};
-pub use name::{NameError, nv_name, object_name};
+pub use name::{NameError, nv_name, object_name, qualified_name};
 pub use policy::{PolicyDigest, PolicyError, policy_approval, signed_authorization};
 pub use sharing::{Label, Shared, SharingError, share_secret, share_secret_with};
 

@@ -44,6 +44,17 @@ pub fn nv_name(public: &NvPublic<'_>) -> Result<NameBuf, NameError> {
     name(public.name_alg, public)
 }
 
+/// The qualified Name of an object whose parent has this qualified Name; of a hierarchy it is the handle. Part 1 §16.
+///
+/// # Errors
+/// See [`NameError`].
+pub fn qualified_name(parent: &NameBuf, name: &NameBuf) -> Result<NameBuf, NameError> {
+    let alg = name.octets().first_chunk().map_or(Alg::NULL, |alg| Alg(u16::from_be_bytes(*alg)));
+    let hash = HashAlg::try_from(alg).map_err(|_| NameError::NameAlg(alg))?;
+    let digest = hash.digest(&[parent.octets(), name.octets()]);
+    NameBuf::concat(&[&alg.0.to_be_bytes(), digest.octets()]).ok_or(NameError::TooLarge)
+}
+
 fn name(name_alg: Alg, public: &impl Marshal) -> Result<NameBuf, NameError> {
     let hash = HashAlg::try_from(name_alg).map_err(|_| NameError::NameAlg(name_alg))?;
     let mut octets = [0; 1024];

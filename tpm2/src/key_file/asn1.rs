@@ -10,7 +10,7 @@ use super::{
     KeyAuth, KeyFile, KeyFileError, KeyParent, Kind, MAX_FILE, MAX_STEPS, PolicyStep, Seed,
     SignedPolicy, checked,
 };
-use crate::types::{EncryptedSecret, Handle, MaxNvBuffer, Public};
+use crate::types::{EncryptedSecret, Handle, Private, Public};
 use crate::wire::Tpm2b;
 
 const LOADABLE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.10.1.3");
@@ -81,7 +81,7 @@ impl KeyFile {
             (unknown, _) => return Err(KeyFileError::Kind(unknown)),
         };
         checked::<Tpm2b<Public<'_>>>(key.pubkey.as_bytes(), "TPMKey.pubkey")?;
-        checked::<MaxNvBuffer<'_>>(key.privkey.as_bytes(), "TPMKey.privkey")?;
+        checked::<Private<'_>>(key.privkey.as_bytes(), "TPMKey.privkey")?;
         let auth = if boolean(key.empty_auth)? { KeyAuth::Empty } else { KeyAuth::Value };
         Ok(Self {
             kind,

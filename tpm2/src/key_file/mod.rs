@@ -4,6 +4,7 @@
 //! A file holds what a TPM gave out: the private part can be read by the TPM alone, under the parent that the file names.
 
 mod asn1;
+mod load;
 #[cfg(test)]
 mod tests;
 

@@ -47,6 +47,28 @@ impl<'a> Unmarshal<'a> for PcrSelect<'a> {
     }
 }
 
+/// PCRs out of 0 to 23, to be selected: a bit map with its octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PcrBits([u8; 3]);
+
+impl PcrBits {
+    /// These PCRs; `None` if one of them is above 23.
+    #[must_use]
+    pub fn of(pcrs: &[u8]) -> Option<Self> {
+        let mut bits = [0; 3];
+        for pcr in pcrs {
+            *bits.get_mut(usize::from(pcr / 8))? |= 1 << (pcr % 8);
+        }
+        Some(Self(bits))
+    }
+
+    /// They, in this bank.
+    #[must_use]
+    pub const fn bank(&self, hash: Alg) -> PcrSelection<'_> {
+        PcrSelection { hash, select: PcrSelect(&self.0) }
+    }
+}
+
 structure! {
     /// PCRs of one bank. Part 2 §10.6.2.
     #[doc(alias = "TPMS_PCR_SELECTION")]

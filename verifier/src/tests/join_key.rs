@@ -48,6 +48,22 @@ impl Area {
         Self { attributes, ..self }
     }
 
+    pub(crate) fn set_name_alg(&mut self, alg: u16) {
+        self.name_alg = alg;
+    }
+
+    pub(crate) fn set_symmetric(&mut self, symmetric: &[u8]) {
+        self.symmetric = symmetric.to_vec();
+    }
+
+    pub(crate) fn set_scheme(&mut self, scheme: &[u8]) {
+        self.scheme = scheme.to_vec();
+    }
+
+    pub(crate) fn set_curve(&mut self, curve: u16) {
+        self.curve = curve;
+    }
+
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let sized =
             |bytes: &[u8]| [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat();

@@ -1,6 +1,7 @@
 //! Certificates with every defect that is borne and every one that is refused, forged here so that
 //! each test shows what is wrong with its certificate; and real ones, of OpenSSL and of swtpm.
 
+mod attestation;
 mod boot;
 mod certificate;
 mod chain;

@@ -1,0 +1,512 @@
+//! Sealed data, imported keys, key files and contexts, both ways with tpm2-tools and with OpenSSL's tpm2 provider.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use p256::ecdsa::signature::hazmat::PrehashVerifier;
+use p256::ecdsa::{SigningKey, VerifyingKey};
+use sha2::{Digest as _, Sha256};
+use tests::tpm::{client, hmac_session, persistent_ek, satisfy, sign, start, start_tcp, way};
+use tpm2::commands::{EvictControl, PcrEvent, PolicyPcr};
+use tpm2::crypto::{DuplicateError, HashAlg, PolicyDigest, duplicate};
+use tpm2::key_file::{KeyFile, KeyParent, Kind as FileKind};
+use tpm2::object::{self, Loaded, Wrapped};
+use tpm2::session::Auth;
+use tpm2::transport::{Record, Recording, Transport};
+use tpm2::types::*;
+use tpm2::wire::{List, Reader};
+use tpm2::{Tpm, context, seal, template};
+use xtask::swtpm::{Kind, Swtpm};
+
+const SECRET: &[u8] = b"what nobody may read on the bus";
+const SRK: Handle = Handle(0x8100_0001);
+
+fn primary<T: Transport>(tpm: &mut Tpm<T>, template: &Public<'_>) -> Result<Loaded> {
+    let empty = SensitiveCreate::EMPTY;
+    Ok(object::create_primary(tpm, Hierarchy::Owner, Auth::EMPTY, template, empty)?.0)
+}
+
+/// A storage root key where tpm2-tools find it too.
+fn storage_key(swtpm: &Swtpm) -> Result<()> {
+    let mut tpm = client(swtpm)?;
+    let key = primary(&mut tpm, &template::SRK_P256)?;
+    let command = EvictControl {
+        auth: Provision::Owner,
+        object_handle: key.object(),
+        persistent_handle: SRK,
+    };
+    tpm.run(&command, [Auth::EMPTY])?;
+    Ok(())
+}
+
+fn srk<T: Transport>(tpm: &mut Tpm<T>) -> Result<Loaded> {
+    object::persistent(tpm, SRK)?.context("no storage root key")
+}
+
+/// The policy that PCR 16 holds what it holds now, as a TPM says.
+fn policy_now<T: Transport>(tpm: &mut Tpm<T>, pcrs: &[PcrSelection<'_>]) -> Result<Vec<u8>> {
+    let trial = tpm.start_session(SessionType::TRIAL, HashAlg::Sha256)?;
+    let policy_session = trial.handle();
+    let pcrs = List::new(pcrs);
+    tpm.run(&PolicyPcr { policy_session, pcr_digest: Digest::EMPTY, pcrs }, [])?;
+    let digest = tpm2::commands::PolicyGetDigest { policy_session };
+    let digest = tpm.run(&digest, [])?.policy_digest.octets().to_vec();
+    tpm.flush(policy_session.handle())?;
+    Ok(digest)
+}
+
+fn path(folder: &Path, name: &str) -> String {
+    folder.join(name).display().to_string()
+}
+
+fn sized(octets: &[u8]) -> Vec<u8> {
+    [&u16::try_from(octets.len()).expect("short").to_be_bytes(), octets].concat()
+}
+
+#[test]
+fn sealed_data_come_back_while_the_pcrs_are_as_they_were() -> Result<()> {
+    let swtpm = start(Kind::NoCertificates)?;
+    let recording = Recording::default();
+    let mut tpm = Tpm::new(Record::new(way(&swtpm)?, recording.clone()));
+    let bits = PcrBits::of(&[16]).context("PCRs")?;
+    let pcrs = [bits.bank(Alg::SHA256)];
+    for template in [&template::SRK_P256, &template::SRK_RSA2048] {
+        let parent = primary(&mut tpm, template)?;
+        let policy = policy_now(&mut tpm, &pcrs)?;
+        let policy = Digest::new(&policy)?;
+        let sealed = seal::seal(&mut tpm, &parent, Auth::EMPTY, SECRET, policy)?;
+        let opened = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &sealed, &pcrs)?;
+        assert_eq!(*opened, SECRET);
+
+        let event =
+            PcrEvent { pcr_handle: Some(Pcr(16)), event_data: Event::new(b"another boot")? };
+        tpm.run(&event, [Auth::EMPTY])?;
+        let refused = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &sealed, &pcrs).unwrap_err();
+        assert_eq!(refused.refusal(), Some(ResponseCode::POLICY_FAIL));
+        let none = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &sealed, &[]).unwrap_err();
+        assert_eq!(none.refusal(), Some(ResponseCode::POLICY_FAIL));
+        tpm.flush(parent.handle())?;
+    }
+    let handles = swtpm_after(tpm, &swtpm)?;
+    assert_eq!(handles, (0, 0), "nothing is left behind");
+    let seen = |octets: &[u8]| octets.windows(SECRET.len()).any(|window| window == SECRET);
+    for exchange in recording.exchanges() {
+        assert!(!seen(&exchange.command) && !seen(&exchange.response), "on the bus");
+    }
+    Ok(())
+}
+
+/// What the TPM holds once nobody is connected, without what the client flushes when it goes.
+fn swtpm_after<T: Transport>(tpm: Tpm<T>, swtpm: &Swtpm) -> Result<(usize, usize)> {
+    std::mem::drop(tpm);
+    let handles = swtpm.handles()?;
+    Ok((handles.transient.len(), handles.loaded_sessions.len()))
+}
+
+#[test]
+fn tpm2_unseal_opens_what_we_sealed() -> Result<()> {
+    let swtpm = start_tcp(Kind::NoCertificates)?;
+    storage_key(&swtpm)?;
+    let folder = tempfile::tempdir()?;
+    let file = |name: &str| path(folder.path(), name);
+    let mut tpm = client(&swtpm)?;
+    let parent = srk(&mut tpm)?;
+    let bits = PcrBits::of(&[0, 16]).context("PCRs")?;
+    let pcrs = [bits.bank(Alg::SHA256)];
+    // The policy without a TPM: both PCRs are zero.
+    let policy = PolicyDigest::new(HashAlg::Sha256);
+    let policy = policy.pcr_values(&List::new(&pcrs), &[&[0; 32], &[0; 32]])?;
+    assert_eq!(policy.octets(), policy_now(&mut tpm, &pcrs)?);
+    let sealed = seal::seal(&mut tpm, &parent, Auth::EMPTY, SECRET, policy.digest())?;
+    drop(tpm);
+    fs::write(file("public"), sized(&sealed.public))?;
+    fs::write(file("private"), sized(&sealed.private))?;
+    let item = file("item.ctx");
+    let (public, private) = (file("public"), file("private"));
+    swtpm.tool("tpm2_load", &["-C", "0x81000001", "-u", &public, "-r", &private, "-c", &item])?;
+    swtpm.tool("tpm2_flushcontext", &["-t"])?;
+    let opened = file("opened");
+    swtpm.tool("tpm2_unseal", &["-c", &item, "-p", "pcr:sha256:0,16", "-o", &opened])?;
+    assert_eq!(fs::read(&opened)?, SECRET);
+    Ok(())
+}
+
+#[test]
+fn we_open_what_tpm2_create_sealed() -> Result<()> {
+    let swtpm = start_tcp(Kind::NoCertificates)?;
+    storage_key(&swtpm)?;
+    let folder = tempfile::tempdir()?;
+    let file = |name: &str| path(folder.path(), name);
+    let (policy, secret) = (file("policy"), file("secret"));
+    fs::write(&secret, SECRET)?;
+    swtpm.tool("tpm2_createpolicy", &["--policy-pcr", "-l", "sha256:16", "-L", &policy])?;
+    let (public, private) = (file("public"), file("private"));
+    let what = ["-C", "0x81000001", "-L", &policy, "-i", &secret];
+    let attributes = ["-a", "fixedtpm|fixedparent|adminwithpolicy|noda"];
+    let out = ["-u", &public, "-r", &private];
+    swtpm.tool("tpm2_create", &[&what[..], &attributes, &out].concat())?;
+    swtpm.tool("tpm2_flushcontext", &["-t"])?;
+
+    let mut tpm = client(&swtpm)?;
+    let parent = srk(&mut tpm)?;
+    let sealed = Wrapped {
+        public: fs::read(&public)?.split_off(2),
+        private: fs::read(&private)?.split_off(2),
+    };
+    let bits = PcrBits::of(&[16]).context("PCRs")?;
+    let pcrs = [bits.bank(Alg::SHA256)];
+    let opened = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &sealed, &pcrs)?;
+    assert_eq!(*opened, SECRET);
+    Ok(())
+}
+
+/// A key that was made here, outside of any TPM.
+struct Outside {
+    scalar: [u8; 32],
+    x: [u8; 32],
+    y: [u8; 32],
+}
+
+impl Outside {
+    fn new() -> Result<Self> {
+        let scalar = [0x42; 32];
+        let key = SigningKey::from_slice(&scalar)?;
+        let point = key.verifying_key().to_sec1_point(false);
+        let coordinate =
+            |at: usize| Ok::<_, anyhow::Error>(point.as_bytes()[at..at + 32].try_into()?);
+        Ok(Self { scalar, x: coordinate(1)?, y: coordinate(33)? })
+    }
+
+    fn public(&self) -> Result<Public<'_>> {
+        let attributes = ObjectAttributes::USER_WITH_AUTH
+            .with(ObjectAttributes::NO_DA)
+            .with(ObjectAttributes::SIGN);
+        let Id::Ecc(ecc) = template::AK_P256.id else { panic!("ECC") };
+        let unique = EccPoint { x: EccParameter::new(&self.x)?, y: EccParameter::new(&self.y)? };
+        Ok(Public { attributes, id: Id::Ecc(EccPublic { unique, ..ecc }), ..template::AK_P256 })
+    }
+
+    fn sensitive(&self) -> Result<Sensitive<'_>> {
+        Ok(Sensitive::of(SensitiveSecret::Ecc(PrivateKeyEcc::new(&self.scalar)?)))
+    }
+}
+
+/// Whether a loaded key signs as the key with this public area.
+fn signs<T: Transport>(tpm: &mut Tpm<T>, key: &Loaded) -> Result<()> {
+    let digest = Sha256::digest(b"a message");
+    let mut command = sign(key.object(), &digest);
+    command.in_scheme = AsymScheme::Ecdsa(HashScheme { hash: Alg::SHA256 });
+    let answer = tpm.run(&command, [Auth::EMPTY])?;
+    let Signature::Ecdsa(made) = answer.signature else { panic!("ECDSA") };
+    let public = key.public()?;
+    let Id::Ecc(ecc) = public.id else { panic!("ECC") };
+    let point = [&[4], ecc.unique.x.octets(), ecc.unique.y.octets()].concat();
+    let scalar = |octets: &[u8]| -> Result<[u8; 32]> {
+        let mut padded = [0; 32];
+        padded[32 - octets.len()..].copy_from_slice(octets);
+        Ok(padded)
+    };
+    let (r, s) = (scalar(made.r.octets())?, scalar(made.s.octets())?);
+    let signature = p256::ecdsa::Signature::from_scalars(r, s)?;
+    Ok(VerifyingKey::from_sec1_bytes(&point)?.verify_prehash(&digest, &signature)?)
+}
+
+#[test]
+fn a_key_wrapped_to_an_endorsement_key_works_in_its_tpm_and_in_no_other() -> Result<()> {
+    for (kind, name) in [(Kind::RsaAndP384, "rsa2048"), (Kind::P256, "p256")] {
+        let swtpm = start(kind)?;
+        let mut tpm = client(&swtpm)?;
+        let ek = persistent_ek(&mut tpm, name)?;
+        let outside = Outside::new()?;
+        let public = outside.public()?;
+        let wrapped = duplicate(&ek.public()?, &public, &outside.sensitive()?)?;
+        let parent = ek.salt_key()?.object();
+        // The endorsement key is used under its policy, for each command anew.
+        let session = policy(&mut tpm, name)?;
+        let (private, seed) = (wrapped.private(), wrapped.seed());
+        let auth = session.last_auth(b"");
+        let inside = object::import(&mut tpm, parent, auth, &public, private, seed)?;
+        let session = policy(&mut tpm, name)?;
+        let key = object::load(&mut tpm, parent, session.last_auth(b""), &inside)?;
+        assert_eq!(*key.name(), tpm2::crypto::object_name(&public)?);
+        signs(&mut tpm, &key)?;
+
+        // Wrapped to this endorsement key, but on its way changed, or for another public area.
+        let mut changed = private.octets().to_vec();
+        *changed.last_mut().context("octets")? ^= 1;
+        let session = policy(&mut tpm, name)?;
+        let (auth, changed) = (session.last_auth(b""), Private::new(&changed)?);
+        let refused = object::import(&mut tpm, parent, auth, &public, changed, seed).unwrap_err();
+        assert_eq!(refused.refusal(), Some(ResponseCode::INTEGRITY), "{refused}");
+        drop(tpm);
+
+        let other = start(kind)?;
+        let mut tpm = client(&other)?;
+        let theirs = persistent_ek(&mut tpm, name)?.salt_key()?.object();
+        let session = policy(&mut tpm, name)?;
+        let auth = session.last_auth(b"");
+        let refused = object::import(&mut tpm, theirs, auth, &public, private, seed);
+        assert!(refused.is_err() || ek.public()? == persistent_ek(&mut tpm, name)?.public()?);
+    }
+    Ok(())
+}
+
+fn policy<T: Transport>(tpm: &mut Tpm<T>, name: &str) -> Result<tpm2::session::Session> {
+    let session = tpm.start_session(SessionType::POLICY, HashAlg::Sha256)?;
+    satisfy(tpm, tests::tpm::ek_kind(name), session.handle())?;
+    Ok(session)
+}
+
+#[test]
+fn what_may_not_leave_its_tpm_is_not_wrapped() -> Result<()> {
+    let outside = Outside::new()?;
+    let (public, sensitive) = (outside.public()?, outside.sensitive()?);
+    for attribute in [
+        ObjectAttributes::FIXED_TPM,
+        ObjectAttributes::FIXED_PARENT,
+        ObjectAttributes::ENCRYPTED_DUPLICATION,
+    ] {
+        let attributes = public.attributes.with(attribute);
+        let refused = duplicate(&template::SRK_P256, &Public { attributes, ..public }, &sensitive);
+        assert_eq!(refused.unwrap_err(), DuplicateError::Attributes(attributes));
+    }
+    let sealed = Sensitive::of(SensitiveSecret::KeyedHash(SensitiveData::new(b"data")?));
+    let refused = duplicate(&template::SRK_P256, &public, &sealed).unwrap_err();
+    assert_eq!(refused, DuplicateError::Type);
+    let no_parent = duplicate(&template::AK_P256, &public, &sensitive).unwrap_err();
+    assert_eq!(no_parent, DuplicateError::Cipher(SymDefObject::Null));
+    Ok(())
+}
+
+#[test]
+fn tpm2_import_takes_what_we_wrapped() -> Result<()> {
+    let swtpm = start_tcp(Kind::NoCertificates)?;
+    storage_key(&swtpm)?;
+    let folder = tempfile::tempdir()?;
+    let file = |name: &str| path(folder.path(), name);
+    let mut tpm = client(&swtpm)?;
+    let parent = srk(&mut tpm)?;
+    let outside = Outside::new()?;
+    let public = outside.public()?;
+    let wrapped = duplicate(&parent.public()?, &public, &outside.sensitive()?)?;
+    drop(tpm);
+    let name = tpm2::crypto::object_name(&public)?;
+    let file_of = KeyFile::new(FileKind::Loadable, KeyParent::Persistent(SRK), &public, &[])?;
+    let mut octets = [0; 512];
+    let mut writer = tpm2::wire::Writer::new(&mut octets);
+    writer.write(&file_of.public())?;
+    fs::write(file("public"), sized(writer.into_written()))?;
+    fs::write(file("duplicate"), sized(wrapped.private().octets()))?;
+    fs::write(file("seed"), sized(wrapped.seed().octets()))?;
+    let (public, duplicate, seed) = (file("public"), file("duplicate"), file("seed"));
+    let (private, key) = (file("private"), file("key.ctx"));
+    let from = ["-C", "0x81000001", "-u", &public, "-i", &duplicate, "-s", &seed];
+    swtpm.tool("tpm2_import", &[&from[..], &["-r", &private]].concat())?;
+    swtpm.tool("tpm2_load", &["-C", "0x81000001", "-u", &public, "-r", &private, "-c", &key])?;
+    swtpm.tool("tpm2_flushcontext", &["-t"])?;
+    swtpm.tool("tpm2_readpublic", &["-c", &key, "-n", &file("name")])?;
+    assert_eq!(fs::read(file("name"))?, name.octets());
+    Ok(())
+}
+
+#[test]
+fn we_take_what_tpm2_duplicate_wrapped() -> Result<()> {
+    let swtpm = start_tcp(Kind::NoCertificates)?;
+    storage_key(&swtpm)?;
+    let folder = tempfile::tempdir()?;
+    let file = |name: &str| path(folder.path(), name);
+    let tool = |name: &str, arguments: &[&str]| swtpm.tool(name, arguments);
+    let (session, policy) = (file("session.ctx"), file("policy"));
+    let (old, key) = (file("old.ctx"), file("key.ctx"));
+    tool("tpm2_startauthsession", &["-S", &session])?;
+    let duplication = ["-S", &session, "-L", &policy, "TPM2_CC_Duplicate"];
+    tool("tpm2_policycommandcode", &duplication)?;
+    tool("tpm2_flushcontext", &[&session])?;
+    tool("tpm2_createprimary", &["-C", "o", "-G", "ecc256", "-c", &old])?;
+    tool("tpm2_flushcontext", &["-t"])?;
+    let (public, private) = (file("public"), file("private"));
+    let what = ["-C", &old, "-G", "ecc256", "-L", &policy, "-u", &public, "-r", &private];
+    let attributes = ["-a", "sensitivedataorigin|userwithauth|sign|noda"];
+    tool("tpm2_create", &[&what[..], &attributes].concat())?;
+    tool("tpm2_flushcontext", &["-t"])?;
+    tool("tpm2_load", &["-C", &old, "-u", &public, "-r", &private, "-c", &key])?;
+    tool("tpm2_flushcontext", &["-t"])?;
+    tool("tpm2_startauthsession", &["--policy-session", "-S", &session])?;
+    tool("tpm2_policycommandcode", &duplication)?;
+    let (duplicate, seed) = (file("duplicate"), file("seed"));
+    let auth = format!("session:{session}");
+    let what = ["-C", "0x81000001", "-c", &key, "-G", "null", "-p", &auth];
+    tool("tpm2_duplicate", &[&what[..], &["-r", &duplicate, "-s", &seed]].concat())?;
+    tool("tpm2_flushcontext", &[&session])?;
+    tool("tpm2_flushcontext", &["-t"])?;
+
+    let mut tpm = client(&swtpm)?;
+    let parent = srk(&mut tpm)?;
+    let (public, duplicate, seed) = (fs::read(&public)?, fs::read(&duplicate)?, fs::read(&seed)?);
+    let public = Reader::all(&public[2..], |reader| reader.read::<Public<'_>>("public"))?;
+    let duplicate = Reader::all(&duplicate, |reader| reader.read("duplicate"))?;
+    let seed = Reader::all(&seed, |reader| reader.read("seed"))?;
+    let parent = parent.object();
+    let inside = object::import(&mut tpm, parent, Auth::EMPTY, &public, duplicate, seed)?;
+    let key = object::load(&mut tpm, parent, Auth::EMPTY, &inside)?;
+    signs(&mut tpm, &key)
+}
+
+/// OpenSSL with the tpm2 provider, on this TPM.
+fn openssl(swtpm: &Swtpm, arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new("openssl");
+    command.args(arguments).env("TPM2OPENSSL_TCTI", swtpm.tcti());
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "openssl {arguments:?}: {said}");
+    Ok(())
+}
+
+const PROVIDERS: [&str; 6] =
+    ["-provider", "tpm2", "-provider", "default", "-propquery", "?provider=tpm2"];
+
+#[test]
+fn openssl_signs_with_a_key_file_of_ours() -> Result<()> {
+    let swtpm = start_tcp(Kind::NoCertificates)?;
+    storage_key(&swtpm)?;
+    let folder = tempfile::tempdir()?;
+    let file = |name: &str| path(folder.path(), name);
+    fs::write(file("message"), b"signed in a TPM")?;
+    let owner = KeyParent::P256(Handle::OWNER);
+    for (number, parent) in [owner, KeyParent::Persistent(SRK)].into_iter().enumerate() {
+        let mut tpm = client(&swtpm)?;
+        let primary = primary(&mut tpm, &template::SRK_P256)?;
+        let unique = [number as u8; 32];
+        let public = template::join_key(&unique);
+        let Id::Ecc(ecc) = public.id else { panic!("ECC") };
+        let scheme = AsymScheme::Null;
+        let public = Public { id: Id::Ecc(EccPublic { scheme, ..ecc }), ..public };
+        let (empty, auth) = (SensitiveCreate::EMPTY, Auth::EMPTY);
+        let made = object::create(&mut tpm, primary.object(), auth, &public, empty)?.0;
+        let area = Reader::all(&made.public, |reader| reader.read::<Public<'_>>("public"))?;
+        let key = KeyFile::new(FileKind::Loadable, parent, &area, &made.private)?;
+        fs::write(file("key.pem"), key.to_pem()?)?;
+        let loaded = key.load(&mut tpm, b"")?;
+        signs(&mut tpm, &loaded)?;
+        drop(tpm);
+
+        let (pem, public, signature) = (file("key.pem"), file("public.pem"), file("signature"));
+        let message = file("message");
+        let export = ["pkey", "-in", &pem, "-pubout", "-out", &public];
+        openssl(&swtpm, &[&export[..], &PROVIDERS].concat())?;
+        let digest = ["dgst", "-sha256", "-sign", &pem, "-out", &signature, &message];
+        let digest = [&digest[..1], &PROVIDERS, &digest[1..]].concat();
+        openssl(&swtpm, &digest)?;
+        let verify = ["dgst", "-sha256", "-verify", &public, "-signature", &signature, &message];
+        openssl(&swtpm, &verify)?;
+        let der = file("public.der");
+        openssl(&swtpm, &["pkey", "-pubin", "-in", &public, "-outform", "DER", "-out", &der])?;
+        let Id::Ecc(ecc) = area.id else { panic!("ECC") };
+        let point = [&[4], ecc.unique.x.octets(), ecc.unique.y.octets()].concat();
+        assert!(fs::read(&der)?.ends_with(&point), "it signs with the key of the file");
+    }
+    Ok(())
+}
+
+#[test]
+fn we_load_key_files_of_openssl_and_of_tpm2_encodeobject() -> Result<()> {
+    let swtpm = start_tcp(Kind::NoCertificates)?;
+    storage_key(&swtpm)?;
+    let folder = tempfile::tempdir()?;
+    let file = |name: &str| path(folder.path(), name);
+    let pem = file("openssl.pem");
+    let make = ["genpkey", "-algorithm", "EC", "-pkeyopt", "group:P-256", "-out", &pem];
+    openssl(&swtpm, &[&make[..], &PROVIDERS].concat())?;
+    let (public, private, encoded) = (file("public"), file("private"), file("encoded.pem"));
+    let what = ["-C", "0x81000001", "-G", "ecc256", "-u", &public, "-r", &private];
+    swtpm.tool("tpm2_create", &what)?;
+    swtpm.tool("tpm2_flushcontext", &["-t"])?;
+    let what = ["-C", "0x81000001", "-u", &public, "-r", &private, "-o", &encoded];
+    swtpm.tool("tpm2_encodeobject", &what)?;
+
+    let mut tpm = client(&swtpm)?;
+    for (name, parent) in
+        [(pem, KeyParent::P256(Handle::OWNER)), (encoded, KeyParent::Persistent(SRK))]
+    {
+        let text = fs::read_to_string(&name)?;
+        let key = KeyFile::from_pem(&text).with_context(|| text.clone())?;
+        assert_eq!((key.kind(), key.parent()), (&FileKind::Loadable, parent), "{name}");
+        let loaded = key.load(&mut tpm, b"")?;
+        signs(&mut tpm, &loaded)?;
+        tpm.flush(loaded.handle())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_importable_key_file_is_imported_and_loaded() -> Result<()> {
+    let swtpm = start(Kind::NoCertificates)?;
+    let mut tpm = client(&swtpm)?;
+    for (template, parent) in [
+        (&template::SRK_P256, KeyParent::P256(Handle::OWNER)),
+        (&template::SRK_RSA2048, KeyParent::Rsa2048(Handle::OWNER)),
+    ] {
+        let primary = primary(&mut tpm, template)?;
+        let outside = Outside::new()?;
+        let public = outside.public()?;
+        let wrapped = duplicate(&primary.public()?, &public, &outside.sensitive()?)?;
+        tpm.flush(primary.handle())?;
+        let kind = FileKind::Importable(wrapped.seed().try_into()?);
+        let file = KeyFile::new(kind, parent, &public, wrapped.private().octets())?;
+        let file = KeyFile::from_pem(&file.to_pem()?)?;
+        let loaded = file.load(&mut tpm, b"")?;
+        signs(&mut tpm, &loaded)?;
+        tpm.flush(loaded.handle())?;
+    }
+    assert_eq!(swtpm_after(tpm, &swtpm)?, (0, 0));
+    Ok(())
+}
+
+#[test]
+fn an_object_is_put_away_and_brought_back() -> Result<()> {
+    let swtpm = start_tcp(Kind::NoCertificates)?;
+    let mut tpm = client(&swtpm)?;
+    let unique = [5; 32];
+    let key = primary(&mut tpm, &template::join_key(&unique))?;
+    let saved = context::save(&mut tpm, key.object())?;
+    tpm.flush(key.handle())?;
+    let back = context::load(&mut tpm, &saved)?;
+    // Its Name came with it, so that it can be used under a session.
+    let mut session = hmac_session(&mut tpm)?;
+    tpm.run(&sign(back, &[1; 32]), [session.auth(b"")])?;
+    for position in 20..saved.context().len() {
+        let mut changed = saved.context().to_vec();
+        changed[position] ^= 1;
+        let changed = context::Saved::new(changed, saved.name().copied());
+        assert!(context::load(&mut tpm, &changed).is_err(), "{position}");
+    }
+    let started = tpm.start_session(SessionType::HMAC, HashAlg::Sha256)?.handle();
+    let of_session = tpm2::commands::ContextSave { save_handle: started.handle() };
+    let answer = tpm.run(&of_session, [])?;
+    let mut octets = [0; 4096];
+    let mut writer = tpm2::wire::Writer::new(&mut octets);
+    writer.write(&answer.context)?;
+    let saved = context::Saved::new(writer.into_written().to_vec(), None);
+    assert!(context::load(&mut tpm, &saved).is_err(), "a session is no object");
+    drop(tpm);
+
+    // A context that tpm2-tools wrote: the same structure in another order, its body in an envelope of tpm2-tss's.
+    let swtpm = start_tcp(Kind::NoCertificates)?;
+    let folder = tempfile::tempdir()?;
+    let file = path(folder.path(), "key.ctx");
+    let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|sign|noda";
+    let make = ["-C", "o", "-G", "ecc256:ecdsa-sha256:null", "-a", attributes, "-c", &file];
+    swtpm.tool("tpm2_createprimary", &make)?;
+    swtpm.tool("tpm2_flushcontext", &["-t"])?;
+    let octets = fs::read(&file)?;
+    let length = usize::from(u16::from_be_bytes([octets[30], octets[31]]));
+    let [hierarchy, saved_handle, sequence, blob] =
+        [&octets[8..12], &octets[12..16], &octets[16..24], &octets[30..32 + length]];
+    let saved = context::Saved::new([sequence, saved_handle, hierarchy, blob].concat(), None);
+    let mut tpm = client(&swtpm)?;
+    let key = context::load(&mut tpm, &saved)?;
+    tpm.run(&sign(key, &[1; 32]), [Auth::EMPTY]).context("the key of tpm2-tools signs")?;
+    Ok(())
+}

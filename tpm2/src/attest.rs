@@ -1,0 +1,116 @@
+//! What a TPM attests: values of PCRs, objects that it holds, objects that it created. Part 3 §18.
+//!
+//! The key signs by its own scheme, so it must have one, as every restricted key does.
+
+use std::vec::Vec;
+
+use crate::Tpm;
+use crate::commands::{Certify, CertifyCreation, Command, Quote};
+use crate::error::{Error, Fault};
+use crate::object::Creation;
+use crate::session::Auth;
+use crate::transport::Transport;
+use crate::types::{
+    AsymScheme, AttestData, Data, Digest, Object, PcrSelection, Signature, Structure, Ticket,
+};
+use crate::wire::{List, TooLarge, Writer};
+
+/// What a TPM attested, as whoever verifies it wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attestation {
+    /// `TPMS_ATTEST`.
+    pub attest: Vec<u8>,
+    /// `TPMT_SIGNATURE`.
+    pub signature: Vec<u8>,
+}
+
+impl Attestation {
+    fn new(attest: AttestData<'_>, signature: &Signature<'_>) -> Result<Self, TooLarge> {
+        let mut octets = [0; 1024];
+        let mut writer = Writer::new(&mut octets);
+        writer.write(signature)?;
+        let signature = writer.into_written().to_vec();
+        Ok(Self { attest: attest.octets().to_vec(), signature })
+    }
+}
+
+/// A key that signs, and what authorizes that.
+#[derive(Debug)]
+pub struct Signer<'s> {
+    /// The key.
+    pub key: Object,
+    /// Its authorization.
+    pub auth: Auth<'s>,
+}
+
+/// Quotes the selected PCRs. `nonce` is what the verifier sent, at most 64 octets; 32 are what every TPM takes.
+///
+/// # Errors
+/// As [`Tpm::run`]; [`Fault::TooLarge`] if `nonce` is too long.
+pub fn quote<T: Transport>(
+    tpm: &mut Tpm<T>,
+    signer: Signer<'_>,
+    nonce: &[u8],
+    pcrs: &[PcrSelection<'_>],
+) -> Result<Attestation, Error> {
+    let fail = |_| Error::new(Quote::INFO.code, Fault::TooLarge);
+    let command = Quote {
+        sign_handle: Some(signer.key),
+        qualifying_data: Data::new(nonce).map_err(fail)?,
+        in_scheme: AsymScheme::Null,
+        pcrselect: List::new(pcrs),
+    };
+    let answer = tpm.run(&command, [signer.auth])?;
+    Attestation::new(answer.quoted, &answer.signature).map_err(fail)
+}
+
+/// Certifies that the TPM holds `object`, whose use `auth` authorizes in the ADMIN role.
+///
+/// # Errors
+/// As [`quote`].
+pub fn certify<T: Transport>(
+    tpm: &mut Tpm<T>,
+    signer: Signer<'_>,
+    nonce: &[u8],
+    object: Object,
+    auth: Auth<'_>,
+) -> Result<Attestation, Error> {
+    let fail = |_| Error::new(Certify::INFO.code, Fault::TooLarge);
+    let command = Certify {
+        object_handle: object,
+        sign_handle: Some(signer.key),
+        qualifying_data: Data::new(nonce).map_err(fail)?,
+        in_scheme: AsymScheme::Null,
+    };
+    let answer = tpm.run(&command, [auth, signer.auth])?;
+    Attestation::new(answer.certify_info, &answer.signature).map_err(fail)
+}
+
+/// Certifies that the TPM created `object`.
+///
+/// # Errors
+/// As [`quote`].
+pub fn certify_creation<T: Transport>(
+    tpm: &mut Tpm<T>,
+    signer: Signer<'_>,
+    nonce: &[u8],
+    object: Object,
+    creation: &Creation,
+) -> Result<Attestation, Error> {
+    let fail = |_| Error::new(CertifyCreation::INFO.code, Fault::TooLarge);
+    let (hierarchy, hmac) = creation.ticket();
+    let command = CertifyCreation {
+        sign_handle: Some(signer.key),
+        object_handle: object,
+        qualifying_data: Data::new(nonce).map_err(fail)?,
+        creation_hash: Digest::new(creation.hash().octets()).map_err(fail)?,
+        in_scheme: AsymScheme::Null,
+        creation_ticket: Ticket {
+            tag: Structure::CREATION,
+            hierarchy: *hierarchy,
+            digest: Digest::new(hmac.octets()).map_err(fail)?,
+        },
+    };
+    let answer = tpm.run(&command, [signer.auth])?;
+    Attestation::new(answer.certify_info, &answer.signature).map_err(fail)
+}

@@ -1,0 +1,70 @@
+//! Objects put away and brought back: contexts, that the TPM encrypts to itself until its next reset. Part 1 §30.
+
+use std::vec::Vec;
+
+use crate::Tpm;
+use crate::commands::{Command, ContextLoad, ContextSave};
+use crate::error::{Error, Fault};
+use crate::transport::Transport;
+use crate::types::{Context, Entity, HandleKind, NameBuf, Object};
+use crate::wire::{Malformed, Unmarshal, Why, Writer};
+
+/// An object that was put away.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    name: Option<NameBuf>,
+    context: Vec<u8>,
+}
+
+impl Saved {
+    /// A context of which the Name is known, or not: then the object can be used under passwords only.
+    #[must_use]
+    pub const fn new(context: Vec<u8>, name: Option<NameBuf>) -> Self {
+        Self { name, context }
+    }
+
+    /// The Name, where it is known.
+    #[must_use]
+    pub const fn name(&self) -> Option<&NameBuf> {
+        self.name.as_ref()
+    }
+
+    /// `TPMS_CONTEXT`.
+    #[must_use]
+    pub fn context(&self) -> &[u8] {
+        &self.context
+    }
+}
+
+/// Puts an object away; it stays in the TPM until it is flushed.
+///
+/// # Errors
+/// As [`Tpm::run`].
+pub fn save<T: Transport>(tpm: &mut Tpm<T>, object: Object) -> Result<Saved, Error> {
+    let command = ContextSave { save_handle: object.handle() };
+    let answer = tpm.run(&command, [])?;
+    let mut octets = [0; 4096];
+    let mut writer = Writer::new(&mut octets);
+    let written = writer.write(&answer.context);
+    written.map_err(|too_large| Error::new(ContextSave::INFO.code, too_large.into()))?;
+    Ok(Saved { name: object.name(), context: writer.into_written().to_vec() })
+}
+
+/// Brings an object back, under another handle.
+///
+/// # Errors
+/// As [`Tpm::run`]; [`Fault::Malformed`] if what was saved is no context, or was the context of a session.
+pub fn load<T: Transport>(tpm: &mut Tpm<T>, saved: &Saved) -> Result<Object, Error> {
+    let fail = |fault: Fault| Error::new(ContextLoad::INFO.code, fault);
+    let context =
+        Context::from_bytes(&saved.context).map_err(|malformed| fail(malformed.into()))?;
+    let unexpected = || fail(Malformed::new(Why::Unexpected, 0).named("loaded_handle").into());
+    if context.saved_handle.kind() != HandleKind::TRANSIENT {
+        return Err(unexpected());
+    }
+    let handle = tpm.run(&ContextLoad { context }, [])?.loaded_handle;
+    if handle.kind() != HandleKind::TRANSIENT {
+        return Err(unexpected());
+    }
+    Ok(saved.name.map_or_else(|| Object::unnamed(handle), |name| Object::named(handle, name)))
+}

@@ -1,0 +1,316 @@
+//! NV indices: defined, written, read, locked; counters and indices that are extended. Part 3 §31.
+
+use std::vec::Vec;
+
+use crate::Tpm;
+use crate::commands::{
+    Authorized, Command, NvDefineSpace, NvExtend, NvIncrement, NvRead, NvReadLock, NvReadPublic,
+    NvUndefineSpace, NvWrite, NvWriteLock,
+};
+use crate::crypto::nv_name;
+use crate::error::{Error, Fault};
+use crate::session::{Auth, Session};
+use crate::transport::Transport;
+use crate::types::{
+    AuthValue, Digest, DigestBuf, Handle, MaxNvBuffer, NameBuf, NvAttributes, NvAuth, NvIndex,
+    NvPublic, Provision, ResponseCode,
+};
+use crate::wire::{Malformed, Tpm2b, Why};
+
+/// Octets written or read at a time: what every TPM must take. PTP §4.5.
+const CHUNK: usize = 512;
+
+/// An NV index, under the Name that was computed here from its public area. The Name changes when the index is first
+/// written and when it is locked, and so does this.
+#[derive(Clone, Debug)]
+pub struct Index {
+    handle: Handle,
+    name_alg: crate::types::Alg,
+    attributes: NvAttributes,
+    auth_policy: DigestBuf,
+    data_size: u16,
+}
+
+/// Who accesses an index, and what shows it.
+#[derive(Debug)]
+pub struct Access<'a> {
+    by: By,
+    proof: Proof<'a>,
+}
+
+/// Who accesses an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Whoever knows the authorization value of the index, or meets its policy.
+    Index,
+    /// The owner.
+    Owner,
+    /// The platform.
+    Platform,
+}
+
+/// What shows who it is.
+#[derive(Debug)]
+enum Proof<'a> {
+    Password(&'a [u8]),
+    Session(&'a mut Session, &'a [u8]),
+}
+
+impl<'a> Access<'a> {
+    /// By an authorization value that goes over the bus as it is.
+    #[must_use]
+    pub const fn by_password(by: By, password: &'a [u8]) -> Self {
+        Self { by, proof: Proof::Password(password) }
+    }
+
+    /// By a session; `secret` is the authorization value that an HMAC session proves.
+    pub const fn by_session(by: By, session: &'a mut Session, secret: &'a [u8]) -> Self {
+        Self { by, proof: Proof::Session(session, secret) }
+    }
+
+    const fn handle(&self, index: NvIndex) -> NvAuth {
+        match self.by {
+            By::Index => NvAuth::Index(index),
+            By::Owner => NvAuth::Owner,
+            By::Platform => NvAuth::Platform,
+        }
+    }
+
+    const fn auth(&mut self) -> Auth<'_> {
+        match &mut self.proof {
+            Proof::Password(password) => Auth::password(password),
+            Proof::Session(session, secret) => session.auth(secret),
+        }
+    }
+}
+
+impl Index {
+    /// Defines an index, which then has this authorization value.
+    ///
+    /// # Errors
+    /// As [`Tpm::run`]; refused with [`NV_DEFINED`](ResponseCode::NV_DEFINED) if there is one already.
+    pub fn define<T: Transport>(
+        tpm: &mut Tpm<T>,
+        by: Provision,
+        auth: Auth<'_>,
+        public: &NvPublic<'_>,
+        value: AuthValue<'_>,
+    ) -> Result<Self, Error> {
+        let command = NvDefineSpace { auth_handle: by, auth: value, public_info: Tpm2b(*public) };
+        let index =
+            Self::new(public).map_err(|fault| Error::new(NvDefineSpace::INFO.code, fault))?;
+        tpm.run(&command, [auth])?;
+        Ok(index)
+    }
+
+    /// The index with this handle; `None` if there is none. The TPM's word is taken for its public area.
+    ///
+    /// # Errors
+    /// As [`Tpm::run`].
+    pub fn find<T: Transport>(tpm: &mut Tpm<T>, handle: Handle) -> Result<Option<Self>, Error> {
+        let fail = |fault: Fault| Error::new(NvReadPublic::INFO.code, fault);
+        match tpm.run(&NvReadPublic { nv_index: NvIndex::unnamed(handle) }, []) {
+            Ok(answer) if answer.nv_public.0.index == handle => {
+                Self::new(&answer.nv_public.0).map(Some).map_err(fail)
+            }
+            Ok(_) => Err(fail(Malformed::new(Why::Unexpected, 0).named("NvPublic.index").into())),
+            Err(error) if error.refusal() == Some(ResponseCode::HANDLE) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn new(public: &NvPublic<'_>) -> Result<Self, Fault> {
+        let auth_policy = DigestBuf::new(public.auth_policy.octets()).ok_or(Fault::TooLarge)?;
+        let NvPublic { index: handle, name_alg, attributes, data_size, .. } = *public;
+        nv_name(public)?;
+        Ok(Self { handle, name_alg, attributes, auth_policy, data_size })
+    }
+
+    /// The index as an entity.
+    #[must_use]
+    pub fn entity(&self) -> NvIndex {
+        self.name().map_or(NvIndex::unnamed(self.handle), |name| NvIndex::named(self.handle, name))
+    }
+
+    /// Its Name as it is now.
+    #[must_use]
+    pub fn name(&self) -> Option<NameBuf> {
+        nv_name(&NvPublic {
+            index: self.handle,
+            name_alg: self.name_alg,
+            attributes: self.attributes,
+            auth_policy: Digest::new(self.auth_policy.octets()).ok()?,
+            data_size: self.data_size,
+        })
+        .ok()
+    }
+
+    /// What may be done with it, and whether it has been written or locked.
+    #[must_use]
+    pub const fn attributes(&self) -> NvAttributes {
+        self.attributes
+    }
+
+    /// Octets of its data.
+    #[must_use]
+    pub const fn data_size(&self) -> u16 {
+        self.data_size
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// As [`Tpm::run`].
+    pub fn undefine<T: Transport>(
+        self,
+        tpm: &mut Tpm<T>,
+        by: Provision,
+        auth: Auth<'_>,
+    ) -> Result<(), Error> {
+        let command = NvUndefineSpace { auth_handle: by, nv_index: self.entity() };
+        tpm.run(&command, [auth]).map(drop)
+    }
+
+    /// Writes data from its start on, in as many commands as it takes: if one fails, those before it were executed.
+    ///
+    /// # Errors
+    /// As [`Tpm::run`]; [`Fault::TooLarge`], and nothing is written, if there are more data than it holds.
+    pub fn write<T: Transport>(
+        &mut self,
+        tpm: &mut Tpm<T>,
+        access: &mut Access<'_>,
+        data: &[u8],
+    ) -> Result<(), Error> {
+        let fail = |_| Error::new(NvWrite::INFO.code, Fault::TooLarge);
+        if data.len() > usize::from(self.data_size) {
+            return Err(fail(crate::wire::TooLarge));
+        }
+        let mut offset = 0_u16;
+        for chunk in data.chunks(CHUNK) {
+            let nv_index = self.entity();
+            let auth_handle = access.handle(nv_index);
+            let data = MaxNvBuffer::new(chunk).map_err(fail)?;
+            self.change(tpm, access, &NvWrite { auth_handle, nv_index, data, offset })?;
+            offset = offset.saturating_add(u16::try_from(chunk.len()).unwrap_or(u16::MAX));
+        }
+        Ok(())
+    }
+
+    /// Reads all of it.
+    ///
+    /// # Errors
+    /// As [`Tpm::run`].
+    pub fn read<T: Transport>(
+        &self,
+        tpm: &mut Tpm<T>,
+        access: &mut Access<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        let nv_index = self.entity();
+        let mut octets = Vec::with_capacity(self.data_size.into());
+        while octets.len() < usize::from(self.data_size) {
+            let offset = u16::try_from(octets.len()).unwrap_or(u16::MAX);
+            let missing = usize::from(self.data_size.saturating_sub(offset));
+            let size = u16::try_from(missing.min(CHUNK)).unwrap_or(u16::MAX);
+            let auth_handle = access.handle(nv_index);
+            let command = NvRead { auth_handle, nv_index, size, offset };
+            let answer = tpm.run(&command, [access.auth()])?;
+            if answer.data.octets().len() != usize::from(size) {
+                let malformed = Malformed::new(Why::Unexpected, 0).named("NvReadResponse.data");
+                return Err(Error::new(NvRead::INFO.code, malformed.into()));
+            }
+            octets.extend_from_slice(answer.data.octets());
+        }
+        Ok(octets)
+    }
+
+    /// Counts one up, from what no counter of this TPM has been above.
+    ///
+    /// # Errors
+    /// As [`Tpm::run`].
+    pub fn increment<T: Transport>(
+        &mut self,
+        tpm: &mut Tpm<T>,
+        access: &mut Access<'_>,
+    ) -> Result<(), Error> {
+        let nv_index = self.entity();
+        let auth_handle = access.handle(nv_index);
+        self.change(tpm, access, &NvIncrement { auth_handle, nv_index })
+    }
+
+    /// The value of a counter.
+    ///
+    /// # Errors
+    /// As [`Tpm::run`]; [`Fault::Malformed`] if the index has not eight octets.
+    pub fn counter<T: Transport>(
+        &self,
+        tpm: &mut Tpm<T>,
+        access: &mut Access<'_>,
+    ) -> Result<u64, Error> {
+        let octets = self.read(tpm, access)?;
+        octets.try_into().map(u64::from_be_bytes).map_err(|_| {
+            let malformed = Malformed::new(Why::Unexpected, 0).named("NvPublic.data_size");
+            Error::new(NvRead::INFO.code, malformed.into())
+        })
+    }
+
+    /// Extends it as a PCR is: H(what it held ‖ data).
+    ///
+    /// # Errors
+    /// As [`Tpm::run`]; [`Fault::TooLarge`] if the data do not fit one command.
+    pub fn extend<T: Transport>(
+        &mut self,
+        tpm: &mut Tpm<T>,
+        access: &mut Access<'_>,
+        data: &[u8],
+    ) -> Result<(), Error> {
+        let data = MaxNvBuffer::new(data);
+        let data = data.map_err(|_| Error::new(NvExtend::INFO.code, Fault::TooLarge))?;
+        let nv_index = self.entity();
+        let auth_handle = access.handle(nv_index);
+        self.change(tpm, access, &NvExtend { auth_handle, nv_index, data })
+    }
+
+    /// Locks it against writing: for ever, or until the TPM starts anew, as its attributes say.
+    ///
+    /// # Errors
+    /// As [`Tpm::run`].
+    pub fn lock_writing<T: Transport>(
+        &mut self,
+        tpm: &mut Tpm<T>,
+        access: &mut Access<'_>,
+    ) -> Result<(), Error> {
+        let nv_index = self.entity();
+        let auth_handle = access.handle(nv_index);
+        tpm.run(&NvWriteLock { auth_handle, nv_index }, [access.auth()])?;
+        self.attributes = self.attributes.with(NvAttributes::WRITELOCKED);
+        Ok(())
+    }
+
+    /// Locks it against reading until the TPM starts anew.
+    ///
+    /// # Errors
+    /// As [`Tpm::run`].
+    pub fn lock_reading<T: Transport>(
+        &mut self,
+        tpm: &mut Tpm<T>,
+        access: &mut Access<'_>,
+    ) -> Result<(), Error> {
+        let nv_index = self.entity();
+        let auth_handle = access.handle(nv_index);
+        tpm.run(&NvReadLock { auth_handle, nv_index }, [access.auth()])?;
+        self.attributes = self.attributes.with(NvAttributes::READLOCKED);
+        Ok(())
+    }
+
+    /// Runs what writes to the index.
+    fn change<T: Transport>(
+        &mut self,
+        tpm: &mut Tpm<T>,
+        access: &mut Access<'_>,
+        command: &impl Authorized<1>,
+    ) -> Result<(), Error> {
+        tpm.run(command, [access.auth()])?;
+        self.attributes = self.attributes.with(NvAttributes::WRITTEN);
+        Ok(())
+    }
+}

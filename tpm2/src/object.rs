@@ -1,0 +1,241 @@
+//! Objects: created, loaded, imported. Part 3 §12, §13 and §24.
+
+use std::vec::Vec;
+
+use crate::Tpm;
+use crate::commands::{Command, Create, CreatePrimary, Import, Load, ReadPublic};
+use crate::crypto::object_name;
+use crate::error::{Error, Fault};
+use crate::session::{Auth, SaltKey};
+use crate::transport::Transport;
+use crate::types::{
+    CreationData, Data, Digest, DigestBuf, EncryptedSecret, Handle, Hierarchy, NameBuf, Object,
+    Private, Public, ResponseCode, SensitiveCreate, SymDefObject, Ticket,
+};
+use crate::wire::{List, Malformed, Marshal, TooLarge, Tpm2b, Unmarshal, Writer};
+
+/// An object in the TPM, under the Name that was computed here from its public area.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    handle: Handle,
+    name: NameBuf,
+    public: Vec<u8>,
+}
+
+impl Loaded {
+    pub(crate) fn new(handle: Handle, public: &Public<'_>) -> Result<Self, Fault> {
+        Ok(Self { handle, name: object_name(public)?, public: marshalled(public)? })
+    }
+
+    /// The object as an entity.
+    #[must_use]
+    pub const fn object(&self) -> Object {
+        Object::named(self.handle, self.name)
+    }
+
+    /// The handle.
+    #[must_use]
+    pub const fn handle(&self) -> Handle {
+        self.handle
+    }
+
+    /// The Name.
+    #[must_use]
+    pub const fn name(&self) -> &NameBuf {
+        &self.name
+    }
+
+    /// Its `TPMT_PUBLIC`, as a verifier wants it.
+    #[must_use]
+    pub fn public_area(&self) -> &[u8] {
+        &self.public
+    }
+
+    /// The public area.
+    ///
+    /// # Errors
+    /// Never, since it was written here.
+    pub fn public(&self) -> Result<Public<'_>, Malformed> {
+        Public::from_bytes(&self.public)
+    }
+
+    /// The object as a key that sessions can be salted to.
+    ///
+    /// # Errors
+    /// Never, since it has a Name.
+    pub fn salt_key(&self) -> Result<SaltKey<'_>, Fault> {
+        Ok(SaltKey::new(self.handle, self.public()?)?)
+    }
+}
+
+/// An object outside of the TPM: what its parent can load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrapped {
+    /// `TPMT_PUBLIC`.
+    pub public: Vec<u8>,
+    /// The content of `TPM2B_PRIVATE`, which only the parent can read.
+    pub private: Vec<u8>,
+}
+
+impl Wrapped {
+    pub(crate) fn new(public: &Public<'_>, private: Private<'_>) -> Result<Self, TooLarge> {
+        Ok(Self { public: marshalled(public)?, private: private.octets().to_vec() })
+    }
+}
+
+/// How an object was created: what [`certify_creation`](crate::attest::certify_creation) attests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Creation {
+    /// `TPMS_CREATION_DATA`, as a verifier wants it.
+    pub data: Vec<u8>,
+    hash: DigestBuf,
+    ticket: (Handle, DigestBuf),
+}
+
+impl Creation {
+    fn new(
+        data: &CreationData<'_>,
+        hash: Digest<'_>,
+        ticket: &Ticket<'_>,
+    ) -> Result<Self, TooLarge> {
+        let owned = |octets| DigestBuf::new(octets).ok_or(TooLarge);
+        let hmac = owned(ticket.digest.octets())?;
+        let (data, hash) = (marshalled(data)?, owned(hash.octets())?);
+        Ok(Self { data, hash, ticket: (ticket.hierarchy, hmac) })
+    }
+
+    pub(crate) const fn hash(&self) -> &DigestBuf {
+        &self.hash
+    }
+
+    /// The hierarchy and the HMAC of the ticket.
+    pub(crate) const fn ticket(&self) -> &(Handle, DigestBuf) {
+        &self.ticket
+    }
+}
+
+/// The object at a persistent handle; `None` if there is none. The TPM's word is taken for its public area: compare it with
+/// what is known of the object.
+///
+/// # Errors
+/// As [`Tpm::run`].
+pub fn persistent<T: Transport>(tpm: &mut Tpm<T>, handle: Handle) -> Result<Option<Loaded>, Error> {
+    match tpm.run(&ReadPublic { object_handle: Object::unnamed(handle) }, []) {
+        Ok(answer) => Loaded::new(handle, &answer.out_public.0)
+            .map(Some)
+            .map_err(|fault| Error::new(ReadPublic::INFO.code, fault)),
+        Err(error) if error.refusal() == Some(ResponseCode::HANDLE) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Creates the primary object of a hierarchy that the template describes.
+///
+/// # Errors
+/// As [`Tpm::run`].
+pub fn create_primary<T: Transport>(
+    tpm: &mut Tpm<T>,
+    hierarchy: Hierarchy,
+    auth: Auth<'_>,
+    template: &Public<'_>,
+    sensitive: SensitiveCreate<'_>,
+) -> Result<(Loaded, Creation), Error> {
+    let fail = |fault: Fault| Error::new(CreatePrimary::INFO.code, fault);
+    let command = CreatePrimary {
+        primary_handle: hierarchy,
+        in_sensitive: Tpm2b(sensitive),
+        in_public: Tpm2b(*template),
+        outside_info: Data::EMPTY,
+        creation_pcr: List::new(&[]),
+    };
+    let answer = tpm.run(&command, [auth])?;
+    let loaded = Loaded::new(answer.object_handle.handle(), &answer.out_public.0).map_err(fail)?;
+    let creation =
+        Creation::new(&answer.creation_data.0, answer.creation_hash, &answer.creation_ticket);
+    Ok((loaded, creation.map_err(|too_large| fail(too_large.into()))?))
+}
+
+/// Creates an object under a parent. What is in `sensitive` goes over the bus as it is:
+/// [`seal`](crate::seal::seal) encrypts it.
+///
+/// # Errors
+/// As [`Tpm::run`].
+pub fn create<T: Transport>(
+    tpm: &mut Tpm<T>,
+    parent: Object,
+    auth: Auth<'_>,
+    template: &Public<'_>,
+    sensitive: SensitiveCreate<'_>,
+) -> Result<(Wrapped, Creation), Error> {
+    let fail = |too_large: TooLarge| Error::new(Create::INFO.code, too_large.into());
+    let command = Create {
+        parent_handle: parent,
+        in_sensitive: Tpm2b(sensitive),
+        in_public: Tpm2b(*template),
+        outside_info: Data::EMPTY,
+        creation_pcr: List::new(&[]),
+    };
+    let answer = tpm.run(&command, [auth])?;
+    let wrapped = Wrapped::new(&answer.out_public.0, answer.out_private).map_err(fail)?;
+    let creation =
+        Creation::new(&answer.creation_data.0, answer.creation_hash, &answer.creation_ticket);
+    Ok((wrapped, creation.map_err(fail)?))
+}
+
+/// Loads an object under its parent.
+///
+/// # Errors
+/// As [`Tpm::run`]; [`Fault::Malformed`] if its public area is none.
+pub fn load<T: Transport>(
+    tpm: &mut Tpm<T>,
+    parent: Object,
+    auth: Auth<'_>,
+    wrapped: &Wrapped,
+) -> Result<Loaded, Error> {
+    let fail = |fault: Fault| Error::new(Load::INFO.code, fault);
+    let public = Public::from_bytes(&wrapped.public).map_err(|malformed| fail(malformed.into()))?;
+    let command = load_command(parent, &public, &wrapped.private).map_err(fail)?;
+    let answer = tpm.run(&command, [auth])?;
+    Loaded::new(answer.object_handle.handle(), &public).map_err(fail)
+}
+
+pub(crate) fn load_command<'a>(
+    parent: Object,
+    public: &Public<'a>,
+    private: &'a [u8],
+) -> Result<Load<'a>, Fault> {
+    let in_private = Private::new(private)?;
+    Ok(Load { parent_handle: parent, in_private, in_public: Tpm2b(*public) })
+}
+
+/// Takes in what was [wrapped](crate::crypto::duplicate) to a parent in this TPM, without inner wrap.
+///
+/// # Errors
+/// As [`Tpm::run`].
+pub fn import<T: Transport>(
+    tpm: &mut Tpm<T>,
+    parent: Object,
+    auth: Auth<'_>,
+    public: &Public<'_>,
+    duplicate: Private<'_>,
+    seed: EncryptedSecret<'_>,
+) -> Result<Wrapped, Error> {
+    let command = Import {
+        parent_handle: parent,
+        encryption_key: Data::EMPTY,
+        object_public: Tpm2b(*public),
+        duplicate,
+        in_sym_seed: seed,
+        symmetric_alg: SymDefObject::Null,
+    };
+    let answer = tpm.run(&command, [auth])?;
+    Wrapped::new(public, answer.out_private)
+        .map_err(|too_large| Error::new(Import::INFO.code, too_large.into()))
+}
+
+fn marshalled(value: &impl Marshal) -> Result<Vec<u8>, TooLarge> {
+    let mut octets = [0; 4096];
+    let mut writer = Writer::new(&mut octets);
+    writer.write(value)?;
+    Ok(writer.into_written().to_vec())
+}

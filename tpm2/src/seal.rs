@@ -1,0 +1,99 @@
+//! Data that a TPM gives back only if a policy is met, such as that PCRs hold what they held. Part 1 §37.
+//!
+//! The data are encrypted on the bus both ways: all commands that carry them ride on a session that is salted to the parent.
+
+use std::vec::Vec;
+
+use zeroize::Zeroizing;
+
+use crate::Tpm;
+use crate::commands::{Command, Create, Load, PolicyPcr, StartAuthSession, Unseal};
+use crate::error::{Error, Fault};
+use crate::object::{Loaded, Wrapped, load_command};
+use crate::session::{Auth, Encryption};
+use crate::transport::Transport;
+use crate::types::{
+    Alg, AuthValue, Data, Digest, Entity, Id, KeyedHashPublic, KeyedHashScheme, ObjectAttributes,
+    PcrSelection, Public, SensitiveCreate, SensitiveData, SessionType,
+};
+use crate::wire::{List, Tpm2b, Unmarshal};
+
+/// Sealed data: nothing but the policy gives them, and a wrong try counts for no lockout.
+const ATTRIBUTES: ObjectAttributes = ObjectAttributes::FIXED_TPM
+    .with(ObjectAttributes::FIXED_PARENT)
+    .with(ObjectAttributes::ADMIN_WITH_POLICY)
+    .with(ObjectAttributes::NO_DA);
+
+/// Seals data, at most 128 octets, under a policy with SHA-256, such as [`PolicyDigest`](crate::crypto::PolicyDigest)
+/// computes. `auth` authorizes the use of the parent, a storage key.
+///
+/// # Errors
+/// As [`Tpm::run`]; [`Fault::TooLarge`] if there are too many data; [`Fault::Salt`] if no secret can be shared through the
+/// parent.
+pub fn seal<T: Transport>(
+    tpm: &mut Tpm<T>,
+    parent: &Loaded,
+    auth: Auth<'_>,
+    data: &[u8],
+    policy: Digest<'_>,
+) -> Result<Wrapped, Error> {
+    let fail = |fault: Fault| Error::new(Create::INFO.code, fault);
+    let sensitive = SensitiveData::new(data).map_err(|too_large| fail(too_large.into()))?;
+    let scheme = KeyedHashScheme::Null;
+    let template = Public {
+        name_alg: Alg::SHA256,
+        attributes: ATTRIBUTES,
+        auth_policy: policy,
+        id: Id::KeyedHash(KeyedHashPublic { scheme, unique: Digest::EMPTY }),
+    };
+    let command = Create {
+        parent_handle: parent.object(),
+        in_sensitive: Tpm2b(SensitiveCreate { user_auth: AuthValue::EMPTY, data: sensitive }),
+        in_public: Tpm2b(template),
+        outside_info: Data::EMPTY,
+        creation_pcr: List::new(&[]),
+    };
+    let salt = parent.salt_key().map_err(fail)?;
+    let mut session = tpm.start_salted_session(SessionType::HMAC, &salt, Encryption::On)?;
+    let answer = tpm.secured(&mut session).run(&command, [auth])?;
+    let wrapped = Wrapped::new(&answer.out_public.0, answer.out_private);
+    let wrapped = wrapped.map_err(|too_large| fail(too_large.into()));
+    tpm.flush(session.handle().handle())?;
+    wrapped
+}
+
+/// Unseals data that were sealed under the policy that these PCRs hold what they held. `auth` authorizes the use of the
+/// parent.
+///
+/// # Errors
+/// As [`Tpm::run`]; refused with [`POLICY_FAIL`](crate::types::ResponseCode::POLICY_FAIL) if the PCRs hold something else.
+pub fn unseal<T: Transport>(
+    tpm: &mut Tpm<T>,
+    parent: &Loaded,
+    auth: Auth<'_>,
+    sealed: &Wrapped,
+    pcrs: &[PcrSelection<'_>],
+) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let fail = |fault: Fault| Error::new(Load::INFO.code, fault);
+    let salt = parent.salt_key().map_err(|fault| Error::new(StartAuthSession::INFO.code, fault))?;
+    let public = Public::from_bytes(&sealed.public).map_err(|malformed| fail(malformed.into()))?;
+    let command = load_command(parent.object(), &public, &sealed.private).map_err(fail)?;
+    let mut session = tpm.start_salted_session(SessionType::POLICY, &salt, Encryption::On)?;
+    let answer = tpm.secured(&mut session).run(&command, [auth])?;
+    let item = Loaded::new(answer.object_handle.handle(), &public).map_err(fail)?;
+
+    // The policy comes after the session has ridden along, which makes it forget what it has gathered.
+    let policy = PolicyPcr {
+        policy_session: session.handle(),
+        pcr_digest: Digest::EMPTY,
+        pcrs: List::new(pcrs),
+    };
+    let data = tpm.run(&policy, []).map(drop).and_then(|()| {
+        let command = Unseal { item_handle: item.object() };
+        let answer = tpm.run(&command, [session.session().auth(&[])])?;
+        Ok(Zeroizing::new(answer.out_data.octets().to_vec()))
+    });
+    // Whether it went well or not, nothing is left behind; the first error is told.
+    let flushed = tpm.flush(item.handle()).and(tpm.flush(session.handle().handle()));
+    data.and_then(|data| flushed.map(|()| data))
+}
