@@ -1,11 +1,12 @@
 //! A tap on the wire between a program and its software TPM: at its socket it looks like the TPM.
 
 use std::io::{self, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tpm2::transport::{Recording, Tcti, Transport};
 use xtask::child::Scratch;
 use xtask::swtpm::Swtpm;
@@ -20,8 +21,10 @@ type Between = dyn FnMut(&[u8], &mut dyn Transport) -> io::Result<Vec<u8>> + Sen
 /// The tap. It works until the process ends.
 #[derive(Debug)]
 pub struct Tap {
-    home: Scratch,
+    address: String,
     recording: Recording,
+    /// Where its socket is, if that is in a folder.
+    _home: Option<Scratch>,
 }
 
 impl Tap {
@@ -50,12 +53,38 @@ impl Tap {
                 let _ = serve(client, &mut tpm, &mut **between);
             }
         });
-        Ok(Self { home, recording })
+        let address = format!("swtpm:path={}", home.path().join("tpm.sock").display());
+        Ok(Self { address, recording, _home: Some(home) })
+    }
+
+    /// Passes everything on, on TCP, where tpm2-tools can talk to it. The TPM must be on TCP as well: its control channel
+    /// is the upper neighbour of its port, and so it is here.
+    pub fn tcp(swtpm: &Swtpm) -> Result<Self> {
+        let tcti = swtpm.tcti();
+        let (_, port) = tcti.rsplit_once("port=").context("the TPM is not on TCP")?;
+        let control: u16 = port.parse::<u16>()? + 1;
+        let (commands, controls) = neighbours()?;
+        let address = format!("swtpm:host=127.0.0.1,port={}", commands.local_addr()?.port());
+        let recording = Recording::default();
+        let (seen, tcti) = (recording.clone(), tcti.parse::<Tcti>()?);
+        thread::spawn(move || {
+            for client in commands.incoming().map_while(Result::ok) {
+                let Ok(tpm) = tcti.open() else { continue };
+                let mut tpm = tpm2::transport::Record::new(tpm, seen.clone());
+                let _ = serve(client, &mut tpm, &mut forward_all);
+            }
+        });
+        thread::spawn(move || {
+            for client in controls.incoming().map_while(Result::ok) {
+                let _ = pass_on(client, control);
+            }
+        });
+        Ok(Self { address, recording, _home: None })
     }
 
     /// Its address.
     pub fn tcti(&self) -> String {
-        format!("swtpm:path={}", self.home.path().join("tpm.sock").display())
+        self.address.clone()
     }
 
     /// What the TPM was asked and has answered.
@@ -68,7 +97,37 @@ fn forward_all(command: &[u8], tpm: &mut dyn Transport) -> io::Result<Vec<u8>> {
     forward(tpm, command)
 }
 
-fn serve(mut client: UnixStream, tpm: &mut dyn Transport, between: &mut Between) -> io::Result<()> {
+/// Listeners on two ports, one above the other.
+fn neighbours() -> Result<(TcpListener, TcpListener)> {
+    const ATTEMPTS: usize = 100;
+    for _ in 0..ATTEMPTS {
+        let lower = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let Some(above) = lower.local_addr()?.port().checked_add(1) else { continue };
+        if let Ok(upper) = TcpListener::bind((Ipv4Addr::LOCALHOST, above)) {
+            return Ok((lower, upper));
+        }
+    }
+    anyhow::bail!("no two neighbouring TCP ports are free on 127.0.0.1")
+}
+
+/// Both directions, until either side hangs up.
+fn pass_on(client: TcpStream, port: u16) -> io::Result<()> {
+    let tpm = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    let (mut back_from, mut back_to) = (tpm.try_clone()?, client.try_clone()?);
+    thread::spawn(move || {
+        let _ = io::copy(&mut back_from, &mut back_to);
+        let _ = back_to.shutdown(Shutdown::Both);
+    });
+    let (mut from, mut to) = (client, tpm);
+    io::copy(&mut from, &mut to)?;
+    to.shutdown(Shutdown::Both)
+}
+
+fn serve(
+    mut client: impl Read + Write,
+    tpm: &mut dyn Transport,
+    between: &mut Between,
+) -> io::Result<()> {
     loop {
         let mut header = [0; 10];
         client.read_exact(&mut header)?;

@@ -1,14 +1,8 @@
-//! The golden messages of `tpm2/testdata/golden.txt`: real exchanges with software TPMs.
-//!
-//! `UPDATE=1 cargo test -p tests --test golden` records them anew. Without it the same commands are run, and what the
-//! file has must still be what a TPM is asked and what it answers, but for nonces, random octets and signatures.
-
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::{env, fs};
+//! The golden messages of `tpm2/testdata/golden.txt`: what a join and its surroundings ask of software TPMs, and many
+//! refusals. Those of all other commands are recorded by the walk through Part 3.
 
 use anyhow::{Context, Result, ensure};
-use tests::bus::{command_code, response_code};
+use tests::golden::{Entry, Golden};
 use tests::tpm::{
     RANDOM, Way, activate, create, create_join_key, ek_kind, high_branches, load, persistent_ek,
     policy_secret, read_public, satisfy, sign, start, way,
@@ -18,7 +12,7 @@ use tpm2::crypto::{HashAlg, make_credential, object_name};
 use tpm2::endorsement::{self, Passwords};
 use tpm2::session::{Auth, Encryption};
 use tpm2::template::{self, join_key};
-use tpm2::transport::{Exchange, Record, Recording};
+use tpm2::transport::{Record, Recording};
 use tpm2::types::*;
 use tpm2::wire::{List, Tpm2b};
 use tpm2::{Error, Tpm};
@@ -32,40 +26,12 @@ fn the_golden_messages_are_what_a_tpm_says() -> Result<()> {
     book.keys()?;
     book.refusals()?;
     assert!(book.entries.len() >= 60, "{}", book.entries.len());
-    let file = golden_file();
-    if env::var_os("UPDATE").is_some_and(|value| value == "1") {
-        fs::create_dir_all(file.parent().context("a folder")?)?;
-        fs::write(&file, book.text()?)?;
-    }
-    let text = fs::read_to_string(&file)?;
-    let stored: Vec<Entry> = parse(&text)?;
-    assert_eq!(stored.len(), book.entries.len(), "UPDATE=1 records anew");
-    for (stored, now) in stored.iter().zip(&book.entries) {
-        assert_eq!(stored.title, now.title);
-        let shape = |entry: &Entry| {
-            (
-                command_code(&entry.exchange.command),
-                response_code(&entry.exchange.response),
-                entry.exchange.command.len(),
-                entry.exchange.command[..2].to_vec(),
-                entry.exchange.response[..2].to_vec(),
-            )
-        };
-        assert_eq!(shape(stored), shape(now), "{}", now.title);
-    }
-    Ok(())
-}
-
-fn golden_file() -> PathBuf {
-    // A link to the sources leads to where they are.
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.join("../tpm2/testdata/golden.txt")
-}
-
-/// One exchange and what it shows.
-struct Entry {
-    title: String,
-    exchange: Exchange,
+    let golden = Golden {
+        file: "golden.txt",
+        about: "Exchanges with software TPMs (libtpms, the TCG's reference code, behind swtpm), recorded on the socket.",
+        again: "UPDATE=1 cargo test -p tests --test golden",
+    };
+    golden.agree(&book.entries)
 }
 
 #[derive(Default)]
@@ -101,7 +67,8 @@ impl Book {
     /// The last exchange.
     fn note(&mut self, observed: &Observed, title: &str) -> Result<()> {
         let exchange = observed.recording.exchanges().pop().context("nothing was sent")?;
-        self.entries.push(Entry { title: title.to_owned(), exchange });
+        let (title, provenance) = (title.to_owned(), "recorded from swtpm".to_owned());
+        self.entries.push(Entry { title, provenance, exchange });
         Ok(())
     }
 
@@ -356,50 +323,6 @@ impl Book {
         self.bad(tpm, "one object too many", &create_join_key(&[9; 32]), [Auth::EMPTY])?;
         Ok(())
     }
-
-    fn text(&self) -> Result<String> {
-        let mut text = String::from(
-            "# Exchanges with software TPMs (libtpms, the TCG's reference code, behind swtpm), recorded on the socket.\n\
-             # `=` says what the exchange shows, `>` is the command, `<` the answer.\n\
-             # UPDATE=1 cargo test -p tests --test golden records them anew.\n",
-        );
-        for Entry { title, exchange } in &self.entries {
-            let name = by_code(command_code(&exchange.command)).map_or("unknown", |c| c.name);
-            write!(text, "\n= {name}: {title}; recorded from swtpm\n")?;
-            writeln!(text, "> {}", hex(&exchange.command))?;
-            writeln!(text, "< {}", hex(&exchange.response))?;
-        }
-        Ok(text)
-    }
-}
-
-fn parse(text: &str) -> Result<Vec<Entry>> {
-    let mut entries = Vec::new();
-    let mut lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    while let Some(title) = lines.next() {
-        let title = title.strip_prefix("= ").context("no title")?;
-        let (_, title) = title.split_once(": ").context("no command")?;
-        let (title, _) = title.rsplit_once(';').context("no provenance")?;
-        let mut octets = |sign: &str| -> Result<Vec<u8>> {
-            let line = lines.next().and_then(|line| line.strip_prefix(sign));
-            unhex(line.with_context(|| format!("{title}: no {sign:?}"))?)
-        };
-        let exchange = Exchange { command: octets("> ")?, response: octets("< ")? };
-        entries.push(Entry { title: title.to_owned(), exchange });
-    }
-    Ok(entries)
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().fold(String::new(), |mut text, octet| {
-        let _ = write!(text, "{octet:02x}");
-        text
-    })
-}
-
-fn unhex(text: &str) -> Result<Vec<u8>> {
-    ensure!(text.len().is_multiple_of(2), "an odd number of digits");
-    (0..text.len()).step_by(2).map(|at| Ok(u8::from_str_radix(&text[at..at + 2], 16)?)).collect()
 }
 
 /// The base point of P-256.

@@ -1,4 +1,4 @@
-//! Real messages, parsed and written again, cut and changed. `testdata/golden.txt` says where each is from.
+//! Real messages, parsed and written again, cut and changed. The files in `testdata` say where each is from.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,7 +14,24 @@ use crate::transport::Transport;
 use crate::types::*;
 use crate::wire::{List, Malformed, Reader, Tpm2b, Why, Writer};
 
-static GOLDEN: &str = include_str!("../../testdata/golden.txt");
+macro_rules! files {
+    ($($name:literal),* $(,)?) => { &[$(include_str!(concat!("../../testdata/", $name))),*] };
+}
+
+static GOLDEN: &[&str] = files![
+    "golden.txt",
+    "golden/attestation.txt",
+    "golden/contexts.txt",
+    "golden/hierarchies.txt",
+    "golden/nv.txt",
+    "golden/objects.txt",
+    "golden/pcr.txt",
+    "golden/policy.txt",
+    "golden/primitives.txt",
+    "golden/sequences.txt",
+    "golden/start.txt",
+    "golden/tools.txt",
+];
 
 struct Golden {
     title: &'static str,
@@ -23,11 +40,13 @@ struct Golden {
 }
 
 fn golden() -> Vec<Golden> {
-    let mut lines = GOLDEN.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines = GOLDEN.iter().flat_map(|file| file.lines());
+    let mut lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
     let mut all = Vec::new();
     while let Some(title) = lines.next() {
         let title = title.strip_prefix("= ").unwrap();
-        assert!(title.contains("; recorded from "), "{title}: no provenance");
+        let (_, provenance) = title.rsplit_once("; ").unwrap();
+        assert!(["recorded from ", "sent by "].iter().any(|how| provenance.starts_with(how)));
         let command = hex(lines.next().unwrap().strip_prefix("> ").unwrap());
         let response = hex(lines.next().unwrap().strip_prefix("< ").unwrap());
         all.push(Golden { title, command, response });
@@ -109,54 +128,121 @@ fn again<C: Command>(answer: &[u8], sessions: usize) -> Result<Vec<u8>, Malforme
     Ok(writer.into_written().to_vec())
 }
 
-/// As [`again`], for the command that the answer belongs to.
-fn again_as(command: &[u8], answer: &[u8]) -> Result<Vec<u8>, Malformed> {
-    struct Again<'a>(&'a [u8], usize);
+/// Reads a command as a TPM does and writes it again.
+fn command_again<C: Command>(command: &[u8]) -> Result<Vec<u8>, Malformed> {
+    let mut reader = Reader::new(command);
+    let mut octets = vec![0; 4096];
+    let mut writer = Writer::new(&mut octets);
+    let tag: Structure = reader.read("tag")?;
+    let size: u32 = reader.read("size")?;
+    let code: CommandCode = reader.read("command code")?;
+    if size as usize != command.len() || code != C::INFO.code {
+        return Err(Malformed::new(Why::Unexpected, 2));
+    }
+    writer.write(&tag).unwrap();
+    writer.write(&size).unwrap();
+    writer.write(&code).unwrap();
+    let handles = reader.take(4 * C::INFO.handles.len())?;
+    let mut area = Reader::new(&[]);
+    if tag == Structure::SESSIONS {
+        let size: u32 = reader.read("authorizationSize")?;
+        area = reader.sub(size as usize)?;
+    } else if tag != Structure::NO_SESSIONS {
+        return Err(Malformed::new(Why::Unexpected, 0));
+    }
+    let authorizations = area.peek();
+    while !area.peek().is_empty() {
+        area.read::<Handle>("session")?;
+        authorization(&mut area)?;
+    }
+    let command = Reader::all(reader.take_rest(), |parameters| {
+        C::unmarshal(&mut Reader::new(handles), parameters)
+    })?;
+    command.marshal_handles(&mut writer).unwrap();
+    if tag == Structure::SESSIONS {
+        writer.write(&u32::try_from(authorizations.len()).unwrap()).unwrap();
+        writer.put(authorizations).unwrap();
+    }
+    command.marshal_parameters(&mut writer).unwrap();
+    Ok(writer.into_written().to_vec())
+}
 
-    impl Visitor for Again<'_> {
-        type Output = Result<Vec<u8>, Malformed>;
+/// One of the two messages of an exchange.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Command,
+    Answer,
+}
 
-        fn visit<C: Command>(self) -> Self::Output {
-            again::<C>(self.0, self.1)
-        }
+impl Golden {
+    /// Its two messages.
+    fn sides(&self) -> [(Side, &[u8]); 2] {
+        [(Side::Command, &self.command), (Side::Answer, &self.response)]
     }
 
-    visit(CommandCode(code(command)), Again(answer, sessions(command))).expect("a known command")
+    /// Reads something in the place of one of its messages, and writes it again.
+    fn again(&self, side: Side, message: &[u8]) -> Result<Vec<u8>, Malformed> {
+        struct Again<'a>(Side, &'a [u8], usize);
+
+        impl Visitor for Again<'_> {
+            type Output = Result<Vec<u8>, Malformed>;
+
+            fn visit<C: Command>(self) -> Self::Output {
+                match self.0 {
+                    Side::Command => command_again::<C>(self.1),
+                    Side::Answer => again::<C>(self.1, self.2),
+                }
+            }
+        }
+
+        let visitor = Again(side, message, sessions(&self.command));
+        visit(CommandCode(code(&self.command)), visitor).expect("a known command")
+    }
 }
 
 #[test]
-fn every_answer_is_read_and_written_again_to_the_same_octets() {
+fn every_message_is_read_and_written_again_to_the_same_octets() {
     let golden = golden();
-    assert!(golden.len() >= 60, "{}", golden.len());
+    assert!(golden.len() >= 400, "{}", golden.len());
     let (mut commands, mut refusals) = (BTreeSet::new(), 0);
-    for Golden { title, command, response } in &golden {
-        let written = again_as(command, response).unwrap_or_else(|e| panic!("{title}: {e}"));
-        assert_eq!(written, *response, "{title}");
-        commands.insert(code(command));
-        refusals += usize::from(code(response) != 0);
+    for exchange in &golden {
+        let title = exchange.title;
+        for (side, message) in exchange.sides() {
+            let written = exchange.again(side, message);
+            let written = written.unwrap_or_else(|e| panic!("{title}, {side:?}: {e}"));
+            assert_eq!(written, message, "{title}, {side:?}");
+        }
+        commands.insert(code(&exchange.command));
+        refusals += usize::from(code(&exchange.response) != 0);
     }
-    assert!(commands.len() >= 18, "{commands:x?}");
+    assert!(commands.len() >= 109, "{} commands", commands.len());
     assert!(refusals >= 10);
 }
 
 #[test]
-fn every_truncated_answer_is_refused_also_with_its_sizes_put_right() {
-    for Golden { title, command, response } in golden() {
-        for len in 0..response.len() {
-            assert!(again_as(&command, &response[..len]).is_err(), "{title}, {len} octets");
-            if len >= 10 {
-                let mut shorter = response[..len].to_vec();
-                shorter[2..6].copy_from_slice(&(len as u32).to_be_bytes());
-                assert!(again_as(&command, &shorter).is_err(), "{title}, {len} octets, sized");
+fn every_truncated_message_is_refused_also_with_its_sizes_put_right() {
+    let sized = |mut message: Vec<u8>| {
+        let size = message.len() as u32;
+        message[2..6].copy_from_slice(&size.to_be_bytes());
+        message
+    };
+    for exchange in golden() {
+        let title = exchange.title;
+        for (side, message) in exchange.sides() {
+            let refused = |message: &[u8]| exchange.again(side, message).is_err();
+            for len in 0..message.len() {
+                assert!(refused(&message[..len]), "{title}, {side:?}, {len} octets");
+                if len >= 10 {
+                    let shorter = sized(message[..len].to_vec());
+                    assert!(refused(&shorter), "{title}, {side:?}, {len} octets, sized");
+                }
             }
-        }
-        for len in [1, 7] {
-            let mut longer = response.clone();
-            longer.resize(response.len() + len, 0);
-            assert!(again_as(&command, &longer).is_err(), "{title}, {len} more");
-            let size = longer.len() as u32;
-            longer[2..6].copy_from_slice(&size.to_be_bytes());
-            assert!(again_as(&command, &longer).is_err(), "{title}, {len} more, sized");
+            for more in [1, 7] {
+                let mut longer = message.to_vec();
+                longer.resize(message.len() + more, 0);
+                assert!(refused(&longer), "{title}, {side:?}, {more} more");
+                assert!(refused(&sized(longer)), "{title}, {side:?}, {more} more, sized");
+            }
         }
     }
 }
@@ -164,13 +250,16 @@ fn every_truncated_answer_is_refused_also_with_its_sizes_put_right() {
 /// Whatever is still read is written again to the octets it was read from: nothing is lost or made up on the way.
 #[test]
 fn every_changed_octet_is_refused_or_kept() {
-    for Golden { title, command, response } in golden() {
-        for at in 0..response.len() {
-            for mask in [0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0xff] {
-                let mut changed = response.clone();
-                changed[at] ^= mask;
-                if let Ok(written) = again_as(&command, &changed) {
-                    assert_eq!(written, changed, "{title}, octet {at} ^ {mask:#04x}");
+    for exchange in golden() {
+        let title = exchange.title;
+        for (side, message) in exchange.sides() {
+            for at in 0..message.len() {
+                for mask in [0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0xff] {
+                    let mut changed = message.to_vec();
+                    changed[at] ^= mask;
+                    if let Ok(written) = exchange.again(side, &changed) {
+                        assert_eq!(written, changed, "{title}, {side:?}, {at} ^ {mask:#04x}");
+                    }
                 }
             }
         }

@@ -1,0 +1,144 @@
+//! A walk through all of Part 3: every command that a software TPM has, brought to success alone, under a session that
+//! encrypts and under one that audits; and the recordings of it.
+
+mod attestation;
+mod contexts;
+mod hierarchies;
+mod ledger;
+mod nv;
+mod objects;
+mod pcr;
+mod policy;
+mod primitives;
+mod props;
+mod sequences;
+mod stage;
+mod start;
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use anyhow::{Context, Result};
+use ledger::{Ledger, Way, encryption};
+use stage::{Act, Played, Riding, Stage};
+use tests::bus::{command_code, response_code};
+use tests::golden::{Entry, Golden};
+use tests::tpm::client;
+use tpm2::commands::CommandInfo;
+use tpm2::transport::Exchange;
+use tpm2::types::*;
+use xtask::swtpm::Kind;
+use xtask::table;
+
+/// All acts, in the order of Part 3's clauses.
+fn acts() -> Vec<Act> {
+    [
+        start::ACTS,
+        objects::ACTS,
+        primitives::ACTS,
+        sequences::ACTS,
+        attestation::ACTS,
+        pcr::ACTS,
+        policy::ACTS,
+        hierarchies::ACTS,
+        contexts::ACTS,
+        nv::ACTS,
+    ]
+    .concat()
+}
+
+/// The walk, which is made once for all tests here.
+fn walk() -> &'static [Played] {
+    static WALK: LazyLock<(Vec<Played>, Vec<String>)> = LazyLock::new(|| stage::play(&acts()));
+    let (played, failures) = &*WALK;
+    assert!(failures.is_empty(), "{} scenes failed:\n{}", failures.len(), failures.join("\n"));
+    played
+}
+
+/// A command that this TPM cannot be brought to.
+struct Beyond {
+    code: CommandCode,
+    why: &'static str,
+    /// Fails if the TPM does not refuse as it must.
+    refused: fn(&mut Stage<'_>) -> Result<()>,
+}
+
+const BEYOND: &[Beyond] = &[Beyond {
+    code: CommandCode(0x12d),
+    why: "it needs somebody to be present, and swtpm has no button",
+    refused: hierarchies::physical_presence,
+}];
+
+#[test]
+fn every_command_that_the_tpm_has_succeeds_alone_under_a_session_and_under_audit() -> Result<()> {
+    let mut ledger = Ledger::default();
+    for exchange in walk().iter().flat_map(|scene| &scene.exchanges) {
+        ledger.enter(exchange)?;
+    }
+    let swtpm = tests::tpm::start(Kind::NoCertificates)?;
+    let comparison = table::compare(&mut client(&swtpm)?)?;
+    assert!(comparison.different.is_empty(), "{comparison}");
+    let implemented = comparison.alike;
+    let beyond = |info: &CommandInfo| BEYOND.iter().any(|beyond| beyond.code == info.code);
+    let mut missing = Vec::new();
+    for (way, possible) in [
+        (Way::Alone, (|_| true) as fn(&CommandInfo) -> bool),
+        (Way::Session, |info| info.sessions),
+        (Way::Cipher, |info| info.sessions && encryption(info) != SessionAttributes::NONE),
+        (Way::Audit, |info| info.sessions),
+    ] {
+        let expected = implemented.iter().filter(|info| possible(info) && !beyond(info));
+        let (done, left): (Vec<&CommandInfo>, Vec<&CommandInfo>) =
+            expected.partition(|info| ledger.has(info.code, way));
+        println!("{way:?}: {} of the {} commands", done.len(), implemented.len());
+        missing.extend(left.iter().map(|info| format!("{way:?}: {}", info.name)));
+    }
+    assert!(missing.is_empty(), "never succeeded:\n{}", missing.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn what_the_tpm_cannot_be_brought_to_it_refuses() -> Result<()> {
+    for Beyond { code, why, refused } in BEYOND {
+        stage::alone(*refused).with_context(|| format!("{code}: {why}"))?;
+    }
+    Ok(())
+}
+
+/// One file for each name of an act, with each kind of message of a scene once. Parameters that a session has encrypted
+/// say nothing to a reader, and are left out.
+#[test]
+fn the_golden_messages_are_what_a_tpm_says() -> Result<()> {
+    let mut files: Vec<(&str, Vec<Entry>)> = Vec::new();
+    let mut known = BTreeSet::new();
+    for scene in walk().iter().filter(|scene| scene.riding != Riding::Cipher) {
+        if files.last().is_none_or(|(act, _)| *act != scene.act) {
+            files.push((scene.act, Vec::new()));
+        }
+        let (_, entries) = files.last_mut().expect("one was pushed");
+        for exchange in &scene.exchanges {
+            let Exchange { command, response } = exchange;
+            let kind = (command_code(command), response_code(response).0, command.len());
+            if !known.insert((scene.act, kind)) {
+                continue;
+            }
+            let mut title = scene.title.to_owned();
+            if scene.riding == Riding::Audit {
+                title += ", under an audit session";
+            }
+            let provenance = "recorded from swtpm".to_owned();
+            entries.push(Entry { title, provenance, exchange: exchange.clone() });
+        }
+    }
+    let count: usize = files.iter().map(|(_, entries)| entries.len()).sum();
+    println!("{count} exchanges in {} files", files.len());
+    for (act, entries) in files {
+        let golden = Golden {
+            file: &format!("golden/{act}.txt"),
+            about: &format!("Commands of Part 3 ({act}) and a software TPM's answers."),
+            again: "UPDATE=1 cargo test -p tests --test tpm_walk",
+        };
+        golden.agree(&entries)?;
+    }
+    Ok(())
+}
