@@ -14,6 +14,7 @@ use tpm2::transport::{Retry, Tcti, Transport};
 
 use crate::clock;
 use crate::exit::{Exit, Failure};
+use crate::log::Log;
 
 /// How a TPM is reached.
 pub type HostTransport = Metered<Retry<Box<dyn Transport + Send>>>;
@@ -42,6 +43,27 @@ enum Job {
 #[derive(Clone, Debug)]
 pub struct TpmThread {
     jobs: SyncSender<Job>,
+    audience: Audience,
+}
+
+/// Who is told that the TPM takes its time.
+#[derive(Clone, Copy, Debug)]
+pub enum Audience {
+    /// A person at a terminal, who waits.
+    Person,
+    /// Whoever reads the daemon's log.
+    Log(Log),
+}
+
+impl Audience {
+    fn hear(self, doing: &str) {
+        match self {
+            Self::Person => {
+                let _ = writeln!(std::io::stderr(), "{doing} ...");
+            }
+            Self::Log(log) => log.info(doing, &[]),
+        }
+    }
 }
 
 impl TpmThread {
@@ -49,7 +71,7 @@ impl TpmThread {
     ///
     /// # Errors
     /// The TPM cannot be opened, or there can be no thread.
-    pub fn open(tcti: &Tcti, meter: Meter) -> Result<(Self, End), Failure> {
+    pub fn open(tcti: &Tcti, meter: Meter, audience: Audience) -> Result<(Self, End), Failure> {
         let transport = Metered { inner: tcti.open()?, meter };
         let (jobs, waiting) = sync_channel(WAITING);
         let (ending, ended) = sync_channel(1);
@@ -63,7 +85,7 @@ impl TpmThread {
                 let _ = ending.send(());
             })
             .map_err(|cause| Failure::io(&cause, "cannot start the TPM's thread"))?;
-        Ok((Self { jobs: jobs.clone() }, End { jobs, ended }))
+        Ok((Self { jobs: jobs.clone(), audience }, End { jobs, ended }))
     }
 
     /// Runs `job` with the TPM and waits for what it returns. `doing` is what a person is told if it takes long.
@@ -84,7 +106,7 @@ impl TpmThread {
         let answer = match tokio::time::timeout(PATIENCE, &mut replied).await {
             Ok(answer) => answer,
             Err(_) => {
-                let _ = writeln!(std::io::stderr(), "{doing} ...");
+                self.audience.hear(doing);
                 tokio::time::timeout(DEADLINE, replied).await.map_err(|_| stuck())?
             }
         };

@@ -8,7 +8,7 @@ use crate::client;
 use crate::exit::Failure;
 use crate::inventory::{self, EkChoice, EkReport, TpmReport};
 use crate::passwords::Passwords;
-use crate::tpm_thread::{Meter, Tpm, TpmThread};
+use crate::tpm_thread::{Audience, Meter, Tpm, TpmThread};
 
 /// What `--format json` prints.
 #[derive(Serialize)]
@@ -22,7 +22,7 @@ struct Report {
 pub(crate) fn run(arguments: &Identify) -> Result<(), Failure> {
     let choice = arguments.ek.ek;
     let passwords = arguments.passwords.read()?;
-    let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, Meter::default())?;
+    let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, Meter::default(), Audience::Person)?;
     let doing = "the TPM is creating a key; some chips take half a minute";
     match arguments.format {
         IdentifyFormat::Json => {

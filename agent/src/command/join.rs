@@ -6,7 +6,7 @@ use crate::client::{Client, Wanted};
 use crate::config::{DEFAULT_TTL, Trust};
 use crate::exit::Failure;
 use crate::storage::Storage;
-use crate::tpm_thread::{Meter, TpmThread};
+use crate::tpm_thread::{Audience, Meter, TpmThread};
 
 pub(crate) fn run(arguments: &Join) -> Result<(), Failure> {
     let storage = Storage::open(&arguments.storage.storage)?;
@@ -15,7 +15,7 @@ pub(crate) fn run(arguments: &Join) -> Result<(), Failure> {
     let client =
         Client::new(vec![arguments.authority.clone()], &Trust::Pins(arguments.ca_pin.clone()))?;
     let passwords = arguments.passwords.read()?;
-    let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, Meter::default())?;
+    let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, Meter::default(), Audience::Person)?;
     let wanted = Wanted {
         token: arguments.token.clone(),
         choice: arguments.ek.ek,

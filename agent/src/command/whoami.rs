@@ -9,7 +9,7 @@ use crate::config::Trust;
 use crate::exit::{Exit, Failure};
 use crate::identity::Identity;
 use crate::passwords::Passwords;
-use crate::tpm_thread::{Meter, TpmThread};
+use crate::tpm_thread::{Audience, Meter, TpmThread};
 
 /// What `--format json` prints.
 #[derive(Serialize)]
@@ -24,7 +24,7 @@ struct Report {
 pub(crate) fn run(arguments: &Whoami) -> Result<(), Failure> {
     let identity = status::stored(&arguments.storage.storage)?;
     let passwords = arguments.passwords.read()?;
-    let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, Meter::default())?;
+    let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, Meter::default(), Audience::Person)?;
     let report = runtime()?.block_on(ask(&identity, tpm, passwords))?;
     match arguments.format {
         Format::Json => write_json(&report),

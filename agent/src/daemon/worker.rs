@@ -16,7 +16,7 @@ use crate::identity::Identity;
 use crate::log::Log;
 use crate::reload;
 use crate::storage::Storage;
-use crate::tpm_thread::{Meter, TpmThread};
+use crate::tpm_thread::{Audience, Meter, TpmThread};
 
 /// How a job ended, and in words why, if it did not end well.
 pub(crate) struct Ended {
@@ -190,7 +190,7 @@ impl Worker {
     }
 
     fn open_tpm(&self) -> Result<(TpmThread, crate::tpm_thread::End), Failure> {
-        TpmThread::open(&self.settings.tpm.address, self.meter.clone())
+        TpmThread::open(&self.settings.tpm.address, self.meter.clone(), Audience::Log(self.log))
     }
 
     /// A fresh key, certificates for it, and the files of both.
