@@ -245,13 +245,7 @@ impl Host {
     pub fn web_is_whole(&self) -> Result<()> {
         let folder = self.inside(WEB);
         let folder = folder.join(fs::read_link(folder.join("..data"))?);
-        let web = |name: &str| folder.join(name).display().to_string();
-        let valid = ["verify", "-no_check_time", "-CAfile", &web("bundle.pem"), &web("svid.pem")];
-        run("openssl", &valid)?;
-        let certified = run("openssl", &["x509", "-in", &web("svid.pem"), "-noout", "-pubkey"])?;
-        let key = run("openssl", &["pkey", "-in", &web("svid.key"), "-pubout"])?;
-        ensure!(certified == key, "a certificate of another key");
-        Ok(())
+        is_whole(&folder)
     }
 
     /// The identity as it is stored.
@@ -268,6 +262,17 @@ impl Drop for Host {
             let _ = daemon.wait();
         }
     }
+}
+
+/// Certificate, key and bundle of an `x509` service belong together and verify.
+pub fn is_whole(folder: &Path) -> Result<()> {
+    let web = |name: &str| folder.join(name).display().to_string();
+    let valid = ["verify", "-no_check_time", "-CAfile", &web("bundle.pem"), &web("svid.pem")];
+    run("openssl", &valid)?;
+    let certified = run("openssl", &["x509", "-in", &web("svid.pem"), "-noout", "-pubkey"])?;
+    let key = run("openssl", &["pkey", "-in", &web("svid.key"), "-pubout"])?;
+    ensure!(certified == key, "a certificate of another key");
+    Ok(())
 }
 
 fn word(value: &Value) -> &str {

@@ -5,6 +5,7 @@ mod access;
 mod authority;
 mod clock;
 mod disk;
+mod killed;
 mod tpm;
 
 use std::time::Duration;

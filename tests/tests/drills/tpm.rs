@@ -146,7 +146,7 @@ fn a_tpm_that_somebody_else_uses() -> Result<()> {
     let (host, before) = joined(&swtpm)?;
     let somebody = way(&swtpm)?;
     host.world.pass(HALF_LIFE)?;
-    host.until_logged("the TPM is creating a key; some chips take half a minute", 1)?;
+    host.until_logged("INFO  the TPM is creating a key; some chips take half a minute", 1)?;
     drop(somebody);
     host.until_logged("INFO  renewed name=identity", 1)?;
     host.is_well()?;

@@ -4,6 +4,7 @@ mod cluster;
 mod nginx;
 mod openssh;
 mod postgresql;
+mod rotation;
 
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
