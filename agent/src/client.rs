@@ -296,8 +296,10 @@ impl DigestSigner for KeyInTpm {
 
 /// This host's name, as far as it is made of what names are made of.
 pub(crate) fn hostname() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let plain = name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || ".-_".contains(*c));
+    // Asked of the kernel: a unit may hide the files that have it.
+    let uname = rustix::system::uname();
+    let name = uname.nodename().to_string_lossy();
+    let plain = name.chars().filter(|c| c.is_ascii_alphanumeric() || ".-_".contains(*c));
     plain.take(253).collect()
 }
 

@@ -131,10 +131,10 @@ fn load(path: &Path) -> Result<Issuer, Failure> {
     Ok(Issuer::new(name, x509, ssh))
 }
 
-/// The name of a cluster that nobody named: the host's.
+/// The name of a cluster that nobody named: the host's. Asked of the kernel: a unit may hide the files that have it.
 fn host_name() -> Result<ClusterName, Failure> {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    host.trim().to_ascii_lowercase().parse().map_err(|cause| {
+    let host = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+    host.parse().map_err(|cause| {
         Failure::new(
             Exit::Usage,
             format!("the host's name cannot be the cluster's: {cause}"),
