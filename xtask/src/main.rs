@@ -55,9 +55,11 @@ enum Verb {
     Static,
     /// Run that agent on a kernel's own /dev/tpmrm0, in virtual machines
     Vm {
-        /// One scenario alone
-        scenario: Option<String>,
+        /// These scenarios only
+        scenarios: Vec<String>,
     },
+    /// Walk the guide on a Debian in a virtual machine: packages, units, a restart of the machine
+    Walk,
     /// Make packages, archive, checksums and lists of ingredients
     Release,
     /// Install the programs that test and demo run, from the distribution's packages
@@ -100,7 +102,8 @@ fn run(verb: Verb) -> Result<()> {
             bench::run(filter.as_deref(), if write { Table::Write } else { Table::Show })
         }
         Verb::Static => musl::run(),
-        Verb::Vm { scenario } => vm::run(scenario.as_deref()),
+        Verb::Vm { scenarios } => vm::run(&scenarios),
+        Verb::Walk => vm::walk::run(),
         Verb::Release => release::run(),
         Verb::Setup { dry_run } => {
             setup::run(Purpose::Test, if dry_run { Action::Tell } else { Action::Install })

@@ -35,20 +35,34 @@ pub fn run() -> Result<()> {
 /// Builds the agent, `static/agent` in the target folder, and sees that it needs nothing, runs and
 /// is small.
 pub fn build() -> Result<PathBuf> {
+    let folder = compile(&["--package", "agent"])?;
+    let agent = target_folder().join("static/agent");
+    let built = folder.join("agent");
+    fs::copy(&built, &agent).with_context(|| format!("copying {}", built.display()))?;
+    check(&agent)?;
+    Ok(agent)
+}
+
+/// Builds an example of the crate `tpm2` the same way; along with the agent, so that what both are
+/// made from is built once.
+pub fn example(name: &str) -> Result<PathBuf> {
+    let agent = ["--package", "agent", "--bin", "agent"];
+    let folder = compile(&[&agent, &["--package", "tpm2", "--example", name][..]].concat())?;
+    Ok(folder.join("examples").join(name))
+}
+
+/// Has cargo build something, and returns the folder that it is in.
+fn compile(what: &[&str]) -> Result<PathBuf> {
     let home = target_folder().join("static");
     let folder = home.join("build");
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     let mut command = if has_target()? { own_cargo() } else { debian_cargo(&home)? };
-    command.args(["build", "--locked", "--package", "agent", "--profile", "agent"]);
+    command.args(["build", "--locked", "--profile", "agent"]).args(what);
     command.args(["--target", TARGET, "--target-dir"]).arg(&folder);
     let status = command.stdin(Stdio::null()).status().context("cannot run cargo")?;
-    ensure!(status.success(), "the agent does not build for {TARGET} ({status})");
-
-    let agent = home.join("agent");
-    let built = folder.join(TARGET).join("agent/agent");
-    fs::copy(&built, &agent).with_context(|| format!("copying {}", built.display()))?;
-    check(&agent)?;
-    Ok(agent)
+    let what = what.join(" ");
+    ensure!(status.success(), "`{what}` does not build for {TARGET} ({status})");
+    Ok(folder.join(TARGET).join("agent"))
 }
 
 fn check(agent: &Path) -> Result<()> {
@@ -111,21 +125,30 @@ fn debian_cargo(home: &Path) -> Result<Command> {
 
 /// A folder with the unwinder that the standard library links to: gcc's.
 fn unwinder(home: &Path) -> Result<PathBuf> {
-    let folder = home.join("shim");
-    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-    fs::write(folder.join("shim.c"), SHIM)?;
+    let folder = home.join("unwinder");
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    let draft = home.join(format!("draft-{}", std::process::id()));
+    fs::create_dir_all(&draft).with_context(|| format!("making {}", draft.display()))?;
+    fs::write(draft.join("shim.c"), SHIM)?;
     let output = Command::new("gcc").arg("-print-file-name=libgcc_eh.a").output();
     let path = String::from_utf8(output.context("cannot run gcc")?.stdout)?;
-    fs::copy(path.trim_end(), folder.join("libunwind.a")).context("copying gcc's unwinder")?;
+    fs::copy(path.trim_end(), draft.join("libunwind.a")).context("copying gcc's unwinder")?;
     for (program, arguments) in [
         ("musl-gcc", &["-c", "-o", "shim.o", "shim.c"][..]),
         ("ar", &["r", "libunwind.a", "shim.o"][..]),
     ] {
         let mut command = Command::new(program);
-        command.args(arguments).current_dir(&folder).stdin(Stdio::null());
+        command.args(arguments).current_dir(&draft).stdin(Stdio::null());
         let output = command.output().with_context(|| format!("cannot run {program}"))?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{program} failed ({}): {said}", output.status);
+    }
+    match fs::rename(&draft, &folder) {
+        // Somebody else was faster.
+        Err(_) if folder.is_dir() => fs::remove_dir_all(&draft)?,
+        done => done.context("naming the unwinder's folder")?,
     }
     Ok(folder)
 }

@@ -22,6 +22,8 @@ pub enum Purpose {
     Vm,
     /// Packages.
     Release,
+    /// Packages, and a virtual machine that installs them.
+    Walk,
 }
 
 /// Whether to install or only to tell.
@@ -42,7 +44,12 @@ struct Tool {
 }
 
 const fn demo(program: &'static str, package: &'static str, why: &'static str) -> Tool {
-    Tool { program, package, why, wanted: &[Purpose::Demo, Purpose::Test, Purpose::Vm] }
+    Tool {
+        program,
+        package,
+        why,
+        wanted: &[Purpose::Demo, Purpose::Test, Purpose::Vm, Purpose::Walk],
+    }
 }
 
 const fn test(program: &'static str, package: &'static str, why: &'static str) -> Tool {
@@ -59,10 +66,11 @@ const fn only(
 }
 
 const STATIC: &[Purpose] = &[Purpose::Static];
-const VM: &[Purpose] = &[Purpose::Vm];
-const RELEASE: &[Purpose] = &[Purpose::Release];
+const VM: &[Purpose] = &[Purpose::Vm, Purpose::Walk];
+const RELEASE: &[Purpose] = &[Purpose::Release, Purpose::Walk];
+const WALK: &[Purpose] = &[Purpose::Walk];
 
-const TOOLS: [Tool; 23] = [
+const TOOLS: [Tool; 27] = [
     demo("swtpm", "swtpm", "the software TPM"),
     demo("swtpm_setup", "swtpm-tools", "manufactures software TPMs"),
     demo("swtpm_localca", "swtpm-tools", "signs their EK certificates"),
@@ -83,6 +91,10 @@ const TOOLS: [Tool; 23] = [
     only(STATIC, "musl-gcc", "musl-tools", "the C library that is linked in"),
     only(VM, "qemu-system-x86_64", "qemu-system-x86", "the machine"),
     only(VM, "busybox", "busybox-static", "the guest's shell"),
+    only(VM, "tpm2_eventlog", "tpm2-tools", "computes PCRs from the firmware's log"),
+    only(WALK, "mmdebstrap", "mmdebstrap", "makes a small Debian"),
+    only(WALK, "fakeroot", "fakeroot", "makes files of others, for those who are not root"),
+    only(WALK, "/sbin/mke2fs", "e2fsprogs", "makes the disk that it is on"),
     only(RELEASE, "dpkg-deb", "dpkg", "makes packages"),
     only(RELEASE, "tar", "tar", "makes archives"),
     only(RELEASE, "gzip", "gzip", "compresses them"),

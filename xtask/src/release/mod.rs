@@ -31,8 +31,16 @@ struct Product {
     program: PathBuf,
 }
 
-/// Builds and packs everything.
+/// Builds and packs everything, and shows it.
 pub fn run() -> Result<()> {
+    for path in make()? {
+        println!("{}  {} bytes", path.display(), fs::metadata(&path)?.len());
+    }
+    Ok(())
+}
+
+/// Builds and packs everything, and returns where it is.
+pub fn make() -> Result<Vec<PathBuf>> {
     setup::run(Purpose::Release, Action::Install)?;
     let products = [
         // Runs on any host, whatever that has in the way of libraries.
@@ -52,10 +60,7 @@ pub fn run() -> Result<()> {
     shown.push(release.archive(&products)?);
     shown.push(release.checksums(&shown)?);
     fs::remove_dir_all(&release.work)?;
-    for path in shown {
-        println!("{}  {} bytes", path.display(), fs::metadata(&path)?.len());
-    }
-    Ok(())
+    Ok(shown)
 }
 
 const GLIBC: &str = "x86_64-unknown-linux-gnu";

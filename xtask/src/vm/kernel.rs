@@ -10,17 +10,22 @@ use crate::target_folder;
 
 /// Names the kernel of the day; its flavour for clouds boots in half the time of the full one.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
-/// What networking needs, in the order in which it has to be loaded. TPM drivers are built in.
-const MODULES: [&str; 8] = [
+/// What disks and networking need, in the order in which it has to be loaded. TPM drivers are built
+/// in.
+const MODULES: [&str; 9] = [
     "virtio_ring",
     "virtio",
     "virtio_pci_legacy_dev",
     "virtio_pci_modern_dev",
     "virtio_pci",
+    "virtio_blk",
     "failover",
     "net_failover",
     "virtio_net",
 ];
+
+/// The list of modules that are part of the image.
+const BUILT_IN: &str = "modules.builtin";
 
 /// A kernel and the modules that a guest loads, in order.
 #[derive(Clone, Debug)]
@@ -42,7 +47,9 @@ impl Kernel {
             Err(error) => newest(&home)?.ok_or(error)?,
         };
         let folder = home.join(&package);
-        if !folder.is_dir() {
+        if Self::read(&folder).is_err() {
+            // It may be from a time when less was needed.
+            let _ = fs::remove_dir_all(&folder);
             eprintln!("Downloading a kernel for guests: apt-get download {package}");
             let draft = home.join(format!("draft-{}", std::process::id()));
             let made = download(&package, &draft)
@@ -60,13 +67,15 @@ impl Kernel {
             path.file_name().is_some_and(|found| found.to_string_lossy().starts_with(name))
         };
         let image = files.iter().find(|path| named(path, "vmlinuz-")).context("no vmlinuz")?;
+        let list = files.iter().find(|path| named(path, BUILT_IN)).context(BUILT_IN)?;
+        let built_in = fs::read_to_string(list)?;
         let mut modules = Vec::new();
         for (number, name) in MODULES.iter().enumerate() {
-            // What is built in needs no loading.
-            let Some(path) = files.iter().find(|path| named(path, &format!("{name}.ko"))) else {
-                continue;
-            };
-            modules.push((format!("{number}-{name}.ko"), module(path)?));
+            match files.iter().find(|path| named(path, &format!("{name}.ko"))) {
+                Some(path) => modules.push((format!("{number}-{name}.ko"), module(path)?)),
+                // What is built in needs no loading.
+                None => ensure!(built_in.contains(&format!("/{name}.ko")), "no module {name}"),
+            }
         }
         Ok(Self { image: image.clone(), modules })
     }
@@ -112,7 +121,7 @@ fn download(package: &str, draft: &Path) -> Result<()> {
         Command::new("dpkg").arg("--fsys-tarfile").arg(&deb).stdout(Stdio::piped()).spawn()?;
     let archive = unpack.stdout.take().context("no pipe")?;
     let mut tar = Command::new("tar");
-    tar.args(["-x", "--wildcards", "*/vmlinuz-*"]);
+    tar.args(["-x", "--wildcards", "*/vmlinuz-*", &format!("*/{BUILT_IN}")]);
     tar.args(MODULES.map(|name| format!("*/{name}.ko*"))).stdin(archive).current_dir(draft);
     // Members that are not there are built in: what counts is the image.
     let output = tar.output().context("cannot run tar")?;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::bus::Bus;
 use super::initramfs::Archive;
 use super::kernel::Kernel;
 use crate::child::{Guarded, Scratch};
@@ -15,22 +16,22 @@ use crate::elf::Needs;
 use crate::setup;
 
 const INIT: &[u8] = include_bytes!("scripts/init.sh");
+const INIT_FROM_DISK: &[u8] = include_bytes!("scripts/disk.sh");
 const PASSWD: &[u8] = b"root:x:0:0::/root:/bin/sh\n\
     stranger:x:1000:1000::/tmp:/bin/sh\n\
     member:x:1001:1001::/tmp:/bin/sh\n";
 const GROUP: &[u8] = b"root:x:0:\nstranger:x:1000:\nmember:x:1001:\ntss:x:114:member\n";
+/// On a busy host an emulated timer may be so late that the kernel believes it does not work.
 const ARGUMENTS: &str = "console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on nokaslr \
-                         mitigations=off cryptomgr.notests=1";
+                         mitigations=off cryptomgr.notests=1 no_timer_check";
 /// No hardware virtualization: it is not to be had everywhere, and this is fast enough.
-const MACHINE: [&str; 14] = [
+const MACHINE: [&str; 12] = [
     "-machine",
     "q35",
     "-accel",
     "tcg,thread=multi",
     "-cpu",
     "max",
-    "-m",
-    "256",
     "-smp",
     "1",
     "-nodefaults",
@@ -46,6 +47,8 @@ const EXIT: &str = "VMEXIT:";
 pub struct Machine {
     kernel: PathBuf,
     base: Vec<u8>,
+    /// An image with a system, which each run has for itself.
+    disk: Option<PathBuf>,
 }
 
 /// What a guest runs.
@@ -67,8 +70,18 @@ pub struct Run {
 }
 
 impl Machine {
-    /// A machine with the distribution's kernel.
+    /// A machine with the distribution's kernel, and a shell.
     pub fn new() -> Result<Self> {
+        Self::with(INIT, None)
+    }
+
+    /// A machine that goes on from the system on this disk; the payload is run once that is up, also
+    /// after it has restarted.
+    pub fn from_disk(image: PathBuf) -> Result<Self> {
+        Self::with(INIT_FROM_DISK, Some(image))
+    }
+
+    fn with(init: &[u8], disk: Option<PathBuf>) -> Result<Self> {
         let kernel = Kernel::find()?;
         let busybox = setup::program("busybox").context("busybox not found")?;
         let needs = Needs::of(&busybox)?;
@@ -77,33 +90,39 @@ impl Machine {
         for folder in ["bin", "etc", "modules", "payload", "root"] {
             base.folder(folder)?;
         }
-        base.program("init", INIT)?;
+        base.program("init", init)?;
         base.program("bin/busybox", &fs::read(busybox)?)?;
         base.file("etc/passwd", PASSWD)?;
         base.file("etc/group", GROUP)?;
         for (name, content) in &kernel.modules {
             base.file(&format!("modules/{name}"), content)?;
         }
-        Ok(Self { kernel: kernel.image, base: base.finish()? })
+        Ok(Self { kernel: kernel.image, base: base.finish()?, disk })
     }
 
-    /// Boots with the TPM in the folder `state`, runs the payload and switches off. All of it ends
-    /// within `patience`, and with this process.
-    pub fn run(&self, state: &Path, payload: &Payload<'_>, patience: Duration) -> Result<Run> {
+    /// Boots with this TPM, runs the payload and switches off. All of it ends within `patience`, and
+    /// with this process.
+    pub fn run(&self, tpm: &Bus, payload: &Payload<'_>, patience: Duration) -> Result<Run> {
         let scratch = Scratch::new("endorse-vm")?;
         let home = scratch.path();
-        let (image, socket) = (home.join("initramfs"), home.join("tpm.sock"));
+        let image = home.join("initramfs");
         let (console, output) = (home.join("console"), home.join("output"));
         fs::write(&image, [self.base.as_slice(), &archive(payload)?].concat())?;
 
-        let _tpm = tpm(state, &socket, home)?;
         let mut machine = Command::new("qemu-system-x86_64");
-        machine.args(MACHINE).arg("-no-reboot");
+        machine.args(MACHINE);
+        match &self.disk {
+            None => machine.args(["-m", "256", "-no-reboot"]),
+            Some(disk) => {
+                let drive = format!("if=virtio,format=raw,snapshot=on,file={}", disk.display());
+                machine.args(["-m", "768", "-drive", &drive])
+            }
+        };
         machine.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&image);
         machine.args(["-append", ARGUMENTS]);
         machine.args(["-serial", &format!("file:{}", console.display())]);
         machine.args(["-serial", &format!("file:{}", output.display())]);
-        machine.args(["-chardev", &format!("socket,id=chrtpm,path={}", socket.display())]);
+        machine.args(["-chardev", &format!("socket,id=chrtpm,path={}", tpm.socket().display())]);
         machine.args(["-tpmdev", "emulator,id=tpm0,chardev=chrtpm"]);
         machine.args(["-device", "tpm-tis,tpmdev=tpm0"]);
         machine.args(["-nic", "user,model=virtio-net-pci,ipv6=off"]);
@@ -150,25 +169,4 @@ fn archive(payload: &Payload<'_>) -> Result<Vec<u8>> {
         archive.program(&format!("payload/{name}"), content)?;
     }
     archive.finish()
-}
-
-/// Starts the TPM, which waits for QEMU.
-fn tpm(state: &Path, socket: &Path, home: &Path) -> Result<Guarded> {
-    const START: Duration = Duration::from_secs(30);
-    let log = home.join("swtpm.log");
-    let mut command = Command::new("swtpm");
-    command.args(["socket", "--tpm2", "--terminate", "--tpmstate"]);
-    command.arg(format!("dir={}", state.display()));
-    command.arg("--ctrl").arg(format!("type=unixio,path={}", socket.display()));
-    command.stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
-    let mut process = Guarded::spawn(&mut command, Some(home))?;
-    let deadline = Instant::now() + START;
-    while !socket.exists() {
-        if let Some(status) = process.exited()? {
-            bail!("swtpm ended ({status}): {}", fs::read_to_string(&log).unwrap_or_default());
-        }
-        ensure!(Instant::now() < deadline, "swtpm does not listen after {} s", START.as_secs());
-        thread::sleep(Duration::from_millis(2));
-    }
-    Ok(process)
 }

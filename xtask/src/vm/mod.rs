@@ -2,20 +2,30 @@
 //! machine, against an authority on the host.
 
 mod authority;
+mod bus;
+mod debian;
+mod desk;
 mod initramfs;
 mod kernel;
 mod machine;
 mod report;
 mod scenarios;
+pub mod walk;
 
 use std::fs;
-use std::path::PathBuf;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
 pub use self::authority::Authority;
+pub use self::bus::{Bus, Listener};
+pub use self::desk::Desk;
 pub use self::initramfs::Archive;
 pub use self::kernel::Kernel;
 pub use self::machine::{Machine, Payload, Run};
@@ -23,19 +33,22 @@ pub use self::report::{Report, Step};
 pub use self::scenarios::{SCENARIOS, Scenario};
 use crate::child::Scratch;
 use crate::setup::{self, Action, Purpose};
-use crate::swtpm::{Factory, Handles, Maker, Swtpm};
+use crate::swtpm::{Factory, Handles, Kind, Maker, Manufactured, Swtpm};
 use crate::{cargo, musl, target_folder};
 
 /// The most that one guest may take, on a machine that does other things too.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
 const STEPS: &[u8] = include_bytes!("scripts/steps.sh");
 
-/// Runs the scenarios, or the one of this name.
-pub fn run(only: Option<&str>) -> Result<()> {
-    let chosen: Vec<_> =
-        SCENARIOS.iter().filter(|scenario| only.is_none_or(|name| name == scenario.name)).collect();
-    let names = || SCENARIOS.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ");
-    ensure!(!chosen.is_empty(), "no such scenario; there are {}", names());
+/// Runs the scenarios, or those of these names.
+pub fn run(only: &[String]) -> Result<()> {
+    let names = SCENARIOS.map(|scenario| scenario.name);
+    let unknown = only.iter().find(|name| !names.contains(&name.as_str()));
+    ensure!(unknown.is_none(), "no scenario {unknown:?}; there are {}", names.join(", "));
+    let chosen: Vec<_> = SCENARIOS
+        .iter()
+        .filter(|scenario| only.is_empty() || only.iter().any(|name| name == scenario.name))
+        .collect();
     setup::run(Purpose::Vm, Action::Install)?;
     let agent = fs::read(musl::build()?)?;
     let mut build = cargo();
@@ -43,19 +56,30 @@ pub fn run(only: Option<&str>) -> Result<()> {
     ensure!(build.stdin(Stdio::null()).status()?.success(), "the authority does not build");
     let machine = Machine::new()?;
 
-    let mut failed = Vec::new();
-    for scenario in chosen {
-        let started = Instant::now();
-        let result = play(scenario, &machine, &agent);
-        let seconds = started.elapsed().as_secs_f32();
-        match result {
-            Ok(()) => println!("vm: {}: well, {seconds:.1} s", scenario.name),
-            Err(error) => {
-                println!("vm: {}: FAILED, {seconds:.1} s\n{error:#}", scenario.name);
-                failed.push(scenario.name);
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(Vec::new());
+    let play_on = || {
+        while let Some(scenario) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let started = Instant::now();
+            let result = play(scenario, &machine, &agent);
+            let seconds = started.elapsed().as_secs_f32();
+            match result {
+                Ok(()) => println!("vm: {}: well, {seconds:.1} s", scenario.name),
+                Err(error) => {
+                    println!("vm: {}: FAILED, {seconds:.1} s\n{error:#}", scenario.name);
+                    failed.lock().unwrap_or_else(PoisonError::into_inner).push(scenario.name);
+                }
             }
         }
-    }
+    };
+    // A guest has one processor.
+    let at_once = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        for _ in 0..at_once {
+            scope.spawn(play_on);
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     if !failed.is_empty() {
         bail!("vm failed: {}", failed.join(", "));
     }
@@ -90,44 +114,67 @@ impl Played {
     }
 }
 
-fn play(scenario: &Scenario, machine: &Machine, agent: &[u8]) -> Result<()> {
-    let made = Factory::shared().tpm(Maker::Vendor, scenario.tpm)?;
-    let scratch = Scratch::new("endorse-vm-tpm")?;
-    let name = "tpm2-00.permall";
-    fs::copy(made.state().join(name), scratch.path().join(name)).context("copying the TPM")?;
-    let new = Swtpm::start(made.state())?;
-    let before = new.handles()?;
-    let authority = Authority::start(&new)?;
-    drop(new);
+/// A TPM as a guest gets it, and what it held before.
+#[derive(Debug)]
+struct Guest {
+    state: Scratch,
+    made: Manufactured,
+    before: Handles,
+}
 
+impl Guest {
+    fn new(kind: Kind) -> Result<Self> {
+        let made = Factory::shared().tpm(Maker::Vendor, kind)?;
+        let state = Scratch::new("endorse-vm-tpm")?;
+        let name = "tpm2-00.permall";
+        fs::copy(made.state().join(name), state.path().join(name)).context("copying the TPM")?;
+        let before = made.start()?.handles()?;
+        Ok(Self { state, made, before })
+    }
+
+    fn state(&self) -> &Path {
+        self.state.path()
+    }
+
+    /// Sees that the TPM holds what it left the factory with, and returns it. What power-off clears
+    /// was asked for in the guest.
+    fn left_behind(&self, report: &Report) -> Result<Swtpm> {
+        let tpm = Swtpm::start(self.state())?;
+        let (before, after) = (&self.before, tpm.handles()?);
+        ensure!(*before == after, "the TPM held {before:x?}, and holds {after:x?}");
+        scenarios::nothing_loaded(report.well("handles")?)?;
+        Ok(tpm)
+    }
+}
+
+fn play(scenario: &Scenario, machine: &Machine, agent: &[u8]) -> Result<()> {
+    let guest = Guest::new(scenario.tpm)?;
+    let authority = Authority::start(&guest.made.start()?)?;
+    let bus = Bus::start(guest.state())?;
+    let desk = Desk::open(bus.listener())?;
     let settings = format!(
-        "AUTHORITY=10.0.2.2:{}\nTOKEN={}\nPIN={}\n{}\n",
+        "AUTHORITY=10.0.2.2:{}\nTOKEN={}\nPIN={}\nDESK={}\n{}\n",
         authority.port(),
         authority::TOKEN,
         authority.pin(),
+        desk.port(),
         scenario.settings
     );
     let files =
         [("run.sh", scenario.script), ("steps.sh", STEPS), ("settings.sh", settings.as_bytes())];
-    let payload = Payload { files: &files, programs: &[("agent", agent)] };
-    let run = machine.run(scratch.path(), &payload, PATIENCE)?;
+    let mut programs = vec![("agent", agent.to_owned())];
+    for name in scenario.examples {
+        programs.push((name, fs::read(musl::example(name)?)?));
+    }
+    let programs: Vec<_> = programs.iter().map(|(name, content)| (*name, &content[..])).collect();
+    let payload = Payload { files: &files, programs: &programs };
+    let run = machine.run(&bus, &payload, PATIENCE)?;
+    drop(bus);
+    fs::write(target_folder().join(format!("vm/{}.log", scenario.name)), &run.output)?;
     ensure!(run.status == 0, "the script ended with {}:\n{}", run.status, run.output);
 
     let report = Report::read(&run.output)?;
-    let tpm = Swtpm::start(scratch.path())?;
-    left_behind(&report, &before, &tpm.handles()?)?;
+    let tpm = guest.left_behind(&report).with_context(|| report.text().to_owned())?;
     let played = Played { report, tpm, authority };
     (scenario.check)(&played).with_context(|| format!("it said:\n{}", played.report.text()))
-}
-
-/// The TPM holds what it left the factory with. What power-off clears was asked for in the guest.
-fn left_behind(report: &Report, before: &Handles, after: &Handles) -> Result<()> {
-    ensure!(before == after, "the TPM held {before:x?}, and holds {after:x?}");
-    let said = report.well("handles")?;
-    for kind in ["02", "03", "80"] {
-        // moreData, capability; count
-        let none = format!("{kind}: 00000000 00000000\n");
-        ensure!(said.contains(&none), "the TPM still holds handles of type {kind}:\n{said}");
-    }
-    Ok(())
 }

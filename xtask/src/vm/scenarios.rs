@@ -1,10 +1,15 @@
 //! What is played in guests: a script there, and what has to be true of it here. One more scenario
 //! is one more entry, and a script.
 
+use std::fs::File;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::Played;
+use crate::child::Scratch;
 use crate::swtpm::Kind;
 
 /// One boot of a guest.
@@ -16,26 +21,38 @@ pub struct Scenario {
     pub tpm: Kind,
     /// What the guest runs, with `steps.sh` at hand.
     pub script: &'static [u8],
-    /// Variables for it, besides AUTHORITY, TOKEN and PIN.
+    /// Variables for it, besides AUTHORITY, TOKEN, PIN and DESK.
     pub settings: &'static str,
+    /// Examples of the crate `tpm2` that it runs.
+    pub examples: &'static [&'static str],
     /// What has to be true afterwards. That the TPM holds nothing of ours is seen to for all.
     pub check: fn(&Played) -> Result<()>,
 }
 
 /// All of them.
-pub const SCENARIOS: [Scenario; 4] = [
+pub const SCENARIOS: [Scenario; 10] = [
+    Scenario {
+        name: "boot",
+        tpm: Kind::RsaAndP384,
+        script: include_bytes!("scripts/boot.sh"),
+        settings: "",
+        examples: &[],
+        check: boot,
+    },
     Scenario {
         name: "join",
         tpm: Kind::RsaAndP384,
         script: include_bytes!("scripts/join.sh"),
         settings: "",
+        examples: &[],
         check: joined,
     },
     Scenario {
         name: "together",
         tpm: Kind::P256NotPersistent,
         script: include_bytes!("scripts/together.sh"),
-        settings: "",
+        settings: "SECONDS_LONG=60",
+        examples: &[],
         check: together,
     },
     Scenario {
@@ -43,16 +60,99 @@ pub const SCENARIOS: [Scenario; 4] = [
         tpm: Kind::P256NotPersistent,
         script: include_bytes!("scripts/killed.sh"),
         settings: "KILLS=40",
+        examples: &[],
         check: killed,
+    },
+    Scenario {
+        name: "struck",
+        tpm: Kind::RsaAndP384,
+        script: include_bytes!("scripts/struck.sh"),
+        settings: STRUCK,
+        examples: &[],
+        check: struck,
+    },
+    Scenario {
+        name: "daemon",
+        tpm: Kind::RsaAndP384,
+        script: include_bytes!("scripts/daemon.sh"),
+        settings: "",
+        examples: &[],
+        check: daemon,
+    },
+    Scenario {
+        name: "signals",
+        tpm: Kind::RsaAndP384,
+        script: include_bytes!("scripts/signals.sh"),
+        settings: "",
+        examples: &[],
+        check: signals,
     },
     Scenario {
         name: "device",
         tpm: Kind::P256,
         script: include_bytes!("scripts/device.sh"),
         settings: "",
+        examples: &[],
         check: device,
     },
+    Scenario {
+        name: "vanish",
+        tpm: Kind::RsaAndP384,
+        script: include_bytes!("scripts/vanish.sh"),
+        settings: "",
+        examples: &[],
+        check: vanish,
+    },
+    Scenario {
+        name: "full",
+        tpm: Kind::RsaAndP384,
+        script: include_bytes!("scripts/full.sh"),
+        settings: "",
+        examples: &["slots"],
+        check: full,
+    },
 ];
+
+/// The commands of a join, in their order: code, and for the how manieth time. NV_Read twice,
+/// StartAuthSession, CreatePrimary, PolicySecret, ActivateCredential, Sign.
+const JOIN: [&str; 7] = ["14e:1", "14e:2", "176:1", "131:1", "151:1", "147:1", "15d:1"];
+/// Those of a renewal: CreatePrimary, Sign.
+const RENEWAL: [&str; 2] = ["131:1", "15d:1"];
+/// The same for the script.
+const STRUCK: &str = "JOIN='14e:1 14e:2 176:1 131:1 151:1 147:1 15d:1'\nRENEWAL='131:1 15d:1'";
+/// What the resource manager says to the TPM on its own: ContextLoad, ContextSave, FlushContext; and
+/// GetRandom, with which the kernel fills its pool.
+const KERNELS: [&str; 4] = ["161", "162", "165", "17b"];
+
+/// The log of the firmware leads to the PCRs, as somebody else computes it.
+fn boot(played: &Played) -> Result<()> {
+    let report = &played.report;
+    let scratch = Scratch::new("endorse-vm-log")?;
+    let log = scratch.path().join("log");
+    let mut decode = Command::new("base64");
+    decode.arg("--decode").stdin(Stdio::piped()).stdout(File::create(&log)?);
+    let mut decode = decode.spawn().context("cannot run base64")?;
+    let mut pipe = decode.stdin.take().context("no pipe")?;
+    pipe.write_all(report.well("events")?.as_bytes())?;
+    drop(pipe);
+    ensure!(decode.wait()?.success(), "the log is no base64");
+    let said = Command::new("tpm2_eventlog").arg(&log).output().context("tpm2_eventlog")?;
+    let said = String::from_utf8_lossy(&said.stdout).to_lowercase();
+    let (_, computed) = said.rsplit_once("  sha256:\n").context("no PCRs of the log")?;
+    let pcrs: Vec<_> = report.well("pcrs")?.lines().filter_map(|l| l.split_once(' ')).collect();
+    ensure!(pcrs.len() == 24, "{} PCRs", pcrs.len());
+    let mut compared = 0;
+    for line in computed.lines().map_while(|line| line.strip_prefix("    ")) {
+        let (number, value) = line.split_once(':').context("a PCR")?;
+        let found = pcrs.iter().find(|(found, _)| *found == number.trim());
+        let (_, found) = found.with_context(|| format!("no PCR {number}"))?;
+        let value = value.trim().trim_start_matches("0x");
+        ensure!(value == found.to_lowercase(), "PCR {number}: {found}, by the log {value}");
+        compared += 1;
+    }
+    ensure!(compared >= 8, "the log has {compared} PCRs only:\n{said}");
+    Ok(())
+}
 
 /// The kernel's device shows the same TPM, and a join through its resource manager is good.
 fn joined(played: &Played) -> Result<()> {
@@ -74,10 +174,10 @@ fn together(played: &Played) -> Result<()> {
     let report = &played.report;
     let said = report.well("join")?;
     ensure!(said.matches("Joined cluster").count() == 2, "not two joins:\n{said}");
-    for name in ["whoami", "again"] {
-        let said = report.well(name)?;
-        ensure!(said.matches("demo-bot").count() >= 2, "not two answers:\n{said}");
-    }
+    let said = report.well("whoami")?;
+    let counts = said.lines().filter_map(|line| line.split(' ').nth(1)?.parse::<u32>().ok());
+    let counts: Vec<_> = counts.collect();
+    ensure!(counts.len() == 2 && counts.iter().all(|times| *times >= 5), "not two:\n{said}");
     Ok(())
 }
 
@@ -105,6 +205,102 @@ fn device(played: &Played) -> Result<()> {
     for name in ["beside", "free", "member"] {
         let said = report.well(name)?;
         ensure!(said == outside, "{name} shows another TPM:\n{said}");
+    }
+    Ok(())
+}
+
+fn struck(played: &Played) -> Result<()> {
+    let report = &played.report;
+    let joins = JOIN.map(str::to_owned);
+    for command in joins.into_iter().chain(RENEWAL.map(|code| format!("{code} renewal"))) {
+        let code = command.split(':').next().unwrap_or_default();
+        report.well(&format!("{command} armed"))?;
+        let said = report.well(&format!("{command} struck"))?;
+        ensure!(said.starts_with(&format!("held {code}\n")), "{command}: {said}");
+        nothing_loaded(report.well(&format!("{command} left"))?)?;
+        report.well(&format!("{command} clean"))?;
+    }
+    for command in RENEWAL {
+        report.well(&format!("{command} renewal ready"))?;
+    }
+    report.well("ended").map(drop)
+}
+
+/// What an agent itself has told the TPM.
+fn told(codes: &str) -> Vec<&str> {
+    codes.split_whitespace().filter(|code| !KERNELS.contains(code)).collect()
+}
+
+fn daemon(played: &Played) -> Result<()> {
+    let report = &played.report;
+    let codes = |list: &[&'static str]| -> Vec<&str> {
+        list.iter().filter_map(|one| one.split(':').next()).collect()
+    };
+    for name in ["ready", "renewed", "issued", "again", "read", "status", "asked", "both"] {
+        report.well(name)?;
+    }
+    let joining = told(report.well("joining")?);
+    // The service's certificates come over a connection on which the host signs.
+    let expected = [codes(&JOIN), codes(&RENEWAL)].concat();
+    ensure!(joining == expected, "a join told the TPM {joining:?}");
+    let renewing = told(report.well("renewing")?);
+    ensure!(renewing == codes(&RENEWAL), "a renewal told the TPM {renewing:?}");
+    for name in ["beside", "whoami"] {
+        ensure!(report.well(name)?.contains("demo-bot"), "{name} does not name the bot");
+    }
+    for name in ["same", "into"] {
+        report.refused(name, 75, &["another agent"])?;
+    }
+    for name in ["ended", "socket", "restarted", "ended-too"] {
+        report.well(name)?;
+    }
+    let restarting = told(report.well("restarting")?);
+    ensure!(restarting.is_empty(), "a restart told the TPM {restarting:?}");
+    let log = report.well("log")?;
+    ensure!(log.matches(" ended").count() == 2 && !log.contains("WARN"), "the log:\n{log}");
+    Ok(())
+}
+
+fn signals(played: &Played) -> Result<()> {
+    let report = &played.report;
+    for name in ["armed", "held", "storm", "storm-too", "release", "renewed", "again", "ended"] {
+        report.well(name)?;
+    }
+    let log = report.well("log")?;
+    ensure!(!log.contains("not renewed"), "a signal broke something:\n{log}");
+    Ok(())
+}
+
+fn vanish(played: &Played) -> Result<()> {
+    let report = &played.report;
+    for name in ["ready", "unbind", "gone", "noticed", "bind", "healed", "served", "armed"] {
+        report.well(name)?;
+    }
+    report.well("unwell").map(drop)?;
+    report.refused("alone", 74, &["/dev/tpmrm0"])?;
+    for name in ["held", "unbound", "noticed-too", "bind-again", "healed-too", "well", "ended"] {
+        report.well(name)?;
+    }
+    Ok(())
+}
+
+fn full(played: &Played) -> Result<()> {
+    let report = &played.report;
+    let said = report.well("fourth")?;
+    ensure!(said.contains("full with 3 objects"), "the resource manager:\n{said}");
+    ensure!(said.contains("Cannot allocate memory"), "the resource manager:\n{said}");
+    let said = report.well("said")?;
+    ensure!(said.contains("full with 3 objects"), "the TPM:\n{said}");
+    report.refused("join", 75, &["object"])?;
+    report.well("room").map(drop)
+}
+
+/// The TPM has no objects and no sessions, as the script's `handles` says it.
+pub(super) fn nothing_loaded(said: &str) -> Result<()> {
+    for kind in ["02", "03", "80"] {
+        // moreData, capability; count
+        let none = format!("{kind}: 00000000 00000000\n");
+        ensure!(said.contains(&none), "the TPM still holds handles of type {kind}:\n{said}");
     }
     Ok(())
 }

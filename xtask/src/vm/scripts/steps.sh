@@ -13,7 +13,7 @@ handles() {
         octal=$(printf '%03o' "0x$kind")
         exec 3<>/dev/tpm0 || return 1
         printf '\200\001\000\000\000\026\000\000\001\172\000\000\000\001\'"$octal"'\000\000\000\000\000\000\100' >&3
-        answer=$(dd bs=4096 count=1 <&3 2>/dev/null | hexdump -v -e '1/1 "%02x"')
+        answer=$(dd bs=4096 count=1 <&3 2>/dev/null | od -A n -v -t x1 | tr -d " \n")
         exec 3>&-
         echo "$kind: $(echo "$answer" | cut -c 13-20) $(echo "$answer" | cut -c 31-38)"
     done
@@ -23,5 +23,60 @@ join() {
     agent join --authority "$AUTHORITY" --token "$TOKEN" --ca-pin "$PIN" --storage "$1"
 }
 
+# Asks something of the host, which hears what the TPM is told: see desk.rs.
+desk() {
+    desk_said=$(echo "$1" | nc 10.0.2.2 "$DESK")
+    echo "$desk_said"
+    case $1 in
+    hold*) [ "$desk_said" = armed ] ;;
+    held) [ "${desk_said%% *}" = held ] ;;
+    esac
+}
+
+# A host in the folder $1, with one service, and what else its configuration says.
+configure() {
+    mkdir -p "$1"
+    cat >"$1/tbot.yaml" <<END
+version: v2
+proxy_server: $AUTHORITY
+onboarding:
+  join_method: tpm
+  token: $TOKEN
+  ca_pins: ["$PIN"]
+storage:
+  type: directory
+  path: $1/bot
+services:
+  - type: x509
+    name: web
+    destination:
+      type: directory
+      path: $1/web
+$2
+END
+}
+
+# Starts that host's daemon, $daemon.
+daemon() {
+    agent start -c "$1/tbot.yaml" >>"$1/log" 2>&1 & daemon=$!
+}
+
+# Waits, for three minutes at most, until the log of the host in $1 says $3 for the $2th time.
+until_said() {
+    end=$(($(date +%s) + 180))
+    until [ "$(grep -c "$3" "$1/log")" -ge "$2" ]; do
+        [ "$(date +%s)" -lt "$end" ] || { echo "not $2 times: $3"; cat "$1/log"; return 1; }
+        usleep 100000
+    done
+}
+
+# Tells the daemon to end and waits for it.
+ended() {
+    kill -TERM "$daemon" && wait "$daemon"
+}
+
+READY='INFO  everything is valid and in place'
+RENEWED='INFO  renewed name=identity'
+ISSUED='INFO  issued name=web'
 PATH=/payload:$PATH
 . /payload/settings.sh

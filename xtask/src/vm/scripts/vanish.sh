@@ -1,0 +1,47 @@
+. /payload/steps.sh
+# The driver lets go of the TPM under a running daemon, and takes it again.
+chip=$(readlink -f /sys/class/tpm/tpm0/device)
+driver=$(readlink -f "$chip/driver")
+unbind() { echo "${chip##*/}" >"$driver/unbind"; }
+# The kernel's own measurements keep the number of the chip that they began with, so it comes back with the next one; the
+# link is what a udev rule would make.
+bind() {
+    echo "${chip##*/}" >"$driver/bind" || return 1
+    for node in /dev/tpm[0-9] /dev/tpmrm[0-9]; do
+        [ -L "$node" ] || ln -s "${node#/dev/}" "${node%?}0" 2>/dev/null
+    done
+    ls -l /dev/tpm*
+    [ -c /dev/tpmrm0 ]
+}
+gone() { find /dev -name "tpm*0" -type l -exec rm {} +; [ ! -e /dev/tpmrm0 ] && [ ! -e /dev/tpm0 ]; }
+configure /tmp/host ''
+daemon /tmp/host
+step ready until_said /tmp/host 1 "$READY"
+
+step unbind unbind
+step gone gone
+kill -USR1 "$daemon"
+step noticed until_said /tmp/host 1 'not renewed'
+step unwell agent status --storage /tmp/host/bot
+step alone agent identify
+step bind bind
+# By itself.
+step healed until_said /tmp/host 1 "$RENEWED"
+step served until_said /tmp/host 2 "$ISSUED"
+
+# In the middle of a command.
+step armed desk 'hold 131 1'
+kill -USR1 "$daemon"
+step held desk held
+unbind & unbind=$!
+usleep 300000
+step release desk release
+step unbound wait "$unbind"
+step noticed-too until_said /tmp/host 2 'not renewed'
+step gone-again gone
+step bind-again bind
+step healed-too until_said /tmp/host 2 "$RENEWED"
+step well agent status --storage /tmp/host/bot
+step ended ended
+step log cat /tmp/host/log
+step handles handles
