@@ -246,7 +246,8 @@ impl Daemon {
         let unwell = report.services.iter().find_map(|(name, component)| {
             component.reason.as_ref().map(|reason| format!("{name}: {reason}"))
         });
-        unwell.unwrap_or_else(|| format!("{} credentials in place", report.services.len()))
+        let names = || report.services.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        unwell.unwrap_or_else(|| format!("in place: {}", names()))
     }
 
     /// Reads the configuration again. One that cannot be used changes nothing.
