@@ -1,4 +1,4 @@
-//! Sealed data, imported keys, key files and contexts, both ways with tpm2-tools and with OpenSSL's tpm2 provider.
+//! Sealed data, imported keys and key files, both ways with tpm2-tools and with OpenSSL's tpm2 provider.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use p256::ecdsa::{SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
-use tests::tpm::{client, hmac_session, persistent_ek, satisfy, sign, start, start_tcp, way};
+use tests::tpm::{client, persistent_ek, satisfy, sign, start, start_tcp, way};
 use tpm2::commands::{EvictControl, PcrEvent, PolicyPcr};
 use tpm2::crypto::{DuplicateError, HashAlg, PolicyDigest, duplicate};
 use tpm2::key_file::{KeyFile, KeyParent, Kind as FileKind};
@@ -16,8 +16,8 @@ use tpm2::object::{self, Loaded, Wrapped};
 use tpm2::session::Auth;
 use tpm2::transport::{Record, Recording, Transport};
 use tpm2::types::*;
-use tpm2::wire::{List, Reader};
-use tpm2::{Tpm, context, seal, template};
+use tpm2::wire::{List, Reader, Tpm2b, Writer};
+use tpm2::{Tpm, seal, template};
 use xtask::swtpm::{Kind, Swtpm};
 
 const SECRET: &[u8] = b"what nobody may read on the bus";
@@ -293,11 +293,10 @@ fn tpm2_import_takes_what_we_wrapped() -> Result<()> {
     let wrapped = duplicate(&parent.public()?, &public, &outside.sensitive()?)?;
     drop(tpm);
     let name = tpm2::crypto::object_name(&public)?;
-    let file_of = KeyFile::new(FileKind::Loadable, KeyParent::Persistent(SRK), &public, &[])?;
     let mut octets = [0; 512];
-    let mut writer = tpm2::wire::Writer::new(&mut octets);
-    writer.write(&file_of.public())?;
-    fs::write(file("public"), sized(writer.into_written()))?;
+    let mut writer = Writer::new(&mut octets);
+    writer.write(&Tpm2b(public))?;
+    fs::write(file("public"), writer.into_written())?;
     fs::write(file("duplicate"), sized(wrapped.private().octets()))?;
     fs::write(file("seed"), sized(wrapped.seed().octets()))?;
     let (public, duplicate, seed) = (file("public"), file("duplicate"), file("seed"));
@@ -461,52 +460,5 @@ fn an_importable_key_file_is_imported_and_loaded() -> Result<()> {
         tpm.flush(loaded.handle())?;
     }
     assert_eq!(swtpm_after(tpm, &swtpm)?, (0, 0));
-    Ok(())
-}
-
-#[test]
-fn an_object_is_put_away_and_brought_back() -> Result<()> {
-    let swtpm = start_tcp(Kind::NoCertificates)?;
-    let mut tpm = client(&swtpm)?;
-    let unique = [5; 32];
-    let key = primary(&mut tpm, &template::join_key(&unique))?;
-    let saved = context::save(&mut tpm, key.object())?;
-    tpm.flush(key.handle())?;
-    let back = context::load(&mut tpm, &saved)?;
-    // Its Name came with it, so that it can be used under a session.
-    let mut session = hmac_session(&mut tpm)?;
-    tpm.run(&sign(back, &[1; 32]), [session.auth(b"")])?;
-    for position in 20..saved.context().len() {
-        let mut changed = saved.context().to_vec();
-        changed[position] ^= 1;
-        let changed = context::Saved::new(changed, saved.name().copied());
-        assert!(context::load(&mut tpm, &changed).is_err(), "{position}");
-    }
-    let started = tpm.start_session(SessionType::HMAC, HashAlg::Sha256)?.handle();
-    let of_session = tpm2::commands::ContextSave { save_handle: started.handle() };
-    let answer = tpm.run(&of_session, [])?;
-    let mut octets = [0; 4096];
-    let mut writer = tpm2::wire::Writer::new(&mut octets);
-    writer.write(&answer.context)?;
-    let saved = context::Saved::new(writer.into_written().to_vec(), None);
-    assert!(context::load(&mut tpm, &saved).is_err(), "a session is no object");
-    drop(tpm);
-
-    // A context that tpm2-tools wrote: the same structure in another order, its body in an envelope of tpm2-tss's.
-    let swtpm = start_tcp(Kind::NoCertificates)?;
-    let folder = tempfile::tempdir()?;
-    let file = path(folder.path(), "key.ctx");
-    let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|sign|noda";
-    let make = ["-C", "o", "-G", "ecc256:ecdsa-sha256:null", "-a", attributes, "-c", &file];
-    swtpm.tool("tpm2_createprimary", &make)?;
-    swtpm.tool("tpm2_flushcontext", &["-t"])?;
-    let octets = fs::read(&file)?;
-    let length = usize::from(u16::from_be_bytes([octets[30], octets[31]]));
-    let [hierarchy, saved_handle, sequence, blob] =
-        [&octets[8..12], &octets[12..16], &octets[16..24], &octets[30..32 + length]];
-    let saved = context::Saved::new([sequence, saved_handle, hierarchy, blob].concat(), None);
-    let mut tpm = client(&swtpm)?;
-    let key = context::load(&mut tpm, &saved)?;
-    tpm.run(&sign(key, &[1; 32]), [Auth::EMPTY]).context("the key of tpm2-tools signs")?;
     Ok(())
 }
