@@ -6,10 +6,11 @@ use tests::tpm::{
     RANDOM, Way, client, create, hmac_session, load, persistent_ek, sign, start, way,
 };
 use tpm2::commands::{
-    Command, PolicyAuthValue, PolicyCommandCode, PolicyPassword, PolicyRestart, Sign,
+    Command, PolicyAuthValue, PolicyCommandCode, PolicyCpHash, PolicyNameHash, PolicyPassword,
+    PolicyRestart, SetPrimaryPolicy, Sign,
 };
 use tpm2::crypto::{HashAlg, PolicyDigest};
-use tpm2::session::{Audit, Auth, Cipher, Direction, NewSession, Session};
+use tpm2::session::{Audit, Auth, Cipher, Direction, NewSession, Session, cp_hash, name_hash};
 use tpm2::template::join_key;
 use tpm2::transport::{Record, Recording, Transport};
 use tpm2::types::*;
@@ -325,5 +326,49 @@ fn a_session_that_audits_proves_the_value_of_its_entity_again() -> Result<()> {
     tpm.run(&command, [session.auth(VALUE)])?;
     tpm.run_with(&RANDOM, [], [session.ride()])?;
     tpm.run(&command, [session.auth(VALUE)])?;
+    Ok(())
+}
+
+/// The digests of a command that this side computes are those that the TPM computes when the command comes.
+#[test]
+fn a_policy_for_one_command_takes_that_one_only() -> Result<()> {
+    let swtpm = start(Kind::RsaAndP384)?;
+    let mut tpm = client(&swtpm)?;
+    let hash = HashAlg::Sha384;
+    let (one, other) = ([1; 32], [2; 32]);
+    let right = create(Hierarchy::Owner, join_key(&one), SensitiveCreate::EMPTY);
+    let wrong = create(Hierarchy::Owner, join_key(&other), SensitiveCreate::EMPTY);
+    let (cp_hash, name_hash) = (cp_hash(hash, &right)?, name_hash(hash, &right)?);
+    let by_cp_hash = PolicyDigest::new(hash).cp_hash(&cp_hash);
+    let by_name_hash = PolicyDigest::new(hash).name_hash(&name_hash);
+    for (policy, takes_both) in [(by_cp_hash, false), (by_name_hash, true)] {
+        let set = SetPrimaryPolicy {
+            auth_handle: HierarchyPolicy::Owner,
+            auth_policy: policy.digest(),
+            hash_alg: hash.alg(),
+        };
+        tpm.run(&set, [Auth::EMPTY])?;
+        let mut session = tpm.start(&NewSession::policy(hash))?;
+        let policy_session = session.handle();
+        for (command, taken) in [(&right, true), (&wrong, takes_both)] {
+            if takes_both {
+                let name_hash = Digest::new(name_hash.octets())?;
+                tpm.run(&PolicyNameHash { policy_session, name_hash }, [])?;
+            } else {
+                let cp_hash_a = Digest::new(cp_hash.octets())?;
+                tpm.run(&PolicyCpHash { policy_session, cp_hash_a }, [])?;
+            }
+            let done = tpm.run(command, [session.auth(b"")]);
+            match done.map(|answer| answer.object_handle.handle()) {
+                Ok(created) if taken => tpm.flush(created)?,
+                Ok(_) => panic!("another command than the policy's"),
+                Err(error) => {
+                    assert!(!taken, "{error}");
+                    assert_eq!(error.refusal(), Some(ResponseCode::POLICY_FAIL), "{error}");
+                }
+            }
+        }
+        tpm.flush(policy_session.handle())?;
+    }
     Ok(())
 }
