@@ -436,7 +436,7 @@ macro_rules! command {
         $(#$response_handle:ident: $response_handle_ty:ty,)?
         $($result:ident: $result_ty:ty,)*
     }) => {
-        #[doc = concat!("What [`", stringify!($name), "`] answers.")]
+        #[doc = concat!("What [`", stringify!($name), "`](struct@", stringify!($name), ") answers.")]
         #[derive(Clone, Copy)]
         pub struct $response $(<$response_life>)? {
             $(
