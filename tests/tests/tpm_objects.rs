@@ -87,6 +87,16 @@ fn sealed_data_come_back_while_the_pcrs_are_as_they_were() -> Result<()> {
         assert_eq!(refused.refusal(), Some(ResponseCode::POLICY_FAIL));
         let none = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &sealed, &[]).unwrap_err();
         assert_eq!(none.refusal(), Some(ResponseCode::POLICY_FAIL));
+        // More failures than the TPM has room for sessions or objects.
+        let mut broken = sealed.clone();
+        *broken.private.last_mut().context("octets")? ^= 1;
+        for _ in 0..5 {
+            let refused = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &broken, &pcrs).unwrap_err();
+            assert_eq!(refused.refusal(), Some(ResponseCode::INTEGRITY), "{refused}");
+            let wrong = Auth::password(b"wrong");
+            let refused = seal::seal(&mut tpm, &parent, wrong, SECRET, policy).unwrap_err();
+            assert_eq!(refused.refusal(), Some(ResponseCode::BAD_AUTH), "{refused}");
+        }
         tpm.flush(parent.handle())?;
     }
     let handles = swtpm_after(tpm, &swtpm)?;

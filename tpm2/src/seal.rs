@@ -10,7 +10,7 @@ use crate::Tpm;
 use crate::commands::{Command, Create, Load, PolicyPcr, StartAuthSession, Unseal};
 use crate::error::{Error, Fault};
 use crate::object::{Loaded, Wrapped, load_command};
-use crate::session::{Auth, Encryption};
+use crate::session::{Auth, Encryption, Salted};
 use crate::transport::Transport;
 use crate::types::{
     Alg, AuthValue, Data, Digest, Entity, Id, KeyedHashPublic, KeyedHashScheme, ObjectAttributes,
@@ -55,11 +55,12 @@ pub fn seal<T: Transport>(
     };
     let salt = parent.salt_key().map_err(fail)?;
     let mut session = tpm.start_salted_session(SessionType::HMAC, &salt, Encryption::On)?;
-    let answer = tpm.secured(&mut session).run(&command, [auth])?;
-    let wrapped = Wrapped::new(&answer.out_public.0, answer.out_private);
-    let wrapped = wrapped.map_err(|too_large| fail(too_large.into()));
-    tpm.flush(session.handle().handle())?;
-    wrapped
+    let wrapped = tpm.secured(&mut session).run(&command, [auth]).and_then(|answer| {
+        Wrapped::new(&answer.out_public.0, answer.out_private)
+            .map_err(|too_large| fail(too_large.into()))
+    });
+    let flushed = tpm.flush(session.handle().handle());
+    wrapped.and_then(|wrapped| flushed.map(|()| wrapped))
 }
 
 /// Unseals data that were sealed under the policy that these PCRs hold what they held. `auth` authorizes the use of the
@@ -79,9 +80,22 @@ pub fn unseal<T: Transport>(
     let public = Public::from_bytes(&sealed.public).map_err(|malformed| fail(malformed.into()))?;
     let command = load_command(parent.object(), &public, &sealed.private).map_err(fail)?;
     let mut session = tpm.start_salted_session(SessionType::POLICY, &salt, Encryption::On)?;
-    let answer = tpm.secured(&mut session).run(&command, [auth])?;
-    let item = Loaded::new(answer.object_handle.handle(), &public).map_err(fail)?;
+    let data = unseal_under(tpm, &mut session, &command, auth, pcrs);
+    // Whether it went well or not, nothing is left behind; the first error is told.
+    let flushed = tpm.flush(session.handle().handle());
+    data.and_then(|data| flushed.map(|()| data))
+}
 
+fn unseal_under<T: Transport>(
+    tpm: &mut Tpm<T>,
+    session: &mut Salted,
+    load: &Load<'_>,
+    auth: Auth<'_>,
+    pcrs: &[PcrSelection<'_>],
+) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let answer = tpm.secured(session).run(load, [auth])?;
+    let item = Loaded::new(answer.object_handle.handle(), &load.in_public.0)
+        .map_err(|fault| Error::new(Load::INFO.code, fault))?;
     // The policy comes after the session has ridden along, which makes it forget what it has gathered.
     let policy = PolicyPcr {
         policy_session: session.handle(),
@@ -93,7 +107,6 @@ pub fn unseal<T: Transport>(
         let answer = tpm.run(&command, [session.session().auth(&[])])?;
         Ok(Zeroizing::new(answer.out_data.octets().to_vec()))
     });
-    // Whether it went well or not, nothing is left behind; the first error is told.
-    let flushed = tpm.flush(item.handle()).and(tpm.flush(session.handle().handle()));
+    let flushed = tpm.flush(item.handle());
     data.and_then(|data| flushed.map(|()| data))
 }
