@@ -290,8 +290,7 @@ pub(crate) fn resident_key(ek: &endorsement::EndorsementKey) -> Result<VerifiedK
         Some(EkPublicKey::Ecc(x, y)) => {
             let curve = match x.len().max(y.len()) {
                 0..=32 => verifier::Curve::P256,
-                33..=48 => verifier::Curve::P384,
-                _ => verifier::Curve::P521,
+                _ => verifier::Curve::P384,
             };
             verifier::EccKey::new(curve, x, y).map(VerifiedKey::Ecc).map_err(|e| wrong(&e))
         }

@@ -14,12 +14,13 @@ use tpm2::commands::frame::{self, Answer};
 use tpm2::commands::{Authorized, Command, CreatePrimary, GetCapability, NvRead};
 use tpm2::template;
 use tpm2::types::{
-    AuthValue, Capability, Data, Handle, Hierarchy, NvAuth, NvIndex, Public, SensitiveCreate,
+    Attest, AuthValue, Capability, Data, Handle, Hierarchy, NvAuth, NvIndex, Public,
+    SensitiveCreate,
 };
 use tpm2::wire::{List, Marshal, Tpm2b, Unmarshal, Writer};
 use tpm2_protocol::data::{
     Tpm2bCreationData, Tpm2bDigest, Tpm2bMaxNvBuffer, Tpm2bName, Tpm2bPublic, TpmCc, TpmSt,
-    TpmaSession, TpmsAuthCommand, TpmtPublic, TpmtTkCreation,
+    TpmaSession, TpmsAttest, TpmsAuthCommand, TpmtPublic, TpmtTkCreation,
 };
 use tpm2_protocol::frame::{
     TpmCommand, TpmCreatePrimaryCommand, TpmCreatePrimaryResponse, TpmFrame,
@@ -140,54 +141,65 @@ fn viewed(octets: &[u8], code: TpmCc, handles: usize) -> TpmResult<&[u8]> {
 
 fn structures(c: &mut Criterion) {
     for key in ["a join key", "an EK created, rsa2048"] {
-        let octets = golden(&format!("TPM2_CreatePrimary: {key};"));
-        let answer = Answer::split::<CreatePrimary<'_>>(&octets).unwrap();
-        let created = answer.read::<CreatePrimary<'_>>().unwrap();
-        let mut buffer = [0; 1024];
-        let mut writer = Writer::new(&mut buffer);
-        created.out_public.0.marshal(&mut writer).unwrap();
-        public(c, key, writer.into_written());
+        let answer = golden(&format!("TPM2_CreatePrimary: {key};"));
+        structure!(c, format!("TPMT_PUBLIC ({key})"), sized(&answer[18..]), Public, TpmtPublic);
     }
+    let answer = golden("TPM2_Quote: PCRs quoted;");
+    structure!(c, "TPMS_ATTEST (a quote)", sized(&answer[14..]), Attest, TpmsAttest);
 }
 
-fn public(c: &mut Criterion, key: &str, octets: &[u8]) {
-    let ours = Public::from_bytes(octets).unwrap();
-    let (theirs, []) = TpmtPublic::unmarshal(octets).unwrap() else { panic!("more than one") };
-    let mut buffer = [0; 1024];
-
-    let mut group = c.benchmark_group(format!("TPMT_PUBLIC ({key}), read"));
-    group.bench_function("ours", |b| {
-        b.iter(|| black_box(&Public::from_bytes(black_box(octets))).is_ok());
-    });
-    group.bench_function("peer", |b| {
-        b.iter(|| black_box(&TpmtPublic::unmarshal(black_box(octets))).is_ok());
-    });
-    group.bench_function("peer's view", |b| {
-        b.iter(|| TpmtPublic::cast_prefix_field(black_box(octets)).is_ok());
-    });
-    drop(group);
-
-    let mut group = c.benchmark_group(format!("TPMT_PUBLIC ({key}), written"));
-    group.bench_function("ours", |b| {
-        b.iter(|| {
-            let mut writer = Writer::new(black_box(&mut buffer));
-            black_box(&ours).marshal(&mut writer).unwrap();
-            writer.len()
-        });
-    });
-    group.bench_function("peer", |b| {
-        b.iter(|| {
-            let mut writer = TpmWriter::new(black_box(&mut buffer));
-            black_box(&theirs).marshal(&mut writer).unwrap();
-            writer.len()
-        });
-    });
+/// The content of the `TPM2B` that some octets begin with.
+fn sized(octets: &[u8]) -> &[u8] {
+    let (size, rest) = octets.split_first_chunk().expect("it has a size");
+    &rest[..usize::from(u16::from_be_bytes(*size))]
 }
+
+/// A structure read and written by both.
+macro_rules! structure {
+    ($c:ident, $what:expr, $octets:expr, $ours:ty, $theirs:ty) => {{
+        let (what, octets) = ($what, $octets);
+        let ours = <$ours>::from_bytes(octets).unwrap();
+        let (theirs, []) = <$theirs>::unmarshal(octets).unwrap() else { panic!("more than one") };
+        let mut group = $c.benchmark_group(format!("{what}, read"));
+        group.bench_function("ours", |b| {
+            b.iter(|| black_box(&<$ours>::from_bytes(black_box(octets))).is_ok());
+        });
+        group.bench_function("peer", |b| {
+            b.iter(|| black_box(&<$theirs>::unmarshal(black_box(octets))).is_ok());
+        });
+        group.bench_function("peer's view", |b| {
+            b.iter(|| <$theirs>::cast_prefix_field(black_box(octets)).is_ok());
+        });
+        drop(group);
+
+        let mut buffer = [0; 1024];
+        let mut group = $c.benchmark_group(format!("{what}, written"));
+        group.bench_function("ours", |b| {
+            b.iter(|| {
+                let mut writer = Writer::new(black_box(&mut buffer));
+                black_box(&ours).marshal(&mut writer).unwrap();
+                writer.len()
+            });
+        });
+        assert_eq!(&buffer[..octets.len()], octets);
+        group.bench_function("peer", |b| {
+            b.iter(|| {
+                let mut writer = TpmWriter::new(black_box(&mut buffer));
+                black_box(&theirs).marshal(&mut writer).unwrap();
+                writer.len()
+            });
+        });
+        assert_eq!(&buffer[..octets.len()], octets);
+    }};
+}
+use structure;
 
 /// The answer of the golden message whose title begins so.
 fn golden(title: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tpm2/testdata/golden.txt");
-    let all = fs::read_to_string(path).unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tpm2/testdata");
+    let more = fs::read_dir(folder.join("golden")).unwrap().map(|file| file.unwrap().path());
+    let files = [folder.join("golden.txt")].into_iter().chain(more);
+    let all: String = files.map(|file| fs::read_to_string(file).unwrap()).collect();
     let mut lines = all.lines().skip_while(|line| !line.starts_with(&format!("= {title}")));
     let answer = lines.find_map(|line| line.strip_prefix("< ")).expect("there is no such message");
     let digits = answer.as_bytes().chunks_exact(2);

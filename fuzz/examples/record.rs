@@ -1,5 +1,6 @@
 //! Records the fixtures and the seeds anew: `cargo run -p fuzz --example record`, twice, since the second run knows
-//! the fixtures of the first. Needs swtpm.
+//! the fixtures of the first. Needs swtpm. `cargo run -p fuzz --example record golden` takes only what the golden messages
+//! of `tpm2` have.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -44,6 +45,9 @@ use xtask::swtpm::{Factory, Kind, Maker, Manufactured};
 const UNIQUE: [u8; 32] = [7; 32];
 
 fn main() -> Result<()> {
+    if std::env::args().nth(1).as_deref() == Some("golden") {
+        return golden();
+    }
     let factory = Factory::shared();
     let ca = factory.ca(Maker::Vendor)?;
     fixture("ek-root.pem", ca.root_pem().as_bytes())?;
@@ -59,7 +63,8 @@ fn main() -> Result<()> {
     commands(&two)?;
     issued(certified)?;
     resources(ca.root_pem())?;
-    addresses()
+    addresses()?;
+    golden()
 }
 
 /// A TPM that is switched on, with a record of what it is asked.
@@ -197,7 +202,6 @@ fn join(made: &Manufactured, name: &str, ca: &xtask::swtpm::Ca) -> Result<Certif
         hostname: "host.example".into(),
         agent_version: "0.1.0".into(),
         ttl_seconds: 0,
-        ek_name_alg: 0,
     };
     let by_certificate = || Ek::EkCertificate(certificate.der().to_vec());
     let inits = [
@@ -214,7 +218,7 @@ fn join(made: &Manufactured, name: &str, ca: &xtask::swtpm::Ca) -> Result<Certif
     }
 
     let ek = EkClaim::Certificate(certificate.der());
-    let claim = Claim { ek, ek_chain: &[], join_key: &public, ek_name_alg: 0 };
+    let claim = Claim { ek, ek_chain: &[], join_key: &public };
     let challenge = verifier::appraise(&claim, Demand::Key)?.challenge()?;
     let secret = attester.activate(&mut bench.tpm, challenge.blob(), challenge.encrypted_seed())?;
     ensure!(secret == *challenge.secret(), "the TPM and we disagree");
@@ -492,4 +496,37 @@ fn write(path: PathBuf, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().context("a folder")?;
     fs::create_dir_all(folder)?;
     fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))
+}
+
+/// What was recorded for `tpm2` before: of each command one, and whatever was attested.
+fn golden() -> Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tpm2/testdata/golden");
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(folder)?.map(|file| Ok(file?.path())).collect::<Result<_>>()?;
+    files.sort();
+    let all: Vec<String> = files.iter().map(fs::read_to_string).collect::<Result<_, _>>()?;
+    let all = all.join("\n");
+    let octets = |line: &str| -> Result<Vec<u8>> {
+        let digits = line.as_bytes().chunks_exact(2);
+        digits.map(|pair| Ok(u8::from_str_radix(str::from_utf8(pair)?, 16)?)).collect()
+    };
+    let mut told = BTreeMap::<String, u32>::new();
+    for message in all.split("\n= ").skip(1) {
+        let line = |mark: &str| message.lines().find_map(|line| line.strip_prefix(mark));
+        let (Some(command), Some(answer)) = (line("> "), line("< ")) else { continue };
+        let (command, answer) = (octets(command)?, octets(answer)?);
+        let name = message.split(':').next().unwrap_or_default().trim_start_matches("TPM2_");
+        let count = told.entry(name.to_owned()).or_default();
+        *count += 1;
+        if *count == 1 {
+            seed("tpm_command", name, &command)?;
+        }
+        let attests = ["Quote", "Certify", "CertifyCreation", "GetTime", "NV_Certify"];
+        if attests.contains(&name) && answer[6..10] == [0; 4] {
+            let sized = &answer[if answer[1] == 2 { 14 } else { 10 }..];
+            let length = usize::from(u16::from_be_bytes([sized[0], sized[1]]));
+            seed("tpm_attest", &format!("{name}-{count}"), &sized[2..2 + length])?;
+        }
+    }
+    Ok(())
 }
