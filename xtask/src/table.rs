@@ -92,10 +92,9 @@ fn difference(theirs: CommandAttributes) -> Result<&'static CommandInfo, String>
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for info in &self.alike {
-            let (name, handles) = (info.name, info.handles.len());
-            let answer =
-                if info.response.handle.is_some() { ", a handle in the answer" } else { "" };
-            writeln!(f, "alike   {name:34} {handles} handles{answer}")?;
+            let handles = info.handles.join(", ");
+            let answer = info.response.handle.map_or(String::new(), |it| format!(" -> {it}"));
+            writeln!(f, "alike   {} ({handles}){answer}", info.name)?;
         }
         for info in &self.absent {
             writeln!(f, "absent  {}", info.name)?;

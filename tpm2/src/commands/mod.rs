@@ -228,29 +228,4 @@ impl fmt::Debug for CommandCode {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_is_in_order_and_has_no_code_twice() {
-        assert!(COMMANDS.windows(2).all(|pair| pair[0].code < pair[1].code));
-    }
-
-    #[test]
-    fn the_table_reads_as_part_3_prints_it() {
-        let create = by_code(CommandCode(0x131)).unwrap();
-        assert_eq!(create.name, "TPM2_CreatePrimary");
-        assert_eq!(create.handles, ["primary_handle"]);
-        assert_eq!(create.authorizations, 1);
-        assert_eq!(
-            create.parameters,
-            ["in_sensitive", "in_public", "outside_info", "creation_pcr"]
-        );
-        assert!(create.first_parameter_sized && create.response.first_parameter_sized);
-        assert_eq!(create.response.handle, Some("object_handle"));
-        let start = by_code(CommandCode(0x176)).unwrap();
-        assert_eq!((start.handles.len(), start.authorizations), (2, 0));
-        let read = by_code(CommandCode(0x14e)).unwrap();
-        assert!(!read.first_parameter_sized && read.response.first_parameter_sized);
-    }
-}
+mod tests;

@@ -1,4 +1,5 @@
 mod constants;
+mod structures;
 
 use std::collections::HashSet;
 use std::string::ToString;
