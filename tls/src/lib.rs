@@ -17,7 +17,7 @@ pub use config::{
     join_exporter, server_config,
 };
 pub use pin::{CaPin, InvalidPin, UnreadableCertificate};
-pub use provider::provider;
+pub use provider::{provider, software_key};
 pub use remote::{DigestSigner, RemoteKey, RemoteKeyError};
 pub use trust::{PinError, ServerTrust};
 

@@ -8,13 +8,13 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::{runtime, write};
 use crate::cli::daemon::Wait;
 use crate::clock;
 use crate::daemon::SOCKET;
+use crate::daemon::diag::Stream;
 use crate::daemon::health::{Component, Report};
 use crate::exit::{Exit, Failure};
 
@@ -62,7 +62,8 @@ async fn wait(arguments: &Wait) -> Result<(), Failure> {
 async fn ask_tcp(arguments: &Wait, path: &str) -> Result<(StatusCode, Bytes), String> {
     let asking = async {
         let stream = TcpStream::connect(arguments.diag_addr).await;
-        ask(stream.map_err(|cause| format!("{}: {cause}", arguments.diag_addr))?, path).await
+        let stream = stream.map_err(|cause| format!("{}: {cause}", arguments.diag_addr))?;
+        ask(Box::new(stream), path).await
     };
     tokio::time::timeout(PATIENCE, asking).await.map_err(|_| "no answer".to_owned())?
 }
@@ -81,16 +82,13 @@ fn reasons(body: &[u8]) -> String {
 pub(crate) async fn running(storage: &Path) -> Option<Report> {
     let asking = async {
         let stream = UnixStream::connect(storage.join(SOCKET)).await.ok()?;
-        let (_, body) = ask(stream, "/readyz").await.ok()?;
+        let (_, body) = ask(Box::new(stream), "/readyz").await.ok()?;
         serde_json::from_slice(&body).ok()
     };
     tokio::time::timeout(PATIENCE, asking).await.ok().flatten()
 }
 
-async fn ask(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    path: &str,
-) -> Result<(StatusCode, Bytes), String> {
+async fn ask(stream: Box<dyn Stream>, path: &str) -> Result<(StatusCode, Bytes), String> {
     let wrong = |error: &dyn std::fmt::Display| format!("an answer that is none: {error}");
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| wrong(&error))?;

@@ -60,7 +60,7 @@ fn issue(authority: &Authority, now: OffsetDateTime) -> Result<Current, rustls::
     let leaf = authority.issuer.x509().server(now);
     let ServerLeaf { chain, key, not_before, not_after } =
         leaf.map_err(|cause| rustls::Error::General(cause.to_string()))?;
-    let key = tls::provider().key_provider.load_private_key(key.into())?;
+    let key = tls::software_key(key.into())?;
     let certified = CertifiedKey::new(chain, key);
     certified.keys_match()?;
     info!(expires = %Timestamp(not_after), "certificate for the authority itself");

@@ -12,6 +12,7 @@ use rustls::crypto::tls13::HkdfUsingHmac;
 use rustls::crypto::{CipherSuiteCommon, CryptoProvider, GetRandomFailed, SecureRandom};
 use rustls::{CipherSuite, SupportedCipherSuite, Tls13CipherSuite};
 
+pub use sign::software_key;
 pub(crate) use verify::ALGORITHMS;
 
 /// The cryptography of every TLS connection here, for rustls.
@@ -21,7 +22,7 @@ pub(crate) use verify::ALGORITHMS;
 /// | suites | AES-128-GCM, AES-256-GCM, ChaCha20-Poly1305 |
 /// | groups | X25519, P-256, P-384 |
 /// | verifies | ECDSA on P-256 and P-384, Ed25519, RSA PKCS#1 v1.5 and PSS of 2048 to 8192 bits |
-/// | signs | ECDSA on P-256 and P-384, Ed25519: PKCS #8, or SEC 1 for the curves |
+/// | signs | [`software_key`]: ECDSA on P-256 and P-384, Ed25519: PKCS #8, or SEC 1 for the curves |
 ///
 /// RSA private keys are refused: the only implementation in pure Rust leaks through its timing
 /// (RUSTSEC-2023-0071).
@@ -35,7 +36,7 @@ pub fn provider() -> Arc<CryptoProvider> {
         kx_groups: vec![&kx::X25519, &kx::SECP256R1, &kx::SECP384R1],
         signature_verification_algorithms: ALGORITHMS,
         secure_random: &OperatingSystem,
-        key_provider: &sign::PrivateKeys,
+        key_provider: &sign::NoKeys,
     })
 }
 

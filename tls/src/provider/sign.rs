@@ -11,23 +11,33 @@ use rustls::{Error, SignatureAlgorithm, SignatureScheme};
 use signature::Signer as _;
 use zeroize::Zeroize;
 
-/// Turns DER into signing keys; which curve, the key itself says.
-#[derive(Debug)]
-pub(super) struct PrivateKeys;
+/// Turns DER into a signing key; which curve, the key itself says.
+///
+/// # Errors
+/// It is damaged, or no key on P-256, P-384 or Ed25519.
+pub fn software_key(mut der: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Error> {
+    let private = match &der {
+        PrivateKeyDer::Pkcs8(der) => Private::from_pkcs8(der.secret_pkcs8_der()),
+        PrivateKeyDer::Sec1(der) => Private::from_sec1(der.secret_sec1_der()),
+        PrivateKeyDer::Pkcs1(_) => Err(refused("it is an RSA key")),
+        _ => Err(refused("its format is unknown")),
+    };
+    der.zeroize();
+    Ok(Arc::new(SoftwareKey(Arc::new(private?))))
+}
 
-impl KeyProvider for PrivateKeys {
+/// Loads no key: whoever has one in software calls [`software_key`], and whoever has not need not
+/// carry the code.
+#[derive(Debug)]
+pub(super) struct NoKeys;
+
+impl KeyProvider for NoKeys {
     fn load_private_key(
         &self,
         mut der: PrivateKeyDer<'static>,
     ) -> Result<Arc<dyn SigningKey>, Error> {
-        let private = match &der {
-            PrivateKeyDer::Pkcs8(der) => Private::from_pkcs8(der.secret_pkcs8_der()),
-            PrivateKeyDer::Sec1(der) => Private::from_sec1(der.secret_sec1_der()),
-            PrivateKeyDer::Pkcs1(_) => Err(refused("it is an RSA key")),
-            _ => Err(refused("its format is unknown")),
-        };
         der.zeroize();
-        Ok(Arc::new(SoftwareKey(Arc::new(private?))))
+        Err(Error::General("keys do not come to rustls as DER here; see tls::software_key".into()))
     }
 }
 

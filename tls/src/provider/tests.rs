@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use rustls::crypto::SupportedKxGroup;
 use rustls::crypto::cipher::{
     AeadKey, InboundOpaqueMessage, Iv, OutboundPlainMessage, Tls13AeadAlgorithm,
 };
 use rustls::crypto::hmac::Hmac;
-use rustls::crypto::{KeyProvider, SupportedKxGroup};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ContentType, Error, PeerMisbehaved, ProtocolVersion, SignatureScheme};
 
@@ -42,7 +42,7 @@ fn ecdsa_is_deterministic() {
         [&[0x30, length + 5, 0x02, 1, 1, 0x04, length], secret.as_slice()].concat()
     };
     let sign = |der: Vec<u8>, scheme| {
-        let key = sign::PrivateKeys.load_private_key(PrivateKeyDer::Sec1(der.into())).unwrap();
+        let key = sign::software_key(PrivateKeyDer::Sec1(der.into())).unwrap();
         key.choose_scheme(&[scheme]).unwrap().sign(b"sample").unwrap()
     };
     let der = sec1(32, "C9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721");

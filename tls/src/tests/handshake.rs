@@ -19,7 +19,7 @@ use super::{Refusal, converse, deliver, flight};
 use crate::config::roots;
 use crate::{
     DigestSigner, RemoteKey, RemoteKeyError, ServerTrust, authority_name, client_config, identity,
-    join_exporter, provider, server_config,
+    join_exporter, provider, server_config, software_key,
 };
 
 fn pair(
@@ -182,9 +182,7 @@ fn nothing_is_resumed() {
 
 #[test]
 fn rsa_private_keys_are_refused() {
-    let refused = |der: PrivateKeyDer<'static>| {
-        provider().key_provider.load_private_key(der).unwrap_err().to_string()
-    };
+    let refused = |der: PrivateKeyDer<'static>| software_key(der).unwrap_err().to_string();
     let text = refused(PrivateKeyDer::Pkcs1(vec![0x30, 0x00].into()));
     assert!(text.contains("RSA"), "{text}");
     assert!(text.contains("use a P-256, P-384 or Ed25519 key"), "{text}");

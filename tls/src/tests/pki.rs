@@ -25,7 +25,7 @@ use x509_cert::serial_number::SerialNumber;
 use x509_cert::spki::{SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef};
 use x509_cert::time::{Time, Validity};
 
-use crate::{AUTHORITY_NAME, CaPin, identity, provider};
+use crate::{AUTHORITY_NAME, CaPin, identity, software_key};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Kind {
@@ -66,7 +66,7 @@ impl Key {
     }
 
     pub(super) fn signing(&self) -> Arc<dyn SigningKey> {
-        provider().key_provider.load_private_key(self.pkcs8().into()).unwrap()
+        software_key(self.pkcs8().into()).unwrap()
     }
 
     pub(super) fn spki(&self) -> SubjectPublicKeyInfoDer<'static> {
