@@ -4,6 +4,7 @@
 //! [`machine`] decides, `worker` does, [`health`] tells. The loop below carries events to the first, jobs to the second
 //! and words to the third. One thread runs it all, and wakes at most once a minute when there is nothing to do.
 
+pub mod alarm;
 pub mod diag;
 pub mod health;
 pub mod machine;
@@ -20,6 +21,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
+use self::alarm::Alarm;
 use self::diag::Listener;
 use self::health::{Health, IDENTITY};
 use self::machine::{Action, Event, Job, Machine, Moment, Outcome, Part};
@@ -35,7 +37,7 @@ use crate::tpm_thread::Meter;
 /// The socket in the storage that answers `agent status`.
 pub const SOCKET: &str = "agent.sock";
 
-/// The wall clock may have jumped, or the host have slept: look again at least this often.
+/// Files may be removed, and where nobody tells of a clock that was set it must be seen: look at least this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Reads the configuration again; what it says in warnings was logged.
@@ -124,6 +126,7 @@ impl Daemon {
     }
 
     async fn live(&mut self, signals: &mut Signals) -> Result<(), Failure> {
+        let alarm = Alarm::new()?;
         let mut event = Event::Woke;
         let mut stopping = false;
         loop {
@@ -141,7 +144,10 @@ impl Daemon {
                     Event::Ended(ended.job, ended.outcome)
                 }
                 // Never sooner than a moment from now, however late a renewal is.
-                () = tokio::time::sleep(pause.max(Duration::from_millis(100))) => self.look(),
+                rung = alarm.ring(pause.max(Duration::from_millis(100))) => {
+                    rung?;
+                    self.look()
+                }
                 _ = signals.hangup.recv() => {
                     self.reload().await?;
                     Event::RenewAsked
