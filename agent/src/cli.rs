@@ -154,6 +154,9 @@ pub struct Join {
     #[command(flatten)]
     #[doc = "Where the TPM's passwords are."]
     pub passwords: PasswordFiles,
+    /// Log what is of interest to developers: how many commands the TPM was given, and its time for them
+    #[arg(short, long)]
+    pub debug: bool,
 }
 
 /// Where the identity is.

@@ -6,19 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::{cargo, target_folder, workspace};
-
-/// What becomes of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Table {
-    /// It is shown.
-    Show,
-    /// It is shown, and replaces the one in docs/performance.md.
-    Write,
-}
-
-const BEGIN: &str = "<!-- cargo xtask bench --write: begin -->\n";
-const END: &str = "<!-- end -->\n";
+use crate::page::Table;
+use crate::{cargo, target_folder};
 
 /// Runs the benches, all or those whose name contains `filter`.
 pub fn run(filter: Option<&str>, table: Table) -> Result<()> {
@@ -28,15 +17,7 @@ pub fn run(filter: Option<&str>, table: Table) -> Result<()> {
     ensure!(command.status().context("cannot run cargo bench")?.success(), "a bench failed");
     let all = measured(&target_folder().join("criterion"))?;
     let (compared, alone) = compared(&all);
-    let made = [ratios(&compared), self::table(&alone)].join("\n");
-    print!("{made}");
-    if table == Table::Write {
-        let path = workspace().join("docs/performance.md");
-        let page =
-            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        fs::write(&path, replaced(&page, &made)?)?;
-    }
-    Ok(())
+    table.deliver("bench", &[ratios(&compared), self::table(&alone)].join("\n"))
 }
 
 /// A bench, and nanoseconds each time: the median and the bounds of its confidence interval.
@@ -149,12 +130,6 @@ fn time(nanoseconds: f64) -> String {
     format!("{value:.digits$} {unit}")
 }
 
-fn replaced(page: &str, table: &str) -> Result<String> {
-    let (before, rest) = page.split_once(BEGIN).context("the page has no place for the table")?;
-    let (_, after) = rest.split_once(END).context("the place for the table has no end")?;
-    Ok([before, BEGIN, "\n", table, "\n", END, after].concat())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,14 +162,9 @@ mod tests {
     }
 
     #[test]
-    fn the_table_takes_the_place_of_the_old_one() {
+    fn a_row_has_what_was_measured() {
         let measured = Measured { name: "kdfa".into(), median: 500.0, bounds: [490.0, 510.0] };
         let table = table(&[&measured]);
         assert!(table.ends_with("| kdfa | 500 ns | 490 ns .. 510 ns |\n"), "{table}");
-        let page = format!("before\n{BEGIN}old\n{END}after\n");
-        let new = replaced(&page, &table).unwrap();
-        assert!(new.starts_with("before\n") && new.ends_with("after\n") && !new.contains("old"));
-        assert_eq!(replaced(&new, &table).unwrap(), new);
-        assert!(replaced("nothing", &table).is_err());
     }
 }

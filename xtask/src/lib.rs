@@ -7,9 +7,11 @@ pub mod check;
 pub mod child;
 pub mod demo;
 pub mod elf;
+pub mod figures;
 pub mod floors;
 pub mod fuzz;
 pub mod musl;
+pub mod page;
 #[cfg(any(test, feature = "protos"))]
 pub mod protos;
 pub mod release;

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::bench::{self, Table};
 use xtask::demo::{self, Afterwards};
+use xtask::page::Table;
 use xtask::setup::{self, Action, Purpose};
-use xtask::{check, floors, fuzz, musl, release, test, vm, workspace};
+use xtask::{bench, check, figures, floors, fuzz, musl, release, test, vm, workspace};
 
 /// The workspace's own tools.
 #[derive(Parser)]
@@ -53,6 +53,15 @@ enum Verb {
     },
     /// Build the agent as one file that runs on a kernel alone
     Static,
+    /// Measure that agent: its size, memory and wake-ups, its joins and renewals
+    Figures {
+        /// How long the daemon is watched while it is idle
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        minutes: u32,
+        /// Write the table into docs/performance.md
+        #[arg(long)]
+        write: bool,
+    },
     /// Run that agent on a kernel's own /dev/tpmrm0, in virtual machines
     Vm {
         /// These scenarios only
@@ -98,10 +107,9 @@ fn run(verb: Verb) -> Result<()> {
             demo::run(tpm, if keep { Afterwards::Keep } else { Afterwards::Remove })
         }
         Verb::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
-        Verb::Bench { filter, write } => {
-            bench::run(filter.as_deref(), if write { Table::Write } else { Table::Show })
-        }
+        Verb::Bench { filter, write } => bench::run(filter.as_deref(), shown(write)),
         Verb::Static => musl::run(),
+        Verb::Figures { minutes, write } => figures::run(minutes, shown(write)),
         Verb::Vm { scenarios } => vm::run(&scenarios),
         Verb::Walk => vm::walk::run(),
         Verb::Release => release::run(),
@@ -112,6 +120,10 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Protos => protos(),
         Verb::Table { tpm } => table(tpm.as_deref()),
     }
+}
+
+const fn shown(write: bool) -> Table {
+    if write { Table::Write } else { Table::Show }
 }
 
 #[cfg(feature = "protos")]

@@ -12,7 +12,7 @@ use crate::{cargo, target_folder, workspace};
 
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
 /// The most that the agent may weigh.
-const LIMIT: u64 = 3_000_000;
+pub(crate) const LIMIT: u64 = 3_000_000;
 /// Debian's compiler, which comes with the source of its library.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";

@@ -3,8 +3,9 @@
 use super::{runtime, write};
 use crate::cli::Join;
 use crate::client::{Client, Wanted};
-use crate::config::{DEFAULT_TTL, Trust};
+use crate::config::{DEFAULT_TTL, LogFormat, Trust};
 use crate::exit::Failure;
+use crate::log::{Level, Log};
 use crate::storage::Storage;
 use crate::tpm_thread::{Audience, Meter, TpmThread};
 
@@ -15,7 +16,8 @@ pub(crate) fn run(arguments: &Join) -> Result<(), Failure> {
     let client =
         Client::new(vec![arguments.authority.clone()], &Trust::Pins(arguments.ca_pin.clone()))?;
     let passwords = arguments.passwords.read()?;
-    let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, Meter::default(), Audience::Person)?;
+    let meter = Meter::default();
+    let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, meter.clone(), Audience::Person)?;
     let wanted = Wanted {
         token: arguments.token.clone(),
         choice: arguments.ek.ek,
@@ -25,6 +27,11 @@ pub(crate) fn run(arguments: &Join) -> Result<(), Failure> {
     };
     let identity = runtime()?.block_on(client.join(&tpm, wanted))?;
     storage.store(&identity)?;
+    if arguments.debug {
+        let (commands, busy) = meter.read();
+        let log = Log::new(LogFormat::Text, Level::Debug);
+        log.debug("joined", &[("tpm_commands", &commands), ("tpm_seconds", &busy.as_secs_f64())]);
+    }
     write(
         format!(
             "Joined cluster {} as bot {}\nSPIFFE ID:   {}\nValid until: {}\nStored in:   {}\n",

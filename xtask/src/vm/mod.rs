@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-pub use self::authority::Authority;
+pub use self::authority::{Authority, TOKEN};
 pub use self::bus::{Bus, Listener};
 pub use self::desk::Desk;
 pub use self::initramfs::Archive;
@@ -155,7 +155,7 @@ fn play(scenario: &Scenario, machine: &Machine, agent: &[u8]) -> Result<()> {
     let settings = format!(
         "AUTHORITY=10.0.2.2:{}\nTOKEN={}\nPIN={}\nDESK={}\n{}\n",
         authority.port(),
-        authority::TOKEN,
+        TOKEN,
         authority.pin(),
         desk.port(),
         scenario.settings
