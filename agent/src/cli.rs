@@ -13,6 +13,7 @@ use clap_complete::Shell;
 use tls::CaPin;
 use tpm2::transport::Tcti;
 
+use crate::config::ConfigFile;
 use crate::inventory::EkChoice;
 use crate::passwords::PasswordFiles;
 
@@ -48,6 +49,8 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 pub enum Command {
     /// Show the TPM: what an operator needs to allow it to join
     Identify(Identify),
+    /// Look at everything that a join stands on, and say what is not well
+    Doctor(Doctor),
     /// Prove the TPM to the authority and receive certificates
     Join(Join),
     /// Show the identity that is stored here, and how the agent is that runs on it
@@ -128,6 +131,26 @@ pub enum IdentifyFormat {
     Json,
     /// For a token.
     Rule,
+}
+
+/// `agent doctor`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Each line is ok, warn (a join works, but somebody should know), FAIL or skip. The program ends as a join would that fails \
+of the first FAIL. Nothing in the TPM is changed.")]
+pub struct Doctor {
+    #[command(flatten)]
+    #[doc = "Which configuration."]
+    pub file: ConfigFile,
+    /// The TPM, if not the one of the configuration: device:PATH, swtpm:path=SOCKET or swtpm:host=HOST,port=PORT
+    #[arg(long, value_name = "TCTI", env = "AGENT_TPM")]
+    pub tpm: Option<Tcti>,
+    #[command(flatten)]
+    #[doc = "Where the TPM's passwords are, if not where the configuration says."]
+    pub passwords: PasswordFiles,
+    /// text for people, json for programs
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
 }
 
 /// `agent join`.

@@ -145,6 +145,14 @@ impl Client {
         })
     }
 
+    /// Connects, as one who is not known yet, and asks for nothing.
+    ///
+    /// # Errors
+    /// The network's, or it is not the authority that is trusted, in words.
+    pub async fn reach(&self) -> Result<(), Failure> {
+        self.connect(None).await.map(drop)
+    }
+
     /// The first address that answers. The first that refuses ends it: another address is the same authority.
     async fn connect(
         &self,

@@ -15,6 +15,7 @@ pub mod connection;
 pub mod credentials;
 pub mod daemon;
 pub mod destination;
+pub mod doctor;
 mod exit;
 pub mod identity;
 pub mod install;

@@ -2,6 +2,7 @@
 
 mod check;
 mod configure;
+mod doctor;
 mod identify;
 mod install;
 mod join;
@@ -25,6 +26,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Check(arguments) => check::run(&arguments),
         Command::Start(arguments) => start::run(*arguments),
         Command::Wait(arguments) => wait::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Identify(arguments) => identify::run(&arguments),
         Command::Join(arguments) => join::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),

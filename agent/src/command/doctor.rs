@@ -1,0 +1,33 @@
+//! `agent doctor`.
+
+use super::{runtime, write, write_json};
+use crate::cli::{Doctor, Format};
+use crate::clock;
+use crate::config::Overrides;
+use crate::doctor::{self, Configured};
+use crate::exit::Failure;
+use crate::passwords::PasswordFiles;
+
+pub(crate) fn run(arguments: &Doctor) -> Result<(), Failure> {
+    let path = arguments.file.path();
+    // Nobody asked for a file, and there is none: this host has no agent yet.
+    let configured = if arguments.file.config.is_none() && !path.exists() {
+        Configured::Nothing
+    } else {
+        Configured::of(path, arguments.file.load(&Overrides::default()))
+    };
+    let mut tpm = configured.settings().map(|settings| settings.tpm.clone()).unwrap_or_default();
+    let Doctor { tpm: address, passwords, .. } = arguments;
+    tpm.address = address.clone().unwrap_or(tpm.address);
+    tpm.passwords = PasswordFiles {
+        owner: passwords.owner.clone().or(tpm.passwords.owner),
+        endorsement: passwords.endorsement.clone().or(tpm.passwords.endorsement),
+    };
+    let examined = doctor::examine(&tpm, &configured, clock::now().unix_timestamp());
+    let report = runtime()?.block_on(examined);
+    match arguments.format {
+        Format::Json => write_json(&report)?,
+        Format::Text => write(report.to_string().as_bytes())?,
+    }
+    report.failure().map_or(Ok(()), Err)
+}

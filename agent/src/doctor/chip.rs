@@ -1,0 +1,353 @@
+//! What the TPM says of itself: two questions, and what follows from the answers.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tpm2::commands::{Command, GetCapability, ReadClock};
+use tpm2::transport::{Tcti, Transport};
+use tpm2::types::{
+    Capability, CapabilityData, Handle, PermanentAttributes, Property, StartupClearAttributes,
+};
+use tpm2::wire::{Malformed, Why};
+use tpm2::{Error, Tpm};
+
+use super::{Check, Topic, advisory};
+use crate::config::duration;
+use crate::exit::{Exit, Failure};
+use crate::passwords::PasswordFiles;
+
+/// Properties of a TPM, as it told them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Properties(Vec<(Property, u32)>);
+
+impl Properties {
+    /// Asks for what never changes and for what does.
+    pub(super) fn read<T: Transport>(tpm: &mut Tpm<T>) -> Result<Self, Failure> {
+        let mut all = Vec::new();
+        for group in [Property::FAMILY_INDICATOR, Property::PERMANENT] {
+            read_group(tpm, group, &mut all)?;
+        }
+        Ok(Self(all))
+    }
+
+    fn number(&self, property: Property) -> Option<u32> {
+        self.0.iter().find(|(name, _)| *name == property).map(|(_, value)| *value)
+    }
+
+    fn count(&self, property: Property) -> u32 {
+        self.number(property).unwrap_or_default()
+    }
+
+    /// Four characters each.
+    fn text(&self, properties: &[Property]) -> String {
+        let octets = properties.iter().flat_map(|property| self.count(*property).to_be_bytes());
+        let printable = octets.filter(|octet| octet.is_ascii_graphic() || *octet == b' ');
+        printable.map(char::from).collect::<String>().trim().to_owned()
+    }
+
+    fn permanent(&self) -> PermanentAttributes {
+        PermanentAttributes(self.count(Property::PERMANENT))
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(all: &[(Property, u32)]) -> Self {
+        Self(all.to_vec())
+    }
+}
+
+/// A group is 256 properties; some TPMs give it in pieces.
+fn read_group<T: Transport>(
+    tpm: &mut Tpm<T>,
+    group: Property,
+    all: &mut Vec<(Property, u32)>,
+) -> Result<(), Failure> {
+    const SIZE: u32 = 0x100;
+    let end = group.0.saturating_add(SIZE);
+    let mut next = group.0;
+    while next < end {
+        let command = GetCapability {
+            capability: Capability::TPM_PROPERTIES,
+            property: next,
+            property_count: end.saturating_sub(next),
+        };
+        let answer = tpm.run(&command, [])?;
+        let more = answer.more_data;
+        let CapabilityData::TpmProperties(list) = answer.capability_data else {
+            return Err(unexpected().into());
+        };
+        let told = list.iter().filter(|told| (next..end).contains(&told.property.0));
+        let told: Vec<_> = told.map(|told| (told.property, told.value)).collect();
+        match told.iter().map(|(property, _)| property.0).max() {
+            Some(last) if more => next = last.saturating_add(1),
+            _ => next = end,
+        }
+        all.extend(told);
+    }
+    Ok(())
+}
+
+fn unexpected() -> Error {
+    let malformed = Malformed::new(Why::Unexpected, 0).named("capability_data");
+    Error::new(GetCapability::INFO.code, malformed.into())
+}
+
+/// It has answered.
+pub(super) fn answer(properties: &Properties) -> Check {
+    let family = properties.text(&[Property::FAMILY_INDICATOR]);
+    let revision = properties.count(Property::REVISION);
+    let revision = format!("{}.{:02}", revision / 100, revision % 100);
+    Check::ok(Topic::Answer, format!("TPM {family}, revision {revision} of the library"))
+}
+
+/// Who made it.
+pub(super) fn maker(properties: &Properties) -> Check {
+    const WORDS: [Property; 4] = [
+        Property::VENDOR_STRING_1,
+        Property::VENDOR_STRING_2,
+        Property::VENDOR_STRING_3,
+        Property::VENDOR_STRING_4,
+    ];
+    let id = format!("id:{:08x}", properties.count(Property::MANUFACTURER));
+    let registered = verifier::TpmModel { manufacturer: Some(id), ..Default::default() };
+    let code = properties.text(&[Property::MANUFACTURER]);
+    let maker = registered.vendor().map_or_else(|| code.clone(), |name| format!("{name} ({code})"));
+    let words = properties.text(&WORDS);
+    let soft = if words.starts_with("SW") {
+        ": software, as safe as the machine that runs it"
+    } else {
+        ""
+    };
+    Check::ok(Topic::Maker, format!("{maker}, {words:?}{soft}"))
+}
+
+/// Its version, and what is known against it.
+pub(super) fn firmware(root: &Path, properties: &Properties) -> Check {
+    let [v1, v2] = [Property::FIRMWARE_VERSION_1, Property::FIRMWARE_VERSION_2]
+        .map(|property| properties.count(property).to_be_bytes());
+    let half = |octets: [u8; 4], at: usize| {
+        let [a, b, c, d] = octets;
+        u16::from_be_bytes(if at == 0 { [a, b] } else { [c, d] })
+    };
+    let version = [half(v1, 0), half(v1, 1), half(v2, 0), half(v2, 1)];
+    let manufacturer = properties.text(&[Property::MANUFACTURER]);
+    let known: Vec<_> = advisory::against(&manufacturer, version, advisory::engine(root))
+        .map(|advisory| format!("{}: {}", advisory.name, advisory.meaning))
+        .collect();
+    let version = version.map(|number| number.to_string()).join(".");
+    if known.is_empty() {
+        return Check::ok(Topic::Firmware, version);
+    }
+    Check::warn(
+        Topic::Firmware,
+        format!("{version}, {}", known.join("; ")),
+        "install the firmware update of the machine's maker; keys made before it stay as weak as they are",
+    )
+}
+
+/// Whether wrong passwords have locked it, or soon will. Part 1 §19.8.
+pub(super) fn lockout(properties: &Properties) -> Check {
+    const ADVICE: &str = "look for what gives wrong passwords, or cuts the power without a shutdown; \
+         `tpm2_dictionarylockout --clear-lockout` forgets them";
+    let counted = properties.count(Property::LOCKOUT_COUNTER);
+    let allowed = properties.count(Property::MAX_AUTH_FAIL);
+    let interval = Duration::from_secs(properties.count(Property::LOCKOUT_INTERVAL).into());
+    let of = format!("{counted} of {allowed} wrong passwords");
+    if properties.permanent().contains(PermanentAttributes::IN_LOCKOUT) {
+        let over = counted.saturating_sub(allowed).saturating_add(1);
+        let wait = match interval.saturating_mul(over) {
+            Duration::ZERO => "it forgets none by itself".to_owned(),
+            wait => format!("it takes one more in {}", duration::text(wait)),
+        };
+        let finding = format!("locked out, {of}: {wait}; joins work, for the agent gives none");
+        return Check::warn(Topic::Lockout, finding, ADVICE);
+    }
+    let pace = match interval {
+        Duration::ZERO => "none is forgotten".to_owned(),
+        interval => format!("one is forgotten every {}", duration::text(interval)),
+    };
+    let finding = format!("{of}, {pace}");
+    if counted.saturating_mul(2) >= allowed {
+        return Check::warn(Topic::Lockout, finding, ADVICE);
+    }
+    Check::ok(Topic::Lockout, finding)
+}
+
+/// Whether its hierarchies are there, and have passwords. Part 2 §8.6, §8.7.
+pub(super) fn hierarchies(properties: &Properties, files: &PasswordFiles) -> Check {
+    let fail = |exit, message: &str, advice: &str| {
+        Check::fail(Topic::Hierarchies, Failure::new(exit, message, advice))
+    };
+    let enabled = properties.number(Property::STARTUP_CLEAR).map(StartupClearAttributes);
+    if enabled.is_some_and(|enabled| !enabled.contains(StartupClearAttributes::EH_ENABLE)) {
+        return fail(
+            Exit::Io,
+            "the endorsement hierarchy is disabled, until the next reset at least",
+            "enable it in the firmware settings",
+        );
+    }
+    let set = |attribute| properties.permanent().contains(attribute);
+    let word = |attribute| if set(attribute) { "set" } else { "not set" };
+    if set(PermanentAttributes::ENDORSEMENT_AUTH_SET) && files.endorsement.is_none() {
+        return fail(
+            Exit::Permission,
+            "the endorsement hierarchy has a password, and none was given",
+            "give the file that holds it: --endorsement-password-file, or endorsement_password_file in the section tpm of \
+             the configuration",
+        );
+    }
+    Check::ok(
+        Topic::Hierarchies,
+        format!(
+            "enabled; passwords: endorsement {}, owner {}, lockout {}",
+            word(PermanentAttributes::ENDORSEMENT_AUTH_SET),
+            word(PermanentAttributes::OWNER_AUTH_SET),
+            word(PermanentAttributes::LOCKOUT_AUTH_SET),
+        ),
+    )
+}
+
+/// How long it has had power. Nothing here relies on its clock.
+pub(super) fn clock<T: Transport>(tpm: &mut Tpm<T>) -> Result<Check, Failure> {
+    let told = tpm.run(&ReadClock {}, [])?.current_time;
+    let span = |milliseconds: u64| duration::text(Duration::from_secs(milliseconds / 1000));
+    let cut = if told.clock_info.safe { "" } else { "; it has lost power without a shutdown" };
+    let finding = format!(
+        "the TPM has had power for {} since it was cleared, {} of it since its last reset, number {}{cut}",
+        span(told.clock_info.clock),
+        span(told.time),
+        told.clock_info.reset_count,
+    );
+    Ok(Check::ok(Topic::Clock, finding))
+}
+
+/// What others left in it. Behind a resource manager nobody sees what is others', but whether there is room.
+pub(super) fn handles<T: Transport>(
+    tpm: &mut Tpm<T>,
+    properties: &Properties,
+    through: Through,
+) -> Result<Check, Failure> {
+    let left = match through {
+        Through::Manager => Vec::new(),
+        Through::Nothing => {
+            let mut left = loaded(tpm, OBJECTS)?;
+            left.extend(loaded(tpm, SESSIONS)?);
+            left
+        }
+    };
+    let room = properties.number(Property::HR_TRANSIENT_AVAIL);
+    let slots = properties.number(Property::HR_TRANSIENT_MIN);
+    let persistent = properties.count(Property::HR_PERSISTENT);
+    let more = properties.count(Property::HR_PERSISTENT_AVAIL);
+    let names: Vec<_> = left.iter().map(|handle| format!("{:#010x}", handle.0)).collect();
+    let advice = "`tpm2_flushcontext -t -l -s` removes them, or a reboot; with device:/dev/tpmrm0 the kernel does it";
+    let finding = match (room, names.is_empty()) {
+        (Some(0), _) => "no room for an object: others have left theirs in it".to_owned(),
+        (_, false) => format!("others have left in it: {}", names.join(" ")),
+        (Some(room), _) if slots.is_some_and(|slots| room < slots) => {
+            format!("others have left objects in it: room for {room} more")
+        }
+        _ => {
+            let finding =
+                format!("nothing is left behind; {persistent} persistent, room for {more} more");
+            return Ok(Check::ok(Topic::Handles, finding));
+        }
+    };
+    Ok(match room {
+        Some(0) => Check::fail(Topic::Handles, Failure::new(Exit::Busy, finding, advice)),
+        _ => Check::warn(Topic::Handles, finding, advice),
+    })
+}
+
+/// What stands between us and the TPM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Through {
+    /// A resource manager.
+    Manager,
+    /// Nothing.
+    Nothing,
+}
+
+impl Through {
+    /// As the kernel names its devices.
+    pub(super) fn of(address: &Tcti) -> Self {
+        match address {
+            Tcti::Device(path) if path.to_string_lossy().contains("/tpmrm") => Self::Manager,
+            _ => Self::Nothing,
+        }
+    }
+}
+
+/// The first handle of each kind. Part 2 §7.2.
+const OBJECTS: Handle = Handle(0x8000_0000);
+const SESSIONS: Handle = Handle(0x0200_0000);
+
+/// What is loaded, from this handle on.
+fn loaded<T: Transport>(tpm: &mut Tpm<T>, first: Handle) -> Result<Vec<Handle>, Failure> {
+    const MOST: u32 = 64;
+    let command =
+        GetCapability { capability: Capability::HANDLES, property: first.0, property_count: MOST };
+    match tpm.run(&command, [])?.capability_data {
+        CapabilityData::Handles(handles) => Ok(handles.iter().collect()),
+        _ => Err(unexpected().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    fn lockout_of(permanent: u32, counted: u32, allowed: u32, interval: u32) -> Check {
+        lockout(&Properties::of(&[
+            (Property::PERMANENT, permanent),
+            (Property::LOCKOUT_COUNTER, counted),
+            (Property::MAX_AUTH_FAIL, allowed),
+            (Property::LOCKOUT_INTERVAL, interval),
+        ]))
+    }
+
+    #[test]
+    fn a_lockout_ends_when_one_try_less_than_allowed_is_counted() {
+        let check = lockout_of(1 << 9, 33, 32, 7200);
+        assert_eq!(check.verdict, Verdict::Warn);
+        assert!(check.finding.contains("33 of 32 wrong passwords: it takes one more in 4h"));
+        let check = lockout_of(1 << 9, 32, 32, 0);
+        assert!(check.finding.contains("it forgets none by itself"), "{}", check.finding);
+        assert_eq!(lockout_of(0, 16, 32, 7200).verdict, Verdict::Warn);
+        let check = lockout_of(0, 15, 32, 7200);
+        assert_eq!((check.verdict, check.advice), (Verdict::Ok, None));
+        assert_eq!(check.finding, "15 of 32 wrong passwords, one is forgotten every 2h");
+    }
+
+    #[test]
+    fn hierarchies_that_are_off_or_have_an_unknown_password_fail_a_join() {
+        let files = PasswordFiles::default();
+        let of = |enabled, permanent| {
+            let told = [(Property::STARTUP_CLEAR, enabled), (Property::PERMANENT, permanent)];
+            hierarchies(&Properties::of(&told), &files)
+        };
+        assert_eq!(of(0b1111, 0).verdict, Verdict::Ok);
+        assert!(of(0b1111, 0b101).finding.contains("endorsement not set, owner set, lockout set"));
+        assert_eq!(of(0b1011, 0).exit, Some(Exit::Io));
+        assert_eq!(of(0b1111, 0b010).exit, Some(Exit::Permission));
+    }
+
+    #[test]
+    fn a_firmware_is_told_with_what_is_known_against_it() {
+        let root = tempfile::tempdir().unwrap();
+        let of = |maker: &[u8; 4], v1| {
+            let maker = (Property::MANUFACTURER, u32::from_be_bytes(*maker));
+            let told = [
+                maker,
+                (Property::FIRMWARE_VERSION_1, v1),
+                (Property::FIRMWARE_VERSION_2, 0x1_0002),
+            ];
+            firmware(root.path(), &Properties::of(&told))
+        };
+        let weak = of(b"IFX\0", 7 << 16 | 40);
+        assert_eq!(weak.verdict, Verdict::Warn);
+        assert!(weak.finding.starts_with("7.40.1.2, CVE-2017-15361 (ROCA): "), "{}", weak.finding);
+        let sound = of(b"IFX\0", 7 << 16 | 85);
+        assert_eq!((sound.verdict, sound.finding.as_str()), (Verdict::Ok, "7.85.1.2"));
+    }
+}

@@ -1,0 +1,165 @@
+//! What a join needs beside the TPM: a clock, a configuration, a folder and an authority.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::process::geteuid;
+
+use super::{Check, Topic};
+use crate::client::Client;
+use crate::config::{self, LoadError, Loaded, Settings};
+use crate::exit::{Exit, Failure};
+use crate::identity::rfc3339;
+
+/// Before this version was made, November 2026, nobody can have it.
+const MADE: i64 = 1_793_491_200;
+
+/// What is known of the configuration.
+#[derive(Debug)]
+pub enum Configured {
+    /// Nobody named one, and there is none at the usual place.
+    Nothing,
+    /// It was read.
+    Loaded(Box<Loaded>, String),
+    /// It cannot be.
+    Unusable(Failure),
+}
+
+impl Configured {
+    /// From what was tried.
+    #[must_use]
+    pub fn of(path: &Path, result: Result<Loaded, LoadError>) -> Self {
+        match result {
+            Ok(loaded) => Self::Loaded(Box::new(loaded), path.display().to_string()),
+            Err(error) => Self::Unusable(error.into()),
+        }
+    }
+
+    /// The settings, if there are any.
+    #[must_use]
+    pub const fn settings(&self) -> Option<&Settings> {
+        match self {
+            Self::Loaded(loaded, _) => Some(&loaded.settings),
+            _ => None,
+        }
+    }
+
+    pub(super) fn check(&self) -> Check {
+        match self {
+            Self::Nothing => Check::skip(
+                Topic::Configuration,
+                "none: with -c FILE storage and authority are looked at too",
+            ),
+            Self::Unusable(failure) => Check::fail(Topic::Configuration, failure.clone()),
+            Self::Loaded(loaded, path) if loaded.warnings.is_empty() => {
+                Check::ok(Topic::Configuration, format!("{path} is well"))
+            }
+            Self::Loaded(loaded, path) => Check::warn(
+                Topic::Configuration,
+                format!("{path} can be used; {} warnings", loaded.warnings.iter().count()),
+                format!("`agent check -c {path}` shows them"),
+            ),
+        }
+    }
+}
+
+/// Whether the host's clock can be right.
+pub(super) fn clock(wall: i64) -> Check {
+    let now = rfc3339(wall).unwrap_or_default();
+    if wall >= MADE {
+        return Check::ok(Topic::Clock, format!("the host's clock says {now}"));
+    }
+    Check::fail(
+        Topic::Clock,
+        Failure::new(
+            Exit::Io,
+            format!("the host's clock says {now}, when this program was not made yet"),
+            "set it (timedatectl): with a wrong clock no certificate seems valid",
+        ),
+    )
+}
+
+/// The folder of the identity, and whether that is this TPM's: `keys` are the hashes of its endorsement keys.
+pub(super) fn storage(settings: &Settings, keys: &[String], wall: i64) -> Check {
+    let config::Storage::Directory(directory) = &settings.storage else {
+        return Check::ok(Topic::Storage, "memory; every start joins anew");
+    };
+    match folder(&directory.path, keys, wall) {
+        Ok(check) => check,
+        Err(failure) => Check::fail(Topic::Storage, failure),
+    }
+}
+
+fn folder(path: &Path, keys: &[String], wall: i64) -> Result<Check, Failure> {
+    let place = path.display();
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+            return Ok(Check::ok(
+                Topic::Storage,
+                format!("{place} is not there yet: a join makes it"),
+            ));
+        }
+        Err(cause) => return Err(Failure::io(&cause, place)),
+    };
+    let refuse = |what: &str, advice: String| {
+        Err(Failure::new(Exit::Permission, format!("{place} {what}"), advice))
+    };
+    if !metadata.is_dir() {
+        return refuse("is not a folder", "name a folder as the storage".into());
+    }
+    if metadata.mode() & 0o022 != 0 {
+        return refuse("can be written to by others", format!("chmod 0700 {place}"));
+    }
+    let us = geteuid().as_raw();
+    if us != 0 && metadata.uid() != us {
+        return refuse("belongs to another user", "run as the user that the agent runs as".into());
+    }
+    let Some(identity) = crate::storage::Storage::identity(path)? else {
+        return Ok(Check::ok(
+            Topic::Storage,
+            format!("{place} has no identity yet: the agent joins"),
+        ));
+    };
+    if !keys.is_empty() && !keys.contains(&identity.tpm.ek_public_hash) {
+        return Err(Failure::new(
+            Exit::Data,
+            format!(
+                "the identity in {place} is another TPM's, with the key {}",
+                identity.tpm.ek_public_hash
+            ),
+            "the machine's TPM was replaced, or the disk is another machine's; remove the folder to join anew",
+        ));
+    }
+    let finding = format!(
+        "{place}: bot {} of {}, valid until {}",
+        identity.bot, identity.cluster, identity.not_after
+    );
+    let ended = identity.validity().is_ok_and(|validity| validity.not_after <= wall);
+    Ok(if ended {
+        let advice = "the agent joins anew when it runs; `agent status` says whether it does";
+        Check::warn(Topic::Storage, format!("{finding}: expired"), advice)
+    } else {
+        Check::ok(Topic::Storage, finding)
+    })
+}
+
+/// Each of the authority's addresses: whether somebody is there, and is the one that is trusted.
+pub(super) async fn authority(settings: &Settings, checks: &mut Vec<Check>) {
+    for address in &settings.authorities {
+        let address = address.to_string();
+        let reached = match Client::new(vec![address.clone()], &settings.trust) {
+            Ok(client) => client.reach().await,
+            Err(failure) => Err(failure),
+        };
+        checks.push(match reached {
+            Ok(()) => Check::ok(
+                Topic::Authority,
+                format!("{address} is there, and is the one that is trusted"),
+            ),
+            Err(failure) => Check::fail(Topic::Authority, failure),
+        });
+    }
+}

@@ -1,0 +1,263 @@
+//! `agent doctor` on software TPMs that are well, and on each that is not.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests::programs;
+use tests::world::{Said, World};
+use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
+
+const RSA_CERTIFICATE: &str = "0x01c00002";
+
+fn tpm(kind: Kind) -> Result<Swtpm> {
+    Factory::shared().tpm(Maker::Vendor, kind)?.start_tcp()
+}
+
+/// What the doctor says of a TPM, and how it ends.
+struct Seen {
+    code: Option<i32>,
+    report: Value,
+    err: String,
+}
+
+impl Seen {
+    fn of(world: &World, tpm: &str, more: &[&str]) -> Result<Self> {
+        let doctor = ["doctor", "--format", "json", "--tpm", tpm];
+        let Said { code, out, err } = world.agent(&[&doctor, more].concat())?;
+        let report = serde_json::from_str(&out).with_context(|| format!("{out}{err}"))?;
+        Ok(Self { code, report, err })
+    }
+
+    fn alone(swtpm: &Swtpm) -> Result<Self> {
+        Self::of(&World::absent(programs!())?, &swtpm.tcti(), &[])
+    }
+
+    fn checks(&self) -> impl Iterator<Item = &Value> {
+        self.report["checks"].as_array().into_iter().flatten()
+    }
+
+    /// The line of this name, which has this verdict and these words.
+    fn has(&self, name: &str, verdict: &str, words: &str) -> Result<()> {
+        let named = || self.checks().filter(|check| check["name"] == name);
+        let found = named().any(|check| {
+            let finding = check["finding"].as_str().unwrap_or_default();
+            check["verdict"] == verdict && finding.contains(words)
+        });
+        let lines: Vec<_> = named().collect();
+        ensure!(found, "no {verdict} with {words:?} in {lines:#?}");
+        Ok(())
+    }
+
+    /// Ends as a join would, with the same words.
+    fn fails(&self, code: i32) -> Result<()> {
+        let failed = self.checks().find(|check| check["verdict"] == "fail").context("no fail")?;
+        let finding = failed["finding"].as_str().context("no finding")?;
+        ensure!(self.code == Some(code), "ended with {:?}: {}", self.code, self.err);
+        ensure!(self.err.contains(&format!("error: {finding}\n")), "{}", self.err);
+        ensure!(self.report["verdict"] == "fail", "{:#}", self.report);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_tpm_that_is_well_is_said_to_be_and_stays_as_it_is() -> Result<()> {
+    for kind in [Kind::RsaAndP384, Kind::RsaNotPersistent, Kind::P256NotPersistent] {
+        let swtpm = tpm(kind)?;
+        let before = swtpm.handles()?;
+        let seen = Seen::alone(&swtpm)?;
+        ensure!(seen.code == Some(0) && seen.err.is_empty(), "{:#}{}", seen.report, seen.err);
+        ensure!(seen.report["verdict"] == "ok" || seen.report["verdict"] == "skip");
+        ensure!(
+            seen.checks()
+                .all(|check| ["ok", "skip"].contains(&check["verdict"].as_str().unwrap_or("")))
+        );
+        seen.has("maker", "ok", "software")?;
+        seen.has("endorsement-key", "ok", "is of the key")?;
+        ensure!(swtpm.handles()? == before, "something is left behind in the TPM");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_report_has_the_form_that_programs_rely_on() -> Result<()> {
+    let seen = Seen::alone(&tpm(Kind::RsaAndP384)?)?;
+    let keys = |value: &Value| -> Vec<String> {
+        value.as_object().map(|object| object.keys().cloned().collect()).unwrap_or_default()
+    };
+    ensure!(keys(&seen.report) == ["checks", "tpm_commands", "verdict"], "{:#}", seen.report);
+    let names: Vec<_> = seen.checks().map(|check| check["name"].as_str().unwrap_or("")).collect();
+    let expected = [
+        "access",
+        "answer",
+        "maker",
+        "firmware",
+        "lockout",
+        "hierarchies",
+        "handles",
+        "clock",
+        "endorsement-key",
+        "endorsement-key",
+        "clock",
+        "configuration",
+    ];
+    ensure!(names == expected, "{names:?}");
+    for check in seen.checks() {
+        ensure!(check["finding"].is_string(), "{check}");
+        let advised = ["warn", "fail"].contains(&check["verdict"].as_str().unwrap_or(""));
+        let expected: &[&str] = if advised {
+            &["advice", "finding", "name", "verdict"]
+        } else {
+            &["finding", "name", "verdict"]
+        };
+        ensure!(keys(check) == expected, "{check}");
+    }
+    let commands = seen.report["tpm_commands"].as_u64().context("a number")?;
+    ensure!(commands <= 12, "{commands} commands");
+    Ok(())
+}
+
+#[test]
+fn a_tpm_without_certificates_is_one_that_only_its_hash_tells() -> Result<()> {
+    let seen = Seen::alone(&tpm(Kind::NoCertificates)?)?;
+    ensure!(seen.code == Some(0), "{}", seen.err);
+    seen.has("endorsement-key", "warn", "no certificate")
+}
+
+#[test]
+fn a_lockout_is_said_with_its_end() -> Result<()> {
+    let swtpm = tpm(Kind::RsaAndP384)?;
+    let limits = ["--setup-parameters", "--max-tries=2", "--recovery-time=3600"];
+    swtpm
+        .tool("tpm2_dictionarylockout", &[&limits[..], &["--lockout-recovery-time=60"]].concat())?;
+    let index = "0x01500001";
+    let secret = ["-s", "8", "-a", "authread|authwrite", "-p", "secret"];
+    swtpm.tool("tpm2_nvdefine", &[&[index, "-C", "o"], &secret[..]].concat())?;
+    let guess = || swtpm.tool("tpm2_nvread", &[index, "-C", index, "-P", "guess"]);
+    ensure!(guess().is_err());
+    let seen = Seen::alone(&swtpm)?;
+    seen.has("lockout", "warn", "1 of 2 wrong passwords, one is forgotten every 1h")?;
+    ensure!(guess().is_err());
+    let seen = Seen::alone(&swtpm)?;
+    seen.has("lockout", "warn", "locked out, 2 of 2 wrong passwords: it takes one more in 1h")?;
+    ensure!(seen.code == Some(0), "a join works: {}", seen.err);
+    Ok(())
+}
+
+#[test]
+fn a_password_of_the_endorsement_hierarchy_that_nobody_gave_is_in_the_way() -> Result<()> {
+    let swtpm = tpm(Kind::RsaAndP384)?;
+    swtpm.tool("tpm2_changeauth", &["-c", "endorsement", "secret"])?;
+    let seen = Seen::alone(&swtpm)?;
+    seen.has("hierarchies", "fail", "the endorsement hierarchy has a password")?;
+    seen.fails(77)
+}
+
+#[test]
+fn what_others_left_behind_is_named() -> Result<()> {
+    let swtpm = tpm(Kind::RsaAndP384)?;
+    let scratch = tempfile::tempdir()?;
+    let context = scratch.path().join("context").display().to_string();
+    for (objects, verdict) in [(1, "warn"), (3, "fail")] {
+        swtpm.tool("tpm2_flushcontext", &["-t"])?;
+        for _ in 0..objects {
+            swtpm.tool("tpm2_createprimary", &["-G", "ecc", "-c", &context])?;
+        }
+        let seen = Seen::alone(&swtpm)?;
+        let words = if objects == 3 { "no room for an object" } else { "0x80000000" };
+        seen.has("handles", verdict, words)?;
+        ensure!(swtpm.handles()?.transient.len() == objects, "it touched what is others'");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_certificate_of_another_tpm_is_known_as_such() -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let file = scratch.path().join("certificate").display().to_string();
+    let other = Factory::shared().unit(Maker::Vendor, Kind::RsaAndP384, 1)?.start_tcp()?;
+    other.tool("tpm2_nvread", &[RSA_CERTIFICATE, "-o", &file])?;
+    let size = fs::metadata(&file)?.len().to_string();
+    let swtpm = tpm(Kind::RsaAndP384)?;
+    swtpm.tool("tpm2_nvundefine", &[RSA_CERTIFICATE, "-C", "p"])?;
+    let attributes = "ppwrite|ppread|ownerread|authread|no_da|platformcreate";
+    let index = ["-C", "p", "-s", &size, "-a", attributes];
+    swtpm.tool("tpm2_nvdefine", &[&[RSA_CERTIFICATE], &index[..]].concat())?;
+    swtpm.tool("tpm2_nvwrite", &[RSA_CERTIFICATE, "-C", "p", "-i", &file])?;
+
+    let before = swtpm.handles()?;
+    let seen = Seen::alone(&swtpm)?;
+    seen.has("endorsement-key", "fail", "is not of this TPM's rsa2048 endorsement key")?;
+    seen.has("endorsement-key", "ok", "p384")?;
+    seen.fails(65)?;
+    ensure!(swtpm.handles()? == before, "something is left behind in the TPM");
+    Ok(())
+}
+
+#[test]
+fn without_a_device_the_rest_is_left_out() -> Result<()> {
+    let world = World::absent(programs!())?;
+    let seen = Seen::of(&world, "device:/dev/absent/tpmrm0", &[])?;
+    seen.has("device", "fail", "no /dev/absent/tpmrm0")?;
+    seen.has("access", "skip", "")?;
+    ensure!(
+        seen.report["tpm_commands"] == 0 && seen.checks().all(|check| check["name"] != "answer")
+    );
+    seen.fails(74)?;
+
+    fs::write(world.path("tpmrm0"), "")?;
+    let path = format!("device:{}", world.path("tpmrm0").display());
+    let seen = Seen::of(&world, &path, &[])?;
+    seen.has("device", "fail", "is not a device")?;
+    seen.fails(78)
+}
+
+#[test]
+fn a_tpm_that_another_program_holds_is_said_to_be_silent() -> Result<()> {
+    let swtpm = Factory::shared().tpm(Maker::Vendor, Kind::P256)?.start()?;
+    let tcti = swtpm.tcti();
+    let socket = tcti.strip_prefix("swtpm:path=").context("a socket")?;
+    let _held = UnixStream::connect(socket)?;
+    let seen = Seen::of(&World::absent(programs!())?, &tcti, &[])?;
+    seen.has("answer", "fail", "the TPM has not answered in 10 seconds")?;
+    seen.fails(75)
+}
+
+#[test]
+fn a_configuration_brings_its_storage_and_its_authority() -> Result<()> {
+    let swtpm = tpm(Kind::RsaAndP384)?;
+    let mut world = World::new(programs!())?;
+    let tcti = swtpm.tcti();
+    world.allow("t", &world.rule(&tcti)?, &[])?;
+    let bot = world.path("bot").display().to_string();
+    let config = format!(
+        "version: v2\nproxy_server: {}\nonboarding:\n  token: t\n  ca_pins: [{}]\nstorage: {bot}\n",
+        world.address(),
+        world.pin()
+    );
+    fs::write(world.path("tbot.yaml"), config)?;
+    let with = ["-c", "tbot.yaml"];
+    let seen = Seen::of(&world, &tcti, &with)?;
+    ensure!(seen.code == Some(0), "{:#}", seen.report);
+    seen.has("storage", "ok", "is not there yet")?;
+    seen.has("authority", "ok", "is the one that is trusted")?;
+    ensure!(!world.path("bot").exists(), "the doctor made the storage");
+
+    world.join(&tcti, "t", "bot")?.well()?;
+    Seen::of(&world, &tcti, &with)?.has("storage", "ok", "bot my-bot of tests.endorse.test")?;
+    let other = Factory::shared().unit(Maker::Vendor, Kind::RsaAndP384, 1)?.start_tcp()?;
+    let seen = Seen::of(&world, &other.tcti(), &with)?;
+    seen.has("storage", "fail", "is another TPM's")?;
+    seen.fails(65)?;
+
+    world.stop()?;
+    let seen = Seen::of(&world, &tcti, &with)?;
+    seen.has("authority", "fail", "cannot reach the authority")?;
+    seen.fails(69)?;
+    fs::write(world.path("tbot.yaml"), "version: v2\nnonsense: 1\n")?;
+    let seen = Seen::of(&world, &tcti, &with)?;
+    seen.has("endorsement-key", "ok", "rsa2048")?;
+    seen.has("configuration", "fail", "tbot.yaml:2:1")?;
+    seen.fails(78)
+}
