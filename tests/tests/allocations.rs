@@ -6,11 +6,12 @@ use allocation_counter::{measure, opt_out};
 use anyhow::{Context, Result};
 use tests::bus::command_code;
 use tests::golden::{self, Entry};
-use tests::tpm::{RANDOM, Way, hmac_session, load, persistent_ek, read_public, sign, start, way};
+use tests::tpm::{RANDOM, Way, load, persistent_ek, read_public, sign, start, way};
 use tpm2::Tpm;
 use tpm2::commands::frame::Answer;
 use tpm2::commands::{Command, Hash, Response, StirRandom, Visitor, visit};
-use tpm2::session::{Auth, Encryption};
+use tpm2::crypto::HashAlg;
+use tpm2::session::{Audit, Auth, Cipher, Encryption, NewSession};
 use tpm2::transport::Transport;
 use tpm2::types::*;
 use tpm2::wire::{Reader, Writer};
@@ -140,10 +141,27 @@ fn a_client_needs_no_memory_whatever_session_is_on_its_commands() -> Result<()> 
     });
     assert_eq!(count, 0, "without a session, by password, and refused");
 
-    let mut hmac = hmac_session(&mut tpm)?;
-    let count = allocations(|| assert!(tpm.run(&signed, [hmac.auth(b"")]).is_ok()));
-    assert_eq!(count, 0, "under an HMAC session");
-    tpm.flush(hmac.handle().handle())?;
+    for (plan, what) in [
+        (NewSession::hmac(HashAlg::Sha256), "an HMAC session"),
+        (NewSession::hmac(HashAlg::Sha384).bound(key, b""), "a bound session"),
+        (
+            NewSession::hmac(HashAlg::Sha256).bound(key, b"").encrypting(Cipher::Aes256),
+            "a bound session that encrypts",
+        ),
+        (
+            NewSession::hmac(HashAlg::Sha256).bound(key, b"").encrypting(Cipher::Xor),
+            "a bound session that obfuscates",
+        ),
+    ] {
+        let mut session = tpm.start(&plan)?;
+        let count = allocations(|| {
+            assert!(tpm.run(&signed, [session.auth(b"")]).is_ok());
+            assert!(tpm.run_with(&stir, [], [session.ride()]).is_ok());
+            assert!(tpm.run_with(&RANDOM, [], [session.ride().audited(Audit::Extend)]).is_ok());
+        });
+        assert_eq!(count, 0, "under {what}");
+        tpm.flush(session.handle().handle())?;
+    }
 
     for (name, encryption) in [
         ("rsa2048", Encryption::On),

@@ -1,4 +1,4 @@
 //! Tests of the crate as a whole.
 
-mod golden;
+pub(crate) mod golden;
 mod table;

@@ -3,12 +3,12 @@
 use anyhow::{Result, ensure};
 use tests::tpm::persistent_ek;
 use tpm2::commands::*;
-use tpm2::session::{Auth, Encryption};
+use tpm2::session::Encryption;
 use tpm2::types::*;
 use tpm2::wire::{List, Tpm2b, Unmarshal};
 
 use crate::props;
-use crate::stage::{Act, Scene, Stage, octets};
+use crate::stage::{Act, EMPTY, Scene, Stage, octets};
 
 pub const ACTS: &[Act] = &[Act {
     name: "attestation",
@@ -44,7 +44,7 @@ fn certify(stage: &mut Stage<'_>) -> Result<()> {
             qualifying_data: Data::new(NONCE)?,
             in_scheme: AsymScheme::Null,
         };
-        let answer = stage.run(&command, [Auth::EMPTY, Auth::EMPTY])?;
+        let answer = stage.run(&command, [EMPTY, EMPTY])?;
         let Attested::Certify(info) = attested(answer.certify_info)? else {
             anyhow::bail!("{answer:?}");
         };
@@ -57,7 +57,7 @@ fn certify(stage: &mut Stage<'_>) -> Result<()> {
 fn certify_creation(stage: &mut Stage<'_>) -> Result<()> {
     let attester = stage.key(props::attester())?;
     let command = tests::tpm::create(Hierarchy::Owner, props::signer(), SensitiveCreate::EMPTY);
-    let answer = stage.run(&command, [Auth::EMPTY])?;
+    let answer = stage.run(&command, [EMPTY])?;
     let object = answer.object_handle.named(tpm2::crypto::object_name(&answer.out_public.0)?);
     let hash = answer.creation_hash.octets().to_vec();
     let ticket = octets(&answer.creation_ticket)?;
@@ -69,7 +69,7 @@ fn certify_creation(stage: &mut Stage<'_>) -> Result<()> {
         in_scheme: AsymScheme::Null,
         creation_ticket: Ticket::from_bytes(&ticket)?,
     };
-    let answer = stage.run(&command, [Auth::EMPTY])?;
+    let answer = stage.run(&command, [EMPTY])?;
     ensure!(matches!(attested(answer.certify_info)?, Attested::Creation(_)), "{answer:?}");
     Ok(())
 }
@@ -83,7 +83,7 @@ fn quote(stage: &mut Stage<'_>) -> Result<()> {
         in_scheme: AsymScheme::Null,
         pcrselect: List::new(&pcrs),
     };
-    let answer = stage.run(&command, [Auth::EMPTY])?;
+    let answer = stage.run(&command, [EMPTY])?;
     let Attested::Quote(info) = attested(answer.quoted)? else { anyhow::bail!("{answer:?}") };
     ensure!(info.pcr_digest.octets().len() == 32, "{info:?}");
     Ok(())
@@ -97,7 +97,7 @@ fn time(stage: &mut Stage<'_>) -> Result<()> {
         qualifying_data: Data::new(NONCE)?,
         in_scheme: AsymScheme::Null,
     };
-    let answer = stage.run(&command, [Auth::EMPTY, Auth::EMPTY])?;
+    let answer = stage.run(&command, [EMPTY, EMPTY])?;
     ensure!(matches!(attested(answer.time_info)?, Attested::Time(_)), "{answer:?}");
     Ok(())
 }
@@ -115,7 +115,7 @@ fn session_audit(stage: &mut Stage<'_>) -> Result<()> {
         qualifying_data: Data::new(NONCE)?,
         in_scheme: AsymScheme::Null,
     };
-    let answer = stage.run(&command, [Auth::EMPTY, Auth::EMPTY])?;
+    let answer = stage.run(&command, [EMPTY, EMPTY])?;
     let Attested::SessionAudit(info) = attested(answer.audit_info)? else {
         anyhow::bail!("{answer:?}")
     };
@@ -132,7 +132,7 @@ fn command_audit(stage: &mut Stage<'_>) -> Result<()> {
         set_list: List::new(&codes),
         clear_list: List::new(&[]),
     };
-    stage.run(&on, [Auth::EMPTY])?;
+    stage.run(&on, [EMPTY])?;
     stage.run(&tests::tpm::RANDOM, [])?;
     let command = GetCommandAuditDigest {
         privacy_handle: Endorsement,
@@ -140,14 +140,14 @@ fn command_audit(stage: &mut Stage<'_>) -> Result<()> {
         qualifying_data: Data::new(NONCE)?,
         in_scheme: AsymScheme::Null,
     };
-    let answer = stage.run(&command, [Auth::EMPTY, Auth::EMPTY])?;
+    let answer = stage.run(&command, [EMPTY, EMPTY])?;
     let Attested::CommandAudit(info) = attested(answer.audit_info)? else {
         anyhow::bail!("{answer:?}")
     };
     ensure!(!info.audit_digest.octets().is_empty(), "{info:?}");
     let off =
         SetCommandCodeAuditStatus { set_list: List::new(&[]), clear_list: List::new(&codes), ..on };
-    stage.run(&off, [Auth::EMPTY])?;
+    stage.run(&off, [EMPTY])?;
     Ok(())
 }
 
@@ -166,7 +166,7 @@ fn certify_x509(stage: &mut Stage<'_>) -> Result<()> {
         in_scheme: AsymScheme::Null,
         partial_certificate: MaxBuffer::new(&partial)?,
     };
-    let answer = stage.run(&command, [Auth::EMPTY, Auth::EMPTY])?;
+    let answer = stage.run(&command, [EMPTY, EMPTY])?;
     ensure!(answer.tbs_digest.octets().len() == 32, "{answer:?}");
     ensure!(matches!(answer.signature, Signature::Ecdsa(_)), "{answer:?}");
     Ok(())
@@ -197,7 +197,7 @@ fn commit(stage: &mut Stage<'_>) -> Result<()> {
     let none = EccPoint { x: EccParameter::EMPTY, y: EccParameter::EMPTY };
     let command =
         Commit { sign_handle, p1: Tpm2b(none), s2: SensitiveData::EMPTY, y2: EccParameter::EMPTY };
-    let answer = stage.run(&command, [Auth::EMPTY])?;
+    let answer = stage.run(&command, [EMPTY])?;
     ensure!(!octets(&answer.e)?.is_empty(), "{answer:?}");
     Ok(())
 }

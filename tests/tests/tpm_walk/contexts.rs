@@ -2,12 +2,11 @@
 
 use anyhow::{Result, ensure};
 use tpm2::commands::*;
-use tpm2::session::Auth;
 use tpm2::types::*;
 use tpm2::wire::Unmarshal;
 
 use crate::props;
-use crate::stage::{Act, Scene, Stage, octets};
+use crate::stage::{Act, EMPTY, Scene, Stage, octets};
 
 pub const ACTS: &[Act] = &[Act {
     name: "contexts",
@@ -50,20 +49,20 @@ fn evict(stage: &mut Stage<'_>) -> Result<()> {
     let key = stage.key(props::signer())?;
     let persistent_handle = Handle(0x8100_0010);
     let command = EvictControl { auth: Provision::Owner, object_handle: key, persistent_handle };
-    stage.run(&command, [Auth::EMPTY])?;
+    stage.run(&command, [EMPTY])?;
     let name = key.name().expect("a primary object has a Name");
     let object_handle = Object::named(persistent_handle, name);
     stage.run(&ReadPublic { object_handle }, [])?;
-    stage.run(&EvictControl { object_handle, ..command }, [Auth::EMPTY])?;
+    stage.run(&EvictControl { object_handle, ..command }, [EMPTY])?;
     Ok(())
 }
 
 fn clock(stage: &mut Stage<'_>) -> Result<()> {
     let now = stage.run(&ReadClock {}, [])?.current_time.clock_info.clock;
     let later = ClockSet { auth: Provision::Owner, new_time: now + 3_600_000 };
-    stage.run(&later, [Auth::EMPTY])?;
+    stage.run(&later, [EMPTY])?;
     for rate_adjust in [ClockAdjust::FINE_SLOWER, ClockAdjust::FINE_FASTER] {
-        stage.run(&ClockRateAdjust { auth: Provision::Owner, rate_adjust }, [Auth::EMPTY])?;
+        stage.run(&ClockRateAdjust { auth: Provision::Owner, rate_adjust }, [EMPTY])?;
     }
     let then = stage.run(&ReadClock {}, [])?.current_time.clock_info.clock;
     ensure!(then >= now + 3_600_000, "{then} after {now}");

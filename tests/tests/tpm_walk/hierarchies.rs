@@ -2,12 +2,11 @@
 
 use anyhow::{Result, ensure};
 use tpm2::commands::*;
-use tpm2::session::Auth;
 use tpm2::types::*;
 use tpm2::wire::List;
 
 use crate::props;
-use crate::stage::{Act, Scene, Stage};
+use crate::stage::{Act, EMPTY, Scene, Stage, password};
 
 /// Those that take something from the TPM have one for themselves.
 pub const ACTS: &[Act] = &[
@@ -33,7 +32,7 @@ fn primaries(stage: &mut Stage<'_>) -> Result<()> {
         [Hierarchy::Owner, Hierarchy::Endorsement, Hierarchy::Platform, Hierarchy::Null]
     {
         let command = tests::tpm::create(hierarchy, props::signer(), SensitiveCreate::EMPTY);
-        let handle = stage.run(&command, [Auth::EMPTY])?.object_handle.handle();
+        let handle = stage.run(&command, [EMPTY])?.object_handle.handle();
         stage.flush(&handle)?;
     }
     Ok(())
@@ -42,9 +41,9 @@ fn primaries(stage: &mut Stage<'_>) -> Result<()> {
 fn change_auth(stage: &mut Stage<'_>) -> Result<()> {
     for auth_handle in [HierarchyAuth::Owner, HierarchyAuth::Lockout] {
         let command = HierarchyChangeAuth { auth_handle, new_auth: AuthValue::new(b"value")? };
-        stage.run(&command, [Auth::EMPTY])?;
+        stage.run(&command, [EMPTY])?;
         let back = HierarchyChangeAuth { new_auth: AuthValue::EMPTY, ..command };
-        stage.run(&back, [Auth::password(b"value")])?;
+        stage.run(&back, [password(b"value")])?;
     }
     Ok(())
 }
@@ -55,9 +54,9 @@ fn policy(stage: &mut Stage<'_>) -> Result<()> {
         auth_policy: Digest::new(&[0x55; 32])?,
         hash_alg: Alg::SHA256,
     };
-    stage.run(&command, [Auth::EMPTY])?;
+    stage.run(&command, [EMPTY])?;
     let none = SetPrimaryPolicy { auth_policy: Digest::EMPTY, hash_alg: Alg::NULL, ..command };
-    stage.run(&none, [Auth::EMPTY])?;
+    stage.run(&none, [EMPTY])?;
     Ok(())
 }
 
@@ -68,14 +67,14 @@ fn control(stage: &mut Stage<'_>) -> Result<()> {
             enable: Enables::Owner,
             state,
         };
-        stage.run(&command, [Auth::EMPTY])?;
+        stage.run(&command, [EMPTY])?;
     }
     Ok(())
 }
 
 fn clear_control(stage: &mut Stage<'_>) -> Result<()> {
     for disable in [true, false] {
-        stage.run(&ClearControl { auth: ClearAuth::Platform, disable }, [Auth::EMPTY])?;
+        stage.run(&ClearControl { auth: ClearAuth::Platform, disable }, [EMPTY])?;
     }
     Ok(())
 }
@@ -87,14 +86,14 @@ fn dictionary(stage: &mut Stage<'_>) -> Result<()> {
         new_recovery_time: 1000,
         lockout_recovery: 1000,
     };
-    stage.run(&command, [Auth::EMPTY])?;
-    stage.run(&DictionaryAttackLockReset { lock_handle: Lockout }, [Auth::EMPTY])?;
+    stage.run(&command, [EMPTY])?;
+    stage.run(&DictionaryAttackLockReset { lock_handle: Lockout }, [EMPTY])?;
     Ok(())
 }
 
 fn algorithm_set(stage: &mut Stage<'_>) -> Result<()> {
     let command = SetAlgorithmSet { auth_handle: Platform, algorithm_set: 0 };
-    stage.run(&command, [Auth::EMPTY])?;
+    stage.run(&command, [EMPTY])?;
     Ok(())
 }
 
@@ -103,23 +102,23 @@ pub fn physical_presence(stage: &mut Stage<'_>) -> Result<()> {
     let codes = [<Clear as Command>::INFO.code];
     let command =
         PpCommands { auth: Platform, set_list: List::new(&codes), clear_list: List::new(&[]) };
-    stage.refused(&command, [Auth::EMPTY], ResponseCode::PP)
+    stage.refused(&command, [EMPTY], ResponseCode::PP)
 }
 
 fn clear(stage: &mut Stage<'_>) -> Result<()> {
     let key = stage.key(props::signer())?;
-    stage.run(&Clear { auth_handle: ClearAuth::Lockout }, [Auth::EMPTY])?;
+    stage.run(&Clear { auth_handle: ClearAuth::Lockout }, [EMPTY])?;
     let object_handle = Object::unnamed(key.handle());
     ensure!(stage.bare().run(&ReadPublic { object_handle }, []).is_err(), "still there");
     Ok(())
 }
 
 fn pps(stage: &mut Stage<'_>) -> Result<()> {
-    stage.run(&ChangePps { auth_handle: Platform }, [Auth::EMPTY])?;
+    stage.run(&ChangePps { auth_handle: Platform }, [EMPTY])?;
     Ok(())
 }
 
 fn eps(stage: &mut Stage<'_>) -> Result<()> {
-    stage.run(&ChangeEps { auth_handle: Platform }, [Auth::EMPTY])?;
+    stage.run(&ChangeEps { auth_handle: Platform }, [EMPTY])?;
     Ok(())
 }

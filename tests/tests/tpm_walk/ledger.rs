@@ -16,6 +16,8 @@ use tpm2::wire::Reader;
 pub enum Way {
     /// Without any session beyond its authorizations.
     Alone,
+    /// Authorized by an HMAC or a policy session, if it needs authorization.
+    Authorization,
     /// With an HMAC session that does not authorize it.
     Session,
     /// With such a session that encrypts all that can be.
@@ -36,12 +38,17 @@ impl Ledger {
             return Ok(());
         }
         let info = by_code(code).with_context(|| format!("{code} is not in the table"))?;
-        let riders = riders(info, &exchange.command)?;
+        let sessions = sessions(info, &exchange.command)?;
         let ways = self.0.entry(code).or_default();
+        let (authorizations, riders) = sessions.split_at(info.authorizations.min(sessions.len()));
+        if authorizations.iter().any(|(handle, _)| *handle != Handle::PASSWORD) {
+            ways.insert(Way::Authorization);
+        }
         if riders.is_empty() {
             ways.insert(Way::Alone);
         }
-        for attributes in riders {
+        for (handle, attributes) in riders {
+            ensure!(handle.kind() == HandleKind::HMAC_SESSION, "{handle:?} rides along");
             ways.insert(Way::Session);
             if attributes.contains(SessionAttributes::AUDIT) {
                 ways.insert(Way::Audit);
@@ -72,29 +79,23 @@ pub fn encryption(info: &CommandInfo) -> SessionAttributes {
     encrypts
 }
 
-/// The HMAC sessions of a command that authorize nothing.
-fn riders(info: &CommandInfo, command: &[u8]) -> Result<Vec<SessionAttributes>> {
+/// The sessions of a command, those that authorize first.
+fn sessions(info: &CommandInfo, command: &[u8]) -> Result<Vec<(Handle, SessionAttributes)>> {
     let mut reader = Reader::new(command);
     let tag: Structure = reader.read("tag")?;
     reader.take(8)?;
     reader.take(4 * info.handles.len())?;
-    let mut riders = Vec::new();
+    let mut sessions = Vec::new();
     if tag == Structure::NO_SESSIONS {
-        return Ok(riders);
+        return Ok(sessions);
     }
     let size: u32 = reader.read("authorizationSize")?;
     let mut area = reader.sub(usize::try_from(size)?)?;
-    let mut index = 0;
     while !area.peek().is_empty() {
         let handle: Handle = area.read("session")?;
         area.read::<Nonce<'_>>("nonce")?;
-        let attributes: SessionAttributes = area.read("attributes")?;
+        sessions.push((handle, area.read("attributes")?));
         area.read::<Nonce<'_>>("hmac")?;
-        if index >= info.authorizations {
-            ensure!(handle.kind() == HandleKind::HMAC_SESSION, "{handle:?} rides along");
-            riders.push(attributes);
-        }
-        index += 1;
     }
-    Ok(riders)
+    Ok(sessions)
 }

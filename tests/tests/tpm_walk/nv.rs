@@ -2,12 +2,11 @@
 
 use anyhow::{Result, ensure};
 use tpm2::commands::*;
-use tpm2::session::Auth;
 use tpm2::types::*;
 use tpm2::wire::Tpm2b;
 
 use crate::props;
-use crate::stage::{Act, Scene, Stage};
+use crate::stage::{Act, EMPTY, Permit, Scene, Stage, password};
 
 pub const ACTS: &[Act] = &[Act {
     name: "nv",
@@ -48,19 +47,19 @@ fn define(
     };
     let command =
         NvDefineSpace { auth_handle, auth: AuthValue::new(b"value")?, public_info: Tpm2b(public) };
-    stage.run(&command, [Auth::EMPTY])?;
+    stage.run(&command, [EMPTY])?;
     stage.index(INDEX)
 }
 
 fn undefine(stage: &mut Stage<'_>) -> Result<()> {
     let nv_index = stage.index(INDEX)?;
-    stage.run(&NvUndefineSpace { auth_handle: Provision::Owner, nv_index }, [Auth::EMPTY])?;
+    stage.run(&NvUndefineSpace { auth_handle: Provision::Owner, nv_index }, [EMPTY])?;
     Ok(())
 }
 
 /// By its own authorization value.
-fn value() -> Auth<'static> {
-    Auth::password(b"value")
+fn value() -> Permit<'static> {
+    password(b"value")
 }
 
 fn write(stage: &mut Stage<'_>, nv_index: NvIndex) -> Result<NvIndex> {
@@ -81,7 +80,7 @@ fn ordinary(stage: &mut Stage<'_>) -> Result<()> {
     let answer = stage.run(&NvReadPublic { nv_index }, [])?;
     ensure!(answer.nv_public.0.attributes.contains(NvAttributes::WRITTEN), "{answer:?}");
     let by_owner = NvRead { auth_handle: NvAuth::Owner, nv_index, size: 4, offset: 0 };
-    let answer = stage.run(&by_owner, [Auth::EMPTY])?;
+    let answer = stage.run(&by_owner, [EMPTY])?;
     ensure!(answer.data.octets() == b"kept", "{answer:?}");
     let lock = NvWriteLock { auth_handle: NvAuth::Index(nv_index), nv_index };
     stage.run(&lock, [value()])?;
@@ -126,7 +125,7 @@ fn global_lock(stage: &mut Stage<'_>) -> Result<()> {
     let attributes = USUAL.with(NvAttributes::GLOBALLOCK);
     let index = define(stage, Provision::Owner, attributes, &[], 8)?;
     write(stage, index)?;
-    stage.run(&NvGlobalWriteLock { auth_handle: Provision::Owner }, [Auth::EMPTY])?;
+    stage.run(&NvGlobalWriteLock { auth_handle: Provision::Owner }, [EMPTY])?;
     let locked = stage.index(INDEX)?;
     ensure!(write(stage, locked).is_err(), "not locked");
     undefine(stage)
@@ -145,12 +144,12 @@ fn certify(stage: &mut Stage<'_>) -> Result<()> {
         size: 4,
         offset: 0,
     };
-    let answer = stage.run(&command, [Auth::EMPTY, value()])?;
+    let answer = stage.run(&command, [EMPTY, value()])?;
     let attest = answer.certify_info.read()?;
     let Attested::Nv(info) = attest.attested else { anyhow::bail!("{attest:?}") };
     ensure!(info.nv_contents.octets() == b"kept", "{info:?}");
     let digest = NvCertify { size: 0, ..command };
-    let answer = stage.run(&digest, [Auth::EMPTY, value()])?;
+    let answer = stage.run(&digest, [EMPTY, value()])?;
     let attest = answer.certify_info.read()?;
     ensure!(matches!(attest.attested, Attested::NvDigest(_)), "{attest:?}");
     undefine(stage)
@@ -171,7 +170,7 @@ fn change_auth(stage: &mut Stage<'_>) -> Result<()> {
     let mut session = stage.policy()?;
     stage.run(&PolicyCommandCode { policy_session: session.handle(), code }, [])?;
     let command = NvChangeAuth { nv_index, new_auth: AuthValue::new(b"another value")? };
-    stage.run(&command, [session.auth(b"")])?;
+    stage.run(&command, [session.auth(b"").into()])?;
     undefine(stage)
 }
 
@@ -187,6 +186,6 @@ fn undefine_special(stage: &mut Stage<'_>) -> Result<()> {
     let mut session = stage.policy()?;
     stage.run(&PolicyCommandCode { policy_session: session.handle(), code }, [])?;
     let command = NvUndefineSpaceSpecial { nv_index, platform: Platform };
-    stage.run(&command, [session.auth(b""), Auth::EMPTY])?;
+    stage.run(&command, [session.auth(b"").into(), EMPTY])?;
     Ok(())
 }

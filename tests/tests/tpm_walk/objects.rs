@@ -4,12 +4,11 @@ use anyhow::{Result, ensure};
 use tests::tpm::{activate, persistent_ek, policy_secret};
 use tpm2::commands::*;
 use tpm2::crypto::object_name;
-use tpm2::session::Auth;
 use tpm2::types::*;
 use tpm2::wire::Tpm2b;
 
 use crate::props;
-use crate::stage::{Act, Child, Scene, Stage, octets};
+use crate::stage::{Act, Child, EMPTY, Scene, Stage, octets, password};
 
 pub const ACTS: &[Act] = &[Act {
     name: "objects",
@@ -30,7 +29,7 @@ fn seal(stage: &mut Stage<'_>) -> Result<()> {
     let object = stage.load(parent, &child)?;
     let answer = stage.run(&ReadPublic { object_handle: object }, [])?;
     ensure!(octets(&answer.out_public.0)? == child.public, "another public area");
-    let answer = stage.run(&Unseal { item_handle: object }, [Auth::EMPTY])?;
+    let answer = stage.run(&Unseal { item_handle: object }, [EMPTY])?;
     ensure!(answer.out_data.octets() == b"sealed data", "other data");
     Ok(())
 }
@@ -45,10 +44,10 @@ fn change_auth(stage: &mut Stage<'_>) -> Result<()> {
         parent_handle: parent,
         new_auth: AuthValue::new(b"another value")?,
     };
-    let private = stage.run(&command, [Auth::EMPTY])?.out_private.octets().to_vec();
+    let private = stage.run(&command, [EMPTY])?.out_private.octets().to_vec();
     stage.flush(&object)?;
     let object = stage.load(parent, &Child { private, ..child })?;
-    let answer = stage.run(&Unseal { item_handle: object }, [Auth::password(b"another value")])?;
+    let answer = stage.run(&Unseal { item_handle: object }, [password(b"another value")])?;
     ensure!(answer.out_data.octets() == b"sealed data", "other data");
     Ok(())
 }
@@ -62,7 +61,7 @@ fn create_loaded(stage: &mut Stage<'_>) -> Result<()> {
             in_sensitive: Tpm2b(SensitiveCreate::EMPTY),
             in_public: Template::new(&template)?,
         };
-        let answer = stage.run(&command, [Auth::EMPTY])?;
+        let answer = stage.run(&command, [EMPTY])?;
         let name = object_name(&answer.out_public.0)?;
         ensure!(answer.name.octets() == name.octets(), "another Name");
         let object = answer.object_handle.named(name);
@@ -99,19 +98,19 @@ fn credential(stage: &mut Stage<'_>) -> Result<()> {
     let blob = answer.credential_blob.octets().to_vec();
     let secret = answer.secret.octets().to_vec();
     let mut policy = stage.policy()?;
-    stage.run(&policy_secret(policy.handle()), [Auth::EMPTY])?;
+    stage.run(&policy_secret(policy.handle()), [EMPTY])?;
     let command = ActivateCredential {
         activate_handle: key,
         key_handle: handle,
         credential_blob: IdObject::new(&blob)?,
         secret: EncryptedSecret::new(&secret)?,
     };
-    let answer = stage.run(&command, [Auth::EMPTY, policy.auth(b"")])?;
+    let answer = stage.run(&command, [EMPTY, policy.auth(b"").into()])?;
     ensure!(answer.cert_info.octets() == [0x5a; 32], "another secret");
 
     let ours = tpm2::crypto::make_credential(&ek.public()?, &name, &[0xa5; 32])?;
-    stage.run(&policy_secret(policy.handle()), [Auth::EMPTY])?;
-    let answer = stage.run(&activate(key, handle, &ours), [Auth::EMPTY, policy.auth(b"")])?;
+    stage.run(&policy_secret(policy.handle()), [EMPTY])?;
+    let answer = stage.run(&activate(key, handle, &ours), [EMPTY, policy.auth(b"").into()])?;
     ensure!(answer.cert_info.octets() == [0xa5; 32], "another secret");
     Ok(())
 }
@@ -139,7 +138,7 @@ fn duplicate(stage: &mut Stage<'_>) -> Result<()> {
         encryption_key_in: Data::EMPTY,
         symmetric_alg: SymDefObject::Null,
     };
-    let answer = stage.run(&command, [policy.auth(b"")])?;
+    let answer = stage.run(&command, [policy.auth(b"").into()])?;
     ensure!(answer.encryption_key_out.octets().is_empty(), "an inner key that nobody asked for");
     let (copy, seed) = (answer.duplicate.octets().to_vec(), answer.out_sym_seed.octets().to_vec());
     stage.flush(&object)?;
@@ -152,7 +151,7 @@ fn duplicate(stage: &mut Stage<'_>) -> Result<()> {
         name: Name::new(name.octets())?,
         in_sym_seed: EncryptedSecret::new(&seed)?,
     };
-    let answer = stage.run(&command, [Auth::EMPTY])?;
+    let answer = stage.run(&command, [EMPTY])?;
     let copy = answer.out_duplicate.octets().to_vec();
     let seed = answer.out_sym_seed.octets().to_vec();
     let command = Import {
@@ -163,9 +162,9 @@ fn duplicate(stage: &mut Stage<'_>) -> Result<()> {
         in_sym_seed: EncryptedSecret::new(&seed)?,
         symmetric_alg: SymDefObject::Null,
     };
-    let private = stage.run(&command, [Auth::EMPTY])?.out_private.octets().to_vec();
+    let private = stage.run(&command, [EMPTY])?.out_private.octets().to_vec();
     let object = stage.load(here, &Child { private, public: child.public.clone() })?;
-    let answer = stage.run(&Unseal { item_handle: object }, [Auth::EMPTY])?;
+    let answer = stage.run(&Unseal { item_handle: object }, [EMPTY])?;
     ensure!(answer.out_data.octets() == b"sealed data", "other data");
     Ok(())
 }

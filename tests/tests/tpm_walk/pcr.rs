@@ -2,11 +2,10 @@
 
 use anyhow::{Result, ensure};
 use tpm2::commands::*;
-use tpm2::session::Auth;
 use tpm2::types::*;
 use tpm2::wire::List;
 
-use crate::stage::{Act, Scene, Stage};
+use crate::stage::{Act, EMPTY, Scene, Stage, password};
 
 pub const ACTS: &[Act] = &[Act {
     name: "pcr",
@@ -29,26 +28,26 @@ fn read(stage: &mut Stage<'_>) -> Result<Vec<u8>> {
 fn extend(stage: &mut Stage<'_>) -> Result<()> {
     let digests = [HashValue::new(Alg::SHA256, &[0xaa; 32]).expect("32 octets")];
     let command = PcrExtend { pcr_handle: Some(Pcr(16)), digests: List::new(&digests) };
-    stage.run(&command, [Auth::EMPTY])?;
+    stage.run(&command, [EMPTY])?;
     ensure!(read(stage)? != [0; 32], "not extended");
-    stage.run(&PcrReset { pcr_handle: Pcr(16) }, [Auth::EMPTY])?;
+    stage.run(&PcrReset { pcr_handle: Pcr(16) }, [EMPTY])?;
     ensure!(read(stage)? == [0; 32], "not reset");
     Ok(())
 }
 
 fn event(stage: &mut Stage<'_>) -> Result<()> {
     let command = PcrEvent { pcr_handle: Some(Pcr(16)), event_data: Event::new(b"an event")? };
-    let answer = stage.run(&command, [Auth::EMPTY])?;
+    let answer = stage.run(&command, [EMPTY])?;
     ensure!(answer.digests.iter().any(|digest| digest.hash() == Alg::SHA384), "{answer:?}");
-    stage.run(&PcrReset { pcr_handle: Pcr(16) }, [Auth::EMPTY])?;
+    stage.run(&PcrReset { pcr_handle: Pcr(16) }, [EMPTY])?;
     Ok(())
 }
 
 fn auth_value(stage: &mut Stage<'_>) -> Result<()> {
     let command = PcrSetAuthValue { pcr_handle: Pcr(20), auth: Digest::new(b"value")? };
-    stage.run(&command, [Auth::EMPTY])?;
+    stage.run(&command, [EMPTY])?;
     let back = PcrSetAuthValue { auth: Digest::EMPTY, ..command };
-    stage.run(&back, [Auth::password(b"value")])?;
+    stage.run(&back, [password(b"value")])?;
     Ok(())
 }
 
@@ -59,14 +58,14 @@ fn auth_policy(stage: &mut Stage<'_>) -> Result<()> {
         hash_alg: Alg::SHA256,
         pcr_num: Pcr(20),
     };
-    stage.run(&command, [Auth::EMPTY])?;
+    stage.run(&command, [EMPTY])?;
     Ok(())
 }
 
 fn allocate(stage: &mut Stage<'_>) -> Result<()> {
     let banks = [PcrSelection::new(Alg::SHA256, &[0xff, 0xff, 0xff])?];
     let command = PcrAllocate { auth_handle: Platform, pcr_allocation: List::new(&banks) };
-    let answer = stage.run(&command, [Auth::EMPTY])?;
+    let answer = stage.run(&command, [EMPTY])?;
     ensure!(answer.allocation_success && answer.max_pcr == 24, "{answer:?}");
     Ok(())
 }

@@ -4,12 +4,11 @@ use anyhow::{Result, ensure};
 use tests::tpm::policy_secret;
 use tpm2::commands::*;
 use tpm2::crypto::HashAlg;
-use tpm2::session::Auth;
 use tpm2::types::*;
 use tpm2::wire::{List, Tpm2b, Unmarshal};
 
 use crate::props;
-use crate::stage::{Act, Scene, Stage, octets};
+use crate::stage::{Act, EMPTY, Scene, Stage, octets};
 
 pub const ACTS: &[Act] = &[Act {
     name: "policy",
@@ -29,7 +28,7 @@ pub const ACTS: &[Act] = &[Act {
 fn ticket(stage: &mut Stage<'_>) -> Result<()> {
     let session = stage.policy()?;
     let command = PolicySecret { expiration: -100, ..policy_secret(session.handle()) };
-    let answer = stage.run(&command, [Auth::EMPTY])?;
+    let answer = stage.run(&command, [EMPTY])?;
     let timeout = answer.timeout.octets().to_vec();
     let ticket = octets(&answer.policy_ticket)?;
     let reached = stage.policy_digest(session.handle())?;
@@ -54,7 +53,7 @@ fn signed(stage: &mut Stage<'_>) -> Result<()> {
     let session = stage.policy()?;
     // aHash = H(nonceTPM ‖ expiration ‖ cpHashA ‖ policyRef)
     let digest = HashAlg::Sha256.digest(&[&0_i32.to_be_bytes(), b"reference"]);
-    let answer = stage.run(&tests::tpm::sign(key, digest.octets()), [Auth::EMPTY])?;
+    let answer = stage.run(&tests::tpm::sign(key, digest.octets()), [EMPTY])?;
     let signature = octets(&answer.signature)?;
     let command = PolicySigned {
         auth_object: key,
@@ -72,7 +71,7 @@ fn signed(stage: &mut Stage<'_>) -> Result<()> {
 
 fn or(stage: &mut Stage<'_>) -> Result<()> {
     let session = stage.policy()?;
-    stage.run(&policy_secret(session.handle()), [Auth::EMPTY])?;
+    stage.run(&policy_secret(session.handle()), [EMPTY])?;
     let reached = stage.policy_digest(session.handle())?;
     let branches = [Digest::new(&reached)?, Digest::new(&[9; 32])?];
     let command = PolicyOr { policy_session: session.handle(), p_hash_list: List::new(&branches) };
@@ -142,7 +141,7 @@ fn nv(stage: &mut Stage<'_>) -> Result<()> {
         auth: AuthValue::EMPTY,
         public_info: Tpm2b(public),
     };
-    stage.run(&define, [Auth::EMPTY])?;
+    stage.run(&define, [EMPTY])?;
     let session = stage.policy()?;
     let policy_session = session.handle();
     stage.run(&PolicyNvWritten { policy_session, written_set: false }, [])?;
@@ -155,11 +154,11 @@ fn nv(stage: &mut Stage<'_>) -> Result<()> {
         data: MaxNvBuffer::new(&content)?,
         offset: 0,
     };
-    stage.run(&write, [Auth::EMPTY])?;
+    stage.run(&write, [EMPTY])?;
     let nv_index = stage.index(INDEX)?;
     let auth_handle = NvAuth::Index(nv_index);
     let authorize = PolicyAuthorizeNv { auth_handle, nv_index, policy_session };
-    stage.run(&authorize, [Auth::EMPTY])?;
+    stage.run(&authorize, [EMPTY])?;
     let compare = PolicyNv {
         auth_handle,
         nv_index,
@@ -168,8 +167,8 @@ fn nv(stage: &mut Stage<'_>) -> Result<()> {
         offset: 0,
         operation: Comparison::EQ,
     };
-    stage.run(&compare, [Auth::EMPTY])?;
-    stage.run(&NvUndefineSpace { auth_handle: Provision::Owner, nv_index }, [Auth::EMPTY])?;
+    stage.run(&compare, [EMPTY])?;
+    stage.run(&NvUndefineSpace { auth_handle: Provision::Owner, nv_index }, [EMPTY])?;
     Ok(())
 }
 
@@ -179,11 +178,11 @@ fn authorize(stage: &mut Stage<'_>) -> Result<()> {
     let name = key.name().expect("a primary object has a Name");
     let session = stage.policy()?;
     let policy_session = session.handle();
-    stage.run(&policy_secret(policy_session), [Auth::EMPTY])?;
+    stage.run(&policy_secret(policy_session), [EMPTY])?;
     let approved = stage.policy_digest(policy_session)?;
     // aHash = H(approvedPolicy ‖ policyRef)
     let digest = HashAlg::Sha256.digest(&[&approved]);
-    let answer = stage.run(&tests::tpm::sign(key, digest.octets()), [Auth::EMPTY])?;
+    let answer = stage.run(&tests::tpm::sign(key, digest.octets()), [EMPTY])?;
     let signature = octets(&answer.signature)?;
     let verify = VerifySignature {
         key_handle: key,

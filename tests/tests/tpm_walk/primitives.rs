@@ -2,12 +2,11 @@
 
 use anyhow::{Result, ensure};
 use tpm2::commands::*;
-use tpm2::session::Auth;
 use tpm2::types::*;
 use tpm2::wire::Tpm2b;
 
 use crate::props;
-use crate::stage::{Act, Scene, Stage, octets};
+use crate::stage::{Act, EMPTY, Scene, Stage, octets};
 
 pub const ACTS: &[Act] = &[Act {
     name: "primitives",
@@ -37,7 +36,7 @@ fn rsa(stage: &mut Stage<'_>) -> Result<()> {
         in_scheme: command.in_scheme,
         label: command.label,
     };
-    let answer = stage.run(&command, [Auth::EMPTY])?;
+    let answer = stage.run(&command, [EMPTY])?;
     ensure!(answer.message.octets() == b"a message", "another message");
     Ok(())
 }
@@ -47,7 +46,7 @@ fn ecdh(stage: &mut Stage<'_>) -> Result<()> {
     let answer = stage.run(&EcdhKeyGen { key_handle }, [])?;
     let (shared, point) = (octets(&answer.z_point)?, octets(&answer.pub_point)?);
     let in_point = <Tpm2b<EccPoint<'_>> as tpm2::wire::Unmarshal<'_>>::from_bytes(&point)?;
-    let answer = stage.run(&EcdhZGen { key_handle, in_point }, [Auth::EMPTY])?;
+    let answer = stage.run(&EcdhZGen { key_handle, in_point }, [EMPTY])?;
     ensure!(octets(&answer.out_point)? == shared, "another secret");
     Ok(())
 }
@@ -59,7 +58,7 @@ fn two_phases(stage: &mut Stage<'_>) -> Result<()> {
     let public = <Tpm2b<EccPoint<'_>> as tpm2::wire::Unmarshal<'_>>::from_bytes(&point)?;
     let command =
         ZGen2Phase { key_a: key, in_qs_b: public, in_qe_b: public, in_scheme: Alg::ECDH, counter };
-    let answer = stage.run(&command, [Auth::EMPTY])?;
+    let answer = stage.run(&command, [EMPTY])?;
     ensure!(!octets(&answer.out_z2)?.is_empty(), "no second point");
     Ok(())
 }
@@ -82,7 +81,7 @@ fn cipher(stage: &mut Stage<'_>) -> Result<()> {
         iv_in: Iv::new(&iv)?,
         in_data: MaxBuffer::new(b"a message")?,
     };
-    let first = stage.run(&command, [Auth::EMPTY])?.out_data.octets().to_vec();
+    let first = stage.run(&command, [EMPTY])?.out_data.octets().to_vec();
     let command = EncryptDecrypt2 {
         key_handle,
         in_data: MaxBuffer::new(&first)?,
@@ -90,7 +89,7 @@ fn cipher(stage: &mut Stage<'_>) -> Result<()> {
         mode: Alg::CFB,
         iv_in: command.iv_in,
     };
-    let answer = stage.run(&command, [Auth::EMPTY])?;
+    let answer = stage.run(&command, [EMPTY])?;
     ensure!(answer.out_data.octets() == b"a message", "another message");
     Ok(())
 }
@@ -106,7 +105,7 @@ fn hash(stage: &mut Stage<'_>) -> Result<()> {
     ensure!(answer.validation.tag == Structure::HASHCHECK, "{answer:?}");
     let handle = stage.key(props::hmac_key())?;
     let command = Hmac { handle, buffer: MaxBuffer::new(b"a message")?, hash_alg: Alg::SHA256 };
-    let answer = stage.run(&command, [Auth::EMPTY])?;
+    let answer = stage.run(&command, [EMPTY])?;
     ensure!(answer.out_hmac.octets().len() == 32, "{answer:?}");
     Ok(())
 }

@@ -2,12 +2,11 @@
 
 use anyhow::{Result, ensure};
 use tpm2::commands::*;
-use tpm2::session::Auth;
 use tpm2::types::*;
 use tpm2::wire::Unmarshal;
 
 use crate::props;
-use crate::stage::{Act, Scene, Stage, octets};
+use crate::stage::{Act, EMPTY, Scene, Stage, octets, password};
 
 pub const ACTS: &[Act] = &[Act {
     name: "sequences",
@@ -22,7 +21,7 @@ pub const ACTS: &[Act] = &[Act {
 
 fn update(stage: &mut Stage<'_>, sequence_handle: Object) -> Result<()> {
     let command = SequenceUpdate { sequence_handle, buffer: MaxBuffer::new(b"a mess")? };
-    stage.run(&command, [Auth::password(b"value")])?;
+    stage.run(&command, [password(b"value")])?;
     Ok(())
 }
 
@@ -32,7 +31,7 @@ fn complete(stage: &mut Stage<'_>, sequence_handle: Object) -> Result<Vec<u8>> {
         buffer: MaxBuffer::new(b"age")?,
         hierarchy: Hierarchy::Owner,
     };
-    let answer = stage.run(&command, [Auth::password(b"value")])?;
+    let answer = stage.run(&command, [password(b"value")])?;
     Ok(answer.result.octets().to_vec())
 }
 
@@ -53,11 +52,11 @@ fn hash(stage: &mut Stage<'_>) -> Result<()> {
 fn hmac(stage: &mut Stage<'_>) -> Result<()> {
     let handle = stage.key(props::hmac_key())?;
     let start = HmacStart { handle, auth: AuthValue::new(b"value")?, hash_alg: Alg::SHA256 };
-    let sequence = stage.run(&start, [Auth::EMPTY])?.sequence_handle.sequence();
+    let sequence = stage.run(&start, [EMPTY])?.sequence_handle.sequence();
     update(stage, sequence)?;
     let in_pieces = complete(stage, sequence)?;
     let whole = Hmac { handle, buffer: MaxBuffer::new(b"a message")?, hash_alg: Alg::SHA256 };
-    let answer = stage.run(&whole, [Auth::EMPTY])?;
+    let answer = stage.run(&whole, [EMPTY])?;
     ensure!(answer.out_hmac.octets() == in_pieces, "another HMAC");
     Ok(())
 }
@@ -71,14 +70,14 @@ fn event(stage: &mut Stage<'_>) -> Result<()> {
         sequence_handle: sequence,
         buffer: MaxBuffer::new(b"age")?,
     };
-    let answer = stage.run(&command, [Auth::EMPTY, Auth::password(b"value")])?;
+    let answer = stage.run(&command, [EMPTY, password(b"value")])?;
     ensure!(answer.results.iter().any(|digest| digest.hash() == Alg::SHA256), "{answer:?}");
     Ok(())
 }
 
 fn sign(stage: &mut Stage<'_>) -> Result<()> {
     let key = stage.key(props::signer())?;
-    let answer = stage.run(&tests::tpm::sign(key, &[0x11; 32]), [Auth::EMPTY])?;
+    let answer = stage.run(&tests::tpm::sign(key, &[0x11; 32]), [EMPTY])?;
     let signature = octets(&answer.signature)?;
     let command = VerifySignature {
         key_handle: key,
@@ -93,7 +92,7 @@ fn sign(stage: &mut Stage<'_>) -> Result<()> {
 /// An HMAC key signs as well, and verifies.
 fn hmac_signature(stage: &mut Stage<'_>) -> Result<()> {
     let key = stage.key(props::hmac_key())?;
-    let answer = stage.run(&tests::tpm::sign(key, &[0x11; 32]), [Auth::EMPTY])?;
+    let answer = stage.run(&tests::tpm::sign(key, &[0x11; 32]), [EMPTY])?;
     let signature = octets(&answer.signature)?;
     let command = VerifySignature {
         key_handle: key,

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use tests::tpm::{Way, persistent_ek, start, way};
 use tpm2::commands::*;
 use tpm2::crypto::{HashAlg, nv_name, object_name};
-use tpm2::session::{Auth, Encryption, Salted, Session};
+use tpm2::session::{self, Auth, Encryption, NewSession, Salted, Session};
 use tpm2::transport::{Exchange, Record, Recording};
 use tpm2::types::*;
 use tpm2::wire::{Marshal, Tpm2b, Unmarshal, Writer};
@@ -35,18 +35,44 @@ pub struct Act {
     pub scenes: &'static [Scene],
 }
 
-/// What rides along on every command that can have a session which does not authorize it.
+/// Which sessions are on every command that can have them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Riding {
-    /// Nothing.
+    /// Those that the scene itself has.
     Nothing,
+    /// An HMAC session in the place of the first password. It is bound to the owner, and obfuscates.
+    Authorization,
     /// An HMAC session that encrypts what can be encrypted, in both directions.
     Cipher,
     /// An HMAC session that audits.
     Audit,
 }
 
-const RIDINGS: [Riding; 3] = [Riding::Nothing, Riding::Cipher, Riding::Audit];
+const RIDINGS: [Riding; 4] =
+    [Riding::Nothing, Riding::Authorization, Riding::Cipher, Riding::Audit];
+
+/// What a scene authorizes by.
+#[allow(clippy::large_enum_variant, reason = "on the stack, for the time of one command")]
+pub enum Permit<'a> {
+    /// The authorization value, given or proven, as what rides along has it.
+    Value(&'a [u8]),
+    /// A session of the scene's own.
+    Session(Auth<'a>),
+}
+
+/// The authorization value that nearly everything here has.
+pub const EMPTY: Permit<'static> = Permit::Value(&[]);
+
+/// An authorization value.
+pub const fn password(value: &[u8]) -> Permit<'_> {
+    Permit::Value(value)
+}
+
+impl<'a> From<Auth<'a>> for Permit<'a> {
+    fn from(auth: Auth<'a>) -> Self {
+        Self::Session(auth)
+    }
+}
 
 /// One scene that was played, and what was on the wire meanwhile.
 pub struct Played {
@@ -65,25 +91,32 @@ pub struct Stage<'s> {
     recording: Recording,
     tpm: Tpm<Record<Way>>,
     rider: Option<Salted>,
+    authorizes: Option<Session>,
 }
 
 impl<'s> Stage<'s> {
     fn new(swtpm: &'s Swtpm, riding: Riding) -> Result<Self> {
         let recording = Recording::default();
-        let mut tpm = Tpm::new(Record::new(way(swtpm)?, recording.clone()));
-        let encryption = match riding {
-            Riding::Nothing => None,
-            Riding::Cipher => Some(Encryption::On),
-            Riding::Audit => Some(Encryption::Off),
-        };
-        let rider = match encryption {
-            None => None,
-            Some(encryption) => {
-                let ek = persistent_ek(&mut tpm, "p384")?;
-                Some(tpm.start_salted_session(SessionType::HMAC, &ek.salt_key()?, encryption)?)
+        let tpm = Tpm::new(Record::new(way(swtpm)?, recording.clone()));
+        let mut stage = Self { swtpm, recording, tpm, rider: None, authorizes: None };
+        match riding {
+            Riding::Nothing => {}
+            Riding::Authorization => {
+                let plan = NewSession::hmac(HashAlg::Sha256)
+                    .bound(Hierarchy::Owner, b"")
+                    .encrypting(session::Cipher::Xor);
+                stage.authorizes = Some(stage.tpm.start(&plan)?);
             }
-        };
-        Ok(Self { swtpm, recording, tpm, rider })
+            Riding::Cipher => stage.rider = Some(stage.salted(Encryption::On)?),
+            Riding::Audit => stage.rider = Some(stage.salted(Encryption::Off)?),
+        }
+        Ok(stage)
+    }
+
+    /// An HMAC session that is salted to an endorsement key.
+    fn salted(&mut self, encryption: Encryption) -> Result<Salted> {
+        let ek = persistent_ek(&mut self.tpm, "p384")?;
+        Ok(self.tpm.start_salted_session(SessionType::HMAC, &ek.salt_key()?, encryption)?)
     }
 
     /// The client, for what only prepares.
@@ -95,8 +128,16 @@ impl<'s> Stage<'s> {
     pub fn run<C: Authorized<N>, const N: usize>(
         &mut self,
         command: &C,
-        auths: [Auth<'_>; N],
+        permits: [Permit<'_>; N],
     ) -> Result<C::Response<'_>, Error> {
+        let mut authorizes = self.authorizes.as_mut();
+        let auths = permits.map(|permit| match permit {
+            Permit::Session(auth) => auth,
+            Permit::Value(value) => match authorizes.take() {
+                Some(session) => session.auth(value),
+                None => Auth::password(value),
+            },
+        });
         match &mut self.rider {
             Some(session) if C::INFO.sessions => self.tpm.secured(session).run(command, auths),
             _ => self.tpm.run(command, auths),
@@ -107,10 +148,10 @@ impl<'s> Stage<'s> {
     pub fn refused<C: Authorized<N>, const N: usize>(
         &mut self,
         command: &C,
-        auths: [Auth<'_>; N],
+        permits: [Permit<'_>; N],
         code: ResponseCode,
     ) -> Result<()> {
-        match self.run(command, auths).map(drop).map_err(|error| error.refusal()) {
+        match self.run(command, permits).map(drop).map_err(|error| error.refusal()) {
             Err(Some(refusal)) if refusal == code => Ok(()),
             other => Err(anyhow!("{} gave {other:?} instead of {code:?}", C::INFO.name)),
         }
@@ -119,7 +160,7 @@ impl<'s> Stage<'s> {
     /// A primary object of the owner's.
     pub fn primary(&mut self, public: Public<'_>, sensitive: SensitiveCreate<'_>) -> Result<Made> {
         let command = tests::tpm::create(Hierarchy::Owner, public, sensitive);
-        let answer = self.run(&command, [Auth::EMPTY])?;
+        let answer = self.run(&command, [EMPTY])?;
         let public = octets(&answer.out_public.0)?;
         let name = object_name(&answer.out_public.0)?;
         ensure!(answer.name.octets() == name.octets(), "another Name");
@@ -145,7 +186,7 @@ impl<'s> Stage<'s> {
             outside_info: Data::EMPTY,
             creation_pcr: PcrSelections::new(&[]),
         };
-        let answer = self.run(&command, [Auth::EMPTY])?;
+        let answer = self.run(&command, [EMPTY])?;
         Ok(Child {
             private: answer.out_private.octets().to_vec(),
             public: octets(&answer.out_public.0)?,
@@ -161,7 +202,7 @@ impl<'s> Stage<'s> {
             in_public: Tpm2b(public),
         };
         let name = object_name(&public)?;
-        let answer = self.run(&command, [Auth::EMPTY])?;
+        let answer = self.run(&command, [EMPTY])?;
         ensure!(answer.name.octets() == name.octets(), "another Name");
         Ok(answer.object_handle.named(name))
     }
@@ -207,7 +248,7 @@ impl<'s> Stage<'s> {
     /// TPM Reset by swtpm's control channel: CMD_STOP, CMD_INIT. The TPM then waits for TPM2_Startup, and nothing can
     /// ride along before it.
     pub fn reset(&mut self) -> Result<()> {
-        self.rider = None;
+        (self.rider, self.authorizes) = (None, None);
         self.tpm.flush_all()?;
         let tcti = self.swtpm.tcti();
         let socket = tcti.strip_prefix("swtpm:path=").context("not on a unix socket")?;

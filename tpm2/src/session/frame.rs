@@ -494,3 +494,6 @@ fn first_parameter(parameters: &mut [u8]) -> Result<&mut [u8], Fault> {
     rest.get_mut(..usize::from(u16::from_be_bytes(*size)))
         .ok_or_else(|| Malformed::new(Why::Truncated, 2).named("encrypted parameter").into())
 }
+
+#[cfg(test)]
+mod tests;

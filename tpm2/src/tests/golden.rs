@@ -33,13 +33,13 @@ static GOLDEN: &[&str] = files![
     "golden/tools.txt",
 ];
 
-struct Golden {
-    title: &'static str,
-    command: Vec<u8>,
-    response: Vec<u8>,
+pub(crate) struct Golden {
+    pub(crate) title: &'static str,
+    pub(crate) command: Vec<u8>,
+    pub(crate) response: Vec<u8>,
 }
 
-fn golden() -> Vec<Golden> {
+pub(crate) fn golden() -> Vec<Golden> {
     let lines = GOLDEN.iter().flat_map(|file| file.lines());
     let mut lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
     let mut all = Vec::new();
@@ -60,12 +60,12 @@ fn hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
-fn code(message: &[u8]) -> u32 {
+pub(crate) fn code(message: &[u8]) -> u32 {
     u32::from_be_bytes(message[6..10].try_into().unwrap())
 }
 
 /// Authorizations of a command.
-fn sessions(command: &[u8]) -> usize {
+pub(crate) fn sessions(command: &[u8]) -> usize {
     if command[..2] != Structure::SESSIONS.0.to_be_bytes() {
         return 0;
     }
