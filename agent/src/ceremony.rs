@@ -90,6 +90,7 @@ fn init(attester: &Attester, who: &Who) -> JoinInit {
         hostname: who.hostname.clone(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         ttl_seconds: crate::client::seconds(who.ttl),
+        ek_name_alg: attester.ek_name_alg().into(),
     }
 }
 

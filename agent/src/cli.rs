@@ -97,8 +97,8 @@ pub struct Ek {
         long,
         value_name = "EK",
         default_value = "auto",
-        long_help = "The endorsement key: auto, rsa2048, p256, rsa2048-high, p256-high, p384, rsa3072, \
-                     rsa4096. auto is the first that has a certificate, in the order of this list, or \
+        long_help = "The endorsement key: auto, rsa2048, p256, rsa2048-high, p256-high, p384, p521, \
+                     rsa3072, rsa4096. auto is the first that has a certificate, in the order of this list, or \
                      else rsa2048"
     )]
     pub ek: EkChoice,

@@ -290,7 +290,8 @@ pub(crate) fn resident_key(ek: &endorsement::EndorsementKey) -> Result<VerifiedK
         Some(EkPublicKey::Ecc(x, y)) => {
             let curve = match x.len().max(y.len()) {
                 0..=32 => verifier::Curve::P256,
-                _ => verifier::Curve::P384,
+                33..=48 => verifier::Curve::P384,
+                _ => verifier::Curve::P521,
             };
             verifier::EccKey::new(curve, x, y).map(VerifiedKey::Ecc).map_err(|e| wrong(&e))
         }

@@ -239,7 +239,7 @@ fn authority(c: &mut Criterion) {
     };
     for (kind, der) in ["rsa2048", "p256", "p384"].into_iter().zip(fixtures::EK_CERTIFICATES) {
         let ek = EkClaim::Certificate(der);
-        let claim = Claim { ek, ek_chain: &ek_chain, join_key: fixtures::JOIN_KEY };
+        let claim = Claim { ek, ek_chain: &ek_chain, join_key: fixtures::JOIN_KEY, ek_name_alg: 0 };
         group.bench_function(format!("appraisal and challenge, {kind}, root and issuer"), |b| {
             b.iter(|| {
                 let appraisal = verifier::appraise(black_box(&claim), demand).unwrap();
@@ -250,7 +250,7 @@ fn authority(c: &mut Criterion) {
     let key = EkCertificate::parse(fixtures::EK_CERTIFICATES[1]).unwrap();
     let spki = EkPublicKey::spki_der(key.public_key());
     let ek = EkClaim::PublicKey(&spki);
-    let claim = Claim { ek, ek_chain: &[], join_key: fixtures::JOIN_KEY };
+    let claim = Claim { ek, ek_chain: &[], join_key: fixtures::JOIN_KEY, ek_name_alg: 0 };
     group.bench_function("appraisal and challenge, p256, no certificate", |b| {
         b.iter(|| {
             let appraisal = verifier::appraise(black_box(&claim), Demand::Key).unwrap();

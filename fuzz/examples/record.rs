@@ -202,6 +202,7 @@ fn join(made: &Manufactured, name: &str, ca: &xtask::swtpm::Ca) -> Result<Certif
         hostname: "host.example".into(),
         agent_version: "0.1.0".into(),
         ttl_seconds: 0,
+        ek_name_alg: 0,
     };
     let by_certificate = || Ek::EkCertificate(certificate.der().to_vec());
     let inits = [
@@ -218,7 +219,7 @@ fn join(made: &Manufactured, name: &str, ca: &xtask::swtpm::Ca) -> Result<Certif
     }
 
     let ek = EkClaim::Certificate(certificate.der());
-    let claim = Claim { ek, ek_chain: &[], join_key: &public };
+    let claim = Claim { ek, ek_chain: &[], join_key: &public, ek_name_alg: 0 };
     let challenge = verifier::appraise(&claim, Demand::Key)?.challenge()?;
     let secret = attester.activate(&mut bench.tpm, challenge.blob(), challenge.encrypted_seed())?;
     ensure!(secret == *challenge.secret(), "the TPM and we disagree");

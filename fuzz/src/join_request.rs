@@ -35,7 +35,12 @@ fn appraise(demand: u8, encoded: &[u8]) -> Verdict {
         0 => Demand::Certificate { anchors: &anchors, policy, at },
         _ => Demand::Key,
     };
-    let claim = Claim { ek, ek_chain: &init.ek_chain, join_key: &init.join_key };
+    let claim = Claim {
+        ek,
+        ek_chain: &init.ek_chain,
+        join_key: &init.join_key,
+        ek_name_alg: init.ek_name_alg,
+    };
     match verifier::appraise(&claim, demand) {
         Ok(appraisal) => {
             known(appraisal.ek(), ek, demand);

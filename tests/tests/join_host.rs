@@ -77,6 +77,23 @@ fn another_tpm_is_refused_where_one_has_joined() -> Result<()> {
     Ok(())
 }
 
+/// Kinds for which nobody here makes certificates, and whose hash and curve are others than everybody's.
+#[test]
+fn larger_endorsement_keys_join_too() -> Result<()> {
+    let swtpm = tpm(Kind::NoCertificates, 0)?;
+    let world = World::new(programs!())?;
+    let tcti = swtpm.tcti();
+    for ek in ["p384", "p521", "rsa3072"] {
+        let identify = ["identify", "--tpm", &tcti, "--ek", ek, "--format", "rule"];
+        world.allow("t", &world.agent(&identify)?.well()?, &[])?;
+        let join = world.join_arguments(&tcti, "t", ek);
+        world.agent(&[&join[..], &["--ek", ek]].concat())?.well().context(ek)?;
+        world.granted()?;
+        world.agent(&["whoami", "--storage", ek, "--tpm", &tcti])?.well()?;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_cleared_tpm_is_refused_where_it_has_joined_before() -> Result<()> {
     let swtpm = Factory::shared().tpm(Maker::Vendor, Kind::NoCertificates)?.start_tcp()?;

@@ -39,12 +39,13 @@ pub struct EkKind {
     persistent: &'static [Handle],
     /// The default template.
     pub template: &'static Public<'static>,
-    /// Octets of zeros that some software puts into `unique` where the profile leaves it empty.
-    zero_filled: Option<&'static Public<'static>>,
+    /// Templates that other software or another edition of the profile has for the same certificate: zeros in `unique` where the
+    /// profile leaves it empty, or another hash.
+    others: &'static [&'static Public<'static>],
 }
 
 /// All kinds, in the order in which a certificate is looked for: low range, then high range.
-pub static EK_KINDS: [EkKind; 7] = [
+pub static EK_KINDS: [EkKind; 8] = [
     EkKind {
         name: "rsa2048",
         profile: "L-1",
@@ -53,7 +54,7 @@ pub static EK_KINDS: [EkKind; 7] = [
         template_index: Handle(0x01c0_0004),
         persistent: &[Handle(0x8101_0001)],
         template: &template::L1,
-        zero_filled: None,
+        others: &[],
     },
     EkKind {
         name: "p256",
@@ -63,7 +64,7 @@ pub static EK_KINDS: [EkKind; 7] = [
         template_index: Handle(0x01c0_000c),
         persistent: &[Handle(0x8101_000a), Handle(0x8101_0002)],
         template: &template::L2,
-        zero_filled: None,
+        others: &[],
     },
     EkKind {
         name: "rsa2048-high",
@@ -73,7 +74,7 @@ pub static EK_KINDS: [EkKind; 7] = [
         template_index: Handle(0x01c0_0013),
         persistent: &[Handle(0x8101_0012)],
         template: &template::H1,
-        zero_filled: Some(&template::H1_ZERO_FILLED),
+        others: &[&template::H1_ZERO_FILLED],
     },
     EkKind {
         name: "p256-high",
@@ -83,7 +84,7 @@ pub static EK_KINDS: [EkKind; 7] = [
         template_index: Handle(0x01c0_0015),
         persistent: &[Handle(0x8101_0014)],
         template: &template::H2,
-        zero_filled: Some(&template::H2_ZERO_FILLED),
+        others: &[&template::H2_ZERO_FILLED],
     },
     EkKind {
         name: "p384",
@@ -93,7 +94,17 @@ pub static EK_KINDS: [EkKind; 7] = [
         template_index: Handle(0x01c0_0017),
         persistent: &[Handle(0x8101_0016)],
         template: &template::H3,
-        zero_filled: Some(&template::H3_ZERO_FILLED),
+        others: &[&template::H3_ZERO_FILLED],
+    },
+    EkKind {
+        name: "p521",
+        profile: "H-4",
+        certificate: Handle(0x01c0_0018),
+        nonce_index: None,
+        template_index: Handle(0x01c0_0019),
+        persistent: &[Handle(0x8101_0018)],
+        template: &template::H4,
+        others: &[&template::H4_ZERO_FILLED],
     },
     EkKind {
         name: "rsa3072",
@@ -103,7 +114,7 @@ pub static EK_KINDS: [EkKind; 7] = [
         template_index: Handle(0x01c0_001d),
         persistent: &[Handle(0x8101_001c)],
         template: &template::H6,
-        zero_filled: None,
+        others: &[],
     },
     EkKind {
         name: "rsa4096",
@@ -113,7 +124,7 @@ pub static EK_KINDS: [EkKind; 7] = [
         template_index: Handle(0x01c0_001f),
         persistent: &[Handle(0x8101_001e)],
         template: &template::H7,
-        zero_filled: None,
+        others: &[&template::H7_SHA512],
     },
 ];
 
@@ -147,22 +158,18 @@ impl EkKind {
     /// # Errors
     /// The key is of another type, or larger than any.
     pub fn public<'k>(&self, key: EkPublicKey<'k>) -> Result<Public<'k>, Malformed> {
-        let wrong = |why| Malformed::new(why, 0).named("endorsement key");
-        let id = match (self.template.id, key) {
-            (Id::Rsa(parameters), EkPublicKey::Rsa(modulus)) => {
-                let unique = PublicKeyRsa::new(modulus).map_err(|_| wrong(Why::TooLong))?;
-                Id::Rsa(RsaPublic { unique, ..parameters })
-            }
-            (Id::Ecc(parameters), EkPublicKey::Ecc(x, y)) => {
-                let coordinate =
-                    |octets| EccParameter::new(octets).map_err(|_| wrong(Why::TooLong));
-                let unique = EccPoint { x: coordinate(x)?, y: coordinate(y)? };
-                Id::Ecc(EccPublic { unique, ..parameters })
-            }
-            _ => return Err(wrong(Why::Selector)),
-        };
-        let Public { name_alg, attributes, auth_policy, .. } = *self.template;
-        Ok(Public { name_alg, attributes, auth_policy, id })
+        filled(self.template, key)
+    }
+
+    /// All public areas that a key of this kind may have, the likeliest first: editions of the profile differ in the hash of
+    /// RSA 4096.
+    ///
+    /// # Errors
+    /// As [`Self::public`].
+    pub fn publics<'k>(&self, key: EkPublicKey<'k>) -> Result<Vec<Public<'k>>, Malformed> {
+        let usual = self.template.name_alg;
+        let others = self.others.iter().filter(|other| other.name_alg != usual).copied();
+        [self.template].into_iter().chain(others).map(|template| filled(template, key)).collect()
     }
 
     /// A template that stands in an NV index of the TPM.
@@ -178,9 +185,27 @@ impl EkKind {
     /// Whether the area is that of a key of this kind: everything but the key itself is the template's.
     fn describes(&self, public: &Public<'_>) -> bool {
         ek_public_key(public)
-            .and_then(|key| self.public(key).ok())
-            .is_some_and(|expected| expected == *public)
+            .and_then(|key| self.publics(key).ok())
+            .is_some_and(|expected| expected.contains(public))
     }
+}
+
+fn filled<'k>(template: &Public<'static>, key: EkPublicKey<'k>) -> Result<Public<'k>, Malformed> {
+    let wrong = |why| Malformed::new(why, 0).named("endorsement key");
+    let id = match (template.id, key) {
+        (Id::Rsa(parameters), EkPublicKey::Rsa(modulus)) => {
+            let unique = PublicKeyRsa::new(modulus).map_err(|_| wrong(Why::TooLong))?;
+            Id::Rsa(RsaPublic { unique, ..parameters })
+        }
+        (Id::Ecc(parameters), EkPublicKey::Ecc(x, y)) => {
+            let coordinate = |octets| EccParameter::new(octets).map_err(|_| wrong(Why::TooLong));
+            let unique = EccPoint { x: coordinate(x)?, y: coordinate(y)? };
+            Id::Ecc(EccPublic { unique, ..parameters })
+        }
+        _ => return Err(wrong(Why::Selector)),
+    };
+    let Public { name_alg, attributes, auth_policy, .. } = *template;
+    Ok(Public { name_alg, attributes, auth_policy, id })
 }
 
 impl fmt::Display for EkKind {
@@ -308,7 +333,7 @@ pub fn create<T: Transport>(
         Some(Err(malformed)) if expected.is_none() => return Err(fail(malformed.into())),
         own => own.and_then(Result::ok),
     };
-    for template in own.iter().chain([kind.template]).chain(kind.zero_filled) {
+    for template in own.iter().chain([kind.template]).chain(kind.others.iter().copied()) {
         let nonce = nonce.as_deref().and_then(|nonce| Nonce::new(template, nonce));
         for filled in nonce.iter().map(|nonce| nonce.fill(template)).chain([*template]) {
             let key = create_from(tpm, &filled, passwords.endorsement)?;

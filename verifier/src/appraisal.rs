@@ -5,9 +5,11 @@
 
 use std::fmt;
 
+use tpm2::types::Alg;
+
 use crate::ca::CaCertificate;
 use crate::chain::{self, ChainError, ChainPolicy, MAX_INTERMEDIATES};
-use crate::challenge::{Challenge, ChallengeError};
+use crate::challenge::{self, Challenge, ChallengeError};
 use crate::ek::{EkCertificate, TpmModel};
 use crate::error::{CertificateError, Fault};
 use crate::join_key::{JoinKey, JoinKeyError};
@@ -24,6 +26,8 @@ pub struct Claim<'a> {
     pub ek_chain: &'a [Vec<u8>],
     /// TPMT_PUBLIC of the key that it wants certified.
     pub join_key: &'a [u8],
+    /// The endorsement key's name algorithm, a TPM_ALG_ID; 0 if the host says none.
+    pub ek_name_alg: u32,
 }
 
 /// An endorsement key, in the one form or the other.
@@ -86,6 +90,7 @@ pub enum Endorsement {
 #[derive(Clone, Debug)]
 pub struct Appraisal {
     ek: EkFacts,
+    name_alg: Alg,
     join_key: JoinKey,
 }
 
@@ -104,7 +109,7 @@ impl Appraisal {
 
     /// A fresh challenge for these two keys in one TPM.
     pub fn challenge(&self) -> Result<Challenge, ChallengeError> {
-        Challenge::new(&self.ek.key, self.join_key.name())
+        Challenge::new(&self.ek.key, self.name_alg, self.join_key.name())
     }
 }
 
@@ -116,8 +121,11 @@ pub fn appraise(claim: &Claim<'_>, demand: Demand<'_>) -> Result<Appraisal, Box<
         Ok(endorsement) => ek.endorsement = endorsement,
         Err(cause) => return Err(AppraisalError::of(cause, Some(ek))),
     }
+    let Some(name_alg) = challenge::name_alg(&ek.key, claim.ek_name_alg) else {
+        return Err(AppraisalError::of(Cause::EkNameAlg(claim.ek_name_alg), Some(ek)));
+    };
     match JoinKey::appraise(claim.join_key) {
-        Ok(join_key) => Ok(Appraisal { ek, join_key }),
+        Ok(join_key) => Ok(Appraisal { ek, name_alg, join_key }),
         Err(error) => Err(AppraisalError::of(Cause::JoinKey(error), Some(ek))),
     }
 }
@@ -225,6 +233,8 @@ pub enum Cause {
         /// Certificates beside it that could not be read.
         passed_over: usize,
     },
+    /// No profile has an endorsement key like this with that name algorithm.
+    EkNameAlg(u32),
     /// The join key is not acceptable.
     JoinKey(JoinKeyError),
 }
@@ -235,6 +245,7 @@ impl Cause {
             Self::EkCertificate(error) => error.fault(),
             Self::EkPublic(error) => error.fault(),
             Self::EkChain { error, .. } => error.fault(),
+            Self::EkNameAlg(_) => Fault::Unsupported,
             Self::EkCertificateMissing => return "ek_certificate_missing",
             Self::EkChainTooLong(_) => return "ek_chain_too_long",
             Self::JoinKey(error) => return error.code(),
@@ -253,6 +264,9 @@ impl fmt::Display for Cause {
         match self {
             Self::EkCertificate(error) => write!(f, "the EK certificate: {error}"),
             Self::EkPublic(error) => write!(f, "the EK public key: {error}"),
+            Self::EkNameAlg(alg) => {
+                write!(f, "no EK profile has this key with the name algorithm {alg:#06x}")
+            }
             Self::EkCertificateMissing => {
                 f.write_str("an EK certificate is demanded, and none was sent")
             }

@@ -10,7 +10,7 @@ use crate::time::UnixTime;
 use crate::x509::Certificate;
 
 /// A certificate that may issue others: version 3, basicConstraints cA, keyCertSign if it has a
-/// keyUsage, an RSA key of 2048 to 4096 bits or one on P-256 or P-384.
+/// keyUsage, an RSA key of 2048 to 4096 bits or one on P-256, P-384 or P-521.
 #[derive(Clone, Debug)]
 pub struct CaCertificate {
     certificate: Certificate,

@@ -25,16 +25,21 @@ pub struct Challenge {
 
 impl Challenge {
     /// Makes a credential with a fresh secret for the object of this Name in the TPM of that key.
-    pub(crate) fn new(ek: &EkPublicKey, object: &NameBuf) -> Result<Self, ChallengeError> {
-        Self::with(ek, object, &mut random)
+    pub(crate) fn new(
+        ek: &EkPublicKey,
+        name_alg: Alg,
+        object: &NameBuf,
+    ) -> Result<Self, ChallengeError> {
+        Self::with(ek, name_alg, object, &mut random)
     }
 
     pub(crate) fn with(
         ek: &EkPublicKey,
+        name_alg: Alg,
         object: &NameBuf,
         random: &mut dyn FnMut(&mut [u8]) -> Result<(), NoRandomness>,
     ) -> Result<Self, ChallengeError> {
-        let public = endorsement_key(ek)?;
+        let public = endorsement_key(ek, name_alg)?;
         let mut secret = SecretBuf::zeroed(SECRET).ok_or(ChallengeError::UnknownProfile)?;
         random(secret.expose_mut()).map_err(|_| ChallengeError::NoRandomness)?;
         let credential = make_credential_with(&public, object, secret.expose(), random)
@@ -65,17 +70,27 @@ impl Challenge {
     }
 }
 
-/// The public area of an endorsement key as far as it enters the mathematics: TCG EK Credential
-/// Profile, templates L-1, L-2 and H-1 to H-7. A wrong guess makes a credential that no TPM opens.
-fn endorsement_key(ek: &EkPublicKey) -> Result<Public<'_>, ChallengeError> {
-    let (name_alg, key_bits) = match ek {
-        EkPublicKey::Rsa(key) if key.bits() == 2048 => (Alg::SHA256, 128),
-        EkPublicKey::Rsa(_) => (Alg::SHA384, 256),
+/// The name algorithm of an endorsement key: what the host says, if the TCG EK Credential Profile
+/// has a template of that key with it. Editions of the profile differ in RSA 4096. 0 says nothing.
+/// A lie makes a credential that no TPM opens.
+pub(crate) fn name_alg(ek: &EkPublicKey, said: u32) -> Option<Alg> {
+    let possible: &[Alg] = match ek {
+        EkPublicKey::Rsa(key) if key.bits() == 2048 => &[Alg::SHA256],
+        EkPublicKey::Rsa(key) if key.bits() == 4096 => &[Alg::SHA384, Alg::SHA512],
+        EkPublicKey::Rsa(_) => &[Alg::SHA384],
         EkPublicKey::Ecc(key) => match key.curve() {
-            Curve::P256 => (Alg::SHA256, 128),
-            Curve::P384 => (Alg::SHA384, 256),
+            Curve::P256 => &[Alg::SHA256],
+            Curve::P384 => &[Alg::SHA384],
+            Curve::P521 => &[Alg::SHA512],
         },
     };
+    possible.iter().copied().find(|alg| said == 0 || u32::from(alg.0) == said)
+}
+
+/// The public area of an endorsement key as far as it enters the mathematics: TCG EK Credential
+/// Profile, templates L-1, L-2 and H-1 to H-7.
+fn endorsement_key(ek: &EkPublicKey, name_alg: Alg) -> Result<Public<'_>, ChallengeError> {
+    let key_bits = if name_alg == Alg::SHA256 { 128 } else { 256 };
     let symmetric = SymDefObject::Aes(BlockCipher { key_bits, mode: Alg::CFB });
     let id = match ek {
         EkPublicKey::Rsa(key) => rsa(key, symmetric),
@@ -100,6 +115,7 @@ fn ecc(key: &EccKey, symmetric: SymDefObject) -> Result<Id<'_>, TooLarge> {
     let curve = match key.curve() {
         Curve::P256 => TpmCurve::NIST_P256,
         Curve::P384 => TpmCurve::NIST_P384,
+        Curve::P521 => TpmCurve::NIST_P521,
     };
     let unique = EccPoint { x: EccParameter::new(key.x())?, y: EccParameter::new(key.y())? };
     let (scheme, kdf) = (AsymScheme::Null, KdfScheme::Null);

@@ -217,6 +217,8 @@ pub enum Curve {
     P256,
     /// secp384r1.
     P384,
+    /// secp521r1.
+    P521,
 }
 
 impl Curve {
@@ -226,6 +228,7 @@ impl Curve {
         match self {
             Self::P256 => 32,
             Self::P384 => 48,
+            Self::P521 => 66,
         }
     }
 
@@ -233,17 +236,19 @@ impl Curve {
         match self {
             Self::P256 => oid::SECP256R1,
             Self::P384 => oid::SECP384R1,
+            Self::P521 => oid::SECP521R1,
         }
     }
 
     fn from_oid(content: &[u8]) -> Option<Self> {
-        [Self::P256, Self::P384].into_iter().find(|curve| curve.oid() == content)
+        [Self::P256, Self::P384, Self::P521].into_iter().find(|curve| curve.oid() == content)
     }
 
     fn has_point(self, sec1: &[u8]) -> bool {
         match self {
             Self::P256 => p256::PublicKey::from_sec1_bytes(sec1).is_ok(),
             Self::P384 => p384::PublicKey::from_sec1_bytes(sec1).is_ok(),
+            Self::P521 => p521::PublicKey::from_sec1_bytes(sec1).is_ok(),
         }
     }
 }
@@ -253,6 +258,7 @@ impl fmt::Display for Curve {
         f.write_str(match self {
             Self::P256 => "P-256",
             Self::P384 => "P-384",
+            Self::P521 => "P-521",
         })
     }
 }
@@ -337,7 +343,7 @@ pub enum KeyError {
     NotCanonical,
     /// An algorithm that is neither RSA nor ECC.
     Algorithm(String),
-    /// A curve that is neither P-256 nor P-384.
+    /// A curve that is none of P-256, P-384 and P-521.
     Curve(String),
     /// A modulus of a size that is not allowed.
     ModulusSize(usize),
@@ -375,7 +381,7 @@ impl fmt::Display for KeyError {
             Self::Der(error) => error.fmt(f),
             Self::NotCanonical => f.write_str("is not encoded canonically"),
             Self::Algorithm(oid) => write!(f, "algorithm {oid} is neither RSA nor ECC"),
-            Self::Curve(oid) => write!(f, "curve {oid} is neither P-256 nor P-384"),
+            Self::Curve(oid) => write!(f, "curve {oid} is none of P-256, P-384 and P-521"),
             Self::ModulusSize(bits) => write!(f, "an RSA modulus of {bits} bits is not allowed"),
             Self::ModulusEven => f.write_str("the RSA modulus is even"),
             Self::Exponent(exponent) => write!(f, "the RSA exponent {exponent} is not allowed"),

@@ -209,6 +209,16 @@ pub(crate) fn verify_scalars(
             let (signature, key) = signature.ok().zip(key.ok()).ok_or(SignatureWrong)?;
             key.verify_prehash(digest, &signature).map_err(|_| SignatureWrong)
         }
+        Curve::P521 => {
+            let (r, s) = padded::<66>(r).zip(padded::<66>(s)).ok_or(SignatureWrong)?;
+            let signature = p521::ecdsa::Signature::from_scalars(r, s);
+            let key = p521::ecdsa::VerifyingKey::from_sec1_bytes(key.sec1());
+            let (signature, key) = signature.ok().zip(key.ok()).ok_or(SignatureWrong)?;
+            // The crate refuses a hash below half of the field, which SHA-256 is; its number is the
+            // same with zeros before it.
+            let digest = padded::<66>(digest).ok_or(SignatureWrong)?;
+            key.verify_prehash(&digest, &signature).map_err(|_| SignatureWrong)
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use tpm2::session::{Auth, Encryption, Salted, Session};
 use tpm2::template::policy;
 use tpm2::transport::Transport;
 use tpm2::types::{
-    Digest, Entity, Hierarchy, Nonce, Object, ResponseCode, SecretBuf, SessionHandle, SessionType,
+    Alg, Digest, Entity, Hierarchy, NameBuf, Nonce, Object, ResponseCode, SecretBuf, SessionHandle,
+    SessionType,
 };
 use tpm2::wire::List;
 use tpm2::{Fault, Tpm};
@@ -33,6 +34,14 @@ pub(super) struct Entered {
     pub(super) ek: Object,
     pub(super) guard: Guard,
     pub(super) join_key: JoinKey,
+}
+
+/// The name algorithm of a key, with which its Name begins. Part 1 §16.
+pub(super) fn name_alg(key: &Object) -> Alg {
+    match key.name().as_ref().map(NameBuf::octets) {
+        Some([high, low, ..]) => Alg(u16::from_be_bytes([*high, *low])),
+        _ => Alg::NULL,
+    }
 }
 
 /// Salts a session to an EK and makes the join key under its protection.
@@ -61,12 +70,13 @@ pub(super) fn enter_resident<T: Transport>(
     unique: &[u8; 32],
     passwords: &Passwords,
 ) -> Result<Option<Entered>, Failure> {
-    let public = ek.kind.public(key_octets(&ek.key)).map_err(|error| {
+    let publics = ek.kind.publics(key_octets(&ek.key)).map_err(|error| {
         let message = format!("the EK certificate does not fit its place ({}): {error}", ek.kind);
         Failure::new(Exit::Data, message, "choose another endorsement key with --ek")
     })?;
-    for handle in endorsement::persistent_handles(ek.kind) {
-        let resident = EndorsementKey::new(*handle, &public).map_err(Failure::bug)?;
+    let handles = endorsement::persistent_handles(ek.kind);
+    for (handle, public) in handles.iter().flat_map(|at| publics.iter().map(move |of| (*at, of))) {
+        let resident = EndorsementKey::new(handle, public).map_err(Failure::bug)?;
         match enter(tpm, &resident, unique, passwords) {
             Ok(entered) => return Ok(Some(entered)),
             Err(error) if error.refusal() == Some(ResponseCode::HANDLE) => {}
@@ -145,6 +155,7 @@ impl Guard {
         self,
         tpm: &mut Tpm<T>,
         kind: &EkKind,
+        name_alg: Alg,
     ) -> Result<Authority, tpm2::Error> {
         let (authority, handle) = match self {
             Self::Policy(session) => {
@@ -153,7 +164,7 @@ impl Guard {
                 (Authority::Guard(session), handle)
             }
             Self::Password { session: mut guard, password } => {
-                let policy = tpm.start_session(SessionType::POLICY, hash(kind)?)?;
+                let policy = tpm.start_session(SessionType::POLICY, hash(name_alg)?)?;
                 let handle = policy.handle();
                 let auth = guard.session().auth(password.expose());
                 tpm.run(&policy_secret(handle), [auth])?;
@@ -161,7 +172,7 @@ impl Guard {
             }
         };
         if kind.has_user_with_auth() {
-            choose_branch(tpm, handle, kind)?;
+            choose_branch(tpm, handle, name_alg)?;
         }
         Ok(authority)
     }
@@ -183,7 +194,8 @@ impl Authority {
                 match riding.run(command, [Auth::EMPTY, Auth::EMPTY]).map(secret) {
                     // Locked out, an EK without noDA takes no authorization value; its policy does.
                     Err(error) if error.refusal() == Some(ResponseCode::LOCKOUT) => {
-                        guard.satisfy(tpm, kind)?.activate(tpm, command, kind)
+                        let name_alg = name_alg(&command.key_handle);
+                        guard.satisfy(tpm, kind, name_alg)?.activate(tpm, command, kind)
                     }
                     opened => opened,
                 }
@@ -210,21 +222,21 @@ fn policy_secret(policy_session: SessionHandle) -> PolicySecret<'static> {
     }
 }
 
-fn hash(kind: &EkKind) -> Result<HashAlg, tpm2::Error> {
+fn hash(name_alg: Alg) -> Result<HashAlg, tpm2::Error> {
     let code = <tpm2::commands::StartAuthSession<'_> as tpm2::commands::Command>::INFO.code;
-    HashAlg::try_from(kind.template.name_alg)
-        .map_err(|malformed| tpm2::Error::new(code, malformed.into()))
+    HashAlg::try_from(name_alg).map_err(|malformed| tpm2::Error::new(code, malformed.into()))
 }
 
 /// The high range's policy is one of two branches; ours is the first. EK profile annex B.
 fn choose_branch<T: Transport>(
     tpm: &mut Tpm<T>,
     policy_session: SessionHandle,
-    kind: &EkKind,
+    name_alg: Alg,
 ) -> Result<(), tpm2::Error> {
-    let branches: [&'static [u8]; 2] = match kind.template.auth_policy.octets().len() {
-        32 => [&policy::A_SHA256, &policy::C_SHA256],
-        _ => [&policy::A_SHA384, &policy::C_SHA384],
+    let branches: [&'static [u8]; 2] = match name_alg {
+        Alg::SHA256 => [&policy::A_SHA256, &policy::C_SHA256],
+        Alg::SHA384 => [&policy::A_SHA384, &policy::C_SHA384],
+        _ => [&policy::A_SHA512, &policy::C_SHA512],
     };
     let branches = branches.map(|octets| Digest::new(octets).unwrap_or_default());
     let command = PolicyOr { policy_session, p_hash_list: List::new(&branches) };

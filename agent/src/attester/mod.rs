@@ -22,7 +22,7 @@ use tpm2::transport::Transport;
 use tpm2::types::{EncryptedSecret, IdObject, Object, ResponseCode, SecretBuf};
 use verifier::{EkCertificate, EkPublicKey};
 
-use self::guard::{Authority, Entered};
+use self::guard::{Authority, Entered, name_alg};
 pub use self::join_key::JoinKey;
 use crate::exit::{Exit, Failure};
 use crate::inventory::{self, EkChoice, key_octets, mismatch, resident_key};
@@ -77,7 +77,7 @@ impl Attester {
         let authority = if ek.kind.has_user_with_auth() {
             Authority::EmptyAuth(guard)
         } else {
-            let satisfied = guard.satisfy(tpm, ek.kind);
+            let satisfied = guard.satisfy(tpm, ek.kind, name_alg(&ek_object));
             satisfied.map_err(|error| passwords.explain(error))?
         };
         Ok(Self { ek, ek_object, join_key, authority: Some(authority) })
@@ -87,6 +87,12 @@ impl Attester {
     #[must_use]
     pub const fn ek(&self) -> &KnownEk {
         &self.ek
+    }
+
+    /// The name algorithm of the endorsement key, a `TPM_ALG_ID`.
+    #[must_use]
+    pub fn ek_name_alg(&self) -> u16 {
+        name_alg(&self.ek_object).0
     }
 
     /// The join key.

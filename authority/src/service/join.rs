@@ -184,7 +184,12 @@ impl Ceremony {
             let at = UnixTime::from_seconds(now.unix_timestamp());
             Demand::Certificate { anchors, policy: ChainPolicy::default(), at }
         };
-        let claim = Claim { ek, ek_chain: &init.ek_chain, join_key: &init.join_key };
+        let claim = Claim {
+            ek,
+            ek_chain: &init.ek_chain,
+            join_key: &init.join_key,
+            ek_name_alg: init.ek_name_alg,
+        };
         let appraised = verifier::appraise(&claim, demand);
         let facts = match &appraised {
             Ok(appraisal) => Some(appraisal.ek()),

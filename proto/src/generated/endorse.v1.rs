@@ -67,6 +67,9 @@ pub struct JoinInit {
     /// How long the certificates are to live; less if the authority says so. 0: the usual.
     #[prost(int64, tag = "8")]
     pub ttl_seconds: i64,
+    /// TPM_ALG_ID of the EK's name algorithm, where its key leaves a choice. 0: the usual.
+    #[prost(uint32, tag = "9")]
+    pub ek_name_alg: u32,
     #[prost(oneof = "join_init::Ek", tags = "2, 3")]
     pub ek: ::core::option::Option<join_init::Ek>,
 }

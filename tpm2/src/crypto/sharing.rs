@@ -111,6 +111,7 @@ pub fn share_secret_with(
         Id::Ecc(ecc) => match ecc.curve {
             Curve::NIST_P256 => by_ecc::<p256::NistP256>(&ecc, hash, label, random),
             Curve::NIST_P384 => by_ecc::<p384::NistP384>(&ecc, hash, label, random),
+            Curve::NIST_P521 => by_ecc::<p521::NistP521>(&ecc, hash, label, random),
             _ => Err(SharingError::KeyType),
         },
         _ => Err(SharingError::KeyType),
@@ -193,15 +194,22 @@ where
     Ok(Shared { secret, encrypted })
 }
 
+/// Octets of a coordinate on P-521, whose scalars have 521 bits and not 528.
+const P521_FIELD: usize = 66;
+
 /// A scalar of the curve by rejection; the chance of a second draw is below 2⁻³², of a fourth none.
 fn scalar<C: CurveArithmetic>(
     len: usize,
     random: &mut dyn FnMut(&mut [u8]) -> Result<(), NoRandomness>,
 ) -> Result<SecretKey<C>, SharingError> {
     for _ in 0..4 {
-        let mut octets = SecretBuf::zeroed(len).ok_or(SharingError::KeyType)?;
-        random(octets.expose_mut())?;
-        if let Ok(scalar) = SecretKey::from_slice(octets.expose()) {
+        let mut octets = zeroize::Zeroizing::new([0; P521_FIELD]);
+        let octets = octets.get_mut(..len).ok_or(SharingError::KeyType)?;
+        random(octets)?;
+        if let ([first, ..], P521_FIELD) = (&mut *octets, len) {
+            *first &= 0x01;
+        }
+        if let Ok(scalar) = SecretKey::from_slice(octets) {
             return Ok(scalar);
         }
     }

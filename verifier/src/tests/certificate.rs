@@ -254,8 +254,9 @@ fn weak_and_unknown_keys() {
         assert_eq!(key(ecc_spki(oid::SECP256R1, wrong)), KeyError::PointForm);
     }
     assert_eq!(key(ecc_spki(oid::SECP384R1, point.sec1())), KeyError::PointForm);
-    let p521 = &[0x2b, 0x81, 0x04, 0x00, 0x23];
-    assert_eq!(key(ecc_spki(p521, point.sec1())), KeyError::Curve("1.3.132.0.35".to_owned()));
+    assert_eq!(key(ecc_spki(oid::SECP521R1, point.sec1())), KeyError::PointForm);
+    let k256 = &[0x2b, 0x81, 0x04, 0x00, 0x0a];
+    assert_eq!(key(ecc_spki(k256, point.sec1())), KeyError::Curve("1.3.132.0.10".to_owned()));
     let ed25519 = seq(&[&seq(&[&identifier(&[0x2b, 0x65, 0x70])]), &element(3, &[0; 33])]);
     assert_eq!(key(ed25519), KeyError::Algorithm("1.3.101.112".to_owned()));
 }

@@ -4,8 +4,8 @@ use tpm2::crypto::{HashAlg, NoRandomness, kdfa};
 use tpm2::types::NameBuf;
 
 use super::machine::{openssl, run};
-use crate::challenge::Challenge;
-use crate::{Curve, EccKey, EkPublicKey};
+use crate::challenge::{Challenge, ChallengeError, name_alg};
+use crate::{Curve, EccKey, EkPublicKey, RsaKey};
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<_> = hex.chars().map(|c| c.to_digit(16).unwrap() as u8).collect();
@@ -15,6 +15,14 @@ fn bytes(hex: &str) -> Vec<u8> {
 /// The Name of a P-256 key, and the secret, of both vectors.
 const NAME: &str = "000b376ba54cee9de27a07ab2ac44fb52b62c9260a9777b792221407862d202dfa25";
 const SECRET: &str = "7486c92e088a1bb07c9c897552c7a8ac5c268f83313c5a71400cf087c44629af";
+
+fn with(
+    ek: &EkPublicKey,
+    object: &NameBuf,
+    random: &mut dyn FnMut(&mut [u8]) -> Result<(), NoRandomness>,
+) -> Result<Challenge, ChallengeError> {
+    Challenge::with(ek, name_alg(ek, 0).unwrap(), object, random)
+}
 
 struct Vector {
     curve: Curve,
@@ -65,7 +73,7 @@ fn vectors_that_a_tpm_opened() {
             drawn.drain(..octets.len());
             Ok(())
         };
-        let challenge = Challenge::with(&EkPublicKey::Ecc(key), &name, &mut random).unwrap();
+        let challenge = with(&EkPublicKey::Ecc(key), &name, &mut random).unwrap();
         assert!(drawn.is_empty());
         assert_eq!(challenge.blob(), bytes(vector.blob));
         assert_eq!(challenge.encrypted_seed(), bytes(vector.seed));
@@ -84,9 +92,33 @@ fn no_randomness_no_challenge() {
                 left -= 1;
                 if left < 0 { Err(NoRandomness) } else { Ok(()) }
             };
-            assert!(Challenge::with(&key, &name, &mut random).is_err(), "{good}");
+            assert!(with(&key, &name, &mut random).is_err(), "{good}");
         }
     }
+}
+
+#[test]
+fn a_name_algorithm_is_one_that_the_profile_has_for_the_key() {
+    let sha = [HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512].map(|hash| hash.alg());
+    for (key, possible) in [
+        (super::forge::rsa_key("ek"), &sha[..1]),
+        (super::forge::ecc_key("ek"), &sha[..1]),
+        (EkPublicKey::Rsa(rsa_of(384)), &sha[1..2]),
+        (EkPublicKey::Rsa(rsa_of(512)), &sha[1..]),
+    ] {
+        assert_eq!(name_alg(&key, 0), Some(possible[0]));
+        for alg in sha {
+            let expected = possible.contains(&alg).then_some(alg);
+            assert_eq!(name_alg(&key, alg.0.into()), expected, "{key:?}");
+        }
+        for said in [4, 0x12, 0x1_000b, u32::MAX] {
+            assert_eq!(name_alg(&key, said), None, "{said:#x}");
+        }
+    }
+}
+
+fn rsa_of(octets: usize) -> RsaKey {
+    RsaKey::new(&super::forge::modulus("k", octets), 65537).unwrap()
 }
 
 /// The keys of the EK profile: what encrypts the seed, and what follows from it.
@@ -96,6 +128,7 @@ fn rsa_keys_of_each_size_open_it() {
     let folder = folder.path();
     let name = NameBuf::new(&bytes(NAME)).unwrap();
     for (bits, hash, md, cipher) in [
+        (4096, HashAlg::Sha512, "sha512", "aes-256-cfb"),
         (2048, HashAlg::Sha256, "sha256", "aes-128-cfb"),
         (3072, HashAlg::Sha384, "sha384", "aes-256-cfb"),
         (4096, HashAlg::Sha384, "sha384", "aes-256-cfb"),
@@ -104,7 +137,8 @@ fn rsa_keys_of_each_size_open_it() {
         run(folder, &make);
         let spki = run(folder, "openssl pkey -in k -pubout -outform DER");
         let key = EkPublicKey::from_spki(&spki).unwrap();
-        let challenge = Challenge::new(&key, &name).unwrap();
+        let challenge = Challenge::new(&key, name_alg(&key, hash.alg().0.into()).unwrap(), &name);
+        let challenge = challenge.unwrap();
 
         std::fs::write(folder.join("seed"), challenge.encrypted_seed()).unwrap();
         let label = "4944454e5449545900";

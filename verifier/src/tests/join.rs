@@ -13,7 +13,10 @@ fn demand(anchors: &[CaCertificate]) -> Demand<'_> {
 }
 
 fn join(ek: EkClaim<'_>, demand: Demand<'_>) -> Result<Appraisal, Box<AppraisalError>> {
-    appraise(&Claim { ek, ek_chain: &[], join_key: &Area::new("join").bytes() }, demand)
+    appraise(
+        &Claim { ek, ek_chain: &[], join_key: &Area::new("join").bytes(), ek_name_alg: 0 },
+        demand,
+    )
 }
 
 fn code(ek: EkClaim<'_>, demand: Demand<'_>) -> &'static str {
@@ -28,7 +31,12 @@ fn with_a_certificate_that_is_vouched_for() {
     let anchors = [root.root()];
     let ek_chain = [b"\x30\x80 not one".to_vec(), root.certify(&issuer).der().to_vec()];
     let join_key = Area::new("join").bytes();
-    let claim = Claim { ek: EkClaim::Certificate(&der), ek_chain: &ek_chain, join_key: &join_key };
+    let claim = Claim {
+        ek: EkClaim::Certificate(&der),
+        ek_chain: &ek_chain,
+        join_key: &join_key,
+        ek_name_alg: 0,
+    };
     let appraisal = appraise(&claim, demand(&anchors)).unwrap();
     let ek = appraisal.ek();
     assert_eq!(ek.key, rsa_key("ek"));
@@ -93,7 +101,12 @@ fn each_refusal_has_its_code_and_says_what_was_known() {
     assert_eq!(nobody.ek().unwrap().endorsement, Endorsement::Unverified);
 
     let join_key = Area::new("join").attributes(0x0005_0472).bytes();
-    let claim = Claim { ek: EkClaim::Certificate(&der), ek_chain: &[], join_key: &join_key };
+    let claim = Claim {
+        ek: EkClaim::Certificate(&der),
+        ek_chain: &[],
+        join_key: &join_key,
+        ek_name_alg: 0,
+    };
     let error = appraise(&claim, demand(&anchors)).unwrap_err();
     assert_eq!(error.code(), "join_key_attributes");
     assert!(matches!(error.ek().unwrap().endorsement, Endorsement::Verified { .. }));

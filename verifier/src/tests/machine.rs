@@ -93,6 +93,7 @@ fn every_algorithm_of_an_issuer() {
         ("rsa4096", "-algorithm RSA -pkeyopt rsa_keygen_bits:4096"),
         ("p256", "-algorithm EC -pkeyopt ec_paramgen_curve:P-256"),
         ("p384", "-algorithm EC -pkeyopt ec_paramgen_curve:P-384"),
+        ("p521", "-algorithm EC -pkeyopt ec_paramgen_curve:P-521"),
     ] {
         let anchors = [authority(folder, name, options)];
         for (option, hash) in hashes {
@@ -151,6 +152,7 @@ fn openssl_agrees_on_hash_and_serial() {
         ("rsa4096", "-algorithm RSA -pkeyopt rsa_keygen_bits:4096"),
         ("p256", "-algorithm EC -pkeyopt ec_paramgen_curve:P-256"),
         ("p384", "-algorithm EC -pkeyopt ec_paramgen_curve:P-384"),
+        ("p521", "-algorithm EC -pkeyopt ec_paramgen_curve:P-521"),
     ] {
         run(folder, &format!("openssl genpkey {options} -out {name}.key"));
         let ek = issue(folder, "ca", name, "sha256");

@@ -65,6 +65,7 @@ impl SoftwareTpm {
             hostname: "host-1".into(),
             agent_version: "test".into(),
             ttl_seconds: 0,
+            ek_name_alg: 0,
         }
     }
 
