@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
+use verifier::chain::{ChainPolicy, Sha1, Validity};
 
 use crate::config::JoinTimeout;
 use crate::exit::CODES;
@@ -51,6 +52,9 @@ pub enum Command {
     /// Read the audit log
     #[command(subcommand)]
     Audit(Audit),
+    /// Look at certificates of endorsement keys
+    #[command(subcommand)]
+    Ek(Ek),
     /// Write what this host needs to run the authority: a systemd unit
     #[command(subcommand)]
     Install(install::Install),
@@ -94,6 +98,72 @@ pub struct Start {
     /// Address and port for monitoring: /livez, /readyz, /metrics [default: none]
     #[arg(long, env = "AUTHORITY_DIAG_ADDR", value_name = "ADDR:PORT")]
     pub diag_addr: Option<SocketAddr>,
+    /// How chains of EK certificates are judged
+    #[command(flatten)]
+    pub ek_policy: EkPolicy,
+}
+
+/// How lenient to be with chains of EK certificates.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct EkPolicy {
+    /// EK certificates that have expired, of issuers that were valid when they issued them [default:
+    /// refused]
+    #[arg(long, env = "AUTHORITY_EK_EXPIRED", value_enum, value_name = "VERDICT")]
+    pub ek_expired: Option<Leniency>,
+    /// Signatures over SHA-1, which old chips have [default: refused]
+    #[arg(long, env = "AUTHORITY_EK_SHA1", value_enum, value_name = "VERDICT")]
+    pub ek_sha1: Option<Leniency>,
+}
+
+/// What happens to what is doubtful.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Leniency {
+    /// It is refused
+    Refused,
+    /// It is accepted
+    Accepted,
+}
+
+impl EkPolicy {
+    /// As the verifier has it.
+    pub fn of_chains(self) -> ChainPolicy {
+        ChainPolicy {
+            validity: match self.ek_expired {
+                Some(Leniency::Accepted) => Validity::AtIssuance,
+                Some(Leniency::Refused) | None => Validity::Now,
+            },
+            sha1: match self.ek_sha1 {
+                Some(Leniency::Accepted) => Sha1::Accepted,
+                Some(Leniency::Refused) | None => Sha1::Refused,
+            },
+        }
+    }
+}
+
+/// `authority ek`
+#[derive(Debug, Subcommand)]
+pub enum Ek {
+    /// Say whether CAs vouch for the certificate of an endorsement key, and if they do not, why
+    Check(EkCheck),
+}
+
+/// `authority ek check`
+#[derive(Debug, Args)]
+pub struct EkCheck {
+    /// The CAs that are trusted, PEM, as a token has them in ekcert_allowed_cas; may be given several
+    /// times
+    #[arg(long, required = true, value_name = "FILE")]
+    pub cas: Vec<PathBuf>,
+    /// Certificates that may be between, PEM or DER; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub chain: Vec<PathBuf>,
+    /// How it is judged
+    #[command(flatten)]
+    pub policy: EkPolicy,
+    /// The certificate of the endorsement key, PEM, DER, or as it was read from the TPM
+    #[arg(value_name = "FILE")]
+    pub certificate: PathBuf,
 }
 
 /// `authority create`

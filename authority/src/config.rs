@@ -6,6 +6,7 @@
 //! cluster_name: example.com
 //! join_timeout: 60s
 //! diag_addr: 127.0.0.1:3026
+//! ek_certificates: {expired: accepted, sha1: refused}
 //! log: {format: json, level: info}
 //! ```
 
@@ -19,8 +20,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 use tracing_subscriber::EnvFilter;
+use verifier::chain::ChainPolicy;
 
-use crate::cli::{LogFormat, Start};
+use crate::cli::{EkPolicy, Leniency, LogFormat, Start};
 use crate::exit::{Exit, Failure};
 use crate::folder::DEFAULT_DATA_DIR;
 use crate::issue::ClusterName;
@@ -45,6 +47,8 @@ pub struct Settings {
     pub join_timeout: JoinTimeout,
     /// Where monitoring finds it.
     pub diag_addr: Option<SocketAddr>,
+    /// How chains of EK certificates are judged.
+    pub ek_policy: ChainPolicy,
     /// How logs are written, if the file says so.
     pub log_format: Option<LogFormat>,
     /// How much is logged, if the file says so.
@@ -69,7 +73,16 @@ struct Document {
     #[serde(default, deserialize_with = "parsed")]
     diag_addr: Option<SocketAddr>,
     #[serde(default)]
+    ek_certificates: EkCertificates,
+    #[serde(default)]
     log: Log,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EkCertificates {
+    expired: Option<Leniency>,
+    sha1: Option<Leniency>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -100,6 +113,11 @@ impl Settings {
             cluster_name: start.cluster_name.clone().or(file.cluster_name),
             join_timeout: start.join_timeout.or(file.join_timeout).unwrap_or_default(),
             diag_addr: start.diag_addr.or(file.diag_addr),
+            ek_policy: EkPolicy {
+                ek_expired: start.ek_policy.ek_expired.or(file.ek_certificates.expired),
+                ek_sha1: start.ek_policy.ek_sha1.or(file.ek_certificates.sha1),
+            }
+            .of_chains(),
             log_format: file.log.format,
             log_level: file.log.level.map(|level| level.0),
         })
@@ -235,6 +253,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_lenient_is_said_so() {
+        use verifier::chain::{Sha1, Validity};
+        let policy = |yaml: &str, flags: &[&str]| settings(yaml, flags).unwrap().ek_policy;
+        let strict = policy("# nothing\n", &[]);
+        assert_eq!((strict.validity, strict.sha1), (Validity::Now, Sha1::Refused));
+        let yaml = "ek_certificates: {expired: accepted, sha1: accepted}\n";
+        let lenient = policy(yaml, &[]);
+        assert_eq!((lenient.validity, lenient.sha1), (Validity::AtIssuance, Sha1::Accepted));
+        let over = policy(yaml, &["--ek-sha1", "refused"]);
+        assert_eq!((over.validity, over.sha1), (Validity::AtIssuance, Sha1::Refused));
+    }
+
+    #[test]
     fn a_fault_is_named_with_its_line() {
         for (yaml, line, says) in [
             ("data_dir: /a\nlistn: 127.0.0.1:1\n", 2, "listn"),
@@ -244,6 +275,8 @@ mod tests {
             ("join_timeout: 1h\n", 1, "from 1s to 10m"),
             ("diag_addr: [a]\n", 1, ""),
             ("log:\n  format: xml\n", 2, "xml"),
+            ("ek_certificates:\n  sha1: maybe\n", 2, "maybe"),
+            ("ek_certificates:\n  sha256: accepted\n", 2, "sha256"),
             ("log:\n  level: a=b=c\n", 2, "a=b=c"),
             ("log:\n  colour: red\n", 2, "colour"),
             ("data_dir: /a\ndata_dir: /b\n", 2, "data_dir"),

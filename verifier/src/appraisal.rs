@@ -204,6 +204,15 @@ impl AppraisalError {
     pub fn code(&self) -> &'static str {
         self.cause.code()
     }
+
+    /// Why, and what an operator can do about it where there is something.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        match &self.cause {
+            Cause::EkChain { error, .. } => format!("{}: {}", self.cause, error.advice()),
+            cause => cause.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for AppraisalError {

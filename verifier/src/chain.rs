@@ -24,7 +24,7 @@ pub const MAX_INTERMEDIATES: usize = 16;
 /// Signatures that are checked at most, besides one for each anchor.
 const MAX_SIGNATURES: usize = 32;
 
-/// What an operator decides about chains. The default is meant for chips in the field.
+/// What an operator decides about chains. The default is strict; chips in the field may need more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChainPolicy {
     /// Which dates count.
@@ -38,9 +38,9 @@ pub struct ChainPolicy {
 pub enum Validity {
     /// The endorsement certificate may have expired: the key is burned in, and nobody renews it.
     /// Each intermediate must have been valid when the endorsement certificate was issued.
-    #[default]
     AtIssuance,
     /// Everything below the anchor must be valid now.
+    #[default]
     Now,
 }
 
@@ -253,6 +253,46 @@ impl ChainError {
     #[must_use]
     pub fn reason(&self) -> &Reason {
         &self.reason
+    }
+
+    /// What an operator can do about it.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        match self.reason {
+            Reason::NoIssuer => {
+                "add the certificate of its issuer to ekcert_allowed_cas, or the root's with all \
+                 that is between"
+            }
+            Reason::Signature { .. } => {
+                "there are several CAs of that name: add the certificate of the one that signed it; \
+                 if it is there, this certificate is not genuine"
+            }
+            Reason::Sha1 => {
+                "accept SHA-1 (--ek-sha1 accepted), or allow the TPM by its ek_public_hash with a \
+                 token that names no CAs"
+            }
+            Reason::Algorithm(_) => {
+                "allow the TPM by its ek_public_hash with a token that names no CAs"
+            }
+            Reason::NotYetValid(_) => "see that the authority's clock is right",
+            Reason::Expired(_) => {
+                "accept EK certificates that have expired (--ek-expired accepted), or allow the TPM \
+                 by its ek_public_hash with a token that names no CAs"
+            }
+            Reason::IssuerNotValid { rule: Validity::Now, .. } => {
+                "accept what has expired (--ek-expired accepted), or add this very CA to \
+                 ekcert_allowed_cas: the dates of what is named there do not count"
+            }
+            Reason::IssuerNotValid { rule: Validity::AtIssuance, .. }
+            | Reason::Purpose
+            | Reason::PathLength { .. } => {
+                "if you trust the CA that issued the EK certificate all the same, add it to \
+                 ekcert_allowed_cas instead of those above it"
+            }
+            Reason::TooDeep | Reason::TooManyIntermediates(_) | Reason::TooManySignatures => {
+                "add the CA that issued the EK certificate itself to ekcert_allowed_cas"
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod bots;
 mod check;
 mod client;
 mod create;
+mod ek;
 mod get;
 mod install;
 mod lock;
@@ -17,7 +18,7 @@ use std::io::{self, Write};
 use clap::CommandFactory;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Audit, Bots, Cli, Command, LogFormat};
+use crate::cli::{Audit, Bots, Cli, Command, Ek, LogFormat};
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 
@@ -42,6 +43,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Bots(Bots::Ls(ls)) => block_on(bots::ls(ls)),
         Command::Bots(Bots::Instances(instances)) => block_on(bots::instances(instances)),
         Command::Audit(Audit::Ls(ls)) => audit::ls(&ls),
+        Command::Ek(Ek::Check(check)) => ek::check(&check),
         Command::Install(what) => install::install(what),
         Command::Completions(shell) => {
             let mut script = Vec::new();

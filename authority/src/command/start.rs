@@ -34,7 +34,8 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     let pin = CaPin::of_certificate(&certificate).map_err(bug)?;
     let store = Arc::new(cluster.store);
     let timeout = settings.join_timeout.duration();
-    let authority = Arc::new(Authority::new(cluster.issuer, store, audit, clock, timeout));
+    let authority = Authority::new(cluster.issuer, store, audit, clock, timeout);
+    let authority = Arc::new(authority.judging_by(settings.ek_policy));
 
     let leaf = Leaf::new(Arc::clone(&authority)).map_err(bug)?;
     let config = tls::server_config(leaf, &[certificate]).map_err(bug)?;

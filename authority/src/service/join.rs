@@ -22,7 +22,6 @@ use tokio::time::Sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tracing::{error, info, warn};
-use verifier::chain::ChainPolicy;
 use verifier::{
     Appraisal, CaCertificate, Challenge, Claim, Demand, EkClaim, EkFacts, Endorsement, UnixTime,
 };
@@ -182,7 +181,7 @@ impl Ceremony {
             Demand::Key
         } else {
             let at = UnixTime::from_seconds(now.unix_timestamp());
-            Demand::Certificate { anchors, policy: ChainPolicy::default(), at }
+            Demand::Certificate { anchors, policy: self.authority.ek_policy, at }
         };
         let claim = Claim {
             ek,
@@ -198,7 +197,7 @@ impl Ceremony {
         if let Some(facts) = facts {
             self.note(facts)?;
         }
-        appraised.map_err(|error| Refusal::new(Code::Evidence(error.code()), error))
+        appraised.map_err(|error| Refusal::new(Code::Evidence(error.code()), error.explain()))
     }
 
     fn note(&mut self, facts: &EkFacts) -> Result<(), Refusal> {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use proto::v1::IssuedCredentials;
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
+use verifier::chain::ChainPolicy;
 
 use self::refusal::{Code, Refusal};
 use crate::audit::AuditLog;
@@ -38,6 +39,8 @@ pub struct Authority {
     pub clock: Clock,
     /// How long a join may take.
     pub join_timeout: Duration,
+    /// How chains of EK certificates are judged.
+    pub ek_policy: ChainPolicy,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     joins: Arc<Semaphore>,
@@ -64,7 +67,14 @@ impl Authority {
         let metrics = Arc::new(Metrics::default());
         let records = Records::new(Arc::new(Measured::new(store, Arc::clone(&metrics))));
         let joins = Arc::new(Semaphore::new(MAX_JOINS));
-        Self { issuer, records, audit, clock, join_timeout, metrics, joins }
+        let ek_policy = ChainPolicy::default();
+        Self { issuer, records, audit, clock, join_timeout, ek_policy, metrics, joins }
+    }
+
+    /// The same, which judges chains of EK certificates by another policy than the strict one.
+    #[must_use]
+    pub fn judging_by(self, ek_policy: ChainPolicy) -> Self {
+        Self { ek_policy, ..self }
     }
 
     /// Whether the authority can do its work.

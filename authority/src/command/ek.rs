@@ -1,0 +1,108 @@
+//! authority ek check
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use verifier::chain::{self, Path as ChainPath};
+use verifier::{CaCertificate, EkCertificate, EkPublicKey, UnixTime, pem};
+
+use super::print;
+use crate::cli::EkCheck;
+use crate::clock::Clock;
+use crate::exit::{Exit, Failure};
+
+/// Some hundreds of certificates.
+const LARGEST: u64 = 1024 * 1024;
+
+pub(super) fn check(check: &EkCheck) -> Result<(), Failure> {
+    let ek = endorsement_certificate(&check.certificate)?;
+    let mut anchors = Vec::new();
+    for file in &check.cas {
+        anchors.extend(authorities(file)?);
+    }
+    let mut between = Vec::new();
+    for file in &check.chain {
+        between.extend(authorities(file)?);
+    }
+    let at = UnixTime::from_seconds(Clock::system().now().unix_timestamp());
+    let path = chain::verify(&ek, &between, &anchors, at, check.policy.of_chains());
+    let path =
+        path.map_err(|error| Failure::new(Exit::Refused, error.to_string(), error.advice()))?;
+    print(told(&ek, &path))
+}
+
+fn told(ek: &EkCertificate, path: &ChainPath<'_>) -> String {
+    let key = match ek.public_key() {
+        EkPublicKey::Rsa(key) => format!("RSA {}", key.bits()),
+        EkPublicKey::Ecc(key) => key.curve().to_string(),
+    };
+    let tpm = ek.tpm().map_or_else(|| "not said".to_owned(), ToString::to_string);
+    let mut text = format!(
+        "EKPub Hash     {}\nEKCert Serial  {}\nKey            {key}\nTPM            {tpm}\n\
+         Valid          {} to {}\nIssuer         {}\n",
+        ek.public_key().public_hash(),
+        ek.serial(),
+        ek.not_before(),
+        ek.not_after(),
+        ek.issuer_text(),
+    );
+    for ca in path.intermediates() {
+        text.push_str(&format!("Through        {}\n", ca.subject_text()));
+    }
+    let anchor = path.anchor();
+    text.push_str(&format!(
+        "Vouched for    by {}, SHA-256 {}\n",
+        anchor.subject_text(),
+        anchor.fingerprint()
+    ));
+    text
+}
+
+fn endorsement_certificate(file: &Path) -> Result<EkCertificate, Failure> {
+    let content = content(file)?;
+    let advice = "give the certificate of one endorsement key, PEM or DER";
+    let wrong = |cause: &dyn Display| {
+        Failure::new(Exit::Data, format!("{}: {cause}", file.display()), advice)
+    };
+    match text(&content) {
+        None => EkCertificate::from_nv(&content).map_err(|cause| wrong(&cause)),
+        Some(text) => match pem::certificates(text).map_err(|cause| wrong(&cause))?.as_slice() {
+            [one] => EkCertificate::parse(one).map_err(|cause| wrong(&cause)),
+            several => Err(wrong(&format!("{} certificates instead of one", several.len()))),
+        },
+    }
+}
+
+fn authorities(file: &Path) -> Result<Vec<CaCertificate>, Failure> {
+    let content = content(file)?;
+    let wrong = |cause: &dyn Display| {
+        let advice = "give certificates of CAs, as the TPM's vendor publishes them";
+        Failure::new(Exit::Data, format!("{}: {cause}", file.display()), advice)
+    };
+    match text(&content) {
+        Some(text) => CaCertificate::from_pem(text).map_err(|cause| wrong(&cause)),
+        None => match CaCertificate::parse(&content) {
+            Ok(one) => Ok(vec![one]),
+            Err(cause) => Err(wrong(&cause)),
+        },
+    }
+}
+
+/// The content as PEM, if it is; DER begins with an octet that no such text begins with.
+fn text(content: &[u8]) -> Option<&str> {
+    std::str::from_utf8(content).ok().filter(|text| text.contains("-----BEGIN "))
+}
+
+fn content(file: &Path) -> Result<Vec<u8>, Failure> {
+    let failed =
+        |cause: std::io::Error| Failure::io(&cause, format!("cannot read {}", file.display()));
+    let mut content = Vec::new();
+    let mut reader = File::open(file).map_err(failed)?.take(LARGEST + 1);
+    if reader.read_to_end(&mut content).map_err(failed)? as u64 > LARGEST {
+        let what = format!("{}: larger than {LARGEST} octets", file.display());
+        return Err(Failure::new(Exit::Data, what, "give the file of a few certificates"));
+    }
+    Ok(content)
+}

@@ -1,0 +1,90 @@
+//! `authority ek check`: who vouches for a TPM's certificate, and why nobody does.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use tests::programs;
+use tests::tpm::{client, ek_kind, start};
+use tests::world::{Said, World, run};
+use tpm2::endorsement::{self, Passwords};
+use xtask::swtpm::{Factory, Kind, Maker};
+
+/// A folder with the certificate of a TPM, and those of its maker and of the maker's namesake.
+fn desk() -> Result<World> {
+    let world = World::absent(programs!())?;
+    let swtpm = start(Kind::P256)?;
+    let der = endorsement::certificate(&mut client(&swtpm)?, ek_kind("p256"), Passwords::NONE)?;
+    let der = der.context("no certificate")?;
+    fs::write(world.path("ek.der"), &der)?;
+    fs::write(world.path("ek.nv"), [&[0x10, 0x01, 0x00, 0, 0], &der[..], &[0xff; 99]].concat())?;
+    let [from, to] = ["ek.der", "ek.pem"].map(|name| world.path(name).display().to_string());
+    run("openssl", &["x509", "-inform", "DER", "-in", &from, "-out", &to])?;
+    for (maker, name) in [(Maker::Vendor, "vendor"), (Maker::Namesake, "namesake")] {
+        let ca = Factory::shared().ca(maker)?;
+        fs::write(world.path(&format!("{name}-root.pem")), ca.root_pem())?;
+        fs::write(world.path(&format!("{name}-issuer.pem")), ca.issuer_pem())?;
+    }
+    Ok(world)
+}
+
+fn check(world: &World, more: &[&str]) -> Result<Said> {
+    world.authority(&[&["ek", "check"], more].concat())
+}
+
+#[test]
+fn a_certificate_in_any_form_is_vouched_for_by_root_or_issuer() -> Result<()> {
+    let world = desk()?;
+    for file in ["ek.der", "ek.pem", "ek.nv"] {
+        let said = check(&world, &["--cas", "vendor-issuer.pem", file])?.well()?;
+        assert!(said.contains("Key            P-256\n"), "{said}");
+        assert!(said.contains("Vouched for    by "), "{said}");
+        assert!(!said.contains("Through"), "{said}");
+        let root = ["--cas", "vendor-root.pem", "--chain", "vendor-issuer.pem", file];
+        let said = check(&world, &root)?.well()?;
+        assert!(said.contains("Through        "), "{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn why_nobody_vouches_is_said_with_what_to_do() -> Result<()> {
+    let world = desk()?;
+    let said = check(&world, &["--cas", "vendor-root.pem", "ek.pem"])?;
+    let [what, advice] = said.failure(1)?;
+    assert!(what.contains("was issued by nobody who is known here"), "{what}");
+    assert!(advice.contains("add the certificate of its issuer"), "{advice}");
+    let said = check(&world, &["--cas", "namesake-issuer.pem", "ek.pem"])?;
+    let [what, advice] = said.failure(1)?;
+    assert!(what.contains("whose key did not sign it"), "{what}");
+    assert!(advice.contains("several CAs of that name"), "{advice}");
+    for (file, words) in
+        [("vendor-root.pem", "says that it is a CA"), ("vendor-root.pem.absent", "cannot read")]
+    {
+        let said = check(&world, &["--cas", "vendor-root.pem", file])?;
+        assert!(said.err.contains(words), "{said:?}");
+    }
+    assert!(check(&world, &["--cas", "ek.pem", "ek.pem"])?.failure(65)?[0].contains("not a CA"));
+    Ok(())
+}
+
+#[test]
+fn what_is_doubtful_is_accepted_only_if_that_is_said() -> Result<()> {
+    let world = desk()?;
+    let openssl = |arguments: &str| -> Result<()> {
+        let place = world.path("");
+        let script = format!("cd \"$1\" && openssl {arguments}");
+        run("sh", &["-c", &script, "openssl", &place.display().to_string()]).map(drop)
+    };
+    fs::write(world.path("ext"), "basicConstraints=critical,CA:FALSE\n")?;
+    let new = "req -newkey rsa:2048 -nodes -subj /CN=old";
+    openssl(&format!("{new} -x509 -days 99 -keyout ca.key -out ca.pem"))?;
+    openssl(&format!("{new} -keyout ek.key -out ek.csr"))?;
+    let sign = "x509 -req -in ek.csr -CA ca.pem -CAkey ca.key -set_serial 7 -extfile ext -sha1";
+    openssl(&format!("{sign} -days 99 -out old.pem"))?;
+    let said = check(&world, &["--cas", "ca.pem", "old.pem"])?;
+    let [what, advice] = said.failure(1)?;
+    assert!(what.contains("is signed over SHA-1"), "{what}");
+    assert!(advice.contains("--ek-sha1 accepted"), "{advice}");
+    check(&world, &["--ek-sha1", "accepted", "--cas", "ca.pem", "old.pem"])?.well()?;
+    Ok(())
+}
