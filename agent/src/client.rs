@@ -9,7 +9,9 @@ use std::time::Duration;
 use p256::ecdsa::Signature;
 use proto::transcript;
 use proto::v1::identity_service_client::IdentityServiceClient;
-use proto::v1::{IssueRequest, IssuedCredentials, RenewRequest, WhoAmIRequest, WhoAmIResponse};
+use proto::v1::{
+    IssueRequest, IssuedCredentials, RenewRequest, SubjectForm, WhoAmIRequest, WhoAmIResponse,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use tls::{CaPin, DigestSigner, RemoteKey, ServerTrust};
@@ -212,7 +214,7 @@ impl Authenticated {
         Ok(identity.renewed(self.authority.clone(), credentials, generation)?)
     }
 
-    /// Certificates for a key of a service.
+    /// Certificates for a key of a service, whose X.509 subject says as much as those who read it know.
     ///
     /// # Errors
     /// The authority's, in words.
@@ -220,6 +222,7 @@ impl Authenticated {
         &mut self,
         key: &SoftwareKey,
         service: &str,
+        subject: SubjectForm,
         ttl: Duration,
     ) -> Result<Credentials, Denied> {
         let public_key = key.spki_der()?;
@@ -228,6 +231,7 @@ impl Authenticated {
             public_key,
             ttl_seconds: seconds(ttl),
             service: service.to_owned(),
+            subject: subject.into(),
         };
         let issued = self.service.issue(request).await;
         let issued = issued.map_err(|status| refused(&status, &self.end))?.into_inner();

@@ -6,7 +6,9 @@ use std::io;
 use std::path::Path;
 
 use agent::credentials::Credentials;
-use authority::issue::{CaKey, ClusterName, Issuer, SshAuthority, Ttl, Validity, X509Authority};
+use authority::issue::{
+    CaKey, ClusterName, Issuer, Purpose, SshAuthority, Ttl, Validity, X509Authority,
+};
 use authority::resource::{Bot, BotInstance, BotSpec, Metadata, ProvenEk};
 use criterion::{Criterion, criterion_group, criterion_main};
 use fuzz::fixtures;
@@ -278,7 +280,11 @@ fn authority(c: &mut Criterion) {
     let validity = Validity { now, ttl: Ttl::default() };
     let key = PublicKey::from(join_key.verifying_key());
     group.bench_function("X.509 and SSH certificates issued and verified", |b| {
-        b.iter(|| issuer.credentials(&bot, &instance, Some(1), black_box(&key), validity).unwrap());
+        b.iter(|| {
+            issuer
+                .credentials(&bot, &instance, Purpose::Identity(1), black_box(&key), validity)
+                .unwrap()
+        });
     });
 }
 

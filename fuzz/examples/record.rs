@@ -12,7 +12,9 @@ use agent::identity::{Identity, Joined};
 use agent::inventory::{self, EkChoice};
 use agent::passwords::Passwords;
 use anyhow::{Context, Result, ensure};
-use authority::issue::{CaKey, ClusterName, Issuer, SshAuthority, Ttl, Validity, X509Authority};
+use authority::issue::{
+    CaKey, ClusterName, Issuer, Purpose, SshAuthority, Ttl, Validity, X509Authority,
+};
 use authority::resource::{BotInstance, ProvenEk, Resource, read};
 use fuzz::{Target, Verdict, joined};
 use prost::Message;
@@ -349,7 +351,7 @@ fn issued(certified: Certified) -> Result<()> {
     let (name, token) = ("example".parse()?, "my-bot-token".parse()?);
     let instance = BotInstance::joining(name, token, ek, String::new(), now);
     let (key, validity) = (join_key.verifying_key().into(), Validity { now, ttl: Ttl::default() });
-    let given = issuer.credentials(&bot, &instance, Some(1), &key, validity)?;
+    let given = issuer.credentials(&bot, &instance, Purpose::Identity(1), &key, validity)?;
     let result = IssuedCredentials {
         certificates: vec![given.x509.to_vec()],
         x509_authorities: vec![issuer.x509().certificate().to_vec()],

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use proto::v1::SubjectForm;
+
 use super::machine::{Job, Outcome, Pace, Part, Trouble, Validity};
 use crate::artifact::{self, SoftwareKey};
 use crate::client::{Authenticated, Client, Denied, Wanted};
@@ -203,7 +205,12 @@ impl Worker {
         let key = SoftwareKey::generate()?;
         let ttl = service.lifetime.ttl;
         let connection = self.connection(&identity).await?;
-        let credentials = connection.issue(&key, service.name.as_str(), ttl).await?;
+        // The files of an identity are for Teleport's software, those of `x509` for anybody's.
+        let subject = match service.kind {
+            ServiceKind::Identity { .. } => SubjectForm::Full,
+            ServiceKind::X509 { .. } => SubjectForm::Plain,
+        };
+        let credentials = connection.issue(&key, service.name.as_str(), subject, ttl).await?;
         let validity = credentials.validity;
         let host = self.settings.authorities.first().map(config::Address::host).unwrap_or_default();
         let set = files(service, &key, &credentials, &identity.cluster, host)?;

@@ -90,6 +90,18 @@ impl fmt::Display for ClusterName {
     }
 }
 
+/// What a key is for decides what its X.509 certificate says of who holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The instance itself, which can renew: with the generation, which counts joins and renewals.
+    Identity(u64),
+    /// A service that talks to software of Teleport's.
+    Service,
+    /// A service that talks to anybody else. PostgreSQL, say, refuses a subject with attributes
+    /// that OpenSSL has no names for.
+    Plain,
+}
+
 /// The cluster's two certification authorities.
 #[derive(Debug)]
 pub struct Issuer {
@@ -150,21 +162,25 @@ impl Issuer {
         &self.ssh
     }
 
-    /// Certificates for a key of an instance of this bot; it is proven. `generation` is for the
-    /// instance's own key alone. Each was verified as a peer would.
+    /// Certificates for a key of an instance of this bot; it is proven. Each was verified as a peer
+    /// would.
     pub fn credentials(
         &self,
         bot: &Bot,
         instance: &BotInstance,
-        generation: Option<u64>,
+        purpose: Purpose,
         key: &PublicKey,
         validity: Validity,
     ) -> Result<Credentials, IssueError> {
         let Validity { now, ttl } = validity;
         let window = self.window(bot, ttl, now);
-        let subject = Subject::new(self.cluster.as_str(), bot, instance, generation);
+        let subject = Subject::new(self.cluster.as_str(), bot, instance, purpose);
+        let name = match purpose {
+            Purpose::Identity(_) | Purpose::Service => subject.to_name()?,
+            Purpose::Plain => subject.to_plain_name()?,
+        };
         let spiffe_id = spiffe_id(&self.cluster, &subject.bot);
-        let x509 = self.x509.host(&subject, &spiffe_id, key, window)?;
+        let x509 = self.x509.host(name, &spiffe_id, key, window)?;
         let ssh = self.ssh.user(&subject, key, x509.serial_low, window)?;
         self.x509.verify_host(&x509.certificate, &spiffe_id, now)?;
         self.ssh.verify_user(&ssh, key, now)?;

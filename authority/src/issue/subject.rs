@@ -13,6 +13,8 @@
 //! | 1.3.9999.2.18 | the bot's name |
 //! | 1.3.9999.2.20 | the bot instance |
 //! | 1.3.9999.2.21 | how it joined, a JSON object |
+//!
+//! A plain subject has the first two alone, and nobody reads it here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::name::{Name as X501Name, RdnSequence, RelativeDistinguishedName};
 
-use super::IssueError;
+use super::{IssueError, Purpose};
 use crate::resource::{
     Bot, BotInstance, EkHash, InstanceId, JoinMethod, Name, Role, Serial, user_name,
 };
@@ -96,12 +98,11 @@ pub struct SubjectError(&'static str);
 
 impl Subject {
     /// Of an instance of this bot.
-    pub(super) fn new(
-        cluster: &str,
-        bot: &Bot,
-        instance: &BotInstance,
-        generation: Option<u64>,
-    ) -> Self {
+    pub(super) fn new(cluster: &str, bot: &Bot, instance: &BotInstance, purpose: Purpose) -> Self {
+        let generation = match purpose {
+            Purpose::Identity(generation) => Some(generation),
+            Purpose::Service | Purpose::Plain => None,
+        };
         let (spec, status) = (&bot.spec, &instance.status);
         Self {
             cluster: cluster.to_owned(),
@@ -125,12 +126,20 @@ impl Subject {
         }
     }
 
+    /// As a certificate has it that other software than Teleport's reads: roles and user name.
+    pub(super) fn to_plain_name(&self) -> Result<X501Name, IssueError> {
+        name(&self.plain())
+    }
+
+    fn plain(&self) -> Vec<(ObjectIdentifier, String)> {
+        let roles = self.roles.iter().map(|role| (ORGANIZATION_NAME, role.to_string()));
+        roles.chain([(COMMON_NAME, user_name(&self.bot))]).collect()
+    }
+
     /// As a certificate has it.
     pub(super) fn to_name(&self) -> Result<X501Name, IssueError> {
         let json = |value: Result<String, serde_json::Error>| value.map_err(IssueError::x509);
-        let mut all: Vec<(ObjectIdentifier, String)> = Vec::new();
-        all.extend(self.roles.iter().map(|role| (ORGANIZATION_NAME, role.to_string())));
-        all.push((COMMON_NAME, user_name(&self.bot)));
+        let mut all = self.plain();
         all.extend(self.logins.iter().map(|login| (LOCALITY_NAME, login.clone())));
         if !self.traits.is_empty() {
             all.push((POSTAL_CODE, json(serde_json::to_string(&self.traits))?));

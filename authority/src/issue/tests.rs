@@ -64,7 +64,7 @@ fn asked(
     seconds: i64,
 ) -> Result<Credentials, IssueError> {
     let validity = Validity { now, ttl: seconds.try_into().unwrap() };
-    issuer.credentials(bot, &instance(), Some(7), key, validity)
+    issuer.credentials(bot, &instance(), Purpose::Identity(7), key, validity)
 }
 
 fn run(command: &mut Command) -> String {
@@ -165,22 +165,36 @@ fn a_peer_refuses_what_another_authority_signed_or_what_has_expired() {
 }
 
 #[test]
+fn a_plain_subject_has_what_every_software_knows_and_is_no_callers() {
+    let (issuer, key) = (issuer(), SecretKey::generate().public_key());
+    let validity = Validity { now: NOW, ttl: Ttl::default() };
+    let issued = issuer.credentials(&bot(BOT), &instance(), Purpose::Plain, &key, validity);
+    let certificate = Certificate::from_der(&issued.unwrap().x509).unwrap();
+    let subject = certificate.tbs_certificate().subject();
+    let known: Vec<_> = subject.iter().map(|attribute| attribute.oid.to_string()).collect();
+    assert!(known.iter().all(|oid| ["2.5.4.10", "2.5.4.3"].contains(&oid.as_str())), "{known:?}");
+    assert!(known.contains(&"2.5.4.3".to_owned()));
+    assert!(Subject::from_name(subject).is_err());
+}
+
+#[test]
 fn a_subject_is_read_as_it_was_written_and_nothing_else_is() {
     let issuer = issuer();
     let key = SecretKey::generate().public_key();
-    for (generation, spec) in [(Some(1), BOT), (None, BOT), (Some(u64::MAX), "{}")] {
+    let purposes = [Purpose::Identity(1), Purpose::Service, Purpose::Identity(u64::MAX)];
+    for (purpose, spec) in purposes.into_iter().zip([BOT, BOT, "{}"]) {
         let validity = Validity { now: NOW, ttl: Ttl::default() };
         let (bot, instance) = (bot(spec), instance());
-        let issued = issuer.credentials(&bot, &instance, generation, &key, validity).unwrap();
+        let issued = issuer.credentials(&bot, &instance, purpose, &key, validity).unwrap();
         let certificate = Certificate::from_der(&issued.x509).unwrap();
         let subject = Subject::from_name(certificate.tbs_certificate().subject()).unwrap();
-        assert_eq!(subject, Subject::new("example.test", &bot, &instance, generation));
+        assert_eq!(subject, Subject::new("example.test", &bot, &instance, purpose));
         assert_eq!(subject.to_name().unwrap(), *certificate.tbs_certificate().subject());
         assert_eq!(subject.join.tpm.ek_cert_serial.unwrap().as_str(), "5e:cd");
         assert!(subject.join.tpm.ek_cert_verified);
         assert_eq!(subject.instance, instance.spec.instance_id);
     }
-    let sound = Subject::new("example.test", &bot(BOT), &instance(), Some(7));
+    let sound = Subject::new("example.test", &bot(BOT), &instance(), Purpose::Identity(7));
     let attributes: Vec<_> = sound.to_name().unwrap().iter().cloned().collect();
     let text = |a: &AttributeTypeAndValue| a.value.decode_as::<String>().unwrap();
     let pairs: Vec<_> = attributes.iter().map(|a| (a.oid, text(a))).collect();

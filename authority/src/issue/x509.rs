@@ -26,7 +26,7 @@ use x509_cert::serial_number::SerialNumber;
 use x509_cert::time::{Time, Validity};
 use zeroize::Zeroizing;
 
-use super::subject::{Subject, name};
+use super::subject::name;
 use super::{BACKDATE, CaKey, ClusterName, IssueError, Window};
 
 /// How long the cluster's authority lives.
@@ -134,16 +134,13 @@ impl X509Authority {
 
     pub(super) fn host(
         &self,
-        subject: &Subject,
+        subject: Name,
         spiffe_id: &str,
         key: &PublicKey,
         window: Window,
     ) -> Result<HostCertificate, IssueError> {
-        let profile = Profile {
-            issuer: self.name.clone(),
-            subject: subject.to_name()?,
-            role: Role::Host(ia5(spiffe_id)?),
-        };
+        let profile =
+            Profile { issuer: self.name.clone(), subject, role: Role::Host(ia5(spiffe_id)?) };
         let serial = Serial::random()?;
         let certificate = sign(&self.key, profile, &serial, window, public_key_info(key)?)?;
         Ok(HostCertificate {

@@ -31,7 +31,7 @@ use super::admission::{OpenToken, store_failed, targets};
 use super::caller::key_hash;
 use super::refusal::{Code, Refusal};
 use crate::audit::{Action, Attempt, Event, bounded};
-use crate::issue::{Ttl, Validity};
+use crate::issue::{Purpose, Ttl, Validity};
 use crate::resource::{Bot, BotInstance, ProvenEk, Timestamp};
 use crate::server::Connection;
 use crate::status::stream_ended;
@@ -256,9 +256,9 @@ impl Ceremony {
         authority.unlocked(&targets(&instance), now).await?;
 
         let validity = Validity { now, ttl: candidate.ttl };
-        let generation = Some(instance.status.generation);
+        let purpose = Purpose::Identity(instance.status.generation);
         let issued =
-            authority.issuer.credentials(&candidate.bot, &instance, generation, &key, validity);
+            authority.issuer.credentials(&candidate.bot, &instance, purpose, &key, validity);
         let issued = issued.map_err(Refusal::because(Code::Internal))?;
         instance.status.certificate_serial.clone_from(&issued.serial);
         instance.lives_until(Timestamp(issued.not_after));
@@ -266,7 +266,7 @@ impl Ceremony {
 
         let attempt = Attempt {
             bot_instance_id: Some(instance.spec.instance_id.to_string()),
-            generation,
+            generation: Some(instance.status.generation),
             certificate_serial: Some(issued.serial.clone()),
             certificate_expires: Some(Timestamp(issued.not_after)),
             ..self.attempt.clone()

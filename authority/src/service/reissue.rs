@@ -9,7 +9,7 @@ use std::sync::Arc;
 use p256::PublicKey;
 use p256::ecdsa::{DerSignature, VerifyingKey};
 use proto::transcript::issue_digest;
-use proto::v1::{IssueRequest, IssuedCredentials, RenewRequest};
+use proto::v1::{IssueRequest, IssuedCredentials, RenewRequest, SubjectForm};
 use signature::hazmat::PrehashVerifier;
 use spki::DecodePublicKey;
 use tracing::{error, info, warn};
@@ -19,7 +19,7 @@ use super::admission::store_failed;
 use super::caller::{Caller, Standing};
 use super::refusal::{Code, Refusal};
 use crate::audit::{Action, Attempt, Event, bounded};
-use crate::issue::{Credentials, Ttl, Validity};
+use crate::issue::{Credentials, Purpose, Ttl, Validity};
 use crate::resource::{BotInstance, ServiceRecord, Timestamp};
 use crate::server::Connection;
 use crate::store::StoreError;
@@ -131,18 +131,18 @@ impl Call {
             let (recorded, path) = (status.generation, instance.path());
             warn!(instance = path, presented, recorded, "the generations differ");
         }
-        let credentials = |instance: &BotInstance, generation, key: &PublicKey, ttl: i64| {
+        let credentials = |instance: &BotInstance, purpose, key: &PublicKey, ttl: i64| {
             let ttl = Ttl::try_from(ttl).map_err(Refusal::because(Code::Malformed))?;
             let validity = Validity { now, ttl };
-            let issued =
-                self.authority.issuer.credentials(bot, instance, generation, key, validity);
+            let issued = self.authority.issuer.credentials(bot, instance, purpose, key, validity);
             issued.map_err(Refusal::because(Code::Internal))
         };
         let issued = match &self.wish {
             Wish::Renew(request) => {
                 let key = public_key(&caller.public_key)?;
                 let generation = status.generation.max(presented).saturating_add(1);
-                let issued = credentials(&instance, Some(generation), &key, request.ttl_seconds)?;
+                let purpose = Purpose::Identity(generation);
+                let issued = credentials(&instance, purpose, &key, request.ttl_seconds)?;
                 let status = &mut instance.status;
                 status.generation = generation;
                 status.certificate_serial.clone_from(&issued.serial);
@@ -154,7 +154,13 @@ impl Call {
             }
             Wish::Issue(request) => {
                 let key = self.proven(request)?;
-                let issued = credentials(&instance, None, &key, request.ttl_seconds)?;
+                let form = SubjectForm::try_from(request.subject)
+                    .map_err(Refusal::because(Code::Malformed))?;
+                let purpose = match form {
+                    SubjectForm::Full => Purpose::Service,
+                    SubjectForm::Plain => Purpose::Plain,
+                };
+                let issued = credentials(&instance, purpose, &key, request.ttl_seconds)?;
                 let record = ServiceRecord {
                     certificate_serial: issued.serial.clone(),
                     issued: Timestamp(now),

@@ -457,6 +457,37 @@ pub struct IssueRequest {
     /// What the agent calls the service that the key is for. For the record only.
     #[prost(string, tag = "4")]
     pub service: ::prost::alloc::string::String,
+    /// What the X.509 certificate's subject says.
+    #[prost(enumeration = "SubjectForm", tag = "5")]
+    pub subject: i32,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SubjectForm {
+    /// All that Teleport's software reads: cluster, bot instance, traits, how it joined.
+    Full = 0,
+    /// Roles (O) and the bot's user name (CN) alone, since other software refuses attributes that it has no name for.
+    Plain = 1,
+}
+impl SubjectForm {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Full => "SUBJECT_FORM_FULL",
+            Self::Plain => "SUBJECT_FORM_PLAIN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SUBJECT_FORM_FULL" => Some(Self::Full),
+            "SUBJECT_FORM_PLAIN" => Some(Self::Plain),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod identity_service_client {

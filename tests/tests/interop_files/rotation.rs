@@ -1,20 +1,23 @@
-//! nginx and sshd with what a real authority issues to a real daemon, while it rotates.
+//! nginx, sshd and PostgreSQL with what a real authority issues to a real daemon, while it rotates.
 
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
+use agent::config::{Account, Reader};
 use anyhow::{Context, Result, ensure};
 use tests::programs;
 use tests::world::{BOT, World};
 use xtask::child::Guarded;
 use xtask::swtpm::{Factory, Kind, Maker};
 
+use super::cluster::Cluster;
 use super::nginx::{Check, configuration, request};
+use super::postgresql::{Pem, Postgres};
 use super::{Daemon, free_port, is_root, run, server, succeed, text};
 
 const ROTATIONS: usize = 6;
@@ -82,6 +85,17 @@ fn log_in(kept: &Kept, port: u16) -> Result<()> {
     Ok(())
 }
 
+/// A server with a certificate of its own, which knows the users of the cluster whose CAs are in `bundle`.
+fn postgres(own: &Cluster, bundle: &Path, user: &str) -> Option<Postgres> {
+    let folder = own.directory("server", &[Reader::User(Account::Id(65534))]);
+    let set = own.x509("localhost").with("bundle.pem", fs::read(bundle).unwrap());
+    folder.lock().unwrap().write(&set).unwrap();
+    let [certificate, key, authorities] =
+        ["svid.pem", "svid.key", "bundle.pem"].map(|name| folder.path().join(name));
+    let pem = Pem { certificate: &certificate, key: &key, authorities: &authorities };
+    Postgres::start(&own.path("data"), user, &pem)
+}
+
 #[test]
 fn what_is_issued_serves_and_logs_in_while_it_rotates() -> Result<()> {
     if !is_root("an sshd") {
@@ -114,6 +128,17 @@ fn what_is_issued_serves_and_logs_in_while_it_rotates() -> Result<()> {
     let Some(mut sshd) = sshd(&kept, ssh) else { return Ok(()) };
     sshd.until("sshd listens", || TcpStream::connect(("127.0.0.1", ssh)).is_ok());
 
+    let user = format!("bot-{BOT}");
+    let own = Cluster::new();
+    let Some(mut postgres) = postgres(&own, &bundle, &user) else { return Ok(()) };
+    let shown = Pem {
+        certificate: &kept.path("web/svid.pem"),
+        key: &kept.path("web/svid.key"),
+        authorities: &own.path("ca.pem"),
+    };
+    let query = || shown.ask(postgres.port, &user, "verify-full");
+    postgres.daemon.until("PostgreSQL answers", || query().status.success());
+
     let log = fs::File::create(world.path("agent.log"))?;
     let mut command = world.agent_command(&["start", "-c", "tbot.yaml"]);
     let daemon = Guarded::spawn(command.stderr(log), None)?;
@@ -142,6 +167,9 @@ fn what_is_issued_serves_and_logs_in_while_it_rotates() -> Result<()> {
                 request(web, &bundle, Check::Chain).is_ok_and(|now| !seen.contains(&now))
             });
             seen.push(request(web, &bundle, Check::Chain).map_err(anyhow::Error::msg)?);
+            let said = query();
+            let error = String::from_utf8_lossy(&said.stderr);
+            ensure!(said.stdout == format!("{user}\n").as_bytes(), "PostgreSQL: {error}");
             log_in(&kept, ssh)
         };
         let rotated = (1..=ROTATIONS).try_for_each(&mut rotate);

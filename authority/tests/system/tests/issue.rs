@@ -18,7 +18,8 @@ pub(crate) fn request(key: &SigningKey, exporter: &[u8; 32]) -> IssueRequest {
     let digest = issue_digest(exporter, &public_key);
     let signature: DerSignature = key.sign_prehash(&digest).unwrap();
     let signature = signature.as_bytes().to_vec();
-    IssueRequest { public_key, signature, ttl_seconds: 0, service: "web".into() }
+    let service = "web".into();
+    IssueRequest { public_key, signature, service, ..IssueRequest::default() }
 }
 
 async fn connected(harness: &Harness) -> Wire {
@@ -93,6 +94,7 @@ async fn a_key_that_did_not_sign_this_very_request_is_refused() {
         (longer, "key_malformed", Code::InvalidArgument),
         (point_off, "key_malformed", Code::InvalidArgument),
         (IssueRequest { ttl_seconds: -7, ..sound.clone() }, "malformed", Code::InvalidArgument),
+        (IssueRequest { subject: 2, ..sound.clone() }, "malformed", Code::InvalidArgument),
     ] {
         let status = client.issue(wish).await.unwrap_err();
         assert_eq!(status.code(), code, "{refusal}: {status}");

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::sync::atomic::Ordering;
 
-use authority::issue::{Ttl, Validity};
+use authority::issue::{Purpose, Ttl, Validity};
 use authority::resource::Kind;
 use p256::ecdsa::SigningKey;
 use p256::elliptic_curve::Generate;
@@ -224,7 +224,8 @@ async fn a_certificate_of_the_cluster_for_another_key_is_not_the_instance() {
     let validity = Validity { now, ttl: Ttl::default() };
     let public = key.verifying_key().into();
     let issuer = &harness.authority.issuer;
-    let forged = issuer.credentials(&bot, &instance, Some(2), &public, validity).unwrap();
+    let forged =
+        issuer.credentials(&bot, &instance, Purpose::Identity(2), &public, validity).unwrap();
     let forged = IssuedCredentials { certificates: vec![forged.x509.to_vec()], ..held };
     let wire = harness.wire_as(Some(identity(&key, &forged))).await;
     let mut client = IdentityServiceClient::new(wire.channel);
