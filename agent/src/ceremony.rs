@@ -14,11 +14,15 @@ use proto::v1::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
+use verifier::CaCertificate;
 
-use crate::attester::Attester;
+use crate::attester::{Attester, KnownEk};
 use crate::connection::Connection;
 use crate::exit::{Exit, Failure};
+use crate::inventory;
+use crate::passwords::Passwords;
 use crate::tpm_thread::TpmThread;
 
 /// No answer of the authority is larger: a challenge has one kilobyte, a result a few certificates.
@@ -35,28 +39,33 @@ pub struct Who {
     pub ttl: Duration,
 }
 
-/// Proves the attester's keys on this connection and returns what the authority gives for it, unverified as yet.
+/// Proves the attester's keys on this connection and returns what the authority gives for it, unverified as yet, and the
+/// endorsement key with all that was shown of it.
+///
+/// An authority that refuses before it has asked for a proof may do so for want of certificates between ours and a root.
+/// The TPM is asked for them then, and not before: of most TPMs nobody needs them, and they cost a command or more.
 ///
 /// # Errors
 /// [`Exit::Refused`] with the authority's words, [`Exit::Data`] if it does not keep to the ceremony, the TPM's.
 pub async fn join(
     connection: Connection,
     tpm: &TpmThread,
-    attester: Attester,
+    mut attester: Attester,
     who: &Who,
-) -> Result<IssuedCredentials, Failure> {
-    let init = init(&attester, who).encode_to_vec();
-    let (requests, outgoing) = mpsc::channel(2);
-    let hung_up = |_| Failure::new(Exit::Unavailable, "the authority hung up", "try again");
-    requests.send(request(Request::Init(init.clone()))).await.map_err(hung_up)?;
-
+    passwords: Passwords,
+) -> Result<(IssuedCredentials, KnownEk), Failure> {
     let mut client = JoinServiceClient::new(connection.channel).max_decoding_message_size(LARGEST);
-    let call = client.join(ReceiverStream::new(outgoing));
-    let mut answers = call.await.map_err(|status| refused(&status))?.into_inner();
-
-    let Response::Challenge(challenge) = next(&mut answers).await? else {
-        return Err(disorder("a result before its challenge"));
-    };
+    let mut opened = open(&mut client, &attester, who).await;
+    let is_refused = opened.as_ref().is_err_and(|failure| failure.exit == Exit::Refused);
+    if is_refused && attester.ek().certificate.is_some() {
+        let chain = chain(tpm, passwords).await?;
+        if !chain.is_empty() && !is_same(&chain, &attester.ek().chain) {
+            attester.take_chain(chain);
+            opened = open(&mut client, &attester, who).await;
+        }
+    }
+    let Opened { init, challenge, requests, mut answers } = opened?;
+    let ek = attester.ek().clone();
     let transcript = Transcript::new(
         &connection.exporter,
         &init,
@@ -64,17 +73,53 @@ pub async fn join(
         &challenge.encrypted_seed,
     );
     let answer = answer(tpm, attester, challenge, transcript).await?;
-    requests.send(request(Request::Answer(answer))).await.map_err(hung_up)?;
+    requests.send(request(Request::Answer(answer))).await.map_err(|_| hung_up())?;
     drop(requests);
 
     let Response::Result(result) = next(&mut answers).await? else {
         return Err(disorder("a second challenge"));
     };
     match answers.message().await {
-        Ok(None) => Ok(result),
+        Ok(None) => Ok((result, ek)),
         Ok(Some(_)) => Err(disorder("more after the result")),
         Err(status) => Err(refused(&status)),
     }
+}
+
+/// A join that the authority has answered with a challenge.
+struct Opened {
+    init: Vec<u8>,
+    challenge: JoinChallenge,
+    requests: mpsc::Sender<JoinRequest>,
+    answers: Streaming<JoinResponse>,
+}
+
+async fn open(
+    client: &mut JoinServiceClient<Channel>,
+    attester: &Attester,
+    who: &Who,
+) -> Result<Opened, Failure> {
+    let init = init(attester, who).encode_to_vec();
+    let (requests, outgoing) = mpsc::channel(2);
+    requests.send(request(Request::Init(init.clone()))).await.map_err(|_| hung_up())?;
+    let call = client.join(ReceiverStream::new(outgoing));
+    let mut answers = call.await.map_err(|status| refused(&status))?.into_inner();
+    match next(&mut answers).await? {
+        Response::Challenge(challenge) => Ok(Opened { init, challenge, requests, answers }),
+        Response::Result(_) => Err(disorder("a result before its challenge")),
+    }
+}
+
+/// The certificates of CAs that the TPM holds.
+async fn chain(tpm: &TpmThread, passwords: Passwords) -> Result<Vec<CaCertificate>, Failure> {
+    let look = move |tpm: &mut crate::tpm_thread::Tpm| inventory::chain(tpm, &passwords);
+    let (chain, remarks) = tpm.call("the TPM is asked for certificates of CAs", look).await?;
+    remarks.iter().for_each(|remark| tpm.remark(remark));
+    Ok(chain)
+}
+
+fn is_same(one: &[CaCertificate], other: &[CaCertificate]) -> bool {
+    one.iter().map(CaCertificate::der).eq(other.iter().map(CaCertificate::der))
 }
 
 fn init(attester: &Attester, who: &Who) -> JoinInit {
@@ -85,7 +130,7 @@ fn init(attester: &Attester, who: &Who) -> JoinInit {
             Some(certificate) => Ek::EkCertificate(certificate.der().to_vec()),
             None => Ek::EkPublic(ek.key.spki_der()),
         }),
-        ek_chain: Vec::new(),
+        ek_chain: ek.chain.iter().map(|ca| ca.der().to_vec()).collect(),
         join_key: attester.join_key().public().to_vec(),
         hostname: who.hostname.clone(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -126,6 +171,10 @@ const fn request(step: Request) -> JoinRequest {
 async fn next(answers: &mut Streaming<JoinResponse>) -> Result<Response, Failure> {
     let message = answers.message().await.map_err(|status| refused(&status))?;
     message.and_then(|message| message.step).ok_or_else(|| disorder("nothing"))
+}
+
+fn hung_up() -> Failure {
+    Failure::new(Exit::Unavailable, "the authority hung up", "try again")
 }
 
 /// The authority does not keep to the ceremony.

@@ -84,18 +84,19 @@ impl Client {
         let Wanted { token, choice, known, passwords, ttl } = wanted;
         let mut unique = [0; 32];
         tpm2::crypto::random(&mut unique).map_err(Failure::bug)?;
-        let prepare = tpm
-            .call(CREATING, move |tpm| Attester::prepare(tpm, choice, known, &passwords, &unique));
+        let by = passwords.clone();
+        let prepare =
+            tpm.call(CREATING, move |tpm| Attester::prepare(tpm, choice, known, &by, &unique));
         // While the TPM works the network does too.
         let (attester, (connection, authority)) = tokio::try_join!(prepare, self.connect(None))?;
 
-        let (ek, join_key) = (attester.ek().clone(), attester.join_key().public().to_vec());
+        let join_key = attester.join_key().public().to_vec();
         let appraised = AppraisedKey::appraise(&join_key).map_err(|error| {
             let message = format!("the TPM made another key than it was told to: {error}");
             Failure::new(Exit::Data, message, "the TPM or its driver is faulty")
         })?;
         let who = Who { token, hostname: hostname(), ttl };
-        let issued = ceremony::join(connection, tpm, attester, &who).await?;
+        let (issued, ek) = ceremony::join(connection, tpm, attester, &who, passwords).await?;
         let joined = Joined {
             authority,
             ca_pins: self.pins.clone(),

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tls::CaPin;
-use tpm2::endorsement::EkKind;
-use verifier::{EkCertificate, EkPublicKey};
+use tpm2::endorsement::{EkKind, MAX_CHAIN};
+use verifier::{CaCertificate, EkCertificate, EkPublicKey};
 
 use crate::attester::KnownEk;
 use crate::credentials::Credentials;
@@ -65,6 +65,9 @@ pub struct StoredTpm {
     pub ek_public_hash: String,
     ek_public_key: Octets,
     ek_certificate: Option<Octets>,
+    /// Certificates between that and a root.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ek_chain: Vec<Octets>,
     /// What makes the join key.
     unique: Octets,
     /// The join key, TPMT_PUBLIC.
@@ -122,6 +125,7 @@ impl Identity {
                 ek_public_hash: ek.key.public_hash(),
                 ek_public_key: Octets(ek.key.spki_der()),
                 ek_certificate: ek.certificate.as_ref().map(|ek| Octets(ek.der().to_vec())),
+                ek_chain: ek.chain.iter().map(|ca| Octets(ca.der().to_vec())).collect(),
                 unique: Octets(unique.to_vec()),
                 join_key: Octets(join_key.to_vec()),
             },
@@ -211,7 +215,14 @@ impl Identity {
         if certificate.as_ref().is_some_and(|certificate| *certificate.public_key() != key) {
             return Err("the EK certificate is not of the endorsement key".into());
         }
-        Ok(KnownEk { kind, key, certificate })
+        if self.tpm.ek_chain.len() > MAX_CHAIN {
+            return Err(format!("more than {MAX_CHAIN} certificates beside the EK certificate"));
+        }
+        let chain = self.tpm.ek_chain.iter().map(|octets| CaCertificate::parse(&octets.0));
+        let chain = chain
+            .collect::<Result<_, _>>()
+            .map_err(|error| format!("certificate beside the EK certificate: {error}"))?;
+        Ok(KnownEk { kind, key, certificate, chain })
     }
 
     /// What makes the join key.

@@ -11,8 +11,8 @@ use tpm2::commands::GetCapability;
 use tpm2::crypto::object_name;
 use tpm2::endorsement::{self, DEFAULT_KIND, EK_KINDS, EkKind, EkPublicKey, EndorsementKey};
 use tpm2::transport::Transport;
-use tpm2::types::{Capability, CapabilityData, Property};
-use verifier::{EkCertificate, EkPublicKey as VerifiedKey};
+use tpm2::types::{Capability, CapabilityData, Handle, Property};
+use verifier::{CaCertificate, EkCertificate, EkPublicKey as VerifiedKey};
 
 use crate::exit::{Exit, Failure};
 use crate::passwords::Passwords;
@@ -126,6 +126,29 @@ fn certificate<T: Transport>(
             "choose another endorsement key with --ek, and report the certificate to the TPM's vendor",
         )
     })
+}
+
+/// The certificates of CAs that the TPM holds, and what is to be said of what else is there.
+///
+/// # Errors
+/// The TPM's.
+pub fn chain<T: Transport>(
+    tpm: &mut Tpm<T>,
+    passwords: &Passwords,
+) -> Result<(Vec<CaCertificate>, Vec<String>), Failure> {
+    let found = endorsement::chain(tpm, passwords.as_tpm())?;
+    let odd = |index: &Handle| {
+        format!("NV index {:#010x} cannot be read whole as certificates; the rest is used", index.0)
+    };
+    let mut remarks: Vec<String> = found.passed_over.iter().map(odd).collect();
+    let mut chain = Vec::new();
+    for der in found.certificates {
+        match CaCertificate::parse(&der) {
+            Ok(ca) => chain.push(ca),
+            Err(error) => remarks.push(format!("a certificate in the TPM is of no use: {error}")),
+        }
+    }
+    Ok((chain, remarks))
 }
 
 /// The octets of a key as the TPM stack wants them.

@@ -64,6 +64,15 @@ impl Audience {
             Self::Log(log) => log.info(doing, &[]),
         }
     }
+
+    fn heed(self, remark: &str) {
+        match self {
+            Self::Person => {
+                let _ = writeln!(std::io::stderr(), "{remark}");
+            }
+            Self::Log(log) => log.warn(remark, &[]),
+        }
+    }
 }
 
 impl TpmThread {
@@ -111,6 +120,11 @@ impl TpmThread {
             }
         };
         answer.map_err(|_| Failure::bug("the TPM's thread ended"))?
+    }
+
+    /// Says what is odd about the TPM, though it is no failure.
+    pub fn remark(&self, what: &str) {
+        self.audience.heed(what);
     }
 
     /// As [`Self::call`], for a caller that cannot wait otherwise than by blocking.

@@ -1,5 +1,7 @@
 //! The commands of a join, and software TPMs to send them to.
 
+use std::fs;
+
 use anyhow::{Context, Result, bail};
 use tpm2::commands::{
     ActivateCredential, CreatePrimary, GetRandom, PolicyOr, PolicySecret, ReadPublic, Sign,
@@ -16,7 +18,22 @@ use tpm2::types::{
 };
 use tpm2::wire::{List, Tpm2b};
 use tpm2::{Tpm, template};
+use xtask::child::Scratch;
 use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
+
+/// Defines an NV index as the platform would and writes to it, with tpm2-tools.
+pub fn define(swtpm: &Swtpm, index: Handle, size: usize, content: Option<&[u8]>) -> Result<()> {
+    let attributes = "ppwrite|ppread|ownerread|authread|no_da|platformcreate";
+    let (index, size) = (format!("{:#010x}", index.0), size.to_string());
+    swtpm.tool("tpm2_nvdefine", &[&index, "-C", "p", "-s", &size, "-a", attributes])?;
+    if let Some(content) = content {
+        let folder = Scratch::new("endorse-nv")?;
+        fs::write(folder.path().join("content"), content)?;
+        let file = folder.path().join("content").display().to_string();
+        swtpm.tool("tpm2_nvwrite", &[&index, "-C", "p", "-i", &file])?;
+    }
+    Ok(())
+}
 
 /// The way to a software TPM, as the agent goes it.
 pub type Way = Retry<Box<dyn Transport + Send>>;

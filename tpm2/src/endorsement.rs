@@ -1,12 +1,14 @@
 //! The endorsement keys of a TPM: where their certificates are, and how to come to the key that belongs to one. EK
 //! credential profile 2.6 §2.2, Registry of reserved TPM 2.0 handles §2.2.
 
+mod chain;
 mod nv;
 mod passwords;
 
 use std::fmt;
 use std::vec::Vec;
 
+pub use chain::{Chain, MAX_CHAIN, chain};
 pub use nv::{certificate, read};
 use passwords::Proof;
 pub use passwords::{Passwords, ephemeral_session};

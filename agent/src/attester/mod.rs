@@ -20,7 +20,7 @@ use tpm2::commands::ActivateCredential;
 use tpm2::endorsement::{self, EkKind, EndorsementKey};
 use tpm2::transport::Transport;
 use tpm2::types::{EncryptedSecret, IdObject, Object, ResponseCode, SecretBuf};
-use verifier::{EkCertificate, EkPublicKey};
+use verifier::{CaCertificate, EkCertificate, EkPublicKey};
 
 use self::guard::{Authority, Entered, name_alg};
 pub use self::join_key::JoinKey;
@@ -37,6 +37,8 @@ pub struct KnownEk {
     pub key: EkPublicKey,
     /// Its certificate, if it has one.
     pub certificate: Option<EkCertificate>,
+    /// Certificates between it and a root that the TPM holds and an authority has needed.
+    pub chain: Vec<CaCertificate>,
 }
 
 /// Everything in the TPM that a join needs, ready for the authority's challenge.
@@ -93,6 +95,11 @@ impl Attester {
     #[must_use]
     pub fn ek_name_alg(&self) -> u16 {
         name_alg(&self.ek_object).0
+    }
+
+    /// Takes the chain that goes with the EK certificate.
+    pub fn take_chain(&mut self, chain: Vec<CaCertificate>) {
+        self.ek.chain = chain;
     }
 
     /// The join key.
@@ -162,14 +169,17 @@ fn look<T: Transport>(
     let kind = found.kind;
     if let Some(certificate) = found.certificate {
         let key = certificate.public_key().clone();
-        return Ok((KnownEk { kind, key, certificate: Some(certificate) }, None));
+        return Ok((
+            KnownEk { kind, key, certificate: Some(certificate), chain: Vec::new() },
+            None,
+        ));
     }
     let resident = match endorsement::find(tpm, kind)? {
         Some(resident) => resident,
         None => inventory::create(tpm, kind, passwords)?,
     };
     let key = resident_key(&resident)?;
-    Ok((KnownEk { kind, key, certificate: None }, Some(resident)))
+    Ok((KnownEk { kind, key, certificate: None, chain: Vec::new() }, Some(resident)))
 }
 
 /// Salts a session to the EK and makes the join key under its protection; an EK that is not persistent is made.

@@ -1,6 +1,7 @@
 //! `agent identify`.
 
 use serde::Serialize;
+use verifier::CaCertificate;
 
 use super::{runtime, write, write_json};
 use crate::cli::{Identify, IdentifyFormat};
@@ -17,6 +18,8 @@ struct Report {
     /// The hash of the key that a join would use.
     selected: String,
     endorsement_keys: Vec<EkReport>,
+    /// Subjects of the certificates of CAs that the TPM holds.
+    certificate_chain: Vec<String>,
 }
 
 pub(crate) fn run(arguments: &Identify) -> Result<(), Failure> {
@@ -64,7 +67,9 @@ fn all(tpm: &mut Tpm, choice: EkChoice, passwords: &Passwords) -> Result<Report,
             selected
         }
     };
-    Ok(Report { tpm: inventory::tpm(tpm)?, selected, endorsement_keys })
+    let (chain, _) = inventory::chain(tpm, passwords)?;
+    let certificate_chain = chain.iter().map(CaCertificate::subject_text).collect();
+    Ok(Report { tpm: inventory::tpm(tpm)?, selected, endorsement_keys, certificate_chain })
 }
 
 /// The words of the guide.

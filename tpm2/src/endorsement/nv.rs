@@ -53,7 +53,7 @@ const NV_MAX: usize = 8192;
 
 /// Reads an index from its start to where `end` says, once enough is there to tell, or to its own end. Its size is asked
 /// for only if the first chunk reaches beyond it; the owner only if the index does not let anyone read.
-fn read_until<T: Transport>(
+pub(super) fn read_until<T: Transport>(
     tpm: &mut Tpm<T>,
     index: Handle,
     passwords: Passwords<'_>,
@@ -159,6 +159,11 @@ impl<'p> Reader<'p> {
     }
 }
 
+/// Octets of an index.
+pub(super) fn data_size<T: Transport>(tpm: &mut Tpm<T>, index: Handle) -> Result<u16, Error> {
+    public(tpm, index).map(|public| public.data_size)
+}
+
 fn public<T: Transport>(tpm: &mut Tpm<T>, index: Handle) -> Result<NvPublic<'_>, Error> {
     let answer = tpm.run(&NvReadPublic { nv_index: NvIndex::unnamed(index) }, [])?;
     let public = answer.nv_public.0;
@@ -172,7 +177,7 @@ fn public<T: Transport>(tpm: &mut Tpm<T>, index: Handle) -> Result<NvPublic<'_>,
 
 /// Where the outer SEQUENCE of a certificate lies in what was stored: maybe behind the header of a "full certificate",
 /// 10 01 00 and a length (TCG PC Client specification for TPM 1.2, §7.4), and followed by anything.
-fn stored_certificate(octets: &[u8]) -> Option<core::ops::Range<usize>> {
+pub(super) fn stored_certificate(octets: &[u8]) -> Option<core::ops::Range<usize>> {
     const HEADER: usize = 5;
     let start = if octets.starts_with(&[0x10, 0x01, 0x00]) { HEADER } else { 0 };
     let (header, content) = match octets.get(start..)? {
