@@ -35,6 +35,26 @@ pub fn define(swtpm: &Swtpm, index: Handle, size: usize, content: Option<&[u8]>)
     Ok(())
 }
 
+/// Removes it.
+pub fn undefine(swtpm: &Swtpm, index: Handle) -> Result<()> {
+    let index = format!("{:#010x}", index.0);
+    swtpm.tool("tpm2_nvundefine", &[&index, "-C", "p"]).map(drop)
+}
+
+/// A DER SEQUENCE of this many octets in all.
+pub fn sequence(len: usize) -> Vec<u8> {
+    let mut der = match len {
+        2..130 => vec![0x30, u8::try_from(len - 2).expect("short")],
+        _ => {
+            let content = u16::try_from(len - 4).expect("below 64 KiB").to_be_bytes();
+            vec![0x30, 0x82, content[0], content[1]]
+        }
+    };
+    let header = der.len();
+    der.extend((header..len).map(|at| (at % 251) as u8));
+    der
+}
+
 /// The way to a software TPM, as the agent goes it.
 pub type Way = Retry<Box<dyn Transport + Send>>;
 

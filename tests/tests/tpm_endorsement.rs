@@ -5,12 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use tests::tpm::{client, define, ek_kind, start_tcp, way};
+use tests::tpm::{client, define, ek_kind, sequence, start_tcp, undefine, way};
 use tpm2::commands::{Command as _, CreatePrimary};
 use tpm2::crypto::object_name;
-use tpm2::endorsement::{
-    self, Chain, EK_KINDS, EkPublicKey, EndorsementKey, Passwords, ek_public_key,
-};
+use tpm2::endorsement::{self, EK_KINDS, EkPublicKey, EndorsementKey, Passwords, ek_public_key};
 use tpm2::transport::{Record, Recording};
 use tpm2::types::*;
 use tpm2::{Fault, Tpm, template};
@@ -173,25 +171,6 @@ fn a_certificate_costs_two_commands() -> Result<()> {
     Ok(())
 }
 
-fn undefine(swtpm: &Swtpm, index: Handle) -> Result<()> {
-    let index = format!("{:#010x}", index.0);
-    swtpm.tool("tpm2_nvundefine", &[&index, "-C", "p"]).map(drop)
-}
-
-/// A DER SEQUENCE of this many octets in all.
-fn sequence(len: usize) -> Vec<u8> {
-    let mut der = match len {
-        2..130 => vec![0x30, u8::try_from(len - 2).expect("short")],
-        _ => {
-            let content = u16::try_from(len - 4).expect("below 64 KiB").to_be_bytes();
-            vec![0x30, 0x82, content[0], content[1]]
-        }
-    };
-    let header = der.len();
-    der.extend((header..len).map(|at| (at % 251) as u8));
-    der
-}
-
 const CERTIFICATE: Handle = Handle(0x01c0_0002);
 
 /// What the index at [`CERTIFICATE`] is read as when it holds this.
@@ -280,59 +259,6 @@ fn an_index_of_another_password_is_an_error_and_not_an_absence() -> Result<()> {
     let error = endorsement::certificate(&mut client(&swtpm)?, ek_kind("rsa2048"), Passwords::NONE)
         .unwrap_err();
     assert_eq!(error.refusal(), Some(ResponseCode::BAD_AUTH), "{error}");
-    Ok(())
-}
-
-const CHAIN: u32 = 0x01c0_0100;
-
-/// What the TPM says of its chain, and in how many commands.
-fn chain(swtpm: &Swtpm) -> Result<(Chain, usize)> {
-    let recording = Recording::default();
-    let mut tpm = Tpm::new(Record::new(way(swtpm)?, recording.clone()));
-    let chain = endorsement::chain(&mut tpm, Passwords::NONE)?;
-    Ok((chain, recording.exchanges().len()))
-}
-
-#[test]
-fn a_chain_is_read_across_indices_as_far_as_it_is_one() -> Result<()> {
-    let swtpm = start_tcp(Kind::RsaAndP384)?;
-    assert_eq!(chain(&swtpm)?, (Chain::default(), 1), "one command if there is none");
-    let certificates = [sequence(1000), sequence(100), sequence(700)];
-    let octets = certificates.concat();
-    define(&swtpm, Handle(CHAIN + 0x10), 900, Some(&octets[..900]))?;
-    define(&swtpm, Handle(CHAIN + 0x11), 900, Some(&octets[900..]))?;
-    // A neighbour that was never written, and one above the range.
-    define(&swtpm, Handle(CHAIN + 0x20), 100, None)?;
-    define(&swtpm, Handle(CHAIN + 0x100), 100, Some(&sequence(100)))?;
-    let (whole, commands) = chain(&swtpm)?;
-    assert_eq!(whole.certificates, certificates);
-    assert_eq!(whole.passed_over, []);
-    assert_eq!(commands, 1 + 2 * 3 + 2, "a size and two chunks each; a size and a refusal");
-    // Half of it is none, and what comes after the gap begins anew.
-    undefine(&swtpm, Handle(CHAIN + 0x11))?;
-    define(&swtpm, Handle(CHAIN + 0x12), 100, Some(&certificates[1]))?;
-    let (rest, _) = chain(&swtpm)?;
-    assert_eq!(rest.certificates, [&certificates[1][..]]);
-    assert_eq!(rest.passed_over, [Handle(CHAIN + 0x10)]);
-    Ok(())
-}
-
-#[test]
-fn what_is_no_chain_is_passed_over_and_not_read_without_end() -> Result<()> {
-    let swtpm = start_tcp(Kind::NoCertificates)?;
-    let [secret, first] = [CHAIN, CHAIN + 1];
-    let index = format!("{secret:#010x}");
-    let attributes = "ppwrite|authread|no_da|platformcreate";
-    let reserved = [&index, "-C", "p", "-s", "8", "-a", attributes, "-p", "secret"];
-    swtpm.tool("tpm2_nvdefine", &reserved)?;
-    for index in first..first + 20 {
-        define(&swtpm, Handle(index), 1000, Some(&[b'x'; 1000]))?;
-    }
-    let (chain, commands) = chain(&swtpm)?;
-    assert!(chain.certificates.is_empty());
-    assert_eq!(chain.passed_over, (secret..secret + 16).map(Handle).collect::<Vec<_>>());
-    // The list; a size and a refusal; eight whole ones and the rest of 8192 octets.
-    assert_eq!(commands, 1 + 2 + 8 * 3 + 2);
     Ok(())
 }
 
