@@ -19,14 +19,14 @@ use tonic::{Code, Status, Streaming};
 use verifier::CaCertificate;
 
 use crate::attester::{Attester, KnownEk};
-use crate::connection::Connection;
+use crate::connection::{Connection, in_time};
 use crate::exit::{Exit, Failure};
 use crate::inventory;
 use crate::passwords::Passwords;
 use crate::tpm_thread::TpmThread;
 
 /// No answer of the authority is larger: a challenge has one kilobyte, a result a few certificates.
-const LARGEST: usize = 256 * 1024;
+pub(crate) const LARGEST: usize = 256 * 1024;
 
 /// What the host says of itself, for the record.
 #[derive(Clone, Debug)]
@@ -79,7 +79,7 @@ pub async fn join(
     let Response::Result(result) = next(&mut answers).await? else {
         return Err(disorder("a second challenge"));
     };
-    match answers.message().await {
+    match in_time(answers.message()).await {
         Ok(None) => Ok((result, ek)),
         Ok(Some(_)) => Err(disorder("more after the result")),
         Err(status) => Err(refused(&status)),
@@ -103,7 +103,7 @@ async fn open(
     let (requests, outgoing) = mpsc::channel(2);
     requests.send(request(Request::Init(init.clone()))).await.map_err(|_| hung_up())?;
     let call = client.join(ReceiverStream::new(outgoing));
-    let mut answers = call.await.map_err(|status| refused(&status))?.into_inner();
+    let mut answers = in_time(call).await.map_err(|status| refused(&status))?.into_inner();
     match next(&mut answers).await? {
         Response::Challenge(challenge) => Ok(Opened { init, challenge, requests, answers }),
         Response::Result(_) => Err(disorder("a result before its challenge")),
@@ -169,7 +169,7 @@ const fn request(step: Request) -> JoinRequest {
 }
 
 async fn next(answers: &mut Streaming<JoinResponse>) -> Result<Response, Failure> {
-    let message = answers.message().await.map_err(|status| refused(&status))?;
+    let message = in_time(answers.message()).await.map_err(|status| refused(&status))?;
     message.and_then(|message| message.step).ok_or_else(|| disorder("nothing"))
 }
 

@@ -24,8 +24,8 @@ use crate::attester::{Attester, JoinKey, KnownEk};
 use crate::ceremony::{self, Who};
 use crate::clock;
 use crate::config::Trust;
-use crate::connection::{Connection, End};
-use crate::credentials::{Credentials, SubjectKey};
+use crate::connection::{Connection, End, in_time};
+use crate::credentials::{Credentials, SubjectKey, is_name};
 use crate::exit::{Exit, Failure};
 use crate::identity::{Identity, Joined};
 use crate::inventory::EkChoice;
@@ -139,7 +139,8 @@ impl Client {
         })?;
         let (connection, authority) = self.connect(Some(certified)).await?;
         Ok(Authenticated {
-            service: IdentityServiceClient::new(connection.channel),
+            service: IdentityServiceClient::new(connection.channel)
+                .max_decoding_message_size(ceremony::LARGEST),
             exporter: connection.exporter,
             end: connection.end,
             authority,
@@ -204,7 +205,7 @@ impl Authenticated {
             hostname: hostname(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let renewed = self.service.renew(request).await;
+        let renewed = in_time(self.service.renew(request)).await;
         let issued = renewed.map_err(|status| refused(&status, &self.end))?.into_inner();
         if issued.instance != identity.instance || issued.cluster != identity.cluster {
             let message = "the authority renewed another identity than ours";
@@ -234,7 +235,7 @@ impl Authenticated {
             service: service.to_owned(),
             subject: subject.into(),
         };
-        let issued = self.service.issue(request).await;
+        let issued = in_time(self.service.issue(request)).await;
         let issued = issued.map_err(|status| refused(&status, &self.end))?.into_inner();
         Ok(self.client.verify(issued, SubjectKey::of_service(key)?)?)
     }
@@ -244,8 +245,14 @@ impl Authenticated {
     /// # Errors
     /// The authority's, in words.
     pub async fn who_am_i(&mut self) -> Result<WhoAmIResponse, Denied> {
-        let answer = self.service.who_am_i(WhoAmIRequest {}).await;
-        Ok(answer.map_err(|status| refused(&status, &self.end))?.into_inner())
+        let answer = in_time(self.service.who_am_i(WhoAmIRequest {})).await;
+        let answer = answer.map_err(|status| refused(&status, &self.end))?.into_inner();
+        let names = [&answer.cluster, &answer.bot, &answer.spiffe_id, &answer.certificate_serial];
+        if names.into_iter().chain(&answer.roles).all(|name| is_name(name)) {
+            return Ok(answer);
+        }
+        let message = "the authority says names that are none";
+        Err(Failure::new(Exit::Data, message, "see that it is well").into())
     }
 }
 

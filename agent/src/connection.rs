@@ -12,12 +12,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::exit::{Exit, Failure};
 
 /// How long an address may take to answer, and then to shake hands.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the authority may take for an answer: it looks into its store, signs, and writes to its disk.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// A connection, and what only its two ends know of it.
 #[derive(Debug)]
@@ -74,6 +78,14 @@ impl Connection {
             .map_err(|error| unavailable(error.to_string()))?;
         Ok(Self { channel, exporter, end })
     }
+}
+
+/// An answer of the authority, if it comes in time. A machine that lost its power says nothing and hangs up never.
+pub(crate) async fn in_time<T>(
+    answer: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    let late = || Status::deadline_exceeded(format!("no answer in {} seconds", ANSWER.as_secs()));
+    tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// TLS failed: whoever answers is not whom we trust, or does not trust us, or speaks something else.

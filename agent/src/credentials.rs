@@ -80,8 +80,16 @@ impl Credentials {
                 "nothing was stored; compare the clocks of both machines, and see the authority's log",
             )
         };
-        if result.certificates.len() > MOST || result.x509_authorities.len() > MOST {
+        let lists = [
+            result.certificates.len(),
+            result.x509_authorities.len(),
+            result.ssh_authorities.len(),
+        ];
+        if lists.into_iter().any(|len| len > MOST) {
             return Err(wrong("too many certificates"));
+        }
+        if ![&result.cluster, &result.bot, &result.instance].into_iter().all(|name| is_name(name)) {
+            return Err(wrong("a name that is none"));
         }
         let authorities: Vec<CertificateDer<'_>> = result
             .x509_authorities
@@ -121,10 +129,10 @@ impl Credentials {
             return Err(wrong("a certificate of another key"));
         }
         let spiffe_id = leaf.valid_uri_names().next().unwrap_or_default().to_owned();
-        if !spiffe_id.starts_with("spiffe://") {
+        if !spiffe_id.starts_with("spiffe://") || !is_name(&spiffe_id) {
             return Err(wrong("a certificate without SPIFFE ID"));
         }
-        let more_lines = |line: &String| line.contains(['\n', '\r']);
+        let more_lines = |line: &String| line.contains(char::is_control);
         if more_lines(&result.ssh_certificate) || result.ssh_authorities.iter().any(more_lines) {
             return Err(wrong("an SSH key of more than one line"));
         }
@@ -142,6 +150,12 @@ impl Credentials {
             ssh_authorities: result.ssh_authorities,
         })
     }
+}
+
+/// Whether a word of the authority's can be shown to people and written into files as it is.
+pub(crate) fn is_name(word: &str) -> bool {
+    const LONGEST: usize = 1024;
+    !word.is_empty() && word.len() <= LONGEST && !word.contains(char::is_control)
 }
 
 /// From when to when the first certificate of a PEM text is valid.
@@ -176,4 +190,27 @@ pub(crate) fn ssh_certified_point(line: &str) -> Option<Vec<u8>> {
     };
     let (kind, _nonce, curve, point) = (string()?, string()?, string()?, string()?);
     (kind == KIND.as_bytes() && curve == b"nistp256").then_some(point)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_does_something_to_a_terminal_is_refused() {
+        let named = |name: &str| {
+            let issued = IssuedCredentials {
+                cluster: "c".into(),
+                bot: name.into(),
+                instance: "i".into(),
+                ..IssuedCredentials::default()
+            };
+            let key = SubjectKey { spki: Vec::new(), point: Vec::new() };
+            Credentials::verify(issued, key, &[], 0).unwrap_err().message
+        };
+        for name in ["", "b\nValid until: 2999", "\u{1b}[31mb", "\u{9b}m", &"b".repeat(1025)] {
+            assert!(named(name).ends_with("a name that is none"), "{name:?}");
+        }
+        assert!(named("b").ends_with("not pinned"));
+    }
 }

@@ -1,7 +1,8 @@
 //! The host's side of a join: what it refuses, what it keeps, and what it says when something is in its way.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
@@ -173,7 +174,6 @@ fn whoever_is_not_the_authority_is_not_talked_to() -> Result<()> {
 
 #[test]
 fn somebody_who_listens_and_speaks_no_tls() -> Result<()> {
-    use std::io::Write;
     let (world, swtpm, _) = joined(Kind::P256)?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?.to_string();
@@ -186,6 +186,51 @@ fn somebody_who_listens_and_speaks_no_tls() -> Result<()> {
     let join = ["join", "--authority", &address, "--ca-pin", world.pin(), "--token", "t"];
     let said = world.agent(&[&join[..], &["--storage", "new", "--tpm", &tcti]].concat())?;
     assert!(said.failure(69)?[1].contains("authority"), "{}", said.err);
+    Ok(())
+}
+
+/// Its machine loses its power, say: nobody hangs up, and nothing comes any more.
+#[test]
+fn an_authority_that_falls_silent_holds_nobody_up() -> Result<()> {
+    let (world, swtpm, stored) = joined(Kind::P256)?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?.to_string();
+    let authority = world.address().to_owned();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let authority = authority.clone();
+            std::thread::spawn(move || until_the_handshake_is_done(client, &authority));
+        }
+    });
+    let tcti = swtpm.tcti();
+    let join = ["join", "--authority", &address, "--ca-pin", world.pin(), "--token", "t"];
+    let said = world.agent(&[&join[..], &["--storage", "storage", "--tpm", &tcti]].concat())?;
+    let [what, advice] = said.failure(69)?;
+    assert!(what.contains("no answer in 60 seconds"), "{what}");
+    assert!(advice.contains("try again"), "{advice}");
+    assert_eq!(identity(&world)?, stored);
+    Ok(())
+}
+
+/// Carries what both say until the client speaks a second time, which ends the handshake of TLS 1.3; then nothing.
+fn until_the_handshake_is_done(mut client: TcpStream, authority: &str) -> Result<()> {
+    let mut authority = TcpStream::connect(authority)?;
+    let mut answers = (authority.try_clone()?, client.try_clone()?);
+    let mut octets = [0; 16 * 1024];
+    let len = client.read(&mut octets)?;
+    authority.write_all(&octets[..len])?;
+    let answering = std::thread::spawn(move || -> Result<()> {
+        let mut octets = [0; 16 * 1024];
+        while let len @ 1.. = answers.0.read(&mut octets)? {
+            answers.1.write_all(&octets[..len])?;
+        }
+        Ok(())
+    });
+    let spoke = client.peek(&mut octets)?;
+    authority.shutdown(Shutdown::Both)?;
+    answering.join().ok().context("the one who answers")??;
+    // What the client says is taken and thrown away, until it goes.
+    ensure!(spoke > 0 && std::io::copy(&mut client, &mut std::io::sink())? > 0);
     Ok(())
 }
 

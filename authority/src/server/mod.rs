@@ -43,8 +43,14 @@ const MAX_HEADERS: u32 = 16 * 1024;
 /// long.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// After that a connection is asked to go, so that a certificate does not live on in it.
-const MAX_CONNECTION_AGE: Duration = Duration::from_secs(3600);
+/// How long a call may take that is no join, until all of it is here included.
+const CALL: Duration = Duration::from_secs(30);
+
+/// After that a connection is asked to go: what a host has to ask takes seconds.
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(600);
+
+/// And then it is closed, in the middle of whatever it says: no join may take longer.
+const GRACE: Duration = Duration::from_secs(600);
 
 /// How long calls that are under way are waited for in the end.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -108,5 +114,7 @@ fn limits() -> Server {
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
+        .timeout(CALL)
         .max_connection_age(MAX_CONNECTION_AGE)
+        .max_connection_age_grace(GRACE)
 }

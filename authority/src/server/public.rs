@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
@@ -28,7 +28,8 @@ const MAX_CONNECTIONS: usize = 4096;
 /// Handshakes at a time: they cost most, and who makes them is not known yet.
 const MAX_HANDSHAKES: usize = 256;
 
-/// How long a handshake may take.
+/// How long a handshake may take, up to the first word that follows it: a connection that only
+/// listens would hold a place of those that there are.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How long to wait when the system has no more files or memory for connections.
@@ -129,7 +130,13 @@ impl Opening {
         let Self { stream, remote, counted, permit } = self;
         // Without it answers wait for acknowledgements; it is no reason to refuse a connection.
         let _ = stream.set_nodelay(true);
-        let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        let opened = async {
+            let mut stream = acceptor.accept(stream).await?;
+            // Nothing is taken away by this.
+            stream.fill_buf().await?;
+            io::Result::Ok(stream)
+        };
+        let stream = match tokio::time::timeout(HANDSHAKE, opened).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(cause)) => {
                 debug!(%remote, %cause, "no TLS");

@@ -153,3 +153,32 @@ async fn who_speaks_no_tls_disturbs_nobody() {
     assert!(said.len() < 100, "{said:?}");
     harness.join(&tpm, "t").await.unwrap();
 }
+
+/// Who holds a place of those that there are must use it.
+#[tokio::test]
+async fn who_shakes_hands_and_then_says_nothing_is_hung_up_on() {
+    use tokio::io::AsyncReadExt;
+    let harness = Harness::new().await;
+    let trust = tls::ServerTrust::Certificates(vec![harness.ca()]);
+    let config = tls::client_config(&trust, None).unwrap();
+    let stream = tokio::net::TcpStream::connect(harness.address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(config);
+    let mut stream = connector.connect(tls::authority_name(), stream).await.unwrap();
+    let mut said = Vec::new();
+    // That the end comes without TLS's own is an error here.
+    let end = tokio::time::timeout(super::wire::PATIENCE, stream.read_to_end(&mut said)).await;
+    assert!(end.is_ok(), "still open");
+    assert_eq!(said, b"");
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_answered_all_the_same() {
+    let harness = Harness::new().await;
+    let mut client = tonic::client::Grpc::new(harness.wire().await.channel);
+    client.ready().await.unwrap();
+    let request = tonic::Request::new(tokio_stream::pending::<Vec<u8>>());
+    let path = "/endorse.v1.IdentityService/WhoAmI".parse().unwrap();
+    let answer = client.streaming(request, path, super::wire::Bytes);
+    let answer = tokio::time::timeout(2 * super::wire::PATIENCE, answer).await.expect("no answer");
+    assert_eq!(answer.unwrap_err().code(), Code::Cancelled);
+}
