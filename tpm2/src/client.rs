@@ -212,7 +212,8 @@ impl<T: Transport> Tpm<T> {
         sent.zeroize();
         let received = received.inspect_err(|_| self.poisoned = true).map_err(Fault::Transport)?;
 
-        self.answered = received;
+        // As much as there is room for, whatever the transport says.
+        self.answered = received.min(BUFFER);
         let answer = self.response.get_mut(..received).unwrap_or_default();
         self.loaded.note::<C>(answer);
         let framed = frame.unmarshal::<C>(answer)?;

@@ -31,7 +31,8 @@ impl<T: Transport> Transport for Retry<T> {
         let mut pause = Self::FIRST_PAUSE;
         for _ in 1..Self::TRIES {
             let len = self.inner.exchange(command, response)?;
-            if !response_code(response).is_some_and(ResponseCode::is_retry) {
+            let answer = response.get(..len).unwrap_or_default();
+            if !response_code(answer).is_some_and(ResponseCode::is_retry) {
                 return Ok(len);
             }
             thread::sleep(pause);

@@ -46,6 +46,27 @@ fn what_did_not_execute_is_sent_again_and_nothing_else() {
     }
 }
 
+/// What an earlier answer left in the buffer is no part of the next one.
+#[test]
+fn an_answer_that_is_cut_short_is_not_taken_for_the_one_before() {
+    let answers = vec![refusal(0x922), vec![0x80, 0x01, 0, 0], four_random_octets()];
+    let mut tpm = Tpm::new(Retry::new(Script { answers, said: 0 }));
+    let error = tpm.run(&GetRandom { bytes_requested: 4 }, []).unwrap_err();
+    assert!(matches!(error.fault(), Fault::Malformed(_)), "{error}");
+}
+
+#[test]
+fn a_transport_that_claims_more_than_there_is_room_for_is_not_believed() {
+    struct Boaster;
+    impl Transport for Boaster {
+        fn exchange(&mut self, _: &[u8], response: &mut [u8]) -> io::Result<usize> {
+            Ok(response.len() + 1)
+        }
+    }
+    let error = Tpm::new(Boaster).run(&GetRandom { bytes_requested: 4 }, []).map(|_| ());
+    assert!(matches!(error.unwrap_err().fault(), Fault::Malformed(_)));
+}
+
 #[test]
 fn after_a_failure_on_the_way_the_client_says_nothing_more() {
     let mut tpm = Tpm::new(Script { answers: vec![], said: 0 });
