@@ -4,7 +4,10 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 use crate::config;
 use crate::destination::{Directory, FileSet, Notices, Writer};
@@ -95,7 +98,10 @@ impl Storage {
 
 fn read_bounded(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    File::open(path)?.take(LARGEST).read_to_string(&mut text)?;
+    // A pipe must not hold us up.
+    let mut options = File::options();
+    options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    options.open(path)?.take(LARGEST).read_to_string(&mut text)?;
     Ok(text)
 }
 
@@ -133,5 +139,9 @@ mod tests {
             assert_eq!(failure.exit, Exit::Data);
             assert!(failure.message.contains("line 1"), "{failure}");
         }
+        let pipe = folder.path().join(IDENTITY);
+        fs::remove_file(&pipe).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert_eq!(Storage::identity(folder.path()).unwrap_err().exit, Exit::Data);
     }
 }

@@ -16,7 +16,7 @@ pub(crate) fn page(verb: Option<&str>) -> Result<Vec<u8>, Failure> {
                 Failure::new(Exit::Usage, format!("no verb {verb:?}"), "agent --help lists them")
             })?;
             let name: &'static str = format!("agent-{verb}").leak();
-            command.name(name)
+            command.name(name).version(env!("CARGO_PKG_VERSION"))
         }
     };
     let mut page = Vec::new();

@@ -105,7 +105,7 @@ impl Admin {
                 Put::Created => What::Created,
                 Put::Replaced => What::Replaced,
             };
-            info!(kind, name, what = what.as_str_name(), "resource stored");
+            info!(kind, name, replaced = put == Put::Replaced, "resource stored");
             Change { kind, name, what: what.into() }
         });
         Ok(CreateResponse { changes: changes.collect() })
