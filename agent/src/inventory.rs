@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tpm2::Tpm;
 use tpm2::commands::GetCapability;
 use tpm2::crypto::object_name;
-use tpm2::endorsement::{self, DEFAULT_KIND, EK_KINDS, EkKind, EkPublicKey, EndorsementKey};
+use tpm2::endorsement::{self, DEFAULT_KIND, EK_KINDS, EkKind, EkPublicKey, EndorsementKey, SM2};
 use tpm2::transport::Transport;
 use tpm2::types::{Capability, CapabilityData, Handle, Property};
 use verifier::{CaCertificate, EkCertificate, EkPublicKey as VerifiedKey};
@@ -44,7 +44,8 @@ impl FromStr for EkChoice {
     fn from_str(name: &str) -> Result<Self, UnknownEk> {
         match name {
             "auto" => Ok(Self::Auto),
-            name => EkKind::by_name(name).map(Self::Kind).ok_or(UnknownEk),
+            name if name == SM2.name => Err(UnknownEk::Unsupported(&SM2)),
+            name => EkKind::by_name(name).map(Self::Kind).ok_or(UnknownEk::Name),
         }
     }
 }
@@ -63,12 +64,24 @@ impl fmt::Display for EkChoice {
     }
 }
 
-/// Not the name of an endorsement key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnknownEk;
+/// Not the name of an endorsement key that can be used.
+#[derive(Clone, Copy, Debug)]
+pub enum UnknownEk {
+    /// Of none.
+    Name,
+    /// Of one that the profile has.
+    Unsupported(&'static EkKind),
+}
 
 impl fmt::Display for UnknownEk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Unsupported(kind) = self {
+            let profile = kind.profile;
+            write!(
+                f,
+                "endorsement keys on {kind} ({profile}), with their hash sm3, are not supported: "
+            )?;
+        }
         f.write_str("an endorsement key is one of auto")?;
         EK_KINDS.iter().try_for_each(|kind| write!(f, ", {}", kind.name))
     }
@@ -424,4 +437,18 @@ pub(crate) fn pem(label: &str, der: &[u8]) -> String {
 
 pub(crate) fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_not_supported_is_told_from_a_name_that_is_none() {
+        let says = |name: &str| name.parse::<EkChoice>().unwrap_err().to_string();
+        let unsupported = says("sm2");
+        assert!(unsupported.starts_with("endorsement keys on sm2 (H-5)"), "{unsupported}");
+        assert!(unsupported.contains("not supported: an endorsement key is one of auto, rsa2048"));
+        assert!(says("sm3").starts_with("an endorsement key is one of auto"));
+    }
 }

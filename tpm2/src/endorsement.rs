@@ -130,6 +130,18 @@ pub static EK_KINDS: [EkKind; 8] = [
     },
 ];
 
+/// The kind on SM2, which TPMs for China have. Its hash SM3 is not computed here, so that it is none of [`EK_KINDS`].
+pub static SM2: EkKind = EkKind {
+    name: "sm2",
+    profile: "H-5",
+    certificate: Handle(0x01c0_001a),
+    nonce_index: None,
+    template_index: Handle(0x01c0_001b),
+    persistent: &[Handle(0x8101_001a)],
+    template: &template::H5,
+    others: &[],
+};
+
 /// The kind that every TPM can make: RSA 2048, low range.
 pub static DEFAULT_KIND: &EkKind = &EK_KINDS[0];
 

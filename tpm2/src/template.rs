@@ -120,6 +120,19 @@ pub static H4: Public<'static> =
 /// H-4 with zeros for the coordinates, as some software fills it.
 pub static H4_ZERO_FILLED: Public<'static> =
     ecc(HIGH, Alg::SHA512, &policy::B_SHA512, Curve::NIST_P521, 256, 66);
+/// H-5: SM2, high range.
+pub static H5: Public<'static> = Public {
+    name_alg: Alg::SM3_256,
+    attributes: HIGH,
+    auth_policy: digest(&policy::B_SM3),
+    id: Id::Ecc(EccPublic {
+        symmetric: SymDefObject::Sm4(BlockCipher { key_bits: 128, mode: Alg::CFB }),
+        scheme: AsymScheme::Null,
+        curve: Curve::SM2_P256,
+        kdf: KdfScheme::Null,
+        unique: EccPoint { x: EccParameter::EMPTY, y: EccParameter::EMPTY },
+    }),
+};
 /// H-6: RSA 3072, high range.
 pub static H6: Public<'static> = rsa(HIGH, Alg::SHA384, &policy::B_SHA384, 3072, 256, 0);
 /// H-7: RSA 4096, high range.
@@ -234,6 +247,12 @@ pub mod policy {
         0x18, 0x38, 0x42, 0x56, 0x08, 0xb4, 0x13, 0xcd, 0x61, 0x6a, 0x5f, 0x6d, 0xb5, 0xb6, 0x07,
         0x1a, 0xf9, 0x9b, 0xea,
     ];
+    /// Either of these, SM3.
+    pub static B_SM3: [u8; 32] = [
+        0x16, 0x78, 0x60, 0xa3, 0x5f, 0x2c, 0x5c, 0x35, 0x67, 0xf9, 0xc9, 0x27, 0xac, 0x56, 0xc0,
+        0x32, 0xf3, 0xb3, 0xa6, 0x46, 0x2f, 0x8d, 0x03, 0x79, 0x98, 0xe7, 0xa1, 0x0f, 0x77, 0xfa,
+        0x45, 0x4a,
+    ];
     /// A or C, SHA-256.
     pub static B_SHA256: [u8; 32] = [
         0xca, 0x3d, 0x0a, 0x99, 0xa2, 0xb9, 0x39, 0x06, 0xf7, 0xa3, 0x34, 0x24, 0x14, 0xef, 0xcf,
@@ -285,6 +304,13 @@ mod tests {
             std::format!(
                 "0023000c000300f20030{}00060100004300100004001000000000",
                 hex(&policy::B_SHA384)
+            )
+        );
+        assert_eq!(
+            hex(&octets(&H5)),
+            std::format!(
+                "00230012000300f20020{}00130080004300100020001000000000",
+                hex(&policy::B_SM3)
             )
         );
     }
