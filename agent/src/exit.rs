@@ -22,7 +22,7 @@ pub enum Exit {
     Bug = 70,
     /// A file, a connection or the TPM failed.
     Io = 74,
-    /// The TPM is busy or locked out: the same command may do later.
+    /// The TPM is busy, full or locked out: the same command may do later.
     Busy = 75,
     /// Permission is missing.
     Permission = 77,
@@ -104,7 +104,7 @@ impl From<tpm2::Error> for Failure {
     fn from(error: tpm2::Error) -> Self {
         let exit = match (error.refusal(), error.fault()) {
             (Some(ResponseCode::LOCKOUT | ResponseCode::NV_RATE), _) => Exit::Busy,
-            (Some(code), _) if code.is_retry() => Exit::Busy,
+            (Some(code), _) if code.is_retry() || code.is_full() => Exit::Busy,
             (_, Fault::Forged | Fault::Malformed(_)) => Exit::Data,
             (_, Fault::TooLarge | Fault::Unnamed | Fault::Unprotectable) => Exit::Bug,
             _ => Exit::Io,

@@ -77,9 +77,10 @@ impl Error {
                  compare `agent identify` with what you know of this machine",
             ),
             Fault::Transport(error) => match error.raw_os_error() {
-                Some(ENOMEM) => {
-                    Some("another program left objects or sessions in the TPM's resource manager")
-                }
+                Some(ENOMEM) => Some(
+                    "a connection to the kernel's resource manager has room for three objects and \
+                     three sessions; `dmesg` says whether that is used up, or the host's memory",
+                ),
                 Some(ETIME) => Some("the TPM did not answer in time; power-cycle the machine"),
                 _ => None,
             },

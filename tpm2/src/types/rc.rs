@@ -64,6 +64,19 @@ impl ResponseCode {
     pub const fn is_retry(self) -> bool {
         matches!(self.base(), Self::RETRY | Self::YIELDED | Self::TESTING)
     }
+
+    /// Whether the TPM has no room left for what is loaded, until something else is unloaded.
+    #[must_use]
+    pub const fn is_full(self) -> bool {
+        matches!(
+            self.base(),
+            Self::OBJECT_MEMORY
+                | Self::SESSION_MEMORY
+                | Self::MEMORY
+                | Self::SESSION_HANDLES
+                | Self::OBJECT_HANDLES
+        )
+    }
 }
 
 macro_rules! codes {

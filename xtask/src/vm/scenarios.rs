@@ -1,14 +1,17 @@
 //! What is played in guests: a script there, and what has to be true of it here. One more scenario
 //! is one more entry, and a script.
 
-use std::fs::File;
+use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
 use super::Played;
+use crate::cargo;
 use crate::child::Scratch;
 use crate::swtpm::Kind;
 
@@ -30,7 +33,7 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const SCENARIOS: [Scenario; 10] = [
+pub const SCENARIOS: [Scenario; 12] = [
     Scenario {
         name: "boot",
         tpm: Kind::RsaAndP384,
@@ -111,6 +114,22 @@ pub const SCENARIOS: [Scenario; 10] = [
         examples: &["slots"],
         check: full,
     },
+    Scenario {
+        name: "quote",
+        tpm: Kind::RsaAndP384,
+        script: include_bytes!("scripts/quote.sh"),
+        settings: NONCE,
+        examples: &["quote"],
+        check: quote,
+    },
+    Scenario {
+        name: "doctor",
+        tpm: Kind::RsaAndP384,
+        script: include_bytes!("scripts/doctor.sh"),
+        settings: "",
+        examples: &[],
+        check: doctor,
+    },
 ];
 
 /// The commands of a join, in their order: code, and for the how manieth time. NV_Read twice,
@@ -124,18 +143,20 @@ const STRUCK: &str = "JOIN='14e:1 14e:2 176:1 131:1 151:1 147:1 15d:1'\nRENEWAL=
 /// GetRandom, with which the kernel fills its pool.
 const KERNELS: [&str; 4] = ["161", "162", "165", "17b"];
 
+/// What a verifier asks, for the script.
+const NONCE: &str = "NONCE=5468697274792d74776f206f6374657473206f6620667265736820617269722e";
+/// SHA-256 of four octets of FFh: what this firmware measures when it hands over.
+const SEPARATOR: [u8; 32] = [
+    0xad, 0x95, 0x13, 0x1b, 0xc0, 0xb7, 0x99, 0xc0, 0xb1, 0xaf, 0x47, 0x7f, 0xb1, 0x4f, 0xcf, 0x26,
+    0xa6, 0xa9, 0xf7, 0x60, 0x79, 0xe4, 0x8b, 0xf0, 0x90, 0xac, 0xb7, 0xe8, 0x36, 0x7b, 0xfd, 0x0e,
+];
+
 /// The log of the firmware leads to the PCRs, as somebody else computes it.
 fn boot(played: &Played) -> Result<()> {
     let report = &played.report;
     let scratch = Scratch::new("endorse-vm-log")?;
     let log = scratch.path().join("log");
-    let mut decode = Command::new("base64");
-    decode.arg("--decode").stdin(Stdio::piped()).stdout(File::create(&log)?);
-    let mut decode = decode.spawn().context("cannot run base64")?;
-    let mut pipe = decode.stdin.take().context("no pipe")?;
-    pipe.write_all(report.well("events")?.as_bytes())?;
-    drop(pipe);
-    ensure!(decode.wait()?.success(), "the log is no base64");
+    fs::write(&log, decoded(report.well("events")?)?)?;
     let said = Command::new("tpm2_eventlog").arg(&log).output().context("tpm2_eventlog")?;
     let said = String::from_utf8_lossy(&said.stdout).to_lowercase();
     let (_, computed) = said.rsplit_once("  sha256:\n").context("no PCRs of the log")?;
@@ -152,6 +173,20 @@ fn boot(played: &Played) -> Result<()> {
     }
     ensure!(compared >= 8, "the log has {compared} PCRs only:\n{said}");
     Ok(())
+}
+
+/// What base64 encodes, by somebody else's decoder.
+fn decoded(base64: &str) -> Result<Vec<u8>> {
+    let mut command = Command::new("base64");
+    command.arg("--decode").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut decode = command.spawn().context("cannot run base64")?;
+    let mut pipe = decode.stdin.take().context("no pipe")?;
+    let text = base64.to_owned();
+    let writer = thread::spawn(move || pipe.write_all(text.as_bytes()));
+    let output = decode.wait_with_output()?;
+    writer.join().expect("writing does not panic")?;
+    ensure!(output.status.success(), "this is no base64:\n{base64}");
+    Ok(output.stdout)
 }
 
 /// The kernel's device shows the same TPM, and a join through its resource manager is good.
@@ -286,13 +321,85 @@ fn vanish(played: &Played) -> Result<()> {
 
 fn full(played: &Played) -> Result<()> {
     let report = &played.report;
-    let said = report.well("fourth")?;
-    ensure!(said.contains("full with 3 objects"), "the resource manager:\n{said}");
-    ensure!(said.contains("Cannot allocate memory"), "the resource manager:\n{said}");
-    let said = report.well("said")?;
-    ensure!(said.contains("full with 3 objects"), "the TPM:\n{said}");
+    for name in ["fourth", "said"] {
+        let said = report.well(name)?;
+        ensure!(said.contains("full with 3 objects"), "{name}:\n{said}");
+        ensure!(said.contains("TPM_RC_OBJECT_MEMORY"), "{name}:\n{said}");
+    }
     report.refused("join", 75, &["object"])?;
     report.well("room").map(drop)
+}
+
+/// A verifier believes the boot, and neither another log nor an answer to another question.
+fn quote(played: &Played) -> Result<()> {
+    let report = &played.report;
+    let scratch = Scratch::new("endorse-vm-quote")?;
+    let folder = scratch.path();
+    report.well("quote")?;
+    for name in ["public", "attest", "signature", "log"] {
+        fs::write(folder.join(name), decoded(report.well(name)?)?)?;
+    }
+    let (_, nonce) = NONCE.split_once('=').context("no nonce")?;
+    let said = verdict(nonce, folder)?.map_err(|said| anyhow!("not believed: {said}"))?;
+    for pcr in report.well("pcrs")?.lines() {
+        let found = said.lines().find_map(|line| line.strip_prefix(&pcr.to_lowercase()));
+        let events = found.with_context(|| format!("PCR {pcr} is not among:\n{said}"))?;
+        ensure!(events != " 0 events", "nothing was measured into PCR {pcr}:\n{said}");
+    }
+    ensure!(said.lines().count() == 8, "not eight PCRs:\n{said}");
+
+    let refused = |nonce: &str, words: &str| match verdict(nonce, folder)? {
+        Err(said) if said.contains(words) => Ok(()),
+        other => bail!("{other:?} does not say {words:?}"),
+    };
+    refused(&nonce.replace('0', "1"), "another nonce")?;
+    let log = fs::read(folder.join("log"))?;
+    let separator = log.windows(SEPARATOR.len()).position(|octets| octets == SEPARATOR);
+    let separator = separator.context("the log has no separator")?;
+    let mut changed = log.clone();
+    changed[separator] ^= 1;
+    for (other, words) in [(&changed[..], "PCRs"), (&log[..log.len() - 1], "cut short")] {
+        fs::write(folder.join("log"), other)?;
+        refused(nonce, words)?;
+    }
+    Ok(())
+}
+
+/// What a verifier says of a boot: the example `boot` of the crate `verifier`.
+fn verdict(nonce: &str, folder: &Path) -> Result<Result<String, String>> {
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--package", "verifier", "--example", "boot", "--", nonce]);
+    let output = command.arg(folder).stdin(Stdio::null()).output().context("cannot run cargo")?;
+    let said = if output.status.success() { Ok(output.stdout) } else { Err(output.stderr) };
+    let text = |octets: Vec<u8>| String::from_utf8_lossy(&octets).into_owned();
+    Ok(said.map(text).map_err(text))
+}
+
+fn doctor(played: &Played) -> Result<()> {
+    let report = &played.report;
+    for name in ["well", "before", "ready", "after", "ended", "beside", "free", "member"] {
+        let said = report.well(name)?;
+        ensure!(!said.contains("FAIL"), "{name}:\n{said}");
+    }
+    let says = |name: &str, line: &[&str]| {
+        let said = &report.step(name)?.output;
+        let found = said.lines().any(|said| line.iter().all(|words| said.contains(words)));
+        ensure!(found, "{name} has no line with {line:?}:\n{said}");
+        Ok(())
+    };
+    says("well", &["ok    device", "driver tpm_tis", "resource manager"])?;
+    says("well", &["ok    endorsement-key", "is of the key"])?;
+    says("before", &["ok    storage", "not there yet"])?;
+    says("after", &["ok    storage", "demo-bot"])?;
+    for name in ["before", "after"] {
+        says(name, &["ok    authority"])?;
+    }
+    says("free", &["warn  device", "only one program"])?;
+    says("member", &["ok    access", "member"])?;
+    report.refused("held", 75, &["FAIL  access", "/dev/tpm0 is in use: process", "(sh)"])?;
+    report.refused("stranger", 77, &["FAIL  access", "root:tss", "mode 0660", "stranger"])?;
+    report.refused("absent", 74, &["FAIL  device", "the kernel has tpm0 (driver tpm_tis)"])?;
+    report.refused("none", 74, &["FAIL  device", "no driver has taken it", "modprobe"])
 }
 
 /// The TPM has no objects and no sessions, as the script's `handles` says it.

@@ -66,6 +66,7 @@ const STEPS_OF_THE_GUIDE: [&str; 43] = [
 /// Makes the packages and walks.
 pub fn run() -> Result<()> {
     setup::run(Purpose::Walk, Action::Install)?;
+    let disk = debian::disk()?;
     let made = release::make()?;
     let packages = made.iter().filter(|path| path.extension().is_some_and(|end| end == "deb"));
     let mut files = vec![("run.sh".to_owned(), SCRIPT.to_vec())];
@@ -81,7 +82,7 @@ pub fn run() -> Result<()> {
     files.push(("settings.sh".to_owned(), settings.into_bytes()));
     let files: Vec<_> = files.iter().map(|(name, content)| (&name[..], &content[..])).collect();
 
-    let machine = Machine::from_disk(debian::disk()?)?;
+    let machine = Machine::from_disk(disk)?;
     let guest = Guest::new(Kind::RsaAndP384)?;
     let started = Instant::now();
     let bus = Bus::start(guest.state())?;

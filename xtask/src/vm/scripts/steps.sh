@@ -75,6 +75,19 @@ ended() {
     kill -TERM "$daemon" && wait "$daemon"
 }
 
+# The driver $driver lets go of the device $chip, and takes it again.
+unbind() { echo "${chip##*/}" >"$driver/unbind"; }
+# The kernel's own measurements keep the number of the chip that they began with, so it comes back with the next one; the
+# link is what a udev rule would make.
+bind() {
+    echo "${chip##*/}" >"$driver/bind" || return 1
+    for node in /dev/tpm[0-9] /dev/tpmrm[0-9]; do
+        [ -L "$node" ] || ln -s "${node#/dev/}" "${node%?}0" 2>/dev/null
+    done
+    ls -l /dev/tpm*
+    [ -c /dev/tpmrm0 ]
+}
+
 READY='INFO  everything is valid and in place'
 RENEWED='INFO  renewed name=identity'
 ISSUED='INFO  issued name=web'

@@ -2,17 +2,6 @@
 # The driver lets go of the TPM under a running daemon, and takes it again.
 chip=$(readlink -f /sys/class/tpm/tpm0/device)
 driver=$(readlink -f "$chip/driver")
-unbind() { echo "${chip##*/}" >"$driver/unbind"; }
-# The kernel's own measurements keep the number of the chip that they began with, so it comes back with the next one; the
-# link is what a udev rule would make.
-bind() {
-    echo "${chip##*/}" >"$driver/bind" || return 1
-    for node in /dev/tpm[0-9] /dev/tpmrm[0-9]; do
-        [ -L "$node" ] || ln -s "${node#/dev/}" "${node%?}0" 2>/dev/null
-    done
-    ls -l /dev/tpm*
-    [ -c /dev/tpmrm0 ]
-}
 gone() { find /dev -name "tpm*0" -type l -exec rm {} +; [ ! -e /dev/tpmrm0 ] && [ ! -e /dev/tpm0 ]; }
 configure /tmp/host ''
 daemon /tmp/host
