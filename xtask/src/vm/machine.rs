@@ -146,7 +146,8 @@ impl Machine {
                 .unwrap_or_default()
         };
         let (console, output) = (read(&console), read(&output));
-        let status = console.lines().find_map(|line| line.trim().strip_prefix(EXIT)?.parse().ok());
+        // Somebody else may have begun the line: a system asks who wants to log in.
+        let status = console.lines().find_map(|line| line.split_once(EXIT)?.1.trim().parse().ok());
         match (ended, status) {
             (Some(_), Some(status)) => Ok(Run { status, output }),
             (Some(ended), None) => bail!(
