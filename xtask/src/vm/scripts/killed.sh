@@ -19,7 +19,10 @@ while [ "$number" -lt "$KILLS" ]; do
     wait "$agent"
     ended=$?
     echo "killed $number: $ended"
-    [ "$ended" -eq 137 ] || cat /tmp/said
+    [ "$ended" -eq 137 ] && continue
+    cat /tmp/said
+    # The one that was measured took longer: the host had other things to do.
+    whole=$((whole * 3 / 4))
 done
 step clean join /tmp/killed
 step whoami agent whoami --storage /tmp/killed
