@@ -59,12 +59,12 @@ static ADVISORIES: [Advisory; 3] = [
             (74, 16),
         ]),
     },
-    // INTEL-SA-00241, November 2019. Releases of a line that never got the fix count as before it.
+    // INTEL-SA-00241, November 2019: its lines for desktops and laptops.
     Advisory {
         name: "CVE-2019-11090 (TPM-FAIL)",
         meaning: "the time that it takes for ECDSA signatures tells the key",
         manufacturer: "INTC",
-        affected: Affected::Engine(&[(11, 8, 70), (11, 12, 70), (11, 22, 70), (12, 0, 45)]),
+        affected: Affected::Engine(&[(11, 8, 70), (11, 22, 70), (12, 0, 45)]),
     },
 ];
 
