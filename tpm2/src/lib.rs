@@ -11,6 +11,45 @@
 //!   imported, quotes, sealed data, NV indices, objects put away. Each command by itself is there too.
 //! * [`key_file`] reads and writes keys as OpenSSL's TPM providers do.
 //! * [`template`] and [`endorsement`] know the keys that the EK credential profile describes.
+//!
+//! A quote, and data that are given back only as long as a PCR holds what it holds now:
+//!
+//! ```no_run
+//! # #[cfg(feature = "std")]
+//! # fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use tpm2::attest::{Signer, quote};
+//! use tpm2::commands::PcrRead;
+//! use tpm2::crypto::{HashAlg, PolicyDigest};
+//! use tpm2::object::create_primary;
+//! use tpm2::seal::{seal, unseal};
+//! use tpm2::session::Auth;
+//! use tpm2::template::{AK_P256, SRK_P256};
+//! use tpm2::types::{Alg, Hierarchy, PcrBits, SensitiveCreate};
+//! use tpm2::{Tpm, transport::Tcti, wire::List};
+//!
+//! let mut tpm = Tpm::new("device:/dev/tpmrm0".parse::<Tcti>()?.open()?);
+//! let (owner, nothing) = (Hierarchy::Owner, SensitiveCreate::EMPTY);
+//! let pcr_7 = PcrBits::of(&[7]).ok_or("a PCR")?;
+//! let pcrs = [pcr_7.bank(Alg::SHA256)];
+//!
+//! let (ak, _) = create_primary(&mut tpm, owner, Auth::password(b""), &AK_P256, nothing)?;
+//! let signer = Signer { key: ak.object(), auth: Auth::password(b"") };
+//! let nonce = [0x5a; 32]; // of whoever verifies it
+//! let quoted = quote(&mut tpm, signer, &nonce, &pcrs)?;
+//! tpm.flush(ak.handle())?;
+//!
+//! let (srk, _) = create_primary(&mut tpm, owner, Auth::password(b""), &SRK_P256, nothing)?;
+//! let answer = tpm.run(&PcrRead { pcr_selection_in: List::new(&pcrs) }, [])?;
+//! let value = answer.pcr_values.iter().next().ok_or("a TPM without this bank")?;
+//! let policy = PolicyDigest::new(HashAlg::Sha256);
+//! let policy = policy.pcr_values(&List::new(&pcrs), &[value.octets()])?;
+//! let sealed = seal(&mut tpm, &srk, Auth::password(b""), b"secret", policy.digest())?;
+//! let data = unseal(&mut tpm, &srk, Auth::password(b""), &sealed, &pcrs)?;
+//! assert_eq!(*data, b"secret");
+//! # let _ = quoted;
+//! # Ok(())
+//! # }
+//! ```
 #![no_std]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
