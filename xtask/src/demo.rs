@@ -109,7 +109,7 @@ impl Demo<'_> {
         self.show("agent", &["status", "--storage", STORAGE])?;
 
         title("The certificate, as others see it");
-        let certificate = self.certificate()?;
+        let certificate = format!("{STORAGE}/tlscert");
         let summary = ["-noout", "-subject", "-issuer", "-serial", "-dates", "-ext"];
         let extensions = "subjectAltName,keyUsage,extendedKeyUsage";
         let file = ["x509", "-in", &certificate];
@@ -120,8 +120,8 @@ impl Demo<'_> {
 
         title("What the authority knows now");
         self.show("authority", &["get", &format!("bot/{BOT}"), "--data-dir", DATA])?;
-        let audit = self.audit_log()?;
-        self.show("tail", &["-n", "1", &audit])?;
+        self.show("authority", &["audit", "ls", "--data-dir", DATA])?;
+        self.show("tail", &["-n", "1", &format!("{DATA}/audit.jsonl")])?;
 
         title("Done: this host has an identity that rests on its TPM alone");
         Ok(())
@@ -184,35 +184,6 @@ impl Demo<'_> {
         let mut command = Command::new(path);
         command.args(arguments).current_dir(self.folder);
         command
-    }
-
-    /// The file in the agent's storage that holds its certificate.
-    fn certificate(&self) -> Result<String> {
-        let subject = format!("bot-{BOT}");
-        for path in files(&self.folder.join(STORAGE))? {
-            let shown = Command::new("openssl")
-                .args(["x509", "-noout", "-subject", "-in"])
-                .arg(&path)
-                .stdin(Stdio::null())
-                .output()
-                .context("cannot run openssl")?;
-            if String::from_utf8_lossy(&shown.stdout).contains(&subject) {
-                return self.relative(&path);
-            }
-        }
-        bail!("the agent's storage holds no certificate of {subject}")
-    }
-
-    fn audit_log(&self) -> Result<String> {
-        let found = files(&self.folder.join(DATA))?.into_iter().find(|path| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("audit"))
-        });
-        self.relative(&found.context("the authority keeps no audit log")?)
-    }
-
-    fn relative(&self, path: &Path) -> Result<String> {
-        let path = path.strip_prefix(self.folder).unwrap_or(path);
-        Ok(path.to_str().context("a file name that is not UTF-8")?.to_owned())
     }
 }
 
@@ -295,22 +266,6 @@ pub(crate) fn ca_pin(status: &str) -> Result<String> {
         digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
     });
     Ok(pin.context("`authority status` shows no CA pin")?.to_owned())
-}
-
-/// All files below a folder, in order.
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let entries = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            found.extend(files(&entry.path())?);
-        } else {
-            found.push(entry.path());
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 #[cfg(test)]
