@@ -128,7 +128,7 @@ impl Daemon {
     async fn live(&mut self, signals: &mut Signals) -> Result<(), Failure> {
         let alarm = Alarm::new()?;
         let mut event = Event::Woke;
-        let mut stopping = false;
+        let (mut stopping, mut reload_due) = (false, false);
         loop {
             if self.think(event)? {
                 return Ok(());
@@ -141,16 +141,26 @@ impl Daemon {
                 ended = self.hands.done() => {
                     let ended = ended?;
                     self.note(&ended);
-                    Event::Ended(ended.job, ended.outcome)
+                    match std::mem::take(&mut reload_due) && !stopping {
+                        true => self.reload()?,
+                        false => Event::Ended(ended.job, ended.outcome),
+                    }
                 }
                 // Never sooner than a moment from now, however late a renewal is.
                 rung = alarm.ring(pause.max(Duration::from_millis(100))) => {
                     rung?;
                     self.look()
                 }
-                _ = signals.hangup.recv() => {
-                    self.reload().await?;
-                    Event::RenewAsked
+                _ = signals.hangup.recv(), if !stopping => {
+                    self.manager.reloading(clock::monotonic());
+                    match self.hands {
+                        Hands::Free(_) => self.reload()?,
+                        // The job at hand has the configuration; whoever wants to end must not wait for it.
+                        _ => {
+                            reload_due = true;
+                            Event::Woke
+                        }
+                    }
                 }
                 _ = signals.user1.recv() => {
                     self.log.info("asked to renew", &[]);
@@ -256,17 +266,9 @@ impl Daemon {
         unwell.unwrap_or_else(|| format!("in place: {}", names()))
     }
 
-    /// Reads the configuration again. One that cannot be used changes nothing.
-    async fn reload(&mut self) -> Result<(), Failure> {
-        self.manager.reloading(clock::monotonic());
+    /// Reads the configuration again, while no job has it. One that cannot be used changes nothing.
+    fn reload(&mut self) -> Result<Event, Failure> {
         self.log.info("reading the configuration again", &[]);
-        let ended = match &self.hands {
-            Hands::Busy(_) => Some(self.hands.done().await?),
-            _ => None,
-        };
-        if let Some(ended) = ended {
-            self.note(&ended);
-        }
         let settings = (self.reread)();
         let Hands::Free(worker) = &mut self.hands else {
             return Err(Failure::bug("a worker that is nowhere"));
@@ -280,7 +282,7 @@ impl Daemon {
                 self.warn("the configuration stays as it was", "configuration", &failure)
             }
         }
-        Ok(())
+        Ok(Event::RenewAsked)
     }
 }
 

@@ -77,9 +77,11 @@ Services:     none
 fn the_environment_goes_before_the_file_and_the_command_line_before_both() {
     let folder = Folder::new();
     folder.write("tbot.yaml", GUIDE);
+    folder.write("token", "t\n");
+    let token = folder.0.path().join("token").display().to_string();
     let variables = [
         ("TELEPORT_AUTH_SERVER", "env:1"),
-        ("TELEPORT_BOT_TOKEN", "/run/token"),
+        ("TELEPORT_BOT_TOKEN", token.as_str()),
         ("TBOT_DEBUG", "1"),
         ("AGENT_SERVICES", "x509=/a,identity=/b"),
         ("AGENT_STORAGE", "memory"),
@@ -90,7 +92,7 @@ fn the_environment_goes_before_the_file_and_the_command_line_before_both() {
         "tbot.yaml is well
 Authority:    line:2
 Trusted by:   CA pin {PIN}
-Token:        read from /run/token
+Token:        read from {token}
 Storage:      memory; every start joins anew
 TPM:          device:/dev/tpmrm0, EK auto
 Certificates: live 2h, renewed at half of it

@@ -117,3 +117,38 @@ fn an_end_in_order_between_challenge_and_answer() -> Result<()> {
     ensure!(host.count("INFO  joined name=identity") == 1, "{}", host.log());
     holds(&swtpm, &before)
 }
+
+/// Whoever wants the daemon to end need not wait for its TPM, whatever else was asked of it before.
+#[test]
+fn told_to_reload_and_to_end_while_the_tpm_takes_its_time() -> Result<()> {
+    let swtpm = switched_on()?;
+    let (held, arm) = Held::at(&swtpm, ACTIVATE_CREDENTIAL)?;
+    let mut host = Host::new(World::with_clocks(programs!())?, &held.tap.tcti())?;
+    arm.send(())?;
+    host.start()?;
+    held.reached.recv_timeout(PATIENCE).context("the TPM is not asked")?;
+    host.signal("HUP")?;
+    host.signal("TERM")?;
+    host.until_logged("INFO  stopping", 1)?;
+    host.signal("TERM")?;
+    let ended = host.ended()?;
+    ensure!(ended.code() == Some(75), "{ended}: {}", host.log());
+    held.go_on.send(()).context("the TPM is gone")
+}
+
+/// A configuration is not read under a job that has it, but after it, and then everything is renewed.
+#[test]
+fn told_to_reload_while_the_tpm_takes_its_time() -> Result<()> {
+    let swtpm = switched_on()?;
+    let (held, arm) = Held::at(&swtpm, ACTIVATE_CREDENTIAL)?;
+    let mut host = Host::new(World::with_clocks(programs!())?, &held.tap.tcti())?;
+    arm.send(())?;
+    host.start()?;
+    held.reached.recv_timeout(PATIENCE).context("the TPM is not asked")?;
+    host.signal("HUP")?;
+    held.go_on.send(()).context("the TPM is gone")?;
+    host.until_logged("INFO  reading the configuration again", 1)?;
+    host.until_logged("INFO  renewed name=identity", 1)?;
+    ensure!(host.count("INFO  joined name=identity") == 1, "{}", host.log());
+    host.is_well()
+}

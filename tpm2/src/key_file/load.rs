@@ -25,8 +25,14 @@ impl KeyFile {
         };
         let parent = primary(tpm, hierarchy, auth, template)?;
         let loaded = self.load_under(tpm, parent.object(), &[]);
-        tpm.flush(parent.handle())?;
-        loaded
+        let flushed = tpm.flush(parent.handle());
+        let loaded = loaded?;
+        if let Err(error) = flushed {
+            // Whoever called knows nothing of the key then.
+            tpm.flush(loaded.handle())?;
+            return Err(error);
+        }
+        Ok(loaded)
     }
 
     fn load_under<T: Transport>(
