@@ -9,10 +9,13 @@ use serde_json::Value;
 use crate::page::Table;
 use crate::{cargo, target_folder};
 
+/// Some four minutes for all: what is compared is compared in one run, and so short a one does.
+const PACE: [&str; 4] = ["--warm-up-time", "1", "--measurement-time", "2"];
+
 /// Runs the benches, all or those whose name contains `filter`.
 pub fn run(filter: Option<&str>, table: Table) -> Result<()> {
     let mut command = cargo();
-    command.args(["bench", "--package", "benches", "--benches", "--"]).args(filter);
+    command.args(["bench", "--package", "benches", "--benches", "--"]).args(PACE).args(filter);
     command.env("CARGO_TARGET_DIR", target_folder());
     ensure!(command.status().context("cannot run cargo bench")?.success(), "a bench failed");
     let all = measured(&target_folder().join("criterion"))?;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A new authority that admits one TPM. It ends with this value.
 #[derive(Debug)]
 pub struct Authority {
+    server: PathBuf,
     process: Option<Guarded>,
     home: Scratch,
     port: u16,
@@ -31,9 +32,14 @@ pub struct Authority {
 impl Authority {
     /// Starts it and lets this TPM in.
     pub fn start(tpm: &Swtpm) -> Result<Self> {
+        Self::start_with(program("authority"), tpm)
+    }
+
+    /// As [`Self::start`], of another build: `server` is the program.
+    pub fn start_with(server: PathBuf, tpm: &Swtpm) -> Result<Self> {
         let home = Scratch::new("endorse-vm-authority")?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let mut authority = Self { process: None, home, port, pin: String::new() };
+        let mut authority = Self { server, process: None, home, port, pin: String::new() };
         authority.serve()?;
         authority.pin = ca_pin(&authority.admin(&["status"])?)?;
         let tcti = tpm.tcti();
@@ -70,7 +76,7 @@ impl Authority {
     fn serve(&mut self) -> Result<()> {
         let listen = format!("127.0.0.1:{}", self.port);
         let log = self.home.path().join("log");
-        let mut command = Command::new(program("authority"));
+        let mut command = Command::new(&self.server);
         command.args(["start", "--data-dir", "data", "--listen", &listen]);
         command.args(["--cluster-name", "vm.endorse.test"]).current_dir(self.home.path());
         command.stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
