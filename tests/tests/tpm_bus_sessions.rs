@@ -338,3 +338,29 @@ fn any_changed_octet_of_any_answer_is_noticed_under_every_kind_of_session() -> R
     }
     Ok(())
 }
+
+/// No HMAC covers the handle of an answer, Part 1 §18.8, but all cover the Names of what a command is about.
+#[test]
+fn an_object_whose_handle_was_exchanged_is_not_used_in_the_place_of_another() -> Result<()> {
+    let swtpm = start(Kind::RsaAndP384)?;
+    let bus = Bus::default();
+    let mut bench = bench(Tpm::new(bus.at(way(&swtpm)?)), &bus)?;
+    // The next object takes the place of this one, and the bus says that it is at the key's.
+    bench.tpm.flush(bench.sealed.handle())?;
+    let [.., mask] = (bench.sealed.handle().0 ^ bench.key.handle().0).to_be_bytes();
+    bus.0.target.set(CreatePrimary::INFO.code.0);
+    bus.0.change.set(Some((13, mask)));
+    let created = create(Hierarchy::Owner, join_key(&[2; 32]), sensitive(b"")?);
+    let deceived = load(&mut bench.tpm, &created)?;
+    assert_eq!(deceived.handle(), bench.key.handle());
+    assert_ne!(deceived.name(), bench.key.name());
+
+    let key = bench.key;
+    let mut signed = |key: Object| -> Result<_> {
+        let done = bench.once(How::Authorizes, &sign(key, &[0x5a; 32]), [VALUE])?;
+        Ok(done.context("a session can authorize it")?.map(drop))
+    };
+    signed(key)??;
+    assert_eq!(signed(deceived)?.unwrap_err().refusal(), Some(ResponseCode::BAD_AUTH));
+    Ok(())
+}

@@ -138,16 +138,8 @@ impl Error {
     }
 }
 
-impl error::Error for Error {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match &self.fault {
-            Fault::Malformed(malformed) => Some(malformed),
-            Fault::Transport(error) => Some(error),
-            Fault::Salt(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+/// What is wrong is told whole; [`Error::fault`] has what it comes from.
+impl error::Error for Error {}
 
 impl From<Malformed> for Fault {
     fn from(malformed: Malformed) -> Self {

@@ -21,11 +21,12 @@ use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
 use ledger::{Ledger, Way, encryption};
-use stage::{Act, Played, Riding, Stage};
+use stage::{Act, Forgery, Played, Riding, Stage};
 use tests::bus::{command_code, response_code};
+use tests::double::Tally;
 use tests::golden::{Entry, Golden};
 use tests::tpm::client;
-use tpm2::commands::CommandInfo;
+use tpm2::commands::{CommandInfo, by_code};
 use tpm2::transport::Exchange;
 use tpm2::types::*;
 use xtask::swtpm::Kind;
@@ -96,6 +97,42 @@ fn every_command_that_the_tpm_has_succeeds_alone_and_under_sessions_of_each_kind
         missing.extend(left.iter().map(|info| format!("{way:?}: {}", info.name)));
     }
     assert!(missing.is_empty(), "never succeeded:\n{}", missing.join("\n"));
+    Ok(())
+}
+
+/// Under every kind of session: a handle, which no HMAC covers, is the only thing that somebody on the bus can change. Part 1
+/// §18.8.
+#[test]
+fn any_changed_octet_of_any_answer_is_noticed_under_every_kind_of_session() -> Result<()> {
+    let mut failures = Vec::new();
+    let mut forged = BTreeSet::new();
+    let (mut sum, mut sessions) = (Tally::default(), 0);
+    for Forgery { command, part, tally } in walk().iter().flat_map(|scene| &scene.forgeries) {
+        let tally = match tally {
+            Ok(tally) => tally,
+            Err(error) => {
+                failures.push(format!("{error:#}"));
+                continue;
+            }
+        };
+        assert!(tally.forged > tally.malformed + tally.refused, "{command} {part:?}: {tally:?}");
+        sum.forged += tally.forged;
+        sum.malformed += tally.malformed;
+        sum.refused += tally.refused;
+        sum.handle += tally.handle;
+        sessions += 1;
+        forged.insert(*command);
+    }
+    assert!(failures.is_empty(), "believed:\n{}", failures.join("\n"));
+    println!("{} commands, {sessions} with their sessions: {sum:?}", forged.len());
+    let succeeded = walk().iter().flat_map(|scene| &scene.exchanges).filter_map(|exchange| {
+        let info = by_code(command_code(&exchange.command))?;
+        let done = response_code(&exchange.response) == ResponseCode::SUCCESS;
+        (done && info.sessions).then_some(info)
+    });
+    let missing: BTreeSet<_> =
+        succeeded.filter(|info| !forged.contains(&info.code)).map(|info| info.name).collect();
+    assert!(missing.is_empty(), "never forged: {missing:?}");
     Ok(())
 }
 

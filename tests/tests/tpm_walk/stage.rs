@@ -1,12 +1,15 @@
 //! Where a scene is played: a TPM, what rides along on every command, and what was seen on the wire.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use tests::double::{self, PARTS, Part, Spoken, Tally};
 use tests::tpm::{Way, persistent_ek, start, way};
 use tpm2::commands::*;
 use tpm2::crypto::{HashAlg, nv_name, object_name};
@@ -83,6 +86,15 @@ pub struct Played {
     place: (usize, usize),
     pub riding: Riding,
     pub exchanges: Vec<Exchange>,
+    /// What came of forging the answers to the commands that succeeded here first.
+    pub forgeries: Vec<Forgery>,
+}
+
+/// The answer to a command, every octet of it changed in its turn on the way to a session with a part in the command.
+pub struct Forgery {
+    pub command: CommandCode,
+    pub part: Part,
+    pub tally: Result<Tally>,
 }
 
 /// A TPM with one client, for the length of a scene. What is left in the TPM is flushed at its end.
@@ -92,15 +104,17 @@ pub struct Stage<'s> {
     tpm: Tpm<Record<Way>>,
     rider: Option<Salted>,
     authorizes: Option<Session>,
+    forgeries: Option<Vec<Forgery>>,
 }
 
 impl<'s> Stage<'s> {
     fn new(swtpm: &'s Swtpm, riding: Riding) -> Result<Self> {
         let recording = Recording::default();
         let tpm = Tpm::new(Record::new(way(swtpm)?, recording.clone()));
-        let mut stage = Self { swtpm, recording, tpm, rider: None, authorizes: None };
+        let mut stage =
+            Self { swtpm, recording, tpm, rider: None, authorizes: None, forgeries: None };
         match riding {
-            Riding::Nothing => {}
+            Riding::Nothing => stage.forgeries = Some(Vec::new()),
             Riding::Authorization => {
                 let plan = NewSession::hmac(HashAlg::Sha256)
                     .bound(Hierarchy::Owner, b"")
@@ -138,10 +152,18 @@ impl<'s> Stage<'s> {
                 None => Auth::password(value),
             },
         });
-        match &mut self.rider {
+        let answer = match &mut self.rider {
             Some(session) if C::INFO.sessions => self.tpm.secured(session).run(command, auths),
             _ => self.tpm.run(command, auths),
+        }?;
+        if let Some(forgeries) = &mut self.forgeries {
+            let exchanges = self.recording.exchanges();
+            let octets =
+                exchanges.last().and_then(|last| last.response.get(10..14)?.try_into().ok());
+            let handle = octets.map(|octets| Handle(u32::from_be_bytes(octets)));
+            forge(command, &answer, handle, forgeries);
         }
+        Ok(answer)
     }
 
     /// Expects the TPM to refuse a command with this code.
@@ -263,6 +285,29 @@ impl<'s> Stage<'s> {
     }
 }
 
+/// Forges the answer to a command that was not forged before.
+fn forge<C: Authorized<N>, const N: usize>(
+    command: &C,
+    answer: &C::Response<'_>,
+    handle: Option<Handle>,
+    forgeries: &mut Vec<Forgery>,
+) {
+    static DONE: Mutex<BTreeSet<CommandCode>> = Mutex::new(BTreeSet::new());
+    let code = C::INFO.code;
+    if !DONE.lock().expect("nobody panics").insert(code) {
+        return;
+    }
+    let spoken = Spoken {
+        handle: handle.filter(|_| C::INFO.response.handle.is_some()),
+        parameters: double::parameters(answer),
+    };
+    for part in PARTS {
+        if let Some(tally) = double::forge(command, &spoken, part).transpose() {
+            forgeries.push(Forgery { command: code, part, tally });
+        }
+    }
+}
+
 /// A loaded object and its public area.
 pub struct Made {
     pub object: Object,
@@ -338,7 +383,9 @@ fn play_act(act: &Act, riding: Riding, job: usize) -> Vec<Result<Played, String>
         (scene.play)(&mut stage)?;
         let mut exchanges = stage.recording.exchanges();
         exchanges.drain(..prepared);
-        Ok(Played { act: act.name, title: scene.title, place: (job, place), riding, exchanges })
+        let (act, title, place) = (act.name, scene.title, (job, place));
+        let forgeries = stage.forgeries.take().unwrap_or_default();
+        Ok(Played { act, title, place, riding, exchanges, forgeries })
     };
     let scenes = act.scenes.iter().enumerate();
     scenes
