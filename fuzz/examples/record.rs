@@ -40,7 +40,7 @@ use tpm2::types::{
     AsymScheme, Capability, Data, Digest, Entity, Hierarchy, Nonce, NvIndex, Object, PcrSelection,
     Public, SensitiveCreate, SessionType, Startup, Ticket,
 };
-use tpm2::wire::{List, Marshal, Tpm2b, Writer};
+use tpm2::wire::{List, Marshal, Tpm2b, Unmarshal, Writer};
 use verifier::{Claim, Demand, EkClaim};
 use xtask::swtpm::{Factory, Kind, Maker, Manufactured};
 
@@ -48,6 +48,7 @@ const UNIQUE: [u8; 32] = [7; 32];
 
 fn main() -> Result<()> {
     if std::env::args().nth(1).as_deref() == Some("golden") {
+        credentials()?;
         return golden();
     }
     let factory = Factory::shared();
@@ -66,6 +67,7 @@ fn main() -> Result<()> {
     issued(certified)?;
     resources(ca.root_pem())?;
     addresses()?;
+    credentials()?;
     golden()
 }
 
@@ -444,6 +446,21 @@ fn resources(pem: &str) -> Result<()> {
     )?;
     seed("ca_bundle", "one", pem.as_bytes())?;
     seed("ca_bundle", "two", format!("# the root\n{pem}\nthe same:\r\n{pem}").as_bytes())
+}
+
+/// For the join key, to each of the endorsement keys.
+fn credentials() -> Result<()> {
+    let folder = home().join("seeds/tpm_public");
+    let join_key = fs::read(home().join("fixtures/join-key.public"))?;
+    let name = object_name(&Public::from_bytes(&join_key)?)?;
+    for kind in ["rsa2048", "p256", "p384"] {
+        let ek = fs::read(folder.join(format!("ek-{kind}")))?;
+        let made = make_credential(&Public::from_bytes(&ek)?, &name, &[7; 32])?;
+        let (blob, secret) = (made.blob(), made.secret());
+        let input = joined(&[&ek, name.octets(), &[7; 32], blob.octets(), secret.octets()]);
+        seed("tpm_credential", kind, &input)?;
+    }
+    Ok(())
 }
 
 fn addresses() -> Result<()> {

@@ -21,6 +21,7 @@ mod mutation;
 mod resource;
 mod tpm_attest;
 mod tpm_command;
+mod tpm_credential;
 mod tpm_dialogue;
 mod tpm_public;
 mod tpm_response;
@@ -53,13 +54,14 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 18] = [
     Target { name: "tpm_response", run: tpm_response::run, smoke: 20_000 },
     Target { name: "tpm_dialogue", run: tpm_dialogue::run, smoke: 3_000 },
     Target { name: "tpm_public", run: tpm_public::run, smoke: 20_000 },
     Target { name: "tpm_command", run: tpm_command::run, smoke: 20_000 },
     Target { name: "tpm_attest", run: tpm_attest::run, smoke: 20_000 },
     Target { name: "tpm_signature", run: tpm_signature::run, smoke: 20_000 },
+    Target { name: "tpm_credential", run: tpm_credential::run, smoke: 3_000 },
     Target { name: "key_file", run: key_file::run, smoke: 10_000 },
     Target { name: "event_log", run: event_log::run, smoke: 3_000 },
     Target { name: "ek_certificate", run: ek_certificate::run, smoke: 5_000 },

@@ -1,7 +1,7 @@
 //! TPMT_PUBLIC, from a TPM or from a host that wants its key certified.
 
-use tpm2::crypto::{make_credential, object_name};
-use tpm2::types::{Alg, Id, ObjectAttributes, Public};
+use tpm2::crypto::object_name;
+use tpm2::types::{Alg, Id, Public};
 use tpm2::wire::{Marshal, Unmarshal, Writer};
 use verifier::{JOIN_KEY_ATTRIBUTES, JoinKey};
 
@@ -29,11 +29,6 @@ pub(crate) fn run(data: &[u8]) -> Verdict {
         assert_eq!(public.attributes, JOIN_KEY_ATTRIBUTES);
         assert!(matches!(public.id, Id::Ecc(_)) && public.auth_policy.octets().is_empty());
         assert!(matches!(public.name_alg, Alg::SHA256 | Alg::SHA384 | Alg::SHA512));
-    }
-    // A storage key as a hostile host could name one.
-    let storage = ObjectAttributes::RESTRICTED.with(ObjectAttributes::DECRYPT);
-    if let (true, Ok(name)) = (public.attributes.contains(storage), &name) {
-        let _ = make_credential(&public, name, &[7; 20]);
     }
     Verdict::Accepted
 }

@@ -83,6 +83,6 @@ macro_rules! changes {
 }
 
 changes! {
-    tpm_response tpm_dialogue tpm_public tpm_command tpm_attest tpm_signature key_file event_log ek_certificate ek_spki ek_chain join_request join_result
-    identity ca_bundle resource address
+    tpm_response tpm_dialogue tpm_public tpm_command tpm_attest tpm_signature tpm_credential key_file event_log ek_certificate ek_spki ek_chain
+    join_request join_result identity ca_bundle resource address
 }
