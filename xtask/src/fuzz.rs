@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -21,7 +23,7 @@ const INSTRUMENTED: [&str; 9] = [
     "-Coverflow-checks",
 ];
 
-/// Runs one target, or all one after the other, each for so long.
+/// Runs one target, or all, each for so long, as many at a time as there are processors.
 pub fn run(target: Option<&str>, seconds: u32) -> Result<()> {
     let known = targets()?;
     let chosen: Vec<&str> = match target {
@@ -31,13 +33,27 @@ pub fn run(target: Option<&str>, seconds: u32) -> Result<()> {
     };
     let home = target_folder().join("fuzz");
     let program = build(&home)?;
-    let mut found = Vec::new();
-    for name in chosen {
-        let run = Run { home: &home, program: &program, name, seconds };
-        let outcome = run.run()?;
-        println!("{name}: {} executions, {} crashes", outcome.executions, outcome.crashes.len());
-        found.extend(outcome.crashes);
-    }
+    let next = AtomicUsize::new(0);
+    let worker = || -> Result<Vec<Outcome>> {
+        let mut done = Vec::new();
+        while let Some(name) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let outcome = Run { home: &home, program: &program, name, seconds }.run()?;
+            let (executions, crashes) = (outcome.executions, outcome.crashes.len());
+            println!("{name}: {executions} executions, {crashes} crashes");
+            done.push(outcome);
+        }
+        Ok(done)
+    };
+    let together = thread::available_parallelism()?.get();
+    let outcomes = thread::scope(|scope| {
+        let workers: Vec<_> = (0..together).map(|_| scope.spawn(worker)).collect();
+        let joined = workers.into_iter().map(|worker| worker.join().expect("it does not panic"));
+        joined.collect::<Result<Vec<_>>>()
+    })?;
+    let outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
+    let executions: u64 = outcomes.iter().map(|outcome| outcome.executions).sum();
+    let found: Vec<_> = outcomes.iter().flat_map(|outcome| &outcome.crashes).collect();
+    println!("{executions} executions in all, {} crashes", found.len());
     for crash in &found {
         println!("crash: {}", crash.display());
     }
