@@ -68,7 +68,7 @@ pub enum Command {
     /// Write what this host needs to run the agent: a systemd unit, a udev rule
     #[command(subcommand)]
     Install(install::Install),
-    /// Write a completion script for a shell to stdout
+    /// Print a completion script for a shell
     Completions {
         /// The shell
         shell: Shell,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use crate::config::{ConfigFile, Overrides};
 
@@ -25,10 +25,14 @@ pub struct Start {
 
 /// `agent wait`.
 #[derive(Args, Debug)]
+#[command(group(ArgGroup::new("agent").required(true).multiple(true)))]
 pub struct Wait {
+    /// The storage of the agent, where it answers too
+    #[arg(long, value_name = "DIR", env = "AGENT_STORAGE", group = "agent")]
+    pub storage: Option<PathBuf>,
     /// Where the agent answers questions about its health: its diag_addr
-    #[arg(long, value_name = "HOST:PORT", env = "AGENT_DIAG_ADDR")]
-    pub diag_addr: SocketAddr,
+    #[arg(long, value_name = "HOST:PORT", env = "AGENT_DIAG_ADDR", group = "agent")]
+    pub diag_addr: Option<SocketAddr>,
     /// Wait for this service only
     #[arg(long, value_name = "NAME")]
     pub service: Option<String>,

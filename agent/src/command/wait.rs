@@ -38,7 +38,7 @@ async fn wait(arguments: &Wait) -> Result<(), Failure> {
     };
     let begun = clock::boot();
     loop {
-        let why = match ask_tcp(arguments, &path).await {
+        let why = match ask_agent(arguments, &path).await {
             Ok((StatusCode::OK, _)) => return write(b"ready\n"),
             Ok((StatusCode::NOT_FOUND, _)) => {
                 let message = format!("the agent has no service {path:?}");
@@ -59,11 +59,21 @@ async fn wait(arguments: &Wait) -> Result<(), Failure> {
     }
 }
 
-async fn ask_tcp(arguments: &Wait, path: &str) -> Result<(StatusCode, Bytes), String> {
+async fn ask_agent(arguments: &Wait, path: &str) -> Result<(StatusCode, Bytes), String> {
     let asking = async {
-        let stream = TcpStream::connect(arguments.diag_addr).await;
-        let stream = stream.map_err(|cause| format!("{}: {cause}", arguments.diag_addr))?;
-        ask(Box::new(stream), path).await
+        let stream: Box<dyn Stream> = match (arguments.diag_addr, &arguments.storage) {
+            (Some(address), _) => {
+                let stream = TcpStream::connect(address).await;
+                Box::new(stream.map_err(|cause| format!("{address}: {cause}"))?)
+            }
+            (None, Some(storage)) => {
+                let socket = storage.join(SOCKET);
+                let stream = UnixStream::connect(&socket).await;
+                Box::new(stream.map_err(|cause| format!("{}: {cause}", socket.display()))?)
+            }
+            (None, None) => return Err("it is not said which agent".to_owned()),
+        };
+        ask(stream, path).await
     };
     tokio::time::timeout(PATIENCE, asking).await.map_err(|_| "no answer".to_owned())?
 }
