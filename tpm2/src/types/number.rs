@@ -180,6 +180,8 @@ impl crate::wire::Marshal for CommandCode {
 }
 
 impl crate::wire::Unmarshal<'_> for CommandCode {
+    const OCTETS: Option<usize> = u32::OCTETS;
+
     fn unmarshal(reader: &mut crate::wire::Reader<'_>) -> Result<Self, crate::wire::Malformed> {
         u32::unmarshal(reader).map(Self)
     }

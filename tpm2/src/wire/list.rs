@@ -72,8 +72,12 @@ impl<'a, T: Unmarshal<'a>, const MAX: usize> Unmarshal<'a> for List<'a, T, MAX> 
     fn unmarshal(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let at = reader.position();
         let count = u32::unmarshal(reader)?;
-        if usize::try_from(count).map_or(true, |count| count > MAX) {
+        let Some(elements) = usize::try_from(count).ok().filter(|elements| *elements <= MAX) else {
             return Err(Malformed::new(Why::TooLong, at));
+        };
+        if let Some(octets) = T::OCTETS {
+            let octets = reader.take(elements.saturating_mul(octets))?;
+            return Ok(Self(Elements::Read { count, octets }));
         }
         let start = reader.position();
         let octets = reader.peek();

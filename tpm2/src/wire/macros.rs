@@ -90,6 +90,8 @@ macro_rules! numbers {
         }
 
         impl $crate::wire::Unmarshal<'_> for $name {
+            const OCTETS: Option<usize> = <$repr as $crate::wire::Unmarshal<'_>>::OCTETS;
+
             #[inline]
             fn unmarshal(
                 reader: &mut $crate::wire::Reader<'_>,
@@ -122,14 +124,17 @@ macro_rules! structure {
             }
         }
 
-        structure! { @unmarshal $name $(<$life>)? { $($field)* } }
+        structure! { @unmarshal $name $(<$life>)? { $($field: $ty)* } }
     )*};
 
-    (@unmarshal $name:ident { $($field:ident)* }) => {
-        impl $crate::wire::Unmarshal<'_> for $name {
+    (@unmarshal $name:ident { $($field:ident: $ty:ty)* }) => {
+        impl<'a> $crate::wire::Unmarshal<'a> for $name {
+            const OCTETS: Option<usize> =
+                $crate::wire::octets(&[$(<$ty as $crate::wire::Unmarshal<'a>>::OCTETS),*]);
+
             #[inline]
             fn unmarshal(
-                reader: &mut $crate::wire::Reader<'_>,
+                reader: &mut $crate::wire::Reader<'a>,
             ) -> Result<Self, $crate::wire::Malformed> {
                 Ok(Self {
                     $($field: reader.read(concat!(stringify!($name), ".", stringify!($field)))?,)*
@@ -138,7 +143,7 @@ macro_rules! structure {
         }
     };
 
-    (@unmarshal $name:ident <$life:lifetime> { $($field:ident)* }) => {
+    (@unmarshal $name:ident <$life:lifetime> { $($field:ident: $ty:ty)* }) => {
         impl<$life> $crate::wire::Unmarshal<$life> for $name<$life> {
             #[inline]
             fn unmarshal(

@@ -29,6 +29,9 @@ pub trait Marshal {
 
 /// Something that can be read from the wire; what it holds may borrow from the bytes read.
 pub trait Unmarshal<'a>: Sized {
+    /// How many octets a value is, if any that many are one: then a list of them needs no look at each.
+    const OCTETS: Option<usize> = None;
+
     /// Reads one value and leaves the reader behind it.
     ///
     /// # Errors
@@ -44,6 +47,20 @@ pub trait Unmarshal<'a>: Sized {
     }
 }
 
+/// [`Unmarshal::OCTETS`] of a structure with these fields.
+pub(crate) const fn octets(fields: &[Option<usize>]) -> Option<usize> {
+    let mut sum = 0_usize;
+    let mut rest = fields;
+    while let [field, others @ ..] = rest {
+        match field {
+            Some(octets) => sum = sum.saturating_add(*octets),
+            None => return None,
+        }
+        rest = others;
+    }
+    Some(sum)
+}
+
 macro_rules! integers {
     ($($ty:ty),*) => {$(
         impl Marshal for $ty {
@@ -53,6 +70,8 @@ macro_rules! integers {
             }
         }
         impl Unmarshal<'_> for $ty {
+            const OCTETS: Option<usize> = Some(size_of::<Self>());
+
             #[inline]
             fn unmarshal(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
                 reader.take_array().map(Self::from_be_bytes)
