@@ -180,7 +180,7 @@ macro_rules! union {
             }
 
             /// Writes the selector, what stands `between` the two, and the payload.
-            #[inline]
+            #[inline(always)]
             pub(crate) fn marshal_around(
                 &self,
                 writer: &mut $crate::wire::Writer<'_>,
@@ -188,10 +188,10 @@ macro_rules! union {
                     &mut $crate::wire::Writer<'_>,
                 ) -> Result<(), $crate::wire::TooLarge>,
             ) -> Result<(), $crate::wire::TooLarge> {
+                writer.write(&self.selector())?;
+                between(writer)?;
                 match self {
                     $(Self::$variant $(($body))? => {
-                        writer.write(&$selector::$number)?;
-                        between(writer)?;
                         $(writer.write($body)?;)?
                     })*
                 }

@@ -2,24 +2,29 @@ use core::fmt;
 
 use super::Marshal;
 
+/// The most that a writer writes, whatever its buffer.
+const MOST: usize = u32::MAX as usize;
+
 /// Writes the wire into a buffer of fixed size.
 #[derive(Debug)]
 pub struct Writer<'b> {
     buffer: &'b mut [u8],
-    len: usize,
+    /// No message is as long as 4 GiB, and a sum that cannot overflow is a check less for each number.
+    len: u32,
 }
 
 impl<'b> Writer<'b> {
     /// A writer that fills `buffer` from the front.
     #[must_use]
     pub const fn new(buffer: &'b mut [u8]) -> Self {
-        Self { buffer, len: 0 }
+        let most = if buffer.len() > MOST { MOST } else { buffer.len() };
+        Self { buffer: buffer.split_at_mut(most).0, len: 0 }
     }
 
     /// How many octets have been written.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
     /// Whether nothing has been written.
@@ -31,7 +36,8 @@ impl<'b> Writer<'b> {
     /// What has been written, for as long as the buffer lives.
     #[must_use]
     pub fn into_written(self) -> &'b mut [u8] {
-        self.buffer.get_mut(..self.len).unwrap_or_default()
+        let len = self.len();
+        self.buffer.get_mut(..len).unwrap_or_default()
     }
 
     /// Appends bytes as they are.
@@ -49,20 +55,26 @@ impl<'b> Writer<'b> {
     }
 
     fn put_slice(&mut self, bytes: &[u8]) -> Result<(), TooLarge> {
-        let end = self.len.checked_add(bytes.len()).ok_or(TooLarge)?;
-        copy(bytes, self.buffer.get_mut(self.len..end).ok_or(TooLarge)?);
-        self.len = end;
+        copy(bytes, self.room(bytes.len())?);
         Ok(())
     }
 
     /// As [`Self::put`], of a known length.
     #[inline]
     pub(super) fn put_array<const N: usize>(&mut self, bytes: &[u8; N]) -> Result<(), TooLarge> {
-        let place = self.buffer.get_mut(self.len..).and_then(<[u8]>::first_chunk_mut);
-        *place.ok_or(TooLarge)? = *bytes;
-        // It ends in the buffer, or no place would have been found.
-        self.len = self.len.wrapping_add(N);
+        *self.room(N)?.first_chunk_mut().ok_or(TooLarge)? = *bytes;
         Ok(())
+    }
+
+    /// The place of the next `len` octets.
+    #[inline]
+    fn room(&mut self, len: usize) -> Result<&mut [u8], TooLarge> {
+        let start = self.len();
+        let end = start.checked_add(len).ok_or(TooLarge)?;
+        let room = self.buffer.get_mut(start..end).ok_or(TooLarge)?;
+        // It ends in the buffer, which is not longer.
+        self.len = end as u32;
+        Ok(room)
     }
 
     /// Appends bytes with their length before them in 16 bits.
@@ -95,11 +107,11 @@ impl<'b> Writer<'b> {
         &mut self,
         body: impl FnOnce(&mut Self) -> Result<(), TooLarge>,
     ) -> Result<(), TooLarge> {
-        let hole = self.len;
+        let hole = self.len();
         self.put(&[0xff; 2])?;
-        let start = self.len;
+        let start = self.len();
         body(self)?;
-        let length = self.len.checked_sub(start).and_then(|length| u16::try_from(length).ok());
+        let length = self.len().checked_sub(start).and_then(|length| u16::try_from(length).ok());
         self.patch(hole, &length.ok_or(TooLarge)?.to_be_bytes())
     }
 
@@ -107,9 +119,11 @@ impl<'b> Writer<'b> {
     ///
     /// # Errors
     /// They were not written before.
-    pub fn patch(&mut self, at: usize, bytes: &[u8]) -> Result<(), TooLarge> {
-        let end = at.checked_add(bytes.len()).filter(|end| *end <= self.len).ok_or(TooLarge)?;
-        self.buffer.get_mut(at..end).ok_or(TooLarge)?.copy_from_slice(bytes);
+    #[inline]
+    pub fn patch<const N: usize>(&mut self, at: usize, bytes: &[u8; N]) -> Result<(), TooLarge> {
+        let written = self.buffer.get_mut(..self.len as usize).ok_or(TooLarge)?;
+        let place = written.get_mut(at..).and_then(<[u8]>::first_chunk_mut);
+        *place.ok_or(TooLarge)? = *bytes;
         Ok(())
     }
 }
@@ -118,6 +132,7 @@ impl<'b> Writer<'b> {
 /// too short to be worth a call for each: they are copied by two ends, which may overlap.
 fn copy(from: &[u8], to: &mut [u8]) {
     match from.len() {
+        4..8 => copy_ends::<4>(from, to),
         8..16 => copy_ends::<8>(from, to),
         16..32 => copy_ends::<16>(from, to),
         32..=64 => copy_ends::<32>(from, to),
