@@ -218,7 +218,7 @@ macro_rules! union {
         }
 
         impl $crate::wire::Unmarshal<'_> for $name {
-            #[inline]
+            #[inline(always)]
             fn unmarshal(
                 reader: &mut $crate::wire::Reader<'_>,
             ) -> Result<Self, $crate::wire::Malformed> {
@@ -234,7 +234,7 @@ macro_rules! union {
         }
 
         impl<$life> $crate::wire::Unmarshal<$life> for $name<$life> {
-            #[inline]
+            #[inline(always)]
             fn unmarshal(
                 reader: &mut $crate::wire::Reader<$life>,
             ) -> Result<Self, $crate::wire::Malformed> {
@@ -247,7 +247,7 @@ macro_rules! union {
     (@body $life:lifetime, $name:ident: $selector:ident {
         $($variant:ident $(($body:ident))? = $number:ident),*
     }) => {
-        #[inline]
+        #[inline(always)]
         pub(crate) fn unmarshal_body(
             selector: $selector,
             reader: &mut $crate::wire::Reader<$life>,

@@ -28,9 +28,20 @@ impl<'a> Reader<'a> {
         read: impl FnOnce(&mut Self) -> Result<T, Malformed>,
     ) -> Result<T, Malformed> {
         let mut reader = Self::new(bytes);
-        let value = read(&mut reader)?;
-        reader.finish()?;
-        Ok(value)
+        reader.last(read)
+    }
+
+    /// Lets `read` consume all that is left. The value stays where it was made: it is not moved once more.
+    #[inline]
+    pub(super) fn last<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, Malformed>,
+    ) -> Result<T, Malformed> {
+        let mut result = read(self);
+        if result.is_ok() && !self.rest.is_empty() {
+            result = Err(self.malformed(Why::LeftOver));
+        }
+        result
     }
 
     /// Refuses bytes left over.

@@ -20,9 +20,7 @@ impl<'a, T: Unmarshal<'a>> Unmarshal<'a> for Tpm2b<T> {
     fn unmarshal(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let size = u16::unmarshal(reader)?;
         let mut inner = reader.sub(usize::from(size))?;
-        let value = T::unmarshal(&mut inner)?;
-        inner.finish()?;
-        Ok(Self(value))
+        inner.last(T::unmarshal).map(Self)
     }
 }
 
