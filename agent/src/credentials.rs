@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use base64ct::{Base64, Encoding};
 use proto::v1::IssuedCredentials;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -15,6 +14,7 @@ use x509_cert::der::Decode;
 use crate::artifact::SoftwareKey;
 use crate::daemon::machine::Validity;
 use crate::exit::{Exit, Failure};
+use crate::ssh_certificate::SshCertificate;
 
 /// More certificates than any authority has reason to give.
 const MOST: usize = 16;
@@ -136,10 +136,13 @@ impl Credentials {
         if more_lines(&result.ssh_certificate) || result.ssh_authorities.iter().any(more_lines) {
             return Err(wrong("an SSH key of more than one line"));
         }
-        let ssh_key = ssh_certified_point(&result.ssh_certificate);
-        if ssh_key.as_deref() != Some(&key.point) {
+        let ssh = SshCertificate::read(&result.ssh_certificate)
+            .ok_or_else(|| wrong("an SSH certificate that is none"))?;
+        if ssh.point != key.point {
             return Err(wrong("an SSH certificate of another key"));
         }
+        ssh.verify(&result.ssh_authorities, now)
+            .map_err(|what| wrong(&format!("an SSH certificate {what}")))?;
         let validity = validity(&leaf_der).ok_or_else(|| wrong("a certificate without dates"))?;
         Ok(Self {
             validity,
@@ -172,24 +175,6 @@ fn validity(der: &[u8]) -> Option<Validity> {
         not_before: seconds(validity.not_before).ok()?,
         not_after: seconds(validity.not_after).ok()?,
     })
-}
-
-/// The key in an `ecdsa-sha2-nistp256-cert-v01@openssh.com` line: type, nonce, curve, point. PROTOCOL.certkeys.
-pub(crate) fn ssh_certified_point(line: &str) -> Option<Vec<u8>> {
-    const KIND: &str = "ecdsa-sha2-nistp256-cert-v01@openssh.com";
-    let mut words = line.split_ascii_whitespace();
-    let (kind, base64) = (words.next()?, words.next()?);
-    let blob = Base64::decode_vec(base64).ok().filter(|_| kind == KIND)?;
-    let mut rest = blob.as_slice();
-    let mut string = || {
-        let (length, after) = rest.split_first_chunk()?;
-        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
-        let (string, after) = after.split_at_checked(length)?;
-        rest = after;
-        Some(string.to_vec())
-    };
-    let (kind, _nonce, curve, point) = (string()?, string()?, string()?, string()?);
-    (kind == KIND.as_bytes() && curve == b"nistp256").then_some(point)
 }
 
 #[cfg(test)]

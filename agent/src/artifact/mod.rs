@@ -14,10 +14,10 @@ use webpki::EndEntityCert;
 use zeroize::Zeroizing;
 
 use crate::config::X509Files;
-use crate::credentials::ssh_certified_point;
 use crate::destination::FileSet;
 use crate::exit::{Exit, Failure};
 use crate::inventory::pem;
+use crate::ssh_certificate::SshCertificate;
 
 /// A service's own P-256 key: in software, new at each renewal, wiped when it goes.
 pub struct SoftwareKey(SecretKey);
@@ -189,7 +189,7 @@ fn check_ssh(key: &SoftwareKey, ssh: Ssh<'_>) -> Result<(), Failure> {
     if !is_line(ssh.certificate) || !ssh.authorities.iter().all(|line| is_line(line)) {
         return Err(unusable("an SSH key of more than one line"));
     }
-    let point = ssh_certified_point(ssh.certificate);
+    let point = SshCertificate::read(ssh.certificate).map(|certificate| certificate.point);
     if point.as_deref() != Some(key.public().to_sec1_point(false).as_bytes()) {
         return Err(unusable("an SSH certificate of another key"));
     }

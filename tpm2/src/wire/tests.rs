@@ -52,7 +52,7 @@ fn a_list_reads_what_it_wrote_and_bounds_its_count() {
     let huge = List::<Handle>::from_bytes(&[0xff; 8]).unwrap_err();
     assert_eq!(huge.why(), Why::TooLong);
     let short = List::<Handle>::from_bytes(&[0, 0, 0, 2, 0, 0, 0, 1]).unwrap_err();
-    assert_eq!((short.why(), short.at()), (Why::Truncated, 8));
+    assert_eq!((short.why(), short.at()), (Why::Truncated, 4));
 }
 
 #[test]

@@ -1,0 +1,193 @@
+//! A certificate of OpenSSH, read and verified as sshd does it: `PROTOCOL.certkeys`, RFC 5656.
+
+use base64ct::{Base64, Encoding};
+use p256::ecdsa::signature::Verifier;
+use p256::ecdsa::{Signature, VerifyingKey};
+
+const KEY: &str = "ecdsa-sha2-nistp256";
+const CERTIFICATE: &str = "ecdsa-sha2-nistp256-cert-v01@openssh.com";
+const CURVE: &[u8] = b"nistp256";
+
+/// `SSH_CERT_TYPE_USER`.
+const USER: u32 = 1;
+
+/// A certificate for a P-256 key.
+pub(crate) struct SshCertificate {
+    /// The key, as an uncompressed point.
+    pub(crate) point: Vec<u8>,
+    kind: u32,
+    after: u64,
+    before: u64,
+    authority: Vec<u8>,
+    signed: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+impl SshCertificate {
+    /// Reads a line: the kind, the certificate, and perhaps a comment. Nothing is verified.
+    pub(crate) fn read(line: &str) -> Option<Self> {
+        let blob = blob(line, CERTIFICATE)?;
+        let mut rest = Strings(&blob);
+        if rest.string()? != CERTIFICATE.as_bytes() {
+            return None;
+        }
+        let _nonce = rest.string()?;
+        let (curve, point) = (rest.string()?, rest.string()?);
+        let _serial = rest.number::<8>()?;
+        let kind = u32::from_be_bytes(rest.number()?);
+        let (_id, _principals) = (rest.string()?, rest.string()?);
+        let (after, before) = (rest.number()?, rest.number()?);
+        let (_critical, _extensions, _reserved) = (rest.string()?, rest.string()?, rest.string()?);
+        let authority = rest.string()?;
+        let (signed, tail) = blob.split_at_checked(blob.len().checked_sub(rest.0.len())?)?;
+        let signature = Strings(tail).only()?;
+        (curve == CURVE).then(|| Self {
+            point: point.to_vec(),
+            kind,
+            after: u64::from_be_bytes(after),
+            before: u64::from_be_bytes(before),
+            authority: authority.to_vec(),
+            signed: signed.to_vec(),
+            signature: signature.to_vec(),
+        })
+    }
+
+    /// Checks that one of the authorities, each a line of authorized_keys, has signed it, for a user, and that it is valid
+    /// now.
+    ///
+    /// # Errors
+    /// What is wrong with it, as it is said of a certificate.
+    pub(crate) fn verify(&self, authorities: &[String], now: u64) -> Result<(), &'static str> {
+        if self.kind != USER {
+            return Err("that is not for a user");
+        }
+        if now < self.after {
+            return Err("that by our clock is not valid yet");
+        }
+        if now >= self.before {
+            return Err("that by our clock has expired");
+        }
+        if !authorities.iter().any(|line| blob(line, KEY).as_ref() == Some(&self.authority)) {
+            return Err("of an authority that was not named");
+        }
+        self.is_signed().ok_or("with a wrong signature")
+    }
+
+    fn is_signed(&self) -> Option<()> {
+        let mut authority = Strings(&self.authority);
+        let (kind, curve) = (authority.string()?, authority.string()?);
+        let key = VerifyingKey::from_sec1_bytes(authority.only()?).ok()?;
+        let mut signature = Strings(&self.signature);
+        let algorithm = signature.string()?;
+        let mut scalars = Strings(signature.only()?);
+        let (r, s) = (scalar(scalars.string()?)?, scalar(scalars.only()?)?);
+        if [kind, algorithm] != [KEY.as_bytes(); 2] || curve != CURVE {
+            return None;
+        }
+        key.verify(&self.signed, &Signature::from_scalars(r, s).ok()?).ok()
+    }
+}
+
+/// What a line of this kind has in Base64.
+fn blob(line: &str, kind: &str) -> Option<Vec<u8>> {
+    let mut words = line.split_ascii_whitespace();
+    words.next().filter(|word| *word == kind)?;
+    Base64::decode_vec(words.next()?).ok()
+}
+
+/// An `mpint` that is no longer than a scalar. RFC 4251 §5.
+fn scalar(mpint: &[u8]) -> Option<[u8; 32]> {
+    let octets = mpint.strip_prefix(&[0]).unwrap_or(mpint);
+    let mut scalar = [0; 32];
+    let missing = scalar.len().checked_sub(octets.len())?;
+    scalar.get_mut(missing..)?.copy_from_slice(octets);
+    Some(scalar)
+}
+
+/// Strings, each behind its length, and numbers. RFC 4251 §5.
+struct Strings<'b>(&'b [u8]);
+
+impl<'b> Strings<'b> {
+    fn number<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (number, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*number)
+    }
+
+    fn string(&mut self) -> Option<&'b [u8]> {
+        let length = usize::try_from(u32::from_be_bytes(self.number()?)).ok()?;
+        let (string, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(string)
+    }
+
+    /// A string behind which nothing comes.
+    fn only(mut self) -> Option<&'b [u8]> {
+        self.string().filter(|_| self.0.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// What `ssh-keygen` makes: an authority's public key, and its certificate for another key.
+    fn made(arguments: &[&str]) -> (String, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let keygen = |arguments: &[&str]| {
+            let mut command = Command::new("ssh-keygen");
+            let output = command.current_dir(folder.path()).args(arguments).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        };
+        for name in ["ca", "key"] {
+            keygen(&["-q", "-t", "ecdsa", "-b", "256", "-N", "", "-f", name]);
+        }
+        keygen(&[&["-q", "-s", "ca", "-I", "id", "-n", "bot", "-z", "7"], arguments, &["key.pub"]].concat());
+        let text = |name| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        (text("ca.pub"), text("key-cert.pub"))
+    }
+
+    #[test]
+    fn what_ssh_keygen_signs_is_believed_in_its_time_alone() {
+        let (ca, line) = made(&["-V", "20260101000000Z:20260102000000Z"]);
+        let certificate = SshCertificate::read(&line).unwrap();
+        let begin = 1_767_225_600;
+        let verify = |now| certificate.verify(&["ssh-ed25519 AAAA".into(), ca.clone()], now);
+        assert_eq!(verify(begin), Ok(()));
+        assert_eq!(verify(begin - 1), Err("that by our clock is not valid yet"));
+        assert_eq!(verify(begin + 86_399), Ok(()));
+        assert_eq!(verify(begin + 86_400), Err("that by our clock has expired"));
+        assert_eq!(certificate.verify(&[], begin), Err("of an authority that was not named"));
+        let (other, _) = made(&[]);
+        assert_eq!(certificate.verify(&[other], begin), Err("of an authority that was not named"));
+    }
+
+    #[test]
+    fn one_for_hosts_is_none_for_users() {
+        let (ca, line) = made(&["-h"]);
+        let certificate = SshCertificate::read(&line).unwrap();
+        assert_eq!(certificate.verify(&[ca], 1_800_000_000), Err("that is not for a user"));
+    }
+
+    #[test]
+    fn a_changed_octet_is_noticed() {
+        let (ca, line) = made(&[]);
+        let whole = blob(&line, CERTIFICATE).unwrap();
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 0x01;
+            let line = format!("{CERTIFICATE} {}", Base64::encode_string(&changed));
+            let read = SshCertificate::read(&line);
+            let verified = read.is_some_and(|read| {
+                read.verify(std::slice::from_ref(&ca), 1_800_000_000).is_ok()
+            });
+            assert!(!verified, "octet {at}");
+        }
+        for len in 0..whole.len() {
+            let line = format!("{CERTIFICATE} {}", Base64::encode_string(&whole[..len]));
+            assert!(SshCertificate::read(&line).is_none(), "{len} octets");
+        }
+    }
+}
