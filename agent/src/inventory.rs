@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 use tpm2::Tpm;
 use tpm2::commands::GetCapability;
 use tpm2::crypto::object_name;
-use tpm2::endorsement::{self, DEFAULT_KIND, EK_KINDS, EkKind, EkPublicKey, EndorsementKey, SM2};
+use tpm2::endorsement::{self, DEFAULT_KIND, EK_KINDS, EkKind, EkPublicKey, SM2};
+use tpm2::object::Loaded;
 use tpm2::transport::Transport;
 use tpm2::types::{Capability, CapabilityData, Handle, Property};
 use verifier::{CaCertificate, EkCertificate, EkPublicKey as VerifiedKey};
@@ -303,14 +304,14 @@ pub(crate) fn create<T: Transport>(
     tpm: &mut Tpm<T>,
     kind: &'static EkKind,
     passwords: &Passwords,
-) -> Result<EndorsementKey, Failure> {
+) -> Result<Loaded, Failure> {
     endorsement::create(tpm, kind, None, passwords.as_tpm())
         .map_err(|error| passwords.explain(error))?
         .ok_or_else(|| mismatch(kind))
 }
 
 /// A key in the TPM as the verifier reads it, with all its checks.
-pub(crate) fn resident_key(ek: &endorsement::EndorsementKey) -> Result<VerifiedKey, Failure> {
+pub(crate) fn resident_key(ek: &Loaded) -> Result<VerifiedKey, Failure> {
     let wrong = |error: &dyn fmt::Display| {
         Failure::new(
             Exit::Data,

@@ -144,7 +144,10 @@ mod tests {
         for name in ["ca", "key"] {
             keygen(&["-q", "-t", "ecdsa", "-b", "256", "-N", "", "-f", name]);
         }
-        keygen(&[&["-q", "-s", "ca", "-I", "id", "-n", "bot", "-z", "7"], arguments, &["key.pub"]].concat());
+        keygen(
+            &[&["-q", "-s", "ca", "-I", "id", "-n", "bot", "-z", "7"], arguments, &["key.pub"]]
+                .concat(),
+        );
         let text = |name| std::fs::read_to_string(folder.path().join(name)).unwrap();
         (text("ca.pub"), text("key-cert.pub"))
     }
@@ -180,9 +183,8 @@ mod tests {
             changed[at] ^= 0x01;
             let line = format!("{CERTIFICATE} {}", Base64::encode_string(&changed));
             let read = SshCertificate::read(&line);
-            let verified = read.is_some_and(|read| {
-                read.verify(std::slice::from_ref(&ca), 1_800_000_000).is_ok()
-            });
+            let verified = read
+                .is_some_and(|read| read.verify(std::slice::from_ref(&ca), 1_800_000_000).is_ok());
             assert!(!verified, "octet {at}");
         }
         for len in 0..whole.len() {

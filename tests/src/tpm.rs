@@ -7,7 +7,8 @@ use tpm2::commands::{
     ActivateCredential, CreatePrimary, GetRandom, PolicyOr, PolicySecret, ReadPublic, Sign,
 };
 use tpm2::crypto::{Credential, make_credential, object_name};
-use tpm2::endorsement::{self, EkKind, EndorsementKey, Passwords};
+use tpm2::endorsement::{self, EkKind, Passwords};
+use tpm2::object::Loaded;
 use tpm2::session::{Auth, Salted, Session};
 use tpm2::template::policy;
 use tpm2::transport::{Retry, Tcti, Transport};
@@ -84,7 +85,7 @@ pub fn ek_kind(name: &str) -> &'static EkKind {
 }
 
 /// The endorsement key of this kind where it is persistent.
-pub fn persistent_ek<T: Transport>(tpm: &mut Tpm<T>, name: &str) -> Result<EndorsementKey> {
+pub fn persistent_ek<T: Transport>(tpm: &mut Tpm<T>, name: &str) -> Result<Loaded> {
     endorsement::find(tpm, ek_kind(name))?.with_context(|| format!("no persistent {name}"))
 }
 
@@ -202,7 +203,7 @@ pub fn join<T: Transport>(
 fn open<T: Transport>(
     tpm: &mut Tpm<T>,
     session: Salted,
-    ek: &EndorsementKey,
+    ek: &Loaded,
     key: Object,
     name: &NameBuf,
     secret: &[u8; 32],

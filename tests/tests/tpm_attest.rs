@@ -6,9 +6,10 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use tests::tpm::{client, start, start_tcp};
 use tpm2::attest::{self, Attestation, Signer};
-use tpm2::commands::{PcrExtend, PcrRead};
+use tpm2::commands::PcrExtend;
 use tpm2::crypto::HashAlg;
 use tpm2::object::{self, Loaded};
+use tpm2::pcr::{self, PcrValue};
 use tpm2::session::Auth;
 use tpm2::transport::Transport;
 use tpm2::types::*;
@@ -39,15 +40,14 @@ fn evidence(attestation: &Attestation) -> verifier::Attestation<'_> {
     verifier::Attestation { attest: &attestation.attest, signature: &attestation.signature }
 }
 
-/// The values of these PCRs, at most eight.
+/// The values of these PCRs.
 fn read<T: Transport>(tpm: &mut Tpm<T>, bank: HashAlg, pcrs: &[u8]) -> Result<PcrValues> {
     let bits = PcrBits::of(pcrs).context("PCRs")?;
-    let selection = [bits.bank(bank.alg())];
-    let answer = tpm.run(&PcrRead { pcr_selection_in: List::new(&selection) }, [])?;
-    ensure!(answer.pcr_values.len() == pcrs.len(), "not all PCRs in one answer");
+    let read = pcr::read(tpm, &[bits.bank(bank.alg())])?;
+    ensure!(read.len() == pcrs.len(), "not all PCRs");
     let mut values = PcrValues::new();
-    for (pcr, value) in pcrs.iter().zip(answer.pcr_values.iter()) {
-        values = values.with(bank, *pcr, value.octets()).context("a value")?;
+    for PcrValue { pcr, value, .. } in read {
+        values = values.with(bank, pcr, value.octets()).context("a value")?;
     }
     Ok(values)
 }

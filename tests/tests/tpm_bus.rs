@@ -11,7 +11,7 @@ use tests::tpm::{
 };
 use tpm2::commands::{ActivateCredential, Command, CreatePrimary, GetCapability};
 use tpm2::crypto::{HashAlg, make_credential, object_name};
-use tpm2::endorsement::EndorsementKey;
+use tpm2::object::Loaded;
 use tpm2::session::{Auth, Encryption};
 use tpm2::transport::{Record, Recording, Transport};
 use tpm2::types::*;
@@ -160,10 +160,7 @@ fn any_changed_octet_of_the_answer_to_a_protected_creation_is_noticed() -> Resul
 }
 
 /// A fresh session each time, since both sides' nonces part when an answer is forged.
-fn create_protected<T: Transport>(
-    tpm: &mut Tpm<T>,
-    ek: &EndorsementKey,
-) -> Result<Result<Object, Error>> {
+fn create_protected<T: Transport>(tpm: &mut Tpm<T>, ek: &Loaded) -> Result<Result<Object, Error>> {
     let salt = ek.salt_key()?;
     let mut session = tpm.start_salted_session(SessionType::HMAC, &salt, Encryption::On)?;
     let created = match tpm.secured(&mut session).run(&create_join_key(&[1; 32]), [Auth::EMPTY]) {
@@ -305,7 +302,7 @@ fn any_changed_octet_of_the_answer_to_an_activation_is_noticed() -> Result<()> {
 
 fn activate_protected<T: Transport>(
     tpm: &mut Tpm<T>,
-    ek: &EndorsementKey,
+    ek: &Loaded,
     kind: &str,
     key: Object,
 ) -> Result<Result<Vec<u8>, Error>> {

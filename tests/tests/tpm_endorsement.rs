@@ -8,7 +8,8 @@ use anyhow::{Context, Result, ensure};
 use tests::tpm::{client, define, ek_kind, sequence, start_tcp, undefine, way};
 use tpm2::commands::{Command as _, CreatePrimary};
 use tpm2::crypto::object_name;
-use tpm2::endorsement::{self, EK_KINDS, EkPublicKey, EndorsementKey, Passwords, ek_public_key};
+use tpm2::endorsement::{self, EK_KINDS, EkPublicKey, Passwords, ek_public_key};
+use tpm2::object::Loaded;
 use tpm2::transport::{Record, Recording};
 use tpm2::types::*;
 use tpm2::{Fault, Tpm, template};
@@ -85,7 +86,7 @@ fn spki_by_tools(swtpm: &Swtpm, name: &str, handle: Option<&str>) -> Result<Vec<
 }
 
 /// The same, of what we read or created.
-fn spki(ek: &EndorsementKey) -> Result<Vec<u8>> {
+fn spki(ek: &Loaded) -> Result<Vec<u8>> {
     let public = ek.public()?;
     let key = match (public.id, ek_public_key(&public).context("no key")?) {
         (Id::Rsa(_), EkPublicKey::Rsa(modulus)) => {

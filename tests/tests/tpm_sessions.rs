@@ -13,6 +13,7 @@ use tpm2::commands::{
 };
 use tpm2::crypto::{HashAlg, make_credential, object_name};
 use tpm2::endorsement::{EkPublicKey, ek_public_key};
+use tpm2::object::Loaded;
 use tpm2::session::{Auth, Encryption, SaltKey};
 use tpm2::template::{join_key, policy};
 use tpm2::transport::{Record, Recording, Transport};
@@ -84,7 +85,7 @@ fn a_session_salted_to_a_key_that_is_not_at_the_handle_never_works() -> Result<(
             "p384" => persistent_ek(&mut other_tpm, name)?,
             _ => {
                 let public = ek_kind(name).public(EkPublicKey::Rsa(&modulus))?;
-                tpm2::endorsement::EndorsementKey::new(ek.handle(), &public)?
+                Loaded::new(ek.handle(), &public)?
             }
         };
         assert_ne!(other.public()?, ek.public()?);

@@ -15,13 +15,13 @@ pub use passwords::{Passwords, ephemeral_session};
 
 use crate::commands::{Command, CreatePrimary, GetCapability, ReadPublic};
 use crate::error::{Error, Fault};
-use crate::session::SaltKey;
+use crate::object::Loaded;
 use crate::transport::Transport;
 use crate::types::{
     Capability, CapabilityData, Data, EccParameter, EccPoint, EccPublic, Handle, Hierarchy, Id,
     Object, Public, PublicKeyRsa, ResponseCode, RsaPublic, SensitiveCreate,
 };
-use crate::wire::{List, Malformed, Marshal, Tpm2b, Unmarshal, Why, Writer};
+use crate::wire::{List, Malformed, Tpm2b, Unmarshal, Why};
 use crate::{Tpm, template};
 
 /// One kind of endorsement key, as the profile numbers them.
@@ -238,49 +238,6 @@ pub const fn ek_public_key<'a>(public: &Public<'a>) -> Option<EkPublicKey<'a>> {
     }
 }
 
-/// An endorsement key in the TPM.
-#[derive(Clone, Debug)]
-pub struct EndorsementKey {
-    handle: Handle,
-    public: Vec<u8>,
-}
-
-impl EndorsementKey {
-    /// The key at `handle`, whose public area is known from a better source than the TPM.
-    ///
-    /// # Errors
-    /// The public area is larger than any.
-    pub fn new(handle: Handle, public: &Public<'_>) -> Result<Self, crate::wire::TooLarge> {
-        let mut octets = [0; 1024];
-        let mut writer = Writer::new(&mut octets);
-        public.marshal(&mut writer)?;
-        Ok(Self { handle, public: writer.into_written().to_vec() })
-    }
-
-    /// The handle.
-    #[must_use]
-    pub const fn handle(&self) -> Handle {
-        self.handle
-    }
-
-    /// The public area.
-    ///
-    /// # Errors
-    /// Never, since it was written by [`Self::new`].
-    pub fn public(&self) -> Result<Public<'_>, Malformed> {
-        Public::from_bytes(&self.public)
-    }
-
-    /// The key as one that sessions can be salted to.
-    ///
-    /// # Errors
-    /// Its name algorithm is not supported.
-    pub fn salt_key(&self) -> Result<SaltKey<'_>, Malformed> {
-        SaltKey::new(self.handle, self.public()?)
-            .map_err(|_| Malformed::new(Why::Value, 0).named("Public.name_alg"))
-    }
-}
-
 /// Where a key of this kind is expected to be persistent, in order.
 #[must_use]
 pub const fn persistent_handles(kind: &EkKind) -> &'static [Handle] {
@@ -292,14 +249,11 @@ pub const fn persistent_handles(kind: &EkKind) -> &'static [Handle] {
 ///
 /// # Errors
 /// As [`Tpm::run`].
-pub fn find<T: Transport>(
-    tpm: &mut Tpm<T>,
-    kind: &EkKind,
-) -> Result<Option<EndorsementKey>, Error> {
+pub fn find<T: Transport>(tpm: &mut Tpm<T>, kind: &EkKind) -> Result<Option<Loaded>, Error> {
     for &handle in kind.persistent {
         match tpm.run(&ReadPublic { object_handle: Object::unnamed(handle) }, []) {
             Ok(answer) if kind.describes(&answer.out_public.0) => {
-                return Ok(EndorsementKey::new(handle, &answer.out_public.0).ok());
+                return Ok(Loaded::new(handle, &answer.out_public.0).ok());
             }
             Ok(_) => {}
             Err(error) if error.refusal() == Some(ResponseCode::HANDLE) => {}
@@ -313,10 +267,10 @@ pub fn find<T: Transport>(
 ///
 /// # Errors
 /// As [`Tpm::run`].
-pub fn is_there<T: Transport>(tpm: &mut Tpm<T>, key: &EndorsementKey) -> Result<bool, Error> {
+pub fn is_there<T: Transport>(tpm: &mut Tpm<T>, key: &Loaded) -> Result<bool, Error> {
     let fail = |fault: Fault| Error::new(ReadPublic::INFO.code, fault);
     let expected = key.public().map_err(|malformed| fail(malformed.into()))?;
-    match tpm.run(&ReadPublic { object_handle: Object::unnamed(key.handle) }, []) {
+    match tpm.run(&ReadPublic { object_handle: Object::unnamed(key.handle()) }, []) {
         Ok(answer) => Ok(answer.out_public.0 == expected),
         Err(error) if error.refusal() == Some(ResponseCode::HANDLE) => Ok(false),
         Err(error) => Err(error),
@@ -335,7 +289,7 @@ pub fn create<T: Transport>(
     kind: &EkKind,
     expected: Option<EkPublicKey<'_>>,
     passwords: Passwords<'_>,
-) -> Result<Option<EndorsementKey>, Error> {
+) -> Result<Option<Loaded>, Error> {
     let fail = |fault: Fault| Error::new(CreatePrimary::INFO.code, fault);
     let own_template = read(tpm, kind.template_index, passwords)?;
     let nonce = match kind.nonce_index {
@@ -355,7 +309,7 @@ pub fn create<T: Transport>(
             if expected.is_none_or(|expected| ek_public_key(&public) == Some(expected)) {
                 return Ok(Some(key));
             }
-            tpm.flush(key.handle)?;
+            tpm.flush(key.handle())?;
         }
     }
     Ok(None)
@@ -365,7 +319,7 @@ fn create_from<T: Transport>(
     tpm: &mut Tpm<T>,
     template: &Public<'_>,
     password: &[u8],
-) -> Result<EndorsementKey, Error> {
+) -> Result<Loaded, Error> {
     let fail = |fault: Fault| Error::new(CreatePrimary::INFO.code, fault);
     let proof = Proof::prepare(tpm, password)?;
     let command = CreatePrimary {
@@ -376,8 +330,8 @@ fn create_from<T: Transport>(
         creation_pcr: List::new(&[]),
     };
     let answer = tpm.run(&command, [proof.last_auth()])?;
-    EndorsementKey::new(answer.object_handle.handle(), &answer.out_public.0)
-        .map_err(|too_large| fail(too_large.into()))
+    Loaded::new(answer.object_handle.handle(), &answer.out_public.0)
+        .map_err(|error| fail(error.into()))
 }
 
 /// A nonce at the start of a template's `unique`, with zeros behind it. EK profile §2.2.1.3.

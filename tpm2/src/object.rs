@@ -4,7 +4,7 @@ use std::vec::Vec;
 
 use crate::Tpm;
 use crate::commands::{Command, Create, CreatePrimary, Import, Load, ReadPublic};
-use crate::crypto::object_name;
+use crate::crypto::{NameError, object_name};
 use crate::error::{Error, Fault};
 use crate::session::{Auth, SaltKey};
 use crate::transport::Transport;
@@ -23,8 +23,14 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    pub(crate) fn new(handle: Handle, public: &Public<'_>) -> Result<Self, Fault> {
-        Ok(Self { handle, name: object_name(public)?, public: marshalled(public)? })
+    /// The object at `handle`, whose public area is known: from the TPM that has just made it, or from a better source than
+    /// the TPM.
+    ///
+    /// # Errors
+    /// It can have no Name.
+    pub fn new(handle: Handle, public: &Public<'_>) -> Result<Self, NameError> {
+        let public_area = marshalled(public).map_err(|_| NameError::TooLarge)?;
+        Ok(Self { handle, name: object_name(public)?, public: public_area })
     }
 
     /// The object as an entity.
@@ -62,9 +68,9 @@ impl Loaded {
     /// The object as a key that sessions can be salted to.
     ///
     /// # Errors
-    /// Never, since it has a Name.
-    pub fn salt_key(&self) -> Result<SaltKey<'_>, Fault> {
-        Ok(SaltKey::new(self.handle, self.public()?)?)
+    /// As [`Self::public`].
+    pub fn salt_key(&self) -> Result<SaltKey<'_>, Malformed> {
+        Ok(SaltKey::named(self.object(), self.public()?))
     }
 }
 
@@ -123,7 +129,7 @@ pub fn persistent<T: Transport>(tpm: &mut Tpm<T>, handle: Handle) -> Result<Opti
     match tpm.run(&ReadPublic { object_handle: Object::unnamed(handle) }, []) {
         Ok(answer) => Loaded::new(handle, &answer.out_public.0)
             .map(Some)
-            .map_err(|fault| Error::new(ReadPublic::INFO.code, fault)),
+            .map_err(|fault| Error::new(ReadPublic::INFO.code, fault.into())),
         Err(error) if error.refusal() == Some(ResponseCode::HANDLE) => Ok(None),
         Err(error) => Err(error),
     }
@@ -149,7 +155,8 @@ pub fn create_primary<T: Transport>(
         creation_pcr: List::new(&[]),
     };
     let answer = tpm.run(&command, [auth])?;
-    let loaded = Loaded::new(answer.object_handle.handle(), &answer.out_public.0).map_err(fail)?;
+    let loaded = Loaded::new(answer.object_handle.handle(), &answer.out_public.0)
+        .map_err(|error| fail(error.into()))?;
     let creation =
         Creation::new(&answer.creation_data.0, answer.creation_hash, &answer.creation_ticket);
     Ok((loaded, creation.map_err(|too_large| fail(too_large.into()))?))
@@ -196,7 +203,7 @@ pub fn load<T: Transport>(
     let public = Public::from_bytes(&wrapped.public).map_err(|malformed| fail(malformed.into()))?;
     let command = load_command(parent, &public, &wrapped.private).map_err(fail)?;
     let answer = tpm.run(&command, [auth])?;
-    Loaded::new(answer.object_handle.handle(), &public).map_err(fail)
+    Loaded::new(answer.object_handle.handle(), &public).map_err(|error| fail(error.into()))
 }
 
 pub(crate) fn load_command<'a>(

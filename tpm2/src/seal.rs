@@ -53,7 +53,7 @@ pub fn seal<T: Transport>(
         outside_info: Data::EMPTY,
         creation_pcr: List::new(&[]),
     };
-    let salt = parent.salt_key().map_err(fail)?;
+    let salt = parent.salt_key().map_err(|malformed| fail(malformed.into()))?;
     let mut session = tpm.start_salted_session(SessionType::HMAC, &salt, Encryption::On)?;
     let wrapped = tpm.secured(&mut session).run(&command, [auth]).and_then(|answer| {
         Wrapped::new(&answer.out_public.0, answer.out_private)
@@ -76,7 +76,8 @@ pub fn unseal<T: Transport>(
     pcrs: &[PcrSelection<'_>],
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
     let fail = |fault: Fault| Error::new(Load::INFO.code, fault);
-    let salt = parent.salt_key().map_err(|fault| Error::new(StartAuthSession::INFO.code, fault))?;
+    let salt =
+        parent.salt_key().map_err(|fault| Error::new(StartAuthSession::INFO.code, fault.into()))?;
     let public = Public::from_bytes(&sealed.public).map_err(|malformed| fail(malformed.into()))?;
     let command = load_command(parent.object(), &public, &sealed.private).map_err(fail)?;
     let mut session = tpm.start_salted_session(SessionType::POLICY, &salt, Encryption::On)?;
@@ -95,7 +96,7 @@ fn unseal_under<T: Transport>(
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
     let answer = tpm.secured(session).run(load, [auth])?;
     let item = Loaded::new(answer.object_handle.handle(), &load.in_public.0)
-        .map_err(|fault| Error::new(Load::INFO.code, fault))?;
+        .map_err(|fault| Error::new(Load::INFO.code, fault.into()))?;
     // The policy comes after the session has ridden along, which makes it forget what it has gathered.
     let policy = PolicyPcr {
         policy_session: session.handle(),

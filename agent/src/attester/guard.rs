@@ -2,7 +2,8 @@
 
 use tpm2::commands::{ActivateCredential, ActivateCredentialResponse, PolicyOr, PolicySecret};
 use tpm2::crypto::HashAlg;
-use tpm2::endorsement::{self, EkKind, EndorsementKey};
+use tpm2::endorsement::{self, EkKind};
+use tpm2::object::Loaded;
 use tpm2::session::{Auth, Encryption, Salted, Session};
 use tpm2::template::policy;
 use tpm2::transport::Transport;
@@ -47,7 +48,7 @@ pub(super) fn name_alg(key: &Object) -> Alg {
 /// Salts a session to an EK and makes the join key under its protection.
 pub(super) fn enter<T: Transport>(
     tpm: &mut Tpm<T>,
-    ek: &EndorsementKey,
+    ek: &Loaded,
     unique: &[u8; 32],
     passwords: &Passwords,
 ) -> Result<Entered, tpm2::Error> {
@@ -76,7 +77,7 @@ pub(super) fn enter_resident<T: Transport>(
     })?;
     let handles = endorsement::persistent_handles(ek.kind);
     for (handle, public) in handles.iter().flat_map(|at| publics.iter().map(move |of| (*at, of))) {
-        let resident = EndorsementKey::new(handle, public).map_err(Failure::bug)?;
+        let resident = Loaded::new(handle, public).map_err(Failure::bug)?;
         match enter(tpm, &resident, unique, passwords) {
             Ok(entered) => return Ok(Some(entered)),
             Err(error) if error.refusal() == Some(ResponseCode::HANDLE) => {}
@@ -129,7 +130,7 @@ impl Guard {
     /// A session salted to `ek`.
     pub(super) fn start<T: Transport>(
         tpm: &mut Tpm<T>,
-        ek: &EndorsementKey,
+        ek: &Loaded,
         password: &SecretBuf,
     ) -> Result<(Self, Object), tpm2::Error> {
         let code = <tpm2::commands::StartAuthSession<'_> as tpm2::commands::Command>::INFO.code;

@@ -17,7 +17,8 @@ mod join_key;
 
 use tpm2::Tpm;
 use tpm2::commands::ActivateCredential;
-use tpm2::endorsement::{self, EkKind, EndorsementKey};
+use tpm2::endorsement::{self, EkKind};
+use tpm2::object::Loaded;
 use tpm2::transport::Transport;
 use tpm2::types::{EncryptedSecret, IdObject, Object, ResponseCode, SecretBuf};
 use verifier::{CaCertificate, EkCertificate, EkPublicKey};
@@ -164,7 +165,7 @@ fn look<T: Transport>(
     tpm: &mut Tpm<T>,
     choice: EkChoice,
     passwords: &Passwords,
-) -> Result<(KnownEk, Option<EndorsementKey>), Failure> {
+) -> Result<(KnownEk, Option<Loaded>), Failure> {
     let found = inventory::choose(tpm, choice, passwords)?;
     let kind = found.kind;
     if let Some(certificate) = found.certificate {

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::HashAlg;
-use crate::types::{Alg, NameBuf, NvPublic, Public};
+use crate::types::{Alg, NameBuf, NvPublic, Public, Template};
 use crate::wire::{Marshal, Writer};
 
 /// A public area that can have no Name.
@@ -57,7 +57,7 @@ pub fn qualified_name(parent: &NameBuf, name: &NameBuf) -> Result<NameBuf, NameE
 
 fn name(name_alg: Alg, public: &impl Marshal) -> Result<NameBuf, NameError> {
     let hash = HashAlg::try_from(name_alg).map_err(|_| NameError::NameAlg(name_alg))?;
-    let mut octets = [0; 1024];
+    let mut octets = [0; Template::MAX];
     let mut writer = Writer::new(&mut octets);
     writer.write(public).map_err(|_| NameError::TooLarge)?;
     let digest = hash.digest(&[writer.into_written()]);

@@ -146,6 +146,11 @@ impl<'k> SaltKey<'k> {
         Ok(Self { object: Object::named(handle, object_name(&public)?), public })
     }
 
+    /// A key whose Name was computed from `public` before.
+    pub(crate) const fn named(object: Object, public: Public<'k>) -> Self {
+        Self { object, public }
+    }
+
     /// The key as an entity.
     #[must_use]
     pub const fn object(&self) -> Object {

@@ -19,6 +19,12 @@ impl<'a> PcrSelect<'a> {
         if octets.len() > Self::MAX { Err(TooLarge) } else { Ok(Self(octets)) }
     }
 
+    /// The bit map.
+    #[must_use]
+    pub const fn octets(self) -> &'a [u8] {
+        self.0
+    }
+
     /// The selected PCRs in order.
     pub fn pcrs(self) -> impl Iterator<Item = u8> + use<'a> {
         (0_u8..=255)
