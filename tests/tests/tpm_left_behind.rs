@@ -10,7 +10,10 @@ use tests::tpm::{
     RANDOM, client, create_join_key, ek_kind, hmac_session, join, load, lock_out, persistent_ek,
     start, way,
 };
-use tpm2::commands::{Command, FlushContext};
+use tpm2::commands::{
+    Command, EventSequenceComplete, FlushContext, HashSequenceStart, SequenceComplete,
+};
+use tpm2::crypto::HashAlg;
 use tpm2::endorsement::{self, Passwords};
 use tpm2::session::Auth;
 use tpm2::transport::{Record, Recording, Transport};
@@ -181,6 +184,32 @@ fn what_the_caller_flushed_is_not_flushed_again() -> Result<()> {
 }
 
 /// Searching for the key that a certificate names makes keys that are not it.
+/// Of a sequence that has ended, and of what was flushed by the command itself, there is nothing to flush.
+#[test]
+fn what_has_gone_by_itself_is_not_flushed() -> Result<()> {
+    let swtpm = start(Kind::NoCertificates)?;
+    let recording = Recording::default();
+    let mut tpm = Tpm::new(Record::new(way(&swtpm)?, recording.clone()));
+    for hash_alg in [Alg::SHA256, Alg::NULL] {
+        let begin = HashSequenceStart { auth: AuthValue::EMPTY, hash_alg };
+        let sequence_handle = tpm.run(&begin, [])?.sequence_handle.sequence();
+        let buffer = MaxBuffer::new(b"a message")?;
+        if hash_alg == Alg::NULL {
+            let end = EventSequenceComplete { pcr_handle: None, sequence_handle, buffer };
+            tpm.run(&end, [Auth::EMPTY, Auth::EMPTY])?;
+        } else {
+            let hierarchy = Hierarchy::Owner;
+            tpm.run(&SequenceComplete { sequence_handle, buffer, hierarchy }, [Auth::EMPTY])?;
+        }
+    }
+    let session = tpm.start_session(SessionType::HMAC, HashAlg::Sha256)?;
+    tpm.run(&FlushContext { flush_handle: session.handle().handle() }, [])?;
+    let count = recording.exchanges().len();
+    tpm.flush_all()?;
+    assert_eq!(recording.exchanges().len(), count, "something was flushed");
+    Ok(())
+}
+
 #[test]
 fn endorsement_keys_that_were_made_in_vain_are_flushed() -> Result<()> {
     let swtpm = start(Kind::P384Only)?;

@@ -1,8 +1,9 @@
 use zeroize::Zeroize;
 
 use crate::commands::{
-    Authorized, Command, FlushContext, PolicyAuthValue, PolicyPassword, PolicyRestart,
-    StartAuthSession,
+    Authorized, Command, EventSequenceComplete, FlushContext, PolicyAuthValue, PolicyPassword,
+    PolicyRestart, SequenceComplete, SignSequenceComplete, StartAuthSession,
+    VerifySequenceComplete,
 };
 use crate::crypto::HashAlg;
 use crate::error::{Error, Fault};
@@ -11,7 +12,7 @@ use crate::session::{
 };
 use crate::transport::Transport;
 use crate::types::{Handle, HandleKind, SessionType};
-use crate::wire::Reader;
+use crate::wire::{Reader, Writer};
 
 /// The largest command and answer: what the kernel's driver takes.
 const BUFFER: usize = 4096;
@@ -300,13 +301,19 @@ impl Loaded {
         }
     }
 
-    /// Notes what a policy command that has succeeded asks of its session from here on.
+    /// Notes what a command that has succeeded leaves behind: what a policy asks of its session from here on, or that
+    /// something is no longer in the TPM.
     fn learn<C: Command>(&mut self, command: &C) {
         let proof = match C::INFO.code {
             code if code == PolicyAuthValue::INFO.code => Proof::AuthValue,
             code if code == PolicyPassword::INFO.code => Proof::Password,
             code if code == PolicyRestart::INFO.code => Proof::None,
-            _ => return,
+            _ => {
+                if let Some(handle) = gone(command) {
+                    self.remove(handle);
+                }
+                return;
+            }
         };
         command.entities(&mut |session| self.prove(session.handle(), proof));
     }
@@ -338,4 +345,30 @@ impl Loaded {
     fn last(&self) -> Option<Handle> {
         self.entries.iter().rev().find_map(|entry| entry.map(|(handle, _)| handle))
     }
+}
+
+/// What is no longer in the TPM when this command has succeeded: what it flushes, or the sequence that it ends.
+fn gone<C: Command>(command: &C) -> Option<Handle> {
+    let ends = [
+        SequenceComplete::INFO.code,
+        EventSequenceComplete::INFO.code,
+        SignSequenceComplete::INFO.code,
+        VerifySequenceComplete::INFO.code,
+    ];
+    if C::INFO.code == FlushContext::INFO.code {
+        let mut parameters = [0; 4];
+        command.marshal_parameters(&mut Writer::new(&mut parameters)).ok()?;
+        return Some(Handle(u32::from_be_bytes(parameters)));
+    }
+    if !ends.contains(&C::INFO.code) {
+        return None;
+    }
+    let mut names = C::INFO.handles.iter();
+    let mut sequence = None;
+    command.entities(&mut |entity| {
+        if names.next() == Some(&"sequence_handle") {
+            sequence = Some(entity.handle());
+        }
+    });
+    sequence
 }
