@@ -27,7 +27,7 @@ const CRATES: [(&str, u8); 10] = [
 const STRANGERS: u8 = 4;
 
 /// The floor of each module of `tpm2`.
-const MODULES: [(&str, u8); 16] = [
+const MODULES: [(&str, u8); 17] = [
     ("transport", 2),
     ("session", 2),
     ("client", 2),
@@ -37,6 +37,7 @@ const MODULES: [(&str, u8); 16] = [
     ("context", 2),
     ("nv", 2),
     ("object", 2),
+    ("pcr", 2),
     ("seal", 2),
     ("template", 2),
     ("error", 2),
