@@ -11,7 +11,8 @@ use crate::{Tpm, template};
 
 impl KeyFile {
     /// Loads the key under its parent, and imports it before if that is needed. A parent that is a primary key is created
-    /// and flushed again. `auth` is the authorization value of the hierarchy or of the persistent key.
+    /// and flushed again. `auth` is the authorization value of the hierarchy or of the persistent key; it goes over the bus
+    /// as it is. Where that must not be, [`import`] and [`load`] take a session in its place.
     ///
     /// # Errors
     /// As [`Tpm::run`].

@@ -208,9 +208,9 @@ codes! {
     CHANNEL_KEY = 0x0b1, "the secure channel has not the right key";
     CONTEXT_GAP = 0x901, "a saved session context is too old to be replaced";
     OBJECT_MEMORY = 0x902, "no room for another object",
-        "use /dev/tpmrm0, whose resource manager makes room, or end the program that left objects loaded";
+        "end the program that left objects loaded; /dev/tpmrm0 gives each program all of the room, /dev/tpm0 does not";
     SESSION_MEMORY = 0x903, "no room for another session",
-        "use /dev/tpmrm0, whose resource manager makes room, or end the program that left sessions loaded";
+        "end the program that left sessions loaded; /dev/tpmrm0 gives each program all of the room, /dev/tpm0 does not";
     MEMORY = 0x904, "the TPM is out of memory";
     SESSION_HANDLES = 0x905, "all session handles are in use";
     OBJECT_HANDLES = 0x906, "all object handles are in use";
