@@ -1,6 +1,6 @@
 //! Part 3 §24 to §26: hierarchies, the protection against guessing, miscellaneous management.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use tpm2::commands::*;
 use tpm2::types::*;
 use tpm2::wire::List;
@@ -20,6 +20,7 @@ pub const ACTS: &[Act] = &[
             Scene { title: "clearing forbidden and allowed", play: clear_control },
             Scene { title: "the protection against guessing", play: dictionary },
             Scene { title: "the set of algorithms that there is", play: algorithm_set },
+            Scene { title: "a command that needs somebody to be present", play: presence },
         ],
     },
     Act { name: "hierarchies", scenes: &[Scene { title: "cleared", play: clear }] },
@@ -98,11 +99,30 @@ fn algorithm_set(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 /// swtpm has no way to say that somebody is there, and so refuses.
-pub fn physical_presence(stage: &mut Stage<'_>) -> Result<()> {
-    let codes = [<Clear as Command>::INFO.code];
+const CLEAR: [CommandCode; 1] = [<Clear as Command>::INFO.code];
+
+/// One more command that needs somebody to be present.
+fn presence_needed() -> PpCommands<'static> {
+    PpCommands { auth: Platform, set_list: List::new(&CLEAR), clear_list: List::new(&[]) }
+}
+
+pub fn nobody_present(stage: &mut Stage<'_>) -> Result<()> {
+    stage.refused(&presence_needed(), [EMPTY], ResponseCode::PP)
+}
+
+fn presence(stage: &mut Stage<'_>) -> Result<()> {
+    stage.run(&presence_needed(), [EMPTY])?;
+    let ask =
+        GetCapability { capability: Capability::PP_COMMANDS, property: 0, property_count: 64 };
+    let answer = stage.run(&ask, [])?;
+    let CapabilityData::PpCommands(list) = answer.capability_data else {
+        bail!("another capability: {answer:?}");
+    };
+    ensure!(list.iter().any(|code| code == CLEAR[0]), "{list:?}");
     let command =
-        PpCommands { auth: Platform, set_list: List::new(&codes), clear_list: List::new(&[]) };
-    stage.refused(&command, [EMPTY], ResponseCode::PP)
+        PpCommands { auth: Platform, set_list: List::new(&[]), clear_list: List::new(&CLEAR) };
+    stage.run(&command, [EMPTY])?;
+    Ok(())
 }
 
 fn clear(stage: &mut Stage<'_>) -> Result<()> {

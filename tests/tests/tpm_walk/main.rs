@@ -19,9 +19,9 @@ mod start;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ledger::{Ledger, Way, encryption};
-use stage::{Act, Forgery, Played, Riding, Stage};
+use stage::{Act, Forgery, Played, Riding};
 use tests::bus::{command_code, response_code};
 use tests::double::Tally;
 use tests::golden::{Entry, Golden};
@@ -57,20 +57,6 @@ fn walk() -> &'static [Played] {
     played
 }
 
-/// A command that this TPM cannot be brought to.
-struct Beyond {
-    code: CommandCode,
-    why: &'static str,
-    /// Fails if the TPM does not refuse as it must.
-    refused: fn(&mut Stage<'_>) -> Result<()>,
-}
-
-const BEYOND: &[Beyond] = &[Beyond {
-    code: CommandCode(0x12d),
-    why: "it needs somebody to be present, and swtpm has no button",
-    refused: hierarchies::physical_presence,
-}];
-
 #[test]
 fn every_command_that_the_tpm_has_succeeds_alone_and_under_sessions_of_each_kind() -> Result<()> {
     let mut ledger = Ledger::default();
@@ -81,7 +67,6 @@ fn every_command_that_the_tpm_has_succeeds_alone_and_under_sessions_of_each_kind
     let comparison = table::compare(&mut client(&swtpm)?)?;
     assert!(comparison.different.is_empty(), "{comparison}");
     let implemented = comparison.alike;
-    let beyond = |info: &CommandInfo| BEYOND.iter().any(|beyond| beyond.code == info.code);
     let mut missing = Vec::new();
     for (way, possible) in [
         (Way::Alone, (|_| true) as fn(&CommandInfo) -> bool),
@@ -90,7 +75,7 @@ fn every_command_that_the_tpm_has_succeeds_alone_and_under_sessions_of_each_kind
         (Way::Cipher, |info| info.sessions && encryption(info) != SessionAttributes::NONE),
         (Way::Audit, |info| info.sessions),
     ] {
-        let expected = implemented.iter().filter(|info| possible(info) && !beyond(info));
+        let expected = implemented.iter().filter(|info| possible(info));
         let (done, left): (Vec<&CommandInfo>, Vec<&CommandInfo>) =
             expected.partition(|info| ledger.has(info.code, way));
         println!("{way:?}: {} of the {} commands", done.len(), implemented.len());
@@ -137,11 +122,8 @@ fn any_changed_octet_of_any_answer_is_noticed_under_every_kind_of_session() -> R
 }
 
 #[test]
-fn what_the_tpm_cannot_be_brought_to_it_refuses() -> Result<()> {
-    for Beyond { code, why, refused } in BEYOND {
-        stage::alone(*refused).with_context(|| format!("{code}: {why}"))?;
-    }
-    Ok(())
+fn what_needs_somebody_to_be_present_is_refused_when_nobody_is() -> Result<()> {
+    stage::alone(hierarchies::nobody_present)
 }
 
 /// One file for each name of an act, with each kind of message of a scene once. Parameters that a session has encrypted

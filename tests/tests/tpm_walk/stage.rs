@@ -18,7 +18,7 @@ use tpm2::transport::{Exchange, Record, Recording};
 use tpm2::types::*;
 use tpm2::wire::{Marshal, Tpm2b, Unmarshal, Writer};
 use tpm2::{Error, Tpm};
-use xtask::swtpm::{Kind, Swtpm};
+use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
 
 /// Brings a TPM to where a command works, and runs it.
 #[derive(Clone, Copy)]
@@ -373,7 +373,8 @@ fn play_act(act: &Act, riding: Riding, job: usize) -> Vec<Result<Played, String>
     let told = |scene: &str, error: &anyhow::Error| {
         format!("{}, {scene}, {riding:?} rides along: {error:#}", act.name)
     };
-    let swtpm = match start(Kind::RsaAndP384) {
+    let swtpm = Factory::shared().tpm(Maker::Vendor, Kind::RsaAndP384);
+    let swtpm = match swtpm.and_then(|made| made.start_attended()) {
         Ok(swtpm) => swtpm,
         Err(error) => return vec![Err(told("no TPM", &error))],
     };

@@ -195,6 +195,11 @@ impl Manufactured {
         Swtpm::start(&self.state)
     }
 
+    /// As [`Self::start`], with somebody present.
+    pub fn start_attended(&self) -> Result<Swtpm> {
+        Swtpm::start_attended(&self.state)
+    }
+
     /// Switches on a copy of it, on TCP, where tpm2-tools can talk to it as well.
     pub fn start_tcp(&self) -> Result<Swtpm> {
         Swtpm::start_tcp(&self.state)

@@ -51,6 +51,8 @@ pub struct Swtpm {
 pub struct PoweredOff {
     scratch: Scratch,
     address: Address,
+    /// What makes it believe that somebody is present.
+    attendant: Option<PathBuf>,
 }
 
 /// Where a software TPM listens.
@@ -81,7 +83,15 @@ impl Swtpm {
     pub fn start(state: &Path) -> Result<Self> {
         let scratch = new_home(state)?;
         let socket = scratch.path().join("tpm.sock");
-        PoweredOff { scratch, address: Address::Unix(socket) }.power_on()
+        PoweredOff { scratch, address: Address::Unix(socket), attendant: None }.power_on()
+    }
+
+    /// As [`Self::start`], with somebody present, as some commands demand.
+    pub fn start_attended(state: &Path) -> Result<Self> {
+        let scratch = new_home(state)?;
+        let socket = scratch.path().join("tpm.sock");
+        let attendant = Some(attendant(scratch.path())?);
+        PoweredOff { scratch, address: Address::Unix(socket), attendant }.power_on()
     }
 
     /// Switches on a copy of the TPM in the folder `state`, on TCP, where tpm2-tools can talk to it
@@ -91,7 +101,7 @@ impl Swtpm {
         let mut attempt = 1;
         loop {
             let address = Address::Tcp(free_neighbours()?);
-            match (PoweredOff { scratch: new_home(state)?, address }).power_on() {
+            match (PoweredOff { scratch: new_home(state)?, address, attendant: None }).power_on() {
                 // Somebody else may have taken the ports since we looked.
                 Err(_) if attempt < ATTEMPTS => attempt += 1,
                 done => return done,
@@ -191,6 +201,7 @@ impl PoweredOff {
         }
         command.arg("--tpmstate").arg(format!("dir={}", self.state().display()));
         command.arg("--pid").arg(format!("file={}", pid_file.display()));
+        command.envs(self.attendant.iter().map(|library| ("LD_PRELOAD", library)));
         command.stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
         let mut process = Guarded::spawn(&mut command, Some(home))
             .context("swtpm does not start; `cargo xtask setup` installs it")?;
@@ -199,6 +210,18 @@ impl PoweredOff {
         tpm.bare()?.handles(0x80 << 24).context("the software TPM does not work")?;
         Ok(tpm)
     }
+}
+
+/// Compiles what stands in for somebody, who is asked by the TPM in the place of nobody.
+fn attendant(home: &Path) -> Result<PathBuf> {
+    let (source, library) = (home.join("presence.c"), home.join("presence.so"));
+    fs::write(&source, include_str!("presence.c"))?;
+    let mut compiler = Command::new("cc");
+    let output = compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).output();
+    let output = output.context("cannot run the C compiler, cc")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "presence.c does not compile: {said}");
+    Ok(library)
 }
 
 impl Address {
