@@ -126,8 +126,15 @@ fn by_rsa(
     label: Label,
     random: &mut dyn FnMut(&mut [u8]) -> Result<(), NoRandomness>,
 ) -> Result<Shared, SharingError> {
+    // A modulus has as many bits as it says, in whole octets: no TPM takes another.
+    let octets = key.unique.octets();
+    if octets.len().checked_mul(8) != Some(usize::from(key.key_bits))
+        || octets.first().is_none_or(|first| *first < 0x80)
+    {
+        return Err(SharingError::Key);
+    }
     let exponent = if key.exponent == 0 { 65537 } else { key.exponent };
-    let modulus = BoxedUint::from_be_slice_vartime(key.unique.octets());
+    let modulus = BoxedUint::from_be_slice_vartime(octets);
     let public =
         RsaPublicKey::new(modulus, BoxedUint::from(exponent)).map_err(|_| SharingError::Key)?;
 

@@ -1,0 +1,194 @@
+//! The interface types of Part 2 §9: which entities a command takes.
+
+use super::{Act, Entity, Handle, NameBuf, NvIndex, Object, Pcr, SvnHierarchy};
+use crate::wire::{Malformed, Marshal, Reader, TooLarge, Unmarshal, Why, Writer};
+
+/// One type for all that a handle of a command can be: some entities by their handles, some of other types.
+macro_rules! interface {
+    ($($(#[$meta:meta])* $name:ident {
+        $($(#[$variant_meta:meta])* $variant:ident $(($inner:ident))? $(= $handle:ident)?),* $(,)?
+    })*) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$variant_meta])* $variant $(($inner))?,)*
+        }
+
+        impl Entity for $name {
+            fn handle(&self) -> Handle {
+                match self {
+                    $(interface!(@pattern entity $variant $($inner)?) =>
+                        interface!(@handle entity $($handle)?),)*
+                }
+            }
+
+            fn name(&self) -> Option<NameBuf> {
+                match self {
+                    $(interface!(@pattern entity $variant $($inner)?) =>
+                        interface!(@name entity $($handle)?),)*
+                }
+            }
+
+            fn from_handle(handle: Handle) -> Result<Self, Malformed> {
+                $(
+                    $(if handle == Handle::$handle { return Ok(Self::$variant); })?
+                    $(if let Ok(entity) = $inner::from_handle(handle) {
+                        return Ok(Self::$variant(entity));
+                    })?
+                )*
+                Err(Malformed::new(Why::Value, 0).named(stringify!($name)))
+            }
+        }
+
+        $($(impl From<$inner> for $name {
+            fn from(entity: $inner) -> Self {
+                Self::$variant(entity)
+            }
+        })?)*
+
+        parameter!($name);
+    )*};
+
+    (@pattern $entity:ident $variant:ident) => { Self::$variant };
+    (@pattern $entity:ident $variant:ident $inner:ident) => { Self::$variant($entity) };
+    (@handle $entity:ident $handle:ident) => { Handle::$handle };
+    (@handle $entity:ident) => { $entity.handle() };
+    (@name $entity:ident $handle:ident) => { Some(Handle::$handle.as_name()) };
+    (@name $entity:ident) => { $entity.name() };
+}
+
+/// Entities that can also be parameters: on the wire they are their handles.
+macro_rules! parameter {
+    ($name:ident) => {
+        impl Marshal for $name {
+            fn marshal(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge> {
+                writer.write(&self.handle())
+            }
+        }
+
+        impl Unmarshal<'_> for $name {
+            fn unmarshal(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+                let at = reader.position();
+                let handle = Handle::unmarshal(reader)?;
+                Self::from_handle(handle).map_err(|_| Malformed::new(Why::Value, at))
+            }
+        }
+    };
+}
+
+parameter!(Pcr);
+
+interface! {
+    /// A hierarchy. Part 2 §9.13.
+    #[doc(alias = "TPMI_RH_HIERARCHY")]
+    Hierarchy {
+        /// `TPM_RH_OWNER`.
+        Owner = OWNER,
+        /// `TPM_RH_ENDORSEMENT`.
+        Endorsement = ENDORSEMENT,
+        /// `TPM_RH_PLATFORM`.
+        Platform = PLATFORM,
+        /// `TPM_RH_NULL`.
+        Null = NULL,
+        /// `TPM_RH_FW_OWNER`: the owner's, as long as the firmware is what it is.
+        FirmwareOwner = FW_OWNER,
+        /// `TPM_RH_FW_ENDORSEMENT`: the endorsement hierarchy, as long as the firmware is what it is.
+        FirmwareEndorsement = FW_ENDORSEMENT,
+        /// `TPM_RH_FW_PLATFORM`: the platform's, as long as the firmware is what it is.
+        FirmwarePlatform = FW_PLATFORM,
+        /// `TPM_RH_FW_NULL`: the null hierarchy, as long as the firmware is what it is.
+        FirmwareNull = FW_NULL,
+        /// One that is there for firmware from some security version on.
+        Svn(SvnHierarchy),
+    }
+
+    /// A hierarchy that can be switched on and off. Part 2 §9.
+    #[doc(alias = "TPMI_RH_BASE_HIERARCHY")]
+    BaseHierarchy {
+        /// `TPM_RH_OWNER`.
+        Owner = OWNER,
+        /// `TPM_RH_ENDORSEMENT`.
+        Endorsement = ENDORSEMENT,
+        /// `TPM_RH_PLATFORM`.
+        Platform = PLATFORM,
+    }
+
+    /// What a hierarchy's switch can be. Part 2 §9.
+    #[doc(alias = "TPMI_RH_ENABLES")]
+    Enables {
+        /// `TPM_RH_OWNER`.
+        Owner = OWNER,
+        /// `TPM_RH_ENDORSEMENT`.
+        Endorsement = ENDORSEMENT,
+        /// `TPM_RH_PLATFORM`.
+        Platform = PLATFORM,
+        /// `TPM_RH_PLATFORM_NV`: the platform's NV indices.
+        PlatformNv = PLATFORM_NV,
+    }
+
+    /// A hierarchy with an authorization value. Part 2 §9.
+    #[doc(alias = "TPMI_RH_HIERARCHY_AUTH")]
+    HierarchyAuth {
+        /// `TPM_RH_OWNER`.
+        Owner = OWNER,
+        /// `TPM_RH_ENDORSEMENT`.
+        Endorsement = ENDORSEMENT,
+        /// `TPM_RH_PLATFORM`.
+        Platform = PLATFORM,
+        /// `TPM_RH_LOCKOUT`.
+        Lockout = LOCKOUT,
+    }
+
+    /// A hierarchy, or something beside them, with a policy. Part 2 §9.
+    #[doc(alias = "TPMI_RH_HIERARCHY_POLICY")]
+    HierarchyPolicy {
+        /// `TPM_RH_OWNER`.
+        Owner = OWNER,
+        /// `TPM_RH_ENDORSEMENT`.
+        Endorsement = ENDORSEMENT,
+        /// `TPM_RH_PLATFORM`.
+        Platform = PLATFORM,
+        /// `TPM_RH_LOCKOUT`.
+        Lockout = LOCKOUT,
+        /// An authenticated countdown timer.
+        Act(Act),
+    }
+
+    /// Who may provision. Part 2 §9.
+    #[doc(alias = "TPMI_RH_PROVISION")]
+    Provision {
+        /// `TPM_RH_OWNER`.
+        Owner = OWNER,
+        /// `TPM_RH_PLATFORM`.
+        Platform = PLATFORM,
+    }
+
+    /// Who may clear. Part 2 §9.
+    #[doc(alias = "TPMI_RH_CLEAR")]
+    ClearAuth {
+        /// `TPM_RH_LOCKOUT`.
+        Lockout = LOCKOUT,
+        /// `TPM_RH_PLATFORM`.
+        Platform = PLATFORM,
+    }
+
+    /// Who allows access to an NV index. Part 2 §9.16.
+    #[doc(alias = "TPMI_RH_NV_AUTH")]
+    NvAuth {
+        /// The index by its own authorization value.
+        Index(NvIndex),
+        /// The owner.
+        Owner = OWNER,
+        /// The platform.
+        Platform = PLATFORM,
+    }
+
+    /// What an object can be created under. Part 2 §9.4.
+    #[doc(alias = "TPMI_DH_PARENT")]
+    Parent {
+        /// An object: a storage key, or a parent to derive from.
+        Object(Object),
+        /// A hierarchy, for a primary object.
+        Hierarchy(Hierarchy),
+    }
+}
