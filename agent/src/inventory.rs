@@ -12,7 +12,7 @@ use tpm2::crypto::object_name;
 use tpm2::endorsement::{self, DEFAULT_KIND, EK_KINDS, EkKind, EkPublicKey, SM2};
 use tpm2::object::Loaded;
 use tpm2::transport::Transport;
-use tpm2::types::{Capability, CapabilityData, Handle, Property};
+use tpm2::types::{Capability, CapabilityData, Curve, Handle, Id, Property};
 use verifier::{CaCertificate, EkCertificate, EkPublicKey as VerifiedKey};
 
 use crate::exit::{Exit, Failure};
@@ -320,20 +320,32 @@ pub(crate) fn resident_key(ek: &Loaded) -> Result<VerifiedKey, Failure> {
         )
     };
     let public = ek.public().map_err(|error| wrong(&error))?;
-    match endorsement::ek_public_key(&public) {
-        Some(EkPublicKey::Rsa(modulus)) => {
-            verifier::RsaKey::new(modulus, 65537).map(VerifiedKey::Rsa).map_err(|e| wrong(&e))
-        }
-        Some(EkPublicKey::Ecc(x, y)) => {
-            let curve = match x.len().max(y.len()) {
-                0..=32 => verifier::Curve::P256,
-                33..=48 => verifier::Curve::P384,
-                _ => verifier::Curve::P521,
+    match public.id {
+        Id::Rsa(rsa) => verifier::RsaKey::new(rsa.unique.octets(), 65537)
+            .map(VerifiedKey::Rsa)
+            .map_err(|error| wrong(&error)),
+        Id::Ecc(ecc) => {
+            let curve = match ecc.curve {
+                Curve::NIST_P256 => verifier::Curve::P256,
+                Curve::NIST_P384 => verifier::Curve::P384,
+                Curve::NIST_P521 => verifier::Curve::P521,
+                other => return Err(wrong(&format!("its curve is {other:?}"))),
             };
-            verifier::EccKey::new(curve, x, y).map(VerifiedKey::Ecc).map_err(|e| wrong(&e))
+            let field = ecc.curve.field_len().unwrap_or_default();
+            let [x, y] = [ecc.unique.x, ecc.unique.y].map(|number| padded(number.octets(), field));
+            verifier::EccKey::new(curve, &x, &y)
+                .map(VerifiedKey::Ecc)
+                .map_err(|error| wrong(&error))
         }
-        None => Err(wrong(&"neither RSA nor ECC")),
+        _ => Err(wrong(&"neither RSA nor ECC")),
     }
+}
+
+/// A coordinate at the size of the field: not every TPM says its leading zeros.
+fn padded(number: &[u8], field: usize) -> Vec<u8> {
+    let mut octets = vec![0; field.saturating_sub(number.len())];
+    octets.extend_from_slice(number);
+    octets
 }
 
 /// A certificate that is not of the key in the TPM.

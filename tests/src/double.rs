@@ -31,6 +31,8 @@ pub enum Part {
     Encrypts(Cipher),
     /// It rides along and audits.
     Audits,
+    /// It rides along, and its audit begins anew.
+    AuditsAnew,
     /// It authorizes the first handle.
     Authorizes,
     /// It authorizes the first handle and encrypts.
@@ -38,12 +40,13 @@ pub enum Part {
 }
 
 /// All parts that a session can have.
-pub const PARTS: [Part; 7] = [
+pub const PARTS: [Part; 8] = [
     Part::Encrypts(Cipher::Aes128),
     Part::Encrypts(Cipher::Aes192),
     Part::Encrypts(Cipher::Aes256),
     Part::Encrypts(Cipher::Xor),
     Part::Audits,
+    Part::AuditsAnew,
     Part::Authorizes,
     Part::AuthorizesAndEncrypts,
 ];
@@ -55,7 +58,7 @@ impl Part {
         match self {
             Self::Encrypts(cipher) => plan.encrypting(cipher),
             Self::AuthorizesAndEncrypts => plan.encrypting(Cipher::Aes128),
-            Self::Audits | Self::Authorizes => plan,
+            Self::Audits | Self::AuditsAnew | Self::Authorizes => plan,
         }
     }
 
@@ -74,7 +77,7 @@ impl Part {
             "TPM2_PCR_SetAuthValue",
         ];
         match self {
-            Self::Audits => info.sessions,
+            Self::Audits | Self::AuditsAnew => info.sessions,
             Self::Encrypts(_) => {
                 info.sessions && (info.first_parameter_sized || info.response.first_parameter_sized)
             }
@@ -181,6 +184,7 @@ fn run<C: Authorized<N>, const N: usize>(
     } else {
         let rider = match part {
             Part::Audits => session.ride().audited(Audit::Extend),
+            Part::AuditsAnew => session.ride().audited(Audit::Reset),
             _ => session.ride(),
         };
         tpm.run_with(command, [const { Auth::EMPTY }; N], [rider]).map(|answer| parameters(&answer))
@@ -252,6 +256,8 @@ impl Double<'_> {
             let nonce_caller: Nonce<'_> = reader.read("nonceCaller")?;
             let attributes: SessionAttributes = reader.read("sessionAttributes")?;
             reader.read::<Nonce<'_>>("hmac")?;
+            // In an answer it is always clear, Part 2 §8.4, though libtpms repeats it.
+            let attributes = attributes.without(SessionAttributes::AUDIT_RESET);
             if handle != SESSION {
                 proofs.push((None, attributes));
                 continue;

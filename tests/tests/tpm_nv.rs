@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use sha2::{Digest as _, Sha256};
 use tests::tpm::{client, hmac_session, start, start_tcp};
 use tpm2::Fault;
+use tpm2::commands::PolicyAuthValue;
+use tpm2::crypto::{HashAlg, PolicyDigest};
 use tpm2::nv::{Access, By, Index};
 use tpm2::session::Auth;
 use tpm2::types::*;
@@ -151,5 +153,39 @@ fn tpm2_tools_read_what_we_wrote_and_the_other_way_round() -> Result<()> {
     assert_eq!(theirs.read(&mut tpm, &mut access)?, long()[..700]);
     let mut by_index = Access::by_password(By::Index, b"");
     assert_eq!(theirs.read(&mut tpm, &mut by_index)?, long()[..700]);
+    Ok(())
+}
+
+/// A policy session authorizes one command, and an index that is written only as a whole takes one.
+#[test]
+fn what_must_be_done_in_one_command_is() -> Result<()> {
+    let swtpm = start(Kind::NoCertificates)?;
+    let mut tpm = client(&swtpm)?;
+    let policy = PolicyDigest::new(HashAlg::Sha256).auth_value();
+    let by_policy = NvAttributes::POLICYREAD.with(NvAttributes::POLICYWRITE);
+    let attributes = by_policy.with(NvAttributes::NO_DA);
+    let public_info = NvPublic { auth_policy: policy.digest(), ..public(attributes, 600) };
+    let (owner, value) = (Provision::Owner, AuthValue::new(b"the value")?);
+    let mut index = Index::define(&mut tpm, owner, Auth::EMPTY, &public_info, value)?;
+    let mut session = tpm.start_session(SessionType::POLICY, HashAlg::Sha256)?;
+    let meet = PolicyAuthValue { policy_session: session.handle() };
+    tpm.run(&meet, [])?;
+    let mut access = Access::by_session(By::Index, &mut session, b"the value");
+    assert!(!format!("{access:?}").contains("116"), "the value is shown");
+    index.write(&mut tpm, &mut access, &long()[..600])?;
+    tpm.run(&meet, [])?;
+    let mut access = Access::by_session(By::Index, &mut session, b"the value");
+    assert_eq!(index.read(&mut tpm, &mut access)?, long()[..600]);
+    let shown = format!("{:?}", Access::by_password(By::Index, b"the value"));
+    assert_eq!(shown, "Access { by: Index, proof: Password(..) }");
+    index.undefine(&mut tpm, owner, Auth::EMPTY)?;
+
+    let whole = public(BY_VALUE.with(NvAttributes::WRITEALL), 600);
+    let mut index = Index::define(&mut tpm, owner, Auth::EMPTY, &whole, value)?;
+    let mut access = Access::by_password(By::Index, b"the value");
+    index.write(&mut tpm, &mut access, &long()[..600])?;
+    let part = index.write(&mut tpm, &mut access, &[7; 16]).unwrap_err();
+    assert_eq!(part.refusal(), Some(ResponseCode::NV_RANGE));
+    assert_eq!(index.read(&mut tpm, &mut access)?, long()[..600]);
     Ok(())
 }

@@ -172,6 +172,48 @@ fn we_open_what_tpm2_create_sealed() -> Result<()> {
     Ok(())
 }
 
+/// The authorization value of what was sealed is nothing to who meets the policy, and must not get into what decrypts the
+/// answer.
+#[test]
+fn what_was_sealed_with_an_authorization_value_comes_back_by_its_policy() -> Result<()> {
+    let swtpm = start(Kind::NoCertificates)?;
+    let mut tpm = client(&swtpm)?;
+    let parent = primary(&mut tpm, &template::SRK_P256)?;
+    let bits = PcrBits::of(&[16]).context("PCRs")?;
+    let pcrs = [bits.bank(Alg::SHA256)];
+    let policy = policy_now(&mut tpm, &pcrs)?;
+    let sealed = seal::seal(&mut tpm, &parent, Auth::EMPTY, SECRET, Digest::new(&policy)?)?;
+    let public = Public::from_bytes(&sealed.public)?;
+    let sensitive =
+        SensitiveCreate { user_auth: AuthValue::new(b"value")?, data: SensitiveData::new(SECRET)? };
+    let Id::KeyedHash(id) = public.id else { bail!("another type") };
+    let unique = Digest::EMPTY;
+    let template = Public { id: Id::KeyedHash(KeyedHashPublic { unique, ..id }), ..public };
+    let (with_value, _) =
+        object::create(&mut tpm, parent.object(), Auth::EMPTY, &template, sensitive)?;
+    let opened = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &with_value, &pcrs)?;
+    assert_eq!(*opened, SECRET);
+    assert!(!format!("{with_value:?}").contains("private"));
+    Ok(())
+}
+
+#[test]
+fn a_parent_of_another_hash_seals_and_unseals() -> Result<()> {
+    let swtpm = start(Kind::NoCertificates)?;
+    let mut tpm = client(&swtpm)?;
+    let parent = primary(&mut tpm, &Public { name_alg: Alg::SHA384, ..template::SRK_P256 })?;
+    let bits = PcrBits::of(&[16]).context("PCRs")?;
+    let pcrs = [bits.bank(Alg::SHA256)];
+    let policy = policy_now(&mut tpm, &pcrs)?;
+    let sealed = seal::seal(&mut tpm, &parent, Auth::EMPTY, SECRET, Digest::new(&policy)?)?;
+    let opened = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &sealed, &pcrs)?;
+    assert_eq!(*opened, SECRET);
+    let lost = seal::seal(&mut tpm, &parent, Auth::EMPTY, SECRET, Digest::EMPTY).unwrap_err();
+    assert!(matches!(lost.fault(), Fault::NoPolicy), "{lost}");
+    assert_eq!(swtpm_after(tpm, &swtpm)?, (0, 0));
+    Ok(())
+}
+
 /// A key that was made here, outside of any TPM.
 struct Outside {
     scalar: [u8; 32],

@@ -469,7 +469,7 @@ fn tpm2_tools_make_the_same_policies_of_uses_and_states() -> Result<()> {
     let values: Vec<u8> = octets(64);
     let file = tools.file("pcrs", &values)?;
     let pcrs = [PcrSelection::new(Alg::SHA256, &[0x81, 0, 0])?];
-    let ours = new().pcr_values(&List::new(&pcrs), &[&values])?;
+    let ours = new().pcr_values(&List::new(&pcrs), &[&values[..32], &values[32..]])?;
     assert_eq!(tools.policy("tpm2_policypcr", &["-l", "sha256:0,7", "-f", &file])?, ours.octets());
 
     let code = ActivateCredential::INFO.code;

@@ -6,8 +6,8 @@ use tests::tpm::{
     RANDOM, Way, client, create, hmac_session, load, persistent_ek, sign, start, way,
 };
 use tpm2::commands::{
-    Command, PolicyAuthValue, PolicyCommandCode, PolicyCpHash, PolicyNameHash, PolicyPassword,
-    PolicyRestart, SetPrimaryPolicy, Sign,
+    Command, Hash, PolicyAuthValue, PolicyCommandCode, PolicyCpHash, PolicyNameHash,
+    PolicyPassword, PolicyRestart, SetPrimaryPolicy, Sign,
 };
 use tpm2::crypto::{HashAlg, PolicyDigest};
 use tpm2::session::{Audit, Auth, Cipher, Direction, NewSession, Session, cp_hash, name_hash};
@@ -370,5 +370,63 @@ fn a_policy_for_one_command_takes_that_one_only() -> Result<()> {
         }
         tpm.flush(policy_session.handle())?;
     }
+    Ok(())
+}
+
+/// What the authorizing session shares with the TPM is nothing: whoever listens could decrypt with it.
+#[test]
+fn a_salted_session_encrypts_even_where_a_weaker_one_authorizes() -> Result<()> {
+    let swtpm = start(Kind::RsaAndP384)?;
+    let (mut tpm, recording) = recorded(&swtpm)?;
+    let ek = persistent_ek(&mut tpm, "rsa2048")?;
+    let salt = ek.salt_key()?;
+    let plan = NewSession::hmac(HashAlg::Sha256);
+    let mut weak = tpm.start(&plan.encrypting(Cipher::Xor))?;
+    let mut salted = tpm.start(&plan.salted(&salt).encrypting(Cipher::Aes128))?;
+    let sensitive =
+        SensitiveCreate { user_auth: AuthValue::new(VALUE)?, data: SensitiveData::EMPTY };
+    let command = create(Hierarchy::Owner, join_key(&[1; 32]), sensitive);
+    tpm.secured(&mut salted).run(&command, [weak.auth(b"")])?;
+    let sent = recording.exchanges().pop().context("an exchange")?.command;
+    // Header, handle and size; each session is its handle, a nonce and an HMAC of 32 octets, and the attributes between.
+    let attributes = [18 + 4 + 34, 18 + 73 + 4 + 34].map(|at| SessionAttributes(sent[at]));
+    let both = SessionAttributes::DECRYPT.with(SessionAttributes::ENCRYPT);
+    let lasts = SessionAttributes::CONTINUE_SESSION;
+    assert_eq!(attributes, [lasts, lasts.with(both)]);
+    Ok(())
+}
+
+/// The nonces of others are in the HMAC of the first session that authorizes, and there is none here. Part 1 §19.6.5.
+#[test]
+fn several_sessions_ride_on_a_command_that_nothing_authorizes() -> Result<()> {
+    let swtpm = start(Kind::RsaAndP384)?;
+    let mut tpm = client(&swtpm)?;
+    let ek = persistent_ek(&mut tpm, "rsa2048")?;
+    let salt = ek.salt_key()?;
+    let plan = NewSession::hmac(HashAlg::Sha256).salted(&salt);
+    let mut audit = tpm.start(&plan)?;
+    let [mut there, mut back] =
+        [tpm.start(&plan.encrypting(Cipher::Aes128))?, tpm.start(&plan.encrypting(Cipher::Xor))?];
+    let audits = || Audit::Extend;
+    tpm.run_with(&RANDOM, [], [audit.session().ride().audited(audits()), back.session().ride()])?;
+    tpm.run_with(&RANDOM, [], [back.session().ride(), audit.session().ride().audited(audits())])?;
+    let hash =
+        Hash { data: MaxBuffer::new(b"data")?, hash_alg: Alg::SHA256, hierarchy: Hierarchy::Null };
+    let riders = [
+        there.session().ride().encrypting(Direction::Command),
+        back.session().ride().encrypting(Direction::Answer),
+    ];
+    tpm.run_with(&hash, [], riders)?;
+    Ok(())
+}
+
+#[test]
+fn a_session_that_cannot_be_bound_is_not_started() -> Result<()> {
+    let swtpm = start(Kind::RsaAndP384)?;
+    let (mut tpm, recording) = recorded(&swtpm)?;
+    let nameless = Object::unnamed(Handle(0x8100_0001));
+    let refused = tpm.start(&NewSession::hmac(HashAlg::Sha256).bound(nameless, VALUE));
+    assert!(matches!(refused.unwrap_err().fault(), Fault::Unnamed));
+    assert!(recording.exchanges().is_empty(), "nothing was sent");
     Ok(())
 }

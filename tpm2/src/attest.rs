@@ -26,7 +26,7 @@ pub struct Attestation {
 
 impl Attestation {
     fn new(attest: AttestData<'_>, signature: &Signature<'_>) -> Result<Self, TooLarge> {
-        let mut octets = [0; 1024];
+        let mut octets = [0; 4096];
         let mut writer = Writer::new(&mut octets);
         writer.write(signature)?;
         let signature = writer.into_written().to_vec();

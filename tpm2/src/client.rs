@@ -8,7 +8,8 @@ use crate::commands::{
 use crate::crypto::HashAlg;
 use crate::error::{Error, Fault};
 use crate::session::{
-    Auth, Encryption, Frame, Framed, NewSession, Plan, Proof, SaltKey, Salted, Session, Starting,
+    Auth, Direction, Encryption, Frame, Framed, NewSession, Plan, Proof, SaltKey, Salted, Session,
+    Starting,
 };
 use crate::transport::Transport;
 use crate::types::{Handle, HandleKind, SessionType};
@@ -77,8 +78,9 @@ impl<T: Transport> Tpm<T> {
         self.execute(command, &mut auths)
     }
 
-    /// The next command under the protection of `session`: parameters are encrypted both ways where the command allows it,
-    /// and the answer is proven to be the TPM's.
+    /// The next command under the protection of `session`: the answer is proven to be the TPM's, and parameters are encrypted
+    /// both ways where the command allows it, by this session and by none that authorizes. One that was started with
+    /// [`Encryption::Off`] only proves.
     pub const fn secured<'t>(&'t mut self, session: &'t mut Salted) -> Secured<'t, T> {
         Secured { tpm: self, session }
     }
@@ -266,6 +268,8 @@ impl<'t, T: Transport> Secured<'t, T> {
         command: &C,
         auths: [Auth<'_>; N],
     ) -> Result<C::Response<'t>, Error> {
+        // What an authorizing session shares with the TPM may be known to others.
+        let auths = auths.map(|auth| auth.encrypting(Direction::Neither));
         self.tpm.run_with(command, auths, [self.session.session().ride()])
     }
 }

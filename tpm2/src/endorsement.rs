@@ -15,7 +15,7 @@ pub use passwords::{Passwords, ephemeral_session};
 
 use crate::commands::{Command, CreatePrimary, GetCapability, ReadPublic};
 use crate::error::{Error, Fault};
-use crate::object::Loaded;
+use crate::object::{Loaded, kept};
 use crate::transport::Transport;
 use crate::types::{
     Capability, CapabilityData, Data, EccParameter, EccPoint, EccPublic, Handle, Hierarchy, Id,
@@ -152,6 +152,26 @@ pub enum EkPublicKey<'a> {
     Rsa(&'a [u8]),
     /// ECC: both coordinates at the size of the field.
     Ecc(&'a [u8], &'a [u8]),
+}
+
+impl EkPublicKey<'_> {
+    /// Whether it is this key: zeros before a number do not make it another, and not every TPM says them.
+    #[must_use]
+    pub fn is(self, other: EkPublicKey<'_>) -> bool {
+        let same = |a, b| without_leading_zeros(a) == without_leading_zeros(b);
+        match (self, other) {
+            (Self::Rsa(a), EkPublicKey::Rsa(b)) => same(a, b),
+            (Self::Ecc(x, y), EkPublicKey::Ecc(other_x, other_y)) => {
+                same(x, other_x) && same(y, other_y)
+            }
+            _ => false,
+        }
+    }
+}
+
+fn without_leading_zeros(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|octet| **octet == 0).count();
+    number.get(zeros..).unwrap_or_default()
 }
 
 impl EkKind {
@@ -306,7 +326,8 @@ pub fn create<T: Transport>(
         for filled in nonce.iter().map(|nonce| nonce.fill(template)).chain([*template]) {
             let key = create_from(tpm, &filled, passwords.endorsement)?;
             let public = key.public().map_err(|malformed| fail(malformed.into()))?;
-            if expected.is_none_or(|expected| ek_public_key(&public) == Some(expected)) {
+            let is = |expected| ek_public_key(&public).is_some_and(|key| key.is(expected));
+            if expected.is_none_or(is) {
                 return Ok(Some(key));
             }
             tpm.flush(key.handle())?;
@@ -330,8 +351,9 @@ fn create_from<T: Transport>(
         creation_pcr: List::new(&[]),
     };
     let answer = tpm.run(&command, [proof.last_auth()])?;
-    Loaded::new(answer.object_handle.handle(), &answer.out_public.0)
-        .map_err(|error| fail(error.into()))
+    let handle = answer.object_handle.handle();
+    let key = Loaded::new(handle, &answer.out_public.0).map_err(|error| fail(error.into()));
+    kept(tpm, handle, key)
 }
 
 /// A nonce at the start of a template's `unique`, with zeros behind it. EK profile §2.2.1.3.

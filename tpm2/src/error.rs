@@ -33,6 +33,8 @@ pub enum Fault {
     Unnamed,
     /// The session cannot protect this command, which was therefore not sent.
     Unprotectable,
+    /// Without a policy nobody could ever use what the command makes, which was therefore not sent.
+    NoPolicy,
     /// The operating system gave no randomness.
     NoRandomness,
     /// No secret can be shared through the key that the session was to be salted to.
@@ -113,6 +115,7 @@ impl fmt::Display for Error {
             Fault::TooLarge => f.write_str("the command does not fit its buffer"),
             Fault::Unnamed => f.write_str("not sent: an entity without a Name under a session"),
             Fault::Unprotectable => f.write_str("not sent: the session cannot protect it"),
+            Fault::NoPolicy => f.write_str("not sent: without a policy nobody could ever use it"),
             Fault::NoRandomness => f.write_str("the operating system gave no randomness"),
             Fault::Salt(error) => write!(f, "the session cannot be salted: {error}"),
         }

@@ -1,5 +1,6 @@
 //! NV indices: defined, written, read, locked; counters and indices that are extended. Part 3 §31.
 
+use core::fmt;
 use std::vec::Vec;
 
 use crate::Tpm;
@@ -12,8 +13,8 @@ use crate::error::{Error, Fault};
 use crate::session::{Auth, Session};
 use crate::transport::Transport;
 use crate::types::{
-    AuthValue, Digest, DigestBuf, Handle, MaxNvBuffer, NameBuf, NvAttributes, NvAuth, NvIndex,
-    NvPublic, Provision, ResponseCode,
+    AuthValue, Digest, DigestBuf, Entity, Handle, HandleKind, MaxNvBuffer, NameBuf, NvAttributes,
+    NvAuth, NvIndex, NvPublic, Provision, ResponseCode,
 };
 use crate::wire::{Malformed, Tpm2b, Why};
 
@@ -50,10 +51,18 @@ pub enum By {
 }
 
 /// What shows who it is.
-#[derive(Debug)]
 enum Proof<'a> {
     Password(&'a [u8]),
     Session(&'a mut Session, &'a [u8]),
+}
+
+impl fmt::Debug for Proof<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Password(_) => f.write_str("Password(..)"),
+            Self::Session(session, _) => session.fmt(f),
+        }
+    }
 }
 
 impl<'a> Access<'a> {
@@ -73,6 +82,18 @@ impl<'a> Access<'a> {
             By::Index => NvAuth::Index(index),
             By::Owner => NvAuth::Owner,
             By::Platform => NvAuth::Platform,
+        }
+    }
+
+    /// Octets in one command. A policy session authorizes one command and no second, so that all must be in it.
+    fn chunk(&self) -> usize {
+        match &self.proof {
+            Proof::Session(session, _)
+                if session.handle().handle().kind() == HandleKind::POLICY_SESSION =>
+            {
+                MaxNvBuffer::MAX
+            }
+            _ => CHUNK,
         }
     }
 
@@ -171,10 +192,13 @@ impl Index {
         tpm.run(&command, [auth]).map(drop)
     }
 
-    /// Writes data from its start on, in as many commands as it takes: if one fails, those before it were executed.
+    /// Writes data from its start on, in as many commands as it takes: if one fails, those before it were executed. It takes
+    /// one, which the TPM may refuse as too large, if a policy authorizes it or if the index is
+    /// [written only as a whole](NvAttributes::WRITEALL).
     ///
     /// # Errors
-    /// As [`Tpm::run`]; [`Fault::TooLarge`], and nothing is written, if there are more data than it holds.
+    /// As [`Tpm::run`]; [`Fault::TooLarge`], and nothing is written, if there are more data than it holds, or more than one
+    /// command can where it must.
     pub fn write<T: Transport>(
         &mut self,
         tpm: &mut Tpm<T>,
@@ -185,8 +209,13 @@ impl Index {
         if data.len() > usize::from(self.data_size) {
             return Err(fail(crate::wire::TooLarge));
         }
+        let whole = self.attributes.contains(NvAttributes::WRITEALL);
+        let chunk = if whole { MaxNvBuffer::MAX } else { access.chunk() };
+        if chunk > CHUNK && data.len() > chunk {
+            return Err(fail(crate::wire::TooLarge));
+        }
         let mut offset = 0_u16;
-        for chunk in data.chunks(CHUNK) {
+        for chunk in data.chunks(chunk) {
             let nv_index = self.entity();
             let auth_handle = access.handle(nv_index);
             let data = MaxNvBuffer::new(chunk).map_err(fail)?;
@@ -196,21 +225,24 @@ impl Index {
         Ok(())
     }
 
-    /// Reads all of it.
+    /// Reads all of it, in one command if a policy authorizes it.
     ///
     /// # Errors
-    /// As [`Tpm::run`].
+    /// As [`Tpm::run`]; [`Fault::TooLarge`] if one command cannot read all where it must.
     pub fn read<T: Transport>(
         &self,
         tpm: &mut Tpm<T>,
         access: &mut Access<'_>,
     ) -> Result<Vec<u8>, Error> {
-        let nv_index = self.entity();
+        let (nv_index, chunk) = (self.entity(), access.chunk());
+        if chunk > CHUNK && usize::from(self.data_size) > chunk {
+            return Err(Error::new(NvRead::INFO.code, Fault::TooLarge));
+        }
         let mut octets = Vec::with_capacity(self.data_size.into());
         while octets.len() < usize::from(self.data_size) {
             let offset = u16::try_from(octets.len()).unwrap_or(u16::MAX);
             let missing = usize::from(self.data_size.saturating_sub(offset));
-            let size = u16::try_from(missing.min(CHUNK)).unwrap_or(u16::MAX);
+            let size = u16::try_from(missing.min(chunk)).unwrap_or(u16::MAX);
             let auth_handle = access.handle(nv_index);
             let command = NvRead { auth_handle, nv_index, size, offset };
             let answer = tpm.run(&command, [access.auth()])?;

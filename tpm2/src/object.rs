@@ -1,5 +1,6 @@
 //! Objects: created, loaded, imported. Part 3 §12, §13 and §24.
 
+use core::fmt;
 use std::vec::Vec;
 
 use crate::Tpm;
@@ -75,12 +76,18 @@ impl Loaded {
 }
 
 /// An object outside of the TPM: what its parent can load.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Wrapped {
     /// `TPMT_PUBLIC`.
     pub public: Vec<u8>,
     /// The content of `TPM2B_PRIVATE`, which only the parent can read.
     pub private: Vec<u8>,
+}
+
+impl fmt::Debug for Wrapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wrapped").field("public", &self.public).finish_non_exhaustive()
+    }
 }
 
 impl Wrapped {
@@ -155,11 +162,12 @@ pub fn create_primary<T: Transport>(
         creation_pcr: List::new(&[]),
     };
     let answer = tpm.run(&command, [auth])?;
-    let loaded = Loaded::new(answer.object_handle.handle(), &answer.out_public.0)
-        .map_err(|error| fail(error.into()))?;
+    let handle = answer.object_handle.handle();
+    let loaded = Loaded::new(handle, &answer.out_public.0).map_err(Fault::from);
     let creation =
         Creation::new(&answer.creation_data.0, answer.creation_hash, &answer.creation_ticket);
-    Ok((loaded, creation.map_err(|too_large| fail(too_large.into()))?))
+    let both = loaded.and_then(|loaded| Ok((loaded, creation?)));
+    kept(tpm, handle, both.map_err(fail))
 }
 
 /// Creates an object under a parent. What is in `sensitive` goes over the bus as it is:
@@ -203,7 +211,21 @@ pub fn load<T: Transport>(
     let public = Public::from_bytes(&wrapped.public).map_err(|malformed| fail(malformed.into()))?;
     let command = load_command(parent, &public, &wrapped.private).map_err(fail)?;
     let answer = tpm.run(&command, [auth])?;
-    Loaded::new(answer.object_handle.handle(), &public).map_err(|error| fail(error.into()))
+    let handle = answer.object_handle.handle();
+    let loaded = Loaded::new(handle, &public).map_err(|error| fail(error.into()));
+    kept(tpm, handle, loaded)
+}
+
+/// What was loaded stays in the TPM only if its caller learns of it.
+pub(crate) fn kept<T: Transport, V>(
+    tpm: &mut Tpm<T>,
+    handle: Handle,
+    made: Result<V, Error>,
+) -> Result<V, Error> {
+    made.inspect_err(|_| {
+        // The first error is the one to be told.
+        let _ = tpm.flush(handle);
+    })
 }
 
 pub(crate) fn load_command<'a>(

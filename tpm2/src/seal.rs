@@ -8,8 +8,9 @@ use zeroize::Zeroizing;
 
 use crate::Tpm;
 use crate::commands::{Command, Create, Load, PolicyPcr, StartAuthSession, Unseal};
+use crate::crypto::HashAlg;
 use crate::error::{Error, Fault};
-use crate::object::{Loaded, Wrapped, load_command};
+use crate::object::{Loaded, Wrapped, kept, load_command};
 use crate::session::{Auth, Encryption, Salted};
 use crate::transport::Transport;
 use crate::types::{
@@ -28,8 +29,8 @@ const ATTRIBUTES: ObjectAttributes = ObjectAttributes::FIXED_TPM
 /// computes. `auth` authorizes the use of the parent, a storage key.
 ///
 /// # Errors
-/// As [`Tpm::run`]; [`Fault::TooLarge`] if there are too many data; [`Fault::Salt`] if no secret can be shared through the
-/// parent.
+/// As [`Tpm::run`]; [`Fault::TooLarge`] if there are too many data; [`Fault::NoPolicy`] if the policy is empty;
+/// [`Fault::Salt`] if no secret can be shared through the parent.
 pub fn seal<T: Transport>(
     tpm: &mut Tpm<T>,
     parent: &Loaded,
@@ -38,6 +39,9 @@ pub fn seal<T: Transport>(
     policy: Digest<'_>,
 ) -> Result<Wrapped, Error> {
     let fail = |fault: Fault| Error::new(Create::INFO.code, fault);
+    if policy.octets().is_empty() {
+        return Err(fail(Fault::NoPolicy));
+    }
     let sensitive = SensitiveData::new(data).map_err(|too_large| fail(too_large.into()))?;
     let scheme = KeyedHashScheme::Null;
     let template = Public {
@@ -80,7 +84,7 @@ pub fn unseal<T: Transport>(
         parent.salt_key().map_err(|fault| Error::new(StartAuthSession::INFO.code, fault.into()))?;
     let public = Public::from_bytes(&sealed.public).map_err(|malformed| fail(malformed.into()))?;
     let command = load_command(parent.object(), &public, &sealed.private).map_err(fail)?;
-    let mut session = tpm.start_salted_session(SessionType::POLICY, &salt, Encryption::On)?;
+    let mut session = tpm.start_salted_session(SessionType::HMAC, &salt, Encryption::On)?;
     let data = unseal_under(tpm, &mut session, &command, auth, pcrs);
     // Whether it went well or not, nothing is left behind; the first error is told.
     let flushed = tpm.flush(session.handle().handle());
@@ -95,19 +99,34 @@ fn unseal_under<T: Transport>(
     pcrs: &[PcrSelection<'_>],
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
     let answer = tpm.secured(session).run(load, [auth])?;
-    let item = Loaded::new(answer.object_handle.handle(), &load.in_public.0)
-        .map_err(|fault| Error::new(Load::INFO.code, fault.into()))?;
-    // The policy comes after the session has ridden along, which makes it forget what it has gathered.
-    let policy = PolicyPcr {
-        policy_session: session.handle(),
-        pcr_digest: Digest::EMPTY,
-        pcrs: List::new(pcrs),
-    };
-    let data = tpm.run(&policy, []).map(drop).and_then(|()| {
-        let command = Unseal { item_handle: item.object() };
-        let answer = tpm.run(&command, [session.session().auth(&[])])?;
-        Ok(Zeroizing::new(answer.out_data.octets().to_vec()))
-    });
+    let handle = answer.object_handle.handle();
+    let item = Loaded::new(handle, &load.in_public.0)
+        .map_err(|fault| Error::new(Load::INFO.code, fault.into()));
+    let item = kept(tpm, handle, item)?;
+    let data = unseal_loaded(tpm, session, &item, load.in_public.0.name_alg, pcrs);
     let flushed = tpm.flush(item.handle());
     data.and_then(|data| flushed.map(|()| data))
+}
+
+/// Two sessions: the policy's is of the object's hash, and does not encrypt, since it would do so with the object's
+/// authorization value too, which nobody knows here. Part 1 §21.2.
+fn unseal_loaded<T: Transport>(
+    tpm: &mut Tpm<T>,
+    session: &mut Salted,
+    item: &Loaded,
+    name_alg: Alg,
+    pcrs: &[PcrSelection<'_>],
+) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let hash = HashAlg::try_from(name_alg)
+        .map_err(|malformed| Error::new(StartAuthSession::INFO.code, malformed.into()))?;
+    let policy = tpm.start_session(SessionType::POLICY, hash)?;
+    let policy_session = policy.handle();
+    let command = PolicyPcr { policy_session, pcr_digest: Digest::EMPTY, pcrs: List::new(pcrs) };
+    let met = tpm.run(&command, []).map(drop);
+    let met = kept(tpm, policy_session.handle(), met);
+    met.and_then(|()| {
+        let command = Unseal { item_handle: item.object() };
+        let answer = tpm.secured(session).run(&command, [policy.last_auth(&[])])?;
+        Ok(Zeroizing::new(answer.out_data.octets().to_vec()))
+    })
 }

@@ -72,11 +72,25 @@ impl HashAlg {
     }
 
     /// HMAC of the parts in a row, under the key made of its own parts in a row.
-    ///
-    /// # Panics
-    /// The key is longer than 128 octets: a session key and an authorization value have 64 each at most.
     #[must_use]
     pub fn hmac(self, key: &[&[u8]], parts: &[&[u8]]) -> DigestBuf {
+        // A key that is longer than a block of the hash stands for its digest; that of no hash is longer than this.
+        let mut digest;
+        let mut joined = match Owned::<KEY_MAX>::concat(key) {
+            Some(joined) => joined,
+            None => {
+                digest = self.digest(key);
+                let joined = Owned::concat(&[digest.octets()]).expect("a digest is shorter");
+                digest.octets_mut().zeroize();
+                joined
+            }
+        };
+        let mac = self.hmac_under(joined.octets(), parts);
+        joined.octets_mut().zeroize();
+        mac
+    }
+
+    fn hmac_under(self, key: &[u8], parts: &[&[u8]]) -> DigestBuf {
         match self {
             Self::Sha1 => hmac::<Hmac<sha1::Sha1>>(key, parts),
             Self::Sha256 => hmac::<Hmac<sha2::Sha256>>(key, parts),
@@ -86,13 +100,11 @@ impl HashAlg {
     }
 }
 
-/// A session key and an authorization value, the longest key there is. Part 1 §19.6.8.
+/// A block of SHA-512, and a session key with an authorization value. Part 1 §19.6.8.
 const KEY_MAX: usize = 128;
 
-fn hmac<M: Mac + KeyInit>(key: &[&[u8]], parts: &[&[u8]]) -> DigestBuf {
-    let mut joined = Owned::<KEY_MAX>::concat(key).expect("session key and authorization value");
-    let mac = <M as KeyInit>::new_from_slice(joined.octets()).expect("HMAC takes any key");
-    joined.octets_mut().zeroize();
+fn hmac<M: Mac + KeyInit>(key: &[u8], parts: &[&[u8]]) -> DigestBuf {
+    let mac = <M as KeyInit>::new_from_slice(key).expect("HMAC takes any key");
     let mac = parts.iter().fold(mac, |mac, part| mac.chain_update(part));
     DigestBuf::new(&mac.finalize().into_bytes()).expect("no digest is longer than 64 octets")
 }

@@ -39,6 +39,8 @@ pub enum PolicyError {
     OtherHash,
     /// A selection of PCRs that is larger than any the specification describes.
     TooLarge,
+    /// Not one value for each PCR of the selection, as long as a digest of its bank.
+    Values,
 }
 
 impl PolicyDigest {
@@ -116,15 +118,20 @@ impl PolicyDigest {
         Ok(self.extended(0x17f, &[writer.into_written(), digest.octets()]))
     }
 
-    /// As [`Self::pcr`], of the values of the PCRs. Part 3 §23.7.
+    /// As [`Self::pcr`], of the values of the PCRs, one for each that is selected. Part 3 §23.7.
     ///
     /// # Errors
-    /// [`PolicyError::TooLarge`].
+    /// [`PolicyError::TooLarge`], [`PolicyError::Values`].
     pub fn pcr_values(
         self,
         pcrs: &PcrSelections<'_>,
         values: &[&[u8]],
     ) -> Result<Self, PolicyError> {
+        let selected =
+            pcrs.iter().flat_map(|bank| bank.pcrs().map(move |_| bank.hash.digest_len()));
+        if !selected.eq(values.iter().map(|value| Some(value.len()))) {
+            return Err(PolicyError::Values);
+        }
         self.pcr(pcrs, &self.hash.digest(values))
     }
 
@@ -343,6 +350,7 @@ impl fmt::Display for PolicyError {
                 write!(f, "a policy of {count} branches: PolicyOR takes two to eight")
             }
             Self::OtherHash => f.write_str("a digest of another hash than the policy's"),
+            Self::Values => f.write_str("not one value of the bank's length for each selected PCR"),
             Self::TooLarge => f.write_str("the selection of PCRs is too large"),
         }
     }

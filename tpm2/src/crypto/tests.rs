@@ -186,3 +186,31 @@ fn a_secret_is_never_shown() {
     let secret = crate::types::SecretBuf::new(b"do not show this").unwrap();
     assert!(!format!("{secret:?}").contains("show"));
 }
+
+/// RFC 4231, test case 6, with the key in two parts.
+#[test]
+fn a_key_longer_than_any_block_is_hashed_first() {
+    let (key, said) = ([0xaa; 131], b"Test Using Larger Than Block-Size Key - Hash Key First");
+    let hmac = |hash: HashAlg| hash.hmac(&[&key[..70], &key[70..]], &[said]);
+    let expected = "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54";
+    assert_eq!(hmac(HashAlg::Sha256).octets(), hex(expected));
+    let expected = "80b24263c7c1a3ebb71493c1dd7be8b49b46d1f41b4aeec1121b013783f8f352\
+                    6b56d037e05f2598bd0fd2215d6a1e5295e64f73f63f0aec8b915a985d786598";
+    assert_eq!(hmac(HashAlg::Sha512).octets(), hex(expected));
+}
+
+/// One answer has eight PCRs at most: a policy of nine needs nine values.
+#[test]
+fn a_policy_of_pcrs_needs_a_value_for_each() {
+    use crate::types::{PcrBits, PcrSelections};
+    let bits = PcrBits::of(&(0..9).collect::<Vec<_>>()).unwrap();
+    let banks = [bits.bank(crate::types::Alg::SHA256)];
+    let pcrs = PcrSelections::new(&banks);
+    let policy = |values: &[&[u8]]| PolicyDigest::new(HashAlg::Sha256).pcr_values(&pcrs, values);
+    let nine = [&[7; 32][..]; 9];
+    assert!(policy(&nine).is_ok());
+    assert_eq!(policy(&nine[..8]), Err(PolicyError::Values));
+    let mut short = nine;
+    short[8] = &[7; 20];
+    assert_eq!(policy(&short), Err(PolicyError::Values));
+}

@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::commands::{Command, CreatePrimary};
 use crate::error::Error;
-use crate::object::Loaded;
+use crate::object::{Loaded, kept};
 use crate::session::{Auth, Encryption, Salted};
 use crate::transport::Transport;
 use crate::types::{Data, Entity, Hierarchy, SensitiveCreate, SessionType};
@@ -96,10 +96,12 @@ pub fn ephemeral_session<T: Transport>(tpm: &mut Tpm<T>) -> Result<Salted, Error
     };
     let answer = tpm.run(&command, [Auth::EMPTY])?;
     let handle = answer.object_handle.handle();
-    let key = Loaded::new(handle, &answer.out_public.0);
-    let key = key.map_err(|error| fail(error.into()))?;
-    let salt_key = key.salt_key().map_err(|error| fail(error.into()))?;
-    let session = tpm.start_salted_session(SessionType::HMAC, &salt_key, Encryption::On)?;
+    let key = Loaded::new(handle, &answer.out_public.0).map_err(|error| fail(error.into()));
+    let key = kept(tpm, handle, key)?;
+    let session = key.salt_key().map_err(|error| fail(error.into())).and_then(|salt_key| {
+        tpm.start_salted_session(SessionType::HMAC, &salt_key, Encryption::On)
+    });
+    let session = kept(tpm, handle, session)?;
     tpm.flush(handle)?;
     Ok(session)
 }

@@ -33,7 +33,8 @@ struct TpmKey<'a> {
     description: Option<Utf8StringRef<'a>>,
     #[asn1(context_specific = "5", tag_mode = "EXPLICIT", optional = "true")]
     rsa_parent: Option<AnyRef<'a>>,
-    parent: u32,
+    /// Some write a handle as 32 bits with a sign.
+    parent: i64,
     pubkey: &'a OctetStringRef,
     privkey: &'a OctetStringRef,
 }
@@ -85,7 +86,7 @@ impl KeyFile {
         let auth = if boolean(key.empty_auth)? { KeyAuth::Empty } else { KeyAuth::Value };
         Ok(Self {
             kind,
-            parent: parent(Handle(key.parent), boolean(key.rsa_parent)?)?,
+            parent: parent(key.parent, boolean(key.rsa_parent)?)?,
             public: key.pubkey.as_bytes().to_vec(),
             private: key.privkey.as_bytes().to_vec(),
             auth,
@@ -121,7 +122,7 @@ impl KeyFile {
             auth_policy: (!self.auth_policy.is_empty()).then(signed).transpose()?,
             description: self.description.as_deref().map(Utf8StringRef::new).transpose()?,
             rsa_parent: rsa.then(yes).transpose()?,
-            parent: handle.0,
+            parent: handle.0.into(),
             pubkey: OctetStringRef::new(&self.public)?,
             privkey: OctetStringRef::new(&self.private)?,
         };
@@ -180,8 +181,12 @@ fn boolean(value: Option<AnyRef<'_>>) -> Result<bool, KeyFileError> {
 }
 
 /// OpenSSL's providers read 0 as the owner's hierarchy.
-fn parent(handle: Handle, rsa: bool) -> Result<KeyParent, KeyFileError> {
-    let handle = if handle.0 == 0 { Handle::OWNER } else { handle };
+fn parent(number: i64, rsa: bool) -> Result<KeyParent, KeyFileError> {
+    let handle = match i32::try_from(number) {
+        Ok(signed) => u32::from_be_bytes(signed.to_be_bytes()),
+        Err(_) => u32::try_from(number).map_err(|_| KeyFileError::Parent)?,
+    };
+    let handle = if handle == 0 { Handle::OWNER } else { Handle(handle) };
     match handle {
         Handle::OWNER | Handle::ENDORSEMENT | Handle::PLATFORM | Handle::NULL if rsa => {
             Ok(KeyParent::Rsa2048(handle))

@@ -22,7 +22,7 @@ pub const MAX_FILE: usize = 64 * 1024;
 pub const MAX_STEPS: usize = 64;
 
 /// A key, or sealed data, that its parent can load.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct KeyFile {
     kind: Kind,
     parent: KeyParent,
@@ -38,6 +38,19 @@ pub struct KeyFile {
     pub auth_policy: Vec<SignedPolicy>,
     /// What a person said of it.
     pub description: Option<String>,
+}
+
+/// Without the private area: of a key that was wrapped outside of a TPM it may be readable.
+impl fmt::Debug for KeyFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyFile")
+            .field("kind", &self.kind)
+            .field("parent", &self.parent)
+            .field("public", &self.public)
+            .field("auth", &self.auth)
+            .field("description", &self.description)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a file holds.

@@ -88,6 +88,17 @@ fn openssl_writes_true_as_one_and_no_parent_for_the_owner() {
     assert_eq!(KeyFile::from_der(&zero.to_der().unwrap()), Ok(file));
 }
 
+/// As a program writes it whose integers have 32 bits.
+#[test]
+fn a_parent_with_a_sign_is_its_handle() {
+    let file = plain(Kind::Loadable, KeyParent::Persistent(Handle(0x8100_0001)));
+    let der = file.to_der().unwrap();
+    let at = der.windows(3).position(|octets| octets == [2, 5, 0]).unwrap();
+    let mut signed = [&der[..at], &[2, 4], &der[at + 3..]].concat();
+    signed[1] -= 1;
+    assert_eq!(KeyFile::from_der(&signed), Ok(file));
+}
+
 #[test]
 fn what_cannot_be_loaded_is_refused_with_its_reason() {
     let refused = |file: KeyFile| KeyFile::from_der(&file.to_der().unwrap()).unwrap_err();

@@ -40,6 +40,8 @@ pub enum Direction {
     Command,
     /// The first parameter of the answer: the TPM encrypts.
     Answer,
+    /// Nothing: another session does it.
+    Neither,
 }
 
 /// What becomes of the audit digest of an HMAC session. Part 1 §31.3, Part 2 §8.4.

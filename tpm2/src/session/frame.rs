@@ -205,7 +205,8 @@ impl<'f, 's> Frame<'f, 's> {
         let cp_hash = self.cp_hash(session.hash, parameters)?;
         let [decrypts, encrypts] =
             [SessionAttributes::DECRYPT, SessionAttributes::ENCRYPT].map(|direction| {
-                self.encrypting(direction).filter(|(other, _)| index == 0 && *other != 0)
+                let first = index == 0 && self.info.authorizations > 0;
+                self.encrypting(direction).filter(|(other, _)| first && *other != 0)
             });
         let encrypts =
             encrypts.filter(|(other, _)| decrypts.is_none_or(|(same, _)| same != *other));
@@ -432,8 +433,10 @@ impl<'r> ResponseAuth<'r> {
         } else if !self.hmac.octets().is_empty() {
             return Err(Malformed::new(Why::Unexpected, 0).named("hmac").into());
         }
-        let word = SessionAttributes::AUDIT_EXCLUSIVE;
-        if self.attributes.without(word) != plan.attributes.without(word) {
+        // Whether the audit is exclusive is the TPM's to say; that it began anew it need not repeat. Part 2 §8.4.
+        let exclusive = SessionAttributes::AUDIT_EXCLUSIVE;
+        let free = exclusive.with(SessionAttributes::AUDIT_RESET);
+        if self.attributes.without(free) != plan.attributes.without(free) {
             return Err(Malformed::new(Why::Unexpected, 0).named("sessionAttributes").into());
         }
         session.nonce_tpm =
@@ -443,7 +446,7 @@ impl<'r> ResponseAuth<'r> {
             let before = session.audit.filter(|_| !began);
             let before = before.map_or(session.hash.zeros(), |trail| trail.digest);
             let parts = [before.octets(), plan.cp_hash.octets(), rp_hash.octets()];
-            let exclusive = self.attributes.contains(word);
+            let exclusive = self.attributes.contains(exclusive);
             session.audit = Some(AuditTrail { digest: session.hash.digest(&parts), exclusive });
             // A session that audits is bound no longer.
             session.bind = None;
@@ -482,7 +485,7 @@ fn crypt(
     let (key, iv) = derived.expose().split_at_checked(aes.key_len()).ok_or(Fault::Unprotectable)?;
     match way {
         Direction::Answer => aes.decrypt(key, iv, content),
-        Direction::Command | Direction::Both => aes.encrypt(key, iv, content),
+        Direction::Command | Direction::Both | Direction::Neither => aes.encrypt(key, iv, content),
     }
     .map_err(|_| Fault::Unprotectable)
 }

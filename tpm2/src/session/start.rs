@@ -190,13 +190,15 @@ pub enum Encryption {
 pub(crate) struct Starting<'p> {
     plan: &'p NewSession<'p>,
     salt: Option<Shared>,
+    bind: Option<Bind>,
     nonce_caller: DigestBuf,
 }
 
 impl<'p> Starting<'p> {
     pub(crate) fn new(plan: &'p NewSession<'p>) -> Result<Self, Fault> {
+        let bind = plan.bind.map(|(entity, value)| bind(entity, value)).transpose()?;
         let salt = plan.salt.map(|key| share_secret(&key.public, Label::Secret)).transpose()?;
-        Ok(Self { plan, salt, nonce_caller: fresh_nonce(plan.hash)? })
+        Ok(Self { plan, salt, bind, nonce_caller: fresh_nonce(plan.hash)? })
     }
 
     pub(crate) fn command(&self) -> Result<StartAuthSession<'_>, Fault> {
@@ -223,13 +225,10 @@ impl<'p> Starting<'p> {
     pub(crate) fn started(self, answer: &StartAuthSessionResponse<'_>) -> Result<Session, Fault> {
         let hash = self.plan.hash;
         let nonce_tpm = answer.nonce_tpm.octets();
-        let (value, bind) = match self.plan.bind {
-            Some((entity, value)) => (without_trailing_zeros(value), Some(bind(entity, value)?)),
-            None => (&[][..], None),
-        };
         let key = match &self.salt {
-            None if bind.is_none() => SecretBuf::zeroed(0).ok_or(KdfTooLong),
+            None if self.bind.is_none() => SecretBuf::zeroed(0).ok_or(KdfTooLong),
             salt => {
+                let value = self.bind.as_ref().map_or(&[][..], |bind| bind.value.expose());
                 let salt = salt.as_ref().map_or(&[][..], |salt| salt.secret.expose());
                 let nonce_caller = self.nonce_caller.octets();
                 kdfa(hash, &[value, salt], b"ATH", nonce_tpm, nonce_caller, hash.bits())
@@ -241,7 +240,7 @@ impl<'p> Starting<'p> {
             hash,
             key: key.map_err(|_| Fault::TooLarge)?,
             cipher: self.plan.cipher,
-            bind,
+            bind: self.bind,
             proof: Proof::None,
             audit: None,
             nonce_caller: self.nonce_caller,

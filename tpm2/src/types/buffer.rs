@@ -122,7 +122,7 @@ buffers! {
     PublicKeyRsa: 512,
     /// A coordinate or scalar of a curve. Part 2 §11.2.5.1.
     #[doc(alias = "TPM2B_ECC_PARAMETER")]
-    EccParameter: 66,
+    EccParameter: 80,
     /// Data to be sealed. Part 2 §11.1.14.
     #[doc(alias = "TPM2B_SENSITIVE_DATA")]
     SensitiveData: 128 secret,
@@ -137,7 +137,7 @@ buffers! {
     PrivateKeyRsa: 1280 secret,
     /// The scalar of an ECC key, or a coordinate that nobody may see. Part 2 §11.2.5.1.
     #[doc(alias = "TPM2B_ECC_PARAMETER")]
-    PrivateKeyEcc: 66 secret,
+    PrivateKeyEcc: 80 secret,
     /// An ML-KEM encapsulation key. Part 2 §11.2.
     #[doc(alias = "TPM2B_PUBLIC_KEY_MLKEM")]
     PublicKeyMlkem: 1568,

@@ -40,13 +40,15 @@ impl PcrBank {
         bank
     }
 
-    /// A dynamic launch, which is what the first event of these PCRs shows, sets them to zero.
+    /// A dynamic launch, which is what the first event of these PCRs shows, sets all of them to zero.
     fn extend(&mut self, pcr: u32, digest: &[u8]) -> Option<()> {
         let (hash, index) = (self.hash, usize::try_from(pcr).ok()?);
-        let value = self.values.get_mut(index)?;
-        if (17..=22).contains(&pcr) && value.octets().iter().all(|byte| *byte == 0xff) {
-            value.octets_mut().fill(0);
+        let dynamic = self.values.get_mut(17..=22).unwrap_or_default();
+        let before = |value: &DigestBuf| value.octets().iter().all(|byte| *byte == 0xff);
+        if (17..=22).contains(&pcr) && dynamic.iter().all(before) {
+            dynamic.iter_mut().for_each(|value| value.octets_mut().fill(0));
         }
+        let value = self.values.get_mut(index)?;
         *value = hash.digest(&[value.octets(), digest]);
         Some(())
     }
