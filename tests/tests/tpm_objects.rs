@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use p256::ecdsa::{SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
@@ -16,8 +16,8 @@ use tpm2::object::{self, Loaded, Wrapped};
 use tpm2::session::Auth;
 use tpm2::transport::{Record, Recording, Transport};
 use tpm2::types::*;
-use tpm2::wire::{List, Reader, Tpm2b, Writer};
-use tpm2::{Tpm, seal, template};
+use tpm2::wire::{List, Reader, Tpm2b, Unmarshal, Writer};
+use tpm2::{Fault, Tpm, seal, template};
 use xtask::swtpm::{Kind, Swtpm};
 
 const SECRET: &[u8] = b"what nobody may read on the bus";

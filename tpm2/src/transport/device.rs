@@ -1,5 +1,6 @@
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use super::Transport;
@@ -13,12 +14,22 @@ pub struct Device {
 }
 
 impl Device {
-    /// Opens the device.
+    /// Opens the device. What is no character device is refused before it could be written to: a command would overwrite a
+    /// file.
     ///
     /// # Errors
     /// As the operating system says; [`Tcti::open`](super::Tcti::open) adds advice.
     pub fn open(path: &Path) -> io::Result<Self> {
+        let is_device = |metadata: fs::Metadata| metadata.file_type().is_char_device();
+        let no_device = || io::Error::new(io::ErrorKind::InvalidInput, "not a character device");
+        if !is_device(fs::metadata(path)?) {
+            return Err(no_device());
+        }
         let file = OpenOptions::new().read(true).write(true).open(path)?;
+        // Another may have taken its place meanwhile.
+        if !is_device(file.metadata()?) {
+            return Err(no_device());
+        }
         let name = path.file_name().map(std::ffi::OsStr::as_encoded_bytes).unwrap_or_default();
         Ok(Self { file, managed: name.starts_with(b"tpmrm") })
     }

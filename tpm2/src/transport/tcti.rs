@@ -164,6 +164,9 @@ impl OpenError {
                 "run as root, or add the user to the group that owns the device, mostly tss: usermod -aG tss USER; \
                  then log in anew"
             }
+            (io::ErrorKind::InvalidInput, _) => {
+                "a TPM is at /dev/tpmrm0, or at /dev/tpm0 for one program alone; `ls /dev/tpm*` shows what there is"
+            }
             (_, Some(EBUSY)) => {
                 "another program has /dev/tpm0, which only one can have: use device:/dev/tpmrm0"
             }

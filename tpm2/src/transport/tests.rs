@@ -136,6 +136,18 @@ fn a_device_that_is_not_there_is_said_with_advice() {
     assert!(error.advice().contains("firmware settings"));
 }
 
+#[test]
+fn a_file_in_the_place_of_a_device_stays_as_it_is() {
+    let path = std::env::temp_dir().join(std::format!("tpm2-file-{}", std::process::id()));
+    std::fs::write(&path, "somebody's").unwrap();
+    let tcti: Tcti = std::format!("device:{}", path.display()).parse().unwrap();
+    let error = tcti.open().err().unwrap();
+    assert!(error.to_string().ends_with("not a character device"), "{error}");
+    assert!(error.advice().contains("/dev/tpmrm0"));
+    assert_eq!(std::fs::read(&path).unwrap(), b"somebody's");
+    std::fs::remove_file(&path).unwrap();
+}
+
 /// What a driver in another state does to one write and one read: nothing to read, no room to write.
 #[test]
 fn a_device_that_takes_or_gives_nothing_is_an_error_of_the_way() {
