@@ -101,3 +101,21 @@ fn salted<T: Transport>(
     let ek = persistent_ek(tpm, "p384")?;
     Ok(tpm.start_salted_session(kind, &ek.salt_key()?, encryption)?)
 }
+
+#[test]
+fn every_curve_of_the_tpm_is_described() -> Result<()> {
+    let swtpm = start(Kind::NoCertificates)?;
+    let mut tpm = client(&swtpm)?;
+    let ask = GetCapability { capability: Capability::ECC_CURVES, property: 0, property_count: 64 };
+    let CapabilityData::EccCurves(list) = tpm.run(&ask, [])?.capability_data else {
+        panic!("another capability");
+    };
+    let curves: Vec<Curve> = list.iter().collect();
+    assert!(curves.contains(&Curve::BN_P638), "{curves:?}");
+    for curve_id in curves {
+        let detail = tpm.run(&EccParameters { curve_id }, [])?.parameters;
+        assert_eq!(detail.curve, curve_id);
+        assert_eq!(detail.p.octets().len(), usize::from(detail.key_size.div_ceil(8)));
+    }
+    Ok(())
+}

@@ -425,4 +425,12 @@ mod tests {
         assert!(!EkKind::by_name("p256-high").unwrap().describes(&public));
         assert!(kind.public(EkPublicKey::Rsa(&[1; 256])).is_err());
     }
+
+    #[test]
+    fn zeros_that_lead_make_no_other_key() {
+        let (x, y) = ([&[0; 2][..], &[7; 30]].concat(), [9; 32]);
+        let key = EkPublicKey::Ecc(&x, &y);
+        assert!(key.is(EkPublicKey::Ecc(&x[2..], &y)) && EkPublicKey::Ecc(&x[1..], &y).is(key));
+        assert!(!key.is(EkPublicKey::Ecc(&x, &[8; 32])) && !key.is(EkPublicKey::Rsa(&x)));
+    }
 }

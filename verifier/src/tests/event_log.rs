@@ -75,6 +75,25 @@ fn both_forms_replay_as_tpm2_eventlog_says() {
     assert_eq!(old.parse().replay(HashAlg::Sha256), Err(no_digest(0)));
 }
 
+/// The launch sets all of them to zero, those too that nothing is extended into.
+#[test]
+fn a_dynamic_launch_resets_all_of_its_pcrs() {
+    let recipe = Recipe::agile(BOTH).event(17, EventType::ACTION, b"launched");
+    let recipe = recipe.event(18, EventType::ACTION, b"and measured");
+    let bank = recipe.parse().replay(HashAlg::Sha256).unwrap();
+    let values: Vec<_> = bank.values().collect();
+    let extended = |said: &[u8]| {
+        let digest = HashAlg::Sha256.digest(&[said]);
+        HashAlg::Sha256.digest(&[&[0; 32], digest.octets()]).octets().to_vec()
+    };
+    assert_eq!(values[17], extended(b"launched"));
+    assert_eq!(values[18], extended(b"and measured"));
+    assert!(values[19..=22].iter().all(|value| **value == [0; 32]));
+    let before = Recipe::agile(BOTH).event(0, EventType::ACTION, b"started");
+    let bank = before.parse().replay(HashAlg::Sha256).unwrap();
+    assert!(bank.values().skip(17).take(6).all(|value| *value == [0xff; 32]));
+}
+
 fn no_digest(event: usize) -> ReplayError {
     ReplayError::NoDigest { event, hash: HashAlg::Sha256 }
 }
