@@ -214,3 +214,19 @@ fn a_policy_of_pcrs_needs_a_value_for_each() {
     short[8] = &[7; 20];
     assert_eq!(policy(&short), Err(PolicyError::Values));
 }
+
+/// The public key of ML-DSA-87 alone has 2592 octets.
+#[test]
+fn the_largest_key_has_a_name() {
+    use crate::types::{Alg, Digest, Id, MldsaParameters, MldsaParms, MldsaPublic};
+    use crate::types::{ObjectAttributes, PublicKeyMldsa};
+    let key = [7; 2592];
+    let parms = MldsaParms { parameter_set: MldsaParameters::MLDSA_87, allow_external_mu: false };
+    let public = Public {
+        name_alg: Alg::SHA256,
+        attributes: ObjectAttributes::SIGN,
+        auth_policy: Digest::new(&[9; 64]).unwrap(),
+        id: Id::Mldsa(MldsaPublic { parms, unique: PublicKeyMldsa::new(&key).unwrap() }),
+    };
+    assert_eq!(object_name(&public).unwrap().octets().len(), 34);
+}

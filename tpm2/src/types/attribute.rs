@@ -75,7 +75,9 @@ numbers! {
 
     /// What a TPM is certified for. Part 2 §8.10.
     #[doc(alias = "TPMA_MODES")]
-    bits Modes: u32 { FIPS_140_2 = 1 << 0, FIPS_140_3 = 1 << 1 }
+    bits Modes: u32 {
+        FIPS_140_2 = 1 << 0, FIPS_140_3 = 1 << 1, FIPS_140_3_INDICATOR = 0b11 << 2,
+    }
 
     /// The key usage of a certificate that a TPM makes. Part 2 §8.11.
     #[doc(alias = "TPMA_X509_KEY_USAGE")]
