@@ -96,7 +96,7 @@ fn the_report_has_the_form_that_programs_rely_on() -> Result<()> {
         "lockout",
         "hierarchies",
         "handles",
-        "clock",
+        "tpm-clock",
         "endorsement-key",
         "endorsement-key",
         "clock",

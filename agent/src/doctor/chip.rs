@@ -217,7 +217,7 @@ pub(super) fn clock<T: Transport>(tpm: &mut Tpm<T>) -> Result<Check, Failure> {
         span(told.time),
         told.clock_info.reset_count,
     );
-    Ok(Check::ok(Topic::Clock, finding))
+    Ok(Check::ok(Topic::TpmClock, finding))
 }
 
 /// What others left in it. Behind a resource manager nobody sees what is others', but whether there is room.

@@ -59,7 +59,9 @@ pub enum Topic {
     Hierarchies,
     /// What others left in it.
     Handles,
-    /// Its clock, and the host's.
+    /// Its clock.
+    TpmClock,
+    /// The host's clock.
     Clock,
     /// An endorsement key and its certificate.
     EndorsementKey,
@@ -159,6 +161,7 @@ impl Topic {
             Self::Lockout => "lockout",
             Self::Hierarchies => "hierarchies",
             Self::Handles => "handles",
+            Self::TpmClock => "tpm-clock",
             Self::Clock => "clock",
             Self::EndorsementKey => "endorsement-key",
             Self::Configuration => "configuration",
@@ -239,7 +242,7 @@ impl Patient<'_> {
         }
         match tpm.call(CREATING, chip::clock).await {
             Ok(check) => checks.push(check),
-            Err(failure) => checks.push(Check::fail(Topic::Clock, failure)),
+            Err(failure) => checks.push(Check::fail(Topic::TpmClock, failure)),
         }
         let keys = match self.settings.passwords.read() {
             Ok(passwords) => {
@@ -317,6 +320,7 @@ skip  storage         none
             Topic::Lockout,
             Topic::Hierarchies,
             Topic::Handles,
+            Topic::TpmClock,
             Topic::Clock,
             Topic::EndorsementKey,
             Topic::Configuration,
