@@ -65,6 +65,54 @@ fn a_restart_with_valid_credentials_asks_nothing_of_the_tpm() -> Result<()> {
     Ok(())
 }
 
+/// The consumer that has not heard of its files hears of them after a restart, without the TPM and the authority.
+#[test]
+fn who_was_not_told_is_told_after_a_restart() -> Result<()> {
+    for end in [Host::kill, stop] {
+        let (mut host, swtpm) = host()?;
+        let config = host.world.path("tbot.yaml");
+        let works = fs::read_to_string(&config)?;
+        fs::write(&config, works.replace("command: [touch, ", "command: [\"false\", "))?;
+        host.start()?;
+        host.until_logged("not told name=web", 1)?;
+        end(&mut host)?;
+
+        host.world.stop()?;
+        fs::write(&config, works.replace(&swtpm.tcti(), "swtpm:path=/nonexistent"))?;
+        host.start()?;
+        host.is_well()?;
+        ensure!(host.world.path("reloaded").exists(), "nobody was told: {}", host.log());
+        ensure!(host.count("issued name=web") == 0, "{}", host.log());
+
+        // And then no more.
+        stop(&mut host)?;
+        fs::remove_file(host.world.path("reloaded"))?;
+        host.start()?;
+        host.is_well()?;
+        ensure!(!host.world.path("reloaded").exists(), "told again: {}", host.log());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_foreign_file_is_no_pid_file_and_a_damaged_identity_no_end() -> Result<()> {
+    let (mut host, _swtpm) = host()?;
+    fs::write(host.world.path("pid"), "precious")?;
+    let said = host.world.agent(&["start", "-c", "tbot.yaml", "--pid-file", "pid"])?;
+    ensure!(said.code == Some(64) && said.err.contains("the pid file pid: "), "{said:?}");
+    ensure!(fs::read_to_string(host.world.path("pid"))? == "precious");
+    fs::remove_file(host.world.path("pid"))?;
+
+    host.start()?;
+    host.is_well()?;
+    stop(&mut host)?;
+    fs::write(host.path("bot/identity.json"), b"{\xff")?;
+    host.start()?;
+    host.until_logged("the stored identity is not used", 1)?;
+    host.until_logged("joined name=identity", 2)?;
+    host.is_well()
+}
+
 #[test]
 fn an_outage_is_said_and_outlived() -> Result<()> {
     let (mut host, _swtpm) = host()?;

@@ -104,6 +104,14 @@ impl Health {
         self.lock().components = found.into_iter().map(component).collect();
     }
 
+    /// Those who use the component's credentials were not told of them before we began.
+    pub fn owed(&self, name: &str) {
+        if let Some(component) = self.lock().components.get_mut(name) {
+            component.status = Status::Initializing;
+            component.reason = Some("those who use the files have to be told of them".into());
+        }
+    }
+
     /// The component's credentials were renewed and are in place.
     pub fn well(&self, name: &str, validity: Validity, now: &str) {
         let mut inner = self.lock();

@@ -212,6 +212,15 @@ impl Machine {
         }
     }
 
+    /// The same, where those who use the files of these services have to be told of them still.
+    #[must_use]
+    pub fn owing(mut self, owed: impl IntoIterator<Item = bool>) -> Self {
+        for (unit, owed) in self.services.iter_mut().zip(owed) {
+            unit.reload_due = owed;
+        }
+        self
+    }
+
     /// The next state, and what to do. `seed` is a fresh random octet.
     #[must_use]
     pub fn next(mut self, event: Event, now: Moment, seed: u8) -> (Self, Vec<Action>) {
@@ -336,7 +345,7 @@ impl Machine {
     /// has made what was there before valid in the meantime: who asks for our health wants to hear of a success.
     fn wait(&self, unit: &Unit, pace: Pace, now: Moment) -> Duration {
         let retry = unit.not_until.saturating_sub(now.boot);
-        if unit.wanted || unit.failures > 0 {
+        if unit.wanted || unit.failures > 0 || unit.reload_due {
             return retry;
         }
         let until = Self::renewal(unit, pace, now).saturating_sub(now.wall);

@@ -9,6 +9,7 @@ pub mod diag;
 pub mod health;
 pub mod machine;
 pub mod notify;
+mod pid_file;
 mod worker;
 
 use std::fs;
@@ -26,6 +27,7 @@ use self::diag::Listener;
 use self::health::{Health, IDENTITY};
 use self::machine::{Action, Event, Job, Machine, Moment, Outcome, Part};
 use self::notify::ServiceManager;
+use self::pid_file::PidFile;
 use self::worker::{Ended, Worker};
 use crate::clock;
 use crate::config::{self, Settings};
@@ -85,9 +87,9 @@ fn mind(worker: &Worker) -> Result<Machine, Failure> {
     let mut seeds = vec![0; worker.settings().services.len().saturating_add(1)];
     tpm2::crypto::random(&mut seeds).map_err(Failure::bug)?;
     let mut seeds = seeds.into_iter();
-    Ok(Machine::new(worker.identity(), pace, worker.services(), move || {
-        seeds.next().unwrap_or(128)
-    }))
+    let seed = move || seeds.next().unwrap_or(128);
+    let machine = Machine::new(worker.identity(), pace, worker.services(), seed);
+    Ok(machine.owing(worker.owed()))
 }
 
 struct Daemon {
@@ -305,11 +307,21 @@ impl Hands {
 
 impl Health {
     fn of(worker: &Worker, meter: Meter) -> Self {
-        Self::new(found(worker), meter, &timestamp(), now().wall)
+        let health = Self::new(found(worker), meter, &timestamp(), now().wall);
+        health.note_owed(worker);
+        health
     }
 
     fn become_that_of(&self, worker: &Worker) {
         self.keep_only(found(worker), &timestamp(), now().wall);
+        self.note_owed(worker);
+    }
+
+    fn note_owed(&self, worker: &Worker) {
+        let services = worker.settings().services.iter().zip(worker.owed());
+        for (service, _) in services.filter(|(_, owed)| *owed) {
+            self.owed(service.name.as_str());
+        }
     }
 }
 
@@ -425,31 +437,5 @@ impl Drop for Answers {
         if let Some((path, _)) = &self.socket {
             let _ = fs::remove_file(path);
         }
-    }
-}
-
-/// A file with our process id, as long as we live.
-struct PidFile(PathBuf);
-
-impl PidFile {
-    fn write(path: &Path) -> Result<Self, Failure> {
-        let failed =
-            |cause: std::io::Error| Failure::io(&cause, format!("the pid file {}", path.display()));
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or_else(|| Path::new("."));
-        let mut file = tempfile::Builder::new()
-            .permissions(fs::Permissions::from_mode(0o644))
-            .tempfile_in(folder)
-            .map_err(failed)?;
-        std::io::Write::write_all(&mut file, format!("{}\n", std::process::id()).as_bytes())
-            .map_err(failed)?;
-        file.persist(path).map_err(|error| failed(error.error))?;
-        Ok(Self(path.to_owned()))
-    }
-}
-
-impl Drop for PidFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
     }
 }

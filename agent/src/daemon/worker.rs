@@ -9,7 +9,7 @@ use super::machine::{Job, Outcome, Pace, Part, Trouble, Validity};
 use crate::artifact::{self, SoftwareKey};
 use crate::client::{Authenticated, Client, Denied, Wanted};
 use crate::config::{
-    self, Lifetime, Renewal, Service, ServiceKind, Settings, SshConfig, X509Files,
+    self, Lifetime, Renewal, Service, ServiceKind, ServiceName, Settings, SshConfig, X509Files,
 };
 use crate::credentials::{self, Credentials};
 use crate::destination::{Destination, FileSet};
@@ -100,6 +100,15 @@ impl Worker {
         services
             .map(|(service, destination)| (found(service, destination), pace(service.lifetime)))
             .collect()
+    }
+
+    /// For each service, whether those who use its files have to be told of them since before we began.
+    pub(crate) fn owed(&self) -> Vec<bool> {
+        let owes = |service: &Service| match &self.store {
+            Store::Directory(storage) => storage.owes(&service.name),
+            Store::Memory => false,
+        };
+        self.settings.services.iter().map(owes).collect()
     }
 
     /// Whether what was put in place is there still.
@@ -214,10 +223,33 @@ impl Worker {
         let validity = credentials.validity;
         let host = self.settings.authorities.first().map(config::Address::host).unwrap_or_default();
         let set = files(service, &key, &credentials, &identity.cluster, host)?;
+        if service.reload.is_some() {
+            // Before the files change, so that it is not forgotten if we are killed.
+            self.note(service, Storage::owe).await;
+        }
         for notice in blocking(move || destination.write(&set)).await? {
             self.log.warn(&notice, &[("service", &service.name)]);
         }
         Ok(validity)
+    }
+
+    /// Notes in the storage what the next agent has to know. Where that fails, fresh certificates matter more.
+    async fn note(
+        &self,
+        service: &Service,
+        noting: fn(&Storage, &ServiceName) -> Result<(), Failure>,
+    ) {
+        let Store::Directory(storage) = &self.store else { return };
+        let (storage, name) = (Arc::clone(storage), service.name.clone());
+        if let Err(failure) = blocking(move || noting(&storage, &name)).await {
+            let what = "a restart may not know who was told of new files";
+            let fields: [(&str, &dyn std::fmt::Display); 3] = [
+                ("service", &service.name),
+                ("reason", &failure.message),
+                ("advice", &failure.advice),
+            ];
+            self.log.warn(what, &fields);
+        }
     }
 
     /// Tells who uses the files, which are in place.
@@ -230,6 +262,9 @@ impl Worker {
         };
         let ended = match (told, placed) {
             (Ok(told), placed) => {
+                if let Some(service) = service {
+                    self.note(service, Storage::settle).await;
+                }
                 if let (Some(told), Some(service)) = (told, service) {
                     self.log.info("reloaded", &[("service", &service.name), ("how", &told)]);
                 }

@@ -93,6 +93,12 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// Where the directory is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// Whether the set that was written last is there still; also if it cannot be told.
     #[must_use]
     pub fn has_set(&self) -> bool {

@@ -88,6 +88,19 @@ fn a_restart_with_valid_credentials_does_nothing() {
 }
 
 #[test]
+fn a_restart_tells_who_was_not_told_and_asks_for_nothing_else() {
+    let services = [(Some(valid(0)), PACE), (Some(valid(0)), PACE)];
+    let machine = Machine::new(Some(valid(0)), PACE, services, || 128).owing([false, true]);
+    assert!(machine.service_holds(0, T0 + 60) && !machine.service_holds(1, T0 + 60));
+    let (machine, done) = live(machine, 60..90, |_, second| match second {
+        60 => Outcome::Failed(Trouble::Passing),
+        _ => Outcome::Told,
+    });
+    assert_eq!(done, [(60, Job::Reload(1)), (61, Job::Reload(1))]);
+    assert!(machine.all_well(T0 + 90));
+}
+
+#[test]
 fn an_outage_is_outlived_and_what_has_expired_joins_anew() {
     let mut first = true;
     let outage = 600..4 * HOUR;
