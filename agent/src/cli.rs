@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::Resettable;
+use clap::parser::ValueSource;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tls::CaPin;
@@ -33,7 +34,15 @@ pub struct Cli {
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let mut command = without_empty_variables(Cli::command());
     let matches = command.try_get_matches_from_mut(arguments)?;
-    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    if let (Command::Wait(wait), Some((_, matches))) = (&mut cli.command, matches.subcommand())
+        && matches.value_source("storage") == Some(ValueSource::CommandLine)
+        && matches.value_source("diag_addr") != Some(ValueSource::CommandLine)
+    {
+        // The environment speaks of an agent, the command line of this one.
+        wait.diag_addr = None;
+    }
+    Ok(cli)
 }
 
 fn without_empty_variables(command: clap::Command) -> clap::Command {

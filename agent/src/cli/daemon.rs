@@ -1,11 +1,10 @@
 //! `agent start` and `agent wait`, declared.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 
-use crate::config::{ConfigFile, Overrides};
+use crate::config::{Address, ConfigFile, Overrides, ServiceName};
 
 /// `agent start`.
 #[derive(Args, Debug)]
@@ -31,11 +30,17 @@ pub struct Wait {
     #[arg(long, value_name = "DIR", env = "AGENT_STORAGE", group = "agent")]
     pub storage: Option<PathBuf>,
     /// Where the agent answers questions about its health: its diag_addr
-    #[arg(long, value_name = "HOST:PORT", env = "AGENT_DIAG_ADDR", group = "agent")]
-    pub diag_addr: Option<SocketAddr>,
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "AGENT_DIAG_ADDR",
+        value_parser = Address::of_listener,
+        group = "agent"
+    )]
+    pub diag_addr: Option<Address>,
     /// Wait for this service only
     #[arg(long, value_name = "NAME")]
-    pub service: Option<String>,
+    pub service: Option<ServiceName>,
     /// Give up after this many seconds; 0 never does
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub timeout: u64,

@@ -43,7 +43,8 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
     }
     match result {
         Ok(_) => Ok(()),
-        Err(findings) => Err(Failure::from(&findings)),
+        // The advice of others is to call us; here it stands with each finding.
+        Err(findings) => Err(Failure { advice: String::new(), ..Failure::from(&findings) }),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::cli::daemon::Wait;
 use crate::clock;
 use crate::daemon::SOCKET;
 use crate::daemon::diag::Stream;
-use crate::daemon::health::{Component, Report};
+use crate::daemon::health::{Component, Report, Status};
 use crate::exit::{Exit, Failure};
 
 /// No report is larger.
@@ -40,10 +40,7 @@ async fn wait(arguments: &Wait) -> Result<(), Failure> {
     loop {
         let why = match ask_agent(arguments, &path).await {
             Ok((StatusCode::OK, _)) => return write(b"ready\n"),
-            Ok((StatusCode::NOT_FOUND, _)) => {
-                let message = format!("the agent has no service {path:?}");
-                return Err(Failure::new(Exit::Usage, message, "agent status lists them"));
-            }
+            Ok((StatusCode::NOT_FOUND, _)) => return Err(unknown(arguments)),
             Ok((_, body)) => reasons(&body),
             Err(why) => why,
         };
@@ -59,11 +56,19 @@ async fn wait(arguments: &Wait) -> Result<(), Failure> {
     }
 }
 
+fn unknown(arguments: &Wait) -> Failure {
+    let message = match &arguments.service {
+        Some(name) => format!("the agent has no service {name}"),
+        None => "who answers there is not an agent".to_owned(),
+    };
+    Failure::new(Exit::Usage, message, "`agent status` lists the services of a storage's agent")
+}
+
 async fn ask_agent(arguments: &Wait, path: &str) -> Result<(StatusCode, Bytes), String> {
     let asking = async {
-        let stream: Box<dyn Stream> = match (arguments.diag_addr, &arguments.storage) {
+        let stream: Box<dyn Stream> = match (&arguments.diag_addr, &arguments.storage) {
             (Some(address), _) => {
-                let stream = TcpStream::connect(address).await;
+                let stream = TcpStream::connect((address.host(), address.port())).await;
                 Box::new(stream.map_err(|cause| format!("{address}: {cause}"))?)
             }
             (None, Some(storage)) => {
@@ -82,7 +87,8 @@ async fn ask_agent(arguments: &Wait, path: &str) -> Result<(StatusCode, Bytes), 
 fn reasons(body: &[u8]) -> String {
     let reason = |component: Component| component.reason.unwrap_or_else(|| "not yet".into());
     if let Ok(report) = serde_json::from_slice::<Report>(body) {
-        let unwell = report.services.into_iter().map(|(name, c)| format!("{name}: {}", reason(c)));
+        let unwell = report.services.into_iter().filter(|(_, c)| c.status != Status::Healthy);
+        let unwell = unwell.map(|(name, c)| format!("{name}: {}", reason(c)));
         return unwell.collect::<Vec<_>>().join("; ");
     }
     serde_json::from_slice(body).map_or_else(|_| "an answer that is none".into(), reason)
@@ -111,4 +117,23 @@ async fn ask(stream: Box<dyn Stream>, path: &str) -> Result<(StatusCode, Bytes),
     let body = Limited::new(answer.into_body(), LARGEST).collect().await;
     connection.abort();
     Ok((code, body.map_err(|error| wrong(&error))?.to_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_not_well_is_a_reason() {
+        let report = br#"{"status":"unhealthy","services":{
+            "id":{"status":"healthy","updated_at":"t"},
+            "mail":{"status":"initializing","updated_at":"t"},
+            "web":{"status":"unhealthy","reason":"no","updated_at":"t"}}}"#;
+        assert_eq!(reasons(report), "mail: not yet; web: no");
+        let one = br#"{"status":"initializing","updated_at":"t"}"#;
+        assert_eq!(
+            (reasons(one), reasons(b"?")),
+            ("not yet".into(), "an answer that is none".into())
+        );
+    }
 }

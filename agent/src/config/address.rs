@@ -23,6 +23,17 @@ impl Address {
     pub const fn port(&self) -> u16 {
         self.port
     }
+
+    /// Where to reach who listens at an address of a configuration: `:3001`, all addresses, is this machine.
+    ///
+    /// # Errors
+    /// It is not an address.
+    pub fn of_listener(text: &str) -> Result<Self, InvalidAddress> {
+        match text.starts_with(':') {
+            true => format!("localhost{text}").parse(),
+            false => text.parse(),
+        }
+    }
 }
 
 impl fmt::Display for Address {

@@ -1,4 +1,6 @@
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
@@ -127,8 +129,7 @@ error: `debug` is true or false, not the text `on`
    |        ^^ write true, without quotes
 
 ";
-    let failure = "error: tbot.yaml:5:3: unknown key `tokne` in onboarding, and another fault\n\
-                   `agent check` shows all of it, and what to do\n";
+    let failure = "error: tbot.yaml:5:3: unknown key `tokne` in onboarding, and another fault\n";
     assert_ends(&output, 78, said, failure);
 
     let output = folder.agent(&["check", "-c", "tbot.yaml", "--format", "json"], &[]);
@@ -168,4 +169,42 @@ fn what_configure_writes_check_reads() {
     for missing in ["no address of the authority", "no join token", "no CA that"] {
         assert!(text(&output.stderr).contains(missing), "{}", text(&output.stderr));
     }
+}
+
+/// The port of somebody who answers every question with this line of HTTP.
+fn answering(status: &'static str) -> u16 {
+    let listener = TcpListener::bind("localhost:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    port
+}
+
+#[test]
+fn one_waits_for_the_agent_and_the_service_that_was_named() {
+    let folder = Folder::new();
+    let ready = format!("localhost:{}", answering("200 OK"));
+    let output = folder.agent(&["wait", "--diag-addr", &ready], &[]);
+    assert_ends(&output, 0, "ready\n", "");
+
+    let environment = [("AGENT_DIAG_ADDR", ready.as_str())];
+    let output = folder.agent(&["wait", "--storage", "none", "--timeout", "1"], &environment);
+    assert_eq!(output.status.code(), Some(69));
+    assert!(text(&output.stderr).contains("none/agent.sock: No such file"), "{output:?}");
+    let storage = [("AGENT_STORAGE", "none"), environment[0]];
+    assert_ends(&folder.agent(&["wait"], &storage), 0, "ready\n", "");
+
+    let strange = format!("localhost:{}", answering("404 Not Found"));
+    let output = folder.agent(&["wait", "--diag-addr", &strange, "--service", "nope"], &[]);
+    let failure = "error: the agent has no service nope\n\
+                   `agent status` lists the services of a storage's agent\n";
+    assert_ends(&output, 64, "", failure);
+    let output = folder.agent(&["wait", "--diag-addr", &strange, "--service", "a b"], &[]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(text(&output.stderr).contains("a name is 1 to 64 letters"), "{output:?}");
 }
