@@ -8,7 +8,7 @@ use super::{runtime, wait, write, write_json};
 use crate::cli::{Format, Status};
 use crate::clock;
 use crate::daemon::health;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, one_line};
 use crate::identity::Identity;
 use crate::storage::Storage;
 
@@ -81,16 +81,16 @@ fn text(identity: &Identity, left: time::Duration) -> String {
     format!(
         "Cluster:     {}\nBot:         {}\nInstance:    {}\nSPIFFE ID:   {}\nAuthority:   {}\n\
          Token:       {}\nEK:          {} {}\nJoined:      {}\nValid until: {} ({state})\n",
-        identity.cluster,
-        identity.bot,
-        identity.instance,
-        identity.spiffe_id,
-        identity.authority,
-        identity.token,
-        identity.tpm.ek,
-        identity.tpm.ek_public_hash,
-        identity.joined,
-        identity.not_after,
+        one_line(&identity.cluster),
+        one_line(&identity.bot),
+        one_line(&identity.instance),
+        one_line(&identity.spiffe_id),
+        one_line(&identity.authority),
+        one_line(&identity.token),
+        one_line(&identity.tpm.ek),
+        one_line(&identity.tpm.ek_public_hash),
+        one_line(&identity.joined),
+        one_line(&identity.not_after),
     )
 }
 
@@ -101,13 +101,13 @@ fn running(daemon: Option<&health::Report>) -> String {
     };
     let mut text = format!("Daemon:      running, {}\n", word(report.status));
     for (name, component) in &report.services {
-        text.push_str(&format!("  {name}: {}", word(component.status)));
+        let mut line = format!("  {name}: {}", word(component.status));
         if let Some(reason) = &component.reason {
-            text.push_str(&format!(" since {}: {reason}", component.updated_at));
+            line.push_str(&format!(" since {}: {reason}", component.updated_at));
         }
-        text.push('\n');
+        text.push_str(&format!("{}\n", one_line(&line)));
         if let Some(advice) = &component.advice {
-            text.push_str(&format!("    {advice}\n"));
+            text.push_str(&format!("    {}\n", one_line(advice)));
         }
     }
     text
@@ -118,5 +118,20 @@ const fn word(status: health::Status) -> &'static str {
         health::Status::Initializing => "initializing",
         health::Status::Healthy => "healthy",
         health::Status::Unhealthy => "unhealthy",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_say_does_nothing_to_the_terminal() {
+        let report = serde_json::json!({"status": "unhealthy", "services": {"web": {
+            "status": "unhealthy", "updated_at": "\u{1b}c",
+            "reason": "a\nDaemon: well \u{1b}[2J\u{9b}2J", "advice": "b\r\nc"}}});
+        let text = running(Some(&serde_json::from_value(report).unwrap()));
+        assert_eq!(text.lines().count(), 3, "{text:?}");
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
     }
 }
