@@ -113,7 +113,7 @@ async fn open(
 /// The certificates of CAs that the TPM holds.
 async fn chain(tpm: &TpmThread, passwords: Passwords) -> Result<Vec<CaCertificate>, Failure> {
     let look = move |tpm: &mut crate::tpm_thread::Tpm| inventory::chain(tpm, &passwords);
-    let (chain, remarks) = tpm.call("the TPM is asked for certificates of CAs", look).await?;
+    let (chain, remarks) = tpm.call(look).await?;
     remarks.iter().for_each(|remark| tpm.remark(remark));
     Ok(chain)
 }
@@ -161,7 +161,7 @@ async fn answer(
             signature: signature.to_der().as_bytes().to_vec(),
         })
     };
-    tpm.call("the TPM is proving itself; some chips take seconds", prove).await
+    tpm.call(prove).await
 }
 
 const fn request(step: Request) -> JoinRequest {

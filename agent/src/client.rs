@@ -32,9 +32,6 @@ use crate::inventory::EkChoice;
 use crate::passwords::Passwords;
 use crate::tpm_thread::{Tpm, TpmThread};
 
-/// What a person is told while a TPM thinks.
-pub const CREATING: &str = "the TPM is creating a key; some chips take half a minute";
-
 /// What a host wants to join with.
 #[derive(Debug)]
 pub struct Wanted {
@@ -85,8 +82,7 @@ impl Client {
         let mut unique = [0; 32];
         tpm2::crypto::random(&mut unique).map_err(Failure::bug)?;
         let by = passwords.clone();
-        let prepare =
-            tpm.call(CREATING, move |tpm| Attester::prepare(tpm, choice, known, &by, &unique));
+        let prepare = tpm.call(move |tpm| Attester::prepare(tpm, choice, known, &by, &unique));
         // While the TPM works the network does too.
         let (attester, (connection, authority)) = tokio::try_join!(prepare, self.connect(None))?;
 
@@ -129,7 +125,7 @@ impl Client {
             [] => JoinKey::load(tpm, &unique, &public),
             _ => JoinKey::load_by_password(tpm, &unique, &public, &ek, &passwords),
         };
-        let key = tpm.call(CREATING, load).await?;
+        let key = tpm.call(load).await?;
         let appraised = AppraisedKey::appraise(identity.join_key()).map_err(Failure::bug)?;
         let signer = KeyInTpm { tpm: tpm.clone(), key, spki: appraised.spki_der() };
         let remote = RemoteKey::new(Arc::new(signer)).map_err(Failure::bug)?;

@@ -3,14 +3,16 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 use std::{io, thread};
 
 use nix::sys::signal::SigSet;
 use tokio::sync::oneshot;
+use tpm2::commands::{Command, Create, CreateLoaded, CreatePrimary};
 use tpm2::transport::{Retry, Tcti, Transport};
+use tpm2::types::CommandCode;
 
 use crate::clock;
 use crate::exit::{Exit, Failure};
@@ -31,6 +33,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The kernel gives a chip five minutes for an RSA key; nothing takes longer.
 const DEADLINE: Duration = Duration::from_secs(300);
 
+/// Commands by which a chip makes a key, and takes half a minute for it.
+const CREATING: [CommandCode; 3] = [
+    <CreatePrimary<'static> as Command>::INFO.code,
+    <Create<'static> as Command>::INFO.code,
+    <CreateLoaded<'static> as Command>::INFO.code,
+];
+
 /// How long the end waits for the TPM to be as it was.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -44,6 +53,7 @@ enum Job {
 pub struct TpmThread {
     jobs: SyncSender<Job>,
     audience: Audience,
+    meter: Meter,
 }
 
 /// Who is told that the TPM takes its time.
@@ -81,7 +91,7 @@ impl TpmThread {
     /// # Errors
     /// The TPM cannot be opened, or there can be no thread.
     pub fn open(tcti: &Tcti, meter: Meter, audience: Audience) -> Result<(Self, End), Failure> {
-        let transport = Metered { inner: tcti.open()?, meter };
+        let transport = Metered { inner: tcti.open()?, meter: meter.clone() };
         let (jobs, waiting) = sync_channel(WAITING);
         let (ending, ended) = sync_channel(1);
         thread::Builder::new()
@@ -94,16 +104,15 @@ impl TpmThread {
                 let _ = ending.send(());
             })
             .map_err(|cause| Failure::io(&cause, "cannot start the TPM's thread"))?;
-        Ok((Self { jobs: jobs.clone(), audience }, End { jobs, ended }))
+        Ok((Self { jobs: jobs.clone(), audience, meter }, End { jobs, ended }))
     }
 
-    /// Runs `job` with the TPM and waits for what it returns. `doing` is what a person is told if it takes long.
+    /// Runs `job` with the TPM and waits for what it returns. If it takes long, a person is told what it waits for.
     ///
     /// # Errors
     /// The job's own, or the TPM did not answer in five minutes.
     pub async fn call<R: Send + 'static>(
         &self,
-        doing: &'static str,
         job: impl FnOnce(&mut Tpm) -> Result<R, Failure> + Send + 'static,
     ) -> Result<R, Failure> {
         let (reply, mut replied) = oneshot::channel();
@@ -115,7 +124,7 @@ impl TpmThread {
         let answer = match tokio::time::timeout(PATIENCE, &mut replied).await {
             Ok(answer) => answer,
             Err(_) => {
-                self.audience.hear(doing);
+                self.audience.hear(&waiting_for(self.meter.running()));
                 tokio::time::timeout(DEADLINE, replied).await.map_err(|_| stuck())?
             }
         };
@@ -152,6 +161,8 @@ pub struct Meter(Arc<Counts>);
 struct Counts {
     commands: AtomicU64,
     nanoseconds: AtomicU64,
+    /// The code of the command that the TPM has not answered yet; 0 if there is none.
+    running: AtomicU32,
 }
 
 impl Meter {
@@ -161,6 +172,28 @@ impl Meter {
         let nanoseconds = self.0.nanoseconds.load(Ordering::Relaxed);
         (self.0.commands.load(Ordering::Relaxed), Duration::from_nanos(nanoseconds))
     }
+
+    fn running(&self) -> Option<CommandCode> {
+        let code = self.0.running.load(Ordering::Relaxed);
+        (code != 0).then_some(CommandCode(code))
+    }
+}
+
+/// What a person is told who has waited for the TPM for a while, most often for the command that it is at.
+fn waiting_for(command: Option<CommandCode>) -> String {
+    match command {
+        Some(command) if CREATING.contains(&command) => {
+            "the TPM is creating a key; some chips take half a minute".to_owned()
+        }
+        Some(command) => format!("the TPM has not answered {command} yet"),
+        None => "the TPM takes its time".to_owned(),
+    }
+}
+
+/// The code of a command. Part 1 §18.
+fn code(command: &[u8]) -> u32 {
+    let code = command.get(6..10).and_then(|octets| octets.try_into().ok());
+    code.map_or(0, u32::from_be_bytes)
 }
 
 /// A transport whose commands are counted.
@@ -173,7 +206,9 @@ pub struct Metered<T> {
 impl<T: Transport> Transport for Metered<T> {
     fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
         let before = clock::boot();
+        self.meter.0.running.store(code(command), Ordering::Relaxed);
         let result = self.inner.exchange(command, response);
+        self.meter.0.running.store(0, Ordering::Relaxed);
         let took = clock::boot().saturating_sub(before).as_nanos();
         self.meter.0.commands.fetch_add(1, Ordering::Relaxed);
         let took = u64::try_from(took).unwrap_or(u64::MAX);
@@ -214,5 +249,37 @@ impl Drop for End {
         if self.jobs.try_send(Job::End).is_ok() {
             let _ = self.ended.recv_timeout(FAREWELL);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_told_which_command_it_is() {
+        let header = |code: u32| [&[0x80, 1, 0, 0, 0, 10][..], &code.to_be_bytes()].concat();
+        let told = |command: &[u8]| waiting_for(Some(CommandCode(code(command))));
+        for creates in [0x131, 0x153, 0x191] {
+            assert!(told(&header(creates)).starts_with("the TPM is creating a key"));
+        }
+        assert_eq!(told(&header(0x17a)), "the TPM has not answered TPM2_GetCapability yet");
+        assert_eq!(code(&[0x80, 1]), 0);
+    }
+
+    #[test]
+    fn the_command_that_runs_is_known_while_it_runs() {
+        struct Asks(Meter);
+        impl Transport for Asks {
+            fn exchange(&mut self, _: &[u8], _: &mut [u8]) -> io::Result<usize> {
+                assert_eq!(self.0.running(), Some(CommandCode(0x17a)));
+                Ok(0)
+            }
+        }
+        let meter = Meter::default();
+        let mut metered = Metered { inner: Asks(meter.clone()), meter: meter.clone() };
+        let command = [0x80, 1, 0, 0, 0, 10, 0, 0, 1, 0x7a];
+        metered.exchange(&command, &mut []).unwrap();
+        assert_eq!((meter.running(), meter.read().0), (None, 1));
     }
 }

@@ -26,16 +26,13 @@ pub(crate) fn run(arguments: &Identify) -> Result<(), Failure> {
     let choice = arguments.ek.ek;
     let passwords = arguments.passwords.read()?;
     let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, Meter::default(), Audience::Person)?;
-    let doing = "the TPM is creating a key; some chips take half a minute";
     match arguments.format {
         IdentifyFormat::Json => {
-            let report =
-                runtime()?.block_on(tpm.call(doing, move |tpm| all(tpm, choice, &passwords)))?;
+            let report = runtime()?.block_on(tpm.call(move |tpm| all(tpm, choice, &passwords)))?;
             write_json(&report)
         }
         format => {
-            let report =
-                runtime()?.block_on(tpm.call(doing, move |tpm| one(tpm, choice, &passwords)))?;
+            let report = runtime()?.block_on(tpm.call(move |tpm| one(tpm, choice, &passwords)))?;
             match format {
                 IdentifyFormat::Rule => write(rule(&report, &client::hostname()).as_bytes()),
                 _ => write(text(&report).as_bytes()),

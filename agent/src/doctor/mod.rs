@@ -15,7 +15,6 @@ use serde::Serialize;
 use tpm2::transport::Tcti;
 
 use self::chip::{Properties, Through};
-use crate::client::CREATING;
 use crate::config::TpmSettings;
 use crate::exit::{Exit, Failure};
 use crate::tpm_thread::{Audience, End, Meter, Tpm, TpmThread};
@@ -214,7 +213,7 @@ struct Patient<'a> {
 impl Patient<'_> {
     /// Asks the TPM, and returns the hashes of its good endorsement keys.
     async fn examine(&self, (tpm, end): (TpmThread, End), checks: &mut Vec<Check>) -> Vec<String> {
-        let asked = tpm.call("the TPM has not answered yet", Properties::read);
+        let asked = tpm.call(Properties::read);
         let properties = match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Ok(properties)) => properties,
             Ok(Err(failure)) => {
@@ -236,11 +235,11 @@ impl Patient<'_> {
 
         let through = Through::of(&self.settings.address);
         let handles = move |tpm: &mut Tpm| chip::handles(tpm, &properties, through);
-        match tpm.call(CREATING, handles).await {
+        match tpm.call(handles).await {
             Ok(check) => checks.push(check),
             Err(failure) => checks.push(Check::fail(Topic::Handles, failure)),
         }
-        match tpm.call(CREATING, chip::clock).await {
+        match tpm.call(chip::clock).await {
             Ok(check) => checks.push(check),
             Err(failure) => checks.push(Check::fail(Topic::TpmClock, failure)),
         }
@@ -248,7 +247,7 @@ impl Patient<'_> {
             Ok(passwords) => {
                 let wall = self.wall;
                 let job = move |tpm: &mut Tpm| endorsement::examine(tpm, &passwords, wall);
-                tpm.call(CREATING, job).await
+                tpm.call(job).await
             }
             Err(failure) => Err(failure),
         };
