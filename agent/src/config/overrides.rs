@@ -155,7 +155,7 @@ pub(super) fn token(text: &str) -> Result<Token, &'static str> {
 }
 
 /// As tbot has it, a URL is fine too.
-fn storage(text: &str) -> Result<Storage, &'static str> {
+pub(crate) fn storage(text: &str) -> Result<Storage, &'static str> {
     let path = match text {
         "memory" | "memory://" => return Ok(Storage::Memory),
         text => text.strip_prefix("file://").unwrap_or(text),

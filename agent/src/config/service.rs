@@ -1,11 +1,12 @@
 //! The services of a file, with their destinations and reloads.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::duration;
 use super::finding::{Place, Source};
+use super::folders::Folders;
 use super::section::{Given, Keys, Section, parse, unknown};
 use super::settings::{
     Acls, Destination, Directory, Lifetime, Reload, Renewal, Service, ServiceKind, ServiceName,
@@ -263,15 +264,14 @@ pub(super) fn settle(
     source: &Source<'_>,
 ) -> Option<Vec<Service>> {
     let mut names: HashMap<ServiceName, Option<Place>> = HashMap::new();
-    let mut paths: HashMap<PathBuf, Option<Place>> = HashMap::new();
     let at = |place: &Option<Place>| match place {
         Some(place) => format!("the service in line {}", source.line(place)),
         None => "a service of the command line".to_owned(),
     };
-    let own = match storage {
-        Storage::Directory(directory) => Some(plain(&directory.path)),
-        Storage::Memory => None,
-    };
+    let mut folders = Folders::default();
+    if let Storage::Directory(directory) = storage {
+        folders.claim(&directory.path, "the agent keeps its own identity");
+    }
     let mut services = Vec::with_capacity(drafts.len());
     for (index, draft) in drafts.into_iter().enumerate() {
         let place = draft.name.place().or(draft.place.as_ref()).cloned();
@@ -285,18 +285,10 @@ pub(super) fn settle(
             source.error(place.as_ref(), message, "give each service a `name` of its own");
         }
         if let Destination::Directory { directory, .. } = &draft.destination {
-            let path = plain(&directory.path);
-            if own.as_ref() == Some(&path) {
-                let message = "the destination is where the agent keeps its own identity";
-                source.error(draft.place.as_ref(), message, "choose another directory");
-            }
-            if let Some(other) = paths.insert(path, draft.place.clone()) {
-                let message = format!("{} has the same destination", at(&other));
-                source.error(
-                    draft.place.as_ref(),
-                    message,
-                    "give each service a directory of its own",
-                );
+            let whose = format!("{} has its files", at(&draft.place));
+            if let Some(message) = folders.claim(&directory.path, &whose) {
+                let advice = "give each service a directory of its own, outside of the others";
+                source.error(draft.place.as_ref(), message, advice);
             }
         }
         let (kind, destination, reload) = (draft.kind, draft.destination, draft.reload);
@@ -304,9 +296,4 @@ pub(super) fn settle(
         services.push(Service { name, kind, destination, lifetime, reload });
     }
     Some(services)
-}
-
-/// A path without what makes no difference.
-fn plain(path: &Path) -> PathBuf {
-    path.components().filter(|part| *part != std::path::Component::CurDir).collect()
 }
