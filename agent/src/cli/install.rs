@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use tpm2::transport::Tcti;
 
-use crate::config::ConfigFile;
+use crate::config::{self, ConfigFile};
 use crate::install::account::{AccountName, UnitName};
 
 /// `agent install`.
@@ -38,12 +38,13 @@ pub struct Systemd {
     /// The program that the unit runs [default: this one]
     #[arg(long, value_name = "FILE")]
     pub program: Option<PathBuf>,
-    /// The TPM [default: that of the configuration]
+    /// The TPM, which the unit names then [default: that of the configuration]
     #[arg(long, value_name = "TCTI", env = "AGENT_TPM")]
     pub tpm: Option<Tcti>,
-    /// The folder of the agent's identity; below /var/lib, systemd makes it [default: that of the configuration]
-    #[arg(long, value_name = "DIR", env = "AGENT_STORAGE")]
-    pub storage: Option<PathBuf>,
+    /// The folder of the agent's identity, which the unit names then; below /var/lib, systemd makes it [default: that of
+    /// the configuration]
+    #[arg(long, value_name = "DIR", env = "AGENT_STORAGE", value_parser = config::storage)]
+    pub storage: Option<config::Storage>,
     /// A folder that the agent may write to besides those of the configuration; may be given several times
     #[arg(long, value_name = "DIR")]
     pub read_write_path: Vec<PathBuf>,

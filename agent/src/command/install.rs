@@ -32,8 +32,10 @@ fn systemd(arguments: Systemd) -> Result<(), Failure> {
         device_group: arguments.tpm_group,
         program,
         config: arguments.file.path().to_owned(),
+        stated_tpm: arguments.tpm.is_some(),
         tpm: arguments.tpm.unwrap_or(reach.tpm),
-        storage: arguments.storage.or(reach.storage),
+        stated_storage: arguments.storage.is_some(),
+        storage: arguments.storage.map_or(reach.storage, Reach::folder_of),
         read_write: reach.read_write,
     };
     let text = unit.render().map_err(|error| {

@@ -18,7 +18,9 @@ fn unit() -> Unit {
         program: "/usr/bin/agent".into(),
         config: "/etc/tbot.yaml".into(),
         tpm: "device:/dev/tpmrm0".parse().unwrap(),
+        stated_tpm: false,
         storage: Some("/var/lib/teleport/bot".into()),
+        stated_storage: false,
         read_write: vec!["/opt/machine-id".into()],
     }
 }
@@ -61,6 +63,36 @@ fn paths_decide_what_is_protected() {
     for key in ["StateDirectory", "StateDirectoryMode", "DeviceAllow", "SupplementaryGroups"] {
         assert!(lines(&text, key).is_empty(), "{key}");
     }
+}
+
+/// The sandbox is around what the daemon uses: what goes before the configuration is said to it too.
+#[test]
+fn the_daemon_is_told_what_was_stated() {
+    let stated = Unit {
+        stated_tpm: true,
+        stated_storage: true,
+        storage: Some("/srv/a $b".into()),
+        tpm: "swtpm:path=/dev/shm/tpm.sock".parse().unwrap(),
+        ..unit()
+    };
+    let text = stated.render().unwrap();
+    let told = "--storage \"/srv/a $$b\" --tpm swtpm:path=/dev/shm/tpm.sock";
+    let expected = format!("/usr/bin/agent start --config /etc/tbot.yaml {told}");
+    assert_eq!(lines(&text, "ExecStart"), [expected.as_str()]);
+    assert_eq!(lines(&text, "ReadWritePaths"), ["/opt/machine-id", "\"/srv/a $b\""]);
+    // The way to the TPM is open.
+    assert!(lines(&text, "PrivateDevices").is_empty());
+    assert!(lines(&text, "PrivateNetwork").is_empty() && lines(&text, "IPAddressDeny").is_empty());
+    assert_eq!(lines(&text, "RestrictAddressFamilies"), ["AF_INET AF_INET6 AF_UNIX"]);
+
+    let tcp = "swtpm:host=localhost,port=2321";
+    let text =
+        Unit { storage: None, tpm: tcp.parse().unwrap(), ..stated.clone() }.render().unwrap();
+    let expected =
+        format!("/usr/bin/agent start --config /etc/tbot.yaml --storage memory --tpm {tcp}");
+    assert_eq!(lines(&text, "ExecStart"), [expected.as_str()]);
+    let relative = Unit { tpm: "swtpm:path=tpm.sock".parse().unwrap(), ..stated };
+    relative.render().unwrap_err();
 }
 
 #[test]

@@ -26,8 +26,12 @@ pub struct Unit {
     pub config: PathBuf,
     /// The TPM.
     pub tpm: Tcti,
-    /// The folder of the identity.
+    /// Whether the configuration does not say so, or something else: the daemon is told.
+    pub stated_tpm: bool,
+    /// The folder of the identity; in memory without one.
     pub storage: Option<PathBuf>,
+    /// Whether the configuration does not say so, or something else: the daemon is told.
+    pub stated_storage: bool,
     /// Folders that are written besides.
     pub read_write: Vec<PathBuf>,
 }
@@ -50,16 +54,21 @@ pub struct InvalidPath(PathBuf);
 impl Reach {
     /// Of this configuration.
     pub fn of(settings: &Settings) -> Self {
-        let storage = match &settings.storage {
-            Storage::Directory(directory) => Some(directory.path.clone()),
-            Storage::Memory => None,
-        };
+        let storage = Self::folder_of(settings.storage.clone());
         let folder = |service: &Service| match &service.destination {
             Destination::Directory { directory, .. } => Some(directory.path.clone()),
             Destination::Memory => None,
         };
         let read_write = settings.services.iter().filter_map(folder).collect();
         Self { tpm: settings.tpm.address.clone(), storage, read_write }
+    }
+
+    /// The folder of an identity that is kept in one.
+    pub fn folder_of(storage: Storage) -> Option<PathBuf> {
+        match storage {
+            Storage::Directory(directory) => Some(directory.path),
+            Storage::Memory => None,
+        }
     }
 }
 
@@ -75,6 +84,27 @@ impl Unit {
     /// Whether its TPM is a device of the kernel.
     pub fn uses_device(&self) -> bool {
         matches!(self.tpm, Tcti::Device(_))
+    }
+
+    /// What the daemon is told besides where its configuration is: each word after a space.
+    fn stated(&self) -> Result<String, InvalidPath> {
+        let mut words = String::new();
+        if self.stated_storage {
+            let storage = match &self.storage {
+                Some(path) => command_word(path)?,
+                None => "memory".to_owned(),
+            };
+            words.push_str(&format!(" --storage {storage}"));
+        }
+        if self.stated_tpm {
+            if let Tcti::Device(path) | Tcti::SwtpmUnix(path) = &self.tpm {
+                value(path)?;
+            }
+            let tpm = self.tpm.to_string();
+            let tpm = quoted(text(Path::new(&tpm))?).replace('$', "$$");
+            words.push_str(&format!(" --tpm {tpm}"));
+        }
+        Ok(words)
     }
 
     /// The unit's file.
@@ -105,6 +135,8 @@ impl Unit {
         let one = |value: &str| vec![value.to_owned()];
         let only = |condition: bool, value: &str| if condition { one(value) } else { Vec::new() };
         let is_device = device.is_some();
+        // A socket among the devices would be hidden too.
+        let hide_devices = !is_device && !socket.is_some_and(|path| path.starts_with("/dev"));
         // The node may come after the unit: the driver's name covers it then.
         let mut devices =
             device.map(|path| value(path)).transpose()?.map_or(vec![], |path| vec![path]);
@@ -113,11 +145,12 @@ impl Unit {
             ("NAME", vec![self.name.to_string()]),
             ("PROGRAM", vec![command_word(&self.program)?]),
             ("CONFIG", vec![command_word(&self.config)?]),
+            ("STATED", vec![self.stated()?]),
             ("USER", vec![self.user.to_string()]),
             ("GROUP", vec![self.group.to_string()]),
             ("DEVICE_GROUP", only(is_device, &self.device_group.to_string())),
             ("DEVICE", devices),
-            ("PRIVATE_DEVICES", only(!is_device, "yes")),
+            ("PRIVATE_DEVICES", only(hide_devices, "yes")),
             ("PROTECT_HOME", one(protect_home)),
             ("PRIVATE_TMP", one(private_tmp)),
             ("STATE_MODE", only(state.is_some(), "0700")),
