@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use super::duration;
 use super::settings::{
-    Account, Acls, DEFAULT_RELOAD_TIMEOUT, Destination, Directory, LogFormat, Reader, Reload,
-    ReloadAction, Renewal, Service, ServiceKind, Settings, Signal, SshConfig, Storage, Symlinks,
-    Token, TpmSettings, Trust, X509Files,
+    Account, Acls, Destination, Directory, LogFormat, Reader, Reload, ReloadAction, Renewal,
+    Service, ServiceKind, Settings, Signal, SshConfig, Storage, Symlinks, Token, TpmSettings,
+    Trust, X509Files,
 };
 
 /// A file that reads back to these settings.
@@ -117,9 +117,7 @@ fn services(services: &[Service], settings: &Settings, yaml: &mut Yaml) {
                 readers(all, yaml);
             }
         }
-        if let Some(one) = &one.reload {
-            reload(one, yaml);
-        }
+        reload(one.reload.as_ref(), yaml);
     }
 }
 
@@ -137,7 +135,10 @@ fn directory(directory: &Directory, depth: usize, yaml: &mut Yaml) {
     let indent = "  ".repeat(depth);
     yaml.line(&format!("{indent}type: directory"));
     yaml.line(&format!("{indent}path: {}", quoted(&directory.path.display().to_string())));
+    yaml.comment_in(depth, "Links on the way: try-secure follows those of root and the agent,");
+    yaml.comment_in(depth, "secure none, insecure all.");
     yaml.line(&format!("{indent}symlinks: {symlinks}"));
+    yaml.comment_in(depth, "Access control lists for readers: try, off or required.");
     yaml.line(&format!("{indent}acls: {acls}"));
 }
 
@@ -159,26 +160,38 @@ fn readers(readers: &[Reader], yaml: &mut Yaml) {
     }
 }
 
-fn reload(reload: &Reload, yaml: &mut Yaml) {
+fn reload(reload: Option<&Reload>, yaml: &mut Yaml) {
+    yaml.comment_in(
+        2,
+        "Whom to tell of new files: command, signal with pid_file, or systemd_unit.",
+    );
+    let Some(reload) = reload else {
+        return yaml.line("    # reload: {systemd_unit: nginx.service, timeout: 30s}");
+    };
     yaml.line("    reload:");
     match &reload.action {
         ReloadAction::Command { program, arguments } => {
+            yaml.comment_in(3, "A program and its arguments, run without a shell.");
             let words = std::iter::once(program).chain(arguments);
             let words: Vec<String> = words.map(|word| quoted(word)).collect();
             yaml.line("      command:");
             words.iter().for_each(|word| yaml.line(&format!("        - {word}")));
         }
         ReloadAction::Signal { signal, pid_file } => {
+            yaml.comment_in(
+                3,
+                "HUP, USR1, USR2, INT, TERM, QUIT or WINCH, to the process in the file.",
+            );
             yaml.line(&format!("      signal: {}", signal.name()));
             yaml.line(&format!("      pid_file: {}", quoted(&pid_file.display().to_string())));
         }
         ReloadAction::SystemdUnit(unit) => {
+            yaml.comment_in(3, "The unit that systemd reloads, or restarts if it cannot.");
             yaml.line(&format!("      systemd_unit: {}", quoted(unit)));
         }
     }
-    if reload.timeout != DEFAULT_RELOAD_TIMEOUT {
-        yaml.line(&format!("      timeout: {}", duration::text(reload.timeout)));
-    }
+    yaml.comment_in(3, "How long that may take, before it is ended and tried again.");
+    yaml.line(&format!("      timeout: {}", duration::text(reload.timeout)));
 }
 
 fn tpm(tpm: &TpmSettings, yaml: &mut Yaml) {

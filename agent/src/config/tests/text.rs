@@ -99,3 +99,26 @@ fn a_file_says_who_made_it_and_comments_on_its_keys() {
     super::assert_snapshot("configured.yaml", include_str!("configured.yaml"), &yaml);
     assert!(yaml.lines().next().unwrap().starts_with("# Made by `agent configure`"));
 }
+
+#[test]
+fn a_service_says_how_to_tell_who_uses_it() {
+    let overrides =
+        Overrides { services: vec!["x509=/etc/ssl/me".parse().unwrap()], ..Overrides::default() };
+    let plain = round_trip(&super::over(LEAST, &overrides));
+    // What is commented out is what could be there.
+    round_trip(&super::over(&plain.replace("    # reload:", "    reload:"), &Overrides::default()));
+    assert!(plain.contains("    # reload: {"), "{plain}");
+    let all = round_trip(&everything());
+    for (comment, key) in [
+        ("# A program and its arguments, run without a shell.", "command:"),
+        ("to the process in the file.", "signal: USR2"),
+        ("# The unit that systemd reloads, or restarts if it cannot.", "systemd_unit: "),
+        ("before it is ended and tried again.", "timeout: 7s"),
+        ("# Access control lists for readers: try, off or required.", "acls: off"),
+        ("secure none, insecure all.", "symlinks: secure"),
+    ] {
+        let mut lines = all.lines().skip_while(|line| !line.ends_with(comment));
+        assert!(lines.next().is_some(), "{comment}: {all}");
+        assert!(lines.next().unwrap().trim_start().starts_with(key), "{key}: {all}");
+    }
+}
