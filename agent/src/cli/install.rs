@@ -12,7 +12,7 @@ use crate::install::account::{AccountName, UnitName};
 #[derive(Debug, Subcommand)]
 pub enum Install {
     /// The systemd unit of `agent start`: shown, or written with --write
-    Systemd(Systemd),
+    Systemd(Box<Systemd>),
     /// The udev rule that gives the TPM to a group: shown, or written with --write. Most distributions have one
     Udev(Udev),
 }

@@ -12,7 +12,7 @@ use crate::install::{Overwrite, Placed, place, udev};
 
 pub(crate) fn run(what: Install) -> Result<(), Failure> {
     match what {
-        Install::Systemd(arguments) => systemd(arguments),
+        Install::Systemd(arguments) => systemd(*arguments),
         Install::Udev(arguments) => udev_rule(&arguments),
     }
 }
