@@ -78,7 +78,7 @@ pub struct DataDir {
 }
 
 /// `authority start`, `authority check`
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Start {
     /// The configuration, YAML; flags and environment variables go before it
     #[arg(short, long, env = "AUTHORITY_CONFIG", value_name = "FILE")]

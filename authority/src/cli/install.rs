@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::DataDir;
+use crate::cli::Start;
 use crate::install::UnixName;
 
 /// `authority install`
@@ -18,14 +18,15 @@ pub enum Install {
 /// `authority install systemd`
 #[derive(Debug, Args)]
 pub struct Systemd {
-    /// Where the data are
-    #[command(flatten)]
-    pub data: DataDir,
+    /// The authority's data folder [default: that of the configuration, or else /var/lib/endorse]
+    #[arg(long, env = "AUTHORITY_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
     /// Address and port to listen on [default: those of the configuration, or else 0.0.0.0:3025]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, env = "AUTHORITY_LISTEN", value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
-    /// The authority's configuration file [default: none]
-    #[arg(short, long, value_name = "FILE")]
+    /// The authority's configuration file, which the unit reads; flags and environment variables go
+    /// before it [default: none]
+    #[arg(short, long, env = "AUTHORITY_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The unit's name
     #[arg(long, value_name = "NAME", default_value = "endorse-authority")]
@@ -48,4 +49,16 @@ pub struct Systemd {
     /// Where units of the operator are
     #[arg(long, value_name = "DIR", default_value = "/etc/systemd/system")]
     pub systemd_directory: PathBuf,
+}
+
+impl Systemd {
+    /// What the unit starts.
+    pub fn start(&self) -> Start {
+        Start {
+            config: self.config.clone(),
+            data_dir: self.data_dir.clone(),
+            listen: self.listen,
+            ..Start::default()
+        }
+    }
 }

@@ -4,23 +4,40 @@ use std::io::Write;
 use std::path::Path;
 
 use super::print;
+use crate::cli::Start;
 use crate::cli::install::Install;
+use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 use crate::install::{Overwrite, Placed, Unit, place};
 
 pub(super) fn install(Install::Systemd(systemd): Install) -> Result<(), Failure> {
+    // The unit's rights are for what the program will do, and that is what its configuration says.
+    let settings = Settings::new(&systemd.start())?;
     let program = match systemd.program {
         Some(program) => program,
         None => std::env::current_exe()
             .map_err(|cause| Failure::io(&cause, "cannot tell where this program is"))?,
     };
+    if let (Some(given), Some(file)) = (&systemd.data_dir, &systemd.config) {
+        let said = Settings::new(&Start { config: Some(file.clone()), ..Start::default() })?;
+        if said.data_dir != *given {
+            let (given, said) = (given.display(), said.data_dir.display());
+            note(&format!("the unit says --data-dir {given}, not {said} as {}", file.display()));
+        }
+    }
     let unit = Unit {
         group: systemd.group.unwrap_or_else(|| systemd.user.clone()),
         name: systemd.name,
         user: systemd.user,
         program,
-        data: systemd.data.data_dir,
+        // What the file says is read at each start; only what was given here goes before it.
+        data_dir: match (systemd.data_dir, &systemd.config) {
+            (None, None) => Some(settings.data_dir.clone()),
+            (given, _) => given,
+        },
+        data: settings.data_dir,
         listen: systemd.listen,
+        addresses: [Some(settings.listen), settings.diag_addr].into_iter().flatten().collect(),
         config: systemd.config,
     };
     let text = unit.render().map_err(|error| {

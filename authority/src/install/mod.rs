@@ -32,8 +32,12 @@ pub struct Unit {
     pub program: PathBuf,
     /// The authority's data folder.
     pub data: PathBuf,
+    /// The same, if the command line is to name it: it goes before the configuration.
+    pub data_dir: Option<PathBuf>,
     /// Where it listens, if not where the configuration says.
     pub listen: Option<SocketAddr>,
+    /// All addresses on which it listens, whoever says so.
+    pub addresses: Vec<SocketAddr>,
     /// Its configuration file, if it has one.
     pub config: Option<PathBuf>,
 }
@@ -70,7 +74,8 @@ impl Unit {
     pub fn render(&self) -> Result<String, InvalidPath> {
         let state = self.data.strip_prefix("/var/lib").ok();
         let state = state.filter(|rest| !rest.as_os_str().is_empty());
-        let privileged = self.listen.is_some_and(|address| address.port() < 1024);
+        // Port 0 is any free one.
+        let privileged = self.addresses.iter().any(|address| (1..1024).contains(&address.port()));
         let only = |condition: bool, value: &str| condition.then(|| value.to_owned());
         let data = value(&self.data)?;
         let values = [
@@ -91,14 +96,17 @@ impl Unit {
     }
 
     fn options(&self) -> Result<String, InvalidPath> {
-        let mut options = format!("--data-dir {}", value(&self.data)?);
+        let mut options = Vec::new();
+        if let Some(data) = &self.data_dir {
+            options.push(format!("--data-dir {}", value(data)?));
+        }
         if let Some(listen) = self.listen {
-            options.push_str(&format!(" --listen {listen}"));
+            options.push(format!("--listen {listen}"));
         }
         if let Some(config) = &self.config {
-            options.push_str(&format!(" --config {}", value(config)?));
+            options.push(format!("--config {}", value(config)?));
         }
-        Ok(options.replace('$', "$$"))
+        Ok(options.join(" ").replace('$', "$$"))
     }
 }
 

@@ -11,7 +11,9 @@ fn unit() -> Unit {
         group: "endorse-authority".parse().unwrap(),
         program: "/usr/bin/authority".into(),
         data: "/var/lib/endorse".into(),
+        data_dir: Some("/var/lib/endorse".into()),
         listen: None,
+        addresses: vec!["0.0.0.0:3025".parse().unwrap()],
         config: None,
     }
 }
@@ -30,7 +32,9 @@ fn the_unit_is_what_was_agreed() {
 fn folder_and_port_decide_what_is_allowed() {
     let elsewhere = Unit {
         data: "/srv/a 50%".into(),
+        data_dir: Some("/srv/a 50%".into()),
         listen: "[::]:443".parse().ok(),
+        addresses: vec!["[::]:443".parse().unwrap()],
         config: Some("/etc/endorse/$a.yaml".into()),
         ..unit()
     };
@@ -61,7 +65,8 @@ fn systemd_agrees() {
     let path = folder.path().join("endorse-authority.service");
     for listen in ["0.0.0.0:3025", "0.0.0.0:443"] {
         let program = std::env::current_exe().unwrap();
-        let unit = Unit { program, listen: listen.parse().ok(), ..unit() };
+        let addresses = vec![listen.parse().unwrap()];
+        let unit = Unit { program, listen: listen.parse().ok(), addresses, ..unit() };
         fs::write(&path, unit.render().unwrap()).unwrap();
         let analyze = |arguments: &[&str]| {
             let mut command = Command::new("systemd-analyze");

@@ -62,6 +62,42 @@ fn a_configuration_is_read_checked_and_overridden() {
 }
 
 #[test]
+fn a_unit_is_for_what_its_configuration_says() {
+    let place = Place::new();
+    let file = place.0.path().join("authority.yaml");
+    fs::write(&file, "data_dir: /srv/endorse-data\nlisten: 0.0.0.0:443\n").unwrap();
+    let file = file.to_str().unwrap();
+    let unit = |flags: &[&str], environment: &[(&str, &str)]| {
+        let mut command = place.command(&["install", "systemd", "--program", "/usr/bin/authority"]);
+        command.env_remove("AUTHORITY_DATA_DIR").envs(environment.iter().copied());
+        let output = command.args(flags).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{error}");
+        (text.lines().map(str::to_owned).collect::<Vec<_>>(), error)
+    };
+    let has = |unit: &[String], line: &str| assert!(unit.iter().any(|l| l == line), "{unit:#?}");
+    let program = "ExecStart=/usr/bin/authority start";
+
+    let (text, _) = unit(&["-c", file], &[]);
+    has(&text, &format!("{program} --config {file}"));
+    has(&text, "ReadWritePaths=/srv/endorse-data");
+    has(&text, "CapabilityBoundingSet=CAP_NET_BIND_SERVICE");
+
+    let flags = ["-c", file, "--data-dir", "/var/lib/b", "--listen", "0.0.0.0:3025"];
+    let variables = [("AUTHORITY_DATA_DIR", "/var/lib/b"), ("AUTHORITY_LISTEN", "0.0.0.0:3025")];
+    for (text, error) in [unit(&flags, &[]), unit(&["-c", file], &variables)] {
+        let flags = "--data-dir /var/lib/b --listen 0.0.0.0:3025";
+        has(&text, &format!("{program} {flags} --config {file}"));
+        has(&text, "StateDirectory=b");
+        has(&text, "CapabilityBoundingSet=");
+        assert!(error.contains("--data-dir /var/lib/b, not /srv/endorse-data"), "{error}");
+    }
+    let (text, _) = unit(&[], &[]);
+    has(&text, &format!("{program} --data-dir /var/lib/endorse"));
+}
+
+#[test]
 fn monitoring_is_answered() {
     let place = Place::new();
     let flags = ["--cluster-name", "one.example", "--diag-addr", "127.0.0.1:0"];
