@@ -64,13 +64,13 @@ pub struct JoinTimeout(Duration);
 #[serde(deny_unknown_fields)]
 struct Document {
     data_dir: Option<PathBuf>,
-    #[serde(default, deserialize_with = "parsed")]
+    #[serde(default, deserialize_with = "key::listen")]
     listen: Option<SocketAddr>,
-    #[serde(default, deserialize_with = "parsed")]
+    #[serde(default, deserialize_with = "key::cluster_name")]
     cluster_name: Option<ClusterName>,
-    #[serde(default, deserialize_with = "parsed")]
+    #[serde(default, deserialize_with = "key::join_timeout")]
     join_timeout: Option<JoinTimeout>,
-    #[serde(default, deserialize_with = "parsed")]
+    #[serde(default, deserialize_with = "key::diag_addr")]
     diag_addr: Option<SocketAddr>,
     #[serde(default)]
     ek_certificates: EkCertificates,
@@ -89,7 +89,7 @@ struct EkCertificates {
 #[serde(deny_unknown_fields)]
 struct Log {
     format: Option<LogFormat>,
-    #[serde(default, deserialize_with = "parsed")]
+    #[serde(default, deserialize_with = "key::level")]
     level: Option<Level>,
 }
 
@@ -128,9 +128,9 @@ impl Document {
     fn read(path: &Path) -> Result<Self, Failure> {
         let shown = path.display();
         let failed = |cause: io::Error| Failure::io(&cause, format!("cannot read {shown}"));
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         let file = File::open(path).map_err(failed)?;
-        let length = file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(failed)?;
+        let length = file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
         let wrong = |what: &dyn Display| {
             let advice = "correct it; `authority check` looks at it without starting anything";
             Failure::new(Exit::Config, format!("{shown}: {what}"), advice)
@@ -138,6 +138,11 @@ impl Document {
         if length as u64 > MAX_FILE {
             return Err(wrong(&"too long for a configuration"));
         }
+        let text = String::from_utf8(bytes).map_err(|cause| {
+            let valid = cause.as_bytes().iter().take(cause.utf8_error().valid_up_to());
+            let line = valid.filter(|byte| **byte == b'\n').count() + 1;
+            wrong(&format!("line {line}: not UTF-8"))
+        })?;
         // A file of comments is no document at all.
         let blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
         if text.lines().all(blank) {
@@ -147,8 +152,26 @@ impl Document {
     }
 }
 
-/// A text that has a parser of its own.
-fn parsed<'de, D: Deserializer<'de>, T>(from: D) -> Result<Option<T>, D::Error>
+/// For each key that has a parser of its own, what reads it and names it in errors.
+mod key {
+    use super::{Deserializer, Display, FromStr, parsed};
+
+    macro_rules! keys {
+        ($($key:ident),*) => {$(
+            pub(super) fn $key<'de, D: Deserializer<'de>, T>(from: D) -> Result<Option<T>, D::Error>
+            where
+                T: FromStr,
+                T::Err: Display,
+            {
+                parsed(stringify!($key), from)
+            }
+        )*};
+    }
+
+    keys!(listen, cluster_name, join_timeout, diag_addr, level);
+}
+
+fn parsed<'de, D: Deserializer<'de>, T>(key: &str, from: D) -> Result<Option<T>, D::Error>
 where
     T: FromStr,
     T::Err: Display,
@@ -158,10 +181,10 @@ where
         text.parse::<T>().map_err(|cause| {
             let cause = cause.to_string();
             // What the standard library says does not name the value.
-            serde::de::Error::custom(if cause.contains(&text) {
-                cause
-            } else {
-                format!("{text:?}: {cause}")
+            let named = cause.contains(&format!("{text:?}"));
+            serde::de::Error::custom(match named {
+                true => format!("{key}: {cause}"),
+                false => format!("{key}: {text:?}: {cause}"),
             })
         })
     };
@@ -266,13 +289,25 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_no_text_is_a_bad_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("authority.yaml");
+        std::fs::write(&path, b"data_dir: /a\n# caf\xe9\n").unwrap();
+        let failure = Document::read(&path).unwrap_err();
+        assert_eq!(failure.exit, Exit::Config);
+        assert!(failure.message.ends_with("authority.yaml: line 2: not UTF-8"), "{failure}");
+    }
+
+    #[test]
     fn a_fault_is_named_with_its_line() {
         for (yaml, line, says) in [
             ("data_dir: /a\nlistn: 127.0.0.1:1\n", 2, "listn"),
-            ("listen: here\n", 1, "here"),
+            ("listen: here\n", 1, "listen: \"here\": "),
+            ("listen: x\n", 1, "listen: \"x\": "),
+            ("diag_addr: \"\"\n", 1, "diag_addr: \"\": "),
             ("listen: 127.0.0.1\n", 1, "127.0.0.1"),
             ("\n\ncluster_name: UPPER\n", 3, "UPPER"),
-            ("join_timeout: 1h\n", 1, "from 1s to 10m"),
+            ("join_timeout: 1h\n", 1, "join_timeout: \"1h\" is not a time from 1s to 10m"),
             ("diag_addr: [a]\n", 1, ""),
             ("log:\n  format: xml\n", 2, "xml"),
             ("ek_certificates:\n  sha1: maybe\n", 2, "maybe"),

@@ -60,6 +60,8 @@ fn a_configuration_is_read_checked_and_overridden() {
     }
     assert_eq!(place.run(&["check", "-c", "absent.yaml"]).0, 74);
 }
+    fs::write(file, b"# caf\xe9\n").unwrap();
+    assert_eq!(place.run(&["check", "-c", file]).0, 78);
 
 #[test]
 fn a_unit_is_for_what_its_configuration_says() {
