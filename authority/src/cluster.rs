@@ -75,7 +75,8 @@ impl Cluster {
                 "leave --cluster-name out, or give another --data-dir for another cluster",
             )),
             _ => {
-                let store = RedbStore::open(&path.join(DATABASE)).map_err(store_failure)?;
+                let path = path.join(DATABASE);
+                let store = RedbStore::open(&path).map_err(|cause| unusable(&path, &cause))?;
                 Ok(Self { issuer: found, store, origin })
             }
         }
@@ -158,6 +159,20 @@ fn issue_failure(cause: IssueError) -> Failure {
 
 fn store_failure(cause: StoreError) -> Failure {
     Failure::new(Exit::Io, cause.to_string(), "see that the disk has room and works")
+}
+
+/// Why the database of a cluster cannot be used.
+fn unusable(path: &Path, cause: &StoreError) -> Failure {
+    let message = format!("{}: {cause}", path.display());
+    match cause {
+        StoreError::Failed(_) => {
+            Failure::new(Exit::Io, message, "see that the disk has room and works")
+        }
+        _ => {
+            let advice = "restore the data folder from a backup, as docs/operations.md says";
+            Failure::new(Exit::Data, message, advice)
+        }
+    }
 }
 
 fn bug(cause: String) -> Failure {

@@ -72,6 +72,8 @@ pub enum StoreError {
     Unreadable(String),
     /// The database or the disk under it failed. Nothing of the batch happened, as far as the store
     /// can tell.
+    /// The database is missing, or is not what was written. Only a backup has what it knew.
+    Damaged(String),
     Failed(String),
 }
 
@@ -86,6 +88,7 @@ impl fmt::Display for StoreError {
             Self::Unreadable(what) => write!(f, "unreadable record: {what}"),
             Self::Failed(cause) => write!(f, "the store failed: {cause}"),
         }
+            Self::Damaged(cause) => write!(f, "the store is damaged: {cause}"),
     }
 }
 

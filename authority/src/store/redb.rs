@@ -198,10 +198,16 @@ impl DatabaseFile {
         let database = match open.take() {
             Some(database) => database,
             None => {
-                let file = private(&self.path, &mut OpenOptions::new()).map_err(failed)?;
+                let damaged =
+                    |how: &str| StoreError::Damaged(format!("{} {how}", self.path.display()));
+                let file = private(&self.path, &mut OpenOptions::new());
+                let file = file.map_err(|cause| match cause.kind() {
+                    std::io::ErrorKind::NotFound => damaged("is missing"),
+                    _ => StoreError::Failed(format!("{}: {cause}", self.path.display())),
+                })?;
                 // An empty file would become a new database, and all that was known be forgotten.
                 if file.metadata().map_err(failed)?.len() == 0 {
-                    return Err(StoreError::Failed(format!("{} is empty", self.path.display())));
+                    return Err(damaged("is empty"));
                 }
                 let backend = FileBackend::new(file).map_err(failed)?;
                 builder().create_with_backend(backend).map_err(failed)?
@@ -244,6 +250,16 @@ fn private(path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
     options.read(true).write(true).mode(0o600).open(path)
 }
 
-fn failed(cause: impl std::fmt::Display) -> StoreError {
-    StoreError::Failed(cause.to_string())
+fn failed(cause: impl Into<redb::Error>) -> StoreError {
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    let cause = cause.into();
+    match &cause {
+        redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => {
+            StoreError::Damaged(cause.to_string())
+        }
+        redb::Error::Io(io) if matches!(io.kind(), InvalidData | UnexpectedEof) => {
+            StoreError::Damaged(cause.to_string())
+        }
+        _ => StoreError::Failed(cause.to_string()),
+    }
 }

@@ -298,6 +298,29 @@ fn a_folder_or_a_key_that_others_can_read_is_refused() {
 }
 
 #[test]
+fn a_store_that_is_damaged_or_missing_is_named_with_what_helps() {
+    let place = Place::new();
+    assert_eq!(place.start(&["--cluster-name", "one.example"]).terminate(), Some(0));
+    let store = place.data().join("cluster/store.redb");
+    let sound = fs::read(&store).unwrap();
+    let refused = |says: &str| {
+        let (code, said, error) = place.run(&["start", "--listen", "127.0.0.1:0"]);
+        assert_eq!((code, said.as_str()), (65, ""), "{error}");
+        assert!(error.contains("cluster/store.redb") && error.contains(says), "{error}");
+        assert!(error.contains("from a backup"), "{error}");
+    };
+    fs::write(&store, vec![0x5a; sound.len()]).unwrap();
+    refused("the store is damaged");
+    fs::write(&store, "").unwrap();
+    refused("is empty");
+    fs::remove_file(&store).unwrap();
+    refused("is missing");
+    fs::write(&store, sound).unwrap();
+    fs::set_permissions(&store, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(place.start(&[]).terminate(), Some(0));
+}
+
+#[test]
 fn a_wrong_command_line_is_usage_and_help_is_not() {
     let place = Place::new();
     for wrong in [
