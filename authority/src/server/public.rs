@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub struct Connection {
     pub peer: Option<Arc<Vec<CertificateDer<'static>>>>,
     /// What only the two ends of this connection know.
     pub exporter: [u8; 32],
+    /// The generation of the last renewal that was granted on this connection; 0 before any.
+    pub renewed: Arc<AtomicU64>,
 }
 
 /// A socket that listens, and how it speaks TLS.
@@ -158,7 +161,7 @@ impl Opening {
         let peer = session.peer_certificates().map(|chain| {
             Arc::new(chain.iter().map(|certificate| certificate.clone().into_owned()).collect())
         });
-        let connection = Connection { remote, peer, exporter };
+        let connection = Connection { remote, peer, exporter, renewed: Arc::default() };
         Some(Conn { stream, connection, _counted: counted, _permit: permit })
     }
 }

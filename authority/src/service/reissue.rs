@@ -5,6 +5,7 @@
 //! at each call. Every end of it is one line in the audit log.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use p256::PublicKey;
 use p256::ecdsa::{DerSignature, VerifyingKey};
@@ -105,6 +106,9 @@ impl Call {
             return Err(Refusal::new(Code::Internal, format!("the audit log: {cause}")));
         }
         info!(
+        if let Wish::Renew(_) = self.wish {
+            self.connection.renewed.store(after.instance.status.generation, Ordering::Relaxed);
+        }
             event = self.wish.action().event(), instance = after.instance.path(),
             generation = after.instance.status.generation, remote = %self.connection.remote,
             service = self.attempt.service, serial = issued.serial, "granted"
@@ -126,11 +130,7 @@ impl Call {
         self.attempt.ek_cert_verified = status.ek.verified_by.is_some();
         let presented = standing.is_itself(caller)?;
         self.authority.entitled(&instance, now).await?;
-        if presented != status.generation {
-            // An answer that was lost does that too; the key is in the TPM, so it is told only.
-            let (recorded, path) = (status.generation, instance.path());
-            warn!(instance = path, presented, recorded, "the generations differ");
-        }
+        self.compare(presented, &instance);
         let credentials = |instance: &BotInstance, purpose, key: &PublicKey, ttl: i64| {
             let ttl = Ttl::try_from(ttl).map_err(Refusal::because(Code::Malformed))?;
             let validity = Validity { now, ttl };
@@ -176,6 +176,21 @@ impl Call {
     }
 
     /// The key to certify; the caller has it, and wants it certified on this connection.
+    /// Warns of a certificate that is not the latest one: a clone may have renewed, or an answer was
+    /// lost. The key is in the TPM, so it is told only.
+    ///
+    /// A host that renews and then asks for what its services need still shows, on this connection,
+    /// the certificate from before.
+    fn compare(&self, presented: u64, instance: &BotInstance) {
+        let recorded = instance.status.generation;
+        let just_renewed = matches!(self.wish, Wish::Issue(_))
+            && presented.checked_add(1) == Some(recorded)
+            && self.connection.renewed.load(Ordering::Relaxed) == recorded;
+        if presented != recorded && !just_renewed {
+            warn!(instance = instance.path(), presented, recorded, "the generations differ");
+        }
+    }
+
     fn proven(&self, request: &IssueRequest) -> Result<PublicKey, Refusal> {
         let key = public_key(&request.public_key)?;
         let digest = issue_digest(&self.connection.exporter, &request.public_key);

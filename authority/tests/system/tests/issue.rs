@@ -136,3 +136,39 @@ async fn many_services_do_not_make_a_record_grow_without_bound() {
     assert!(services.keys().all(|name| name.len() == 255));
     assert!(services.keys().any(|name| name.starts_with("69")));
 }
+
+/// What is warned of is the clone: not the host itself, which renews and issues on one connection.
+#[tokio::test]
+async fn who_renews_and_then_issues_is_no_clone() {
+    let harness = Harness::new().await;
+    let log = harness.dir.path().join("log");
+    let file = std::fs::File::create(&log).unwrap();
+    let subscriber = tracing_subscriber::fmt().with_writer(file).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let warnings =
+        || std::fs::read_to_string(&log).unwrap().matches("the generations differ").count();
+    let (tpm, held) = harness.joined().await;
+    let wire = async || harness.wire_as(Some(tpm.identity(&held))).await;
+    let issue = async |wire: &Wire| {
+        let wish = request(&SigningKey::generate(), &wire.exporter);
+        IdentityServiceClient::new(wire.channel.clone()).issue(wish).await.unwrap();
+    };
+    let renew = async |wire: &Wire| {
+        let mut client = IdentityServiceClient::new(wire.channel.clone());
+        client.renew(RenewRequest::default()).await.unwrap();
+    };
+    let (own, other) = (wire().await, wire().await);
+    renew(&own).await;
+    issue(&own).await;
+    issue(&own).await;
+    assert_eq!(warnings(), 0);
+    // The same certificate on a connection that renewed nothing.
+    issue(&other).await;
+    assert_eq!(warnings(), 1);
+    renew(&other).await;
+    assert_eq!(warnings(), 2);
+    // Now somebody else has renewed, and the certificate is two behind.
+    issue(&own).await;
+    issue(&other).await;
+    assert_eq!(warnings(), 4);
+}
