@@ -1,4 +1,5 @@
-//! The audit log: one line of JSON for every join, renewal and issue, granted or refused.
+//! The audit log: one line of JSON for every join, renewal and issue, granted or refused, and for
+//! every call that was refused to say who calls.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -44,11 +45,13 @@ pub enum Action {
     Renew,
     /// Certificates for another key.
     Issue,
+    /// To know who it is; only a refusal is told.
+    WhoAmI,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Join, Self::Renew, Self::Issue];
+    pub const ALL: [Self; 4] = [Self::Join, Self::Renew, Self::Issue, Self::WhoAmI];
 
     /// What the event is called.
     pub fn event(self) -> &'static str {
@@ -56,6 +59,7 @@ impl Action {
             Self::Join => "bot.join",
             Self::Renew => "bot.renew",
             Self::Issue => "bot.issue",
+            Self::WhoAmI => "bot.whoami",
         }
     }
 
@@ -67,6 +71,8 @@ impl Action {
             (Self::Renew, Outcome::Refused) => "EN001E",
             (Self::Issue, Outcome::Granted) => "EN002I",
             (Self::Issue, Outcome::Refused) => "EN002E",
+            (Self::WhoAmI, Outcome::Granted) => "EN003I",
+            (Self::WhoAmI, Outcome::Refused) => "EN003E",
         }
     }
 }

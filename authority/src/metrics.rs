@@ -44,7 +44,7 @@ pub(crate) enum Access {
 pub(crate) struct Counted(Arc<Metrics>);
 
 impl Metrics {
-    /// Counts the end of a join, a renewal or an issue.
+    /// Counts the end of what somebody wanted.
     pub(crate) fn count(&self, action: Action, refusal: Option<&Refusal>) {
         let result = refusal.map_or("granted", |refusal| refusal.code.as_str());
         let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,6 +108,7 @@ fn metric(action: Action) -> &'static str {
         Action::Join => "endorse_joins_total",
         Action::Renew => "endorse_renewals_total",
         Action::Issue => "endorse_issues_total",
+        Action::WhoAmI => "endorse_whoami_total",
     }
 }
 
@@ -167,6 +168,7 @@ mod tests {
             "endorse_renewals_total{result=\"granted\"} 0",
             "endorse_renewals_total{result=\"locked\"} 1",
             "endorse_issues_total{result=\"granted\"} 0",
+            "endorse_whoami_total{result=\"granted\"} 0",
             "endorse_store_seconds_bucket{access=\"write\",le=\"0.000100\"} 0",
             "endorse_store_seconds_bucket{access=\"write\",le=\"0.000500\"} 1",
             "endorse_store_seconds_bucket{access=\"write\",le=\"1.000000\"} 1",

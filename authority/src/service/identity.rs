@@ -10,6 +10,7 @@ use super::Authority;
 use super::caller::Caller;
 use super::refusal::{Code, Refusal};
 use super::reissue::{Call, Wish};
+use crate::audit::{Action, Attempt};
 use crate::server::Connection;
 
 /// The identity service of an authority.
@@ -42,9 +43,24 @@ impl IdentityService for Identity {
 }
 
 impl Identity {
+    /// Who calls; a refusal is told, so that the operator finds why.
     async fn who_am_i(&self, connection: &Connection) -> Result<WhoAmIResponse, Refusal> {
+        let remote = Some(connection.remote.to_string());
+        let mut attempt = Attempt { remote, ..Attempt::default() };
+        let result = self.known(connection, &mut attempt).await;
+        self.0.metrics.count(Action::WhoAmI, result.as_ref().err());
+        result.inspect_err(|refusal| self.0.record_refusal(Action::WhoAmI, attempt, refusal))
+    }
+
+    async fn known(
+        &self,
+        connection: &Connection,
+        attempt: &mut Attempt,
+    ) -> Result<WhoAmIResponse, Refusal> {
         let authority = &self.0;
         let caller = Caller::of(connection, authority)?;
+        attempt.bot_name = Some(caller.subject.bot.clone());
+        attempt.bot_instance_id = Some(caller.subject.instance.to_string());
         authority.standing(&caller, authority.clock.now()).await?;
         Ok(WhoAmIResponse {
             cluster: caller.subject.cluster,

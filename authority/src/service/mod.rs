@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use proto::v1::IssuedCredentials;
 use tokio::sync::Semaphore;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use verifier::chain::ChainPolicy;
 
 use self::refusal::{Code, Refusal};
-use crate::audit::AuditLog;
+use crate::audit::{Action, Attempt, AuditLog, Event};
 use crate::clock::Clock;
 use crate::issue::{Credentials, Issuer};
 use crate::metrics::Metrics;
@@ -124,4 +124,16 @@ impl Authority {
             generation: instance.status.generation,
         })
     }
+    /// Tells that somebody who has joined was refused, and why.
+    fn record_refusal(&self, action: Action, attempt: Attempt, refusal: &Refusal) {
+        let (code, reason) = (refusal.code.as_str(), refusal.reason.as_str());
+        let instance = attempt.bot_instance_id.as_deref().unwrap_or_default();
+        let remote = attempt.remote.as_deref().unwrap_or_default();
+        warn!(event = action.event(), code, reason, instance, remote, "refused");
+        let time = Timestamp(self.clock.now());
+        if let Err(cause) = self.audit.write(&Event::refused(action, time, attempt, code, reason)) {
+            error!(%cause, "the audit log cannot be written");
+        }
+    }
+
 }

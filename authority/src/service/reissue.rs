@@ -67,7 +67,8 @@ impl Call {
     pub(super) async fn run(mut self) -> Result<IssuedCredentials, Refusal> {
         let result = self.grant().await;
         self.authority.metrics.count(self.wish.action(), result.as_ref().err());
-        result.inspect_err(|refusal| self.record_refusal(refusal))
+        let action = self.wish.action();
+        result.inspect_err(|refusal| self.authority.record_refusal(action, self.attempt, refusal))
     }
 
     /// Issues, records, tells, in this order: who has certificates is on record.
@@ -105,10 +106,10 @@ impl Call {
             }
             return Err(Refusal::new(Code::Internal, format!("the audit log: {cause}")));
         }
-        info!(
         if let Wish::Renew(_) = self.wish {
             self.connection.renewed.store(after.instance.status.generation, Ordering::Relaxed);
         }
+        info!(
             event = self.wish.action().event(), instance = after.instance.path(),
             generation = after.instance.status.generation, remote = %self.connection.remote,
             service = self.attempt.service, serial = issued.serial, "granted"
@@ -175,7 +176,6 @@ impl Call {
         Ok(Outcome { issued, instance })
     }
 
-    /// The key to certify; the caller has it, and wants it certified on this connection.
     /// Warns of a certificate that is not the latest one: a clone may have renewed, or an answer was
     /// lost. The key is in the TPM, so it is told only.
     ///
@@ -191,6 +191,7 @@ impl Call {
         }
     }
 
+    /// The key to certify; the caller has it, and wants it certified on this connection.
     fn proven(&self, request: &IssueRequest) -> Result<PublicKey, Refusal> {
         let key = public_key(&request.public_key)?;
         let digest = issue_digest(&self.connection.exporter, &request.public_key);
@@ -198,19 +199,6 @@ impl Call {
         let signature = DerSignature::from_bytes(&request.signature).map_err(unproven)?;
         VerifyingKey::from(key).verify_prehash(&digest, &signature).map_err(unproven)?;
         Ok(key)
-    }
-
-    fn record_refusal(&self, refusal: &Refusal) {
-        let (code, reason) = (refusal.code.as_str(), refusal.reason.as_str());
-        let action = self.wish.action();
-        let instance = self.attempt.bot_instance_id.as_deref().unwrap_or_default();
-        let remote = &self.connection.remote;
-        warn!(event = action.event(), code, reason, instance, %remote, "refused");
-        let time = Timestamp(self.authority.clock.now());
-        let event = Event::refused(action, time, self.attempt.clone(), code, reason);
-        if let Err(cause) = self.authority.audit.write(&event) {
-            error!(%cause, "the audit log cannot be written");
-        }
     }
 }
 

@@ -34,14 +34,15 @@ async fn a_lock_of_each_kind_holds_on_an_open_connection_and_ends_when_it_is_rem
         assert!(!status.message().contains("because"), "{status}");
         let reason = harness.audit().pop().unwrap()["reason"].clone();
         assert_eq!(reason, "the lock why is in force: because");
-        let denied = [
-            client.who_am_i(WhoAmIRequest {}).await.map(|_| ()),
-            client.issue(IssueRequest::default()).await.map(|_| ()),
-        ];
-        for result in denied {
-            assert_eq!(result.unwrap_err().code(), Code::PermissionDenied, "{target}");
-        }
-        harness.assert_last("bot.issue", Some("locked"));
+        let status = client.who_am_i(WhoAmIRequest {}).await.unwrap_err();
+        assert_eq!(status.code(), Code::PermissionDenied, "{target}");
+        let line = harness.assert_last("bot.whoami", Some("locked"));
+        assert_eq!((&line["code"], &line["reason"]), (&"EN003E".into(), &reason));
+        assert_eq!(line["bot_instance_id"], held.instance);
+        let status = client.issue(IssueRequest::default()).await.unwrap_err();
+        assert_eq!(status.code(), Code::PermissionDenied, "{target}");
+        let line = harness.assert_last("bot.issue", Some("locked"));
+        assert_eq!(line["reason"], reason);
         let joined = harness.join(&tpm, "t").await;
         // One instance is locked, not those that the host becomes.
         if target.starts_with("bot_instance_id") {
