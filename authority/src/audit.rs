@@ -175,6 +175,8 @@ struct Lines {
     file: File,
     /// The end of the last whole line.
     end: u64,
+    /// Why the last line could not be written, if so.
+    failure: Option<String>,
 }
 
 impl AuditLog {
@@ -196,6 +198,16 @@ impl AuditLog {
         line.push(b'\n');
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).append(&line)
     }
+
+    /// Whether lines can be written. After one could not, nobody may come any more who causes one,
+    /// so it is tried again, and taken back.
+    pub fn writable(&self) -> Result<(), String> {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.failure.is_some() {
+            lines.try_again();
+        }
+        lines.failure.clone().map_or(Ok(()), Err)
+    }
 }
 
 impl Lines {
@@ -210,10 +222,24 @@ impl Lines {
             file.write_all_at(b"\n", end)?;
             end += 1;
         }
-        Ok(Self { file, end })
+        Ok(Self { file, end, failure: None })
     }
 
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        let written = self.write(line);
+        self.failure = written.as_ref().err().map(ToString::to_string);
+        self.end += written.map(|()| line.len() as u64)?;
+        Ok(())
+    }
+
+    /// Empty lines, as long together as a long line: should they stay, they are no events.
+    fn try_again(&mut self) {
+        const TRIAL: [u8; 4096] = [b'\n'; 4096];
+        let tried = self.write(&TRIAL).and_then(|()| self.file.set_len(self.end));
+        self.failure = tried.err().map(|cause| cause.to_string());
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
         // The file may have been shortened by who rotates logs, or kept the part of a line that
         // could not be removed.
         let length = self.file.metadata()?.len();
@@ -222,14 +248,10 @@ impl Lines {
         } else if length > self.end {
             self.file.set_len(self.end)?;
         }
-        self.file.write_all_at(line, self.end).and_then(|()| self.file.flush()).inspect_err(
-            |_| {
-                // If even that fails, the next event tries again before it writes.
-                let _ = self.file.set_len(self.end);
-            },
-        )?;
-        self.end += line.len() as u64;
-        Ok(())
+        self.file.write_all_at(line, self.end).and_then(|()| self.file.flush()).inspect_err(|_| {
+            // If even that fails, the next event tries again before it writes.
+            let _ = self.file.set_len(self.end);
+        })
     }
 }
 
@@ -278,7 +300,21 @@ mod tests {
         let full = OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
         let log =
             AuditLog { path: "/dev/full".into(), lines: Mutex::new(Lines::over(full).unwrap()) };
+        log.writable().unwrap();
         log.write(&event("why")).unwrap_err();
+        assert!(log.writable().unwrap_err().contains("No space left"));
+    }
+
+    #[test]
+    fn a_log_that_can_be_written_again_is_well_and_unchanged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        let log = AuditLog::open(&path).unwrap();
+        log.write(&event("one")).unwrap();
+        let before = fs::read(&path).unwrap();
+        log.lines.lock().unwrap().failure = Some("No space left".into());
+        log.writable().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), before);
     }
 
     #[test]

@@ -90,7 +90,7 @@ async fn watchdog(manager: Arc<ServiceManager>, authority: Arc<Authority>) {
     let mut times = tokio::time::interval(period);
     loop {
         times.tick().await;
-        match authority.health().await.store {
+        match authority.store_answers().await {
             Ok(()) => manager.alive(),
             Err(cause) => error!(cause, "the store is of no use"),
         }

@@ -42,6 +42,7 @@ struct Readiness {
 #[derive(Serialize)]
 struct Services {
     store: Component,
+    audit: Component,
     certificates: Component,
     hosts: Component,
 }
@@ -122,9 +123,9 @@ async fn answer(
 }
 
 fn readiness(health: Health, stopping: bool) -> Response<Full<Bytes>> {
-    let Health { store, certificates } = health;
+    let Health { store, audit, certificates } = health;
     let hosts = if stopping { Err("the authority is stopping".to_owned()) } else { Ok(()) };
-    let well = store.is_ok() && certificates.is_ok() && hosts.is_ok();
+    let well = [&store, &audit, &certificates, &hosts].iter().all(|one| one.is_ok());
     let component = |result: Result<(), String>| Component {
         status: status(result.is_ok()),
         reason: result.err(),
@@ -133,6 +134,7 @@ fn readiness(health: Health, stopping: bool) -> Response<Full<Bytes>> {
         status: status(well),
         services: Services {
             store: component(store),
+            audit: component(audit),
             certificates: component(certificates),
             hosts: component(hosts),
         },

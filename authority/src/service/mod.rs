@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::issue::{Credentials, Issuer};
 use crate::metrics::Metrics;
 use crate::resource::{BotInstance, Timestamp};
-use crate::store::{Measured, Records, Store};
+use crate::store::{Measured, Records, Store, StoreError};
 
 /// Joins that may be under way at a time.
 const MAX_JOINS: usize = 4096;
@@ -44,7 +44,10 @@ pub struct Authority {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     joins: Arc<Semaphore>,
+    store: Arc<Measured>,
 }
+    /// Who asks for our health waits for who did so before, so that each tries once.
+    trial: tokio::sync::Mutex<()>,
 
 /// Whether the authority can do its work; where not, why not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub struct Health {
     /// Whether the store answers.
     pub store: Result<(), String>,
     /// Whether certificates can be issued.
+    /// Whether the audit log takes what is written: nothing is granted without.
+    pub audit: Result<(), String>,
     pub certificates: Result<(), String>,
 }
 
@@ -65,10 +70,19 @@ impl Authority {
         join_timeout: Duration,
     ) -> Self {
         let metrics = Arc::new(Metrics::default());
-        let records = Records::new(Arc::new(Measured::new(store, Arc::clone(&metrics))));
-        let joins = Arc::new(Semaphore::new(MAX_JOINS));
-        let ek_policy = ChainPolicy::default();
-        Self { issuer, records, audit, clock, join_timeout, ek_policy, metrics, joins }
+        let store = Arc::new(Measured::new(store, Arc::clone(&metrics)));
+        Self {
+            issuer,
+            records: Records::new(Arc::<Measured>::clone(&store)),
+            audit,
+            clock,
+            join_timeout,
+            ek_policy: ChainPolicy::default(),
+            metrics,
+            store,
+            joins: Arc::new(Semaphore::new(MAX_JOINS)),
+            trial: tokio::sync::Mutex::default(),
+        }
     }
 
     /// The same, which judges chains of EK certificates by another policy than the strict one.
@@ -78,20 +92,26 @@ impl Authority {
     }
 
     /// Whether the authority can do its work.
+    /// Whether the store answers. A full disk is no reason to start anew.
+    pub async fn store_answers(&self) -> Result<(), String> {
+        in_time(self.records.probe()).await
+    }
+
     pub async fn health(&self) -> Health {
-        /// A store that takes longer is of no use to a join.
-        const PATIENCE: Duration = Duration::from_secs(5);
-        let store = match tokio::time::timeout(PATIENCE, self.records.probe()).await {
-            Ok(result) => result.map_err(|cause| cause.to_string()),
-            Err(_) => Err("the store does not answer".to_owned()),
-        };
+        let store = in_time(async {
+            let _turn = self.trial.lock().await;
+            self.records.probe().await?;
+            self.store.writable().await
+        })
+        .await;
+        let audit = self.audit.writable().map_err(|cause| format!("the audit log: {cause}"));
         let end = self.issuer.x509().not_after();
         let certificates = if self.clock.now() < end {
             Ok(())
         } else {
             Err(format!("the X.509 CA has ended at {}", Timestamp(end)))
         };
-        Health { store, certificates }
+        Health { store, audit, certificates }
     }
 
     /// Forgets what has ended: instances without a certificate, locks out of force.
@@ -104,6 +124,18 @@ impl Authority {
     }
 
     /// What an instance gets.
+    /// Tells that somebody who has joined was refused, and why.
+    fn record_refusal(&self, action: Action, attempt: Attempt, refusal: &Refusal) {
+        let (code, reason) = (refusal.code.as_str(), refusal.reason.as_str());
+        let instance = attempt.bot_instance_id.as_deref().unwrap_or_default();
+        let remote = attempt.remote.as_deref().unwrap_or_default();
+        warn!(event = action.event(), code, reason, instance, remote, "refused");
+        let time = Timestamp(self.clock.now());
+        if let Err(cause) = self.audit.write(&Event::refused(action, time, attempt, code, reason)) {
+            error!(%cause, "the audit log cannot be written");
+        }
+    }
+
     fn issued(
         &self,
         instance: &BotInstance,
@@ -124,16 +156,13 @@ impl Authority {
             generation: instance.status.generation,
         })
     }
-    /// Tells that somebody who has joined was refused, and why.
-    fn record_refusal(&self, action: Action, attempt: Attempt, refusal: &Refusal) {
-        let (code, reason) = (refusal.code.as_str(), refusal.reason.as_str());
-        let instance = attempt.bot_instance_id.as_deref().unwrap_or_default();
-        let remote = attempt.remote.as_deref().unwrap_or_default();
-        warn!(event = action.event(), code, reason, instance, remote, "refused");
-        let time = Timestamp(self.clock.now());
-        if let Err(cause) = self.audit.write(&Event::refused(action, time, attempt, code, reason)) {
-            error!(%cause, "the audit log cannot be written");
-        }
-    }
+}
 
 }
+/// What a store says, if it says so in time: one that takes longer is of no use to a join.
+async fn in_time(answer: impl Future<Output = Result<(), StoreError>>) -> Result<(), String> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(result) => result.map_err(|cause| cause.to_string()),
+        Err(_) => Err("the store does not answer".to_owned()),
+    }

@@ -1,21 +1,50 @@
-//! Tells how long a store takes.
+//! Tells how long a store takes, and whether it takes what is written.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-use super::{Change, Pending, Store, Table};
+use super::{Change, Pending, Store, StoreError, Table};
 use crate::metrics::{Access, Metrics};
 
-/// A store whose times are counted.
+/// As long as a large record.
+const TRIAL: usize = 4096;
+
+/// A store whose times are counted, and whose last write is remembered.
 pub(crate) struct Measured {
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
+    /// Why the last write failed, if it did.
+    failure: Mutex<Option<StoreError>>,
 }
 
 impl Measured {
     pub(crate) fn new(store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Self {
-        Self { store, metrics }
+        Self { store, metrics, failure: Mutex::new(None) }
+    }
+
+    /// Whether the store takes what is written. After a failure nobody may come any more who
+    /// writes, so it is tried again with a record of no meaning, always the same one.
+    pub(crate) async fn writable(&self) -> Result<(), StoreError> {
+        match self.failure() {
+            None => Ok(()),
+            Some(_) => {
+                self.write(vec![Change::Put(Table::Trial, String::new(), vec![0; TRIAL])]).await
+            }
+        }
+    }
+
+    /// Why the last write failed, if it did.
+    pub(crate) fn failure(&self) -> Option<StoreError> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A condition that was not met is no failure: the store has looked, and committed.
+    fn remember(&self, result: &Result<(), StoreError>) {
+        let failed =
+            |one: &StoreError| matches!(one, StoreError::Failed(_) | StoreError::Damaged(_));
+        let failure = result.clone().err().filter(failed);
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
 
     fn measure<'a, T: 'a>(&'a self, access: Access, pending: Pending<'a, T>) -> Pending<'a, T> {
@@ -38,6 +67,68 @@ impl Store for Measured {
     }
 
     fn write(&self, batch: Vec<Change>) -> Pending<'_, ()> {
-        self.measure(Access::Write, self.store.write(batch))
+        Box::pin(async move {
+            let result = self.measure(Access::Write, self.store.write(batch)).await;
+            self.remember(&result);
+            result
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    #[derive(Default)]
+    struct Disk {
+        full: AtomicBool,
+        writes: AtomicUsize,
+    }
+
+    impl Store for Disk {
+        fn read<'a>(&'a self, _: Table, _: &'a str) -> Pending<'a, Option<Vec<u8>>> {
+            Box::pin(async { Ok(None) })
+        }
+
+        fn list<'a>(&'a self, _: Table, _: &'a str) -> Pending<'a, Vec<(String, Vec<u8>)>> {
+            Box::pin(async { Ok(vec![]) })
+        }
+
+        fn write(&self, batch: Vec<Change>) -> Pending<'_, ()> {
+            self.writes.fetch_add(1, Ordering::SeqCst);
+            let unmet = batch.first().is_some_and(|change| matches!(change, Change::Insert(..)));
+            let full = self.full.load(Ordering::SeqCst);
+            Box::pin(async move {
+                match (full, unmet) {
+                    (true, _) => Err(StoreError::Failed("no space".into())),
+                    (false, true) => Err(StoreError::Exists(Table::Bots, "a".into())),
+                    (false, false) => Ok(()),
+                }
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_that_failed_is_remembered_until_one_succeeds() {
+        let disk = Arc::new(Disk::default());
+        let store = Measured::new(Arc::<Disk>::clone(&disk), Arc::default());
+        store.writable().await.unwrap();
+        assert_eq!(disk.writes.load(Ordering::SeqCst), 0, "all is well, so nothing is tried");
+
+        let insert = || vec![Change::Insert(Table::Bots, "a".into(), vec![])];
+        disk.full.store(true, Ordering::SeqCst);
+        let failure = store.write(insert()).await.unwrap_err();
+        assert_eq!(store.writable().await, Err(failure));
+        disk.full.store(false, Ordering::SeqCst);
+        store.writable().await.unwrap();
+        assert_eq!(disk.writes.load(Ordering::SeqCst), 3);
+
+        // A condition that was not met is no failure, and ends one.
+        disk.full.store(true, Ordering::SeqCst);
+        store.write(insert()).await.unwrap_err();
+        disk.full.store(false, Ordering::SeqCst);
+        assert!(matches!(store.write(insert()).await, Err(StoreError::Exists(..))));
+        assert_eq!(store.failure(), None);
     }
 }

@@ -31,6 +31,8 @@ pub enum Table {
     Locks,
     /// Locks once more, by what they keep out and name: `TARGET/NAME`.
     LockTargets,
+    /// One record without meaning: whether anything can be written is tried with it.
+    Trial,
 }
 
 /// A change to one record.
@@ -70,10 +72,10 @@ pub enum StoreError {
     Changed(Table, String),
     /// A record is not what was written: another version's, or damage.
     Unreadable(String),
-    /// The database or the disk under it failed. Nothing of the batch happened, as far as the store
-    /// can tell.
     /// The database is missing, or is not what was written. Only a backup has what it knew.
     Damaged(String),
+    /// The database or the disk under it failed. Nothing of the batch happened, as far as the store
+    /// can tell.
     Failed(String),
 }
 
@@ -86,17 +88,17 @@ impl fmt::Display for StoreError {
                 write!(f, "{} {key:?} was changed at the same time", table.singular())
             }
             Self::Unreadable(what) => write!(f, "unreadable record: {what}"),
+            Self::Damaged(cause) => write!(f, "the store is damaged: {cause}"),
             Self::Failed(cause) => write!(f, "the store failed: {cause}"),
         }
-            Self::Damaged(cause) => write!(f, "the store is damaged: {cause}"),
     }
 }
 
 impl std::error::Error for StoreError {}
 
 impl Table {
-    const ALL: [Self; 5] =
-        [Self::Bots, Self::Tokens, Self::Instances, Self::Locks, Self::LockTargets];
+    const ALL: [Self; 6] =
+        [Self::Bots, Self::Tokens, Self::Instances, Self::Locks, Self::LockTargets, Self::Trial];
 
     fn name(self) -> &'static str {
         match self {
@@ -105,6 +107,7 @@ impl Table {
             Self::Instances => "instances",
             Self::Locks => "locks",
             Self::LockTargets => "lock targets",
+            Self::Trial => "trial",
         }
     }
 
@@ -114,6 +117,7 @@ impl Table {
             Self::Tokens => "token",
             Self::Instances => "bot_instance",
             Self::Locks | Self::LockTargets => "lock",
+            Self::Trial => "trial",
         }
     }
 }

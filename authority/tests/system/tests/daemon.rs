@@ -7,6 +7,8 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use super::command::{Place, Running};
+use super::harness::BOT;
+use super::store::SmallDisk;
 use super::wire::PATIENCE;
 
 fn ask(address: &str, path: &str) -> (u16, String) {
@@ -58,10 +60,10 @@ fn a_configuration_is_read_checked_and_overridden() {
             assert!(error.contains(says) && error.lines().count() == 2, "{error}");
         }
     }
-    assert_eq!(place.run(&["check", "-c", "absent.yaml"]).0, 74);
-}
     fs::write(file, b"# caf\xe9\n").unwrap();
     assert_eq!(place.run(&["check", "-c", file]).0, 78);
+    assert_eq!(place.run(&["check", "-c", "absent.yaml"]).0, 74);
+}
 
 #[test]
 fn a_unit_is_for_what_its_configuration_says() {
@@ -123,6 +125,80 @@ fn monitoring_is_answered() {
     let silent: Vec<_> = (0..5).map(|_| TcpStream::connect(&diag).unwrap()).collect();
     assert_eq!(ask(&diag, "/livez").0, 200);
     drop(silent);
+    assert_eq!(authority.terminate(), Some(0));
+}
+
+/// Whether it is ready, and why not, of one part of it.
+fn ready(diag: &str, part: &str) -> (u16, Option<String>) {
+    let (code, body) = ask(diag, "/readyz");
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    (code, body["services"][part]["reason"].as_str().map(str::to_owned))
+}
+
+#[test]
+fn an_authority_whose_disk_is_full_is_not_ready() {
+    let Some(disk) = SmallDisk::new() else {
+        println!("may not mount; `store::measured` has a store in its stead");
+        return;
+    };
+    let (data, ballast) = (disk.0.path().join("data"), disk.0.path().join("ballast"));
+    let place = Place::new();
+    let flags = ["--cluster-name", "one.example", "--diag-addr", "127.0.0.1:0"];
+    let data = ["--data-dir", data.to_str().unwrap()];
+    let authority = place.start_with(&[&flags[..], &data].concat(), &[], 4);
+    let diag = diag(&authority);
+    assert_eq!(ready(&diag, "store"), (200, None));
+
+    let create = |number: usize| {
+        let bots: Vec<_> = (0..100)
+            .map(|one| {
+                let name = format!("b-{number}-{one}");
+                let long = format!("name: {name}\n  description: {}", "x".repeat(2000));
+                BOT.replace("name: my-bot", &long)
+            })
+            .collect();
+        place.pipe(&[&["create", "-"][..], &data].concat(), &bots.join("---\n"))
+    };
+    // As much as there is room for; the file is cut short where that ends.
+    let _ = fs::write(&ballast, vec![0; 8 << 20]);
+    let failed = (0..40).map(create).find(|(code, ..)| *code != 0).expect("a full disk");
+    assert_eq!(failed.0, 74, "{failed:?}");
+    let (code, reason) = ready(&diag, "store");
+    assert_eq!(code, 503);
+    assert!(reason.as_deref().is_some_and(|why| why.contains("No space left")), "{reason:?}");
+    // Nobody writes meanwhile: it finds out by itself.
+    fs::remove_file(&ballast).unwrap();
+    assert_eq!(ready(&diag, "store"), (200, None));
+    assert_eq!(authority.terminate(), Some(0));
+}
+
+#[test]
+fn an_authority_whose_audit_log_cannot_be_written_is_not_ready() {
+    let place = Place::new();
+    let flags = ["--cluster-name", "one.example", "--diag-addr", "127.0.0.1:0"];
+    let authority = place.start_with(&flags, &[], 4);
+    let (diag, log) = (diag(&authority), place.data().join("audit.jsonl"));
+    let reopen = |words: usize| {
+        authority.signal("-HUP");
+        let heard = || fs::read_to_string(place.0.path().join("log")).unwrap();
+        let mut tries = 0;
+        while heard().matches("the audit log is open again").count() < words {
+            tries += 1;
+            assert!(tries < 500, "{}", heard());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    fs::remove_file(&log).unwrap();
+    std::os::unix::fs::symlink("/dev/full", &log).unwrap();
+    reopen(1);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(super::operator::stranger(&authority));
+    let (code, reason) = ready(&diag, "audit");
+    assert_eq!(code, 503);
+    assert!(reason.as_deref().is_some_and(|why| why.contains("No space left")), "{reason:?}");
+    fs::remove_file(&log).unwrap();
+    reopen(2);
+    assert_eq!(ready(&diag, "audit"), (200, None));
     assert_eq!(authority.terminate(), Some(0));
 }
 

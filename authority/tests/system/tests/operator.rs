@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proto::v1::identity_service_client::IdentityServiceClient;
 use proto::v1::join_response::Step;
-use proto::v1::{IssuedCredentials, RenewRequest};
+use proto::v1::{IssuedCredentials, RenewRequest, WhoAmIRequest};
 use rustls::client::ResolvesClientCert;
 use tls::ServerTrust;
 use tonic::Code;
@@ -27,6 +27,12 @@ async fn join(authority: &Running, tpm: &SoftwareTpm) -> IssuedCredentials {
     let Step::Challenge(challenge) = join.reply().await.unwrap() else { panic!("a result") };
     join.answer(tpm.answer(&wire.exporter, &init, &challenge)).await;
     join.result().await
+}
+
+/// Somebody without a certificate, refused.
+pub(crate) async fn stranger(authority: &Running) {
+    let mut client = IdentityServiceClient::new(wire(authority, None).await.channel);
+    client.who_am_i(WhoAmIRequest {}).await.unwrap_err();
 }
 
 async fn renew(

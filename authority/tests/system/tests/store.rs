@@ -110,10 +110,10 @@ async fn a_file_that_cannot_grow_is_an_error_and_loses_nothing() {
 }
 
 /// A file system of 4 MiB, if this user may mount one.
-struct SmallDisk(tempfile::TempDir);
+pub(crate) struct SmallDisk(pub(crate) tempfile::TempDir);
 
 impl SmallDisk {
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(dir.path());
