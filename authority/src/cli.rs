@@ -233,14 +233,15 @@ pub struct LockTarget {
     /// A bot, with all its instances
     #[arg(long, value_name = "NAME")]
     pub bot: Option<Name>,
-    /// One instance of a bot
-    #[arg(long, value_name = "UUID")]
+    /// One instance of a bot, also as `bots instances` has it
+    #[arg(long, value_name = "[BOT/]UUID", value_parser = instance)]
     pub instance: Option<InstanceId>,
     /// Who joined, or wants to, with a token
     #[arg(long, value_name = "NAME")]
     pub token: Option<Name>,
-    /// A TPM, by the SHA-256 of its endorsement key
-    #[arg(long, value_name = "HASH")]
+    /// A TPM, by the whole SHA-256 of its endorsement key, as `bots instances --format json` and
+    /// `audit ls --format json` have it
+    #[arg(long, value_name = "HASH", value_parser = ek_hash)]
     pub ek: Option<EkHash>,
 }
 
@@ -428,6 +429,24 @@ fn span(text: &str) -> Result<Duration, String> {
     let seconds = resource::seconds(text).filter(|seconds| (1..=MAX).contains(seconds));
     let wrong = || format!("{text:?} is not a length of time, such as 12h or 1h30m");
     seconds.map(Duration::from_secs).ok_or_else(wrong)
+}
+
+fn instance(text: &str) -> Result<InstanceId, String> {
+    let id = match text.split_once('/') {
+        Some((bot, id)) => bot.parse::<Name>().map(|_| id).map_err(|cause| cause.0)?,
+        None => text,
+    };
+    id.parse().map_err(|cause: resource::Invalid| cause.0)
+}
+
+fn ek_hash(text: &str) -> Result<EkHash, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "{text:?} is not the whole SHA-256 of an endorsement key, 64 hexadecimal digits: that is \
+             ek_pub_hash in `authority audit ls --format json`, and status.ek.public_hash in \
+             `authority bots instances --format json`"
+        )
+    })
 }
 
 fn moment(text: &str) -> Result<Timestamp, String> {

@@ -9,7 +9,7 @@ use proto::v1::create_request::IfExists;
 use proto::v1::create_response::change::What;
 
 use super::client::{connect, refused};
-use super::print;
+use super::{print, warn};
 use crate::cli::Create;
 use crate::exit::{Exit, Failure};
 
@@ -25,13 +25,15 @@ pub(super) async fn create(create: Create) -> Result<(), Failure> {
             let failure = refused(&cause);
             Failure { message: format!("{}: {}", shown(path), failure.message), ..failure }
         })?;
-        for change in response.into_inner().changes {
+        let response = response.into_inner();
+        for change in response.changes {
             let what = match change.what() {
                 What::Replaced => "replaced",
                 What::Created | What::Unspecified => "created",
             };
             print(format!("{} {:?} has been {what}\n", change.kind, change.name))?;
         }
+        response.warnings.iter().for_each(|warning| warn(warning));
     }
     Ok(())
 }

@@ -1,9 +1,8 @@
 //! authority install
 
-use std::io::Write;
 use std::path::Path;
 
-use super::print;
+use super::{note, print};
 use crate::cli::Start;
 use crate::cli::install::Install;
 use crate::config::Settings;
@@ -77,9 +76,4 @@ fn write(path: &Path, text: &str, overwrite: Overwrite) -> Result<(), Failure> {
             "--force replaces it; `systemctl edit` adds to a unit without changing its file",
         )),
     }
-}
-
-/// A word on stderr; nobody hears it if that is closed.
-fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "note: {text}");
 }

@@ -5,26 +5,41 @@ use proto::v1::create_request::IfExists;
 use uuid::Uuid;
 
 use super::client::{connect, refused};
-use super::{bug, print};
+use super::{bug, print, warn};
 use crate::cli;
 use crate::clock::Clock;
 use crate::exit::{Exit, Failure};
 use crate::resource::{Lock, LockSpec, Metadata, Name, Target, Timestamp};
 
 pub(super) async fn lock(lock: cli::Lock) -> Result<(), Failure> {
+    let now = Clock::system().now();
+    if let Some(end) = lock.expires.filter(|end| end.0 <= now) {
+        let advice = "give a time to come, or --ttl, or neither: then it holds until it is removed";
+        return Err(Failure::new(Exit::Usage, format!("--expires: {end} is past"), advice));
+    }
     let mut authority = connect(&lock.data).await?;
     let name: Name = Uuid::new_v4().to_string().parse().map_err(bug)?;
-    let now = Clock::system().now();
-    let spec = LockSpec {
-        target: target(lock.target)?.into(),
-        message: lock.message,
-        expires: lock.expires.or(lock.ttl.map(|ttl| Timestamp(now + ttl))),
-    };
+    let expires = lock.expires.or(lock.ttl.map(|ttl| Timestamp(now + ttl)));
+    let target = target(lock.target)?;
+    let whom = whom(&target);
+    let spec = LockSpec { target: target.into(), message: lock.message, expires };
     let document = serde_json::to_string(&Lock::new(Metadata::named(name.clone()), spec));
     let request =
         CreateRequest { yaml: document.map_err(bug)?, if_exists: IfExists::Refuse.into() };
-    authority.create(request).await.map_err(|cause| refused(&cause))?;
-    print(format!("lock {:?} has been created\n", name.as_str()))
+    let response = authority.create(request).await.map_err(|cause| refused(&cause))?;
+    let until = expires.map(|end| format!(", until {end}")).unwrap_or_default();
+    print(format!("lock \"{name}\" has been created: it keeps out {whom}{until}\n"))?;
+    response.into_inner().warnings.iter().for_each(|warning| warn(warning));
+    Ok(())
+}
+
+fn whom(target: &Target) -> String {
+    match target {
+        Target::Bot(name) => format!("the bot \"{name}\" with all its instances"),
+        Target::Instance(id) => format!("the bot instance {id}"),
+        Target::Token(name) => format!("who joins, or has joined, with the token \"{name}\""),
+        Target::Ek(hash) => format!("the TPM with the EK {hash}"),
+    }
 }
 
 fn target(target: cli::LockTarget) -> Result<Target, Failure> {

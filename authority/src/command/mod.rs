@@ -70,6 +70,16 @@ fn print(result: impl AsRef<[u8]>) -> Result<(), Failure> {
     }
 }
 
+/// A word on stderr; nobody hears it if that is closed.
+fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "note: {text}");
+}
+
+/// What was done and is hardly meant so, on stderr.
+fn warn(text: &str) {
+    let _ = writeln!(io::stderr(), "warning: {text}");
+}
+
 fn log(format: Option<LogFormat>, level: Option<&str>) {
     let filter = EnvFilter::try_from_env("AUTHORITY_LOG")
         .unwrap_or_else(|_| EnvFilter::new(level.unwrap_or("info")));

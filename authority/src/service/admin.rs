@@ -12,7 +12,7 @@ use proto::v1::{
 };
 use tls::CaPin;
 use tonic::{Request, Response, Status};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Authority;
 use crate::resource::{self, DocumentError, InstanceId, Kind, Name, Resource};
@@ -108,7 +108,20 @@ impl Admin {
             info!(kind, name, replaced = put == Put::Replaced, "resource stored");
             Change { kind, name, what: what.into() }
         });
-        Ok(CreateResponse { changes: changes.collect() })
+        let changes = changes.collect();
+        Ok(CreateResponse { changes, warnings: self.doubts(&resources).await })
+    }
+
+    /// What is stored is stored, whatever becomes of the doubts.
+    async fn doubts(&self, resources: &[Resource]) -> Vec<String> {
+        let (mut all, now) = (Vec::new(), self.0.clock.now());
+        for resource in resources {
+            match self.0.doubts(resource, now).await {
+                Ok(doubts) => all.extend(doubts),
+                Err(cause) => warn!(%cause, "what was stored could not be looked at again"),
+            }
+        }
+        all
     }
 
     async fn get(&self, request: &GetRequest) -> Result<GetResponse, AdminError> {

@@ -3,6 +3,7 @@
 pub mod admin;
 mod admission;
 mod caller;
+mod doubt;
 pub mod identity;
 pub mod join;
 pub mod refusal;
@@ -43,20 +44,20 @@ pub struct Authority {
     pub ek_policy: ChainPolicy,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    joins: Arc<Semaphore>,
     store: Arc<Measured>,
-}
+    joins: Arc<Semaphore>,
     /// Who asks for our health waits for who did so before, so that each tries once.
     trial: tokio::sync::Mutex<()>,
+}
 
 /// Whether the authority can do its work; where not, why not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// Whether the store answers.
+    /// Whether the store answers, and takes what is written.
     pub store: Result<(), String>,
-    /// Whether certificates can be issued.
     /// Whether the audit log takes what is written: nothing is granted without.
     pub audit: Result<(), String>,
+    /// Whether certificates can be issued.
     pub certificates: Result<(), String>,
 }
 
@@ -91,12 +92,12 @@ impl Authority {
         Self { ek_policy, ..self }
     }
 
-    /// Whether the authority can do its work.
     /// Whether the store answers. A full disk is no reason to start anew.
     pub async fn store_answers(&self) -> Result<(), String> {
         in_time(self.records.probe()).await
     }
 
+    /// Whether the authority can do its work.
     pub async fn health(&self) -> Health {
         let store = in_time(async {
             let _turn = self.trial.lock().await;
@@ -123,7 +124,6 @@ impl Authority {
         }
     }
 
-    /// What an instance gets.
     /// Tells that somebody who has joined was refused, and why.
     fn record_refusal(&self, action: Action, attempt: Attempt, refusal: &Refusal) {
         let (code, reason) = (refusal.code.as_str(), refusal.reason.as_str());
@@ -136,6 +136,7 @@ impl Authority {
         }
     }
 
+    /// What an instance gets.
     fn issued(
         &self,
         instance: &BotInstance,
@@ -158,7 +159,6 @@ impl Authority {
     }
 }
 
-}
 /// What a store says, if it says so in time: one that takes longer is of no use to a join.
 async fn in_time(answer: impl Future<Output = Result<(), StoreError>>) -> Result<(), String> {
     const PATIENCE: Duration = Duration::from_secs(5);
@@ -166,3 +166,4 @@ async fn in_time(answer: impl Future<Output = Result<(), StoreError>>) -> Result
         Ok(result) => result.map_err(|cause| cause.to_string()),
         Err(_) => Err("the store does not answer".to_owned()),
     }
+}

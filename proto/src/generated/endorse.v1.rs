@@ -995,6 +995,9 @@ pub mod create_request {
 pub struct CreateResponse {
     #[prost(message, repeated, tag = "1")]
     pub changes: ::prost::alloc::vec::Vec<create_response::Change>,
+    /// What was stored and is hardly meant so, a line each: a lock on somebody who is not known, say.
+    #[prost(string, repeated, tag = "2")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Nested message and enum types in `CreateResponse`.
 pub mod create_response {

@@ -71,6 +71,9 @@ async fn hosts_are_seen_locked_and_removed() {
     assert!(lines[2].ends_with(" 2"), "{listed}");
     assert_eq!(place.run(&["bots", "instances", "my-bot"]).1, listed);
     assert_eq!(place.run(&["bots", "instances", "other"]).1, "No bot instances found.\n");
+    let all = place.run(&["bots", "instances", "--format", "json"]).1;
+    let all: serde_json::Value = serde_json::from_str(&all).unwrap();
+    assert_eq!(all[0]["status"]["ek"]["public_hash"], tpm.ek_hash());
     let one = place.run(&["get", &format!("bot_instance/{path}"), "--format", "json"]).1;
     let one: serde_json::Value = serde_json::from_str(&one).unwrap();
     assert_eq!((&one["kind"], &one["status"]["generation"]), (&"bot_instance".into(), &2.into()));
@@ -80,12 +83,19 @@ async fn hosts_are_seen_locked_and_removed() {
 
     // A lock of each kind, and each ends.
     let (ek, instance) = (tpm.ek_hash(), held.instance.clone());
-    for target in [["--bot", "my-bot"], ["--instance", &instance], ["--token", "t"], ["--ek", &ek]]
-    {
+    for (target, whom) in [
+        (["--bot", "my-bot"], "the bot \"my-bot\" with all its instances"),
+        (["--instance", &instance], &format!("the bot instance {instance}")),
+        (["--instance", &path], &format!("the bot instance {instance}")),
+        (["--token", "t"], "who joins, or has joined, with the token \"t\""),
+        (["--ek", &ek], &format!("the TPM with the EK {ek}")),
+    ] {
         let (code, said, error) =
             place.run(&["lock", target[0], target[1], "--message", "stolen", "--ttl", "1h"]);
         assert_eq!((code, error.as_str()), (0, ""));
         let id = said.split('"').nth(1).unwrap().to_owned();
+        let says = format!("lock \"{id}\" has been created: it keeps out {whom}, until 2");
+        assert!(said.starts_with(&says), "{said}");
         let status = renew(&authority, &tpm, &held).await.unwrap_err();
         assert_eq!(status.code(), Code::PermissionDenied, "{target:?}");
         let (_, shown, _) = place.run(&["get", "locks"]);
@@ -100,12 +110,12 @@ async fn hosts_are_seen_locked_and_removed() {
     assert_eq!(status.code(), Code::Unauthenticated);
 
     let (_, text, _) = place.run(&["audit", "ls"]);
-    assert_eq!(text.lines().count(), 2 + 1 + 1 + 8 + 1, "{text}");
+    assert_eq!(text.lines().count(), 2 + 1 + 1 + 10 + 1, "{text}");
     for word in ["bot.join", "bot.renew", "granted", "locked", "instance_unknown", "127.0.0.1:"] {
         assert!(text.contains(word), "{word:?} is not in\n{text}");
     }
     let (_, refused, _) = place.run(&["audit", "ls", "--refused", "--format", "json"]);
-    assert_eq!(refused.lines().count(), 5, "{refused}");
+    assert_eq!(refused.lines().count(), 6, "{refused}");
     for line in refused.lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         assert_eq!(line["outcome"], "refused");
@@ -135,4 +145,48 @@ async fn what_an_authority_granted_it_knows_after_a_kill() {
     let authority = place.start(&[]);
     let status = renew(&authority, &tpm, &held).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
+}
+
+/// In an emergency a typo must not look like success.
+#[test]
+fn what_is_hardly_meant_so_is_warned_of() {
+    let place = Place::new();
+    let authority = place.start(&["--cluster-name", "one.example"]);
+    let (ek, id) = ("ab".repeat(32), "6f9619ff-8b86-4011-b42d-00c04fc964ff");
+    let rules = format!("- ek_public_hash: {ek}");
+    let token = token("t", &rules, &[]);
+    let (code, _, error) = place.pipe(&["create", "-"], &token);
+    let says = "warning: token \"t\": there is no bot \"my-bot\" now";
+    assert!(code == 0 && error.starts_with(says) && error.lines().count() == 1, "{error}");
+    let past = token.replace("name: t\n", "name: u\n  expires: 2020-01-01T00:00:00Z\n");
+    let (code, _, error) = place.pipe(&["create", "-"], &format!("{BOT}---\n{past}"));
+    let says = "warning: token \"u\": its metadata.expires, 2020-01-01T00:00:00Z, is past";
+    assert!(code == 0 && error.starts_with(says) && error.lines().count() == 1, "{error}");
+
+    for target in [["--bot", "my-bot"], ["--token", "t"], ["--ek", &ek]] {
+        let (code, _, error) = place.run(&["lock", target[0], target[1]]);
+        assert_eq!((code, error.as_str()), (0, ""), "{target:?}");
+    }
+    let (other, path) = ("cd".repeat(32), format!("my-bot/{id}"));
+    for (target, says) in [
+        (["--bot", "my-bto"], "no bot \"my-bto\" is known now"),
+        (["--token", "tt"], "no token \"tt\" is known now"),
+        (["--instance", id], &format!("no bot instance {id} is known now")),
+        (["--instance", &path], &format!("no bot instance {id} is known now")),
+        (["--ek", &other], &format!("no instance has the EK {other}")),
+    ] {
+        let (code, said, error) = place.run(&["lock", target[0], target[1]]);
+        assert!(code == 0 && said.contains("has been created"), "{error}");
+        assert!(error.starts_with("warning: lock ") && error.contains(says), "{error}");
+    }
+
+    let locks = place.run(&["get", "locks"]).1;
+    let (code, said, error) =
+        place.run(&["lock", "--bot", "my-bot", "--expires", "2020-01-01T00:00:00Z"]);
+    assert_eq!((code, said.as_str()), (64, ""), "{error}");
+    assert!(error.contains("--expires: 2020-01-01T00:00:00Z is past"), "{error}");
+    let (code, _, error) = place.run(&["lock", "--ek", &ek[..16]]);
+    assert!(code == 64 && error.contains("audit ls --format json"), "{error}");
+    assert_eq!(place.run(&["get", "locks"]).1, locks);
+    assert_eq!(authority.terminate(), Some(0));
 }

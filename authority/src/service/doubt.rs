@@ -1,0 +1,90 @@
+//! What an operator may store and has hardly meant so. A lock on somebody who is not known looks
+//! like any other, and keeps out nobody who is there.
+
+use time::OffsetDateTime;
+
+use super::Authority;
+use crate::resource::{Kind, Lock, Resource, Target, Timestamp, Token};
+use crate::store::StoreError;
+
+impl Authority {
+    /// What is doubtful of a resource that is stored, a line each.
+    pub(super) async fn doubts(
+        &self,
+        resource: &Resource,
+        now: OffsetDateTime,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut doubts = Vec::new();
+        if let Some(end) = resource.metadata().expires.filter(|_| resource.metadata().expired(now))
+        {
+            doubts.push(format!("its metadata.expires, {end}, is past: it is as good as removed"));
+        }
+        match resource {
+            Resource::Token(token) => doubts.extend(self.doubt_of_token(token, now).await?),
+            Resource::Lock(lock) => {
+                let past = |end: &Timestamp| end.0 <= now;
+                if let Some(end) = lock.spec.expires.filter(past) {
+                    doubts.push(format!("its spec.expires, {end}, is past: it keeps nobody out"));
+                }
+                doubts.extend(self.doubt_of_lock(lock).await?);
+            }
+            Resource::Bot(_) | Resource::BotInstance(_) => {}
+        }
+        let (kind, name) = (resource.kind(), resource.name());
+        Ok(doubts.into_iter().map(|doubt| format!("{kind} \"{name}\": {doubt}")).collect())
+    }
+
+    async fn doubt_of_token(
+        &self,
+        token: &Token,
+        now: OffsetDateTime,
+    ) -> Result<Option<String>, StoreError> {
+        let Some(name) = &token.spec.bot_name else { return Ok(None) };
+        let bot = self.records.bot(name).await?;
+        let known = bot.is_some_and(|bot| !bot.metadata.expired(now));
+        let doubt = || format!("there is no bot \"{name}\" now: nobody joins by it until there is");
+        Ok((!known).then(doubt))
+    }
+
+    async fn doubt_of_lock(&self, lock: &Lock) -> Result<Option<String>, StoreError> {
+        let Ok(target) = lock.target() else { return Ok(None) };
+        if self.is_known(&target).await? {
+            return Ok(None);
+        }
+        Ok(Some(match target {
+            Target::Bot(name) => {
+                format!("no bot \"{name}\" is known now; it holds for one that comes later")
+            }
+            Target::Token(name) => {
+                format!("no token \"{name}\" is known now; it holds for one that comes later")
+            }
+            Target::Instance(id) => {
+                format!("no bot instance {id} is known now: see `authority bots instances`")
+            }
+            Target::Ek(hash) => format!(
+                "no instance has the EK {hash} and no token names it; it holds for a TPM that \
+                 comes later"
+            ),
+        }))
+    }
+
+    async fn is_known(&self, target: &Target) -> Result<bool, StoreError> {
+        let records = &self.records;
+        Ok(match target {
+            Target::Bot(name) => records.bot(name).await?.is_some(),
+            Target::Token(name) => records.token(name).await?.is_some(),
+            Target::Instance(id) => {
+                records.instances().await?.iter().any(|one| one.spec.instance_id == *id)
+            }
+            Target::Ek(hash) => {
+                let instances = records.instances().await?;
+                instances.iter().any(|one| one.status.ek.public_hash == *hash)
+                    || records.resources(Kind::Token, None).await?.iter().any(|one| {
+                        let Resource::Token(token) = one else { return false };
+                        let rules = token.spec.tpm.iter().flat_map(|tpm| &tpm.allow);
+                        rules.into_iter().any(|rule| rule.ek_public_hash.as_ref() == Some(hash))
+                    })
+            }
+        })
+    }
+}
