@@ -187,6 +187,7 @@ fn what_is_no_tpm_is_refused() -> Result<()> {
         assert_eq!(said.err.lines().count(), 2, "{}", said.err);
         assert!(said.out.is_empty());
     }
+    assert_eq!(fs::read(world.path("file"))?, b"hello", "the file was written to");
     Ok(())
 }
 

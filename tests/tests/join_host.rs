@@ -267,7 +267,9 @@ fn a_stranger_may_neither_use_the_tpm_nor_the_storage() -> Result<()> {
     let (folder, agent) = (scratch.path().join("storage"), scratch.path().join("agent"));
     fs::copy(programs!().agent, &agent)?;
     fs::create_dir(&folder)?;
-    fs::write(scratch.path().join("tpm"), "")?;
+    // A character device that only root can open: what is none is not taken for a TPM at all.
+    let tpm = scratch.path().join("tpm").display().to_string();
+    ensure!(Command::new("mknod").args([&tpm, "c", "1", "3"]).status()?.success(), "no device");
     for (path, mode) in [("", 0o755), ("storage", 0o755), ("agent", 0o755), ("tpm", 0o600)] {
         fs::set_permissions(scratch.path().join(path), fs::Permissions::from_mode(mode))?;
     }
