@@ -287,7 +287,7 @@ pub(super) fn settle(
         if let Destination::Directory { directory, .. } = &draft.destination {
             let whose = format!("{} has its files", at(&draft.place));
             if let Some(message) = folders.claim(&directory.path, &whose) {
-                let advice = "give each service a directory of its own, outside of the others";
+                let advice = "give each service a directory of its own";
                 source.error(draft.place.as_ref(), message, advice);
             }
         }

@@ -71,7 +71,7 @@ fn single_faults() -> Vec<String> {
         "services: [{type: identity, destination: /d}, {type: x509, destination: /d/.}]",
         "services: [{type: identity, destination: /var/lib/teleport/bot/}]",
         "services: [{type: identity, destination: /d/x/../e}, {type: x509, destination: /d/e/..v1}]",
-        "services: [{type: identity, destination: /var/lib/teleport}]",
+        "services: [{type: identity, destination: /d/..v1/x}, {type: x509, destination: /d}]",
         "services: [{type: identity, name: x, destination: /a}, {type: x509, name: x, destination: /b}]",
     ]
     .map(str::to_owned)
