@@ -90,8 +90,10 @@ fn what_it_leaves_in_the_background_holds_nobody_up() {
 fn a_signal_reaches_the_process_of_the_file_and_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pid");
-    let mut daemon = Command::new("sh")
-        .args(["-c", "trap 'echo told; exit 0' HUP; echo ready; while :; do sleep 0.05; done"])
+    // A shell cannot trap what was ignored before it began, as it is below nohup.
+    let mut daemon = Command::new("env")
+        .args(["--default-signal=HUP", "sh", "-c"])
+        .arg("trap 'echo told; exit 0' HUP; echo ready; while :; do sleep 0.05; done")
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
