@@ -95,12 +95,17 @@ impl Level {
     }
 }
 
+/// The fields that say something: not every failure has advice.
+fn told<'f>(fields: &'f [Field<'_>]) -> impl Iterator<Item = (&'f str, String)> {
+    let said = fields.iter().map(|(name, value)| (*name, value.to_string()));
+    said.filter(|(_, value)| !value.is_empty())
+}
+
 /// One line, whatever is in the values: quoted where they have spaces, escaped where they have worse.
 fn words(what: &str, fields: &[Field<'_>]) -> String {
     let mut line = what.to_owned();
-    for (name, value) in fields {
-        let value = value.to_string();
-        let plain = !value.is_empty() && value.chars().all(|c| c.is_ascii_graphic() && c != '"');
+    for (name, value) in told(fields) {
+        let plain = value.chars().all(|c| c.is_ascii_graphic() && c != '"');
         let _ =
             if plain { write!(line, " {name}={value}") } else { write!(line, " {name}={value:?}") };
     }
@@ -112,8 +117,8 @@ fn json(now: &str, level: Level, what: &str, fields: &[Field<'_>]) -> String {
     object.insert("time".into(), Value::from(now));
     object.insert("level".into(), Value::from(level.word().trim_end().to_lowercase()));
     object.insert("message".into(), Value::from(what));
-    for (name, value) in fields {
-        object.insert((*name).into(), Value::from(value.to_string()));
+    for (name, value) in told(fields) {
+        object.insert(name.into(), Value::from(value));
     }
     Value::Object(object).to_string()
 }
@@ -124,10 +129,14 @@ mod tests {
 
     #[test]
     fn a_value_stays_on_its_line_and_in_its_quotes() {
-        let line = words("joined", &[("bot", &"b1"), ("why", &"two words\nERROR \"x\"")]);
+        let fields: [Field<'_>; 3] =
+            [("bot", &"b1"), ("advice", &""), ("why", &"two words\nERROR \"x\"")];
+        let line = words("joined", &fields);
         assert_eq!(line, r#"joined bot=b1 why="two words\nERROR \"x\"""#);
         let object: Value =
-            serde_json::from_str(&json("t", Level::Warn, "m", &[("a", &"b\n")])).unwrap();
+            serde_json::from_str(&json("t", Level::Warn, "m", &[("a", &"b\n"), ("c", &"")]))
+                .unwrap();
+        assert!(object.get("c").is_none());
         assert_eq!((object["level"].as_str(), object["a"].as_str()), (Some("warn"), Some("b\n")));
     }
 }
