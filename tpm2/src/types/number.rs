@@ -6,12 +6,13 @@ numbers! {
     Alg: u16 {
         RSA = 0x0001, TDES = 0x0003, SHA1 = 0x0004, HMAC = 0x0005, AES = 0x0006, MGF1 = 0x0007,
         KEYEDHASH = 0x0008, XOR = 0x000a, SHA256 = 0x000b, SHA384 = 0x000c, SHA512 = 0x000d,
-        NULL = 0x0010, SM3_256 = 0x0012, SM4 = 0x0013, RSASSA = 0x0014, RSAES = 0x0015,
+        SHA256_192 = 0x000e, NULL = 0x0010, SM3_256 = 0x0012, SM4 = 0x0013, RSASSA = 0x0014, RSAES = 0x0015,
         RSAPSS = 0x0016, OAEP = 0x0017, ECDSA = 0x0018, ECDH = 0x0019, ECDAA = 0x001a,
         SM2 = 0x001b, ECSCHNORR = 0x001c, ECMQV = 0x001d, HKDF = 0x001f,
         KDF1_SP800_56A = 0x0020, KDF2 = 0x0021, KDF1_SP800_108 = 0x0022, ECC = 0x0023,
         SYMCIPHER = 0x0025, CAMELLIA = 0x0026, SHA3_256 = 0x0027, SHA3_384 = 0x0028,
-        SHA3_512 = 0x0029, CMAC = 0x003f, CTR = 0x0040, OFB = 0x0041, CBC = 0x0042, CFB = 0x0043,
+        SHA3_512 = 0x0029, SHAKE128 = 0x002a, SHAKE256 = 0x002b, SHAKE256_192 = 0x002c,
+        SHAKE256_256 = 0x002d, SHAKE256_512 = 0x002e, CMAC = 0x003f, CTR = 0x0040, OFB = 0x0041, CBC = 0x0042, CFB = 0x0043,
         ECB = 0x0044, EDDSA = 0x0060, HASH_EDDSA = 0x0061, MLKEM = 0x00a0, MLDSA = 0x00a1,
         HASH_MLDSA = 0x00a2,
     }
@@ -141,9 +142,10 @@ impl Alg {
     pub const fn digest_len(self) -> Option<usize> {
         match self {
             Self::SHA1 => Some(20),
-            Self::SHA256 | Self::SM3_256 | Self::SHA3_256 => Some(32),
+            Self::SHA256_192 | Self::SHAKE256_192 => Some(24),
+            Self::SHA256 | Self::SM3_256 | Self::SHA3_256 | Self::SHAKE256_256 => Some(32),
             Self::SHA384 | Self::SHA3_384 => Some(48),
-            Self::SHA512 | Self::SHA3_512 => Some(64),
+            Self::SHA512 | Self::SHA3_512 | Self::SHAKE256_512 => Some(64),
             _ => None,
         }
     }
