@@ -55,6 +55,7 @@
 mod auth;
 mod frame;
 mod hash;
+mod parameter;
 mod start;
 
 use std::fmt;

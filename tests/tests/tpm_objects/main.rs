@@ -1,5 +1,7 @@
 //! Sealed data, imported keys and key files, both ways with tpm2-tools and with OpenSSL's tpm2 provider.
 
+mod key_files;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -403,114 +405,4 @@ fn we_take_what_tpm2_duplicate_wrapped() -> Result<()> {
     let inside = object::import(&mut tpm, parent, Auth::EMPTY, &public, duplicate, seed)?;
     let key = object::load(&mut tpm, parent, Auth::EMPTY, &inside)?;
     signs(&mut tpm, &key)
-}
-
-/// OpenSSL with the tpm2 provider, on this TPM.
-fn openssl(swtpm: &Swtpm, arguments: &[&str]) -> Result<()> {
-    let mut command = Command::new("openssl");
-    command.args(arguments).env("TPM2OPENSSL_TCTI", swtpm.tcti());
-    let output = command.output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "openssl {arguments:?}: {said}");
-    Ok(())
-}
-
-const PROVIDERS: [&str; 6] =
-    ["-provider", "tpm2", "-provider", "default", "-propquery", "?provider=tpm2"];
-
-#[test]
-fn openssl_signs_with_a_key_file_of_ours() -> Result<()> {
-    let swtpm = start_tcp(Kind::NoCertificates)?;
-    storage_key(&swtpm)?;
-    let folder = tempfile::tempdir()?;
-    let file = |name: &str| path(folder.path(), name);
-    fs::write(file("message"), b"signed in a TPM")?;
-    let owner = KeyParent::P256(Handle::OWNER);
-    for (number, parent) in [owner, KeyParent::Persistent(SRK)].into_iter().enumerate() {
-        let mut tpm = client(&swtpm)?;
-        let primary = primary(&mut tpm, &template::SRK_P256)?;
-        let unique = [number as u8; 32];
-        let public = template::join_key(&unique);
-        let Id::Ecc(ecc) = public.id else { panic!("ECC") };
-        let scheme = AsymScheme::Null;
-        let public = Public { id: Id::Ecc(EccPublic { scheme, ..ecc }), ..public };
-        let (empty, auth) = (SensitiveCreate::EMPTY, Auth::EMPTY);
-        let made = object::create(&mut tpm, primary.object(), auth, &public, empty)?.0;
-        let area = Reader::all(&made.public, |reader| reader.read::<Public<'_>>("public"))?;
-        let key = KeyFile::new(FileKind::Loadable, parent, &area, &made.private)?;
-        fs::write(file("key.pem"), key.to_pem()?)?;
-        let loaded = key.load(&mut tpm, b"")?;
-        signs(&mut tpm, &loaded)?;
-        drop(tpm);
-
-        let (pem, public, signature) = (file("key.pem"), file("public.pem"), file("signature"));
-        let message = file("message");
-        let export = ["pkey", "-in", &pem, "-pubout", "-out", &public];
-        openssl(&swtpm, &[&export[..], &PROVIDERS].concat())?;
-        let digest = ["dgst", "-sha256", "-sign", &pem, "-out", &signature, &message];
-        let digest = [&digest[..1], &PROVIDERS, &digest[1..]].concat();
-        openssl(&swtpm, &digest)?;
-        let verify = ["dgst", "-sha256", "-verify", &public, "-signature", &signature, &message];
-        openssl(&swtpm, &verify)?;
-        let der = file("public.der");
-        openssl(&swtpm, &["pkey", "-pubin", "-in", &public, "-outform", "DER", "-out", &der])?;
-        let Id::Ecc(ecc) = area.id else { panic!("ECC") };
-        let point = [&[4], ecc.unique.x.octets(), ecc.unique.y.octets()].concat();
-        assert!(fs::read(&der)?.ends_with(&point), "it signs with the key of the file");
-    }
-    Ok(())
-}
-
-#[test]
-fn we_load_key_files_of_openssl_and_of_tpm2_encodeobject() -> Result<()> {
-    let swtpm = start_tcp(Kind::NoCertificates)?;
-    storage_key(&swtpm)?;
-    let folder = tempfile::tempdir()?;
-    let file = |name: &str| path(folder.path(), name);
-    let pem = file("openssl.pem");
-    let make = ["genpkey", "-algorithm", "EC", "-pkeyopt", "group:P-256", "-out", &pem];
-    openssl(&swtpm, &[&make[..], &PROVIDERS].concat())?;
-    let (public, private, encoded) = (file("public"), file("private"), file("encoded.pem"));
-    let what = ["-C", "0x81000001", "-G", "ecc256", "-u", &public, "-r", &private];
-    swtpm.tool("tpm2_create", &what)?;
-    swtpm.tool("tpm2_flushcontext", &["-t"])?;
-    let what = ["-C", "0x81000001", "-u", &public, "-r", &private, "-o", &encoded];
-    swtpm.tool("tpm2_encodeobject", &what)?;
-
-    let mut tpm = client(&swtpm)?;
-    for (name, parent) in
-        [(pem, KeyParent::P256(Handle::OWNER)), (encoded, KeyParent::Persistent(SRK))]
-    {
-        let text = fs::read_to_string(&name)?;
-        let key = KeyFile::from_pem(&text).with_context(|| text.clone())?;
-        assert_eq!((key.kind(), key.parent()), (&FileKind::Loadable, parent), "{name}");
-        let loaded = key.load(&mut tpm, b"")?;
-        signs(&mut tpm, &loaded)?;
-        tpm.flush(loaded.handle())?;
-    }
-    Ok(())
-}
-
-#[test]
-fn an_importable_key_file_is_imported_and_loaded() -> Result<()> {
-    let swtpm = start(Kind::NoCertificates)?;
-    let mut tpm = client(&swtpm)?;
-    for (template, parent) in [
-        (&template::SRK_P256, KeyParent::P256(Handle::OWNER)),
-        (&template::SRK_RSA2048, KeyParent::Rsa2048(Handle::OWNER)),
-    ] {
-        let primary = primary(&mut tpm, template)?;
-        let outside = Outside::new()?;
-        let public = outside.public()?;
-        let wrapped = duplicate(&primary.public()?, &public, &outside.sensitive()?)?;
-        tpm.flush(primary.handle())?;
-        let kind = FileKind::Importable(wrapped.seed().try_into()?);
-        let file = KeyFile::new(kind, parent, &public, wrapped.private().octets())?;
-        let file = KeyFile::from_pem(&file.to_pem()?)?;
-        let loaded = file.load(&mut tpm, b"")?;
-        signs(&mut tpm, &loaded)?;
-        tpm.flush(loaded.handle())?;
-    }
-    assert_eq!(swtpm_after(tpm, &swtpm)?, (0, 0));
-    Ok(())
 }
