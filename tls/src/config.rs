@@ -12,6 +12,7 @@ use rustls::time_provider::DefaultTimeProvider;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ConnectionCommon, RootCertStore, ServerConfig};
 
+use crate::direct::DirectClientVerifier;
 use crate::provider::provider;
 use crate::trust::ServerTrust;
 
@@ -74,7 +75,7 @@ pub fn server_config(
         .build()?;
     let mut config = ServerConfig::builder_with_details(provider(), Arc::new(DefaultTimeProvider))
         .with_protocol_versions(&[&TLS13])?
-        .with_client_cert_verifier(clients)
+        .with_client_cert_verifier(Arc::new(DirectClientVerifier(clients)))
         .with_cert_resolver(resolver);
     config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -7,6 +7,7 @@
 //! - [`join_exporter`] is the value that a join binds its proof to.
 
 mod config;
+mod direct;
 mod pin;
 mod provider;
 mod remote;

@@ -23,6 +23,7 @@ use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 
 use crate::config::{ConfigError, roots};
+use crate::direct::{DirectServerVerifier, check_count};
 use crate::pin::CaPin;
 use crate::provider::{ALGORITHMS, provider};
 
@@ -44,7 +45,7 @@ impl ServerTrust {
             Self::Certificates(certificates) => {
                 let roots = Arc::new(roots(certificates)?);
                 let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider());
-                Ok(verifier.build()?)
+                Ok(Arc::new(DirectServerVerifier(verifier.build()?)))
             }
             Self::Pins(pins) if pins.is_empty() => Err(ConfigError::NoTrust),
             Self::Pins(pins) => Ok(Arc::new(PinnedCa { pins: pins.clone() })),
@@ -66,18 +67,13 @@ impl ServerCertVerifier for PinnedCa {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        check_count(intermediates)?;
         let leaf = ParsedCertificate::try_from(end_entity)?;
         let ca = self.pinned(intermediates)?;
         check_root(ca, now)?;
         let mut anchor = RootCertStore::empty();
         anchor.add(ca.clone().into_owned())?;
-        verify_server_cert_signed_by_trust_anchor(
-            &leaf,
-            &anchor,
-            intermediates,
-            now,
-            ALGORITHMS.all,
-        )?;
+        verify_server_cert_signed_by_trust_anchor(&leaf, &anchor, &[], now, ALGORITHMS.all)?;
         verify_server_name(&leaf, server_name)?;
         Ok(ServerCertVerified::assertion())
     }
