@@ -187,8 +187,9 @@ impl AuditLog {
 
     /// Opens the log again, after it was moved away. If that fails, the old one is kept.
     pub fn reopen(&self) -> io::Result<()> {
-        let lines = Lines::open(&self.path)?;
-        *self.lines.lock().unwrap_or_else(PoisonError::into_inner) = lines;
+        // Under the lock: a line written after the new length was read would be cut off.
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        *lines = Lines::open(&self.path)?;
         Ok(())
     }
 

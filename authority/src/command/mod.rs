@@ -83,7 +83,11 @@ fn warn(text: &str) {
 fn log(format: Option<LogFormat>, level: Option<&str>) {
     let filter = EnvFilter::try_from_env("AUTHORITY_LOG")
         .unwrap_or_else(|_| EnvFilter::new(level.unwrap_or("info")));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A log line that cannot be written is lost: reporting that on stderr would panic.
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .log_internal_errors(false);
     match format.unwrap_or(LogFormat::Text) {
         LogFormat::Text => log.with_target(false).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),
