@@ -56,15 +56,16 @@ pub async fn join(
 ) -> Result<(IssuedCredentials, KnownEk), Failure> {
     let mut client = JoinServiceClient::new(connection.channel).max_decoding_message_size(LARGEST);
     let mut opened = open(&mut client, &attester, who).await;
-    let is_refused = opened.as_ref().is_err_and(|failure| failure.exit == Exit::Refused);
-    if is_refused && attester.ek().certificate.is_some() {
+    let is_denied = opened.as_ref().is_err_and(|unopened| unopened.is_denied);
+    if is_denied && attester.ek().certificate.is_some() {
         let chain = chain(tpm, passwords).await?;
         if !chain.is_empty() && !is_same(&chain, &attester.ek().chain) {
             attester.take_chain(chain);
             opened = open(&mut client, &attester, who).await;
         }
     }
-    let Opened { init, challenge, requests, mut answers } = opened?;
+    let Opened { init, challenge, requests, mut answers } =
+        opened.map_err(|unopened| unopened.failure)?;
     let ek = attester.ek().clone();
     let transcript = Transcript::new(
         &connection.exporter,
@@ -94,19 +95,40 @@ struct Opened {
     answers: Streaming<JoinResponse>,
 }
 
+/// Why the authority has not answered with a challenge.
+struct Unopened {
+    failure: Failure,
+    /// It decided against this TPM, so certificates above the EK's may change its mind. A busy
+    /// authority has decided nothing, and must not be asked twice.
+    is_denied: bool,
+}
+
+impl From<Failure> for Unopened {
+    fn from(failure: Failure) -> Self {
+        Self { failure, is_denied: false }
+    }
+}
+
+impl From<Status> for Unopened {
+    fn from(status: Status) -> Self {
+        Self { failure: refused(&status), is_denied: status.code() == Code::PermissionDenied }
+    }
+}
+
 async fn open(
     client: &mut JoinServiceClient<Channel>,
     attester: &Attester,
     who: &Who,
-) -> Result<Opened, Failure> {
+) -> Result<Opened, Unopened> {
     let init = init(attester, who).encode_to_vec();
     let (requests, outgoing) = mpsc::channel(2);
     requests.send(request(Request::Init(init.clone()))).await.map_err(|_| hung_up())?;
     let call = client.join(ReceiverStream::new(outgoing));
-    let mut answers = in_time(call).await.map_err(|status| refused(&status))?.into_inner();
-    match next(&mut answers).await? {
-        Response::Challenge(challenge) => Ok(Opened { init, challenge, requests, answers }),
-        Response::Result(_) => Err(disorder("a result before its challenge")),
+    let mut answers = in_time(call).await?.into_inner();
+    match in_time(answers.message()).await?.and_then(|message| message.step) {
+        Some(Response::Challenge(challenge)) => Ok(Opened { init, challenge, requests, answers }),
+        Some(Response::Result(_)) => Err(disorder("a result before its challenge").into()),
+        None => Err(disorder("nothing").into()),
     }
 }
 
@@ -186,8 +208,10 @@ fn disorder(sent: &str) -> Failure {
     )
 }
 
-/// What the authority said no with.
-pub(crate) fn refused(status: &Status) -> Failure {
+/// What a status of the authority means for the agent. Only a decision against the host is
+/// [`Exit::Refused`]; an authority that cannot decide now is [`Exit::Unavailable`], so that the
+/// agent tries again soon.
+pub fn refused(status: &Status) -> Failure {
     let said = status.message();
     match status.code() {
         Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded => {
@@ -197,6 +221,11 @@ pub(crate) fn refused(status: &Status) -> Failure {
                 "try again; its log says more",
             )
         }
+        Code::ResourceExhausted => Failure::new(
+            Exit::Unavailable,
+            format!("the authority is busy: {said}"),
+            "try again later",
+        ),
         Code::Internal => Failure::new(
             Exit::Unavailable,
             format!("the authority failed: {said}"),

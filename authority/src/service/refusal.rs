@@ -64,6 +64,33 @@ pub enum Code {
 }
 
 impl Code {
+    /// All of them; of the verifier's own codes, one.
+    pub const ALL: [Self; 23] = [
+        Self::TokenUnknown,
+        Self::TokenExpired,
+        Self::TokenRole,
+        Self::BotUnknown,
+        Self::Evidence("ek_untrusted"),
+        Self::EkNotAllowed,
+        Self::AnswerLate,
+        Self::AnswerWrong,
+        Self::SignatureWrong,
+        Self::Locked,
+        Self::CertificateMissing,
+        Self::CertificateExpired,
+        Self::CertificateInvalid,
+        Self::CertificateOfService,
+        Self::InstanceUnknown,
+        Self::EvidenceOutdated,
+        Self::KeyMalformed,
+        Self::KeyUnproven,
+        Self::Abandoned,
+        Self::Malformed,
+        Self::Oversized,
+        Self::Busy,
+        Self::Internal,
+    ];
+
     /// The code as text.
     pub fn as_str(self) -> &'static str {
         match self {
