@@ -1,5 +1,6 @@
 //! The command line, declared.
 
+pub mod environment;
 pub mod install;
 
 use std::net::SocketAddr;

@@ -19,13 +19,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
-use tracing_subscriber::EnvFilter;
 use verifier::chain::ChainPolicy;
 
 use crate::cli::{EkPolicy, Leniency, LogFormat, Start};
 use crate::exit::{Exit, Failure};
 use crate::folder::DEFAULT_DATA_DIR;
 use crate::issue::ClusterName;
+use crate::log::Levels;
 use crate::resource::parse_yaml;
 
 /// More than any configuration has.
@@ -51,8 +51,8 @@ pub struct Settings {
     pub ek_policy: ChainPolicy,
     /// How logs are written, if the file says so.
     pub log_format: Option<LogFormat>,
-    /// How much is logged, if the file says so.
-    pub log_level: Option<String>,
+    /// How much is logged, where the environment says nothing.
+    pub log_levels: Levels,
 }
 
 /// How long a join may take: from a second to ten minutes.
@@ -90,11 +90,8 @@ struct EkCertificates {
 struct Log {
     format: Option<LogFormat>,
     #[serde(default, deserialize_with = "key::level")]
-    level: Option<Level>,
+    level: Option<Levels>,
 }
-
-#[derive(Debug)]
-struct Level(String);
 
 impl Settings {
     /// What flags, environment and file say, in this order; else what is usual.
@@ -119,7 +116,7 @@ impl Settings {
             }
             .of_chains(),
             log_format: file.log.format,
-            log_level: file.log.level.map(|level| level.0),
+            log_levels: file.log.level.unwrap_or_default(),
         })
     }
 }
@@ -223,17 +220,6 @@ impl fmt::Display for JoinTimeout {
     }
 }
 
-impl FromStr for Level {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match EnvFilter::try_new(text) {
-            Ok(_) => Ok(Self(text.to_owned())),
-            Err(cause) => Err(format!("{text:?} is no level, such as info or debug: {cause}")),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,6 +236,10 @@ mod tests {
         Settings::new(&start)
     }
 
+    fn levels(text: &str) -> Levels {
+        text.parse().unwrap()
+    }
+
     #[test]
     fn the_file_says_and_flags_say_otherwise() {
         let yaml = "data_dir: /srv/a\nlisten: 127.0.0.1:1\ncluster_name: one\njoin_timeout: 2m\n\
@@ -260,10 +250,7 @@ mod tests {
         assert_eq!(all.cluster_name.as_ref().unwrap().as_str(), "one");
         assert_eq!(all.join_timeout.duration(), Duration::from_secs(120));
         assert_eq!(all.diag_addr.unwrap().port(), 9);
-        assert_eq!(
-            (all.log_format, all.log_level.as_deref()),
-            (Some(LogFormat::Json), Some("debug"))
-        );
+        assert_eq!((all.log_format, all.log_levels), (Some(LogFormat::Json), levels("debug")));
         let flags = ["--listen", "127.0.0.1:2", "--data-dir", "/b", "--join-timeout", "5s"];
         let over = settings(yaml, &flags).unwrap();
         assert_eq!((over.listen.port(), over.data_dir.as_path()), (2, Path::new("/b")));
@@ -272,7 +259,9 @@ mod tests {
         let usual = settings("# nothing\n", &[]).unwrap();
         assert_eq!(usual.listen.to_string(), "0.0.0.0:3025");
         assert_eq!(usual.join_timeout.duration(), Duration::from_secs(60));
-        assert_eq!(usual.diag_addr, None);
+        assert_eq!((usual.diag_addr, usual.log_levels), (None, Levels::default()));
+        let empty = settings("log: {level: \"\"}\n", &[]).unwrap();
+        assert_eq!(empty.log_levels, Levels::default());
     }
 
     #[test]
@@ -312,7 +301,8 @@ mod tests {
             ("log:\n  format: xml\n", 2, "xml"),
             ("ek_certificates:\n  sha1: maybe\n", 2, "maybe"),
             ("ek_certificates:\n  sha256: accepted\n", 2, "sha256"),
-            ("log:\n  level: a=b=c\n", 2, "a=b=c"),
+            ("log:\n  level: a=b=c\n", 2, "level: \"a=b=c\": \"c\" is not a log level"),
+            ("log:\n  level: verbose\n", 2, "\"verbose\" is not a log level"),
             ("log:\n  colour: red\n", 2, "colour"),
             ("data_dir: /a\ndata_dir: /b\n", 2, "data_dir"),
             ("- a\n", 1, ""),

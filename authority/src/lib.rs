@@ -14,6 +14,7 @@ pub mod exit;
 pub mod folder;
 pub mod install;
 pub mod issue;
+pub mod log;
 pub mod metrics;
 pub mod notify;
 pub mod resource;

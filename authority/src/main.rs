@@ -3,13 +3,12 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use authority::cli::Cli;
+use authority::cli::environment;
 use authority::command;
 use authority::exit::Exit;
-use clap::Parser;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match environment::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(message) => {
             // Nobody is left to hear that even this cannot be said.

@@ -16,22 +16,22 @@ mod table;
 use std::io::{self, Write};
 
 use clap::CommandFactory;
-use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Audit, Bots, Cli, Command, Ek, LogFormat};
+use crate::cli::{Audit, Bots, Cli, Command, Ek};
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
+use crate::log::{self, Levels};
 
 /// Does what the command line says.
 pub fn run(cli: Cli) -> Result<(), Failure> {
     let format = cli.log_format;
     if !matches!(cli.command, Command::Start(_)) {
-        log(format, None);
+        log::start(format, &Levels::default())?;
     }
     match cli.command {
         Command::Start(start) => {
             let settings = Settings::new(&start)?;
-            log(format.or(settings.log_format), settings.log_level.as_deref());
+            log::start(format.or(settings.log_format), &settings.log_levels)?;
             block_on(start::start(settings))
         }
         Command::Check(start) => check::check(&start),
@@ -78,20 +78,6 @@ fn note(text: &str) {
 /// What was done and is hardly meant so, on stderr.
 fn warn(text: &str) {
     let _ = writeln!(io::stderr(), "warning: {text}");
-}
-
-fn log(format: Option<LogFormat>, level: Option<&str>) {
-    let filter = EnvFilter::try_from_env("AUTHORITY_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(level.unwrap_or("info")));
-    // A log line that cannot be written is lost: reporting that on stderr would panic.
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .log_internal_errors(false);
-    match format.unwrap_or(LogFormat::Text) {
-        LogFormat::Text => log.with_target(false).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
 }
 
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

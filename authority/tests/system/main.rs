@@ -16,6 +16,7 @@ mod tests {
     mod operator;
     mod renew;
     mod software_tpm;
+    mod startup;
     mod store;
     mod wire;
 }

@@ -1,0 +1,125 @@
+//! The program's log: what is logged, in which form, to stderr.
+
+use std::env;
+use std::io;
+use std::str::FromStr;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::LogFormat;
+use crate::exit::{Exit, Failure};
+
+/// The environment variable that goes before the configuration.
+const VARIABLE: &str = "AUTHORITY_LOG";
+
+const LEVELS: &str = "error, warn, info, debug, trace or off";
+
+/// Events are logged at this level and above, by part of the program. `None` is the default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Levels(Option<String>);
+
+impl FromStr for Levels {
+    type Err = String;
+
+    /// A level, or directives of `EnvFilter` separated by commas, such as `info,h2=debug`. Nothing is
+    /// the default.
+    ///
+    /// `EnvFilter` takes any other word for the name of a module, and then logs nothing of ours: such
+    /// a word is refused, and the program itself has a level whatever is said of its parts.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |word: &str| format!("{word:?} is not a log level: {LEVELS}");
+        let mut ours = false;
+        let mut directives = Vec::new();
+        for directive in text.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
+            let (target, word) = match directive.rsplit_once('=') {
+                Some((target, word)) => (Some(target), word),
+                None => (None, directive),
+            };
+            let level = level(word).ok_or_else(|| wrong(word))?;
+            ours |= target.is_none_or(|target| target == env!("CARGO_CRATE_NAME"));
+            directives.push(match target {
+                Some(target) => format!("{target}={level}"),
+                None => level.to_string(),
+            });
+        }
+        if directives.is_empty() {
+            return if text.trim().is_empty() { Ok(Self(None)) } else { Err(wrong(text)) };
+        }
+        if !ours {
+            directives.insert(0, format!("{}=info", env!("CARGO_CRATE_NAME")));
+        }
+        let filter = directives.join(",");
+        EnvFilter::try_new(&filter).map_err(|cause| format!("{text:?}: {cause}"))?;
+        Ok(Self(Some(filter)))
+    }
+}
+
+fn level(word: &str) -> Option<LevelFilter> {
+    // An empty word is a level to the library, and so is a number.
+    let is_word = word.chars().all(|c| c.is_ascii_alphabetic()) && !word.is_empty();
+    let word = if word.eq_ignore_ascii_case("warning") { "warn" } else { word };
+    word.parse().ok().filter(|_| is_word)
+}
+
+impl Levels {
+    /// What the environment says.
+    fn from_environment() -> Result<Self, Failure> {
+        let Some(text) = env::var_os(VARIABLE) else { return Ok(Self::default()) };
+        text.to_string_lossy().parse().map_err(|cause| {
+            let advice = format!("correct or unset {VARIABLE}");
+            Failure::new(Exit::Usage, format!("{VARIABLE}: {cause}"), advice)
+        })
+    }
+}
+
+/// Begins to log. The environment goes before the configuration's levels.
+///
+/// # Errors
+/// The environment names a level that does not exist.
+pub fn start(format: Option<LogFormat>, configured: &Levels) -> Result<(), Failure> {
+    let filter = Levels::from_environment()?.0.or_else(|| configured.0.clone());
+    let filter = EnvFilter::new(filter.as_deref().unwrap_or("info"));
+    // A log line that cannot be written is lost: reporting that on stderr would panic.
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .log_internal_errors(false);
+    match format.unwrap_or(LogFormat::Text) {
+        LogFormat::Text => log.with_target(false).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_leave_the_program_its_log_and_other_words_are_refused() {
+        let filter = |text: &str| text.parse::<Levels>().map(|levels| levels.0);
+        for (text, expected) in [
+            ("warning", "warn"),
+            ("WARN", "warn"),
+            ("off", "off"),
+            ("info, h2=Warning", "info,h2=warn"),
+            ("trace,h2=info,redb=info", "trace,h2=info,redb=info"),
+            ("authority=debug", "authority=debug"),
+            ("h2=debug", "authority=info,h2=debug"),
+            ("authority::store=trace", "authority=info,authority::store=trace"),
+            ("h2[span{a=b}]=debug", "authority=info,h2[span{a=b}]=debug"),
+        ] {
+            assert_eq!(filter(text), Ok(Some(expected.to_owned())), "{text}");
+        }
+        for text in ["", "  "] {
+            assert_eq!(filter(text), Ok(None), "{text:?}");
+        }
+        for text in
+            ["verbose", "authority", "info,verbose", "h2=", "h2=loud", "3", ",", "=", "a=b=c"]
+        {
+            let said = filter(text).unwrap_err();
+            assert!(said.ends_with("is not a log level: error, warn, info, debug, trace or off"));
+        }
+    }
+}
