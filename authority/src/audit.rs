@@ -213,7 +213,7 @@ impl AuditLog {
 
 impl Lines {
     fn open(path: &Path) -> io::Result<Self> {
-        Self::over(folder::private().create(true).truncate(false).open(path)?)
+        Self::over(folder::open_own(path, folder::private().create(true).truncate(false))?)
     }
 
     fn over(file: File) -> io::Result<Self> {

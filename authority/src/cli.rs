@@ -176,7 +176,7 @@ pub struct Create {
     /// Replace resources that exist already
     #[arg(short, long)]
     pub force: bool,
-    /// Files with one resource or several; - is stdin. All of a file are created, or none
+    /// Files with one resource or several; - is stdin. All of them are created, or none
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::exit::{Exit, Failure};
-use crate::folder::{DataFolder, Lock, Nascent, read_private};
+use crate::folder::{DataFolder, Lock, Nascent, check_owner, read_private};
 use crate::issue::{CaKey, ClusterName, IssueError, Issuer, SshAuthority, X509Authority};
 use crate::store::{RedbStore, StoreError};
 
@@ -63,6 +63,7 @@ impl Cluster {
             let name = name.clone().map_or_else(host_name, Ok)?;
             create(&path, &name, now)?;
         }
+        check_owner(&path)?;
         let found = load(&path)?;
         match name {
             Some(name) if name != *found.cluster() => Err(Failure::new(
@@ -76,6 +77,9 @@ impl Cluster {
             )),
             _ => {
                 let path = path.join(DATABASE);
+                if path.exists() {
+                    check_owner(&path)?;
+                }
                 let store = RedbStore::open(&path).map_err(|cause| unusable(&path, &cause))?;
                 Ok(Self { issuer: found, store, origin })
             }

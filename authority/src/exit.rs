@@ -65,6 +65,11 @@ impl Failure {
     /// What the operating system refused.
     pub fn io(cause: &io::Error, what: impl fmt::Display) -> Self {
         let (exit, advice) = match cause.kind() {
+            // Not the system's refusal, but ours: of a file that somebody else has made.
+            io::ErrorKind::PermissionDenied if cause.raw_os_error().is_none() => (
+                Exit::Permission,
+                "see who made it and what is in it; then remove it, or give it to the authority's user",
+            ),
             io::ErrorKind::PermissionDenied => {
                 (Exit::Permission, "run as the user that the authority runs as, or as root")
             }

@@ -12,6 +12,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use crate::exit::{Exit, Failure};
@@ -20,6 +22,9 @@ use crate::exit::{Exit, Failure};
 const PRIVATE_FOLDER: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 const OTHERS: u32 = 0o077;
+
+/// The user who may do everything anyway.
+const ROOT: u32 = 0;
 
 /// Where an authority has its data that is not told otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/endorse";
@@ -52,7 +57,7 @@ impl DataFolder {
         }
         self.check()?;
         let path = self.0.join("lock");
-        let file = private().create(true).truncate(false).open(&path);
+        let file = open_own(&path, private().create(true).truncate(false));
         let file =
             file.map_err(|cause| io_failure(&cause, format!("cannot open {}", path.display())))?;
         match file.try_lock() {
@@ -72,6 +77,7 @@ impl DataFolder {
         let shown = self.0.display();
         let metadata = fs::metadata(&self.0)
             .map_err(|cause| io_failure(&cause, format!("cannot look at {shown}")))?;
+        check_owner(&self.0)?;
         if metadata.mode() & OTHERS == 0 {
             return Ok(());
         }
@@ -150,7 +156,7 @@ impl Nascent {
 pub fn read_private(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let shown = path.display();
     let failed = |cause: io::Error| io_failure(&cause, format!("cannot read {shown}"));
-    let file = File::open(path).map_err(failed)?;
+    let file = open_own(path, OpenOptions::new().read(true)).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if metadata.mode() & OTHERS != 0 {
         return Err(Failure::new(
@@ -165,6 +171,45 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<String>, Failure> {
         return Err(Failure::new(Exit::Data, format!("{shown} is too long"), "restore it"));
     }
     Ok(text)
+}
+
+/// Whether a user may write what this program trusts, and command it: its own user, and root.
+pub fn is_trusted(uid: u32) -> bool {
+    uid == ROOT || uid == rustix::process::geteuid().as_raw()
+}
+
+/// Refuses a file or folder that belongs to a user who is not trusted: its content is that user's to
+/// choose, at any time.
+pub fn check_owner(path: &Path) -> Result<(), Failure> {
+    let failed = |cause| Failure::io(&cause, format!("cannot use {}", path.display()));
+    let metadata = fs::metadata(path).map_err(failed)?;
+    trusted_owner(&metadata).map_err(failed)
+}
+
+/// Opens a file of the data folder. It waits for no pipe.
+///
+/// # Errors
+/// The operating system's; the file is a symbolic link, or belongs to a user who is not trusted.
+pub fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = options.custom_flags(flags.bits().cast_signed()).open(path);
+    let file = file.map_err(|cause| match cause.raw_os_error() {
+        Some(code) if code == Errno::LOOP.raw_os_error() => untrusted("it is a symbolic link"),
+        _ => cause,
+    })?;
+    trusted_owner(&file.metadata()?)?;
+    Ok(file)
+}
+
+fn trusted_owner(metadata: &fs::Metadata) -> io::Result<()> {
+    match metadata.uid() {
+        uid if is_trusted(uid) => Ok(()),
+        uid => Err(untrusted(format!("it belongs to another user (uid {uid})"))),
+    }
+}
+
+fn untrusted(why: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, why.into())
 }
 
 /// Options to open a file that only its owner can read and write.

@@ -1,8 +1,9 @@
 //! authority create
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use proto::v1::CreateRequest;
 use proto::v1::create_request::IfExists;
@@ -12,30 +13,62 @@ use super::client::{connect, refused};
 use super::{print, warn};
 use crate::cli::Create;
 use crate::exit::{Exit, Failure};
+use crate::resource::{self, Kind};
 
-/// More than any operator writes.
+/// More than any operator writes, in one file and in all of them.
 const MAX_FILE: u64 = 2 * 1024 * 1024;
+const MAX_FILES: usize = 3 * 1024 * 1024;
 
+/// All files are one request, and so one transaction: nothing is stored, or everything.
 pub(super) async fn create(create: Create) -> Result<(), Failure> {
+    let yaml = read_all(&create.files)?;
     let mut authority = connect(&create.data).await?;
     let if_exists = if create.force { IfExists::Replace } else { IfExists::Refuse };
-    for path in &create.files {
-        let request = CreateRequest { yaml: read(path)?, if_exists: if_exists.into() };
-        let response = authority.create(request).await.map_err(|cause| {
-            let failure = refused(&cause);
-            Failure { message: format!("{}: {}", shown(path), failure.message), ..failure }
-        })?;
-        let response = response.into_inner();
-        for change in response.changes {
-            let what = match change.what() {
-                What::Replaced => "replaced",
-                What::Created | What::Unspecified => "created",
-            };
-            print(format!("{} {:?} has been {what}\n", change.kind, change.name))?;
-        }
-        response.warnings.iter().for_each(|warning| warn(warning));
+    let request = CreateRequest { yaml, if_exists: if_exists.into() };
+    let response = authority.create(request).await.map_err(|cause| {
+        let failure = refused(&cause);
+        let files: Vec<_> = create.files.iter().map(|path| shown(path)).collect();
+        Failure { message: format!("{}: {}", files.join(", "), failure.message), ..failure }
+    })?;
+    let response = response.into_inner();
+    let mut done = String::new();
+    for change in response.changes {
+        let what = match change.what() {
+            What::Replaced => "replaced",
+            What::Created | What::Unspecified => "created",
+        };
+        done.push_str(&format!("{} {:?} has been {what}\n", change.kind, change.name));
     }
-    Ok(())
+    response.warnings.iter().for_each(|warning| warn(warning));
+    print(done)
+}
+
+/// The files as one stream of documents, each of which is checked: only here it is known which line
+/// of which file is wrong.
+fn read_all(paths: &[PathBuf]) -> Result<String, Failure> {
+    let bad = |what: String| Failure::new(Exit::Data, what, "nothing was changed; correct it");
+    let mut seen: HashMap<(Kind, String), &Path> = HashMap::new();
+    let mut stream = String::new();
+    for path in paths {
+        let text = read(path)?;
+        let name = shown(path);
+        let resources = resource::read(&text).map_err(|cause| bad(format!("{name}: {cause}")))?;
+        for resource in resources {
+            let (kind, resource) = (resource.kind(), resource.name().to_string());
+            if let Some(other) = seen.insert((kind, resource.clone()), path) {
+                let other = shown(other);
+                return Err(bad(format!("{name}: {kind} {resource:?} is in {other} already")));
+            }
+        }
+        if !stream.is_empty() {
+            stream.push_str("\n---\n");
+        }
+        stream.push_str(text.strip_prefix('\u{feff}').unwrap_or(&text));
+        if stream.len() > MAX_FILES {
+            return Err(bad(format!("the files together are longer than {MAX_FILES} bytes")));
+        }
+    }
+    Ok(stream)
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tls::CaPin;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -25,6 +26,8 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     let signals = Signals::new().map_err(|cause| Failure::io(&cause, "cannot wait for signals"))?;
     let folder = DataFolder::new(&settings.data_dir);
     let lock = folder.lock()?;
+    // Before a cluster is made: a start that cannot serve makes none.
+    let listeners = Listeners::bind(&settings).await?;
     let clock = Clock::system();
     let cluster = Cluster::open(&folder, &lock, settings.cluster_name, clock.now())?;
     let audit = folder.audit();
@@ -42,10 +45,7 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     let admin = AdminSocket::bind(&folder, &lock).map_err(|cause| {
         Failure::io(&cause, format!("cannot listen on {}", folder.socket().display()))
     })?;
-    let listen = settings.listen;
-    let public = PublicListener::bind(listen, config)
-        .await
-        .map_err(|cause| occupied(&cause, listen, "--listen"))?;
+    let public = PublicListener::new(listeners.public, config);
     let address = public.address().map_err(bug)?;
 
     let name = authority.issuer.cluster();
@@ -55,9 +55,7 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     info!(cluster = %name, listen = %address, ca_pin = %pin, "authority started");
     let (stop, stopped) = watch::channel(false);
     let mut said = format!("Cluster  {name}\nListen   {address}\nCA pin   {pin}\n");
-    if let Some(listen) = settings.diag_addr {
-        let diag = DiagListener::bind(listen);
-        let diag = diag.await.map_err(|cause| occupied(&cause, listen, "--diag-addr"))?;
+    if let Some(diag) = listeners.diag {
         said.push_str(&format!("Diag     {}\n", diag.address().map_err(bug)?));
         tokio::spawn(diag.serve(Arc::clone(&authority), stopped.clone()));
     }
@@ -73,6 +71,28 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     drop(lock);
     info!("authority stopped");
     Ok(())
+}
+
+/// The addresses that the configuration names, taken.
+struct Listeners {
+    public: TcpListener,
+    diag: Option<DiagListener>,
+}
+
+impl Listeners {
+    async fn bind(settings: &Settings) -> Result<Self, Failure> {
+        let address = settings.listen;
+        let public = PublicListener::bind(address).await;
+        let public = public.map_err(|cause| occupied(&cause, address, "--listen"))?;
+        let diag = match settings.diag_addr {
+            None => None,
+            Some(address) => {
+                let diag = DiagListener::bind(address).await;
+                Some(diag.map_err(|cause| occupied(&cause, address, "--diag-addr"))?)
+            }
+        };
+        Ok(Self { public, diag })
+    }
 }
 
 fn occupied(cause: &io::Error, address: SocketAddr, flag: &str) -> Failure {

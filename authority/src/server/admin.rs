@@ -10,16 +10,12 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_stream::{Stream, StreamExt};
 use tracing::warn;
 
-use crate::folder::{DataFolder, Lock};
-
-/// root may do everything anyway.
-const ROOT: u32 = 0;
+use crate::folder::{DataFolder, Lock, is_trusted};
 
 /// The socket, listening; it goes with the value.
 pub struct AdminSocket {
     listener: UnixListener,
     path: PathBuf,
-    ours: u32,
 }
 
 impl AdminSocket {
@@ -33,23 +29,21 @@ impl AdminSocket {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
             Err(cause) => return Err(cause),
         }
-        let (us, _) = UnixStream::pair()?;
-        let ours = us.peer_cred()?.uid();
         let listener = UnixListener::bind(&path)?;
         // Until here the folder's own mode keeps others out.
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-        Ok(Self { listener, path, ours })
+        Ok(Self { listener, path })
     }
 
     /// Connections of those who may command the authority: its own user, and root.
     pub(super) fn connections(self) -> impl Stream<Item = io::Result<UnixStream>> {
-        let Self { listener, path, ours } = self;
+        let Self { listener, path } = self;
         let remove = RemoveSocket(path);
         UnixListenerStream::new(listener).filter(move |stream| {
             let _ = &remove;
             let Ok(stream) = stream else { return true };
             match stream.peer_cred() {
-                Ok(peer) if peer.uid() == ROOT || peer.uid() == ours => true,
+                Ok(peer) if is_trusted(peer.uid()) => true,
                 Ok(peer) => {
                     warn!(uid = peer.uid(), "another user tried the admin socket");
                     false

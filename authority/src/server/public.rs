@@ -56,10 +56,14 @@ pub struct PublicListener {
 }
 
 impl PublicListener {
-    /// Listens.
-    pub async fn bind(address: SocketAddr, config: Arc<ServerConfig>) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
-        Ok(Self { listener, acceptor: TlsAcceptor::from(config) })
+    /// Takes the address. Who connects waits until the authority serves.
+    pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+        TcpListener::bind(address).await
+    }
+
+    /// Speaks TLS like this to who connects.
+    pub fn new(listener: TcpListener, config: Arc<ServerConfig>) -> Self {
+        Self { listener, acceptor: TlsAcceptor::from(config) }
     }
 
     /// Where it listens.

@@ -6,6 +6,7 @@ mod tests {
     mod answer;
     mod claim;
     mod command;
+    mod create;
     mod daemon;
     mod granted;
     mod harness;

@@ -70,7 +70,8 @@ impl Harness {
         let leaf = Leaf::new(Arc::clone(&authority)).unwrap();
         let config = tls::server_config(leaf, &[ca]).unwrap();
         let admin = AdminSocket::bind(&folder, &lock).unwrap();
-        let public = PublicListener::bind("127.0.0.1:0".parse().unwrap(), config).await.unwrap();
+        let listener = PublicListener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let public = PublicListener::new(listener, config);
         let address = public.address().unwrap();
         let (stop, stopped) = watch::channel(false);
         let served = tokio::spawn(serve(Arc::clone(&authority), public, admin, stopped));
@@ -206,6 +207,16 @@ impl Harness {
         let challenge = join.challenge().await;
         (wire, join, init, challenge)
     }
+}
+
+/// Makes a file that nothing can be written to, as on a full disk; `false` if only root may.
+pub(crate) fn full_device(path: &Path) -> bool {
+    let made = Command::new("mknod").arg(path).args(["-m", "600", "c", "1", "7"]).status();
+    let made = made.is_ok_and(|status| status.success());
+    if !made {
+        println!("may not make a device");
+    }
+    made
 }
 
 pub(crate) const BOT: &str =

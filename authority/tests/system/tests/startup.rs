@@ -1,6 +1,9 @@
 //! The program before it serves: what it takes from its environment and its files, and what it refuses.
 
 use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{chown, symlink};
+use std::process::Command;
 
 use super::command::Place;
 
@@ -64,4 +67,65 @@ fn environment_variables_that_are_empty_are_unset() {
     let output = output.unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(authority.terminate(), Some(0));
+}
+
+/// Each start ends, should it be no refusal that ends it.
+fn start(place: &Place, flags: &[&str]) -> (i32, String) {
+    let start = place.command(&["start", "--cluster-name", CLUSTER]);
+    let mut command = Command::new("timeout");
+    command.arg("20").arg(start.get_program()).args(start.get_args()).args(flags);
+    let output = command.env("AUTHORITY_DATA_DIR", place.data()).output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn address_in_use_is_found_before_a_cluster_is_made() {
+    let place = Place::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (listen, diag, flag) in
+        [(&*address, "127.0.0.1:0", "--listen"), ("127.0.0.1:0", &*address, "--diag-addr")]
+    {
+        let (code, error) = start(&place, &["--listen", listen, "--diag-addr", diag]);
+        assert_eq!(code, 69, "{error}");
+        assert!(error.contains(&format!("another address with {flag}")), "{error}");
+        assert!(!place.data().join("cluster").exists());
+    }
+}
+
+const FILES: [&str; 4] = ["lock", "audit.jsonl", "cluster/x509-ca.key", "cluster/ssh-ca.key"];
+
+#[test]
+fn data_of_another_user_are_refused() {
+    let place = Place::new();
+    assert_eq!(place.start(&["--cluster-name", CLUSTER]).terminate(), Some(0));
+    let folders = ["", "cluster", "cluster/cluster.json", "cluster/store.redb"];
+    for name in folders.iter().chain(&FILES) {
+        let path = place.data().join(name);
+        if chown(&path, Some(54_321), None).is_err() {
+            println!("may not give files away");
+            return;
+        }
+        let (code, error) = start(&place, &["--listen", "127.0.0.1:0"]);
+        assert_eq!(code, 77, "{name}: {error}");
+        assert!(error.contains("belongs to another user (uid 54321)"), "{name}: {error}");
+        assert!(error.contains(path.to_str().unwrap().trim_end_matches('/')), "{name}: {error}");
+        chown(&path, Some(0), None).unwrap();
+    }
+    assert_eq!(place.start(&[]).terminate(), Some(0));
+}
+
+#[test]
+fn symbolic_links_in_place_of_keys_lock_and_log_are_refused() {
+    let place = Place::new();
+    assert_eq!(place.start(&["--cluster-name", CLUSTER]).terminate(), Some(0));
+    for name in FILES {
+        let (path, elsewhere) = (place.data().join(name), place.0.path().join("elsewhere"));
+        fs::rename(&path, &elsewhere).unwrap();
+        symlink(&elsewhere, &path).unwrap();
+        let (code, error) = start(&place, &["--listen", "127.0.0.1:0"]);
+        assert_eq!(code, 77, "{name}: {error}");
+        assert!(error.contains("it is a symbolic link"), "{name}: {error}");
+        fs::rename(&elsewhere, &path).unwrap();
+    }
 }

@@ -1,0 +1,45 @@
+//! `authority create` with several files.
+
+use std::fs;
+
+use super::command::Place;
+
+fn bot(place: &Place, file: &str, text: &str) -> String {
+    let path = place.0.path().join(file);
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn create_of_several_files_is_all_or_nothing() {
+    let place = Place::new();
+    let _authority = place.start(&["--cluster-name", "one.example"]);
+    let yaml = |name: &str| {
+        format!("kind: bot\nversion: v1\nmetadata:\n  name: {name}\nspec:\n  roles: []\n")
+    };
+    let one = bot(&place, "one.yaml", &yaml("one"));
+    let two = bot(&place, "two.yaml", &format!("\u{feff}---\n{}", yaml("two").trim_end()));
+    let three = bot(&place, "three.yaml", &yaml("three"));
+    let wrong = bot(&place, "wrong.yaml", &yaml("wrong").replace("name:", "nam:"));
+    let absent = place.0.path().join("absent.yaml").to_str().unwrap().to_owned();
+    let bots = || place.run(&["get", "bot", "--format", "json"]).1.matches("\"name\"").count();
+
+    for (files, code, says) in [
+        ([&one, &wrong], 65, "wrong.yaml: line 4: "),
+        ([&one, &absent], 74, "absent.yaml"),
+        ([&one, &one], 65, "one.yaml: bot \"one\" is in "),
+    ] {
+        let (is, said, error) = place.run(&["create", files[0], files[1], &three]);
+        assert_eq!((is, said.as_str(), bots()), (code, "", 0), "{error}");
+        assert!(error.contains(says), "{error}");
+    }
+    let (code, said, error) = place.run(&["create", &one, &two]);
+    assert_eq!((code, bots()), (0, 2), "{error}");
+    assert_eq!(said, "bot \"one\" has been created\nbot \"two\" has been created\n");
+    let (code, said, error) = place.run(&["create", &three, &one]);
+    assert_eq!((code, said.as_str(), bots()), (1, "", 2), "{error}");
+    assert!(error.contains("nothing was changed"), "{error}");
+    let (code, said, _) = place.run(&["create", "-f", &three, &one]);
+    assert_eq!((code, bots()), (0, 3));
+    assert_eq!(said, "bot \"three\" has been created\nbot \"one\" has been replaced\n");
+}
