@@ -32,6 +32,9 @@ use crate::inventory::EkChoice;
 use crate::passwords::Passwords;
 use crate::tpm_thread::{Tpm, TpmThread};
 
+/// A connection that waited longer for the TPM is opened again before the join begins.
+const MAX_CONNECTION_IDLE: Duration = Duration::from_secs(5);
+
 /// What a host wants to join with.
 #[derive(Debug)]
 pub struct Wanted {
@@ -83,8 +86,18 @@ impl Client {
         tpm2::crypto::random(&mut unique).map_err(Failure::bug)?;
         let by = passwords.clone();
         let prepare = tpm.call(move |tpm| Attester::prepare(tpm, choice, known, &by, &unique));
-        // While the TPM works the network does too.
-        let (attester, (connection, authority)) = tokio::try_join!(prepare, self.connect(None))?;
+        // While the TPM works the network does too, so that an authority that is not there costs no
+        // wait for the TPM.
+        let connect = async {
+            let connected = self.connect(None).await?;
+            Ok((connected, tokio::time::Instant::now()))
+        };
+        let (attester, (mut connected, since)) = tokio::try_join!(prepare, connect)?;
+        // An authority does not wait long for the join on a connection without certificate.
+        if since.elapsed() > MAX_CONNECTION_IDLE {
+            connected = self.connect(None).await?;
+        }
+        let (connection, authority) = connected;
 
         let join_key = attester.join_key().public().to_vec();
         let appraised = AppraisedKey::appraise(&join_key).map_err(|error| {

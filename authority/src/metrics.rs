@@ -1,13 +1,16 @@
 //! What is counted while the authority runs, in the text form of Prometheus.
 
+mod connections;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use self::connections::ConnectionMetrics;
 use crate::audit::Action;
 use crate::service::refusal::Refusal;
 
@@ -22,7 +25,7 @@ pub struct Metrics {
     results: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     reads: Histogram,
     writes: Histogram,
-    connections: AtomicU64,
+    pub(crate) connections: ConnectionMetrics,
 }
 
 /// How often something took how long.
@@ -40,9 +43,6 @@ pub(crate) enum Access {
     Write,
 }
 
-/// A connection, counted as long as this is there.
-pub(crate) struct Counted(Arc<Metrics>);
-
 impl Metrics {
     /// Counts the end of what somebody wanted.
     pub(crate) fn count(&self, action: Action, refusal: Option<&Refusal>) {
@@ -59,12 +59,6 @@ impl Metrics {
             Access::Write => &self.writes,
         };
         histogram.add(time);
-    }
-
-    /// Counts a connection.
-    pub(crate) fn connection(self: &Arc<Self>) -> Counted {
-        self.connections.fetch_add(1, Ordering::Relaxed);
-        Counted(Arc::clone(self))
     }
 
     /// All of it.
@@ -92,10 +86,7 @@ impl Metrics {
         writeln!(text, "# HELP {name} Time that the store takes.\n# TYPE {name} histogram")?;
         self.reads.write(text, name, "read")?;
         self.writes.write(text, name, "write")?;
-        let connections = self.connections.load(Ordering::Relaxed);
-        let name = "endorse_connections";
-        writeln!(text, "# HELP {name} Open connections of hosts.\n# TYPE {name} gauge")?;
-        writeln!(text, "{name} {connections}")?;
+        self.connections.write(text)?;
         let name = "endorse_ca_not_after_seconds";
         let end = ca_not_after.unix_timestamp();
         writeln!(text, "# HELP {name} When the X.509 CA ends, in seconds since 1970.")?;
@@ -139,12 +130,6 @@ fn seconds(microseconds: u64) -> String {
     format!("{}.{:06}", microseconds / 1_000_000, microseconds % 1_000_000)
 }
 
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,14 +138,16 @@ mod tests {
 
     #[test]
     fn what_was_counted_is_told() {
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Metrics::default();
         metrics.count(Action::Join, None);
         metrics.count(Action::Join, Some(&Refusal::new(Code::TokenUnknown, "x")));
         metrics.count(Action::Join, Some(&Refusal::new(Code::TokenUnknown, "y")));
         metrics.count(Action::Renew, Some(&Refusal::new(Code::Locked, "z")));
         metrics.took(Access::Write, Duration::from_micros(500));
         metrics.took(Access::Write, Duration::from_millis(1500));
-        let connection = metrics.connection();
+        metrics.connections.limits(2048, 4096);
+        metrics.connections.now(7, 3, 5, true);
+        metrics.connections.evicted();
         let text = metrics.text(datetime!(2036-05-31 12:00 UTC));
         for line in [
             "endorse_joins_total{result=\"granted\"} 1",
@@ -175,12 +162,17 @@ mod tests {
             "endorse_store_seconds_bucket{access=\"write\",le=\"+Inf\"} 2",
             "endorse_store_seconds_sum{access=\"write\"} 1.500500",
             "endorse_store_seconds_count{access=\"read\"} 0",
-            "endorse_connections 1",
+            "endorse_connections{class=\"unproven\"} 7",
+            "endorse_connections{class=\"known\"} 3",
+            "endorse_connections_limit 2048",
+            "endorse_connections_closed_total{reason=\"evicted\"} 1",
+            "endorse_connections_closed_total{reason=\"turned_away\"} 0",
+            "endorse_joins_under_way 5",
+            "endorse_joins_under_way_limit 4096",
+            "endorse_saturated 1",
             "endorse_ca_not_after_seconds 2095848000",
         ] {
             assert!(text.lines().any(|have| have == line), "{line:?} is not in\n{text}");
         }
-        drop(connection);
-        assert!(metrics.text(datetime!(2036-05-31 12:00 UTC)).contains("endorse_connections 0"));
     }
 }

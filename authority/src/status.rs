@@ -68,6 +68,11 @@ fn evidence(code: &str) -> &'static str {
     }
 }
 
+/// A call on a connection that has made as many as it may.
+pub(crate) fn too_many_calls() -> Status {
+    Status::resource_exhausted("too many calls on one connection without a certificate")
+}
+
 /// A call for a service that is not here.
 pub(crate) fn unknown_service() -> Status {
     Status::unimplemented("no such service")

@@ -18,12 +18,13 @@ use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 use crate::folder::DataFolder;
 use crate::notify::ServiceManager;
-use crate::server::{AdminSocket, DiagListener, Leaf, PublicListener, serve};
+use crate::server::{AdminSocket, DiagListener, Leaf, PublicListener, raise_open_files, serve};
 use crate::service::Authority;
 
 pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     // Before anything else, so that no signal finds nobody listening.
     let signals = Signals::new().map_err(|cause| Failure::io(&cause, "cannot wait for signals"))?;
+    raise_open_files();
     let folder = DataFolder::new(&settings.data_dir);
     let lock = folder.lock()?;
     // Before a cluster is made: a start that cannot serve makes none.

@@ -113,16 +113,17 @@ async fn answer(
     }
     match request.uri().path() {
         "/livez" => text(StatusCode::OK, "OK\n".into()),
-        "/metrics" => {
-            let end = authority.issuer.x509().not_after();
-            text(StatusCode::OK, authority.metrics.text(end))
+        "/metrics" => text(StatusCode::OK, authority.metrics_text()),
+        "/readyz" => {
+            let saturation = authority.metrics.connections.saturation();
+            readiness(authority.health().await, *stop.borrow(), saturation)
         }
-        "/readyz" => readiness(authority.health().await, *stop.borrow()),
         _ => text(StatusCode::NOT_FOUND, "ask for /livez, /readyz or /metrics\n".into()),
     }
 }
 
-fn readiness(health: Health, stopping: bool) -> Response<Full<Bytes>> {
+/// An authority that is saturated still serves, in turn: it says so, and stays ready.
+fn readiness(health: Health, stopping: bool, saturation: Option<String>) -> Response<Full<Bytes>> {
     let Health { store, audit, certificates } = health;
     let hosts = if stopping { Err("the authority is stopping".to_owned()) } else { Ok(()) };
     let well = [&store, &audit, &certificates, &hosts].iter().all(|one| one.is_ok());
@@ -136,7 +137,10 @@ fn readiness(health: Health, stopping: bool) -> Response<Full<Bytes>> {
             store: component(store),
             audit: component(audit),
             certificates: component(certificates),
-            hosts: component(hosts),
+            hosts: match (&hosts, saturation) {
+                (Ok(()), Some(reason)) => Component { status: "saturated", reason: Some(reason) },
+                _ => component(hosts),
+            },
         },
     };
     let code = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -3,6 +3,7 @@
 mod admin;
 mod diag;
 mod leaf;
+mod places;
 mod public;
 mod router;
 
@@ -17,9 +18,11 @@ use std::time::Duration;
 use proto::v1::admin_service_server::AdminServiceServer;
 use proto::v1::identity_service_server::IdentityServiceServer;
 use proto::v1::join_service_server::JoinServiceServer;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 use tonic::transport::Server;
 
+use self::public::Connections;
 use self::router::Hosts;
 use crate::service::Authority;
 use crate::service::admin::Admin;
@@ -33,8 +36,15 @@ const MAX_MESSAGE: usize = 64 * 1024;
 /// The same for operators: a stream of resources.
 const MAX_ADMIN_MESSAGE: usize = 4 * 1024 * 1024;
 
-/// Calls at a time on one connection.
+/// Calls at a time on a connection of a known host, or of an operator.
 const MAX_STREAMS: u32 = 16;
+
+/// Calls at a time on a connection of a peer that has shown no certificate.
+const MAX_UNPROVEN_STREAMS: u32 = 2;
+
+/// HTTP/2 windows: what a peer may send ahead of the authority's reading. RFC 9113 section 6.9.2
+/// begins with as much.
+const WINDOW: u32 = 65_535;
 
 /// Headers of one call.
 const MAX_HEADERS: u32 = 16 * 1024;
@@ -75,22 +85,28 @@ pub async fn serve(
         identity: IdentityServiceServer::new(Identity(Arc::clone(&authority)))
             .max_decoding_message_size(MAX_MESSAGE),
     };
-    let hosts = limits().serve_with_incoming_shutdown(
-        services,
-        public.connections(Arc::clone(&authority.metrics)),
+    let Connections { unproven, known } = public.connections(Arc::clone(&authority.metrics));
+    let strangers = limits(MAX_UNPROVEN_STREAMS).serve_with_incoming_shutdown(
+        services.clone(),
+        unproven,
         stopped(stop.clone()),
     );
+    let hosts =
+        limits(MAX_STREAMS).serve_with_incoming_shutdown(services, known, stopped(stop.clone()));
     let pruning = Arc::clone(&authority);
     let service =
         AdminServiceServer::new(Admin(authority)).max_decoding_message_size(MAX_ADMIN_MESSAGE);
-    let operators =
-        limits().serve_with_incoming_shutdown(service, admin.connections(), stopped(stop.clone()));
+    let operators = limits(MAX_STREAMS).serve_with_incoming_shutdown(
+        service,
+        admin.connections(),
+        stopped(stop.clone()),
+    );
     let drained = async {
         stopped(stop).await;
         tokio::time::sleep(DRAIN).await;
     };
     tokio::select! {
-        ended = async { tokio::try_join!(hosts, operators) } => ended.map(|_| ()),
+        ended = async { tokio::try_join!(strangers, hosts, operators) } => ended.map(|_| ()),
         () = prune(pruning) => Ok(()),
         () = drained => {
             tracing::warn!(seconds = DRAIN.as_secs(), "calls still under way are cut off");
@@ -108,9 +124,26 @@ async fn prune(authority: Arc<Authority>) {
     }
 }
 
-fn limits() -> Server {
+/// How many files this process may have open.
+fn open_files() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Raises the number of files that this process may have open as far as the system allows.
+pub fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(cause) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    {
+        tracing::warn!(%cause, "the limit of open files stays as it is");
+    }
+}
+
+fn limits(streams: u32) -> Server {
     Server::builder()
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(streams)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))

@@ -1,4 +1,4 @@
-//! The door for hosts: TCP and TLS, bounded in number and in time.
+//! The listener for hosts: TCP and TLS, bounded in number and in time.
 
 use std::convert::Infallible;
 use std::io;
@@ -10,31 +10,40 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio_rustls::TlsAcceptor;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
-use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
-use crate::metrics::{Counted, Metrics};
+use super::open_files;
+use super::places::{JoinPlace, Limits, Place, PlaceRef, Places, Source};
+use crate::metrics::Metrics;
 
-/// Connections at a time, those in their handshake included. More wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 4096;
+/// How long a peer may take for its ClientHello. Waiting for it costs the authority nothing but a
+/// place.
+const CLIENT_HELLO: Duration = Duration::from_secs(5);
 
-/// Handshakes at a time: they cost most, and who makes them is not known yet.
-const MAX_HANDSHAKES: usize = 256;
-
-/// How long a handshake may take, up to the first word that follows it: a connection that only
-/// listens would hold a place of those that there are.
+/// How long a peer may take for the rest of the handshake and its first byte after it.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How long to wait when the system has no more files or memory for connections.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that the kernel accepts ahead of the authority; it may cap them.
+const BACKLOG: u32 = 1024;
+
+/// Connections that wait to be served.
+const MAX_READY: usize = 64;
+
+/// How often connections over their deadline are closed.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// What the handlers know of the connection that a call came on.
 #[derive(Clone)]
@@ -47,23 +56,51 @@ pub struct Connection {
     pub exporter: [u8; 32],
     /// The generation of the last renewal that was granted on this connection; 0 before any.
     pub renewed: Arc<AtomicU64>,
+    place: PlaceRef,
+}
+
+impl Connection {
+    /// Counts a join as under way while the value is there; none if there are too many.
+    pub(crate) fn begin_join(&self) -> Option<JoinPlace> {
+        self.place.begin_join()
+    }
+
+    /// Whether the connection may make another call.
+    pub(crate) fn call(&self) -> bool {
+        self.place.call()
+    }
+
+    /// Where the connection comes from.
+    #[expect(dead_code, reason = "refusals are aggregated by it next")]
+    pub(crate) fn source(&self) -> Source {
+        Source::of(self.remote.ip())
+    }
 }
 
 /// A socket that listens, and how it speaks TLS.
 pub struct PublicListener {
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    config: Arc<ServerConfig>,
+}
+
+/// Connections whose handshake is done, by what is known of their peers.
+pub(super) struct Connections {
+    pub(super) unproven: ReceiverStream<Result<Conn, Infallible>>,
+    pub(super) known: ReceiverStream<Result<Conn, Infallible>>,
 }
 
 impl PublicListener {
     /// Takes the address. Who connects waits until the authority serves.
     pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-        TcpListener::bind(address).await
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
     }
 
     /// Speaks TLS like this to who connects.
     pub fn new(listener: TcpListener, config: Arc<ServerConfig>) -> Self {
-        Self { listener, acceptor: TlsAcceptor::from(config) }
+        Self { listener, config }
     }
 
     /// Where it listens.
@@ -71,48 +108,50 @@ impl PublicListener {
         self.listener.local_addr()
     }
 
-    /// Connections whose handshake is done. When the stream goes, the socket closes.
-    pub(super) fn connections(
-        self,
-        metrics: Arc<Metrics>,
-    ) -> impl Stream<Item = Result<Conn, Infallible>> {
-        let (ready, connections) = mpsc::channel(MAX_STREAM);
-        tokio::spawn(self.accept_all(ready, metrics));
-        ReceiverStream::new(connections)
+    /// Connections whose handshake is done. When both streams go, the socket closes.
+    pub(super) fn connections(self, metrics: Arc<Metrics>) -> Connections {
+        let (unproven, unproven_conns) = mpsc::channel(MAX_READY);
+        let (known, known_conns) = mpsc::channel(MAX_READY);
+        let limits = Limits::for_open_files(open_files());
+        let door = Door {
+            config: self.config,
+            places: Places::new(limits, Arc::clone(&metrics)),
+            metrics,
+            unproven,
+            known,
+        };
+        tokio::spawn(door.accept_all(self.listener));
+        Connections {
+            unproven: ReceiverStream::new(unproven_conns),
+            known: ReceiverStream::new(known_conns),
+        }
     }
+}
 
-    async fn accept_all(
-        self,
-        ready: mpsc::Sender<Result<Conn, Infallible>>,
-        metrics: Arc<Metrics>,
-    ) {
-        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+/// What all connections share on their way in.
+#[derive(Clone)]
+struct Door {
+    config: Arc<ServerConfig>,
+    places: Arc<Places>,
+    metrics: Arc<Metrics>,
+    unproven: mpsc::Sender<Result<Conn, Infallible>>,
+    known: mpsc::Sender<Result<Conn, Infallible>>,
+}
+
+impl Door {
+    async fn accept_all(self, listener: TcpListener) {
+        let mut sweep = tokio::time::interval(SWEEP);
         loop {
-            let permits = async {
-                let connection = Arc::clone(&connections).acquire_owned().await;
-                let handshake = Arc::clone(&handshakes).acquire_owned().await;
-                connection.ok().zip(handshake.ok())
-            };
-            let accepted = async { (permits.await, self.listener.accept().await) };
-            let (permits, accepted) = tokio::select! {
-                () = ready.closed() => return,
-                accepted = accepted => accepted,
-            };
-            let Some((connection, handshake)) = permits else { return };
-            match accepted {
-                Ok((stream, remote)) => {
-                    let counted = metrics.connection();
-                    let opening = Opening { stream, remote, counted, permit: connection };
-                    let (acceptor, ready) = (self.acceptor.clone(), ready.clone());
-                    tokio::spawn(async move {
-                        if let Some(conn) = opening.handshake(acceptor).await {
-                            drop(handshake);
-                            // The server stops: the connection goes with it.
-                            let _ = ready.send(Ok(conn)).await;
-                        }
-                    });
+            let accepted = tokio::select! {
+                () = self.unproven.closed() => return,
+                now = sweep.tick() => {
+                    self.places.sweep(now);
+                    continue;
                 }
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, remote)) => self.enter(stream, remote),
                 Err(cause) => {
                     warn!(%cause, "cannot accept a connection");
                     tokio::time::sleep(PAUSE).await;
@@ -120,53 +159,70 @@ impl PublicListener {
             }
         }
     }
-}
 
-/// Connections that wait to be served.
-const MAX_STREAM: usize = 64;
+    /// Starts the handshake in a task of its own, if there is a place for it.
+    fn enter(&self, stream: TcpStream, remote: SocketAddr) {
+        let Some((place, evicted)) = self.places.enter(remote.ip(), Instant::now()) else {
+            return;
+        };
+        let door = self.clone();
+        tokio::spawn(async move {
+            let mut evicted = evicted;
+            let opened = tokio::select! {
+                _ = &mut evicted => return,
+                opened = door.handshake(stream, place, remote) => opened,
+            };
+            match opened {
+                // An error means that the server stops: the connection goes with it.
+                Ok((stream, place, connection)) => {
+                    let ready =
+                        if connection.peer.is_some() { &door.known } else { &door.unproven };
+                    let conn = Conn { stream, connection, evicted: Some(evicted), _place: place };
+                    let _ = ready.send(Ok(conn)).await;
+                }
+                Err(cause) => {
+                    door.metrics.connections.handshake_failed();
+                    debug!(%remote, %cause, "the handshake failed");
+                }
+            }
+        });
+    }
 
-struct Opening {
-    stream: TcpStream,
-    remote: SocketAddr,
-    counted: Counted,
-    permit: OwnedSemaphorePermit,
-}
-
-impl Opening {
-    async fn handshake(self, acceptor: TlsAcceptor) -> Option<Conn> {
-        let Self { stream, remote, counted, permit } = self;
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        place: Place,
+        remote: SocketAddr,
+    ) -> io::Result<(TlsStream<TcpStream>, Place, Connection)> {
         // Without it answers wait for acknowledgements; it is no reason to refuse a connection.
         let _ = stream.set_nodelay(true);
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
+        let hello = timeout_at(Instant::now() + CLIENT_HELLO, hello).await??;
+        let stopping = || io::Error::other("the connection was closed for another");
+        let permit = place.handshake().await.ok_or_else(stopping)?;
+        let now = Instant::now();
+        let deadline = now + HANDSHAKE;
+        place.waits(now, deadline);
         let opened = async {
-            let mut stream = acceptor.accept(stream).await?;
+            let mut stream = hello.into_stream(Arc::clone(&self.config)).await?;
+            drop(permit);
             // Nothing is taken away by this.
             stream.fill_buf().await?;
             io::Result::Ok(stream)
         };
-        let stream = match tokio::time::timeout(HANDSHAKE, opened).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(cause)) => {
-                debug!(%remote, %cause, "no TLS");
-                return None;
-            }
-            Err(_) => {
-                debug!(%remote, "TLS handshake takes too long");
-                return None;
-            }
-        };
+        let stream = timeout_at(deadline, opened).await??;
         let (_, session) = stream.get_ref();
-        let exporter = match tls::join_exporter(session) {
-            Ok(exporter) => exporter,
-            Err(cause) => {
-                warn!(%remote, %cause, "no exporter");
-                return None;
-            }
-        };
+        let exporter = tls::join_exporter(session).map_err(io::Error::other)?;
         let peer = session.peer_certificates().map(|chain| {
             Arc::new(chain.iter().map(|certificate| certificate.clone().into_owned()).collect())
         });
-        let connection = Connection { remote, peer, exporter, renewed: Arc::default() };
-        Some(Conn { stream, connection, _counted: counted, _permit: permit })
+        if !place.greet(peer.is_some(), Instant::now()) {
+            return Err(stopping());
+        }
+        let place_ref = place.reference();
+        let connection =
+            Connection { remote, peer, exporter, renewed: Arc::default(), place: place_ref };
+        Ok((stream, place, connection))
     }
 }
 
@@ -174,8 +230,24 @@ impl Opening {
 pub(super) struct Conn {
     stream: TlsStream<TcpStream>,
     connection: Connection,
-    _counted: Counted,
-    _permit: OwnedSemaphorePermit,
+    /// Completes when the connection must be closed; none once it has.
+    evicted: Option<oneshot::Receiver<()>>,
+    _place: Place,
+}
+
+impl Conn {
+    /// An error once the connection must be closed.
+    fn poll_evicted(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let evicted = match &mut self.evicted {
+            Some(evicted) => Pin::new(evicted).poll(cx).is_ready(),
+            None => true,
+        };
+        if !evicted {
+            return Ok(());
+        }
+        self.evicted = None;
+        Err(io::ErrorKind::ConnectionAborted.into())
+    }
 }
 
 impl Connected for Conn {
@@ -192,6 +264,7 @@ impl AsyncRead for Conn {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.poll_evicted(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -202,10 +275,12 @@ impl AsyncWrite for Conn {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.poll_evicted(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_evicted(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

@@ -11,9 +11,10 @@ use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tower::Service;
 
+use super::public::Connection;
 use crate::service::identity::Identity;
 use crate::service::join::Join;
-use crate::status::unknown_service;
+use crate::status::{too_many_calls, unknown_service};
 
 /// The services for hosts.
 #[derive(Clone)]
@@ -34,7 +35,14 @@ impl Service<Request<Body>> for Hosts {
     }
 
     fn call(&mut self, request: Request<Body>) -> Answer {
-        match service_of(request.uri().path()) {
+        let service = service_of(request.uri().path());
+        let connection = request.extensions().get::<Connection>();
+        if matches!(service, Some(JOIN | IDENTITY))
+            && connection.is_some_and(|connection| !connection.call())
+        {
+            return Box::pin(ready(Ok(too_many_calls().into_http())));
+        }
+        match service {
             Some(JOIN) => self.join.call(request),
             Some(IDENTITY) => self.identity.call(request),
             _ => Box::pin(ready(Ok(unknown_service().into_http()))),

@@ -95,11 +95,7 @@ struct Candidate {
 impl Ceremony {
     /// The ceremony, and its line in the audit log whatever its end.
     async fn run(&mut self) -> Result<JoinResponse, Refusal> {
-        let joins = Arc::clone(&self.authority.joins);
-        let joined = match joins.try_acquire() {
-            Ok(_permit) => self.join().await,
-            Err(_) => Err(Refusal::new(Code::Busy, "too many joins are under way")),
-        };
+        let joined = self.join().await;
         self.authority.metrics.count(Action::Join, joined.as_ref().err());
         joined.inspect_err(|refusal| self.record_refusal(refusal))
     }
@@ -111,6 +107,8 @@ impl Ceremony {
                 return Err(Refusal::new(Code::Malformed, "an answer without a question"));
             }
         };
+        let busy = || Refusal::new(Code::Busy, "too many joins are under way");
+        let _under_way = self.connection.begin_join().ok_or_else(busy)?;
         let candidate = self.admit(&init).await?;
         let challenge =
             candidate.appraisal.challenge().map_err(Refusal::because(Code::Internal))?;

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::IssuedCredentials;
-use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 use verifier::chain::ChainPolicy;
 
@@ -24,9 +23,6 @@ use crate::issue::{Credentials, Issuer};
 use crate::metrics::Metrics;
 use crate::resource::{BotInstance, Timestamp};
 use crate::store::{Measured, Records, Store, StoreError};
-
-/// Joins that may be under way at a time.
-const MAX_JOINS: usize = 4096;
 
 /// All that the services decide with.
 pub struct Authority {
@@ -45,7 +41,6 @@ pub struct Authority {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     store: Arc<Measured>,
-    joins: Arc<Semaphore>,
     /// Who asks for our health waits for who did so before, so that each tries once.
     trial: tokio::sync::Mutex<()>,
 }
@@ -81,7 +76,6 @@ impl Authority {
             ek_policy: ChainPolicy::default(),
             metrics,
             store,
-            joins: Arc::new(Semaphore::new(MAX_JOINS)),
             trial: tokio::sync::Mutex::default(),
         }
     }
@@ -95,6 +89,11 @@ impl Authority {
     /// Whether the store answers. A full disk is no reason to start anew.
     pub async fn store_answers(&self) -> Result<(), String> {
         in_time(self.records.probe()).await
+    }
+
+    /// What is counted, in the text form of Prometheus.
+    pub fn metrics_text(&self) -> String {
+        self.metrics.text(self.issuer.x509().not_after())
     }
 
     /// Whether the authority can do its work.

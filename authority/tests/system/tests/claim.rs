@@ -118,7 +118,6 @@ async fn a_certificate_that_nobody_verified_is_recorded_as_such() {
 async fn every_change_of_a_join_keys_public_area_is_refused() {
     let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
     harness.allow(&tpm).await;
-    let wire = harness.wire().await;
     let good = tpm.join_key_public();
     let mut cases: Vec<(Vec<u8>, &str)> = Vec::new();
     for bit in 0..32 {
@@ -141,6 +140,7 @@ async fn every_change_of_a_join_keys_public_area_is_refused() {
     cases.push((with(2, &[0, 0x10]), "join_key_name_algorithm"));
     cases.push((with(good.len() - 1, &[good[good.len() - 1] ^ 1]), "join_key_malformed"));
     for (count, (join_key, code)) in cases.into_iter().enumerate() {
+        let wire = harness.wire().await;
         let mut join = wire.join().await;
         join.init(&proto::v1::JoinInit { join_key, ..tpm.init("t") }).await;
         join.reply().await.unwrap_err();
@@ -157,7 +157,6 @@ async fn every_change_of_a_join_keys_public_area_is_refused() {
 async fn an_ek_that_is_none_is_refused() {
     let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
     harness.allow(&tpm).await;
-    let wire = harness.wire().await;
     let spki = tpm.ek_public();
     let mut cases = vec![
         (None, "malformed"),
@@ -171,6 +170,7 @@ async fn an_ek_that_is_none_is_refused() {
     *off_curve.last_mut().unwrap() ^= 1;
     cases.push((Some(Ek::EkPublic(off_curve)), "ek_weak"));
     for (count, (ek, code)) in cases.into_iter().enumerate() {
+        let wire = harness.wire().await;
         let mut join = wire.join().await;
         join.init(&proto::v1::JoinInit { ek, ..tpm.init("t") }).await;
         join.reply().await.unwrap_err();

@@ -12,7 +12,6 @@ use super::software_tpm::SoftwareTpm;
 async fn what_makes_no_sense_is_refused() {
     let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
     harness.allow(&tpm).await;
-    let wire = harness.wire().await;
     let init = tpm.init("t").encode_to_vec();
     let request = |step: Step| JoinRequest { step: Some(step) }.encode_to_vec();
     let whole = request(Step::Init(init.clone()));
@@ -26,6 +25,7 @@ async fn what_makes_no_sense_is_refused() {
         request(Step::Answer(JoinAnswer::default())),
     ];
     for (count, bytes) in cases.into_iter().enumerate() {
+        let wire = harness.wire().await;
         let mut join = wire.join().await;
         join.send(bytes).await;
         assert_eq!(join.reply().await.unwrap_err().code(), Code::InvalidArgument);
@@ -74,7 +74,6 @@ async fn many_certificates_beside_the_ek_are_refused_where_they_would_be_looked_
 async fn every_truncation_and_every_changed_byte_of_an_init_is_refused_or_harmless() {
     let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
     harness.allow(&tpm).await;
-    let wire = harness.wire().await;
     let init = tpm.init("t").encode_to_vec();
     let truncated = (0..init.len()).map(|length| init[..length].to_vec());
     let changed = (0..init.len()).map(|at| {
@@ -84,6 +83,7 @@ async fn every_truncation_and_every_changed_byte_of_an_init_is_refused_or_harmle
     });
     let mut count = 0;
     for init in truncated.chain(changed) {
+        let wire = harness.wire().await;
         let mut join = wire.join().await;
         join.send(JoinRequest { step: Some(Step::Init(init)) }.encode_to_vec()).await;
         // A challenge can still come, for another key or with another host name; without its answer
@@ -172,7 +172,7 @@ async fn who_shakes_hands_and_then_says_nothing_is_hung_up_on() {
 }
 
 #[tokio::test]
-async fn a_request_that_never_ends_is_answered_all_the_same() {
+async fn request_that_never_ends_is_ended() {
     let harness = Harness::new().await;
     let mut client = tonic::client::Grpc::new(harness.wire().await.channel);
     client.ready().await.unwrap();
@@ -180,5 +180,34 @@ async fn a_request_that_never_ends_is_answered_all_the_same() {
     let path = "/endorse.v1.IdentityService/WhoAmI".parse().unwrap();
     let answer = client.streaming(request, path, super::wire::Bytes);
     let answer = tokio::time::timeout(2 * super::wire::PATIENCE, answer).await.expect("no answer");
-    assert_eq!(answer.unwrap_err().code(), Code::Cancelled);
+    // The connection is closed, since there is no join on it.
+    answer.unwrap_err();
+}
+
+#[tokio::test]
+async fn connection_without_certificate_makes_few_calls() {
+    let harness = Harness::new().await;
+    let wire = harness.wire().await;
+    let mut client =
+        proto::v1::identity_service_client::IdentityServiceClient::new(wire.channel.clone());
+    let mut codes = Vec::new();
+    for _ in 0..6 {
+        codes.push(client.who_am_i(proto::v1::WhoAmIRequest {}).await.unwrap_err().code());
+    }
+    let (no, full) = (Code::Unauthenticated, Code::ResourceExhausted);
+    assert_eq!(codes, [no, no, no, no, full, full]);
+    assert_eq!(harness.audit().len(), 4, "what is not handled is not recorded either");
+}
+
+#[tokio::test]
+async fn join_that_has_not_begun_takes_no_place_of_those_under_way() {
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    harness.allow(&tpm).await;
+    let wire = harness.wire().await;
+    let _parked = (wire.join().await, wire.join().await);
+    let line = "endorse_joins_under_way 0";
+    let text = harness.authority.metrics_text();
+    assert!(text.lines().any(|have| have == line), "{text}");
+    let _challenged = harness.challenged(&tpm).await;
+    assert!(harness.authority.metrics_text().contains("endorse_joins_under_way 1"));
 }

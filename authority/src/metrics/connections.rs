@@ -1,0 +1,101 @@
+//! What is counted of connections and joins: how many there are, how many there may be, and which
+//! were closed for want of places.
+
+use std::fmt::{Result, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// Gauges and counters of the listener for hosts.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionMetrics {
+    unproven: AtomicUsize,
+    known: AtomicUsize,
+    limit: AtomicUsize,
+    joins: AtomicUsize,
+    joins_limit: AtomicUsize,
+    saturated: AtomicBool,
+    evicted: AtomicU64,
+    turned_away: AtomicU64,
+    expired: AtomicU64,
+    handshakes_failed: AtomicU64,
+}
+
+impl ConnectionMetrics {
+    /// How many connections of each class and how many joins there may be.
+    pub(crate) fn limits(&self, connections: usize, joins: usize) {
+        self.limit.store(connections, Relaxed);
+        self.joins_limit.store(joins, Relaxed);
+    }
+
+    /// How many there are, and whether some were closed for want of places of late.
+    pub(crate) fn now(&self, unproven: usize, known: usize, joins: usize, saturated: bool) {
+        self.unproven.store(unproven, Relaxed);
+        self.known.store(known, Relaxed);
+        self.joins.store(joins, Relaxed);
+        self.saturated.store(saturated, Relaxed);
+    }
+
+    /// One was closed for another.
+    pub(crate) fn evicted(&self) {
+        self.evicted.fetch_add(1, Relaxed);
+    }
+
+    /// One was closed at once, since none gave way.
+    pub(crate) fn turned_away(&self) {
+        self.turned_away.fetch_add(1, Relaxed);
+    }
+
+    /// One was closed since it did nothing in its time.
+    pub(crate) fn expired(&self) {
+        self.expired.fetch_add(1, Relaxed);
+    }
+
+    /// A handshake failed.
+    pub(crate) fn handshake_failed(&self) {
+        self.handshakes_failed.fetch_add(1, Relaxed);
+    }
+
+    /// Why honest hosts may have to wait, if they may.
+    pub(crate) fn saturation(&self) -> Option<String> {
+        self.saturated.load(Relaxed).then(|| {
+            format!(
+                "all places for connections were taken within the last minute ({} unproven, {} \
+                 known, at most {} each)",
+                self.unproven.load(Relaxed),
+                self.known.load(Relaxed),
+                self.limit.load(Relaxed)
+            )
+        })
+    }
+
+    pub(super) fn write(&self, text: &mut String) -> Result {
+        let name = "endorse_connections";
+        writeln!(text, "# HELP {name} Open connections of hosts, by whether the host is known.")?;
+        writeln!(text, "# TYPE {name} gauge")?;
+        writeln!(text, "{name}{{class=\"unproven\"}} {}", self.unproven.load(Relaxed))?;
+        writeln!(text, "{name}{{class=\"known\"}} {}", self.known.load(Relaxed))?;
+        let gauges = [
+            ("connections_limit", "Connections of each class at most.", &self.limit),
+            ("joins_under_way", "Joins under way.", &self.joins),
+            ("joins_under_way_limit", "Joins under way at most.", &self.joins_limit),
+        ];
+        for (name, help, value) in gauges {
+            writeln!(text, "# HELP endorse_{name} {help}\n# TYPE endorse_{name} gauge")?;
+            writeln!(text, "endorse_{name} {}", value.load(Relaxed))?;
+        }
+        let name = "endorse_saturated";
+        writeln!(text, "# HELP {name} 1 if connections were closed for want of places of late.")?;
+        writeln!(text, "# TYPE {name} gauge\n{name} {}", u8::from(self.saturated.load(Relaxed)))?;
+        let name = "endorse_connections_closed_total";
+        writeln!(text, "# HELP {name} Connections that the authority closed, by reason.")?;
+        writeln!(text, "# TYPE {name} counter")?;
+        for (reason, count) in [
+            ("evicted", &self.evicted),
+            ("turned_away", &self.turned_away),
+            ("expired", &self.expired),
+            ("handshake_failed", &self.handshakes_failed),
+        ] {
+            writeln!(text, "{name}{{reason=\"{reason}\"}} {}", count.load(Relaxed))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,558 @@
+//! Places for connections: bounded in all, shared out fairly between sources.
+//!
+//! A connection is *unproven* until its peer has shown a certificate of the cluster, and *known* from
+//! then on. Each class has places of its own, so that strangers cannot take those of hosts that have
+//! joined. When a class is full, the source that holds most gives way to any that holds less: its
+//! oldest connection is closed. Among equals, or within one source, a connection gives way only if
+//! it has kept the authority waiting for a while; otherwise the newcomer is turned away, so that a
+//! crowd behind one address is served in order.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
+
+use crate::metrics::Metrics;
+
+/// A connection that has kept the authority waiting that long may be closed for another.
+const EXPENDABLE_AFTER: Duration = Duration::from_secs(2);
+
+/// The same of a connection on which a join is under way: a TPM may take seconds for its answer.
+const JOIN_EXPENDABLE_AFTER: Duration = Duration::from_secs(10);
+
+/// An unproven connection is closed after this time without a join.
+const UNPROVEN_IDLE: Duration = Duration::from_secs(15);
+
+/// Calls on one unproven connection: a join, another with more certificates, and some to spare.
+const MAX_UNPROVEN_CALLS: u32 = 4;
+
+/// For how long after a connection was closed for want of places the authority says that it is full.
+const SATURATED: Duration = Duration::from_secs(60);
+
+/// How many connections, handshakes and joins there may be at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Connections of each class.
+    pub(super) connections: usize,
+    /// Handshakes of one source.
+    pub(super) handshakes_per_source: usize,
+    /// Joins under way.
+    pub(super) joins: usize,
+    /// Joins under way of one source.
+    pub(super) joins_per_source: usize,
+}
+
+/// Where a connection comes from: an IPv4 address, or the /64 network of an IPv6 address, since a
+/// host has a whole one to choose addresses from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Source(IpAddr);
+
+/// What is known of the peer of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Unproven,
+    Known,
+}
+
+/// The places of one listener.
+pub(super) struct Places {
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    next: u64,
+    peers: HashMap<Source, Peers>,
+    unproven: usize,
+    known: usize,
+    joins: usize,
+    last_full: Option<Instant>,
+}
+
+/// The connections of one source.
+struct Peers {
+    seats: HashMap<u64, Seat>,
+    joins: usize,
+    handshakes: Arc<Semaphore>,
+}
+
+struct Seat {
+    class: Class,
+    entered: Instant,
+    /// Since when the authority waits for the peer; none while the peer waits for the authority.
+    waiting_since: Option<Instant>,
+    /// When the connection is closed whatever happens.
+    deadline: Option<Instant>,
+    joins: u32,
+    calls: u32,
+    /// Taken when the connection is told to close; it counts no more from then on.
+    evict: Option<oneshot::Sender<()>>,
+}
+
+/// Whose connection may be closed for a newcomer's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heaviest {
+    /// That of a source which holds more than the newcomer's would.
+    Heavier(Source),
+    /// That of a source which does not.
+    Equal(Source),
+}
+
+/// The place of one connection; free again when the value goes.
+pub(super) struct Place(PlaceRef);
+
+/// Names a place without holding it.
+#[derive(Clone)]
+pub(crate) struct PlaceRef {
+    id: u64,
+    source: Source,
+    places: Arc<Places>,
+}
+
+/// A join under way, counted as long as the value is there.
+pub(crate) struct JoinPlace(PlaceRef);
+
+impl Limits {
+    /// The limits for a process that may have so many files open: each connection is one, and 64 are
+    /// for the rest.
+    pub(super) fn for_open_files(files: u64) -> Self {
+        let room = files.saturating_sub(64).max(files / 2);
+        let connections = usize::try_from(room / 2).unwrap_or(usize::MAX).clamp(8, 2048);
+        Self { connections, handshakes_per_source: 64, joins: 4096, joins_per_source: 1024 }
+    }
+}
+
+impl Source {
+    pub(crate) fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+            }
+            address => address,
+        })
+    }
+}
+
+impl Places {
+    pub(super) fn new(limits: Limits, metrics: Arc<Metrics>) -> Arc<Self> {
+        metrics.connections.limits(limits.connections, limits.joins);
+        Arc::new(Self { limits, metrics, held: Mutex::default() })
+    }
+
+    /// A place for a connection that is not known yet, and what completes when it must be closed;
+    /// none if it must be closed at once.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        address: IpAddr,
+        now: Instant,
+    ) -> Option<(Place, oneshot::Receiver<()>)> {
+        let source = Source::of(address);
+        let mut held = self.held();
+        if !self.make_room(&mut held, Class::Unproven, source, now) {
+            return None;
+        }
+        let (evict, evicted) = oneshot::channel();
+        let id = held.next;
+        held.next = id.wrapping_add(1);
+        held.unproven += 1;
+        let permits = self.limits.handshakes_per_source;
+        let peers = held.peers.entry(source).or_insert_with(|| Peers {
+            seats: HashMap::new(),
+            joins: 0,
+            handshakes: Arc::new(Semaphore::new(permits)),
+        });
+        let seat = Seat {
+            class: Class::Unproven,
+            entered: now,
+            waiting_since: Some(now),
+            deadline: Some(now + UNPROVEN_IDLE),
+            joins: 0,
+            calls: 0,
+            evict: Some(evict),
+        };
+        peers.seats.insert(id, seat);
+        self.publish(&held);
+        Some((Place(PlaceRef { id, source, places: Arc::clone(self) }), evicted))
+    }
+
+    /// Closes what is over its deadline.
+    pub(super) fn sweep(&self, now: Instant) {
+        let mut held = self.held();
+        let Held { peers, unproven, known, .. } = &mut *held;
+        for seat in peers.values_mut().flat_map(|peers| peers.seats.values_mut()) {
+            if seat.deadline.is_some_and(|deadline| deadline <= now) && seat.close() {
+                self.metrics.connections.expired();
+                let count = if seat.class == Class::Known { &mut *known } else { &mut *unproven };
+                *count = count.saturating_sub(1);
+            }
+        }
+        if held.last_full.is_some_and(|full| now.saturating_duration_since(full) > SATURATED) {
+            held.last_full = None;
+        }
+        self.publish(&held);
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is room for one more of this class and source, after another had to go.
+    fn make_room(&self, held: &mut Held, class: Class, newcomer: Source, now: Instant) -> bool {
+        let taken = match class {
+            Class::Unproven => held.unproven,
+            Class::Known => held.known,
+        };
+        if taken < self.limits.connections {
+            return true;
+        }
+        if held.last_full.is_none() {
+            tracing::warn!(?class, limit = self.limits.connections, "all connections are taken");
+        }
+        held.last_full = Some(now);
+        let evicted = held.evict(class, newcomer, now);
+        if evicted {
+            self.metrics.connections.evicted();
+        } else {
+            self.metrics.connections.turned_away();
+        }
+        evicted
+    }
+
+    fn publish(&self, held: &Held) {
+        let full = held.last_full.is_some();
+        self.metrics.connections.now(held.unproven, held.known, held.joins, full);
+    }
+}
+
+impl Held {
+    /// The source that holds most of a class.
+    fn heaviest(&self, class: Class, newcomer: Source) -> Option<Heaviest> {
+        let weight = |peers: &Peers| peers.seats.values().filter(|seat| seat.is(class)).count();
+        let all = self.peers.iter().map(|(source, peers)| (weight(peers), *source));
+        let (most, source) = all.max_by_key(|(weight, _)| *weight)?;
+        let own = self.peers.get(&newcomer).map_or(0, weight);
+        Some(if own + 1 < most {
+            Heaviest::Heavier(source)
+        } else {
+            Heaviest::Equal(if own == most { newcomer } else { source })
+        })
+    }
+
+    /// Closes a connection of the class for a newcomer's, if one may be. Its place counts as free at
+    /// once.
+    fn evict(&mut self, class: Class, newcomer: Source, now: Instant) -> bool {
+        let Some(heaviest) = self.heaviest(class, newcomer) else { return false };
+        let (Heaviest::Heavier(source) | Heaviest::Equal(source)) = heaviest;
+        let Some(peers) = self.peers.get_mut(&source) else { return false };
+        let seats = peers.seats.values_mut().filter(|seat| seat.is(class));
+        let expendable = seats.filter_map(|seat| Some((seat.expendable_from(heaviest)?, seat)));
+        let Some((from, seat)) = expendable.min_by_key(|(from, _)| *from) else { return false };
+        if from > now || !seat.close() {
+            return false;
+        }
+        let count = if class == Class::Known { &mut self.known } else { &mut self.unproven };
+        *count = count.saturating_sub(1);
+        true
+    }
+
+    /// A source without connections and joins needs no memory.
+    fn forget_if_empty(&mut self, source: Source) {
+        if self.peers.get(&source).is_some_and(|peers| peers.seats.is_empty() && peers.joins == 0) {
+            self.peers.remove(&source);
+        }
+    }
+}
+
+impl Seat {
+    /// Of this class, and not yet told to close.
+    fn is(&self, class: Class) -> bool {
+        self.class == class && self.evict.is_some()
+    }
+
+    /// False if it was told before.
+    fn close(&mut self) -> bool {
+        let Some(evict) = self.evict.take() else { return false };
+        // An error means that the connection has just gone by itself.
+        let _ = evict.send(());
+        true
+    }
+
+    /// From when on the connection may be closed for another one.
+    fn expendable_from(&self, heaviest: Heaviest) -> Option<Instant> {
+        match heaviest {
+            Heaviest::Heavier(_) => Some(self.waiting_since.unwrap_or(self.entered)),
+            Heaviest::Equal(_) if self.joins > 0 => {
+                Some(self.waiting_since? + JOIN_EXPENDABLE_AFTER)
+            }
+            Heaviest::Equal(_) => Some(self.waiting_since? + EXPENDABLE_AFTER),
+        }
+    }
+}
+
+impl Place {
+    pub(super) fn reference(&self) -> PlaceRef {
+        self.0.clone()
+    }
+
+    /// The right to compute a handshake; those of one source wait for each other.
+    pub(super) async fn handshake(&self) -> Option<OwnedSemaphorePermit> {
+        let handshakes = self.0.with(|peers, _| Arc::clone(&peers.handshakes))?;
+        self.0.seat(|seat| (seat.waiting_since, seat.deadline) = (None, None));
+        handshakes.acquire_owned().await.ok()
+    }
+
+    /// The peer has the word, and until `deadline` to use it.
+    pub(super) fn waits(&self, now: Instant, deadline: Instant) {
+        self.0.seat(|seat| {
+            (seat.waiting_since, seat.deadline) = (Some(now), Some(deadline));
+        });
+    }
+
+    /// The handshake is done. A peer with a verified certificate is known from now on; false if
+    /// there is no place for it.
+    pub(super) fn greet(&self, known: bool, now: Instant) -> bool {
+        if !known {
+            self.waits(now, now + UNPROVEN_IDLE);
+            return true;
+        }
+        let PlaceRef { source, places, .. } = &self.0;
+        let mut held = places.held();
+        if !places.make_room(&mut held, Class::Known, *source, now) {
+            return false;
+        }
+        let Held { peers, unproven, known, .. } = &mut *held;
+        let seat = peers.get_mut(source).and_then(|peers| peers.seats.get_mut(&self.0.id));
+        let Some(seat) = seat.filter(|seat| seat.evict.is_some()) else { return false };
+        seat.class = Class::Known;
+        (seat.waiting_since, seat.deadline) = (Some(now), None);
+        *unproven = unproven.saturating_sub(1);
+        *known += 1;
+        places.publish(&held);
+        true
+    }
+}
+
+impl PlaceRef {
+    /// Whether the connection may make another call. An unproven one may make a few.
+    pub(crate) fn call(&self) -> bool {
+        self.seat(|seat| {
+            seat.calls = seat.calls.saturating_add(1);
+            seat.class == Class::Known || seat.calls <= MAX_UNPROVEN_CALLS
+        })
+        .unwrap_or(false)
+    }
+
+    /// Begins a join; none if too many are under way, in all or of this source.
+    pub(crate) fn begin_join(&self) -> Option<JoinPlace> {
+        let mut held = self.places.held();
+        let limits = self.places.limits;
+        if held.joins >= limits.joins {
+            return None;
+        }
+        let peers = held.peers.get_mut(&self.source)?;
+        if peers.joins >= limits.joins_per_source {
+            return None;
+        }
+        let seat = peers.seats.get_mut(&self.id)?;
+        seat.joins += 1;
+        (seat.waiting_since, seat.deadline) = (Some(Instant::now()), None);
+        peers.joins += 1;
+        held.joins += 1;
+        self.places.publish(&held);
+        Some(JoinPlace(self.clone()))
+    }
+
+    fn end_join(&self, now: Instant) {
+        let mut held = self.places.held();
+        held.joins = held.joins.saturating_sub(1);
+        if let Some(peers) = held.peers.get_mut(&self.source) {
+            peers.joins = peers.joins.saturating_sub(1);
+            if let Some(seat) = peers.seats.get_mut(&self.id) {
+                seat.joins = seat.joins.saturating_sub(1);
+                if seat.joins == 0 && seat.class == Class::Unproven {
+                    seat.deadline = Some(now + UNPROVEN_IDLE);
+                }
+                seat.waiting_since = Some(now);
+            }
+        }
+        held.forget_if_empty(self.source);
+        self.places.publish(&held);
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Peers, u64) -> T) -> Option<T> {
+        self.places.held().peers.get_mut(&self.source).map(|peers| f(peers, self.id))
+    }
+
+    fn seat<T>(&self, f: impl FnOnce(&mut Seat) -> T) -> Option<T> {
+        self.with(|peers, id| peers.seats.get_mut(&id).map(f)).flatten()
+    }
+}
+
+impl Drop for JoinPlace {
+    fn drop(&mut self) {
+        self.0.end_join(Instant::now());
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let PlaceRef { id, source, places } = &self.0;
+        let mut held = places.held();
+        let seat = held.peers.get_mut(source).and_then(|peers| peers.seats.remove(id));
+        match seat {
+            // What was closed for another is not counted any more.
+            Some(Seat { evict: Some(_), class: Class::Unproven, .. }) => {
+                held.unproven = held.unproven.saturating_sub(1);
+            }
+            Some(Seat { evict: Some(_), class: Class::Known, .. }) => {
+                held.known = held.known.saturating_sub(1);
+            }
+            Some(Seat { evict: None, .. }) | None => {}
+        }
+        held.forget_if_empty(*source);
+        places.publish(&held);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: Limits =
+        Limits { connections: 4, handshakes_per_source: 2, joins: 3, joins_per_source: 2 };
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    struct Peer {
+        place: Place,
+        evicted: oneshot::Receiver<()>,
+    }
+
+    impl Peer {
+        fn enter(places: &Arc<Places>, from: &str, now: Instant) -> Option<Self> {
+            places.enter(address(from), now).map(|(place, evicted)| Self { place, evicted })
+        }
+
+        fn is_closed(&mut self) -> bool {
+            self.evicted.try_recv().is_ok()
+        }
+    }
+
+    fn counts(places: &Places) -> (usize, usize, usize) {
+        let held = places.held();
+        (held.unproven, held.known, held.joins)
+    }
+
+    #[tokio::test]
+    async fn heaviest_source_gives_way_to_others_and_not_to_itself() {
+        let places = Places::new(SMALL, Arc::default());
+        let now = Instant::now();
+        let mut crowd: Vec<_> =
+            (0..4).map(|_| Peer::enter(&places, "192.0.2.1", now).unwrap()).collect();
+        assert!(Peer::enter(&places, "192.0.2.1", now).is_none(), "served in order");
+        let honest = Peer::enter(&places, "198.51.100.7", now).expect("another source");
+        assert_eq!(crowd.iter_mut().filter_map(|peer| peer.is_closed().then_some(())).count(), 1);
+        assert_eq!(counts(&places), (4, 0, 0));
+
+        // What has kept the authority waiting gives way within its source too.
+        let later = now + EXPENDABLE_AFTER;
+        let _other = Peer::enter(&places, "192.0.2.1", later).expect("an idle one goes");
+        assert!(places.metrics.connections.saturation().is_some());
+        drop((crowd, honest));
+        assert_eq!(counts(&places), (1, 0, 0));
+        places.sweep(later + SATURATED + seconds(1));
+        assert_eq!(places.metrics.connections.saturation(), None);
+    }
+
+    #[tokio::test]
+    async fn known_hosts_have_places_that_strangers_cannot_take() {
+        let places = Places::new(SMALL, Arc::default());
+        let now = Instant::now();
+        let mut host = Peer::enter(&places, "198.51.100.7", now).unwrap();
+        assert!(host.place.greet(true, now));
+        assert_eq!(counts(&places), (0, 1, 0));
+        let later = now + seconds(60);
+        let strangers: Vec<_> =
+            (0..9).map(|n| Peer::enter(&places, &format!("192.0.2.{n}"), later)).collect();
+        assert!(!host.is_closed());
+        assert_eq!(counts(&places), (4, 1, 0));
+        drop((host, strangers));
+        assert_eq!(counts(&places), (0, 0, 0));
+        assert!(places.held().peers.is_empty(), "no memory of who has gone");
+    }
+
+    #[tokio::test]
+    async fn idle_unproven_connection_is_closed_and_one_with_a_join_is_not() {
+        let places = Places::new(SMALL, Arc::default());
+        let now = Instant::now();
+        let mut idle = Peer::enter(&places, "192.0.2.1", now).unwrap();
+        let mut joining = Peer::enter(&places, "192.0.2.1", now).unwrap();
+        assert!(idle.place.greet(false, now) && joining.place.greet(false, now));
+        let join = joining.place.reference().begin_join().expect("room");
+        places.sweep(now + UNPROVEN_IDLE);
+        assert!(idle.is_closed() && !joining.is_closed());
+        assert_eq!(counts(&places), (1, 0, 1));
+        drop(join);
+        assert_eq!(counts(&places), (1, 0, 0));
+        places.sweep(Instant::now() + UNPROVEN_IDLE);
+        assert!(joining.is_closed());
+        drop((idle, joining));
+        assert_eq!(counts(&places), (0, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn joins_and_handshakes_are_bounded_by_source() {
+        let places = Places::new(SMALL, Arc::default());
+        let now = Instant::now();
+        let one = Peer::enter(&places, "192.0.2.1", now).unwrap();
+        let other = Peer::enter(&places, "2001:db8::1", now).unwrap();
+        let begin = |peer: &Peer| peer.place.reference().begin_join();
+        let _first = (begin(&one).unwrap(), begin(&one).unwrap());
+        assert!(begin(&one).is_none(), "two of a source");
+        let _second = begin(&other).unwrap();
+        assert!(begin(&other).is_none(), "three in all");
+        let _permits = (one.place.handshake().await, one.place.handshake().await);
+        let third = tokio::time::timeout(Duration::ZERO, one.place.handshake()).await;
+        assert!(third.is_err(), "waits for its own source");
+        assert!(other.place.handshake().await.is_some());
+    }
+
+    #[tokio::test]
+    async fn unproven_connection_makes_few_calls() {
+        let places = Places::new(SMALL, Arc::default());
+        let now = Instant::now();
+        let peer = Peer::enter(&places, "192.0.2.1", now).unwrap();
+        let allowed = (0..100).filter(|_| peer.place.reference().call()).count();
+        assert_eq!(allowed, MAX_UNPROVEN_CALLS as usize);
+        assert!(peer.place.greet(true, now));
+        assert!((0..100).all(|_| peer.place.reference().call()));
+    }
+
+    #[test]
+    fn source_is_an_ipv4_address_or_an_ipv6_network() {
+        let same = |a: &str, b: &str| Source::of(address(a)) == Source::of(address(b));
+        assert!(same("2001:db8:1:2::3", "2001:db8:1:2:ffff::1"));
+        assert!(!same("2001:db8:1:2::3", "2001:db8:1:3::3"));
+        assert!(same("::ffff:192.0.2.1", "192.0.2.1"));
+        assert!(!same("192.0.2.1", "192.0.2.2"));
+    }
+
+    #[test]
+    fn limits_leave_files_for_the_rest() {
+        assert_eq!(Limits::for_open_files(1024).connections, 480);
+        assert_eq!(Limits::for_open_files(64).connections, 16);
+        assert_eq!(Limits::for_open_files(u64::MAX).connections, 2048);
+    }
+}
