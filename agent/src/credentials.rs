@@ -80,11 +80,12 @@ impl Credentials {
                 "nothing was stored; compare the clocks of both machines, and see the authority's log",
             )
         };
-        let lists = [
-            result.certificates.len(),
-            result.x509_authorities.len(),
-            result.ssh_authorities.len(),
-        ];
+        // webpki parses intermediates at every node of its path search. A cluster issues directly
+        // under its CA, so it has none.
+        if result.certificates.len() > 1 {
+            return Err(wrong("more than one certificate"));
+        }
+        let lists = [result.x509_authorities.len(), result.ssh_authorities.len()];
         if lists.into_iter().any(|len| len > MOST) {
             return Err(wrong("too many certificates"));
         }
@@ -102,19 +103,16 @@ impl Credentials {
         if !authorities.iter().all(pinned) || authorities.is_empty() {
             return Err(wrong("an X.509 authority that is not pinned"));
         }
-        let (leaf, intermediates) =
-            result.certificates.split_first().ok_or_else(|| wrong("no certificate"))?;
+        let leaf = result.certificates.first().ok_or_else(|| wrong("no certificate"))?;
         let leaf_der = CertificateDer::from(leaf.as_slice());
         let leaf = EndEntityCert::try_from(&leaf_der).map_err(|error| wrong(&error.to_string()))?;
         let anchors = authorities.iter().map(anchor_from_trusted_cert);
         let anchors: Vec<_> =
             anchors.collect::<Result<_, _>>().map_err(|error| wrong(&error.to_string()))?;
-        let intermediates: Vec<CertificateDer<'_>> =
-            intermediates.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
         leaf.verify_for_usage(
             tls::provider().signature_verification_algorithms.all,
             &anchors,
-            &intermediates,
+            &[],
             UnixTime::since_unix_epoch(Duration::from_secs(now)),
             KeyUsage::client_auth(),
             None,
@@ -197,5 +195,19 @@ mod tests {
             assert!(named(name).ends_with("a name that is none"), "{name:?}");
         }
         assert!(named("b").ends_with("not pinned"));
+    }
+
+    #[test]
+    fn intermediates_are_refused_before_anything_is_parsed() {
+        let issued = |count| IssuedCredentials {
+            certificates: vec![vec![0x30, 0]; count],
+            ..IssuedCredentials::default()
+        };
+        let refused = |count| {
+            let key = SubjectKey { spki: Vec::new(), point: Vec::new() };
+            Credentials::verify(issued(count), key, &[], 0).unwrap_err().message
+        };
+        assert!(refused(2).ends_with("more than one certificate"));
+        assert!(!refused(1).ends_with("more than one certificate"));
     }
 }

@@ -2,39 +2,53 @@
 
 use std::fmt;
 
-use p256::SecretKey;
 use p256::ecdsa::SigningKey;
 use p256::elliptic_curve::Generate;
+use p256::{PublicKey, SecretKey};
 use pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
 use zeroize::Zeroizing;
 
 use super::IssueError;
 
 /// A P-256 key that signs certificates. It is wiped when it goes, and never shown.
-pub struct CaKey(SecretKey);
+pub struct CaKey {
+    secret: SecretKey,
+    /// Kept because making it multiplies a point, which costs as much as a signature.
+    signer: SigningKey,
+}
 
 impl CaKey {
     /// A new key, from the operating system's randomness.
     pub fn generate() -> Result<Self, IssueError> {
-        SecretKey::try_generate().map(Self).map_err(|cause| IssueError(cause.to_string()))
+        SecretKey::try_generate().map(Self::new).map_err(|cause| IssueError(cause.to_string()))
     }
 
     /// Reads PKCS #8 PEM (RFC 5958, RFC 7468).
     pub fn from_pem(pem: &str) -> Result<Self, IssueError> {
-        SecretKey::from_pkcs8_pem(pem).map(Self).map_err(|cause| IssueError(cause.to_string()))
+        SecretKey::from_pkcs8_pem(pem).map(Self::new).map_err(|cause| IssueError(cause.to_string()))
     }
 
     /// Writes PKCS #8 PEM.
     pub fn to_pem(&self) -> Result<Zeroizing<String>, IssueError> {
-        self.0.to_pkcs8_pem(LineEnding::LF).map_err(|cause| IssueError(cause.to_string()))
+        self.secret.to_pkcs8_pem(LineEnding::LF).map_err(|cause| IssueError(cause.to_string()))
     }
 
-    pub(super) fn signer(&self) -> SigningKey {
-        SigningKey::from(&self.0)
+    pub(super) fn signer(&self) -> &SigningKey {
+        &self.signer
     }
 
     pub(super) fn secret(&self) -> &SecretKey {
-        &self.0
+        &self.secret
+    }
+
+    /// The public key, without computing it again.
+    pub(super) fn public(&self) -> PublicKey {
+        self.signer.verifying_key().into()
+    }
+
+    fn new(secret: SecretKey) -> Self {
+        let signer = SigningKey::from(&secret);
+        Self { secret, signer }
     }
 }
 

@@ -25,7 +25,7 @@ pub struct SshAuthority {
 impl SshAuthority {
     /// The authority with this key.
     pub fn new(cluster: &ClusterName, key: &CaKey) -> Result<Self, IssueError> {
-        let public = VerifyingKey::from(key.secret().public_key());
+        let public = VerifyingKey::from(key.public());
         let pair = EcdsaKeypair::NistP256 {
             public: public.to_sec1_point(false),
             private: key.secret().clone().into(),

@@ -1,10 +1,14 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use der::Decode;
 use p256::SecretKey;
 use p256::elliptic_curve::Generate;
+use rustls_pki_types::{
+    AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id,
+};
 use time::macros::datetime;
 use x509_cert::Certificate;
 use x509_cert::attr::AttributeTypeAndValue;
@@ -162,6 +166,50 @@ fn a_peer_refuses_what_another_authority_signed_or_what_has_expired() {
     other.ssh.verify_user(&ssh, &key, NOW).unwrap_err();
     ours.ssh.verify_user(&ssh, &SecretKey::generate().public_key(), NOW).unwrap_err();
     ours.ssh.verify_user(&ssh, &key, NOW + time::Duration::HOUR * 2).unwrap_err();
+}
+
+/// P-256 with SHA-256, which counts what it verifies.
+#[derive(Debug)]
+struct Counting(AtomicUsize);
+
+impl SignatureVerificationAlgorithm for Counting {
+    fn verify_signature(
+        &self,
+        public_key: &[u8],
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), InvalidSignature> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let ours = |one: &&&dyn SignatureVerificationAlgorithm| {
+            (one.public_key_alg_id(), one.signature_alg_id())
+                == (self.public_key_alg_id(), self.signature_alg_id())
+        };
+        let all = tls::provider().signature_verification_algorithms.all;
+        all.iter().find(ours).unwrap().verify_signature(public_key, message, signature)
+    }
+
+    fn public_key_alg_id(&self) -> AlgorithmIdentifier {
+        alg_id::ECDSA_P256
+    }
+
+    fn signature_alg_id(&self) -> AlgorithmIdentifier {
+        alg_id::ECDSA_SHA256
+    }
+}
+
+#[test]
+fn one_signature_check_verifies_a_host_for_both_usages() {
+    let issuer = issuer();
+    let key = SecretKey::generate().public_key();
+    let issued = issue(&issuer, &bot("{}"), &key, NOW).unwrap();
+    let count = Counting(AtomicUsize::new(0));
+    let id = "spiffe://example.test/bot/web-1";
+    issuer.x509.verify_host_with(&[&count], &issued.x509, id, NOW).unwrap();
+    assert_eq!(count.0.into_inner(), 1);
+    // Genuine, and for servers only.
+    let server = issuer.x509.server(NOW).unwrap();
+    let refused = issuer.x509.verify_host(&server.chain[0], id, NOW).unwrap_err();
+    assert!(!refused.to_string().contains("URI names"), "{refused}");
 }
 
 #[test]

@@ -8,7 +8,9 @@ use der::asn1::Ia5String;
 use der::{Decode, Encode};
 use p256::PublicKey;
 use p256::ecdsa::DerSignature;
-use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls_pki_types::{
+    CertificateDer, PrivatePkcs8KeyDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime,
+};
 use spki::{SubjectPublicKeyInfo, SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef};
 use time::OffsetDateTime;
 use x509_cert::Certificate;
@@ -41,6 +43,8 @@ pub struct X509Authority {
     key: CaKey,
     name: Name,
     certificate: CertificateDer<'static>,
+    /// The certificate as peers trust it, parsed once.
+    anchor: TrustAnchor<'static>,
     not_after: OffsetDateTime,
 }
 
@@ -79,7 +83,7 @@ impl X509Authority {
             (ORGANIZATION_NAME, cluster.to_string()),
             (COMMON_NAME, format!("X.509 CA {id}")),
         ])?;
-        let spki = public_key_info(&key.secret().public_key())?;
+        let spki = public_key_info(&key.public())?;
         let profile = Profile { issuer: subject.clone(), subject, role: Role::Authority };
         let certificate = sign(&key, profile, &serial, window, spki)?;
         Self::load(&certificate, key)
@@ -89,10 +93,12 @@ impl X509Authority {
     pub fn load(certificate: &CertificateDer<'_>, key: CaKey) -> Result<Self, IssueError> {
         let parsed = Certificate::from_der(certificate).map_err(IssueError::x509)?;
         let tbs = parsed.tbs_certificate();
-        if *tbs.subject_public_key_info() != public_key_info(&key.secret().public_key())? {
+        if *tbs.subject_public_key_info() != public_key_info(&key.public())? {
             return Err(IssueError::x509("the CA's certificate and key do not belong together"));
         }
+        let anchor = webpki::anchor_from_trusted_cert(certificate).map_err(IssueError::x509)?;
         Ok(Self {
+            anchor: anchor.to_owned(),
             name: tbs.subject().clone(),
             not_after: tbs.validity().not_after.to_system_time().into(),
             certificate: certificate.clone().into_owned(),
@@ -122,7 +128,7 @@ impl X509Authority {
             subject: name(&[(COMMON_NAME, tls::AUTHORITY_NAME.to_owned())])?,
             role: Role::Server(ia5(tls::AUTHORITY_NAME)?),
         };
-        let spki = public_key_info(&key.secret().public_key())?;
+        let spki = public_key_info(&key.public())?;
         let leaf = sign(&self.key, profile, &Serial::random()?, window, spki)?;
         Ok(ServerLeaf {
             chain: vec![leaf, self.certificate.clone()],
@@ -157,27 +163,48 @@ impl X509Authority {
         spiffe_id: &str,
         now: OffsetDateTime,
     ) -> Result<(), IssueError> {
+        self.verify_host_with(
+            tls::provider().signature_verification_algorithms.all,
+            certificate,
+            spiffe_id,
+            now,
+        )
+    }
+
+    /// [`Self::verify_host`] with these algorithms, so that tests can count signature checks.
+    pub(super) fn verify_host_with(
+        &self,
+        algorithms: &[&dyn SignatureVerificationAlgorithm],
+        certificate: &CertificateDer<'_>,
+        spiffe_id: &str,
+        now: OffsetDateTime,
+    ) -> Result<(), IssueError> {
         let leaf = webpki::EndEntityCert::try_from(certificate).map_err(IssueError::x509)?;
-        let anchor =
-            webpki::anchor_from_trusted_cert(&self.certificate).map_err(IssueError::x509)?;
         let seconds = u64::try_from(now.unix_timestamp()).map_err(IssueError::x509)?;
         let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
-        for usage in [webpki::KeyUsage::client_auth(), webpki::KeyUsage::server_auth()] {
-            leaf.verify_for_usage(
-                tls::provider().signature_verification_algorithms.all,
-                std::slice::from_ref(&anchor),
-                &[],
-                at,
-                usage,
-                None,
-                None,
-            )
+        let anchors = std::slice::from_ref(&self.anchor);
+        leaf.verify_for_usage(algorithms, anchors, &[], at, ClientAndServer, None, None)
             .map_err(IssueError::x509)?;
-        }
         match leaf.valid_uri_names().collect::<Vec<_>>().as_slice() {
             [uri] if *uri == spiffe_id => Ok(()),
             other => Err(IssueError::x509(format!("URI names {other:?}"))),
         }
+    }
+}
+
+/// Demands the purposes of a client and of a server, so that one path, and with it one signature
+/// check, serves both.
+struct ClientAndServer;
+
+impl webpki::ExtendedKeyUsageValidator for ClientAndServer {
+    fn validate(&self, purposes: webpki::KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        let (mut client, mut server) = (false, false);
+        for purpose in purposes {
+            let purpose = purpose?;
+            client |= purpose == webpki::KeyPurposeId::new(ID_KP_CLIENT_AUTH.as_bytes());
+            server |= purpose == webpki::KeyPurposeId::new(ID_KP_SERVER_AUTH.as_bytes());
+        }
+        if client && server { Ok(()) } else { Err(webpki::Error::UnknownIssuer) }
     }
 }
 
@@ -265,7 +292,7 @@ fn sign(
     let validity = Validity::new(time(window.not_before)?, time(window.not_after)?);
     let serial = SerialNumber::new(&serial.0).map_err(IssueError::x509)?;
     let certificate = CertificateBuilder::new(profile, serial, validity, spki)
-        .and_then(|builder| builder.build::<_, DerSignature>(&key.signer()))
+        .and_then(|builder| builder.build::<_, DerSignature>(key.signer()))
         .map_err(IssueError::x509)?;
     Ok(CertificateDer::from(certificate.to_der().map_err(IssueError::x509)?))
 }
