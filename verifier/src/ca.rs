@@ -85,6 +85,10 @@ impl CaCertificate {
         self.path_length
     }
 
+    pub(crate) fn key(&self) -> &PublicKey {
+        &self.key
+    }
+
     /// Whether this authority's key signed that certificate.
     pub(crate) fn signed(&self, certificate: &Certificate) -> Result<(), SignatureWrong> {
         let Certificate { algorithm, tbs, signature, .. } = certificate;

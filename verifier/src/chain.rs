@@ -10,19 +10,21 @@ use std::fmt;
 use crate::ca::CaCertificate;
 use crate::ek::EkCertificate;
 use crate::error::Fault;
+use crate::key::PublicKey;
 use crate::name;
 use crate::signature::{Hash, SignatureAlgorithm};
 use crate::time::UnixTime;
 use crate::x509::Certificate;
 
 /// Authorities between the endorsement certificate and the end of the path, the anchor included.
-pub const MAX_DEPTH: usize = 5;
+pub const MAX_DEPTH: usize = 8;
 
 /// Intermediates that are looked at; more are refused.
 pub const MAX_INTERMEDIATES: usize = 16;
 
-/// Signatures that are checked at most, besides one for each anchor.
-const MAX_SIGNATURES: usize = 32;
+/// Signature checks for one endorsement certificate, whoever is to blame for them: enough for the
+/// longest path. What a host sends decides how many there are, and it has proven nothing yet.
+pub(crate) const MAX_SIGNATURES: usize = 8;
 
 /// What an operator decides about chains. The default is strict; chips in the field may need more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,6 +85,19 @@ pub fn verify<'a>(
     at: UnixTime,
     policy: ChainPolicy,
 ) -> Result<Path<'a>, ChainError> {
+    let mut signatures_left = MAX_SIGNATURES;
+    verify_within(&mut signatures_left, ek, intermediates, anchors, at, policy)
+}
+
+/// [`verify`], with the signature checks that it may make, and those that it left.
+pub(crate) fn verify_within<'a>(
+    signatures_left: &mut usize,
+    ek: &EkCertificate,
+    intermediates: &'a [CaCertificate],
+    anchors: &'a [CaCertificate],
+    at: UnixTime,
+    policy: ChainPolicy,
+) -> Result<Path<'a>, ChainError> {
     let leaf = ek.certificate();
     let whole = |reason| ChainError { certificate: Subject::of(leaf), reason };
     if intermediates.len() > MAX_INTERMEDIATES {
@@ -102,7 +117,7 @@ pub fn verify<'a>(
             Validity::AtIssuance => leaf.not_before,
             Validity::Now => at,
         },
-        signatures_left: MAX_SIGNATURES.saturating_add(anchors.len()),
+        signatures_left,
         path: Vec::new(),
         failure: None,
     };
@@ -113,18 +128,18 @@ pub fn verify<'a>(
 }
 
 /// A search in depth, over at most [`MAX_DEPTH`] levels.
-struct Search<'a> {
+struct Search<'a, 'b> {
     intermediates: &'a [CaCertificate],
     anchors: &'a [CaCertificate],
     policy: ChainPolicy,
     when: UnixTime,
-    signatures_left: usize,
+    signatures_left: &'b mut usize,
     path: Vec<&'a CaCertificate>,
     /// What to say if nothing is found: the heaviest failure.
     failure: Option<((usize, u8), ChainError)>,
 }
 
-impl<'a> Search<'a> {
+impl<'a> Search<'a, '_> {
     /// Completes the path upwards from this certificate, which is the leaf or the path's last.
     fn issuers(&mut self, child: &Certificate) -> Option<&'a CaCertificate> {
         if self.path.len() >= MAX_DEPTH {
@@ -135,19 +150,28 @@ impl<'a> Search<'a> {
             self.fail(child, reason);
             return None;
         }
+        let mut checked = Checked::default();
         let mut named = false;
         for anchor in candidates(self.anchors, child) {
             named = true;
-            if self.issued(anchor, child) {
+            if self.issued(anchor, child, &mut checked) {
                 return Some(anchor);
             }
         }
         for intermediate in candidates(self.intermediates, child) {
-            if self.path.iter().any(|above| std::ptr::eq(*above, intermediate)) {
+            // A key that is in the path has vouched already; once more it leads nowhere else.
+            if self.path.iter().any(|below| below.key() == intermediate.key()) {
                 continue;
             }
             named = true;
-            if !self.fits_in_between(intermediate) || !self.issued(intermediate, child) {
+            // The operator chose the anchors, whatever identifiers they have. A host chose these.
+            if key_identifiers(intermediate, child) == KeyIdentifiers::Differ {
+                self.fail(child, Reason::KeyIdentifier { issuer: intermediate.subject_text() });
+                continue;
+            }
+            if !self.fits_in_between(intermediate)
+                || !self.issued(intermediate, child, &mut checked)
+            {
                 continue;
             }
             self.path.push(intermediate);
@@ -178,7 +202,12 @@ impl<'a> Search<'a> {
     }
 
     /// Whether this authority, of the right name, issued that certificate.
-    fn issued(&mut self, ca: &CaCertificate, child: &Certificate) -> bool {
+    fn issued(
+        &mut self,
+        ca: &'a CaCertificate,
+        child: &Certificate,
+        checked: &mut Checked<'a>,
+    ) -> bool {
         // RFC 5280 §4.2.1.9: authorities below, without those that only renew their own key.
         let issues_itself = |below: &&&CaCertificate| {
             let Certificate { subject, issuer, .. } = below.certificate();
@@ -191,16 +220,23 @@ impl<'a> Search<'a> {
             self.fail(ca.certificate(), Reason::PathLength { allowed, below });
             return false;
         }
-        let Some(signatures_left) = self.signatures_left.checked_sub(1) else {
-            self.fail(child, Reason::TooManySignatures);
-            return false;
+        let genuine = match checked.0.iter().find(|(key, _)| *key == ca.key()) {
+            Some((_, genuine)) => *genuine,
+            None => {
+                let Some(signatures_left) = self.signatures_left.checked_sub(1) else {
+                    self.fail(child, Reason::TooManySignatures);
+                    return false;
+                };
+                *self.signatures_left = signatures_left;
+                let genuine = ca.signed(child).is_ok();
+                checked.0.push((ca.key(), genuine));
+                genuine
+            }
         };
-        self.signatures_left = signatures_left;
-        if ca.signed(child).is_err() {
+        if !genuine {
             self.fail(child, Reason::Signature { issuer: ca.subject_text() });
-            return false;
         }
-        true
+        genuine
     }
 
     fn algorithm_counts(&self, algorithm: &SignatureAlgorithm) -> Result<(), Reason> {
@@ -220,15 +256,34 @@ impl<'a> Search<'a> {
     }
 }
 
+/// Which keys signed one certificate, as far as it was checked.
+#[derive(Default)]
+struct Checked<'a>(Vec<(&'a PublicKey, bool)>);
+
 /// Those whose name is the issuer's, byte for byte; those whose key identifier fits too come first.
 fn candidates<'a>(list: &'a [CaCertificate], child: &Certificate) -> Vec<&'a CaCertificate> {
-    let wanted = child.extensions.authority_key_id.as_deref();
-    let fits = |ca: &CaCertificate| {
-        wanted.is_some() && ca.certificate().extensions.subject_key_id.as_deref() == wanted
-    };
     let mut named: Vec<_> = list.iter().filter(|ca| ca.subject() == child.issuer).collect();
-    named.sort_by_key(|ca| !fits(ca));
+    named.sort_by_key(|ca| key_identifiers(ca, child));
     named
+}
+
+/// How an authority's subjectKeyIdentifier relates to a certificate's authorityKeyIdentifier. The
+/// likelier issuer is the lesser one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum KeyIdentifiers {
+    Equal,
+    /// One of them has none.
+    Unknown,
+    Differ,
+}
+
+fn key_identifiers(ca: &CaCertificate, child: &Certificate) -> KeyIdentifiers {
+    let subject = ca.certificate().extensions.subject_key_id.as_deref();
+    match (subject, child.extensions.authority_key_id.as_deref()) {
+        (Some(subject), Some(wanted)) if subject == wanted => KeyIdentifiers::Equal,
+        (Some(_), Some(_)) => KeyIdentifiers::Differ,
+        _ => KeyIdentifiers::Unknown,
+    }
 }
 
 /// Why nobody who is trusted vouches for an endorsement certificate.
@@ -263,7 +318,7 @@ impl ChainError {
                 "add the certificate of its issuer to ekcert_allowed_cas, or the root's with all \
                  that is between"
             }
-            Reason::Signature { .. } => {
+            Reason::Signature { .. } | Reason::KeyIdentifier { .. } => {
                 "there are several CAs of that name: add the certificate of the one that signed it; \
                  if it is there, this certificate is not genuine"
             }
@@ -348,6 +403,11 @@ pub enum Reason {
         /// That authority.
         issuer: String,
     },
+    /// The authority of the issuer's name has another key identifier than the certificate names.
+    KeyIdentifier {
+        /// That authority.
+        issuer: String,
+    },
     /// Signed over SHA-1.
     Sha1,
     /// Signed with an algorithm that is not implemented.
@@ -385,7 +445,7 @@ impl Reason {
     fn weight(&self, depth: usize) -> (usize, u8) {
         match self {
             Self::TooManySignatures => (usize::MAX, 0),
-            Self::NoIssuer | Self::Signature { .. } => (depth, 0),
+            Self::NoIssuer | Self::Signature { .. } | Self::KeyIdentifier { .. } => (depth, 0),
             _ => (depth, 1),
         }
     }
@@ -397,6 +457,9 @@ impl fmt::Display for Reason {
             Self::NoIssuer => f.write_str("was issued by nobody who is known here"),
             Self::Signature { issuer } => {
                 write!(f, "names \"{issuer}\" as its issuer, whose key did not sign it")
+            }
+            Self::KeyIdentifier { issuer } => {
+                write!(f, "names another key of \"{issuer}\" as its issuer's than that CA has")
             }
             Self::Sha1 => f.write_str("is signed over SHA-1"),
             Self::Algorithm(algorithm) => {

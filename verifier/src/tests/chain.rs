@@ -1,7 +1,10 @@
 //! Who vouches for whom.
 
 use super::forge::*;
-use crate::chain::{ChainError, ChainPolicy, MAX_INTERMEDIATES, Reason, Sha1, Validity, verify};
+use crate::chain::{
+    ChainError, ChainPolicy, MAX_DEPTH, MAX_INTERMEDIATES, MAX_SIGNATURES, Reason, Sha1, Validity,
+    verify, verify_within,
+};
 use crate::der::{element, tag};
 use crate::{CaCertificate, EkCertificate, Fault, SignatureAlgorithm, UnixTime, oid};
 
@@ -94,40 +97,60 @@ fn all_of_the_same_name_are_tried() {
     assert_eq!(path.intermediates()[0].der(), certificates[1].der());
 }
 
-#[test]
-fn two_hundred_anchors_of_one_name() {
-    let issuer = Authority::new("ca");
-    let leaf = ek(&issuer).certificate();
-    let mut anchors: Vec<_> = (0..200).map(|n| issuer.impostor(&format!("o {n}")).root()).collect();
-    assert!(matches!(failure(&leaf, &[], &anchors).reason(), Reason::Signature { .. }));
-    anchors.push(issuer.root());
-    verify(&leaf, &[], &anchors, NOW, STRICT).unwrap();
+/// What a search finds, and how many signatures it checks.
+fn counted(
+    ek: &EkCertificate,
+    intermediates: &[CaCertificate],
+    anchors: &[CaCertificate],
+) -> (Result<(), Reason>, usize) {
+    let mut left = 1000;
+    let found = verify_within(&mut left, ek, intermediates, anchors, NOW, BURNED_IN);
+    (found.map(|_| ()).map_err(|error| error.reason().clone()), 1000 - left)
+}
+
+fn subject_key_id(seed: &str) -> Vec<u8> {
+    extension(oid::SUBJECT_KEY_IDENTIFIER, &element(tag::OCTET_STRING, &noise(seed, 20)))
+}
+
+fn authority_key_id(seed: &str) -> Vec<u8> {
+    let id = seq(&[&element(tag::context(0), &noise(seed, 20))]);
+    extension(oid::AUTHORITY_KEY_IDENTIFIER, &id)
 }
 
 #[test]
-fn the_key_identifier_says_whom_to_try_first() {
+fn anchors_of_one_name_cost_a_bounded_number_of_checks() {
+    let issuer = Authority::new("ca");
+    let root = |authority: &Authority, seed: &str| {
+        Recipe::ca(authority).issued_by(authority).extension(subject_key_id(seed)).ca_certificate()
+    };
+    let others = 0..200;
+    let mut anchors: Vec<_> =
+        others.map(|n| root(&issuer.impostor(&format!("o {n}")), &format!("o {n}"))).collect();
+    let unnamed = ek(&issuer).certificate();
+    assert_eq!(failure(&unnamed, &[], &anchors).reason(), &Reason::TooManySignatures);
+    // The key identifier finds the one among all of them.
+    anchors.push(root(&issuer, "right"));
+    let leaf = ek(&issuer).extension(authority_key_id("right")).certificate();
+    assert_eq!(counted(&leaf, &[], &anchors), (Ok(()), 1));
+}
+
+#[test]
+fn intermediates_with_another_key_identifier_are_not_tried() {
     let root = Authority::new("root");
     let issuer = Authority::new("ca");
-    let id = |seed| {
-        let id = element(tag::OCTET_STRING, &noise(seed, 20));
-        extension(oid::SUBJECT_KEY_IDENTIFIER, &id)
-    };
     let certified = |authority: &Authority, by: &Authority, seed| {
-        Recipe::ca(authority).issued_by(by).extension(id(seed)).ca_certificate()
+        Recipe::ca(authority).issued_by(by).extension(subject_key_id(seed)).ca_certificate()
     };
-    let aki = seq(&[&element(tag::context(0), &noise("right", 20))]);
-    let aki = extension(oid::AUTHORITY_KEY_IDENTIFIER, &aki);
-    let leaf = ek(&issuer).extension(aki).certificate();
-    // Fifteen of the right name and key lead to each other and nowhere else; the last to the root.
-    let mut intermediates = vec![certified(&issuer, &issuer, "wrong"); 15];
+    let leaf = ek(&issuer).extension(authority_key_id("right")).certificate();
+    // Fifteen of the right name and key; only the last is the one that the leaf names.
+    let mut intermediates = vec![certified(&issuer, &root, "wrong"); 15];
     intermediates.push(certified(&issuer, &root, "right"));
     let anchors = [root.root()];
     let path = verify(&leaf, &intermediates, &anchors, NOW, STRICT).unwrap();
     assert_eq!(path.intermediates()[0].der(), intermediates[15].der());
-    intermediates[15] = certified(&issuer, &root, "wrong");
-    let error = failure(&leaf, &intermediates, &anchors);
-    assert_eq!(error.reason(), &Reason::TooManySignatures);
-    // An identifier is a hint and no proof.
+    let (found, checks) = counted(&leaf, &intermediates[..15], &anchors);
+    assert_eq!((found, checks), (Err(Reason::KeyIdentifier { issuer: "CN=ca".to_owned() }), 0));
+    // Of anchors, an identifier is a hint and no proof.
     let liar = issuer.impostor("liar");
     let anchors = [certified(&liar, &liar, "right"), certified(&issuer, &issuer, "wrong")];
     let path = verify(&leaf, &[], &anchors, NOW, STRICT).unwrap();
@@ -136,37 +159,59 @@ fn the_key_identifier_says_whom_to_try_first() {
 
 #[test]
 fn depth_is_bounded() {
-    let (authorities, certificates) = row(6);
-    for length in 1..=5 {
+    let (authorities, certificates) = row(MAX_DEPTH + 1);
+    for length in 1..=MAX_DEPTH {
         let leaf = ek(&authorities[length - 1]).certificate();
         let below = &certificates[1..length];
         let path = verify(&leaf, below, &certificates[..1], NOW, STRICT).unwrap();
         assert_eq!(path.intermediates().len(), length - 1);
     }
-    let leaf = ek(&authorities[5]).certificate();
+    let leaf = ek(&authorities[MAX_DEPTH]).certificate();
     let error = failure(&leaf, &certificates[1..], &certificates[..1]);
     assert_eq!(error.reason(), &Reason::TooDeep);
-    let mut backwards = certificates[1..5].to_vec();
+    let mut backwards = certificates[1..MAX_DEPTH].to_vec();
     backwards.reverse();
-    let leaf = ek(&authorities[4]).certificate();
+    let leaf = ek(&authorities[MAX_DEPTH - 1]).certificate();
     verify(&leaf, &backwards, &certificates[..1], NOW, STRICT).unwrap();
 }
 
-#[test]
-fn a_knot_of_certificates_takes_bounded_time() {
-    // One name and one key, sixteen times: every one of them issues every other.
+/// Sixteen certificates of one name, each issued by all of these keys' holders.
+fn knot(keys: usize) -> (Authority, Vec<CaCertificate>) {
     let ca = Authority::new("ca");
-    let knot: Vec<_> = (0..16u8)
-        .map(|n| {
-            let serial = element(tag::INTEGER, &[n]);
-            Recipe::ca(&ca).issued_by(&ca).with(|r| r.serial = serial).ca_certificate()
-        })
-        .collect();
-    let leaf = ek(&ca).certificate();
-    let error = failure(&leaf, &knot, &[Authority::new("other").root()]);
-    assert_eq!(error.reason(), &Reason::TooManySignatures);
-    let error = failure(&leaf, &[&knot[..], &knot[..1]].concat(), &knot[..1]);
+    let holders: Vec<_> = (0..keys).map(|n| ca.impostor(&format!("key {n}"))).collect();
+    let certificate = |n: u8| {
+        let (holder, by) = (&holders[usize::from(n) % keys], &holders[usize::from(n / 2) % keys]);
+        let serial = element(tag::INTEGER, &[n]);
+        Recipe::ca(holder).issued_by(by).with(|r| r.serial = serial).ca_certificate()
+    };
+    (holders[0].clone(), (0..16).map(certificate).collect())
+}
+
+#[test]
+fn certificates_of_one_key_cost_one_check() {
+    // Every one of them issues every other, so that all 32 signatures that could be checked are
+    // genuine.
+    let (issuer, knot) = knot(1);
+    let leaf = ek(&issuer).certificate();
+    let other = [Authority::new("other").root()];
+    let (found, checks) = counted(&leaf, &knot, &other);
+    assert!(found.is_err());
+    assert_eq!(checks, 1);
+    let error = failure(&leaf, &[&knot[..], &knot[..1]].concat(), &other);
     assert_eq!(error.reason(), &Reason::TooManyIntermediates(MAX_INTERMEDIATES + 1));
+}
+
+#[test]
+fn a_knot_of_certificates_is_refused_within_eight_checks() {
+    let (issuer, knot) = knot(5);
+    let leaf = ek(&issuer).certificate();
+    let other = [Authority::new("other").root()];
+    assert!(counted(&leaf, &knot, &other).1 > MAX_SIGNATURES, "no knot at all");
+    let mut left = MAX_SIGNATURES;
+    let error = verify_within(&mut left, &leaf, &knot, &other, NOW, STRICT).unwrap_err();
+    assert_eq!((error.reason(), left), (&Reason::TooManySignatures, 0));
+    assert_eq!(failure(&leaf, &knot, &other).reason(), &Reason::TooManySignatures);
+    assert_eq!(MAX_SIGNATURES, 8);
 }
 
 #[test]
