@@ -26,6 +26,9 @@ pub struct Event {
     /// The stable code of a refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<&'static str>,
+    /// How many more of the kind there were, if it stands for those that were counted only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub more: Option<u64>,
     /// The cause of a refusal, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -37,7 +40,7 @@ pub struct Event {
 }
 
 /// What somebody wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
     /// To join.
     Join,
@@ -132,10 +135,20 @@ pub struct Attempt {
     pub certificate_expires: Option<Timestamp>,
 }
 
-/// A text from the network, cut to a length that a log can bear.
+/// A text from the network, cut to 255 bytes as they stand in a log: JSON writes a control
+/// character in six.
 pub fn bounded(text: &str) -> Option<String> {
     const MAX: usize = 255;
-    (!text.is_empty()).then(|| text.chars().take(MAX).collect())
+    let mut length = 0;
+    let fits = |character: &char| {
+        length += match character {
+            '"' | '\\' => 2,
+            control if control.is_control() => 6,
+            character => character.len_utf8(),
+        };
+        length <= MAX
+    };
+    (!text.is_empty()).then(|| text.chars().take_while(fits).collect())
 }
 
 impl Event {
@@ -161,7 +174,17 @@ impl Event {
 
     fn new(action: Action, time: Timestamp, outcome: Outcome, attempt: Attempt) -> Self {
         let (event, code, method) = (action.event(), action.code(outcome), "tpm");
-        Self { time, event, code, outcome, refusal: None, reason: None, attempt, method }
+        Self {
+            time,
+            event,
+            code,
+            outcome,
+            refusal: None,
+            more: None,
+            reason: None,
+            attempt,
+            method,
+        }
     }
 }
 
@@ -198,6 +221,15 @@ impl AuditLog {
         let mut line = serde_json::to_vec(event)?;
         line.push(b'\n');
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).append(&line)
+    }
+
+    /// Whether there is more room on the disk than what is kept for granted lines: a tenth of the
+    /// disk, 64 MiB at most.
+    pub fn has_reserve(&self) -> io::Result<bool> {
+        const RESERVE: u64 = 64 * 1024 * 1024;
+        let disk = rustix::fs::statvfs(self.path.parent().unwrap_or(&self.path))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+        Ok(bytes(disk.f_bavail) >= RESERVE.min(bytes(disk.f_blocks) / 10))
     }
 
     /// Whether lines can be written. After one could not, nobody may come any more who causes one,
@@ -284,6 +316,19 @@ mod tests {
         assert_eq!(first["code"], "TJ001E");
         assert_eq!(first["time"], "2026-06-01T12:00:00Z");
         assert_eq!(first["token_name"], "t");
+    }
+
+    #[test]
+    fn text_is_bounded_as_it_stands_in_the_log() {
+        for hostile in ["\u{1}", "\"", "\u{7f}", "\u{9b}", "\\", "x", "ü", "\u{1f512}"] {
+            let text = bounded(&hostile.repeat(10_000)).unwrap();
+            let json = serde_json::to_string(&text).unwrap();
+            assert!(
+                (240..=257).contains(&json.len()) || hostile == "\u{7f}" || hostile == "\u{9b}"
+            );
+            assert!(json.len() <= 257, "{}", json.len());
+        }
+        assert_eq!(bounded(""), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod router;
 pub use admin::AdminSocket;
 pub use diag::DiagListener;
 pub use leaf::Leaf;
+pub(crate) use places::Source;
 pub use public::{Connection, PublicListener};
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::service::Authority;
 use crate::service::admin::Admin;
 use crate::service::identity::Identity;
 use crate::service::join::Join;
+use crate::service::refusals;
 
 /// No message that a host sends is longer: a certificate has at most 8 KiB, and there are a few of
 /// them.
@@ -93,7 +95,7 @@ pub async fn serve(
     );
     let hosts =
         limits(MAX_STREAMS).serve_with_incoming_shutdown(services, known, stopped(stop.clone()));
-    let pruning = Arc::clone(&authority);
+    let (pruning, counting) = (Arc::clone(&authority), Arc::clone(&authority));
     let service =
         AdminServiceServer::new(Admin(authority)).max_decoding_message_size(MAX_ADMIN_MESSAGE);
     let operators = limits(MAX_STREAMS).serve_with_incoming_shutdown(
@@ -105,13 +107,25 @@ pub async fn serve(
         stopped(stop).await;
         tokio::time::sleep(DRAIN).await;
     };
-    tokio::select! {
+    let served = tokio::select! {
         ended = async { tokio::try_join!(strangers, hosts, operators) } => ended.map(|_| ()),
         () = prune(pruning) => Ok(()),
+        () = count_refusals(&counting) => Ok(()),
         () = drained => {
             tracing::warn!(seconds = DRAIN.as_secs(), "calls still under way are cut off");
             Ok(())
         }
+    };
+    counting.record_last_refusals();
+    served
+}
+
+/// Never ends.
+async fn count_refusals(authority: &Authority) {
+    let mut times = tokio::time::interval(refusals::WINDOW);
+    loop {
+        times.tick().await;
+        authority.record_counted_refusals();
     }
 }
 

@@ -71,7 +71,6 @@ impl Connection {
     }
 
     /// Where the connection comes from.
-    #[expect(dead_code, reason = "refusals are aggregated by it next")]
     pub(crate) fn source(&self) -> Source {
         Source::of(self.remote.ip())
     }

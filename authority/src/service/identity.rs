@@ -45,11 +45,12 @@ impl IdentityService for Identity {
 impl Identity {
     /// Who calls; a refusal is told, so that the operator finds why.
     async fn who_am_i(&self, connection: &Connection) -> Result<WhoAmIResponse, Refusal> {
-        let remote = Some(connection.remote.to_string());
-        let mut attempt = Attempt { remote, ..Attempt::default() };
+        let mut attempt = Attempt::from(connection.remote);
         let result = self.known(connection, &mut attempt).await;
         self.0.metrics.count(Action::WhoAmI, result.as_ref().err());
-        result.inspect_err(|refusal| self.0.record_refusal(Action::WhoAmI, attempt, refusal))
+        result.inspect_err(|refusal| {
+            self.0.record_refusal(Action::WhoAmI, connection, attempt, refusal)
+        })
     }
 
     async fn known(

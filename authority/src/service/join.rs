@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::time::Sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 use verifier::{
     Appraisal, CaCertificate, Challenge, Claim, Demand, EkClaim, EkFacts, Endorsement, UnixTime,
 };
@@ -57,10 +57,7 @@ impl JoinService for Join {
         tokio::spawn(async move {
             let mut ceremony = Ceremony {
                 deadline: Box::pin(tokio::time::sleep(authority.join_timeout)),
-                attempt: Attempt {
-                    remote: Some(connection.remote.to_string()),
-                    ..Attempt::default()
-                },
+                attempt: Attempt::from(connection.remote),
                 authority,
                 connection,
                 requests,
@@ -97,7 +94,10 @@ impl Ceremony {
     async fn run(&mut self) -> Result<JoinResponse, Refusal> {
         let joined = self.join().await;
         self.authority.metrics.count(Action::Join, joined.as_ref().err());
-        joined.inspect_err(|refusal| self.record_refusal(refusal))
+        joined.inspect_err(|refusal| {
+            let attempt = self.attempt.clone();
+            self.authority.record_refusal(Action::Join, &self.connection, attempt, refusal);
+        })
     }
 
     async fn join(&mut self) -> Result<JoinResponse, Refusal> {
@@ -301,17 +301,6 @@ impl Ceremony {
         instance.status.hostname = said(&self.attempt.hostname);
         instance.status.agent_version = said(&self.attempt.agent_version);
         Ok(instance)
-    }
-
-    fn record_refusal(&self, refusal: &Refusal) {
-        let (code, reason) = (refusal.code.as_str(), refusal.reason.as_str());
-        let token = self.attempt.token_name.as_deref().unwrap_or_default();
-        warn!(code, reason, token, remote = %self.connection.remote, "join refused");
-        let time = Timestamp(self.authority.clock.now());
-        let event = Event::refused(Action::Join, time, self.attempt.clone(), code, reason);
-        if let Err(cause) = self.authority.audit.write(&event) {
-            error!(%cause, "the audit log cannot be written");
-        }
     }
 }
 

@@ -7,17 +7,19 @@ mod doubt;
 pub mod identity;
 pub mod join;
 pub mod refusal;
+pub(crate) mod refusals;
 mod reissue;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::IssuedCredentials;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use verifier::chain::ChainPolicy;
 
 use self::refusal::{Code, Refusal};
-use crate::audit::{Action, Attempt, AuditLog, Event};
+use self::refusals::Refusals;
+use crate::audit::AuditLog;
 use crate::clock::Clock;
 use crate::issue::{Credentials, Issuer};
 use crate::metrics::Metrics;
@@ -40,6 +42,7 @@ pub struct Authority {
     pub ek_policy: ChainPolicy,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    refusals: Refusals,
     store: Arc<Measured>,
     /// Who asks for our health waits for who did so before, so that each tries once.
     trial: tokio::sync::Mutex<()>,
@@ -75,6 +78,7 @@ impl Authority {
             join_timeout,
             ek_policy: ChainPolicy::default(),
             metrics,
+            refusals: Refusals::default(),
             store,
             trial: tokio::sync::Mutex::default(),
         }
@@ -120,18 +124,6 @@ impl Authority {
             Ok(0) => {}
             Ok(count) => info!(count, "instances and locks that had ended are forgotten"),
             Err(cause) => warn!(%cause, "what has ended could not be forgotten"),
-        }
-    }
-
-    /// Tells that somebody who has joined was refused, and why.
-    fn record_refusal(&self, action: Action, attempt: Attempt, refusal: &Refusal) {
-        let (code, reason) = (refusal.code.as_str(), refusal.reason.as_str());
-        let instance = attempt.bot_instance_id.as_deref().unwrap_or_default();
-        let remote = attempt.remote.as_deref().unwrap_or_default();
-        warn!(event = action.event(), code, reason, instance, remote, "refused");
-        let time = Timestamp(self.clock.now());
-        if let Err(cause) = self.audit.write(&Event::refused(action, time, attempt, code, reason)) {
-            error!(%cause, "the audit log cannot be written");
         }
     }
 

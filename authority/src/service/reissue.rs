@@ -52,8 +52,7 @@ struct Outcome {
 
 impl Call {
     pub(super) fn new(authority: Arc<Authority>, connection: Connection, wish: Wish) -> Self {
-        let mut attempt =
-            Attempt { remote: Some(connection.remote.to_string()), ..Attempt::default() };
+        let mut attempt = Attempt::from(connection.remote);
         match &wish {
             Wish::Renew(request) => {
                 attempt.hostname = bounded(&request.hostname);
@@ -68,7 +67,9 @@ impl Call {
         let result = self.grant().await;
         self.authority.metrics.count(self.wish.action(), result.as_ref().err());
         let action = self.wish.action();
-        result.inspect_err(|refusal| self.authority.record_refusal(action, self.attempt, refusal))
+        result.inspect_err(|refusal| {
+            self.authority.record_refusal(action, &self.connection, self.attempt, refusal);
+        })
     }
 
     /// Issues, records, tells, in this order: who has certificates is on record.

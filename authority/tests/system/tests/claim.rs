@@ -140,6 +140,8 @@ async fn every_change_of_a_join_keys_public_area_is_refused() {
     cases.push((with(2, &[0, 0x10]), "join_key_name_algorithm"));
     cases.push((with(good.len() - 1, &[good[good.len() - 1] ^ 1]), "join_key_malformed"));
     for (count, (join_key, code)) in cases.into_iter().enumerate() {
+        // Each is recorded in full in a window of its own.
+        harness.authority.record_last_refusals();
         let wire = harness.wire().await;
         let mut join = wire.join().await;
         join.init(&proto::v1::JoinInit { join_key, ..tpm.init("t") }).await;

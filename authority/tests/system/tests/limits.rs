@@ -92,13 +92,20 @@ async fn every_truncation_and_every_changed_byte_of_an_init_is_refused_or_harmle
         join.finish();
         count += 1;
     }
+    let refused = || {
+        let text = harness.authority.metrics_text();
+        let joins = text.lines().filter_map(|line| line.strip_prefix("endorse_joins_total{"));
+        joins.filter_map(|line| line.split(' ').next_back()?.parse::<usize>().ok()).sum::<usize>()
+    };
     let done = async {
-        while harness.audit().len() < count {
+        while refused() < count {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     };
     tokio::time::timeout(super::wire::PATIENCE, done).await.unwrap();
-    assert!(harness.audit().iter().all(|line| line["outcome"] == "refused"));
+    let recorded = harness.audit();
+    assert!(recorded.iter().all(|line| line["outcome"] == "refused"));
+    assert!(recorded.len() < 100, "{} of {count} are recorded in full", recorded.len());
     assert_eq!(harness.authority.records.instances().await.unwrap(), []);
 }
 
@@ -210,4 +217,42 @@ async fn join_that_has_not_begun_takes_no_place_of_those_under_way() {
     assert!(text.lines().any(|have| have == line), "{text}");
     let _challenged = harness.challenged(&tpm).await;
     assert!(harness.authority.metrics_text().contains("endorse_joins_under_way 1"));
+}
+
+/// What strangers cause on the disk is bounded; what was left out is counted and recorded.
+#[tokio::test]
+async fn flood_of_refusals_is_recorded_as_a_few_lines_and_a_count() {
+    let harness = Harness::new().await;
+    let hostile = "\u{1}".repeat(255);
+    let flood = JoinInit {
+        token: hostile.clone(),
+        hostname: hostile.clone(),
+        agent_version: hostile,
+        ..JoinInit::default()
+    };
+    let flood = JoinRequest { step: Some(Step::Init(flood.encode_to_vec())) }.encode_to_vec();
+    for _ in 0..25 {
+        let wire = harness.wire().await;
+        for _ in 0..4 {
+            let mut join = wire.join().await;
+            join.send(flood.clone()).await;
+            assert_eq!(join.reply().await.unwrap_err().code(), Code::PermissionDenied);
+        }
+    }
+    let text = std::fs::read_to_string(harness.dir.path().join("data/audit.jsonl")).unwrap();
+    assert_eq!(text.lines().count(), 10);
+    assert!(text.lines().all(|line| line.len() < 1500), "{text}");
+    harness.stop();
+    let metrics = harness.authority.metrics_text();
+    assert!(metrics.contains("endorse_joins_total{result=\"token_unknown\"} 100"), "{metrics}");
+    let Harness { served, dir, .. } = harness;
+    served.await.unwrap().unwrap();
+    let text = std::fs::read_to_string(dir.path().join("data/audit.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&last["more"], &last["refusal"]),
+        (&90.into(), &"token_unknown".into()),
+        "{last:#}"
+    );
+    assert_eq!(last["addr.remote"], "127.0.0.1");
 }
