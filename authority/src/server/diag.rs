@@ -16,16 +16,18 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::warn;
 
+use super::places::{Limits, Places};
 use crate::service::{Authority, Health};
 
-/// Connections at a time: a probe, a scraper and a person or two.
-const CONNECTIONS: usize = 16;
+/// How long a caller may take for its request. A connection that another needs goes earlier.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a caller may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a connection may take in all.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long to wait when the system has no more files for connections.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -67,16 +69,23 @@ impl DiagListener {
 
     /// Answers until the task is dropped. `stop` says when the authority no longer wants hosts.
     pub async fn serve(self, authority: Arc<Authority>, stop: watch::Receiver<bool>) {
-        let seats = Arc::new(Semaphore::new(CONNECTIONS));
+        // What is counted of these connections is nobody's concern.
+        let places = Places::new(Limits::MONITORING, Arc::default());
         loop {
-            let Ok(seat) = Arc::clone(&seats).acquire_owned().await else { return };
             match self.0.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, remote)) => {
+                    let Some((place, evicted)) = places.enter(remote.ip(), Instant::now()) else {
+                        continue;
+                    };
                     let connection = converse(stream, Arc::clone(&authority), stop.clone());
                     tokio::spawn(async move {
-                        // The caller's trouble, if it takes too long.
-                        let _ = tokio::time::timeout(PATIENCE, connection).await;
-                        drop(seat);
+                        tokio::select! {
+                            () = connection => {}
+                            // Another caller needs the place, or this one takes too long.
+                            _ = evicted => {}
+                            () = tokio::time::sleep(CONNECTION_TIMEOUT) => {}
+                        }
+                        drop(place);
                     });
                 }
                 Err(cause) => {
@@ -96,7 +105,7 @@ async fn converse(stream: TcpStream, authority: Arc<Authority>, stop: watch::Rec
     // What a caller does wrong is the caller's trouble.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
+        .header_read_timeout(REQUEST_TIMEOUT)
         .keep_alive(false)
         .max_buf_size(8192)
         .serve_connection(TokioIo::new(stream), answer)

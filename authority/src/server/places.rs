@@ -18,9 +18,6 @@ use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 
-/// A connection that has kept the authority waiting that long may be closed for another.
-const EXPENDABLE_AFTER: Duration = Duration::from_secs(2);
-
 /// The same of a connection on which a join is under way: a TPM may take seconds for its answer.
 const JOIN_EXPENDABLE_AFTER: Duration = Duration::from_secs(10);
 
@@ -44,6 +41,9 @@ pub(super) struct Limits {
     pub(super) joins: usize,
     /// Joins under way of one source.
     pub(super) joins_per_source: usize,
+    /// A connection that has kept the authority waiting that long may be closed for another of its
+    /// source.
+    pub(super) expendable_after: Duration,
 }
 
 /// Where a connection comes from: an IPv4 address, or the /64 network of an IPv6 address, since a
@@ -124,8 +124,23 @@ impl Limits {
     pub(super) fn for_open_files(files: u64) -> Self {
         let room = files.saturating_sub(64).max(files / 2);
         let connections = usize::try_from(room / 2).unwrap_or(usize::MAX).clamp(8, 2048);
-        Self { connections, handshakes_per_source: 64, joins: 4096, joins_per_source: 1024 }
+        Self {
+            connections,
+            handshakes_per_source: 64,
+            joins: 4096,
+            joins_per_source: 1024,
+            expendable_after: Duration::from_secs(2),
+        }
     }
+
+    /// The limits for a listener that answers monitoring: the newest connection is served at once.
+    pub(super) const MONITORING: Self = Self {
+        connections: 64,
+        handshakes_per_source: 0,
+        joins: 0,
+        joins_per_source: 0,
+        expendable_after: Duration::ZERO,
+    };
 }
 
 impl Source {
@@ -225,7 +240,7 @@ impl Places {
             tracing::warn!(?class, limit = self.limits.connections, "all connections are taken");
         }
         held.last_full = Some(now);
-        let evicted = held.evict(class, newcomer, now);
+        let evicted = held.evict(class, newcomer, self.limits.expendable_after, now);
         if evicted {
             self.metrics.connections.evicted();
         } else {
@@ -256,12 +271,13 @@ impl Held {
 
     /// Closes a connection of the class for a newcomer's, if one may be. Its place counts as free at
     /// once.
-    fn evict(&mut self, class: Class, newcomer: Source, now: Instant) -> bool {
+    fn evict(&mut self, class: Class, newcomer: Source, grace: Duration, now: Instant) -> bool {
         let Some(heaviest) = self.heaviest(class, newcomer) else { return false };
         let (Heaviest::Heavier(source) | Heaviest::Equal(source)) = heaviest;
         let Some(peers) = self.peers.get_mut(&source) else { return false };
         let seats = peers.seats.values_mut().filter(|seat| seat.is(class));
-        let expendable = seats.filter_map(|seat| Some((seat.expendable_from(heaviest)?, seat)));
+        let expendable =
+            seats.filter_map(|seat| Some((seat.expendable_from(heaviest, grace)?, seat)));
         let Some((from, seat)) = expendable.min_by_key(|(from, _)| *from) else { return false };
         if from > now || !seat.close() {
             return false;
@@ -294,13 +310,13 @@ impl Seat {
     }
 
     /// From when on the connection may be closed for another one.
-    fn expendable_from(&self, heaviest: Heaviest) -> Option<Instant> {
+    fn expendable_from(&self, heaviest: Heaviest, grace: Duration) -> Option<Instant> {
         match heaviest {
             Heaviest::Heavier(_) => Some(self.waiting_since.unwrap_or(self.entered)),
             Heaviest::Equal(_) if self.joins > 0 => {
                 Some(self.waiting_since? + JOIN_EXPENDABLE_AFTER)
             }
-            Heaviest::Equal(_) => Some(self.waiting_since? + EXPENDABLE_AFTER),
+            Heaviest::Equal(_) => Some(self.waiting_since? + grace),
         }
     }
 }
@@ -434,8 +450,13 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    const SMALL: Limits =
-        Limits { connections: 4, handshakes_per_source: 2, joins: 3, joins_per_source: 2 };
+    const SMALL: Limits = Limits {
+        connections: 4,
+        handshakes_per_source: 2,
+        joins: 3,
+        joins_per_source: 2,
+        expendable_after: Duration::from_secs(2),
+    };
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -477,13 +498,24 @@ mod tests {
         assert_eq!(counts(&places), (4, 0, 0));
 
         // What has kept the authority waiting gives way within its source too.
-        let later = now + EXPENDABLE_AFTER;
+        let later = now + SMALL.expendable_after;
         let _other = Peer::enter(&places, "192.0.2.1", later).expect("an idle one goes");
         assert!(places.metrics.connections.saturation().is_some());
         drop((crowd, honest));
         assert_eq!(counts(&places), (1, 0, 0));
         places.sweep(later + SATURATED + seconds(1));
         assert_eq!(places.metrics.connections.saturation(), None);
+    }
+
+    #[tokio::test]
+    async fn newest_caller_of_monitoring_is_served_at_once() {
+        let places = Places::new(Limits::MONITORING, Arc::default());
+        let now = Instant::now();
+        let enter = || Peer::enter(&places, "127.0.0.1", now).expect("a place");
+        let mut silent: Vec<_> = (0..200).map(|_| enter()).collect();
+        let mut probe = enter();
+        assert!(!probe.is_closed());
+        assert_eq!(silent.iter_mut().filter_map(|one| one.is_closed().then_some(())).count(), 137);
     }
 
     #[tokio::test]
