@@ -5,7 +5,7 @@ mod connections;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -26,6 +26,8 @@ pub struct Metrics {
     reads: Histogram,
     writes: Histogram,
     pub(crate) connections: ConnectionMetrics,
+    /// How often the file of the audit log was created again.
+    audit_recreated: Arc<AtomicU64>,
 }
 
 /// How often something took how long.
@@ -44,6 +46,11 @@ pub(crate) enum Access {
 }
 
 impl Metrics {
+    /// Counters that include one of the audit log.
+    pub(crate) fn with_audit(audit_recreated: Arc<AtomicU64>) -> Self {
+        Self { audit_recreated, ..Self::default() }
+    }
+
     /// Counts the end of what somebody wanted.
     pub(crate) fn count(&self, action: Action, refusal: Option<&Refusal>) {
         let result = refusal.map_or("granted", |refusal| refusal.code.as_str());
@@ -87,6 +94,10 @@ impl Metrics {
         self.reads.write(text, name, "read")?;
         self.writes.write(text, name, "write")?;
         self.connections.write(text)?;
+        let recreated = self.audit_recreated.load(Ordering::Relaxed);
+        let name = "endorse_audit_log_recreated_total";
+        writeln!(text, "# HELP {name} Times the audit log was removed or replaced by others.")?;
+        writeln!(text, "# TYPE {name} counter\n{name} {recreated}")?;
         let name = "endorse_ca_not_after_seconds";
         let end = ca_not_after.unix_timestamp();
         writeln!(text, "# HELP {name} When the X.509 CA ends, in seconds since 1970.")?;
@@ -170,6 +181,7 @@ mod tests {
             "endorse_joins_under_way 5",
             "endorse_joins_under_way_limit 4096",
             "endorse_saturated 1",
+            "endorse_audit_log_recreated_total 0",
             "endorse_ca_not_after_seconds 2095848000",
         ] {
             assert!(text.lines().any(|have| have == line), "{line:?} is not in\n{text}");

@@ -68,7 +68,7 @@ impl Authority {
         clock: Clock,
         join_timeout: Duration,
     ) -> Self {
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::with_audit(audit.recreated()));
         let store = Arc::new(Measured::new(store, Arc::clone(&metrics)));
         Self {
             issuer,
