@@ -27,6 +27,10 @@ const UNPROVEN_IDLE: Duration = Duration::from_secs(15);
 /// Calls on one unproven connection: a join, another with more certificates, and some to spare.
 const MAX_UNPROVEN_CALLS: u32 = 4;
 
+/// Bytes on one unproven connection, before encryption: two joins of the largest size, and some to
+/// spare. It bounds what HTTP/2 frames without a call can cost.
+pub(super) const MAX_UNPROVEN_BYTES: usize = 160 * 1024;
+
 /// For how long after a connection was closed for want of places the authority says that it is full.
 const SATURATED: Duration = Duration::from_secs(60);
 
@@ -365,13 +369,23 @@ impl Place {
 }
 
 impl PlaceRef {
-    /// Whether the connection may make another call. An unproven one may make a few.
+    /// Whether the connection may make another call. An unproven one may make a few, and is closed
+    /// when it makes more.
     pub(crate) fn call(&self) -> bool {
-        self.seat(|seat| {
-            seat.calls = seat.calls.saturating_add(1);
-            seat.class == Class::Known || seat.calls <= MAX_UNPROVEN_CALLS
-        })
-        .unwrap_or(false)
+        let mut held = self.places.held();
+        let Held { peers, unproven, .. } = &mut *held;
+        let seat = peers.get_mut(&self.source).and_then(|peers| peers.seats.get_mut(&self.id));
+        let Some(seat) = seat else { return false };
+        seat.calls = seat.calls.saturating_add(1);
+        if seat.class == Class::Known || seat.calls <= MAX_UNPROVEN_CALLS {
+            return true;
+        }
+        if seat.close() {
+            *unproven = unproven.saturating_sub(1);
+            self.places.metrics.connections.expired();
+            self.places.publish(&held);
+        }
+        false
     }
 
     /// Begins a join; none if too many are under way, in all or of this source.
@@ -575,11 +589,16 @@ mod tests {
     async fn unproven_connection_makes_few_calls() {
         let places = Places::new(SMALL, Arc::default());
         let now = Instant::now();
-        let peer = Peer::enter(&places, "192.0.2.1", now).unwrap();
+        let mut peer = Peer::enter(&places, "192.0.2.1", now).unwrap();
+        let mut known = Peer::enter(&places, "192.0.2.1", now).unwrap();
+        assert!(known.place.greet(true, now));
         let allowed = (0..100).filter(|_| peer.place.reference().call()).count();
         assert_eq!(allowed, MAX_UNPROVEN_CALLS as usize);
-        assert!(peer.place.greet(true, now));
-        assert!((0..100).all(|_| peer.place.reference().call()));
+        assert!((0..100).all(|_| known.place.reference().call()));
+        assert!(peer.is_closed() && !known.is_closed());
+        assert_eq!(counts(&places), (0, 1, 0));
+        drop((peer, known));
+        assert_eq!(counts(&places), (0, 0, 0));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
 use super::open_files;
-use super::places::{JoinPlace, Limits, Place, PlaceRef, Places, Source};
+use super::places::{JoinPlace, Limits, MAX_UNPROVEN_BYTES, Place, PlaceRef, Places, Source};
 use crate::metrics::Metrics;
 
 /// How long a peer may take for its ClientHello. Waiting for it costs the authority nothing but a
@@ -176,7 +176,9 @@ impl Door {
                 Ok((stream, place, connection)) => {
                     let ready =
                         if connection.peer.is_some() { &door.known } else { &door.unproven };
-                    let conn = Conn { stream, connection, evicted: Some(evicted), _place: place };
+                    let budget = connection.peer.is_none().then_some(MAX_UNPROVEN_BYTES);
+                    let evicted = Some(evicted);
+                    let conn = Conn { stream, connection, evicted, budget, _place: place };
                     let _ = ready.send(Ok(conn)).await;
                 }
                 Err(cause) => {
@@ -231,6 +233,8 @@ pub(super) struct Conn {
     connection: Connection,
     /// Completes when the connection must be closed; none once it has.
     evicted: Option<oneshot::Receiver<()>>,
+    /// Bytes that may still be read; none if there is no limit.
+    budget: Option<usize>,
     _place: Place,
 }
 
@@ -264,7 +268,14 @@ impl AsyncRead for Conn {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.poll_evicted(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let read = buf.filled().len().saturating_sub(before);
+        if let Some(budget) = &mut self.budget {
+            *budget =
+                budget.checked_sub(read).ok_or(io::Error::from(io::ErrorKind::QuotaExceeded))?;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

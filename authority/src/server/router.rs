@@ -35,14 +35,11 @@ impl Service<Request<Body>> for Hosts {
     }
 
     fn call(&mut self, request: Request<Body>) -> Answer {
-        let service = service_of(request.uri().path());
         let connection = request.extensions().get::<Connection>();
-        if matches!(service, Some(JOIN | IDENTITY))
-            && connection.is_some_and(|connection| !connection.call())
-        {
+        if connection.is_some_and(|connection| !connection.call()) {
             return Box::pin(ready(Ok(too_many_calls().into_http())));
         }
-        match service {
+        match service_of(request.uri().path()) {
             Some(JOIN) => self.join.call(request),
             Some(IDENTITY) => self.identity.call(request),
             _ => Box::pin(ready(Ok(unknown_service().into_http()))),
