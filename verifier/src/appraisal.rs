@@ -114,7 +114,17 @@ impl Appraisal {
 }
 
 /// Appraises a claim.
+///
+/// A claim that cannot meet the demand, whatever is in it, is refused before anything is parsed.
 pub fn appraise(claim: &Claim<'_>, demand: Demand<'_>) -> Result<Appraisal, Box<AppraisalError>> {
+    if let Demand::Certificate { .. } = demand {
+        if let EkClaim::PublicKey(_) = claim.ek {
+            return Err(AppraisalError::of(Cause::EkCertificateMissing, None));
+        }
+        if claim.ek_chain.len() > MAX_INTERMEDIATES {
+            return Err(AppraisalError::of(Cause::EkChainTooLong(claim.ek_chain.len()), None));
+        }
+    }
     let (mut ek, certificate) =
         ek_facts(claim.ek).map_err(|cause| AppraisalError::of(cause, None))?;
     match endorsement(certificate.as_ref(), claim.ek_chain, demand) {
@@ -162,9 +172,6 @@ fn endorsement(
         Demand::Certificate { anchors, policy, at } => (anchors, policy, at),
     };
     let certificate = certificate.ok_or(Cause::EkCertificateMissing)?;
-    if ek_chain.len() > MAX_INTERMEDIATES {
-        return Err(Cause::EkChainTooLong(ek_chain.len()));
-    }
     let readable = ek_chain.iter().filter_map(|der| CaCertificate::parse(der).ok());
     let intermediates: Vec<_> = readable.collect();
     let path =

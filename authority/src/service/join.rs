@@ -22,19 +22,25 @@ use tokio::time::Sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tracing::{error, info};
+use verifier::chain::ChainPolicy;
 use verifier::{
-    Appraisal, CaCertificate, Challenge, Claim, Demand, EkClaim, EkFacts, Endorsement, UnixTime,
+    Appraisal, AppraisalError, CaCertificate, Challenge, Claim, Demand, EkClaim, EkFacts,
+    Endorsement, UnixTime,
 };
 
 use super::Authority;
-use super::admission::{OpenToken, store_failed, targets};
+use super::admission::{store_failed, targets};
 use super::caller::key_hash;
 use super::refusal::{Code, Refusal};
+use super::token::OpenToken;
 use crate::audit::{Action, Attempt, Event, bounded};
 use crate::issue::{Purpose, Ttl, Validity};
 use crate::resource::{Bot, BotInstance, ProvenEk, Timestamp};
 use crate::server::Connection;
 use crate::status::stream_ended;
+
+/// The longest SubjectPublicKeyInfo of an EK, in bytes: RSA of 4096 bits has 550.
+const MAX_EK_PUBLIC: usize = 1024;
 
 /// The join service of an authority.
 pub struct Join(pub Arc<Authority>);
@@ -83,10 +89,11 @@ struct Ceremony {
 
 /// Who wants to join, found fit to be challenged.
 struct Candidate {
-    token: OpenToken,
+    token: Arc<OpenToken>,
     bot: Bot,
     ttl: Ttl,
     appraisal: Appraisal,
+    challenge: Challenge,
 }
 
 impl Ceremony {
@@ -110,14 +117,12 @@ impl Ceremony {
         let busy = || Refusal::new(Code::Busy, "too many joins are under way");
         let _under_way = self.connection.begin_join().ok_or_else(busy)?;
         let candidate = self.admit(&init).await?;
-        let challenge =
-            candidate.appraisal.challenge().map_err(Refusal::because(Code::Internal))?;
-        self.challenge(&challenge).await?;
+        self.challenge(&candidate.challenge).await?;
         let answer = match self.next().await? {
             Request::Answer(answer) => answer,
             Request::Init(_) => return Err(Refusal::new(Code::Malformed, "a second init")),
         };
-        self.check(&candidate, &challenge, &init, &answer)?;
+        self.check(&candidate, &init, &answer)?;
         self.grant(&candidate).await
     }
 
@@ -154,48 +159,41 @@ impl Ceremony {
         self.attempt.bot_name = Some(token.bot.clone());
         let bot = self.authority.bot(&token.bot, now).await?;
 
-        let anchors = token.tpm.allowed_cas().map_err(Refusal::because(Code::Internal))?;
-        let appraisal = self.appraise(&init, &anchors, now)?;
-        Ok(Candidate { token, bot, ttl, appraisal })
+        let (appraisal, challenge) = self.appraise(init, Arc::clone(&token), now).await?;
+        Ok(Candidate { token, bot, ttl, appraisal, challenge })
     }
 
-    fn appraise(
+    /// The host's keys, and the challenge for them. Computed by workers: neither costs little, and
+    /// nothing is proven yet.
+    async fn appraise(
         &mut self,
-        init: &JoinInit,
-        anchors: &[CaCertificate],
+        init: JoinInit,
+        token: Arc<OpenToken>,
         now: OffsetDateTime,
-    ) -> Result<Appraisal, Refusal> {
-        let ek = match &init.ek {
-            Some(Ek::EkCertificate(der)) => EkClaim::Certificate(der),
-            Some(Ek::EkPublic(spki)) => EkClaim::PublicKey(spki),
-            None => {
-                return Err(Refusal::new(
-                    Code::Malformed,
-                    "neither EK certificate nor EK public key",
-                ));
+    ) -> Result<(Appraisal, Challenge), Refusal> {
+        // A claim without the certificate that the token demands is refused unparsed. Its hash tells
+        // the operator all the same which TPM it was.
+        self.attempt.ek_pub_hash = match &init.ek {
+            Some(Ek::EkPublic(spki)) if spki.len() <= MAX_EK_PUBLIC => key_hash(spki).parse().ok(),
+            _ => None,
+        };
+        let policy = self.authority.ek_policy;
+        let appraise = move || {
+            let appraised = appraise(&init, &token.anchors, policy, now)?;
+            Ok(appraised.map(|appraisal| (appraisal.challenge(), appraisal)))
+        };
+        match self.authority.workers.run(appraise).await?? {
+            Ok((challenge, appraisal)) => {
+                self.note(appraisal.ek())?;
+                Ok((appraisal, challenge.map_err(Refusal::because(Code::Internal))?))
             }
-        };
-        let demand = if anchors.is_empty() {
-            Demand::Key
-        } else {
-            let at = UnixTime::from_seconds(now.unix_timestamp());
-            Demand::Certificate { anchors, policy: self.authority.ek_policy, at }
-        };
-        let claim = Claim {
-            ek,
-            ek_chain: &init.ek_chain,
-            join_key: &init.join_key,
-            ek_name_alg: init.ek_name_alg,
-        };
-        let appraised = verifier::appraise(&claim, demand);
-        let facts = match &appraised {
-            Ok(appraisal) => Some(appraisal.ek()),
-            Err(error) => error.ek(),
-        };
-        if let Some(facts) = facts {
-            self.note(facts)?;
+            Err(error) => {
+                if let Some(facts) = error.ek() {
+                    self.note(facts)?;
+                }
+                Err(Refusal::new(Code::Evidence(error.code()), error.explain()))
+            }
         }
-        appraised.map_err(|error| Refusal::new(Code::Evidence(error.code()), error.explain()))
     }
 
     fn note(&mut self, facts: &EkFacts) -> Result<(), Refusal> {
@@ -220,10 +218,10 @@ impl Ceremony {
     fn check(
         &mut self,
         candidate: &Candidate,
-        challenge: &Challenge,
         init: &[u8],
         answer: &JoinAnswer,
     ) -> Result<(), Refusal> {
+        let challenge = &candidate.challenge;
         let transcript = Transcript::new(
             &self.connection.exporter,
             init,
@@ -248,7 +246,7 @@ impl Ceremony {
         let authority = Arc::clone(&self.authority);
         let now = authority.clock.now();
         let ek = remembered(candidate.appraisal.ek())?;
-        candidate.token.tpm.admits(&ek.public_hash, ek.certificate_serial.as_ref())?;
+        candidate.token.admits(&ek.public_hash, ek.certificate_serial.as_ref())?;
         let key = PublicKey::from(candidate.appraisal.join_key().verifying_key());
         let mut instance = self.instance(candidate, ek, &key, now)?;
         authority.unlocked(&targets(&instance), now).await?;
@@ -302,6 +300,35 @@ impl Ceremony {
         instance.status.agent_version = said(&self.attempt.agent_version);
         Ok(instance)
     }
+}
+
+fn appraise(
+    init: &JoinInit,
+    anchors: &[CaCertificate],
+    policy: ChainPolicy,
+    now: OffsetDateTime,
+) -> Result<Result<Appraisal, Box<AppraisalError>>, Refusal> {
+    let ek = match &init.ek {
+        Some(Ek::EkCertificate(der)) => EkClaim::Certificate(der),
+        Some(Ek::EkPublic(spki)) => EkClaim::PublicKey(spki),
+        None => {
+            let reason = "neither EK certificate nor EK public key";
+            return Err(Refusal::new(Code::Malformed, reason));
+        }
+    };
+    let demand = if anchors.is_empty() {
+        Demand::Key
+    } else {
+        let at = UnixTime::from_seconds(now.unix_timestamp());
+        Demand::Certificate { anchors, policy, at }
+    };
+    let claim = Claim {
+        ek,
+        ek_chain: &init.ek_chain,
+        join_key: &init.join_key,
+        ek_name_alg: init.ek_name_alg,
+    };
+    Ok(verifier::appraise(&claim, demand))
 }
 
 /// What is remembered of an EK.

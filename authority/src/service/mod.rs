@@ -9,6 +9,8 @@ pub mod join;
 pub mod refusal;
 pub(crate) mod refusals;
 mod reissue;
+mod token;
+mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,8 @@ use verifier::chain::ChainPolicy;
 
 use self::refusal::{Code, Refusal};
 use self::refusals::Refusals;
+use self::token::TokenCache;
+use self::workers::Workers;
 use crate::audit::AuditLog;
 use crate::clock::Clock;
 use crate::issue::{Credentials, Issuer};
@@ -44,6 +48,8 @@ pub struct Authority {
     pub metrics: Arc<Metrics>,
     refusals: Refusals,
     store: Arc<Measured>,
+    tokens: TokenCache,
+    workers: Workers,
     /// Who asks for our health waits for who did so before, so that each tries once.
     trial: tokio::sync::Mutex<()>,
 }
@@ -80,6 +86,8 @@ impl Authority {
             metrics,
             refusals: Refusals::default(),
             store,
+            tokens: TokenCache::default(),
+            workers: Workers::default(),
             trial: tokio::sync::Mutex::default(),
         }
     }

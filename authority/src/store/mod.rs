@@ -31,6 +31,9 @@ pub enum Table {
     Locks,
     /// Locks once more, by what they keep out and name: `TARGET/NAME`.
     LockTargets,
+    /// What changes with any record of a table, by the table's name: the same value means the same
+    /// records.
+    Revisions,
     /// One record without meaning: whether anything can be written is tried with it.
     Trial,
 }
@@ -46,6 +49,18 @@ pub enum Change {
     Replace(Table, String, Vec<u8>, Vec<u8>),
     /// Removes a record; the batch fails when there is none.
     Remove(Table, String),
+}
+
+impl Change {
+    /// The table of the record.
+    pub fn table(&self) -> Table {
+        match self {
+            Self::Insert(table, ..)
+            | Self::Put(table, ..)
+            | Self::Replace(table, ..)
+            | Self::Remove(table, _) => *table,
+        }
+    }
 }
 
 /// Keyed records that outlive the process.
@@ -97,8 +112,15 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 impl Table {
-    const ALL: [Self; 6] =
-        [Self::Bots, Self::Tokens, Self::Instances, Self::Locks, Self::LockTargets, Self::Trial];
+    const ALL: [Self; 7] = [
+        Self::Bots,
+        Self::Tokens,
+        Self::Instances,
+        Self::Locks,
+        Self::LockTargets,
+        Self::Revisions,
+        Self::Trial,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -107,6 +129,7 @@ impl Table {
             Self::Instances => "instances",
             Self::Locks => "locks",
             Self::LockTargets => "lock targets",
+            Self::Revisions => "revisions",
             Self::Trial => "trial",
         }
     }
@@ -117,6 +140,7 @@ impl Table {
             Self::Tokens => "token",
             Self::Instances => "bot_instance",
             Self::Locks | Self::LockTargets => "lock",
+            Self::Revisions => "revision",
             Self::Trial => "trial",
         }
     }

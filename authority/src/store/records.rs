@@ -62,6 +62,18 @@ impl Records {
         self.one(Table::Tokens, name.as_str()).await
     }
 
+    /// The record of the token of this name, as it is stored.
+    pub(crate) async fn token_record(&self, name: &Name) -> Result<Option<Vec<u8>>, StoreError> {
+        self.0.read(Table::Tokens, name.as_str()).await
+    }
+
+    /// What changes with any token: as long as it is the same, all tokens are.
+    pub(crate) async fn tokens_revision(&self) -> Result<Vec<u8>, StoreError> {
+        let revision = self.0.read(Table::Revisions, Table::Tokens.name()).await?;
+        // Before the first token was written by a version that knows revisions.
+        Ok(revision.unwrap_or_default())
+    }
+
     /// The resource of this kind and name; of bot instances the path, `BOT/UUID`, is the name.
     pub async fn resource(&self, kind: Kind, name: &str) -> Result<Option<Resource>, StoreError> {
         Ok(match kind {
@@ -120,7 +132,7 @@ impl Records {
                 IfExists::Replace => Change::Put(table, key, record),
             });
         }
-        self.0.write(batch).await?;
+        self.write(batch).await?;
         Ok(puts)
     }
 
@@ -137,7 +149,7 @@ impl Records {
             Kind::Lock => batch.extend(self.unlock(name).await?),
             Kind::Token | Kind::BotInstance => {}
         }
-        self.0.write(batch).await
+        self.write(batch).await
     }
 
     /// What takes a lock out of the way by which it is found.
@@ -178,12 +190,12 @@ impl Records {
     /// Records a join.
     pub async fn record(&self, instance: &BotInstance) -> Result<(), StoreError> {
         let change = Change::Insert(Table::Instances, instance.path(), encode(instance)?);
-        self.0.write(vec![change]).await
+        self.write(vec![change]).await
     }
 
     /// Takes a join back that was never answered.
     pub async fn forget(&self, instance: &BotInstance) -> Result<(), StoreError> {
-        self.0.write(vec![Change::Remove(Table::Instances, instance.path())]).await
+        self.write(vec![Change::Remove(Table::Instances, instance.path())]).await
     }
 
     /// Puts an instance in the place of what was read before; refuses if that has changed since.
@@ -195,7 +207,7 @@ impl Records {
         let record = encode(&now)?;
         let change =
             Change::Replace(Table::Instances, now.path(), before.was.clone(), record.clone());
-        self.0.write(vec![change]).await?;
+        self.write(vec![change]).await?;
         Ok(Recorded { instance: now, was: record })
     }
 
@@ -229,13 +241,25 @@ impl Records {
             }
         }
         for batch in ended.chunks(BATCH) {
-            match self.0.write(batch.concat()).await {
+            match self.write(batch.concat()).await {
                 // Somebody else has removed one of them; the others can wait for the next time.
                 Ok(()) | Err(StoreError::Missing(..)) => {}
                 Err(cause) => return Err(cause),
             }
         }
         Ok(ended.len())
+    }
+
+    /// All of the changes or none; with a change of a token, another revision of the tokens.
+    async fn write(&self, mut batch: Vec<Change>) -> Result<(), StoreError> {
+        if batch.iter().any(|change| change.table() == Table::Tokens) {
+            let mut revision = [0; 16];
+            getrandom::fill(&mut revision)
+                .map_err(|cause| StoreError::Failed(cause.to_string()))?;
+            let key = Table::Tokens.name().to_owned();
+            batch.push(Change::Put(Table::Revisions, key, revision.to_vec()));
+        }
+        self.0.write(batch).await
     }
 
     async fn one<T: DeserializeOwned>(

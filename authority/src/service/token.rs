@@ -1,0 +1,206 @@
+//! Tokens as joins are decided with: parsed once, and shared by all joins.
+//!
+//! A token may name hundreds of CAs and tens of thousands of rules, and who has proven nothing
+//! decides how often it is looked at. A look costs the same whatever the token's size.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use time::OffsetDateTime;
+use verifier::CaCertificate;
+
+use super::Authority;
+use super::admission::store_failed;
+use super::refusal::{Code, Refusal};
+use crate::resource::{
+    EkHash, Invalid, Metadata, Name, ProvenEk, Rule, Serial, SystemRole, Token, TpmSpec,
+};
+use crate::store::{Records, StoreError};
+
+/// Records of cached tokens, in bytes. What is parsed from them takes about as much again.
+const MAX_CACHED_BYTES: usize = 64 * 1024 * 1024;
+
+/// A token that lets bots in by their TPMs.
+pub(super) struct OpenToken {
+    pub(super) name: Name,
+    pub(super) bot: Name,
+    /// The CAs that it names; none if it demands no certificate.
+    pub(super) anchors: Vec<CaCertificate>,
+    /// The anchors' fingerprints.
+    fingerprints: HashSet<String>,
+    rules: Rules,
+}
+
+impl OpenToken {
+    fn new(name: Name, bot: Name, tpm: TpmSpec) -> Result<Self, Invalid> {
+        let anchors = tpm.allowed_cas()?;
+        Ok(Self {
+            name,
+            bot,
+            fingerprints: anchors.iter().map(CaCertificate::fingerprint).collect(),
+            anchors,
+            rules: Rules::new(tpm.allow),
+        })
+    }
+
+    /// Whether the CA that vouched for the EK is one that the token names, if it names any.
+    pub(super) fn vouched(&self, ek: &ProvenEk) -> Result<(), Refusal> {
+        let named = |by: &String| self.fingerprints.contains(by);
+        if self.anchors.is_empty() || ek.verified_by.as_ref().is_some_and(named) {
+            return Ok(());
+        }
+        let reason = "no CA that the token names vouched for the EK when it joined";
+        Err(Refusal::new(Code::EvidenceOutdated, reason))
+    }
+
+    /// Whether a rule matches: one of which everything that it sets is equal.
+    pub(super) fn admits(&self, hash: &EkHash, serial: Option<&Serial>) -> Result<(), Refusal> {
+        if self.rules.admit(hash, serial) {
+            return Ok(());
+        }
+        let reason = format!("no rule of the token allows the EK {hash}");
+        Err(Refusal::new(Code::EkNotAllowed, reason))
+    }
+}
+
+/// The allow rules, found by what they set.
+#[derive(Default)]
+struct Rules {
+    /// The serials that rules demand beside a hash; `None` for a rule that demands the hash alone.
+    by_hash: HashMap<EkHash, Vec<Option<Serial>>>,
+    /// The serials of rules without a hash.
+    serials: HashSet<Serial>,
+}
+
+impl Rules {
+    fn new(rules: Vec<Rule>) -> Self {
+        let mut all = Self::default();
+        for Rule { ek_public_hash, ek_certificate_serial, .. } in rules {
+            match (ek_public_hash, ek_certificate_serial) {
+                (Some(hash), serial) => all.by_hash.entry(hash).or_default().push(serial),
+                (None, Some(serial)) => {
+                    all.serials.insert(serial);
+                }
+                // Refused when it is made; here it would match everybody.
+                (None, None) => {}
+            }
+        }
+        all
+    }
+
+    fn admit(&self, hash: &EkHash, serial: Option<&Serial>) -> bool {
+        let fits = |wanted: &Option<Serial>| wanted.is_none() || wanted.as_ref() == serial;
+        self.by_hash.get(hash).is_some_and(|wanted| wanted.iter().any(fits))
+            || serial.is_some_and(|serial| self.serials.contains(serial))
+    }
+}
+
+/// A token of any kind, as it is cached.
+struct Parsed {
+    metadata: Metadata,
+    /// `None` if no bot joins with it.
+    open: Option<Arc<OpenToken>>,
+}
+
+impl Parsed {
+    fn new(token: Token) -> Result<Self, Invalid> {
+        let Token { metadata, spec, .. } = token;
+        let is_bot = spec.roles.contains(&SystemRole::Bot);
+        let open = match (spec.bot_name, spec.tpm) {
+            (Some(bot), Some(tpm)) if is_bot => {
+                Some(Arc::new(OpenToken::new(metadata.name.clone(), bot, tpm)?))
+            }
+            _ => None,
+        };
+        Ok(Self { metadata, open })
+    }
+}
+
+/// Parsed tokens, valid at one revision of the store's tokens.
+///
+/// The revision is written in the transaction of each change and is read before each use, so
+/// that neither a write of another process nor one that nobody waited for leaves a token here that
+/// is no longer in force.
+#[derive(Default)]
+pub(super) struct TokenCache {
+    parsed: Mutex<Entries>,
+    /// One reader at a time fills the cache; the others wait and find what it read.
+    filling: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Entries {
+    revision: Vec<u8>,
+    tokens: HashMap<Name, Arc<Parsed>>,
+    bytes: usize,
+}
+
+impl TokenCache {
+    async fn token(
+        &self,
+        records: &Records,
+        name: &Name,
+    ) -> Result<Option<Arc<Parsed>>, StoreError> {
+        if let Some(found) = self.cached(&records.tokens_revision().await?, name) {
+            return Ok(Some(found));
+        }
+        let _turn = self.filling.lock().await;
+        // Before the record: what is cached may be newer than its revision, never older.
+        let revision = records.tokens_revision().await?;
+        if let Some(found) = self.cached(&revision, name) {
+            return Ok(Some(found));
+        }
+        let Some(record) = records.token_record(name).await? else { return Ok(None) };
+        let bytes = record.len();
+        let unreadable = |cause: &dyn std::fmt::Display| {
+            StoreError::Unreadable(format!("token \"{name}\": {cause}"))
+        };
+        // A large one takes longer than a reactor thread may be kept.
+        let parsed = tokio::task::spawn_blocking(move || {
+            let token = serde_json::from_slice(&record).map_err(|cause| cause.to_string())?;
+            Parsed::new(token).map_err(|cause| cause.to_string())
+        });
+        let parsed = parsed.await.map_err(|cause| unreadable(&cause))?;
+        let parsed = Arc::new(parsed.map_err(|cause| unreadable(&cause))?);
+        self.keep(revision, name, &parsed, bytes);
+        Ok(Some(parsed))
+    }
+
+    fn cached(&self, revision: &[u8], name: &Name) -> Option<Arc<Parsed>> {
+        let entries = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.tokens.get(name).filter(|_| entries.revision == revision).cloned()
+    }
+
+    fn keep(&self, revision: Vec<u8>, name: &Name, parsed: &Arc<Parsed>, bytes: usize) {
+        let mut entries = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.revision != revision || entries.bytes.saturating_add(bytes) > MAX_CACHED_BYTES {
+            *entries = Entries { revision, ..Entries::default() };
+        }
+        entries.bytes = entries.bytes.saturating_add(bytes);
+        entries.tokens.insert(name.clone(), Arc::clone(parsed));
+    }
+}
+
+impl Authority {
+    /// The token of this name, if it lets bots in by their TPMs at this time.
+    pub(super) async fn open_token(
+        &self,
+        name: &str,
+        now: OffsetDateTime,
+    ) -> Result<Arc<OpenToken>, Refusal> {
+        let unknown = |cause: &dyn std::fmt::Display| Refusal::new(Code::TokenUnknown, cause);
+        let name: Name = name.parse().map_err(|cause| unknown(&cause))?;
+        let token = self.tokens.token(&self.records, &name).await.map_err(store_failed)?;
+        let token = token.ok_or_else(|| unknown(&format!("there is no token {name}")))?;
+        if token.metadata.expired(now) {
+            return Err(Refusal::new(Code::TokenExpired, format!("the token {name} has expired")));
+        }
+        token
+            .open
+            .clone()
+            .ok_or_else(|| Refusal::new(Code::TokenRole, "the token does not let bots join by TPM"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::resource::{Kind, read};
+use crate::store::{Change, IfExists, Pending, Store, Table};
+
+/// A store in memory, which counts the reads of token records and may write in the middle of one.
+#[derive(Default)]
+struct Memory(Mutex<Content>);
+
+#[derive(Default)]
+struct Content {
+    records: BTreeMap<(Table, String), Vec<u8>>,
+    token_reads: usize,
+    written_during_read: Option<Vec<Change>>,
+}
+
+impl Content {
+    fn apply(&mut self, batch: Vec<Change>) {
+        for change in batch {
+            match change {
+                Change::Remove(table, key) => {
+                    self.records.remove(&(table, key));
+                }
+                Change::Insert(table, key, record) | Change::Put(table, key, record) => {
+                    self.records.insert((table, key), record);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+impl Store for Memory {
+    fn read<'a>(&'a self, table: Table, key: &'a str) -> Pending<'a, Option<Vec<u8>>> {
+        Box::pin(async move {
+            let mut content = self.0.lock().unwrap();
+            let found = content.records.get(&(table, key.to_owned())).cloned();
+            if table == Table::Tokens {
+                content.token_reads += 1;
+                if let Some(batch) = content.written_during_read.take() {
+                    content.apply(batch);
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    fn list<'a>(&'a self, _: Table, _: &'a str) -> Pending<'a, Vec<(String, Vec<u8>)>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn write(&self, batch: Vec<Change>) -> Pending<'_, ()> {
+        self.0.lock().unwrap().apply(batch);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+fn hash(seed: &str) -> EkHash {
+    seed.repeat(32).parse().unwrap()
+}
+
+fn yaml(rules: &str) -> String {
+    format!(
+        "kind: token\nversion: v2\nmetadata: {{name: t}}\nspec:\n  roles: [Bot]\n  \
+         join_method: tpm\n  bot_name: b\n  tpm: {{allow: [{rules}]}}\n"
+    )
+}
+
+fn allows(seed: &str) -> String {
+    yaml(&format!("{{ek_public_hash: {}}}", hash(seed)))
+}
+
+async fn put(records: &Records, yaml: &str) {
+    records.put(&read(yaml).unwrap(), IfExists::Replace).await.unwrap();
+}
+
+async fn look(cache: &TokenCache, records: &Records) -> Option<Arc<OpenToken>> {
+    let parsed = cache.token(records, &"t".parse().unwrap()).await.unwrap();
+    parsed.map(|parsed| parsed.open.clone().unwrap())
+}
+
+fn admits(token: &OpenToken, seed: &str) -> bool {
+    token.admits(&hash(seed), None).is_ok()
+}
+
+#[tokio::test]
+async fn an_unchanged_token_is_read_and_parsed_once() {
+    let store = Arc::new(Memory::default());
+    let (records, cache) = (Records::new(Arc::<Memory>::clone(&store)), TokenCache::default());
+    put(&records, &allows("aa")).await;
+    let before = store.0.lock().unwrap().token_reads;
+    let first = look(&cache, &records).await.unwrap();
+    for _ in 0..10 {
+        assert!(Arc::ptr_eq(&first, &look(&cache, &records).await.unwrap()));
+    }
+    assert_eq!(store.0.lock().unwrap().token_reads - before, 1);
+}
+
+#[tokio::test]
+async fn a_token_that_was_written_or_removed_is_read_again() {
+    let records = Records::new(Arc::new(Memory::default()));
+    let cache = TokenCache::default();
+    assert!(look(&cache, &records).await.is_none());
+    put(&records, &allows("aa")).await;
+    assert!(admits(&look(&cache, &records).await.unwrap(), "aa"));
+    put(&records, &allows("bb")).await;
+    let token = look(&cache, &records).await.unwrap();
+    assert!(admits(&token, "bb") && !admits(&token, "aa"));
+    records.remove(Kind::Token, "t").await.unwrap();
+    assert!(look(&cache, &records).await.is_none());
+    put(&records, &allows("bb")).await;
+    assert!(look(&cache, &records).await.is_some());
+}
+
+#[tokio::test]
+async fn a_token_that_is_written_while_it_is_read_is_not_served_from_before() {
+    let store = Arc::new(Memory::default());
+    let (records, cache) = (Records::new(Arc::<Memory>::clone(&store)), TokenCache::default());
+    put(&records, &allows("aa")).await;
+    // The batch that another process commits, as records write it.
+    let other = Arc::new(Memory::default());
+    put(&Records::new(Arc::<Memory>::clone(&other)), &allows("bb")).await;
+    let batch = other.0.lock().unwrap().records.clone().into_iter();
+    let batch = batch.map(|((table, key), record)| Change::Put(table, key, record)).collect();
+    store.0.lock().unwrap().written_during_read = Some(batch);
+    assert!(admits(&look(&cache, &records).await.unwrap(), "aa"), "read before the write");
+    let token = look(&cache, &records).await.unwrap();
+    assert!(admits(&token, "bb") && !admits(&token, "aa"));
+}
+
+#[tokio::test]
+async fn a_rule_admits_by_everything_that_it_sets() {
+    let records = Records::new(Arc::new(Memory::default()));
+    let cache = TokenCache::default();
+    let rules = [
+        format!("{{ek_public_hash: {}}}", hash("aa")),
+        format!("{{ek_public_hash: {}, ek_certificate_serial: '01'}}", hash("bb")),
+        format!("{{ek_public_hash: {}, ek_certificate_serial: '02'}}", hash("bb")),
+    ];
+    put(&records, &yaml(&rules.join(", "))).await;
+    let token = look(&cache, &records).await.unwrap();
+    let admits = |seed: &str, serial: Option<&str>| {
+        let serial: Option<Serial> = serial.map(|serial| serial.parse().unwrap());
+        token.admits(&hash(seed), serial.as_ref()).is_ok()
+    };
+    assert!(admits("aa", None) && admits("aa", Some("07")));
+    assert!(admits("bb", Some("01")) && admits("bb", Some("02")));
+    assert!(!admits("bb", None) && !admits("bb", Some("03")) && !admits("cc", Some("01")));
+}
+
+#[test]
+fn a_rule_without_a_hash_admits_by_the_serial() {
+    let serial = |text: &str| text.parse::<Serial>().unwrap();
+    let by_serial = Rule { ek_certificate_serial: Some(serial("01")), ..Rule::default() };
+    let rules = Rules::new(vec![by_serial, Rule::default()]);
+    assert!(rules.admit(&hash("aa"), Some(&serial("01"))));
+    assert!(!rules.admit(&hash("aa"), Some(&serial("02"))));
+    assert!(!rules.admit(&hash("aa"), None), "a rule that sets nothing admits nobody");
+}
