@@ -10,10 +10,10 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use super::Authority;
-use super::admission::{store_failed, targets};
+use super::admission::store_failed;
+use super::grant::Judged;
 use super::refusal::{Code, Refusal};
 use crate::issue::{Subject, serial_text, spiffe_id};
-use crate::resource::Bot;
 use crate::server::Connection;
 use crate::store::Recorded;
 
@@ -32,7 +32,7 @@ pub(super) struct Caller {
 
 /// What the store has of a caller.
 pub(super) struct Standing {
-    pub(super) bot: Bot,
+    pub(super) judged: Judged,
     pub(super) recorded: Recorded,
 }
 
@@ -88,14 +88,14 @@ impl Authority {
         now: OffsetDateTime,
     ) -> Result<Standing, Refusal> {
         let Subject { bot, instance, .. } = &caller.subject;
-        let found = self.bot(bot, now).await?;
         let recorded = self.records.instance(bot, instance).await.map_err(store_failed)?;
-        let recorded = recorded.ok_or_else(|| {
+        let Some(recorded) = recorded else {
+            self.bot(bot, now).await?;
             let reason = format!("there is no instance {instance} of the bot {bot}");
-            Refusal::new(Code::InstanceUnknown, reason)
-        })?;
-        self.unlocked(&targets(&recorded.instance), now).await?;
-        Ok(Standing { bot: found, recorded })
+            return Err(Refusal::new(Code::InstanceUnknown, reason));
+        };
+        let judged = self.admissible(&recorded.instance, now).await?;
+        Ok(Standing { judged, recorded })
     }
 }
 

@@ -29,15 +29,17 @@ use verifier::{
 };
 
 use super::Authority;
-use super::admission::{store_failed, targets};
+use super::admission::store_failed;
 use super::caller::key_hash;
+use super::grant::{Decision, Granted, Judged, TRIES, overtaken};
 use super::refusal::{Code, Refusal};
 use super::token::OpenToken;
 use crate::audit::{Action, Attempt, Event, bounded};
 use crate::issue::{Purpose, Ttl, Validity};
-use crate::resource::{Bot, BotInstance, ProvenEk, Timestamp};
+use crate::resource::{BotInstance, ProvenEk, Timestamp};
 use crate::server::Connection;
 use crate::status::stream_ended;
+use crate::store::Basis;
 
 /// The longest SubjectPublicKeyInfo of an EK, in bytes: RSA of 4096 bits has 550.
 const MAX_EK_PUBLIC: usize = 1024;
@@ -90,10 +92,26 @@ struct Ceremony {
 /// Who wants to join, found fit to be challenged.
 struct Candidate {
     token: Arc<OpenToken>,
-    bot: Bot,
+    /// Bot and token when the join began.
+    basis: Basis,
     ttl: Ttl,
     appraisal: Appraisal,
     challenge: Challenge,
+}
+
+impl Candidate {
+    /// Whether bot and token are those that the join began with, and not others of the same names.
+    fn is_of(&self, basis: &Basis) -> Result<(), Refusal> {
+        if basis.bot != self.basis.bot {
+            let reason = format!("the bot {} was created again during the join", self.token.bot);
+            return Err(Refusal::new(Code::BotUnknown, reason));
+        }
+        if basis.token != self.basis.token {
+            let reason = format!("the token {} was created again during the join", self.token.name);
+            return Err(Refusal::new(Code::TokenUnknown, reason));
+        }
+        Ok(())
+    }
 }
 
 impl Ceremony {
@@ -157,10 +175,12 @@ impl Ceremony {
         let ttl = Ttl::try_from(init.ttl_seconds).map_err(Refusal::because(Code::Malformed))?;
         let token = self.authority.open_token(&init.token, now).await?;
         self.attempt.bot_name = Some(token.bot.clone());
-        let bot = self.authority.bot(&token.bot, now).await?;
+        let basis = self.authority.records.basis(&token.bot, &token.name, &[]).await;
+        let basis = basis.map_err(store_failed)?;
+        self.authority.bot(&token.bot, now).await?;
 
         let (appraisal, challenge) = self.appraise(init, Arc::clone(&token), now).await?;
-        Ok(Candidate { token, bot, ttl, appraisal, challenge })
+        Ok(Candidate { token, basis, ttl, appraisal, challenge })
     }
 
     /// The host's keys, and the challenge for them. Computed by workers: neither costs little, and
@@ -244,21 +264,19 @@ impl Ceremony {
     /// Issues, records, tells, in this order: a host that has its certificates is on record.
     async fn grant(&mut self, candidate: &Candidate) -> Result<JoinResponse, Refusal> {
         let authority = Arc::clone(&self.authority);
-        let now = authority.clock.now();
         let ek = remembered(candidate.appraisal.ek())?;
-        candidate.token.admits(&ek.public_hash, ek.certificate_serial.as_ref())?;
         let key = PublicKey::from(candidate.appraisal.join_key().verifying_key());
-        let mut instance = self.instance(candidate, ek, &key, now)?;
-        authority.unlocked(&targets(&instance), now).await?;
-
-        let validity = Validity { now, ttl: candidate.ttl };
-        let purpose = Purpose::Identity(instance.status.generation);
-        let issued =
-            authority.issuer.credentials(&candidate.bot, &instance, purpose, &key, validity);
-        let issued = issued.map_err(Refusal::because(Code::Internal))?;
-        instance.status.certificate_serial.clone_from(&issued.serial);
-        instance.lives_until(Timestamp(issued.not_after));
-        authority.records.record(&instance).await.map_err(store_failed)?;
+        let mut tries = TRIES;
+        let Granted { issued, instance, .. } = loop {
+            let now = authority.clock.now();
+            let decision = self.decide(candidate, ek.clone(), &key, now).await?;
+            if let Some(granted) = authority.record(decision).await? {
+                break granted;
+            }
+            tries = tries.checked_sub(1).ok_or_else(overtaken)?;
+        };
+        let instance = instance.instance;
+        let now = authority.clock.now();
 
         let attempt = Attempt {
             bot_instance_id: Some(instance.spec.instance_id.to_string()),
@@ -283,6 +301,28 @@ impl Ceremony {
         Ok(JoinResponse { step: Some(Response::Result(result)) })
     }
 
+    /// Judges the host by what is on record now: its join may have waited for long.
+    async fn decide(
+        &self,
+        candidate: &Candidate,
+        ek: ProvenEk,
+        key: &PublicKey,
+        now: OffsetDateTime,
+    ) -> Result<Decision, Refusal> {
+        let authority = &self.authority;
+        let mut instance = self.instance(candidate, ek, key, now)?;
+        let Judged { bot, basis } = authority.admissible(&instance, now).await?;
+        authority.entitled(&instance, now).await?;
+        candidate.is_of(&basis)?;
+        let validity = Validity { now, ttl: candidate.ttl };
+        let purpose = Purpose::Identity(instance.status.generation);
+        let issued = authority.issuer.credentials(&bot, &instance, purpose, key, validity);
+        let issued = issued.map_err(Refusal::because(Code::Internal))?;
+        instance.status.certificate_serial.clone_from(&issued.serial);
+        instance.lives_until(Timestamp(issued.not_after));
+        Ok(Decision { issued, instance, basis, before: None })
+    }
+
     /// What a host becomes that joins. It has no certificate yet.
     fn instance(
         &self,
@@ -292,7 +332,7 @@ impl Ceremony {
         now: OffsetDateTime,
     ) -> Result<BotInstance, Refusal> {
         let public_key = key.to_public_key_der().map_err(Refusal::because(Code::Internal))?;
-        let (bot, token) = (candidate.bot.metadata.name.clone(), candidate.token.name.clone());
+        let (bot, token) = (candidate.token.bot.clone(), candidate.token.name.clone());
         let key = key_hash(public_key.as_bytes());
         let mut instance = BotInstance::joining(bot, token, ek, key, now);
         let said = |text: &Option<String>| text.clone().unwrap_or_default();

@@ -4,6 +4,7 @@ pub mod admin;
 mod admission;
 mod caller;
 mod doubt;
+mod grant;
 pub mod identity;
 pub mod join;
 pub mod refusal;

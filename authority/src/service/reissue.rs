@@ -16,17 +16,13 @@ use spki::DecodePublicKey;
 use tracing::{error, info, warn};
 
 use super::Authority;
-use super::admission::store_failed;
 use super::caller::{Caller, Standing};
+use super::grant::{Decision, Granted, TRIES, overtaken};
 use super::refusal::{Code, Refusal};
 use crate::audit::{Action, Attempt, Event, bounded};
-use crate::issue::{Credentials, Purpose, Ttl, Validity};
+use crate::issue::{Purpose, Ttl, Validity};
 use crate::resource::{BotInstance, ServiceRecord, Timestamp};
 use crate::server::Connection;
-use crate::store::StoreError;
-
-/// How often a call begins anew because another one of the same instance came first.
-const TRIES: usize = 5;
 
 /// What a caller asks for.
 pub(super) enum Wish {
@@ -42,12 +38,6 @@ pub(super) struct Call {
     connection: Connection,
     wish: Wish,
     attempt: Attempt,
-}
-
-/// What was issued, and what the instance becomes by it.
-struct Outcome {
-    issued: Credentials,
-    instance: BotInstance,
 }
 
 impl Call {
@@ -79,18 +69,14 @@ impl Call {
         self.attempt.bot_name = Some(caller.subject.bot.clone());
         self.attempt.bot_instance_id = Some(caller.subject.instance.to_string());
         let mut tries = TRIES;
-        let (before, after, issued) = loop {
+        let Granted { issued, instance: after, before } = loop {
             let now = authority.clock.now();
             let standing = authority.standing(&caller, now).await?;
-            let Outcome { issued, instance } = self.decide(&caller, &standing, now).await?;
-            match authority.records.replace(&standing.recorded, instance).await {
-                Ok(after) => break (standing.recorded, after, issued),
-                Err(StoreError::Changed(..)) if tries > 0 => tries -= 1,
-                Err(StoreError::Changed(..)) => {
-                    return Err(Refusal::new(Code::Busy, "other calls of the instance came first"));
-                }
-                Err(cause) => return Err(store_failed(cause)),
+            let decision = self.decide(&caller, standing, now).await?;
+            if let Some(granted) = authority.record(decision).await? {
+                break granted;
             }
+            tries = tries.checked_sub(1).ok_or_else(overtaken)?;
         };
         let attempt = Attempt {
             generation: Some(after.instance.status.generation),
@@ -102,7 +88,9 @@ impl Call {
         if let Err(cause) =
             authority.audit.write(&Event::granted(self.wish.action(), time, attempt))
         {
-            if let Err(kept) = authority.records.replace(&after, before.instance).await {
+            if let Some(before) = before
+                && let Err(kept) = authority.records.replace(&after, before.instance, None).await
+            {
                 error!(instance = after.instance.path(), %kept, "what was not granted is on record");
             }
             return Err(Refusal::new(Code::Internal, format!("the audit log: {cause}")));
@@ -121,10 +109,10 @@ impl Call {
     async fn decide(
         &mut self,
         caller: &Caller,
-        standing: &Standing,
+        standing: Standing,
         now: time::OffsetDateTime,
-    ) -> Result<Outcome, Refusal> {
-        let (bot, mut instance) = (&standing.bot, standing.recorded.instance.clone());
+    ) -> Result<Decision, Refusal> {
+        let (bot, mut instance) = (&standing.judged.bot, standing.recorded.instance.clone());
         let status = &instance.status;
         self.attempt.token_name = Some(status.join_token.to_string());
         self.attempt.ek_pub_hash = Some(status.ek.public_hash.clone());
@@ -174,7 +162,8 @@ impl Call {
             }
         };
         instance.status.last_seen = Timestamp(now);
-        Ok(Outcome { issued, instance })
+        let Standing { judged, recorded } = standing;
+        Ok(Decision { issued, instance, basis: judged.basis, before: Some(recorded) })
     }
 
     /// Warns of a certificate that is not the latest one: a clone may have renewed, or an answer was

@@ -3,6 +3,7 @@
 //! [`Store`] is all that a database has to do: keyed records, read one at a time, written in
 //! batches that happen as a whole or not at all. [`Records`] gives the records their types.
 
+mod basis;
 mod measured;
 mod records;
 mod redb;
@@ -11,6 +12,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
+pub use self::basis::{Basis, Incarnation};
 pub(crate) use self::measured::Measured;
 pub use self::redb::RedbStore;
 pub use records::{IfExists, Put, Recorded, Records};
@@ -31,14 +33,16 @@ pub enum Table {
     Locks,
     /// Locks once more, by what they keep out and name: `TARGET/NAME`.
     LockTargets,
-    /// What changes with any record of a table, by the table's name: the same value means the same
-    /// records.
+    /// What changes with records: the same value means the same records. By table for the tokens as
+    /// a whole, by `TABLE/NAME` for a bot or token, by `lock targets/TARGET` for the locks on a
+    /// target.
     Revisions,
     /// One record without meaning: whether anything can be written is tried with it.
     Trial,
 }
 
-/// A change to one record.
+/// A change, or a condition of the whole batch. A batch is carried out in order: each condition is
+/// compared with what the changes before it in the batch leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Makes a record; the batch fails when there is one.
@@ -49,17 +53,31 @@ pub enum Change {
     Replace(Table, String, Vec<u8>, Vec<u8>),
     /// Removes a record; the batch fails when there is none.
     Remove(Table, String),
+    /// Removes a record if there is one.
+    Clear(Table, String),
+    /// Removes all records whose keys begin so.
+    RemoveAll(Table, String),
+    /// Changes nothing; the batch fails when the record is not so, or, for `None`, when there is
+    /// one.
+    Expect(Table, String, Option<Vec<u8>>),
 }
 
 impl Change {
     /// The table of the record.
     pub fn table(&self) -> Table {
-        match self {
-            Self::Insert(table, ..)
-            | Self::Put(table, ..)
-            | Self::Replace(table, ..)
-            | Self::Remove(table, _) => *table,
-        }
+        self.place().0
+    }
+
+    /// Where it is: table and key, or the beginning of keys.
+    fn place(&self) -> (Table, &str) {
+        let (Self::Insert(table, key, _)
+        | Self::Put(table, key, _)
+        | Self::Replace(table, key, ..)
+        | Self::Remove(table, key)
+        | Self::Clear(table, key)
+        | Self::RemoveAll(table, key)
+        | Self::Expect(table, key, _)) = self;
+        (*table, key)
     }
 }
 
@@ -83,7 +101,7 @@ pub enum StoreError {
     Exists(Table, String),
     /// A record that was to be removed is not there.
     Missing(Table, String),
-    /// A record that was to be replaced has changed, or is gone.
+    /// A record that was to be replaced, or that was expected, has changed, or is gone.
     Changed(Table, String),
     /// A record is not what was written: another version's, or damage.
     Unreadable(String),

@@ -1,11 +1,13 @@
 //! The records of a store, typed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 
+use super::basis::{Basis, locks_key, random, revision_removed};
 use super::{Change, Store, StoreError, Table};
 use crate::resource::{
     Bot, BotInstance, InstanceId, Kind, Lock, Name, Resource, Target, Token, instance_path,
@@ -13,7 +15,10 @@ use crate::resource::{
 
 /// Typed access to a store.
 #[derive(Clone)]
-pub struct Records(Arc<dyn Store>);
+pub struct Records(pub(super) Arc<dyn Store>);
+
+/// How often a write is decided again because another one came first.
+const TRIES: usize = 5;
 
 /// A bot instance as it was read, so that it is replaced only if it still is like that.
 #[derive(Debug)]
@@ -109,7 +114,24 @@ impl Records {
     }
 
     /// Stores all of them or none.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`] if others change the same resources all the time.
     pub async fn put(
+        &self,
+        resources: &[Resource],
+        if_exists: IfExists,
+    ) -> Result<Vec<Put>, StoreError> {
+        let mut tries = TRIES;
+        loop {
+            match self.try_put(resources, if_exists).await {
+                Err(StoreError::Changed(..)) if tries > 0 => tries -= 1,
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_put(
         &self,
         resources: &[Resource],
         if_exists: IfExists,
@@ -119,18 +141,31 @@ impl Records {
         for resource in resources {
             let (table, key) = (table(resource.kind()), resource.name().to_string());
             let record = encode(resource)?;
-            let exists = self.0.read(table, &key).await?.is_some();
-            puts.push(if exists { Put::Replaced } else { Put::Created });
-            if let Resource::Lock(lock) = resource {
-                if exists {
-                    batch.extend(self.unlock(&key).await?);
+            let was = match if_exists {
+                IfExists::Refuse => None,
+                IfExists::Replace => self.0.read(table, &key).await?,
+            };
+            puts.push(if was.is_some() { Put::Replaced } else { Put::Created });
+            match resource {
+                Resource::Lock(lock) => {
+                    let old = was.as_deref().map(|was| decode::<Lock>(table, &key, was));
+                    if let Some(old) = old.transpose()? {
+                        batch.push(Change::Clear(Table::LockTargets, target_key(&old)?));
+                    }
+                    batch.push(Change::Put(Table::LockTargets, target_key(lock)?, record.clone()));
                 }
-                batch.push(Change::Put(Table::LockTargets, target_key(lock)?, record.clone()));
+                Resource::Bot(_) | Resource::Token(_) => {
+                    batch.push(self.revised(table, &key, was.is_some()).await?);
+                }
+                Resource::BotInstance(_) => {}
             }
-            batch.push(match if_exists {
-                IfExists::Refuse => Change::Insert(table, key, record),
-                IfExists::Replace => Change::Put(table, key, record),
-            });
+            match (was, if_exists) {
+                (None, IfExists::Refuse) => batch.push(Change::Insert(table, key, record)),
+                (was, _) => batch.extend([
+                    Change::Expect(table, key.clone(), was),
+                    Change::Put(table, key, record),
+                ]),
+            }
         }
         self.write(batch).await?;
         Ok(puts)
@@ -139,23 +174,33 @@ impl Records {
     /// Removes a resource; there must be one. With a bot go its instances: a new bot of the same
     /// name is another one.
     pub async fn remove(&self, kind: Kind, name: &str) -> Result<(), StoreError> {
-        let mut batch = vec![Change::Remove(table(kind), name.to_owned())];
-        match kind {
-            Kind::Bot => {
-                let instances = self.0.list(Table::Instances, &format!("{name}/")).await?;
-                let remove = |(key, _)| Change::Remove(Table::Instances, key);
-                batch.extend(instances.into_iter().map(remove));
+        let mut tries = TRIES;
+        loop {
+            match self.try_remove(kind, name).await {
+                Err(StoreError::Changed(..)) if tries > 0 => tries -= 1,
+                result => return result,
             }
-            Kind::Lock => batch.extend(self.unlock(name).await?),
-            Kind::Token | Kind::BotInstance => {}
         }
-        self.write(batch).await
     }
 
-    /// What takes a lock out of the way by which it is found.
-    async fn unlock(&self, name: &str) -> Result<Option<Change>, StoreError> {
-        let lock: Option<Lock> = self.one(Table::Locks, name).await?;
-        lock.map(|lock| Ok(Change::Remove(Table::LockTargets, target_key(&lock)?))).transpose()
+    async fn try_remove(&self, kind: Kind, name: &str) -> Result<(), StoreError> {
+        let mut batch = Vec::new();
+        match kind {
+            Kind::Bot => {
+                batch.push(revision_removed(Table::Bots, name));
+                batch.push(Change::RemoveAll(Table::Instances, format!("{name}/")));
+            }
+            Kind::Token => batch.push(revision_removed(Table::Tokens, name)),
+            Kind::Lock => {
+                if let Some(was) = self.0.read(Table::Locks, name).await? {
+                    batch.extend(lock_removed(name.to_owned(), was)?);
+                    return self.write(batch).await;
+                }
+            }
+            Kind::BotInstance => {}
+        }
+        batch.push(Change::Remove(table(kind), name.to_owned()));
+        self.write(batch).await
     }
 
     /// A lock in force on any of these.
@@ -187,10 +232,17 @@ impl Records {
         record.map(read).transpose()
     }
 
-    /// Records a join.
-    pub async fn record(&self, instance: &BotInstance) -> Result<(), StoreError> {
-        let change = Change::Insert(Table::Instances, instance.path(), encode(instance)?);
-        self.write(vec![change]).await
+    /// Records a join; refuses if what it was granted on has changed.
+    pub async fn record(
+        &self,
+        instance: BotInstance,
+        basis: Basis,
+    ) -> Result<Recorded, StoreError> {
+        let was = encode(&instance)?;
+        let mut batch = basis.expected;
+        batch.push(Change::Insert(Table::Instances, instance.path(), was.clone()));
+        self.write(batch).await?;
+        Ok(Recorded { instance, was })
     }
 
     /// Takes a join back that was never answered.
@@ -198,16 +250,23 @@ impl Records {
         self.write(vec![Change::Remove(Table::Instances, instance.path())]).await
     }
 
-    /// Puts an instance in the place of what was read before; refuses if that has changed since.
+    /// Puts an instance in the place of what was read before; refuses if that has changed since, or
+    /// what it is replaced on.
     pub async fn replace(
         &self,
         before: &Recorded,
         now: BotInstance,
+        basis: Option<Basis>,
     ) -> Result<Recorded, StoreError> {
         let record = encode(&now)?;
-        let change =
-            Change::Replace(Table::Instances, now.path(), before.was.clone(), record.clone());
-        self.write(vec![change]).await?;
+        let mut batch = basis.map_or_else(Vec::new, |basis| basis.expected);
+        batch.push(Change::Replace(
+            Table::Instances,
+            now.path(),
+            before.was.clone(),
+            record.clone(),
+        ));
+        self.write(batch).await?;
         Ok(Recorded { instance: now, was: record })
     }
 
@@ -227,37 +286,59 @@ impl Records {
         /// So that joins do not wait long behind it.
         const BATCH: usize = 128;
         let mut ended = Vec::new();
-        for instance in self.instances().await? {
+        for (key, was) in self.0.list(Table::Instances, "").await? {
+            let instance: BotInstance = decode(Table::Instances, &key, &was)?;
             if instance.metadata.expired(now) {
-                ended.push(vec![Change::Remove(Table::Instances, instance.path())]);
+                // It may be renewed meanwhile.
+                let expected = Change::Expect(Table::Instances, key.clone(), Some(was));
+                ended.push(vec![expected, Change::Remove(Table::Instances, key)]);
             }
         }
-        for lock in self.all::<Lock>(Table::Locks, "").await? {
+        for (name, was) in self.0.list(Table::Locks, "").await? {
+            let lock: Lock = decode(Table::Locks, &name, &was)?;
             if !lock.in_force(now) {
-                ended.push(vec![
-                    Change::Remove(Table::LockTargets, target_key(&lock)?),
-                    Change::Remove(Table::Locks, lock.metadata.name.to_string()),
-                ]);
+                ended.push(lock_removed(name, was)?.into());
             }
         }
+        let mut removed = 0;
         for batch in ended.chunks(BATCH) {
-            match self.write(batch.concat()).await {
-                // Somebody else has removed one of them; the others can wait for the next time.
-                Ok(()) | Err(StoreError::Missing(..)) => {}
+            removed += match self.write(batch.concat()).await {
+                Ok(()) => batch.len(),
+                // One of them has changed. The others go by themselves.
+                Err(StoreError::Missing(..) | StoreError::Changed(..)) => {
+                    self.remove_each(batch).await?
+                }
                 Err(cause) => return Err(cause),
             }
         }
-        Ok(ended.len())
+        Ok(removed)
     }
 
-    /// All of the changes or none; with a change of a token, another revision of the tokens.
+    async fn remove_each(&self, ended: &[Vec<Change>]) -> Result<usize, StoreError> {
+        let mut removed = 0;
+        for one in ended {
+            match self.write(one.clone()).await {
+                Ok(()) => removed += 1,
+                Err(StoreError::Missing(..) | StoreError::Changed(..)) => {}
+                Err(cause) => return Err(cause),
+            }
+        }
+        Ok(removed)
+    }
+
+    /// All of the changes or none; with a change of a token another revision of the tokens, with
+    /// one of a lock another revision of its target's locks.
     async fn write(&self, mut batch: Vec<Change>) -> Result<(), StoreError> {
-        if batch.iter().any(|change| change.table() == Table::Tokens) {
-            let mut revision = [0; 16];
-            getrandom::fill(&mut revision)
-                .map_err(|cause| StoreError::Failed(cause.to_string()))?;
-            let key = Table::Tokens.name().to_owned();
-            batch.push(Change::Put(Table::Revisions, key, revision.to_vec()));
+        let mut revisions = BTreeSet::new();
+        for change in &batch {
+            match change.place() {
+                (Table::Tokens, _) => revisions.insert(Table::Tokens.name().to_owned()),
+                (Table::LockTargets, key) => revisions.insert(locks_key(key)),
+                _ => false,
+            };
+        }
+        for key in revisions {
+            batch.push(Change::Put(Table::Revisions, key, random()?.to_vec()));
         }
         self.0.write(batch).await
     }
@@ -279,6 +360,16 @@ impl Records {
         let records = self.0.list(table, prefix).await?;
         records.iter().map(|(key, record)| decode(table, key, record)).collect()
     }
+}
+
+/// The removal of a lock that is still as it was read.
+fn lock_removed(name: String, was: Vec<u8>) -> Result<[Change; 3], StoreError> {
+    let lock = decode(Table::Locks, &name, &was)?;
+    Ok([
+        Change::Expect(Table::Locks, name.clone(), Some(was)),
+        Change::Clear(Table::LockTargets, target_key(&lock)?),
+        Change::Remove(Table::Locks, name),
+    ])
 }
 
 fn table(kind: Kind) -> Table {

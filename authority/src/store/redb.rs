@@ -3,6 +3,7 @@
 //! The writer takes all batches that wait and commits them together (group commit), so that many
 //! joins share the price of one flush to disk.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -75,15 +76,7 @@ impl Store for RedbStore {
             self.file.with(|database| {
                 let transaction = database.begin_read().map_err(failed)?;
                 let records = transaction.open_table(definition(table)).map_err(failed)?;
-                let mut found = Vec::new();
-                for entry in records.range(prefix..).map_err(failed)? {
-                    let (key, record) = entry.map_err(failed)?;
-                    if !key.value().starts_with(prefix) {
-                        break;
-                    }
-                    found.push((key.value().to_owned(), record.value().to_vec()));
-                }
-                Ok(found)
+                begin_so(&records, prefix)
             })
         })
     }
@@ -135,48 +128,110 @@ fn commit(
     Ok(results)
 }
 
+/// Whether the conditions of a batch hold. Records that the batch changes itself count as it leaves
+/// them.
 fn check(
     transaction: &WriteTransaction,
     batch: &[Change],
 ) -> Result<Result<(), StoreError>, StoreError> {
+    let mut done = Done::default();
     for change in batch {
-        let (Change::Insert(table, key, _)
-        | Change::Put(table, key, _)
-        | Change::Replace(table, key, ..)
-        | Change::Remove(table, key)) = change;
-        let records = transaction.open_table(definition(*table)).map_err(failed)?;
-        let found = records.get(key.as_str()).map_err(failed)?;
+        let (table, key) = change.place();
+        let records = transaction.open_table(definition(table)).map_err(failed)?;
+        let stored = records.get(key).map_err(failed)?;
+        let stored = stored.as_ref().map(|stored| stored.value());
+        let found = done.found(table, key).unwrap_or(stored);
         let unmet = match change {
             Change::Insert(..) if found.is_some() => StoreError::Exists,
             Change::Remove(..) if found.is_none() => StoreError::Missing,
-            Change::Replace(_, _, was, _)
-                if found.as_ref().is_none_or(|found| found.value() != was.as_slice()) =>
-            {
-                StoreError::Changed
+            Change::Replace(_, _, was, _) if found != Some(was) => StoreError::Changed,
+            Change::Expect(_, _, was) if found != was.as_deref() => StoreError::Changed,
+            _ => {
+                done.add(change);
+                continue;
             }
-            _ => continue,
         };
-        return Ok(Err(unmet(*table, key.clone())));
+        return Ok(Err(unmet(table, key.to_owned())));
     }
     Ok(Ok(()))
 }
 
+/// What the changes so far in a batch leave.
+#[derive(Default)]
+struct Done<'a> {
+    records: BTreeMap<(Table, &'a str), Option<&'a [u8]>>,
+    /// Beginnings of keys whose records are removed, except those above.
+    removed: Vec<(Table, &'a str)>,
+}
+
+impl<'a> Done<'a> {
+    /// The record as they leave it, if they change it.
+    fn found(&self, table: Table, key: &str) -> Option<Option<&'a [u8]>> {
+        let removed =
+            || self.removed.iter().any(|(of, prefix)| *of == table && key.starts_with(prefix));
+        let record = self.records.get(&(table, key)).copied();
+        record.or_else(|| removed().then_some(None))
+    }
+
+    fn add(&mut self, change: &'a Change) {
+        let (table, key) = change.place();
+        match change {
+            Change::Insert(_, _, record)
+            | Change::Put(_, _, record)
+            | Change::Replace(_, _, _, record) => {
+                self.records.insert((table, key), Some(record));
+            }
+            Change::Remove(..) | Change::Clear(..) => {
+                self.records.insert((table, key), None);
+            }
+            Change::RemoveAll(..) => {
+                self.records.retain(|(of, name), _| *of != table || !name.starts_with(key));
+                self.removed.push((table, key));
+            }
+            Change::Expect(..) => {}
+        }
+    }
+}
+
 fn apply(transaction: &WriteTransaction, batch: &[Change]) -> Result<(), StoreError> {
     for change in batch {
+        let mut records = transaction.open_table(definition(change.table())).map_err(failed)?;
         match change {
-            Change::Insert(table, key, record)
-            | Change::Put(table, key, record)
-            | Change::Replace(table, key, _, record) => {
-                let mut records = transaction.open_table(definition(*table)).map_err(failed)?;
+            Change::Insert(_, key, record)
+            | Change::Put(_, key, record)
+            | Change::Replace(_, key, _, record) => {
                 records.insert(key.as_str(), record.as_slice()).map_err(failed)?;
             }
-            Change::Remove(table, key) => {
-                let mut records = transaction.open_table(definition(*table)).map_err(failed)?;
+            Change::Remove(_, key) | Change::Clear(_, key) => {
                 records.remove(key.as_str()).map_err(failed)?;
             }
+            Change::RemoveAll(_, prefix) => {
+                let keys: Vec<_> =
+                    begin_so(&records, prefix)?.into_iter().map(|one| one.0).collect();
+                for key in keys {
+                    records.remove(key.as_str()).map_err(failed)?;
+                }
+            }
+            Change::Expect(..) => {}
         }
     }
     Ok(())
+}
+
+/// The records whose keys begin so.
+fn begin_so(
+    records: &impl ReadableTable<&'static str, &'static [u8]>,
+    prefix: &str,
+) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let mut found = Vec::new();
+    for entry in records.range(prefix..).map_err(failed)? {
+        let (key, record) = entry.map_err(failed)?;
+        if !key.value().starts_with(prefix) {
+            break;
+        }
+        found.push((key.value().to_owned(), record.value().to_vec()));
+    }
+    Ok(found)
 }
 
 /// A database that is opened again after a failure: redb serves nothing more once its file has

@@ -14,7 +14,9 @@ mod tests {
     mod issue;
     mod limits;
     mod lock;
+    mod meanwhile;
     mod operator;
+    mod removal;
     mod renew;
     mod software_tpm;
     mod startup;

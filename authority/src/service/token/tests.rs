@@ -19,11 +19,14 @@ impl Content {
     fn apply(&mut self, batch: Vec<Change>) {
         for change in batch {
             match change {
-                Change::Remove(table, key) => {
+                Change::Remove(table, key) | Change::Clear(table, key) => {
                     self.records.remove(&(table, key));
                 }
                 Change::Insert(table, key, record) | Change::Put(table, key, record) => {
                     self.records.insert((table, key), record);
+                }
+                Change::Expect(table, key, was) => {
+                    assert_eq!(self.records.get(&(table, key)), was.as_ref());
                 }
                 other => panic!("{other:?}"),
             }

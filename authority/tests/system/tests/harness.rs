@@ -23,6 +23,7 @@ use tempfile::TempDir;
 use tls::ServerTrust;
 use tokio::sync::watch;
 
+use super::meanwhile::Meanwhile;
 use super::software_tpm::SoftwareTpm;
 use super::wire::{Join, PATIENCE, Wire};
 
@@ -32,6 +33,8 @@ pub(crate) struct Harness {
     pub(crate) dir: TempDir,
     /// Seconds by which the authority's clock is ahead.
     pub(crate) ahead: Arc<AtomicI64>,
+    /// The store, in which something can happen before a write.
+    pub(crate) meanwhile: Arc<Meanwhile>,
     stop: watch::Sender<bool>,
     pub(crate) served: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
 }
@@ -63,7 +66,8 @@ impl Harness {
         let name = Some("test.example".parse().unwrap());
         let cluster = Cluster::open(&folder, &lock, name, clock.now()).unwrap();
         let audit = AuditLog::open(log.unwrap_or(&folder.audit())).unwrap();
-        let store = Arc::new(cluster.store);
+        let meanwhile = Arc::new(Meanwhile::new(cluster.store));
+        let store = Arc::<Meanwhile>::clone(&meanwhile);
         let authority = Authority::new(cluster.issuer, store, audit, clock, join_timeout);
         let authority = Arc::new(authority);
         let ca = authority.issuer.x509().certificate().clone();
@@ -75,7 +79,7 @@ impl Harness {
         let address = public.address().unwrap();
         let (stop, stopped) = watch::channel(false);
         let served = tokio::spawn(serve(Arc::clone(&authority), public, admin, stopped));
-        let harness = Self { authority, address, dir, ahead, stop, served };
+        let harness = Self { authority, address, dir, ahead, meanwhile, stop, served };
         harness.create(BOT).await;
         harness
     }

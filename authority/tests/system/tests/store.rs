@@ -176,6 +176,41 @@ async fn a_batch_happens_as_a_whole_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn expectations_and_the_batch_itself_are_checked_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    RedbStore::create(&path).unwrap();
+    let store = RedbStore::open(&path).unwrap();
+    let insert = |key: &str| Change::Insert(Table::Bots, key.into(), vec![1]);
+    let expect = |key: &str, was: Option<u8>| {
+        Change::Expect(Table::Bots, key.into(), was.map(|was| vec![was]))
+    };
+    let remove = |key: &str| Change::Remove(Table::Bots, key.into());
+    let changed = Err(StoreError::Changed(Table::Bots, "a".into()));
+
+    let twice = store.write(vec![insert("a"), insert("a")]).await;
+    assert_eq!(twice, Err(StoreError::Exists(Table::Bots, "a".into())));
+    assert_eq!(store.read(Table::Bots, "a").await.unwrap(), None);
+    store.write(vec![expect("a", None), insert("a"), expect("a", Some(1))]).await.unwrap();
+    assert_eq!(store.write(vec![expect("a", None), insert("b")]).await, changed);
+    assert_eq!(store.write(vec![expect("a", Some(2)), insert("b")]).await, changed);
+    assert_eq!(store.write(vec![remove("a"), expect("a", Some(1))]).await, changed);
+    assert_eq!(store.read(Table::Bots, "b").await.unwrap(), None);
+    store.write(vec![remove("a"), expect("a", None), insert("a")]).await.unwrap();
+
+    store.write(vec![insert("ab"), insert("b")]).await.unwrap();
+    let all = |prefix: &str| Change::RemoveAll(Table::Bots, prefix.into());
+    store.write(vec![all("a"), expect("a", None), insert("ab")]).await.unwrap();
+    let keys = async || -> Vec<String> {
+        store.list(Table::Bots, "").await.unwrap().into_iter().map(|(key, _)| key).collect()
+    };
+    assert_eq!(keys().await, ["ab", "b"]);
+    store.write(vec![Change::Clear(Table::Bots, "ab".into())]).await.unwrap();
+    store.write(vec![Change::Clear(Table::Bots, "ab".into())]).await.unwrap();
+    assert_eq!(keys().await, ["b"]);
+}
+
+#[tokio::test]
 async fn of_many_that_insert_the_same_exactly_one_wins() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");

@@ -1,0 +1,79 @@
+//! One grant for join, renew and issue: judged on what is on record now, and recorded only if that
+//! is still so.
+//!
+//! A join may wait for its host for minutes between its first judgement and its grant, and an
+//! operator may remove a bot between a call's judgement and its write. So each grant judges by the
+//! records as they are, and its write states them: if one has changed meanwhile, nothing is
+//! written, and the call is judged again.
+
+use time::OffsetDateTime;
+
+use super::Authority;
+use super::admission::{store_failed, targets};
+use super::refusal::{Code, Refusal};
+use crate::issue::Credentials;
+use crate::resource::{Bot, BotInstance};
+use crate::store::{Basis, Recorded, StoreError};
+
+/// How often a call is judged again because a record that it stands on was changed.
+pub(super) const TRIES: usize = 5;
+
+/// A bot that may have certificates, and what that stands on.
+pub(super) struct Judged {
+    /// As it is now: with its present roles.
+    pub(super) bot: Bot,
+    pub(super) basis: Basis,
+}
+
+/// A decision that is not on record yet.
+pub(super) struct Decision {
+    pub(super) issued: Credentials,
+    /// What the instance becomes.
+    pub(super) instance: BotInstance,
+    pub(super) basis: Basis,
+    /// What the instance was; none for a join.
+    pub(super) before: Option<Recorded>,
+}
+
+/// A decision that is on record.
+pub(super) struct Granted {
+    pub(super) issued: Credentials,
+    pub(super) instance: Recorded,
+    pub(super) before: Option<Recorded>,
+}
+
+impl Authority {
+    /// Whether an instance's bot exists and no lock keeps the instance out.
+    pub(super) async fn admissible(
+        &self,
+        instance: &BotInstance,
+        now: OffsetDateTime,
+    ) -> Result<Judged, Refusal> {
+        let (bot, token) = (&instance.spec.bot_name, &instance.status.join_token);
+        let targets = targets(instance);
+        // First: what is read after it may be newer, never older.
+        let basis = self.records.basis(bot, token, &targets).await.map_err(store_failed)?;
+        let bot = self.bot(bot, now).await?;
+        self.unlocked(&targets, now).await?;
+        Ok(Judged { bot, basis })
+    }
+
+    /// Records a decision. `None` if what it stands on has changed: it must be made again.
+    pub(super) async fn record(&self, decision: Decision) -> Result<Option<Granted>, Refusal> {
+        let Decision { issued, instance, basis, before } = decision;
+        let recorded = match &before {
+            None => self.records.record(instance, basis).await,
+            Some(before) => self.records.replace(before, instance, Some(basis)).await,
+        };
+        match recorded {
+            Ok(instance) => Ok(Some(Granted { issued, instance, before })),
+            Err(StoreError::Changed(..)) => Ok(None),
+            Err(cause) => Err(store_failed(cause)),
+        }
+    }
+}
+
+/// The refusal of a call that was overtaken each time that it was judged.
+pub(super) fn overtaken() -> Refusal {
+    Refusal::new(Code::Busy, "what the decision stands on was changed again and again")
+}
