@@ -7,6 +7,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use tls::CaPin;
 use verifier::JoinKey;
+use verifier::text::is_printable;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
@@ -130,7 +131,7 @@ impl Credentials {
         if !spiffe_id.starts_with("spiffe://") || !is_name(&spiffe_id) {
             return Err(wrong("a certificate without SPIFFE ID"));
         }
-        let more_lines = |line: &String| line.contains(char::is_control);
+        let more_lines = |line: &String| !line.chars().all(is_printable);
         if more_lines(&result.ssh_certificate) || result.ssh_authorities.iter().any(more_lines) {
             return Err(wrong("an SSH key of more than one line"));
         }
@@ -156,7 +157,7 @@ impl Credentials {
 /// Whether a word of the authority's can be shown to people and written into files as it is.
 pub(crate) fn is_name(word: &str) -> bool {
     const LONGEST: usize = 1024;
-    !word.is_empty() && word.len() <= LONGEST && !word.contains(char::is_control)
+    !word.is_empty() && word.len() <= LONGEST && word.chars().all(is_printable)
 }
 
 /// From when to when the first certificate of a PEM text is valid.
@@ -191,7 +192,10 @@ mod tests {
             let key = SubjectKey { spki: Vec::new(), point: Vec::new() };
             Credentials::verify(issued, key, &[], 0).unwrap_err().message
         };
-        for name in ["", "b\nValid until: 2999", "\u{1b}[31mb", "\u{9b}m", &"b".repeat(1025)] {
+        let long = "b".repeat(1025);
+        for name in
+            ["", "b\nValid until: 2999", "\u{1b}[31mb", "\u{9b}m", "b\u{202e}", "b\u{200b}", &long]
+        {
             assert!(named(name).ends_with("a name that is none"), "{name:?}");
         }
         assert!(named("b").ends_with("not pinned"));

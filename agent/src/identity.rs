@@ -261,11 +261,7 @@ impl Identity {
 
 /// An error may repeat what is in the file; on a terminal it must be harmless.
 fn printable(error: &serde_json::Error) -> String {
-    let harmless = |c: char| match c.is_control() {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    };
-    error.to_string().chars().map(harmless).collect()
+    verifier::text::escape(&error.to_string())
 }
 
 /// Whole seconds, in UTC.

@@ -23,6 +23,7 @@ pub mod inventory;
 pub mod log;
 pub mod passwords;
 pub mod reload;
+mod socket;
 mod ssh_certificate;
 pub mod storage;
 pub mod tpm_thread;

@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 use std::io::Write as _;
 
 use serde_json::{Map, Value};
+use verifier::text::{escape, escape_json};
 
 use crate::clock;
 use crate::config::LogFormat;
@@ -109,7 +110,7 @@ fn words(what: &str, fields: &[Field<'_>]) -> String {
         let _ =
             if plain { write!(line, " {name}={value}") } else { write!(line, " {name}={value:?}") };
     }
-    line
+    escape(&line)
 }
 
 fn json(now: &str, level: Level, what: &str, fields: &[Field<'_>]) -> String {
@@ -120,7 +121,7 @@ fn json(now: &str, level: Level, what: &str, fields: &[Field<'_>]) -> String {
     for (name, value) in told(fields) {
         object.insert(name.into(), Value::from(value));
     }
-    Value::Object(object).to_string()
+    escape_json(&Value::Object(object).to_string())
 }
 
 #[cfg(test)]
@@ -130,13 +131,20 @@ mod tests {
     #[test]
     fn a_value_stays_on_its_line_and_in_its_quotes() {
         let fields: [Field<'_>; 3] =
-            [("bot", &"b1"), ("advice", &""), ("why", &"two words\nERROR \"x\"")];
+            [("bot", &"b1"), ("advice", &""), ("why", &"two words\nERROR \"x\"\u{3164}")];
         let line = words("joined", &fields);
-        assert_eq!(line, r#"joined bot=b1 why="two words\nERROR \"x\"""#);
-        let object: Value =
-            serde_json::from_str(&json("t", Level::Warn, "m", &[("a", &"b\n"), ("c", &"")]))
-                .unwrap();
+        assert_eq!(line, r#"joined bot=b1 why="two words\nERROR \"x\"\u{3164}""#);
+        let object: Value = serde_json::from_str(&json(
+            "t",
+            Level::Warn,
+            "m",
+            &[("a", &"b\n\u{202e}"), ("c", &"")],
+        ))
+        .unwrap();
         assert!(object.get("c").is_none());
-        assert_eq!((object["level"].as_str(), object["a"].as_str()), (Some("warn"), Some("b\n")));
+        assert_eq!(
+            (object["level"].as_str(), object["a"].as_str()),
+            (Some("warn"), Some("b\n\u{202e}"))
+        );
     }
 }

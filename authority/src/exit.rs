@@ -94,5 +94,5 @@ impl std::error::Error for Failure {}
 
 /// Whatever came from elsewhere, it stays one line and does nothing to the terminal.
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    verifier::text::replace(text, ' ')
 }

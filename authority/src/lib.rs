@@ -20,5 +20,6 @@ pub mod notify;
 pub mod resource;
 pub mod server;
 pub mod service;
+pub mod socket;
 mod status;
 pub mod store;

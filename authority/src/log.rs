@@ -1,11 +1,12 @@
 //! The program's log: what is logged, in which form, to stderr.
 
 use std::env;
-use std::io;
+use std::io::{self, Write};
 use std::str::FromStr;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
+use verifier::text::{escape, escape_json};
 
 use crate::cli::LogFormat;
 use crate::exit::{Exit, Failure};
@@ -81,15 +82,35 @@ pub fn start(format: Option<LogFormat>, configured: &Levels) -> Result<(), Failu
     let filter = Levels::from_environment()?.0.or_else(|| configured.0.clone());
     let filter = EnvFilter::new(filter.as_deref().unwrap_or("info"));
     // A log line that cannot be written is lost: reporting that on stderr would panic.
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .log_internal_errors(false);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     match format.unwrap_or(LogFormat::Text) {
-        LogFormat::Text => log.with_target(false).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => {
+            log.with_writer(|| Harmless(io::stderr(), escape)).with_target(false).init();
+        }
+        LogFormat::Json => {
+            log.with_writer(|| Harmless(io::stderr(), escape_json))
+                .json()
+                .flatten_event(true)
+                .init();
+        }
     }
     Ok(())
+}
+
+/// Writes lines whose values come from elsewhere: each stays one line, and is printable.
+struct Harmless<W>(W, fn(&str) -> String);
+
+impl<W: Write> Write for Harmless<W> {
+    /// An event is written as a whole.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let line = (self.1)(text.strip_suffix('\n').unwrap_or(&text)) + "\n";
+        self.0.write_all(line.as_bytes()).map(|()| event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 #[cfg(test)]
@@ -121,5 +142,18 @@ mod tests {
             let said = filter(text).unwrap_err();
             assert!(said.ends_with("is not a log level: error, warn, info, debug, trace or off"));
         }
+    }
+
+    #[test]
+    fn event_is_one_printable_line_whatever_its_values_are() {
+        let written = |text: &str, escape: fn(&str) -> String| {
+            let mut harmless = Harmless(Vec::new(), escape);
+            harmless.write_all(text.as_bytes()).unwrap();
+            String::from_utf8(harmless.0).unwrap()
+        };
+        let text = written("WARN why=a\nERROR \u{202e}b\u{1b}[2J\n", escape);
+        assert_eq!(text, "WARN why=a\\nERROR \\u{202e}b\\u{1b}[2J\n");
+        let json = written("{\"why\":\"\u{202e}\\n\"}\n", escape_json);
+        assert_eq!(json, "{\"why\":\"\\u202e\\n\"}\n");
     }
 }

@@ -38,6 +38,7 @@ mod roca;
 mod signature;
 #[cfg(test)]
 mod tests;
+pub mod text;
 mod time;
 mod x509;
 

@@ -4,6 +4,7 @@
 
 use crate::der::{Element, Reader, Result, tag};
 use crate::oid;
+use crate::text::is_printable;
 
 /// A value longer than this is cut in texts for people.
 const MAX_TEXT: usize = 128;
@@ -83,7 +84,7 @@ fn short(kind: &[u8]) -> Option<&'static str> {
 }
 
 fn printable(text: &str) -> String {
-    let escape = |c: char| c.is_control() || c == '\\' || c == '"';
+    let escape = |c: char| !is_printable(c) || c == '\\' || c == '"';
     text.chars()
         .take(MAX_TEXT)
         .flat_map(|c| {
@@ -112,12 +113,12 @@ mod tests {
         let name = [
             rdn(&[(oid::COUNTRY, tag::PRINTABLE_STRING, b"DE")]),
             rdn(&[
-                (oid::COMMON_NAME, tag::UTF8_STRING, "a\n\x1b[31m\"ü".as_bytes()),
+                (oid::COMMON_NAME, tag::UTF8_STRING, "a\n\x1b[31m\"\u{202e}ü".as_bytes()),
                 (oid::TPM_MODEL, 0x1e, &[0, 0x41]),
             ]),
         ];
         let name = element(tag::SEQUENCE, &name.concat());
-        assert_eq!(text(&name), r#"C=DE, CN=a\n\u{1b}[31m\"ü, 2.23.133.2.2=#0041"#);
+        assert_eq!(text(&name), r#"C=DE, CN=a\n\u{1b}[31m\"\u{202e}ü, 2.23.133.2.2=#0041"#);
         assert_eq!(text(&[0x30, 0]), "(empty name)");
         assert_eq!(text(&[0x31, 0]), "(empty name)");
         let long = rdn(&[(oid::COMMON_NAME, tag::UTF8_STRING, &[b'x'; 1000])]);

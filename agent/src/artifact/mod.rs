@@ -185,7 +185,7 @@ fn check_x509(key: &SoftwareKey, x509: X509<'_>) -> Result<(), Failure> {
 }
 
 fn check_ssh(key: &SoftwareKey, ssh: Ssh<'_>) -> Result<(), Failure> {
-    let is_line = |line: &str| !line.contains(char::is_control);
+    let is_line = |line: &str| line.chars().all(verifier::text::is_printable);
     if !is_line(ssh.certificate) || !ssh.authorities.iter().all(|line| is_line(line)) {
         return Err(unusable("an SSH key of more than one line"));
     }

@@ -16,6 +16,7 @@ use std::io::Write;
 
 use clap::CommandFactory;
 use tokio::runtime::{Builder, Runtime};
+use verifier::text::escape_json;
 
 use crate::cli::{Cli, Command};
 use crate::exit::Failure;
@@ -60,5 +61,5 @@ fn write(result: &[u8]) -> Result<(), Failure> {
 
 fn write_json(result: &impl serde::Serialize) -> Result<(), Failure> {
     let json = serde_json::to_string_pretty(result).map_err(Failure::bug)?;
-    write(format!("{json}\n").as_bytes())
+    write((escape_json(&json) + "\n").as_bytes())
 }

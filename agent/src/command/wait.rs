@@ -8,7 +8,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
 use super::{runtime, write};
 use crate::cli::daemon::Wait;
@@ -17,6 +17,7 @@ use crate::daemon::SOCKET;
 use crate::daemon::diag::Stream;
 use crate::daemon::health::{Component, Report, Status};
 use crate::exit::{Exit, Failure};
+use crate::socket;
 
 /// No report is larger.
 const LARGEST: usize = 256 * 1024;
@@ -72,9 +73,9 @@ async fn ask_agent(arguments: &Wait, path: &str) -> Result<(StatusCode, Bytes), 
                 Box::new(stream.map_err(|cause| format!("{address}: {cause}"))?)
             }
             (None, Some(storage)) => {
-                let socket = storage.join(SOCKET);
-                let stream = UnixStream::connect(&socket).await;
-                Box::new(stream.map_err(|cause| format!("{}: {cause}", socket.display()))?)
+                let path = storage.join(SOCKET);
+                let stream = socket::connect(&path).await;
+                Box::new(stream.map_err(|cause| format!("{}: {cause}", path.display()))?)
             }
             (None, None) => return Err("it is not said which agent".to_owned()),
         };
@@ -97,7 +98,7 @@ fn reasons(body: &[u8]) -> String {
 /// The health of the agent that runs on this storage; `None` if none does.
 pub(crate) async fn running(storage: &Path) -> Option<Report> {
     let asking = async {
-        let stream = UnixStream::connect(storage.join(SOCKET)).await.ok()?;
+        let stream = socket::connect(&storage.join(SOCKET)).await.ok()?;
         let (_, body) = ask(Box::new(stream), "/readyz").await.ok()?;
         serde_json::from_slice(&body).ok()
     };

@@ -158,13 +158,7 @@ impl Finding {
 
 /// Whatever a file says, it does nothing to the terminal.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if hostile(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// Control characters, and those that change the direction of what follows or have no width.
-fn hostile(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    verifier::text::replace(text, '\u{fffd}')
 }
 
 /// A place in the text: octets from and to.

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
@@ -34,6 +34,7 @@ use crate::config::{self, Settings};
 use crate::exit::{Exit, Failure};
 use crate::identity::rfc3339;
 use crate::log::Log;
+use crate::socket;
 use crate::tpm_thread::Meter;
 
 /// The socket in the storage that answers `agent status`.
@@ -427,7 +428,7 @@ fn listen(path: &Path, health: &Health) -> Result<Answering, Failure> {
         _ => {}
     }
     // Inside of a folder that nobody else can enter.
-    let listener = UnixListener::bind(path).map_err(failed)?;
+    let listener = socket::bind(path).map_err(failed)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
     Ok(Answering::on(Listener::Unix(listener), health))
 }

@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use crate::exit::one_line;
+
 /// The service manager, if one is listening.
 #[derive(Debug, Default)]
 pub struct ServiceManager {
@@ -70,8 +72,4 @@ fn connect(path: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
         _ => SocketAddr::from_pathname(path)?,
     };
     Ok((UnixDatagram::unbound()?, address))
-}
-
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use serde_json::Value;
 use time::OffsetDateTime;
 use tracing::warn;
+use verifier::text::escape_json;
 
 use super::print;
 use super::table::table;
@@ -37,7 +38,7 @@ pub(super) fn ls(ls: &AuditLs) -> Result<(), Failure> {
         match ls.format {
             _ if !wanted => {}
             ListFormat::Text => rows.push(row(&event)),
-            ListFormat::Json => match writeln!(stdout, "{event}") {
+            ListFormat::Json => match writeln!(stdout, "{}", escape_json(&event.to_string())) {
                 Err(cause) if cause.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
                 written => {
                     written.map_err(|cause| Failure::io(&cause, "cannot write to stdout"))?

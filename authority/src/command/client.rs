@@ -5,13 +5,13 @@ use std::path::Path;
 
 use hyper_util::rt::TokioIo;
 use proto::v1::admin_service_client::AdminServiceClient;
-use tokio::net::UnixStream;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::cli::DataDir;
 use crate::exit::{Exit, Failure};
 use crate::folder::DataFolder;
+use crate::socket;
 use crate::status::{Answer, answer};
 
 /// A resource listing may be long.
@@ -19,8 +19,8 @@ const MAX_ANSWER: usize = 256 * 1024 * 1024;
 
 /// Connects to the authority of this data folder.
 pub(super) async fn connect(data: &DataDir) -> Result<AdminServiceClient<Channel>, Failure> {
-    let socket = DataFolder::new(&data.data_dir).socket();
-    let stream = UnixStream::connect(&socket).await.map_err(|cause| absent(&socket, &cause))?;
+    let path = DataFolder::new(&data.data_dir).socket();
+    let stream = socket::connect(&path).await.map_err(|cause| absent(&path, &cause))?;
     let mut stream = Some(TokioIo::new(stream));
     // There is one connection, made already; the address is not looked at.
     let connector = tower::service_fn(move |_| {

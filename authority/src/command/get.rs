@@ -4,6 +4,7 @@ use proto::v1::admin_service_client::AdminServiceClient;
 use proto::v1::{GetRequest, RemoveRequest};
 use serde::Serialize;
 use tonic::transport::Channel;
+use verifier::text::{escape_json, is_printable};
 
 use super::client::{connect, refused};
 use super::{bug, print};
@@ -43,10 +44,16 @@ pub(super) async fn resources(
 }
 
 fn yaml(resources: &[Resource]) -> Result<String, Failure> {
-    let documents: Result<Vec<_>, _> = resources.iter().map(resource::to_yaml).collect();
-    documents.map(|documents| documents.join("---\n")).map_err(bug)
+    let document = |resource: &Resource| {
+        let text = resource::to_yaml(resource).map_err(bug)?;
+        let is_harmless = text.chars().all(|c| is_printable(c) || c == '\n');
+        // JSON is YAML, and has an escape for every character.
+        if is_harmless { Ok(text) } else { json(resource) }
+    };
+    let documents: Result<Vec<_>, _> = resources.iter().map(document).collect();
+    documents.map(|documents| documents.join("---\n"))
 }
 
 pub(super) fn json(value: &impl Serialize) -> Result<String, Failure> {
-    serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(bug)
+    serde_json::to_string_pretty(value).map(|text| escape_json(&text) + "\n").map_err(bug)
 }

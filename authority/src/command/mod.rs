@@ -16,6 +16,7 @@ mod table;
 use std::io::{self, Write};
 
 use clap::CommandFactory;
+use verifier::text::escape;
 
 use crate::cli::{Audit, Bots, Cli, Command, Ek};
 use crate::config::Settings;
@@ -72,12 +73,12 @@ fn print(result: impl AsRef<[u8]>) -> Result<(), Failure> {
 
 /// A word on stderr; nobody hears it if that is closed.
 fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "note: {text}");
+    let _ = writeln!(io::stderr(), "note: {}", escape(text));
 }
 
 /// What was done and is hardly meant so, on stderr.
 fn warn(text: &str) {
-    let _ = writeln!(io::stderr(), "warning: {text}");
+    let _ = writeln!(io::stderr(), "warning: {}", escape(text));
 }
 
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

@@ -24,7 +24,7 @@ fn shown(text: &str) -> String {
     if text.is_empty() {
         return "-".into();
     }
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    verifier::text::replace(text, '?')
 }
 
 #[cfg(test)]
@@ -33,8 +33,9 @@ mod tests {
 
     #[test]
     fn columns_stand_under_each_other_and_control_nothing() {
-        let rows = [["a".to_owned(), "\u{1b}[2Jx".to_owned()], ["bcd".to_owned(), String::new()]];
+        let rows =
+            [["a".to_owned(), "\u{1b}[2J\u{202e}x".to_owned()], ["bcd".to_owned(), String::new()]];
         let text = table(["ID", "Name"], &rows);
-        assert_eq!(text, "ID  Name\n--- -----\na   ?[2Jx\nbcd -\n");
+        assert_eq!(text, "ID  Name\n--- ------\na   ?[2J?x\nbcd -\n");
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_saphyr::{Error, Options, UserMessageFormatter};
+use verifier::text::escape;
 
 use super::field::Invalid;
 use super::{Bot, Kind, Lock, Resource, Token};
@@ -159,7 +160,8 @@ impl Document<'_> {
     }
 
     fn fault(&self, line: u64, message: impl Into<String>) -> DocumentError {
-        DocumentError { line: self.before + line, message: printable(&message.into()) }
+        // A message may repeat what is in the document; on a terminal it must be harmless.
+        DocumentError { line: self.before + line, message: escape(&message.into()) }
     }
 }
 
@@ -167,15 +169,6 @@ impl Document<'_> {
 /// expanded without bound.
 fn options() -> Options {
     serde_saphyr::options! { no_schema: true, with_snippet: false, reject_unsupported_tags: true }
-}
-
-/// A message may repeat what is in the document; on a terminal it must be harmless.
-fn printable(message: &str) -> String {
-    let harmless = |c: char| match c.is_control() {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    };
-    message.chars().map(harmless).collect()
 }
 
 /// One line, without the place, which is told by ourselves.

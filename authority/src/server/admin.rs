@@ -11,6 +11,7 @@ use tokio_stream::{Stream, StreamExt};
 use tracing::warn;
 
 use crate::folder::{DataFolder, Lock, is_trusted};
+use crate::socket;
 
 /// The socket, listening; it goes with the value.
 pub struct AdminSocket {
@@ -29,7 +30,7 @@ impl AdminSocket {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
             Err(cause) => return Err(cause),
         }
-        let listener = UnixListener::bind(&path)?;
+        let listener = socket::bind(&path)?;
         // Until here the folder's own mode keeps others out.
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         Ok(Self { listener, path })

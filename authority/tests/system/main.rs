@@ -21,5 +21,6 @@ mod tests {
     mod software_tpm;
     mod startup;
     mod store;
+    mod terminal;
     mod wire;
 }

@@ -49,6 +49,18 @@ impl Place {
         environment: &[(&str, &str)],
         lines: usize,
     ) -> Running {
+        let log = fs::File::create(self.0.path().join("log")).unwrap();
+        self.start_into(log.into(), arguments, environment, lines)
+    }
+
+    /// With a log that goes there.
+    pub(crate) fn start_into(
+        &self,
+        log: Stdio,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        lines: usize,
+    ) -> Running {
         let mut command = self.command(&["start", "--listen", "127.0.0.1:0"]);
         // The umask that gives everything to everybody.
         let mut shell = Command::new("sh");
@@ -56,7 +68,6 @@ impl Place {
         command = shell;
         command.args(arguments).env("AUTHORITY_DATA_DIR", self.data());
         command.envs(environment.iter().copied());
-        let log = fs::File::create(self.0.path().join("log")).unwrap();
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap()).lines();
         let said: Vec<String> = out.take(lines).map_while(Result::ok).collect();

@@ -3,9 +3,10 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{chown, symlink};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::command::Place;
+use super::operator::stranger;
 
 const CLUSTER: &str = "one.example";
 
@@ -127,5 +128,35 @@ fn symbolic_links_in_place_of_keys_lock_and_log_are_refused() {
         assert_eq!(code, 77, "{name}: {error}");
         assert!(error.contains("it is a symbolic link"), "{name}: {error}");
         fs::rename(&elsewhere, &path).unwrap();
+    }
+}
+
+#[test]
+fn data_folder_may_have_a_path_longer_than_a_socket_address() {
+    let place = Place::new();
+    let long = place.0.path().join("d".repeat(60)).join("e".repeat(60)).join("data");
+    let long = long.to_str().unwrap();
+    let authority = place.start(&["--cluster-name", CLUSTER, "--data-dir", long]);
+    let (code, said, error) = place.run(&["status", "--data-dir", long]);
+    assert_eq!(code, 0, "{error}");
+    assert!(said.contains(CLUSTER), "{said}");
+    assert_eq!(authority.terminate(), Some(0));
+    assert!(!std::path::Path::new(long).join("admin.sock").exists());
+}
+
+#[tokio::test]
+async fn log_that_cannot_be_written_ends_nothing() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    for log in [Stdio::from(full), Stdio::from(writer)] {
+        let place = Place::new();
+        let trace = [("AUTHORITY_LOG", "trace")];
+        let authority = place.start_into(log, &["--cluster-name", CLUSTER], &trace, 3);
+        stranger(&authority).await;
+        let (code, said, error) = place.run(&["status"]);
+        assert_eq!(code, 0, "{error}");
+        assert!(said.contains(&authority.pin), "{said}");
+        assert_eq!(authority.terminate(), Some(0));
     }
 }

@@ -1,0 +1,82 @@
+//! Unix sockets whose path may be of any length.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use tokio::net::{UnixListener, UnixStream};
+
+/// Bytes of a path in a socket's address, unix(7): 108, the last of which is zero.
+const MAX_PATH: usize = 107;
+
+/// A path that fits into a socket's address, as long as the value lives.
+struct ShortPath {
+    path: PathBuf,
+    _folder: Option<File>,
+}
+
+impl ShortPath {
+    /// A longer path is reached by the descriptor of its folder.
+    fn new(path: &Path) -> io::Result<Self> {
+        if path.as_os_str().as_bytes().len() <= MAX_PATH {
+            return Ok(Self { path: path.to_owned(), _folder: None });
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let mut options = OpenOptions::new();
+        let folder = options.read(true).custom_flags(flags.bits().cast_signed()).open(parent)?;
+        let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+        Ok(Self { path, _folder: Some(folder) })
+    }
+}
+
+/// Listens at this path, where nothing may be.
+///
+/// # Errors
+/// The operating system's.
+pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
+    UnixListener::bind(&ShortPath::new(path)?.path)
+}
+
+/// Connects to who listens at this path.
+///
+/// # Errors
+/// The operating system's.
+pub(crate) async fn connect(path: &Path) -> io::Result<UnixStream> {
+    let short = ShortPath::new(path)?;
+    UnixStream::connect(&short.path).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn socket_with_a_path_of_any_length_is_reached() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut folder = PathBuf::new();
+        for length in [50, 107, 108, 109, 200, 1000] {
+            folder = dir.path().to_owned();
+            while folder.as_os_str().len() + 3 < length {
+                let left = length - folder.as_os_str().len() - 3;
+                folder.push("d".repeat(left.min(200)));
+            }
+            std::fs::create_dir_all(&folder).unwrap();
+            let path = folder.join("s");
+            let listener = bind(&path).unwrap();
+            let (served, connected) = tokio::join!(listener.accept(), connect(&path));
+            served.unwrap();
+            connected.unwrap();
+            assert!(path.exists());
+            std::fs::remove_file(path).unwrap();
+        }
+        let gone = connect(&folder.join("s")).await.unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+    }
+}
