@@ -1,17 +1,26 @@
 //! The door for operators: a unix socket in the data folder.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;
+use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::net::{UnixListener, UnixStream};
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tracing::warn;
 
 use crate::folder::{DataFolder, Lock, is_trusted};
 use crate::socket;
+
+/// Connections that wait to be served.
+const MAX_READY: usize = 8;
+
+/// How long to wait when the system has no more files or memory for connections.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The socket, listening; it goes with the value.
 pub struct AdminSocket {
@@ -40,22 +49,53 @@ impl AdminSocket {
     pub(super) fn connections(self) -> impl Stream<Item = io::Result<UnixStream>> {
         let Self { listener, path } = self;
         let remove = RemoveSocket(path);
-        UnixListenerStream::new(listener).filter(move |stream| {
+        let (ready, connections) = mpsc::channel(MAX_READY);
+        tokio::spawn(accept_all(listener, ready));
+        ReceiverStream::new(connections).map(move |stream| {
             let _ = &remove;
-            let Ok(stream) = stream else { return true };
-            match stream.peer_cred() {
-                Ok(peer) if is_trusted(peer.uid()) => true,
-                Ok(peer) => {
-                    warn!(uid = peer.uid(), "another user tried the admin socket");
-                    false
-                }
-                Err(cause) => {
-                    warn!(%cause, "a peer of the admin socket without credentials");
-                    false
-                }
-            }
+            Ok(stream)
         })
     }
+}
+
+/// Accepts until nobody serves any more. Operators are served even when hosts have taken all the
+/// descriptors: one is kept for them.
+async fn accept_all(listener: UnixListener, ready: mpsc::Sender<UnixStream>) {
+    let spare = || File::open("/dev/null").ok();
+    let mut kept = spare();
+    loop {
+        let accepted = tokio::select! {
+            () = ready.closed() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) if is_operator(&stream) => {
+                // An error means that the server stops.
+                let _ = ready.send(stream).await;
+            }
+            Ok(_) => {}
+            Err(cause) if is_out_of_files(&cause) && kept.take().is_some() => continue,
+            Err(cause) => {
+                warn!(%cause, "cannot accept an operator's connection");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        kept = kept.or_else(spare);
+    }
+}
+
+fn is_out_of_files(cause: &io::Error) -> bool {
+    let code = cause.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::MFILE | Errno::NFILE))
+}
+
+fn is_operator(stream: &UnixStream) -> bool {
+    match stream.peer_cred() {
+        Ok(peer) if is_trusted(peer.uid()) => return true,
+        Ok(peer) => warn!(uid = peer.uid(), "another user tried the admin socket"),
+        Err(cause) => warn!(%cause, "a peer of the admin socket without credentials"),
+    }
+    false
 }
 
 struct RemoveSocket(PathBuf);

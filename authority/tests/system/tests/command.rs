@@ -64,7 +64,9 @@ impl Place {
         let mut command = self.command(&["start", "--listen", "127.0.0.1:0"]);
         // The umask that gives everything to everybody.
         let mut shell = Command::new("sh");
-        shell.args(["-c", "umask 0; exec \"$@\"", "sh", PROGRAM]).args(command.get_args());
+        shell
+            .args(["-c", "umask 0; eval \"${BEFORE:-}\"; exec \"$@\"", "sh", PROGRAM])
+            .args(command.get_args());
         command = shell;
         command.args(arguments).env("AUTHORITY_DATA_DIR", self.data());
         command.envs(environment.iter().copied());
@@ -100,6 +102,10 @@ fn told(output: &Output) -> (i32, String, String) {
 impl Running {
     pub(crate) fn signal(&self, signal: &str) {
         run(Command::new("kill").arg(signal).arg(self.child.id().to_string()));
+    }
+
+    pub(crate) fn pid(&self) -> String {
+        self.child.id().to_string()
     }
 
     pub(crate) fn terminate(mut self) -> Option<i32> {

@@ -1,5 +1,6 @@
 //! What the operator sees of hosts, and how hosts are kept out: by the program.
 
+use std::process::Command;
 use std::sync::Arc;
 
 use proto::v1::identity_service_client::IdentityServiceClient;
@@ -10,7 +11,7 @@ use tls::ServerTrust;
 use tonic::Code;
 
 use super::command::{Place, Running};
-use super::harness::{BOT, token};
+use super::harness::{BOT, run, token};
 use super::software_tpm::SoftwareTpm;
 use super::wire::Wire;
 
@@ -189,4 +190,29 @@ fn what_is_hardly_meant_so_is_warned_of() {
     assert!(code == 64 && error.contains("audit ls --format json"), "{error}");
     assert_eq!(place.run(&["get", "locks"]).1, locks);
     assert_eq!(authority.terminate(), Some(0));
+}
+
+#[test]
+fn operators_are_served_when_strangers_take_all_that_the_files_allow() {
+    let place = Place::new();
+    let few = [("BEFORE", "ulimit -n 96")];
+    let authority = place.start_with(&["--cluster-name", "one.example"], &few, 3);
+    let connect = || std::net::TcpStream::connect(&authority.address).unwrap();
+    let _silent: Vec<_> = (0..200).map(|_| connect()).collect();
+    let (code, said, error) = place.run(&["status"]);
+    assert_eq!(code, 0, "{said}{error}");
+}
+
+#[test]
+fn operators_are_served_when_no_file_is_left() {
+    let place = Place::new();
+    let authority = place.start(&["--cluster-name", "one.example"]);
+    let pid = authority.pid();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let limit = format!("--nofile={open}:{open}");
+    run(Command::new("prlimit").args(["--pid", &pid, &limit]));
+    for _ in 0..3 {
+        let (code, said, error) = place.run(&["status"]);
+        assert_eq!(code, 0, "{said}{error}");
+    }
 }
