@@ -31,9 +31,9 @@ use crate::service::identity::Identity;
 use crate::service::join::Join;
 use crate::service::refusals;
 
-/// No message that a host sends is longer: a certificate has at most 8 KiB, and there are a few of
-/// them.
-const MAX_MESSAGE: usize = 64 * 1024;
+/// No message that a host sends is longer: an EK certificate and the CAs above it, some 2 KiB each.
+/// Every unproven connection can make the authority store as much.
+const MAX_MESSAGE: usize = 32 * 1024;
 
 /// The same for operators: a stream of resources.
 const MAX_ADMIN_MESSAGE: usize = 4 * 1024 * 1024;

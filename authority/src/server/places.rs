@@ -29,7 +29,7 @@ const MAX_UNPROVEN_CALLS: u32 = 4;
 
 /// Bytes on one unproven connection, before encryption: two joins of the largest size, and some to
 /// spare. It bounds what HTTP/2 frames without a call can cost.
-pub(super) const MAX_UNPROVEN_BYTES: usize = 160 * 1024;
+pub(super) const MAX_UNPROVEN_BYTES: usize = 96 * 1024;
 
 /// For how long after a connection was closed for want of places the authority says that it is full.
 const SATURATED: Duration = Duration::from_secs(60);
