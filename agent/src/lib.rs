@@ -5,6 +5,7 @@
 
 pub mod artifact;
 pub mod attester;
+mod bounded;
 pub mod ceremony;
 pub mod cli;
 pub mod client;

@@ -19,6 +19,7 @@ use rustix::time::{
     timerfd_settime,
 };
 
+use crate::bounded;
 use crate::config::{Reload, ReloadAction, Signal};
 use crate::exit::{Exit, Failure};
 
@@ -267,6 +268,9 @@ fn send(signal: Signal, pid_file: &Path) -> Result<Reloaded, Failure> {
 }
 
 /// The process id in a file that only its owner can have written, and that owner.
+/// Some programs write more than their process id: postmaster.pid has the data directory in it.
+const MAX_PID_FILE: u64 = 64 * 1024;
+
 fn read_pid(path: &Path) -> Result<(Pid, u32), Failure> {
     let failed = |cause: io::Error| Failure::io(&cause, path.display());
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
@@ -280,8 +284,7 @@ fn read_pid(path: &Path) -> Result<(Pid, u32), Failure> {
             "see that only the program that it is of can write it",
         ));
     }
-    let mut text = String::new();
-    file.take(256).read_to_string(&mut text).map_err(failed)?;
+    let text = bounded::read_text(file, MAX_PID_FILE).map_err(failed)?;
     let pid = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok());
     let pid = pid.filter(|pid| *pid > 0).and_then(Pid::from_raw).ok_or_else(|| {
         Failure::new(
@@ -295,9 +298,8 @@ fn read_pid(path: &Path) -> Result<(Pid, u32), Failure> {
 
 /// The real user of a process, from proc_pid_status(5).
 fn user_of(pid: Pid) -> Option<u32> {
-    let mut text = String::new();
     let status = File::open(format!("/proc/{}/status", pid.as_raw_pid())).ok()?;
-    status.take(64 * 1024).read_to_string(&mut text).ok()?;
+    let text = bounded::read_text(status, 64 * 1024).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }

@@ -3,13 +3,15 @@
 //! `identity.json` is the truth, and the only one of them that the agent reads; the others are copies for other programs.
 //! Beside them is a mark for each service whose users have not been told of its new files yet.
 
+use std::fmt::Display;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use crate::bounded;
 use crate::config::{self, ServiceName};
 use crate::destination::{Directory, FileSet, Notices, Writer};
 use crate::exit::{Exit, Failure};
@@ -61,16 +63,13 @@ impl Storage {
         let octets = match read_bounded(&path) {
             Ok(octets) => octets,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(cause) if cause.kind() == io::ErrorKind::FileTooLarge => {
+                return Err(damaged(&path, &cause));
+            }
             Err(cause) => return Err(Failure::io(&cause, path.display())),
         };
         let text = std::str::from_utf8(&octets).map_err(|error| error.to_string());
-        text.and_then(Identity::from_json).map(Some).map_err(|error| {
-            Failure::new(
-                Exit::Data,
-                format!("{} is damaged: {error}", path.display()),
-                "remove it and join anew",
-            )
-        })
+        text.and_then(Identity::from_json).map(Some).map_err(|error| damaged(&path, &error))
     }
 
     /// Whether an identity is there still; also if it cannot be told.
@@ -139,13 +138,16 @@ impl Storage {
     }
 }
 
+fn damaged(path: &Path, why: &dyn Display) -> Failure {
+    let message = format!("{} is damaged: {why}", path.display());
+    Failure::new(Exit::Data, message, "remove it and join anew")
+}
+
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut octets = Vec::new();
     // A pipe must not hold us up.
     let mut options = File::options();
     options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
-    options.open(path)?.take(LARGEST).read_to_end(&mut octets)?;
-    Ok(octets)
+    bounded::read(options.open(path)?, LARGEST)
 }
 
 #[cfg(test)]
@@ -206,6 +208,9 @@ mod tests {
         let failure = Storage::identity(folder.path()).unwrap_err();
         assert_eq!(failure.exit, Exit::Data);
         assert!(failure.message.contains("is damaged: invalid utf-8"), "{failure}");
+        fs::write(folder.path().join(IDENTITY), " ".repeat(LARGEST as usize + 1)).unwrap();
+        let failure = Storage::identity(folder.path()).unwrap_err();
+        assert!(failure.message.contains("is damaged: longer than"), "{failure}");
         let pipe = folder.path().join(IDENTITY);
         fs::remove_file(&pipe).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());

@@ -1,12 +1,12 @@
 //! Files that a configuration names, for what is not in it itself.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::finding::{Finding, Location, Severity, Source};
 use super::settings::{Settings, Token, Trust};
 use super::tree::{Node, Value};
+use crate::bounded;
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::passwords;
@@ -109,9 +109,23 @@ impl Token {
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    let mut text = String::new();
     File::open(path)
-        .and_then(|file| file.take(LARGEST).read_to_string(&mut text))
-        .map_err(|cause| Failure::io(&cause, format!("the token in {}", path.display())))?;
-    Ok(text)
+        .and_then(|file| bounded::read_text(file, LARGEST))
+        .map_err(|cause| Failure::io(&cause, format!("the token in {}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn token_in_a_file_that_is_too_long_is_refused_and_never_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, format!("t{}ail", " ".repeat(LARGEST as usize))).unwrap();
+        let failure = Token::File(path.clone()).read().unwrap_err();
+        assert!(failure.message.contains("longer than 4096 bytes"), "{failure}");
+        std::fs::write(&path, "tok\n").unwrap();
+        assert_eq!(Token::File(path).read().unwrap(), "tok");
+    }
 }

@@ -1,12 +1,13 @@
 //! Who may read beside the owner: access control lists as the kernel keeps them, or the group.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::AsFd;
 
 use rustix::fs::{Gid, Mode, XattrFlags};
 use rustix::io::Errno;
 
+use crate::bounded;
 use crate::config::{Account, Acls, Reader};
 use crate::exit::{Exit, Failure};
 
@@ -247,9 +248,8 @@ fn number(reader: &Reader) -> Result<(Who, u32), Failure> {
     let id = match account {
         Account::Id(id) => *id,
         Account::Name(name) => {
-            let mut text = String::new();
-            File::open(file)
-                .and_then(|file| file.take(LARGEST_ACCOUNTS).read_to_string(&mut text))
+            let text = File::open(file)
+                .and_then(|file| bounded::read_text(file, LARGEST_ACCOUNTS))
                 .map_err(|cause| Failure::io(&cause, file))?;
             find(&text, name).ok_or_else(|| {
                 Failure::new(
