@@ -281,13 +281,18 @@ async fn a_join_key_made_outside_and_loaded_into_the_tpm() -> Result<()> {
 async fn a_join_key_with_any_attribute_changed() -> Result<()> {
     let (world, swtpm) = world(Kind::P256, &[])?;
     let host = Host::new(&swtpm, &UNIQUE)?;
-    let wire = Wire::open(&world).await?;
     for bit in 0..32 {
+        // Without certificate a connection makes few calls.
+        let wire = Wire::open(&world).await?;
         let mut init = host.init("t");
         init.join_key[4 + bit / 8] ^= 1 << (bit % 8);
         let mut call = wire.call().await?;
         call.send(Step::Init(encoded(&init))).await;
         call.refusal().await?;
+        // Ten of a kind are recorded in full.
+        if bit >= 10 {
+            continue;
+        }
         let mut events = world.events()?;
         let event = events.pop().context("a line")?;
         assert!(events.is_empty());
@@ -324,7 +329,7 @@ async fn a_message_that_makes_no_sense() -> Result<()> {
         ("no key", with_key(Vec::new()), "join_key_malformed"),
         (
             "too many",
-            encoded(&JoinInit { ek_chain: vec![der(); 40], ..good.clone() }),
+            encoded(&JoinInit { ek_chain: vec![der(); 20], ..good.clone() }),
             "ek_chain_too_long",
         ),
         (
@@ -333,8 +338,8 @@ async fn a_message_that_makes_no_sense() -> Result<()> {
             "oversized",
         ),
     ];
-    let wire = Wire::open(&world).await?;
     for (what, init, code) in cases {
+        let wire = Wire::open(&world).await?;
         let mut call = wire.call().await?;
         call.send(Step::Init(init)).await;
         call.refusal().await.context(what)?;
@@ -346,6 +351,7 @@ async fn a_message_that_makes_no_sense() -> Result<()> {
     let init = Some(Step::Init(encoded(&good)));
     let answer = Some(Step::Answer(JoinAnswer { mac: vec![0; 32], signature: vec![0; 70] }));
     for messages in [steps(&[None]), steps(&[answer]), steps(&[init.clone(), init])] {
+        let wire = Wire::open(&world).await?;
         let mut call = wire.call().await?;
         let more = messages.len() > 1;
         for message in messages {
