@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tls::CaPin;
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -18,7 +18,9 @@ use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 use crate::folder::DataFolder;
 use crate::notify::ServiceManager;
-use crate::server::{AdminSocket, DiagListener, Leaf, PublicListener, raise_open_files, serve};
+use crate::server::{
+    AdminSocket, DiagListener, Leaf, PublicListener, bind, raise_open_files, serve,
+};
 use crate::service::Authority;
 
 pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
@@ -28,7 +30,7 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     let folder = DataFolder::new(&settings.data_dir);
     let lock = folder.lock()?;
     // Before a cluster is made: a start that cannot serve makes none.
-    let listeners = Listeners::bind(&settings).await?;
+    let addresses = Addresses::bind(&settings)?;
     let clock = Clock::system();
     let cluster = Cluster::open(&folder, &lock, settings.cluster_name, clock.now())?;
     let audit = folder.audit();
@@ -46,7 +48,8 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     let admin = AdminSocket::bind(&folder, &lock).map_err(|cause| {
         Failure::io(&cause, format!("cannot listen on {}", folder.socket().display()))
     })?;
-    let public = PublicListener::new(listeners.public, config);
+    let public = PublicListener::listen(addresses.public, config)
+        .map_err(|cause| occupied(&cause, settings.listen, LISTEN))?;
     let address = public.address().map_err(bug)?;
 
     let name = authority.issuer.cluster();
@@ -54,9 +57,14 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
         info!(cluster = %name, folder = %folder.path().display(), "new cluster");
     }
     info!(cluster = %name, listen = %address, ca_pin = %pin, "authority started");
+    if !tracing::enabled!(tracing::Level::INFO) {
+        warn!("events of level info are not logged, as AUTHORITY_LOG or log.level says");
+    }
     let (stop, stopped) = watch::channel(false);
     let mut said = format!("Cluster  {name}\nListen   {address}\nCA pin   {pin}\n");
-    if let Some(diag) = listeners.diag {
+    if let (Some(socket), Some(address)) = (addresses.diag, settings.diag_addr) {
+        let diag =
+            DiagListener::listen(socket).map_err(|cause| occupied(&cause, address, DIAG_ADDR))?;
         said.push_str(&format!("Diag     {}\n", diag.address().map_err(bug)?));
         tokio::spawn(diag.serve(Arc::clone(&authority), stopped.clone()));
     }
@@ -74,25 +82,23 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The addresses that the configuration names, taken.
-struct Listeners {
-    public: TcpListener,
-    diag: Option<DiagListener>,
+/// The addresses that the configuration names, taken. Nobody can connect before there is an authority
+/// that answers.
+struct Addresses {
+    public: TcpSocket,
+    diag: Option<TcpSocket>,
 }
 
-impl Listeners {
-    async fn bind(settings: &Settings) -> Result<Self, Failure> {
-        let address = settings.listen;
-        let public = PublicListener::bind(address).await;
-        let public = public.map_err(|cause| occupied(&cause, address, "--listen"))?;
-        let diag = match settings.diag_addr {
-            None => None,
-            Some(address) => {
-                let diag = DiagListener::bind(address).await;
-                Some(diag.map_err(|cause| occupied(&cause, address, "--diag-addr"))?)
-            }
+const LISTEN: &str = "--listen";
+const DIAG_ADDR: &str = "--diag-addr";
+
+impl Addresses {
+    fn bind(settings: &Settings) -> Result<Self, Failure> {
+        let one = |address: SocketAddr, flag| {
+            bind(address).map_err(|cause| occupied(&cause, address, flag))
         };
-        Ok(Self { public, diag })
+        let diag = settings.diag_addr.map(|address| one(address, DIAG_ADDR)).transpose()?;
+        Ok(Self { public: one(settings.listen, LISTEN)?, diag })
     }
 }
 

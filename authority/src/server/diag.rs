@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
@@ -56,10 +56,13 @@ struct Component {
     reason: Option<String>,
 }
 
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 64;
+
 impl DiagListener {
-    /// Listens.
-    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        TcpListener::bind(address).await.map(Self)
+    /// Listens on a socket of [`super::bind`]'s.
+    pub fn listen(socket: TcpSocket) -> io::Result<Self> {
+        socket.listen(BACKLOG).map(Self)
     }
 
     /// Where it listens.

@@ -13,6 +13,8 @@ pub use leaf::Leaf;
 pub(crate) use places::Source;
 pub use public::{Connection, PublicListener};
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use proto::v1::admin_service_server::AdminServiceServer;
 use proto::v1::identity_service_server::IdentityServiceServer;
 use proto::v1::join_service_server::JoinServiceServer;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpSocket;
 use tokio::sync::watch;
 use tonic::transport::Server;
 
@@ -69,6 +72,14 @@ const DRAIN: Duration = Duration::from_secs(20);
 
 /// How often what has ended is forgotten.
 const PRUNE: Duration = Duration::from_secs(600);
+
+/// Takes an address. Connections to it are refused until something listens on the socket.
+pub fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
 
 /// Serves until `stop` says so, then lets calls that are under way come to their end.
 pub async fn serve(

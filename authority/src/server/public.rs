@@ -89,17 +89,9 @@ pub(super) struct Connections {
 }
 
 impl PublicListener {
-    /// Takes the address. Who connects waits until the authority serves.
-    pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    }
-
-    /// Speaks TLS like this to who connects.
-    pub fn new(listener: TcpListener, config: Arc<ServerConfig>) -> Self {
-        Self { listener, config }
+    /// Listens on a socket of [`super::bind`]'s, and speaks TLS like this to who connects.
+    pub fn listen(socket: TcpSocket, config: Arc<ServerConfig>) -> io::Result<Self> {
+        Ok(Self { listener: socket.listen(BACKLOG)?, config })
     }
 
     /// Where it listens.

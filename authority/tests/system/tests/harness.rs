@@ -74,8 +74,8 @@ impl Harness {
         let leaf = Leaf::new(Arc::clone(&authority)).unwrap();
         let config = tls::server_config(leaf, &[ca]).unwrap();
         let admin = AdminSocket::bind(&folder, &lock).unwrap();
-        let listener = PublicListener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let public = PublicListener::new(listener, config);
+        let socket = authority::server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let public = PublicListener::listen(socket, config).unwrap();
         let address = public.address().unwrap();
         let (stop, stopped) = watch::channel(false);
         let served = tokio::spawn(serve(Arc::clone(&authority), public, admin, stopped));

@@ -45,6 +45,7 @@ fn empty_and_other_spellings_of_a_log_level_do_not_silence_the_log() {
     }
     let (quiet, loud) = (log("log: {level: debug}\n", "warning"), log("log: {level: debug}\n", ""));
     assert!(!quiet.contains("authority started") && loud.contains("authority started"));
+    assert_eq!(quiet.lines().count(), 1, "a quiet log says that it is: {quiet}");
 }
 
 #[test]
