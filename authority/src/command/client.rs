@@ -2,9 +2,11 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use proto::v1::admin_service_client::AdminServiceClient;
+use tokio::net::UnixStream;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
@@ -17,17 +19,28 @@ use crate::status::{Answer, answer};
 /// A resource listing may be long.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
 
+/// How long the authority may take to answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Connects to the authority of this data folder.
 pub(super) async fn connect(data: &DataDir) -> Result<AdminServiceClient<Channel>, Failure> {
     let path = DataFolder::new(&data.data_dir).socket();
     let stream = socket::connect(&path).await.map_err(|cause| absent(&path, &cause))?;
+    client(stream, PATIENCE).await
+}
+
+async fn client(
+    stream: UnixStream,
+    patience: Duration,
+) -> Result<AdminServiceClient<Channel>, Failure> {
     let mut stream = Some(TokioIo::new(stream));
     // There is one connection, made already; the address is not looked at.
     let connector = tower::service_fn(move |_| {
         let stream = stream.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected));
         async move { stream }
     });
-    let channel = Endpoint::from_static("http://authority").connect_with_connector(connector).await;
+    let endpoint = Endpoint::from_static("http://authority").timeout(patience);
+    let channel = endpoint.connect_with_connector(connector).await;
     let channel = channel.map_err(|cause| no_answer(&cause.to_string()))?;
     Ok(AdminServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER))
 }
@@ -69,5 +82,24 @@ pub(super) fn refused(status: &Status) -> Failure {
             Failure::new(Exit::Io, message, "nothing was changed; see the authority's log")
         }
         Answer::None => no_answer(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::v1::StatusRequest;
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn authority_that_accepts_nobody_is_not_waited_for_without_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let _silent = UnixListener::bind(&path).unwrap();
+        let stream = UnixStream::connect(&path).await.unwrap();
+        let mut authority = client(stream, Duration::from_millis(1)).await.unwrap();
+        let status = authority.status(StatusRequest {}).await.unwrap_err();
+        assert_eq!(refused(&status).exit, Exit::Unavailable, "{status}");
     }
 }

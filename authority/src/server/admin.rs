@@ -26,6 +26,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct AdminSocket {
     listener: UnixListener,
     path: PathBuf,
+    spare: Spare,
 }
 
 impl AdminSocket {
@@ -42,15 +43,24 @@ impl AdminSocket {
         let listener = socket::bind(&path)?;
         // Until here the folder's own mode keeps others out.
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-        Ok(Self { listener, path })
+        let spare = Spare::new();
+        Ok(Self {
+            listener,
+            path,
+            spare,
+        })
     }
 
     /// Connections of those who may command the authority: its own user, and root.
     pub(super) fn connections(self) -> impl Stream<Item = io::Result<UnixStream>> {
-        let Self { listener, path } = self;
+        let Self {
+            listener,
+            path,
+            spare,
+        } = self;
         let remove = RemoveSocket(path);
         let (ready, connections) = mpsc::channel(MAX_READY);
-        tokio::spawn(accept_all(listener, ready));
+        tokio::spawn(accept_all(listener, spare, ready));
         ReceiverStream::new(connections).map(move |stream| {
             let _ = &remove;
             Ok(stream)
@@ -58,11 +68,36 @@ impl AdminSocket {
     }
 }
 
+/// A descriptor kept for operators. It is taken before anybody can connect: hosts that take all
+/// the others come too late for this one.
+struct Spare(Option<File>);
+
+impl Spare {
+    fn new() -> Self {
+        let mut spare = Self(None);
+        spare.refill();
+        spare
+    }
+
+    fn refill(&mut self) {
+        if self.0.is_none() {
+            self.0 = File::open("/dev/null").ok();
+        }
+    }
+
+    /// Closes the descriptor; whether there was one to close.
+    fn release(&mut self) -> bool {
+        self.0.take().is_some()
+    }
+}
+
 /// Accepts until nobody serves any more. Operators are served even when hosts have taken all the
-/// descriptors: one is kept for them.
-async fn accept_all(listener: UnixListener, ready: mpsc::Sender<UnixStream>) {
-    let spare = || File::open("/dev/null").ok();
-    let mut kept = spare();
+/// descriptors.
+async fn accept_all(
+    listener: UnixListener,
+    mut spare: Spare,
+    ready: mpsc::Sender<UnixStream>,
+) {
     loop {
         let accepted = tokio::select! {
             () = ready.closed() => return,
@@ -74,13 +109,13 @@ async fn accept_all(listener: UnixListener, ready: mpsc::Sender<UnixStream>) {
                 let _ = ready.send(stream).await;
             }
             Ok(_) => {}
-            Err(cause) if is_out_of_files(&cause) && kept.take().is_some() => continue,
+            Err(cause) if is_out_of_files(&cause) && spare.release() => continue,
             Err(cause) => {
                 warn!(%cause, "cannot accept an operator's connection");
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        kept = kept.or_else(spare);
+        spare.refill();
     }
 }
 
