@@ -44,20 +44,12 @@ impl AdminSocket {
         // Until here the folder's own mode keeps others out.
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         let spare = Spare::new();
-        Ok(Self {
-            listener,
-            path,
-            spare,
-        })
+        Ok(Self { listener, path, spare })
     }
 
     /// Connections of those who may command the authority: its own user, and root.
     pub(super) fn connections(self) -> impl Stream<Item = io::Result<UnixStream>> {
-        let Self {
-            listener,
-            path,
-            spare,
-        } = self;
+        let Self { listener, path, spare } = self;
         let remove = RemoveSocket(path);
         let (ready, connections) = mpsc::channel(MAX_READY);
         tokio::spawn(accept_all(listener, spare, ready));
@@ -93,11 +85,7 @@ impl Spare {
 
 /// Accepts until nobody serves any more. Operators are served even when hosts have taken all the
 /// descriptors.
-async fn accept_all(
-    listener: UnixListener,
-    mut spare: Spare,
-    ready: mpsc::Sender<UnixStream>,
-) {
+async fn accept_all(listener: UnixListener, mut spare: Spare, ready: mpsc::Sender<UnixStream>) {
     loop {
         let accepted = tokio::select! {
             () = ready.closed() => return,
