@@ -31,16 +31,16 @@ impl EkCertificate {
         if extensions.basic_constraints.is_some_and(|constraints| constraints.ca) {
             return Err(CertificateError::IsCa);
         }
-        if let Some(usage) = extensions.key_usage {
-            match key {
-                EkPublicKey::Rsa(_) if !usage.key_encipherment() => {
-                    return Err(CertificateError::KeyUsage("keyEncipherment"));
-                }
-                EkPublicKey::Ecc(_) if !usage.key_agreement() && !usage.key_encipherment() => {
-                    return Err(CertificateError::KeyUsage("keyAgreement"));
-                }
-                _ => {}
-            }
+        // Each kind has its bit, and chips have the other's: Intel's EPID generation on ECC keys,
+        // Microsoft's Pluton on RSA keys.
+        if extensions
+            .key_usage
+            .is_some_and(|usage| !usage.key_encipherment() && !usage.key_agreement())
+        {
+            return Err(CertificateError::KeyUsage(match key {
+                EkPublicKey::Rsa(_) => "keyEncipherment",
+                EkPublicKey::Ecc(_) => "keyAgreement",
+            }));
         }
         if extensions.purposes.is_some_and(|purposes| !purposes.ek_certificate) {
             return Err(CertificateError::ExtendedKeyUsage);
@@ -49,12 +49,13 @@ impl EkCertificate {
     }
 
     /// Reads a certificate from an NV index: it may be wrapped in the header of a stored
-    /// certificate (10 01 00 and a length; TCG PC Client Specific Implementation Specification 1.2,
-    /// §7.3.2), and whatever follows the outer SEQUENCE is padding. Offsets in errors count from
-    /// the SEQUENCE.
+    /// certificate (10 01 00, a length, mostly the tag 10 02 of a full certificate; TCG PC Client
+    /// Specific Implementation Specification 1.2, §7.3.2), and whatever follows the outer SEQUENCE
+    /// is padding. Offsets in errors count from the SEQUENCE.
     pub fn from_nv(content: &[u8]) -> Result<Self, CertificateError> {
         let der = match content {
-            [0x10, 0x01, 0x00, _, _, wrapped @ ..] => wrapped,
+            [0x10, 0x01, 0x00, _, _, 0x10, 0x02, wrapped @ ..]
+            | [0x10, 0x01, 0x00, _, _, wrapped @ ..] => wrapped,
             plain => plain,
         };
         let cut = der.get(..MAX_CERTIFICATE).unwrap_or(der);

@@ -69,7 +69,8 @@ pub enum SignatureAlgorithm {
 }
 
 impl SignatureAlgorithm {
-    /// RFC 3279 §2.2, RFC 4055 §5, RFC 5758 §3. RSA has NULL parameters or none, ECDSA has none.
+    /// RFC 3279 §2.2, RFC 4055 §5, RFC 5758 §3. RSA has NULL parameters or none. ECDSA must have
+    /// none, but Intel's On-Die CA root has NULL, which says nothing else.
     pub(crate) fn read(identifier: &Element<'_>) -> der::Result<Self> {
         let mut fields = identifier.reader();
         let algorithm = match fields.expect(tag::OID, "signatureAlgorithm")?.content {
@@ -83,9 +84,7 @@ impl SignatureAlgorithm {
             oid::ECDSA_WITH_SHA512 => Self::Ecdsa(Hash::Sha512),
             other => return Ok(Self::Other(oid::dotted(other))),
         };
-        if matches!(algorithm, Self::RsaPkcs1(_))
-            && let Some(null) = fields.optional(tag::NULL, "signatureAlgorithm parameters")?
-        {
+        if let Some(null) = fields.optional(tag::NULL, "signatureAlgorithm parameters")? {
             null.reader().end("signatureAlgorithm parameters")?;
         }
         fields.end("signatureAlgorithm")?;

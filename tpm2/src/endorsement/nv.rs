@@ -175,11 +175,15 @@ fn public<T: Transport>(tpm: &mut Tpm<T>, index: Handle) -> Result<NvPublic<'_>,
     }
 }
 
-/// Where the outer SEQUENCE of a certificate lies in what was stored: maybe behind the header of a "full certificate",
-/// 10 01 00 and a length (TCG PC Client specification for TPM 1.2, §7.4), and followed by anything.
+/// Where the outer SEQUENCE of a certificate lies in what was stored: maybe behind the header of a stored certificate,
+/// 10 01 00 and a length, mostly with the tag 10 02 of a full certificate (TCG PC Client specification for TPM 1.2, §7.4),
+/// and followed by anything.
 pub(super) fn stored_certificate(octets: &[u8]) -> Option<core::ops::Range<usize>> {
-    const HEADER: usize = 5;
-    let start = if octets.starts_with(&[0x10, 0x01, 0x00]) { HEADER } else { 0 };
+    let start = match octets {
+        [0x10, 0x01, 0x00, _, _, 0x10, 0x02, ..] => 7,
+        [0x10, 0x01, 0x00, ..] => 5,
+        _ => 0,
+    };
     let (header, content) = match octets.get(start..)? {
         [0x30, len @ 0..=0x7f, ..] => (2, usize::from(*len)),
         [0x30, 0x81, len, ..] => (3, usize::from(*len)),
@@ -204,6 +208,8 @@ mod tests {
         assert_eq!(stored_certificate(&der), Some(0..5));
         assert_eq!(stored_certificate(&[0x30, 3, 1, 2, 3, 0xff, 0xff]), Some(0..5));
         assert_eq!(stored_certificate(&[0x10, 1, 0, 0, 5, 0x30, 3, 1, 2, 3]), Some(5..10));
+        assert_eq!(stored_certificate(&[0x10, 1, 0, 0, 7, 0x10, 2, 0x30, 3, 1, 2, 3]), Some(7..12));
+        assert_eq!(stored_certificate(&[0x10, 1, 0, 0, 7, 0x10, 2]), None);
         assert_eq!(stored_certificate(&[0x30, 0x82, 0x03, 0xf4]), Some(0..1016));
         for refused in [&[0x30, 0x80, 0, 0][..], &[0x31, 3, 1, 2, 3], &[0xff; 16], &[0x30], &[]] {
             assert_eq!(stored_certificate(refused), None, "{refused:02x?}");

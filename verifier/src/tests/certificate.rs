@@ -67,9 +67,8 @@ fn serial_numbers_as_the_field_has_them() {
 fn header_and_padding_in_nv_only() {
     let der = rsa().der();
     let wrapped = [&[0x10, 0x01, 0x00, 0x01, 0x00], &der[..], &[0xff; 300]].concat();
-    for content in
-        [&wrapped[..], &[&der[..], &[0xff; 300]].concat(), &[&der[..], &[0; 9000]].concat(), &der]
-    {
+    let padded = [&der[..], &[0xff; 300]].concat();
+    for content in [&wrapped[..], &padded, &[&der[..], &[0; 9000]].concat(), &der] {
         assert_eq!(EkCertificate::from_nv(content).unwrap().der(), der);
     }
     let trailing = EkCertificate::parse(&[&der[..], &[0]].concat()).unwrap_err();
@@ -84,6 +83,36 @@ fn header_and_padding_in_nv_only() {
     let indefinite = [&[0x30, 0x80], &der[4..], &[0, 0]].concat();
     let indefinite = EkCertificate::from_nv(&indefinite).unwrap_err().to_string();
     assert_eq!(indefinite, "certificate at offset 1: has an indefinite length");
+}
+
+#[test]
+fn nv_header_with_the_tag_of_a_full_certificate_is_skipped() {
+    let der = rsa().der();
+    // The length counts the tag.
+    let [high, low] = u16::try_from(der.len() + 2).unwrap().to_be_bytes();
+    let header = [0x10, 0x01, 0x00, high, low, 0x10, 0x02];
+    let stored = [&header[..], &der, &[0xff; 40]].concat();
+    assert_eq!(EkCertificate::from_nv(&stored).unwrap().der(), der);
+    assert_eq!(EkCertificate::from_nv(&header).unwrap_err().fault(), Fault::Malformed);
+}
+
+#[test]
+fn ecdsa_with_null_parameters_is_ecdsa() {
+    let null = seq(&[&identifier(oid::ECDSA_WITH_SHA256), &[tag::NULL, 0]]);
+    let leaf = borne(rsa().with(|r| r.algorithm = null.clone()));
+    assert_eq!(leaf.signature_algorithm(), &SignatureAlgorithm::Ecdsa(Hash::Sha256));
+    let ca = Authority::new("issuer");
+    let root = Recipe::ca(&ca).issued_by(&ca).with(|r| r.algorithm = null).ca_certificate();
+    crate::chain::verify(&leaf, &[], &[root], NOW, Default::default()).unwrap();
+}
+
+#[test]
+fn either_key_usage_of_encryption_fits_either_kind_of_key() {
+    for key in [rsa(), ecc()] {
+        for usage in [KEY_AGREEMENT, KEY_ENCIPHERMENT] {
+            borne(key.clone().extension(key_usage(usage)));
+        }
+    }
 }
 
 #[test]
@@ -148,7 +177,6 @@ fn what_der_forbids_and_chips_have() {
     let qualifiers = seq(&[&seq(&[&identifier(&[0x2a, 3])])]);
     let policies = seq(&[&seq(&[&identifier(&[0x55, 0x1d, 0x20, 0]), &qualifiers])]);
     borne(rsa().extension(critical(oid::CERTIFICATE_POLICIES, &policies)));
-    borne(ecc().extension(key_usage(KEY_ENCIPHERMENT)));
     let boolean = refused(rsa().extension(extension_saying(2, oid::KEY_USAGE, &[])));
     assert!(boolean.to_string().starts_with("critical at offset"), "{boolean}");
 }
@@ -157,7 +185,7 @@ fn what_der_forbids_and_chips_have() {
 fn not_an_endorsement_key_s() {
     assert_eq!(refused(rsa().extension(ca_constraints(None))), CertificateError::IsCa);
     assert_eq!(
-        refused(rsa().extension(key_usage(KEY_AGREEMENT))),
+        refused(rsa().extension(key_usage(&[7, 0x80]))),
         CertificateError::KeyUsage("keyEncipherment")
     );
     assert_eq!(
@@ -213,8 +241,13 @@ fn structure_that_is_refused() {
     let mut nameless = Authority::new("issuer");
     nameless.name = seq(&[]);
     assert_eq!(refused(rsa().issued_by(&nameless)), CertificateError::NameMissing("issuer"));
-    let parameters = seq(&[&identifier(oid::ECDSA_WITH_SHA256), &[tag::NULL, 0]]);
-    assert!(refused(rsa().with(|r| r.algorithm = parameters)).to_string().contains("left over"));
+    for parameters in
+        [&[tag::OCTET_STRING, 0][..], &[tag::NULL, 1, 0], &[tag::NULL, 0, tag::NULL, 0]]
+    {
+        let algorithm = seq(&[&identifier(oid::ECDSA_WITH_SHA256), parameters]);
+        let error = refused(rsa().with(|r| r.algorithm = algorithm)).to_string();
+        assert!(error.contains("left over"), "{error}");
+    }
 }
 
 #[test]
