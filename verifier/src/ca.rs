@@ -4,7 +4,6 @@ use sha2::{Digest, Sha256};
 
 use crate::error::CertificateError;
 use crate::key::{Exponents, OaepIdentifier, PublicKey, hex};
-use crate::name;
 use crate::signature::{self, SignatureWrong};
 use crate::time::UnixTime;
 use crate::x509::Certificate;
@@ -35,7 +34,7 @@ impl CaCertificate {
         if certificate.extensions.key_usage.is_some_and(|usage| !usage.key_cert_sign()) {
             return Err(CertificateError::KeyUsage("keyCertSign"));
         }
-        if name::is_empty(&certificate.subject) {
+        if certificate.subject.is_empty() {
             return Err(CertificateError::NameMissing("subject"));
         }
         Ok(Self { certificate, key, path_length })
@@ -50,13 +49,13 @@ impl CaCertificate {
     /// The subject's Name, raw.
     #[must_use]
     pub fn subject(&self) -> &[u8] {
-        &self.certificate.subject
+        self.certificate.subject.raw()
     }
 
     /// The subject's Name for people.
     #[must_use]
     pub fn subject_text(&self) -> String {
-        name::text(&self.certificate.subject)
+        self.certificate.subject.text()
     }
 
     /// The beginning of its validity.

@@ -3,7 +3,7 @@
 //!
 //! An anchor is trusted as it stands, be it a root or an issuing authority: its own signature and
 //! dates say nothing that the operator has not said already. What comes from the agent only helps
-//! to find the way to an anchor. Names chain as raw bytes.
+//! to find the way to an anchor. Names chain as RFC 5280 §7.1 has it.
 
 use std::fmt;
 
@@ -11,7 +11,6 @@ use crate::ca::CaCertificate;
 use crate::ek::EkCertificate;
 use crate::error::Fault;
 use crate::key::PublicKey;
-use crate::name;
 use crate::signature::{Hash, SignatureAlgorithm};
 use crate::time::UnixTime;
 use crate::x509::Certificate;
@@ -260,9 +259,10 @@ impl<'a> Search<'a, '_> {
 #[derive(Default)]
 struct Checked<'a>(Vec<(&'a PublicKey, bool)>);
 
-/// Those whose name is the issuer's, byte for byte; those whose key identifier fits too come first.
+/// Those whose name is the issuer's; those whose key identifier fits too come first.
 fn candidates<'a>(list: &'a [CaCertificate], child: &Certificate) -> Vec<&'a CaCertificate> {
-    let mut named: Vec<_> = list.iter().filter(|ca| ca.subject() == child.issuer).collect();
+    let mut named: Vec<_> =
+        list.iter().filter(|ca| ca.certificate().subject == child.issuer).collect();
     named.sort_by_key(|ca| key_identifiers(ca, child));
     named
 }
@@ -370,13 +370,8 @@ enum Subject {
 impl Subject {
     fn of(certificate: &Certificate) -> Self {
         match certificate.extensions.basic_constraints {
-            Some(constraints) if constraints.ca => {
-                Self::Ca { name: name::text(&certificate.subject) }
-            }
-            _ => Self::Ek {
-                serial: certificate.serial_text(),
-                issuer: name::text(&certificate.issuer),
-            },
+            Some(constraints) if constraints.ca => Self::Ca { name: certificate.subject.text() },
+            _ => Self::Ek { serial: certificate.serial_text(), issuer: certificate.issuer.text() },
         }
     }
 }

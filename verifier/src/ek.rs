@@ -5,7 +5,6 @@ use std::fmt;
 use crate::der::{Reader, tag};
 use crate::error::CertificateError;
 use crate::key::{EkPublicKey, Exponents};
-use crate::name;
 use crate::signature::SignatureAlgorithm;
 use crate::time::UnixTime;
 use crate::x509::{Certificate, MAX_CERTIFICATE};
@@ -91,19 +90,19 @@ impl EkCertificate {
     /// The issuer's Name, raw.
     #[must_use]
     pub fn issuer(&self) -> &[u8] {
-        &self.certificate.issuer
+        self.certificate.issuer.raw()
     }
 
     /// The subject's Name, raw; mostly an empty one.
     #[must_use]
     pub fn subject(&self) -> &[u8] {
-        &self.certificate.subject
+        self.certificate.subject.raw()
     }
 
     /// The issuer's Name for people.
     #[must_use]
     pub fn issuer_text(&self) -> String {
-        name::text(&self.certificate.issuer)
+        self.certificate.issuer.text()
     }
 
     /// The beginning of its validity, when it was issued.

@@ -1,13 +1,61 @@
-//! Distinguished names. RFC 5280 §4.1.2.4. They are compared as the bytes they are, never
-//! re-encoded: the sets in them are not always sorted, and sorting would part a certificate from
-//! its issuer.
+//! Distinguished names. RFC 5280 §4.1.2.4.
 
-use crate::der::{Element, Reader, Result, tag};
+use crate::der::{Element, Reader, Result, element, tag};
 use crate::oid;
 use crate::text::is_printable;
 
 /// A value longer than this is cut in texts for people.
 const MAX_TEXT: usize = 128;
+
+/// A name as it stands in a certificate. Two are equal if RFC 5280 §7.1 says so: relative names in
+/// the same order, the attributes of each in any order, and texts of the same characters, whatever
+/// their string type, case and amount of white space. Vendors renew a CA with another encoder, and
+/// what it issued before has the old form of its name.
+///
+/// Characters are not brought into Unicode's normal form KC, which RFC 4518 §2.3 asks for: where a
+/// composed character meets a decomposed one, names that should be equal are not.
+#[derive(Clone, Debug)]
+pub(crate) struct Name {
+    raw: Vec<u8>,
+    /// Equal for equal names: the Name with every text prepared and every set sorted.
+    prepared: Vec<u8>,
+}
+
+impl Name {
+    /// Takes a Name that stands in a certificate. The sets in it need not be sorted.
+    pub(crate) fn read(name: &Element<'_>, what: &'static str) -> Result<Self> {
+        let mut prepared = Vec::new();
+        for set in relative_names(name, what)? {
+            let mut attributes: Vec<_> = set.iter().map(Attribute::prepared).collect();
+            attributes.sort_unstable();
+            prepared.extend(element(tag::SET, &attributes.concat()));
+        }
+        Ok(Self { raw: name.raw.to_vec(), prepared })
+    }
+
+    /// Tag and length included.
+    pub(crate) fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
+    /// Whether it has no attributes.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.prepared.is_empty()
+    }
+
+    /// The name for people: `C=DE, O=Infineon Technologies AG, CN=..`.
+    pub(crate) fn text(&self) -> String {
+        text(&self.raw)
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.prepared == other.prepared
+    }
+}
+
+impl Eq for Name {}
 
 /// One AttributeTypeAndValue.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +65,16 @@ pub(crate) struct Attribute<'a> {
 }
 
 impl Attribute<'_> {
+    /// Its value in the form in which equal ones are equal. A value that is no text stays as it is.
+    fn prepared(&self) -> Vec<u8> {
+        let kind = element(tag::OID, self.kind);
+        let value = match characters(&self.value) {
+            Some(text) => element(tag::UTF8_STRING, prepare(&text).as_bytes()),
+            None => self.value.raw.to_vec(),
+        };
+        element(tag::SEQUENCE, &[kind, value].concat())
+    }
+
     /// Its value as text, with everything that could disturb a log line escaped.
     pub(crate) fn text(&self) -> String {
         let content = self.value.content;
@@ -29,15 +87,20 @@ impl Attribute<'_> {
     }
 }
 
-/// All attributes of a Name, in their order. The sets need not be sorted.
+/// All attributes of a Name, in their order.
 pub(crate) fn attributes<'a>(name: &Element<'a>, what: &'static str) -> Result<Vec<Attribute<'a>>> {
-    let mut attributes = Vec::new();
+    Ok(relative_names(name, what)?.concat())
+}
+
+fn relative_names<'a>(name: &Element<'a>, what: &'static str) -> Result<Vec<Vec<Attribute<'a>>>> {
+    let mut names = Vec::new();
     let mut rdns = name.reader();
     while !rdns.is_empty() {
         let mut set = rdns.expect(tag::SET, what)?.reader();
         if set.is_empty() {
             return Err(set.error(what, "has an empty relative name"));
         }
+        let mut attributes = Vec::new();
         while !set.is_empty() {
             let mut pair = set.sequence(what)?;
             let kind = pair.expect(tag::OID, what)?.content;
@@ -45,17 +108,43 @@ pub(crate) fn attributes<'a>(name: &Element<'a>, what: &'static str) -> Result<V
             pair.end(what)?;
             attributes.push(Attribute { kind, value });
         }
+        names.push(attributes);
     }
-    Ok(attributes)
+    Ok(names)
 }
 
-/// Whether a raw Name has no attributes.
-pub(crate) fn is_empty(name: &[u8]) -> bool {
-    matches!(name, [] | [tag::SEQUENCE, 0])
+/// The characters of a DirectoryString or an IA5String; `None` for anything else. TeletexString is
+/// read as Latin-1, which is what is written in it.
+fn characters(value: &Element<'_>) -> Option<String> {
+    let content = value.content;
+    match value.tag {
+        tag::UTF8_STRING | tag::PRINTABLE_STRING | tag::IA5_STRING => {
+            std::str::from_utf8(content).ok().map(str::to_owned)
+        }
+        tag::TELETEX_STRING => Some(content.iter().copied().map(char::from).collect()),
+        tag::BMP_STRING => {
+            let (units, []) = content.as_chunks::<2>() else { return None };
+            char::decode_utf16(units.iter().copied().map(u16::from_be_bytes))
+                .collect::<std::result::Result<_, _>>()
+                .ok()
+        }
+        tag::UNIVERSAL_STRING => {
+            let (units, []) = content.as_chunks::<4>() else { return None };
+            units.iter().copied().map(|unit| char::from_u32(u32::from_be_bytes(unit))).collect()
+        }
+        _ => None,
+    }
 }
 
-/// A name for people: `C=DE, O=Infineon Technologies AG, CN=..`.
-pub(crate) fn text(name: &[u8]) -> String {
+/// RFC 4518 §2 with the clarifications of RFC 5280 §7.1, but for normalization: case folded, one
+/// space for any white space and none at the ends, nothing that does not show.
+fn prepare(text: &str) -> String {
+    let shown: String = text.chars().filter(|c| c.is_whitespace() || is_printable(*c)).collect();
+    let words: Vec<_> = shown.split_whitespace().collect();
+    words.join(" ").to_uppercase().to_lowercase()
+}
+
+fn text(name: &[u8]) -> String {
     let attributes = Reader::new(name)
         .expect(tag::SEQUENCE, "name")
         .and_then(|element| attributes(&element, "name"))

@@ -4,7 +4,7 @@ use crate::der::{self, Element, Reader, tag};
 use crate::error::CertificateError;
 use crate::extensions::Extensions;
 use crate::key::hex;
-use crate::name;
+use crate::name::Name;
 use crate::signature::SignatureAlgorithm;
 use crate::time::UnixTime;
 
@@ -25,10 +25,8 @@ pub(crate) struct Certificate {
     pub(crate) serial: Vec<u8>,
     pub(crate) algorithm: SignatureAlgorithm,
     pub(crate) signature: Vec<u8>,
-    /// Raw, tag and length included.
-    pub(crate) issuer: Vec<u8>,
-    /// Raw, tag and length included.
-    pub(crate) subject: Vec<u8>,
+    pub(crate) issuer: Name,
+    pub(crate) subject: Name,
     pub(crate) not_before: UnixTime,
     pub(crate) not_after: UnixTime,
     pub(crate) extensions: Extensions,
@@ -63,8 +61,8 @@ impl Certificate {
             serial: signed.serial.to_vec(),
             algorithm: SignatureAlgorithm::read(&algorithm)?,
             signature: signature.to_vec(),
-            issuer: signed.issuer.raw.to_vec(),
-            subject: signed.subject.raw.to_vec(),
+            issuer: signed.issuer,
+            subject: signed.subject,
             not_before,
             not_after,
             extensions: signed.extensions,
@@ -85,9 +83,9 @@ impl Certificate {
 struct Signed<'a> {
     serial: &'a [u8],
     algorithm: Element<'a>,
-    issuer: Element<'a>,
+    issuer: Name,
     validity: [UnixTime; 2],
-    subject: Element<'a>,
+    subject: Name,
     key: Element<'a>,
     extensions: Extensions,
 }
@@ -104,13 +102,12 @@ impl<'a> Signed<'a> {
             return Err(serial.error("serialNumber", "is not of 1 to 64 bytes").into());
         }
         let algorithm = fields.expect(tag::SEQUENCE, "signature")?;
-        let issuer = fields.expect(tag::SEQUENCE, "issuer")?;
-        if name::attributes(&issuer, "issuer")?.is_empty() {
+        let issuer = Name::read(&fields.expect(tag::SEQUENCE, "issuer")?, "issuer")?;
+        if issuer.is_empty() {
             return Err(CertificateError::NameMissing("issuer"));
         }
         let validity = validity(&mut fields)?;
-        let subject = fields.expect(tag::SEQUENCE, "subject")?;
-        name::attributes(&subject, "subject")?;
+        let subject = Name::read(&fields.expect(tag::SEQUENCE, "subject")?, "subject")?;
         let key = fields.expect(tag::SEQUENCE, "subjectPublicKeyInfo")?;
         fields.optional(tag::context(1), "issuerUniqueID")?;
         fields.optional(tag::context(2), "subjectUniqueID")?;

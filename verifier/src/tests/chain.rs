@@ -97,6 +97,52 @@ fn all_of_the_same_name_are_tried() {
     assert_eq!(path.intermediates()[0].der(), certificates[1].der());
 }
 
+#[test]
+fn issuer_and_subject_need_not_be_encoded_alike() {
+    let ca = |name: &[u8]| {
+        let mut ca = Authority::new("ca");
+        ca.name = name.to_vec();
+        ca
+    };
+    let attribute = |kind, tag, value: &[u8]| seq(&[&identifier(kind), &element(tag, value)]);
+    let rdns = |rdns: &[&[&[u8]]]| {
+        let sets: Vec<_> = rdns.iter().flat_map(|rdn| element(tag::SET, &rdn.concat())).collect();
+        seq(&[&sets])
+    };
+    let country = attribute(oid::COUNTRY, tag::PRINTABLE_STRING, b"DE");
+    let [organization, common] = [oid::ORGANIZATION, oid::COMMON_NAME]
+        .map(|kind| attribute(kind, tag::UTF8_STRING, "Ün  CA".as_bytes()));
+    let name = rdns(&[&[&country, &organization], &[&common]]);
+    let leaf = ek(&ca(&name)).certificate();
+    let found = |other: &[u8]| verify(&leaf, &[], &[ca(other).root()], NOW, STRICT).is_ok();
+    for (tag, value) in [
+        (tag::UTF8_STRING, "Ün CA".as_bytes()),
+        (tag::UTF8_STRING, " üN\tca ".as_bytes()),
+        (tag::TELETEX_STRING, b"\xdcN CA"),
+        (tag::BMP_STRING, b"\0\xfc\0n\0 \0c\0a"),
+        (tag::UNIVERSAL_STRING, b"\0\0\0\xfc\0\0\0n\0\0\0 \0\0\0c\0\0\0a"),
+    ] {
+        let other = attribute(oid::COMMON_NAME, tag, value);
+        assert!(found(&rdns(&[&[&country, &organization], &[&other]])), "{tag:#x} {value:02x?}");
+        assert!(found(&rdns(&[&[&organization, &country], &[&other]])), "{tag:#x} {value:02x?}");
+    }
+    for (tag, value) in [
+        (tag::UTF8_STRING, "ÜnCA".as_bytes()),
+        (tag::UTF8_STRING, b"Un CA"),
+        (tag::UTF8_STRING, b"\xdcN CA"),
+        (tag::BMP_STRING, b"\0\xfc\0n\0 \0c\0a\0"),
+        (tag::OCTET_STRING, "Ün  CA".as_bytes()),
+    ] {
+        let other = attribute(oid::COMMON_NAME, tag, value);
+        assert!(!found(&rdns(&[&[&country, &organization], &[&other]])), "{tag:#x} {value:02x?}");
+    }
+    // Another order, another division, another type.
+    assert!(!found(&rdns(&[&[&common], &[&country, &organization]])));
+    assert!(!found(&rdns(&[&[&country], &[&organization], &[&common]])));
+    assert!(!found(&rdns(&[&[&country, &common], &[&organization]])));
+    assert!(!found(&rdns(&[&[&country, &organization]])));
+}
+
 /// What a search finds, and how many signatures it checks.
 fn counted(
     ek: &EkCertificate,
