@@ -19,9 +19,11 @@ use tokio::runtime::{Builder, Runtime};
 use verifier::text::escape_json;
 
 use crate::cli::{Cli, Command};
+use crate::clock;
 use crate::exit::Failure;
 
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
+    clock::check(clock::now())?;
     match command {
         Command::Configure(arguments) => configure::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),

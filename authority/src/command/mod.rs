@@ -19,12 +19,14 @@ use clap::CommandFactory;
 use verifier::text::escape;
 
 use crate::cli::{Audit, Bots, Cli, Command, Ek};
+use crate::clock::Clock;
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 use crate::log::{self, Levels};
 
 /// Does what the command line says.
 pub fn run(cli: Cli) -> Result<(), Failure> {
+    Clock::system().check()?;
     let format = cli.log_format;
     if !matches!(cli.command, Command::Start(_)) {
         log::start(format, &Levels::default())?;
