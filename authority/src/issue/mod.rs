@@ -173,6 +173,7 @@ impl Issuer {
         validity: Validity,
     ) -> Result<Credentials, IssueError> {
         let Validity { now, ttl } = validity;
+        self.x509.check_time(now)?;
         let window = self.window(bot, ttl, now);
         let subject = Subject::new(self.cluster.as_str(), bot, instance, purpose);
         let name = match purpose {
@@ -201,7 +202,7 @@ impl Issuer {
         if let Some(expires) = bot.metadata.expires {
             not_after = not_after.min(expires.0);
         }
-        Window { not_before: now - BACKDATE, not_after }
+        Window { not_before: (now - BACKDATE).max(self.x509.not_before()), not_after }
     }
 }
 

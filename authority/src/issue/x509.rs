@@ -30,9 +30,14 @@ use zeroize::Zeroizing;
 
 use super::subject::name;
 use super::{BACKDATE, CaKey, ClusterName, IssueError, Window};
+use crate::resource::Timestamp;
 
 /// How long the cluster's authority lives.
 const CA_LIFETIME: time::Duration = time::Duration::days(3652);
+
+/// How much earlier than now the cluster's authority begins: it may be created while the clock is
+/// ahead, by a time zone say, and is of use once the clock is right.
+const CA_BACKDATE: time::Duration = time::Duration::days(1);
 
 /// How long the authority's own certificate lives. It is renewed at half of that.
 const SERVER_LIFETIME: time::Duration = time::Duration::hours(24);
@@ -45,6 +50,7 @@ pub struct X509Authority {
     certificate: CertificateDer<'static>,
     /// The certificate as peers trust it, parsed once.
     anchor: TrustAnchor<'static>,
+    not_before: OffsetDateTime,
     not_after: OffsetDateTime,
 }
 
@@ -54,7 +60,7 @@ pub struct ServerLeaf {
     pub chain: Vec<CertificateDer<'static>>,
     /// The leaf's key, PKCS #8.
     pub key: PrivatePkcs8KeyDer<'static>,
-    /// From when on it holds.
+    /// From when on it is to be used, also where the authority begins later.
     pub not_before: OffsetDateTime,
     /// Until when it holds.
     pub not_after: OffsetDateTime,
@@ -75,7 +81,7 @@ impl X509Authority {
         key: CaKey,
         now: OffsetDateTime,
     ) -> Result<Self, IssueError> {
-        let window = Window { not_before: now - BACKDATE, not_after: now + CA_LIFETIME };
+        let window = Window { not_before: now - CA_BACKDATE, not_after: now + CA_LIFETIME };
         let serial = Serial::random()?;
         // A name of its own, so that two authorities of a cluster are told apart by name too.
         let id: String = serial.0.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
@@ -100,6 +106,7 @@ impl X509Authority {
         Ok(Self {
             anchor: anchor.to_owned(),
             name: tbs.subject().clone(),
+            not_before: tbs.validity().not_before.to_system_time().into(),
             not_after: tbs.validity().not_after.to_system_time().into(),
             certificate: certificate.clone().into_owned(),
             key,
@@ -116,11 +123,34 @@ impl X509Authority {
         self.not_after
     }
 
+    /// When the authority begins: nothing that it signs may begin earlier.
+    pub fn not_before(&self) -> OffsetDateTime {
+        self.not_before
+    }
+
+    /// Whether what the authority signs now would be of any use.
+    ///
+    /// # Errors
+    /// It is not valid yet, or no longer.
+    pub fn check_time(&self, now: OffsetDateTime) -> Result<(), IssueError> {
+        let (begin, end) = (Timestamp(self.not_before), Timestamp(self.not_after));
+        if now < begin.0 {
+            return Err(IssueError(format!(
+                "the X.509 CA is valid from {begin}: it was made while this clock was ahead, or \
+                 the clock is behind now"
+            )));
+        }
+        if now >= end.0 {
+            return Err(IssueError(format!("the X.509 CA has ended at {end}")));
+        }
+        Ok(())
+    }
+
     /// A certificate for the authority's own TLS server, with a new key.
     pub fn server(&self, now: OffsetDateTime) -> Result<ServerLeaf, IssueError> {
         let window = Window {
-            not_before: now - BACKDATE,
-            not_after: (now + SERVER_LIFETIME).min(self.not_after),
+            not_before: (now - BACKDATE).max(self.not_before),
+            not_after: (now.max(self.not_before) + SERVER_LIFETIME).min(self.not_after),
         };
         let key = CaKey::generate()?;
         let profile = Profile {
@@ -133,7 +163,7 @@ impl X509Authority {
         Ok(ServerLeaf {
             chain: vec![leaf, self.certificate.clone()],
             key: pkcs8(&key)?,
-            not_before: window.not_before,
+            not_before: now - BACKDATE,
             not_after: window.not_after,
         })
     }
