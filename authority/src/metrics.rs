@@ -4,7 +4,7 @@ mod connections;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ pub struct Metrics {
     pub(crate) connections: ConnectionMetrics,
     /// How often the file of the audit log was created again.
     audit_recreated: Arc<AtomicU64>,
+    clock_implausible: AtomicBool,
 }
 
 /// How often something took how long.
@@ -49,6 +50,11 @@ impl Metrics {
     /// Counters that include one of the audit log.
     pub(crate) fn with_audit(audit_recreated: Arc<AtomicU64>) -> Self {
         Self { audit_recreated, ..Self::default() }
+    }
+
+    /// Notes whether the clock is far from the last record.
+    pub(crate) fn set_clock_implausible(&self, implausible: bool) {
+        self.clock_implausible.store(implausible, Ordering::Relaxed);
     }
 
     /// Counts the end of what somebody wanted.
@@ -98,6 +104,10 @@ impl Metrics {
         let name = "endorse_audit_log_recreated_total";
         writeln!(text, "# HELP {name} Times the audit log was removed or replaced by others.")?;
         writeln!(text, "# TYPE {name} counter\n{name} {recreated}")?;
+        let implausible = u8::from(self.clock_implausible.load(Ordering::Relaxed));
+        let name = "endorse_clock_implausible";
+        writeln!(text, "# HELP {name} 1 if the clock is far from the last record.")?;
+        writeln!(text, "# TYPE {name} gauge\n{name} {implausible}")?;
         let name = "endorse_ca_not_after_seconds";
         let end = ca_not_after.unix_timestamp();
         writeln!(text, "# HELP {name} When the X.509 CA ends, in seconds since 1970.")?;
@@ -182,6 +192,7 @@ mod tests {
             "endorse_joins_under_way_limit 4096",
             "endorse_saturated 1",
             "endorse_audit_log_recreated_total 0",
+            "endorse_clock_implausible 0",
             "endorse_ca_not_after_seconds 2095848000",
         ] {
             assert!(text.lines().any(|have| have == line), "{line:?} is not in\n{text}");

@@ -15,5 +15,8 @@ pub(super) async fn status(data: DataDir) -> Result<(), Failure> {
     for pin in status.ca_pins {
         text.push_str(&format!("CA pin   {pin}\n"));
     }
+    for warning in status.warnings {
+        text.push_str(&format!("Warning  {warning}\n"));
+    }
     print(text)
 }

@@ -56,7 +56,7 @@ impl From<StoreError> for AdminError {
 #[tonic::async_trait]
 impl AdminService for Admin {
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        Ok(Response::new(self.status()?))
+        Ok(Response::new(self.status().await?))
     }
 
     async fn create(
@@ -79,13 +79,14 @@ impl AdminService for Admin {
 }
 
 impl Admin {
-    fn status(&self) -> Result<StatusResponse, AdminError> {
+    async fn status(&self) -> Result<StatusResponse, AdminError> {
         let pin = CaPin::of_certificate(self.0.issuer.x509().certificate())
             .map_err(|cause| AdminError::Internal(cause.to_string()))?;
         Ok(StatusResponse {
             cluster: self.0.issuer.cluster().to_string(),
             version: env!("CARGO_PKG_VERSION").into(),
             ca_pins: vec![pin.to_string()],
+            warnings: self.0.warnings().await,
         })
     }
 

@@ -3,6 +3,7 @@
 pub mod admin;
 mod admission;
 mod caller;
+mod clock_watch;
 mod doubt;
 mod grant;
 pub mod identity;
@@ -20,6 +21,7 @@ use proto::v1::IssuedCredentials;
 use tracing::{info, warn};
 use verifier::chain::ChainPolicy;
 
+use self::clock_watch::ClockDoubt;
 use self::refusal::{Code, Refusal};
 use self::refusals::Refusals;
 use self::token::TokenCache;
@@ -28,7 +30,7 @@ use crate::audit::AuditLog;
 use crate::clock::Clock;
 use crate::issue::{Credentials, Issuer};
 use crate::metrics::Metrics;
-use crate::resource::{BotInstance, Timestamp};
+use crate::resource::BotInstance;
 use crate::store::{Measured, Records, Store, StoreError};
 
 /// All that the services decide with.
@@ -51,9 +53,14 @@ pub struct Authority {
     store: Arc<Measured>,
     tokens: TokenCache,
     workers: Workers,
+    clock_doubt: ClockDoubt,
     /// Who asks for our health waits for who did so before, so that each tries once.
     trial: tokio::sync::Mutex<()>,
 }
+
+/// How long what has ended stays on record: should the clock be ahead and come back, it is in force
+/// again.
+const KEPT_AFTER_END: time::Duration = time::Duration::days(7);
 
 /// Whether the authority can do its work; where not, why not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +96,7 @@ impl Authority {
             store,
             tokens: TokenCache::default(),
             workers: Workers::default(),
+            clock_doubt: ClockDoubt::default(),
             trial: tokio::sync::Mutex::default(),
         }
     }
@@ -118,18 +126,28 @@ impl Authority {
         })
         .await;
         let audit = self.audit.writable().map_err(|cause| format!("the audit log: {cause}"));
-        let end = self.issuer.x509().not_after();
-        let certificates = if self.clock.now() < end {
-            Ok(())
-        } else {
-            Err(format!("the X.509 CA has ended at {}", Timestamp(end)))
-        };
+        let certificates = self.issuer.x509().check_time(self.clock.now());
+        let certificates = certificates.map_err(|cause| cause.to_string());
         Health { store, audit, certificates }
     }
 
-    /// Forgets what has ended: instances without a certificate, locks out of force.
+    /// What an operator should look at.
+    async fn warnings(&self) -> Vec<String> {
+        let Health { store, audit, certificates } = self.health().await;
+        let failed = [store, audit, certificates].into_iter().filter_map(Result::err);
+        failed.chain(self.clock_doubt.get()).collect()
+    }
+
+    /// Forgets what ended long ago, instances without a certificate and locks, unless the clock is
+    /// not to be believed.
     pub async fn prune(&self) {
-        match self.records.prune(self.clock.now()).await {
+        let now = self.clock.now();
+        let pruned = match self.believes_clock(now).await {
+            Ok(true) => self.records.prune(now - KEPT_AFTER_END).await,
+            Ok(false) => Ok(0),
+            Err(cause) => Err(cause),
+        };
+        match pruned {
             Ok(0) => {}
             Ok(count) => info!(count, "instances and locks that had ended are forgotten"),
             Err(cause) => warn!(%cause, "what has ended could not be forgotten"),

@@ -4,6 +4,7 @@
 //! batches that happen as a whole or not at all. [`Records`] gives the records their types.
 
 mod basis;
+mod clock;
 mod measured;
 mod records;
 mod redb;
@@ -13,6 +14,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use self::basis::{Basis, Incarnation};
+pub(crate) use self::clock::ClockRecord;
 pub(crate) use self::measured::Measured;
 pub use self::redb::RedbStore;
 pub use records::{IfExists, Put, Recorded, Records};
@@ -37,6 +39,8 @@ pub enum Table {
     /// a whole, by `TABLE/NAME` for a bot or token, by `lock targets/TARGET` for the locks on a
     /// target.
     Revisions,
+    /// One record: what is known of the clock.
+    Clock,
     /// One record without meaning: whether anything can be written is tried with it.
     Trial,
 }
@@ -130,13 +134,14 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 impl Table {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Bots,
         Self::Tokens,
         Self::Instances,
         Self::Locks,
         Self::LockTargets,
         Self::Revisions,
+        Self::Clock,
         Self::Trial,
     ];
 
@@ -148,6 +153,7 @@ impl Table {
             Self::Locks => "locks",
             Self::LockTargets => "lock targets",
             Self::Revisions => "revisions",
+            Self::Clock => "clock",
             Self::Trial => "trial",
         }
     }
@@ -159,6 +165,7 @@ impl Table {
             Self::Instances => "bot_instance",
             Self::Locks | Self::LockTargets => "lock",
             Self::Revisions => "revision",
+            Self::Clock => "clock",
             Self::Trial => "trial",
         }
     }

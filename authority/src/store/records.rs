@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 
 use super::basis::{Basis, locks_key, random, revision_removed};
+use super::clock::ClockRecord;
 use super::{Change, Store, StoreError, Table};
 use crate::resource::{
     Bot, BotInstance, InstanceId, Kind, Lock, Name, Resource, Target, Token, instance_path,
@@ -280,8 +281,18 @@ impl Records {
         self.all(Table::Instances, &format!("{bot}/")).await
     }
 
-    /// Removes instances whose last certificate has ended and locks whose time is over; returns how
-    /// many.
+    /// What is on record of the clock.
+    pub(crate) async fn clock(&self) -> Result<Option<ClockRecord>, StoreError> {
+        self.one(Table::Clock, "").await
+    }
+
+    /// Puts it on record.
+    pub(crate) async fn set_clock(&self, record: &ClockRecord) -> Result<(), StoreError> {
+        self.write(vec![Change::Put(Table::Clock, String::new(), encode(record)?)]).await
+    }
+
+    /// Removes instances whose last certificate had ended by then and locks whose time was over;
+    /// returns how many.
     pub async fn prune(&self, now: OffsetDateTime) -> Result<usize, StoreError> {
         /// So that joins do not wait long behind it.
         const BATCH: usize = 128;

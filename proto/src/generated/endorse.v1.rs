@@ -940,6 +940,9 @@ pub struct StatusResponse {
     /// "sha256:" and the hexadecimal SHA-256 of a CA's SubjectPublicKeyInfo.
     #[prost(string, repeated, tag = "3")]
     pub ca_pins: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What the operator should look at, a sentence each.
+    #[prost(string, repeated, tag = "4")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateRequest {

@@ -193,6 +193,17 @@ impl Harness {
         line
     }
 
+    /// Goes on until the clock is ahead by so many seconds, pruning at least once a day.
+    pub(crate) async fn go_on(&self, ahead: i64) {
+        const STEP: i64 = 23 * 3600;
+        while self.ahead.load(Ordering::SeqCst) + STEP < ahead {
+            self.ahead.fetch_add(STEP, Ordering::SeqCst);
+            self.authority.prune().await;
+        }
+        self.ahead.store(ahead, Ordering::SeqCst);
+        self.authority.prune().await;
+    }
+
     /// The only instance.
     pub(crate) async fn instance(&self) -> BotInstance {
         let mut all = self.authority.records.instances().await.unwrap();

@@ -2,13 +2,17 @@
 
 use std::sync::atomic::Ordering;
 
-use authority::resource::Kind;
-use proto::v1::{IssueRequest, WhoAmIRequest};
+use authority::resource::{Kind, Timestamp};
+use proto::v1::admin_service_client::AdminServiceClient;
+use proto::v1::{IssueRequest, StatusRequest, WhoAmIRequest};
 use tonic::Code;
 
 use super::harness::Harness;
 use super::renew::{assert_refused, client, renew};
 use super::software_tpm::SoftwareTpm;
+
+/// For how long what has ended stays on record, in seconds.
+const WEEK: i64 = 7 * 24 * 3600;
 
 fn lock(name: &str, target: &str, more: &str) -> String {
     format!(
@@ -99,9 +103,54 @@ async fn a_lock_ends_at_its_time_and_is_forgotten() {
     renew(&mut client, 0).await.unwrap();
     let locks = async || harness.authority.records.resources(Kind::Lock, None).await.unwrap().len();
     assert_eq!(locks().await, 2);
-    harness.authority.prune().await;
+    harness.go_on(121).await;
+    assert_eq!(locks().await, 2, "kept for a week");
+    harness.ahead.store(0, Ordering::SeqCst);
+    assert_refused(&harness, &mut client, "locked").await;
+    harness.go_on(WEEK + 61).await;
+    assert_eq!(locks().await, 1);
+    harness.go_on(WEEK + 121).await;
     assert_eq!(locks().await, 0);
+    harness.ahead.store(0, Ordering::SeqCst);
     renew(&mut client, 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn clock_that_jumps_ahead_removes_nothing_and_is_reported() {
+    let harness = Harness::new().await;
+    let (tpm, held) = harness.joined().await;
+    let mut client = client(&harness, &tpm, &held).await;
+    let end = Timestamp(harness.authority.clock.now() + time::Duration::hours(12));
+    harness.create(&lock("short", "user: bot-my-bot", &format!("  expires: {end}\n"))).await;
+    harness.authority.prune().await;
+    let warnings = async || {
+        let mut admin = AdminServiceClient::new(harness.operator().await.channel);
+        admin.status(StatusRequest {}).await.unwrap().into_inner().warnings
+    };
+    assert_eq!(warnings().await, [""; 0]);
+    harness.ahead.store(365 * 24 * 3600, Ordering::SeqCst);
+    for _ in 0..3 {
+        harness.authority.prune().await;
+    }
+    let told = warnings().await;
+    assert!(told.len() == 1 && told[0].contains("is ahead"), "{told:?}");
+    assert!(harness.authority.metrics_text().contains("endorse_clock_implausible 1"));
+    harness.ahead.store(0, Ordering::SeqCst);
+    assert_refused(&harness, &mut client, "locked").await;
+    harness.authority.prune().await;
+    assert_eq!(warnings().await, [""; 0]);
+    assert_eq!(harness.authority.records.instances().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn ca_that_is_not_valid_yet_is_reported() {
+    let harness = Harness::new().await;
+    harness.ahead.store(-2 * 24 * 3600, Ordering::SeqCst);
+    let cause = harness.authority.health().await.certificates.unwrap_err();
+    assert!(cause.contains("the X.509 CA is valid from"), "{cause}");
+    let mut admin = AdminServiceClient::new(harness.operator().await.channel);
+    let told = admin.status(StatusRequest {}).await.unwrap().into_inner().warnings;
+    assert_eq!(told, [cause]);
 }
 
 #[tokio::test]
