@@ -1,0 +1,138 @@
+use super::*;
+
+const SMALL: Limits = Limits {
+    connections: 4,
+    handshakes_per_source: 2,
+    joins: 3,
+    joins_per_source: 2,
+    expendable_after: Duration::from_secs(2),
+};
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+struct Peer {
+    place: Place,
+    evicted: oneshot::Receiver<()>,
+}
+
+impl Peer {
+    fn enter(places: &Arc<Places>, from: &str, now: Instant) -> Option<Self> {
+        places.enter(address(from), now).map(|(place, evicted)| Self { place, evicted })
+    }
+
+    fn is_closed(&mut self) -> bool {
+        self.evicted.try_recv().is_ok()
+    }
+}
+
+fn counts(places: &Places) -> (usize, usize, usize) {
+    let held = places.held();
+    (held.unproven, held.known, held.joins)
+}
+
+#[tokio::test]
+async fn heaviest_source_gives_way_to_others_and_not_to_itself() {
+    let places = Places::new(SMALL, Arc::default());
+    let now = Instant::now();
+    let mut crowd: Vec<_> =
+        (0..4).map(|_| Peer::enter(&places, "192.0.2.1", now).unwrap()).collect();
+    assert!(Peer::enter(&places, "192.0.2.1", now).is_none(), "served in order");
+    let honest = Peer::enter(&places, "198.51.100.7", now).expect("another source");
+    assert_eq!(crowd.iter_mut().filter_map(|peer| peer.is_closed().then_some(())).count(), 1);
+    assert_eq!(counts(&places), (4, 0, 0));
+
+    // What has kept the authority waiting gives way within its source too.
+    let later = now + SMALL.expendable_after;
+    let _other = Peer::enter(&places, "192.0.2.1", later).expect("an idle one goes");
+    assert!(places.metrics.connections.saturation().is_some());
+    drop((crowd, honest));
+    assert_eq!(counts(&places), (1, 0, 0));
+    places.sweep(later + SATURATED + seconds(1));
+    assert_eq!(places.metrics.connections.saturation(), None);
+}
+
+#[tokio::test]
+async fn newest_caller_of_monitoring_is_served_at_once() {
+    let places = Places::new(Limits::MONITORING, Arc::default());
+    let now = Instant::now();
+    let enter = || Peer::enter(&places, "127.0.0.1", now).expect("a place");
+    let mut silent: Vec<_> = (0..200).map(|_| enter()).collect();
+    let mut probe = enter();
+    assert!(!probe.is_closed());
+    assert_eq!(silent.iter_mut().filter_map(|one| one.is_closed().then_some(())).count(), 137);
+}
+
+#[tokio::test]
+async fn known_hosts_have_places_that_strangers_cannot_take() {
+    let places = Places::new(SMALL, Arc::default());
+    let now = Instant::now();
+    let mut host = Peer::enter(&places, "198.51.100.7", now).unwrap();
+    assert!(host.place.greet(true, now));
+    assert_eq!(counts(&places), (0, 1, 0));
+    let later = now + seconds(60);
+    let strangers: Vec<_> =
+        (0..9).map(|n| Peer::enter(&places, &format!("192.0.2.{n}"), later)).collect();
+    assert!(!host.is_closed());
+    assert_eq!(counts(&places), (4, 1, 0));
+    drop((host, strangers));
+    assert_eq!(counts(&places), (0, 0, 0));
+    assert!(places.held().peers.is_empty(), "no memory of who has gone");
+}
+
+#[tokio::test]
+async fn idle_unproven_connection_is_closed_and_one_with_a_join_is_not() {
+    let places = Places::new(SMALL, Arc::default());
+    let now = Instant::now();
+    let mut idle = Peer::enter(&places, "192.0.2.1", now).unwrap();
+    let mut joining = Peer::enter(&places, "192.0.2.1", now).unwrap();
+    assert!(idle.place.greet(false, now) && joining.place.greet(false, now));
+    let join = joining.place.reference().begin_join().expect("room");
+    places.sweep(now + UNPROVEN_IDLE);
+    assert!(idle.is_closed() && !joining.is_closed());
+    assert_eq!(counts(&places), (1, 0, 1));
+    drop(join);
+    assert_eq!(counts(&places), (1, 0, 0));
+    places.sweep(Instant::now() + UNPROVEN_IDLE);
+    assert!(joining.is_closed());
+    drop((idle, joining));
+    assert_eq!(counts(&places), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn joins_and_handshakes_are_bounded_by_source() {
+    let places = Places::new(SMALL, Arc::default());
+    let now = Instant::now();
+    let one = Peer::enter(&places, "192.0.2.1", now).unwrap();
+    let other = Peer::enter(&places, "2001:db8::1", now).unwrap();
+    let begin = |peer: &Peer| peer.place.reference().begin_join();
+    let _first = (begin(&one).unwrap(), begin(&one).unwrap());
+    assert!(begin(&one).is_none(), "two of a source");
+    let _second = begin(&other).unwrap();
+    assert!(begin(&other).is_none(), "three in all");
+    let _permits = (one.place.handshake().await, one.place.handshake().await);
+    let third = tokio::time::timeout(Duration::ZERO, one.place.handshake()).await;
+    assert!(third.is_err(), "waits for its own source");
+    assert!(other.place.handshake().await.is_some());
+}
+
+#[tokio::test]
+async fn unproven_connection_makes_few_calls() {
+    let places = Places::new(SMALL, Arc::default());
+    let now = Instant::now();
+    let mut peer = Peer::enter(&places, "192.0.2.1", now).unwrap();
+    let mut known = Peer::enter(&places, "192.0.2.1", now).unwrap();
+    assert!(known.place.greet(true, now));
+    let allowed = (0..100).filter(|_| peer.place.reference().call()).count();
+    assert_eq!(allowed, MAX_UNPROVEN_CALLS as usize);
+    assert!((0..100).all(|_| known.place.reference().call()));
+    assert!(peer.is_closed() && !known.is_closed());
+    assert_eq!(counts(&places), (0, 1, 0));
+    drop((peer, known));
+    assert_eq!(counts(&places), (0, 0, 0));
+}
