@@ -1,19 +1,23 @@
 //! The folder that holds the bot's identity: a [set of files](crate::destination) that change as one, and no private key.
 //!
 //! `identity.json` is the truth, and the only one of them that the agent reads; the others are copies for other programs.
-//! Beside them is a mark for each service whose users have not been told of its new files yet.
+//! Beside them is a mark for each service whose users have not been told of its new files yet, and in `manifests.json` what
+//! was written last, here and to each destination.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
 
 use crate::bounded;
 use crate::config::{self, ServiceName};
-use crate::destination::{Directory, FileSet, Notices, Writer};
+use crate::destination::{Change, Directory, FileSet, Manifest, Notices, Writer};
 use crate::exit::{Exit, Failure};
 use crate::identity::Identity;
 use crate::inventory::pem;
@@ -23,13 +27,37 @@ const IDENTITY: &str = "identity.json";
 /// An empty file of this name and a service's: who uses the service's files has to be told of them still.
 const DEBT: &str = "reload-due-";
 
-/// No identity is larger.
+/// What was written to each destination, and to this folder.
+const MANIFESTS: &str = "manifests.json";
+const MANIFESTS_NEW: &str = "manifests.json.new";
+const MANIFESTS_VERSION: u32 = 1;
+
+/// No identity is larger, and no manifests are.
 const LARGEST: u64 = 1024 * 1024;
+
+/// What was written last, read leniently: what cannot be understood is unknown, and then it is written again.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Manifests {
+    version: u32,
+    identity: Option<Manifest>,
+    services: BTreeMap<String, Issued>,
+}
+
+/// What a service was issued.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issued {
+    /// What was asked for, and how it was to be delivered.
+    pub asked: String,
+    /// The files.
+    pub manifest: Manifest,
+}
 
 /// The folder, locked: one agent at a time has it.
 #[derive(Debug)]
 pub struct Storage {
     writer: Writer,
+    manifests: Mutex<Manifests>,
 }
 
 impl Storage {
@@ -51,7 +79,13 @@ impl Storage {
     /// As [`Storage::open`].
     pub fn open_directory(directory: &config::Directory) -> Result<Self, Failure> {
         let writer = Directory::new(directory.clone(), Vec::new()).lock()?;
-        Ok(Self { writer })
+        let manifests = read_bounded(&directory.path.join(MANIFESTS)).ok();
+        let manifests: Manifests =
+            manifests.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        if let Some(manifest) = &manifests.identity {
+            writer.expect(manifest.clone());
+        }
+        Ok(Self { writer, manifests: Mutex::new(manifests) })
     }
 
     /// The identity that is stored in a folder; `None` if there is none.
@@ -72,10 +106,55 @@ impl Storage {
         text.and_then(Identity::from_json).map(Some).map_err(|error| damaged(&path, &error))
     }
 
-    /// Whether an identity is there still; also if it cannot be told.
+    /// Compares the files of the identity with what was written last.
+    ///
+    /// # Errors
+    /// How they differ; also if it is not known what was written.
+    pub fn check(&self) -> Result<(), Change> {
+        self.writer.check()
+    }
+
+    /// What a service was issued last, if that is on record.
     #[must_use]
-    pub fn has_identity(&self) -> bool {
-        self.writer.has_set()
+    pub fn issued(&self, service: &ServiceName) -> Option<Issued> {
+        self.manifests().services.get(service.as_str()).cloned()
+    }
+
+    /// Records what a service was issued. When this returns it is on the disk.
+    ///
+    /// # Errors
+    /// The operating system's; the next agent then issues it again.
+    pub fn record(&self, service: &ServiceName, issued: Issued) -> Result<(), Failure> {
+        let mut manifests = self.manifests();
+        manifests.services.insert(service.to_string(), issued);
+        self.write_manifests(&manifests)
+    }
+
+    /// Forgets services that are not among these.
+    pub fn keep_only<'s>(&self, services: impl Iterator<Item = &'s ServiceName>) {
+        let names: Vec<&str> = services.map(ServiceName::as_str).collect();
+        self.manifests().services.retain(|name, _| names.contains(&name.as_str()));
+    }
+
+    fn manifests(&self) -> MutexGuard<'_, Manifests> {
+        self.manifests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_manifests(&self, manifests: &Manifests) -> Result<(), Failure> {
+        let json = serde_json::to_string_pretty(manifests).map_err(Failure::bug)?;
+        let [path, new] = [MANIFESTS, MANIFESTS_NEW].map(|name| self.writer.path().join(name));
+        let write = || {
+            match fs::remove_file(&new) {
+                Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
+                _ => {}
+            }
+            let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+            file.write_all(json.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            File::open(self.writer.path())?.sync_all()
+        };
+        write().map_err(|cause| Failure::io(&cause, path.display()))
     }
 
     /// Notes that those who use a service's files have to be told of new ones. When this returns it is on the disk.
@@ -134,7 +213,15 @@ impl Storage {
             .with("key-cert.pub", format!("{}\n", identity.ssh_certificate))
             .with("sshcacerts", ssh_authorities)
             .with(IDENTITY, format!("{json}\n"));
-        self.writer.write(&set)
+        let mut notices = self.writer.write(&set)?;
+        let mut manifests = self.manifests();
+        manifests.version = MANIFESTS_VERSION;
+        manifests.identity = self.writer.manifest();
+        // The identity is stored, which is what matters: the next agent writes its files once more.
+        if let Err(failure) = self.write_manifests(&manifests) {
+            notices.push(failure.message);
+        }
+        Ok(notices)
     }
 }
 

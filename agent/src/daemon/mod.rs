@@ -31,6 +31,7 @@ use self::pid_file::PidFile;
 use self::worker::{Ended, Worker};
 use crate::clock;
 use crate::config::{self, Settings};
+use crate::destination::Change;
 use crate::exit::{Exit, Failure};
 use crate::identity::rfc3339;
 use crate::log::Log;
@@ -152,7 +153,7 @@ impl Daemon {
                 // Never sooner than a moment from now, however late a renewal is.
                 rung = alarm.ring(pause.max(Duration::from_millis(100))) => {
                     rung?;
-                    self.look()
+                    self.look()?
                 }
                 _ = signals.hangup.recv(), if !stopping => {
                     self.manager.reloading(clock::monotonic());
@@ -186,17 +187,23 @@ impl Daemon {
         }
     }
 
-    /// What nobody tells us: whether files were taken away. They are put back before they are missed.
-    fn look(&self) -> Event {
-        let Hands::Free(worker) = &self.hands else { return Event::Woke };
+    /// What nobody tells us: whether files were changed or taken away. They are made again before they are missed.
+    fn look(&mut self) -> Result<Event, Failure> {
+        let Hands::Free(worker) = &self.hands else { return Ok(Event::Woke) };
         let services = (0..worker.settings().services.len()).map(Part::Service);
-        let lost = std::iter::once(Part::Identity)
-            .chain(services)
-            .find(|part| self.machine.is_settled(*part) && !worker.is_in_place(*part));
-        let Some(part) = lost else { return Event::Woke };
-        let name = name(worker.settings(), part);
-        self.log.warn("somebody has removed the files: they are made anew", &[("name", &name)]);
-        Event::Lost(part)
+        let parts = std::iter::once(Part::Identity).chain(services);
+        let settled = parts.filter(|part| self.machine.is_settled(*part));
+        let changed = settled.filter_map(|part| Some((part, worker.check(part).err()?)));
+        let changed: Vec<(Part, Change)> = changed.collect();
+        for (part, change) in &changed {
+            let name = name(worker.settings(), *part);
+            let what = "somebody has changed the files: they are made again";
+            self.log.warn(what, &[("name", &name), ("reason", change)]);
+        }
+        for (part, _) in changed {
+            self.think(Event::Lost(part))?;
+        }
+        Ok(Event::Woke)
     }
 
     /// Lets the machine decide and begins what it wants done. True: end.

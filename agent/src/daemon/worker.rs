@@ -12,12 +12,12 @@ use crate::config::{
     self, Lifetime, Renewal, Service, ServiceKind, ServiceName, Settings, SshConfig, X509Files,
 };
 use crate::credentials::{self, Credentials};
-use crate::destination::{Destination, FileSet};
+use crate::destination::{Change, Destination, FileSet};
 use crate::exit::{Exit, Failure};
 use crate::identity::Identity;
 use crate::log::Log;
 use crate::reload;
-use crate::storage::Storage;
+use crate::storage::{Issued, Storage};
 use crate::tpm_thread::{Audience, Meter, TpmThread};
 
 /// How a job ended, and in words why, if it did not end well.
@@ -64,11 +64,15 @@ impl Worker {
                     }
                     identity => identity?,
                 };
+                storage.keep_only(settings.services.iter().map(|service| &service.name));
+                if let Some(identity) = &identity {
+                    restore(&storage, identity, log);
+                }
                 (Store::Directory(Arc::new(storage)), identity)
             }
             config::Storage::Memory => (Store::Memory, None),
         };
-        let destinations = destinations(&settings);
+        let destinations = destinations(&settings, &[]);
         Ok(Self { settings, client, store, destinations, identity, connection: None, meter, log })
     }
 
@@ -79,7 +83,7 @@ impl Worker {
             return Err(Failure::new(Exit::Config, what, "restart the agent"));
         }
         self.client = client(&settings)?;
-        self.destinations = destinations(&settings);
+        self.destinations = destinations(&settings, &self.destinations);
         self.settings = settings;
         self.connection = None;
         Ok(())
@@ -98,8 +102,37 @@ impl Worker {
     pub(crate) fn services(&self) -> Vec<(Option<Validity>, Pace)> {
         let services = self.settings.services.iter().zip(&self.destinations);
         services
-            .map(|(service, destination)| (found(service, destination), pace(service.lifetime)))
+            .map(|(service, destination)| {
+                (self.found(service, destination), pace(service.lifetime))
+            })
             .collect()
+    }
+
+    /// How long the certificate holds that a service has from before, if its files are what was written for it as it is
+    /// configured now.
+    fn found(&self, service: &Service, destination: &Destination) -> Option<Validity> {
+        if !destination.has_set() {
+            return None;
+        }
+        let intact = self.expect(service, destination).and_then(|()| destination.check());
+        if let Err(change) = intact {
+            let fields: [(&str, &dyn std::fmt::Display); 2] =
+                [("name", &service.name), ("reason", &change)];
+            self.log.warn("what is in place is not used", &fields);
+            return None;
+        }
+        let set = destination.read().ok().flatten()?;
+        credentials::validity_of_pem(set.content(certificate_name(service))?)
+    }
+
+    /// Tells the destination what was written to it, as far as that is known.
+    fn expect(&self, service: &Service, destination: &Destination) -> Result<(), Change> {
+        let Store::Directory(storage) = &self.store else { return Ok(()) };
+        let Some(issued) = storage.issued(&service.name) else { return Ok(()) };
+        if issued.asked != asked(service, &self.settings) {
+            return Err(Change::new("the configuration of the service was changed"));
+        }
+        destination.expect(issued.manifest).map_err(|failure| Change::new(failure.message))
     }
 
     /// For each service, whether those who use its files have to be told of them since before we began.
@@ -111,13 +144,13 @@ impl Worker {
         self.settings.services.iter().map(owes).collect()
     }
 
-    /// Whether what was put in place is there still.
-    pub(crate) fn is_in_place(&self, part: Part) -> bool {
+    /// Compares what was put in place with what is there now.
+    pub(crate) fn check(&self, part: Part) -> Result<(), Change> {
         match (part, &self.store) {
-            (Part::Identity, Store::Directory(storage)) => storage.has_identity(),
-            (Part::Identity, Store::Memory) => true,
+            (Part::Identity, Store::Directory(storage)) => storage.check(),
+            (Part::Identity, Store::Memory) => Ok(()),
             (Part::Service(index), _) => {
-                self.destinations.get(index).is_none_or(|destination| destination.has_set())
+                self.destinations.get(index).map_or(Ok(()), |destination| destination.check())
             }
         }
     }
@@ -210,6 +243,9 @@ impl Worker {
         let missing = || Failure::bug("no such service");
         let service = settings.services.get(index).ok_or_else(missing)?;
         let destination = self.destinations.get(index).cloned().ok_or_else(missing)?;
+        // Nothing is asked for that could not be written.
+        let wanted = Arc::clone(&destination);
+        blocking(move || wanted.lock()).await?;
         let identity = self.identity.clone().ok_or_else(|| Failure::bug("no identity"))?;
         let key = SoftwareKey::generate()?;
         let ttl = service.lifetime.ttl;
@@ -227,10 +263,28 @@ impl Worker {
             // Before the files change, so that it is not forgotten if we are killed.
             self.note(service, Storage::owe).await;
         }
-        for notice in blocking(move || destination.write(&set)).await? {
+        let (manifest, notices) = blocking(move || destination.write(&set)).await?;
+        for notice in notices {
             self.log.warn(&notice, &[("service", &service.name)]);
         }
+        if let Some(manifest) = manifest {
+            self.record(service, Issued { asked: asked(service, &settings), manifest }).await;
+        }
         Ok(validity)
+    }
+
+    /// Records what was written, for the next agent.
+    async fn record(&self, service: &Service, issued: Issued) {
+        let Store::Directory(storage) = &self.store else { return };
+        let (storage, name) = (Arc::clone(storage), service.name.clone());
+        if let Err(failure) = blocking(move || storage.record(&name, issued)).await {
+            let fields: [(&str, &dyn std::fmt::Display); 3] = [
+                ("service", &service.name),
+                ("reason", &failure.message),
+                ("advice", &failure.advice),
+            ];
+            self.log.warn("a restart will issue the files again", &fields);
+        }
     }
 
     /// Notes in the storage what the next agent has to know. Where that fails, fresh certificates matter more.
@@ -288,9 +342,48 @@ fn client(settings: &Settings) -> Result<Client, Failure> {
     Client::new(authorities, &settings.trust)
 }
 
-fn destinations(settings: &Settings) -> Vec<Arc<Destination>> {
-    let destination = |service: &Service| Arc::new(Destination::new(&service.destination));
+/// The destinations of the services: those that are there already where nothing changes, so that they stay locked.
+fn destinations(settings: &Settings, before: &[Arc<Destination>]) -> Vec<Arc<Destination>> {
+    let destination = |service: &Service| {
+        let same = |before: &&Arc<Destination>| *before.settings() == service.destination;
+        let kept = match service.destination {
+            config::Destination::Directory { .. } => before.iter().find(same).map(Arc::clone),
+            config::Destination::Memory => None,
+        };
+        kept.unwrap_or_else(|| Arc::new(Destination::new(&service.destination)))
+    };
     settings.services.iter().map(destination).collect()
+}
+
+/// Writes the files of the identity again if they are not what was written: they are copies of what is believed.
+fn restore(storage: &Storage, identity: &Identity, log: Log) {
+    let Err(change) = storage.check() else { return };
+    match storage.store(identity) {
+        Ok(_) => log.warn("the stored files were changed: written again", &[("reason", &change)]),
+        Err(failure) => log.warn(
+            "the stored files were changed",
+            &[("reason", &change), ("cause", &failure.message), ("advice", &failure.advice)],
+        ),
+    }
+}
+
+/// What a service is issued, and how it is delivered: if any of it changes, it is issued again.
+fn asked(service: &Service, settings: &Settings) -> String {
+    let kind = match service.kind {
+        ServiceKind::X509 { files: X509Files::Svid } => "x509 svid",
+        ServiceKind::X509 { files: X509Files::Tls } => "x509 tls",
+        ServiceKind::Identity { ssh_config: SshConfig::On } => "identity ssh_config",
+        ServiceKind::Identity { ssh_config: SshConfig::Off } => "identity",
+    };
+    let host = settings.authorities.first().map(config::Address::host).unwrap_or_default();
+    let ttl = service.lifetime.ttl.as_secs();
+    let place = match &service.destination {
+        config::Destination::Directory { directory, readers } => {
+            format!("{:?} acls={:?} readers={readers:?}", directory.path, directory.acls)
+        }
+        config::Destination::Memory => "memory".to_owned(),
+    };
+    format!("{kind} ttl={ttl}s authority={host:?} in {place}")
 }
 
 /// What waits for a disk or a program does not hold up who asks for the daemon's health.
@@ -349,14 +442,11 @@ fn files(
     }
 }
 
-/// How long the certificate holds that a service has from before, if it has all of its files.
-fn found(service: &Service, destination: &Destination) -> Option<Validity> {
-    let (certificate, key) = match service.kind {
-        ServiceKind::X509 { files: X509Files::Svid } => ("svid.pem", "svid.key"),
-        ServiceKind::X509 { files: X509Files::Tls } => ("tls.crt", "tls.key"),
-        ServiceKind::Identity { .. } => ("tlscert", "key"),
-    };
-    let set = destination.read().ok().flatten()?;
-    set.content(key)?;
-    credentials::validity_of_pem(set.content(certificate)?)
+/// The file of a service whose dates are the service's.
+const fn certificate_name(service: &Service) -> &'static str {
+    match service.kind {
+        ServiceKind::X509 { files: X509Files::Svid } => "svid.pem",
+        ServiceKind::X509 { files: X509Files::Tls } => "tls.crt",
+        ServiceKind::Identity { .. } => "tlscert",
+    }
 }

@@ -160,15 +160,13 @@ impl Acl {
 
     /// The list of a file, or what its mode says as a list. The mask is applied.
     fn of(file: impl AsFd, mode: u32) -> io::Result<Self> {
-        let mut octets = Vec::with_capacity(LARGEST);
-        match rustix::fs::fgetxattr(file, ATTRIBUTE, rustix::buffer::spare_capacity(&mut octets)) {
-            Ok(_) => Self::parse(&octets)
+        match list(file)? {
+            Some(octets) => Self::parse(&octets)
                 .ok_or_else(|| io::Error::other("its access control list makes no sense")),
-            Err(Errno::NODATA) => {
+            None => {
                 let class = |shift: u32| u16::try_from((mode >> shift) & 7).unwrap_or(0);
                 Ok(Self { owner: class(6), named: Vec::new(), group: class(3), other: class(0) })
             }
-            Err(error) => Err(error.into()),
         }
     }
 
@@ -225,6 +223,16 @@ impl Acl {
         entry(MASK, mask, UNDEFINED);
         entry(OTHER, self.other, UNDEFINED);
         octets
+    }
+}
+
+/// The access control list of a file as the kernel has it; `None` if it has none.
+pub(super) fn list(file: impl AsFd) -> io::Result<Option<Vec<u8>>> {
+    let mut octets = Vec::with_capacity(LARGEST);
+    match rustix::fs::fgetxattr(file, ATTRIBUTE, rustix::buffer::spare_capacity(&mut octets)) {
+        Ok(_) => Ok(Some(octets)),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use zeroize::Zeroizing;
@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::access::{self, Access};
 use super::folder;
 use super::links::{self, Place, Version};
+use super::manifest::{Change, Manifest};
 use super::{FileSet, LARGEST_FILE, MOST_FILES, Notices};
 use crate::config::{self, Reader};
 use crate::exit::{Exit, Failure};
@@ -51,7 +52,7 @@ impl Directory {
     pub fn lock(&self) -> Result<Writer, Failure> {
         let opened = Opened::new(self)?;
         let lock = opened.lock(self.path())?;
-        Ok(Writer { directory: self.clone(), lock: Mutex::new(lock) })
+        Ok(Writer { directory: self.clone(), held: Mutex::new(Held { lock, manifest: None }) })
     }
 
     /// Whether a set is there; also if it cannot be told.
@@ -89,7 +90,14 @@ impl Directory {
 #[derive(Debug)]
 pub struct Writer {
     directory: Directory,
-    lock: Mutex<Lock>,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    lock: Lock,
+    /// What was written last, if that is known.
+    manifest: Option<Manifest>,
 }
 
 impl Writer {
@@ -115,15 +123,53 @@ impl Writer {
         set.check()?;
         let path = self.directory.path();
         let opened = Opened::new(&self.directory)?;
-        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held();
         // If the directory was removed and made again, our lock is one on nothing.
-        if !opened.is_locked_by(&lock) {
-            *lock = opened.lock(path)?;
+        if !opened.is_locked_by(&held.lock) {
+            held.lock = opened.lock(path)?;
         }
-        opened.write(set).map_err(|failure| Failure {
-            message: format!("cannot write to {}: {}", path.display(), failure.message),
-            ..failure
-        })
+        let (manifest, notices) =
+            opened.write(set, held.manifest.as_ref()).map_err(|failure| Failure {
+                message: format!("cannot write to {}: {}", path.display(), failure.message),
+                ..failure
+            })?;
+        held.manifest = Some(manifest);
+        Ok(notices)
+    }
+
+    /// What was written last, if that is known.
+    #[must_use]
+    pub fn manifest(&self) -> Option<Manifest> {
+        self.held().manifest.clone()
+    }
+
+    /// Says what was written last, by an agent before this one.
+    pub fn expect(&self, manifest: Manifest) {
+        self.held().manifest = Some(manifest);
+    }
+
+    /// Compares what is there with what was written last.
+    ///
+    /// # Errors
+    /// How it differs; also if it is not known what was written.
+    pub fn check(&self) -> Result<(), Change> {
+        let held = self.held();
+        let unknown = || Change::new("it is not on record what was written");
+        let manifest = held.manifest.as_ref().ok_or_else(unknown)?;
+        let config::Directory { path, symlinks, .. } = &self.directory.settings;
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::openat(CWD, path, flags, Mode::empty())
+            .map_err(|error| Change::new(io::Error::from(error)))?;
+        folder::check_owner(&folder, path, *symlinks)
+            .map_err(|failure| Change::new(failure.message))?;
+        if !Opened::is_lock(&folder, &held.lock) {
+            return Err(Change::new(format!("{LOCK} was removed or replaced")));
+        }
+        manifest.compare(&folder)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -180,7 +226,12 @@ impl Opened {
     }
 
     fn is_locked_by(&self, lock: &Lock) -> bool {
-        let there = rustix::fs::statat(&self.folder, LOCK, AtFlags::SYMLINK_NOFOLLOW);
+        Self::is_lock(&self.folder, lock)
+    }
+
+    /// Whether the lock of this folder is the one that we hold.
+    fn is_lock(folder: &OwnedFd, lock: &Lock) -> bool {
+        let there = rustix::fs::statat(folder, LOCK, AtFlags::SYMLINK_NOFOLLOW);
         there.is_ok_and(|there| {
             lock.0
                 .metadata()
@@ -188,9 +239,13 @@ impl Opened {
         })
     }
 
-    fn write(&self, set: &FileSet) -> Result<Notices, Failure> {
+    fn write(
+        &self,
+        set: &FileSet,
+        last: Option<&Manifest>,
+    ) -> Result<(Manifest, Notices), Failure> {
         let failed = |cause: io::Error| Failure::io(&cause, "the links");
-        let before = links::current(&self.folder)?;
+        let before = links::current(&self.folder, last.and_then(Manifest::version))?;
         let is_recent = |version: Version, newest: Option<Version>| {
             newest.is_some_and(|newest| version <= newest && newest.0 - version.0 <= 1)
         };
@@ -198,8 +253,8 @@ impl Opened {
         let mut free = Vec::new();
         let mut plain = Vec::new();
         for name in set.names() {
-            match links::place(&self.folder, name)? {
-                Place::Free => free.push(name),
+            match links::place(&self.folder, name, last.is_some_and(|last| last.has(name)))? {
+                Place::Free | Place::Replaced => free.push(name),
                 Place::Plain => plain.push(name),
                 Place::Linked => {}
             }
@@ -209,6 +264,7 @@ impl Opened {
         self.fill(version, |folder| {
             set.iter().try_for_each(|(name, content)| self.create(folder, name, content))
         })?;
+        let manifest = Manifest::of(&self.folder, &version.folder(), set).map_err(failed)?;
         // A name that is new leads nowhere until the switch: it appears with the others.
         free.into_iter().try_for_each(|name| links::show(&self.folder, name)).map_err(failed)?;
         self.switch(version)?;
@@ -217,7 +273,7 @@ impl Opened {
         let swept = links::retire(&self.folder, |name| set.content(name).is_some())
             .and_then(|()| links::sweep(&self.folder, |at| is_recent(at, Some(version))));
         let unswept = swept.err().map(|cause| format!("cannot remove what is old: {cause}"));
-        Ok(self.notice.clone().into_iter().chain(unswept).collect())
+        Ok((manifest, self.notice.clone().into_iter().chain(unswept).collect()))
     }
 
     /// Makes the plain files that another program wrote here one of our versions, so that they too are replaced as one.

@@ -180,7 +180,8 @@ fn is_trusted(owner: u32) -> bool {
     owner == 0 || owner == geteuid().as_raw()
 }
 
-fn check_owner(folder: &OwnedFd, path: &Path, links: Symlinks) -> Result<(), Failure> {
+/// Refuses a folder that others can write to, or that belongs to another user.
+pub(super) fn check_owner(folder: &OwnedFd, path: &Path, links: Symlinks) -> Result<(), Failure> {
     let shown = path.display();
     let stat = stat(folder).map_err(|cause| Failure::io(&cause, path.display()))?;
     if stat.st_mode & 0o022 != 0 {

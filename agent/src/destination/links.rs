@@ -29,7 +29,7 @@ impl Version {
         format!("{PREFIX}{}", self.0).into()
     }
 
-    fn parse(folder: &OsStr) -> Option<Self> {
+    pub(super) fn parse(folder: &OsStr) -> Option<Self> {
         let digits = folder.to_str()?.strip_prefix(PREFIX)?;
         digits.parse().ok().map(Self).filter(|version| version.folder() == folder)
     }
@@ -44,10 +44,13 @@ pub(super) enum Place {
     Linked,
     /// A file of who wrote here before.
     Plain,
+    /// A link that somebody put in place of ours. It is replaced, and never followed.
+    Replaced,
 }
 
-/// The version that is current; `None` before the first.
-pub(super) fn current(folder: &OwnedFd) -> Result<Option<Version>, Failure> {
+/// The version that is current; `None` before the first. A link that leads elsewhere is somebody else's, unless we wrote
+/// `last` here: then it was ours, and whoever changed it did damage.
+pub(super) fn current(folder: &OwnedFd, last: Option<Version>) -> Result<Option<Version>, Failure> {
     let target = match folder::read_link(folder, OsStr::new(DATA)) {
         Ok(target) => target,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -56,11 +59,16 @@ pub(super) fn current(folder: &OwnedFd) -> Result<Option<Version>, Failure> {
         }
         Err(cause) => return Err(Failure::io(&cause, DATA)),
     };
-    Version::parse(&target).map(Some).ok_or_else(|| foreign(DATA, "is somebody else's link"))
+    match Version::parse(&target) {
+        // What is the newest is not lost because the link was turned back.
+        Some(version) => Ok(Some(last.map_or(version, |last| last.max(version)))),
+        None if last.is_some() => Ok(last),
+        None => Err(foreign(DATA, "is somebody else's link")),
+    }
 }
 
-/// What stands at a name of the set.
-pub(super) fn place(folder: &OwnedFd, name: &str) -> Result<Place, Failure> {
+/// What stands at a name of the set, which `is_ours` if we wrote it last.
+pub(super) fn place(folder: &OwnedFd, name: &str, is_ours: bool) -> Result<Place, Failure> {
     let at = OsStr::new(name);
     let failed = |cause: io::Error| Failure::io(&cause, name);
     match folder::kind(folder, at).map_err(failed)? {
@@ -70,6 +78,8 @@ pub(super) fn place(folder: &OwnedFd, name: &str) -> Result<Place, Failure> {
             let target = folder::read_link(folder, at).map_err(failed)?;
             if target == into_data(name) {
                 Ok(Place::Linked)
+            } else if is_ours {
+                Ok(Place::Replaced)
             } else {
                 Err(foreign(name, "is somebody else's link"))
             }
@@ -139,7 +149,7 @@ fn remove_link(folder: impl AsFd) -> io::Result<()> {
     }
 }
 
-fn into_data(name: &str) -> OsString {
+pub(super) fn into_data(name: &str) -> OsString {
     format!("{DATA}/{name}").into()
 }
 

@@ -24,10 +24,11 @@ mod access;
 mod directory;
 mod folder;
 mod links;
+mod manifest;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
@@ -35,6 +36,7 @@ use crate::config;
 use crate::exit::Failure;
 
 pub use directory::{Directory, Writer};
+pub use manifest::{Change, Manifest};
 
 /// No file of a set is larger, and no set has more.
 const LARGEST_FILE: u64 = 1024 * 1024;
@@ -111,22 +113,61 @@ pub type Notices = Vec<String>;
 
 /// Where a service's files go.
 #[derive(Debug)]
-pub enum Destination {
-    /// A directory.
-    Directory(Directory),
+pub struct Destination {
+    settings: config::Destination,
+    sink: Sink,
+}
+
+#[derive(Debug)]
+enum Sink {
+    /// A directory, and the right to write to it once it has been taken.
+    Directory(Directory, Mutex<Option<Arc<Writer>>>),
     /// The agent's memory.
     Memory(Memory),
 }
 
 impl Destination {
-    /// The destination of a configuration.
+    /// The destination of a configuration. Nothing is done to it yet.
     #[must_use]
     pub fn new(settings: &config::Destination) -> Self {
-        match settings {
+        let sink = match settings {
             config::Destination::Directory { directory, readers } => {
-                Self::Directory(Directory::new(directory.clone(), readers.clone()))
+                let directory = Directory::new(directory.clone(), readers.clone());
+                Sink::Directory(directory, Mutex::default())
             }
-            config::Destination::Memory => Self::Memory(Memory::default()),
+            config::Destination::Memory => Sink::Memory(Memory::default()),
+        };
+        Self { settings: settings.clone(), sink }
+    }
+
+    /// The settings that it was made of.
+    #[must_use]
+    pub const fn settings(&self) -> &config::Destination {
+        &self.settings
+    }
+
+    /// Keeps other agents out from now on, until this value is dropped. A directory that is not there is made, and
+    /// locked, by the first write only.
+    ///
+    /// # Errors
+    /// It is not ours alone to write to, or another agent has it ([`Exit::Busy`](crate::Exit::Busy)).
+    pub fn lock(&self) -> Result<(), Failure> {
+        match &self.sink {
+            Sink::Directory(directory, writer) if directory.path().exists() => {
+                Self::writer(directory, writer).map(drop)
+            }
+            Sink::Directory(..) | Sink::Memory(_) => Ok(()),
+        }
+    }
+
+    fn writer(
+        directory: &Directory,
+        writer: &Mutex<Option<Arc<Writer>>>,
+    ) -> Result<Arc<Writer>, Failure> {
+        let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*writer {
+            Some(writer) => Ok(Arc::clone(writer)),
+            None => Ok(Arc::clone(writer.insert(Arc::new(directory.lock()?)))),
         }
     }
 
@@ -134,13 +175,43 @@ impl Destination {
     ///
     /// # Errors
     /// What the operating system refused, and where; what was there before is then still there, whole.
-    pub fn write(&self, set: &FileSet) -> Result<Notices, Failure> {
-        match self {
-            Self::Directory(directory) => directory.lock()?.write(set),
-            Self::Memory(memory) => {
+    pub fn write(&self, set: &FileSet) -> Result<(Option<Manifest>, Notices), Failure> {
+        match &self.sink {
+            Sink::Directory(directory, writer) => {
+                let writer = Self::writer(directory, writer)?;
+                let notices = writer.write(set)?;
+                Ok((writer.manifest(), notices))
+            }
+            Sink::Memory(memory) => {
                 set.check()?;
                 memory.write(set.clone());
-                Ok(Notices::new())
+                Ok((None, Notices::new()))
+            }
+        }
+    }
+
+    /// Says what was written last, by an agent before this one, and keeps others out.
+    ///
+    /// # Errors
+    /// As [`Destination::lock`].
+    pub fn expect(&self, manifest: Manifest) -> Result<(), Failure> {
+        if let Sink::Directory(directory, writer) = &self.sink {
+            Self::writer(directory, writer)?.expect(manifest);
+        }
+        Ok(())
+    }
+
+    /// Compares what is there with what was written last.
+    ///
+    /// # Errors
+    /// How it differs; also if it is not known what was written.
+    pub fn check(&self) -> Result<(), Change> {
+        match &self.sink {
+            Sink::Directory(directory, writer) => Self::writer(directory, writer)
+                .map_err(|failure| Change::new(failure.message))?
+                .check(),
+            Sink::Memory(memory) => {
+                memory.read().map(drop).ok_or_else(|| Change::new("nothing was written"))
             }
         }
     }
@@ -148,9 +219,9 @@ impl Destination {
     /// Whether a set is there; also if it cannot be told.
     #[must_use]
     pub fn has_set(&self) -> bool {
-        match self {
-            Self::Directory(directory) => directory.has_set(),
-            Self::Memory(memory) => memory.read().is_some(),
+        match &self.sink {
+            Sink::Directory(directory, _) => directory.has_set(),
+            Sink::Memory(memory) => memory.read().is_some(),
         }
     }
 
@@ -159,9 +230,9 @@ impl Destination {
     /// # Errors
     /// It cannot be read.
     pub fn read(&self) -> Result<Option<FileSet>, Failure> {
-        match self {
-            Self::Directory(directory) => directory.read(),
-            Self::Memory(memory) => Ok(memory.read()),
+        match &self.sink {
+            Sink::Directory(directory, _) => directory.read(),
+            Sink::Memory(memory) => Ok(memory.read()),
         }
     }
 }

@@ -4,6 +4,7 @@
 mod access;
 mod authority;
 mod clock;
+mod damage;
 mod disk;
 mod killed;
 mod tpm;

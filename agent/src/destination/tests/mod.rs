@@ -1,5 +1,6 @@
 //! What a directory does for readers, and against everybody else.
 
+mod damaged;
 mod fixture;
 mod hostile;
 mod killed;
@@ -18,10 +19,17 @@ use crate::exit::Exit;
 fn a_set_replaces_the_one_before_under_the_same_paths() {
     let outer = folder();
     let path = outer.path().join("a/b");
-    let destination = Destination::Directory(directory(&path));
+    let destination = Destination::new(&config::Destination::Directory {
+        directory: config::Directory {
+            path: path.clone(),
+            symlinks: Symlinks::default(),
+            acls: Acls::default(),
+        },
+        readers: Vec::new(),
+    });
     assert_eq!(destination.read().unwrap(), None);
     for round in 1..=3 {
-        assert_eq!(destination.write(&pair(round)).unwrap(), Notices::new());
+        assert_eq!(destination.write(&pair(round)).unwrap().1, Notices::new());
         assert_eq!(destination.read().unwrap(), Some(pair(round)));
         for (name, content) in pair(round).iter() {
             assert_eq!(fs::read(path.join(name)).unwrap(), content);
@@ -138,7 +146,8 @@ fn only_plain_names_are_written_and_only_so_much() {
     for name in ["", ".", "..", "..data", ".x", "a/b", "lock", "a\0", &"x".repeat(256)] {
         let failure = writer.write(&FileSet::new().with(name, "x")).unwrap_err();
         assert_eq!(failure.exit, Exit::Bug, "{name:?}");
-        Destination::Memory(Memory::default()).write(&FileSet::new().with(name, "")).unwrap_err();
+        let memory = Destination::new(&config::Destination::Memory);
+        memory.write(&FileSet::new().with(name, "")).unwrap_err();
     }
     writer.write(&FileSet::new().with("x", vec![0; 1024 * 1024 + 1])).unwrap_err();
     writer.write(&FileSet::new().with("x", vec![0; 1024 * 1024])).unwrap();
