@@ -3,9 +3,11 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,6 +44,8 @@ pub struct Host {
     folder: String,
     diag: u16,
     daemon: Option<Child>,
+    /// What the daemon has sent to its service manager.
+    notifications: Arc<Mutex<Vec<String>>>,
 }
 
 impl Host {
@@ -54,8 +58,9 @@ impl Host {
     /// A host that nobody has allowed anything, with its files in `folder`.
     pub fn stranger(world: World, tpm: &str, folder: &str) -> Result<Self> {
         let diag = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let host =
-            Self { world, tpm: tpm.to_owned(), folder: folder.to_owned(), diag, daemon: None };
+        let notifications = listen(&world.path(folder).join(NOTIFY_SOCKET))?;
+        let (tpm, folder) = (tpm.to_owned(), folder.to_owned());
+        let host = Self { world, tpm, folder, diag, daemon: None, notifications };
         host.configure("")?;
         Ok(host)
     }
@@ -117,6 +122,7 @@ impl Host {
         let mut command = self.world.agent_command(&arguments);
         // A service manager with a watchdog: the daemon looks at the clock at least this often.
         command.env("WATCHDOG_USEC", "400000");
+        command.env("NOTIFY_SOCKET", self.path(NOTIFY_SOCKET));
         command
     }
 
@@ -158,6 +164,11 @@ impl Host {
         }
         daemon.kill()?;
         bail!("the daemon does not end: {}", self.log())
+    }
+
+    /// What it has sent to its service manager so far, but for the watchdog.
+    pub fn notifications(&self) -> Vec<String> {
+        self.notifications.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// All that it has logged.
@@ -253,6 +264,27 @@ impl Host {
         let text = fs::read_to_string(self.inside("bot/identity.json"))?;
         Ok(serde_json::from_str(&text)?)
     }
+}
+
+/// The socket of the service manager, among the host's files.
+const NOTIFY_SOCKET: &str = "notify.sock";
+
+/// A service manager that takes note of what it is sent.
+fn listen(path: &Path) -> Result<Arc<Mutex<Vec<String>>>> {
+    let _ = path.parent().map(fs::create_dir_all).transpose()?;
+    let socket = UnixDatagram::bind(path)?;
+    let notifications = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&notifications);
+    thread::spawn(move || {
+        let mut message = [0; 4096];
+        while let Ok(length) = socket.recv(&mut message) {
+            let text = String::from_utf8_lossy(&message[..length]).into_owned();
+            if text != "WATCHDOG=1" {
+                noted.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+            }
+        }
+    });
+    Ok(notifications)
 }
 
 impl Drop for Host {

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
 
-use anyhow::{Result, ensure};
-use tests::bus::command_code;
+use anyhow::{Context, Result, ensure};
+use tests::bus::{command_code, forward};
 use tests::host::{Host, IDENTITY, until};
 use tests::programs;
 use tests::tap::Tap;
-use tests::world::{World, run};
+use tests::world::{PATIENCE, World, run};
 use tpm2::types::CommandCode;
 use xtask::child::Scratch;
 use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
@@ -150,6 +151,82 @@ fn a_configuration_that_became_unusable_changes_nothing() -> Result<()> {
     host.signal("HUP")?;
     host.until_logged("the configuration stays as it was", 1)?;
     ensure!(host.health()?["status"] == "healthy", "{}", host.log());
+    Ok(())
+}
+
+/// systemd waits for READY=1 after RELOADING=1, whatever became of the reload.
+#[test]
+fn every_reload_ends_for_the_service_manager() -> Result<()> {
+    let (mut host, _swtpm) = host()?;
+    host.start()?;
+    host.is_well()?;
+    let ready = |host: &Host| {
+        let messages = host.notifications();
+        let reloading = messages.iter().rposition(|message| message.starts_with("RELOADING=1"));
+        let last = messages.get(reloading.map_or(0, |at| at + 1)..).unwrap_or_default();
+        let ready = last.iter().find(|message| message.starts_with("READY=1\nSTATUS="));
+        ready.cloned().with_context(|| format!("{messages:#?}"))
+    };
+    let config = fs::read_to_string(host.world.path("tbot.yaml"))?;
+    host.configure("nonsense: true\n")?;
+    host.signal("HUP")?;
+    host.until_logged("the configuration stays as it was", 1)?;
+    let status = until(|| ready(&host))?;
+    ensure!(status.contains("the configuration stays as it was: "), "{status}");
+
+    fs::write(host.world.path("tbot.yaml"), config)?;
+    host.signal("HUP")?;
+    host.until_logged("everything is valid and in place", 2)?;
+    let status = until(|| ready(&host))?;
+    ensure!(!status.contains("stays as it was"), "{status}");
+    stop(&mut host)?;
+    let messages = host.notifications();
+    ensure!(messages.iter().any(|message| message.starts_with("STOPPING=1")), "{messages:#?}");
+    Ok(())
+}
+
+#[test]
+fn oneshot_is_ended_by_a_signal() -> Result<()> {
+    let swtpm = tpm()?;
+    let (reaching, reached) = sync_channel(1);
+    let (_go_on, going_on) = sync_channel::<()>(1);
+    let tap = Tap::with(&swtpm, move |command, tpm| {
+        if command_code(command) == CREATE_PRIMARY {
+            let _ = reaching.try_send(());
+            let _ = going_on.recv_timeout(PATIENCE);
+        }
+        forward(tpm, command)
+    })?;
+    let mut host = Host::new(World::new(programs!())?, &tap.tcti())?;
+    host.configure("oneshot: true\n")?;
+    host.start()?;
+    reached.recv_timeout(PATIENCE)?;
+    host.signal("TERM")?;
+    let ended = host.ended()?;
+    ensure!(ended.code() == Some(75), "{ended}: {}", host.log());
+    Ok(())
+}
+
+/// A reload hook is a job like any other: the first signal waits for it, the second does not.
+#[test]
+fn second_sigterm_ends_a_daemon_whose_hook_runs() -> Result<()> {
+    let (mut host, _swtpm) = host()?;
+    let config = host.world.path("tbot.yaml");
+    let text = fs::read_to_string(&config)?;
+    let hook = format!("[sh, -c, 'touch {}; exec sleep 300']", host.world.path("runs").display());
+    let touch = format!("[touch, {}]", host.world.path("reloaded").display());
+    ensure!(text.contains(&touch), "{text}");
+    fs::write(&config, text.replace(&touch, &format!("{hook}\n      timeout: 300s")))?;
+    host.start()?;
+    until(|| {
+        ensure!(host.world.path("runs").exists(), "the hook does not run");
+        Ok(())
+    })?;
+    host.signal("TERM")?;
+    host.until_logged("INFO  stopping", 1)?;
+    host.signal("TERM")?;
+    let ended = host.ended()?;
+    ensure!(ended.code() == Some(75), "{ended}: {}", host.log());
     Ok(())
 }
 

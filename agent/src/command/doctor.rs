@@ -1,6 +1,6 @@
 //! `agent doctor`.
 
-use super::{runtime, write, write_json};
+use super::{block_on, write, write_json};
 use crate::cli::{Doctor, Format};
 use crate::clock;
 use crate::config::Overrides;
@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: &Doctor) -> Result<(), Failure> {
         endorsement: passwords.endorsement.clone().or(tpm.passwords.endorsement),
     };
     let examined = doctor::examine(&tpm, &configured, clock::now().unix_timestamp());
-    let report = runtime()?.block_on(examined);
+    let report = block_on(examined)?;
     match arguments.format {
         Format::Json => write_json(&report)?,
         Format::Text => write(report.to_string().as_bytes())?,

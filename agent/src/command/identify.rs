@@ -3,7 +3,7 @@
 use serde::Serialize;
 use verifier::CaCertificate;
 
-use super::{runtime, write, write_json};
+use super::{block_on, write, write_json};
 use crate::cli::{Identify, IdentifyFormat};
 use crate::client;
 use crate::exit::Failure;
@@ -28,11 +28,11 @@ pub(crate) fn run(arguments: &Identify) -> Result<(), Failure> {
     let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, Meter::default(), Audience::Person)?;
     match arguments.format {
         IdentifyFormat::Json => {
-            let report = runtime()?.block_on(tpm.call(move |tpm| all(tpm, choice, &passwords)))?;
+            let report = block_on(tpm.call(move |tpm| all(tpm, choice, &passwords)))??;
             write_json(&report)
         }
         format => {
-            let report = runtime()?.block_on(tpm.call(move |tpm| one(tpm, choice, &passwords)))?;
+            let report = block_on(tpm.call(move |tpm| one(tpm, choice, &passwords)))??;
             match format {
                 IdentifyFormat::Rule => write(rule(&report, &client::hostname()).as_bytes()),
                 _ => write(text(&report).as_bytes()),

@@ -1,6 +1,6 @@
 //! `agent join`.
 
-use super::{runtime, write};
+use super::{block_on, write};
 use crate::cli::Join;
 use crate::client::{Client, Wanted};
 use crate::config::{DEFAULT_TTL, LogFormat, Trust};
@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &Join) -> Result<(), Failure> {
         passwords,
         ttl: DEFAULT_TTL,
     };
-    let identity = runtime()?.block_on(client.join(&tpm, wanted))?;
+    let identity = block_on(client.join(&tpm, wanted))??;
     storage.store(&identity)?;
     if arguments.debug {
         let (commands, busy) = meter.read();

@@ -15,7 +15,7 @@ mod whoami;
 use std::io::Write;
 
 use clap::CommandFactory;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use verifier::text::escape_json;
 
 use crate::cli::{Cli, Command};
@@ -44,10 +44,13 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// One thread is enough for a client.
-fn runtime() -> Result<Runtime, Failure> {
+/// Runs a command to its end. One thread is enough for a client; what blocks another thread by then ends with the process.
+fn block_on<T>(command: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build();
-    runtime.map_err(|cause| Failure::io(&cause, "cannot start"))
+    let runtime = runtime.map_err(|cause| Failure::io(&cause, "cannot start"))?;
+    let result = runtime.block_on(command);
+    runtime.shutdown_background();
+    Ok(result)
 }
 
 /// A result goes to stdout whole. A reader that has gone is no failure.

@@ -1,6 +1,8 @@
 //! `agent start`.
 
-use super::runtime;
+use std::sync::Arc;
+
+use super::block_on;
 use crate::cli::daemon::Start;
 use crate::config::{Finding, Findings, LoadError, Loaded, Location, Settings, Severity};
 use crate::daemon;
@@ -13,8 +15,8 @@ pub(crate) fn run(arguments: Start) -> Result<(), Failure> {
     let settings = load(&arguments, |settings| settings.map_or(log, log_of))?;
     let log = log_of(&settings);
     let pid_file = arguments.pid_file.clone();
-    let reread = Box::new(move || load(&arguments, |_| log));
-    runtime()?.block_on(daemon::run(settings, reread, pid_file.as_deref(), log))
+    let reread = Arc::new(move || load(&arguments, |_| log));
+    block_on(daemon::run(settings, reread, pid_file.as_deref(), log))?
 }
 
 const fn log_of(settings: &Settings) -> Log {

@@ -4,7 +4,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{runtime, wait, write, write_json};
+use super::{block_on, wait, write, write_json};
 use crate::cli::{Format, Status};
 use crate::clock;
 use crate::daemon::health;
@@ -33,7 +33,7 @@ struct Report<'a> {
 pub(crate) fn run(arguments: &Status) -> Result<(), Failure> {
     let identity = stored(&arguments.storage.storage)?;
     let left = left(&identity, clock::now())?;
-    let daemon = runtime()?.block_on(wait::running(&arguments.storage.storage));
+    let daemon = block_on(wait::running(&arguments.storage.storage))?;
     match arguments.format {
         Format::Json => write_json(&Report {
             cluster: &identity.cluster,

@@ -10,7 +10,7 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::{runtime, write};
+use super::{block_on, write};
 use crate::cli::daemon::Wait;
 use crate::clock;
 use crate::daemon::SOCKET;
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(500);
 
 pub(crate) fn run(arguments: &Wait) -> Result<(), Failure> {
-    runtime()?.block_on(wait(arguments))
+    block_on(wait(arguments))?
 }
 
 async fn wait(arguments: &Wait) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{runtime, status, write, write_json};
+use super::{block_on, status, write, write_json};
 use crate::cli::{Format, Whoami};
 use crate::client::Client;
 use crate::config::Trust;
@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &Whoami) -> Result<(), Failure> {
     let identity = status::stored(&arguments.storage.storage)?;
     let passwords = arguments.passwords.read()?;
     let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, Meter::default(), Audience::Person)?;
-    let report = runtime()?.block_on(ask(&identity, tpm, passwords))?;
+    let report = block_on(ask(&identity, tpm, passwords))??;
     match arguments.format {
         Format::Json => write_json(&report),
         Format::Text => write(

@@ -66,6 +66,8 @@ struct Inner {
     components: BTreeMap<String, Component>,
     tallies: BTreeMap<String, Tally>,
     meter: Meter,
+    /// Why the configuration could not be read again, the last time that somebody asked for it.
+    configuration: Option<String>,
 }
 
 /// The health of the daemon, shared with those who ask.
@@ -167,6 +169,35 @@ impl Health {
                 not_after,
             },
         );
+    }
+
+    /// The configuration was read again, or could not be.
+    pub fn configuration(&self, failure: Option<&Failure>) {
+        self.lock().configuration = failure.map(|failure| failure.message.clone());
+    }
+
+    /// A line for the service manager: what is wrong, or else what is waited for, or else that everything is in place.
+    #[must_use]
+    pub fn status(&self, wall: i64) -> String {
+        let report = self.report(wall);
+        let named = |status| {
+            let services = report.services.iter();
+            let named = services.filter(move |(_, component)| component.status == status);
+            named.map(|(name, _)| name.as_str()).collect::<Vec<_>>()
+        };
+        let unhealthy = report.services.iter().find_map(|(name, component)| {
+            let reason =
+                component.reason.as_ref().filter(|_| component.status == Status::Unhealthy);
+            reason.map(|reason| format!("{name}: {reason}"))
+        });
+        let status = unhealthy.unwrap_or_else(|| match named(Status::Initializing).as_slice() {
+            [] => format!("in place: {}", named(Status::Healthy).join(", ")),
+            names => format!("initializing: {}", names.join(", ")),
+        });
+        match &self.lock().configuration {
+            Some(reason) => format!("{status}; the configuration stays as it was: {reason}"),
+            None => status,
+        }
     }
 
     /// Everything, as it is at `wall`: credentials that have ended make their component unhealthy.

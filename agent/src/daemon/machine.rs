@@ -3,7 +3,11 @@
 //! A *unit* is a set of credentials with one life: the identity, and one for each service. The identity is renewed while it
 //! is valid and joined anew when it is not; a service is issued by means of a valid identity. One job runs at a time, and
 //! whatever goes wrong, the answer is a time at which to try again.
+//!
+//! Signals are events like any other. What has to wait for the end of a job (a new configuration, the daemon's own end)
+//! waits here, in the state, so that the loop around the machine has nothing to remember.
 
+use std::fmt;
 use std::time::Duration;
 
 /// A moment on both clocks. The wall clock says what is valid and can jump; the boot clock never jumps and counts sleep.
@@ -67,16 +71,31 @@ pub enum Job {
     Issue(usize),
     /// Tell who uses a service's credentials, again: they could not be told when it was due.
     Reload(usize),
+    /// Read the configuration again and take it over.
+    Configure,
 }
 
 impl Job {
-    /// Whose credentials it is about.
+    /// Whose credentials it is about; `None` if about all of them.
     #[must_use]
-    pub const fn part(self) -> Part {
+    pub const fn part(self) -> Option<Part> {
         match self {
-            Self::Join | Self::Renew => Part::Identity,
-            Self::Issue(index) | Self::Reload(index) => Part::Service(index),
+            Self::Join | Self::Renew => Some(Part::Identity),
+            Self::Issue(index) | Self::Reload(index) => Some(Part::Service(index)),
+            Self::Configure => None,
         }
+    }
+}
+
+impl fmt::Display for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Join => "join",
+            Self::Renew => "renew the identity",
+            Self::Issue(_) => "issue a service's credentials",
+            Self::Reload(_) => "run a reload hook",
+            Self::Configure => "read the configuration",
+        })
     }
 }
 
@@ -100,6 +119,8 @@ pub enum Outcome {
     Untold(Validity),
     /// Those who use the credentials have been told.
     Told,
+    /// The configuration was read again, and is in force.
+    Configured,
     /// Not well.
     Failed(Trouble),
 }
@@ -120,11 +141,15 @@ pub enum Event {
     Woke,
     /// A job ended.
     Ended(Job, Outcome),
+    /// [`Job::Configure`] succeeded: the machine that begins with what is there under the new configuration.
+    Configured(Box<Machine>),
     /// Somebody took away what was in place.
-    Lost(Part),
-    /// Somebody wants everything renewed now.
+    Lost(Vec<Part>),
+    /// Somebody wants everything renewed now: SIGUSR1.
     RenewAsked,
-    /// Somebody wants the daemon to end.
+    /// Somebody wants the configuration read again: SIGHUP.
+    ReloadAsked,
+    /// Somebody wants the daemon to end: SIGTERM, SIGINT.
     StopAsked,
 }
 
@@ -133,10 +158,18 @@ pub enum Event {
 pub enum Action {
     /// Begin a job.
     Begin(Job),
-    /// Everything is valid and in place for the first time.
+    /// Everything is valid and in place for the first time under this configuration.
     Ready,
+    /// Notify the service manager that a reload has been asked for.
+    NotifyReloading,
+    /// Notify the service manager that the reload is over, whether the configuration could be used or not.
+    NotifyReloaded,
+    /// Notify that the daemon will end after this job.
+    NotifyStopping(Option<Job>),
     /// End.
     End,
+    /// End at once, in the middle of this job.
+    Abort(Job),
 }
 
 /// Credentials with one life.
@@ -173,7 +206,7 @@ pub struct Pace {
     pub interval: Option<Duration>,
 }
 
-/// The daemon's mind.
+/// All that decides what the daemon does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
     identity: Unit,
@@ -181,8 +214,15 @@ pub struct Machine {
     paces: Vec<Pace>,
     pace: Pace,
     running: Option<Job>,
+    /// Everything has been valid and in place under this configuration.
     ready: bool,
+    /// The service manager knows that the daemon has started.
+    started: bool,
+    reload_asked: bool,
+    /// The service manager waits for the end of a reload.
+    reloading: bool,
     stopping: bool,
+    oneshot: bool,
 }
 
 impl Machine {
@@ -208,8 +248,19 @@ impl Machine {
             pace,
             running: None,
             ready: false,
+            started: false,
+            reload_asked: false,
+            reloading: false,
             stopping: false,
+            oneshot: false,
         }
+    }
+
+    /// The same for a daemon that ends as soon as nothing is due.
+    #[must_use]
+    pub const fn once(mut self) -> Self {
+        self.oneshot = true;
+        self
     }
 
     /// The same, where those who use the files of these services have to be told of them still.
@@ -224,34 +275,81 @@ impl Machine {
     /// The next state, and what to do. `seed` is a fresh random octet.
     #[must_use]
     pub fn next(mut self, event: Event, now: Moment, seed: u8) -> (Self, Vec<Action>) {
+        let mut actions = Vec::new();
         match event {
             Event::Woke => {}
-            Event::Ended(job, outcome) => self.end(job, outcome, now, seed),
-            Event::Lost(part) => {
+            Event::Ended(job, outcome) => {
+                self.end(job, outcome, now, seed);
+                actions.extend(self.reload_ended(job));
+            }
+            Event::Configured(machine) => {
+                self.configure(*machine);
+                actions.extend(self.reload_ended(Job::Configure));
+            }
+            Event::Lost(parts) => parts.into_iter().for_each(|part| {
                 if let Some(unit) = self.unit_mut(part) {
                     unit.wanted = true;
                 }
-            }
-            Event::RenewAsked => self.units_mut().for_each(|unit| {
-                unit.wanted = true;
-                unit.not_until = Duration::ZERO;
             }),
-            Event::StopAsked => self.stopping = true,
+            Event::RenewAsked => self.renew_all(),
+            Event::ReloadAsked if self.stopping || self.oneshot => {}
+            Event::ReloadAsked => {
+                (self.reload_asked, self.reloading) = (true, self.started);
+                actions.extend(self.reloading.then_some(Action::NotifyReloading));
+            }
+            Event::StopAsked => match self.running {
+                // Who asked for everything once, and breaks that off, does not wait for a part of it.
+                Some(job) if self.stopping || self.oneshot => {
+                    return (self, vec![Action::Abort(job)]);
+                }
+                running => {
+                    self.stopping = true;
+                    actions.push(Action::NotifyStopping(running));
+                }
+            },
         }
-        let mut actions = Vec::new();
         if !self.ready && self.all_well(now.wall) {
-            self.ready = true;
+            (self.ready, self.started) = (true, true);
             actions.push(Action::Ready);
         }
         if self.running.is_none() {
-            if self.stopping {
-                actions.push(Action::End);
-            } else if let Some(job) = self.due(now) {
-                self.running = Some(job);
-                actions.push(Action::Begin(job));
-            }
+            actions.extend(self.begin(now));
         }
         (self, actions)
+    }
+
+    /// What to do while no job runs.
+    fn begin(&mut self, now: Moment) -> Option<Action> {
+        if self.stopping {
+            return Some(Action::End);
+        }
+        let job = match std::mem::take(&mut self.reload_asked) {
+            true => Some(Job::Configure),
+            false => self.due(now),
+        };
+        self.running = job;
+        job.map(Action::Begin).or(self.oneshot.then_some(Action::End))
+    }
+
+    /// A reload is over only if no other has been asked for in the meantime.
+    fn reload_ended(&mut self, job: Job) -> Option<Action> {
+        let over = job == Job::Configure && !self.reload_asked && !self.stopping;
+        (over && std::mem::take(&mut self.reloading)).then_some(Action::NotifyReloaded)
+    }
+
+    /// Begins again with another configuration, and renews everything under it.
+    fn configure(&mut self, machine: Self) {
+        let Self { identity, services, paces, pace, .. } = machine;
+        (self.identity, self.services, self.paces, self.pace) = (identity, services, paces, pace);
+        (self.running, self.ready) = (None, false);
+        self.renew_all();
+    }
+
+    fn renew_all(&mut self) {
+        self.units_mut().for_each(|unit| {
+            unit.wanted = true;
+            unit.not_until = Duration::ZERO;
+        });
     }
 
     /// How long nothing will be due: until the earliest renewal or retry. The wall clock can jump, so nobody should sleep
@@ -306,10 +404,15 @@ impl Machine {
         if outcome == Outcome::Failed(Trouble::IdentityGone) {
             self.identity.validity = None;
         }
-        let Some(unit) = self.unit_mut(job.part()) else { return };
+        let Some(part) = job.part() else {
+            // The configuration stays as it was. Whoever asked for another one wants everything renewed all the same.
+            return self.renew_all();
+        };
+        let Some(unit) = self.unit_mut(part) else { return };
         match outcome {
             Outcome::Valid(validity) => *unit = Unit::received(validity, now, seed),
             Outcome::Told => (unit.failures, unit.reload_due) = (0, false),
+            Outcome::Configured => {}
             Outcome::Untold(validity) => {
                 let failures = unit.failures;
                 *unit = Unit { failures, reload_due: true, ..Unit::received(validity, now, seed) };
@@ -378,3 +481,6 @@ impl Machine {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod scenarios;

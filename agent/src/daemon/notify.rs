@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use crate::exit::one_line;
 
+/// How long a manager that does not read may hold up the daemon, for each message.
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The service manager, if one is listening.
 #[derive(Debug, Default)]
 pub struct ServiceManager {
@@ -42,9 +45,9 @@ impl ServiceManager {
         self.say(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic.as_micros()));
     }
 
-    /// Says that the daemon is about to end.
-    pub fn stopping(&self) {
-        self.say("STOPPING=1");
+    /// Says that the daemon is about to end, with a line for people.
+    pub fn stopping(&self, status: &str) {
+        self.say(&format!("STOPPING=1\nSTATUS={}", one_line(status)));
     }
 
     /// Says that the daemon is alive.
@@ -71,5 +74,7 @@ fn connect(path: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(path)?,
     };
-    Ok((UnixDatagram::unbound()?, address))
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(SEND_TIMEOUT))?;
+    Ok((socket, address))
 }

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::v1::SubjectForm;
 
+use super::Reread;
 use super::machine::{Job, Outcome, Pace, Part, Trouble, Validity};
 use crate::artifact::{self, SoftwareKey};
 use crate::client::{Authenticated, Client, Denied, Wanted};
@@ -20,6 +22,9 @@ use crate::reload;
 use crate::storage::{Issued, Storage};
 use crate::tpm_thread::{Audience, Meter, TpmThread};
 
+/// How long it may take to read the configuration: it may be on a file system that hangs, or a pipe.
+const CONFIGURATION_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How a job ended, and in words why, if it did not end well.
 pub(crate) struct Ended {
     pub(crate) job: Job,
@@ -30,6 +35,7 @@ pub(crate) struct Ended {
 /// Everything that jobs need.
 pub(crate) struct Worker {
     settings: Arc<Settings>,
+    reread: Reread,
     client: Client,
     store: Store,
     destinations: Vec<Arc<Destination>>,
@@ -48,7 +54,12 @@ enum Store {
 
 impl Worker {
     /// Takes the storage and looks at what is there.
-    pub(crate) fn new(settings: Arc<Settings>, meter: Meter, log: Log) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        reread: Reread,
+        meter: Meter,
+        log: Log,
+    ) -> Result<Self, Failure> {
         let client = client(&settings)?;
         let (store, identity) = match &settings.storage {
             config::Storage::Directory(directory) => {
@@ -73,11 +84,21 @@ impl Worker {
             config::Storage::Memory => (Store::Memory, None),
         };
         let destinations = destinations(&settings, &[]);
-        Ok(Self { settings, client, store, destinations, identity, connection: None, meter, log })
+        Ok(Self {
+            settings,
+            reread,
+            client,
+            store,
+            destinations,
+            identity,
+            connection: None,
+            meter,
+            log,
+        })
     }
 
     /// Goes on with the same storage and identity under a configuration that was read anew.
-    pub(crate) fn adopt(&mut self, settings: Arc<Settings>) -> Result<(), Failure> {
+    fn adopt(&mut self, settings: Arc<Settings>) -> Result<(), Failure> {
         if settings.storage != self.settings.storage {
             let what = "the storage changes only with a restart";
             return Err(Failure::new(Exit::Config, what, "restart the agent"));
@@ -172,6 +193,9 @@ impl Worker {
                 }
             }
             Job::Reload(index) => return self.tell(job, index, None).await,
+            Job::Configure => {
+                self.configure().await.map(|()| Outcome::Configured).map_err(Denied::Failed)
+            }
         };
         let ended = match result {
             Ok(outcome) => Ended { job, outcome, failure: None },
@@ -182,6 +206,18 @@ impl Worker {
             }
         };
         (self, ended)
+    }
+
+    /// Reads the configuration again and takes it over. One that cannot be used changes nothing.
+    async fn configure(&mut self) -> Result<(), Failure> {
+        let reread = Arc::clone(&self.reread);
+        let read = blocking(move || reread());
+        let late = |_| {
+            let what = format!("not read in {} seconds", CONFIGURATION_TIMEOUT.as_secs());
+            Failure::new(Exit::Io, what, "see that it is a file, on a file system that answers")
+        };
+        let settings = tokio::time::timeout(CONFIGURATION_TIMEOUT, read).await.map_err(late)??;
+        self.adopt(Arc::new(settings))
     }
 
     async fn join(&mut self) -> Result<Validity, Denied> {

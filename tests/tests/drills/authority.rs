@@ -152,3 +152,27 @@ fn told_to_reload_while_the_tpm_takes_its_time() -> Result<()> {
     ensure!(host.count("INFO  joined name=identity") == 1, "{}", host.log());
     host.is_well()
 }
+
+/// One that cannot be used is reported, the end of the job is not lost, and everything goes on.
+#[test]
+fn invalid_configuration_during_a_job_changes_nothing() -> Result<()> {
+    let swtpm = switched_on()?;
+    let before = swtpm.handles()?;
+    let (held, arm) = Held::at(&swtpm, ACTIVATE_CREDENTIAL)?;
+    let mut host = Host::new(World::with_clocks(programs!())?, &held.tap.tcti())?;
+    arm.send(())?;
+    host.start()?;
+    held.reached.recv_timeout(PATIENCE).context("the TPM is not asked")?;
+    host.configure("nonsense: true\n")?;
+    host.signal("HUP")?;
+    host.until_logged("INFO  asked to read the configuration again", 1)?;
+    held.go_on.send(()).context("the TPM is gone")?;
+    host.until_logged("WARN  the configuration stays as it was", 1)?;
+    host.is_well()?;
+    host.signal("USR1")?;
+    host.until_logged("INFO  renewed name=identity", 1)?;
+    host.signal("TERM")?;
+    let ended = host.ended()?;
+    ensure!(ended.success(), "{ended}: {}", host.log());
+    holds(&swtpm, &before)
+}

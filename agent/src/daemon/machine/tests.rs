@@ -191,7 +191,7 @@ fn a_stop_waits_for_the_job_at_hand() {
     let (machine, actions) = fresh(0).next(Event::Woke, at(0), 0);
     assert_eq!(actions, [Action::Begin(Job::Join)]);
     let (machine, actions) = machine.next(Event::StopAsked, at(1), 0);
-    assert_eq!(actions, []);
+    assert_eq!(actions, [Action::NotifyStopping(Some(Job::Join))]);
     let ended = Event::Ended(Job::Join, Outcome::Failed(Trouble::Passing));
     assert_eq!(machine.next(ended, at(2), 0).1, [Action::End]);
 }
@@ -227,7 +227,7 @@ fn what_somebody_took_away_is_made_anew_and_nothing_else() {
     let machine = Machine::new(Some(valid(0)), PACE, services, || 128);
     let (machine, _) = machine.next(Event::Woke, at(1), 0);
     assert!(machine.is_settled(Part::Service(1)) && !machine.is_settled(Part::Service(2)));
-    let (machine, actions) = machine.next(Event::Lost(Part::Service(1)), at(2), 0);
+    let (machine, actions) = machine.next(Event::Lost(vec![Part::Service(1)]), at(2), 0);
     assert_eq!(actions, [Action::Begin(Job::Issue(1))]);
     assert!(!machine.is_settled(Part::Service(1)), "it is being seen to");
     let failed = Event::Ended(Job::Issue(1), Outcome::Failed(Trouble::Lasting));
@@ -239,6 +239,6 @@ fn what_somebody_took_away_is_made_anew_and_nothing_else() {
         machine.next(Event::Ended(Job::Issue(1), Outcome::Valid(valid(10))), at(10), 128);
     assert_eq!(actions, []);
     assert!(machine.is_settled(Part::Service(1)));
-    let (_, actions) = machine.next(Event::Lost(Part::Identity), at(11), 0);
+    let (_, actions) = machine.next(Event::Lost(vec![Part::Identity]), at(11), 0);
     assert_eq!(actions, [Action::Begin(Job::Renew)]);
 }

@@ -1,0 +1,85 @@
+//! Where the daemon answers questions about its health: the address of `diag_addr`, and a socket in the storage.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::SOCKET;
+use super::diag::{self, Listener};
+use super::health::Health;
+use crate::config::{self, Settings};
+use crate::exit::Failure;
+use crate::socket;
+
+/// Who answers questions about our health, until it is dropped.
+pub(super) struct Answers {
+    address: Option<Answering>,
+    socket: Option<(PathBuf, Answering)>,
+}
+
+/// A task that ends with this value.
+struct Answering(JoinHandle<()>);
+
+impl Answering {
+    fn on(listener: Listener, health: &Health) -> Self {
+        Self(tokio::spawn(diag::serve_all(listener, health.clone())))
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Answers {
+    pub(super) async fn begin(settings: &Settings, health: &Health) -> Result<Self, Failure> {
+        let mut answers = Self { address: None, socket: None };
+        if let Some(address) = settings.diag_addr {
+            let listener = TcpListener::bind(address)
+                .await
+                .map_err(|cause| Failure::io(&cause, format!("diag_addr {address}")))?;
+            answers.address = Some(Answering::on(Listener::Tcp(listener), health));
+        }
+        if let config::Storage::Directory(directory) = &settings.storage {
+            let path = directory.path.join(SOCKET);
+            let answering = listen(&path, health)?;
+            answers.socket = Some((path, answering));
+        }
+        Ok(answers)
+    }
+
+    /// Whoever removes the storage removes the socket in it. There is one again once there is a storage again.
+    pub(super) fn mend(&mut self, health: &Health) {
+        if let Some((path, answering)) = &mut self.socket
+            && !path.exists()
+            && let Ok(anew) = listen(path, health)
+        {
+            *answering = anew;
+        }
+    }
+}
+
+fn listen(path: &Path, health: &Health) -> Result<Answering, Failure> {
+    let failed = |cause| Failure::io(&cause, path.display());
+    // The storage is locked by us, so whoever listened there before is gone.
+    match fs::remove_file(path) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(failed(cause)),
+        _ => {}
+    }
+    // Inside of a folder that nobody else can enter.
+    let listener = socket::bind(path).map_err(failed)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(Answering::on(Listener::Unix(listener), health))
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        if let Some((path, _)) = &self.socket {
+            let _ = fs::remove_file(path);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The signals that the daemon listens to, as events of the machine.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::machine::Event;
+use crate::exit::Failure;
+
+/// From its creation on, none of these signals ends the process by itself.
+pub(super) struct Signals {
+    hangup: Signal,
+    user1: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|cause| Failure::io(&cause, "signals"));
+        Ok(Self {
+            hangup: listen(SignalKind::hangup())?,
+            user1: listen(SignalKind::user_defined1())?,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// What the next signal asks for. No signal is lost if this is dropped.
+    pub(super) async fn next(&mut self) -> Event {
+        tokio::select! {
+            _ = self.hangup.recv() => Event::ReloadAsked,
+            _ = self.user1.recv() => Event::RenewAsked,
+            _ = self.terminate.recv() => Event::StopAsked,
+            _ = self.interrupt.recv() => Event::StopAsked,
+        }
+    }
+}
