@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
-use verifier::chain::{ChainPolicy, Sha1, Validity};
+use verifier::chain::{ChainPolicy, Sha1, Validity, WithoutPurpose};
 
 use crate::config::JoinTimeout;
 use crate::exit::CODES;
@@ -138,6 +138,7 @@ impl EkPolicy {
                 Some(Leniency::Accepted) => Sha1::Accepted,
                 Some(Leniency::Refused) | None => Sha1::Refused,
             },
+            without_purpose: WithoutPurpose::Refused,
         }
     }
 }
@@ -162,6 +163,9 @@ pub struct EkCheck {
     /// How it is judged
     #[command(flatten)]
     pub policy: EkPolicy,
+    /// EK certificates that do not say that they are, as a token's ekcert_without_purpose [default: refused]
+    #[arg(long, value_enum, value_name = "VERDICT")]
+    pub ek_without_purpose: Option<Leniency>,
     /// The certificate of the endorsement key, PEM, DER, or as it was read from the TPM
     #[arg(value_name = "FILE")]
     pub certificate: PathBuf,

@@ -1,6 +1,6 @@
 //! An endorsement certificate and those that may lead to an anchor.
 
-use verifier::chain::{ChainPolicy, MAX_DEPTH, Sha1, Validity, verify};
+use verifier::chain::{ChainPolicy, MAX_DEPTH, Sha1, Validity, WithoutPurpose, verify};
 use verifier::{CaCertificate, EkCertificate};
 
 use crate::{Verdict, assert_harmless, fixtures, parts};
@@ -18,6 +18,7 @@ pub(crate) fn run(data: &[u8]) -> Verdict {
     let policy = ChainPolicy {
         validity: if choice & 2 == 0 { Validity::AtIssuance } else { Validity::Now },
         sha1: if choice & 4 == 0 { Sha1::Refused } else { Sha1::Accepted },
+        without_purpose: WithoutPurpose::Refused,
     };
     match verify(&ek, &intermediates, &anchors, fixtures::now(), policy) {
         Ok(path) => {

@@ -83,8 +83,13 @@ fn what_is_doubtful_is_accepted_only_if_that_is_said() -> Result<()> {
     openssl(&format!("{sign} -days 99 -out old.pem"))?;
     let said = check(&world, &["--cas", "ca.pem", "old.pem"])?;
     let [what, advice] = said.failure(1)?;
+    assert!(what.contains("does not say that it is one"), "{what}");
+    assert!(advice.contains("--ek-without-purpose accepted"), "{advice}");
+    let without = ["--ek-without-purpose", "accepted", "--cas", "ca.pem", "old.pem"];
+    let said = check(&world, &without)?;
+    let [what, advice] = said.failure(1)?;
     assert!(what.contains("is signed over SHA-1"), "{what}");
     assert!(advice.contains("--ek-sha1 accepted"), "{advice}");
-    check(&world, &["--ek-sha1", "accepted", "--cas", "ca.pem", "old.pem"])?.well()?;
+    check(&world, &[&["--ek-sha1", "accepted"], &without[..]].concat())?.well()?;
     Ok(())
 }

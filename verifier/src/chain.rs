@@ -5,11 +5,13 @@
 //! dates say nothing that the operator has not said already. What comes from the agent only helps
 //! to find the way to an anchor. Names chain as RFC 5280 §7.1 has it.
 
-use std::fmt;
+mod error;
+
+use error::Subject;
+pub use error::{ChainError, Reason};
 
 use crate::ca::CaCertificate;
 use crate::ek::EkCertificate;
-use crate::error::Fault;
 use crate::key::PublicKey;
 use crate::signature::{Hash, SignatureAlgorithm};
 use crate::time::UnixTime;
@@ -32,6 +34,8 @@ pub struct ChainPolicy {
     pub validity: Validity,
     /// Whether SHA-1 counts.
     pub sha1: Sha1,
+    /// Whether an endorsement certificate has to say that it is one.
+    pub without_purpose: WithoutPurpose,
 }
 
 /// Which dates count. A certificate whose validity has not begun is refused in any case.
@@ -52,6 +56,18 @@ pub enum Sha1 {
     #[default]
     Refused,
     /// They are: for chips of the first years, if they have to be.
+    Accepted,
+}
+
+/// What becomes of an endorsement certificate that has neither tcg-kp-EKCertificate in its
+/// extKeyUsage nor a subjectAltName that describes a TPM: a CA that issues others too may have
+/// issued it for a key in software.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WithoutPurpose {
+    /// It is refused.
+    #[default]
+    Refused,
+    /// It is accepted: for chips that have such certificates, under CAs that issue no others.
     Accepted,
 }
 
@@ -101,6 +117,9 @@ pub(crate) fn verify_within<'a>(
     let whole = |reason| ChainError { certificate: Subject::of(leaf), reason };
     if intermediates.len() > MAX_INTERMEDIATES {
         return Err(whole(Reason::TooManyIntermediates(intermediates.len())));
+    }
+    if policy.without_purpose == WithoutPurpose::Refused && !leaf.extensions.concerns_a_tpm() {
+        return Err(whole(Reason::WithoutPurpose));
     }
     if at < leaf.not_before {
         return Err(whole(Reason::NotYetValid(leaf.not_before)));
@@ -283,202 +302,5 @@ fn key_identifiers(ca: &CaCertificate, child: &Certificate) -> KeyIdentifiers {
         (Some(subject), Some(wanted)) if subject == wanted => KeyIdentifiers::Equal,
         (Some(_), Some(_)) => KeyIdentifiers::Differ,
         _ => KeyIdentifiers::Unknown,
-    }
-}
-
-/// Why nobody who is trusted vouches for an endorsement certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChainError {
-    certificate: Subject,
-    reason: Reason,
-}
-
-impl ChainError {
-    /// Its class.
-    #[must_use]
-    pub fn fault(&self) -> Fault {
-        match self.reason {
-            Reason::Sha1 => Fault::Weak,
-            Reason::Algorithm(_) => Fault::Unsupported,
-            _ => Fault::Untrusted,
-        }
-    }
-
-    /// What is wrong.
-    #[must_use]
-    pub fn reason(&self) -> &Reason {
-        &self.reason
-    }
-
-    /// What an operator can do about it.
-    #[must_use]
-    pub fn advice(&self) -> &'static str {
-        match self.reason {
-            Reason::NoIssuer => {
-                "add the certificate of its issuer to ekcert_allowed_cas, or the root's with all \
-                 that is between"
-            }
-            Reason::Signature { .. } | Reason::KeyIdentifier { .. } => {
-                "there are several CAs of that name: add the certificate of the one that signed it; \
-                 if it is there, this certificate is not genuine"
-            }
-            Reason::Sha1 => {
-                "accept SHA-1 (--ek-sha1 accepted), or allow the TPM by its ek_public_hash with a \
-                 token that names no CAs"
-            }
-            Reason::Algorithm(_) => {
-                "allow the TPM by its ek_public_hash with a token that names no CAs"
-            }
-            Reason::NotYetValid(_) => "see that the authority's clock is right",
-            Reason::Expired(_) => {
-                "accept EK certificates that have expired (--ek-expired accepted), or allow the TPM \
-                 by its ek_public_hash with a token that names no CAs"
-            }
-            Reason::IssuerNotValid { rule: Validity::Now, .. } => {
-                "accept what has expired (--ek-expired accepted), or add this very CA to \
-                 ekcert_allowed_cas: the dates of what is named there do not count"
-            }
-            Reason::IssuerNotValid { rule: Validity::AtIssuance, .. }
-            | Reason::Purpose
-            | Reason::PathLength { .. } => {
-                "if you trust the CA that issued the EK certificate all the same, add it to \
-                 ekcert_allowed_cas instead of those above it"
-            }
-            Reason::TooDeep | Reason::TooManyIntermediates(_) | Reason::TooManySignatures => {
-                "add the CA that issued the EK certificate itself to ekcert_allowed_cas"
-            }
-        }
-    }
-}
-
-impl fmt::Display for ChainError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { certificate, reason } = self;
-        write!(f, "{certificate} {reason}")
-    }
-}
-
-impl std::error::Error for ChainError {}
-
-/// The certificate that an error is about, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Subject {
-    Ek { serial: String, issuer: String },
-    Ca { name: String },
-}
-
-impl Subject {
-    fn of(certificate: &Certificate) -> Self {
-        match certificate.extensions.basic_constraints {
-            Some(constraints) if constraints.ca => Self::Ca { name: certificate.subject.text() },
-            _ => Self::Ek { serial: certificate.serial_text(), issuer: certificate.issuer.text() },
-        }
-    }
-}
-
-impl fmt::Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ek { serial, issuer } => {
-                write!(f, "the EK certificate {serial} of \"{issuer}\"")
-            }
-            Self::Ca { name } => write!(f, "the CA certificate \"{name}\""),
-        }
-    }
-}
-
-/// What is wrong with a certificate in a chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Reason {
-    /// No authority of the issuer's name is among the anchors and intermediates.
-    NoIssuer,
-    /// The authority of the issuer's name did not sign it.
-    Signature {
-        /// That authority.
-        issuer: String,
-    },
-    /// The authority of the issuer's name has another key identifier than the certificate names.
-    KeyIdentifier {
-        /// That authority.
-        issuer: String,
-    },
-    /// Signed over SHA-1.
-    Sha1,
-    /// Signed with an algorithm that is not implemented.
-    Algorithm(SignatureAlgorithm),
-    /// Its validity begins later.
-    NotYetValid(UnixTime),
-    /// Its validity has ended, and the policy minds.
-    Expired(UnixTime),
-    /// An intermediate that was not valid at the time that counts.
-    IssuerNotValid {
-        /// That time.
-        when: UnixTime,
-        /// What made it count.
-        rule: Validity,
-    },
-    /// An intermediate whose extKeyUsage does not allow to vouch for endorsement keys.
-    Purpose,
-    /// More authorities below it than its pathLenConstraint allows.
-    PathLength {
-        /// The constraint.
-        allowed: usize,
-        /// The authorities below.
-        below: usize,
-    },
-    /// More than [`MAX_DEPTH`] authorities, and no anchor yet.
-    TooDeep,
-    /// More than [`MAX_INTERMEDIATES`] certificates to look at.
-    TooManyIntermediates(usize),
-    /// A knot of certificates that takes too many signatures to untie.
-    TooManySignatures,
-}
-
-impl Reason {
-    /// Of several failures the one that came farthest says most, and then the most particular one.
-    fn weight(&self, depth: usize) -> (usize, u8) {
-        match self {
-            Self::TooManySignatures => (usize::MAX, 0),
-            Self::NoIssuer | Self::Signature { .. } | Self::KeyIdentifier { .. } => (depth, 0),
-            _ => (depth, 1),
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoIssuer => f.write_str("was issued by nobody who is known here"),
-            Self::Signature { issuer } => {
-                write!(f, "names \"{issuer}\" as its issuer, whose key did not sign it")
-            }
-            Self::KeyIdentifier { issuer } => {
-                write!(f, "names another key of \"{issuer}\" as its issuer's than that CA has")
-            }
-            Self::Sha1 => f.write_str("is signed over SHA-1"),
-            Self::Algorithm(algorithm) => {
-                write!(f, "is signed with {algorithm}, which is not supported")
-            }
-            Self::NotYetValid(from) => write!(f, "is not valid before {from}"),
-            Self::Expired(until) => write!(f, "expired at {until}"),
-            Self::IssuerNotValid { when, rule: Validity::AtIssuance } => {
-                write!(f, "was not valid when the EK certificate was issued, at {when}")
-            }
-            Self::IssuerNotValid { when, rule: Validity::Now } => {
-                write!(f, "is not valid at {when}")
-            }
-            Self::Purpose => f.write_str("is not meant to issue EK certificates (extKeyUsage)"),
-            Self::PathLength { allowed, below } => {
-                write!(f, "allows {allowed} authorities below itself, and there are {below}")
-            }
-            Self::TooDeep => write!(f, "is the last of {MAX_DEPTH}, and no anchor is reached"),
-            Self::TooManyIntermediates(count) => {
-                write!(f, "came with {count} others, more than {MAX_INTERMEDIATES}")
-            }
-            Self::TooManySignatures => {
-                f.write_str("has too many certificates of the same names above it")
-            }
-        }
     }
 }

@@ -53,6 +53,11 @@ pub(crate) struct Extensions {
 }
 
 impl Extensions {
+    /// Whether they say that the certificate is an endorsement key's, or describe a TPM.
+    pub(crate) fn concerns_a_tpm(&self) -> bool {
+        self.purposes.is_some_and(|purposes| purposes.ek_certificate) || self.tpm.is_some()
+    }
+
     /// Reads `[3] EXPLICIT Extensions`.
     pub(crate) fn read(outer: &Element<'_>) -> Result<Self, CertificateError> {
         let mut explicit = outer.reader();

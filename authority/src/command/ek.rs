@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use verifier::chain::{self, Path as ChainPath};
+use verifier::chain::{self, ChainPolicy, Path as ChainPath, WithoutPurpose};
 use verifier::{CaCertificate, EkCertificate, EkPublicKey, UnixTime, pem};
 
 use super::print;
-use crate::cli::EkCheck;
+use crate::cli::{EkCheck, Leniency};
 use crate::clock::Clock;
 use crate::exit::{Exit, Failure};
 
@@ -27,7 +27,12 @@ pub(super) fn check(check: &EkCheck) -> Result<(), Failure> {
         between.extend(authorities(file)?);
     }
     let at = UnixTime::from_seconds(Clock::system().now().unix_timestamp());
-    let path = chain::verify(&ek, &between, &anchors, at, check.policy.of_chains());
+    let without_purpose = match check.ek_without_purpose {
+        Some(Leniency::Accepted) => WithoutPurpose::Accepted,
+        Some(Leniency::Refused) | None => WithoutPurpose::Refused,
+    };
+    let policy = ChainPolicy { without_purpose, ..check.policy.of_chains() };
+    let path = chain::verify(&ek, &between, &anchors, at, policy);
     let path =
         path.map_err(|error| Failure::new(Exit::Refused, error.to_string(), error.advice()))?;
     print(told(&ek, &path))

@@ -23,7 +23,7 @@ pub use instance::{
     instance_path,
 };
 pub use lock::{Lock, LockSpec, Target, TargetFields};
-pub use token::{JoinMethod, Rule, SystemRole, Token, TokenSpec, TpmSpec};
+pub use token::{JoinMethod, Rule, SystemRole, Token, TokenSpec, TpmSpec, WithoutPurpose};
 
 /// What kinds of resource there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

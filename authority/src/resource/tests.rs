@@ -151,6 +151,10 @@ fn what_no_single_field_shows_is_refused_in_teleports_words() {
             serial_only.clone(),
             "spec.tpm: failed validation: allow[0]: ek_certificate_serial must be accompanied",
         ),
+        (
+            with("    allow:", "    ekcert_without_purpose: accepted\n    allow:"),
+            "spec.tpm: failed validation: ekcert_without_purpose must be accompanied by",
+        ),
         (cas("what"), "spec.tpm: failed validation: ekcert_allowed_cas[0]: no pem block found"),
         (cas(&CA.replacen("MII", "MIJ", 1)), "ekcert_allowed_cas[0]: parsing certificate: "),
         (
@@ -223,6 +227,7 @@ fn what_is_written_reads_back_the_same() {
     let description = r#"  description: "two\nlines: \u0007 \u2028""#;
     let metadata = format!("  name: my-bot-token\n{labels}\n{description}\n");
     let token = with("    allow:", &cas)
+        .replace("    allow:", "    ekcert_without_purpose: accepted\n    allow:")
         .replace("\"00:5E:cd:5f:8e\"", "\"12:34:56:10\"")
         .replace("  name: my-bot-token\n", &metadata);
     for yaml in [BOT.to_owned(), token] {

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_saphyr::DoubleQuoted;
-use verifier::CaCertificate;
 use verifier::pem::PemFault;
+use verifier::{CaCertificate, chain};
 
 use super::field::{EkHash, Invalid, Metadata, Name, Serial};
 
@@ -97,9 +97,39 @@ pub struct TpmSpec {
     /// PEM. If there are any, a TPM must present an EK certificate that one of them signed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ekcert_allowed_cas: Vec<String>,
+    /// EK certificates that say neither by extKeyUsage nor by subjectAltName that they are: only
+    /// for CAs that issue nothing else.
+    #[serde(default, skip_serializing_if = "WithoutPurpose::is_refused")]
+    pub ekcert_without_purpose: WithoutPurpose,
     /// A TPM must match one of them.
     #[serde(default)]
     pub allow: Vec<Rule>,
+}
+
+/// What becomes of an EK certificate that does not say that it is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WithoutPurpose {
+    /// It is refused.
+    #[default]
+    Refused,
+    /// It is accepted.
+    Accepted,
+}
+
+impl WithoutPurpose {
+    fn is_refused(&self) -> bool {
+        *self == Self::Refused
+    }
+}
+
+impl From<WithoutPurpose> for chain::WithoutPurpose {
+    fn from(verdict: WithoutPurpose) -> Self {
+        match verdict {
+            WithoutPurpose::Refused => Self::Refused,
+            WithoutPurpose::Accepted => Self::Accepted,
+        }
+    }
 }
 
 /// Matches a TPM that has everything that is set.
@@ -154,6 +184,11 @@ impl TpmSpec {
         for (index, pem) in self.ekcert_allowed_cas.iter().enumerate() {
             certificates(pem)
                 .map_err(|cause| Invalid(format!("ekcert_allowed_cas[{index}]: {cause}")))?;
+        }
+        if self.ekcert_allowed_cas.is_empty() && !self.ekcert_without_purpose.is_refused() {
+            return Err(Invalid(
+                "ekcert_without_purpose must be accompanied by ekcert_allowed_cas".into(),
+            ));
         }
         if self.allow.is_empty() {
             return Err(Invalid("allow: at least one rule must be set".into()));

@@ -197,7 +197,8 @@ impl Ceremony {
             Some(Ek::EkPublic(spki)) if spki.len() <= MAX_EK_PUBLIC => key_hash(spki).parse().ok(),
             _ => None,
         };
-        let policy = self.authority.ek_policy;
+        let without_purpose = token.without_purpose;
+        let policy = ChainPolicy { without_purpose, ..self.authority.ek_policy };
         let appraise = move || {
             let appraised = appraise(&init, &token.anchors, policy, now)?;
             Ok(appraised.map(|appraisal| (appraisal.challenge(), appraisal)))

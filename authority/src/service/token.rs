@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use time::OffsetDateTime;
-use verifier::CaCertificate;
+use verifier::{CaCertificate, chain};
 
 use super::Authority;
 use super::admission::store_failed;
@@ -26,6 +26,8 @@ pub(super) struct OpenToken {
     pub(super) bot: Name,
     /// The CAs that it names; none if it demands no certificate.
     pub(super) anchors: Vec<CaCertificate>,
+    /// Whether an EK certificate has to say that it is one.
+    pub(super) without_purpose: chain::WithoutPurpose,
     /// The anchors' fingerprints.
     fingerprints: HashSet<String>,
     rules: Rules,
@@ -39,6 +41,7 @@ impl OpenToken {
             bot,
             fingerprints: anchors.iter().map(CaCertificate::fingerprint).collect(),
             anchors,
+            without_purpose: tpm.ekcert_without_purpose.into(),
             rules: Rules::new(tpm.allow),
         })
     }

@@ -3,13 +3,17 @@
 use super::forge::*;
 use crate::chain::{
     ChainError, ChainPolicy, MAX_DEPTH, MAX_INTERMEDIATES, MAX_SIGNATURES, Reason, Sha1, Validity,
-    verify, verify_within,
+    WithoutPurpose, verify, verify_within,
 };
 use crate::der::{element, tag};
 use crate::{CaCertificate, EkCertificate, Fault, SignatureAlgorithm, UnixTime, oid};
 
-const BURNED_IN: ChainPolicy = ChainPolicy { validity: Validity::AtIssuance, sha1: Sha1::Refused };
-const STRICT: ChainPolicy = ChainPolicy { validity: Validity::Now, sha1: Sha1::Refused };
+const STRICT: ChainPolicy = ChainPolicy {
+    validity: Validity::Now,
+    sha1: Sha1::Refused,
+    without_purpose: WithoutPurpose::Refused,
+};
+const BURNED_IN: ChainPolicy = ChainPolicy { validity: Validity::AtIssuance, ..STRICT };
 
 fn ek(issuer: &Authority) -> Recipe {
     Recipe::ek(&rsa_key("ek")).issued_by(issuer)
@@ -312,6 +316,26 @@ fn purposes_of_intermediates() {
     assert_eq!(failure(&leaf, &tls, &anchors).reason(), &Reason::Purpose);
     // Pinned for this very purpose.
     verify(&leaf, &[], &tls, NOW, STRICT).unwrap();
+}
+
+#[test]
+fn leaf_that_does_not_say_that_it_is_an_ek_is_refused_unless_it_may() {
+    let ca = Authority::new("ca");
+    let anchors = [ca.root()];
+    let lenient = ChainPolicy { without_purpose: WithoutPurpose::Accepted, ..STRICT };
+    // As the same CA might issue for a TLS server.
+    let uri = extension(oid::SUBJECT_ALT_NAME, &seq(&[&element(tag::context(6), b"https://x")]));
+    let nothing = ek(&ca).without(oid::EXTENDED_KEY_USAGE).without(oid::SUBJECT_ALT_NAME);
+    for leaf in [nothing.clone(), nothing.extension(uri)] {
+        let leaf = leaf.certificate();
+        let error = failure(&leaf, &[], &anchors);
+        assert_eq!((error.reason(), error.fault()), (&Reason::WithoutPurpose, Fault::Untrusted));
+        assert!(error.advice().contains("ekcert_without_purpose: accepted"), "{}", error.advice());
+        verify(&leaf, &[], &anchors, NOW, lenient).unwrap();
+    }
+    for one_of_them in [oid::EXTENDED_KEY_USAGE, oid::SUBJECT_ALT_NAME] {
+        verify(&ek(&ca).without(one_of_them).certificate(), &[], &anchors, NOW, STRICT).unwrap();
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::forge::*;
 use super::join_key::Area;
-use crate::chain::{ChainPolicy, MAX_INTERMEDIATES, Sha1, Validity};
+use crate::chain::{ChainPolicy, MAX_INTERMEDIATES, Validity};
 use crate::{
     Appraisal, AppraisalError, CaCertificate, Cause, Claim, Demand, EkClaim, EkPublicKey,
     Endorsement, appraise, oid,
@@ -129,7 +129,7 @@ fn the_policy_reaches_the_chain() {
         .with(|r| r.not_after = utc("250101000000Z"))
         .der();
     let under = |validity| {
-        let policy = ChainPolicy { validity, sha1: Sha1::Refused };
+        let policy = ChainPolicy { validity, ..ChainPolicy::default() };
         join(
             EkClaim::Certificate(&expired),
             Demand::Certificate { anchors: &anchors, policy, at: NOW },

@@ -105,6 +105,25 @@ async fn another_ca_of_the_same_name_is_not_trusted() {
 }
 
 #[tokio::test]
+async fn certificate_for_any_purpose_is_no_ek_certificate_unless_the_token_says_so() {
+    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
+    let manufacturer = Manufacturer::new("Some CA");
+    // As a CA that also issues for servers would issue it for a key in software.
+    let server = "keyUsage=critical,keyAgreement\nsubjectAltName=DNS:host-1\n";
+    manufacturer.certify_with(&mut tpm, "7", server);
+    let strict = token("t", "- ek_certificate_serial: \"07\"", &[&manufacturer.pem]);
+    harness.create(&strict).await;
+    harness.join(&tpm, "t").await.unwrap_err();
+    let line = harness.assert_refused("ek_untrusted").await;
+    let reason = line["reason"].as_str().unwrap();
+    assert!(reason.contains("does not say that it is one"), "{reason}");
+
+    let lenient = "    ekcert_without_purpose: accepted\n    allow:\n";
+    harness.create(&strict.replace("    allow:\n", lenient)).await;
+    harness.join(&tpm, "t").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_certificate_that_nobody_verified_is_recorded_as_such() {
     let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
     Manufacturer::new("Anybody").certify(&mut tpm, "1");

@@ -291,13 +291,18 @@ impl Manufacturer {
 
     /// The certificate of a TPM's endorsement key.
     pub(crate) fn certify(&self, tpm: &mut SoftwareTpm, serial: &str) {
+        let extensions = "basicConstraints=critical,CA:FALSE\nkeyUsage=critical,keyAgreement\n\
+                          extendedKeyUsage=2.23.133.8.1\n\
+                          subjectAltName=critical,dirName:tpm\n[tpm]\n1.2.23.133.2.1=id:00001014\n";
+        self.certify_with(tpm, serial, extensions);
+    }
+
+    /// A certificate with these extensions, as openssl's configuration has them.
+    pub(crate) fn certify_with(&self, tpm: &mut SoftwareTpm, serial: &str, extensions: &str) {
         let path = |name: &str| self.dir.path().join(name);
         let public =
             der::pem::encode_string("PUBLIC KEY", der::pem::LineEnding::LF, &tpm.ek_public());
         fs::write(path("ek.pem"), public.unwrap()).unwrap();
-        let extensions = "basicConstraints=critical,CA:FALSE\nkeyUsage=critical,keyAgreement\n\
-                          extendedKeyUsage=2.23.133.8.1\n\
-                          subjectAltName=critical,dirName:tpm\n[tpm]\n1.2.23.133.2.1=id:00001014\n";
         fs::write(path("ek.ext"), extensions).unwrap();
         self.sign(&path("ek.pem"), &path("ek.ext"), serial, &path("ek.der"));
         tpm.ek_certificate = Some(fs::read(path("ek.der")).unwrap());

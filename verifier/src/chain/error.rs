@@ -1,0 +1,217 @@
+//! Why a chain is refused.
+
+use std::fmt;
+
+use super::{MAX_DEPTH, MAX_INTERMEDIATES, Validity};
+use crate::error::Fault;
+use crate::signature::SignatureAlgorithm;
+use crate::time::UnixTime;
+use crate::x509::Certificate;
+
+/// Why nobody who is trusted vouches for an endorsement certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainError {
+    pub(super) certificate: Subject,
+    pub(super) reason: Reason,
+}
+
+impl ChainError {
+    /// Its class.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self.reason {
+            Reason::Sha1 => Fault::Weak,
+            Reason::Algorithm(_) => Fault::Unsupported,
+            _ => Fault::Untrusted,
+        }
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn reason(&self) -> &Reason {
+        &self.reason
+    }
+
+    /// What an operator can do about it.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        match self.reason {
+            Reason::NoIssuer => {
+                "add the certificate of its issuer to ekcert_allowed_cas, or the root's with all \
+                 that is between"
+            }
+            Reason::Signature { .. } | Reason::KeyIdentifier { .. } => {
+                "there are several CAs of that name: add the certificate of the one that signed it; \
+                 if it is there, this certificate is not genuine"
+            }
+            Reason::Sha1 => {
+                "accept SHA-1 (--ek-sha1 accepted), or allow the TPM by its ek_public_hash with a \
+                 token that names no CAs"
+            }
+            Reason::Algorithm(_) => {
+                "allow the TPM by its ek_public_hash with a token that names no CAs"
+            }
+            Reason::WithoutPurpose => {
+                "if the CAs that the token names issue nothing but EK certificates, set \
+                 ekcert_without_purpose: accepted in the token (--ek-without-purpose accepted); \
+                 otherwise allow the TPM by its ek_public_hash with a token that names no CAs"
+            }
+            Reason::NotYetValid(_) => "see that the authority's clock is right",
+            Reason::Expired(_) => {
+                "accept EK certificates that have expired (--ek-expired accepted), or allow the TPM \
+                 by its ek_public_hash with a token that names no CAs"
+            }
+            Reason::IssuerNotValid { rule: Validity::Now, .. } => {
+                "accept what has expired (--ek-expired accepted), or add this very CA to \
+                 ekcert_allowed_cas: the dates of what is named there do not count"
+            }
+            Reason::IssuerNotValid { rule: Validity::AtIssuance, .. }
+            | Reason::Purpose
+            | Reason::PathLength { .. } => {
+                "if you trust the CA that issued the EK certificate all the same, add it to \
+                 ekcert_allowed_cas instead of those above it"
+            }
+            Reason::TooDeep | Reason::TooManyIntermediates(_) | Reason::TooManySignatures => {
+                "add the CA that issued the EK certificate itself to ekcert_allowed_cas"
+            }
+        }
+    }
+}
+
+impl fmt::Display for ChainError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { certificate, reason } = self;
+        write!(f, "{certificate} {reason}")
+    }
+}
+
+impl std::error::Error for ChainError {}
+
+/// The certificate that an error is about, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Subject {
+    Ek { serial: String, issuer: String },
+    Ca { name: String },
+}
+
+impl Subject {
+    pub(super) fn of(certificate: &Certificate) -> Self {
+        match certificate.extensions.basic_constraints {
+            Some(constraints) if constraints.ca => Self::Ca { name: certificate.subject.text() },
+            _ => Self::Ek { serial: certificate.serial_text(), issuer: certificate.issuer.text() },
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ek { serial, issuer } => {
+                write!(f, "the EK certificate {serial} of \"{issuer}\"")
+            }
+            Self::Ca { name } => write!(f, "the CA certificate \"{name}\""),
+        }
+    }
+}
+
+/// What is wrong with a certificate in a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// No authority of the issuer's name is among the anchors and intermediates.
+    NoIssuer,
+    /// The authority of the issuer's name did not sign it.
+    Signature {
+        /// That authority.
+        issuer: String,
+    },
+    /// The authority of the issuer's name has another key identifier than the certificate names.
+    KeyIdentifier {
+        /// That authority.
+        issuer: String,
+    },
+    /// Neither extKeyUsage nor subjectAltName says that it is an endorsement key's.
+    WithoutPurpose,
+    /// Signed over SHA-1.
+    Sha1,
+    /// Signed with an algorithm that is not implemented.
+    Algorithm(SignatureAlgorithm),
+    /// Its validity begins later.
+    NotYetValid(UnixTime),
+    /// Its validity has ended, and the policy minds.
+    Expired(UnixTime),
+    /// An intermediate that was not valid at the time that counts.
+    IssuerNotValid {
+        /// That time.
+        when: UnixTime,
+        /// What made it count.
+        rule: Validity,
+    },
+    /// An intermediate whose extKeyUsage does not allow to vouch for endorsement keys.
+    Purpose,
+    /// More authorities below it than its pathLenConstraint allows.
+    PathLength {
+        /// The constraint.
+        allowed: usize,
+        /// The authorities below.
+        below: usize,
+    },
+    /// More than [`MAX_DEPTH`] authorities, and no anchor yet.
+    TooDeep,
+    /// More than [`MAX_INTERMEDIATES`] certificates to look at.
+    TooManyIntermediates(usize),
+    /// A knot of certificates that takes too many signatures to untie.
+    TooManySignatures,
+}
+
+impl Reason {
+    /// Of several failures the one that came farthest says most, and then the most particular one.
+    pub(super) fn weight(&self, depth: usize) -> (usize, u8) {
+        match self {
+            Self::TooManySignatures => (usize::MAX, 0),
+            Self::NoIssuer | Self::Signature { .. } | Self::KeyIdentifier { .. } => (depth, 0),
+            _ => (depth, 1),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoIssuer => f.write_str("was issued by nobody who is known here"),
+            Self::Signature { issuer } => {
+                write!(f, "names \"{issuer}\" as its issuer, whose key did not sign it")
+            }
+            Self::KeyIdentifier { issuer } => {
+                write!(f, "names another key of \"{issuer}\" as its issuer's than that CA has")
+            }
+            Self::WithoutPurpose => f.write_str(
+                "does not say that it is one: it has neither the extKeyUsage tcg-kp-EKCertificate \
+                 (2.23.133.8.1) nor a subjectAltName that describes a TPM",
+            ),
+            Self::Sha1 => f.write_str("is signed over SHA-1"),
+            Self::Algorithm(algorithm) => {
+                write!(f, "is signed with {algorithm}, which is not supported")
+            }
+            Self::NotYetValid(from) => write!(f, "is not valid before {from}"),
+            Self::Expired(until) => write!(f, "expired at {until}"),
+            Self::IssuerNotValid { when, rule: Validity::AtIssuance } => {
+                write!(f, "was not valid when the EK certificate was issued, at {when}")
+            }
+            Self::IssuerNotValid { when, rule: Validity::Now } => {
+                write!(f, "is not valid at {when}")
+            }
+            Self::Purpose => f.write_str("is not meant to issue EK certificates (extKeyUsage)"),
+            Self::PathLength { allowed, below } => {
+                write!(f, "allows {allowed} authorities below itself, and there are {below}")
+            }
+            Self::TooDeep => write!(f, "is the last of {MAX_DEPTH}, and no anchor is reached"),
+            Self::TooManyIntermediates(count) => {
+                write!(f, "came with {count} others, more than {MAX_INTERMEDIATES}")
+            }
+            Self::TooManySignatures => {
+                f.write_str("has too many certificates of the same names above it")
+            }
+        }
+    }
+}
