@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use p256::ecdsa::Signature;
@@ -24,19 +25,20 @@ use crate::attester::{Attester, JoinKey, KnownEk};
 use crate::ceremony::{self, Who};
 use crate::clock;
 use crate::config::Trust;
-use crate::connection::{Connection, End, in_time};
+use crate::connection::{Connection, End, Unopened, in_time};
 use crate::credentials::{Credentials, SubjectKey, is_name};
 use crate::exit::{Exit, Failure};
 use crate::identity::{Identity, Joined};
 use crate::inventory::EkChoice;
 use crate::passwords::Passwords;
 use crate::tpm_thread::{Tpm, TpmThread};
+use crate::traffic::Budget;
 
 /// A connection that waited longer for the TPM is opened again before the join begins.
 const MAX_CONNECTION_IDLE: Duration = Duration::from_secs(5);
 
 /// What a host wants to join with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Wanted {
     /// Name of the token.
     pub token: String,
@@ -56,6 +58,16 @@ pub struct Client {
     authorities: Vec<String>,
     trust: ServerTrust,
     pins: Vec<CaPin>,
+    history: Arc<History>,
+}
+
+/// What was learned of the addresses.
+#[derive(Debug, Default)]
+struct History {
+    /// The index of the address to begin with.
+    first: AtomicUsize,
+    /// Whether the last connection could not be made.
+    failed: AtomicBool,
 }
 
 impl Client {
@@ -73,26 +85,41 @@ impl Client {
                 (ServerTrust::Certificates(certificates), pins)
             }
         };
-        Ok(Self { authorities, trust, pins })
+        Ok(Self { authorities, trust, pins, history: Arc::default() })
     }
 
-    /// Proves the TPM and receives an identity, which is verified but not yet stored.
+    /// Proves the TPM and receives an identity, which is verified but not yet stored. Where the authority at one address
+    /// is not available, another is asked.
     ///
     /// # Errors
     /// The TPM's, the network's, the authority's, in words.
     pub async fn join(&self, tpm: &TpmThread, wanted: Wanted) -> Result<Identity, Failure> {
+        let mut others = self.authorities.len();
+        loop {
+            // The TPM is not asked for anything before it is known that the authority is there.
+            let connected = self.connect(None).await?;
+            let joined = self.join_on(connected, tpm, wanted.clone()).await;
+            others = others.saturating_sub(1);
+            match joined {
+                Err(failure) if self.avoids(&failure) && others > 0 => {}
+                joined => return joined,
+            }
+        }
+    }
+
+    async fn join_on(
+        &self,
+        mut connected: (Connection, String),
+        tpm: &TpmThread,
+        wanted: Wanted,
+    ) -> Result<Identity, Failure> {
         let Wanted { token, choice, known, passwords, ttl } = wanted;
+        let since = tokio::time::Instant::now();
         let mut unique = [0; 32];
         tpm2::crypto::random(&mut unique).map_err(Failure::bug)?;
         let by = passwords.clone();
-        let prepare = tpm.call(move |tpm| Attester::prepare(tpm, choice, known, &by, &unique));
-        // While the TPM works the network does too, so that an authority that is not there costs no
-        // wait for the TPM.
-        let connect = async {
-            let connected = self.connect(None).await?;
-            Ok((connected, tokio::time::Instant::now()))
-        };
-        let (attester, (mut connected, since)) = tokio::try_join!(prepare, connect)?;
+        let prepare = move |tpm: &mut Tpm| Attester::prepare(tpm, choice, known, &by, &unique);
+        let attester = tpm.call(prepare).await?;
         // An authority does not wait long for the join on a connection without certificate.
         if since.elapsed() > MAX_CONNECTION_IDLE {
             connected = self.connect(None).await?;
@@ -130,6 +157,10 @@ impl Client {
         identity: &Identity,
         passwords: Passwords,
     ) -> Result<Authenticated, Failure> {
+        // Whoever is not the authority costs no command of the TPM, the first time apart.
+        if self.history.failed.load(Ordering::Relaxed) {
+            self.reach().await?;
+        }
         let damaged = |error: String| Failure::new(Exit::Data, error, "join anew");
         let unique = identity.unique().map_err(damaged)?;
         let ek = identity.known_ek().map_err(damaged)?;
@@ -152,6 +183,7 @@ impl Client {
                 .max_decoding_message_size(ceremony::LARGEST),
             exporter: connection.exporter,
             end: connection.end,
+            budget: connection.budget,
             authority,
             client: self.clone(),
             key: appraised,
@@ -166,21 +198,40 @@ impl Client {
         self.connect(None).await.map(drop)
     }
 
-    /// The first address that answers. The first that refuses ends it: another address is the same authority.
+    /// The first address where the authority proves to be the one that is trusted, beginning with the one that did last.
+    /// Whoever does not has decided nothing, whatever was said.
     async fn connect(
         &self,
         identity: Option<Arc<dyn rustls::client::ResolvesClientCert>>,
     ) -> Result<(Connection, String), Failure> {
         let config = tls::client_config(&self.trust, identity).map_err(Failure::bug)?;
-        let mut last = None;
-        for address in &self.authorities {
+        let first = self.history.first.load(Ordering::Relaxed);
+        let mut telling: Option<Unopened> = None;
+        for offset in 0..self.authorities.len() {
+            let index = (first + offset) % self.authorities.len();
+            let Some(address) = self.authorities.get(index) else { continue };
             match Connection::open(address, Arc::clone(&config)).await {
-                Ok(connection) => return Ok((connection, address.clone())),
-                Err(failure) if failure.exit == Exit::Unavailable => last = Some(failure),
-                Err(failure) => return Err(failure),
+                Ok(connection) => {
+                    self.history.first.store(index, Ordering::Relaxed);
+                    self.history.failed.store(false, Ordering::Relaxed);
+                    return Ok((connection, address.clone()));
+                }
+                Err(unopened) => telling = Some(unopened.or_more_telling(telling)),
             }
         }
-        Err(last.unwrap_or_else(|| Failure::bug("no address of an authority")))
+        self.history.failed.store(true, Ordering::Relaxed);
+        let none = || Failure::bug("no address of an authority");
+        Err(telling.map_or_else(none, |unopened| unopened.failure))
+    }
+
+    /// Whether another address may do better after this failure; the next connection begins there.
+    fn avoids(&self, failure: &Failure) -> bool {
+        let is_unavailable = failure.exit == Exit::Unavailable;
+        if is_unavailable {
+            let next = |first: usize| first.checked_add(1)?.checked_rem(self.authorities.len());
+            let _ = self.history.first.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        }
+        is_unavailable
     }
 
     fn verify(
@@ -198,6 +249,7 @@ pub struct Authenticated {
     service: IdentityServiceClient<Channel>,
     exporter: [u8; 32],
     end: End,
+    budget: Budget,
     authority: String,
     client: Client,
     key: AppraisedKey,
@@ -214,8 +266,9 @@ impl Authenticated {
             hostname: hostname(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
+        self.budget.renew();
         let renewed = in_time(self.service.renew(request)).await;
-        let issued = renewed.map_err(|status| refused(&status, &self.end))?.into_inner();
+        let issued = renewed.map_err(|status| self.refused(&status))?.into_inner();
         if issued.instance != identity.instance || issued.cluster != identity.cluster {
             let message = "the authority renewed another identity than ours";
             return Err(Failure::new(Exit::Data, message, "nothing was stored; see its log").into());
@@ -244,8 +297,9 @@ impl Authenticated {
             service: service.to_owned(),
             subject: subject.into(),
         };
+        self.budget.renew();
         let issued = in_time(self.service.issue(request)).await;
-        let issued = issued.map_err(|status| refused(&status, &self.end))?.into_inner();
+        let issued = issued.map_err(|status| self.refused(&status))?.into_inner();
         Ok(self.client.verify(issued, SubjectKey::of_service(key)?)?)
     }
 
@@ -254,14 +308,28 @@ impl Authenticated {
     /// # Errors
     /// The authority's, in words.
     pub async fn who_am_i(&mut self) -> Result<WhoAmIResponse, Denied> {
+        self.budget.renew();
         let answer = in_time(self.service.who_am_i(WhoAmIRequest {})).await;
-        let answer = answer.map_err(|status| refused(&status, &self.end))?.into_inner();
+        let answer = answer.map_err(|status| self.refused(&status))?.into_inner();
         let names = [&answer.cluster, &answer.bot, &answer.spiffe_id, &answer.certificate_serial];
         if names.into_iter().chain(&answer.roles).all(|name| is_name(name)) {
             return Ok(answer);
         }
         let message = "the authority says names that are none";
         Err(Failure::new(Exit::Data, message, "see that it is well").into())
+    }
+
+    /// Why the authority did not do what was asked.
+    fn refused(&self, status: &Status) -> Denied {
+        if let Some(rejection) = self.end.rejection() {
+            return Denied::IdentityGone(rejection);
+        }
+        let failure = ceremony::refused(status);
+        self.client.avoids(&failure);
+        match status.code() {
+            Code::Unauthenticated => Denied::IdentityGone(failure),
+            _ => Denied::Failed(failure),
+        }
     }
 }
 
@@ -285,17 +353,6 @@ impl From<Denied> for Failure {
         match denied {
             Denied::IdentityGone(failure) | Denied::Failed(failure) => failure,
         }
-    }
-}
-
-fn refused(status: &Status, end: &End) -> Denied {
-    if let Some(rejection) = end.rejection() {
-        return Denied::IdentityGone(rejection);
-    }
-    let failure = ceremony::refused(status);
-    match status.code() {
-        Code::Unauthenticated => Denied::IdentityGone(failure),
-        _ => Denied::Failed(failure),
     }
 }
 

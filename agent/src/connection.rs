@@ -1,6 +1,7 @@
 //! One TLS connection to the authority, and gRPC on it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -10,18 +11,30 @@ use hyper_util::rt::TokioIo;
 use rustls::{AlertDescription, CertificateError, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::exit::{Exit, Failure};
+use crate::traffic::{Bounded, Budget};
 
 /// How long an address may take to answer, and then to shake hands.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The least time that one of several addresses behind a name has for an answer.
+const MIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Addresses behind one name that are tried.
+const MAX_ADDRESSES: usize = 8;
+
 /// How long the authority may take for an answer: it looks into its store, signs, and writes to its disk.
 const ANSWER: Duration = Duration::from_secs(60);
+
+/// HTTP/2 windows, bytes: what the other end may send before it is read.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 128 * 1024;
 
 /// A connection, and what only its two ends know of it.
 #[derive(Debug)]
@@ -31,40 +44,93 @@ pub struct Connection {
     /// The value that binds a join to this connection.
     pub exporter: [u8; 32],
     pub(crate) end: End,
+    pub(crate) budget: Budget,
+}
+
+/// Why there is no connection. Nobody has proved to be the authority, so nothing is decided: whatever was said, the host
+/// may find the authority at another address or a little later.
+#[derive(Debug)]
+pub struct Unopened {
+    /// In words.
+    pub failure: Failure,
+    /// Whether somebody answered: that says more than silence.
+    is_answered: bool,
+}
+
+impl Unopened {
+    /// The more telling of both; of two alike the earlier.
+    pub(crate) fn or_more_telling(self, earlier: Option<Self>) -> Self {
+        match earlier {
+            Some(earlier) if earlier.is_answered || !self.is_answered => earlier,
+            _ => self,
+        }
+    }
+
+    const fn silent(failure: Failure) -> Self {
+        Self { failure, is_answered: false }
+    }
+}
+
+impl From<Unopened> for Failure {
+    fn from(unopened: Unopened) -> Self {
+        unopened.failure
+    }
 }
 
 impl Connection {
-    /// Connects to HOST:PORT.
+    /// Connects to HOST:PORT, at the first of the addresses behind the name where the authority is.
     ///
     /// # Errors
-    /// [`Exit::Unavailable`] if nobody answers there, [`Exit::Refused`] if it is not the authority that is trusted.
-    pub async fn open(address: &str, config: Arc<ClientConfig>) -> Result<Self, Failure> {
-        let unavailable = |what: String| {
-            Failure::new(
-                Exit::Unavailable,
-                format!("cannot reach the authority at {address}: {what}"),
-                "see that it runs (`authority status` there), that the address is right and no firewall is between",
-            )
-        };
+    /// Nobody answers there, or it is not the authority that is trusted: [`Exit::Unavailable`].
+    pub async fn open(address: &str, config: Arc<ClientConfig>) -> Result<Self, Unopened> {
         if address.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
             let message = format!("{address:?} is not HOST:PORT");
-            return Err(Failure::new(
-                Exit::Usage,
-                message,
-                "write it as in authority.example.com:3025",
-            ));
+            let advice = "write it as in authority.example.com:3025";
+            return Err(Unopened::silent(Failure::new(Exit::Usage, message, advice)));
         }
-        let tcp = tokio::time::timeout(PATIENCE, TcpStream::connect(address))
+        let sockets = timeout(PATIENCE, tokio::net::lookup_host(address))
             .await
-            .map_err(|_| unavailable("no answer in ten seconds".into()))?
-            .map_err(|error| unavailable(error.to_string()))?;
-        tcp.set_nodelay(true).map_err(|error| unavailable(error.to_string()))?;
+            .map_err(|_| unreachable(address, "its name is not resolved in ten seconds"))?
+            .map_err(|error| unreachable(address, &error.to_string()))?;
+        let sockets: Vec<SocketAddr> = sockets.take(MAX_ADDRESSES).collect();
+        let share = PATIENCE / u32::try_from(sockets.len().max(1)).unwrap_or(u32::MAX);
+        let mut telling = None;
+        for socket in sockets {
+            let share = share.max(MIN_CONNECT_TIMEOUT);
+            match Self::open_socket(address, socket, share, Arc::clone(&config)).await {
+                Ok(connection) => return Ok(connection),
+                Err(unopened) => telling = Some(unopened.or_more_telling(telling)),
+            }
+        }
+        Err(telling.unwrap_or_else(|| unreachable(address, "its name has no address")))
+    }
+
+    async fn open_socket(
+        address: &str,
+        socket: SocketAddr,
+        limit: Duration,
+        config: Arc<ClientConfig>,
+    ) -> Result<Self, Unopened> {
+        let failed = |error: io::Error| unreachable(address, &error.to_string());
+        let tcp = timeout(limit, TcpStream::connect(socket))
+            .await
+            .map_err(|_| {
+                unreachable(address, &format!("no answer in {} seconds", limit.as_secs()))
+            })?
+            .map_err(failed)?;
+        tcp.set_nodelay(true).map_err(failed)?;
+        let budget = Budget::default();
+        let tcp = Bounded { io: tcp, budget: budget.clone() };
         let handshake = TlsConnector::from(config).connect(tls::authority_name(), tcp);
-        let tls = tokio::time::timeout(PATIENCE, handshake)
+        let tls = timeout(PATIENCE, handshake)
             .await
-            .map_err(|_| unavailable("no TLS handshake in ten seconds".into()))?
-            .map_err(|error| handshake_failure(address, &error))?;
-        let exporter = tls::join_exporter(tls.get_ref().1).map_err(Failure::bug)?;
+            .map_err(|_| unreachable(address, "no TLS handshake in ten seconds"))?
+            .map_err(|error| Unopened {
+                failure: handshake_failure(address, &error),
+                is_answered: true,
+            })?;
+        let bug = |error: rustls::Error| Unopened::silent(Failure::bug(error));
+        let exporter = tls::join_exporter(tls.get_ref().1).map_err(bug)?;
 
         let end = End::default();
         let mut only = Some(TokioIo::new(Watched { tls, end: end.clone() }));
@@ -73,11 +139,21 @@ impl Connection {
             async move { io }
         });
         let channel = Endpoint::from_static("http://authority.endorse.internal")
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .connect_with_connector(connector)
             .await
-            .map_err(|error| unavailable(error.to_string()))?;
-        Ok(Self { channel, exporter, end })
+            .map_err(|error| unreachable(address, &error.to_string()))?;
+        Ok(Self { channel, exporter, end, budget })
     }
+}
+
+fn unreachable(address: &str, what: &str) -> Unopened {
+    Unopened::silent(Failure::new(
+        Exit::Unavailable,
+        format!("cannot reach the authority at {address}: {what}"),
+        "see that it runs (`authority status` there), that the address is right and no firewall is between",
+    ))
 }
 
 /// An answer of the authority, if it comes in time. A machine that lost its power says nothing and hangs up never.
@@ -85,7 +161,7 @@ pub(crate) async fn in_time<T>(
     answer: impl Future<Output = Result<T, Status>>,
 ) -> Result<T, Status> {
     let late = || Status::deadline_exceeded(format!("no answer in {} seconds", ANSWER.as_secs()));
-    tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(|_| Err(late()))
+    timeout(ANSWER, answer).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// TLS failed: whoever answers is not whom we trust, or does not trust us, or speaks something else.
@@ -102,7 +178,7 @@ fn handshake_failure(address: &str, error: &std::io::Error) -> Failure {
     }
     match refused {
         Some(rustls::Error::InvalidCertificate(why)) => Failure::new(
-            Exit::Refused,
+            Exit::Unavailable,
             match why {
                 CertificateError::Other(why) => {
                     format!("{address} is not the authority: {}", why.0)
@@ -111,7 +187,12 @@ fn handshake_failure(address: &str, error: &std::io::Error) -> Failure {
             },
             "compare --ca-pin with what `authority status` shows; if they agree, somebody stands between",
         ),
-        Some(rustls::Error::AlertReceived(alert)) => not_accepted(*alert),
+        // Before the authority has proved who it is, anybody can have sent this.
+        Some(rustls::Error::AlertReceived(alert)) => Failure::new(
+            Exit::Unavailable,
+            format!("{address} ends the TLS handshake: {alert:?}"),
+            "see that the address is an authority's and nobody stands between",
+        ),
         Some(_) => {
             Failure::new(Exit::Unavailable, message, "see that the address is an authority's")
         }
@@ -169,7 +250,7 @@ impl End {
 /// A connection whose end is noted.
 #[derive(Debug)]
 struct Watched {
-    tls: TlsStream<TcpStream>,
+    tls: TlsStream<Bounded<TcpStream>>,
     end: End,
 }
 

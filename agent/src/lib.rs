@@ -28,6 +28,7 @@ mod socket;
 mod ssh_certificate;
 pub mod storage;
 pub mod tpm_thread;
+mod traffic;
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -36,7 +36,7 @@ impl Wire {
         let trust = ServerTrust::Pins(vec![world.pin().parse()?]);
         let config = tls::client_config(&trust, None)?;
         let Connection { channel, exporter, .. } =
-            Connection::open(world.address(), config).await?;
+            Connection::open(world.address(), config).await.map_err(agent::Failure::from)?;
         Ok(Self { client: JoinServiceClient::new(channel), exporter })
     }
 

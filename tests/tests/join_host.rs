@@ -151,8 +151,8 @@ fn whoever_is_not_the_authority_is_not_talked_to() -> Result<()> {
         world.agent(&[&join[..], &["--storage", "storage", "--tpm", &tcti]].concat())
     };
     for (authority, pin, code, words) in [
-        (world.address(), wrong_pin.as_str(), 1, "--ca-pin"),
-        (other.address(), world.pin(), 1, "--ca-pin"),
+        (world.address(), wrong_pin.as_str(), 69, "--ca-pin"),
+        (other.address(), world.pin(), 69, "--ca-pin"),
         (&nobody, world.pin(), 69, "authority status"),
         ("nowhere", world.pin(), 64, "authority.example.com:3025"),
         ("127.0.0.1:99999", world.pin(), 64, "authority.example.com:3025"),

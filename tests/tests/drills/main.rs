@@ -2,6 +2,7 @@
 //! heals. docs/operations.md has the table for those who read it there.
 
 mod access;
+mod addresses;
 mod authority;
 mod clock;
 mod damage;

@@ -1,0 +1,113 @@
+//! Several addresses, and others than the authority behind some of them.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
+
+use anyhow::{Result, ensure};
+use tests::host::Host;
+use tests::programs;
+use tests::tap::Tap;
+use tests::world::World;
+
+use super::{holds, switched_on};
+
+/// Has the host try this address before the authority's.
+fn put_first(host: &Host, address: &str) -> Result<()> {
+    let config = host.world.path("tbot.yaml");
+    let text = fs::read_to_string(&config)?;
+    let real = host.world.address();
+    let both = format!("proxy_server: [\"{address}\", \"{real}\"]");
+    Ok(fs::write(config, text.replace(&format!("proxy_server: {real}"), &both))?)
+}
+
+#[test]
+fn impostor_at_the_first_address_does_not_keep_the_agent_from_the_authority() -> Result<()> {
+    let swtpm = switched_on()?;
+    let before = swtpm.handles()?;
+    let mut host = Host::new(World::new(programs!())?, &swtpm.tcti())?;
+    let impostor = World::new(programs!())?;
+    put_first(&host, impostor.address())?;
+    host.start()?;
+    host.is_well()?;
+    ensure!(host.count("not joined") == 0, "{}", host.log());
+    host.signal("USR1")?;
+    host.until_logged("renewed name=identity", 1)?;
+    ensure!(host.count("not renewed") == 0, "{}", host.log());
+    holds(&swtpm, &before)
+}
+
+#[test]
+fn whoever_hangs_up_after_a_relayed_handshake_does_not_keep_the_agent_from_the_authority()
+-> Result<()> {
+    let swtpm = switched_on()?;
+    let mut host = Host::new(World::new(programs!())?, &swtpm.tcti())?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    put_first(&host, &listener.local_addr()?.to_string())?;
+    let authority = host.world.address().to_owned();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let _ = relay_until_the_call(client, &authority);
+        }
+    });
+    host.start()?;
+    host.is_well()?;
+    ensure!(host.count("not joined") == 0, "{}", host.log());
+    Ok(())
+}
+
+/// Carries what both say until the client makes its call, which is longer than all that it says before; then hangs up.
+fn relay_until_the_call(mut client: TcpStream, authority: &str) -> Result<()> {
+    const BEFORE_THE_CALL: usize = 600;
+    let mut authority = TcpStream::connect(authority)?;
+    let mut answers = (authority.try_clone()?, client.try_clone()?);
+    let mut bytes = [0; 16 * 1024];
+    let len = client.read(&mut bytes)?;
+    authority.write_all(&bytes[..len])?;
+    thread::spawn(move || std::io::copy(&mut answers.0, &mut answers.1));
+    let mut said = 0;
+    while said < BEFORE_THE_CALL {
+        let len = client.read(&mut bytes)?;
+        ensure!(len > 0, "the client hung up first");
+        authority.write_all(&bytes[..len])?;
+        said += len;
+    }
+    authority.shutdown(Shutdown::Both)?;
+    Ok(client.shutdown(Shutdown::Both)?)
+}
+
+/// Whoever is not the authority, and whoever is not there, costs no command of the TPM.
+#[test]
+fn tpm_is_not_asked_for_anything_before_the_authority_is_there() -> Result<()> {
+    let swtpm = switched_on()?;
+    let tap = Tap::new(&swtpm)?;
+    let mut host = Host::new(World::new(programs!())?, &tap.tcti())?;
+    let commands = || tap.recording().exchanges().len();
+    let config = host.world.path("tbot.yaml");
+    let works = fs::read_to_string(&config)?;
+    let impostor = World::new(programs!())?;
+    let before = commands();
+    let lies = works.replace(host.world.address(), impostor.address());
+    fs::write(&config, &lies)?;
+    host.start()?;
+    host.until_logged("not joined", 2)?;
+    ensure!(host.log().contains("is not the authority"), "{}", host.log());
+    ensure!(commands() == before, "{} commands for an impostor", commands() - before);
+    host.kill()?;
+
+    // It renews: the key is made before the first try, and not again.
+    fs::write(&config, &works)?;
+    host.start()?;
+    host.is_well()?;
+    host.kill()?;
+    fs::write(&config, &lies)?;
+    host.start()?;
+    host.is_well()?;
+    host.signal("USR1")?;
+    host.until_logged("not renewed", 1)?;
+    let before = commands();
+    host.until_logged("not renewed", 3)?;
+    ensure!(commands() == before, "{} commands for an impostor", commands() - before);
+    Ok(())
+}
