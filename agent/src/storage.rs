@@ -40,8 +40,23 @@ const LARGEST: u64 = 1024 * 1024;
 #[serde(default)]
 struct Manifests {
     version: u32,
-    identity: Option<Manifest>,
+    identity: Option<Written>,
     services: BTreeMap<String, Issued>,
+}
+
+/// What was written last, or was about to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    now: Manifest,
+    /// What was there before: whoever is killed at the switch leaves that.
+    before: Option<Manifest>,
+}
+
+impl Written {
+    /// The newest first.
+    pub fn candidates(self) -> impl Iterator<Item = Manifest> {
+        std::iter::once(self.now).chain(self.before)
+    }
 }
 
 /// What a service was issued.
@@ -50,7 +65,7 @@ pub struct Issued {
     /// What was asked for, and how it was to be delivered.
     pub asked: String,
     /// The files.
-    pub manifest: Manifest,
+    pub written: Written,
 }
 
 /// The folder, locked: one agent at a time has it.
@@ -82,8 +97,8 @@ impl Storage {
         let manifests = read_bounded(&directory.path.join(MANIFESTS)).ok();
         let manifests: Manifests =
             manifests.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        if let Some(manifest) = &manifests.identity {
-            writer.expect(manifest.clone());
+        if let Some(written) = &manifests.identity {
+            writer.expect(written.clone().candidates());
         }
         Ok(Self { writer, manifests: Mutex::new(manifests) })
     }
@@ -120,13 +135,22 @@ impl Storage {
         self.manifests().services.get(service.as_str()).cloned()
     }
 
-    /// Records what a service was issued. When this returns it is on the disk.
+    /// Records what a service is about to have, and what it has now. When this returns it is on the disk.
     ///
     /// # Errors
     /// The operating system's; the next agent then issues it again.
-    pub fn record(&self, service: &ServiceName, issued: Issued) -> Result<(), Failure> {
+    pub fn record(
+        &self,
+        service: &ServiceName,
+        asked: String,
+        manifest: &Manifest,
+        before: Option<&Manifest>,
+    ) -> Result<(), Failure> {
         let mut manifests = self.manifests();
-        manifests.services.insert(service.to_string(), issued);
+        let last = manifests.services.remove(service.as_str());
+        let before = before.filter(|_| last.is_some_and(|last| last.asked == asked)).cloned();
+        let written = Written { now: manifest.clone(), before };
+        manifests.services.insert(service.to_string(), Issued { asked, written });
         self.write_manifests(&manifests)
     }
 
@@ -213,12 +237,16 @@ impl Storage {
             .with("key-cert.pub", format!("{}\n", identity.ssh_certificate))
             .with("sshcacerts", ssh_authorities)
             .with(IDENTITY, format!("{json}\n"));
-        let mut notices = self.writer.write(&set)?;
-        let mut manifests = self.manifests();
-        manifests.version = MANIFESTS_VERSION;
-        manifests.identity = self.writer.manifest();
+        let mut recorded = Ok(());
+        let before = self.writer.manifest();
+        let mut notices = self.writer.write_announced(&set, &mut |manifest| {
+            let mut manifests = self.manifests();
+            manifests.version = MANIFESTS_VERSION;
+            manifests.identity = Some(Written { now: manifest.clone(), before: before.clone() });
+            recorded = self.write_manifests(&manifests);
+        })?;
         // The identity is stored, which is what matters: the next agent writes its files once more.
-        if let Err(failure) = self.write_manifests(&manifests) {
+        if let Err(failure) = recorded {
             notices.push(failure.message);
         }
         Ok(notices)

@@ -14,12 +14,12 @@ use crate::config::{
     self, Lifetime, Renewal, Service, ServiceKind, ServiceName, Settings, SshConfig, X509Files,
 };
 use crate::credentials::{self, Credentials};
-use crate::destination::{Change, Destination, FileSet};
+use crate::destination::{Change, Destination, FileSet, Manifest};
 use crate::exit::{Exit, Failure};
 use crate::identity::Identity;
 use crate::log::Log;
 use crate::reload;
-use crate::storage::{Issued, Storage};
+use crate::storage::Storage;
 use crate::tpm_thread::{Audience, Meter, TpmThread};
 
 /// How long it may take to read the configuration: it may be on a file system that hangs, or a pipe.
@@ -153,7 +153,9 @@ impl Worker {
         if issued.asked != asked(service, &self.settings) {
             return Err(Change::new("the configuration of the service was changed"));
         }
-        destination.expect(issued.manifest).map_err(|failure| Change::new(failure.message))
+        destination
+            .expect(issued.written.candidates())
+            .map_err(|failure| Change::new(failure.message))
     }
 
     /// For each service, whether those who use its files have to be told of them since before we began.
@@ -299,27 +301,42 @@ impl Worker {
             // Before the files change, so that it is not forgotten if we are killed.
             self.note(service, Storage::owe).await;
         }
-        let (manifest, notices) = blocking(move || destination.write(&set)).await?;
+        let record = self.recorder(service);
+        let write = move || {
+            let mut recorded = Ok(());
+            let before = destination.manifest();
+            let announce = &mut |now: &Manifest| recorded = record(now, before.as_ref());
+            let notices = destination.write_announced(&set, announce)?;
+            Ok((recorded, notices))
+        };
+        let (recorded, notices) = blocking(write).await?;
         for notice in notices {
             self.log.warn(&notice, &[("service", &service.name)]);
         }
-        if let Some(manifest) = manifest {
-            self.record(service, Issued { asked: asked(service, &settings), manifest }).await;
-        }
-        Ok(validity)
-    }
-
-    /// Records what was written, for the next agent.
-    async fn record(&self, service: &Service, issued: Issued) {
-        let Store::Directory(storage) = &self.store else { return };
-        let (storage, name) = (Arc::clone(storage), service.name.clone());
-        if let Err(failure) = blocking(move || storage.record(&name, issued)).await {
+        if let Err(failure) = recorded {
             let fields: [(&str, &dyn std::fmt::Display); 3] = [
                 ("service", &service.name),
                 ("reason", &failure.message),
                 ("advice", &failure.advice),
             ];
             self.log.warn("a restart will issue the files again", &fields);
+        }
+        Ok(validity)
+    }
+
+    /// What records for the next agent what a service is about to have.
+    fn recorder(
+        &self,
+        service: &Service,
+    ) -> impl Fn(&Manifest, Option<&Manifest>) -> Result<(), Failure> + use<> {
+        let storage = match &self.store {
+            Store::Directory(storage) => Some(Arc::clone(storage)),
+            Store::Memory => None,
+        };
+        let (name, asked) = (service.name.clone(), asked(service, &self.settings));
+        move |manifest, before| match &storage {
+            Some(storage) => storage.record(&name, asked.clone(), manifest, before),
+            None => Ok(()),
         }
     }
 

@@ -120,6 +120,18 @@ impl Writer {
     /// # Errors
     /// What the operating system refused, and where; what was there before is then still there, whole.
     pub fn write(&self, set: &FileSet) -> Result<Notices, Failure> {
+        self.write_announced(set, &mut |_| {})
+    }
+
+    /// The same; `announce` is told what is about to become current, so that it is on record whenever we are killed.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    pub fn write_announced(
+        &self,
+        set: &FileSet,
+        announce: &mut dyn FnMut(&Manifest),
+    ) -> Result<Notices, Failure> {
         set.check()?;
         let path = self.directory.path();
         let opened = Opened::new(&self.directory)?;
@@ -129,7 +141,7 @@ impl Writer {
             held.lock = opened.lock(path)?;
         }
         let (manifest, notices) =
-            opened.write(set, held.manifest.as_ref()).map_err(|failure| Failure {
+            opened.write(set, held.manifest.as_ref(), announce).map_err(|failure| Failure {
                 message: format!("cannot write to {}: {}", path.display(), failure.message),
                 ..failure
             })?;
@@ -143,9 +155,18 @@ impl Writer {
         self.held().manifest.clone()
     }
 
-    /// Says what was written last, by an agent before this one.
-    pub fn expect(&self, manifest: Manifest) {
-        self.held().manifest = Some(manifest);
+    /// Says what was written last by an agent before this one: the first of these that is what is there, or the newest,
+    /// which comes first.
+    pub fn expect(&self, candidates: impl IntoIterator<Item = Manifest>) {
+        let mut newest = None;
+        for manifest in candidates {
+            self.held().manifest = Some(manifest.clone());
+            if self.check().is_ok() {
+                return;
+            }
+            newest.get_or_insert(manifest);
+        }
+        self.held().manifest = newest;
     }
 
     /// Compares what is there with what was written last.
@@ -243,6 +264,7 @@ impl Opened {
         &self,
         set: &FileSet,
         last: Option<&Manifest>,
+        announce: &mut dyn FnMut(&Manifest),
     ) -> Result<(Manifest, Notices), Failure> {
         let failed = |cause: io::Error| Failure::io(&cause, "the links");
         let before = links::current(&self.folder, last.and_then(Manifest::version))?;
@@ -265,6 +287,7 @@ impl Opened {
             set.iter().try_for_each(|(name, content)| self.create(folder, name, content))
         })?;
         let manifest = Manifest::of(&self.folder, &version.folder(), set).map_err(failed)?;
+        announce(&manifest);
         // A name that is new leads nowhere until the switch: it appears with the others.
         free.into_iter().try_for_each(|name| links::show(&self.folder, name)).map_err(failed)?;
         self.switch(version)?;

@@ -175,28 +175,49 @@ impl Destination {
     ///
     /// # Errors
     /// What the operating system refused, and where; what was there before is then still there, whole.
-    pub fn write(&self, set: &FileSet) -> Result<(Option<Manifest>, Notices), Failure> {
+    pub fn write(&self, set: &FileSet) -> Result<Notices, Failure> {
+        self.write_announced(set, &mut |_| {})
+    }
+
+    /// The same; `announce` is told what is about to become current, so that it is on record whenever we are killed.
+    ///
+    /// # Errors
+    /// As [`Destination::write`].
+    pub fn write_announced(
+        &self,
+        set: &FileSet,
+        announce: &mut dyn FnMut(&Manifest),
+    ) -> Result<Notices, Failure> {
         match &self.sink {
             Sink::Directory(directory, writer) => {
-                let writer = Self::writer(directory, writer)?;
-                let notices = writer.write(set)?;
-                Ok((writer.manifest(), notices))
+                Self::writer(directory, writer)?.write_announced(set, announce)
             }
             Sink::Memory(memory) => {
                 set.check()?;
                 memory.write(set.clone());
-                Ok((None, Notices::new()))
+                Ok(Notices::new())
             }
         }
     }
 
-    /// Says what was written last, by an agent before this one, and keeps others out.
+    /// What was written last, if that is known.
+    #[must_use]
+    pub fn manifest(&self) -> Option<Manifest> {
+        match &self.sink {
+            Sink::Directory(_, writer) => {
+                writer.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.manifest()
+            }
+            Sink::Memory(_) => None,
+        }
+    }
+
+    /// Says what was written last by an agent before this one, the newest first, and keeps others out.
     ///
     /// # Errors
     /// As [`Destination::lock`].
-    pub fn expect(&self, manifest: Manifest) -> Result<(), Failure> {
+    pub fn expect(&self, candidates: impl IntoIterator<Item = Manifest>) -> Result<(), Failure> {
         if let Sink::Directory(directory, writer) = &self.sink {
-            Self::writer(directory, writer)?.expect(manifest);
+            Self::writer(directory, writer)?.expect(candidates);
         }
         Ok(())
     }

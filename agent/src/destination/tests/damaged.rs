@@ -75,7 +75,7 @@ fn each_damage_is_noticed_and_the_next_set_puts_it_right() {
                 drop(writer);
                 damage(outer.path());
                 writer = directory(outer.path()).lock().unwrap();
-                writer.expect(serde_json::from_str(&json).unwrap());
+                writer.expect([serde_json::from_str(&json).unwrap()]);
             } else {
                 damage(outer.path());
             }
@@ -112,4 +112,35 @@ fn only_what_opens_a_file_to_others_exposes_it() {
         let change = writer.check().unwrap_err();
         assert_eq!(change.is_exposed, is_exposed, "{change}");
     }
+}
+
+#[test]
+fn whoever_is_killed_at_the_switch_finds_one_of_two_sets_on_record() {
+    let outer = folder();
+    let writer = directory(outer.path()).lock().unwrap();
+    writer.write(&pair(1)).unwrap();
+    let before = writer.manifest().unwrap();
+    let mut announced = None;
+    writer
+        .write_announced(&pair(2), &mut |manifest| {
+            writer_sees(outer.path(), "..v1");
+            announced = Some(manifest.clone());
+        })
+        .unwrap();
+    let after = writer.manifest().unwrap();
+    assert_eq!(announced.as_ref(), Some(&after));
+    drop(writer);
+    let writer = directory(outer.path()).lock().unwrap();
+    for data in ["..v1", "..v2"] {
+        replace(&outer.path().join("..data"), |to| symlink(data, to).unwrap());
+        writer.expect([after.clone(), before.clone()]);
+        writer.check().unwrap();
+    }
+    fs::write(outer.path().join("svid.key"), "").unwrap();
+    writer.expect([after, before]);
+    writer.check().unwrap_err();
+}
+
+fn writer_sees(outer: &Path, data: &str) {
+    assert_eq!(fs::read_link(outer.join("..data")).unwrap(), Path::new(data));
 }

@@ -29,7 +29,7 @@ fn a_set_replaces_the_one_before_under_the_same_paths() {
     });
     assert_eq!(destination.read().unwrap(), None);
     for round in 1..=3 {
-        assert_eq!(destination.write(&pair(round)).unwrap().1, Notices::new());
+        assert_eq!(destination.write(&pair(round)).unwrap(), Notices::new());
         assert_eq!(destination.read().unwrap(), Some(pair(round)));
         for (name, content) in pair(round).iter() {
             assert_eq!(fs::read(path.join(name)).unwrap(), content);
