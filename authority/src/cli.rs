@@ -180,6 +180,9 @@ pub struct Create {
     /// Replace resources that exist already
     #[arg(short, long)]
     pub force: bool,
+    /// Leave out of ekcert_allowed_cas what cannot be read, with a warning
+    #[arg(long)]
+    pub skip_unreadable: bool,
     /// Files with one resource or several; - is stdin. All of them are created, or none
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,

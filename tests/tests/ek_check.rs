@@ -47,6 +47,22 @@ fn a_certificate_in_any_form_is_vouched_for_by_root_or_issuer() -> Result<()> {
 }
 
 #[test]
+fn unreadable_ca_of_a_bundle_is_warned_of_and_the_rest_is_used() -> Result<()> {
+    let world = desk()?;
+    let issuer = fs::read_to_string(world.path("vendor-issuer.pem"))?;
+    let bad = issuer.replacen("MII", "MIJ", 1);
+    fs::write(world.path("bundle.pem"), [bad.as_str(), &issuer].concat())?;
+    let said = check(&world, &["--cas", "bundle.pem", "ek.pem"])?;
+    assert!(said.err.starts_with("warning: bundle.pem: block 1 at line 1"), "{said:?}");
+    assert!(said.err.ends_with("; the rest is used\n"), "{said:?}");
+    assert!(said.out.contains("Vouched for    by "), "{said:?}");
+    fs::write(world.path("bad.pem"), &bad)?;
+    let said = check(&world, &["--cas", "bad.pem", "ek.pem"])?;
+    assert!(said.failure(65)?[0].contains("bad.pem: block 1 at line 1"), "{said:?}");
+    Ok(())
+}
+
+#[test]
 fn why_nobody_vouches_is_said_with_what_to_do() -> Result<()> {
     let world = desk()?;
     let said = check(&world, &["--cas", "vendor-root.pem", "ek.pem"])?;

@@ -6,6 +6,7 @@ use base64ct::{Base64, Encoding};
 
 use crate::ca::CaCertificate;
 use crate::error::CertificateError;
+use crate::x509;
 
 /// The longest text that is read: some hundreds of certificates.
 pub const MAX_TEXT: usize = 1024 * 1024;
@@ -17,35 +18,76 @@ const LABEL: &str = "CERTIFICATE";
 
 /// The DER of every certificate in the text, at least one.
 pub fn certificates(text: &str) -> Result<Vec<Vec<u8>>, PemError> {
-    Ok(blocks(text)?.into_iter().map(|block| block.der).collect())
+    blocks(text)?.into_iter().map(|block| block.der).collect()
 }
 
-impl CaCertificate {
-    /// All certification authorities in a PEM text, as the entries of `ekcert_allowed_cas` are; at
-    /// least one, and each of them sound.
-    pub fn from_pem(text: &str) -> Result<Vec<Self>, PemError> {
-        let blocks = blocks(text)?.into_iter().enumerate();
-        blocks
-            .map(|(index, block)| {
-                Self::parse(&block.der).map_err(|error| PemError {
-                    block: index.saturating_add(1),
-                    line: block.line,
-                    fault: PemFault::Certificate(error),
-                })
-            })
-            .collect()
+/// What a vendor's bundle holds: the certification authorities that can be read, and those that
+/// cannot, which say nothing about the others.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    /// In their order.
+    pub authorities: Vec<CaCertificate>,
+    /// In their order.
+    pub unreadable: Vec<PemError>,
+}
+
+impl Bundle {
+    /// Reads the certification authorities in a PEM text.
+    ///
+    /// # Errors
+    /// The text is not a row of CERTIFICATE blocks.
+    pub fn read(text: &str) -> Result<Self, PemError> {
+        let mut bundle = Self { authorities: Vec::new(), unreadable: Vec::new() };
+        for block in blocks(text)? {
+            match block.authority() {
+                Ok(authority) => bundle.authorities.push(authority),
+                Err(error) => bundle.unreadable.push(error),
+            }
+        }
+        Ok(bundle)
     }
 }
 
+impl CaCertificate {
+    /// As one CERTIFICATE block, lines of 64 characters.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        let mut pem = format!("{BEGIN}{LABEL}{DASHES}\n");
+        for line in Base64::encode_string(self.der()).as_bytes().chunks(64) {
+            pem.extend(line.iter().copied().map(char::from));
+            pem.push('\n');
+        }
+        pem.push_str(&format!("{END}{LABEL}{DASHES}\n"));
+        pem
+    }
+
+    /// All certification authorities in a PEM text, as the entries of `ekcert_allowed_cas` are; at
+    /// least one, and each of them sound.
+    pub fn from_pem(text: &str) -> Result<Vec<Self>, PemError> {
+        blocks(text)?.into_iter().map(Block::authority).collect()
+    }
+}
+
+/// A block that has its beginning and its end.
 struct Block {
-    line: usize,
-    der: Vec<u8>,
+    at: PemError,
+    der: Result<Vec<u8>, PemError>,
+}
+
+impl Block {
+    fn authority(self) -> Result<CaCertificate, PemError> {
+        let der = self.der?;
+        CaCertificate::parse(&der).map_err(|error| PemError {
+            subject: x509::subject_text(&der),
+            ..self.at.because(PemFault::Certificate(error))
+        })
+    }
 }
 
 fn blocks(text: &str) -> Result<Vec<Block>, PemError> {
     let mut blocks = Vec::new();
     let mut open: Option<(usize, String)> = None;
-    let mut at = PemError { block: 1, line: 1, fault: PemFault::NoBlock };
+    let mut at = PemError { block: 1, line: 1, subject: None, fault: PemFault::NoBlock };
     if text.len() > MAX_TEXT {
         return Err(at.because(PemFault::TooLarge));
     }
@@ -59,8 +101,8 @@ fn blocks(text: &str) -> Result<Vec<Block>, PemError> {
             (Some(label), _, None) => return Err(at.because(PemFault::label(label))),
             (None, Some(LABEL), Some((line, body))) => {
                 at.line = *line;
-                let der = Base64::decode_vec(body).map_err(|_| at.because(PemFault::Base64))?;
-                blocks.push(Block { line: at.line, der });
+                let der = Base64::decode_vec(body).map_err(|_| at.because(PemFault::Base64));
+                blocks.push(Block { at: at.because(PemFault::NoBlock), der });
                 at.block = at.block.saturating_add(1);
                 open = None;
             }
@@ -86,13 +128,15 @@ pub struct PemError {
     pub block: usize,
     /// The line, counted from 1.
     pub line: usize,
+    /// The certificate's subject for people, where that much of it can be read.
+    pub subject: Option<String>,
     /// What is wrong.
     pub fault: PemFault,
 }
 
 impl PemError {
     fn because(&self, fault: PemFault) -> Self {
-        Self { block: self.block, line: self.line, fault }
+        Self { block: self.block, line: self.line, subject: None, fault }
     }
 }
 
@@ -124,11 +168,16 @@ impl PemFault {
 
 impl fmt::Display for PemError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { block, line, fault } = self;
-        match fault {
-            PemFault::NoBlock => f.write_str("there is no \"-----BEGIN CERTIFICATE-----\" in it"),
-            PemFault::TooLarge => write!(f, "longer than {MAX_TEXT} bytes"),
-            fault => write!(f, "block {block} at line {line}: {fault}"),
+        let Self { block, line, subject, fault } = self;
+        match (fault, subject) {
+            (PemFault::NoBlock, _) => {
+                f.write_str("there is no \"-----BEGIN CERTIFICATE-----\" in it")
+            }
+            (PemFault::TooLarge, _) => write!(f, "longer than {MAX_TEXT} bytes"),
+            (fault, None) => write!(f, "block {block} at line {line}: {fault}"),
+            (fault, Some(subject)) => {
+                write!(f, "block {block} at line {line}, \"{subject}\": {fault}")
+            }
         }
     }
 }

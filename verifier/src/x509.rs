@@ -79,6 +79,18 @@ impl Certificate {
     }
 }
 
+/// The subject's name for people, of a certificate of which perhaps not even the rest can be read.
+pub(crate) fn subject_text(der: &[u8]) -> Option<String> {
+    let mut fields = Reader::new(der).sequence("").ok()?.sequence("").ok()?;
+    fields.optional(tag::constructed(0), "").ok()?;
+    // serialNumber, signature, issuer, validity
+    for _ in 0..4 {
+        fields.any("").ok()?;
+    }
+    let subject = Name::read(&fields.expect(tag::SEQUENCE, "").ok()?, "").ok()?;
+    Some(subject.text())
+}
+
 /// TBSCertificate.
 struct Signed<'a> {
     serial: &'a [u8],

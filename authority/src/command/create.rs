@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use proto::v1::CreateRequest;
 use proto::v1::create_request::IfExists;
@@ -13,7 +13,7 @@ use super::client::{connect, refused};
 use super::{print, warn};
 use crate::cli::Create;
 use crate::exit::{Exit, Failure};
-use crate::resource::{self, Kind};
+use crate::resource::{self, Invalid, Kind, Resource, Unreadable};
 
 /// More than any operator writes, in one file and in all of them.
 const MAX_FILE: u64 = 2 * 1024 * 1024;
@@ -21,7 +21,7 @@ const MAX_FILES: usize = 3 * 1024 * 1024;
 
 /// All files are one request, and so one transaction: nothing is stored, or everything.
 pub(super) async fn create(create: Create) -> Result<(), Failure> {
-    let yaml = read_all(&create.files)?;
+    let yaml = read_all(&create)?;
     let mut authority = connect(&create.data).await?;
     let if_exists = if create.force { IfExists::Replace } else { IfExists::Refuse };
     let request = CreateRequest { yaml, if_exists: if_exists.into() };
@@ -45,14 +45,25 @@ pub(super) async fn create(create: Create) -> Result<(), Failure> {
 
 /// The files as one stream of documents, each of which is checked: only here it is known which line
 /// of which file is wrong.
-fn read_all(paths: &[PathBuf]) -> Result<String, Failure> {
+fn read_all(create: &Create) -> Result<String, Failure> {
     let bad = |what: String| Failure::new(Exit::Data, what, "nothing was changed; correct it");
     let mut seen: HashMap<(Kind, String), &Path> = HashMap::new();
     let mut stream = String::new();
-    for path in paths {
+    for path in &create.files {
         let text = read(path)?;
         let name = shown(path);
-        let resources = resource::read(&text).map_err(|cause| bad(format!("{name}: {cause}")))?;
+        let mut skipped = Vec::new();
+        let unreadable = match create.skip_unreadable {
+            true => Unreadable::Skip(&mut skipped),
+            false => Unreadable::Refuse,
+        };
+        let resources = resource::read_with(&text, unreadable)
+            .map_err(|cause| bad(format!("{name}: {cause}")))?;
+        skipped.iter().for_each(|what| warn(&format!("{name}: {what}; it is left out")));
+        let text = match skipped[..] {
+            [] => text,
+            _ => written(&resources).map_err(|cause| bad(format!("{name}: {cause}")))?,
+        };
         for resource in resources {
             let (kind, resource) = (resource.kind(), resource.name().to_string());
             if let Some(other) = seen.insert((kind, resource.clone()), path) {
@@ -69,6 +80,12 @@ fn read_all(paths: &[PathBuf]) -> Result<String, Failure> {
         }
     }
     Ok(stream)
+}
+
+/// Resources as one stream again, without what was left out of them.
+fn written(resources: &[Resource]) -> Result<String, Invalid> {
+    let documents: Result<Vec<_>, _> = resources.iter().map(resource::to_yaml).collect();
+    Ok(documents?.join("\n---\n"))
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

@@ -6,9 +6,10 @@ use std::io::Read;
 use std::path::Path;
 
 use verifier::chain::{self, ChainPolicy, Path as ChainPath, WithoutPurpose};
-use verifier::{CaCertificate, EkCertificate, EkPublicKey, UnixTime, pem};
+use verifier::pem::{self, Bundle};
+use verifier::{CaCertificate, EkCertificate, EkPublicKey, UnixTime};
 
-use super::print;
+use super::{print, warn};
 use crate::cli::{EkCheck, Leniency};
 use crate::clock::Clock;
 use crate::exit::{Exit, Failure};
@@ -80,19 +81,25 @@ fn endorsement_certificate(file: &Path) -> Result<EkCertificate, Failure> {
     }
 }
 
+/// The CAs in a file. Those of a bundle that cannot be read are warned of: the others are as good
+/// without them.
 fn authorities(file: &Path) -> Result<Vec<CaCertificate>, Failure> {
     let content = content(file)?;
     let wrong = |cause: &dyn Display| {
         let advice = "give certificates of CAs, as the TPM's vendor publishes them";
         Failure::new(Exit::Data, format!("{}: {cause}", file.display()), advice)
     };
-    match text(&content) {
-        Some(text) => CaCertificate::from_pem(text).map_err(|cause| wrong(&cause)),
-        None => match CaCertificate::parse(&content) {
-            Ok(one) => Ok(vec![one]),
-            Err(cause) => Err(wrong(&cause)),
-        },
+    let Some(text) = text(&content) else {
+        return Ok(vec![CaCertificate::parse(&content).map_err(|cause| wrong(&cause))?]);
+    };
+    let Bundle { authorities, unreadable } = Bundle::read(text).map_err(|cause| wrong(&cause))?;
+    if let ([], [first, ..]) = (&authorities[..], &unreadable[..]) {
+        return Err(wrong(first));
     }
+    for cause in unreadable {
+        warn(&format!("{}: {cause}; the rest is used", file.display()));
+    }
+    Ok(authorities)
 }
 
 /// The content as PEM, if it is; DER begins with an octet that no such text begins with.

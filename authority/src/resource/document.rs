@@ -27,11 +27,28 @@ impl fmt::Display for DocumentError {
 
 impl std::error::Error for DocumentError {}
 
+/// What to do with a certificate of a CA that cannot be read, beside others of its token.
+#[derive(Debug)]
+pub enum Unreadable<'a> {
+    /// Refuse the token.
+    Refuse,
+    /// Leave the certificate out, and say here what was left out.
+    Skip(&'a mut Vec<String>),
+}
+
 /// Reads a stream of documents. One that has none is refused, and one that has a resource twice.
 pub fn read(stream: &str) -> Result<Vec<Resource>, DocumentError> {
+    read_with(stream, Unreadable::Refuse)
+}
+
+/// [`read`], with a say about certificates that cannot be read.
+pub fn read_with(
+    stream: &str,
+    mut unreadable: Unreadable<'_>,
+) -> Result<Vec<Resource>, DocumentError> {
     let mut all = Vec::new();
     for document in documents(stream) {
-        let resource = document.resource()?;
+        let resource = document.resource(&mut unreadable)?;
         let same =
             |other: &Resource| other.kind() == resource.kind() && other.name() == resource.name();
         if all.iter().any(same) {
@@ -104,7 +121,7 @@ impl Document<'_> {
         })
     }
 
-    fn resource(&self) -> Result<Resource, DocumentError> {
+    fn resource(&self, unreadable: &mut Unreadable<'_>) -> Result<Resource, DocumentError> {
         self.quoted_serials()?;
         let head: Head = self.parse()?;
         let kinds = "kind must be \"bot\", \"token\" or \"lock\"";
@@ -113,7 +130,7 @@ impl Document<'_> {
         };
         let complete = match Kind::ALL.into_iter().find(|known| known.as_str() == kind) {
             Some(Kind::Bot) => self.parse::<Bot>()?.complete().map(Resource::Bot),
-            Some(Kind::Token) => self.parse::<Token>()?.complete().map(Resource::Token),
+            Some(Kind::Token) => self.token(unreadable)?.complete().map(Resource::Token),
             Some(Kind::Lock) => self.parse::<Lock>()?.complete().map(Resource::Lock),
             Some(Kind::BotInstance) | None => {
                 let at = self.text.lines().position(|line| line.starts_with("kind:"));
@@ -122,6 +139,17 @@ impl Document<'_> {
             }
         };
         complete.map_err(|Invalid(message)| self.fault(self.first_line(), message))
+    }
+
+    fn token(&self, unreadable: &mut Unreadable<'_>) -> Result<Token, DocumentError> {
+        let mut token: Token = self.parse()?;
+        if let Unreadable::Skip(skipped) = unreadable {
+            let said = token.skip_unreadable();
+            let said = said.map_err(|Invalid(message)| self.fault(self.first_line(), message))?;
+            let name = &token.metadata.name;
+            skipped.extend(said.into_iter().map(|one| format!("token \"{name}\": {one}")));
+        }
+        Ok(token)
     }
 
     fn parse<T: DeserializeOwned>(&self) -> Result<T, DocumentError> {

@@ -177,6 +177,44 @@ fn what_no_single_field_shows_is_refused_in_teleports_words() {
     assert!(fault("kind: bot\n...\nkind: bot\n").starts_with("line "));
 }
 
+/// The token of the guide with an entry of `ekcert_allowed_cas` for each of these.
+fn with_cas(entries: &[&str]) -> String {
+    let mut cas = "    ekcert_allowed_cas:\n".to_owned();
+    for pem in entries {
+        cas.push_str("      - |\n");
+        pem.lines().for_each(|line| cas.push_str(&format!("          {line}\n")));
+    }
+    with("    allow:\n", &format!("{cas}    allow:\n"))
+}
+
+#[test]
+fn unreadable_ca_is_named_and_left_out_only_on_request() {
+    let bad = CA.replacen("MII", "MIJ", 1);
+    let bundle = [CA, &bad, CA].concat();
+    let yaml = with_cas(&[CA, &bundle, &bad]);
+    let says = "spec.tpm: failed validation: ekcert_allowed_cas[1]: parsing certificate: \
+                block 2 at line 12";
+    assert!(fault(&yaml).contains(says), "{}", fault(&yaml));
+    assert!(fault(&yaml).contains("--skip-unreadable"), "{}", fault(&yaml));
+
+    let mut skipped = Vec::new();
+    let read = read_with(&yaml, Unreadable::Skip(&mut skipped)).unwrap().remove(0);
+    let Resource::Token(token) = &read else { panic!("not a token") };
+    let tpm = token.spec.tpm.as_ref().unwrap();
+    assert_eq!(tpm.ekcert_allowed_cas, [CA.to_owned(), [CA, CA].concat()]);
+    assert_eq!(one(&to_yaml(&read).unwrap()).unwrap(), read);
+    let [first, second] = &skipped[..] else { panic!("{skipped:?}") };
+    let begins = "token \"my-bot-token\": ekcert_allowed_cas[1]: block 2 at line 12";
+    assert!(first.starts_with(begins), "{first}");
+    assert!(second.contains("ekcert_allowed_cas[2]: block 1 at line 1"), "{second}");
+
+    // Without any CA the token would demand no certificate at all.
+    let mut skipped = Vec::new();
+    let fault = read_with(&with_cas(&[&bad]), Unreadable::Skip(&mut skipped)).unwrap_err();
+    let says = "none of ekcert_allowed_cas can be read: ekcert_allowed_cas[0]: block 1";
+    assert!(fault.message.contains(says), "{fault}");
+}
+
 #[test]
 fn bots_keep_all_that_their_documents_say() {
     let yaml = r#"kind: bot

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_saphyr::DoubleQuoted;
-use verifier::pem::PemFault;
+use verifier::pem::{Bundle, PemError, PemFault};
 use verifier::{CaCertificate, chain};
 
 use super::field::{EkHash, Invalid, Metadata, Name, Serial};
@@ -158,6 +158,13 @@ impl Token {
         Self { kind: super::Kind::Token, version: Version::V2, metadata, spec }
     }
 
+    /// Leaves out the CA certificates that cannot be read, and says of each what it is.
+    pub(super) fn skip_unreadable(&mut self) -> Result<Vec<String>, Invalid> {
+        let Some(tpm) = &mut self.spec.tpm else { return Ok(Vec::new()) };
+        let skipped = tpm.skip_unreadable();
+        skipped.map_err(|cause| Invalid(format!("spec.tpm: failed validation: {cause}")))
+    }
+
     /// Checks what a single field cannot show, in Teleport's order and words where it has them.
     pub(super) fn complete(self) -> Result<Self, Invalid> {
         let spec = &self.spec;
@@ -199,6 +206,32 @@ impl TpmSpec {
         Ok(())
     }
 
+    /// Leaves out of `ekcert_allowed_cas` what cannot be read, and says of each what it is.
+    ///
+    /// # Errors
+    /// Nothing is left of them: without any, the token would demand no certificate.
+    fn skip_unreadable(&mut self) -> Result<Vec<String>, Invalid> {
+        let mut skipped = Vec::new();
+        let mut kept = Vec::new();
+        for (index, pem) in std::mem::take(&mut self.ekcert_allowed_cas).into_iter().enumerate() {
+            let bundle = Bundle::read(&pem).map_err(|cause| unreadable(&cause));
+            let Bundle { authorities, unreadable } =
+                bundle.map_err(|cause| Invalid(format!("ekcert_allowed_cas[{index}]: {cause}")))?;
+            match &unreadable[..] {
+                [] => kept.push(pem),
+                _ if authorities.is_empty() => {}
+                _ => kept.push(authorities.iter().map(CaCertificate::to_pem).collect()),
+            }
+            let said = |cause| format!("ekcert_allowed_cas[{index}]: {cause}");
+            skipped.extend(unreadable.iter().map(said));
+        }
+        if let ([], [first, ..]) = (&kept[..], &skipped[..]) {
+            return Err(Invalid(format!("none of ekcert_allowed_cas can be read: {first}")));
+        }
+        self.ekcert_allowed_cas = kept;
+        Ok(skipped)
+    }
+
     /// The certificates of `ekcert_allowed_cas`.
     pub fn allowed_cas(&self) -> Result<Vec<CaCertificate>, Invalid> {
         let mut all = Vec::new();
@@ -227,11 +260,17 @@ impl Rule {
 }
 
 fn certificates(pem: &str) -> Result<Vec<CaCertificate>, Invalid> {
-    CaCertificate::from_pem(pem).map_err(|cause| {
-        Invalid(match &cause.fault {
-            PemFault::NoBlock => "no pem block found".into(),
-            PemFault::Label(_) => "pem block is not 'CERTIFICATE' type".into(),
-            _ => format!("parsing certificate: {cause}"),
-        })
+    CaCertificate::from_pem(pem).map_err(|cause| unreadable(&cause))
+}
+
+/// In Teleport's words where it has them.
+fn unreadable(cause: &PemError) -> Invalid {
+    Invalid(match &cause.fault {
+        PemFault::NoBlock => "no pem block found".into(),
+        PemFault::Label(_) => "pem block is not 'CERTIFICATE' type".into(),
+        PemFault::Certificate(_) | PemFault::Base64 => {
+            format!("parsing certificate: {cause} (create --skip-unreadable takes the others)")
+        }
+        _ => format!("parsing certificate: {cause}"),
     })
 }

@@ -2,6 +2,7 @@
 
 use super::forge::*;
 use crate::der::{element, tag, unsigned};
+use crate::pem::Bundle;
 use crate::{
     CaCertificate, CertificateError, EkCertificate, EkPublicKey, Exponents, Fault, Hash, KeyError,
     SignatureAlgorithm, oid,
@@ -347,4 +348,38 @@ fn authorities() {
     assert!(CaCertificate::parse_under(&three, Exponents::AtLeast65537Or3).is_ok());
     let odd_size = recipe().with(|r| r.spki = rsa_spki(&modulus("k", 320), &[1, 0, 1]));
     odd_size.ca_certificate();
+}
+
+#[test]
+fn unreadable_certificate_in_a_bundle_is_named_and_the_rest_are_read() {
+    let [one, other] = ["one", "other"].map(|name| Authority::new(name).root());
+    let critical = critical(&[0x2a, 3], &[]);
+    let odd = Authority::new("odd");
+    let odd = Recipe::ca(&odd).issued_by(&odd).extension(critical).der();
+    let block = |der: &[u8]| {
+        let base64 = <base64ct::Base64 as base64ct::Encoding>::encode_string(der);
+        format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n")
+    };
+    let no_base64 = block(&[]).replace("\n\n", "\nM\n");
+    let text = [one.to_pem(), block(&odd), no_base64, block(&[0x30, 0]), other.to_pem()].concat();
+    let bundle = Bundle::read(&text).unwrap();
+    let read: Vec<_> = bundle.authorities.iter().map(CaCertificate::der).collect();
+    assert_eq!(read, [one.der(), other.der()]);
+    let line = one.to_pem().lines().count();
+    let unreadable: Vec<_> = bundle.unreadable.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        unreadable,
+        [
+            format!(
+                "block 2 at line {}, \"CN=odd\": extension 1.2.3 is critical and not understood",
+                line + 1
+            ),
+            format!("block 3 at line {}: not base64", line + 4),
+            format!("block 4 at line {}: tbsCertificate at offset 2: is missing", line + 7),
+        ]
+    );
+    assert_eq!(CaCertificate::from_pem(&text).unwrap_err(), bundle.unreadable[0]);
+    assert_eq!(CaCertificate::from_pem(&one.to_pem()).unwrap()[0].der(), one.der());
+    // A text that is no bundle has nothing that could be used.
+    Bundle::read(&text.replace("END CERTIFICATE", "END")).unwrap_err();
 }

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::command::Place;
+use super::harness::{Manufacturer, token};
 
 fn bot(place: &Place, file: &str, text: &str) -> String {
     let path = place.0.path().join(file);
@@ -42,4 +43,25 @@ fn create_of_several_files_is_all_or_nothing() {
     let (code, said, _) = place.run(&["create", "-f", &three, &one]);
     assert_eq!((code, bots()), (0, 3));
     assert_eq!(said, "bot \"three\" has been created\nbot \"one\" has been replaced\n");
+}
+
+#[test]
+fn create_with_an_unreadable_ca_names_it_and_skips_it_on_request() {
+    let place = Place::new();
+    let _authority = place.start(&["--cluster-name", "one.example"]);
+    let good = Manufacturer::new("Some TPM CA").pem;
+    let bad = Manufacturer::new("Odd CA").pem.replacen("MII", "MIJ", 1);
+    let bundle = [good.as_str(), &bad].concat();
+    let yaml = token("t", "- ek_certificate_serial: \"01\"", &[&bundle]);
+    let file = bot(&place, "token.yaml", &yaml);
+    let (code, _, error) = place.run(&["create", &file]);
+    assert_eq!(code, 65, "{error}");
+    assert!(error.contains("ekcert_allowed_cas[0]: parsing certificate: block 2"), "{error}");
+
+    let (code, said, error) = place.run(&["create", "--skip-unreadable", &file]);
+    assert_eq!((code, said.as_str()), (0, "token \"t\" has been created\n"), "{error}");
+    assert!(error.starts_with("warning: "), "{error}");
+    assert!(error.contains("token \"t\": ekcert_allowed_cas[0]: block 2"), "{error}");
+    let (_, stored, _) = place.run(&["get", "token/t"]);
+    assert_eq!(stored.matches("BEGIN CERTIFICATE").count(), 1, "{stored}");
 }
