@@ -10,7 +10,10 @@ use tpm2::commands::{
     PolicyPassword, PolicyRestart, SetPrimaryPolicy, Sign,
 };
 use tpm2::crypto::{HashAlg, PolicyDigest};
-use tpm2::session::{Audit, Auth, Cipher, Direction, NewSession, Session, cp_hash, name_hash};
+use tpm2::object::create_primary;
+use tpm2::session::{
+    Audit, Auth, Cipher, Direction, Encryption, NewSession, Session, cp_hash, name_hash,
+};
 use tpm2::template::join_key;
 use tpm2::transport::{Record, Recording, Transport};
 use tpm2::types::*;
@@ -417,6 +420,59 @@ fn several_sessions_ride_on_a_command_that_nothing_authorizes() -> Result<()> {
         back.session().ride().encrypting(Direction::Answer),
     ];
     tpm.run_with(&hash, [], riders)?;
+    Ok(())
+}
+
+/// A key that decrypts, without a cipher and with this scheme.
+fn decryption_key(scheme: AsymScheme) -> Public<'static> {
+    let attributes = ObjectAttributes::FIXED_TPM
+        .with(ObjectAttributes::FIXED_PARENT)
+        .with(ObjectAttributes::SENSITIVE_DATA_ORIGIN)
+        .with(ObjectAttributes::USER_WITH_AUTH)
+        .with(ObjectAttributes::DECRYPT);
+    let id = Id::Rsa(RsaPublic {
+        symmetric: SymDefObject::Null,
+        scheme,
+        key_bits: 2048,
+        exponent: 0,
+        unique: PublicKeyRsa::EMPTY,
+    });
+    Public { name_alg: Alg::SHA256, attributes, auth_policy: Digest::EMPTY, id }
+}
+
+#[test]
+fn salt_goes_by_the_hash_of_the_keys_own_scheme_and_a_missing_cipher_is_the_callers_fault()
+-> Result<()> {
+    let swtpm = start(Kind::RsaAndP384)?;
+    let (mut tpm, recording) = recorded(&swtpm)?;
+    let oaep = |hash| AsymScheme::Oaep(HashScheme { hash });
+    for scheme in
+        [AsymScheme::Null, oaep(Alg::SHA256), oaep(Alg::SHA384), oaep(Alg::SHA1), AsymScheme::Rsaes]
+    {
+        let template = decryption_key(scheme);
+        let (owner, auth) = (Hierarchy::Owner, Auth::password(&[]));
+        let made = create_primary(&mut tpm, owner, auth, &template, SensitiveCreate::EMPTY)?;
+        let (key, salt) = (made.0.handle(), made.0.salt_key()?);
+        let before = recording.exchanges().len();
+        let encrypting = tpm.start_salted_session(SessionType::HMAC, &salt, Encryption::On);
+        let error = encrypting.err().context("a cipher")?;
+        assert!(matches!(error.fault(), Fault::Unsupported("symmetric cipher")), "{error}");
+        assert_eq!(recording.exchanges().len(), before, "something was sent");
+        let plan = NewSession::hmac(HashAlg::Sha256).encrypting(Cipher::Aes128).salted(&salt);
+        match (scheme, tpm.start(&plan)) {
+            (AsymScheme::Rsaes, refused) => {
+                let error = refused.err().context("RSAES")?;
+                assert!(matches!(error.fault(), Fault::Salt(_)), "{error}");
+                assert_eq!(recording.exchanges().len(), before, "something was sent");
+            }
+            (_, started) => {
+                let mut session = started.with_context(|| format!("{scheme:?}"))?;
+                tpm.run_with(&RANDOM, [], [session.session().ride()])?;
+                tpm.flush(session.handle().handle())?;
+            }
+        }
+        tpm.flush(key)?;
+    }
     Ok(())
 }
 

@@ -37,6 +37,8 @@ pub enum Fault {
     NoPolicy,
     /// The operating system gave no randomness.
     NoRandomness,
+    /// A key of the caller's has no algorithm of this kind, or one that this crate does not compute; nothing was sent.
+    Unsupported(&'static str),
     /// No secret can be shared through the key that the session was to be salted to.
     Salt(crate::crypto::SharingError),
 }
@@ -117,6 +119,9 @@ impl fmt::Display for Error {
             Fault::Unprotectable => f.write_str("not sent: the session cannot protect it"),
             Fault::NoPolicy => f.write_str("not sent: without a policy nobody could ever use it"),
             Fault::NoRandomness => f.write_str("the operating system gave no randomness"),
+            Fault::Unsupported(what) => {
+                write!(f, "not sent: the key has no {what}, or one that is not supported")
+            }
             Fault::Salt(error) => write!(f, "the session cannot be salted: {error}"),
         }
     }

@@ -117,8 +117,9 @@ fn unseal_loaded<T: Transport>(
     name_alg: Alg,
     pcrs: &[PcrSelection<'_>],
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let hash = HashAlg::try_from(name_alg)
-        .map_err(|malformed| Error::new(StartAuthSession::INFO.code, malformed.into()))?;
+    let hash = HashAlg::try_from(name_alg).map_err(|_| {
+        Error::new(StartAuthSession::INFO.code, Fault::Unsupported("name algorithm"))
+    })?;
     let policy = tpm.start_session(SessionType::POLICY, hash)?;
     let policy_session = policy.handle();
     let command = PolicyPcr { policy_session, pcr_digest: Digest::EMPTY, pcrs: List::new(pcrs) };

@@ -10,8 +10,8 @@ use rsa::{BoxedUint, Oaep, RsaPublicKey};
 
 use super::{HashAlg, NoRandomness, kdfe, random};
 use crate::types::{
-    Alg, Curve, EccParameter, EccPoint, EccPublic, EncryptedSecret, Id, Owned, Public, RsaPublic,
-    SecretBuf,
+    Alg, AsymScheme, Curve, EccParameter, EccPoint, EccPublic, EncryptedSecret, Id, Owned, Public,
+    RsaPublic, SecretBuf,
 };
 use crate::wire::Writer;
 
@@ -62,6 +62,8 @@ pub enum SharingError {
     KeyType,
     /// A name algorithm that this crate does not compute.
     NameAlg(Alg),
+    /// An RSA key for another scheme than OAEP, or for OAEP with a hash that this crate does not compute.
+    Scheme(AsymScheme),
     /// Not a valid key: no RSA modulus, or no point on the curve.
     Key,
     /// The operating system gave no randomness.
@@ -73,6 +75,9 @@ impl fmt::Display for SharingError {
         match self {
             Self::KeyType => f.write_str("secrets cannot be shared through a key of this type"),
             Self::NameAlg(alg) => write!(f, "the key's name algorithm {alg:?} is not supported"),
+            Self::Scheme(scheme) => {
+                write!(f, "the key's scheme {scheme:?} is not one by which secrets can be shared")
+            }
             Self::Key => f.write_str("the key is not a valid public key"),
             Self::NoRandomness => NoRandomness.fmt(f),
         }
@@ -87,7 +92,8 @@ impl From<NoRandomness> for SharingError {
     }
 }
 
-/// Makes a fresh secret for the TPM that holds `key`, as long as a digest of the key's name algorithm.
+/// Makes a fresh secret for the TPM that holds `key`, as long as a digest of the key's name algorithm, or of the hash of
+/// its own OAEP scheme.
 ///
 /// # Errors
 /// See [`SharingError`].
@@ -118,14 +124,22 @@ pub fn share_secret_with(
     }
 }
 
-/// RSAES-OAEP with the key's name algorithm for both hash and mask; the label's terminating zero octet is part of it.
-/// Part 1 annex B.4 and B.10.2.
+/// RSAES-OAEP with one hash for digest and mask; the label's terminating zero octet is part of it. The hash is the key's
+/// name algorithm, unless the key has an OAEP scheme of its own, by which the TPM then decrypts. Part 1 annex B.4 and
+/// B.10.2.
 fn by_rsa(
     key: &RsaPublic<'_>,
-    hash: HashAlg,
+    name_alg: HashAlg,
     label: Label,
     random: &mut dyn FnMut(&mut [u8]) -> Result<(), NoRandomness>,
 ) -> Result<Shared, SharingError> {
+    let hash = match key.scheme {
+        AsymScheme::Null => name_alg,
+        AsymScheme::Oaep(own) => {
+            HashAlg::try_from(own.hash).map_err(|_| SharingError::Scheme(key.scheme))?
+        }
+        other => return Err(SharingError::Scheme(other)),
+    };
     // A modulus has as many bits as it says, in whole octets: no TPM takes another.
     let octets = key.unique.octets();
     if octets.len().checked_mul(8) != Some(usize::from(key.key_bits))

@@ -3,7 +3,7 @@ use std::string::String;
 use std::vec::Vec;
 
 use super::*;
-use crate::types::{NameBuf, Public};
+use crate::types::{Alg, AsymScheme, HashScheme, NameBuf, Public};
 use crate::wire::Unmarshal;
 
 pub(crate) fn hex(text: &str) -> Vec<u8> {
@@ -144,23 +144,30 @@ fn derived_bits_that_fill_no_octet_are_cleared_at_the_front() {
     }
 }
 
-#[test]
-fn a_credential_for_an_rsa_key_is_encrypted_with_the_nul_in_the_label() {
+/// An RSA key of which the private part is known, and its public area with this scheme.
+fn rsa_key(modulus: &mut Vec<u8>, scheme: AsymScheme) -> (rsa::RsaPrivateKey, Public<'_>) {
     use rsa::traits::PublicKeyParts;
-    use rsa::{BoxedUint, Oaep, RsaPrivateKey};
+    use rsa::{BoxedUint, RsaPrivateKey};
 
     // Two primes of 1024 bits made for this test; they protect nothing.
     let p = include_str!("testdata/p.hex");
     let q = include_str!("testdata/q.hex");
     let prime = |text| BoxedUint::from_be_slice_vartime(&hex(text));
     let key = RsaPrivateKey::from_p_q(prime(p), prime(q), BoxedUint::from(65537_u32)).unwrap();
-    let modulus = key.n().to_be_bytes();
+    *modulus = key.n().to_be_bytes().to_vec();
     let kind = &crate::template::L1;
     let crate::types::Id::Rsa(rsa) = kind.id else { panic!("RSA") };
-    let unique = crate::types::PublicKeyRsa::new(&modulus).unwrap();
-    let public =
-        Public { id: crate::types::Id::Rsa(crate::types::RsaPublic { unique, ..rsa }), ..*kind };
+    let unique = crate::types::PublicKeyRsa::new(modulus).unwrap();
+    let id = crate::types::Id::Rsa(crate::types::RsaPublic { unique, scheme, ..rsa });
+    (key, Public { id, ..*kind })
+}
 
+#[test]
+fn a_credential_for_an_rsa_key_is_encrypted_with_the_nul_in_the_label() {
+    use rsa::Oaep;
+
+    let mut modulus = Vec::new();
+    let (key, public) = rsa_key(&mut modulus, AsymScheme::Null);
     let shared = share_secret(&public, Label::Identity).unwrap();
     let open = |label: &[u8]| {
         key.decrypt(Oaep::<sha2::Sha256>::new_with_label(label), shared.encrypted().octets())
@@ -169,6 +176,22 @@ fn a_credential_for_an_rsa_key_is_encrypted_with_the_nul_in_the_label() {
     assert!(open(b"IDENTITY").is_err());
     assert!(open(b"SECRET\0").is_err());
     assert_eq!(shared.encrypted().octets().len(), 256);
+}
+
+#[test]
+fn secret_is_shared_by_the_hash_of_the_keys_own_oaep_scheme() {
+    let (hash, mut modulus) = (|alg| HashScheme { hash: alg }, Vec::new());
+    let (key, public) = rsa_key(&mut modulus, AsymScheme::Oaep(hash(Alg::SHA384)));
+    let shared = share_secret(&public, Label::Secret).unwrap();
+    let scheme = rsa::Oaep::<sha2::Sha384>::new_with_label(b"SECRET\0".as_slice());
+    assert_eq!(key.decrypt(scheme, shared.encrypted().octets()).unwrap(), shared.secret.expose());
+    assert_eq!(shared.secret.expose().len(), 48);
+    let rsassa = AsymScheme::Rsassa(hash(Alg::SHA256));
+    for other in [AsymScheme::Rsaes, rsassa, AsymScheme::Oaep(hash(Alg::SM3_256))] {
+        let (_, public) = rsa_key(&mut modulus, other);
+        let refused = share_secret(&public, Label::Secret).unwrap_err();
+        assert_eq!(refused, SharingError::Scheme(other));
+    }
 }
 
 #[test]

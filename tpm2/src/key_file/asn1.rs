@@ -10,7 +10,7 @@ use super::{
     KeyAuth, KeyFile, KeyFileError, KeyParent, Kind, MAX_FILE, MAX_STEPS, PolicyStep, Seed,
     SignedPolicy, checked,
 };
-use crate::types::{EncryptedSecret, Handle, Private, Public};
+use crate::types::{EncryptedSecret, Entity, Handle, Hierarchy, Private, Public};
 use crate::wire::Tpm2b;
 
 const LOADABLE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.10.1.3");
@@ -188,13 +188,9 @@ fn parent(number: i64, rsa: bool) -> Result<KeyParent, KeyFileError> {
     };
     let handle = if handle == 0 { Handle::OWNER } else { Handle(handle) };
     match handle {
-        Handle::OWNER | Handle::ENDORSEMENT | Handle::PLATFORM | Handle::NULL if rsa => {
-            Ok(KeyParent::Rsa2048(handle))
-        }
-        Handle::OWNER | Handle::ENDORSEMENT | Handle::PLATFORM | Handle::NULL => {
-            Ok(KeyParent::P256(handle))
-        }
         Handle(0x8100_0000..=0x81ff_ffff) => Ok(KeyParent::Persistent(handle)),
-        _ => Err(KeyFileError::Parent),
+        _ if Hierarchy::from_handle(handle).is_err() => Err(KeyFileError::Parent),
+        _ if rsa => Ok(KeyParent::Rsa2048(handle)),
+        _ => Ok(KeyParent::P256(handle)),
     }
 }

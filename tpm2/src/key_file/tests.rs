@@ -99,11 +99,22 @@ fn a_parent_with_a_sign_is_its_handle() {
     assert_eq!(KeyFile::from_der(&signed), Ok(file));
 }
 
+/// Version 185 of the library has hierarchies that end with the firmware, or with its security version.
+#[test]
+fn parent_may_be_any_hierarchy_that_a_primary_key_can_be_made_in() {
+    for handle in [0x4000_0001, 0x4000_0140, 0x4000_0141, 0x4000_0143, 0x4001_0007, 0x4004_ffff] {
+        for parent in [KeyParent::P256(Handle(handle)), KeyParent::Rsa2048(Handle(handle))] {
+            let file = plain(Kind::Loadable, parent);
+            assert_eq!(KeyFile::from_der(&file.to_der().unwrap()), Ok(file), "{handle:#x}");
+        }
+    }
+}
+
 #[test]
 fn what_cannot_be_loaded_is_refused_with_its_reason() {
     let refused = |file: KeyFile| KeyFile::from_der(&file.to_der().unwrap()).unwrap_err();
     let good = || plain(Kind::Loadable, KeyParent::P256(Handle::OWNER));
-    for handle in [0x8000_0001, 0x4000_000a, 0x0100_0000, 0x8200_0000, 0xffff_ffff] {
+    for handle in [0x8000_0001, 0x4000_000a, 0x4000_0144, 0x0100_0000, 0x8200_0000, 0xffff_ffff] {
         let file = KeyFile { parent: KeyParent::Persistent(Handle(handle)), ..good() };
         assert_eq!(refused(file), KeyFileError::Parent, "{handle:#x}");
     }

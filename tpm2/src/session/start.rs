@@ -159,21 +159,27 @@ impl<'k> SaltKey<'k> {
 
     /// A session salted to this key as the key itself suggests: its name algorithm, which an EK's policy demands, and its
     /// cipher.
+    ///
+    /// # Errors
+    /// [`Fault::Unsupported`]: a key that secrets can be shared through need not have a cipher.
     pub(crate) fn plan(
         &self,
         kind: SessionType,
         encryption: Encryption,
     ) -> Result<NewSalted<'_>, Fault> {
-        let plan = NewSession::of(kind, HashAlg::try_from(self.public.name_alg)?).salted(self);
+        let hash = HashAlg::try_from(self.public.name_alg);
+        let hash = hash.map_err(|_| Fault::Unsupported("name algorithm"))?;
+        let plan = NewSession::of(kind, hash).salted(self);
         let symmetric = match self.public.id {
             Id::Rsa(rsa) => rsa.symmetric,
             Id::Ecc(ecc) => ecc.symmetric,
             _ => SymDefObject::Null,
         };
-        Ok(match encryption {
-            Encryption::On => plan.encrypting(Aes::try_from(symmetric)?.into()),
-            Encryption::Off => plan,
-        })
+        if encryption == Encryption::Off {
+            return Ok(plan);
+        }
+        let aes = Aes::try_from(symmetric).map_err(|_| Fault::Unsupported("symmetric cipher"))?;
+        Ok(plan.encrypting(aes.into()))
     }
 }
 

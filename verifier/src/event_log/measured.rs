@@ -67,6 +67,7 @@ impl<'a> MeasuredLog<'a> {
                     let state = match variable.data {
                         [0] => SecureBoot::Off,
                         [1] => SecureBoot::On,
+                        [] => SecureBoot::NotConfigured,
                         _ => return Err(NotShown::Contradiction { event: number }),
                     };
                     if found.replace(state).is_some() {
@@ -232,6 +233,19 @@ pub enum SecureBoot {
     On,
     /// It does not.
     Off,
+    /// The variable is empty, as firmware measures one that does not exist: this machine has no
+    /// Secure Boot that could be on.
+    NotConfigured,
+}
+
+impl fmt::Display for SecureBoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::On => "on",
+            Self::Off => "off",
+            Self::NotConfigured => "not configured",
+        })
+    }
 }
 
 /// Why a log does not show what was asked.

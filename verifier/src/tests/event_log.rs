@@ -291,6 +291,18 @@ fn secure_boot_is_not_decided_by_what_no_digest_covers() {
 }
 
 #[test]
+fn empty_secure_boot_variable_is_not_configured() {
+    let config = EventType::EFI_VARIABLE_DRIVER_CONFIG;
+    let empty = || Recipe::agile(SHA256).event(7, config, &variable("SecureBoot", &[]));
+    let ready = empty().event(7, EventType::SEPARATOR, &[0; 4]);
+    let state = measured(&ready).secure_boot().unwrap();
+    assert_eq!((state, state.to_string().as_str()), (SecureBoot::NotConfigured, "not configured"));
+    let twice = empty().event(7, config, &variable("SecureBoot", &[1]));
+    let twice = twice.event(7, EventType::SEPARATOR, &[0; 4]);
+    assert_eq!(measured(&twice).secure_boot(), Err(NotShown::Contradiction { event: 2 }));
+}
+
+#[test]
 fn no_change_of_a_byte_changes_what_is_shown() {
     let recipe = machine();
     let hash = HashAlg::Sha256;
