@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use verifier::text::{escape, escape_json};
 
 use crate::clock;
-use crate::config::LogFormat;
+use crate::config::{LogFormat, Settings};
 use crate::identity::rfc3339;
 
 /// How much an event matters.
@@ -38,6 +38,13 @@ impl Log {
     #[must_use]
     pub const fn new(format: LogFormat, least: Level) -> Self {
         Self { format, least }
+    }
+
+    /// The log as the configuration wants it.
+    #[must_use]
+    pub const fn of(settings: &Settings) -> Self {
+        let least = if settings.debug { Level::Debug } else { Level::Info };
+        Self::new(settings.log_format, least)
     }
 
     /// For developers.

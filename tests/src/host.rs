@@ -57,7 +57,7 @@ impl Host {
 
     /// A host that nobody has allowed anything, with its files in `folder`.
     pub fn stranger(world: World, tpm: &str, folder: &str) -> Result<Self> {
-        let diag = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let diag = free_port()?;
         let notifications = listen(&world.path(folder).join(NOTIFY_SOCKET))?;
         let (tpm, folder) = (tpm.to_owned(), folder.to_owned());
         let host = Self { world, tpm, folder, diag, daemon: None, notifications };
@@ -189,14 +189,25 @@ impl Host {
 
     /// What `/readyz` answers: the code of HTTP, and the report.
     pub fn readyz(&self) -> Result<(u16, Value)> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.diag))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
-        let code = head.split(' ').nth(1).context("no code")?.parse()?;
-        Ok((code, serde_json::from_str(body)?))
+        let (code, body) = get(self.diag, "/readyz")?;
+        Ok((code, serde_json::from_str(&body)?))
+    }
+
+    /// A metric without labels, of `/metrics`.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        let (_, body) = get(self.diag, "/metrics")?;
+        let value = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.with_context(|| format!("no {name} in {body}"))?.parse()?)
+    }
+
+    /// Writes another `diag_addr` into the configuration, and asks there from now on. Returns the port from before.
+    pub fn change_diag(&mut self) -> Result<u16> {
+        let port = free_port()?;
+        let path = self.world.path("tbot.yaml");
+        let text = fs::read_to_string(&path)?;
+        let diag = |port: u16| format!("diag_addr: 127.0.0.1:{port}");
+        fs::write(path, text.replace(&diag(self.diag), &diag(port)))?;
+        Ok(std::mem::replace(&mut self.diag, port))
     }
 
     /// What `agent status` shows a person.
@@ -305,6 +316,22 @@ pub fn is_whole(folder: &Path) -> Result<()> {
     let key = run("openssl", &["pkey", "-in", &web("svid.key"), "-pubout"])?;
     ensure!(certified == key, "a certificate of another key");
     Ok(())
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// The code of HTTP and the body that the daemon answers.
+fn get(port: u16, path: &str) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+    let code = head.split(' ').nth(1).context("no code")?.parse()?;
+    Ok((code, body.to_owned()))
 }
 
 fn word(value: &Value) -> &str {

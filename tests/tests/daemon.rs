@@ -1,6 +1,7 @@
 //! `agent start`: a daemon that keeps credentials fresh, on a software TPM, against a real authority.
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
@@ -186,6 +187,33 @@ fn every_reload_ends_for_the_service_manager() -> Result<()> {
 }
 
 #[test]
+fn sighup_applies_diag_addr_and_log_format_and_says_what_it_does_not_apply() -> Result<()> {
+    let (mut host, _swtpm) = host()?;
+    host.start()?;
+    host.is_well()?;
+    // The address is taken: nothing changes.
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let config = host.world.path("tbot.yaml");
+    let text = fs::read_to_string(&config)?;
+    let place = text.find("diag_addr: ").context("no diag_addr")?;
+    let (head, tail) = text.split_at(place);
+    let (_, tail) = tail.split_once('\n').context("no line")?;
+    fs::write(&config, format!("{head}diag_addr: {}\n{tail}", taken.local_addr()?))?;
+    host.signal("HUP")?;
+    host.until_logged("the configuration stays as it was", 1)?;
+    host.is_well()?;
+
+    fs::write(&config, format!("{text}log_format: json\noneshot: true\n"))?;
+    let old = host.change_diag()?;
+    host.signal("HUP")?;
+    host.is_well()?;
+    ensure!(TcpStream::connect((Ipv4Addr::LOCALHOST, old)).is_err(), "it answers at {old}");
+    host.until_logged("`oneshot` is not in force before the next start", 1)?;
+    host.until_logged("\"message\":\"renewed\"", 1)?;
+    stop(&mut host)
+}
+
+#[test]
 fn oneshot_is_ended_by_a_signal() -> Result<()> {
     let swtpm = tpm()?;
     let (reaching, reached) = sync_channel(1);
@@ -344,6 +372,30 @@ fn a_renewal_takes_two_commands_of_the_tpm_and_a_restart_none() -> Result<()> {
         host.until_logged("everything is valid and in place", starts + 1)?;
         host.is_well()?;
         ensure!(commands().len() == before, "{:x?}", &commands()[before..]);
+    }
+    Ok(())
+}
+
+/// Counted by the agent itself. What was loaded is flushed too, as nobody else does it here.
+#[test]
+fn renewal_with_three_services_takes_two_commands_of_the_tpm() -> Result<()> {
+    let (mut host, _swtpm) = host()?;
+    let more = ["b", "c"].map(|name| {
+        let place = host.path(name).display().to_string();
+        format!("  - type: x509\n    name: {name}\n    destination: {place}\n")
+    });
+    host.configure(&more.concat())?;
+    host.start()?;
+    host.is_well()?;
+    for renewal in 1..=3 {
+        let before = host.metric("agent_tpm_commands_total")?;
+        host.signal("USR1")?;
+        host.until_logged("renewed name=identity", renewal)?;
+        for service in ["web", "b", "c"] {
+            host.until_logged(&format!("issued name={service}"), renewal + 1)?;
+        }
+        let commands = host.metric("agent_tpm_commands_total")? - before;
+        ensure!(commands == 3.0, "{commands} commands");
     }
     Ok(())
 }

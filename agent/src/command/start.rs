@@ -12,16 +12,11 @@ use crate::log::{Level, Log};
 pub(crate) fn run(arguments: Start) -> Result<(), Failure> {
     // As the command line says, until the file has been read.
     let log = Log::new(arguments.overrides.log_format.unwrap_or_default(), Level::Info);
-    let settings = load(&arguments, |settings| settings.map_or(log, log_of))?;
-    let log = log_of(&settings);
+    let settings = load(&arguments, |settings| settings.map_or(log, Log::of))?;
+    let log = Log::of(&settings);
     let pid_file = arguments.pid_file.clone();
-    let reread = Arc::new(move || load(&arguments, |_| log));
+    let reread = Arc::new(move || load(&arguments, |settings| settings.map_or(log, Log::of)));
     block_on(daemon::run(settings, reread, pid_file.as_deref(), log))?
-}
-
-const fn log_of(settings: &Settings) -> Log {
-    let least = if settings.debug { Level::Debug } else { Level::Info };
-    Log::new(settings.log_format, least)
 }
 
 /// Reads the configuration, and logs all that is to be said about it.

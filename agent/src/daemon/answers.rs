@@ -1,6 +1,8 @@
 //! Where the daemon answers questions about its health: the address of `diag_addr`, and a socket in the storage.
 
 use std::fs;
+use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +15,38 @@ use super::health::Health;
 use crate::config::{self, Settings};
 use crate::exit::Failure;
 use crate::socket;
+
+/// What becomes of `diag_addr` when the configuration is read again.
+#[derive(Debug, Default)]
+pub(super) enum DiagChange {
+    #[default]
+    None,
+    Off,
+    /// Bound already, so that an address that cannot be had is refused with the whole configuration.
+    To(TcpListener),
+}
+
+impl DiagChange {
+    pub(super) async fn prepare(old: &Settings, new: &Settings) -> Result<Self, Failure> {
+        Ok(match new.diag_addr {
+            same if same == old.diag_addr => Self::None,
+            Some(address) => Self::To(bind(address).await?),
+            None => Self::Off,
+        })
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|cause| {
+        let mut failure = Failure::io(&cause, format!("diag_addr {address}"));
+        if cause.kind() == io::ErrorKind::AddrInUse {
+            failure.advice =
+                "`ss -ltnp` shows the program that uses it; or give another one".into();
+        }
+        failure
+    })
+}
 
 /// Who answers questions about our health, until it is dropped.
 pub(super) struct Answers {
@@ -39,9 +73,7 @@ impl Answers {
     pub(super) async fn begin(settings: &Settings, health: &Health) -> Result<Self, Failure> {
         let mut answers = Self { address: None, socket: None };
         if let Some(address) = settings.diag_addr {
-            let listener = TcpListener::bind(address)
-                .await
-                .map_err(|cause| Failure::io(&cause, format!("diag_addr {address}")))?;
+            let listener = bind(address).await?;
             answers.address = Some(Answering::on(Listener::Tcp(listener), health));
         }
         if let config::Storage::Directory(directory) = &settings.storage {
@@ -50,6 +82,17 @@ impl Answers {
             answers.socket = Some((path, answering));
         }
         Ok(answers)
+    }
+
+    /// Answers at another address from now on, or at none.
+    pub(super) fn change(&mut self, address: DiagChange, health: &Health) {
+        match address {
+            DiagChange::None => {}
+            DiagChange::Off => self.address = None,
+            DiagChange::To(listener) => {
+                self.address = Some(Answering::on(Listener::Tcp(listener), health));
+            }
+        }
     }
 
     /// Whoever removes the storage removes the socket in it. There is one again once there is a storage again.
@@ -67,7 +110,7 @@ fn listen(path: &Path, health: &Health) -> Result<Answering, Failure> {
     let failed = |cause| Failure::io(&cause, path.display());
     // The storage is locked by us, so whoever listened there before is gone.
     match fs::remove_file(path) {
-        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(failed(cause)),
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(failed(cause)),
         _ => {}
     }
     // Inside of a folder that nobody else can enter.

@@ -294,3 +294,31 @@ impl Inner {
         self.tallies.entry(name.to_owned()).or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Exit;
+
+    const NOW: &str = "2026-01-01T00:00:00Z";
+    const VALID: Validity = Validity { not_before: 0, not_after: 1000 };
+
+    #[test]
+    fn status_says_in_place_only_if_everything_is() {
+        let found = [("identity", Some(VALID)), ("a", None), ("b", None)];
+        let found = found.map(|(name, validity)| (name.to_owned(), validity));
+        let health = Health::new(found, Meter::default(), NOW, 10);
+        assert_eq!(health.status(10), "initializing: a, b");
+        health.well("a", VALID, NOW);
+        health.failed("b", &Failure::new(Exit::Io, "no room", "make room"), NOW);
+        assert_eq!(health.status(10), "b: no room");
+        health.well("b", VALID, NOW);
+        assert_eq!(health.status(10), "in place: a, b, identity");
+        health.configuration(Some(&Failure::new(Exit::Config, "unknown key", "")));
+        let both = "in place: a, b, identity; the configuration stays as it was: unknown key";
+        assert_eq!(health.status(10), both);
+        health.configuration(None);
+        assert_eq!(health.status(10), "in place: a, b, identity");
+        assert!(health.status(2000).contains("expired"));
+    }
+}

@@ -7,58 +7,12 @@
 //! Signals are events like any other. What has to wait for the end of a job (a new configuration, the daemon's own end)
 //! waits here, in the state, so that the loop around the machine has nothing to remember.
 
+mod timing;
+
 use std::fmt;
 use std::time::Duration;
 
-/// A moment on both clocks. The wall clock says what is valid and can jump; the boot clock never jumps and counts sleep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
-    /// Seconds since 1970.
-    pub wall: i64,
-    /// Time since boot.
-    pub boot: Duration,
-}
-
-/// From when to when credentials are valid, seconds since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Validity {
-    /// The first second.
-    pub not_before: i64,
-    /// The last second.
-    pub not_after: i64,
-}
-
-impl Validity {
-    /// Clocks of two machines differ by less than this, or somebody has to look at them.
-    const SKEW: i64 = 120;
-
-    /// Whether they are valid, as far as this machine's clock can tell.
-    #[must_use]
-    pub const fn holds_at(&self, wall: i64) -> bool {
-        self.not_before.saturating_sub(Self::SKEW) <= wall && wall < self.not_after
-    }
-}
-
-/// When credentials are renewed: after half of their life, or the interval if that is less, give or take a tenth, so that
-/// a fleet that started together does not stay together.
-///
-/// `seed` makes the tenth; it is drawn once for each life.
-#[must_use]
-pub fn renewal_time(validity: Validity, interval: Option<Duration>, seed: u8) -> i64 {
-    let life = validity.not_after.saturating_sub(validity.not_before).max(0);
-    let interval = interval.and_then(|interval| i64::try_from(interval.as_secs()).ok());
-    let after = (life / 2).min(interval.unwrap_or(i64::MAX));
-    let jitter = after / 10 * (i64::from(seed) - 128) / 128;
-    validity.not_before.saturating_add(after).saturating_add(jitter)
-}
-
-/// How long to wait after the nth failure in a row: one second, doubled, at most `most`, of which a half is chance.
-#[must_use]
-pub fn backoff(failures: u32, most: Duration, seed: u8) -> Duration {
-    let doubled = Duration::from_secs(1).saturating_mul(1 << failures.saturating_sub(1).min(20));
-    let whole = doubled.min(most);
-    whole / 2 + (whole / 2).mul_f64(f64::from(seed) / 255.0)
-}
+pub use self::timing::{Moment, Validity, backoff, renewal_time};
 
 /// A piece of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -325,7 +279,10 @@ impl Machine {
         }
         let job = match std::mem::take(&mut self.reload_asked) {
             true => Some(Job::Configure),
-            false => self.due(now),
+            false => {
+                self.want_what_is_nearly_due(now);
+                self.due(now)
+            }
         };
         self.running = job;
         job.map(Action::Begin).or(self.oneshot.then_some(Action::End))
@@ -424,6 +381,20 @@ impl Machine {
         // Services live with the identity: a new one brings them new credentials.
         if let (Job::Join | Job::Renew, Outcome::Valid(_)) = (job, outcome) {
             self.services.iter_mut().for_each(|unit| unit.wanted = true);
+        }
+    }
+
+    /// What is due within the jitter of what is due now is renewed with it, over the same connection: a handshake costs the
+    /// TPM two commands. A service with the identity's interval is thus always renewed with the identity.
+    fn want_what_is_nearly_due(&mut self, now: Moment) {
+        if !matches!(self.due(now), Some(Job::Renew | Job::Issue(_))) {
+            return;
+        }
+        let (pace, paces) = (self.pace, self.paces.clone());
+        for (unit, pace) in self.units_mut().zip(std::iter::once(pace).chain(paces)) {
+            let earliest = Unit { seed: 0, ..unit.clone() };
+            let untroubled = unit.failures == 0 && !unit.reload_due;
+            unit.wanted |= untroubled && Self::renewal(&earliest, pace, now) <= now.wall;
         }
     }
 

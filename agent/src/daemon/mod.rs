@@ -132,7 +132,7 @@ impl Daemon {
                     self.note(&ended);
                     match ended.failure {
                         Some(failure) if oneshot => return Err(failure),
-                        _ => self.event(ended.job, ended.outcome)?,
+                        _ => self.event(ended)?,
                     }
                 }
                 // Never sooner than a moment from now, however late a renewal is.
@@ -158,14 +158,16 @@ impl Daemon {
     }
 
     /// What the machine learns from the end of a job.
-    fn event(&self, job: Job, outcome: Outcome) -> Result<Event, Failure> {
-        match (job, outcome, &self.slot) {
-            (Job::Configure, Outcome::Configured, Slot::Free(worker)) => {
+    fn event(&mut self, ended: Ended) -> Result<Event, Failure> {
+        match (ended.outcome, &self.slot) {
+            (Outcome::Configured, Slot::Free(worker)) => {
+                self.answers.change(ended.diag, &self.health);
+                self.log = Log::of(worker.settings());
                 let found = worker.services();
                 self.health.become_that_of(worker, &found);
                 Ok(Event::Configured(Box::new(machine(worker, found)?)))
             }
-            _ => Ok(Event::Ended(job, outcome)),
+            _ => Ok(Event::Ended(ended.job, ended.outcome)),
         }
     }
 

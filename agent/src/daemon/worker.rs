@@ -1,12 +1,14 @@
 //! The daemon's hands: they do one job at a time, and say how it ended.
 
+mod configure;
+
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use proto::v1::SubjectForm;
 
 use super::Reread;
+use super::answers::DiagChange;
 use super::machine::{Job, Outcome, Pace, Part, Trouble, Validity};
 use crate::artifact::{self, SoftwareKey};
 use crate::client::{Authenticated, Client, Denied, Wanted};
@@ -22,14 +24,19 @@ use crate::reload;
 use crate::storage::Storage;
 use crate::tpm_thread::{Audience, Meter, TpmThread};
 
-/// How long it may take to read the configuration: it may be on a file system that hangs, or a pipe.
-const CONFIGURATION_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// How a job ended, and in words why, if it did not end well.
 pub(crate) struct Ended {
     pub(crate) job: Job,
     pub(crate) outcome: Outcome,
     pub(crate) failure: Option<Failure>,
+    /// Where to answer from now on.
+    pub(super) diag: DiagChange,
+}
+
+impl Ended {
+    fn new(job: Job, outcome: Outcome, failure: Option<Failure>) -> Self {
+        Self { job, outcome, failure, diag: DiagChange::None }
+    }
 }
 
 /// Everything that jobs need.
@@ -95,19 +102,6 @@ impl Worker {
             meter,
             log,
         })
-    }
-
-    /// Goes on with the same storage and identity under a configuration that was read anew.
-    fn adopt(&mut self, settings: Arc<Settings>) -> Result<(), Failure> {
-        if settings.storage != self.settings.storage {
-            let what = "the storage changes only with a restart";
-            return Err(Failure::new(Exit::Config, what, "restart the agent"));
-        }
-        self.client = client(&settings)?;
-        self.destinations = destinations(&settings, &self.destinations);
-        self.settings = settings;
-        self.connection = None;
-        Ok(())
     }
 
     pub(crate) const fn settings(&self) -> &Arc<Settings> {
@@ -195,31 +189,23 @@ impl Worker {
                 }
             }
             Job::Reload(index) => return self.tell(job, index, None).await,
-            Job::Configure => {
-                self.configure().await.map(|()| Outcome::Configured).map_err(Denied::Failed)
-            }
+            Job::Configure => match self.configure().await {
+                Ok(diag) => {
+                    let ended = Ended::new(job, Outcome::Configured, None);
+                    return (self, Ended { diag, ..ended });
+                }
+                Err(failure) => Err(Denied::Failed(failure)),
+            },
         };
         let ended = match result {
-            Ok(outcome) => Ended { job, outcome, failure: None },
+            Ok(outcome) => Ended::new(job, outcome, None),
             Err(denied) => {
                 self.connection = None;
                 let trouble = trouble(&denied);
-                Ended { job, outcome: Outcome::Failed(trouble), failure: Some(denied.into()) }
+                Ended::new(job, Outcome::Failed(trouble), Some(denied.into()))
             }
         };
         (self, ended)
-    }
-
-    /// Reads the configuration again and takes it over. One that cannot be used changes nothing.
-    async fn configure(&mut self) -> Result<(), Failure> {
-        let reread = Arc::clone(&self.reread);
-        let read = blocking(move || reread());
-        let late = |_| {
-            let what = format!("not read in {} seconds", CONFIGURATION_TIMEOUT.as_secs());
-            Failure::new(Exit::Io, what, "see that it is a file, on a file system that answers")
-        };
-        let settings = tokio::time::timeout(CONFIGURATION_TIMEOUT, read).await.map_err(late)??;
-        self.adopt(Arc::new(settings))
     }
 
     async fn join(&mut self) -> Result<Validity, Denied> {
@@ -376,14 +362,14 @@ impl Worker {
                     self.log.info("reloaded", &[("service", &service.name), ("how", &told)]);
                 }
                 let outcome = placed.map_or(Outcome::Told, Outcome::Valid);
-                Ended { job, outcome, failure: None }
+                Ended::new(job, outcome, None)
             }
             (Err(failure), Some(validity)) => {
-                Ended { job, outcome: Outcome::Untold(validity), failure: Some(failure) }
+                Ended::new(job, Outcome::Untold(validity), Some(failure))
             }
             (Err(failure), None) => {
                 let outcome = Outcome::Failed(Trouble::Passing);
-                Ended { job, outcome, failure: Some(failure) }
+                Ended::new(job, outcome, Some(failure))
             }
         };
         (self, ended)

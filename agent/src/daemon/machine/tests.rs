@@ -242,3 +242,47 @@ fn what_somebody_took_away_is_made_anew_and_nothing_else() {
     let (_, actions) = machine.next(Event::Lost(vec![Part::Identity]), at(11), 0);
     assert_eq!(actions, [Action::Begin(Job::Renew)]);
 }
+
+/// A handshake costs the TPM two commands. Jitter that is drawn for each unit must not make a handshake of each.
+#[test]
+fn units_that_are_due_within_the_jitter_of_each_other_are_renewed_together() {
+    let mut random = 1_u32;
+    let mut seed = move || {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        random.to_be_bytes()[0]
+    };
+    let own = Pace { interval: Some(Duration::from_secs(1210)) };
+    let services = [(Some(valid(3)), PACE), (Some(valid(7)), PACE), (Some(valid(9)), own)];
+    let mut machine = Machine::new(Some(valid(0)), PACE, services, &mut seed);
+    let mut batches = Vec::new();
+    for second in 0..24 * HOUR {
+        let (mut event, mut batch) = (Event::Woke, Vec::new());
+        // Each job takes a second or two, so that the services are younger than the identity.
+        for took in (0..).step_by(2) {
+            let (next, actions) = machine.next(event, at(second + took), seed());
+            machine = next;
+            let begun = actions.iter().find_map(|action| match action {
+                Action::Begin(job) => Some(*job),
+                _ => None,
+            });
+            let Some(job) = begun else { break };
+            batch.push(job);
+            event = Event::Ended(job, Outcome::Valid(valid(second + took)));
+        }
+        if !batch.is_empty() {
+            batches.push(batch);
+        }
+    }
+    let all = [Job::Renew, Job::Issue(0), Job::Issue(1), Job::Issue(2)];
+    assert!(batches.iter().all(|batch| *batch == all), "{batches:?}");
+    assert!((65..=80).contains(&batches.len()), "{} in a day of 72 intervals", batches.len());
+}
+
+#[test]
+fn service_with_a_shorter_interval_leaves_the_identity_alone() {
+    let often = Pace { interval: Some(Duration::from_secs(300)) };
+    let services = [(Some(valid(0)), often), (Some(valid(0)), PACE)];
+    let machine = Machine::new(Some(valid(0)), PACE, services, || 128);
+    let (_, done) = live(machine, 0..1200, |_, second| Outcome::Valid(valid(second)));
+    assert_eq!(done, [300, 600, 900].map(|second| (second, Job::Issue(0))));
+}

@@ -1,0 +1,53 @@
+//! When credentials are valid, when they are renewed, and how long to wait after a failure.
+
+use std::time::Duration;
+
+/// A moment on both clocks. The wall clock says what is valid and can jump; the boot clock never jumps and counts sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Seconds since 1970.
+    pub wall: i64,
+    /// Time since boot.
+    pub boot: Duration,
+}
+
+/// From when to when credentials are valid, seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// The first second.
+    pub not_before: i64,
+    /// The last second.
+    pub not_after: i64,
+}
+
+impl Validity {
+    /// Clocks of two machines differ by less than this, or somebody has to look at them.
+    pub(super) const SKEW: i64 = 120;
+
+    /// Whether they are valid, as far as this machine's clock can tell.
+    #[must_use]
+    pub const fn holds_at(&self, wall: i64) -> bool {
+        self.not_before.saturating_sub(Self::SKEW) <= wall && wall < self.not_after
+    }
+}
+
+/// When credentials are renewed: after half of their life, or the interval if that is less, give or take a tenth, so that
+/// a fleet that started together does not stay together.
+///
+/// `seed` makes the tenth; it is drawn once for each life.
+#[must_use]
+pub fn renewal_time(validity: Validity, interval: Option<Duration>, seed: u8) -> i64 {
+    let life = validity.not_after.saturating_sub(validity.not_before).max(0);
+    let interval = interval.and_then(|interval| i64::try_from(interval.as_secs()).ok());
+    let after = (life / 2).min(interval.unwrap_or(i64::MAX));
+    let jitter = after / 10 * (i64::from(seed) - 128) / 128;
+    validity.not_before.saturating_add(after).saturating_add(jitter)
+}
+
+/// How long to wait after the nth failure in a row: one second, doubled, at most `most`, of which a half is chance.
+#[must_use]
+pub fn backoff(failures: u32, most: Duration, seed: u8) -> Duration {
+    let doubled = Duration::from_secs(1).saturating_mul(1 << failures.saturating_sub(1).min(20));
+    let whole = doubled.min(most);
+    whole / 2 + (whole / 2).mul_f64(f64::from(seed) / 255.0)
+}

@@ -1,0 +1,47 @@
+//! Reading the configuration again, while the daemon runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Worker, blocking, client, destinations};
+use crate::config::Settings;
+use crate::daemon::answers::DiagChange;
+use crate::exit::{Exit, Failure};
+use crate::log::Log;
+
+/// How long it may take to read the configuration: it may be on a file system that hangs, or a pipe.
+const CONFIGURATION_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Worker {
+    /// Reads the configuration again and takes it over. One that cannot be used changes nothing.
+    pub(super) async fn configure(&mut self) -> Result<DiagChange, Failure> {
+        let reread = Arc::clone(&self.reread);
+        let read = blocking(move || reread());
+        let late = |_| {
+            let what = format!("not read in {} seconds", CONFIGURATION_TIMEOUT.as_secs());
+            Failure::new(Exit::Io, what, "see that it is a file, on a file system that answers")
+        };
+        let settings = tokio::time::timeout(CONFIGURATION_TIMEOUT, read).await.map_err(late)??;
+        let diag = DiagChange::prepare(&self.settings, &settings).await?;
+        self.adopt(Arc::new(settings))?;
+        if self.settings.oneshot {
+            let fields: [(&str, &dyn std::fmt::Display); 1] = [("advice", &"restart the agent")];
+            self.log.warn("`oneshot` is not in force before the next start", &fields);
+        }
+        Ok(diag)
+    }
+
+    /// Goes on with the same storage and identity under a configuration that was read anew.
+    fn adopt(&mut self, settings: Arc<Settings>) -> Result<(), Failure> {
+        if settings.storage != self.settings.storage {
+            let what = "the storage changes only with a restart";
+            return Err(Failure::new(Exit::Config, what, "restart the agent"));
+        }
+        self.client = client(&settings)?;
+        self.destinations = destinations(&settings, &self.destinations);
+        self.log = Log::of(&settings);
+        self.settings = settings;
+        self.connection = None;
+        Ok(())
+    }
+}
