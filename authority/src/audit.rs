@@ -1,11 +1,22 @@
-//! The audit log: one line of JSON for every join, renewal and issue, granted or refused, and for
-//! every call that was refused to say who calls.
+//! The audit log: one line of JSON for every join, renewal and issue, granted or refused, for every
+//! call that was refused to say who calls, and for every change of a resource.
+//!
+//! What was granted or changed is in the store, as a row beside the record, before it is in the
+//! file: [`Row`]. Refusals are in the file only.
 
+mod change;
 mod log;
+mod queue;
+mod row;
 
 use serde::Serialize;
+use uuid::Uuid;
 
+pub use self::change::Author;
+pub(crate) use self::change::{ChangeEvent, Deed};
 pub use self::log::AuditLog;
+pub(crate) use self::queue::Counts;
+pub use self::row::Row;
 use crate::resource::{EkHash, Name, Serial, Timestamp};
 
 /// What the log tells. Everything that the network said is bounded, and JSON escapes it.
@@ -13,6 +24,8 @@ use crate::resource::{EkHash, Name, Serial, Timestamp};
 pub struct Event {
     /// When it ended.
     pub time: Timestamp,
+    /// Unique to the event, as Teleport calls it: a line that a crash repeats has the same.
+    pub uid: String,
     /// Which event.
     pub event: &'static str,
     /// Its code: Teleport's for a join, our own for what Teleport does otherwise.
@@ -64,14 +77,14 @@ impl Action {
 
     fn code(self, outcome: Outcome) -> &'static str {
         match (self, outcome) {
-            (Self::Join, Outcome::Granted) => "TJ001I",
             (Self::Join, Outcome::Refused) => "TJ001E",
-            (Self::Renew, Outcome::Granted) => "EN001I",
             (Self::Renew, Outcome::Refused) => "EN001E",
-            (Self::Issue, Outcome::Granted) => "EN002I",
             (Self::Issue, Outcome::Refused) => "EN002E",
-            (Self::WhoAmI, Outcome::Granted) => "EN003I",
             (Self::WhoAmI, Outcome::Refused) => "EN003E",
+            (Self::Join, _) => "TJ001I",
+            (Self::Renew, _) => "EN001I",
+            (Self::Issue, _) => "EN002I",
+            (Self::WhoAmI, _) => "EN003I",
         }
     }
 }
@@ -84,6 +97,8 @@ pub enum Outcome {
     Granted,
     /// Without.
     Refused,
+    /// A resource was changed.
+    Done,
 }
 
 /// What is known of it, as far as it came.
@@ -101,6 +116,10 @@ pub struct Attempt {
     /// Counts the join and the renewals of the instance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
+    /// The generation of the certificate that was shown, if it was not the latest: a clone has
+    /// renewed, or an answer was lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub presented_generation: Option<u64>,
     /// What the agent calls the service that a certificate is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
@@ -148,6 +167,11 @@ pub fn bounded(text: &str) -> Option<String> {
 }
 
 impl Event {
+    /// As it is stored.
+    pub(crate) fn row(&self) -> serde_json::Result<Row> {
+        Row::new(self.time, &self.uid, self)
+    }
+
     /// What was granted.
     pub fn granted(action: Action, time: Timestamp, attempt: Attempt) -> Self {
         Self::new(action, time, Outcome::Granted, attempt)
@@ -172,6 +196,7 @@ impl Event {
         let (event, code, method) = (action.event(), action.code(outcome), "tpm");
         Self {
             time,
+            uid: Uuid::new_v4().to_string(),
             event,
             code,
             outcome,

@@ -290,7 +290,7 @@ pub struct BotsInstances {
 /// `authority audit`
 #[derive(Debug, Subcommand)]
 pub enum Audit {
-    /// List joins, renewals and issues, oldest first
+    /// List joins, renewals, issues and changes of resources, oldest first
     Ls(AuditLs),
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use self::connections::ConnectionMetrics;
-use crate::audit::Action;
+use crate::audit::{Action, Counts};
 use crate::service::refusal::Refusal;
 
 /// Upper bounds of the classes into which the store's times fall, in microseconds.
@@ -26,8 +26,8 @@ pub struct Metrics {
     reads: Histogram,
     writes: Histogram,
     pub(crate) connections: ConnectionMetrics,
-    /// How often the file of the audit log was created again.
-    audit_recreated: Arc<AtomicU64>,
+    audit: Arc<Counts>,
+    generation_mismatches: AtomicU64,
     clock_implausible: AtomicBool,
 }
 
@@ -47,9 +47,14 @@ pub(crate) enum Access {
 }
 
 impl Metrics {
-    /// Counters that include one of the audit log.
-    pub(crate) fn with_audit(audit_recreated: Arc<AtomicU64>) -> Self {
-        Self { audit_recreated, ..Self::default() }
+    /// Counters that include those of the audit log.
+    pub(crate) fn with_audit(audit: Arc<Counts>) -> Self {
+        Self { audit, ..Self::default() }
+    }
+
+    /// Counts a certificate that was not the latest of its instance.
+    pub(crate) fn generation_mismatch(&self) {
+        self.generation_mismatches.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Notes whether the clock is far from the last record.
@@ -100,10 +105,18 @@ impl Metrics {
         self.reads.write(text, name, "read")?;
         self.writes.write(text, name, "write")?;
         self.connections.write(text)?;
-        let recreated = self.audit_recreated.load(Ordering::Relaxed);
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (recreated, waiting) = (count(&self.audit.recreated), count(&self.audit.waiting));
         let name = "endorse_audit_log_recreated_total";
         writeln!(text, "# HELP {name} Times the audit log was removed or replaced by others.")?;
         writeln!(text, "# TYPE {name} counter\n{name} {recreated}")?;
+        let name = "endorse_audit_log_waiting";
+        writeln!(text, "# HELP {name} Events in the store that are not in the audit log yet.")?;
+        writeln!(text, "# TYPE {name} gauge\n{name} {waiting}")?;
+        let mismatches = count(&self.generation_mismatches);
+        let name = "endorse_generation_mismatches_total";
+        writeln!(text, "# HELP {name} Calls with a certificate that was not the latest: clones?")?;
+        writeln!(text, "# TYPE {name} counter\n{name} {mismatches}")?;
         let implausible = u8::from(self.clock_implausible.load(Ordering::Relaxed));
         let name = "endorse_clock_implausible";
         writeln!(text, "# HELP {name} 1 if the clock is far from the last record.")?;
@@ -169,6 +182,7 @@ mod tests {
         metrics.connections.limits(2048, 4096);
         metrics.connections.now(7, 3, 5, true);
         metrics.connections.evicted();
+        metrics.generation_mismatch();
         let text = metrics.text(datetime!(2036-05-31 12:00 UTC));
         for line in [
             "endorse_joins_total{result=\"granted\"} 1",
@@ -192,6 +206,8 @@ mod tests {
             "endorse_joins_under_way_limit 4096",
             "endorse_saturated 1",
             "endorse_audit_log_recreated_total 0",
+            "endorse_audit_log_waiting 0",
+            "endorse_generation_mismatches_total 1",
             "endorse_clock_implausible 0",
             "endorse_ca_not_after_seconds 2095848000",
         ] {

@@ -4,52 +4,137 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tracing::warn;
+use tokio::sync::Notify;
+use tracing::{error, info, warn};
 
-use super::Event;
+use super::queue::{Counts, MAX_WAITING, Queue};
+use super::{Event, Row};
 use crate::folder;
+
+/// As many lines are synchronized at once, without waiting for the time to do so.
+const MANY_WRITTEN: usize = 1000;
 
 /// A log that appends whole lines and never changes what is in the file already.
 pub struct AuditLog {
     path: PathBuf,
-    lines: Mutex<Lines>,
-    recreated: Arc<AtomicU64>,
+    state: Mutex<State>,
+    counts: Arc<Counts>,
+    max_waiting: usize,
+    many_written: Notify,
+}
+
+struct State {
+    lines: Lines,
+    queue: Queue,
+    /// Why the last line could not be written, if so.
+    failure: Option<String>,
 }
 
 struct Lines {
     /// Open with O_APPEND, so that no position goes stale when others shorten or extend the file.
-    file: File,
+    file: Arc<File>,
     /// Whether the last write ended its line. If not, the next one ends it first.
     whole: bool,
-    /// Why the last line could not be written, if so.
-    failure: Option<String>,
 }
 
 impl AuditLog {
     /// Opens the log, or creates one. A line that a crash has left unfinished is ended.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let lines = Mutex::new(Lines::open(path)?);
-        Ok(Self { path: path.to_owned(), lines, recreated: Arc::default() })
+        Ok(Self::over(path, Lines::open(path)?))
+    }
+
+    fn over(path: &Path, lines: Lines) -> Self {
+        Self {
+            path: path.to_owned(),
+            state: Mutex::new(State { lines, queue: Queue::default(), failure: None }),
+            counts: Arc::default(),
+            max_waiting: MAX_WAITING,
+            many_written: Notify::new(),
+        }
+    }
+
+    /// With room for as many rows that are not on disk in the file.
+    #[must_use]
+    pub fn with_max_waiting(self, rows: usize) -> Self {
+        Self { max_waiting: rows, ..self }
     }
 
     /// Opens the log again, after it was moved away. If that fails, the old one is kept.
     pub fn reopen(&self) -> io::Result<()> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        *lines = Lines::open(&self.path)?;
+        let mut state = self.state();
+        let lines = Lines::open(&self.path)?;
+        state.switch_to(lines, false);
         Ok(())
     }
 
-    /// Appends an event.
+    /// Appends an event that is not in the store.
     pub fn write(&self, event: &Event) -> io::Result<()> {
-        let mut line = serde_json::to_vec(event)?;
-        line.push(b'\n');
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = self.follow(&mut lines).and_then(|()| lines.append(&line));
-        lines.failure = written.as_ref().err().map(ToString::to_string);
-        written
+        let line = serde_json::to_vec(event)?;
+        self.append(|state| state.lines.append_line(&line))
+    }
+
+    /// Appends rows that are in the store. If the file fails they wait for it, which is logged.
+    pub(crate) fn publish(&self, rows: Vec<Row>) {
+        let written = self.append(|state| {
+            state.queue.push(rows);
+            Ok(())
+        });
+        if written.is_ok() && self.state().queue.written() >= MANY_WRITTEN {
+            self.many_written.notify_one();
+        }
+    }
+
+    /// Whether a grant may be recorded: not if too many rows wait for the file or for its disk.
+    pub(crate) fn check_room(&self) -> Result<(), String> {
+        let state = self.state();
+        let waiting = state.queue.waiting().saturating_add(state.queue.written());
+        if waiting < self.max_waiting {
+            return Ok(());
+        }
+        let cause = state.failure.as_deref().unwrap_or("its disk is slow");
+        Err(format!("{waiting} lines wait for the audit log: {cause}"))
+    }
+
+    /// Takes over the rows that a former process has left in the store.
+    pub(crate) fn recover(&self, rows: Vec<Row>) -> io::Result<()> {
+        self.append(|state| {
+            state.queue.recover(rows, &state.lines.file);
+            Ok(())
+        })
+    }
+
+    /// Returns when there are many lines to synchronize.
+    pub(crate) async fn many_written(&self) {
+        self.many_written.notified().await;
+    }
+
+    /// Writes what waits, and sees that what is written is on disk. Returns the keys of rows that
+    /// the store need not have any longer. Blocks for as long as the disk takes.
+    pub(crate) fn synchronize(&self) -> Vec<String> {
+        if self.state().queue.waiting() > 0 {
+            // Logged, and tried again the next time.
+            let _ = self.append(|_| Ok(()));
+        }
+        let (file, rows) = {
+            let mut state = self.state();
+            (Arc::clone(&state.lines.file), state.queue.take_written())
+        };
+        let synchronized = if rows.is_empty() { Ok(()) } else { sync(&file) };
+        let mut state = self.state();
+        state.queue.synchronized(rows, &synchronized);
+        self.counts.set_waiting(state.queue.waiting());
+        if synchronized.is_err() {
+            state.note(&synchronized);
+        }
+        state.queue.take_settled()
+    }
+
+    /// Takes keys back that the store could not be rid of.
+    pub(crate) fn unsettle(&self, keys: Vec<String>) {
+        self.state().queue.settle(keys);
     }
 
     /// Whether there is more room on the disk than what is kept for granted lines: a tenth of the
@@ -66,23 +151,44 @@ impl AuditLog {
     pub fn writable(&self) -> Result<(), String> {
         /// Empty lines, together as long as a long event: readers skip them.
         const TRIAL: [u8; 4096] = [b'\n'; 4096];
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.failure.is_some() {
-            let tried = self.follow(&mut lines).and_then(|()| lines.append(&TRIAL));
-            lines.failure = tried.err().map(|cause| cause.to_string());
+        let (failed, waiting) = {
+            let state = self.state();
+            (state.failure.is_some(), state.queue.waiting())
+        };
+        if failed {
+            // What comes of it is noted.
+            let _ = self.append(|state| match waiting {
+                0 => state.lines.append(&TRIAL),
+                _ => Ok(()),
+            });
         }
-        lines.failure.clone().map_or(Ok(()), Err)
+        self.state().failure.clone().map_or(Ok(()), Err)
     }
 
-    /// Counts how often the file was created again because somebody removed or replaced it.
-    pub(crate) fn recreated(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.recreated)
+    pub(crate) fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does `more` with the file under the log's path, between the rows that wait already and those
+    /// that wait then.
+    fn append(&self, more: impl FnOnce(&mut State) -> io::Result<()>) -> io::Result<()> {
+        let mut state = self.state();
+        let written = self.follow(&mut state).and_then(|()| state.drain());
+        let more = more(&mut state);
+        let written = written.and(more).and_then(|()| state.drain());
+        self.counts.set_waiting(state.queue.waiting());
+        state.note(&written);
+        written
     }
 
     /// Opens the file under the log's path if it is no longer the open one: lines in a file
     /// without a name are lost, and nobody would notice.
-    fn follow(&self, lines: &mut Lines) -> io::Result<()> {
-        let open = lines.file.metadata()?;
+    fn follow(&self, state: &mut State) -> io::Result<()> {
+        let open = state.lines.file.metadata()?;
         let current = match fs::symlink_metadata(&self.path) {
             Ok(metadata) => Some(metadata),
             Err(cause) if cause.kind() == ErrorKind::NotFound => None,
@@ -91,9 +197,10 @@ impl AuditLog {
         if current.is_some_and(|current| same_file(&current, &open)) {
             return Ok(());
         }
-        *lines = Lines::open(&self.path)?;
-        if open.nlink() == 0 {
-            self.recreated.fetch_add(1, Ordering::Relaxed);
+        let removed = open.nlink() == 0;
+        state.switch_to(Lines::open(&self.path)?, removed);
+        if removed {
+            self.counts.recreated.fetch_add(1, Ordering::Relaxed);
             let path = self.path.display();
             warn!(%path, "the audit log was removed or replaced; its earlier lines are gone");
         }
@@ -101,9 +208,48 @@ impl AuditLog {
     }
 }
 
+impl State {
+    fn drain(&mut self) -> io::Result<()> {
+        let lines = &mut self.lines;
+        self.queue.drain(|line| lines.append_line(line))
+    }
+
+    /// Goes on in another file. What the store still has of the former one goes with it, or, if
+    /// that was removed, to the new one.
+    fn switch_to(&mut self, lines: Lines, removed: bool) {
+        let former = std::mem::replace(&mut self.lines, lines);
+        let rows = self.queue.take_written();
+        if !rows.is_empty() {
+            let kept = if removed { Err(ErrorKind::NotFound.into()) } else { sync(&former.file) };
+            self.queue.synchronized(rows, &kept);
+        }
+    }
+
+    /// Remembers a failure, and logs when one begins or ends.
+    fn note(&mut self, written: &io::Result<()>) {
+        let failure = written.as_ref().err().map(ToString::to_string);
+        match (&self.failure, &failure) {
+            (None, Some(cause)) => {
+                error!(
+                    cause,
+                    "the audit log cannot be written; what is granted waits in the store"
+                );
+            }
+            (Some(_), None) => info!("the audit log can be written again"),
+            _ => {}
+        }
+        self.failure = failure;
+    }
+}
+
 impl Lines {
     fn open(path: &Path) -> io::Result<Self> {
-        Self::over(folder::open_own(path, folder::private().create(true).append(true))?)
+        let file = folder::open_own(path, folder::private().create(true).append(true))?;
+        // A loss of power must not take away the name of a file whose lines are on disk.
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            sync(&File::open(folder)?)?;
+        }
+        Self::over(file)
     }
 
     fn over(file: File) -> io::Result<Self> {
@@ -112,11 +258,15 @@ impl Lines {
             None => true,
             Some(end) => file.read_at(&mut last, end)? == 0 || last == *b"\n",
         };
-        let mut lines = Self { file, whole, failure: None };
+        let mut lines = Self { file: Arc::new(file), whole };
         if !lines.whole {
             lines.append(b"")?;
         }
         Ok(lines)
+    }
+
+    fn append_line(&mut self, line: &[u8]) -> io::Result<()> {
+        self.append(&[line, b"\n"].concat())
     }
 
     /// Appends whole lines. A part that stays after an error is ended before the next line.
@@ -124,7 +274,7 @@ impl Lines {
         let text = if self.whole { text.to_vec() } else { [b"\n", text].concat() };
         let mut rest = text.as_slice();
         while !rest.is_empty() {
-            match self.file.write(rest) {
+            match (&*self.file).write(rest) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     self.whole = rest.get(..written).is_some_and(|part| part.ends_with(b"\n"));
@@ -135,6 +285,14 @@ impl Lines {
             }
         }
         Ok(())
+    }
+}
+
+/// Sees that what was written to a file is on disk, if it is one that can be.
+fn sync(file: &File) -> io::Result<()> {
+    match file.sync_data() {
+        Err(cause) if cause.kind() == ErrorKind::InvalidInput => Ok(()),
+        result => result,
     }
 }
 
@@ -204,8 +362,7 @@ mod tests {
     fn failed_write_is_an_error() {
         let path = Path::new("/dev/full");
         let full = OpenOptions::new().read(true).append(true).open(path).unwrap();
-        let lines = Mutex::new(Lines::over(full).unwrap());
-        let log = AuditLog { path: path.into(), lines, recreated: Arc::default() };
+        let log = AuditLog::over(path, Lines::over(full).unwrap());
         log.writable().unwrap();
         log.write(&event("why")).unwrap_err();
         assert!(log.writable().unwrap_err().contains("No space left"));
@@ -215,7 +372,7 @@ mod tests {
     fn log_that_recovers_has_the_same_events() {
         let (_dir, path, log) = log();
         log.write(&event("one")).unwrap();
-        log.lines.lock().unwrap().failure = Some("No space left".into());
+        log.state().failure = Some("No space left".into());
         log.writable().unwrap();
         log.writable().unwrap();
         assert_eq!(reasons(&path), ["one"]);
@@ -233,7 +390,7 @@ mod tests {
         log.write(&event("three")).unwrap();
         assert_eq!(reasons(&old), ["one"]);
         assert_eq!(reasons(&path), ["two", "three"]);
-        assert_eq!(log.recreated().load(Ordering::Relaxed), 0, "nothing was lost");
+        assert_eq!(log.counts().recreated.load(Ordering::Relaxed), 0, "nothing was lost");
     }
 
     #[test]
@@ -248,7 +405,7 @@ mod tests {
         fs::rename(&other, &path).unwrap();
         log.write(&event("three")).unwrap();
         assert_eq!(reasons(&path), ["three"]);
-        assert_eq!(log.recreated().load(Ordering::Relaxed), 2);
+        assert_eq!(log.counts().recreated.load(Ordering::Relaxed), 2);
     }
 
     #[test]
@@ -269,9 +426,9 @@ mod tests {
     fn torn_line_is_ended_before_the_next_one() {
         let (_dir, path, log) = log();
         {
-            let mut lines = log.lines.lock().unwrap();
-            lines.append(b"{\"part of").unwrap();
-            assert!(!lines.whole);
+            let mut state = log.state();
+            state.lines.append(b"{\"part of").unwrap();
+            assert!(!state.lines.whole);
         }
         log.write(&event("two")).unwrap();
         let text = fs::read_to_string(&path).unwrap();

@@ -57,7 +57,7 @@ pub(super) fn ls(ls: &AuditLs) -> Result<(), Failure> {
     }
 }
 
-const TITLES: [&str; 7] = ["Time", "Event", "Result", "Bot", "Token", "EK", "Remote"];
+const TITLES: [&str; 7] = ["Time", "Event", "Result", "Bot", "Token", "EK", "By"];
 
 fn read(line: &[u8]) -> Option<(Value, OffsetDateTime)> {
     let event: Value = serde_json::from_slice(line).ok()?;
@@ -74,5 +74,10 @@ fn row(event: &Value) -> [String; 7] {
     let time = text("time");
     let time = time.split_once('.').map_or(time.clone(), |(seconds, _)| format!("{seconds}Z"));
     let ek = text("ek_pub_hash").chars().take(16).collect();
-    [time, text("event"), result, text("bot_name"), text("token_name"), ek, text("addr.remote")]
+    let by = match (text("addr.remote"), event.get("unix_uid").and_then(Value::as_u64)) {
+        (remote, _) if !remote.is_empty() => remote,
+        (_, Some(uid)) => format!("{} (uid {uid})", text("user")),
+        _ => text("user"),
+    };
+    [time, text("event"), result, text("bot_name"), text("token_name"), ek, by]
 }

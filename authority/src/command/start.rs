@@ -42,6 +42,10 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     let timeout = settings.join_timeout.duration();
     let authority = Authority::new(cluster.issuer, store, audit, clock, timeout);
     let authority = Arc::new(authority.judging_by(settings.ek_policy));
+    authority.recover_audit().await.map_err(|cause| {
+        let advice = "restore the data folder from a backup, as docs/operations.md says";
+        Failure::new(Exit::Data, format!("the audit log's rows in the store: {cause}"), advice)
+    })?;
 
     let leaf = Leaf::new(Arc::clone(&authority)).map_err(bug)?;
     let config = tls::server_config(leaf, &[certificate]).map_err(bug)?;

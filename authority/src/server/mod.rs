@@ -70,7 +70,10 @@ const GRACE: Duration = Duration::from_secs(600);
 /// How long calls that are under way are waited for in the end.
 const DRAIN: Duration = Duration::from_secs(20);
 
-/// How often what has ended is forgotten.
+/// How long the audit log may take in the end to be on disk.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// How often what has ended is removed.
 const PRUNE: Duration = Duration::from_secs(600);
 
 /// Takes an address. Connections to it are refused until something listens on the socket.
@@ -107,6 +110,7 @@ pub async fn serve(
     let hosts =
         limits(MAX_STREAMS).serve_with_incoming_shutdown(services, known, stopped(stop.clone()));
     let (pruning, counting) = (Arc::clone(&authority), Arc::clone(&authority));
+    let settling = Arc::clone(&authority);
     let service =
         AdminServiceServer::new(Admin(authority)).max_decoding_message_size(MAX_ADMIN_MESSAGE);
     let operators = limits(MAX_STREAMS).serve_with_incoming_shutdown(
@@ -122,12 +126,15 @@ pub async fn serve(
         ended = async { tokio::try_join!(strangers, hosts, operators) } => ended.map(|_| ()),
         () = prune(pruning) => Ok(()),
         () = count_refusals(&counting) => Ok(()),
+        () = settling.settle_audit_for_ever() => Ok(()),
         () = drained => {
             tracing::warn!(seconds = DRAIN.as_secs(), "calls still under way are cut off");
             Ok(())
         }
     };
     counting.record_last_refusals();
+    // The next start does what this leaves.
+    let _ = tokio::time::timeout(SETTLE, counting.settle_audit()).await;
     served
 }
 

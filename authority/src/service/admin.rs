@@ -11,10 +11,12 @@ use proto::v1::{
     StatusRequest, StatusResponse,
 };
 use tls::CaPin;
+use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
 use super::Authority;
+use crate::audit::Author;
 use crate::resource::{self, DocumentError, InstanceId, Kind, Name, Resource};
 use crate::store::{IfExists, Put, StoreError};
 
@@ -63,7 +65,8 @@ impl AdminService for Admin {
         &self,
         request: Request<CreateRequest>,
     ) -> Result<Response<CreateResponse>, Status> {
-        Ok(Response::new(self.create(&request.into_inner()).await?))
+        let author = self.author(&request);
+        Ok(Response::new(self.create(&request.into_inner(), author).await?))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
@@ -74,11 +77,18 @@ impl AdminService for Admin {
         &self,
         request: Request<RemoveRequest>,
     ) -> Result<Response<RemoveResponse>, Status> {
-        Ok(Response::new(self.remove(&request.into_inner()).await?))
+        let author = self.author(&request);
+        Ok(Response::new(self.remove(&request.into_inner(), author).await?))
     }
 }
 
 impl Admin {
+    /// Who makes this request, now.
+    fn author<T>(&self, request: &Request<T>) -> Author {
+        let peer = request.extensions().get::<UdsConnectInfo>().and_then(|peer| peer.peer_cred);
+        Author::operator(peer.map(|peer| peer.uid()), self.0.clock.now())
+    }
+
     async fn status(&self) -> Result<StatusResponse, AdminError> {
         let pin = CaPin::of_certificate(self.0.issuer.x509().certificate())
             .map_err(|cause| AdminError::Internal(cause.to_string()))?;
@@ -90,7 +100,11 @@ impl Admin {
         })
     }
 
-    async fn create(&self, request: &CreateRequest) -> Result<CreateResponse, AdminError> {
+    async fn create(
+        &self,
+        request: &CreateRequest,
+        author: Author,
+    ) -> Result<CreateResponse, AdminError> {
         let if_exists = match request.if_exists() {
             WireIfExists::Refuse => IfExists::Refuse,
             WireIfExists::Replace => IfExists::Replace,
@@ -99,7 +113,10 @@ impl Admin {
             }
         };
         let resources = resource::read(&request.yaml).map_err(AdminError::Document)?;
-        let puts = self.0.records.put(&resources, if_exists).await?;
+        let resources = Arc::new(resources);
+        let (records, put) = (self.0.records.clone(), Arc::clone(&resources));
+        let puts = async move { records.put(&put, if_exists, author).await };
+        let puts = self.0.audited(puts).await?;
         let changes = resources.iter().zip(puts).map(|(resource, put)| {
             let (kind, name) = (resource.kind().to_string(), resource.name().to_string());
             let what = match put {
@@ -143,12 +160,18 @@ impl Admin {
         Ok(GetResponse { resources: resources.iter().map(json).collect::<Result<_, _>>()? })
     }
 
-    async fn remove(&self, request: &RemoveRequest) -> Result<RemoveResponse, AdminError> {
+    async fn remove(
+        &self,
+        request: &RemoveRequest,
+        author: Author,
+    ) -> Result<RemoveResponse, AdminError> {
         let kind = kind(&request.kind)?;
         let Which::One(name) = Which::read(kind, &request.name)? else {
             return Err(AdminError::Word(format!("which {kind}? {:?} is no name", request.name)));
         };
-        self.0.records.remove(kind, &name).await?;
+        let (records, removed) = (self.0.records.clone(), name.clone());
+        let remove = async move { records.remove(kind, &removed, author).await };
+        self.0.audited(remove).await?;
         info!(%kind, %name, "resource removed");
         Ok(RemoveResponse {})
     }

@@ -6,14 +6,17 @@
 //! records as they are, and its write states them: if one has changed meanwhile, nothing is
 //! written, and the call is judged again.
 
+use std::sync::Arc;
+
 use time::OffsetDateTime;
 
 use super::Authority;
 use super::admission::{store_failed, targets};
 use super::refusal::{Code, Refusal};
+use crate::audit::Event;
 use crate::issue::Credentials;
 use crate::resource::{Bot, BotInstance};
-use crate::store::{Basis, Recorded, StoreError};
+use crate::store::{Audited, Basis, Recorded, StoreError};
 
 /// How often a call is judged again because a record that it stands on was changed.
 pub(super) const TRIES: usize = 5;
@@ -28,6 +31,8 @@ pub(super) struct Judged {
 /// A decision that is not on record yet.
 pub(super) struct Decision {
     pub(super) issued: Credentials,
+    /// What the audit log will say.
+    pub(super) event: Event,
     /// What the instance becomes.
     pub(super) instance: BotInstance,
     pub(super) basis: Basis,
@@ -38,8 +43,7 @@ pub(super) struct Decision {
 /// A decision that is on record.
 pub(super) struct Granted {
     pub(super) issued: Credentials,
-    pub(super) instance: Recorded,
-    pub(super) before: Option<Recorded>,
+    pub(super) instance: BotInstance,
 }
 
 impl Authority {
@@ -58,15 +62,22 @@ impl Authority {
         Ok(Judged { bot, basis })
     }
 
-    /// Records a decision. `None` if what it stands on has changed: it must be made again.
-    pub(super) async fn record(&self, decision: Decision) -> Result<Option<Granted>, Refusal> {
-        let Decision { issued, instance, basis, before } = decision;
-        let recorded = match &before {
-            None => self.records.record(instance, basis).await,
-            Some(before) => self.records.replace(before, instance, Some(basis)).await,
-        };
-        match recorded {
-            Ok(instance) => Ok(Some(Granted { issued, instance, before })),
+    /// Records a decision with its row of the audit log, in one write. `None` if what it stands on
+    /// has changed: it must be made again.
+    pub(super) async fn record(
+        self: &Arc<Self>,
+        decision: Decision,
+    ) -> Result<Option<Granted>, Refusal> {
+        let Decision { issued, event, instance, basis, before } = decision;
+        self.audit.check_room().map_err(Refusal::because(Code::Internal))?;
+        let row = event.row().map_err(Refusal::because(Code::Internal))?;
+        let records = self.records.clone();
+        let recorded = self.audited(async move {
+            let recorded = records.grant(before.as_ref(), instance, basis, &row).await?;
+            Ok(Audited { value: recorded.instance, rows: vec![row] })
+        });
+        match recorded.await {
+            Ok(instance) => Ok(Some(Granted { issued, instance })),
             Err(StoreError::Changed(..)) => Ok(None),
             Err(cause) => Err(store_failed(cause)),
         }

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::time::Sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
-use tracing::{error, info};
+use tracing::info;
 use verifier::chain::ChainPolicy;
 use verifier::{
     Appraisal, AppraisalError, CaCertificate, Challenge, Claim, Demand, EkClaim, EkFacts,
@@ -262,13 +262,13 @@ impl Ceremony {
             })
     }
 
-    /// Issues, records, tells, in this order: a host that has its certificates is on record.
+    /// Issues, records, answers, in this order: a host that has its certificates is on record.
     async fn grant(&mut self, candidate: &Candidate) -> Result<JoinResponse, Refusal> {
         let authority = Arc::clone(&self.authority);
         let ek = remembered(candidate.appraisal.ek())?;
         let key = PublicKey::from(candidate.appraisal.join_key().verifying_key());
         let mut tries = TRIES;
-        let Granted { issued, instance, .. } = loop {
+        let Granted { issued, instance } = loop {
             let now = authority.clock.now();
             let decision = self.decide(candidate, ek.clone(), &key, now).await?;
             if let Some(granted) = authority.record(decision).await? {
@@ -276,23 +276,6 @@ impl Ceremony {
             }
             tries = tries.checked_sub(1).ok_or_else(overtaken)?;
         };
-        let instance = instance.instance;
-        let now = authority.clock.now();
-
-        let attempt = Attempt {
-            bot_instance_id: Some(instance.spec.instance_id.to_string()),
-            generation: Some(instance.status.generation),
-            certificate_serial: Some(issued.serial.clone()),
-            certificate_expires: Some(Timestamp(issued.not_after)),
-            ..self.attempt.clone()
-        };
-        let event = Event::granted(Action::Join, Timestamp(now), attempt);
-        if let Err(cause) = authority.audit.write(&event) {
-            if let Err(kept) = authority.records.forget(&instance).await {
-                error!(instance = instance.path(), %kept, "a join not granted stays on record");
-            }
-            return Err(Refusal::new(Code::Internal, format!("the audit log: {cause}")));
-        }
         info!(
             token = %candidate.token.name, instance = instance.path(),
             remote = %self.connection.remote, ek = %instance.status.ek.public_hash,
@@ -321,7 +304,15 @@ impl Ceremony {
         let issued = issued.map_err(Refusal::because(Code::Internal))?;
         instance.status.certificate_serial.clone_from(&issued.serial);
         instance.lives_until(Timestamp(issued.not_after));
-        Ok(Decision { issued, instance, basis, before: None })
+        let attempt = Attempt {
+            bot_instance_id: Some(instance.spec.instance_id.to_string()),
+            generation: Some(instance.status.generation),
+            certificate_serial: Some(issued.serial.clone()),
+            certificate_expires: Some(Timestamp(issued.not_after)),
+            ..self.attempt.clone()
+        };
+        let event = Event::granted(Action::Join, Timestamp(now), attempt);
+        Ok(Decision { issued, event, instance, basis, before: None })
     }
 
     /// What a host becomes that joins. It has no certificate yet.

@@ -12,12 +12,14 @@ pub mod refusal;
 pub(crate) mod refusals;
 mod reissue;
 mod token;
+mod trail;
 mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::IssuedCredentials;
+use time::OffsetDateTime;
 use tracing::{info, warn};
 use verifier::chain::ChainPolicy;
 
@@ -26,12 +28,12 @@ use self::refusal::{Code, Refusal};
 use self::refusals::Refusals;
 use self::token::TokenCache;
 use self::workers::Workers;
-use crate::audit::AuditLog;
+use crate::audit::{AuditLog, Author};
 use crate::clock::Clock;
 use crate::issue::{Credentials, Issuer};
 use crate::metrics::Metrics;
 use crate::resource::BotInstance;
-use crate::store::{Measured, Records, Store, StoreError};
+use crate::store::{Audited, Measured, Records, Store, StoreError};
 
 /// All that the services decide with.
 pub struct Authority {
@@ -67,7 +69,8 @@ const KEPT_AFTER_END: time::Duration = time::Duration::days(7);
 pub struct Health {
     /// Whether the store answers, and takes what is written.
     pub store: Result<(), String>,
-    /// Whether the audit log takes what is written: nothing is granted without.
+    /// Whether the file of the audit log takes what is written. If not, its lines wait in the store,
+    /// and when many do, nothing is granted.
     pub audit: Result<(), String>,
     /// Whether certificates can be issued.
     pub certificates: Result<(), String>,
@@ -82,7 +85,7 @@ impl Authority {
         clock: Clock,
         join_timeout: Duration,
     ) -> Self {
-        let metrics = Arc::new(Metrics::with_audit(audit.recreated()));
+        let metrics = Arc::new(Metrics::with_audit(audit.counts()));
         let store = Arc::new(Measured::new(store, Arc::clone(&metrics)));
         Self {
             issuer,
@@ -138,20 +141,30 @@ impl Authority {
         failed.chain(self.clock_doubt.get()).collect()
     }
 
-    /// Forgets what ended long ago, instances without a certificate and locks, unless the clock is
-    /// not to be believed.
-    pub async fn prune(&self) {
+    /// Removes what ended long ago, instances without a certificate and locks, unless the clock is
+    /// not to be believed, or the audit log has no room for it.
+    pub async fn prune(self: &Arc<Self>) {
         let now = self.clock.now();
         let pruned = match self.believes_clock(now).await {
-            Ok(true) => self.records.prune(now - KEPT_AFTER_END).await,
-            Ok(false) => Ok(0),
+            Ok(true) if self.audit.check_room().is_ok() => self.remove_ended(now).await,
+            Ok(_) => Ok(0),
             Err(cause) => Err(cause),
         };
         match pruned {
             Ok(0) => {}
-            Ok(count) => info!(count, "instances and locks that had ended are forgotten"),
-            Err(cause) => warn!(%cause, "what has ended could not be forgotten"),
+            Ok(count) => info!(count, "instances and locks that had ended are removed"),
+            Err(cause) => warn!(%cause, "what has ended could not be removed"),
         }
+    }
+
+    async fn remove_ended(self: &Arc<Self>, now: OffsetDateTime) -> Result<usize, StoreError> {
+        let records = self.records.clone();
+        let pruned = self.audited(async move {
+            let Audited { value, rows } =
+                records.prune(now - KEPT_AFTER_END, Author::system(now)).await;
+            Ok(Audited { value: value.map(|()| rows.len()), rows })
+        });
+        pruned.await?
     }
 
     /// What an instance gets.

@@ -13,7 +13,7 @@ use proto::transcript::issue_digest;
 use proto::v1::{IssueRequest, IssuedCredentials, RenewRequest, SubjectForm};
 use signature::hazmat::PrehashVerifier;
 use spki::DecodePublicKey;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::Authority;
 use super::caller::{Caller, Standing};
@@ -56,20 +56,28 @@ impl Call {
     pub(super) async fn run(mut self) -> Result<IssuedCredentials, Refusal> {
         let result = self.grant().await;
         self.authority.metrics.count(self.wish.action(), result.as_ref().err());
+        if let Some(presented) = self.attempt.presented_generation {
+            self.authority.metrics.generation_mismatch();
+            let instance = self.attempt.bot_instance_id.as_deref();
+            warn!(
+                instance,
+                presented, "the certificate is not the latest: a clone, or a lost answer"
+            );
+        }
         let action = self.wish.action();
         result.inspect_err(|refusal| {
             self.authority.record_refusal(action, &self.connection, self.attempt, refusal);
         })
     }
 
-    /// Issues, records, tells, in this order: who has certificates is on record.
+    /// Issues, records, answers, in this order: who has certificates is on record.
     async fn grant(&mut self) -> Result<IssuedCredentials, Refusal> {
         let authority = Arc::clone(&self.authority);
         let caller = Caller::of(&self.connection, &authority)?;
         self.attempt.bot_name = Some(caller.subject.bot.clone());
         self.attempt.bot_instance_id = Some(caller.subject.instance.to_string());
         let mut tries = TRIES;
-        let Granted { issued, instance: after, before } = loop {
+        let Granted { issued, instance } = loop {
             let now = authority.clock.now();
             let standing = authority.standing(&caller, now).await?;
             let decision = self.decide(&caller, standing, now).await?;
@@ -78,32 +86,15 @@ impl Call {
             }
             tries = tries.checked_sub(1).ok_or_else(overtaken)?;
         };
-        let attempt = Attempt {
-            generation: Some(after.instance.status.generation),
-            certificate_serial: Some(issued.serial.clone()),
-            certificate_expires: Some(Timestamp(issued.not_after)),
-            ..self.attempt.clone()
-        };
-        let time = Timestamp(authority.clock.now());
-        if let Err(cause) =
-            authority.audit.write(&Event::granted(self.wish.action(), time, attempt))
-        {
-            if let Some(before) = before
-                && let Err(kept) = authority.records.replace(&after, before.instance, None).await
-            {
-                error!(instance = after.instance.path(), %kept, "what was not granted is on record");
-            }
-            return Err(Refusal::new(Code::Internal, format!("the audit log: {cause}")));
-        }
         if let Wish::Renew(_) = self.wish {
-            self.connection.renewed.store(after.instance.status.generation, Ordering::Relaxed);
+            self.connection.renewed.store(instance.status.generation, Ordering::Relaxed);
         }
         info!(
-            event = self.wish.action().event(), instance = after.instance.path(),
-            generation = after.instance.status.generation, remote = %self.connection.remote,
+            event = self.wish.action().event(), instance = instance.path(),
+            generation = instance.status.generation, remote = %self.connection.remote,
             service = self.attempt.service, serial = issued.serial, "granted"
         );
-        authority.issued(&after.instance, &issued)
+        authority.issued(&instance, &issued)
     }
 
     async fn decide(
@@ -120,7 +111,7 @@ impl Call {
         self.attempt.ek_cert_verified = status.ek.verified_by.is_some();
         let presented = standing.is_itself(caller)?;
         self.authority.entitled(&instance, now).await?;
-        self.compare(presented, &instance);
+        self.attempt.presented_generation = self.outdated(presented, status.generation);
         let credentials = |instance: &BotInstance, purpose, key: &PublicKey, ttl: i64| {
             let ttl = Ttl::try_from(ttl).map_err(Refusal::because(Code::Malformed))?;
             let validity = Validity { now, ttl };
@@ -163,22 +154,26 @@ impl Call {
         };
         instance.status.last_seen = Timestamp(now);
         let Standing { judged, recorded } = standing;
-        Ok(Decision { issued, instance, basis: judged.basis, before: Some(recorded) })
+        let attempt = Attempt {
+            generation: Some(instance.status.generation),
+            certificate_serial: Some(issued.serial.clone()),
+            certificate_expires: Some(Timestamp(issued.not_after)),
+            ..self.attempt.clone()
+        };
+        let event = Event::granted(self.wish.action(), Timestamp(now), attempt);
+        Ok(Decision { issued, event, instance, basis: judged.basis, before: Some(recorded) })
     }
 
-    /// Warns of a certificate that is not the latest one: a clone may have renewed, or an answer was
-    /// lost. The key is in the TPM, so it is told only.
+    /// The generation of a certificate that is not the latest one: a clone may have renewed, or an
+    /// answer was lost. The key is in the TPM, so the caller is not refused.
     ///
     /// A host that renews and then asks for what its services need still shows, on this connection,
     /// the certificate from before.
-    fn compare(&self, presented: u64, instance: &BotInstance) {
-        let recorded = instance.status.generation;
+    fn outdated(&self, presented: u64, recorded: u64) -> Option<u64> {
         let just_renewed = matches!(self.wish, Wish::Issue(_))
             && presented.checked_add(1) == Some(recorded)
             && self.connection.renewed.load(Ordering::Relaxed) == recorded;
-        if presented != recorded && !just_renewed {
-            warn!(instance = instance.path(), presented, recorded, "the generations differ");
-        }
+        (presented != recorded && !just_renewed).then_some(presented)
     }
 
     /// The key to certify; the caller has it, and wants it certified on this connection.

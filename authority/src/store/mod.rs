@@ -6,6 +6,7 @@
 mod basis;
 mod clock;
 mod measured;
+mod prune;
 mod records;
 mod redb;
 
@@ -17,7 +18,7 @@ pub use self::basis::{Basis, Incarnation};
 pub(crate) use self::clock::ClockRecord;
 pub(crate) use self::measured::Measured;
 pub use self::redb::RedbStore;
-pub use records::{IfExists, Put, Recorded, Records};
+pub use records::{Audited, IfExists, Put, Recorded, Records};
 
 /// The answer of a store, some time later.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -39,6 +40,8 @@ pub enum Table {
     /// a whole, by `TABLE/NAME` for a bot or token, by `lock targets/TARGET` for the locks on a
     /// target.
     Revisions,
+    /// Events of the audit log, by time and ID, until they are on disk in its file.
+    AuditRows,
     /// One record: what is known of the clock.
     Clock,
     /// One record without meaning: whether anything can be written is tried with it.
@@ -134,13 +137,14 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 impl Table {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Bots,
         Self::Tokens,
         Self::Instances,
         Self::Locks,
         Self::LockTargets,
         Self::Revisions,
+        Self::AuditRows,
         Self::Clock,
         Self::Trial,
     ];
@@ -153,6 +157,7 @@ impl Table {
             Self::Locks => "locks",
             Self::LockTargets => "lock targets",
             Self::Revisions => "revisions",
+            Self::AuditRows => "audit rows",
             Self::Clock => "clock",
             Self::Trial => "trial",
         }
@@ -165,6 +170,7 @@ impl Table {
             Self::Instances => "bot_instance",
             Self::Locks | Self::LockTargets => "lock",
             Self::Revisions => "revision",
+            Self::AuditRows => "audit row",
             Self::Clock => "clock",
             Self::Trial => "trial",
         }

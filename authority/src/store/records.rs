@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use super::basis::{Basis, locks_key, random, revision_removed};
 use super::clock::ClockRecord;
 use super::{Change, Store, StoreError, Table};
+use crate::audit::{Author, ChangeEvent, Deed, Row};
 use crate::resource::{
     Bot, BotInstance, InstanceId, Kind, Lock, Name, Resource, Target, Token, instance_path,
 };
@@ -36,6 +37,16 @@ pub enum IfExists {
     Refuse,
     /// Put the new one in its place.
     Replace,
+}
+
+/// What came of a write, and the rows of the audit log that tell of it. They are in the store; the
+/// file gets them next.
+#[derive(Debug)]
+pub struct Audited<T> {
+    /// What came of it.
+    pub value: T,
+    /// In order.
+    pub rows: Vec<Row>,
 }
 
 /// What became of a resource that was put.
@@ -114,7 +125,7 @@ impl Records {
         })
     }
 
-    /// Stores all of them or none.
+    /// Stores all of them or none, with a row of the audit log for each.
     ///
     /// # Errors
     /// [`StoreError::Changed`] if others change the same resources all the time.
@@ -122,10 +133,11 @@ impl Records {
         &self,
         resources: &[Resource],
         if_exists: IfExists,
-    ) -> Result<Vec<Put>, StoreError> {
+        author: Author,
+    ) -> Result<Audited<Vec<Put>>, StoreError> {
         let mut tries = TRIES;
         loop {
-            match self.try_put(resources, if_exists).await {
+            match self.try_put(resources, if_exists, author).await {
                 Err(StoreError::Changed(..)) if tries > 0 => tries -= 1,
                 result => return result,
             }
@@ -136,9 +148,11 @@ impl Records {
         &self,
         resources: &[Resource],
         if_exists: IfExists,
-    ) -> Result<Vec<Put>, StoreError> {
+        author: Author,
+    ) -> Result<Audited<Vec<Put>>, StoreError> {
         let mut batch = Vec::with_capacity(resources.len());
         let mut puts = Vec::with_capacity(resources.len());
+        let mut rows = Vec::with_capacity(resources.len());
         for resource in resources {
             let (table, key) = (table(resource.kind()), resource.name().to_string());
             let record = encode(resource)?;
@@ -146,7 +160,15 @@ impl Records {
                 IfExists::Refuse => None,
                 IfExists::Replace => self.0.read(table, &key).await?,
             };
-            puts.push(if was.is_some() { Put::Replaced } else { Put::Created });
+            let (put, deed) = match was {
+                Some(_) => (Put::Replaced, Deed::Replaced),
+                None => (Put::Created, Deed::Created),
+            };
+            puts.push(put);
+            rows.push(row(&match resource {
+                Resource::Lock(lock) => author.lock_event(deed, lock),
+                _ => author.event(deed, resource.kind(), &key),
+            })?);
             match resource {
                 Resource::Lock(lock) => {
                     let old = was.as_deref().map(|was| decode::<Lock>(table, &key, was));
@@ -168,24 +190,37 @@ impl Records {
                 ]),
             }
         }
+        batch.extend(rows.iter().map(inserted));
         self.write(batch).await?;
-        Ok(puts)
+        Ok(Audited { value: puts, rows })
     }
 
-    /// Removes a resource; there must be one. With a bot go its instances: a new bot of the same
-    /// name is another one.
-    pub async fn remove(&self, kind: Kind, name: &str) -> Result<(), StoreError> {
+    /// Removes a resource, with a row of the audit log; there must be one. With a bot go its
+    /// instances: a new bot of the same name is another one.
+    pub async fn remove(
+        &self,
+        kind: Kind,
+        name: &str,
+        author: Author,
+    ) -> Result<Audited<()>, StoreError> {
         let mut tries = TRIES;
         loop {
-            match self.try_remove(kind, name).await {
+            match self.try_remove(kind, name, author).await {
                 Err(StoreError::Changed(..)) if tries > 0 => tries -= 1,
                 result => return result,
             }
         }
     }
 
-    async fn try_remove(&self, kind: Kind, name: &str) -> Result<(), StoreError> {
+    async fn try_remove(
+        &self,
+        kind: Kind,
+        name: &str,
+        author: Author,
+    ) -> Result<Audited<()>, StoreError> {
         let mut batch = Vec::new();
+        let mut event = author.event(Deed::Removed, kind, name);
+        let lock: Lock;
         match kind {
             Kind::Bot => {
                 batch.push(revision_removed(Table::Bots, name));
@@ -194,14 +229,18 @@ impl Records {
             Kind::Token => batch.push(revision_removed(Table::Tokens, name)),
             Kind::Lock => {
                 if let Some(was) = self.0.read(Table::Locks, name).await? {
-                    batch.extend(lock_removed(name.to_owned(), was)?);
-                    return self.write(batch).await;
+                    lock = decode(Table::Locks, name, &was)?;
+                    event = author.lock_event(Deed::Removed, &lock);
+                    batch.extend(lock_changed(&lock, was)?);
                 }
             }
             Kind::BotInstance => {}
         }
         batch.push(Change::Remove(table(kind), name.to_owned()));
-        self.write(batch).await
+        let row = row(&event)?;
+        batch.push(inserted(&row));
+        self.write(batch).await?;
+        Ok(Audited { value: (), rows: vec![row] })
     }
 
     /// A lock in force on any of these.
@@ -233,42 +272,38 @@ impl Records {
         record.map(read).transpose()
     }
 
-    /// Records a join; refuses if what it was granted on has changed.
-    pub async fn record(
+    /// Records a grant with its row of the audit log: a new instance, or one in the place of what was
+    /// read before. Refuses if that, or what it was granted on, has changed since.
+    pub async fn grant(
         &self,
+        before: Option<&Recorded>,
         instance: BotInstance,
         basis: Basis,
+        row: &Row,
     ) -> Result<Recorded, StoreError> {
-        let was = encode(&instance)?;
+        let (key, record) = (instance.path(), encode(&instance)?);
         let mut batch = basis.expected;
-        batch.push(Change::Insert(Table::Instances, instance.path(), was.clone()));
+        batch.push(match before {
+            None => Change::Insert(Table::Instances, key, record.clone()),
+            Some(Recorded { was, .. }) => {
+                Change::Replace(Table::Instances, key, was.clone(), record.clone())
+            }
+        });
+        batch.push(inserted(row));
         self.write(batch).await?;
-        Ok(Recorded { instance, was })
+        Ok(Recorded { instance, was: record })
     }
 
-    /// Takes a join back that was never answered.
-    pub async fn forget(&self, instance: &BotInstance) -> Result<(), StoreError> {
-        self.write(vec![Change::Remove(Table::Instances, instance.path())]).await
+    /// The rows of the audit log that are not known to be on disk in its file, in order.
+    pub(crate) async fn audit_rows(&self) -> Result<Vec<Row>, StoreError> {
+        let rows = self.0.list(Table::AuditRows, "").await?;
+        Ok(rows.into_iter().map(|(key, line)| Row::stored(key, line)).collect())
     }
 
-    /// Puts an instance in the place of what was read before; refuses if that has changed since, or
-    /// what it is replaced on.
-    pub async fn replace(
-        &self,
-        before: &Recorded,
-        now: BotInstance,
-        basis: Option<Basis>,
-    ) -> Result<Recorded, StoreError> {
-        let record = encode(&now)?;
-        let mut batch = basis.map_or_else(Vec::new, |basis| basis.expected);
-        batch.push(Change::Replace(
-            Table::Instances,
-            now.path(),
-            before.was.clone(),
-            record.clone(),
-        ));
-        self.write(batch).await?;
-        Ok(Recorded { instance: now, was: record })
+    /// Removes rows of the audit log.
+    pub(crate) async fn clear_audit_rows(&self, keys: &[String]) -> Result<(), StoreError> {
+        let clear = |key: &String| Change::Clear(Table::AuditRows, key.clone());
+        self.write(keys.iter().map(clear).collect()).await
     }
 
     /// All instances.
@@ -291,55 +326,9 @@ impl Records {
         self.write(vec![Change::Put(Table::Clock, String::new(), encode(record)?)]).await
     }
 
-    /// Removes instances whose last certificate had ended by then and locks whose time was over;
-    /// returns how many.
-    pub async fn prune(&self, now: OffsetDateTime) -> Result<usize, StoreError> {
-        /// So that joins do not wait long behind it.
-        const BATCH: usize = 128;
-        let mut ended = Vec::new();
-        for (key, was) in self.0.list(Table::Instances, "").await? {
-            let instance: BotInstance = decode(Table::Instances, &key, &was)?;
-            if instance.metadata.expired(now) {
-                // It may be renewed meanwhile.
-                let expected = Change::Expect(Table::Instances, key.clone(), Some(was));
-                ended.push(vec![expected, Change::Remove(Table::Instances, key)]);
-            }
-        }
-        for (name, was) in self.0.list(Table::Locks, "").await? {
-            let lock: Lock = decode(Table::Locks, &name, &was)?;
-            if !lock.in_force(now) {
-                ended.push(lock_removed(name, was)?.into());
-            }
-        }
-        let mut removed = 0;
-        for batch in ended.chunks(BATCH) {
-            removed += match self.write(batch.concat()).await {
-                Ok(()) => batch.len(),
-                // One of them has changed. The others go by themselves.
-                Err(StoreError::Missing(..) | StoreError::Changed(..)) => {
-                    self.remove_each(batch).await?
-                }
-                Err(cause) => return Err(cause),
-            }
-        }
-        Ok(removed)
-    }
-
-    async fn remove_each(&self, ended: &[Vec<Change>]) -> Result<usize, StoreError> {
-        let mut removed = 0;
-        for one in ended {
-            match self.write(one.clone()).await {
-                Ok(()) => removed += 1,
-                Err(StoreError::Missing(..) | StoreError::Changed(..)) => {}
-                Err(cause) => return Err(cause),
-            }
-        }
-        Ok(removed)
-    }
-
     /// All of the changes or none; with a change of a token another revision of the tokens, with
     /// one of a lock another revision of its target's locks.
-    async fn write(&self, mut batch: Vec<Change>) -> Result<(), StoreError> {
+    pub(super) async fn write(&self, mut batch: Vec<Change>) -> Result<(), StoreError> {
         let mut revisions = BTreeSet::new();
         for change in &batch {
             match change.place() {
@@ -373,14 +362,21 @@ impl Records {
     }
 }
 
-/// The removal of a lock that is still as it was read.
-fn lock_removed(name: String, was: Vec<u8>) -> Result<[Change; 3], StoreError> {
-    let lock = decode(Table::Locks, &name, &was)?;
+/// What goes with each change of a lock: it is still as it was read, and keeps nobody out.
+pub(super) fn lock_changed(lock: &Lock, was: Vec<u8>) -> Result<[Change; 2], StoreError> {
     Ok([
-        Change::Expect(Table::Locks, name.clone(), Some(was)),
-        Change::Clear(Table::LockTargets, target_key(&lock)?),
-        Change::Remove(Table::Locks, name),
+        Change::Expect(Table::Locks, lock.metadata.name.to_string(), Some(was)),
+        Change::Clear(Table::LockTargets, target_key(lock)?),
     ])
+}
+
+/// The row of an event, which goes with the changes that it tells of.
+pub(super) fn row(event: &ChangeEvent<'_>) -> Result<Row, StoreError> {
+    event.row().map_err(|cause| StoreError::Unreadable(cause.to_string()))
+}
+
+pub(super) fn inserted(row: &Row) -> Change {
+    Change::Insert(Table::AuditRows, row.key().to_owned(), row.line().to_owned())
 }
 
 fn table(kind: Kind) -> Table {
@@ -402,7 +398,11 @@ fn encode(record: &impl Serialize) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(record).map_err(|cause| StoreError::Unreadable(cause.to_string()))
 }
 
-fn decode<T: DeserializeOwned>(table: Table, key: &str, record: &[u8]) -> Result<T, StoreError> {
+pub(super) fn decode<T: DeserializeOwned>(
+    table: Table,
+    key: &str,
+    record: &[u8],
+) -> Result<T, StoreError> {
     serde_json::from_slice(record)
         .map_err(|cause| StoreError::Unreadable(format!("{} {key:?}: {cause}", table.singular())))
 }

@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod tests {
     mod answer;
+    mod audit;
     mod claim;
     mod command;
     mod create;

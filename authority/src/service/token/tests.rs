@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::audit::Author;
 use crate::resource::{Kind, read};
 use crate::store::{Change, IfExists, Pending, Store, Table};
 
@@ -75,7 +76,11 @@ fn allows(seed: &str) -> String {
 }
 
 async fn put(records: &Records, yaml: &str) {
-    records.put(&read(yaml).unwrap(), IfExists::Replace).await.unwrap();
+    records.put(&read(yaml).unwrap(), IfExists::Replace, author()).await.unwrap();
+}
+
+fn author() -> Author {
+    Author::system(time::OffsetDateTime::UNIX_EPOCH)
 }
 
 async fn look(cache: &TokenCache, records: &Records) -> Option<Arc<OpenToken>> {
@@ -110,7 +115,7 @@ async fn a_token_that_was_written_or_removed_is_read_again() {
     put(&records, &allows("bb")).await;
     let token = look(&cache, &records).await.unwrap();
     assert!(admits(&token, "bb") && !admits(&token, "aa"));
-    records.remove(Kind::Token, "t").await.unwrap();
+    records.remove(Kind::Token, "t", author()).await.unwrap();
     assert!(look(&cache, &records).await.is_none());
     put(&records, &allows("bb")).await;
     assert!(look(&cache, &records).await.is_some());

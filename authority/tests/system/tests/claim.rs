@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use proto::v1::join_init::Ek;
 use tonic::Code;
 
-use super::harness::{BOT, Harness, Manufacturer, token};
+use super::harness::{BOT, Harness, Manufacturer, author, token};
 use super::software_tpm::SoftwareTpm;
 
 #[tokio::test]
@@ -52,7 +52,7 @@ async fn a_token_of_a_bot_that_is_gone_lets_nobody_in() {
     let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
     harness.allow(&tpm).await;
     let (bot, kind) = ("my-bot", authority::resource::Kind::Bot);
-    harness.authority.records.remove(kind, bot).await.unwrap();
+    harness.authority.records.remove(kind, bot, author()).await.unwrap();
     harness.join(&tpm, "t").await.unwrap_err();
     harness.assert_refused("bot_unknown").await;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use authority::audit::AuditLog;
+use authority::audit::{AuditLog, Author};
 use authority::clock::Clock;
 use authority::cluster::Cluster;
 use authority::folder::DataFolder;
@@ -31,6 +31,8 @@ pub(crate) struct Harness {
     pub(crate) authority: Arc<Authority>,
     pub(crate) address: SocketAddr,
     pub(crate) dir: TempDir,
+    /// The file of the audit log.
+    log: PathBuf,
     /// Seconds by which the authority's clock is ahead.
     pub(crate) ahead: Arc<AtomicI64>,
     /// The store, in which something can happen before a write.
@@ -48,12 +50,12 @@ impl Harness {
         Self::build(join_timeout, None).await
     }
 
-    /// With the audit log elsewhere.
-    pub(crate) async fn with_audit(log: &Path) -> Self {
-        Self::build(Duration::from_secs(30), Some(log)).await
+    /// With the audit log elsewhere, for which as many rows may wait.
+    pub(crate) async fn with_audit(log: &Path, max_waiting: usize) -> Self {
+        Self::build(Duration::from_secs(30), Some((log, max_waiting))).await
     }
 
-    async fn build(join_timeout: Duration, log: Option<&Path>) -> Self {
+    async fn build(join_timeout: Duration, log: Option<(&Path, usize)>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let folder = DataFolder::new(dir.path().join("data"));
         let lock = folder.lock().unwrap();
@@ -65,11 +67,14 @@ impl Harness {
         };
         let name = Some("test.example".parse().unwrap());
         let cluster = Cluster::open(&folder, &lock, name, clock.now()).unwrap();
-        let audit = AuditLog::open(log.unwrap_or(&folder.audit())).unwrap();
+        let log = log.map(|(log, rows)| (log.to_owned(), rows));
+        let (log, max_waiting) = log.unwrap_or((folder.audit(), usize::MAX));
+        let audit = AuditLog::open(&log).unwrap().with_max_waiting(max_waiting);
         let meanwhile = Arc::new(Meanwhile::new(cluster.store));
         let store = Arc::<Meanwhile>::clone(&meanwhile);
         let authority = Authority::new(cluster.issuer, store, audit, clock, join_timeout);
         let authority = Arc::new(authority);
+        authority.recover_audit().await.unwrap();
         let ca = authority.issuer.x509().certificate().clone();
         let leaf = Leaf::new(Arc::clone(&authority)).unwrap();
         let config = tls::server_config(leaf, &[ca]).unwrap();
@@ -79,7 +84,7 @@ impl Harness {
         let address = public.address().unwrap();
         let (stop, stopped) = watch::channel(false);
         let served = tokio::spawn(serve(Arc::clone(&authority), public, admin, stopped));
-        let harness = Self { authority, address, dir, ahead, meanwhile, stop, served };
+        let harness = Self { authority, address, dir, log, ahead, meanwhile, stop, served };
         harness.create(BOT).await;
         harness
     }
@@ -91,7 +96,7 @@ impl Harness {
 
     pub(crate) async fn create(&self, yaml: &str) {
         let resources = resource::read(yaml).unwrap_or_else(|cause| panic!("{cause}\n{yaml}"));
-        self.authority.records.put(&resources, IfExists::Replace).await.unwrap();
+        self.authority.records.put(&resources, IfExists::Replace, author()).await.unwrap();
     }
 
     /// A token with these rules, and these CAs if there are any.
@@ -124,7 +129,7 @@ impl Harness {
 
     /// The audit log, line by line.
     pub(crate) fn audit(&self) -> Vec<Value> {
-        let text = fs::read_to_string(self.dir.path().join("data/audit.jsonl")).unwrap();
+        let text = fs::read_to_string(&self.log).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
@@ -222,6 +227,11 @@ impl Harness {
         let challenge = join.challenge().await;
         (wire, join, init, challenge)
     }
+}
+
+/// Who changes the records of an authority directly. The audit log is not told.
+pub(crate) fn author() -> Author {
+    Author::system(Clock::system().now())
 }
 
 /// Makes a file that nothing can be written to, as on a full disk; `false` if only root may.

@@ -110,16 +110,6 @@ async fn every_truncation_and_every_changed_byte_of_an_init_is_refused_or_harmle
 }
 
 #[tokio::test]
-async fn a_join_that_cannot_be_audited_is_not_granted() {
-    let harness = Harness::with_audit(std::path::Path::new("/dev/full")).await;
-    let tpm = SoftwareTpm::new();
-    harness.allow(&tpm).await;
-    let status = harness.join(&tpm, "t").await.unwrap_err();
-    assert_eq!(status.code(), Code::Unavailable);
-    assert_eq!(harness.authority.records.instances().await.unwrap(), []);
-}
-
-#[tokio::test]
 async fn an_unknown_service_is_said_to_be_unknown() {
     let harness = Harness::new().await;
     let wire = harness.wire().await;

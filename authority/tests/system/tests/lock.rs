@@ -7,7 +7,7 @@ use proto::v1::admin_service_client::AdminServiceClient;
 use proto::v1::{IssueRequest, StatusRequest, WhoAmIRequest};
 use tonic::Code;
 
-use super::harness::Harness;
+use super::harness::{Harness, author};
 use super::renew::{assert_refused, client, renew};
 use super::software_tpm::SoftwareTpm;
 
@@ -54,13 +54,13 @@ async fn a_lock_of_each_kind_holds_on_an_open_connection_and_ends_when_it_is_rem
             let all = harness.authority.records.instances().await.unwrap();
             let other = all.iter().find(|one| one.spec.instance_id.to_string() != held.instance);
             let path = other.unwrap().path();
-            harness.authority.records.remove(Kind::BotInstance, &path).await.unwrap();
+            harness.authority.records.remove(Kind::BotInstance, &path, author()).await.unwrap();
         } else {
             assert_eq!(joined.unwrap_err().code(), Code::PermissionDenied);
             let line = harness.assert_last("bot.join", Some("locked"));
             assert_eq!((&line["code"], &line["ek_proven"]), (&"TJ001E".into(), &true.into()));
         }
-        harness.authority.records.remove(Kind::Lock, "why").await.unwrap();
+        harness.authority.records.remove(Kind::Lock, "why", author()).await.unwrap();
         renew(&mut client, 0).await.unwrap();
         client.who_am_i(WhoAmIRequest {}).await.unwrap();
     }
@@ -164,6 +164,6 @@ async fn a_lock_that_is_replaced_no_longer_holds_its_former_target() {
     renew(&mut client, 0).await.unwrap();
     harness.create(&lock("one", "join_token: t", "")).await;
     assert_refused(&harness, &mut client, "locked").await;
-    harness.authority.records.remove(Kind::Lock, "one").await.unwrap();
+    harness.authority.records.remove(Kind::Lock, "one", author()).await.unwrap();
     renew(&mut client, 0).await.unwrap();
 }

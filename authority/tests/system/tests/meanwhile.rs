@@ -1,6 +1,7 @@
 //! A store in which something happens between a decision and its write.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use authority::store::{Change, Pending, Records, RedbStore, Store, Table};
@@ -12,16 +13,28 @@ pub(crate) type Event = Box<dyn FnOnce(Records) -> Pin<Box<dyn Future<Output = (
 pub(crate) struct Meanwhile {
     store: Arc<RedbStore>,
     event: Mutex<Option<Event>>,
+    /// Batches with an instance or a row of the audit log.
+    writes: AtomicUsize,
 }
 
 impl Meanwhile {
     pub(crate) fn new(store: RedbStore) -> Self {
-        Self { store: Arc::new(store), event: Mutex::new(None) }
+        Self { store: Arc::new(store), event: Mutex::new(None), writes: AtomicUsize::new(0) }
     }
 
     /// Before the next write of an instance, this happens.
     pub(crate) fn set(&self, event: Event) {
         *self.event.lock().unwrap() = Some(event);
+    }
+
+    /// How many batches with an instance or a row of the audit log were written.
+    pub(crate) fn writes(&self) -> usize {
+        self.writes.load(Ordering::SeqCst)
+    }
+
+    /// How many records a table has.
+    pub(crate) async fn count(&self, table: Table) -> usize {
+        self.store.list(table, "").await.unwrap().len()
     }
 
     /// Whether what was set has happened.
@@ -41,7 +54,11 @@ impl Store for Meanwhile {
 
     fn write(&self, batch: Vec<Change>) -> Pending<'_, ()> {
         Box::pin(async move {
-            if batch.iter().any(|change| change.table() == Table::Instances) {
+            let has = |table| batch.iter().any(|change| change.table() == table);
+            if has(Table::Instances) || has(Table::AuditRows) {
+                self.writes.fetch_add(1, Ordering::SeqCst);
+            }
+            if has(Table::Instances) {
                 let event = self.event.lock().unwrap().take();
                 if let Some(event) = event {
                     event(Records::new(Arc::<RedbStore>::clone(&self.store))).await;

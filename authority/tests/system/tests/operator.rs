@@ -111,8 +111,18 @@ async fn hosts_are_seen_locked_and_removed() {
     assert_eq!(status.code(), Code::Unauthenticated);
 
     let (_, text, _) = place.run(&["audit", "ls"]);
-    assert_eq!(text.lines().count(), 2 + 1 + 1 + 10 + 1, "{text}");
-    for word in ["bot.join", "bot.renew", "granted", "locked", "instance_unknown", "127.0.0.1:"] {
+    // What was created, locked and removed: 13 lines.
+    assert_eq!(text.lines().count(), 2 + 1 + 1 + 10 + 1 + 13, "{text}");
+    for word in [
+        "bot.join",
+        "bot.renew",
+        "granted",
+        "locked",
+        "instance_unknown",
+        "127.0.0.1:",
+        "lock.created",
+        "operator (uid ",
+    ] {
         assert!(text.contains(word), "{word:?} is not in\n{text}");
     }
     let (_, refused, _) = place.run(&["audit", "ls", "--refused", "--format", "json"]);
@@ -143,9 +153,25 @@ async fn what_an_authority_granted_it_knows_after_a_kill() {
     }
     place.run(&["lock", "--bot", "my-bot"]);
     authority.kill();
+    // As if the power had gone before the last line was on disk.
+    let log = place.data().join("audit.jsonl");
+    let text = std::fs::read_to_string(&log).unwrap();
+    let (before, last) = text.trim_end().rsplit_once('\n').unwrap();
+    assert!(last.contains("lock.created"), "{last}");
+    std::fs::write(&log, &before[..before.len() - 10]).unwrap();
     let authority = place.start(&[]);
     let status = renew(&authority, &tpm, &held).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
+    let (_, lines, _) = place.run(&["audit", "ls", "--format", "json"]);
+    let event =
+        |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["event"].clone();
+    let mut events: Vec<_> = lines.lines().map(event).collect();
+    events.sort_by_key(ToString::to_string);
+    let renewals = ["bot.renew"; 4];
+    let others = ["bot.create", "bot.join", "join_token.create", "lock.created"];
+    let mut expected = [&others[..], &renewals].concat();
+    expected.sort_unstable();
+    assert_eq!(events, expected);
 }
 
 /// In an emergency a typo must not look like success.

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use authority::clock::Clock;
 use authority::resource::{self, Kind, Target, Timestamp};
-use authority::store::{IfExists, Records};
+use authority::store::{Change, IfExists, Records, Store, Table};
 use p256::ecdsa::SigningKey;
 use p256::elliptic_curve::Generate;
 use proto::v1::identity_service_client::IdentityServiceClient;
 use proto::v1::{IssuedCredentials, RenewRequest, WhoAmIRequest};
 use tonic::Status;
 
-use super::harness::{BOT, Harness, Manufacturer, token};
+use super::harness::{BOT, Harness, Manufacturer, author, token};
 use super::issue::request;
 use super::meanwhile::Event;
 use super::software_tpm::SoftwareTpm;
@@ -31,13 +31,15 @@ impl Removal {
     async fn happen(self, records: Records) {
         let put = async |yaml: &str| {
             let resources = resource::read(yaml).unwrap();
-            records.put(&resources, IfExists::Replace).await.unwrap();
+            records.put(&resources, IfExists::Replace, author()).await.unwrap();
         };
         match self {
-            Self::Remove(kind, name) => records.remove(kind, name).await.unwrap(),
+            Self::Remove(kind, name) => {
+                records.remove(kind, name, author()).await.unwrap();
+            }
             Self::Replace(yaml) => put(&yaml).await,
             Self::Recreate(kind, name, yaml) => {
-                records.remove(kind, name).await.unwrap();
+                records.remove(kind, name, author()).await.unwrap();
                 put(&yaml).await;
             }
         }
@@ -239,7 +241,7 @@ async fn instance_recorded_while_its_bot_is_removed_does_not_outlive_it() {
     for _ in 0..20 {
         let join = || harness.join(&tpm, "t");
         let records = &harness.authority.records;
-        let remove = async { records.remove(Kind::Bot, "my-bot").await.unwrap() };
+        let remove = async { records.remove(Kind::Bot, "my-bot", author()).await.unwrap() };
         let _ = tokio::join!(join(), join(), remove, join(), join());
         assert_eq!(records.instances().await.unwrap(), []);
         harness.create(BOT).await;
@@ -256,11 +258,11 @@ async fn lock_that_is_replaced_at_the_same_time_twice_has_one_target() {
     };
     for round in 0..20 {
         let put = async |bot| {
-            records.put(&lock(bot), IfExists::Replace).await.unwrap();
+            records.put(&lock(bot), IfExists::Replace, author()).await.unwrap();
         };
         tokio::join!(put(round), put(round + 1), put(round + 2), put(round + 3));
     }
-    records.remove(Kind::Lock, "why").await.unwrap();
+    records.remove(Kind::Lock, "why", author()).await.unwrap();
     let targets: Vec<_> =
         (0..30).map(|bot| Target::Bot(format!("b{bot}").parse().unwrap())).collect();
     let now = harness.authority.clock.now();
@@ -275,16 +277,20 @@ async fn instance_renewed_while_others_are_pruned_stays() {
     let held = harness.join(&tpm, "t").await.unwrap();
     let (bot, id) = ("my-bot".parse().unwrap(), held.instance.parse().unwrap());
     let end = time::Duration::days(3650);
+    let meanwhile = Arc::clone(&harness.meanwhile);
     harness.meanwhile.set(Box::new(move |records| {
         Box::pin(async move {
-            let before = records.instance(&bot, &id).await.unwrap().unwrap();
-            let mut renewed = before.instance.clone();
+            let mut renewed = records.instance(&bot, &id).await.unwrap().unwrap().instance;
             renewed.lives_until(Timestamp(Clock::system().now() + end * 2));
-            records.replace(&before, renewed, None).await.unwrap();
+            let record = serde_json::to_vec(&renewed).unwrap();
+            let renewed = Change::Put(Table::Instances, renewed.path(), record);
+            meanwhile.write(vec![renewed]).await.unwrap();
         })
     }));
     let later = harness.authority.clock.now() + end;
-    assert_eq!(harness.authority.records.prune(later).await.unwrap(), 1);
+    let pruned = harness.authority.records.prune(later, author()).await;
+    pruned.value.unwrap();
+    assert_eq!(pruned.rows.len(), 1);
     assert!(harness.meanwhile.happened());
     assert_eq!(harness.instance().await.spec.instance_id.to_string(), held.instance);
 }

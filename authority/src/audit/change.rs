@@ -1,0 +1,148 @@
+//! Events of changes of resources, by an operator or because their time was over.
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Outcome, Row, bounded};
+use crate::resource::{EkHash, InstanceId, Kind, Lock, Name, Target, Timestamp};
+
+/// Who changes resources, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Author {
+    user: User,
+    /// The operator's user on the authority's host, where the system told it.
+    unix_uid: Option<u32>,
+    time: OffsetDateTime,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum User {
+    Operator,
+    /// The authority itself, as Teleport calls it.
+    System,
+}
+
+/// What becomes of a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deed {
+    Created,
+    Replaced,
+    Removed,
+}
+
+/// What the log tells of a change.
+#[derive(Debug, Serialize)]
+pub(crate) struct ChangeEvent<'a> {
+    time: Timestamp,
+    uid: String,
+    event: &'static str,
+    code: &'static str,
+    outcome: Outcome,
+    user: User,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unix_uid: Option<u32>,
+    #[serde(flatten)]
+    about: About<'a>,
+}
+
+/// Which resource. Of a lock also whom it keeps out.
+#[derive(Debug, Default, Serialize)]
+struct About<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lock_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bot_name: Option<Name>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bot_instance_id: Option<InstanceId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_name: Option<Name>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ek_pub_hash: Option<EkHash>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<Timestamp>,
+    /// What the operator wrote into the lock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+impl Author {
+    /// An operator, by the user of the process at the other end of the admin socket.
+    pub fn operator(unix_uid: Option<u32>, time: OffsetDateTime) -> Self {
+        Self { user: User::Operator, unix_uid, time }
+    }
+
+    /// The authority, which removes what has ended.
+    pub fn system(time: OffsetDateTime) -> Self {
+        Self { user: User::System, unix_uid: None, time }
+    }
+
+    /// The event of a change of a bot, a token or an instance.
+    pub(crate) fn event(self, deed: Deed, kind: Kind, name: &str) -> ChangeEvent<'_> {
+        let (bot, instance) = name.split_once('/').unwrap_or((name, ""));
+        let about = match kind {
+            Kind::Bot => About { bot_name: name.parse().ok(), ..About::default() },
+            Kind::Token => About { token_name: name.parse().ok(), ..About::default() },
+            Kind::Lock => About { lock_name: Some(name), ..About::default() },
+            Kind::BotInstance => About {
+                bot_name: bot.parse().ok(),
+                bot_instance_id: instance.parse().ok(),
+                ..About::default()
+            },
+        };
+        let (event, code) = word(kind, deed);
+        ChangeEvent {
+            time: Timestamp(self.time),
+            uid: Uuid::new_v4().to_string(),
+            event,
+            code,
+            outcome: Outcome::Done,
+            user: self.user,
+            unix_uid: self.unix_uid,
+            about,
+        }
+    }
+
+    /// The event of a change of a lock.
+    pub(crate) fn lock_event(self, deed: Deed, lock: &Lock) -> ChangeEvent<'_> {
+        let mut event = self.event(deed, Kind::Lock, lock.metadata.name.as_str());
+        let about = &mut event.about;
+        match lock.target() {
+            Ok(Target::Bot(name)) => about.bot_name = Some(name),
+            Ok(Target::Instance(id)) => about.bot_instance_id = Some(id),
+            Ok(Target::Token(name)) => about.token_name = Some(name),
+            Ok(Target::Ek(hash)) => about.ek_pub_hash = Some(hash),
+            // Nobody is kept out by it.
+            Err(_) => {}
+        }
+        about.expires = lock.spec.expires;
+        about.message = lock.spec.message.as_deref().and_then(bounded);
+        event
+    }
+}
+
+impl ChangeEvent<'_> {
+    /// As it is stored.
+    pub(crate) fn row(&self) -> serde_json::Result<Row> {
+        Row::new(self.time, &self.uid, self)
+    }
+}
+
+/// Name and code: Teleport's name where it has one.
+fn word(kind: Kind, deed: Deed) -> (&'static str, &'static str) {
+    match (kind, deed) {
+        (Kind::Bot, Deed::Created) => ("bot.create", "EN101I"),
+        (Kind::Bot, Deed::Replaced) => ("bot.update", "EN102I"),
+        (Kind::Bot, Deed::Removed) => ("bot.delete", "EN103I"),
+        (Kind::Token, Deed::Created) => ("join_token.create", "EN111I"),
+        (Kind::Token, Deed::Replaced) => ("join_token.update", "EN112I"),
+        (Kind::Token, Deed::Removed) => ("join_token.delete", "EN113I"),
+        (Kind::Lock, Deed::Created) => ("lock.created", "EN121I"),
+        (Kind::Lock, Deed::Replaced) => ("lock.updated", "EN122I"),
+        (Kind::Lock, Deed::Removed) => ("lock.deleted", "EN123I"),
+        (Kind::BotInstance, Deed::Created) => ("bot_instance.create", "EN131I"),
+        (Kind::BotInstance, Deed::Replaced) => ("bot_instance.update", "EN132I"),
+        (Kind::BotInstance, Deed::Removed) => ("bot_instance.delete", "EN133I"),
+    }
+}

@@ -1,0 +1,177 @@
+//! Rows between the store and the file: committed, then in the file, then on disk there.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Row;
+
+/// Rows that may wait until they are on disk in the file: more than a busy authority grants in some
+/// minutes, and some 8 MB in memory and in the store.
+pub(super) const MAX_WAITING: usize = 10_000;
+
+/// How much of the file's end is compared with the rows that a crash has left in the store: more
+/// than is written until lines are on disk and their rows removed.
+const TAIL: u64 = 16 * 1024 * 1024;
+
+/// What is counted of the audit log.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// How often the file was created again because somebody removed or replaced it.
+    pub(crate) recreated: AtomicU64,
+    /// Rows that wait for the file.
+    pub(crate) waiting: AtomicU64,
+}
+
+/// Rows that are in the store. Each is in one of these, in this order.
+#[derive(Default)]
+pub(super) struct Queue {
+    /// Not in the file yet, or not known to be.
+    waiting: VecDeque<Row>,
+    /// In the file, but a loss of power may take the line away.
+    written: Vec<Row>,
+    /// On disk in the file: the store need not have them any longer. Keys.
+    settled: Vec<String>,
+}
+
+impl Queue {
+    pub(super) fn push(&mut self, rows: impl IntoIterator<Item = Row>) {
+        self.waiting.extend(rows);
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(super) fn written(&self) -> usize {
+        self.written.len()
+    }
+
+    /// Gives each row that waits to `append`, until one fails.
+    pub(super) fn drain(
+        &mut self,
+        mut append: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        while let Some(row) = self.waiting.front() {
+            append(row.line())?;
+            self.written.extend(self.waiting.pop_front());
+        }
+        Ok(())
+    }
+
+    /// Rows whose lines are to be synchronized. They are given back by [`Self::synchronized`].
+    pub(super) fn take_written(&mut self) -> Vec<Row> {
+        std::mem::take(&mut self.written)
+    }
+
+    /// What became of the lines of these rows. Where they may be lost, they are written again.
+    pub(super) fn synchronized(&mut self, rows: Vec<Row>, result: &io::Result<()>) {
+        match result {
+            Ok(()) => self.settle(rows.into_iter().map(|row| row.key().to_owned())),
+            Err(_) => rows.into_iter().rev().for_each(|row| self.waiting.push_front(row)),
+        }
+    }
+
+    /// Keys of rows that need not be in the store.
+    pub(super) fn take_settled(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.settled)
+    }
+
+    pub(super) fn settle(&mut self, keys: impl IntoIterator<Item = String>) {
+        self.settled.extend(keys);
+    }
+
+    /// Takes over rows that a former process has left in the store. Those whose lines are at the end
+    /// of the file do not wait for it.
+    pub(super) fn recover(&mut self, rows: Vec<Row>, file: &File) {
+        let mut missing: BTreeSet<_> = rows.iter().map(|row| row.line().to_owned()).collect();
+        // What cannot be compared is written once more: better twice than never.
+        let _ = remove_present(&mut missing, file);
+        let (missing, written): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|row| missing.contains(row.line()));
+        self.waiting.extend(missing);
+        self.written.extend(written);
+    }
+}
+
+/// Removes the lines that are at the end of the file.
+fn remove_present(lines: &mut BTreeSet<Vec<u8>>, mut file: &File) -> io::Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+    // As much as there is, also of a device that never ends.
+    for line in BufReader::new(file.take(length.min(TAIL))).split(b'\n') {
+        lines.remove(line?.as_slice());
+    }
+    Ok(())
+}
+
+impl Counts {
+    pub(super) fn set_waiting(&self, rows: usize) {
+        self.waiting.store(rows as u64, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(names: &[&str]) -> Vec<Row> {
+        names
+            .iter()
+            .map(|name| Row::stored(format!("key of {name}"), name.as_bytes().into()))
+            .collect()
+    }
+
+    fn drained(queue: &mut Queue) -> Vec<String> {
+        let mut lines = Vec::new();
+        let append = |line: &[u8]| {
+            lines.push(String::from_utf8(line.to_vec()).unwrap());
+            Ok(())
+        };
+        queue.drain(append).unwrap();
+        lines
+    }
+
+    #[test]
+    fn row_waits_until_its_line_is_appended_and_is_kept_until_that_is_on_disk() {
+        let mut queue = Queue::default();
+        queue.push(rows(&["one", "two"]));
+        queue.drain(|_| Err(io::ErrorKind::StorageFull.into())).unwrap_err();
+        assert_eq!((queue.waiting(), queue.written()), (2, 0));
+        assert_eq!(drained(&mut queue), ["one", "two"]);
+        assert_eq!((queue.waiting(), queue.written()), (0, 2));
+        assert!(queue.take_settled().is_empty());
+        let written = queue.take_written();
+        queue.synchronized(written, &Ok(()));
+        assert_eq!(queue.take_settled(), ["key of one", "key of two"]);
+    }
+
+    #[test]
+    fn lines_that_could_not_be_synchronized_are_written_again_in_their_order() {
+        let mut queue = Queue::default();
+        queue.push(rows(&["one", "two"]));
+        drained(&mut queue);
+        let written = queue.take_written();
+        queue.push(rows(&["three"]));
+        queue.synchronized(written, &Err(io::ErrorKind::StorageFull.into()));
+        assert_eq!(drained(&mut queue), ["one", "two", "three"]);
+        assert!(queue.take_settled().is_empty());
+    }
+
+    #[test]
+    fn recovered_row_waits_only_if_its_line_is_not_in_the_file() {
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, b"one\ntwo\npart of\nfour").unwrap();
+        let mut queue = Queue::default();
+        queue.recover(rows(&["one", "part of three", "two"]), &file);
+        assert_eq!((queue.waiting(), queue.written()), (1, 2));
+        assert_eq!(drained(&mut queue), ["part of three"]);
+        let endless = File::open("/dev/zero").unwrap();
+        queue.recover(rows(&["five"]), &endless);
+        assert_eq!(drained(&mut queue), ["five"]);
+    }
+}

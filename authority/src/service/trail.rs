@@ -1,0 +1,72 @@
+//! The way of the audit log's rows: with the records into the store, then into the file, and out of
+//! the store once they are on disk there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::Authority;
+use crate::store::{Audited, StoreError};
+
+/// How often lines are synchronized and their rows removed from the store.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// Rows that one batch removes, so that joins do not wait long behind it.
+const BATCH: usize = 512;
+
+impl Authority {
+    /// Takes over the rows that a crash has left in the store: those that are not in the file are
+    /// appended. To be called before anything is granted.
+    pub async fn recover_audit(&self) -> Result<(), StoreError> {
+        let rows = self.records.audit_rows().await?;
+        if let Err(cause) = self.audit.recover(rows) {
+            warn!(%cause, "rows of the audit log wait in the store");
+        }
+        Ok(())
+    }
+
+    /// Carries out a write to its end and appends its rows to the file, also if the caller goes away
+    /// meanwhile: what is on record is in the log.
+    pub(super) async fn audited<T: Send + 'static>(
+        self: &Arc<Self>,
+        write: impl Future<Output = Result<Audited<T>, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let authority = Arc::clone(self);
+        let written = tokio::spawn(async move {
+            let Audited { value, rows } = write.await?;
+            authority.audit.publish(rows);
+            Ok(value)
+        });
+        written.await.unwrap_or_else(|cause| Err(StoreError::Failed(cause.to_string())))
+    }
+
+    /// Sees that lines are on disk in the file, and removes their rows from the store.
+    pub async fn settle_audit(self: &Arc<Self>) {
+        let authority = Arc::clone(self);
+        let synchronized = tokio::task::spawn_blocking(move || authority.audit.synchronize());
+        let mut keys = synchronized.await.unwrap_or_default();
+        while !keys.is_empty() {
+            let rest = keys.split_off(keys.len().min(BATCH));
+            if let Err(cause) = self.records.clear_audit_rows(&keys).await {
+                warn!(%cause, "rows of the audit log stay in the store for now");
+                keys.extend(rest);
+                self.audit.unsettle(keys);
+                return;
+            }
+            keys = rest;
+        }
+    }
+
+    /// Does so again and again.
+    pub(crate) async fn settle_audit_for_ever(self: Arc<Self>) {
+        let mut times = tokio::time::interval(SETTLE);
+        loop {
+            tokio::select! {
+                _ = times.tick() => {}
+                () = self.audit.many_written() => {}
+            }
+            self.settle_audit().await;
+        }
+    }
+}

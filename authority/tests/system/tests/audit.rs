@@ -1,0 +1,247 @@
+//! The audit log says what is on record, and no crash, full disk or departed caller changes that.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use authority::resource::{Kind, Timestamp};
+use authority::store::Table;
+use proto::v1::admin_service_client::AdminServiceClient;
+use proto::v1::create_request::IfExists;
+use proto::v1::{CreateRequest, RemoveRequest};
+use serde_json::Value;
+use tonic::Code;
+
+use super::harness::{BOT, Harness, author, token};
+use super::meanwhile::Event;
+use super::renew::{client, renew};
+use super::software_tpm::SoftwareTpm;
+use super::wire::PATIENCE;
+
+/// An authority whose audit log is in a directory of its own, which can be taken away.
+async fn harness(max_waiting: usize) -> (Harness, PathBuf, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let logs = dir.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    let harness = Harness::with_audit(&logs.join("audit.jsonl"), max_waiting).await;
+    (harness, logs, dir)
+}
+
+async fn rows(harness: &Harness) -> usize {
+    harness.meanwhile.count(Table::AuditRows).await
+}
+
+#[tokio::test]
+async fn join_and_renewal_are_one_write_each_that_holds_their_audit_rows() {
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    harness.allow(&tpm).await;
+    let before = harness.meanwhile.writes();
+    let held = harness.join(&tpm, "t").await.unwrap();
+    assert_eq!(harness.meanwhile.writes() - before, 1);
+    let mut client = client(&harness, &tpm, &held).await;
+    renew(&mut client, 0).await.unwrap();
+    assert_eq!(harness.meanwhile.writes() - before, 2);
+    assert_eq!(harness.audit().len(), 2);
+}
+
+#[tokio::test]
+async fn grant_whose_line_cannot_be_written_is_in_the_log_once_it_can() {
+    let (harness, logs, _dir) = harness(2).await;
+    let tpm = SoftwareTpm::new();
+    harness.allow(&tpm).await;
+    let gone = logs.with_extension("gone");
+    fs::rename(&logs, &gone).unwrap();
+    let held = harness.join(&tpm, "t").await.unwrap();
+    let mut client = client(&harness, &tpm, &held).await;
+    renew(&mut client, 0).await.unwrap();
+    assert!(harness.authority.health().await.audit.is_err());
+    assert!(harness.authority.metrics_text().contains("endorse_audit_log_waiting 2"));
+    harness.authority.settle_audit().await;
+
+    fs::create_dir(&logs).unwrap();
+    assert_eq!(harness.authority.health().await.audit, Ok(()));
+    let events: Vec<_> = harness.audit().iter().map(|line| line["event"].clone()).collect();
+    assert_eq!(events, ["bot.join", "bot.renew"]);
+    assert!(harness.authority.metrics_text().contains("endorse_audit_log_waiting 0"));
+}
+
+#[tokio::test]
+async fn nothing_is_granted_while_too_many_lines_wait() {
+    let (harness, logs, _dir) = harness(1).await;
+    let tpm = SoftwareTpm::new();
+    harness.allow(&tpm).await;
+    fs::rename(&logs, logs.with_extension("gone")).unwrap();
+    let held = harness.join(&tpm, "t").await.unwrap();
+    assert_eq!(harness.join(&tpm, "t").await.unwrap_err().code(), Code::Unavailable);
+    let mut client = client(&harness, &tpm, &held).await;
+    assert_eq!(renew(&mut client, 0).await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(harness.instance().await.status.generation, 1);
+
+    fs::create_dir(&logs).unwrap();
+    harness.authority.settle_audit().await;
+    renew(&mut client, 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn rows_that_a_crash_left_in_the_store_are_in_the_file_once() {
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    // These rows are in the store, and their lines were never written.
+    harness.allow(&tpm).await;
+    let left = rows(&harness).await;
+    // This one's line was.
+    harness.join(&tpm, "t").await.unwrap();
+    assert_eq!((harness.audit().len(), rows(&harness).await), (1, left + 1));
+    for _ in 0..2 {
+        harness.authority.recover_audit().await.unwrap();
+        let lines = harness.audit();
+        let ids: BTreeSet<_> = lines.iter().map(|line| line["uid"].to_string()).collect();
+        assert_eq!((lines.len(), ids.len()), (left + 1, left + 1), "{lines:#?}");
+    }
+    harness.authority.settle_audit().await;
+    assert_eq!(rows(&harness).await, 0, "on disk in the file");
+}
+
+#[tokio::test]
+async fn lines_of_a_log_that_was_removed_are_written_again_while_the_store_has_them() {
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    harness.allow(&tpm).await;
+    harness.authority.settle_audit().await;
+    harness.join(&tpm, "t").await.unwrap();
+    fs::remove_file(harness.dir.path().join("data/audit.jsonl")).unwrap();
+    harness.join(&tpm, "t").await.unwrap();
+    assert_eq!(harness.audit().len(), 2);
+}
+
+/// A connection that ends, or a call that takes too long, drops the call in the authority.
+#[tokio::test]
+async fn renewal_whose_caller_goes_away_is_on_record_and_in_the_log() {
+    let harness = Harness::new().await;
+    let (tpm, held) = harness.joined().await;
+    let mut client = client(&harness, &tpm, &held).await;
+    let (reached, held_up) = tokio::sync::oneshot::channel::<()>();
+    let (go_on, gone) = tokio::sync::oneshot::channel::<()>();
+    let event: Event = Box::new(move |_| {
+        Box::pin(async move {
+            reached.send(()).unwrap();
+            gone.await.unwrap();
+        })
+    });
+    harness.meanwhile.set(event);
+    let call = tokio::spawn(async move { renew(&mut client, 0).await });
+    held_up.await.unwrap();
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    // The authority has no place for it any more once it knows.
+    let unknown = async {
+        while !harness.authority.metrics_text().contains("endorse_connections{class=\"known\"} 0") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, unknown).await.unwrap();
+    go_on.send(()).unwrap();
+    let recorded = async {
+        while harness.audit().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, recorded).await.unwrap();
+    harness.assert_last("bot.renew", None);
+    assert_eq!(harness.instance().await.status.generation, 2);
+}
+
+#[tokio::test]
+async fn changes_by_operators_are_events_that_say_who_made_them() {
+    let harness = Harness::new().await;
+    let mut admin = AdminServiceClient::new(harness.operator().await.channel);
+    let bot = BOT.replace("my-bot", "other");
+    let token = token("t", &format!("- ek_public_hash: {}", "ab".repeat(32)), &[]);
+    let lock = "kind: lock\nversion: v2\nmetadata:\n  name: why\nspec:\n  message: stolen\n  \
+                expires: 2999-01-01T00:00:00Z\n  target: {user: bot-other}\n";
+    let replace = IfExists::Replace.into();
+    for yaml in [&format!("{bot}---\n{token}"), lock, &bot, lock] {
+        let request = CreateRequest { yaml: yaml.to_owned(), if_exists: replace };
+        admin.create(request).await.unwrap();
+    }
+    let refused = CreateRequest { yaml: bot, if_exists: IfExists::Refuse.into() };
+    admin.create(refused).await.unwrap_err();
+    for (kind, name) in [("lock", "why"), ("token", "t"), ("bot", "other")] {
+        admin.remove(RemoveRequest { kind: kind.into(), name: name.into() }).await.unwrap();
+    }
+    admin.remove(RemoveRequest { kind: "bot".into(), name: "other".into() }).await.unwrap_err();
+
+    let lines = harness.audit();
+    let told: Vec<_> =
+        lines.iter().map(|line| ["event", "code"].map(|key| line[key].as_str().unwrap())).collect();
+    let expected = [
+        ["bot.create", "EN101I"],
+        ["join_token.create", "EN111I"],
+        ["lock.created", "EN121I"],
+        ["bot.update", "EN102I"],
+        ["lock.updated", "EN122I"],
+        ["lock.deleted", "EN123I"],
+        ["join_token.delete", "EN113I"],
+        ["bot.delete", "EN103I"],
+    ];
+    assert_eq!(told, expected);
+    let uid = rustix_uid();
+    for line in &lines {
+        assert_eq!(line["user"], "operator", "{line:#}");
+        assert_eq!(line["unix_uid"], uid, "{line:#}");
+        assert_eq!(line["outcome"], "done", "{line:#}");
+        assert!(line.get("ek_proven").is_none(), "{line:#}");
+    }
+    assert_eq!(lines[0]["bot_name"], "other");
+    assert_eq!(lines[1]["token_name"], "t");
+    let fields = ["lock_name", "bot_name", "message", "expires"];
+    for line in [&lines[2], &lines[5]] {
+        let told = fields.map(|key| line[key].as_str().unwrap_or_default());
+        assert_eq!(told, ["why", "other", "stolen", "2999-01-01T00:00:00Z"], "{line:#}");
+    }
+}
+
+/// The user that this process runs as.
+fn rustix_uid() -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/self").unwrap().uid().into()
+}
+
+#[tokio::test]
+async fn removal_of_what_has_ended_is_an_event() {
+    const WEEK: i64 = 7 * 24 * 3600;
+    let harness = Harness::new().await;
+    let (_, held) = harness.joined().await;
+    let end = Timestamp(harness.authority.clock.now() + time::Duration::hours(1));
+    let lock =
+        "kind: lock\nversion: v2\nmetadata:\n  name: short\nspec:\n  target: {join_token: t}\n";
+    harness.create(&format!("{lock}  expires: {end}\n")).await;
+    harness.go_on(WEEK + 3700).await;
+    assert_eq!(harness.authority.records.resources(Kind::Lock, None).await.unwrap(), []);
+    let lines = harness.audit();
+    let [_, instance, lock] = &lines[..] else { panic!("{lines:#?}") };
+    assert_eq!(instance["event"], "bot_instance.delete");
+    assert_eq!(instance["bot_instance_id"], held.instance);
+    assert_eq!((&lock["event"], &lock["lock_name"]), (&"lock.deleted".into(), &"short".into()));
+    for line in [instance, lock] {
+        assert_eq!((&line["user"], &line["unix_uid"]), (&"system".into(), &Value::Null));
+    }
+}
+
+#[tokio::test]
+async fn certificate_that_is_not_the_latest_is_told_in_the_log_and_counted() {
+    let harness = Harness::new().await;
+    let (tpm, first) = harness.joined().await;
+    let mut original = client(&harness, &tpm, &first).await;
+    renew(&mut original, 0).await.unwrap();
+    assert_eq!(harness.assert_last("bot.renew", None)["presented_generation"], Value::Null);
+    let mut clone = client(&harness, &tpm, &first).await;
+    renew(&mut clone, 0).await.unwrap();
+    let line = harness.assert_last("bot.renew", None);
+    assert_eq!((&line["presented_generation"], &line["generation"]), (&1.into(), &3.into()));
+    let metrics = harness.authority.metrics_text();
+    assert!(metrics.contains("endorse_generation_mismatches_total 1"), "{metrics}");
+    // A refusal says it as well.
+    harness.authority.records.remove(Kind::Token, "t", author()).await.unwrap();
+    renew(&mut clone, 0).await.unwrap_err();
+    harness.assert_last("bot.renew", Some("token_unknown"));
+}
