@@ -274,7 +274,12 @@ fn authority(c: &mut Criterion) {
     let issuer = Issuer::new(cluster, x509, ssh);
     let bot = Bot::new(Metadata::named("example".parse().unwrap()), BotSpec::default());
     let public_hash = "ab".repeat(32).parse().unwrap();
-    let ek = ProvenEk { public_hash, certificate_serial: None, verified_by: None };
+    let ek = ProvenEk {
+        public_hash,
+        certificate_serial: None,
+        certificate_issuer: None,
+        verified_by: None,
+    };
     let [name, token] = ["example", "token"].map(|name| name.parse().unwrap());
     let instance = BotInstance::joining(name, token, ek, String::new(), now);
     let validity = Validity { now, ttl: Ttl::default() };

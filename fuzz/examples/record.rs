@@ -349,7 +349,12 @@ fn issued(certified: Certified) -> Result<()> {
     let Resource::Bot(bot) = read(BOT)?.remove(0) else { anyhow::bail!("not a bot") };
     let join_key = verifier::JoinKey::appraise(&certified.public)?;
     let public_hash = "ab".repeat(32).parse()?;
-    let ek = ProvenEk { public_hash, certificate_serial: None, verified_by: None };
+    let ek = ProvenEk {
+        public_hash,
+        certificate_serial: None,
+        certificate_issuer: None,
+        verified_by: None,
+    };
     let (name, token) = ("example".parse()?, "my-bot-token".parse()?);
     let instance = BotInstance::joining(name, token, ek, String::new(), now);
     let (key, validity) = (join_key.verifying_key().into(), Validity { now, ttl: Ttl::default() });

@@ -66,6 +66,8 @@ pub struct EkFacts {
     /// The serial number of its certificate, if there is one: no more than a claim as long as
     /// [`Self::endorsement`] is not [`Endorsement::Verified`].
     pub serial: Option<String>,
+    /// The issuer of its certificate for people, as [`EkCertificate::issuer_text`]; the same holds.
+    pub issuer: Option<String>,
     /// What its certificate says about the TPM; the same holds.
     pub tpm: Option<TpmModel>,
     /// Whether somebody vouches for it.
@@ -151,6 +153,7 @@ fn ek_facts(claim: EkClaim<'_>) -> Result<(EkFacts, Option<EkCertificate>), Caus
     let facts = EkFacts {
         hash: key.public_hash(),
         serial: certificate.as_ref().map(EkCertificate::serial),
+        issuer: certificate.as_ref().map(EkCertificate::issuer_text),
         tpm: certificate.as_ref().and_then(EkCertificate::tpm).cloned(),
         endorsement: match certificate {
             Some(_) => Endorsement::Unverified,

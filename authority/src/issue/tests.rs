@@ -43,6 +43,7 @@ fn instance() -> BotInstance {
     let ek = ProvenEk {
         public_hash: "ab".repeat(32).parse().unwrap(),
         certificate_serial: Some("5e:cd".parse().unwrap()),
+        certificate_issuer: None,
         verified_by: Some("cd".repeat(32)),
     };
     let [bot, token] = ["web-1", "t"].map(|name| name.parse().unwrap());

@@ -74,6 +74,11 @@ text! {
     Serial
 }
 
+text! {
+    /// The issuer of an EK certificate for people, as `authority ek check` prints it.
+    IssuerName
+}
+
 impl Name {
     /// So that `bot-` and the name are a common name (ub-common-name of RFC 5280 is 64).
     pub const MAX_LEN: usize = 60;
@@ -154,6 +159,24 @@ impl TryFrom<String> for Serial {
         }
         let zeros = bytes.iter().take_while(|b| *b == "00").count().min(bytes.len() - 1);
         Ok(Self(bytes.get(zeros..).unwrap_or_default().join(":")))
+    }
+}
+
+impl TryFrom<String> for IssuerName {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        /// Longer than the name of any vendor's CA; a host that has proven nothing sends others.
+        const MAX_LEN: usize = 1024;
+        let text = text.trim();
+        if text.is_empty() || text.len() > MAX_LEN {
+            return Err(Invalid(format!(
+                "ek_certificate_issuer: not a name of 1 to {MAX_LEN} bytes such as \
+                 \"C=DE, O=Infineon Technologies AG, CN=Some TPM CA\", as `authority ek check` \
+                 prints it"
+            )));
+        }
+        Ok(Self(text.to_owned()))
     }
 }
 

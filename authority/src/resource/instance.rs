@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::field::{EkHash, Invalid, Labels, Metadata, Name, Serial, Timestamp};
+use super::field::{EkHash, Invalid, IssuerName, Labels, Metadata, Name, Serial, Timestamp};
 use super::{JoinMethod, Kind};
 
 /// A host that joined, from its join on until its last certificate has ended. The authority makes
@@ -83,6 +83,9 @@ pub struct ProvenEk {
     /// Its certificate's serial number, if it presented one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_serial: Option<Serial>,
+    /// Its certificate's issuer, likewise; also absent if its name is too long for any rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_issuer: Option<IssuerName>,
     /// The CA that vouches for the certificate, by its SHA-256; without it nobody does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified_by: Option<String>,

@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 
 pub use bot::{Bot, BotSpec, SessionTtl, Trait, seconds};
 pub use document::{DocumentError, Unreadable, parse_yaml, read, read_with, to_yaml};
-pub use field::{EkHash, Invalid, Labels, Metadata, Name, Role, Serial, Timestamp, user_name};
+pub use field::{
+    EkHash, Invalid, IssuerName, Labels, Metadata, Name, Role, Serial, Timestamp, user_name,
+};
 pub use instance::{
     BotInstance, BotInstanceSpec, BotInstanceStatus, InstanceId, ProvenEk, ServiceRecord,
     instance_path,

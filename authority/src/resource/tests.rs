@@ -106,6 +106,11 @@ fn unknown_fields_wrong_types_and_bad_values_are_refused_with_their_line() {
             14,
             "write ek_certificate_serial: \"12:34:56:10\"",
         ),
+        (
+            with("\"00:5E:cd:5f:8e\"", "\"01\"\n        ek_certificate_issuer: ' '"),
+            15,
+            "_issuer: not a",
+        ),
         (with("\"00:5E:cd:5f:8e\"", "1234"), 14, "write ek_certificate_serial: \"1234\""),
     ];
     for (yaml, line, says) in cases {
@@ -146,6 +151,13 @@ fn what_no_single_field_shows_is_refused_in_teleports_words() {
             format!("{}    allow: [{{description: x}}]\n", &TOKEN[..TOKEN.find("    #").unwrap()]),
             "spec.tpm: failed validation: allow[0]: at least one of \
              ['ek_public_hash', 'ek_certificate_serial'] must be set",
+        ),
+        (
+            with(
+                "        ek_certificate_serial: \"00:5E:cd:5f:8e\"\n",
+                "        ek_certificate_issuer: CN=Some TPM CA\n",
+            ),
+            "spec.tpm: failed validation: allow[0]: ek_certificate_issuer must be accompanied",
         ),
         (
             serial_only.clone(),
@@ -266,7 +278,10 @@ fn what_is_written_reads_back_the_same() {
     let metadata = format!("  name: my-bot-token\n{labels}\n{description}\n");
     let token = with("    allow:", &cas)
         .replace("    allow:", "    ekcert_without_purpose: accepted\n    allow:")
-        .replace("\"00:5E:cd:5f:8e\"", "\"12:34:56:10\"")
+        .replace(
+            "\"00:5E:cd:5f:8e\"",
+            "\"12:34:56:10\"\n        ek_certificate_issuer: 'C=DE, CN=a: #b'",
+        )
         .replace("  name: my-bot-token\n", &metadata);
     for yaml in [BOT.to_owned(), token] {
         let resource = one(&yaml).unwrap();

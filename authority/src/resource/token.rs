@@ -7,7 +7,7 @@ use serde_saphyr::DoubleQuoted;
 use verifier::pem::{Bundle, PemError, PemFault};
 use verifier::{CaCertificate, chain};
 
-use super::field::{EkHash, Invalid, Metadata, Name, Serial};
+use super::field::{EkHash, Invalid, IssuerName, Metadata, Name, Serial};
 
 /// Who may join as which bot, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -145,6 +145,9 @@ pub struct Rule {
     /// The serial number of the EK's certificate.
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "quoted")]
     pub ek_certificate_serial: Option<Serial>,
+    /// The issuer of the EK's certificate: serial numbers are unique per issuer only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ek_certificate_issuer: Option<IssuerName>,
 }
 
 /// Unquoted, a serial of digits alone would be a number to base 60 in YAML 1.1.
@@ -244,6 +247,11 @@ impl TpmSpec {
 
 impl Rule {
     fn check(&self, tpm: &TpmSpec) -> Result<(), Invalid> {
+        if self.ek_certificate_issuer.is_some() && self.ek_certificate_serial.is_none() {
+            return Err(Invalid(
+                "ek_certificate_issuer must be accompanied by ek_certificate_serial".into(),
+            ));
+        }
         match (&self.ek_public_hash, &self.ek_certificate_serial) {
             (None, None) => Err(Invalid(
                 "at least one of ['ek_public_hash', 'ek_certificate_serial'] must be set".into(),

@@ -46,7 +46,7 @@ impl Authority {
             return Err(Refusal::new(Code::TokenRole, reason));
         }
         token.vouched(ek)?;
-        token.admits(&ek.public_hash, ek.certificate_serial.as_ref())
+        token.admits(ek)
     }
 }
 

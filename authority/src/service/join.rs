@@ -369,6 +369,7 @@ fn remembered(ek: &EkFacts) -> Result<ProvenEk, Refusal> {
     Ok(ProvenEk {
         public_hash: ek.hash.parse().map_err(internal)?,
         certificate_serial: ek.serial.as_deref().map(str::parse).transpose().map_err(internal)?,
+        certificate_issuer: ek.issuer.as_deref().and_then(|issuer| issuer.parse().ok()),
         verified_by: match &ek.endorsement {
             Endorsement::Verified { anchor } => Some(anchor.clone()),
             Endorsement::Absent | Endorsement::Unverified => None,

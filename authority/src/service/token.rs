@@ -13,7 +13,7 @@ use super::Authority;
 use super::admission::store_failed;
 use super::refusal::{Code, Refusal};
 use crate::resource::{
-    EkHash, Invalid, Metadata, Name, ProvenEk, Rule, Serial, SystemRole, Token, TpmSpec,
+    EkHash, Invalid, IssuerName, Metadata, Name, ProvenEk, Rule, Serial, SystemRole, Token, TpmSpec,
 };
 use crate::store::{Records, StoreError};
 
@@ -57,11 +57,11 @@ impl OpenToken {
     }
 
     /// Whether a rule matches: one of which everything that it sets is equal.
-    pub(super) fn admits(&self, hash: &EkHash, serial: Option<&Serial>) -> Result<(), Refusal> {
-        if self.rules.admit(hash, serial) {
+    pub(super) fn admits(&self, ek: &ProvenEk) -> Result<(), Refusal> {
+        if self.rules.admit(ek) {
             return Ok(());
         }
-        let reason = format!("no rule of the token allows the EK {hash}");
+        let reason = format!("no rule of the token allows the EK {}", ek.public_hash);
         Err(Refusal::new(Code::EkNotAllowed, reason))
     }
 }
@@ -69,21 +69,28 @@ impl OpenToken {
 /// The allow rules, found by what they set.
 #[derive(Default)]
 struct Rules {
-    /// The serials that rules demand beside a hash; `None` for a rule that demands the hash alone.
-    by_hash: HashMap<EkHash, Vec<Option<Serial>>>,
-    /// The serials of rules without a hash.
-    serials: HashSet<Serial>,
+    /// What rules demand of the certificate beside a hash.
+    by_hash: HashMap<EkHash, Vec<Demands>>,
+    /// The issuers that rules without a hash demand beside a serial, if any.
+    by_serial: HashMap<Serial, Vec<Option<IssuerName>>>,
+}
+
+/// What a rule with a hash demands of the certificate; nothing if neither is set.
+struct Demands {
+    serial: Option<Serial>,
+    issuer: Option<IssuerName>,
 }
 
 impl Rules {
     fn new(rules: Vec<Rule>) -> Self {
         let mut all = Self::default();
-        for Rule { ek_public_hash, ek_certificate_serial, .. } in rules {
+        for Rule { ek_public_hash, ek_certificate_serial, ek_certificate_issuer, .. } in rules {
+            let issuer = ek_certificate_issuer;
             match (ek_public_hash, ek_certificate_serial) {
-                (Some(hash), serial) => all.by_hash.entry(hash).or_default().push(serial),
-                (None, Some(serial)) => {
-                    all.serials.insert(serial);
+                (Some(hash), serial) => {
+                    all.by_hash.entry(hash).or_default().push(Demands { serial, issuer });
                 }
+                (None, Some(serial)) => all.by_serial.entry(serial).or_default().push(issuer),
                 // Refused when it is made; here it would match everybody.
                 (None, None) => {}
             }
@@ -91,10 +98,15 @@ impl Rules {
         all
     }
 
-    fn admit(&self, hash: &EkHash, serial: Option<&Serial>) -> bool {
-        let fits = |wanted: &Option<Serial>| wanted.is_none() || wanted.as_ref() == serial;
-        self.by_hash.get(hash).is_some_and(|wanted| wanted.iter().any(fits))
-            || serial.is_some_and(|serial| self.serials.contains(serial))
+    fn admit(&self, ek: &ProvenEk) -> bool {
+        let issued_by =
+            |wanted: &Option<IssuerName>| wanted.is_none() || *wanted == ek.certificate_issuer;
+        let fits = |Demands { serial, issuer }: &Demands| {
+            (serial.is_none() || *serial == ek.certificate_serial) && issued_by(issuer)
+        };
+        let by_serial = ek.certificate_serial.as_ref().and_then(|it| self.by_serial.get(it));
+        self.by_hash.get(&ek.public_hash).is_some_and(|rules| rules.iter().any(fits))
+            || by_serial.is_some_and(|issuers| issuers.iter().any(issued_by))
     }
 }
 

@@ -42,6 +42,7 @@ fn with_a_certificate_that_is_vouched_for() {
     assert_eq!(ek.key, rsa_key("ek"));
     assert_eq!(ek.hash, rsa_key("ek").public_hash());
     assert_eq!(ek.serial.as_deref(), Some("5e:cd:5f:8e"));
+    assert_eq!(ek.issuer.as_deref(), Some("CN=issuer"));
     assert_eq!(ek.tpm.as_ref().unwrap().vendor(), Some("Nuvoton"));
     assert_eq!(ek.endorsement, Endorsement::Verified { anchor: anchors[0].fingerprint() });
 

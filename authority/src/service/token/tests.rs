@@ -88,8 +88,18 @@ async fn look(cache: &TokenCache, records: &Records) -> Option<Arc<OpenToken>> {
     parsed.map(|parsed| parsed.open.clone().unwrap())
 }
 
+/// An EK with this certificate, if any: serial and issuer.
+fn ek(seed: &str, certificate: Option<(&str, &str)>) -> ProvenEk {
+    ProvenEk {
+        public_hash: hash(seed),
+        certificate_serial: certificate.map(|(serial, _)| serial.parse().unwrap()),
+        certificate_issuer: certificate.map(|(_, issuer)| issuer.parse().unwrap()),
+        verified_by: None,
+    }
+}
+
 fn admits(token: &OpenToken, seed: &str) -> bool {
-    token.admits(&hash(seed), None).is_ok()
+    token.admits(&ek(seed, None)).is_ok()
 }
 
 #[tokio::test]
@@ -149,8 +159,8 @@ async fn a_rule_admits_by_everything_that_it_sets() {
     put(&records, &yaml(&rules.join(", "))).await;
     let token = look(&cache, &records).await.unwrap();
     let admits = |seed: &str, serial: Option<&str>| {
-        let serial: Option<Serial> = serial.map(|serial| serial.parse().unwrap());
-        token.admits(&hash(seed), serial.as_ref()).is_ok()
+        let certificate = serial.map(|serial| (serial, "CN=issuer"));
+        token.admits(&ek(seed, certificate)).is_ok()
     };
     assert!(admits("aa", None) && admits("aa", Some("07")));
     assert!(admits("bb", Some("01")) && admits("bb", Some("02")));
@@ -159,10 +169,36 @@ async fn a_rule_admits_by_everything_that_it_sets() {
 
 #[test]
 fn a_rule_without_a_hash_admits_by_the_serial() {
-    let serial = |text: &str| text.parse::<Serial>().unwrap();
-    let by_serial = Rule { ek_certificate_serial: Some(serial("01")), ..Rule::default() };
+    let by_serial = Rule { ek_certificate_serial: "01".parse().ok(), ..Rule::default() };
     let rules = Rules::new(vec![by_serial, Rule::default()]);
-    assert!(rules.admit(&hash("aa"), Some(&serial("01"))));
-    assert!(!rules.admit(&hash("aa"), Some(&serial("02"))));
-    assert!(!rules.admit(&hash("aa"), None), "a rule that sets nothing admits nobody");
+    assert!(rules.admit(&ek("aa", Some(("01", "CN=issuer")))));
+    assert!(!rules.admit(&ek("aa", Some(("02", "CN=issuer")))));
+    assert!(!rules.admit(&ek("aa", None)), "a rule that sets nothing admits nobody");
+}
+
+#[test]
+fn rule_with_an_issuer_does_not_admit_the_same_serial_of_another_issuer() {
+    let rule = |hash, serial: &str, issuer: &str| Rule {
+        ek_public_hash: hash,
+        ek_certificate_serial: serial.parse().ok(),
+        ek_certificate_issuer: issuer.parse().ok(),
+        description: None,
+    };
+    let rules = Rules::new(vec![
+        rule(None, "01", "CN=one"),
+        rule(None, "01", "CN=two"),
+        rule(Some(hash("bb")), "02", "CN=one"),
+    ]);
+    for issuer in ["CN=one", "CN=two"] {
+        assert!(rules.admit(&ek("aa", Some(("01", issuer)))));
+    }
+    assert!(rules.admit(&ek("bb", Some(("02", "CN=one")))));
+    for (seed, serial, issuer) in
+        [("aa", "01", "CN=three"), ("bb", "02", "CN=two"), ("aa", "02", "CN=one")]
+    {
+        assert!(!rules.admit(&ek(seed, Some((serial, issuer)))), "{seed} {serial} {issuer}");
+    }
+    // One who joined before issuers were recorded.
+    let before = ProvenEk { certificate_issuer: None, ..ek("aa", Some(("01", "CN=one"))) };
+    assert!(!rules.admit(&before));
 }

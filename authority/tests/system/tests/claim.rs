@@ -105,6 +105,22 @@ async fn another_ca_of_the_same_name_is_not_trusted() {
 }
 
 #[tokio::test]
+async fn serial_of_another_issuer_is_not_admitted_where_the_rule_names_one() {
+    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
+    let [one, two] = ["One TPM CA", "Two TPM CA"].map(Manufacturer::new);
+    let rule = "- ek_certificate_serial: \"07\"\n  ek_certificate_issuer: CN=One TPM CA\n";
+    harness.token("t", rule, &[&one.pem, &two.pem]).await;
+    two.certify(&mut tpm, "7");
+    harness.join(&tpm, "t").await.unwrap_err();
+    harness.assert_refused("ek_not_allowed").await;
+
+    one.certify(&mut tpm, "7");
+    harness.join(&tpm, "t").await.unwrap();
+    let ek = harness.instance().await.status.ek;
+    assert_eq!(ek.certificate_issuer.unwrap().as_str(), "CN=One TPM CA");
+}
+
+#[tokio::test]
 async fn certificate_for_any_purpose_is_no_ek_certificate_unless_the_token_says_so() {
     let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
     let manufacturer = Manufacturer::new("Some CA");
