@@ -9,12 +9,12 @@ use authority::resource::{Kind, Timestamp};
 use authority::store::Table;
 use proto::v1::admin_service_client::AdminServiceClient;
 use proto::v1::create_request::IfExists;
-use proto::v1::{CreateRequest, RemoveRequest};
+use proto::v1::{CreateRequest, RemoveRequest, StatusRequest};
 use serde_json::Value;
+use tokio::sync::oneshot;
 use tonic::Code;
 
 use super::harness::{BOT, Harness, author, token};
-use super::meanwhile::Event;
 use super::renew::{client, renew};
 use super::software_tpm::SoftwareTpm;
 use super::wire::PATIENCE;
@@ -113,41 +113,37 @@ async fn lines_of_a_log_that_was_removed_are_written_again_while_the_store_has_t
     assert_eq!(harness.audit().len(), 2);
 }
 
-/// A connection that ends, or a call that takes too long, drops the call in the authority.
+/// A call that is cancelled, or takes too long, is dropped in the authority.
 #[tokio::test]
-async fn renewal_whose_caller_goes_away_is_on_record_and_in_the_log() {
+async fn removal_whose_operator_goes_away_is_on_record_and_in_the_log() {
     let harness = Harness::new().await;
-    let (tpm, held) = harness.joined().await;
-    let mut client = client(&harness, &tpm, &held).await;
-    let (reached, held_up) = tokio::sync::oneshot::channel::<()>();
-    let (go_on, gone) = tokio::sync::oneshot::channel::<()>();
-    let event: Event = Box::new(move |_| {
+    let mut admin = AdminServiceClient::new(harness.operator().await.channel);
+    let (reached, held_up) = oneshot::channel::<()>();
+    let (go_on, gone) = oneshot::channel::<()>();
+    harness.meanwhile.set(Box::new(move |_| {
         Box::pin(async move {
             reached.send(()).unwrap();
             gone.await.unwrap();
         })
-    });
-    harness.meanwhile.set(event);
-    let call = tokio::spawn(async move { renew(&mut client, 0).await });
+    }));
+    let mut still_there = admin.clone();
+    let request = RemoveRequest { kind: "bot".into(), name: "my-bot".into() };
+    let call = tokio::spawn(async move { admin.remove(request).await });
     held_up.await.unwrap();
     call.abort();
     assert!(call.await.unwrap_err().is_cancelled());
-    // The authority has no place for it any more once it knows.
-    let unknown = async {
-        while !harness.authority.metrics_text().contains("endorse_connections{class=\"known\"} 0") {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, unknown).await.unwrap();
-    go_on.send(()).unwrap();
+    // Answered after the authority has read that the other call was cancelled.
+    still_there.status(StatusRequest {}).await.unwrap();
+    // Without effect if the write was dropped with the call.
+    let _ = go_on.send(());
     let recorded = async {
-        while harness.audit().len() < 2 {
+        while harness.audit().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(PATIENCE, recorded).await.unwrap();
-    harness.assert_last("bot.renew", None);
-    assert_eq!(harness.instance().await.status.generation, 2);
+    assert_eq!(harness.audit()[0]["event"], "bot.delete");
+    assert_eq!(harness.meanwhile.count(Table::Bots).await, 0);
 }
 
 #[tokio::test]
