@@ -88,6 +88,12 @@ impl Client {
         Ok(Self { authorities, trust, pins, history: Arc::default() })
     }
 
+    /// The pins of the CAs that are trusted.
+    #[must_use]
+    pub fn pins(&self) -> &[CaPin] {
+        &self.pins
+    }
+
     /// Proves the TPM and receives an identity, which is verified but not yet stored. Where the authority at one address
     /// is not available, another is asked.
     ///
@@ -141,6 +147,7 @@ impl Client {
             bot: issued.bot.clone(),
             instance: issued.instance.clone(),
             generation: issued.generation,
+            ttl,
             at: clock::now().unix_timestamp(),
         };
         let credentials = self.verify(issued, &appraised)?;
@@ -275,7 +282,7 @@ impl Authenticated {
         }
         let generation = issued.generation;
         let credentials = self.client.verify(issued, &self.key)?;
-        Ok(identity.renewed(self.authority.clone(), credentials, generation)?)
+        Ok(identity.renewed(self.authority.clone(), credentials, generation, ttl)?)
     }
 
     /// Certificates for a key of a service, whose X.509 subject says as much as those who read it know.

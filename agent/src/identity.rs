@@ -1,6 +1,9 @@
 //! The identity of a host as it is stored: what it was given, and what its TPM needs to be itself again. No private key.
 
+use std::time::Duration;
+
 use base64ct::{Base64, Encoding};
+use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -12,13 +15,13 @@ use crate::attester::KnownEk;
 use crate::credentials::Credentials;
 use crate::daemon::machine::Validity;
 use crate::exit::Failure;
+use crate::inventory::EkChoice;
 
 /// The version of the file's form.
 const VERSION: u32 = 1;
 
 /// Everything that is kept between two runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Identity {
     version: u32,
     /// HOST:PORT.
@@ -41,6 +44,9 @@ pub struct Identity {
     pub not_before: String,
     /// When the certificates end, RFC 3339.
     pub not_after: String,
+    /// The lifetime that was asked for, in seconds; unknown of what an older agent stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
     /// How often this identity was issued: 1 by the join, one more by each renewal.
     pub generation: u64,
     /// The TPM.
@@ -57,7 +63,6 @@ pub struct Identity {
 
 /// What is kept of the TPM.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct StoredTpm {
     /// The kind of the endorsement key.
     pub ek: String,
@@ -91,6 +96,8 @@ pub struct Joined {
     pub instance: String,
     /// The authority's count.
     pub generation: u64,
+    /// The lifetime that was asked for.
+    pub ttl: Duration,
     /// Now, seconds since 1970.
     pub at: i64,
 }
@@ -119,6 +126,7 @@ impl Identity {
             joined: rfc3339(joined.at)?,
             not_before: rfc3339(credentials.validity.not_before)?,
             not_after: rfc3339(credentials.validity.not_after)?,
+            ttl_seconds: Some(joined.ttl.as_secs()),
             generation: joined.generation,
             tpm: StoredTpm {
                 ek: ek.kind.name.to_owned(),
@@ -145,9 +153,11 @@ impl Identity {
         authority: String,
         credentials: Credentials,
         generation: u64,
+        ttl: Duration,
     ) -> Result<Self, Failure> {
         Ok(Self {
             authority,
+            ttl_seconds: Some(ttl.as_secs()),
             spiffe_id: credentials.spiffe_id,
             not_before: rfc3339(credentials.validity.not_before)?,
             not_after: rfc3339(credentials.validity.not_after)?,
@@ -174,6 +184,36 @@ impl Identity {
             not_before: seconds(&self.not_before)?,
             not_after: seconds(&self.not_after)?,
         })
+    }
+
+    /// Why a configuration asks for another identity than this one; `None` if it does not. `token` is the name that it has
+    /// now, if that can be read.
+    #[must_use]
+    pub fn departure(
+        &self,
+        token: Option<&str>,
+        pins: &[CaPin],
+        choice: EkChoice,
+    ) -> Option<String> {
+        if let Some(token) = token.filter(|token| *token != self.token) {
+            let before = &self.token;
+            return Some(format!(
+                "the token is now {token:?}, and the identity was made by {before:?}"
+            ));
+        }
+        let is_pinned = |der: &[u8]| {
+            let pin = CaPin::of_certificate(&CertificateDer::from(der));
+            pin.is_ok_and(|pin| pins.contains(&pin))
+        };
+        if !self.x509_authorities().any(is_pinned) {
+            let cluster = &self.cluster;
+            return Some(format!(
+                "no CA of the identity's cluster, {cluster}, is trusted any more"
+            ));
+        }
+        let before = &self.tpm.ek;
+        let other = !choice.allows(before);
+        other.then(|| format!("the EK is to be {choice}, and the identity was made by {before}"))
     }
 
     /// Reads the file's text, and checks that its parts belong together.

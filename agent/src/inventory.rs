@@ -39,6 +39,17 @@ impl EkChoice {
     }
 }
 
+impl EkChoice {
+    /// Whether an endorsement key of this name is one that is wanted.
+    #[must_use]
+    pub fn allows(&self, name: &str) -> bool {
+        match self {
+            Self::Auto => true,
+            Self::Kind(kind) => kind.name == name,
+        }
+    }
+}
+
 impl FromStr for EkChoice {
     type Err = UnknownEk;
 

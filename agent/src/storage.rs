@@ -312,7 +312,7 @@ mod tests {
     fn what_is_no_identity_is_said_with_its_place() {
         let folder = tempfile::tempdir().unwrap();
         assert!(Storage::identity(folder.path()).unwrap().is_none());
-        for text in ["", "{}", "{\"version\":1,\"extra\":0}", "[1"] {
+        for text in ["", "{}", "{\"version\":1,\"later\":0}", "[1"] {
             fs::write(folder.path().join(IDENTITY), text).unwrap();
             let failure = Storage::identity(folder.path()).unwrap_err();
             assert_eq!(failure.exit, Exit::Data);

@@ -299,7 +299,7 @@ fn a_damaged_identity_is_named_and_nothing_is_done_over_it() -> Result<()> {
         (text.replace("\"version\": 1", "\"version\": 9"), "version 9"),
         (text.replace("\"unique\": \"", "\"unique\": \"AAAA"), "unique"),
         (text.replace("\"join_key\": \"ACM", "\"join_key\": \"ACN"), "join key"),
-        (text.replace("\"bot\":", "\"bat\":"), "bat"),
+        (text.replace("\"bot\":", "\"bat\":"), "bot"),
     ] {
         ensure!(damage != text, "{words}: not damaged");
         fs::write(&path, &damage)?;

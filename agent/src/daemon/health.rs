@@ -150,6 +150,15 @@ impl Health {
         }
     }
 
+    /// The component's credentials were renewed, but they are not the ones that are asked for.
+    pub fn kept(&self, name: &str, validity: Validity, failure: &Failure, now: &str) {
+        self.lock().tally(name).well += 1;
+        self.unwell(name, failure, now);
+        if let Some(component) = self.lock().components.get_mut(name) {
+            component.not_after = Some(validity.not_after);
+        }
+    }
+
     /// The component could not be renewed: it is unhealthy until it has been, though what it has may be valid still.
     pub fn failed(&self, name: &str, failure: &Failure, now: &str) {
         self.lock().tally(name).failed += 1;

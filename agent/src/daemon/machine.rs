@@ -7,6 +7,7 @@
 //! Signals are events like any other. What has to wait for the end of a job (a new configuration, the daemon's own end)
 //! waits here, in the state, so that the loop around the machine has nothing to remember.
 
+mod rejoin;
 mod timing;
 
 use std::fmt;
@@ -99,6 +100,8 @@ pub enum Event {
     Configured(Box<Machine>),
     /// Somebody took away what was in place.
     Lost(Vec<Part>),
+    /// The configuration asks for another identity than the one there is, or no longer does.
+    Departed(bool),
     /// Somebody wants everything renewed now: SIGUSR1.
     RenewAsked,
     /// Somebody wants the configuration read again: SIGHUP.
@@ -164,6 +167,8 @@ pub struct Pace {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
     identity: Unit,
+    /// The configuration asks for another identity: join, and go on with this one until that succeeds.
+    rejoin: Option<Unit>,
     services: Vec<Unit>,
     paces: Vec<Pace>,
     pace: Pace,
@@ -197,6 +202,7 @@ impl Machine {
         let mut unit = |validity| Unit { validity, seed: seed(), ..Unit::default() };
         Self {
             identity: unit(identity),
+            rejoin: None,
             services: found.into_iter().map(&mut unit).collect(),
             paces,
             pace,
@@ -245,6 +251,7 @@ impl Machine {
                     unit.wanted = true;
                 }
             }),
+            Event::Departed(departed) => self = self.rejoining(departed),
             Event::RenewAsked => self.renew_all(),
             Event::ReloadAsked if self.stopping || self.oneshot => {}
             Event::ReloadAsked => {
@@ -296,13 +303,15 @@ impl Machine {
 
     /// Begins again with another configuration, and renews everything under it.
     fn configure(&mut self, machine: Self) {
-        let Self { identity, services, paces, pace, .. } = machine;
+        let Self { identity, rejoin, services, paces, pace, .. } = machine;
+        self.rejoin = rejoin;
         (self.identity, self.services, self.paces, self.pace) = (identity, services, paces, pace);
         (self.running, self.ready) = (None, false);
         self.renew_all();
     }
 
     fn renew_all(&mut self) {
+        self.rejoin = self.rejoin.take().map(|_| Unit::default());
         self.units_mut().for_each(|unit| {
             unit.wanted = true;
             unit.not_until = Duration::ZERO;
@@ -320,7 +329,9 @@ impl Machine {
         let identity = self.wait(&self.identity, self.pace, now);
         let services = self.services.iter().zip(&self.paces);
         let services = services.map(|(unit, pace)| self.wait(unit, *pace, now));
-        services.fold(identity, Duration::min).min(MOST)
+        let rejoin =
+            self.rejoin.as_ref().map_or(MOST, |unit| unit.not_until.saturating_sub(now.boot));
+        services.fold(identity, Duration::min).min(rejoin).min(MOST)
     }
 
     /// Whether the identity is valid now.
@@ -353,6 +364,7 @@ impl Machine {
     #[must_use]
     pub fn all_well(&self, wall: i64) -> bool {
         self.identity_holds(wall)
+            && self.rejoin.is_none()
             && (0..self.services.len()).all(|index| self.service_holds(index, wall))
     }
 
@@ -365,8 +377,16 @@ impl Machine {
             // The configuration stays as it was. Whoever asked for another one wants everything renewed all the same.
             return self.renew_all();
         };
-        let Some(unit) = self.unit_mut(part) else { return };
+        let holds = self.identity_holds(now.wall);
+        let unit = match (&mut self.rejoin, job) {
+            (Some(rejoin), Job::Join) if holds => Some(rejoin),
+            _ => self.unit_mut(part),
+        };
+        let Some(unit) = unit else { return };
         match outcome {
+            Outcome::Valid(validity) if job == Job::Join => {
+                (self.identity, self.rejoin) = (Unit::received(validity, now, seed), None);
+            }
             Outcome::Valid(validity) => *unit = Unit::received(validity, now, seed),
             Outcome::Told => (unit.failures, unit.reload_due) = (0, false),
             Outcome::Configured => {}
@@ -399,6 +419,10 @@ impl Machine {
     }
 
     fn due(&self, now: Moment) -> Option<Job> {
+        let is_due = |rejoin: &Unit| rejoin.not_until <= now.boot;
+        if self.rejoin.as_ref().is_some_and(is_due) && self.identity_holds(now.wall) {
+            return Some(Job::Join);
+        }
         if self.wait(&self.identity, self.pace, now).is_zero() {
             let holds = self.identity_holds(now.wall);
             return Some(if holds { Job::Renew } else { Job::Join });

@@ -94,7 +94,8 @@ fn machine(worker: &Worker, services: Services) -> Result<Machine, Failure> {
     let mut seeds = seeds.into_iter();
     let seed = move || seeds.next().unwrap_or(128);
     let machine = Machine::new(worker.identity(), pace, services, seed);
-    Ok(machine.owing(worker.owed()))
+    let departed = worker.departure().is_some();
+    Ok(machine.owing(worker.owed()).renewing(worker.asks_for_another_ttl()).rejoining(departed))
 }
 
 /// The loop around the machine. Nothing is remembered here: `slot` is where the worker is, the rest are its surroundings.
@@ -174,6 +175,10 @@ impl Daemon {
     /// What nobody tells us: whether files were changed or taken away. They are made again before they are missed.
     fn look(&self) -> Event {
         let Slot::Free(worker) = &self.slot else { return Event::Woke };
+        let departed = worker.departure().is_some();
+        if departed != self.machine.is_rejoining() {
+            return Event::Departed(departed);
+        }
         let services = (0..worker.settings().services.len()).map(Part::Service);
         let parts = std::iter::once(Part::Identity).chain(services);
         let settled = parts.filter(|part| self.machine.is_settled(*part));
@@ -252,7 +257,11 @@ impl Daemon {
         };
         let name = name(worker.settings(), part);
         match (ended.outcome, &ended.failure) {
-            (Outcome::Valid(validity), _) => {
+            (Outcome::Valid(validity), Some(failure)) => {
+                self.health.kept(&name, validity, failure, &at);
+                self.warn(&format!("{what}, but superseded"), &name, failure);
+            }
+            (Outcome::Valid(validity), None) => {
                 self.health.well(&name, validity, &at);
                 let until = rfc3339(validity.not_after).unwrap_or_default();
                 self.log.info(what, &[("name", &name), ("until", &until)]);

@@ -1,22 +1,24 @@
 //! The daemon's hands: they do one job at a time, and say how it ended.
 
 mod configure;
+mod found;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use proto::v1::SubjectForm;
 
+use self::found::{asked, kept, restore, superseded};
 use super::Reread;
 use super::answers::DiagChange;
-use super::machine::{Job, Outcome, Pace, Part, Trouble, Validity};
+use super::machine::{Job, Outcome, Pace, Trouble, Validity};
 use crate::artifact::{self, SoftwareKey};
 use crate::client::{Authenticated, Client, Denied, Wanted};
 use crate::config::{
-    self, Lifetime, Renewal, Service, ServiceKind, ServiceName, Settings, SshConfig, X509Files,
+    self, Lifetime, Renewal, Service, ServiceKind, ServiceName, Settings, SshConfig,
 };
-use crate::credentials::{self, Credentials};
-use crate::destination::{Change, Destination, FileSet, Manifest};
+use crate::credentials::Credentials;
+use crate::destination::{Destination, FileSet, Manifest};
 use crate::exit::{Exit, Failure};
 use crate::identity::Identity;
 use crate::log::Log;
@@ -123,35 +125,6 @@ impl Worker {
             .collect()
     }
 
-    /// How long the certificate holds that a service has from before, if its files are what was written for it as it is
-    /// configured now.
-    fn found(&self, service: &Service, destination: &Destination) -> Option<Validity> {
-        if !destination.has_set() {
-            return None;
-        }
-        let intact = self.expect(service, destination).and_then(|()| destination.check());
-        if let Err(change) = intact {
-            let fields: [(&str, &dyn std::fmt::Display); 2] =
-                [("name", &service.name), ("reason", &change)];
-            self.log.warn("what is in place is not used", &fields);
-            return None;
-        }
-        let set = destination.read().ok().flatten()?;
-        credentials::validity_of_pem(set.content(certificate_name(service))?)
-    }
-
-    /// Tells the destination what was written to it, as far as that is known.
-    fn expect(&self, service: &Service, destination: &Destination) -> Result<(), Change> {
-        let Store::Directory(storage) = &self.store else { return Ok(()) };
-        let Some(issued) = storage.issued(&service.name) else { return Ok(()) };
-        if issued.asked != asked(service, &self.settings) {
-            return Err(Change::new("the configuration of the service was changed"));
-        }
-        destination
-            .expect(issued.written.candidates())
-            .map_err(|failure| Change::new(failure.message))
-    }
-
     /// For each service, whether those who use its files have to be told of them since before we began.
     pub(crate) fn owed(&self) -> Vec<bool> {
         let owes = |service: &Service| match &self.store {
@@ -159,17 +132,6 @@ impl Worker {
             Store::Memory => false,
         };
         self.settings.services.iter().map(owes).collect()
-    }
-
-    /// Compares what was put in place with what is there now.
-    pub(crate) fn check(&self, part: Part) -> Result<(), Change> {
-        match (part, &self.store) {
-            (Part::Identity, Store::Directory(storage)) => storage.check(),
-            (Part::Identity, Store::Memory) => Ok(()),
-            (Part::Service(index), _) => {
-                self.destinations.get(index).map_or(Ok(()), |destination| destination.check())
-            }
-        }
     }
 
     /// Nothing is left to do for now.
@@ -180,7 +142,13 @@ impl Worker {
     pub(crate) async fn run(mut self, job: Job) -> (Self, Ended) {
         let result = match job {
             Job::Join => self.join().await.map(Outcome::Valid),
-            Job::Renew => self.renew().await.map(Outcome::Valid),
+            Job::Renew => match self.renew().await {
+                Ok(validity) => {
+                    let failure = self.departure().map(|departure| kept(&departure));
+                    return (self, Ended::new(job, Outcome::Valid(validity), failure));
+                }
+                Err(denied) => Err(denied),
+            },
             Job::Issue(index) => {
                 let issued = self.issue(index).await;
                 match issued {
@@ -209,12 +177,28 @@ impl Worker {
     }
 
     async fn join(&mut self) -> Result<Validity, Denied> {
+        let departure = self.departure();
+        if let Some(departure) = &departure {
+            self.log.info("joining again", &[("reason", departure)]);
+        }
+        self.join_once().await.map_err(|denied| match (denied, departure) {
+            (Denied::Failed(failure), Some(departure)) => {
+                Denied::Failed(superseded(failure, &departure))
+            }
+            (denied, _) => denied,
+        })
+    }
+
+    async fn join_once(&mut self) -> Result<Validity, Denied> {
         let token = self.settings.token.read()?;
-        let known = self.identity.as_ref().map(Identity::known_ek).transpose();
+        // Another EK is wanted where another kind is asked for by name.
+        let choice = self.settings.tpm.ek;
+        let same = |identity: &&Identity| choice.allows(&identity.tpm.ek);
+        let known = self.identity.as_ref().filter(same).map(Identity::known_ek).transpose();
         let known = known.map_err(|error| Failure::new(Exit::Data, error, "remove the storage"))?;
         let wanted = Wanted {
             token,
-            choice: self.settings.tpm.ek,
+            choice,
             known,
             passwords: self.settings.tpm.passwords.read()?,
             ttl: self.settings.lifetime.ttl,
@@ -394,37 +378,6 @@ fn destinations(settings: &Settings, before: &[Arc<Destination>]) -> Vec<Arc<Des
     settings.services.iter().map(destination).collect()
 }
 
-/// Writes the files of the identity again if they are not what was written: they are copies of what is believed.
-fn restore(storage: &Storage, identity: &Identity, log: Log) {
-    let Err(change) = storage.check() else { return };
-    match storage.store(identity) {
-        Ok(_) => log.warn("the stored files were changed: written again", &[("reason", &change)]),
-        Err(failure) => log.warn(
-            "the stored files were changed",
-            &[("reason", &change), ("cause", &failure.message), ("advice", &failure.advice)],
-        ),
-    }
-}
-
-/// What a service is issued, and how it is delivered: if any of it changes, it is issued again.
-fn asked(service: &Service, settings: &Settings) -> String {
-    let kind = match service.kind {
-        ServiceKind::X509 { files: X509Files::Svid } => "x509 svid",
-        ServiceKind::X509 { files: X509Files::Tls } => "x509 tls",
-        ServiceKind::Identity { ssh_config: SshConfig::On } => "identity ssh_config",
-        ServiceKind::Identity { ssh_config: SshConfig::Off } => "identity",
-    };
-    let host = settings.authorities.first().map(config::Address::host).unwrap_or_default();
-    let ttl = service.lifetime.ttl.as_secs();
-    let place = match &service.destination {
-        config::Destination::Directory { directory, readers } => {
-            format!("{:?} acls={:?} readers={readers:?}", directory.path, directory.acls)
-        }
-        config::Destination::Memory => "memory".to_owned(),
-    };
-    format!("{kind} ttl={ttl}s authority={host:?} in {place}")
-}
-
 /// What waits for a disk or a program does not hold up who asks for the daemon's health.
 async fn blocking<R: Send + 'static>(
     work: impl FnOnce() -> Result<R, Failure> + Send + 'static,
@@ -478,14 +431,5 @@ fn files(
             };
             artifact::identity(key, &identity, folder.as_deref())
         }
-    }
-}
-
-/// The file of a service whose dates are the service's.
-const fn certificate_name(service: &Service) -> &'static str {
-    match service.kind {
-        ServiceKind::X509 { files: X509Files::Svid } => "svid.pem",
-        ServiceKind::X509 { files: X509Files::Tls } => "tls.crt",
-        ServiceKind::Identity { .. } => "tlscert",
     }
 }

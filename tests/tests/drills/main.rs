@@ -6,6 +6,7 @@ mod addresses;
 mod authority;
 mod clock;
 mod damage;
+mod departure;
 mod disk;
 mod killed;
 mod tpm;

@@ -286,3 +286,41 @@ fn service_with_a_shorter_interval_leaves_the_identity_alone() {
     let (_, done) = live(machine, 0..1200, |_, second| Outcome::Valid(valid(second)));
     assert_eq!(done, [300, 600, 900].map(|second| (second, Job::Issue(0))));
 }
+
+#[test]
+fn identity_that_is_superseded_is_kept_until_the_join_succeeds() {
+    let machine = Machine::new(Some(valid(0)), PACE, [(Some(valid(0)), PACE)], || 128);
+    let refused = |job, second| match job {
+        Job::Join => Outcome::Failed(Trouble::Lasting),
+        _ => Outcome::Valid(valid(second)),
+    };
+    let (machine, done) = live(machine.rejoining(true), 0..3000, refused);
+    let count = |done: &[(i64, Job)], job| done.iter().filter(|(_, did)| *did == job).count();
+    assert_eq!(done[0], (0, Job::Join));
+    assert!((8..30).contains(&count(&done, Job::Join)), "{done:?}");
+    assert_eq!(count(&done, Job::Renew), 2, "{done:?}");
+    assert_eq!(count(&done, Job::Issue(0)), 2, "{done:?}");
+    assert!(machine.is_rejoining() && !machine.all_well(T0 + 3000));
+    let (machine, done) = live(machine, 3000..3400, |_, second| Outcome::Valid(valid(second)));
+    assert_eq!(count(&done, Job::Join), 1, "{done:?}");
+    assert!(done.iter().any(|(_, job)| *job == Job::Issue(0)), "{done:?}");
+    assert!(!machine.is_rejoining() && machine.all_well(T0 + 3400));
+}
+
+#[test]
+fn departure_that_is_taken_back_ends_the_attempts() {
+    let machine = Machine::new(Some(valid(0)), PACE, [], || 128).rejoining(true);
+    let refused = |_, _| Outcome::Failed(Trouble::Lasting);
+    let (machine, done) = live(machine, 0..100, refused);
+    assert!(!done.is_empty());
+    let (machine, _) = machine.next(Event::Departed(false), at(100), 128);
+    let (machine, done) = live(machine, 100..1000, refused);
+    assert!(done.is_empty() && machine.all_well(T0 + 1000), "{done:?}");
+}
+
+#[test]
+fn another_lifetime_is_asked_for_at_once() {
+    let machine = Machine::new(Some(valid(0)), PACE, [(Some(valid(0)), PACE)], || 128);
+    let (_, done) = live(machine.renewing(true), 0..10, |_, _| Outcome::Valid(valid(0)));
+    assert_eq!(done, [(0, Job::Renew), (0, Job::Issue(0))]);
+}
