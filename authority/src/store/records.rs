@@ -228,11 +228,12 @@ impl Records {
             }
             Kind::Token => batch.push(revision_removed(Table::Tokens, name)),
             Kind::Lock => {
-                if let Some(was) = self.0.read(Table::Locks, name).await? {
-                    lock = decode(Table::Locks, name, &was)?;
-                    event = author.lock_event(Deed::Removed, &lock);
-                    batch.extend(lock_changed(&lock, was)?);
-                }
+                let was = self.0.read(Table::Locks, name).await?;
+                let missing = || StoreError::Missing(Table::Locks, name.to_owned());
+                let was = was.ok_or_else(missing)?;
+                lock = decode(Table::Locks, name, &was)?;
+                event = author.lock_event(Deed::Removed, &lock);
+                batch.extend(lock_changed(&lock, was)?);
             }
             Kind::BotInstance => {}
         }

@@ -9,10 +9,10 @@ use authority::store::{Change, Pending, Records, RedbStore, Store, Table};
 /// What happens.
 pub(crate) type Event = Box<dyn FnOnce(Records) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
-/// The store of a cluster. Before it writes an instance, what was set here happens, once.
+/// The store of a cluster. What was set here happens before a write, once.
 pub(crate) struct Meanwhile {
     store: Arc<RedbStore>,
-    event: Mutex<Option<Event>>,
+    event: Mutex<Option<(Table, Event)>>,
     /// Batches with an instance or a row of the audit log.
     writes: AtomicUsize,
 }
@@ -24,7 +24,12 @@ impl Meanwhile {
 
     /// Before the next write of an instance, this happens.
     pub(crate) fn set(&self, event: Event) {
-        *self.event.lock().unwrap() = Some(event);
+        self.set_before(Table::Instances, event);
+    }
+
+    /// Before the next write that changes this table, this happens.
+    pub(crate) fn set_before(&self, table: Table, event: Event) {
+        *self.event.lock().unwrap() = Some((table, event));
     }
 
     /// How many batches with an instance or a row of the audit log were written.
@@ -58,11 +63,9 @@ impl Store for Meanwhile {
             if has(Table::Instances) || has(Table::AuditRows) {
                 self.writes.fetch_add(1, Ordering::SeqCst);
             }
-            if has(Table::Instances) {
-                let event = self.event.lock().unwrap().take();
-                if let Some(event) = event {
-                    event(Records::new(Arc::<RedbStore>::clone(&self.store))).await;
-                }
+            let event = self.event.lock().unwrap().take_if(|(table, _)| has(*table));
+            if let Some((_, event)) = event {
+                event(Records::new(Arc::<RedbStore>::clone(&self.store))).await;
             }
             self.store.write(batch).await
         })

@@ -79,6 +79,14 @@ fn removals(tpm: &SoftwareTpm) -> Vec<(Removal, &'static str, &'static str)> {
     ]
 }
 
+/// All of them that end a join. A token that is created again counts for who has joined already.
+fn removals_of_joins(tpm: &SoftwareTpm) -> Vec<(Removal, &'static str, &'static str)> {
+    let mut all = removals(tpm);
+    let same = token("t", &format!("- ek_public_hash: {}", tpm.ek_hash()), &[]);
+    all.push((Removal::Recreate(Kind::Token, "t", same), "token_unknown", ""));
+    all
+}
+
 /// A harness where this TPM may join.
 async fn harness(tpm: &SoftwareTpm) -> Harness {
     let harness = Harness::new().await;
@@ -124,10 +132,7 @@ async fn assert_refused(harness: &Harness, event: &str, code: &str, serials: &[S
 #[tokio::test]
 async fn join_is_refused_after_any_removal_while_it_waited_for_its_host() {
     let tpm = SoftwareTpm::new();
-    let mut all = removals(&tpm);
-    let same = token("t", &format!("- ek_public_hash: {}", tpm.ek_hash()), &[]);
-    all.push((Removal::Recreate(Kind::Token, "t", same), "token_unknown", ""));
-    for (removal, code, _) in all {
+    for (removal, code, _) in removals_of_joins(&tpm) {
         let harness = harness(&tpm).await;
         let (wire, mut join, init, challenge) = harness.challenged(&tpm).await;
         removal.happen(harness.authority.records.clone()).await;
@@ -140,7 +145,7 @@ async fn join_is_refused_after_any_removal_while_it_waited_for_its_host() {
 #[tokio::test]
 async fn join_is_refused_after_any_removal_between_its_judgement_and_its_record() {
     let tpm = SoftwareTpm::new();
-    for (removal, code, _) in removals(&tpm) {
+    for (removal, code, _) in removals_of_joins(&tpm) {
         let harness = harness(&tpm).await;
         harness.meanwhile.set(removal.event());
         harness.join(&tpm, "t").await.unwrap_err();
@@ -293,4 +298,47 @@ async fn instance_renewed_while_others_are_pruned_stays() {
     assert_eq!(pruned.rows.len(), 1);
     assert!(harness.meanwhile.happened());
     assert_eq!(harness.instance().await.spec.instance_id.to_string(), held.instance);
+}
+
+#[tokio::test]
+async fn lock_created_while_it_is_removed_keeps_nobody_out_unseen() {
+    let harness = Harness::new().await;
+    let lock =
+        "kind: lock\nversion: v2\nmetadata:\n  name: why\nspec:\n  target: {join_token: t}\n";
+    let create = Removal::Replace(lock.into());
+    harness.meanwhile.set_before(Table::Locks, create.event());
+    let records = &harness.authority.records;
+    let _ = records.remove(Kind::Lock, "why", author()).await;
+    let shown = records.resources(Kind::Lock, None).await.unwrap().len();
+    let target = [Target::Token("t".parse().unwrap())];
+    let in_force = records.lock_on(&target, harness.authority.clock.now()).await.unwrap();
+    assert_eq!(in_force.is_some(), shown == 1);
+}
+
+#[tokio::test]
+async fn renewal_is_refused_after_a_change_of_its_instance_between_judgement_and_record() {
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    harness.allow(&tpm).await;
+    let held = harness.join(&tpm, "t").await.unwrap();
+    let serials = [harness.instance().await.status.certificate_serial];
+    let id = &held.instance;
+    harness.meanwhile.set(
+        Removal::Replace(format!(
+            "kind: lock\nversion: v2\nmetadata:\n  name: why\nspec:\n  \
+             target: {{bot_instance_id: {id}}}\n"
+        ))
+        .event(),
+    );
+    renew(&harness, &tpm, &held, async || {}).await.unwrap_err();
+    assert_refused(&harness, "bot.renew", "locked", &serials).await;
+    harness.authority.records.remove(Kind::Lock, "why", author()).await.unwrap();
+
+    let path = harness.instance().await.path();
+    harness.meanwhile.set(Box::new(move |records| {
+        Box::pin(async move {
+            records.remove(Kind::BotInstance, &path, author()).await.unwrap();
+        })
+    }));
+    renew(&harness, &tpm, &held, async || {}).await.unwrap_err();
+    assert_refused(&harness, "bot.renew", "instance_unknown", &[]).await;
 }
