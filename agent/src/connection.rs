@@ -12,15 +12,14 @@ use rustls::{AlertDescription, CertificateError, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::exit::{Exit, Failure};
-use crate::traffic::{Bounded, Budget};
+use crate::handshake::{self, Stream};
+use crate::traffic::Budget;
 
-/// How long an address may take to answer, and then to shake hands.
+/// How long an address may take to answer, and then to shake hands, the TPM's time apart.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The least time that one of several addresses behind a name has for an answer.
@@ -120,15 +119,11 @@ impl Connection {
             .map_err(failed)?;
         tcp.set_nodelay(true).map_err(failed)?;
         let budget = Budget::default();
-        let tcp = Bounded { io: tcp, budget: budget.clone() };
-        let handshake = TlsConnector::from(config).connect(tls::authority_name(), tcp);
-        let tls = timeout(PATIENCE, handshake)
-            .await
-            .map_err(|_| unreachable(address, "no TLS handshake in ten seconds"))?
-            .map_err(|error| Unopened {
-                failure: handshake_failure(address, &error),
-                is_answered: true,
-            })?;
+        let connected = handshake::connect(tcp, budget.clone(), config, PATIENCE).await;
+        let tls = connected.map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => unreachable(address, "no TLS handshake in ten seconds"),
+            _ => Unopened { failure: handshake_failure(address, &error), is_answered: true },
+        })?;
         let bug = |error: rustls::Error| Unopened::silent(Failure::bug(error));
         let exporter = tls::join_exporter(tls.get_ref().1).map_err(bug)?;
 
@@ -250,7 +245,7 @@ impl End {
 /// A connection whose end is noted.
 #[derive(Debug)]
 struct Watched {
-    tls: TlsStream<Bounded<TcpStream>>,
+    tls: Stream,
     end: End,
 }
 

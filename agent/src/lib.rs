@@ -18,6 +18,7 @@ pub mod daemon;
 pub mod destination;
 pub mod doctor;
 mod exit;
+mod handshake;
 pub mod identity;
 pub mod install;
 pub mod inventory;

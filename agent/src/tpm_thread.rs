@@ -40,6 +40,9 @@ const CREATING: [CommandCode; 3] = [
     <CreateLoaded<'static> as Command>::INFO.code,
 ];
 
+/// How long it may take to open the TPM, before anything is asked of it.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How long the end waits for the TPM to be as it was.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -55,6 +58,9 @@ pub struct TpmThread {
     audience: Audience,
     meter: Meter,
 }
+
+/// A thread that opens its TPM, and whether it could.
+type Starting = (TpmThread, End, oneshot::Receiver<Result<(), Failure>>);
 
 /// Who is told that the TPM takes its time.
 #[derive(Clone, Copy, Debug)]
@@ -86,25 +92,61 @@ impl Audience {
 }
 
 impl TpmThread {
-    /// Opens the TPM and starts its thread.
+    /// Starts the TPM's thread, opens the TPM there, and blocks until it is open.
     ///
     /// # Errors
     /// The TPM cannot be opened, or there can be no thread.
     pub fn open(tcti: &Tcti, meter: Meter, audience: Audience) -> Result<(Self, End), Failure> {
-        let transport = Metered { inner: tcti.open()?, meter: meter.clone() };
+        let (thread, end, opened) = Self::start(tcti, meter, audience)?;
+        opened.blocking_recv().map_err(Failure::bug)??;
+        Ok((thread, end))
+    }
+
+    /// As [`Self::open`], without blocking.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; or it cannot be opened for a minute, as a socket where nobody accepts.
+    pub async fn open_async(
+        tcti: &Tcti,
+        meter: Meter,
+        audience: Audience,
+    ) -> Result<(Self, End), Failure> {
+        let (thread, end, opened) = Self::start(tcti, meter, audience)?;
+        let opened = match tokio::time::timeout(OPEN_TIMEOUT, opened).await {
+            Ok(opened) => opened.map_err(Failure::bug).flatten(),
+            Err(_) => Err(stuck()),
+        };
+        match opened {
+            Ok(()) => Ok((thread, end)),
+            Err(failure) => {
+                end.close().await;
+                Err(failure)
+            }
+        }
+    }
+
+    fn start(tcti: &Tcti, meter: Meter, audience: Audience) -> Result<Starting, Failure> {
         let (jobs, waiting) = sync_channel(WAITING);
         let (ending, ended) = sync_channel(1);
+        let (opening, opened) = oneshot::channel();
+        let (tcti, metering) = (tcti.clone(), meter.clone());
         thread::Builder::new()
             .name("tpm".into())
             .spawn(move || {
                 // A signal would abort a command in the driver and leave it unknown whether it executed.
                 let _ = SigSet::all().thread_block();
-                work(tpm2::Tpm::new(transport), &waiting);
+                match tcti.open() {
+                    Ok(inner) => {
+                        let _ = opening.send(Ok(()));
+                        work(tpm2::Tpm::new(Metered { inner, meter: metering }), &waiting);
+                    }
+                    Err(error) => drop(opening.send(Err(error.into()))),
+                }
                 // The one who waits may have given up.
                 let _ = ending.send(());
             })
             .map_err(|cause| Failure::io(&cause, "cannot start the TPM's thread"))?;
-        Ok((Self { jobs: jobs.clone(), audience, meter }, End { jobs, ended }))
+        Ok((Self { jobs: jobs.clone(), audience, meter }, End { jobs, ended }, opened))
     }
 
     /// Runs `job` with the TPM and waits for what it returns. If it takes long, a person is told what it waits for.
@@ -149,7 +191,10 @@ impl TpmThread {
             let _ = reply.send(job(tpm));
         });
         self.jobs.try_send(Job::Run(job)).map_err(|_| stuck())?;
-        replied.recv_timeout(DEADLINE).map_err(|_| stuck())?
+        replied.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            self.audience.hear(&waiting_for(self.meter.running()));
+            replied.recv_timeout(DEADLINE).map_err(|_| stuck())?
+        })
     }
 }
 
@@ -241,6 +286,13 @@ fn stuck() -> Failure {
 pub struct End {
     jobs: SyncSender<Job>,
     ended: Receiver<()>,
+}
+
+impl End {
+    /// Ends the thread as dropping does, without blocking.
+    pub async fn close(self) {
+        let _ = tokio::task::spawn_blocking(move || drop(self)).await;
+    }
 }
 
 impl Drop for End {

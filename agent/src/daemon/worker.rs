@@ -24,7 +24,7 @@ use crate::identity::Identity;
 use crate::log::Log;
 use crate::reload;
 use crate::storage::Storage;
-use crate::tpm_thread::{Audience, Meter, TpmThread};
+use crate::tpm_thread::{self, Audience, Meter, TpmThread};
 
 /// How a job ended, and in words why, if it did not end well.
 pub(crate) struct Ended {
@@ -203,9 +203,10 @@ impl Worker {
             passwords: self.settings.tpm.passwords.read()?,
             ttl: self.settings.lifetime.ttl,
         };
-        let (tpm, _end) = self.open_tpm()?;
-        let identity = self.client.join(&tpm, wanted).await?;
-        self.keep(identity).await
+        let (tpm, end) = self.open_tpm().await?;
+        let joined = self.client.join(&tpm, wanted).await;
+        end.close().await;
+        self.keep(joined?).await
     }
 
     async fn renew(&mut self) -> Result<Validity, Denied> {
@@ -234,15 +235,18 @@ impl Worker {
             Some(open) => open,
             None => {
                 let passwords = self.settings.tpm.passwords.read()?;
-                let (tpm, _end) = self.open_tpm()?;
-                self.client.authenticate(&tpm, identity, passwords).await?
+                let (tpm, end) = self.open_tpm().await?;
+                let authenticated = self.client.authenticate(&tpm, identity, passwords).await;
+                end.close().await;
+                authenticated?
             }
         };
         Ok(self.connection.insert(open))
     }
 
-    fn open_tpm(&self) -> Result<(TpmThread, crate::tpm_thread::End), Failure> {
-        TpmThread::open(&self.settings.tpm.address, self.meter.clone(), Audience::Log(self.log))
+    async fn open_tpm(&self) -> Result<(TpmThread, tpm_thread::End), Failure> {
+        let (address, audience) = (&self.settings.tpm.address, Audience::Log(self.log));
+        TpmThread::open_async(address, self.meter.clone(), audience).await
     }
 
     /// A fresh key, certificates for it, and the files of both.

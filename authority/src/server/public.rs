@@ -30,8 +30,13 @@ use crate::metrics::Metrics;
 /// place.
 const CLIENT_HELLO: Duration = Duration::from_secs(5);
 
-/// How long a peer may take for the rest of the handshake and its first byte after it.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a peer may take for the rest of the handshake. A host's TPM signs in it, and may be at a
+/// key of another program for half a minute. Whoever takes that long is the first to go when places
+/// are wanted.
+const HANDSHAKE: Duration = Duration::from_secs(60);
+
+/// How long a peer may take for its first byte after the handshake.
+const FIRST_BYTE: Duration = Duration::from_secs(10);
 
 /// How long to wait when the system has no more files or memory for connections.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -196,14 +201,14 @@ impl Door {
         let now = Instant::now();
         let deadline = now + HANDSHAKE;
         place.waits(now, deadline);
-        let opened = async {
-            let mut stream = hello.into_stream(Arc::clone(&self.config)).await?;
-            drop(permit);
-            // Nothing is taken away by this.
-            stream.fill_buf().await?;
-            io::Result::Ok(stream)
-        };
-        let stream = timeout_at(deadline, opened).await??;
+        let opened = hello.into_stream(Arc::clone(&self.config));
+        let mut stream = timeout_at(deadline, opened).await??;
+        drop(permit);
+        let now = Instant::now();
+        let deadline = now + FIRST_BYTE;
+        place.waits(now, deadline);
+        // Nothing is taken away by this.
+        timeout_at(deadline, stream.fill_buf()).await??;
         let (_, session) = stream.get_ref();
         let exporter = tls::join_exporter(session).map_err(io::Error::other)?;
         let peer = session.peer_certificates().map(|chain| {

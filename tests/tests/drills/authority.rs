@@ -176,3 +176,49 @@ fn invalid_configuration_during_a_job_changes_nothing() -> Result<()> {
     ensure!(ended.success(), "{ended}: {}", host.log());
     holds(&swtpm, &before)
 }
+
+/// Longer than any network may take. Nothing else waits for the TPM meanwhile, and neither end takes it for the network.
+#[test]
+fn signature_that_takes_long_blocks_nothing_and_times_nothing_out() -> Result<()> {
+    const TPM_TIME: Duration = Duration::from_secs(12);
+    let swtpm = switched_on()?;
+    let (held, arm) = Held::at(&swtpm, SIGN)?;
+    let (host, before) = joined_at(&held.tap.tcti(), &swtpm)?;
+    arm.send(())?;
+    host.signal("USR1")?;
+    held.reached.recv_timeout(PATIENCE).context("the TPM is not asked")?;
+    let answers = |host: &Host| {
+        let (code, report) = host.readyz()?;
+        ensure!(code == 200, "{report:#}");
+        Ok(())
+    };
+    answers(&host)?;
+    host.signal("USR1")?;
+    host.until_logged("INFO  asked to renew", 2)?;
+    // This is the TPM that takes its time.
+    std::thread::sleep(TPM_TIME);
+    answers(&host)?;
+    let said = "INFO  the TPM has not answered TPM2_Sign yet";
+    ensure!(host.count(said) == 1, "{}", host.log());
+    held.go_on.send(()).context("the TPM is gone")?;
+    host.until_logged("INFO  renewed name=identity", 1)?;
+    host.is_well()?;
+    ensure!(host.count("WARN") == 0, "{}", host.log());
+    holds(&swtpm, &before)
+}
+
+#[test]
+fn second_sigterm_ends_a_daemon_whose_tpm_signs() -> Result<()> {
+    let swtpm = switched_on()?;
+    let (held, arm) = Held::at(&swtpm, SIGN)?;
+    let (mut host, _before) = joined_at(&held.tap.tcti(), &swtpm)?;
+    arm.send(())?;
+    host.signal("USR1")?;
+    held.reached.recv_timeout(PATIENCE).context("the TPM is not asked")?;
+    host.signal("TERM")?;
+    host.until_logged("INFO  stopping", 1)?;
+    host.signal("TERM")?;
+    let ended = host.ended()?;
+    ensure!(ended.code() == Some(75), "{ended}: {}", host.log());
+    held.go_on.send(()).context("the TPM is gone")
+}

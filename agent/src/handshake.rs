@@ -1,0 +1,252 @@
+//! The TLS handshake, on a thread of its own. Where it proves an identity the TPM signs in the middle of it, and rustls waits
+//! for the signature: half a minute, if another program has a key made. Nothing else waits meanwhile, and that time is not
+//! the network's: only waiting for the other end is limited.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream as BlockingStream};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::SigSet;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::time::Timespec;
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::clock;
+use crate::traffic::{Bounded, Budget};
+
+/// A connection with TLS.
+pub(crate) type Stream = TlsStream<Bounded<Socket>>;
+
+/// Shakes hands as a client of the authority. `limit` is how long the other end may be waited for, all in all.
+///
+/// # Errors
+/// The network's, [`io::ErrorKind::TimedOut`] if the other end took too long, or what rustls finds wrong.
+pub(crate) async fn connect(
+    tcp: TcpStream,
+    budget: Budget,
+    config: Arc<ClientConfig>,
+    limit: Duration,
+) -> io::Result<Stream> {
+    let tcp = tcp.into_std()?;
+    let (reply, replied) = oneshot::channel();
+    thread::Builder::new().name("tls".into()).spawn(move || {
+        // Signals are for the thread that waits for them.
+        let _ = SigSet::all().thread_block();
+        let before = clock::monotonic();
+        let shaken = shake_hands(tcp, budget, config, limit);
+        let took = clock::monotonic().saturating_sub(before);
+        // The caller may have gone.
+        let _ = reply.send(shaken.map_err(|error| explain(error, took, limit)));
+    })?;
+    let mut stream = replied.await.map_err(io::Error::other)??;
+    let (Bounded { io, .. }, _) = stream.get_mut();
+    io.register()?;
+    Ok(stream)
+}
+
+fn shake_hands(
+    tcp: BlockingStream,
+    budget: Budget,
+    config: Arc<ClientConfig>,
+    limit: Duration,
+) -> io::Result<Stream> {
+    let mut wait = Wait { tcp: tcp.try_clone()?, writes: Arc::default(), left: limit };
+    let io = Socket::Plain { tcp, writes: Arc::clone(&wait.writes) };
+    let io = Bounded { io, budget };
+    let mut handshake = pin!(TlsConnector::from(config).connect(tls::authority_name(), io));
+    loop {
+        match handshake.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(stream) => return stream,
+            Poll::Pending => wait.until_ready()?,
+        }
+    }
+}
+
+/// Waits for the other end, while the handshake has the socket.
+struct Wait {
+    tcp: BlockingStream,
+    /// Whether there is something to be written that has had no room yet.
+    writes: Arc<AtomicBool>,
+    /// How long the other end may be waited for still.
+    left: Duration,
+}
+
+impl Wait {
+    fn until_ready(&mut self) -> io::Result<()> {
+        let writes = self.writes.swap(false, Ordering::Relaxed);
+        let flags = if writes { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        let left = Timespec::try_from(self.left).map_err(io::Error::other)?;
+        let before = clock::monotonic();
+        let ready = poll(&mut [PollFd::new(&self.tcp, flags)], Some(&left));
+        self.left = self.left.saturating_sub(clock::monotonic().saturating_sub(before));
+        match ready {
+            Ok(0) => Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// An end that hangs up after more than the network's time has waited for the TPM in vain.
+fn explain(error: io::Error, took: Duration, limit: Duration) -> io::Error {
+    let is_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+    if is_tls || took <= limit || error.kind() == io::ErrorKind::TimedOut {
+        return error;
+    }
+    let what = format!("{error}, after this host's TPM took {} seconds to sign", took.as_secs());
+    io::Error::new(error.kind(), what)
+}
+
+/// A connection, without TLS. It never blocks.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    /// While hands are shaken: [`Wait`] waits for it.
+    Plain { tcp: BlockingStream, writes: Arc<AtomicBool> },
+    /// After that: the runtime does.
+    Registered(TcpStream),
+}
+
+impl Socket {
+    fn register(&mut self) -> io::Result<()> {
+        if let Self::Plain { tcp, .. } = self {
+            *self = Self::Registered(TcpStream::from_std(tcp.try_clone()?)?);
+        }
+        Ok(())
+    }
+}
+
+fn ready<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        result => Poll::Ready(result),
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Registered(tcp) => Pin::new(tcp).poll_read(context, buffer),
+            Self::Plain { tcp, .. } => {
+                let read = tcp.read(buffer.initialize_unfilled());
+                ready(read.map(|length| buffer.advance(length)))
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Registered(tcp) => Pin::new(tcp).poll_write(context, bytes),
+            Self::Plain { tcp, writes } => {
+                let written = ready(tcp.write(bytes));
+                writes.store(written.is_pending(), Ordering::Relaxed);
+                written
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Registered(tcp) => Pin::new(tcp).poll_flush(context),
+            Self::Plain { .. } => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Registered(tcp) => Pin::new(tcp).poll_shutdown(context),
+            Self::Plain { tcp, .. } => Poll::Ready(tcp.shutdown(Shutdown::Write)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    /// Connects with next to no time to somebody who accepts and says what `says` says.
+    async fn shake_with(
+        limit: Duration,
+        says: impl FnOnce(BlockingStream) + Send + 'static,
+    ) -> io::Error {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let other = thread::spawn(move || says(listener.accept().unwrap().0));
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let pin = format!("sha256:{}", "00".repeat(32)).parse().unwrap();
+        let pins = tls::ServerTrust::Pins(vec![pin]);
+        let config = tls::client_config(&pins, None).unwrap();
+        let error = connect(tcp, Budget::default(), config, limit).await.unwrap_err();
+        other.join().unwrap();
+        error
+    }
+
+    #[tokio::test]
+    async fn silent_peer_is_waited_for_no_longer_than_the_limit() {
+        let error = shake_with(Duration::from_millis(50), |mut tcp| {
+            // Until the client has gone.
+            let _ = tcp.read_to_end(&mut Vec::new());
+        });
+        assert_eq!(error.await.kind(), io::ErrorKind::TimedOut);
+    }
+
+    /// An octet now and then does not buy more time.
+    #[tokio::test]
+    async fn slow_peer_is_waited_for_no_longer_than_the_limit() {
+        let error = shake_with(Duration::from_millis(200), |mut tcp| {
+            // The header of a record that never ends.
+            let header = [22, 3, 3, 0x3f, 0xff].into_iter().chain(std::iter::repeat(0));
+            for octet in header {
+                if tcp.write_all(&[octet]).is_err() {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        assert_eq!(error.await.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn peer_that_did_not_wait_for_the_tpm_is_told_from_one_that_hung_up() {
+        let hung_up = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        let explained = |took| {
+            let limit = Duration::from_secs(10);
+            explain(hung_up(), Duration::from_secs(took), limit).to_string()
+        };
+        assert_eq!(explained(9), hung_up().to_string());
+        assert!(explained(41).ends_with("after this host's TPM took 41 seconds to sign"));
+    }
+
+    #[tokio::test]
+    async fn peer_that_speaks_no_tls_is_an_error_of_tls() {
+        let error = shake_with(Duration::from_secs(60), |mut tcp| {
+            let _ = tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            let _ = tcp.read_to_end(&mut Vec::new());
+        });
+        let error = error.await;
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        assert!(inner.is_some(), "{error:?}");
+    }
+}
