@@ -409,6 +409,22 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_a_removed_log_are_written_again_while_the_store_has_them() {
+        let (dir, path, log) = log();
+        let row = |reason: &str| event(reason).row().unwrap();
+        log.publish(vec![row("on disk")]);
+        assert_eq!(log.synchronize().len(), 1);
+        log.publish(vec![row("one"), row("two")]);
+        fs::remove_file(&path).unwrap();
+        log.publish(vec![row("three")]);
+        assert_eq!(reasons(&path), ["one", "two", "three"]);
+        fs::rename(&path, dir.path().join("audit.jsonl.1")).unwrap();
+        log.publish(vec![row("four")]);
+        assert_eq!(reasons(&path), ["four"], "the moved file has the others");
+        assert_eq!(log.synchronize().len(), 4);
+    }
+
+    #[test]
     fn lines_of_others_and_truncation_do_no_harm() {
         let (_dir, path, log) = log();
         log.write(&event("one")).unwrap();

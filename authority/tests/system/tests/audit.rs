@@ -91,7 +91,7 @@ async fn rows_that_a_crash_left_in_the_store_are_in_the_file_once() {
     let left = rows(&harness).await;
     // This one's line was.
     harness.join(&tpm, "t").await.unwrap();
-    assert_eq!((harness.audit().len(), rows(&harness).await), (1, left + 1));
+    assert_eq!(harness.audit().len(), 1);
     for _ in 0..2 {
         harness.authority.recover_audit().await.unwrap();
         let lines = harness.audit();
@@ -99,18 +99,13 @@ async fn rows_that_a_crash_left_in_the_store_are_in_the_file_once() {
         assert_eq!((lines.len(), ids.len()), (left + 1, left + 1), "{lines:#?}");
     }
     harness.authority.settle_audit().await;
-    assert_eq!(rows(&harness).await, 0, "on disk in the file");
-}
-
-#[tokio::test]
-async fn lines_of_a_log_that_was_removed_are_written_again_while_the_store_has_them() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
-    harness.allow(&tpm).await;
-    harness.authority.settle_audit().await;
-    harness.join(&tpm, "t").await.unwrap();
-    fs::remove_file(harness.dir.path().join("data/audit.jsonl")).unwrap();
-    harness.join(&tpm, "t").await.unwrap();
-    assert_eq!(harness.audit().len(), 2);
+    let removed = async {
+        // The authority may be about to do so by itself.
+        while rows(&harness).await > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, removed).await.expect("on disk in the file");
 }
 
 /// A call that is cancelled, or takes too long, is dropped in the authority.

@@ -13,7 +13,7 @@ pub(crate) type Event = Box<dyn FnOnce(Records) -> Pin<Box<dyn Future<Output = (
 pub(crate) struct Meanwhile {
     store: Arc<RedbStore>,
     event: Mutex<Option<(Table, Event)>>,
-    /// Batches with an instance or a row of the audit log.
+    /// Batches with an instance or a new row of the audit log.
     writes: AtomicUsize,
 }
 
@@ -32,7 +32,7 @@ impl Meanwhile {
         *self.event.lock().unwrap() = Some((table, event));
     }
 
-    /// How many batches with an instance or a row of the audit log were written.
+    /// How many batches with an instance or a new row of the audit log were written.
     pub(crate) fn writes(&self) -> usize {
         self.writes.load(Ordering::SeqCst)
     }
@@ -60,7 +60,8 @@ impl Store for Meanwhile {
     fn write(&self, batch: Vec<Change>) -> Pending<'_, ()> {
         Box::pin(async move {
             let has = |table| batch.iter().any(|change| change.table() == table);
-            if has(Table::Instances) || has(Table::AuditRows) {
+            let is_row = |change: &Change| matches!(change, Change::Insert(Table::AuditRows, ..));
+            if has(Table::Instances) || batch.iter().any(is_row) {
                 self.writes.fetch_add(1, Ordering::SeqCst);
             }
             let event = self.event.lock().unwrap().take_if(|(table, _)| has(*table));
