@@ -117,7 +117,7 @@ fn nothing() -> SecretBuf {
     SecretBuf::new(&[]).expect("nothing fits")
 }
 
-/// A password from its file: all of it but the end of its line.
+/// A password from its file: all of it but the end of its line, and but the byte order mark that editors put first.
 pub(crate) fn password(path: &Path) -> Result<SecretBuf, Failure> {
     let wrong = |exit, what: &str, advice: &str| {
         Failure::new(exit, format!("the password in {}: {what}", path.display()), advice)
@@ -150,9 +150,12 @@ pub(crate) fn password(path: &Path) -> Result<SecretBuf, Failure> {
     }
 }
 
-/// What a file holds without the end of its line; `None` if that is nothing, or too much.
+/// UTF-8's, U+FEFF.
+const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
+
+/// What a file holds without byte order mark and end of line; `None` if that is nothing, or too much.
 fn line(mut file: File) -> io::Result<Option<SecretBuf>> {
-    let mut octets = Zeroizing::new([0; LONGEST + 3]);
+    let mut octets = Zeroizing::new([0; BYTE_ORDER_MARK.len() + LONGEST + 3]);
     let mut len = 0_usize;
     while let Some(free @ [_, ..]) = octets.get_mut(len..) {
         match file.read(free)? {
@@ -161,6 +164,7 @@ fn line(mut file: File) -> io::Result<Option<SecretBuf>> {
         }
     }
     let text = octets.get(..len).unwrap_or_default();
+    let text = text.strip_prefix(&BYTE_ORDER_MARK).unwrap_or(text);
     let text = text.strip_suffix(b"\n").unwrap_or(text);
     let text = text.strip_suffix(b"\r").unwrap_or(text);
     Ok(SecretBuf::new(text).filter(|password| !password.expose().is_empty()))
@@ -202,6 +206,21 @@ mod tests {
         ] {
             assert_eq!(read(content, 0o600).unwrap(), password);
             assert_eq!(read(content, 0o400).unwrap(), password);
+        }
+    }
+
+    #[test]
+    fn byte_order_mark_is_not_part_of_the_password() {
+        for (content, password) in [
+            (b"\xef\xbb\xbfsecret\r\n".to_vec(), &b"secret"[..]),
+            ([&b"\xef\xbb\xbf"[..], &[7; 64], b"\r\n"].concat(), &[7; 64]),
+            (b"secret\xef\xbb\xbf".to_vec(), b"secret\xef\xbb\xbf"),
+        ] {
+            assert_eq!(read(&content, 0o600).unwrap(), password);
+        }
+        let long = [&b"\xef\xbb\xbf"[..], &[b'x'; 65]].concat();
+        for content in [&b"\xef\xbb\xbf"[..], b"\xef\xbb\xbf\n", &long] {
+            assert_eq!(read(content, 0o600).unwrap_err().exit, Exit::Config);
         }
     }
 

@@ -96,7 +96,8 @@ impl Token {
             Self::Value(name) => return Ok(name.clone()),
             Self::File(path) => path,
         };
-        let name = read(path)?.trim().to_owned();
+        let text = read(path)?;
+        let name = text.strip_prefix('\u{feff}').unwrap_or(&text).trim().to_owned();
         if name.is_empty() || name.contains(char::is_whitespace) {
             return Err(Failure::new(
                 Exit::Config,
@@ -117,6 +118,14 @@ fn read(path: &Path) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn byte_order_mark_is_not_part_of_the_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "\u{feff}tok\r\n").unwrap();
+        assert_eq!(Token::File(path).read().unwrap(), "tok");
+    }
 
     #[test]
     fn token_in_a_file_that_is_too_long_is_refused_and_never_cut() {

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::field::{Invalid, Metadata, Role};
+use super::printed::{self, Printed};
 
 /// A machine's identity. Its hosts get certificates for `bot-<name>`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,9 +17,16 @@ pub struct Bot {
     kind: super::Kind,
     version: Version,
     /// Name, labels, expiry.
+    #[serde(deserialize_with = "printed::part")]
     pub metadata: Metadata,
     /// What it may do.
+    #[serde(deserialize_with = "printed::part")]
     pub spec: BotSpec,
+}
+
+impl Printed for Bot {
+    const IGNORED: &'static [&'static str] = &["status"];
+    const UNSERVED: &'static [&'static str] = &["sub_kind", "scope"];
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -30,14 +40,18 @@ enum Version {
 #[serde(deny_unknown_fields)]
 pub struct BotSpec {
     /// Each becomes an organization (O) of the certificates.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "printed::or_null")]
     pub roles: Vec<Role>,
     /// What roles may refer to.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "printed::or_null", skip_serializing_if = "Vec::is_empty")]
     pub traits: Vec<Trait>,
     /// No certificate lives longer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_session_ttl: Option<SessionTtl>,
+}
+
+impl Printed for BotSpec {
+    const UNSERVED: &'static [&'static str] = &["delegation"];
 }
 
 impl BotSpec {
@@ -58,7 +72,7 @@ pub struct Trait {
     /// Which trait.
     pub name: String,
     /// Its values, at least one.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "printed::or_null")]
     pub values: Vec<String>,
 }
 
@@ -128,12 +142,22 @@ impl Bot {
 }
 
 /// A length of time as Go writes it: `12h`, `1h30m0s`. From a minute to a week.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
 pub struct SessionTtl(Duration);
 
 impl SessionTtl {
     const RANGE: std::ops::RangeInclusive<u64> = 60..=168 * 3600;
+
+    /// So many seconds, which were written so.
+    fn of(seconds: Option<u64>, text: &str) -> Result<Self, Invalid> {
+        let allowed = seconds.filter(|seconds| Self::RANGE.contains(seconds));
+        allowed.map(|seconds| Self(Duration::from_secs(seconds))).ok_or_else(|| {
+            Invalid(format!(
+                "max_session_ttl: {text:?} is not a duration from 1m to 168h, such as 12h or 1h30m"
+            ))
+        })
+    }
 
     /// The length.
     pub fn duration(self) -> Duration {
@@ -145,16 +169,42 @@ impl TryFrom<String> for SessionTtl {
     type Error = Invalid;
 
     fn try_from(text: String) -> Result<Self, Invalid> {
-        let invalid = || {
-            Invalid(format!(
-                "max_session_ttl: {text:?} is not a duration from 1m to 168h, such as 12h or 1h30m"
-            ))
-        };
-        let seconds = seconds(&text).ok_or_else(invalid)?;
-        if !Self::RANGE.contains(&seconds) {
-            return Err(invalid());
+        Self::of(seconds(&text), &text)
+    }
+}
+
+/// The text, or `{seconds: 43200}`: a Duration of protobuf as Teleport prints it.
+impl<'de> Deserialize<'de> for SessionTtl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Ttl)
+    }
+}
+
+struct Ttl;
+
+impl<'de> Visitor<'de> for Ttl {
+    type Value = SessionTtl;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("max_session_ttl: a duration such as 12h")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<SessionTtl, E> {
+        SessionTtl::try_from(text.to_owned()).map_err(E::custom)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SessionTtl, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Fields {
+            #[serde(default)]
+            seconds: u64,
+            #[serde(default)]
+            nanos: u32,
         }
-        Ok(Self(Duration::from_secs(seconds)))
+        let Fields { seconds, nanos } = Fields::deserialize(MapAccessDeserializer::new(map))?;
+        let text = format!("{{seconds: {seconds}, nanos: {nanos}}}");
+        SessionTtl::of(Some(seconds).filter(|_| nanos == 0), &text).map_err(de::Error::custom)
     }
 }
 

@@ -8,6 +8,7 @@ use serde_saphyr::{Error, Options, UserMessageFormatter};
 use verifier::text::escape;
 
 use super::field::Invalid;
+use super::printed::{Printed, Whole};
 use super::{Bot, Kind, Lock, Resource, Token};
 
 /// A document that was refused: which line of the stream, counted from 1, and why.
@@ -129,9 +130,9 @@ impl Document<'_> {
             return Err(self.fault(self.first_line(), kinds));
         };
         let complete = match Kind::ALL.into_iter().find(|known| known.as_str() == kind) {
-            Some(Kind::Bot) => self.parse::<Bot>()?.complete().map(Resource::Bot),
+            Some(Kind::Bot) => self.printed::<Bot>()?.complete().map(Resource::Bot),
             Some(Kind::Token) => self.token(unreadable)?.complete().map(Resource::Token),
-            Some(Kind::Lock) => self.parse::<Lock>()?.complete().map(Resource::Lock),
+            Some(Kind::Lock) => self.printed::<Lock>()?.complete().map(Resource::Lock),
             Some(Kind::BotInstance) | None => {
                 let at = self.text.lines().position(|line| line.starts_with("kind:"));
                 let line = at.map_or(self.first_line(), |at| at as u64 + 1);
@@ -142,7 +143,7 @@ impl Document<'_> {
     }
 
     fn token(&self, unreadable: &mut Unreadable<'_>) -> Result<Token, DocumentError> {
-        let mut token: Token = self.parse()?;
+        let mut token: Token = self.printed()?;
         if let Unreadable::Skip(skipped) = unreadable {
             let said = token.skip_unreadable();
             let said = said.map_err(|Invalid(message)| self.fault(self.first_line(), message))?;
@@ -150,6 +151,10 @@ impl Document<'_> {
             skipped.extend(said.into_iter().map(|one| format!("token \"{name}\": {one}")));
         }
         Ok(token)
+    }
+
+    fn printed<T: Printed + DeserializeOwned>(&self) -> Result<T, DocumentError> {
+        self.parse::<Whole<T>>().map(|Whole(document)| document)
     }
 
     fn parse<T: DeserializeOwned>(&self) -> Result<T, DocumentError> {

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::printed::{self, Printed};
+
 /// Why a value was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalid(pub String);
@@ -221,11 +223,19 @@ pub struct Metadata {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// For the operator's own software.
-    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "printed::or_null",
+        skip_serializing_if = "Labels::is_empty"
+    )]
     pub labels: Labels,
     /// From then on the resource is as good as removed. Without it, it never expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
+}
+
+impl Printed for Metadata {
+    const IGNORED: &'static [&'static str] = &["id", "revision", "namespace"];
 }
 
 /// Labels of a resource.

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use super::InstanceId;
 use super::field::{EkHash, Invalid, Metadata, Name, Timestamp, user_name};
+use super::printed::{self, Printed};
 
 /// Keeps somebody out as long as it is there: from the next call on, whatever certificate is shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,9 +16,33 @@ pub struct Lock {
     kind: super::Kind,
     version: Version,
     /// Name, labels, expiry.
+    #[serde(deserialize_with = "printed::part")]
     pub metadata: Metadata,
     /// Whom, why, until when.
+    #[serde(deserialize_with = "printed::part")]
     pub spec: LockSpec,
+}
+
+impl Printed for Lock {
+    const IGNORED: &'static [&'static str] = &["status"];
+    const UNSERVED: &'static [&'static str] = &["sub_kind", "scope"];
+}
+
+impl Printed for LockSpec {
+    const IGNORED: &'static [&'static str] = &["created_at", "created_by"];
+}
+
+impl Printed for TargetFields {
+    const UNSERVED: &'static [&'static str] = &[
+        "role",
+        "login",
+        "node",
+        "server_id",
+        "mfa_device",
+        "windows_desktop",
+        "access_request",
+        "device",
+    ];
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -31,6 +56,7 @@ enum Version {
 #[serde(deny_unknown_fields)]
 pub struct LockSpec {
     /// Whom: one field of it.
+    #[serde(deserialize_with = "printed::part")]
     pub target: TargetFields,
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,6 +9,7 @@ mod document;
 mod field;
 mod instance;
 mod lock;
+mod printed;
 mod token;
 
 use std::fmt;

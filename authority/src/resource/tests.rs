@@ -93,7 +93,7 @@ fn unknown_fields_wrong_types_and_bad_values_are_refused_with_their_line() {
         (with("  name: my-bot-token", "  name: \"../x\""), 4, "is no name"),
         (with("  name: my-bot-token", "  name: 12"), 4, "quot"),
         (with("  roles: [Bot]", "  roles: Bot"), 6, ""),
-        (with("  roles: [Bot]", "  roles: [Emperor]"), 6, "Emperor"),
+        (with("  roles: [Bot]", "  roles: [\"a b\"]"), 6, "a b"),
         (with("  roles: [Bot]", "  roles: [Bot]\n  roles: [Bot]"), 7, "roles"),
         (with("join_method: tpm", "join_method: token"), 7, "unknown join method \"token\""),
         (with("    allow:", "    alow:"), 11, "alow"),
@@ -225,6 +225,75 @@ fn unreadable_ca_is_named_and_left_out_only_on_request() {
     let fault = read_with(&with_cas(&[&bad]), Unreadable::Skip(&mut skipped)).unwrap_err();
     let says = "none of ekcert_allowed_cas can be read: ekcert_allowed_cas[0]: block 1";
     assert!(fault.message.contains(says), "{fault}");
+}
+
+#[test]
+fn documents_as_teleport_prints_them_are_read() {
+    let metadata = |name: &str| {
+        format!(
+            "metadata:\n  description: null\n  expires: null\n  id: 1700000000000000001\n  \
+             labels: null\n  name: {name}\n  namespace: default\n  \
+             revision: 5a0d4b6c-4b3e-4c6e-9f0e-0a8a2f6f7f11\n"
+        )
+    };
+    let bot = format!(
+        "kind: bot\n{}scope: \"\"\nspec:\n  delegation: null\n  max_session_ttl:\n    \
+         seconds: 43200\n  roles:\n  - access\n  traits: null\nstatus:\n  role_name: bot-example\n  \
+         user_name: bot-example\nsub_kind: \"\"\nversion: v1\n",
+        metadata("example")
+    );
+    let Resource::Bot(bot) = one(&bot).unwrap() else { panic!("not a bot") };
+    assert_eq!(bot.spec.max_session_ttl.unwrap().to_string(), "12h0m0s");
+    assert_eq!((bot.spec.roles.len(), bot.spec.traits.len()), (1, 0));
+
+    let token = format!(
+        "kind: token\n{}spec:\n  allow: []\n  aws_iid_ttl: 0s\n  bot_name: example\n  \
+         github: null\n  join_method: tpm\n  roles: [bot, RelayServer]\n  suggested_labels:\n    \
+         env: [prod]\n  suggested_agent_matcher_labels: {{}}\n  tpm:\n    allow:\n    - \
+         description: null\n      ek_certificate_serial: null\n      ek_public_hash: {}\n    \
+         ekcert_allowed_cas: null\nstatus: null\nversion: v2\n",
+        metadata("t"),
+        "ab".repeat(32)
+    );
+    let resource = one(&token).unwrap();
+    let Resource::Token(token) = &resource else { panic!("not a token") };
+    let other = SystemRole::Other("RelayServer".to_owned());
+    assert_eq!(token.spec.roles, [SystemRole::Bot, other]);
+    let written = to_yaml(&resource).unwrap();
+    assert_eq!(one(&written).unwrap(), resource);
+    assert!(!written.contains("revision") && written.contains("RelayServer"), "{written}");
+
+    let lock = format!(
+        "kind: lock\n{}spec:\n  created_at: \"2026-01-01T00:00:00Z\"\n  created_by: admin\n  \
+         expires: null\n  message: null\n  target:\n    login: \"\"\n    user: bot-example\n\
+         version: v2\n",
+        metadata("l")
+    );
+    one(&lock).unwrap();
+}
+
+#[test]
+fn fields_of_teleports_that_are_not_served_are_refused_by_name_and_line() {
+    for (yaml, line, says) in [
+        (with("join_method: tpm", "join_method: tpm\n  github: {allow: []}"), 8, "github: a field"),
+        (with("join_method: tpm", "join_method: tpm\n  allow: [{aws_account: x}]"), 8, "allow: a"),
+        (
+            with("join_method: tpm", "join_method: tpm\n  aws_iid_ttl: 5m"),
+            8,
+            "aws_iid_ttl: a field",
+        ),
+        (with("version: v2", "version: v2\nscope: /x"), 3, "scope: a field"),
+        (with("version: v2", "version: v2\nsub_kind: x"), 3, "sub_kind: a field"),
+        (BOT.replace("roles: []", "roles: []\n  delegation: {a: 1}"), 7, "delegation: a field"),
+        (BOT.replace("roles: []", "roles: []\n  max_session_ttl: {seconds: 1}"), 7, "{seconds: 1"),
+        (BOT.replace("roles: []", "roles: []\n  max_session_ttl: {hours: 1}"), 7, "hours"),
+        // What nobody has is refused as before.
+        (with("  name: my-bot-token", "  name: my-bot-token\n  revison: x"), 5, "revison"),
+    ] {
+        let fault = read(&yaml).unwrap_err();
+        assert!(fault.message.contains(says), "{fault}\n{yaml}");
+        assert_eq!(fault.line, line, "{fault}\n{yaml}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use verifier::pem::{Bundle, PemError, PemFault};
 use verifier::{CaCertificate, chain};
 
 use super::field::{EkHash, Invalid, IssuerName, Metadata, Name, Serial};
+use super::printed::{self, Printed};
 
 /// Who may join as which bot, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,9 +17,41 @@ pub struct Token {
     kind: super::Kind,
     version: Version,
     /// Name, labels, expiry.
+    #[serde(deserialize_with = "printed::part")]
     pub metadata: Metadata,
     /// Who may join.
+    #[serde(deserialize_with = "printed::part")]
     pub spec: TokenSpec,
+}
+
+impl Printed for Token {
+    const IGNORED: &'static [&'static str] = &["status"];
+    const UNSERVED: &'static [&'static str] = &["sub_kind", "scope"];
+}
+
+impl Printed for TokenSpec {
+    // Labels of agents, which a bot's host is not.
+    const IGNORED: &'static [&'static str] =
+        &["suggested_labels", "suggested_agent_matcher_labels"];
+    // Rules and settings of other join methods.
+    const UNSERVED: &'static [&'static str] = &[
+        "allow",
+        "aws_iid_ttl",
+        "azure",
+        "azure_devops",
+        "bitbucket",
+        "bound_keypair",
+        "circleci",
+        "env0",
+        "gcp",
+        "github",
+        "gitlab",
+        "integration",
+        "kubernetes",
+        "oracle",
+        "spacelift",
+        "terraform_cloud",
+    ];
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -32,7 +65,7 @@ enum Version {
 #[serde(deny_unknown_fields)]
 pub struct TokenSpec {
     /// What joins with the token become. The authority serves `Bot`; with the others nobody joins.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "printed::or_null")]
     pub roles: Vec<SystemRole>,
     /// How they prove themselves.
     pub join_method: JoinMethod,
@@ -44,23 +77,39 @@ pub struct TokenSpec {
     pub tpm: Option<TpmSpec>,
 }
 
-/// What a member of a Teleport cluster can be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names are Teleport's, and only Bot means anything here")]
+/// What a member of a Teleport cluster can be, in Teleport's words. Only `Bot` means anything here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum SystemRole {
+    /// A host of a bot.
     Bot,
-    Node,
-    Proxy,
-    Auth,
-    App,
-    Db,
-    Kube,
-    Discovery,
-    Instance,
-    WindowsDesktop,
-    #[serde(rename = "MDM")]
-    Mdm,
-    Okta,
+    /// Any other, as it was written: Teleport has new ones with every version.
+    Other(String),
+}
+
+impl TryFrom<String> for SystemRole {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        const MAX_LEN: usize = 64;
+        if text.eq_ignore_ascii_case("bot") {
+            return Ok(Self::Bot);
+        }
+        let sane = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if !sane || text.len() > MAX_LEN {
+            return Err(Invalid(format!("{text:?} is no role of a token, such as Bot")));
+        }
+        Ok(Self::Other(text))
+    }
+}
+
+impl From<SystemRole> for String {
+    fn from(role: SystemRole) -> Self {
+        match role {
+            SystemRole::Bot => "Bot".into(),
+            SystemRole::Other(name) => name,
+        }
+    }
 }
 
 /// How a host proves itself.
@@ -95,14 +144,14 @@ impl TryFrom<String> for JoinMethod {
 #[serde(deny_unknown_fields)]
 pub struct TpmSpec {
     /// PEM. If there are any, a TPM must present an EK certificate that one of them signed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "printed::or_null", skip_serializing_if = "Vec::is_empty")]
     pub ekcert_allowed_cas: Vec<String>,
     /// EK certificates that say neither by extKeyUsage nor by subjectAltName that they are: only
     /// for CAs that issue nothing else.
     #[serde(default, skip_serializing_if = "WithoutPurpose::is_refused")]
     pub ekcert_without_purpose: WithoutPurpose,
     /// A TPM must match one of them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "printed::or_null")]
     pub allow: Vec<Rule>,
 }
 
