@@ -165,6 +165,13 @@ impl Health {
         self.unwell(name, failure, now);
     }
 
+    /// A job for the component does not end. It may still.
+    pub fn overdue(&self, name: &str, failure: &Failure, now: &str) {
+        if self.lock().components.contains_key(name) {
+            self.unwell(name, failure, now);
+        }
+    }
+
     fn unwell(&self, name: &str, failure: &Failure, now: &str) {
         let mut inner = self.lock();
         let not_after = inner.components.get(name).and_then(|component| component.not_after);

@@ -7,87 +7,14 @@
 //! Signals are events like any other. What has to wait for the end of a job (a new configuration, the daemon's own end)
 //! waits here, in the state, so that the loop around the machine has nothing to remember.
 
+mod job;
 mod rejoin;
 mod timing;
 
-use std::fmt;
 use std::time::Duration;
 
+pub use self::job::{Job, Outcome, Part, Trouble};
 pub use self::timing::{Moment, Validity, backoff, renewal_time};
-
-/// A piece of work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Job {
-    /// Join: there is no valid identity.
-    Join,
-    /// Renew the identity by itself.
-    Renew,
-    /// Issue and write a service's credentials, and tell who uses them.
-    Issue(usize),
-    /// Tell who uses a service's credentials, again: they could not be told when it was due.
-    Reload(usize),
-    /// Read the configuration again and take it over.
-    Configure,
-}
-
-impl Job {
-    /// Whose credentials it is about; `None` if about all of them.
-    #[must_use]
-    pub const fn part(self) -> Option<Part> {
-        match self {
-            Self::Join | Self::Renew => Some(Part::Identity),
-            Self::Issue(index) | Self::Reload(index) => Some(Part::Service(index)),
-            Self::Configure => None,
-        }
-    }
-}
-
-impl fmt::Display for Job {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Join => "join",
-            Self::Renew => "renew the identity",
-            Self::Issue(_) => "issue a service's credentials",
-            Self::Reload(_) => "run a reload hook",
-            Self::Configure => "read the configuration",
-        })
-    }
-}
-
-/// Why a job failed: what decides when it is tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    /// It may do at any time: nobody answered, something was busy.
-    Passing,
-    /// It will not do before somebody changes something: refused, locked out, no permission, a full disk.
-    Lasting,
-    /// The identity is no longer good: join, whatever its dates say.
-    IdentityGone,
-}
-
-/// How a job ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Well: these are the credentials now.
-    Valid(Validity),
-    /// The credentials are in place, but those who use them could not be told.
-    Untold(Validity),
-    /// Those who use the credentials have been told.
-    Told,
-    /// The configuration was read again, and is in force.
-    Configured,
-    /// Not well.
-    Failed(Trouble),
-}
-
-/// Whose credentials.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// The identity.
-    Identity,
-    /// A service.
-    Service(usize),
-}
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +44,8 @@ pub enum Action {
     Begin(Job),
     /// Everything is valid and in place for the first time under this configuration.
     Ready,
+    /// Report that this job has not ended for [`Machine::OVERDUE`]: a file system hangs, say. It is waited for all the same.
+    ReportOverdue(Job),
     /// Notify the service manager that a reload has been asked for.
     NotifyReloading,
     /// Notify the service manager that the reload is over, whether the configuration could be used or not.
@@ -173,6 +102,8 @@ pub struct Machine {
     paces: Vec<Pace>,
     pace: Pace,
     running: Option<Job>,
+    /// When the job is reported as overdue, on the boot clock; `None` once it has been.
+    overdue_at: Option<Duration>,
     /// Everything has been valid and in place under this configuration.
     ready: bool,
     /// The service manager knows that the daemon has started.
@@ -189,6 +120,8 @@ impl Machine {
     pub const PASSING_MOST: Duration = Duration::from_secs(60);
     /// The longest wait between two tries of what somebody has to change first.
     pub const LASTING_MOST: Duration = Duration::from_secs(300);
+    /// A job that takes longer is reported: a slow TPM and a slow reload hook together need less.
+    pub const OVERDUE: Duration = Duration::from_secs(600);
 
     /// A daemon with what was found on the disk: the identity, and for each service its credentials and its pace.
     #[must_use]
@@ -207,6 +140,7 @@ impl Machine {
             paces,
             pace,
             running: None,
+            overdue_at: None,
             ready: false,
             started: false,
             reload_asked: false,
@@ -237,7 +171,7 @@ impl Machine {
     pub fn next(mut self, event: Event, now: Moment, seed: u8) -> (Self, Vec<Action>) {
         let mut actions = Vec::new();
         match event {
-            Event::Woke => {}
+            Event::Woke => actions.extend(self.overdue(now)),
             Event::Ended(job, outcome) => {
                 self.end(job, outcome, now, seed);
                 actions.extend(self.reload_ended(job));
@@ -292,7 +226,14 @@ impl Machine {
             }
         };
         self.running = job;
+        self.overdue_at = job.map(|_| now.boot.saturating_add(Self::OVERDUE));
         job.map(Action::Begin).or(self.oneshot.then_some(Action::End))
+    }
+
+    /// The job that should have ended by now, once.
+    fn overdue(&mut self, now: Moment) -> Option<Action> {
+        let job = self.running?;
+        self.overdue_at.take_if(|at| *at <= now.boot).map(|_| Action::ReportOverdue(job))
     }
 
     /// A reload is over only if no other has been asked for in the meantime.

@@ -113,7 +113,8 @@ struct Daemon {
 /// Where the worker is.
 enum Slot {
     Free(Box<Worker>),
-    Busy(JoinHandle<(Worker, Ended)>),
+    /// At a job, for the component of this name.
+    Busy(JoinHandle<(Worker, Ended)>, String),
     /// Never seen: the moment between the two.
     Moving,
 }
@@ -209,6 +210,7 @@ impl Daemon {
                     self.log.info("everything is valid and in place", &[]);
                     self.manager.ready(&self.health.status(now().wall));
                 }
+                Action::ReportOverdue(job) => self.report_overdue(job),
                 Action::NotifyReloading => self.manager.reloading(clock::monotonic()),
                 Action::NotifyReloaded => self.manager.ready(&self.health.status(now().wall)),
                 Action::NotifyStopping(job) => {
@@ -235,7 +237,11 @@ impl Daemon {
             self.log.info("reading the configuration again", &[]);
         }
         match std::mem::replace(&mut self.slot, Slot::Moving) {
-            Slot::Free(worker) => self.slot = Slot::Busy(tokio::spawn(worker.run(job))),
+            Slot::Free(worker) => {
+                let name =
+                    job.part().map_or_else(String::new, |part| name(worker.settings(), part));
+                self.slot = Slot::Busy(tokio::spawn(worker.run(job)), name);
+            }
             _ => return Err(Failure::bug(format!("{job} cannot begin before another job ends"))),
         }
         Ok(())
@@ -280,6 +286,17 @@ impl Daemon {
         self.manager.status(&self.health.status(now().wall));
     }
 
+    fn report_overdue(&self, job: Job) {
+        let Slot::Busy(_, name) = &self.slot else { return };
+        let minutes = Machine::OVERDUE.as_secs() / 60;
+        let what = format!("no end of this job for {minutes} minutes: {job}");
+        let advice = "see whether a disk, a program or the TPM hangs; SIGTERM twice ends the agent";
+        let failure = Failure::new(Exit::Busy, what, advice);
+        self.health.overdue(name, &failure, &timestamp());
+        self.warn("a job does not end", name, &failure);
+        self.manager.status(&self.health.status(now().wall));
+    }
+
     fn note_configuration(&self, failure: Option<&Failure>) {
         self.health.configuration(failure);
         if let Some(failure) = failure {
@@ -298,7 +315,7 @@ impl Daemon {
 impl Slot {
     /// How the job at hand ended; never, if there is none. Nothing is lost if this is dropped.
     async fn ended(&mut self) -> Result<Ended, Failure> {
-        let Self::Busy(work) = self else { return std::future::pending().await };
+        let Self::Busy(work, _) = self else { return std::future::pending().await };
         let (worker, ended) = work.await.map_err(Failure::bug)?;
         *self = Self::Free(Box::new(worker));
         Ok(ended)

@@ -8,6 +8,8 @@ const PACE: Pace = Pace { interval: Some(Duration::from_secs(1200)) };
 const MINUTE: Duration = Duration::from_secs(60);
 /// What each job takes.
 const JOB: Duration = Duration::from_secs(5);
+/// What one takes that hangs.
+const HANG: Duration = Duration::from_secs(1200);
 /// How long what goes away stays away.
 const OUTAGE: Duration = Duration::from_secs(900);
 const YEAR: i64 = 365 * 24 * 3600;
@@ -100,6 +102,11 @@ struct Host {
     reloading: bool,
     /// Failed reloads that the log tells of.
     failed_reloads: usize,
+    /// The job at hand hangs, and so will the next one.
+    hangs: bool,
+    next_hangs: bool,
+    /// The job at hand has been reported as one that does not end.
+    overdue: bool,
     ended: Option<End>,
 }
 
@@ -122,6 +129,9 @@ impl Host {
             unhealthy: Vec::new(),
             reloading: false,
             failed_reloads: 0,
+            hangs: false,
+            next_hangs: false,
+            overdue: false,
             ended: None,
         }
     }
@@ -148,7 +158,13 @@ impl Host {
             match action {
                 Action::Begin(job) => {
                     assert!(self.job.is_none(), "{job} begins beside another");
-                    self.job = Some((job, self.boot + JOB));
+                    (self.overdue, self.hangs) = (false, self.next_hangs);
+                    self.next_hangs = false;
+                    self.job = Some((job, self.boot + if self.hangs { HANG } else { JOB }));
+                }
+                Action::ReportOverdue(job) => {
+                    assert_eq!(self.job.map(|(job, _)| job), Some(job), "no such job");
+                    self.overdue = true;
                 }
                 Action::Ready => assert!(self.machine.all_well(self.now().wall)),
                 Action::NotifyReloading => self.reloading = true,
@@ -173,6 +189,12 @@ impl Host {
 
     /// While nothing is done about it, what is not valid is reported.
     fn is_never_wrong_in_silence(&self) {
+        if let Some((job, ends)) = self.job {
+            // The loop looks at least once a minute.
+            let begun = ends.saturating_sub(if self.hangs { HANG } else { JOB });
+            let late = self.boot.saturating_sub(begun) > Machine::OVERDUE + MINUTE;
+            assert!(!late || self.overdue, "{job} does not end, and nobody says so");
+        }
         let idle = self.ended.is_none() && self.job.is_none();
         let silent = self.unhealthy.is_empty() && !self.machine.all_well(self.now().wall);
         assert!(!(idle && silent), "something is wrong, and neither a job nor a report says so");
@@ -191,7 +213,7 @@ impl Host {
         // What is removed is seen by looking; everything else wakes the daemon.
         let longest = if self.stored { 60 * MINUTE } else { MINUTE };
         let pause = self.machine.idle(self.now()).clamp(Duration::from_millis(100), longest);
-        let next = self.job.map_or(self.boot + pause, |(_, ends)| ends);
+        let next = self.job.map_or(self.boot + pause, |(_, ends)| ends.min(self.boot + MINUTE));
         self.boot = next.max(self.boot).min(end);
         let event = match self.job {
             Some((job, ends)) if ends <= self.boot => self.finish(job),
@@ -436,4 +458,42 @@ fn oneshot_ends_when_everything_is_in_place() {
     let machine = Host::machine(valid, [valid; SERVICES]).once();
     let now = Moment { wall: T0, boot: MINUTE };
     assert_eq!(machine.next(Event::Woke, now, 0).1, [Action::Ready, Action::End]);
+}
+
+#[test]
+fn random_incidents_for_weeks_end_healthy_and_are_never_silent() {
+    let mut random = 7_u64;
+    let mut draw = |below: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (random >> 33) % below
+    };
+    let lasting = INCIDENTS.map(|incident| match incident {
+        // The daemon goes on.
+        Sigterm | SigtermTwice => SighupInvalid,
+        incident => incident,
+    });
+    let mut host = Host::new();
+    for _ in 0..3000 {
+        host.live(Duration::from_secs(draw(1200)));
+        host.clock_error = 0;
+        host.next_hangs = draw(50) == 0;
+        let index = usize::try_from(draw(13)).unwrap();
+        host.befall(lasting[index]);
+    }
+    host.next_hangs = false;
+    host.live(HANG);
+    host.ends_as_it_should(&[Sigusr1]);
+}
+
+#[test]
+fn job_that_hangs_is_reported_and_given_up_at_the_second_stop() {
+    let mut host = Host::new();
+    host.next_hangs = true;
+    host.bring_to(State::Joining);
+    host.live(Machine::OVERDUE + 2 * MINUTE);
+    assert!(host.overdue);
+    host.befall(Sigterm);
+    assert_eq!(host.ended, None);
+    host.befall(Sigterm);
+    assert_eq!(host.ended, Some(End::Aborted));
 }

@@ -1,0 +1,79 @@
+//! What the daemon does, for whose credentials, and how it ends.
+
+use std::fmt;
+
+use super::Validity;
+
+/// A piece of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Join: there is no valid identity.
+    Join,
+    /// Renew the identity by itself.
+    Renew,
+    /// Issue and write a service's credentials, and tell who uses them.
+    Issue(usize),
+    /// Tell who uses a service's credentials, again: they could not be told when it was due.
+    Reload(usize),
+    /// Read the configuration again and take it over.
+    Configure,
+}
+
+impl Job {
+    /// Whose credentials it is about; `None` if about all of them.
+    #[must_use]
+    pub const fn part(self) -> Option<Part> {
+        match self {
+            Self::Join | Self::Renew => Some(Part::Identity),
+            Self::Issue(index) | Self::Reload(index) => Some(Part::Service(index)),
+            Self::Configure => None,
+        }
+    }
+}
+
+impl fmt::Display for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Join => "join",
+            Self::Renew => "renew the identity",
+            Self::Issue(_) => "issue a service's credentials",
+            Self::Reload(_) => "run a reload hook",
+            Self::Configure => "read the configuration",
+        })
+    }
+}
+
+/// Why a job failed: what decides when it is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It may do at any time: nobody answered, something was busy.
+    Passing,
+    /// It will not do before somebody changes something: refused, locked out, no permission, a full disk.
+    Lasting,
+    /// The identity is no longer good: join, whatever its dates say.
+    IdentityGone,
+}
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Well: these are the credentials now.
+    Valid(Validity),
+    /// The credentials are in place, but those who use them could not be told.
+    Untold(Validity),
+    /// Those who use the credentials have been told.
+    Told,
+    /// The configuration was read again, and is in force.
+    Configured,
+    /// Not well.
+    Failed(Trouble),
+}
+
+/// Whose credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The identity.
+    Identity,
+    /// A service.
+    Service(usize),
+}
