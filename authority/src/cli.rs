@@ -163,7 +163,8 @@ pub struct EkCheck {
     /// How it is judged
     #[command(flatten)]
     pub policy: EkPolicy,
-    /// EK certificates that do not say that they are, as a token's ekcert_without_purpose [default: refused]
+    /// EK certificates with neither the extKeyUsage of EK certificates nor a TPM's subjectAltName, as
+    /// ekcert_without_purpose in a token [default: refused]
     #[arg(long, value_enum, value_name = "VERDICT")]
     pub ek_without_purpose: Option<Leniency>,
     /// The certificate of the endorsement key, PEM, DER, or as it was read from the TPM
@@ -180,7 +181,7 @@ pub struct Create {
     /// Replace resources that exist already
     #[arg(short, long)]
     pub force: bool,
-    /// Leave out of ekcert_allowed_cas what cannot be read, with a warning
+    /// Skip certificates in ekcert_allowed_cas that cannot be read, with a warning
     #[arg(long)]
     pub skip_unreadable: bool,
     /// Files with one resource or several; - is stdin. All of them are created, or none
