@@ -213,6 +213,24 @@ fn sighup_applies_diag_addr_and_log_format_and_says_what_it_does_not_apply() -> 
     stop(&mut host)
 }
 
+/// A pipe where nobody writes, as a file system that hangs: the daemon goes on, and ends when it is told to.
+#[test]
+fn configuration_that_cannot_be_read_in_time_changes_nothing() -> Result<()> {
+    let (mut host, _swtpm) = host()?;
+    host.start()?;
+    host.is_well()?;
+    let config = host.world.path("tbot.yaml");
+    fs::remove_file(&config)?;
+    run("mkfifo", &[&config])?;
+    host.signal("HUP")?;
+    host.until_logged("reading the configuration again", 1)?;
+    ensure!(host.readyz()?.0 == 200, "{}", host.log());
+    host.until_logged("the configuration stays as it was", 1)?;
+    host.until_logged("renewed name=identity", 1)?;
+    host.is_well()?;
+    stop(&mut host)
+}
+
 #[test]
 fn oneshot_is_ended_by_a_signal() -> Result<()> {
     let swtpm = tpm()?;
