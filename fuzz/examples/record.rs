@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use agent::attester::{Attester, JoinKey as ResidentKey};
 use agent::credentials::Credentials;
@@ -391,6 +392,7 @@ fn issued(certified: Certified) -> Result<()> {
         instance: instance.spec.instance_id.to_string(),
         generation: 1,
         at: seconds,
+        ttl: Duration::from_secs(3600),
     };
     let ek = certified.attester.ek();
     let identity = Identity::new(joined, credentials, ek, &UNIQUE, &certified.public)
