@@ -8,13 +8,14 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::Resettable;
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tls::CaPin;
 use tpm2::transport::Tcti;
 
-use crate::config::ConfigFile;
+use crate::config::{Address, ConfigFile, Overrides};
 use crate::inventory::EkChoice;
 use crate::passwords::PasswordFiles;
 
@@ -42,7 +43,51 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
         // The environment speaks of an agent, the command line of this one.
         wait.diag_addr = None;
     }
+    if let (Some(overrides), Some((_, matches))) = (overrides(&mut cli), matches.subcommand())
+        && let Some([one, other]) = prefer_the_command_line(overrides, matches)
+    {
+        let message = format!("{one} and {other} cannot be used together");
+        return Err(command.error(ErrorKind::ArgumentConflict, message));
+    }
     Ok(cli)
+}
+
+fn overrides(cli: &mut Cli) -> Option<&mut Overrides> {
+    match &mut cli.command {
+        Command::Start(start) => Some(&mut start.overrides),
+        Command::Check(check) => Some(&mut check.overrides),
+        Command::Configure(configure) => Some(&mut configure.settings),
+        _ => None,
+    }
+}
+
+/// Of two options that mean the same, the one on the command line goes before the other's variable of the environment.
+/// Two that stand in the same place contradict each other: these are returned.
+fn prefer_the_command_line(
+    overrides: &mut Overrides,
+    matches: &ArgMatches,
+) -> Option<[&'static str; 2]> {
+    type Clear = fn(&mut Overrides);
+    const PAIRS: [[(&str, &str, Clear); 2]; 2] = [
+        [
+            ("auth_server", "--auth-server", |all| all.auth_server.clear()),
+            ("proxy_server", "--proxy-server", |all| all.proxy_server.clear()),
+        ],
+        [
+            ("ca_pin", "--ca-pin", |all| all.ca_pin.clear()),
+            ("ca_path", "--ca-path", |all| all.ca_path = None),
+        ],
+    ];
+    for [one, other] in PAIRS {
+        let sources = [one.0, other.0].map(|id| matches.value_source(id));
+        match sources {
+            [Some(ValueSource::CommandLine), Some(ValueSource::EnvVariable)] => other.2(overrides),
+            [Some(ValueSource::EnvVariable), Some(ValueSource::CommandLine)] => one.2(overrides),
+            [Some(_), Some(_)] => return Some([one.1, other.1]),
+            _ => {}
+        }
+    }
+    None
 }
 
 fn without_empty_variables(command: clap::Command) -> clap::Command {
@@ -165,9 +210,15 @@ pub struct Doctor {
 /// `agent join`.
 #[derive(Args, Debug)]
 pub struct Join {
-    /// The authority's address
-    #[arg(long, value_name = "HOST:PORT", env = "AGENT_AUTHORITY")]
-    pub authority: String,
+    /// The authority's address; several are tried in turn
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "AGENT_AUTHORITY",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub authority: Vec<Address>,
     /// Name of the join token; it is not a secret
     #[arg(long, value_name = "NAME", env = "AGENT_TOKEN")]
     pub token: String,

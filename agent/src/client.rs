@@ -33,6 +33,7 @@ use crate::inventory::EkChoice;
 use crate::passwords::Passwords;
 use crate::tpm_thread::{Tpm, TpmThread};
 use crate::traffic::Budget;
+use crate::trusted;
 
 /// A connection that waited longer for the TPM is opened again before the join begins.
 const MAX_CONNECTION_IDLE: Duration = Duration::from_secs(5);
@@ -399,6 +400,7 @@ pub(crate) fn hostname() -> String {
 fn ca_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     let certificates: Vec<_> = certificates.map_err(|error| unreadable(path, &error))?;
+    trusted::check(path)?;
     if certificates.is_empty() {
         return Err(unreadable(path, &"no certificate in it"));
     }

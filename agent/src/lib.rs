@@ -30,6 +30,7 @@ mod ssh_certificate;
 pub mod storage;
 pub mod tpm_thread;
 mod traffic;
+mod trusted;
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -13,6 +13,7 @@ use tpm2::types::{CommandCode, ResponseCode, SecretBuf};
 use zeroize::Zeroizing;
 
 use crate::exit::{Exit, Failure};
+use crate::trusted;
 
 /// TPM2B_AUTH is at most as long as the longest digest. Part 2 §10.4.5.
 const LONGEST: usize = 64;
@@ -140,6 +141,7 @@ pub(crate) fn password(path: &Path) -> Result<SecretBuf, Failure> {
     if metadata.mode() & 0o077 != 0 {
         return Err(wrong(Exit::Permission, "others can read the file", "chmod 600 it"));
     }
+    trusted::check(path)?;
     match line(file).map_err(|cause| io_failure(path, &cause))? {
         Some(password) => Ok(password),
         None => Err(wrong(

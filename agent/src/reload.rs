@@ -24,7 +24,7 @@ use crate::config::{Reload, ReloadAction, Signal};
 use crate::exit::{Exit, Failure};
 
 /// Where programs are looked for: nothing of our own environment is passed on.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// How much of what a program says is kept: the end of it.
 const MOST_OUTPUT: usize = 4096;

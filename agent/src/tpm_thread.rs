@@ -1,7 +1,10 @@
 //! The thread that owns the TPM. A TPM does one thing at a time and takes its time for it; whoever needs it hands work to
 //! this thread and waits, without holding anything else up.
 
+use std::ffi::OsStr;
+use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -61,6 +64,28 @@ pub struct TpmThread {
 
 /// A thread that opens its TPM, and whether it could.
 type Starting = (TpmThread, End, oneshot::Receiver<Result<(), Failure>>);
+
+/// The TPM's address now. A device that vanished and came back has another number (`/dev/tpmrm1`): where the one that is
+/// asked for is not there and there is exactly one other, it is that one. Whose it is, its endorsement key shows.
+fn present(tcti: &Tcti, devices: &Path) -> Tcti {
+    let Tcti::Device(wanted) = tcti else { return tcti.clone() };
+    let is_managed = |name: &OsStr| {
+        let number = name.to_str().and_then(|name| name.strip_prefix("tpmrm"));
+        number.is_some_and(|number| {
+            !number.is_empty() && number.chars().all(|digit| digit.is_ascii_digit())
+        })
+    };
+    let is_ours = wanted.parent() == Some(devices) && wanted.file_name().is_some_and(is_managed);
+    if !is_ours || wanted.exists() {
+        return tcti.clone();
+    }
+    let there = fs::read_dir(devices).into_iter().flatten().flatten();
+    let others: Vec<_> = there.filter(|entry| is_managed(&entry.file_name())).take(2).collect();
+    match others.as_slice() {
+        [only] => Tcti::Device(only.path()),
+        _ => tcti.clone(),
+    }
+}
 
 /// Who is told that the TPM takes its time.
 #[derive(Clone, Copy, Debug)]
@@ -129,7 +154,7 @@ impl TpmThread {
         let (jobs, waiting) = sync_channel(WAITING);
         let (ending, ended) = sync_channel(1);
         let (opening, opened) = oneshot::channel();
-        let (tcti, metering) = (tcti.clone(), meter.clone());
+        let (tcti, metering) = (present(tcti, Path::new("/dev")), meter.clone());
         thread::Builder::new()
             .name("tpm".into())
             .spawn(move || {
@@ -333,5 +358,28 @@ mod tests {
         let command = [0x80, 1, 0, 0, 0, 10, 0, 0, 1, 0x7a];
         metered.exchange(&command, &mut []).unwrap();
         assert_eq!((meter.running(), meter.read().0), (None, 1));
+    }
+
+    #[test]
+    fn device_that_came_back_under_another_number_is_found() {
+        let devices = tempfile::tempdir().unwrap();
+        let device = |name: &str| devices.path().join(name);
+        let wanted = Tcti::Device(device("tpmrm0"));
+        let found = || present(&wanted, devices.path()).to_string();
+        assert_eq!(found(), wanted.to_string());
+        for name in ["tpm0", "tpm1", "tpmrm", "tpmrmx"] {
+            fs::write(device(name), "").unwrap();
+        }
+        assert_eq!(found(), wanted.to_string());
+        fs::write(device("tpmrm1"), "").unwrap();
+        assert_eq!(found(), Tcti::Device(device("tpmrm1")).to_string());
+        fs::write(device("tpmrm2"), "").unwrap();
+        assert_eq!(found(), wanted.to_string(), "nobody knows which");
+        fs::remove_file(device("tpmrm2")).unwrap();
+        fs::write(device("tpmrm0"), "").unwrap();
+        assert_eq!(found(), wanted.to_string());
+        // Only what is asked for as a resource manager's device is looked for among those.
+        let direct = Tcti::Device(device("tpm9"));
+        assert_eq!(present(&direct, devices.path()).to_string(), direct.to_string());
     }
 }

@@ -10,7 +10,7 @@ use crate::cli::Format;
 use crate::cli::configuration::Check;
 use crate::config::{
     Destination, Finding, Findings, Lifetime, LoadError, Loaded, NamedFile, Renewal, ServiceKind,
-    Settings, Storage, Token, Trust, duration,
+    Settings, Severity, Storage, Token, Trust, duration, hooks,
 };
 use crate::exit::Failure;
 
@@ -48,10 +48,13 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
     }
 }
 
-/// The same, if the files that it names are of use too.
+/// The same, if the files, programs and folders that it names are of use too.
 fn see_files(loaded: Loaded) -> Result<Loaded, Findings> {
-    let faults: Vec<Finding> = loaded.files.iter().filter_map(NamedFile::look).collect();
-    if faults.is_empty() { Ok(loaded) } else { Err(loaded.warnings.and(faults)) }
+    let files = loaded.files.iter().filter_map(NamedFile::look);
+    let found: Vec<Finding> = files.chain(hooks::findings(&loaded.settings)).collect();
+    let usable = found.iter().all(|finding| finding.severity == Severity::Warning);
+    let warnings = loaded.warnings.and(found);
+    if usable { Ok(Loaded { warnings, ..loaded }) } else { Err(warnings) }
 }
 
 fn report(path: &Path, findings: &Findings, usable: bool) -> Result<(), Failure> {

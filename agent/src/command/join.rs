@@ -12,9 +12,11 @@ use crate::tpm_thread::{Audience, Meter, TpmThread};
 pub(crate) fn run(arguments: &Join) -> Result<(), Failure> {
     let storage = Storage::open(&arguments.storage.storage)?;
     let known = Storage::identity(&arguments.storage.storage)?;
+    // Another EK is wanted where another kind is asked for by name.
+    let known = known.filter(|identity| arguments.ek.ek.allows(&identity.tpm.ek));
     let known = known.map(|identity| identity.known_ek()).transpose().map_err(Failure::bug)?;
-    let client =
-        Client::new(vec![arguments.authority.clone()], &Trust::Pins(arguments.ca_pin.clone()))?;
+    let authorities = arguments.authority.iter().map(ToString::to_string).collect();
+    let client = Client::new(authorities, &Trust::Pins(arguments.ca_pin.clone()))?;
     let passwords = arguments.passwords.read()?;
     let meter = Meter::default();
     let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, meter.clone(), Audience::Person)?;

@@ -9,7 +9,7 @@ use super::tree::{Node, Value};
 use crate::bounded;
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
-use crate::passwords;
+use crate::{passwords, trusted};
 
 /// No name of a token is longer.
 const LARGEST: u64 = 4096;
@@ -97,6 +97,7 @@ impl Token {
             Self::File(path) => path,
         };
         let text = read(path)?;
+        trusted::check(path)?;
         let name = text.strip_prefix('\u{feff}').unwrap_or(&text).trim().to_owned();
         if name.is_empty() || name.contains(char::is_whitespace) {
             return Err(Failure::new(

@@ -11,6 +11,7 @@ use super::finding::{Findings, Source};
 use super::overrides::Overrides;
 use super::tree::MAX_SIZE;
 use crate::exit::{Exit, Failure};
+use crate::trusted;
 
 /// Where the file is if nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/tbot.yaml";
@@ -63,6 +64,8 @@ impl ConfigFile {
             }
             Err(error) => return Err(LoadError::Unreadable(unreadable(path, &error))),
         };
+        // It names programs that the agent runs.
+        trusted::check(path).map_err(LoadError::Unreadable)?;
         let text = match std::str::from_utf8(&octets) {
             Ok(text) => text,
             Err(error) => {

@@ -10,6 +10,7 @@ pub mod duration;
 mod files;
 mod finding;
 mod folders;
+pub(crate) mod hooks;
 mod load;
 mod overrides;
 mod place;

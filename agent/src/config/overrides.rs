@@ -29,13 +29,7 @@ pub struct Overrides {
     )]
     pub auth_server: Vec<Address>,
     /// The same as --auth-server
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        env = "TELEPORT_PROXY",
-        value_delimiter = ',',
-        conflicts_with = "auth_server"
-    )]
+    #[arg(long, value_name = "HOST:PORT", env = "TELEPORT_PROXY", value_delimiter = ',')]
     pub proxy_server: Vec<Address>,
     /// Name of the join token, or absolute path of a file that holds it
     #[arg(long, value_name = "NAME", env = "TELEPORT_BOT_TOKEN", hide_env_values = true, value_parser = token)]
@@ -47,7 +41,7 @@ pub struct Overrides {
     #[arg(long, value_name = "PIN", env = "AGENT_CA_PIN", value_delimiter = ',')]
     pub ca_pin: Vec<CaPin>,
     /// File with the cluster's CA certificate, instead of a pin
-    #[arg(long, value_name = "FILE", env = "AGENT_CA_PATH", conflicts_with = "ca_pin")]
+    #[arg(long, value_name = "FILE", env = "AGENT_CA_PATH")]
     pub ca_path: Option<PathBuf>,
     /// Where the bot's identity is kept: a directory, or memory
     #[arg(long, value_name = "DIR", env = "AGENT_STORAGE", value_parser = storage)]

@@ -5,6 +5,7 @@ mod access;
 mod addresses;
 mod authority;
 mod clock;
+mod configuration;
 mod damage;
 mod departure;
 mod disk;

@@ -196,3 +196,37 @@ fn an_answer_that_claims_less_than_a_header_or_more_than_a_buffer_is_no_answer()
     ));
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+/// A server that answers so many commands on each connection, and then hangs up.
+#[cfg(feature = "std")]
+#[test]
+fn server_that_hangs_up_after_each_answer_is_connected_to_again() {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener};
+
+    for answers in [1, 2] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            let mut commands = 0;
+            while commands < 6 {
+                let (mut client, _) = listener.accept().unwrap();
+                for _ in 0..answers {
+                    client.read_exact(&mut [0; 12]).unwrap();
+                    client.write_all(&four_random_octets()).unwrap();
+                    commands += 1;
+                }
+            }
+            // The last one hangs up in the middle of a command, on a new connection: that is a failure.
+            let (mut client, _) = listener.accept().unwrap();
+            client.read_exact(&mut [0; 12]).unwrap();
+        });
+        let mut tpm = Tpm::new(Swtpm::connect("127.0.0.1", port).unwrap());
+        let mut run = || tpm.run(&GetRandom { bytes_requested: 4 }, []).map(drop);
+        for _ in 0..6 {
+            run().unwrap();
+        }
+        assert!(matches!(run().unwrap_err().fault(), Fault::Transport(_)));
+        server.join().unwrap();
+    }
+}

@@ -353,9 +353,7 @@ fn the_command_line_alone_is_enough_and_what_it_cannot_mean_is_refused() {
     let findings = read("", path()).unwrap_err();
     assert_eq!(findings.count(Severity::Error), 3, "{findings}");
     for wrong in [
-        &["--auth-server", "a:1", "--proxy-server", "b:1"][..],
-        &["--ca-pin", PIN, "--ca-path", "/x"],
-        &["--join-method", "token"],
+        &["--join-method", "token"][..],
         &["--credential-ttl", "-1h"],
         &["--service", "database=/x"],
         &["--service", "x509"],

@@ -1,0 +1,206 @@
+//! Whether what a configuration wants to be run or written can be: found before the first certificates are there.
+
+use std::ffi::{CStr, CString};
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access};
+
+use super::finding::{Finding, Severity};
+use super::settings::{Destination, ReloadAction, Service, Settings, Storage};
+use crate::exit::Failure;
+use crate::{reload, trusted};
+
+/// How much of the first line of a script the kernel reads.
+const MAX_SHEBANG: usize = 255;
+
+/// What is wrong with the hooks and folders of all services, as they are on this host now.
+pub(crate) fn findings(settings: &Settings) -> Vec<Finding> {
+    let storage = match &settings.storage {
+        Storage::Directory(directory) => not_a_folder("storage", &directory.path),
+        Storage::Memory => None,
+    };
+    storage.into_iter().chain(settings.services.iter().flat_map(of_service)).collect()
+}
+
+fn of_service(service: &Service) -> Vec<Finding> {
+    let name = &service.name;
+    let folder = match &service.destination {
+        Destination::Directory { directory, .. } => {
+            not_a_folder(&format!("the destination of {name}"), &directory.path)
+        }
+        Destination::Memory => None,
+    };
+    let hook = service.reload.as_ref().and_then(|reload| of_hook(name.as_str(), &reload.action));
+    folder.into_iter().chain(hook).collect()
+}
+
+fn of_hook(service: &str, action: &ReloadAction) -> Option<Finding> {
+    let whose = |what: String| format!("the reload hook of {service}: {what}");
+    match action {
+        ReloadAction::Command { program, .. } => of_program(program)
+            .map(|(severity, what, advice)| finding(severity, whose(what), &advice)),
+        ReloadAction::SystemdUnit(_) => of_program("systemctl")
+            .map(|(severity, what, advice)| finding(severity, whose(what), &advice)),
+        ReloadAction::Signal { pid_file, .. } => {
+            let is_link = fs::symlink_metadata(pid_file).is_ok_and(|found| found.is_symlink());
+            is_link.then(|| {
+                let what = whose(format!("{} is a symbolic link", pid_file.display()));
+                finding(Severity::Error, what, "name the file that it leads to")
+            })
+        }
+    }
+}
+
+/// What keeps a program from being run, and what to do about it.
+fn of_program(program: &str) -> Option<(Severity, String, String)> {
+    let error = |what: String, advice: &str| Some((Severity::Error, what, advice.to_owned()));
+    let Some(path) = find(program) else {
+        return error(
+            format!("{program} is not there"),
+            &format!("install it, or give its path; it is looked for in {}", reload::PATH),
+        );
+    };
+    let shown = path.display();
+    let Ok(metadata) = fs::metadata(&path) else {
+        return error(format!("{shown} is not there"), "");
+    };
+    if !metadata.is_file() {
+        return error(format!("{shown} is not a file"), "name a program");
+    }
+    if !can_execute(&path) {
+        return error(format!("{shown} cannot be executed"), &format!("chmod +x {shown}"));
+    }
+    match head(&path) {
+        Err(cause) => return error(format!("{shown}: {cause}"), ""),
+        Ok(head) => {
+            if let Some((what, advice)) = of_head(&head) {
+                return error(format!("{shown} {what}"), &advice);
+            }
+        }
+    }
+    let Failure { message, advice, .. } = trusted::check(&path).err()?;
+    Some((Severity::Warning, message, advice))
+}
+
+/// What is wrong with the beginning of a program.
+fn of_head(head: &[u8]) -> Option<(String, String)> {
+    let Some(line) = head.strip_prefix(b"#!") else {
+        let is_program = head.starts_with(b"\x7fELF");
+        let advice = "begin it with the interpreter's path, as in #!/bin/sh";
+        return (!is_program)
+            .then(|| ("has no first line that names an interpreter".into(), advice.into()));
+    };
+    let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if line.ends_with(b"\r") {
+        let advice = "save it with line ends of Unix: sed -i 's/\\r$//'";
+        return Some(("has a first line with an end of Windows (CRLF)".into(), advice.into()));
+    }
+    let text = String::from_utf8_lossy(line);
+    let interpreter = text.split_ascii_whitespace().next().unwrap_or_default();
+    let path = Path::new(interpreter);
+    if interpreter.is_empty() || !path.is_file() || !can_execute(path) {
+        let what = format!("wants the interpreter {interpreter:?}, which cannot be run");
+        return Some((what, "install it, or correct the first line".into()));
+    }
+    None
+}
+
+/// Where a program is that is run with our `PATH`, from the root of the file system.
+fn find(program: &str) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Some(Path::new("/").join(program));
+    }
+    let folders = reload::PATH.split(':').map(|folder| Path::new(folder).join(program));
+    let there: Vec<PathBuf> = folders.filter(|path| path.is_file()).collect();
+    there.iter().find(|path| can_execute(path)).or(there.first()).cloned()
+}
+
+fn can_execute(path: &Path) -> bool {
+    let path = CString::new(path.as_os_str().as_bytes()).ok();
+    path.is_some_and(|path: CString| {
+        let path: &CStr = &path;
+        access(path, Access::EXEC_OK).is_ok()
+    })
+}
+
+fn head(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    File::open(path)?.take(MAX_SHEBANG as u64).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+fn not_a_folder(whose: &str, path: &Path) -> Option<Finding> {
+    let metadata = fs::metadata(path).ok()?;
+    (!metadata.is_dir()).then(|| {
+        let what = format!("{whose}: {} is not a folder", path.display());
+        finding(Severity::Error, what, "choose another path")
+    })
+}
+
+fn finding(severity: Severity, message: String, advice: &str) -> Finding {
+    let advice = Some(advice.to_owned()).filter(|advice| !advice.is_empty());
+    Finding { severity, location: None, message, advice }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn script(folder: &Path, content: &str, mode: u32) -> String {
+        let path = folder.join("hook");
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path.display().to_string()
+    }
+
+    #[test]
+    fn hooks_that_cannot_be_run_are_found() {
+        let outer = tempfile::tempdir().unwrap();
+        let at = outer.path();
+        for (content, mode, words) in [
+            ("#!/bin/sh\n", 0o755, None),
+            ("#! /bin/sh -e\nx", 0o700, None),
+            ("#!/bin/sh\n", 0o644, Some("cannot be executed")),
+            ("#!/bin/sh\r\ntrue\r\n", 0o755, Some("CRLF")),
+            ("#!/no/such/sh\n", 0o755, Some("\"/no/such/sh\", which cannot be run")),
+            ("#!/tmp\n", 0o755, Some("cannot be run")),
+            ("#!\n", 0o755, Some("cannot be run")),
+            ("true\n", 0o755, Some("no first line")),
+            ("", 0o755, Some("no first line")),
+        ] {
+            let found = of_program(&script(at, content, mode));
+            match (words, found) {
+                (None, found) => assert_eq!(found, None, "{content:?}"),
+                (Some(words), Some((severity, what, _))) => {
+                    assert!(severity == Severity::Error && what.contains(words), "{what}");
+                }
+                (Some(words), None) => panic!("{content:?} is not found to have {words}"),
+            }
+        }
+        assert!(of_program("/no/such/program").unwrap().1.contains("is not there"));
+        assert!(of_program("no-such-program").unwrap().2.contains("/usr/bin"));
+        assert!(of_program(&at.display().to_string()).unwrap().1.contains("is not a file"));
+        assert_eq!(of_program("sh"), None);
+        assert_eq!(of_program("/bin/sh"), None);
+        let open = of_program(&script(at, "#!/bin/sh\n", 0o777)).unwrap();
+        assert!(open.0 == Severity::Warning && open.1.contains("others can write to"), "{open:?}");
+    }
+
+    #[test]
+    fn files_in_the_place_of_folders_and_links_to_pid_files_are_found() {
+        let outer = tempfile::tempdir().unwrap();
+        assert!(not_a_folder("storage", Path::new("/etc/passwd")).is_some());
+        assert!(not_a_folder("storage", Path::new("/dev/null")).is_some());
+        assert!(not_a_folder("storage", outer.path()).is_none());
+        assert!(not_a_folder("storage", &outer.path().join("absent")).is_none());
+        let pid_file = outer.path().join("pid");
+        std::os::unix::fs::symlink("other", &pid_file).unwrap();
+        let action = ReloadAction::Signal { signal: crate::config::Signal::Hup, pid_file };
+        assert!(of_hook("web", &action).unwrap().message.contains("is a symbolic link"));
+    }
+}

@@ -1,0 +1,208 @@
+//! Whether others than root and the agent's own user can change a file: the file itself, or any folder or link on the way
+//! to it. Whoever can write a configuration decides which programs the agent runs.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+
+use crate::exit::{Exit, Failure};
+
+/// What Linux itself follows before it says ELOOP.
+const MAX_LINKS: u32 = 40;
+
+/// The file systems in which links lead to what a process has open: whoever started us has opened it.
+const PROC_SUPER_MAGIC: rustix::fs::FsWord = 0x9fa0;
+
+const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Refuses a file that somebody else could have written. What is not a regular file is what whoever started us has given.
+///
+/// # Errors
+/// [`Exit::Permission`], with who can change what; the operating system's.
+pub(crate) fn check(path: &Path) -> Result<(), Failure> {
+    let failed = |cause: io::Error, at: &Path| Failure::io(&cause, at.display());
+    let absolute = std::path::absolute(path).map_err(|cause| failed(cause, path))?;
+    let mut way: VecDeque<OsString> = names(&absolute).collect();
+    let (mut folder, mut at) =
+        (open_root().map_err(|cause| failed(cause, path))?, PathBuf::from("/"));
+    let mut links = 0;
+    while let Some(name) = way.pop_front() {
+        let here = at.join(&name);
+        let entry = rustix::fs::openat(&folder, &name, LOOK, Mode::empty())
+            .map_err(|error| failed(error.into(), &here))?;
+        let stat =
+            |file: &OwnedFd| rustix::fs::fstat(file).map_err(|error| failed(error.into(), &here));
+        let (around, found) = (stat(&folder)?, stat(&entry)?);
+        check_folder(&around, &found, &at)?;
+        match FileType::from_raw_mode(found.st_mode) {
+            FileType::Directory => (folder, at) = (entry, here),
+            FileType::Symlink if is_proc(&folder) => return Ok(()),
+            FileType::Symlink => {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(failed(Errno::LOOP.into(), path));
+                }
+                let target = rustix::fs::readlinkat(&folder, &name, Vec::new())
+                    .map_err(|error| failed(error.into(), &here))?;
+                let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+                if target.is_absolute() {
+                    folder = open_root().map_err(|cause| failed(cause, path))?;
+                    at = PathBuf::from("/");
+                }
+                names(&target).rev().for_each(|name| way.push_front(name));
+            }
+            FileType::RegularFile => return check_file(&found, &here),
+            _ => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+/// Whoever can write to a folder can replace what is in it; in a sticky one only whoever owns that.
+fn check_folder(folder: &Stat, entry: &Stat, at: &Path) -> Result<(), Failure> {
+    check_owner(folder, at)?;
+    let is_sticky = folder.st_mode & 0o1000 != 0;
+    if is_open(folder) && !(is_sticky && is_trusted(entry.st_uid)) {
+        return Err(open(at));
+    }
+    Ok(())
+}
+
+fn check_file(file: &Stat, at: &Path) -> Result<(), Failure> {
+    check_owner(file, at)?;
+    if is_open(file) { Err(open(at)) } else { Ok(()) }
+}
+
+fn check_owner(stat: &Stat, at: &Path) -> Result<(), Failure> {
+    if is_trusted(stat.st_uid) {
+        return Ok(());
+    }
+    let shown = at.display();
+    Err(Failure::new(
+        Exit::Permission,
+        format!("{shown} belongs to another user (uid {}), who can change it", stat.st_uid),
+        format!("chown it to root or to uid {}, or use another place", geteuid().as_raw()),
+    ))
+}
+
+fn open(at: &Path) -> Failure {
+    let shown = at.display();
+    Failure::new(
+        Exit::Permission,
+        format!("others can write to {shown}"),
+        format!("chmod go-w {shown}, or use another place"),
+    )
+}
+
+fn is_trusted(owner: u32) -> bool {
+    owner == 0 || owner == geteuid().as_raw()
+}
+
+/// Whether others can write; the group of root are no others.
+fn is_open(stat: &Stat) -> bool {
+    let group = if stat.st_gid == 0 { 0 } else { 0o020 };
+    stat.st_mode & (group | 0o002) != 0
+}
+
+fn is_proc(folder: &OwnedFd) -> bool {
+    rustix::fs::fstatfs(folder).is_ok_and(|found| found.f_type == PROC_SUPER_MAGIC)
+}
+
+fn open_root() -> io::Result<OwnedFd> {
+    Ok(rustix::fs::openat(CWD, "/", LOOK, Mode::empty())?)
+}
+
+fn names(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
+    path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some(OsString::from("..")),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
+
+    use super::*;
+
+    const NOBODY: u32 = 65534;
+
+    fn mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn refused(path: &Path) -> String {
+        let failure = check(path).unwrap_err();
+        assert_eq!(failure.exit, Exit::Permission, "{failure}");
+        failure.message
+    }
+
+    #[test]
+    fn file_that_others_can_write_is_refused_wherever_that_is() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("a/b");
+        fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("file");
+        fs::write(&file, "").unwrap();
+        mode(&file, 0o644);
+        check(&file).unwrap();
+        for (place, open) in
+            [(file.clone(), 0o666), (folder.clone(), 0o777), (outer.path().join("a"), 0o757)]
+        {
+            let before = fs::metadata(&place).unwrap().permissions();
+            mode(&place, open);
+            assert_eq!(refused(&file), format!("others can write to {}", place.display()));
+            fs::set_permissions(&place, before).unwrap();
+        }
+        // In a sticky folder nobody else can replace it.
+        mode(&folder, 0o1777);
+        check(&file).unwrap();
+        mode(&folder, 0o755);
+        symlink("b/../b/file", outer.path().join("a/link")).unwrap();
+        check(&outer.path().join("a/link")).unwrap();
+        symlink("loop", outer.path().join("loop")).unwrap();
+        assert!(check(&outer.path().join("loop")).is_err());
+        assert_eq!(check(&folder.join("absent")).unwrap_err().exit, Exit::Io);
+        check(Path::new("/dev/null")).unwrap();
+        check(Path::new("/proc/self/exe")).unwrap();
+    }
+
+    #[test]
+    fn file_folder_and_link_of_another_user_are_refused() {
+        if !geteuid().is_root() {
+            println!("skipped: giving a file to another user needs root");
+            return;
+        }
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("a");
+        fs::create_dir(&folder).unwrap();
+        let file = folder.join("file");
+        fs::write(&file, "").unwrap();
+        for place in [&file, &folder] {
+            chown(place, Some(NOBODY), None).unwrap();
+            assert!(refused(&file).contains("belongs to another user (uid 65534)"));
+            chown(place, Some(0), None).unwrap();
+        }
+        mode(&folder, 0o1777);
+        let link = folder.join("link");
+        symlink("file", &link).unwrap();
+        check(&link).unwrap();
+        lchown(&link, Some(NOBODY), None).unwrap();
+        assert!(refused(&link).contains("others can write to"));
+        // Root's group may write: it is root's own affair who is in it.
+        mode(&folder, 0o755);
+        mode(&file, 0o664);
+        check(&file).unwrap();
+        chown(&file, None, Some(NOBODY)).unwrap();
+        assert!(refused(&file).contains("others can write to"));
+    }
+}
