@@ -184,7 +184,7 @@ pub async fn examine(tpm: &TpmSettings, configured: &Configured, wall: i64) -> R
     if checks.iter().any(|check| check.verdict == Verdict::Fail) {
         checks.push(Check::skip(Topic::Access, "there is no TPM to open"));
     } else {
-        match TpmThread::open(address, meter.clone(), Audience::Person) {
+        match TpmThread::open_async(address, meter.clone(), Audience::Person).await {
             Err(failure) => checks.push(device::refused(root, address, failure)),
             Ok(opened) => {
                 checks.push(device::opened(root, address));
