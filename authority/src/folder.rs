@@ -26,6 +26,8 @@ const OTHERS: u32 = 0o077;
 /// The user who may do everything anyway.
 const ROOT: u32 = 0;
 
+const NO_FILE: &str = "it is not a regular file";
+
 /// Where an authority has its data that is not told otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/endorse";
 
@@ -189,15 +191,22 @@ pub fn check_owner(path: &Path) -> Result<(), Failure> {
 /// Opens a file of the data folder. It waits for no pipe.
 ///
 /// # Errors
-/// The operating system's; the file is a symbolic link, or belongs to a user who is not trusted.
+/// The operating system's; it is a symbolic link or no file at all (a pipe takes what it is given and
+/// keeps nothing), or belongs to a user who is not trusted.
 pub fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = options.custom_flags(flags.bits().cast_signed()).open(path);
     let file = file.map_err(|cause| match cause.raw_os_error() {
         Some(code) if code == Errno::LOOP.raw_os_error() => untrusted("it is a symbolic link"),
+        // A socket.
+        Some(code) if code == Errno::NXIO.raw_os_error() => untrusted(NO_FILE),
         _ => cause,
     })?;
-    trusted_owner(&file.metadata()?)?;
+    let metadata = file.metadata()?;
+    trusted_owner(&metadata)?;
+    if !metadata.is_file() {
+        return Err(untrusted(NO_FILE));
+    }
     Ok(file)
 }
 

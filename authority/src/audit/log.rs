@@ -66,7 +66,7 @@ impl AuditLog {
     pub fn reopen(&self) -> io::Result<()> {
         let mut state = self.state();
         let lines = Lines::open(&self.path)?;
-        state.switch_to(lines, false);
+        state.switch_to(lines);
         Ok(())
     }
 
@@ -90,7 +90,7 @@ impl AuditLog {
     /// Whether a grant may be recorded: not if too many rows wait for the file or for its disk.
     pub(crate) fn check_room(&self) -> Result<(), String> {
         let state = self.state();
-        let waiting = state.queue.waiting().saturating_add(state.queue.written());
+        let waiting = state.queue.unsettled();
         if waiting < self.max_waiting {
             return Ok(());
         }
@@ -114,8 +114,8 @@ impl AuditLog {
     /// Writes what waits, and sees that what is written is on disk. Returns the keys of rows that
     /// the store need not have any longer. Blocks for as long as the disk takes.
     pub(crate) fn synchronize(&self) -> Vec<String> {
-        if self.state().queue.waiting() > 0 {
-            // Logged, and tried again the next time.
+        if self.state().queue.unsettled() > 0 {
+            // Also follows the path, if the file was removed. An error is logged, and tried again the next time.
             let _ = self.append(|_| Ok(()));
         }
         let (file, rows) = {
@@ -198,7 +198,7 @@ impl AuditLog {
             return Ok(());
         }
         let removed = open.nlink() == 0;
-        state.switch_to(Lines::open(&self.path)?, removed);
+        state.switch_to(Lines::open(&self.path)?);
         if removed {
             self.counts.recreated.fetch_add(1, Ordering::Relaxed);
             let path = self.path.display();
@@ -216,12 +216,11 @@ impl State {
 
     /// Goes on in another file. What the store still has of the former one goes with it, or, if
     /// that was removed, to the new one.
-    fn switch_to(&mut self, lines: Lines, removed: bool) {
+    fn switch_to(&mut self, lines: Lines) {
         let former = std::mem::replace(&mut self.lines, lines);
         let rows = self.queue.take_written();
         if !rows.is_empty() {
-            let kept = if removed { Err(ErrorKind::NotFound.into()) } else { sync(&former.file) };
-            self.queue.synchronized(rows, &kept);
+            self.queue.synchronized(rows, &sync(&former.file));
         }
     }
 
@@ -247,7 +246,7 @@ impl Lines {
         let file = folder::open_own(path, folder::private().create(true).append(true))?;
         // A loss of power must not take away the name of a file whose lines are on disk.
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            sync(&File::open(folder)?)?;
+            sync_folder(&File::open(folder)?)?;
         }
         Self::over(file)
     }
@@ -288,9 +287,19 @@ impl Lines {
     }
 }
 
-/// Sees that what was written to a file is on disk, if it is one that can be.
+/// Sees that what was written to a file is on disk, where somebody will find it: an error for a file
+/// that cannot be synchronized, and for one that has no name any longer.
 fn sync(file: &File) -> io::Result<()> {
-    match file.sync_data() {
+    file.sync_data()?;
+    match file.metadata()?.nlink() {
+        0 => Err(io::Error::new(ErrorKind::NotFound, "the audit log was removed")),
+        _ => Ok(()),
+    }
+}
+
+/// Sees that the names in a folder are on disk, if its file system can be told to.
+fn sync_folder(folder: &File) -> io::Result<()> {
+    match folder.sync_data() {
         Err(cause) if cause.kind() == ErrorKind::InvalidInput => Ok(()),
         result => result,
     }
@@ -422,6 +431,28 @@ mod tests {
         log.publish(vec![row("four")]);
         assert_eq!(reasons(&path), ["four"], "the moved file has the others");
         assert_eq!(log.synchronize().len(), 4);
+    }
+
+    #[test]
+    fn what_cannot_be_synchronized_or_is_no_file_has_nothing_on_disk() {
+        let row = |reason: &str| event(reason).row().unwrap();
+        let null = Path::new("/dev/null");
+        let file = OpenOptions::new().read(true).append(true).open(null).unwrap();
+        let log = AuditLog::over(null, Lines::over(file).unwrap());
+        log.publish(vec![row("nowhere")]);
+        assert!(log.synchronize().is_empty() && log.state().failure.is_some());
+
+        let (_dir, path, log) = self::log();
+        log.publish(vec![row("one")]);
+        fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        log.publish(vec![row("two")]);
+        assert!(log.synchronize().is_empty());
+        assert!(log.writable().unwrap_err().contains("it is not a regular file"));
+        fs::remove_file(&path).unwrap();
+        log.writable().unwrap();
+        assert_eq!(log.synchronize().len(), 2);
+        assert_eq!(reasons(&path), ["one", "two"]);
     }
 
     #[test]

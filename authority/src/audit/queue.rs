@@ -44,6 +44,11 @@ impl Queue {
         self.waiting.len()
     }
 
+    /// How many rows are not known to be on disk in the file.
+    pub(super) fn unsettled(&self) -> usize {
+        self.waiting.len().saturating_add(self.written.len())
+    }
+
     pub(super) fn written(&self) -> usize {
         self.written.len()
     }

@@ -234,16 +234,6 @@ pub(crate) fn author() -> Author {
     Author::system(Clock::system().now())
 }
 
-/// Makes a file that nothing can be written to, as on a full disk; `false` if only root may.
-pub(crate) fn full_device(path: &Path) -> bool {
-    let made = Command::new("mknod").arg(path).args(["-m", "600", "c", "1", "7"]).status();
-    let made = made.is_ok_and(|status| status.success());
-    if !made {
-        println!("may not make a device");
-    }
-    made
-}
-
 pub(crate) const BOT: &str =
     "kind: bot\nversion: v1\nmetadata:\n  name: my-bot\nspec:\n  roles: [access, dev]\n";
 

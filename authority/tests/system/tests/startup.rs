@@ -133,6 +133,27 @@ fn symbolic_links_in_place_of_keys_lock_and_log_are_refused() {
 }
 
 #[test]
+fn what_is_no_file_in_place_of_keys_lock_and_log_is_refused() {
+    let place = Place::new();
+    assert_eq!(place.start(&["--cluster-name", CLUSTER]).terminate(), Some(0));
+    for name in FILES {
+        let (path, elsewhere) = (place.data().join(name), place.0.path().join("elsewhere"));
+        fs::rename(&path, &elsewhere).unwrap();
+        let made = Command::new("mkfifo").args(["-m", "600"]).arg(&path).status();
+        assert!(made.unwrap().success());
+        let pipe = start(&place, &["--listen", "127.0.0.1:0"]);
+        fs::remove_file(&path).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let socket = (start(&place, &["--listen", "127.0.0.1:0"]), socket).0;
+        for (code, error) in [pipe, socket] {
+            assert_eq!(code, 77, "{name}: {error}");
+            assert!(error.contains("it is not a regular file"), "{name}: {error}");
+        }
+        fs::rename(&elsewhere, &path).unwrap();
+    }
+}
+
+#[test]
 fn data_folder_may_have_a_path_longer_than_a_socket_address() {
     let place = Place::new();
     let long = place.0.path().join("d".repeat(60)).join("e".repeat(60)).join("data");
