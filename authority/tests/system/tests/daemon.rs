@@ -178,8 +178,10 @@ fn an_authority_whose_audit_log_cannot_be_written_is_not_ready() {
     let flags = ["--cluster-name", "one.example", "--diag-addr", "127.0.0.1:0"];
     let authority = place.start_with(&flags, &[], 4);
     let (diag, log) = (diag(&authority), place.data().join("audit.jsonl"));
-    fs::remove_file(&log).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(&log).status().unwrap().success());
+    // In one step: what is only removed is created again at any time.
+    let pipe = log.with_extension("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    fs::rename(&pipe, &log).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(super::operator::stranger(&authority));
     let (code, reason) = ready(&diag, "audit");
