@@ -5,6 +5,7 @@
 //! file: [`Row`]. Refusals are in the file only.
 
 mod change;
+mod lines;
 mod log;
 mod queue;
 mod row;

@@ -1,8 +1,8 @@
 //! The file of the audit log: lines are appended whole, whoever else moves, replaces or shortens it.
 
-use std::fs::{self, File, Metadata};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::fs::{self, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
+use super::lines::{Lines, sync};
 use super::queue::{Counts, MAX_WAITING, Queue};
 use super::{Event, Row};
-use crate::folder;
 
 /// As many lines are synchronized at once, without waiting for the time to do so.
 const MANY_WRITTEN: usize = 1000;
@@ -31,13 +31,6 @@ struct State {
     queue: Queue,
     /// Why the last line could not be written, if so.
     failure: Option<String>,
-}
-
-struct Lines {
-    /// Open with O_APPEND, so that no position goes stale when others shorten or extend the file.
-    file: Arc<File>,
-    /// Whether the last write ended its line. If not, the next one ends it first.
-    whole: bool,
 }
 
 impl AuditLog {
@@ -241,70 +234,6 @@ impl State {
     }
 }
 
-impl Lines {
-    fn open(path: &Path) -> io::Result<Self> {
-        let file = folder::open_own(path, folder::private().create(true).append(true))?;
-        // A loss of power must not take away the name of a file whose lines are on disk.
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            sync_folder(&File::open(folder)?)?;
-        }
-        Self::over(file)
-    }
-
-    fn over(file: File) -> io::Result<Self> {
-        let mut last = [0];
-        let whole = match file.metadata()?.len().checked_sub(1) {
-            None => true,
-            Some(end) => file.read_at(&mut last, end)? == 0 || last == *b"\n",
-        };
-        let mut lines = Self { file: Arc::new(file), whole };
-        if !lines.whole {
-            lines.append(b"")?;
-        }
-        Ok(lines)
-    }
-
-    fn append_line(&mut self, line: &[u8]) -> io::Result<()> {
-        self.append(&[line, b"\n"].concat())
-    }
-
-    /// Appends whole lines. A part that stays after an error is ended before the next line.
-    fn append(&mut self, text: &[u8]) -> io::Result<()> {
-        let text = if self.whole { text.to_vec() } else { [b"\n", text].concat() };
-        let mut rest = text.as_slice();
-        while !rest.is_empty() {
-            match (&*self.file).write(rest) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    self.whole = rest.get(..written).is_some_and(|part| part.ends_with(b"\n"));
-                    rest = rest.get(written..).unwrap_or_default();
-                }
-                Err(cause) if cause.kind() == ErrorKind::Interrupted => {}
-                Err(cause) => return Err(cause),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Sees that what was written to a file is on disk, where somebody will find it: an error for a file
-/// that cannot be synchronized, and for one that has no name any longer.
-fn sync(file: &File) -> io::Result<()> {
-    file.sync_data()?;
-    match file.metadata()?.nlink() {
-        0 => Err(io::Error::new(ErrorKind::NotFound, "the audit log was removed")),
-        _ => Ok(()),
-    }
-}
-
-/// Sees that the names in a folder are on disk, if its file system can be told to.
-fn sync_folder(folder: &File) -> io::Result<()> {
-    match folder.sync_data() {
-        Err(cause) if cause.kind() == ErrorKind::InvalidInput => Ok(()),
-        result => result,
-    }
-}
-
 fn same_file(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
@@ -315,6 +244,7 @@ mod tests {
     use crate::audit::{Action, Attempt};
     use crate::resource::Timestamp;
     use std::fs::OpenOptions;
+    use std::io::Write;
     use time::macros::datetime;
 
     const TIME: Timestamp = Timestamp(datetime!(2026-06-01 12:00 UTC));

@@ -17,6 +17,7 @@ use tonic::Code;
 use super::harness::{BOT, Harness, author, token};
 use super::renew::{client, renew};
 use super::software_tpm::SoftwareTpm;
+use super::store::SmallDisk;
 use super::wire::PATIENCE;
 
 /// An authority whose audit log is in a directory of its own, which can be taken away.
@@ -64,6 +65,27 @@ async fn grant_whose_line_cannot_be_written_is_in_the_log_once_it_can() {
     let events: Vec<_> = harness.audit().iter().map(|line| line["event"].clone()).collect();
     assert_eq!(events, ["bot.join", "bot.renew"]);
     assert!(harness.authority.metrics_text().contains("endorse_audit_log_waiting 0"));
+}
+
+#[tokio::test]
+async fn line_that_a_full_disk_cut_short_leaves_nothing_in_the_file() {
+    let Some(disk) = SmallDisk::new() else {
+        println!("may not mount");
+        return;
+    };
+    let (log, ballast) = (disk.0.path().join("audit.jsonl"), disk.0.path().join("ballast"));
+    // So that there is room for a part of a line in the last page.
+    let before = format!("{{{}}}\n", " ".repeat(4000));
+    fs::write(&log, &before).unwrap();
+    let (harness, tpm) = (Harness::with_audit(&log, 2).await, SoftwareTpm::new());
+    harness.allow(&tpm).await;
+    fs::write(&ballast, vec![0; 8 << 20]).unwrap_err();
+    harness.join(&tpm, "t").await.unwrap();
+    assert!(harness.authority.health().await.audit.unwrap_err().contains("No space left"));
+    assert_eq!(fs::read_to_string(&log).unwrap(), before);
+    fs::remove_file(&ballast).unwrap();
+    assert_eq!(harness.authority.health().await.audit, Ok(()));
+    assert_eq!(harness.audit().len(), 2);
 }
 
 #[tokio::test]

@@ -1,0 +1,114 @@
+//! The file that lines are appended to: whole lines, on disk once that is said.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::folder;
+
+/// The end of a file of lines.
+pub(super) struct Lines {
+    /// Open with O_APPEND, so that no position goes stale when others shorten or extend the file.
+    pub(super) file: Arc<File>,
+    /// Whether the last write ended its line. If not, the next one ends it first.
+    pub(super) whole: bool,
+}
+
+impl Lines {
+    /// Opens a file, or creates one.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let file = folder::open_own(path, folder::private().create(true).append(true))?;
+        // A loss of power must not take away the name of a file whose lines are on disk.
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            sync_folder(&File::open(folder)?)?;
+        }
+        Self::over(file)
+    }
+
+    /// A line that a crash has left unfinished is ended.
+    pub(super) fn over(file: File) -> io::Result<Self> {
+        let mut last = [0];
+        let whole = match file.metadata()?.len().checked_sub(1) {
+            None => true,
+            Some(end) => file.read_at(&mut last, end)? == 0 || last == *b"\n",
+        };
+        let mut lines = Self { file: Arc::new(file), whole };
+        if !lines.whole {
+            lines.append(b"")?;
+        }
+        Ok(lines)
+    }
+
+    pub(super) fn append_line(&mut self, line: &[u8]) -> io::Result<()> {
+        self.append(&[line, b"\n"].concat())
+    }
+
+    /// Appends whole lines. After an error there is nothing of them in the file, or else the part
+    /// that stays is ended before the next line.
+    pub(super) fn append(&mut self, text: &[u8]) -> io::Result<()> {
+        let text = if self.whole { text.to_vec() } else { [b"\n", text].concat() };
+        let (whole, began) = (self.whole, self.file.metadata()?.len());
+        let mut rest = text.as_slice();
+        while !rest.is_empty() {
+            let failure = match (&*self.file).write(rest) {
+                Ok(0) => ErrorKind::WriteZero.into(),
+                Ok(written) => {
+                    self.whole = rest.get(..written).is_some_and(|part| part.ends_with(b"\n"));
+                    rest = rest.get(written..).unwrap_or_default();
+                    continue;
+                }
+                Err(cause) if cause.kind() == ErrorKind::Interrupted => continue,
+                Err(cause) => cause,
+            };
+            if self.take_back(began, text.len().saturating_sub(rest.len())) {
+                self.whole = whole;
+            }
+            return Err(failure);
+        }
+        Ok(())
+    }
+
+    /// Cuts off the octets that were appended at `began`, if nobody else has changed the length.
+    fn take_back(&self, began: u64, appended: usize) -> bool {
+        let end = began.saturating_add(appended as u64);
+        let ours = self.file.metadata().is_ok_and(|now| now.len() == end);
+        appended > 0 && ours && self.file.set_len(began).is_ok()
+    }
+}
+
+/// Sees that what was written to a file is on disk, where somebody will find it: an error for a file
+/// that cannot be synchronized, and for one that has no name any longer.
+pub(super) fn sync(file: &File) -> io::Result<()> {
+    file.sync_data()?;
+    match file.metadata()?.nlink() {
+        0 => Err(io::Error::new(ErrorKind::NotFound, "the audit log was removed")),
+        _ => Ok(()),
+    }
+}
+
+/// Sees that the names in a folder are on disk, if its file system can be told to.
+fn sync_folder(folder: &File) -> io::Result<()> {
+    match folder.sync_data() {
+        Err(cause) if cause.kind() == ErrorKind::InvalidInput => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn part_of_a_line_is_taken_back_unless_others_changed_the_file() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"one\npart").unwrap();
+        let length = |lines: &Lines| lines.file.metadata().unwrap().len();
+        let lines = Lines { file: Arc::new(file), whole: false };
+        assert!(!lines.take_back(4, 3) && !lines.take_back(4, 5) && !lines.take_back(8, 0));
+        assert_eq!(length(&lines), 8);
+        assert!(lines.take_back(4, 4));
+        assert_eq!(length(&lines), 4);
+    }
+}
