@@ -17,13 +17,19 @@ use crate::service::Authority;
 pub struct Leaf {
     authority: Arc<Authority>,
     clock: Clock,
-    current: Mutex<Option<Current>>,
+    current: Mutex<Current>,
 }
+
+/// How long nothing is signed after a try. A CA that has ended signs nothing that is fresh, so each
+/// client that says hello would cost a key and a signature.
+const PAUSE: time::Duration = time::Duration::minutes(1);
 
 struct Current {
     key: Arc<CertifiedKey>,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
+    /// When this one, or one in its place, was last asked for.
+    tried: OffsetDateTime,
 }
 
 impl Leaf {
@@ -31,19 +37,20 @@ impl Leaf {
     pub fn new(authority: Arc<Authority>) -> Result<Arc<Self>, rustls::Error> {
         let clock = authority.clock.clone();
         let first = issue(&authority, clock.now())?;
-        Ok(Arc::new(Self { authority, clock, current: Mutex::new(Some(first)) }))
+        Ok(Arc::new(Self { authority, clock, current: Mutex::new(first) }))
     }
 
-    fn current(&self) -> Option<Arc<CertifiedKey>> {
+    fn current(&self) -> Arc<CertifiedKey> {
         let now = self.clock.now();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if !current.as_ref().is_some_and(|current| current.is_fresh(now)) {
+        if !current.is_fresh(now) && !current.is_tried(now) {
+            current.tried = now;
             match issue(&self.authority, now) {
-                Ok(next) => *current = Some(next),
+                Ok(next) => *current = next,
                 Err(cause) => error!(%cause, "no new certificate for the authority itself"),
             }
         }
-        current.as_ref().map(|current| Arc::clone(&current.key))
+        Arc::clone(&current.key)
     }
 }
 
@@ -53,6 +60,11 @@ impl Current {
     fn is_fresh(&self, now: OffsetDateTime) -> bool {
         let half = self.not_before + (self.not_after - self.not_before) / 2;
         (self.not_before..half).contains(&now)
+    }
+
+    /// Whether the last try was just now, by a clock that may have been set back since.
+    fn is_tried(&self, now: OffsetDateTime) -> bool {
+        (now - self.tried).abs() < PAUSE
     }
 }
 
@@ -64,12 +76,12 @@ fn issue(authority: &Authority, now: OffsetDateTime) -> Result<Current, rustls::
     let certified = CertifiedKey::new(chain, key);
     certified.keys_match()?;
     info!(expires = %Timestamp(not_after), "certificate for the authority itself");
-    Ok(Current { key: Arc::new(certified), not_before, not_after })
+    Ok(Current { key: Arc::new(certified), not_before, not_after, tried: now })
 }
 
 impl ResolvesServerCert for Leaf {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.current()
+        Some(self.current())
     }
 }
 
@@ -81,6 +93,7 @@ impl fmt::Debug for Leaf {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::atomic::{AtomicI64, Ordering};
     use std::time::Duration;
 
@@ -89,16 +102,15 @@ mod tests {
     use crate::cluster::Cluster;
     use crate::folder::DataFolder;
 
-    #[test]
-    fn the_certificate_is_renewed_in_time_and_after_the_clock_was_set_back() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = DataFolder::new(dir.path().join("data"));
+    /// A leaf of a new authority, by a clock that is this many seconds after its start.
+    fn leaf(dir: &Path) -> (Arc<Leaf>, OffsetDateTime, Arc<AtomicI64>) {
+        let folder = DataFolder::new(dir.join("data"));
         let lock = folder.lock().unwrap();
         let start = Clock::system().now();
-        let hours = Arc::new(AtomicI64::new(0));
+        let seconds = Arc::new(AtomicI64::new(0));
         let clock = {
-            let hours = Arc::clone(&hours);
-            Clock::new(move || start + time::Duration::hours(hours.load(Ordering::SeqCst)))
+            let seconds = Arc::clone(&seconds);
+            Clock::new(move || start + time::Duration::seconds(seconds.load(Ordering::SeqCst)))
         };
         let name = Some("a".parse().unwrap());
         let cluster = Cluster::open(&folder, &lock, name, start).unwrap();
@@ -106,14 +118,19 @@ mod tests {
         let timeout = Duration::from_secs(1);
         let authority =
             Authority::new(cluster.issuer, Arc::new(cluster.store), audit, clock, timeout);
-        let leaf = Leaf::new(Arc::new(authority)).unwrap();
+        (Leaf::new(Arc::new(authority)).unwrap(), start, seconds)
+    }
+
+    #[test]
+    fn the_certificate_is_renewed_in_time_and_after_the_clock_was_set_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (leaf, start, seconds) = leaf(dir.path());
         let at = |hour: i64| {
-            hours.store(hour, Ordering::SeqCst);
-            let key = leaf.current().unwrap();
+            seconds.store(hour * 3600, Ordering::SeqCst);
+            let key = leaf.current();
             assert_eq!(key.cert.len(), 2, "leaf and authority");
             let now = start + time::Duration::hours(hour);
             let held = leaf.current.lock().unwrap();
-            let held = held.as_ref().unwrap();
             (key.cert[0].clone(), held.not_before <= now && now < held.not_after)
         };
         let first = at(0);
@@ -126,5 +143,23 @@ mod tests {
         }
         // At the very end of the authority itself there is nothing to renew for.
         assert!(!at(24 * 3660).1);
+    }
+    #[test]
+    fn after_the_end_of_the_authority_one_certificate_is_made_a_minute() {
+        let dir = tempfile::tempdir().unwrap();
+        let (leaf, _, seconds) = leaf(dir.path());
+        let end = 24 * 3660 * 3600;
+        let at = |second: i64| {
+            seconds.store(end + second, Ordering::SeqCst);
+            leaf.current().cert[0].clone()
+        };
+        let first = at(0);
+        for second in [0, 1, 30, 59, -59] {
+            assert_eq!(at(second), first, "second {second}");
+        }
+        let next = at(60);
+        assert_ne!(next, first);
+        assert_eq!(at(119), next);
+        assert_ne!(at(-3600), next, "the clock was set back");
     }
 }
