@@ -25,7 +25,7 @@ pub(super) struct Caller {
     pub(super) serial: String,
     pub(super) not_after: OffsetDateTime,
     /// SHA-256 of the SubjectPublicKeyInfo, in hexadecimal.
-    key_hash: String,
+    pub(super) key_hash: String,
     /// The same octets.
     pub(super) public_key: Vec<u8>,
 }

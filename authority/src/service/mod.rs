@@ -13,6 +13,7 @@ pub(crate) mod refusals;
 mod reissue;
 mod token;
 mod trail;
+mod turns;
 mod workers;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use self::clock_watch::ClockDoubt;
 use self::refusal::{Code, Refusal};
 use self::refusals::Refusals;
 use self::token::TokenCache;
+use self::turns::Turns;
 use self::workers::Workers;
 use crate::audit::{AuditLog, Author};
 use crate::clock::Clock;
@@ -55,6 +57,8 @@ pub struct Authority {
     store: Arc<Measured>,
     tokens: TokenCache,
     workers: Workers,
+    /// Whose renewals and issues are under way, by their keys.
+    turns: Turns,
     clock_doubt: ClockDoubt,
     /// Who asks for our health waits for who did so before, so that each tries once.
     trial: tokio::sync::Mutex<()>,
@@ -99,6 +103,7 @@ impl Authority {
             store,
             tokens: TokenCache::default(),
             workers: Workers::default(),
+            turns: Turns::default(),
             clock_doubt: ClockDoubt::default(),
             trial: tokio::sync::Mutex::default(),
         }

@@ -70,17 +70,24 @@ impl Call {
         })
     }
 
-    /// Issues, records, answers, in this order: who has certificates is on record.
+    /// After the calls before it with the same key. Who has another key cannot keep the instance
+    /// waiting.
     async fn grant(&mut self) -> Result<IssuedCredentials, Refusal> {
         let authority = Arc::clone(&self.authority);
         let caller = Caller::of(&self.connection, &authority)?;
         self.attempt.bot_name = Some(caller.subject.bot.clone());
         self.attempt.bot_instance_id = Some(caller.subject.instance.to_string());
+        authority.turns.run(&caller.key_hash, self.grant_to(&caller)).await
+    }
+
+    /// Issues, records, answers, in this order: who has certificates is on record.
+    async fn grant_to(&mut self, caller: &Caller) -> Result<IssuedCredentials, Refusal> {
+        let authority = Arc::clone(&self.authority);
         let mut tries = TRIES;
         let Granted { issued, instance } = loop {
             let now = authority.clock.now();
-            let standing = authority.standing(&caller, now).await?;
-            let decision = self.decide(&caller, standing, now).await?;
+            let standing = authority.standing(caller, now).await?;
+            let decision = self.decide(caller, standing, now).await?;
             if let Some(granted) = authority.record(decision).await? {
                 break granted;
             }

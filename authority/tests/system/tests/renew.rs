@@ -9,11 +9,13 @@ use p256::ecdsa::SigningKey;
 use p256::elliptic_curve::Generate;
 use proto::v1::identity_service_client::IdentityServiceClient;
 use proto::v1::{IssuedCredentials, RenewRequest, WhoAmIRequest};
+use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::harness::{Harness, Manufacturer, author, run, token};
 use super::software_tpm::{SoftwareTpm, identity};
+use super::wire::PATIENCE;
 
 pub(crate) type Client = IdentityServiceClient<Channel>;
 
@@ -121,6 +123,40 @@ async fn renewals_at_the_same_time_are_one_after_the_other() {
     let expected: Vec<u64> = (2..2 + generations.len() as u64).collect();
     assert!(!generations.is_empty() && generations == expected, "{generations:?}");
     assert_eq!(harness.instance().await.status.generation, generations.len() as u64 + 1);
+}
+
+#[tokio::test]
+async fn of_many_renewals_at_the_same_time_few_wait_and_the_others_are_refused() {
+    let harness = Harness::new().await;
+    let (tpm, first) = harness.joined().await;
+    let mut client = client(&harness, &tpm, &first).await;
+    let (sender, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    let (back, returned) = tokio::sync::oneshot::channel();
+    let others = client.clone();
+    harness.meanwhile.set(Box::new(move |_| {
+        Box::pin(async move {
+            for _ in 0..6 {
+                let (mut client, sender) = (others.clone(), sender.clone());
+                tokio::spawn(async move { sender.send(renew(&mut client, 0).await).unwrap() });
+            }
+            drop(sender);
+            // Four wait for this one.
+            for _ in 0..2 {
+                let end = timeout(PATIENCE, ends.recv()).await.unwrap().unwrap();
+                assert_eq!(end.unwrap_err().code(), Code::ResourceExhausted);
+            }
+            back.send(ends).unwrap();
+        })
+    }));
+    assert_eq!(renew(&mut client, 0).await.unwrap().generation, 2);
+    let mut ends = returned.await.unwrap();
+    let mut generations = Vec::new();
+    while let Some(end) = timeout(PATIENCE, ends.recv()).await.unwrap() {
+        generations.push(end.unwrap().generation);
+    }
+    generations.sort_unstable();
+    assert_eq!(generations, [3, 4, 5, 6]);
+    renew(&mut client, 0).await.unwrap();
 }
 
 #[tokio::test]
