@@ -58,8 +58,8 @@ impl ConnectionMetrics {
     pub(crate) fn saturation(&self) -> Option<String> {
         self.saturated.load(Relaxed).then(|| {
             format!(
-                "all places for connections were taken within the last minute ({} unproven, {} \
-                 known, at most {} each)",
+                "all places for connections or joins were taken within the last minute ({} \
+                 unproven, {} known, at most {} each)",
                 self.unproven.load(Relaxed),
                 self.known.load(Relaxed),
                 self.limit.load(Relaxed)
@@ -76,7 +76,11 @@ impl ConnectionMetrics {
         let gauges = [
             ("connections_limit", "Connections of each class at most.", &self.limit),
             ("joins_under_way", "Joins under way.", &self.joins),
-            ("joins_under_way_limit", "Joins under way at most.", &self.joins_limit),
+            (
+                "joins_under_way_limit",
+                "Joins under way at most, of known and of other hosts each.",
+                &self.joins_limit,
+            ),
         ];
         for (name, help, value) in gauges {
             writeln!(text, "# HELP endorse_{name} {help}\n# TYPE endorse_{name} gauge")?;

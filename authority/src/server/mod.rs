@@ -1,6 +1,7 @@
 //! The authority on the network: TLS, HTTP/2, limits; and on its unix socket.
 
 mod admin;
+mod budget;
 mod diag;
 mod leaf;
 mod places;

@@ -22,8 +22,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
+use super::budget::{self, Budgeted};
 use super::open_files;
-use super::places::{JoinPlace, Limits, MAX_UNPROVEN_BYTES, Place, PlaceRef, Places, Source};
+use super::places::{JoinPlace, Limits, Place, PlaceRef, Places, Source};
 use crate::metrics::Metrics;
 
 /// How long a peer may take for its ClientHello. Waiting for it costs the authority nothing but a
@@ -173,9 +174,8 @@ impl Door {
                 Ok((stream, place, connection)) => {
                     let ready =
                         if connection.peer.is_some() { &door.known } else { &door.unproven };
-                    let budget = connection.peer.is_none().then_some(MAX_UNPROVEN_BYTES);
                     let evicted = Some(evicted);
-                    let conn = Conn { stream, connection, evicted, budget, _place: place };
+                    let conn = Conn { stream, connection, evicted, _place: place };
                     let _ = ready.send(Ok(conn)).await;
                 }
                 Err(cause) => {
@@ -191,11 +191,13 @@ impl Door {
         stream: TcpStream,
         place: Place,
         remote: SocketAddr,
-    ) -> io::Result<(TlsStream<TcpStream>, Place, Connection)> {
+    ) -> io::Result<(TlsStream<Budgeted<TcpStream>>, Place, Connection)> {
         // Without it answers wait for acknowledgements; it is no reason to refuse a connection.
         let _ = stream.set_nodelay(true);
+        let stream = Budgeted::new(stream, budget::CLIENT_HELLO);
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
-        let hello = timeout_at(Instant::now() + CLIENT_HELLO, hello).await??;
+        let mut hello = timeout_at(Instant::now() + CLIENT_HELLO, hello).await??;
+        hello.io.set(Some(budget::HANDSHAKE));
         let stopping = || io::Error::other("the connection was closed for another");
         let permit = place.handshake().await.ok_or_else(stopping)?;
         let now = Instant::now();
@@ -204,6 +206,8 @@ impl Door {
         let opened = hello.into_stream(Arc::clone(&self.config));
         let mut stream = timeout_at(deadline, opened).await??;
         drop(permit);
+        let is_unproven = stream.get_ref().1.peer_certificates().is_none();
+        stream.get_mut().0.set(is_unproven.then_some(budget::UNPROVEN));
         let now = Instant::now();
         let deadline = now + FIRST_BYTE;
         place.waits(now, deadline);
@@ -226,12 +230,10 @@ impl Door {
 
 /// A connection as tonic wants it.
 pub(super) struct Conn {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Budgeted<TcpStream>>,
     connection: Connection,
     /// Completes when the connection must be closed; none once it has.
     evicted: Option<oneshot::Receiver<()>>,
-    /// Bytes that may still be read; none if there is no limit.
-    budget: Option<usize>,
     _place: Place,
 }
 
@@ -265,14 +267,7 @@ impl AsyncRead for Conn {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.poll_evicted(cx)?;
-        let before = buf.filled().len();
-        std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        let read = buf.filled().len().saturating_sub(before);
-        if let Some(budget) = &mut self.budget {
-            *budget =
-                budget.checked_sub(read).ok_or(io::Error::from(io::ErrorKind::QuotaExceeded))?;
-        }
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 

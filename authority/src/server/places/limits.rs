@@ -9,7 +9,7 @@ pub(in crate::server) struct Limits {
     pub(in crate::server) connections: usize,
     /// Handshakes of one source.
     pub(in crate::server) handshakes_per_source: usize,
-    /// Joins under way.
+    /// Joins under way of each class.
     pub(in crate::server) joins: usize,
     /// Joins under way of one source.
     pub(in crate::server) joins_per_source: usize,

@@ -31,9 +31,8 @@ const UNPROVEN_IDLE: Duration = Duration::from_secs(15);
 /// Calls on one unproven connection: a join, another with more certificates, and some to spare.
 const MAX_UNPROVEN_CALLS: u32 = 4;
 
-/// Bytes on one unproven connection, before encryption: two joins of the largest size, and some to
-/// spare. It bounds what HTTP/2 frames without a call can cost.
-pub(super) const MAX_UNPROVEN_BYTES: usize = 96 * 1024;
+/// Joins under way on one connection: one, and another that begins while the first one ends.
+const MAX_JOINS: u32 = 2;
 
 /// For how long after a connection was closed for want of places the authority says that it is full.
 const SATURATED: Duration = Duration::from_secs(60);
@@ -58,7 +57,8 @@ struct Held {
     peers: HashMap<Source, Peers>,
     unproven: usize,
     known: usize,
-    joins: usize,
+    unproven_joins: usize,
+    known_joins: usize,
     last_full: Option<Instant>,
 }
 
@@ -103,7 +103,10 @@ pub(crate) struct PlaceRef {
 }
 
 /// A join under way, counted as long as the value is there.
-pub(crate) struct JoinPlace(PlaceRef);
+pub(crate) struct JoinPlace {
+    place: PlaceRef,
+    class: Class,
+}
 
 impl Places {
     pub(super) fn new(limits: Limits, metrics: Arc<Metrics>) -> Arc<Self> {
@@ -177,10 +180,7 @@ impl Places {
         if taken < self.limits.connections {
             return true;
         }
-        if held.last_full.is_none() {
-            tracing::warn!(?class, limit = self.limits.connections, "all connections are taken");
-        }
-        held.last_full = Some(now);
+        held.is_full(now, class, "connections");
         let evicted = held.evict(class, newcomer, self.limits.expendable_after, now);
         if evicted {
             self.metrics.connections.evicted();
@@ -192,7 +192,8 @@ impl Places {
 
     fn publish(&self, held: &Held) {
         let full = held.last_full.is_some();
-        self.metrics.connections.now(held.unproven, held.known, held.joins, full);
+        let joins = held.unproven_joins + held.known_joins;
+        self.metrics.connections.now(held.unproven, held.known, joins, full);
     }
 }
 
@@ -226,6 +227,21 @@ impl Held {
         let count = if class == Class::Known { &mut self.known } else { &mut self.unproven };
         *count = count.saturating_sub(1);
         true
+    }
+
+    /// Remembers that all places of a kind are taken.
+    fn is_full(&mut self, now: Instant, class: Class, kind: &'static str) {
+        if self.last_full.is_none() {
+            tracing::warn!(?class, kind, "all places are taken");
+        }
+        self.last_full = Some(now);
+    }
+
+    fn joins_of(&mut self, class: Class) -> &mut usize {
+        match class {
+            Class::Unproven => &mut self.unproven_joins,
+            Class::Known => &mut self.known_joins,
+        }
     }
 
     /// A source without connections and joins needs no memory.
@@ -325,29 +341,34 @@ impl PlaceRef {
         false
     }
 
-    /// Begins a join; none if too many are under way, in all or of this source.
+    /// Begins a join; none if too many are under way: of its class, of this source, or on this
+    /// connection.
     pub(crate) fn begin_join(&self) -> Option<JoinPlace> {
         let mut held = self.places.held();
-        let limits = self.places.limits;
-        if held.joins >= limits.joins {
+        let (limits, now) = (self.places.limits, Instant::now());
+        let class = held.peers.get(&self.source)?.seats.get(&self.id)?.class;
+        if *held.joins_of(class) >= limits.joins {
+            held.is_full(now, class, "joins");
+            self.places.publish(&held);
             return None;
         }
         let peers = held.peers.get_mut(&self.source)?;
-        if peers.joins >= limits.joins_per_source {
+        let seat = peers.seats.get_mut(&self.id)?;
+        if peers.joins >= limits.joins_per_source || seat.joins >= MAX_JOINS {
             return None;
         }
-        let seat = peers.seats.get_mut(&self.id)?;
         seat.joins += 1;
-        (seat.waiting_since, seat.deadline) = (Some(Instant::now()), None);
+        (seat.waiting_since, seat.deadline) = (Some(now), None);
         peers.joins += 1;
-        held.joins += 1;
+        *held.joins_of(class) += 1;
         self.places.publish(&held);
-        Some(JoinPlace(self.clone()))
+        Some(JoinPlace { place: self.clone(), class })
     }
 
-    fn end_join(&self, now: Instant) {
+    fn end_join(&self, class: Class, now: Instant) {
         let mut held = self.places.held();
-        held.joins = held.joins.saturating_sub(1);
+        let joins = held.joins_of(class);
+        *joins = joins.saturating_sub(1);
         if let Some(peers) = held.peers.get_mut(&self.source) {
             peers.joins = peers.joins.saturating_sub(1);
             if let Some(seat) = peers.seats.get_mut(&self.id) {
@@ -373,7 +394,7 @@ impl PlaceRef {
 
 impl Drop for JoinPlace {
     fn drop(&mut self) {
-        self.0.end_join(Instant::now());
+        self.place.end_join(self.class, Instant::now());
     }
 }
 

@@ -33,7 +33,7 @@ impl Peer {
 
 fn counts(places: &Places) -> (usize, usize, usize) {
     let held = places.held();
-    (held.unproven, held.known, held.joins)
+    (held.unproven, held.known, held.unproven_joins + held.known_joins)
 }
 
 #[tokio::test]
@@ -135,4 +135,34 @@ async fn unproven_connection_makes_few_calls() {
     assert_eq!(counts(&places), (0, 1, 0));
     drop((peer, known));
     assert_eq!(counts(&places), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn known_hosts_cannot_take_the_joins_of_others() {
+    let places = Places::new(SMALL, Arc::default());
+    let now = Instant::now();
+    let known: Vec<_> = (0..3)
+        .map(|n| Peer::enter(&places, &format!("192.0.2.{n}"), now).unwrap())
+        .inspect(|peer| assert!(peer.place.greet(true, now)))
+        .collect();
+    let joins: Vec<_> = known
+        .iter()
+        .flat_map(|peer| [peer.place.reference(), peer.place.reference()])
+        .map(|place| place.begin_join())
+        .collect();
+    assert_eq!(joins.iter().flatten().count(), SMALL.joins);
+    assert!(places.metrics.connections.saturation().is_some(), "said");
+    let stranger = Peer::enter(&places, "198.51.100.7", now).unwrap();
+    assert!(stranger.place.reference().begin_join().is_some());
+}
+
+#[tokio::test]
+async fn connection_has_few_joins_under_way() {
+    let limits = Limits { joins: 100, joins_per_source: 100, ..SMALL };
+    let places = Places::new(limits, Arc::default());
+    let peer = Peer::enter(&places, "192.0.2.1", Instant::now()).unwrap();
+    let joins: Vec<_> = (0..100).filter_map(|_| peer.place.reference().begin_join()).collect();
+    assert_eq!(joins.len(), MAX_JOINS as usize);
+    drop(joins);
+    assert!(peer.place.reference().begin_join().is_some());
 }

@@ -1,5 +1,7 @@
 //! Requests that make no sense, and requests that are too long.
 
+use std::sync::Arc;
+
 use prost::Message;
 use proto::v1::join_request::Step;
 use proto::v1::{JoinAnswer, JoinInit, JoinRequest};
@@ -49,7 +51,7 @@ async fn what_is_too_long_is_refused() {
     harness.assert_refused("oversized").await;
 
     // Long, and yet not too long: the log keeps only the beginning.
-    let mut join = wire.join().await;
+    let mut join = harness.wire().await.join().await;
     join.init(&JoinInit { hostname: "x".repeat(30_000), token: "u".into(), ..tpm.init("t") }).await;
     join.reply().await.unwrap_err();
     let line = harness.assert_refused_after(1, "token_unknown").await;
@@ -228,6 +230,22 @@ async fn connection_without_certificate_sends_few_bytes() {
     let read = answers.read_to_end(&mut said);
     let both = async { tokio::join!(flood, read) };
     tokio::time::timeout(super::wire::PATIENCE, both).await.expect("closed").1.unwrap_err();
+}
+
+/// What is parsed of a ClientHello stays in memory while it waits for its turn.
+#[tokio::test]
+async fn long_client_hello_is_refused() {
+    let harness = Harness::new().await;
+    let trust = tls::ServerTrust::Certificates(vec![harness.ca()]);
+    for (protocols, is_served) in [(10, true), (500, false)] {
+        let mut config = (*tls::client_config(&trust, None).unwrap()).clone();
+        let others = (0..protocols).map(|n| format!("protocol-{n}").into_bytes());
+        config.alpn_protocols.extend(others);
+        let stream = tokio::net::TcpStream::connect(harness.address).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let opened = connector.connect(tls::authority_name(), stream).await;
+        assert_eq!(opened.is_ok(), is_served, "{protocols}");
+    }
 }
 
 /// What strangers cause on the disk is bounded; what was left out is counted and recorded.
