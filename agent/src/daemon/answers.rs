@@ -99,9 +99,9 @@ impl Answers {
     pub(super) fn mend(&mut self, health: &Health) {
         if let Some((path, answering)) = &mut self.socket
             && !path.exists()
-            && let Ok(anew) = listen(path, health)
+            && let Ok(recreated) = listen(path, health)
         {
-            *answering = anew;
+            *answering = recreated;
         }
     }
 }
@@ -113,7 +113,7 @@ fn listen(path: &Path, health: &Health) -> Result<Answering, Failure> {
         Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(failed(cause)),
         _ => {}
     }
-    // Inside of a folder that nobody else can enter.
+    // Inside a directory that no other user can enter.
     let listener = socket::bind(path).map_err(failed)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
     Ok(Answering::on(Listener::Unix(listener), health))

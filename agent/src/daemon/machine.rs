@@ -29,11 +29,11 @@ pub enum Event {
     Lost(Vec<Part>),
     /// The configuration asks for another identity than the one there is, or no longer does.
     Departed(bool),
-    /// Somebody wants everything renewed now: SIGUSR1.
+    /// SIGUSR1: renew everything now.
     RenewAsked,
-    /// Somebody wants the configuration read again: SIGHUP.
+    /// SIGHUP: read the configuration again.
     ReloadAsked,
-    /// Somebody wants the daemon to end: SIGTERM, SIGINT.
+    /// SIGTERM or SIGINT: end the daemon.
     StopAsked,
 }
 

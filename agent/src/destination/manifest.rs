@@ -47,7 +47,7 @@ struct Attributes {
 pub struct Change {
     /// What differs first.
     pub what: String,
-    /// Whether somebody else may have read what is in it.
+    /// Whether another user may have read what is in it.
     pub is_exposed: bool,
 }
 

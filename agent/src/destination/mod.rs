@@ -179,7 +179,7 @@ impl Destination {
         self.write_announced(set, &mut |_| {})
     }
 
-    /// The same; `announce` is told what is about to become current, so that it is on record whenever we are killed.
+    /// The same; calls `announce` with what is about to become current, so that a killed agent has it on record.
     ///
     /// # Errors
     /// As [`Destination::write`].

@@ -11,7 +11,7 @@ use crate::resource::{EkHash, InstanceId, Kind, Lock, Name, Target, Timestamp};
 #[derive(Debug, Clone, Copy)]
 pub struct Author {
     user: User,
-    /// The operator's user on the authority's host, where the system told it.
+    /// The operator's user on the authority's host, if the kernel provides it.
     unix_uid: Option<u32>,
     time: OffsetDateTime,
 }
@@ -113,7 +113,7 @@ impl Author {
             Ok(Target::Instance(id)) => about.bot_instance_id = Some(id),
             Ok(Target::Token(name)) => about.token_name = Some(name),
             Ok(Target::Ek(hash)) => about.ek_pub_hash = Some(hash),
-            // Nobody is kept out by it.
+            // A lock with no target is not in force.
             Err(_) => {}
         }
         about.expires = lock.spec.expires;

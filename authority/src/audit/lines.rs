@@ -70,7 +70,7 @@ impl Lines {
         Ok(())
     }
 
-    /// Cuts off the octets that were appended at `began`, if nobody else has changed the length.
+    /// Cuts off the octets that were appended at `began`, if no other process has changed the length.
     fn take_back(&self, began: u64, appended: usize) -> bool {
         let end = began.saturating_add(appended as u64);
         let ours = self.file.metadata().is_ok_and(|now| now.len() == end);

@@ -18,7 +18,7 @@ const TAIL: u64 = 16 * 1024 * 1024;
 /// What is counted of the audit log.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// How often the file was created again because somebody removed or replaced it.
+    /// How often the file was created again because it was removed or replaced.
     pub(crate) recreated: AtomicU64,
     /// Rows that wait for the file.
     pub(crate) waiting: AtomicU64,

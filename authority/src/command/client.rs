@@ -20,18 +20,18 @@ use crate::status::{Answer, answer};
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
 
 /// How long the authority may take to answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Connects to the authority of this data folder.
 pub(super) async fn connect(data: &DataDir) -> Result<AdminServiceClient<Channel>, Failure> {
     let path = DataFolder::new(&data.data_dir).socket();
     let stream = socket::connect(&path).await.map_err(|cause| absent(&path, &cause))?;
-    client(stream, PATIENCE).await
+    client(stream, REQUEST_TIMEOUT).await
 }
 
 async fn client(
     stream: UnixStream,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<AdminServiceClient<Channel>, Failure> {
     let mut stream = Some(TokioIo::new(stream));
     // There is one connection, made already; the address is not looked at.
@@ -39,7 +39,7 @@ async fn client(
         let stream = stream.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected));
         async move { stream }
     });
-    let endpoint = Endpoint::from_static("http://authority").timeout(patience);
+    let endpoint = Endpoint::from_static("http://authority").timeout(timeout);
     let channel = endpoint.connect_with_connector(connector).await;
     let channel = channel.map_err(|cause| no_answer(&cause.to_string()))?;
     Ok(AdminServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER))
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn authority_that_accepts_nobody_is_not_waited_for_without_end() {
+    async fn command_times_out_if_the_authority_does_not_accept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("admin.sock");
         let _silent = UnixListener::bind(&path).unwrap();

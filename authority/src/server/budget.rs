@@ -11,18 +11,18 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Until the ClientHello is whole. One with a post-quantum key share has less than 2 KiB.
-pub(super) const CLIENT_HELLO: usize = 4 * 1024;
+pub(super) const MAX_CLIENT_HELLO: usize = 4 * 1024;
 
 /// For the rest of the handshake: the certificate of a host has about 1 KiB.
-pub(super) const HANDSHAKE: usize = 16 * 1024;
+pub(super) const MAX_HANDSHAKE: usize = 16 * 1024;
 
-/// For all that a peer without a certificate says after the handshake: a join of the largest size,
-/// another of a usual one, and some to spare.
-pub(super) const UNPROVEN: usize = 64 * 1024;
+/// For all that a peer without a certificate says after the handshake: a join of the maximum size,
+/// another of a typical one, and some to spare.
+pub(super) const MAX_UNPROVEN: usize = 64 * 1024;
 
 /// What a read costs beside its bytes, in bytes: who sends each byte in a segment of its own makes
 /// the authority work for each.
-const READ: usize = 256;
+const READ_COST: usize = 256;
 
 /// A stream from which no more is read than its budget.
 pub(super) struct Budgeted<S> {
@@ -52,7 +52,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Budgeted<S> {
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let read = buf.filled().len().saturating_sub(before);
         if let Some(left) = &mut self.left {
-            let rest = left.checked_sub(read.saturating_add(READ));
+            let rest = left.checked_sub(read.saturating_add(READ_COST));
             *left = rest.ok_or(io::Error::from(io::ErrorKind::QuotaExceeded))?;
         }
         Poll::Ready(Ok(()))
@@ -98,7 +98,7 @@ mod tests {
     #[tokio::test]
     async fn no_more_is_read_than_the_budget() {
         let (mut peer, stream) = duplex(64 * 1024);
-        let mut stream = Budgeted::new(stream, 3 * READ + 3);
+        let mut stream = Budgeted::new(stream, 3 * READ_COST + 3);
         let mut byte = [0];
         for _ in 0..3 {
             peer.write_all(&[7]).await.unwrap();

@@ -194,10 +194,10 @@ impl Door {
     ) -> io::Result<(TlsStream<Budgeted<TcpStream>>, Place, Connection)> {
         // Without it answers wait for acknowledgements; it is no reason to refuse a connection.
         let _ = stream.set_nodelay(true);
-        let stream = Budgeted::new(stream, budget::CLIENT_HELLO);
+        let stream = Budgeted::new(stream, budget::MAX_CLIENT_HELLO);
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
         let mut hello = timeout_at(Instant::now() + CLIENT_HELLO, hello).await??;
-        hello.io.set(Some(budget::HANDSHAKE));
+        hello.io.set(Some(budget::MAX_HANDSHAKE));
         let stopping = || io::Error::other("the connection was closed for another");
         let permit = place.handshake().await.ok_or_else(stopping)?;
         let now = Instant::now();
@@ -207,7 +207,7 @@ impl Door {
         let mut stream = timeout_at(deadline, opened).await??;
         drop(permit);
         let is_unproven = stream.get_ref().1.peer_certificates().is_none();
-        stream.get_mut().0.set(is_unproven.then_some(budget::UNPROVEN));
+        stream.get_mut().0.set(is_unproven.then_some(budget::MAX_UNPROVEN));
         let now = Instant::now();
         let deadline = now + FIRST_BYTE;
         place.waits(now, deadline);
