@@ -28,8 +28,9 @@ const JOIN_EXPENDABLE_AFTER: Duration = Duration::from_secs(10);
 /// An unproven connection is closed after this time without a join.
 const UNPROVEN_IDLE: Duration = Duration::from_secs(15);
 
-/// Calls on one unproven connection: a join, another with more certificates, and some to spare.
-const MAX_UNPROVEN_CALLS: u32 = 4;
+/// Calls on one unproven connection: a join, and another that shows more certificates. Each may cost
+/// the authority milliseconds, so that none is to spare.
+const MAX_UNPROVEN_CALLS: u32 = 2;
 
 /// Joins under way on one connection: one, and another that begins while the first one ends.
 const MAX_JOINS: u32 = 2;

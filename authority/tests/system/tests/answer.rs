@@ -121,15 +121,19 @@ async fn an_answer_is_worth_nothing_for_another_challenge() {
     first.answer(answer.clone()).await;
     first.result().await;
 
-    // Replayed, after it was good once.
-    let mut third = wire.join().await;
-    third.init(&tpm.init("t")).await;
-    third.challenge().await;
-    third.answer(answer).await;
-    third.reply().await.unwrap_err();
+    // Replayed on the same connection, after it was good once.
+    let (wire, mut first, init, challenge) = harness.challenged(&tpm).await;
+    let answer = tpm.answer(&wire.exporter, &init, &challenge);
+    first.answer(answer.clone()).await;
+    first.result().await;
+    let mut second = wire.join().await;
+    second.init(&tpm.init("t")).await;
+    second.challenge().await;
+    second.answer(answer).await;
+    second.reply().await.unwrap_err();
     let lines = harness.audit();
-    assert_eq!((lines.len(), &lines[2]["refusal"]), (3, &"answer_wrong".into()));
-    assert_eq!(harness.authority.records.instances().await.unwrap().len(), 1);
+    assert_eq!((lines.len(), &lines[3]["refusal"]), (4, &"answer_wrong".into()));
+    assert_eq!(harness.authority.records.instances().await.unwrap().len(), 2);
 }
 
 #[tokio::test]

@@ -66,24 +66,26 @@ async fn a_certificate_of_another_cluster_does_not_pass_the_handshake() {
 const CALLS: [&str; 8] = ["Join", "WhoAmI", "Renew", "Issue", "Status", "Create", "Get", "Remove"];
 
 /// How each call ends for who is at the other end of a connection, in the order of [`CALLS`].
-/// `other` is another connection of the same caller: one without certificate makes few calls.
-async fn calls(wire: &Wire, other: &Wire, tpm: &SoftwareTpm) -> [Code; 8] {
+/// The connections are all of the same caller: one without certificate makes two calls.
+async fn calls(wires: [&Wire; 4], tpm: &SoftwareTpm) -> [Code; 8] {
     let code = |end: Result<(), Status>| end.map_or_else(|status| status.code(), |()| Code::Ok);
-    let mut identity = IdentityServiceClient::new(wire.channel.clone());
-    let mut admin = AdminServiceClient::new(other.channel.clone());
-    let wish = issue_request(&SigningKey::generate(), &wire.exporter);
+    let [mut identity, mut issuing] =
+        [wires[0], wires[1]].map(|wire| IdentityServiceClient::new(wire.channel.clone()));
+    let [mut admin, mut other] =
+        [wires[2], wires[3]].map(|wire| AdminServiceClient::new(wire.channel.clone()));
+    let wish = issue_request(&SigningKey::generate(), &wires[1].exporter);
     let bot = CreateRequest { yaml: OTHER_BOT.into(), if_exists: 1 };
     let (kind, name) = ("bot".to_owned(), "other".to_owned());
     let get = GetRequest { kind: kind.clone(), name: name.clone() };
     [
-        challenged(wire, tpm).await,
+        challenged(wires[0], tpm).await,
         code(identity.who_am_i(WhoAmIRequest {}).await.map(|_| ())),
-        code(identity.renew(RenewRequest::default()).await.map(|_| ())),
-        code(identity.issue(wish).await.map(|_| ())),
+        code(issuing.renew(RenewRequest::default()).await.map(|_| ())),
+        code(issuing.issue(wish).await.map(|_| ())),
         code(admin.status(StatusRequest {}).await.map(|_| ())),
         code(admin.create(bot).await.map(|_| ())),
-        code(admin.get(get).await.map(|_| ())),
-        code(admin.remove(RemoveRequest { kind, name }).await.map(|_| ())),
+        code(other.get(get).await.map(|_| ())),
+        code(other.remove(RemoveRequest { kind, name }).await.map(|_| ())),
     ]
 }
 
@@ -131,15 +133,19 @@ async fn who_may_call_what() {
         // Shown while it was valid; one that has ended before does not pass the handshake.
         ("an expired one", 2 * 3600, Some(tpm.identity(&held)), hosts(ok, nobody, nobody, nobody)),
     ] {
-        let wire = harness.wire_as(identity.clone()).await;
-        let other = harness.wire_as(identity).await;
+        let wires = [
+            &harness.wire_as(identity.clone()).await,
+            &harness.wire_as(identity.clone()).await,
+            &harness.wire_as(identity.clone()).await,
+            &harness.wire_as(identity).await,
+        ];
         harness.ahead.store(ahead, Ordering::SeqCst);
-        assert_calls(caller, calls(&wire, &other, &tpm).await, expected);
+        assert_calls(caller, calls(wires, &tpm).await, expected);
     }
     // Operators come in by another door, behind which is nothing for hosts.
     let admin = [absent, absent, absent, absent, ok, ok, ok, ok];
     let operator = harness.operator().await;
-    assert_calls("an operator", calls(&operator, &operator, &tpm).await, admin);
+    assert_calls("an operator", calls([&operator; 4], &tpm).await, admin);
 }
 
 fn assert_calls(caller: &str, codes: [Code; 8], expected: [Code; 8]) {

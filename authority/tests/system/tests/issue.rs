@@ -108,11 +108,12 @@ async fn a_key_that_did_not_sign_this_very_request_is_refused() {
 #[tokio::test]
 async fn every_call_of_who_shows_no_certificate_is_refused() {
     let harness = Harness::new().await;
-    let wire = harness.wire().await;
+    let (wire, other) = (harness.wire().await, harness.wire().await);
     let mut client = IdentityServiceClient::new(wire.channel.clone());
     let wish = request(&SigningKey::generate(), &wire.exporter);
+    let mut asking = IdentityServiceClient::new(other.channel.clone());
     for status in [
-        client.who_am_i(WhoAmIRequest {}).await.unwrap_err(),
+        asking.who_am_i(WhoAmIRequest {}).await.unwrap_err(),
         client.renew(RenewRequest::default()).await.unwrap_err(),
         client.issue(wish).await.unwrap_err(),
     ] {
