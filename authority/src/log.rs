@@ -4,8 +4,11 @@ use std::env;
 use std::io::{self, Write};
 use std::str::FromStr;
 
+use tracing::dispatcher::{Dispatch, with_default};
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, warn};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt;
 use verifier::text::{escape, escape_json};
 
 use crate::cli::LogFormat;
@@ -81,20 +84,34 @@ impl Levels {
 pub fn start(format: Option<LogFormat>, configured: &Levels) -> Result<(), Failure> {
     let filter = Levels::from_environment()?.0.or_else(|| configured.0.clone());
     let filter = EnvFilter::new(filter.as_deref().unwrap_or("info"));
+    to_stderr(format, filter).init();
+    Ok(())
+}
+
+/// Warns where events of level info are not logged. Every filter lets this one event pass, `off` too:
+/// an operator who finds an empty log must know why.
+pub fn warn_if_quiet(format: Option<LogFormat>) {
+    if !tracing::enabled!(Level::INFO) {
+        let unfiltered = to_stderr(format, EnvFilter::new("warn"));
+        with_default(&unfiltered, || {
+            warn!("events of level info are not logged, as AUTHORITY_LOG or log.level says");
+        });
+    }
+}
+
+fn to_stderr(format: Option<LogFormat>, filter: EnvFilter) -> Dispatch {
     // A log line that cannot be written is lost: reporting that on stderr would panic.
     let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     match format.unwrap_or(LogFormat::Text) {
         LogFormat::Text => {
-            log.with_writer(|| Harmless(io::stderr(), escape)).with_target(false).init();
+            log.with_writer(|| Harmless(io::stderr(), escape)).with_target(false).into()
         }
-        LogFormat::Json => {
-            log.with_writer(|| Harmless(io::stderr(), escape_json))
-                .json()
-                .flatten_event(true)
-                .init();
-        }
+        LogFormat::Json => log
+            .with_writer(|| Harmless(io::stderr(), escape_json))
+            .json()
+            .flatten_event(true)
+            .into(),
     }
-    Ok(())
 }
 
 /// Writes lines whose values come from elsewhere: each stays one line, and is printable.

@@ -34,7 +34,9 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Start(start) => {
             let settings = Settings::new(&start)?;
-            log::start(format.or(settings.log_format), &settings.log_levels)?;
+            let format = format.or(settings.log_format);
+            log::start(format, &settings.log_levels)?;
+            log::warn_if_quiet(format);
             block_on(start::start(settings))
         }
         Command::Check(start) => check::check(&start),

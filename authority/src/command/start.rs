@@ -61,9 +61,6 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
         info!(cluster = %name, folder = %folder.path().display(), "new cluster");
     }
     info!(cluster = %name, listen = %address, ca_pin = %pin, "authority started");
-    if !tracing::enabled!(tracing::Level::INFO) {
-        warn!("events of level info are not logged, as AUTHORITY_LOG or log.level says");
-    }
     let (stop, stopped) = watch::channel(false);
     let mut said = format!("Cluster  {name}\nListen   {address}\nCA pin   {pin}\n");
     if let (Some(socket), Some(address)) = (addresses.diag, settings.diag_addr) {
@@ -72,7 +69,10 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
         said.push_str(&format!("Diag     {}\n", diag.address().map_err(bug)?));
         tokio::spawn(diag.serve(Arc::clone(&authority), stopped.clone()));
     }
-    print(said)?;
+    // Hosts are served whether or not somebody reads this.
+    if let Err(failure) = print(said) {
+        warn!(cause = failure.message, "started, but the address and the CA pin cannot be written");
+    }
 
     let manager = Arc::new(ServiceManager::from_environment());
     manager.ready();

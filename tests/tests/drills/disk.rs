@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use tests::host::{Host, WEB, may_mount};
+use tests::host::{Host, WEB, may_mount, until};
 use tests::programs;
 use tests::world::{Said, World, names};
 use xtask::swtpm::{Handles, Swtpm};
@@ -60,6 +60,20 @@ fn a_disk_that_is_full() -> Result<()> {
     ensure!(host.stored()?["not_after"] != stored["not_after"]);
     no_halves(&host)?;
     holds(&swtpm, &before)
+}
+
+#[test]
+fn log_that_cannot_be_written_ends_no_daemon() -> Result<()> {
+    let swtpm = switched_on()?;
+    let mut host = Host::new(World::with_clocks(programs!())?, &swtpm.tcti())?;
+    host.start_after("exec >/dev/full 2>&1")?;
+    host.is_well()?;
+    let issued = host.stored()?["not_after"].clone();
+    host.world.pass(HALF_LIFE)?;
+    until(|| Ok(ensure!(host.stored()?["not_after"] != issued)))?;
+    host.is_well()?;
+    ensure!(host.log().is_empty());
+    Ok(())
 }
 
 /// Two sets at most, and nothing that was begun and not ended.

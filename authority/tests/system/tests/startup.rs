@@ -4,8 +4,10 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{chown, symlink};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use super::command::Place;
+use super::harness::run;
 use super::operator::stranger;
 
 const CLUSTER: &str = "one.example";
@@ -43,9 +45,27 @@ fn empty_and_other_spellings_of_a_log_level_do_not_silence_the_log() {
     for (yaml, variable) in [("", ""), ("log: {level: \"\"}\n", ""), ("", "h2=warning")] {
         assert!(log(yaml, variable).contains("authority started"), "{yaml:?} {variable:?}");
     }
-    let (quiet, loud) = (log("log: {level: debug}\n", "warning"), log("log: {level: debug}\n", ""));
-    assert!(!quiet.contains("authority started") && loud.contains("authority started"));
-    assert_eq!(quiet.lines().count(), 1, "a quiet log says that it is: {quiet}");
+    assert!(log("log: {level: debug}\n", "").contains("authority started"));
+}
+
+#[test]
+fn quiet_log_says_once_that_it_is() {
+    for (level, format) in
+        [("warning", "text"), ("error", "text"), ("off", "text"), ("off", "json")]
+    {
+        let place = Place::new();
+        let environment = [("AUTHORITY_LOG", level), ("AUTHORITY_LOG_FORMAT", format)];
+        let authority = place.start_with(&["--cluster-name", CLUSTER], &environment, 3);
+        assert_eq!(authority.terminate(), Some(0));
+        let log = fs::read_to_string(place.0.path().join("log")).unwrap();
+        assert_eq!(log.lines().count(), 1, "{level}: {log}");
+        assert!(log.contains("events of level info are not logged"), "{level}: {log}");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&log).is_ok(),
+            format == "json",
+            "{log}"
+        );
+    }
 }
 
 #[test]
@@ -181,4 +201,33 @@ async fn log_that_cannot_be_written_ends_nothing() {
         assert!(said.contains(&authority.pin), "{said}");
         assert_eq!(authority.terminate(), Some(0));
     }
+}
+
+/// An operator who asks `status` until it answers, or for too long.
+fn served(place: &Place) -> String {
+    let deadline = Instant::now() + super::wire::PATIENCE;
+    loop {
+        let (code, said, error) = place.run(&["status"]);
+        if code == 0 {
+            return said;
+        }
+        assert!(Instant::now() < deadline, "{error}");
+    }
+}
+
+#[test]
+fn start_whose_stdout_cannot_be_written_serves() {
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let place = Place::new();
+    let log = place.0.path().join("log");
+    for log in [Stdio::from(fs::File::create(&log).unwrap()), full().into()] {
+        let mut start = place.command(&["start", "--listen", "127.0.0.1:0"]);
+        start.args(["--cluster-name", CLUSTER]).stdout(full()).stderr(log);
+        let mut authority = start.spawn().unwrap();
+        assert!(served(&place).contains(CLUSTER));
+        run(Command::new("kill").arg("-TERM").arg(authority.id().to_string()));
+        assert!(authority.wait().unwrap().success());
+    }
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("WARN") && log.contains("the CA pin cannot be written"), "{log}");
 }
