@@ -5,15 +5,17 @@ pub mod daemon;
 pub mod install;
 
 use std::ffi::OsString;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use clap::builder::Resettable;
+use clap::builder::{Resettable, Styles};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tls::CaPin;
 use tpm2::transport::Tcti;
+use verifier::text::escape_lines;
 
 use crate::config::{Address, ConfigFile, Overrides};
 use crate::inventory::EkChoice;
@@ -33,7 +35,8 @@ pub struct Cli {
 /// # Errors
 /// It makes no sense, or asks for help.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let mut command = without_empty_variables(Cli::command());
+    // What clap prints then holds no escape sequences but those of the arguments.
+    let mut command = without_empty_variables(Cli::command()).styles(Styles::plain());
     let matches = command.try_get_matches_from_mut(arguments)?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     if let (Command::Wait(wait), Some((_, matches))) = (&mut cli.command, matches.subcommand())
@@ -50,6 +53,19 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
         return Err(command.error(ErrorKind::ArgumentConflict, message));
     }
     Ok(cli)
+}
+
+/// Prints what [`parse`] returned as an error: help to stdout, faults to stderr. It repeats arguments and variables, which
+/// may come from elsewhere.
+///
+/// # Errors
+/// The operating system's.
+pub fn print(message: &clap::Error) -> io::Result<()> {
+    let text = escape_lines(&message.render().ansi().to_string());
+    match message.use_stderr() {
+        true => io::stderr().write_all(text.as_bytes()),
+        false => io::stdout().write_all(text.as_bytes()),
+    }
 }
 
 fn overrides(cli: &mut Cli) -> Option<&mut Overrides> {

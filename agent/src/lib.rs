@@ -45,7 +45,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             let exit = if error.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS };
             // A closed terminal is no reason to end otherwise.
-            let _ = error.print();
+            let _ = cli::print(&error);
             return exit;
         }
     };

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::exit::{Exit, Failure};
-use crate::folder::{DataFolder, Lock, Nascent, check_owner, read_private};
+use crate::folder::{DataFolder, Lock, Nascent, check_own, check_owner, read_private};
 use crate::issue::{CaKey, ClusterName, IssueError, Issuer, SshAuthority, X509Authority};
 use crate::store::{RedbStore, StoreError};
 
@@ -133,6 +133,8 @@ fn load(path: &Path) -> Result<Issuer, Failure> {
         .map_err(|cause| bad(X509_CERTIFICATE, cause.to_string()))?;
     let ssh = SshAuthority::new(&name, &key(SSH_KEY)?)
         .map_err(|cause| bad(SSH_KEY, cause.to_string()))?;
+    // Operators give it to their SSH servers.
+    check_own(&path.join(SSH_PUBLIC))?;
     Ok(Issuer::new(name, x509, ssh))
 }
 

@@ -188,6 +188,16 @@ pub fn check_owner(path: &Path) -> Result<(), Failure> {
     trusted_owner(&metadata).map_err(failed)
 }
 
+/// Refuses a file that is not read here but handed on, where [`open_own`] would refuse it. One that is
+/// missing is no fault.
+pub fn check_own(path: &Path) -> Result<(), Failure> {
+    match open_own(path, OpenOptions::new().read(true)) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(cause) => Err(Failure::io(&cause, format!("cannot use {}", path.display()))),
+        Ok(_) => Ok(()),
+    }
+}
+
 /// Opens a file of the data folder. It waits for no pipe.
 ///
 /// # Errors

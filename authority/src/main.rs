@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(message) => {
             // Nobody is left to hear that even this cannot be said.
-            let _ = message.print();
+            let _ = environment::print(&message);
             return if message.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS };
         }
     };

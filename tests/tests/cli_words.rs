@@ -8,6 +8,7 @@ use clap::CommandFactory;
 use serde_json::Value;
 use tests::programs;
 use tests::world::{Said, World, names};
+use verifier::text::is_printable;
 use xtask::swtpm::{Factory, Kind, Maker};
 
 /// Compares with the file `tests/words/NAME.txt`.
@@ -252,5 +253,21 @@ fn a_document_that_is_wrong_is_refused_with_file_line_and_what() -> Result<()> {
         assert!(message.contains(what), "{what} is not in {message}");
     }
     assert_eq!(world.authority(&["get", "tokens"])?.well()?, "");
+    Ok(())
+}
+
+#[test]
+fn agent_repeats_arguments_without_characters_that_steer_a_terminal() -> Result<()> {
+    let world = World::absent(programs!())?;
+    let hostile = "a\u{202e}b\u{200b}c\u{1b}[2Jd";
+    let option = format!("--{hostile}");
+    for arguments in
+        [&[hostile][..], &[&option], &["wait", "--timeout", hostile], &["man", hostile]]
+    {
+        let Said { code, out, err } = world.agent(arguments)?;
+        ensure!(code == Some(64) && out.is_empty(), "{code:?} {out}{err}");
+        ensure!(err.contains("u{202e}b"), "{err}");
+        ensure!(err.chars().all(|c| is_printable(c) || c == '\n'), "{err:?}");
+    }
     Ok(())
 }

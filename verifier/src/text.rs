@@ -51,6 +51,12 @@ pub fn escape(text: &str) -> String {
     harmless
 }
 
+/// The text with its line breaks, and each line [`escape`]d.
+#[must_use]
+pub fn escape_lines(text: &str) -> String {
+    text.split('\n').map(escape).collect::<Vec<_>>().join("\n")
+}
+
 /// A JSON text that means the same and is printable, except for the line breaks between its tokens.
 #[must_use]
 pub fn escape_json(text: &str) -> String {
@@ -135,5 +141,11 @@ mod tests {
         assert_eq!(escape("a\n\u{202e}\u{e0041}ü"), "a\\n\\u{202e}\\u{e0041}ü");
         assert_eq!(escape_json("\u{202e}\u{e0041}ü"), "\\u202e\\udb40\\udc41ü");
         assert_eq!(replace("a\u{200b}b\n", ' '), "a b ");
+    }
+
+    #[test]
+    fn lines_stay_and_are_printable() {
+        assert_eq!(escape_lines("a\u{202e}\n\r\n\tb\n"), "a\\u{202e}\n\\r\n\\tb\n");
+        assert_eq!(escape_lines(""), "");
     }
 }

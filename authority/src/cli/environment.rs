@@ -1,9 +1,11 @@
 //! The command line together with the environment.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 
-use clap::builder::Resettable;
+use clap::builder::{Resettable, Styles};
 use clap::{Arg, CommandFactory, FromArgMatches};
+use verifier::text::escape_lines;
 
 use super::Cli;
 
@@ -13,9 +15,23 @@ use super::Cli;
 /// # Errors
 /// It makes no sense, or asks for help.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let mut command = without_empty_variables(Cli::command());
+    // What clap prints then holds no escape sequences but those of the arguments.
+    let mut command = without_empty_variables(Cli::command()).styles(Styles::plain());
     let matches = command.try_get_matches_from_mut(arguments)?;
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// Prints what [`parse`] returned as an error: help to stdout, faults to stderr. It repeats arguments
+/// and variables, which may come from elsewhere.
+///
+/// # Errors
+/// The operating system's.
+pub fn print(message: &clap::Error) -> io::Result<()> {
+    let text = escape_lines(&message.render().ansi().to_string());
+    match message.use_stderr() {
+        true => io::stderr().write_all(text.as_bytes()),
+        false => io::stdout().write_all(text.as_bytes()),
+    }
 }
 
 fn without_empty_variables(command: clap::Command) -> clap::Command {

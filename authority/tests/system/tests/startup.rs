@@ -115,7 +115,14 @@ fn address_in_use_is_found_before_a_cluster_is_made() {
     }
 }
 
-const FILES: [&str; 4] = ["lock", "audit.jsonl", "cluster/x509-ca.key", "cluster/ssh-ca.key"];
+const FILES: [&str; 6] = [
+    "lock",
+    "audit.jsonl",
+    "cluster/x509-ca.key",
+    "cluster/x509-ca.pem",
+    "cluster/ssh-ca.key",
+    "cluster/ssh-ca.pub",
+];
 
 #[test]
 fn data_of_another_user_are_refused() {

@@ -55,3 +55,26 @@ fn resources_and_errors_are_shown_without_characters_that_steer_a_terminal() {
         assert_eq!(code, 0, "{error}");
     }
 }
+
+#[test]
+fn arguments_are_repeated_without_characters_that_steer_a_terminal() {
+    let place = Place::new();
+    let name = HOSTILE.trim_end();
+    for arguments in [
+        vec!["get".into(), format!("bot/{name}")],
+        vec!["get".into(), name.into()],
+        vec![name.into()],
+        vec![format!("--{name}")],
+        vec!["start".into(), format!("--listen={name}")],
+    ] {
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let (code, said, error) = place.run(&arguments);
+        assert_eq!((code, &*said), (64, ""), "{error}");
+        assert!(error.starts_with("error: ") && error.contains("u{202e}b"), "{error}");
+        assert_printable(&error);
+    }
+    let mut help = place.command(&["status", "--help"]);
+    let help = help.env("AUTHORITY_DATA_DIR", HOSTILE).output().unwrap();
+    assert_eq!(help.status.code(), Some(0));
+    assert_printable(&String::from_utf8(help.stdout).unwrap());
+}
