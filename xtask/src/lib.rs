@@ -16,6 +16,7 @@ pub mod page;
 pub mod protos;
 pub mod release;
 pub mod setup;
+pub mod soak;
 pub mod swtpm;
 #[cfg(feature = "table")]
 pub mod table;

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use xtask::demo::{self, Afterwards};
 use xtask::page::Table;
 use xtask::setup::{self, Action, Purpose};
-use xtask::{bench, check, figures, floors, fuzz, musl, release, test, vm, workspace};
+use xtask::{bench, check, figures, floors, fuzz, musl, release, soak, test, vm, workspace};
 
 /// The workspace's own tools.
 #[derive(Parser)]
@@ -62,6 +62,11 @@ enum Verb {
         #[arg(long)]
         write: bool,
     },
+    /// Run a daemon that renews all the time while faults are injected, and check that it recovers
+    Soak {
+        #[command(flatten)]
+        options: soak::Options,
+    },
     /// Run that agent on a kernel's own /dev/tpmrm0, in virtual machines
     Vm {
         /// These scenarios only
@@ -110,6 +115,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Bench { filter, write } => bench::run(filter.as_deref(), shown(write)),
         Verb::Static => musl::run(),
         Verb::Figures { minutes, write } => figures::run(minutes, shown(write)),
+        Verb::Soak { options } => soak::run(&options),
         Verb::Vm { scenarios } => vm::run(&scenarios),
         Verb::Walk => vm::walk::run(),
         Verb::Release => release::run(),

@@ -14,6 +14,8 @@ use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 pub enum Purpose {
     /// Software TPMs with EK certificates, and a second opinion on what was issued.
     Demo,
+    /// The same, and another time for a daemon than the machine's.
+    Soak,
     /// Everything above, and the software that tests compare with.
     Test,
     /// A compiler that can build its own library, and another C library.
@@ -48,7 +50,7 @@ const fn demo(program: &'static str, package: &'static str, why: &'static str) -
         program,
         package,
         why,
-        wanted: &[Purpose::Demo, Purpose::Test, Purpose::Vm, Purpose::Walk],
+        wanted: &[Purpose::Demo, Purpose::Soak, Purpose::Test, Purpose::Vm, Purpose::Walk],
     }
 }
 
@@ -65,6 +67,7 @@ const fn only(
     Tool { program, package, why, wanted }
 }
 
+const CLOCK: &[Purpose] = &[Purpose::Soak, Purpose::Test];
 const STATIC: &[Purpose] = &[Purpose::Static];
 const VM: &[Purpose] = &[Purpose::Vm, Purpose::Walk];
 const RELEASE: &[Purpose] = &[Purpose::Release, Purpose::Walk];
@@ -80,7 +83,7 @@ const TOOLS: [Tool; 27] = [
     test("/usr/share/doc/tpm2-openssl", "tpm2-openssl", "signs with key files of ours"),
     test("ssh-keygen", "openssh-client", "reads the SSH certificates that were issued"),
     test("g++", "g++", "compiles libFuzzer for the fuzz targets"),
-    test("faketime", "faketime", "another time for a daemon than the machine's"),
+    only(CLOCK, "faketime", "faketime", "another time for a daemon than the machine's"),
     test("systemd-analyze", "systemd", "judges the units that are installed"),
     test("/usr/sbin/nginx", "nginx-light", "serves with the files of a service"),
     test("/usr/sbin/sshd", "openssh-server", "lets in who has an SSH certificate"),

@@ -2,7 +2,7 @@
 //! shipped, with a software TPM and an authority on this machine.
 
 mod host;
-mod process;
+pub(crate) mod process;
 
 use std::fs;
 use std::time::Duration;

@@ -8,24 +8,24 @@ use anyhow::{Context, Result, bail};
 
 /// Octets of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     /// In RAM.
-    pub(super) resident: u64,
+    pub(crate) resident: u64,
     /// Of them, those that nobody else uses and that are not the file's: heap, stacks, what was
     /// written to.
-    pub(super) private: u64,
+    pub(crate) private: u64,
 }
 
 /// A process, by its folder in /proc.
 #[derive(Debug)]
-pub(super) struct Process(PathBuf);
+pub(crate) struct Process(PathBuf);
 
 impl Process {
-    pub(super) fn of(id: u32) -> Self {
+    pub(crate) fn of(id: u32) -> Self {
         Self(Path::new("/proc").join(id.to_string()))
     }
 
-    pub(super) fn memory(&self) -> Result<Memory> {
+    pub(crate) fn memory(&self) -> Result<Memory> {
         let status = read(&self.0.join("status"))?;
         let pages = read(&self.0.join("smaps_rollup"))?;
         Ok(Memory {
@@ -34,8 +34,23 @@ impl Process {
         })
     }
 
+    /// Open file descriptors.
+    pub(crate) fn descriptors(&self) -> Result<usize> {
+        self.entries("fd")
+    }
+
+    pub(crate) fn threads(&self) -> Result<usize> {
+        self.entries("task")
+    }
+
+    fn entries(&self, name: &str) -> Result<usize> {
+        let folder = self.0.join(name);
+        let entries = fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))?;
+        Ok(entries.count())
+    }
+
     /// How often its threads have gone to sleep of their own will, and so woken up.
-    pub(super) fn sleeps(&self) -> Result<u64> {
+    pub(crate) fn sleeps(&self) -> Result<u64> {
         let folder = self.0.join("task");
         let tasks = fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))?;
         let mut sleeps = 0;
@@ -47,7 +62,7 @@ impl Process {
 }
 
 /// The processor's time that our children took which have ended, in hundredths of a second.
-pub(super) fn children() -> Result<Duration> {
+pub(crate) fn children() -> Result<Duration> {
     const TICKS_PER_SECOND: u32 = 100;
     let stat = read(Path::new("/proc/self/stat"))?;
     // The name in parentheses may have anything in it; after it cutime and cstime are numbers 14 and 15.

@@ -55,6 +55,11 @@ pub struct PoweredOff {
     attendant: Option<PathBuf>,
 }
 
+/// A connection to a software TPM, during which nobody else is served.
+pub struct Occupied(
+    #[expect(dead_code, reason = "held for its effect on others")] Box<dyn Connection>,
+);
+
 /// Where a software TPM listens.
 #[derive(Debug)]
 enum Address {
@@ -127,6 +132,16 @@ impl Swtpm {
     /// Pulls the plug and switches it on again, at the same address: TPM Reset.
     pub fn power_cycle(self) -> Result<Self> {
         self.power_off().power_on()
+    }
+
+    /// Connects, and so keeps all others waiting, until the connection is dropped.
+    pub fn occupy(&self) -> Result<Occupied> {
+        self.off.address.connect().map(Occupied)
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// What it holds now. Waits while somebody else is connected.
