@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::open_files;
 use super::places::{Limits, Places};
 use crate::service::{Authority, Health};
 
@@ -30,7 +31,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long to wait when the system has no more files for connections.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A socket that listens for monitoring.
 pub struct DiagListener(TcpListener);
@@ -56,8 +57,9 @@ struct Component {
     reason: Option<String>,
 }
 
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 64;
+/// Connections that the kernel accepts ahead of the authority; it may cap them. Where they are more,
+/// a caller has to try again, after a second at the earliest.
+const BACKLOG: u32 = 4096;
 
 impl DiagListener {
     /// Listens on a socket of [`super::bind`]'s.
@@ -73,10 +75,10 @@ impl DiagListener {
     /// Answers until the task is dropped. `stop` says when the authority no longer wants hosts.
     pub async fn serve(self, authority: Arc<Authority>, stop: watch::Receiver<bool>) {
         // What is counted of these connections is nobody's concern.
-        let places = Places::new(Limits::MONITORING, Arc::default());
+        let places = Places::new(Limits::for_monitoring(open_files()), Arc::default());
         loop {
-            match self.0.accept().await {
-                Ok((stream, remote)) => {
+            match places.accept(&self.0).await {
+                Ok((stream, remote, socket)) => {
                     let Some((place, evicted)) = places.enter(remote.ip(), Instant::now()) else {
                         continue;
                     };
@@ -88,7 +90,7 @@ impl DiagListener {
                             _ = evicted => {}
                             () = tokio::time::sleep(CONNECTION_TIMEOUT) => {}
                         }
-                        drop(place);
+                        drop((place, socket));
                     });
                 }
                 Err(cause) => {

@@ -14,7 +14,7 @@ use rustls::server::Acceptor;
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -145,10 +145,10 @@ impl Door {
                     self.places.sweep(now);
                     continue;
                 }
-                accepted = listener.accept() => accepted,
+                accepted = self.places.accept(&listener) => accepted,
             };
             match accepted {
-                Ok((stream, remote)) => self.enter(stream, remote),
+                Ok((stream, remote, socket)) => self.enter(stream, remote, socket),
                 Err(cause) => {
                     warn!(%cause, "cannot accept a connection");
                     tokio::time::sleep(PAUSE).await;
@@ -158,13 +158,13 @@ impl Door {
     }
 
     /// Starts the handshake in a task of its own, if there is a place for it.
-    fn enter(&self, stream: TcpStream, remote: SocketAddr) {
+    fn enter(&self, stream: TcpStream, remote: SocketAddr, socket: OwnedSemaphorePermit) {
         let Some((place, evicted)) = self.places.enter(remote.ip(), Instant::now()) else {
             return;
         };
         let door = self.clone();
         tokio::spawn(async move {
-            let mut evicted = evicted;
+            let (mut evicted, socket) = (evicted, socket);
             let opened = tokio::select! {
                 _ = &mut evicted => return,
                 opened = door.handshake(stream, place, remote) => opened,
@@ -175,7 +175,7 @@ impl Door {
                     let ready =
                         if connection.peer.is_some() { &door.known } else { &door.unproven };
                     let evicted = Some(evicted);
-                    let conn = Conn { stream, connection, evicted, _place: place };
+                    let conn = Conn { stream, connection, evicted, _place: place, _socket: socket };
                     let _ = ready.send(Ok(conn)).await;
                 }
                 Err(cause) => {
@@ -235,6 +235,7 @@ pub(super) struct Conn {
     /// Completes when the connection must be closed; none once it has.
     evicted: Option<oneshot::Receiver<()>>,
     _place: Place,
+    _socket: OwnedSemaphorePermit,
 }
 
 impl Conn {

@@ -1,4 +1,5 @@
-//! How many connections there may be.
+//! How many connections there may be, and how many files they may take of those that the process may
+//! have open.
 
 use std::time::Duration;
 
@@ -7,6 +8,8 @@ use std::time::Duration;
 pub(in crate::server) struct Limits {
     /// Connections of each class.
     pub(in crate::server) connections: usize,
+    /// Sockets of all connections, those included that have been told to close and have not yet.
+    pub(in crate::server) sockets: usize,
     /// Handshakes of one source.
     pub(in crate::server) handshakes_per_source: usize,
     /// Joins under way of each class.
@@ -19,13 +22,14 @@ pub(in crate::server) struct Limits {
 }
 
 impl Limits {
-    /// The limits for a process that may have so many files open: each connection is one, and 64 are
-    /// for the rest.
+    /// The limits for hosts, in a process that may have so many files open: 160 are for the rest, or
+    /// half of them.
     pub(in crate::server) fn for_open_files(files: u64) -> Self {
-        let room = files.saturating_sub(64).max(files / 2);
-        let connections = usize::try_from(room / 2).unwrap_or(usize::MAX).clamp(8, 2048);
+        let room = files.saturating_sub(160).max(files / 2);
+        let connections = share(room, 2).clamp(8, 2048);
         Self {
             connections,
+            sockets: 2 * connections + share(files, 16).clamp(2, 32),
             handshakes_per_source: 64,
             joins: 4096,
             joins_per_source: 1024,
@@ -33,14 +37,23 @@ impl Limits {
         }
     }
 
-    /// The limits for a listener that answers monitoring: the newest connection is served at once.
-    pub(in crate::server) const MONITORING: Self = Self {
-        connections: 64,
-        handshakes_per_source: 0,
-        joins: 0,
-        joins_per_source: 0,
-        expendable_after: Duration::ZERO,
-    };
+    /// The limits for a listener that answers monitoring, in such a process: the newest connection is
+    /// served at once.
+    pub(in crate::server) fn for_monitoring(files: u64) -> Self {
+        let sockets = share(files, 8).clamp(4, 72);
+        Self {
+            connections: sockets - sockets.div_ceil(9),
+            sockets,
+            handshakes_per_source: 0,
+            joins: 0,
+            joins_per_source: 0,
+            expendable_after: Duration::ZERO,
+        }
+    }
+}
+
+fn share(files: u64, part: u64) -> usize {
+    usize::try_from(files / part).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -49,8 +62,18 @@ mod tests {
 
     #[test]
     fn limits_leave_files_for_the_rest() {
-        assert_eq!(Limits::for_open_files(1024).connections, 480);
-        assert_eq!(Limits::for_open_files(64).connections, 16);
-        assert_eq!(Limits::for_open_files(u64::MAX).connections, 2048);
+        // What an authority has open that serves nobody, and an operator's connection.
+        const REST: usize = 20;
+        for files in (64..10_000).chain([u64::MAX]) {
+            let hosts = Limits::for_open_files(files);
+            let monitoring = Limits::for_monitoring(files);
+            assert!(hosts.sockets > 2 * hosts.connections, "{files}: {hosts:?}");
+            assert!(monitoring.sockets > monitoring.connections, "{files}: {monitoring:?}");
+            let taken = hosts.sockets + monitoring.sockets + REST;
+            assert!(taken as u64 <= files, "{files}: {taken}");
+        }
+        let connections = |files| Limits::for_open_files(files).connections;
+        assert_eq!([64, 1024, u64::MAX].map(connections), [16, 432, 2048]);
+        assert_eq!(Limits::for_monitoring(1024).connections, 64);
     }
 }

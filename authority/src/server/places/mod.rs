@@ -11,10 +11,12 @@ mod limits;
 mod source;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
@@ -49,6 +51,7 @@ enum Class {
 pub(super) struct Places {
     limits: Limits,
     metrics: Arc<Metrics>,
+    sockets: Arc<Semaphore>,
     held: Mutex<Held>,
 }
 
@@ -112,7 +115,19 @@ pub(crate) struct JoinPlace {
 impl Places {
     pub(super) fn new(limits: Limits, metrics: Arc<Metrics>) -> Arc<Self> {
         metrics.connections.limits(limits.connections, limits.joins);
-        Arc::new(Self { limits, metrics, held: Mutex::default() })
+        let sockets = Arc::new(Semaphore::new(limits.sockets));
+        Arc::new(Self { limits, metrics, sockets, held: Mutex::default() })
+    }
+
+    /// Accepts a connection once there is a socket for it: connections that were told to close take
+    /// no files from other listeners. The permit goes with the socket.
+    pub(super) async fn accept(
+        &self,
+        listener: &TcpListener,
+    ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+        let permit = Arc::clone(&self.sockets).acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, remote) = listener.accept().await?;
+        Ok((stream, remote, permit))
     }
 
     /// A place for a connection that is not known yet, and what completes when it must be closed;

@@ -2,6 +2,7 @@ use super::*;
 
 const SMALL: Limits = Limits {
     connections: 4,
+    sockets: 16,
     handshakes_per_source: 2,
     joins: 3,
     joins_per_source: 2,
@@ -59,7 +60,7 @@ async fn heaviest_source_gives_way_to_others_and_not_to_itself() {
 
 #[tokio::test]
 async fn newest_caller_of_monitoring_is_served_at_once() {
-    let places = Places::new(Limits::MONITORING, Arc::default());
+    let places = Places::new(Limits::for_monitoring(1024), Arc::default());
     let now = Instant::now();
     let enter = || Peer::enter(&places, "127.0.0.1", now).expect("a place");
     let mut silent: Vec<_> = (0..200).map(|_| enter()).collect();

@@ -230,3 +230,34 @@ fn a_log_that_was_moved_away_is_opened_again_at_sighup() {
     assert_eq!(place.run(&["status"]).0, 0);
     assert_eq!(authority.terminate(), Some(0));
 }
+
+#[test]
+fn monitoring_is_answered_when_strangers_take_all_that_the_files_allow() {
+    let place = Place::new();
+    let flags = ["--cluster-name", "one.example", "--diag-addr", "127.0.0.1:0"];
+    let authority = place.start_with(&flags, &[("BEFORE", "ulimit -n 72")], 4);
+    let diag = diag(&authority);
+    let connect = |address: &str| TcpStream::connect(address).unwrap();
+    let _silent: Vec<_> =
+        (0..200).flat_map(|_| [connect(&authority.address), connect(&diag)]).collect();
+    for _ in 0..3 {
+        assert_eq!(ask(&diag, "/livez").0, 200);
+    }
+    let log = fs::read_to_string(place.0.path().join("log")).unwrap();
+    assert!(!log.contains("cannot accept"), "{log}");
+}
+
+#[test]
+fn monitoring_is_answered_after_more_connections_at_once_than_are_accepted() {
+    let place = Place::new();
+    let flags = ["--cluster-name", "one.example", "--diag-addr", "127.0.0.1:0"];
+    let authority = place.start_with(&flags, &[], 4);
+    let address = diag(&authority).parse().unwrap();
+    // An authority that gets no CPU: the kernel takes the connections meanwhile.
+    authority.signal("-STOP");
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(10));
+    let all: Result<Vec<_>, _> = (0..120).map(|_| connect()).collect();
+    authority.signal("-CONT");
+    all.unwrap();
+    assert_eq!(ask(&diag(&authority), "/livez").0, 200);
+}
