@@ -14,11 +14,11 @@ use proto::v1::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 use verifier::CaCertificate;
 
 use crate::attester::{Attester, KnownEk};
+use crate::channel::Channel;
 use crate::connection::{Connection, in_time};
 use crate::exit::{Exit, Failure};
 use crate::inventory;
@@ -54,7 +54,8 @@ pub async fn join(
     who: &Who,
     passwords: Passwords,
 ) -> Result<(IssuedCredentials, KnownEk), Failure> {
-    let mut client = JoinServiceClient::new(connection.channel).max_decoding_message_size(LARGEST);
+    let mut client = JoinServiceClient::with_origin(connection.channel, Channel::origin())
+        .max_decoding_message_size(LARGEST);
     let mut opened = open(&mut client, &attester, who).await;
     let is_denied = opened.as_ref().is_err_and(|unopened| unopened.is_denied);
     if is_denied && attester.ek().certificate.is_some() {

@@ -16,13 +16,13 @@ use proto::v1::{
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use tls::{CaPin, DigestSigner, RemoteKey, ServerTrust};
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 use verifier::JoinKey as AppraisedKey;
 
 use crate::artifact::SoftwareKey;
 use crate::attester::{Attester, JoinKey, KnownEk};
 use crate::ceremony::{self, Who};
+use crate::channel::Channel;
 use crate::clock;
 use crate::config::Trust;
 use crate::connection::{Connection, End, Unopened, in_time};
@@ -187,7 +187,7 @@ impl Client {
         })?;
         let (connection, authority) = self.connect(Some(certified)).await?;
         Ok(Authenticated {
-            service: IdentityServiceClient::new(connection.channel)
+            service: IdentityServiceClient::with_origin(connection.channel, Channel::origin())
                 .max_decoding_message_size(ceremony::LARGEST),
             exporter: connection.exporter,
             end: connection.end,

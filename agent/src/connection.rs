@@ -13,8 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
 
+use crate::channel::Channel;
 use crate::exit::{Exit, Failure};
 use crate::handshake::{self, Stream};
 use crate::traffic::Budget;
@@ -30,10 +30,6 @@ const MAX_ADDRESSES: usize = 8;
 
 /// How long the authority may take for an answer: it looks into its store, signs, and writes to its disk.
 const ANSWER: Duration = Duration::from_secs(60);
-
-/// HTTP/2 windows, bytes: what the other end may send before it is read.
-const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 128 * 1024;
 
 /// A connection, and what only its two ends know of it.
 #[derive(Debug)]
@@ -128,17 +124,9 @@ impl Connection {
         let exporter = tls::join_exporter(tls.get_ref().1).map_err(bug)?;
 
         let end = End::default();
-        let mut only = Some(TokioIo::new(Watched { tls, end: end.clone() }));
-        let connector = tower::service_fn(move |_| {
-            let io = only.take().ok_or_else(|| io::Error::other("the connection was closed"));
-            async move { io }
-        });
-        let channel = Endpoint::from_static("http://authority.endorse.internal")
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .connect_with_connector(connector)
-            .await
-            .map_err(|error| unreachable(address, &error.to_string()))?;
+        let io = TokioIo::new(Watched { tls, end: end.clone() });
+        let channel =
+            Channel::open(io).await.map_err(|error| unreachable(address, &error.to_string()))?;
         Ok(Self { channel, exporter, end, budget })
     }
 }

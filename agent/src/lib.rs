@@ -7,6 +7,7 @@ pub mod artifact;
 pub mod attester;
 mod bounded;
 pub mod ceremony;
+pub mod channel;
 pub mod cli;
 pub mod client;
 pub mod clock;

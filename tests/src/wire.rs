@@ -1,6 +1,7 @@
 //! The host's end of a join without the agent's good manners: it can say what no agent would.
 
 use agent::attester::{Attester, KnownEk};
+use agent::channel::Channel;
 use agent::connection::Connection;
 use agent::inventory::EkChoice;
 use agent::passwords::Passwords;
@@ -25,7 +26,7 @@ use crate::world::{PATIENCE, World};
 
 /// A connection to the authority.
 pub struct Wire {
-    client: JoinServiceClient<tonic::transport::Channel>,
+    client: JoinServiceClient<Channel>,
     /// What only its two ends know.
     pub exporter: [u8; 32],
 }
@@ -37,7 +38,7 @@ impl Wire {
         let config = tls::client_config(&trust, None)?;
         let Connection { channel, exporter, .. } =
             Connection::open(world.address(), config).await.map_err(agent::Failure::from)?;
-        Ok(Self { client: JoinServiceClient::new(channel), exporter })
+        Ok(Self { client: JoinServiceClient::with_origin(channel, Channel::origin()), exporter })
     }
 
     /// Begins a join.
