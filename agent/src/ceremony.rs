@@ -237,7 +237,7 @@ pub fn refused(status: &Status) -> Failure {
         _ => Failure::new(
             Exit::Refused,
             format!("refused by the authority: {said}"),
-            "its operator finds the reason in its audit log; `agent identify` shows what a token must allow",
+            "its operator finds the reason in its audit log: a lock, or a token; `agent identify` shows what a token must allow",
         ),
     }
 }

@@ -23,6 +23,13 @@ pub(crate) fn check_count(above_leaf: &[CertificateDer<'_>]) -> Result<(), Error
     Ok(())
 }
 
+/// The certificates above the leaf that may be parsed, however many a peer presents.
+pub(crate) fn within_count<'c, 'd>(
+    above_leaf: &'c [CertificateDer<'d>],
+) -> &'c [CertificateDer<'d>] {
+    above_leaf.get(..MAX_ABOVE_LEAF).unwrap_or(above_leaf)
+}
+
 /// Verifies a client's certificate without intermediates.
 #[derive(Debug)]
 pub(crate) struct DirectClientVerifier(pub(crate) Arc<dyn ClientCertVerifier>);

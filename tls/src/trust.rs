@@ -23,7 +23,7 @@ use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 
 use crate::config::{ConfigError, roots};
-use crate::direct::{DirectServerVerifier, check_count};
+use crate::direct::{DirectServerVerifier, check_count, within_count};
 use crate::pin::CaPin;
 use crate::provider::{ALGORITHMS, provider};
 
@@ -67,9 +67,10 @@ impl ServerCertVerifier for PinnedCa {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        check_count(intermediates)?;
         let leaf = ParsedCertificate::try_from(end_entity)?;
-        let ca = self.pinned(intermediates)?;
+        // Of a server with other CAs it is said which, even if it presents too many.
+        let ca = self.pinned(within_count(intermediates))?;
+        check_count(intermediates)?;
         check_root(ca, now)?;
         let mut anchor = RootCertStore::empty();
         anchor.add(ca.clone().into_owned())?;

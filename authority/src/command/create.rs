@@ -89,7 +89,10 @@ fn written(resources: &[Resource]) -> Result<String, Invalid> {
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    let failed = |cause: io::Error| Failure::io(&cause, format!("cannot read {}", shown(path)));
+    let failed = |cause: io::Error| {
+        let failure = Failure::io(&cause, format!("cannot read {}", shown(path)));
+        Failure { advice: format!("nothing was changed; {}", failure.advice), ..failure }
+    };
     let file: Box<dyn Read> = if path == Path::new("-") {
         Box::new(io::stdin())
     } else {

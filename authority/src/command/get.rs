@@ -3,12 +3,14 @@
 use proto::v1::admin_service_client::AdminServiceClient;
 use proto::v1::{GetRequest, RemoveRequest};
 use serde::Serialize;
+use time::OffsetDateTime;
 use tonic::transport::Channel;
 use verifier::text::{escape_json, is_printable};
 
 use super::client::{connect, refused};
 use super::{bug, print};
 use crate::cli::{Format, Get, Rm, Selection};
+use crate::clock::Clock;
 use crate::exit::Failure;
 use crate::resource::{self, Kind, Resource};
 
@@ -17,11 +19,39 @@ pub(super) async fn get(get: Get) -> Result<(), Failure> {
     let request =
         GetRequest { kind: get.which.kind.to_string(), name: get.which.some.words().to_owned() };
     let resources = resources(&mut authority, get.which.kind, request).await?;
-    print(match (get.format, resources.as_slice()) {
+    let now = Clock::system().now();
+    let shown: Vec<_> = resources.iter().map(|resource| Shown::new(resource, now)).collect();
+    print(match (get.format, shown.as_slice()) {
         (Format::Yaml, all) => yaml(all)?,
         (Format::Json, [one]) if matches!(get.which.some, Selection::One(_)) => json(one)?,
         (Format::Json, all) => json(&all)?,
     })
+}
+
+/// A resource as it is shown. What is not part of its document is ignored when that is created again.
+#[derive(Serialize)]
+struct Shown<'r> {
+    #[serde(flatten)]
+    resource: &'r Resource,
+    /// Of a lock; a bot instance has a status of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<LockStatus>,
+}
+
+#[derive(Serialize)]
+struct LockStatus {
+    /// A lock that has ended stays on record for a while.
+    in_force: bool,
+}
+
+impl<'r> Shown<'r> {
+    fn new(resource: &'r Resource, now: OffsetDateTime) -> Self {
+        let status = match resource {
+            Resource::Lock(lock) => Some(LockStatus { in_force: lock.in_force(now) }),
+            Resource::Bot(_) | Resource::Token(_) | Resource::BotInstance(_) => None,
+        };
+        Self { resource, status }
+    }
 }
 
 pub(super) async fn rm(rm: Rm) -> Result<(), Failure> {
@@ -43,8 +73,8 @@ pub(super) async fn resources(
     resources.collect::<Result<Vec<_>, _>>().map_err(bug)
 }
 
-fn yaml(resources: &[Resource]) -> Result<String, Failure> {
-    let document = |resource: &Resource| {
+fn yaml(resources: &[Shown<'_>]) -> Result<String, Failure> {
+    let document = |resource: &Shown<'_>| {
         let text = resource::to_yaml(resource).map_err(bug)?;
         let is_harmless = text.chars().all(|c| is_printable(c) || c == '\n');
         // JSON is YAML, and has an escape for every character.

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_saphyr::{Error, Options, UserMessageFormatter};
 use verifier::text::escape;
 
@@ -71,7 +71,7 @@ pub fn parse_yaml<T: DeserializeOwned>(text: &str) -> Result<T, DocumentError> {
 }
 
 /// One document, ready to be read again.
-pub fn to_yaml(resource: &Resource) -> Result<String, Invalid> {
+pub fn to_yaml(resource: &impl Serialize) -> Result<String, Invalid> {
     let options = serde_saphyr::ser_options! { quote_all: false, compact_list_indent: false };
     let mut yaml = String::new();
     serde_saphyr::to_fmt_writer_with_options(&mut yaml, resource, options)

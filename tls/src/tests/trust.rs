@@ -85,6 +85,22 @@ fn another_ca_is_refused_and_named() {
 }
 
 #[test]
+fn other_cas_are_named_however_many_are_presented() {
+    let (pki, other) = (Pki::new(Kind::P256), Pki::new(Kind::P256));
+    for count in [1, 4, 5, 100] {
+        let mut chain = vec![pki.ca.clone(); count + 1];
+        chain[0] = pki.authority.clone();
+        let presented = identity(chain, pki.authority_key.signing()).unwrap();
+        let trust = ServerTrust::Pins(vec![other.pin()]);
+        let text = pin_error(meet(&trust, authority_name(), Arc::clone(&presented)));
+        assert_eq!(text.matches(&pki.pin().to_string()).count(), count.min(4), "{text}");
+        let trust = ServerTrust::Pins(vec![pki.pin()]);
+        let result = meet(&trust, authority_name(), presented);
+        assert_eq!(result.is_ok(), count <= 4, "{count}: {result:?}");
+    }
+}
+
+#[test]
 fn a_chain_without_the_ca_says_so() {
     let pki = Pki::new(Kind::P256);
     let alone = identity(vec![pki.authority.clone()], pki.authority_key.signing()).unwrap();

@@ -219,6 +219,35 @@ fn what_is_hardly_meant_so_is_warned_of() {
 }
 
 #[test]
+fn lock_that_has_ended_is_shown_as_such() {
+    let place = Place::new();
+    let _authority = place.start(&["--cluster-name", "one.example"]);
+    let lock = |name: &str, until: &str| {
+        format!(
+            "kind: lock\nversion: v2\nmetadata:\n  name: {name}\nspec:\n  target:\n    \
+             user: bot-b\n  expires: {until}\n"
+        )
+    };
+    let (ended, holds) = (lock("a", "2020-01-01T00:00:00Z"), lock("b", "2999-01-01T00:00:00Z"));
+    let (code, _, error) = place.pipe(&["create", "-"], &format!("{ended}---\n{holds}"));
+    assert_eq!(code, 0, "{error}");
+    let status = |in_force: bool| format!("status:\n  in_force: {in_force}\n");
+    let (code, shown, _) = place.run(&["get", "locks"]);
+    assert_eq!((code, shown.matches("in_force").count()), (0, 2), "{shown}");
+    let (first, second) = shown.split_once("---\n").unwrap();
+    assert!(first.contains("name: a\n") && first.ends_with(&status(false)), "{shown}");
+    assert!(second.contains("name: b\n") && second.ends_with(&status(true)), "{shown}");
+    let (_, json, _) = place.run(&["get", "lock/a", "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["status"]["in_force"], false);
+
+    // It is what is shown, not what is stored.
+    let (code, _, error) = place.pipe(&["create", "-f", "-"], &shown);
+    assert_eq!(code, 0, "{error}");
+    assert_eq!(place.run(&["get", "locks"]).1, shown);
+}
+
+#[test]
 fn operators_are_served_when_strangers_take_all_that_the_files_allow() {
     let place = Place::new();
     let few = [("BEFORE", "ulimit -n 96")];
