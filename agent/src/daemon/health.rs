@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::machine::Validity;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::tpm_thread::Meter;
 
 /// The name of the identity's component.
@@ -42,6 +42,40 @@ pub struct Component {
     /// Until when its credentials are valid, seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub not_after: Option<i64>,
+    /// From when to when they are valid, for [`Health::report`]; an answer does not carry it.
+    #[serde(skip)]
+    validity: Option<Validity>,
+}
+
+impl Component {
+    fn new(status: Status, validity: Option<Validity>, now: &str) -> Self {
+        let not_after = validity.map(|validity| validity.not_after);
+        let (reason, advice, updated_at) = (None, None, now.into());
+        Self { status, reason, advice, updated_at, not_after, validity }
+    }
+
+    fn set_validity(&mut self, validity: Validity) {
+        self.validity = Some(validity);
+        self.not_after = Some(validity.not_after);
+    }
+
+    /// Healthy no longer, if its credentials are not valid at `wall`.
+    fn judge(&mut self, wall: i64) {
+        let Some(validity) = self.validity.filter(|validity| !validity.holds_at(wall)) else {
+            return;
+        };
+        if self.status != Status::Healthy {
+            return;
+        }
+        self.status = Status::Unhealthy;
+        if validity.not_after <= wall {
+            self.reason = Some("the credentials have expired".into());
+        } else {
+            let reason = "by the clock of this host the credentials are not valid yet";
+            self.reason = Some(reason.into());
+            self.advice = Some("compare the clocks of both machines".into());
+        }
+    }
 }
 
 /// All components, as `/readyz` says them.
@@ -99,9 +133,7 @@ impl Health {
         let component = |(name, validity): (String, Option<Validity>)| {
             let holds = validity.is_some_and(|validity| validity.holds_at(wall));
             let status = if holds { Status::Healthy } else { Status::Initializing };
-            let not_after = validity.map(|validity| validity.not_after);
-            let (reason, advice) = (None, None);
-            (name, Component { status, reason, advice, updated_at: now.into(), not_after })
+            (name, Component::new(status, validity, now))
         };
         self.lock().components = found.into_iter().map(component).collect();
     }
@@ -118,16 +150,8 @@ impl Health {
     pub fn well(&self, name: &str, validity: Validity, now: &str) {
         let mut inner = self.lock();
         inner.tally(name).well += 1;
-        inner.components.insert(
-            name.into(),
-            Component {
-                status: Status::Healthy,
-                reason: None,
-                advice: None,
-                updated_at: now.into(),
-                not_after: Some(validity.not_after),
-            },
-        );
+        let component = Component::new(Status::Healthy, Some(validity), now);
+        inner.components.insert(name.into(), component);
     }
 
     /// Those who use the component's credentials have been told at last.
@@ -146,7 +170,7 @@ impl Health {
         self.lock().tally(name).untold += 1;
         self.unwell(name, failure, now);
         if let Some(component) = self.lock().components.get_mut(name) {
-            component.not_after = Some(validity.not_after);
+            component.set_validity(validity);
         }
     }
 
@@ -155,7 +179,7 @@ impl Health {
         self.lock().tally(name).well += 1;
         self.unwell(name, failure, now);
         if let Some(component) = self.lock().components.get_mut(name) {
-            component.not_after = Some(validity.not_after);
+            component.set_validity(validity);
         }
     }
 
@@ -163,6 +187,13 @@ impl Health {
     pub fn failed(&self, name: &str, failure: &Failure, now: &str) {
         self.lock().tally(name).failed += 1;
         self.unwell(name, failure, now);
+    }
+
+    /// The component's files are no longer what was written; they are written again as soon as that is possible.
+    pub fn changed(&self, name: &str, change: &str, now: &str) {
+        let reason = format!("somebody has changed the files: {change}");
+        let advice = "see who writes there; the agent replaces them";
+        self.unwell(name, &Failure::new(Exit::Io, reason, advice), now);
     }
 
     /// A job for the component does not end. It may still.
@@ -174,17 +205,11 @@ impl Health {
 
     fn unwell(&self, name: &str, failure: &Failure, now: &str) {
         let mut inner = self.lock();
-        let not_after = inner.components.get(name).and_then(|component| component.not_after);
-        inner.components.insert(
-            name.into(),
-            Component {
-                status: Status::Unhealthy,
-                reason: Some(failure.message.clone()),
-                advice: Some(failure.advice.clone()).filter(|advice| !advice.is_empty()),
-                updated_at: now.into(),
-                not_after,
-            },
-        );
+        let validity = inner.components.get(name).and_then(|component| component.validity);
+        let mut component = Component::new(Status::Unhealthy, validity, now);
+        component.reason = Some(failure.message.clone());
+        component.advice = Some(failure.advice.clone()).filter(|advice| !advice.is_empty());
+        inner.components.insert(name.into(), component);
     }
 
     /// The configuration was read again, or could not be.
@@ -216,17 +241,11 @@ impl Health {
         }
     }
 
-    /// Everything, as it is at `wall`: credentials that have ended make their component unhealthy.
+    /// Everything, as it is at `wall`: credentials that are not valid then make their component unhealthy.
     #[must_use]
     pub fn report(&self, wall: i64) -> Report {
         let mut services = self.lock().components.clone();
-        for component in services.values_mut() {
-            let ended = component.not_after.is_some_and(|not_after| not_after <= wall);
-            if ended && component.status == Status::Healthy {
-                component.status = Status::Unhealthy;
-                component.reason = Some("the credentials have expired".into());
-            }
-        }
+        services.values_mut().for_each(|component| component.judge(wall));
         let all = |status| services.values().all(|component| component.status == status);
         let any = |status| services.values().any(|component| component.status == status);
         let status = if all(Status::Healthy) {
@@ -314,7 +333,6 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::Exit;
 
     const NOW: &str = "2026-01-01T00:00:00Z";
     const VALID: Validity = Validity { not_before: 0, not_after: 1000 };
@@ -336,5 +354,19 @@ mod tests {
         health.configuration(None);
         assert_eq!(health.status(10), "in place: a, b, identity");
         assert!(health.status(2000).contains("expired"));
+    }
+
+    #[test]
+    fn credentials_that_are_not_valid_yet_are_not_healthy() {
+        let validity = Validity { not_before: 10_000, not_after: 13_600 };
+        let health = Health::new([("a".to_owned(), None)], Meter::default(), NOW, 10_000);
+        health.well("a", validity, NOW);
+        let status = |wall| health.report(wall).status;
+        assert_eq!([10_000, 13_599].map(status), [Status::Healthy; 2]);
+        assert_eq!([9_000, 13_600].map(status), [Status::Unhealthy; 2]);
+        let early = health.report(9_000).services["a"].clone();
+        assert!(early.reason.is_some_and(|reason| reason.contains("not valid yet")));
+        assert!(early.advice.is_some_and(|advice| advice.contains("clocks")));
+        assert_eq!(early.not_after, Some(13_600));
     }
 }

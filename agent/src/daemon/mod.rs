@@ -189,6 +189,7 @@ impl Daemon {
             let name = name(worker.settings(), *part);
             let what = "somebody has changed the files: they are made again";
             self.log.warn(what, &[("name", &name), ("reason", change)]);
+            self.health.changed(&name, &change.to_string(), &timestamp());
         }
         match changed.as_slice() {
             [] => Event::Woke,

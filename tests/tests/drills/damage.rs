@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use tests::host::{Host, WEB, until};
 
-use super::{joined, switched_on};
+use super::{joined, not_joined, sees, switched_on};
 
 /// What somebody does to the folder of a service.
 type Damage = fn(&Path) -> std::io::Result<()>;
@@ -124,4 +124,30 @@ fn second_agent_on_a_destination_is_refused_until_the_first_has_ended() -> Resul
     host.world.agent(&["start", "-c", "other.yaml"])?.well()?;
     ensure!(key(&host)? != before);
     Ok(())
+}
+
+/// What is damaged cannot be issued again while the identity cannot be renewed: the service is not healthy meanwhile.
+#[test]
+fn damaged_files_are_reported_while_the_identity_cannot_be_renewed() -> Result<()> {
+    const YEAR: i64 = 365 * 24 * 3600;
+    let swtpm = switched_on()?;
+    let (host, _) = joined(&swtpm)?;
+    host.world.set_wrong(-YEAR)?;
+    sees(&host, not_joined("is not valid yet", "compare the clocks of both machines"))?;
+    reason(&host, "by the clock of this host the credentials are not valid yet")?;
+    fs::write(host.path(WEB).join("svid.key"), "")?;
+    reason(&host, "somebody has changed the files: svid.key")?;
+    host.world.set_wrong(0)?;
+    host.is_well()
+}
+
+/// Waits until `/readyz` states this reason for the service.
+fn reason(host: &Host, expected: &str) -> Result<()> {
+    until(|| {
+        let (_, report) = host.readyz()?;
+        let component = &report["services"]["web"];
+        let reason = component["reason"].as_str().unwrap_or_default();
+        ensure!(component["status"] == "unhealthy" && reason.contains(expected), "{report:#}");
+        Ok(())
+    })
 }
