@@ -28,7 +28,7 @@ struct Growth {
 
 const KIB: u64 = 1024;
 
-const GROWTHS: [Growth; 6] = [
+const GROWTHS: [Growth; 8] = [
     Growth {
         what: "agent: descriptors",
         of: |it| it.agent.map(|usage| usage.descriptors),
@@ -48,6 +48,12 @@ const GROWTHS: [Growth; 6] = [
         unit: KIB,
     },
     Growth {
+        what: "agent: private, KiB",
+        of: |it| it.agent.map(|usage| usage.private),
+        most: 512 * KIB,
+        unit: KIB,
+    },
+    Growth {
         what: "authority: descriptors",
         of: |it| it.authority.map(|usage| usage.descriptors),
         most: 4,
@@ -63,6 +69,12 @@ const GROWTHS: [Growth; 6] = [
         what: "authority: resident, KiB",
         of: |it| it.authority.map(|usage| usage.resident),
         most: 8192 * KIB,
+        unit: KIB,
+    },
+    Growth {
+        what: "authority: private, KiB",
+        of: |it| it.authority.map(|usage| usage.private),
+        most: 4096 * KIB,
         unit: KIB,
     },
 ];
@@ -264,7 +276,7 @@ pub(super) fn names(faults: &[Fault]) -> String {
     faults.iter().map(|fault| fault.name()).collect::<Vec<_>>().join(" + ")
 }
 
-/// What is not in place, in the order of those who look for the cause.
+/// What is not in place: files that are unusable, then what the agent states.
 pub(super) fn trouble(seen: &Observation) -> String {
     let files = seen.files.iter().filter_map(|(name, verdict)| {
         verdict.as_ref().err().map(|error| format!("{name}: {error}"))

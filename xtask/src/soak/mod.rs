@@ -251,10 +251,11 @@ impl Soak {
         }
         let usage = self.last.as_ref().and_then(|seen| seen.agent).unwrap_or_default();
         self.say(&format!(
-            "= {} descriptors, {} threads, {} KiB; renewals: {}; violations: {}",
+            "= {} descriptors, {} threads, {} KiB, {} of them private; renewals: {}; violations: {}",
             usage.descriptors,
             usage.threads,
             usage.resident / 1024,
+            usage.private / 1024,
             self.ledger.renewals,
             self.ledger.violations()
         ));

@@ -33,6 +33,8 @@ pub(super) struct Usage {
     pub(super) threads: u64,
     /// Bytes in RAM.
     pub(super) resident: u64,
+    /// Bytes of them that are the process's own: heap and stacks, not pages of the program.
+    pub(super) private: u64,
 }
 
 /// One look.
@@ -100,10 +102,12 @@ pub(super) fn renewals(diag: u16) -> Result<String> {
 
 fn usage(id: u32) -> Result<Usage> {
     let process = Process::of(id);
+    let memory = process.memory()?;
     Ok(Usage {
         descriptors: u64::try_from(process.descriptors()?)?,
         threads: u64::try_from(process.threads()?)?,
-        resident: process.memory()?.resident,
+        resident: memory.resident,
+        private: memory.private,
     })
 }
 

@@ -9,7 +9,7 @@ fn seconds(number: u64) -> Duration {
 
 fn healthy() -> Observation {
     let stated = Stated { healthy: true, reason: None };
-    let usage = Usage { descriptors: 20, threads: 3, resident: 8 << 20 };
+    let usage = Usage { descriptors: 20, threads: 3, resident: 8 << 20, private: 1 << 20 };
     Observation {
         ended: None,
         live: Ok(()),
@@ -134,7 +134,7 @@ fn no_recovery_is_a_violation_even_with_a_reason() {
 #[test]
 fn growth_between_the_first_and_the_last_part_is_found_and_a_peak_between_is_not() {
     let usage = |descriptors| {
-        let agent = Some(Usage { descriptors, threads: 3, resident: 8 << 20 });
+        let agent = Some(Usage { descriptors, threads: 3, resident: 8 << 20, private: 1 << 20 });
         Observation { agent, ..healthy() }
     };
     let mut flat = Ledger::default();
@@ -148,13 +148,24 @@ fn growth_between_the_first_and_the_last_part_is_found_and_a_peak_between_is_not
 }
 
 #[test]
+fn private_memory_has_a_bound_of_its_own() {
+    let mut leak = Ledger::default();
+    for at in 0..3600 {
+        let private = (1 << 20) + 512 * at;
+        let agent = Some(Usage { descriptors: 20, threads: 3, resident: 8 << 20, private });
+        leak.record(seconds(at), &Observation { agent, ..healthy() });
+    }
+    assert_eq!(leak.grown(), ["agent: private, KiB grew by 1499, at most 512"]);
+}
+
+#[test]
 fn usage_during_a_fault_is_not_compared() {
     let mut ledger = Ledger::default();
     for at in 0..100 {
         ledger.record(seconds(at), &healthy());
     }
     ledger.injected(Fault::TpmHeld, seconds(100));
-    let more = Usage { descriptors: 500, threads: 3, resident: 8 << 20 };
+    let more = Usage { descriptors: 500, threads: 3, resident: 8 << 20, private: 1 << 20 };
     for at in 100..200 {
         ledger.record(seconds(at), &Observation { agent: Some(more), ..healthy() });
     }
