@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use host::exit::{Exit, Failure};
 use p256::ecdsa::Signature;
 use prost::Message;
 use proto::transcript::Transcript;
@@ -20,7 +21,6 @@ use verifier::CaCertificate;
 use crate::attester::{Attester, KnownEk};
 use crate::channel::Channel;
 use crate::connection::{Connection, in_time};
-use crate::exit::{Exit, Failure};
 use crate::inventory;
 use crate::passwords::Passwords;
 use crate::tpm_thread::TpmThread;

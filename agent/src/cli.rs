@@ -5,17 +5,16 @@ pub mod daemon;
 pub mod install;
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use clap::builder::{Resettable, Styles};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use host::command_line;
+use host::exit::Exit;
+use host::manual::Shell;
 use tls::CaPin;
 use tpm2::transport::Tcti;
-use verifier::text::escape_lines;
 
 use crate::config::{Address, ConfigFile, Overrides};
 use crate::inventory::EkChoice;
@@ -23,7 +22,7 @@ use crate::passwords::PasswordFiles;
 
 /// Gives this host an identity that rests on its TPM 2.0 alone.
 #[derive(Debug, Parser)]
-#[command(name = "agent", version, after_help = crate::exit::CODES, max_term_width = 100)]
+#[command(name = "agent", version, after_help = host::exit::help(&Exit::ALL), max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -35,8 +34,7 @@ pub struct Cli {
 /// # Errors
 /// It makes no sense, or asks for help.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    // What clap prints then holds no escape sequences but those of the arguments.
-    let mut command = without_empty_variables(Cli::command()).styles(Styles::plain());
+    let mut command = command_line::prepare(Cli::command());
     let matches = command.try_get_matches_from_mut(arguments)?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     if let (Command::Wait(wait), Some((_, matches))) = (&mut cli.command, matches.subcommand())
@@ -53,19 +51,6 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
         return Err(command.error(ErrorKind::ArgumentConflict, message));
     }
     Ok(cli)
-}
-
-/// Prints what [`parse`] returned as an error: help to stdout, faults to stderr. It repeats arguments and variables, which
-/// may come from elsewhere.
-///
-/// # Errors
-/// The operating system's.
-pub fn print(message: &clap::Error) -> io::Result<()> {
-    let text = escape_lines(&message.render().ansi().to_string());
-    match message.use_stderr() {
-        true => io::stderr().write_all(text.as_bytes()),
-        false => io::stdout().write_all(text.as_bytes()),
-    }
 }
 
 fn overrides(cli: &mut Cli) -> Option<&mut Overrides> {
@@ -104,14 +89,6 @@ fn prefer_the_command_line(
         }
     }
     None
-}
-
-fn without_empty_variables(command: clap::Command) -> clap::Command {
-    let is_empty =
-        |arg: &Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
-    command
-        .mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg })
-        .mut_subcommands(without_empty_variables)
 }
 
 /// The verbs.

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use host::budget::Budget;
+use host::clock;
+use host::exit::{Exit, Failure};
 use p256::ecdsa::Signature;
 use proto::transcript;
 use proto::v1::identity_service_client::IdentityServiceClient;
@@ -23,16 +26,13 @@ use crate::artifact::SoftwareKey;
 use crate::attester::{Attester, JoinKey, KnownEk};
 use crate::ceremony::{self, Who};
 use crate::channel::Channel;
-use crate::clock;
 use crate::config::Trust;
-use crate::connection::{Connection, End, Unopened, in_time};
+use crate::connection::{Connection, End, MAX_CALL, Unopened, in_time};
 use crate::credentials::{Credentials, SubjectKey, is_name};
-use crate::exit::{Exit, Failure};
 use crate::identity::{Identity, Joined};
 use crate::inventory::EkChoice;
 use crate::passwords::Passwords;
 use crate::tpm_thread::{Tpm, TpmThread};
-use crate::traffic::Budget;
 use crate::trusted;
 
 /// A connection that waited longer for the TPM is opened again before the join begins.
@@ -274,7 +274,7 @@ impl Authenticated {
             hostname: hostname(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        self.budget.renew();
+        self.budget.set(Some(MAX_CALL));
         let renewed = in_time(self.service.renew(request)).await;
         let issued = renewed.map_err(|status| self.refused(&status))?.into_inner();
         if issued.instance != identity.instance || issued.cluster != identity.cluster {
@@ -305,7 +305,7 @@ impl Authenticated {
             service: service.to_owned(),
             subject: subject.into(),
         };
-        self.budget.renew();
+        self.budget.set(Some(MAX_CALL));
         let issued = in_time(self.service.issue(request)).await;
         let issued = issued.map_err(|status| self.refused(&status))?.into_inner();
         Ok(self.client.verify(issued, SubjectKey::of_service(key)?)?)
@@ -316,7 +316,7 @@ impl Authenticated {
     /// # Errors
     /// The authority's, in words.
     pub async fn who_am_i(&mut self) -> Result<WhoAmIResponse, Denied> {
-        self.budget.renew();
+        self.budget.set(Some(MAX_CALL));
         let answer = in_time(self.service.who_am_i(WhoAmIRequest {})).await;
         let answer = answer.map_err(|status| self.refused(&status))?.into_inner();
         let names = [&answer.cluster, &answer.bot, &answer.spiffe_id, &answer.certificate_serial];

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use host::budget::Budget;
+use host::exit::{Exit, Failure};
 use hyper_util::rt::TokioIo;
 use rustls::{AlertDescription, CertificateError, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,9 +17,7 @@ use tokio::time::timeout;
 use tonic::Status;
 
 use crate::channel::Channel;
-use crate::exit::{Exit, Failure};
 use crate::handshake::{self, Stream};
-use crate::traffic::Budget;
 
 /// How long an address may take to answer, and then to shake hands, the TPM's time apart.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,6 +30,9 @@ const MAX_ADDRESSES: usize = 8;
 
 /// How long the authority may take for an answer: it looks into its store, signs, and writes to its disk.
 const ANSWER: Duration = Duration::from_secs(60);
+
+/// Bytes that the other end may send for the handshake and one call. The longest message has 256 KiB.
+pub(crate) const MAX_CALL: usize = 512 * 1024;
 
 /// A connection, and what only its two ends know of it.
 #[derive(Debug)]
@@ -114,7 +117,7 @@ impl Connection {
             })?
             .map_err(failed)?;
         tcp.set_nodelay(true).map_err(failed)?;
-        let budget = Budget::default();
+        let budget = Budget::new(MAX_CALL);
         let connected = handshake::connect(tcp, budget.clone(), config, PATIENCE).await;
         let tls = connected.map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => unreachable(address, "no TLS handshake in ten seconds"),

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
+use host::exit::{Exit, Failure};
+use host::terminal::is_printable;
 use proto::v1::IssuedCredentials;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use tls::CaPin;
 use verifier::JoinKey;
-use verifier::text::is_printable;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
 use crate::artifact::SoftwareKey;
 use crate::daemon::machine::Validity;
-use crate::exit::{Exit, Failure};
 use crate::ssh_certificate::SshCertificate;
 
 /// More certificates than any authority has reason to give.

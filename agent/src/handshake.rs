@@ -11,6 +11,8 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
+use host::budget::{Budget, Budgeted};
+use host::clock;
 use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -22,11 +24,8 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::clock;
-use crate::traffic::{Bounded, Budget};
-
 /// A connection with TLS.
-pub(crate) type Stream = TlsStream<Bounded<Socket>>;
+pub(crate) type Stream = TlsStream<Budgeted<Socket>>;
 
 /// Shakes hands as a client of the authority. `limit` is how long the other end may be waited for, all in all.
 ///
@@ -50,7 +49,7 @@ pub(crate) async fn connect(
         let _ = reply.send(shaken.map_err(|error| explain(error, took, limit)));
     })?;
     let mut stream = replied.await.map_err(io::Error::other)??;
-    let (Bounded { io, .. }, _) = stream.get_mut();
+    let io = stream.get_mut().0.get_mut();
     io.register()?;
     Ok(stream)
 }
@@ -63,7 +62,7 @@ fn shake_hands(
 ) -> io::Result<Stream> {
     let mut wait = Wait { tcp: tcp.try_clone()?, writes: Arc::default(), left: limit };
     let io = Socket::Plain { tcp, writes: Arc::clone(&wait.writes) };
-    let io = Bounded { io, budget };
+    let io = Budgeted::new(io, budget);
     let mut handshake = pin!(TlsConnector::from(config).connect(tls::authority_name(), io));
     loop {
         match handshake.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -198,7 +197,7 @@ mod tests {
         let pin = format!("sha256:{}", "00".repeat(32)).parse().unwrap();
         let pins = tls::ServerTrust::Pins(vec![pin]);
         let config = tls::client_config(&pins, None).unwrap();
-        let error = connect(tcp, Budget::default(), config, limit).await.unwrap_err();
+        let error = connect(tcp, Budget::new(512 * 1024), config, limit).await.unwrap_err();
         other.join().unwrap();
         error
     }

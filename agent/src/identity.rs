@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
+use host::clock;
+use host::exit::Failure;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -14,7 +16,6 @@ use verifier::{CaCertificate, EkCertificate, EkPublicKey};
 use crate::attester::KnownEk;
 use crate::credentials::Credentials;
 use crate::daemon::machine::Validity;
-use crate::exit::Failure;
 use crate::inventory::EkChoice;
 
 /// The version of the file's form.
@@ -301,13 +302,13 @@ impl Identity {
 
 /// An error may repeat what is in the file; on a terminal it must be harmless.
 fn printable(error: &serde_json::Error) -> String {
-    verifier::text::escape(&error.to_string())
+    host::terminal::escape(&error.to_string())
 }
 
 /// Whole seconds, in UTC.
 pub(crate) fn rfc3339(seconds: i64) -> Result<String, Failure> {
     let time = OffsetDateTime::from_unix_timestamp(seconds).map_err(Failure::bug)?;
-    time.format(&Rfc3339).map_err(Failure::bug)
+    Ok(clock::rfc3339(time))
 }
 
 /// Octets that are base64 in the file.

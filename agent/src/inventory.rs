@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
+use host::exit::{Exit, Failure};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tpm2::Tpm;
@@ -15,8 +16,8 @@ use tpm2::transport::Transport;
 use tpm2::types::{Capability, CapabilityData, Curve, Handle, Id, Property};
 use verifier::{CaCertificate, EkCertificate, EkPublicKey as VerifiedKey};
 
-use crate::exit::{Exit, Failure};
 use crate::passwords::Passwords;
+use crate::tpm_failure;
 
 /// Which endorsement key is wanted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -128,7 +129,7 @@ pub fn choose<T: Transport>(
     if let Some(certificate) = certificate(tpm, first, passwords)? {
         return Ok(Found { kind: first, certificate: Some(certificate) });
     }
-    for kind in endorsement::certified(tpm)? {
+    for kind in endorsement::certified(tpm).map_err(tpm_failure::command)? {
         if let Some(certificate) = certificate(tpm, kind, passwords)? {
             return Ok(Found { kind, certificate: Some(certificate) });
         }
@@ -161,7 +162,7 @@ pub fn chain<T: Transport>(
     tpm: &mut Tpm<T>,
     passwords: &Passwords,
 ) -> Result<(Vec<CaCertificate>, Vec<String>), Failure> {
-    let found = endorsement::chain(tpm, passwords.as_tpm())?;
+    let found = endorsement::chain(tpm, passwords.as_tpm()).map_err(tpm_failure::command)?;
     let odd = |index: &Handle| {
         format!("NV index {:#010x} cannot be read whole as certificates; the rest is used", index.0)
     };
@@ -247,7 +248,7 @@ pub fn report<T: Transport>(
     passwords: &Passwords,
 ) -> Result<EkReport, Failure> {
     let kind = found.kind;
-    let resident = match endorsement::find(tpm, kind)? {
+    let resident = match endorsement::find(tpm, kind).map_err(tpm_failure::command)? {
         None if found.certificate.is_none() => Some(create(tpm, kind, passwords)?),
         resident => resident,
     };
@@ -299,7 +300,7 @@ pub fn report_all<T: Transport>(
     passwords: &Passwords,
 ) -> Result<Vec<EkReport>, Failure> {
     let mut reports = Vec::new();
-    for kind in endorsement::certified(tpm)? {
+    for kind in endorsement::certified(tpm).map_err(tpm_failure::command)? {
         let found = Found { kind, certificate: certificate(tpm, kind, passwords)? };
         reports.push(report(tpm, &found, passwords)?);
     }
@@ -422,7 +423,7 @@ pub fn tpm<T: Transport>(tpm: &mut Tpm<T>) -> Result<TpmReport, Failure> {
         property: Property::FAMILY_INDICATOR.0,
         property_count: 16,
     };
-    let answer = tpm.run(&command, [])?;
+    let answer = tpm.run(&command, []).map_err(tpm_failure::command)?;
     let CapabilityData::TpmProperties(properties) = answer.capability_data else {
         return Ok(TpmReport::default());
     };

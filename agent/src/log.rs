@@ -1,29 +1,14 @@
-//! What the daemon says while it runs: a line an event, to stderr, for people, for programs or for systemd's journal.
+//! The daemon's log: a line an event, to stderr.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::Write as _;
 
-use serde_json::{Map, Value};
-use verifier::text::{escape, escape_json};
+use host::clock;
+use host::log::{Event, Level, LogFormat};
 
-use crate::clock;
-use crate::config::{LogFormat, Settings};
-use crate::identity::rfc3339;
+use crate::config::Settings;
 
-/// How much an event matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// For developers.
-    Debug,
-    /// What happens.
-    Info,
-    /// What goes wrong and will be tried again.
-    Warn,
-    /// What ends the daemon.
-    Error,
-}
-
-/// Where events go.
+/// Where events go, and which.
 #[derive(Clone, Copy, Debug)]
 pub struct Log {
     format: LogFormat,
@@ -34,13 +19,13 @@ pub struct Log {
 pub type Field<'a> = (&'a str, &'a dyn fmt::Display);
 
 impl Log {
-    /// A log in this form, of events that matter at least so much.
+    /// A log in this form, of events at this level and above.
     #[must_use]
     pub const fn new(format: LogFormat, least: Level) -> Self {
         Self { format, least }
     }
 
-    /// The log as the configuration wants it.
+    /// The log as the configuration sets it.
     #[must_use]
     pub const fn of(settings: &Settings) -> Self {
         let least = if settings.debug { Level::Debug } else { Level::Info };
@@ -48,110 +33,34 @@ impl Log {
     }
 
     /// For developers.
-    pub fn debug(self, what: &str, fields: &[Field<'_>]) {
-        self.event(Level::Debug, what, fields);
+    pub fn debug(self, message: &str, fields: &[Field<'_>]) {
+        self.event(Level::Debug, message, fields);
     }
 
     /// What happens.
-    pub fn info(self, what: &str, fields: &[Field<'_>]) {
-        self.event(Level::Info, what, fields);
+    pub fn info(self, message: &str, fields: &[Field<'_>]) {
+        self.event(Level::Info, message, fields);
     }
 
-    /// What goes wrong and will be tried again.
-    pub fn warn(self, what: &str, fields: &[Field<'_>]) {
-        self.event(Level::Warn, what, fields);
+    /// What failed and is tried again.
+    pub fn warn(self, message: &str, fields: &[Field<'_>]) {
+        self.event(Level::Warn, message, fields);
     }
 
     /// What ends the daemon.
-    pub fn error(self, what: &str, fields: &[Field<'_>]) {
-        self.event(Level::Error, what, fields);
+    pub fn error(self, message: &str, fields: &[Field<'_>]) {
+        self.event(Level::Error, message, fields);
     }
 
-    fn event(self, level: Level, what: &str, fields: &[Field<'_>]) {
+    fn event(self, level: Level, message: &str, fields: &[Field<'_>]) {
         if level < self.least {
             return;
         }
-        let now = rfc3339(clock::now().unix_timestamp()).unwrap_or_default();
-        let line = match self.format {
-            LogFormat::Json => json(&now, level, what, fields),
-            LogFormat::Text => format!("{now} {} {}", level.word(), words(what, fields)),
-            // sd-daemon(3): the priority before the line; the journal keeps the time itself.
-            LogFormat::Journal => format!("<{}>{}", level.priority(), words(what, fields)),
-        };
-        // Whoever closed stderr does not want to know.
+        let time = clock::rfc3339(clock::now());
+        let fields: Vec<_> =
+            fields.iter().map(|(name, value)| (*name, value.to_string())).collect();
+        let line = Event { time: &time, level, message, fields: &fields }.line(self.format);
+        // Without stderr nobody reads the log, and the daemon goes on.
         let _ = writeln!(std::io::stderr(), "{line}");
-    }
-}
-
-impl Level {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Debug => "DEBUG",
-            Self::Info => "INFO ",
-            Self::Warn => "WARN ",
-            Self::Error => "ERROR",
-        }
-    }
-
-    const fn priority(self) -> u8 {
-        match self {
-            Self::Debug => 7,
-            Self::Info => 6,
-            Self::Warn => 4,
-            Self::Error => 3,
-        }
-    }
-}
-
-/// The fields that say something: not every failure has advice.
-fn told<'f>(fields: &'f [Field<'_>]) -> impl Iterator<Item = (&'f str, String)> {
-    let said = fields.iter().map(|(name, value)| (*name, value.to_string()));
-    said.filter(|(_, value)| !value.is_empty())
-}
-
-/// One line, whatever is in the values: quoted where they have spaces, escaped where they have worse.
-fn words(what: &str, fields: &[Field<'_>]) -> String {
-    let mut line = what.to_owned();
-    for (name, value) in told(fields) {
-        let plain = value.chars().all(|c| c.is_ascii_graphic() && c != '"');
-        let _ =
-            if plain { write!(line, " {name}={value}") } else { write!(line, " {name}={value:?}") };
-    }
-    escape(&line)
-}
-
-fn json(now: &str, level: Level, what: &str, fields: &[Field<'_>]) -> String {
-    let mut object = Map::new();
-    object.insert("time".into(), Value::from(now));
-    object.insert("level".into(), Value::from(level.word().trim_end().to_lowercase()));
-    object.insert("message".into(), Value::from(what));
-    for (name, value) in told(fields) {
-        object.insert(name.into(), Value::from(value));
-    }
-    escape_json(&Value::Object(object).to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_value_stays_on_its_line_and_in_its_quotes() {
-        let fields: [Field<'_>; 3] =
-            [("bot", &"b1"), ("advice", &""), ("why", &"two words\nERROR \"x\"\u{3164}")];
-        let line = words("joined", &fields);
-        assert_eq!(line, r#"joined bot=b1 why="two words\nERROR \"x\"\u{3164}""#);
-        let object: Value = serde_json::from_str(&json(
-            "t",
-            Level::Warn,
-            "m",
-            &[("a", &"b\n\u{202e}"), ("c", &"")],
-        ))
-        .unwrap();
-        assert!(object.get("c").is_none());
-        assert_eq!(
-            (object["level"].as_str(), object["a"].as_str()),
-            (Some("warn"), Some("b\n\u{202e}"))
-        );
     }
 }

@@ -6,13 +6,14 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use host::exit::{Exit, Failure};
 use rustix::fs::OFlags;
 use tpm2::commands::{Command, CreatePrimary, NvRead, PolicySecret};
 use tpm2::endorsement;
 use tpm2::types::{CommandCode, ResponseCode, SecretBuf};
 use zeroize::Zeroizing;
 
-use crate::exit::{Exit, Failure};
+use crate::tpm_failure;
 use crate::trusted;
 
 /// TPM2B_AUTH is at most as long as the longest digest. Part 2 §10.4.5.
@@ -86,10 +87,10 @@ impl Passwords {
         let is_about_password =
             matches!(error.refusal(), Some(ResponseCode::BAD_AUTH | ResponseCode::AUTH_FAIL));
         let (hierarchy, password) = match error.command() {
-            _ if !is_about_password => return error.into(),
+            _ if !is_about_password => return tpm_failure::command(error),
             CommandCode(CREATE_PRIMARY | POLICY_SECRET) => ("endorsement", &self.endorsement),
             CommandCode(NV_READ) => ("owner", &self.owner),
-            _ => return error.into(),
+            _ => return tpm_failure::command(error),
         };
         let option = format!("--{hierarchy}-password-file");
         if password.expose().is_empty() {

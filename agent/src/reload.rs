@@ -10,6 +10,8 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use host::bounded;
+use host::exit::{Exit, Failure};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -19,9 +21,7 @@ use rustix::time::{
     timerfd_settime,
 };
 
-use crate::bounded;
 use crate::config::{Reload, ReloadAction, Signal};
-use crate::exit::{Exit, Failure};
 
 /// Where programs are looked for: nothing of our own environment is passed on.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -12,13 +12,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use host::bounded;
+use host::exit::{Exit, Failure};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::bounded;
 use crate::config::{self, ServiceName};
 use crate::destination::{Change, Directory, FileSet, Manifest, Notices, Writer};
-use crate::exit::{Exit, Failure};
 use crate::identity::Identity;
 use crate::inventory::pem;
 

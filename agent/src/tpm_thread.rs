@@ -11,15 +11,16 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 use std::{io, thread};
 
+use host::clock;
+use host::exit::{Exit, Failure};
 use nix::sys::signal::SigSet;
 use tokio::sync::oneshot;
 use tpm2::commands::{Command, Create, CreateLoaded, CreatePrimary};
 use tpm2::transport::{Retry, Tcti, Transport};
 use tpm2::types::CommandCode;
 
-use crate::clock;
-use crate::exit::{Exit, Failure};
 use crate::log::Log;
+use crate::tpm_failure;
 
 /// How a TPM is reached.
 pub type HostTransport = Metered<Retry<Box<dyn Transport + Send>>>;
@@ -165,7 +166,7 @@ impl TpmThread {
                         let _ = opening.send(Ok(()));
                         work(tpm2::Tpm::new(Metered { inner, meter: metering }), &waiting);
                     }
-                    Err(error) => drop(opening.send(Err(error.into()))),
+                    Err(error) => drop(opening.send(Err(tpm_failure::open(&error)))),
                 }
                 // The one who waits may have given up.
                 let _ = ending.send(());

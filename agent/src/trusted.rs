@@ -8,11 +8,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
+use host::exit::{Exit, Failure};
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
-
-use crate::exit::{Exit, Failure};
 
 /// What Linux itself follows before it says ELOOP.
 const MAX_LINKS: u32 = 40;

@@ -1,25 +1,40 @@
 //! The command line, declared.
 
-pub mod environment;
 pub mod install;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use host::command_line;
+use host::exit::{self, Exit};
+use host::go_duration;
+use host::log::LogFormat;
 use serde::Deserialize;
 use verifier::chain::{ChainPolicy, Sha1, Validity, WithoutPurpose};
 
 use crate::config::JoinTimeout;
-use crate::exit::CODES;
 use crate::folder::DEFAULT_DATA_DIR;
 use crate::issue::ClusterName;
 use crate::resource::{self, EkHash, InstanceId, Kind, Name, Timestamp};
 
+/// The exit codes of the program. It has no TPM that could be busy.
+const CODES: [Exit; 8] = [
+    Exit::Refused,
+    Exit::Usage,
+    Exit::Data,
+    Exit::Unavailable,
+    Exit::Bug,
+    Exit::Io,
+    Exit::Permission,
+    Exit::Config,
+];
+
 /// Decides which hosts join by their TPM, and issues their certificates
 #[derive(Debug, Parser)]
-#[command(name = "authority", version, after_help = CODES, disable_help_subcommand = true)]
+#[command(name = "authority", version, after_help = exit::help(&CODES), disable_help_subcommand = true)]
 pub struct Cli {
     /// How to write logs, which go to stderr; AUTHORITY_LOG sets how much (info, debug, ...)
     #[arg(long, global = true, value_enum, env = "AUTHORITY_LOG_FORMAT")]
@@ -27,6 +42,16 @@ pub struct Cli {
     /// What to do
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Reads a command line and the environment.
+///
+/// # Errors
+/// It is invalid, or asks for help.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut command = command_line::prepare(Cli::command());
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
 /// What the program can do.
@@ -62,7 +87,10 @@ pub enum Command {
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the manual page
-    Man,
+    Man {
+        /// Of this verb [default: of the program]
+        verb: Option<String>,
+    },
 }
 
 /// Where the authority's data are.
@@ -326,7 +354,7 @@ pub enum Since {
 pub struct Completions {
     /// For which shell
     #[arg(value_enum)]
-    pub shell: clap_complete::Shell,
+    pub shell: host::manual::Shell,
 }
 
 /// A kind, or some of it.
@@ -364,16 +392,6 @@ pub enum ListFormat {
     /// A table for people
     Text,
     /// JSON
-    Json,
-}
-
-/// How logs are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// A line for people
-    Text,
-    /// A line of JSON
     Json,
 }
 
@@ -435,9 +453,9 @@ fn one(text: &str) -> Result<Which, String> {
 fn span(text: &str) -> Result<Duration, String> {
     /// Ten years.
     const MAX: u64 = 10 * 366 * 86_400;
-    let seconds = resource::seconds(text).filter(|seconds| (1..=MAX).contains(seconds));
-    let wrong = || format!("{text:?} is not a length of time, such as 12h or 1h30m");
-    seconds.map(Duration::from_secs).ok_or_else(wrong)
+    let wrong = || format!("{text:?} is not a duration from 1s to ten years, such as 12h or 1h30m");
+    let span = go_duration::parse(text).ok();
+    span.filter(|span| (1..=MAX).contains(&span.as_secs())).ok_or_else(wrong)
 }
 
 fn instance(text: &str) -> Result<InstanceId, String> {

@@ -3,11 +3,11 @@
 use std::io;
 use std::path::Path;
 
+use host::exit::{Exit, Failure};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::exit::{Exit, Failure};
 use crate::folder::{DataFolder, Lock, Nascent, check_own, check_owner, read_private};
 use crate::issue::{CaKey, ClusterName, IssueError, Issuer, SshAuthority, X509Authority};
 use crate::store::{RedbStore, StoreError};

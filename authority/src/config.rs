@@ -18,11 +18,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use host::exit::{Exit, Failure};
+use host::go_duration;
+use host::log::LogFormat;
 use serde::{Deserialize, Deserializer};
 use verifier::chain::ChainPolicy;
 
-use crate::cli::{EkPolicy, Leniency, LogFormat, Start};
-use crate::exit::{Exit, Failure};
+use crate::cli::{EkPolicy, Leniency, Start};
 use crate::folder::DEFAULT_DATA_DIR;
 use crate::issue::ClusterName;
 use crate::log::Levels;
@@ -205,18 +207,19 @@ impl FromStr for JoinTimeout {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a time from 1s to 10m");
-        let unit = if text.ends_with('m') { 60 } else { 1 };
-        let number = text.strip_suffix(['s', 'm']).unwrap_or(text);
-        let seconds = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
-        let seconds = seconds.filter(|seconds| (1..=600).contains(seconds)).ok_or_else(wrong)?;
-        Ok(Self(Duration::from_secs(seconds)))
+        const RANGE: std::ops::RangeInclusive<Duration> =
+            Duration::from_secs(1)..=Duration::from_secs(600);
+        let wrong = || format!("{text:?} is not a duration from 1s to 10m");
+        // A number alone is seconds, as in versions before 0.2.
+        let seconds = text.parse::<u64>().map(Duration::from_secs);
+        let duration = seconds.ok().or_else(|| go_duration::parse(text).ok());
+        duration.filter(|duration| RANGE.contains(duration)).map(Self).ok_or_else(wrong)
     }
 }
 
 impl fmt::Display for JoinTimeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}s", self.0.as_secs())
+        f.write_str(&go_duration::text(self.0))
     }
 }
 
@@ -296,7 +299,7 @@ mod tests {
             ("diag_addr: \"\"\n", 1, "diag_addr: \"\": "),
             ("listen: 127.0.0.1\n", 1, "127.0.0.1"),
             ("\n\ncluster_name: UPPER\n", 3, "UPPER"),
-            ("join_timeout: 1h\n", 1, "join_timeout: \"1h\" is not a time from 1s to 10m"),
+            ("join_timeout: 1h\n", 1, "join_timeout: \"1h\" is not a duration from 1s to 10m"),
             ("diag_addr: [a]\n", 1, ""),
             ("log:\n  format: xml\n", 2, "xml"),
             ("ek_certificates:\n  sha1: maybe\n", 2, "maybe"),

@@ -12,11 +12,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use host::exit::{Exit, Failure};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use zeroize::Zeroizing;
-
-use crate::exit::{Exit, Failure};
 
 /// Nobody but the owner.
 const PRIVATE_FOLDER: u32 = 0o700;

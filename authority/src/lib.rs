@@ -6,20 +6,24 @@
 
 pub mod audit;
 pub mod cli;
-pub mod clock;
 pub mod cluster;
 pub mod command;
 pub mod config;
-pub mod exit;
 pub mod folder;
 pub mod install;
 pub mod issue;
 pub mod log;
 pub mod metrics;
-pub mod notify;
 pub mod resource;
 pub mod server;
 pub mod service;
-pub mod socket;
 mod status;
 pub mod store;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Runs the command line and returns the exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    host::command_line::run(cli::parse(arguments), command::run)
+}

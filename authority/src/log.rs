@@ -1,18 +1,20 @@
 //! The program's log: what is logged, in which form, to stderr.
 
-use std::env;
-use std::io::{self, Write};
 use std::str::FromStr;
+use std::{env, fmt, io};
 
+use host::clock::{self, rfc3339};
+use host::exit::{Exit, Failure};
+use host::log::{Event, Level, LogFormat};
 use tracing::dispatcher::{Dispatch, with_default};
+use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing::{Level, warn};
+use tracing::{Subscriber, warn};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use verifier::text::{escape, escape_json};
-
-use crate::cli::LogFormat;
-use crate::exit::{Exit, Failure};
 
 /// The environment variable that goes before the configuration.
 const VARIABLE: &str = "AUTHORITY_LOG";
@@ -91,7 +93,7 @@ pub fn start(format: Option<LogFormat>, configured: &Levels) -> Result<(), Failu
 /// Warns where events of level info are not logged. Every filter lets this one event pass, `off` too:
 /// an operator who finds an empty log must know why.
 pub fn warn_if_quiet(format: Option<LogFormat>) {
-    if !tracing::enabled!(Level::INFO) {
+    if !tracing::enabled!(tracing::Level::INFO) {
         let unfiltered = to_stderr(format, EnvFilter::new("warn"));
         with_default(&unfiltered, || {
             warn!("events of level info are not logged, as AUTHORITY_LOG or log.level says");
@@ -100,33 +102,68 @@ pub fn warn_if_quiet(format: Option<LogFormat>) {
 }
 
 fn to_stderr(format: Option<LogFormat>, filter: EnvFilter) -> Dispatch {
+    let lines = Lines(format.unwrap_or_default());
     // A log line that cannot be written is lost: reporting that on stderr would panic.
     let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
-    match format.unwrap_or(LogFormat::Text) {
-        LogFormat::Text => {
-            log.with_writer(|| Harmless(io::stderr(), escape)).with_target(false).into()
-        }
-        LogFormat::Json => log
-            .with_writer(|| Harmless(io::stderr(), escape_json))
-            .json()
-            .flatten_event(true)
-            .into(),
+    log.with_writer(io::stderr).event_format(lines).into()
+}
+
+/// An event as one line, in the form that both programs of this project have.
+struct Lines(LogFormat);
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &tracing::Event<'_>,
+    ) -> fmt::Result {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let time = rfc3339(clock::now());
+        let line = Event {
+            time: &time,
+            level: match *event.metadata().level() {
+                tracing::Level::TRACE => Level::Trace,
+                tracing::Level::DEBUG => Level::Debug,
+                tracing::Level::INFO => Level::Info,
+                tracing::Level::WARN => Level::Warn,
+                tracing::Level::ERROR => Level::Error,
+            },
+            message: &fields.message,
+            fields: &fields.named,
+        };
+        writeln!(writer, "{}", line.line(self.0))
     }
 }
 
-/// Writes lines whose values come from elsewhere: each stays one line, and is printable.
-struct Harmless<W>(W, fn(&str) -> String);
+/// The values of an event.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    named: Vec<(&'static str, String)>,
+}
 
-impl<W: Write> Write for Harmless<W> {
-    /// An event is written as a whole.
-    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(event);
-        let line = (self.1)(text.strip_suffix('\n').unwrap_or(&text)) + "\n";
-        self.0.write_all(line.as_bytes()).map(|()| event.len())
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field, format!("{value:?}"));
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, value.to_owned());
+    }
+}
+
+impl Fields {
+    fn add(&mut self, field: &Field, value: String) {
+        match field.name() {
+            "message" => self.message = value,
+            name => self.named.push((name, value)),
+        }
     }
 }
 
@@ -159,18 +196,5 @@ mod tests {
             let said = filter(text).unwrap_err();
             assert!(said.ends_with("is not a log level: error, warn, info, debug, trace or off"));
         }
-    }
-
-    #[test]
-    fn event_is_one_printable_line_whatever_its_values_are() {
-        let written = |text: &str, escape: fn(&str) -> String| {
-            let mut harmless = Harmless(Vec::new(), escape);
-            harmless.write_all(text.as_bytes()).unwrap();
-            String::from_utf8(harmless.0).unwrap()
-        };
-        let text = written("WARN why=a\nERROR \u{202e}b\u{1b}[2J\n", escape);
-        assert_eq!(text, "WARN why=a\\nERROR \\u{202e}b\\u{1b}[2J\n");
-        let json = written("{\"why\":\"\u{202e}\\n\"}\n", escape_json);
-        assert_eq!(json, "{\"why\":\"\\u202e\\n\"}\n");
     }
 }

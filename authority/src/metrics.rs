@@ -3,11 +3,11 @@
 mod connections;
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use host::metrics::{Kind, Page};
 use time::OffsetDateTime;
 
 use self::connections::ConnectionMetrics;
@@ -81,50 +81,56 @@ impl Metrics {
 
     /// All of it.
     pub(crate) fn text(&self, ca_not_after: OffsetDateTime) -> String {
-        let mut text = String::new();
-        // Writing to a String does not fail.
-        let _ = self.write(&mut text, ca_not_after);
-        text
-    }
-
-    fn write(&self, text: &mut String, ca_not_after: OffsetDateTime) -> std::fmt::Result {
         let results = self.results.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut page = Page::new();
         for action in Action::ALL {
             let name = metric(action);
-            writeln!(text, "# HELP {name} Ends, by result: granted, or the code of the refusal.")?;
-            writeln!(text, "# TYPE {name} counter")?;
+            let help = "Ends, by result: granted, or the code of the refusal.";
+            page.family(name, Kind::Counter, help);
             if !results.contains_key(&(name, "granted")) {
-                writeln!(text, "{name}{{result=\"granted\"}} 0")?;
+                page.sample(name, &[("result", "granted")], 0);
             }
             for ((_, result), count) in results.iter().filter(|((of, _), _)| *of == name) {
-                writeln!(text, "{name}{{result=\"{result}\"}} {count}")?;
+                page.sample(name, &[("result", result)], count);
             }
         }
         let name = "endorse_store_seconds";
-        writeln!(text, "# HELP {name} Time that the store takes.\n# TYPE {name} histogram")?;
-        self.reads.write(text, name, "read")?;
-        self.writes.write(text, name, "write")?;
-        self.connections.write(text)?;
+        page.family(name, Kind::Histogram, "Time that the store takes.");
+        self.reads.write(&mut page, name, "read");
+        self.writes.write(&mut page, name, "write");
+        self.connections.write(&mut page);
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let (recreated, waiting) = (count(&self.audit.recreated), count(&self.audit.waiting));
-        let name = "endorse_audit_log_recreated_total";
-        writeln!(text, "# HELP {name} Times the audit log was removed or replaced by others.")?;
-        writeln!(text, "# TYPE {name} counter\n{name} {recreated}")?;
-        let name = "endorse_audit_log_waiting";
-        writeln!(text, "# HELP {name} Events in the store that are not in the audit log yet.")?;
-        writeln!(text, "# TYPE {name} gauge\n{name} {waiting}")?;
-        let mismatches = count(&self.generation_mismatches);
-        let name = "endorse_generation_mismatches_total";
-        writeln!(text, "# HELP {name} Calls with a certificate that was not the latest: clones?")?;
-        writeln!(text, "# TYPE {name} counter\n{name} {mismatches}")?;
-        let implausible = u8::from(self.clock_implausible.load(Ordering::Relaxed));
-        let name = "endorse_clock_implausible";
-        writeln!(text, "# HELP {name} 1 if the clock is far from the last record.")?;
-        writeln!(text, "# TYPE {name} gauge\n{name} {implausible}")?;
-        let name = "endorse_ca_not_after_seconds";
-        let end = ca_not_after.unix_timestamp();
-        writeln!(text, "# HELP {name} When the X.509 CA ends, in seconds since 1970.")?;
-        writeln!(text, "# TYPE {name} gauge\n{name} {end}")
+        page.single(
+            "endorse_audit_log_recreated_total",
+            Kind::Counter,
+            "Times the audit log was removed or replaced by others.",
+            count(&self.audit.recreated),
+        );
+        page.single(
+            "endorse_audit_log_waiting",
+            Kind::Gauge,
+            "Events in the store that are not in the audit log yet.",
+            count(&self.audit.waiting),
+        );
+        page.single(
+            "endorse_generation_mismatches_total",
+            Kind::Counter,
+            "Calls with a certificate that was not the latest: clones?",
+            count(&self.generation_mismatches),
+        );
+        page.single(
+            "endorse_clock_implausible",
+            Kind::Gauge,
+            "1 if the clock is far from the last record.",
+            u8::from(self.clock_implausible.load(Ordering::Relaxed)),
+        );
+        page.single(
+            "endorse_ca_not_after_seconds",
+            Kind::Gauge,
+            "When the X.509 CA ends, in seconds since 1970.",
+            ca_not_after.unix_timestamp(),
+        );
+        page.into_text()
     }
 }
 
@@ -147,16 +153,16 @@ impl Histogram {
         self.microseconds.fetch_add(time, Ordering::Relaxed);
     }
 
-    fn write(&self, text: &mut String, name: &str, access: &str) -> std::fmt::Result {
+    fn write(&self, page: &mut Page, name: &str, access: &str) {
         let mut total = 0u64;
         let bounds = CLASSES.iter().map(|bound| seconds(*bound)).chain(["+Inf".into()]);
         for (class, bound) in self.classes.iter().zip(bounds) {
             total = total.saturating_add(class.load(Ordering::Relaxed));
-            writeln!(text, "{name}_bucket{{access=\"{access}\",le=\"{bound}\"}} {total}")?;
+            page.sample(&format!("{name}_bucket"), &[("access", access), ("le", &bound)], total);
         }
         let sum = seconds(self.microseconds.load(Ordering::Relaxed));
-        writeln!(text, "{name}_sum{{access=\"{access}\"}} {sum}")?;
-        writeln!(text, "{name}_count{{access=\"{access}\"}} {total}")
+        page.sample(&format!("{name}_sum"), &[("access", access)], sum);
+        page.sample(&format!("{name}_count"), &[("access", access)], total);
     }
 }
 

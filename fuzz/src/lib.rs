@@ -146,5 +146,5 @@ pub fn joined(parts: &[&[u8]]) -> Vec<u8> {
 /// What people and logs are shown must not steer a terminal or end a line.
 #[track_caller]
 fn assert_harmless(text: &str) {
-    assert!(text.chars().all(verifier::text::is_printable), "not printable: {text:?}");
+    assert!(text.chars().all(host::terminal::is_printable), "not printable: {text:?}");
 }

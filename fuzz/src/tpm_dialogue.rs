@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::io;
 use std::rc::Rc;
 
-use agent::Failure;
 use agent::attester::{Attester, JoinKey};
 use agent::inventory::{self, EkChoice};
 use agent::passwords::Passwords;
+use host::exit::Failure;
 use tpm2::Tpm;
 use tpm2::commands::by_code;
 use tpm2::endorsement::EkKind;

@@ -6,6 +6,7 @@ use agent::connection::Connection;
 use agent::inventory::EkChoice;
 use agent::passwords::Passwords;
 use anyhow::{Context, Result, bail};
+use host::exit::Failure;
 use p256::ecdsa::Signature;
 use prost::Message;
 use proto::transcript::Transcript;
@@ -37,7 +38,7 @@ impl Wire {
         let trust = ServerTrust::Pins(vec![world.pin().parse()?]);
         let config = tls::client_config(&trust, None)?;
         let Connection { channel, exporter, .. } =
-            Connection::open(world.address(), config).await.map_err(agent::Failure::from)?;
+            Connection::open(world.address(), config).await.map_err(Failure::from)?;
         Ok(Self { client: JoinServiceClient::with_origin(channel, Channel::origin()), exporter })
     }
 

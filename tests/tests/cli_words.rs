@@ -5,10 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use clap::CommandFactory;
+use host::terminal::is_printable;
 use serde_json::Value;
 use tests::programs;
 use tests::world::{Said, World, names};
-use verifier::text::is_printable;
 use xtask::swtpm::{Factory, Kind, Maker};
 
 /// Compares with the file `tests/words/NAME.txt`.

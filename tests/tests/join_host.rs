@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use agent::storage::Storage;
 use anyhow::{Context, Result, ensure};
-use authority::clock::Clock;
+use host::clock::Clock;
 use tests::programs;
 use tests::world::{BOT, Said, World, names, run};
 use time::format_description::well_known::Rfc3339;

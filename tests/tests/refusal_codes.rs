@@ -1,8 +1,8 @@
 //! Every refusal code of the authority, and what the agent makes of it.
 
-use agent::Exit;
 use agent::ceremony::refused;
 use authority::service::refusal::{Code, Refusal};
+use host::exit::Exit;
 use tonic::Status;
 
 /// What the agent ends with. `Unavailable` is retried soon, `Refused` after the long pause.

@@ -11,7 +11,7 @@ use crate::attributes::rust_files;
 use crate::tokens::{Token, tokens, without_tests};
 
 /// The floor of each crate.
-const CRATES: [(&str, u8); 10] = [
+const CRATES: [(&str, u8); 11] = [
     ("tests", 5),
     ("benches", 5),
     ("fuzz", 5),
@@ -21,6 +21,7 @@ const CRATES: [(&str, u8); 10] = [
     ("proto", 3),
     ("tls", 3),
     ("verifier", 3),
+    ("host", 3),
     ("tpm2", 2),
 ];
 /// On this floor nobody knows the neighbours.

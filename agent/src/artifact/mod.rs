@@ -4,6 +4,7 @@ mod openssh;
 
 use std::path::Path;
 
+use host::exit::{Exit, Failure};
 use p256::SecretKey;
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey, VerifyingKey};
@@ -15,7 +16,6 @@ use zeroize::Zeroizing;
 
 use crate::config::X509Files;
 use crate::destination::FileSet;
-use crate::exit::{Exit, Failure};
 use crate::inventory::pem;
 use crate::ssh_certificate::SshCertificate;
 
@@ -185,7 +185,7 @@ fn check_x509(key: &SoftwareKey, x509: X509<'_>) -> Result<(), Failure> {
 }
 
 fn check_ssh(key: &SoftwareKey, ssh: Ssh<'_>) -> Result<(), Failure> {
-    let is_line = |line: &str| line.chars().all(verifier::text::is_printable);
+    let is_line = |line: &str| line.chars().all(host::terminal::is_printable);
     if !is_line(ssh.certificate) || !ssh.authorities.iter().all(|line| is_line(line)) {
         return Err(unusable("an SSH key of more than one line"));
     }

@@ -4,10 +4,10 @@ use std::fmt::Write;
 use std::path::Path;
 
 use base64ct::{Base64, Encoding};
+use host::exit::{Exit, Failure};
 use p256::ecdsa::VerifyingKey;
 
 use super::{Identity, unusable};
-use crate::exit::{Exit, Failure};
 
 const KIND: &str = "ecdsa-sha2-nistp256";
 const CURVE: &str = "nistp256";

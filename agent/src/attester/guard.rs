@@ -1,5 +1,6 @@
 //! The session that guards a join, salted to the endorsement key, and how the EK comes to be authorized.
 
+use host::exit::{Exit, Failure};
 use tpm2::commands::{ActivateCredential, ActivateCredentialResponse, PolicyOr, PolicySecret};
 use tpm2::crypto::HashAlg;
 use tpm2::endorsement::{self, EkKind};
@@ -15,9 +16,9 @@ use tpm2::wire::List;
 use tpm2::{Fault, Tpm};
 
 use super::{JoinKey, KnownEk};
-use crate::exit::{Exit, Failure};
 use crate::inventory::key_octets;
 use crate::passwords::Passwords;
+use crate::tpm_failure;
 
 /// The session that guards a join: it proves what the TPM answers, and encrypts what nobody may see.
 #[derive(Debug)]
@@ -81,8 +82,9 @@ pub(super) fn enter_resident<T: Transport>(
         match enter(tpm, &resident, unique, passwords) {
             Ok(entered) => return Ok(Some(entered)),
             Err(error) if error.refusal() == Some(ResponseCode::HANDLE) => {}
-            Err(error) if may_be_another_key(&error) && !endorsement::is_there(tpm, &resident)? => {
-            }
+            Err(error)
+                if may_be_another_key(&error)
+                    && !endorsement::is_there(tpm, &resident).map_err(tpm_failure::command)? => {}
             Err(error) => return Err(passwords.explain(error)),
         }
     }

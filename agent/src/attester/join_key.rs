@@ -1,5 +1,6 @@
 //! The key that a host joins with.
 
+use host::exit::{Exit, Failure};
 use tpm2::commands::{Command, CreatePrimary, CreatePrimaryResponse, Sign};
 use tpm2::crypto::object_name;
 use tpm2::endorsement::ephemeral_session;
@@ -14,8 +15,8 @@ use tpm2::{Fault, Tpm};
 
 use super::KnownEk;
 use super::guard::{self, Guard};
-use crate::exit::{Exit, Failure};
 use crate::passwords::Passwords;
+use crate::tpm_failure;
 
 /// A join key in the TPM: nothing of it is stored but the 32 octets that make it again.
 #[derive(Clone, Debug)]
@@ -53,7 +54,7 @@ impl JoinKey {
         if let Some(entered) = guard::enter_resident(tpm, ek, unique, passwords)? {
             return entered.join_key.expect(expected);
         }
-        let session = ephemeral_session(tpm)?;
+        let session = ephemeral_session(tpm).map_err(tpm_failure::command)?;
         let auth = session.last_auth(passwords.endorsement().expose());
         let key = create(tpm, unique, auth).map_err(|error| passwords.explain(error))?;
         key.expect(expected)
@@ -124,7 +125,7 @@ impl JoinKey {
             in_scheme: AsymScheme::Null,
             validation: Ticket::NO_HASHCHECK,
         };
-        let answer = tpm.run(&command, [Auth::EMPTY])?;
+        let answer = tpm.run(&command, [Auth::EMPTY]).map_err(tpm_failure::command)?;
         let Signature::Ecdsa(signature) = answer.signature else {
             return Err(malformed("Signature", Why::Selector));
         };
@@ -159,5 +160,8 @@ fn create_primary(unique: &[u8; 32]) -> CreatePrimary<'_> {
 
 fn malformed(what: &'static str, why: Why) -> Failure {
     let code = <Sign<'_> as Command>::INFO.code;
-    tpm2::Error::new(code, Fault::Malformed(Malformed::new(why, 0).named(what))).into()
+    tpm_failure::command(tpm2::Error::new(
+        code,
+        Fault::Malformed(Malformed::new(why, 0).named(what)),
+    ))
 }

@@ -15,6 +15,7 @@
 mod guard;
 mod join_key;
 
+use host::exit::{Exit, Failure};
 use tpm2::Tpm;
 use tpm2::commands::ActivateCredential;
 use tpm2::endorsement::{self, EkKind};
@@ -25,9 +26,9 @@ use verifier::{CaCertificate, EkCertificate, EkPublicKey};
 
 use self::guard::{Authority, Entered, name_alg};
 pub use self::join_key::JoinKey;
-use crate::exit::{Exit, Failure};
 use crate::inventory::{self, EkChoice, key_octets, mismatch, resident_key};
 use crate::passwords::Passwords;
+use crate::tpm_failure;
 
 /// An endorsement key that this host has joined with before.
 #[derive(Clone, Debug)]
@@ -151,7 +152,7 @@ impl Attester {
                     message: format!("{} ({error})", not_ours().message),
                     ..not_ours()
                 }),
-                _ => Err(error.into()),
+                _ => Err(tpm_failure::command(error)),
             },
         }
     }
@@ -175,7 +176,7 @@ fn look<T: Transport>(
             None,
         ));
     }
-    let resident = match endorsement::find(tpm, kind)? {
+    let resident = match endorsement::find(tpm, kind).map_err(tpm_failure::command)? {
         Some(resident) => resident,
         None => inventory::create(tpm, kind, passwords)?,
     };

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use host::account::{AccountName, UnitName};
+use host::place::Writing;
 use tpm2::transport::Tcti;
 
 use crate::config::{self, ConfigFile};
-use crate::install::account::{AccountName, UnitName};
 
 /// `agent install`.
 #[derive(Debug, Subcommand)]
@@ -68,15 +69,4 @@ pub struct Udev {
     /// Where rules of the operator are
     #[arg(long, value_name = "DIR", default_value = "/etc/udev/rules.d")]
     pub udev_directory: PathBuf,
-}
-
-/// Whether to write.
-#[derive(Args, Clone, Copy, Debug)]
-pub struct Writing {
-    /// Write the file; otherwise it goes to stdout
-    #[arg(long)]
-    pub write: bool,
-    /// Write it even if there is another one in its place
-    #[arg(long, requires = "write")]
-    pub force: bool,
 }

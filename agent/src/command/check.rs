@@ -3,16 +3,17 @@
 use std::fmt::{self, Display};
 use std::path::Path;
 
+use host::exit::Failure;
+use host::go_duration;
+use host::output::{write, write_json};
 use serde::Serialize;
 
-use super::{write, write_json};
 use crate::cli::Format;
 use crate::cli::configuration::Check;
 use crate::config::{
     Destination, Finding, Findings, Lifetime, LoadError, Loaded, NamedFile, Renewal, ServiceKind,
-    Settings, Severity, Storage, Token, Trust, duration, hooks,
+    Settings, Severity, Storage, Token, Trust, hooks,
 };
-use crate::exit::Failure;
 
 /// What `--format json` prints.
 #[derive(Serialize)]
@@ -38,7 +39,7 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
         Format::Text => {
             let meaning = result.as_ref().ok().map(|loaded| Meaning(path, &loaded.settings));
             let meaning = meaning.map(|meaning| meaning.to_string()).unwrap_or_default();
-            write(format!("{findings}{meaning}").as_bytes())?;
+            write(format!("{findings}{meaning}"))?;
         }
     }
     match result {
@@ -118,11 +119,11 @@ fn joined<T: Display>(all: &[T]) -> String {
 }
 
 fn life(lifetime: Lifetime) -> String {
-    let ttl = duration::text(lifetime.ttl);
+    let ttl = go_duration::text(lifetime.ttl);
     match lifetime.renewal {
         Renewal::HalfLife => format!("live {ttl}, renewed at half of it"),
         Renewal::Every(interval) => {
-            format!("live {ttl}, renewed every {}", duration::text(interval))
+            format!("live {ttl}, renewed every {}", go_duration::text(interval))
         }
     }
 }

@@ -5,10 +5,11 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::write;
+use host::exit::{Exit, Failure};
+use host::output::write;
+
 use crate::cli::configuration::Configure;
 use crate::config;
-use crate::exit::{Exit, Failure};
 
 pub(crate) fn run(arguments: &Configure) -> Result<(), Failure> {
     let nowhere = Path::new("the command line");
@@ -34,10 +35,10 @@ pub(crate) fn run(arguments: &Configure) -> Result<(), Failure> {
         ));
     }
     match &arguments.output {
-        None => write(text.as_bytes()),
+        None => write(text),
         Some(path) => {
             create(path, &text)?;
-            write(format!("Wrote {}\n", path.display()).as_bytes())
+            write(format!("Wrote {}\n", path.display()))
         }
     }
 }

@@ -1,11 +1,13 @@
 //! `agent doctor`.
 
-use super::{block_on, write, write_json};
+use host::clock;
+use host::exit::Failure;
+use host::output::{write, write_json};
+
+use super::block_on;
 use crate::cli::{Doctor, Format};
-use crate::clock;
 use crate::config::Overrides;
 use crate::doctor::{self, Configured};
-use crate::exit::Failure;
 use crate::passwords::PasswordFiles;
 
 pub(crate) fn run(arguments: &Doctor) -> Result<(), Failure> {
@@ -27,7 +29,7 @@ pub(crate) fn run(arguments: &Doctor) -> Result<(), Failure> {
     let report = block_on(examined)?;
     match arguments.format {
         Format::Json => write_json(&report)?,
-        Format::Text => write(report.to_string().as_bytes())?,
+        Format::Text => write(report.to_string())?,
     }
     report.failure().map_or(Ok(()), Err)
 }

@@ -1,12 +1,13 @@
 //! `agent identify`.
 
+use host::exit::Failure;
+use host::output::{write, write_json};
 use serde::Serialize;
 use verifier::CaCertificate;
 
-use super::{block_on, write, write_json};
+use super::block_on;
 use crate::cli::{Identify, IdentifyFormat};
 use crate::client;
-use crate::exit::Failure;
 use crate::inventory::{self, EkChoice, EkReport, TpmReport};
 use crate::passwords::Passwords;
 use crate::tpm_thread::{Audience, Meter, Tpm, TpmThread};
@@ -34,8 +35,8 @@ pub(crate) fn run(arguments: &Identify) -> Result<(), Failure> {
         format => {
             let report = block_on(tpm.call(move |tpm| one(tpm, choice, &passwords)))??;
             match format {
-                IdentifyFormat::Rule => write(rule(&report, &client::hostname()).as_bytes()),
-                _ => write(text(&report).as_bytes()),
+                IdentifyFormat::Rule => write(rule(&report, &client::hostname())),
+                _ => write(text(&report)),
             }
         }
     }

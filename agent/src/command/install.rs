@@ -1,14 +1,15 @@
 //! `agent install`.
 
-use std::io::Write;
 use std::path::Path;
 
-use super::write;
-use crate::cli::install::{Install, Systemd, Udev, Writing};
+use host::exit::{Exit, Failure};
+use host::output::note;
+use host::place;
+
+use crate::cli::install::{Install, Systemd, Udev};
 use crate::config::{ConfigFile, Overrides};
-use crate::exit::{Exit, Failure};
+use crate::install::udev;
 use crate::install::unit::{Reach, Unit};
-use crate::install::{Overwrite, Placed, place, udev};
 
 pub(crate) fn run(what: Install) -> Result<(), Failure> {
     match what {
@@ -42,7 +43,7 @@ fn systemd(arguments: Systemd) -> Result<(), Failure> {
         Failure::new(Exit::Usage, error.to_string(), "give the path as it is from the root")
     })?;
     let path = arguments.systemd_directory.join(format!("{}.service", unit.name));
-    deliver(&path, &text, arguments.writing)?;
+    place::install(&path, &text, arguments.writing)?;
     for missing in missing(&unit) {
         note(&missing);
     }
@@ -68,21 +69,10 @@ fn reach(file: &ConfigFile) -> Result<Reach, Failure> {
 /// What this host lacks for the unit to start, each with the command that mends it.
 fn missing(unit: &Unit) -> Vec<String> {
     let Unit { user, group, device_group, .. } = unit;
-    let (users, groups) = (Path::new("/etc/passwd"), Path::new("/etc/group"));
-    let mut missing = Vec::new();
-    if group.is_in(groups) == Some(false) {
-        missing.push(format!("there is no group {group} yet: groupadd --system {group}"));
-    }
-    if user.is_in(users) == Some(false) {
-        let home = "--home-dir /nonexistent --shell /usr/sbin/nologin";
-        missing.push(format!(
-            "there is no user {user} yet: useradd --system --gid {group} {home} {user}"
-        ));
-    }
-    if unit.uses_device() && device_group.is_in(groups) == Some(false) {
-        missing.push(format!(
-            "there is no group {device_group} yet: groupadd --system {device_group}, then agent install udev --write"
-        ));
+    let mut missing: Vec<String> =
+        [group.missing_group(), user.missing_user(group)].into_iter().flatten().collect();
+    if let Some(create) = device_group.missing_group().filter(|_| unit.uses_device()) {
+        missing.push(format!("{create}, then agent install udev --write"));
     }
     for folder in unit.read_write.iter().filter(|folder| !folder.exists()) {
         let folder = folder.display();
@@ -110,38 +100,12 @@ fn udev_rule(arguments: &Udev) -> Result<(), Failure> {
         note(&format!("{other} already gives the TPM to a group"));
     }
     let path = arguments.udev_directory.join(udev::FILE);
-    deliver(&path, &udev::rule(&arguments.group), arguments.writing)?;
-    if arguments.group.is_in(Path::new("/etc/group")) == Some(false) {
-        note(&format!("there is no group {0} yet: groupadd --system {0}", arguments.group));
+    place::install(&path, &udev::rule(&arguments.group), arguments.writing)?;
+    if let Some(missing) = arguments.group.missing_group() {
+        note(&missing);
     }
     if arguments.writing.write {
         note("next: udevadm control --reload && udevadm trigger --subsystem-match=tpmrm");
     }
     Ok(())
-}
-
-/// Writes the file, or shows it.
-fn deliver(path: &Path, text: &str, writing: Writing) -> Result<(), Failure> {
-    if !writing.write {
-        write(text.as_bytes())?;
-        note(&format!("nothing was written; --write writes it to {}", path.display()));
-        return Ok(());
-    }
-    let overwrite = if writing.force { Overwrite::Always } else { Overwrite::Never };
-    let placed = place(path, text, overwrite)
-        .map_err(|cause| Failure::io(&cause, format!("cannot write {}", path.display())))?;
-    match placed {
-        Placed::Written => write(format!("{} written\n", path.display()).as_bytes()),
-        Placed::Unchanged => write(format!("{} is as it should be\n", path.display()).as_bytes()),
-        Placed::Kept => Err(Failure::new(
-            Exit::Config,
-            format!("{} is there already and is another one", path.display()),
-            "--force replaces it; `systemctl edit` adds to a unit without changing its file",
-        )),
-    }
-}
-
-/// A word on stderr; nobody hears it if that is closed.
-fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "note: {text}");
 }

@@ -1,11 +1,14 @@
 //! `agent join`.
 
-use super::{block_on, write};
+use host::exit::Failure;
+use host::log::{Level, LogFormat};
+use host::output::write;
+
+use super::block_on;
 use crate::cli::Join;
 use crate::client::{Client, Wanted};
-use crate::config::{DEFAULT_TTL, LogFormat, Trust};
-use crate::exit::Failure;
-use crate::log::{Level, Log};
+use crate::config::{DEFAULT_TTL, Trust};
+use crate::log::Log;
 use crate::storage::Storage;
 use crate::tpm_thread::{Audience, Meter, TpmThread};
 

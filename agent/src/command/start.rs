@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use host::exit::Failure;
+use host::log::Level;
+
 use super::block_on;
 use crate::cli::daemon::Start;
 use crate::config::{Finding, Findings, LoadError, Loaded, Location, Settings, Severity};
 use crate::daemon;
-use crate::exit::Failure;
-use crate::log::{Level, Log};
+use crate::log::Log;
 
 pub(crate) fn run(arguments: Start) -> Result<(), Failure> {
     // As the command line says, until the file has been read.

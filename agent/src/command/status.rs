@@ -1,14 +1,16 @@
 //! `agent status`.
 
+use host::clock;
+use host::exit::{Exit, Failure};
+use host::output::{write, write_json};
+use host::terminal::one_line;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{block_on, wait, write, write_json};
+use super::{block_on, wait};
 use crate::cli::{Format, Status};
-use crate::clock;
 use crate::daemon::health;
-use crate::exit::{Exit, Failure, one_line};
 use crate::identity::Identity;
 use crate::storage::Storage;
 
@@ -49,7 +51,7 @@ pub(crate) fn run(arguments: &Status) -> Result<(), Failure> {
             valid: left.is_positive(),
             daemon,
         }),
-        Format::Text => write((text(&identity, left) + &running(daemon.as_ref())).as_bytes()),
+        Format::Text => write(text(&identity, left) + &running(daemon.as_ref())),
     }
 }
 
@@ -132,6 +134,6 @@ mod tests {
             "reason": "a\nDaemon: well \u{1b}[2J\u{9b}2J\u{202e}", "advice": "b\r\nc"}}});
         let text = running(Some(&serde_json::from_value(report).unwrap()));
         assert_eq!(text.lines().count(), 3, "{text:?}");
-        assert!(text.chars().all(|c| verifier::text::is_printable(c) || c == '\n'), "{text:?}");
+        assert!(text.chars().all(|c| host::terminal::is_printable(c) || c == '\n'), "{text:?}");
     }
 }

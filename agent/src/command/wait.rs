@@ -3,6 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use host::clock;
+use host::exit::{Exit, Failure};
+use host::output::write;
+use host::unix_socket;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
@@ -10,14 +14,11 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::{block_on, write};
+use super::block_on;
 use crate::cli::daemon::Wait;
-use crate::clock;
 use crate::daemon::SOCKET;
 use crate::daemon::diag::Stream;
 use crate::daemon::health::{Component, Report, Status};
-use crate::exit::{Exit, Failure};
-use crate::socket;
 
 /// No report is larger.
 const LARGEST: usize = 256 * 1024;
@@ -74,7 +75,7 @@ async fn ask_agent(arguments: &Wait, path: &str) -> Result<(StatusCode, Bytes), 
             }
             (None, Some(storage)) => {
                 let path = storage.join(SOCKET);
-                let stream = socket::connect(&path).await;
+                let stream = unix_socket::connect(&path).await;
                 Box::new(stream.map_err(|cause| format!("{}: {cause}", path.display()))?)
             }
             (None, None) => return Err("it is not said which agent".to_owned()),
@@ -98,7 +99,7 @@ fn reasons(body: &[u8]) -> String {
 /// The health of the agent that runs on this storage; `None` if none does.
 pub(crate) async fn running(storage: &Path) -> Option<Report> {
     let asking = async {
-        let stream = socket::connect(&storage.join(SOCKET)).await.ok()?;
+        let stream = unix_socket::connect(&storage.join(SOCKET)).await.ok()?;
         let (_, body) = ask(Box::new(stream), "/readyz").await.ok()?;
         serde_json::from_slice(&body).ok()
     };

@@ -1,12 +1,13 @@
 //! `agent whoami`.
 
+use host::exit::{Exit, Failure};
+use host::output::{write, write_json};
 use serde::Serialize;
 
-use super::{block_on, status, write, write_json};
+use super::{block_on, status};
 use crate::cli::{Format, Whoami};
 use crate::client::Client;
 use crate::config::Trust;
-use crate::exit::{Exit, Failure};
 use crate::identity::Identity;
 use crate::passwords::Passwords;
 use crate::tpm_thread::{Audience, Meter, TpmThread};

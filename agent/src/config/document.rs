@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use host::go_duration;
+use host::log::LogFormat;
 use tls::CaPin;
 use tpm2::transport::Tcti;
 
 use super::address::{Address, listener};
-use super::duration;
 use super::files::{self, NamedFile};
 use super::finding::{Findings, Place, Source};
 use super::overrides::{Overrides, token};
@@ -16,8 +17,8 @@ use super::place::{self, path, relative};
 use super::section::{Given, Keys, Section, parse as parse_node};
 use super::service;
 use super::settings::{
-    Acls, DEFAULT_STORAGE, DEFAULT_TTL, Directory, Lifetime, LogFormat, Renewal, Settings, Storage,
-    Symlinks, Token, TpmSettings, Trust,
+    Acls, DEFAULT_STORAGE, DEFAULT_TTL, Directory, Lifetime, Renewal, Settings, Storage, Symlinks,
+    Token, TpmSettings, Trust,
 };
 use super::tree::{self, Node, Value};
 use crate::inventory::EkChoice;
@@ -133,9 +134,7 @@ fn settings(root: &Node, overrides: &Overrides, source: &Source<'_>) -> Option<S
     let lifetime = lifetime(&top, overrides, oneshot, source);
     let drafts = services(&top, overrides, source);
     let debug = switch(&top, "debug", overrides.debug);
-    let log_format =
-        [("text", LogFormat::Text), ("json", LogFormat::Json), ("journal", LogFormat::Journal)];
-    let log_format = top.word("log_format", &log_format).or_rather(overrides.log_format);
+    let log_format = top.word("log_format", &LogFormat::NAMES).or_rather(overrides.log_format);
     let diag_addr: Given<SocketAddr> =
         top.parse("diag_addr", listener).or_rather(overrides.diag_addr);
     let tpm = tpm(&top, overrides, source);
@@ -183,7 +182,7 @@ fn refused_switches(top: &Section<'_>, source: &Source<'_>) {
             source.error(place.as_ref(), format!("`{key}` is not supported here"), why);
         }
     }
-    if let Given::Here(_, Some(place)) = top.parse("leeway", duration::parse) {
+    if let Given::Here(_, Some(place)) = top.parse("leeway", go_duration::parse) {
         let advice = "it concerns tunnels, and here are none";
         source.warn(Some(&place), "`leeway` has no effect", advice);
     }
@@ -334,8 +333,8 @@ fn lifetime(
     oneshot: Option<bool>,
     source: &Source<'_>,
 ) -> Option<Lifetime> {
-    let old = top.parse("certificate_ttl", duration::parse);
-    let new = top.parse("credential_ttl", duration::parse);
+    let old = top.parse("certificate_ttl", go_duration::parse);
+    let new = top.parse("credential_ttl", go_duration::parse);
     if !old.is_absent() {
         let place = top.key("certificate_ttl");
         match new.is_absent() {
@@ -353,7 +352,7 @@ fn lifetime(
     }
     let ttl = new.or(old).or_rather(overrides.credential_ttl);
     let interval =
-        top.parse("renewal_interval", duration::parse).or_rather(overrides.renewal_interval);
+        top.parse("renewal_interval", go_duration::parse).or_rather(overrides.renewal_interval);
     let place = ttl.place().or(interval.place()).cloned();
     let or_default = |given: Given<Duration>| match given {
         Given::Absent => Some(DEFAULT_TTL),

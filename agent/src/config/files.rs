@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use host::bounded;
+use host::exit::{Exit, Failure};
+
 use super::finding::{Finding, Location, Severity, Source};
 use super::settings::{Settings, Token, Trust};
 use super::tree::{Node, Value};
-use crate::bounded;
 use crate::client::Client;
-use crate::exit::{Exit, Failure};
 use crate::{passwords, trusted};
 
 /// No name of a token is longer.

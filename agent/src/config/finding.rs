@@ -4,9 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use host::exit::{Exit, Failure};
 use serde::Serialize;
-
-use crate::exit::{Exit, Failure};
 
 /// More than a person reads.
 const MAX_FINDINGS: usize = 100;
@@ -158,7 +157,7 @@ impl Finding {
 
 /// Whatever a file says, it does nothing to the terminal.
 fn printable(text: &str) -> String {
-    verifier::text::replace(text, '\u{fffd}')
+    host::terminal::replace(text, '\u{fffd}')
 }
 
 /// A place in the text: octets from and to.

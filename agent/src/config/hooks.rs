@@ -6,11 +6,11 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use host::exit::Failure;
 use rustix::fs::{Access, access};
 
 use super::finding::{Finding, Severity};
 use super::settings::{Destination, ReloadAction, Service, Settings, Storage};
-use crate::exit::Failure;
 use crate::{reload, trusted};
 
 /// How much of the first line of a script the kernel reads.

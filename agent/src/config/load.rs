@@ -5,12 +5,12 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use host::exit::{Exit, Failure};
 
 use super::document::{Loaded, read_with};
 use super::finding::{Findings, Source};
 use super::overrides::Overrides;
 use super::tree::MAX_SIZE;
-use crate::exit::{Exit, Failure};
 use crate::trusted;
 
 /// Where the file is if nobody says otherwise.

@@ -6,7 +6,6 @@
 
 mod address;
 mod document;
-pub mod duration;
 mod files;
 mod finding;
 mod folders;

@@ -6,12 +6,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+use host::go_duration;
+use host::log::LogFormat;
 use tls::CaPin;
 use tpm2::transport::Tcti;
 
 use super::address::{Address, listener};
-use super::settings::{Acls, Directory, LogFormat, ServiceKind, Storage, Symlinks, Token};
-use super::{duration, place, service};
+use super::settings::{Acls, Directory, ServiceKind, Storage, Symlinks, Token};
+use super::{place, service};
 use crate::inventory::EkChoice;
 use crate::passwords::PasswordFiles;
 
@@ -60,7 +62,7 @@ pub struct Overrides {
         alias = "certificate-ttl",
         value_name = "TIME",
         env = "AGENT_CREDENTIAL_TTL",
-        value_parser = duration::parse
+        value_parser = go_duration::parse
     )]
     pub credential_ttl: Option<Duration>,
     /// How often they are renewed; by default at half of their life
@@ -68,7 +70,7 @@ pub struct Overrides {
         long,
         value_name = "TIME",
         env = "AGENT_RENEWAL_INTERVAL",
-        value_parser = duration::parse
+        value_parser = go_duration::parse
     )]
     pub renewal_interval: Option<Duration>,
     /// Do everything once and end

@@ -1,6 +1,7 @@
 //! Whom a service tells that there are new files.
 
-use super::duration;
+use host::go_duration;
+
 use super::finding::Source;
 use super::place::path;
 use super::section::{Given, Keys, Section, unknown};
@@ -22,7 +23,7 @@ pub(super) fn reload(node: &Node, source: &Source<'_>) -> Option<Reload> {
         source.error(section.place.as_ref(), message, "keep exactly one");
         return None;
     }
-    let timeout = section.parse("timeout", duration::parse);
+    let timeout = section.parse("timeout", go_duration::parse);
     let timeout = timeout.or(Given::Here(DEFAULT_RELOAD_TIMEOUT, None));
     let pid_file = section.parse("pid_file", path);
     let [command, signal, _] = ways;

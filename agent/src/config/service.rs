@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::duration;
+use host::go_duration;
+
 use super::finding::{Place, Source};
 use super::folders::Folders;
 use super::section::{Given, Keys, Section, parse, unknown};
@@ -209,8 +210,8 @@ fn x509(section: &Section<'_>) -> Option<ServiceKind> {
 /// Both, or neither; outside, what is wrong with it.
 #[expect(clippy::option_option, reason = "nothing said, and something wrong, are two things")]
 fn lifetime(section: &Section<'_>, source: &Source<'_>) -> Option<Option<Lifetime>> {
-    let ttl = section.parse("credential_ttl", duration::parse);
-    let interval = section.parse("renewal_interval", duration::parse);
+    let ttl = section.parse("credential_ttl", go_duration::parse);
+    let interval = section.parse("renewal_interval", go_duration::parse);
     match (ttl, interval) {
         (Given::Absent, Given::Absent) => Some(None),
         (Given::Here(ttl, place), Given::Here(interval, _)) => {
@@ -234,7 +235,7 @@ impl Lifetime {
 
     /// Says what is wrong with it, or may be.
     pub(super) fn check(&self, place: Option<&Place>, source: &Source<'_>) {
-        let ttl = duration::text(self.ttl);
+        let ttl = go_duration::text(self.ttl);
         if self.ttl < Self::MIN {
             source.error(place, format!("certificates cannot live {ttl} only"), "think of an hour");
         }
@@ -245,7 +246,7 @@ impl Lifetime {
         }
         match self.renewal {
             Renewal::Every(interval) if interval >= self.ttl => {
-                let interval = duration::text(interval);
+                let interval = go_duration::text(interval);
                 let message = format!(
                     "certificates that live {ttl} end before they are renewed, every {interval}"
                 );

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use host::log::LogFormat;
 use tls::CaPin;
 use tpm2::transport::Tcti;
 
@@ -306,18 +307,6 @@ pub enum Signal {
     Quit,
     /// SIGWINCH.
     Winch,
-}
-
-/// How the log is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs.
-    Json,
-    /// For systemd's journal.
-    Journal,
 }
 
 /// The TPM, and how to reach what is in it.

@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
-use super::duration;
+use host::go_duration;
+
 use super::settings::{
-    Account, Acls, Destination, Directory, LogFormat, Reader, Reload, ReloadAction, Renewal,
-    Service, ServiceKind, Settings, Signal, SshConfig, Storage, Symlinks, Token, TpmSettings,
-    Trust, X509Files,
+    Account, Acls, Destination, Directory, Reader, Reload, ReloadAction, Renewal, Service,
+    ServiceKind, Settings, Signal, SshConfig, Storage, Symlinks, Token, TpmSettings, Trust,
+    X509Files,
 };
 
 /// A file that reads back to these settings.
@@ -56,11 +57,11 @@ fn top(settings: &Settings, yaml: &mut Yaml) {
         Storage::Memory => yaml.line("  type: memory"),
     }
     yaml.comment("How long certificates live; the authority may grant less.");
-    yaml.line(&format!("credential_ttl: {}", duration::text(settings.lifetime.ttl)));
+    yaml.line(&format!("credential_ttl: {}", go_duration::text(settings.lifetime.ttl)));
     match settings.lifetime.renewal {
         Renewal::Every(interval) => {
             yaml.comment("How often they are renewed.");
-            yaml.line(&format!("renewal_interval: {}", duration::text(interval)));
+            yaml.line(&format!("renewal_interval: {}", go_duration::text(interval)));
         }
         Renewal::HalfLife => {
             yaml.comment(
@@ -74,7 +75,7 @@ fn top(settings: &Settings, yaml: &mut Yaml) {
     yaml.comment("Log what is of interest to developers.");
     yaml.line(&format!("debug: {}", settings.debug));
     yaml.comment("text, json or journal.");
-    yaml.line(&format!("log_format: {}", log_format(settings.log_format)));
+    yaml.line(&format!("log_format: {}", settings.log_format.name()));
     yaml.comment("Where to answer /livez, /readyz and /metrics.");
     match settings.diag_addr {
         Some(address) => yaml.line(&format!("diag_addr: {}", quoted(&address.to_string()))),
@@ -106,8 +107,8 @@ fn services(services: &[Service], settings: &Settings, yaml: &mut Yaml) {
         if let (true, Renewal::Every(interval)) =
             (one.lifetime != settings.lifetime, one.lifetime.renewal)
         {
-            yaml.line(&format!("    credential_ttl: {}", duration::text(one.lifetime.ttl)));
-            yaml.line(&format!("    renewal_interval: {}", duration::text(interval)));
+            yaml.line(&format!("    credential_ttl: {}", go_duration::text(one.lifetime.ttl)));
+            yaml.line(&format!("    renewal_interval: {}", go_duration::text(interval)));
         }
         yaml.line("    destination:");
         match &one.destination {
@@ -191,7 +192,7 @@ fn reload(reload: Option<&Reload>, yaml: &mut Yaml) {
         }
     }
     yaml.comment_in(3, "How long that may take, before it is ended and tried again.");
-    yaml.line(&format!("      timeout: {}", duration::text(reload.timeout)));
+    yaml.line(&format!("      timeout: {}", go_duration::text(reload.timeout)));
 }
 
 fn tpm(tpm: &TpmSettings, yaml: &mut Yaml) {
@@ -207,14 +208,6 @@ fn tpm(tpm: &TpmSettings, yaml: &mut Yaml) {
         if let Some(file) = file {
             yaml.line(&format!("  {key}: {}", quoted(&file.display().to_string())));
         }
-    }
-}
-
-const fn log_format(format: LogFormat) -> &'static str {
-    match format {
-        LogFormat::Text => "text",
-        LogFormat::Json => "json",
-        LogFormat::Journal => "journal",
     }
 }
 

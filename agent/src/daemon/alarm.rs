@@ -5,14 +5,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use host::exit::Failure;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-
-use crate::exit::Failure;
 
 /// Rings when a pause is over, the host's sleep included, and as soon as somebody sets the clock. timerfd_create(2).
 #[derive(Debug)]
@@ -93,7 +92,7 @@ async fn rung(timer: &AsyncFd<OwnedFd>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
+    use host::clock;
 
     #[tokio::test]
     async fn it_rings_after_each_pause_and_not_before() {

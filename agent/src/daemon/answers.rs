@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use host::exit::Failure;
+use host::unix_socket;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -13,8 +15,6 @@ use super::SOCKET;
 use super::diag::{self, Listener};
 use super::health::Health;
 use crate::config::{self, Settings};
-use crate::exit::Failure;
-use crate::socket;
 
 /// What becomes of `diag_addr` when the configuration is read again.
 #[derive(Debug, Default)]
@@ -114,7 +114,7 @@ fn listen(path: &Path, health: &Health) -> Result<Answering, Failure> {
         _ => {}
     }
     // Inside a directory that no other user can enter.
-    let listener = socket::bind(path).map_err(failed)?;
+    let listener = unix_socket::bind(path).map_err(failed)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
     Ok(Answering::on(Listener::Unix(listener), health))
 }

@@ -1,30 +1,20 @@
 //! Answers questions about the daemon's health over HTTP: on the TCP address that the configuration names, and on a unix
 //! socket in the storage, which `agent status` asks.
 
-use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use host::clock;
+use host::diag::{Reply, StatusCode, json, serve, text};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
 use super::health::{Health, Status};
-use crate::clock;
 
 /// Connections at a time: a probe, a scraper and a person or two.
 const CONNECTIONS: usize = 16;
-
-/// How long a caller may take to ask.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where callers come from.
 pub enum Listener {
@@ -54,9 +44,9 @@ pub async fn serve_all(listener: Listener, health: Health) {
         let Ok(seat) = Arc::clone(&seats).acquire_owned().await else { return };
         match listener.accept().await {
             Ok(stream) => {
-                let connection = serve(stream, health.clone());
+                let health = health.clone();
                 tokio::spawn(async move {
-                    connection.await;
+                    serve(stream, |path| answer(path, health.clone())).await;
                     drop(seat);
                 });
             }
@@ -66,39 +56,21 @@ pub async fn serve_all(listener: Listener, health: Health) {
     }
 }
 
-async fn serve(stream: Box<dyn Stream>, health: Health) {
-    let answer = service_fn(move |request| {
-        let response = answer(&request, &health);
-        async move { Ok::<_, Infallible>(response) }
-    });
-    // What a caller does wrong is the caller's trouble.
-    let _ = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
-        .keep_alive(false)
-        .max_buf_size(8192)
-        .serve_connection(TokioIo::new(stream), answer)
-        .await;
-}
-
-fn answer(request: &Request<Incoming>, health: &Health) -> Response<Full<Bytes>> {
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
-    }
+async fn answer(path: String, health: Health) -> Reply {
     let wall = clock::now().unix_timestamp();
-    match request.uri().path() {
+    match path.as_str() {
         "/livez" => text(StatusCode::OK, "OK\n".into()),
         "/metrics" => text(StatusCode::OK, health.metrics(wall)),
         "/readyz" => {
             let report = health.report(wall);
-            json(report.status, &report)
+            json(code(report.status), &report)
         }
         path => {
             let report = health.report(wall);
             let component =
                 path.strip_prefix("/readyz/").and_then(|name| report.services.get(name));
             match component {
-                Some(component) => json(component.status, component),
+                Some(component) => json(code(component.status), component),
                 None => text(
                     StatusCode::NOT_FOUND,
                     "ask for /livez, /readyz, /readyz/NAME or /metrics\n".into(),
@@ -108,21 +80,9 @@ fn answer(request: &Request<Incoming>, health: &Health) -> Response<Full<Bytes>>
     }
 }
 
-fn json(status: Status, body: &impl serde::Serialize) -> Response<Full<Bytes>> {
-    let code = match status {
+const fn code(status: Status) -> StatusCode {
+    match status {
         Status::Healthy => StatusCode::OK,
         Status::Initializing | Status::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    let body = serde_json::to_string_pretty(body).unwrap_or_default() + "\n";
-    let mut response = text(code, body);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-fn text(code: StatusCode, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = code;
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, plain);
-    response
+    }
 }

@@ -2,13 +2,13 @@
 //! the service manager's line say comes from here.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use host::exit::{Exit, Failure};
+use host::metrics::{Kind, Page};
 use serde::{Deserialize, Serialize};
 
 use super::machine::Validity;
-use crate::exit::{Exit, Failure};
 use crate::tpm_thread::Meter;
 
 /// The name of the identity's component.
@@ -263,60 +263,35 @@ impl Health {
     pub fn metrics(&self, wall: i64) -> String {
         let report = self.report(wall);
         let inner = self.lock();
-        let mut text = String::new();
-        let mut family =
-            |name: &str,
-             kind: &str,
-             help: &str,
-             samples: &mut dyn Iterator<Item = (String, f64)>| {
-                let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-                for (labels, value) in samples {
-                    let _ = writeln!(text, "{name}{labels} {value}");
-                }
-            };
-        let named = |name: &str| format!("{{name=\"{name}\"}}");
-        family(
-            "agent_credential_expiry_timestamp_seconds",
-            "gauge",
-            "When the credentials end.",
-            &mut report.services.iter().filter_map(|(name, component)| {
-                component.not_after.map(|not_after| (named(name), not_after as f64))
-            }),
-        );
-        family(
-            "agent_healthy",
-            "gauge",
-            "1 if the credentials are valid and in place.",
-            &mut report.services.iter().map(|(name, component)| {
-                (named(name), f64::from(u8::from(component.status == Status::Healthy)))
-            }),
-        );
-        family(
-            "agent_renewals_total",
-            "counter",
-            "Tries to renew, by how they ended.",
-            &mut inner.tallies.iter().flat_map(|(name, tally)| {
-                let outcomes =
-                    [("well", tally.well), ("failed", tally.failed), ("untold", tally.untold)];
-                outcomes.map(|(outcome, count)| {
-                    (format!("{{name=\"{name}\",outcome=\"{outcome}\"}}"), count as f64)
-                })
-            }),
-        );
+        let mut page = Page::new();
+        let name = "agent_credential_expiry_timestamp_seconds";
+        page.family(name, Kind::Gauge, "When the credentials end.");
+        for (component, state) in &report.services {
+            if let Some(not_after) = state.not_after {
+                page.sample(name, &[("name", component)], not_after);
+            }
+        }
+        let name = "agent_healthy";
+        page.family(name, Kind::Gauge, "1 if the credentials are valid and in place.");
+        for (component, state) in &report.services {
+            let is_healthy = u8::from(state.status == Status::Healthy);
+            page.sample(name, &[("name", component)], is_healthy);
+        }
+        let name = "agent_renewals_total";
+        page.family(name, Kind::Counter, "Attempts to renew, by outcome.");
+        for (component, tally) in &inner.tallies {
+            let outcomes =
+                [("well", tally.well), ("failed", tally.failed), ("untold", tally.untold)];
+            for (outcome, count) in outcomes {
+                page.sample(name, &[("name", component), ("outcome", outcome)], count);
+            }
+        }
         let (commands, busy) = inner.meter.read();
-        family(
-            "agent_tpm_commands_total",
-            "counter",
-            "Commands that the TPM was given.",
-            &mut std::iter::once((String::new(), commands as f64)),
-        );
-        family(
-            "agent_tpm_command_seconds_total",
-            "counter",
-            "Time that the TPM took for them.",
-            &mut std::iter::once((String::new(), busy.as_secs_f64())),
-        );
-        text
+        let (name, help) = ("agent_tpm_commands_total", "Commands sent to the TPM.");
+        page.single(name, Kind::Counter, help, commands);
+        let (name, help) = ("agent_tpm_command_seconds_total", "Time that the TPM took for them.");
+        page.single(name, Kind::Counter, help, busy.as_secs_f64());
+        page.into_text()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

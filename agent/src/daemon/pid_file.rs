@@ -5,9 +5,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use host::exit::{Exit, Failure};
 use rustix::fs::OFlags;
-
-use crate::exit::{Exit, Failure};
 
 /// No process id is longer.
 const LARGEST: u64 = 32;

@@ -1,9 +1,9 @@
 //! The signals that the daemon listens to, as events of the machine.
 
+use host::exit::Failure;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::machine::Event;
-use crate::exit::Failure;
 
 /// From its creation on, none of these signals ends the process by itself.
 pub(super) struct Signals {

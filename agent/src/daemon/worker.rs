@@ -6,6 +6,7 @@ mod found;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use host::exit::{Exit, Failure};
 use proto::v1::SubjectForm;
 
 use self::found::{asked, kept, restore, superseded};
@@ -19,7 +20,6 @@ use crate::config::{
 };
 use crate::credentials::Credentials;
 use crate::destination::{Destination, FileSet, Manifest};
-use crate::exit::{Exit, Failure};
 use crate::identity::Identity;
 use crate::log::Log;
 use crate::reload;

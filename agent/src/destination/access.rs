@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 
+use host::bounded;
+use host::exit::{Exit, Failure};
 use rustix::fs::{Gid, Mode, XattrFlags};
 use rustix::io::Errno;
 
-use crate::bounded;
 use crate::config::{Account, Acls, Reader};
-use crate::exit::{Exit, Failure};
 
 /// linux/posix_acl_xattr.h: where an access control list is, and its form's version.
 const ATTRIBUTE: &str = "system.posix_acl_access";

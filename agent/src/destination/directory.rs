@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use host::exit::{Exit, Failure};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use zeroize::Zeroizing;
 
@@ -17,7 +18,6 @@ use super::links::{self, Place, Version};
 use super::manifest::{Change, Manifest};
 use super::{FileSet, LARGEST_FILE, MOST_FILES, Notices};
 use crate::config::{self, Reader};
-use crate::exit::{Exit, Failure};
 
 /// Held by who writes.
 pub(super) const LOCK: &str = "lock";

@@ -8,13 +8,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
+use host::exit::{Exit, Failure};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::access::Access;
 use crate::config::Symlinks;
-use crate::exit::{Exit, Failure};
 
 /// What Linux itself follows before it says ELOOP.
 const MOST_LINKS: u32 = 40;

@@ -4,11 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use host::exit::{Exit, Failure};
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
 use super::folder;
-use crate::exit::{Exit, Failure};
 
 /// The link to the version that is current.
 pub(super) const DATA: &str = "..data";

@@ -30,10 +30,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use host::exit::Failure;
 use zeroize::Zeroizing;
 
 use crate::config;
-use crate::exit::Failure;
 
 pub use directory::{Directory, Writer};
 pub use manifest::{Change, Manifest};

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use host::exit::{Exit, Failure};
+use host::go_duration;
 use tpm2::commands::{Command, GetCapability, ReadClock};
 use tpm2::transport::{Tcti, Transport};
 use tpm2::types::{
@@ -12,9 +14,8 @@ use tpm2::wire::{Malformed, Why};
 use tpm2::{Error, Tpm};
 
 use super::{Check, Topic, advisory};
-use crate::config::duration;
-use crate::exit::{Exit, Failure};
 use crate::passwords::PasswordFiles;
+use crate::tpm_failure;
 
 /// Properties of a TPM, as it told them.
 #[derive(Clone, Debug, Default)]
@@ -70,10 +71,10 @@ fn read_group<T: Transport>(
             property: next,
             property_count: end.saturating_sub(next),
         };
-        let answer = tpm.run(&command, [])?;
+        let answer = tpm.run(&command, []).map_err(tpm_failure::command)?;
         let more = answer.more_data;
         let CapabilityData::TpmProperties(list) = answer.capability_data else {
-            return Err(unexpected().into());
+            return Err(tpm_failure::command(unexpected()));
         };
         let told = list.iter().filter(|told| (next..end).contains(&told.property.0));
         let told: Vec<_> = told.map(|told| (told.property, told.value)).collect();
@@ -156,14 +157,14 @@ pub(super) fn lockout(properties: &Properties) -> Check {
         let over = counted.saturating_sub(allowed).saturating_add(1);
         let wait = match interval.saturating_mul(over) {
             Duration::ZERO => "it forgets none by itself".to_owned(),
-            wait => format!("it takes one more in {}", duration::text(wait)),
+            wait => format!("it takes one more in {}", go_duration::text(wait)),
         };
         let finding = format!("locked out, {of}: {wait}; joins work, for the agent gives none");
         return Check::warn(Topic::Lockout, finding, ADVICE);
     }
     let pace = match interval {
         Duration::ZERO => "none is forgotten".to_owned(),
-        interval => format!("one is forgotten every {}", duration::text(interval)),
+        interval => format!("one is forgotten every {}", go_duration::text(interval)),
     };
     let finding = format!("{of}, {pace}");
     if counted.saturating_mul(2) >= allowed {
@@ -208,8 +209,8 @@ pub(super) fn hierarchies(properties: &Properties, files: &PasswordFiles) -> Che
 
 /// How long it has had power. Nothing here relies on its clock.
 pub(super) fn clock<T: Transport>(tpm: &mut Tpm<T>) -> Result<Check, Failure> {
-    let told = tpm.run(&ReadClock {}, [])?.current_time;
-    let span = |milliseconds: u64| duration::text(Duration::from_secs(milliseconds / 1000));
+    let told = tpm.run(&ReadClock {}, []).map_err(tpm_failure::command)?.current_time;
+    let span = |milliseconds: u64| go_duration::text(Duration::from_secs(milliseconds / 1000));
     let cut = if told.clock_info.safe { "" } else { "; it has lost power without a shutdown" };
     let finding = format!(
         "the TPM has had power for {} since it was cleared, {} of it since its last reset, number {}{cut}",
@@ -286,9 +287,9 @@ fn loaded<T: Transport>(tpm: &mut Tpm<T>, first: Handle) -> Result<Vec<Handle>, 
     const MOST: u32 = 64;
     let command =
         GetCapability { capability: Capability::HANDLES, property: first.0, property_count: MOST };
-    match tpm.run(&command, [])?.capability_data {
+    match tpm.run(&command, []).map_err(tpm_failure::command)?.capability_data {
         CapabilityData::Handles(handles) => Ok(handles.iter().collect()),
-        _ => Err(unexpected().into()),
+        _ => Err(tpm_failure::command(unexpected())),
     }
 }
 

@@ -5,11 +5,11 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
+use host::exit::{Exit, Failure};
 use rustix::process::{geteuid, getgroups};
 use tpm2::transport::Tcti;
 
 use super::{Check, Topic};
-use crate::exit::{Exit, Failure};
 
 const NONE_ADVICE: &str = "enable it in the firmware settings (it may be called fTPM, PTT or Security Device); in a \
      virtual machine or a container, give it one";

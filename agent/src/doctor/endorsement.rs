@@ -1,14 +1,15 @@
 //! The endorsement keys of the TPM, and whether their certificates are theirs.
 
+use host::exit::{Exit, Failure};
 use tpm2::Tpm;
 use tpm2::endorsement::{self, DEFAULT_KIND, EkKind};
 use tpm2::transport::Transport;
 use verifier::{CertificateError, EkCertificate, EkPublicKey};
 
 use super::{Check, Topic};
-use crate::exit::{Exit, Failure};
 use crate::inventory::{key_octets, mismatch, resident_key};
 use crate::passwords::Passwords;
+use crate::tpm_failure;
 
 /// What was found: a line for each key, and the hashes of those that are good.
 pub(super) type Found = (Vec<Check>, Vec<String>);
@@ -20,7 +21,7 @@ pub(super) fn examine<T: Transport>(
     passwords: &Passwords,
     wall: i64,
 ) -> Result<Found, Failure> {
-    let kinds = endorsement::certified(tpm)?;
+    let kinds = endorsement::certified(tpm).map_err(tpm_failure::command)?;
     let (mut checks, mut hashes) = (Vec::new(), Vec::new());
     for kind in &kinds {
         match certified(tpm, kind, passwords, wall) {
@@ -78,7 +79,7 @@ fn resident<T: Transport>(
     passwords: &Passwords,
     expected: Option<&EkPublicKey>,
 ) -> Result<(EkPublicKey, String), Failure> {
-    if let Some(found) = endorsement::find(tpm, kind)? {
+    if let Some(found) = endorsement::find(tpm, kind).map_err(tpm_failure::command)? {
         let key = resident_key(&found)?;
         if expected.is_none_or(|expected| *expected == key) {
             return Ok((key, format!("persistent at {:#010x}", found.handle().0)));
@@ -88,7 +89,7 @@ fn resident<T: Transport>(
     let made = made.map_err(|error| passwords.explain(error))?;
     let made = made.ok_or_else(|| mismatch(kind))?;
     let key = resident_key(&made);
-    tpm.flush(made.handle())?;
+    tpm.flush(made.handle()).map_err(tpm_failure::command)?;
     Ok((key?, "made when it is needed".to_owned()))
 }
 

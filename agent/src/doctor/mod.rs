@@ -5,21 +5,21 @@ mod advisory;
 mod chip;
 mod device;
 mod endorsement;
-mod host;
+mod system;
 
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use host::exit::{Exit, Failure};
 use serde::Serialize;
 use tpm2::transport::Tcti;
 
 use self::chip::{Properties, Through};
 use crate::config::TpmSettings;
-use crate::exit::{Exit, Failure};
 use crate::tpm_thread::{Audience, End, Meter, Tpm, TpmThread};
 
-pub use self::host::Configured;
+pub use self::system::Configured;
 
 /// A TPM that has not answered a simple question after this long is in use, or dead.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -140,9 +140,9 @@ impl fmt::Display for Report {
                 Verdict::Warn => "warn",
                 Verdict::Fail => "FAIL",
             };
-            writeln!(f, "{verdict:<5} {:<15} {}", name.word(), crate::exit::one_line(finding))?;
+            writeln!(f, "{verdict:<5} {:<15} {}", name.word(), host::terminal::one_line(finding))?;
             if let Some(advice) = advice {
-                writeln!(f, "{:21} > {}", "", crate::exit::one_line(advice))?;
+                writeln!(f, "{:21} > {}", "", host::terminal::one_line(advice))?;
             }
         }
         Ok(())
@@ -193,11 +193,11 @@ pub async fn examine(tpm: &TpmSettings, configured: &Configured, wall: i64) -> R
             }
         }
     }
-    checks.push(host::clock(wall));
+    checks.push(system::clock(wall));
     checks.push(configured.check());
     if let Some(settings) = settings {
-        checks.push(host::storage(settings, &keys, wall));
-        host::authority(settings, &mut checks).await;
+        checks.push(system::storage(settings, &keys, wall));
+        system::authority(settings, &mut checks).await;
     }
     let verdict = checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Ok);
     Report { verdict, tpm_commands: meter.read().0, checks }

@@ -1,11 +1,9 @@
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::account::{AccountName, UnitName};
+use super::udev;
 use super::unit::{Reach, Unit};
-use super::{Overwrite, Placed, place, udev};
 
 const SNAPSHOT: &str = include_str!("data/snapshot.service");
 
@@ -128,13 +126,6 @@ fn what_would_say_something_else_is_refused() {
             assert!(unit.render().is_err(), "{path:?}");
         }
     }
-    for name in ["", "a b", "-a", "a\nb", "a:b", "root;", "1a"] {
-        assert!(name.parse::<AccountName>().is_err(), "{name:?}");
-    }
-    for name in ["", ".service", "a/b", "..", "a b", "a@b"] {
-        assert!(name.parse::<UnitName>().is_err(), "{name:?}");
-    }
-    assert_eq!("tbot.service".parse::<UnitName>().unwrap().to_string(), "tbot");
 }
 
 /// systemd itself finds nothing wrong, and little that is exposed.
@@ -157,21 +148,6 @@ fn systemd_agrees() {
     assert!(well && !said.contains("endorse-agent.service"), "{said}");
     let (well, said) = analyze(&["security", "--offline=yes", "--threshold=25", "--no-pager"]);
     assert!(well && said.contains("Overall exposure level"), "{said}");
-}
-
-#[test]
-fn a_file_is_placed_and_another_one_stays() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("unit");
-    assert_eq!(place(&path, "a", Overwrite::Never).unwrap(), Placed::Written);
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
-    assert_eq!(place(&path, "a", Overwrite::Never).unwrap(), Placed::Unchanged);
-    assert_eq!(place(&path, "b", Overwrite::Never).unwrap(), Placed::Kept);
-    assert_eq!(fs::read_to_string(&path).unwrap(), "a");
-    assert_eq!(place(&path, "b", Overwrite::Always).unwrap(), Placed::Written);
-    assert_eq!(fs::read_to_string(&path).unwrap(), "b");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
-    place(&folder.path().join("no/such"), "a", Overwrite::Never).unwrap_err();
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::account::AccountName;
-use super::template;
+use host::account::AccountName;
+use host::systemd_unit::fill;
 
 /// The name of our file: after `60-tpm-udev.rules`, so that it has the last word.
 pub const FILE: &str = "61-endorse-tpm.rules";
@@ -13,7 +13,7 @@ pub const FOLDERS: [&str; 3] = ["/etc/udev/rules.d", "/usr/lib/udev/rules.d", "/
 
 /// The rule.
 pub fn rule(group: &AccountName) -> String {
-    template::fill(include_str!("data/tpm.rules"), &[("GROUP", vec![group.to_string()])])
+    fill(include_str!("data/tpm.rules"), &[("GROUP", vec![group.to_string()])])
 }
 
 /// A file of somebody else that already gives the TPM, behind the resource manager, to a group.

@@ -1,12 +1,11 @@
 //! The systemd unit that runs the agent, with no more rights than it needs.
 
-use std::fmt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+use host::account::{AccountName, UnitName};
+use host::systemd_unit::{InvalidPath, fill, path_value, path_word, relative_value, word};
 use tpm2::transport::Tcti;
 
-use super::account::{AccountName, UnitName};
-use super::template;
 use crate::config::{DEFAULT_STORAGE, Destination, Service, Settings, Storage, TpmSettings};
 
 /// What the unit is made from.
@@ -46,10 +45,6 @@ pub struct Reach {
     /// The folders of the services.
     pub read_write: Vec<PathBuf>,
 }
-
-/// A path that a unit cannot name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidPath(PathBuf);
 
 impl Reach {
     /// Of this configuration.
@@ -91,18 +86,16 @@ impl Unit {
         let mut words = String::new();
         if self.stated_storage {
             let storage = match &self.storage {
-                Some(path) => command_word(path)?,
+                Some(path) => path_word(path)?,
                 None => "memory".to_owned(),
             };
             words.push_str(&format!(" --storage {storage}"));
         }
         if self.stated_tpm {
             if let Tcti::Device(path) | Tcti::SwtpmUnix(path) = &self.tpm {
-                value(path)?;
+                path_value(path)?;
             }
-            let tpm = self.tpm.to_string();
-            let tpm = quoted(text(Path::new(&tpm))?).replace('$', "$$");
-            words.push_str(&format!(" --tpm {tpm}"));
+            words.push_str(&format!(" --tpm {}", word(&self.tpm.to_string())));
         }
         Ok(words)
     }
@@ -139,12 +132,12 @@ impl Unit {
         let hide_devices = !is_device && !socket.is_some_and(|path| path.starts_with("/dev"));
         // The node may come after the unit: the driver's name covers it then.
         let mut devices =
-            device.map(|path| value(path)).transpose()?.map_or(vec![], |path| vec![path]);
+            device.map(|path| path_value(path)).transpose()?.map_or(vec![], |path| vec![path]);
         devices.extend(only(is_device, "char-tpm"));
         let values = [
             ("NAME", vec![self.name.to_string()]),
-            ("PROGRAM", vec![command_word(&self.program)?]),
-            ("CONFIG", vec![command_word(&self.config)?]),
+            ("PROGRAM", vec![path_word(&self.program)?]),
+            ("CONFIG", vec![path_word(&self.config)?]),
             ("STATED", vec![self.stated()?]),
             ("USER", vec![self.user.to_string()]),
             ("GROUP", vec![self.group.to_string()]),
@@ -154,10 +147,10 @@ impl Unit {
             ("PROTECT_HOME", one(protect_home)),
             ("PRIVATE_TMP", one(private_tmp)),
             ("STATE_MODE", only(state.is_some(), "0700")),
-            ("STATE", state.iter().map(|path| text(path).map(quoted)).collect::<Result<_, _>>()?),
-            ("READ_WRITE", written.iter().map(|path| value(path)).collect::<Result<_, _>>()?),
+            ("STATE", state.iter().map(|path| relative_value(path)).collect::<Result<_, _>>()?),
+            ("READ_WRITE", written.iter().map(|path| path_value(path)).collect::<Result<_, _>>()?),
         ];
-        Ok(template::fill(include_str!("data/agent.service"), &values))
+        Ok(fill(include_str!("data/agent.service"), &values))
     }
 }
 
@@ -165,39 +158,3 @@ impl Unit {
 fn below_state(path: &Path) -> Option<&Path> {
     path.strip_prefix("/var/lib").ok().filter(|rest| !rest.as_os_str().is_empty())
 }
-
-/// A path as the value of a setting.
-fn value(path: &Path) -> Result<String, InvalidPath> {
-    if !path.is_absolute() {
-        return Err(InvalidPath(path.to_owned()));
-    }
-    text(path).map(quoted)
-}
-
-/// A path as a word of a command line, where `$` begins a variable.
-fn command_word(path: &Path) -> Result<String, InvalidPath> {
-    Ok(value(path)?.replace('$', "$$"))
-}
-
-fn text(path: &Path) -> Result<&str, InvalidPath> {
-    let climbs = path.components().any(|part| part == Component::ParentDir);
-    let text = path.to_str().filter(|text| !climbs && !text.chars().any(char::is_control));
-    text.ok_or_else(|| InvalidPath(path.to_owned()))
-}
-
-/// Quoted if need be, with the specifiers of systemd.syntax(7) escaped.
-fn quoted(text: &str) -> String {
-    let text = text.replace('%', "%%");
-    if text.chars().all(|c| c.is_alphanumeric() || "/-_.+,:@%=$".contains(c)) {
-        return text;
-    }
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-impl fmt::Display for InvalidPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a unit needs absolute paths without .. in plain text, not {:?}", self.0)
-    }
-}
-
-impl std::error::Error for InvalidPath {}

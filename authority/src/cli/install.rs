@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use host::account::{AccountName, UnitName};
+use host::place::Writing;
 
 use crate::cli::Start;
-use crate::install::UnixName;
 
 /// `authority install`
 #[derive(Debug, Subcommand)]
@@ -30,22 +31,19 @@ pub struct Systemd {
     pub config: Option<PathBuf>,
     /// The unit's name
     #[arg(long, value_name = "NAME", default_value = "endorse-authority")]
-    pub name: UnixName,
+    pub name: UnitName,
     /// The user that the authority runs as
     #[arg(long, value_name = "USER", default_value = "endorse-authority")]
-    pub user: UnixName,
+    pub user: AccountName,
     /// The group that the authority runs as [default: named like the user]
     #[arg(long, value_name = "GROUP")]
-    pub group: Option<UnixName>,
+    pub group: Option<AccountName>,
     /// The program that the unit runs [default: this one]
     #[arg(long, value_name = "FILE")]
     pub program: Option<PathBuf>,
-    /// Write the unit; otherwise it goes to stdout
-    #[arg(long)]
-    pub write: bool,
-    /// Write it even if there is another one in its place
-    #[arg(long, requires = "write")]
-    pub force: bool,
+    #[command(flatten)]
+    #[doc = "Whether to write."]
+    pub writing: Writing,
     /// Where units of the operator are
     #[arg(long, value_name = "DIR", default_value = "/etc/systemd/system")]
     pub systemd_directory: PathBuf,

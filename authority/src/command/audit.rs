@@ -3,16 +3,16 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 
+use host::clock::Clock;
+use host::exit::Failure;
+use host::output::write;
+use host::terminal::escape_json;
 use serde_json::Value;
 use time::OffsetDateTime;
 use tracing::warn;
-use verifier::text::escape_json;
 
-use super::print;
 use super::table::table;
 use crate::cli::{AuditLs, ListFormat, Since};
-use crate::clock::Clock;
-use crate::exit::Failure;
 use crate::folder::DataFolder;
 use crate::resource::Timestamp;
 
@@ -52,8 +52,8 @@ pub(super) fn ls(ls: &AuditLs) -> Result<(), Failure> {
     }
     match (ls.format, rows.as_slice()) {
         (ListFormat::Json, _) => Ok(()),
-        (ListFormat::Text, []) => print("No events found.\n"),
-        (ListFormat::Text, rows) => print(table(TITLES, rows)),
+        (ListFormat::Text, []) => write("No events found.\n"),
+        (ListFormat::Text, rows) => write(table(TITLES, rows)),
     }
 }
 

@@ -1,20 +1,20 @@
 //! authority bots
 
+use host::exit::Failure;
+use host::output::write;
 use proto::v1::GetRequest;
 
 use super::client::connect;
 use super::get::{json, resources};
-use super::print;
 use super::table::table;
 use crate::cli::{BotsInstances, BotsLs, ListFormat};
-use crate::exit::Failure;
 use crate::resource::{Bot, BotInstance, Kind, Resource, Timestamp, user_name};
 
 pub(super) async fn ls(ls: BotsLs) -> Result<(), Failure> {
     let mut authority = connect(&ls.data).await?;
     let request = GetRequest { kind: Kind::Bot.to_string(), name: String::new() };
     let bots = resources(&mut authority, Kind::Bot, request).await?;
-    print(match (ls.format, bots.as_slice()) {
+    write(match (ls.format, bots.as_slice()) {
         (ListFormat::Json, all) => json(&all)?,
         (ListFormat::Text, []) => "No bots found.\n".into(),
         (ListFormat::Text, all) => {
@@ -29,7 +29,7 @@ pub(super) async fn instances(list: BotsInstances) -> Result<(), Failure> {
     let name = list.bot.map(|bot| bot.to_string()).unwrap_or_default();
     let request = GetRequest { kind: Kind::BotInstance.to_string(), name };
     let instances = resources(&mut authority, Kind::BotInstance, request).await?;
-    print(match (list.format, instances.as_slice()) {
+    write(match (list.format, instances.as_slice()) {
         (ListFormat::Json, all) => json(&all)?,
         (ListFormat::Text, []) => "No bot instances found.\n".into(),
         (ListFormat::Text, all) => {

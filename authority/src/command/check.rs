@@ -1,9 +1,10 @@
 //! authority check
 
-use super::print;
+use host::exit::{Exit, Failure};
+use host::output::write;
+
 use crate::cli::Start;
 use crate::config::Settings;
-use crate::exit::{Exit, Failure};
 
 pub(super) fn check(start: &Start) -> Result<(), Failure> {
     let Some(file) = &start.config else {
@@ -12,7 +13,7 @@ pub(super) fn check(start: &Start) -> Result<(), Failure> {
     let settings = Settings::new(start)?;
     let cluster = settings.cluster_name.as_ref().map_or("the host's name", |name| name.as_str());
     let diag = settings.diag_addr.map_or_else(|| "none".to_owned(), |addr| addr.to_string());
-    print(format!(
+    write(format!(
         "{} is well\nData     {}\nListen   {}\nCluster  {cluster}\nDiag     {diag}\n",
         file.display(),
         settings.data_dir.display(),

@@ -4,6 +4,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use host::exit::{Exit, Failure};
+use host::unix_socket;
 use hyper_util::rt::TokioIo;
 use proto::v1::admin_service_client::AdminServiceClient;
 use tokio::net::UnixStream;
@@ -11,9 +13,7 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::cli::DataDir;
-use crate::exit::{Exit, Failure};
 use crate::folder::DataFolder;
-use crate::socket;
 use crate::status::{Answer, answer};
 
 /// A resource listing may be long.
@@ -25,7 +25,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Connects to the authority of this data folder.
 pub(super) async fn connect(data: &DataDir) -> Result<AdminServiceClient<Channel>, Failure> {
     let path = DataFolder::new(&data.data_dir).socket();
-    let stream = socket::connect(&path).await.map_err(|cause| absent(&path, &cause))?;
+    let stream = unix_socket::connect(&path).await.map_err(|cause| absent(&path, &cause))?;
     client(stream, REQUEST_TIMEOUT).await
 }
 

@@ -5,14 +5,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use host::exit::{Exit, Failure};
+use host::output::{warn, write};
 use proto::v1::CreateRequest;
 use proto::v1::create_request::IfExists;
 use proto::v1::create_response::change::What;
 
 use super::client::{connect, refused};
-use super::{print, warn};
 use crate::cli::Create;
-use crate::exit::{Exit, Failure};
 use crate::resource::{self, Invalid, Kind, Resource, Unreadable};
 
 /// More than any operator writes, in one file and in all of them.
@@ -40,7 +40,7 @@ pub(super) async fn create(create: Create) -> Result<(), Failure> {
         done.push_str(&format!("{} {:?} has been {what}\n", change.kind, change.name));
     }
     response.warnings.iter().for_each(|warning| warn(warning));
-    print(done)
+    write(done)
 }
 
 /// The files as one stream of documents, each of which is checked: only here it is known which line

@@ -5,14 +5,14 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use host::clock::Clock;
+use host::exit::{Exit, Failure};
+use host::output::{warn, write};
 use verifier::chain::{self, ChainPolicy, Path as ChainPath, WithoutPurpose};
 use verifier::pem::{self, Bundle};
 use verifier::{CaCertificate, EkCertificate, EkPublicKey, UnixTime};
 
-use super::{print, warn};
 use crate::cli::{EkCheck, Leniency};
-use crate::clock::Clock;
-use crate::exit::{Exit, Failure};
 
 /// Some hundreds of certificates.
 const LARGEST: u64 = 1024 * 1024;
@@ -36,7 +36,7 @@ pub(super) fn check(check: &EkCheck) -> Result<(), Failure> {
     let path = chain::verify(&ek, &between, &anchors, at, policy);
     let path =
         path.map_err(|error| Failure::new(Exit::Refused, error.to_string(), error.advice()))?;
-    print(told(&ek, &path))
+    write(told(&ek, &path))
 }
 
 fn told(ek: &EkCertificate, path: &ChainPath<'_>) -> String {

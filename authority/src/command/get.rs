@@ -1,17 +1,17 @@
 //! authority get, authority rm
 
+use host::clock::Clock;
+use host::exit::Failure;
+use host::output::write;
+use host::terminal::{escape_json, is_printable};
 use proto::v1::admin_service_client::AdminServiceClient;
 use proto::v1::{GetRequest, RemoveRequest};
 use serde::Serialize;
 use time::OffsetDateTime;
 use tonic::transport::Channel;
-use verifier::text::{escape_json, is_printable};
 
 use super::client::{connect, refused};
-use super::{bug, print};
 use crate::cli::{Format, Get, Rm, Selection};
-use crate::clock::Clock;
-use crate::exit::Failure;
 use crate::resource::{self, Kind, Resource};
 
 pub(super) async fn get(get: Get) -> Result<(), Failure> {
@@ -21,7 +21,7 @@ pub(super) async fn get(get: Get) -> Result<(), Failure> {
     let resources = resources(&mut authority, get.which.kind, request).await?;
     let now = Clock::system().now();
     let shown: Vec<_> = resources.iter().map(|resource| Shown::new(resource, now)).collect();
-    print(match (get.format, shown.as_slice()) {
+    write(match (get.format, shown.as_slice()) {
         (Format::Yaml, all) => yaml(all)?,
         (Format::Json, [one]) if matches!(get.which.some, Selection::One(_)) => json(one)?,
         (Format::Json, all) => json(&all)?,
@@ -59,7 +59,7 @@ pub(super) async fn rm(rm: Rm) -> Result<(), Failure> {
     let (kind, name) = (rm.which.kind, rm.which.some.words());
     let request = RemoveRequest { kind: kind.to_string(), name: name.to_owned() };
     authority.remove(request).await.map_err(|cause| refused(&cause))?;
-    print(format!("{kind} {name:?} has been removed\n"))
+    write(format!("{kind} {name:?} has been removed\n"))
 }
 
 /// What the authority has of a kind.
@@ -70,12 +70,12 @@ pub(super) async fn resources(
 ) -> Result<Vec<Resource>, Failure> {
     let response = authority.get(request).await.map_err(|cause| refused(&cause))?.into_inner();
     let resources = response.resources.iter().map(|json| Resource::from_json(kind, json));
-    resources.collect::<Result<Vec<_>, _>>().map_err(bug)
+    resources.collect::<Result<Vec<_>, _>>().map_err(Failure::bug)
 }
 
 fn yaml(resources: &[Shown<'_>]) -> Result<String, Failure> {
     let document = |resource: &Shown<'_>| {
-        let text = resource::to_yaml(resource).map_err(bug)?;
+        let text = resource::to_yaml(resource).map_err(Failure::bug)?;
         let is_harmless = text.chars().all(|c| is_printable(c) || c == '\n');
         // JSON is YAML, and has an escape for every character.
         if is_harmless { Ok(text) } else { json(resource) }
@@ -85,5 +85,5 @@ fn yaml(resources: &[Shown<'_>]) -> Result<String, Failure> {
 }
 
 pub(super) fn json(value: &impl Serialize) -> Result<String, Failure> {
-    serde_json::to_string_pretty(value).map(|text| escape_json(&text) + "\n").map_err(bug)
+    serde_json::to_string_pretty(value).map(|text| escape_json(&text) + "\n").map_err(Failure::bug)
 }

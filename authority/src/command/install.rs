@@ -1,13 +1,13 @@
 //! authority install
 
-use std::path::Path;
+use host::exit::{Exit, Failure};
+use host::output::note;
+use host::place;
 
-use super::{note, print};
 use crate::cli::Start;
 use crate::cli::install::Install;
 use crate::config::Settings;
-use crate::exit::{Exit, Failure};
-use crate::install::{Overwrite, Placed, Unit, place};
+use crate::install::Unit;
 
 pub(super) fn install(Install::Systemd(systemd): Install) -> Result<(), Failure> {
     // The unit's rights are for what the program will do, and that is what its configuration says.
@@ -43,37 +43,13 @@ pub(super) fn install(Install::Systemd(systemd): Install) -> Result<(), Failure>
         Failure::new(Exit::Usage, error.to_string(), "give the path as it is from the root")
     })?;
     let path = systemd.systemd_directory.join(format!("{}.service", unit.name));
-    if systemd.write {
-        let overwrite = if systemd.force { Overwrite::Always } else { Overwrite::Never };
-        write(&path, &text, overwrite)?;
-    } else {
-        print(&text)?;
-        note(&format!("nothing was written; --write writes it to {}", path.display()));
-    }
+    place::install(&path, &text, systemd.writing)?;
     let Unit { user, group, .. } = &unit;
-    if group.is_in(Path::new("/etc/group")) == Some(false) {
-        note(&format!("there is no group {group} yet: groupadd --system {group}"));
+    for missing in [group.missing_group(), user.missing_user(group)].into_iter().flatten() {
+        note(&missing);
     }
-    if user.is_in(Path::new("/etc/passwd")) == Some(false) {
-        let rest = "--home-dir /nonexistent --shell /usr/sbin/nologin";
-        note(&format!("there is no user {user} yet: useradd --system --gid {group} {rest} {user}"));
-    }
-    if systemd.write {
+    if systemd.writing.write {
         note(&format!("next: systemctl daemon-reload && systemctl enable --now {}", unit.name));
     }
     Ok(())
-}
-
-fn write(path: &Path, text: &str, overwrite: Overwrite) -> Result<(), Failure> {
-    let placed = place(path, text, overwrite)
-        .map_err(|cause| Failure::io(&cause, format!("cannot write {}", path.display())))?;
-    match placed {
-        Placed::Written => print(format!("{} written\n", path.display())),
-        Placed::Unchanged => print(format!("{} is as it should be\n", path.display())),
-        Placed::Kept => Err(Failure::new(
-            Exit::Config,
-            format!("{} is there already and is another one", path.display()),
-            "--force replaces it; `systemctl edit` adds to a unit without changing its file",
-        )),
-    }
 }

@@ -1,14 +1,14 @@
 //! authority lock
 
+use host::clock::Clock;
+use host::exit::{Exit, Failure};
+use host::output::{warn, write};
 use proto::v1::CreateRequest;
 use proto::v1::create_request::IfExists;
 use uuid::Uuid;
 
 use super::client::{connect, refused};
-use super::{bug, print, warn};
 use crate::cli;
-use crate::clock::Clock;
-use crate::exit::{Exit, Failure};
 use crate::resource::{Lock, LockSpec, Metadata, Name, Target, Timestamp};
 
 pub(super) async fn lock(lock: cli::Lock) -> Result<(), Failure> {
@@ -18,17 +18,17 @@ pub(super) async fn lock(lock: cli::Lock) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Usage, format!("--expires: {end} is past"), advice));
     }
     let mut authority = connect(&lock.data).await?;
-    let name: Name = Uuid::new_v4().to_string().parse().map_err(bug)?;
+    let name: Name = Uuid::new_v4().to_string().parse().map_err(Failure::bug)?;
     let expires = lock.expires.or(lock.ttl.map(|ttl| Timestamp(now + ttl)));
     let target = target(lock.target)?;
     let whom = whom(&target);
     let spec = LockSpec { target: target.into(), message: lock.message, expires };
     let document = serde_json::to_string(&Lock::new(Metadata::named(name.clone()), spec));
     let request =
-        CreateRequest { yaml: document.map_err(bug)?, if_exists: IfExists::Refuse.into() };
+        CreateRequest { yaml: document.map_err(Failure::bug)?, if_exists: IfExists::Refuse.into() };
     let response = authority.create(request).await.map_err(|cause| refused(&cause))?;
     let until = expires.map(|end| format!(", until {end}")).unwrap_or_default();
-    print(format!("lock \"{name}\" has been created: it keeps out {whom}{until}\n"))?;
+    write(format!("lock \"{name}\" has been created: it keeps out {whom}{until}\n"))?;
     response.into_inner().warnings.iter().for_each(|warning| warn(warning));
     Ok(())
 }

@@ -13,20 +13,17 @@ mod start;
 mod status;
 mod table;
 
-use std::io::{self, Write};
-
 use clap::CommandFactory;
-use verifier::text::escape;
+use host::exit::Failure;
+use host::{clock, manual, output};
 
 use crate::cli::{Audit, Bots, Cli, Command, Ek};
-use crate::clock::Clock;
 use crate::config::Settings;
-use crate::exit::{Exit, Failure};
 use crate::log::{self, Levels};
 
 /// Does what the command line says.
 pub fn run(cli: Cli) -> Result<(), Failure> {
-    Clock::system().check()?;
+    clock::check(clock::now())?;
     let format = cli.log_format;
     if !matches!(cli.command, Command::Start(_)) {
         log::start(format, &Levels::default())?;
@@ -51,38 +48,10 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Ek(Ek::Check(check)) => ek::check(&check),
         Command::Install(what) => install::install(what),
         Command::Completions(shell) => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell.shell, &mut Cli::command(), "authority", &mut script);
-            print(&script)
+            output::write(manual::completions(Cli::command(), shell.shell))
         }
-        Command::Man => {
-            let mut page = Vec::new();
-            let rendered = clap_mangen::Man::new(Cli::command()).render(&mut page);
-            rendered.map_err(|cause| Failure::io(&cause, "cannot make the manual page"))?;
-            print(&page)
-        }
+        Command::Man { verb } => output::write(manual::page(Cli::command(), verb.as_deref())?),
     }
-}
-
-/// Writes a result to stdout. Who reads only its beginning is no error.
-fn print(result: impl AsRef<[u8]>) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(result.as_ref()).and_then(|()| stdout.flush()) {
-        Err(cause) if cause.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::io(&cause, "cannot write to stdout"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A word on stderr; nobody hears it if that is closed.
-fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "note: {}", escape(text));
-}
-
-/// What was done and is hardly meant so, on stderr.
-fn warn(text: &str) {
-    let _ = writeln!(io::stderr(), "warning: {}", escape(text));
 }
 
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
@@ -92,8 +61,4 @@ fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
     // Nothing that is left is worth waiting for.
     runtime.shutdown_background();
     result
-}
-
-fn bug(cause: impl std::fmt::Display) -> Failure {
-    Failure::new(Exit::Bug, cause.to_string(), "report it")
 }

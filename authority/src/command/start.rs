@@ -4,20 +4,20 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use host::clock::Clock;
+use host::exit::{Exit, Failure};
+use host::output::write;
+use host::service_manager::ServiceManager;
 use tls::CaPin;
 use tokio::net::TcpSocket;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::{bug, print};
 use crate::audit::AuditLog;
-use crate::clock::Clock;
 use crate::cluster::{Cluster, Origin};
 use crate::config::Settings;
-use crate::exit::{Exit, Failure};
 use crate::folder::DataFolder;
-use crate::notify::ServiceManager;
 use crate::server::{
     AdminSocket, DiagListener, Leaf, PublicListener, bind, raise_open_files, serve,
 };
@@ -37,7 +37,7 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     let audit = AuditLog::open(&audit)
         .map_err(|cause| Failure::io(&cause, format!("cannot open {}", audit.display())))?;
     let certificate = cluster.issuer.x509().certificate().clone();
-    let pin = CaPin::of_certificate(&certificate).map_err(bug)?;
+    let pin = CaPin::of_certificate(&certificate).map_err(Failure::bug)?;
     let store = Arc::new(cluster.store);
     let timeout = settings.join_timeout.duration();
     let authority = Authority::new(cluster.issuer, store, audit, clock, timeout);
@@ -47,14 +47,14 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
         Failure::new(Exit::Data, format!("the audit log's rows in the store: {cause}"), advice)
     })?;
 
-    let leaf = Leaf::new(Arc::clone(&authority)).map_err(bug)?;
-    let config = tls::server_config(leaf, &[certificate]).map_err(bug)?;
+    let leaf = Leaf::new(Arc::clone(&authority)).map_err(Failure::bug)?;
+    let config = tls::server_config(leaf, &[certificate]).map_err(Failure::bug)?;
     let admin = AdminSocket::bind(&folder, &lock).map_err(|cause| {
         Failure::io(&cause, format!("cannot listen on {}", folder.socket().display()))
     })?;
     let public = PublicListener::listen(addresses.public, config)
         .map_err(|cause| occupied(&cause, settings.listen, LISTEN))?;
-    let address = public.address().map_err(bug)?;
+    let address = public.address().map_err(Failure::bug)?;
 
     let name = authority.issuer.cluster();
     if cluster.origin == Origin::Created {
@@ -66,16 +66,16 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     if let (Some(socket), Some(address)) = (addresses.diag, settings.diag_addr) {
         let diag =
             DiagListener::listen(socket).map_err(|cause| occupied(&cause, address, DIAG_ADDR))?;
-        said.push_str(&format!("Diag     {}\n", diag.address().map_err(bug)?));
+        said.push_str(&format!("Diag     {}\n", diag.address().map_err(Failure::bug)?));
         tokio::spawn(diag.serve(Arc::clone(&authority), stopped.clone()));
     }
     // Hosts are served whether or not somebody reads this.
-    if let Err(failure) = print(said) {
+    if let Err(failure) = write(said) {
         warn!(cause = failure.message, "started, but the address and the CA pin cannot be written");
     }
 
     let manager = Arc::new(ServiceManager::from_environment());
-    manager.ready();
+    manager.ready(&format!("serving hosts on {address}"));
     tokio::spawn(watchdog(Arc::clone(&manager), Arc::clone(&authority)));
     tokio::spawn(signals.wait(stop, manager, Arc::clone(&authority)));
     serve(authority, public, admin, stopped).await.map_err(|cause| {
@@ -158,7 +158,7 @@ impl Signals {
             }
         }
         info!("stopping");
-        manager.stopping();
+        manager.stopping("waiting for calls in progress");
         // An error means that nobody serves any more.
         let _ = stop.send(true);
         while self.one().await == Asked::Reopen {}

@@ -1,11 +1,11 @@
 //! authority status
 
+use host::exit::Failure;
+use host::output::write;
 use proto::v1::StatusRequest;
 
 use super::client::{connect, refused};
-use super::print;
 use crate::cli::DataDir;
-use crate::exit::Failure;
 
 pub(super) async fn status(data: DataDir) -> Result<(), Failure> {
     let mut authority = connect(&data).await?;
@@ -18,5 +18,5 @@ pub(super) async fn status(data: DataDir) -> Result<(), Failure> {
     for warning in status.warnings {
         text.push_str(&format!("Warning  {warning}\n"));
     }
-    print(text)
+    write(text)
 }

@@ -24,7 +24,7 @@ fn shown(text: &str) -> String {
     if text.is_empty() {
         return "-".into();
     }
-    verifier::text::replace(text, '?')
+    host::terminal::replace(text, '?')
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! What is counted of connections and joins: how many there are, how many there may be, and which
 //! were closed for want of places.
 
-use std::fmt::{Result, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use host::metrics::{Kind, Page};
 
 /// Gauges and counters of the listener for hosts.
 #[derive(Debug, Default)]
@@ -67,39 +68,44 @@ impl ConnectionMetrics {
         })
     }
 
-    pub(super) fn write(&self, text: &mut String) -> Result {
+    pub(super) fn write(&self, page: &mut Page) {
         let name = "endorse_connections";
-        writeln!(text, "# HELP {name} Open connections of hosts, by whether the host is known.")?;
-        writeln!(text, "# TYPE {name} gauge")?;
-        writeln!(text, "{name}{{class=\"unproven\"}} {}", self.unproven.load(Relaxed))?;
-        writeln!(text, "{name}{{class=\"known\"}} {}", self.known.load(Relaxed))?;
-        let gauges = [
-            ("connections_limit", "Connections of each class at most.", &self.limit),
-            ("joins_under_way", "Joins under way.", &self.joins),
-            (
-                "joins_under_way_limit",
-                "Joins under way at most, of known and of other hosts each.",
-                &self.joins_limit,
-            ),
-        ];
-        for (name, help, value) in gauges {
-            writeln!(text, "# HELP endorse_{name} {help}\n# TYPE endorse_{name} gauge")?;
-            writeln!(text, "endorse_{name} {}", value.load(Relaxed))?;
-        }
-        let name = "endorse_saturated";
-        writeln!(text, "# HELP {name} 1 if connections were closed for want of places of late.")?;
-        writeln!(text, "# TYPE {name} gauge\n{name} {}", u8::from(self.saturated.load(Relaxed)))?;
+        page.family(name, Kind::Gauge, "Open connections of hosts, by whether the host is known.");
+        page.sample(name, &[("class", "unproven")], self.unproven.load(Relaxed));
+        page.sample(name, &[("class", "known")], self.known.load(Relaxed));
+        page.single(
+            "endorse_connections_limit",
+            Kind::Gauge,
+            "Connections of each class at most.",
+            self.limit.load(Relaxed),
+        );
+        page.single(
+            "endorse_joins_under_way",
+            Kind::Gauge,
+            "Joins under way.",
+            self.joins.load(Relaxed),
+        );
+        page.single(
+            "endorse_joins_under_way_limit",
+            Kind::Gauge,
+            "Joins under way at most, of known and of other hosts each.",
+            self.joins_limit.load(Relaxed),
+        );
+        page.single(
+            "endorse_saturated",
+            Kind::Gauge,
+            "1 if connections were closed for want of places of late.",
+            u8::from(self.saturated.load(Relaxed)),
+        );
         let name = "endorse_connections_closed_total";
-        writeln!(text, "# HELP {name} Connections that the authority closed, by reason.")?;
-        writeln!(text, "# TYPE {name} counter")?;
+        page.family(name, Kind::Counter, "Connections that the authority closed, by reason.");
         for (reason, count) in [
             ("evicted", &self.evicted),
             ("turned_away", &self.turned_away),
             ("expired", &self.expired),
             ("handshake_failed", &self.handshakes_failed),
         ] {
-            writeln!(text, "{name}{{reason=\"{reason}\"}} {}", count.load(Relaxed))?;
+            page.sample(name, &[("reason", reason)], count.load(Relaxed));
         }
-        Ok(())
     }
 }

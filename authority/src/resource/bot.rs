@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use host::go_duration;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -169,7 +170,8 @@ impl TryFrom<String> for SessionTtl {
     type Error = Invalid;
 
     fn try_from(text: String) -> Result<Self, Invalid> {
-        Self::of(seconds(&text), &text)
+        let ttl = go_duration::parse(&text).ok().filter(|ttl| ttl.subsec_nanos() == 0);
+        Self::of(ttl.map(|ttl| ttl.as_secs()), &text)
     }
 }
 
@@ -206,25 +208,6 @@ impl<'de> Visitor<'de> for Ttl {
         let text = format!("{{seconds: {seconds}, nanos: {nanos}}}");
         SessionTtl::of(Some(seconds).filter(|_| nanos == 0), &text).map_err(de::Error::custom)
     }
-}
-
-/// Whole seconds of a duration such as `1h30m0s`.
-pub fn seconds(text: &str) -> Option<u64> {
-    let mut total: u64 = 0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let (number, unit) = rest.split_at_checked(digits)?;
-        let seconds = match unit.chars().next()? {
-            'h' => 3600,
-            'm' => 60,
-            's' => 1,
-            _ => return None,
-        };
-        total = number.parse::<u64>().ok()?.checked_mul(seconds)?.checked_add(total)?;
-        rest = unit.get(1..)?;
-    }
-    (!text.is_empty()).then_some(total)
 }
 
 impl From<SessionTtl> for String {

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use host::terminal::escape;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_saphyr::{Error, Options, UserMessageFormatter};
-use verifier::text::escape;
 
 use super::field::Invalid;
 use super::printed::{Printed, Whole};

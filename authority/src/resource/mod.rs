@@ -16,7 +16,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use bot::{Bot, BotSpec, SessionTtl, Trait, seconds};
+pub use bot::{Bot, BotSpec, SessionTtl, Trait};
 pub use document::{DocumentError, Unreadable, parse_yaml, read, read_with, to_yaml};
 pub use field::{
     EkHash, Invalid, IssuerName, Labels, Metadata, Name, Role, Serial, Timestamp, user_name,

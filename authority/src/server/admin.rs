@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use host::unix_socket;
 use rustix::io::Errno;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
@@ -14,7 +15,6 @@ use tokio_stream::{Stream, StreamExt};
 use tracing::warn;
 
 use crate::folder::{DataFolder, Lock, is_trusted};
-use crate::socket;
 
 /// Connections that wait to be served.
 const MAX_READY: usize = 8;
@@ -40,7 +40,7 @@ impl AdminSocket {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
             Err(cause) => return Err(cause),
         }
-        let listener = socket::bind(&path)?;
+        let listener = unix_socket::bind(&path)?;
         // Until here the folder's own mode keeps others out.
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         let spare = Spare::new();

@@ -1,21 +1,14 @@
 //! Answers monitoring over plain HTTP: whether the authority lives, whether it can serve, and what
 //! it counts. It says nothing of hosts, and takes no orders.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use host::diag::{Reply, StatusCode, json, serve, text};
 use serde::Serialize;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
@@ -23,12 +16,6 @@ use tracing::warn;
 use super::open_files;
 use super::places::{Limits, Places};
 use crate::service::{Authority, Health};
-
-/// How long a caller may take for its request. A connection that another needs goes earlier.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long a connection may take in all.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long to wait when the system has no more files for connections.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -82,13 +69,12 @@ impl DiagListener {
                     let Some((place, evicted)) = places.enter(remote.ip(), Instant::now()) else {
                         continue;
                     };
-                    let connection = converse(stream, Arc::clone(&authority), stop.clone());
+                    let (authority, stop) = (Arc::clone(&authority), stop.clone());
                     tokio::spawn(async move {
                         tokio::select! {
-                            () = connection => {}
-                            // Another caller needs the place, or this one takes too long.
+                            () = serve(stream, |path| answer(path, &authority, &stop)) => {}
+                            // Another caller needs the place.
                             _ = evicted => {}
-                            () = tokio::time::sleep(CONNECTION_TIMEOUT) => {}
                         }
                         drop((place, socket));
                     });
@@ -102,30 +88,8 @@ impl DiagListener {
     }
 }
 
-async fn converse(stream: TcpStream, authority: Arc<Authority>, stop: watch::Receiver<bool>) {
-    let answer = service_fn(|request| {
-        let (authority, stop) = (Arc::clone(&authority), stop.clone());
-        async move { Ok::<_, Infallible>(answer(&request, &authority, &stop).await) }
-    });
-    // What a caller does wrong is the caller's trouble.
-    let _ = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(REQUEST_TIMEOUT)
-        .keep_alive(false)
-        .max_buf_size(8192)
-        .serve_connection(TokioIo::new(stream), answer)
-        .await;
-}
-
-async fn answer(
-    request: &Request<Incoming>,
-    authority: &Authority,
-    stop: &watch::Receiver<bool>,
-) -> Response<Full<Bytes>> {
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
-    }
-    match request.uri().path() {
+async fn answer(path: String, authority: &Authority, stop: &watch::Receiver<bool>) -> Reply {
+    match path.as_str() {
         "/livez" => text(StatusCode::OK, "OK\n".into()),
         "/metrics" => text(StatusCode::OK, authority.metrics_text()),
         "/readyz" => {
@@ -137,7 +101,7 @@ async fn answer(
 }
 
 /// An authority that is saturated still serves, in turn: it says so, and stays ready.
-fn readiness(health: Health, stopping: bool, saturation: Option<String>) -> Response<Full<Bytes>> {
+fn readiness(health: Health, stopping: bool, saturation: Option<String>) -> Reply {
     let Health { store, audit, certificates } = health;
     let hosts = if stopping { Err("the authority is stopping".to_owned()) } else { Ok(()) };
     let well = [&store, &audit, &certificates, &hosts].iter().all(|one| one.is_ok());
@@ -158,20 +122,9 @@ fn readiness(health: Health, stopping: bool, saturation: Option<String>) -> Resp
         },
     };
     let code = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = serde_json::to_string_pretty(&report).unwrap_or_default() + "\n";
-    let mut response = text(code, body);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    json(code, &report)
 }
 
 fn status(well: bool) -> &'static str {
     if well { "healthy" } else { "unhealthy" }
-}
-
-fn text(code: StatusCode, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = code;
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, plain);
-    response
 }

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use host::clock::Clock;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
 use tracing::{error, info};
 
-use crate::clock::Clock;
 use crate::issue::ServerLeaf;
 use crate::resource::Timestamp;
 use crate::service::Authority;

@@ -1,7 +1,6 @@
 //! The authority on the network: TLS, HTTP/2, limits; and on its unix socket.
 
 mod admin;
-mod budget;
 mod diag;
 mod leaf;
 mod places;

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use host::budget::{Budget, Budgeted};
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use rustls_pki_types::CertificateDer;
@@ -22,7 +23,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
-use super::budget::{self, Budgeted};
 use super::open_files;
 use super::places::{JoinPlace, Limits, Place, PlaceRef, Places, Source};
 use crate::metrics::Metrics;
@@ -38,6 +38,17 @@ const HANDSHAKE: Duration = Duration::from_secs(60);
 
 /// How long a peer may take for its first byte after the handshake.
 const FIRST_BYTE: Duration = Duration::from_secs(10);
+
+/// Bytes that a peer may send until its ClientHello is whole. One with a post-quantum key share has less
+/// than 2 KiB; one of thousands of tiny extensions takes many times its length in memory.
+const MAX_CLIENT_HELLO: usize = 4 * 1024;
+
+/// Bytes for the rest of the handshake: the certificate of a host has about 1 KiB.
+const MAX_HANDSHAKE: usize = 16 * 1024;
+
+/// Bytes for all that a peer without a certificate sends after the handshake: a join of the maximum
+/// size, another of a typical one, and some to spare.
+const MAX_UNPROVEN: usize = 64 * 1024;
 
 /// How long to wait when the system has no more files or memory for connections.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -194,10 +205,10 @@ impl Door {
     ) -> io::Result<(TlsStream<Budgeted<TcpStream>>, Place, Connection)> {
         // Without it answers wait for acknowledgements; it is no reason to refuse a connection.
         let _ = stream.set_nodelay(true);
-        let stream = Budgeted::new(stream, budget::MAX_CLIENT_HELLO);
+        let stream = Budgeted::new(stream, Budget::new(MAX_CLIENT_HELLO));
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
-        let mut hello = timeout_at(Instant::now() + CLIENT_HELLO, hello).await??;
-        hello.io.set(Some(budget::MAX_HANDSHAKE));
+        let hello = timeout_at(Instant::now() + CLIENT_HELLO, hello).await??;
+        hello.io.budget().set(Some(MAX_HANDSHAKE));
         let stopping = || io::Error::other("the connection was closed for another");
         let permit = place.handshake().await.ok_or_else(stopping)?;
         let now = Instant::now();
@@ -207,7 +218,7 @@ impl Door {
         let mut stream = timeout_at(deadline, opened).await??;
         drop(permit);
         let is_unproven = stream.get_ref().1.peer_certificates().is_none();
-        stream.get_mut().0.set(is_unproven.then_some(budget::MAX_UNPROVEN));
+        stream.get_ref().0.budget().set(is_unproven.then_some(MAX_UNPROVEN));
         let now = Instant::now();
         let deadline = now + FIRST_BYTE;
         place.waits(now, deadline);

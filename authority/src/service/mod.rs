@@ -19,6 +19,7 @@ mod workers;
 use std::sync::Arc;
 use std::time::Duration;
 
+use host::clock::Clock;
 use proto::v1::IssuedCredentials;
 use time::OffsetDateTime;
 use tracing::{info, warn};
@@ -31,7 +32,6 @@ use self::token::TokenCache;
 use self::turns::Turns;
 use self::workers::Workers;
 use crate::audit::{AuditLog, Author};
-use crate::clock::Clock;
 use crate::issue::{Credentials, Issuer};
 use crate::metrics::Metrics;
 use crate::resource::BotInstance;

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use clap::Parser;
+use host::log::LogFormat;
 use tpm2::transport::Tcti;
 
 use super::super::*;
@@ -369,11 +370,11 @@ fn a_file_that_was_asked_for_is_there() {
     let file = folder.path().join("tbot.yaml");
     let asked = ConfigFile { config: Some(file.clone()) };
     let failure = |result: Result<Loaded, LoadError>| match result {
-        Err(error) => crate::Failure::from(error),
+        Err(error) => host::exit::Failure::from(error),
         Ok(loaded) => panic!("{loaded:?}"),
     };
     let missing = failure(asked.load(&Overrides::default()));
-    assert_eq!(missing.exit, crate::Exit::Config);
+    assert_eq!(missing.exit, host::exit::Exit::Config);
     assert!(missing.advice.starts_with("`agent configure -o"), "{missing}");
 
     let usual = ConfigFile { config: None };
@@ -391,7 +392,7 @@ fn a_file_that_was_asked_for_is_there() {
     std::fs::write(&file, b"version: v2\ndebug: \xff\n").unwrap();
     let failed = failure(asked.load(&Overrides::default()));
     let expected = format!("{}:2:8: the file is not UTF-8 from here on", file.display());
-    assert_eq!((failed.exit, failed.message), (crate::Exit::Config, expected));
+    assert_eq!((failed.exit, failed.message), (host::exit::Exit::Config, expected));
 
     std::fs::write(&file, "oneshot: 1\ndebug: 2").unwrap();
     let failed = failure(asked.load(&Overrides::default()));

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use host::log::LogFormat;
+
 use super::super::*;
 use super::{LEAST, PIN, path};
 use crate::passwords::PasswordFiles;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use host::exit::{Exit, Failure};
+
 use super::{Worker, blocking, client, destinations};
 use crate::config::Settings;
 use crate::daemon::answers::DiagChange;
-use crate::exit::{Exit, Failure};
 use crate::log::Log;
 
 /// How long it may take to read the configuration: it may be on a file system that hangs, or a pipe.

@@ -3,12 +3,13 @@
 
 use std::fmt::Display;
 
+use host::exit::{Exit, Failure};
+
 use super::{Store, Worker};
 use crate::config::{self, Service, ServiceKind, Settings, SshConfig, X509Files};
 use crate::credentials;
 use crate::daemon::machine::{Part, Validity};
 use crate::destination::{Change, Destination};
-use crate::exit::{Exit, Failure};
 use crate::identity::Identity;
 use crate::log::Log;
 use crate::storage::Storage;

@@ -3,9 +3,10 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 
+use host::exit::Exit;
+
 use super::fixture::{directory, folder, is_root, pair, with};
 use crate::config::{Acls, Symlinks};
-use crate::exit::Exit;
 
 const NOBODY: u32 = 65534;
 

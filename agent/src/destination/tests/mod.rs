@@ -10,10 +10,10 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use fixture::{directory, folder, names, pair, with};
+use host::exit::Exit;
 
 use super::*;
 use crate::config::{Acls, Symlinks};
-use crate::exit::Exit;
 
 #[test]
 fn a_set_replaces_the_one_before_under_the_same_paths() {

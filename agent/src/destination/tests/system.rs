@@ -5,12 +5,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use host::exit::Exit;
 use tempfile::TempDir;
 
 use super::super::FileSet;
 use super::fixture::{directory, folder, is_root, names, pair, with};
 use crate::config::{Account, Acls, Reader, Symlinks};
-use crate::exit::Exit;
 
 const NOBODY: u32 = 65534;
 const STRANGER: u32 = 65533;

@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use authority::audit::{AuditLog, Author};
-use authority::clock::Clock;
 use authority::cluster::Cluster;
 use authority::folder::DataFolder;
 use authority::resource::{self, BotInstance};
 use authority::server::{AdminSocket, Leaf, PublicListener, serve};
 use authority::service::Authority;
 use authority::store::IfExists;
+use host::clock::Clock;
 use rustls::client::ResolvesClientCert;
 use rustls_pki_types::CertificateDer;
 use serde_json::Value;

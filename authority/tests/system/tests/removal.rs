@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use authority::clock::Clock;
 use authority::resource::{self, Kind, Target, Timestamp};
 use authority::store::{Change, IfExists, Records, Store, Table};
+use host::clock::Clock;
 use p256::ecdsa::SigningKey;
 use p256::elliptic_curve::Generate;
 use proto::v1::identity_service_client::IdentityServiceClient;

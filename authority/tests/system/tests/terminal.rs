@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use verifier::text::is_printable;
+use host::terminal::is_printable;
 
 use super::command::Place;
 

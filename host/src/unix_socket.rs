@@ -36,19 +36,19 @@ impl ShortPath {
     }
 }
 
-/// Listens at this path, where nothing may be.
+/// Listens at this path, which must not exist yet.
 ///
 /// # Errors
 /// The operating system's.
-pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
     UnixListener::bind(&ShortPath::new(path)?.path)
 }
 
-/// Connects to who listens at this path.
+/// Connects to the process that listens at this path.
 ///
 /// # Errors
 /// The operating system's.
-pub(crate) async fn connect(path: &Path) -> io::Result<UnixStream> {
+pub async fn connect(path: &Path) -> io::Result<UnixStream> {
     let short = ShortPath::new(path)?;
     UnixStream::connect(&short.path).await
 }

@@ -1,4 +1,4 @@
-//! Telling systemd, if it is there. sd_notify(3): a datagram to the socket that NOTIFY_SOCKET names.
+//! Notifications to systemd, if it started the program. sd_notify(3): a datagram to the socket that NOTIFY_SOCKET names.
 
 use std::ffi::OsStr;
 use std::io;
@@ -7,12 +7,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use crate::exit::one_line;
+use crate::terminal::one_line;
 
-/// How long a manager that does not read may hold up the daemon, for each message.
+/// How long a manager that does not read may block the daemon, for each message.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The service manager, if one is listening.
+/// The service manager that started the program, if any.
 #[derive(Debug, Default)]
 pub struct ServiceManager {
     socket: Option<(UnixDatagram, SocketAddr)>,
@@ -20,51 +20,52 @@ pub struct ServiceManager {
 }
 
 impl ServiceManager {
-    /// What the environment says: NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID. Nothing, if it makes no sense.
+    /// From NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID; values that are invalid are ignored.
     #[must_use]
     pub fn from_environment() -> Self {
         let socket = std::env::var_os("NOTIFY_SOCKET").and_then(|path| connect(&path).ok());
         let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
         let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
-        let watchdog = number("WATCHDOG_USEC").filter(|_| ours).map(Duration::from_micros);
+        let watchdog = number("WATCHDOG_USEC").filter(|interval| ours && *interval > 0);
+        let watchdog = watchdog.map(Duration::from_micros);
         Self { socket, watchdog }
     }
 
-    /// Says that the daemon is at work, with a line for people.
+    /// The daemon is serving; `status` is a line for people.
     pub fn ready(&self, status: &str) {
-        self.say(&format!("READY=1\nSTATUS={}", one_line(status)));
+        self.send(&format!("READY=1\nSTATUS={}", one_line(status)));
     }
 
-    /// Says a line for people.
+    /// A line for people.
     pub fn status(&self, status: &str) {
-        self.say(&format!("STATUS={}", one_line(status)));
+        self.send(&format!("STATUS={}", one_line(status)));
     }
 
-    /// Says that the configuration is being read again; `boot` is the time on the monotonic clock.
+    /// The configuration is being read again; `monotonic` is the time of CLOCK_MONOTONIC.
     pub fn reloading(&self, monotonic: Duration) {
-        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic.as_micros()));
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic.as_micros()));
     }
 
-    /// Says that the daemon is about to end, with a line for people.
+    /// The daemon is stopping; `status` is a line for people.
     pub fn stopping(&self, status: &str) {
-        self.say(&format!("STOPPING=1\nSTATUS={}", one_line(status)));
+        self.send(&format!("STOPPING=1\nSTATUS={}", one_line(status)));
     }
 
-    /// Says that the daemon is alive.
+    /// Feeds the watchdog.
     pub fn alive(&self) {
-        self.say("WATCHDOG=1");
+        self.send("WATCHDOG=1");
     }
 
-    /// How often to say so: half of what the manager waits; `None` if it does not.
+    /// How often to feed the watchdog: twice in its interval; `None` if there is none.
     #[must_use]
     pub fn watchdog(&self) -> Option<Duration> {
-        self.watchdog.map(|patience| patience / 2)
+        self.watchdog.map(|interval| interval / 2)
     }
 
-    /// A manager that does not listen is none of our troubles.
-    fn say(&self, words: &str) {
+    /// A manager that does not listen must not stop the daemon: errors are ignored.
+    fn send(&self, message: &str) {
         if let Some((socket, address)) = &self.socket {
-            let _ = socket.send_to_addr(words.as_bytes(), address);
+            let _ = socket.send_to_addr(message.as_bytes(), address);
         }
     }
 }

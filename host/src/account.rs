@@ -1,4 +1,4 @@
-//! Names of units, users and groups, and whether this host knows them.
+//! Names of users, groups and systemd units, and whether this host has them.
 
 use std::fmt;
 use std::path::Path;
@@ -8,17 +8,33 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountName(String);
 
-/// The name of a unit, without `.service`.
+/// The name of a systemd unit, without `.service`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnitName(String);
 
-/// A name that cannot be one.
+/// Why a text is not such a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidName(&'static str);
 
 impl AccountName {
+    /// How to create this group, if this host has none of the name.
+    #[must_use]
+    pub fn missing_group(&self) -> Option<String> {
+        let missing = format!("there is no group {self} yet: groupadd --system {self}");
+        (self.is_in(Path::new("/etc/group")) == Some(false)).then_some(missing)
+    }
+
+    /// How to create this user with this group, if this host has none of the name.
+    #[must_use]
+    pub fn missing_user(&self, group: &Self) -> Option<String> {
+        let home = "--home-dir /nonexistent --shell /usr/sbin/nologin";
+        let create = format!("useradd --system --gid {group} {home} {self}");
+        let missing = format!("there is no user {self} yet: {create}");
+        (self.is_in(Path::new("/etc/passwd")) == Some(false)).then_some(missing)
+    }
+
     /// Whether a file of the form of `/etc/passwd` or `/etc/group` has it. `None` if the file cannot be read.
-    pub fn is_in(&self, file: &Path) -> Option<bool> {
+    fn is_in(&self, file: &Path) -> Option<bool> {
         let text = std::fs::read_to_string(file).ok()?;
         Some(text.lines().any(|line| line.split(':').next() == Some(&self.0)))
     }
@@ -69,3 +85,19 @@ impl fmt::Display for InvalidName {
 }
 
 impl std::error::Error for InvalidName {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_that_would_mean_something_else_is_refused() {
+        for name in ["", "a b", "-a", "a\nb", "a:b", "root;", "1a", "a/b"] {
+            assert!(name.parse::<AccountName>().is_err(), "{name:?}");
+        }
+        for name in ["", ".service", "a/b", "..", "a b", "a@b"] {
+            assert!(name.parse::<UnitName>().is_err(), "{name:?}");
+        }
+        assert_eq!("tbot.service".parse::<UnitName>().unwrap().to_string(), "tbot");
+    }
+}

@@ -5,12 +5,12 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use host::exit::{Exit, Failure};
 use rustix::process::geteuid;
 
 use super::{Check, Topic};
 use crate::client::Client;
 use crate::config::{self, LoadError, Loaded, Settings};
-use crate::exit::{Exit, Failure};
 use crate::identity::rfc3339;
 
 /// Before this version was made, November 2026, nobody can have it.

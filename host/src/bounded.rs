@@ -1,12 +1,12 @@
-//! Files of others, read as a whole or not at all: half of a file says something else than its owner.
+//! Files read as a whole or refused: a truncated file means something else than its owner wrote.
 
 use std::io::{self, Read};
 
-/// Reads a file of at most so many bytes.
+/// Reads a file of at most `max` bytes.
 ///
 /// # Errors
 /// The operating system's; the file is longer.
-pub(crate) fn read(file: impl Read, max: u64) -> io::Result<Vec<u8>> {
+pub fn read(file: impl Read, max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max {
@@ -16,11 +16,11 @@ pub(crate) fn read(file: impl Read, max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a file of at most so many bytes of text.
+/// Reads a text file of at most `max` bytes.
 ///
 /// # Errors
 /// The operating system's; the file is longer, or not UTF-8.
-pub(crate) fn read_text(file: impl Read, max: u64) -> io::Result<String> {
+pub fn read_text(file: impl Read, max: u64) -> io::Result<String> {
     String::from_utf8(read(file, max)?)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))
 }

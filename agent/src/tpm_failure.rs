@@ -1,0 +1,38 @@
+//! What a failure of the TPM means for the one who runs a command.
+
+use std::io;
+
+use host::exit::{Exit, Failure};
+use tpm2::Fault;
+use tpm2::transport::OpenError;
+use tpm2::types::ResponseCode;
+
+/// The TPM cannot be opened.
+pub(crate) fn open(error: &OpenError) -> Failure {
+    let exit = match error.cause().kind() {
+        io::ErrorKind::PermissionDenied => Exit::Permission,
+        io::ErrorKind::ResourceBusy => Exit::Busy,
+        _ => Exit::Io,
+    };
+    Failure::new(exit, error.to_string(), error.advice())
+}
+
+/// A TPM command failed.
+pub(crate) fn command(error: tpm2::Error) -> Failure {
+    let exit = match (error.refusal(), error.fault()) {
+        (Some(ResponseCode::LOCKOUT | ResponseCode::NV_RATE), _) => Exit::Busy,
+        (Some(code), _) if code.is_retry() || code.is_full() => Exit::Busy,
+        (_, Fault::Forged | Fault::Malformed(_)) => Exit::Data,
+        (_, Fault::TooLarge | Fault::Unnamed | Fault::Unprotectable) => Exit::Bug,
+        _ => Exit::Io,
+    };
+    let is_busy = error.refusal().is_some_and(ResponseCode::is_retry);
+    let advice = error.advice().unwrap_or(match error.fault() {
+        _ if is_busy => "wait until it has finished, for another program perhaps",
+        Fault::Transport(_) => {
+            "check that it is a TPM and that it is there; `dmesg | grep -i tpm` may say more"
+        }
+        _ => "the TPM's setup or firmware does not allow it; another --ek may work",
+    });
+    Failure::new(exit, error.to_string(), advice)
+}

@@ -1,0 +1,117 @@
+//! Diagnostics over plain HTTP: `/livez`, `/readyz`, `/metrics` and the like. Callers only ask; nothing takes orders here.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request};
+pub use hyper::{Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// How long a caller may take for its request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a connection may take in all: a caller that reads slowly gives its place to others.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of a request's head.
+const MAX_REQUEST: usize = 8192;
+
+/// What a caller gets.
+pub type Reply = Response<Full<Bytes>>;
+
+/// Answers one request on a connection and closes it. `answer` gets the path of the request.
+pub async fn serve<S, F>(stream: S, answer: impl Fn(String) -> F)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: Future<Output = Reply>,
+{
+    let reply = service_fn(|request: Request<Incoming>| {
+        let is_read = request.method() == Method::GET || request.method() == Method::HEAD;
+        let reply = is_read.then(|| answer(request.uri().path().to_owned()));
+        async move {
+            let refusal = || text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
+            Ok::<_, Infallible>(match reply {
+                Some(reply) => reply.await,
+                None => refusal(),
+            })
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_TIMEOUT)
+        .keep_alive(false)
+        .max_buf_size(MAX_REQUEST)
+        .serve_connection(TokioIo::new(stream), reply);
+    // A caller's error, or its slowness, concerns nobody else.
+    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+}
+
+/// A JSON document.
+#[must_use]
+pub fn json(code: StatusCode, body: &impl Serialize) -> Reply {
+    let body = serde_json::to_string_pretty(body).unwrap_or_default() + "\n";
+    reply(code, "application/json", body)
+}
+
+/// Plain text.
+#[must_use]
+pub fn text(code: StatusCode, body: String) -> Reply {
+    reply(code, "text/plain; charset=utf-8", body)
+}
+
+fn reply(code: StatusCode, content_type: &'static str, body: String) -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::from(body)));
+    *reply.status_mut() = code;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    async fn ask(request: &str) -> String {
+        let (mut caller, stream) = duplex(1024);
+        let served = serve(stream, |path| async move { text(StatusCode::OK, path) });
+        let asked = async {
+            caller.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            caller.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        tokio::join!(served, asked).1
+    }
+
+    #[tokio::test]
+    async fn get_is_answered_and_other_methods_are_refused() {
+        let answer = ask("GET /livez?x=1 HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n/livez"), "{answer}");
+        let answer = ask("POST /livez HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn caller_that_reads_nothing_is_cut_off() {
+        let (mut caller, stream) = duplex(16);
+        caller.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        let body = "x".repeat(4096);
+        let served = serve(stream, |_| async { text(StatusCode::OK, body.clone()) });
+        let asked = async {
+            caller.write_all(b"host: a\r\n\r\n").await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = served => {}
+            () = asked => {}
+        }
+    }
+}

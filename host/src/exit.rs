@@ -1,0 +1,151 @@
+//! How a command ends: with a result, or with a line that says what failed and a line of advice.
+
+use std::process::ExitCode;
+use std::{fmt, io};
+
+use crate::terminal::one_line;
+
+/// Exit codes: those of sysexits.h where it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// The authority refused.
+    Refused = 1,
+    /// EX_USAGE: the command line is invalid.
+    Usage = 64,
+    /// EX_DATAERR: a file or a response is invalid.
+    Data = 65,
+    /// EX_UNAVAILABLE: a program that is needed does not answer.
+    Unavailable = 69,
+    /// EX_SOFTWARE: a bug of this program.
+    Bug = 70,
+    /// EX_IOERR: a file, a connection or the TPM failed.
+    Io = 74,
+    /// EX_TEMPFAIL: the TPM is busy, full or locked out; the same command may succeed later.
+    Busy = 75,
+    /// EX_NOPERM: permission is missing.
+    Permission = 77,
+    /// EX_CONFIG: the configuration is invalid.
+    Config = 78,
+}
+
+impl Exit {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 9] = [
+        Self::Refused,
+        Self::Usage,
+        Self::Data,
+        Self::Unavailable,
+        Self::Bug,
+        Self::Io,
+        Self::Busy,
+        Self::Permission,
+        Self::Config,
+    ];
+
+    /// What it means, for help texts.
+    const fn meaning(self) -> &'static str {
+        match self {
+            Self::Refused => "refused by the authority",
+            Self::Usage => "usage error",
+            Self::Data => "invalid data",
+            Self::Unavailable => "the authority is unavailable",
+            Self::Bug => "internal error: please report it",
+            Self::Io => "input or output failed",
+            Self::Busy => "the TPM is busy or locked out: try again later",
+            Self::Permission => "permission denied",
+            Self::Config => "invalid configuration",
+        }
+    }
+}
+
+/// The exit codes of a program as a section of its help.
+#[must_use]
+pub fn help(codes: &[Exit]) -> String {
+    let mut text = "Exit codes:\n   0  success".to_owned();
+    for code in codes {
+        text.push_str(&format!("\n{:>4}  {}", *code as u8, code.meaning()));
+    }
+    text
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The code that the process exits with.
+    pub exit: Exit,
+    /// What failed; shown as one line.
+    pub message: String,
+    /// What to do about it; shown as one line, and left out if it is empty.
+    pub advice: String,
+}
+
+impl Failure {
+    /// A failure with advice.
+    pub fn new(exit: Exit, message: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), advice: advice.into() }
+    }
+
+    /// An error of the operating system.
+    pub fn io(cause: &io::Error, what: impl fmt::Display) -> Self {
+        let (exit, advice) = match cause.kind() {
+            // Not the system's refusal but ours: a file that another user made.
+            io::ErrorKind::PermissionDenied if cause.raw_os_error().is_none() => (
+                Exit::Permission,
+                "see who made it and what is in it; then remove it, or change its owner",
+            ),
+            io::ErrorKind::PermissionDenied => {
+                (Exit::Permission, "run as the user that owns it, or as root")
+            }
+            io::ErrorKind::NotFound => (Exit::Io, "check the path"),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                (Exit::Io, "make room on the disk")
+            }
+            io::ErrorKind::ReadOnlyFilesystem => (Exit::Io, "mount the file system for writing"),
+            _ => (Exit::Io, "see the system's log for the cause"),
+        };
+        Self::new(exit, format!("{what}: {cause}"), advice)
+    }
+
+    /// A bug of this program.
+    pub fn bug(what: impl fmt::Display) -> Self {
+        Self::new(Exit::Bug, what.to_string(), "please report this, with the command that you ran")
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", one_line(&self.message))?;
+        if self.advice.is_empty() {
+            return Ok(());
+        }
+        write!(f, "\n{}", one_line(&self.advice))
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failure_is_two_lines_whatever_is_in_it_and_one_without_advice() {
+        let failure = Failure::new(Exit::Data, "a\nb\u{1b}[2J", "c\u{202e}d");
+        assert_eq!(failure.to_string(), "error: a b [2J\nc d");
+        assert_eq!(Failure::new(Exit::Data, "a", "").to_string(), "error: a");
+    }
+
+    #[test]
+    fn help_lists_the_codes_in_a_column() {
+        let help = help(&[Exit::Refused, Exit::Usage]);
+        let expected =
+            "Exit codes:\n   0  success\n   1  refused by the authority\n  64  usage error";
+        assert_eq!(help, expected);
+    }
+}

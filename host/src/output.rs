@@ -1,0 +1,45 @@
+//! What a command prints: results on stdout, everything else on stderr.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::exit::Failure;
+use crate::terminal::{escape, escape_json};
+
+/// Writes a result to stdout, whole. A reader that has gone is no failure.
+///
+/// # Errors
+/// The operating system's.
+pub fn write(result: impl AsRef<[u8]>) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(result.as_ref()).and_then(|()| stdout.flush()) {
+        Err(cause) if cause.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::io(&cause, "cannot write to stdout"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a result as indented JSON, a line break at its end.
+///
+/// # Errors
+/// The operating system's.
+pub fn write_json(result: &impl Serialize) -> Result<(), Failure> {
+    let json = serde_json::to_string_pretty(result).map_err(Failure::bug)?;
+    write(escape_json(&json) + "\n")
+}
+
+/// A line on stderr about what was done. It is dropped if stderr is closed.
+pub fn note(text: &str) {
+    line("note", text);
+}
+
+/// A line on stderr about something that was done and is rarely meant. It is dropped if stderr is closed.
+pub fn warn(text: &str) {
+    line("warning", text);
+}
+
+fn line(kind: &str, text: &str) {
+    let _ = writeln!(io::stderr(), "{kind}: {}", escape(text));
+}
