@@ -12,12 +12,12 @@ use crate::terminal::{escape, escape_json};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// For people
     #[default]
     Text,
-    /// A JSON object.
+    /// A JSON object
     Json,
-    /// For systemd's journal, which takes the priority from the line and adds the time: sd-daemon(3).
+    /// For systemd's journal: a priority, and no time
     Journal,
 }
 
