@@ -136,8 +136,9 @@ fn characters(value: &Element<'_>) -> Option<String> {
     }
 }
 
-/// RFC 4518 §2 with the clarifications of RFC 5280 §7.1, but for normalization: case folded, one
-/// space for any white space and none at the ends, nothing that does not show.
+/// RFC 4518 §2 with the clarifications of RFC 5280 §7.1, but for normalization (NFKC): case folded,
+/// one space for any white space and none at the ends, nothing that does not show. The tables of
+/// NFKC are larger than this crate, vendors' names are ASCII, and what they would equate is refused.
 fn prepare(text: &str) -> String {
     let shown: String = text.chars().filter(|c| c.is_whitespace() || is_printable(*c)).collect();
     let words: Vec<_> = shown.split_whitespace().collect();
