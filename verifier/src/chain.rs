@@ -4,6 +4,10 @@
 //! An anchor is trusted as it stands, be it a root or an issuing authority: its own signature and
 //! dates say nothing that the operator has not said already. What comes from the agent only helps
 //! to find the way to an anchor. Names chain as RFC 5280 §7.1 has it.
+//!
+//! A path is found by names and dates first; then its signatures are checked, from the anchor down.
+//! So nobody makes the verifier compute over certificates of their own making: a chain that no anchor
+//! has signed costs a few checks of the anchors' keys.
 
 mod error;
 
@@ -26,6 +30,14 @@ pub const MAX_INTERMEDIATES: usize = 16;
 /// Signature checks for one endorsement certificate, whoever is to blame for them: enough for the
 /// longest path. What a host sends decides how many there are, and it has proven nothing yet.
 pub(crate) const MAX_SIGNATURES: usize = 8;
+
+/// Of these, checks that may fail: CAs of one name with several keys, and no key identifiers that tell
+/// them apart, are few.
+const MAX_FORGED: usize = 4;
+
+/// CAs that are looked at on the way to an anchor, by name alone. Enough for any chain that vendors
+/// have; what a host makes up may have CAs of one name that all seem to have issued each other.
+const MAX_STEPS: usize = 128;
 
 /// What an operator decides about chains. The default is strict; chips in the field may need more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,6 +148,10 @@ pub(crate) fn verify_within<'a>(
             Validity::Now => at,
         },
         signatures_left,
+        forged_left: MAX_FORGED,
+        steps_left: MAX_STEPS,
+        leaf,
+        checked: Vec::new(),
         path: Vec::new(),
         failure: None,
     };
@@ -152,12 +168,17 @@ struct Search<'a, 'b> {
     policy: ChainPolicy,
     when: UnixTime,
     signatures_left: &'b mut usize,
+    forged_left: usize,
+    steps_left: usize,
+    leaf: &'b Certificate,
+    /// What is known of signatures: by this key, of this certificate, genuine or not.
+    checked: Vec<(&'a PublicKey, &'b Certificate, bool)>,
     path: Vec<&'a CaCertificate>,
     /// What to say if nothing is found: the heaviest failure.
     failure: Option<((usize, u8), ChainError)>,
 }
 
-impl<'a> Search<'a, '_> {
+impl<'a: 'b, 'b> Search<'a, 'b> {
     /// Completes the path upwards from this certificate, which is the leaf or the path's last.
     fn issuers(&mut self, child: &Certificate) -> Option<&'a CaCertificate> {
         if self.path.len() >= MAX_DEPTH {
@@ -168,11 +189,10 @@ impl<'a> Search<'a, '_> {
             self.fail(child, reason);
             return None;
         }
-        let mut checked = Checked::default();
         let mut named = false;
         for anchor in candidates(self.anchors, child) {
             named = true;
-            if self.issued(anchor, child, &mut checked) {
+            if self.path_length_allows(anchor) && self.vouches(anchor) {
                 return Some(anchor);
             }
         }
@@ -182,14 +202,17 @@ impl<'a> Search<'a, '_> {
                 continue;
             }
             named = true;
+            let Some(steps_left) = self.steps_left.checked_sub(1) else {
+                self.fail(child, Reason::TooManySignatures);
+                return None;
+            };
+            self.steps_left = steps_left;
             // The operator chose the anchors, whatever identifiers they have. A host chose these.
             if key_identifiers(intermediate, child) == KeyIdentifiers::Differ {
                 self.fail(child, Reason::KeyIdentifier { issuer: intermediate.subject_text() });
                 continue;
             }
-            if !self.fits_in_between(intermediate)
-                || !self.issued(intermediate, child, &mut checked)
-            {
+            if !self.fits_in_between(intermediate) || !self.path_length_allows(intermediate) {
                 continue;
             }
             self.path.push(intermediate);
@@ -202,6 +225,45 @@ impl<'a> Search<'a, '_> {
             self.fail(child, Reason::NoIssuer);
         }
         None
+    }
+
+    /// Whether the signatures below this anchor are genuine, down to the leaf.
+    fn vouches(&mut self, anchor: &'a CaCertificate) -> bool {
+        let path = self.path.clone();
+        let mut issuer = anchor;
+        for below in path.into_iter().rev() {
+            if !self.signed(issuer, below.certificate()) {
+                return false;
+            }
+            issuer = below;
+        }
+        self.signed(issuer, self.leaf)
+    }
+
+    /// Whether this authority, of the right name, signed that certificate.
+    fn signed(&mut self, issuer: &'a CaCertificate, child: &'b Certificate) -> bool {
+        let known = self.checked.iter().find(|(key, certificate, _)| {
+            *key == issuer.key() && std::ptr::eq::<Certificate>(*certificate, child)
+        });
+        let genuine = match known {
+            Some((_, _, genuine)) => *genuine,
+            None => {
+                let signatures_left = self.signatures_left.checked_sub(1);
+                let Some(signatures_left) = signatures_left.filter(|_| self.forged_left > 0) else {
+                    self.fail(child, Reason::TooManySignatures);
+                    return false;
+                };
+                *self.signatures_left = signatures_left;
+                let genuine = issuer.signed(child).is_ok();
+                self.forged_left = self.forged_left.saturating_sub(usize::from(!genuine));
+                self.checked.push((issuer.key(), child, genuine));
+                genuine
+            }
+        };
+        if !genuine {
+            self.fail(child, Reason::Signature { issuer: issuer.subject_text() });
+        }
+        genuine
     }
 
     /// What binds an intermediate and not an anchor: its dates, and what it may issue for.
@@ -219,14 +281,8 @@ impl<'a> Search<'a, '_> {
         false
     }
 
-    /// Whether this authority, of the right name, issued that certificate.
-    fn issued(
-        &mut self,
-        ca: &'a CaCertificate,
-        child: &Certificate,
-        checked: &mut Checked<'a>,
-    ) -> bool {
-        // RFC 5280 §4.2.1.9: authorities below, without those that only renew their own key.
+    /// RFC 5280 §4.2.1.9: authorities below this one, without those that only renew their own key.
+    fn path_length_allows(&mut self, ca: &CaCertificate) -> bool {
         let issues_itself = |below: &&&CaCertificate| {
             let Certificate { subject, issuer, .. } = below.certificate();
             subject == issuer
@@ -238,23 +294,7 @@ impl<'a> Search<'a, '_> {
             self.fail(ca.certificate(), Reason::PathLength { allowed, below });
             return false;
         }
-        let genuine = match checked.0.iter().find(|(key, _)| *key == ca.key()) {
-            Some((_, genuine)) => *genuine,
-            None => {
-                let Some(signatures_left) = self.signatures_left.checked_sub(1) else {
-                    self.fail(child, Reason::TooManySignatures);
-                    return false;
-                };
-                *self.signatures_left = signatures_left;
-                let genuine = ca.signed(child).is_ok();
-                checked.0.push((ca.key(), genuine));
-                genuine
-            }
-        };
-        if !genuine {
-            self.fail(child, Reason::Signature { issuer: ca.subject_text() });
-        }
-        genuine
+        true
     }
 
     fn algorithm_counts(&self, algorithm: &SignatureAlgorithm) -> Result<(), Reason> {
@@ -273,10 +313,6 @@ impl<'a> Search<'a, '_> {
         }
     }
 }
-
-/// Which keys signed one certificate, as far as it was checked.
-#[derive(Default)]
-struct Checked<'a>(Vec<(&'a PublicKey, bool)>);
 
 /// Those whose name is the issuer's; those whose key identifier fits too come first.
 fn candidates<'a>(list: &'a [CaCertificate], child: &Certificate) -> Vec<&'a CaCertificate> {

@@ -238,29 +238,42 @@ fn knot(keys: usize) -> (Authority, Vec<CaCertificate>) {
 }
 
 #[test]
-fn certificates_of_one_key_cost_one_check() {
+fn chain_that_names_no_anchor_costs_no_check() {
     // Every one of them issues every other, so that all 32 signatures that could be checked are
     // genuine.
+    let other = [Authority::new("other").root()];
+    for keys in [1, 5] {
+        let (issuer, knot) = knot(keys);
+        let leaf = ek(&issuer).certificate();
+        let (found, checks) = counted(&leaf, &knot, &other);
+        assert!(found.is_err());
+        assert_eq!(checks, 0, "{keys} keys");
+    }
     let (issuer, knot) = knot(1);
     let leaf = ek(&issuer).certificate();
-    let other = [Authority::new("other").root()];
-    let (found, checks) = counted(&leaf, &knot, &other);
-    assert!(found.is_err());
-    assert_eq!(checks, 1);
     let error = failure(&leaf, &[&knot[..], &knot[..1]].concat(), &other);
     assert_eq!(error.reason(), &Reason::TooManyIntermediates(MAX_INTERMEDIATES + 1));
 }
 
 #[test]
-fn a_knot_of_certificates_is_refused_within_eight_checks() {
+fn chain_that_no_anchor_signed_costs_four_checks_of_the_anchors_key() {
     let (issuer, knot) = knot(5);
     let leaf = ek(&issuer).certificate();
-    let other = [Authority::new("other").root()];
-    assert!(counted(&leaf, &knot, &other).1 > MAX_SIGNATURES, "no knot at all");
-    let mut left = MAX_SIGNATURES;
-    let error = verify_within(&mut left, &leaf, &knot, &other, NOW, STRICT).unwrap_err();
+    // The anchor has the name of all of them, and another key.
+    let anchor = [Authority::new("ca").impostor("the anchor's key").root()];
+    let (found, checks) = counted(&leaf, &knot, &anchor);
+    assert_eq!((found, checks), (Err(Reason::TooManySignatures), 4));
+    assert_eq!(failure(&leaf, &knot, &anchor).reason(), &Reason::TooManySignatures);
+}
+
+#[test]
+fn chain_with_an_anchor_is_refused_beyond_eight_checks() {
+    let (authorities, certificates) = row(3);
+    let leaf = ek(&authorities[2]).certificate();
+    let mut left = 2;
+    let (between, anchor) = (&certificates[1..], &certificates[..1]);
+    let error = verify_within(&mut left, &leaf, between, anchor, NOW, STRICT).unwrap_err();
     assert_eq!((error.reason(), left), (&Reason::TooManySignatures, 0));
-    assert_eq!(failure(&leaf, &knot, &other).reason(), &Reason::TooManySignatures);
     assert_eq!(MAX_SIGNATURES, 8);
 }
 
