@@ -1,14 +1,16 @@
 //! gRPC on one connection, RFC 9113. It never reconnects: what is proved on one connection is worth nothing on another.
 
+use std::error::Error;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use hyper::body::Incoming;
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper::header::{HeaderValue, USER_AGENT};
+use hyper::header::{HeaderMap, HeaderValue, USER_AGENT};
 use hyper::rt::{Read, Write};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
@@ -18,6 +20,9 @@ const CONNECTION_WINDOW: u32 = 128 * 1024;
 
 /// The `:scheme` and `:authority` of each call. TLS has shown who answers, so the name is only a form.
 const ORIGIN: &str = "http://authority.endorse.internal";
+
+/// The details of a gRPC status. Nothing here reads them, and tonic 0.14.9 panics if they are not Base64.
+const STATUS_DETAILS: &str = "grpc-status-details-bin";
 
 const SOFTWARE: &str = concat!("endorse-agent/", env!("CARGO_PKG_VERSION"));
 
@@ -52,16 +57,152 @@ impl Channel {
 }
 
 impl Service<Request<Body>> for Channel {
-    type Response = Response<Incoming>;
-    type Error = hyper::Error;
-    type Future = Pin<Box<dyn Future<Output = hyper::Result<Self::Response>> + Send>>;
+    type Response = Response<Answer>;
+    type Error = Status;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Status>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        self.0.poll_ready(context)
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        self.0.poll_ready(context).map_err(|error| failed(&error))
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(SOFTWARE));
-        Box::pin(self.0.send_request(request))
+        let response = self.0.send_request(request);
+        Box::pin(async move {
+            let mut response = response.await.map_err(|error| failed(&error))?;
+            remove_details(response.headers_mut());
+            Ok(response.map(Answer))
+        })
+    }
+}
+
+/// The body of a response, without what tonic must not see.
+#[derive(Debug)]
+pub struct Answer(Incoming);
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.0).poll_frame(context));
+        Poll::Ready(frame.map(|frame| {
+            let mut frame = frame.map_err(|error| failed(&error))?;
+            frame.trailers_mut().into_iter().for_each(remove_details);
+            Ok(frame)
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+}
+
+fn remove_details(headers: &mut HeaderMap) {
+    headers.remove(STATUS_DETAILS);
+}
+
+/// The connection or the stream failed. tonic would translate some HTTP/2 error codes into statuses with which an authority
+/// refuses, but an authority that decides sends a status.
+fn failed(error: &hyper::Error) -> Status {
+    let causes = std::iter::successors(Some(error as &dyn Error), |&error| error.source());
+    let words: Vec<String> = causes.map(ToString::to_string).collect();
+    Status::unavailable(words.join(": "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use http_body_util::{BodyExt, Full};
+    use hyper::server::conn::http2;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use proto::v1::WhoAmIRequest;
+    use proto::v1::identity_service_client::IdentityServiceClient;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::timeout;
+    use tonic::Code;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    /// What becomes of a call that `authority` answers.
+    async fn call<F>(authority: impl FnOnce(DuplexStream) -> F) -> Status
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (client, server) = duplex(64 * 1024);
+        let authority = tokio::spawn(authority(server));
+        let channel = Channel::open(TokioIo::new(client)).await.unwrap();
+        let mut service = IdentityServiceClient::with_origin(channel, Channel::origin());
+        let answer = timeout(DEADLINE, service.who_am_i(WhoAmIRequest {})).await.unwrap();
+        authority.abort();
+        answer.unwrap_err()
+    }
+
+    fn refusal() -> HeaderMap {
+        let headers = [("grpc-status", "7"), ("grpc-message", "no"), (STATUS_DETAILS, "!!!!")];
+        let header = |(name, value)| {
+            (hyper::header::HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        headers.into_iter().map(header).collect()
+    }
+
+    /// Answers with a refusal whose details are malformed, in the headers or in the trailers.
+    async fn refuse(io: DuplexStream, in_headers: bool) {
+        let answer = service_fn(move |_: Request<Incoming>| async move {
+            let mut headers = HeaderMap::new();
+            headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+            let trailers = match in_headers {
+                true => {
+                    headers.extend(refusal());
+                    None
+                }
+                false => Some(Ok(refusal())),
+            };
+            let body = Full::new(Bytes::new()).with_trailers(async { trailers });
+            let mut response = Response::new(body);
+            *response.headers_mut() = headers;
+            Ok::<_, Infallible>(response)
+        });
+        let server = http2::Builder::new(TokioExecutor::new());
+        let _ = server.serve_connection(TokioIo::new(io), answer).await;
+    }
+
+    #[tokio::test]
+    async fn malformed_details_of_a_status_are_ignored() {
+        for in_headers in [true, false] {
+            let status = call(|io| refuse(io, in_headers)).await;
+            assert_eq!((status.code(), status.message()), (Code::PermissionDenied, "no"));
+        }
+    }
+
+    /// Resets the first stream with the error code INADEQUATE_SECURITY. RFC 9113, 3.4, 4.1 and 6.4.
+    async fn reset(mut io: DuplexStream) {
+        const HEADERS: u8 = 1;
+        io.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        let mut preface = [0; 24];
+        io.read_exact(&mut preface).await.unwrap();
+        let mut header = [0; 9];
+        while header[3] != HEADERS {
+            io.read_exact(&mut header).await.unwrap();
+            let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+            io.read_exact(&mut vec![0; length as usize]).await.unwrap();
+        }
+        io.write_all(&[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 0xc]).await.unwrap();
+        let _ = io.read_to_end(&mut Vec::new()).await;
+    }
+
+    #[tokio::test]
+    async fn reset_of_a_stream_is_no_refusal() {
+        let status = call(reset).await;
+        assert_eq!(status.code(), Code::Unavailable, "{status}");
+        assert!(status.message().contains("security properties"), "{status}");
     }
 }
