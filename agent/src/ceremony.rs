@@ -25,8 +25,8 @@ use crate::inventory;
 use crate::passwords::Passwords;
 use crate::tpm_thread::TpmThread;
 
-/// No answer of the authority is larger: a challenge has one kilobyte, a result a few certificates.
-pub(crate) const LARGEST: usize = 256 * 1024;
+/// Bytes of the longest answer: a challenge has one kilobyte, a result five.
+pub(crate) const MAX_ANSWER: usize = 64 * 1024;
 
 /// What the host says of itself, for the record.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ pub async fn join(
     passwords: Passwords,
 ) -> Result<(IssuedCredentials, KnownEk), Failure> {
     let mut client = JoinServiceClient::with_origin(connection.channel, Channel::origin())
-        .max_decoding_message_size(LARGEST);
+        .max_decoding_message_size(MAX_ANSWER);
     let mut opened = open(&mut client, &attester, who).await;
     let is_denied = opened.as_ref().is_err_and(|unopened| unopened.is_denied);
     if is_denied && attester.ek().certificate.is_some() {

@@ -188,7 +188,7 @@ impl Client {
         let (connection, authority) = self.connect(Some(certified)).await?;
         Ok(Authenticated {
             service: IdentityServiceClient::with_origin(connection.channel, Channel::origin())
-                .max_decoding_message_size(ceremony::LARGEST),
+                .max_decoding_message_size(ceremony::MAX_ANSWER),
             exporter: connection.exporter,
             end: connection.end,
             budget: connection.budget,

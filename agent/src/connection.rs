@@ -31,8 +31,12 @@ const MAX_ADDRESSES: usize = 8;
 /// How long the authority may take for an answer: it looks into its store, signs, and writes to its disk.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// Bytes that the other end may send for the handshake and one call. The longest message has 256 KiB.
-pub(crate) const MAX_CALL: usize = 512 * 1024;
+/// Bytes that the other end may send for the handshake, until it has proved to be the authority: its certificate has about
+/// 1 KiB.
+pub(crate) const MAX_HANDSHAKE: usize = 32 * 1024;
+
+/// Bytes that the authority may send for one call. The longest message has 64 KiB.
+pub(crate) const MAX_CALL: usize = 96 * 1024;
 
 /// A connection, and what only its two ends know of it.
 #[derive(Debug)]
@@ -117,12 +121,13 @@ impl Connection {
             })?
             .map_err(failed)?;
         tcp.set_nodelay(true).map_err(failed)?;
-        let budget = Budget::new(MAX_CALL);
+        let budget = Budget::new(MAX_HANDSHAKE);
         let connected = handshake::connect(tcp, budget.clone(), config, PATIENCE).await;
         let tls = connected.map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => unreachable(address, "no TLS handshake in ten seconds"),
             _ => Unopened { failure: handshake_failure(address, &error), is_answered: true },
         })?;
+        budget.set(Some(MAX_CALL));
         let bug = |error: rustls::Error| Unopened::silent(Failure::bug(error));
         let exporter = tls::join_exporter(tls.get_ref().1).map_err(bug)?;
 

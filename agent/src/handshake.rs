@@ -24,6 +24,10 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+/// What a session ticket costs besides its length, in bytes of the budget: rustls derives a key for it. The authority sends
+/// none.
+const TICKET_COST: usize = 8 * 1024;
+
 /// A connection with TLS.
 pub(crate) type Stream = TlsStream<Budgeted<Socket>>;
 
@@ -43,7 +47,7 @@ pub(crate) async fn connect(
         // Signals are for the thread that waits for them.
         let _ = SigSet::all().thread_block();
         let before = clock::monotonic();
-        let shaken = shake_hands(tcp, budget, config, limit);
+        let shaken = shake_hands(tcp, budget, &config, limit);
         let took = clock::monotonic().saturating_sub(before);
         // The caller may have gone.
         let _ = reply.send(shaken.map_err(|error| explain(error, took, limit)));
@@ -57,11 +61,13 @@ pub(crate) async fn connect(
 fn shake_hands(
     tcp: BlockingStream,
     budget: Budget,
-    config: Arc<ClientConfig>,
+    config: &ClientConfig,
     limit: Duration,
 ) -> io::Result<Stream> {
     let mut wait = Wait { tcp: tcp.try_clone()?, writes: Arc::default(), left: limit };
     let io = Socket::Plain { tcp, writes: Arc::clone(&wait.writes) };
+    let tickets = budget.clone();
+    let config = tls::count_tickets(config, move || tickets.charge(TICKET_COST));
     let io = Budgeted::new(io, budget);
     let mut handshake = pin!(TlsConnector::from(config).connect(tls::authority_name(), io));
     loop {
@@ -84,7 +90,7 @@ struct Wait {
 impl Wait {
     fn until_ready(&mut self) -> io::Result<()> {
         let writes = self.writes.swap(false, Ordering::Relaxed);
-        let flags = if writes { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        let flags = if writes { PollFlags::OUT } else { PollFlags::IN };
         let left = Timespec::try_from(self.left).map_err(io::Error::other)?;
         let before = clock::monotonic();
         let ready = poll(&mut [PollFd::new(&self.tcp, flags)], Some(&left));
@@ -184,6 +190,7 @@ mod tests {
     use std::net::{Ipv4Addr, TcpListener};
 
     use super::*;
+    use crate::connection::MAX_HANDSHAKE;
 
     /// Connects with next to no time to somebody who accepts and says what `says` says.
     async fn shake_with(
@@ -197,7 +204,7 @@ mod tests {
         let pin = format!("sha256:{}", "00".repeat(32)).parse().unwrap();
         let pins = tls::ServerTrust::Pins(vec![pin]);
         let config = tls::client_config(&pins, None).unwrap();
-        let error = connect(tcp, Budget::new(512 * 1024), config, limit).await.unwrap_err();
+        let error = connect(tcp, Budget::new(MAX_HANDSHAKE), config, limit).await.unwrap_err();
         other.join().unwrap();
         error
     }
@@ -225,6 +232,17 @@ mod tests {
             }
         });
         assert_eq!(error.await.kind(), io::ErrorKind::TimedOut);
+    }
+
+    /// A message of the maximum length in records of one byte each.
+    #[tokio::test]
+    async fn handshake_longer_than_an_authoritys_is_refused() {
+        let error = shake_with(Duration::from_secs(60), |mut tcp| {
+            let message = [2, 0, 0xff, 0xff].into_iter().chain(std::iter::repeat_n(0, 0xffff));
+            let records: Vec<u8> = message.flat_map(|byte| [22, 3, 3, 0, 1, byte]).collect();
+            let _ = tcp.write_all(&records);
+        });
+        assert_eq!(error.await.kind(), io::ErrorKind::QuotaExceeded);
     }
 
     #[test]

@@ -39,12 +39,11 @@ impl Budget {
         Err(io::Error::new(io::ErrorKind::QuotaExceeded, "the peer sent too much"))
     }
 
-    /// Pays for a read of so many bytes.
-    fn spend(&self, bytes: usize) {
+    /// Takes so many bytes off the budget, for what costs more than its length. The next read fails if none are left.
+    pub fn charge(&self, bytes: usize) {
         let left = self.0.load(Ordering::Relaxed);
         if left != UNLIMITED {
-            let cost = bytes.saturating_add(READ_COST);
-            self.0.store(left.saturating_sub(cost), Ordering::Relaxed);
+            self.0.store(left.saturating_sub(bytes), Ordering::Relaxed);
         }
     }
 }
@@ -82,7 +81,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Budgeted<S> {
         self.budget.check()?;
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        self.budget.spend(buf.filled().len().saturating_sub(before));
+        let bytes = buf.filled().len().saturating_sub(before);
+        self.budget.charge(bytes.saturating_add(READ_COST));
         Poll::Ready(Ok(()))
     }
 }
@@ -142,7 +142,13 @@ mod tests {
         stream.read_exact(&mut [0; 1000]).await.unwrap();
         stream.read_exact(&mut byte).await.unwrap_err();
 
+        budget.set(Some(1000));
+        budget.charge(1000);
+        peer.write_all(&[7]).await.unwrap();
+        stream.read_exact(&mut byte).await.unwrap_err();
+
         budget.set(None);
+        budget.charge(1000);
         for _ in 0..100 {
             peer.write_all(&[0; 1000]).await.unwrap();
             stream.read_exact(&mut [0; 1000]).await.unwrap();

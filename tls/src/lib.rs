@@ -11,6 +11,7 @@ mod direct;
 mod pin;
 mod provider;
 mod remote;
+mod tickets;
 mod trust;
 
 pub use config::{
@@ -20,6 +21,7 @@ pub use config::{
 pub use pin::{CaPin, InvalidPin, UnreadableCertificate};
 pub use provider::{provider, software_key};
 pub use remote::{DigestSigner, RemoteKey, RemoteKeyError};
+pub use tickets::count_tickets;
 pub use trust::{PinError, ServerTrust};
 
 #[cfg(test)]

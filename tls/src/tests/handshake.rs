@@ -2,11 +2,12 @@
 
 use std::io::{Read, Write};
 use std::slice::from_ref;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ServerSessionMemoryCache, WebPkiClientVerifier};
 use rustls::sign::SigningKey;
 use rustls::version::TLS13;
 use rustls::{
@@ -18,8 +19,8 @@ use super::pki::{KINDS, Key, Kind, Pki};
 use super::{Refusal, converse, deliver, flight};
 use crate::config::roots;
 use crate::{
-    DigestSigner, RemoteKey, RemoteKeyError, ServerTrust, authority_name, client_config, identity,
-    join_exporter, provider, server_config, software_key,
+    DigestSigner, RemoteKey, RemoteKeyError, ServerTrust, authority_name, client_config,
+    count_tickets, identity, join_exporter, provider, server_config, software_key,
 };
 
 fn pair(
@@ -177,6 +178,27 @@ fn nothing_is_resumed() {
         assert_eq!(client.tls13_tickets_received(), 0);
         assert_eq!(client.handshake_kind(), Some(HandshakeKind::Full));
         assert_eq!(server.handshake_kind(), Some(HandshakeKind::Full));
+    }
+}
+
+#[test]
+fn each_session_ticket_is_counted_and_none_is_used() {
+    let pki = Pki::new(Kind::P256);
+    let (client, server) = configs(&pki);
+    let mut generous = ServerConfig::clone(&server);
+    generous.session_storage = ServerSessionMemoryCache::new(64);
+    generous.send_tls13_tickets = 20;
+    let generous = Arc::new(generous);
+    let tickets = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&tickets);
+    let client = count_tickets(&client, move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+    });
+    for connections in 1..=2 {
+        let (mut client, mut server) = pair(&client, &generous);
+        converse(&mut client, &mut server).unwrap();
+        assert_eq!(client.handshake_kind(), Some(HandshakeKind::Full));
+        assert_eq!(tickets.load(Ordering::Relaxed), connections * 20);
     }
 }
 
