@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use host::bounded;
 use host::budget::Budget;
 use host::clock;
 use host::exit::{Exit, Failure};
@@ -37,6 +38,9 @@ use crate::trusted;
 
 /// A connection that waited longer for the TPM is opened again before the join begins.
 const MAX_CONNECTION_IDLE: Duration = Duration::from_secs(5);
+
+/// Bytes of a file of CA certificates.
+const MAX_CA_FILE: u64 = 1024 * 1024;
 
 /// What a host wants to join with.
 #[derive(Clone, Debug)]
@@ -398,9 +402,11 @@ pub(crate) fn hostname() -> String {
 }
 
 fn ca_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    let certificates: Vec<_> = certificates.map_err(|error| unreadable(path, &error))?;
+    let file = bounded::open_regular(path).map_err(|error| unreadable(path, &error))?;
     trusted::check(path)?;
+    let pem = bounded::read(file, MAX_CA_FILE).map_err(|error| unreadable(path, &error))?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let certificates = certificates.map_err(|error| unreadable(path, &error))?;
     if certificates.is_empty() {
         return Err(unreadable(path, &"no certificate in it"));
     }

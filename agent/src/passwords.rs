@@ -1,13 +1,13 @@
 //! The passwords of the TPM's hierarchies, each in a file of its own that nobody else can read.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use host::bounded;
 use host::exit::{Exit, Failure};
-use rustix::fs::OFlags;
 use tpm2::commands::{Command, CreatePrimary, NvRead, PolicySecret};
 use tpm2::endorsement;
 use tpm2::types::{CommandCode, ResponseCode, SecretBuf};
@@ -124,16 +124,13 @@ pub(crate) fn password(path: &Path) -> Result<SecretBuf, Failure> {
     let wrong = |exit, what: &str, advice: &str| {
         Failure::new(exit, format!("the password in {}: {what}", path.display()), advice)
     };
-    let open = OpenOptions::new()
-        .read(true)
-        // A pipe must not hold us up.
-        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-        .open(path);
-    let file = open.map_err(|cause| io_failure(path, &cause))?;
+    let file = bounded::open_regular(path).map_err(|cause| match cause.kind() {
+        io::ErrorKind::InvalidInput => {
+            wrong(Exit::Config, &cause.to_string(), "name a file that holds nothing else")
+        }
+        _ => io_failure(path, &cause),
+    })?;
     let metadata = file.metadata().map_err(|cause| io_failure(path, &cause))?;
-    if !metadata.is_file() {
-        return Err(wrong(Exit::Config, "it is no file", "name a file that holds nothing else"));
-    }
     let ours = [rustix::process::geteuid().as_raw(), 0];
     if !ours.contains(&metadata.uid()) {
         let advice = "make it the agent's own, or root's: chown";
@@ -252,8 +249,8 @@ mod tests {
         let pipe = folder.path().join("pipe");
         let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&pipe).status();
         assert!(made.unwrap().success());
-        assert!(password(folder.path()).unwrap_err().message.contains("it is no file"));
-        assert!(password(&pipe).unwrap_err().message.contains("it is no file"));
+        assert!(password(folder.path()).unwrap_err().message.contains("not a regular file"));
+        assert!(password(&pipe).unwrap_err().message.contains("not a regular file"));
         assert_eq!(password(&folder.path().join("absent")).unwrap_err().exit, Exit::Io);
     }
 

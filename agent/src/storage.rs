@@ -112,10 +112,14 @@ impl Storage {
         let octets = match read_bounded(&path) {
             Ok(octets) => octets,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(cause) if cause.kind() == io::ErrorKind::FileTooLarge => {
-                return Err(damaged(&path, &cause));
+            Err(cause) => {
+                return Err(match cause.kind() {
+                    io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidInput => {
+                        damaged(&path, &cause)
+                    }
+                    _ => Failure::io(&cause, path.display()),
+                });
             }
-            Err(cause) => return Err(Failure::io(&cause, path.display())),
         };
         let text = std::str::from_utf8(&octets).map_err(|error| error.to_string());
         text.and_then(Identity::from_json).map(Some).map_err(|error| damaged(&path, &error))
@@ -259,10 +263,7 @@ fn damaged(path: &Path, why: &dyn Display) -> Failure {
 }
 
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    // A pipe must not hold us up.
-    let mut options = File::options();
-    options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
-    bounded::read(options.open(path)?, LARGEST)
+    bounded::read(bounded::open_regular(path)?, LARGEST)
 }
 
 #[cfg(test)]

@@ -1,6 +1,26 @@
 //! Files read as a whole or refused: a truncated file means something else than its owner wrote.
 
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// Opens a regular file for reading, and waits neither for a pipe's writer nor for a device.
+///
+/// # Errors
+/// The operating system's; [`io::ErrorKind::InvalidInput`] if it is not a regular file.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let refused = || io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+    // Some devices do something when they are opened.
+    if !fs::metadata(path)?.is_file() {
+        return Err(refused());
+    }
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(refused()) }
+}
 
 /// Reads a file of at most `max` bytes.
 ///
@@ -27,7 +47,27 @@ pub fn read_text(file: impl Read, max: u64) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
     use super::*;
+
+    #[test]
+    fn what_is_not_a_regular_file_is_refused_without_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        let pipe = directory.path().join("pipe");
+        fs::write(&file, "text").unwrap();
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        assert_eq!(read_text(open_regular(&file).unwrap(), 4).unwrap(), "text");
+        for path in [&pipe, directory.path(), Path::new("/dev/zero")] {
+            let refused = open_regular(path).unwrap_err();
+            assert_eq!(refused.to_string(), "not a regular file", "{}", path.display());
+        }
+        assert_eq!(
+            open_regular(&directory.path().join("none")).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+    }
 
     #[test]
     fn file_longer_than_its_bound_is_refused_and_never_cut() {

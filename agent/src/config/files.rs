@@ -1,6 +1,6 @@
 //! Files that a configuration names, for what is not in it itself.
 
-use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use host::bounded;
@@ -97,8 +97,11 @@ impl Token {
             Self::Value(name) => return Ok(name.clone()),
             Self::File(path) => path,
         };
-        let text = read(path)?;
+        let failed =
+            |cause: io::Error| Failure::io(&cause, format!("the token in {}", path.display()));
+        let file = bounded::open_regular(path).map_err(failed)?;
         trusted::check(path)?;
+        let text = bounded::read_text(file, LARGEST).map_err(failed)?;
         let name = text.strip_prefix('\u{feff}').unwrap_or(&text).trim().to_owned();
         if name.is_empty() || name.contains(char::is_whitespace) {
             return Err(Failure::new(
@@ -111,14 +114,13 @@ impl Token {
     }
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
-    File::open(path)
-        .and_then(|file| bounded::read_text(file, LARGEST))
-        .map_err(|cause| Failure::io(&cause, format!("the token in {}", path.display())))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
     use super::*;
 
     #[test]
@@ -127,6 +129,36 @@ mod tests {
         let path = folder.path().join("token");
         std::fs::write(&path, "\u{feff}tok\r\n").unwrap();
         assert_eq!(Token::File(path).read().unwrap(), "tok");
+    }
+
+    /// Each of these would hold up the reader, or never end.
+    #[test]
+    fn pipes_and_devices_in_the_place_of_files_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        for path in [pipe, "/dev/zero".into()] {
+            let contents = [Content::Token, Content::CaCertificates, Content::Password];
+            for content in contents {
+                let file = NamedFile { path: path.clone(), content, location: None };
+                let found = file.look().unwrap().message;
+                assert!(found.contains("not a regular file"), "{found}");
+            }
+        }
+    }
+
+    #[test]
+    fn ca_certificates_that_are_too_long_or_of_another_user_are_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        std::fs::write(&path, "\n".repeat(1024 * 1024 + 1)).unwrap();
+        let file =
+            NamedFile { path: path.clone(), content: Content::CaCertificates, location: None };
+        let found = file.look().unwrap().message;
+        assert!(found.contains("longer than 1048576 bytes"), "{found}");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        let found = file.look().unwrap().message;
+        assert!(found.contains("others can write to"), "{found}");
     }
 
     #[test]
