@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -41,7 +42,17 @@ impl ShortPath {
 /// # Errors
 /// The operating system's.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
-    UnixListener::bind(&ShortPath::new(path)?.path)
+    UnixListener::from_std(bind_outside(path)?)
+}
+
+/// The same outside of the runtime: on a thread that may wait for a disk. The socket does not block.
+///
+/// # Errors
+/// The operating system's.
+pub fn bind_outside(path: &Path) -> io::Result<StdUnixListener> {
+    let listener = StdUnixListener::bind(&ShortPath::new(path)?.path)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Connects to the process that listens at this path.

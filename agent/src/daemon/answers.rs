@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use host::exit::Failure;
@@ -61,6 +62,12 @@ impl Answering {
     fn on(listener: Listener, health: &Health) -> Self {
         Self(tokio::spawn(diag::serve_all(listener, health.clone())))
     }
+
+    fn at(socket: UnixListener, health: &Health) -> Result<Self, Failure> {
+        let listener = tokio::net::UnixListener::from_std(socket);
+        let listener = listener.map_err(|cause| Failure::io(&cause, SOCKET))?;
+        Ok(Self::on(Listener::Unix(listener), health))
+    }
 }
 
 impl Drop for Answering {
@@ -76,9 +83,8 @@ impl Answers {
             let listener = bind(address).await?;
             answers.address = Some(Answering::on(Listener::Tcp(listener), health));
         }
-        if let config::Storage::Directory(directory) = &settings.storage {
-            let path = directory.path.join(SOCKET);
-            let answering = listen(&path, health)?;
+        if let Some(path) = socket(settings) {
+            let answering = Answering::at(bind_socket(&path)?, health)?;
             answers.socket = Some((path, answering));
         }
         Ok(answers)
@@ -95,18 +101,31 @@ impl Answers {
         }
     }
 
-    /// Whoever removes the storage removes the socket in it. There is one again once there is a storage again.
-    pub(super) fn mend(&mut self, health: &Health) {
-        if let Some((path, answering)) = &mut self.socket
-            && !path.exists()
-            && let Ok(recreated) = listen(path, health)
+    /// Answers on a socket that was made again.
+    pub(super) fn mend(&mut self, recreated: UnixListener, health: &Health) {
+        if let Some((_, answering)) = &mut self.socket
+            && let Ok(recreated) = Answering::at(recreated, health)
         {
             *answering = recreated;
         }
     }
 }
 
-fn listen(path: &Path, health: &Health) -> Result<Answering, Failure> {
+/// Where the socket in the storage is, if there is one.
+pub(super) fn socket(settings: &Settings) -> Option<PathBuf> {
+    match &settings.storage {
+        config::Storage::Directory(directory) => Some(directory.path.join(SOCKET)),
+        config::Storage::Memory => None,
+    }
+}
+
+/// Whoever removes the storage removes the socket in it. There is one again once there is a storage again.
+pub(super) fn recreate_socket(path: &Path) -> Option<UnixListener> {
+    if path.exists() { None } else { bind_socket(path).ok() }
+}
+
+/// Makes the socket in the storage.
+fn bind_socket(path: &Path) -> Result<UnixListener, Failure> {
     let failed = |cause| Failure::io(&cause, path.display());
     // The storage is locked by us, so whoever listened there before is gone.
     match fs::remove_file(path) {
@@ -114,9 +133,9 @@ fn listen(path: &Path, health: &Health) -> Result<Answering, Failure> {
         _ => {}
     }
     // Inside a directory that no other user can enter.
-    let listener = unix_socket::bind(path).map_err(failed)?;
+    let listener = unix_socket::bind_outside(path).map_err(failed)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    Ok(Answering::on(Listener::Unix(listener), health))
+    Ok(listener)
 }
 
 impl Drop for Answers {

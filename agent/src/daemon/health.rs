@@ -102,6 +102,8 @@ struct Inner {
     meter: Meter,
     /// Why the configuration could not be read again, the last time that somebody asked for it.
     configuration: Option<String>,
+    /// The component whose files cannot be read, and why, until they can be.
+    look: Option<(String, Failure)>,
 }
 
 /// The health of the daemon, shared with those who ask.
@@ -217,6 +219,11 @@ impl Health {
         self.lock().configuration = failure.map(|failure| failure.message.clone());
     }
 
+    /// The files of the component of this name cannot be read; `None` if all can be. What is known of it otherwise stays.
+    pub fn look(&self, failure: Option<(String, Failure)>) {
+        self.lock().look = failure;
+    }
+
     /// A line for the service manager: what is wrong, or else what is waited for, or else that everything is in place.
     #[must_use]
     pub fn status(&self, wall: i64) -> String {
@@ -244,8 +251,18 @@ impl Health {
     /// Everything, as it is at `wall`: credentials that are not valid then make their component unhealthy.
     #[must_use]
     pub fn report(&self, wall: i64) -> Report {
-        let mut services = self.lock().components.clone();
+        let inner = self.lock();
+        let (mut services, look) = (inner.components.clone(), inner.look.clone());
+        drop(inner);
         services.values_mut().for_each(|component| component.judge(wall));
+        let hanging = look.and_then(|(name, failure)| Some((services.get_mut(&name)?, failure)));
+        if let Some((component, failure)) = hanging
+            && component.status != Status::Unhealthy
+        {
+            component.status = Status::Unhealthy;
+            component.reason = Some(failure.message);
+            component.advice = Some(failure.advice);
+        }
         let all = |status| services.values().all(|component| component.status == status);
         let any = |status| services.values().any(|component| component.status == status);
         let status = if all(Status::Healthy) {
@@ -327,6 +344,12 @@ mod tests {
         let both = "in place: a, b, identity; the configuration stays as it was: unknown key";
         assert_eq!(health.status(10), both);
         health.configuration(None);
+        assert_eq!(health.status(10), "in place: a, b, identity");
+        let hangs = Failure::new(Exit::Io, "the files cannot be read", "");
+        health.look(Some(("a".to_owned(), hangs)));
+        assert_eq!(health.report(10).status, Status::Unhealthy);
+        assert_eq!(health.status(10), "a: the files cannot be read");
+        health.look(None);
         assert_eq!(health.status(10), "in place: a, b, identity");
         assert!(health.status(2000).contains("expired"));
     }

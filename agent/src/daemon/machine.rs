@@ -8,12 +8,14 @@
 //! waits here, in the state, so that the loop around the machine has nothing to remember.
 
 mod job;
+mod look;
 mod rejoin;
 mod timing;
 
 use std::time::Duration;
 
 pub use self::job::{Job, Outcome, Part, Trouble};
+use self::look::Look;
 pub use self::timing::{Moment, Validity, backoff, renewal_time};
 
 /// What happened.
@@ -21,14 +23,19 @@ pub use self::timing::{Moment, Validity, backoff, renewal_time};
 pub enum Event {
     /// Time has passed, or the daemon has just begun.
     Woke,
+    /// The alarm: time has passed, or the clock was set. At least once a minute.
+    AlarmRang,
     /// A job ended.
     Ended(Job, Outcome),
     /// [`Job::Configure`] succeeded: the machine that begins with what is there under the new configuration.
     Configured(Box<Machine>),
-    /// Somebody took away what was in place.
-    Lost(Vec<Part>),
-    /// The configuration asks for another identity than the one there is, or no longer does.
-    Departed(bool),
+    /// [`Action::Look`] ended.
+    Looked {
+        /// What is not as it was written any more.
+        changed: Vec<Part>,
+        /// Whether the configuration asks for another identity than the one there is.
+        departed: bool,
+    },
     /// SIGUSR1: renew everything now.
     RenewAsked,
     /// SIGHUP: read the configuration again.
@@ -42,6 +49,10 @@ pub enum Event {
 pub enum Action {
     /// Begin a job.
     Begin(Job),
+    /// Compare what is in place with what was written, whatever else goes on. No job runs yet.
+    Look,
+    /// Report that this has not ended for [`Machine::LOOK_OVERDUE`].
+    ReportLook,
     /// Everything is valid and in place for the first time under this configuration.
     Ready,
     /// Report that this job has not ended for [`Machine::OVERDUE`]: a file system hangs, say. It is waited for all the same.
@@ -102,6 +113,7 @@ pub struct Machine {
     paces: Vec<Pace>,
     pace: Pace,
     running: Option<Job>,
+    look: Option<Look>,
     /// When the job is reported as overdue, on the boot clock; `None` once it has been.
     overdue_at: Option<Duration>,
     /// Everything has been valid and in place under this configuration.
@@ -140,6 +152,7 @@ impl Machine {
             paces,
             pace,
             running: None,
+            look: None,
             overdue_at: None,
             ready: false,
             started: false,
@@ -172,6 +185,10 @@ impl Machine {
         let mut actions = Vec::new();
         match event {
             Event::Woke => actions.extend(self.overdue(now)),
+            Event::AlarmRang => {
+                actions.extend(self.overdue(now));
+                actions.extend(self.look(now));
+            }
             Event::Ended(job, outcome) => {
                 self.end(job, outcome, now, seed);
                 actions.extend(self.reload_ended(job));
@@ -180,12 +197,7 @@ impl Machine {
                 self.configure(*machine);
                 actions.extend(self.reload_ended(Job::Configure));
             }
-            Event::Lost(parts) => parts.into_iter().for_each(|part| {
-                if let Some(unit) = self.unit_mut(part) {
-                    unit.wanted = true;
-                }
-            }),
-            Event::Departed(departed) => self = self.rejoining(departed),
+            Event::Looked { changed, departed } => self.looked(&changed, departed),
             Event::RenewAsked => self.renew_all(),
             Event::ReloadAsked if self.stopping || self.oneshot => {}
             Event::ReloadAsked => {
@@ -248,6 +260,7 @@ impl Machine {
         self.rejoin = rejoin;
         (self.identity, self.services, self.paces, self.pace) = (identity, services, paces, pace);
         (self.running, self.ready) = (None, false);
+        self.replaced_all();
         self.renew_all();
     }
 
@@ -289,18 +302,6 @@ impl Machine {
         })
     }
 
-    /// Whether nothing is to be done about what is in place, as far as is known.
-    #[must_use]
-    pub fn is_settled(&self, part: Part) -> bool {
-        let unit = match part {
-            Part::Identity => Some(&self.identity),
-            Part::Service(index) => self.services.get(index),
-        };
-        self.running.is_none()
-            && unit
-                .is_some_and(|unit| unit.validity.is_some() && unit.failures == 0 && !unit.wanted)
-    }
-
     /// Whether everything is valid and in place.
     #[must_use]
     pub fn all_well(&self, wall: i64) -> bool {
@@ -311,6 +312,7 @@ impl Machine {
 
     fn end(&mut self, job: Job, outcome: Outcome, now: Moment, seed: u8) {
         self.running = None;
+        self.replaced(job, outcome);
         if outcome == Outcome::Failed(Trouble::IdentityGone) {
             self.identity.validity = None;
         }

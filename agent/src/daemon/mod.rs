@@ -8,6 +8,7 @@ pub mod alarm;
 mod answers;
 pub mod diag;
 pub mod health;
+mod look;
 pub mod machine;
 mod pid_file;
 mod signals;
@@ -25,12 +26,12 @@ use tokio::task::JoinHandle;
 use self::alarm::Alarm;
 use self::answers::Answers;
 use self::health::{Health, IDENTITY};
-use self::machine::{Action, Event, Job, Machine, Moment, Outcome, Pace, Part, Validity};
+use self::look::{Looking, Seen};
+use self::machine::{Action, Event, Job, Machine, Moment, Outcome, Part, Validity};
 use self::pid_file::PidFile;
 use self::signals::Signals;
-use self::worker::{Ended, Worker};
+use self::worker::{Departure, Ended, Inventory, Worker};
 use crate::config::Settings;
-use crate::destination::Change;
 use crate::identity::rfc3339;
 use crate::log::Log;
 use crate::tpm_thread::Meter;
@@ -60,7 +61,7 @@ pub async fn run(
     let meter = Meter::default();
     let worker = Worker::new(Arc::clone(&settings), reread, meter.clone(), log)?;
     let _pid_file = pid_file.map(PidFile::write).transpose()?;
-    let found = worker.services();
+    let found = worker.files().inventory();
     let health = Health::of(&worker, &found, meter);
     let answers = Answers::begin(&settings, &health).await?;
     let manager = ServiceManager::from_environment();
@@ -71,8 +72,10 @@ pub async fn run(
     );
     let machine = machine(&worker, found)?;
     let machine = if settings.oneshot { machine.once() } else { machine };
+    let (looking, departure) = (None, worker.departure());
     let slot = Slot::Free(Box::new(worker));
-    let mut daemon = Daemon { machine, slot, health, answers, manager, signals, alarm, log };
+    let mut daemon =
+        Daemon { machine, slot, looking, departure, health, answers, manager, signals, alarm, log };
     let result = daemon.run(settings.oneshot).await;
     daemon.manager.stopping("stopped");
     match &result {
@@ -82,25 +85,25 @@ pub async fn run(
     result
 }
 
-/// What was found of each service, in the order of the configuration.
-type Services = Vec<(Option<Validity>, Pace)>;
-
 /// What the machine begins with: what the worker found.
-fn machine(worker: &Worker, services: Services) -> Result<Machine, Failure> {
+fn machine(worker: &Worker, found: Inventory) -> Result<Machine, Failure> {
     let pace = worker::pace(worker.settings().lifetime);
     let mut seeds = vec![0; worker.settings().services.len().saturating_add(1)];
     tpm2::crypto::random(&mut seeds).map_err(Failure::bug)?;
     let mut seeds = seeds.into_iter();
     let seed = move || seeds.next().unwrap_or(128);
-    let machine = Machine::new(worker.identity(), pace, services, seed);
-    let departed = worker.departure().is_some();
-    Ok(machine.owing(worker.owed()).renewing(worker.asks_for_another_ttl()).rejoining(departed))
+    let machine = Machine::new(worker.identity(), pace, found.services, seed);
+    let machine = machine.owing(found.owed).rejoining(found.departure.is_some());
+    worker.departure().note(found.departure);
+    Ok(machine.renewing(worker.asks_for_another_ttl()))
 }
 
 /// The loop around the machine. Nothing is remembered here: `slot` is where the worker is, the rest are its surroundings.
 struct Daemon {
     machine: Machine,
     slot: Slot,
+    looking: Option<Looking>,
+    departure: Departure,
     health: Health,
     answers: Answers,
     manager: ServiceManager,
@@ -124,12 +127,12 @@ impl Daemon {
         let mut event = Event::Woke;
         while self.step(event)? {
             self.manager.alive();
-            self.answers.mend(&self.health);
             let pause = self.machine.idle(now()).min(LOOK_AGAIN);
             let pause = self.manager.watchdog().map_or(pause, |watchdog| pause.min(watchdog));
             event = tokio::select! {
                 ended = self.slot.ended() => {
                     let ended = ended?;
+                    self.mend();
                     self.note(&ended);
                     match ended.failure {
                         Some(failure) if oneshot => return Err(failure),
@@ -139,8 +142,9 @@ impl Daemon {
                 // Never sooner than a moment from now, however late a renewal is.
                 rung = self.alarm.ring(pause.max(Duration::from_millis(100))) => {
                     rung?;
-                    self.look()
+                    Event::AlarmRang
                 }
+                seen = Looking::ended(&mut self.looking) => self.looked(seen),
                 event = self.signals.next() => {
                     self.log_request(&event);
                     event
@@ -164,7 +168,8 @@ impl Daemon {
             (Outcome::Configured, Slot::Free(worker)) => {
                 self.answers.change(ended.diag, &self.health);
                 self.log = Log::of(worker.settings());
-                let found = worker.services();
+                let none = || Failure::bug("a configuration without inventory");
+                let found = ended.inventory.ok_or_else(none)?;
                 self.health.become_that_of(worker, &found);
                 Ok(Event::Configured(Box::new(machine(worker, found)?)))
             }
@@ -172,28 +177,42 @@ impl Daemon {
         }
     }
 
-    /// What nobody tells us: whether files were changed or taken away. They are made again before they are missed.
-    fn look(&self) -> Event {
-        let Slot::Free(worker) = &self.slot else { return Event::Woke };
-        let departed = worker.departure().is_some();
-        if departed != self.machine.is_rejoining() {
-            return Event::Departed(departed);
+    /// Looks for what nobody tells us: whether files were changed or taken away. They are made again before they are missed.
+    fn look(&mut self) {
+        if let Slot::Free(worker) = &self.slot {
+            self.looking = Some(Looking::begin(worker.files()));
         }
-        let services = (0..worker.settings().services.len()).map(Part::Service);
-        let parts = std::iter::once(Part::Identity).chain(services);
-        let settled = parts.filter(|part| self.machine.is_settled(*part));
-        let changed = settled.filter_map(|part| Some((part, worker.check(part).err()?)));
-        let changed: Vec<(Part, Change)> = changed.collect();
-        for (part, change) in &changed {
-            let name = name(worker.settings(), *part);
+    }
+
+    /// Answers on the socket in the storage again, if that was made again.
+    fn mend(&mut self) {
+        let Slot::Free(worker) = &mut self.slot else { return };
+        if let Some(socket) = worker.take_socket() {
+            self.answers.mend(socket, &self.health);
+        }
+    }
+
+    fn looked(&mut self, seen: Option<Seen>) -> Event {
+        let Some(seen) = seen else {
+            self.log.warn("the files cannot be compared with what was written now", &[]);
+            return Event::Looked { changed: Vec::new(), departed: self.machine.is_rejoining() };
+        };
+        if let Some(socket) = seen.socket {
+            self.answers.mend(socket, &self.health);
+        }
+        self.health.look(None);
+        let judged = seen.changed.into_iter().filter(|(part, ..)| self.machine.is_judged(*part));
+        let changed = judged.map(|(part, name, change)| {
             let what = "somebody has changed the files: they are made again";
-            self.log.warn(what, &[("name", &name), ("reason", change)]);
+            self.log.warn(what, &[("name", &name), ("reason", &change)]);
             self.health.changed(&name, &change.to_string(), &timestamp());
+            part
+        });
+        let (changed, departed) = (changed.collect(), seen.departure.is_some());
+        if self.machine.is_same_identity() {
+            self.departure.note(seen.departure);
         }
-        match changed.as_slice() {
-            [] => Event::Woke,
-            _ => Event::Lost(changed.into_iter().map(|(part, _)| part).collect()),
-        }
+        Event::Looked { changed, departed }
     }
 
     /// Lets the machine decide, and does what it says. False: it is the end.
@@ -206,6 +225,8 @@ impl Daemon {
         for action in actions {
             match action {
                 Action::Begin(job) => self.begin(job)?,
+                Action::Look => self.look(),
+                Action::ReportLook => self.report_look(),
                 Action::Ready => {
                     self.log.info("everything is valid and in place", &[]);
                     self.manager.ready(&self.health.status(now().wall));
@@ -297,6 +318,17 @@ impl Daemon {
         self.manager.status(&self.health.status(now().wall));
     }
 
+    fn report_look(&self) {
+        let Some(looking) = &self.looking else { return };
+        let name = looking.at();
+        let seconds = Machine::LOOK_OVERDUE.as_secs();
+        let what = format!("the files cannot be read: no end of it for {seconds} seconds");
+        let failure = Failure::new(Exit::Io, what, "see whether the file system they are on hangs");
+        self.warn("the files are not compared with what was written", &name, &failure);
+        self.health.look(Some((name, failure)));
+        self.manager.status(&self.health.status(now().wall));
+    }
+
     fn note_configuration(&self, failure: Option<&Failure>) {
         self.health.configuration(failure);
         if let Some(failure) = failure {
@@ -323,27 +355,27 @@ impl Slot {
 }
 
 impl Health {
-    fn of(worker: &Worker, services: &Services, meter: Meter) -> Self {
-        let health = Self::new(found(worker, services), meter, &timestamp(), now().wall);
-        health.note_owed(worker);
+    fn of(worker: &Worker, inventory: &Inventory, meter: Meter) -> Self {
+        let health = Self::new(found(worker, inventory), meter, &timestamp(), now().wall);
+        health.note_owed(worker, inventory);
         health
     }
 
-    fn become_that_of(&self, worker: &Worker, services: &Services) {
-        self.keep_only(found(worker, services), &timestamp(), now().wall);
-        self.note_owed(worker);
+    fn become_that_of(&self, worker: &Worker, inventory: &Inventory) {
+        self.keep_only(found(worker, inventory), &timestamp(), now().wall);
+        self.note_owed(worker, inventory);
     }
 
-    fn note_owed(&self, worker: &Worker) {
-        let services = worker.settings().services.iter().zip(worker.owed());
-        for (service, _) in services.filter(|(_, owed)| *owed) {
+    fn note_owed(&self, worker: &Worker, inventory: &Inventory) {
+        let services = worker.settings().services.iter().zip(&inventory.owed);
+        for (service, _) in services.filter(|(_, owed)| **owed) {
             self.owed(service.name.as_str());
         }
     }
 }
 
-fn found(worker: &Worker, services: &Services) -> Vec<(String, Option<Validity>)> {
-    let services = worker.settings().services.iter().zip(services);
+fn found(worker: &Worker, inventory: &Inventory) -> Vec<(String, Option<Validity>)> {
+    let services = worker.settings().services.iter().zip(&inventory.services);
     let services = services.map(|(service, (validity, _))| (service.name.to_string(), *validity));
     std::iter::once((IDENTITY.to_owned(), worker.identity())).chain(services).collect()
 }

@@ -3,15 +3,17 @@
 mod configure;
 mod found;
 
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use host::exit::{Exit, Failure};
 use proto::v1::SubjectForm;
 
+pub(crate) use self::found::{Departure, Files, Inventory};
 use self::found::{asked, kept, restore, superseded};
 use super::Reread;
-use super::answers::DiagChange;
+use super::answers::{self, DiagChange};
 use super::machine::{Job, Outcome, Pace, Trouble, Validity};
 use crate::artifact::{self, SoftwareKey};
 use crate::client::{Authenticated, Client, Denied, Wanted};
@@ -22,6 +24,7 @@ use crate::credentials::Credentials;
 use crate::destination::{Destination, FileSet, Manifest};
 use crate::identity::Identity;
 use crate::log::Log;
+use crate::passwords::Passwords;
 use crate::reload;
 use crate::storage::Storage;
 use crate::tpm_thread::{self, Audience, Meter, TpmThread};
@@ -33,11 +36,13 @@ pub(crate) struct Ended {
     pub(crate) failure: Option<Failure>,
     /// Where to answer from now on.
     pub(super) diag: DiagChange,
+    /// What there is under another configuration.
+    pub(super) inventory: Option<Inventory>,
 }
 
 impl Ended {
     fn new(job: Job, outcome: Outcome, failure: Option<Failure>) -> Self {
-        Self { job, outcome, failure, diag: DiagChange::None }
+        Self { job, outcome, failure, diag: DiagChange::None, inventory: None }
     }
 }
 
@@ -49,6 +54,9 @@ pub(crate) struct Worker {
     store: Store,
     destinations: Vec<Arc<Destination>>,
     identity: Option<Identity>,
+    departure: Departure,
+    /// Made again with the storage, for the daemon to answer on.
+    socket: Option<UnixListener>,
     /// Kept while one job follows another, so that a renewal and what it brings take one handshake.
     connection: Option<Authenticated>,
     meter: Meter,
@@ -100,6 +108,8 @@ impl Worker {
             store,
             destinations,
             identity,
+            departure: Departure::default(),
+            socket: None,
             connection: None,
             meter,
             log,
@@ -115,23 +125,14 @@ impl Worker {
         self.identity.as_ref().and_then(|identity| identity.validity().ok())
     }
 
-    /// What was found: each service's validity and pace.
-    pub(crate) fn services(&self) -> Vec<(Option<Validity>, Pace)> {
-        let services = self.settings.services.iter().zip(&self.destinations);
-        services
-            .map(|(service, destination)| {
-                (self.found(service, destination), pace(service.lifetime))
-            })
-            .collect()
+    /// Where what is found out about the identity is noted.
+    pub(crate) fn departure(&self) -> Departure {
+        self.departure.clone()
     }
 
-    /// For each service, whether those who use its files have to be told of them since before we began.
-    pub(crate) fn owed(&self) -> Vec<bool> {
-        let owes = |service: &Service| match &self.store {
-            Store::Directory(storage) => storage.owes(&service.name),
-            Store::Memory => false,
-        };
-        self.settings.services.iter().map(owes).collect()
+    /// The socket in the storage, if it was made again with it.
+    pub(crate) const fn take_socket(&mut self) -> Option<UnixListener> {
+        self.socket.take()
     }
 
     /// Nothing is left to do for now.
@@ -144,7 +145,7 @@ impl Worker {
             Job::Join => self.join().await.map(Outcome::Valid),
             Job::Renew => match self.renew().await {
                 Ok(validity) => {
-                    let failure = self.departure().map(|departure| kept(&departure));
+                    let failure = self.departure.reason().map(|departure| kept(&departure));
                     return (self, Ended::new(job, Outcome::Valid(validity), failure));
                 }
                 Err(denied) => Err(denied),
@@ -158,9 +159,9 @@ impl Worker {
             }
             Job::Reload(index) => return self.tell(job, index, None).await,
             Job::Configure => match self.configure().await {
-                Ok(diag) => {
+                Ok((diag, inventory)) => {
                     let ended = Ended::new(job, Outcome::Configured, None);
-                    return (self, Ended { diag, ..ended });
+                    return (self, Ended { diag, inventory: Some(inventory), ..ended });
                 }
                 Err(failure) => Err(Denied::Failed(failure)),
             },
@@ -177,36 +178,40 @@ impl Worker {
     }
 
     async fn join(&mut self) -> Result<Validity, Denied> {
-        let departure = self.departure();
+        let departure = self.departure.reason();
         if let Some(departure) = &departure {
             self.log.info("joining again", &[("reason", departure)]);
         }
-        self.join_once().await.map_err(|denied| match (denied, departure) {
+        let joined = self.join_once().await.map_err(|denied| match (denied, departure) {
             (Denied::Failed(failure), Some(departure)) => {
                 Denied::Failed(superseded(failure, &departure))
             }
             (denied, _) => denied,
-        })
+        });
+        if joined.is_ok() {
+            self.departure.note(None);
+        }
+        joined
     }
 
     async fn join_once(&mut self) -> Result<Validity, Denied> {
-        let token = self.settings.token.read()?;
+        let (token, passwords) = self.secrets().await?;
         // Another EK is wanted where another kind is asked for by name.
         let choice = self.settings.tpm.ek;
         let same = |identity: &&Identity| choice.allows(&identity.tpm.ek);
         let known = self.identity.as_ref().filter(same).map(Identity::known_ek).transpose();
         let known = known.map_err(|error| Failure::new(Exit::Data, error, "remove the storage"))?;
-        let wanted = Wanted {
-            token,
-            choice,
-            known,
-            passwords: self.settings.tpm.passwords.read()?,
-            ttl: self.settings.lifetime.ttl,
-        };
+        let wanted = Wanted { token, choice, known, passwords, ttl: self.settings.lifetime.ttl };
         let (tpm, end) = self.open_tpm().await?;
         let joined = self.client.join(&tpm, wanted).await;
         end.close().await;
         self.keep(joined?).await
+    }
+
+    /// What a join is made with.
+    async fn secrets(&self) -> Result<(String, Passwords), Failure> {
+        let settings = Arc::clone(&self.settings);
+        blocking(move || Ok((settings.token.read()?, settings.tpm.passwords.read()?))).await
     }
 
     async fn renew(&mut self) -> Result<Validity, Denied> {
@@ -221,7 +226,14 @@ impl Worker {
         let validity = identity.validity().map_err(|error| Failure::new(Exit::Data, error, ""))?;
         if let Store::Directory(storage) = &self.store {
             let (storage, stored) = (Arc::clone(storage), identity.clone());
-            for notice in blocking(move || storage.store(&stored)).await? {
+            let path = answers::socket(&self.settings);
+            let store = move || {
+                let notices = storage.store(&stored)?;
+                Ok((notices, path.and_then(|path| answers::recreate_socket(&path))))
+            };
+            let (notices, socket) = blocking(store).await?;
+            self.socket = socket;
+            for notice in notices {
                 self.log.warn(&notice, &[]);
             }
         }
@@ -234,7 +246,8 @@ impl Worker {
         let open = match self.connection.take() {
             Some(open) => open,
             None => {
-                let passwords = self.settings.tpm.passwords.read()?;
+                let settings = Arc::clone(&self.settings);
+                let passwords = blocking(move || settings.tpm.passwords.read()).await?;
                 let (tpm, end) = self.open_tpm().await?;
                 let authenticated = self.client.authenticate(&tpm, identity, passwords).await;
                 end.close().await;

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
 use tests::host::{Host, WEB, may_mount, until};
 use tests::programs;
-use tests::world::{Said, World, names};
+use tests::world::{Said, World, names, run};
 use xtask::swtpm::{Handles, Swtpm};
 
 use super::{HALF_LIFE, holds, joined, not_renewed, sees, switched_on};
@@ -137,4 +138,38 @@ fn a_destination_that_is_removed() -> Result<()> {
     host.is_well()?;
     ensure!(host.count("INFO  renewed name=identity") == 0, "{}", host.log());
     holds(&swtpm, &before)
+}
+
+/// open(2) on Linux.
+const O_NONBLOCK: i32 = 0o4000;
+
+/// A pipe that nobody writes to stands for a file system that hangs: to open it takes for ever.
+#[test]
+fn file_that_cannot_be_opened_holds_up_neither_signals_nor_renewals_nor_readyz() -> Result<()> {
+    let swtpm = switched_on()?;
+    let (mut host, _) = joined(&swtpm)?;
+    let file = host.world.path("token");
+    fs::write(&file, "t\n")?;
+    let config = host.world.path("tbot.yaml");
+    let text = fs::read_to_string(&config)?;
+    fs::write(&config, text.replace("token: t\n", &format!("token: {}\n", file.display())))?;
+    host.signal("HUP")?;
+    host.until_logged("renewed name=identity", 1)?;
+    host.is_well()?;
+
+    fs::remove_file(&file)?;
+    run("mkfifo", &[&file])?;
+    // A pipe can be opened like this once somebody wants to read from it, and who does waits for what is written.
+    let mut options = fs::File::options();
+    options.write(true).custom_flags(O_NONBLOCK);
+    let silent = until(|| Ok(options.open(&file)?))?;
+    for renewals in 2..4 {
+        host.signal("USR1")?;
+        host.until_logged("renewed name=identity", renewals)?;
+        host.is_well()?;
+    }
+    host.signal("TERM")?;
+    ensure!(host.ended()?.success(), "{}", host.log());
+    drop(silent);
+    Ok(())
 }

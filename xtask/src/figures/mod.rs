@@ -16,8 +16,8 @@ use crate::setup::{self, Action, Purpose};
 
 /// The most that the agent may keep in memory when it has nothing to do, octets.
 const MOST_RESIDENT: u64 = 5_000_000;
-/// The most often that it may wake up then, a minute.
-const MOST_WAKE_UPS: f64 = 2.0;
+/// The most often that it may wake up then, a minute: by the alarm, and by the thread that looked at the files.
+const MOST_WAKE_UPS: f64 = 3.0;
 /// What a join is meant to take beside the TPM. A timing depends on the machine: it is told, and
 /// fails nothing.
 const JOIN: Duration = Duration::from_millis(60);

@@ -221,13 +221,59 @@ fn a_short_life_is_not_renewed_without_end() {
     }
 }
 
+/// Begins a look and ends it, as the loop does.
+fn look(machine: Machine, now: Moment, changed: &[Part], departed: bool) -> (Machine, Vec<Action>) {
+    let (machine, actions) = machine.next(Event::AlarmRang, now, 128);
+    assert_eq!(actions, [Action::Look]);
+    machine.next(Event::Looked { changed: changed.to_vec(), departed }, now, 128)
+}
+
+#[test]
+fn look_that_does_not_end_is_reported_once_and_holds_up_no_job() {
+    let services = [(Some(valid(0)), PACE)];
+    let machine = Machine::new(Some(valid(0)), PACE, services, || 128);
+    let (machine, _) = machine.next(Event::Woke, at(1), 0);
+    let (mut machine, actions) = machine.next(Event::AlarmRang, at(60), 0);
+    assert_eq!(actions, [Action::Look]);
+    let mut seen = Vec::new();
+    for minute in 2..30 {
+        let (next, actions) = machine.next(Event::AlarmRang, at(60 * minute), 0);
+        machine = next;
+        seen.extend(actions.into_iter().map(|action| (minute, action)));
+    }
+    assert_eq!(seen, [(2, Action::ReportLook), (20, Action::Begin(Job::Renew))]);
+    let (machine, actions) = machine.next(Event::StopAsked, at(1800), 0);
+    assert_eq!(actions, [Action::NotifyStopping(Some(Job::Renew))]);
+    let renewed = Event::Ended(Job::Renew, Outcome::Valid(valid(1800)));
+    assert_eq!(machine.next(renewed, at(1801), 0).1, [Action::End]);
+}
+
+#[test]
+fn look_does_not_judge_what_was_replaced_meanwhile() {
+    let services = [(Some(valid(0)), PACE), (Some(valid(0)), PACE)];
+    let machine = Machine::new(Some(valid(0)), PACE, services, || 128);
+    let (machine, _) = machine.next(Event::Woke, at(1), 0);
+    let (machine, _) = machine.next(Event::AlarmRang, at(2), 0);
+    // A renewal begins and ends while the files of before are looked at.
+    let (mut machine, mut actions) = machine.next(Event::RenewAsked, at(3), 0);
+    while let [Action::Begin(job)] = actions[..] {
+        (machine, actions) = machine.next(Event::Ended(job, Outcome::Valid(valid(3))), at(4), 128);
+    }
+    let parts = [Part::Identity, Part::Service(0), Part::Service(1)];
+    assert!(parts.iter().all(|part| machine.is_settled(*part) && !machine.is_judged(*part)));
+    let stale = Event::Looked { changed: parts.to_vec(), departed: true };
+    let (machine, actions) = machine.next(stale, at(5), 0);
+    assert!(actions.is_empty() && !machine.is_rejoining(), "{actions:?}");
+    assert_eq!(look(machine, at(6), &parts, false).1, [Action::Begin(Job::Renew)]);
+}
+
 #[test]
 fn what_somebody_took_away_is_made_anew_and_nothing_else() {
     let services = [(Some(valid(0)), PACE), (Some(valid(0)), PACE)];
     let machine = Machine::new(Some(valid(0)), PACE, services, || 128);
     let (machine, _) = machine.next(Event::Woke, at(1), 0);
     assert!(machine.is_settled(Part::Service(1)) && !machine.is_settled(Part::Service(2)));
-    let (machine, actions) = machine.next(Event::Lost(vec![Part::Service(1)]), at(2), 0);
+    let (machine, actions) = look(machine, at(2), &[Part::Service(1)], false);
     assert_eq!(actions, [Action::Begin(Job::Issue(1))]);
     assert!(!machine.is_settled(Part::Service(1)), "it is being seen to");
     let failed = Event::Ended(Job::Issue(1), Outcome::Failed(Trouble::Lasting));
@@ -239,7 +285,7 @@ fn what_somebody_took_away_is_made_anew_and_nothing_else() {
         machine.next(Event::Ended(Job::Issue(1), Outcome::Valid(valid(10))), at(10), 128);
     assert_eq!(actions, []);
     assert!(machine.is_settled(Part::Service(1)));
-    let (_, actions) = machine.next(Event::Lost(vec![Part::Identity]), at(11), 0);
+    let (_, actions) = look(machine, at(11), &[Part::Identity], false);
     assert_eq!(actions, [Action::Begin(Job::Renew)]);
 }
 
@@ -313,7 +359,10 @@ fn departure_that_is_taken_back_ends_the_attempts() {
     let refused = |_, _| Outcome::Failed(Trouble::Lasting);
     let (machine, done) = live(machine, 0..100, refused);
     assert!(!done.is_empty());
-    let (machine, _) = machine.next(Event::Departed(false), at(100), 128);
+    let (machine, actions) = machine.next(Event::AlarmRang, at(100), 128);
+    assert!(actions.contains(&Action::Look), "{actions:?}");
+    let taken_back = Event::Looked { changed: Vec::new(), departed: false };
+    let (machine, _) = machine.next(taken_back, at(100), 128);
     let (machine, done) = live(machine, 100..1000, refused);
     assert!(done.is_empty() && machine.all_well(T0 + 1000), "{done:?}");
 }

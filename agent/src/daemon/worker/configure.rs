@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use host::exit::{Exit, Failure};
 
-use super::{Worker, blocking, client, destinations};
+use super::{Inventory, Worker, blocking, client, destinations};
 use crate::config::Settings;
 use crate::daemon::answers::DiagChange;
 use crate::log::Log;
@@ -15,7 +15,7 @@ const CONFIGURATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Worker {
     /// Reads the configuration again and takes it over. One that cannot be used changes nothing.
-    pub(super) async fn configure(&mut self) -> Result<DiagChange, Failure> {
+    pub(super) async fn configure(&mut self) -> Result<(DiagChange, Inventory), Failure> {
         let reread = Arc::clone(&self.reread);
         let read = blocking(move || reread());
         let late = |_| {
@@ -24,21 +24,24 @@ impl Worker {
         };
         let settings = tokio::time::timeout(CONFIGURATION_TIMEOUT, read).await.map_err(late)??;
         let diag = DiagChange::prepare(&self.settings, &settings).await?;
-        self.adopt(Arc::new(settings))?;
+        self.adopt(Arc::new(settings)).await?;
         if self.settings.oneshot {
             let fields: [(&str, &dyn std::fmt::Display); 1] = [("advice", &"restart the agent")];
             self.log.warn("`oneshot` is not in force before the next start", &fields);
         }
-        Ok(diag)
+        let files = self.files();
+        let inventory = blocking(move || Ok(files.inventory())).await?;
+        Ok((diag, inventory))
     }
 
     /// Goes on with the same storage and identity under a configuration that was read anew.
-    fn adopt(&mut self, settings: Arc<Settings>) -> Result<(), Failure> {
+    async fn adopt(&mut self, settings: Arc<Settings>) -> Result<(), Failure> {
         if settings.storage != self.settings.storage {
             let what = "the storage changes only with a restart";
             return Err(Failure::new(Exit::Config, what, "restart the agent"));
         }
-        self.client = client(&settings)?;
+        let read = Arc::clone(&settings);
+        self.client = blocking(move || client(&read)).await?;
         self.destinations = destinations(&settings, &self.destinations);
         self.log = Log::of(&settings);
         self.settings = settings;

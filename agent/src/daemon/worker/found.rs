@@ -2,22 +2,108 @@
 //! for.
 
 use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use host::exit::{Exit, Failure};
+use tls::CaPin;
 
-use super::{Store, Worker};
+use super::{Store, Worker, pace};
 use crate::config::{self, Service, ServiceKind, Settings, SshConfig, X509Files};
 use crate::credentials;
-use crate::daemon::machine::{Part, Validity};
+use crate::daemon::machine::{Pace, Part, Validity};
 use crate::destination::{Change, Destination};
 use crate::identity::Identity;
 use crate::log::Log;
 use crate::storage::Storage;
 
+/// What is believed to be in place. It is compared with what is there where nothing else waits for the disk.
+#[derive(Clone)]
+pub(crate) struct Files {
+    settings: Arc<Settings>,
+    storage: Option<Arc<Storage>>,
+    destinations: Vec<Arc<Destination>>,
+    identity: Option<Identity>,
+    pins: Vec<CaPin>,
+    log: Log,
+}
+
+/// What was found when a configuration came into force.
+pub(crate) struct Inventory {
+    /// Each service's validity and pace.
+    pub(crate) services: Vec<(Option<Validity>, Pace)>,
+    /// For each service, whether those who use its files have to be told of them since before we began.
+    pub(crate) owed: Vec<bool>,
+    /// As [`Files::departure`].
+    pub(crate) departure: Option<String>,
+}
+
+/// Why the configuration asks for another identity than the one there is, as far as is known. The worker asks for it in
+/// the middle of a job, where nobody should wait for a disk.
+#[derive(Clone, Default)]
+pub(crate) struct Departure(Arc<Mutex<Option<String>>>);
+
+impl Departure {
+    pub(crate) fn note(&self, departure: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = departure;
+    }
+
+    pub(super) fn reason(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 impl Worker {
+    pub(crate) fn files(&self) -> Files {
+        let storage = match &self.store {
+            Store::Directory(storage) => Some(Arc::clone(storage)),
+            Store::Memory => None,
+        };
+        Files {
+            settings: Arc::clone(&self.settings),
+            storage,
+            destinations: self.destinations.clone(),
+            identity: self.identity.clone(),
+            pins: self.client.pins().to_vec(),
+            log: self.log,
+        }
+    }
+
+    /// Whether the identity was asked for with another lifetime.
+    pub(crate) fn asks_for_another_ttl(&self) -> bool {
+        let asked = self.identity.as_ref().and_then(|identity| identity.ttl_seconds);
+        asked.is_some_and(|asked| asked != self.settings.lifetime.ttl.as_secs())
+    }
+}
+
+impl Files {
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Part> + use<> {
+        let services = (0..self.settings.services.len()).map(Part::Service);
+        std::iter::once(Part::Identity).chain(services)
+    }
+
+    /// Takes stock under a configuration that is new.
+    pub(crate) fn inventory(&self) -> Inventory {
+        let services = self.settings.services.iter().zip(&self.destinations);
+        let services = services.map(|(service, destination)| {
+            (self.found(service, destination), pace(service.lifetime))
+        });
+        let owes = |service: &Service| {
+            self.storage.as_ref().is_some_and(|storage| storage.owes(&service.name))
+        };
+        Inventory {
+            services: services.collect(),
+            owed: self.settings.services.iter().map(owes).collect(),
+            departure: self.departure(),
+        }
+    }
+
     /// How long the certificate holds that a service has from before, if its files are what was written for it as it is
     /// configured now.
-    pub(super) fn found(&self, service: &Service, destination: &Destination) -> Option<Validity> {
+    fn found(&self, service: &Service, destination: &Destination) -> Option<Validity> {
         if !destination.has_set() {
             return None;
         }
@@ -33,7 +119,7 @@ impl Worker {
 
     /// Tells the destination what was written to it, as far as that is known.
     fn expect(&self, service: &Service, destination: &Destination) -> Result<(), Change> {
-        let Store::Directory(storage) = &self.store else { return Ok(()) };
+        let Some(storage) = &self.storage else { return Ok(()) };
         let Some(issued) = storage.issued(&service.name) else { return Ok(()) };
         if issued.asked != asked(service, &self.settings) {
             return Err(Change::new("the configuration of the service was changed"));
@@ -47,21 +133,14 @@ impl Worker {
     pub(crate) fn departure(&self) -> Option<String> {
         let token = self.settings.token.read().ok();
         let identity = self.identity.as_ref()?;
-        identity.departure(token.as_deref(), self.client.pins(), self.settings.tpm.ek)
-    }
-
-    /// Whether the identity was asked for with another lifetime.
-    pub(crate) fn asks_for_another_ttl(&self) -> bool {
-        let asked = self.identity.as_ref().and_then(|identity| identity.ttl_seconds);
-        asked.is_some_and(|asked| asked != self.settings.lifetime.ttl.as_secs())
+        identity.departure(token.as_deref(), &self.pins, self.settings.tpm.ek)
     }
 
     /// Compares what was put in place with what is there now.
     pub(crate) fn check(&self, part: Part) -> Result<(), Change> {
-        match (part, &self.store) {
-            (Part::Identity, Store::Directory(storage)) => storage.check(),
-            (Part::Identity, Store::Memory) => Ok(()),
-            (Part::Service(index), _) => {
+        match part {
+            Part::Identity => self.storage.as_ref().map_or(Ok(()), |storage| storage.check()),
+            Part::Service(index) => {
                 self.destinations.get(index).map_or(Ok(()), |destination| destination.check())
             }
         }
