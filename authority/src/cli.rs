@@ -3,7 +3,6 @@
 pub mod install;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,12 +11,9 @@ use host::command_line;
 use host::exit::{self, Exit};
 use host::go_duration;
 use host::log::LogFormat;
-use serde::Deserialize;
-use verifier::chain::{ChainPolicy, Sha1, Validity, WithoutPurpose};
 
-use crate::config::JoinTimeout;
+use crate::config::{EkPolicy, Leniency, Start};
 use crate::folder::DEFAULT_DATA_DIR;
-use crate::issue::ClusterName;
 use crate::resource::{self, EkHash, InstanceId, Kind, Name, Timestamp};
 
 /// The exit codes of the program. It has no TPM that could be busy.
@@ -104,71 +100,6 @@ pub struct DataDir {
         value_name = "DIR"
     )]
     pub data_dir: PathBuf,
-}
-
-/// `authority start`, `authority check`
-#[derive(Debug, Default, Args)]
-pub struct Start {
-    /// The configuration, YAML; flags and environment variables go before it
-    #[arg(short, long, env = "AUTHORITY_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// The authority's data folder [default: /var/lib/endorse]
-    #[arg(long, env = "AUTHORITY_DATA_DIR", value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// Address and port to listen on [default: 0.0.0.0:3025]
-    #[arg(long, env = "AUTHORITY_LISTEN", value_name = "ADDR:PORT")]
-    pub listen: Option<SocketAddr>,
-    /// Name of a new cluster; it stays the same ever after [default: the host's name]
-    #[arg(long, env = "AUTHORITY_CLUSTER_NAME", value_name = "NAME")]
-    pub cluster_name: Option<ClusterName>,
-    /// How long a join may take, such as 60s or 2m [default: 60s]
-    #[arg(long, env = "AUTHORITY_JOIN_TIMEOUT", value_name = "TIME")]
-    pub join_timeout: Option<JoinTimeout>,
-    /// Address and port for monitoring: /livez, /readyz, /metrics [default: none]
-    #[arg(long, env = "AUTHORITY_DIAG_ADDR", value_name = "ADDR:PORT")]
-    pub diag_addr: Option<SocketAddr>,
-    /// How chains of EK certificates are judged
-    #[command(flatten)]
-    pub ek_policy: EkPolicy,
-}
-
-/// How lenient to be with chains of EK certificates.
-#[derive(Debug, Clone, Copy, Default, Args)]
-pub struct EkPolicy {
-    /// EK certificates that have expired, of issuers that were valid when they issued them [default:
-    /// refused]
-    #[arg(long, env = "AUTHORITY_EK_EXPIRED", value_enum, value_name = "VERDICT")]
-    pub ek_expired: Option<Leniency>,
-    /// Signatures over SHA-1, which old chips have [default: refused]
-    #[arg(long, env = "AUTHORITY_EK_SHA1", value_enum, value_name = "VERDICT")]
-    pub ek_sha1: Option<Leniency>,
-}
-
-/// What happens to what is doubtful.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Leniency {
-    /// It is refused
-    Refused,
-    /// It is accepted
-    Accepted,
-}
-
-impl EkPolicy {
-    /// As the verifier has it.
-    pub fn of_chains(self) -> ChainPolicy {
-        ChainPolicy {
-            validity: match self.ek_expired {
-                Some(Leniency::Accepted) => Validity::AtIssuance,
-                Some(Leniency::Refused) | None => Validity::Now,
-            },
-            sha1: match self.ek_sha1 {
-                Some(Leniency::Accepted) => Sha1::Accepted,
-                Some(Leniency::Refused) | None => Sha1::Refused,
-            },
-            without_purpose: WithoutPurpose::Refused,
-        }
-    }
 }
 
 /// `authority ek`
@@ -492,12 +423,6 @@ mod tests {
 
     #[test]
     fn words_are_read_or_refused() {
-        let timeout = |text: &str| text.parse::<JoinTimeout>().map(JoinTimeout::duration);
-        assert_eq!(timeout("60s"), Ok(Duration::from_secs(60)));
-        assert_eq!(timeout("2m"), Ok(Duration::from_secs(120)));
-        for wrong in ["0s", "11m", "-1s", "", "m", "1h", "18446744073709551615m"] {
-            timeout(wrong).unwrap_err();
-        }
         let which = |text: &str| text.parse::<Which>();
         assert_eq!(which("bots").unwrap().some, Selection::All);
         let id = "6f9619ff-8b86-d011-b42d-00c04fc964ff";

@@ -10,6 +10,8 @@
 //! log: {format: json, level: info}
 //! ```
 
+mod flags;
+
 use std::fmt::{self, Display};
 use std::fs::File;
 use std::io::{self, Read};
@@ -24,7 +26,7 @@ use host::log::LogFormat;
 use serde::{Deserialize, Deserializer};
 use verifier::chain::ChainPolicy;
 
-use crate::cli::{EkPolicy, Leniency, Start};
+pub use self::flags::{EkPolicy, Leniency, Start};
 use crate::folder::DEFAULT_DATA_DIR;
 use crate::issue::ClusterName;
 use crate::log::Levels;
@@ -317,6 +319,16 @@ mod tests {
             assert!(failure.message.contains(says), "{failure}");
             let named = format!("authority.yaml: line {line}: ");
             assert!(line == 0 || failure.message.contains(&named), "{yaml:?}: {failure}");
+        }
+    }
+
+    #[test]
+    fn join_timeout_is_from_a_second_to_ten_minutes() {
+        let timeout = |text: &str| text.parse::<JoinTimeout>().map(JoinTimeout::duration);
+        assert_eq!(timeout("60s"), Ok(Duration::from_secs(60)));
+        assert_eq!(timeout("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["0s", "11m", "-1s", "", "m", "1h", "18446744073709551615m"] {
+            timeout(wrong).unwrap_err();
         }
     }
 }

@@ -17,8 +17,8 @@ pub mod metrics;
 pub mod resource;
 pub mod server;
 pub mod service;
-mod status;
 pub mod store;
+mod wire;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -1,5 +1,5 @@
-//! `cargo xtask floors`: dependencies point down only, between the crates and, within `tpm2`,
-//! between its modules.
+//! `cargo xtask floors`: dependencies point down only, between the crates and, within some of them,
+//! between their modules.
 
 use std::fs;
 use std::path::Path;
@@ -27,39 +27,79 @@ const CRATES: [(&str, u8); 11] = [
 /// On this floor nobody knows the neighbours.
 const STRANGERS: u8 = 4;
 
-/// The floor of each module of `tpm2`.
-const MODULES: [(&str, u8); 17] = [
-    ("transport", 2),
-    ("session", 2),
-    ("client", 2),
-    ("endorsement", 2),
-    ("key_file", 2),
-    ("attest", 2),
-    ("context", 2),
-    ("nv", 2),
-    ("object", 2),
-    ("pcr", 2),
-    ("seal", 2),
-    ("template", 2),
-    ("error", 2),
-    ("commands", 1),
-    ("crypto", 1),
-    ("types", 0),
-    ("wire", 0),
-];
+/// A crate whose modules have floors.
+struct House {
+    name: &'static str,
+    /// The floor of each module.
+    modules: &'static [(&'static str, u8)],
+    neighbours: Neighbours,
+}
 
-/// The highest of them.
-const TOP: u8 = 2;
+/// What modules of one floor are to each other.
+#[derive(PartialEq, Eq)]
+enum Neighbours {
+    /// They may use each other, and names that the crate's root re-exports.
+    Known,
+    /// They may not, so that no two modules use each other.
+    Strangers,
+}
+
+const TPM2: House = House {
+    name: "tpm2",
+    modules: &[
+        ("transport", 2),
+        ("session", 2),
+        ("client", 2),
+        ("endorsement", 2),
+        ("key_file", 2),
+        ("attest", 2),
+        ("context", 2),
+        ("nv", 2),
+        ("object", 2),
+        ("pcr", 2),
+        ("seal", 2),
+        ("template", 2),
+        ("error", 2),
+        ("commands", 1),
+        ("crypto", 1),
+        ("types", 0),
+        ("wire", 0),
+    ],
+    neighbours: Neighbours::Known,
+};
+
+const AUTHORITY: House = House {
+    name: "authority",
+    modules: &[
+        ("command", 7),
+        ("server", 6),
+        ("wire", 5),
+        ("service", 4),
+        ("cluster", 4),
+        ("store", 3),
+        ("cli", 3),
+        ("metrics", 2),
+        ("config", 2),
+        ("audit", 1),
+        ("issue", 1),
+        ("folder", 0),
+        ("install", 0),
+        ("log", 0),
+        ("resource", 0),
+    ],
+    neighbours: Neighbours::Strangers,
+};
 
 /// Refuses the workspace if a dependency points up.
 pub fn check(workspace: &Path) -> Result<()> {
     let mut faults = crate_faults(&metadata(workspace)?)?;
-    let source = workspace.join("tpm2/src");
-    for path in rust_files(&source)? {
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        let relative = path.strip_prefix(&source)?;
-        faults.extend(module_faults(relative, &text));
+    for house in [&TPM2, &AUTHORITY] {
+        let source = workspace.join(house.name).join("src");
+        for path in rust_files(&source)? {
+            let text =
+                fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+            faults.extend(module_faults(house, path.strip_prefix(&source)?, &text));
+        }
     }
     if !faults.is_empty() {
         bail!("{}", faults.join("\n"));
@@ -111,8 +151,8 @@ fn crate_faults(metadata: &Value) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// What is wrong with the paths in one file of `tpm2`; `file` is relative to its `src`.
-fn module_faults(file: &Path, source: &str) -> Vec<String> {
+/// What is wrong with the paths in one file of a house; `file` is relative to its `src`.
+fn module_faults(house: &House, file: &Path, source: &str) -> Vec<String> {
     let path: Vec<String> = file
         .with_extension("")
         .iter()
@@ -122,25 +162,36 @@ fn module_faults(file: &Path, source: &str) -> Vec<String> {
     if path.iter().any(|part| part == "tests") {
         return Vec::new();
     }
-    let Some(name) = path.first().filter(|first| *first != "lib").cloned() else {
+    let root = |first: &&String| *first != "lib" && *first != "main";
+    let Some(name) = path.first().filter(root).cloned() else {
         return Vec::new();
     };
-    let Some(own) = floor(&MODULES, &name) else {
+    let House { name: house_name, modules, neighbours } = house;
+    let Some(own) = floor(modules, &name) else {
         return vec![format!(
-            "module tpm2::{name} has no floor: give it one in xtask/src/floors.rs"
+            "module {house_name}::{name} has no floor: give it one in xtask/src/floors.rs"
         )];
     };
+    let top = modules.iter().map(|(_, floor)| *floor).max();
     let all = tokens(source);
     let mut faults = Vec::new();
     for used in from_the_top(&without_tests(&all), path.len()) {
-        let at = format!("tpm2/src/{}:{}", file.display(), used.line);
-        match floor(&MODULES, used.text) {
+        let at = format!("{house_name}/src/{}:{}", file.display(), used.line);
+        match floor(modules, used.text) {
             Some(floor) if floor > own => faults.push(format!(
                 "{at}: module {name} (floor {own}) uses {} (floor {floor}): up",
                 used.text
             )),
+            Some(floor)
+                if floor == own && used.text != name && *neighbours == Neighbours::Strangers =>
+            {
+                faults.push(format!(
+                    "{at}: module {name} uses {}, its neighbour on floor {own}",
+                    used.text
+                ));
+            }
             // Whatever the crate's root re-exports, it is on no higher floor than the highest.
-            None if own == TOP => {}
+            None if Some(own) == top && *neighbours == Neighbours::Known => {}
             Some(_) => {}
             None => faults.push(format!(
                 "{at}: `{}` is no module with a floor: name things by the module they live in",
@@ -285,7 +336,7 @@ mod tests {
     }
 
     fn uses(file: &str, source: &str) -> Vec<String> {
-        module_faults(Path::new(file), source)
+        module_faults(&TPM2, Path::new(file), source)
     }
 
     #[test]
@@ -321,6 +372,25 @@ mod tests {
                 "tpm2/src/wire/reader.rs:1: module wire (floor 0) uses client (floor 2): up";
             assert_eq!(found, [expected], "{source}");
         }
+    }
+
+    #[test]
+    fn modules_that_use_each_other_are_refused() {
+        let uses = |file: &str, source| module_faults(&AUTHORITY, Path::new(file), source);
+        for (file, source) in [
+            ("service/join.rs", "use crate::server::Connection;"),
+            ("config.rs", "use crate::cli::Start;"),
+            ("store/measured.rs", "use crate::service::refusal::Refusal;"),
+            ("metrics.rs", "use crate::service::refusal::Refusal;"),
+            ("service/join.rs", "use crate::wire::status::stream_ended;"),
+        ] {
+            assert!(uses(file, source)[0].ends_with(": up"), "{file}");
+        }
+        let sideways = uses("audit/log.rs", "use crate::issue::Issuer;");
+        let expected =
+            "authority/src/audit/log.rs:1: module audit uses issue, its neighbour on floor 1";
+        assert_eq!(sideways, [expected]);
+        assert!(uses("audit/log.rs", "use crate::audit::Row; use crate::folder::File;").is_empty());
     }
 
     #[test]

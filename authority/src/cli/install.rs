@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use host::account::{AccountName, UnitName};
 use host::place::Writing;
 
-use crate::cli::Start;
+use crate::config::Start;
 
 /// `authority install`
 #[derive(Debug, Subcommand)]

@@ -3,8 +3,8 @@
 use host::exit::{Exit, Failure};
 use host::output::write;
 
-use crate::cli::Start;
 use crate::config::Settings;
+use crate::config::Start;
 
 pub(super) fn check(start: &Start) -> Result<(), Failure> {
     let Some(file) = &start.config else {

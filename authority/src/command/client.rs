@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::cli::DataDir;
 use crate::folder::DataFolder;
-use crate::status::{Answer, answer};
+use crate::wire::status::{Answer, answer};
 
 /// A resource listing may be long.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;

@@ -12,7 +12,8 @@ use verifier::chain::{self, ChainPolicy, Path as ChainPath, WithoutPurpose};
 use verifier::pem::{self, Bundle};
 use verifier::{CaCertificate, EkCertificate, EkPublicKey, UnixTime};
 
-use crate::cli::{EkCheck, Leniency};
+use crate::cli::EkCheck;
+use crate::config::Leniency;
 
 /// Some hundreds of certificates.
 const LARGEST: u64 = 1024 * 1024;

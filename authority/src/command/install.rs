@@ -4,9 +4,9 @@ use host::exit::{Exit, Failure};
 use host::output::note;
 use host::place;
 
-use crate::cli::Start;
 use crate::cli::install::Install;
 use crate::config::Settings;
+use crate::config::Start;
 use crate::install::Unit;
 
 pub(super) fn install(Install::Systemd(systemd): Install) -> Result<(), Failure> {

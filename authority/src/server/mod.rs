@@ -10,8 +10,7 @@ mod router;
 pub use admin::AdminSocket;
 pub use diag::DiagListener;
 pub use leaf::Leaf;
-pub(crate) use places::Source;
-pub use public::{Connection, PublicListener};
+pub use public::PublicListener;
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,10 +28,9 @@ use tonic::transport::Server;
 use self::public::Connections;
 use self::router::Hosts;
 use crate::service::Authority;
-use crate::service::admin::Admin;
-use crate::service::identity::Identity;
-use crate::service::join::Join;
 use crate::service::refusals;
+use crate::wire::admin::Operators;
+use crate::wire::endorse_v1;
 
 /// No message that a host sends is longer: an EK certificate and the CAs above it, some 2 KiB each.
 /// Every unproven connection can make the authority store as much.
@@ -96,9 +94,9 @@ pub async fn serve(
         let _ = stop.wait_for(|stop| *stop).await;
     };
     let services = Hosts {
-        join: JoinServiceServer::new(Join(Arc::clone(&authority)))
+        join: JoinServiceServer::new(endorse_v1::Hosts(Arc::clone(&authority)))
             .max_decoding_message_size(MAX_MESSAGE),
-        identity: IdentityServiceServer::new(Identity(Arc::clone(&authority)))
+        identity: IdentityServiceServer::new(endorse_v1::Hosts(Arc::clone(&authority)))
             .max_decoding_message_size(MAX_MESSAGE),
     };
     let Connections { unproven, known } = public.connections(Arc::clone(&authority.metrics));
@@ -111,8 +109,8 @@ pub async fn serve(
         limits(MAX_STREAMS).serve_with_incoming_shutdown(services, known, stopped(stop.clone()));
     let (pruning, counting) = (Arc::clone(&authority), Arc::clone(&authority));
     let settling = Arc::clone(&authority);
-    let service =
-        AdminServiceServer::new(Admin(authority)).max_decoding_message_size(MAX_ADMIN_MESSAGE);
+    let service = AdminServiceServer::new(Operators::new(authority))
+        .max_decoding_message_size(MAX_ADMIN_MESSAGE);
     let operators = limits(MAX_STREAMS).serve_with_incoming_shutdown(
         service,
         admin.connections(),

@@ -1,18 +1,17 @@
 //! The listener for hosts: TCP and TLS, bounded in number and in time.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use host::budget::{Budget, Budgeted};
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
-use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -24,8 +23,9 @@ use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
 use super::open_files;
-use super::places::{JoinPlace, Limits, Place, PlaceRef, Places, Source};
+use super::places::{Limits, Place, PlaceRef, Places};
 use crate::metrics::Metrics;
+use crate::service::Peer;
 
 /// How long a peer may take for its ClientHello. Waiting for it costs the authority nothing but a
 /// place.
@@ -62,35 +62,11 @@ const MAX_READY: usize = 64;
 /// How often connections over their deadline are closed.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// What the handlers know of the connection that a call came on.
+/// A connection, as the router for its calls needs it.
 #[derive(Clone)]
-pub struct Connection {
-    /// The other end.
-    pub remote: SocketAddr,
-    /// The certificate chain that the other end proved, verified.
-    pub peer: Option<Arc<Vec<CertificateDer<'static>>>>,
-    /// What only the two ends of this connection know.
-    pub exporter: [u8; 32],
-    /// The generation of the last renewal that was granted on this connection; 0 before any.
-    pub renewed: Arc<AtomicU64>,
-    place: PlaceRef,
-}
-
-impl Connection {
-    /// Counts a join as under way while the value is there; none if there are too many.
-    pub(crate) fn begin_join(&self) -> Option<JoinPlace> {
-        self.place.begin_join()
-    }
-
-    /// Whether the connection may make another call.
-    pub(crate) fn call(&self) -> bool {
-        self.place.call()
-    }
-
-    /// Where the connection comes from.
-    pub(crate) fn source(&self) -> Source {
-        Source::of(self.remote.ip())
-    }
+pub(super) struct Connection {
+    pub(super) peer: Peer,
+    pub(super) place: PlaceRef,
 }
 
 /// A socket that listens, and how it speaks TLS.
@@ -183,8 +159,11 @@ impl Door {
             match opened {
                 // An error means that the server stops: the connection goes with it.
                 Ok((stream, place, connection)) => {
-                    let ready =
-                        if connection.peer.is_some() { &door.known } else { &door.unproven };
+                    let ready = if connection.peer.certificate.is_some() {
+                        &door.known
+                    } else {
+                        &door.unproven
+                    };
                     let evicted = Some(evicted);
                     let conn = Conn { stream, connection, evicted, _place: place, _socket: socket };
                     let _ = ready.send(Ok(conn)).await;
@@ -214,9 +193,15 @@ impl Door {
         let now = Instant::now();
         let deadline = now + HANDSHAKE;
         place.waits(now, deadline);
-        let opened = hello.into_stream(Arc::clone(&self.config));
-        let mut stream = timeout_at(deadline, opened).await??;
+        let mut opened = Box::pin(hello.into_stream(Arc::clone(&self.config)));
+        // The permit is for computing the answer to the ClientHello. While the peer takes its time,
+        // others behind the same address have their turn.
+        let answered = poll_fn(|cx| Poll::Ready(opened.as_mut().poll(cx))).await;
         drop(permit);
+        let mut stream = match answered {
+            Poll::Ready(stream) => stream?,
+            Poll::Pending => timeout_at(deadline, opened).await??,
+        };
         let is_unproven = stream.get_ref().1.peer_certificates().is_none();
         stream.get_ref().0.budget().set(is_unproven.then_some(MAX_UNPROVEN));
         let now = Instant::now();
@@ -226,16 +211,15 @@ impl Door {
         timeout_at(deadline, stream.fill_buf()).await??;
         let (_, session) = stream.get_ref();
         let exporter = tls::join_exporter(session).map_err(io::Error::other)?;
-        let peer = session.peer_certificates().map(|chain| {
-            Arc::new(chain.iter().map(|certificate| certificate.clone().into_owned()).collect())
-        });
-        if !place.greet(peer.is_some(), Instant::now()) {
+        let certificate = session.peer_certificates().and_then(|chain| chain.first());
+        let certificate = certificate.map(|leaf| Arc::new(leaf.clone().into_owned()));
+        if !place.greet(certificate.is_some(), Instant::now()) {
             return Err(stopping());
         }
-        let place_ref = place.reference();
-        let connection =
-            Connection { remote, peer, exporter, renewed: Arc::default(), place: place_ref };
-        Ok((stream, place, connection))
+        let reference = place.reference();
+        let places = Arc::new(reference.clone());
+        let peer = Peer { remote, certificate, exporter, renewed: Arc::default(), places };
+        Ok((stream, place, Connection { peer, place: reference }))
     }
 }
 

@@ -12,15 +12,14 @@ use tonic::codegen::http::{Request, Response};
 use tower::Service;
 
 use super::public::Connection;
-use crate::service::identity::Identity;
-use crate::service::join::Join;
-use crate::status::{too_many_calls, unknown_service};
+use crate::wire::endorse_v1;
+use crate::wire::status::{too_many_calls, unknown_service};
 
 /// The services for hosts.
 #[derive(Clone)]
 pub(super) struct Hosts {
-    pub(super) join: JoinServiceServer<Join>,
-    pub(super) identity: IdentityServiceServer<Identity>,
+    pub(super) join: JoinServiceServer<endorse_v1::Hosts>,
+    pub(super) identity: IdentityServiceServer<endorse_v1::Hosts>,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -34,10 +33,12 @@ impl Service<Request<Body>> for Hosts {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Answer {
-        let connection = request.extensions().get::<Connection>();
-        if connection.is_some_and(|connection| !connection.call()) {
-            return Box::pin(ready(Ok(too_many_calls().into_http())));
+    fn call(&mut self, mut request: Request<Body>) -> Answer {
+        if let Some(Connection { peer, place }) = request.extensions_mut().remove() {
+            if !place.call() {
+                return Box::pin(ready(Ok(too_many_calls().into_http())));
+            }
+            request.extensions_mut().insert(peer);
         }
         match service_of(request.uri().path()) {
             Some(JOIN) => self.join.call(request),

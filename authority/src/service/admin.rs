@@ -3,16 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use proto::v1::admin_service_server::AdminService;
 use proto::v1::create_request::IfExists as WireIfExists;
 use proto::v1::create_response::{Change, change::What};
 use proto::v1::{
     CreateRequest, CreateResponse, GetRequest, GetResponse, RemoveRequest, RemoveResponse,
-    StatusRequest, StatusResponse,
+    StatusResponse,
 };
 use tls::CaPin;
-use tonic::transport::server::UdsConnectInfo;
-use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
 use super::Authority;
@@ -20,12 +17,12 @@ use crate::audit::Author;
 use crate::resource::{self, DocumentError, InstanceId, Kind, Name, Resource};
 use crate::store::{IfExists, Put, StoreError};
 
-/// The admin service of an authority.
-pub struct Admin(pub Arc<Authority>);
+/// The operator's side of an authority.
+pub(crate) struct Admin(pub(crate) Arc<Authority>);
 
 /// Why an operator's request failed.
 #[derive(Debug)]
-pub enum AdminError {
+pub(crate) enum AdminError {
     /// The document is wrong.
     Document(DocumentError),
     /// A kind, a name or a choice is wrong.
@@ -55,41 +52,13 @@ impl From<StoreError> for AdminError {
     }
 }
 
-#[tonic::async_trait]
-impl AdminService for Admin {
-    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        Ok(Response::new(self.status().await?))
-    }
-
-    async fn create(
-        &self,
-        request: Request<CreateRequest>,
-    ) -> Result<Response<CreateResponse>, Status> {
-        let author = self.author(&request);
-        Ok(Response::new(self.create(&request.into_inner(), author).await?))
-    }
-
-    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        Ok(Response::new(self.get(&request.into_inner()).await?))
-    }
-
-    async fn remove(
-        &self,
-        request: Request<RemoveRequest>,
-    ) -> Result<Response<RemoveResponse>, Status> {
-        let author = self.author(&request);
-        Ok(Response::new(self.remove(&request.into_inner(), author).await?))
-    }
-}
-
 impl Admin {
-    /// Who makes this request, now.
-    fn author<T>(&self, request: &Request<T>) -> Author {
-        let peer = request.extensions().get::<UdsConnectInfo>().and_then(|peer| peer.peer_cred);
-        Author::operator(peer.map(|peer| peer.uid()), self.0.clock.now())
+    /// Who makes a request now: the user of this number, if the system knows.
+    pub(crate) fn author(&self, uid: Option<u32>) -> Author {
+        Author::operator(uid, self.0.clock.now())
     }
 
-    async fn status(&self) -> Result<StatusResponse, AdminError> {
+    pub(crate) async fn status(&self) -> Result<StatusResponse, AdminError> {
         let pin = CaPin::of_certificate(self.0.issuer.x509().certificate())
             .map_err(|cause| AdminError::Internal(cause.to_string()))?;
         Ok(StatusResponse {
@@ -100,7 +69,7 @@ impl Admin {
         })
     }
 
-    async fn create(
+    pub(crate) async fn create(
         &self,
         request: &CreateRequest,
         author: Author,
@@ -142,7 +111,7 @@ impl Admin {
         all
     }
 
-    async fn get(&self, request: &GetRequest) -> Result<GetResponse, AdminError> {
+    pub(crate) async fn get(&self, request: &GetRequest) -> Result<GetResponse, AdminError> {
         let kind = kind(&request.kind)?;
         let now = self.0.clock.now();
         let mut resources = match Which::read(kind, &request.name)? {
@@ -160,7 +129,7 @@ impl Admin {
         Ok(GetResponse { resources: resources.iter().map(json).collect::<Result<_, _>>()? })
     }
 
-    async fn remove(
+    pub(crate) async fn remove(
         &self,
         request: &RemoveRequest,
         author: Author,

@@ -9,12 +9,11 @@ use x509_cert::Certificate;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-use super::Authority;
 use super::admission::store_failed;
 use super::grant::Judged;
 use super::refusal::{Code, Refusal};
+use super::{Authority, Peer};
 use crate::issue::{Subject, serial_text, spiffe_id};
-use crate::server::Connection;
 use crate::store::Recorded;
 
 /// Who calls, as the certificate says.
@@ -38,9 +37,8 @@ pub(super) struct Standing {
 
 impl Caller {
     /// Who calls on this connection.
-    pub(super) fn of(connection: &Connection, authority: &Authority) -> Result<Self, Refusal> {
-        let leaf = connection.peer.as_ref().and_then(|chain| chain.first());
-        let leaf = leaf.ok_or_else(|| {
+    pub(super) fn of(peer: &Peer, authority: &Authority) -> Result<Self, Refusal> {
+        let leaf = peer.certificate.as_ref().ok_or_else(|| {
             Refusal::new(Code::CertificateMissing, "the caller shows no certificate")
         })?;
         Self::shown(leaf, authority)

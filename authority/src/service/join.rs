@@ -4,23 +4,14 @@
 //! Nothing that a host says decides anything before the answer has shown that its TPM holds both
 //! keys, except whether the ceremony goes on. Every end of it is one line in the audit log.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use p256::PublicKey;
-use prost::Message;
 use proto::transcript::Transcript;
 use proto::v1::join_init::Ek;
-use proto::v1::join_request::Step as Request;
-use proto::v1::join_response::Step as Response;
-use proto::v1::join_service_server::JoinService;
-use proto::v1::{JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse};
+use proto::v1::{IssuedCredentials, JoinAnswer, JoinInit};
 use spki::EncodePublicKey;
 use time::OffsetDateTime;
-use tokio::sync::mpsc;
-use tokio::time::Sleep;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
 use tracing::info;
 use verifier::chain::ChainPolicy;
 use verifier::{
@@ -28,69 +19,30 @@ use verifier::{
     Endorsement, UnixTime,
 };
 
-use super::Authority;
 use super::admission::store_failed;
 use super::caller::key_hash;
 use super::grant::{Decision, Granted, Judged, TRIES, overtaken};
 use super::refusal::{Code, Refusal};
 use super::token::OpenToken;
+use super::{Authority, Peer};
 use crate::audit::{Action, Attempt, Event, bounded};
 use crate::issue::{Purpose, Ttl, Validity};
 use crate::resource::{BotInstance, ProvenEk, Timestamp};
-use crate::server::Connection;
-use crate::status::stream_ended;
 use crate::store::Basis;
 
 /// The longest SubjectPublicKeyInfo of an EK, in bytes: RSA of 4096 bits has 550.
 const MAX_EK_PUBLIC: usize = 1024;
 
-/// The join service of an authority.
-pub struct Join(pub Arc<Authority>);
-
-#[tonic::async_trait]
-impl JoinService for Join {
-    type JoinStream = ReceiverStream<Result<JoinResponse, Status>>;
-
-    async fn join(
-        &self,
-        request: tonic::Request<Streaming<JoinRequest>>,
-    ) -> Result<tonic::Response<Self::JoinStream>, Status> {
-        let connection = request.extensions().get::<Connection>().cloned();
-        let connection = connection
-            .ok_or_else(|| Refusal::new(Code::Internal, "a call without its connection"))?;
-        // Challenge and result: neither waits for room.
-        let (replies, stream) = mpsc::channel(2);
-        let authority = Arc::clone(&self.0);
-        let requests = request.into_inner();
-        tokio::spawn(async move {
-            let mut ceremony = Ceremony {
-                deadline: Box::pin(tokio::time::sleep(authority.join_timeout)),
-                attempt: Attempt::from(connection.remote),
-                authority,
-                connection,
-                requests,
-                replies: replies.clone(),
-            };
-            let reply = ceremony.run().await.map_err(Status::from);
-            // Who went away learns nothing more.
-            let _ = replies.send(reply).await;
-        });
-        Ok(tonic::Response::new(ReceiverStream::new(stream)))
-    }
-}
-
-/// One join on its way.
-struct Ceremony {
+/// One join, from a host's claim to its credentials. A protocol calls [`Join::begin`], [`Join::admit`],
+/// [`Join::check`] and [`Join::grant`] in this order, and [`Join::end`] whatever the end is.
+pub(crate) struct Join {
     authority: Arc<Authority>,
-    connection: Connection,
-    requests: Streaming<JoinRequest>,
-    replies: mpsc::Sender<Result<JoinResponse, Status>>,
-    deadline: Pin<Box<Sleep>>,
+    peer: Peer,
     attempt: Attempt,
 }
 
-/// Who wants to join, found fit to be challenged.
-struct Candidate {
+/// A host that is fit to be challenged.
+pub(crate) struct Candidate {
     token: Arc<OpenToken>,
     /// Bot and token when the join began.
     basis: Basis,
@@ -100,6 +52,11 @@ struct Candidate {
 }
 
 impl Candidate {
+    /// What only a TPM with both keys can answer.
+    pub(crate) fn challenge(&self) -> &Challenge {
+        &self.challenge
+    }
+
     /// Whether bot and token are those that the join began with, and not others of the same names.
     fn is_of(&self, basis: &Basis) -> Result<(), Refusal> {
         if basis.bot != self.basis.bot {
@@ -114,59 +71,29 @@ impl Candidate {
     }
 }
 
-impl Ceremony {
-    /// The ceremony, and its line in the audit log whatever its end.
-    async fn run(&mut self) -> Result<JoinResponse, Refusal> {
-        let joined = self.join().await;
-        self.authority.metrics.count(Action::Join, joined.as_ref().err());
-        joined.inspect_err(|refusal| {
-            let attempt = self.attempt.clone();
-            self.authority.record_refusal(Action::Join, &self.connection, attempt, refusal);
-        })
+impl Join {
+    pub(crate) fn new(authority: Arc<Authority>, peer: Peer) -> Self {
+        let attempt = Attempt::from(peer.remote);
+        Self { authority, peer, attempt }
     }
 
-    async fn join(&mut self) -> Result<JoinResponse, Refusal> {
-        let init = match self.next().await? {
-            Request::Init(init) => init,
-            Request::Answer(_) => {
-                return Err(Refusal::new(Code::Malformed, "an answer without a question"));
-            }
-        };
+    /// Counts this join as under way while the value is there.
+    pub(crate) fn begin(&self) -> Result<Box<dyn Send>, Refusal> {
         let busy = || Refusal::new(Code::Busy, "too many joins are under way");
-        let _under_way = self.connection.begin_join().ok_or_else(busy)?;
-        let candidate = self.admit(&init).await?;
-        self.challenge(&candidate.challenge).await?;
-        let answer = match self.next().await? {
-            Request::Answer(answer) => answer,
-            Request::Init(_) => return Err(Refusal::new(Code::Malformed, "a second init")),
-        };
-        self.check(&candidate, &init, &answer)?;
-        self.grant(&candidate).await
+        self.peer.places.begin_join().ok_or_else(busy)
     }
 
-    /// The next step of the host, if it comes in time.
-    async fn next(&mut self) -> Result<Request, Refusal> {
-        let message = tokio::select! {
-            biased;
-            () = &mut self.deadline => {
-                return Err(Refusal::new(Code::AnswerLate, "the time of the join is over"));
-            }
-            message = self.requests.message() => message,
-        };
-        match message {
-            Ok(Some(JoinRequest { step: Some(step) })) => Ok(step),
-            Ok(Some(JoinRequest { step: None })) => {
-                Err(Refusal::new(Code::Malformed, "a request without a step that is known"))
-            }
-            Ok(None) => Err(Refusal::new(Code::Abandoned, "the host has ended the stream")),
-            Err(status) => Err(stream_ended(&status)),
-        }
+    /// Counts the end of the join, and records a refusal. A grant is on record already.
+    pub(crate) fn end<T>(self, result: Result<T, Refusal>) -> Result<T, Refusal> {
+        self.authority.count(Action::Join, &result);
+        result.inspect_err(|refusal| {
+            self.authority.record_refusal(Action::Join, &self.peer, self.attempt, refusal);
+        })
     }
 
     /// Whether the token lets this host try, and whether what it shows of its TPM is fit to be
     /// challenged.
-    async fn admit(&mut self, init: &[u8]) -> Result<Candidate, Refusal> {
-        let init = JoinInit::decode(init).map_err(Refusal::because(Code::Malformed))?;
+    pub(crate) async fn admit(&mut self, init: JoinInit) -> Result<Candidate, Refusal> {
         self.attempt.token_name = bounded(&init.token);
         self.attempt.hostname = bounded(&init.hostname);
         self.attempt.agent_version = bounded(&init.agent_version);
@@ -225,18 +152,8 @@ impl Ceremony {
         Ok(())
     }
 
-    async fn challenge(&self, challenge: &Challenge) -> Result<(), Refusal> {
-        let challenge = JoinChallenge {
-            credential_blob: challenge.blob().to_vec(),
-            encrypted_seed: challenge.encrypted_seed().to_vec(),
-        };
-        let reply = JoinResponse { step: Some(Response::Challenge(challenge)) };
-        let gone = |_| Refusal::new(Code::Abandoned, "the host went away before the challenge");
-        self.replies.send(Ok(reply)).await.map_err(gone)
-    }
-
     /// Whether the TPM with this EK holds the join key, and the join key's holder wants this join.
-    fn check(
+    pub(crate) fn check(
         &mut self,
         candidate: &Candidate,
         init: &[u8],
@@ -244,7 +161,7 @@ impl Ceremony {
     ) -> Result<(), Refusal> {
         let challenge = &candidate.challenge;
         let transcript = Transcript::new(
-            &self.connection.exporter,
+            &self.peer.exporter,
             init,
             challenge.blob(),
             challenge.encrypted_seed(),
@@ -263,7 +180,10 @@ impl Ceremony {
     }
 
     /// Issues, records, answers, in this order: a host that has its certificates is on record.
-    async fn grant(&mut self, candidate: &Candidate) -> Result<JoinResponse, Refusal> {
+    pub(crate) async fn grant(
+        &mut self,
+        candidate: &Candidate,
+    ) -> Result<IssuedCredentials, Refusal> {
         let authority = Arc::clone(&self.authority);
         let ek = remembered(candidate.appraisal.ek())?;
         let key = PublicKey::from(candidate.appraisal.join_key().verifying_key());
@@ -278,11 +198,10 @@ impl Ceremony {
         };
         info!(
             token = %candidate.token.name, instance = instance.path(),
-            remote = %self.connection.remote, ek = %instance.status.ek.public_hash,
+            remote = %self.peer.remote, ek = %instance.status.ek.public_hash,
             serial = issued.serial, "join granted"
         );
-        let result = authority.issued(&instance, &issued)?;
-        Ok(JoinResponse { step: Some(Response::Result(result)) })
+        authority.issued(&instance, &issued)
     }
 
     /// Judges the host by what is on record now: its join may have waited for long.

@@ -1,19 +1,21 @@
-//! What the authority does, one file for each service.
+//! What the authority decides, without a protocol: claims and calls in, `Result<_, Refusal>` out.
 
-pub mod admin;
+pub(crate) mod admin;
 mod admission;
 mod caller;
 mod clock_watch;
 mod doubt;
 mod grant;
-pub mod identity;
-pub mod join;
+pub(crate) mod join;
+pub(crate) mod peer;
 pub mod refusal;
 pub(crate) mod refusals;
-mod reissue;
+pub(crate) mod reissue;
+mod source;
 mod token;
 mod trail;
 mod turns;
+mod whoami;
 mod workers;
 
 use std::sync::Arc;
@@ -26,12 +28,14 @@ use tracing::{info, warn};
 use verifier::chain::ChainPolicy;
 
 use self::clock_watch::ClockDoubt;
+pub use self::peer::Peer;
 use self::refusal::{Code, Refusal};
 use self::refusals::Refusals;
+pub(crate) use self::source::Source;
 use self::token::TokenCache;
 use self::turns::Turns;
 use self::workers::Workers;
-use crate::audit::{AuditLog, Author};
+use crate::audit::{Action, AuditLog, Author};
 use crate::issue::{Credentials, Issuer};
 use crate::metrics::Metrics;
 use crate::resource::BotInstance;
@@ -81,6 +85,12 @@ pub struct Health {
 }
 
 impl Authority {
+    /// Counts the end of a request.
+    fn count<T>(&self, action: Action, result: &Result<T, Refusal>) {
+        let code = result.as_ref().err().map(|refusal| refusal.code.as_str());
+        self.metrics.count(action, code);
+    }
+
     /// An authority that is ready to serve.
     pub fn new(
         issuer: Issuer,

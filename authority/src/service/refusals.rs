@@ -14,9 +14,9 @@ use tracing::{error, warn};
 
 use super::Authority;
 use super::refusal::Refusal;
+use super::{Peer, Source};
 use crate::audit::{Action, Attempt, Event, bounded};
 use crate::resource::Timestamp;
-use crate::server::{Connection, Source};
 
 /// For how long refusals are counted together.
 pub(crate) const WINDOW: Duration = Duration::from_secs(60);
@@ -104,18 +104,18 @@ impl Authority {
     pub(super) fn record_refusal(
         &self,
         action: Action,
-        connection: &Connection,
+        peer: &Peer,
         attempt: Attempt,
         refusal: &Refusal,
     ) {
         let now = Instant::now();
         self.record_counted(self.refusals.end(Some(now)));
         let code = refusal.code.as_str();
-        if !self.refusals.note(action, code, connection.source(), now) {
+        if !self.refusals.note(action, code, peer.source(), now) {
             return;
         }
         let reason = bounded(&refusal.reason).unwrap_or_default();
-        let (event, remote) = (action.event(), connection.remote);
+        let (event, remote) = (action.event(), peer.remote);
         let token = attempt.token_name.as_deref().unwrap_or_default();
         let instance = attempt.bot_instance_id.as_deref().unwrap_or_default();
         match action {

@@ -15,17 +15,16 @@ use signature::hazmat::PrehashVerifier;
 use spki::DecodePublicKey;
 use tracing::{info, warn};
 
-use super::Authority;
 use super::caller::{Caller, Standing};
 use super::grant::{Decision, Granted, TRIES, overtaken};
 use super::refusal::{Code, Refusal};
+use super::{Authority, Peer};
 use crate::audit::{Action, Attempt, Event, bounded};
 use crate::issue::{Purpose, Ttl, Validity};
 use crate::resource::{BotInstance, ServiceRecord, Timestamp};
-use crate::server::Connection;
 
 /// What a caller asks for.
-pub(super) enum Wish {
+pub(crate) enum Wish {
     /// New certificates for its own key.
     Renew(RenewRequest),
     /// Certificates for another key.
@@ -33,16 +32,16 @@ pub(super) enum Wish {
 }
 
 /// One call on its way.
-pub(super) struct Call {
+pub(crate) struct Call {
     authority: Arc<Authority>,
-    connection: Connection,
+    peer: Peer,
     wish: Wish,
     attempt: Attempt,
 }
 
 impl Call {
-    pub(super) fn new(authority: Arc<Authority>, connection: Connection, wish: Wish) -> Self {
-        let mut attempt = Attempt::from(connection.remote);
+    pub(crate) fn new(authority: Arc<Authority>, peer: Peer, wish: Wish) -> Self {
+        let mut attempt = Attempt::from(peer.remote);
         match &wish {
             Wish::Renew(request) => {
                 attempt.hostname = bounded(&request.hostname);
@@ -50,12 +49,12 @@ impl Call {
             }
             Wish::Issue(request) => attempt.service = bounded(&request.service),
         }
-        Self { authority, connection, wish, attempt }
+        Self { authority, peer, wish, attempt }
     }
 
-    pub(super) async fn run(mut self) -> Result<IssuedCredentials, Refusal> {
+    pub(crate) async fn run(mut self) -> Result<IssuedCredentials, Refusal> {
         let result = self.grant().await;
-        self.authority.metrics.count(self.wish.action(), result.as_ref().err());
+        self.authority.count(self.wish.action(), &result);
         if let Some(presented) = self.attempt.presented_generation {
             self.authority.metrics.generation_mismatch();
             let instance = self.attempt.bot_instance_id.as_deref();
@@ -66,7 +65,7 @@ impl Call {
         }
         let action = self.wish.action();
         result.inspect_err(|refusal| {
-            self.authority.record_refusal(action, &self.connection, self.attempt, refusal);
+            self.authority.record_refusal(action, &self.peer, self.attempt, refusal);
         })
     }
 
@@ -74,7 +73,7 @@ impl Call {
     /// waiting.
     async fn grant(&mut self) -> Result<IssuedCredentials, Refusal> {
         let authority = Arc::clone(&self.authority);
-        let caller = Caller::of(&self.connection, &authority)?;
+        let caller = Caller::of(&self.peer, &authority)?;
         self.attempt.bot_name = Some(caller.subject.bot.clone());
         self.attempt.bot_instance_id = Some(caller.subject.instance.to_string());
         authority.turns.run(&caller.key_hash, self.grant_to(&caller)).await
@@ -94,11 +93,11 @@ impl Call {
             tries = tries.checked_sub(1).ok_or_else(overtaken)?;
         };
         if let Wish::Renew(_) = self.wish {
-            self.connection.renewed.store(instance.status.generation, Ordering::Relaxed);
+            self.peer.renewed.store(instance.status.generation, Ordering::Relaxed);
         }
         info!(
             event = self.wish.action().event(), instance = instance.path(),
-            generation = instance.status.generation, remote = %self.connection.remote,
+            generation = instance.status.generation, remote = %self.peer.remote,
             service = self.attempt.service, serial = issued.serial, "granted"
         );
         authority.issued(&instance, &issued)
@@ -174,19 +173,19 @@ impl Call {
     /// The generation of a certificate that is not the latest one: a clone may have renewed, or an
     /// answer was lost. The key is in the TPM, so the caller is not refused.
     ///
-    /// A host that renews and then asks for what its services need still shows, on this connection,
+    /// A host that renews and then asks for what its services need still shows, on this peer,
     /// the certificate from before.
     fn outdated(&self, presented: u64, recorded: u64) -> Option<u64> {
         let just_renewed = matches!(self.wish, Wish::Issue(_))
             && presented.checked_add(1) == Some(recorded)
-            && self.connection.renewed.load(Ordering::Relaxed) == recorded;
+            && self.peer.renewed.load(Ordering::Relaxed) == recorded;
         (presented != recorded && !just_renewed).then_some(presented)
     }
 
-    /// The key to certify; the caller has it, and wants it certified on this connection.
+    /// The key to certify; the caller has it, and wants it certified on this peer.
     fn proven(&self, request: &IssueRequest) -> Result<PublicKey, Refusal> {
         let key = public_key(&request.public_key)?;
-        let digest = issue_digest(&self.connection.exporter, &request.public_key);
+        let digest = issue_digest(&self.peer.exporter, &request.public_key);
         let unproven = |_| Refusal::new(Code::KeyUnproven, "the key has not signed this request");
         let signature = DerSignature::from_bytes(&request.signature).map_err(unproven)?;
         VerifyingKey::from(key).verify_prehash(&digest, &signature).map_err(unproven)?;

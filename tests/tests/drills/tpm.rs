@@ -133,7 +133,7 @@ fn a_tpm_that_is_busy() -> Result<()> {
     let (host, before) = joined_at(&tap.tcti(), &swtpm)?;
     busy.store(true, Ordering::SeqCst);
     host.world.pass(HALF_LIFE)?;
-    sees(&host, not_renewed("TPM2_CreatePrimary: TPM_RC_RETRY", "wait until it has done"))?;
+    sees(&host, not_renewed("TPM2_CreatePrimary: TPM_RC_RETRY", "wait until it has finished"))?;
     busy.store(false, Ordering::SeqCst);
     host.is_well()?;
     holds(&swtpm, &before)

@@ -8,7 +8,6 @@
 //! crowd behind one address is served in order.
 
 mod limits;
-mod source;
 
 use std::collections::HashMap;
 use std::io;
@@ -21,8 +20,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 pub(super) use self::limits::Limits;
-pub(crate) use self::source::Source;
 use crate::metrics::Metrics;
+use crate::service::{self, Source};
 
 /// The same of a connection on which a join is under way: a TPM may take seconds for its answer.
 const JOIN_EXPENDABLE_AFTER: Duration = Duration::from_secs(10);
@@ -334,6 +333,12 @@ impl Place {
         *known += 1;
         places.publish(&held);
         true
+    }
+}
+
+impl service::peer::Places for PlaceRef {
+    fn begin_join(&self) -> Option<Box<dyn Send>> {
+        Some(Box::new(self.begin_join()?))
     }
 }
 

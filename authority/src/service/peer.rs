@@ -1,0 +1,36 @@
+//! The other end of a connection, as the transport knows it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use rustls_pki_types::CertificateDer;
+
+use super::Source;
+
+/// What a transport lets a peer do besides its calls.
+pub(crate) trait Places: Send + Sync {
+    /// Counts a join as under way while the value is there; none if there are too many.
+    fn begin_join(&self) -> Option<Box<dyn Send>>;
+}
+
+/// The other end of a connection.
+#[derive(Clone)]
+pub struct Peer {
+    /// Its address.
+    pub(crate) remote: SocketAddr,
+    /// The certificate that it proved in the TLS handshake.
+    pub(crate) certificate: Option<Arc<CertificateDer<'static>>>,
+    /// A value that only the two ends of this connection can compute.
+    pub(crate) exporter: [u8; 32],
+    /// The generation of the last renewal that was granted on this connection; 0 before any.
+    pub(crate) renewed: Arc<AtomicU64>,
+    pub(crate) places: Arc<dyn Places>,
+}
+
+impl Peer {
+    /// What limits and counts per source go by.
+    pub(crate) fn source(&self) -> Source {
+        Source::of(self.remote.ip())
+    }
+}
