@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prost::Message;
 use proto::v1::join_request::Step;
 use proto::v1::{JoinAnswer, JoinInit, JoinRequest};
+use tokio::io::AsyncWriteExt;
 use tonic::Code;
 
 use super::harness::Harness;
@@ -247,6 +248,27 @@ async fn long_client_hello_is_refused() {
         let opened = connector.connect(tls::authority_name(), stream).await;
         assert_eq!(opened.is_ok(), is_served, "{protocols}");
     }
+}
+
+/// Those behind one address share the permits for computing, and not the time of each other's TPMs.
+#[tokio::test]
+async fn handshakes_that_wait_for_their_peers_hold_up_nobody_behind_the_same_address() {
+    let harness = Harness::new().await;
+    let trust = tls::ServerTrust::Certificates(vec![harness.ca()]);
+    let config = tls::client_config(&trust, None).unwrap();
+    let mut client = rustls::ClientConnection::new(config, tls::authority_name()).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..80 {
+        let mut stream = tokio::net::TcpStream::connect(harness.address).await.unwrap();
+        stream.write_all(&hello).await.unwrap();
+        let answered = tokio::time::timeout(super::wire::PATIENCE, stream.readable());
+        answered.await.expect("an answer to the ClientHello").unwrap();
+        waiting.push(stream);
+    }
+    let wire = tokio::time::timeout(super::wire::PATIENCE, harness.wire()).await;
+    wire.expect("a connection");
 }
 
 /// What strangers cause on the disk is bounded; what was left out is counted and recorded.
