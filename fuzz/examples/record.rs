@@ -24,6 +24,7 @@ use proto::v1::{
     IssuedCredentials, JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse,
     join_request, join_response,
 };
+use testkit::swtpm::{Factory, Kind, Maker, Manufactured};
 use time::OffsetDateTime;
 use tls::CaPin;
 use tpm2::Tpm;
@@ -43,7 +44,6 @@ use tpm2::types::{
 };
 use tpm2::wire::{List, Marshal, Tpm2b, Unmarshal, Writer};
 use verifier::{Claim, Demand, EkClaim};
-use xtask::swtpm::{Factory, Kind, Maker, Manufactured};
 
 const UNIQUE: [u8; 32] = [7; 32];
 
@@ -76,7 +76,7 @@ fn main() -> Result<()> {
 struct Bench {
     tpm: Tpm<Record<Way>>,
     recording: Recording,
-    _swtpm: xtask::swtpm::Swtpm,
+    _swtpm: testkit::swtpm::Swtpm,
 }
 
 type Way = Retry<Box<dyn Transport + Send>>;
@@ -171,7 +171,7 @@ struct Certified {
     public: Vec<u8>,
 }
 
-fn join(made: &Manufactured, name: &str, ca: &xtask::swtpm::Ca) -> Result<Certified> {
+fn join(made: &Manufactured, name: &str, ca: &testkit::swtpm::Ca) -> Result<Certified> {
     let kind = EkKind::by_name(name).context("no such kind")?;
     let mut bench = Bench::new(made)?;
     let mut attester = Attester::prepare(

@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
+use testkit::bus::{command_code, response_code};
 use tpm2::commands::by_code;
 use tpm2::transport::Exchange;
-
-use crate::bus::{command_code, response_code};
 
 /// One exchange and what it shows.
 #[derive(Clone, Debug)]

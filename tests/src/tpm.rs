@@ -3,6 +3,8 @@
 use std::fs;
 
 use anyhow::{Context, Result, bail};
+use testkit::child::Scratch;
+use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
 use tpm2::commands::{
     ActivateCredential, CreatePrimary, GetRandom, PolicyOr, PolicySecret, ReadPublic, Sign,
 };
@@ -19,8 +21,6 @@ use tpm2::types::{
 };
 use tpm2::wire::{List, Tpm2b};
 use tpm2::{Tpm, template};
-use xtask::child::Scratch;
-use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
 
 /// Defines an NV index as the platform would and writes to it, with tpm2-tools.
 pub fn define(swtpm: &Swtpm, index: Handle, size: usize, content: Option<&[u8]>) -> Result<()> {

@@ -15,12 +15,12 @@ use proto::v1::join_request::Step as Request;
 use proto::v1::join_response::Step as Response;
 use proto::v1::join_service_client::JoinServiceClient;
 use proto::v1::{JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse};
+use testkit::swtpm::Swtpm;
 use tls::ServerTrust;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tpm2::Tpm;
-use xtask::swtpm::Swtpm;
 
 use crate::tpm::{Way, client};
 use crate::world::{PATIENCE, World};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use xtask::child::{Guarded, Scratch};
+use testkit::child::{Guarded, Scratch};
 
 /// The cluster of every world.
 pub const CLUSTER: &str = "tests.endorse.test";

@@ -4,7 +4,8 @@ use std::io;
 
 use allocation_counter::{measure, opt_out};
 use anyhow::{Context, Result};
-use tests::bus::command_code;
+use testkit::bus::command_code;
+use testkit::swtpm::Kind;
 use tests::golden::{self, Entry};
 use tests::tpm::{RANDOM, Way, load, persistent_ek, read_public, sign, start, way};
 use tpm2::Tpm;
@@ -15,7 +16,6 @@ use tpm2::session::{Audit, Auth, Cipher, Encryption, NewSession};
 use tpm2::transport::Transport;
 use tpm2::types::*;
 use tpm2::wire::{Reader, Writer};
-use xtask::swtpm::Kind;
 
 /// How often `run` asks for memory.
 fn allocations(run: impl FnOnce()) -> u64 {

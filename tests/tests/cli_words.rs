@@ -7,9 +7,9 @@ use anyhow::{Context, Result, ensure};
 use clap::CommandFactory;
 use host::terminal::is_printable;
 use serde_json::Value;
+use testkit::swtpm::{Factory, Kind, Maker};
 use tests::programs;
 use tests::world::{Said, World, names};
-use xtask::swtpm::{Factory, Kind, Maker};
 
 /// Compares with the file `tests/words/NAME.txt`.
 fn is_written(name: &str, said: &str) -> Result<()> {

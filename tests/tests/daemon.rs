@@ -6,14 +6,14 @@ use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
 use anyhow::{Context, Result, ensure};
-use tests::bus::{command_code, forward};
+use testkit::bus::{command_code, forward};
+use testkit::child::Scratch;
+use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
+use testkit::tap::Tap;
 use tests::host::{Host, IDENTITY, until};
 use tests::programs;
-use tests::tap::Tap;
 use tests::world::{PATIENCE, World, run};
 use tpm2::types::CommandCode;
-use xtask::child::Scratch;
-use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
 
 fn tpm() -> Result<Swtpm> {
     Factory::shared().tpm(Maker::Vendor, Kind::RsaAndP384)?.start()

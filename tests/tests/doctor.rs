@@ -5,9 +5,9 @@ use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
 use tests::programs;
 use tests::world::{Said, World};
-use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
 
 const RSA_CERTIFICATE: &str = "0x01c00002";
 

@@ -3,11 +3,11 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use testkit::swtpm::{Factory, Kind, Maker};
 use tests::programs;
 use tests::tpm::{client, ek_kind, start};
 use tests::world::{Said, World, run};
 use tpm2::endorsement::{self, Passwords};
-use xtask::swtpm::{Factory, Kind, Maker};
 
 /// A folder with the certificate of a TPM, and those of its maker and of the maker's namesake.
 fn desk() -> Result<World> {

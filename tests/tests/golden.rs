@@ -2,6 +2,7 @@
 //! refusals. Those of all other commands are recorded by the walk through Part 3.
 
 use anyhow::{Context, Result, ensure};
+use testkit::swtpm::{Kind, Swtpm};
 use tests::golden::{Entry, Golden};
 use tests::tpm::{
     RANDOM, Way, activate, create, create_join_key, ek_kind, high_branches, load, persistent_ek,
@@ -16,7 +17,6 @@ use tpm2::transport::{Record, Recording};
 use tpm2::types::*;
 use tpm2::wire::{List, Tpm2b};
 use tpm2::{Error, Tpm};
-use xtask::swtpm::{Kind, Swtpm};
 
 #[test]
 fn the_golden_messages_are_what_a_tpm_says() -> Result<()> {

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use testkit::child::Scratch;
+use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
 use tests::programs;
 use tests::world::{Said, World, run};
-use xtask::child::Scratch;
-use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
 
 fn tpm(kind: Kind) -> Result<Swtpm> {
     Factory::shared().tpm(Maker::Vendor, kind)?.start_tcp()

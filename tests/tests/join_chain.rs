@@ -5,15 +5,15 @@ use std::fs;
 use agent::storage::Storage;
 use anyhow::{Context, Result};
 use serde_json::Value;
-use tests::bus::command_code;
+use testkit::bus::command_code;
+use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
+use testkit::tap::Tap;
 use tests::programs;
-use tests::tap::Tap;
 use tests::tpm::{define, start_tcp};
 use tests::world::World;
 use tpm2::commands::{Command, FlushContext};
 use tpm2::types::{CommandCode, Handle};
 use verifier::CaCertificate;
-use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
 
 const CHAIN: u32 = 0x01c0_0100;
 

@@ -5,12 +5,12 @@ use std::process::Command;
 
 use agent::storage::Storage;
 use anyhow::{Context, Result, ensure};
+use testkit::swtpm::{Ca, Factory, Kind, Maker, Swtpm};
+use testkit::tap::Tap;
 use tests::programs;
-use tests::tap::Tap;
 use tests::world::{BOT, CLUSTER, Said, World, names, run, token};
 use tpm2::transport::Exchange;
 use tpm2::types::CommandCode;
-use xtask::swtpm::{Ca, Factory, Kind, Maker, Swtpm};
 
 /// A TPM and who made it.
 fn tpm(kind: Kind) -> Result<(Swtpm, Ca)> {
@@ -119,7 +119,7 @@ const CREATE_PRIMARY: CommandCode = CommandCode(0x131);
 fn commands(recorded: &[Exchange]) -> Vec<(CommandCode, usize)> {
     let recorded = recorded.iter().map(|exchange| {
         let octets = exchange.command.len() + exchange.response.len();
-        (tests::bus::command_code(&exchange.command), octets)
+        (testkit::bus::command_code(&exchange.command), octets)
     });
     recorded.filter(|(code, _)| *code != FLUSH).collect()
 }
@@ -152,7 +152,7 @@ fn a_join_is_seven_commands_and_five_with_the_certificate_cached() -> Result<()>
             assert!(commands.len() <= limit, "{kind:?}: {commands:?}");
             for exchange in recorded {
                 // TPM2B_SENSITIVE_CREATE is 6 octets; the public area's type follows it and its own length.
-                let code = tests::bus::command_code(&exchange.command);
+                let code = testkit::bus::command_code(&exchange.command);
                 let rsa_template = exchange.command.windows(4).any(|at| at == [0, 1, 0, 11]);
                 assert!(code != CREATE_PRIMARY || !rsa_template, "{kind:?} generates an RSA key");
             }

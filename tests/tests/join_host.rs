@@ -9,11 +9,11 @@ use std::time::Duration;
 use agent::storage::Storage;
 use anyhow::{Context, Result, ensure};
 use host::clock::Clock;
+use testkit::child::Scratch;
+use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
 use tests::programs;
 use tests::world::{BOT, Said, World, names, run};
 use time::format_description::well_known::Rfc3339;
-use xtask::child::Scratch;
-use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
 
 fn tpm(kind: Kind, number: u16) -> Result<Swtpm> {
     Factory::shared().unit(Maker::Vendor, kind, number)?.start()

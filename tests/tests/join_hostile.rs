@@ -12,6 +12,7 @@ use proto::transcript::Transcript;
 use proto::v1::join_init::Ek;
 use proto::v1::join_request::Step;
 use proto::v1::{JoinAnswer, JoinInit, JoinRequest};
+use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
 use tests::programs;
 use tests::tpm::{client, ek_kind, persistent_ek, satisfy};
 use tests::wire::{Host, Wire, claim, encoded};
@@ -22,7 +23,6 @@ use tpm2::session::{Auth, Encryption};
 use tpm2::template;
 use tpm2::types::*;
 use tpm2::wire::{Marshal, Tpm2b, Writer};
-use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
 
 const UNIQUE: [u8; 32] = [3; 32];
 

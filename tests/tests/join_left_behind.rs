@@ -7,13 +7,13 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests::bus::{command_code, forward, refusal};
+use testkit::bus::{command_code, forward, refusal};
+use testkit::child::Guarded;
+use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
+use testkit::tap::Tap;
 use tests::programs;
-use tests::tap::Tap;
 use tests::world::{Said, World, names};
 use tpm2::types::{CommandCode, ResponseCode};
-use xtask::child::Guarded;
-use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
 
 const ACTIVATE_CREDENTIAL: CommandCode = CommandCode(0x147);
 const FLUSH_CONTEXT: CommandCode = CommandCode(0x165);

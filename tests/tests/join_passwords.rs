@@ -8,9 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use tests::bus::command_code;
+use testkit::bus::command_code;
+use testkit::swtpm::{Kind, Swtpm};
+use testkit::tap::Tap;
 use tests::programs;
-use tests::tap::Tap;
 use tests::tpm::{ek_kind, start_tcp, way};
 use tests::world::{PATIENCE, Said, World, run};
 use tpm2::Tpm;
@@ -18,7 +19,6 @@ use tpm2::commands::{Command, CreatePrimary, FlushContext, by_code};
 use tpm2::endorsement::{self, Passwords};
 use tpm2::session::Auth;
 use tpm2::transport::{Exchange, Record, Recording};
-use xtask::swtpm::{Kind, Swtpm};
 
 const PASSWORD: &str = "correct horse battery";
 const FILE: &str = "--endorsement-password-file";

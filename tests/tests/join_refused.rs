@@ -1,9 +1,9 @@
 //! Honest agents that are refused: each refusal has its code, its line in the audit log, and gives nothing.
 
 use anyhow::{Context, Result, ensure};
+use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
 use tests::programs;
 use tests::world::{BOT, World, names, token};
-use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
 
 fn tpm(kind: Kind) -> Result<Swtpm> {
     Factory::shared().tpm(Maker::Vendor, kind)?.start()

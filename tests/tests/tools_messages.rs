@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use tests::bus::{command_code, response_code};
+use testkit::bus::{command_code, response_code};
+use testkit::child::Scratch;
+use testkit::swtpm::Kind;
+use testkit::tap::Tap;
 use tests::golden::{Entry, Golden};
-use tests::tap::Tap;
 use tests::tpm::start_tcp;
 use tpm2::transport::Exchange;
 use tpm2::types::ResponseCode;
-use xtask::child::Scratch;
-use xtask::swtpm::Kind;
 
 /// The release whose messages are on record.
 const RELEASE: &str = "5.4";

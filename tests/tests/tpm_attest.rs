@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use testkit::swtpm::{Kind, Swtpm};
 use tests::tpm::{client, start, start_tcp};
 use tpm2::attest::{self, Attestation, Signer};
 use tpm2::commands::PcrExtend;
@@ -17,7 +18,6 @@ use tpm2::wire::{List, Unmarshal, Writer};
 use tpm2::{Tpm, template};
 use verifier::event_log::{EventLog, ReplayError, SecureBoot};
 use verifier::{AttestationError, AttestationKey, PcrValues};
-use xtask::swtpm::{Kind, Swtpm};
 
 const NONCE: [u8; 32] = *b"thirty-two octets of freshness, ";
 

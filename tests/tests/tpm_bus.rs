@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
-use tests::bus::{Interposer, command_code, forward, response_code};
+use testkit::bus::{Interposer, command_code, forward, response_code};
+use testkit::swtpm::Kind;
 use tests::tpm::{
     activate, create_join_key, ek_kind, load, persistent_ek, policy_secret, satisfy, start, way,
 };
@@ -16,7 +17,6 @@ use tpm2::session::{Auth, Encryption};
 use tpm2::transport::{Record, Recording, Transport};
 use tpm2::types::*;
 use tpm2::{Error, Fault, Tpm};
-use xtask::swtpm::Kind;
 
 const SECRET: [u8; 32] = *b"the secret of one activation....";
 

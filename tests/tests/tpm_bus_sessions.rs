@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
-use tests::bus::{Interposer, command_code, forward};
+use testkit::bus::{Interposer, command_code, forward};
+use testkit::swtpm::Kind;
 use tests::tpm::{RANDOM, create, load, sign, start, way};
 use tpm2::commands::*;
 use tpm2::crypto::{HashAlg, nv_name};
@@ -16,7 +17,6 @@ use tpm2::transport::Transport;
 use tpm2::types::*;
 use tpm2::wire::{List, Tpm2b, Writer};
 use tpm2::{Error, Fault, Tpm};
-use xtask::swtpm::Kind;
 
 const VALUE: &[u8] = b"an authorization value";
 const SEALED: &[u8] = b"what is sealed, and nobody else's";

@@ -1,14 +1,14 @@
 //! Certificates in the NV memory of chips that give as much at a time as they please, and chains of them across indices.
 
 use anyhow::Result;
-use tests::bus::{Interposer, command_code, forward, refusal};
+use testkit::bus::{Interposer, command_code, forward, refusal};
+use testkit::swtpm::{Kind, Swtpm};
 use tests::tpm::{client, define, ek_kind, sequence, start_tcp, undefine, way};
 use tpm2::Tpm;
 use tpm2::commands::{Command, NvRead};
 use tpm2::endorsement::{self, Chain, Passwords};
 use tpm2::transport::{Record, Recording};
 use tpm2::types::*;
-use xtask::swtpm::{Kind, Swtpm};
 
 const CERTIFICATE: Handle = Handle(0x01c0_0002);
 

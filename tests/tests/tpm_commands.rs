@@ -1,13 +1,13 @@
 //! The table of commands, laid against a TPM: what it says of its commands, and what it does when they are sent.
 
 use anyhow::Result;
+use testkit::swtpm::Kind;
 use tests::tpm::{RANDOM, client, create_join_key, persistent_ek, start, way};
 use tpm2::commands::*;
 use tpm2::session::{Auth, Encryption, Salted};
 use tpm2::transport::{Record, Recording, Transport};
 use tpm2::types::*;
 use tpm2::{Error, Fault, Tpm};
-use xtask::swtpm::Kind;
 use xtask::table;
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
+use testkit::swtpm::Kind;
 use tests::tpm::{client, hmac_session, sign, start_tcp};
 use tpm2::commands::ContextSave;
 use tpm2::crypto::HashAlg;
@@ -10,7 +11,6 @@ use tpm2::session::Auth;
 use tpm2::types::*;
 use tpm2::wire::Writer;
 use tpm2::{context, object, template};
-use xtask::swtpm::Kind;
 
 #[test]
 fn an_object_is_put_away_and_brought_back() -> Result<()> {

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use p256::elliptic_curve::sec1::ToSec1Point;
-use tests::bus::response_code;
+use testkit::bus::response_code;
+use testkit::swtpm::{Kind, Swtpm};
 use tests::tpm::{
     RANDOM, activate, client, create_join_key, ek_kind, load, persistent_ek, satisfy, sign, start,
     start_tcp,
@@ -18,7 +19,6 @@ use tpm2::transport::{Record, Recording, Retry, Swtpm as Socket, Tcti, Transport
 use tpm2::types::*;
 use tpm2::wire::{Tpm2b, Unmarshal, Writer};
 use tpm2::{Fault, Tpm};
-use xtask::swtpm::{Kind, Swtpm};
 
 /// TPMs with each kind of endorsement key at a persistent handle.
 const KEYS: [(Kind, &str, &str); 3] = [
@@ -160,7 +160,7 @@ fn retry_hides_what_a_tpm_that_was_just_switched_on_says() -> Result<()> {
     let sent: Vec<_> = recording
         .exchanges()
         .into_iter()
-        .filter(|e| tests::bus::command_code(&e.command) == ActivateCredential::INFO.code)
+        .filter(|e| testkit::bus::command_code(&e.command) == ActivateCredential::INFO.code)
         .collect();
     let codes: Vec<_> = sent.iter().map(|e| response_code(&e.response)).collect();
     assert_eq!(codes, [ResponseCode::RETRY, ResponseCode::SUCCESS]);
@@ -215,8 +215,8 @@ fn a_credential_opens_for_its_key_in_its_tpm_and_for_nothing_else() -> Result<()
             assert!(matches!(error.fault(), Fault::Refused(_)), "{name}, octet {at}: {error}");
         }
         // Made for the same Name, for the endorsement key of another TPM of the same kind.
-        let factory = xtask::swtpm::Factory::shared();
-        let foreign = factory.tpm(xtask::swtpm::Maker::Namesake, kind)?.start()?;
+        let factory = testkit::swtpm::Factory::shared();
+        let foreign = factory.tpm(testkit::swtpm::Maker::Namesake, kind)?.start()?;
         let foreign_ek = persistent_ek(&mut client(&foreign)?, name)?;
         let wrong = make_credential(&foreign_ek.public()?, &key_name, &SECRET)?;
         let error = open(&mut tpm, &activate(key, object, &wrong))?.unwrap_err();

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
 use tests::tpm::{client, define, ek_kind, sequence, start_tcp, undefine, way};
 use tpm2::commands::{Command as _, CreatePrimary};
 use tpm2::crypto::object_name;
@@ -14,7 +15,6 @@ use tpm2::transport::{Record, Recording};
 use tpm2::types::*;
 use tpm2::{Fault, Tpm, template};
 use verifier::EkCertificate;
-use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
 
 /// A key that a TPM leaves the factory with.
 struct Made {
@@ -338,7 +338,7 @@ fn a_nonce_for_a_curve_goes_into_x() -> Result<()> {
     let creation = recording
         .exchanges()
         .into_iter()
-        .find(|e| tests::bus::command_code(&e.command) == CreatePrimary::INFO.code)
+        .find(|e| testkit::bus::command_code(&e.command) == CreatePrimary::INFO.code)
         .context("nothing was created")?;
     let expected = [&[0, 32][..], &nonce, &[0, 32], &[0; 32]].concat();
     assert!(creation.command.windows(expected.len()).any(|window| window == expected));

@@ -5,7 +5,8 @@ use std::io;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
-use tests::bus::{Interposer, command_code, forward, refusal, response_code};
+use testkit::bus::{Interposer, command_code, forward, refusal, response_code};
+use testkit::swtpm::Kind;
 use tests::tpm::{
     RANDOM, client, create_join_key, ek_kind, hmac_session, join, load, lock_out, persistent_ek,
     start, way,
@@ -19,7 +20,6 @@ use tpm2::session::Auth;
 use tpm2::transport::{Record, Recording, Transport};
 use tpm2::types::*;
 use tpm2::{Fault, Tpm};
-use xtask::swtpm::Kind;
 
 const SECRET: [u8; 32] = [0x5a; 32];
 const KINDS: [(Kind, &str); 3] =
@@ -164,7 +164,7 @@ fn a_flush_that_is_refused_does_not_keep_the_others_from_being_flushed() -> Resu
     assert_eq!(refused.get(), 1);
     let left = swtpm.handles()?;
     let count =
-        |handles: &xtask::swtpm::Handles| handles.transient.len() + handles.loaded_sessions.len();
+        |handles: &testkit::swtpm::Handles| handles.transient.len() + handles.loaded_sessions.len();
     assert_eq!(count(&left), count(&before) + 1);
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 use sha2::{Digest as _, Sha256};
+use testkit::swtpm::Kind;
 use tests::tpm::{client, hmac_session, start, start_tcp};
 use tpm2::Fault;
 use tpm2::commands::PolicyAuthValue;
@@ -11,7 +12,6 @@ use tpm2::crypto::{HashAlg, PolicyDigest};
 use tpm2::nv::{Access, By, Index};
 use tpm2::session::Auth;
 use tpm2::types::*;
-use xtask::swtpm::Kind;
 
 const HANDLE: Handle = Handle(0x0150_0001);
 

@@ -3,7 +3,8 @@
 use std::cell::Cell;
 
 use anyhow::{Context, Result};
-use tests::bus::{Interposer, command_code, forward};
+use testkit::bus::{Interposer, command_code, forward};
+use testkit::swtpm::Kind;
 use tests::tpm::{client, start, start_tcp, way};
 use tpm2::commands::{Command, PcrExtend, PcrRead};
 use tpm2::pcr::{self, PcrValue};
@@ -12,7 +13,6 @@ use tpm2::transport::Transport;
 use tpm2::types::{Alg, Entity, Handle, HashValue, Pcr, PcrBits, PcrSelection};
 use tpm2::wire::List;
 use tpm2::{Fault, Tpm};
-use xtask::swtpm::Kind;
 
 fn all() -> PcrBits {
     PcrBits::of(&(0..24).collect::<Vec<_>>()).expect("24 PCRs")

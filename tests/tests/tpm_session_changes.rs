@@ -1,6 +1,7 @@
 //! Sessions against a TPM whose authorization values change under them, and what the TPM says of an audit.
 
 use anyhow::{Context, Result};
+use testkit::swtpm::Kind;
 use tests::tpm::{RANDOM, Way, client, create, hmac_session, load, persistent_ek, sign, start};
 use tpm2::Tpm;
 use tpm2::commands::*;
@@ -9,7 +10,6 @@ use tpm2::session::{Audit, Auth, Cipher, Direction, NewSession, Session};
 use tpm2::template::{SRK_P256, join_key};
 use tpm2::types::*;
 use tpm2::wire::Tpm2b;
-use xtask::swtpm::Kind;
 
 /// An authorization value with a zero in it and zeros behind it: only the latter do not count.
 const AWKWARD: [u8; 6] = [0x70, 0x00, 0x73, 0x73, 0x00, 0x00];

@@ -2,6 +2,7 @@
 //! what policies ask of authorization values.
 
 use anyhow::{Context, Result};
+use testkit::swtpm::Kind;
 use tests::tpm::{
     RANDOM, Way, client, create, hmac_session, load, persistent_ek, sign, start, way,
 };
@@ -18,7 +19,6 @@ use tpm2::template::join_key;
 use tpm2::transport::{Record, Recording, Transport};
 use tpm2::types::*;
 use tpm2::{Fault, Tpm};
-use xtask::swtpm::Kind;
 
 const VALUE: &[u8] = b"an authorization value\0\0";
 const CIPHERS: [Cipher; 4] = [Cipher::Aes128, Cipher::Aes192, Cipher::Aes256, Cipher::Xor];
@@ -27,7 +27,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
 
-fn recorded(swtpm: &xtask::swtpm::Swtpm) -> Result<(Tpm<Record<Way>>, Recording)> {
+fn recorded(swtpm: &testkit::swtpm::Swtpm) -> Result<(Tpm<Record<Way>>, Recording)> {
     let recording = Recording::default();
     Ok((Tpm::new(Record::new(way(swtpm)?, recording.clone())), recording))
 }

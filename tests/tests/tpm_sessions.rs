@@ -3,7 +3,8 @@
 use anyhow::Result;
 use p256::ecdsa::VerifyingKey;
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
-use tests::bus::{Interposer, Scripted, command_code, forward, refusal, response_code};
+use testkit::bus::{Interposer, Scripted, command_code, forward, refusal, response_code};
+use testkit::swtpm::Kind;
 use tests::tpm::{
     RANDOM, activate, client, create, create_join_key, ek_kind, high_branches, hmac_session, load,
     persistent_ek, policy_secret, read_public, satisfy, sign, start, way,
@@ -19,7 +20,6 @@ use tpm2::template::{join_key, policy};
 use tpm2::transport::{Record, Recording, Transport};
 use tpm2::types::*;
 use tpm2::{Fault, Tpm};
-use xtask::swtpm::Kind;
 
 /// A TPM of each kind of endorsement key that sessions can be salted to.
 const SALTS: [(Kind, &str); 3] =

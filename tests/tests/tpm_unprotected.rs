@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
-use tests::bus::{Interposer, Scripted, changed};
+use testkit::bus::{Interposer, Scripted, changed};
+use testkit::swtpm::{Kind, Swtpm};
 use tests::tpm::{
     RANDOM, activate, client, create_join_key, persistent_ek, policy_secret, read_public, sign,
     start, way,
@@ -22,7 +23,6 @@ use tpm2::transport::{Record, Recording};
 use tpm2::types::*;
 use tpm2::wire::{List, Tpm2b};
 use tpm2::{Fault, Tpm};
-use xtask::swtpm::{Kind, Swtpm};
 
 const SECRET: [u8; 32] = [0x5a; 32];
 

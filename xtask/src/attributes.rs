@@ -79,7 +79,7 @@ pub fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::child::Scratch;
+    use testkit::child::Scratch;
 
     #[test]
     fn a_file_that_lifts_a_lint_is_refused() {

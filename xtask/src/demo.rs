@@ -10,10 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use testkit::child::{Guarded, Scratch};
+use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
 
-use crate::child::{Guarded, Scratch};
 use crate::setup::{self, Action, Purpose};
-use crate::swtpm::{Factory, Kind, Maker, Swtpm};
 use crate::{cargo, target_folder};
 
 const BOT: &str = "demo-bot";

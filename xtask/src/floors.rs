@@ -11,11 +11,12 @@ use crate::attributes::rust_files;
 use crate::tokens::{Token, tokens, without_tests};
 
 /// The floor of each crate.
-const CRATES: [(&str, u8); 11] = [
+const CRATES: [(&str, u8); 12] = [
     ("tests", 5),
     ("benches", 5),
     ("fuzz", 5),
     ("xtask", 5),
+    ("testkit", 5),
     ("agent", 4),
     ("authority", 4),
     ("proto", 3),

@@ -1,10 +1,8 @@
-//! The workspace's own tools: gates that every change passes, and software TPMs for tests and the
-//! demo.
+//! The workspace's own tools: gates that every change passes, the demo, releases and longer runs.
 
 pub mod attributes;
 pub mod bench;
 pub mod check;
-pub mod child;
 pub mod demo;
 pub mod elf;
 pub mod figures;
@@ -17,7 +15,6 @@ pub mod protos;
 pub mod release;
 pub mod setup;
 pub mod soak;
-pub mod swtpm;
 #[cfg(feature = "table")]
 pub mod table;
 pub mod test;
@@ -26,19 +23,9 @@ pub mod tree;
 pub mod vm;
 
 use std::env;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The folder of the workspace.
-pub fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
-}
-
-/// The folder that cargo builds in.
-pub fn target_folder() -> PathBuf {
-    let named = env::var_os("CARGO_TARGET_DIR").filter(|name| !name.is_empty());
-    named.map_or_else(|| workspace().join("target"), |name| workspace().join(name))
-}
+pub use testkit::{target_folder, workspace};
 
 /// The cargo that runs us, in the folder of the workspace.
 pub fn cargo() -> Command {

@@ -3,11 +3,12 @@
 use std::env;
 use std::fs;
 use std::io::{self, IsTerminal};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use testkit::program::program;
 
 /// What the programs are wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,19 +146,6 @@ pub fn missing(purpose: Purpose) -> Vec<&'static str> {
     wanted(purpose).iter().map(|tool| tool.program).collect()
 }
 
-/// Where a program is in PATH.
-pub fn program(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .filter(|folder| folder.is_absolute())
-        .map(|folder| folder.join(name))
-        .find(|file| is_program(file))
-}
-
-fn is_program(file: &Path) -> bool {
-    fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-}
-
 fn wanted(purpose: Purpose) -> Vec<&'static Tool> {
     TOOLS
         .iter()
@@ -275,14 +263,6 @@ fn has_candidate(package: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn programs_are_found_and_others_are_not() {
-        assert!(program("sh").is_some());
-        assert!(program("no-such-program-anywhere").is_none());
-        assert!(!is_program(Path::new("/etc/passwd")));
-        assert!(!is_program(Path::new("/etc")));
-    }
 
     #[test]
     fn packages_are_named_once() {

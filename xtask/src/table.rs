@@ -3,12 +3,11 @@
 use std::fmt;
 
 use anyhow::{Context, Result, ensure};
+use testkit::swtpm::{Factory, Kind, Maker};
 use tpm2::Tpm;
 use tpm2::commands::{COMMANDS, CommandInfo, GetCapability, by_code};
 use tpm2::transport::{Tcti, Transport};
 use tpm2::types::{Capability, CapabilityData, CommandAttributes};
-
-use crate::swtpm::{Factory, Kind, Maker};
 
 /// A table and a TPM, laid side by side.
 #[derive(Debug, Default)]

@@ -158,8 +158,8 @@ fn packages(tree: &str) -> impl Iterator<Item = (&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::child::Scratch;
     use std::fs;
+    use testkit::child::Scratch;
 
     const GOOD: &str = "agent v0.1.0 (/src/agent)\nsha2 v0.11.1\nlinux-raw-sys v0.12.1\n\
                         syn v2.0.1 (proc-macro)\nsyn v3.0.0 (proc-macro)\nsha2 v0.11.1 (*)\n";

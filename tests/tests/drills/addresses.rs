@@ -6,9 +6,9 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 
 use anyhow::{Result, ensure};
+use testkit::tap::Tap;
 use tests::host::Host;
 use tests::programs;
-use tests::tap::Tap;
 use tests::world::World;
 
 use super::{holds, switched_on};

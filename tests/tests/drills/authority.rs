@@ -4,13 +4,13 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests::bus::{command_code, forward};
+use testkit::bus::{command_code, forward};
+use testkit::swtpm::Swtpm;
+use testkit::tap::Tap;
 use tests::host::Host;
 use tests::programs;
-use tests::tap::Tap;
 use tests::world::{PATIENCE, World};
 use tpm2::types::CommandCode;
-use xtask::swtpm::Swtpm;
 
 use super::{HALF_LIFE, Trouble, WEB, holds, joined_at, switched_on};
 

@@ -4,10 +4,10 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
+use testkit::swtpm::Swtpm;
 use tests::host::{Host, IDENTITY, Trouble, until};
 use tests::programs;
 use tests::world::{World, token};
-use xtask::swtpm::Swtpm;
 
 use super::{joined, sees, switched_on};
 

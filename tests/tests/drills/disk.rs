@@ -6,10 +6,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
+use testkit::swtpm::{Handles, Swtpm};
 use tests::host::{Host, WEB, may_mount, until};
 use tests::programs;
 use tests::world::{Said, World, names, run};
-use xtask::swtpm::{Handles, Swtpm};
 
 use super::{HALF_LIFE, holds, joined, not_renewed, sees, switched_on};
 

@@ -10,10 +10,10 @@ use std::time::Duration;
 use agent::config::{Acls, Directory as Place, Symlinks};
 use agent::destination::Directory;
 use anyhow::{Context, Result, ensure};
+use testkit::swtpm::{Handles, Swtpm};
 use tests::host::{Host, WEB, is_whole};
 use tests::programs;
 use tests::world::{World, names};
-use xtask::swtpm::{Handles, Swtpm};
 
 use super::switched_on;
 

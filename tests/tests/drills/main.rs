@@ -15,10 +15,10 @@ mod tpm;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use testkit::swtpm::{Factory, Handles, Kind, Maker, Swtpm};
 use tests::host::{Host, IDENTITY, Trouble, WEB};
 use tests::programs;
 use tests::world::World;
-use xtask::swtpm::{Factory, Handles, Kind, Maker, Swtpm};
 
 /// More than half of an hour with a tenth more or less, and less than an hour: time to renew.
 const HALF_LIFE: Duration = Duration::from_secs(34 * 60);

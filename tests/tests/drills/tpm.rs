@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use tests::bus::{forward, refusal};
-use tests::tap::Tap;
+use testkit::bus::{forward, refusal};
+use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
+use testkit::tap::Tap;
 use tests::tpm::{lock_out, way};
 use tpm2::types::ResponseCode;
-use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
 
 use super::{HALF_LIFE, holds, joined, joined_at, not_joined, not_renewed, sees, switched_on};
 

@@ -10,10 +10,10 @@ use std::thread;
 
 use agent::config::{Account, Reader};
 use anyhow::{Context, Result, ensure};
+use testkit::child::Guarded;
+use testkit::swtpm::{Factory, Kind, Maker};
 use tests::programs;
 use tests::world::{BOT, World};
-use xtask::child::Guarded;
-use xtask::swtpm::{Factory, Kind, Maker};
 
 use super::cluster::Cluster;
 use super::nginx::{Check, configuration, request};

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use p256::ecdsa::{SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
+use testkit::swtpm::{Kind, Swtpm};
 use tests::tpm::{client, persistent_ek, satisfy, sign, start, start_tcp, way};
 use tpm2::commands::{EvictControl, PcrEvent, PolicyPcr};
 use tpm2::crypto::{DuplicateError, HashAlg, PolicyDigest, duplicate};
@@ -20,7 +21,6 @@ use tpm2::transport::{Record, Recording, Transport};
 use tpm2::types::*;
 use tpm2::wire::{List, Reader, Tpm2b, Unmarshal, Writer};
 use tpm2::{Fault, Tpm, seal, template};
-use xtask::swtpm::{Kind, Swtpm};
 
 const SECRET: &[u8] = b"what nobody may read on the bus";
 const SRK: Handle = Handle(0x8100_0001);

@@ -8,6 +8,8 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use p256::ecdsa::SigningKey;
 use p256::ecdsa::signature::hazmat::PrehashSigner;
+use testkit::child::Scratch;
+use testkit::swtpm::{Kind, Swtpm};
 use tests::tpm::{Way, client, create_join_key, load, start, start_tcp};
 use tpm2::Tpm;
 use tpm2::commands::*;
@@ -17,8 +19,6 @@ use tpm2::crypto::{
 use tpm2::session::Auth;
 use tpm2::types::*;
 use tpm2::wire::{List, Tpm2b};
-use xtask::child::Scratch;
-use xtask::swtpm::{Kind, Swtpm};
 
 const HASHES: [HashAlg; 4] = [HashAlg::Sha1, HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512];
 

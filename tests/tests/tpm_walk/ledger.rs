@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
-use tests::bus::{command_code, response_code};
+use testkit::bus::{command_code, response_code};
 use tpm2::commands::{CommandInfo, by_code};
 use tpm2::transport::Exchange;
 use tpm2::types::{

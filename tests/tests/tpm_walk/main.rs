@@ -22,14 +22,14 @@ use std::sync::LazyLock;
 use anyhow::Result;
 use ledger::{Ledger, Way, encryption};
 use stage::{Act, Forgery, Played, Riding};
-use tests::bus::{command_code, response_code};
-use tests::double::Tally;
+use testkit::bus::{command_code, response_code};
+use testkit::double::Tally;
+use testkit::swtpm::Kind;
 use tests::golden::{Entry, Golden};
 use tests::tpm::client;
 use tpm2::commands::{CommandInfo, by_code};
 use tpm2::transport::Exchange;
 use tpm2::types::*;
-use xtask::swtpm::Kind;
 use xtask::table;
 
 /// All acts, in the order of Part 3's clauses.

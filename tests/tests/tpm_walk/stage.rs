@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use tests::double::{self, PARTS, Part, Spoken, Tally};
+use testkit::double::{self, PARTS, Part, Spoken, Tally};
+use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
 use tests::tpm::{Way, persistent_ek, start, way};
 use tpm2::commands::*;
 use tpm2::crypto::{HashAlg, nv_name, object_name};
@@ -18,7 +19,6 @@ use tpm2::transport::{Exchange, Record, Recording};
 use tpm2::types::*;
 use tpm2::wire::{Marshal, Tpm2b, Unmarshal, Writer};
 use tpm2::{Error, Tpm};
-use xtask::swtpm::{Factory, Kind, Maker, Swtpm};
 
 /// Brings a TPM to where a command works, and runs it.
 #[derive(Clone, Copy)]

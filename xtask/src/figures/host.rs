@@ -10,10 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use testkit::child::{Guarded, Scratch};
+use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
 
 use super::process::{Memory, Process};
-use crate::child::{Guarded, Scratch};
-use crate::swtpm::{Factory, Kind, Maker, Swtpm};
 use crate::vm::{Authority, TOKEN};
 use crate::{cargo, target_folder};
 

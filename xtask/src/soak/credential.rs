@@ -136,7 +136,7 @@ fn unix_time(date: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::child::Scratch;
+    use testkit::child::Scratch;
 
     const NAMES: Names = Names { certificate: "cert", key: "key", bundle: "ca" };
 

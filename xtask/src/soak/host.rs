@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use testkit::child::{Guarded, Scratch};
+use testkit::swtpm::{Factory, Kind, Maker, Occupied, PoweredOff, Swtpm};
 
 use super::credential::Names;
 use super::mounts::Mounts;
-use crate::child::{Guarded, Scratch};
 use crate::demo::{ca_pin, token};
-use crate::swtpm::{Factory, Kind, Maker, Occupied, PoweredOff, Swtpm};
 
 /// The shortest lifetime for which the default of half of it is more than the interval.
 const TTL: &str = "1m";

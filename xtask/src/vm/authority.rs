@@ -8,11 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use testkit::child::{Guarded, Scratch};
+use testkit::swtpm::Swtpm;
 
 use super::program;
-use crate::child::{Guarded, Scratch};
 use crate::demo::{ca_pin, token};
-use crate::swtpm::Swtpm;
 
 /// The token that guests join with.
 pub const TOKEN: &str = "demo-token";

@@ -16,8 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-
-use crate::child::{Guarded, Scratch};
+use testkit::child::{Guarded, Scratch};
 
 /// The command of swtpm's control channel that brings a socket. All commands and results are
 /// numbers of four octets, with what belongs to them.

@@ -7,13 +7,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use testkit::child::{Guarded, Scratch};
+use testkit::program::program;
 
 use super::bus::Bus;
 use super::initramfs::Archive;
 use super::kernel::Kernel;
-use crate::child::{Guarded, Scratch};
 use crate::elf::Needs;
-use crate::setup;
 
 const INIT: &[u8] = include_bytes!("scripts/init.sh");
 const INIT_FROM_DISK: &[u8] = include_bytes!("scripts/disk.sh");
@@ -83,7 +83,7 @@ impl Machine {
 
     fn with(init: &[u8], disk: Option<PathBuf>) -> Result<Self> {
         let kernel = Kernel::find()?;
-        let busybox = setup::program("busybox").context("busybox not found")?;
+        let busybox = program("busybox").context("busybox not found")?;
         let needs = Needs::of(&busybox)?;
         ensure!(needs.is_nothing(), "{} is not static: {needs:?}", busybox.display());
         let mut base = Archive::default();

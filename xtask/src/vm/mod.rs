@@ -22,6 +22,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use testkit::child::Scratch;
+use testkit::swtpm::{Factory, Handles, Kind, Maker, Manufactured, Swtpm};
 
 pub use self::authority::{Authority, TOKEN};
 pub use self::bus::{Bus, Listener};
@@ -31,9 +33,7 @@ pub use self::kernel::Kernel;
 pub use self::machine::{Machine, Payload, Run};
 pub use self::report::{Report, Step};
 pub use self::scenarios::{SCENARIOS, Scenario};
-use crate::child::Scratch;
 use crate::setup::{self, Action, Purpose};
-use crate::swtpm::{Factory, Handles, Kind, Maker, Manufactured, Swtpm};
 use crate::{cargo, musl, target_folder};
 
 /// The most that one guest may take, on a machine that does other things too.

@@ -9,11 +9,11 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
+use testkit::child::Scratch;
+use testkit::swtpm::Kind;
 
 use super::Played;
 use crate::cargo;
-use crate::child::Scratch;
-use crate::swtpm::Kind;
 
 /// One boot of a guest.
 #[derive(Debug)]

@@ -5,11 +5,11 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use testkit::swtpm::Kind;
 
 use super::machine::{Machine, Payload};
 use super::{Bus, Guest, Report, STEPS, debian};
 use crate::setup::{self, Action, Purpose};
-use crate::swtpm::Kind;
 use crate::{release, target_folder};
 
 /// The most that all of it may take, on a machine that does other things too.

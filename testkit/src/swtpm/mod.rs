@@ -2,7 +2,7 @@
 //! own, gone when it ends.
 //!
 //! ```no_run
-//! use xtask::swtpm::{Factory, Kind, Maker};
+//! use testkit::swtpm::{Factory, Kind, Maker};
 //!
 //! # fn main() -> anyhow::Result<()> {
 //! let made = Factory::shared().tpm(Maker::Vendor, Kind::RsaAndP384)?;

@@ -9,7 +9,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{Swtpm, copy_state};
-use crate::setup;
+use crate::program::program;
+
+/// What a factory runs.
+const PROGRAMS: [&str; 5] = ["swtpm", "swtpm_setup", "swtpm_localca", "certtool", "openssl"];
 
 /// Raised when what is made changes, so that nobody works with TPMs of an older kind.
 const EDITION: &str = "v1";
@@ -137,7 +140,7 @@ impl Factory {
         if place.is_dir() {
             return Ok(());
         }
-        let missing = setup::missing(setup::Purpose::Demo);
+        let missing: Vec<_> = PROGRAMS.into_iter().filter(|name| program(name).is_none()).collect();
         ensure!(
             missing.is_empty(),
             "{} not found; `cargo xtask setup` installs it",
@@ -275,7 +278,7 @@ fn configure(work: &Path, ca: &Path) -> Result<()> {
         Ok(text.to_owned())
     };
     let (work_text, ca) = (absolute(work)?, absolute(ca)?);
-    let tool = setup::program("swtpm_localca").context("swtpm_localca not found")?;
+    let tool = program("swtpm_localca").context("swtpm_localca not found")?;
     let write = |name: &str, text: String| {
         fs::write(work.join(name), text).with_context(|| format!("writing {name}"))
     };

@@ -6,10 +6,10 @@ use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use crate::child::Scratch;
+use crate::swtpm::Swtpm;
 use anyhow::{Context, Result};
 use tpm2::transport::{Recording, Tcti, Transport};
-use xtask::child::Scratch;
-use xtask::swtpm::Swtpm;
 
 use crate::bus::forward;
 
