@@ -137,7 +137,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        for path in [pipe, "/dev/zero".into()] {
+        for path in ["/dev/zero".into(), pipe] {
             let contents = [Content::Token, Content::CaCertificates, Content::Password];
             for content in contents {
                 let file = NamedFile { path: path.clone(), content, location: None };

@@ -233,6 +233,9 @@ impl Lifetime {
     /// The least that can be kept fresh at all.
     const MIN: Duration = Duration::from_secs(1);
 
+    /// The shortest interval between renewals: each costs the TPM two commands, and the authority a write to its disk.
+    const MIN_INTERVAL: Duration = Duration::from_secs(10);
+
     /// Says what is wrong with it, or may be.
     pub(super) fn check(&self, place: Option<&Place>, source: &Source<'_>) {
         let ttl = go_duration::text(self.ttl);
@@ -245,6 +248,14 @@ impl Lifetime {
             source.warn(place, message, "the authority is likely to shorten it");
         }
         match self.renewal {
+            Renewal::Every(interval) if interval < Self::MIN_INTERVAL => {
+                let message = format!(
+                    "`renewal_interval` is {}, and the shortest is {}",
+                    go_duration::text(interval),
+                    go_duration::text(Self::MIN_INTERVAL)
+                );
+                source.error(place, message, "write a longer one, 20m say");
+            }
             Renewal::Every(interval) if interval >= self.ttl => {
                 let interval = go_duration::text(interval);
                 let message = format!(

@@ -8,6 +8,7 @@
 //! waits here, in the state, so that the loop around the machine has nothing to remember.
 
 mod job;
+mod limit;
 mod look;
 mod rejoin;
 mod timing;
@@ -15,6 +16,7 @@ mod timing;
 use std::time::Duration;
 
 pub use self::job::{Job, Outcome, Part, Trouble};
+use self::limit::Limit;
 use self::look::Look;
 pub use self::timing::{Moment, Validity, backoff, renewal_time};
 
@@ -83,11 +85,13 @@ struct Unit {
     wanted: bool,
     /// Who uses the files has to be told still.
     reload_due: bool,
+    limit: Limit,
 }
 
 impl Unit {
-    fn received(validity: Validity, now: Moment, seed: u8) -> Self {
-        Self { validity: Some(validity), received: Some(now.wall), seed, ..Self::default() }
+    fn received(&self, validity: Validity, now: Moment, seed: u8) -> Self {
+        let limit = self.limit.after_renewal(now.boot);
+        Self { validity: Some(validity), received: Some(now.wall), seed, limit, ..Self::default() }
     }
 
     fn fail(&mut self, most: Duration, now: Moment, seed: u8) {
@@ -256,9 +260,12 @@ impl Machine {
 
     /// Begins again with another configuration, and renews everything under it.
     fn configure(&mut self, machine: Self) {
+        let limits: Vec<Limit> = self.units_mut().map(|unit| unit.limit).collect();
         let Self { identity, rejoin, services, paces, pace, .. } = machine;
         self.rejoin = rejoin;
         (self.identity, self.services, self.paces, self.pace) = (identity, services, paces, pace);
+        // A reload hook can ask for a reload.
+        self.units_mut().zip(limits).for_each(|(unit, limit)| unit.limit = limit);
         (self.running, self.ready) = (None, false);
         self.replaced_all();
         self.renew_all();
@@ -328,14 +335,14 @@ impl Machine {
         let Some(unit) = unit else { return };
         match outcome {
             Outcome::Valid(validity) if job == Job::Join => {
-                (self.identity, self.rejoin) = (Unit::received(validity, now, seed), None);
+                (self.identity, self.rejoin) = (self.identity.received(validity, now, seed), None);
             }
-            Outcome::Valid(validity) => *unit = Unit::received(validity, now, seed),
+            Outcome::Valid(validity) => *unit = unit.received(validity, now, seed),
             Outcome::Told => (unit.failures, unit.reload_due) = (0, false),
             Outcome::Configured => {}
             Outcome::Untold(validity) => {
                 let failures = unit.failures;
-                *unit = Unit { failures, reload_due: true, ..Unit::received(validity, now, seed) };
+                *unit = Unit { failures, reload_due: true, ..unit.received(validity, now, seed) };
                 unit.fail(Self::PASSING_MOST, now, seed);
             }
             Outcome::Failed(Trouble::Lasting) => unit.fail(Self::LASTING_MOST, now, seed),
@@ -385,7 +392,7 @@ impl Machine {
     /// How long until a unit is due; zero if it is. What has failed is due again, even where a clock that was set right
     /// has made what was there before valid in the meantime: who asks for our health wants to hear of a success.
     fn wait(&self, unit: &Unit, pace: Pace, now: Moment) -> Duration {
-        let retry = unit.not_until.saturating_sub(now.boot);
+        let retry = unit.not_until.max(unit.limit.not_until()).saturating_sub(now.boot);
         if unit.wanted || unit.failures > 0 || unit.reload_due {
             return retry;
         }

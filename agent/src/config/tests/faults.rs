@@ -43,6 +43,8 @@ fn single_faults() -> Vec<String> {
         "credential_ttl: 1ms",
         "credential_ttl: 1h\ncertificate_ttl: 1h",
         "renewal_interval: 0",
+        "renewal_interval: 1ns",
+        "renewal_interval: 9999ms",
         "storage: []",
         "storage: {type: directory}",
         "storage: {path: /x}",

@@ -267,6 +267,44 @@ fn look_does_not_judge_what_was_replaced_meanwhile() {
     assert_eq!(look(machine, at(6), &parts, false).1, [Action::Begin(Job::Renew)]);
 }
 
+/// A reload hook that sends SIGUSR1 or SIGHUP to its agent each time, or an authority that issues lives of two seconds.
+#[test]
+fn renewals_are_limited_whoever_asks_for_them() {
+    const MINUTES: i64 = 10;
+    let most = usize::try_from(MINUTES * 6).unwrap() + 7;
+    for (asked, life) in [(Event::RenewAsked, HOUR), (Event::ReloadAsked, HOUR), (Event::Woke, 2)] {
+        let (mut machine, mut renewals) = (fresh(1), [0, 0]);
+        for second in 0..MINUTES * 60 {
+            let mut events = vec![asked.clone()];
+            while let Some(event) = events.pop() {
+                let (next, actions) = machine.next(event, at(second), 128);
+                machine = next;
+                let validity = Validity { not_before: T0 + second, not_after: T0 + second + life };
+                for action in actions {
+                    let Action::Begin(job) = action else { continue };
+                    match job {
+                        Job::Issue(_) => renewals[1] += 1,
+                        Job::Join | Job::Renew => renewals[0] += 1,
+                        Job::Reload(_) | Job::Configure => {}
+                    }
+                    events.push(match job {
+                        Job::Configure => {
+                            let found = [(Some(validity), PACE)];
+                            let found = Machine::new(Some(validity), PACE, found, || 128);
+                            Event::Configured(Box::new(found))
+                        }
+                        job => Event::Ended(job, Outcome::Valid(validity)),
+                    });
+                }
+            }
+        }
+        assert!(
+            renewals.iter().all(|times| (50..=most).contains(times)),
+            "{asked:?}: {renewals:?}"
+        );
+    }
+}
+
 #[test]
 fn what_somebody_took_away_is_made_anew_and_nothing_else() {
     let services = [(Some(valid(0)), PACE), (Some(valid(0)), PACE)];
