@@ -12,9 +12,10 @@ struct Gate {
     run: fn() -> Result<()>,
 }
 
-const GATES: [Gate; 7] = [
+const GATES: [Gate; 8] = [
     Gate { name: "format", run: format },
     Gate { name: "floors", run: || floors::check(workspace()) },
+    Gate { name: "no build results in git", run: no_build_results },
     Gate { name: "no lint lifted for a whole file", run: || attributes::check(workspace()) },
     Gate { name: "no C in agent and authority", run: || tree::check_c(workspace()) },
     Gate { name: "one generation of RustCrypto", run: || tree::check_duplicates(workspace()) },
@@ -39,7 +40,7 @@ fn through<'a>(gates: impl Iterator<Item = &'a Gate>) -> Result<()> {
         eprintln!("check: {}", gate.name);
         let started = Instant::now();
         match (gate.run)() {
-            Ok(()) => eprintln!("check: {}: well, {} s", gate.name, started.elapsed().as_secs()),
+            Ok(()) => eprintln!("check: {}: passed, {} s", gate.name, started.elapsed().as_secs()),
             Err(error) => {
                 eprintln!("check: {}: FAILED\n{error:#}", gate.name);
                 failed.push(gate.name);
@@ -55,6 +56,21 @@ fn through<'a>(gates: impl Iterator<Item = &'a Gate>) -> Result<()> {
 fn format() -> Result<()> {
     component("fmt", "rustfmt")?;
     finish(cargo().args(["fmt", "--all", "--check"]), "`cargo fmt` puts it right")
+}
+
+/// A folder named `target` is cargo's, wherever it is.
+fn no_build_results() -> Result<()> {
+    let mut git = Command::new("git");
+    git.current_dir(workspace()).args(["ls-files", "-z", "--", ":(glob)**/target/**"]);
+    // An unpacked archive has no repository, and so nothing in it.
+    let Ok(output) = git.output() else { return Ok(()) };
+    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+    match listed.split('\0').find(|file| !file.is_empty()) {
+        Some(file) if output.status.success() => {
+            bail!("{file:?} is in the repository; `git rm -r --cached` takes it out")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn clippy() -> Result<()> {

@@ -4,6 +4,7 @@ pub mod attributes;
 pub mod bench;
 pub mod check;
 pub mod demo;
+pub mod deny;
 pub mod elf;
 pub mod figures;
 pub mod floors;

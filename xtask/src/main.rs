@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use xtask::demo::{self, Afterwards};
 use xtask::page::Table;
 use xtask::setup::{self, Action, Purpose};
-use xtask::{bench, check, figures, floors, fuzz, musl, release, soak, test, vm, workspace};
+use xtask::{bench, check, deny, figures, floors, fuzz, musl, release, soak, test, vm, workspace};
 
 /// The workspace's own tools.
 #[derive(Parser)]
@@ -34,6 +34,8 @@ enum Verb {
         #[arg(long)]
         keep: bool,
     },
+    /// Check licences, sources, bans and advisories of all dependencies, with cargo-deny
+    Deny,
     /// Run libFuzzer over the fuzz targets and report executions and crashes
     Fuzz {
         /// One target alone
@@ -107,6 +109,7 @@ fn main() -> ExitCode {
 fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Check => check::run(),
+        Verb::Deny => deny::run(),
         Verb::Test => test::run(),
         Verb::Demo { tpm, keep } => {
             demo::run(tpm, if keep { Afterwards::Keep } else { Afterwards::Remove })

@@ -242,37 +242,15 @@ pub(super) fn unknown(text: &str, words: &[&str]) -> String {
 
 /// The word that somebody may have meant.
 pub(super) fn nearest<'w>(text: &str, words: &[&'w str]) -> Option<&'w str> {
+    /// Characters: longer than any word of ours, and twice as long as any that is near one.
+    const LONGEST: usize = 64;
+    let text: String = text.chars().take(LONGEST).collect();
     let close = (text.chars().count() / 3).max(1);
     let text = text.to_ascii_lowercase().replace('-', "_");
     let shared = |word: &str| text.chars().zip(word.chars()).take_while(|(l, r)| l == r).count();
     let (distance, word) = words
         .iter()
-        .map(|word| (distance(&text, &word.replace('-', "_")), *word))
+        .map(|word| (strsim::osa_distance(&text, &word.replace('-', "_")), *word))
         .min_by_key(|(distance, word)| (*distance, std::cmp::Reverse(shared(word))))?;
     (distance <= close).then_some(word)
-}
-
-/// How many letters to insert, remove, replace or swap with their neighbour (the optimal string alignment distance).
-fn distance(left: &str, right: &str) -> usize {
-    /// Longer than any word of ours, and twice as long as any that is near one.
-    const LONGEST: usize = 64;
-    let left: Vec<char> = left.chars().take(LONGEST).collect();
-    let right: Vec<char> = right.chars().take(LONGEST).collect();
-    let mut above: Vec<usize> = Vec::new();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, l) in left.iter().enumerate() {
-        let mut next = vec![i + 1];
-        for (j, r) in right.iter().enumerate() {
-            let cost = usize::from(l != r);
-            let swapped =
-                i > 0 && j > 0 && left.get(i - 1) == Some(r) && right.get(j - 1) == Some(l);
-            let at = |row: &[usize], j: usize| row.get(j).copied().unwrap_or(usize::MAX - 1);
-            let swap = if swapped { at(&above, j - 1) + 1 } else { usize::MAX };
-            next.push(
-                (at(&row, j) + cost).min(at(&row, j + 1) + 1).min(at(&next, j) + 1).min(swap),
-            );
-        }
-        above = std::mem::replace(&mut row, next);
-    }
-    row.last().copied().unwrap_or(0)
 }
