@@ -20,7 +20,7 @@ use crate::channel::Channel;
 use crate::handshake::{self, Stream};
 
 /// How long an address may take to answer, and then to shake hands, the TPM's time apart.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The least time that one of several addresses behind a name has for an answer.
 const MIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -90,12 +90,12 @@ impl Connection {
             let advice = "write it as in authority.example.com:3025";
             return Err(Unopened::silent(Failure::new(Exit::Usage, message, advice)));
         }
-        let sockets = timeout(PATIENCE, tokio::net::lookup_host(address))
+        let sockets = timeout(CONNECT_TIMEOUT, tokio::net::lookup_host(address))
             .await
             .map_err(|_| unreachable(address, "its name is not resolved in ten seconds"))?
             .map_err(|error| unreachable(address, &error.to_string()))?;
         let sockets: Vec<SocketAddr> = sockets.take(MAX_ADDRESSES).collect();
-        let share = PATIENCE / u32::try_from(sockets.len().max(1)).unwrap_or(u32::MAX);
+        let share = CONNECT_TIMEOUT / u32::try_from(sockets.len().max(1)).unwrap_or(u32::MAX);
         let mut telling = None;
         for socket in sockets {
             let share = share.max(MIN_CONNECT_TIMEOUT);
@@ -122,7 +122,7 @@ impl Connection {
             .map_err(failed)?;
         tcp.set_nodelay(true).map_err(failed)?;
         let budget = Budget::new(MAX_HANDSHAKE);
-        let connected = handshake::connect(tcp, budget.clone(), config, PATIENCE).await;
+        let connected = handshake::connect(tcp, budget.clone(), config, CONNECT_TIMEOUT).await;
         let tls = connected.map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => unreachable(address, "no TLS handshake in ten seconds"),
             _ => Unopened { failure: handshake_failure(address, &error), is_answered: true },

@@ -18,7 +18,7 @@ use crate::daemon::machine::Validity;
 use crate::ssh_certificate::SshCertificate;
 
 /// More certificates than any authority has reason to give.
-const MOST: usize = 16;
+const MAX_CERTIFICATES: usize = 16;
 
 /// Credentials for the join key.
 #[derive(Clone, Debug)]
@@ -87,7 +87,7 @@ impl Credentials {
             return Err(wrong("more than one certificate"));
         }
         let lists = [result.x509_authorities.len(), result.ssh_authorities.len()];
-        if lists.into_iter().any(|len| len > MOST) {
+        if lists.into_iter().any(|len| len > MAX_CERTIFICATES) {
             return Err(wrong("too many certificates"));
         }
         if ![&result.cluster, &result.bot, &result.instance].into_iter().all(|name| is_name(name)) {
@@ -156,8 +156,8 @@ impl Credentials {
 
 /// Whether a word of the authority's can be shown to people and written into files as it is.
 pub(crate) fn is_name(word: &str) -> bool {
-    const LONGEST: usize = 1024;
-    !word.is_empty() && word.len() <= LONGEST && word.chars().all(is_printable)
+    const MAX_TEXT: usize = 1024;
+    !word.is_empty() && word.len() <= MAX_TEXT && word.chars().all(is_printable)
 }
 
 /// From when to when the first certificate of a PEM text is valid.

@@ -17,7 +17,7 @@ use crate::tpm_failure;
 use crate::trusted;
 
 /// TPM2B_AUTH is at most as long as the longest digest. Part 2 §10.4.5.
-const LONGEST: usize = 64;
+const MAX_PASSWORD: usize = 64;
 
 /// Where the passwords are.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -155,7 +155,7 @@ const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 
 /// What a file holds without byte order mark and end of line; `None` if that is nothing, or too much.
 fn line(mut file: File) -> io::Result<Option<SecretBuf>> {
-    let mut octets = Zeroizing::new([0; BYTE_ORDER_MARK.len() + LONGEST + 3]);
+    let mut octets = Zeroizing::new([0; BYTE_ORDER_MARK.len() + MAX_PASSWORD + 3]);
     let mut len = 0_usize;
     while let Some(free @ [_, ..]) = octets.get_mut(len..) {
         match file.read(free)? {

@@ -33,7 +33,7 @@ const MANIFESTS_NEW: &str = "manifests.json.new";
 const MANIFESTS_VERSION: u32 = 1;
 
 /// No identity is larger, and no manifests are.
-const LARGEST: u64 = 1024 * 1024;
+const MAX_IDENTITY_FILE: u64 = 1024 * 1024;
 
 /// What was written last, read leniently: what cannot be understood is unknown, and then it is written again.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -263,7 +263,7 @@ fn damaged(path: &Path, why: &dyn Display) -> Failure {
 }
 
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    bounded::read(bounded::open_regular(path)?, LARGEST)
+    bounded::read(bounded::open_regular(path)?, MAX_IDENTITY_FILE)
 }
 
 #[cfg(test)]
@@ -324,7 +324,8 @@ mod tests {
         let failure = Storage::identity(folder.path()).unwrap_err();
         assert_eq!(failure.exit, Exit::Data);
         assert!(failure.message.contains("is damaged: invalid utf-8"), "{failure}");
-        fs::write(folder.path().join(IDENTITY), " ".repeat(LARGEST as usize + 1)).unwrap();
+        fs::write(folder.path().join(IDENTITY), " ".repeat(MAX_IDENTITY_FILE as usize + 1))
+            .unwrap();
         let failure = Storage::identity(folder.path()).unwrap_err();
         assert!(failure.message.contains("is damaged: longer than"), "{failure}");
         let pipe = folder.path().join(IDENTITY);

@@ -32,7 +32,7 @@ pub type Tpm = tpm2::Tpm<HostTransport>;
 const WAITING: usize = 8;
 
 /// After this long a person is told what is going on.
-const PATIENCE: Duration = Duration::from_secs(2);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The kernel gives a chip five minutes for an RSA key; nothing takes longer.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -189,7 +189,7 @@ impl TpmThread {
             let _ = reply.send(job(tpm));
         });
         self.jobs.try_send(Job::Run(job)).map_err(|_| stuck())?;
-        let answer = match tokio::time::timeout(PATIENCE, &mut replied).await {
+        let answer = match tokio::time::timeout(RETRY_TIMEOUT, &mut replied).await {
             Ok(answer) => answer,
             Err(_) => {
                 self.audience.hear(&waiting_for(self.meter.running()));
@@ -217,7 +217,7 @@ impl TpmThread {
             let _ = reply.send(job(tpm));
         });
         self.jobs.try_send(Job::Run(job)).map_err(|_| stuck())?;
-        replied.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        replied.recv_timeout(RETRY_TIMEOUT).unwrap_or_else(|_| {
             self.audience.hear(&waiting_for(self.meter.running()));
             replied.recv_timeout(DEADLINE).map_err(|_| stuck())?
         })

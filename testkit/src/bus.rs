@@ -7,7 +7,7 @@ use tpm2::transport::Transport;
 use tpm2::types::{CommandCode, ResponseCode};
 
 /// As large as any answer.
-const LARGEST: usize = 4096;
+const MAX_MESSAGE: usize = 4096;
 
 /// Somebody on the bus who sees every command, decides whether the TPM gets it, and what is answered.
 pub struct Interposer<T, F> {
@@ -39,7 +39,7 @@ where
 
 /// What the TPM itself says.
 pub fn forward(tpm: &mut dyn Transport, command: &[u8]) -> io::Result<Vec<u8>> {
-    let mut answer = vec![0; LARGEST];
+    let mut answer = vec![0; MAX_MESSAGE];
     let len = tpm.exchange(command, &mut answer)?;
     answer.truncate(len);
     Ok(answer)

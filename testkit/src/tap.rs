@@ -14,7 +14,7 @@ use tpm2::transport::{Recording, Tcti, Transport};
 use crate::bus::forward;
 
 /// No command is larger.
-const LARGEST: usize = 4096;
+const MAX_MESSAGE: usize = 4096;
 
 type Between = dyn FnMut(&[u8], &mut dyn Transport) -> io::Result<Vec<u8>> + Send;
 
@@ -132,7 +132,7 @@ fn serve(
         let mut header = [0; 10];
         client.read_exact(&mut header)?;
         let size = header[2..6].iter().fold(0, |size, octet| size << 8 | usize::from(*octet));
-        if !(header.len()..=LARGEST).contains(&size) {
+        if !(header.len()..=MAX_MESSAGE).contains(&size) {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let mut command = vec![0; size];

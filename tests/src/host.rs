@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::world::{PATIENCE, World, run};
+use crate::world::{TIMEOUT, World, run};
 
 /// The component of the identity.
 pub const IDENTITY: &str = "identity";
@@ -155,7 +155,7 @@ impl Host {
     /// Waits for its end.
     pub fn ended(&mut self) -> Result<ExitStatus> {
         let mut daemon = self.daemon.take().context("no daemon")?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
             if let Some(status) = daemon.try_wait()? {
                 return Ok(status);
@@ -325,7 +325,7 @@ fn free_port() -> Result<u16> {
 /// The code of HTTP and the body that the daemon answers.
 fn get(port: u16, path: &str) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
@@ -340,7 +340,7 @@ fn word(value: &Value) -> &str {
 
 /// Waits until something can be had, and says at the end why it could not.
 pub fn until<T>(wanted: impl Fn() -> Result<T>) -> Result<T> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         match wanted() {
             Err(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(30)),

@@ -23,7 +23,7 @@ use tonic::{Status, Streaming};
 use tpm2::Tpm;
 
 use crate::tpm::{Way, client};
-use crate::world::{PATIENCE, World};
+use crate::world::{TIMEOUT, World};
 
 /// A connection to the authority.
 pub struct Wire {
@@ -82,7 +82,7 @@ impl Call {
     }
 
     async fn reply(&mut self) -> Result<Response, Status> {
-        let reply = tokio::time::timeout(PATIENCE, self.replies.message()).await;
+        let reply = tokio::time::timeout(TIMEOUT, self.replies.message()).await;
         let reply = reply.map_err(|_| Status::unknown("no reply"))??;
         reply.and_then(|reply| reply.step).ok_or_else(|| Status::unknown("nothing"))
     }

@@ -19,7 +19,7 @@ pub const CLUSTER: &str = "tests.endorse.test";
 pub const BOT: &str = "my-bot";
 
 /// More than anything takes.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where our programs are.
 #[derive(Clone, Copy, Debug)]
@@ -189,7 +189,7 @@ impl World {
         command.stdout(File::create(&said)?);
         command.stderr(File::options().create(true).append(true).open(&log)?);
         let mut authority = Guarded::spawn(&mut command, Some(self.scratch.path()))?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let text = fs::read_to_string(&said)?;
             let word = |label| text.lines().find_map(|line| line.strip_prefix(label));
@@ -211,7 +211,7 @@ impl World {
     /// SIGTERM, and waits for its end.
     pub fn stop(&mut self) -> Result<()> {
         let authority = self.authority.take().context("it does not run")?;
-        let ended = authority.terminate(PATIENCE)?.context("it does not stop")?;
+        let ended = authority.terminate(TIMEOUT)?.context("it does not stop")?;
         ensure!(ended.success(), "{ended}");
         Ok(())
     }
@@ -315,7 +315,7 @@ impl World {
 
     /// What the audit log tells of hosts that was not asked for before. Waits for the first line.
     pub fn events(&self) -> Result<Vec<Value>> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let text = fs::read_to_string(self.path("data/audit.jsonl"))?;
             let hosts = text.lines().filter(|line| !line.contains("\"outcome\":\"done\""));

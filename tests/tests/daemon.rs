@@ -12,7 +12,7 @@ use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
 use testkit::tap::Tap;
 use tests::host::{Host, IDENTITY, until};
 use tests::programs;
-use tests::world::{PATIENCE, World, run};
+use tests::world::{TIMEOUT, World, run};
 use tpm2::types::CommandCode;
 
 fn tpm() -> Result<Swtpm> {
@@ -239,14 +239,14 @@ fn oneshot_is_ended_by_a_signal() -> Result<()> {
     let tap = Tap::with(&swtpm, move |command, tpm| {
         if command_code(command) == CREATE_PRIMARY {
             let _ = reaching.try_send(());
-            let _ = going_on.recv_timeout(PATIENCE);
+            let _ = going_on.recv_timeout(TIMEOUT);
         }
         forward(tpm, command)
     })?;
     let mut host = Host::new(World::new(programs!())?, &tap.tcti())?;
     host.configure("oneshot: true\n")?;
     host.start()?;
-    reached.recv_timeout(PATIENCE)?;
+    reached.recv_timeout(TIMEOUT)?;
     host.signal("TERM")?;
     let ended = host.ended()?;
     ensure!(ended.code() == Some(75), "{ended}: {}", host.log());

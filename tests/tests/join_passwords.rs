@@ -13,7 +13,7 @@ use testkit::swtpm::{Kind, Swtpm};
 use testkit::tap::Tap;
 use tests::programs;
 use tests::tpm::{ek_kind, start_tcp, way};
-use tests::world::{PATIENCE, Said, World, run};
+use tests::world::{Said, TIMEOUT, World, run};
 use tpm2::Tpm;
 use tpm2::commands::{Command, CreatePrimary, FlushContext, by_code};
 use tpm2::endorsement::{self, Passwords};
@@ -282,7 +282,7 @@ fn a_daemon_joins_waits_for_the_right_password_and_renews() -> Result<()> {
     let mut daemon = guarded.world.agent_command(&["start", "-c", "tbot.yaml", "-d"]);
     let mut daemon = daemon.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
     let told = |words: &str, times: usize| -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let log = fs::read_to_string(guarded.world.path("agent.log"))?;
             if log.matches(words).count() >= times {

@@ -98,9 +98,9 @@ impl<T: Transport> Tpm<T> {
         auths: [Auth<'_>; N],
         riders: [Auth<'_>; M],
     ) -> Result<C::Response<'_>, Error> {
-        const MOST: usize = 3;
-        const { assert!(N + M <= MOST, "a command has at most three sessions") };
-        let mut all = [const { Auth::EMPTY }; MOST];
+        const MAX_SESSIONS: usize = 3;
+        const { assert!(N + M <= MAX_SESSIONS, "a command has at most three sessions") };
+        let mut all = [const { Auth::EMPTY }; MAX_SESSIONS];
         let used = all.iter_mut().zip(auths.into_iter().chain(riders));
         let used = used.map(|(slot, auth)| *slot = auth).count();
         self.execute(command, all.get_mut(..used).unwrap_or_default())

@@ -397,11 +397,11 @@ impl Nonce {
 /// # Errors
 /// As [`Tpm::run`].
 pub fn certified<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<&'static EkKind>, Error> {
-    const MOST: u32 = 128;
+    const MAX_HANDLES: u32 = 128;
     let command = GetCapability {
         capability: Capability::HANDLES,
         property: Handle(0x01c0_0002).0,
-        property_count: MOST,
+        property_count: MAX_HANDLES,
     };
     let answer = tpm.run(&command, [])?;
     let CapabilityData::Handles(handles) = answer.capability_data else {

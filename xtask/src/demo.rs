@@ -21,7 +21,7 @@ const TOKEN: &str = "demo-token";
 const CLUSTER: &str = "demo.endorse.test";
 const DATA: &str = "authority";
 const STORAGE: &str = "storage";
-const PATIENCE: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What becomes of the demo's folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +139,7 @@ impl Demo<'_> {
         command.stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
         let remove = (self.afterwards == Afterwards::Remove).then_some(self.folder);
         let mut authority = Guarded::spawn(&mut command, remove)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         let trouble = loop {
             if let Some(status) = authority.exited()? {
                 break format!("ended ({status})");
@@ -148,7 +148,7 @@ impl Demo<'_> {
                 return Ok((authority, listen));
             }
             if Instant::now() > deadline {
-                break format!("does not listen after {} s", PATIENCE.as_secs());
+                break format!("does not listen after {} s", START_TIMEOUT.as_secs());
             }
             thread::sleep(Duration::from_millis(10));
         };

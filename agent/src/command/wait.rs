@@ -21,13 +21,13 @@ use crate::daemon::diag::Stream;
 use crate::daemon::health::{Component, Report, Status};
 
 /// No report is larger.
-const LARGEST: usize = 256 * 1024;
+const MAX_ANSWER: usize = 256 * 1024;
 
 /// How long the agent may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long to wait between two questions.
-const PAUSE: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 pub(crate) fn run(arguments: &Wait) -> Result<(), Failure> {
     block_on(wait(arguments))?
@@ -54,7 +54,7 @@ async fn wait(arguments: &Wait) -> Result<(), Failure> {
                 "the agent's log says more",
             ));
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -82,7 +82,7 @@ async fn ask_agent(arguments: &Wait, path: &str) -> Result<(StatusCode, Bytes), 
         };
         ask(stream, path).await
     };
-    tokio::time::timeout(PATIENCE, asking).await.map_err(|_| "no answer".to_owned())?
+    tokio::time::timeout(ANSWER_TIMEOUT, asking).await.map_err(|_| "no answer".to_owned())?
 }
 
 /// Why the agent is not ready, in its own words.
@@ -103,7 +103,7 @@ pub(crate) async fn running(storage: &Path) -> Option<Report> {
         let (_, body) = ask(Box::new(stream), "/readyz").await.ok()?;
         serde_json::from_slice(&body).ok()
     };
-    tokio::time::timeout(PATIENCE, asking).await.ok().flatten()
+    tokio::time::timeout(ANSWER_TIMEOUT, asking).await.ok().flatten()
 }
 
 async fn ask(stream: Box<dyn Stream>, path: &str) -> Result<(StatusCode, Bytes), String> {
@@ -116,7 +116,7 @@ async fn ask(stream: Box<dyn Stream>, path: &str) -> Result<(StatusCode, Bytes),
     let request = request.map_err(|error| wrong(&error))?;
     let answer = sender.send_request(request).await.map_err(|error| wrong(&error))?;
     let code = answer.status();
-    let body = Limited::new(answer.into_body(), LARGEST).collect().await;
+    let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
     connection.abort();
     Ok((code, body.map_err(|error| wrong(&error))?.to_bytes()))
 }

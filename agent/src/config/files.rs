@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::{passwords, trusted};
 
 /// No name of a token is longer.
-const LARGEST: u64 = 4096;
+const MAX_TOKEN_FILE: u64 = 4096;
 
 /// A file that a configuration names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ impl Token {
             |cause: io::Error| Failure::io(&cause, format!("the token in {}", path.display()));
         let file = bounded::open_regular(path).map_err(failed)?;
         trusted::check(path)?;
-        let text = bounded::read_text(file, LARGEST).map_err(failed)?;
+        let text = bounded::read_text(file, MAX_TOKEN_FILE).map_err(failed)?;
         let name = text.strip_prefix('\u{feff}').unwrap_or(&text).trim().to_owned();
         if name.is_empty() || name.contains(char::is_whitespace) {
             return Err(Failure::new(
@@ -165,7 +165,7 @@ mod tests {
     fn token_in_a_file_that_is_too_long_is_refused_and_never_cut() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
-        std::fs::write(&path, format!("t{}ail", " ".repeat(LARGEST as usize))).unwrap();
+        std::fs::write(&path, format!("t{}ail", " ".repeat(MAX_TOKEN_FILE as usize))).unwrap();
         let failure = Token::File(path.clone()).read().unwrap_err();
         assert!(failure.message.contains("longer than 4096 bytes"), "{failure}");
         std::fs::write(&path, "tok\n").unwrap();

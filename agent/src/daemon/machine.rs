@@ -283,16 +283,16 @@ impl Machine {
     /// for much longer than a minute at a time without asking again.
     #[must_use]
     pub fn idle(&self, now: Moment) -> Duration {
-        const MOST: Duration = Duration::from_secs(3600);
+        const MAX: Duration = Duration::from_secs(3600);
         if self.running.is_some() {
-            return MOST;
+            return MAX;
         }
         let identity = self.wait(&self.identity, self.pace, now);
         let services = self.services.iter().zip(&self.paces);
         let services = services.map(|(unit, pace)| self.wait(unit, *pace, now));
         let rejoin =
-            self.rejoin.as_ref().map_or(MOST, |unit| unit.not_until.saturating_sub(now.boot));
-        services.fold(identity, Duration::min).min(rejoin).min(MOST)
+            self.rejoin.as_ref().map_or(MAX, |unit| unit.not_until.saturating_sub(now.boot));
+        services.fold(identity, Duration::min).min(rejoin).min(MAX)
     }
 
     /// Whether the identity is valid now.

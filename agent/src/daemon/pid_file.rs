@@ -9,7 +9,7 @@ use host::exit::{Exit, Failure};
 use rustix::fs::OFlags;
 
 /// No process id is longer.
-const LARGEST: u64 = 32;
+const MAX_PID_FILE: u64 = 32;
 
 /// The file; removed at the end, if it is still ours.
 #[derive(Debug)]
@@ -76,10 +76,10 @@ fn left_behind(path: &Path) -> Result<Option<u32>, Failure> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
     let mut octets = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut octets).map_err(failed)?;
+    file.take(MAX_PID_FILE + 1).read_to_end(&mut octets).map_err(failed)?;
     let number = std::str::from_utf8(&octets).ok().map(str::trim).unwrap_or_default();
     match number.parse::<u32>() {
-        Ok(id) if octets.len() as u64 <= LARGEST => Ok(Some(id)),
+        Ok(id) if octets.len() as u64 <= MAX_PID_FILE => Ok(Some(id)),
         _ => Err(other("it is there and has something else in it than a process id")),
     }
 }

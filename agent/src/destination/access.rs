@@ -28,7 +28,7 @@ const READ: u16 = 4;
 const READ_AND_ENTER: u16 = 5;
 
 /// No list is larger: an extended attribute has at most 64 KiB.
-const LARGEST: usize = 64 * 1024;
+const MAX_ACL: usize = 64 * 1024;
 /// No list of accounts is larger.
 const LARGEST_ACCOUNTS: u64 = 16 * 1024 * 1024;
 
@@ -228,7 +228,7 @@ impl Acl {
 
 /// The access control list of a file as the kernel has it; `None` if it has none.
 pub(super) fn list(file: impl AsFd) -> io::Result<Option<Vec<u8>>> {
-    let mut octets = Vec::with_capacity(LARGEST);
+    let mut octets = Vec::with_capacity(MAX_ACL);
     match rustix::fs::fgetxattr(file, ATTRIBUTE, rustix::buffer::spare_capacity(&mut octets)) {
         Ok(_) => Ok(Some(octets)),
         Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(None),

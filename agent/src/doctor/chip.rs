@@ -284,9 +284,12 @@ const SESSIONS: Handle = Handle(0x0200_0000);
 
 /// What is loaded, from this handle on.
 fn loaded<T: Transport>(tpm: &mut Tpm<T>, first: Handle) -> Result<Vec<Handle>, Failure> {
-    const MOST: u32 = 64;
-    let command =
-        GetCapability { capability: Capability::HANDLES, property: first.0, property_count: MOST };
+    const MAX_PROPERTIES: u32 = 64;
+    let command = GetCapability {
+        capability: Capability::HANDLES,
+        property: first.0,
+        property_count: MAX_PROPERTIES,
+    };
     match tpm.run(&command, []).map_err(tpm_failure::command)?.capability_data {
         CapabilityData::Handles(handles) => Ok(handles.iter().collect()),
         _ => Err(tpm_failure::command(unexpected())),

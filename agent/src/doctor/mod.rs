@@ -22,7 +22,7 @@ use crate::tpm_thread::{Audience, End, Meter, Tpm, TpmThread};
 pub use self::system::Configured;
 
 /// A TPM that has not answered a simple question after this long is in use, or dead.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a thing is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -214,7 +214,7 @@ impl Patient<'_> {
     /// Asks the TPM, and returns the hashes of its good endorsement keys.
     async fn examine(&self, (tpm, end): (TpmThread, End), checks: &mut Vec<Check>) -> Vec<String> {
         let asked = tpm.call(Properties::read);
-        let properties = match tokio::time::timeout(PATIENCE, asked).await {
+        let properties = match tokio::time::timeout(CONNECT_TIMEOUT, asked).await {
             Ok(Ok(properties)) => properties,
             Ok(Err(failure)) => {
                 checks.push(Check::fail(Topic::Answer, failure));
@@ -267,7 +267,7 @@ impl Patient<'_> {
 fn silent() -> Failure {
     Failure::new(
         Exit::Busy,
-        format!("the TPM has not answered in {} seconds", PATIENCE.as_secs()),
+        format!("the TPM has not answered in {} seconds", CONNECT_TIMEOUT.as_secs()),
         "another program may be using it; if none is, `dmesg | grep -i tpm` may say more, and a power cycle help",
     )
 }

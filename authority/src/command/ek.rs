@@ -16,7 +16,7 @@ use crate::cli::EkCheck;
 use crate::config::Leniency;
 
 /// Some hundreds of certificates.
-const LARGEST: u64 = 1024 * 1024;
+const MAX_CERTIFICATE_FILE: u64 = 1024 * 1024;
 
 pub(super) fn check(check: &EkCheck) -> Result<(), Failure> {
     let ek = endorsement_certificate(&check.certificate)?;
@@ -112,9 +112,9 @@ fn content(file: &Path) -> Result<Vec<u8>, Failure> {
     let failed =
         |cause: std::io::Error| Failure::io(&cause, format!("cannot read {}", file.display()));
     let mut content = Vec::new();
-    let mut reader = File::open(file).map_err(failed)?.take(LARGEST + 1);
-    if reader.read_to_end(&mut content).map_err(failed)? as u64 > LARGEST {
-        let what = format!("{}: larger than {LARGEST} octets", file.display());
+    let mut reader = File::open(file).map_err(failed)?.take(MAX_CERTIFICATE_FILE + 1);
+    if reader.read_to_end(&mut content).map_err(failed)? as u64 > MAX_CERTIFICATE_FILE {
+        let what = format!("{}: larger than {MAX_CERTIFICATE_FILE} octets", file.display());
         return Err(Failure::new(Exit::Data, what, "give the file of a few certificates"));
     }
     Ok(content)

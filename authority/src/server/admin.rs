@@ -20,7 +20,7 @@ use crate::folder::{DataFolder, Lock, is_trusted};
 const MAX_READY: usize = 8;
 
 /// How long to wait when the system has no more files or memory for connections.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// The socket, listening; it goes with the value.
 pub struct AdminSocket {
@@ -100,7 +100,7 @@ async fn accept_all(listener: UnixListener, mut spare: Spare, ready: mpsc::Sende
             Err(cause) if is_out_of_files(&cause) && spare.release() => continue,
             Err(cause) => {
                 warn!(%cause, "cannot accept an operator's connection");
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }
         spare.refill();

@@ -18,7 +18,7 @@ use super::places::{Limits, Places};
 use crate::service::{Authority, Health};
 
 /// How long to wait when the system has no more files for connections.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// A socket that listens for monitoring.
 pub struct DiagListener(TcpListener);
@@ -81,7 +81,7 @@ impl DiagListener {
                 }
                 Err(cause) => {
                     warn!(%cause, "cannot accept a connection for monitoring");
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(ACCEPT_RETRY).await;
                 }
             }
         }

@@ -22,7 +22,7 @@ pub struct Leaf {
 
 /// How long nothing is signed after a try. A CA that has ended signs nothing that is fresh, so each
 /// client that says hello would cost a key and a signature.
-const PAUSE: time::Duration = time::Duration::minutes(1);
+const RETRY_INTERVAL: time::Duration = time::Duration::minutes(1);
 
 struct Current {
     key: Arc<CertifiedKey>,
@@ -64,7 +64,7 @@ impl Current {
 
     /// Whether the last try was just now, by a clock that may have been set back since.
     fn is_tried(&self, now: OffsetDateTime) -> bool {
-        (now - self.tried).abs() < PAUSE
+        (now - self.tried).abs() < RETRY_INTERVAL
     }
 }
 

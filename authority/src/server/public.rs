@@ -51,7 +51,7 @@ const MAX_HANDSHAKE: usize = 16 * 1024;
 const MAX_UNPROVEN: usize = 64 * 1024;
 
 /// How long to wait when the system has no more files or memory for connections.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Connections that the kernel accepts ahead of the authority; it may cap them.
 const BACKLOG: u32 = 1024;
@@ -138,7 +138,7 @@ impl Door {
                 Ok((stream, remote, socket)) => self.enter(stream, remote, socket),
                 Err(cause) => {
                     warn!(%cause, "cannot accept a connection");
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(ACCEPT_RETRY).await;
                 }
             }
         }

@@ -207,8 +207,8 @@ impl Authority {
 
 /// What a store says, if it says so in time: one that takes longer is of no use to a join.
 async fn in_time(answer: impl Future<Output = Result<(), StoreError>>) -> Result<(), String> {
-    const PATIENCE: Duration = Duration::from_secs(5);
-    match tokio::time::timeout(PATIENCE, answer).await {
+    const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+    match tokio::time::timeout(STORE_TIMEOUT, answer).await {
         Ok(result) => result.map_err(|cause| cause.to_string()),
         Err(_) => Err("the store does not answer".to_owned()),
     }

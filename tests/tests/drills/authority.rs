@@ -9,7 +9,7 @@ use testkit::swtpm::Swtpm;
 use testkit::tap::Tap;
 use tests::host::Host;
 use tests::programs;
-use tests::world::{PATIENCE, World};
+use tests::world::{TIMEOUT, World};
 use tpm2::types::CommandCode;
 
 use super::{HALF_LIFE, Trouble, WEB, holds, joined_at, switched_on};
@@ -33,7 +33,7 @@ impl Held {
         let tap = Tap::with(swtpm, move |command, tpm| {
             if command_code(command) == code && armed.try_recv().is_ok() {
                 let _ = reaching.send(());
-                let _ = going_on.recv_timeout(PATIENCE);
+                let _ = going_on.recv_timeout(TIMEOUT);
             }
             forward(tpm, command)
         })?;
@@ -46,7 +46,7 @@ impl Held {
         world: &mut World,
         what: impl FnOnce(&mut World) -> Result<()>,
     ) -> Result<()> {
-        self.reached.recv_timeout(PATIENCE).context("the TPM is not asked")?;
+        self.reached.recv_timeout(TIMEOUT).context("the TPM is not asked")?;
         what(world)?;
         self.go_on.send(()).context("the TPM is gone")
     }
@@ -126,7 +126,7 @@ fn told_to_reload_and_to_end_while_the_tpm_takes_its_time() -> Result<()> {
     let mut host = Host::new(World::with_clocks(programs!())?, &held.tap.tcti())?;
     arm.send(())?;
     host.start()?;
-    held.reached.recv_timeout(PATIENCE).context("the TPM is not asked")?;
+    held.reached.recv_timeout(TIMEOUT).context("the TPM is not asked")?;
     host.signal("HUP")?;
     host.signal("TERM")?;
     host.until_logged("INFO  stopping", 1)?;
@@ -144,7 +144,7 @@ fn told_to_reload_while_the_tpm_takes_its_time() -> Result<()> {
     let mut host = Host::new(World::with_clocks(programs!())?, &held.tap.tcti())?;
     arm.send(())?;
     host.start()?;
-    held.reached.recv_timeout(PATIENCE).context("the TPM is not asked")?;
+    held.reached.recv_timeout(TIMEOUT).context("the TPM is not asked")?;
     host.signal("HUP")?;
     held.go_on.send(()).context("the TPM is gone")?;
     host.until_logged("INFO  reading the configuration again", 1)?;
@@ -162,7 +162,7 @@ fn invalid_configuration_during_a_job_changes_nothing() -> Result<()> {
     let mut host = Host::new(World::with_clocks(programs!())?, &held.tap.tcti())?;
     arm.send(())?;
     host.start()?;
-    held.reached.recv_timeout(PATIENCE).context("the TPM is not asked")?;
+    held.reached.recv_timeout(TIMEOUT).context("the TPM is not asked")?;
     host.configure("nonsense: true\n")?;
     host.signal("HUP")?;
     host.until_logged("INFO  asked to read the configuration again", 1)?;
@@ -186,7 +186,7 @@ fn signature_that_takes_long_blocks_nothing_and_times_nothing_out() -> Result<()
     let (host, before) = joined_at(&held.tap.tcti(), &swtpm)?;
     arm.send(())?;
     host.signal("USR1")?;
-    held.reached.recv_timeout(PATIENCE).context("the TPM is not asked")?;
+    held.reached.recv_timeout(TIMEOUT).context("the TPM is not asked")?;
     let answers = |host: &Host| {
         let (code, report) = host.readyz()?;
         ensure!(code == 200, "{report:#}");
@@ -214,7 +214,7 @@ fn second_sigterm_ends_a_daemon_whose_tpm_signs() -> Result<()> {
     let (mut host, _before) = joined_at(&held.tap.tcti(), &swtpm)?;
     arm.send(())?;
     host.signal("USR1")?;
-    held.reached.recv_timeout(PATIENCE).context("the TPM is not asked")?;
+    held.reached.recv_timeout(TIMEOUT).context("the TPM is not asked")?;
     host.signal("TERM")?;
     host.until_logged("INFO  stopping", 1)?;
     host.signal("TERM")?;

@@ -23,7 +23,7 @@ use crate::{
     join_exporter, server_config,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// OpenSSL looks for commands at the start of what it reads in one go.
 const COMMAND_PAUSE: Duration = Duration::from_millis(100);
 const SUITES: [&str; 3] =
@@ -93,8 +93,8 @@ fn run(folder: &Path, arguments: &[&str]) {
 }
 
 fn patient(socket: TcpStream) -> TcpStream {
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+    socket.set_write_timeout(Some(TIMEOUT)).unwrap();
     socket
 }
 

@@ -19,14 +19,14 @@ use crate::types::{
 use crate::wire::{Malformed, Reader, Why, Writer};
 
 /// Handles that a command can have, and sessions. Part 1 §18.4 and §18.5.
-const MOST: usize = 3;
+const MAX_SESSIONS: usize = 3;
 
 /// The sessions of one command, from its marshalling to the reading of its answer.
 pub(crate) struct Frame<'f, 's> {
     info: CommandInfo,
     entities: Entities,
     auths: &'f mut [Auth<'s>],
-    uses: [Use; MOST],
+    uses: [Use; MAX_SESSIONS],
     /// What the command makes of the authorization value of its first entity: the answer is proven with the new one.
     renewed: Option<SecretBuf>,
 }
@@ -59,8 +59,8 @@ impl<'f, 's> Frame<'f, 's> {
     pub(crate) fn new<C: Command>(command: &C, auths: &'f mut [Auth<'s>]) -> Result<Self, Fault> {
         let entities = Entities::of(command);
         let mut frame =
-            Self { info: C::INFO, entities, auths, uses: [Use::NONE; MOST], renewed: None };
-        if frame.auths.len() > MOST || (!frame.auths.is_empty() && !frame.info.sessions) {
+            Self { info: C::INFO, entities, auths, uses: [Use::NONE; MAX_SESSIONS], renewed: None };
+        if frame.auths.len() > MAX_SESSIONS || (!frame.auths.is_empty() && !frame.info.sessions) {
             return Err(Fault::Unprotectable);
         }
         frame.decide()?;
@@ -127,7 +127,7 @@ impl<'f, 's> Frame<'f, 's> {
         for handle in self.entities.handles() {
             writer.write(handle)?;
         }
-        let mut hmacs = [0; MOST];
+        let mut hmacs = [0; MAX_SESSIONS];
         if !self.auths.is_empty() {
             let size_at = writer.len();
             writer.write(&u32::MAX)?;
@@ -234,7 +234,7 @@ impl<'f, 's> Frame<'f, 's> {
     /// cpHash = H(commandCode ‖ Names ‖ parameters as they are sent). Part 1 §16.7.
     fn cp_hash(&self, hash: HashAlg, parameters: &[u8]) -> Result<DigestBuf, Fault> {
         let code = self.info.code.0.to_be_bytes();
-        let mut names = [&[][..]; MOST];
+        let mut names = [&[][..]; MAX_SESSIONS];
         for (octets, name) in names.iter_mut().zip(self.entities.names()) {
             *octets = name.as_ref().ok_or(Fault::Unnamed)?.octets();
         }
@@ -308,14 +308,15 @@ impl<'f, 's> Frame<'f, 's> {
 
 /// The handle area, and the Names for cpHash as far as they are known.
 struct Entities {
-    handles: [Handle; MOST],
-    names: [Option<NameBuf>; MOST],
+    handles: [Handle; MAX_SESSIONS],
+    names: [Option<NameBuf>; MAX_SESSIONS],
     len: usize,
 }
 
 impl Entities {
     fn of<C: Command>(command: &C) -> Self {
-        let mut entities = Self { handles: [Handle::NULL; MOST], names: [None; MOST], len: 0 };
+        let mut entities =
+            Self { handles: [Handle::NULL; MAX_SESSIONS], names: [None; MAX_SESSIONS], len: 0 };
         command.entities(&mut |entity: &dyn Entity| {
             let at = entities.len;
             if let (Some(handle), Some(name)) =

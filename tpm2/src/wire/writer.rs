@@ -3,7 +3,7 @@ use core::fmt;
 use super::Marshal;
 
 /// The most that a writer writes, whatever its buffer.
-const MOST: usize = u32::MAX as usize;
+const MAX_LENGTH: usize = u32::MAX as usize;
 
 /// Writes the wire into a buffer of fixed size.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ impl<'b> Writer<'b> {
     /// A writer that fills `buffer` from the front.
     #[must_use]
     pub const fn new(buffer: &'b mut [u8]) -> Self {
-        let most = if buffer.len() > MOST { MOST } else { buffer.len() };
+        let most = if buffer.len() > MAX_LENGTH { MAX_LENGTH } else { buffer.len() };
         Self { buffer: buffer.split_at_mut(most).0, len: 0 }
     }
 

@@ -17,7 +17,7 @@ use super::process::{Memory, Process};
 use crate::vm::{Authority, TOKEN};
 use crate::{cargo, target_folder};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// The runtime's helper threads end after ten seconds without work.
 const CALM: Duration = Duration::from_secs(15);
 /// As the unit has it.
@@ -107,7 +107,7 @@ impl Host {
     pub(super) fn daemon(&self, renewals: u64, idle: Duration) -> Result<Daemon> {
         self.configure()?;
         let first = self.start()?;
-        first.terminate(PATIENCE)?.context("the daemon does not stop")?;
+        first.terminate(TIMEOUT)?.context("the daemon does not stop")?;
         let running = self.start()?;
         let restart_commands = self.metric("agent_tpm_commands_total")?;
         for number in 1..=renewals {
@@ -122,7 +122,7 @@ impl Host {
         thread::sleep(idle);
         let wake_ups = process.sleeps()?.saturating_sub(before);
         let memory = process.memory()?;
-        running.terminate(PATIENCE)?.context("the daemon does not stop")?;
+        running.terminate(TIMEOUT)?.context("the daemon does not stop")?;
         let renewal_commands = commands as f64 / renewals as f64;
         Ok(Daemon { memory, wake_ups, renewal_commands, restart_commands })
     }
@@ -181,7 +181,7 @@ impl Host {
 
     fn ask(&self, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.diag))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: agent\r\n\r\n").as_bytes())?;
         let mut said = String::new();
         stream.read_to_string(&mut said)?;
@@ -189,7 +189,7 @@ impl Host {
     }
 
     fn until(&self, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !done()? {
             if Instant::now() > deadline {
                 let log = fs::read_to_string(self.home.path().join("log")).unwrap_or_default();

@@ -17,7 +17,7 @@ use crate::demo::{ca_pin, token};
 /// The token that guests join with.
 pub const TOKEN: &str = "demo-token";
 const BOT: &str = "kind: bot\nversion: v1\nmetadata:\n  name: demo-bot\nspec:\n  roles: [guest]\n";
-const PATIENCE: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A new authority that admits one TPM. It ends with this value.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Authority {
         command.args(["--cluster-name", "vm.endorse.test"]).current_dir(self.home.path());
         command.stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
         let mut process = Guarded::spawn(&mut command, Some(self.home.path()))?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
             let said = || fs::read_to_string(&log).unwrap_or_default();
             if let Some(status) = process.exited()? {

@@ -25,9 +25,9 @@ const SUCCESS: [u8; 4] = [0; 4];
 /// Tag, size and code of a command, and of an answer.
 const HEADER: usize = 10;
 /// No command or answer of a TPM is longer.
-const LONGEST: usize = 4096;
+const MAX_MESSAGE: usize = 4096;
 /// How long a command may be held, and waited for.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 const START: Duration = Duration::from_secs(30);
 
 /// A software TPM that waits for QEMU. It ends with this value.
@@ -130,7 +130,7 @@ impl Listener {
     /// Waits until that command has come, and is held.
     pub fn held(&self) -> Result<u32> {
         let waits = |heard: &mut Heard| matches!(heard.hold, Hold::Armed { .. });
-        let waited = self.0.changed.wait_timeout_while(self.lock(), PATIENCE, waits);
+        let waited = self.0.changed.wait_timeout_while(self.lock(), TIMEOUT, waits);
         match waited.unwrap_or_else(PoisonError::into_inner).0.hold {
             Hold::Holding(code) => Ok(code),
             other => bail!("no such command came: {other:x?}"),
@@ -153,7 +153,7 @@ impl Listener {
                 heard.hold = Hold::Holding(code);
                 self.0.changed.notify_all();
                 let holding = |heard: &mut Heard| heard.hold == Hold::Holding(code);
-                drop(self.0.changed.wait_timeout_while(heard, PATIENCE, holding));
+                drop(self.0.changed.wait_timeout_while(heard, TIMEOUT, holding));
             }
             _ => {}
         }
@@ -173,7 +173,7 @@ fn carry_control(
 ) -> Result<()> {
     let (mut answers, mut back) = (tpm.try_clone()?, machine.try_clone()?);
     thread::spawn(move || std::io::copy(&mut answers, &mut back));
-    let mut buffer = [0; LONGEST];
+    let mut buffer = [0; MAX_MESSAGE];
     loop {
         let (len, passed) = receive(machine, &mut buffer)?;
         let message = buffer.get(..len).context("recvmsg")?;
@@ -221,7 +221,7 @@ fn message(from: &mut UnixStream) -> Result<Vec<u8>> {
     from.read_exact(&mut message)?;
     let size = message.get(2..).and_then(<[u8]>::first_chunk).context("a size")?;
     let size = usize::try_from(u32::from_be_bytes(*size))?;
-    ensure!((HEADER..=LONGEST).contains(&size), "a message of {size} octets");
+    ensure!((HEADER..=MAX_MESSAGE).contains(&size), "a message of {size} octets");
     message.resize(size, 0);
     from.read_exact(message.get_mut(HEADER..).context("a header")?)?;
     Ok(message)

@@ -37,7 +37,7 @@ use crate::setup::{self, Action, Purpose};
 use crate::{cargo, musl, target_folder};
 
 /// The most that one guest may take, on a machine that does other things too.
-const PATIENCE: Duration = Duration::from_secs(600);
+const MACHINE_TIMEOUT: Duration = Duration::from_secs(600);
 const STEPS: &[u8] = include_bytes!("scripts/steps.sh");
 
 /// Runs the scenarios, or those of these names.
@@ -168,7 +168,7 @@ fn play(scenario: &Scenario, machine: &Machine, agent: &[u8]) -> Result<()> {
     }
     let programs: Vec<_> = programs.iter().map(|(name, content)| (*name, &content[..])).collect();
     let payload = Payload { files: &files, programs: &programs };
-    let run = machine.run(&bus, &payload, PATIENCE)?;
+    let run = machine.run(&bus, &payload, MACHINE_TIMEOUT)?;
     drop(bus);
     fs::write(target_folder().join(format!("vm/{}.log", scenario.name)), &run.output)?;
     ensure!(run.status == 0, "the script ended with {}:\n{}", run.status, run.output);

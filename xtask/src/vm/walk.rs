@@ -13,7 +13,7 @@ use crate::setup::{self, Action, Purpose};
 use crate::{release, target_folder};
 
 /// The most that all of it may take, on a machine that does other things too.
-const PATIENCE: Duration = Duration::from_secs(1800);
+const WALK_TIMEOUT: Duration = Duration::from_secs(1800);
 const SCRIPT: &[u8] = include_bytes!("scripts/walk.sh");
 
 /// Steps that have to end well, in their order.
@@ -86,7 +86,7 @@ pub fn run() -> Result<()> {
     let guest = Guest::new(Kind::RsaAndP384)?;
     let started = Instant::now();
     let bus = Bus::start(guest.state())?;
-    let run = machine.run(&bus, &Payload { files: &files, programs: &[] }, PATIENCE)?;
+    let run = machine.run(&bus, &Payload { files: &files, programs: &[] }, WALK_TIMEOUT)?;
     drop(bus);
     let transcript = target_folder().join("vm/walk.log");
     fs::write(&transcript, &run.output)?;

@@ -18,7 +18,7 @@ use super::harness::{BOT, Harness, author, token};
 use super::renew::{client, renew};
 use super::software_tpm::SoftwareTpm;
 use super::store::SmallDisk;
-use super::wire::PATIENCE;
+use super::wire::TIMEOUT;
 
 /// An authority whose audit log is in a directory of its own, which can be taken away.
 async fn harness(max_waiting: usize) -> (Harness, PathBuf, tempfile::TempDir) {
@@ -127,7 +127,7 @@ async fn rows_that_a_crash_left_in_the_store_are_in_the_file_once() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, removed).await.expect("on disk in the file");
+    tokio::time::timeout(TIMEOUT, removed).await.expect("on disk in the file");
 }
 
 /// A call that is cancelled, or takes too long, is dropped in the authority.
@@ -158,7 +158,7 @@ async fn removal_whose_operator_goes_away_is_on_record_and_in_the_log() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, recorded).await.unwrap();
+    tokio::time::timeout(TIMEOUT, recorded).await.unwrap();
     assert_eq!(harness.audit()[0]["event"], "bot.delete");
     assert_eq!(harness.meanwhile.count(Table::Bots).await, 0);
 }

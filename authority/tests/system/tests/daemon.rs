@@ -9,11 +9,11 @@ use std::time::Duration;
 use super::command::{Place, Running};
 use super::harness::BOT;
 use super::store::SmallDisk;
-use super::wire::PATIENCE;
+use super::wire::TIMEOUT;
 
 fn ask(address: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -197,7 +197,7 @@ fn the_service_manager_is_told() {
     let place = Place::new();
     let path = place.0.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    manager.set_read_timeout(Some(TIMEOUT)).unwrap();
     let heard = || {
         let mut words = [0; 100];
         let length = manager.recv(&mut words).unwrap();

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 use super::meanwhile::Meanwhile;
 use super::software_tpm::SoftwareTpm;
-use super::wire::{Join, PATIENCE, Wire};
+use super::wire::{Join, TIMEOUT, Wire};
 
 pub(crate) struct Harness {
     pub(crate) authority: Arc<Authority>,
@@ -145,7 +145,7 @@ impl Harness {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, written).await.expect("an audit line");
+        tokio::time::timeout(TIMEOUT, written).await.expect("an audit line");
         let lines = self.audit();
         assert_eq!(lines.len(), before + 1, "{lines:#?}");
         let line = lines.last().unwrap().clone();

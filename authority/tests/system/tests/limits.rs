@@ -105,7 +105,7 @@ async fn every_truncation_and_every_changed_byte_of_an_init_is_refused_or_harmle
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(super::wire::PATIENCE, done).await.unwrap();
+    tokio::time::timeout(super::wire::TIMEOUT, done).await.unwrap();
     let recorded = harness.audit();
     assert!(recorded.iter().all(|line| line["outcome"] == "refused"));
     assert!(recorded.len() < 100, "{} of {count} are recorded in full", recorded.len());
@@ -133,7 +133,7 @@ async fn a_join_under_way_comes_to_its_end_when_the_authority_stops() {
     join.answer(tpm.answer(&wire.exporter, &init, &challenge)).await;
     join.result().await;
     drop((wire, join));
-    tokio::time::timeout(super::wire::PATIENCE, harness.served).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(super::wire::TIMEOUT, harness.served).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -166,7 +166,7 @@ async fn who_shakes_hands_and_then_says_nothing_is_hung_up_on() {
     let mut stream = connector.connect(tls::authority_name(), stream).await.unwrap();
     let mut said = Vec::new();
     // That the end comes without TLS's own is an error here.
-    let end = tokio::time::timeout(super::wire::PATIENCE, stream.read_to_end(&mut said)).await;
+    let end = tokio::time::timeout(super::wire::TIMEOUT, stream.read_to_end(&mut said)).await;
     assert!(end.is_ok(), "still open");
     assert_eq!(said, b"");
 }
@@ -179,7 +179,7 @@ async fn request_that_never_ends_is_ended() {
     let request = tonic::Request::new(tokio_stream::pending::<Vec<u8>>());
     let path = "/endorse.v1.IdentityService/WhoAmI".parse().unwrap();
     let answer = client.streaming(request, path, super::wire::Bytes);
-    let answer = tokio::time::timeout(2 * super::wire::PATIENCE, answer).await.expect("no answer");
+    let answer = tokio::time::timeout(2 * super::wire::TIMEOUT, answer).await.expect("no answer");
     // The connection is closed, since there is no join on it.
     answer.unwrap_err();
 }
@@ -231,7 +231,7 @@ async fn connection_without_certificate_sends_few_bytes() {
     let mut said = Vec::new();
     let read = answers.read_to_end(&mut said);
     let both = async { tokio::join!(flood, read) };
-    tokio::time::timeout(super::wire::PATIENCE, both).await.expect("closed").1.unwrap_err();
+    tokio::time::timeout(super::wire::TIMEOUT, both).await.expect("closed").1.unwrap_err();
 }
 
 /// What is parsed of a ClientHello stays in memory while it waits for its turn.
@@ -263,11 +263,11 @@ async fn handshakes_that_wait_for_their_peers_hold_up_nobody_behind_the_same_add
     for _ in 0..80 {
         let mut stream = tokio::net::TcpStream::connect(harness.address).await.unwrap();
         stream.write_all(&hello).await.unwrap();
-        let answered = tokio::time::timeout(super::wire::PATIENCE, stream.readable());
+        let answered = tokio::time::timeout(super::wire::TIMEOUT, stream.readable());
         answered.await.expect("an answer to the ClientHello").unwrap();
         waiting.push(stream);
     }
-    let wire = tokio::time::timeout(super::wire::PATIENCE, harness.wire()).await;
+    let wire = tokio::time::timeout(super::wire::TIMEOUT, harness.wire()).await;
     wire.expect("a connection");
 }
 

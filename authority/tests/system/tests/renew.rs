@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 
 use super::harness::{Harness, Manufacturer, author, run, token};
 use super::software_tpm::{SoftwareTpm, identity};
-use super::wire::PATIENCE;
+use super::wire::TIMEOUT;
 
 pub(crate) type Client = IdentityServiceClient<Channel>;
 
@@ -142,7 +142,7 @@ async fn of_many_renewals_at_the_same_time_few_wait_and_the_others_are_refused()
             drop(sender);
             // Four wait for this one.
             for _ in 0..2 {
-                let end = timeout(PATIENCE, ends.recv()).await.unwrap().unwrap();
+                let end = timeout(TIMEOUT, ends.recv()).await.unwrap().unwrap();
                 assert_eq!(end.unwrap_err().code(), Code::ResourceExhausted);
             }
             back.send(ends).unwrap();
@@ -151,7 +151,7 @@ async fn of_many_renewals_at_the_same_time_few_wait_and_the_others_are_refused()
     assert_eq!(renew(&mut client, 0).await.unwrap().generation, 2);
     let mut ends = returned.await.unwrap();
     let mut generations = Vec::new();
-    while let Some(end) = timeout(PATIENCE, ends.recv()).await.unwrap() {
+    while let Some(end) = timeout(TIMEOUT, ends.recv()).await.unwrap() {
         generations.push(end.unwrap().generation);
     }
     generations.sort_unstable();

@@ -221,7 +221,7 @@ async fn served(place: &Place) -> String {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(super::wire::PATIENCE, answered).await.expect("no answer")
+    tokio::time::timeout(super::wire::TIMEOUT, answered).await.expect("no answer")
 }
 
 #[tokio::test]
