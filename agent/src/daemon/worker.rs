@@ -55,6 +55,8 @@ pub(crate) struct Worker {
     destinations: Vec<Arc<Destination>>,
     identity: Option<Identity>,
     departure: Departure,
+    /// Why the last attempt to join again failed, and for which departure it was made.
+    not_joined: Option<(String, Failure)>,
     /// Made again with the storage, for the daemon to answer on.
     socket: Option<UnixListener>,
     /// Kept while one job follows another, so that a renewal and what it brings take one handshake.
@@ -109,6 +111,7 @@ impl Worker {
             destinations,
             identity,
             departure: Departure::default(),
+            not_joined: None,
             socket: None,
             connection: None,
             meter,
@@ -145,7 +148,8 @@ impl Worker {
             Job::Join => self.join().await.map(Outcome::Valid),
             Job::Renew => match self.renew().await {
                 Ok(validity) => {
-                    let failure = self.departure.reason().map(|departure| kept(&departure));
+                    let failure =
+                        self.departure.reason().map(|departure| self.superseded(&departure));
                     return (self, Ended::new(job, Outcome::Valid(validity), failure));
                 }
                 Err(denied) => Err(denied),
@@ -182,16 +186,29 @@ impl Worker {
         if let Some(departure) = &departure {
             self.log.info("joining again", &[("reason", departure)]);
         }
-        let joined = self.join_once().await.map_err(|denied| match (denied, departure) {
-            (Denied::Failed(failure), Some(departure)) => {
-                Denied::Failed(superseded(failure, &departure))
+        let joined = self.join_once().await;
+        self.not_joined = None;
+        match (joined, departure) {
+            (Err(Denied::Failed(failure)), Some(departure)) => {
+                let failure = superseded(failure, &departure);
+                self.not_joined = Some((departure, failure.clone()));
+                Err(Denied::Failed(failure))
+            }
+            (Ok(validity), _) => {
+                self.departure.note(None);
+                Ok(validity)
             }
             (denied, _) => denied,
-        });
-        if joined.is_ok() {
-            self.departure.note(None);
         }
-        joined
+    }
+
+    /// What is wrong with an identity that was renewed and is not the one that is asked for: why the last attempt to join
+    /// again failed, if there was one.
+    fn superseded(&self, departure: &str) -> Failure {
+        match &self.not_joined {
+            Some((of, failure)) if of == departure => failure.clone(),
+            _ => kept(departure),
+        }
     }
 
     async fn join_once(&mut self) -> Result<Validity, Denied> {
