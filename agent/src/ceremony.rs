@@ -28,6 +28,9 @@ use crate::tpm_thread::TpmThread;
 /// Bytes of the longest answer: a challenge has one kilobyte, a result five.
 pub(crate) const MAX_ANSWER: usize = 64 * 1024;
 
+/// Bytes of a reason that are repeated to the operator.
+const MAX_REASON: usize = 1024;
+
 /// What the host says of itself, for the record.
 #[derive(Clone, Debug)]
 pub struct Who {
@@ -214,6 +217,7 @@ fn disorder(sent: &str) -> Failure {
 /// agent tries again soon.
 pub fn refused(status: &Status) -> Failure {
     let said = status.message();
+    let said = said.get(..said.floor_char_boundary(MAX_REASON)).unwrap_or(said);
     match status.code() {
         Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded => {
             Failure::new(

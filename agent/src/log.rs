@@ -1,10 +1,9 @@
 //! The daemon's log: a line an event, to stderr.
 
 use std::fmt;
-use std::io::Write as _;
 
 use host::clock;
-use host::log::{Event, Level, LogFormat};
+use host::log::{Event, Level, LogFormat, write_line};
 
 use crate::config::Settings;
 
@@ -60,7 +59,6 @@ impl Log {
         let fields: Vec<_> =
             fields.iter().map(|(name, value)| (*name, value.to_string())).collect();
         let line = Event { time: &time, level, message, fields: &fields }.line(self.format);
-        // Without stderr nobody reads the log, and the daemon goes on.
-        let _ = writeln!(std::io::stderr(), "{line}");
+        write_line(line, self.format);
     }
 }

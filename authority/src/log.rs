@@ -5,7 +5,7 @@ use std::{env, fmt, io};
 
 use host::clock::{self, rfc3339};
 use host::exit::{Exit, Failure};
-use host::log::{Event, Level, LogFormat};
+use host::log::{Event, Level, LogFormat, write_line};
 use tracing::dispatcher::{Dispatch, with_default};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -102,10 +102,26 @@ pub fn warn_if_quiet(format: Option<LogFormat>) {
 }
 
 fn to_stderr(format: Option<LogFormat>, filter: EnvFilter) -> Dispatch {
-    let lines = Lines(format.unwrap_or_default());
+    let format = format.unwrap_or_default();
+    let lines = Lines(format);
     // A log line that cannot be written is lost: reporting that on stderr would panic.
     let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
-    log.with_writer(io::stderr).event_format(lines).into()
+    log.with_writer(move || Stderr(format)).event_format(lines).into()
+}
+
+/// Writes each line in its turn, and waits for nobody who reads it.
+struct Stderr(LogFormat);
+
+impl io::Write for Stderr {
+    /// One event is one call.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        write_line(String::from_utf8_lossy(line).trim_end().to_owned(), self.0);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// An event as one line, in the form that both programs of this project have.

@@ -7,6 +7,7 @@ use clap::builder::{Resettable, Styles};
 use clap::{Arg, Command};
 
 use crate::exit::{Exit, Failure};
+use crate::log;
 use crate::terminal::escape_lines;
 
 /// Prepares a declared command line. An environment variable that is set to nothing counts as unset: `X=${X}` in an
@@ -31,15 +32,18 @@ pub fn run<C>(
     command: impl FnOnce(C) -> Result<(), Failure>,
 ) -> ExitCode {
     let failure = match parsed.map(command) {
-        Ok(Ok(())) => return ExitCode::SUCCESS,
+        Ok(Ok(())) => {
+            log::end(None);
+            return ExitCode::SUCCESS;
+        }
         Ok(Err(failure)) => failure,
         Err(message) => {
             print(&message);
             return if message.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS };
         }
     };
-    // Where stderr is closed, the exit code is what is left.
-    let _ = writeln!(io::stderr(), "{failure}");
+    // Where stderr is closed, or nobody reads it, the exit code is what is left.
+    log::end(Some(failure.to_string()));
     failure.exit.into()
 }
 

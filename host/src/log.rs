@@ -1,11 +1,15 @@
 //! The log's levels, formats and lines: an event is one line, whatever its values are.
 
+mod queue;
+
 use std::fmt::Write as _;
 
 use clap::ValueEnum;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+pub(crate) use self::queue::end;
+pub use self::queue::{flush, write_line};
 use crate::terminal::{escape, escape_json};
 
 /// The form of a line.

@@ -163,6 +163,7 @@ impl Signals {
         let _ = stop.send(true);
         while self.one().await == Asked::Reopen {}
         warn!("stopping at once");
+        host::log::flush();
         std::process::exit(0);
     }
 

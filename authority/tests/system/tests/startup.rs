@@ -1,6 +1,7 @@
 //! The program before it serves: what it takes from its environment and its files, and what it refuses.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::{chown, symlink};
 use std::process::{Command, Stdio};
@@ -208,6 +209,21 @@ async fn log_that_cannot_be_written_ends_nothing() {
         assert!(said.contains(&authority.pin), "{said}");
         assert_eq!(authority.terminate(), Some(0));
     }
+}
+
+#[tokio::test]
+async fn log_that_nobody_reads_holds_up_nothing() {
+    // What a pipe holds, pipe(7).
+    const CAPACITY: usize = 64 * 1024;
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(&[b'x'; CAPACITY]).unwrap();
+    let place = Place::new();
+    let authority = place.start_into(writer.into(), &["--cluster-name", CLUSTER], &[], 3);
+    stranger(&authority).await;
+    let (code, _, error) = place.run(&["status"]);
+    assert_eq!(code, 0, "{error}");
+    assert_eq!(authority.terminate(), Some(0));
+    drop(reader);
 }
 
 /// What `status` says once the authority answers.
