@@ -160,7 +160,7 @@ fn init(attester: &Attester, who: &Who) -> JoinInit {
         join_key: attester.join_key().public().to_vec(),
         hostname: who.hostname.clone(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-        ttl_seconds: crate::client::seconds(who.ttl),
+        ttl_seconds: seconds(who.ttl),
         ek_name_alg: attester.ek_name_alg().into(),
     }
 }
@@ -244,4 +244,9 @@ pub fn refused(status: &Status) -> Failure {
             "its operator finds the reason in its audit log: a lock, or a token; `agent identify` shows what a token must allow",
         ),
     }
+}
+
+/// A lifetime as messages have it.
+pub(crate) fn seconds(ttl: Duration) -> i64 {
+    i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)
 }

@@ -2,12 +2,10 @@
 //! and to issue.
 
 use std::error::Error;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use host::bounded;
 use host::budget::Budget;
 use host::clock;
 use host::exit::{Exit, Failure};
@@ -17,7 +15,6 @@ use proto::v1::identity_service_client::IdentityServiceClient;
 use proto::v1::{
     IssueRequest, IssuedCredentials, RenewRequest, SubjectForm, WhoAmIRequest, WhoAmIResponse,
 };
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use tls::{CaPin, DigestSigner, RemoteKey, ServerTrust};
 use tonic::{Code, Status};
@@ -25,7 +22,7 @@ use verifier::JoinKey as AppraisedKey;
 
 use crate::artifact::SoftwareKey;
 use crate::attester::{Attester, JoinKey, KnownEk};
-use crate::ceremony::{self, Who};
+use crate::ceremony::{self, Who, seconds};
 use crate::channel::Channel;
 use crate::config::Trust;
 use crate::connection::{Connection, End, MAX_CALL, Unopened, in_time};
@@ -34,13 +31,9 @@ use crate::identity::{Identity, Joined};
 use crate::inventory::EkChoice;
 use crate::passwords::Passwords;
 use crate::tpm_thread::{Tpm, TpmThread};
-use crate::trusted;
 
 /// A connection that waited longer for the TPM is opened again before the join begins.
 const MAX_CONNECTION_IDLE: Duration = Duration::from_secs(5);
-
-/// Bytes of a file of CA certificates.
-const MAX_CA_FILE: u64 = 1024 * 1024;
 
 /// What a host wants to join with.
 #[derive(Clone, Debug)]
@@ -81,15 +74,7 @@ impl Client {
     /// # Errors
     /// The CA file cannot be read, or has no certificate.
     pub fn new(authorities: Vec<String>, trust: &Trust) -> Result<Self, Failure> {
-        let (trust, pins) = match trust {
-            Trust::Pins(pins) => (ServerTrust::Pins(pins.clone()), pins.clone()),
-            Trust::CaPath(path) => {
-                let certificates = ca_certificates(path)?;
-                let pins = certificates.iter().map(CaPin::of_certificate).collect::<Result<_, _>>();
-                let pins = pins.map_err(|error| unreadable(path, &error))?;
-                (ServerTrust::Certificates(certificates), pins)
-            }
-        };
+        let (trust, pins) = trust.read()?;
         Ok(Self { authorities, trust, pins, history: Arc::default() })
     }
 
@@ -368,10 +353,6 @@ impl From<Denied> for Failure {
     }
 }
 
-pub(crate) fn seconds(ttl: Duration) -> i64 {
-    i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)
-}
-
 /// The join key as rustls uses it: each signature is made in the TPM.
 #[derive(Debug)]
 struct KeyInTpm {
@@ -399,24 +380,4 @@ pub(crate) fn hostname() -> String {
     let name = uname.nodename().to_string_lossy();
     let plain = name.chars().filter(|c| c.is_ascii_alphanumeric() || ".-_".contains(*c));
     plain.take(253).collect()
-}
-
-fn ca_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let file = bounded::open_regular(path).map_err(|error| unreadable(path, &error))?;
-    trusted::check(path)?;
-    let pem = bounded::read(file, MAX_CA_FILE).map_err(|error| unreadable(path, &error))?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let certificates = certificates.map_err(|error| unreadable(path, &error))?;
-    if certificates.is_empty() {
-        return Err(unreadable(path, &"no certificate in it"));
-    }
-    Ok(certificates)
-}
-
-fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Failure {
-    Failure::new(
-        Exit::Config,
-        format!("the CA certificates in {}: {error}", path.display()),
-        "give the file of the authority's CA certificates, PEM, or a CA pin instead",
-    )
 }

@@ -14,8 +14,8 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
 use crate::artifact::SoftwareKey;
-use crate::daemon::machine::Validity;
 use crate::ssh_certificate::SshCertificate;
+use crate::validity::Validity;
 
 /// More certificates than any authority has reason to give.
 const MAX_CERTIFICATES: usize = 16;

@@ -15,8 +15,8 @@ use verifier::{CaCertificate, EkCertificate, EkPublicKey};
 
 use crate::attester::KnownEk;
 use crate::credentials::Credentials;
-use crate::daemon::machine::Validity;
 use crate::inventory::EkChoice;
+use crate::validity::Validity;
 
 /// The version of the file's form.
 const VERSION: u32 = 1;

@@ -28,6 +28,7 @@ pub mod storage;
 mod tpm_failure;
 pub mod tpm_thread;
 mod trusted;
+pub mod validity;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -5,8 +5,6 @@ use std::fmt;
 use host::clock;
 use host::log::{Event, Level, LogFormat, write_line};
 
-use crate::config::Settings;
-
 /// Where events go, and which.
 #[derive(Clone, Copy, Debug)]
 pub struct Log {
@@ -22,13 +20,6 @@ impl Log {
     #[must_use]
     pub const fn new(format: LogFormat, least: Level) -> Self {
         Self { format, least }
-    }
-
-    /// The log as the configuration sets it.
-    #[must_use]
-    pub const fn of(settings: &Settings) -> Self {
-        let least = if settings.debug { Level::Debug } else { Level::Info };
-        Self::new(settings.log_format, least)
     }
 
     /// For developers.

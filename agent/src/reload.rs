@@ -21,10 +21,7 @@ use rustix::time::{
     timerfd_settime,
 };
 
-use crate::config::{Reload, ReloadAction, Signal};
-
-/// Where programs are looked for: nothing of our own environment is passed on.
-pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use crate::config::{HOOK_PATH, Reload, ReloadAction, Signal};
 
 /// How much of what a program says is kept: the end of it.
 const MOST_OUTPUT: usize = 4096;
@@ -92,7 +89,7 @@ fn spawn(program: &str, arguments: &[&str]) -> io::Result<(Child, PipeReader)> {
     let child = Command::new(program)
         .args(arguments)
         .env_clear()
-        .env("PATH", PATH)
+        .env("PATH", HOOK_PATH)
         .env("LANG", "C.UTF-8")
         .current_dir("/")
         .stdin(Stdio::null())

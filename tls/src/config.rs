@@ -1,20 +1,19 @@
 //! rustls configurations, ready to use: TLS 1.3, HTTP/2, every connection a full handshake.
 
-use std::error::Error;
-use std::fmt;
 use std::sync::Arc;
 
-use rustls::client::{ResolvesClientCert, Resumption, VerifierBuilderError};
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::{CertificateDer, DnsName, ServerName};
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::time_provider::DefaultTimeProvider;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ConnectionCommon, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ConnectionCommon, ServerConfig};
 
 use crate::direct::DirectClientVerifier;
+use crate::error::ConfigError;
 use crate::provider::provider;
-use crate::trust::ServerTrust;
+use crate::trust::{ServerTrust, roots};
 
 /// The DNS name in the authority's own certificate, and in nobody else's.
 ///
@@ -84,19 +83,6 @@ pub fn server_config(
     Ok(Arc::new(config))
 }
 
-pub(crate) fn roots(certificates: &[CertificateDer<'_>]) -> Result<RootCertStore, ConfigError> {
-    if certificates.is_empty() {
-        return Err(ConfigError::NoTrust);
-    }
-    let mut roots = RootCertStore::empty();
-    for (index, certificate) in certificates.iter().enumerate() {
-        roots
-            .add(certificate.clone())
-            .map_err(|error| ConfigError::Certificate { index, error })?;
-    }
-    Ok(roots)
-}
-
 /// The label of the exporter that binds a join to its connection, RFC 8446 section 7.5.
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-endorse-join-v1";
 
@@ -105,57 +91,4 @@ pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-endorse-join-v1";
 /// Fails until the handshake is complete.
 pub fn join_exporter<Side>(connection: &ConnectionCommon<Side>) -> Result<[u8; 32], rustls::Error> {
     connection.export_keying_material([0; 32], EXPORTER_LABEL, None)
-}
-
-/// Why there is no configuration.
-#[derive(Debug)]
-pub enum ConfigError {
-    /// Neither a CA certificate nor a pin was given: nobody would be trusted.
-    NoTrust,
-    /// A CA certificate cannot be read.
-    Certificate {
-        /// Which one, from 0.
-        index: usize,
-        /// What is wrong with it.
-        error: rustls::Error,
-    },
-    /// rustls does not accept the CA certificates.
-    Verifier(VerifierBuilderError),
-    /// rustls does not accept the rest.
-    Tls(rustls::Error),
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoTrust => f.write_str("no CA certificate and no CA pin: nobody to trust"),
-            Self::Certificate { index, .. } => {
-                write!(f, "CA certificate {} cannot be read", index + 1)
-            }
-            Self::Verifier(_) => f.write_str("the CA certificates cannot be used"),
-            Self::Tls(_) => f.write_str("the TLS configuration cannot be used"),
-        }
-    }
-}
-
-impl Error for ConfigError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::NoTrust => None,
-            Self::Certificate { error, .. } | Self::Tls(error) => Some(error),
-            Self::Verifier(error) => Some(error),
-        }
-    }
-}
-
-impl From<VerifierBuilderError> for ConfigError {
-    fn from(error: VerifierBuilderError) -> Self {
-        Self::Verifier(error)
-    }
-}
-
-impl From<rustls::Error> for ConfigError {
-    fn from(error: rustls::Error) -> Self {
-        Self::Tls(error)
-    }
 }

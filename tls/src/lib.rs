@@ -8,6 +8,7 @@
 
 mod config;
 mod direct;
+mod error;
 mod pin;
 mod provider;
 mod remote;
@@ -15,9 +16,10 @@ mod tickets;
 mod trust;
 
 pub use config::{
-    AUTHORITY_NAME, ConfigError, EXPORTER_LABEL, authority_name, client_config, identity,
-    join_exporter, server_config,
+    AUTHORITY_NAME, EXPORTER_LABEL, authority_name, client_config, identity, join_exporter,
+    server_config,
 };
+pub use error::ConfigError;
 pub use pin::{CaPin, InvalidPin, UnreadableCertificate};
 pub use provider::{provider, software_key};
 pub use remote::{DigestSigner, RemoteKey, RemoteKeyError};

@@ -22,8 +22,8 @@ use x509_cert::Certificate;
 use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 
-use crate::config::{ConfigError, roots};
 use crate::direct::{DirectServerVerifier, check_count, within_count};
+use crate::error::ConfigError;
 use crate::pin::CaPin;
 use crate::provider::{ALGORITHMS, provider};
 
@@ -218,3 +218,17 @@ impl fmt::Display for PinError {
 }
 
 impl StdError for PinError {}
+
+/// CA certificates as rustls trusts them.
+pub(crate) fn roots(certificates: &[CertificateDer<'_>]) -> Result<RootCertStore, ConfigError> {
+    if certificates.is_empty() {
+        return Err(ConfigError::NoTrust);
+    }
+    let mut roots = RootCertStore::empty();
+    for (index, certificate) in certificates.iter().enumerate() {
+        roots
+            .add(certificate.clone())
+            .map_err(|error| ConfigError::Certificate { index, error })?;
+    }
+    Ok(roots)
+}

@@ -203,7 +203,7 @@ impl<T: Transport> Tpm<T> {
             return Err(Fault::Poisoned);
         }
         for session in auths.iter_mut().filter_map(Auth::session_mut) {
-            session.learn(&self.loaded);
+            session.learn(|session| self.loaded.proof(session));
         }
         let mut frame = Frame::new(command, auths)?;
         self.forget_answer();

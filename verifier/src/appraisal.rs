@@ -10,11 +10,12 @@ use tpm2::types::Alg;
 use crate::ca::CaCertificate;
 use crate::chain::{self, ChainError, ChainPolicy, MAX_INTERMEDIATES};
 use crate::challenge::{self, Challenge, ChallengeError};
-use crate::ek::{EkCertificate, TpmModel};
-use crate::error::{CertificateError, Fault};
+use crate::ek::EkCertificate;
+use crate::error::{CertificateError, Fault, KeyError};
 use crate::join_key::{JoinKey, JoinKeyError};
-use crate::key::{EkPublicKey, KeyError};
+use crate::key::EkPublicKey;
 use crate::time::UnixTime;
+use crate::tpm_model::TpmModel;
 
 /// What a host says about itself. Nothing in it is believed.
 #[derive(Clone, Copy, Debug)]

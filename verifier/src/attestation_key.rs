@@ -13,7 +13,8 @@ use tpm2::types::{
 };
 use tpm2::wire::{Malformed, Unmarshal};
 
-use crate::key::{Curve, EccKey, KeyError, RsaKey};
+use crate::error::KeyError;
+use crate::key::{Curve, EccKey, RsaKey};
 use crate::signature::{self, Hash, SignatureWrong};
 
 /// What the attributes of an attestation key must have.

@@ -3,8 +3,9 @@
 use sha2::{Digest, Sha256};
 
 use crate::error::CertificateError;
-use crate::key::{Exponents, OaepIdentifier, PublicKey, hex};
+use crate::key::{Exponents, OaepIdentifier, PublicKey};
 use crate::signature::{self, SignatureWrong};
+use crate::text::hex;
 use crate::time::UnixTime;
 use crate::x509::Certificate;
 

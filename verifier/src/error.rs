@@ -3,7 +3,6 @@
 use std::fmt;
 
 use crate::der::DerError;
-use crate::key::KeyError;
 
 /// The classes of refusal, the same for keys, certificates and chains. Stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,5 +128,72 @@ impl From<KeyError> for CertificateError {
             KeyError::Der(error) => Self::Der(error),
             error => Self::Key(error),
         }
+    }
+}
+
+/// Why a public key is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// Not the DER of a SubjectPublicKeyInfo.
+    Der(DerError),
+    /// Readable, but not encoded in the one canonical way.
+    NotCanonical,
+    /// An algorithm that is neither RSA nor ECC.
+    Algorithm(String),
+    /// A curve that is none of P-256, P-384 and P-521.
+    Curve(String),
+    /// A modulus of a size that is not allowed.
+    ModulusSize(usize),
+    /// A modulus that is even.
+    ModulusEven,
+    /// An exponent that is even or not allowed.
+    Exponent(u32),
+    /// A modulus with the fingerprint of CVE-2017-15361.
+    Roca,
+    /// Not two coordinates of the field's size behind 04.
+    PointForm,
+    /// Two coordinates of no point on the curve.
+    PointOffCurve,
+}
+
+impl KeyError {
+    /// Its class.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Der(_) | Self::NotCanonical | Self::PointForm => Fault::Malformed,
+            Self::Algorithm(_) | Self::Curve(_) => Fault::Unsupported,
+            Self::ModulusSize(_)
+            | Self::ModulusEven
+            | Self::Exponent(_)
+            | Self::Roca
+            | Self::PointOffCurve => Fault::Weak,
+        }
+    }
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Der(error) => error.fmt(f),
+            Self::NotCanonical => f.write_str("is not encoded canonically"),
+            Self::Algorithm(oid) => write!(f, "algorithm {oid} is neither RSA nor ECC"),
+            Self::Curve(oid) => write!(f, "curve {oid} is none of P-256, P-384 and P-521"),
+            Self::ModulusSize(bits) => write!(f, "an RSA modulus of {bits} bits is not allowed"),
+            Self::ModulusEven => f.write_str("the RSA modulus is even"),
+            Self::Exponent(exponent) => write!(f, "the RSA exponent {exponent} is not allowed"),
+            Self::Roca => f.write_str("the RSA modulus has the ROCA flaw (CVE-2017-15361)"),
+            Self::PointForm => f.write_str("is not an uncompressed point of the curve's size"),
+            Self::PointOffCurve => f.write_str("the point is not on the curve"),
+        }
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+impl From<DerError> for KeyError {
+    fn from(error: DerError) -> Self {
+        Self::Der(error)
     }
 }

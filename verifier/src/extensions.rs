@@ -1,8 +1,8 @@
 //! The extensions that are understood. RFC 5280 §4.2.
 
 use crate::der::{self, Element, Reader, tag};
-use crate::ek::TpmModel;
 use crate::error::CertificateError;
+use crate::tpm_model::TpmModel;
 use crate::{name, oid};
 
 /// RFC 5280 §4.2.1.3, by bit.

@@ -15,7 +15,8 @@ use tpm2::types::{
 };
 use tpm2::wire::{Malformed, Unmarshal};
 
-use crate::key::{Curve, EccKey, KeyError};
+use crate::error::KeyError;
+use crate::key::{Curve, EccKey};
 use crate::signature::{self, SignatureWrong};
 
 /// fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, sign; every other bit is clear.

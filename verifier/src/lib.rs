@@ -40,6 +40,7 @@ mod signature;
 mod tests;
 pub mod text;
 mod time;
+mod tpm_model;
 mod x509;
 
 pub use appraisal::{
@@ -52,11 +53,12 @@ pub use attestation_key::{AttestationKey, AttestationKeyError};
 pub use ca::CaCertificate;
 pub use challenge::{Challenge, ChallengeError};
 pub use der::DerError;
-pub use ek::{EkCertificate, TpmModel};
-pub use error::{CertificateError, Fault};
+pub use ek::EkCertificate;
+pub use error::{CertificateError, Fault, KeyError};
 pub use join_key::{JOIN_KEY_ATTRIBUTES, JoinKey, JoinKeyError};
-pub use key::{Curve, EccKey, EkPublicKey, Exponents, KeyError, RsaKey};
+pub use key::{Curve, EccKey, EkPublicKey, Exponents, RsaKey};
 pub use pcr::{PCRS, PcrValues, QuotedPcrs};
 pub use signature::{Hash, SignatureAlgorithm, SignatureWrong};
 pub use time::UnixTime;
+pub use tpm_model::TpmModel;
 pub use x509::MAX_CERTIFICATE;

@@ -3,9 +3,9 @@
 use crate::der::{self, Element, Reader, tag};
 use crate::error::CertificateError;
 use crate::extensions::Extensions;
-use crate::key::hex;
 use crate::name::Name;
 use crate::signature::SignatureAlgorithm;
+use crate::text::hex;
 use crate::time::UnixTime;
 
 /// The longest certificate that is read. Those in the field are below 2 KiB.

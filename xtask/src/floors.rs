@@ -1,6 +1,8 @@
 //! `cargo xtask floors`: dependencies point down only, between the crates and, within some of them,
 //! between their modules.
 
+mod cycles;
+
 use std::fs;
 use std::path::Path;
 
@@ -91,9 +93,16 @@ const AUTHORITY: House = House {
     neighbours: Neighbours::Strangers,
 };
 
+/// Crates in which no module uses one that uses it, be it by way of others.
+const WITHOUT_CYCLES: [&str; 7] =
+    ["agent", "authority", "host", "testkit", "tls", "tpm2", "verifier"];
+
 /// Refuses the workspace if a dependency points up.
 pub fn check(workspace: &Path) -> Result<()> {
     let mut faults = crate_faults(&metadata(workspace)?)?;
+    for name in WITHOUT_CYCLES {
+        faults.extend(cycles::faults(name, &workspace.join(name).join("src"))?);
+    }
     for house in [&TPM2, &AUTHORITY] {
         let source = workspace.join(house.name).join("src");
         for path in rust_files(&source)? {

@@ -14,10 +14,10 @@ use crate::log::Log;
 pub(crate) fn run(arguments: Start) -> Result<(), Failure> {
     // As the command line says, until the file has been read.
     let log = Log::new(arguments.overrides.log_format.unwrap_or_default(), Level::Info);
-    let settings = load(&arguments, |settings| settings.map_or(log, Log::of))?;
-    let log = Log::of(&settings);
+    let settings = load(&arguments, |settings| settings.map_or(log, Settings::log))?;
+    let log = settings.log();
     let pid_file = arguments.pid_file.clone();
-    let reread = Arc::new(move || load(&arguments, |settings| settings.map_or(log, Log::of)));
+    let reread = Arc::new(move || load(&arguments, |settings| settings.map_or(log, Settings::log)));
     block_on(daemon::run(settings, reread, pid_file.as_deref(), log))?
 }
 

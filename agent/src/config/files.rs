@@ -5,15 +5,20 @@ use std::path::{Path, PathBuf};
 
 use host::bounded;
 use host::exit::{Exit, Failure};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use tls::{CaPin, ServerTrust};
 
 use super::finding::{Finding, Location, Severity, Source};
 use super::settings::{Settings, Token, Trust};
 use super::tree::{Node, Value};
-use crate::client::Client;
 use crate::{passwords, trusted};
 
 /// No name of a token is longer.
 const MAX_TOKEN_FILE: u64 = 4096;
+
+/// Bytes of a file of CA certificates.
+const MAX_CA_FILE: u64 = 1024 * 1024;
 
 /// A file that a configuration names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,9 +76,7 @@ impl NamedFile {
     #[must_use]
     pub fn look(&self) -> Option<Finding> {
         let looked = match self.content {
-            Content::CaCertificates => {
-                Client::new(Vec::new(), &Trust::CaPath(self.path.clone())).map(drop)
-            }
+            Content::CaCertificates => Trust::CaPath(self.path.clone()).read().map(drop),
             Content::Token => Token::File(self.path.clone()).read().map(drop),
             Content::Password => passwords::password(&self.path).map(drop),
         };
@@ -85,6 +88,44 @@ impl NamedFile {
             advice: Some(failure.advice).filter(|advice| !advice.is_empty()),
         })
     }
+}
+
+impl Trust {
+    /// What makes a server the authority, and the pins of the CAs that are trusted.
+    ///
+    /// # Errors
+    /// The file of CA certificates cannot be read, others may write it, or it has no certificate.
+    pub(crate) fn read(&self) -> Result<(ServerTrust, Vec<CaPin>), Failure> {
+        match self {
+            Self::Pins(pins) => Ok((ServerTrust::Pins(pins.clone()), pins.clone())),
+            Self::CaPath(path) => {
+                let certificates = ca_certificates(path)?;
+                let pins = certificates.iter().map(CaPin::of_certificate).collect::<Result<_, _>>();
+                let pins = pins.map_err(|error| unreadable(path, &error))?;
+                Ok((ServerTrust::Certificates(certificates), pins))
+            }
+        }
+    }
+}
+
+fn ca_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let file = bounded::open_regular(path).map_err(|error| unreadable(path, &error))?;
+    trusted::check(path)?;
+    let pem = bounded::read(file, MAX_CA_FILE).map_err(|error| unreadable(path, &error))?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let certificates = certificates.map_err(|error| unreadable(path, &error))?;
+    if certificates.is_empty() {
+        return Err(unreadable(path, &"no certificate in it"));
+    }
+    Ok(certificates)
+}
+
+fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(
+        Exit::Config,
+        format!("the CA certificates in {}: {error}", path.display()),
+        "give the file of the authority's CA certificates, PEM, or a CA pin instead",
+    )
 }
 
 impl Token {

@@ -10,8 +10,9 @@ use host::exit::Failure;
 use rustix::fs::{Access, access};
 
 use super::finding::{Finding, Severity};
+use super::settings::HOOK_PATH;
 use super::settings::{Destination, ReloadAction, Service, Settings, Storage};
-use crate::{reload, trusted};
+use crate::trusted;
 
 /// How much of the first line of a script the kernel reads.
 const MAX_SHEBANG: usize = 255;
@@ -60,7 +61,7 @@ fn of_program(program: &str) -> Option<(Severity, String, String)> {
     let Some(path) = find(program) else {
         return error(
             format!("{program} is not there"),
-            &format!("install it, or give its path; it is looked for in {}", reload::PATH),
+            &format!("install it, or give its path; it is looked for in {}", HOOK_PATH),
         );
     };
     let shown = path.display();
@@ -113,7 +114,7 @@ fn find(program: &str) -> Option<PathBuf> {
     if program.contains('/') {
         return Some(Path::new("/").join(program));
     }
-    let folders = reload::PATH.split(':').map(|folder| Path::new(folder).join(program));
+    let folders = HOOK_PATH.split(':').map(|folder| Path::new(folder).join(program));
     let there: Vec<PathBuf> = folders.filter(|path| path.is_file()).collect();
     there.iter().find(|path| can_execute(path)).or(there.first()).cloned()
 }

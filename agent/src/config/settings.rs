@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use host::log::LogFormat;
+use host::log::{Level, LogFormat};
 use tls::CaPin;
 use tpm2::transport::Tcti;
 
 use super::address::Address;
 use crate::inventory::EkChoice;
+use crate::log::Log;
 use crate::passwords::PasswordFiles;
 
 /// The lifetime of certificates if nobody says another.
@@ -22,6 +23,9 @@ pub const USUAL_MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where the bot keeps its identity if nobody says otherwise.
 pub const DEFAULT_STORAGE: &str = "/var/lib/teleport/bot";
+
+/// Where programs are looked for: nothing of our own environment is passed on.
+pub(crate) const HOOK_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// How long a reload may take if nobody says otherwise.
 pub const DEFAULT_RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -51,6 +55,14 @@ pub struct Settings {
     pub diag_addr: Option<SocketAddr>,
     /// The TPM.
     pub tpm: TpmSettings,
+}
+
+impl Settings {
+    /// The log that it asks for.
+    #[must_use]
+    pub const fn log(&self) -> Log {
+        Log::new(self.log_format, if self.debug { Level::Debug } else { Level::Info })
+    }
 }
 
 /// What makes a server the authority. There is no way to ask for no check at all.

@@ -18,7 +18,8 @@ use std::time::Duration;
 pub use self::job::{Job, Outcome, Part, Trouble};
 use self::limit::Limit;
 use self::look::Look;
-pub use self::timing::{Moment, Validity, backoff, renewal_time};
+pub use self::timing::{Moment, backoff, renewal_time};
+pub use crate::validity::Validity;
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]

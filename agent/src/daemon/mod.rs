@@ -167,7 +167,7 @@ impl Daemon {
         match (ended.outcome, &self.slot) {
             (Outcome::Configured, Slot::Free(worker)) => {
                 self.answers.change(ended.diag, &self.health);
-                self.log = Log::of(worker.settings());
+                self.log = worker.settings().log();
                 let none = || Failure::bug("a configuration without inventory");
                 let found = ended.inventory.ok_or_else(none)?;
                 self.health.become_that_of(worker, &found);

@@ -29,7 +29,7 @@ fn a_command_is_run_without_shell_or_environment() {
     let action = ReloadAction::Command { program: "env".into(), arguments: vec![] };
     let told = run(&Reload { action, timeout: LONG }).unwrap();
     assert_eq!(told.output.lines().count(), 2, "{told}");
-    assert!(told.output.contains(&format!("PATH={PATH}")), "{told}");
+    assert!(told.output.contains(&format!("PATH={HOOK_PATH}")), "{told}");
     let action = ReloadAction::Command {
         program: "/bin/echo".into(),
         arguments: vec!["$HOME; exit 1".into(), "*".into()],

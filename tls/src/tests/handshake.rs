@@ -17,7 +17,7 @@ use signature::hazmat::PrehashSigner;
 
 use super::pki::{KINDS, Key, Kind, Pki};
 use super::{Refusal, converse, deliver, flight};
-use crate::config::roots;
+use crate::trust::roots;
 use crate::{
     DigestSigner, RemoteKey, RemoteKeyError, ServerTrust, authority_name, client_config,
     count_tickets, identity, join_exporter, provider, server_config, software_key,

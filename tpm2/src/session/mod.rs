@@ -66,11 +66,10 @@ pub use hash::{cp_hash, name_hash, parameter_hash};
 pub(crate) use start::Starting;
 pub use start::{Encryption, NewSalted, NewSession, Plan, SaltKey};
 
-use crate::client::Loaded;
 use crate::crypto::cfb::Aes;
 use crate::crypto::{HashAlg, NoRandomness, random};
 use crate::error::Fault;
-use crate::types::{DigestBuf, Entity, NameBuf, SecretBuf, SessionHandle, SessionType};
+use crate::types::{DigestBuf, Entity, Handle, NameBuf, SecretBuf, SessionHandle, SessionType};
 
 /// A session in the TPM and what this side knows of it.
 pub struct Session {
@@ -173,8 +172,8 @@ impl Session {
     }
 
     /// What its policy asks for, before it is used.
-    pub(crate) fn learn(&mut self, loaded: &Loaded) {
-        self.proof = loaded.proof(self.handle.handle());
+    pub(crate) fn learn(&mut self, proof: impl FnOnce(Handle) -> Proof) {
+        self.proof = proof(self.handle.handle());
     }
 
     /// Whether the authorization value of the entity of this Name enters the key of the HMAC. Part 1 §19.6.5 and

@@ -1,5 +1,6 @@
 //! When credentials are valid, when they are renewed, and how long to wait after a failure.
 
+use crate::validity::Validity;
 use std::time::Duration;
 
 /// A moment on both clocks. The wall clock says what is valid and can jump; the boot clock never jumps and counts sleep.
@@ -9,26 +10,6 @@ pub struct Moment {
     pub wall: i64,
     /// Time since boot.
     pub boot: Duration,
-}
-
-/// From when to when credentials are valid, seconds since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Validity {
-    /// The first second.
-    pub not_before: i64,
-    /// The last second.
-    pub not_after: i64,
-}
-
-impl Validity {
-    /// Clocks of two machines differ by less than this, or somebody has to look at them.
-    pub(super) const SKEW: i64 = 120;
-
-    /// Whether they are valid, as far as this machine's clock can tell.
-    #[must_use]
-    pub const fn holds_at(&self, wall: i64) -> bool {
-        self.not_before.saturating_sub(Self::SKEW) <= wall && wall < self.not_after
-    }
 }
 
 /// When credentials are renewed: after half of their life, or the interval if that is less, give or take a tenth, so that

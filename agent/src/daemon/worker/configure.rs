@@ -8,7 +8,6 @@ use host::exit::{Exit, Failure};
 use super::{Inventory, Worker, blocking, client, destinations};
 use crate::config::Settings;
 use crate::daemon::answers::DiagChange;
-use crate::log::Log;
 
 /// How long it may take to read the configuration: it may be on a file system that hangs, or a pipe.
 const CONFIGURATION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,7 +42,7 @@ impl Worker {
         let read = Arc::clone(&settings);
         self.client = blocking(move || client(&read)).await?;
         self.destinations = destinations(&settings, &self.destinations);
-        self.log = Log::of(&settings);
+        self.log = settings.log();
         self.settings = settings;
         self.connection = None;
         Ok(())

@@ -1,0 +1,130 @@
+//! Modules of a crate that use each other.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::from_the_top;
+use crate::attributes::rust_files;
+use crate::tokens::{tokens, without_tests};
+
+/// Which modules each module uses, and where.
+type Uses = BTreeMap<String, BTreeMap<String, String>>;
+
+/// Each cycle once, by the path that leads around it.
+pub(super) fn faults(name: &str, source: &Path) -> Result<Vec<String>> {
+    let mut uses = Uses::new();
+    for path in rust_files(source)? {
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        note(&mut uses, name, path.strip_prefix(source)?, &text);
+    }
+    Ok(around(name, &uses))
+}
+
+/// Notes what one file uses; `file` is relative to the crate's `src`.
+fn note(uses: &mut Uses, name: &str, file: &Path, source: &str) {
+    let path: Vec<String> = file
+        .with_extension("")
+        .iter()
+        .map(|part| part.to_string_lossy().into_owned())
+        .filter(|part| part != "mod")
+        .collect();
+    let root = |first: &&String| *first != "lib" && *first != "main";
+    let Some(module) = path.first().filter(root) else { return };
+    if path.iter().any(|part| part == "tests") {
+        return;
+    }
+    let all = tokens(source);
+    let found = uses.entry(module.clone()).or_default();
+    for used in from_the_top(&without_tests(&all), path.len()) {
+        if used.text != module {
+            let at = || format!("{name}/src/{}:{}", file.display(), used.line);
+            found.entry(used.text.to_owned()).or_insert_with(at);
+        }
+    }
+}
+
+fn around(name: &str, uses: &Uses) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut seen = BTreeSet::new();
+    for start in uses.keys() {
+        let Some(path) = back_to(start, uses) else { continue };
+        if !seen.insert(path.iter().cloned().collect::<BTreeSet<_>>()) {
+            continue;
+        }
+        let places: Vec<&str> = path
+            .iter()
+            .zip(path.iter().skip(1))
+            .filter_map(|(from, to)| Some(uses.get(from)?.get(to)?.as_str()))
+            .collect();
+        faults.push(format!(
+            "crate {name}: modules use each other, {}: {}",
+            path.join(" -> "),
+            places.join(", ")
+        ));
+    }
+    faults
+}
+
+/// The shortest way from a module back to itself.
+fn back_to(start: &str, uses: &Uses) -> Option<Vec<String>> {
+    let mut waiting = VecDeque::from([vec![start.to_owned()]]);
+    let mut seen = BTreeSet::new();
+    while let Some(path) = waiting.pop_front() {
+        let used = path.last().and_then(|last| uses.get(last));
+        for next in used.into_iter().flat_map(BTreeMap::keys) {
+            let mut longer = path.clone();
+            longer.push(next.clone());
+            if next == start {
+                return Some(longer);
+            }
+            if uses.contains_key(next) && seen.insert(next.clone()) {
+                waiting.push_back(longer);
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(files: &[(&str, &str)]) -> Vec<String> {
+        let mut uses = Uses::new();
+        for (file, source) in files {
+            note(&mut uses, "agent", Path::new(file), source);
+        }
+        around("agent", &uses)
+    }
+
+    #[test]
+    fn cycle_is_refused_once_with_its_places() {
+        let faults = found(&[
+            ("config/files.rs", "use crate::client::Client;"),
+            ("client.rs", "use crate::ceremony;"),
+            ("ceremony.rs", "fn f() { crate::config::g() }"),
+            ("daemon/mod.rs", "use crate::config::Settings;"),
+        ]);
+        let expected = "crate agent: modules use each other, ceremony -> config -> client -> \
+                        ceremony: agent/src/ceremony.rs:1, agent/src/config/files.rs:1, \
+                        agent/src/client.rs:1";
+        assert_eq!(faults, [expected]);
+    }
+
+    #[test]
+    fn tests_and_modules_below_one_name_are_no_cycle() {
+        assert!(
+            found(&[
+                ("config/tests/keys.rs", "use crate::client::Client;"),
+                ("config/mod.rs", "#[cfg(test)] mod tests { use crate::client::Client; }"),
+                ("client.rs", "use crate::config::Settings; use crate::client::x;"),
+                ("lib.rs", "use crate::client::Client;"),
+            ])
+            .is_empty()
+        );
+    }
+}
