@@ -150,7 +150,7 @@ impl Destination {
     /// locked, by the first write only.
     ///
     /// # Errors
-    /// It is not ours alone to write to, or another agent has it ([`Exit::Busy`](crate::Exit::Busy)).
+    /// It is not ours alone to write to, or another agent has it ([`Exit::Busy`](host::exit::Exit::Busy)).
     pub fn lock(&self) -> Result<(), Failure> {
         match &self.sink {
             Sink::Directory(directory, writer) if directory.path().exists() => {
