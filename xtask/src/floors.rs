@@ -161,21 +161,23 @@ fn crate_faults(metadata: &Value) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// What is wrong with the paths in one file of a house; `file` is relative to its `src`.
-fn module_faults(house: &House, file: &Path, source: &str) -> Vec<String> {
+/// The module below the crate's root that a file belongs to, and how deep the file lies below that root. None for the root
+/// itself and for tests. `file` is relative to the crate's `src`.
+fn module_of(file: &Path) -> Option<(String, usize)> {
     let path: Vec<String> = file
         .with_extension("")
         .iter()
         .map(|part| part.to_string_lossy().into_owned())
         .filter(|part| part != "mod")
         .collect();
-    if path.iter().any(|part| part == "tests") {
-        return Vec::new();
-    }
-    let root = |first: &&String| *first != "lib" && *first != "main";
-    let Some(name) = path.first().filter(root).cloned() else {
-        return Vec::new();
-    };
+    let is_root = |first: &String| first == "lib" || first == "main";
+    let module = path.first().filter(|first| !is_root(first))?;
+    (!path.iter().any(|part| part == "tests")).then(|| (module.clone(), path.len()))
+}
+
+/// What is wrong with the paths in one file of a house; `file` is relative to its `src`.
+fn module_faults(house: &House, file: &Path, source: &str) -> Vec<String> {
+    let Some((name, depth)) = module_of(file) else { return Vec::new() };
     let House { name: house_name, modules, neighbours } = house;
     let Some(own) = floor(modules, &name) else {
         return vec![format!(
@@ -185,7 +187,7 @@ fn module_faults(house: &House, file: &Path, source: &str) -> Vec<String> {
     let top = modules.iter().map(|(_, floor)| *floor).max();
     let all = tokens(source);
     let mut faults = Vec::new();
-    for used in from_the_top(&without_tests(&all), path.len()) {
+    for used in from_the_top(&without_tests(&all), depth) {
         let at = format!("{house_name}/src/{}:{}", file.display(), used.line);
         match floor(modules, used.text) {
             Some(floor) if floor > own => faults.push(format!(

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::from_the_top;
+use super::{from_the_top, module_of};
 use crate::attributes::rust_files;
 use crate::tokens::{tokens, without_tests};
 
@@ -26,20 +26,10 @@ pub(super) fn faults(name: &str, source: &Path) -> Result<Vec<String>> {
 
 /// Notes what one file uses; `file` is relative to the crate's `src`.
 fn note(uses: &mut Uses, name: &str, file: &Path, source: &str) {
-    let path: Vec<String> = file
-        .with_extension("")
-        .iter()
-        .map(|part| part.to_string_lossy().into_owned())
-        .filter(|part| part != "mod")
-        .collect();
-    let root = |first: &&String| *first != "lib" && *first != "main";
-    let Some(module) = path.first().filter(root) else { return };
-    if path.iter().any(|part| part == "tests") {
-        return;
-    }
+    let Some((module, depth)) = module_of(file) else { return };
     let all = tokens(source);
     let found = uses.entry(module.clone()).or_default();
-    for used in from_the_top(&without_tests(&all), path.len()) {
+    for used in from_the_top(&without_tests(&all), depth) {
         if used.text != module {
             let at = || format!("{name}/src/{}:{}", file.display(), used.line);
             found.entry(used.text.to_owned()).or_insert_with(at);
