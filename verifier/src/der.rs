@@ -7,6 +7,9 @@
 
 use std::fmt;
 
+/// The longest certificate that is read. Those in the field are below 2 KiB.
+pub const MAX_CERTIFICATE: usize = 8 * 1024;
+
 /// X.690 identifier octets, as they stand in a certificate.
 pub(crate) mod tag {
     pub(crate) const BOOLEAN: u8 = 0x01;

@@ -1,12 +1,13 @@
 //! Certificates of endorsement keys: TCG EK Credential Profile, and what chips really hold.
 
+use crate::der::MAX_CERTIFICATE;
 use crate::der::{Reader, tag};
 use crate::error::CertificateError;
 use crate::key::{EkPublicKey, Exponents};
 use crate::signature::SignatureAlgorithm;
 use crate::time::UnixTime;
 use crate::tpm_model::TpmModel;
-use crate::x509::{Certificate, MAX_CERTIFICATE};
+use crate::x509::Certificate;
 
 /// The certificate of an endorsement key. Well formed and meant for one; not yet trusted.
 #[derive(Clone, Debug)]

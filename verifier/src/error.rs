@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::der::DerError;
+use crate::der::{DerError, MAX_CERTIFICATE};
 
 /// The classes of refusal, the same for keys, certificates and chains. Stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,7 +87,7 @@ impl fmt::Display for CertificateError {
         match self {
             Self::Der(error) => error.fmt(f),
             Self::TooLarge { length } => {
-                write!(f, "{length} bytes are more than the {} allowed", crate::MAX_CERTIFICATE)
+                write!(f, "{length} bytes are more than the {} allowed", MAX_CERTIFICATE)
             }
             Self::TrailingBytes { offset } => {
                 write!(f, "bytes after the end of the certificate, at offset {offset}")

@@ -33,7 +33,7 @@ impl EkPublicKey {
     /// Reads a SubjectPublicKeyInfo that comes without a certificate. Nothing but its canonical
     /// encoding is accepted, so that the hash of these bytes is [`Self::public_hash`].
     pub fn from_spki(spki: &[u8]) -> Result<Self, KeyError> {
-        if spki.len() > crate::MAX_CERTIFICATE {
+        if spki.len() > der::MAX_CERTIFICATE {
             return Err(KeyError::NotCanonical);
         }
         let mut reader = Reader::new(spki);

@@ -1,15 +1,12 @@
 //! What is common to all certificates. RFC 5280 §4.1.
 
-use crate::der::{self, Element, Reader, tag};
+use crate::der::{self, Element, MAX_CERTIFICATE, Reader, tag};
 use crate::error::CertificateError;
 use crate::extensions::Extensions;
 use crate::name::Name;
 use crate::signature::SignatureAlgorithm;
 use crate::text::hex;
 use crate::time::UnixTime;
-
-/// The longest certificate that is read. Those in the field are below 2 KiB.
-pub const MAX_CERTIFICATE: usize = 8 * 1024;
 
 /// RFC 5280 §4.1.2.2 allows 20 bytes; some pad.
 const MAX_SERIAL: usize = 64;
