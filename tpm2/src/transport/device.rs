@@ -36,7 +36,9 @@ impl Device {
 }
 
 impl Transport for Device {
-    /// One write, one read: the driver takes a whole command and gives a whole answer, and loses what one read leaves.
+    /// One write, one read: the driver takes a whole command and gives a whole answer, and loses what one read leaves. The write
+    /// returns when the TPM has answered, or when it has not in the time that the driver gives each command: five minutes at
+    /// most.
     fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
         let written = self.file.write(command)?;
         if written != command.len() {

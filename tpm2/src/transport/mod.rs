@@ -3,6 +3,7 @@
 //! [`Transport`] is one method. [`Device`] and [`Swtpm`] speak to TPMs, at an address that TPM people know how to type
 //! ([`Tcti`]); [`Retry`], [`Record`] and [`Replay`] are layers.
 
+mod clock;
 mod device;
 mod layers;
 mod swtpm;

@@ -7,9 +7,10 @@ use std::string::String;
 use std::time::Duration;
 
 use super::Transport;
+use super::clock::Deadline;
 
-/// As long as the kernel gives a chip that makes an RSA key.
-const TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a command and its whole answer may take: as long as the kernel gives a chip that makes an RSA key.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The software TPM `swtpm`, on its data port: commands and answers as they are, without framing.
 ///
@@ -19,6 +20,7 @@ pub struct Swtpm {
     stream: Box<dyn Stream>,
     /// Whether a command was answered on this connection.
     is_proven: bool,
+    timeout: Duration,
 }
 
 enum Address {
@@ -32,33 +34,71 @@ impl Address {
             Self::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port))?;
                 stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(TIMEOUT))?;
-                stream.set_write_timeout(Some(TIMEOUT))?;
                 Box::new(stream)
             }
-            Self::Unix(path) => {
-                let stream = UnixStream::connect(path)?;
-                stream.set_read_timeout(Some(TIMEOUT))?;
-                stream.set_write_timeout(Some(TIMEOUT))?;
-                Box::new(stream)
-            }
+            Self::Unix(path) => Box::new(UnixStream::connect(path)?),
         })
     }
 }
 
+/// What both kinds of socket have.
 trait Stream: Read + Write + Send {
     fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()>;
+    /// How long one read or write may take.
+    fn set_timeout(&self, timeout: Duration) -> io::Result<()>;
+    /// The error of the connection, once.
+    fn take_error(&self) -> io::Result<Option<io::Error>>;
 }
 
 impl Stream for TcpStream {
     fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
         Self::set_nonblocking(self, nonblocking)
     }
+
+    fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(timeout))?;
+        self.set_write_timeout(Some(timeout))
+    }
+
+    fn take_error(&self) -> io::Result<Option<io::Error>> {
+        Self::take_error(self)
+    }
 }
 
 impl Stream for UnixStream {
     fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
         Self::set_nonblocking(self, nonblocking)
+    }
+
+    fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(timeout))?;
+        self.set_write_timeout(Some(timeout))
+    }
+
+    fn take_error(&self) -> io::Result<Option<io::Error>> {
+        Self::take_error(self)
+    }
+}
+
+/// Why a command was not answered.
+enum Failed {
+    /// The other end had closed the connection before it read the whole command.
+    Unread(io::Error),
+    /// It is unknown whether the command executed.
+    Unknown(io::Error),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::Unknown(error)
+    }
+}
+
+impl From<Failed> for io::Error {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Unread(error) | Failed::Unknown(error) => error,
+        }
     }
 }
 
@@ -81,7 +121,13 @@ impl Swtpm {
 
     fn open(address: Address) -> io::Result<Self> {
         let stream = address.connect()?;
-        Ok(Self { address, stream, is_proven: false })
+        Ok(Self { address, stream, is_proven: false, timeout: COMMAND_TIMEOUT })
+    }
+
+    #[cfg(test)]
+    pub(super) const fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
     }
 
     fn connect_again(&mut self) -> io::Result<()> {
@@ -99,21 +145,79 @@ impl Swtpm {
             Ok(0) => Ok(true),
             Ok(_) => Err(io::Error::new(ErrorKind::InvalidData, "an answer without a command")),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-            Err(error) if is_end(&error) => Ok(true),
+            Err(error) if is_reset(&error) => Ok(true),
             Err(error) => Err(error),
         }
     }
 
     /// Sends a command and waits for the first byte of its answer.
-    fn send(&mut self, command: &[u8], first: &mut [u8; 1]) -> io::Result<()> {
-        self.stream.write_all(command)?;
-        self.stream.read_exact(first)
+    ///
+    /// A connection that is closed while it holds bytes that were not read, or to which bytes are sent after it was closed, is
+    /// reset: RFC 9293 3.6.1, and unix(7) alike. So a reset tells that the command was not read, and the end of the
+    /// connection alone does not.
+    fn send(&mut self, command: &[u8], deadline: &Deadline) -> Result<u8, Failed> {
+        let mut stream = Timed { stream: &mut *self.stream, deadline };
+        let mut first = [0];
+        let answered = stream.write_all(command).and_then(|()| stream.read_exact(&mut first));
+        match answered {
+            Ok(()) => {
+                let [first] = first;
+                Ok(first)
+            }
+            Err(error) if is_reset(&error) => Err(Failed::Unread(error)),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                let reset = self.stream.take_error()?.filter(is_reset);
+                Err(reset.map_or_else(|| Failed::Unknown(hung_up()), Failed::Unread))
+            }
+            Err(error) => Err(Failed::Unknown(error)),
+        }
     }
 }
 
-fn is_end(error: &io::Error) -> bool {
-    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+/// A stream whose reads and writes all end before one deadline.
+struct Timed<'s> {
+    stream: &'s mut dyn Stream,
+    deadline: &'s Deadline,
+}
+
+impl Timed<'_> {
+    fn explain(&self, error: io::Error) -> io::Error {
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => self.deadline.missed(),
+            _ => error,
+        }
+    }
+}
+
+impl Read for Timed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_timeout(self.deadline.left()?)?;
+        self.stream.read(buffer).map_err(|error| self.explain(error))
+    }
+}
+
+impl Write for Timed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_timeout(self.deadline.left()?)?;
+        self.stream.write(bytes).map_err(|error| self.explain(error))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+fn is_reset(error: &io::Error) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
+}
+
+fn hung_up() -> io::Error {
+    io::Error::new(ErrorKind::UnexpectedEof, "swtpm hung up before the end of its answer")
+}
+
+fn explain_end(error: io::Error) -> io::Error {
+    if error.kind() == ErrorKind::UnexpectedEof { hung_up() } else { error }
 }
 
 impl Transport for Swtpm {
@@ -122,24 +226,25 @@ impl Transport for Swtpm {
         if self.is_proven && self.is_closed()? {
             self.connect_again()?;
         }
-        let mut first = [0];
-        match self.send(command, &mut first) {
-            // It hung up after the answer before, and that is seen only now: it has not read this command.
-            Err(error) if self.is_proven && is_end(&error) => {
+        let deadline = Deadline::after(self.timeout);
+        let first = match self.send(command, &deadline) {
+            // It hung up after the answer before, and that is seen only now.
+            Err(Failed::Unread(error)) if self.is_proven => {
                 self.connect_again().map_err(|_| error)?;
-                self.send(command, &mut first)?;
+                self.send(command, &deadline)?
             }
             sent => sent?,
-        }
+        };
+        let mut stream = Timed { stream: &mut *self.stream, deadline: &deadline };
         let too_small = || io::Error::new(ErrorKind::InvalidData, "an answer of no valid size");
         let (header, _) = response.split_first_chunk_mut::<HEADER>().ok_or_else(too_small)?;
         let [head, rest @ ..] = header;
-        [*head] = first;
-        self.stream.read_exact(rest)?;
+        *head = first;
+        stream.read_exact(rest).map_err(explain_end)?;
         let [_, _, a, b, c, d, ..] = *header;
         let size = usize::try_from(u32::from_be_bytes([a, b, c, d])).map_err(|_| too_small())?;
         let rest = response.get_mut(HEADER..size).ok_or_else(too_small)?;
-        self.stream.read_exact(rest)?;
+        stream.read_exact(rest).map_err(explain_end)?;
         self.is_proven = true;
         Ok(size)
     }

@@ -197,6 +197,64 @@ fn an_answer_that_claims_less_than_a_header_or_more_than_a_buffer_is_no_answer()
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+/// A bus that delivers an octet now and then.
+#[test]
+fn answer_that_comes_octet_by_octet_ends_at_the_deadline_of_the_command() {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::time::Duration;
+
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        client.set_nodelay(true).unwrap();
+        client.read_exact(&mut [0; 10]).unwrap();
+        let header = [0x80, 0x01, 0, 0, 0x10, 0];
+        for octet in header.into_iter().chain(std::iter::repeat_n(0, 0xffa)) {
+            std::thread::sleep(Duration::from_millis(10));
+            if client.write_all(&[octet]).is_err() {
+                return false;
+            }
+        }
+        true
+    });
+    let mut client = Swtpm::connect("127.0.0.1", port).unwrap();
+    client = client.with_timeout(Duration::from_millis(100));
+    let error = client.exchange(&[0; 10], &mut [0; 4096]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+    drop(client);
+    assert!(!server.join().unwrap(), "the whole answer was waited for");
+}
+
+/// A server that executes a command and hangs up instead of answering.
+#[test]
+fn command_that_was_read_is_not_sent_again() {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+
+    let folder = std::env::temp_dir().join(std::format!("tpm2-read-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        client.read_exact(&mut [0; 12]).unwrap();
+        client.write_all(&four_random_octets()).unwrap();
+        client.read_exact(&mut [0; 12]).unwrap();
+        drop(client);
+        // Only a command that is sent again makes another connection, and whoever ends the test makes one that says nothing.
+        listener.accept().unwrap().0.read(&mut [0; 12]).unwrap()
+    });
+    let mut client = Swtpm::connect_unix(&path).unwrap();
+    client.exchange(&[0; 12], &mut [0; 4096]).unwrap();
+    let error = client.exchange(&[0; 12], &mut [0; 4096]).unwrap_err();
+    assert_eq!(error.to_string(), "swtpm hung up before the end of its answer");
+    drop(Swtpm::connect_unix(&path).unwrap());
+    assert_eq!(server.join().unwrap(), 0);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 /// A server that answers so many commands on each connection, and then hangs up.
 #[cfg(feature = "std")]
 #[test]
