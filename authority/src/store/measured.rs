@@ -62,8 +62,14 @@ impl Store for Measured {
         self.measure(Access::Read, self.store.read(table, key))
     }
 
-    fn list<'a>(&'a self, table: Table, prefix: &'a str) -> Pending<'a, Vec<(String, Vec<u8>)>> {
-        self.measure(Access::Read, self.store.list(table, prefix))
+    fn list<'a>(
+        &'a self,
+        table: Table,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> Pending<'a, Vec<(String, Vec<u8>)>> {
+        self.measure(Access::Read, self.store.list(table, prefix, after, limit))
     }
 
     fn write(&self, batch: Vec<Change>) -> Pending<'_, ()> {
@@ -91,7 +97,13 @@ mod tests {
             Box::pin(async { Ok(None) })
         }
 
-        fn list<'a>(&'a self, _: Table, _: &'a str) -> Pending<'a, Vec<(String, Vec<u8>)>> {
+        fn list<'a>(
+            &'a self,
+            _: Table,
+            _: &'a str,
+            _: Option<&'a str>,
+            _: usize,
+        ) -> Pending<'a, Vec<(String, Vec<u8>)>> {
             Box::pin(async { Ok(vec![]) })
         }
 

@@ -5,7 +5,11 @@
 
 mod basis;
 mod clock;
+#[cfg(test)]
+mod conformance;
 mod measured;
+mod memory;
+mod pages;
 mod prune;
 mod records;
 mod redb;
@@ -17,6 +21,8 @@ use std::pin::Pin;
 pub use self::basis::{Basis, Incarnation};
 pub(crate) use self::clock::ClockRecord;
 pub(crate) use self::measured::Measured;
+pub use self::memory::MemoryStore;
+pub use self::pages::Pages;
 pub use self::redb::RedbStore;
 pub use records::{Audited, IfExists, Put, Recorded, Records};
 
@@ -93,8 +99,15 @@ pub trait Store: Send + Sync {
     /// The record with this key.
     fn read<'a>(&'a self, table: Table, key: &'a str) -> Pending<'a, Option<Vec<u8>>>;
 
-    /// All records of a table whose keys begin so, by key, in order.
-    fn list<'a>(&'a self, table: Table, prefix: &'a str) -> Pending<'a, Vec<(String, Vec<u8>)>>;
+    /// The first `limit` records of a table whose keys begin with `prefix` and come after the key
+    /// `after`, in the order of the keys' bytes. Fewer only if there are no more.
+    fn list<'a>(
+        &'a self,
+        table: Table,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> Pending<'a, Vec<(String, Vec<u8>)>>;
 
     /// All of the changes or none. When it says that they happened, they will be there after a
     /// crash or a loss of power.

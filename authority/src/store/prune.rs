@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use super::records::{decode, inserted, lock_changed, row};
-use super::{Audited, Change, Records, StoreError, Table};
+use super::{Audited, Change, Pages, Records, StoreError, Table};
 use crate::audit::{Author, Deed, Row};
 use crate::resource::{BotInstance, Kind, Lock};
 
@@ -66,7 +66,7 @@ impl Records {
         author: Author,
     ) -> Result<Vec<Removal>, StoreError> {
         let mut ended = Vec::new();
-        for (key, was) in self.0.list(Table::Instances, "").await? {
+        for (key, was) in Pages::new(&*self.0, Table::Instances, "").all().await? {
             let instance: BotInstance = decode(Table::Instances, &key, &was)?;
             if instance.metadata.expired(then) {
                 let row = row(&author.event(Deed::Removed, Kind::BotInstance, &key))?;
@@ -76,7 +76,7 @@ impl Records {
                 ended.push(Removal { changes, row });
             }
         }
-        for (name, was) in self.0.list(Table::Locks, "").await? {
+        for (name, was) in Pages::new(&*self.0, Table::Locks, "").all().await? {
             let lock: Lock = decode(Table::Locks, &name, &was)?;
             if !lock.in_force(then) {
                 let row = row(&author.lock_event(Deed::Removed, &lock))?;

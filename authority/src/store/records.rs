@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::basis::{Basis, locks_key, random, revision_removed};
 use super::clock::ClockRecord;
-use super::{Change, Store, StoreError, Table};
+use super::{Change, Pages, Store, StoreError, Table};
 use crate::audit::{Author, ChangeEvent, Deed, Row};
 use crate::resource::{
     Bot, BotInstance, InstanceId, Kind, Lock, Name, Resource, Target, Token, instance_path,
@@ -297,7 +297,7 @@ impl Records {
 
     /// The rows of the audit log that are not known to be on disk in its file, in order.
     pub(crate) async fn audit_rows(&self) -> Result<Vec<Row>, StoreError> {
-        let rows = self.0.list(Table::AuditRows, "").await?;
+        let rows = Pages::new(&*self.0, Table::AuditRows, "").all().await?;
         Ok(rows.into_iter().map(|(key, line)| Row::stored(key, line)).collect())
     }
 
@@ -358,7 +358,7 @@ impl Records {
         table: Table,
         prefix: &str,
     ) -> Result<Vec<T>, StoreError> {
-        let records = self.0.list(table, prefix).await?;
+        let records = Pages::new(&*self.0, table, prefix).all().await?;
         records.iter().map(|(key, record)| decode(table, key, record)).collect()
     }
 }

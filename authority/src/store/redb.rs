@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
+use std::ops::Bound;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -21,6 +22,9 @@ const QUEUE: usize = 256;
 
 /// Batches in one commit.
 const GROUP: usize = 256;
+
+/// Records that are in memory while all that begin so are removed.
+const REMOVED_AT_ONCE: usize = 1024;
 
 /// Memory for pages. A record has some hundred bytes.
 const CACHE: usize = 32 * 1024 * 1024;
@@ -71,12 +75,18 @@ impl Store for RedbStore {
         })
     }
 
-    fn list<'a>(&'a self, table: Table, prefix: &'a str) -> Pending<'a, Vec<(String, Vec<u8>)>> {
+    fn list<'a>(
+        &'a self,
+        table: Table,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> Pending<'a, Vec<(String, Vec<u8>)>> {
         Box::pin(async move {
             self.file.with(|database| {
                 let transaction = database.begin_read().map_err(failed)?;
                 let records = transaction.open_table(definition(table)).map_err(failed)?;
-                begin_so(&records, prefix)
+                page(&records, prefix, after, limit)
             })
         })
     }
@@ -205,26 +215,34 @@ fn apply(transaction: &WriteTransaction, batch: &[Change]) -> Result<(), StoreEr
             Change::Remove(_, key) | Change::Clear(_, key) => {
                 records.remove(key.as_str()).map_err(failed)?;
             }
-            Change::RemoveAll(_, prefix) => {
-                let keys: Vec<_> =
-                    begin_so(&records, prefix)?.into_iter().map(|one| one.0).collect();
-                for key in keys {
+            Change::RemoveAll(_, prefix) => loop {
+                let page = page(&records, prefix, None, REMOVED_AT_ONCE)?;
+                for (key, _) in &page {
                     records.remove(key.as_str()).map_err(failed)?;
                 }
-            }
+                if page.len() < REMOVED_AT_ONCE {
+                    break;
+                }
+            },
             Change::Expect(..) => {}
         }
     }
     Ok(())
 }
 
-/// The records whose keys begin so.
-fn begin_so(
+/// The first records whose keys begin with `prefix` and come after `after`.
+fn page(
     records: &impl ReadableTable<&'static str, &'static [u8]>,
     prefix: &str,
+    after: Option<&str>,
+    limit: usize,
 ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let first = match after.filter(|after| *after >= prefix) {
+        Some(after) => Bound::Excluded(after),
+        None => Bound::Included(prefix),
+    };
     let mut found = Vec::new();
-    for entry in records.range(prefix..).map_err(failed)? {
+    for entry in records.range::<&str>((first, Bound::Unbounded)).map_err(failed)?.take(limit) {
         let (key, record) = entry.map_err(failed)?;
         if !key.value().starts_with(prefix) {
             break;

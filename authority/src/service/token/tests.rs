@@ -50,7 +50,13 @@ impl Store for Memory {
         })
     }
 
-    fn list<'a>(&'a self, _: Table, _: &'a str) -> Pending<'a, Vec<(String, Vec<u8>)>> {
+    fn list<'a>(
+        &'a self,
+        _: Table,
+        _: &'a str,
+        _: Option<&'a str>,
+        _: usize,
+    ) -> Pending<'a, Vec<(String, Vec<u8>)>> {
         Box::pin(async { Ok(Vec::new()) })
     }
 

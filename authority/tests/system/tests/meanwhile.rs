@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use authority::store::{Change, Pending, Records, RedbStore, Store, Table};
+use authority::store::{Change, Pages, Pending, Records, RedbStore, Store, Table};
 
 /// What happens.
 pub(crate) type Event = Box<dyn FnOnce(Records) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
@@ -39,7 +39,7 @@ impl Meanwhile {
 
     /// How many records a table has.
     pub(crate) async fn count(&self, table: Table) -> usize {
-        self.store.list(table, "").await.unwrap().len()
+        Pages::new(&*self.store, table, "").all().await.unwrap().len()
     }
 
     /// Whether what was set has happened.
@@ -53,8 +53,14 @@ impl Store for Meanwhile {
         self.store.read(table, key)
     }
 
-    fn list<'a>(&'a self, table: Table, prefix: &'a str) -> Pending<'a, Vec<(String, Vec<u8>)>> {
-        self.store.list(table, prefix)
+    fn list<'a>(
+        &'a self,
+        table: Table,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> Pending<'a, Vec<(String, Vec<u8>)>> {
+        self.store.list(table, prefix, after, limit)
     }
 
     fn write(&self, batch: Vec<Change>) -> Pending<'_, ()> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use authority::store::{Change, RedbStore, Store, StoreError, Table};
+use authority::store::{Change, Pages, RedbStore, Store, StoreError, Table};
 
 const STORE: &str = "TEST_STORE";
 
@@ -67,9 +67,14 @@ fn acknowledged(output: &str) -> BTreeSet<String> {
     whole.lines().filter_map(|line| line.strip_prefix("acknowledged ")).map(String::from).collect()
 }
 
+async fn keys(store: &RedbStore) -> BTreeSet<String> {
+    let all = Pages::new(store, Table::Instances, "").all().await.unwrap();
+    all.into_iter().map(|(key, _)| key).collect()
+}
+
 async fn stored(path: &Path) -> BTreeSet<String> {
     let store = RedbStore::open(path).unwrap();
-    store.list(Table::Instances, "").await.unwrap().into_iter().map(|(key, _)| key).collect()
+    keys(&store).await
 }
 
 #[tokio::test]
@@ -150,86 +155,9 @@ async fn a_full_disk_is_an_error_loses_nothing_and_is_got_over() {
     std::fs::remove_file(&ballast).unwrap();
     store.write(insert("afterwards")).await.unwrap();
     said.insert("afterwards".into());
-    let found = store.list(Table::Instances, "").await.unwrap();
-    let found: BTreeSet<_> = found.into_iter().map(|(key, _)| key).collect();
+    let found = keys(&store).await;
     assert!(said.is_subset(&found), "{:?} are lost", said.difference(&found));
     drop(store);
-}
-
-#[tokio::test]
-async fn a_batch_happens_as_a_whole_or_not_at_all() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store.redb");
-    RedbStore::create(&path).unwrap();
-    let store = RedbStore::open(&path).unwrap();
-    let change = |key: &str| Change::Insert(Table::Bots, key.into(), vec![1]);
-    store.write(vec![change("a")]).await.unwrap();
-    let exists = store.write(vec![change("b"), change("a")]).await;
-    assert_eq!(exists, Err(StoreError::Exists(Table::Bots, "a".into())));
-    let missing = store.write(vec![change("c"), Change::Remove(Table::Tokens, "a".into())]).await;
-    assert_eq!(missing, Err(StoreError::Missing(Table::Tokens, "a".into())));
-    assert_eq!(store.list(Table::Bots, "").await.unwrap(), [("a".into(), vec![1])]);
-    store.write(vec![Change::Put(Table::Bots, "a".into(), vec![2])]).await.unwrap();
-    assert_eq!(store.read(Table::Bots, "a").await.unwrap(), Some(vec![2]));
-    store.write(vec![Change::Remove(Table::Bots, "a".into())]).await.unwrap();
-    assert_eq!(store.read(Table::Bots, "a").await.unwrap(), None);
-}
-
-#[tokio::test]
-async fn expectations_and_the_batch_itself_are_checked_in_order() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store.redb");
-    RedbStore::create(&path).unwrap();
-    let store = RedbStore::open(&path).unwrap();
-    let insert = |key: &str| Change::Insert(Table::Bots, key.into(), vec![1]);
-    let expect = |key: &str, was: Option<u8>| {
-        Change::Expect(Table::Bots, key.into(), was.map(|was| vec![was]))
-    };
-    let remove = |key: &str| Change::Remove(Table::Bots, key.into());
-    let changed = Err(StoreError::Changed(Table::Bots, "a".into()));
-
-    let twice = store.write(vec![insert("a"), insert("a")]).await;
-    assert_eq!(twice, Err(StoreError::Exists(Table::Bots, "a".into())));
-    assert_eq!(store.read(Table::Bots, "a").await.unwrap(), None);
-    store.write(vec![expect("a", None), insert("a"), expect("a", Some(1))]).await.unwrap();
-    assert_eq!(store.write(vec![expect("a", None), insert("b")]).await, changed);
-    assert_eq!(store.write(vec![expect("a", Some(2)), insert("b")]).await, changed);
-    assert_eq!(store.write(vec![remove("a"), expect("a", Some(1))]).await, changed);
-    assert_eq!(store.read(Table::Bots, "b").await.unwrap(), None);
-    store.write(vec![remove("a"), expect("a", None), insert("a")]).await.unwrap();
-
-    store.write(vec![insert("ab"), insert("b")]).await.unwrap();
-    let all = |prefix: &str| Change::RemoveAll(Table::Bots, prefix.into());
-    store.write(vec![all("a"), expect("a", None), insert("ab")]).await.unwrap();
-    let keys = async || -> Vec<String> {
-        store.list(Table::Bots, "").await.unwrap().into_iter().map(|(key, _)| key).collect()
-    };
-    assert_eq!(keys().await, ["ab", "b"]);
-    store.write(vec![Change::Clear(Table::Bots, "ab".into())]).await.unwrap();
-    store.write(vec![Change::Clear(Table::Bots, "ab".into())]).await.unwrap();
-    assert_eq!(keys().await, ["b"]);
-}
-
-#[tokio::test]
-async fn of_many_that_insert_the_same_exactly_one_wins() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store.redb");
-    RedbStore::create(&path).unwrap();
-    let store = Arc::new(RedbStore::open(&path).unwrap());
-    let racers: Vec<_> = (0..100u8)
-        .map(|racer| {
-            let store = Arc::clone(&store);
-            tokio::spawn(async move {
-                let batch = vec![Change::Insert(Table::Bots, "one".into(), vec![racer])];
-                store.write(batch).await.is_ok()
-            })
-        })
-        .collect();
-    let mut winners = 0;
-    for racer in racers {
-        winners += usize::from(racer.await.unwrap());
-    }
-    assert_eq!(winners, 1);
 }
 
 #[test]
