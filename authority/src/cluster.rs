@@ -7,8 +7,11 @@ use host::exit::{Exit, Failure};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use tracing::info;
 
-use crate::folder::{DataFolder, Lock, Nascent, check_own, check_owner, read_private};
+use crate::folder::{
+    DataFolder, Lock, Nascent, check_own, check_owner, read_private, replace_private,
+};
 use crate::issue::{CaKey, ClusterName, IssueError, Issuer, SshAuthority, X509Authority};
 use crate::store::{RedbStore, StoreError};
 
@@ -46,8 +49,12 @@ struct Record {
     name: String,
 }
 
-/// The layout that this program makes and reads.
-const LAYOUT: u32 = 1;
+/// The layout that this program makes. A program that makes another one refuses it by this number
+/// alone, so nothing but the number may change in the record.
+const LAYOUT: u32 = 2;
+
+/// That of version 0.1.0, which cannot read what this program stores.
+const OLD_LAYOUT: u32 = 1;
 
 impl Cluster {
     /// Opens the folder's cluster; makes one, of this name, if there is none.
@@ -80,6 +87,8 @@ impl Cluster {
                 if path.exists() {
                     check_owner(&path)?;
                 }
+                // Before anything is stored that an older program cannot read.
+                set_layout(folder)?;
                 let store = RedbStore::open(&path).map_err(|cause| unusable(&path, &cause))?;
                 Ok(Self { issuer: found, store, origin })
             }
@@ -112,9 +121,8 @@ fn load(path: &Path) -> Result<Issuer, Failure> {
         let message = format!("{}: {cause}", path.join(file).display());
         Failure::new(Exit::Data, message, "restore the folder from a backup")
     };
-    let record: Record = serde_json::from_str(&read_private(&path.join(RECORD))?)
-        .map_err(|cause| bad(RECORD, cause.to_string()))?;
-    if record.layout != LAYOUT {
+    let record = read_record(&path.join(RECORD))?;
+    if ![LAYOUT, OLD_LAYOUT].contains(&record.layout) {
         let message = format!("{} has layout {}, not {LAYOUT}", path.display(), record.layout);
         return Err(Failure::new(Exit::Config, message, "use the version that made it"));
     }
@@ -136,6 +144,28 @@ fn load(path: &Path) -> Result<Issuer, Failure> {
     // Operators give it to their SSH servers.
     check_own(&path.join(SSH_PUBLIC))?;
     Ok(Issuer::new(name, x509, ssh))
+}
+
+/// Gives the folder the layout of this program, if it has an older one.
+fn set_layout(folder: &DataFolder) -> Result<(), Failure> {
+    let path = folder.cluster().join(RECORD);
+    let found = read_record(&path)?;
+    if found.layout == LAYOUT {
+        return Ok(());
+    }
+    let record = serde_json::to_vec(&Record { layout: LAYOUT, ..found });
+    let record = record.map_err(|cause| bug(cause.to_string()))?;
+    replace_private(&path, &record)
+        .map_err(|cause| Failure::io(&cause, format!("cannot write {}", path.display())))?;
+    info!(folder = %folder.path().display(), layout = LAYOUT, "data folder of an older version");
+    Ok(())
+}
+
+fn read_record(path: &Path) -> Result<Record, Failure> {
+    serde_json::from_str(&read_private(path)?).map_err(|cause| {
+        let message = format!("{}: {cause}", path.display());
+        Failure::new(Exit::Data, message, "restore the folder from a backup")
+    })
 }
 
 /// The name of a cluster that nobody named: the host's. Asked of the kernel: a unit may hide the files that have it.
@@ -183,4 +213,34 @@ fn unusable(path: &Path, cause: &StoreError) -> Failure {
 
 fn bug(cause: String) -> Failure {
     Failure::new(Exit::Bug, cause, "report it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use host::clock::Clock;
+
+    #[test]
+    fn older_layout_is_raised_by_its_number_alone_and_a_newer_one_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = DataFolder::new(dir.path().join("data"));
+        let lock = folder.lock().unwrap();
+        let open =
+            || Cluster::open(&folder, &lock, Some("a".parse().unwrap()), Clock::system().now());
+        drop(open().unwrap());
+        let path = folder.cluster().join(RECORD);
+        let written = std::fs::read_to_string(&path).unwrap();
+        // What version 0.1.0 reads: with another field it would say that, not that it is too old.
+        assert_eq!(written, r#"{"layout":2,"name":"a"}"#);
+        std::fs::write(&path, written.replace('2', "1")).unwrap();
+        assert_eq!(open().unwrap().origin, Origin::Found);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), written);
+        std::fs::write(&path, written.replace('2', "3")).unwrap();
+        let Err(refused) = open() else { panic!("a newer layout is opened") };
+        assert!(refused.message.ends_with("has layout 3, not 2"), "{}", refused.message);
+        assert_eq!(
+            (refused.exit, refused.advice),
+            (Exit::Config, "use the version that made it".into())
+        );
+    }
 }

@@ -153,6 +153,20 @@ impl Nascent {
     }
 }
 
+/// Puts another content into a file that only its owner can read: after a crash it is the old one or
+/// the new one as a whole.
+pub fn replace_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = private().create(true).truncate(true).open(&new)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    match path.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
 /// Reads a file that nobody else may read; refuses one that others can, or that is absurdly long.
 pub fn read_private(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let shown = path.display();

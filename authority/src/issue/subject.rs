@@ -29,7 +29,7 @@ use x509_cert::name::{Name as X501Name, RdnSequence, RelativeDistinguishedName};
 
 use super::{IssueError, Purpose};
 use crate::resource::{
-    Bot, BotInstance, EkHash, InstanceId, JoinMethod, Name, Role, Serial, user_name,
+    Bot, BotInstance, EkHash, InstanceId, JoinMethod, Name, Role, Serial, from_record, user_name,
 };
 
 const CLUSTER: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.9999.1.7");
@@ -114,7 +114,7 @@ impl Subject {
             traits: spec.traits.iter().map(|t| (t.name.clone(), t.values.clone())).collect(),
             join: JoinAttributes {
                 meta: JoinMeta {
-                    join_method: status.join_method,
+                    join_method: status.join_method.clone(),
                     join_token_name: status.join_token.clone(),
                 },
                 tpm: TpmAttributes {
@@ -178,16 +178,14 @@ impl Subject {
                 Some(json) => serde_json::from_str(&json).map_err(|_| SubjectError("traits"))?,
                 None => Traits::new(),
             },
-            join: serde_json::from_str(&attributes.one(JOIN_ATTRIBUTES)?)
+            join: from_record(attributes.one(JOIN_ATTRIBUTES)?.as_bytes())
                 .map_err(|_| SubjectError("join attributes"))?,
         };
         if attributes.one(COMMON_NAME)? != user_name(&subject.bot) {
             return Err(SubjectError("the common name is another bot's"));
         }
-        match attributes.0.is_empty() {
-            true => Ok(subject),
-            false => Err(SubjectError("an attribute that hosts do not have")),
-        }
+        // Others are a newer version's.
+        Ok(subject)
     }
 }
 

@@ -10,6 +10,7 @@ mod field;
 mod instance;
 mod lock;
 mod printed;
+mod record;
 mod token;
 
 use std::fmt;
@@ -26,6 +27,7 @@ pub use instance::{
     instance_path,
 };
 pub use lock::{Lock, LockSpec, Target, TargetFields};
+pub use record::{from_record, from_value};
 pub use token::{JoinMethod, Rule, SystemRole, Token, TokenSpec, TpmSpec, WithoutPurpose};
 
 /// What kinds of resource there are.
@@ -87,13 +89,15 @@ impl fmt::Display for Kind {
 }
 
 impl Resource {
-    /// Reads what was stored. It was checked when it was created, by the rules of its time.
+    /// Reads what was stored, maybe by another version. It was checked when it was created, by the
+    /// rules of its time.
     pub fn from_json(kind: Kind, json: &str) -> serde_json::Result<Self> {
+        let json = json.as_bytes();
         match kind {
-            Kind::Bot => serde_json::from_str(json).map(Self::Bot),
-            Kind::Token => serde_json::from_str(json).map(Self::Token),
-            Kind::Lock => serde_json::from_str(json).map(Self::Lock),
-            Kind::BotInstance => serde_json::from_str(json).map(Self::BotInstance),
+            Kind::Bot => from_record(json).map(Self::Bot),
+            Kind::Token => from_record(json).map(Self::Token),
+            Kind::Lock => from_record(json).map(Self::Lock),
+            Kind::BotInstance => from_record(json).map(Self::BotInstance),
         }
     }
 

@@ -28,6 +28,10 @@ where
     D: Deserializer<'de>,
     T: Printed + Deserialize<'de>,
 {
+    // A record has no field of Teleport's, but maybe one of a newer version.
+    if !deserializer.is_human_readable() {
+        return T::deserialize(deserializer);
+    }
     deserializer.deserialize_map(Part(PhantomData))
 }
 

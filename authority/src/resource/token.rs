@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_saphyr::DoubleQuoted;
 use verifier::pem::{Bundle, PemError, PemFault};
 use verifier::{CaCertificate, chain};
@@ -113,28 +114,45 @@ impl From<SystemRole> for String {
 }
 
 /// How a host proves itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
 pub enum JoinMethod {
     /// By its TPM.
     Tpm,
+    /// By what a newer version knows. No document has it.
+    Other(String),
 }
 
-impl fmt::Display for JoinMethod {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl JoinMethod {
+    fn as_str(&self) -> &str {
         match self {
-            Self::Tpm => f.write_str("tpm"),
+            Self::Tpm => "tpm",
+            Self::Other(name) => name,
         }
     }
 }
 
-impl TryFrom<String> for JoinMethod {
-    type Error = Invalid;
+impl fmt::Display for JoinMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
 
-    fn try_from(text: String) -> Result<Self, Invalid> {
-        match text.as_str() {
-            "tpm" => Ok(Self::Tpm),
-            _ => Err(Invalid(format!("unknown join method {text:?}: only \"tpm\" is served"))),
+impl From<JoinMethod> for String {
+    fn from(method: JoinMethod) -> Self {
+        method.to_string()
+    }
+}
+
+impl<'de> Deserialize<'de> for JoinMethod {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let is_document = deserializer.is_human_readable();
+        match String::deserialize(deserializer)? {
+            tpm if tpm == "tpm" => Ok(Self::Tpm),
+            other if is_document => Err(D::Error::custom(format!(
+                "unknown join method {other:?}: only \"tpm\" is served"
+            ))),
+            other => Ok(Self::Other(other)),
         }
     }
 }
@@ -156,7 +174,7 @@ pub struct TpmSpec {
 }
 
 /// What becomes of an EK certificate that does not say that it is one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WithoutPurpose {
     /// It is refused.
@@ -164,6 +182,19 @@ pub enum WithoutPurpose {
     Refused,
     /// It is accepted.
     Accepted,
+}
+
+impl<'de> Deserialize<'de> for WithoutPurpose {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let is_document = deserializer.is_human_readable();
+        match String::deserialize(deserializer)?.as_str() {
+            "refused" => Ok(Self::Refused),
+            "accepted" => Ok(Self::Accepted),
+            other if is_document => Err(D::Error::unknown_variant(other, &["refused", "accepted"])),
+            // Whatever a newer version accepts under a condition.
+            _ => Ok(Self::Refused),
+        }
+    }
 }
 
 impl WithoutPurpose {

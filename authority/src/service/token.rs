@@ -15,7 +15,7 @@ use super::refusal::{Code, Refusal};
 use crate::resource::{
     EkHash, Invalid, IssuerName, Metadata, Name, ProvenEk, Rule, Serial, SystemRole, Token, TpmSpec,
 };
-use crate::store::{Records, StoreError};
+use crate::store::{self, Records, StoreError, Table};
 
 /// Records of cached tokens, in bytes. What is parsed from them takes about as much again.
 const MAX_CACHED_BYTES: usize = 64 * 1024 * 1024;
@@ -167,16 +167,14 @@ impl TokenCache {
         }
         let Some(record) = records.token_record(name).await? else { return Ok(None) };
         let bytes = record.len();
-        let unreadable = |cause: &dyn std::fmt::Display| {
-            StoreError::Unreadable(format!("token \"{name}\": {cause}"))
-        };
         // A large one takes longer than a reactor thread may be kept.
+        let key = name.to_string();
         let parsed = tokio::task::spawn_blocking(move || {
-            let token = serde_json::from_slice(&record).map_err(|cause| cause.to_string())?;
-            Parsed::new(token).map_err(|cause| cause.to_string())
+            let token = store::decode(Table::Tokens, &key, &record)?;
+            Parsed::new(token).map_err(|cause| unreadable(&key, &cause))
         });
-        let parsed = parsed.await.map_err(|cause| unreadable(&cause))?;
-        let parsed = Arc::new(parsed.map_err(|cause| unreadable(&cause))?);
+        let parsed = parsed.await.map_err(|cause| unreadable(name.as_str(), &cause))?;
+        let parsed = Arc::new(parsed?);
         self.keep(revision, name, &parsed, bytes);
         Ok(Some(parsed))
     }
@@ -194,6 +192,10 @@ impl TokenCache {
         entries.bytes = entries.bytes.saturating_add(bytes);
         entries.tokens.insert(name.clone(), Arc::clone(parsed));
     }
+}
+
+fn unreadable(name: &str, cause: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Unreadable(format!("token \"{name}\": {cause}"))
 }
 
 impl Authority {

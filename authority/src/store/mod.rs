@@ -7,6 +7,7 @@ mod basis;
 mod clock;
 #[cfg(test)]
 mod conformance;
+mod format;
 mod measured;
 mod memory;
 mod pages;
@@ -20,6 +21,7 @@ use std::pin::Pin;
 
 pub use self::basis::{Basis, Incarnation};
 pub(crate) use self::clock::ClockRecord;
+pub(crate) use self::format::decode;
 pub(crate) use self::measured::Measured;
 pub use self::memory::MemoryStore;
 pub use self::pages::Pages;
@@ -123,8 +125,10 @@ pub enum StoreError {
     Missing(Table, String),
     /// A record that was to be replaced, or that was expected, has changed, or is gone.
     Changed(Table, String),
-    /// A record is not what was written: another version's, or damage.
+    /// A record is not what was written: it is damaged.
     Unreadable(String),
+    /// A record, or the whole store, is a newer version's, which this one must not read.
+    Newer(String),
     /// The database is missing, or is not what was written. Only a backup has what it knew.
     Damaged(String),
     /// The database or the disk under it failed. Nothing of the batch happened, as far as the store
@@ -141,6 +145,9 @@ impl fmt::Display for StoreError {
                 write!(f, "{} {key:?} was changed at the same time", table.singular())
             }
             Self::Unreadable(what) => write!(f, "unreadable record: {what}"),
+            Self::Newer(what) => {
+                write!(f, "{what} was written by a newer authority: upgrade this one")
+            }
             Self::Damaged(cause) => write!(f, "the store is damaged: {cause}"),
             Self::Failed(cause) => write!(f, "the store failed: {cause}"),
         }

@@ -2,7 +2,8 @@
 
 use time::OffsetDateTime;
 
-use super::records::{decode, inserted, lock_changed, row};
+use super::format::decode;
+use super::records::{inserted, lock_changed, row};
 use super::{Audited, Change, Pages, Records, StoreError, Table};
 use crate::audit::{Author, Deed, Row};
 use crate::resource::{BotInstance, Kind, Lock};

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 
 use super::basis::{Basis, locks_key, random, revision_removed};
 use super::clock::ClockRecord;
+use super::format::{decode, encode};
 use super::{Change, Pages, Store, StoreError, Table};
 use crate::audit::{Author, ChangeEvent, Deed, Row};
 use crate::resource::{
@@ -393,17 +393,4 @@ fn table(kind: Kind) -> Table {
 fn target_key(lock: &Lock) -> Result<String, StoreError> {
     let target = lock.target().map_err(|cause| StoreError::Unreadable(cause.to_string()))?;
     Ok(format!("{target}/{}", lock.metadata.name))
-}
-
-fn encode(record: &impl Serialize) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(record).map_err(|cause| StoreError::Unreadable(cause.to_string()))
-}
-
-pub(super) fn decode<T: DeserializeOwned>(
-    table: Table,
-    key: &str,
-    record: &[u8],
-) -> Result<T, StoreError> {
-    serde_json::from_slice(record)
-        .map_err(|cause| StoreError::Unreadable(format!("{} {key:?}: {cause}", table.singular())))
 }
