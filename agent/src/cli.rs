@@ -17,8 +17,8 @@ use tls::CaPin;
 use tpm2::transport::Tcti;
 
 use crate::config::{Address, ConfigFile, Overrides};
-use crate::inventory::EkChoice;
-use crate::passwords::PasswordFiles;
+use crate::tpm::inventory::EkChoice;
+use crate::tpm::passwords::PasswordFiles;
 
 /// Gives this host an identity that rests on its TPM 2.0 alone.
 #[derive(Debug, Parser)]

@@ -1,4 +1,4 @@
-//! The folder that holds the bot's identity: a [set of files](crate::destination) that change as one, and no private key.
+//! The folder that holds the bot's identity: a [set of files](crate::deliver::destination) that change as one, and no private key.
 //!
 //! `identity.json` is the truth, and the only one of them that the agent reads; the others are copies for other programs.
 //! Beside them is a mark for each service whose users have not been told of its new files yet, and in `manifests.json` what
@@ -18,9 +18,9 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{self, ServiceName};
-use crate::destination::{Change, Directory, FileSet, Manifest, Notices, Writer};
-use crate::identity::Identity;
-use crate::inventory::pem;
+use crate::credential::identity::Identity;
+use crate::deliver::destination::{Change, Directory, FileSet, Manifest, Notices, Writer};
+use crate::tpm::inventory::pem;
 
 const IDENTITY: &str = "identity.json";
 

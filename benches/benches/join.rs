@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::io;
 use std::path::Path;
 
-use agent::credentials::Credentials;
+use agent::credential::Credentials;
 use authority::issue::{
     CaKey, ClusterName, Issuer, Purpose, SshAuthority, Ttl, Validity, X509Authority,
 };
@@ -190,7 +190,7 @@ fn crypto(c: &mut Criterion) {
     for (kind, der) in ["rsa2048", "p256", "p384"].into_iter().zip(fixtures::EK_CERTIFICATES) {
         let certificate = EkCertificate::parse(der).unwrap();
         let kind = EkKind::by_name(kind).unwrap();
-        let octets = agent::inventory::key_octets(certificate.public_key());
+        let octets = agent::tpm::inventory::key_octets(certificate.public_key());
         let public = kind.public(octets).unwrap();
         group.bench_function(format!("MakeCredential, {}", kind.name), |b| {
             b.iter(|| make_credential(black_box(&public), &name, &[7; 32]).unwrap());

@@ -7,11 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agent::attester::{Attester, JoinKey as ResidentKey};
-use agent::credentials::Credentials;
-use agent::identity::{Identity, Joined};
-use agent::inventory::{self, EkChoice};
-use agent::passwords::Passwords;
+use agent::credential::Credentials;
+use agent::credential::identity::{Identity, Joined};
+use agent::tpm::attester::{Attester, JoinKey as ResidentKey};
+use agent::tpm::inventory::{self, EkChoice};
+use agent::tpm::passwords::Passwords;
 use anyhow::{Context, Result, ensure};
 use authority::issue::{
     CaKey, ClusterName, Issuer, Purpose, SshAuthority, Ttl, Validity, X509Authority,

@@ -1,6 +1,6 @@
 //! The file that a host keeps to be itself again.
 
-use agent::identity::Identity;
+use agent::credential::identity::Identity;
 use verifier::JoinKey;
 
 use crate::{Verdict, assert_harmless};

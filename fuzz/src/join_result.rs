@@ -1,6 +1,6 @@
 //! What an authority gives for a join, as the agent reads it.
 
-use agent::credentials::Credentials;
+use agent::credential::Credentials;
 use prost::Message;
 use proto::v1::JoinResponse;
 use proto::v1::join_response::Step;

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::io;
 use std::rc::Rc;
 
-use agent::attester::{Attester, JoinKey};
-use agent::inventory::{self, EkChoice};
-use agent::passwords::Passwords;
+use agent::tpm::attester::{Attester, JoinKey};
+use agent::tpm::inventory::{self, EkChoice};
+use agent::tpm::passwords::Passwords;
 use host::exit::Failure;
 use tpm2::Tpm;
 use tpm2::commands::by_code;

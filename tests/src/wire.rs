@@ -1,10 +1,10 @@
 //! The host's end of a join without the agent's good manners: it can say what no agent would.
 
-use agent::attester::{Attester, KnownEk};
-use agent::channel::Channel;
-use agent::connection::Connection;
-use agent::inventory::EkChoice;
-use agent::passwords::Passwords;
+use agent::ceremony::channel::Channel;
+use agent::ceremony::connection::Connection;
+use agent::tpm::attester::{Attester, KnownEk};
+use agent::tpm::inventory::EkChoice;
+use agent::tpm::passwords::Passwords;
 use anyhow::{Context, Result, bail};
 use host::exit::Failure;
 use p256::ecdsa::Signature;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use agent::attester::Attester;
-use agent::inventory::EkChoice;
-use agent::passwords::Passwords;
+use agent::tpm::attester::Attester;
+use agent::tpm::inventory::EkChoice;
+use agent::tpm::passwords::Passwords;
 use anyhow::{Context, Result, ensure};
 use p256::ecdsa::SigningKey;
 use p256::ecdsa::signature::hazmat::PrehashSigner;

@@ -1,6 +1,6 @@
 //! Every refusal code of the authority, and what the agent makes of it.
 
-use agent::ceremony::refused;
+use agent::ceremony::endorse_v1::refused;
 use authority::service::refusal::{Code, Refusal};
 use host::exit::Exit;
 use tonic::Status;

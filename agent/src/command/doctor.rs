@@ -8,7 +8,7 @@ use super::block_on;
 use crate::cli::{Doctor, Format};
 use crate::config::Overrides;
 use crate::doctor::{self, Configured};
-use crate::passwords::PasswordFiles;
+use crate::tpm::passwords::PasswordFiles;
 
 pub(crate) fn run(arguments: &Doctor) -> Result<(), Failure> {
     let path = arguments.file.path();

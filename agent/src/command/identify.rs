@@ -6,11 +6,11 @@ use serde::Serialize;
 use verifier::CaCertificate;
 
 use super::block_on;
+use crate::ceremony::client;
 use crate::cli::{Identify, IdentifyFormat};
-use crate::client;
-use crate::inventory::{self, EkChoice, EkReport, TpmReport};
-use crate::passwords::Passwords;
-use crate::tpm_thread::{Audience, Meter, Tpm, TpmThread};
+use crate::tpm::inventory::{self, EkChoice, EkReport, TpmReport};
+use crate::tpm::passwords::Passwords;
+use crate::tpm::thread::{Audience, Meter, Tpm, TpmThread};
 
 /// What `--format json` prints.
 #[derive(Serialize)]
@@ -96,7 +96,7 @@ fn rule(report: &EkReport, hostname: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::{CertificateReport, Forms};
+    use crate::tpm::inventory::{CertificateReport, Forms};
 
     fn report(certificate: Option<&str>) -> EkReport {
         EkReport {

@@ -5,12 +5,12 @@ use host::log::{Level, LogFormat};
 use host::output::write;
 
 use super::block_on;
+use crate::ceremony::client::{Client, Wanted};
 use crate::cli::Join;
-use crate::client::{Client, Wanted};
 use crate::config::{DEFAULT_TTL, Trust};
 use crate::log::Log;
 use crate::storage::Storage;
-use crate::tpm_thread::{Audience, Meter, TpmThread};
+use crate::tpm::thread::{Audience, Meter, TpmThread};
 
 pub(crate) fn run(arguments: &Join) -> Result<(), Failure> {
     let storage = Storage::open(&arguments.storage.storage)?;

@@ -10,8 +10,8 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{block_on, wait};
 use crate::cli::{Format, Status};
+use crate::credential::identity::Identity;
 use crate::daemon::health;
-use crate::identity::Identity;
 use crate::storage::Storage;
 
 /// What `--format json` prints.

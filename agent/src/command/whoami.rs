@@ -5,12 +5,12 @@ use host::output::{write, write_json};
 use serde::Serialize;
 
 use super::{block_on, status};
+use crate::ceremony::client::Client;
 use crate::cli::{Format, Whoami};
-use crate::client::Client;
 use crate::config::Trust;
-use crate::identity::Identity;
-use crate::passwords::Passwords;
-use crate::tpm_thread::{Audience, Meter, TpmThread};
+use crate::credential::identity::Identity;
+use crate::tpm::passwords::Passwords;
+use crate::tpm::thread::{Audience, Meter, TpmThread};
 
 /// What `--format json` prints.
 #[derive(Serialize)]

@@ -21,8 +21,8 @@ use super::settings::{
     Token, TpmSettings, Trust,
 };
 use super::tree::{self, Node, Value};
-use crate::inventory::EkChoice;
-use crate::passwords::PasswordFiles;
+use crate::tpm::inventory::EkChoice;
+use crate::tpm::passwords::PasswordFiles;
 
 /// A configuration that can be used, and what is still to be said about it.
 #[derive(Clone, Debug, PartialEq, Eq)]

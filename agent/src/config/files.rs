@@ -12,7 +12,7 @@ use tls::{CaPin, ServerTrust};
 use super::finding::{Finding, Location, Severity, Source};
 use super::settings::{Settings, Token, Trust};
 use super::tree::{Node, Value};
-use crate::{passwords, trusted};
+use crate::{tpm::passwords, trusted};
 
 /// No name of a token is longer.
 const MAX_TOKEN_FILE: u64 = 4096;

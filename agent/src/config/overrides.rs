@@ -14,8 +14,8 @@ use tpm2::transport::Tcti;
 use super::address::{Address, listener};
 use super::settings::{Acls, Directory, ServiceKind, Storage, Symlinks, Token};
 use super::{place, service};
-use crate::inventory::EkChoice;
-use crate::passwords::PasswordFiles;
+use crate::tpm::inventory::EkChoice;
+use crate::tpm::passwords::PasswordFiles;
 
 /// What the command line and the environment say goes before what the file says.
 #[derive(Args, Clone, Debug, Default)]

@@ -11,9 +11,9 @@ use tls::CaPin;
 use tpm2::transport::Tcti;
 
 use super::address::Address;
-use crate::inventory::EkChoice;
 use crate::log::Log;
-use crate::passwords::PasswordFiles;
+use crate::tpm::inventory::EkChoice;
+use crate::tpm::passwords::PasswordFiles;
 
 /// The lifetime of certificates if nobody says another.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(60 * 60);

@@ -9,7 +9,7 @@ use host::metrics::{Kind, Page};
 use serde::{Deserialize, Serialize};
 
 use super::machine::Validity;
-use crate::tpm_thread::Meter;
+use crate::tpm::thread::Meter;
 
 /// The name of the identity's component.
 pub const IDENTITY: &str = "identity";

@@ -12,7 +12,7 @@ use super::health::IDENTITY;
 use super::machine::Part;
 use super::worker::Files;
 use super::{answers, name};
-use crate::destination::Change;
+use crate::deliver::destination::Change;
 
 /// What a comparison has found.
 pub(super) struct Seen {

@@ -19,7 +19,7 @@ pub use self::job::{Job, Outcome, Part, Trouble};
 use self::limit::Limit;
 use self::look::Look;
 pub use self::timing::{Moment, backoff, renewal_time};
-pub use crate::validity::Validity;
+pub use crate::credential::validity::Validity;
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]

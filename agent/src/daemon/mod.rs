@@ -32,9 +32,9 @@ use self::pid_file::PidFile;
 use self::signals::Signals;
 use self::worker::{Departure, Ended, Inventory, Worker};
 use crate::config::Settings;
-use crate::identity::rfc3339;
+use crate::credential::identity::rfc3339;
 use crate::log::Log;
-use crate::tpm_thread::Meter;
+use crate::tpm::thread::Meter;
 
 /// The socket in the storage that answers `agent status`.
 pub const SOCKET: &str = "agent.sock";

@@ -15,19 +15,19 @@ use self::found::{asked, kept, restore, superseded};
 use super::Reread;
 use super::answers::{self, DiagChange};
 use super::machine::{Job, Outcome, Pace, Trouble, Validity};
-use crate::artifact::{self, SoftwareKey};
-use crate::client::{Authenticated, Client, Denied, Wanted};
+use crate::ceremony::client::{Authenticated, Client, Denied, Wanted};
 use crate::config::{
     self, Lifetime, Renewal, Service, ServiceKind, ServiceName, Settings, SshConfig,
 };
-use crate::credentials::Credentials;
-use crate::destination::{Destination, FileSet, Manifest};
-use crate::identity::Identity;
+use crate::credential::Credentials;
+use crate::credential::identity::Identity;
+use crate::deliver::artifact::{self, SoftwareKey};
+use crate::deliver::destination::{Destination, FileSet, Manifest};
+use crate::deliver::reload;
 use crate::log::Log;
-use crate::passwords::Passwords;
-use crate::reload;
 use crate::storage::Storage;
-use crate::tpm_thread::{self, Audience, Meter, TpmThread};
+use crate::tpm::passwords::Passwords;
+use crate::tpm::thread::{self, Audience, Meter, TpmThread};
 
 /// How a job ended, and in words why, if it did not end well.
 pub(crate) struct Ended {
@@ -274,7 +274,7 @@ impl Worker {
         Ok(self.connection.insert(open))
     }
 
-    async fn open_tpm(&self) -> Result<(TpmThread, tpm_thread::End), Failure> {
+    async fn open_tpm(&self) -> Result<(TpmThread, thread::End), Failure> {
         let (address, audience) = (&self.settings.tpm.address, Audience::Log(self.log));
         TpmThread::open_async(address, self.meter.clone(), audience).await
     }

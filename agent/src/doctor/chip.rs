@@ -14,8 +14,8 @@ use tpm2::wire::{Malformed, Why};
 use tpm2::{Error, Tpm};
 
 use super::{Check, Topic, advisory};
-use crate::passwords::PasswordFiles;
-use crate::tpm_failure;
+use crate::tpm::failure;
+use crate::tpm::passwords::PasswordFiles;
 
 /// Properties of a TPM, as it told them.
 #[derive(Clone, Debug, Default)]
@@ -71,10 +71,10 @@ fn read_group<T: Transport>(
             property: next,
             property_count: end.saturating_sub(next),
         };
-        let answer = tpm.run(&command, []).map_err(tpm_failure::command)?;
+        let answer = tpm.run(&command, []).map_err(failure::command)?;
         let more = answer.more_data;
         let CapabilityData::TpmProperties(list) = answer.capability_data else {
-            return Err(tpm_failure::command(unexpected()));
+            return Err(failure::command(unexpected()));
         };
         let told = list.iter().filter(|told| (next..end).contains(&told.property.0));
         let told: Vec<_> = told.map(|told| (told.property, told.value)).collect();
@@ -209,7 +209,7 @@ pub(super) fn hierarchies(properties: &Properties, files: &PasswordFiles) -> Che
 
 /// How long it has had power. Nothing here relies on its clock.
 pub(super) fn clock<T: Transport>(tpm: &mut Tpm<T>) -> Result<Check, Failure> {
-    let told = tpm.run(&ReadClock {}, []).map_err(tpm_failure::command)?.current_time;
+    let told = tpm.run(&ReadClock {}, []).map_err(failure::command)?.current_time;
     let span = |milliseconds: u64| go_duration::text(Duration::from_secs(milliseconds / 1000));
     let cut = if told.clock_info.safe { "" } else { "; it has lost power without a shutdown" };
     let finding = format!(
@@ -290,9 +290,9 @@ fn loaded<T: Transport>(tpm: &mut Tpm<T>, first: Handle) -> Result<Vec<Handle>, 
         property: first.0,
         property_count: MAX_PROPERTIES,
     };
-    match tpm.run(&command, []).map_err(tpm_failure::command)?.capability_data {
+    match tpm.run(&command, []).map_err(failure::command)?.capability_data {
         CapabilityData::Handles(handles) => Ok(handles.iter().collect()),
-        _ => Err(tpm_failure::command(unexpected())),
+        _ => Err(failure::command(unexpected())),
     }
 }
 

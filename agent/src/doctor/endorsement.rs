@@ -7,9 +7,9 @@ use tpm2::transport::Transport;
 use verifier::{CertificateError, EkCertificate, EkPublicKey};
 
 use super::{Check, Topic};
-use crate::inventory::{key_octets, mismatch, resident_key};
-use crate::passwords::Passwords;
-use crate::tpm_failure;
+use crate::tpm::failure;
+use crate::tpm::inventory::{key_octets, mismatch, resident_key};
+use crate::tpm::passwords::Passwords;
 
 /// What was found: a line for each key, and the hashes of those that are good.
 pub(super) type Found = (Vec<Check>, Vec<String>);
@@ -21,7 +21,7 @@ pub(super) fn examine<T: Transport>(
     passwords: &Passwords,
     wall: i64,
 ) -> Result<Found, Failure> {
-    let kinds = endorsement::certified(tpm).map_err(tpm_failure::command)?;
+    let kinds = endorsement::certified(tpm).map_err(failure::command)?;
     let (mut checks, mut hashes) = (Vec::new(), Vec::new());
     for kind in &kinds {
         match certified(tpm, kind, passwords, wall) {
@@ -79,7 +79,7 @@ fn resident<T: Transport>(
     passwords: &Passwords,
     expected: Option<&EkPublicKey>,
 ) -> Result<(EkPublicKey, String), Failure> {
-    if let Some(found) = endorsement::find(tpm, kind).map_err(tpm_failure::command)? {
+    if let Some(found) = endorsement::find(tpm, kind).map_err(failure::command)? {
         let key = resident_key(&found)?;
         if expected.is_none_or(|expected| *expected == key) {
             return Ok((key, format!("persistent at {:#010x}", found.handle().0)));
@@ -89,7 +89,7 @@ fn resident<T: Transport>(
     let made = made.map_err(|error| passwords.explain(error))?;
     let made = made.ok_or_else(|| mismatch(kind))?;
     let key = resident_key(&made);
-    tpm.flush(made.handle()).map_err(tpm_failure::command)?;
+    tpm.flush(made.handle()).map_err(failure::command)?;
     Ok((key?, "made when it is needed".to_owned()))
 }
 

@@ -17,7 +17,7 @@ use tpm2::transport::Tcti;
 
 use self::chip::{Properties, Through};
 use crate::config::TpmSettings;
-use crate::tpm_thread::{Audience, End, Meter, Tpm, TpmThread};
+use crate::tpm::thread::{Audience, End, Meter, Tpm, TpmThread};
 
 pub use self::system::Configured;
 

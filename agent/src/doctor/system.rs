@@ -9,9 +9,9 @@ use host::exit::{Exit, Failure};
 use rustix::process::geteuid;
 
 use super::{Check, Topic};
-use crate::client::Client;
+use crate::ceremony::client::Client;
 use crate::config::{self, LoadError, Loaded, Settings};
-use crate::identity::rfc3339;
+use crate::credential::identity::rfc3339;
 
 /// Before this version was made, November 2026, nobody can have it.
 const MADE: i64 = 1_793_491_200;

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use agent::config::{Acls, Directory as Place, Symlinks};
-use agent::destination::Directory;
+use agent::deliver::destination::Directory;
 use anyhow::{Context, Result, ensure};
 use testkit::swtpm::{Handles, Swtpm};
 use tests::host::{Host, WEB, is_whole};

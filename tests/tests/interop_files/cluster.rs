@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use agent::artifact::{self, Identity, SoftwareKey, Ssh, X509};
 use agent::config::{Acls, Directory as Place, Reader, Symlinks, X509Files};
-use agent::destination::{Directory, FileSet};
+use agent::deliver::artifact::{self, Identity, SoftwareKey, Ssh, X509};
+use agent::deliver::destination::{Directory, FileSet};
 use tempfile::TempDir;
 
 use super::{succeed, text};

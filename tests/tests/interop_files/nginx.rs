@@ -94,7 +94,7 @@ fn nginx_takes_up_new_files_without_a_failed_request() {
         });
         for round in 0..8 {
             directory.lock().unwrap().write(&cluster.x509(&format!("round-{round}"))).unwrap();
-            agent::reload::run(&reload).unwrap();
+            agent::deliver::reload::run(&reload).unwrap();
             let is_new = |serial: &String| !served.contains(serial);
             daemon.until("the new certificate is served", || {
                 request(port, &bundle, Check::Name).is_ok_and(|serial| is_new(&serial))

@@ -6,8 +6,8 @@ use tpm2::transport::Tcti;
 
 use super::super::*;
 use super::{LEAST, PIN, loaded, over, path, with};
-use crate::inventory::EkChoice;
-use crate::passwords::PasswordFiles;
+use crate::tpm::inventory::EkChoice;
+use crate::tpm::passwords::PasswordFiles;
 
 /// The guide's file, with the address and the pin filled in.
 const GUIDE: &str = r#"version: v2

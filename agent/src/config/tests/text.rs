@@ -4,7 +4,7 @@ use host::log::LogFormat;
 
 use super::super::*;
 use super::{LEAST, PIN, path};
-use crate::passwords::PasswordFiles;
+use crate::tpm::passwords::PasswordFiles;
 
 /// Settings with something of everything in them.
 fn everything() -> Settings {

@@ -1,6 +1,6 @@
 //! When credentials are valid, when they are renewed, and how long to wait after a failure.
 
-use crate::validity::Validity;
+use crate::credential::validity::Validity;
 use std::time::Duration;
 
 /// A moment on both clocks. The wall clock says what is valid and can jump; the boot clock never jumps and counts sleep.

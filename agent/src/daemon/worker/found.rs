@@ -9,10 +9,10 @@ use tls::CaPin;
 
 use super::{Store, Worker, pace};
 use crate::config::{self, Service, ServiceKind, Settings, SshConfig, X509Files};
-use crate::credentials;
+use crate::credential;
+use crate::credential::identity::Identity;
 use crate::daemon::machine::{Pace, Part, Validity};
-use crate::destination::{Change, Destination};
-use crate::identity::Identity;
+use crate::deliver::destination::{Change, Destination};
 use crate::log::Log;
 use crate::storage::Storage;
 
@@ -114,7 +114,7 @@ impl Files {
             return None;
         }
         let set = destination.read().ok().flatten()?;
-        credentials::validity_of_pem(set.content(certificate_name(service))?)
+        credential::validity_of_pem(set.content(certificate_name(service))?)
     }
 
     /// Tells the destination what was written to it, as far as that is known.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{FileSet, LARGEST_FILE, MOST_FILES, access, folder, links};
-use crate::inventory::hex;
+use crate::tpm::inventory::hex;
 
 /// A set as it was right after it had been written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,9 @@
 //! What the authority gave, verified by ourselves as a peer would before it is believed.
 
+pub mod identity;
+pub(crate) mod ssh_certificate;
+pub mod validity;
+
 use std::time::Duration;
 
 use host::exit::{Exit, Failure};
@@ -13,9 +17,9 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
-use crate::artifact::SoftwareKey;
-use crate::ssh_certificate::SshCertificate;
-use crate::validity::Validity;
+use crate::credential::ssh_certificate::SshCertificate;
+use crate::credential::validity::Validity;
+use crate::deliver::artifact::SoftwareKey;
 
 /// More certificates than any authority has reason to give.
 const MAX_CERTIFICATES: usize = 16;

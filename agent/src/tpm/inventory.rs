@@ -16,8 +16,8 @@ use tpm2::transport::Transport;
 use tpm2::types::{Capability, CapabilityData, Curve, Handle, Id, Property};
 use verifier::{CaCertificate, EkCertificate, EkPublicKey as VerifiedKey};
 
-use crate::passwords::Passwords;
-use crate::tpm_failure;
+use crate::tpm::failure;
+use crate::tpm::passwords::Passwords;
 
 /// Which endorsement key is wanted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -129,7 +129,7 @@ pub fn choose<T: Transport>(
     if let Some(certificate) = certificate(tpm, first, passwords)? {
         return Ok(Found { kind: first, certificate: Some(certificate) });
     }
-    for kind in endorsement::certified(tpm).map_err(tpm_failure::command)? {
+    for kind in endorsement::certified(tpm).map_err(failure::command)? {
         if let Some(certificate) = certificate(tpm, kind, passwords)? {
             return Ok(Found { kind, certificate: Some(certificate) });
         }
@@ -162,7 +162,7 @@ pub fn chain<T: Transport>(
     tpm: &mut Tpm<T>,
     passwords: &Passwords,
 ) -> Result<(Vec<CaCertificate>, Vec<String>), Failure> {
-    let found = endorsement::chain(tpm, passwords.as_tpm()).map_err(tpm_failure::command)?;
+    let found = endorsement::chain(tpm, passwords.as_tpm()).map_err(failure::command)?;
     let odd = |index: &Handle| {
         format!("NV index {:#010x} cannot be read whole as certificates; the rest is used", index.0)
     };
@@ -248,7 +248,7 @@ pub fn report<T: Transport>(
     passwords: &Passwords,
 ) -> Result<EkReport, Failure> {
     let kind = found.kind;
-    let resident = match endorsement::find(tpm, kind).map_err(tpm_failure::command)? {
+    let resident = match endorsement::find(tpm, kind).map_err(failure::command)? {
         None if found.certificate.is_none() => Some(create(tpm, kind, passwords)?),
         resident => resident,
     };
@@ -300,7 +300,7 @@ pub fn report_all<T: Transport>(
     passwords: &Passwords,
 ) -> Result<Vec<EkReport>, Failure> {
     let mut reports = Vec::new();
-    for kind in endorsement::certified(tpm).map_err(tpm_failure::command)? {
+    for kind in endorsement::certified(tpm).map_err(failure::command)? {
         let found = Found { kind, certificate: certificate(tpm, kind, passwords)? };
         reports.push(report(tpm, &found, passwords)?);
     }
@@ -423,7 +423,7 @@ pub fn tpm<T: Transport>(tpm: &mut Tpm<T>) -> Result<TpmReport, Failure> {
         property: Property::FAMILY_INDICATOR.0,
         property_count: 16,
     };
-    let answer = tpm.run(&command, []).map_err(tpm_failure::command)?;
+    let answer = tpm.run(&command, []).map_err(failure::command)?;
     let CapabilityData::TpmProperties(properties) = answer.capability_data else {
         return Ok(TpmReport::default());
     };

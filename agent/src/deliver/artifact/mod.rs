@@ -15,9 +15,9 @@ use webpki::EndEntityCert;
 use zeroize::Zeroizing;
 
 use crate::config::X509Files;
-use crate::destination::FileSet;
-use crate::inventory::pem;
-use crate::ssh_certificate::SshCertificate;
+use crate::credential::ssh_certificate::SshCertificate;
+use crate::deliver::destination::FileSet;
+use crate::tpm::inventory::pem;
 
 /// A service's own P-256 key: in software, new at each renewal, wiped when it goes.
 pub struct SoftwareKey(SecretKey);

@@ -26,9 +26,9 @@ use verifier::{CaCertificate, EkCertificate, EkPublicKey};
 
 use self::guard::{Authority, Entered, name_alg};
 pub use self::join_key::JoinKey;
-use crate::inventory::{self, EkChoice, key_octets, mismatch, resident_key};
-use crate::passwords::Passwords;
-use crate::tpm_failure;
+use crate::tpm::failure;
+use crate::tpm::inventory::{self, EkChoice, key_octets, mismatch, resident_key};
+use crate::tpm::passwords::Passwords;
 
 /// An endorsement key that this host has joined with before.
 #[derive(Clone, Debug)]
@@ -152,7 +152,7 @@ impl Attester {
                     message: format!("{} ({error})", not_ours().message),
                     ..not_ours()
                 }),
-                _ => Err(tpm_failure::command(error)),
+                _ => Err(failure::command(error)),
             },
         }
     }
@@ -176,7 +176,7 @@ fn look<T: Transport>(
             None,
         ));
     }
-    let resident = match endorsement::find(tpm, kind).map_err(tpm_failure::command)? {
+    let resident = match endorsement::find(tpm, kind).map_err(failure::command)? {
         Some(resident) => resident,
         None => inventory::create(tpm, kind, passwords)?,
     };

@@ -13,10 +13,10 @@ use tls::CaPin;
 use tpm2::endorsement::{EkKind, MAX_CHAIN};
 use verifier::{CaCertificate, EkCertificate, EkPublicKey};
 
-use crate::attester::KnownEk;
-use crate::credentials::Credentials;
-use crate::inventory::EkChoice;
-use crate::validity::Validity;
+use crate::credential::Credentials;
+use crate::credential::validity::Validity;
+use crate::tpm::attester::KnownEk;
+use crate::tpm::inventory::EkChoice;
 
 /// The version of the file's form.
 const VERSION: u32 = 1;

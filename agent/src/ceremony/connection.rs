@@ -16,8 +16,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::Status;
 
-use crate::channel::Channel;
-use crate::handshake::{self, Stream};
+use crate::ceremony::channel::Channel;
+use crate::ceremony::handshake::{self, Stream};
 
 /// How long an address may take to answer, and then to shake hands, the TPM's time apart.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

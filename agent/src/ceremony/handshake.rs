@@ -190,7 +190,7 @@ mod tests {
     use std::net::{Ipv4Addr, TcpListener};
 
     use super::*;
-    use crate::connection::MAX_HANDSHAKE;
+    use crate::ceremony::connection::MAX_HANDSHAKE;
 
     /// Connects with next to no time to somebody who accepts and says what `says` says.
     async fn shake_with(

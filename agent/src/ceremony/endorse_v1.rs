@@ -18,12 +18,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 use verifier::CaCertificate;
 
-use crate::attester::{Attester, KnownEk};
-use crate::channel::Channel;
-use crate::connection::{Connection, in_time};
-use crate::inventory;
-use crate::passwords::Passwords;
-use crate::tpm_thread::TpmThread;
+use crate::ceremony::channel::Channel;
+use crate::ceremony::connection::{Connection, in_time};
+use crate::tpm::attester::{Attester, KnownEk};
+use crate::tpm::inventory;
+use crate::tpm::passwords::Passwords;
+use crate::tpm::thread::TpmThread;
 
 /// Bytes of the longest answer: a challenge has one kilobyte, a result five.
 pub(crate) const MAX_ANSWER: usize = 64 * 1024;
@@ -138,7 +138,7 @@ async fn open(
 
 /// The certificates of CAs that the TPM holds.
 async fn chain(tpm: &TpmThread, passwords: Passwords) -> Result<Vec<CaCertificate>, Failure> {
-    let look = move |tpm: &mut crate::tpm_thread::Tpm| inventory::chain(tpm, &passwords);
+    let look = move |tpm: &mut crate::tpm::thread::Tpm| inventory::chain(tpm, &passwords);
     let (chain, remarks) = tpm.call(look).await?;
     remarks.iter().for_each(|remark| tpm.remark(remark));
     Ok(chain)
@@ -171,7 +171,7 @@ async fn answer(
     challenge: JoinChallenge,
     transcript: Transcript,
 ) -> Result<JoinAnswer, Failure> {
-    let prove = move |tpm: &mut crate::tpm_thread::Tpm| {
+    let prove = move |tpm: &mut crate::tpm::thread::Tpm| {
         let secret =
             attester.activate(tpm, &challenge.credential_blob, &challenge.encrypted_seed)?;
         let [r, s] = attester.join_key().sign(tpm, &transcript.signing_digest())?;

@@ -15,8 +15,8 @@ use tpm2::{Fault, Tpm};
 
 use super::KnownEk;
 use super::guard::{self, Guard};
-use crate::passwords::Passwords;
-use crate::tpm_failure;
+use crate::tpm::failure;
+use crate::tpm::passwords::Passwords;
 
 /// A join key in the TPM: nothing of it is stored but the 32 octets that make it again.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ impl JoinKey {
         if let Some(entered) = guard::enter_resident(tpm, ek, unique, passwords)? {
             return entered.join_key.expect(expected);
         }
-        let session = ephemeral_session(tpm).map_err(tpm_failure::command)?;
+        let session = ephemeral_session(tpm).map_err(failure::command)?;
         let auth = session.last_auth(passwords.endorsement().expose());
         let key = create(tpm, unique, auth).map_err(|error| passwords.explain(error))?;
         key.expect(expected)
@@ -125,7 +125,7 @@ impl JoinKey {
             in_scheme: AsymScheme::Null,
             validation: Ticket::NO_HASHCHECK,
         };
-        let answer = tpm.run(&command, [Auth::EMPTY]).map_err(tpm_failure::command)?;
+        let answer = tpm.run(&command, [Auth::EMPTY]).map_err(failure::command)?;
         let Signature::Ecdsa(signature) = answer.signature else {
             return Err(malformed("Signature", Why::Selector));
         };
@@ -160,8 +160,5 @@ fn create_primary(unique: &[u8; 32]) -> CreatePrimary<'_> {
 
 fn malformed(what: &'static str, why: Why) -> Failure {
     let code = <Sign<'_> as Command>::INFO.code;
-    tpm_failure::command(tpm2::Error::new(
-        code,
-        Fault::Malformed(Malformed::new(why, 0).named(what)),
-    ))
+    failure::command(tpm2::Error::new(code, Fault::Malformed(Malformed::new(why, 0).named(what))))
 }

@@ -20,7 +20,7 @@ use tpm2::transport::{Retry, Tcti, Transport};
 use tpm2::types::CommandCode;
 
 use crate::log::Log;
-use crate::tpm_failure;
+use crate::tpm::failure;
 
 /// How a TPM is reached.
 pub type HostTransport = Metered<Retry<Box<dyn Transport + Send>>>;
@@ -166,7 +166,7 @@ impl TpmThread {
                         let _ = opening.send(Ok(()));
                         work(tpm2::Tpm::new(Metered { inner, meter: metering }), &waiting);
                     }
-                    Err(error) => drop(opening.send(Err(tpm_failure::open(&error)))),
+                    Err(error) => drop(opening.send(Err(failure::open(&error)))),
                 }
                 // The one who waits may have given up.
                 let _ = ending.send(());

@@ -20,17 +20,17 @@ use tls::{CaPin, DigestSigner, RemoteKey, ServerTrust};
 use tonic::{Code, Status};
 use verifier::JoinKey as AppraisedKey;
 
-use crate::artifact::SoftwareKey;
-use crate::attester::{Attester, JoinKey, KnownEk};
-use crate::ceremony::{self, Who, seconds};
-use crate::channel::Channel;
+use crate::ceremony::channel::Channel;
+use crate::ceremony::connection::{Connection, End, MAX_CALL, Unopened, in_time};
+use crate::ceremony::endorse_v1::{self, Who, seconds};
 use crate::config::Trust;
-use crate::connection::{Connection, End, MAX_CALL, Unopened, in_time};
-use crate::credentials::{Credentials, SubjectKey, is_name};
-use crate::identity::{Identity, Joined};
-use crate::inventory::EkChoice;
-use crate::passwords::Passwords;
-use crate::tpm_thread::{Tpm, TpmThread};
+use crate::credential::identity::{Identity, Joined};
+use crate::credential::{Credentials, SubjectKey, is_name};
+use crate::deliver::artifact::SoftwareKey;
+use crate::tpm::attester::{Attester, JoinKey, KnownEk};
+use crate::tpm::inventory::EkChoice;
+use crate::tpm::passwords::Passwords;
+use crate::tpm::thread::{Tpm, TpmThread};
 
 /// A connection that waited longer for the TPM is opened again before the join begins.
 const MAX_CONNECTION_IDLE: Duration = Duration::from_secs(5);
@@ -128,7 +128,7 @@ impl Client {
             Failure::new(Exit::Data, message, "the TPM or its driver is faulty")
         })?;
         let who = Who { token, hostname: hostname(), ttl };
-        let (issued, ek) = ceremony::join(connection, tpm, attester, &who, passwords).await?;
+        let (issued, ek) = endorse_v1::join(connection, tpm, attester, &who, passwords).await?;
         let joined = Joined {
             authority,
             ca_pins: self.pins.clone(),
@@ -177,7 +177,7 @@ impl Client {
         let (connection, authority) = self.connect(Some(certified)).await?;
         Ok(Authenticated {
             service: IdentityServiceClient::with_origin(connection.channel, Channel::origin())
-                .max_decoding_message_size(ceremony::MAX_ANSWER),
+                .max_decoding_message_size(endorse_v1::MAX_ANSWER),
             exporter: connection.exporter,
             end: connection.end,
             budget: connection.budget,
@@ -321,7 +321,7 @@ impl Authenticated {
         if let Some(rejection) = self.end.rejection() {
             return Denied::IdentityGone(rejection);
         }
-        let failure = ceremony::refused(status);
+        let failure = endorse_v1::refused(status);
         self.client.avoids(&failure);
         match status.code() {
             Code::Unauthenticated => Denied::IdentityGone(failure),

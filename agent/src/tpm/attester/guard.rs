@@ -16,9 +16,9 @@ use tpm2::wire::List;
 use tpm2::{Fault, Tpm};
 
 use super::{JoinKey, KnownEk};
-use crate::inventory::key_octets;
-use crate::passwords::Passwords;
-use crate::tpm_failure;
+use crate::tpm::failure;
+use crate::tpm::inventory::key_octets;
+use crate::tpm::passwords::Passwords;
 
 /// The session that guards a join: it proves what the TPM answers, and encrypts what nobody may see.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ pub(super) fn enter_resident<T: Transport>(
             Err(error) if error.refusal() == Some(ResponseCode::HANDLE) => {}
             Err(error)
                 if may_be_another_key(&error)
-                    && !endorsement::is_there(tpm, &resident).map_err(tpm_failure::command)? => {}
+                    && !endorsement::is_there(tpm, &resident).map_err(failure::command)? => {}
             Err(error) => return Err(passwords.explain(error)),
         }
     }

@@ -15,7 +15,7 @@
 //!
 //! # Reading
 //! *One* file can be read by its plain path at any time. Who reads *several* and must not see two sets
-//! - reads them when told to ([`crate::reload`]): that is after the change, and the next one is a renewal away. So do
+//! - reads them when told to ([`crate::deliver::reload`]): that is after the change, and the next one is a renewal away. So do
 //!   nginx, PostgreSQL and most others; or
 //! - opens the folder `..data` once and the files in it (`openat`); if one is gone, two sets have been written since
 //!   then: begin again. [`Destination::read`] does so. Without `openat`, `readlink` of `..data` before and after does too.

@@ -13,7 +13,7 @@ use tpm2::endorsement;
 use tpm2::types::{CommandCode, ResponseCode, SecretBuf};
 use zeroize::Zeroizing;
 
-use crate::tpm_failure;
+use crate::tpm::failure;
 use crate::trusted;
 
 /// TPM2B_AUTH is at most as long as the longest digest. Part 2 §10.4.5.
@@ -87,10 +87,10 @@ impl Passwords {
         let is_about_password =
             matches!(error.refusal(), Some(ResponseCode::BAD_AUTH | ResponseCode::AUTH_FAIL));
         let (hierarchy, password) = match error.command() {
-            _ if !is_about_password => return tpm_failure::command(error),
+            _ if !is_about_password => return failure::command(error),
             CommandCode(CREATE_PRIMARY | POLICY_SECRET) => ("endorsement", &self.endorsement),
             CommandCode(NV_READ) => ("owner", &self.owner),
-            _ => return tpm_failure::command(error),
+            _ => return failure::command(error),
         };
         let option = format!("--{hierarchy}-password-file");
         if password.expose().is_empty() {
