@@ -1,7 +1,15 @@
 //! The attester: shows the TPM, joins, keeps what it was given.
 //!
-//! [`tpm::attester`] is the TPM's half of a join and [`ceremony`] the network's; [`storage`] keeps what a host needs to be
-//! itself again. [`cli`] declares the command line, each verb of which is one file in `command`.
+//! From the top down; `cargo xtask floors` sees to it that nothing below uses what is above:
+//!
+//! - `command`: the verbs of the command line, a file for each; [`cli`] declares them.
+//! - [`daemon`] keeps credentials fresh; [`doctor`] checks what a join depends on.
+//! - [`storage`] keeps the identity on the disk.
+//! - [`ceremony`] asks the authority; [`deliver`] brings what it issued to the programs that use it.
+//! - [`credential`]: what was issued, verified as a peer would verify it. [`install`] makes the systemd unit.
+//! - [`config`] is the configuration file; [`keys`] are the keys of services.
+//! - [`tpm`]: the thread that owns the TPM, the attester, the endorsement keys.
+//! - [`log`], and `trusted`: who else can change a file.
 
 pub mod ceremony;
 pub mod cli;
@@ -12,6 +20,7 @@ pub mod daemon;
 pub mod deliver;
 pub mod doctor;
 pub mod install;
+pub mod keys;
 pub mod log;
 pub mod storage;
 pub mod tpm;

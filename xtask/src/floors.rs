@@ -93,6 +93,27 @@ const AUTHORITY: House = House {
     neighbours: Neighbours::Strangers,
 };
 
+const AGENT: House = House {
+    name: "agent",
+    modules: &[
+        ("command", 7),
+        ("daemon", 6),
+        ("doctor", 6),
+        ("storage", 5),
+        ("ceremony", 4),
+        ("deliver", 4),
+        ("cli", 3),
+        ("credential", 3),
+        ("install", 3),
+        ("config", 2),
+        ("keys", 2),
+        ("tpm", 1),
+        ("log", 0),
+        ("trusted", 0),
+    ],
+    neighbours: Neighbours::Strangers,
+};
+
 /// Crates in which no module uses one that uses it, be it by way of others.
 const WITHOUT_CYCLES: [&str; 7] =
     ["agent", "authority", "host", "testkit", "tls", "tpm2", "verifier"];
@@ -103,7 +124,7 @@ pub fn check(workspace: &Path) -> Result<()> {
     for name in WITHOUT_CYCLES {
         faults.extend(cycles::faults(name, &workspace.join(name).join("src"))?);
     }
-    for house in [&TPM2, &AUTHORITY] {
+    for house in [&TPM2, &AUTHORITY, &AGENT] {
         let source = workspace.join(house.name).join("src");
         for path in rust_files(&source)? {
             let text =
@@ -403,6 +424,21 @@ mod tests {
             "authority/src/audit/log.rs:1: module audit uses issue, its neighbour on floor 1";
         assert_eq!(sideways, [expected]);
         assert!(uses("audit/log.rs", "use crate::audit::Row; use crate::folder::File;").is_empty());
+    }
+
+    #[test]
+    fn cycles_that_were_in_the_agent_are_refused() {
+        let uses = |file: &str, source| module_faults(&AGENT, Path::new(file), source);
+        for (file, source) in [
+            ("config/files.rs", "use crate::ceremony::client::Client;"),
+            ("config/mod.rs", "use crate::cli::Cli;"),
+            ("credential/identity.rs", "use crate::daemon::machine::Validity;"),
+            ("credential/mod.rs", "use crate::deliver::artifact::SoftwareKey;"),
+        ] {
+            assert!(uses(file, source)[0].ends_with(": up"), "{file}");
+        }
+        let sideways = uses("deliver/reload.rs", "use crate::ceremony::client::Client;");
+        assert!(sideways[0].ends_with("module deliver uses ceremony, its neighbour on floor 4"));
     }
 
     #[test]

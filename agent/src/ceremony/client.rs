@@ -26,7 +26,7 @@ use crate::ceremony::endorse_v1::{self, Who, seconds};
 use crate::config::Trust;
 use crate::credential::identity::{Identity, Joined};
 use crate::credential::{Credentials, SubjectKey, is_name};
-use crate::deliver::artifact::SoftwareKey;
+use crate::keys::SoftwareKey;
 use crate::tpm::attester::{Attester, JoinKey, KnownEk};
 use crate::tpm::inventory::EkChoice;
 use crate::tpm::passwords::Passwords;

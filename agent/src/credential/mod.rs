@@ -19,7 +19,7 @@ use x509_cert::der::Decode;
 
 use crate::credential::ssh_certificate::SshCertificate;
 use crate::credential::validity::Validity;
-use crate::deliver::artifact::SoftwareKey;
+use crate::keys::SoftwareKey;
 
 /// More certificates than any authority has reason to give.
 const MAX_CERTIFICATES: usize = 16;

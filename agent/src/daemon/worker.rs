@@ -21,9 +21,10 @@ use crate::config::{
 };
 use crate::credential::Credentials;
 use crate::credential::identity::Identity;
-use crate::deliver::artifact::{self, SoftwareKey};
+use crate::deliver::artifact;
 use crate::deliver::destination::{Destination, FileSet, Manifest};
 use crate::deliver::reload;
+use crate::keys::SoftwareKey;
 use crate::log::Log;
 use crate::storage::Storage;
 use crate::tpm::passwords::Passwords;

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use agent::config::{Acls, Directory as Place, Reader, Symlinks, X509Files};
-use agent::deliver::artifact::{self, Identity, SoftwareKey, Ssh, X509};
+use agent::deliver::artifact::{self, Identity, Ssh, X509};
 use agent::deliver::destination::{Directory, FileSet};
+use agent::keys::SoftwareKey;
 use tempfile::TempDir;
 
 use super::{succeed, text};

@@ -5,11 +5,6 @@ mod openssh;
 use std::path::Path;
 
 use host::exit::{Exit, Failure};
-use p256::SecretKey;
-use p256::ecdsa::signature::hazmat::PrehashSigner;
-use p256::ecdsa::{Signature, SigningKey, VerifyingKey};
-use p256::elliptic_curve::Generate;
-use p256::pkcs8::{EncodePrivateKey, EncodePublicKey, LineEnding};
 use rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
 use zeroize::Zeroizing;
@@ -17,57 +12,8 @@ use zeroize::Zeroizing;
 use crate::config::X509Files;
 use crate::credential::ssh_certificate::SshCertificate;
 use crate::deliver::destination::FileSet;
+use crate::keys::SoftwareKey;
 use crate::tpm::inventory::pem;
-
-/// A service's own P-256 key: in software, new at each renewal, wiped when it goes.
-pub struct SoftwareKey(SecretKey);
-
-impl SoftwareKey {
-    /// A new key, from the operating system's randomness.
-    ///
-    /// # Errors
-    /// There is no randomness.
-    pub fn generate() -> Result<Self, Failure> {
-        SecretKey::try_generate().map(Self).map_err(Failure::bug)
-    }
-
-    /// The public key.
-    #[must_use]
-    pub fn public(&self) -> VerifyingKey {
-        self.0.public_key().into()
-    }
-
-    /// The public key as certificates have it, a SubjectPublicKeyInfo.
-    ///
-    /// # Errors
-    /// None that a P-256 key can have.
-    pub fn spki_der(&self) -> Result<Vec<u8>, Failure> {
-        let der = self.0.public_key().to_public_key_der().map_err(Failure::bug)?;
-        Ok(der.into_vec())
-    }
-
-    /// Signs what SHA-256 made of a message: an Ecdsa-Sig-Value, RFC 3279 2.2.3.
-    ///
-    /// # Errors
-    /// None that a P-256 key can have.
-    pub fn sign_digest(&self, digest: &[u8; 32]) -> Result<Vec<u8>, Failure> {
-        let signer = SigningKey::from(&self.0);
-        let signature: Signature = signer.sign_prehash(digest).map_err(Failure::bug)?;
-        Ok(signature.to_der().as_bytes().to_vec())
-    }
-
-    /// PKCS #8 (RFC 5958) in PEM.
-    fn to_pem(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
-        let mut text = self.0.to_pkcs8_pem(LineEnding::LF).map_err(Failure::bug)?;
-        Ok(Zeroizing::new(std::mem::take(&mut *text).into_bytes()))
-    }
-}
-
-impl std::fmt::Debug for SoftwareKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SoftwareKey")
-    }
-}
 
 /// An X.509 certificate and what it is verified with.
 #[derive(Clone, Copy, Debug)]

@@ -200,13 +200,3 @@ fn nobody_widens_what_the_authorities_speak_for() {
         assert_eq!(failure.unwrap_err().exit, Exit::Config, "{path:?}");
     }
 }
-
-#[test]
-fn a_signature_verifies_and_the_key_is_not_shown() {
-    use p256::ecdsa::signature::hazmat::PrehashVerifier;
-    let key = SoftwareKey::generate().unwrap();
-    let signature = Signature::from_der(&key.sign_digest(&[7; 32]).unwrap()).unwrap();
-    key.public().verify_prehash(&[7; 32], &signature).unwrap();
-    key.public().verify_prehash(&[8; 32], &signature).unwrap_err();
-    assert_eq!(format!("{key:?}"), "SoftwareKey");
-}
