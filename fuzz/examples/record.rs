@@ -381,8 +381,9 @@ fn issued(certified: Certified) -> Result<()> {
     seed("join_result", "result", &JoinResponse { step }.encode_to_vec())?;
     seed("address", "pin", format!("\x01{pin}").as_bytes())?;
 
-    let credentials = Credentials::verify(result, &join_key, &[pin], u64::try_from(seconds)?)
-        .map_err(|failure| anyhow::anyhow!("{failure}"))?;
+    let credentials =
+        Credentials::verify(result, join_key.verifying_key(), &[pin], u64::try_from(seconds)?)
+            .map_err(|failure| anyhow::anyhow!("{failure}"))?;
     let joined = Joined {
         authority: "authority.example:3025".into(),
         ca_pins: vec![pin],

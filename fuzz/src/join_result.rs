@@ -15,7 +15,7 @@ pub(crate) fn run(data: &[u8]) -> Verdict {
     };
     let (key, pins) = (fixtures::join_key(), [fixtures::pin()]);
     let now = u64::try_from(fixtures::now().seconds()).expect("after 1970");
-    match Credentials::verify(result, &key, &pins, now) {
+    match Credentials::verify(result, key.verifying_key(), &pins, now) {
         Ok(credentials) => {
             let leaf = credentials.certificates.first().expect("a leaf");
             assert!(fixtures::was_signed(leaf, &[fixtures::HOST_CERTIFICATE]), "nobody signed it");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use host::budget::Budget;
 use host::clock;
 use host::exit::{Exit, Failure};
-use p256::ecdsa::Signature;
+use p256::ecdsa::{Signature, VerifyingKey};
 use proto::transcript;
 use proto::v1::identity_service_client::IdentityServiceClient;
 use proto::v1::{
@@ -25,8 +25,8 @@ use crate::ceremony::connection::{Connection, End, MAX_CALL, Unopened, in_time};
 use crate::ceremony::endorse_v1::{self, Who, seconds};
 use crate::config::Trust;
 use crate::credential::identity::{Identity, Joined};
-use crate::credential::{Credentials, SubjectKey, is_name};
-use crate::keys::SoftwareKey;
+use crate::credential::{Credentials, is_name};
+use crate::keys::{Key, spki_der};
 use crate::tpm::attester::{Attester, JoinKey, KnownEk};
 use crate::tpm::inventory::EkChoice;
 use crate::tpm::passwords::Passwords;
@@ -140,7 +140,7 @@ impl Client {
             ttl,
             at: clock::now().unix_timestamp(),
         };
-        let credentials = self.verify(issued, &appraised)?;
+        let credentials = self.verify(issued, appraised.verifying_key())?;
         Identity::new(joined, credentials, &ek, &unique, &join_key)
     }
 
@@ -234,7 +234,7 @@ impl Client {
     fn verify(
         &self,
         issued: IssuedCredentials,
-        key: impl Into<SubjectKey>,
+        key: &VerifyingKey,
     ) -> Result<Credentials, Failure> {
         Credentials::verify(issued, key, &self.pins, clock::unix_now())
     }
@@ -271,7 +271,7 @@ impl Authenticated {
             return Err(Failure::new(Exit::Data, message, "nothing was stored; see its log").into());
         }
         let generation = issued.generation;
-        let credentials = self.client.verify(issued, &self.key)?;
+        let credentials = self.client.verify(issued, self.key.verifying_key())?;
         Ok(identity.renewed(self.authority.clone(), credentials, generation, ttl)?)
     }
 
@@ -281,14 +281,16 @@ impl Authenticated {
     /// The authority's, in words.
     pub async fn issue(
         &mut self,
-        key: &SoftwareKey,
+        key: &dyn Key,
         service: &str,
         subject: SubjectForm,
         ttl: Duration,
     ) -> Result<Credentials, Denied> {
-        let public_key = key.spki_der()?;
+        let public = key.public();
+        let public_key = spki_der(&public)?;
+        let digest = transcript::issue_digest(&self.exporter, &public_key);
         let request = IssueRequest {
-            signature: key.sign_digest(&transcript::issue_digest(&self.exporter, &public_key))?,
+            signature: key.sign(&digest).await?,
             public_key,
             ttl_seconds: seconds(ttl),
             service: service.to_owned(),
@@ -297,7 +299,7 @@ impl Authenticated {
         self.budget.set(Some(MAX_CALL));
         let issued = in_time(self.service.issue(request)).await;
         let issued = issued.map_err(|status| self.refused(&status))?.into_inner();
-        Ok(self.client.verify(issued, SubjectKey::of_service(key)?)?)
+        Ok(self.client.verify(issued, &public)?)
     }
 
     /// Whom the authority takes us for.

@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use host::exit::{Exit, Failure};
 use host::terminal::is_printable;
+use p256::ecdsa::VerifyingKey;
 use proto::v1::IssuedCredentials;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use tls::CaPin;
-use verifier::JoinKey;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
 use crate::credential::ssh_certificate::SshCertificate;
 use crate::credential::validity::Validity;
-use crate::keys::SoftwareKey;
+use crate::keys::spki_der;
 
 /// More certificates than any authority has reason to give.
 const MAX_CERTIFICATES: usize = 16;
@@ -41,31 +41,6 @@ pub struct Credentials {
     pub validity: Validity,
 }
 
-/// The key that certificates must be of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SubjectKey {
-    spki: Vec<u8>,
-    point: Vec<u8>,
-}
-
-impl From<&JoinKey> for SubjectKey {
-    fn from(key: &JoinKey) -> Self {
-        let point = key.verifying_key().to_sec1_point(false).as_bytes().to_vec();
-        Self { spki: key.spki_der(), point }
-    }
-}
-
-impl SubjectKey {
-    /// The key of a service of ours.
-    ///
-    /// # Errors
-    /// It cannot be encoded.
-    pub fn of_service(key: &SoftwareKey) -> Result<Self, Failure> {
-        let point = key.public().to_sec1_point(false).as_bytes().to_vec();
-        Ok(Self { spki: key.spki_der()?, point })
-    }
-}
-
 impl Credentials {
     /// Checks that the certificates are of this key, valid now, and of an authority whose pin we have.
     ///
@@ -73,11 +48,10 @@ impl Credentials {
     /// [`Exit::Data`], with what is wrong.
     pub fn verify(
         result: IssuedCredentials,
-        key: impl Into<SubjectKey>,
+        key: &VerifyingKey,
         pins: &[CaPin],
         now: u64,
     ) -> Result<Self, Failure> {
-        let key = key.into();
         let wrong = |what: &str| {
             Failure::new(
                 Exit::Data,
@@ -128,7 +102,7 @@ impl Credentials {
             webpki::Error::CertNotValidYet { .. } => wrong("by our clock it is not valid yet"),
             error => wrong(&error.to_string()),
         })?;
-        if leaf.subject_public_key_info().as_ref() != key.spki {
+        if leaf.subject_public_key_info().as_ref() != spki_der(key)? {
             return Err(wrong("a certificate of another key"));
         }
         let spiffe_id = leaf.valid_uri_names().next().unwrap_or_default().to_owned();
@@ -141,7 +115,7 @@ impl Credentials {
         }
         let ssh = SshCertificate::read(&result.ssh_certificate)
             .ok_or_else(|| wrong("an SSH certificate that is none"))?;
-        if ssh.point != key.point {
+        if ssh.point != key.to_sec1_point(false).as_bytes() {
             return Err(wrong("an SSH certificate of another key"));
         }
         ssh.verify(&result.ssh_authorities, now)
@@ -183,6 +157,7 @@ fn validity(der: &[u8]) -> Option<Validity> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::{Key, SoftwareKey};
 
     #[test]
     fn a_name_that_does_something_to_a_terminal_is_refused() {
@@ -193,8 +168,8 @@ mod tests {
                 instance: "i".into(),
                 ..IssuedCredentials::default()
             };
-            let key = SubjectKey { spki: Vec::new(), point: Vec::new() };
-            Credentials::verify(issued, key, &[], 0).unwrap_err().message
+            let key = SoftwareKey::generate().unwrap().public();
+            Credentials::verify(issued, &key, &[], 0).unwrap_err().message
         };
         let long = "b".repeat(1025);
         for name in
@@ -212,8 +187,8 @@ mod tests {
             ..IssuedCredentials::default()
         };
         let refused = |count| {
-            let key = SubjectKey { spki: Vec::new(), point: Vec::new() };
-            Credentials::verify(issued(count), key, &[], 0).unwrap_err().message
+            let key = SoftwareKey::generate().unwrap().public();
+            Credentials::verify(issued(count), &key, &[], 0).unwrap_err().message
         };
         assert!(refused(2).ends_with("more than one certificate"));
         assert!(!refused(1).ends_with("more than one certificate"));

@@ -24,7 +24,7 @@ use crate::credential::identity::Identity;
 use crate::deliver::artifact;
 use crate::deliver::destination::{Destination, FileSet, Manifest};
 use crate::deliver::reload;
-use crate::keys::SoftwareKey;
+use crate::keys::{Key, SoftwareKey};
 use crate::log::Log;
 use crate::storage::Storage;
 use crate::tpm::passwords::Passwords;
@@ -441,7 +441,7 @@ fn trouble(denied: &Denied) -> Trouble {
 /// The files of a service.
 fn files(
     service: &Service,
-    key: &SoftwareKey,
+    key: &dyn Key,
     credentials: &Credentials,
     cluster: &str,
     authority_host: &str,

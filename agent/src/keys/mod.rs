@@ -1,75 +1,39 @@
-//! The keys of services.
+//! The keys that services' credentials are for.
+
+mod software;
+
+use std::fmt::Debug;
+use std::pin::Pin;
 
 use host::exit::Failure;
-use p256::SecretKey;
-use p256::ecdsa::signature::hazmat::PrehashSigner;
-use p256::ecdsa::{Signature, SigningKey, VerifyingKey};
-use p256::elliptic_curve::Generate;
-use p256::pkcs8::{EncodePrivateKey, EncodePublicKey, LineEnding};
+use p256::ecdsa::VerifyingKey;
+use p256::pkcs8::EncodePublicKey;
 use zeroize::Zeroizing;
 
-/// A service's own P-256 key: in software, new at each renewal, wiped when it goes.
-pub struct SoftwareKey(SecretKey);
+pub use self::software::SoftwareKey;
 
-impl SoftwareKey {
-    /// A new key, from the operating system's randomness.
-    ///
-    /// # Errors
-    /// There is no randomness.
-    pub fn generate() -> Result<Self, Failure> {
-        SecretKey::try_generate().map(Self).map_err(Failure::bug)
-    }
+/// A signature that is being made: an Ecdsa-Sig-Value, RFC 3279 2.2.3.
+pub type Signing<'k> = Pin<Box<dyn Future<Output = Result<Vec<u8>, Failure>> + Send + 'k>>;
 
+/// A P-256 key that a service's credentials are for, wherever its private part lives.
+pub trait Key: Debug + Send + Sync {
     /// The public key.
-    #[must_use]
-    pub fn public(&self) -> VerifyingKey {
-        self.0.public_key().into()
-    }
+    fn public(&self) -> VerifyingKey;
 
-    /// The public key as certificates have it, a SubjectPublicKeyInfo.
+    /// Signs the SHA-256 digest of a message. A future, since a TPM may take its time.
+    fn sign<'k>(&'k self, digest: &'k [u8; 32]) -> Signing<'k>;
+
+    /// The private key as a service's files hold it, PEM.
     ///
     /// # Errors
-    /// None that a P-256 key can have.
-    pub fn spki_der(&self) -> Result<Vec<u8>, Failure> {
-        let der = self.0.public_key().to_public_key_der().map_err(Failure::bug)?;
-        Ok(der.into_vec())
-    }
-
-    /// Signs what SHA-256 made of a message: an Ecdsa-Sig-Value, RFC 3279 2.2.3.
-    ///
-    /// # Errors
-    /// None that a P-256 key can have.
-    pub fn sign_digest(&self, digest: &[u8; 32]) -> Result<Vec<u8>, Failure> {
-        let signer = SigningKey::from(&self.0);
-        let signature: Signature = signer.sign_prehash(digest).map_err(Failure::bug)?;
-        Ok(signature.to_der().as_bytes().to_vec())
-    }
-
-    /// PKCS #8 (RFC 5958) in PEM.
-    pub(crate) fn to_pem(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
-        let mut text = self.0.to_pkcs8_pem(LineEnding::LF).map_err(Failure::bug)?;
-        Ok(Zeroizing::new(std::mem::take(&mut *text).into_bytes()))
-    }
+    /// It cannot be encoded.
+    fn to_pem(&self) -> Result<Zeroizing<Vec<u8>>, Failure>;
 }
 
-impl std::fmt::Debug for SoftwareKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SoftwareKey")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use p256::ecdsa::signature::hazmat::PrehashVerifier;
-
-    use super::*;
-
-    #[test]
-    fn signature_verifies_and_the_key_is_not_shown() {
-        let key = SoftwareKey::generate().unwrap();
-        let signature = Signature::from_der(&key.sign_digest(&[7; 32]).unwrap()).unwrap();
-        key.public().verify_prehash(&[7; 32], &signature).unwrap();
-        key.public().verify_prehash(&[8; 32], &signature).unwrap_err();
-        assert_eq!(format!("{key:?}"), "SoftwareKey");
-    }
+/// A public key as certificates have it, a SubjectPublicKeyInfo.
+///
+/// # Errors
+/// None that a P-256 key can have.
+pub fn spki_der(public: &VerifyingKey) -> Result<Vec<u8>, Failure> {
+    Ok(public.to_public_key_der().map_err(Failure::bug)?.into_vec())
 }

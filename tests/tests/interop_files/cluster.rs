@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use agent::config::{Acls, Directory as Place, Reader, Symlinks, X509Files};
 use agent::deliver::artifact::{self, Identity, Ssh, X509};
 use agent::deliver::destination::{Directory, FileSet};
-use agent::keys::SoftwareKey;
+use agent::keys::{Key, SoftwareKey, spki_der};
 use tempfile::TempDir;
 
 use super::{succeed, text};
@@ -92,7 +92,7 @@ impl Cluster {
 
     fn public_pem(&self, key: &SoftwareKey) -> PathBuf {
         let [der, pem] = ["public.der", "public.pem"].map(|name| self.path(name));
-        fs::write(&der, key.spki_der().unwrap()).unwrap();
+        fs::write(&der, spki_der(&key.public()).unwrap()).unwrap();
         let convert = ["pkey", "-pubin", "-inform", "DER", "-in", text(&der), "-out", text(&pem)];
         succeed("openssl", &convert);
         pem

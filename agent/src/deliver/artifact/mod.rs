@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::config::X509Files;
 use crate::credential::ssh_certificate::SshCertificate;
 use crate::deliver::destination::FileSet;
-use crate::keys::SoftwareKey;
+use crate::keys::{Key, spki_der};
 use crate::tpm::inventory::pem;
 
 /// An X.509 certificate and what it is verified with.
@@ -50,7 +50,7 @@ pub struct Identity<'a> {
 ///
 /// # Errors
 /// The certificate is not the key's, or is none.
-pub fn x509(key: &SoftwareKey, x509: X509<'_>, files: X509Files) -> Result<FileSet, Failure> {
+pub fn x509(key: &dyn Key, x509: X509<'_>, files: X509Files) -> Result<FileSet, Failure> {
     check_x509(key, x509)?;
     let [certificate, secret, authorities] = match files {
         X509Files::Svid => ["svid.pem", "svid.key", "bundle.pem"],
@@ -67,7 +67,7 @@ pub fn x509(key: &SoftwareKey, x509: X509<'_>, files: X509Files) -> Result<FileS
 /// # Errors
 /// A certificate is not the key's, or is none; something cannot be written in OpenSSH's files.
 pub fn identity(
-    key: &SoftwareKey,
+    key: &dyn Key,
     identity: &Identity<'_>,
     ssh_folder: Option<&Path>,
 ) -> Result<FileSet, Failure> {
@@ -97,7 +97,7 @@ pub fn identity(
 /// Everything in one file, as `tsh -i` and Teleport's libraries read it: key, SSH certificate, TLS certificate,
 /// then the authorities of both.
 fn bundle(
-    key: &SoftwareKey,
+    key: &dyn Key,
     identity: &Identity<'_>,
     known_hosts: &str,
 ) -> Result<Zeroizing<Vec<u8>>, Failure> {
@@ -117,20 +117,20 @@ fn bundle(
     Ok(bundle)
 }
 
-fn check_x509(key: &SoftwareKey, x509: X509<'_>) -> Result<(), Failure> {
+fn check_x509(key: &dyn Key, x509: X509<'_>) -> Result<(), Failure> {
     let leaf = x509.certificates.first().ok_or_else(|| unusable("no certificate"))?;
     if x509.authorities.is_empty() {
         return Err(unusable("no X.509 authority"));
     }
     let leaf = CertificateDer::from(leaf.as_slice());
     let leaf = EndEntityCert::try_from(&leaf).map_err(|error| unusable(&error.to_string()))?;
-    if leaf.subject_public_key_info().as_ref() != key.spki_der()? {
+    if leaf.subject_public_key_info().as_ref() != spki_der(&key.public())? {
         return Err(unusable("a certificate of another key"));
     }
     Ok(())
 }
 
-fn check_ssh(key: &SoftwareKey, ssh: Ssh<'_>) -> Result<(), Failure> {
+fn check_ssh(key: &dyn Key, ssh: Ssh<'_>) -> Result<(), Failure> {
     let is_line = |line: &str| line.chars().all(host::terminal::is_printable);
     if !is_line(ssh.certificate) || !ssh.authorities.iter().all(|line| is_line(line)) {
         return Err(unusable("an SSH key of more than one line"));

@@ -8,6 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use tempfile::TempDir;
 
 use super::*;
+use crate::keys::SoftwareKey;
 
 fn run(folder: &Path, program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).current_dir(folder).output().unwrap();
