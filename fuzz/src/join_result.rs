@@ -19,7 +19,7 @@ pub(crate) fn run(data: &[u8]) -> Verdict {
         Ok(credentials) => {
             let leaf = credentials.certificates.first().expect("a leaf");
             assert!(fixtures::was_signed(leaf, &[fixtures::HOST_CERTIFICATE]), "nobody signed it");
-            assert!(!credentials.x509_authorities.is_empty());
+            assert!(!credentials.bundle.certificates().is_empty());
             assert!(credentials.spiffe_id.starts_with("spiffe://"));
             for line in credentials.ssh_authorities.iter().chain([&credentials.ssh_certificate]) {
                 assert!(!line.contains(['\n', '\r']), "more than a line: {line:?}");

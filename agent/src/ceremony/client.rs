@@ -93,7 +93,7 @@ impl Client {
         let mut others = self.authorities.len();
         loop {
             // The TPM is not asked for anything before it is known that the authority is there.
-            let connected = self.connect(None).await?;
+            let connected = self.connect(&self.trust, None).await?;
             let joined = self.join_on(connected, tpm, wanted.clone()).await;
             others = others.saturating_sub(1);
             match joined {
@@ -118,7 +118,7 @@ impl Client {
         let attester = tpm.call(prepare).await?;
         // An authority does not wait long for the join on a connection without certificate.
         if since.elapsed() > MAX_CONNECTION_IDLE {
-            connected = self.connect(None).await?;
+            connected = self.connect(&self.trust, None).await?;
         }
         let (connection, authority) = connected;
 
@@ -140,7 +140,7 @@ impl Client {
             ttl,
             at: clock::now().unix_timestamp(),
         };
-        let credentials = self.verify(issued, appraised.verifying_key())?;
+        let credentials = verify(issued, appraised.verifying_key(), &self.pins)?;
         Identity::new(joined, credentials, &ek, &unique, &join_key)
     }
 
@@ -154,11 +154,13 @@ impl Client {
         identity: &Identity,
         passwords: Passwords,
     ) -> Result<Authenticated, Failure> {
+        let damaged = |error: String| Failure::new(Exit::Data, error, "join anew");
+        let trusted = identity.trusted(&self.pins).map_err(damaged)?;
+        let trust = ServerTrust::Pins(trusted.clone());
         // Whoever is not the authority costs no command of the TPM, the first time apart.
         if self.history.failed.load(Ordering::Relaxed) {
-            self.reach().await?;
+            self.connect(&trust, None).await?;
         }
-        let damaged = |error: String| Failure::new(Exit::Data, error, "join anew");
         let unique = identity.unique().map_err(damaged)?;
         let ek = identity.known_ek().map_err(damaged)?;
         let public = identity.join_key().to_vec();
@@ -174,7 +176,7 @@ impl Client {
         let certified = tls::identity(chain, Arc::new(remote)).map_err(|error| {
             Failure::new(Exit::Data, format!("the stored certificate: {error}"), "join anew")
         })?;
-        let (connection, authority) = self.connect(Some(certified)).await?;
+        let (connection, authority) = self.connect(&trust, Some(certified)).await?;
         Ok(Authenticated {
             service: IdentityServiceClient::with_origin(connection.channel, Channel::origin())
                 .max_decoding_message_size(endorse_v1::MAX_ANSWER),
@@ -183,6 +185,7 @@ impl Client {
             budget: connection.budget,
             authority,
             client: self.clone(),
+            trusted,
             key: appraised,
         })
     }
@@ -192,16 +195,17 @@ impl Client {
     /// # Errors
     /// The network's, or it is not the authority that is trusted, in words.
     pub async fn reach(&self) -> Result<(), Failure> {
-        self.connect(None).await.map(drop)
+        self.connect(&self.trust, None).await.map(drop)
     }
 
     /// The first address where the authority proves to be the one that is trusted, beginning with the one that did last.
     /// Whoever does not has decided nothing, whatever was said.
     async fn connect(
         &self,
+        trust: &ServerTrust,
         identity: Option<Arc<dyn rustls::client::ResolvesClientCert>>,
     ) -> Result<(Connection, String), Failure> {
-        let config = tls::client_config(&self.trust, identity).map_err(Failure::bug)?;
+        let config = tls::client_config(trust, identity).map_err(Failure::bug)?;
         let first = self.history.first.load(Ordering::Relaxed);
         let mut telling: Option<Unopened> = None;
         for offset in 0..self.authorities.len() {
@@ -230,14 +234,15 @@ impl Client {
         }
         is_unavailable
     }
+}
 
-    fn verify(
-        &self,
-        issued: IssuedCredentials,
-        key: &VerifyingKey,
-    ) -> Result<Credentials, Failure> {
-        Credentials::verify(issued, key, &self.pins, clock::unix_now())
-    }
+/// Verifies what came over a connection that the CAs with the keys `trusted` have vouched for.
+fn verify(
+    issued: IssuedCredentials,
+    key: &VerifyingKey,
+    trusted: &[CaPin],
+) -> Result<Credentials, Failure> {
+    Credentials::verify(issued, key, trusted, clock::unix_now())
 }
 
 /// A connection on which the authority knows who we are.
@@ -249,6 +254,8 @@ pub struct Authenticated {
     budget: Budget,
     authority: String,
     client: Client,
+    /// The CAs that vouch for what comes over this connection.
+    trusted: Vec<CaPin>,
     key: AppraisedKey,
 }
 
@@ -271,7 +278,8 @@ impl Authenticated {
             return Err(Failure::new(Exit::Data, message, "nothing was stored; see its log").into());
         }
         let generation = issued.generation;
-        let credentials = self.client.verify(issued, self.key.verifying_key())?;
+        let credentials = verify(issued, self.key.verifying_key(), &self.trusted)?;
+        credentials.bundle.pins().clone_into(&mut self.trusted);
         Ok(identity.renewed(self.authority.clone(), credentials, generation, ttl)?)
     }
 
@@ -299,7 +307,7 @@ impl Authenticated {
         self.budget.set(Some(MAX_CALL));
         let issued = in_time(self.service.issue(request)).await;
         let issued = issued.map_err(|status| self.refused(&status))?.into_inner();
-        Ok(self.client.verify(issued, &public)?)
+        Ok(verify(issued, &public, &self.trusted)?)
     }
 
     /// Whom the authority takes us for.

@@ -5,7 +5,6 @@ use std::time::Duration;
 use base64ct::{Base64, Encoding};
 use host::clock;
 use host::exit::Failure;
-use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -13,8 +12,8 @@ use tls::CaPin;
 use tpm2::endorsement::{EkKind, MAX_CHAIN};
 use verifier::{CaCertificate, EkCertificate, EkPublicKey};
 
-use crate::credential::Credentials;
 use crate::credential::validity::Validity;
+use crate::credential::{Credentials, TrustBundle};
 use crate::tpm::attester::KnownEk;
 use crate::tpm::inventory::EkChoice;
 
@@ -27,7 +26,7 @@ pub struct Identity {
     version: u32,
     /// HOST:PORT.
     pub authority: String,
-    /// Pins of the authority's CAs.
+    /// The CA pins of the configuration that the host joined with.
     pub ca_pins: Vec<String>,
     /// The token that let us in.
     pub token: String,
@@ -54,7 +53,7 @@ pub struct Identity {
     pub tpm: StoredTpm,
     /// X.509 certificates, leaf first.
     certificates: Vec<Octets>,
-    /// X.509 authorities.
+    /// The trust bundle.
     x509_authorities: Vec<Octets>,
     /// The SSH certificate.
     pub ssh_certificate: String,
@@ -85,7 +84,7 @@ pub struct StoredTpm {
 pub struct Joined {
     /// HOST:PORT.
     pub authority: String,
-    /// Pins of the authority's CAs.
+    /// The CA pins of the configuration.
     pub ca_pins: Vec<CaPin>,
     /// The token.
     pub token: String,
@@ -139,7 +138,7 @@ impl Identity {
                 join_key: Octets(join_key.to_vec()),
             },
             certificates: credentials.certificates.into_iter().map(Octets).collect(),
-            x509_authorities: credentials.x509_authorities.into_iter().map(Octets).collect(),
+            x509_authorities: octets(&credentials.bundle),
             ssh_certificate: credentials.ssh_certificate,
             ssh_authorities: credentials.ssh_authorities,
         })
@@ -164,7 +163,7 @@ impl Identity {
             not_after: rfc3339(credentials.validity.not_after)?,
             generation,
             certificates: credentials.certificates.into_iter().map(Octets).collect(),
-            x509_authorities: credentials.x509_authorities.into_iter().map(Octets).collect(),
+            x509_authorities: octets(&credentials.bundle),
             ssh_certificate: credentials.ssh_certificate,
             ssh_authorities: credentials.ssh_authorities,
             ..self.clone()
@@ -202,11 +201,7 @@ impl Identity {
                 "the token is now {token:?}, and the identity was made by {before:?}"
             ));
         }
-        let is_pinned = |der: &[u8]| {
-            let pin = CaPin::of_certificate(&CertificateDer::from(der));
-            pin.is_ok_and(|pin| pins.contains(&pin))
-        };
-        if !self.x509_authorities().any(is_pinned) {
+        if !self.is_of(pins) {
             let cluster = &self.cluster;
             return Some(format!(
                 "no CA of the identity's cluster, {cluster}, is trusted any more"
@@ -215,6 +210,25 @@ impl Identity {
         let before = &self.tpm.ek;
         let other = !choice.allows(before);
         other.then(|| format!("the EK is to be {choice}, and the identity was made by {before}"))
+    }
+
+    /// Whether a configuration with these pins is about the cluster of this identity. The bundle may have left behind the
+    /// CA that the host joined with, so pins that have lost none since then are.
+    fn is_of(&self, pins: &[CaPin]) -> bool {
+        let bundle =
+            self.bundle().is_ok_and(|bundle| bundle.pins().iter().any(|pin| pins.contains(pin)));
+        bundle || self.pins().is_ok_and(|before| before.iter().all(|pin| pins.contains(pin)))
+    }
+
+    /// The CAs that may vouch for a connection of this identity: those of its bundle, and those that the operator has
+    /// pinned since the host joined.
+    ///
+    /// # Errors
+    /// What is stored cannot be read.
+    pub fn trusted(&self, pins: &[CaPin]) -> Result<Vec<CaPin>, String> {
+        let (bundle, before) = (self.bundle()?, self.pins()?);
+        let added = pins.iter().filter(|pin| !before.contains(pin));
+        Ok(bundle.pins().iter().chain(added).copied().collect())
     }
 
     /// Reads the file's text, and checks that its parts belong together.
@@ -235,6 +249,7 @@ impl Identity {
         verifier::JoinKey::appraise(self.join_key())
             .map_err(|error| format!("join key: {error}"))?;
         self.pins()?;
+        self.bundle()?;
         self.validity()?;
         Ok(self)
     }
@@ -281,7 +296,7 @@ impl Identity {
         &self.tpm.join_key.0
     }
 
-    /// Pins of the authority's CAs.
+    /// The CA pins of the configuration that the host joined with.
     ///
     /// # Errors
     /// One cannot be read.
@@ -294,7 +309,15 @@ impl Identity {
         self.certificates.iter().map(|octets| octets.0.as_slice())
     }
 
-    /// X.509 authorities, DER.
+    /// What peers, and the authority itself, are verified with.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn bundle(&self) -> Result<TrustBundle, String> {
+        TrustBundle::new(self.x509_authorities())
+    }
+
+    /// The trust bundle, DER.
     pub fn x509_authorities(&self) -> impl Iterator<Item = &[u8]> {
         self.x509_authorities.iter().map(|octets| octets.0.as_slice())
     }
@@ -309,6 +332,10 @@ fn printable(error: &serde_json::Error) -> String {
 pub(crate) fn rfc3339(seconds: i64) -> Result<String, Failure> {
     let time = OffsetDateTime::from_unix_timestamp(seconds).map_err(Failure::bug)?;
     Ok(clock::rfc3339(time))
+}
+
+fn octets(bundle: &TrustBundle) -> Vec<Octets> {
+    bundle.certificates().iter().cloned().map(Octets).collect()
 }
 
 /// Octets that are base64 in the file.

@@ -2,6 +2,7 @@
 
 pub mod identity;
 pub(crate) mod ssh_certificate;
+mod trust_bundle;
 pub mod validity;
 
 use std::time::Duration;
@@ -13,24 +14,25 @@ use proto::v1::IssuedCredentials;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use tls::CaPin;
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use webpki::{EndEntityCert, KeyUsage};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
+pub use self::trust_bundle::TrustBundle;
 use crate::credential::ssh_certificate::SshCertificate;
 use crate::credential::validity::Validity;
 use crate::keys::spki_der;
 
-/// More certificates than any authority has reason to give.
-const MAX_CERTIFICATES: usize = 16;
+/// No authority has reason to name more CAs.
+const MAX_SSH_CAS: usize = 16;
 
 /// Credentials for the join key.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     /// X.509, leaf first, DER.
     pub certificates: Vec<Vec<u8>>,
-    /// X.509 authorities, DER.
-    pub x509_authorities: Vec<Vec<u8>>,
+    /// What peers are verified with.
+    pub bundle: TrustBundle,
     /// An SSH user certificate, one line.
     pub ssh_certificate: String,
     /// SSH authorities, one line each.
@@ -42,14 +44,15 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Checks that the certificates are of this key, valid now, and of an authority whose pin we have.
+    /// Checks that the certificates are of this key, valid now, and of an authority that this host trusts: CAs with
+    /// the keys `trusted` vouch for the connection that the result came over.
     ///
     /// # Errors
     /// [`Exit::Data`], with what is wrong.
     pub fn verify(
         result: IssuedCredentials,
         key: &VerifyingKey,
-        pins: &[CaPin],
+        trusted: &[CaPin],
         now: u64,
     ) -> Result<Self, Failure> {
         let wrong = |what: &str| {
@@ -64,30 +67,18 @@ impl Credentials {
         if result.certificates.len() > 1 {
             return Err(wrong("more than one certificate"));
         }
-        let lists = [result.x509_authorities.len(), result.ssh_authorities.len()];
-        if lists.into_iter().any(|len| len > MAX_CERTIFICATES) {
-            return Err(wrong("too many certificates"));
+        if result.ssh_authorities.len() > MAX_SSH_CAS {
+            return Err(wrong("too many SSH CAs"));
         }
         if ![&result.cluster, &result.bot, &result.instance].into_iter().all(|name| is_name(name)) {
             return Err(wrong("a name that is none"));
         }
-        let authorities: Vec<CertificateDer<'_>> = result
-            .x509_authorities
-            .iter()
-            .map(|der| CertificateDer::from(der.as_slice()))
-            .collect();
-        let pinned = |authority: &CertificateDer<'_>| {
-            CaPin::of_certificate(authority).is_ok_and(|pin| pins.contains(&pin))
-        };
-        if !authorities.iter().all(pinned) || authorities.is_empty() {
-            return Err(wrong("an X.509 authority that is not pinned"));
-        }
+        let cas = result.x509_authorities.iter().map(Vec::as_slice);
+        let bundle = TrustBundle::vouched(cas, trusted).map_err(|what| wrong(&what))?;
         let leaf = result.certificates.first().ok_or_else(|| wrong("no certificate"))?;
         let leaf_der = CertificateDer::from(leaf.as_slice());
         let leaf = EndEntityCert::try_from(&leaf_der).map_err(|error| wrong(&error.to_string()))?;
-        let anchors = authorities.iter().map(anchor_from_trusted_cert);
-        let anchors: Vec<_> =
-            anchors.collect::<Result<_, _>>().map_err(|error| wrong(&error.to_string()))?;
+        let anchors = bundle.anchors().map_err(|error| wrong(&error.to_string()))?;
         leaf.verify_for_usage(
             tls::provider().signature_verification_algorithms.all,
             &anchors,
@@ -125,7 +116,7 @@ impl Credentials {
             validity,
             spiffe_id,
             certificates: result.certificates.clone(),
-            x509_authorities: result.x509_authorities.clone(),
+            bundle,
             ssh_certificate: result.ssh_certificate,
             ssh_authorities: result.ssh_authorities,
         })
@@ -155,42 +146,4 @@ fn validity(der: &[u8]) -> Option<Validity> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::keys::{Key, SoftwareKey};
-
-    #[test]
-    fn a_name_that_does_something_to_a_terminal_is_refused() {
-        let named = |name: &str| {
-            let issued = IssuedCredentials {
-                cluster: "c".into(),
-                bot: name.into(),
-                instance: "i".into(),
-                ..IssuedCredentials::default()
-            };
-            let key = SoftwareKey::generate().unwrap().public();
-            Credentials::verify(issued, &key, &[], 0).unwrap_err().message
-        };
-        let long = "b".repeat(1025);
-        for name in
-            ["", "b\nValid until: 2999", "\u{1b}[31mb", "\u{9b}m", "b\u{202e}", "b\u{200b}", &long]
-        {
-            assert!(named(name).ends_with("a name that is none"), "{name:?}");
-        }
-        assert!(named("b").ends_with("not pinned"));
-    }
-
-    #[test]
-    fn intermediates_are_refused_before_anything_is_parsed() {
-        let issued = |count| IssuedCredentials {
-            certificates: vec![vec![0x30, 0]; count],
-            ..IssuedCredentials::default()
-        };
-        let refused = |count| {
-            let key = SoftwareKey::generate().unwrap().public();
-            Credentials::verify(issued(count), &key, &[], 0).unwrap_err().message
-        };
-        assert!(refused(2).ends_with("more than one certificate"));
-        assert!(!refused(1).ends_with("more than one certificate"));
-    }
-}
+mod tests;

@@ -448,7 +448,7 @@ fn files(
 ) -> Result<FileSet, Failure> {
     let x509 = artifact::X509 {
         certificates: &credentials.certificates,
-        authorities: &credentials.x509_authorities,
+        authorities: credentials.bundle.certificates(),
     };
     match service.kind {
         ServiceKind::X509 { files } => artifact::x509(key, x509, files),

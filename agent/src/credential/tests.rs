@@ -1,0 +1,172 @@
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use base64ct::{Base64, Encoding};
+use host::clock;
+use tempfile::TempDir;
+
+use super::identity::Identity;
+use super::*;
+use crate::keys::{Key, SoftwareKey};
+use crate::tpm::inventory::EkChoice;
+
+fn run(folder: &Path, program: &str, arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new(program).args(arguments).current_dir(folder).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {errors}");
+    output.stdout
+}
+
+/// A CA for X.509 and SSH, made by OpenSSL and ssh-keygen.
+struct Ca(TempDir);
+
+impl Ca {
+    fn new(name: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let subject = format!("/O={name}");
+        let ca = ["req", "-x509", "-subj", &subject, "-keyout", "ca.key", "-out", "ca.pem"];
+        let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+        run(folder.path(), "openssl", &[&ca[..], &curve[..]].concat());
+        run(folder.path(), "ssh-keygen", &["-q", "-t", "ecdsa", "-N", "", "-f", "ssh"]);
+        Self(folder)
+    }
+
+    fn der(&self, file: &str) -> Vec<u8> {
+        let pem = fs::read(self.0.path().join(file)).unwrap();
+        CertificateDer::from_pem_slice(&pem).unwrap().to_vec()
+    }
+
+    fn line(&self, file: &str) -> String {
+        fs::read_to_string(self.0.path().join(file)).unwrap().trim().to_owned()
+    }
+
+    fn pin(&self) -> CaPin {
+        CaPin::of_certificate(&CertificateDer::from(self.der("ca.pem"))).unwrap()
+    }
+
+    /// What this CA issues for a key, in an answer that names `bundle`.
+    fn issue(&self, key: &SoftwareKey, bundle: &[&Self]) -> IssuedCredentials {
+        let at = self.0.path();
+        fs::write(at.join("leaf.key"), key.to_pem().unwrap().as_slice()).unwrap();
+        fs::set_permissions(at.join("leaf.key"), Permissions::from_mode(0o600)).unwrap();
+        fs::write(at.join("leaf.pub"), run(at, "ssh-keygen", &["-y", "-f", "leaf.key"])).unwrap();
+        let san = "subjectAltName = URI:spiffe://c.example/bot/b\nextendedKeyUsage = clientAuth\n";
+        fs::write(at.join("leaf.ext"), format!("basicConstraints = CA:FALSE\n{san}")).unwrap();
+        let request = ["req", "-new", "-key", "leaf.key", "-subj", "/CN=b", "-out", "leaf.csr"];
+        run(at, "openssl", &request);
+        let sign = ["x509", "-req", "-in", "leaf.csr", "-CA", "ca.pem", "-CAkey", "ca.key"];
+        let made = ["-CAcreateserial", "-extfile", "leaf.ext", "-out", "leaf.pem"];
+        run(at, "openssl", &[&sign[..], &made].concat());
+        run(at, "ssh-keygen", &["-q", "-s", "ssh", "-I", "b", "-n", "b", "leaf.pub"]);
+        IssuedCredentials {
+            certificates: vec![self.der("leaf.pem")],
+            x509_authorities: bundle.iter().map(|ca| ca.der("ca.pem")).collect(),
+            ssh_certificate: self.line("leaf-cert.pub"),
+            ssh_authorities: bundle.iter().map(|ca| ca.line("ssh.pub")).collect(),
+            cluster: "c.example".into(),
+            bot: "b".into(),
+            instance: "i".into(),
+            ..IssuedCredentials::default()
+        }
+    }
+}
+
+/// A CA is replaced in two steps, and a host follows each of them: the bundle that it has vouches for the next one.
+#[test]
+fn bundle_is_followed_from_one_ca_to_the_next() {
+    let [a, b] = ["a", "b"].map(Ca::new);
+    let key = SoftwareKey::generate().unwrap();
+    let verify = |issued, trusted: &[CaPin]| {
+        Credentials::verify(issued, &key.public(), trusted, clock::unix_now())
+            .map(|credentials| credentials.bundle)
+    };
+    let at_the_join = verify(a.issue(&key, &[&a]), &[a.pin()]).unwrap();
+    let prepared = verify(a.issue(&key, &[&a, &b]), at_the_join.pins()).unwrap();
+    assert_eq!(prepared.pins(), [a.pin(), b.pin()]);
+    let changed = verify(b.issue(&key, &[&a, &b]), prepared.pins()).unwrap();
+    let replaced = verify(b.issue(&key, &[&b]), changed.pins()).unwrap();
+    assert_eq!(replaced.pins(), [b.pin()]);
+}
+
+#[test]
+fn bundle_that_nothing_vouches_for_is_refused() {
+    let [a, b, c] = ["a", "b", "c"].map(Ca::new);
+    let key = SoftwareKey::generate().unwrap();
+    let refused = |issued| {
+        let trusted = [a.pin(), b.pin()];
+        let refused = Credentials::verify(issued, &key.public(), &trusted, clock::unix_now());
+        refused.unwrap_err().message
+    };
+    let unknown = refused(c.issue(&key, &[&c]));
+    assert!(unknown.ends_with("only X.509 CAs that this host does not trust"), "{unknown}");
+    // The bundle is good, but not of the CA that has issued.
+    let foreign = refused(c.issue(&key, &[&a, &b]));
+    assert!(foreign.contains("UnknownIssuer"), "{foreign}");
+    let many =
+        refused(IssuedCredentials { ssh_authorities: Vec::new(), ..a.issue(&key, &[&a; 17]) });
+    assert!(many.ends_with("too many X.509 CAs"), "{many}");
+}
+
+/// A configuration with another pin asks for another identity, unless the host has been brought from the CA of its pin to
+/// others by its bundle.
+#[test]
+fn pins_ask_for_another_identity_only_if_one_was_taken_away() {
+    let [a, b, c] = ["a", "b", "c"].map(Ca::new);
+    let stored = |pins: &[&Ca], bundle: &[&Ca]| {
+        let text = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/identity/joined"));
+        let mut json: serde_json::Value = serde_json::from_slice(&text.unwrap()).unwrap();
+        let bundle = bundle.iter().map(|ca| Base64::encode_string(&ca.der("ca.pem")));
+        json["x509_authorities"] = bundle.collect();
+        json["ca_pins"] = pins.iter().map(|ca| ca.pin().to_string()).collect();
+        Identity::from_json(&json.to_string()).unwrap()
+    };
+    let departs = |identity: &Identity, pins: &[&Ca]| {
+        let pins: Vec<_> = pins.iter().map(|ca| ca.pin()).collect();
+        identity.departure(None, &pins, EkChoice::Auto).is_some()
+    };
+    let joined = stored(&[&a, &c], &[&a]);
+    assert!(!departs(&joined, &[&a]) && !departs(&joined, &[&a, &b]) && departs(&joined, &[&c]));
+    let replaced = stored(&[&a], &[&b]);
+    assert!(!departs(&replaced, &[&a]) && !departs(&replaced, &[&a, &c]));
+    assert!(!departs(&replaced, &[&b]) && departs(&replaced, &[&c]));
+    // The pin of a CA that the bundle has left behind vouches for nothing any more; a pin that is new does.
+    assert_eq!(replaced.trusted(&[a.pin()]).unwrap(), [b.pin()]);
+    assert_eq!(replaced.trusted(&[a.pin(), c.pin()]).unwrap(), [b.pin(), c.pin()]);
+}
+
+#[test]
+fn a_name_that_does_something_to_a_terminal_is_refused() {
+    let named = |name: &str| {
+        let issued = IssuedCredentials {
+            cluster: "c".into(),
+            bot: name.into(),
+            instance: "i".into(),
+            ..IssuedCredentials::default()
+        };
+        let key = SoftwareKey::generate().unwrap().public();
+        Credentials::verify(issued, &key, &[], 0).unwrap_err().message
+    };
+    let long = "b".repeat(1025);
+    for name in
+        ["", "b\nValid until: 2999", "\u{1b}[31mb", "\u{9b}m", "b\u{202e}", "b\u{200b}", &long]
+    {
+        assert!(named(name).ends_with("a name that is none"), "{name:?}");
+    }
+    assert!(named("b").ends_with("no X.509 CA"));
+}
+
+#[test]
+fn intermediates_are_refused_before_anything_is_parsed() {
+    let issued = |count| IssuedCredentials {
+        certificates: vec![vec![0x30, 0]; count],
+        ..IssuedCredentials::default()
+    };
+    let refused = |count| {
+        let key = SoftwareKey::generate().unwrap().public();
+        Credentials::verify(issued(count), &key, &[], 0).unwrap_err().message
+    };
+    assert!(refused(2).ends_with("more than one certificate"));
+    assert!(!refused(1).ends_with("more than one certificate"));
+}

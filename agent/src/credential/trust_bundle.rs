@@ -1,0 +1,72 @@
+//! The CAs that a host trusts. Whom the first connection may lead to, the operator's pins say; after that it is the bundle
+//! that came over the last connection. So a CA can be replaced without a word to any host.
+
+use rustls::pki_types::{CertificateDer, TrustAnchor};
+use tls::CaPin;
+use webpki::anchor_from_trusted_cert;
+
+/// No authority has reason to name more CAs.
+const MAX_CAS: usize = 16;
+
+/// The CA certificates of a trust domain, at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustBundle {
+    certificates: Vec<Vec<u8>>,
+    pins: Vec<CaPin>,
+}
+
+impl TrustBundle {
+    /// Reads CA certificates, DER.
+    ///
+    /// # Errors
+    /// There is none, there are too many, or one cannot be read.
+    pub fn new<'d>(certificates: impl IntoIterator<Item = &'d [u8]>) -> Result<Self, String> {
+        let certificates = certificates.into_iter().take(MAX_CAS.saturating_add(1));
+        let certificates: Vec<_> = certificates.map(<[u8]>::to_vec).collect();
+        if certificates.is_empty() {
+            return Err("no X.509 CA".into());
+        }
+        if certificates.len() > MAX_CAS {
+            return Err("too many X.509 CAs".into());
+        }
+        let pin = |der: &Vec<u8>| CaPin::of_certificate(&CertificateDer::from(der.as_slice()));
+        let pins = certificates.iter().map(pin).collect::<Result<_, _>>();
+        Ok(Self { pins: pins.map_err(|error| error.to_string())?, certificates })
+    }
+
+    /// Accepts the bundle that an authority names in an answer. The CAs of `trusted` have vouched for the connection, and
+    /// thereby for what comes over it. One of them has to be in the bundle, or the next connection would be refused.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; or none of them is.
+    pub fn vouched<'d>(
+        certificates: impl IntoIterator<Item = &'d [u8]>,
+        trusted: &[CaPin],
+    ) -> Result<Self, String> {
+        let bundle = Self::new(certificates)?;
+        match bundle.pins.iter().any(|pin| trusted.contains(pin)) {
+            true => Ok(bundle),
+            false => Err("only X.509 CAs that this host does not trust".into()),
+        }
+    }
+
+    /// The CAs by their keys.
+    #[must_use]
+    pub fn pins(&self) -> &[CaPin] {
+        &self.pins
+    }
+
+    /// The CA certificates, DER.
+    #[must_use]
+    pub fn certificates(&self) -> &[Vec<u8>] {
+        &self.certificates
+    }
+
+    /// The CAs as what certificates are verified with.
+    pub(super) fn anchors(&self) -> Result<Vec<TrustAnchor<'static>>, webpki::Error> {
+        let anchor = |der: &Vec<u8>| {
+            Ok(anchor_from_trusted_cert(&CertificateDer::from(der.as_slice()))?.to_owned())
+        };
+        self.certificates.iter().map(anchor).collect()
+    }
+}
