@@ -66,8 +66,9 @@ fn writer() {
 
 fn start(folder: &Path, keys: &Path, umask: &str, user: Option<u32>) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
+    let (_, module) = module_path!().split_once("::").unwrap();
     command
-        .args(["--exact", "destination::tests::killed::writer", "--ignored", "--nocapture"])
+        .args(["--exact", &format!("{module}::writer"), "--ignored", "--nocapture"])
         .env(FOLDER, folder)
         .env(KEYS, keys)
         .env(UMASK, umask)
