@@ -1,5 +1,6 @@
 //! What the authority gave, verified by ourselves as a peer would before it is believed.
 
+pub mod cache;
 pub mod identity;
 pub(crate) mod ssh_certificate;
 mod trust_bundle;

@@ -2,15 +2,19 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use base64ct::{Base64, Encoding};
 use host::clock;
 use tempfile::TempDir;
 
+use super::cache::{Cache, Issued};
 use super::identity::Identity;
 use super::*;
+use crate::config::{Destination, Lifetime, Renewal, Service, ServiceKind, X509Files};
+use crate::deliver::files::FileSink;
 use crate::keys::{Key, SoftwareKey};
-use crate::tpm::inventory::EkChoice;
+use crate::tpm::inventory::{EkChoice, pem};
 
 fn run(folder: &Path, program: &str, arguments: &[&str]) -> Vec<u8> {
     let output = Command::new(program).args(arguments).current_dir(folder).output().unwrap();
@@ -107,6 +111,41 @@ fn bundle_that_nothing_vouches_for_is_refused() {
     let many =
         refused(IssuedCredentials { ssh_authorities: Vec::new(), ..a.issue(&key, &[&a; 17]) });
     assert!(many.ends_with("too many X.509 CAs"), "{many}");
+}
+
+/// Files are written from the cache, and another sink that watches it is woken by the same credentials.
+#[test]
+fn published_credentials_reach_the_files_and_every_watch() {
+    let (ca, key) = (Ca::new("a"), SoftwareKey::generate().unwrap());
+    let issued = ca.issue(&key, &[&ca]);
+    let now = clock::unix_now();
+    let credentials = Credentials::verify(issued, &key.public(), &[ca.pin()], now).unwrap();
+    let service = Service {
+        name: "web".parse().unwrap(),
+        kind: ServiceKind::X509 { files: X509Files::Svid },
+        destination: Destination::Memory,
+        lifetime: Lifetime { ttl: Duration::from_secs(3600), renewal: Renewal::HalfLife },
+        reload: None,
+    };
+    let cache = Cache::default();
+    let sink = FileSink::new(&service, "auth.example", cache.watch(&service.name), &[]);
+    let mut other = cache.watch(&service.name);
+    assert_eq!(sink.files().unwrap_err().exit, Exit::Bug);
+
+    let validity = credentials.validity;
+    let issued = Issued { key: Arc::new(key), credentials, cluster: "c.example".into() };
+    cache.publish(&service.name, issued);
+    assert!(other.has_changed().unwrap());
+    let files = sink.files().unwrap();
+    let seen = other.borrow_and_update().clone().unwrap();
+    let certificate = files.content("svid.pem").unwrap();
+    assert_eq!(pem("CERTIFICATE", &seen.credentials.certificates[0]).as_bytes(), certificate);
+    assert_eq!(files.content("svid.key").unwrap(), seen.key.to_pem().unwrap().as_slice());
+    sink.write(&files, &mut |_, _| {}).unwrap();
+    assert_eq!(sink.validity().unwrap(), Some(validity));
+
+    cache.keep_only([].into_iter());
+    assert!(other.has_changed().is_err(), "the service is gone");
 }
 
 /// A configuration with another pin asks for another identity, unless the host has been brought from the CA of its pin to

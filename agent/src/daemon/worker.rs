@@ -4,27 +4,24 @@ mod configure;
 mod found;
 
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use host::exit::{Exit, Failure};
 use proto::v1::SubjectForm;
 
 pub(crate) use self::found::{Departure, Files, Inventory};
-use self::found::{asked, kept, restore, superseded};
+use self::found::{kept, restore, superseded};
 use super::Reread;
 use super::answers::{self, DiagChange};
 use super::machine::{Job, Outcome, Pace, Trouble, Validity};
 use crate::ceremony::client::{Authenticated, Client, Denied, Wanted};
-use crate::config::{
-    self, Lifetime, Renewal, Service, ServiceKind, ServiceName, Settings, SshConfig,
-};
-use crate::credential::Credentials;
+use crate::config::{self, Lifetime, Renewal, Service, ServiceKind, ServiceName, Settings};
+use crate::credential::cache::{Cache, Issued};
 use crate::credential::identity::Identity;
-use crate::deliver::artifact;
-use crate::deliver::destination::{Destination, FileSet, Manifest};
+use crate::deliver::destination::Manifest;
+use crate::deliver::files::FileSink;
 use crate::deliver::reload;
-use crate::keys::{Key, SoftwareKey};
+use crate::keys::SoftwareKey;
 use crate::log::Log;
 use crate::storage::Storage;
 use crate::tpm::passwords::Passwords;
@@ -53,7 +50,10 @@ pub(crate) struct Worker {
     reread: Reread,
     client: Client,
     store: Store,
-    destinations: Vec<Arc<Destination>>,
+    /// What services were issued, for their sinks.
+    cache: Cache,
+    /// The sink of each service.
+    sinks: Vec<Arc<FileSink>>,
     identity: Option<Identity>,
     departure: Departure,
     /// Why the last attempt to join again failed, and for which departure it was made.
@@ -103,13 +103,15 @@ impl Worker {
             }
             config::Storage::Memory => (Store::Memory, None),
         };
-        let destinations = destinations(&settings, &[]);
+        let cache = Cache::default();
+        let sinks = sinks(&settings, &cache, &[]);
         Ok(Self {
             settings,
             reread,
             client,
             store,
-            destinations,
+            cache,
+            sinks,
             identity,
             departure: Departure::default(),
             not_joined: None,
@@ -280,15 +282,22 @@ impl Worker {
         TpmThread::open_async(address, self.meter.clone(), audience).await
     }
 
-    /// A fresh key, certificates for it, and the files of both.
+    /// New credentials for a service, in the cache and delivered.
     async fn issue(&mut self, index: usize) -> Result<Validity, Denied> {
         let settings = Arc::clone(&self.settings);
         let missing = || Failure::bug("no such service");
         let service = settings.services.get(index).ok_or_else(missing)?;
-        let destination = self.destinations.get(index).cloned().ok_or_else(missing)?;
-        // Nothing is asked for that could not be written.
-        let wanted = Arc::clone(&destination);
-        blocking(move || wanted.lock()).await?;
+        let sink = self.sinks.get(index).cloned().ok_or_else(missing)?;
+        // Nothing is asked for that could not be delivered.
+        let wanted = Arc::clone(&sink);
+        blocking(move || wanted.destination().lock()).await?;
+        let validity = self.obtain(service).await?;
+        self.deliver(service, sink).await?;
+        Ok(validity)
+    }
+
+    /// A fresh key, and certificates for it.
+    async fn obtain(&mut self, service: &Service) -> Result<Validity, Denied> {
         let identity = self.identity.clone().ok_or_else(|| Failure::bug("no identity"))?;
         let key = SoftwareKey::generate()?;
         let ttl = service.lifetime.ttl;
@@ -300,18 +309,22 @@ impl Worker {
         };
         let credentials = connection.issue(&key, service.name.as_str(), subject, ttl).await?;
         let validity = credentials.validity;
-        let host = self.settings.authorities.first().map(config::Address::host).unwrap_or_default();
-        let set = files(service, &key, &credentials, &identity.cluster, host)?;
+        let issued = Issued { key: Arc::new(key), credentials, cluster: identity.cluster };
+        self.cache.publish(&service.name, issued);
+        Ok(validity)
+    }
+
+    /// Has a service's sink deliver what is in the cache.
+    async fn deliver(&self, service: &Service, sink: Arc<FileSink>) -> Result<(), Failure> {
+        let files = sink.files()?;
         if service.reload.is_some() {
             // Before the files change, so that it is not forgotten if we are killed.
             self.note(service, Storage::owe).await;
         }
-        let record = self.recorder(service);
+        let record = self.recorder(service, &sink);
         let write = move || {
             let mut recorded = Ok(());
-            let before = destination.manifest();
-            let announce = &mut |now: &Manifest| recorded = record(now, before.as_ref());
-            let notices = destination.write_announced(&set, announce)?;
+            let notices = sink.write(&files, &mut |now, before| recorded = record(now, before))?;
             Ok((recorded, notices))
         };
         let (recorded, notices) = blocking(write).await?;
@@ -326,19 +339,20 @@ impl Worker {
             ];
             self.log.warn("a restart will issue the files again", &fields);
         }
-        Ok(validity)
+        Ok(())
     }
 
     /// What records for the next agent what a service is about to have.
     fn recorder(
         &self,
         service: &Service,
+        sink: &FileSink,
     ) -> impl Fn(&Manifest, Option<&Manifest>) -> Result<(), Failure> + use<> {
         let storage = match &self.store {
             Store::Directory(storage) => Some(Arc::clone(storage)),
             Store::Memory => None,
         };
-        let (name, asked) = (service.name.clone(), asked(service, &self.settings));
+        let (name, asked) = (service.name.clone(), sink.asked());
         move |manifest, before| match &storage {
             Some(storage) => storage.record(&name, asked.clone(), manifest, before),
             None => Ok(()),
@@ -400,17 +414,13 @@ fn client(settings: &Settings) -> Result<Client, Failure> {
     Client::new(authorities, &settings.trust)
 }
 
-/// The destinations of the services: those that are there already where nothing changes, so that they stay locked.
-fn destinations(settings: &Settings, before: &[Arc<Destination>]) -> Vec<Arc<Destination>> {
-    let destination = |service: &Service| {
-        let same = |before: &&Arc<Destination>| *before.settings() == service.destination;
-        let kept = match service.destination {
-            config::Destination::Directory { .. } => before.iter().find(same).map(Arc::clone),
-            config::Destination::Memory => None,
-        };
-        kept.unwrap_or_else(|| Arc::new(Destination::new(&service.destination)))
+/// The sinks of the services; destinations in which nothing changes stay locked.
+fn sinks(settings: &Settings, cache: &Cache, before: &[Arc<FileSink>]) -> Vec<Arc<FileSink>> {
+    let host = settings.authorities.first().map(config::Address::host).unwrap_or_default();
+    let sink = |service: &Service| {
+        Arc::new(FileSink::new(service, host, cache.watch(&service.name), before))
     };
-    settings.services.iter().map(destination).collect()
+    settings.services.iter().map(sink).collect()
 }
 
 /// What waits for a disk or a program does not hold up who asks for the daemon's health.
@@ -435,36 +445,5 @@ fn trouble(denied: &Denied) -> Trouble {
             Exit::Unavailable | Exit::Busy => Trouble::Passing,
             _ => Trouble::Lasting,
         },
-    }
-}
-
-/// The files of a service.
-fn files(
-    service: &Service,
-    key: &dyn Key,
-    credentials: &Credentials,
-    cluster: &str,
-    authority_host: &str,
-) -> Result<FileSet, Failure> {
-    let x509 = artifact::X509 {
-        certificates: &credentials.certificates,
-        authorities: credentials.bundle.certificates(),
-    };
-    match service.kind {
-        ServiceKind::X509 { files } => artifact::x509(key, x509, files),
-        ServiceKind::Identity { ssh_config } => {
-            let ssh = artifact::Ssh {
-                certificate: &credentials.ssh_certificate,
-                authorities: &credentials.ssh_authorities,
-            };
-            let identity = artifact::Identity { x509, ssh, cluster, authority_host };
-            let folder: Option<PathBuf> = match (&service.destination, ssh_config) {
-                (config::Destination::Directory { directory, .. }, SshConfig::On) => {
-                    Some(directory.path.clone())
-                }
-                _ => None,
-            };
-            artifact::identity(key, &identity, folder.as_deref())
-        }
     }
 }

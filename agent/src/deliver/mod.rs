@@ -2,4 +2,5 @@
 
 pub mod artifact;
 pub mod destination;
+pub mod files;
 pub mod reload;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use host::exit::{Exit, Failure};
 
-use super::{Inventory, Worker, blocking, client, destinations};
+use super::{Inventory, Worker, blocking, client, sinks};
 use crate::config::Settings;
 use crate::daemon::answers::DiagChange;
 
@@ -41,7 +41,8 @@ impl Worker {
         }
         let read = Arc::clone(&settings);
         self.client = blocking(move || client(&read)).await?;
-        self.destinations = destinations(&settings, &self.destinations);
+        self.cache.keep_only(settings.services.iter().map(|service| &service.name));
+        self.sinks = sinks(&settings, &self.cache, &self.sinks);
         self.log = settings.log();
         self.settings = settings;
         self.connection = None;

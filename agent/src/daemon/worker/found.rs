@@ -8,11 +8,11 @@ use host::exit::{Exit, Failure};
 use tls::CaPin;
 
 use super::{Store, Worker, pace};
-use crate::config::{self, Service, ServiceKind, Settings, SshConfig, X509Files};
-use crate::credential;
+use crate::config::{Service, Settings};
 use crate::credential::identity::Identity;
 use crate::daemon::machine::{Pace, Part, Validity};
-use crate::deliver::destination::{Change, Destination};
+use crate::deliver::destination::Change;
+use crate::deliver::files::FileSink;
 use crate::log::Log;
 use crate::storage::Storage;
 
@@ -21,7 +21,7 @@ use crate::storage::Storage;
 pub(crate) struct Files {
     settings: Arc<Settings>,
     storage: Option<Arc<Storage>>,
-    destinations: Vec<Arc<Destination>>,
+    sinks: Vec<Arc<FileSink>>,
     identity: Option<Identity>,
     pins: Vec<CaPin>,
     log: Log,
@@ -61,7 +61,7 @@ impl Worker {
         Files {
             settings: Arc::clone(&self.settings),
             storage,
-            destinations: self.destinations.clone(),
+            sinks: self.sinks.clone(),
             identity: self.identity.clone(),
             pins: self.client.pins().to_vec(),
             log: self.log,
@@ -87,10 +87,9 @@ impl Files {
 
     /// Takes stock under a configuration that is new.
     pub(crate) fn inventory(&self) -> Inventory {
-        let services = self.settings.services.iter().zip(&self.destinations);
-        let services = services.map(|(service, destination)| {
-            (self.found(service, destination), pace(service.lifetime))
-        });
+        let services = self.settings.services.iter().zip(&self.sinks);
+        let services =
+            services.map(|(service, sink)| (self.found(service, sink), pace(service.lifetime)));
         let owes = |service: &Service| {
             self.storage.as_ref().is_some_and(|storage| storage.owes(&service.name))
         };
@@ -103,30 +102,27 @@ impl Files {
 
     /// How long the certificate holds that a service has from before, if its files are what was written for it as it is
     /// configured now.
-    fn found(&self, service: &Service, destination: &Destination) -> Option<Validity> {
-        if !destination.has_set() {
+    fn found(&self, service: &Service, sink: &FileSink) -> Option<Validity> {
+        if !sink.destination().has_set() {
             return None;
         }
-        let intact = self.expect(service, destination).and_then(|()| destination.check());
-        if let Err(change) = intact {
+        let found = self.expect(service, sink).and_then(|()| sink.validity());
+        found.unwrap_or_else(|change| {
             let fields: [(&str, &dyn Display); 2] = [("name", &service.name), ("reason", &change)];
             self.log.warn("what is in place is not used", &fields);
-            return None;
-        }
-        let set = destination.read().ok().flatten()?;
-        credential::validity_of_pem(set.content(certificate_name(service))?)
+            None
+        })
     }
 
     /// Tells the destination what was written to it, as far as that is known.
-    fn expect(&self, service: &Service, destination: &Destination) -> Result<(), Change> {
+    fn expect(&self, service: &Service, sink: &FileSink) -> Result<(), Change> {
         let Some(storage) = &self.storage else { return Ok(()) };
         let Some(issued) = storage.issued(&service.name) else { return Ok(()) };
-        if issued.asked != asked(service, &self.settings) {
+        if issued.asked != sink.asked() {
             return Err(Change::new("the configuration of the service was changed"));
         }
-        destination
-            .expect(issued.written.candidates())
-            .map_err(|failure| Change::new(failure.message))
+        let expected = sink.destination().expect(issued.written.candidates());
+        expected.map_err(|failure| Change::new(failure.message))
     }
 
     /// Why the configuration asks for another identity than the one there is; `None` if it does not.
@@ -141,7 +137,7 @@ impl Files {
         match part {
             Part::Identity => self.storage.as_ref().map_or(Ok(()), |storage| storage.check()),
             Part::Service(index) => {
-                self.destinations.get(index).map_or(Ok(()), |destination| destination.check())
+                self.sinks.get(index).map_or(Ok(()), |sink| sink.destination().check())
             }
         }
     }
@@ -168,32 +164,4 @@ pub(super) fn superseded(failure: Failure, departure: &str) -> Failure {
 pub(super) fn kept(departure: &str) -> Failure {
     let advice = "the agent joins again; if that is refused, see why above, or go back to the configuration before";
     Failure::new(Exit::Config, departure, advice)
-}
-
-/// What a service is issued, and how it is delivered: if any of it changes, it is issued again.
-pub(super) fn asked(service: &Service, settings: &Settings) -> String {
-    let kind = match service.kind {
-        ServiceKind::X509 { files: X509Files::Svid } => "x509 svid",
-        ServiceKind::X509 { files: X509Files::Tls } => "x509 tls",
-        ServiceKind::Identity { ssh_config: SshConfig::On } => "identity ssh_config",
-        ServiceKind::Identity { ssh_config: SshConfig::Off } => "identity",
-    };
-    let host = settings.authorities.first().map(config::Address::host).unwrap_or_default();
-    let ttl = service.lifetime.ttl.as_secs();
-    let place = match &service.destination {
-        config::Destination::Directory { directory, readers } => {
-            format!("{:?} acls={:?} readers={readers:?}", directory.path, directory.acls)
-        }
-        config::Destination::Memory => "memory".to_owned(),
-    };
-    format!("{kind} ttl={ttl}s authority={host:?} in {place}")
-}
-
-/// The file of a service whose dates are the service's.
-const fn certificate_name(service: &Service) -> &'static str {
-    match service.kind {
-        ServiceKind::X509 { files: X509Files::Svid } => "svid.pem",
-        ServiceKind::X509 { files: X509Files::Tls } => "tls.crt",
-        ServiceKind::Identity { .. } => "tlscert",
-    }
 }
