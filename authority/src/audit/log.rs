@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 
 use super::lines::{Lines, sync};
 use super::queue::{Counts, MAX_WAITING, Queue};
+use super::row::line;
 use super::{Event, Row};
 
 /// As many lines are synchronized at once, without waiting for the time to do so.
@@ -65,7 +66,7 @@ impl AuditLog {
 
     /// Appends an event that is not in the store.
     pub fn write(&self, event: &Event) -> io::Result<()> {
-        let line = serde_json::to_vec(event)?;
+        let line = line(event)?;
         self.append(|state| state.lines.append_line(&line))
     }
 
@@ -259,11 +260,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("audit.jsonl");
         let log = AuditLog::open(&path).unwrap();
-        log.write(&event("\n{\"outcome\":\"granted\"}\u{1b}[2J")).unwrap();
+        log.write(&event("\n{\"outcome\":\"granted\"}\u{1b}[2J\u{202e}\u{e0041}")).unwrap();
         log.write(&event(&"x".repeat(10_000))).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().count(), 2);
-        assert!(!text.contains('\u{1b}') && text.len() < 2000, "{text}");
+        assert!(text.len() < 2000, "{text}");
+        assert!(text.lines().flat_map(str::chars).all(host::terminal::is_printable), "{text}");
         let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
         assert_eq!(first["outcome"], "refused");
         assert_eq!(first["code"], "TJ001E");

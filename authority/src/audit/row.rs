@@ -1,5 +1,6 @@
 //! Events as they are stored beside the records that they tell of.
 
+use host::terminal::escape_json;
 use serde::Serialize;
 
 use crate::resource::Timestamp;
@@ -20,7 +21,7 @@ impl Row {
         event: &impl Serialize,
     ) -> serde_json::Result<Self> {
         let key = format!("{:020}/{uid}", time.0.unix_timestamp_nanos());
-        Ok(Self { key, line: serde_json::to_vec(event)? })
+        Ok(Self { key, line: line(event)? })
     }
 
     /// A row as it was read from the store.
@@ -37,4 +38,10 @@ impl Row {
     pub(crate) fn line(&self) -> &[u8] {
         &self.line
     }
+}
+
+/// An event as a line, without its end. Hosts name themselves in it, and people read the file as it
+/// is: nothing in it steers a terminal.
+pub(super) fn line(event: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    Ok(escape_json(&serde_json::to_string(event)?).into_bytes())
 }
