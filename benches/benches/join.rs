@@ -34,7 +34,9 @@ use tpm2::types::{
 };
 use tpm2::wire::{List, Marshal, Reader, Tpm2b, Unmarshal, Writer};
 use verifier::chain::{self, ChainPolicy};
-use verifier::{CaCertificate, Claim, Demand, EkCertificate, EkClaim, EkPublicKey};
+use verifier::{
+    CaCertificate, Claim, Demand, Effort, EkCertificate, EkClaim, EkPublicKey, KnownSignatures,
+};
 
 criterion_group!(benches, wire, frames, crypto, evidence, authority, agent);
 criterion_main!(benches);
@@ -234,18 +236,16 @@ fn authority(c: &mut Criterion) {
     let mut group = c.benchmark_group("authority");
     let anchors = [fixtures::root()];
     let ek_chain = [fixtures::issuer().der().to_vec()];
-    let demand = Demand::Certificate {
-        anchors: &anchors,
-        policy: ChainPolicy::default(),
-        at: fixtures::now(),
-    };
+    let (policy, at) = (ChainPolicy::default(), fixtures::now());
     for (kind, der) in ["rsa2048", "p256", "p384"].into_iter().zip(fixtures::EK_CERTIFICATES) {
         let ek = EkClaim::Certificate(der);
         let claim = Claim { ek, ek_chain: &ek_chain, join_key: fixtures::JOIN_KEY, ek_name_alg: 0 };
         group.bench_function(format!("appraisal and challenge, {kind}, root and issuer"), |b| {
             b.iter(|| {
-                let appraisal = verifier::appraise(black_box(&claim), demand).unwrap();
-                appraisal.challenge().unwrap()
+                let (mut effort, known) = (Effort::default(), KnownSignatures::default());
+                let demand = Demand::Certificate { anchors: &anchors, policy, at, known: &known };
+                let appraisal = verifier::appraise(black_box(&claim), demand, &mut effort);
+                appraisal.unwrap().challenge().unwrap()
             });
         });
     }
@@ -255,8 +255,9 @@ fn authority(c: &mut Criterion) {
     let claim = Claim { ek, ek_chain: &[], join_key: fixtures::JOIN_KEY, ek_name_alg: 0 };
     group.bench_function("appraisal and challenge, p256, no certificate", |b| {
         b.iter(|| {
-            let appraisal = verifier::appraise(black_box(&claim), Demand::Key).unwrap();
-            appraisal.challenge().unwrap()
+            let mut effort = Effort::default();
+            let appraisal = verifier::appraise(black_box(&claim), Demand::Key, &mut effort);
+            appraisal.unwrap().challenge().unwrap()
         });
     });
 

@@ -7,7 +7,10 @@ use proto::v1::join_init::Ek;
 use proto::v1::join_request::Step;
 use proto::v1::{JoinAnswer, JoinInit, JoinRequest};
 use verifier::chain::ChainPolicy;
-use verifier::{Appraisal, Claim, Demand, EkClaim, EkFacts, Endorsement, JOIN_KEY_ATTRIBUTES};
+use verifier::{
+    Appraisal, Claim, Demand, Effort, EkClaim, EkFacts, Endorsement, JOIN_KEY_ATTRIBUTES,
+    KnownSignatures,
+};
 
 use crate::{Verdict, assert_harmless, fixtures};
 
@@ -31,8 +34,9 @@ fn appraise(demand: u8, encoded: &[u8]) -> Verdict {
     };
     let anchors = [if demand & 2 == 0 { fixtures::root() } else { fixtures::issuer() }];
     let (policy, at) = (ChainPolicy::default(), fixtures::now());
+    let signatures = KnownSignatures::default();
     let demand = match demand & 1 {
-        0 => Demand::Certificate { anchors: &anchors, policy, at },
+        0 => Demand::Certificate { anchors: &anchors, policy, at, known: &signatures },
         _ => Demand::Key,
     };
     let claim = Claim {
@@ -41,7 +45,7 @@ fn appraise(demand: u8, encoded: &[u8]) -> Verdict {
         join_key: &init.join_key,
         ek_name_alg: init.ek_name_alg,
     };
-    match verifier::appraise(&claim, demand) {
+    match verifier::appraise(&claim, demand, &mut Effort::default()) {
         Ok(appraisal) => {
             known(appraisal.ek(), ek, demand);
             challenge(&appraisal, &init.join_key);

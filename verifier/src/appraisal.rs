@@ -10,6 +10,7 @@ use tpm2::types::Alg;
 use crate::ca::CaCertificate;
 use crate::chain::{self, ChainError, ChainPolicy, MAX_INTERMEDIATES};
 use crate::challenge::{self, Challenge, ChallengeError};
+use crate::effort::{Effort, KnownSignatures};
 use crate::ek::EkCertificate;
 use crate::error::{CertificateError, Fault, KeyError};
 use crate::join_key::{JoinKey, JoinKeyError};
@@ -54,6 +55,8 @@ pub enum Demand<'a> {
         policy: ChainPolicy,
         /// The time.
         at: UnixTime,
+        /// Signatures that need no check any more.
+        known: &'a KnownSignatures,
     },
 }
 
@@ -119,7 +122,15 @@ impl Appraisal {
 /// Appraises a claim.
 ///
 /// A claim that cannot meet the demand, whatever is in it, is refused before anything is parsed.
-pub fn appraise(claim: &Claim<'_>, demand: Demand<'_>) -> Result<Appraisal, Box<AppraisalError>> {
+/// Whatever it says, no more is computed than `effort` allows.
+pub fn appraise(
+    claim: &Claim<'_>,
+    demand: Demand<'_>,
+    effort: &mut Effort,
+) -> Result<Appraisal, Box<AppraisalError>> {
+    if effort.is_spent() {
+        return Err(AppraisalError::of(Cause::EffortSpent, None));
+    }
     if let Demand::Certificate { .. } = demand {
         if let EkClaim::PublicKey(_) = claim.ek {
             return Err(AppraisalError::of(Cause::EkCertificateMissing, None));
@@ -130,7 +141,7 @@ pub fn appraise(claim: &Claim<'_>, demand: Demand<'_>) -> Result<Appraisal, Box<
     }
     let (mut ek, certificate) =
         ek_facts(claim.ek).map_err(|cause| AppraisalError::of(cause, None))?;
-    match endorsement(certificate.as_ref(), claim.ek_chain, demand) {
+    match endorsement(certificate.as_ref(), claim.ek_chain, demand, effort) {
         Ok(endorsement) => ek.endorsement = endorsement,
         Err(cause) => return Err(AppraisalError::of(cause, Some(ek))),
     }
@@ -138,7 +149,11 @@ pub fn appraise(claim: &Claim<'_>, demand: Demand<'_>) -> Result<Appraisal, Box<
         return Err(AppraisalError::of(Cause::EkNameAlg(claim.ek_name_alg), Some(ek)));
     };
     match JoinKey::appraise(claim.join_key) {
-        Ok(join_key) => Ok(Appraisal { ek, name_alg, join_key }),
+        Ok(join_key) => {
+            // A challenge is next, and it costs more than all before it.
+            effort.spend();
+            Ok(Appraisal { ek, name_alg, join_key })
+        }
         Err(error) => Err(AppraisalError::of(Cause::JoinKey(error), Some(ek))),
     }
 }
@@ -169,20 +184,21 @@ fn endorsement(
     certificate: Option<&EkCertificate>,
     ek_chain: &[Vec<u8>],
     demand: Demand<'_>,
+    effort: &mut Effort,
 ) -> Result<Endorsement, Cause> {
-    let (anchors, policy, at) = match demand {
-        Demand::Key if certificate.is_some() => return Ok(Endorsement::Unverified),
-        Demand::Key => return Ok(Endorsement::Absent),
-        Demand::Certificate { anchors, policy, at } => (anchors, policy, at),
+    let Demand::Certificate { anchors, policy, at, known } = demand else {
+        let is_claimed = certificate.is_some();
+        return Ok(if is_claimed { Endorsement::Unverified } else { Endorsement::Absent });
     };
     let certificate = certificate.ok_or(Cause::EkCertificateMissing)?;
     let readable = ek_chain.iter().filter_map(|der| CaCertificate::parse(der).ok());
     let intermediates: Vec<_> = readable.collect();
     let path =
-        chain::verify(certificate, &intermediates, anchors, at, policy).map_err(|error| {
-            let passed_over = ek_chain.len().saturating_sub(intermediates.len());
-            Cause::EkChain { error, passed_over }
-        })?;
+        chain::verify_within(effort, known, certificate, &intermediates, anchors, at, policy)
+            .map_err(|error| {
+                let passed_over = ek_chain.len().saturating_sub(intermediates.len());
+                Cause::EkChain { error, passed_over }
+            })?;
     Ok(Endorsement::Verified { anchor: path.anchor().fingerprint() })
 }
 
@@ -257,6 +273,8 @@ pub enum Cause {
     EkNameAlg(u32),
     /// The join key is not acceptable.
     JoinKey(JoinKeyError),
+    /// Claims before it have cost what one host may cost.
+    EffortSpent,
 }
 
 impl Cause {
@@ -269,6 +287,7 @@ impl Cause {
             Self::EkCertificateMissing => return "ek_certificate_missing",
             Self::EkChainTooLong(_) => return "ek_chain_too_long",
             Self::JoinKey(error) => return error.code(),
+            Self::EffortSpent => return "effort_spent",
         };
         match fault {
             Fault::Malformed => "ek_malformed",
@@ -302,6 +321,7 @@ impl fmt::Display for Cause {
                 write!(f, "{error} ({passed_over} certificates beside it could not be read)")
             }
             Self::JoinKey(error) => error.fmt(f),
+            Self::EffortSpent => f.write_str("another claim on the same connection"),
         }
     }
 }

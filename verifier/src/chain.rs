@@ -15,6 +15,7 @@ use error::Subject;
 pub use error::{ChainError, Reason};
 
 use crate::ca::CaCertificate;
+use crate::effort::{Effort, KnownSignatures};
 use crate::ek::EkCertificate;
 use crate::key::PublicKey;
 use crate::signature::{Hash, SignatureAlgorithm};
@@ -26,14 +27,6 @@ pub const MAX_DEPTH: usize = 8;
 
 /// Intermediates that are looked at; more are refused.
 pub const MAX_INTERMEDIATES: usize = 16;
-
-/// Signature checks for one endorsement certificate, whoever is to blame for them: enough for the
-/// longest path. What a host sends decides how many there are, and it has proven nothing yet.
-pub(crate) const MAX_SIGNATURES: usize = 8;
-
-/// Of these, checks that may fail: CAs of one name with several keys, and no key identifiers that tell
-/// them apart, are few.
-const MAX_FORGED: usize = 4;
 
 /// CAs that are looked at on the way to an anchor, by name alone. Enough for any chain that vendors
 /// have; what a host makes up may have CAs of one name that all seem to have issued each other.
@@ -112,13 +105,14 @@ pub fn verify<'a>(
     at: UnixTime,
     policy: ChainPolicy,
 ) -> Result<Path<'a>, ChainError> {
-    let mut signatures_left = MAX_SIGNATURES;
-    verify_within(&mut signatures_left, ek, intermediates, anchors, at, policy)
+    let (mut effort, known) = (Effort::default(), KnownSignatures::default());
+    verify_within(&mut effort, &known, ek, intermediates, anchors, at, policy)
 }
 
-/// [`verify`], with the signature checks that it may make, and those that it left.
+/// [`verify`], within what may still be computed, and without what was computed before.
 pub(crate) fn verify_within<'a>(
-    signatures_left: &mut usize,
+    effort: &mut Effort,
+    known: &KnownSignatures,
     ek: &EkCertificate,
     intermediates: &'a [CaCertificate],
     anchors: &'a [CaCertificate],
@@ -147,8 +141,8 @@ pub(crate) fn verify_within<'a>(
             Validity::AtIssuance => leaf.not_before,
             Validity::Now => at,
         },
-        signatures_left,
-        forged_left: MAX_FORGED,
+        effort,
+        known,
         steps_left: MAX_STEPS,
         leaf,
         checked: Vec::new(),
@@ -167,11 +161,11 @@ struct Search<'a, 'b> {
     anchors: &'a [CaCertificate],
     policy: ChainPolicy,
     when: UnixTime,
-    signatures_left: &'b mut usize,
-    forged_left: usize,
+    effort: &'b mut Effort,
+    known: &'b KnownSignatures,
     steps_left: usize,
     leaf: &'b Certificate,
-    /// What is known of signatures: by this key, of this certificate, genuine or not.
+    /// Signatures of this search: by this key, of this certificate, genuine or not.
     checked: Vec<(&'a PublicKey, &'b Certificate, bool)>,
     path: Vec<&'a CaCertificate>,
     /// What to say if nothing is found: the heaviest failure.
@@ -242,28 +236,35 @@ impl<'a: 'b, 'b> Search<'a, 'b> {
 
     /// Whether this authority, of the right name, signed that certificate.
     fn signed(&mut self, issuer: &'a CaCertificate, child: &'b Certificate) -> bool {
-        let known = self.checked.iter().find(|(key, certificate, _)| {
+        match self.genuine(issuer, child) {
+            Some(true) => return true,
+            Some(false) => self.fail(child, Reason::Signature { issuer: issuer.subject_text() }),
+            None => self.fail(child, Reason::TooManySignatures),
+        }
+        false
+    }
+
+    /// Whether the signature is genuine; `None` if it may not be checked any more.
+    fn genuine(&mut self, issuer: &'a CaCertificate, child: &'b Certificate) -> Option<bool> {
+        let checked = self.checked.iter().find(|(key, certificate, _)| {
             *key == issuer.key() && std::ptr::eq::<Certificate>(*certificate, child)
         });
-        let genuine = match known {
-            Some((_, _, genuine)) => *genuine,
-            None => {
-                let signatures_left = self.signatures_left.checked_sub(1);
-                let Some(signatures_left) = signatures_left.filter(|_| self.forged_left > 0) else {
-                    self.fail(child, Reason::TooManySignatures);
-                    return false;
-                };
-                *self.signatures_left = signatures_left;
-                let genuine = issuer.signed(child).is_ok();
-                self.forged_left = self.forged_left.saturating_sub(usize::from(!genuine));
-                self.checked.push((issuer.key(), child, genuine));
-                genuine
-            }
-        };
-        if !genuine {
-            self.fail(child, Reason::Signature { issuer: issuer.subject_text() });
+        if let Some((_, _, genuine)) = checked {
+            return Some(*genuine);
         }
-        genuine
+        // No check can succeed, so that none is made.
+        if !issuer.key().signs_with(&child.algorithm) {
+            return Some(false);
+        }
+        if self.known.contains(issuer, child) {
+            return Some(true);
+        }
+        let genuine = self.effort.check(issuer.key(), || issuer.signed(child).is_ok())?;
+        if genuine {
+            self.known.insert(issuer, child);
+        }
+        self.checked.push((issuer.key(), child, genuine));
+        Some(genuine)
     }
 
     /// What binds an intermediate and not an anchor: its dates, and what it may issue for.

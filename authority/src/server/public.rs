@@ -218,7 +218,14 @@ impl Door {
         }
         let reference = place.reference();
         let places = Arc::new(reference.clone());
-        let peer = Peer { remote, certificate, exporter, renewed: Arc::default(), places };
+        let peer = Peer {
+            remote,
+            certificate,
+            exporter,
+            renewed: Arc::default(),
+            effort: Arc::default(),
+            places,
+        };
         Ok((stream, place, Connection { peer, place: reference }))
     }
 }

@@ -4,7 +4,7 @@
 //! Nothing that a host says decides anything before the answer has shown that its TPM holds both
 //! keys, except whether the ceremony goes on. Every end of it is one line in the audit log.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use p256::PublicKey;
 use proto::transcript::Transcript;
@@ -15,8 +15,8 @@ use time::OffsetDateTime;
 use tracing::info;
 use verifier::chain::ChainPolicy;
 use verifier::{
-    Appraisal, AppraisalError, CaCertificate, Challenge, Claim, Demand, EkClaim, EkFacts,
-    Endorsement, UnixTime,
+    Appraisal, AppraisalError, CaCertificate, Challenge, Claim, Demand, Effort, EkClaim, EkFacts,
+    Endorsement, KnownSignatures, UnixTime,
 };
 
 use super::admission::store_failed;
@@ -126,11 +126,17 @@ impl Join {
         };
         let without_purpose = token.without_purpose;
         let policy = ChainPolicy { without_purpose, ..self.authority.ek_policy };
+        let known = Arc::clone(&self.authority.known_signatures);
+        let effort = match self.peer.certificate {
+            Some(_) => Arc::default(),
+            None => Arc::clone(&self.peer.effort),
+        };
         let appraise = move || {
-            let appraised = appraise(&init, &token.anchors, policy, now)?;
+            let mut effort = effort.lock().unwrap_or_else(PoisonError::into_inner);
+            let appraised = appraise(&init, &token.anchors, policy, now, &known, &mut effort)?;
             Ok(appraised.map(|appraisal| (appraisal.challenge(), appraisal)))
         };
-        match self.authority.workers.run(appraise).await?? {
+        match self.authority.workers.run(self.peer.source(), appraise).await?? {
             Ok((challenge, appraisal)) => {
                 self.note(appraisal.ek())?;
                 Ok((appraisal, challenge.map_err(Refusal::because(Code::Internal))?))
@@ -258,6 +264,8 @@ fn appraise(
     anchors: &[CaCertificate],
     policy: ChainPolicy,
     now: OffsetDateTime,
+    known: &KnownSignatures,
+    effort: &mut Effort,
 ) -> Result<Result<Appraisal, Box<AppraisalError>>, Refusal> {
     let ek = match &init.ek {
         Some(Ek::EkCertificate(der)) => EkClaim::Certificate(der),
@@ -271,7 +279,7 @@ fn appraise(
         Demand::Key
     } else {
         let at = UnixTime::from_seconds(now.unix_timestamp());
-        Demand::Certificate { anchors, policy, at }
+        Demand::Certificate { anchors, policy, at, known }
     };
     let claim = Claim {
         ek,
@@ -279,7 +287,7 @@ fn appraise(
         join_key: &init.join_key,
         ek_name_alg: init.ek_name_alg,
     };
-    Ok(verifier::appraise(&claim, demand))
+    Ok(verifier::appraise(&claim, demand, effort))
 }
 
 /// What is remembered of an EK.

@@ -25,6 +25,7 @@ use host::clock::Clock;
 use proto::v1::IssuedCredentials;
 use time::OffsetDateTime;
 use tracing::{info, warn};
+use verifier::KnownSignatures;
 use verifier::chain::ChainPolicy;
 
 use self::clock_watch::ClockDoubt;
@@ -61,6 +62,7 @@ pub struct Authority {
     store: Arc<Measured>,
     tokens: TokenCache,
     workers: Workers,
+    known_signatures: Arc<KnownSignatures>,
     /// Whose renewals and issues are under way, by their keys.
     turns: Turns,
     clock_doubt: ClockDoubt,
@@ -113,6 +115,7 @@ impl Authority {
             store,
             tokens: TokenCache::default(),
             workers: Workers::default(),
+            known_signatures: Arc::default(),
             turns: Turns::default(),
             clock_doubt: ClockDoubt::default(),
             trial: tokio::sync::Mutex::default(),

@@ -1,10 +1,11 @@
 //! The other end of a connection, as the transport knows it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use rustls_pki_types::CertificateDer;
+use verifier::Effort;
 
 use super::Source;
 
@@ -25,6 +26,9 @@ pub struct Peer {
     pub(crate) exporter: [u8; 32],
     /// The generation of the last renewal that was granted on this connection; 0 before any.
     pub(crate) renewed: Arc<AtomicU64>,
+    /// What the authority may still compute for claims on this connection, unless the peer has
+    /// proven a certificate.
+    pub(crate) effort: Arc<Mutex<Effort>>,
     pub(crate) places: Arc<dyn Places>,
 }
 

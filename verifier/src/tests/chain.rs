@@ -1,12 +1,16 @@
 //! Who vouches for whom.
 
+use p256::elliptic_curve::sec1::ToSec1Point;
+
 use super::forge::*;
 use crate::chain::{
-    ChainError, ChainPolicy, MAX_DEPTH, MAX_INTERMEDIATES, MAX_SIGNATURES, Reason, Sha1, Validity,
-    WithoutPurpose, verify, verify_within,
+    ChainError, ChainPolicy, MAX_DEPTH, MAX_INTERMEDIATES, Reason, Sha1, Validity, WithoutPurpose,
+    verify, verify_within,
 };
 use crate::der::{element, tag};
-use crate::{CaCertificate, EkCertificate, Fault, SignatureAlgorithm, UnixTime, oid};
+use crate::{
+    CaCertificate, Effort, EkCertificate, Fault, KnownSignatures, SignatureAlgorithm, UnixTime, oid,
+};
 
 const STRICT: ChainPolicy = ChainPolicy {
     validity: Validity::Now,
@@ -153,9 +157,21 @@ fn counted(
     intermediates: &[CaCertificate],
     anchors: &[CaCertificate],
 ) -> (Result<(), Reason>, usize) {
-    let mut left = 1000;
-    let found = verify_within(&mut left, ek, intermediates, anchors, NOW, BURNED_IN);
-    (found.map(|_| ()).map_err(|error| error.reason().clone()), 1000 - left)
+    counted_with(&KnownSignatures::default(), ek, intermediates, anchors)
+}
+
+/// The same, with signatures that are known.
+fn counted_with(
+    known: &KnownSignatures,
+    ek: &EkCertificate,
+    intermediates: &[CaCertificate],
+    anchors: &[CaCertificate],
+) -> (Result<(), Reason>, usize) {
+    let mut effort = Effort::default();
+    effort.signatures_left = 1000;
+    let found = verify_within(&mut effort, known, ek, intermediates, anchors, NOW, BURNED_IN);
+    let found = found.map(|_| ()).map_err(|error| error.reason().clone());
+    (found, 1000 - effort.signatures_left)
 }
 
 fn subject_key_id(seed: &str) -> Vec<u8> {
@@ -256,25 +272,66 @@ fn chain_that_names_no_anchor_costs_no_check() {
 }
 
 #[test]
-fn chain_that_no_anchor_signed_costs_four_checks_of_the_anchors_key() {
+fn chain_that_no_anchor_signed_costs_few_checks() {
     let (issuer, knot) = knot(5);
     let leaf = ek(&issuer).certificate();
     // The anchor has the name of all of them, and another key.
-    let anchor = [Authority::new("ca").impostor("the anchor's key").root()];
-    let (found, checks) = counted(&leaf, &knot, &anchor);
-    assert_eq!((found, checks), (Err(Reason::TooManySignatures), 4));
-    assert_eq!(failure(&leaf, &knot, &anchor).reason(), &Reason::TooManySignatures);
+    let anchor = Authority::new("ca").impostor("the anchor's key");
+    let on = |curve: &[u8], point: &[u8]| {
+        let spki = ecc_spki(curve, point);
+        Recipe::ca(&anchor).issued_by(&anchor).with(|r| r.spki = spki).ca_certificate()
+    };
+    let p384 = p384::SecretKey::from_slice(&noise("key", 48)).unwrap().public_key();
+    let p521 = p521::SecretKey::from_slice(&[&[0; 2], &noise("key", 64)[..]].concat()).unwrap();
+    let p384 = on(oid::SECP384R1, p384.to_sec1_point(false).as_bytes());
+    let p521 = on(oid::SECP521R1, p521.public_key().to_sec1_point(false).as_bytes());
+    for (anchor, expected) in [(anchor.root(), 8), (p384, 2), (p521, 1)] {
+        let (found, checks) = counted(&leaf, &knot, &[anchor]);
+        assert_eq!((found, checks), (Err(Reason::TooManySignatures), expected));
+    }
+}
+
+#[test]
+fn key_of_another_kind_than_the_signature_is_not_tried() {
+    let issuer = Authority::new("ca");
+    let rsa = Recipe::ca(&issuer).with(|r| r.spki = rsa_key("ca").spki_der()).ca_certificate();
+    let leaf = ek(&issuer).certificate();
+    let wrong = Reason::Signature { issuer: "CN=ca".to_owned() };
+    assert_eq!(counted(&leaf, &[], std::slice::from_ref(&rsa)), (Err(wrong), 0));
+    assert_eq!(counted(&leaf, &[], &[rsa.clone(), rsa, issuer.root()]), (Ok(()), 1));
+}
+
+#[test]
+fn genuine_signature_is_checked_once() {
+    let (authorities, certificates) = row(3);
+    let (between, anchor) = (&certificates[1..], &certificates[..1]);
+    let known = KnownSignatures::default();
+    let leaf = ek(&authorities[2]).certificate();
+    assert_eq!(counted_with(&known, &leaf, between, anchor), (Ok(()), 3));
+    assert_eq!(counted_with(&known, &leaf, between, anchor), (Ok(()), 0));
+    let next = ek(&authorities[2]).with(|r| r.serial = element(tag::INTEGER, &[7])).certificate();
+    assert_eq!(counted_with(&known, &next, between, anchor), (Ok(()), 1));
+    // The same content with another signature, and the same certificates under another anchor.
+    let forged = ek(&authorities[2].impostor("forger")).certificate();
+    let (found, checks) = counted_with(&known, &forged, between, anchor);
+    assert!(found.is_err() && checks == 1, "{found:?} {checks}");
+    let other = [authorities[0].impostor("other").root()];
+    let (found, checks) = counted_with(&known, &leaf, between, &other);
+    assert!(found.is_err() && checks == 1, "{found:?} {checks}");
 }
 
 #[test]
 fn chain_with_an_anchor_is_refused_beyond_eight_checks() {
     let (authorities, certificates) = row(3);
     let leaf = ek(&authorities[2]).certificate();
-    let mut left = 2;
+    let mut effort = Effort::default();
+    assert_eq!(effort.signatures_left, 8);
+    effort.signatures_left = 2;
     let (between, anchor) = (&certificates[1..], &certificates[..1]);
-    let error = verify_within(&mut left, &leaf, between, anchor, NOW, STRICT).unwrap_err();
-    assert_eq!((error.reason(), left), (&Reason::TooManySignatures, 0));
-    assert_eq!(MAX_SIGNATURES, 8);
+    let known = KnownSignatures::default();
+    let error = verify_within(&mut effort, &known, &leaf, between, anchor, NOW, STRICT);
+    assert_eq!(error.unwrap_err().reason(), &Reason::TooManySignatures);
+    assert_eq!(effort.signatures_left, 0);
 }
 
 #[test]

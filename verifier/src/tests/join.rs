@@ -4,12 +4,17 @@ use super::forge::*;
 use super::join_key::Area;
 use crate::chain::{ChainPolicy, MAX_INTERMEDIATES, Validity};
 use crate::{
-    Appraisal, AppraisalError, CaCertificate, Cause, Claim, Demand, EkClaim, EkPublicKey,
-    Endorsement, appraise, oid,
+    Appraisal, AppraisalError, CaCertificate, Cause, Claim, Demand, Effort, EkClaim, EkPublicKey,
+    Endorsement, KnownSignatures, oid,
 };
 
+fn appraise(claim: &Claim<'_>, demand: Demand<'_>) -> Result<Appraisal, Box<AppraisalError>> {
+    crate::appraise(claim, demand, &mut Effort::default())
+}
+
 fn demand(anchors: &[CaCertificate]) -> Demand<'_> {
-    Demand::Certificate { anchors, policy: ChainPolicy::default(), at: NOW }
+    let known = Box::leak(Box::default());
+    Demand::Certificate { anchors, policy: ChainPolicy::default(), at: NOW, known }
 }
 
 fn join(ek: EkClaim<'_>, demand: Demand<'_>) -> Result<Appraisal, Box<AppraisalError>> {
@@ -63,6 +68,30 @@ fn a_claim_that_cannot_meet_the_demand_is_not_parsed() {
     let ek = EkClaim::Certificate(&[]);
     let claim = Claim { ek, ek_chain: &many, join_key: &[], ek_name_alg: 0 };
     assert_eq!(appraise(&claim, demand(&anchors)).unwrap_err().code(), "ek_chain_too_long");
+}
+
+#[test]
+fn effort_allows_one_challenge_and_no_claim_after_a_failed_signature() {
+    let issuer = Authority::new("issuer");
+    let (anchors, join_key) = ([issuer.root()], Area::new("join").bytes());
+    let [genuine, forged, lost] =
+        [issuer.clone(), issuer.impostor("forger"), Authority::new("other")]
+            .map(|by| Recipe::ek(&rsa_key("ek")).issued_by(&by).der());
+    let judge = |der: &[u8], effort: &mut Effort| {
+        let ek = EkClaim::Certificate(der);
+        let claim = Claim { ek, ek_chain: &[], join_key: &join_key, ek_name_alg: 0 };
+        let appraised = crate::appraise(&claim, demand(&anchors), effort);
+        appraised.map(|_| ()).map_err(|error| error.code())
+    };
+    let mut effort = Effort::default();
+    // The issuer is not known yet: the host sends its certificate with the next claim.
+    assert_eq!(judge(&lost, &mut effort), Err("ek_untrusted"));
+    assert_eq!(judge(&genuine, &mut effort), Ok(()));
+    assert_eq!(judge(&genuine, &mut effort), Err("effort_spent"));
+
+    let mut effort = Effort::default();
+    assert_eq!(judge(&forged, &mut effort), Err("ek_untrusted"));
+    assert_eq!(judge(&genuine, &mut effort), Err("effort_spent"));
 }
 
 #[test]
@@ -133,7 +162,12 @@ fn the_policy_reaches_the_chain() {
         let policy = ChainPolicy { validity, ..ChainPolicy::default() };
         join(
             EkClaim::Certificate(&expired),
-            Demand::Certificate { anchors: &anchors, policy, at: NOW },
+            Demand::Certificate {
+                anchors: &anchors,
+                policy,
+                at: NOW,
+                known: &KnownSignatures::default(),
+            },
         )
     };
     assert!(under(Validity::AtIssuance).is_ok());

@@ -106,9 +106,10 @@ async fn wrong_macs_and_signatures_are_told_apart_in_the_log() {
 
 #[tokio::test]
 async fn an_answer_is_worth_nothing_for_another_challenge() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
-    harness.allow(&tpm).await;
-    let wire = harness.wire().await;
+    let harness = Harness::new().await;
+    // A known host: a connection without a certificate gets one challenge.
+    let (tpm, held) = harness.joined().await;
+    let wire = harness.wire_as(Some(tpm.identity(&held))).await;
     let (mut first, mut second) = (wire.join().await, wire.join().await);
     let init = first.init(&tpm.init("t")).await;
     second.init(&tpm.init("t")).await;
@@ -117,23 +118,29 @@ async fn an_answer_is_worth_nothing_for_another_challenge() {
     let answer = tpm.answer(&wire.exporter, &init, &one);
     second.answer(answer.clone()).await;
     second.reply().await.unwrap_err();
-    harness.assert_refused("answer_wrong").await;
+    harness.assert_last("bot.join", Some("answer_wrong"));
     first.answer(answer.clone()).await;
     first.result().await;
 
     // Replayed on the same connection, after it was good once.
-    let (wire, mut first, init, challenge) = harness.challenged(&tpm).await;
-    let answer = tpm.answer(&wire.exporter, &init, &challenge);
-    first.answer(answer.clone()).await;
-    first.result().await;
+    let mut third = wire.join().await;
+    third.init(&tpm.init("t")).await;
+    third.challenge().await;
+    third.answer(answer).await;
+    third.reply().await.unwrap_err();
+    harness.assert_last("bot.join", Some("answer_wrong"));
+    assert_eq!(harness.authority.records.instances().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn connection_without_a_certificate_gets_one_challenge() {
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    harness.allow(&tpm).await;
+    let (wire, _first, ..) = harness.challenged(&tpm).await;
     let mut second = wire.join().await;
     second.init(&tpm.init("t")).await;
-    second.challenge().await;
-    second.answer(answer).await;
-    second.reply().await.unwrap_err();
-    let lines = harness.audit();
-    assert_eq!((lines.len(), &lines[3]["refusal"]), (4, &"answer_wrong".into()));
-    assert_eq!(harness.authority.records.instances().await.unwrap().len(), 2);
+    assert_eq!(second.reply().await.unwrap_err().code(), Code::PermissionDenied);
+    harness.assert_refused("effort_spent").await;
 }
 
 #[tokio::test]

@@ -1,0 +1,102 @@
+//! What is computed for a host that has proven nothing: bounded, and not computed twice.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+use crate::ca::CaCertificate;
+use crate::key::{Curve, PublicKey};
+use crate::x509::Certificate;
+
+/// Signature checks: enough for the longest path.
+pub(crate) const MAX_SIGNATURES: usize = 8;
+
+/// What checks that fail may cost in all: where several CAs have one name, signatures alone may show
+/// which of them it was.
+const MAX_FAILED: u32 = 16;
+
+/// What a signature check costs with this key, in units of about 0.2 ms.
+fn cost(key: &PublicKey) -> u32 {
+    match key {
+        PublicKey::Rsa(_) => 1,
+        PublicKey::Ecc(key) => match key.curve() {
+            Curve::P256 => 2,
+            Curve::P384 => 8,
+            Curve::P521 => 16,
+        },
+    }
+}
+
+/// What may still be computed for one unproven host, whatever it claims, and however often.
+///
+/// The most costly steps are an ECDSA signature check on P-384, and a challenge for an EK on P-384 or
+/// P-521: 1.5 to 3 ms each. Every claim with the same `Effort` draws on the same bounds. After a failed
+/// check, or an appraisal that ends in a challenge, further claims are refused unread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effort {
+    pub(crate) signatures_left: usize,
+    failed_left: u32,
+    is_spent: bool,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self { signatures_left: MAX_SIGNATURES, failed_left: MAX_FAILED, is_spent: false }
+    }
+}
+
+impl Effort {
+    /// Whether another claim is refused unread.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.is_spent
+    }
+
+    /// This claim is the last one.
+    pub(crate) fn spend(&mut self) {
+        self.is_spent = true;
+    }
+
+    /// Checks a signature with this key; `None` if that might cost too much.
+    pub(crate) fn check(&mut self, key: &PublicKey, check: impl FnOnce() -> bool) -> Option<bool> {
+        let failed_left = self.failed_left.checked_sub(cost(key))?;
+        self.signatures_left = self.signatures_left.checked_sub(1)?;
+        let genuine = check();
+        if !genuine {
+            self.failed_left = failed_left;
+            self.spend();
+        }
+        Some(genuine)
+    }
+}
+
+/// Signatures that were checked and found genuine. The CA certificates of a vendor come with each of
+/// its chips, and anyone can copy a genuine chain: each signature is checked once.
+#[derive(Debug, Default)]
+pub struct KnownSignatures {
+    genuine: Mutex<HashSet<[u8; 32]>>,
+}
+
+impl KnownSignatures {
+    /// Signatures to remember, 32 bytes each; when there are more, all are forgotten.
+    const MAX: usize = 16 * 1024;
+
+    pub(crate) fn contains(&self, issuer: &CaCertificate, child: &Certificate) -> bool {
+        let genuine = self.genuine.lock().unwrap_or_else(PoisonError::into_inner);
+        genuine.contains(&digest(issuer, child))
+    }
+
+    pub(crate) fn insert(&self, issuer: &CaCertificate, child: &Certificate) {
+        let mut genuine = self.genuine.lock().unwrap_or_else(PoisonError::into_inner);
+        if genuine.len() >= Self::MAX {
+            genuine.clear();
+        }
+        genuine.insert(digest(issuer, child));
+    }
+}
+
+/// Names an issuer, with its key, and everything that it signed, with the signature.
+fn digest(issuer: &CaCertificate, child: &Certificate) -> [u8; 32] {
+    let [issuer, child] = [issuer.der(), &child.der].map(Sha256::digest);
+    Sha256::new().chain_update(issuer).chain_update(child).finalize().into()
+}
