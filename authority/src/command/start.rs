@@ -22,6 +22,7 @@ use crate::server::{
     AdminSocket, DiagListener, Leaf, PublicListener, bind, raise_open_files, serve,
 };
 use crate::service::Authority;
+use crate::store::StoreError;
 
 pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     // Before anything else, so that no signal finds nobody listening.
@@ -42,6 +43,13 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     let timeout = settings.join_timeout.duration();
     let authority = Authority::new(cluster.issuer, store, audit, clock, timeout);
     let authority = Arc::new(authority.judging_by(settings.ek_policy));
+    authority.records.migrate().await.map_err(|cause| {
+        let advice = match cause {
+            StoreError::Newer(_) => "use the version that wrote it, or a later one",
+            _ => "see that the disk has room and works",
+        };
+        Failure::new(Exit::Data, format!("the indexes of the store: {cause}"), advice)
+    })?;
     authority.recover_audit().await.map_err(|cause| {
         let advice = "restore the data folder from a backup, as docs/operations.md says";
         Failure::new(Exit::Data, format!("the audit log's rows in the store: {cause}"), advice)

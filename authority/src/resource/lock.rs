@@ -126,9 +126,14 @@ impl Lock {
         }
     }
 
+    /// When it ends, if it does so by itself.
+    pub fn ends(&self) -> Option<Timestamp> {
+        self.metadata.expires.into_iter().chain(self.spec.expires).min()
+    }
+
     /// Whether it keeps anybody out at this time.
     pub fn in_force(&self, now: OffsetDateTime) -> bool {
-        !self.metadata.expired(now) && self.spec.expires.is_none_or(|expires| now < expires.0)
+        self.ends().is_none_or(|end| now < end.0)
     }
 }
 

@@ -4,7 +4,7 @@
 use time::OffsetDateTime;
 
 use super::Authority;
-use crate::resource::{Kind, Lock, Resource, Target, Timestamp, Token};
+use crate::resource::{Lock, Resource, Target, Timestamp, Token};
 use crate::store::StoreError;
 
 impl Authority {
@@ -73,17 +73,9 @@ impl Authority {
         Ok(match target {
             Target::Bot(name) => records.bot(name).await?.is_some(),
             Target::Token(name) => records.token(name).await?.is_some(),
-            Target::Instance(id) => {
-                records.instances().await?.iter().any(|one| one.spec.instance_id == *id)
-            }
-            Target::Ek(hash) => {
-                let instances = records.instances().await?;
-                instances.iter().any(|one| one.status.ek.public_hash == *hash)
-                    || records.resources(Kind::Token, None).await?.iter().any(|one| {
-                        let Resource::Token(token) = one else { return false };
-                        let rules = token.spec.tpm.iter().flat_map(|tpm| &tpm.allow);
-                        rules.into_iter().any(|rule| rule.ek_public_hash.as_ref() == Some(hash))
-                    })
+            Target::Instance(id) => records.instance_by_id(id).await?.is_some(),
+            Target::Ek(ek) => {
+                records.has_instance_of_ek(ek).await? || records.has_token_for_ek(ek).await?
             }
         })
     }

@@ -163,26 +163,45 @@ impl Authority {
     /// not to be believed, or the audit log has no room for it.
     pub async fn prune(self: &Arc<Self>) {
         let now = self.clock.now();
+        let mut count = 0;
         let pruned = match self.believes_clock(now).await {
-            Ok(true) if self.audit.check_room().is_ok() => self.remove_ended(now).await,
-            Ok(_) => Ok(0),
+            Ok(true) => self.remove_ended(now, &mut count).await,
+            Ok(false) => Ok(()),
             Err(cause) => Err(cause),
         };
-        match pruned {
-            Ok(0) => {}
-            Ok(count) => info!(count, "instances and locks that had ended are removed"),
-            Err(cause) => warn!(%cause, "what has ended could not be removed"),
+        if count > 0 {
+            info!(count, "instances and locks that had ended are removed");
+        }
+        if let Err(cause) = pruned {
+            warn!(%cause, "what has ended could not be removed");
         }
     }
 
-    async fn remove_ended(self: &Arc<Self>, now: OffsetDateTime) -> Result<usize, StoreError> {
-        let records = self.records.clone();
-        let pruned = self.audited(async move {
-            let Audited { value, rows } =
-                records.prune(now - KEPT_AFTER_END, Author::system(now)).await;
-            Ok(Audited { value: value.map(|()| rows.len()), rows })
-        });
-        pruned.await?
+    async fn remove_ended(
+        self: &Arc<Self>,
+        now: OffsetDateTime,
+        count: &mut usize,
+    ) -> Result<(), StoreError> {
+        let mut next = None;
+        while self.audit.check_room().is_ok() {
+            let records = self.records.clone();
+            let pruned = self.audited(async move {
+                let author = Author::system(now);
+                let pruned = records.prune(now - KEPT_AFTER_END, author, next).await;
+                let removed = pruned.rows.len();
+                Ok(Audited { value: pruned.value.map(|value| (value, removed)), rows: pruned.rows })
+            });
+            let (pruned, removed) = pruned.await??;
+            *count = count.saturating_add(removed);
+            for cause in pruned.unreadable {
+                warn!(%cause, "a record that has ended stays: it cannot be read");
+            }
+            next = pruned.next;
+            if next.is_none() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// What an instance gets.

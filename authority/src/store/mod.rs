@@ -8,8 +8,10 @@ mod clock;
 #[cfg(test)]
 mod conformance;
 mod format;
+mod index;
 mod measured;
 mod memory;
+mod migrate;
 mod pages;
 mod prune;
 mod records;
@@ -25,6 +27,7 @@ pub(crate) use self::format::decode;
 pub(crate) use self::measured::Measured;
 pub use self::memory::MemoryStore;
 pub use self::pages::Pages;
+pub use self::prune::Pruned;
 pub use self::redb::RedbStore;
 pub use records::{Audited, IfExists, Put, Recorded, Records};
 
@@ -44,6 +47,12 @@ pub enum Table {
     Locks,
     /// Locks once more, by what they keep out and name: `TARGET/NAME`.
     LockTargets,
+    /// The bot of an instance by the instance's ID.
+    InstanceIds,
+    /// Instances by the EK that they joined with: `EK/BOT/UUID`.
+    InstanceEks,
+    /// What ends, by the hour in which it does: `HOUR/KIND/KEY`.
+    Expiry,
     /// What changes with records: the same value means the same records. By table for the tokens as
     /// a whole, by `TABLE/NAME` for a bot or token, by `lock targets/TARGET` for the locks on a
     /// target.
@@ -52,6 +61,8 @@ pub enum Table {
     AuditRows,
     /// One record: what is known of the clock.
     Clock,
+    /// One record: which tables there are, and what they say of each other.
+    Format,
     /// One record without meaning: whether anything can be written is tried with it.
     Trial,
 }
@@ -157,15 +168,19 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 impl Table {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 13] = [
         Self::Bots,
         Self::Tokens,
         Self::Instances,
         Self::Locks,
         Self::LockTargets,
+        Self::InstanceIds,
+        Self::InstanceEks,
+        Self::Expiry,
         Self::Revisions,
         Self::AuditRows,
         Self::Clock,
+        Self::Format,
         Self::Trial,
     ];
 
@@ -176,9 +191,13 @@ impl Table {
             Self::Instances => "instances",
             Self::Locks => "locks",
             Self::LockTargets => "lock targets",
+            Self::InstanceIds => "instance IDs",
+            Self::InstanceEks => "instance EKs",
+            Self::Expiry => "expiry",
             Self::Revisions => "revisions",
             Self::AuditRows => "audit rows",
             Self::Clock => "clock",
+            Self::Format => "format",
             Self::Trial => "trial",
         }
     }
@@ -189,10 +208,15 @@ impl Table {
             Self::Tokens => "token",
             Self::Instances => "bot_instance",
             Self::Locks | Self::LockTargets => "lock",
+            Self::InstanceIds | Self::InstanceEks | Self::Expiry => "index row",
             Self::Revisions => "revision",
             Self::AuditRows => "audit row",
             Self::Clock => "clock",
+            Self::Format => "format",
             Self::Trial => "trial",
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

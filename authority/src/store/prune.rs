@@ -3,7 +3,8 @@
 use time::OffsetDateTime;
 
 use super::format::decode;
-use super::records::{inserted, lock_changed, row};
+use super::index::{self, Expiry};
+use super::records::{inserted, lock_changed, row, table};
 use super::{Audited, Change, Pages, Records, StoreError, Table};
 use crate::audit::{Author, Deed, Row};
 use crate::resource::{BotInstance, Kind, Lock};
@@ -11,23 +12,37 @@ use crate::resource::{BotInstance, Kind, Lock};
 /// Removals in one batch, so that joins do not wait long behind it.
 const BATCH: usize = 128;
 
-/// The removal of one record that has ended and is still as it was read, and the row that tells of
-/// it, which is in the changes too.
+/// What [`Records::prune`] came to.
+#[derive(Debug, Default)]
+pub struct Pruned {
+    /// Why records were passed over that cannot be read.
+    pub unreadable: Vec<StoreError>,
+    /// Where to go on; none at the end.
+    pub next: Option<String>,
+}
+
+/// The removal of one record that has ended and is still as it was read.
+#[derive(Clone)]
 struct Removal {
     changes: Vec<Change>,
-    row: Row,
+    /// Tells of it, and is in the changes too; none where only an index is put right.
+    row: Option<Row>,
 }
 
 impl Records {
-    /// Removes instances whose last certificate had ended by then and locks whose time was over,
-    /// with a row of the audit log for each. What was removed before an error has its rows.
+    /// Removes some of the instances whose last certificate had ended by `then`, and of the locks
+    /// whose time was over, with a row of the audit log for each: the first of those after `next` of
+    /// the call before. What was removed before an error has its rows.
+    ///
+    /// It reads no record that ends later than in the hour of `then`.
     pub async fn prune(
         &self,
         then: OffsetDateTime,
         author: Author,
-    ) -> Audited<Result<(), StoreError>> {
+        after: Option<String>,
+    ) -> Audited<Result<Pruned, StoreError>> {
         let mut rows = Vec::new();
-        let value = self.remove_ended(then, author, &mut rows).await;
+        let value = self.remove_ended(then, author, after, &mut rows).await;
         Audited { value, rows }
     }
 
@@ -35,57 +50,89 @@ impl Records {
         &self,
         then: OffsetDateTime,
         author: Author,
+        after: Option<String>,
         rows: &mut Vec<Row>,
-    ) -> Result<(), StoreError> {
-        let ended = self.ended(then, author).await?;
-        for batch in ended.chunks(BATCH) {
-            match self.remove_all(batch).await {
-                Ok(()) => rows.extend(batch.iter().map(|one| one.row.clone())),
-                // One of them has changed. The others go by themselves.
-                Err(StoreError::Missing(..) | StoreError::Changed(..)) => {
-                    for one in batch {
-                        match self.remove_all(std::slice::from_ref(one)).await {
-                            Ok(()) => rows.push(one.row.clone()),
-                            Err(StoreError::Missing(..) | StoreError::Changed(..)) => {}
-                            Err(cause) => return Err(cause),
-                        }
-                    }
+    ) -> Result<Pruned, StoreError> {
+        let mut pages = Pages::new(&*self.0, Table::Expiry, "").after(after).of(BATCH);
+        let (mut page, end) = (pages.next().await?.unwrap_or_default(), index::hour(then));
+        // Some of this hour have not ended yet.
+        page.retain(|(key, _)| key.as_str() < end.as_str() || key.starts_with(&end));
+        let next = page.last().filter(|_| page.len() == BATCH).map(|(key, _)| key.clone());
+        let mut pruned = Pruned { next, ..Pruned::default() };
+        let mut removals = Vec::with_capacity(page.len());
+        for (key, content) in page {
+            match self.removal(Expiry::read(key, content), then, author).await {
+                Ok(removal) => removals.extend(removal),
+                Err(cause @ (StoreError::Unreadable(_) | StoreError::Newer(_))) => {
+                    pruned.unreadable.push(cause);
                 }
                 Err(cause) => return Err(cause),
             }
         }
+        self.remove_unchanged(&removals, rows).await?;
+        Ok(pruned)
+    }
+
+    /// Removes all that are still as they were read, and takes note of their rows.
+    async fn remove_unchanged(
+        &self,
+        removals: &[Removal],
+        rows: &mut Vec<Row>,
+    ) -> Result<(), StoreError> {
+        let changes = removals.iter().flat_map(|one| one.changes.clone()).collect();
+        match (self.write(changes).await, removals) {
+            (Ok(()), _) => rows.extend(removals.iter().filter_map(|one| one.row.clone())),
+            (Err(StoreError::Missing(..) | StoreError::Changed(..)), [] | [_]) => {}
+            // One of them has changed. The others go by themselves.
+            (Err(StoreError::Missing(..) | StoreError::Changed(..)), _) => {
+                for one in removals {
+                    Box::pin(self.remove_unchanged(std::slice::from_ref(one), rows)).await?;
+                }
+            }
+            (Err(cause), _) => return Err(cause),
+        }
         Ok(())
     }
 
-    async fn remove_all(&self, removals: &[Removal]) -> Result<(), StoreError> {
-        self.write(removals.iter().flat_map(|one| one.changes.clone()).collect()).await
-    }
-
-    async fn ended(
+    /// What removes the record that a row leads to, if it has ended. Where the row is not the
+    /// record's, because that is gone or ends in a later hour, it is put right.
+    async fn removal(
         &self,
+        expiry: Result<Expiry, StoreError>,
         then: OffsetDateTime,
         author: Author,
-    ) -> Result<Vec<Removal>, StoreError> {
-        let mut ended = Vec::new();
-        for (key, was) in Pages::new(&*self.0, Table::Instances, "").all().await? {
-            let instance: BotInstance = decode(Table::Instances, &key, &was)?;
-            if instance.metadata.expired(then) {
-                let row = row(&author.event(Deed::Removed, Kind::BotInstance, &key))?;
-                // It may be renewed meanwhile.
-                let expected = Change::Expect(Table::Instances, key.clone(), Some(was));
-                let changes = vec![expected, Change::Remove(Table::Instances, key), inserted(&row)];
-                ended.push(Removal { changes, row });
+    ) -> Result<Option<Removal>, StoreError> {
+        let expiry = expiry?;
+        let (table, key) = (table(expiry.kind), expiry.key.clone());
+        let was = self.0.read(table, &key).await?;
+        let mut changes = vec![Change::Expect(table, key.clone(), was.clone())];
+        let mut row = None;
+        let mut rows = Vec::new();
+        match (expiry.kind, was) {
+            (Kind::BotInstance, Some(was)) => {
+                let instance: BotInstance = decode(table, &key, &was)?;
+                if instance.metadata.expired(then) {
+                    row = Some(self::row(&author.event(Deed::Removed, expiry.kind, &key))?);
+                } else {
+                    rows = index::of_instance(&instance);
+                }
             }
-        }
-        for (name, was) in Pages::new(&*self.0, Table::Locks, "").all().await? {
-            let lock: Lock = decode(Table::Locks, &name, &was)?;
-            if !lock.in_force(then) {
-                let row = row(&author.lock_event(Deed::Removed, &lock))?;
-                let mut changes = lock_changed(&lock, was)?.to_vec();
-                changes.extend([Change::Remove(Table::Locks, name), inserted(&row)]);
-                ended.push(Removal { changes, row });
+            (Kind::Lock, Some(was)) => {
+                let lock: Lock = decode(table, &key, &was)?;
+                if lock.in_force(then) {
+                    rows = index::of_lock(&lock);
+                } else {
+                    row = Some(self::row(&author.lock_event(Deed::Removed, &lock))?);
+                    changes.extend(lock_changed(&lock, was)?);
+                }
             }
+            (Kind::Bot | Kind::Token, _) | (_, None) => {}
         }
-        Ok(ended)
+        changes.extend(index::changes(&expiry.rows(), rows));
+        if let Some(row) = &row {
+            changes.extend([Change::Remove(table, key), inserted(row)]);
+        }
+        // Beside the expectation.
+        Ok((changes.len() > 1).then_some(Removal { changes, row }))
     }
 }

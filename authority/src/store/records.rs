@@ -9,10 +9,11 @@ use time::OffsetDateTime;
 use super::basis::{Basis, locks_key, random, revision_removed};
 use super::clock::ClockRecord;
 use super::format::{decode, encode};
+use super::index;
 use super::{Change, Pages, Store, StoreError, Table};
 use crate::audit::{Author, ChangeEvent, Deed, Row};
 use crate::resource::{
-    Bot, BotInstance, InstanceId, Kind, Lock, Name, Resource, Target, Token, instance_path,
+    Bot, BotInstance, EkHash, InstanceId, Kind, Lock, Name, Resource, Target, Token, instance_path,
 };
 
 /// Typed access to a store.
@@ -89,6 +90,26 @@ impl Records {
         let revision = self.0.read(Table::Revisions, Table::Tokens.name()).await?;
         // Before the first token was written by a version that knows revisions.
         Ok(revision.unwrap_or_default())
+    }
+
+    /// Whether a rule of any token names this EK. It looks at all tokens, and reads only those in
+    /// which the hash is.
+    pub async fn has_token_for_ek(&self, ek: &EkHash) -> Result<bool, StoreError> {
+        let mut tokens = Pages::new(&*self.0, Table::Tokens, "").of(1);
+        while let Some(page) = tokens.next().await? {
+            for (name, record) in page {
+                let hash = ek.as_str().as_bytes();
+                if !record.windows(hash.len()).any(|part| part == hash) {
+                    continue;
+                }
+                let token: Token = decode(Table::Tokens, &name, &record)?;
+                let mut rules = token.spec.tpm.iter().flat_map(|tpm| &tpm.allow);
+                if rules.any(|rule| rule.ek_public_hash.as_ref() == Some(ek)) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// The resource of this kind and name; of bot instances the path, `BOT/UUID`, is the name.
@@ -172,15 +193,20 @@ impl Records {
             match resource {
                 Resource::Lock(lock) => {
                     let old = was.as_deref().map(|was| decode::<Lock>(table, &key, was));
-                    if let Some(old) = old.transpose()? {
-                        batch.push(Change::Clear(Table::LockTargets, target_key(&old)?));
+                    let old = old.transpose()?;
+                    if let Some(old) = &old {
+                        batch.push(Change::Clear(Table::LockTargets, target_key(old)?));
                     }
+                    let rows = old.as_ref().map(index::of_lock).unwrap_or_default();
+                    batch.extend(index::changes(&rows, index::of_lock(lock)));
                     batch.push(Change::Put(Table::LockTargets, target_key(lock)?, record.clone()));
                 }
                 Resource::Bot(_) | Resource::Token(_) => {
                     batch.push(self.revised(table, &key, was.is_some()).await?);
                 }
-                Resource::BotInstance(_) => {}
+                Resource::BotInstance(instance) => {
+                    batch.extend(index::changes(&[], index::of_instance(instance)));
+                }
             }
             match (was, if_exists) {
                 (None, IfExists::Refuse) => batch.push(Change::Insert(table, key, record)),
@@ -228,20 +254,31 @@ impl Records {
             }
             Kind::Token => batch.push(revision_removed(Table::Tokens, name)),
             Kind::Lock => {
-                let was = self.0.read(Table::Locks, name).await?;
-                let missing = || StoreError::Missing(Table::Locks, name.to_owned());
-                let was = was.ok_or_else(missing)?;
+                let was = self.existing(Table::Locks, name).await?;
                 lock = decode(Table::Locks, name, &was)?;
                 event = author.lock_event(Deed::Removed, &lock);
+                batch.extend(index::changes(&index::of_lock(&lock), Vec::new()));
                 batch.extend(lock_changed(&lock, was)?);
             }
-            Kind::BotInstance => {}
+            Kind::BotInstance => {
+                let was = self.existing(Table::Instances, name).await?;
+                // One that cannot be read can be removed: its rows lead nowhere then.
+                if let Ok(instance) = decode::<BotInstance>(Table::Instances, name, &was) {
+                    batch.extend(index::changes(&index::of_instance(&instance), Vec::new()));
+                }
+                batch.push(Change::Expect(Table::Instances, name.to_owned(), Some(was)));
+            }
         }
         batch.push(Change::Remove(table(kind), name.to_owned()));
         let row = row(&event)?;
         batch.push(inserted(&row));
         self.write(batch).await?;
         Ok(Audited { value: (), rows: vec![row] })
+    }
+
+    async fn existing(&self, table: Table, key: &str) -> Result<Vec<u8>, StoreError> {
+        let record = self.0.read(table, key).await?;
+        record.ok_or_else(|| StoreError::Missing(table, key.to_owned()))
     }
 
     /// A lock in force on any of these.
@@ -284,6 +321,8 @@ impl Records {
     ) -> Result<Recorded, StoreError> {
         let (key, record) = (instance.path(), encode(&instance)?);
         let mut batch = basis.expected;
+        let rows = before.map(|before| index::of_instance(&before.instance)).unwrap_or_default();
+        batch.extend(index::changes(&rows, index::of_instance(&instance)));
         batch.push(match before {
             None => Change::Insert(Table::Instances, key, record.clone()),
             Some(Recorded { was, .. }) => {
@@ -380,7 +419,7 @@ pub(super) fn inserted(row: &Row) -> Change {
     Change::Insert(Table::AuditRows, row.key().to_owned(), row.line().to_owned())
 }
 
-fn table(kind: Kind) -> Table {
+pub(super) fn table(kind: Kind) -> Table {
     match kind {
         Kind::Bot => Table::Bots,
         Kind::Token => Table::Tokens,

@@ -16,6 +16,7 @@ mod tests {
     mod limits;
     mod lock;
     mod meanwhile;
+    mod older;
     mod operator;
     mod removal;
     mod renew;

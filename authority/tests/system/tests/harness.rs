@@ -74,6 +74,7 @@ impl Harness {
         let store = Arc::<Meanwhile>::clone(&meanwhile);
         let authority = Authority::new(cluster.issuer, store, audit, clock, join_timeout);
         let authority = Arc::new(authority);
+        authority.records.migrate().await.unwrap();
         authority.recover_audit().await.unwrap();
         let ca = authority.issuer.x509().certificate().clone();
         let leaf = Leaf::new(Arc::clone(&authority)).unwrap();

@@ -293,7 +293,7 @@ async fn instance_renewed_while_others_are_pruned_stays() {
         })
     }));
     let later = harness.authority.clock.now() + end;
-    let pruned = harness.authority.records.prune(later, author()).await;
+    let pruned = harness.authority.records.prune(later, author(), None).await;
     pruned.value.unwrap();
     assert_eq!(pruned.rows.len(), 1);
     assert!(harness.meanwhile.happened());

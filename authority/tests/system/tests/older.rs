@@ -1,0 +1,75 @@
+//! The data folder of version 0.1.0, and records of versions that do not exist yet.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use authority::cluster::{Cluster, Origin};
+use authority::folder::DataFolder;
+use authority::resource::{JoinMethod, Kind, Target};
+use authority::store::{Change, MemoryStore, Pages, Records, RedbStore, Store, Table};
+use host::clock::Clock;
+
+/// Copies the folder of `fixtures/0.1.0`, as private as a data folder must be.
+fn data_of_0_1_0(to: &Path) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/0.1.0");
+    for folder in ["", "cluster"] {
+        fs::create_dir(to.join(folder)).unwrap();
+        fs::set_permissions(to.join(folder), Permissions::from_mode(0o700)).unwrap();
+        for entry in fs::read_dir(from.join(folder)).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_file() {
+                let copy = to.join(folder).join(entry.file_name());
+                fs::copy(entry.path(), &copy).unwrap();
+                fs::set_permissions(copy, Permissions::from_mode(0o600)).unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn data_folder_of_0_1_0_is_read_and_given_indexes() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = DataFolder::new(dir.path().join("data"));
+    data_of_0_1_0(folder.path());
+    let lock = folder.lock().unwrap();
+    let cluster = Cluster::open(&folder, &lock, None, Clock::system().now()).unwrap();
+    assert_eq!(cluster.origin, Origin::Found);
+    assert_eq!(cluster.issuer.cluster().as_str(), "fixture.example");
+    // By this number alone version 0.1.0 refuses the folder: "has layout 2, not 1".
+    let record = fs::read_to_string(folder.cluster().join("cluster.json")).unwrap();
+    assert_eq!(record, r#"{"layout":2,"name":"fixture.example"}"#);
+
+    let store = Arc::new(cluster.store);
+    let records = Records::new(Arc::<RedbStore>::clone(&store));
+    records.migrate().await.unwrap();
+    let bot = records.bot(&"web".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!(bot.spec.logins(), ["root"]);
+    let token = records.resource(Kind::Token, "t").await.unwrap();
+    assert!(token.is_some());
+    let target = [Target::Bot("other".parse().unwrap())];
+    assert!(records.lock_on(&target, Clock::system().now()).await.unwrap().is_some());
+    let id = "18db896c-4ce3-49e1-871c-e9c70ef50a5a".parse().unwrap();
+    let instance = records.instance_by_id(&id).await.unwrap().unwrap();
+    assert_eq!(instance.status.join_method, JoinMethod::Tpm);
+    assert!(records.has_instance_of_ek(&instance.status.ek.public_hash).await.unwrap());
+    let ending = Pages::new(&*store, Table::Expiry, "").all().await.unwrap();
+    assert_eq!(ending.len(), 2, "the instance, and the lock that had ended");
+}
+
+#[tokio::test]
+async fn record_with_fields_of_a_newer_version_is_read() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let bot = r#"{"v":1,"kind":"bot","version":"v1","metadata":{"name":"b","region":"eu"},
+        "spec":{"roles":["dev"],"quota":{"hosts":3}},"approved_by":["x"]}"#;
+    let newer = r#"{"v":2,"kind":"bot","version":"v1","metadata":{"name":"c"},"spec":{}}"#;
+    let put = |name: &str, record: &str| Change::Put(Table::Bots, name.into(), record.into());
+    store.write(vec![put("b", bot), put("c", newer)]).await.unwrap();
+    let records = Records::new(store);
+    let bot = records.bot(&"b".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!(bot.spec.roles.len(), 1);
+    let refused = records.bot(&"c".parse().unwrap()).await.unwrap_err();
+    let text = "bot \"c\" was written by a newer authority: upgrade this one";
+    assert_eq!(refused.to_string(), text);
+}
