@@ -22,33 +22,18 @@ use verifier::JoinKey as AppraisedKey;
 
 use crate::ceremony::channel::Channel;
 use crate::ceremony::connection::{Connection, End, MAX_CALL, Unopened, in_time};
-use crate::ceremony::endorse_v1::{self, Who, seconds};
+use crate::ceremony::endorse_v1::{self, EndorseV1, seconds};
+use crate::ceremony::{Ceremony, Granted, Wanted};
 use crate::config::Trust;
 use crate::credential::identity::{Identity, Joined};
 use crate::credential::{Credentials, is_name};
 use crate::keys::{Key, spki_der};
-use crate::tpm::attester::{Attester, JoinKey, KnownEk};
-use crate::tpm::inventory::EkChoice;
+use crate::tpm::attester::JoinKey;
 use crate::tpm::passwords::Passwords;
 use crate::tpm::thread::{Tpm, TpmThread};
 
 /// A connection that waited longer for the TPM is opened again before the join begins.
 const MAX_CONNECTION_IDLE: Duration = Duration::from_secs(5);
-
-/// What a host wants to join with.
-#[derive(Clone, Debug)]
-pub struct Wanted {
-    /// Name of the token.
-    pub token: String,
-    /// Which endorsement key, if none is known.
-    pub choice: EkChoice,
-    /// The endorsement key that it has to be.
-    pub known: Option<KnownEk>,
-    /// The passwords of the TPM's hierarchies.
-    pub passwords: Passwords,
-    /// How long the certificates are to live.
-    pub ttl: Duration,
-}
 
 /// Where the authority is, and what makes it the authority.
 #[derive(Clone, Debug)]
@@ -94,7 +79,7 @@ impl Client {
         loop {
             // The TPM is not asked for anything before it is known that the authority is there.
             let connected = self.connect(&self.trust, None).await?;
-            let joined = self.join_on(connected, tpm, wanted.clone()).await;
+            let joined = self.join_on::<EndorseV1>(connected, tpm, wanted.clone()).await;
             others = others.saturating_sub(1);
             match joined {
                 Err(failure) if self.avoids(&failure) && others > 0 => {}
@@ -103,36 +88,25 @@ impl Client {
         }
     }
 
-    async fn join_on(
+    async fn join_on<C: Ceremony>(
         &self,
         mut connected: (Connection, String),
         tpm: &TpmThread,
         wanted: Wanted,
     ) -> Result<Identity, Failure> {
-        let Wanted { token, choice, known, passwords, ttl } = wanted;
+        let (token, ttl) = (wanted.token.clone(), wanted.ttl);
         let since = tokio::time::Instant::now();
-        let mut unique = [0; 32];
-        tpm2::crypto::random(&mut unique).map_err(Failure::bug)?;
-        let by = passwords.clone();
-        let prepare = move |tpm: &mut Tpm| Attester::prepare(tpm, choice, known, &by, &unique);
-        let attester = tpm.call(prepare).await?;
+        let ceremony = C::prepare(tpm, wanted).await?;
         // An authority does not wait long for the join on a connection without certificate.
         if since.elapsed() > MAX_CONNECTION_IDLE {
             connected = self.connect(&self.trust, None).await?;
         }
         let (connection, authority) = connected;
-
-        let join_key = attester.join_key().public().to_vec();
-        let appraised = AppraisedKey::appraise(&join_key).map_err(|error| {
-            let message = format!("the TPM made another key than it was told to: {error}");
-            Failure::new(Exit::Data, message, "the TPM or its driver is faulty")
-        })?;
-        let who = Who { token, hostname: hostname(), ttl };
-        let (issued, ek) = endorse_v1::join(connection, tpm, attester, &who, passwords).await?;
+        let Granted { issued, key, ek, unique, join_key } = ceremony.join(connection, tpm).await?;
         let joined = Joined {
             authority,
             ca_pins: self.pins.clone(),
-            token: who.token,
+            token,
             cluster: issued.cluster.clone(),
             bot: issued.bot.clone(),
             instance: issued.instance.clone(),
@@ -140,7 +114,7 @@ impl Client {
             ttl,
             at: clock::now().unix_timestamp(),
         };
-        let credentials = verify(issued, appraised.verifying_key(), &self.pins)?;
+        let credentials = verify(issued, &key, &self.pins)?;
         Identity::new(joined, credentials, &ek, &unique, &join_key)
     }
 

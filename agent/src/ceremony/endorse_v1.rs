@@ -16,14 +16,16 @@ use proto::v1::{
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
-use verifier::CaCertificate;
+use verifier::{CaCertificate, JoinKey};
 
 use crate::ceremony::channel::Channel;
+use crate::ceremony::client::hostname;
 use crate::ceremony::connection::{Connection, in_time};
+use crate::ceremony::{Ceremony, Granted, Wanted};
 use crate::tpm::attester::{Attester, KnownEk};
 use crate::tpm::inventory;
 use crate::tpm::passwords::Passwords;
-use crate::tpm::thread::TpmThread;
+use crate::tpm::thread::{Tpm, TpmThread};
 
 /// Bytes of the longest answer: a challenge has one kilobyte, a result five.
 pub(crate) const MAX_ANSWER: usize = 64 * 1024;
@@ -31,15 +33,44 @@ pub(crate) const MAX_ANSWER: usize = 64 * 1024;
 /// Bytes of a reason that are repeated to the operator.
 const MAX_REASON: usize = 1024;
 
+/// A join by `endorse.v1`: the key that is certified is the key that the TPM is proven to hold.
+pub(super) struct EndorseV1 {
+    attester: Attester,
+    who: Who,
+    passwords: Passwords,
+    unique: [u8; 32],
+}
+
 /// What the host says of itself, for the record.
-#[derive(Clone, Debug)]
-pub struct Who {
-    /// Name of the token.
-    pub token: String,
-    /// The host's name.
-    pub hostname: String,
-    /// How long the certificates are to live; the authority may grant less.
-    pub ttl: Duration,
+struct Who {
+    token: String,
+    hostname: String,
+    ttl: Duration,
+}
+
+impl Ceremony for EndorseV1 {
+    async fn prepare(tpm: &TpmThread, wanted: Wanted) -> Result<Self, Failure> {
+        let Wanted { token, choice, known, passwords, ttl } = wanted;
+        let mut unique = [0; 32];
+        tpm2::crypto::random(&mut unique).map_err(Failure::bug)?;
+        let by = passwords.clone();
+        let prepare = move |tpm: &mut Tpm| Attester::prepare(tpm, choice, known, &by, &unique);
+        let attester = tpm.call(prepare).await?;
+        let who = Who { token, hostname: hostname(), ttl };
+        Ok(Self { attester, who, passwords, unique })
+    }
+
+    async fn join(self, connection: Connection, tpm: &TpmThread) -> Result<Granted, Failure> {
+        let Self { attester, who, passwords, unique } = self;
+        let join_key = attester.join_key().public().to_vec();
+        let appraised = JoinKey::appraise(&join_key).map_err(|error| {
+            let message = format!("the TPM made another key than it was told to: {error}");
+            Failure::new(Exit::Data, message, "the TPM or its driver is faulty")
+        })?;
+        let key = *appraised.verifying_key();
+        let (issued, ek) = prove(connection, tpm, attester, &who, passwords).await?;
+        Ok(Granted { issued, key, ek, unique, join_key })
+    }
 }
 
 /// Proves the attester's keys on this connection and returns what the authority gives for it, unverified as yet, and the
@@ -50,7 +81,7 @@ pub struct Who {
 ///
 /// # Errors
 /// [`Exit::Refused`] with the authority's words, [`Exit::Data`] if it does not keep to the ceremony, the TPM's.
-pub async fn join(
+async fn prove(
     connection: Connection,
     tpm: &TpmThread,
     mut attester: Attester,
@@ -138,7 +169,7 @@ async fn open(
 
 /// The certificates of CAs that the TPM holds.
 async fn chain(tpm: &TpmThread, passwords: Passwords) -> Result<Vec<CaCertificate>, Failure> {
-    let look = move |tpm: &mut crate::tpm::thread::Tpm| inventory::chain(tpm, &passwords);
+    let look = move |tpm: &mut Tpm| inventory::chain(tpm, &passwords);
     let (chain, remarks) = tpm.call(look).await?;
     remarks.iter().for_each(|remark| tpm.remark(remark));
     Ok(chain)
@@ -171,7 +202,7 @@ async fn answer(
     challenge: JoinChallenge,
     transcript: Transcript,
 ) -> Result<JoinAnswer, Failure> {
-    let prove = move |tpm: &mut crate::tpm::thread::Tpm| {
+    let prove = move |tpm: &mut Tpm| {
         let secret =
             attester.activate(tpm, &challenge.credential_blob, &challenge.encrypted_seed)?;
         let [r, s] = attester.join_key().sign(tpm, &transcript.signing_digest())?;

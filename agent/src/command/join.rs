@@ -5,7 +5,8 @@ use host::log::{Level, LogFormat};
 use host::output::write;
 
 use super::block_on;
-use crate::ceremony::client::{Client, Wanted};
+use crate::ceremony::Wanted;
+use crate::ceremony::client::Client;
 use crate::cli::Join;
 use crate::config::{DEFAULT_TTL, Trust};
 use crate::log::Log;
