@@ -19,7 +19,8 @@ const MAX_FAILED: u32 = 16;
 /// What a signature check costs with this key, in units of about 0.2 ms.
 fn cost(key: &PublicKey) -> u32 {
     match key {
-        PublicKey::Rsa(_) => 1,
+        PublicKey::Rsa(key) if key.bits() <= 2048 => 1,
+        PublicKey::Rsa(_) => 3,
         PublicKey::Ecc(key) => match key.curve() {
             Curve::P256 => 2,
             Curve::P384 => 8,

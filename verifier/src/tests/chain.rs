@@ -9,7 +9,8 @@ use crate::chain::{
 };
 use crate::der::{element, tag};
 use crate::{
-    CaCertificate, Effort, EkCertificate, Fault, KnownSignatures, SignatureAlgorithm, UnixTime, oid,
+    CaCertificate, Effort, EkCertificate, EkPublicKey, Fault, KnownSignatures, RsaKey,
+    SignatureAlgorithm, UnixTime, oid,
 };
 
 const STRICT: ChainPolicy = ChainPolicy {
@@ -287,6 +288,21 @@ fn chain_that_no_anchor_signed_costs_few_checks() {
     let p521 = on(oid::SECP521R1, p521.public_key().to_sec1_point(false).as_bytes());
     for (anchor, expected) in [(anchor.root(), 8), (p384, 2), (p521, 1)] {
         let (found, checks) = counted(&leaf, &knot, &[anchor]);
+        assert_eq!((found, checks), (Err(Reason::TooManySignatures), expected));
+    }
+    let rsa = seq(&[&identifier(oid::SHA256_WITH_RSA), &[tag::NULL, 0]]);
+    let leaf = ek(&issuer).with(|r| r.algorithm = rsa.clone()).certificate();
+    let certificate = |n| {
+        let serial = element(tag::INTEGER, &[n]);
+        let ca = Recipe::ca(&issuer).issued_by(&issuer).with(|r| r.serial = serial);
+        ca.with(|r| r.algorithm = rsa.clone()).ca_certificate()
+    };
+    let knot: Vec<_> = (0..16).map(certificate).collect();
+    // Beyond the eight checks in all that a chain may cost, which are not counted here.
+    for (bytes, expected) in [(256, 16), (512, 5)] {
+        let key = EkPublicKey::Rsa(RsaKey::new(&modulus("anchor", bytes), 65537).unwrap());
+        let recipe = Recipe::ca(&anchor).issued_by(&anchor).with(|r| r.spki = key.spki_der());
+        let (found, checks) = counted(&leaf, &knot, &[recipe.ca_certificate()]);
         assert_eq!((found, checks), (Err(Reason::TooManySignatures), expected));
     }
 }
