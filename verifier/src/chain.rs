@@ -253,7 +253,7 @@ impl<'a: 'b, 'b> Search<'a, 'b> {
             return Some(*genuine);
         }
         // No check can succeed, so that none is made.
-        if !issuer.key().signs_with(&child.algorithm) {
+        if !child.algorithm.is_made_by(issuer.key()) {
             return Some(false);
         }
         if self.known.contains(issuer, child) {

@@ -7,7 +7,6 @@ use sha2::{Digest, Sha256};
 
 use crate::der::{self, Element, Reader, tag};
 use crate::error::KeyError;
-use crate::signature::SignatureAlgorithm;
 use crate::text::hex;
 use crate::{oid, roca};
 
@@ -96,15 +95,6 @@ pub(crate) enum PublicKey {
 }
 
 impl PublicKey {
-    /// Whether a key of this kind makes signatures of that algorithm.
-    pub(crate) fn signs_with(&self, algorithm: &SignatureAlgorithm) -> bool {
-        matches!(
-            (self, algorithm),
-            (Self::Rsa(_), SignatureAlgorithm::RsaPkcs1(_))
-                | (Self::Ecc(_), SignatureAlgorithm::Ecdsa(_))
-        )
-    }
-
     pub(crate) fn read(
         spki: &Element<'_>,
         exponents: Exponents,

@@ -69,6 +69,14 @@ pub enum SignatureAlgorithm {
 }
 
 impl SignatureAlgorithm {
+    /// Whether a key of this kind makes signatures of this algorithm.
+    pub(crate) fn is_made_by(&self, key: &PublicKey) -> bool {
+        matches!(
+            (self, key),
+            (Self::RsaPkcs1(_), PublicKey::Rsa(_)) | (Self::Ecdsa(_), PublicKey::Ecc(_))
+        )
+    }
+
     /// RFC 3279 §2.2, RFC 4055 §5, RFC 5758 §3. RSA has NULL parameters or none. ECDSA must have
     /// none, but Intel's On-Die CA root has NULL, which says nothing else.
     pub(crate) fn read(identifier: &Element<'_>) -> der::Result<Self> {
