@@ -212,16 +212,16 @@ impl Identity {
         other.then(|| format!("the EK is to be {choice}, and the identity was made by {before}"))
     }
 
-    /// Whether a configuration with these pins is about the cluster of this identity. The bundle may have left behind the
-    /// CA that the host joined with, so pins that have lost none since then are.
+    /// Whether these pins are of the cluster of this identity: one of its CAs is pinned, or no pin was taken away since the
+    /// join. The latter holds for a cluster that has replaced the CA that is pinned.
     fn is_of(&self, pins: &[CaPin]) -> bool {
         let bundle =
             self.bundle().is_ok_and(|bundle| bundle.pins().iter().any(|pin| pins.contains(pin)));
         bundle || self.pins().is_ok_and(|before| before.iter().all(|pin| pins.contains(pin)))
     }
 
-    /// The CAs that may vouch for a connection of this identity: those of its bundle, and those that the operator has
-    /// pinned since the host joined.
+    /// The CAs that authenticate the authority for this identity: those of its bundle, and those that the operator has
+    /// pinned since the join.
     ///
     /// # Errors
     /// What is stored cannot be read.

@@ -1,11 +1,11 @@
-//! The CAs that a host trusts. Whom the first connection may lead to, the operator's pins say; after that it is the bundle
-//! that came over the last connection. So a CA can be replaced without a word to any host.
+//! The CAs that a host trusts. The operator's pins authenticate the authority for the join; afterwards the bundle does, as
+//! the last answer of the authority had it. So a cluster can replace its CA without a new configuration on any host.
 
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 use tls::CaPin;
 use webpki::anchor_from_trusted_cert;
 
-/// No authority has reason to name more CAs.
+/// CAs that an answer may have.
 const MAX_CAS: usize = 16;
 
 /// The CA certificates of a trust domain, at least one.
@@ -34,11 +34,11 @@ impl TrustBundle {
         Ok(Self { pins: pins.map_err(|error| error.to_string())?, certificates })
     }
 
-    /// Accepts the bundle that an authority names in an answer. The CAs of `trusted` have vouched for the connection, and
-    /// thereby for what comes over it. One of them has to be in the bundle, or the next connection would be refused.
+    /// Accepts the bundle of an answer. The CAs in `trusted` authenticated the connection that it came over. The bundle must
+    /// have one of them, or the agent would refuse the next connection.
     ///
     /// # Errors
-    /// As [`Self::new`]; or none of them is.
+    /// As [`Self::new`]; or the bundle has none of `trusted`.
     pub fn vouched<'d>(
         certificates: impl IntoIterator<Item = &'d [u8]>,
         trusted: &[CaPin],
