@@ -2,18 +2,16 @@
 
 use host::exit::Failure;
 use host::output::write;
-use proto::v1::GetRequest;
 
 use super::client::connect;
-use super::get::{json, resources};
+use super::get::{Answers, json};
 use super::table::table;
 use crate::cli::{BotsInstances, BotsLs, ListFormat};
 use crate::resource::{Bot, BotInstance, Kind, Resource, Timestamp, user_name};
 
 pub(super) async fn ls(ls: BotsLs) -> Result<(), Failure> {
     let mut authority = connect(&ls.data).await?;
-    let request = GetRequest { kind: Kind::Bot.to_string(), name: String::new() };
-    let bots = resources(&mut authority, Kind::Bot, request).await?;
+    let bots = Answers::new(&mut authority, Kind::Bot, "").all().await?;
     write(match (ls.format, bots.as_slice()) {
         (ListFormat::Json, all) => json(&all)?,
         (ListFormat::Text, []) => "No bots found.\n".into(),
@@ -27,8 +25,7 @@ pub(super) async fn ls(ls: BotsLs) -> Result<(), Failure> {
 pub(super) async fn instances(list: BotsInstances) -> Result<(), Failure> {
     let mut authority = connect(&list.data).await?;
     let name = list.bot.map(|bot| bot.to_string()).unwrap_or_default();
-    let request = GetRequest { kind: Kind::BotInstance.to_string(), name };
-    let instances = resources(&mut authority, Kind::BotInstance, request).await?;
+    let instances = Answers::new(&mut authority, Kind::BotInstance, &name).all().await?;
     write(match (list.format, instances.as_slice()) {
         (ListFormat::Json, all) => json(&all)?,
         (ListFormat::Text, []) => "No bot instances found.\n".into(),

@@ -16,8 +16,8 @@ use crate::cli::DataDir;
 use crate::folder::DataFolder;
 use crate::wire::status::{Answer, answer};
 
-/// A resource listing may be long.
-const MAX_ANSWER: usize = 256 * 1024 * 1024;
+/// A listing comes in several answers, but a token may have a rule for each of many hosts.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// How long the authority may take to answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);

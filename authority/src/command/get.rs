@@ -16,16 +16,41 @@ use crate::resource::{self, Kind, Resource};
 
 pub(super) async fn get(get: Get) -> Result<(), Failure> {
     let mut authority = connect(&get.data).await?;
-    let request =
-        GetRequest { kind: get.which.kind.to_string(), name: get.which.some.words().to_owned() };
-    let resources = resources(&mut authority, get.which.kind, request).await?;
+    let mut answers = Answers::new(&mut authority, get.which.kind, get.which.some.words());
     let now = Clock::system().now();
-    let shown: Vec<_> = resources.iter().map(|resource| Shown::new(resource, now)).collect();
-    write(match (get.format, shown.as_slice()) {
-        (Format::Yaml, all) => yaml(all)?,
-        (Format::Json, [one]) if matches!(get.which.some, Selection::One(_)) => json(one)?,
-        (Format::Json, all) => json(&all)?,
-    })
+    let is_list = !matches!(get.which.some, Selection::One(_));
+    let mut before = 0_usize;
+    while let Some(resources) = answers.next().await? {
+        let mut text = String::new();
+        for resource in &resources {
+            let shown = Shown::new(resource, now);
+            match (get.format, before) {
+                (Format::Yaml, 0) => {}
+                (Format::Yaml, _) => text.push_str("---\n"),
+                (Format::Json, _) if !is_list => {}
+                (Format::Json, 0) => text.push_str("[\n"),
+                (Format::Json, _) => text.push_str(",\n"),
+            }
+            match get.format {
+                Format::Yaml => text.push_str(&yaml(&shown)?),
+                Format::Json if is_list => text.push_str(&indented(&json(&shown)?)),
+                Format::Json => text.push_str(&json(&shown)?),
+            }
+            before = before.saturating_add(1);
+        }
+        write(text)?;
+    }
+    match (get.format, before) {
+        (Format::Json, 0) => write("[]\n"),
+        (Format::Json, _) if is_list => write("\n]\n"),
+        (Format::Json | Format::Yaml, _) => Ok(()),
+    }
+}
+
+/// A value of an array, without the end of its last line.
+fn indented(json: &str) -> String {
+    let lines: Vec<_> = json.lines().map(|line| format!("  {line}")).collect();
+    lines.join("\n")
 }
 
 /// A resource as it is shown. What is not part of its document is ignored when that is created again.
@@ -62,26 +87,55 @@ pub(super) async fn rm(rm: Rm) -> Result<(), Failure> {
     write(format!("{kind} {name:?} has been removed\n"))
 }
 
-/// What the authority has of a kind.
-pub(super) async fn resources(
-    authority: &mut AdminServiceClient<Channel>,
+/// Resources in one answer at most.
+const LIMIT: u32 = 1000;
+
+/// What the authority has of a kind, one answer after the other.
+pub(super) struct Answers<'a> {
+    authority: &'a mut AdminServiceClient<Channel>,
     kind: Kind,
-    request: GetRequest,
-) -> Result<Vec<Resource>, Failure> {
-    let response = authority.get(request).await.map_err(|cause| refused(&cause))?.into_inner();
-    let resources = response.resources.iter().map(|json| Resource::from_json(kind, json));
-    resources.collect::<Result<Vec<_>, _>>().map_err(Failure::bug)
+    /// None after the last one.
+    request: Option<GetRequest>,
 }
 
-fn yaml(resources: &[Shown<'_>]) -> Result<String, Failure> {
-    let document = |resource: &Shown<'_>| {
-        let text = resource::to_yaml(resource).map_err(Failure::bug)?;
-        let is_harmless = text.chars().all(|c| is_printable(c) || c == '\n');
-        // JSON is YAML, and has an escape for every character.
-        if is_harmless { Ok(text) } else { json(resource) }
-    };
-    let documents: Result<Vec<_>, _> = resources.iter().map(document).collect();
-    documents.map(|documents| documents.join("---\n"))
+impl<'a> Answers<'a> {
+    /// All of the kind if the name is empty.
+    pub(super) fn new(
+        authority: &'a mut AdminServiceClient<Channel>,
+        kind: Kind,
+        name: &str,
+    ) -> Self {
+        let (kind_name, name) = (kind.to_string(), name.to_owned());
+        let request = GetRequest { kind: kind_name, name, after: String::new(), limit: LIMIT };
+        Self { authority, kind, request: Some(request) }
+    }
+
+    async fn next(&mut self) -> Result<Option<Vec<Resource>>, Failure> {
+        let Some(request) = self.request.take() else { return Ok(None) };
+        let response = self.authority.get(request.clone()).await;
+        let response = response.map_err(|cause| refused(&cause))?.into_inner();
+        if !response.next.is_empty() {
+            self.request = Some(GetRequest { after: response.next, ..request });
+        }
+        let resources = response.resources.iter().map(|json| Resource::from_json(self.kind, json));
+        resources.collect::<Result<Vec<_>, _>>().map(Some).map_err(Failure::bug)
+    }
+
+    /// All of them, in memory at once.
+    pub(super) async fn all(mut self) -> Result<Vec<Resource>, Failure> {
+        let mut all = Vec::new();
+        while let Some(resources) = self.next().await? {
+            all.extend(resources);
+        }
+        Ok(all)
+    }
+}
+
+fn yaml(resource: &Shown<'_>) -> Result<String, Failure> {
+    let text = resource::to_yaml(resource).map_err(Failure::bug)?;
+    let is_harmless = text.chars().all(|c| is_printable(c) || c == '\n');
+    // JSON is YAML, and has an escape for every character.
+    if is_harmless { Ok(text) } else { json(resource) }
 }
 
 pub(super) fn json(value: &impl Serialize) -> Result<String, Failure> {

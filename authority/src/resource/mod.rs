@@ -28,7 +28,7 @@ pub use instance::{
 };
 pub use lock::{Lock, LockSpec, Target, TargetFields};
 pub use record::{from_record, from_value};
-pub use token::{JoinMethod, Rule, SystemRole, Token, TokenSpec, TpmSpec, WithoutPurpose};
+pub use token::{Join, JoinMethod, Rule, SystemRole, Token, TokenSpec, TpmSpec, WithoutPurpose};
 
 /// What kinds of resource there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

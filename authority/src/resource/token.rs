@@ -78,6 +78,31 @@ pub struct TokenSpec {
     pub tpm: Option<TpmSpec>,
 }
 
+/// How hosts join with a token, and what that demands of them. Another method is another variant.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Join<'t> {
+    /// By a TPM.
+    Tpm(&'t TpmSpec),
+    /// By what a newer version knows: nobody joins with it here.
+    Other(&'t str),
+}
+
+impl TokenSpec {
+    /// How hosts join.
+    ///
+    /// # Errors
+    /// What the method needs is missing.
+    pub fn join(&self) -> Result<Join<'_>, Invalid> {
+        match (&self.join_method, &self.tpm) {
+            (JoinMethod::Tpm, Some(tpm)) => Ok(Join::Tpm(tpm)),
+            (JoinMethod::Tpm, None) => {
+                Err(Invalid("spec.tpm: must be configured for the join method \"tpm\"".into()))
+            }
+            (JoinMethod::Other(method), _) => Ok(Join::Other(method)),
+        }
+    }
+}
+
 /// What a member of a Teleport cluster can be, in Teleport's words. Only `Bot` means anything here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -261,10 +286,10 @@ impl Token {
         if !is_bot && spec.bot_name.is_some() {
             return Err(Invalid("can only set bot_name on token with role \"Bot\"".into()));
         }
-        let Some(tpm) = &spec.tpm else {
-            return Err(Invalid("spec.tpm: must be configured for the join method \"tpm\"".into()));
-        };
-        tpm.check().map_err(|cause| Invalid(format!("spec.tpm: failed validation: {cause}")))?;
+        if let Join::Tpm(tpm) = spec.join()? {
+            tpm.check()
+                .map_err(|cause| Invalid(format!("spec.tpm: failed validation: {cause}")))?;
+        }
         Ok(self)
     }
 }

@@ -17,6 +17,9 @@ use crate::audit::Author;
 use crate::resource::{self, DocumentError, InstanceId, Kind, Name, Resource};
 use crate::store::{IfExists, Put, StoreError};
 
+/// Bytes of resources after which an answer ends and another one goes on.
+const MAX_ANSWER: usize = 1024 * 1024;
+
 /// The operator's side of an authority.
 pub(crate) struct Admin(pub(crate) Arc<Authority>);
 
@@ -113,20 +116,57 @@ impl Admin {
 
     pub(crate) async fn get(&self, request: &GetRequest) -> Result<GetResponse, AdminError> {
         let kind = kind(&request.kind)?;
+        match Which::read(kind, &request.name)? {
+            Which::All(bot) => self.list(kind, bot.as_ref(), request).await,
+            Which::One(name) => {
+                let resource = self.0.records.resource(kind, &name).await?;
+                let resource = resource.filter(|one| !self.is_gone(one));
+                let resource = resource.ok_or(AdminError::NotFound(kind, name))?;
+                Ok(GetResponse { resources: vec![json(&resource)?], next: String::new() })
+            }
+        }
+    }
+
+    /// As many as are asked for, or fit into an answer.
+    async fn list(
+        &self,
+        kind: Kind,
+        bot: Option<&Name>,
+        request: &GetRequest,
+    ) -> Result<GetResponse, AdminError> {
+        // A token may be as large as all the others together.
+        let at_once = if kind == Kind::Token { 1 } else { 64 };
+        let (limit, max_bytes) = match request.limit {
+            0 => (usize::MAX, usize::MAX),
+            limit => (limit as usize, MAX_ANSWER),
+        };
+        let mut after = Some(request.after.clone()).filter(|after| !after.is_empty());
+        let (mut resources, mut bytes) = (Vec::new(), 0);
+        loop {
+            let page = self.0.records.page(kind, bot, after.as_deref(), at_once).await?;
+            let ended = page.len() < at_once;
+            for (key, resource) in page {
+                after = Some(key);
+                if self.is_gone(&resource) {
+                    continue;
+                }
+                let text = json(&resource)?;
+                bytes = text.len().saturating_add(bytes);
+                resources.push(text);
+                if resources.len() >= limit || bytes >= max_bytes {
+                    return Ok(GetResponse { resources, next: after.unwrap_or_default() });
+                }
+            }
+            if ended {
+                return Ok(GetResponse { resources, next: String::new() });
+            }
+        }
+    }
+
+    /// Whether it has ended, and is removed a little later.
+    fn is_gone(&self, resource: &Resource) -> bool {
         let now = self.0.clock.now();
-        let mut resources = match Which::read(kind, &request.name)? {
-            Which::All(bot) => self.0.records.resources(kind, bot.as_ref()).await?,
-            Which::One(name) => match self.0.records.resource(kind, &name).await? {
-                Some(resource) => vec![resource],
-                None => return Err(AdminError::NotFound(kind, name)),
-            },
-        };
-        // They are removed a little later.
-        resources.retain(|one| kind != Kind::BotInstance || !one.metadata().expired(now));
-        let json = |resource: &Resource| {
-            serde_json::to_string(resource).map_err(|cause| AdminError::Internal(cause.to_string()))
-        };
-        Ok(GetResponse { resources: resources.iter().map(json).collect::<Result<_, _>>()? })
+        resource.kind() == Kind::BotInstance && resource.metadata().expired(now)
     }
 
     pub(crate) async fn remove(
@@ -144,6 +184,10 @@ impl Admin {
         info!(%kind, %name, "resource removed");
         Ok(RemoveResponse {})
     }
+}
+
+fn json(resource: &Resource) -> Result<String, AdminError> {
+    serde_json::to_string(resource).map_err(|cause| AdminError::Internal(cause.to_string()))
 }
 
 fn kind(word: &str) -> Result<Kind, AdminError> {

@@ -13,7 +13,8 @@ use super::Authority;
 use super::admission::store_failed;
 use super::refusal::{Code, Refusal};
 use crate::resource::{
-    EkHash, Invalid, IssuerName, Metadata, Name, ProvenEk, Rule, Serial, SystemRole, Token, TpmSpec,
+    EkHash, Invalid, IssuerName, Join, Metadata, Name, ProvenEk, Rule, Serial, SystemRole, Token,
+    TpmSpec,
 };
 use crate::store::{self, Records, StoreError, Table};
 
@@ -121,8 +122,9 @@ impl Parsed {
     fn new(token: Token) -> Result<Self, Invalid> {
         let Token { metadata, spec, .. } = token;
         let is_bot = spec.roles.contains(&SystemRole::Bot);
+        let is_by_tpm = matches!(spec.join(), Ok(Join::Tpm(_)));
         let open = match (spec.bot_name, spec.tpm) {
-            (Some(bot), Some(tpm)) if is_bot => {
+            (Some(bot), Some(tpm)) if is_bot && is_by_tpm => {
                 Some(Arc::new(OpenToken::new(metadata.name.clone(), bot, tpm)?))
             }
             _ => None,

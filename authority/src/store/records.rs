@@ -13,7 +13,8 @@ use super::index;
 use super::{Change, Pages, Store, StoreError, Table};
 use crate::audit::{Author, ChangeEvent, Deed, Row};
 use crate::resource::{
-    Bot, BotInstance, EkHash, InstanceId, Kind, Lock, Name, Resource, Target, Token, instance_path,
+    Bot, BotInstance, EkHash, InstanceId, Join, Kind, Lock, Name, Resource, Rule, Target, Token,
+    instance_path,
 };
 
 /// Typed access to a store.
@@ -103,8 +104,10 @@ impl Records {
                     continue;
                 }
                 let token: Token = decode(Table::Tokens, &name, &record)?;
-                let mut rules = token.spec.tpm.iter().flat_map(|tpm| &tpm.allow);
-                if rules.any(|rule| rule.ek_public_hash.as_ref() == Some(ek)) {
+                let names = |rule: &Rule| rule.ek_public_hash.as_ref() == Some(ek);
+                if let Ok(Join::Tpm(tpm)) = token.spec.join()
+                    && tpm.allow.iter().any(names)
+                {
                     return Ok(true);
                 }
             }
@@ -122,28 +125,28 @@ impl Records {
         })
     }
 
-    /// All resources of a kind, by name; of bot instances those of one bot, if one is given.
-    pub async fn resources(
+    /// Resources of a kind by key, in order, of bot instances those of one bot, if one is given: the
+    /// first `limit` after this key. Fewer only if there are no more.
+    pub async fn page(
         &self,
         kind: Kind,
         bot: Option<&Name>,
-    ) -> Result<Vec<Resource>, StoreError> {
-        fn each<T>(all: Vec<T>, resource: fn(T) -> Resource) -> Vec<Resource> {
-            all.into_iter().map(resource).collect()
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Resource)>, StoreError> {
+        let table = table(kind);
+        let prefix = bot.map(|bot| format!("{bot}/")).unwrap_or_default();
+        let mut page = Vec::new();
+        for (key, record) in self.0.list(table, &prefix, after, limit).await? {
+            let resource = match kind {
+                Kind::Bot => decode(table, &key, &record).map(Resource::Bot),
+                Kind::Token => decode(table, &key, &record).map(Resource::Token),
+                Kind::Lock => decode(table, &key, &record).map(Resource::Lock),
+                Kind::BotInstance => decode(table, &key, &record).map(Resource::BotInstance),
+            };
+            page.push((key, resource?));
         }
-        Ok(match kind {
-            Kind::Bot => each(self.all(Table::Bots, "").await?, Resource::Bot),
-            Kind::Token => each(self.all(Table::Tokens, "").await?, Resource::Token),
-            Kind::Lock => each(self.all(Table::Locks, "").await?, Resource::Lock),
-            Kind::BotInstance => {
-                let all = match bot {
-                    Some(bot) => self.instances_of(bot).await?,
-                    None => self.instances().await?,
-                };
-                let all = all.into_iter().map(Box::new).collect();
-                each(all, Resource::BotInstance)
-            }
-        })
+        Ok(page)
     }
 
     /// Stores all of them or none, with a row of the audit log for each.
@@ -344,16 +347,6 @@ impl Records {
     pub(crate) async fn clear_audit_rows(&self, keys: &[String]) -> Result<(), StoreError> {
         let clear = |key: &String| Change::Clear(Table::AuditRows, key.clone());
         self.write(keys.iter().map(clear).collect()).await
-    }
-
-    /// All instances.
-    pub async fn instances(&self) -> Result<Vec<BotInstance>, StoreError> {
-        self.all(Table::Instances, "").await
-    }
-
-    /// All instances of a bot.
-    pub async fn instances_of(&self, bot: &Name) -> Result<Vec<BotInstance>, StoreError> {
-        self.all(Table::Instances, &format!("{bot}/")).await
     }
 
     /// What is on record of the clock.

@@ -14,6 +14,7 @@ mod tests {
     mod identity;
     mod issue;
     mod limits;
+    mod list;
     mod lock;
     mod meanwhile;
     mod older;

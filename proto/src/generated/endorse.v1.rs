@@ -1063,12 +1063,22 @@ pub struct GetRequest {
     /// Empty: all of the kind.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
+    /// Of all: those after this one, which is `next` of the answer before.
+    #[prost(string, tag = "3")]
+    pub after: ::prost::alloc::string::String,
+    /// Of all: no more than so many in this answer. 0: all that are left, for callers that know no
+    /// pages.
+    #[prost(uint32, tag = "4")]
+    pub limit: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetResponse {
     /// A JSON document each, in the order of their names.
     #[prost(string, repeated, tag = "1")]
     pub resources: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Where to go on. Empty: there are no more.
+    #[prost(string, tag = "2")]
+    pub next: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveRequest {

@@ -208,3 +208,18 @@ fn rule_with_an_issuer_does_not_admit_the_same_serial_of_another_issuer() {
     let before = ProvenEk { certificate_issuer: None, ..ek("aa", Some(("01", "CN=one"))) };
     assert!(!rules.admit(&before));
 }
+
+#[test]
+fn token_of_a_newer_join_method_lets_nobody_in_by_tpm() {
+    let hash = "ab".repeat(32);
+    let token = |method: &str| {
+        let record = format!(
+            r#"{{"v":1,"kind":"token","version":"v2","metadata":{{"name":"t"}},"spec":{{"roles":
+            ["Bot"],"join_method":"{method}","bot_name":"b","tpm":{{"allow":[{{"ek_public_hash":
+            "{hash}"}}]}}}}}}"#
+        );
+        Parsed::new(store::decode(Table::Tokens, "t", record.as_bytes()).unwrap()).unwrap()
+    };
+    assert!(token("tpm").open.is_some());
+    assert!(token("tpm_and_more").open.is_none());
+}

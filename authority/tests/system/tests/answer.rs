@@ -129,7 +129,7 @@ async fn an_answer_is_worth_nothing_for_another_challenge() {
     third.answer(answer).await;
     third.reply().await.unwrap_err();
     harness.assert_last("bot.join", Some("answer_wrong"));
-    assert_eq!(harness.authority.records.instances().await.unwrap().len(), 2);
+    assert_eq!(harness.instances().await.len(), 2);
 }
 
 #[tokio::test]

@@ -229,7 +229,7 @@ async fn removal_of_what_has_ended_is_an_event() {
         "kind: lock\nversion: v2\nmetadata:\n  name: short\nspec:\n  target: {join_token: t}\n";
     harness.create(&format!("{lock}  expires: {end}\n")).await;
     harness.go_on(WEEK + 3700).await;
-    assert_eq!(harness.authority.records.resources(Kind::Lock, None).await.unwrap(), []);
+    assert_eq!(harness.authority.records.page(Kind::Lock, None, None, 1000).await.unwrap(), []);
     let lines = harness.audit();
     let [_, instance, lock] = &lines[..] else { panic!("{lines:#?}") };
     assert_eq!(instance["event"], "bot_instance.delete");

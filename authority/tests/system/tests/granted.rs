@@ -42,7 +42,7 @@ async fn a_tpm_that_is_allowed_by_its_hash_joins() {
     let ca = std::fs::read_to_string(dir.join("data/cluster/ssh-ca.pub")).unwrap();
     assert_eq!(result.ssh_authorities, [ca.trim()]);
 
-    let instances = harness.authority.records.instances().await.unwrap();
+    let instances = harness.instances().await;
     assert_eq!(instances.len(), 1);
     assert_eq!(instances[0].spec.instance_id.to_string(), result.instance);
     assert_eq!(instances[0].status.ek.public_hash.as_str(), tpm.ek_hash());
@@ -99,12 +99,10 @@ async fn joins_are_instances_of_their_own_and_run_side_by_side() {
         instances.insert(join.await.unwrap());
     }
     assert_eq!(instances.len(), 20);
-    assert_eq!(harness.authority.records.instances().await.unwrap().len(), 20);
+    assert_eq!(harness.instances().await.len(), 20);
     assert_eq!(harness.audit().len(), 20);
     let bot: Name = "my-bot".parse().unwrap();
-    assert!(
-        harness.authority.records.instances().await.unwrap().iter().all(|i| i.spec.bot_name == bot)
-    );
+    assert!(harness.instances().await.iter().all(|i| i.spec.bot_name == bot));
 }
 
 #[tokio::test]
@@ -117,5 +115,5 @@ async fn what_comes_after_the_answer_is_harmless() {
     join.init(&tpm.init("t")).await;
     join.result().await;
     assert_eq!(harness.audit().len(), 1);
-    assert_eq!(harness.authority.records.instances().await.unwrap().len(), 1);
+    assert_eq!(harness.instances().await.len(), 1);
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use authority::audit::{AuditLog, Author};
 use authority::cluster::Cluster;
 use authority::folder::DataFolder;
-use authority::resource::{self, BotInstance};
+use authority::resource::{self, BotInstance, Kind, Resource};
 use authority::server::{AdminSocket, Leaf, PublicListener, serve};
 use authority::service::Authority;
 use authority::store::IfExists;
@@ -158,7 +158,7 @@ impl Harness {
         for absent in ["bot_instance_id", "certificate_serial", "certificate_expires"] {
             assert_eq!(line[absent], Value::Null, "{line:#}");
         }
-        assert_eq!(self.authority.records.instances().await.unwrap(), []);
+        assert_eq!(self.instances().await, []);
         line
     }
 
@@ -210,9 +210,19 @@ impl Harness {
         self.authority.prune().await;
     }
 
+    /// All instances.
+    pub(crate) async fn instances(&self) -> Vec<BotInstance> {
+        let all = self.authority.records.page(Kind::BotInstance, None, None, 1000).await.unwrap();
+        let instance = |(_, resource)| match resource {
+            Resource::BotInstance(instance) => *instance,
+            other => panic!("{other:?}"),
+        };
+        all.into_iter().map(instance).collect()
+    }
+
     /// The only instance.
     pub(crate) async fn instance(&self) -> BotInstance {
-        let mut all = self.authority.records.instances().await.unwrap();
+        let mut all = self.instances().await;
         assert_eq!(all.len(), 1);
         all.pop().unwrap()
     }

@@ -76,7 +76,7 @@ async fn calls(wires: [&Wire; 4], tpm: &SoftwareTpm) -> [Code; 8] {
     let wish = issue_request(&SigningKey::generate(), &wires[1].exporter);
     let bot = CreateRequest { yaml: OTHER_BOT.into(), if_exists: 1 };
     let (kind, name) = ("bot".to_owned(), "other".to_owned());
-    let get = GetRequest { kind: kind.clone(), name: name.clone() };
+    let get = GetRequest { kind: kind.clone(), name: name.clone(), ..GetRequest::default() };
     [
         challenged(wires[0], tpm).await,
         code(identity.who_am_i(WhoAmIRequest {}).await.map(|_| ())),

@@ -38,12 +38,12 @@ pub(crate) async fn renew(
 
 /// The renewal is refused, in the audit log too, and nothing has changed.
 pub(crate) async fn assert_refused(harness: &Harness, client: &mut Client, code: &str) -> Status {
-    let before = harness.authority.records.instances().await.unwrap();
+    let before = harness.instances().await;
     let status = renew(client, 0).await.unwrap_err();
     let line = harness.assert_last("bot.renew", Some(code));
     assert_eq!(line["code"], "EN001E");
     assert_eq!(line["certificate_serial"], serde_json::Value::Null);
-    assert_eq!(harness.authority.records.instances().await.unwrap(), before);
+    assert_eq!(harness.instances().await, before);
     status
 }
 
@@ -299,7 +299,7 @@ async fn what_has_ended_is_forgotten_and_nothing_else() {
     let second = harness.join(&tpm, "t").await.unwrap();
     let left = async |ahead| {
         harness.go_on(ahead).await;
-        let all = harness.authority.records.instances().await.unwrap();
+        let all = harness.instances().await;
         all.iter().map(|one| one.spec.instance_id.to_string()).collect::<Vec<_>>()
     };
     const WEEK: i64 = 7 * 24 * 3600;
