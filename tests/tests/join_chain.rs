@@ -8,10 +8,11 @@ use serde_json::Value;
 use testkit::bus::command_code;
 use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
 use testkit::tap::Tap;
+use tests::host::Host;
 use tests::programs;
 use tests::tpm::{define, start_tcp};
 use tests::world::World;
-use tpm2::commands::{Command, FlushContext};
+use tpm2::commands::{Command, FlushContext, NvReadPublic};
 use tpm2::types::{CommandCode, Handle};
 use verifier::CaCertificate;
 
@@ -74,6 +75,28 @@ fn the_chain_in_the_tpm_is_shown_once_it_is_needed_and_then_remembered() -> Resu
     let shown = world.agent(&["identify", "--tpm", &swtpm.tcti(), "--format", "json"])?.well()?;
     let shown: Value = serde_json::from_str(&shown)?;
     assert_eq!(shown["certificate_chain"], serde_json::json!([issuer.subject_text()]));
+    Ok(())
+}
+
+/// Whoever refuses it again and again costs it no more commands.
+#[test]
+fn refused_daemon_reads_the_chain_once() -> Result<()> {
+    let swtpm = start_tcp(Kind::P256)?;
+    let issuer = issuer()?;
+    define(&swtpm, Handle(CHAIN), issuer.der().len(), Some(issuer.der()))?;
+    let tap = Tap::new(&swtpm)?;
+    let mut host = Host::stranger(World::new(programs!())?, &tap.tcti(), "")?;
+    let reads =
+        || commands(&tap).into_iter().filter(|code| *code == NvReadPublic::INFO.code).count();
+    host.start()?;
+    host.until_logged("WARN  not joined", 1)?;
+    let once = reads();
+    assert!(once > 0, "the chain was not read");
+    for times in [2, 3] {
+        host.signal("USR1")?;
+        host.until_logged("WARN  not joined", times)?;
+    }
+    assert_eq!(reads(), once);
     Ok(())
 }
 

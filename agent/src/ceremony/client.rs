@@ -20,8 +20,9 @@ use tls::{CaPin, DigestSigner, RemoteKey, ServerTrust};
 use tonic::{Code, Status};
 use verifier::JoinKey as AppraisedKey;
 
+use crate::ceremony::chain::StoredChain;
 use crate::ceremony::channel::Channel;
-use crate::ceremony::connection::{Connection, End, MAX_CALL, Unopened, in_time};
+use crate::ceremony::connection::{CallTime, Connection, End, MAX_CALL, Unopened};
 use crate::ceremony::endorse_v1::{self, EndorseV1, seconds};
 use crate::ceremony::{Ceremony, Granted, Wanted};
 use crate::config::Trust;
@@ -44,13 +45,14 @@ pub struct Client {
     history: Arc<History>,
 }
 
-/// What was learned of the addresses.
+/// What was learned of the addresses and of the TPM.
 #[derive(Debug, Default)]
 struct History {
     /// The index of the address to begin with.
     first: AtomicUsize,
     /// Whether the last connection could not be made.
     failed: AtomicBool,
+    chain: StoredChain,
 }
 
 impl Client {
@@ -102,7 +104,9 @@ impl Client {
             connected = self.connect(&self.trust, None).await?;
         }
         let (connection, authority) = connected;
-        let Granted { issued, key, ek, unique, join_key } = ceremony.join(connection, tpm).await?;
+        let chain = &self.history.chain;
+        let Granted { issued, key, ek, unique, join_key } =
+            ceremony.join(connection, tpm, chain).await?;
         let joined = Joined {
             authority,
             ca_pins: self.pins.clone(),
@@ -245,7 +249,7 @@ impl Authenticated {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         self.budget.set(Some(MAX_CALL));
-        let renewed = in_time(self.service.renew(request)).await;
+        let renewed = CallTime::new().wait(self.service.renew(request)).await;
         let issued = renewed.map_err(|status| self.refused(&status))?.into_inner();
         if issued.instance != identity.instance || issued.cluster != identity.cluster {
             let message = "the authority renewed another identity than ours";
@@ -279,7 +283,7 @@ impl Authenticated {
             subject: subject.into(),
         };
         self.budget.set(Some(MAX_CALL));
-        let issued = in_time(self.service.issue(request)).await;
+        let issued = CallTime::new().wait(self.service.issue(request)).await;
         let issued = issued.map_err(|status| self.refused(&status))?.into_inner();
         Ok(verify(issued, &public, &self.trusted)?)
     }
@@ -290,7 +294,7 @@ impl Authenticated {
     /// The authority's, in words.
     pub async fn who_am_i(&mut self) -> Result<WhoAmIResponse, Denied> {
         self.budget.set(Some(MAX_CALL));
-        let answer = in_time(self.service.who_am_i(WhoAmIRequest {})).await;
+        let answer = CallTime::new().wait(self.service.who_am_i(WhoAmIRequest {})).await;
         let answer = answer.map_err(|status| self.refused(&status))?.into_inner();
         let names = [&answer.cluster, &answer.bot, &answer.spiffe_id, &answer.certificate_serial];
         if names.into_iter().chain(&answer.roles).all(|name| is_name(name)) {

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use rustls::{AlertDescription, CertificateError, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::Status;
 
 use crate::ceremony::channel::Channel;
@@ -28,8 +28,9 @@ const MIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Addresses behind one name that are tried.
 const MAX_ADDRESSES: usize = 8;
 
-/// How long the authority may take for an answer: it looks into its store, signs, and writes to its disk.
-const ANSWER: Duration = Duration::from_secs(60);
+/// How long the authority may take for a call, all its answers together: it looks into its store, signs, and writes to its
+/// disk. A join has as long at the authority.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bytes that the other end may send for the handshake, until it has proved to be the authority: its certificate has about
 /// 1 KiB.
@@ -147,12 +148,33 @@ fn unreachable(address: &str, what: &str) -> Unopened {
     ))
 }
 
-/// An answer of the authority, if it comes in time. A machine that lost its power says nothing and hangs up never.
-pub(crate) async fn in_time<T>(
-    answer: impl Future<Output = Result<T, Status>>,
-) -> Result<T, Status> {
-    let late = || Status::deadline_exceeded(format!("no answer in {} seconds", ANSWER.as_secs()));
-    timeout(ANSWER, answer).await.unwrap_or_else(|_| Err(late()))
+/// How long the authority may still be waited for in a call. A machine that lost its power never hangs up, and a hostile
+/// authority may be slow at each step.
+#[derive(Debug)]
+pub(crate) struct CallTime {
+    left: Duration,
+}
+
+impl CallTime {
+    /// The time of a call that begins.
+    pub(crate) const fn new() -> Self {
+        Self { left: CALL_TIMEOUT }
+    }
+
+    /// An answer of the authority. What happens between two of them, as in the host's own TPM, is not counted.
+    ///
+    /// # Errors
+    /// The answer's, or the time of the call is over.
+    pub(crate) async fn wait<T>(
+        &mut self,
+        answer: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
+        let begin = Instant::now();
+        let answer = timeout(self.left, answer).await;
+        self.left = self.left.saturating_sub(begin.elapsed());
+        let late = format!("no answer in {} seconds", CALL_TIMEOUT.as_secs());
+        answer.unwrap_or_else(|_| Err(Status::deadline_exceeded(late)))
+    }
 }
 
 /// TLS failed: whoever answers is not whom we trust, or does not trust us, or speaks something else.
@@ -300,5 +322,30 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tls).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn answers_of_a_call_share_one_timeout() {
+        const PART: Duration = Duration::from_millis(20);
+        let mut time = CallTime::new();
+        let answer = async {
+            sleep(PART).await;
+            Ok(())
+        };
+        time.wait(answer).await.unwrap();
+        assert!(time.left <= CALL_TIMEOUT - PART, "{time:?}");
+        time.left = PART;
+        for _ in 0..2 {
+            let late = time.wait(std::future::pending::<Result<(), _>>()).await.unwrap_err();
+            assert_eq!(late.code(), tonic::Code::DeadlineExceeded);
+            assert_eq!(time.left, Duration::ZERO);
+        }
     }
 }

@@ -18,12 +18,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 use verifier::{CaCertificate, JoinKey};
 
+use crate::ceremony::chain::StoredChain;
 use crate::ceremony::channel::Channel;
 use crate::ceremony::client::hostname;
-use crate::ceremony::connection::{Connection, in_time};
+use crate::ceremony::connection::{CallTime, Connection};
 use crate::ceremony::{Ceremony, Granted, Wanted};
 use crate::tpm::attester::{Attester, KnownEk};
-use crate::tpm::inventory;
 use crate::tpm::passwords::Passwords;
 use crate::tpm::thread::{Tpm, TpmThread};
 
@@ -60,7 +60,12 @@ impl Ceremony for EndorseV1 {
         Ok(Self { attester, who, passwords, unique })
     }
 
-    async fn join(self, connection: Connection, tpm: &TpmThread) -> Result<Granted, Failure> {
+    async fn join(
+        self,
+        connection: Connection,
+        tpm: &TpmThread,
+        stored: &StoredChain,
+    ) -> Result<Granted, Failure> {
         let Self { attester, who, passwords, unique } = self;
         let join_key = attester.join_key().public().to_vec();
         let appraised = JoinKey::appraise(&join_key).map_err(|error| {
@@ -68,7 +73,7 @@ impl Ceremony for EndorseV1 {
             Failure::new(Exit::Data, message, "the TPM or its driver is faulty")
         })?;
         let key = *appraised.verifying_key();
-        let (issued, ek) = prove(connection, tpm, attester, &who, passwords).await?;
+        let (issued, ek) = prove(connection, tpm, attester, &who, passwords, stored).await?;
         Ok(Granted { issued, key, ek, unique, join_key })
     }
 }
@@ -87,16 +92,18 @@ async fn prove(
     mut attester: Attester,
     who: &Who,
     passwords: Passwords,
+    stored: &StoredChain,
 ) -> Result<(IssuedCredentials, KnownEk), Failure> {
     let mut client = JoinServiceClient::with_origin(connection.channel, Channel::origin())
         .max_decoding_message_size(MAX_ANSWER);
-    let mut opened = open(&mut client, &attester, who).await;
+    let mut time = CallTime::new();
+    let mut opened = open(&mut client, &attester, who, &mut time).await;
     let is_denied = opened.as_ref().is_err_and(|unopened| unopened.is_denied);
-    if is_denied && attester.ek().certificate.is_some() {
-        let chain = chain(tpm, passwords).await?;
+    if let Some(certificate) = attester.ek().certificate.as_ref().filter(|_| is_denied) {
+        let chain = stored.read(tpm, certificate, passwords).await?;
         if !chain.is_empty() && !is_same(&chain, &attester.ek().chain) {
             attester.take_chain(chain);
-            opened = open(&mut client, &attester, who).await;
+            opened = open(&mut client, &attester, who, &mut time).await;
         }
     }
     let Opened { init, challenge, requests, mut answers } =
@@ -112,10 +119,10 @@ async fn prove(
     requests.send(request(Request::Answer(answer))).await.map_err(|_| hung_up())?;
     drop(requests);
 
-    let Response::Result(result) = next(&mut answers).await? else {
+    let Response::Result(result) = next(&mut answers, &mut time).await? else {
         return Err(disorder("a second challenge"));
     };
-    match in_time(answers.message()).await {
+    match time.wait(answers.message()).await {
         Ok(None) => Ok((result, ek)),
         Ok(Some(_)) => Err(disorder("more after the result")),
         Err(status) => Err(refused(&status)),
@@ -154,25 +161,18 @@ async fn open(
     client: &mut JoinServiceClient<Channel>,
     attester: &Attester,
     who: &Who,
+    time: &mut CallTime,
 ) -> Result<Opened, Unopened> {
     let init = init(attester, who).encode_to_vec();
     let (requests, outgoing) = mpsc::channel(2);
     requests.send(request(Request::Init(init.clone()))).await.map_err(|_| hung_up())?;
     let call = client.join(ReceiverStream::new(outgoing));
-    let mut answers = in_time(call).await?.into_inner();
-    match in_time(answers.message()).await?.and_then(|message| message.step) {
+    let mut answers = time.wait(call).await?.into_inner();
+    match time.wait(answers.message()).await?.and_then(|message| message.step) {
         Some(Response::Challenge(challenge)) => Ok(Opened { init, challenge, requests, answers }),
         Some(Response::Result(_)) => Err(disorder("a result before its challenge").into()),
         None => Err(disorder("nothing").into()),
     }
-}
-
-/// The certificates of CAs that the TPM holds.
-async fn chain(tpm: &TpmThread, passwords: Passwords) -> Result<Vec<CaCertificate>, Failure> {
-    let look = move |tpm: &mut Tpm| inventory::chain(tpm, &passwords);
-    let (chain, remarks) = tpm.call(look).await?;
-    remarks.iter().for_each(|remark| tpm.remark(remark));
-    Ok(chain)
 }
 
 fn is_same(one: &[CaCertificate], other: &[CaCertificate]) -> bool {
@@ -225,8 +225,11 @@ const fn request(step: Request) -> JoinRequest {
     JoinRequest { step: Some(step) }
 }
 
-async fn next(answers: &mut Streaming<JoinResponse>) -> Result<Response, Failure> {
-    let message = in_time(answers.message()).await.map_err(|status| refused(&status))?;
+async fn next(
+    answers: &mut Streaming<JoinResponse>,
+    time: &mut CallTime,
+) -> Result<Response, Failure> {
+    let message = time.wait(answers.message()).await.map_err(|status| refused(&status))?;
     message.and_then(|message| message.step).ok_or_else(|| disorder("nothing"))
 }
 

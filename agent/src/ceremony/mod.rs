@@ -1,5 +1,6 @@
 //! What the agent asks of the authority, and the connection that it asks on.
 
+mod chain;
 pub mod channel;
 pub mod client;
 pub mod connection;
@@ -12,6 +13,7 @@ use host::exit::Failure;
 use p256::ecdsa::VerifyingKey;
 use proto::v1::IssuedCredentials;
 
+use crate::ceremony::chain::StoredChain;
 use crate::ceremony::connection::Connection;
 use crate::tpm::attester::KnownEk;
 use crate::tpm::inventory::EkChoice;
@@ -46,6 +48,7 @@ trait Ceremony: Sized {
         self,
         connection: Connection,
         tpm: &TpmThread,
+        stored: &StoredChain,
     ) -> impl Future<Output = Result<Granted, Failure>> + Send;
 }
 

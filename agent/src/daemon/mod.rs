@@ -12,6 +12,7 @@ mod look;
 pub mod machine;
 mod pid_file;
 mod signals;
+mod stop;
 mod worker;
 
 use std::path::Path;
@@ -30,6 +31,7 @@ use self::look::{Looking, Seen};
 use self::machine::{Action, Event, Job, Machine, Moment, Outcome, Part, Validity};
 use self::pid_file::PidFile;
 use self::signals::Signals;
+use self::stop::Stop;
 use self::worker::{Departure, Ended, Inventory, Worker};
 use crate::config::Settings;
 use crate::credential::identity::rfc3339;
@@ -59,7 +61,8 @@ pub async fn run(
     let alarm = Alarm::new()?;
     let settings = Arc::new(settings);
     let meter = Meter::default();
-    let worker = Worker::new(Arc::clone(&settings), reread, meter.clone(), log)?;
+    let stop = Stop::new();
+    let worker = Worker::new(Arc::clone(&settings), reread, stop.clone(), meter.clone(), log)?;
     let _pid_file = pid_file.map(PidFile::write).transpose()?;
     let found = worker.files().inventory();
     let health = Health::of(&worker, &found, meter);
@@ -74,8 +77,19 @@ pub async fn run(
     let machine = if settings.oneshot { machine.once() } else { machine };
     let (looking, departure) = (None, worker.departure());
     let slot = Slot::Free(Box::new(worker));
-    let mut daemon =
-        Daemon { machine, slot, looking, departure, health, answers, manager, signals, alarm, log };
+    let mut daemon = Daemon {
+        machine,
+        slot,
+        looking,
+        departure,
+        health,
+        answers,
+        manager,
+        signals,
+        alarm,
+        stop,
+        log,
+    };
     let result = daemon.run(settings.oneshot).await;
     daemon.manager.stopping("stopped");
     match &result {
@@ -109,6 +123,7 @@ struct Daemon {
     manager: ServiceManager,
     signals: Signals,
     alarm: Alarm,
+    stop: Stop,
     log: Log,
 }
 
@@ -235,6 +250,7 @@ impl Daemon {
                 Action::NotifyReloading => self.manager.reloading(clock::monotonic()),
                 Action::NotifyReloaded => self.manager.ready(&self.health.status(now().wall)),
                 Action::NotifyStopping(job) => {
+                    self.stop.ask();
                     let waiting = job.map(|job| format!("waiting for the job at hand: {job}"));
                     let waiting = waiting.unwrap_or_default();
                     self.log.info("stopping", &[("status", &waiting)]);

@@ -14,6 +14,7 @@ use self::found::{kept, restore, superseded};
 use super::Reread;
 use super::answers::{self, DiagChange};
 use super::machine::{Job, Outcome, Pace, Trouble, Validity};
+use super::stop::Stop;
 use crate::ceremony::Wanted;
 use crate::ceremony::client::{Authenticated, Client, Denied};
 use crate::config::{self, Lifetime, Renewal, Service, ServiceKind, ServiceName, Settings};
@@ -26,7 +27,7 @@ use crate::keys::SoftwareKey;
 use crate::log::Log;
 use crate::storage::Storage;
 use crate::tpm::passwords::Passwords;
-use crate::tpm::thread::{self, Audience, Meter, TpmThread};
+use crate::tpm::thread::{Audience, End, Meter, TpmThread};
 
 /// How a job ended, and in words why, if it did not end well.
 pub(crate) struct Ended {
@@ -63,6 +64,7 @@ pub(crate) struct Worker {
     socket: Option<UnixListener>,
     /// Kept while one job follows another, so that a renewal and what it brings take one handshake.
     connection: Option<Authenticated>,
+    stop: Stop,
     meter: Meter,
     log: Log,
 }
@@ -78,6 +80,7 @@ impl Worker {
     pub(crate) fn new(
         settings: Arc<Settings>,
         reread: Reread,
+        stop: Stop,
         meter: Meter,
         log: Log,
     ) -> Result<Self, Failure> {
@@ -118,6 +121,7 @@ impl Worker {
             not_joined: None,
             socket: None,
             connection: None,
+            stop,
             meter,
             log,
         })
@@ -224,8 +228,8 @@ impl Worker {
         let known = known.map_err(|error| Failure::new(Exit::Data, error, "remove the storage"))?;
         let wanted = Wanted { token, choice, known, passwords, ttl: self.settings.lifetime.ttl };
         let (tpm, end) = self.open_tpm().await?;
-        let joined = self.client.join(&tpm, wanted).await;
-        end.close().await;
+        let joined = self.stop.limit(self.client.join(&tpm, wanted)).await;
+        self.close(&tpm, end).await;
         self.keep(joined?).await
     }
 
@@ -238,7 +242,9 @@ impl Worker {
     async fn renew(&mut self) -> Result<Validity, Denied> {
         let identity = self.identity.clone().ok_or_else(|| Failure::bug("no identity to renew"))?;
         let ttl = self.settings.lifetime.ttl;
-        let renewed = self.connection(&identity).await?.renew(&identity, ttl).await?;
+        let stop = self.stop.clone();
+        let connection = self.connection(&identity).await?;
+        let renewed = stop.limit(connection.renew(&identity, ttl)).await?;
         self.keep(renewed).await
     }
 
@@ -270,17 +276,26 @@ impl Worker {
                 let settings = Arc::clone(&self.settings);
                 let passwords = blocking(move || settings.tpm.passwords.read()).await?;
                 let (tpm, end) = self.open_tpm().await?;
-                let authenticated = self.client.authenticate(&tpm, identity, passwords).await;
-                end.close().await;
+                let authenticated = self.client.authenticate(&tpm, identity, passwords);
+                let authenticated = self.stop.limit(authenticated).await;
+                self.close(&tpm, end).await;
                 authenticated?
             }
         };
         Ok(self.connection.insert(open))
     }
 
-    async fn open_tpm(&self) -> Result<(TpmThread, thread::End), Failure> {
+    async fn open_tpm(&self) -> Result<(TpmThread, End), Failure> {
         let (address, audience) = (&self.settings.tpm.address, Audience::Log(self.log));
-        TpmThread::open_async(address, self.meter.clone(), audience).await
+        self.stop.limit(TpmThread::open_async(address, self.meter.clone(), audience)).await
+    }
+
+    async fn close(&self, tpm: &TpmThread, end: End) {
+        if self.stop.is_asked() {
+            // What was dropped may have left the TPM at a command. If it hangs, the second stop ends the daemon.
+            let _ = tpm.idle().await;
+        }
+        end.close().await;
     }
 
     /// New credentials for a service, in the cache and delivered.
@@ -302,13 +317,15 @@ impl Worker {
         let identity = self.identity.clone().ok_or_else(|| Failure::bug("no identity"))?;
         let key = SoftwareKey::generate()?;
         let ttl = service.lifetime.ttl;
+        let stop = self.stop.clone();
         let connection = self.connection(&identity).await?;
         // The files of an identity are for Teleport's software, those of `x509` for anybody's.
         let subject = match service.kind {
             ServiceKind::Identity { .. } => SubjectForm::Full,
             ServiceKind::X509 { .. } => SubjectForm::Plain,
         };
-        let credentials = connection.issue(&key, service.name.as_str(), subject, ttl).await?;
+        let issued = connection.issue(&key, service.name.as_str(), subject, ttl);
+        let credentials = stop.limit(issued).await?;
         let validity = credentials.validity;
         let issued = Issued { key: Arc::new(key), credentials, cluster: identity.cluster };
         self.cache.publish(&service.name, issued);

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 use std::{io, thread};
 
@@ -48,7 +48,10 @@ const CREATING: [CommandCode; 3] = [
 const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long the end waits for the TPM to be as it was.
-const FAREWELL: Duration = Duration::from_secs(10);
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A command that has run for longer is not waited for at the end: a chip makes a key, or hangs.
+const MAX_LAST_COMMAND: Duration = Duration::from_secs(2);
 
 enum Job {
     Run(Box<dyn FnOnce(&mut Tpm) + Send>),
@@ -123,8 +126,9 @@ impl TpmThread {
     /// # Errors
     /// The TPM cannot be opened, or there can be no thread.
     pub fn open(tcti: &Tcti, meter: Meter, audience: Audience) -> Result<(Self, End), Failure> {
-        let (thread, end, opened) = Self::start(tcti, meter, audience)?;
+        let (thread, mut end, opened) = Self::start(tcti, meter, audience)?;
         opened.blocking_recv().map_err(Failure::bug)??;
+        end.timeout = END_TIMEOUT;
         Ok((thread, end))
     }
 
@@ -137,18 +141,11 @@ impl TpmThread {
         meter: Meter,
         audience: Audience,
     ) -> Result<(Self, End), Failure> {
-        let (thread, end, opened) = Self::start(tcti, meter, audience)?;
-        let opened = match tokio::time::timeout(OPEN_TIMEOUT, opened).await {
-            Ok(opened) => opened.map_err(Failure::bug).flatten(),
-            Err(_) => Err(stuck()),
-        };
-        match opened {
-            Ok(()) => Ok((thread, end)),
-            Err(failure) => {
-                end.close().await;
-                Err(failure)
-            }
-        }
+        let (thread, mut end, opened) = Self::start(tcti, meter, audience)?;
+        let opened = tokio::time::timeout(OPEN_TIMEOUT, opened).await.map_err(|_| stuck())?;
+        opened.map_err(Failure::bug)??;
+        end.timeout = END_TIMEOUT;
+        Ok((thread, end))
     }
 
     fn start(tcti: &Tcti, meter: Meter, audience: Audience) -> Result<Starting, Failure> {
@@ -172,7 +169,8 @@ impl TpmThread {
                 let _ = ending.send(());
             })
             .map_err(|cause| Failure::io(&cause, "cannot start the TPM's thread"))?;
-        Ok((Self { jobs: jobs.clone(), audience, meter }, End { jobs, ended }, opened))
+        let end = End { jobs: jobs.clone(), ended, meter: meter.clone(), timeout: Duration::ZERO };
+        Ok((Self { jobs, audience, meter }, end, opened))
     }
 
     /// Runs `job` with the TPM and waits for what it returns. If it takes long, a person is told what it waits for.
@@ -197,6 +195,14 @@ impl TpmThread {
             }
         };
         answer.map_err(|_| Failure::bug("the TPM's thread ended"))?
+    }
+
+    /// Waits until the TPM has nothing left to do for callers that gave up waiting.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn idle(&self) -> Result<(), Failure> {
+        self.call(|_| Ok(())).await
     }
 
     /// Says what is odd about the TPM, though it is no failure.
@@ -234,6 +240,8 @@ struct Counts {
     nanoseconds: AtomicU64,
     /// The code of the command that the TPM has not answered yet; 0 if there is none.
     running: AtomicU32,
+    /// When that command began, milliseconds on the boot clock.
+    began: AtomicU64,
 }
 
 impl Meter {
@@ -244,8 +252,20 @@ impl Meter {
         (self.0.commands.load(Ordering::Relaxed), Duration::from_nanos(nanoseconds))
     }
 
+    fn begin(&self, command: &[u8], now: Duration) {
+        let began = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        self.0.began.store(began, Ordering::Relaxed);
+        self.0.running.store(code(command), Ordering::Release);
+    }
+
+    /// How long the command runs that the TPM has not answered yet.
+    fn running_for(&self, now: Duration) -> Option<Duration> {
+        let began = Duration::from_millis(self.0.began.load(Ordering::Relaxed));
+        self.running().map(|_| now.saturating_sub(began))
+    }
+
     fn running(&self) -> Option<CommandCode> {
-        let code = self.0.running.load(Ordering::Relaxed);
+        let code = self.0.running.load(Ordering::Acquire);
         (code != 0).then_some(CommandCode(code))
     }
 }
@@ -277,7 +297,7 @@ pub struct Metered<T> {
 impl<T: Transport> Transport for Metered<T> {
     fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
         let before = clock::boot();
-        self.meter.0.running.store(code(command), Ordering::Relaxed);
+        self.meter.begin(command, before);
         let result = self.inner.exchange(command, response);
         self.meter.0.running.store(0, Ordering::Relaxed);
         let took = clock::boot().saturating_sub(before).as_nanos();
@@ -312,6 +332,9 @@ fn stuck() -> Failure {
 pub struct End {
     jobs: SyncSender<Job>,
     ended: Receiver<()>,
+    meter: Meter,
+    /// How long to wait for it; nothing is loaded before the TPM is open.
+    timeout: Duration,
 }
 
 impl End {
@@ -323,9 +346,18 @@ impl End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        // A thread that has no room for this word does not answer; the kernel cleans up behind it.
-        if self.jobs.try_send(Job::End).is_ok() {
-            let _ = self.ended.recv_timeout(FAREWELL);
+        const POLL_INTERVAL: Duration = Duration::from_millis(50);
+        // A thread that has no room for this does not answer; the kernel cleans up behind it.
+        if self.jobs.try_send(Job::End).is_err() {
+            return;
+        }
+        let begin = clock::boot();
+        let mut now = begin;
+        while now.saturating_sub(begin) < self.timeout
+            && self.meter.running_for(now).is_none_or(|time| time < MAX_LAST_COMMAND)
+            && self.ended.recv_timeout(POLL_INTERVAL) == Err(RecvTimeoutError::Timeout)
+        {
+            now = clock::boot();
         }
     }
 }
@@ -359,6 +391,33 @@ mod tests {
         let command = [0x80, 1, 0, 0, 0, 10, 0, 0, 1, 0x7a];
         metered.exchange(&command, &mut []).unwrap();
         assert_eq!((meter.running(), meter.read().0), (None, 1));
+    }
+
+    /// A software TPM that reads a command and never answers it.
+    #[test]
+    fn end_does_not_wait_for_a_command_that_hangs() {
+        const DEADLINE: Duration = Duration::from_secs(60);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tpm");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let tcti = Tcti::SwtpmUnix(path);
+        let (thread, mut end) = TpmThread::open(&tcti, Meter::default(), Audience::Person).unwrap();
+        end.timeout = Duration::MAX;
+        let call = thread.clone();
+        thread::spawn(move || {
+            call.call_blocking(|tpm| {
+                let asked = tpm.run(&tpm2::commands::GetRandom { bytes_requested: 1 }, []);
+                asked.map(drop).map_err(failure::command)
+            })
+        });
+        let (mut tpm, _) = listener.accept().unwrap();
+        io::Read::read_exact(&mut tpm, &mut [0; 12]).unwrap();
+        let (done, is_done) = sync_channel(1);
+        thread::spawn(move || {
+            drop(end);
+            done.send(()).unwrap();
+        });
+        is_done.recv_timeout(DEADLINE).expect("the end waits for the command");
     }
 
     #[test]

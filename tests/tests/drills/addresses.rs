@@ -3,13 +3,14 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use anyhow::{Result, ensure};
 use testkit::tap::Tap;
 use tests::host::Host;
 use tests::programs;
-use tests::world::World;
+use tests::world::{TIMEOUT, World};
 
 use super::{holds, switched_on};
 
@@ -47,8 +48,11 @@ fn whoever_hangs_up_after_a_relayed_handshake_does_not_keep_the_agent_from_the_a
     put_first(&host, &listener.local_addr()?.to_string())?;
     let authority = host.world.address().to_owned();
     thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let _ = relay_until_the_call(client, &authority);
+        for mut client in listener.incoming().flatten() {
+            if let Ok(authority) = relay_until_the_call(&mut client, &authority) {
+                let _ = authority.shutdown(Shutdown::Both);
+            }
+            let _ = client.shutdown(Shutdown::Both);
         }
     });
     host.start()?;
@@ -57,8 +61,8 @@ fn whoever_hangs_up_after_a_relayed_handshake_does_not_keep_the_agent_from_the_a
     Ok(())
 }
 
-/// Carries what both say until the client makes its call, which is longer than all that it says before; then hangs up.
-fn relay_until_the_call(mut client: TcpStream, authority: &str) -> Result<()> {
+/// Carries what both say until the client makes its call, which is longer than all that it says before and is not passed on.
+fn relay_until_the_call(client: &mut TcpStream, authority: &str) -> Result<TcpStream> {
     const BEFORE_THE_CALL: usize = 600;
     let mut authority = TcpStream::connect(authority)?;
     let mut answers = (authority.try_clone()?, client.try_clone()?);
@@ -67,14 +71,40 @@ fn relay_until_the_call(mut client: TcpStream, authority: &str) -> Result<()> {
     authority.write_all(&bytes[..len])?;
     thread::spawn(move || std::io::copy(&mut answers.0, &mut answers.1));
     let mut said = 0;
-    while said < BEFORE_THE_CALL {
+    loop {
         let len = client.read(&mut bytes)?;
         ensure!(len > 0, "the client hung up first");
-        authority.write_all(&bytes[..len])?;
         said += len;
+        if said > BEFORE_THE_CALL {
+            return Ok(authority);
+        }
+        authority.write_all(&bytes[..len])?;
     }
-    authority.shutdown(Shutdown::Both)?;
-    Ok(client.shutdown(Shutdown::Both)?)
+}
+
+#[test]
+fn stop_does_not_wait_for_an_authority_that_does_not_answer() -> Result<()> {
+    let swtpm = switched_on()?;
+    let before = swtpm.handles()?;
+    let mut host = Host::new(World::new(programs!())?, &swtpm.tcti())?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    put_first(&host, &listener.local_addr()?.to_string())?;
+    let authority = host.world.address().to_owned();
+    let (calling, called) = sync_channel(1);
+    thread::spawn(move || {
+        let (mut client, _) = listener.accept()?;
+        let _authority = relay_until_the_call(&mut client, &authority)?;
+        calling.send(())?;
+        // Until the client has gone.
+        std::io::copy(&mut client, &mut std::io::sink())?;
+        anyhow::Ok(())
+    });
+    host.start()?;
+    called.recv_timeout(TIMEOUT)?;
+    host.signal("TERM")?;
+    let ended = host.ended()?;
+    ensure!(ended.success(), "{ended}: {}", host.log());
+    holds(&swtpm, &before)
 }
 
 /// Whoever is not the authority, and whoever is not there, costs no command of the TPM.
