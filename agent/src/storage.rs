@@ -15,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use host::bounded;
 use host::exit::{Exit, Failure};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{self, ServiceName};
@@ -113,10 +114,12 @@ impl Storage {
             Ok(octets) => octets,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(cause) => {
+                let is_loop = cause.raw_os_error() == Some(Errno::LOOP.raw_os_error());
                 return Err(match cause.kind() {
                     io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidInput => {
                         damaged(&path, &cause)
                     }
+                    _ if is_loop => damaged(&path, &cause),
                     _ => Failure::io(&cause, path.display()),
                 });
             }
@@ -331,6 +334,9 @@ mod tests {
         let pipe = folder.path().join(IDENTITY);
         fs::remove_file(&pipe).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert_eq!(Storage::identity(folder.path()).unwrap_err().exit, Exit::Data);
+        fs::remove_file(&pipe).unwrap();
+        std::os::unix::fs::symlink(IDENTITY, &pipe).unwrap();
         assert_eq!(Storage::identity(folder.path()).unwrap_err().exit, Exit::Data);
     }
 }

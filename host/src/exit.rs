@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 use std::{fmt, io};
 
+use rustix::io::Errno;
+
 use crate::terminal::one_line;
 
 /// Exit codes: those of sysexits.h where it has one.
@@ -107,6 +109,16 @@ impl Failure {
                 (Exit::Io, "make room on the disk")
             }
             io::ErrorKind::ReadOnlyFilesystem => (Exit::Io, "mount the file system for writing"),
+            io::ErrorKind::IsADirectory => {
+                (Exit::Io, "a directory is in the place of a file: see whose it is, and remove it")
+            }
+            io::ErrorKind::NotADirectory => {
+                (Exit::Io, "a file is in the place of a directory: see whose it is, and remove it")
+            }
+            _ if cause.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => (
+                Exit::Io,
+                "a symbolic link is in the place of a file: see whose it is, and remove it",
+            ),
             _ => (Exit::Io, "see the system's log for the cause"),
         };
         Self::new(exit, format!("{what}: {cause}"), advice)
@@ -139,6 +151,23 @@ mod tests {
         let failure = Failure::new(Exit::Data, "a\nb\u{1b}[2J", "c\u{202e}d");
         assert_eq!(failure.to_string(), "error: a b [2J\nc d");
         assert_eq!(Failure::new(Exit::Data, "a", "").to_string(), "error: a");
+    }
+
+    #[test]
+    fn what_is_in_the_place_of_a_file_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let [plain, link] = ["plain", "link"].map(|name| folder.path().join(name));
+        std::fs::write(&plain, "").unwrap();
+        std::os::unix::fs::symlink(&link, &link).unwrap();
+        for (path, words) in [
+            (folder.path().to_owned(), "a directory is in the place of a file"),
+            (plain.join("x"), "a file is in the place of a directory"),
+            (link, "a symbolic link is in the place"),
+        ] {
+            let cause = std::fs::File::options().write(true).open(path).unwrap_err();
+            let failure = Failure::io(&cause, "it");
+            assert!(failure.advice.contains(words), "{failure}");
+        }
     }
 
     #[test]

@@ -187,6 +187,17 @@ fn stored(
 }
 
 #[test]
+fn erased_memory_is_no_certificate() -> Result<()> {
+    let swtpm = start_tcp(Kind::NoCertificates)?;
+    for filler in [0x00, 0xff] {
+        let error = stored(&swtpm, 900, Some(&[filler; 900]))?.unwrap_err();
+        assert!(matches!(error.fault(), Fault::Unwritten(CERTIFICATE)), "{error}");
+        assert!(error.to_string().contains("0x01c00002 is provisioned but was never written"));
+    }
+    Ok(())
+}
+
+#[test]
 fn a_certificate_is_cut_out_of_whatever_surrounds_it() -> Result<()> {
     let swtpm = start_tcp(Kind::NoCertificates)?;
     // Around the sizes of chunks: 512 and 768.
@@ -233,8 +244,8 @@ fn junk_is_no_certificate_and_said_to_be_malformed() -> Result<()> {
     let indefinite = [&[0x30, 0x80][..], &[0x41; 60], &[0, 0]].concat();
     let three_octets_of_length = [&[0x30, 0x83, 0, 1, 0][..], &[0; 256]].concat();
     for junk in [
-        &[0xff; 1000][..],
-        &[0x00; 10],
+        &[0xfe; 1000][..],
+        &[0x01; 10],
         b"-----BEGIN CERTIFICATE-----",
         &longer_than_its_index,
         &indefinite,

@@ -83,6 +83,12 @@ pub fn server_config(
     Ok(Arc::new(config))
 }
 
+/// Whether both ends agreed on HTTP/2. A client goes on without an agreement, RFC 7301 section 3.2, unless it asks this.
+#[must_use]
+pub fn is_http2<Side>(connection: &ConnectionCommon<Side>) -> bool {
+    connection.alpn_protocol() == Some(ALPN_HTTP2)
+}
+
 /// The label of the exporter that binds a join to its connection, RFC 8446 section 7.5.
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-endorse-join-v1";
 

@@ -16,8 +16,8 @@ mod tickets;
 mod trust;
 
 pub use config::{
-    AUTHORITY_NAME, EXPORTER_LABEL, authority_name, client_config, identity, join_exporter,
-    server_config,
+    AUTHORITY_NAME, EXPORTER_LABEL, authority_name, client_config, identity, is_http2,
+    join_exporter, server_config,
 };
 pub use error::ConfigError;
 pub use pin::{CaPin, InvalidPin, UnreadableCertificate};

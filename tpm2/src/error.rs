@@ -2,7 +2,7 @@ use std::io;
 use std::{error, fmt};
 
 use crate::commands::by_code;
-use crate::types::{CommandCode, ResponseCode, Subject};
+use crate::types::{CommandCode, Handle, ResponseCode, Subject};
 use crate::wire::{Malformed, TooLarge};
 
 /// A command that did not end well: which one, and whose fault it is.
@@ -20,6 +20,8 @@ pub enum Fault {
     Refused(ResponseCode),
     /// The TPM's answer makes no sense.
     Malformed(Malformed),
+    /// Nothing was ever written to this NV index, which exists: it holds nothing but zeros or ones.
+    Unwritten(Handle),
     /// The answer is not the TPM's: its HMAC is wrong. Somebody is between here and the TPM, or the key that the session
     /// is salted to is not in this TPM.
     Forged,
@@ -108,6 +110,9 @@ impl fmt::Display for Error {
             }
             Fault::Malformed(malformed) => {
                 write!(f, "the TPM's answer is malformed: {malformed}")
+            }
+            Fault::Unwritten(index) => {
+                write!(f, "NV index {:#010x} is provisioned but was never written", index.0)
             }
             Fault::Forged => {
                 f.write_str("the answer's HMAC is wrong: it is not from the TPM that was expected")

@@ -251,7 +251,7 @@ impl Authenticated {
         self.budget.set(Some(MAX_CALL));
         let renewed = CallTime::new().wait(self.service.renew(request)).await;
         let issued = renewed.map_err(|status| self.refused(&status))?.into_inner();
-        if issued.instance != identity.instance || issued.cluster != identity.cluster {
+        if !identity.is_renewed_by(&issued.cluster, &issued.bot, &issued.instance) {
             let message = "the authority renewed another identity than ours";
             return Err(Failure::new(Exit::Data, message, "nothing was stored; see its log").into());
         }

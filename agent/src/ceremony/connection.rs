@@ -10,7 +10,7 @@ use std::time::Duration;
 use host::budget::Budget;
 use host::exit::{Exit, Failure};
 use hyper_util::rt::TokioIo;
-use rustls::{AlertDescription, CertificateError, ClientConfig};
+use rustls::{AlertDescription, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -18,6 +18,7 @@ use tonic::Status;
 
 use crate::ceremony::channel::Channel;
 use crate::ceremony::handshake::{self, Stream};
+use crate::ceremony::words::{handshake_failure, not_accepted};
 
 /// How long an address may take to answer, and then to shake hands, the TPM's time apart.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -128,6 +129,10 @@ impl Connection {
             io::ErrorKind::TimedOut => unreachable(address, "no TLS handshake in ten seconds"),
             _ => Unopened { failure: handshake_failure(address, &error), is_answered: true },
         })?;
+        if !tls::is_http2(tls.get_ref().1) {
+            let failure = unreachable(address, "it does not speak HTTP/2").failure;
+            return Err(Unopened { failure, is_answered: true });
+        }
         budget.set(Some(MAX_CALL));
         let bug = |error: rustls::Error| Unopened::silent(Failure::bug(error));
         let exporter = tls::join_exporter(tls.get_ref().1).map_err(bug)?;
@@ -175,70 +180,6 @@ impl CallTime {
         let late = format!("no answer in {} seconds", CALL_TIMEOUT.as_secs());
         answer.unwrap_or_else(|_| Err(Status::deadline_exceeded(late)))
     }
-}
-
-/// TLS failed: whoever answers is not whom we trust, or does not trust us, or speaks something else.
-fn handshake_failure(address: &str, error: &std::io::Error) -> Failure {
-    let message = format!("no TLS with {address}: {error}");
-    let refused = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    if let Some(when) = refused.and_then(a_matter_of_time) {
-        return Failure::new(
-            // Clocks are set right, by time servers say: it is as if nobody had answered.
-            Exit::Unavailable,
-            format!("by our clock the certificate of {address} {when}"),
-            "compare the clocks of both machines",
-        );
-    }
-    match refused {
-        Some(rustls::Error::InvalidCertificate(why)) => Failure::new(
-            Exit::Unavailable,
-            match why {
-                CertificateError::Other(why) => {
-                    format!("{address} is not the authority: {}", why.0)
-                }
-                why => format!("{address} is not the authority: {why}"),
-            },
-            "compare --ca-pin with what `authority status` shows; if they agree, somebody stands between",
-        ),
-        // Before the authority has proved who it is, anybody can have sent this.
-        Some(rustls::Error::AlertReceived(alert)) => Failure::new(
-            Exit::Unavailable,
-            format!("{address} ends the TLS handshake: {alert:?}"),
-            "see that the address is an authority's and nobody stands between",
-        ),
-        Some(_) => {
-            Failure::new(Exit::Unavailable, message, "see that the address is an authority's")
-        }
-        None => Failure::new(
-            Exit::Unavailable,
-            message,
-            "see that the authority is well, and try again",
-        ),
-    }
-}
-
-const fn a_matter_of_time(error: &rustls::Error) -> Option<&'static str> {
-    let rustls::Error::InvalidCertificate(why) = error else { return None };
-    match why {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => Some("has expired"),
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            Some("is not valid yet")
-        }
-        _ => None,
-    }
-}
-
-fn not_accepted(alert: AlertDescription) -> Failure {
-    let why = match alert {
-        AlertDescription::CertificateExpired => "it has expired".to_owned(),
-        AlertDescription::UnknownCA => "it is another cluster's".to_owned(),
-        alert => format!("{alert:?}"),
-    };
-    Failure::new(
-        Exit::Refused,
-        format!("the authority does not accept our certificate: {why}"),
-        "join anew; if it is refused again, compare the clocks of both machines",
-    )
 }
 
 /// What was said at the end of a connection. In TLS 1.3 the authority judges our certificate when for us the handshake is

@@ -16,14 +16,14 @@ use proto::v1::{
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
-use verifier::{CaCertificate, JoinKey};
+use verifier::{CaCertificate, JoinKey as AppraisedKey};
 
 use crate::ceremony::chain::StoredChain;
 use crate::ceremony::channel::Channel;
 use crate::ceremony::client::hostname;
 use crate::ceremony::connection::{CallTime, Connection};
 use crate::ceremony::{Ceremony, Granted, Wanted};
-use crate::tpm::attester::{Attester, KnownEk};
+use crate::tpm::attester::{Attester, JoinKey, KnownEk};
 use crate::tpm::passwords::Passwords;
 use crate::tpm::thread::{Tpm, TpmThread};
 
@@ -68,7 +68,7 @@ impl Ceremony for EndorseV1 {
     ) -> Result<Granted, Failure> {
         let Self { attester, who, passwords, unique } = self;
         let join_key = attester.join_key().public().to_vec();
-        let appraised = JoinKey::appraise(&join_key).map_err(|error| {
+        let appraised = AppraisedKey::appraise(&join_key).map_err(|error| {
             let message = format!("the TPM made another key than it was told to: {error}");
             Failure::new(Exit::Data, message, "the TPM or its driver is faulty")
         })?;
@@ -205,20 +205,25 @@ async fn answer(
     let prove = move |tpm: &mut Tpm| {
         let secret =
             attester.activate(tpm, &challenge.credential_blob, &challenge.encrypted_seed)?;
-        let [r, s] = attester.join_key().sign(tpm, &transcript.signing_digest())?;
-        let signature = Signature::from_scalars(r, s).map_err(|_| {
-            Failure::new(
-                Exit::Data,
-                "the TPM's signature is none",
-                "the TPM or its driver is faulty",
-            )
-        })?;
-        Ok(JoinAnswer {
-            mac: transcript.mac(secret.expose()).to_vec(),
-            signature: signature.to_der().as_bytes().to_vec(),
-        })
+        let signature = sign(tpm, attester.join_key(), &transcript.signing_digest())?;
+        Ok(JoinAnswer { mac: transcript.mac(secret.expose()).to_vec(), signature })
     };
     tpm.call(prove).await
+}
+
+/// Signs with the join key. The signature is verified before anybody else sees it: faulty ECDSA signatures can give away the
+/// private key.
+fn sign(tpm: &mut Tpm, key: &JoinKey, digest: &[u8; 32]) -> Result<Vec<u8>, Failure> {
+    let [r, s] = key.sign(tpm, digest)?;
+    let public = AppraisedKey::appraise(key.public()).map_err(Failure::bug)?;
+    let der = Signature::from_scalars(r, s).map(|signature| signature.to_der().to_bytes());
+    der.ok().filter(|der| public.verify(digest, der).is_ok()).map(Vec::from).ok_or_else(|| {
+        Failure::new(
+            Exit::Data,
+            "the TPM's signature is not by the join key",
+            "the TPM or its driver is faulty, or somebody changes what passes on its bus",
+        )
+    })
 }
 
 const fn request(step: Request) -> JoinRequest {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use host::budget::{Budget, Budgeted};
 use host::clock;
 use host::exit::{Exit, Failure};
 use host::output::write;
@@ -22,6 +23,9 @@ use crate::daemon::health::{Component, Report, Status};
 
 /// No report is larger.
 const MAX_ANSWER: usize = 256 * 1024;
+
+/// Bytes for the head of an answer, and for reads of few bytes.
+const MAX_OVERHEAD: usize = 256 * 1024;
 
 /// How long the agent may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -108,6 +112,7 @@ pub(crate) async fn running(storage: &Path) -> Option<Report> {
 
 async fn ask(stream: Box<dyn Stream>, path: &str) -> Result<(StatusCode, Bytes), String> {
     let wrong = |error: &dyn std::fmt::Display| format!("an answer that is none: {error}");
+    let stream = Budgeted::new(stream, Budget::new(MAX_ANSWER + MAX_OVERHEAD));
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| wrong(&error))?;
     // Ends with the answer.
@@ -123,7 +128,23 @@ async fn ask(stream: Box<dyn Stream>, path: &str) -> Result<(StatusCode, Bytes),
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
+
+    /// `100 Continue` without end is no body, which is limited by itself.
+    #[tokio::test]
+    async fn answer_without_end_is_refused() {
+        const DEADLINE: Duration = Duration::from_secs(60);
+        let (client, mut server) = tokio::io::duplex(64 * 1024);
+        let answer = "HTTP/1.1 100 Continue\r\n\r\n".repeat(1000);
+        let server = async move { while server.write_all(answer.as_bytes()).await.is_ok() {} };
+        let asked = async {
+            let refused = ask(Box::new(client), "/readyz").await.unwrap_err();
+            assert!(refused.starts_with("an answer that is none"), "{refused}");
+        };
+        tokio::time::timeout(DEADLINE, async { tokio::join!(server, asked) }).await.unwrap();
+    }
 
     #[test]
     fn only_what_is_not_well_is_a_reason() {

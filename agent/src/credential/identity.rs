@@ -170,6 +170,12 @@ impl Identity {
         })
     }
 
+    /// Whether new certificates for these are a renewal: that changes none of them.
+    #[must_use]
+    pub fn is_renewed_by(&self, cluster: &str, bot: &str, instance: &str) -> bool {
+        (cluster, bot, instance) == (&self.cluster, &self.bot, &self.instance)
+    }
+
     /// From when to when the certificates are valid.
     ///
     /// # Errors
@@ -352,5 +358,27 @@ impl<'de> Deserialize<'de> for Octets {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Base64::decode_vec(&text).map(Octets).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewal_is_for_the_same_cluster_bot_and_instance() {
+        let text = ["authority", "token", "spiffe_id", "joined", "not_before", "not_after"];
+        let mut json = serde_json::json!({
+            "version": VERSION, "cluster": "c", "bot": "b", "instance": "i", "generation": 1,
+            "ca_pins": [], "ssh_certificate": "", "ssh_authorities": [], "certificates": [],
+            "x509_authorities": [], "tpm": {"ek": "", "ek_public_hash": "", "ek_public_key": "",
+            "ek_certificate": null, "unique": "", "join_key": ""},
+        });
+        text.iter().for_each(|name| json[name] = "".into());
+        let identity: Identity = serde_json::from_value(json).unwrap();
+        assert!(identity.is_renewed_by("c", "b", "i"));
+        for [cluster, bot, instance] in [["x", "b", "i"], ["c", "x", "i"], ["c", "b", "x"]] {
+            assert!(!identity.is_renewed_by(cluster, bot, instance));
+        }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) fn command(error: tpm2::Error) -> Failure {
     let exit = match (error.refusal(), error.fault()) {
         (Some(ResponseCode::LOCKOUT | ResponseCode::NV_RATE), _) => Exit::Busy,
         (Some(code), _) if code.is_retry() || code.is_full() => Exit::Busy,
-        (_, Fault::Forged | Fault::Malformed(_)) => Exit::Data,
+        (_, Fault::Forged | Fault::Malformed(_) | Fault::Unwritten(_)) => Exit::Data,
         (_, Fault::TooLarge | Fault::Unnamed | Fault::Unprotectable) => Exit::Bug,
         _ => Exit::Io,
     };
@@ -32,6 +32,7 @@ pub(crate) fn command(error: tpm2::Error) -> Failure {
         Fault::Transport(_) => {
             "check that it is a TPM and that it is there; `dmesg | grep -i tpm` may say more"
         }
+        Fault::Unwritten(_) => "choose another endorsement key with --ek",
         _ => "the TPM's setup or firmware does not allow it; another --ek may work",
     });
     Failure::new(exit, error.to_string(), advice)

@@ -16,6 +16,7 @@ use tpm2::transport::Transport;
 use tpm2::types::{Capability, CapabilityData, Curve, Handle, Id, Property};
 use verifier::{CaCertificate, EkCertificate, EkPublicKey as VerifiedKey};
 
+use crate::tpm::ek_certificate::{self, Stored};
 use crate::tpm::failure;
 use crate::tpm::passwords::Passwords;
 
@@ -122,36 +123,20 @@ pub fn choose<T: Transport>(
 ) -> Result<Found, Failure> {
     let first = match choice {
         EkChoice::Kind(kind) => {
-            return Ok(Found { kind, certificate: certificate(tpm, kind, passwords)? });
+            let certificate = ek_certificate::read(tpm, kind, passwords)?.certificate()?;
+            return Ok(Found { kind, certificate });
         }
         EkChoice::Auto => DEFAULT_KIND,
     };
-    if let Some(certificate) = certificate(tpm, first, passwords)? {
-        return Ok(Found { kind: first, certificate: Some(certificate) });
+    if let Stored::Certificate(certificate) = ek_certificate::read(tpm, first, passwords)? {
+        return Ok(Found { kind: first, certificate: Some(*certificate) });
     }
     for kind in endorsement::certified(tpm).map_err(failure::command)? {
-        if let Some(certificate) = certificate(tpm, kind, passwords)? {
-            return Ok(Found { kind, certificate: Some(certificate) });
+        if let Stored::Certificate(certificate) = ek_certificate::read(tpm, kind, passwords)? {
+            return Ok(Found { kind, certificate: Some(*certificate) });
         }
     }
     Ok(Found { kind: first, certificate: None })
-}
-
-/// The certificate in NV memory, if there is one.
-fn certificate<T: Transport>(
-    tpm: &mut Tpm<T>,
-    kind: &EkKind,
-    passwords: &Passwords,
-) -> Result<Option<EkCertificate>, Failure> {
-    let der = endorsement::certificate(tpm, kind, passwords.as_tpm());
-    let Some(der) = der.map_err(|error| passwords.explain(error))? else { return Ok(None) };
-    EkCertificate::parse(&der).map(Some).map_err(|error| {
-        Failure::new(
-            Exit::Data,
-            format!("the EK certificate at NV index {:#010x} ({kind}): {error}", kind.certificate.0),
-            "choose another endorsement key with --ek, and report the certificate to the TPM's vendor",
-        )
-    })
 }
 
 /// The certificates of CAs that the TPM holds, and what is to be said of what else is there.
@@ -301,8 +286,10 @@ pub fn report_all<T: Transport>(
 ) -> Result<Vec<EkReport>, Failure> {
     let mut reports = Vec::new();
     for kind in endorsement::certified(tpm).map_err(failure::command)? {
-        let found = Found { kind, certificate: certificate(tpm, kind, passwords)? };
-        reports.push(report(tpm, &found, passwords)?);
+        if let Stored::Certificate(certificate) = ek_certificate::read(tpm, kind, passwords)? {
+            let found = Found { kind, certificate: Some(*certificate) };
+            reports.push(report(tpm, &found, passwords)?);
+        }
     }
     if reports.is_empty() {
         let found = Found { kind: DEFAULT_KIND, certificate: None };

@@ -1,6 +1,7 @@
 //! The TPM: the thread that owns it, and what the agent asks of it.
 
 pub mod attester;
+mod ek_certificate;
 pub(crate) mod failure;
 pub mod inventory;
 pub mod passwords;

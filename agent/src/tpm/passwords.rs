@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use host::bounded;
 use host::exit::{Exit, Failure};
+use tpm2::Fault;
 use tpm2::commands::{Command, CreatePrimary, NvRead, PolicySecret};
 use tpm2::endorsement;
-use tpm2::types::{CommandCode, ResponseCode, SecretBuf};
+use tpm2::types::{CommandCode, ResponseCode, SecretBuf, Subject};
 use zeroize::Zeroizing;
 
 use crate::tpm::failure;
@@ -94,6 +95,9 @@ impl Passwords {
         };
         let option = format!("--{hierarchy}-password-file");
         if password.expose().is_empty() {
+            if is_about_another_session(&error) {
+                return spoiled(&error);
+            }
             return Failure::new(
                 Exit::Permission,
                 format!("the TPM's {hierarchy} hierarchy has a password"),
@@ -109,6 +113,21 @@ impl Passwords {
             format!("see what is in the file of {option}; a wrong one does not lock the TPM out"),
         )
     }
+}
+
+/// Whether the TPM refuses a session beside the first, which authorizes the hierarchy.
+fn is_about_another_session(error: &tpm2::Error) -> bool {
+    let Fault::Refused(code) = error.fault() else { return false };
+    matches!(code.subject(), Subject::Session(session) if session > 1)
+}
+
+/// A session proves and encrypts what passes, and the TPM has found another HMAC than ours.
+fn spoiled(error: &tpm2::Error) -> Failure {
+    Failure::new(
+        Exit::Data,
+        format!("{}: the TPM refuses the HMAC of the session", error.command()),
+        "the TPM does not hold the expected endorsement key, or what passes on its bus is changed",
+    )
 }
 
 const CREATE_PRIMARY: u32 = <CreatePrimary<'static> as Command>::INFO.code.0;
@@ -264,6 +283,26 @@ mod tests {
             std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
             let failure = password(&path).unwrap_err();
             assert!(failure.message.contains("somebody else's"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn only_the_first_session_is_about_a_password() {
+        let explain = |code: u32| {
+            let fault = Fault::Refused(ResponseCode(code));
+            Passwords::default().explain(tpm2::Error::new(CommandCode(CREATE_PRIMARY), fault))
+        };
+        // TPM_RC_AUTH_FAIL and TPM_RC_BAD_AUTH, of session 1.
+        for code in [0x98e, 0x9a2] {
+            let failure = explain(code);
+            assert_eq!(failure.exit, Exit::Permission);
+            assert!(failure.message.contains("has a password"), "{failure}");
+        }
+        // Of session 2.
+        for code in [0xa8e, 0xaa2] {
+            let failure = explain(code);
+            assert_eq!(failure.exit, Exit::Data);
+            assert!(failure.message.contains("the HMAC of the session"), "{failure}");
         }
     }
 

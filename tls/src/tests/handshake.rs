@@ -20,7 +20,7 @@ use super::{Refusal, converse, deliver, flight};
 use crate::trust::roots;
 use crate::{
     DigestSigner, RemoteKey, RemoteKeyError, ServerTrust, authority_name, client_config,
-    count_tickets, identity, join_exporter, provider, server_config, software_key,
+    count_tickets, identity, is_http2, join_exporter, provider, server_config, software_key,
 };
 
 fn pair(
@@ -95,10 +95,22 @@ fn the_ready_configurations_fit_each_other() {
         for protocol in [client.alpn_protocol(), server.alpn_protocol()] {
             assert_eq!(protocol, Some(b"h2".as_slice()));
         }
+        assert!(is_http2(&client) && is_http2(&server));
         assert_eq!(client.protocol_version(), Some(ProtocolVersion::TLSv1_3));
         assert_eq!(server.peer_certificates(), Some(from_ref(&pki.bot)));
         assert_eq!(join_exporter(&client).unwrap(), join_exporter(&server).unwrap());
     }
+}
+
+#[test]
+fn server_without_a_word_on_http2_is_noticed() {
+    let pki = Pki::new(Kind::P256);
+    let (client, server) = configs(&pki);
+    let mut server = Arc::unwrap_or_clone(server);
+    server.alpn_protocols.clear();
+    let (mut client, mut server) = pair(&client, &Arc::new(server));
+    converse(&mut client, &mut server).unwrap();
+    assert!(!is_http2(&client));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::vec::Vec;
 
 use super::Passwords;
-use super::nv::{data_size, read_until, stored_certificate};
+use super::nv::{data_size, is_erased, read_until, stored_certificate};
 use crate::Tpm;
 use crate::commands::{Command, GetCapability};
 use crate::error::Error;
@@ -125,17 +125,12 @@ impl Run {
             }
             let Some((index, end)) = self.ends.iter().find(|(_, end)| *end > at) else { return };
             let unread = self.octets.get(at..*end).unwrap_or_default();
-            if !is_filler(unread) {
+            if !is_erased(unread) {
                 chain.passed_over.push(*index);
             }
             at = *end;
         }
     }
-}
-
-/// Erased memory.
-fn is_filler(octets: &[u8]) -> bool {
-    [0x00, 0xff].iter().any(|filler| octets.iter().all(|octet| octet == filler))
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use crate::wire::{Malformed, Why};
 /// TPM has none. Two commands for a certificate of up to 1536 octets.
 ///
 /// # Errors
-/// As [`Tpm::run`]; [`Malformed`](crate::Fault::Malformed) if there is something that is no certificate.
+/// As [`Tpm::run`]; [`Unwritten`](crate::Fault::Unwritten) if the index is erased memory,
+/// [`Malformed`](crate::Fault::Malformed) if there is something that is no certificate.
 pub fn certificate<T: Transport>(
     tpm: &mut Tpm<T>,
     kind: &EkKind,
@@ -26,8 +27,10 @@ pub fn certificate<T: Transport>(
             let range = stored_certificate(&octets).filter(|range| range.end <= octets.len());
             let der = range.and_then(|range| octets.get(range)).map(<[u8]>::to_vec);
             der.ok_or_else(|| {
-                let malformed = Malformed::new(Why::Value, 0).named("EK certificate");
-                Error::new(NvRead::INFO.code, malformed.into())
+                let malformed = || Malformed::new(Why::Value, 0).named("EK certificate").into();
+                let index = kind.certificate;
+                let fault = if is_erased(&octets) { Fault::Unwritten(index) } else { malformed() };
+                Error::new(NvRead::INFO.code, fault)
             })
         })
         .transpose()
@@ -192,6 +195,11 @@ pub(super) fn stored_certificate(octets: &[u8]) -> Option<core::ops::Range<usize
     };
     let end = start.checked_add(header)?.checked_add(content)?;
     Some(start..end)
+}
+
+/// Memory to which nothing was written, or which was erased.
+pub(super) fn is_erased(octets: &[u8]) -> bool {
+    [0x00, 0xff].iter().any(|filler| octets.iter().all(|octet| octet == filler))
 }
 
 fn stored_certificate_len(octets: &[u8]) -> Option<usize> {

@@ -282,7 +282,7 @@ impl Opened {
             }
         }
         let before = self.adopt(set, &plain, before)?;
-        let version = Version::after(before).ok_or_else(|| Failure::bug("too many versions"))?;
+        let version = links::next(&self.folder, before)?;
         self.fill(version, |folder| {
             set.iter().try_for_each(|(name, content)| self.create(folder, name, content))
         })?;
@@ -309,7 +309,7 @@ impl Opened {
         if plain.is_empty() {
             return Ok(before);
         }
-        let version = Version::after(before).ok_or_else(|| Failure::bug("too many versions"))?;
+        let version = links::next(&self.folder, before)?;
         let current = before.map(Version::folder).unwrap_or_default();
         self.fill(version, |folder| {
             for name in set.names() {

@@ -88,6 +88,19 @@ pub(super) fn place(folder: &OwnedFd, name: &str, is_ours: bool) -> Result<Place
     }
 }
 
+/// The next version: one whose name no file has.
+pub(super) fn next(folder: &OwnedFd, current: Option<Version>) -> Result<Version, Failure> {
+    let after = |version| Version::after(version).ok_or_else(|| Failure::bug("too many versions"));
+    let kind = |version: Version| {
+        folder::kind(folder, &version.folder()).map_err(|cause| Failure::io(&cause, DATA))
+    };
+    let mut version = after(current)?;
+    while kind(version)? == Some(FileType::RegularFile) {
+        version = after(Some(version))?;
+    }
+    Ok(version)
+}
+
 /// Makes a name show what is current.
 pub(super) fn show(folder: &OwnedFd, name: &str) -> io::Result<()> {
     put(folder, &into_data(name), name)
@@ -115,7 +128,10 @@ pub(super) fn retire(folder: &OwnedFd, keep: impl Fn(&str) -> bool) -> io::Resul
 pub(super) fn sweep(folder: &OwnedFd, keep: impl Fn(Version) -> bool) -> io::Result<()> {
     remove_link(folder)?;
     for name in folder::entries(folder)? {
-        if Version::parse(&name).is_some_and(|version| !keep(version)) {
+        // A file of that name is not ours.
+        if Version::parse(&name).is_some_and(|version| !keep(version))
+            && folder::kind(folder, &name)? != Some(FileType::RegularFile)
+        {
             remove_version(folder, &name)?;
         }
     }

@@ -91,3 +91,19 @@ fn nothing_is_written_through_a_link_that_is_not_ours() {
         assert_eq!(fs::read_dir(&victim).unwrap().count(), 1, "{planted}");
     }
 }
+
+#[test]
+fn plain_files_with_names_of_versions_are_passed_over() {
+    let folder = folder();
+    let writer = directory(folder.path()).lock().unwrap();
+    writer.write(&pair(1)).unwrap();
+    let files = ["..v2", "..v3", "..v100"].map(|name| folder.path().join(name));
+    files.iter().for_each(|file| fs::write(file, "not ours").unwrap());
+    for n in 2..5 {
+        writer.write(&pair(n)).unwrap();
+        assert_eq!(directory(folder.path()).read().unwrap(), Some(pair(n)));
+    }
+    for file in files {
+        assert_eq!(fs::read_to_string(file).unwrap(), "not ours");
+    }
+}

@@ -1,0 +1,154 @@
+//! Why there is no TLS connection, in words for an operator.
+
+use std::io;
+
+use host::exit::{Exit, Failure};
+use rustls::{AlertDescription, CertificateError, Error};
+use tls::PinError;
+
+/// TLS failed: whoever answers is not whom we trust, or does not trust us, or speaks something else.
+pub(super) fn handshake_failure(address: &str, error: &io::Error) -> Failure {
+    let failure = |message: String, advice: &str| Failure::new(Exit::Unavailable, message, advice);
+    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match cause {
+        Some(Error::InvalidCertificate(why)) => match (pin_error(why), expiry(why)) {
+            (Some(why), _) => failure(
+                format!("{address} is not the authority: {why}"),
+                "if both pins agree, somebody stands between",
+            ),
+            // Clocks are set right, by time servers say, so trying again is worthwhile.
+            (None, Some(when)) => failure(
+                format!("by our clock the certificate of {address} {when}"),
+                "compare the clocks of both machines",
+            ),
+            (None, None) => failure(
+                format!("{address} is not the authority: {}", fault(why)),
+                "see that the CA certificate or pin given is this authority's; if it is, somebody stands between",
+            ),
+        },
+        // Before the authority has proved who it is, anybody can have sent this.
+        Some(Error::AlertReceived(alert)) => failure(
+            format!("{address} ends the TLS handshake: {}", alert_name(*alert)),
+            "see that the address is an authority's and nobody stands between",
+        ),
+        Some(_) => failure(
+            format!("no TLS with {address}: {error}"),
+            "see that the address is an authority's",
+        ),
+        None => failure(
+            format!("no TLS with {address}: {error}"),
+            "see that the authority is well, and try again",
+        ),
+    }
+}
+
+fn pin_error(why: &CertificateError) -> Option<&PinError> {
+    let CertificateError::Other(why) = why else { return None };
+    why.0.downcast_ref()
+}
+
+const fn expiry(why: &CertificateError) -> Option<&'static str> {
+    match why {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => Some("has expired"),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            Some("is not valid yet")
+        }
+        _ => None,
+    }
+}
+
+/// What is wrong with the certificate of a server. rustls shows the names of its own types.
+const fn fault(why: &CertificateError) -> &'static str {
+    use CertificateError as E;
+    match why {
+        E::BadEncoding => "its certificate cannot be read",
+        E::UnknownIssuer => "no CA that is trusted has issued its certificate",
+        E::BadSignature => "the signature of its certificate is wrong",
+        E::NotValidForName | E::NotValidForNameContext { .. } => {
+            "its certificate has another name than an authority's"
+        }
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => "its certificate is not for servers",
+        E::UnhandledCriticalExtension => "its certificate has a critical extension that is unknown",
+        E::UnsupportedSignatureAlgorithmContext { .. }
+        | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "its certificate is signed with an algorithm that is not supported"
+        }
+        _ => "its certificate is malformed",
+    }
+}
+
+/// The authority has judged our certificate.
+pub(super) fn not_accepted(alert: AlertDescription) -> Failure {
+    let why = match alert {
+        AlertDescription::CertificateExpired => "it has expired".to_owned(),
+        AlertDescription::UnknownCA => "it is another cluster's".to_owned(),
+        alert => alert_name(alert),
+    };
+    Failure::new(
+        Exit::Refused,
+        format!("the authority does not accept our certificate: {why}"),
+        "join anew; if it is refused again, compare the clocks of both machines",
+    )
+}
+
+/// The alert as RFC 8446, 6.2, writes it.
+fn alert_name(alert: AlertDescription) -> String {
+    let mut name = String::new();
+    let mut is_within_word = false;
+    for letter in alert.as_str().unwrap_or("unknown alert").chars() {
+        if letter.is_ascii_uppercase() && is_within_word {
+            name.push('_');
+        }
+        is_within_word = letter.is_ascii_lowercase();
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::OtherError;
+
+    use super::*;
+
+    fn message(error: impl Into<Error>) -> String {
+        let error = io::Error::new(io::ErrorKind::InvalidData, error.into());
+        handshake_failure("a:1", &error).to_string()
+    }
+
+    #[test]
+    fn certificate_faults_are_said_without_names_of_types() {
+        use CertificateError as E;
+        for (why, words) in [
+            (E::UnknownIssuer, "no CA that is trusted"),
+            (E::InvalidPurpose, "not for servers"),
+            (E::BadSignature, "signature of its certificate is wrong"),
+            (E::NotValidForName, "another name"),
+            (E::UnhandledCriticalExtension, "critical extension"),
+            (E::Other(OtherError(Arc::new(io::Error::other("TrailingData(X)")))), "malformed"),
+        ] {
+            let message = message(why);
+            assert!(message.contains(words), "{message}");
+            assert!(!message.contains("ca-pin") && !message.contains("TrailingData"), "{message}");
+        }
+        let expired = message(E::Expired);
+        assert!(expired.contains("has expired\ncompare the clocks"), "{expired}");
+        let other = message(E::Other(OtherError(Arc::new(PinError::NotCa))));
+        assert!(other.contains("is not that of a CA; compare the pin"), "{other}");
+    }
+
+    #[test]
+    fn alerts_have_the_names_of_the_standard() {
+        for (alert, name) in [
+            (AlertDescription::HandshakeFailure, "handshake_failure"),
+            (AlertDescription::UnknownCA, "unknown_ca"),
+            (AlertDescription::NoApplicationProtocol, "no_application_protocol"),
+        ] {
+            let message = message(Error::AlertReceived(alert));
+            assert!(message.contains(&format!("handshake: {name}\n")), "{message}");
+        }
+        assert!(not_accepted(AlertDescription::AccessDenied).message.ends_with(": access_denied"));
+    }
+}
