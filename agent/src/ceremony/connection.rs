@@ -37,8 +37,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// 1 KiB.
 pub(crate) const MAX_HANDSHAKE: usize = 32 * 1024;
 
-/// Bytes that the authority may send for one call. The longest message has 64 KiB.
-pub(crate) const MAX_CALL: usize = 96 * 1024;
+/// Bytes that the authority may send for one call. The longest message has 32 KiB.
+pub(crate) const MAX_CALL: usize = 64 * 1024;
 
 /// A connection, and what only its two ends know of it.
 #[derive(Debug)]

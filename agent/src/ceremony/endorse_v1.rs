@@ -27,8 +27,8 @@ use crate::tpm::attester::{Attester, JoinKey, KnownEk};
 use crate::tpm::passwords::Passwords;
 use crate::tpm::thread::{Tpm, TpmThread};
 
-/// Bytes of the longest answer: a challenge has one kilobyte, a result five.
-pub(crate) const MAX_ANSWER: usize = 64 * 1024;
+/// Bytes of the longest answer: a challenge has one kilobyte, a result five. An entry of two bytes takes 24 bytes of memory.
+pub(crate) const MAX_ANSWER: usize = 32 * 1024;
 
 /// Bytes of a reason that are repeated to the operator.
 const MAX_REASON: usize = 1024;
@@ -288,4 +288,20 @@ pub fn refused(status: &Status) -> Failure {
 /// A lifetime as messages have it.
 pub(crate) fn seconds(ttl: Duration) -> i64 {
     i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As many entries as an answer has room for.
+    #[test]
+    fn longest_answer_takes_half_a_megabyte_at_most() {
+        const CERTIFICATES: u8 = (1 << 3) | 2;
+        let entries = [CERTIFICATES, 0].repeat(MAX_ANSWER / 2);
+        let issued = IssuedCredentials::decode(&entries[..]).unwrap();
+        assert_eq!(issued.certificates.len(), MAX_ANSWER / 2);
+        let taken = issued.certificates.capacity() * size_of::<Vec<u8>>();
+        assert!(taken + MAX_ANSWER <= 512 * 1024, "{taken}");
+    }
 }
