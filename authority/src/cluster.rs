@@ -1,16 +1,18 @@
 //! The cluster: made at the first start, the same ever after.
 
+use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 
+use host::bounded;
 use host::exit::{Exit, Failure};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::folder::{
-    DataFolder, Lock, Nascent, check_own, check_owner, read_private, replace_private,
+    DataFolder, Lock, Nascent, check_owner, open_own, read_private, replace_private,
 };
 use crate::issue::{CaKey, ClusterName, IssueError, Issuer, SshAuthority, X509Authority};
 use crate::store::{RedbStore, StoreError};
@@ -21,6 +23,9 @@ const X509_KEY: &str = "x509-ca.key";
 const SSH_KEY: &str = "ssh-ca.key";
 const SSH_PUBLIC: &str = "ssh-ca.pub";
 const DATABASE: &str = "store.redb";
+
+/// Bytes of the file with the public key of the SSH CA.
+const MAX_PUBLIC_KEY: u64 = 64 * 1024;
 
 /// A cluster, open.
 pub struct Cluster {
@@ -141,9 +146,33 @@ fn load(path: &Path) -> Result<Issuer, Failure> {
         .map_err(|cause| bad(X509_CERTIFICATE, cause.to_string()))?;
     let ssh = SshAuthority::new(&name, &key(SSH_KEY)?)
         .map_err(|cause| bad(SSH_KEY, cause.to_string()))?;
-    // Operators give it to their SSH servers.
-    check_own(&path.join(SSH_PUBLIC))?;
+    check_public_key(&path.join(SSH_PUBLIC), &ssh)?;
     Ok(Issuer::new(name, x509, ssh))
+}
+
+/// Operators give this file to their SSH servers, which trust the key in it. One that is missing is written again.
+fn check_public_key(path: &Path, ssh: &SshAuthority) -> Result<(), Failure> {
+    let failed = |cause: io::Error| Failure::io(&cause, format!("cannot use {}", path.display()));
+    let public = ssh.public_key().map_err(issue_failure)?;
+    let file = match open_own(path, OpenOptions::new().read(true)) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+            replace_private(path, format!("{public}\n").as_bytes()).map_err(failed)?;
+            warn!(file = %path.display(), "missing: written again from the key");
+            return Ok(());
+        }
+        file => file.map_err(failed)?,
+    };
+    let found = bounded::read(file, MAX_PUBLIC_KEY).map_err(failed)?;
+    // A comment may follow.
+    let key = |line: &str| line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>();
+    if str::from_utf8(&found).is_ok_and(|found| key(found) == key(&public)) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Data,
+        format!("{} does not hold the public key of {SSH_KEY}", path.display()),
+        "remove it: it is written again at the next start; see that your SSH servers have that one",
+    ))
 }
 
 /// Gives the folder the layout of this program, if it has an older one.
@@ -219,6 +248,31 @@ fn bug(cause: String) -> Failure {
 mod tests {
     use super::*;
     use host::clock::Clock;
+
+    #[test]
+    fn public_key_for_ssh_servers_is_written_again_if_missing_and_refused_if_it_is_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = DataFolder::new(dir.path().join("data"));
+        let lock = folder.lock().unwrap();
+        let now = Clock::system().now();
+        drop(Cluster::open(&folder, &lock, Some("a".parse().unwrap()), now).unwrap());
+        let open = || load(&folder.cluster());
+        let path = folder.cluster().join(SSH_PUBLIC);
+        let written = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        open().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), written);
+        std::fs::write(&path, format!("{} for servers\n", written.trim_end())).unwrap();
+        open().unwrap();
+        let mut other = written.clone();
+        other.insert(written.find("AAAA").unwrap(), 'A');
+        for junk in ["", "junk", &other] {
+            std::fs::write(&path, junk).unwrap();
+            let Err(refused) = open() else { panic!("{junk:?} is taken") };
+            assert_eq!(refused.exit, Exit::Data);
+            assert!(refused.message.ends_with("does not hold the public key of ssh-ca.key"));
+        }
+    }
 
     #[test]
     fn older_layout_is_raised_by_its_number_alone_and_a_newer_one_is_refused() {

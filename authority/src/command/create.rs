@@ -91,6 +91,12 @@ fn written(resources: &[Resource]) -> Result<String, Invalid> {
 fn read(path: &Path) -> Result<String, Failure> {
     let failed = |cause: io::Error| {
         let failure = Failure::io(&cause, format!("cannot read {}", shown(path)));
+        if cause.kind() == io::ErrorKind::IsADirectory {
+            return Failure {
+                advice: "nothing was changed; name the files in it".into(),
+                ..failure
+            };
+        }
         Failure { advice: format!("nothing was changed; {}", failure.advice), ..failure }
     };
     let file: Box<dyn Read> = if path == Path::new("-") {
