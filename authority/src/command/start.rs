@@ -19,7 +19,7 @@ use crate::cluster::{Cluster, Origin};
 use crate::config::Settings;
 use crate::folder::DataFolder;
 use crate::server::{
-    AdminSocket, DiagListener, Leaf, PublicListener, bind, raise_open_files, serve,
+    AdminSocket, DiagListener, PublicListener, TlsSettings, bind, raise_open_files, serve,
 };
 use crate::service::Authority;
 use crate::store::StoreError;
@@ -37,8 +37,7 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     let audit = folder.audit();
     let audit = AuditLog::open(&audit)
         .map_err(|cause| Failure::io(&cause, format!("cannot open {}", audit.display())))?;
-    let certificate = cluster.issuer.x509().certificate().clone();
-    let pin = CaPin::of_certificate(&certificate).map_err(Failure::bug)?;
+    let pin = CaPin::of_certificate(cluster.issuer.x509().certificate()).map_err(Failure::bug)?;
     let store = Arc::new(cluster.store);
     let timeout = settings.join_timeout.duration();
     let authority = Authority::new(cluster.issuer, store, audit, clock, timeout);
@@ -55,12 +54,11 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
         Failure::new(Exit::Data, format!("the audit log's rows in the store: {cause}"), advice)
     })?;
 
-    let leaf = Leaf::new(Arc::clone(&authority)).map_err(Failure::bug)?;
-    let config = tls::server_config(leaf, &[certificate]).map_err(Failure::bug)?;
+    let tls = TlsSettings::new(Arc::clone(&authority)).map_err(Failure::bug)?;
     let admin = AdminSocket::bind(&folder, &lock).map_err(|cause| {
         Failure::io(&cause, format!("cannot listen on {}", folder.socket().display()))
     })?;
-    let public = PublicListener::listen(addresses.public, config)
+    let public = PublicListener::listen(addresses.public, tls)
         .map_err(|cause| occupied(&cause, settings.listen, LISTEN))?;
     let address = public.address().map_err(Failure::bug)?;
 

@@ -1,11 +1,13 @@
 //! What the authority signs: its own certificate, and those of the hosts that joined.
 
+mod keyring;
 mod keys;
 mod ssh;
 mod subject;
 mod x509;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use p256::PublicKey;
@@ -14,6 +16,7 @@ use time::OffsetDateTime;
 
 use crate::resource::{Bot, BotInstance, Invalid, Name};
 
+pub use keyring::{CaState, Dated, Keyring, Keys, Ring};
 pub use keys::CaKey;
 pub use ssh::SshAuthority;
 pub use subject::{JoinAttributes, JoinMeta, Subject, SubjectError, TpmAttributes, Traits};
@@ -102,12 +105,11 @@ pub enum Purpose {
     Plain,
 }
 
-/// The cluster's two certification authorities.
+/// The cluster's CAs, and what they sign.
 #[derive(Debug)]
 pub struct Issuer {
     cluster: ClusterName,
-    x509: X509Authority,
-    ssh: SshAuthority,
+    keyring: Keyring,
 }
 
 /// What a host gets.
@@ -142,9 +144,11 @@ pub(crate) struct Window {
 }
 
 impl Issuer {
-    /// The cluster with these authorities.
+    /// The cluster with one CA of each kind, which have been there from the beginning.
     pub fn new(cluster: ClusterName, x509: X509Authority, ssh: SshAuthority) -> Self {
-        Self { cluster, x509, ssh }
+        let since = x509.not_before();
+        let keys = Keys { x509: Ring::new(x509, since), ssh: Ring::new(ssh, since) };
+        Self { cluster, keyring: Keyring::new(keys) }
     }
 
     /// The cluster's name.
@@ -152,14 +156,19 @@ impl Issuer {
         &self.cluster
     }
 
-    /// The X.509 authority.
-    pub fn x509(&self) -> &X509Authority {
-        &self.x509
+    /// The CAs, of which those that sign may be others the next time.
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
     }
 
-    /// The SSH authority.
-    pub fn ssh(&self) -> &SshAuthority {
-        &self.ssh
+    /// The X.509 CA that signs now.
+    pub fn x509(&self) -> Arc<X509Authority> {
+        Arc::clone(self.keyring.keys().x509.active())
+    }
+
+    /// The SSH CA that signs now.
+    pub fn ssh(&self) -> Arc<SshAuthority> {
+        Arc::clone(self.keyring.keys().ssh.active())
     }
 
     /// Certificates for a key of an instance of this bot; it is proven. Each was verified as a peer
@@ -173,18 +182,20 @@ impl Issuer {
         validity: Validity,
     ) -> Result<Credentials, IssueError> {
         let Validity { now, ttl } = validity;
-        self.x509.check_time(now)?;
-        let window = self.window(bot, ttl, now);
+        let keys = self.keyring.keys();
+        let (ca, ssh_ca) = (keys.x509.active(), keys.ssh.active());
+        ca.check_time(now)?;
+        let window = window(ca, bot, ttl, now);
         let subject = Subject::new(self.cluster.as_str(), bot, instance, purpose);
         let name = match purpose {
             Purpose::Identity(_) | Purpose::Service => subject.to_name()?,
             Purpose::Plain => subject.to_plain_name()?,
         };
         let spiffe_id = spiffe_id(&self.cluster, &subject.bot);
-        let x509 = self.x509.host(name, &spiffe_id, key, window)?;
-        let ssh = self.ssh.user(&subject, key, x509.serial_low, window)?;
-        self.x509.verify_host(&x509.certificate, &spiffe_id, now)?;
-        self.ssh.verify_user(&ssh, key, now)?;
+        let x509 = ca.host(name, &spiffe_id, key, window)?;
+        let ssh = ssh_ca.user(&subject, key, x509.serial_low, window)?;
+        ca.verify_host(&x509.certificate, &spiffe_id, now)?;
+        ssh_ca.verify_user(&ssh, key, now)?;
         Ok(Credentials {
             serial: x509.serial,
             x509: x509.certificate,
@@ -193,17 +204,17 @@ impl Issuer {
             not_after: window.not_after,
         })
     }
+}
 
-    fn window(&self, bot: &Bot, ttl: Ttl, now: OffsetDateTime) -> Window {
-        // RFC 5280 counts seconds.
-        let now = now.replace_nanosecond(0).unwrap_or(now);
-        let most = bot.spec.max_session_ttl.map_or(BOT_TTL, |ttl| ttl.duration()).min(MAX_TTL);
-        let mut not_after = (now + ttl.0.min(most)).min(self.x509.not_after());
-        if let Some(expires) = bot.metadata.expires {
-            not_after = not_after.min(expires.0);
-        }
-        Window { not_before: (now - BACKDATE).max(self.x509.not_before()), not_after }
+fn window(ca: &X509Authority, bot: &Bot, ttl: Ttl, now: OffsetDateTime) -> Window {
+    // RFC 5280 counts seconds.
+    let now = now.replace_nanosecond(0).unwrap_or(now);
+    let most = bot.spec.max_session_ttl.map_or(BOT_TTL, |ttl| ttl.duration()).min(MAX_TTL);
+    let mut not_after = (now + ttl.0.min(most)).min(ca.not_after());
+    if let Some(expires) = bot.metadata.expires {
+        not_after = not_after.min(expires.0);
     }
+    Window { not_before: (now - BACKDATE).max(ca.not_before()), not_after }
 }
 
 /// The SPIFFE ID of a bot's hosts.

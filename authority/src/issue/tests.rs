@@ -157,16 +157,16 @@ fn a_peer_refuses_what_another_authority_signed_or_what_has_expired() {
     let key = SecretKey::generate().public_key();
     let issued = issue(&ours, &bot("{}"), &key, NOW).unwrap();
     let id = "spiffe://example.test/bot/web-1";
-    ours.x509.verify_host(&issued.x509, id, NOW).unwrap();
-    other.x509.verify_host(&issued.x509, id, NOW).unwrap_err();
-    ours.x509.verify_host(&issued.x509, "spiffe://example.test/bot/web-2", NOW).unwrap_err();
-    ours.x509.verify_host(&issued.x509, id, NOW + time::Duration::HOUR * 2).unwrap_err();
+    ours.x509().verify_host(&issued.x509, id, NOW).unwrap();
+    other.x509().verify_host(&issued.x509, id, NOW).unwrap_err();
+    ours.x509().verify_host(&issued.x509, "spiffe://example.test/bot/web-2", NOW).unwrap_err();
+    ours.x509().verify_host(&issued.x509, id, NOW + time::Duration::HOUR * 2).unwrap_err();
 
     let ssh = ssh_key::Certificate::from_openssh(&issued.ssh).unwrap();
-    ours.ssh.verify_user(&ssh, &key, NOW).unwrap();
-    other.ssh.verify_user(&ssh, &key, NOW).unwrap_err();
-    ours.ssh.verify_user(&ssh, &SecretKey::generate().public_key(), NOW).unwrap_err();
-    ours.ssh.verify_user(&ssh, &key, NOW + time::Duration::HOUR * 2).unwrap_err();
+    ours.ssh().verify_user(&ssh, &key, NOW).unwrap();
+    other.ssh().verify_user(&ssh, &key, NOW).unwrap_err();
+    ours.ssh().verify_user(&ssh, &SecretKey::generate().public_key(), NOW).unwrap_err();
+    ours.ssh().verify_user(&ssh, &key, NOW + time::Duration::HOUR * 2).unwrap_err();
 }
 
 /// P-256 with SHA-256, which counts what it verifies.
@@ -205,11 +205,11 @@ fn one_signature_check_verifies_a_host_for_both_usages() {
     let issued = issue(&issuer, &bot("{}"), &key, NOW).unwrap();
     let count = Counting(AtomicUsize::new(0));
     let id = "spiffe://example.test/bot/web-1";
-    issuer.x509.verify_host_with(&[&count], &issued.x509, id, NOW).unwrap();
+    issuer.x509().verify_host_with(&[&count], &issued.x509, id, NOW).unwrap();
     assert_eq!(count.0.into_inner(), 1);
     // Genuine, and for servers only.
-    let server = issuer.x509.server(NOW).unwrap();
-    let refused = issuer.x509.verify_host(&server.chain[0], id, NOW).unwrap_err();
+    let server = issuer.x509().server(NOW).unwrap();
+    let refused = issuer.x509().verify_host(&server.chain[0], id, NOW).unwrap_err();
     assert!(!refused.to_string().contains("URI names"), "{refused}");
 }
 
@@ -353,4 +353,41 @@ fn nothing_begins_before_its_ca_or_is_issued_before_it_is_valid() {
     let leaf_begins: OffsetDateTime =
         leaf.tbs_certificate().validity().not_before.to_system_time().into();
     assert_eq!(leaf_begins, begin);
+}
+
+#[test]
+fn next_ca_is_trusted_before_it_signs_and_the_old_one_for_a_while_after() {
+    let (issuer, key) = (issuer(), SecretKey::generate().public_key());
+    let cluster = issuer.cluster().clone();
+    let old = issuer.x509();
+    let ca = || CaKey::generate().unwrap();
+    let signed_by = |ca: &X509Authority| {
+        let issued = issue(&issuer, &bot("{}"), &key, NOW).unwrap();
+        ca.verify_host(&issued.x509, "spiffe://example.test/bot/web-1", NOW).is_ok()
+    };
+    let states = || {
+        let keys = issuer.keyring().keys();
+        keys.x509.all().map(|(state, one)| (state, one.since)).collect::<Vec<_>>()
+    };
+    let begin = old.not_before();
+    assert_eq!(states(), [(CaState::Active, begin)]);
+
+    let keys = Keys::clone(&issuer.keyring().keys());
+    let next = X509Authority::create(&cluster, ca(), NOW).unwrap();
+    issuer.keyring().replace(Keys { x509: keys.x509.with_next(next, NOW), ..keys });
+    assert_eq!(states(), [(CaState::Active, begin), (CaState::Next, NOW)]);
+    assert!(signed_by(&old));
+
+    let later = NOW + time::Duration::HOUR;
+    let keys = Keys::clone(&issuer.keyring().keys());
+    issuer.keyring().replace(Keys { x509: keys.x509.activated(later), ..keys });
+    assert_eq!(states(), [(CaState::Active, later), (CaState::Retired, later)]);
+    assert!(!signed_by(&old) && signed_by(&issuer.x509()));
+
+    let keys = Keys::clone(&issuer.keyring().keys());
+    assert_eq!(keys.x509.clone().activated(later).trusted().count(), 2, "there is no next one");
+    assert_eq!(keys.x509.clone().forgotten(later).trusted().count(), 2);
+    let end = later + time::Duration::DAY;
+    issuer.keyring().replace(Keys { x509: keys.x509.forgotten(end), ..keys });
+    assert_eq!(states(), [(CaState::Active, later)]);
 }

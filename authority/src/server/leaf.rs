@@ -9,12 +9,12 @@ use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
 use tracing::{error, info};
 
-use crate::issue::ServerLeaf;
+use crate::issue::{ServerLeaf, X509Authority};
 use crate::resource::Timestamp;
 use crate::service::Authority;
 
 /// Shows each client a certificate that still holds for a good while.
-pub struct Leaf {
+pub(super) struct Leaf {
     authority: Arc<Authority>,
     clock: Clock,
     current: Mutex<Current>,
@@ -25,6 +25,8 @@ pub struct Leaf {
 const RETRY_INTERVAL: time::Duration = time::Duration::minutes(1);
 
 struct Current {
+    /// Who signed it.
+    ca: Arc<X509Authority>,
     key: Arc<CertifiedKey>,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
@@ -34,7 +36,7 @@ struct Current {
 
 impl Leaf {
     /// The certificate of this authority; the first one is made at once.
-    pub fn new(authority: Arc<Authority>) -> Result<Arc<Self>, rustls::Error> {
+    pub(super) fn new(authority: Arc<Authority>) -> Result<Arc<Self>, rustls::Error> {
         let clock = authority.clock.clone();
         let first = issue(&authority, clock.now())?;
         Ok(Arc::new(Self { authority, clock, current: Mutex::new(first) }))
@@ -43,7 +45,10 @@ impl Leaf {
     fn current(&self) -> Arc<CertifiedKey> {
         let now = self.clock.now();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if !current.is_fresh(now) && !current.is_tried(now) {
+        // Before long, peers trust no CA that signs no longer.
+        let is_of_signer = Arc::ptr_eq(&current.ca, &self.authority.issuer.x509());
+        let is_good = is_of_signer && current.is_fresh(now);
+        if !is_good && !current.is_tried(now) {
             current.tried = now;
             match issue(&self.authority, now) {
                 Ok(next) => *current = next,
@@ -69,14 +74,15 @@ impl Current {
 }
 
 fn issue(authority: &Authority, now: OffsetDateTime) -> Result<Current, rustls::Error> {
-    let leaf = authority.issuer.x509().server(now);
+    let ca = authority.issuer.x509();
+    let leaf = ca.server(now);
     let ServerLeaf { chain, key, not_before, not_after } =
         leaf.map_err(|cause| rustls::Error::General(cause.to_string()))?;
     let key = tls::software_key(key.into())?;
     let certified = CertifiedKey::new(chain, key);
     certified.keys_match()?;
     info!(expires = %Timestamp(not_after), "certificate for the authority itself");
-    Ok(Current { key: Arc::new(certified), not_before, not_after, tried: now })
+    Ok(Current { ca, key: Arc::new(certified), not_before, not_after, tried: now })
 }
 
 impl ResolvesServerCert for Leaf {

@@ -6,11 +6,12 @@ mod leaf;
 mod places;
 mod public;
 mod router;
+mod tls_settings;
 
 pub use admin::AdminSocket;
 pub use diag::DiagListener;
-pub use leaf::Leaf;
 pub use public::PublicListener;
+pub use tls_settings::TlsSettings;
 
 use std::io;
 use std::net::SocketAddr;

@@ -10,7 +10,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use host::budget::{Budget, Budgeted};
-use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -24,6 +23,7 @@ use tracing::{debug, warn};
 
 use super::open_files;
 use super::places::{Limits, Place, PlaceRef, Places};
+use super::tls_settings::TlsSettings;
 use crate::metrics::Metrics;
 use crate::service::Peer;
 
@@ -72,7 +72,7 @@ pub(super) struct Connection {
 /// A socket that listens, and how it speaks TLS.
 pub struct PublicListener {
     listener: TcpListener,
-    config: Arc<ServerConfig>,
+    tls: Arc<TlsSettings>,
 }
 
 /// Connections whose handshake is done, by what is known of their peers.
@@ -83,8 +83,8 @@ pub(super) struct Connections {
 
 impl PublicListener {
     /// Listens on a socket of [`super::bind`]'s, and speaks TLS like this to who connects.
-    pub fn listen(socket: TcpSocket, config: Arc<ServerConfig>) -> io::Result<Self> {
-        Ok(Self { listener: socket.listen(BACKLOG)?, config })
+    pub fn listen(socket: TcpSocket, tls: Arc<TlsSettings>) -> io::Result<Self> {
+        Ok(Self { listener: socket.listen(BACKLOG)?, tls })
     }
 
     /// Where it listens.
@@ -98,7 +98,7 @@ impl PublicListener {
         let (known, known_conns) = mpsc::channel(MAX_READY);
         let limits = Limits::for_open_files(open_files());
         let door = Door {
-            config: self.config,
+            tls: self.tls,
             places: Places::new(limits, Arc::clone(&metrics)),
             metrics,
             unproven,
@@ -115,7 +115,7 @@ impl PublicListener {
 /// What all connections share on their way in.
 #[derive(Clone)]
 struct Door {
-    config: Arc<ServerConfig>,
+    tls: Arc<TlsSettings>,
     places: Arc<Places>,
     metrics: Arc<Metrics>,
     unproven: mpsc::Sender<Result<Conn, Infallible>>,
@@ -193,7 +193,7 @@ impl Door {
         let now = Instant::now();
         let deadline = now + HANDSHAKE;
         place.waits(now, deadline);
-        let mut opened = Box::pin(hello.into_stream(Arc::clone(&self.config)));
+        let mut opened = Box::pin(hello.into_stream(self.tls.current()));
         // The permit is for computing the answer to the ClientHello. While the peer takes its time,
         // others behind the same address have their turn.
         let answered = poll_fn(|cx| Poll::Ready(opened.as_mut().poll(cx))).await;

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::Authority;
 use crate::audit::Author;
+use crate::issue::X509Authority;
 use crate::resource::{self, DocumentError, InstanceId, Kind, Name, Resource};
 use crate::store::{IfExists, Put, StoreError};
 
@@ -62,12 +63,15 @@ impl Admin {
     }
 
     pub(crate) async fn status(&self) -> Result<StatusResponse, AdminError> {
-        let pin = CaPin::of_certificate(self.0.issuer.x509().certificate())
-            .map_err(|cause| AdminError::Internal(cause.to_string()))?;
+        let keys = self.0.issuer.keyring().keys();
+        let pin = |ca: &Arc<X509Authority>| {
+            let pin = CaPin::of_certificate(ca.certificate());
+            pin.map(|pin| pin.to_string()).map_err(|cause| AdminError::Internal(cause.to_string()))
+        };
         Ok(StatusResponse {
             cluster: self.0.issuer.cluster().to_string(),
             version: env!("CARGO_PKG_VERSION").into(),
-            ca_pins: vec![pin.to_string()],
+            ca_pins: keys.x509.trusted().map(pin).collect::<Result<_, _>>()?,
             warnings: self.0.warnings().await,
         })
     }

@@ -37,7 +37,7 @@ use self::token::TokenCache;
 use self::turns::Turns;
 use self::workers::Workers;
 use crate::audit::{Action, AuditLog, Author};
-use crate::issue::{Credentials, Issuer};
+use crate::issue::{Credentials, Issuer, X509Authority};
 use crate::metrics::Metrics;
 use crate::resource::BotInstance;
 use crate::store::{Audited, Measured, Records, Store, StoreError};
@@ -210,14 +210,15 @@ impl Authority {
         instance: &BotInstance,
         issued: &Credentials,
     ) -> Result<IssuedCredentials, Refusal> {
-        let issuer = &self.issuer;
-        let ssh = issuer.ssh().public_key().map_err(Refusal::because(Code::Internal))?;
+        let keys = self.issuer.keyring().keys();
+        let certificate = |ca: &Arc<X509Authority>| ca.certificate().to_vec();
+        let ssh = keys.ssh.trusted().map(|ca| ca.public_key()).collect::<Result<_, _>>();
         Ok(IssuedCredentials {
             certificates: vec![issued.x509.to_vec()],
-            x509_authorities: vec![issuer.x509().certificate().to_vec()],
+            x509_authorities: keys.x509.trusted().map(certificate).collect(),
             ssh_certificate: issued.ssh.clone(),
-            ssh_authorities: vec![ssh],
-            cluster: issuer.cluster().to_string(),
+            ssh_authorities: ssh.map_err(Refusal::because(Code::Internal))?,
+            cluster: self.issuer.cluster().to_string(),
             bot: instance.spec.bot_name.to_string(),
             instance: instance.spec.instance_id.to_string(),
             not_after: issued.not_after.unix_timestamp(),

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::sync::atomic::Ordering;
 
-use authority::issue::{Purpose, Ttl, Validity};
+use authority::issue::{CaKey, Keys, Purpose, Ttl, Validity, X509Authority};
 use authority::resource::Kind;
 use p256::ecdsa::SigningKey;
 use p256::elliptic_curve::Generate;
@@ -307,4 +307,26 @@ async fn what_has_ended_is_forgotten_and_nothing_else() {
     assert_eq!(left(WEEK + 3590).await.len(), 2);
     assert_eq!(left(WEEK + 3605).await, [first.instance], "{} has ended", second.instance);
     assert_eq!(left(WEEK + 3 * 3600 + 5).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn host_of_the_ca_of_before_is_served_when_another_one_signs() {
+    let harness = Harness::new().await;
+    let (tpm, held) = harness.joined().await;
+    let (issuer, now) = (&harness.authority.issuer, harness.authority.clock.now());
+    let next = X509Authority::create(issuer.cluster(), CaKey::generate().unwrap(), now).unwrap();
+    let keys = Keys::clone(&issuer.keyring().keys());
+    let x509 = keys.x509.with_next(next, now).activated(now);
+    issuer.keyring().replace(Keys { x509, ..keys });
+    // The authority's own certificate was issued in this minute. It begins a minute before its time,
+    // and the client goes by the system's clock.
+    harness.ahead.fetch_add(60, Ordering::SeqCst);
+
+    // The client trusts the new CA alone: the server shows a certificate of it.
+    let mut old = client(&harness, &tpm, &held).await;
+    let renewed = renew(&mut old, 0).await.unwrap();
+    assert_eq!(renewed.x509_authorities.len(), 2);
+    assert_eq!(renewed.x509_authorities[0], harness.ca().to_vec());
+    let mut new = client(&harness, &tpm, &renewed).await;
+    renew(&mut new, 0).await.unwrap();
 }
