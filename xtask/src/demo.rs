@@ -35,9 +35,10 @@ pub enum Afterwards {
 /// Runs the demo on the TPM at this address, or else on a new software TPM with EK certificates.
 pub fn run(tpm: Option<String>, afterwards: Afterwards) -> Result<()> {
     setup::run(Purpose::Demo, Action::Install)?;
-    eprintln!("Building agent and authority ...");
+    eprintln!("Building agent and authority; the first time it takes some two minutes ...");
     let mut build = cargo();
-    build.args(["build", "--quiet", "--package", "agent", "--package", "authority"]);
+    // In one call, so that what both depend on is built once.
+    build.args(["build", "--package", "agent", "--package", "authority"]);
     ensure!(build.stdin(Stdio::null()).status()?.success(), "agent and authority do not build");
 
     let scratch = Scratch::new("endorse-demo")?;

@@ -70,7 +70,7 @@ impl Host {
         // The one that is shipped takes part in the joins; the other has the administrative verbs.
         for profile in ["dev", "release"] {
             let mut build = cargo();
-            build.args(["build", "--quiet", "--package", "authority", "--profile", profile]);
+            build.args(["build", "--package", "authority", "--profile", profile]);
             let status = build.stdin(Stdio::null()).status()?;
             ensure!(status.success(), "the authority does not build");
         }

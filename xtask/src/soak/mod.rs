@@ -82,7 +82,7 @@ fn programs(options: &Options) -> Result<Programs> {
         None => {
             eprintln!("Building {package} ...");
             let mut build = cargo();
-            build.args(["build", "--quiet", "--package", package]).stdin(Stdio::null());
+            build.args(["build", "--package", package]).stdin(Stdio::null());
             ensure!(build.status()?.success(), "{package} does not build");
             Ok(target_folder().join("debug").join(package))
         }

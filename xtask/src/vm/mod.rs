@@ -52,7 +52,7 @@ pub fn run(only: &[String]) -> Result<()> {
     setup::run(Purpose::Vm, Action::Install)?;
     let agent = fs::read(musl::build()?)?;
     let mut build = cargo();
-    build.args(["build", "--quiet", "--package", "authority"]);
+    build.args(["build", "--package", "authority"]);
     ensure!(build.stdin(Stdio::null()).status()?.success(), "the authority does not build");
     let machine = Machine::new()?;
 
