@@ -4,7 +4,7 @@
 
 use std::vec::Vec;
 
-use crate::Tpm;
+use crate::client::Tpm;
 use crate::commands::{Certify, CertifyCreation, Command, Quote};
 use crate::error::{Error, Fault};
 use crate::object::Creation;

@@ -13,16 +13,17 @@ pub use nv::{certificate, read};
 use passwords::Proof;
 pub use passwords::{Passwords, ephemeral_session};
 
+use crate::client::Tpm;
 use crate::commands::{Command, CreatePrimary, GetCapability, ReadPublic};
 use crate::error::{Error, Fault};
 use crate::object::{Loaded, kept};
+use crate::template;
 use crate::transport::Transport;
 use crate::types::{
     Capability, CapabilityData, Data, EccParameter, EccPoint, EccPublic, Handle, Hierarchy, Id,
     Object, Public, PublicKeyRsa, ResponseCode, RsaPublic, SensitiveCreate,
 };
 use crate::wire::{List, Malformed, Tpm2b, Unmarshal, Why};
-use crate::{Tpm, template};
 
 /// One kind of endorsement key, as the profile numbers them.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use core::fmt;
 use std::vec::Vec;
 
-use crate::Tpm;
+use crate::client::Tpm;
 use crate::commands::{
     Authorized, Command, NvDefineSpace, NvExtend, NvIncrement, NvRead, NvReadLock, NvReadPublic,
     NvUndefineSpace, NvWrite, NvWriteLock,
@@ -216,8 +216,7 @@ impl Index {
         }
         let mut offset = 0_u16;
         for chunk in data.chunks(chunk) {
-            let nv_index = self.entity();
-            let auth_handle = access.handle(nv_index);
+            let (auth_handle, nv_index) = self.handles(access);
             let data = MaxNvBuffer::new(chunk).map_err(fail)?;
             self.change(tpm, access, &NvWrite { auth_handle, nv_index, data, offset })?;
             offset = offset.saturating_add(u16::try_from(chunk.len()).unwrap_or(u16::MAX));
@@ -264,8 +263,7 @@ impl Index {
         tpm: &mut Tpm<T>,
         access: &mut Access<'_>,
     ) -> Result<(), Error> {
-        let nv_index = self.entity();
-        let auth_handle = access.handle(nv_index);
+        let (auth_handle, nv_index) = self.handles(access);
         self.change(tpm, access, &NvIncrement { auth_handle, nv_index })
     }
 
@@ -297,8 +295,7 @@ impl Index {
     ) -> Result<(), Error> {
         let data = MaxNvBuffer::new(data);
         let data = data.map_err(|_| Error::new(NvExtend::INFO.code, Fault::TooLarge))?;
-        let nv_index = self.entity();
-        let auth_handle = access.handle(nv_index);
+        let (auth_handle, nv_index) = self.handles(access);
         self.change(tpm, access, &NvExtend { auth_handle, nv_index, data })
     }
 
@@ -311,8 +308,7 @@ impl Index {
         tpm: &mut Tpm<T>,
         access: &mut Access<'_>,
     ) -> Result<(), Error> {
-        let nv_index = self.entity();
-        let auth_handle = access.handle(nv_index);
+        let (auth_handle, nv_index) = self.handles(access);
         tpm.run(&NvWriteLock { auth_handle, nv_index }, [access.auth()])?;
         self.attributes = self.attributes.with(NvAttributes::WRITELOCKED);
         Ok(())
@@ -327,11 +323,16 @@ impl Index {
         tpm: &mut Tpm<T>,
         access: &mut Access<'_>,
     ) -> Result<(), Error> {
-        let nv_index = self.entity();
-        let auth_handle = access.handle(nv_index);
+        let (auth_handle, nv_index) = self.handles(access);
         tpm.run(&NvReadLock { auth_handle, nv_index }, [access.auth()])?;
         self.attributes = self.attributes.with(NvAttributes::READLOCKED);
         Ok(())
+    }
+
+    /// The handle area of the commands that work on the index.
+    fn handles(&self, access: &Access<'_>) -> (NvAuth, NvIndex) {
+        let nv_index = self.entity();
+        (access.handle(nv_index), nv_index)
     }
 
     /// Runs what writes to the index.

@@ -3,7 +3,7 @@
 use core::fmt;
 use std::vec::Vec;
 
-use crate::Tpm;
+use crate::client::Tpm;
 use crate::commands::{Command, Create, CreatePrimary, Import, Load, ReadPublic};
 use crate::crypto::{NameError, object_name};
 use crate::error::{Error, Fault};

@@ -2,7 +2,7 @@
 
 use std::vec::Vec;
 
-use crate::Tpm;
+use crate::client::Tpm;
 use crate::commands::{Command, PcrRead};
 use crate::error::{Error, Fault};
 use crate::transport::Transport;

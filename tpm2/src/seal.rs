@@ -6,7 +6,7 @@ use std::vec::Vec;
 
 use zeroize::Zeroizing;
 
-use crate::Tpm;
+use crate::client::Tpm;
 use crate::commands::{Command, Create, Load, PolicyPcr, StartAuthSession, Unseal};
 use crate::crypto::HashAlg;
 use crate::error::{Error, Fault};

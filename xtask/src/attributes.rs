@@ -1,21 +1,19 @@
 //! The gate against `#![allow(..)]` for a whole file or crate: an exception stands where it is
 //! needed, with its reason.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use proc_macro2::{TokenStream, TokenTree};
 
-use crate::tokens::tokens;
+use crate::source::{rust_files, trees};
 
 /// Refuses the workspace if any of its files lifts a lint for itself as a whole.
 pub fn check(workspace: &Path) -> Result<()> {
     let mut faults = Vec::new();
-    for path in rust_files(workspace)? {
-        let source =
-            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    for (path, source) in rust_files(workspace)? {
         let shown = path.strip_prefix(workspace).unwrap_or(&path).display();
-        for line in file_wide(&source) {
+        for line in file_wide(&source).with_context(|| format!("reading {shown}"))? {
             faults.push(format!("{shown}:{line}: a lint is lifted for the whole file"));
         }
     }
@@ -27,58 +25,31 @@ pub fn check(workspace: &Path) -> Result<()> {
 
 /// The lines of inner `allow` and `expect` attributes outside all braces, also those behind
 /// `cfg_attr`.
-fn file_wide(source: &str) -> Vec<usize> {
-    let tokens = tokens(source);
-    let mut found = Vec::new();
-    let mut braces = 0_usize;
-    for (index, token) in tokens.iter().enumerate() {
-        match token.text {
-            "{" => braces += 1,
-            "}" => braces = braces.saturating_sub(1),
-            "#" if braces == 0 => {
-                let mut rest = tokens.iter().skip(index + 1).map(|token| token.text);
-                if rest.next() == Some("!") && rest.next() == Some("[") {
-                    let mut attribute = rest.take_while(|text| *text != "]");
-                    if attribute.any(|text| matches!(text, "allow" | "expect")) {
-                        found.push(token.line);
-                    }
-                }
-            }
-            _ => {}
+fn file_wide(source: &str) -> Result<Vec<usize>> {
+    let trees = trees(source)?;
+    let attributes = trees.windows(3).filter_map(|three| match three {
+        [TokenTree::Punct(hash), TokenTree::Punct(inner), TokenTree::Group(attribute)]
+            if hash.as_char() == '#' && inner.as_char() == '!' =>
+        {
+            lifts(attribute.stream()).then(|| hash.span().start().line)
         }
-    }
-    found
+        _ => None,
+    });
+    Ok(attributes.collect())
 }
 
-/// All Rust files below, those of the target folder and of hidden folders aside.
-pub fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        let entries =
-            fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?;
-        for entry in entries {
-            let entry = entry?;
-            let path = entry.path();
-            let name = entry.file_name();
-            let hidden = name.as_encoded_bytes().starts_with(b".");
-            if entry.file_type()?.is_dir() {
-                let built = path.join("CACHEDIR.TAG").exists() || name == "target";
-                if !hidden && !built {
-                    folders.push(path);
-                }
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
+fn lifts(attribute: TokenStream) -> bool {
+    attribute.into_iter().any(|tree| match tree {
+        TokenTree::Ident(word) => word == "allow" || word == "expect",
+        TokenTree::Group(group) => lifts(group.stream()),
+        _ => false,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use testkit::child::Scratch;
 
     #[test]
@@ -102,7 +73,7 @@ mod tests {
             "#![cfg_attr(test, allow(unused))]",
             "fn f() {}\n/* x */ #![allow(unused)]",
         ] {
-            assert_eq!(file_wide(source).len(), 1, "{source}");
+            assert_eq!(file_wide(source).unwrap().len(), 1, "{source}");
         }
         for source in [
             "#[allow(unused, reason = \"r\")] fn f() {}",
@@ -111,17 +82,7 @@ mod tests {
             "#![deny(missing_docs)] fn allow() {}",
             "mod generated { #![allow(unused)] }",
         ] {
-            assert!(file_wide(source).is_empty(), "{source}");
+            assert!(file_wide(source).unwrap().is_empty(), "{source}");
         }
-    }
-
-    #[test]
-    fn what_is_built_is_not_searched() {
-        let scratch = Scratch::new("endorse-gate").unwrap();
-        for folder in ["target", ".git", "src"] {
-            fs::create_dir(scratch.path().join(folder)).unwrap();
-            fs::write(scratch.path().join(folder).join("a.rs"), "").unwrap();
-        }
-        assert_eq!(rust_files(scratch.path()).unwrap(), [scratch.path().join("src/a.rs")]);
     }
 }

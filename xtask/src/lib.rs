@@ -16,16 +16,17 @@ pub mod protos;
 pub mod release;
 pub mod setup;
 pub mod soak;
+pub mod source;
 #[cfg(feature = "table")]
 pub mod table;
 pub mod test;
-pub mod tokens;
 pub mod tree;
 pub mod vm;
 
 use std::env;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use anyhow::{Context, Result, ensure};
 pub use testkit::{target_folder, workspace};
 
 /// The cargo that runs us, in the folder of the workspace.
@@ -33,4 +34,14 @@ pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
     command.current_dir(workspace());
     command
+}
+
+/// Runs a command and returns what it wrote to stdout.
+fn output(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("cannot run {name}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{name} failed ({}): {}", output.status, said.trim_end());
+    Ok(String::from_utf8(output.stdout)?)
 }

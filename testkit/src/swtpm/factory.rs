@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use base16ct::lower::encode_string as hex;
 
 use super::{Swtpm, copy_state};
 use crate::program::program;
+use crate::workspace::target_folder;
 
 /// What a factory runs.
 const PROGRAMS: [&str; 5] = ["swtpm", "swtpm_setup", "swtpm_localca", "certtool", "openssl"];
@@ -99,7 +101,7 @@ pub struct Manufactured {
 impl Factory {
     /// The factory in the target folder, shared by all that runs on this machine.
     pub fn shared() -> Self {
-        Self::at(crate::target_folder().join("tpms"))
+        Self::at(target_folder().join("tpms"))
     }
 
     /// A factory that keeps what it makes under `home`.
@@ -327,8 +329,4 @@ fn run(command: &mut Command) -> Result<()> {
         );
     }
     Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use super::Passwords;
 use super::nv::{data_size, is_erased, read_until, stored_certificate};
-use crate::Tpm;
+use crate::client::Tpm;
 use crate::commands::{Command, GetCapability};
 use crate::error::Error;
 use crate::transport::Transport;

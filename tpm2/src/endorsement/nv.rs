@@ -3,7 +3,7 @@
 use std::vec::Vec;
 
 use super::{EkKind, Passwords, Proof};
-use crate::Tpm;
+use crate::client::Tpm;
 use crate::commands::{Command, NvRead, NvReadPublic};
 use crate::crypto::nv_name;
 use crate::error::{Error, Fault};

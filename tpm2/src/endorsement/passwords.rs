@@ -2,14 +2,15 @@
 
 use core::fmt;
 
+use crate::client::Tpm;
 use crate::commands::{Command, CreatePrimary};
 use crate::error::Error;
 use crate::object::{Loaded, kept};
 use crate::session::{Auth, Encryption, Salted};
+use crate::template;
 use crate::transport::Transport;
 use crate::types::{Data, Entity, Hierarchy, SensitiveCreate, SessionType};
 use crate::wire::{List, Tpm2b};
-use crate::{Tpm, template};
 
 /// The authorization values of a TPM's hierarchies, each empty if its hierarchy has none.
 #[derive(Clone, Copy)]

@@ -1,13 +1,14 @@
 //! From a file into the TPM.
 
 use super::{KeyFile, KeyParent, Kind};
+use crate::client::Tpm;
 use crate::commands::{Command, CreatePrimary, Load};
 use crate::error::{Error, Fault};
 use crate::object::{Loaded, Wrapped, create_primary, import, load};
 use crate::session::Auth;
+use crate::template;
 use crate::transport::Transport;
 use crate::types::{Entity, Handle, Hierarchy, Object, Private, Public, SensitiveCreate};
-use crate::{Tpm, template};
 
 impl KeyFile {
     /// Loads the key under its parent, and imports it before if that is needed. A parent that is a primary key is created

@@ -1,40 +1,52 @@
-//! Modules of a crate that use each other.
+//! Modules of a crate that use each other, also by way of a name that the crate's root re-exports.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{from_the_top, module_of};
-use crate::attributes::rust_files;
-use crate::tokens::{tokens, without_tests};
+use super::module_of;
+use crate::source::{root_names, rust_files};
 
 /// Which modules each module uses, and where.
 type Uses = BTreeMap<String, BTreeMap<String, String>>;
 
-/// Each cycle once, by the path that leads around it.
+/// Each name that hides which module it is in, and each cycle once, by the path that leads around it.
 pub(super) fn faults(name: &str, source: &Path) -> Result<Vec<String>> {
     let mut uses = Uses::new();
-    for path in rust_files(source)? {
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        note(&mut uses, name, path.strip_prefix(source)?, &text);
+    for (path, text) in rust_files(source)? {
+        note(&mut uses, name, path.strip_prefix(source)?, &text)
+            .with_context(|| format!("reading {}", path.display()))?;
     }
-    Ok(around(name, &uses))
+    Ok(faults_of(name, &uses))
+}
+
+fn faults_of(name: &str, uses: &Uses) -> Vec<String> {
+    let mut faults = without_module(uses);
+    faults.extend(around(name, uses));
+    faults
+}
+
+/// A name that is not a module's is the root's: what it re-exports belongs to a module that the path does not name.
+fn without_module(uses: &Uses) -> Vec<String> {
+    let all = uses.values().flatten().filter(|(used, _)| !uses.contains_key(*used));
+    all.map(|(used, at)| {
+        format!("{at}: `{used}` is no module: name things by the module they live in")
+    })
+    .collect()
 }
 
 /// Notes what one file uses; `file` is relative to the crate's `src`.
-fn note(uses: &mut Uses, name: &str, file: &Path, source: &str) {
-    let Some((module, depth)) = module_of(file) else { return };
-    let all = tokens(source);
+fn note(uses: &mut Uses, name: &str, file: &Path, source: &str) -> Result<()> {
+    let Some((module, depth)) = module_of(file) else { return Ok(()) };
     let found = uses.entry(module.clone()).or_default();
-    for used in from_the_top(&without_tests(&all), depth) {
-        if used.text != module {
+    for used in root_names(source, depth)? {
+        if used.name != module {
             let at = || format!("{name}/src/{}:{}", file.display(), used.line);
-            found.entry(used.text.to_owned()).or_insert_with(at);
+            found.entry(used.name).or_insert_with(at);
         }
     }
+    Ok(())
 }
 
 fn around(name: &str, uses: &Uses) -> Vec<String> {
@@ -86,9 +98,9 @@ mod tests {
     fn found(files: &[(&str, &str)]) -> Vec<String> {
         let mut uses = Uses::new();
         for (file, source) in files {
-            note(&mut uses, "agent", Path::new(file), source);
+            note(&mut uses, "agent", Path::new(file), source).unwrap();
         }
-        around("agent", &uses)
+        faults_of("agent", &uses)
     }
 
     #[test]
@@ -98,11 +110,27 @@ mod tests {
             ("client.rs", "use crate::ceremony;"),
             ("ceremony.rs", "fn f() { crate::config::g() }"),
             ("daemon/mod.rs", "use crate::config::Settings;"),
+            ("lib.rs", "pub use config::Settings;"),
         ]);
         let expected = "crate agent: modules use each other, ceremony -> config -> client -> \
                         ceremony: agent/src/ceremony.rs:1, agent/src/config/files.rs:1, \
                         agent/src/client.rs:1";
         assert_eq!(faults, [expected]);
+    }
+
+    #[test]
+    fn names_that_the_root_reexports_are_refused() {
+        let faults = found(&[
+            ("config.rs", "\nuse crate::trust::ServerTrust;"),
+            ("trust.rs", "use crate::AUTHORITY_NAME;\nuse super::{authority_name, config};"),
+            ("lib.rs", "pub use config::{AUTHORITY_NAME, authority_name};"),
+        ]);
+        let [name, function, cycle] = &faults[..] else { panic!("{faults:?}") };
+        let refused = "is no module: name things by the module they live in";
+        assert_eq!(*name, format!("agent/src/trust.rs:1: `AUTHORITY_NAME` {refused}"));
+        assert_eq!(*function, format!("agent/src/trust.rs:2: `authority_name` {refused}"));
+        assert!(cycle.contains("modules use each other, config -> trust -> config"), "{cycle}");
+        assert_eq!(found(&[("config.rs", "use crate::*;")]).len(), 1);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::elf::Needs;
 use crate::setup::{self, Action, Purpose};
-use crate::{cargo, musl, target_folder, workspace};
+use crate::{cargo, musl, output, target_folder, workspace};
 
 const SHELLS: [(&str, &str); 3] = [
     ("bash", "usr/share/bash-completion/completions/@"),
@@ -236,16 +236,6 @@ fn write(path: &Path, content: &[u8], mode: Mode) -> Result<()> {
 
 fn gzip(path: &Path) -> Result<()> {
     output(Command::new("gzip").args(["--best", "--no-name", "--force"]).arg(path)).map(drop)
-}
-
-/// Runs a command and returns what it wrote to stdout.
-fn output(command: &mut Command) -> Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.with_context(|| format!("cannot run {name}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{name} failed ({}): {}", output.status, said.trim_end());
-    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// The packages that a program needs: of libraries that it is linked to, the distribution's names.

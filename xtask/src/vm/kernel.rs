@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::target_folder;
+use crate::{output, target_folder};
 
 /// Names the kernel of the day; its flavour for clouds boots in half the time of the full one.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
@@ -83,7 +83,7 @@ impl Kernel {
 
 fn package_of_the_day() -> Result<String> {
     let mut apt = Command::new("apt-cache");
-    let text = stdout(apt.args(["depends", META_PACKAGE]).env("LC_ALL", "C"))?;
+    let text = output(apt.args(["depends", META_PACKAGE]).env("LC_ALL", "C"))?;
     let package = text.lines().find_map(|line| line.trim().strip_prefix("Depends: linux-image-"));
     let rest = package.with_context(|| {
         format!("the package lists do not know {META_PACKAGE}; `apt-get update` fetches them")
@@ -110,7 +110,7 @@ fn download(package: &str, draft: &Path) -> Result<()> {
     let mut apt = Command::new("apt-get");
     // As root, apt fetches as a user of its own, who cannot write here.
     apt.args(["--quiet", "-o", "APT::Sandbox::User=root", "download", package]).current_dir(draft);
-    stdout(&mut apt).context("downloading a kernel")?;
+    output(&mut apt).context("downloading a kernel")?;
     let entries = fs::read_dir(draft)?.collect::<Result<Vec<_>, _>>()?;
     let deb = entries
         .iter()
@@ -155,13 +155,4 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn stdout(command: &mut Command) -> Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.with_context(|| format!("cannot run {name}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{name} failed ({}): {}", output.status, said.trim_end());
-    Ok(String::from_utf8(output.stdout)?)
 }
