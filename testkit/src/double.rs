@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use cfb_mode::Encryptor;
 use cfb_mode::cipher::KeyIvInit;
 use tpm2::commands::{
-    Authorized, Command, CommandInfo, FlushContext, Response, StartAuthSession, by_code,
+    Authorized, Command, CommandInfo, Effect, FlushContext, Response, StartAuthSession, by_code,
 };
 use tpm2::crypto::{HashAlg, kdfa};
 use tpm2::session::{Audit, Auth, Cipher, NewSession};
@@ -69,21 +69,13 @@ impl Part {
     /// Whether it has anything to do for this command. The answers of some commands are proven with a new value, which
     /// the double does not know.
     fn is_possible(self, info: &CommandInfo) -> bool {
-        const RENEW: [&str; 5] = [
-            "TPM2_Clear",
-            "TPM2_HierarchyChangeAuth",
-            "TPM2_NV_ChangeAuth",
-            "TPM2_NV_UndefineSpaceSpecial",
-            "TPM2_PCR_SetAuthValue",
-        ];
+        let renews = matches!(info.effect, Effect::SetsAuth | Effect::ClearsAuth);
         match self {
             Self::Audits | Self::AuditsAnew => info.sessions,
             Self::Encrypts(_) => {
                 info.sessions && (info.first_parameter_sized || info.response.first_parameter_sized)
             }
-            Self::Authorizes | Self::AuthorizesAndEncrypts => {
-                info.authorizations > 0 && !RENEW.contains(&info.name)
-            }
+            Self::Authorizes | Self::AuthorizesAndEncrypts => info.authorizations > 0 && !renews,
         }
     }
 }

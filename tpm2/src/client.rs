@@ -1,9 +1,8 @@
 use zeroize::Zeroize;
 
 use crate::commands::{
-    Authorized, Command, EventSequenceComplete, FlushContext, PolicyAuthValue, PolicyPassword,
-    PolicyRestart, SequenceComplete, SignSequenceComplete, StartAuthSession,
-    VerifySequenceComplete,
+    Authorized, Command, Effect, FlushContext, PolicyAuthValue, PolicyPassword, PolicyRestart,
+    StartAuthSession,
 };
 use crate::crypto::HashAlg;
 use crate::error::{Error, Fault};
@@ -351,28 +350,24 @@ impl Loaded {
     }
 }
 
-/// What is no longer in the TPM when this command has succeeded: what it flushes, or the sequence that it ends.
+/// What is no longer in the TPM when this command has succeeded.
 fn gone<C: Command>(command: &C) -> Option<Handle> {
-    let ends = [
-        SequenceComplete::INFO.code,
-        EventSequenceComplete::INFO.code,
-        SignSequenceComplete::INFO.code,
-        VerifySequenceComplete::INFO.code,
-    ];
-    if C::INFO.code == FlushContext::INFO.code {
-        let mut parameters = [0; 4];
-        command.marshal_parameters(&mut Writer::new(&mut parameters)).ok()?;
-        return Some(Handle(u32::from_be_bytes(parameters)));
-    }
-    if !ends.contains(&C::INFO.code) {
-        return None;
-    }
-    let mut names = C::INFO.handles.iter();
-    let mut sequence = None;
-    command.entities(&mut |entity| {
-        if names.next() == Some(&"sequence_handle") {
-            sequence = Some(entity.handle());
+    match C::INFO.effect {
+        Effect::Flushes => {
+            let mut parameters = [0; 4];
+            command.marshal_parameters(&mut Writer::new(&mut parameters)).ok()?;
+            Some(Handle(u32::from_be_bytes(parameters)))
         }
-    });
-    sequence
+        Effect::EndsSequence => {
+            let mut names = C::INFO.handles.iter();
+            let mut sequence = None;
+            command.entities(&mut |entity| {
+                if names.next() == Some(&"sequence_handle") {
+                    sequence = Some(entity.handle());
+                }
+            });
+            sequence
+        }
+        Effect::None | Effect::SetsAuth | Effect::ClearsAuth => None,
+    }
 }

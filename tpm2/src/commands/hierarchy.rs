@@ -51,7 +51,7 @@ command! {
     } -> ChangeEpsResponse {}
 
     /// Removes all that belongs to an owner. Part 3 §24.6.
-    Clear = 0x126 "TPM2_Clear" {
+    Clear = 0x126 "TPM2_Clear" clears_auth {
         @auth_handle: ClearAuth,
     } -> ClearResponse {}
 
@@ -62,7 +62,7 @@ command! {
     } -> ClearControlResponse {}
 
     /// Gives a hierarchy an authorization value. Part 3 §24.8.
-    HierarchyChangeAuth<'a> = 0x129 "TPM2_HierarchyChangeAuth" {
+    HierarchyChangeAuth<'a> = 0x129 "TPM2_HierarchyChangeAuth" sets_auth {
         @auth_handle: HierarchyAuth,
         new_auth: AuthValue<'a>,
     } -> HierarchyChangeAuthResponse {}

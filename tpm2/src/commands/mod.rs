@@ -117,8 +117,26 @@ pub struct CommandInfo {
     pub first_parameter_sized: bool,
     /// Whether the command can have sessions at all.
     pub sessions: bool,
+    /// What its success changes for a client.
+    pub effect: Effect,
     /// The answer.
     pub response: ResponseInfo,
+}
+
+/// What a command that succeeds changes of what a client keeps track of. Handles that it loads are in its answer; what a
+/// policy command asks of its session is the session's matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// What the first parameter, a handle, names is no longer in the TPM.
+    Flushes,
+    /// The object `sequence_handle` is no longer in the TPM.
+    EndsSequence,
+    /// The first parameter is the new authorization value of the first entity, and proves the answer.
+    SetsAuth,
+    /// The authorization value of the first entity is empty, and so proves the answer; that of the platform stays.
+    ClearsAuth,
 }
 
 /// One answer in the table.

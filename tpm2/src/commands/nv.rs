@@ -22,7 +22,7 @@ command! {
     } -> NvUndefineSpaceResponse {}
 
     /// Removes an NV index of the platform's that only a policy can remove. Part 3 §31.5.
-    NvUndefineSpaceSpecial = 0x11f "TPM2_NV_UndefineSpaceSpecial" {
+    NvUndefineSpaceSpecial = 0x11f "TPM2_NV_UndefineSpaceSpecial" clears_auth {
         @nv_index: NvIndex,
         @platform: Platform,
     } -> NvUndefineSpaceSpecialResponse {}
@@ -91,7 +91,7 @@ command! {
     } -> NvReadLockResponse {}
 
     /// Gives an NV index another authorization value. Part 3 §31.15.
-    NvChangeAuth<'a> = 0x13b "TPM2_NV_ChangeAuth" {
+    NvChangeAuth<'a> = 0x13b "TPM2_NV_ChangeAuth" sets_auth {
         @nv_index: NvIndex,
         new_auth: AuthValue<'a>,
     } -> NvChangeAuthResponse {}

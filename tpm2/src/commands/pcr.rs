@@ -47,7 +47,7 @@ command! {
     } -> PcrSetAuthPolicyResponse {}
 
     /// Gives a group of PCRs an authorization value. Part 3 §22.7.
-    PcrSetAuthValue<'a> = 0x183 "TPM2_PCR_SetAuthValue" {
+    PcrSetAuthValue<'a> = 0x183 "TPM2_PCR_SetAuthValue" sets_auth {
         @pcr_handle: Pcr,
         auth: Digest<'a>,
     } -> PcrSetAuthValueResponse {}

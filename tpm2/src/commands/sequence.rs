@@ -51,7 +51,7 @@ command! {
     } -> SequenceUpdateResponse {}
 
     /// Adds the last data to a hash or HMAC sequence, ends it and says the result. Part 3 §17.8.
-    SequenceComplete<'a> = 0x13e "TPM2_SequenceComplete" {
+    SequenceComplete<'a> = 0x13e "TPM2_SequenceComplete" ends_sequence {
         @sequence_handle: Object,
         buffer: MaxBuffer<'a>,
         hierarchy: Hierarchy,
@@ -61,7 +61,7 @@ command! {
     }
 
     /// Adds the last data to an event sequence, ends it, and extends a PCR with the result in every bank. Part 3 §17.9.
-    EventSequenceComplete<'a> = 0x185 "TPM2_EventSequenceComplete" {
+    EventSequenceComplete<'a> = 0x185 "TPM2_EventSequenceComplete" ends_sequence {
         @pcr_handle: Option<Pcr>,
         @sequence_handle: Object,
         buffer: MaxBuffer<'a>,

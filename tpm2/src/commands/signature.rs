@@ -16,7 +16,7 @@ command! {
     }
 
     /// Ends a sequence and verifies the signature of its message. Part 3 §20.3.
-    VerifySequenceComplete<'a> = 0x1a3 "TPM2_VerifySequenceComplete" {
+    VerifySequenceComplete<'a> = 0x1a3 "TPM2_VerifySequenceComplete" ends_sequence {
         @sequence_handle: Object,
         #key_handle: Object,
         signature: Signature<'a>,
@@ -45,7 +45,7 @@ command! {
     }
 
     /// Adds the last data to a sequence, ends it and signs its message. Part 3 §20.6.
-    SignSequenceComplete<'a> = 0x1a4 "TPM2_SignSequenceComplete" {
+    SignSequenceComplete<'a> = 0x1a4 "TPM2_SignSequenceComplete" ends_sequence {
         @sequence_handle: Object,
         @key_handle: Object,
         buffer: MaxBuffer<'a>,

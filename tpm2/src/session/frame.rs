@@ -9,7 +9,7 @@ use super::parameter::{crypt, first_parameter};
 use super::{
     Audit, AuditTrail, Auth, Direction, Proof, Session, fresh_nonce, without_trailing_zeros,
 };
-use crate::commands::{Command, CommandInfo, Response};
+use crate::commands::{Command, CommandInfo, Effect, Response};
 use crate::crypto::HashAlg;
 use crate::error::Fault;
 use crate::types::{
@@ -159,19 +159,11 @@ impl<'f, 's> Frame<'f, 's> {
     /// The new authorization value of the first entity, of the commands that change it: the TPM proves their answers with
     /// it, if it proves them with one at all.
     fn renewed_value(&self, parameters: &mut [u8]) -> Option<SecretBuf> {
-        const NV_UNDEFINE_SPACE_SPECIAL: u32 = 0x11f;
-        const CLEAR: u32 = 0x126;
-        const HIERARCHY_CHANGE_AUTH: u32 = 0x129;
-        const NV_CHANGE_AUTH: u32 = 0x13b;
-        const PCR_SET_AUTH_VALUE: u32 = 0x183;
-        match self.info.code.0 {
-            HIERARCHY_CHANGE_AUTH | NV_CHANGE_AUTH | PCR_SET_AUTH_VALUE => {
-                SecretBuf::new(first_parameter(parameters).ok()?)
-            }
-            CLEAR if self.entities.handles().first() == Some(&Handle::LOCKOUT) => {
+        match self.info.effect {
+            Effect::SetsAuth => SecretBuf::new(first_parameter(parameters).ok()?),
+            Effect::ClearsAuth if self.entities.handles().first() != Some(&Handle::PLATFORM) => {
                 SecretBuf::new(&[])
             }
-            NV_UNDEFINE_SPACE_SPECIAL => SecretBuf::new(&[]),
             _ => None,
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::string::String;
 use std::vec::Vec;
 
-use crate::commands::{COMMANDS, CommandInfo};
+use crate::commands::{COMMANDS, CommandInfo, Effect};
 
 static SOURCE: &str = include_str!("../../testdata/commands.txt");
 
@@ -79,6 +79,45 @@ fn every_command_is_as_part_3_prints_it() {
         assert_eq!(ours(&handle), names(&theirs.response, &['#']), "{name}");
         assert_eq!(ours(response.parameters), names(&theirs.response, &[]), "{name}");
         assert_eq!(response.first_parameter_sized, encryptable(&theirs.response), "{name}");
+    }
+}
+
+/// Part 3 says it in prose: §28.4; §17.8, 17.9, §20.3 and 20.6; §22.7; §24.6 and 24.8; §31.5 and 31.15.
+#[test]
+fn effects_belong_to_the_commands_that_part_3_gives_them() {
+    let with = |effect| -> Vec<&str> {
+        COMMANDS.iter().filter(|info| info.effect == effect).map(|info| info.name).collect()
+    };
+    assert_eq!(with(Effect::Flushes), ["TPM2_FlushContext"]);
+    let mut ends = with(Effect::EndsSequence);
+    ends.sort_unstable();
+    let expected = [
+        "TPM2_EventSequenceComplete",
+        "TPM2_SequenceComplete",
+        "TPM2_SignSequenceComplete",
+        "TPM2_VerifySequenceComplete",
+    ];
+    assert_eq!(ends, expected);
+    let mut sets = with(Effect::SetsAuth);
+    sets.sort_unstable();
+    let expected = ["TPM2_HierarchyChangeAuth", "TPM2_NV_ChangeAuth", "TPM2_PCR_SetAuthValue"];
+    assert_eq!(sets, expected);
+    let mut clears = with(Effect::ClearsAuth);
+    clears.sort_unstable();
+    assert_eq!(clears, ["TPM2_Clear", "TPM2_NV_UndefineSpaceSpecial"]);
+}
+
+#[test]
+fn effects_find_the_handle_or_parameter_that_they_speak_of() {
+    for info in COMMANDS {
+        let found = match info.effect {
+            Effect::None => true,
+            Effect::Flushes => info.parameters == ["flush_handle"],
+            Effect::EndsSequence => info.handles.contains(&"sequence_handle"),
+            Effect::SetsAuth => info.authorizations > 0 && info.first_parameter_sized,
+            Effect::ClearsAuth => info.authorizations > 0,
+        };
+        assert!(found, "{}", info.name);
     }
 }
 

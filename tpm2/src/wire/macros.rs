@@ -267,19 +267,14 @@ macro_rules! union {
 }
 
 /// The commands of a clause, each as Part 3 prints it: `@` a handle that needs authorization, `#` one that does not, then the
-/// parameters; behind the arrow the response, `#` its handle. One invocation to a file: it also makes the file's part of the
+/// parameters; behind the arrow the response, `#` its handle. Behind the title `no_sessions`, and what else a client must know
+/// of the command: its [`Effect`](crate::commands::Effect). One invocation to a file: it also makes the file's part of the
 /// table.
 macro_rules! command {
     ($(
         $(#[$meta:meta])*
-        $name:ident $(<$life:lifetime>)? = $code:literal $title:literal $($tag:ident)? {
-            $(@$auth:ident: $auth_ty:ty,)*
-            $(#$handle:ident: $handle_ty:ty,)*
-            $($parameter:ident: $ty:ty,)*
-        } -> $response:ident $(<$response_life:lifetime>)? {
-            $(#$response_handle:ident: $response_handle_ty:ty,)?
-            $($result:ident: $result_ty:ty,)*
-        }
+        $name:ident $(<$life:lifetime>)? = $code:literal $title:literal $($tag:ident)*
+            { $($request:tt)* } -> $response:ident $(<$response_life:lifetime>)? { $($answer:tt)* }
     )*) => {
         pub(super) const TABLE: &[$crate::commands::CommandInfo] =
             &[$(<command!(@at 'static, $name $($life)?) as $crate::commands::Command>::INFO),*];
@@ -297,28 +292,17 @@ macro_rules! command {
         $(
             command! { @command
                 $(#[$meta])*
-                $name $(<$life>)? = $code $title $($tag)? {
-                    $(@$auth: $auth_ty,)*
-                    $(#$handle: $handle_ty,)*
-                    $($parameter: $ty,)*
-                } -> $response $(<$response_life>)? {
-                    $(#$response_handle: $response_handle_ty,)?
-                    $($result: $result_ty,)*
-                }
+                $name $(<$life>)? = $code $title $($tag)*
+                    { $($request)* } -> $response $(<$response_life>)? { $($answer)* }
             }
 
-            command! { @response
-                $name $response $(<$response_life>)? {
-                    $(#$response_handle: $response_handle_ty,)?
-                    $($result: $result_ty,)*
-                }
-            }
+            command! { @response $name $response $(<$response_life>)? { $($answer)* } }
         )*
     };
 
     (@command
         $(#[$meta:meta])*
-        $name:ident $(<$life:lifetime>)? = $code:literal $title:literal $($tag:ident)? {
+        $name:ident $(<$life:lifetime>)? = $code:literal $title:literal $($tag:ident)* {
             $(@$auth:ident: $auth_ty:ty,)*
             $(#$handle:ident: $handle_ty:ty,)*
             $($parameter:ident: $ty:ty,)*
@@ -353,7 +337,8 @@ macro_rules! command {
                 authorizations: <[&str]>::len(&[$(stringify!($auth)),*]),
                 parameters: &[$(stringify!($parameter),)*],
                 first_parameter_sized: command!(@sized $($ty,)*),
-                sessions: command!(@sessions $($tag)?),
+                sessions: command!(@sessions $($tag)*),
+                effect: command!(@effect $($tag)*),
                 response: <<Self as $crate::commands::Command>::Response<'static>
                     as $crate::commands::Response>::INFO,
             };
@@ -489,7 +474,14 @@ macro_rules! command {
     (@handle) => { None };
     (@handle $handle:ident) => { Some(stringify!($handle)) };
     (@sessions) => { true };
-    (@sessions no_sessions) => { false };
+    (@sessions no_sessions $($rest:ident)*) => { false };
+    (@sessions $other:ident $($rest:ident)*) => { command!(@sessions $($rest)*) };
+    (@effect) => { $crate::commands::Effect::None };
+    (@effect no_sessions $($rest:ident)*) => { command!(@effect $($rest)*) };
+    (@effect flushes) => { $crate::commands::Effect::Flushes };
+    (@effect ends_sequence) => { $crate::commands::Effect::EndsSequence };
+    (@effect sets_auth) => { $crate::commands::Effect::SetsAuth };
+    (@effect clears_auth) => { $crate::commands::Effect::ClearsAuth };
     // What a session would hide on the bus stays hidden here too: the first parameter, if it is sized.
     (@show $self:ident $shown:ident) => {};
     (@show $self:ident $shown:ident $first:ident: $ty:ty, $($rest:ident: $rest_ty:ty,)*) => {
