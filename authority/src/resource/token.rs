@@ -9,6 +9,7 @@ use verifier::pem::{Bundle, PemError, PemFault};
 use verifier::{CaCertificate, chain};
 
 use super::field::{EkHash, Invalid, IssuerName, Metadata, Name, Serial};
+use super::instance::ProvenEk;
 use super::printed::{self, Printed};
 
 /// Who may join as which bot, and how.
@@ -351,6 +352,21 @@ impl TpmSpec {
 }
 
 impl Rule {
+    /// Whether the TPM has everything that is set. A rule that sets neither hash nor serial matches none: every TPM would
+    /// have what it asks for.
+    pub fn matches(&self, ek: &ProvenEk) -> bool {
+        let Self {
+            description: _,
+            ek_public_hash: hash,
+            ek_certificate_serial: serial,
+            ek_certificate_issuer: issuer,
+        } = self;
+        (hash.is_some() || serial.is_some())
+            && hash.as_ref().is_none_or(|hash| *hash == ek.public_hash)
+            && (serial.is_none() || *serial == ek.certificate_serial)
+            && (issuer.is_none() || *issuer == ek.certificate_issuer)
+    }
+
     fn check(&self, tpm: &TpmSpec) -> Result<(), Invalid> {
         if self.ek_certificate_issuer.is_some() && self.ek_certificate_serial.is_none() {
             return Err(Invalid(

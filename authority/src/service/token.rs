@@ -13,8 +13,7 @@ use super::Authority;
 use super::admission::store_failed;
 use super::refusal::{Code, Refusal};
 use crate::resource::{
-    EkHash, Invalid, IssuerName, Join, Metadata, Name, ProvenEk, Rule, Serial, SystemRole, Token,
-    TpmSpec,
+    EkHash, Invalid, Join, Metadata, Name, ProvenEk, Rule, Serial, SystemRole, Token, TpmSpec,
 };
 use crate::store::{self, Records, StoreError, Table};
 
@@ -67,32 +66,23 @@ impl OpenToken {
     }
 }
 
-/// The allow rules, found by what they set.
+/// The allow rules, found by what they set: only those that can match are looked at.
 #[derive(Default)]
 struct Rules {
-    /// What rules demand of the certificate beside a hash.
-    by_hash: HashMap<EkHash, Vec<Demands>>,
-    /// The issuers that rules without a hash demand beside a serial, if any.
-    by_serial: HashMap<Serial, Vec<Option<IssuerName>>>,
-}
-
-/// What a rule with a hash demands of the certificate; nothing if neither is set.
-struct Demands {
-    serial: Option<Serial>,
-    issuer: Option<IssuerName>,
+    by_hash: HashMap<EkHash, Vec<Rule>>,
+    /// Those without a hash.
+    by_serial: HashMap<Serial, Vec<Rule>>,
 }
 
 impl Rules {
     fn new(rules: Vec<Rule>) -> Self {
         let mut all = Self::default();
-        for Rule { ek_public_hash, ek_certificate_serial, ek_certificate_issuer, .. } in rules {
-            let issuer = ek_certificate_issuer;
-            match (ek_public_hash, ek_certificate_serial) {
-                (Some(hash), serial) => {
-                    all.by_hash.entry(hash).or_default().push(Demands { serial, issuer });
-                }
-                (None, Some(serial)) => all.by_serial.entry(serial).or_default().push(issuer),
-                // Refused when it is made; here it would match everybody.
+        for rule in rules {
+            let rule = Rule { description: None, ..rule };
+            match (&rule.ek_public_hash, &rule.ek_certificate_serial) {
+                (Some(hash), _) => all.by_hash.entry(hash.clone()).or_default().push(rule),
+                (None, Some(serial)) => all.by_serial.entry(serial.clone()).or_default().push(rule),
+                // Matches no TPM.
                 (None, None) => {}
             }
         }
@@ -100,14 +90,10 @@ impl Rules {
     }
 
     fn admit(&self, ek: &ProvenEk) -> bool {
-        let issued_by =
-            |wanted: &Option<IssuerName>| wanted.is_none() || *wanted == ek.certificate_issuer;
-        let fits = |Demands { serial, issuer }: &Demands| {
-            (serial.is_none() || *serial == ek.certificate_serial) && issued_by(issuer)
-        };
-        let by_serial = ek.certificate_serial.as_ref().and_then(|it| self.by_serial.get(it));
-        self.by_hash.get(&ek.public_hash).is_some_and(|rules| rules.iter().any(fits))
-            || by_serial.is_some_and(|issuers| issuers.iter().any(issued_by))
+        let by_hash = self.by_hash.get(&ek.public_hash);
+        let serial = ek.certificate_serial.as_ref();
+        let by_serial = serial.and_then(|serial| self.by_serial.get(serial));
+        by_hash.into_iter().chain(by_serial).flatten().any(|rule| rule.matches(ek))
     }
 }
 

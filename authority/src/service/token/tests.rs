@@ -183,6 +183,15 @@ fn a_rule_without_a_hash_admits_by_the_serial() {
 }
 
 #[test]
+fn rule_that_sets_nothing_matches_no_tpm() {
+    let description = Some("all of them".into());
+    for rule in [Rule::default(), Rule { description, ..Rule::default() }] {
+        assert!(!rule.matches(&ek("aa", Some(("01", "CN=issuer")))));
+        assert!(!rule.matches(&ek("aa", None)));
+    }
+}
+
+#[test]
 fn rule_with_an_issuer_does_not_admit_the_same_serial_of_another_issuer() {
     let rule = |hash, serial: &str, issuer: &str| Rule {
         ek_public_hash: hash,
