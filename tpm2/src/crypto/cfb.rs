@@ -20,6 +20,24 @@ pub(crate) enum Aes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WrongKeyLength;
 
+/// Runs a cipher with the block cipher of this key size.
+macro_rules! by_key_size {
+    ($size:expr, $cipher:ident, $run:ident($key:expr, $iv:expr, $data:expr)) => {
+        match $size {
+            Aes::Aes128 => {
+                $cipher::<aes::Aes128>::new_from_slices($key, $iv).map(|c| c.$run($data))
+            }
+            Aes::Aes192 => {
+                $cipher::<aes::Aes192>::new_from_slices($key, $iv).map(|c| c.$run($data))
+            }
+            Aes::Aes256 => {
+                $cipher::<aes::Aes256>::new_from_slices($key, $iv).map(|c| c.$run($data))
+            }
+        }
+        .map_err(|_| WrongKeyLength)
+    };
+}
+
 impl Aes {
     pub(crate) const IV_LEN: usize = 16;
 
@@ -46,18 +64,7 @@ impl Aes {
         iv: &[u8],
         data: &mut [u8],
     ) -> Result<(), WrongKeyLength> {
-        match self {
-            Self::Aes128 => {
-                Encryptor::<aes::Aes128>::new_from_slices(key, iv).map(|c| c.encrypt(data))
-            }
-            Self::Aes192 => {
-                Encryptor::<aes::Aes192>::new_from_slices(key, iv).map(|c| c.encrypt(data))
-            }
-            Self::Aes256 => {
-                Encryptor::<aes::Aes256>::new_from_slices(key, iv).map(|c| c.encrypt(data))
-            }
-        }
-        .map_err(|_| WrongKeyLength)
+        by_key_size!(self, Encryptor, encrypt(key, iv, data))
     }
 
     #[cfg(feature = "std")]
@@ -67,18 +74,7 @@ impl Aes {
         iv: &[u8],
         data: &mut [u8],
     ) -> Result<(), WrongKeyLength> {
-        match self {
-            Self::Aes128 => {
-                Decryptor::<aes::Aes128>::new_from_slices(key, iv).map(|c| c.decrypt(data))
-            }
-            Self::Aes192 => {
-                Decryptor::<aes::Aes192>::new_from_slices(key, iv).map(|c| c.decrypt(data))
-            }
-            Self::Aes256 => {
-                Decryptor::<aes::Aes256>::new_from_slices(key, iv).map(|c| c.decrypt(data))
-            }
-        }
-        .map_err(|_| WrongKeyLength)
+        by_key_size!(self, Decryptor, decrypt(key, iv, data))
     }
 }
 
