@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
+use base16ct::lower::encode_string as hex;
 use testkit::bus::{command_code, response_code};
 use tpm2::commands::by_code;
 use tpm2::transport::Exchange;
@@ -107,23 +108,12 @@ fn parse(text: &str) -> Result<Vec<Entry>> {
         let (title, provenance) = title.rsplit_once("; ").context("no provenance")?;
         let mut octets = |sign: &str| -> Result<Vec<u8>> {
             let line = lines.next().and_then(|line| line.strip_prefix(sign));
-            unhex(line.with_context(|| format!("{title}: no {sign:?}"))?)
+            let digits = line.with_context(|| format!("{title}: no {sign:?}"))?;
+            base16ct::lower::decode_vec(digits).with_context(|| format!("{title}: {digits:?}"))
         };
         let exchange = Exchange { command: octets("> ")?, response: octets("< ")? };
         let (title, provenance) = (title.to_owned(), provenance.to_owned());
         entries.push(Entry { title, provenance, exchange });
     }
     Ok(entries)
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().fold(String::new(), |mut text, octet| {
-        let _ = write!(text, "{octet:02x}");
-        text
-    })
-}
-
-fn unhex(text: &str) -> Result<Vec<u8>> {
-    ensure!(text.len().is_multiple_of(2), "an odd number of digits");
-    (0..text.len()).step_by(2).map(|at| Ok(u8::from_str_radix(&text[at..at + 2], 16)?)).collect()
 }

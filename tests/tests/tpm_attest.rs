@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use base16ct::lower::encode_string as hex;
 use testkit::swtpm::{Kind, Swtpm};
 use tests::tpm::{client, start, start_tcp};
 use tpm2::attest::{self, Attestation, Signer};
@@ -54,10 +55,6 @@ fn read<T: Transport>(tpm: &mut Tpm<T>, bank: HashAlg, pcrs: &[u8]) -> Result<Pc
 
 fn sized(octets: &[u8]) -> Vec<u8> {
     [&u16::try_from(octets.len()).expect("short").to_be_bytes(), octets].concat()
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 fn path(folder: &Path, name: &str) -> String {

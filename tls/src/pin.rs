@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use base16ct::HexDisplay;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
@@ -35,15 +36,9 @@ impl FromStr for CaPin {
         {
             return Err(InvalidPin::Digit { position: PREFIX.len() + position + 1, found });
         }
-        let nibbles: Vec<u8> = digits
-            .chars()
-            .take(65)
-            .filter_map(|digit| digit.to_digit(16)?.try_into().ok())
-            .collect();
-        let (pairs, odd) = nibbles.as_chunks::<2>();
-        let bytes: Vec<u8> = pairs.iter().map(|[high, low]| high << 4 | low).collect();
-        match (<[u8; 32]>::try_from(bytes), odd) {
-            (Ok(digest), []) => Ok(Self(digest)),
+        let mut digest = [0; 32];
+        match base16ct::mixed::decode(digits, &mut digest) {
+            Ok(all) if all.len() == 32 => Ok(Self(digest)),
             _ => Err(InvalidPin::Length { found: digits.len() }),
         }
     }
@@ -52,7 +47,7 @@ impl FromStr for CaPin {
 impl fmt::Display for CaPin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(PREFIX)?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{:x}", HexDisplay(&self.0))
     }
 }
 

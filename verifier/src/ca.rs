@@ -1,11 +1,11 @@
 //! Certificates of certification authorities.
 
+use base16ct::lower::encode_string as hex;
 use sha2::{Digest, Sha256};
 
 use crate::error::CertificateError;
 use crate::key::{Exponents, OaepIdentifier, PublicKey};
 use crate::signature::{self, SignatureWrong};
-use crate::text::hex;
 use crate::time::UnixTime;
 use crate::x509::Certificate;
 

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
+use base16ct::lower::encode_string as hex;
 use rsa::{BoxedUint, RsaPublicKey};
 use sha2::{Digest, Sha256};
 
 use crate::der::{self, Element, Reader, tag};
 use crate::error::KeyError;
-use crate::text::hex;
 use crate::{oid, roca};
 
 /// Public exponents that are accepted.

@@ -82,7 +82,10 @@ impl Attribute<'_> {
             tag::UTF8_STRING | tag::PRINTABLE_STRING | tag::TELETEX_STRING | tag::IA5_STRING => {
                 printable(&String::from_utf8_lossy(content))
             }
-            _ => format!("#{}", crate::text::hex(content.get(..MAX_TEXT).unwrap_or(content))),
+            _ => format!(
+                "#{}",
+                base16ct::lower::encode_string(content.get(..MAX_TEXT).unwrap_or(content))
+            ),
         }
     }
 }

@@ -51,7 +51,7 @@ pub(crate) const ORGANIZATIONAL_UNIT: Oid = &[0x55, 0x04, 0x0b];
 
 /// Dotted text for people; an identifier with absurd arcs comes out as hexadecimal.
 pub(crate) fn dotted(content: &[u8]) -> String {
-    arcs(content).unwrap_or_else(|| format!("#{}", crate::text::hex(content)))
+    arcs(content).unwrap_or_else(|| format!("#{}", base16ct::lower::encode_string(content)))
 }
 
 fn arcs(content: &[u8]) -> Option<String> {

@@ -80,11 +80,6 @@ pub fn replace(text: &str, with: char) -> String {
     text.chars().map(|c| if is_printable(c) { c } else { with }).collect()
 }
 
-/// Lowercase hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

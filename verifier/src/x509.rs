@@ -1,11 +1,12 @@
 //! What is common to all certificates. RFC 5280 §4.1.
 
+use base16ct::lower::encode_string as hex;
+
 use crate::der::{self, Element, MAX_CERTIFICATE, Reader, tag};
 use crate::error::CertificateError;
 use crate::extensions::Extensions;
 use crate::name::Name;
 use crate::signature::SignatureAlgorithm;
-use crate::text::hex;
 use crate::time::UnixTime;
 
 /// RFC 5280 §4.1.2.2 allows 20 bytes; some pad.

@@ -84,7 +84,7 @@ impl X509Authority {
         let window = Window { not_before: now - CA_BACKDATE, not_after: now + CA_LIFETIME };
         let serial = Serial::random()?;
         // A name of its own, so that two authorities of a cluster are told apart by name too.
-        let id: String = serial.0.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let id = base16ct::lower::encode_string(serial.0.get(..4).unwrap_or_default());
         let subject = name(&[
             (ORGANIZATION_NAME, cluster.to_string()),
             (COMMON_NAME, format!("X.509 CA {id}")),

@@ -121,5 +121,5 @@ impl Standing {
 
 /// SHA-256 of a SubjectPublicKeyInfo, in hexadecimal.
 pub(super) fn key_hash(public_key: &[u8]) -> String {
-    Sha256::digest(public_key).iter().map(|byte| format!("{byte:02x}")).collect()
+    base16ct::lower::encode_string(&Sha256::digest(public_key))
 }

@@ -1,5 +1,7 @@
 //! The same policies by tpm2-tools.
 
+use base16ct::lower::encode_string as hex;
+
 use super::*;
 
 /// tpm2-tools on a TPM of its own, in a trial session.
@@ -44,10 +46,6 @@ impl Tools {
 
 fn new() -> PolicyDigest {
     PolicyDigest::new(HashAlg::Sha256)
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 #[test]

@@ -112,7 +112,7 @@ impl<'a> Digests<'a> {
 
 impl fmt::Debug for Digests<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = self.iter().map(|(alg, digest)| (alg, crate::text::hex(digest)));
+        let shown = self.iter().map(|(alg, digest)| (alg, base16ct::lower::encode_string(digest)));
         f.debug_map().entries(shown).finish()
     }
 }

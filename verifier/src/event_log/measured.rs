@@ -161,7 +161,7 @@ impl<'a> Covered<'a> {
 
 impl fmt::Debug for Covered<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Covered({})", crate::text::hex(self.0))
+        write!(f, "Covered({})", base16ct::lower::encode_string(self.0))
     }
 }
 
@@ -222,7 +222,7 @@ impl<'a> UefiVariable<'a> {
 
 impl fmt::Debug for UefiVariable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "UefiVariable({:?}, {})", self.name(), crate::text::hex(self.data))
+        write!(f, "UefiVariable({:?}, {})", self.name(), base16ct::lower::encode_string(self.data))
     }
 }
 

@@ -159,7 +159,7 @@ fn rsa_keys_of_each_size_open_it() {
         let bits = if cipher.contains("128") { 128 } else { 256 };
         let key = kdfa(hash, &[&seed], b"STORAGE", name.octets(), &[], bits).unwrap();
         std::fs::write(folder.join("identity"), identity).unwrap();
-        let (key, iv) = (crate::text::hex(key.expose()), "0".repeat(32));
+        let (key, iv) = (base16ct::lower::encode_string(key.expose()), "0".repeat(32));
         let decrypt = format!("openssl enc -d -{cipher} -K {key} -iv {iv} -in identity");
         let opened = run(folder, &decrypt);
         assert_eq!(opened, [&[0, 32], challenge.secret().expose()].concat());
