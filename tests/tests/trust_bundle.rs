@@ -14,8 +14,8 @@ use anyhow::{Context, Result, ensure};
 use authority::audit::AuditLog;
 use authority::cluster::Cluster;
 use authority::folder::{DataFolder, Lock};
-use authority::issue::{CaKey, Issuer, SshAuthority, X509Authority};
-use authority::server::{AdminSocket, Leaf, PublicListener, bind, serve};
+use authority::issue::{CaKey, Keys, X509Authority};
+use authority::server::{AdminSocket, PublicListener, TlsSettings, bind, serve};
 use authority::service::Authority;
 use host::clock::Clock;
 use host::exit::Failure;
@@ -42,13 +42,16 @@ impl Successor {
         let cluster = Cluster::open(folder, &lock, None, clock.now())?;
         let name = cluster.issuer.cluster().clone();
         let x509 = X509Authority::create(&name, CaKey::generate()?, clock.now())?;
-        let ssh = SshAuthority::new(&name, &CaKey::generate()?)?;
         let cas = [cluster.issuer.x509().certificate().clone(), x509.certificate().clone()];
-        let (issuer, store) = (Issuer::new(name, x509, ssh), Arc::new(cluster.store));
+        let keyring = cluster.issuer.keyring();
+        let Keys { x509: ring, ssh } = Keys::clone(&keyring.keys());
+        let x509 = ring.with_next(x509, clock.now()).activated(clock.now());
+        keyring.replace(Keys { x509, ssh });
+        let (issuer, store) = (cluster.issuer, Arc::new(cluster.store));
         let audit = AuditLog::open(&folder.audit())?;
         let authority = Authority::new(issuer, store, audit, clock, Duration::from_secs(60));
         let authority = Arc::new(authority);
-        let config = tls::server_config(Leaf::new(Arc::clone(&authority))?, &cas)?;
+        let config = TlsSettings::new(Arc::clone(&authority))?;
         let admin = AdminSocket::bind(folder, &lock)?;
         let public = PublicListener::listen(bind("127.0.0.1:0".parse()?)?, config)?;
         let address = public.address()?.to_string();
@@ -90,12 +93,13 @@ async fn authority_with_another_ca_renews_if_the_bundle_has_it() -> Result<()> {
     let refused = connect(&joined).await.err().context("a CA that nothing vouches for")?;
     ensure!(refused.message.contains("is not the pinned one"), "{refused}");
 
-    let [_, own] = &successor.cas;
+    let [before, own] = &successor.cas;
     let prepared = with_bundle(&joined, &successor.cas)?;
     let renewed = connect(&prepared).await?.renew(&prepared, TTL).await.map_err(Failure::from)?;
-    ensure!(renewed.x509_authorities().eq([own.as_slice()]), "the bundle is not the new one");
+    let named = [own.as_slice(), before.as_slice()];
+    ensure!(renewed.x509_authorities().eq(named), "the bundle is not the new one");
     ensure!(renewed.generation == joined.generation + 1);
-    // The CA of the pin vouches for nothing any more.
+    // The pin is for the join: what is trusted is the bundle.
     let bundle = renewed.bundle().map_err(anyhow::Error::msg)?;
     ensure!(renewed.trusted(&pins).map_err(anyhow::Error::msg)? == bundle.pins());
     connect(&renewed).await?.who_am_i().await.map_err(Failure::from)?;
