@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::demo::{self, Afterwards};
-use xtask::page::Table;
+use xtask::page::{self, Table};
 use xtask::setup::{self, Action, Purpose};
 use xtask::{bench, check, deny, figures, floors, fuzz, musl, release, soak, test, vm, workspace};
 
@@ -78,6 +78,8 @@ enum Verb {
     Walk,
     /// Make packages, archive, checksums and lists of ingredients
     Release,
+    /// Write docs/configuration.md from the programs' configuration keys and options
+    Config,
     /// Install the programs that test and demo run, from the distribution's packages
     Setup {
         /// Only say what is missing and what would be run
@@ -122,6 +124,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Vm { scenarios } => vm::run(&scenarios),
         Verb::Walk => vm::walk::run(),
         Verb::Release => release::run(),
+        Verb::Config => page::write_configuration(),
         Verb::Setup { dry_run } => {
             setup::run(Purpose::Test, if dry_run { Action::Tell } else { Action::Install })
         }

@@ -1,10 +1,10 @@
-//! Tables that a command makes and a page of the documentation shows.
+//! Pages of the documentation, and tables in them, that a command generates.
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use crate::workspace;
+use crate::{cargo, workspace};
 
 /// What becomes of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,22 @@ fn replaced(page: &str, verb: &str, table: &str) -> Result<String> {
     let (before, rest) = page.split_once(&begin).context("the page has no place for the table")?;
     let (_, after) = rest.split_once(END).context("the place for the table has no end")?;
     Ok([before, &begin, "\n", table, "\n", END, after].concat())
+}
+
+/// Environment variable that makes the test `configuration_page` write docs/configuration.md instead of comparing it.
+pub const UPDATE_CONFIGURATION: &str = "UPDATE_CONFIGURATION";
+
+/// Writes docs/configuration.md. The test that compares the page generates it: it links both programs, which `xtask` does
+/// not.
+///
+/// # Errors
+/// The test cannot be built or fails.
+pub fn write_configuration() -> Result<()> {
+    let mut test = cargo();
+    test.args(["test", "--package", "tests", "--test", "configuration_page"]);
+    let status = test.env(UPDATE_CONFIGURATION, "1").status().context("running cargo")?;
+    ensure!(status.success(), "cargo test failed ({status})");
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Everything that befalls a host in its years, to a real daemon: what its log, `/readyz` and `agent status` say, and how it
-//! heals. docs/operations.md has the table for those who read it there.
+//! heals. docs/troubleshooting.md has the list for operators.
 
 mod access;
 mod addresses;

@@ -166,7 +166,17 @@ impl Release {
             fs::create_dir_all(&inside)?;
             output(&mut copy)?;
         }
-        for file in ["README.md", "LICENSE", "CHANGELOG.md", "docs/operations.md"] {
+        let files = [
+            "README.md",
+            "LICENSE",
+            "CHANGELOG.md",
+            "docs/hosts.md",
+            "docs/authority.md",
+            "docs/troubleshooting.md",
+            "docs/upgrading.md",
+            "docs/configuration.md",
+        ];
+        for file in files {
             let content = fs::read(workspace().join(file)).with_context(|| file.to_owned())?;
             let name = Path::new(file).file_name().unwrap_or(OsStr::new(file));
             write(&inside.join(name), &content, Mode::File)?;

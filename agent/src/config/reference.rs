@@ -1,0 +1,29 @@
+//! The keys of the configuration file, for its documentation.
+
+use super::section::Keys;
+use super::{document, place, reload, service};
+
+/// A section of the configuration file.
+pub struct KeySection {
+    /// Where the section is in the file, such as `services[].reload`; empty at the top.
+    pub path: &'static str,
+    /// The section's keys, each with its meaning.
+    pub keys: &'static [(&'static str, &'static str)],
+}
+
+/// All sections and keys that the agent supports.
+#[must_use]
+pub fn reference() -> Vec<KeySection> {
+    const SECTIONS: [(&str, &Keys); 9] = [
+        ("", &document::TOP),
+        ("onboarding", &document::ONBOARDING),
+        ("tpm", &document::TPM),
+        ("storage", &place::STORAGE),
+        ("services[] of type identity", &service::IDENTITY),
+        ("services[] of type x509", &service::X509),
+        ("services[].destination", &place::DIRECTORY),
+        ("services[].destination.readers[]", &place::READER),
+        ("services[].reload", &reload::RELOAD),
+    ];
+    SECTIONS.iter().map(|(path, keys)| KeySection { path, keys: keys.known }).collect()
+}
