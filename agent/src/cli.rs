@@ -20,7 +20,7 @@ use crate::config::{Address, ConfigFile, Overrides};
 use crate::tpm::inventory::EkChoice;
 use crate::tpm::passwords::PasswordFiles;
 
-/// Gives this host an identity that rests on its TPM 2.0 alone.
+/// Gives this host an identity that is bound to its TPM 2.0.
 #[derive(Debug, Parser)]
 #[command(name = "agent", version, after_help = host::exit::help(&Exit::ALL), max_term_width = 100)]
 pub struct Cli {
@@ -29,10 +29,10 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// Reads a command line. A variable of the environment that is empty is as good as none.
+/// Parses a command line. Empty environment variables count as unset.
 ///
 /// # Errors
-/// It makes no sense, or asks for help.
+/// The command line is invalid, or asks for help.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let mut command = command_line::prepare(Cli::command());
     let matches = command.try_get_matches_from_mut(arguments)?;
@@ -41,7 +41,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
         && matches.value_source("storage") == Some(ValueSource::CommandLine)
         && matches.value_source("diag_addr") != Some(ValueSource::CommandLine)
     {
-        // The environment speaks of an agent, the command line of this one.
+        // --storage on the command line names the agent; AGENT_DIAG_ADDR may belong to another.
         wait.diag_addr = None;
     }
     if let (Some(overrides), Some((_, matches))) = (overrides(&mut cli), matches.subcommand())
@@ -62,8 +62,8 @@ fn overrides(cli: &mut Cli) -> Option<&mut Overrides> {
     }
 }
 
-/// Of two options that mean the same, the one on the command line goes before the other's variable of the environment.
-/// Two that stand in the same place contradict each other: these are returned.
+/// Of two options that exclude each other, the one on the command line wins over the other's environment variable.
+/// Returns a pair that was given in the same place, which is an error.
 fn prefer_the_command_line(
     overrides: &mut Overrides,
     matches: &ArgMatches,
@@ -91,28 +91,28 @@ fn prefer_the_command_line(
     None
 }
 
-/// The verbs.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show the TPM: what an operator needs to allow it to join
+    /// Show the TPM's endorsement key, which an operator needs to let this host join
     Identify(Identify),
-    /// Look at everything that a join stands on, and say what is not well
+    /// Check everything a join depends on and report problems
     Doctor(Doctor),
     /// Prove the TPM to the authority and receive certificates
     Join(Join),
-    /// Show the identity that is stored here, and how the agent is that runs on it
+    /// Show the stored identity and the health of the running agent
     Status(Status),
-    /// Ask the authority who we are, over mutual TLS with the key in the TPM
+    /// Ask the authority which bot this host is, over mutual TLS with the key in the TPM
     Whoami(Whoami),
-    /// Run as a daemon: join, keep the certificates fresh, serve them to the services
+    /// Run as a daemon: join, renew, and write the services' credentials
     Start(Box<daemon::Start>),
-    /// Wait until a running agent has everything in place
+    /// Wait until a running agent is healthy
     Wait(daemon::Wait),
-    /// Write a configuration file with a comment on each key
+    /// Write a commented configuration file
     Configure(Box<configuration::Configure>),
-    /// Say what is wrong with a configuration, or what it means
+    /// Validate a configuration file and show the resulting settings
     Check(Box<configuration::Check>),
-    /// Write what this host needs to run the agent: a systemd unit, a udev rule
+    /// Write the systemd unit or the udev rule for the agent
     #[command(subcommand)]
     Install(install::Install),
     /// Print a completion script for a shell
@@ -120,9 +120,9 @@ pub enum Command {
         /// The shell
         shell: Shell,
     },
-    /// Write the manual page of this program, or of one of its verbs, to stdout
+    /// Print the manual page of the program or of a command
     Man {
-        /// The verb
+        /// The command [default: the program itself]
         verb: Option<String>,
     },
 }
@@ -138,14 +138,14 @@ pub struct TpmAddress {
 /// Which of the TPM's endorsement keys.
 #[derive(Args, Clone, Debug)]
 pub struct Ek {
-    /// The endorsement key. auto: the first that has a certificate, in the order of this list; else
+    /// The endorsement key. auto: the first one with a certificate, in the order of this list; else
     /// rsa2048
     #[arg(
         long,
         value_name = "EK",
         default_value = "auto",
         long_help = "The endorsement key: auto, rsa2048, p256, rsa2048-high, p256-high, p384, p521, \
-                     rsa3072, rsa4096. auto is the first that has a certificate, in the order of this list, or \
+                     rsa3072, rsa4096. auto: the first one with a certificate, in the order of this list; \
                      else rsa2048"
     )]
     pub ek: EkChoice,
@@ -163,39 +163,38 @@ pub struct Identify {
     #[command(flatten)]
     #[doc = "Where the TPM's passwords are."]
     pub passwords: PasswordFiles,
-    /// text for people; json has every endorsement key and every form of its hash; rule is ready to be
-    /// pasted into a token
+    /// Output format; json lists every endorsement key and every form of its hash
     #[arg(long, value_enum, default_value_t = IdentifyFormat::Text)]
     pub format: IdentifyFormat,
 }
 
-/// How `agent identify` says it.
+/// Output formats of `agent identify`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum IdentifyFormat {
-    /// For people.
+    /// Human-readable
     Text,
-    /// For programs.
+    /// JSON
     Json,
-    /// For a token.
+    /// YAML to paste into a token
     Rule,
 }
 
 /// `agent doctor`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Each line is ok, warn (a join works, but somebody should know), FAIL or skip. The program ends as a join would that fails \
-of the first FAIL. Nothing in the TPM is changed.")]
+Each line is ok, warn (a join works, but an operator should know), FAIL or skip. Exits with the code that `agent join` \
+would exit with at the first FAIL. Changes nothing in the TPM.")]
 pub struct Doctor {
     #[command(flatten)]
     #[doc = "Which configuration."]
     pub file: ConfigFile,
-    /// The TPM, if not the one of the configuration: device:PATH, swtpm:path=SOCKET or swtpm:host=HOST,port=PORT
+    /// The TPM: device:PATH, swtpm:path=SOCKET or swtpm:host=HOST,port=PORT [default: from the configuration]
     #[arg(long, value_name = "TCTI", env = "AGENT_TPM")]
     pub tpm: Option<Tcti>,
     #[command(flatten)]
     #[doc = "Where the TPM's passwords are, if not where the configuration says."]
     pub passwords: PasswordFiles,
-    /// text for people, json for programs
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
@@ -203,7 +202,7 @@ pub struct Doctor {
 /// `agent join`.
 #[derive(Args, Debug)]
 pub struct Join {
-    /// The authority's address; several are tried in turn
+    /// Address of the authority; several are tried in order
     #[arg(
         long,
         value_name = "HOST:PORT",
@@ -215,7 +214,7 @@ pub struct Join {
     /// Name of the join token; it is not a secret
     #[arg(long, value_name = "NAME", env = "AGENT_TOKEN")]
     pub token: String,
-    /// A CA of the cluster, as `authority status` shows it; may be given several times
+    /// CA pin of the cluster, as shown by `authority status`; may be given several times
     #[arg(long, value_name = "PIN", required = true)]
     pub ca_pin: Vec<CaPin>,
     #[command(flatten)]
@@ -230,7 +229,7 @@ pub struct Join {
     #[command(flatten)]
     #[doc = "Where the TPM's passwords are."]
     pub passwords: PasswordFiles,
-    /// Log what is of interest to developers: how many commands the TPM was given, and its time for them
+    /// Log at debug level, including the number of TPM commands and the time they took
     #[arg(short, long)]
     pub debug: bool,
 }
@@ -238,7 +237,7 @@ pub struct Join {
 /// Where the identity is.
 #[derive(Args, Clone, Debug)]
 pub struct Storage {
-    /// The folder that holds the identity
+    /// Directory of the stored identity
     #[arg(long, value_name = "DIR", env = "AGENT_STORAGE")]
     pub storage: PathBuf,
 }
@@ -249,7 +248,7 @@ pub struct Status {
     #[command(flatten)]
     #[doc = "Where the identity is."]
     pub storage: Storage,
-    /// text for people, json for programs
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
@@ -266,16 +265,16 @@ pub struct Whoami {
     #[command(flatten)]
     #[doc = "Where the TPM's passwords are."]
     pub passwords: PasswordFiles,
-    /// text for people, json for programs
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
 
-/// How results are said.
+/// Output formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// Human-readable
     Text,
-    /// For programs.
+    /// JSON
     Json,
 }

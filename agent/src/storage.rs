@@ -262,7 +262,7 @@ impl Storage {
 
 fn damaged(path: &Path, why: &dyn Display) -> Failure {
     let message = format!("{} is damaged: {why}", path.display());
-    Failure::new(Exit::Data, message, "remove it and join anew")
+    Failure::new(Exit::Data, message, "remove it and join again")
 }
 
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {

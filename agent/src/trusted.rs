@@ -86,8 +86,8 @@ fn check_owner(stat: &Stat, at: &Path) -> Result<(), Failure> {
     let shown = at.display();
     Err(Failure::new(
         Exit::Permission,
-        format!("{shown} belongs to another user (uid {}), who can change it", stat.st_uid),
-        format!("chown it to root or to uid {}, or use another place", geteuid().as_raw()),
+        format!("{shown} belongs to another user (uid {})", stat.st_uid),
+        format!("chown it to root or to uid {}, or use another path", geteuid().as_raw()),
     ))
 }
 
@@ -95,8 +95,8 @@ fn open(at: &Path) -> Failure {
     let shown = at.display();
     Failure::new(
         Exit::Permission,
-        format!("others can write to {shown}"),
-        format!("chmod go-w {shown}, or use another place"),
+        format!("other users can write to {shown}"),
+        format!("chmod go-w {shown}, or use another path"),
     )
 }
 
@@ -159,7 +159,7 @@ mod tests {
         {
             let before = fs::metadata(&place).unwrap().permissions();
             mode(&place, open);
-            assert_eq!(refused(&file), format!("others can write to {}", place.display()));
+            assert_eq!(refused(&file), format!("other users can write to {}", place.display()));
             fs::set_permissions(&place, before).unwrap();
         }
         // In a sticky folder nobody else can replace it.
@@ -196,12 +196,12 @@ mod tests {
         symlink("file", &link).unwrap();
         check(&link).unwrap();
         lchown(&link, Some(NOBODY), None).unwrap();
-        assert!(refused(&link).contains("others can write to"));
+        assert!(refused(&link).contains("other users can write to"));
         // Root's group may write: it is root's own affair who is in it.
         mode(&folder, 0o755);
         mode(&file, 0o664);
         check(&file).unwrap();
         chown(&file, None, Some(NOBODY)).unwrap();
-        assert!(refused(&file).contains("others can write to"));
+        assert!(refused(&file).contains("other users can write to"));
     }
 }

@@ -28,11 +28,11 @@ const CODES: [Exit; 8] = [
     Exit::Config,
 ];
 
-/// Decides which hosts join by their TPM, and issues their certificates
+/// Decides which hosts may join by their TPM, and issues their certificates
 #[derive(Debug, Parser)]
 #[command(name = "authority", version, after_help = exit::help(&CODES), disable_help_subcommand = true)]
 pub struct Cli {
-    /// How to write logs, which go to stderr; AUTHORITY_LOG sets how much (info, debug, ...)
+    /// Format of the log on stderr; AUTHORITY_LOG sets the level (info, debug, ...)
     #[arg(long, global = true, value_enum, env = "AUTHORITY_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
     /// What to do
@@ -53,9 +53,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
 /// What the program can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the authority; the first start makes a new cluster, with keys of its own
+    /// Run the authority; the first start creates a cluster and its CA keys
     Start(Start),
-    /// Look at a configuration file without starting anything
+    /// Validate a configuration file and show the resulting settings
     Check(Start),
     /// Show the cluster's name and the CA pin that hosts need
     Status(DataDir),
@@ -63,36 +63,36 @@ pub enum Command {
     Create(Create),
     /// Show bots, tokens, locks and bot instances
     Get(Get),
-    /// Remove a bot, a token, a lock or a bot instance; certificates that were issued live on until
-    /// they end, but are not renewed
+    /// Remove a bot, a token, a lock or a bot instance; issued certificates stay valid until they
+    /// expire, but are not renewed
     Rm(Rm),
-    /// Keep a bot, an instance, a token or a TPM out, from now on
+    /// Lock a bot, instance, token or TPM, effective immediately
     Lock(Lock),
-    /// List bots, and the hosts that joined as them
+    /// List bots and their instances
     #[command(subcommand)]
     Bots(Bots),
     /// Read the audit log
     #[command(subcommand)]
     Audit(Audit),
-    /// Look at certificates of endorsement keys
+    /// Check certificates of endorsement keys
     #[command(subcommand)]
     Ek(Ek),
-    /// Write what this host needs to run the authority: a systemd unit
+    /// Write the systemd unit for the authority
     #[command(subcommand)]
     Install(install::Install),
     /// Print a completion script for a shell
     Completions(Completions),
-    /// Print the manual page
+    /// Print the manual page of the program or of a command
     Man {
-        /// Of this verb [default: of the program]
+        /// The command [default: the program itself]
         verb: Option<String>,
     },
 }
 
-/// Where the authority's data are.
+/// Where the authority's data is.
 #[derive(Debug, Args)]
 pub struct DataDir {
-    /// The authority's data folder
+    /// Data directory of the authority
     #[arg(
         long,
         env = "AUTHORITY_DATA_DIR",
@@ -105,28 +105,27 @@ pub struct DataDir {
 /// `authority ek`
 #[derive(Debug, Subcommand)]
 pub enum Ek {
-    /// Say whether CAs vouch for the certificate of an endorsement key, and if they do not, why
+    /// Verify the certificate of an endorsement key against CAs, and explain a failure
     Check(EkCheck),
 }
 
 /// `authority ek check`
 #[derive(Debug, Args)]
 pub struct EkCheck {
-    /// The CAs that are trusted, PEM, as a token has them in ekcert_allowed_cas; may be given several
-    /// times
+    /// Trusted CA certificates, PEM, as in a token's ekcert_allowed_cas; may be given several times
     #[arg(long, required = true, value_name = "FILE")]
     pub cas: Vec<PathBuf>,
-    /// Certificates that may be between, PEM or DER; may be given several times
+    /// Intermediate certificates, PEM or DER; may be given several times
     #[arg(long, value_name = "FILE")]
     pub chain: Vec<PathBuf>,
-    /// How it is judged
+    /// How strictly the certificate is verified
     #[command(flatten)]
     pub policy: EkPolicy,
-    /// EK certificates with neither the extKeyUsage of EK certificates nor a TPM's subjectAltName, as
+    /// EK certificates with neither the extKeyUsage of EK certificates nor a TPM's subjectAltName, like
     /// ekcert_without_purpose in a token [default: refused]
     #[arg(long, value_enum, value_name = "VERDICT")]
     pub ek_without_purpose: Option<Leniency>,
-    /// The certificate of the endorsement key, PEM, DER, or as it was read from the TPM
+    /// Certificate of the endorsement key: PEM, DER, or the contents of the TPM's NV index
     #[arg(value_name = "FILE")]
     pub certificate: PathBuf,
 }
@@ -134,16 +133,16 @@ pub struct EkCheck {
 /// `authority create`
 #[derive(Debug, Args)]
 pub struct Create {
-    /// Where the data are
+    /// Where the data is
     #[command(flatten)]
     pub data: DataDir,
-    /// Replace resources that exist already
+    /// Replace existing resources
     #[arg(short, long)]
     pub force: bool,
-    /// Skip certificates in ekcert_allowed_cas that cannot be read, with a warning
+    /// Skip malformed certificates in ekcert_allowed_cas with a warning
     #[arg(long)]
     pub skip_unreadable: bool,
-    /// Files with one resource or several; - is stdin. All of them are created, or none
+    /// Files with one or more resources; - is stdin. Creates all of them or none
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }
@@ -151,14 +150,14 @@ pub struct Create {
 /// `authority get`
 #[derive(Debug, Args)]
 pub struct Get {
-    /// Where the data are
+    /// Where the data is
     #[command(flatten)]
     pub data: DataDir,
-    /// KIND is bot, token, lock or bot_instance; the name of a bot_instance is BOT/UUID, or BOT for
-    /// all of a bot
+    /// KIND is bot, token, lock or bot_instance; NAME of a bot_instance is BOT/UUID, or BOT for all
+    /// instances of a bot
     #[arg(value_name = "KIND[/NAME]")]
     pub which: Which,
-    /// How to write them; a single one in either form can be given to `create` again
+    /// Output format; `create` accepts both
     #[arg(long, value_enum, default_value_t = Format::Yaml)]
     pub format: Format,
 }
@@ -166,7 +165,7 @@ pub struct Get {
 /// `authority rm`
 #[derive(Debug, Args)]
 pub struct Rm {
-    /// Where the data are
+    /// Where the data is
     #[command(flatten)]
     pub data: DataDir,
     /// bot/NAME, token/NAME, lock/NAME or bot_instance/BOT/UUID
@@ -177,38 +176,38 @@ pub struct Rm {
 /// `authority lock`
 #[derive(Debug, Args)]
 pub struct Lock {
-    /// Where the data are
+    /// Where the data is
     #[command(flatten)]
     pub data: DataDir,
-    /// Whom to keep out
+    /// What to lock
     #[command(flatten)]
     pub target: LockTarget,
-    /// Why, for people; hosts do not learn it
+    /// Reason, for operators; not shown to hosts
     #[arg(long, value_name = "TEXT")]
     pub message: Option<String>,
-    /// For how long, such as 12h; else until the lock is removed
+    /// Lock duration, e.g. 12h [default: until removed]
     #[arg(long, value_name = "TIME", value_parser = span)]
     pub ttl: Option<Duration>,
-    /// Until when, such as 2030-01-31T12:00:00Z
+    /// Time at which the lock ends, e.g. 2030-01-31T12:00:00Z
     #[arg(long, value_name = "TIME", conflicts_with = "ttl", value_parser = moment)]
     pub expires: Option<Timestamp>,
 }
 
-/// Whom to keep out: one of them.
+/// What to lock: exactly one of these.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct LockTarget {
-    /// A bot, with all its instances
+    /// Lock a bot with all its instances
     #[arg(long, value_name = "NAME")]
     pub bot: Option<Name>,
-    /// One instance of a bot, also as `bots instances` has it
+    /// Lock one instance of a bot, as listed by `bots instances`
     #[arg(long, value_name = "[BOT/]UUID", value_parser = instance)]
     pub instance: Option<InstanceId>,
-    /// Who joined, or wants to, with a token
+    /// Lock everything that joined, or tries to join, with a token
     #[arg(long, value_name = "NAME")]
     pub token: Option<Name>,
-    /// A TPM, by the whole SHA-256 of its endorsement key, as `bots instances --format json` and
-    /// `audit ls --format json` have it
+    /// Lock a TPM by the full SHA-256 of its endorsement key, as in `bots instances --format json` and
+    /// `audit ls --format json`
     #[arg(long, value_name = "HASH", value_parser = ek_hash)]
     pub ek: Option<EkHash>,
 }
@@ -218,17 +217,17 @@ pub struct LockTarget {
 pub enum Bots {
     /// List bots
     Ls(BotsLs),
-    /// List hosts that joined and have certificates still
+    /// List bot instances with valid certificates
     Instances(BotsInstances),
 }
 
 /// `authority bots ls`
 #[derive(Debug, Args)]
 pub struct BotsLs {
-    /// Where the data are
+    /// Where the data is
     #[command(flatten)]
     pub data: DataDir,
-    /// How to write them
+    /// Output format
     #[arg(long, value_enum, default_value_t = ListFormat::Text)]
     pub format: ListFormat,
 }
@@ -236,13 +235,13 @@ pub struct BotsLs {
 /// `authority bots instances`
 #[derive(Debug, Args)]
 pub struct BotsInstances {
-    /// Where the data are
+    /// Where the data is
     #[command(flatten)]
     pub data: DataDir,
-    /// Only those of this bot
+    /// Only instances of this bot
     #[arg(value_name = "NAME")]
     pub bot: Option<Name>,
-    /// How to write them
+    /// Output format
     #[arg(long, value_enum, default_value_t = ListFormat::Text)]
     pub format: ListFormat,
 }
@@ -250,23 +249,23 @@ pub struct BotsInstances {
 /// `authority audit`
 #[derive(Debug, Subcommand)]
 pub enum Audit {
-    /// List joins, renewals, issues and changes of resources, oldest first
+    /// List joins, renewals, issued credentials and resource changes, oldest first
     Ls(AuditLs),
 }
 
 /// `authority audit ls`
 #[derive(Debug, Args)]
 pub struct AuditLs {
-    /// Where the data are
+    /// Where the data is
     #[command(flatten)]
     pub data: DataDir,
-    /// Only later ones: than 12h ago, or than 2030-01-31T12:00:00Z
+    /// Only events since a time (2030-01-31T12:00:00Z) or a duration ago (12h)
     #[arg(long, value_name = "TIME")]
     pub since: Option<Since>,
-    /// Only those that were refused
+    /// Only refusals
     #[arg(long)]
     pub refused: bool,
-    /// How to write them
+    /// Output format
     #[arg(long, value_enum, default_value_t = ListFormat::Text)]
     pub format: ListFormat,
 }
@@ -283,7 +282,7 @@ pub enum Since {
 /// `authority completions`
 #[derive(Debug, Args)]
 pub struct Completions {
-    /// For which shell
+    /// The shell
     #[arg(value_enum)]
     pub shell: host::manual::Shell,
 }
@@ -311,16 +310,16 @@ pub enum Selection {
 /// How resources are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// A stream of documents
+    /// A stream of YAML documents
     Yaml,
-    /// An array; a single object if a name is given
+    /// A JSON array, or one object if a name is given
     Json,
 }
 
 /// How lists are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ListFormat {
-    /// A table for people
+    /// A table
     Text,
     /// JSON
     Json,
@@ -334,8 +333,8 @@ impl std::str::FromStr for Which {
             Some((kind, rest)) => (kind, Some(rest)),
             None => (text, None),
         };
-        let kind =
-            Kind::from_word(kind).ok_or_else(|| format!("{kind:?} is no kind: {}", Kind::WORDS))?;
+        let kind = Kind::from_word(kind)
+            .ok_or_else(|| format!("unknown kind {kind:?}: {}", Kind::WORDS))?;
         let name = |word: &str| word.parse::<Name>().map_err(|cause| cause.0);
         let some = match (kind, rest.map(|rest| (rest, rest.split_once('/')))) {
             (_, None) => Selection::All,
@@ -367,7 +366,9 @@ impl std::str::FromStr for Since {
 
     fn from_str(text: &str) -> Result<Self, String> {
         span(text).map(Self::Ago).or_else(|_| moment(text).map(Self::At)).map_err(|_| {
-            format!("{text:?} is neither a time such as 2030-01-31T12:00:00Z nor one such as 12h")
+            format!(
+                "{text:?} is neither a time such as 2030-01-31T12:00:00Z nor a duration such as 12h"
+            )
         })
     }
 }
@@ -400,7 +401,7 @@ fn instance(text: &str) -> Result<InstanceId, String> {
 fn ek_hash(text: &str) -> Result<EkHash, String> {
     text.parse().map_err(|_| {
         format!(
-            "{text:?} is not the whole SHA-256 of an endorsement key, 64 hexadecimal digits: that is \
+            "{text:?} is not the full SHA-256 of an endorsement key, 64 hexadecimal digits: it is \
              ek_pub_hash in `authority audit ls --format json`, and status.ek.public_hash in \
              `authority bots instances --format json`"
         )

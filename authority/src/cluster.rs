@@ -85,7 +85,7 @@ impl Cluster {
                     folder.path().display(),
                     found.cluster()
                 ),
-                "leave --cluster-name out, or give another --data-dir for another cluster",
+                "omit --cluster-name, or give another --data-dir for another cluster",
             )),
             _ => {
                 let path = path.join(DATABASE);
@@ -102,7 +102,8 @@ impl Cluster {
 }
 
 fn create(path: &Path, name: &ClusterName, now: OffsetDateTime) -> Result<(), Failure> {
-    let failed = |cause: io::Error| Failure::io(&cause, format!("cannot make {}", path.display()));
+    let failed =
+        |cause: io::Error| Failure::io(&cause, format!("cannot create {}", path.display()));
     let nascent = Nascent::begin(path.to_owned()).map_err(failed)?;
     let (x509_key, ssh_key) = (key()?, key()?);
     let x509_pem = x509_key.to_pem().map_err(issue_failure)?;
@@ -124,12 +125,12 @@ fn create(path: &Path, name: &ClusterName, now: OffsetDateTime) -> Result<(), Fa
 fn load(path: &Path) -> Result<Issuer, Failure> {
     let bad = |file: &str, cause: String| {
         let message = format!("{}: {cause}", path.join(file).display());
-        Failure::new(Exit::Data, message, "restore the folder from a backup")
+        Failure::new(Exit::Data, message, "restore the directory from a backup")
     };
     let record = read_record(&path.join(RECORD))?;
     if ![LAYOUT, OLD_LAYOUT].contains(&record.layout) {
-        let message = format!("{} has layout {}, not {LAYOUT}", path.display(), record.layout);
-        return Err(Failure::new(Exit::Config, message, "use the version that made it"));
+        let message = format!("{} has layout {}, but this version needs {LAYOUT}", path.display(), record.layout);
+        return Err(Failure::new(Exit::Config, message, "use the version of authority that created it"));
     }
     let name: ClusterName = record.name.parse().map_err(|cause| bad(RECORD, format!("{cause}")))?;
     let key = |file: &str| {
@@ -140,7 +141,7 @@ fn load(path: &Path) -> Result<Issuer, Failure> {
     let (label, der) = der::pem::decode_vec(certificate.as_bytes())
         .map_err(|cause| bad(X509_CERTIFICATE, cause.to_string()))?;
     if label != "CERTIFICATE" {
-        return Err(bad(X509_CERTIFICATE, format!("it holds a {label}")));
+        return Err(bad(X509_CERTIFICATE, format!("it contains a {label}")));
     }
     let x509 = X509Authority::load(&CertificateDer::from(der), key(X509_KEY)?)
         .map_err(|cause| bad(X509_CERTIFICATE, cause.to_string()))?;
@@ -193,7 +194,7 @@ fn set_layout(folder: &DataFolder) -> Result<(), Failure> {
 fn read_record(path: &Path) -> Result<Record, Failure> {
     serde_json::from_str(&read_private(path)?).map_err(|cause| {
         let message = format!("{}: {cause}", path.display());
-        Failure::new(Exit::Data, message, "restore the folder from a backup")
+        Failure::new(Exit::Data, message, "restore the directory from a backup")
     })
 }
 
@@ -203,8 +204,8 @@ fn host_name() -> Result<ClusterName, Failure> {
     host.parse().map_err(|cause| {
         Failure::new(
             Exit::Usage,
-            format!("the host's name cannot be the cluster's: {cause}"),
-            "name the cluster with --cluster-name",
+            format!("the host name is not usable as the cluster name: {cause}"),
+            "give the cluster's name with --cluster-name",
         )
     })
 }
@@ -223,7 +224,7 @@ fn issue_failure(cause: IssueError) -> Failure {
 }
 
 fn store_failure(cause: StoreError) -> Failure {
-    Failure::new(Exit::Io, cause.to_string(), "see that the disk has room and works")
+    Failure::new(Exit::Io, cause.to_string(), "check that the disk has space and works")
 }
 
 /// Why the database of a cluster cannot be used.
@@ -231,10 +232,10 @@ fn unusable(path: &Path, cause: &StoreError) -> Failure {
     let message = format!("{}: {cause}", path.display());
     match cause {
         StoreError::Failed(_) => {
-            Failure::new(Exit::Io, message, "see that the disk has room and works")
+            Failure::new(Exit::Io, message, "check that the disk has space and works")
         }
         _ => {
-            let advice = "restore the data folder from a backup, as docs/operations.md says";
+            let advice = "restore the data directory from a backup, as docs/authority.md describes";
             Failure::new(Exit::Data, message, advice)
         }
     }
@@ -294,7 +295,7 @@ mod tests {
         assert!(refused.message.ends_with("has layout 3, not 2"), "{}", refused.message);
         assert_eq!(
             (refused.exit, refused.advice),
-            (Exit::Config, "use the version that made it".into())
+            (Exit::Config, "use the version of authority that created it".into())
         );
     }
 }

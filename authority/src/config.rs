@@ -32,7 +32,20 @@ use crate::issue::ClusterName;
 use crate::log::Levels;
 use crate::resource::parse_yaml;
 
-/// More than any configuration has.
+/// The keys of the configuration file, each with its meaning, for the configuration reference.
+pub const KEYS: [(&str, &str); 9] = [
+    ("data_dir", "data directory of the authority (default `/var/lib/endorse`)"),
+    ("listen", "address and port to listen on (default `0.0.0.0:3025`)"),
+    ("cluster_name", "name of a new cluster; it cannot be changed later (default: the host's name)"),
+    ("join_timeout", "time limit of a join, from `1s` to `10m` (default `60s`)"),
+    ("diag_addr", "address and port that serve `/livez`, `/readyz` and `/metrics` (default: none)"),
+    ("ek_certificates.expired", "expired EK certificates: `refused` (default) or `accepted`"),
+    ("ek_certificates.sha1", "signatures over SHA-1: `refused` (default) or `accepted`"),
+    ("log.format", "`text`, `json` or `journal`"),
+    ("log.level", "`error`, `warn`, `info` (default), `debug`, `trace` or `off`; `info,h2=debug` for one module"),
+];
+
+/// Limit of the configuration file's size in bytes.
 const MAX_FILE: u64 = 64 * 1024;
 
 /// Where hosts look for an authority if nobody tells them the port.
@@ -133,11 +146,11 @@ impl Document {
         let file = File::open(path).map_err(failed)?;
         let length = file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
         let wrong = |what: &dyn Display| {
-            let advice = "correct it; `authority check` looks at it without starting anything";
+            let advice = "correct it; `authority check` validates it";
             Failure::new(Exit::Config, format!("{shown}: {what}"), advice)
         };
         if length as u64 > MAX_FILE {
-            return Err(wrong(&"too long for a configuration"));
+            return Err(wrong(&"too large for a configuration file"));
         }
         let text = String::from_utf8(bytes).map_err(|cause| {
             let valid = cause.as_bytes().iter().take(cause.utf8_error().valid_up_to());
@@ -267,6 +280,24 @@ mod tests {
         assert_eq!((usual.diag_addr, usual.log_levels), (None, Levels::default()));
         let empty = settings("log: {level: \"\"}\n", &[]).unwrap();
         assert_eq!(empty.log_levels, Levels::default());
+    }
+
+    #[test]
+    fn documented_keys_are_those_of_the_file() {
+        let names = |yaml: &str| -> Vec<String> {
+            let message = settings(yaml, &[]).unwrap_err().message;
+            let (_, names) = message.split_once("expected").unwrap();
+            names.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+        };
+        let top = names("nonsense: 1\n");
+        let all = top.iter().flat_map(|key| match key.as_str() {
+            "ek_certificates" | "log" => names(&format!("{key}: {{nonsense: 1}}\n"))
+                .into_iter()
+                .map(|name| format!("{key}.{name}"))
+                .collect(),
+            key => vec![key.to_owned()],
+        });
+        assert_eq!(all.collect::<Vec<_>>(), KEYS.map(|(key, _)| key));
     }
 
     #[test]

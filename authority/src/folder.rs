@@ -54,7 +54,7 @@ impl DataFolder {
         let shown = self.0.display();
         if !self.0.is_dir() {
             let made = DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(&self.0);
-            made.map_err(|cause| io_failure(&cause, format!("cannot make {shown}")))?;
+            made.map_err(|cause| io_failure(&cause, format!("cannot create {shown}")))?;
         }
         self.check()?;
         let path = self.0.join("lock");
@@ -65,8 +65,8 @@ impl DataFolder {
             Ok(()) => Ok(Lock { _file: file }),
             Err(TryLockError::WouldBlock) => Err(Failure::new(
                 Exit::Unavailable,
-                format!("another authority uses {shown}"),
-                "stop it first, or give this one another folder with --data-dir",
+                format!("{shown} is in use by another authority"),
+                "stop it first, or give another directory with --data-dir",
             )),
             Err(TryLockError::Error(cause)) => {
                 Err(io_failure(&cause, format!("cannot lock {}", path.display())))
@@ -77,7 +77,7 @@ impl DataFolder {
     fn check(&self) -> Result<(), Failure> {
         let shown = self.0.display();
         let metadata = fs::metadata(&self.0)
-            .map_err(|cause| io_failure(&cause, format!("cannot look at {shown}")))?;
+            .map_err(|cause| io_failure(&cause, format!("cannot access {shown}")))?;
         check_owner(&self.0)?;
         if metadata.mode() & OTHERS == 0 {
             return Ok(());
@@ -86,12 +86,12 @@ impl DataFolder {
         if empty {
             let mode = fs::Permissions::from_mode(PRIVATE_FOLDER);
             return fs::set_permissions(&self.0, mode)
-                .map_err(|cause| io_failure(&cause, format!("cannot make {shown} private")));
+                .map_err(|cause| io_failure(&cause, format!("cannot restrict access to {shown}")));
         }
         Err(Failure::new(
             Exit::Permission,
-            format!("{shown} is open to others (mode {:o})", metadata.mode() & 0o7777),
-            format!("see that nobody put anything into it, then: chmod 700 {shown}"),
+            format!("other users have access to {shown} (mode {:o})", metadata.mode() & 0o7777),
+            format!("check that no one has changed its contents, then: chmod 700 {shown}"),
         ))
     }
 
@@ -176,8 +176,8 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<String>, Failure> {
     if metadata.mode() & OTHERS != 0 {
         return Err(Failure::new(
             Exit::Permission,
-            format!("{shown} is open to others (mode {:o})", metadata.mode() & 0o7777),
-            "a key that others could read is no secret: make a new cluster",
+            format!("other users have access to {shown} (mode {:o})", metadata.mode() & 0o7777),
+            "create a new cluster: other users may have read the key",
         ));
     }
     let mut text = Zeroizing::new(String::with_capacity(metadata.len().min(MAX_FILE) as usize + 1));

@@ -96,7 +96,7 @@ pub fn warn_if_quiet(format: Option<LogFormat>) {
     if !tracing::enabled!(tracing::Level::INFO) {
         let unfiltered = to_stderr(format, EnvFilter::new("warn"));
         with_default(&unfiltered, || {
-            warn!("events of level info are not logged, as AUTHORITY_LOG or log.level says");
+            warn!("events of level info are not logged (set by AUTHORITY_LOG or log.level)");
         });
     }
 }

@@ -84,7 +84,7 @@ impl Metrics {
         let mut page = Page::new();
         for action in Action::ALL {
             let name = metric(action);
-            let help = "Ends, by result: granted, or the code of the refusal.";
+            let help = "Finished calls, by result: granted, or the code of the refusal.";
             page.family(name, Kind::Counter, help);
             if !results.contains_key(&(name, "granted")) {
                 page.sample(name, &[("result", "granted")], 0);
@@ -94,7 +94,7 @@ impl Metrics {
             }
         }
         let name = "endorse_store_seconds";
-        page.family(name, Kind::Histogram, "Time that the store takes.");
+        page.family(name, Kind::Histogram, "Duration of store operations.");
         self.reads.write(&mut page, name, "read");
         self.writes.write(&mut page, name, "write");
         self.connections.write(&mut page);
@@ -102,31 +102,31 @@ impl Metrics {
         page.single(
             "endorse_audit_log_recreated_total",
             Kind::Counter,
-            "Times the audit log was removed or replaced by others.",
+            "How often the audit log was removed or replaced.",
             count(&self.audit.recreated),
         );
         page.single(
             "endorse_audit_log_waiting",
             Kind::Gauge,
-            "Events in the store that are not in the audit log yet.",
+            "Events in the store that are not yet in the audit log.",
             count(&self.audit.waiting),
         );
         page.single(
             "endorse_generation_mismatches_total",
             Kind::Counter,
-            "Calls with a certificate that was not the latest: clones?",
+            "Calls with a certificate that was not the latest, a sign of a cloned host.",
             count(&self.generation_mismatches),
         );
         page.single(
             "endorse_clock_implausible",
             Kind::Gauge,
-            "1 if the clock is far from the last record.",
+            "1 if the clock is more than a day from the last record.",
             u8::from(self.clock_implausible.load(Ordering::Relaxed)),
         );
         page.single(
             "endorse_ca_not_after_seconds",
             Kind::Gauge,
-            "When the X.509 CA ends, in seconds since 1970.",
+            "Expiry of the X.509 CA, seconds since 1970.",
             ca_not_after.unix_timestamp(),
         );
         page.into_text()

@@ -20,7 +20,7 @@ impl AccountName {
     /// How to create this group, if this host has none of the name.
     #[must_use]
     pub fn missing_group(&self) -> Option<String> {
-        let missing = format!("there is no group {self} yet: groupadd --system {self}");
+        let missing = format!("the group {self} does not exist yet: groupadd --system {self}");
         (self.is_in(Path::new("/etc/group")) == Some(false)).then_some(missing)
     }
 
@@ -29,7 +29,7 @@ impl AccountName {
     pub fn missing_user(&self, group: &Self) -> Option<String> {
         let home = "--home-dir /nonexistent --shell /usr/sbin/nologin";
         let create = format!("useradd --system --gid {group} {home} {self}");
-        let missing = format!("there is no user {self} yet: {create}");
+        let missing = format!("the user {self} does not exist yet: {create}");
         (self.is_in(Path::new("/etc/passwd")) == Some(false)).then_some(missing)
     }
 
@@ -80,7 +80,7 @@ impl fmt::Display for UnitName {
 
 impl fmt::Display for InvalidName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a name consists of {}", self.0)
+        write!(f, "a name must consist of {}", self.0)
     }
 }
 

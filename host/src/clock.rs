@@ -32,7 +32,7 @@ pub fn check(now: OffsetDateTime) -> Result<(), Failure> {
     if now >= OffsetDateTime::UNIX_EPOCH {
         return Ok(());
     }
-    let message = format!("the clock shows {}, a time before 1970", now.date());
+    let message = format!("the clock shows {}, before 1970", now.date());
     Err(Failure::new(Exit::Unavailable, message, "set the clock"))
 }
 

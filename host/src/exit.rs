@@ -97,16 +97,15 @@ impl Failure {
     pub fn io(cause: &io::Error, what: impl fmt::Display) -> Self {
         let (exit, advice) = match cause.kind() {
             // Not the system's refusal but ours: a file that another user made.
-            io::ErrorKind::PermissionDenied if cause.raw_os_error().is_none() => (
-                Exit::Permission,
-                "see who made it and what is in it; then remove it, or change its owner",
-            ),
+            io::ErrorKind::PermissionDenied if cause.raw_os_error().is_none() => {
+                (Exit::Permission, "find out who created it; then remove it, or change its owner")
+            }
             io::ErrorKind::PermissionDenied => {
                 (Exit::Permission, "run as the user that owns it, or as root")
             }
             io::ErrorKind::NotFound => (Exit::Io, "check the path"),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                (Exit::Io, "make room on the disk")
+                (Exit::Io, "free space on the disk")
             }
             io::ErrorKind::ReadOnlyFilesystem => (Exit::Io, "mount the file system for writing"),
             io::ErrorKind::IsADirectory => {
@@ -119,14 +118,14 @@ impl Failure {
                 Exit::Io,
                 "a symbolic link is in the place of a file: see whose it is, and remove it",
             ),
-            _ => (Exit::Io, "see the system's log for the cause"),
+            _ => (Exit::Io, "check the system's log for the cause"),
         };
         Self::new(exit, format!("{what}: {cause}"), advice)
     }
 
     /// A bug of this program.
     pub fn bug(what: impl fmt::Display) -> Self {
-        Self::new(Exit::Bug, what.to_string(), "please report this, with the command that you ran")
+        Self::new(Exit::Bug, what.to_string(), "report this, with the command you ran")
     }
 }
 

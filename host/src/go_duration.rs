@@ -108,10 +108,10 @@ impl fmt::Display for InvalidDuration {
         match self {
             Self::Form => f.write_str("a duration is written as in `1h30m`, `20m` or `90s`"),
             Self::NoUnit(number) => {
-                write!(f, "the unit is missing: `{number}s` are seconds, `{number}m` minutes")
+                write!(f, "the unit is missing: `{number}s` for seconds, `{number}m` for minutes")
             }
             Self::NotPositive => f.write_str("a duration must be positive"),
-            Self::TooLong => f.write_str("a duration ends at 292 years"),
+            Self::TooLong => f.write_str("a duration can be at most 292 years"),
         }
     }
 }

@@ -16,12 +16,12 @@ use crate::terminal::{escape, escape_json};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people
+    /// Human-readable
     #[default]
     Text,
-    /// A JSON object
+    /// One JSON object per line
     Json,
-    /// For systemd's journal: a priority, and no time
+    /// For systemd's journal: with a priority, without a time
     Journal,
 }
 

@@ -17,8 +17,8 @@ pub fn page(mut program: Command, verb: Option<&str>) -> Result<Vec<u8>, Failure
         Some(verb) => {
             let name = program.get_name().to_owned();
             let found = program.find_subcommand(verb).cloned().ok_or_else(|| {
-                let advice = format!("run `{name} --help` for the list of verbs");
-                Failure::new(Exit::Usage, format!("no verb {verb:?}"), advice)
+                let advice = format!("run `{name} --help` for the list of commands");
+                Failure::new(Exit::Usage, format!("unknown command {verb:?}"), advice)
             })?;
             // clap keeps names for the life of the program.
             let title: &'static str = format!("{name}-{verb}").leak();

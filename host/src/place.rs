@@ -13,10 +13,10 @@ use crate::output;
 /// Whether to write.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Writing {
-    /// Write the file; otherwise it goes to stdout
+    /// Write the file instead of printing it
     #[arg(long)]
     pub write: bool,
-    /// Write it even if there is another one in its place
+    /// Replace an existing file with other content
     #[arg(long, requires = "write")]
     pub force: bool,
 }

@@ -119,7 +119,9 @@ impl Scratch {
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Ok(Self { path }),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error).context(format!("cannot make {}", path.display())),
+                Err(error) => {
+                    return Err(error).context(format!("cannot create {}", path.display()));
+                }
             }
         }
         bail!("{} is full of folders named {prefix}-*", parent.display())

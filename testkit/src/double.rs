@@ -209,7 +209,7 @@ impl Transport for Double<'_> {
             }
             code if code == self.code => self.speak(command),
             code if code == FlushContext::INFO.code => Ok(message(&[], false)),
-            code => panic!("nobody asked for {code}"),
+            code => panic!("unexpected command {code}"),
         }
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
         response[..answer.len()].copy_from_slice(&answer);

@@ -223,14 +223,14 @@ impl Host {
         Ok(serde_json::from_str::<Value>(&said.well()?)?["daemon"].clone())
     }
 
-    /// Waits until everything is valid and in place: so say `/readyz` and `agent status`, and so it is.
+    /// Waits until all credentials are valid and written: so say `/readyz` and `agent status`, and so it is.
     pub fn is_well(&self) -> Result<()> {
         let well = || {
             let (code, report) = self.readyz()?;
             ensure!(code == 200 && report["status"] == "healthy", "{code} {report:#}");
             Ok(())
         };
-        until(well).with_context(|| format!("it does not become well: {}", self.log()))?;
+        until(well).with_context(|| format!("it does not become healthy: {}", self.log()))?;
         let status = self.status()?;
         let identity = status.contains(" more minutes)");
         ensure!(identity && status.contains("running, healthy"), "{status}");
@@ -314,7 +314,7 @@ pub fn is_whole(folder: &Path) -> Result<()> {
     run("openssl", &valid)?;
     let certified = run("openssl", &["x509", "-in", &web("svid.pem"), "-noout", "-pubkey"])?;
     let key = run("openssl", &["pkey", "-in", &web("svid.key"), "-pubout"])?;
-    ensure!(certified == key, "a certificate of another key");
+    ensure!(certified == key, "a certificate for another key");
     Ok(())
 }
 

@@ -76,7 +76,7 @@ fn who_was_not_told_is_told_after_a_restart() -> Result<()> {
         let works = fs::read_to_string(&config)?;
         fs::write(&config, works.replace("command: [touch, ", "command: [\"false\", "))?;
         host.start()?;
-        host.until_logged("not told name=web", 1)?;
+        host.until_logged("the reload hook failed name=web", 1)?;
         end(&mut host)?;
 
         host.world.stop()?;
@@ -150,7 +150,7 @@ fn a_configuration_that_became_unusable_changes_nothing() -> Result<()> {
     host.is_well()?;
     host.configure("nonsense: true\n")?;
     host.signal("HUP")?;
-    host.until_logged("the configuration stays as it was", 1)?;
+    host.until_logged("the configuration was not changed", 1)?;
     ensure!(host.health()?["status"] == "healthy", "{}", host.log());
     Ok(())
 }
@@ -171,15 +171,15 @@ fn every_reload_ends_for_the_service_manager() -> Result<()> {
     let config = fs::read_to_string(host.world.path("tbot.yaml"))?;
     host.configure("nonsense: true\n")?;
     host.signal("HUP")?;
-    host.until_logged("the configuration stays as it was", 1)?;
+    host.until_logged("the configuration was not changed", 1)?;
     let status = until(|| ready(&host))?;
-    ensure!(status.contains("the configuration stays as it was: "), "{status}");
+    ensure!(status.contains("the configuration was not changed: "), "{status}");
 
     fs::write(host.world.path("tbot.yaml"), config)?;
     host.signal("HUP")?;
-    host.until_logged("everything is valid and in place", 2)?;
+    host.until_logged("all credentials are valid and written", 2)?;
     let status = until(|| ready(&host))?;
-    ensure!(!status.contains("stays as it was"), "{status}");
+    ensure!(!status.contains("was rejected"), "{status}");
     stop(&mut host)?;
     let messages = host.notifications();
     ensure!(messages.iter().any(|message| message.starts_with("STOPPING=1")), "{messages:#?}");
@@ -200,7 +200,7 @@ fn sighup_applies_diag_addr_and_log_format_and_says_what_it_does_not_apply() -> 
     let (_, tail) = tail.split_once('\n').context("no line")?;
     fs::write(&config, format!("{head}diag_addr: {}\n{tail}", taken.local_addr()?))?;
     host.signal("HUP")?;
-    host.until_logged("the configuration stays as it was", 1)?;
+    host.until_logged("the configuration was not changed", 1)?;
     host.is_well()?;
 
     fs::write(&config, format!("{text}log_format: json\noneshot: true\n"))?;
@@ -208,7 +208,7 @@ fn sighup_applies_diag_addr_and_log_format_and_says_what_it_does_not_apply() -> 
     host.signal("HUP")?;
     host.is_well()?;
     ensure!(TcpStream::connect((Ipv4Addr::LOCALHOST, old)).is_err(), "it answers at {old}");
-    host.until_logged("`oneshot` is not in force before the next start", 1)?;
+    host.until_logged("`oneshot` takes effect at the next start", 1)?;
     host.until_logged("\"message\":\"renewed\"", 1)?;
     stop(&mut host)
 }
@@ -223,9 +223,9 @@ fn configuration_that_cannot_be_read_in_time_changes_nothing() -> Result<()> {
     fs::remove_file(&config)?;
     run("mkfifo", &[&config])?;
     host.signal("HUP")?;
-    host.until_logged("reading the configuration again", 1)?;
+    host.until_logged("reloading the configuration", 1)?;
     ensure!(host.readyz()?.0 == 200, "{}", host.log());
-    host.until_logged("the configuration stays as it was", 1)?;
+    host.until_logged("the configuration was not changed", 1)?;
     host.until_logged("renewed name=identity", 1)?;
     host.is_well()?;
     stop(&mut host)
@@ -293,7 +293,7 @@ fn every_fault_of_the_configuration_is_in_the_log() -> Result<()> {
     for (place, what, advice) in [
         (token, "unknown key `tokne` in onboarding", "did you mean `token`?"),
         (version, "version v3 is not supported", "write `version: v2`"),
-        (debug, "`debug` is true or false", "write true or false"),
+        (debug, "`debug` must be true or false", "write true or false"),
     ] {
         let of_this = |line: &&&str| {
             line.contains(" ERROR ")
@@ -301,7 +301,7 @@ fn every_fault_of_the_configuration_is_in_the_log() -> Result<()> {
         };
         ensure!(lines.iter().filter(of_this).count() == 1, "{place} {what}: {}", said.err);
     }
-    ensure!(said.err.contains("and 2 other faults"), "{}", said.err);
+    ensure!(said.err.contains("and 2 other errors"), "{}", said.err);
     Ok(())
 }
 
@@ -320,8 +320,8 @@ fn a_check_looks_at_the_files_that_are_named() -> Result<()> {
     for (given, names, faults) in [
         (None, None, &[(4, "token: No such file"), (5, "ca.pem: ")][..]),
         (Some("nothing"), Some("t"), &[(5, "ca.pem: no certificate")]),
-        (Some(&sound), Some(" \n"), &[(4, "token: it is not one name")]),
-        (Some(&sound), Some("a b"), &[(4, "token: it is not one name")]),
+        (Some(&sound), Some(" \n"), &[(4, "token is not a single name")]),
+        (Some(&sound), Some("a b"), &[(4, "token is not a single name")]),
         (Some(&sound), Some("t\n"), &[]),
     ] {
         for (path, content) in [(&ca, given), (&token, names)] {
@@ -385,9 +385,9 @@ fn a_renewal_takes_two_commands_of_the_tpm_and_a_restart_none() -> Result<()> {
     for end in [Host::kill, stop] {
         end(&mut host)?;
         let before = commands().len();
-        let starts = host.count("everything is valid and in place");
+        let starts = host.count("all credentials are valid and written");
         host.start()?;
-        host.until_logged("everything is valid and in place", starts + 1)?;
+        host.until_logged("all credentials are valid and written", starts + 1)?;
         host.is_well()?;
         ensure!(commands().len() == before, "{:x?}", &commands()[before..]);
     }
@@ -450,13 +450,16 @@ fn a_copy_of_the_storage_is_worth_nothing_on_another_machine() -> Result<()> {
     // Nobody is it.
     let tcti = other.tcti();
     let said = host.world.agent(&["whoami", "--storage", &stolen, "--tpm", &tcti])?;
-    ensure!(said.failure(65)?[0].contains("another key than the stored identity's"), "{said:?}");
+    ensure!(
+        said.failure(65)?[0].contains("a different join key than the stored identity's"),
+        "{said:?}"
+    );
     // It does not join, neither with an open door.
     let said = host.world.join(&tcti, "t", &stolen)?;
-    ensure!(said.failure(65)?[0].contains("not the one that the stored identity rests on"));
+    ensure!(said.failure(65)?[0].contains("not the one of the stored identity"));
     host.world.allow("t", &host.world.rule(&tcti)?, &[])?;
     let said = host.world.join(&tcti, "t", &stolen)?;
-    ensure!(said.failure(65)?[0].contains("not the one that the stored identity rests on"));
+    ensure!(said.failure(65)?[0].contains("not the one of the stored identity"));
     // Nor does it renew.
     let text = fs::read_to_string(host.world.path("tbot.yaml"))?;
     let text = text.replace(&host.path("bot").display().to_string(), &started);
@@ -466,7 +469,7 @@ fn a_copy_of_the_storage_is_worth_nothing_on_another_machine() -> Result<()> {
     fs::write(host.world.path("copy.yaml"), text)?;
     let said = host.world.agent(&["start", "-c", "copy.yaml"])?;
     ensure!(said.code == Some(65) && !Path::new("/x").exists(), "{said:?}");
-    ensure!(said.err.contains("another key than the stored identity's"), "{said:?}");
+    ensure!(said.err.contains("a different join key than the stored identity's"), "{said:?}");
 
     ensure!(other.handles()? == before, "something is left behind in the TPM");
     ensure!(host.world.instances()? == instances);

@@ -74,7 +74,7 @@ fn a_tpm_that_is_well_is_said_to_be_and_stays_as_it_is() -> Result<()> {
                 .all(|check| ["ok", "skip"].contains(&check["verdict"].as_str().unwrap_or("")))
         );
         seen.has("maker", "ok", "software")?;
-        seen.has("endorsement-key", "ok", "is of the key")?;
+        seen.has("endorsement-key", "ok", "matches the key")?;
         ensure!(swtpm.handles()? == before, "something is left behind in the TPM");
     }
     Ok(())
@@ -137,10 +137,14 @@ fn a_lockout_is_said_with_its_end() -> Result<()> {
     let guess = || swtpm.tool("tpm2_nvread", &[index, "-C", index, "-P", "guess"]);
     ensure!(guess().is_err());
     let seen = Seen::alone(&swtpm)?;
-    seen.has("lockout", "warn", "1 of 2 wrong passwords, one is forgotten every 1h")?;
+    seen.has("lockout", "warn", "1 of 2 wrong passwords, the count decreases by one every 1h")?;
     ensure!(guess().is_err());
     let seen = Seen::alone(&swtpm)?;
-    seen.has("lockout", "warn", "locked out, 2 of 2 wrong passwords: it takes one more in 1h")?;
+    seen.has(
+        "lockout",
+        "warn",
+        "locked out, 2 of 2 wrong passwords: the next attempt is possible in 1h",
+    )?;
     ensure!(seen.code == Some(0), "a join works: {}", seen.err);
     Ok(())
 }
@@ -165,7 +169,7 @@ fn what_others_left_behind_is_named() -> Result<()> {
             swtpm.tool("tpm2_createprimary", &["-G", "ecc", "-c", &context])?;
         }
         let seen = Seen::alone(&swtpm)?;
-        let words = if objects == 3 { "no room for an object" } else { "0x80000000" };
+        let words = if objects == 3 { "no free slot for an object" } else { "0x80000000" };
         seen.has("handles", verdict, words)?;
         ensure!(swtpm.handles()?.transient.len() == objects, "it touched what is others'");
     }
@@ -188,7 +192,7 @@ fn a_certificate_of_another_tpm_is_known_as_such() -> Result<()> {
 
     let before = swtpm.handles()?;
     let seen = Seen::alone(&swtpm)?;
-    seen.has("endorsement-key", "fail", "is not of this TPM's rsa2048 endorsement key")?;
+    seen.has("endorsement-key", "fail", "is not for this TPM's rsa2048 endorsement key")?;
     seen.has("endorsement-key", "ok", "p384")?;
     seen.fails(65)?;
     ensure!(swtpm.handles()? == before, "something is left behind in the TPM");
@@ -220,7 +224,7 @@ fn a_tpm_that_another_program_holds_is_said_to_be_silent() -> Result<()> {
     let socket = tcti.strip_prefix("swtpm:path=").context("a socket")?;
     let _held = UnixStream::connect(socket)?;
     let seen = Seen::of(&World::absent(programs!())?, &tcti, &[])?;
-    seen.has("answer", "fail", "the TPM has not answered in 10 seconds")?;
+    seen.has("answer", "fail", "the TPM has not responded within 10 seconds")?;
     seen.fails(75)
 }
 
@@ -240,15 +244,15 @@ fn a_configuration_brings_its_storage_and_its_authority() -> Result<()> {
     let with = ["-c", "tbot.yaml"];
     let seen = Seen::of(&world, &tcti, &with)?;
     ensure!(seen.code == Some(0), "{:#}", seen.report);
-    seen.has("storage", "ok", "is not there yet")?;
-    seen.has("authority", "ok", "is the one that is trusted")?;
+    seen.has("storage", "ok", "does not exist yet")?;
+    seen.has("authority", "ok", "is reachable and trusted")?;
     ensure!(!world.path("bot").exists(), "the doctor made the storage");
 
     world.join(&tcti, "t", "bot")?.well()?;
     Seen::of(&world, &tcti, &with)?.has("storage", "ok", "bot my-bot of tests.endorse.test")?;
     let other = Factory::shared().unit(Maker::Vendor, Kind::RsaAndP384, 1)?.start_tcp()?;
     let seen = Seen::of(&world, &other.tcti(), &with)?;
-    seen.has("storage", "fail", "is another TPM's")?;
+    seen.has("storage", "fail", "belongs to another TPM")?;
     seen.fails(65)?;
 
     world.stop()?;

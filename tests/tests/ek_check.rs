@@ -37,7 +37,7 @@ fn a_certificate_in_any_form_is_vouched_for_by_root_or_issuer() -> Result<()> {
     for file in ["ek.der", "ek.pem", "ek.nv"] {
         let said = check(&world, &["--cas", "vendor-issuer.pem", file])?.well()?;
         assert!(said.contains("Key            P-256\n"), "{said}");
-        assert!(said.contains("Vouched for    by "), "{said}");
+        assert!(said.contains("Trusted CA     "), "{said}");
         assert!(!said.contains("Through"), "{said}");
         let root = ["--cas", "vendor-root.pem", "--chain", "vendor-issuer.pem", file];
         let said = check(&world, &root)?.well()?;
@@ -55,7 +55,7 @@ fn unreadable_ca_of_a_bundle_is_warned_of_and_the_rest_is_used() -> Result<()> {
     let said = check(&world, &["--cas", "bundle.pem", "ek.pem"])?;
     assert!(said.err.starts_with("warning: bundle.pem: block 1 at line 1"), "{said:?}");
     assert!(said.err.ends_with("; the rest is used\n"), "{said:?}");
-    assert!(said.out.contains("Vouched for    by "), "{said:?}");
+    assert!(said.out.contains("Trusted CA     "), "{said:?}");
     fs::write(world.path("bad.pem"), &bad)?;
     let said = check(&world, &["--cas", "bad.pem", "ek.pem"])?;
     assert!(said.failure(65)?[0].contains("bad.pem: block 1 at line 1"), "{said:?}");
@@ -67,14 +67,14 @@ fn why_nobody_vouches_is_said_with_what_to_do() -> Result<()> {
     let world = desk()?;
     let said = check(&world, &["--cas", "vendor-root.pem", "ek.pem"])?;
     let [what, advice] = said.failure(1)?;
-    assert!(what.contains("was issued by nobody who is known here"), "{what}");
+    assert!(what.contains("was issued by an unknown CA"), "{what}");
     assert!(advice.contains("add the certificate of its issuer"), "{advice}");
     let said = check(&world, &["--cas", "namesake-issuer.pem", "ek.pem"])?;
     let [what, advice] = said.failure(1)?;
     assert!(what.contains("whose key did not sign it"), "{what}");
     assert!(advice.contains("several CAs of that name"), "{advice}");
     for (file, words) in
-        [("vendor-root.pem", "says that it is a CA"), ("vendor-root.pem.absent", "cannot read")]
+        [("vendor-root.pem", "is a CA certificate"), ("vendor-root.pem.absent", "cannot read")]
     {
         let said = check(&world, &["--cas", "vendor-root.pem", file])?;
         assert!(said.err.contains(words), "{said:?}");
@@ -99,7 +99,7 @@ fn what_is_doubtful_is_accepted_only_if_that_is_said() -> Result<()> {
     openssl(&format!("{sign} -days 99 -out old.pem"))?;
     let said = check(&world, &["--cas", "ca.pem", "old.pem"])?;
     let [what, advice] = said.failure(1)?;
-    assert!(what.contains("does not say that it is one"), "{what}");
+    assert!(what.contains("is not marked as an EK certificate"), "{what}");
     assert!(advice.contains("--ek-without-purpose accepted"), "{advice}");
     let without = ["--ek-without-purpose", "accepted", "--cas", "ca.pem", "old.pem"];
     let said = check(&world, &without)?;

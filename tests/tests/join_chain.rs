@@ -115,7 +115,7 @@ fn it_may_lie_in_two_indices_with_junk_beside_it() -> Result<()> {
     let said = world.join(&swtpm.tcti(), "t", "storage")?;
     assert!(said.err.contains("NV index 0x01c00100 "), "{}", said.err);
     assert!(!said.err.contains("NV index 0x01c00101 "), "{}", said.err);
-    assert!(said.err.contains("is of no use"), "{}", said.err);
+    assert!(said.err.contains("is unusable"), "{}", said.err);
     said.well()?;
     Ok(())
 }

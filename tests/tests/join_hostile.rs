@@ -157,7 +157,7 @@ async fn the_certificate_of_another_tpm() -> Result<()> {
     let wire = Wire::open(&world).await?;
     let (mut call, challenge) = wire.challenged(&init).await?;
     let error = host.activate(&challenge).unwrap_err().to_string();
-    assert!(error.contains("not for this TPM and this join key"), "{error}");
+    assert!(error.contains("for another TPM or another join key"), "{error}");
     call.send(Step::Answer(guess(&mut host, &wire.transcript(&init, &challenge))?)).await;
     call.refusal().await?;
     let event = world.refused("answer_wrong")?;

@@ -26,7 +26,7 @@ pub enum ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoTrust => f.write_str("no CA certificate and no CA pin: nobody to trust"),
+            Self::NoTrust => f.write_str("no CA certificate and no CA pin to trust"),
             Self::Certificate { index, .. } => {
                 write!(f, "CA certificate {} cannot be read", index + 1)
             }

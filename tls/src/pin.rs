@@ -80,13 +80,13 @@ impl fmt::Display for InvalidPin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("not a CA pin: ")?;
         match self {
-            Self::Prefix => write!(f, "it does not begin with `{PREFIX}`"),
+            Self::Prefix => write!(f, "it does not start with `{PREFIX}`"),
             Self::Digit { position, found } => {
                 write!(f, "character {position} is {found:?}, not a hexadecimal digit")
             }
             Self::Length { found } => write!(f, "it has {found} hexadecimal digits, not 64"),
         }?;
-        write!(f, "; copy the line `CA pin` that `authority status` prints")
+        write!(f, "; copy the CA pin from `authority status`")
     }
 }
 
@@ -140,8 +140,7 @@ mod tests {
         );
         assert_eq!(
             refused("sha256:0g").to_string(),
-            "not a CA pin: character 9 is 'g', not a hexadecimal digit; \
-             copy the line `CA pin` that `authority status` prints"
+            "not a CA pin: character 9 is 'g', not a hexadecimal digit; copy the CA pin from `authority status`"
         );
     }
 

@@ -107,10 +107,10 @@ impl fmt::Display for RemoteKeyError {
         f.write_str(match self {
             Self::NotP256 => "the remote key is not an ECDSA key on P-256",
             Self::Signer(_) => "the remote key did not sign",
-            Self::NotASignature => "the remote key answered with something that is no signature",
+            Self::NotASignature => "the remote key returned a malformed signature",
             Self::WrongSignature => {
-                "the remote key answered with a signature that its public key does not verify: \
-                 the TPM is at fault, or somebody changes what passes on its bus"
+                "the remote key returned a signature that its public key does not verify: the \
+                 TPM is faulty, or its bus is tampered with"
             }
         })
     }

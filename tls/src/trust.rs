@@ -198,22 +198,22 @@ impl fmt::Display for PinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotPinned { presented } if presented.is_empty() => {
-                f.write_str("the server presents no CA certificate to compare with the CA pin")?;
+                f.write_str("the server presented no CA certificate to compare with the CA pin")?;
             }
             Self::NotPinned { presented } => {
-                f.write_str("the CA that the server presents is not the pinned one, but ")?;
+                f.write_str("the server presented another CA than the pinned one: ")?;
                 for (index, pin) in presented.iter().enumerate() {
                     write!(f, "{}{pin}", if index == 0 { "" } else { ", " })?;
                 }
             }
             Self::NotCa => {
-                f.write_str("the certificate with the pinned key is not that of a CA")?
+                f.write_str("the certificate with the pinned key is not a CA certificate")?
             }
             Self::NotSelfSigned => {
                 f.write_str("the CA certificate with the pinned key is not signed with that key")?;
             }
         }
-        f.write_str("; compare the pin with what `authority status` says on the authority itself")
+        f.write_str("; compare the pin with `authority status` on the authority's host")
     }
 }
 

@@ -79,15 +79,15 @@ impl Error {
         match &self.fault {
             Fault::Refused(code) => code.advice(),
             Fault::Forged => Some(
-                "the TPM does not hold the expected endorsement key, or its bus is tampered with; \
-                 compare `agent identify` with what you know of this machine",
+                "compare `agent identify` with the records of this machine: the TPM does not \
+                 have the expected endorsement key, or its bus is tampered with",
             ),
             Fault::Transport(error) => match error.raw_os_error() {
                 Some(ENOMEM) => Some(
-                    "a connection to the kernel's resource manager has room for three objects and \
-                     three sessions; `dmesg` says whether that is used up, or the host's memory",
+                    "check `dmesg`: a connection to the kernel's resource manager is limited to \
+                     three objects and three sessions",
                 ),
-                Some(ETIME) => Some("the TPM did not answer in time; power-cycle the machine"),
+                Some(ETIME) => Some("power-cycle the machine; the TPM did not respond in time"),
                 _ => None,
             },
             Fault::Malformed(_) => Some("the TPM, its firmware or its driver is faulty"),
@@ -122,8 +122,10 @@ impl fmt::Display for Error {
             Fault::TooLarge => f.write_str("the command does not fit its buffer"),
             Fault::Unnamed => f.write_str("not sent: an entity without a Name under a session"),
             Fault::Unprotectable => f.write_str("not sent: the session cannot protect it"),
-            Fault::NoPolicy => f.write_str("not sent: without a policy nobody could ever use it"),
-            Fault::NoRandomness => f.write_str("the operating system gave no randomness"),
+            Fault::NoPolicy => {
+                f.write_str("not sent: without a policy the object could never be used")
+            }
+            Fault::NoRandomness => f.write_str("the operating system provided no randomness"),
             Fault::Unsupported(what) => {
                 write!(f, "not sent: the key has no {what}, or one that is not supported")
             }

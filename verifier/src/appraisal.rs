@@ -307,7 +307,7 @@ impl fmt::Display for Cause {
                 write!(f, "no EK profile has this key with the name algorithm {alg:#06x}")
             }
             Self::EkCertificateMissing => {
-                f.write_str("an EK certificate is demanded, and none was sent")
+                f.write_str("an EK certificate is required, but none was sent")
             }
             Self::EkChainTooLong(count) => {
                 write!(

@@ -130,7 +130,7 @@ fn rsa_key(rsa: &RsaPublic<'_>) -> Result<(Key, Alg), AttestationKeyError> {
     let exponent = if rsa.exponent == 0 { 65537 } else { rsa.exponent };
     let key = RsaKey::new(rsa.unique.octets(), exponent).map_err(AttestationKeyError::Key)?;
     if key.bits() != usize::from(rsa.key_bits) {
-        return Err(AttestationKeyError::Template("modulus is not of the size that it says"));
+        return Err(AttestationKeyError::Template("modulus does not have the size of keyBits"));
     }
     match rsa.scheme {
         AsymScheme::Rsassa(scheme) => Ok((Key::Rsassa(key), scheme.hash)),

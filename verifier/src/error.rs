@@ -98,12 +98,12 @@ impl fmt::Display for CertificateError {
             }
             Self::Validity => f.write_str("its validity ends before it begins"),
             Self::NameMissing(whose) => write!(f, "the {whose} has no name"),
-            Self::DuplicateExtension(oid) => write!(f, "extension {oid} is there twice"),
+            Self::DuplicateExtension(oid) => write!(f, "duplicate extension {oid}"),
             Self::CriticalExtension(oid) => {
                 write!(f, "extension {oid} is critical and not understood")
             }
             Self::NameConstraints => f.write_str("has name constraints, which are not supported"),
-            Self::IsCa => f.write_str("says that it is a CA, so it is not an endorsement key's"),
+            Self::IsCa => f.write_str("is a CA certificate, so it is not an EK certificate"),
             Self::IsNotCa => f.write_str("is not a CA certificate (no basicConstraints cA)"),
             Self::KeyUsage(bit) => write!(f, "its keyUsage lacks {bit}"),
             Self::ExtendedKeyUsage => {
@@ -179,7 +179,7 @@ impl fmt::Display for KeyError {
             Self::Der(error) => error.fmt(f),
             Self::NotCanonical => f.write_str("is not encoded canonically"),
             Self::Algorithm(oid) => write!(f, "algorithm {oid} is neither RSA nor ECC"),
-            Self::Curve(oid) => write!(f, "curve {oid} is none of P-256, P-384 and P-521"),
+            Self::Curve(oid) => write!(f, "curve {oid} is not P-256, P-384 or P-521"),
             Self::ModulusSize(bits) => write!(f, "an RSA modulus of {bits} bits is not allowed"),
             Self::ModulusEven => f.write_str("the RSA modulus is even"),
             Self::Exponent(exponent) => write!(f, "the RSA exponent {exponent} is not allowed"),

@@ -170,9 +170,7 @@ impl fmt::Display for PemError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { block, line, subject, fault } = self;
         match (fault, subject) {
-            (PemFault::NoBlock, _) => {
-                f.write_str("there is no \"-----BEGIN CERTIFICATE-----\" in it")
-            }
+            (PemFault::NoBlock, _) => f.write_str("it contains no \"-----BEGIN CERTIFICATE-----\""),
             (PemFault::TooLarge, _) => write!(f, "longer than {MAX_TEXT} bytes"),
             (fault, None) => write!(f, "block {block} at line {line}: {fault}"),
             (fault, Some(subject)) => {

@@ -125,7 +125,7 @@ pub struct SignatureWrong;
 
 impl fmt::Display for SignatureWrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the signature is wrong")
+        f.write_str("the signature is invalid")
     }
 }
 

@@ -132,7 +132,7 @@ impl Client {
         identity: &Identity,
         passwords: Passwords,
     ) -> Result<Authenticated, Failure> {
-        let damaged = |error: String| Failure::new(Exit::Data, error, "join anew");
+        let damaged = |error: String| Failure::new(Exit::Data, error, "run `agent join` again");
         let trusted = identity.trusted(&self.pins).map_err(damaged)?;
         let trust = ServerTrust::Pins(trusted.clone());
         // Whoever is not the authority costs no command of the TPM, the first time apart.
@@ -152,7 +152,11 @@ impl Client {
         let remote = RemoteKey::new(Arc::new(signer)).map_err(Failure::bug)?;
         let chain = identity.certificates().map(|der| CertificateDer::from(der.to_vec())).collect();
         let certified = tls::identity(chain, Arc::new(remote)).map_err(|error| {
-            Failure::new(Exit::Data, format!("the stored certificate: {error}"), "join anew")
+            Failure::new(
+                Exit::Data,
+                format!("the stored certificate: {error}"),
+                "run `agent join` again",
+            )
         })?;
         let (connection, authority) = self.connect(&trust, Some(certified)).await?;
         Ok(Authenticated {
@@ -199,7 +203,7 @@ impl Client {
             }
         }
         self.history.failed.store(true, Ordering::Relaxed);
-        let none = || Failure::bug("no address of an authority");
+        let none = || Failure::bug("no authority address");
         Err(telling.map_or_else(none, |unopened| unopened.failure))
     }
 
@@ -252,8 +256,8 @@ impl Authenticated {
         let renewed = CallTime::new().wait(self.service.renew(request)).await;
         let issued = renewed.map_err(|status| self.refused(&status))?.into_inner();
         if !identity.is_renewed_by(&issued.cluster, &issued.bot, &issued.instance) {
-            let message = "the authority renewed another identity than ours";
-            return Err(Failure::new(Exit::Data, message, "nothing was stored; see its log").into());
+            let message = "the authority renewed a different identity";
+            return Err(Failure::new(Exit::Data, message, "nothing was stored; check the authority's log").into());
         }
         let generation = issued.generation;
         let credentials = verify(issued, self.key.verifying_key(), &self.trusted)?;
@@ -300,8 +304,8 @@ impl Authenticated {
         if names.into_iter().chain(&answer.roles).all(|name| is_name(name)) {
             return Ok(answer);
         }
-        let message = "the authority says names that are none";
-        Err(Failure::new(Exit::Data, message, "see that it is well").into())
+        let message = "the authority's response contains an invalid name";
+        Err(Failure::new(Exit::Data, message, "check the authority's log").into())
     }
 
     /// Why the authority did not do what was asked.

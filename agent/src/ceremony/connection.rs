@@ -94,7 +94,7 @@ impl Connection {
         }
         let sockets = timeout(CONNECT_TIMEOUT, tokio::net::lookup_host(address))
             .await
-            .map_err(|_| unreachable(address, "its name is not resolved in ten seconds"))?
+            .map_err(|_| unreachable(address, "its name was not resolved within 10 seconds"))?
             .map_err(|error| unreachable(address, &error.to_string()))?;
         let sockets: Vec<SocketAddr> = sockets.take(MAX_ADDRESSES).collect();
         let share = CONNECT_TIMEOUT / u32::try_from(sockets.len().max(1)).unwrap_or(u32::MAX);
@@ -106,7 +106,7 @@ impl Connection {
                 Err(unopened) => telling = Some(unopened.or_more_telling(telling)),
             }
         }
-        Err(telling.unwrap_or_else(|| unreachable(address, "its name has no address")))
+        Err(telling.unwrap_or_else(|| unreachable(address, "its name resolves to no address")))
     }
 
     async fn open_socket(
@@ -126,7 +126,7 @@ impl Connection {
         let budget = Budget::new(MAX_HANDSHAKE);
         let connected = handshake::connect(tcp, budget.clone(), config, CONNECT_TIMEOUT).await;
         let tls = connected.map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut => unreachable(address, "no TLS handshake in ten seconds"),
+            io::ErrorKind::TimedOut => unreachable(address, "no TLS handshake within 10 seconds"),
             _ => Unopened { failure: handshake_failure(address, &error), is_answered: true },
         })?;
         if !tls::is_http2(tls.get_ref().1) {
@@ -149,7 +149,8 @@ fn unreachable(address: &str, what: &str) -> Unopened {
     Unopened::silent(Failure::new(
         Exit::Unavailable,
         format!("cannot reach the authority at {address}: {what}"),
-        "see that it runs (`authority status` there), that the address is right and no firewall is between",
+        "check that it runs (`authority status` on its host), that the address is correct, and \
+         that no firewall blocks it",
     ))
 }
 

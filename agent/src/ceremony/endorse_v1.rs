@@ -69,7 +69,7 @@ impl Ceremony for EndorseV1 {
         let Self { attester, who, passwords, unique } = self;
         let join_key = attester.join_key().public().to_vec();
         let appraised = AppraisedKey::appraise(&join_key).map_err(|error| {
-            let message = format!("the TPM made another key than it was told to: {error}");
+            let message = format!("the TPM created a key that does not match the template: {error}");
             Failure::new(Exit::Data, message, "the TPM or its driver is faulty")
         })?;
         let key = *appraised.verifying_key();
@@ -239,7 +239,7 @@ async fn next(
 }
 
 fn hung_up() -> Failure {
-    Failure::new(Exit::Unavailable, "the authority hung up", "try again")
+    Failure::new(Exit::Unavailable, "the authority closed the connection", "try again")
 }
 
 /// The authority does not keep to the ceremony.
@@ -247,7 +247,7 @@ fn disorder(sent: &str) -> Failure {
     Failure::new(
         Exit::Data,
         format!("the authority sent {sent}"),
-        "see that agent and authority are of versions that belong together",
+        "check that the versions of agent and authority are compatible",
     )
 }
 
@@ -261,8 +261,8 @@ pub fn refused(status: &Status) -> Failure {
         Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded => {
             Failure::new(
                 Exit::Unavailable,
-                format!("the authority is not available: {said}"),
-                "try again; its log says more",
+                format!("the authority is unavailable: {said}"),
+                "try again; check the authority's log",
             )
         }
         Code::ResourceExhausted => Failure::new(
@@ -273,14 +273,15 @@ pub fn refused(status: &Status) -> Failure {
         Code::Internal => Failure::new(
             Exit::Unavailable,
             format!("the authority failed: {said}"),
-            "its log says why",
+            "check the authority's log",
         ),
-        Code::Unimplemented => disorder("that it does not know this call"),
+        Code::Unimplemented => disorder("that it does not support this call"),
         Code::OutOfRange | Code::DataLoss => disorder(said),
         _ => Failure::new(
             Exit::Refused,
             format!("refused by the authority: {said}"),
-            "its operator finds the reason in its audit log: a lock, or a token; `agent identify` shows what a token must allow",
+            "ask the authority's operator, whose audit log has the reason; `agent identify` \
+             shows what a token must allow",
         ),
     }
 }

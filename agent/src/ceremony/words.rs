@@ -18,7 +18,7 @@ pub(super) fn handshake_failure(address: &str, error: &io::Error) -> Failure {
             ),
             // Clocks are set right, by time servers say, so trying again is worthwhile.
             (None, Some(when)) => failure(
-                format!("by our clock the certificate of {address} {when}"),
+                format!("by this host's clock, the certificate of {address} {when}"),
                 "compare the clocks of both machines",
             ),
             (None, None) => failure(
@@ -29,15 +29,15 @@ pub(super) fn handshake_failure(address: &str, error: &io::Error) -> Failure {
         // Before the authority has proved who it is, anybody can have sent this.
         Some(Error::AlertReceived(alert)) => failure(
             format!("{address} ends the TLS handshake: {}", alert_name(*alert)),
-            "see that the address is an authority's and nobody stands between",
+            "check that the address is the authority's and that no one intercepts the connection",
         ),
         Some(_) => failure(
-            format!("no TLS with {address}: {error}"),
-            "see that the address is an authority's",
+            format!("TLS with {address} failed: {error}"),
+            "check that the address is the authority's",
         ),
         None => failure(
-            format!("no TLS with {address}: {error}"),
-            "see that the authority is well, and try again",
+            format!("TLS with {address} failed: {error}"),
+            "check the authority's log, and try again",
         ),
     }
 }
@@ -80,14 +80,14 @@ const fn fault(why: &CertificateError) -> &'static str {
 /// The authority has judged our certificate.
 pub(super) fn not_accepted(alert: AlertDescription) -> Failure {
     let why = match alert {
-        AlertDescription::CertificateExpired => "it has expired".to_owned(),
-        AlertDescription::UnknownCA => "it is another cluster's".to_owned(),
+        AlertDescription::CertificateExpired => "the certificate has expired".to_owned(),
+        AlertDescription::UnknownCA => "the certificate is from another cluster".to_owned(),
         alert => alert_name(alert),
     };
     Failure::new(
         Exit::Refused,
         format!("the authority does not accept our certificate: {why}"),
-        "join anew; if it is refused again, compare the clocks of both machines",
+        "join again; if that is refused too, compare the clocks of both machines",
     )
 }
 

@@ -10,11 +10,11 @@ use crate::config::{ConfigFile, Overrides};
 /// `agent configure`.
 #[derive(Args, Debug)]
 pub struct Configure {
-    /// The file to write; by default it goes to stdout
+    /// File to write [default: stdout]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     #[command(flatten)]
-    #[doc = "What the file is to say."]
+    #[doc = "The settings to write."]
     pub settings: Overrides,
 }
 
@@ -24,10 +24,10 @@ pub struct Check {
     #[command(flatten)]
     #[doc = "Which file."]
     pub file: ConfigFile,
-    /// text for people, json for programs
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
     #[command(flatten)]
-    #[doc = "What goes before what it says."]
+    #[doc = "What overrides the file."]
     pub overrides: Overrides,
 }

@@ -9,15 +9,15 @@ use crate::config::{Address, ConfigFile, Overrides, ServiceName};
 /// `agent start`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-TELEPORT_ANONYMOUS_TELEMETRY is accepted and changes nothing: nothing about this host is sent anywhere.")]
+TELEPORT_ANONYMOUS_TELEMETRY is accepted and has no effect: the agent sends no telemetry.")]
 pub struct Start {
     /// Where the configuration is.
     #[command(flatten)]
     pub file: ConfigFile,
-    /// What goes before it.
+    /// What overrides it.
     #[command(flatten)]
     pub overrides: Overrides,
-    /// Write the process id to this file, as long as the agent runs
+    /// File to write the process ID to; removed when the agent exits
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
 }
@@ -26,10 +26,10 @@ pub struct Start {
 #[derive(Args, Debug)]
 #[command(group(ArgGroup::new("agent").required(true).multiple(true)))]
 pub struct Wait {
-    /// The storage of the agent, where it answers too
+    /// Storage directory of the agent, which holds its agent.sock
     #[arg(long, value_name = "DIR", env = "AGENT_STORAGE", group = "agent")]
     pub storage: Option<PathBuf>,
-    /// Where the agent answers questions about its health: its diag_addr
+    /// Diagnostics address of the agent, its diag_addr
     #[arg(
         long,
         value_name = "HOST:PORT",
@@ -41,7 +41,7 @@ pub struct Wait {
     /// Wait for this service only
     #[arg(long, value_name = "NAME")]
     pub service: Option<ServiceName>,
-    /// Give up after this many seconds; 0 never does
+    /// Give up after this many seconds; 0 waits forever
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub timeout: u64,
 }

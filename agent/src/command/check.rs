@@ -69,7 +69,7 @@ struct Meaning<'a>(&'a Path, &'a Settings);
 impl Display for Meaning<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(path, settings) = self;
-        writeln!(f, "{} is well", path.display())?;
+        writeln!(f, "{} is valid", path.display())?;
         writeln!(f, "Authority:    {}", joined(&settings.authorities))?;
         match &settings.trust {
             Trust::Pins(pins) => writeln!(f, "Trusted by:   CA pin {}", joined(pins))?,
@@ -83,7 +83,7 @@ impl Display for Meaning<'_> {
             Storage::Directory(directory) => {
                 writeln!(f, "Storage:      {}", directory.path.display())?;
             }
-            Storage::Memory => writeln!(f, "Storage:      memory; every start joins anew")?,
+            Storage::Memory => writeln!(f, "Storage:      memory; the agent joins at each start")?,
         }
         writeln!(f, "TPM:          {}, EK {}", settings.tpm.address, settings.tpm.ek)?;
         let renewed = if settings.oneshot { ", once" } else { "" };
@@ -121,9 +121,9 @@ fn joined<T: Display>(all: &[T]) -> String {
 fn life(lifetime: Lifetime) -> String {
     let ttl = go_duration::text(lifetime.ttl);
     match lifetime.renewal {
-        Renewal::HalfLife => format!("live {ttl}, renewed at half of it"),
+        Renewal::HalfLife => format!("lifetime {ttl}, renewed at half of the lifetime"),
         Renewal::Every(interval) => {
-            format!("live {ttl}, renewed every {}", go_duration::text(interval))
+            format!("lifetime {ttl}, renewed every {}", go_duration::text(interval))
         }
     }
 }

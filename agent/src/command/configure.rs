@@ -20,8 +20,8 @@ pub(crate) fn run(arguments: &Configure) -> Result<(), Failure> {
             let _ = write!(std::io::stderr(), "{findings}");
             return Err(Failure::new(
                 Exit::Usage,
-                "the command line does not say enough for a configuration",
-                "give what is missing; `agent configure --help` has all of it",
+                "the command line lacks required settings",
+                "add them; `agent configure --help` lists all options",
             ));
         }
     };
@@ -30,8 +30,8 @@ pub(crate) fn run(arguments: &Configure) -> Result<(), Failure> {
     if config::read(&text, path).ok().is_none_or(|loaded| loaded.settings != settings) {
         return Err(Failure::new(
             Exit::Usage,
-            "a path on the command line cannot be said in a file",
-            "choose a path of readable characters",
+            "a path on the command line is not valid UTF-8",
+            "choose a path that is valid UTF-8",
         ));
     }
     match &arguments.output {
@@ -59,7 +59,7 @@ fn create(path: &Path, text: &str) -> Result<(), Failure> {
     match file.persist_noclobber(path) {
         Ok(_) => Ok(()),
         Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
-            let message = format!("{} is there already", path.display());
+            let message = format!("{} already exists", path.display());
             Err(Failure::new(Exit::Io, message, "move it away, or choose another --output"))
         }
         Err(error) => Err(failed(&error.error)),

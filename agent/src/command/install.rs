@@ -22,7 +22,7 @@ fn systemd(arguments: Systemd) -> Result<(), Failure> {
     let program = match arguments.program {
         Some(program) => program,
         None => std::env::current_exe()
-            .map_err(|cause| Failure::io(&cause, "cannot tell where this program is"))?,
+            .map_err(|cause| Failure::io(&cause, "cannot determine the path of this program"))?,
     };
     let mut reach = reach(&arguments.file)?;
     reach.read_write.extend(arguments.read_write_path);
@@ -39,9 +39,9 @@ fn systemd(arguments: Systemd) -> Result<(), Failure> {
         storage: arguments.storage.map_or(reach.storage, Reach::folder_of),
         read_write: reach.read_write,
     };
-    let text = unit.render().map_err(|error| {
-        Failure::new(Exit::Usage, error.to_string(), "give the path as it is from the root")
-    })?;
+    let text = unit
+        .render()
+        .map_err(|error| Failure::new(Exit::Usage, error.to_string(), "give an absolute path"))?;
     let path = arguments.systemd_directory.join(format!("{}.service", unit.name));
     place::install(&path, &text, arguments.writing)?;
     for missing in missing(&unit) {
@@ -77,11 +77,11 @@ fn missing(unit: &Unit) -> Vec<String> {
     for folder in unit.read_write.iter().filter(|folder| !folder.exists()) {
         let folder = folder.display();
         missing.push(format!(
-            "there is no folder {folder} yet: install -d -o {user} -g {group} -m 0750 {folder}"
+            "the directory {folder} does not exist yet: install -d -o {user} -g {group} -m 0750 {folder}"
         ));
     }
     if !unit.config.exists() {
-        missing.push(format!("there is no {} yet", unit.config.display()));
+        missing.push(format!("{} does not exist yet", unit.config.display()));
     }
     missing
 }
@@ -94,7 +94,7 @@ fn udev_rule(arguments: &Udev) -> Result<(), Failure> {
             return Err(Failure::new(
                 Exit::Config,
                 format!("{other} already gives the TPM to a group"),
-                "that is enough; --force writes a rule that overrides it",
+                "no rule is needed; --force writes one that overrides it",
             ));
         }
         note(&format!("{other} already gives the TPM to a group"));

@@ -61,15 +61,16 @@ pub(crate) fn stored(folder: &std::path::Path) -> Result<Identity, Failure> {
         Failure::new(
             Exit::Config,
             format!("no identity is stored in {}", folder.display()),
-            "agent join makes one",
+            "run `agent join` to create one",
         )
     })
 }
 
 fn left(identity: &Identity, now: OffsetDateTime) -> Result<time::Duration, Failure> {
     let end = OffsetDateTime::parse(&identity.not_after, &Rfc3339).map_err(|error| {
-        let message = format!("the stored identity's end {:?}: {error}", identity.not_after);
-        Failure::new(Exit::Data, message, "join anew")
+        let message =
+            format!("the expiry of the stored identity {:?}: {error}", identity.not_after);
+        Failure::new(Exit::Data, message, "run `agent join` again")
     })?;
     Ok(end - now)
 }
@@ -78,7 +79,7 @@ fn text(identity: &Identity, left: time::Duration) -> String {
     let state = if left.is_positive() {
         format!("{} more minutes", left.whole_minutes())
     } else {
-        "expired: join anew".to_owned()
+        "expired: join again".to_owned()
     };
     format!(
         "Cluster:     {}\nBot:         {}\nInstance:    {}\nSPIFFE ID:   {}\nAuthority:   {}\n\

@@ -55,7 +55,7 @@ async fn wait(arguments: &Wait) -> Result<(), Failure> {
             return Err(Failure::new(
                 Exit::Unavailable,
                 format!("not ready after {} seconds: {why}", arguments.timeout),
-                "the agent's log says more",
+                "check the agent's log",
             ));
         }
         tokio::time::sleep(POLL_INTERVAL).await;
@@ -65,7 +65,7 @@ async fn wait(arguments: &Wait) -> Result<(), Failure> {
 fn unknown(arguments: &Wait) -> Failure {
     let message = match &arguments.service {
         Some(name) => format!("the agent has no service {name}"),
-        None => "who answers there is not an agent".to_owned(),
+        None => "the process listening there is not an agent".to_owned(),
     };
     Failure::new(Exit::Usage, message, "`agent status` lists the services of a storage's agent")
 }
@@ -82,7 +82,7 @@ async fn ask_agent(arguments: &Wait, path: &str) -> Result<(StatusCode, Bytes), 
                 let stream = unix_socket::connect(&path).await;
                 Box::new(stream.map_err(|cause| format!("{}: {cause}", path.display()))?)
             }
-            (None, None) => return Err("it is not said which agent".to_owned()),
+            (None, None) => return Err("no agent was given".to_owned()),
         };
         ask(stream, path).await
     };
@@ -97,7 +97,7 @@ fn reasons(body: &[u8]) -> String {
         let unwell = unwell.map(|(name, c)| format!("{name}: {}", reason(c)));
         return unwell.collect::<Vec<_>>().join("; ");
     }
-    serde_json::from_slice(body).map_or_else(|_| "an answer that is none".into(), reason)
+    serde_json::from_slice(body).map_or_else(|_| "malformed response".into(), reason)
 }
 
 /// The health of the agent that runs on this storage; `None` if none does.
@@ -111,7 +111,7 @@ pub(crate) async fn running(storage: &Path) -> Option<Report> {
 }
 
 async fn ask(stream: Box<dyn Stream>, path: &str) -> Result<(StatusCode, Bytes), String> {
-    let wrong = |error: &dyn std::fmt::Display| format!("an answer that is none: {error}");
+    let wrong = |error: &dyn std::fmt::Display| format!("malformed response: {error}");
     let stream = Budgeted::new(stream, Budget::new(MAX_ANSWER + MAX_OVERHEAD));
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| wrong(&error))?;
@@ -141,7 +141,7 @@ mod tests {
         let server = async move { while server.write_all(answer.as_bytes()).await.is_ok() {} };
         let asked = async {
             let refused = ask(Box::new(client), "/readyz").await.unwrap_err();
-            assert!(refused.starts_with("an answer that is none"), "{refused}");
+            assert!(refused.starts_with("malformed response"), "{refused}");
         };
         tokio::time::timeout(DEADLINE, async { tokio::join!(server, asked) }).await.unwrap();
     }
@@ -154,9 +154,6 @@ mod tests {
             "web":{"status":"unhealthy","reason":"no","updated_at":"t"}}}"#;
         assert_eq!(reasons(report), "mail: not yet; web: no");
         let one = br#"{"status":"initializing","updated_at":"t"}"#;
-        assert_eq!(
-            (reasons(one), reasons(b"?")),
-            ("not yet".into(), "an answer that is none".into())
-        );
+        assert_eq!((reasons(one), reasons(b"?")), ("not yet".into(), "malformed response".into()));
     }
 }

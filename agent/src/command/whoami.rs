@@ -44,7 +44,9 @@ pub(crate) fn run(arguments: &Whoami) -> Result<(), Failure> {
 }
 
 async fn ask(identity: &Identity, tpm: TpmThread, passwords: Passwords) -> Result<Report, Failure> {
-    let pins = identity.pins().map_err(|error| Failure::new(Exit::Data, error, "join anew"))?;
+    let pins = identity
+        .pins()
+        .map_err(|error| Failure::new(Exit::Data, error, "run `agent join` again"))?;
     let client = Client::new(vec![identity.authority.clone()], &Trust::Pins(pins))?;
     let answer = client.authenticate(&tpm, identity, passwords).await?.who_am_i().await?;
     Ok(Report {

@@ -108,7 +108,7 @@ impl fmt::Display for InvalidAddress {
             Self::NoPort => f.write_str("the port is missing: write HOST:PORT"),
             Self::Port => f.write_str("the port is not a number from 1 to 65535"),
             Self::Host => f.write_str("the host is neither a name nor an IP address"),
-            Self::Elsewhere => f.write_str("where to listen is IP:PORT, localhost:PORT or :PORT"),
+            Self::Elsewhere => f.write_str("a listen address is IP:PORT, localhost:PORT or :PORT"),
             Self::Brackets => f.write_str("an IPv6 address needs brackets: write [HOST]:PORT"),
         }
     }

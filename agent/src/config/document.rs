@@ -35,31 +35,37 @@ pub struct Loaded {
     pub files: Vec<NamedFile>,
 }
 
-const TOP: Keys = Keys {
+pub(super) const TOP: Keys = Keys {
     of: "the configuration",
     known: &[
-        "version",
-        "auth_server",
-        "proxy_server",
-        "onboarding",
-        "storage",
-        "services",
-        "outputs",
-        "credential_ttl",
-        "certificate_ttl",
-        "renewal_interval",
-        "oneshot",
-        "debug",
-        "log_format",
-        "diag_addr",
-        "tpm",
-        "fips",
-        "insecure",
-        "scoped",
-        "leeway",
+        ("version", "`v2`"),
+        ("auth_server", "same as `proxy_server`"),
+        (
+            "proxy_server",
+            "address of the authority, `HOST:PORT`, or a list of addresses that are tried in order",
+        ),
+        ("onboarding", "how to join; see below"),
+        (
+            "storage",
+            "where to store the bot's identity: a directory, or a section (default `/var/lib/teleport/bot`)",
+        ),
+        ("services", "a list of credentials to write in addition to the bot's identity"),
+        ("outputs", "old name of `services`"),
+        ("credential_ttl", "lifetime of certificates, e.g. `1h30m` (default `1h`)"),
+        ("certificate_ttl", "old name of `credential_ttl`"),
+        ("renewal_interval", "interval between renewals (default: half of the lifetime)"),
+        ("oneshot", "join or renew once, write all credentials, and exit"),
+        ("debug", "log at debug level"),
+        ("log_format", "`text`, `json` or `journal`"),
+        ("diag_addr", "address and port that serve `/livez`, `/readyz` and `/metrics`"),
+        ("tpm", "which TPM and endorsement key; see below"),
+        ("fips", "only `false` is supported"),
+        ("insecure", "only `false` is supported"),
+        ("scoped", "only `false` is supported"),
+        ("leeway", "no effect"),
     ],
     refused: &[
-        ("join_uri", "write its parts: `proxy_server`, and `token` in `onboarding`"),
+        ("join_uri", "write `proxy_server`, and `token` in `onboarding`"),
         ("destinations", "this is version 1: write `services`"),
         ("data_dir", "this is version 1: write `storage`"),
         ("auth_servers", "write `auth_server`; it may be a list"),
@@ -70,11 +76,16 @@ const TOP: Keys = Keys {
     ],
 };
 
-const OTHER_METHOD: &str = "it belongs to another join method than tpm";
+const OTHER_METHOD: &str = "it belongs to a join method other than tpm";
 
-const ONBOARDING: Keys = Keys {
+pub(super) const ONBOARDING: Keys = Keys {
     of: "onboarding",
-    known: &["token", "join_method", "ca_pins", "ca_path"],
+    known: &[
+        ("token", "name of the join token, or absolute path of a file that contains it"),
+        ("join_method", "only `tpm` is supported"),
+        ("ca_pins", "a list of CA pins of the cluster, as shown by `authority status`"),
+        ("ca_path", "file with the cluster's CA certificates, PEM, instead of `ca_pins`"),
+    ],
     refused: &[
         ("azure", OTHER_METHOD),
         ("bound_keypair", OTHER_METHOD),
@@ -84,14 +95,22 @@ const ONBOARDING: Keys = Keys {
     ],
 };
 
-const TPM: Keys = Keys {
+pub(super) const TPM: Keys = Keys {
     of: "tpm",
-    known: &["address", "ek", "owner_password_file", "endorsement_password_file"],
+    known: &[
+        (
+            "address",
+            "`device:PATH`, `swtpm:path=SOCKET` or `swtpm:host=HOST,port=PORT` (default `device:/dev/tpmrm0`)",
+        ),
+        ("ek", "the endorsement key; `auto` (default) takes the first one with a certificate"),
+        ("owner_password_file", "file with the password of the TPM's owner hierarchy"),
+        ("endorsement_password_file", "file with the password of the TPM's endorsement hierarchy"),
+    ],
     refused: &[
-        ("owner_password", "a password is kept in a file of its own: `owner_password_file`"),
+        ("owner_password", "store the password in a separate file: `owner_password_file`"),
         (
             "endorsement_password",
-            "a password is kept in a file of its own: `endorsement_password_file`",
+            "store the password in a separate file: `endorsement_password_file`",
         ),
         ("device", "write `address: device:/dev/tpmrm0`"),
     ],
@@ -161,7 +180,7 @@ fn version(top: &Section<'_>, source: &Source<'_>) {
     if let Given::Here(version, place) = top.text("version") {
         let advice = match version.as_str() {
             "v2" => return,
-            "v1" => "rewrite it as version v2: `destinations` became `services`",
+            "v1" => "rewrite it as version v2: `destinations` is now `services`",
             _ => "write `version: v2`",
         };
         source.error(place.as_ref(), format!("version {version} is not supported"), advice);
@@ -171,10 +190,7 @@ fn version(top: &Section<'_>, source: &Source<'_>) {
 /// Keys that are fine as long as they ask for nothing.
 fn refused_switches(top: &Section<'_>, source: &Source<'_>) {
     for (key, why) in [
-        (
-            "insecure",
-            "whoever answers would be taken for the authority: give `ca_pins` or `ca_path`",
-        ),
+        ("insecure", "any server would be accepted as the authority: give `ca_pins` or `ca_path`"),
         ("fips", "this agent's cryptography is not validated to FIPS 140"),
         ("scoped", "the authority has no scopes"),
     ] {
@@ -183,7 +199,7 @@ fn refused_switches(top: &Section<'_>, source: &Source<'_>) {
         }
     }
     if let Given::Here(_, Some(place)) = top.parse("leeway", go_duration::parse) {
-        let advice = "it concerns tunnels, and here are none";
+        let advice = "it is for tunnels, which are not supported";
         source.warn(Some(&place), "`leeway` has no effect", advice);
     }
 }
@@ -198,8 +214,8 @@ fn authorities(
     let auth = top.node("auth_server").map(|node| addresses(node, "auth_server", source));
     if proxy.is_some() && auth.is_some() {
         let place = later(top.key("proxy_server"), top.key("auth_server"));
-        let message = "`auth_server` and `proxy_server` are both given";
-        source.error(place, message, "keep one of them: both mean the authority");
+        let message = "both `auth_server` and `proxy_server` are set";
+        source.error(place, message, "keep one: both are the authority's address");
     }
     let given = [&overrides.auth_server, &overrides.proxy_server];
     if let Some(given) = given.into_iter().find(|addresses| !addresses.is_empty()) {
@@ -208,7 +224,7 @@ fn authorities(
     let stated = proxy.or(auth);
     if stated.is_none() && !top.meant("proxy_server") && !top.meant("auth_server") {
         let advice = "write `proxy_server: HOST:PORT`, or give --proxy-server";
-        source.error(None, "no address of the authority", advice);
+        source.error(None, "the authority's address is missing", advice);
     }
     stated?
 }
@@ -252,18 +268,18 @@ fn onboarding(
     let token = section.parse("token", token).or_rather(overrides.token.clone());
     if token.is_absent() && !section.meant("token") {
         let advice = "write its name as `token` in `onboarding`, or give --token";
-        source.error(place, "no join token", advice);
+        source.error(place, "the join token is missing", advice);
     }
     if let Given::Here(Token::Value(name), Some(place)) = &token
         && name.contains('/')
     {
-        let message = "a token with a slash in its name";
+        let message = "the token's name contains a slash";
         source.warn(Some(place), message, "the path of a file begins with `/`");
     }
     let trust = trust(&section, overrides, source);
     if trust.is_absent() && !section.meant("ca_pins") && !section.meant("ca_path") {
         let advice = "write `ca_pins: [\"sha256:...\"]` in `onboarding` (`authority status` shows the pin), or give --ca-pin";
-        source.error(place, "no CA that the authority stands under", advice);
+        source.error(place, "no CA of the authority is configured", advice);
     }
     Some((trust.value()?, token.value()?))
 }
@@ -276,7 +292,7 @@ fn trust(section: &Section<'_>, overrides: &Overrides, source: &Source<'_>) -> G
     }
     if !pins.is_absent() && !file.is_absent() {
         let place = later(section.key("ca_path"), section.key("ca_pins"));
-        source.error(place, "`ca_pins` and `ca_path` are both given", "keep one of them");
+        source.error(place, "both `ca_pins` and `ca_path` are set", "keep one of them");
     }
     if !overrides.ca_pin.is_empty() {
         return Given::Here(Trust::Pins(overrides.ca_pin.clone()), None);
@@ -340,7 +356,7 @@ fn lifetime(
         match new.is_absent() {
             true => source.warn(
                 place,
-                "`certificate_ttl` is the older name of `credential_ttl`",
+                "`certificate_ttl` is the old name of `credential_ttl`",
                 "write `credential_ttl`",
             ),
             false => source.error(
@@ -378,7 +394,7 @@ fn services(
     let (services, outputs) = (top.list("services"), top.list("outputs"));
     if outputs.is_some_and(|outputs| !outputs.is_empty()) {
         let place = top.key("outputs");
-        source.warn(place, "`outputs` is the older name of `services`", "write `services`");
+        source.warn(place, "`outputs` is the old name of `services`", "write `services`");
     }
     let plain = overrides
         .services

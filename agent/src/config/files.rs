@@ -115,7 +115,7 @@ fn ca_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure>
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let certificates = certificates.map_err(|error| unreadable(path, &error))?;
     if certificates.is_empty() {
-        return Err(unreadable(path, &"no certificate in it"));
+        return Err(unreadable(path, &"it contains no certificate"));
     }
     Ok(certificates)
 }
@@ -124,7 +124,7 @@ fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Failure {
     Failure::new(
         Exit::Config,
         format!("the CA certificates in {}: {error}", path.display()),
-        "give the file of the authority's CA certificates, PEM, or a CA pin instead",
+        "give a PEM file with the authority's CA certificates, or a CA pin",
     )
 }
 
@@ -147,8 +147,8 @@ impl Token {
         if name.is_empty() || name.contains(char::is_whitespace) {
             return Err(Failure::new(
                 Exit::Config,
-                format!("the token in {}: it is not one name", path.display()),
-                "write the name of the token into the file, and nothing else",
+                format!("the token in {} is not a single name", path.display()),
+                "write only the name of the token into the file",
             ));
         }
         Ok(name)
@@ -199,7 +199,7 @@ mod tests {
         assert!(found.contains("longer than 1048576 bytes"), "{found}");
         std::fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
         let found = file.look().unwrap().message;
-        assert!(found.contains("others can write to"), "{found}");
+        assert!(found.contains("other users can write to"), "{found}");
     }
 
     #[test]

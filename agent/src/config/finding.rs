@@ -119,13 +119,13 @@ impl From<&Findings> for Failure {
             message.push_str(&format!(":{line}:{column}"));
         }
         message.push_str(": ");
-        message.push_str(faults().next().map_or("it cannot be used", |fault| &fault.message));
+        message.push_str(faults().next().map_or("it is invalid", |fault| &fault.message));
         match faults().count() {
             0 | 1 => {}
-            2 => message.push_str(", and another fault"),
-            count => message.push_str(&format!(", and {} other faults", count - 1)),
+            2 => message.push_str(", and 1 other error"),
+            count => message.push_str(&format!(", and {} other errors", count - 1)),
         }
-        Self::new(Exit::Config, message, "`agent check` shows all of it, and what to do")
+        Self::new(Exit::Config, message, "run `agent check` for all errors and advice")
     }
 }
 

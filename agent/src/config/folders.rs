@@ -36,11 +36,11 @@ impl Folders {
             format!("the destination {} {how} {}, where {whose}", path.display(), there.display())
         };
         if let Some(other) = self.0.get(form) {
-            return Some(say("is the same folder as", other));
+            return Some(say("is the same directory as", other));
         }
         let around = |(above, _): &(&PathBuf, &Claim)| is_behind(form, above);
         if let Some((_, other)) = self.0.iter().find(around) {
-            return Some(say("is inside of", other));
+            return Some(say("is inside", other));
         }
         let inside = |(below, _): &(&PathBuf, &Claim)| is_behind(below, form);
         self.0.iter().find(inside).map(|(_, other)| say("is around", other))
@@ -96,15 +96,15 @@ mod tests {
         fs::create_dir_all(at("there/sub")).unwrap();
         symlink("there", at("link")).unwrap();
         for (one, other, how) in [
-            ("p/oo", "p/oo", "is the same folder as"),
-            ("p/oo", "p/x/../oo/./", "is the same folder as"),
-            ("p/oo", "p/oo/..v1", "is inside of"),
+            ("p/oo", "p/oo", "is the same directory as"),
+            ("p/oo", "p/x/../oo/./", "is the same directory as"),
+            ("p/oo", "p/oo/..v1", "is inside"),
             ("p/oo/..v1", "p/oo", "is around"),
-            ("there", "link", "is the same folder as"),
-            ("link", "there", "is the same folder as"),
-            ("there", "link/..data/new", "is inside of"),
+            ("there", "link", "is the same directory as"),
+            ("link", "there", "is the same directory as"),
+            ("there", "link/..data/new", "is inside"),
             ("link/..v2/new", "there", "is around"),
-            ("there/sub", "link/sub/../sub", "is the same folder as"),
+            ("there/sub", "link/sub/../sub", "is the same directory as"),
         ] {
             let mut folders = Folders::default();
             assert_eq!(folders.claim(&at("p/o"), "somebody is"), None);

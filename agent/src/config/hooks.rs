@@ -49,7 +49,7 @@ fn of_hook(service: &str, action: &ReloadAction) -> Option<Finding> {
             let is_link = fs::symlink_metadata(pid_file).is_ok_and(|found| found.is_symlink());
             is_link.then(|| {
                 let what = whose(format!("{} is a symbolic link", pid_file.display()));
-                finding(Severity::Error, what, "name the file that it leads to")
+                finding(Severity::Error, what, "give the path of the link's target")
             })
         }
     }
@@ -60,16 +60,16 @@ fn of_program(program: &str) -> Option<(Severity, String, String)> {
     let error = |what: String, advice: &str| Some((Severity::Error, what, advice.to_owned()));
     let Some(path) = find(program) else {
         return error(
-            format!("{program} is not there"),
-            &format!("install it, or give its path; it is looked for in {}", HOOK_PATH),
+            format!("{program} does not exist"),
+            &format!("install it, or give its path; the search path is {}", HOOK_PATH),
         );
     };
     let shown = path.display();
     let Ok(metadata) = fs::metadata(&path) else {
-        return error(format!("{shown} is not there"), "");
+        return error(format!("{shown} does not exist"), "");
     };
     if !metadata.is_file() {
-        return error(format!("{shown} is not a file"), "name a program");
+        return error(format!("{shown} is not a file"), "give a program");
     }
     if !can_execute(&path) {
         return error(format!("{shown} cannot be executed"), &format!("chmod +x {shown}"));
@@ -90,21 +90,24 @@ fn of_program(program: &str) -> Option<(Severity, String, String)> {
 fn of_head(head: &[u8]) -> Option<(String, String)> {
     let Some(line) = head.strip_prefix(b"#!") else {
         let is_program = head.starts_with(b"\x7fELF");
-        let advice = "begin it with the interpreter's path, as in #!/bin/sh";
+        let advice = "start it with the interpreter's path, as in #!/bin/sh";
         return (!is_program)
-            .then(|| ("has no first line that names an interpreter".into(), advice.into()));
+            .then(|| ("does not start with an interpreter line".into(), advice.into()));
     };
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
     if line.ends_with(b"\r") {
-        let advice = "save it with line ends of Unix: sed -i 's/\\r$//'";
-        return Some(("has a first line with an end of Windows (CRLF)".into(), advice.into()));
+        let advice = "convert it to Unix line endings: sed -i 's/\\r$//'";
+        return Some((
+            "has an interpreter line with a Windows line ending (CRLF)".into(),
+            advice.into(),
+        ));
     }
     let text = String::from_utf8_lossy(line);
     let interpreter = text.split_ascii_whitespace().next().unwrap_or_default();
     let path = Path::new(interpreter);
     if interpreter.is_empty() || !path.is_file() || !can_execute(path) {
-        let what = format!("wants the interpreter {interpreter:?}, which cannot be run");
-        return Some((what, "install it, or correct the first line".into()));
+        let what = format!("needs the interpreter {interpreter:?}, which cannot be run");
+        return Some((what, "install it, or correct the interpreter line".into()));
     }
     None
 }
@@ -136,7 +139,7 @@ fn head(path: &Path) -> std::io::Result<Vec<u8>> {
 fn not_a_folder(whose: &str, path: &Path) -> Option<Finding> {
     let metadata = fs::metadata(path).ok()?;
     (!metadata.is_dir()).then(|| {
-        let what = format!("{whose}: {} is not a folder", path.display());
+        let what = format!("{whose}: {} is not a directory", path.display());
         finding(Severity::Error, what, "choose another path")
     })
 }
@@ -171,8 +174,8 @@ mod tests {
             ("#!/no/such/sh\n", 0o755, Some("\"/no/such/sh\", which cannot be run")),
             ("#!/tmp\n", 0o755, Some("cannot be run")),
             ("#!\n", 0o755, Some("cannot be run")),
-            ("true\n", 0o755, Some("no first line")),
-            ("", 0o755, Some("no first line")),
+            ("true\n", 0o755, Some("interpreter line")),
+            ("", 0o755, Some("interpreter line")),
         ] {
             let found = of_program(&script(at, content, mode));
             match (words, found) {
@@ -183,13 +186,16 @@ mod tests {
                 (Some(words), None) => panic!("{content:?} is not found to have {words}"),
             }
         }
-        assert!(of_program("/no/such/program").unwrap().1.contains("is not there"));
+        assert!(of_program("/no/such/program").unwrap().1.contains("does not exist"));
         assert!(of_program("no-such-program").unwrap().2.contains("/usr/bin"));
-        assert!(of_program(&at.display().to_string()).unwrap().1.contains("is not a file"));
+        assert!(of_program(&at.display().to_string()).unwrap().1.contains("is not a regular file"));
         assert_eq!(of_program("sh"), None);
         assert_eq!(of_program("/bin/sh"), None);
         let open = of_program(&script(at, "#!/bin/sh\n", 0o777)).unwrap();
-        assert!(open.0 == Severity::Warning && open.1.contains("others can write to"), "{open:?}");
+        assert!(
+            open.0 == Severity::Warning && open.1.contains("other users can write to"),
+            "{open:?}"
+        );
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub const DEFAULT_PATH: &str = "/etc/tbot.yaml";
 /// Where the configuration is.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ConfigFile {
-    /// The configuration file [default: /etc/tbot.yaml]
+    /// Configuration file [default: /etc/tbot.yaml]
     #[arg(short = 'c', long, value_name = "FILE", env = "TBOT_CONFIG_PATH")]
     pub config: Option<PathBuf>,
 }
@@ -73,7 +73,11 @@ impl ConfigFile {
                 let good = std::str::from_utf8(good).unwrap_or_default();
                 let source = Source::new(good, path);
                 let place = good.len()..good.len();
-                source.error(Some(&place), "the file is not UTF-8 from here on", "is it text?");
+                source.error(
+                    Some(&place),
+                    "the file is not valid UTF-8",
+                    "check that it is a text file",
+                );
                 return Err(LoadError::Unusable(source.findings()));
             }
         };

@@ -17,11 +17,11 @@ use super::{place, service};
 use crate::tpm::inventory::EkChoice;
 use crate::tpm::passwords::PasswordFiles;
 
-/// What the command line and the environment say goes before what the file says.
+/// The command line and the environment override the configuration file.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Instead of what the file says")]
+#[command(next_help_heading = "Overrides of the configuration file")]
 pub struct Overrides {
-    /// The authority's address; several are tried in turn
+    /// Address of the authority; several are tried in order
     #[arg(
         short = 'a',
         long,
@@ -30,25 +30,25 @@ pub struct Overrides {
         value_delimiter = ','
     )]
     pub auth_server: Vec<Address>,
-    /// The same as --auth-server
+    /// Same as --auth-server
     #[arg(long, value_name = "HOST:PORT", env = "TELEPORT_PROXY", value_delimiter = ',')]
     pub proxy_server: Vec<Address>,
-    /// Name of the join token, or absolute path of a file that holds it
+    /// Name of the join token, or absolute path of a file that contains it
     #[arg(long, value_name = "NAME", env = "TELEPORT_BOT_TOKEN", hide_env_values = true, value_parser = token)]
     pub token: Option<Token>,
-    /// How to join: tpm, there is no other way
+    /// Join method; only tpm is supported
     #[arg(long, value_name = "METHOD", env = "AGENT_JOIN_METHOD", value_parser = ["tpm"])]
     pub join_method: Option<String>,
-    /// A CA of the cluster, as `authority status` shows it; may be given several times
+    /// CA pin of the cluster, as shown by `authority status`; may be given several times
     #[arg(long, value_name = "PIN", env = "AGENT_CA_PIN", value_delimiter = ',')]
     pub ca_pin: Vec<CaPin>,
-    /// File with the cluster's CA certificate, instead of a pin
+    /// File with the cluster's CA certificate, instead of --ca-pin
     #[arg(long, value_name = "FILE", env = "AGENT_CA_PATH")]
     pub ca_path: Option<PathBuf>,
-    /// Where the bot's identity is kept: a directory, or memory
+    /// Where to store the bot's identity: a directory, or memory
     #[arg(long, value_name = "DIR", env = "AGENT_STORAGE", value_parser = storage)]
     pub storage: Option<Storage>,
-    /// Keep a service beside the file's: identity=DIR or x509=DIR; may be given several times
+    /// Additional service: identity=DIR or x509=DIR; may be given several times
     #[arg(
         long = "service",
         value_name = "TYPE=DIR",
@@ -56,7 +56,7 @@ pub struct Overrides {
         value_delimiter = ','
     )]
     pub services: Vec<PlainService>,
-    /// How long certificates live, as in 1h30m
+    /// Lifetime of certificates, e.g. 1h30m
     #[arg(
         long,
         alias = "certificate-ttl",
@@ -65,7 +65,7 @@ pub struct Overrides {
         value_parser = go_duration::parse
     )]
     pub credential_ttl: Option<Duration>,
-    /// How often they are renewed; by default at half of their life
+    /// Interval between renewals [default: half of the lifetime]
     #[arg(
         long,
         value_name = "TIME",
@@ -73,7 +73,7 @@ pub struct Overrides {
         value_parser = go_duration::parse
     )]
     pub renewal_interval: Option<Duration>,
-    /// Do everything once and end
+    /// Join or renew once, write all credentials, and exit
     #[arg(
         long,
         value_name = "BOOL",
@@ -84,7 +84,7 @@ pub struct Overrides {
         value_parser = clap::builder::BoolishValueParser::new()
     )]
     pub oneshot: Option<bool>,
-    /// Log what is of interest to developers
+    /// Log at debug level
     #[arg(
         short = 'd',
         long,
@@ -96,24 +96,24 @@ pub struct Overrides {
         value_parser = clap::builder::BoolishValueParser::new()
     )]
     pub debug: Option<bool>,
-    /// How the log is written
+    /// Log format
     #[arg(long, value_enum, env = "AGENT_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
-    /// Where to answer /livez, /readyz and /metrics
+    /// Address and port that serve /livez, /readyz and /metrics
     #[arg(long, value_name = "IP:PORT", env = "AGENT_DIAG_ADDR", value_parser = listener)]
     pub diag_addr: Option<SocketAddr>,
     /// The TPM: device:PATH, swtpm:path=SOCKET or swtpm:host=HOST,port=PORT
     #[arg(long, value_name = "TCTI", env = "AGENT_TPM")]
     pub tpm: Option<Tcti>,
-    /// The endorsement key, as `agent identify --help` lists them
+    /// The endorsement key; `agent identify --help` lists them
     #[arg(long, value_name = "EK", env = "AGENT_EK")]
     pub ek: Option<EkChoice>,
     #[command(flatten)]
-    #[doc = "Where its passwords are."]
+    #[doc = "Where the TPM's passwords are."]
     pub passwords: PasswordFiles,
 }
 
-/// A service that is nothing but its type and its directory.
+/// A service with no settings but its type and its directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlainService {
     pub(super) kind: ServiceKind,
@@ -137,27 +137,27 @@ impl FromStr for PlainService {
     }
 }
 
-/// What begins at the root of the file system is a file.
+/// An absolute path names a file that contains the token.
 pub(super) fn token(text: &str) -> Result<Token, &'static str> {
     match text {
         "" => Err("the name of the token is missing"),
         path if path.starts_with('/') => Ok(Token::File(path.into())),
-        name if name.len() > 256 => Err("no token has so long a name"),
+        name if name.len() > 256 => Err("the name of a token has at most 256 bytes"),
         name if name.contains(|c: char| c.is_whitespace() || c.is_control()) => {
-            Err("the name of a token has no spaces")
+            Err("the name of a token has no spaces or control characters")
         }
         name => Ok(Token::Value(name.to_owned())),
     }
 }
 
-/// As tbot has it, a URL is fine too.
+/// Like tbot, also accepts `file://` and `memory://` URLs.
 pub(crate) fn storage(text: &str) -> Result<Storage, &'static str> {
     let path = match text {
         "memory" | "memory://" => return Ok(Storage::Memory),
         text => text.strip_prefix("file://").unwrap_or(text),
     };
     if path.is_empty() || path.contains("://") {
-        return Err("it is a directory, or memory");
+        return Err("must be a directory, or memory");
     }
     Ok(Storage::Directory(Directory {
         path: path.into(),

@@ -8,29 +8,42 @@ use super::settings::{Account, Acls, Destination, Directory, Reader, Storage, Sy
 use super::tree::{Node, Value};
 
 const DESTINATION_REFUSED: &[(&str, &str)] = &[
-    ("name", "it belongs to a destination of type kubernetes_secret, which this agent has not"),
-    (
-        "namespace",
-        "it belongs to a destination of type kubernetes_secret, which this agent has not",
-    ),
-    ("labels", "it belongs to a destination of type kubernetes_secret, which this agent has not"),
+    ("name", "it belongs to a destination of type kubernetes_secret, which is not supported"),
+    ("namespace", "it belongs to a destination of type kubernetes_secret, which is not supported"),
+    ("labels", "it belongs to a destination of type kubernetes_secret, which is not supported"),
 ];
 
-const DIRECTORY: Keys = Keys {
+pub(super) const DIRECTORY: Keys = Keys {
     of: "a destination",
-    known: &["type", "path", "symlinks", "acls", "readers"],
+    known: &[
+        ("type", "`directory` or `memory`"),
+        ("path", "the directory; every service needs its own"),
+        ("symlinks", "symbolic links in the path: `try-secure` (default), `secure` or `insecure`"),
+        ("acls", "access control lists: `try` (default), `off` or `required`"),
+        ("readers", "a list of users and groups that may read the files"),
+    ],
     refused: DESTINATION_REFUSED,
 };
 
-const STORAGE: Keys = Keys {
+pub(super) const STORAGE: Keys = Keys {
     of: "storage",
-    known: &["type", "path", "symlinks", "acls"],
-    refused: &[("readers", "what is stored is for the agent alone")],
+    known: &[
+        ("type", "`directory` or `memory`"),
+        ("path", "the directory"),
+        ("symlinks", "symbolic links in the path: `try-secure` (default), `secure` or `insecure`"),
+        ("acls", "access control lists: `try` (default), `off` or `required`"),
+    ],
+    refused: &[("readers", "only the agent may read its storage")],
 };
 
-const MEMORY: Keys = Keys { of: "what has the type memory", known: &["type"], refused: &[] };
+const MEMORY: Keys =
+    Keys { of: "a destination of type memory", known: &[("type", "`memory`")], refused: &[] };
 
-const READER: Keys = Keys { of: "a reader", known: &["user", "group"], refused: &[] };
+pub(super) const READER: Keys = Keys {
+    of: "a reader",
+    known: &[("user", "name or ID of a user"), ("group", "name or ID of a group")],
+    refused: &[],
+};
 
 /// Where a service puts its files.
 pub(super) fn destination(node: &Node, source: &Source<'_>) -> Option<Destination> {
@@ -50,8 +63,8 @@ pub(super) fn destination(node: &Node, source: &Source<'_>) -> Option<Destinatio
     let directory = directory?;
     if directory.acls == Acls::Off && !readers.is_empty() {
         let place = section.key("readers");
-        let message = "`readers` are given and `acls` are off";
-        source.warn(place, message, "a group alone can read by the mode of the files");
+        let message = "`readers` are set but `acls` is off";
+        source.warn(place, message, "without ACLs, only one group can be given access");
     }
     Some(Destination::Directory { directory, readers })
 }
@@ -76,7 +89,12 @@ enum Typed<'n> {
 /// A place for files is a path, or a section that says of which type it is.
 fn typed<'n>(node: &'n Node, key: &str, keys: &Keys, source: &'n Source<'n>) -> Option<Typed<'n>> {
     if let Value::Sequence(_) = node.value {
-        expected(source, node, &format!("`{key}` is a path, or a section with keys"), &node.value);
+        expected(
+            source,
+            node,
+            &format!("`{key}` must be a path, or a section with keys"),
+            &node.value,
+        );
         return None;
     }
     let Value::Mapping(entries) = &node.value else {
@@ -87,14 +105,14 @@ fn typed<'n>(node: &'n Node, key: &str, keys: &Keys, source: &'n Source<'n>) -> 
     };
     let stated = entries.iter().find(|entry| entry.key == "type").map(|entry| &entry.node);
     let Some(stated) = stated else {
-        let message = format!("`{key}` does not say of which type it is");
+        let message = format!("`{key}` has no `type`");
         source.error(Some(&node.place), message, "add `type: directory` or `type: memory`");
         return None;
     };
     let memory = parse(stated, "type", source, |text| match text {
         "directory" => Ok(false),
         "memory" => Ok(true),
-        "kubernetes_secret" => Err("this agent writes no Kubernetes secrets".to_owned()),
+        "kubernetes_secret" => Err("Kubernetes secrets are not supported".to_owned()),
         other => Err(unknown(other, &["directory", "memory"])),
     })?;
     if memory {
@@ -127,7 +145,7 @@ fn directory(section: &Section<'_>, key: &str, source: &Source<'_>) -> Option<Di
 pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     match text.split_once("://") {
         Some((scheme, rest)) if scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
-            Err(format!("it is a path, not a URL: try `/{}`", rest.trim_start_matches('/')))
+            Err(format!("it must be a path, not a URL: try `/{}`", rest.trim_start_matches('/')))
         }
         _ => Ok(text.into()),
     }
@@ -136,8 +154,8 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
 /// A relative path means something else wherever the agent is started.
 pub(super) fn relative(path: &Path, place: &Place, source: &Source<'_>) {
     if path.is_relative() {
-        let message = "a relative path depends on where the agent is started";
-        source.warn(Some(place), message, "begin it with `/`");
+        let message = "a relative path depends on the agent's working directory";
+        source.warn(Some(place), message, "start it with `/`");
     }
 }
 
@@ -148,7 +166,7 @@ fn reader(node: &Node, source: &Source<'_>) -> Option<Reader> {
         (Given::Absent, Given::Here(group, _)) => Some(Reader::Group(group)),
         (Given::Wrong, Given::Absent) | (Given::Absent, Given::Wrong) => None,
         _ => {
-            let message = "a reader is either a `user` or a `group`";
+            let message = "a reader needs either `user` or `group`";
             source.error(section.place.as_ref(), message, "");
             None
         }
@@ -160,7 +178,7 @@ fn account(text: &str) -> Result<Account, &'static str> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         // The largest is reserved: it means "unchanged" to the kernel.
         let id = text.parse().ok().filter(|id| *id != u32::MAX);
-        return id.map(Account::Id).ok_or("no id is that large");
+        return id.map(Account::Id).ok_or("the ID is too large");
     }
     let allowed = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '$' | '@' | '\\');
     match text.len() <= 256 && !text.starts_with('-') && text.chars().all(allowed) {

@@ -8,9 +8,18 @@ use super::section::{Given, Keys, Section, unknown};
 use super::settings::{DEFAULT_RELOAD_TIMEOUT, Reload, ReloadAction, Signal};
 use super::tree::{Node, Value};
 
-const RELOAD: Keys = Keys {
+pub(super) const RELOAD: Keys = Keys {
     of: "reload",
-    known: &["command", "signal", "pid_file", "systemd_unit", "timeout"],
+    known: &[
+        ("command", "a list: a program and its arguments, run without a shell"),
+        (
+            "signal",
+            "`HUP`, `USR1`, `USR2`, `INT`, `TERM`, `QUIT` or `WINCH`, sent to the process in `pid_file`",
+        ),
+        ("pid_file", "file with the process ID for `signal`"),
+        ("systemd_unit", "the systemd unit to reload, or to restart if it cannot reload"),
+        ("timeout", "time after which the hook is killed and retried (default `30s`)"),
+    ],
     refused: &[],
 };
 
@@ -19,7 +28,7 @@ pub(super) fn reload(node: &Node, source: &Source<'_>) -> Option<Reload> {
     let section = Section::open(node, &RELOAD, source)?;
     let ways = ["command", "signal", "systemd_unit"].map(|key| section.node(key).is_some());
     if ways.into_iter().filter(|way| *way).count() != 1 {
-        let message = "`reload` has one of `command`, `signal` with `pid_file`, `systemd_unit`";
+        let message = "`reload` needs one of `command`, `signal` with `pid_file`, `systemd_unit`";
         source.error(section.place.as_ref(), message, "keep exactly one");
         return None;
     }
@@ -28,7 +37,7 @@ pub(super) fn reload(node: &Node, source: &Source<'_>) -> Option<Reload> {
     let pid_file = section.parse("pid_file", path);
     let [command, signal, _] = ways;
     if !signal && !pid_file.is_absent() {
-        source.error(section.key("pid_file"), "`pid_file` goes with `signal`", "add `signal: HUP`");
+        source.error(section.key("pid_file"), "`pid_file` needs `signal`", "add `signal: HUP`");
         return None;
     }
     let action = match (command, signal) {
@@ -36,7 +45,7 @@ pub(super) fn reload(node: &Node, source: &Source<'_>) -> Option<Reload> {
         (_, true) => {
             if pid_file.is_absent() {
                 let message = "`signal` needs a `pid_file`";
-                source.error(section.key("signal"), message, "whose process is to be told?");
+                source.error(section.key("signal"), message, "add `pid_file: FILE`");
             }
             let signal = section.parse("signal", self::signal).value();
             signal
@@ -72,7 +81,7 @@ fn command(section: &Section<'_>, source: &Source<'_>) -> Option<ReloadAction> {
         let advice = "write it as in [\"systemctl\", \"reload\", \"nginx\"]; no shell runs it";
         source.error(
             Some(&node.place),
-            "`command` is a list: the program, then its arguments",
+            "`command` must be a list: the program, then its arguments",
             advice,
         );
         return None;
@@ -82,7 +91,7 @@ fn command(section: &Section<'_>, source: &Source<'_>) -> Option<ReloadAction> {
     match words.next().filter(|program| !program.is_empty()) {
         Some(program) => Some(ReloadAction::Command { program, arguments: words.collect() }),
         None => {
-            source.error(Some(&node.place), "`command` names no program", "");
+            source.error(Some(&node.place), "`command` is empty: it needs a program", "");
             None
         }
     }
@@ -92,14 +101,14 @@ fn command(section: &Section<'_>, source: &Source<'_>) -> Option<ReloadAction> {
 fn argument(node: &Node, source: &Source<'_>) -> Option<String> {
     match &node.value {
         Value::Scalar { text, .. } if text.contains('\0') => {
-            source.error(Some(&node.place), "an argument has a NUL in it", "");
+            source.error(Some(&node.place), "an argument contains a NUL character", "");
             None
         }
         Value::Scalar { text, .. } => Some(text.clone()),
         Value::Null => Some(String::new()),
         other => {
             let message =
-                format!("an argument of `command` is a single value, not {}", other.what());
+                format!("an argument of `command` must be a single value, not {}", other.what());
             source.error(Some(&node.place), message, "");
             None
         }
@@ -111,7 +120,7 @@ fn unit(text: &str) -> Result<String, &'static str> {
     let allowed =
         |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@');
     if text.len() > 255 || text.starts_with('-') || !text.chars().all(allowed) {
-        return Err("this is not the name of a systemd unit");
+        return Err("this is not a valid systemd unit name");
     }
     Ok(if text.contains('.') { text.to_owned() } else { format!("{text}.service") })
 }

@@ -7,11 +7,11 @@ use super::tree::{Entry, Node, Value};
 
 /// The keys of a section.
 pub(super) struct Keys {
-    /// What people call the section.
+    /// The section's name in messages.
     pub(super) of: &'static str,
-    /// Those that it has.
-    pub(super) known: &'static [&'static str],
-    /// Those that others have, and why we do not.
+    /// The supported keys, each with its meaning for the configuration reference.
+    pub(super) known: &'static [(&'static str, &'static str)],
+    /// Unsupported keys of tbot, each with the reason or what to write instead.
     pub(super) refused: &'static [(&'static str, &'static str)],
 }
 
@@ -141,7 +141,7 @@ impl<'n> Section<'n> {
         let Some(node) = self.node(key) else { return Given::Absent };
         let place = Some(node.place.clone());
         let Value::Scalar { text, plain } = &node.value else {
-            expected(self.source, node, &format!("`{key}` is true or false"), &node.value);
+            expected(self.source, node, &format!("`{key}` must be true or false"), &node.value);
             return Given::Wrong;
         };
         match (text.as_str(), plain) {
@@ -153,7 +153,7 @@ impl<'n> Section<'n> {
                     "no" | "off" | "n" | "false" => "write false, without quotes",
                     _ => "write true or false",
                 };
-                let message = format!("`{key}` is true or false, not the text `{other}`");
+                let message = format!("`{key}` must be true or false, not the text `{other}`");
                 self.source.error(place.as_ref(), message, meant);
                 Given::Wrong
             }
@@ -166,7 +166,7 @@ impl<'n> Section<'n> {
             None => Some(&[]),
             Some(Node { value: Value::Sequence(nodes), .. }) => Some(nodes),
             Some(node) => {
-                expected(self.source, node, &format!("`{key}` is a list"), &node.value);
+                expected(self.source, node, &format!("`{key}` must be a list"), &node.value);
                 None
             }
         }
@@ -185,8 +185,8 @@ pub(super) fn parse<T, E: fmt::Display>(
         Value::Scalar { text, .. } if text.chars().any(char::is_control) => {
             source.error(
                 place,
-                format!("`{key}` has a control character"),
-                "it is one line of text",
+                format!("`{key}` contains a control character"),
+                "write it as one line of text",
             );
             None
         }
@@ -202,7 +202,7 @@ pub(super) fn parse<T, E: fmt::Display>(
             }
         },
         other => {
-            expected(source, node, &format!("`{key}` is a single value"), other);
+            expected(source, node, &format!("`{key}` must be a single value"), other);
             None
         }
     }
@@ -216,18 +216,19 @@ impl Keys {
     /// Says what is wrong with a key, and returns which one was meant, if that is plain.
     fn check(&self, entry: &Entry, source: &Source<'_>) -> Option<&'static str> {
         let (key, place) = (entry.key.as_str(), Some(&entry.place));
-        if self.known.contains(&key) {
+        let known: Vec<&'static str> = self.known.iter().map(|(key, _)| *key).collect();
+        if known.contains(&key) {
             return None;
         }
-        let near = nearest(key, self.known);
+        let near = nearest(key, &known);
         if let Some((_, why)) = self.refused.iter().find(|(refused, _)| *refused == key) {
             source.error(place, format!("`{key}` is not supported here"), why);
             return near;
         }
         let advice = match near {
-            _ if key == "<<" => "merge keys are not in YAML 1.2: write the keys out".to_owned(),
+            _ if key == "<<" => "YAML 1.2 has no merge keys: write the keys out".to_owned(),
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("it has {}", self.known.join(", ")),
+            None => format!("it has {}", known.join(", ")),
         };
         source.error(place, format!("unknown key `{key}` in {}", self.of), &advice);
         near
@@ -237,7 +238,7 @@ impl Keys {
 /// A word that is none of a few.
 pub(super) fn unknown(text: &str, words: &[&str]) -> String {
     let advice = nearest(text, words).map(|word| format!("; did you mean `{word}`?"));
-    format!("`{text}` is none of {}{}", words.join(", "), advice.unwrap_or_default())
+    format!("`{text}` is not one of {}{}", words.join(", "), advice.unwrap_or_default())
 }
 
 /// The word that somebody may have meant.

@@ -16,8 +16,8 @@ use super::settings::{
 use super::tree::{Node, Value};
 use super::{place, reload};
 
-const NEEDS_PROXY: &str = "it needs a Teleport proxy, and here is none";
-const NOT_SERVED: &str = "this agent serves `identity` and `x509`";
+const NEEDS_PROXY: &str = "it needs a Teleport proxy, which this authority does not have";
+const NOT_SERVED: &str = "this agent supports `identity` and `x509`";
 
 /// The services that others have, and why we do not.
 const OTHERS: [(&str, &str); 22] = [
@@ -35,7 +35,7 @@ const OTHERS: [(&str, &str); 22] = [
     ("example", NOT_SERVED),
     ("identity/key-agent", NOT_SERVED),
     ("noop", NOT_SERVED),
-    ("spiffe-svid", "its younger name is `workload-identity-x509`, here `x509`"),
+    ("spiffe-svid", "write `x509`, the name of `workload-identity-x509` here"),
     ("spiffe-workload-api", NOT_SERVED),
     ("ssh_host", NOT_SERVED),
     ("workload-identity-api", NOT_SERVED),
@@ -45,46 +45,55 @@ const OTHERS: [(&str, &str); 22] = [
     ("workload-identity-x509-issuer-override", NOT_SERVED),
 ];
 
-const ROLES: (&str, &str) = ("roles", "the roles are those of the bot: set them in its resource");
-const OLD_TTL: (&str, &str) = ("certificate_ttl", "here it is `credential_ttl`");
+const ROLES: (&str, &str) = ("roles", "roles are set in the bot's resource");
+const OLD_TTL: (&str, &str) = ("certificate_ttl", "write `credential_ttl`");
 
-const IDENTITY: Keys = Keys {
+pub(super) const IDENTITY: Keys = Keys {
     of: "a service of type identity",
     known: &[
-        "type",
-        "name",
-        "destination",
-        "credential_ttl",
-        "renewal_interval",
-        "reload",
-        "ssh_config",
-        "allow_reissue",
+        ("type", "`identity`"),
+        ("name", "a unique name, used in logs, metrics and `/readyz/NAME` (default: generated)"),
+        ("destination", "where to write the files: a directory, or a section"),
+        ("credential_ttl", "lifetime of certificates (default: that of the configuration)"),
+        (
+            "renewal_interval",
+            "interval between renewals; must be set together with `credential_ttl`",
+        ),
+        ("reload", "reload hook, run after new files are in place"),
+        ("ssh_config", "`on` (default) also writes a configuration for `ssh -F`, `off` does not"),
+        ("allow_reissue", "only `false` is supported"),
     ],
     refused: &[
         ROLES,
         OLD_TTL,
-        ("cluster", "certificates of leaf clusters come from a Teleport proxy, and here is none"),
+        (
+            "cluster",
+            "certificates of leaf clusters need a Teleport proxy, which this authority does not have",
+        ),
         ("selector", "it belongs to a service of type x509 of Teleport"),
         ("format", "it belongs to a service of type x509"),
     ],
 };
 
-const X509: Keys = Keys {
+pub(super) const X509: Keys = Keys {
     of: "a service of type x509",
     known: &[
-        "type",
-        "name",
-        "destination",
-        "credential_ttl",
-        "renewal_interval",
-        "reload",
-        "format",
+        ("type", "`x509`, or its name in tbot, `workload-identity-x509`"),
+        ("name", "a unique name, used in logs, metrics and `/readyz/NAME` (default: generated)"),
+        ("destination", "where to write the files: a directory, or a section"),
+        ("credential_ttl", "lifetime of certificates (default: that of the configuration)"),
+        (
+            "renewal_interval",
+            "interval between renewals; must be set together with `credential_ttl`",
+        ),
+        ("reload", "reload hook, run after new files are in place"),
+        ("format", "names of the files: `svid` (default) or `tls`"),
     ],
     refused: &[
         ROLES,
         OLD_TTL,
-        ("selector", "the certificate always carries the bot's own SPIFFE ID: leave it out"),
-        ("include_federated_trust_bundles", "there is one trust domain, the cluster's"),
+        ("selector", "leave it out: the certificate always has the bot's own SPIFFE ID"),
+        ("include_federated_trust_bundles", "the only trust domain is the cluster's"),
         ("ssh_config", "it belongs to a service of type identity"),
         ("allow_reissue", "it belongs to a service of type identity"),
     ],
@@ -129,11 +138,19 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Draft> {
     const PEEK: Keys = Keys { of: "a service", known: &[], refused: &[] };
     let Value::Mapping(entries) = &node.value else {
         Section::open(node, &PEEK, source)?;
-        source.error(Some(&node.place), "a service without a type", "`type` is identity or x509");
+        source.error(
+            Some(&node.place),
+            "the service has no `type`",
+            "set `type` to identity or x509",
+        );
         return None;
     };
     let Some(stated) = entries.iter().find(|entry| entry.key == "type") else {
-        source.error(Some(&node.place), "a service without a type", "`type` is identity or x509");
+        source.error(
+            Some(&node.place),
+            "the service has no `type`",
+            "set `type` to identity or x509",
+        );
         return None;
     };
     let stated = &stated.node;
@@ -151,7 +168,7 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Draft> {
         let name: ServiceName = text.parse().map_err(|error| format!("{error}"))?;
         match text {
             "identity" | "heartbeat" | "ca-rotation" => {
-                Err("this is the name of one of the agent's own".to_owned())
+                Err("this name is reserved by the agent".to_owned())
             }
             _ => Ok(name),
         }
@@ -160,8 +177,8 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Draft> {
         Some(node) => place::destination(node, source),
         None if section.meant("destination") => None,
         None => {
-            let advice = "a `destination` is a directory: its path, or `type: memory`";
-            source.error(Some(&node.place), "a service without a destination", advice);
+            let advice = "add `destination: DIR`";
+            source.error(Some(&node.place), "the service has no destination", advice);
             None
         }
     };
@@ -183,14 +200,14 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Draft> {
 
 pub(super) fn unknown_type(text: &str) -> String {
     if let Some((_, why)) = OTHERS.iter().find(|(other, _)| *other == text) {
-        return format!("{text} is not served here: {why}");
+        return format!("{text} is not supported: {why}");
     }
     unknown(text, &["identity", "x509", "workload-identity-x509"])
 }
 
 fn identity(section: &Section<'_>, source: &Source<'_>) -> Option<ServiceKind> {
     if let Given::Here(true, place) = section.switch("allow_reissue") {
-        let advice = "no certificate that leaves the agent can be exchanged for others";
+        let advice = "the authority does not exchange a service's certificate for others";
         source.error(place.as_ref(), "`allow_reissue` is not supported here", advice);
     }
     let words = [("on", SshConfig::On), ("off", SshConfig::Off)];
@@ -208,7 +225,7 @@ fn x509(section: &Section<'_>) -> Option<ServiceKind> {
 }
 
 /// Both, or neither; outside, what is wrong with it.
-#[expect(clippy::option_option, reason = "nothing said, and something wrong, are two things")]
+#[expect(clippy::option_option, reason = "an absent lifetime and an invalid one differ")]
 fn lifetime(section: &Section<'_>, source: &Source<'_>) -> Option<Option<Lifetime>> {
     let ttl = section.parse("credential_ttl", go_duration::parse);
     let interval = section.parse("renewal_interval", go_duration::parse);
@@ -221,8 +238,8 @@ fn lifetime(section: &Section<'_>, source: &Source<'_>) -> Option<Option<Lifetim
         }
         (Given::Absent, _) | (_, Given::Absent) => {
             let place = section.key("credential_ttl").or_else(|| section.key("renewal_interval"));
-            let message = "`credential_ttl` and `renewal_interval` go together";
-            source.error(place, message, "give a service both, or neither");
+            let message = "`credential_ttl` and `renewal_interval` must be set together";
+            source.error(place, message, "set both or neither for a service");
             None
         }
         _ => None,
@@ -240,28 +257,33 @@ impl Lifetime {
     pub(super) fn check(&self, place: Option<&Place>, source: &Source<'_>) {
         let ttl = go_duration::text(self.ttl);
         if self.ttl < Self::MIN {
-            source.error(place, format!("certificates cannot live {ttl} only"), "think of an hour");
+            source.error(
+                place,
+                format!("a lifetime of {ttl} is too short"),
+                "use a value such as 1h",
+            );
         }
         if self.ttl > super::settings::USUAL_MAX_TTL {
-            let message =
-                format!("a lifetime of {ttl} is longer than authorities usually grant, 24h");
-            source.warn(place, message, "the authority is likely to shorten it");
+            let message = format!(
+                "a lifetime of {ttl} exceeds 24h, the most that authorities grant by default"
+            );
+            source.warn(place, message, "expect the authority to shorten it");
         }
         match self.renewal {
             Renewal::Every(interval) if interval < Self::MIN_INTERVAL => {
                 let message = format!(
-                    "`renewal_interval` is {}, and the shortest is {}",
+                    "`renewal_interval` is {}, less than the minimum of {}",
                     go_duration::text(interval),
                     go_duration::text(Self::MIN_INTERVAL)
                 );
-                source.error(place, message, "write a longer one, 20m say");
+                source.error(place, message, "use a longer interval, e.g. 20m");
             }
             Renewal::Every(interval) if interval >= self.ttl => {
                 let interval = go_duration::text(interval);
                 let message = format!(
-                    "certificates that live {ttl} end before they are renewed, every {interval}"
+                    "certificates with a lifetime of {ttl} expire before the renewal after {interval}"
                 );
-                source.warn(place, message, "make `renewal_interval` half of `credential_ttl`");
+                source.warn(place, message, "set `renewal_interval` to half of `credential_ttl`");
             }
             _ => {}
         }
@@ -282,7 +304,7 @@ pub(super) fn settle(
     };
     let mut folders = Folders::default();
     if let Storage::Directory(directory) = storage {
-        folders.claim(&directory.path, "the agent keeps its own identity");
+        folders.claim(&directory.path, "the agent stores its identity");
     }
     let mut services = Vec::with_capacity(drafts.len());
     for (index, draft) in drafts.into_iter().enumerate() {
@@ -293,13 +315,13 @@ pub(super) fn settle(
             given => given.value()?,
         };
         if let Some(other) = names.insert(name.clone(), place.clone()) {
-            let message = format!("{} has the name {name} already", at(&other));
-            source.error(place.as_ref(), message, "give each service a `name` of its own");
+            let message = format!("{} already has the name {name}", at(&other));
+            source.error(place.as_ref(), message, "give each service a unique `name`");
         }
         if let Destination::Directory { directory, .. } = &draft.destination {
-            let whose = format!("{} has its files", at(&draft.place));
+            let whose = format!("{} writes its files", at(&draft.place));
             if let Some(message) = folders.claim(&directory.path, &whose) {
-                let advice = "give each service a directory of its own";
+                let advice = "give each service its own directory";
                 source.error(draft.place.as_ref(), message, advice);
             }
         }

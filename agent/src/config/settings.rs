@@ -39,7 +39,7 @@ pub struct Settings {
     pub trust: Trust,
     /// The name of the join token.
     pub token: Token,
-    /// Where the bot's own identity is kept.
+    /// Where to store the bot's own identity.
     pub storage: Storage,
     /// What is to be kept fresh beside it.
     pub services: Vec<Service>,
@@ -83,7 +83,7 @@ pub enum Token {
     File(PathBuf),
 }
 
-/// Where the bot's own identity is kept.
+/// Where to store the bot's own identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Storage {
     /// In a directory that is the agent's alone.

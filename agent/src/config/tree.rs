@@ -64,13 +64,14 @@ impl Value {
 /// Reads the only document of a text. None if it cannot be read to its end; why is among the findings.
 pub(super) fn parse(text: &str, source: &Source<'_>) -> Option<Node> {
     if text.len() > MAX_SIZE {
-        source.error(None, "the file is larger than 1 MiB", "is it the right file?");
+        source.error(None, "the file is larger than 1 MiB", "check that it is the right file");
         return None;
     }
     let forbidden = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}');
     if let Some((at, c)) = text.char_indices().find(|(_, c)| forbidden(*c)) {
-        let message = format!("the control character U+{:04X} has no place in YAML", u32::from(c));
-        source.error(Some(&(at..at + c.len_utf8())), message, "is it a text file?");
+        let message =
+            format!("the control character U+{:04X} is not allowed in YAML", u32::from(c));
+        source.error(Some(&(at..at + c.len_utf8())), message, "check that it is a text file");
         return None;
     }
     let mut options = granit_parser::options! {
@@ -104,7 +105,7 @@ impl<'t> Composer<'t, '_> {
                 (Event::StreamEnd, _) => break,
                 (Event::StreamStart | Event::DocumentEnd, _) => {}
                 (Event::DocumentStart(..), place) if root.is_some() => {
-                    let advice = "put all of it into one";
+                    let advice = "put everything into one document";
                     self.source.error(Some(&place), "the file has a second document", advice);
                     return None;
                 }
@@ -113,7 +114,7 @@ impl<'t> Composer<'t, '_> {
                     root = Some(self.node(event, place).ok()?);
                 }
                 (_, place) => {
-                    self.source.error(Some(&place), "this cannot be understood", "");
+                    self.source.error(Some(&place), "this cannot be parsed", "");
                     return None;
                 }
             }
@@ -137,7 +138,11 @@ impl<'t> Composer<'t, '_> {
         self.weight += NODE + event.scalar().map_or(0, |(text, _)| text.len());
         let (anchor, tag) = (event.anchor_id(), event.tag().is_some());
         if tag {
-            self.source.error(Some(&place), "a value with a tag", "leave out what begins with `!`");
+            self.source.error(
+                Some(&place),
+                "a value with a tag",
+                "remove the tag, which begins with `!`",
+            );
         }
         if let Some(anchor) = anchor {
             self.anchors.insert(anchor, None);
@@ -150,7 +155,11 @@ impl<'t> Composer<'t, '_> {
             _ => return self.stop(&place, "a value is missing here", ""),
         };
         if self.weight > MAX_WEIGHT {
-            return self.stop(&place, "the file has too many values", "is it the right file?");
+            return self.stop(
+                &place,
+                "the file has too many values",
+                "check that it is the right file",
+            );
         }
         let node = Node { place, value, weight: self.weight - before };
         if let Some(anchor) = anchor {
@@ -165,7 +174,7 @@ impl<'t> Composer<'t, '_> {
             return self.stop(place, "this value contains itself", "");
         };
         if self.weight.saturating_add(target.weight) > MAX_WEIGHT {
-            let message = "the aliases of this file stand for too many values";
+            let message = "the aliases in this file expand to too many values";
             return self.stop(place, message, "write it without `&` and `*`");
         }
         self.weight += target.weight;
@@ -194,13 +203,13 @@ impl<'t> Composer<'t, '_> {
             let node = self.node(event, place)?;
             let Value::Scalar { text, .. } = key.value else {
                 let message = format!("a key is {}", key.value.what());
-                self.source.error(Some(&key.place), message, "a key is a word");
+                self.source.error(Some(&key.place), message, "a key must be a string");
                 continue;
             };
             if known.insert(text.clone()) {
                 entries.push(Entry { key: text, place: key.place, node });
             } else {
-                let message = format!("the key `{text}` is here twice");
+                let message = format!("duplicate key `{text}`");
                 self.source.error(Some(&key.place), message, "keep one of them");
             }
         }
@@ -220,12 +229,12 @@ impl<'t> Composer<'t, '_> {
         let at = error.marker().byte_offset().unwrap_or(self.end).min(self.end);
         let (message, advice) = match error.kind() {
             ErrorKind::RecursionLimitExceeded => ("values are nested too deeply".to_owned(), ""),
-            ErrorKind::UnknownAnchor => ("an alias of nothing".to_owned(), "quote the text"),
+            ErrorKind::UnknownAnchor => ("an alias without an anchor".to_owned(), "quote the text"),
             ErrorKind::TabInIndentation
             | ErrorKind::TabInBlockIndentation
             | ErrorKind::TabNotAllowed
             | ErrorKind::TabInPlainScalar => {
-                ("a tab where YAML wants spaces".to_owned(), "indent with spaces")
+                ("a tab where YAML requires spaces".to_owned(), "indent with spaces")
             }
             kind => (format!("not YAML: {kind}"), ""),
         };

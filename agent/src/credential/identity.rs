@@ -204,18 +204,18 @@ impl Identity {
         if let Some(token) = token.filter(|token| *token != self.token) {
             let before = &self.token;
             return Some(format!(
-                "the token is now {token:?}, and the identity was made by {before:?}"
+                "the token is now {token:?}, but the identity was issued for {before:?}"
             ));
         }
         if !self.is_of(pins) {
             let cluster = &self.cluster;
             return Some(format!(
-                "no CA of the identity's cluster, {cluster}, is trusted any more"
+                "no CA of the identity's cluster {cluster} is configured any more"
             ));
         }
         let before = &self.tpm.ek;
         let other = !choice.allows(before);
-        other.then(|| format!("the EK is to be {choice}, and the identity was made by {before}"))
+        other.then(|| format!("the EK is now {choice}, but the identity was issued for {before}"))
     }
 
     /// Whether these pins are of the cluster of this identity: one of its CAs is pinned, or no pin was taken away since the
@@ -248,7 +248,7 @@ impl Identity {
 
     fn check(self) -> Result<Self, String> {
         if self.version != VERSION {
-            return Err(format!("version {} is not one that this agent knows", self.version));
+            return Err(format!("version {} is not supported by this agent", self.version));
         }
         self.known_ek()?;
         self.unique()?;
@@ -275,15 +275,17 @@ impl Identity {
             .transpose()
             .map_err(|error| format!("EK certificate: {error}"))?;
         if certificate.as_ref().is_some_and(|certificate| *certificate.public_key() != key) {
-            return Err("the EK certificate is not of the endorsement key".into());
+            return Err("the EK certificate is not for the endorsement key".into());
         }
         if self.tpm.ek_chain.len() > MAX_CHAIN {
-            return Err(format!("more than {MAX_CHAIN} certificates beside the EK certificate"));
+            return Err(format!(
+                "more than {MAX_CHAIN} certificates in addition to the EK certificate"
+            ));
         }
         let chain = self.tpm.ek_chain.iter().map(|octets| CaCertificate::parse(&octets.0));
         let chain = chain
             .collect::<Result<_, _>>()
-            .map_err(|error| format!("certificate beside the EK certificate: {error}"))?;
+            .map_err(|error| format!("intermediate certificate: {error}"))?;
         Ok(KnownEk { kind, key, certificate, chain })
     }
 
@@ -293,7 +295,7 @@ impl Identity {
     /// It is not 32 octets long.
     pub fn unique(&self) -> Result<[u8; 32], String> {
         let octets = self.tpm.unique.0.as_slice();
-        octets.try_into().map_err(|_| "the join key's unique is not 32 octets".into())
+        octets.try_into().map_err(|_| "the join key's unique field is not 32 bytes".into())
     }
 
     /// The join key, a TPMT_PUBLIC.

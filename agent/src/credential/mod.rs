@@ -59,8 +59,8 @@ impl Credentials {
         let wrong = |what: &str| {
             Failure::new(
                 Exit::Data,
-                format!("the authority issued something unusable: {what}"),
-                "nothing was stored; compare the clocks of both machines, and see the authority's log",
+                format!("the authority issued an unusable credential: {what}"),
+                "nothing was stored; compare the clocks of both machines, and check the authority's log",
             )
         };
         // webpki parses intermediates at every node of its path search. A cluster issues directly
@@ -72,7 +72,7 @@ impl Credentials {
             return Err(wrong("too many SSH CAs"));
         }
         if ![&result.cluster, &result.bot, &result.instance].into_iter().all(|name| is_name(name)) {
-            return Err(wrong("a name that is none"));
+            return Err(wrong("an invalid name"));
         }
         let cas = result.x509_authorities.iter().map(Vec::as_slice);
         let bundle = TrustBundle::vouched(cas, trusted).map_err(|what| wrong(&what))?;
@@ -90,25 +90,27 @@ impl Credentials {
             None,
         )
         .map_err(|error| match error {
-            webpki::Error::CertExpired { .. } => wrong("by our clock it has expired"),
-            webpki::Error::CertNotValidYet { .. } => wrong("by our clock it is not valid yet"),
+            webpki::Error::CertExpired { .. } => wrong("by this host's clock it has expired"),
+            webpki::Error::CertNotValidYet { .. } => {
+                wrong("by this host's clock it is not valid yet")
+            }
             error => wrong(&error.to_string()),
         })?;
         if leaf.subject_public_key_info().as_ref() != spki_der(key)? {
-            return Err(wrong("a certificate of another key"));
+            return Err(wrong("a certificate for another key"));
         }
         let spiffe_id = leaf.valid_uri_names().next().unwrap_or_default().to_owned();
         if !spiffe_id.starts_with("spiffe://") || !is_name(&spiffe_id) {
-            return Err(wrong("a certificate without SPIFFE ID"));
+            return Err(wrong("a certificate without a SPIFFE ID"));
         }
         let more_lines = |line: &String| !line.chars().all(is_printable);
         if more_lines(&result.ssh_certificate) || result.ssh_authorities.iter().any(more_lines) {
-            return Err(wrong("an SSH key of more than one line"));
+            return Err(wrong("an SSH key with a line break"));
         }
         let ssh = SshCertificate::read(&result.ssh_certificate)
-            .ok_or_else(|| wrong("an SSH certificate that is none"))?;
+            .ok_or_else(|| wrong("a malformed SSH certificate"))?;
         if ssh.point != key.to_sec1_point(false).as_bytes() {
-            return Err(wrong("an SSH certificate of another key"));
+            return Err(wrong("an SSH certificate for another key"));
         }
         ssh.verify(&result.ssh_authorities, now)
             .map_err(|what| wrong(&format!("an SSH certificate {what}")))?;

@@ -59,18 +59,18 @@ impl SshCertificate {
     /// What is wrong with it, as it is said of a certificate.
     pub(crate) fn verify(&self, authorities: &[String], now: u64) -> Result<(), &'static str> {
         if self.kind != USER {
-            return Err("that is not for a user");
+            return Err("that is not a user certificate");
         }
         if now < self.after {
-            return Err("that by our clock is not valid yet");
+            return Err("that is not valid yet by this host's clock");
         }
         if now >= self.before {
-            return Err("that by our clock has expired");
+            return Err("that has expired by this host's clock");
         }
         if !authorities.iter().any(|line| blob(line, KEY).as_ref() == Some(&self.authority)) {
-            return Err("of an authority that was not named");
+            return Err("from an unknown CA");
         }
-        self.is_signed().ok_or("with a wrong signature")
+        self.is_signed().ok_or("with an invalid signature")
     }
 
     fn is_signed(&self) -> Option<()> {
@@ -159,19 +159,19 @@ mod tests {
         let begin = 1_767_225_600;
         let verify = |now| certificate.verify(&["ssh-ed25519 AAAA".into(), ca.clone()], now);
         assert_eq!(verify(begin), Ok(()));
-        assert_eq!(verify(begin - 1), Err("that by our clock is not valid yet"));
+        assert_eq!(verify(begin - 1), Err("that is not valid yet by this host's clock"));
         assert_eq!(verify(begin + 86_399), Ok(()));
-        assert_eq!(verify(begin + 86_400), Err("that by our clock has expired"));
-        assert_eq!(certificate.verify(&[], begin), Err("of an authority that was not named"));
+        assert_eq!(verify(begin + 86_400), Err("that has expired by this host's clock"));
+        assert_eq!(certificate.verify(&[], begin), Err("from an unknown CA"));
         let (other, _) = made(&[]);
-        assert_eq!(certificate.verify(&[other], begin), Err("of an authority that was not named"));
+        assert_eq!(certificate.verify(&[other], begin), Err("from an unknown CA"));
     }
 
     #[test]
     fn one_for_hosts_is_none_for_users() {
         let (ca, line) = made(&["-h"]);
         let certificate = SshCertificate::read(&line).unwrap();
-        assert_eq!(certificate.verify(&[ca], 1_800_000_000), Err("that is not for a user"));
+        assert_eq!(certificate.verify(&[ca], 1_800_000_000), Err("that is not a user certificate"));
     }
 
     #[test]

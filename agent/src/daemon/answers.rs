@@ -43,7 +43,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
         let mut failure = Failure::io(&cause, format!("diag_addr {address}"));
         if cause.kind() == io::ErrorKind::AddrInUse {
             failure.advice =
-                "`ss -ltnp` shows the program that uses it; or give another one".into();
+                "choose another address; `ss -ltnp` shows the program that uses this one".into();
         }
         failure
     })

@@ -103,7 +103,7 @@ async fn answer(path: String, health: Health) -> Reply {
                 Some(component) => json(code(component.status), component),
                 None => text(
                     StatusCode::NOT_FOUND,
-                    "ask for /livez, /readyz, /readyz/NAME or /metrics\n".into(),
+                    "paths: /livez, /readyz, /readyz/NAME, /metrics\n".into(),
                 ),
             }
         }

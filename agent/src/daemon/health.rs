@@ -71,7 +71,7 @@ impl Component {
         if validity.not_after <= wall {
             self.reason = Some("the credentials have expired".into());
         } else {
-            let reason = "by the clock of this host the credentials are not valid yet";
+            let reason = "by this host's clock the credentials are not valid yet";
             self.reason = Some(reason.into());
             self.advice = Some("compare the clocks of both machines".into());
         }
@@ -144,7 +144,7 @@ impl Health {
     pub fn owed(&self, name: &str) {
         if let Some(component) = self.lock().components.get_mut(name) {
             component.status = Status::Initializing;
-            component.reason = Some("those who use the files have to be told of them".into());
+            component.reason = Some("the reload hook has not run yet for the new files".into());
         }
     }
 
@@ -193,8 +193,8 @@ impl Health {
 
     /// The component's files are no longer what was written; they are written again as soon as that is possible.
     pub fn changed(&self, name: &str, change: &str, now: &str) {
-        let reason = format!("somebody has changed the files: {change}");
-        let advice = "see who writes there; the agent replaces them";
+        let reason = format!("the files were changed: {change}");
+        let advice = "find the program that writes there; the agent replaces the files";
         self.unwell(name, &Failure::new(Exit::Io, reason, advice), now);
     }
 
@@ -243,7 +243,7 @@ impl Health {
             names => format!("initializing: {}", names.join(", ")),
         });
         match &self.lock().configuration {
-            Some(reason) => format!("{status}; the configuration stays as it was: {reason}"),
+            Some(reason) => format!("{status}; the new configuration was rejected: {reason}"),
             None => status,
         }
     }
@@ -282,14 +282,14 @@ impl Health {
         let inner = self.lock();
         let mut page = Page::new();
         let name = "agent_credential_expiry_timestamp_seconds";
-        page.family(name, Kind::Gauge, "When the credentials end.");
+        page.family(name, Kind::Gauge, "Expiry of the credentials, seconds since 1970.");
         for (component, state) in &report.services {
             if let Some(not_after) = state.not_after {
                 page.sample(name, &[("name", component)], not_after);
             }
         }
         let name = "agent_healthy";
-        page.family(name, Kind::Gauge, "1 if the credentials are valid and in place.");
+        page.family(name, Kind::Gauge, "1 if the credentials are valid and written.");
         for (component, state) in &report.services {
             let is_healthy = u8::from(state.status == Status::Healthy);
             page.sample(name, &[("name", component)], is_healthy);
@@ -297,8 +297,11 @@ impl Health {
         let name = "agent_renewals_total";
         page.family(name, Kind::Counter, "Attempts to renew, by outcome.");
         for (component, tally) in &inner.tallies {
-            let outcomes =
-                [("well", tally.well), ("failed", tally.failed), ("untold", tally.untold)];
+            let outcomes = [
+                ("success", tally.well),
+                ("failed", tally.failed),
+                ("reload_failed", tally.untold),
+            ];
             for (outcome, count) in outcomes {
                 page.sample(name, &[("name", component), ("outcome", outcome)], count);
             }
@@ -306,7 +309,7 @@ impl Health {
         let (commands, busy) = inner.meter.read();
         let (name, help) = ("agent_tpm_commands_total", "Commands sent to the TPM.");
         page.single(name, Kind::Counter, help, commands);
-        let (name, help) = ("agent_tpm_command_seconds_total", "Time that the TPM took for them.");
+        let (name, help) = ("agent_tpm_command_seconds_total", "Time the TPM took for them.");
         page.single(name, Kind::Counter, help, busy.as_secs_f64());
         page.into_text()
     }
@@ -341,7 +344,7 @@ mod tests {
         health.well("b", VALID, NOW);
         assert_eq!(health.status(10), "in place: a, b, identity");
         health.configuration(Some(&Failure::new(Exit::Config, "unknown key", "")));
-        let both = "in place: a, b, identity; the configuration stays as it was: unknown key";
+        let both = "in place: a, b, identity; the configuration was not changed: unknown key";
         assert_eq!(health.status(10), both);
         health.configuration(None);
         assert_eq!(health.status(10), "in place: a, b, identity");

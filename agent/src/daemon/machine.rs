@@ -310,7 +310,7 @@ impl Machine {
         })
     }
 
-    /// Whether everything is valid and in place.
+    /// Whether all credentials are valid and written.
     #[must_use]
     pub fn all_well(&self, wall: i64) -> bool {
         self.identity_holds(wall)

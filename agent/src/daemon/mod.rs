@@ -172,7 +172,7 @@ impl Daemon {
     fn log_request(&self, event: &Event) {
         match event {
             Event::RenewAsked => self.log.info("asked to renew", &[]),
-            Event::ReloadAsked => self.log.info("asked to read the configuration again", &[]),
+            Event::ReloadAsked => self.log.info("asked to reload the configuration", &[]),
             _ => {}
         }
     }
@@ -209,7 +209,7 @@ impl Daemon {
 
     fn looked(&mut self, seen: Option<Seen>) -> Event {
         let Some(seen) = seen else {
-            self.log.warn("the files cannot be compared with what was written now", &[]);
+            self.log.warn("the files cannot be checked now", &[]);
             return Event::Looked { changed: Vec::new(), departed: self.machine.is_rejoining() };
         };
         if let Some(socket) = seen.socket {
@@ -218,7 +218,7 @@ impl Daemon {
         self.health.look(None);
         let judged = seen.changed.into_iter().filter(|(part, ..)| self.machine.is_judged(*part));
         let changed = judged.map(|(part, name, change)| {
-            let what = "somebody has changed the files: they are made again";
+            let what = "the files were changed: writing them again";
             self.log.warn(what, &[("name", &name), ("reason", &change)]);
             self.health.changed(&name, &change.to_string(), &timestamp());
             part
@@ -243,7 +243,7 @@ impl Daemon {
                 Action::Look => self.look(),
                 Action::ReportLook => self.report_look(),
                 Action::Ready => {
-                    self.log.info("everything is valid and in place", &[]);
+                    self.log.info("all credentials are valid and written", &[]);
                     self.manager.ready(&self.health.status(now().wall));
                 }
                 Action::ReportOverdue(job) => self.report_overdue(job),
@@ -251,14 +251,14 @@ impl Daemon {
                 Action::NotifyReloaded => self.manager.ready(&self.health.status(now().wall)),
                 Action::NotifyStopping(job) => {
                     self.stop.ask();
-                    let waiting = job.map(|job| format!("waiting for the job at hand: {job}"));
+                    let waiting = job.map(|job| format!("waiting for the running job: {job}"));
                     let waiting = waiting.unwrap_or_default();
                     self.log.info("stopping", &[("status", &waiting)]);
                     self.manager.stopping(&waiting);
                 }
                 Action::End => return Ok(false),
                 Action::Abort(job) => {
-                    let what = format!("stopped at once, in the middle of a job: {job}");
+                    let what = format!("stopped during a job: {job}");
                     return Err(Failure::new(Exit::Busy, what, ""));
                 }
             }
@@ -271,7 +271,7 @@ impl Daemon {
 
     fn begin(&mut self, job: Job) -> Result<(), Failure> {
         if job == Job::Configure {
-            self.log.info("reading the configuration again", &[]);
+            self.log.info("reloading the configuration", &[]);
         }
         match std::mem::replace(&mut self.slot, Slot::Moving) {
             Slot::Free(worker) => {
@@ -292,7 +292,7 @@ impl Daemon {
             Job::Join => "joined",
             Job::Renew => "renewed",
             Job::Issue(_) => "issued",
-            Job::Reload(_) => "told",
+            Job::Reload(_) => "reloaded",
             Job::Configure => "configured",
         };
         let Some(part) = ended.job.part() else {
@@ -312,7 +312,7 @@ impl Daemon {
             (Outcome::Told, _) => self.health.told(&name, &at),
             (Outcome::Untold(validity), Some(failure)) => {
                 self.health.untold(&name, validity, failure, &at);
-                self.warn("issued, but not told", &name, failure);
+                self.warn("credentials written, but the reload hook failed", &name, failure);
             }
             (_, Some(failure)) => {
                 self.health.failed(&name, failure, &at);
@@ -326,11 +326,11 @@ impl Daemon {
     fn report_overdue(&self, job: Job) {
         let Slot::Busy(_, name) = &self.slot else { return };
         let minutes = Machine::OVERDUE.as_secs() / 60;
-        let what = format!("no end of this job for {minutes} minutes: {job}");
-        let advice = "see whether a disk, a program or the TPM hangs; SIGTERM twice ends the agent";
+        let what = format!("this job has run for {minutes} minutes: {job}");
+        let advice = "check whether a disk, a program or the TPM hangs; send SIGTERM twice to stop the agent";
         let failure = Failure::new(Exit::Busy, what, advice);
         self.health.overdue(name, &failure, &timestamp());
-        self.warn("a job does not end", name, &failure);
+        self.warn("a job does not finish", name, &failure);
         self.manager.status(&self.health.status(now().wall));
     }
 
@@ -338,9 +338,9 @@ impl Daemon {
         let Some(looking) = &self.looking else { return };
         let name = looking.at();
         let seconds = Machine::LOOK_OVERDUE.as_secs();
-        let what = format!("the files cannot be read: no end of it for {seconds} seconds");
-        let failure = Failure::new(Exit::Io, what, "see whether the file system they are on hangs");
-        self.warn("the files are not compared with what was written", &name, &failure);
+        let what = format!("the files cannot be read: no result after {seconds} seconds");
+        let failure = Failure::new(Exit::Io, what, "check whether their file system hangs");
+        self.warn("the files cannot be checked", &name, &failure);
         self.health.look(Some((name, failure)));
         self.manager.status(&self.health.status(now().wall));
     }
@@ -348,7 +348,7 @@ impl Daemon {
     fn note_configuration(&self, failure: Option<&Failure>) {
         self.health.configuration(failure);
         if let Some(failure) = failure {
-            self.warn("the configuration stays as it was", "configuration", failure);
+            self.warn("the configuration was not changed", "configuration", failure);
         }
     }
 

@@ -64,13 +64,15 @@ fn left_behind(path: &Path) -> Result<Option<u32>, Failure> {
     let shown = path.display();
     let failed = |cause: io::Error| Failure::io(&cause, format!("the pid file {shown}"));
     let other = |what: &str| {
-        let advice = "choose another path for --pid-file, or remove what is there";
+        let advice = "choose another path for --pid-file, or remove the file";
         Failure::new(Exit::Usage, format!("the pid file {shown}: {what}"), advice)
     };
     match fs::symlink_metadata(path) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(failed(cause)),
-        Ok(metadata) if !metadata.is_file() => return Err(other("it is there and is no file")),
+        Ok(metadata) if !metadata.is_file() => {
+            return Err(other("it exists and is not a regular file"));
+        }
         Ok(_) => {}
     }
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
@@ -80,7 +82,7 @@ fn left_behind(path: &Path) -> Result<Option<u32>, Failure> {
     let number = std::str::from_utf8(&octets).ok().map(str::trim).unwrap_or_default();
     match number.parse::<u32>() {
         Ok(id) if octets.len() as u64 <= MAX_PID_FILE => Ok(Some(id)),
-        _ => Err(other("it is there and has something else in it than a process id")),
+        _ => Err(other("it exists and does not contain a process ID")),
     }
 }
 

@@ -355,7 +355,7 @@ impl Worker {
                 ("reason", &failure.message),
                 ("advice", &failure.advice),
             ];
-            self.log.warn("a restart will issue the files again", &fields);
+            self.log.warn("a restart will reissue the credentials", &fields);
         }
         Ok(())
     }
@@ -386,7 +386,7 @@ impl Worker {
         let Store::Directory(storage) = &self.store else { return };
         let (storage, name) = (Arc::clone(storage), service.name.clone());
         if let Err(failure) = blocking(move || noting(&storage, &name)).await {
-            let what = "a restart may not know who was told of new files";
+            let what = "a restart may run reload hooks again, or miss one";
             let fields: [(&str, &dyn std::fmt::Display); 3] = [
                 ("service", &service.name),
                 ("reason", &failure.message),

@@ -71,7 +71,7 @@ fn command(program: &str, arguments: &[&str], limit: Duration) -> Result<Reloade
     let (end, output) = Watch::new(child, output).and_then(|w| w.wait(limit)).map_err(failed)?;
     let said = if output.is_empty() { String::new() } else { format!(": {output}") };
     let wrong = |how: String| {
-        let advice = "the files are in place; it will be told again";
+        let advice = "the files are in place; the agent will retry";
         Err(Failure::new(Exit::Unavailable, format!("{program} {how}{said}"), advice))
     };
     match end {
@@ -235,8 +235,8 @@ fn send(signal: Signal, pid_file: &Path) -> Result<Reloaded, Failure> {
     let shown = pid_file.display();
     let (pid, owner) = read_pid(pid_file)?;
     let gone = || {
-        let advice = "start it, or see that it writes this file; it will be told again";
-        let message = format!("no process has the id {} that is in {shown}", pid.as_raw_pid());
+        let advice = "start it, or check that it writes this file; the agent will retry";
+        let message = format!("no process has the ID {} from {shown}", pid.as_raw_pid());
         Failure::new(Exit::Unavailable, message, advice)
     };
     let failed = |error: Errno| match error {
@@ -247,17 +247,21 @@ fn send(signal: Signal, pid_file: &Path) -> Result<Reloaded, Failure> {
     // From here on we hold the process, not a number. It is the right one if the file still says so.
     if read_pid(pid_file)? != (pid, owner) {
         let message = format!("{shown} changed while it was read");
-        return Err(Failure::new(Exit::Unavailable, message, "it will be told again"));
+        return Err(Failure::new(Exit::Unavailable, message, "the agent will retry"));
     }
     if owner != 0 && user_of(pid).ok_or_else(gone)? != owner {
         return Err(Failure::new(
             Exit::Permission,
-            format!("process {} is not of the user that owns {shown}", pid.as_raw_pid()),
-            "a user's file decides about that user's processes only",
+            format!("process {} does not belong to the owner of {shown}", pid.as_raw_pid()),
+            "change the owner of the file or of the process: a pid file can only name processes of its owner",
         ));
     }
     if pid == getpid() {
-        return Err(Failure::new(Exit::Config, format!("{shown} names this agent"), ""));
+        return Err(Failure::new(
+            Exit::Config,
+            format!("{shown} contains the agent's own process ID"),
+            "",
+        ));
     }
     pidfd_send_signal(&process, number(signal)).map_err(failed)?;
     let what = format!("sent {signal:?} to process {} of {shown}", pid.as_raw_pid());
@@ -277,8 +281,8 @@ fn read_pid(path: &Path) -> Result<(Pid, u32), Failure> {
     if !metadata.is_file() || metadata.mode() & 0o022 != 0 {
         return Err(Failure::new(
             Exit::Permission,
-            format!("{} is no file, or others can write to it", path.display()),
-            "see that only the program that it is of can write it",
+            format!("{} is not a regular file, or other users can write to it", path.display()),
+            "let only its program write to it",
         ));
     }
     let text = bounded::read_text(file, MAX_PID_FILE).map_err(failed)?;
@@ -286,8 +290,8 @@ fn read_pid(path: &Path) -> Result<(Pid, u32), Failure> {
     let pid = pid.filter(|pid| *pid > 0).and_then(Pid::from_raw).ok_or_else(|| {
         Failure::new(
             Exit::Data,
-            format!("{} does not begin with a process id", path.display()),
-            "see that it is the right file; it will be told again",
+            format!("{} does not start with a process ID", path.display()),
+            "check that it is the right file; the agent will retry",
         )
     })?;
     Ok((pid, metadata.uid()))
@@ -319,7 +323,7 @@ fn check_unit(unit: &str) -> Result<(), Failure> {
     let allowed =
         |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@');
     if unit.is_empty() || unit.len() > 255 || !unit.chars().all(allowed) {
-        let message = format!("{unit:?} is not the name of a systemd unit");
+        let message = format!("{unit:?} is not a valid systemd unit name");
         return Err(Failure::new(Exit::Config, message, "use a name such as nginx.service"));
     }
     Ok(())

@@ -33,14 +33,14 @@ static ADVISORIES: [Advisory; 3] = [
     // Infineon, "Information on TPM firmware update", October 2017: fixed in 5.62 and 7.62.
     Advisory {
         name: "CVE-2017-15361 (ROCA)",
-        meaning: "RSA keys that it made can be computed from their public part",
+        meaning: "private RSA keys it generated can be computed from the public key",
         manufacturer: "IFX",
         affected: Affected::Before(&[(5, 62), (7, 62)]),
     },
     // STMicroelectronics, "Information on ST's TPM firmware update - ECDSA signature generation", November 2019.
     Advisory {
         name: "CVE-2019-16863 (TPM-FAIL)",
-        meaning: "the time that it takes for ECDSA signatures tells the key",
+        meaning: "the timing of ECDSA signatures reveals the private key",
         manufacturer: "STM",
         affected: Affected::Exactly(&[
             (71, 0),
@@ -62,7 +62,7 @@ static ADVISORIES: [Advisory; 3] = [
     // INTEL-SA-00241, November 2019: its lines for desktops and laptops.
     Advisory {
         name: "CVE-2019-11090 (TPM-FAIL)",
-        meaning: "the time that it takes for ECDSA signatures tells the key",
+        meaning: "the timing of ECDSA signatures reveals the private key",
         manufacturer: "INTC",
         affected: Affected::Engine(&[(11, 8, 70), (11, 22, 70), (12, 0, 45)]),
     },

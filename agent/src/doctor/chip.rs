@@ -97,7 +97,7 @@ pub(super) fn answer(properties: &Properties) -> Check {
     let family = properties.text(&[Property::FAMILY_INDICATOR]);
     let revision = properties.count(Property::REVISION);
     let revision = format!("{}.{:02}", revision / 100, revision % 100);
-    Check::ok(Topic::Answer, format!("TPM {family}, revision {revision} of the library"))
+    Check::ok(Topic::Answer, format!("TPM {family}, library specification revision {revision}"))
 }
 
 /// Who made it.
@@ -114,7 +114,7 @@ pub(super) fn maker(properties: &Properties) -> Check {
     let maker = registered.vendor().map_or_else(|| code.clone(), |name| format!("{name} ({code})"));
     let words = properties.text(&WORDS);
     let soft = if words.starts_with("SW") {
-        ": software, as safe as the machine that runs it"
+        ": a software TPM, only as secure as the machine that runs it"
     } else {
         ""
     };
@@ -141,14 +141,15 @@ pub(super) fn firmware(root: &Path, properties: &Properties) -> Check {
     Check::warn(
         Topic::Firmware,
         format!("{version}, {}", known.join("; ")),
-        "install the firmware update of the machine's maker; keys made before it stay as weak as they are",
+        "install the manufacturer's firmware update; keys generated before it remain weak",
     )
 }
 
 /// Whether wrong passwords have locked it, or soon will. Part 1 §19.8.
 pub(super) fn lockout(properties: &Properties) -> Check {
-    const ADVICE: &str = "look for what gives wrong passwords, or cuts the power without a shutdown; \
-         `tpm2_dictionarylockout --clear-lockout` forgets them";
+    const ADVICE: &str = "find the program that sends wrong passwords, or the cause of power \
+                          loss without shutdown; `tpm2_dictionarylockout --clear-lockout` resets \
+                          the count";
     let counted = properties.count(Property::LOCKOUT_COUNTER);
     let allowed = properties.count(Property::MAX_AUTH_FAIL);
     let interval = Duration::from_secs(properties.count(Property::LOCKOUT_INTERVAL).into());
@@ -156,15 +157,17 @@ pub(super) fn lockout(properties: &Properties) -> Check {
     if properties.permanent().contains(PermanentAttributes::IN_LOCKOUT) {
         let over = counted.saturating_sub(allowed).saturating_add(1);
         let wait = match interval.saturating_mul(over) {
-            Duration::ZERO => "it forgets none by itself".to_owned(),
-            wait => format!("it takes one more in {}", go_duration::text(wait)),
+            Duration::ZERO => "the count does not decrease by itself".to_owned(),
+            wait => format!("the next attempt is possible in {}", go_duration::text(wait)),
         };
-        let finding = format!("locked out, {of}: {wait}; joins work, for the agent gives none");
+        let finding = format!(
+            "locked out, {of}: {wait}; joins still work, as the agent sends no passwords that count"
+        );
         return Check::warn(Topic::Lockout, finding, ADVICE);
     }
     let pace = match interval {
-        Duration::ZERO => "none is forgotten".to_owned(),
-        interval => format!("one is forgotten every {}", go_duration::text(interval)),
+        Duration::ZERO => "the count does not decrease".to_owned(),
+        interval => format!("the count decreases by one every {}", go_duration::text(interval)),
     };
     let finding = format!("{of}, {pace}");
     if counted.saturating_mul(2) >= allowed {
@@ -182,7 +185,7 @@ pub(super) fn hierarchies(properties: &Properties, files: &PasswordFiles) -> Che
     if enabled.is_some_and(|enabled| !enabled.contains(StartupClearAttributes::EH_ENABLE)) {
         return fail(
             Exit::Io,
-            "the endorsement hierarchy is disabled, until the next reset at least",
+            "the endorsement hierarchy is disabled, at least until the next reset",
             "enable it in the firmware settings",
         );
     }
@@ -192,8 +195,8 @@ pub(super) fn hierarchies(properties: &Properties, files: &PasswordFiles) -> Che
         return fail(
             Exit::Permission,
             "the endorsement hierarchy has a password, and none was given",
-            "give the file that holds it: --endorsement-password-file, or endorsement_password_file in the section tpm of \
-             the configuration",
+            "give the file that contains it: --endorsement-password-file, or \
+             endorsement_password_file in the section tpm of the configuration",
         );
     }
     Check::ok(
@@ -211,9 +214,9 @@ pub(super) fn hierarchies(properties: &Properties, files: &PasswordFiles) -> Che
 pub(super) fn clock<T: Transport>(tpm: &mut Tpm<T>) -> Result<Check, Failure> {
     let told = tpm.run(&ReadClock {}, []).map_err(failure::command)?.current_time;
     let span = |milliseconds: u64| go_duration::text(Duration::from_secs(milliseconds / 1000));
-    let cut = if told.clock_info.safe { "" } else { "; it has lost power without a shutdown" };
+    let cut = if told.clock_info.safe { "" } else { "; it lost power without a shutdown" };
     let finding = format!(
-        "the TPM has had power for {} since it was cleared, {} of it since its last reset, number {}{cut}",
+        "the TPM was powered for {} since it was cleared and for {} since its last reset, number {}{cut}",
         span(told.clock_info.clock),
         span(told.time),
         told.clock_info.reset_count,
@@ -240,16 +243,17 @@ pub(super) fn handles<T: Transport>(
     let persistent = properties.count(Property::HR_PERSISTENT);
     let more = properties.count(Property::HR_PERSISTENT_AVAIL);
     let names: Vec<_> = left.iter().map(|handle| format!("{:#010x}", handle.0)).collect();
-    let advice = "`tpm2_flushcontext -t -l -s` removes them, or a reboot; with device:/dev/tpmrm0 the kernel does it";
+    let advice = "run `tpm2_flushcontext -t -l -s` or reboot to remove them; with \
+                  device:/dev/tpmrm0 the kernel does it";
     let finding = match (room, names.is_empty()) {
-        (Some(0), _) => "no room for an object: others have left theirs in it".to_owned(),
-        (_, false) => format!("others have left in it: {}", names.join(" ")),
+        (Some(0), _) => "no free slot for an object: other programs left theirs loaded".to_owned(),
+        (_, false) => format!("left loaded by other programs: {}", names.join(" ")),
         (Some(room), _) if slots.is_some_and(|slots| room < slots) => {
-            format!("others have left objects in it: room for {room} more")
+            format!("other programs left objects loaded: {room} free slots")
         }
         _ => {
             let finding =
-                format!("nothing is left behind; {persistent} persistent, room for {more} more");
+                format!("no leftover objects; {persistent} persistent, {more} free slots");
             return Ok(Check::ok(Topic::Handles, finding));
         }
     };
@@ -314,13 +318,19 @@ mod tests {
     fn a_lockout_ends_when_one_try_less_than_allowed_is_counted() {
         let check = lockout_of(1 << 9, 33, 32, 7200);
         assert_eq!(check.verdict, Verdict::Warn);
-        assert!(check.finding.contains("33 of 32 wrong passwords: it takes one more in 4h"));
+        assert!(
+            check.finding.contains("33 of 32 wrong passwords: the next attempt is possible in 4h")
+        );
         let check = lockout_of(1 << 9, 32, 32, 0);
-        assert!(check.finding.contains("it forgets none by itself"), "{}", check.finding);
+        assert!(
+            check.finding.contains("the count does not decrease by itself"),
+            "{}",
+            check.finding
+        );
         assert_eq!(lockout_of(0, 16, 32, 7200).verdict, Verdict::Warn);
         let check = lockout_of(0, 15, 32, 7200);
         assert_eq!((check.verdict, check.advice), (Verdict::Ok, None));
-        assert_eq!(check.finding, "15 of 32 wrong passwords, one is forgotten every 2h");
+        assert_eq!(check.finding, "15 of 32 wrong passwords, the count decreases by one every 2h");
     }
 
     #[test]

@@ -39,8 +39,8 @@ pub(super) fn examine(root: &Path, path: &Path) -> Check {
     } else {
         Check::warn(
             Topic::Device,
-            format!("{}{driver}, which only one program can have at a time", path.display()),
-            "use device:/dev/tpmrm0, which all can have",
+            format!("{}{driver}, which only one program can use at a time", path.display()),
+            "use device:/dev/tpmrm0, which programs can share",
         )
     }
 }
@@ -59,11 +59,11 @@ fn absent(root: &Path, path: &Path) -> Check {
         // Where the firmware tells of a TPM 2.0: TCG ACPI specification.
         return if root.join("sys/firmware/acpi/tables/TPM2").exists() {
             fail(
-                format!("no {path}: the firmware tells of a TPM 2.0, but no driver has taken it"),
-                "`modprobe tpm_crb` or `modprobe tpm_tis`; `dmesg | grep -i tpm` says more",
+                format!("no {path}: the firmware reports a TPM 2.0, but no driver is bound to it"),
+                "try `modprobe tpm_crb` or `modprobe tpm_tis`; see `dmesg | grep -i tpm`",
             )
         } else {
-            fail(format!("no {path}: the kernel knows of no TPM"), NONE_ADVICE)
+            fail(format!("no {path}: the kernel has found no TPM"), NONE_ADVICE)
         };
     };
     let name = class.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
@@ -73,7 +73,7 @@ fn absent(root: &Path, path: &Path) -> Check {
             let driver = driver.unwrap_or_else(|| "unknown".into());
             fail(
                 format!("no {path}, though the kernel has {name} (driver {driver})"),
-                "a container has only the devices that it is given; elsewhere, udev makes the node",
+                "pass the device to the container; outside containers, udev creates the node",
             )
         }
     }
@@ -82,8 +82,8 @@ fn absent(root: &Path, path: &Path) -> Check {
 fn old(path: &Path) -> Failure {
     Failure::new(
         Exit::Io,
-        format!("{} is a TPM 1.2, which is another thing than a TPM 2.0", path.display()),
-        "some can be switched to 2.0 in the firmware settings; the others are of no use here",
+        format!("{} is a TPM 1.2; a TPM 2.0 is required", path.display()),
+        "switch it to 2.0 in the firmware settings, if it supports that",
     )
 }
 
@@ -103,9 +103,9 @@ pub(super) fn opened(root: &Path, address: &Tcti) -> Check {
     match address {
         Tcti::Device(path) => Check::ok(
             Topic::Access,
-            format!("{} opens for user {}", path.display(), user(root, geteuid().as_raw())),
+            format!("user {1} can open {0}", path.display(), user(root, geteuid().as_raw())),
         ),
-        address => Check::ok(Topic::Access, format!("{address} is reached")),
+        address => Check::ok(Topic::Access, format!("{address} is reachable")),
     }
 }
 
@@ -126,17 +126,17 @@ fn permission(root: &Path, path: &Path) -> Option<Failure> {
     let groups = getgroups().unwrap_or_default();
     let groups: Vec<_> = groups.iter().map(|id| name(root, "group", id.as_raw())).collect();
     let message = format!(
-        "{} belongs to {owner}:{group} with mode {mode:04o}, and user {us} (groups: {}) is not let in",
+        "{} belongs to {owner}:{group} with mode {mode:04o}, and user {us} (groups: {}) has no access",
         path.display(),
         groups.join(" ")
     );
     let advice = if metadata.gid() != 0 && mode & 0o060 == 0o060 {
         format!(
-            "usermod -aG {group} {us}, then log in anew; in a unit SupplementaryGroups={group}, as `agent install \
-             systemd` writes it"
+            "usermod -aG {group} {us}, then log in again; in a systemd unit \
+             SupplementaryGroups={group}, as `agent install systemd` writes it"
         )
     } else {
-        "be root, or `agent install udev --write` gives the TPM to the group tss".to_owned()
+        "run as root, or give the group tss access with `agent install udev --write`".to_owned()
     };
     Some(Failure::new(Exit::Permission, message, advice))
 }
@@ -153,8 +153,8 @@ fn holder(root: &Path, path: &Path) -> Option<Failure> {
     })?;
     Some(Failure::new(
         Exit::Busy,
-        format!("{} is in use: process {id} ({name}) has it", path.display()),
-        "stop that program, or use device:/dev/tpmrm0, which all can have",
+        format!("{} is in use by process {id} ({name})", path.display()),
+        "stop that program, or use device:/dev/tpmrm0, which programs can share",
     ))
 }
 
@@ -197,7 +197,7 @@ mod tests {
         let none = root(None);
         let path = Path::new("/dev/absent/tpmrm0");
         let check = examine(none.path(), path);
-        assert!(check.finding.ends_with("the kernel knows of no TPM"), "{}", check.finding);
+        assert!(check.finding.ends_with("the kernel has found no TPM"), "{}", check.finding);
         let tables = none.path().join("sys/firmware/acpi/tables");
         fs::create_dir_all(&tables).unwrap();
         fs::write(tables.join("TPM2"), "").unwrap();

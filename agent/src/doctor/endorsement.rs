@@ -38,7 +38,7 @@ pub(super) fn examine<T: Transport>(
         checks.push(Check::warn(
             Topic::EndorsementKey,
             format!("{DEFAULT_KIND}: no certificate; the key is {place}"),
-            "allow it by its hash (`agent identify --format rule`): a token with ekcert_allowed_cas refuses it",
+            "allow it by its hash (`agent identify --format rule`); a token with ekcert_allowed_cas refuses it",
         ));
     }
     Ok((checks, hashes))
@@ -58,9 +58,9 @@ fn certified<T: Transport>(
     let serial = certificate.serial();
     let [from, to] = [certificate.not_before(), certificate.not_after()];
     let finding = format!(
-        "{kind}: certificate {serial} at {index:#010x}, valid until {to}, is of the key, which is {place}"
+        "{kind}: certificate {serial} at {index:#010x}, valid until {to}, matches the key, which is {place}"
     );
-    let advice = "the authority decides about it by its clock; compare the clocks of both machines";
+    let advice = "compare the clocks of both machines; the authority decides by its own";
     let check = if wall < from.seconds() {
         let finding = format!("{finding}; it is not valid before {from}");
         Check::warn(Topic::EndorsementKey, finding, advice)
@@ -90,13 +90,13 @@ fn resident<T: Transport>(
     let made = made.ok_or_else(|| mismatch(kind))?;
     let key = resident_key(&made);
     tpm.flush(made.handle()).map_err(failure::command)?;
-    Ok((key?, "made when it is needed".to_owned()))
+    Ok((key?, "created when needed".to_owned()))
 }
 
 fn unusable(kind: &EkKind, error: &CertificateError) -> Failure {
     let advice = if error.fault() == verifier::Fault::Weak {
-        "update the TPM's firmware, which makes another key, and ask the machine's maker for its certificate; until \
-         then choose another key with --ek"
+        "update the TPM's firmware, which creates a new key, and ask the manufacturer for its \
+         certificate; until then choose another key with --ek"
     } else {
         "choose another key with --ek, and report the certificate to the TPM's vendor"
     };

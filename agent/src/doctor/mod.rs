@@ -182,7 +182,7 @@ pub async fn examine(tpm: &TpmSettings, configured: &Configured, wall: i64) -> R
     }
     let mut keys = Vec::new();
     if checks.iter().any(|check| check.verdict == Verdict::Fail) {
-        checks.push(Check::skip(Topic::Access, "there is no TPM to open"));
+        checks.push(Check::skip(Topic::Access, "no TPM is available"));
     } else {
         match TpmThread::open_async(address, meter.clone(), Audience::Person).await {
             Err(failure) => checks.push(device::refused(root, address, failure)),
@@ -267,8 +267,9 @@ impl Patient<'_> {
 fn silent() -> Failure {
     Failure::new(
         Exit::Busy,
-        format!("the TPM has not answered in {} seconds", CONNECT_TIMEOUT.as_secs()),
-        "another program may be using it; if none is, `dmesg | grep -i tpm` may say more, and a power cycle help",
+        format!("the TPM has not responded within {} seconds", CONNECT_TIMEOUT.as_secs()),
+        "check whether another program uses it; if none does, see `dmesg | grep -i tpm`, and \
+         power-cycle the machine",
     )
 }
 

@@ -50,15 +50,15 @@ impl Configured {
         match self {
             Self::Nothing => Check::skip(
                 Topic::Configuration,
-                "none: with -c FILE storage and authority are looked at too",
+                "none; give -c FILE to check storage and authority too",
             ),
             Self::Unusable(failure) => Check::fail(Topic::Configuration, failure.clone()),
             Self::Loaded(loaded, path) if loaded.warnings.is_empty() => {
-                Check::ok(Topic::Configuration, format!("{path} is well"))
+                Check::ok(Topic::Configuration, format!("{path} is valid"))
             }
             Self::Loaded(loaded, path) => Check::warn(
                 Topic::Configuration,
-                format!("{path} can be used; {} warnings", loaded.warnings.iter().count()),
+                format!("{path} is valid; {} warnings", loaded.warnings.iter().count()),
                 format!("`agent check -c {path}` shows them"),
             ),
         }
@@ -75,8 +75,8 @@ pub(super) fn clock(wall: i64) -> Check {
         Topic::Clock,
         Failure::new(
             Exit::Io,
-            format!("the host's clock says {now}, when this program was not made yet"),
-            "set it (timedatectl): with a wrong clock no certificate seems valid",
+            format!("the host's clock says {now}, before this program was built"),
+            "set the clock (timedatectl): with a wrong clock, valid certificates are rejected",
         ),
     )
 }
@@ -84,7 +84,7 @@ pub(super) fn clock(wall: i64) -> Check {
 /// The folder of the identity, and whether that is this TPM's: `keys` are the hashes of its endorsement keys.
 pub(super) fn storage(settings: &Settings, keys: &[String], wall: i64) -> Check {
     let config::Storage::Directory(directory) = &settings.storage else {
-        return Check::ok(Topic::Storage, "memory; every start joins anew");
+        return Check::ok(Topic::Storage, "memory; the agent joins at each start");
     };
     match folder(&directory.path, keys, wall) {
         Ok(check) => check,
@@ -99,7 +99,7 @@ fn folder(path: &Path, keys: &[String], wall: i64) -> Result<Check, Failure> {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
             return Ok(Check::ok(
                 Topic::Storage,
-                format!("{place} is not there yet: a join makes it"),
+                format!("{place} does not exist yet: a join creates it"),
             ));
         }
         Err(cause) => return Err(Failure::io(&cause, place)),
@@ -108,29 +108,29 @@ fn folder(path: &Path, keys: &[String], wall: i64) -> Result<Check, Failure> {
         Err(Failure::new(Exit::Permission, format!("{place} {what}"), advice))
     };
     if !metadata.is_dir() {
-        return refuse("is not a folder", "name a folder as the storage".into());
+        return refuse("is not a directory", "give a directory as the storage".into());
     }
     if metadata.mode() & 0o022 != 0 {
-        return refuse("can be written to by others", format!("chmod 0700 {place}"));
+        return refuse("is writable by other users", format!("chmod 0700 {place}"));
     }
     let us = geteuid().as_raw();
     if us != 0 && metadata.uid() != us {
-        return refuse("belongs to another user", "run as the user that the agent runs as".into());
+        return refuse("belongs to another user", "run as the agent's user".into());
     }
     let Some(identity) = crate::storage::Storage::identity(path)? else {
         return Ok(Check::ok(
             Topic::Storage,
-            format!("{place} has no identity yet: the agent joins"),
+            format!("{place} has no identity yet: the agent will join"),
         ));
     };
     if !keys.is_empty() && !keys.contains(&identity.tpm.ek_public_hash) {
         return Err(Failure::new(
             Exit::Data,
             format!(
-                "the identity in {place} is another TPM's, with the key {}",
+                "the identity in {place} belongs to another TPM, with the EK {}",
                 identity.tpm.ek_public_hash
             ),
-            "the machine's TPM was replaced, or the disk is another machine's; remove the folder to join anew",
+            "remove the directory to join again; the TPM was replaced, or the disk is from another machine",
         ));
     }
     let finding = format!(
@@ -139,7 +139,7 @@ fn folder(path: &Path, keys: &[String], wall: i64) -> Result<Check, Failure> {
     );
     let ended = identity.validity().is_ok_and(|validity| validity.not_after <= wall);
     Ok(if ended {
-        let advice = "the agent joins anew when it runs; `agent status` says whether it does";
+        let advice = "start the agent, which joins again; `agent status` shows whether it runs";
         Check::warn(Topic::Storage, format!("{finding}: expired"), advice)
     } else {
         Check::ok(Topic::Storage, finding)
@@ -155,10 +155,7 @@ pub(super) async fn authority(settings: &Settings, checks: &mut Vec<Check>) {
             Err(failure) => Err(failure),
         };
         checks.push(match reached {
-            Ok(()) => Check::ok(
-                Topic::Authority,
-                format!("{address} is there, and is the one that is trusted"),
-            ),
+            Ok(()) => Check::ok(Topic::Authority, format!("{address} is reachable and trusted")),
             Err(failure) => Check::fail(Topic::Authority, failure),
         });
     }

@@ -28,12 +28,12 @@ pub(crate) fn command(error: tpm2::Error) -> Failure {
     };
     let is_busy = error.refusal().is_some_and(ResponseCode::is_retry);
     let advice = error.advice().unwrap_or(match error.fault() {
-        _ if is_busy => "wait until it has finished, for another program perhaps",
+        _ if is_busy => "wait until it has finished; another program may be using it",
         Fault::Transport(_) => {
-            "check that it is a TPM and that it is there; `dmesg | grep -i tpm` may say more"
+            "check that the device exists and is a TPM; see `dmesg | grep -i tpm`"
         }
         Fault::Unwritten(_) => "choose another endorsement key with --ek",
-        _ => "the TPM's setup or firmware does not allow it; another --ek may work",
+        _ => "try another --ek; the TPM's configuration or firmware does not allow this one",
     });
     Failure::new(exit, error.to_string(), advice)
 }

@@ -96,7 +96,7 @@ impl fmt::Display for UnknownEk {
                 "endorsement keys on {kind} ({profile}), with their hash sm3, are not supported: "
             )?;
         }
-        f.write_str("an endorsement key is one of auto")?;
+        f.write_str("the endorsement key must be one of auto")?;
         EK_KINDS.iter().try_for_each(|kind| write!(f, ", {}", kind.name))
     }
 }
@@ -149,14 +149,17 @@ pub fn chain<T: Transport>(
 ) -> Result<(Vec<CaCertificate>, Vec<String>), Failure> {
     let found = endorsement::chain(tpm, passwords.as_tpm()).map_err(failure::command)?;
     let odd = |index: &Handle| {
-        format!("NV index {:#010x} cannot be read whole as certificates; the rest is used", index.0)
+        format!(
+            "NV index {:#010x} contains data that is not a certificate; the rest is used",
+            index.0
+        )
     };
     let mut remarks: Vec<String> = found.passed_over.iter().map(odd).collect();
     let mut chain = Vec::new();
     for der in found.certificates {
         match CaCertificate::parse(&der) {
             Ok(ca) => chain.push(ca),
-            Err(error) => remarks.push(format!("a certificate in the TPM is of no use: {error}")),
+            Err(error) => remarks.push(format!("a certificate in the TPM is unusable: {error}")),
         }
     }
     Ok((chain, remarks))
@@ -315,7 +318,8 @@ pub(crate) fn resident_key(ek: &Loaded) -> Result<VerifiedKey, Failure> {
         Failure::new(
             Exit::Data,
             format!("the endorsement key at {:#010x}: {error}", ek.handle().0),
-            "choose another endorsement key with --ek; the TPM's firmware may be known to be weak",
+            "choose another endorsement key with --ek; `agent doctor` shows known weaknesses of \
+             the TPM's firmware",
         )
     };
     let public = ek.public().map_err(|error| wrong(&error))?;
@@ -336,7 +340,7 @@ pub(crate) fn resident_key(ek: &Loaded) -> Result<VerifiedKey, Failure> {
                 .map(VerifiedKey::Ecc)
                 .map_err(|error| wrong(&error))
         }
-        _ => Err(wrong(&"neither RSA nor ECC")),
+        _ => Err(wrong(&"it is neither RSA nor ECC")),
     }
 }
 
@@ -352,10 +356,11 @@ pub(crate) fn mismatch(kind: &EkKind) -> Failure {
     Failure::new(
         Exit::Data,
         format!(
-            "the EK certificate at NV index {:#010x} is not of this TPM's {kind} endorsement key",
+            "the EK certificate at NV index {:#010x} is not for this TPM's {kind} endorsement key",
             kind.certificate.0
         ),
-        "the TPM was replaced, or its firmware was updated, after the certificate was made; choose another key with --ek",
+        "choose another key with --ek; the TPM was replaced, or its firmware was updated, after \
+         the certificate was issued",
     )
 }
 
@@ -460,7 +465,9 @@ mod tests {
         let says = |name: &str| name.parse::<EkChoice>().unwrap_err().to_string();
         let unsupported = says("sm2");
         assert!(unsupported.starts_with("endorsement keys on sm2 (H-5)"), "{unsupported}");
-        assert!(unsupported.contains("not supported: an endorsement key is one of auto, rsa2048"));
-        assert!(says("sm3").starts_with("an endorsement key is one of auto"));
+        assert!(
+            unsupported.contains("not supported: the endorsement key must be one of auto, rsa2048")
+        );
+        assert!(says("sm3").starts_with("the endorsement key must be one of auto"));
     }
 }

@@ -1,4 +1,4 @@
-//! The passwords of the TPM's hierarchies, each in a file of its own that nobody else can read.
+//! The passwords of the TPM's hierarchies, each in a file that only the agent's user can read.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -23,7 +23,7 @@ const MAX_PASSWORD: usize = 64;
 /// Where the passwords are.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct PasswordFiles {
-    /// File with the password of the TPM's owner hierarchy, which only the agent's user can read
+    /// File with the password of the TPM's owner hierarchy; only the agent's user may have access
     #[arg(
         id = "owner_password_file",
         long = "owner-password-file",
@@ -31,7 +31,7 @@ pub struct PasswordFiles {
         env = "AGENT_OWNER_PASSWORD_FILE"
     )]
     pub owner: Option<PathBuf>,
-    /// File with the password of the TPM's endorsement hierarchy, which only the agent's user can read
+    /// File with the password of the TPM's endorsement hierarchy; only the agent's user may have access
     #[arg(
         id = "endorsement_password_file",
         long = "endorsement-password-file",
@@ -102,15 +102,17 @@ impl Passwords {
                 Exit::Permission,
                 format!("the TPM's {hierarchy} hierarchy has a password"),
                 format!(
-                    "give the file that holds it: {option}, or {hierarchy}_password_file in the \
-                     section tpm of the configuration"
+                    "give the file that contains it: {option}, or {hierarchy}_password_file in \
+                     the section tpm of the configuration"
                 ),
             );
         }
         Failure::new(
             Exit::Permission,
-            format!("the TPM's {hierarchy} hierarchy has another password than the one given"),
-            format!("see what is in the file of {option}; a wrong one does not lock the TPM out"),
+            format!("wrong password for the TPM's {hierarchy} hierarchy"),
+            format!(
+                "check the file given with {option}; the attempt does not count towards the TPM's lockout"
+            ),
         )
     }
 }
@@ -145,26 +147,26 @@ pub(crate) fn password(path: &Path) -> Result<SecretBuf, Failure> {
     };
     let file = bounded::open_regular(path).map_err(|cause| match cause.kind() {
         io::ErrorKind::InvalidInput => {
-            wrong(Exit::Config, &cause.to_string(), "name a file that holds nothing else")
+            wrong(Exit::Config, &cause.to_string(), "give a file that contains only the password")
         }
         _ => io_failure(path, &cause),
     })?;
     let metadata = file.metadata().map_err(|cause| io_failure(path, &cause))?;
     let ours = [rustix::process::geteuid().as_raw(), 0];
     if !ours.contains(&metadata.uid()) {
-        let advice = "make it the agent's own, or root's: chown";
-        return Err(wrong(Exit::Permission, "the file is somebody else's", advice));
+        let advice = "chown it to the agent's user or to root";
+        return Err(wrong(Exit::Permission, "the file belongs to another user", advice));
     }
     if metadata.mode() & 0o077 != 0 {
-        return Err(wrong(Exit::Permission, "others can read the file", "chmod 600 it"));
+        return Err(wrong(Exit::Permission, "other users can read the file", "chmod 600 it"));
     }
     trusted::check(path)?;
     match line(file).map_err(|cause| io_failure(path, &cause))? {
         Some(password) => Ok(password),
         None => Err(wrong(
             Exit::Config,
-            "a password has 1 to 64 octets",
-            "write it into the file as it is, with or without a line's end",
+            "the password must be 1 to 64 bytes",
+            "write it to the file as is; a trailing newline is ignored",
         )),
     }
 }
@@ -248,7 +250,7 @@ mod tests {
         for content in [&b""[..], b"\n", b"\r\n", &[b'x'; 65], &[b'x'; 100_000]] {
             let failure = read(content, 0o600).unwrap_err();
             assert_eq!(failure.exit, Exit::Config);
-            assert!(failure.message.contains("1 to 64 octets"), "{failure}");
+            assert!(failure.message.contains("1 to 64 bytes"), "{failure}");
             assert!(!failure.to_string().contains("xx"), "{failure}");
         }
     }
@@ -282,7 +284,7 @@ mod tests {
             fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
             std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
             let failure = password(&path).unwrap_err();
-            assert!(failure.message.contains("somebody else's"), "{failure}");
+            assert!(failure.message.contains("another user"), "{failure}");
         }
     }
 

@@ -91,7 +91,7 @@ fn present(tcti: &Tcti, devices: &Path) -> Tcti {
     }
 }
 
-/// Who is told that the TPM takes its time.
+/// Who is told that the TPM is slow.
 #[derive(Clone, Copy, Debug)]
 pub enum Audience {
     /// A person at a terminal, who waits.
@@ -168,7 +168,7 @@ impl TpmThread {
                 // The one who waits may have given up.
                 let _ = ending.send(());
             })
-            .map_err(|cause| Failure::io(&cause, "cannot start the TPM's thread"))?;
+            .map_err(|cause| Failure::io(&cause, "cannot start the TPM thread"))?;
         let end = End { jobs: jobs.clone(), ended, meter: meter.clone(), timeout: Duration::ZERO };
         Ok((Self { jobs, audience, meter }, end, opened))
     }
@@ -194,7 +194,7 @@ impl TpmThread {
                 tokio::time::timeout(DEADLINE, replied).await.map_err(|_| stuck())?
             }
         };
-        answer.map_err(|_| Failure::bug("the TPM's thread ended"))?
+        answer.map_err(|_| Failure::bug("the TPM thread has stopped"))?
     }
 
     /// Waits until the TPM has nothing left to do for callers that gave up waiting.
@@ -276,8 +276,8 @@ fn waiting_for(command: Option<CommandCode>) -> String {
         Some(command) if CREATING.contains(&command) => {
             "the TPM is creating a key; some chips take half a minute".to_owned()
         }
-        Some(command) => format!("the TPM has not answered {command} yet"),
-        None => "the TPM takes its time".to_owned(),
+        Some(command) => format!("the TPM has not responded to {command} yet"),
+        None => "the TPM is slow".to_owned(),
     }
 }
 
@@ -321,8 +321,8 @@ fn work(mut tpm: Tpm, waiting: &Receiver<Job>) {
 fn stuck() -> Failure {
     Failure::new(
         Exit::Busy,
-        "the TPM does not answer",
-        "another program may be using it; `dmesg | grep -i tpm` may say more",
+        "the TPM does not respond",
+        "check whether another program uses it; see `dmesg | grep -i tpm`",
     )
 }
 
@@ -373,7 +373,7 @@ mod tests {
         for creates in [0x131, 0x153, 0x191] {
             assert!(told(&header(creates)).starts_with("the TPM is creating a key"));
         }
-        assert_eq!(told(&header(0x17a)), "the TPM has not answered TPM2_GetCapability yet");
+        assert_eq!(told(&header(0x17a)), "the TPM has not responded to TPM2_GetCapability yet");
         assert_eq!(code(&[0x80, 1]), 0);
     }
 

@@ -60,7 +60,7 @@ Trusted by:   CA pin {PIN}
 Token:        my-bot-token
 Storage:      /var/lib/teleport/bot
 TPM:          device:/dev/tpmrm0, EK auto
-Certificates: live 1h, renewed at half of it
+Certificates: lifetime 1h, renewed at half of the lifetime
 Services:     none
 "
     );
@@ -95,9 +95,9 @@ fn the_environment_goes_before_the_file_and_the_command_line_before_both() {
 Authority:    line:2
 Trusted by:   CA pin {PIN}
 Token:        read from {token}
-Storage:      memory; every start joins anew
+Storage:      memory; the agent joins at each start
 TPM:          device:/dev/tpmrm0, EK auto
-Certificates: live 2h, renewed at half of it
+Certificates: lifetime 2h, renewed at half of the lifetime
 Services:
   x509-output-1: x509 in /a
   identity-output-2: identity in /b
@@ -122,14 +122,14 @@ fn a_bad_file_is_told_like_a_compiler_does() {
 5 |   tokne: my-bot-token
   |   ^^^^^ did you mean `token`?
 
-error: `debug` is true or false, not the text `on`
+error: `debug` must be true or false, not the text `on`
   --> tbot.yaml:11:8
    |
 11 | debug: on
    |        ^^ write true, without quotes
 
 ";
-    let failure = "error: tbot.yaml:5:3: unknown key `tokne` in onboarding, and another fault\n";
+    let failure = "error: tbot.yaml:5:3: unknown key `tokne` in onboarding, and 1 other error\n";
     assert_ends(&output, 78, said, failure);
 
     let output = folder.agent(&["check", "-c", "tbot.yaml", "--format", "json"], &[]);
@@ -160,13 +160,17 @@ fn what_configure_writes_check_reads() {
     assert_eq!(fs::read(&made).unwrap(), stdout);
 
     // No file is lost, and none is left behind.
-    let failure = "error: made.yaml is there already\nmove it away, or choose another --output\n";
+    let failure = "error: made.yaml already exists\nmove it away, or choose another --output\n";
     assert_ends(&folder.agent(&arguments, &[]), 74, "", failure);
     assert_eq!(fs::read_dir(folder.0.path()).unwrap().count(), 1);
 
     let output = folder.agent(&["configure"], &[]);
     assert_eq!(output.status.code(), Some(64));
-    for missing in ["no address of the authority", "no join token", "no CA that"] {
+    for missing in [
+        "the authority's address is missing",
+        "the join token is missing",
+        "no CA of the authority",
+    ] {
         assert!(text(&output.stderr).contains(missing), "{}", text(&output.stderr));
     }
 }

@@ -88,8 +88,8 @@ impl AuditLog {
         if waiting < self.max_waiting {
             return Ok(());
         }
-        let cause = state.failure.as_deref().unwrap_or("its disk is slow");
-        Err(format!("{waiting} lines wait for the audit log: {cause}"))
+        let cause = state.failure.as_deref().unwrap_or("the disk is slow");
+        Err(format!("{waiting} events are waiting to be written to the audit log: {cause}"))
     }
 
     /// Takes over the rows that a former process has left in the store.
@@ -225,7 +225,7 @@ impl State {
             (None, Some(cause)) => {
                 error!(
                     cause,
-                    "the audit log cannot be written; what is granted waits in the store"
+                    "the audit log cannot be written; granted events are kept in the store"
                 );
             }
             (Some(_), None) => info!("the audit log can be written again"),

@@ -48,7 +48,7 @@ pub(super) fn ls(ls: &AuditLs) -> Result<(), Failure> {
     }
     drop(stdout);
     if damaged > 0 {
-        warn!(lines = damaged, "lines of the audit log are no events and were left out");
+        warn!(lines = damaged, "malformed lines in the audit log were skipped");
     }
     match (ls.format, rows.as_slice()) {
         (ListFormat::Json, _) => Ok(()),

@@ -14,7 +14,7 @@ pub(super) fn check(start: &Start) -> Result<(), Failure> {
     let cluster = settings.cluster_name.as_ref().map_or("the host's name", |name| name.as_str());
     let diag = settings.diag_addr.map_or_else(|| "none".to_owned(), |addr| addr.to_string());
     write(format!(
-        "{} is well\nData     {}\nListen   {}\nCluster  {cluster}\nDiag     {diag}\n",
+        "{} is valid\nData     {}\nListen   {}\nCluster  {cluster}\nDiag     {diag}\n",
         file.display(),
         settings.data_dir.display(),
         settings.listen,

@@ -54,7 +54,7 @@ fn absent(socket: &Path, cause: &io::Error) -> Failure {
         _ => Failure::new(
             Exit::Unavailable,
             what,
-            "see that `authority start` runs, and give its --data-dir (or AUTHORITY_DATA_DIR)",
+            "check that `authority start` runs, and give its --data-dir (or AUTHORITY_DATA_DIR)",
         ),
     }
 }
@@ -62,8 +62,8 @@ fn absent(socket: &Path, cause: &io::Error) -> Failure {
 fn no_answer(cause: &str) -> Failure {
     Failure::new(
         Exit::Unavailable,
-        format!("the authority does not answer: {cause}"),
-        "see its log; the socket admits only its own user and root",
+        format!("the authority does not respond: {cause}"),
+        "check its log; only root and the authority's user can use the socket",
     )
 }
 
@@ -75,11 +75,11 @@ pub(super) fn refused(status: &Status) -> Failure {
             Failure::new(Exit::Refused, message, "nothing was changed; -f replaces what exists")
         }
         Answer::NotFound => {
-            Failure::new(Exit::Refused, message, "`authority get KIND` shows what there is")
+            Failure::new(Exit::Refused, message, "`authority get KIND` lists what exists")
         }
         Answer::Invalid => Failure::new(Exit::Data, message, "nothing was changed; correct it"),
         Answer::Failed => {
-            Failure::new(Exit::Io, message, "nothing was changed; see the authority's log")
+            Failure::new(Exit::Io, message, "nothing was changed; check the authority's log")
         }
         Answer::None => no_answer(message),
     }

@@ -59,7 +59,7 @@ fn read_all(create: &Create) -> Result<String, Failure> {
         };
         let resources = resource::read_with(&text, unreadable)
             .map_err(|cause| bad(format!("{name}: {cause}")))?;
-        skipped.iter().for_each(|what| warn(&format!("{name}: {what}; it is left out")));
+        skipped.iter().for_each(|what| warn(&format!("{name}: {what}; skipped")));
         let text = match skipped[..] {
             [] => text,
             _ => written(&resources).map_err(|cause| bad(format!("{name}: {cause}")))?,
@@ -68,7 +68,7 @@ fn read_all(create: &Create) -> Result<String, Failure> {
             let (kind, resource) = (resource.kind(), resource.name().to_string());
             if let Some(other) = seen.insert((kind, resource.clone()), path) {
                 let other = shown(other);
-                return Err(bad(format!("{name}: {kind} {resource:?} is in {other} already")));
+                return Err(bad(format!("{name}: {kind} {resource:?} is already in {other}")));
             }
         }
         if !stream.is_empty() {
@@ -76,7 +76,7 @@ fn read_all(create: &Create) -> Result<String, Failure> {
         }
         stream.push_str(text.strip_prefix('\u{feff}').unwrap_or(&text));
         if stream.len() > MAX_FILES {
-            return Err(bad(format!("the files together are longer than {MAX_FILES} bytes")));
+            return Err(bad(format!("the files are longer than {MAX_FILES} bytes in total")));
         }
     }
     Ok(stream)

@@ -45,7 +45,7 @@ fn told(ek: &EkCertificate, path: &ChainPath<'_>) -> String {
         EkPublicKey::Rsa(key) => format!("RSA {}", key.bits()),
         EkPublicKey::Ecc(key) => key.curve().to_string(),
     };
-    let tpm = ek.tpm().map_or_else(|| "not said".to_owned(), ToString::to_string);
+    let tpm = ek.tpm().map_or_else(|| "not stated".to_owned(), ToString::to_string);
     let mut text = format!(
         "EKPub Hash     {}\nEKCert Serial  {}\nKey            {key}\nTPM            {tpm}\n\
          Valid          {} to {}\nIssuer         {}\n",
@@ -56,11 +56,11 @@ fn told(ek: &EkCertificate, path: &ChainPath<'_>) -> String {
         ek.issuer_text(),
     );
     for ca in path.intermediates() {
-        text.push_str(&format!("Through        {}\n", ca.subject_text()));
+        text.push_str(&format!("Intermediate   {}\n", ca.subject_text()));
     }
     let anchor = path.anchor();
     text.push_str(&format!(
-        "Vouched for    by {}, SHA-256 {}\n",
+        "Trusted CA     {}, SHA-256 {}\n",
         anchor.subject_text(),
         anchor.fingerprint()
     ));
@@ -87,7 +87,7 @@ fn endorsement_certificate(file: &Path) -> Result<EkCertificate, Failure> {
 fn authorities(file: &Path) -> Result<Vec<CaCertificate>, Failure> {
     let content = content(file)?;
     let wrong = |cause: &dyn Display| {
-        let advice = "give certificates of CAs, as the TPM's vendor publishes them";
+        let advice = "give CA certificates, as published by the TPM's vendor";
         Failure::new(Exit::Data, format!("{}: {cause}", file.display()), advice)
     };
     let Some(text) = text(&content) else {
@@ -114,8 +114,8 @@ fn content(file: &Path) -> Result<Vec<u8>, Failure> {
     let mut content = Vec::new();
     let mut reader = File::open(file).map_err(failed)?.take(MAX_CERTIFICATE_FILE + 1);
     if reader.read_to_end(&mut content).map_err(failed)? as u64 > MAX_CERTIFICATE_FILE {
-        let what = format!("{}: larger than {MAX_CERTIFICATE_FILE} octets", file.display());
-        return Err(Failure::new(Exit::Data, what, "give the file of a few certificates"));
+        let what = format!("{}: larger than {MAX_CERTIFICATE_FILE} bytes", file.display());
+        return Err(Failure::new(Exit::Data, what, "give a file with a few certificates"));
     }
     Ok(content)
 }

@@ -15,13 +15,16 @@ pub(super) fn install(Install::Systemd(systemd): Install) -> Result<(), Failure>
     let program = match systemd.program {
         Some(program) => program,
         None => std::env::current_exe()
-            .map_err(|cause| Failure::io(&cause, "cannot tell where this program is"))?,
+            .map_err(|cause| Failure::io(&cause, "cannot determine the path of this program"))?,
     };
     if let (Some(given), Some(file)) = (&systemd.data_dir, &systemd.config) {
         let said = Settings::new(&Start { config: Some(file.clone()), ..Start::default() })?;
         if said.data_dir != *given {
             let (given, said) = (given.display(), said.data_dir.display());
-            note(&format!("the unit says --data-dir {given}, not {said} as {}", file.display()));
+            note(&format!(
+                "the systemd unit uses --data-dir {given}, not {said} from {}",
+                file.display()
+            ));
         }
     }
     let unit = Unit {
@@ -39,9 +42,9 @@ pub(super) fn install(Install::Systemd(systemd): Install) -> Result<(), Failure>
         addresses: [Some(settings.listen), settings.diag_addr].into_iter().flatten().collect(),
         config: systemd.config,
     };
-    let text = unit.render().map_err(|error| {
-        Failure::new(Exit::Usage, error.to_string(), "give the path as it is from the root")
-    })?;
+    let text = unit
+        .render()
+        .map_err(|error| Failure::new(Exit::Usage, error.to_string(), "give an absolute path"))?;
     let path = systemd.systemd_directory.join(format!("{}.service", unit.name));
     place::install(&path, &text, systemd.writing)?;
     let Unit { user, group, .. } = &unit;

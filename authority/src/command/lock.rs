@@ -14,8 +14,8 @@ use crate::resource::{Lock, LockSpec, Metadata, Name, Target, Timestamp};
 pub(super) async fn lock(lock: cli::Lock) -> Result<(), Failure> {
     let now = Clock::system().now();
     if let Some(end) = lock.expires.filter(|end| end.0 <= now) {
-        let advice = "give a time to come, or --ttl, or neither: then it holds until it is removed";
-        return Err(Failure::new(Exit::Usage, format!("--expires: {end} is past"), advice));
+        let advice = "give a time in the future, or --ttl, or neither for a lock without end";
+        return Err(Failure::new(Exit::Usage, format!("--expires: {end} is in the past"), advice));
     }
     let mut authority = connect(&lock.data).await?;
     let name: Name = Uuid::new_v4().to_string().parse().map_err(Failure::bug)?;
@@ -28,7 +28,7 @@ pub(super) async fn lock(lock: cli::Lock) -> Result<(), Failure> {
         CreateRequest { yaml: document.map_err(Failure::bug)?, if_exists: IfExists::Refuse.into() };
     let response = authority.create(request).await.map_err(|cause| refused(&cause))?;
     let until = expires.map(|end| format!(", until {end}")).unwrap_or_default();
-    write(format!("lock \"{name}\" has been created: it keeps out {whom}{until}\n"))?;
+    write(format!("lock \"{name}\" has been created for {whom}{until}\n"))?;
     response.into_inner().warnings.iter().for_each(|warning| warn(warning));
     Ok(())
 }
@@ -37,7 +37,7 @@ fn whom(target: &Target) -> String {
     match target {
         Target::Bot(name) => format!("the bot \"{name}\" with all its instances"),
         Target::Instance(id) => format!("the bot instance {id}"),
-        Target::Token(name) => format!("who joins, or has joined, with the token \"{name}\""),
+        Target::Token(name) => format!("all that join, or joined, with the token \"{name}\""),
         Target::Ek(hash) => format!("the TPM with the EK {hash}"),
     }
 }

@@ -45,13 +45,13 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     authority.records.migrate().await.map_err(|cause| {
         let advice = match cause {
             StoreError::Newer(_) => "use the version that wrote it, or a later one",
-            _ => "see that the disk has room and works",
+            _ => "check that the disk has space and works",
         };
         Failure::new(Exit::Data, format!("the indexes of the store: {cause}"), advice)
     })?;
     authority.recover_audit().await.map_err(|cause| {
-        let advice = "restore the data folder from a backup, as docs/operations.md says";
-        Failure::new(Exit::Data, format!("the audit log's rows in the store: {cause}"), advice)
+        let advice = "restore the data directory from a backup, as docs/authority.md describes";
+        Failure::new(Exit::Data, format!("the audit log's events in the store: {cause}"), advice)
     })?;
 
     let tls = TlsSettings::new(Arc::clone(&authority)).map_err(Failure::bug)?;
@@ -77,7 +77,7 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     }
     // Hosts are served whether or not somebody reads this.
     if let Err(failure) = write(said) {
-        warn!(cause = failure.message, "started, but the address and the CA pin cannot be written");
+        warn!(cause = failure.message, "started, but cannot print the address and the CA pin");
     }
 
     let manager = Arc::new(ServiceManager::from_environment());
@@ -115,7 +115,9 @@ impl Addresses {
 fn occupied(cause: &io::Error, address: SocketAddr, flag: &str) -> Failure {
     Failure {
         exit: Exit::Unavailable,
-        advice: format!("see what else listens there, or choose another address with {flag}"),
+        advice: format!(
+            "find the program that listens there, or choose another address with {flag}"
+        ),
         ..Failure::io(cause, format!("cannot listen on {address}"))
     }
 }
@@ -129,7 +131,7 @@ async fn watchdog(manager: Arc<ServiceManager>, authority: Arc<Authority>) {
         times.tick().await;
         match authority.store_answers().await {
             Ok(()) => manager.alive(),
-            Err(cause) => error!(cause, "the store is of no use"),
+            Err(cause) => error!(cause, "the store is unusable"),
         }
     }
 }
@@ -168,7 +170,7 @@ impl Signals {
         // An error means that nobody serves any more.
         let _ = stop.send(true);
         while self.one().await == Asked::Reopen {}
-        warn!("stopping at once");
+        warn!("stopping immediately");
         host::log::flush();
         std::process::exit(0);
     }

@@ -1,4 +1,4 @@
-//! The flags and environment variables that go before the configuration file.
+//! The flags and environment variables that override the configuration file.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,53 +13,53 @@ use crate::issue::ClusterName;
 /// The flags of `authority start` and `authority check`.
 #[derive(Debug, Default, Args)]
 pub struct Start {
-    /// The configuration, YAML; flags and environment variables go before it
+    /// Configuration file, YAML; flags and environment variables override it
     #[arg(short, long, env = "AUTHORITY_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The authority's data folder [default: /var/lib/endorse]
+    /// Data directory of the authority [default: /var/lib/endorse]
     #[arg(long, env = "AUTHORITY_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Address and port to listen on [default: 0.0.0.0:3025]
     #[arg(long, env = "AUTHORITY_LISTEN", value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
-    /// Name of a new cluster; it stays the same ever after [default: the host's name]
+    /// Name of a new cluster; it cannot be changed later [default: the host's name]
     #[arg(long, env = "AUTHORITY_CLUSTER_NAME", value_name = "NAME")]
     pub cluster_name: Option<ClusterName>,
-    /// How long a join may take, such as 60s or 2m [default: 60s]
+    /// Time limit of a join, 1s to 10m [default: 60s]
     #[arg(long, env = "AUTHORITY_JOIN_TIMEOUT", value_name = "TIME")]
     pub join_timeout: Option<JoinTimeout>,
-    /// Address and port for monitoring: /livez, /readyz, /metrics [default: none]
+    /// Address and port that serve /livez, /readyz and /metrics [default: none]
     #[arg(long, env = "AUTHORITY_DIAG_ADDR", value_name = "ADDR:PORT")]
     pub diag_addr: Option<SocketAddr>,
-    /// How chains of EK certificates are judged
+    /// How strictly chains of EK certificates are verified
     #[command(flatten)]
     pub ek_policy: EkPolicy,
 }
 
-/// How lenient to be with chains of EK certificates.
+/// How strictly chains of EK certificates are verified.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct EkPolicy {
-    /// EK certificates that have expired, of issuers that were valid when they issued them [default:
+    /// EK certificates that have expired, if their issuers were valid at the time of issue [default:
     /// refused]
     #[arg(long, env = "AUTHORITY_EK_EXPIRED", value_enum, value_name = "VERDICT")]
     pub ek_expired: Option<Leniency>,
-    /// Signatures over SHA-1, which old chips have [default: refused]
+    /// Signatures over SHA-1, as on old TPMs [default: refused]
     #[arg(long, env = "AUTHORITY_EK_SHA1", value_enum, value_name = "VERDICT")]
     pub ek_sha1: Option<Leniency>,
 }
 
-/// What happens to what is doubtful.
+/// Whether a weakness is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Leniency {
-    /// It is refused
+    /// Refuse the certificate
     Refused,
-    /// It is accepted
+    /// Accept the certificate
     Accepted,
 }
 
 impl EkPolicy {
-    /// As the verifier has it.
+    /// The verifier's policy for certificate chains.
     pub fn of_chains(self) -> ChainPolicy {
         ChainPolicy {
             validity: match self.ek_expired {

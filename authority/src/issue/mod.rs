@@ -41,7 +41,7 @@ impl TryFrom<i64> for Ttl {
     /// Seconds; 0 is the usual.
     fn try_from(seconds: i64) -> Result<Self, Invalid> {
         let seconds = u64::try_from(seconds)
-            .map_err(|_| Invalid(format!("{seconds} seconds are no time to live")))?;
+            .map_err(|_| Invalid(format!("{seconds} seconds is not a valid lifetime")))?;
         Ok(Self(if seconds == 0 { USUAL_TTL } else { Duration::from_secs(seconds) }))
     }
 }
@@ -78,7 +78,7 @@ impl std::str::FromStr for ClusterName {
         let first = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
         if !first || text.len() > Self::MAX_LEN || !text.bytes().all(sane) {
             return Err(Invalid(format!(
-                "{text:?} is no cluster name: at most {} lowercase letters, digits, '.', '_' \
+                "{text:?} is not a valid cluster name: at most {} lowercase letters, digits, '.', '_' \
                  and '-', a letter or digit first",
                 Self::MAX_LEN
             )));

@@ -88,7 +88,7 @@ impl SshAuthority {
         let authority = self.key.fingerprint(HashAlg::Sha256);
         certificate.validate_at(seconds, [&authority]).map_err(IssueError::ssh)?;
         if *certificate.public_key() != key_data(key) {
-            return Err(IssueError::ssh("the certificate is of another key"));
+            return Err(IssueError::ssh("the certificate is for another key"));
         }
         Ok(())
     }

@@ -182,7 +182,7 @@ impl Subject {
                 .map_err(|_| SubjectError("join attributes"))?,
         };
         if attributes.one(COMMON_NAME)? != user_name(&subject.bot) {
-            return Err(SubjectError("the common name is another bot's"));
+            return Err(SubjectError("the common name is that of another bot"));
         }
         // Others are a newer version's.
         Ok(subject)
@@ -207,12 +207,12 @@ impl Attributes {
         let mut all = self.all(oid).into_iter();
         match (all.next(), all.next()) {
             (one, None) => Ok(one),
-            _ => Err(SubjectError("an attribute that is there twice")),
+            _ => Err(SubjectError("a duplicate attribute")),
         }
     }
 
     fn one(&mut self, oid: ObjectIdentifier) -> Result<String, SubjectError> {
-        self.at_most_one(oid)?.ok_or(SubjectError("an attribute that every host has is missing"))
+        self.at_most_one(oid)?.ok_or(SubjectError("a required attribute is missing"))
     }
 }
 
@@ -231,7 +231,7 @@ pub(super) fn name(attributes: &[(ObjectIdentifier, String)]) -> Result<X501Name
 
 impl fmt::Display for SubjectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the certificate is not a bot's: {}", self.0)
+        write!(f, "the certificate is not a bot's certificate: {}", self.0)
     }
 }
 

@@ -345,7 +345,7 @@ fn nothing_begins_before_its_ca_or_is_issued_before_it_is_valid() {
     assert_eq!(begin, (NOW - time::Duration::days(1)).replace_nanosecond(0).unwrap());
     let early = issue(&issuer, &bot("{}"), &key, begin - time::Duration::seconds(1));
     let cause = early.unwrap_err().to_string();
-    assert!(cause.contains("the X.509 CA is valid from 2026-05-31T12:00:00Z"), "{cause}");
+    assert!(cause.contains("the X.509 CA is not valid before 2026-05-31T12:00:00Z"), "{cause}");
     let first = issue(&issuer, &bot("{}"), &key, begin + time::Duration::seconds(1)).unwrap();
     assert_eq!(first.not_before, begin);
     let server = issuer.x509().server(begin - time::Duration::days(400)).unwrap();

@@ -100,7 +100,7 @@ impl X509Authority {
         let parsed = Certificate::from_der(certificate).map_err(IssueError::x509)?;
         let tbs = parsed.tbs_certificate();
         if *tbs.subject_public_key_info() != public_key_info(&key.public())? {
-            return Err(IssueError::x509("the CA's certificate and key do not belong together"));
+            return Err(IssueError::x509("the CA's certificate and key do not match"));
         }
         let anchor = webpki::anchor_from_trusted_cert(certificate).map_err(IssueError::x509)?;
         Ok(Self {
@@ -136,12 +136,12 @@ impl X509Authority {
         let (begin, end) = (Timestamp(self.not_before), Timestamp(self.not_after));
         if now < begin.0 {
             return Err(IssueError(format!(
-                "the X.509 CA is valid from {begin}: it was made while this clock was ahead, or \
-                 the clock is behind now"
+                "the X.509 CA is not valid before {begin}: the clock was ahead when it was \
+                 created, or is behind now"
             )));
         }
         if now >= end.0 {
-            return Err(IssueError(format!("the X.509 CA has ended at {end}")));
+            return Err(IssueError(format!("the X.509 CA expired at {end}")));
         }
         Ok(())
     }

@@ -59,8 +59,8 @@ impl ConnectionMetrics {
     pub(crate) fn saturation(&self) -> Option<String> {
         self.saturated.load(Relaxed).then(|| {
             format!(
-                "all places for connections or joins were taken within the last minute ({} \
-                 unproven, {} known, at most {} each)",
+                "the limit of connections or joins was reached within the last minute ({} \
+                 without, {} with a certificate, limit {} each)",
                 self.unproven.load(Relaxed),
                 self.known.load(Relaxed),
                 self.limit.load(Relaxed)
@@ -70,31 +70,35 @@ impl ConnectionMetrics {
 
     pub(super) fn write(&self, page: &mut Page) {
         let name = "endorse_connections";
-        page.family(name, Kind::Gauge, "Open connections of hosts, by whether the host is known.");
+        page.family(
+            name,
+            Kind::Gauge,
+            "Open connections of hosts, by whether the host has presented a certificate.",
+        );
         page.sample(name, &[("class", "unproven")], self.unproven.load(Relaxed));
         page.sample(name, &[("class", "known")], self.known.load(Relaxed));
         page.single(
             "endorse_connections_limit",
             Kind::Gauge,
-            "Connections of each class at most.",
+            "Limit of connections per class.",
             self.limit.load(Relaxed),
         );
         page.single(
             "endorse_joins_under_way",
             Kind::Gauge,
-            "Joins under way.",
+            "Joins in progress.",
             self.joins.load(Relaxed),
         );
         page.single(
             "endorse_joins_under_way_limit",
             Kind::Gauge,
-            "Joins under way at most, of known and of other hosts each.",
+            "Limit of joins in progress, for hosts with and without a certificate each.",
             self.joins_limit.load(Relaxed),
         );
         page.single(
             "endorse_saturated",
             Kind::Gauge,
-            "1 if connections were closed for want of places of late.",
+            "1 if connections were recently closed because the limit was reached.",
             u8::from(self.saturated.load(Relaxed)),
         );
         let name = "endorse_connections_closed_total";

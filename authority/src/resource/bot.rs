@@ -94,12 +94,12 @@ impl Bot {
         let roles = &self.spec.roles;
         if roles.len() > Self::MAX_LIST || self.spec.traits.len() > Self::MAX_LIST {
             return Err(Invalid(format!(
-                "spec: a bot has at most {} roles and {0} traits",
+                "spec: a bot can have at most {} roles and {0} traits",
                 Self::MAX_LIST
             )));
         }
         if let Some(twice) = roles.iter().enumerate().find(|(i, r)| roles[..*i].contains(r)) {
-            return Err(Invalid(format!("spec.roles: {} is there twice", twice.1)));
+            return Err(Invalid(format!("spec.roles: duplicate {}", twice.1)));
         }
         let mut merged: Vec<Trait> = Vec::new();
         for one in std::mem::take(&mut self.spec.traits) {
@@ -124,7 +124,7 @@ impl Bot {
         let values: usize = self.spec.traits.iter().map(|one| one.values.len()).sum();
         if size > Self::MAX_TRAITS || values > Self::MAX_LIST * 4 {
             return Err(Invalid(format!(
-                "spec.traits: a bot has at most {} values of together {} octets",
+                "spec.traits: a bot can have at most {} values of {} bytes in total",
                 Self::MAX_LIST * 4,
                 Self::MAX_TRAITS
             )));
@@ -136,7 +136,7 @@ impl Bot {
                 || login.chars().any(|c| c == ',' || c.is_whitespace() || c.is_control())
         };
         match self.spec.logins().iter().find(word) {
-            Some(login) => Err(Invalid(format!("spec.traits: {login:?} is no login"))),
+            Some(login) => Err(Invalid(format!("spec.traits: {login:?} is not a valid login"))),
             None => Ok(()),
         }
     }

@@ -53,14 +53,13 @@ pub fn read_with(
         let same =
             |other: &Resource| other.kind() == resource.kind() && other.name() == resource.name();
         if all.iter().any(same) {
-            let message =
-                format!("{} {:?} is there twice", resource.kind(), resource.name().as_str());
+            let message = format!("duplicate {} {:?}", resource.kind(), resource.name().as_str());
             return Err(document.fault(document.first_line(), message));
         }
         all.push(resource);
     }
     if all.is_empty() {
-        return Err(DocumentError { line: 1, message: "there is no resource in it".into() });
+        return Err(DocumentError { line: 1, message: "it contains no resource".into() });
     }
     Ok(all)
 }
@@ -208,7 +207,7 @@ fn options() -> Options {
 fn message(cause: &Error) -> String {
     if let Error::QuotingRequired { value, .. } = cause.without_snippet() {
         return format!(
-            "{value} is a number or a boolean in YAML: as a text it must be quoted, \"{value}\""
+            "{value} is a number or a boolean in YAML: quote it to make it text, \"{value}\""
         );
     }
     let formatter = UserMessageFormatter;

@@ -99,12 +99,12 @@ impl TryFrom<String> for Name {
             return Err(Invalid("a name must be non-empty".into()));
         }
         if text.len() > Self::MAX_LEN {
-            return Err(Invalid(format!("a name has at most {} characters", Self::MAX_LEN)));
+            return Err(Invalid(format!("a name can have at most {} characters", Self::MAX_LEN)));
         }
         let sane = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if !sane || !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
             return Err(Invalid(format!(
-                "{text:?} is no name: letters, digits, '.', '_' and '-', a letter or digit first"
+                "{text:?} is not a valid name: letters, digits, '.', '_' and '-', a letter or digit first"
             )));
         }
         Ok(Self(text))
@@ -121,11 +121,11 @@ impl TryFrom<String> for Role {
             return Err(Invalid("spec.roles: must not contain empty strings".into()));
         }
         if text.chars().count() > MAX_LEN {
-            return Err(Invalid(format!("a role has at most {MAX_LEN} characters")));
+            return Err(Invalid(format!("a role can have at most {MAX_LEN} characters")));
         }
         if text.chars().any(char::is_control) || text.trim() != text {
             return Err(Invalid(format!(
-                "{text:?} is no role: no control characters, no blanks at the ends"
+                "{text:?} is not a valid role: no control characters, no leading or trailing blanks"
             )));
         }
         Ok(Self(text))

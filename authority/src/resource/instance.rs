@@ -181,7 +181,7 @@ impl InstanceId {
         Self(Uuid::new_v4())
     }
 
-    #[expect(clippy::expect_used, reason = "36 hexadecimal digits and hyphens, a digit first")]
+    #[expect(clippy::expect_used, reason = "a UUID starts with a hexadecimal digit")]
     fn name(&self) -> Name {
         self.to_string().parse().expect("a UUID is a name")
     }

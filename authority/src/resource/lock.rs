@@ -140,7 +140,7 @@ impl Lock {
 fn bot_of(user: &str) -> Result<Name, Invalid> {
     let name = user.strip_prefix("bot-").and_then(|name| name.parse().ok());
     name.ok_or_else(|| {
-        Invalid(format!("spec.target.user: {user:?} is no bot's user, such as bot-example"))
+        Invalid(format!("spec.target.user: {user:?} is not the user of a bot, such as bot-example"))
     })
 }
 

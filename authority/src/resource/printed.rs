@@ -136,7 +136,7 @@ impl Empty {
         }
         let name = self.0;
         Err(E::custom(format!(
-            "{name}: a field of Teleport's that is not served here: remove it, or leave it empty"
+            "{name}: this Teleport field is not supported: remove it, or leave it empty"
         )))
     }
 }

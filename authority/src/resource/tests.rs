@@ -90,7 +90,7 @@ fn unknown_fields_wrong_types_and_bad_values_are_refused_with_their_line() {
         (with("version: v2", "version: v2\nextra: 1"), 3, "extra"),
         (with("  name: my-bot-token", "  name: [a]"), 4, ""),
         (with("  name: my-bot-token", "  name: my-bot-token\n  owner: me"), 5, "owner"),
-        (with("  name: my-bot-token", "  name: \"../x\""), 4, "is no name"),
+        (with("  name: my-bot-token", "  name: \"../x\""), 4, "is not a valid name"),
         (with("  name: my-bot-token", "  name: 12"), 4, "quot"),
         (with("  roles: [Bot]", "  roles: Bot"), 6, ""),
         (with("  roles: [Bot]", "  roles: [\"a b\"]"), 6, "a b"),
@@ -223,7 +223,8 @@ fn unreadable_ca_is_named_and_left_out_only_on_request() {
     // Without any CA the token would demand no certificate at all.
     let mut skipped = Vec::new();
     let fault = read_with(&with_cas(&[&bad]), Unreadable::Skip(&mut skipped)).unwrap_err();
-    let says = "none of ekcert_allowed_cas can be read: ekcert_allowed_cas[0]: block 1";
+    let says =
+        "all certificates in ekcert_allowed_cas are malformed: ekcert_allowed_cas[0]: block 1";
     assert!(fault.message.contains(says), "{fault}");
 }
 

@@ -124,7 +124,7 @@ impl TryFrom<String> for SystemRole {
         }
         let sane = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         if !sane || text.len() > MAX_LEN {
-            return Err(Invalid(format!("{text:?} is no role of a token, such as Bot")));
+            return Err(Invalid(format!("{text:?} is not a valid token role, such as Bot")));
         }
         Ok(Self::Other(text))
     }
@@ -176,7 +176,7 @@ impl<'de> Deserialize<'de> for JoinMethod {
         match String::deserialize(deserializer)? {
             tpm if tpm == "tpm" => Ok(Self::Tpm),
             other if is_document => Err(D::Error::custom(format!(
-                "unknown join method {other:?}: only \"tpm\" is served"
+                "unknown join method {other:?}: only \"tpm\" is supported"
             ))),
             other => Ok(Self::Other(other)),
         }
@@ -335,7 +335,9 @@ impl TpmSpec {
             skipped.extend(unreadable.iter().map(said));
         }
         if let ([], [first, ..]) = (&kept[..], &skipped[..]) {
-            return Err(Invalid(format!("none of ekcert_allowed_cas can be read: {first}")));
+            return Err(Invalid(format!(
+                "all certificates in ekcert_allowed_cas are malformed: {first}"
+            )));
         }
         self.ekcert_allowed_cas = kept;
         Ok(skipped)
@@ -398,7 +400,7 @@ fn unreadable(cause: &PemError) -> Invalid {
         PemFault::NoBlock => "no pem block found".into(),
         PemFault::Label(_) => "pem block is not 'CERTIFICATE' type".into(),
         PemFault::Certificate(_) | PemFault::Base64 => {
-            format!("parsing certificate: {cause} (create --skip-unreadable takes the others)")
+            format!("parsing certificate: {cause} (create --skip-unreadable skips it)")
         }
         _ => format!("parsing certificate: {cause}"),
     })

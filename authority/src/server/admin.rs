@@ -36,7 +36,7 @@ impl AdminSocket {
         let path = folder.socket();
         match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.file_type().is_socket() => fs::remove_file(&path)?,
-            Ok(_) => return Err(io::Error::other("there is something that is no socket")),
+            Ok(_) => return Err(io::Error::other("the path exists and is not a socket")),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
             Err(cause) => return Err(cause),
         }
@@ -115,7 +115,7 @@ fn is_out_of_files(cause: &io::Error) -> bool {
 fn is_operator(stream: &UnixStream) -> bool {
     match stream.peer_cred() {
         Ok(peer) if is_trusted(peer.uid()) => return true,
-        Ok(peer) => warn!(uid = peer.uid(), "another user tried the admin socket"),
+        Ok(peer) => warn!(uid = peer.uid(), "another user tried to connect to the admin socket"),
         Err(cause) => warn!(%cause, "a peer of the admin socket without credentials"),
     }
     false

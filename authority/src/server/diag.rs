@@ -80,7 +80,7 @@ impl DiagListener {
                     });
                 }
                 Err(cause) => {
-                    warn!(%cause, "cannot accept a connection for monitoring");
+                    warn!(%cause, "cannot accept a diagnostics connection");
                     tokio::time::sleep(ACCEPT_RETRY).await;
                 }
             }
@@ -96,7 +96,7 @@ async fn answer(path: String, authority: &Authority, stop: &watch::Receiver<bool
             let saturation = authority.metrics.connections.saturation();
             readiness(authority.health().await, *stop.borrow(), saturation)
         }
-        _ => text(StatusCode::NOT_FOUND, "ask for /livez, /readyz or /metrics\n".into()),
+        _ => text(StatusCode::NOT_FOUND, "paths: /livez, /readyz, /metrics\n".into()),
     }
 }
 

@@ -52,7 +52,7 @@ impl Leaf {
             current.tried = now;
             match issue(&self.authority, now) {
                 Ok(next) => *current = next,
-                Err(cause) => error!(%cause, "no new certificate for the authority itself"),
+                Err(cause) => error!(%cause, "cannot issue a new server certificate"),
             }
         }
         Arc::clone(&current.key)
@@ -81,7 +81,7 @@ fn issue(authority: &Authority, now: OffsetDateTime) -> Result<Current, rustls::
     let key = tls::software_key(key.into())?;
     let certified = CertifiedKey::new(chain, key);
     certified.keys_match()?;
-    info!(expires = %Timestamp(not_after), "certificate for the authority itself");
+    info!(expires = %Timestamp(not_after), "issued a new server certificate");
     Ok(Current { ca, key: Arc::new(certified), not_before, not_after, tried: now })
 }
 

@@ -127,7 +127,7 @@ pub async fn serve(
         () = count_refusals(&counting) => Ok(()),
         () = settling.settle_audit_for_ever() => Ok(()),
         () = drained => {
-            tracing::warn!(seconds = DRAIN.as_secs(), "calls still under way are cut off");
+            tracing::warn!(seconds = DRAIN.as_secs(), "calls in progress are cut off");
             Ok(())
         }
     };
@@ -166,7 +166,7 @@ pub fn raise_open_files() {
     if limit.current != limit.maximum
         && let Err(cause) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
     {
-        tracing::warn!(%cause, "the limit of open files stays as it is");
+        tracing::warn!(%cause, "cannot raise the limit of open files");
     }
 }
 

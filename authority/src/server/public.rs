@@ -188,7 +188,7 @@ impl Door {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
         let hello = timeout_at(Instant::now() + CLIENT_HELLO, hello).await??;
         hello.io.budget().set(Some(MAX_HANDSHAKE));
-        let stopping = || io::Error::other("the connection was closed for another");
+        let stopping = || io::Error::other("the connection was closed to make room for another");
         let permit = place.handshake().await.ok_or_else(stopping)?;
         let now = Instant::now();
         let deadline = now + HANDSHAKE;

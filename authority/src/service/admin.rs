@@ -85,7 +85,7 @@ impl Admin {
             WireIfExists::Refuse => IfExists::Refuse,
             WireIfExists::Replace => IfExists::Replace,
             WireIfExists::Unspecified => {
-                return Err(AdminError::Word("if_exists must be said".into()));
+                return Err(AdminError::Word("if_exists must be set".into()));
             }
         };
         let resources = resource::read(&request.yaml).map_err(AdminError::Document)?;
@@ -112,7 +112,7 @@ impl Admin {
         for resource in resources {
             match self.0.doubts(resource, now).await {
                 Ok(doubts) => all.extend(doubts),
-                Err(cause) => warn!(%cause, "what was stored could not be looked at again"),
+                Err(cause) => warn!(%cause, "cannot check the stored resources for warnings"),
             }
         }
         all
@@ -180,7 +180,7 @@ impl Admin {
     ) -> Result<RemoveResponse, AdminError> {
         let kind = kind(&request.kind)?;
         let Which::One(name) = Which::read(kind, &request.name)? else {
-            return Err(AdminError::Word(format!("which {kind}? {:?} is no name", request.name)));
+            return Err(AdminError::Word(format!("{kind} {:?} is not a valid name", request.name)));
         };
         let (records, removed) = (self.0.records.clone(), name.clone());
         let remove = async move { records.remove(kind, &removed, author).await };
@@ -196,7 +196,7 @@ fn json(resource: &Resource) -> Result<String, AdminError> {
 
 fn kind(word: &str) -> Result<Kind, AdminError> {
     Kind::from_word(word)
-        .ok_or_else(|| AdminError::Word(format!("{word:?} is no kind: {}", Kind::WORDS)))
+        .ok_or_else(|| AdminError::Word(format!("unknown kind {word:?}: {}", Kind::WORDS)))
 }
 
 /// Which resources of a kind.

@@ -12,7 +12,7 @@ impl Authority {
     pub(super) async fn bot(&self, name: &Name, now: OffsetDateTime) -> Result<Bot, Refusal> {
         let bot = self.records.bot(name).await.map_err(store_failed)?;
         bot.filter(|bot| !bot.metadata.expired(now)).ok_or_else(|| {
-            Refusal::new(Code::BotUnknown, format!("there is no bot {name}, or it has expired"))
+            Refusal::new(Code::BotUnknown, format!("the bot {name} does not exist or has expired"))
         })
     }
 
@@ -42,7 +42,7 @@ impl Authority {
         let ek = &instance.status.ek;
         let token = self.open_token(instance.status.join_token.as_str(), now).await?;
         if token.bot != instance.spec.bot_name {
-            let reason = format!("the token {} is for the bot {} now", token.name, token.bot);
+            let reason = format!("the token {} is now for the bot {}", token.name, token.bot);
             return Err(Refusal::new(Code::TokenRole, reason));
         }
         token.vouched(ek)?;

@@ -39,7 +39,7 @@ impl Caller {
     /// Who calls on this connection.
     pub(super) fn of(peer: &Peer, authority: &Authority) -> Result<Self, Refusal> {
         let leaf = peer.certificate.as_ref().ok_or_else(|| {
-            Refusal::new(Code::CertificateMissing, "the caller shows no certificate")
+            Refusal::new(Code::CertificateMissing, "the caller presented no certificate")
         })?;
         Self::shown(leaf, authority)
     }
@@ -51,7 +51,7 @@ impl Caller {
         let not_after: OffsetDateTime = tbs.validity().not_after.to_system_time().into();
         // The handshake has looked at the clock too, but a connection may outlive a certificate.
         if not_after <= authority.clock.now() {
-            let reason = format!("the certificate has ended at {not_after}");
+            let reason = format!("the certificate expired at {not_after}");
             return Err(Refusal::new(Code::CertificateExpired, reason));
         }
         let subject = Subject::from_name(tbs.subject()).map_err(|cause| invalid(&cause))?;
@@ -63,7 +63,7 @@ impl Caller {
         let alternative = tbs.get_extension::<SubjectAltName>().map_err(|cause| invalid(&cause))?;
         match alternative.as_ref().map(|(_, SubjectAltName(names))| names.as_slice()) {
             Some([GeneralName::UniformResourceIdentifier(uri)]) if uri.as_str() == spiffe_id => {}
-            _ => return Err(invalid(&format!("its only name is not {spiffe_id}"))),
+            _ => return Err(invalid(&format!("the certificate's only name must be {spiffe_id}"))),
         }
         let serial = tbs.serial_number().as_bytes();
         let public_key = tbs.subject_public_key_info().to_der().map_err(|cause| invalid(&cause))?;
@@ -89,7 +89,7 @@ impl Authority {
         let recorded = self.records.instance(bot, instance).await.map_err(store_failed)?;
         let Some(recorded) = recorded else {
             self.bot(bot, now).await?;
-            let reason = format!("there is no instance {instance} of the bot {bot}");
+            let reason = format!("the bot {bot} has no instance {instance}");
             return Err(Refusal::new(Code::InstanceUnknown, reason));
         };
         let judged = self.admissible(&recorded.instance, now).await?;

@@ -17,14 +17,16 @@ impl Authority {
         let mut doubts = Vec::new();
         if let Some(end) = resource.metadata().expires.filter(|_| resource.metadata().expired(now))
         {
-            doubts.push(format!("its metadata.expires, {end}, is past: it is as good as removed"));
+            doubts.push(format!("metadata.expires, {end}, is in the past: it has no effect"));
         }
         match resource {
             Resource::Token(token) => doubts.extend(self.doubt_of_token(token, now).await?),
             Resource::Lock(lock) => {
                 let past = |end: &Timestamp| end.0 <= now;
                 if let Some(end) = lock.spec.expires.filter(past) {
-                    doubts.push(format!("its spec.expires, {end}, is past: it keeps nobody out"));
+                    doubts.push(format!(
+                        "spec.expires, {end}, is in the past: the lock has no effect"
+                    ));
                 }
                 doubts.extend(self.doubt_of_lock(lock).await?);
             }
@@ -42,7 +44,11 @@ impl Authority {
         let Some(name) = &token.spec.bot_name else { return Ok(None) };
         let bot = self.records.bot(name).await?;
         let known = bot.is_some_and(|bot| !bot.metadata.expired(now));
-        let doubt = || format!("there is no bot \"{name}\" now: nobody joins by it until there is");
+        let doubt = || {
+            format!(
+                "the bot \"{name}\" does not exist: no host can join with this token until it does"
+            )
+        };
         Ok((!known).then(doubt))
     }
 
@@ -53,17 +59,20 @@ impl Authority {
         }
         Ok(Some(match target {
             Target::Bot(name) => {
-                format!("no bot \"{name}\" is known now; it holds for one that comes later")
+                format!(
+                    "the bot \"{name}\" does not exist; the lock applies if it is created later"
+                )
             }
             Target::Token(name) => {
-                format!("no token \"{name}\" is known now; it holds for one that comes later")
+                format!(
+                    "the token \"{name}\" does not exist; the lock applies if it is created later"
+                )
             }
             Target::Instance(id) => {
-                format!("no bot instance {id} is known now: see `authority bots instances`")
+                format!("the bot instance {id} does not exist: see `authority bots instances`")
             }
             Target::Ek(hash) => format!(
-                "no instance has the EK {hash} and no token names it; it holds for a TPM that \
-                 comes later"
+                "no instance and no token has the EK {hash}; the lock applies if it joins later"
             ),
         }))
     }

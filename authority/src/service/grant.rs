@@ -86,5 +86,5 @@ impl Authority {
 
 /// The refusal of a call that was overtaken each time that it was judged.
 pub(super) fn overtaken() -> Refusal {
-    Refusal::new(Code::Busy, "what the decision stands on was changed again and again")
+    Refusal::new(Code::Busy, "the resources that decide this call kept changing")
 }

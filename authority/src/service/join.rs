@@ -60,11 +60,11 @@ impl Candidate {
     /// Whether bot and token are those that the join began with, and not others of the same names.
     fn is_of(&self, basis: &Basis) -> Result<(), Refusal> {
         if basis.bot != self.basis.bot {
-            let reason = format!("the bot {} was created again during the join", self.token.bot);
+            let reason = format!("the bot {} was replaced during the join", self.token.bot);
             return Err(Refusal::new(Code::BotUnknown, reason));
         }
         if basis.token != self.basis.token {
-            let reason = format!("the token {} was created again during the join", self.token.name);
+            let reason = format!("the token {} was replaced during the join", self.token.name);
             return Err(Refusal::new(Code::TokenUnknown, reason));
         }
         Ok(())
@@ -79,7 +79,7 @@ impl Join {
 
     /// Counts this join as under way while the value is there.
     pub(crate) fn begin(&self) -> Result<Box<dyn Send>, Refusal> {
-        let busy = || Refusal::new(Code::Busy, "too many joins are under way");
+        let busy = || Refusal::new(Code::Busy, "too many joins are in progress");
         self.peer.places.begin_join().ok_or_else(busy)
     }
 
@@ -173,7 +173,7 @@ impl Join {
             challenge.encrypted_seed(),
         );
         transcript.verify_mac(challenge.secret().expose(), &answer.mac).map_err(|_| {
-            Refusal::new(Code::AnswerWrong, "the MAC is not made with the credential's secret")
+            Refusal::new(Code::AnswerWrong, "the MAC was not computed with the credential's secret")
         })?;
         self.attempt.ek_proven = true;
         candidate

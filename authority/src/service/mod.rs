@@ -170,10 +170,10 @@ impl Authority {
             Err(cause) => Err(cause),
         };
         if count > 0 {
-            info!(count, "instances and locks that had ended are removed");
+            info!(count, "removed expired instances and locks");
         }
         if let Err(cause) = pruned {
-            warn!(%cause, "what has ended could not be removed");
+            warn!(%cause, "cannot remove expired instances and locks");
         }
     }
 
@@ -233,6 +233,6 @@ async fn in_time(answer: impl Future<Output = Result<(), StoreError>>) -> Result
     const STORE_TIMEOUT: Duration = Duration::from_secs(5);
     match tokio::time::timeout(STORE_TIMEOUT, answer).await {
         Ok(result) => result.map_err(|cause| cause.to_string()),
-        Err(_) => Err("the store does not answer".to_owned()),
+        Err(_) => Err("the store does not respond".to_owned()),
     }
 }

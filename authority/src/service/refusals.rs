@@ -142,7 +142,7 @@ impl Authority {
             let shown = remote.as_deref().unwrap_or("many sources");
             warn!(event = action.event(), code, remote = shown, more, "more refused");
             let attempt = Attempt { remote, ..Attempt::default() };
-            let reason = "as many more within a minute, counted only";
+            let reason = "more refusals within a minute, only counted";
             let time = Timestamp(self.clock.now());
             let event = Event::refused(action, time, attempt, code, reason);
             self.record_refused(&Event { more: Some(more), ..event });
@@ -154,7 +154,9 @@ impl Authority {
         let written = match self.audit.has_reserve() {
             Ok(true) => self.audit.write(event),
             Ok(false) => {
-                warn!("refusals are not in the audit log: the rest of the disk is for grants");
+                warn!(
+                    "refusals are no longer written to the audit log: the remaining disk space is for grants"
+                );
                 return;
             }
             Err(cause) => Err(cause),

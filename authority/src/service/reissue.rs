@@ -60,7 +60,8 @@ impl Call {
             let instance = self.attempt.bot_instance_id.as_deref();
             warn!(
                 instance,
-                presented, "the certificate is not the latest: a clone, or a lost answer"
+                presented,
+                "the certificate is not the latest: the host was cloned, or a response was lost"
             );
         }
         let action = self.wish.action();

@@ -52,7 +52,8 @@ impl OpenToken {
         if self.anchors.is_empty() || ek.verified_by.as_ref().is_some_and(named) {
             return Ok(());
         }
-        let reason = "no CA that the token names vouched for the EK when it joined";
+        let reason = "the EK certificate was not verified by any of the token's present CAs when \
+                      the host joined";
         Err(Refusal::new(Code::EvidenceOutdated, reason))
     }
 
@@ -196,14 +197,13 @@ impl Authority {
         let unknown = |cause: &dyn std::fmt::Display| Refusal::new(Code::TokenUnknown, cause);
         let name: Name = name.parse().map_err(|cause| unknown(&cause))?;
         let token = self.tokens.token(&self.records, &name).await.map_err(store_failed)?;
-        let token = token.ok_or_else(|| unknown(&format!("there is no token {name}")))?;
+        let token = token.ok_or_else(|| unknown(&format!("the token {name} does not exist")))?;
         if token.metadata.expired(now) {
             return Err(Refusal::new(Code::TokenExpired, format!("the token {name} has expired")));
         }
-        token
-            .open
-            .clone()
-            .ok_or_else(|| Refusal::new(Code::TokenRole, "the token does not let bots join by TPM"))
+        token.open.clone().ok_or_else(|| {
+            Refusal::new(Code::TokenRole, "the token does not allow bots to join by TPM")
+        })
     }
 }
 

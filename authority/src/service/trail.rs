@@ -21,7 +21,7 @@ impl Authority {
     pub async fn recover_audit(&self) -> Result<(), StoreError> {
         let rows = self.records.audit_rows().await?;
         if let Err(cause) = self.audit.recover(rows) {
-            warn!(%cause, "rows of the audit log wait in the store");
+            warn!(%cause, "events are waiting in the store to be written to the audit log");
         }
         Ok(())
     }
@@ -49,7 +49,7 @@ impl Authority {
         while !keys.is_empty() {
             let rest = keys.split_off(keys.len().min(BATCH));
             if let Err(cause) = self.records.clear_audit_rows(&keys).await {
-                warn!(%cause, "rows of the audit log stay in the store for now");
+                warn!(%cause, "events written to the audit log cannot be removed from the store yet");
                 keys.extend(rest);
                 self.audit.unsettle(keys);
                 return;

@@ -55,7 +55,7 @@ impl Turns {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let line = lines.entry(caller.to_owned()).or_default();
         if line.calls > MAX_WAITING {
-            return Err(Refusal::new(Code::Busy, "too many calls of this caller are under way"));
+            return Err(Refusal::new(Code::Busy, "too many calls of this caller are in progress"));
         }
         line.calls += 1;
         Ok((Place { turns: self, caller }, Arc::clone(&line.turn)))

@@ -57,7 +57,7 @@ impl Workers {
         source: Source,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Refusal> {
-        let busy = || Refusal::new(Code::Busy, "too many claims wait for their appraisal");
+        let busy = || Refusal::new(Code::Busy, "too many claims are waiting for verification");
         let thread = match self.enter(source).ok_or_else(busy)? {
             Turn::Now(thread) => thread,
             // An error means that the job had to give way to another source's.

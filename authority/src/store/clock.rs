@@ -54,11 +54,13 @@ impl ClockRecord {
         let believed = &self.believed;
         Some(if seen.0 > believed.0 {
             format!(
-                "the clock shows {seen}, and the last record is of {believed}: it is ahead, or \
-                 the authority was stopped for long; nothing that has ended is removed for a day"
+                "the clock shows {seen}, but the last record is from {believed}: the clock is \
+                 ahead, or the authority was stopped for long; expired records are kept for a day"
             )
         } else {
-            format!("the clock shows {seen}, and the last record is of {believed}: it is behind")
+            format!(
+                "the clock shows {seen}, but the last record is from {believed}: the clock is behind"
+            )
         })
     }
 }

@@ -81,7 +81,9 @@ impl Host {
     async fn init(&mut self) -> Result<Vec<u8>, Refusal> {
         match self.next().await? {
             Request::Init(init) => Ok(init),
-            Request::Answer(_) => Err(Refusal::new(Code::Malformed, "an answer before the claim")),
+            Request::Answer(_) => {
+                Err(Refusal::new(Code::Malformed, "an answer before the init message"))
+            }
         }
     }
 
@@ -97,16 +99,16 @@ impl Host {
         let message = tokio::select! {
             biased;
             () = &mut self.deadline => {
-                return Err(Refusal::new(Code::AnswerLate, "the time of the join is over"));
+                return Err(Refusal::new(Code::AnswerLate, "the join timed out"));
             }
             message = self.requests.message() => message,
         };
         match message {
             Ok(Some(JoinRequest { step: Some(step) })) => Ok(step),
             Ok(Some(JoinRequest { step: None })) => {
-                Err(Refusal::new(Code::Malformed, "a request without a step that is known"))
+                Err(Refusal::new(Code::Malformed, "a request with an unknown step"))
             }
-            Ok(None) => Err(Refusal::new(Code::Abandoned, "the host has ended the stream")),
+            Ok(None) => Err(Refusal::new(Code::Abandoned, "the host closed the stream")),
             Err(status) => Err(stream_ended(&status)),
         }
     }
@@ -117,7 +119,8 @@ impl Host {
             encrypted_seed: challenge.encrypted_seed().to_vec(),
         };
         let reply = JoinResponse { step: Some(Response::Challenge(challenge)) };
-        let gone = |_| Refusal::new(Code::Abandoned, "the host went away before the challenge");
+        let gone =
+            |_| Refusal::new(Code::Abandoned, "the host closed the stream before the challenge");
         self.replies.send(Ok(reply)).await.map_err(gone)
     }
 }
@@ -164,5 +167,5 @@ impl Hosts {
 
 fn peer<T>(request: &tonic::Request<T>) -> Result<Peer, Refusal> {
     let peer = request.extensions().get::<Peer>().cloned();
-    peer.ok_or_else(|| Refusal::new(Code::Internal, "a call without its connection"))
+    peer.ok_or_else(|| Refusal::new(Code::Internal, "a call without connection information"))
 }

@@ -45,10 +45,10 @@ impl From<Refusal> for Status {
             Code::KeyUnproven => (denied, "the signature of the public key is invalid"),
             Code::AnswerLate => (Grpc::DeadlineExceeded, "join attempt timed out or was aborted"),
             Code::Abandoned => (Grpc::Cancelled, "join attempt timed out or was aborted"),
-            Code::Malformed => (Grpc::InvalidArgument, "the request makes no sense"),
+            Code::Malformed => (Grpc::InvalidArgument, "the request is malformed"),
             Code::Oversized => (Grpc::InvalidArgument, "the request is too long"),
-            Code::Busy => (Grpc::ResourceExhausted, "too many at a time, try again later"),
-            Code::Internal => (Grpc::Unavailable, "the authority cannot do this now"),
+            Code::Busy => (Grpc::ResourceExhausted, "too many requests, try again later"),
+            Code::Internal => (Grpc::Unavailable, "internal error of the authority"),
         };
         Self::new(grpc, message)
     }

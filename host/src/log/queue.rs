@@ -82,7 +82,7 @@ impl State {
         if self.lost > 0 {
             let time = clock::rfc3339(clock::now());
             let fields = [("lines", std::mem::take(&mut self.lost).to_string())];
-            let message = "log lines were lost, as nobody read them";
+            let message = "log lines were lost: stderr was not read in time";
             let event = Event { time: &time, level: Level::Warn, message, fields: &fields };
             self.add(event.line(self.format));
         }
@@ -162,7 +162,7 @@ mod tests {
         }
         let out = String::from_utf8(out).unwrap();
         let lines: Vec<&str> = out.lines().skip_while(|read| *read == line).collect();
-        assert_eq!(lines, ["<4>log lines were lost, as nobody read them lines=3", "later"]);
+        assert_eq!(lines, ["<4>log lines were lost: stderr was not read in time lines=3", "later"]);
         assert_eq!(out.matches(&line).count(), 4);
         assert_eq!(queue.lock().bytes, 0);
     }

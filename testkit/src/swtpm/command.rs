@@ -135,7 +135,7 @@ impl<S: Read + Write> Bare<S> {
         command.extend(body);
         self.0.write_all(&command)?;
         let mut header = [0; 10];
-        self.0.read_exact(&mut header).context("the TPM does not answer")?;
+        self.0.read_exact(&mut header).context("the TPM does not respond")?;
         let mut rest = Rest(&header);
         rest.u16()?;
         let size = usize::try_from(rest.u32()?)?;

@@ -7,7 +7,7 @@ use tests::world::{BOT, World};
 
 use super::{HALF_LIFE, holds, joined, not_renewed, sees, switched_on};
 
-const SHOWN: &str = "a lock, or a token; `agent identify` shows what a token must allow";
+const SHOWN: &str = "audit log has the reason; `agent identify` shows what a token must allow";
 
 /// The audit log's reason for the last refusal of a renewal or a join.
 fn last_refusal(world: &World) -> Result<Value> {

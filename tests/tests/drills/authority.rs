@@ -111,7 +111,7 @@ fn an_end_in_order_between_challenge_and_answer() -> Result<()> {
     host.until_logged("INFO  joined name=identity", 1)?;
     host.world.stop()?;
     let what = "cannot reach the authority at";
-    host.sees(Trouble { of: WEB, event: "not issued", what, advice: "see that it runs" })?;
+    host.sees(Trouble { of: WEB, event: "not issued", what, advice: "check that it runs" })?;
     host.world.start(&[])?;
     host.is_well()?;
     ensure!(host.count("INFO  joined name=identity") == 1, "{}", host.log());
@@ -147,7 +147,7 @@ fn told_to_reload_while_the_tpm_takes_its_time() -> Result<()> {
     held.reached.recv_timeout(TIMEOUT).context("the TPM is not asked")?;
     host.signal("HUP")?;
     held.go_on.send(()).context("the TPM is gone")?;
-    host.until_logged("INFO  reading the configuration again", 1)?;
+    host.until_logged("INFO  reloading the configuration", 1)?;
     host.until_logged("INFO  renewed name=identity", 1)?;
     ensure!(host.count("INFO  joined name=identity") == 1, "{}", host.log());
     host.is_well()
@@ -165,9 +165,9 @@ fn invalid_configuration_during_a_job_changes_nothing() -> Result<()> {
     held.reached.recv_timeout(TIMEOUT).context("the TPM is not asked")?;
     host.configure("nonsense: true\n")?;
     host.signal("HUP")?;
-    host.until_logged("INFO  asked to read the configuration again", 1)?;
+    host.until_logged("INFO  asked to reload the configuration", 1)?;
     held.go_on.send(()).context("the TPM is gone")?;
-    host.until_logged("WARN  the configuration stays as it was", 1)?;
+    host.until_logged("WARN  the configuration was not changed", 1)?;
     host.is_well()?;
     host.signal("USR1")?;
     host.until_logged("INFO  renewed name=identity", 1)?;
@@ -198,7 +198,7 @@ fn signature_that_takes_long_blocks_nothing_and_times_nothing_out() -> Result<()
     // This is the TPM that takes its time.
     std::thread::sleep(TPM_TIME);
     answers(&host)?;
-    let said = "INFO  the TPM has not answered TPM2_Sign yet";
+    let said = "INFO  the TPM has not responded to TPM2_Sign yet";
     ensure!(host.count(said) == 1, "{}", host.log());
     held.go_on.send(()).context("the TPM is gone")?;
     host.until_logged("INFO  renewed name=identity", 1)?;

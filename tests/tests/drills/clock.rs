@@ -15,11 +15,11 @@ fn the_authority_is_away_for_three_lifetimes() -> Result<()> {
     let instance = host.stored()?["instance"].clone();
     host.world.stop()?;
     host.world.pass(HALF_LIFE)?;
-    sees(&host, not_renewed("cannot reach the authority at", "see that it runs"))?;
+    sees(&host, not_renewed("cannot reach the authority at", "check that it runs"))?;
     host.world.pass(3 * HOUR)?;
-    sees(&host, not_joined("cannot reach the authority at", "see that it runs"))?;
+    sees(&host, not_joined("cannot reach the authority at", "check that it runs"))?;
     host.until_logged("WARN  not joined", host.count("WARN  not joined") + 1)?;
-    ensure!(host.status()?.contains("(expired: join anew)"), "{}", host.status()?);
+    ensure!(host.status()?.contains("(expired: join again)"), "{}", host.status()?);
     host.world.start(&[])?;
     host.is_well()?;
     ensure!(host.count("INFO  joined name=identity") == 2, "{}", host.log());
@@ -36,7 +36,7 @@ fn a_clock_that_is_wrong_by_a_year_either_way() -> Result<()> {
     for (wrong, what) in [(YEAR, "has expired"), (-YEAR, "is not valid yet")] {
         host.world.set_wrong(wrong)?;
         sees(&host, not_joined(what, "compare the clocks of both machines"))?;
-        ensure!(host.log().contains("by our clock the certificate of"), "{}", host.log());
+        ensure!(host.log().contains("by this host's clock, the certificate of"), "{}", host.log());
         let renewed = host.count("INFO  renewed name=identity");
         host.world.set_wrong(0)?;
         host.until_logged("INFO  renewed name=identity", renewed + 1)?;

@@ -33,7 +33,7 @@ fn files_that_others_can_write_are_refused() -> Result<()> {
         mode(path, before | 0o002)?;
         for verb in ["check", "start"] {
             let said = host.world.agent(&[verb, "-c", &shown])?;
-            let words = format!("others can write to {}", path.display());
+            let words = format!("other users can write to {}", path.display());
             ensure!(said.code != Some(0), "{verb}: {said:?}");
             ensure!(said.out.contains(&words) || said.err.contains(&words), "{verb}: {said:?}");
         }

@@ -61,7 +61,7 @@ fn damaged_files_are_issued_again_by_a_running_daemon() -> Result<()> {
         is_issued_again(&host, &before, index + 2)
             .map_err(|error| error.context(format!("{what}: {}", host.log())))?;
     }
-    ensure!(host.log().contains("others may have read the key"), "{}", host.log());
+    ensure!(host.log().contains("other users may have read the key"), "{}", host.log());
     ensure!(host.count("renewed name=identity") == 0, "{}", host.log());
     Ok(())
 }
@@ -134,9 +134,9 @@ fn damaged_files_are_reported_while_the_identity_cannot_be_renewed() -> Result<(
     let (host, _) = joined(&swtpm)?;
     host.world.set_wrong(-YEAR)?;
     sees(&host, not_joined("is not valid yet", "compare the clocks of both machines"))?;
-    reason(&host, "by the clock of this host the credentials are not valid yet")?;
+    reason(&host, "by this host's clock the credentials are not valid yet")?;
     fs::write(host.path(WEB).join("svid.key"), "")?;
-    reason(&host, "somebody has changed the files: svid.key")?;
+    reason(&host, "the files were changed: svid.key")?;
     host.world.set_wrong(0)?;
     host.is_well()
 }

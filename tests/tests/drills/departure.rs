@@ -176,9 +176,9 @@ fn another_lifetime_takes_effect_at_a_start() -> Result<()> {
     })?;
     // And then no more.
     host.kill()?;
-    let placed = host.count("everything is valid and in place");
+    let placed = host.count("all credentials are valid and written");
     host.start()?;
-    host.until_logged("everything is valid and in place", placed + 1)?;
+    host.until_logged("all credentials are valid and written", placed + 1)?;
     ensure!(host.count("renewed name=identity") == 1, "{}", host.log());
     Ok(())
 }
@@ -194,9 +194,9 @@ fn identities_of_older_and_newer_agents_are_read() -> Result<()> {
         let text = fs::read_to_string(&path)?;
         ensure!(text.contains(from), "{text}");
         fs::write(&path, text.replacen(from, to, 1))?;
-        let placed = host.count("everything is valid and in place");
+        let placed = host.count("all credentials are valid and written");
         host.start()?;
-        host.until_logged("everything is valid and in place", placed + 1)?;
+        host.until_logged("all credentials are valid and written", placed + 1)?;
     }
     ensure!(host.count("joined name=identity") == 1, "{}", host.log());
     Ok(())

@@ -49,7 +49,7 @@ fn a_disk_that_is_full() -> Result<()> {
     let stored = host.stored()?;
     fill(&host)?;
     host.world.pass(HALF_LIFE)?;
-    let full = not_renewed("No space left on device", "make room on the disk");
+    let full = not_renewed("No space left on device", "free space on the disk");
     sees(&host, full)?;
     ensure!(host.log().contains(&format!("cannot write to {}", host.path("bot").display())));
     // What was there is there, whole, and a daemon that starts now finds it.

@@ -88,9 +88,9 @@ fn torment(
         host.kill()?;
         // What a killed client has loaded, a resource manager would take out; here that is a reset.
         swtpm = swtpm.power_cycle()?;
-        let placed = host.count("everything is valid and in place");
+        let placed = host.count("all credentials are valid and written");
         host.start()?;
-        host.until_logged("everything is valid and in place", placed + 1)?;
+        host.until_logged("all credentials are valid and written", placed + 1)?;
         host.is_well()?;
         ensure!(swtpm.handles()? == *before, "left behind in the TPM");
     }

@@ -55,12 +55,12 @@ fn a_tpm_that_is_replaced() -> Result<()> {
     let swtpm = replaced(swtpm, another.state())?;
     let others = swtpm.handles()?;
     host.world.pass(HALF_LIFE)?;
-    let key = "this TPM makes another key than the stored identity's";
-    sees(&host, not_renewed(key, "the TPM was replaced: join anew"))?;
+    let key = "this TPM created a different join key than the stored identity's";
+    sees(&host, not_renewed(key, "the TPM was replaced: join again"))?;
     host.world.pass(HOUR)?;
     let other = not_joined(
-        "this TPM is not the one that the stored identity rests on",
-        "if the TPM was replaced or cleared, remove the old one and join anew",
+        "this TPM is not the one of the stored identity",
+        "if the TPM was replaced, remove the old storage and join again",
     );
     sees(&host, other)?;
     holds(&swtpm, &others)?;

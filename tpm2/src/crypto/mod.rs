@@ -35,7 +35,7 @@ pub struct NoRandomness;
 
 impl core::fmt::Display for NoRandomness {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("the operating system gave no randomness")
+        f.write_str("the operating system provided no randomness")
     }
 }
 

@@ -240,14 +240,14 @@ pub enum KeyFileError {
 impl fmt::Display for KeyFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLong => write!(f, "longer than {MAX_FILE} octets"),
+            Self::TooLong => write!(f, "longer than {MAX_FILE} bytes"),
             Self::Pem(error) => {
                 write!(f, "no \"-----BEGIN {LABEL}-----\" that can be read: {error}")
             }
             Self::Label => write!(f, "another block than \"-----BEGIN {LABEL}-----\""),
             Self::Der(error) => write!(f, "the key file's ASN.1: {error}"),
             Self::Kind(oid) => write!(f, "a key file of unknown type {oid}"),
-            Self::Seed => f.write_str("a seed without need, or none where one is needed"),
+            Self::Seed => f.write_str("an unexpected seed, or a missing one"),
             Self::Parent => {
                 f.write_str("its parent is neither a persistent handle nor a hierarchy")
             }

@@ -44,7 +44,7 @@ impl Transport for Device {
         if written != command.len() {
             return Err(io::Error::new(
                 io::ErrorKind::WriteZero,
-                std::format!("the device took {written} of {} octets", command.len()),
+                std::format!("the device accepted {written} of {} bytes", command.len()),
             ));
         }
         match self.file.read(response)? {

@@ -162,7 +162,7 @@ impl OpenError {
             }
             (io::ErrorKind::PermissionDenied, _) => {
                 "run as root, or add the user to the group that owns the device, mostly tss: usermod -aG tss USER; \
-                 then log in anew"
+                 then log in again"
             }
             (io::ErrorKind::InvalidInput, _) => {
                 "a TPM is at /dev/tpmrm0, or at /dev/tpm0 for one program alone; `ls /dev/tpm*` shows what there is"
@@ -170,8 +170,8 @@ impl OpenError {
             (_, Some(EBUSY)) => {
                 "another program has /dev/tpm0, which only one can have: use device:/dev/tpmrm0"
             }
-            (_, Some(ENODEV)) => "the TPM or its driver is gone; `dmesg | grep -i tpm` says more",
-            _ => "`dmesg | grep -i tpm` may say more",
+            (_, Some(ENODEV)) => "see `dmesg | grep -i tpm`; the TPM or its driver is gone",
+            _ => "see `dmesg | grep -i tpm`",
         }
     }
 }

@@ -178,7 +178,7 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoIssuer => f.write_str("was issued by nobody who is known here"),
+            Self::NoIssuer => f.write_str("was issued by an unknown CA"),
             Self::Signature { issuer } => {
                 write!(f, "names \"{issuer}\" as its issuer, whose key did not sign it")
             }
@@ -186,7 +186,7 @@ impl fmt::Display for Reason {
                 write!(f, "names another key of \"{issuer}\" as its issuer's than that CA has")
             }
             Self::WithoutPurpose => f.write_str(
-                "does not say that it is one: it has neither the extKeyUsage tcg-kp-EKCertificate \
+                "is not marked as an EK certificate: it has neither the extKeyUsage tcg-kp-EKCertificate \
                  (2.23.133.8.1) nor a subjectAltName that describes a TPM",
             ),
             Self::Sha1 => f.write_str("is signed over SHA-1"),
@@ -205,9 +205,9 @@ impl fmt::Display for Reason {
             Self::PathLength { allowed, below } => {
                 write!(f, "allows {allowed} authorities below itself, and there are {below}")
             }
-            Self::TooDeep => write!(f, "is the last of {MAX_DEPTH}, and no anchor is reached"),
+            Self::TooDeep => write!(f, "is the last of {MAX_DEPTH} without reaching a trusted CA"),
             Self::TooManyIntermediates(count) => {
-                write!(f, "came with {count} others, more than {MAX_INTERMEDIATES}")
+                write!(f, "was presented with {count} others, more than {MAX_INTERMEDIATES}")
             }
             Self::TooManySignatures => {
                 f.write_str("has too many certificates of the same names above it")

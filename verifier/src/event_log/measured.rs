@@ -280,7 +280,7 @@ impl fmt::Display for NotShown {
             Self::NotCovered { event } => {
                 write!(f, "no digest covers the data of event {event}")
             }
-            Self::Failed { event } => write!(f, "event {event} says that the firmware failed"),
+            Self::Failed { event } => write!(f, "event {event} reports a firmware failure"),
             Self::Contradiction { event } => {
                 write!(f, "event {event} contradicts another or has no meaning")
             }

@@ -255,9 +255,11 @@ impl fmt::Display for EventLogFault {
             }
             Self::DigestSize(alg, size) => write!(f, "a digest of {alg:?} with {size} bytes"),
             Self::BankTwice(alg) => write!(f, "{alg:?} is there twice"),
-            Self::UnknownBank(alg) => write!(f, "a digest of {alg:?}, which the log does not have"),
-            Self::Pcr(pcr) => write!(f, "there is no PCR {pcr}"),
-            Self::StartupLocality => f.write_str("a startup locality that cannot be"),
+            Self::UnknownBank(alg) => {
+                write!(f, "a digest of {alg:?}, which the log does not declare")
+            }
+            Self::Pcr(pcr) => write!(f, "PCR {pcr} does not exist"),
+            Self::StartupLocality => f.write_str("an invalid startup locality"),
         }
     }
 }

@@ -167,7 +167,7 @@ impl Host {
 
     fn renewed(&self) -> Result<u64> {
         let said = self.ask("/metrics")?;
-        let well = said.lines().filter(|line| line.contains("outcome=\"well\""));
+        let well = said.lines().filter(|line| line.contains("outcome=\"success\""));
         let counts = well.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
         Ok(counts.sum())
     }

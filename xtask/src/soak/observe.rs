@@ -95,7 +95,7 @@ pub(super) fn renewals(diag: u16) -> Result<String> {
     let counts = answer.lines().filter_map(|line| {
         let (name, rest) = line.strip_prefix("agent_renewals_total{name=\"")?.split_once('"')?;
         let (outcome, count) = rest.strip_prefix(",outcome=\"")?.split_once("\"} ")?;
-        (outcome == "well").then(|| format!("{name} {count}"))
+        (outcome == "success").then(|| format!("{name} {count}"))
     });
     Ok(counts.collect::<Vec<_>>().join(", "))
 }
@@ -119,7 +119,7 @@ fn ask(port: u16, path: &str) -> Result<String> {
     stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: agent\r\n\r\n").as_bytes())?;
     let mut answer = String::new();
     let limited = &mut stream.take(MAX_ANSWER);
-    limited.read_to_string(&mut answer).with_context(|| format!("{path} does not answer"))?;
+    limited.read_to_string(&mut answer).with_context(|| format!("{path} does not respond"))?;
     Ok(answer)
 }
 

@@ -388,18 +388,18 @@ fn doctor(played: &Played) -> Result<()> {
         Ok(())
     };
     says("well", &["ok    device", "driver tpm_tis", "resource manager"])?;
-    says("well", &["ok    endorsement-key", "is of the key"])?;
-    says("before", &["ok    storage", "not there yet"])?;
+    says("well", &["ok    endorsement-key", "matches the key"])?;
+    says("before", &["ok    storage", "does not exist yet"])?;
     says("after", &["ok    storage", "demo-bot"])?;
     for name in ["before", "after"] {
         says(name, &["ok    authority"])?;
     }
     says("free", &["warn  device", "only one program"])?;
     says("member", &["ok    access", "member"])?;
-    report.refused("held", 75, &["FAIL  access", "/dev/tpm0 is in use: process", "(sh)"])?;
+    report.refused("held", 75, &["FAIL  access", "/dev/tpm0 is in use by process", "(sh)"])?;
     report.refused("stranger", 77, &["FAIL  access", "root:tss", "mode 0660", "stranger"])?;
     report.refused("absent", 74, &["FAIL  device", "the kernel has tpm0 (driver tpm_tis)"])?;
-    report.refused("none", 74, &["FAIL  device", "no driver has taken it", "modprobe"])
+    report.refused("none", 74, &["FAIL  device", "no driver is bound to it", "modprobe"])
 }
 
 /// The TPM has no objects and no sessions, as the script's `handles` says it.

@@ -209,7 +209,7 @@ fn programs_read_the_same_as_people() {
         "severity": "error",
         "line": 5,
         "column": 8,
-        "message": "`debug` is true or false, not the text `2`",
+        "message": "`debug` must be true or false, not the text `2`",
         "advice": "write true or false",
     }]);
     assert_eq!(json, expected);

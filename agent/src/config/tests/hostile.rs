@@ -23,14 +23,14 @@ fn aliases_do_not_explode() {
         bomb += &format!("a{level}: &a{level} [{}]\n", [below.as_str(); 9].join(", "));
     }
     let last = refused(&bomb);
-    assert!(last.to_string().contains("stand for too many values"), "{last}");
+    assert!(last.to_string().contains("expand to too many values"), "{last}");
 
     // One long text, often.
     let text = "y".repeat(500_000);
     let bomb = format!("a: &a {text}\nb: [{}]", vec!["*a"; 1000].join(", "));
-    assert!(refused(&bomb).to_string().contains("stand for too many values"));
+    assert!(refused(&bomb).to_string().contains("expand to too many values"));
     assert!(refused("a: &a [*a]").to_string().contains("contains itself"));
-    assert!(refused("a: *nobody").to_string().contains("an alias of nothing"));
+    assert!(refused("a: *nobody").to_string().contains("an alias without an anchor"));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn control_characters_neither_pass_nor_reach_the_terminal() {
 #[test]
 fn tabs_are_named() {
     let findings = refused("storage:\n\ttype: memory");
-    assert_eq!(first(&findings), "a tab where YAML wants spaces", "{findings}");
+    assert_eq!(first(&findings), "a tab where YAML requires spaces", "{findings}");
 }
 
 #[test]

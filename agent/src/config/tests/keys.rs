@@ -186,7 +186,7 @@ outputs:
 credential_ttl: 4h";
     let Loaded { settings, warnings, .. } = loaded(&format!("{LEAST}{text}"));
     let said: Vec<&str> = warnings.iter().map(|finding| finding.message.as_str()).collect();
-    assert_eq!(said, ["`outputs` is the older name of `services`"]);
+    assert_eq!(said, ["`outputs` is the old name of `services`"]);
     let own = Lifetime {
         ttl: Duration::from_secs(7200),
         renewal: Renewal::Every(Duration::from_secs(1800)),
@@ -391,13 +391,13 @@ fn a_file_that_was_asked_for_is_there() {
 
     std::fs::write(&file, b"version: v2\ndebug: \xff\n").unwrap();
     let failed = failure(asked.load(&Overrides::default()));
-    let expected = format!("{}:2:8: the file is not UTF-8 from here on", file.display());
+    let expected = format!("{}:2:8: the file is not valid UTF-8", file.display());
     assert_eq!((failed.exit, failed.message), (host::exit::Exit::Config, expected));
 
     std::fs::write(&file, "oneshot: 1\ndebug: 2").unwrap();
     let failed = failure(asked.load(&Overrides::default()));
     let expected = format!(
-        "{}:1:10: `oneshot` is true or false, not the text `1`, and 4 other faults",
+        "{}:1:10: `oneshot` must be true or false, not the text `1`, and 4 other errors",
         file.display()
     );
     assert_eq!(failed.message, expected);

@@ -114,8 +114,8 @@ fn a_service_says_how_to_tell_who_uses_it() {
     for (comment, key) in [
         ("# A program and its arguments, run without a shell.", "command:"),
         ("to the process in the file.", "signal: USR2"),
-        ("# The unit that systemd reloads, or restarts if it cannot.", "systemd_unit: "),
-        ("before it is ended and tried again.", "timeout: 7s"),
+        ("# The systemd unit to reload, or to restart if it cannot reload.", "systemd_unit: "),
+        ("the hook is killed and retried.", "timeout: 7s"),
         ("# Access control lists for readers: try, off or required.", "acls: off"),
         ("secure none, insecure all.", "symlinks: secure"),
     ] {

@@ -38,7 +38,7 @@ impl fmt::Display for Job {
             Self::Renew => "renew the identity",
             Self::Issue(_) => "issue a service's credentials",
             Self::Reload(_) => "run a reload hook",
-            Self::Configure => "read the configuration",
+            Self::Configure => "reload the configuration",
         })
     }
 }

@@ -18,15 +18,19 @@ impl Worker {
         let reread = Arc::clone(&self.reread);
         let read = blocking(move || reread());
         let late = |_| {
-            let what = format!("not read in {} seconds", CONFIGURATION_TIMEOUT.as_secs());
-            Failure::new(Exit::Io, what, "see that it is a file, on a file system that answers")
+            let what = format!("not read within {} seconds", CONFIGURATION_TIMEOUT.as_secs());
+            Failure::new(
+                Exit::Io,
+                what,
+                "check that it is a regular file, and that its file system responds",
+            )
         };
         let settings = tokio::time::timeout(CONFIGURATION_TIMEOUT, read).await.map_err(late)??;
         let diag = DiagChange::prepare(&self.settings, &settings).await?;
         self.adopt(Arc::new(settings)).await?;
         if self.settings.oneshot {
             let fields: [(&str, &dyn std::fmt::Display); 1] = [("advice", &"restart the agent")];
-            self.log.warn("`oneshot` is not in force before the next start", &fields);
+            self.log.warn("`oneshot` takes effect at the next start", &fields);
         }
         let files = self.files();
         let inventory = blocking(move || Ok(files.inventory())).await?;
@@ -36,7 +40,7 @@ impl Worker {
     /// Goes on with the same storage and identity under a configuration that was read anew.
     async fn adopt(&mut self, settings: Arc<Settings>) -> Result<(), Failure> {
         if settings.storage != self.settings.storage {
-            let what = "the storage changes only with a restart";
+            let what = "`storage` cannot be changed by a reload";
             return Err(Failure::new(Exit::Config, what, "restart the agent"));
         }
         let read = Arc::clone(&settings);

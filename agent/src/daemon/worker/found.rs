@@ -109,7 +109,7 @@ impl Files {
         let found = self.expect(service, sink).and_then(|()| sink.validity());
         found.unwrap_or_else(|change| {
             let fields: [(&str, &dyn Display); 2] = [("name", &service.name), ("reason", &change)];
-            self.log.warn("what is in place is not used", &fields);
+            self.log.warn("existing credentials are not used", &fields);
             None
         })
     }
@@ -119,7 +119,7 @@ impl Files {
         let Some(storage) = &self.storage else { return Ok(()) };
         let Some(issued) = storage.issued(&service.name) else { return Ok(()) };
         if issued.asked != sink.asked() {
-            return Err(Change::new("the configuration of the service was changed"));
+            return Err(Change::new("the service's configuration was changed"));
         }
         let expected = sink.destination().expect(issued.written.candidates());
         expected.map_err(|failure| Change::new(failure.message))
@@ -147,7 +147,9 @@ impl Files {
 pub(super) fn restore(storage: &Storage, identity: &Identity, log: Log) {
     let Err(change) = storage.check() else { return };
     match storage.store(identity) {
-        Ok(_) => log.warn("the stored files were changed: written again", &[("reason", &change)]),
+        Ok(_) => {
+            log.warn("the stored files were changed: writing them again", &[("reason", &change)])
+        }
         Err(failure) => log.warn(
             "the stored files were changed",
             &[("reason", &change), ("cause", &failure.message), ("advice", &failure.advice)],
@@ -162,6 +164,7 @@ pub(super) fn superseded(failure: Failure, departure: &str) -> Failure {
 
 /// What is wrong with an identity that is valid, and not the one that is asked for.
 pub(super) fn kept(departure: &str) -> Failure {
-    let advice = "the agent joins again; if that is refused, see why above, or go back to the configuration before";
+    let advice =
+        "if the join is refused, see the reason above, or restore the previous configuration";
     Failure::new(Exit::Config, departure, advice)
 }

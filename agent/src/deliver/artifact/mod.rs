@@ -120,12 +120,12 @@ fn bundle(
 fn check_x509(key: &dyn Key, x509: X509<'_>) -> Result<(), Failure> {
     let leaf = x509.certificates.first().ok_or_else(|| unusable("no certificate"))?;
     if x509.authorities.is_empty() {
-        return Err(unusable("no X.509 authority"));
+        return Err(unusable("no X.509 CA"));
     }
     let leaf = CertificateDer::from(leaf.as_slice());
     let leaf = EndEntityCert::try_from(&leaf).map_err(|error| unusable(&error.to_string()))?;
     if leaf.subject_public_key_info().as_ref() != spki_der(&key.public())? {
-        return Err(unusable("a certificate of another key"));
+        return Err(unusable("a certificate for another key"));
     }
     Ok(())
 }
@@ -133,11 +133,11 @@ fn check_x509(key: &dyn Key, x509: X509<'_>) -> Result<(), Failure> {
 fn check_ssh(key: &dyn Key, ssh: Ssh<'_>) -> Result<(), Failure> {
     let is_line = |line: &str| line.chars().all(host::terminal::is_printable);
     if !is_line(ssh.certificate) || !ssh.authorities.iter().all(|line| is_line(line)) {
-        return Err(unusable("an SSH key of more than one line"));
+        return Err(unusable("an SSH key with a line break"));
     }
     let point = SshCertificate::read(ssh.certificate).map(|certificate| certificate.point);
     if point.as_deref() != Some(key.public().to_sec1_point(false).as_bytes()) {
-        return Err(unusable("an SSH certificate of another key"));
+        return Err(unusable("an SSH certificate for another key"));
     }
     Ok(())
 }
@@ -145,8 +145,8 @@ fn check_ssh(key: &dyn Key, ssh: Ssh<'_>) -> Result<(), Failure> {
 fn unusable(what: &str) -> Failure {
     Failure::new(
         Exit::Data,
-        format!("the authority issued something unusable: {what}"),
-        "nothing was written; see the authority's log",
+        format!("the authority issued an unusable credential: {what}"),
+        "nothing was written; check the authority's log",
     )
 }
 

@@ -31,14 +31,14 @@ pub(super) fn known_hosts(identity: &Identity<'_>) -> Result<String, Failure> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
     for name in [host, cluster] {
         if name.is_empty() || !name.chars().all(plain) {
-            return Err(unusable(&format!("{name:?} is not the name of a host")));
+            return Err(unusable(&format!("{name:?} is not a host name")));
         }
     }
     let mut text = String::new();
     for authority in identity.ssh.authorities {
         let mut words = authority.split_ascii_whitespace();
         let (Some(kind), Some(key)) = (words.next(), words.next()) else {
-            return Err(unusable("an SSH authority that is no key"));
+            return Err(unusable("an SSH CA key that is not a valid key"));
         };
         writeln!(text, "@cert-authority {host},{cluster},*.{cluster} {kind} {key} type=host")
             .map_err(Failure::bug)?;
@@ -57,12 +57,12 @@ pub(super) fn config(folder: &Path) -> Result<String, Failure> {
         Failure::new(
             Exit::Config,
             format!("the path {} cannot be written in an ssh_config", folder.display()),
-            "choose another folder, or set `ssh_config: off`",
+            "choose another directory, or set `ssh_config: off`",
         )
     })?;
     let folder = folder.replace('%', "%%");
     Ok(format!(
-        "# Written anew at each renewal. Use: ssh -F \"{folder}/ssh_config\" HOST\n\
+        "# Rewritten at each renewal. Use: ssh -F \"{folder}/ssh_config\" HOST\n\
          Host *\n    \
              IdentityFile \"{folder}/key\"\n    \
              CertificateFile \"{folder}/key-cert.pub\"\n    \

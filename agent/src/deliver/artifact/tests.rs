@@ -171,7 +171,7 @@ fn what_is_of_another_key_is_refused() {
     let (cluster, other) = (Cluster::new(), SoftwareKey::generate().unwrap());
     let failure = x509(&other, cluster.x509(), X509Files::Svid).unwrap_err();
     assert_eq!(failure.exit, Exit::Data);
-    assert!(failure.message.ends_with("a certificate of another key"), "{failure}");
+    assert!(failure.message.ends_with("a certificate for another key"), "{failure}");
     check_ssh(&other, cluster.identity().ssh).unwrap_err();
     let none = X509 { certificates: &[], ..cluster.x509() };
     x509(&cluster.key, none, X509Files::Svid).unwrap_err();

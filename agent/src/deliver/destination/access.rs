@@ -139,7 +139,7 @@ impl Access {
                 let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
                 Ok(rustix::fs::fchmod(folder, mode | Mode::RGRP | Mode::XGRP)?)
             }
-            Self::Group(_) => Err(io::Error::other("it is another group's already")),
+            Self::Group(_) => Err(io::Error::other("it already belongs to another group")),
         }
     }
 }
@@ -162,7 +162,7 @@ impl Acl {
     fn of(file: impl AsFd, mode: u32) -> io::Result<Self> {
         match list(file)? {
             Some(octets) => Self::parse(&octets)
-                .ok_or_else(|| io::Error::other("its access control list makes no sense")),
+                .ok_or_else(|| io::Error::other("its access control list is malformed")),
             None => {
                 let class = |shift: u32| u16::try_from((mode >> shift) & 7).unwrap_or(0);
                 Ok(Self { owner: class(6), named: Vec::new(), group: class(3), other: class(0) })
@@ -263,13 +263,17 @@ fn number(reader: &Reader) -> Result<(Who, u32), Failure> {
                 Failure::new(
                     Exit::Config,
                     format!("the reader {name:?} is not in {file}"),
-                    "create it, or name it by its number",
+                    "create it, or give its number",
                 )
             })?
         }
     };
     if id == UNDEFINED {
-        return Err(Failure::new(Exit::Config, format!("no reader has the number {id}"), ""));
+        return Err(Failure::new(
+            Exit::Config,
+            format!("{id} is not a valid user or group ID"),
+            "",
+        ));
     }
     Ok((who, id))
 }

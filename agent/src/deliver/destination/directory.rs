@@ -82,7 +82,7 @@ impl Directory {
                 read => return read.map(Some).map_err(failed),
             }
         }
-        Err(failed(io::Error::other("it changes faster than it can be read, or is damaged")))
+        Err(failed(io::Error::other("it keeps changing while it is read, or is damaged")))
     }
 }
 
@@ -175,7 +175,7 @@ impl Writer {
     /// How it differs; also if it is not known what was written.
     pub fn check(&self) -> Result<(), Change> {
         let held = self.held();
-        let unknown = || Change::new("it is not on record what was written");
+        let unknown = || Change::new("the manifest is missing");
         let manifest = held.manifest.as_ref().ok_or_else(unknown)?;
         let config::Directory { path, symlinks, .. } = &self.directory.settings;
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -220,7 +220,7 @@ impl Opened {
         })?;
         let (access, notice) = access::decide(&folder, *acls, &directory.readers)?;
         access.admit_to_existing(&folder).map_err(|cause| {
-            Failure::io(&cause, format!("letting the readers into {}", path.display()))
+            Failure::io(&cause, format!("giving the readers access to {}", path.display()))
         })?;
         Ok(Self { folder, access, notice })
     }
@@ -240,7 +240,7 @@ impl Opened {
             Err(TryLockError::WouldBlock) => Err(Failure::new(
                 Exit::Busy,
                 format!("another agent is using {}", path.display()),
-                "wait for it to end, or choose another folder",
+                "wait until it has stopped, or choose another directory",
             )),
             Err(TryLockError::Error(cause)) => Err(failed(cause)),
         }
@@ -295,7 +295,7 @@ impl Opened {
         // The new set is in place: what fails from here on fails for the next one again.
         let swept = links::retire(&self.folder, |name| set.content(name).is_some())
             .and_then(|()| links::sweep(&self.folder, |at| is_recent(at, Some(version))));
-        let unswept = swept.err().map(|cause| format!("cannot remove what is old: {cause}"));
+        let unswept = swept.err().map(|cause| format!("cannot remove old versions: {cause}"));
         Ok((manifest, self.notice.clone().into_iter().chain(unswept).collect()))
     }
 

@@ -84,7 +84,7 @@ pub(super) fn make(parent: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
     if FileType::from_raw_mode(made.st_mode) != FileType::Directory
         || made.st_uid != geteuid().as_raw()
     {
-        return Err(io::Error::other("somebody replaced it while it was being made"));
+        return Err(io::Error::other("it was replaced while it was created"));
     }
     if made.st_mode & 0o777 != 0o700 {
         // Under a umask that takes our own permissions away it can be opened in no other way.
@@ -164,13 +164,14 @@ fn may_follow(folder: &OwnedFd, link: &Stat, links: Symlinks) -> Result<(), &'st
         Symlinks::Insecure => Ok(()),
         Symlinks::Secure => Err("is a symbolic link"),
         Symlinks::TrySecure => {
-            let folder = stat(folder).map_err(|_| "is a symbolic link in a folder that is gone")?;
+            let folder = stat(folder)
+                .map_err(|_| "is a symbolic link in a directory that does not exist")?;
             // In a sticky folder only the owner of a link can replace it.
             let closed = folder.st_mode & 0o022 == 0 || folder.st_mode & 0o1000 != 0;
             if is_trusted(link.st_uid) && is_trusted(folder.st_uid) && closed {
                 Ok(())
             } else {
-                Err("is a symbolic link that others control")
+                Err("is a symbolic link that other users control")
             }
         }
     }
@@ -187,8 +188,8 @@ pub(super) fn check_owner(folder: &OwnedFd, path: &Path, links: Symlinks) -> Res
     if stat.st_mode & 0o022 != 0 {
         return Err(Failure::new(
             Exit::Permission,
-            format!("others can write to {shown}"),
-            format!("chmod go-w {shown}, or choose another folder"),
+            format!("other users can write to {shown}"),
+            format!("chmod go-w {shown}, or choose another directory"),
         ));
     }
     if links != Symlinks::Insecure && !is_trusted(stat.st_uid) {
@@ -205,14 +206,14 @@ fn refused_link(path: &Path, why: &str) -> Failure {
     Failure::new(
         Exit::Permission,
         format!("{} {why}", path.display()),
-        "give the path without it, or set `symlinks: insecure`",
+        "give the path without the link, or set `symlinks: insecure`",
     )
 }
 
 fn not_a_folder(path: &Path) -> Failure {
     Failure::new(
         Exit::Config,
-        format!("{} is not a folder", path.display()),
-        "remove it, or choose another folder",
+        format!("{} is not a directory", path.display()),
+        "remove it, or choose another directory",
     )
 }

@@ -63,7 +63,7 @@ pub(super) fn current(folder: &OwnedFd, last: Option<Version>) -> Result<Option<
         // What is the newest is not lost because the link was turned back.
         Some(version) => Ok(Some(last.map_or(version, |last| last.max(version)))),
         None if last.is_some() => Ok(last),
-        None => Err(foreign(DATA, "is somebody else's link")),
+        None => Err(foreign(DATA, "is not one of the agent's links")),
     }
 }
 
@@ -81,10 +81,10 @@ pub(super) fn place(folder: &OwnedFd, name: &str, is_ours: bool) -> Result<Place
             } else if is_ours {
                 Ok(Place::Replaced)
             } else {
-                Err(foreign(name, "is somebody else's link"))
+                Err(foreign(name, "is not one of the agent's links"))
             }
         }
-        Some(_) => Err(foreign(name, "is not a file")),
+        Some(_) => Err(foreign(name, "is not a regular file")),
     }
 }
 
@@ -173,6 +173,6 @@ fn foreign(name: &str, what: &str) -> Failure {
     Failure::new(
         Exit::Config,
         format!("{name} {what}"),
-        "remove it or choose another folder: what is not the agent's is not touched",
+        "remove it or choose another directory: the agent does not change files it did not create",
     )
 }

@@ -54,7 +54,7 @@ pub struct Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
-        if self.is_exposed { f.write_str(" (others may have read the key)") } else { Ok(()) }
+        if self.is_exposed { f.write_str(" (other users may have read the key)") } else { Ok(()) }
     }
 }
 
@@ -104,7 +104,7 @@ impl Manifest {
 fn links_to(folder: &OwnedFd, name: &str, wanted: &OsStr) -> Result<(), Change> {
     match folder::read_link(folder, OsStr::new(name)) {
         Ok(target) if target == wanted => Ok(()),
-        Ok(_) => Err(Change::new(format!("{name} is another link"))),
+        Ok(_) => Err(Change::new(format!("{name} links elsewhere"))),
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
             Err(Change::new(format!("{name} was removed")))
         }
@@ -146,7 +146,10 @@ impl Attributes {
     fn compare(&self, written: &Self, name: &str) -> Result<(), Change> {
         let differs = |what: String, is_exposed| Err(Change { what, is_exposed });
         if self.uid != written.uid {
-            return differs(format!("{name} is of user {}, not {}", self.uid, written.uid), true);
+            return differs(
+                format!("{name} belongs to user {}, not {}", self.uid, written.uid),
+                true,
+            );
         }
         if self.mode != written.mode {
             let opened = self.mode & !written.mode & 0o077 != 0;
@@ -156,7 +159,7 @@ impl Attributes {
         if self.gid != written.gid {
             let opened = self.mode & 0o070 != 0;
             return differs(
-                format!("{name} is of group {}, not {}", self.gid, written.gid),
+                format!("{name} belongs to group {}, not {}", self.gid, written.gid),
                 opened,
             );
         }
@@ -174,6 +177,6 @@ fn open(folder: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     let file = rustix::fs::openat(folder, name, flags, Mode::empty())?;
     match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
         FileType::RegularFile => Ok(file),
-        _ => Err(io::Error::other("it is not a file")),
+        _ => Err(io::Error::other("it is not a regular file")),
     }
 }

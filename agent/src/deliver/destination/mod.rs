@@ -90,12 +90,12 @@ impl FileSet {
                 && *name != directory::LOCK
         };
         if let Some(name) = self.names().find(|name| !plain(name)) {
-            return Err(Failure::bug(format!("{name:?} is not the name of a file")));
+            return Err(Failure::bug(format!("{name:?} is not a valid file name")));
         }
         let too_large =
             |content: &[u8]| u64::try_from(content.len()).is_ok_and(|length| length > LARGEST_FILE);
         if self.0.len() > MOST_FILES || self.iter().any(|(_, content)| too_large(content)) {
-            return Err(Failure::bug("a set has at most 64 files of 1 MiB"));
+            return Err(Failure::bug("at most 64 files of 1 MiB can be written"));
         }
         Ok(())
     }

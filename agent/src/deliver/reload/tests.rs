@@ -127,7 +127,7 @@ fn a_signal_reaches_the_process_of_the_file_and_no_other() {
     assert!(daemon.wait().unwrap().success());
     let failure = hang_up(file).unwrap_err();
     assert_eq!(failure.exit, Exit::Unavailable);
-    assert!(failure.message.starts_with("no process has the id "), "{failure}");
+    assert!(failure.message.starts_with("no process has the ID "), "{failure}");
     assert_eq!(hang_up(folder.path().join("none")).unwrap_err().exit, Exit::Io);
 }
 

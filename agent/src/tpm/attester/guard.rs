@@ -73,7 +73,8 @@ pub(super) fn enter_resident<T: Transport>(
     passwords: &Passwords,
 ) -> Result<Option<Entered>, Failure> {
     let publics = ek.kind.publics(key_octets(&ek.key)).map_err(|error| {
-        let message = format!("the EK certificate does not fit its place ({}): {error}", ek.kind);
+        let message =
+            format!("the EK certificate at {} is for another type of key: {error}", ek.kind);
         Failure::new(Exit::Data, message, "choose another endorsement key with --ek")
     })?;
     let handles = endorsement::persistent_handles(ek.kind);

@@ -66,8 +66,8 @@ impl JoinKey {
         }
         Err(Failure::new(
             Exit::Data,
-            "this TPM makes another key than the stored identity's",
-            "the identity is another machine's, or the TPM was replaced: join anew",
+            "this TPM created a different join key than the stored identity's",
+            "the identity belongs to another machine, or the TPM was replaced: join again",
         ))
     }
 

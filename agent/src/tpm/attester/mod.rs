@@ -120,23 +120,22 @@ impl Attester {
         credential_blob: &[u8],
         encrypted_seed: &[u8],
     ) -> Result<SecretBuf, Failure> {
-        let too_large = |_| {
-            Failure::new(Exit::Data, "the authority's challenge is larger than any", BAD_CHALLENGE)
-        };
+        let too_large =
+            |_| Failure::new(Exit::Data, "the authority's challenge is too large", BAD_CHALLENGE);
         let command = ActivateCredential {
             activate_handle: self.join_key.object(),
             key_handle: self.ek_object,
             credential_blob: IdObject::new(credential_blob).map_err(too_large)?,
             secret: EncryptedSecret::new(encrypted_seed).map_err(too_large)?,
         };
-        let again = || Failure::bug("the credential of a join is opened a second time");
+        let again = || Failure::bug("the challenge of a join was already answered");
         let authority = self.authority.take().ok_or_else(again)?;
         let opened = authority.activate(tpm, &command, self.ek.kind);
         let not_ours = || {
             Failure::new(
                 Exit::Data,
-                "the authority's challenge is not for this TPM and this join key",
-                "if the EK certificate is another TPM's, this one cannot join with it",
+                "the authority's challenge is for another TPM or another join key",
+                "check that the EK certificate belongs to this TPM",
             )
         };
         match opened {
@@ -158,7 +157,7 @@ impl Attester {
     }
 }
 
-const BAD_CHALLENGE: &str = "see that agent and authority are of versions that belong together";
+const BAD_CHALLENGE: &str = "check that the versions of agent and authority are compatible";
 
 /// The EK that is wanted. Without certificate its public area is the TPM's word: the first join pins it, and the
 /// authority's rule says which one it must be.
@@ -207,8 +206,9 @@ fn another_tpm(kind: &EkKind) -> Failure {
     Failure::new(
         Exit::Data,
         format!(
-            "this TPM is not the one that the stored identity rests on: its {kind} endorsement key is another"
+            "this TPM is not the one of the stored identity: its {kind} endorsement key differs"
         ),
-        "choose another folder with --storage; if the TPM was replaced or cleared, remove the old one and join anew",
+        "choose another directory with --storage; if the TPM was replaced, remove the old \
+         storage and join again",
     )
 }

@@ -247,7 +247,7 @@ impl Held {
     /// Remembers that all places of a kind are taken.
     fn is_full(&mut self, now: Instant, class: Class, kind: &'static str) {
         if self.last_full.is_none() {
-            tracing::warn!(?class, kind, "all places are taken");
+            tracing::warn!(?class, kind, "the connection limit is reached");
         }
         self.last_full = Some(now);
     }

@@ -132,7 +132,7 @@ async fn certificate_for_any_purpose_is_no_ek_certificate_unless_the_token_says_
     harness.join(&tpm, "t").await.unwrap_err();
     let line = harness.assert_refused("ek_untrusted").await;
     let reason = line["reason"].as_str().unwrap();
-    assert!(reason.contains("does not say that it is one"), "{reason}");
+    assert!(reason.contains("is not marked as an EK certificate"), "{reason}");
 
     let lenient = "    ekcert_without_purpose: accepted\n    allow:\n";
     harness.create(&strict.replace("    allow:\n", lenient)).await;

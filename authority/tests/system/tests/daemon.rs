@@ -38,7 +38,7 @@ fn a_configuration_is_read_checked_and_overridden() {
     let file = file.to_str().unwrap();
     let (code, said, _) = place.run(&["check", "-c", file]);
     assert_eq!(code, 0);
-    for part in ["is well", "Listen   127.0.0.1:1", "one.example", "Diag     127.0.0.1:0"] {
+    for part in ["is valid", "Listen   127.0.0.1:1", "one.example", "Diag     127.0.0.1:0"] {
         assert!(said.contains(part), "{said}");
     }
     // The environment names another folder, a flag another port.

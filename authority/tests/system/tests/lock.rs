@@ -148,7 +148,7 @@ async fn ca_that_is_not_valid_yet_is_reported() {
     let harness = Harness::new().await;
     harness.ahead.store(-2 * 24 * 3600, Ordering::SeqCst);
     let cause = harness.authority.health().await.certificates.unwrap_err();
-    assert!(cause.contains("the X.509 CA is valid from"), "{cause}");
+    assert!(cause.contains("the X.509 CA is not valid before"), "{cause}");
     let mut admin = AdminServiceClient::new(harness.operator().await.channel);
     let told = admin.status(StatusRequest {}).await.unwrap().into_inner().warnings;
     assert_eq!(told, [cause]);

@@ -88,14 +88,14 @@ async fn hosts_are_seen_locked_and_removed() {
         (["--bot", "my-bot"], "the bot \"my-bot\" with all its instances"),
         (["--instance", &instance], &format!("the bot instance {instance}")),
         (["--instance", &path], &format!("the bot instance {instance}")),
-        (["--token", "t"], "who joins, or has joined, with the token \"t\""),
+        (["--token", "t"], "all that join, or joined, with the token \"t\""),
         (["--ek", &ek], &format!("the TPM with the EK {ek}")),
     ] {
         let (code, said, error) =
             place.run(&["lock", target[0], target[1], "--message", "stolen", "--ttl", "1h"]);
         assert_eq!((code, error.as_str()), (0, ""));
         let id = said.split('"').nth(1).unwrap().to_owned();
-        let says = format!("lock \"{id}\" has been created: it keeps out {whom}, until 2");
+        let says = format!("lock \"{id}\" has been created for {whom}, until 2");
         assert!(said.starts_with(&says), "{said}");
         let status = renew(&authority, &tpm, &held).await.unwrap_err();
         assert_eq!(status.code(), Code::PermissionDenied, "{target:?}");
@@ -183,11 +183,11 @@ fn what_is_hardly_meant_so_is_warned_of() {
     let rules = format!("- ek_public_hash: {ek}");
     let token = token("t", &rules, &[]);
     let (code, _, error) = place.pipe(&["create", "-"], &token);
-    let says = "warning: token \"t\": there is no bot \"my-bot\" now";
+    let says = "warning: token \"t\": the bot \"my-bot\" does not exist";
     assert!(code == 0 && error.starts_with(says) && error.lines().count() == 1, "{error}");
     let past = token.replace("name: t\n", "name: u\n  expires: 2020-01-01T00:00:00Z\n");
     let (code, _, error) = place.pipe(&["create", "-"], &format!("{BOT}---\n{past}"));
-    let says = "warning: token \"u\": its metadata.expires, 2020-01-01T00:00:00Z, is past";
+    let says = "warning: token \"u\": metadata.expires, 2020-01-01T00:00:00Z, is in the past";
     assert!(code == 0 && error.starts_with(says) && error.lines().count() == 1, "{error}");
 
     for target in [["--bot", "my-bot"], ["--token", "t"], ["--ek", &ek]] {
@@ -196,11 +196,11 @@ fn what_is_hardly_meant_so_is_warned_of() {
     }
     let (other, path) = ("cd".repeat(32), format!("my-bot/{id}"));
     for (target, says) in [
-        (["--bot", "my-bto"], "no bot \"my-bto\" is known now"),
-        (["--token", "tt"], "no token \"tt\" is known now"),
-        (["--instance", id], &format!("no bot instance {id} is known now")),
-        (["--instance", &path], &format!("no bot instance {id} is known now")),
-        (["--ek", &other], &format!("no instance has the EK {other}")),
+        (["--bot", "my-bto"], "the bot \"my-bto\" does not exist"),
+        (["--token", "tt"], "the token \"tt\" does not exist"),
+        (["--instance", id], &format!("the bot instance {id} does not exist")),
+        (["--instance", &path], &format!("the bot instance {id} does not exist")),
+        (["--ek", &other], &format!("no instance and no token has the EK {other}")),
     ] {
         let (code, said, error) = place.run(&["lock", target[0], target[1]]);
         assert!(code == 0 && said.contains("has been created"), "{error}");

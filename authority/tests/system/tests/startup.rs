@@ -254,5 +254,8 @@ async fn start_whose_stdout_cannot_be_written_serves() {
         assert!(authority.wait().unwrap().success());
     }
     let log = fs::read_to_string(log).unwrap();
-    assert!(log.contains("WARN") && log.contains("the CA pin cannot be written"), "{log}");
+    assert!(
+        log.contains("WARN") && log.contains("cannot print the address and the CA pin"),
+        "{log}"
+    );
 }

@@ -12,7 +12,7 @@ step renewing desk heard
 configure /tmp/host ''
 kill -HUP "$daemon"
 step again until_said /tmp/host 2 "$RENEWED"
-step read grep 'reading the configuration again' /tmp/host/log
+step read grep 'reloading the configuration' /tmp/host/log
 step status agent status --storage /tmp/host/bot
 kill -USR1 "$daemon"
 step asked until_said /tmp/host 3 "$RENEWED"

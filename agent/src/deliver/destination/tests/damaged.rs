@@ -37,7 +37,7 @@ const DAMAGES: [Damage; 16] = [
     (
         "link leads elsewhere",
         |at| replace(&at.join("svid.key"), |to| symlink("/etc/passwd", to).unwrap()),
-        "another link",
+        "links elsewhere",
     ),
     ("mode 0666", |at| mode(&at.join("svid.key"), 0o666), "0666, not 0600"),
     ("mode 0000", |at| mode(&at.join("svid.key"), 0), "svid.key"),
@@ -45,12 +45,12 @@ const DAMAGES: [Damage; 16] = [
     (
         "turned back",
         |at| replace(&at.join("..data"), |to| symlink("..v1", to).unwrap()),
-        "another link",
+        "links elsewhere",
     ),
     (
         "turned away",
         |at| replace(&at.join("..data"), |to| symlink("/tmp", to).unwrap()),
-        "another link",
+        "links elsewhere",
     ),
     ("data removed", |at| fs::remove_file(at.join("..data")).unwrap(), "removed"),
     ("version removed", |at| fs::remove_dir_all(at.join("..v2")).unwrap(), "..v2"),

@@ -47,7 +47,7 @@ fn links_and_folders_of_others_are_refused() {
     symlink(&victim, shared.join("link")).unwrap();
     lchown(shared.join("link"), Some(NOBODY), None).unwrap();
     let failure = directory(&shared.join("link/x")).lock().unwrap_err();
-    assert!(failure.message.ends_with("is a symbolic link that others control"), "{failure}");
+    assert!(failure.message.ends_with("is a symbolic link that other users control"), "{failure}");
     assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
     with(&shared.join("link/x"), Symlinks::Insecure, Acls::Off, &[]).lock().unwrap();
 

@@ -133,7 +133,7 @@ fn a_file_where_a_folder_belongs_is_said() {
     fs::write(outer.path().join("file"), "").unwrap();
     let failure = directory(&outer.path().join("file/x")).lock().unwrap_err();
     assert_eq!(failure.exit, Exit::Config);
-    assert!(failure.message.contains("/file is not a folder"), "{failure}");
+    assert!(failure.message.contains("/file is not a directory"), "{failure}");
     fs::create_dir(outer.path().join("svid.key")).unwrap();
     let failure = directory(outer.path()).lock().unwrap().write(&pair(1)).unwrap_err();
     assert!(failure.message.contains("svid.key is not a file"), "{failure}");

@@ -75,7 +75,7 @@ fn a_full_disk_leaves_the_old_set_whole_and_is_said() {
         let failure = writer.write(&large).unwrap_err();
         assert_eq!(failure.exit, Exit::Io);
         assert!(failure.message.contains("/x: large: No space left on device"), "{failure}");
-        assert_eq!(failure.advice, "make room on the disk");
+        assert_eq!(failure.advice, "free space on the disk");
         assert_eq!(directory(&disk.path()).read().unwrap(), Some(pair(1)));
         assert_eq!(
             names(&disk.path()),
