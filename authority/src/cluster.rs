@@ -129,8 +129,16 @@ fn load(path: &Path) -> Result<Issuer, Failure> {
     };
     let record = read_record(&path.join(RECORD))?;
     if ![LAYOUT, OLD_LAYOUT].contains(&record.layout) {
-        let message = format!("{} has layout {}, but this version needs {LAYOUT}", path.display(), record.layout);
-        return Err(Failure::new(Exit::Config, message, "use the version of authority that created it"));
+        let message = format!(
+            "{} has layout {}, but this version needs {LAYOUT}",
+            path.display(),
+            record.layout
+        );
+        return Err(Failure::new(
+            Exit::Config,
+            message,
+            "use the version of authority that created it",
+        ));
     }
     let name: ClusterName = record.name.parse().map_err(|cause| bad(RECORD, format!("{cause}")))?;
     let key = |file: &str| {

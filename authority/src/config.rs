@@ -36,13 +36,19 @@ use crate::resource::parse_yaml;
 pub const KEYS: [(&str, &str); 9] = [
     ("data_dir", "data directory of the authority (default `/var/lib/endorse`)"),
     ("listen", "address and port to listen on (default `0.0.0.0:3025`)"),
-    ("cluster_name", "name of a new cluster; it cannot be changed later (default: the host's name)"),
+    (
+        "cluster_name",
+        "name of a new cluster; it cannot be changed later (default: the host's name)",
+    ),
     ("join_timeout", "time limit of a join, from `1s` to `10m` (default `60s`)"),
     ("diag_addr", "address and port that serve `/livez`, `/readyz` and `/metrics` (default: none)"),
     ("ek_certificates.expired", "expired EK certificates: `refused` (default) or `accepted`"),
     ("ek_certificates.sha1", "signatures over SHA-1: `refused` (default) or `accepted`"),
     ("log.format", "`text`, `json` or `journal`"),
-    ("log.level", "`error`, `warn`, `info` (default), `debug`, `trace` or `off`; `info,h2=debug` for one module"),
+    (
+        "log.level",
+        "`error`, `warn`, `info` (default), `debug`, `trace` or `off`; `info,h2=debug` for one module",
+    ),
 ];
 
 /// Limit of the configuration file's size in bytes.

@@ -156,7 +156,7 @@ fn frames(c: &mut Criterion) {
         b.iter(|| tpm.run(&sign, [Auth::EMPTY]).is_ok());
     });
 
-    // Nobody here has the TPM's half of the key: the answer's HMAC is computed, compared and found wrong, which costs
+    // The TPM's half of the key is not available here: the answer's HMAC is computed, compared and found wrong, which costs
     // what finding it right costs.
     let mut tpm = Tpm::new(Canned(recorded("Sign-hmac-1")));
     let mut session = tpm.start_session(SessionType::HMAC, HashAlg::Sha256).unwrap();

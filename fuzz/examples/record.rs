@@ -1,4 +1,4 @@
-//! Records the fixtures and the seeds anew: `cargo run -p fuzz --example record`, twice, since the second run knows
+//! Records the fixtures and the seeds: `cargo run -p fuzz --example record`, twice, since the second run knows
 //! the fixtures of the first. Needs swtpm. `cargo run -p fuzz --example record golden` takes only what the golden messages
 //! of `tpm2` have.
 
@@ -538,13 +538,13 @@ fn golden() -> Result<()> {
         let digits = line.as_bytes().chunks_exact(2);
         digits.map(|pair| Ok(u8::from_str_radix(str::from_utf8(pair)?, 16)?)).collect()
     };
-    let mut told = BTreeMap::<String, u32>::new();
+    let mut counts = BTreeMap::<String, u32>::new();
     for message in all.split("\n= ").skip(1) {
         let line = |mark: &str| message.lines().find_map(|line| line.strip_prefix(mark));
         let (Some(command), Some(answer)) = (line("> "), line("< ")) else { continue };
         let (command, answer) = (octets(command)?, octets(answer)?);
         let name = message.split(':').next().unwrap_or_default().trim_start_matches("TPM2_");
-        let count = told.entry(name.to_owned()).or_default();
+        let count = counts.entry(name.to_owned()).or_default();
         *count += 1;
         if *count == 1 {
             seed("tpm_command", name, &command)?;

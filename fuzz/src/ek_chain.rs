@@ -22,7 +22,7 @@ pub(crate) fn run(data: &[u8]) -> Verdict {
     };
     match verify(&ek, &intermediates, &anchors, fixtures::now(), policy) {
         Ok(path) => {
-            assert!(fixtures::was_signed(ek.der(), &fixtures::EK_CERTIFICATES), "nobody signed it");
+            assert!(fixtures::was_signed(ek.der(), &fixtures::EK_CERTIFICATES), "no CA signed it");
             assert!(path.intermediates().len() < MAX_DEPTH);
             assert_eq!(path.anchor().der(), anchors[0].der());
             Verdict::Accepted

@@ -76,7 +76,7 @@ fn known(facts: &EkFacts, claim: EkClaim<'_>, demand: Demand<'_>) {
     assert_eq!(facts.serial.is_some(), certificate.is_some());
     if let Endorsement::Verified { .. } = facts.endorsement {
         let der = certificate.expect("a bare key cannot be endorsed");
-        assert!(fixtures::was_signed(der, &fixtures::EK_CERTIFICATES), "nobody signed it");
+        assert!(fixtures::was_signed(der, &fixtures::EK_CERTIFICATES), "no CA signed it");
     } else {
         assert!(matches!(demand, Demand::Key), "not what the token demands: {facts:?}");
     }

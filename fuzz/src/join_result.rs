@@ -18,7 +18,7 @@ pub(crate) fn run(data: &[u8]) -> Verdict {
     match Credentials::verify(result, key.verifying_key(), &pins, now) {
         Ok(credentials) => {
             let leaf = credentials.certificates.first().expect("a leaf");
-            assert!(fixtures::was_signed(leaf, &[fixtures::HOST_CERTIFICATE]), "nobody signed it");
+            assert!(fixtures::was_signed(leaf, &[fixtures::HOST_CERTIFICATE]), "no CA signed it");
             assert!(!credentials.bundle.certificates().is_empty());
             assert!(credentials.spiffe_id.starts_with("spiffe://"));
             for line in credentials.ssh_authorities.iter().chain([&credentials.ssh_certificate]) {

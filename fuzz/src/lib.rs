@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 
 pub use mutation::Mutator;
 
-/// What became of an input. That it is told at all shows that the seeds get through to the end.
+/// The result of an input. Reporting it shows that the seeds reach the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It was believed, and every property of what is believed held.

@@ -1,4 +1,4 @@
-//! TPMS_ATTEST, from whoever wants something believed.
+//! TPMS_ATTEST, from an attacker.
 
 use tpm2::types::Attest;
 use tpm2::wire::{Marshal, Unmarshal, Writer};

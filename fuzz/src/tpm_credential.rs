@@ -10,7 +10,7 @@ use tpm2::wire::{Reader, Unmarshal, Writer};
 use crate::{Verdict, assert_harmless, parts};
 
 /// The input has the key's public area, the Name of the other object and the secret; after them blob and seed of a
-/// credential that somebody else made.
+/// credential that another party made.
 pub(crate) fn run(data: &[u8]) -> Verdict {
     let mut parts = parts(data);
     let mut part = || parts.next().unwrap_or_default();

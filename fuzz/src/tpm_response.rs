@@ -1,4 +1,4 @@
-//! One answer of a TPM, or of whoever sits on the bus, to each command.
+//! One answer of a TPM, or of an attacker on the bus, to each command.
 
 use std::cell::RefCell;
 use std::fmt::Debug;

@@ -1,4 +1,4 @@
-//! TPMT_SIGNATURE, from whoever wants something proven.
+//! TPMT_SIGNATURE, from an attacker.
 
 use tpm2::types::Signature;
 use tpm2::wire::{Marshal, Unmarshal, Writer};

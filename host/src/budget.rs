@@ -1,5 +1,5 @@
 //! A bound on what the other end of a connection may send, counted below TLS: so it holds for handshakes, tickets, empty
-//! records, key updates and HTTP/2 frames that ask for an answer, whoever sends them.
+//! records, key updates and HTTP/2 frames that ask for an answer, from any peer.
 
 use std::io;
 use std::pin::Pin;

@@ -42,7 +42,7 @@ pub fn run<C>(
             return if message.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS };
         }
     };
-    // Where stderr is closed, or nobody reads it, the exit code is what is left.
+    // If stderr is closed or not read, the exit code still reports the failure.
     log::end(Some(failure.to_string()));
     failure.exit.into()
 }

@@ -49,7 +49,7 @@ where
         .keep_alive(false)
         .max_buf_size(MAX_REQUEST)
         .serve_connection(TokioIo::new(stream), reply);
-    // A caller's error, or its slowness, concerns nobody else.
+    // An error or slowness of one caller does not affect the others.
     let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
 }
 

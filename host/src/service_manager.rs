@@ -56,7 +56,7 @@ impl ServiceManager {
         self.send("WATCHDOG=1");
     }
 
-    /// How often to feed the watchdog: twice in its interval; `None` if there is none.
+    /// How often to notify the watchdog: twice per interval; `None` without a watchdog.
     #[must_use]
     pub fn watchdog(&self) -> Option<Duration> {
         self.watchdog.map(|interval| interval / 2)

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 pub struct InvalidPath(PathBuf);
 
 /// Fills a template, whose placeholders are words in capitals between two `@`. A line with a placeholder appears once for
-/// each of its values: not at all if there is none.
+/// each of its values: not at all without values.
 #[must_use]
 pub fn fill(template: &str, values: &[(&str, Vec<String>)]) -> String {
     let mut lines: Vec<String> = template.lines().map(str::to_owned).collect();

@@ -9,7 +9,7 @@ use tpm2::types::{CommandCode, ResponseCode};
 /// As large as any answer.
 const MAX_MESSAGE: usize = 4096;
 
-/// Somebody on the bus who sees every command, decides whether the TPM gets it, and what is answered.
+/// An attacker on the bus that sees every command, decides whether the TPM gets it, and what is answered.
 pub struct Interposer<T, F> {
     inner: T,
     between: F,

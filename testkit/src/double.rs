@@ -1,4 +1,4 @@
-//! A TPM's double: it has a TPM's sessions and nothing else, and gives the answer that it is told. Whoever knows what a
+//! A test double of a TPM: it has a TPM's sessions and nothing else, and gives prepared answers. A test that knows what a
 //! true TPM said hears it again, under a session of any kind, as often as he likes, with an octet changed.
 
 use std::io;
@@ -31,7 +31,7 @@ pub enum Part {
     Encrypts(Cipher),
     /// It rides along and audits.
     Audits,
-    /// It rides along, and its audit begins anew.
+    /// It rides along, and its audit restarts.
     AuditsAnew,
     /// It authorizes the first handle.
     Authorizes,
@@ -134,7 +134,7 @@ pub fn forge<C: Authorized<N>, const N: usize>(
 pub struct Spoken {
     /// The handle, of those that have one.
     pub handle: Option<Handle>,
-    /// The parameters, as nobody encrypted them.
+    /// The parameters in the clear.
     pub parameters: Vec<u8>,
 }
 

@@ -57,7 +57,7 @@ impl Tap {
         Ok(Self { address, recording, _home: Some(home) })
     }
 
-    /// Passes everything on, on TCP, where tpm2-tools can talk to it. The TPM must be on TCP as well: its control channel
+    /// Passes everything on, on TCP, where tpm2-tools can talk to it. The TPM must be on TCP too: its control channel
     /// is the upper neighbour of its port, and so it is here.
     pub fn tcp(swtpm: &Swtpm) -> Result<Self> {
         let tcti = swtpm.tcti();

@@ -1,6 +1,6 @@
 //! Golden messages: exchanges with TPMs, kept in `tpm2/testdata`, where the crate `tpm2` reads and writes them again.
 //!
-//! The tests that make them run the same commands each time. With `UPDATE=1` they are recorded anew; without it what a
+//! The tests that make them run the same commands each time. With `UPDATE=1` they are recorded again; without it what a
 //! file has must still be what a TPM is asked and what it answers, but for nonces, random octets and signatures.
 
 use std::fmt::Write as _;
@@ -31,7 +31,7 @@ pub struct Golden<'g> {
     pub file: &'g str,
     /// What is in it, for its first line.
     pub about: &'g str,
-    /// The command that records it anew.
+    /// The command that records it again.
     pub again: &'g str,
 }
 
@@ -67,7 +67,7 @@ impl Golden<'_> {
         };
         ensure!(
             titles(&stored) == titles(entries),
-            "{} has other messages; this records it anew: {}",
+            "{} has other messages; to record it again: {}",
             self.file,
             self.again
         );
@@ -79,7 +79,8 @@ impl Golden<'_> {
 
     fn text(&self, entries: &[Entry]) -> Result<String> {
         let mut text = format!(
-            "# {}\n# `=` says what the exchange shows, `>` is the command, `<` the answer.\n# {} records them anew.\n",
+            "# {}\n# `=` says what the exchange shows, `>` is the command, `<` the answer.\n# {} \
+             records them again.\n",
             self.about, self.again
         );
         for Entry { title, provenance, exchange } in entries {

@@ -55,7 +55,7 @@ impl Host {
         Self::stranger(world, tpm, "")
     }
 
-    /// A host that nobody has allowed anything, with its files in `folder`.
+    /// A host that no token allows, with its files in `folder`.
     pub fn stranger(world: World, tpm: &str, folder: &str) -> Result<Self> {
         let diag = free_port()?;
         let notifications = listen(&world.path(folder).join(NOTIFY_SOCKET))?;
@@ -225,12 +225,12 @@ impl Host {
 
     /// Waits until all credentials are valid and written: so say `/readyz` and `agent status`, and so it is.
     pub fn is_well(&self) -> Result<()> {
-        let well = || {
+        let healthy = || {
             let (code, report) = self.readyz()?;
             ensure!(code == 200 && report["status"] == "healthy", "{code} {report:#}");
             Ok(())
         };
-        until(well).with_context(|| format!("it does not become healthy: {}", self.log()))?;
+        until(healthy).with_context(|| format!("it does not become healthy: {}", self.log()))?;
         let status = self.status()?;
         let identity = status.contains(" more minutes)");
         ensure!(identity && status.contains("running, healthy"), "{status}");

@@ -63,7 +63,7 @@ impl Said {
         Ok(Self { code: status.code(), out, err })
     }
 
-    /// The result of a command that ended well.
+    /// The output of a command that succeeded.
     pub fn well(self) -> Result<String> {
         ensure!(self.code == Some(0), "ended with {:?}: {}{}", self.code, self.out, self.err);
         Ok(self.out)
@@ -81,7 +81,7 @@ impl Said {
     }
 }
 
-/// Runs a program of somebody else's and returns what it wrote to stdout.
+/// Runs an external program and returns its stdout.
 pub fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> Result<String> {
     let said = Said::by(Command::new(program).args(arguments))?;
     said.well().with_context(|| program.to_owned())
@@ -94,7 +94,7 @@ pub struct World {
     programs: Programs,
     address: String,
     pin: String,
-    told: Cell<usize>,
+    shown: Cell<usize>,
     clocks: Option<Clocks>,
     scratch: Scratch,
 }
@@ -172,7 +172,7 @@ impl World {
             programs,
             address: "127.0.0.1:0".into(),
             pin: String::new(),
-            told: Cell::new(0),
+            shown: Cell::new(0),
             clocks: None,
             scratch: Scratch::new("endorse-world")?,
         })
@@ -319,9 +319,9 @@ impl World {
         loop {
             let text = fs::read_to_string(self.path("data/audit.jsonl"))?;
             let hosts = text.lines().filter(|line| !line.contains("\"outcome\":\"done\""));
-            let fresh: Vec<&str> = hosts.skip(self.told.get()).collect();
+            let fresh: Vec<&str> = hosts.skip(self.shown.get()).collect();
             if !fresh.is_empty() && text.ends_with('\n') {
-                self.told.set(self.told.get() + fresh.len());
+                self.shown.set(self.shown.get() + fresh.len());
                 return fresh.into_iter().map(|line| Ok(serde_json::from_str(line)?)).collect();
             }
             ensure!(Instant::now() < deadline, "nothing comes into the audit log");

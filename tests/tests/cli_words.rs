@@ -1,4 +1,4 @@
-//! What our programs say, to the letter. `UPDATE_WORDS=1 cargo test -p tests --test cli_words` writes it down anew.
+//! Help texts and messages of both programs, verbatim. `UPDATE_WORDS=1 cargo test -p tests --test cli_words` rewrites them.
 
 use std::fs;
 use std::path::Path;
@@ -125,16 +125,16 @@ fn a_host_and_its_operator_from_first_to_last() -> Result<()> {
     let rule_words =
         [&fixed[..], &[(&serial, "\"SERIAL\""), (&serial_line, "Serial: SERIAL\n")]].concat();
 
-    let mut told = String::new();
+    let mut output = String::new();
     for format in ["text", "rule"] {
-        told += &shown(
+        output += &shown(
             &world,
             "agent",
             &["identify", "--tpm", &tcti, "--format", format],
             &rule_words,
         )?;
     }
-    told += &shown(&world, "agent", &["status", "--storage", "storage"], &fixed)?;
+    output += &shown(&world, "agent", &["status", "--storage", "storage"], &fixed)?;
     let join = world.join_arguments(&tcti, "t", "storage");
     let joined = shown(&world, "agent", &join, &fixed)?;
     let status = ["status", "--storage", "storage", "--format", "json"];
@@ -142,22 +142,22 @@ fn a_host_and_its_operator_from_first_to_last() -> Result<()> {
     let text = |key: &str| status[key].as_str().unwrap_or_default().to_owned();
     let (instance, began, ends) = (text("instance"), text("joined"), text("not_after"));
     let times = [(instance.as_str(), "INSTANCE"), (&began, "JOINED"), (&ends, "UNTIL")];
-    told += &times.iter().fold(joined, |text, (what, word)| text.replace(what, word));
+    output += &times.iter().fold(joined, |text, (what, word)| text.replace(what, word));
     let words = [&fixed[..], &times[..]].concat();
     let shown_status = shown(&world, "agent", &["status", "--storage", "storage"], &words)?;
-    told += &["60", "59"].iter().fold(shown_status, |text, minutes| {
+    output += &["60", "59"].iter().fold(shown_status, |text, minutes| {
         text.replace(&format!("({minutes} more minutes)"), "(N more minutes)")
     });
     let event = world.granted()?;
     let issued = event["certificate_serial"].as_str().context("a serial")?.to_owned();
     let words = [&words[..], &[(issued.as_str(), "SERIAL")]].concat();
-    told += &shown(&world, "agent", &["whoami", "--storage", "storage", "--tpm", &tcti], &words)?;
-    told += &shown(&world, "authority", &["status"], &words)?;
+    output += &shown(&world, "agent", &["whoami", "--storage", "storage", "--tpm", &tcti], &words)?;
+    output += &shown(&world, "authority", &["status"], &words)?;
     let words = [&rule_words[..], &[(ek_serial.as_str(), "SERIAL")]].concat();
-    told += &shown(&world, "authority", &["get", "token/t"], &words)?;
-    told += &shown(&world, "authority", &["rm", "token/t"], &words)?;
-    told += &shown(&world, "agent", &join, &words)?;
-    is_written("a-host", &told)
+    output += &shown(&world, "authority", &["get", "token/t"], &words)?;
+    output += &shown(&world, "authority", &["rm", "token/t"], &words)?;
+    output += &shown(&world, "agent", &join, &words)?;
+    is_written("a-host", &output)
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn what_cannot_be_done_is_said_in_two_lines() -> Result<()> {
         world.path("twice.yaml"),
         "kind: bot\nversion: v1\nmetadata:\n  name: my-bot\nspec:\n  roles: []\n",
     )?;
-    let mut told = String::new();
+    let mut output = String::new();
     for (program, arguments) in [
         ("agent", &["identify", "--tpm", "device:/dev/absent"][..]),
         ("agent", &["identify", "--tpm", "swtpm:path=/absent"]),
@@ -181,11 +181,11 @@ fn what_cannot_be_done_is_said_in_two_lines() -> Result<()> {
         ("authority", &["get", "token/absent"]),
         ("authority", &["rm", "bot/absent"]),
     ] {
-        told += &shown(&world, program, arguments, &words)?;
+        output += &shown(&world, program, arguments, &words)?;
     }
     world.stop()?;
-    told += &shown(&world, "authority", &["status"], &words)?;
-    is_written("errors", &told)
+    output += &shown(&world, "authority", &["status"], &words)?;
+    is_written("errors", &output)
 }
 
 #[test]

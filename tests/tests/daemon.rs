@@ -30,7 +30,7 @@ fn a_daemon_joins_serves_renews_when_told_and_ends_in_order() -> Result<()> {
     let before = swtpm.handles()?;
     host.start()?;
     host.is_well()?;
-    ensure!(host.world.path("reloaded").exists(), "nobody was told of the files");
+    ensure!(host.world.path("reloaded").exists(), "the reload hook has not run");
     ensure!(swtpm.handles()? == before, "something is left behind in the TPM");
 
     for (signal, renewals) in [("USR1", 1), ("HUP", 2)] {
@@ -83,7 +83,11 @@ fn who_was_not_told_is_told_after_a_restart() -> Result<()> {
         fs::write(&config, works.replace(&swtpm.tcti(), "swtpm:path=/nonexistent"))?;
         host.start()?;
         host.is_well()?;
-        ensure!(host.world.path("reloaded").exists(), "nobody was told: {}", host.log());
+        ensure!(
+            host.world.path("reloaded").exists(),
+            "the reload hook has not run: {}",
+            host.log()
+        );
         ensure!(host.count("issued name=web") == 0, "{}", host.log());
 
         // And then no more.
@@ -91,7 +95,7 @@ fn who_was_not_told_is_told_after_a_restart() -> Result<()> {
         fs::remove_file(host.world.path("reloaded"))?;
         host.start()?;
         host.is_well()?;
-        ensure!(!host.world.path("reloaded").exists(), "told again: {}", host.log());
+        ensure!(!host.world.path("reloaded").exists(), "the reload hook ran again: {}", host.log());
     }
     Ok(())
 }
@@ -213,7 +217,7 @@ fn sighup_applies_diag_addr_and_log_format_and_says_what_it_does_not_apply() -> 
     stop(&mut host)
 }
 
-/// A pipe where nobody writes, as a file system that hangs: the daemon goes on, and ends when it is told to.
+/// A pipe without a writer, like a file system that hangs: the daemon continues, and stops when asked to.
 #[test]
 fn configuration_that_cannot_be_read_in_time_changes_nothing() -> Result<()> {
     let (mut host, _swtpm) = host()?;
@@ -356,7 +360,7 @@ const CREATE_PRIMARY: CommandCode = CommandCode(0x131);
 const SIGN: CommandCode = CommandCode(0x15d);
 const FLUSH_CONTEXT: CommandCode = CommandCode(0x165);
 
-/// Counted on the wire. What was loaded is flushed too, as nobody else does it here.
+/// Counted on the wire. Includes flushing what was loaded, as there is no resource manager.
 #[test]
 fn a_renewal_takes_two_commands_of_the_tpm_and_a_restart_none() -> Result<()> {
     let swtpm = tpm()?;
@@ -394,7 +398,7 @@ fn a_renewal_takes_two_commands_of_the_tpm_and_a_restart_none() -> Result<()> {
     Ok(())
 }
 
-/// Counted by the agent itself. What was loaded is flushed too, as nobody else does it here.
+/// Counted by the agent itself. Includes flushing what was loaded, as there is no resource manager.
 #[test]
 fn renewal_with_three_services_takes_two_commands_of_the_tpm() -> Result<()> {
     let (mut host, _swtpm) = host()?;
@@ -442,12 +446,12 @@ fn a_copy_of_the_storage_is_worth_nothing_on_another_machine() -> Result<()> {
     let instances = host.world.instances()?;
     host.world.events()?;
 
-    // It shows what anybody may know who reads it, and no key.
+    // It shows what is public, and no key.
     let said = host.world.agent(&["status", "--storage", &stolen])?.well()?;
     ensure!(said.contains("Daemon:      not running"), "{said}");
     let keys = run("sh", &["-c", "grep -rl 'PRIVATE KEY' \"$1\" || true", "grep", &stolen])?;
     ensure!(keys.is_empty(), "a private key in {keys}");
-    // Nobody is it.
+    // No one else can use it.
     let tcti = other.tcti();
     let said = host.world.agent(&["whoami", "--storage", &stolen, "--tpm", &tcti])?;
     ensure!(

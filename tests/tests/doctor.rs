@@ -1,4 +1,4 @@
-//! `agent doctor` on software TPMs that are well, and on each that is not.
+//! `agent doctor` on healthy software TPMs, and with each kind of problem.
 
 use std::fs;
 use std::os::unix::net::UnixStream;

@@ -1,4 +1,4 @@
-//! `authority ek check`: who vouches for a TPM's certificate, and why nobody does.
+//! `authority ek check`: which CA vouches for a TPM's certificate, or why none does.
 
 use std::fs;
 

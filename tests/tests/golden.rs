@@ -90,7 +90,7 @@ impl Book {
         command: &C,
         auths: [Auth<'_>; N],
     ) -> Result<()> {
-        ensure!(observed.run(command, auths).is_err(), "{title} went well");
+        ensure!(observed.run(command, auths).is_err(), "{title} succeeded");
         self.note(observed, title)
     }
 
@@ -312,8 +312,8 @@ impl Book {
         let auths = [Auth::EMPTY, policy.auth(b"")];
         self.bad(tpm, "an EK by a policy that is not fulfilled", &command, auths)?;
         tpm.run(&policy_secret(policy.handle()), [Auth::EMPTY])?;
-        let nobody = object_name(&join_key(&[1; 32]))?;
-        let foreign = make_credential(&ek.public()?, &nobody, &[0x5a; 32])?;
+        let unknown = object_name(&join_key(&[1; 32]))?;
+        let foreign = make_credential(&ek.public()?, &unknown, &[0x5a; 32])?;
         let command = activate(key, ek.salt_key()?.object(), &foreign);
         let auths = [Auth::EMPTY, policy.auth(b"")];
         self.bad(tpm, "a credential for another Name", &command, auths)?;

@@ -1,4 +1,4 @@
-//! Joins that end well, on every kind of TPM, and what other people's software makes of what was issued.
+//! Successful joins on every kind of TPM, and what other software makes of the issued certificates.
 
 use std::fs;
 use std::process::Command;

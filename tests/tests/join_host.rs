@@ -78,7 +78,7 @@ fn another_tpm_is_refused_where_one_has_joined() -> Result<()> {
     Ok(())
 }
 
-/// Kinds for which nobody here makes certificates, and whose hash and curve are others than everybody's.
+/// Kinds without certificates here, with an uncommon hash and curve.
 #[test]
 fn larger_endorsement_keys_join_too() -> Result<()> {
     let swtpm = tpm(Kind::NoCertificates, 0)?;
@@ -142,7 +142,7 @@ fn whoever_is_not_the_authority_is_not_talked_to() -> Result<()> {
     let before = swtpm.handles()?;
     let other = World::new(programs!())?;
     let wrong_pin = format!("sha256:{}", "ab".repeat(32));
-    let nobody = {
+    let unreachable = {
         let socket = TcpListener::bind("127.0.0.1:0")?;
         socket.local_addr()?.to_string()
     };
@@ -153,7 +153,7 @@ fn whoever_is_not_the_authority_is_not_talked_to() -> Result<()> {
     for (authority, pin, code, words) in [
         (world.address(), wrong_pin.as_str(), 69, "--ca-pin"),
         (other.address(), world.pin(), 69, "--ca-pin"),
-        (&nobody, world.pin(), 69, "authority status"),
+        (&unreachable, world.pin(), 69, "authority status"),
         ("no.such.host.invalid:1", world.pin(), 69, "address"),
     ] {
         let said = join(authority, pin)?;
@@ -209,7 +209,7 @@ fn somebody_who_listens_and_speaks_no_tls() -> Result<()> {
     Ok(())
 }
 
-/// Its machine loses its power, say: nobody hangs up, and nothing comes any more.
+/// As when its machine loses power: the connection stays open, and nothing arrives any more.
 #[test]
 fn an_authority_that_falls_silent_holds_nobody_up() -> Result<()> {
     let (world, swtpm, stored) = joined(Kind::P256)?;
@@ -276,7 +276,7 @@ fn a_storage_that_cannot_be_used_is_said_before_anything_is_done() -> Result<()>
 #[test]
 fn a_stranger_may_neither_use_the_tpm_nor_the_storage() -> Result<()> {
     if !run("id", &["-u"])?.starts_with("0\n") {
-        println!("only root can be somebody else");
+        println!("only root can switch to another user");
         return Ok(());
     }
     use std::os::unix::fs::PermissionsExt;
@@ -284,25 +284,25 @@ fn a_stranger_may_neither_use_the_tpm_nor_the_storage() -> Result<()> {
     let (folder, agent) = (scratch.path().join("storage"), scratch.path().join("agent"));
     fs::copy(programs!().agent, &agent)?;
     fs::create_dir(&folder)?;
-    // A character device that only root can open: what is none is not taken for a TPM at all.
+    // A character device that only root can open: anything else is not taken for a TPM.
     let tpm = scratch.path().join("tpm").display().to_string();
     ensure!(Command::new("mknod").args([&tpm, "c", "1", "3"]).status()?.success(), "no device");
     for (path, mode) in [("", 0o755), ("storage", 0o755), ("agent", 0o755), ("tpm", 0o600)] {
         fs::set_permissions(scratch.path().join(path), fs::Permissions::from_mode(mode))?;
     }
-    let nobody = |arguments: &[&str]| {
+    let unprivileged = |arguments: &[&str]| {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&agent);
         Said::by(command.args(arguments).current_dir(scratch.path()))
     };
     let device = format!("device:{}", scratch.path().join("tpm").display());
-    let said = nobody(&["identify", "--tpm", &device])?;
+    let said = unprivileged(&["identify", "--tpm", &device])?;
     let [what, advice] = said.failure(77)?;
     assert!(what.contains("Permission denied"), "{what}");
     assert!(advice.contains("tss") && advice.contains("usermod"), "{advice}");
     let pin = format!("sha256:{}", "ab".repeat(32));
     let join = ["join", "--authority", "127.0.0.1:1", "--ca-pin", &pin, "--token", "t"];
-    let said = nobody(&[&join[..], &["--storage", "storage", "--tpm", &device]].concat())?;
+    let said = unprivileged(&[&join[..], &["--storage", "storage", "--tpm", &device]].concat())?;
     assert!(said.failure(77)?[0].contains("storage"), "{}", said.err);
     Ok(())
 }

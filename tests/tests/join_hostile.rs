@@ -34,7 +34,7 @@ fn world(kind: Kind, arguments: &[&str]) -> Result<(World, Swtpm)> {
     Ok((world, swtpm))
 }
 
-/// An answer by somebody who does not know the secret.
+/// An answer by a host that does not know the secret.
 fn guess(host: &mut Host, transcript: &Transcript) -> Result<JoinAnswer> {
     let signature = host.sign(transcript)?;
     Ok(JoinAnswer { mac: transcript.mac(&[0; 32]).to_vec(), signature })

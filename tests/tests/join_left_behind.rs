@@ -39,7 +39,7 @@ fn refused_at_each_command(kind: Kind) -> Result<usize> {
         Tap::with(&swtpm, move |command, tpm| {
             let flush = command_code(command) == FLUSH_CONTEXT;
             let now = if flush { usize::MAX } else { sent.fetch_add(1, Ordering::SeqCst) };
-            // TPM_RC_DISABLED, which nobody has a way around.
+            // TPM_RC_DISABLED, for which there is no workaround.
             if now == failing.load(Ordering::SeqCst) {
                 return Ok(refusal(ResponseCode(0x120)));
             }
@@ -55,7 +55,7 @@ fn refused_at_each_command(kind: Kind) -> Result<usize> {
             said.well()?;
             return Ok(nth);
         }
-        ensure!(said.code != Some(0), "{kind:?}: command {nth} failed and nobody noticed");
+        ensure!(said.code != Some(0), "{kind:?}: the failure of command {nth} was not noticed");
         ensure!(said.err.lines().count() == 2, "{nth}: {}", said.err);
         ensure!(said.err.contains("TPM"), "{nth}: {}", said.err);
         ensure!(names(&world.path("storage")) == ["lock"], "stored after a failure at {nth}");

@@ -281,7 +281,7 @@ fn a_daemon_joins_waits_for_the_right_password_and_renews() -> Result<()> {
     let log = fs::File::create(guarded.world.path("agent.log"))?;
     let mut daemon = guarded.world.agent_command(&["start", "-c", "tbot.yaml", "-d"]);
     let mut daemon = daemon.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
-    let told = |words: &str, times: usize| -> Result<()> {
+    let logged = |words: &str, times: usize| -> Result<()> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             let log = fs::read_to_string(guarded.world.path("agent.log"))?;
@@ -295,14 +295,14 @@ fn a_daemon_joins_waits_for_the_right_password_and_renews() -> Result<()> {
     let signal =
         |signal: &str| run("sh", &["-c", "kill -$1 $2", "kill", signal, &daemon.id().to_string()]);
     let lived = (|| {
-        told("endorsement hierarchy has another password", 1)?;
+        logged("endorsement hierarchy has another password", 1)?;
         guarded.file("password", PASSWORD)?;
         signal("HUP")?;
-        told("joined", 1)?;
-        told("issued", 1)?;
+        logged("joined", 1)?;
+        logged("issued", 1)?;
         guarded.forget();
         signal("USR1")?;
-        told("renewed", 1)?;
+        logged("renewed", 1)?;
         assert_eq!(guarded.commands(), ["StartAuthSession", "CreatePrimary", "Sign"]);
         signal("TERM").map(drop)
     })();

@@ -55,14 +55,14 @@ fn each_cause_has_its_own_code_one_audit_line_and_gives_nothing() -> Result<()> 
     let missing = "validating TPM: tpm did not provide an EKCert to validate against allowed CAs";
     let role = "can not join the cluster, the token does not allow role Bot";
     for (swtpm, token, code, words) in [
-        (&swtpm, "nobody", "token_unknown", NOT_FOUND),
+        (&swtpm, "absent", "token_unknown", NOT_FOUND),
         (&swtpm, "expired", "token_expired", NOT_FOUND),
         (&swtpm, "node", "token_role", role),
         (&swtpm, "hash", "ek_not_allowed", NOT_ALLOWED),
         (&swtpm, "serial", "ek_not_allowed", NOT_ALLOWED),
         (&swtpm, "both", "ek_not_allowed", NOT_ALLOWED),
         (&swtpm, "namesake", "ek_untrusted", untrusted),
-        // The TPM holds the leaf only, and nobody vouches for the intermediate.
+        // The TPM holds the leaf only, and the intermediate is missing.
         (&swtpm, "root", "ek_untrusted", untrusted),
         (&bare, "bare", "ek_certificate_missing", missing),
     ] {
@@ -123,14 +123,14 @@ fn the_activation_secret_and_the_answer_are_in_no_log() -> Result<()> {
         anyhow::Ok(secret)
     })?;
     world.granted()?;
-    let told = [world.log()?, std::fs::read_to_string(world.path("data/audit.jsonl"))?].concat();
-    assert!(told.contains("join granted"), "the log is the right one");
+    let written = [world.log()?, std::fs::read_to_string(world.path("data/audit.jsonl"))?].concat();
+    assert!(written.contains("join granted"), "the log is the right one");
     assert_eq!(secret.len(), 32);
     for part in secret.chunks(8) {
         let hex = base16ct::lower::encode_string(part);
         let decimal = part.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
-        assert!(!told.to_lowercase().contains(&hex), "{hex}");
-        assert!(!told.contains(&decimal), "{decimal}");
+        assert!(!written.to_lowercase().contains(&hex), "{hex}");
+        assert!(!written.contains(&decimal), "{decimal}");
     }
     Ok(())
 }

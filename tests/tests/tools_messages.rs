@@ -80,7 +80,7 @@ fn what_tpm2_tools_send_is_on_record() -> Result<()> {
             .output()
             .with_context(|| format!("cannot run {tool}"))?;
         ensure!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-        // Nobody else does: the TPM has three slots and no resource manager.
+        // Necessary: the TPM has three slots and no resource manager.
         swtpm.tool("tpm2_flushcontext", &["-t"])?;
         let exchanges = tap.recording().exchanges().split_off(before);
         ensure!(!exchanges.is_empty(), "{line} asks the TPM nothing");

@@ -1,4 +1,4 @@
-//! Whoever holds the bus between a client and its TPM: what he can read, and what comes of what he changes.
+//! An attacker on the bus between a client and its TPM: what it can read, and the effect of its changes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -73,7 +73,7 @@ fn the_public_area_of_a_protected_creation_is_not_on_the_bus() -> Result<()> {
     Ok(())
 }
 
-/// Whoever changes octets of answers to one command, one answer at a time.
+/// An attacker that changes octets of answers to one command, one answer at a time.
 #[derive(Clone, Default)]
 struct Forger(Rc<ForgerState>);
 

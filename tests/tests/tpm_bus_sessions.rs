@@ -1,4 +1,4 @@
-//! Whoever holds the bus, against every kind of session: of many commands, what he sees of parameters and values, and what
+//! An attacker on the bus, against every kind of session: of many commands, what it sees of parameters and values, and what
 //! comes of any octet that he changes.
 
 use std::cell::{Cell, RefCell};
@@ -19,7 +19,7 @@ use tpm2::wire::{List, Tpm2b, Writer};
 use tpm2::{Error, Fault, Tpm};
 
 const VALUE: &[u8] = b"an authorization value";
-const SEALED: &[u8] = b"what is sealed, and nobody else's";
+const SEALED: &[u8] = b"a secret that was sealed in the TPM";
 
 /// How a session takes part. It is bound to the storage key, of whose value the bus knows nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -83,7 +83,7 @@ fn a_chip_that_gives_less_than_every_chip_must_is_an_error_and_not_asked_for_eve
         assert!(error.refusal().is_some(), "{error}");
         assert!(commands <= 4, "{says}: {commands}");
     }
-    // The TPM itself is well.
+    // The TPM itself works.
     assert!(
         endorsement::certificate(&mut client(&swtpm)?, ek_kind("rsa2048"), Passwords::NONE)?
             .is_some()
@@ -104,7 +104,7 @@ fn chain(swtpm: &Swtpm) -> Result<(Chain, usize)> {
 #[test]
 fn a_chain_is_read_across_indices_as_far_as_it_is_one() -> Result<()> {
     let swtpm = start_tcp(Kind::RsaAndP384)?;
-    assert_eq!(chain(&swtpm)?, (Chain::default(), 1), "one command if there is none");
+    assert_eq!(chain(&swtpm)?, (Chain::default(), 1), "one command without a chain");
     let certificates = [sequence(1000), sequence(100), sequence(700)];
     let octets = certificates.concat();
     define(&swtpm, Handle(CHAIN + 0x10), 900, Some(&octets[..900]))?;
@@ -116,7 +116,7 @@ fn a_chain_is_read_across_indices_as_far_as_it_is_one() -> Result<()> {
     assert_eq!(whole.certificates, certificates);
     assert_eq!(whole.passed_over, []);
     assert_eq!(commands, 1 + 2 * 3 + 2, "a size and two chunks each; a size and a refusal");
-    // Half of it is none, and what comes after the gap begins anew.
+    // An incomplete one is not used, and a new chain starts after the gap.
     undefine(&swtpm, Handle(CHAIN + 0x11))?;
     define(&swtpm, Handle(CHAIN + 0x12), 100, Some(&certificates[1]))?;
     let (rest, _) = chain(&swtpm)?;

@@ -254,7 +254,7 @@ fn a_key_from_outside_cannot_claim_to_be_the_tpms() -> Result<()> {
         load.in_public.0.attributes = claim;
         match tpm.run(&load, []) {
             Ok(answer) => {
-                // Whether it says so of its origin nobody checks; that it is fixed nobody may say.
+                // sensitiveDataOrigin is not checked on import; fixedTPM is refused.
                 assert!(!claim.contains(ObjectAttributes::FIXED_TPM));
                 assert!(!claim.contains(ObjectAttributes::FIXED_PARENT));
                 let handle = answer.object_handle.handle();

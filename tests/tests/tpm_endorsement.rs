@@ -356,7 +356,7 @@ fn a_nonce_for_a_curve_goes_into_x() -> Result<()> {
     Ok(())
 }
 
-/// Somebody wrote a nonce after the certificate was made, or the certificate's maker did not apply it: the key of the
+/// A nonce was written after the certificate was issued, or the issuer did not apply it: the key of the
 /// certificate is found all the same.
 #[test]
 fn the_key_of_the_certificate_is_found_whatever_the_other_indices_say() -> Result<()> {

@@ -215,9 +215,9 @@ fn endorsement_keys_that_were_made_in_vain_are_flushed() -> Result<()> {
     let swtpm = start(Kind::P384Only)?;
     let before = swtpm.handles()?;
     let mut tpm = client(&swtpm)?;
-    let nobody = endorsement::EkPublicKey::Ecc(&[1; 48], &[2; 48]);
+    let unknown = endorsement::EkPublicKey::Ecc(&[1; 48], &[2; 48]);
     assert!(
-        endorsement::create(&mut tpm, ek_kind("p384"), Some(nobody), Passwords::NONE)?.is_none()
+        endorsement::create(&mut tpm, ek_kind("p384"), Some(unknown), Passwords::NONE)?.is_none()
     );
     drop(tpm);
     assert_eq!(swtpm.handles()?, before);
@@ -232,7 +232,7 @@ fn endorsement_keys_that_were_made_in_vain_are_flushed() -> Result<()> {
             }
             forward(tpm, command)
         }));
-        let error = endorsement::create(&mut tpm, ek_kind("p384"), Some(nobody), Passwords::NONE)
+        let error = endorsement::create(&mut tpm, ek_kind("p384"), Some(unknown), Passwords::NONE)
             .unwrap_err();
         assert_eq!(error.refusal(), Some(ResponseCode::FAILURE));
         drop(tpm);

@@ -376,7 +376,7 @@ fn a_policy_for_one_command_takes_that_one_only() -> Result<()> {
     Ok(())
 }
 
-/// What the authorizing session shares with the TPM is nothing: whoever listens could decrypt with it.
+/// The authorizing session has no secret in common with the TPM: an eavesdropper could decrypt with it.
 #[test]
 fn a_salted_session_encrypts_even_where_a_weaker_one_authorizes() -> Result<()> {
     let swtpm = start(Kind::RsaAndP384)?;
@@ -399,7 +399,7 @@ fn a_salted_session_encrypts_even_where_a_weaker_one_authorizes() -> Result<()> 
     Ok(())
 }
 
-/// The nonces of others are in the HMAC of the first session that authorizes, and there is none here. Part 1 §19.6.5.
+/// The nonces of others are in the HMAC of the first session that authorizes, which is missing here. Part 1 §19.6.5.
 #[test]
 fn several_sessions_ride_on_a_command_that_nothing_authorizes() -> Result<()> {
     let swtpm = start(Kind::RsaAndP384)?;

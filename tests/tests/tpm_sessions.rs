@@ -256,7 +256,7 @@ fn a_policy_session_of_another_hash_than_the_eks_is_refused() -> Result<()> {
     Ok(())
 }
 
-/// Whether the command succeeds or is refused. That nobody uses the session again, the compiler sees to.
+/// Whether the command succeeds or is refused. The compiler ensures that the session is not used again.
 #[test]
 fn the_last_use_of_a_session_ends_it() -> Result<()> {
     let swtpm = start(Kind::RsaAndP384)?;

@@ -15,7 +15,7 @@ use crate::error::ConfigError;
 use crate::provider::provider;
 use crate::trust::{ServerTrust, roots};
 
-/// The DNS name in the authority's own certificate, and in nobody else's.
+/// The DNS name in the authority's own certificate, and in no other.
 ///
 /// Clients verify this name whatever address they dialled. So an IP address will do, and a bot's
 /// certificate, though of the same CA, never passes for the authority's.
@@ -63,7 +63,7 @@ pub fn client_config(
 /// The authority's side.
 ///
 /// Clients need no certificate, but one that is presented must come from `client_cas`: a host that
-/// joins has none yet. No session tickets, so that whoever is locked out stays out.
+/// joins has none yet. No session tickets, so that a locked host cannot resume.
 pub fn server_config(
     resolver: Arc<dyn ResolvesServerCert>,
     client_cas: &[CertificateDer<'_>],
@@ -92,7 +92,7 @@ pub fn is_http2<Side>(connection: &ConnectionCommon<Side>) -> bool {
 /// The label of the exporter that binds a join to its connection, RFC 8446 section 7.5.
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-endorse-join-v1";
 
-/// What both ends of this connection, and nobody else, can compute about it.
+/// The TLS exporter of this connection, which only its two ends can compute.
 ///
 /// Fails until the handshake is complete.
 pub fn join_exporter<Side>(connection: &ConnectionCommon<Side>) -> Result<[u8; 32], rustls::Error> {

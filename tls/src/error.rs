@@ -8,7 +8,7 @@ use rustls::client::VerifierBuilderError;
 /// Why there is no configuration.
 #[derive(Debug)]
 pub enum ConfigError {
-    /// Neither a CA certificate nor a pin was given: nobody would be trusted.
+    /// Neither a CA certificate nor a pin was given, so no server could be trusted.
     NoTrust,
     /// A CA certificate cannot be read.
     Certificate {

@@ -28,7 +28,7 @@ pub trait DigestSigner: fmt::Debug + Send + Sync {
 /// A [`DigestSigner`] as the key of a `rustls::sign::CertifiedKey`, for clients and servers.
 ///
 /// Each signature is verified before it is sent. One that does not verify tells of a fault, or of
-/// somebody on the bus to the TPM, and faulty ECDSA signatures can give away the private key.
+/// an attacker on the bus to the TPM, and faulty ECDSA signatures can reveal the private key.
 #[derive(Clone)]
 pub struct RemoteKey(Arc<Inner>);
 

@@ -15,7 +15,7 @@ use crate::types::{
 };
 use crate::wire::{List, TooLarge, Writer};
 
-/// What a TPM attested, as whoever verifies it wants it.
+/// What a TPM attested, in the form that a verifier needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attestation {
     /// `TPMS_ATTEST`.

@@ -179,7 +179,7 @@ impl<T: Transport> Tpm<T> {
         let framed = match self.exchange(command, auths) {
             Ok(framed) => framed,
             Err(refused) => {
-                // What was given away is used by nobody any more.
+                // The handle was given away and is no longer used.
                 if matches!(refused, Fault::Refused(_)) {
                     for session in auths.iter().filter_map(Auth::ends) {
                         let _ = self.flush(session);
@@ -235,7 +235,7 @@ impl<T: Transport> Tpm<T> {
 
 impl<T: Transport> Drop for Tpm<T> {
     fn drop(&mut self) {
-        // Nobody is left to tell, and the TPM has said why when the command itself failed.
+        // No caller is left to notify, and the command's own error has the reason.
         let _ = self.flush_all();
         self.forget_answer();
     }

@@ -131,7 +131,7 @@ pub static EK_KINDS: [EkKind; 8] = [
     },
 ];
 
-/// The kind on SM2, which TPMs for China have. Its hash SM3 is not computed here, so that it is none of [`EK_KINDS`].
+/// The kind on SM2, which TPMs for China have. It is not in [`EK_KINDS`], because its hash SM3 is not computed here.
 pub static SM2: EkKind = EkKind {
     name: "sm2",
     profile: "H-5",

@@ -5,7 +5,7 @@ use crate::commands::by_code;
 use crate::types::{CommandCode, Handle, ResponseCode, Subject};
 use crate::wire::{Malformed, TooLarge};
 
-/// A command that did not end well: which one, and whose fault it is.
+/// A command that failed: which one, and who is at fault.
 #[derive(Debug)]
 pub struct Error {
     command: CommandCode,
@@ -35,7 +35,7 @@ pub enum Fault {
     Unnamed,
     /// The session cannot protect this command, which was therefore not sent.
     Unprotectable,
-    /// Without a policy nobody could ever use what the command makes, which was therefore not sent.
+    /// Not sent: without a policy, what the command creates could never be used.
     NoPolicy,
     /// The operating system gave no randomness.
     NoRandomness,
@@ -153,7 +153,7 @@ impl Error {
     }
 }
 
-/// What is wrong is told whole; [`Error::fault`] has what it comes from.
+/// The message is complete; [`Error::fault`] returns the cause.
 impl error::Error for Error {}
 
 impl From<Malformed> for Fault {

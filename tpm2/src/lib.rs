@@ -33,7 +33,7 @@
 //!
 //! let (ak, _) = create_primary(&mut tpm, owner, Auth::password(b""), &AK_P256, nothing)?;
 //! let signer = Signer { key: ak.object(), auth: Auth::password(b"") };
-//! let nonce = [0x5a; 32]; // of whoever verifies it
+//! let nonce = [0x5a; 32]; // from the verifier
 //! let quoted = quote(&mut tpm, signer, &nonce, &pcrs)?;
 //! tpm.flush(ak.handle())?;
 //!

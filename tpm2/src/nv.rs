@@ -42,7 +42,7 @@ pub struct Access<'a> {
 /// Who accesses an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// Whoever knows the authorization value of the index, or meets its policy.
+    /// The authorization value of the index, or its policy.
     Index,
     /// The owner.
     Owner,
@@ -124,7 +124,7 @@ impl Index {
         Ok(index)
     }
 
-    /// The index with this handle; `None` if there is none. The TPM's word is taken for its public area.
+    /// The index with this handle; `None` if it does not exist. Its public area is trusted as the TPM returns it.
     ///
     /// # Errors
     /// As [`Tpm::run`].
@@ -299,7 +299,7 @@ impl Index {
         self.change(tpm, access, &NvExtend { auth_handle, nv_index, data })
     }
 
-    /// Locks it against writing: for ever, or until the TPM starts anew, as its attributes say.
+    /// Locks it against writing: permanently, or until the TPM restarts, depending on its attributes.
     ///
     /// # Errors
     /// As [`Tpm::run`].
@@ -314,7 +314,7 @@ impl Index {
         Ok(())
     }
 
-    /// Locks it against reading until the TPM starts anew.
+    /// Locks it against reading until the TPM restarts.
     ///
     /// # Errors
     /// As [`Tpm::run`].

@@ -127,7 +127,7 @@ impl Creation {
     }
 }
 
-/// The object at a persistent handle; `None` if there is none. The TPM's word is taken for its public area: compare it with
+/// The object at a persistent handle; `None` if it does not exist. Its public area is as the TPM returns it: compare it with
 /// what is known of the object.
 ///
 /// # Errors
@@ -200,7 +200,7 @@ pub fn create<T: Transport>(
 /// Loads an object under its parent.
 ///
 /// # Errors
-/// As [`Tpm::run`]; [`Fault::Malformed`] if its public area is none.
+/// As [`Tpm::run`]; [`Fault::Malformed`] if its public area is malformed.
 pub fn load<T: Transport>(
     tpm: &mut Tpm<T>,
     parent: Object,
@@ -223,7 +223,7 @@ pub(crate) fn kept<T: Transport, V>(
     made: Result<V, Error>,
 ) -> Result<V, Error> {
     made.inspect_err(|_| {
-        // The first error is the one to be told.
+        // Return the first error.
         let _ = tpm.flush(handle);
     })
 }

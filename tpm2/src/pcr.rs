@@ -9,7 +9,7 @@ use crate::transport::Transport;
 use crate::types::{Alg, DigestBuf, PcrSelect, PcrSelection};
 use crate::wire::{List, Malformed, TooLarge, Why};
 
-/// How often reading begins anew when a PCR has changed meanwhile.
+/// How often reading restarts when a PCR has changed meanwhile.
 const ATTEMPTS: usize = 8;
 
 /// What a PCR holds.
@@ -24,7 +24,7 @@ pub struct PcrValue {
 }
 
 /// Reads the selected PCRs, bank by bank in the order of the selection. What is not allocated is left out. One answer
-/// has at most eight; if a PCR changes before the last one is there, reading begins anew, so that all values are of one time.
+/// has at most eight; if a PCR changes before the last one is read, reading restarts, so that all values are from one moment.
 ///
 /// The values are the TPM's word alone: a [quote](crate::attest::quote) proves them.
 ///

@@ -86,7 +86,7 @@ pub fn unseal<T: Transport>(
     let command = load_command(parent.object(), &public, &sealed.private).map_err(fail)?;
     let mut session = tpm.start_salted_session(SessionType::HMAC, &salt, Encryption::On)?;
     let data = unseal_under(tpm, &mut session, &command, auth, pcrs);
-    // Whether it went well or not, nothing is left behind; the first error is told.
+    // On success and failure, flush everything; return the first error.
     let flushed = tpm.flush(session.handle().handle());
     data.and_then(|data| flushed.map(|()| data))
 }
@@ -109,7 +109,7 @@ fn unseal_under<T: Transport>(
 }
 
 /// Two sessions: the policy's is of the object's hash, and does not encrypt, since it would do so with the object's
-/// authorization value too, which nobody knows here. Part 1 §21.2.
+/// authorization value too, which is not known here. Part 1 §21.2.
 fn unseal_loaded<T: Transport>(
     tpm: &mut Tpm<T>,
     session: &mut Salted,

@@ -65,7 +65,7 @@ pub static AK_RSA2048: Public<'static> = Public {
     }),
 };
 
-/// Attributes of a storage key that anybody may use who can reach the TPM.
+/// Attributes of a storage key that all users of the TPM can use.
 const STORAGE: ObjectAttributes = ObjectAttributes::FIXED_TPM
     .with(ObjectAttributes::FIXED_PARENT)
     .with(ObjectAttributes::SENSITIVE_DATA_ORIGIN)
@@ -87,7 +87,7 @@ const LOW: ObjectAttributes = ObjectAttributes::FIXED_TPM
     .with(ObjectAttributes::RESTRICTED)
     .with(ObjectAttributes::DECRYPT);
 
-/// Attributes of an EK in the high range: its authorization value, which is empty, does as well as its policy.
+/// Attributes of an EK in the high range: its authorization value, which is empty, works like its policy.
 const HIGH: ObjectAttributes = LOW.with(ObjectAttributes::USER_WITH_AUTH);
 
 static ZEROS: [u8; 256] = [0; 256];

@@ -45,7 +45,7 @@ pub enum EkClaim<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum Demand<'a> {
     /// No certificate: the key itself is in the allow rules. A certificate that comes nevertheless
-    /// must be well formed, and that is all that is known of it.
+    /// must be well formed; nothing else is known about it.
     Key,
     /// A certificate that one of these vouches for.
     Certificate {
@@ -74,11 +74,11 @@ pub struct EkFacts {
     pub issuer: Option<String>,
     /// What its certificate says about the TPM; the same holds.
     pub tpm: Option<TpmModel>,
-    /// Whether somebody vouches for it.
+    /// Whether a trusted CA vouches for it.
     pub endorsement: Endorsement,
 }
 
-/// Whether somebody vouches for an endorsement key.
+/// Whether a trusted CA vouches for an endorsement key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endorsement {
     /// There is no certificate.
@@ -262,7 +262,7 @@ pub enum Cause {
     EkCertificateMissing,
     /// More certificates beside it than are looked at.
     EkChainTooLong(usize),
-    /// Nobody who is trusted vouches for the endorsement certificate.
+    /// No trusted CA vouches for the endorsement certificate.
     EkChain {
         /// Why not.
         error: ChainError,

@@ -200,7 +200,7 @@ pub enum AttestationError {
     Kind(Structure),
     /// An answer to another nonce.
     Nonce,
-    /// A nonce of so few bytes is none.
+    /// A nonce of fewer bytes is refused.
     NonceTooShort(usize),
     /// A key with this public area, but under another parent.
     Signer,

@@ -6,7 +6,7 @@
 //! to find the way to an anchor. Names chain as RFC 5280 §7.1 has it.
 //!
 //! A path is found by names and dates first; then its signatures are checked, from the anchor down.
-//! So nobody makes the verifier compute over certificates of their own making: a chain that no anchor
+//! So an attacker cannot make the verifier compute over forged certificates: a chain that no anchor
 //! has signed costs a few checks of the anchors' keys.
 
 mod error;
@@ -46,7 +46,7 @@ pub struct ChainPolicy {
 /// Which dates count. A certificate whose validity has not begun is refused in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Validity {
-    /// The endorsement certificate may have expired: the key is burned in, and nobody renews it.
+    /// The endorsement certificate may have expired: the key is burned in, and vendors do not renew certificates.
     /// Each intermediate must have been valid when the endorsement certificate was issued.
     AtIssuance,
     /// Everything below the anchor must be valid now.

@@ -9,9 +9,9 @@ use crate::der::{DerError, MAX_CERTIFICATE};
 pub enum Fault {
     /// The bytes are not what they claim to be.
     Malformed,
-    /// Well formed, but nobody who is trusted vouches for it as an endorsement key.
+    /// Well formed, but no trusted CA vouches for it as an endorsement key.
     Untrusted,
-    /// A key or a signature that somebody else could have made.
+    /// A key or a signature that another party could have made.
     Weak,
     /// Perhaps good, but of a kind that is not implemented.
     Unsupported,
@@ -141,7 +141,7 @@ pub enum KeyError {
     NotCanonical,
     /// An algorithm that is neither RSA nor ECC.
     Algorithm(String),
-    /// A curve that is none of P-256, P-384 and P-521.
+    /// A curve other than P-256, P-384 and P-521.
     Curve(String),
     /// A modulus of a size that is not allowed.
     ModulusSize(usize),

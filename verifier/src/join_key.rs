@@ -64,7 +64,7 @@ impl JoinKey {
         self.key.spki_der()
     }
 
-    /// The key for whoever certifies it.
+    /// The public key, for a certificate.
     #[must_use]
     pub fn verifying_key(&self) -> &VerifyingKey {
         &self.verifying_key
@@ -122,7 +122,7 @@ pub enum JoinKeyError {
     Policy,
     /// Another part of the template that is different.
     Template(&'static str),
-    /// A point that is none.
+    /// Not a valid point of the curve.
     Key(KeyError),
     /// A public area without a Name.
     Name(NameError),

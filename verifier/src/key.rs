@@ -16,7 +16,7 @@ pub enum Exponents {
     /// 65537 and more.
     #[default]
     AtLeast65537,
-    /// 3 as well: old certification authorities.
+    /// Includes 3, for old certification authorities.
     AtLeast65537Or3,
 }
 
@@ -282,7 +282,7 @@ impl EccKey {
         if curve.has_point(&sec1) { Ok(Self { curve, sec1 }) } else { Err(KeyError::PointOffCurve) }
     }
 
-    /// Uncompressed points only: nobody compresses them in certificates.
+    /// Uncompressed points only: certificates do not use compressed ones.
     fn read(curve: &[u8], point: &[u8]) -> Result<Self, KeyError> {
         let curve = Curve::from_oid(curve).ok_or_else(|| KeyError::Curve(oid::dotted(curve)))?;
         match point {

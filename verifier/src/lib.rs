@@ -7,7 +7,7 @@
 //! - [`EkCertificate`] and [`EkPublicKey`]: who the TPM says that it is. Certificates of
 //!   endorsement keys are burned in for the life of a chip and many are not quite DER; the reader
 //!   here bears the defects that are known to be in the field, and no others.
-//! - [`CaCertificate`], [`pem`] and [`chain`]: whether somebody who is trusted vouches for it.
+//! - [`CaCertificate`], [`pem`] and [`chain`]: whether a trusted CA vouches for it.
 //! - [`JoinKey`]: whether the key that it wants certified is one that never leaves a TPM.
 //! - [`Challenge`]: what only the TPM with both keys can answer.
 //! - [`AttestationKey`]: whether a TPM's word is one: quotes, certified keys and their creation.

@@ -1,4 +1,4 @@
-//! Values of PCRs: as somebody claims them, and as a quote vouches for them.
+//! Values of PCRs: as claimed, and as a quote proves them.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -31,7 +31,7 @@ pub(crate) struct Certificate {
 }
 
 impl Certificate {
-    /// Reads a certificate, and leaves its subjectPublicKeyInfo to whoever knows what it is for.
+    /// Reads a certificate, and leaves its subjectPublicKeyInfo to the caller, which knows its purpose.
     pub(crate) fn read(bytes: &[u8]) -> Result<(Self, Element<'_>), CertificateError> {
         if bytes.len() > MAX_CERTIFICATE {
             return Err(CertificateError::TooLarge { length: bytes.len() });

@@ -1,4 +1,4 @@
-//! The lines of the log on their way to stderr, which a thread of its own writes. Whoever reads stderr may stop reading, and
+//! The lines of the log on their way to stderr, which a separate thread writes. The reader of stderr may stop reading, and
 //! then a write blocks: nothing else waits for that. Lines for which there is no room are lost, and counted.
 
 use std::collections::VecDeque;
@@ -23,7 +23,7 @@ static QUEUE: OnceLock<Option<Arc<Queue>>> = OnceLock::new();
 pub fn write_line(line: String, format: LogFormat) {
     match QUEUE.get_or_init(start) {
         Some(queue) => queue.push(line, format),
-        // Without stderr nobody reads the log, and the program goes on.
+        // If stderr is closed, the program continues without a log.
         None => drop(writeln!(io::stderr(), "{line}")),
     }
 }
@@ -126,7 +126,7 @@ impl Queue {
         drop(state);
         let length = line.len();
         line.push('\n');
-        // Without stderr nobody reads the log, and the program goes on.
+        // If stderr is closed, the program continues without a log.
         let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
         let mut state = self.lock();
         state.is_writing = false;

@@ -998,7 +998,7 @@ pub mod create_request {
 pub struct CreateResponse {
     #[prost(message, repeated, tag = "1")]
     pub changes: ::prost::alloc::vec::Vec<create_response::Change>,
-    /// What was stored and is hardly meant so, a line each: a lock on somebody who is not known, say.
+    /// Warnings about what was stored, a line each, such as a lock on an unknown target.
     #[prost(string, repeated, tag = "2")]
     pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }

@@ -16,7 +16,7 @@ use crate::workspace::target_folder;
 /// What a factory runs.
 const PROGRAMS: [&str; 5] = ["swtpm", "swtpm_setup", "swtpm_localca", "certtool", "openssl"];
 
-/// Raised when what is made changes, so that nobody works with TPMs of an older kind.
+/// Raised when the generated TPMs change, so that older ones are not reused.
 const EDITION: &str = "v1";
 const SPECIFICATION: [&str; 12] = [
     "--tpm-spec-family",
@@ -91,7 +91,7 @@ pub struct Ca {
     issuer_pem: String,
 }
 
-/// A TPM as it left the factory. It stays as it is: whoever wants to use it takes a copy.
+/// A TPM as it left the factory. It is never modified: users work on a copy.
 #[derive(Clone, Debug)]
 pub struct Manufactured {
     state: PathBuf,
@@ -200,24 +200,24 @@ impl Manufactured {
         Swtpm::start(&self.state)
     }
 
-    /// As [`Self::start`], with somebody present.
+    /// As [`Self::start`], with physical presence asserted.
     pub fn start_attended(&self) -> Result<Swtpm> {
         Swtpm::start_attended(&self.state)
     }
 
-    /// Switches on a copy of it, on TCP, where tpm2-tools can talk to it as well.
+    /// Switches on a copy of it, on TCP, where tpm2-tools can talk to it too.
     pub fn start_tcp(&self) -> Result<Swtpm> {
         Swtpm::start_tcp(&self.state)
     }
 }
 
-/// Has swtpm_localca make its CA, by way of a certificate for a key that nobody has: the base point
+/// Makes swtpm_localca create its CA, with a certificate for a key that is not used: the base point
 /// of P-256.
 fn found_ca(draft: &Path) -> Result<()> {
     let base = "x=6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296,\
                 y=4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5,id=secp256r1";
     configure(draft, draft)?;
-    certify(draft, draft, base, "nobody")?;
+    certify(draft, draft, base, "unused")?;
     for leftover in ["ek.cert", "swtpm-localca.conf", "swtpm-localca.options", "swtpm_setup.conf"] {
         fs::remove_file(draft.join(leftover)).with_context(|| format!("removing {leftover}"))?;
     }

@@ -51,11 +51,11 @@ pub struct Swtpm {
 pub struct PoweredOff {
     scratch: Scratch,
     address: Address,
-    /// What makes it believe that somebody is present.
+    /// What asserts physical presence to it.
     attendant: Option<PathBuf>,
 }
 
-/// A connection to a software TPM, during which nobody else is served.
+/// A connection to a software TPM, during which no one else is served.
 pub struct Occupied(
     #[expect(dead_code, reason = "held for its effect on others")] Box<dyn Connection>,
 );
@@ -91,7 +91,7 @@ impl Swtpm {
         PoweredOff { scratch, address: Address::Unix(socket), attendant: None }.power_on()
     }
 
-    /// As [`Self::start`], with somebody present, as some commands demand.
+    /// As [`Self::start`], with physical presence asserted, as some commands require.
     pub fn start_attended(state: &Path) -> Result<Self> {
         let scratch = new_home(state)?;
         let socket = scratch.path().join("tpm.sock");
@@ -107,7 +107,7 @@ impl Swtpm {
         loop {
             let address = Address::Tcp(free_neighbours()?);
             match (PoweredOff { scratch: new_home(state)?, address, attendant: None }).power_on() {
-                // Somebody else may have taken the ports since we looked.
+                // Another process may have taken the ports in the meantime.
                 Err(_) if attempt < ATTEMPTS => attempt += 1,
                 done => return done,
             }
@@ -144,7 +144,7 @@ impl Swtpm {
         self.process.id()
     }
 
-    /// What it holds now. Waits while somebody else is connected.
+    /// What it holds now. Waits while another client is connected.
     pub fn handles(&self) -> Result<Handles> {
         let mut bare = self.bare()?;
         let mut of_type = |kind: u32| bare.handles(kind << 24);
@@ -168,7 +168,7 @@ impl Swtpm {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// One of tpm2-tools, told to use this TPM.
+    /// One of tpm2-tools, configured to use this TPM.
     pub fn tool_command(&self, name: &str) -> Result<Command> {
         ensure!(
             matches!(self.off.address, Address::Tcp(_)),
@@ -227,7 +227,7 @@ impl PoweredOff {
     }
 }
 
-/// Compiles what stands in for somebody, who is asked by the TPM in the place of nobody.
+/// Compiles the callback that asserts physical presence.
 fn attendant(home: &Path) -> Result<PathBuf> {
     let (source, library) = (home.join("presence.c"), home.join("presence.so"));
     fs::write(&source, include_str!("presence.c"))?;

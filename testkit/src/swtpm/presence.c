@@ -1,4 +1,4 @@
-/* Somebody beside a software TPM. swtpm has no button that says so; libtpms asks whoever registers a callback for it. */
+/* Asserts physical presence to a software TPM. swtpm has no option for it; libtpms asks a registered callback. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stddef.h>
@@ -12,7 +12,7 @@ struct callbacks {
     uint32_t (*physical_presence)(unsigned char *present, uint32_t tpm);
 };
 
-static uint32_t somebody(unsigned char *present, uint32_t tpm)
+static uint32_t present_always(unsigned char *present, uint32_t tpm)
 {
     (void)tpm;
     *present = 1;
@@ -28,6 +28,6 @@ uint32_t TPMLIB_RegisterCallbacks(struct callbacks *given)
 
     memcpy(&attended, given, size < sizeof(attended) ? size : sizeof(attended));
     attended.size = sizeof(attended);
-    attended.physical_presence = somebody;
+    attended.physical_presence = present_always;
     return next(&attended);
 }

@@ -69,7 +69,7 @@ fn a_lock_of_each_kind() -> Result<()> {
     holds(&swtpm, &before)
 }
 
-/// With the bot its instances go: the host joins anew when there is a bot of that name again.
+/// With the bot its instances go: the host joins again when there is a bot of that name again.
 #[test]
 fn a_bot_that_is_removed() -> Result<()> {
     let swtpm = switched_on()?;
@@ -83,7 +83,7 @@ fn a_bot_that_is_removed() -> Result<()> {
     holds(&swtpm, &before)
 }
 
-/// The instance alone: the host is not asked to leave, it joins anew by itself.
+/// The instance alone: the host joins again by itself.
 #[test]
 fn an_instance_that_is_removed() -> Result<()> {
     let swtpm = switched_on()?;

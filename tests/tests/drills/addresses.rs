@@ -107,7 +107,7 @@ fn stop_does_not_wait_for_an_authority_that_does_not_answer() -> Result<()> {
     holds(&swtpm, &before)
 }
 
-/// Whoever is not the authority, and whoever is not there, costs no command of the TPM.
+/// Servers that are not the authority, or do not answer, cost no TPM command.
 #[test]
 fn tpm_is_not_asked_for_anything_before_the_authority_is_there() -> Result<()> {
     let swtpm = switched_on()?;

@@ -17,7 +17,7 @@ use super::{HALF_LIFE, Trouble, WEB, holds, joined_at, switched_on};
 const ACTIVATE_CREDENTIAL: CommandCode = CommandCode(0x147);
 const SIGN: CommandCode = CommandCode(0x15d);
 
-/// A TPM that stops at a command until it is told to go on.
+/// A TPM that stops at a command until it is released.
 struct Held {
     tap: Tap,
     reached: Receiver<()>,
@@ -118,7 +118,7 @@ fn an_end_in_order_between_challenge_and_answer() -> Result<()> {
     holds(&swtpm, &before)
 }
 
-/// Whoever wants the daemon to end need not wait for its TPM, whatever else was asked of it before.
+/// A second SIGTERM stops the daemon without waiting for its TPM, whatever was requested before.
 #[test]
 fn told_to_reload_and_to_end_while_the_tpm_takes_its_time() -> Result<()> {
     let swtpm = switched_on()?;

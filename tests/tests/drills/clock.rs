@@ -23,7 +23,7 @@ fn the_authority_is_away_for_three_lifetimes() -> Result<()> {
     host.world.start(&[])?;
     host.is_well()?;
     ensure!(host.count("INFO  joined name=identity") == 2, "{}", host.log());
-    ensure!(host.stored()?["instance"] != instance, "a host that joins anew is a new instance");
+    ensure!(host.stored()?["instance"] != instance, "a host that joins again is a new instance");
     holds(&swtpm, &before)
 }
 

@@ -11,7 +11,7 @@ use tests::world::{Said, World};
 
 use super::switched_on;
 
-/// Whoever can write the configuration, or a folder on the way to it, decides which programs the agent runs.
+/// A user who can write the configuration, or a directory in its path, decides which programs the agent runs.
 #[test]
 fn files_that_others_can_write_are_refused() -> Result<()> {
     let swtpm = switched_on()?;

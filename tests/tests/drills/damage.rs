@@ -1,4 +1,4 @@
-//! Files of a service changed by somebody else: noticed at a start and by a running daemon, and issued again.
+//! Files of a service changed by others: detected at a start and by a running daemon, and issued again.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -9,13 +9,13 @@ use tests::host::{Host, WEB, until};
 
 use super::{joined, not_joined, sees, switched_on};
 
-/// What somebody does to the folder of a service.
+/// Damage to the directory of a service.
 type Damage = fn(&Path) -> std::io::Result<()>;
 
 const DAMAGES: [(&str, Damage); 12] = [
     ("key emptied", |web| fs::write(web.join("svid.key"), "")),
     ("key full of NUL", |web| fs::write(web.join("svid.key"), [0; 241])),
-    ("key of somebody else", |web| fs::copy("/etc/passwd", web.join("svid.key")).map(drop)),
+    ("another key", |web| fs::copy("/etc/passwd", web.join("svid.key")).map(drop)),
     ("CA file emptied", |web| fs::write(web.join("bundle.pem"), "")),
     ("certificate emptied", |web| fs::write(web.join("svid.pem"), "")),
     ("link to the key removed", |web| fs::remove_file(web.join("svid.key"))),

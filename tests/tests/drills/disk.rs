@@ -112,7 +112,7 @@ fn a_disk_that_becomes_read_only() -> Result<()> {
     holds(&swtpm, &before)
 }
 
-/// The daemon knows who it is, and makes its storage anew: with its lock and its socket.
+/// The daemon keeps its identity and re-creates its storage, with its lock and its socket.
 #[test]
 fn a_storage_that_is_removed() -> Result<()> {
     let swtpm = switched_on()?;
@@ -139,7 +139,7 @@ fn a_destination_that_is_removed() -> Result<()> {
     holds(&swtpm, &before)
 }
 
-/// A pipe that nobody writes to: to open it would take for ever, and it is refused.
+/// A pipe without a writer: opening it would block forever, so it is refused.
 #[test]
 fn file_that_cannot_be_opened_holds_up_neither_signals_nor_renewals_nor_readyz() -> Result<()> {
     let swtpm = switched_on()?;

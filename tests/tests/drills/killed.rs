@@ -54,7 +54,7 @@ fn a_daemon_that_is_killed_again_and_again() -> Result<()> {
     Ok(())
 }
 
-/// One look: all files of one set, which nobody else can read.
+/// One look: all files of one set, which other users cannot read.
 fn look(service: &Path, seen: &Path) -> Result<()> {
     let place = Place { path: service.into(), symlinks: Symlinks::Secure, acls: Acls::Off };
     let set = Directory::new(place, Vec::new()).read().map_err(anyhow::Error::new)?;

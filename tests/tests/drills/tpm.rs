@@ -83,7 +83,7 @@ fn a_tpm_that_is_replaced() -> Result<()> {
     holds(&swtpm, &others)
 }
 
-/// Nothing of ours has a password that somebody could guess.
+/// None of the agent's keys has a password that could be guessed.
 #[test]
 fn a_tpm_that_is_locked_out() -> Result<()> {
     let swtpm = switched_on()?;
@@ -118,7 +118,7 @@ fn a_tpm_that_is_gone_and_comes_back() -> Result<()> {
     holds(&swtpm, &before)
 }
 
-/// It says for longer than anybody asks again that it cannot just now.
+/// It stays busy for longer than a client retries.
 #[test]
 fn a_tpm_that_is_busy() -> Result<()> {
     let swtpm = switched_on()?;
@@ -141,13 +141,13 @@ fn a_tpm_that_is_busy() -> Result<()> {
 
 /// A TPM without resource manager serves one at a time: the agent waits for its turn, and says so.
 #[test]
-fn a_tpm_that_somebody_else_uses() -> Result<()> {
+fn a_tpm_that_other_else_uses() -> Result<()> {
     let swtpm = switched_on()?;
     let (host, before) = joined(&swtpm)?;
-    let somebody = way(&swtpm)?;
+    let other = way(&swtpm)?;
     host.world.pass(HALF_LIFE)?;
     host.until_logged("INFO  the TPM is creating a key; some chips take half a minute", 1)?;
-    drop(somebody);
+    drop(other);
     host.until_logged("INFO  renewed name=identity", 1)?;
     host.is_well()?;
     holds(&swtpm, &before)

@@ -53,12 +53,12 @@ fn succeed(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A port that nobody has.
+/// A free port.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Where a server is: not in everybody's PATH. `None`, said, if it is not installed.
+/// The path of a server program, which may not be in PATH. `None`, with a message, if it is not installed.
 fn server(name: &str) -> Option<PathBuf> {
     let mut folders: Vec<PathBuf> = ["/usr/sbin", "/usr/bin"].map(PathBuf::from).into();
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();

@@ -22,7 +22,7 @@ pub(crate) enum Check {
     Name,
 }
 
-/// Asks for a page and verifies who gives it. The certificate, if all is well.
+/// Requests a page and verifies the server. Returns its certificate on success.
 pub(crate) fn request(port: u16, bundle: &Path, check: Check) -> Result<String, String> {
     let name: &[&str] = match check {
         Check::Chain => &[],

@@ -113,7 +113,7 @@ fn what_is_issued_serves_and_logs_in_while_it_rotates() -> Result<()> {
     fs::set_permissions(kept.path(""), fs::Permissions::from_mode(0o755))?;
     let config = kept.configuration(&world, &swtpm.tcti());
     fs::write(world.path("tbot.yaml"), &config)?;
-    // The first files, before anybody serves with them: nobody can be told yet.
+    // The first files, before a server uses them: there is nothing to reload yet.
     let reload = format!(", reload: {{signal: HUP, pid_file: {}}}", kept.file("nginx.pid"));
     let first = format!("{}oneshot: true\n", config.replace(&reload, ""));
     fs::write(world.path("first.yaml"), first)?;

@@ -22,7 +22,7 @@ use tpm2::types::*;
 use tpm2::wire::{List, Reader, Tpm2b, Unmarshal, Writer};
 use tpm2::{Fault, Tpm, seal, template};
 
-const SECRET: &[u8] = b"what nobody may read on the bus";
+const SECRET: &[u8] = b"a secret not to be on the bus!!";
 const SRK: Handle = Handle(0x8100_0001);
 
 fn primary<T: Transport>(tpm: &mut Tpm<T>, template: &Public<'_>) -> Result<Loaded> {
@@ -110,7 +110,7 @@ fn sealed_data_come_back_while_the_pcrs_are_as_they_were() -> Result<()> {
     Ok(())
 }
 
-/// What the TPM holds once nobody is connected, without what the client flushes when it goes.
+/// What the TPM holds when no client is connected, without what the client flushes on exit.
 fn swtpm_after<T: Transport>(tpm: Tpm<T>, swtpm: &Swtpm) -> Result<(usize, usize)> {
     std::mem::drop(tpm);
     let handles = swtpm.handles()?;
@@ -277,7 +277,7 @@ fn a_key_wrapped_to_an_endorsement_key_works_in_its_tpm_and_in_no_other() -> Res
         let public = outside.public()?;
         let wrapped = duplicate(&ek.public()?, &public, &outside.sensitive()?)?;
         let parent = ek.salt_key()?.object();
-        // The endorsement key is used under its policy, for each command anew.
+        // The endorsement key is used under its policy, which each command repeats.
         let session = policy(&mut tpm, name)?;
         let (private, seed) = (wrapped.private(), wrapped.seed());
         let auth = session.last_auth(b"");

@@ -123,7 +123,7 @@ fn in_trial_sessions() -> BTreeSet<&'static str> {
         .collect()
 }
 
-/// Somebody agrees.
+/// A signer approves.
 fn authorities(trial: &mut Trial<'_>, key: Object) -> Result<()> {
     let policy_session = trial.session;
     let name = key.name().context("a Name")?;

@@ -20,7 +20,7 @@ pub const ACTS: &[Act] = &[
             Scene { title: "clearing forbidden and allowed", play: clear_control },
             Scene { title: "the protection against guessing", play: dictionary },
             Scene { title: "the set of algorithms that there is", play: algorithm_set },
-            Scene { title: "a command that needs somebody to be present", play: presence },
+            Scene { title: "a command that needs physical presence", play: presence },
         ],
     },
     Act { name: "hierarchies", scenes: &[Scene { title: "cleared", play: clear }] },
@@ -98,10 +98,10 @@ fn algorithm_set(stage: &mut Stage<'_>) -> Result<()> {
     Ok(())
 }
 
-/// swtpm has no way to say that somebody is there, and so refuses.
+/// swtpm cannot assert physical presence, and so refuses.
 const CLEAR: [CommandCode; 1] = [<Clear as Command>::INFO.code];
 
-/// One more command that needs somebody to be present.
+/// One more command that needs physical presence.
 fn presence_needed() -> PpCommands<'static> {
     PpCommands { auth: Platform, set_list: List::new(&CLEAR), clear_list: List::new(&[]) }
 }

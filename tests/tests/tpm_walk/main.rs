@@ -85,7 +85,7 @@ fn every_command_that_the_tpm_has_succeeds_alone_and_under_sessions_of_each_kind
     Ok(())
 }
 
-/// Under every kind of session: a handle, which no HMAC covers, is the only thing that somebody on the bus can change. Part 1
+/// Under every kind of session: a handle, which no HMAC covers, is the only thing that an attacker on the bus can change. Part 1
 /// §18.8.
 #[test]
 fn any_changed_octet_of_any_answer_is_noticed_under_every_kind_of_session() -> Result<()> {

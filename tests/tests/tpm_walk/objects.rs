@@ -139,7 +139,7 @@ fn duplicate(stage: &mut Stage<'_>) -> Result<()> {
         symmetric_alg: SymDefObject::Null,
     };
     let answer = stage.run(&command, [policy.auth(b"").into()])?;
-    ensure!(answer.encryption_key_out.octets().is_empty(), "an inner key that nobody asked for");
+    ensure!(answer.encryption_key_out.octets().is_empty(), "an inner key that was not requested");
     let (copy, seed) = (answer.duplicate.octets().to_vec(), answer.out_sym_seed.octets().to_vec());
     stage.flush(&object)?;
 

@@ -89,7 +89,7 @@ fn sign(stage: &mut Stage<'_>) -> Result<()> {
     Ok(())
 }
 
-/// An HMAC key signs as well, and verifies.
+/// An HMAC key also signs and verifies.
 fn hmac_signature(stage: &mut Stage<'_>) -> Result<()> {
     let key = stage.key(props::hmac_key())?;
     let answer = stage.run(&tests::tpm::sign(key, &[0x11; 32]), [EMPTY])?;

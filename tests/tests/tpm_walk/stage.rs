@@ -294,7 +294,7 @@ fn forge<C: Authorized<N>, const N: usize>(
 ) {
     static DONE: Mutex<BTreeSet<CommandCode>> = Mutex::new(BTreeSet::new());
     let code = C::INFO.code;
-    if !DONE.lock().expect("nobody panics").insert(code) {
+    if !DONE.lock().expect("no scene panics").insert(code) {
         return;
     }
     let spoken = Spoken {
@@ -340,7 +340,7 @@ pub fn alone(play: fn(&mut Stage<'_>) -> Result<()>) -> Result<()> {
     play(&mut Stage::new(&start(Kind::RsaAndP384)?, Riding::Nothing)?)
 }
 
-/// Plays all acts, each with all that can ride along; what went wrong is told in words.
+/// Plays all acts, each with all that can ride along; errors are reported as text.
 pub fn play(acts: &[Act]) -> (Vec<Played>, Vec<String>) {
     const TOGETHER: usize = 4;
     let jobs: Vec<(&Act, Riding)> =
@@ -370,13 +370,13 @@ pub fn play(acts: &[Act]) -> (Vec<Played>, Vec<String>) {
 }
 
 fn play_act(act: &Act, riding: Riding, job: usize) -> Vec<Result<Played, String>> {
-    let told = |scene: &str, error: &anyhow::Error| {
+    let failed = |scene: &str, error: &anyhow::Error| {
         format!("{}, {scene}, {riding:?} rides along: {error:#}", act.name)
     };
     let swtpm = Factory::shared().tpm(Maker::Vendor, Kind::RsaAndP384);
     let swtpm = match swtpm.and_then(|made| made.start_attended()) {
         Ok(swtpm) => swtpm,
-        Err(error) => return vec![Err(told("no TPM", &error))],
+        Err(error) => return vec![Err(failed("no TPM", &error))],
     };
     let one = |place: usize, scene: &Scene| -> Result<Played> {
         let mut stage = Stage::new(&swtpm, riding)?;
@@ -390,6 +390,6 @@ fn play_act(act: &Act, riding: Riding, job: usize) -> Vec<Result<Played, String>
     };
     let scenes = act.scenes.iter().enumerate();
     scenes
-        .map(|(place, scene)| one(place, scene).map_err(|error| told(scene.title, &error)))
+        .map(|(place, scene)| one(place, scene).map_err(|error| failed(scene.title, &error)))
         .collect()
 }

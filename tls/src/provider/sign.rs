@@ -26,7 +26,7 @@ pub fn software_key(mut der: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKe
     Ok(Arc::new(SoftwareKey(Arc::new(private?))))
 }
 
-/// Loads no key: whoever has one in software calls [`software_key`], and whoever has not need not
+/// Loads no key: callers with a key in software use [`software_key`], and the others need not
 /// carry the code.
 #[derive(Debug)]
 pub(super) struct NoKeys;

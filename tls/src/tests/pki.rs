@@ -194,7 +194,7 @@ impl Pki {
         CaPin::of_certificate(&self.ca).unwrap()
     }
 
-    /// The authority presents its CA as well, for those who know only the pin.
+    /// The authority also presents its CA, for clients that know only the pin.
     pub(super) fn authority_identity(&self) -> Arc<SingleCertAndKey> {
         let chain = vec![self.authority.clone(), self.ca.clone()];
         identity(chain, self.authority_key.signing()).unwrap()

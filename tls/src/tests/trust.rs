@@ -139,7 +139,7 @@ fn a_pinned_ca_certificate_is_the_keys_own_word() {
         assert!(text.contains("is not a CA certificate"), "{text}");
     }
 
-    // The pinned key in a certificate that somebody else made.
+    // The pinned key in a certificate made by another party.
     let forged = CA.issue(&pki.ca_key, &Key::new(Kind::P256));
     let chain_of =
         |ca| identity(vec![pki.authority.clone(), ca], pki.authority_key.signing()).unwrap();

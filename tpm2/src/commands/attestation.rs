@@ -54,7 +54,7 @@ command! {
         signature: Signature<'r>,
     }
 
-    /// Attests which commands ran that are under audit, and begins anew. Part 3 §18.6.
+    /// Attests which audited commands ran, and resets the audit digest. Part 3 §18.6.
     GetCommandAuditDigest<'a> = 0x133 "TPM2_GetCommandAuditDigest" {
         @privacy_handle: Endorsement,
         @sign_handle: Option<Object>,

@@ -1,4 +1,4 @@
-//! Commands and answers as a whole, for whoever has no session: firmware, boot loaders, readers of recordings. Needs no
+//! Whole commands and answers, for users without sessions: firmware, boot loaders, readers of recordings. Needs no
 //! feature of this crate. Part 1 §18.
 //!
 //! ```
@@ -56,7 +56,7 @@ pub fn marshal<C: Authorized<N>, const N: usize>(
 pub struct Answer<'r> {
     /// Whether the TPM did it. If not, the rest is empty.
     pub code: ResponseCode,
-    /// The handle; the null handle if there is none.
+    /// The handle; the null handle if absent.
     pub handle: Handle,
     /// The parameters, encrypted if a session did so.
     pub parameters: &'r [u8],

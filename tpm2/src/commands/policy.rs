@@ -91,7 +91,7 @@ command! {
         code: CommandCode,
     } -> PolicyCommandCodeResponse {}
 
-    /// Adds that somebody is at the machine. Part 3 §23.12.
+    /// Adds that physical presence is asserted. Part 3 §23.12.
     PolicyPhysicalPresence = 0x187 "TPM2_PolicyPhysicalPresence" {
         #policy_session: SessionHandle,
     } -> PolicyPhysicalPresenceResponse {}

@@ -200,7 +200,7 @@ impl PolicyDigest {
         self.extended(0x16b, &[])
     }
 
-    /// `TPM2_PolicyPassword`, whose digest is that of [`Self::auth_value`]: how the value is shown is left to whoever
+    /// `TPM2_PolicyPassword`, whose digest is that of [`Self::auth_value`]: how the value is proven is left to whatever
     /// uses the policy. Part 3 §23.18.
     #[must_use]
     pub fn password(self) -> Self {

@@ -30,7 +30,7 @@ impl KeyFile {
         let flushed = tpm.flush(parent.handle());
         let loaded = loaded?;
         if let Err(error) = flushed {
-            // Whoever called knows nothing of the key then.
+            // The caller has no handle of the key in that case.
             tpm.flush(loaded.handle())?;
             return Err(error);
         }

@@ -34,7 +34,7 @@ pub struct KeyFile {
     pub auth: KeyAuth,
     /// What must be run in a policy session before it can be used; empty if it has no policy.
     pub policy: Vec<PolicyStep>,
-    /// Policies that somebody signed, of which one must be run.
+    /// Signed policies, one of which must be run.
     pub auth_policy: Vec<SignedPolicy>,
     /// What a person said of it.
     pub description: Option<String>,
@@ -118,7 +118,7 @@ pub struct PolicyStep {
     pub parameters: Vec<u8>,
 }
 
-/// A policy that somebody signed: its last step is PolicyAuthorize.
+/// A signed policy: its last step is PolicyAuthorize.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedPolicy {
     /// What a person called it.

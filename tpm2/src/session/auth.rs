@@ -51,7 +51,7 @@ pub enum Audit {
     Extend,
     /// They extend it, if no other command was executed since the digest began; else the TPM refuses the command.
     Exclusive,
-    /// It begins anew with this command, and from here on the session is exclusive.
+    /// The audit restarts with this command, and from here on the session is exclusive.
     Reset,
 }
 
@@ -112,7 +112,7 @@ impl<'s> Auth<'s> {
         }
     }
 
-    /// The policy session whose policy begins anew after the command.
+    /// The policy session whose policy is reset after the command.
     pub(crate) fn policy(&self) -> Option<Handle> {
         match &self.0 {
             Kind::Session(used) => {

@@ -426,7 +426,7 @@ impl<'r> ResponseAuth<'r> {
         } else if !self.hmac.octets().is_empty() {
             return Err(Malformed::new(Why::Unexpected, 0).named("hmac").into());
         }
-        // Whether the audit is exclusive is the TPM's to say; that it began anew it need not repeat. Part 2 §8.4.
+        // The TPM reports whether the audit is exclusive; it need not repeat that the audit restarted. Part 2 §8.4.
         let exclusive = SessionAttributes::AUDIT_EXCLUSIVE;
         let free = exclusive.with(SessionAttributes::AUDIT_RESET);
         if self.attributes.without(free) != plan.attributes.without(free) {

@@ -4,13 +4,13 @@
 //!
 //! | session | proves to the TPM | proves to the caller | hides |
 //! |---|---|---|---|
-//! | [password](Auth::password) | the authorization value, by showing it to whoever listens | nothing | nothing |
-//! | HMAC | the authorization value, without showing it | answers, as far as nobody else knows or guesses that value | nothing |
+//! | [password](Auth::password) | the authorization value, by sending it in the clear | nothing | nothing |
+//! | HMAC | the authorization value, without showing it | answers, unless others know or guess that value | nothing |
 //! | policy | that the policy was satisfied | nothing | nothing |
-//! | [bound](NewSession::bound) to an entity | the entity's value, once at the start | all answers, as far as nobody else knows that value | with a cipher, the first parameter |
-//! | [salted](NewSession::salted) to a key | | all answers, from the TPM with that key | with a cipher, the first parameter, from everybody else |
+//! | [bound](NewSession::bound) to an entity | the entity's value, once at the start | all answers, unless others know that value | with a cipher, the first parameter |
+//! | [salted](NewSession::salted) to a key | | all answers, from the TPM with that key | with a cipher, the first parameter, from all others |
 //!
-//! Whoever can change what passes on the bus, and not only listen, is shut out by a session that is salted to a key
+//! An attacker who can modify the bus, not only read it, is defeated by a session that is salted to a key
 //! whose public part is known from elsewhere, such as from the certificate of an endorsement key. Only such a
 //! [`Salted`] session serves for [`Tpm::secured`](crate::Tpm::secured), which proves and hides what other sessions or
 //! passwords authorize. A binding helps as far as the authorization value cannot be guessed.

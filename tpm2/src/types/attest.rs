@@ -94,7 +94,7 @@ structure! {
     /// Commands under audit. Part 2 §10.12.5.
     #[doc(alias = "TPMS_COMMAND_AUDIT_INFO")]
     CommandAuditInfo<'a> {
-        /// How often auditing has begun anew.
+        /// How often auditing has restarted.
         audit_counter: u64,
         /// The hash of the audit.
         digest_alg: Alg,

@@ -135,7 +135,7 @@ buffers! {
     /// A prime factor of an RSA key, or what else a TPM keeps of it. Part 2 §11.2.4.7.
     #[doc(alias = "TPM2B_PRIVATE_KEY_RSA")]
     PrivateKeyRsa: 1280 secret,
-    /// The scalar of an ECC key, or a coordinate that nobody may see. Part 2 §11.2.5.1.
+    /// The scalar of an ECC key, or a secret coordinate. Part 2 §11.2.5.1.
     #[doc(alias = "TPM2B_ECC_PARAMETER")]
     PrivateKeyEcc: 80 secret,
     /// An ML-KEM encapsulation key. Part 2 §11.2.

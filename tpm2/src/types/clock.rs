@@ -10,7 +10,7 @@ structure! {
         reset_count: u32,
         /// TPM Restarts and Resumes since the last reset.
         restart_count: u32,
-        /// Whether no higher value of the clock can have been told before.
+        /// Whether the clock cannot have reported a higher value before.
         safe: bool,
     }
 

@@ -334,7 +334,7 @@ macro_rules! permanent {
 }
 
 permanent! {
-    /// The platform and nobody else. Part 2 §9.
+    /// The platform hierarchy only. Part 2 §9.
     #[doc(alias = "TPMI_RH_PLATFORM")]
     Platform = PLATFORM,
     /// The endorsement hierarchy and no other. Part 2 §9.

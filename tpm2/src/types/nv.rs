@@ -11,7 +11,7 @@ structure! {
         name_alg: Alg,
         /// What may be done with it.
         attributes: NvAttributes,
-        /// The policy that authorizes its use; empty if there is none.
+        /// The policy that authorizes its use; empty without a policy.
         auth_policy: Digest<'a>,
         /// Octets of its data.
         data_size: u16,
@@ -26,7 +26,7 @@ structure! {
         name_alg: Alg,
         /// What may be done with it.
         attributes: NvExpAttributes,
-        /// The policy that authorizes its use; empty if there is none.
+        /// The policy that authorizes its use; empty without a policy.
         auth_policy: Digest<'a>,
         /// Octets of its data.
         data_size: u16,

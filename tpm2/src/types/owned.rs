@@ -80,7 +80,7 @@ impl<const N: usize> fmt::Debug for Owned<N> {
     }
 }
 
-/// Up to 64 octets that nobody may see: never shown, compared in constant time, wiped when dropped.
+/// A secret of up to 64 octets: never shown, compared in constant time, wiped when dropped.
 #[cfg(feature = "crypto")]
 #[derive(Clone)]
 pub struct SecretBuf(Owned<64>);

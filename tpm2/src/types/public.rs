@@ -16,7 +16,7 @@ pub struct Public<'a> {
     pub name_alg: Alg,
     /// What the object may do.
     pub attributes: ObjectAttributes,
-    /// The policy that authorizes its use; empty if there is none.
+    /// The policy that authorizes its use; empty without a policy.
     pub auth_policy: Digest<'a>,
     /// Type, parameters and unique.
     pub id: Id<'a>,
@@ -226,7 +226,7 @@ structure! {
         h: EccParameter<'a>,
     }
 
-    /// A point that nobody may see: a shared secret. Part 2 §11.2.5.2.
+    /// A secret point: a shared secret. Part 2 §11.2.5.2.
     #[doc(alias = "TPMS_ECC_POINT")]
     SecretPoint<'a> {
         /// The first coordinate.

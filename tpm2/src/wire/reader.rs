@@ -134,7 +134,7 @@ pub struct Malformed {
 }
 
 impl Malformed {
-    /// An error at an offset, to be [named](Self::named) by whoever knows the field.
+    /// An error at an offset, to be [named](Self::named) by a caller that knows the field.
     #[must_use]
     #[cold]
     pub const fn new(why: Why, at: usize) -> Self {
@@ -152,7 +152,7 @@ impl Malformed {
         self
     }
 
-    /// The field, such as `Public.auth_policy`; empty if nobody named it.
+    /// The field, such as `Public.auth_policy`; empty if not named.
     #[must_use]
     pub const fn what(&self) -> &'static str {
         self.what

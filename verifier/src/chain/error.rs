@@ -8,7 +8,7 @@ use crate::signature::SignatureAlgorithm;
 use crate::time::UnixTime;
 use crate::x509::Certificate;
 
-/// Why nobody who is trusted vouches for an endorsement certificate.
+/// Why no trusted CA vouches for an endorsement certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainError {
     pub(super) certificate: Subject,

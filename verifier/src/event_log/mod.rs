@@ -109,7 +109,7 @@ impl<'a> EventLog<'a> {
         self.startup_locality
     }
 
-    /// All events, in order; of unknown types as well. The first one of a crypto-agile log says
+    /// All events, in order; including unknown types. The first one of a crypto-agile log says
     /// which banks it has.
     pub fn events(&self) -> impl Iterator<Item = Event<'a>> + use<'a> {
         let (format, mut reader) = (self.format, Reader::new(self.bytes));

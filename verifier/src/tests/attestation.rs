@@ -1,4 +1,4 @@
-//! What is believed of what a TPM attests, with a TPM forged here that signs whatever it is told.
+//! Which attestations are accepted, tested with a forged TPM that signs anything.
 
 use p256::ecdsa::SigningKey;
 use p256::ecdsa::signature::hazmat::PrehashSigner;

@@ -111,7 +111,7 @@ pub(crate) fn machine_from(start: Recipe) -> Recipe {
         .of(4, EventType::EFI_BOOT_SERVICES_APPLICATION, b"an image", &IMAGE_LOAD)
         .of(8, EventType::IPL, b"linux /vmlinuz", b"grub_cmd: linux /vmlinuz\0")
         .of(9, EventType::IPL, b"a kernel", b"/vmlinuz\0")
-        .event(14, EventType(0x8000_1234), b"of a type that nobody knows")
+        .event(14, EventType(0x8000_1234), b"of an unknown type")
 }
 
 /// A quote of everything that the log says.

@@ -368,7 +368,7 @@ fn path_length_constraints() {
     let error = failure(&leaf, &certificates[1..], &certificates[..1]);
     assert_eq!(error.reason(), &Reason::PathLength { allowed: 0, below: 1 });
     assert!(error.to_string().starts_with("the CA certificate \"CN=ca 1\""), "{error}");
-    // An anchor's constraint counts as well.
+    // An anchor's constraint also counts.
     certificates[1] = limited(1, 0, 1);
     let anchor = [limited(0, 0, 1)];
     let error = failure(&leaf, &certificates[1..], &anchor);

@@ -109,7 +109,7 @@ fn every_event_is_told_in_order_whatever_its_type() {
     assert_eq!(events.len(), 12);
     assert!(events.iter().enumerate().all(|(number, event)| event.number == number));
     assert_eq!(events[11].kind.to_string(), "event type 0x80001234");
-    assert_eq!(events[11].data, b"of a type that nobody knows");
+    assert_eq!(events[11].data, b"of an unknown type");
     assert_eq!(events[3].kind.to_string(), "EV_EFI_PLATFORM_FIRMWARE_BLOB");
     assert_eq!(events[3].digests.iter().count(), 2);
     assert_eq!(recipe.bytes[events[3].offset..][..8], [0, 0, 0, 0, 8, 0, 0, 0x80]);
@@ -132,7 +132,7 @@ fn pcr_0_begins_with_the_locality_and_a_dynamic_launch_with_zeros() {
     let launched = values(&empty.clone().event(17, EventType::EVENT_TAG, b"launch"));
     let digest = HashAlg::Sha256.digest(&[b"launch"]);
     assert_eq!(launched[17], HashAlg::Sha256.digest(&[&[0; 32], digest.octets()]).octets());
-    // Where it would be too late, or cannot be, it would be somebody's invention.
+    // Too late, or in an impossible place, it must have been forged.
     for wrong in [
         empty.clone().event(0, EventType::POST_CODE, b"x").no_action(0, b"StartupLocality\0\x03"),
         empty.clone().no_action(0, b"StartupLocality\0\x03").no_action(0, b"StartupLocality\0\x04"),
@@ -225,7 +225,7 @@ fn a_log_holds_only_with_the_quoted_pcrs() {
     let none = QuotedPcrs(PcrValues::new());
     assert_eq!(log.clone().measured(&none, hash).unwrap_err(), ReplayError::NotQuoted(hash));
 
-    // Of PCRs that were not quoted, nothing is told.
+    // Nothing is reported about PCRs that were not quoted.
     let seven = all.0.of(hash, 7).unwrap();
     let seven = QuotedPcrs(PcrValues::new().with(hash, 7, seven).unwrap());
     let measured = log.measured(&seven, hash).unwrap();
@@ -271,7 +271,7 @@ fn secure_boot_is_not_decided_by_what_no_digest_covers() {
     // What is not covered may have been the variable.
     let hidden = start().of(7, config, &off, &on).event(7, config, &on);
     assert_eq!(state(ready(hidden)), Err(NotShown::NotCovered { event: 1 }));
-    // Behind the separator anybody can extend.
+    // Anyone can extend after the separator.
     let late = ready(start().event(7, config, &off)).event(7, config, &on);
     assert_eq!(state(late), Ok(SecureBoot::Off));
     let late = ready(start()).event(7, config, &on);

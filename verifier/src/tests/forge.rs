@@ -82,7 +82,7 @@ pub(crate) fn noise(seed: &str, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// A modulus that nobody can factor, and that nobody needs to.
+/// A modulus whose factors are unknown.
 pub(crate) fn modulus(seed: &str, bytes: usize) -> Vec<u8> {
     let mut modulus = noise(seed, bytes);
     modulus[0] |= 0x80;

@@ -134,9 +134,9 @@ fn each_refusal_has_its_code_and_says_what_was_known() {
     assert_eq!(missing.cause(), &Cause::EkCertificateMissing);
 
     let der = ek().der();
-    let nobody = join(EkClaim::Certificate(&der), demand(&[])).unwrap_err();
-    assert_eq!(nobody.code(), "ek_untrusted");
-    assert_eq!(nobody.ek().unwrap().endorsement, Endorsement::Unverified);
+    let unverified = join(EkClaim::Certificate(&der), demand(&[])).unwrap_err();
+    assert_eq!(unverified.code(), "ek_untrusted");
+    assert_eq!(unverified.ek().unwrap().endorsement, Endorsement::Unverified);
 
     let join_key = Area::new("join").attributes(0x0005_0472).bytes();
     let claim = Claim {

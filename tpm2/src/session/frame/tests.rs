@@ -83,7 +83,7 @@ impl Visitor for Forge<'_> {
     fn visit<C: Command>(self) -> usize {
         let Golden { title, command, response } = self.0;
         let recorded = Answer::split::<C>(response).unwrap();
-        // What was recorded with a session riding along is here without it as well.
+        // Commands recorded with an additional session are also here without it.
         let rides = sessions(command) > C::INFO.authorizations;
         if recorded.code != ResponseCode::SUCCESS || !C::INFO.sessions || rides {
             return 0;
