@@ -49,7 +49,7 @@ pub struct Event {
     pub method: &'static str,
 }
 
-/// What somebody wanted.
+/// What was requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
     /// To join.
@@ -58,7 +58,7 @@ pub enum Action {
     Renew,
     /// Certificates for another key.
     Issue,
-    /// To know who it is; only a refusal is told.
+    /// Authentication; only refusals are recorded.
     WhoAmI,
 }
 

@@ -62,7 +62,7 @@ const LAYOUT: u32 = 2;
 const OLD_LAYOUT: u32 = 1;
 
 impl Cluster {
-    /// Opens the folder's cluster; makes one, of this name, if there is none.
+    /// Opens the directory's cluster; creates one with this name if it has none.
     pub fn open(
         folder: &DataFolder,
         _lock: &Lock,
@@ -206,7 +206,7 @@ fn read_record(path: &Path) -> Result<Record, Failure> {
     })
 }
 
-/// The name of a cluster that nobody named: the host's. Asked of the kernel: a unit may hide the files that have it.
+/// The default name of a cluster: the host's, from the kernel, since a systemd unit may hide the files that have it.
 fn host_name() -> Result<ClusterName, Failure> {
     let host = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
     host.parse().map_err(|cause| {

@@ -54,23 +54,23 @@ pub const KEYS: [(&str, &str); 9] = [
 /// Limit of the configuration file's size in bytes.
 const MAX_FILE: u64 = 64 * 1024;
 
-/// Where hosts look for an authority if nobody tells them the port.
+/// The default port.
 const PORT: u16 = 3025;
 
-/// How an authority is to run.
+/// The settings of an authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Where its data are.
+    /// The data directory.
     pub data_dir: PathBuf,
-    /// Where hosts find it.
+    /// Address and port for hosts and operators.
     pub listen: SocketAddr,
-    /// What a new cluster is called.
+    /// Name of a new cluster; `None` for the host's name.
     pub cluster_name: Option<ClusterName>,
-    /// How long a join may take.
+    /// Time limit of a join.
     pub join_timeout: JoinTimeout,
-    /// Where monitoring finds it.
+    /// Address and port of the diagnostics; `None` for none.
     pub diag_addr: Option<SocketAddr>,
-    /// How chains of EK certificates are judged.
+    /// How strictly chains of EK certificates are verified.
     pub ek_policy: ChainPolicy,
     /// How logs are written, if the file says so.
     pub log_format: Option<LogFormat>,
@@ -117,7 +117,7 @@ struct Log {
 }
 
 impl Settings {
-    /// What flags, environment and file say, in this order; else what is usual.
+    /// Settings from flags, environment and file, in this order of precedence, with defaults.
     pub fn new(start: &Start) -> Result<Self, Failure> {
         let file = start.config.as_deref().map(Document::read).transpose()?.unwrap_or_default();
         Ok(Self {
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_says_and_flags_say_otherwise() {
+    fn flags_override_the_file() {
         let yaml = "data_dir: /srv/a\nlisten: 127.0.0.1:1\ncluster_name: one\njoin_timeout: 2m\n\
                     diag_addr: \"[::1]:9\"\nlog:\n  format: json\n  level: debug\n";
         let all = settings(yaml, &[]).unwrap();
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lenient_is_said_so() {
+    fn lenience_must_be_configured() {
         use verifier::chain::{Sha1, Validity};
         let policy = |yaml: &str, flags: &[&str]| settings(yaml, flags).unwrap().ek_policy;
         let strict = policy("# nothing\n", &[]);
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_text_is_a_bad_configuration() {
+    fn file_that_is_not_utf8_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("authority.yaml");
         std::fs::write(&path, b"data_dir: /a\n# caf\xe9\n").unwrap();

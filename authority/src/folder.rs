@@ -1,4 +1,4 @@
-//! The data folder: private from its first instant, used by one authority at a time.
+//! The data directory: private from its creation, used by one authority at a time.
 //!
 //! ```text
 //! DATA/lock          held by the authority that runs
@@ -17,7 +17,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-/// Nobody but the owner.
+/// The owner only.
 const PRIVATE_FOLDER: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 const OTHERS: u32 = 0o077;
@@ -27,7 +27,7 @@ const ROOT: u32 = 0;
 
 const NO_FILE: &str = "it is not a regular file";
 
-/// Where an authority has its data that is not told otherwise.
+/// The default data directory.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/endorse";
 
 /// More than any file of ours that is read as a whole.
@@ -37,19 +37,19 @@ const MAX_FILE: u64 = 64 * 1024;
 #[derive(Debug, Clone)]
 pub struct DataFolder(PathBuf);
 
-/// The right to be the authority of a data folder; ends with the value, or with the process.
+/// Exclusive use of a data directory; ends with the value, or with the process.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
 impl DataFolder {
-    /// A folder that may not exist yet.
+    /// A directory that may not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
 
-    /// Makes the folder if it is not there, checks that it is private, and takes the lock.
+    /// Creates the directory if needed, checks that it is private, and takes the lock.
     pub fn lock(&self) -> Result<Lock, Failure> {
         let shown = self.0.display();
         if !self.0.is_dir() {
@@ -167,7 +167,7 @@ pub fn replace_private(path: &Path, content: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Reads a file that nobody else may read; refuses one that others can, or that is absurdly long.
+/// Reads a file that only its owner may read; refuses one that others can read, or that is too long.
 pub fn read_private(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let shown = path.display();
     let failed = |cause: io::Error| io_failure(&cause, format!("cannot read {shown}"));

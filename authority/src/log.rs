@@ -109,7 +109,7 @@ fn to_stderr(format: Option<LogFormat>, filter: EnvFilter) -> Dispatch {
     log.with_writer(move || Stderr(format)).event_format(lines).into()
 }
 
-/// Writes each line in its turn, and waits for nobody who reads it.
+/// Writes each line in order, without waiting for a reader.
 struct Stderr(LogFormat);
 
 impl io::Write for Stderr {

@@ -20,7 +20,7 @@ const CLASSES: [u64; 8] = [100, 500, 1_000, 5_000, 10_000, 50_000, 250_000, 1_00
 #[derive(Debug, Default)]
 pub struct Metrics {
     /// By action and result: `granted`, or the code of the refusal. All of them are of this
-    /// program, so that nobody outside can make more of them.
+    /// program, so that callers cannot create more of them.
     results: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     reads: Histogram,
     writes: Histogram,

@@ -78,7 +78,7 @@ impl Lines {
     }
 }
 
-/// Sees that what was written to a file is on disk, where somebody will find it: an error for a file
+/// Synchronizes a file to the disk, under its name: an error for a file
 /// that cannot be synchronized, and for one that has no name any longer.
 pub(super) fn sync(file: &File) -> io::Result<()> {
     file.sync_data()?;
@@ -88,7 +88,7 @@ pub(super) fn sync(file: &File) -> io::Result<()> {
     }
 }
 
-/// Sees that the names in a folder are on disk, if its file system can be told to.
+/// Synchronizes the names in a directory to the disk, if its file system supports it.
 fn sync_folder(folder: &File) -> io::Result<()> {
     match folder.sync_data() {
         Err(cause) if cause.kind() == ErrorKind::InvalidInput => Ok(()),

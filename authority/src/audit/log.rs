@@ -1,4 +1,4 @@
-//! The file of the audit log: lines are appended whole, whoever else moves, replaces or shortens it.
+//! The file of the audit log: lines are appended whole, even if others move, replace or shorten it.
 
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
@@ -140,7 +140,7 @@ impl AuditLog {
         Ok(bytes(disk.f_bavail) >= RESERVE.min(bytes(disk.f_blocks) / 10))
     }
 
-    /// Whether lines can be written. After a failure, possibly nobody calls any more who causes a
+    /// Whether lines can be written. After a failure, possibly no further call causes a
     /// line, so this tries a write of its own.
     pub fn writable(&self) -> Result<(), String> {
         /// Empty lines, together as long as a long event: readers skip them.
@@ -180,7 +180,7 @@ impl AuditLog {
     }
 
     /// Opens the file under the log's path if it is no longer the open one: lines in a file
-    /// without a name are lost, and nobody would notice.
+    /// without a name are lost without notice.
     fn follow(&self, state: &mut State) -> io::Result<()> {
         let open = state.lines.file.metadata()?;
         let current = match fs::symlink_metadata(&self.path) {

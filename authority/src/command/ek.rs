@@ -37,10 +37,10 @@ pub(super) fn check(check: &EkCheck) -> Result<(), Failure> {
     let path = chain::verify(&ek, &between, &anchors, at, policy);
     let path =
         path.map_err(|error| Failure::new(Exit::Refused, error.to_string(), error.advice()))?;
-    write(told(&ek, &path))
+    write(report(&ek, &path))
 }
 
-fn told(ek: &EkCertificate, path: &ChainPath<'_>) -> String {
+fn report(ek: &EkCertificate, path: &ChainPath<'_>) -> String {
     let key = match ek.public_key() {
         EkPublicKey::Rsa(key) => format!("RSA {}", key.bits()),
         EkPublicKey::Ecc(key) => key.curve().to_string(),

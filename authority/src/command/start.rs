@@ -25,7 +25,7 @@ use crate::service::Authority;
 use crate::store::StoreError;
 
 pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
-    // Before anything else, so that no signal finds nobody listening.
+    // Before anything else, so that no signal is missed.
     let signals = Signals::new().map_err(|cause| Failure::io(&cause, "cannot wait for signals"))?;
     raise_open_files();
     let folder = DataFolder::new(&settings.data_dir);
@@ -75,7 +75,7 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
         said.push_str(&format!("Diag     {}\n", diag.address().map_err(Failure::bug)?));
         tokio::spawn(diag.serve(Arc::clone(&authority), stopped.clone()));
     }
-    // Hosts are served whether or not somebody reads this.
+    // Serve hosts even if this cannot be written.
     if let Err(failure) = write(said) {
         warn!(cause = failure.message, "started, but cannot print the address and the CA pin");
     }
@@ -92,7 +92,7 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The addresses that the configuration names, taken. Nobody can connect before there is an authority
+/// Binds the configured addresses. No one can connect before there is an authority
 /// that answers.
 struct Addresses {
     public: TcpSocket,
@@ -122,8 +122,8 @@ fn occupied(cause: &io::Error, address: SocketAddr, flag: &str) -> Failure {
     }
 }
 
-/// Tells the service manager that all is well, as long as it is: an authority whose store hangs
-/// serves nobody, and is better started anew.
+/// Notifies the service manager as long as the store responds: an authority whose store hangs
+/// serves no host, and is better restarted.
 async fn watchdog(manager: Arc<ServiceManager>, authority: Arc<Authority>) {
     let Some(period) = manager.watchdog() else { return };
     let mut times = tokio::time::interval(period);
@@ -167,7 +167,7 @@ impl Signals {
         }
         info!("stopping");
         manager.stopping("waiting for calls in progress");
-        // An error means that nobody serves any more.
+        // An error means that all servers have stopped.
         let _ = stop.send(true);
         while self.one().await == Asked::Reopen {}
         warn!("stopping immediately");

@@ -26,7 +26,7 @@ pub struct Unit {
     pub data_dir: Option<PathBuf>,
     /// Where it listens, if not where the configuration says.
     pub listen: Option<SocketAddr>,
-    /// All addresses on which it listens, whoever says so.
+    /// All addresses on which it listens.
     pub addresses: Vec<SocketAddr>,
     /// Its configuration file, if it has one.
     pub config: Option<PathBuf>,

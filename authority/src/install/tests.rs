@@ -25,7 +25,7 @@ fn the_unit_is_what_was_agreed() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/install/snapshot.service");
         fs::write(path, &text).unwrap();
     }
-    assert_eq!(text, include_str!("snapshot.service"), "UPDATE=1 writes it anew");
+    assert_eq!(text, include_str!("snapshot.service"), "run with UPDATE=1 to rewrite it");
 }
 
 #[test]
@@ -72,9 +72,10 @@ fn systemd_agrees() {
                 + &String::from_utf8_lossy(&output.stderr);
             (output.status.success(), said)
         };
-        let (well, said) = analyze(&["verify", "--man=no"]);
-        assert!(well && !said.contains("endorse-authority.service"), "{said}");
-        let (well, said) = analyze(&["security", "--offline=yes", "--threshold=25", "--no-pager"]);
-        assert!(well && said.contains("Overall exposure level"), "{said}");
+        let (success, said) = analyze(&["verify", "--man=no"]);
+        assert!(success && !said.contains("endorse-authority.service"), "{said}");
+        let (success, said) =
+            analyze(&["security", "--offline=yes", "--threshold=25", "--no-pager"]);
+        assert!(success && said.contains("Overall exposure level"), "{said}");
     }
 }

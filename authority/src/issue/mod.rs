@@ -100,7 +100,7 @@ pub enum Purpose {
     Identity(u64),
     /// A service that talks to software of Teleport's.
     Service,
-    /// A service that talks to anybody else. PostgreSQL, say, refuses a subject with attributes
+    /// A service that talks to other software. PostgreSQL, for example, refuses a subject with attributes
     /// that OpenSSL has no names for.
     Plain,
 }

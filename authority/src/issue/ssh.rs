@@ -65,7 +65,7 @@ impl SshAuthority {
             builder.key_id(&user).map_err(IssueError::ssh)?;
             builder.valid_principal(&user).map_err(IssueError::ssh)?;
             builder.comment(user.as_str()).map_err(IssueError::ssh)?;
-            // The bot's own user is always one: without principals it would be anybody's.
+            // Always include the bot's own user: without principals, the certificate would be valid for any user.
             for login in subject.logins.iter().filter(|login| **login != user) {
                 builder.valid_principal(login).map_err(IssueError::ssh)?;
             }

@@ -14,7 +14,7 @@
 //! | 1.3.9999.2.20 | the bot instance |
 //! | 1.3.9999.2.21 | how it joined, a JSON object |
 //!
-//! A plain subject has the first two alone, and nobody reads it here.
+//! A plain subject has only the first two, and is not read here.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -327,7 +327,7 @@ fn sign(
     Ok(CertificateDer::from(certificate.to_der().map_err(IssueError::x509)?))
 }
 
-/// 127 random bits and a 1: nobody finds two alike, or guesses the next.
+/// 127 random bits and a 1: unique and unpredictable.
 struct Serial([u8; 16]);
 
 impl Serial {

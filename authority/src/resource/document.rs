@@ -203,7 +203,7 @@ fn options() -> Options {
     serde_saphyr::options! { no_schema: true, with_snippet: false, reject_unsupported_tags: true }
 }
 
-/// One line, without the place, which is told by ourselves.
+/// One line, without the place, which the caller adds.
 fn message(cause: &Error) -> String {
     if let Error::QuotingRequired { value, .. } = cause.without_snippet() {
         return format!(

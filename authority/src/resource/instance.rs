@@ -58,7 +58,7 @@ pub struct BotInstanceStatus {
     pub generation: u64,
     /// Serial number of the latest certificate for its own key.
     pub certificate_serial: String,
-    /// What the host calls itself; nobody verified it.
+    /// The host's name for itself; not verified.
     pub hostname: String,
     /// What the agent calls its version.
     pub agent_version: String,
@@ -86,7 +86,7 @@ pub struct ProvenEk {
     /// Its certificate's issuer, likewise; also absent if its name is too long for any rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_issuer: Option<IssuerName>,
-    /// The CA that vouches for the certificate, by its SHA-256; without it nobody does.
+    /// SHA-256 of the CA that vouches for the certificate; absent if none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified_by: Option<String>,
 }

@@ -9,7 +9,7 @@ use super::InstanceId;
 use super::field::{EkHash, Invalid, Metadata, Name, Timestamp, user_name};
 use super::printed::{self, Printed};
 
-/// Keeps somebody out as long as it is there: from the next call on, whatever certificate is shown.
+/// Refuses its target from the next call on, whatever certificate is presented.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lock {
@@ -61,7 +61,7 @@ pub struct LockSpec {
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// From then on nobody is kept out. Without it, the lock is there until it is removed.
+    /// The end of the lock. Without it, the lock applies until it is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
 }

@@ -2,7 +2,7 @@
 //! what it has and this authority does not serve.
 //!
 //! What is printed can be created again. A field that would mean something there and nothing here is
-//! refused by its name, so that nobody believes it is in force.
+//! refused by its name, so that no one believes it has an effect.
 
 use std::fmt;
 use std::marker::PhantomData;

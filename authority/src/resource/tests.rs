@@ -288,7 +288,7 @@ fn fields_of_teleports_that_are_not_served_are_refused_by_name_and_line() {
         (BOT.replace("roles: []", "roles: []\n  delegation: {a: 1}"), 7, "delegation: a field"),
         (BOT.replace("roles: []", "roles: []\n  max_session_ttl: {seconds: 1}"), 7, "{seconds: 1"),
         (BOT.replace("roles: []", "roles: []\n  max_session_ttl: {hours: 1}"), 7, "hours"),
-        // What nobody has is refused as before.
+        // Fields that neither has are refused as before.
         (with("  name: my-bot-token", "  name: my-bot-token\n  revison: x"), 5, "revison"),
     ] {
         let fault = read(&yaml).unwrap_err();

@@ -66,7 +66,7 @@ enum Version {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenSpec {
-    /// What joins with the token become. The authority serves `Bot`; with the others nobody joins.
+    /// The roles of the token. Hosts join with `Bot`; the others have no effect.
     #[serde(default, deserialize_with = "printed::or_null")]
     pub roles: Vec<SystemRole>,
     /// How they prove themselves.
@@ -199,7 +199,7 @@ pub struct TpmSpec {
     pub allow: Vec<Rule>,
 }
 
-/// What becomes of an EK certificate that does not say that it is one.
+/// Whether an EK certificate that is not marked as one is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WithoutPurpose {
@@ -379,7 +379,7 @@ impl Rule {
             (None, None) => Err(Invalid(
                 "at least one of ['ek_public_hash', 'ek_certificate_serial'] must be set".into(),
             )),
-            // Without a CA nobody vouches for the certificate: any TPM could show any serial.
+            // Without a CA the certificate is not verified: any TPM could present any serial.
             (None, Some(_)) if tpm.ekcert_allowed_cas.is_empty() => Err(Invalid(
                 "ek_certificate_serial must be accompanied by ek_public_hash or by \
                  ekcert_allowed_cas"

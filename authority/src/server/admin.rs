@@ -1,4 +1,4 @@
-//! The door for operators: a unix socket in the data folder.
+//! The operators' endpoint: a Unix socket in the data directory.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -60,7 +60,7 @@ impl AdminSocket {
     }
 }
 
-/// A descriptor kept for operators. It is taken before anybody can connect: hosts that take all
+/// A descriptor reserved for operators. It is opened before any host can connect: hosts that use up all
 /// the others come too late for this one.
 struct Spare(Option<File>);
 
@@ -83,7 +83,7 @@ impl Spare {
     }
 }
 
-/// Accepts until nobody serves any more. Operators are served even when hosts have taken all the
+/// Accepts until all servers have stopped. Operators are served even when hosts have used up all the
 /// descriptors.
 async fn accept_all(listener: UnixListener, mut spare: Spare, ready: mpsc::Sender<UnixStream>) {
     loop {

@@ -61,7 +61,7 @@ impl DiagListener {
 
     /// Answers until the task is dropped. `stop` says when the authority no longer wants hosts.
     pub async fn serve(self, authority: Arc<Authority>, stop: watch::Receiver<bool>) {
-        // What is counted of these connections is nobody's concern.
+        // The byte counts of these connections are not used.
         let places = Places::new(Limits::for_monitoring(open_files()), Arc::default());
         loop {
             match places.accept(&self.0).await {
@@ -104,13 +104,13 @@ async fn answer(path: String, authority: &Authority, stop: &watch::Receiver<bool
 fn readiness(health: Health, stopping: bool, saturation: Option<String>) -> Reply {
     let Health { store, audit, certificates } = health;
     let hosts = if stopping { Err("the authority is stopping".to_owned()) } else { Ok(()) };
-    let well = [&store, &audit, &certificates, &hosts].iter().all(|one| one.is_ok());
+    let healthy = [&store, &audit, &certificates, &hosts].iter().all(|one| one.is_ok());
     let component = |result: Result<(), String>| Component {
         status: status(result.is_ok()),
         reason: result.err(),
     };
     let report = Readiness {
-        status: status(well),
+        status: status(healthy),
         services: Services {
             store: component(store),
             audit: component(audit),
@@ -121,10 +121,10 @@ fn readiness(health: Health, stopping: bool, saturation: Option<String>) -> Repl
             },
         },
     };
-    let code = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json(code, &report)
 }
 
-fn status(well: bool) -> &'static str {
-    if well { "healthy" } else { "unhealthy" }
+fn status(healthy: bool) -> &'static str {
+    if healthy { "healthy" } else { "unhealthy" }
 }

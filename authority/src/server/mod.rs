@@ -91,7 +91,7 @@ pub async fn serve(
     stop: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let stopped = |mut stop: watch::Receiver<bool>| async move {
-        // An error means that nobody is left who could say so.
+        // An error means that all senders are gone.
         let _ = stop.wait_for(|stop| *stop).await;
     };
     let services = Hosts {

@@ -32,7 +32,7 @@ use crate::service::Peer;
 const CLIENT_HELLO: Duration = Duration::from_secs(5);
 
 /// How long a peer may take for the rest of the handshake. A host's TPM signs in it, and may be at a
-/// key of another program for half a minute. Whoever takes that long is the first to go when places
+/// key of another program for half a minute. A host that takes that long is the first to be closed when places
 /// are wanted.
 const HANDSHAKE: Duration = Duration::from_secs(60);
 

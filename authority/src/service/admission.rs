@@ -33,7 +33,7 @@ impl Authority {
     }
 
     /// Whether the token by which an instance joined would still let it in. What was found of its
-    /// EK is remembered; what the token demands is read anew.
+    /// EK is remembered; what the token requires is read again.
     pub(super) async fn entitled(
         &self,
         instance: &BotInstance,

@@ -1,5 +1,5 @@
-//! What an operator may store and has hardly meant so. A lock on somebody who is not known looks
-//! like any other, and keeps out nobody who is there.
+//! Warnings about resources that are valid but probably a mistake. A lock on an unknown target looks
+//! like any other, and has no effect.
 
 use time::OffsetDateTime;
 

@@ -48,7 +48,7 @@ pub struct Authority {
     pub issuer: Issuer,
     /// What is known.
     pub records: Records,
-    /// What is told.
+    /// What is reported.
     pub audit: AuditLog,
     /// What time it is.
     pub clock: Clock,
@@ -128,7 +128,7 @@ impl Authority {
         Self { ek_policy, ..self }
     }
 
-    /// Whether the store answers. A full disk is no reason to start anew.
+    /// Whether the store responds. A full disk is no reason to restart.
     pub async fn store_answers(&self) -> Result<(), String> {
         in_time(self.records.probe()).await
     }

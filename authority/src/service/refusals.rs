@@ -1,6 +1,6 @@
 //! The record of refusals, bounded before any proof.
 //!
-//! Anybody who can connect can be refused, as often as they like. Of each source, action and refusal
+//! Any host that can connect can cause any number of refusals. Of each source, action and refusal
 //! code the first few a minute are recorded in full; the rest are counted, and the count is recorded
 //! when the minute is over. Metrics count every one.
 
@@ -82,7 +82,7 @@ impl Refusals {
         }
     }
 
-    /// Ends the window if it is over, or if `now` is none; what was only counted in it.
+    /// Ends the window if it is over, or if `now` is `None`; returns what was only counted in it.
     fn end(&self, now: Option<Instant>) -> Vec<Counted> {
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let over = match (window.began, now) {

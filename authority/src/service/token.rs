@@ -123,7 +123,7 @@ impl Parsed {
 /// Parsed tokens, valid at one revision of the store's tokens.
 ///
 /// The revision is written in the transaction of each change and is read before each use, so
-/// that neither a write of another process nor one that nobody waited for leaves a token here that
+/// that neither a write of another process nor one whose caller has gone leaves a token here that
 /// is no longer in force.
 #[derive(Default)]
 pub(super) struct TokenCache {

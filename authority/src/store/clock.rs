@@ -9,7 +9,7 @@ use time::{Duration, OffsetDateTime};
 use crate::resource::Timestamp;
 
 /// How far the clock may be from the last record. An authority that was stopped for longer is not
-/// told from a clock that is wrong.
+/// distinguished from a wrong clock.
 const MAX_STEP: Duration = Duration::days(1);
 
 /// How long a clock that has stepped must go on steadily until it is believed: an operator sees the

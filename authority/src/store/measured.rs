@@ -23,7 +23,7 @@ impl Measured {
         Self { store, metrics, failure: Mutex::new(None) }
     }
 
-    /// Whether the store takes what is written. After a failure nobody may come any more who
+    /// Whether the store accepts writes. After a failure, possibly no further call
     /// writes, so it is tried again with a record of no meaning, always the same one.
     pub(crate) async fn writable(&self) -> Result<(), StoreError> {
         match self.failure() {
@@ -126,7 +126,7 @@ mod tests {
         let disk = Arc::new(Disk::default());
         let store = Measured::new(Arc::<Disk>::clone(&disk), Arc::default());
         store.writable().await.unwrap();
-        assert_eq!(disk.writes.load(Ordering::SeqCst), 0, "all is well, so nothing is tried");
+        assert_eq!(disk.writes.load(Ordering::SeqCst), 0, "healthy, so nothing is tried");
 
         let insert = || vec![Change::Insert(Table::Bots, "a".into(), vec![])];
         disk.full.store(true, Ordering::SeqCst);

@@ -77,7 +77,7 @@ pub enum Change {
     Put(Table, String, Vec<u8>),
     /// Replaces a record; the batch fails when it is no longer as it was, which stands first.
     Replace(Table, String, Vec<u8>, Vec<u8>),
-    /// Removes a record; the batch fails when there is none.
+    /// Removes a record; the batch fails if it does not exist.
     Remove(Table, String),
     /// Removes a record if there is one.
     Clear(Table, String),

@@ -395,7 +395,7 @@ impl Records {
     }
 }
 
-/// What goes with each change of a lock: it is still as it was read, and keeps nobody out.
+/// The condition of each removal of a lock: it is still as it was read, and has ended.
 pub(super) fn lock_changed(lock: &Lock, was: Vec<u8>) -> Result<[Change; 2], StoreError> {
     Ok([
         Change::Expect(Table::Locks, lock.metadata.name.to_string(), Some(was)),

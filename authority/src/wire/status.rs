@@ -1,6 +1,6 @@
 //! What callers learn, in gRPC's codes. No other module knows them.
 //!
-//! A refused host learns a general sentence, the same for all that must not be told apart from
+//! A refused host learns a general sentence, the same for all that must not be distinguished from
 //! outside; the details stay in the log. Where Teleport has words for it, they are used.
 
 use std::error::Error;
@@ -14,8 +14,8 @@ use crate::store::StoreError;
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let denied = Grpc::PermissionDenied;
-        // What a caller is told that can help itself by joining anew.
-        let nobody = Grpc::Unauthenticated;
+        // The caller can recover by joining again.
+        let unauthenticated = Grpc::Unauthenticated;
         let (grpc, message) = match refusal.code {
             Code::TokenUnknown | Code::TokenExpired => (denied, "token expired or not found"),
             Code::TokenRole => {
@@ -32,14 +32,16 @@ impl From<Refusal> for Status {
             Code::CertificateOfService => {
                 (denied, "access denied: only the certificate of the bot itself can ask for others")
             }
-            Code::CertificateMissing => (nobody, "unauthenticated: no client certificate"),
+            Code::CertificateMissing => (unauthenticated, "unauthenticated: no client certificate"),
             Code::CertificateExpired => {
-                (nobody, "unauthenticated: the client certificate has expired")
+                (unauthenticated, "unauthenticated: the client certificate has expired")
             }
-            Code::CertificateInvalid => (nobody, "unauthenticated: the certificate is not a bot's"),
-            Code::InstanceUnknown => (nobody, "unauthenticated: bot instance not found"),
+            Code::CertificateInvalid => {
+                (unauthenticated, "unauthenticated: the certificate is not a bot's")
+            }
+            Code::InstanceUnknown => (unauthenticated, "unauthenticated: bot instance not found"),
             Code::EvidenceOutdated => {
-                (nobody, "unauthenticated: the token demands another proof of the EK")
+                (unauthenticated, "unauthenticated: the token demands another proof of the EK")
             }
             Code::KeyMalformed => (Grpc::InvalidArgument, "the public key is not a P-256 key"),
             Code::KeyUnproven => (denied, "the signature of the public key is invalid"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 pub(in crate::server) struct Limits {
     /// Connections of each class.
     pub(in crate::server) connections: usize,
-    /// Sockets of all connections, those included that have been told to close and have not yet.
+    /// Sockets of all connections, including those that were asked to close and have not yet.
     pub(in crate::server) sockets: usize,
     /// Handshakes of one source.
     pub(in crate::server) handshakes_per_source: usize,
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn limits_leave_files_for_the_rest() {
-        // What an authority has open that serves nobody, and an operator's connection.
+        // Files that are open without any connection, and an operator's connection.
         const REST: usize = 20;
         for files in (64..10_000).chain([u64::MAX]) {
             let hosts = Limits::for_open_files(files);

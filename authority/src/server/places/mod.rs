@@ -81,7 +81,7 @@ struct Seat {
     deadline: Option<Instant>,
     joins: u32,
     calls: u32,
-    /// Taken when the connection is told to close; it counts no more from then on.
+    /// Taken when the connection is asked to close; it is no longer counted from then on.
     evict: Option<oneshot::Sender<()>>,
 }
 
@@ -118,7 +118,7 @@ impl Places {
         Arc::new(Self { limits, metrics, sockets, held: Mutex::default() })
     }
 
-    /// Accepts a connection once there is a socket for it: connections that were told to close take
+    /// Accepts a connection once there is a socket for it: connections that were asked to close take
     /// no files from other listeners. The permit goes with the socket.
     pub(super) async fn accept(
         &self,
@@ -268,12 +268,12 @@ impl Held {
 }
 
 impl Seat {
-    /// Of this class, and not yet told to close.
+    /// Of this class, and not yet asked to close.
     fn is(&self, class: Class) -> bool {
         self.class == class && self.evict.is_some()
     }
 
-    /// False if it was told before.
+    /// False if it was asked before.
     fn close(&mut self) -> bool {
         let Some(evict) = self.evict.take() else { return false };
         // An error means that the connection has just gone by itself.

@@ -179,7 +179,7 @@ fn a_rule_without_a_hash_admits_by_the_serial() {
     let rules = Rules::new(vec![by_serial, Rule::default()]);
     assert!(rules.admit(&ek("aa", Some(("01", "CN=issuer")))));
     assert!(!rules.admit(&ek("aa", Some(("02", "CN=issuer")))));
-    assert!(!rules.admit(&ek("aa", None)), "a rule that sets nothing admits nobody");
+    assert!(!rules.admit(&ek("aa", None)), "a rule without fields matches no TPM");
 }
 
 #[test]

@@ -184,7 +184,7 @@ async fn changes_by_operators_are_events_that_say_who_made_them() {
     admin.remove(RemoveRequest { kind: "bot".into(), name: "other".into() }).await.unwrap_err();
 
     let lines = harness.audit();
-    let told: Vec<_> =
+    let recorded: Vec<_> =
         lines.iter().map(|line| ["event", "code"].map(|key| line[key].as_str().unwrap())).collect();
     let expected = [
         ["bot.create", "EN101I"],
@@ -196,7 +196,7 @@ async fn changes_by_operators_are_events_that_say_who_made_them() {
         ["join_token.delete", "EN113I"],
         ["bot.delete", "EN103I"],
     ];
-    assert_eq!(told, expected);
+    assert_eq!(recorded, expected);
     let uid = rustix_uid();
     for line in &lines {
         assert_eq!(line["user"], "operator", "{line:#}");
@@ -208,8 +208,8 @@ async fn changes_by_operators_are_events_that_say_who_made_them() {
     assert_eq!(lines[1]["token_name"], "t");
     let fields = ["lock_name", "bot_name", "message", "expires"];
     for line in [&lines[2], &lines[5]] {
-        let told = fields.map(|key| line[key].as_str().unwrap_or_default());
-        assert_eq!(told, ["why", "other", "stolen", "2999-01-01T00:00:00Z"], "{line:#}");
+        let values = fields.map(|key| line[key].as_str().unwrap_or_default());
+        assert_eq!(values, ["why", "other", "stolen", "2999-01-01T00:00:00Z"], "{line:#}");
     }
 }
 
@@ -253,7 +253,7 @@ async fn certificate_that_is_not_the_latest_is_told_in_the_log_and_counted() {
     assert_eq!((&line["presented_generation"], &line["generation"]), (&1.into(), &3.into()));
     let metrics = harness.authority.metrics_text();
     assert!(metrics.contains("endorse_generation_mismatches_total 1"), "{metrics}");
-    // A refusal says it as well.
+    // A refusal records it too.
     harness.authority.records.remove(Kind::Token, "t", author()).await.unwrap();
     renew(&mut clone, 0).await.unwrap_err();
     harness.assert_last("bot.renew", Some("token_unknown"));

@@ -142,7 +142,7 @@ async fn certificate_for_any_purpose_is_no_ek_certificate_unless_the_token_says_
 #[tokio::test]
 async fn a_certificate_that_nobody_verified_is_recorded_as_such() {
     let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
-    Manufacturer::new("Anybody").certify(&mut tpm, "1");
+    Manufacturer::new("Other").certify(&mut tpm, "1");
     harness.allow(&tpm).await;
     harness.join(&tpm, "t").await.unwrap();
     let line = &harness.audit()[0];

@@ -62,7 +62,7 @@ impl Place {
         lines: usize,
     ) -> Running {
         let mut command = self.command(&["start", "--listen", "127.0.0.1:0"]);
-        // The umask that gives everything to everybody.
+        // The umask that gives all users all permissions.
         let mut shell = Command::new("sh");
         shell
             .args(["-c", "umask 0; eval \"${BEFORE:-}\"; exec \"$@\"", "sh", PROGRAM])
@@ -81,7 +81,7 @@ impl Place {
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> (i32, String, String) {
-        told(&self.command(arguments).output().unwrap())
+        outcome(&self.command(arguments).output().unwrap())
     }
 
     pub(crate) fn pipe(&self, arguments: &[&str], input: &str) -> (i32, String, String) {
@@ -90,11 +90,11 @@ impl Place {
         let mut child = command.spawn().unwrap();
         // It may have refused before it has read.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        told(&child.wait_with_output().unwrap())
+        outcome(&child.wait_with_output().unwrap())
     }
 }
 
-fn told(output: &Output) -> (i32, String, String) {
+fn outcome(output: &Output) -> (i32, String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }

@@ -121,7 +121,7 @@ fn monitoring_is_answered() {
     }
     assert!(metrics.contains("endorse_store_seconds_count{access=\"write\"}"));
     assert_eq!(ask(&diag, "/etc/passwd").0, 404);
-    // Who says nothing keeps nobody from asking.
+    // A silent connection does not block others.
     let silent: Vec<_> = (0..200).map(|_| TcpStream::connect(&diag).unwrap()).collect();
     assert_eq!(ask(&diag, "/livez").0, 200);
     drop(silent);
@@ -166,7 +166,7 @@ fn an_authority_whose_disk_is_full_is_not_ready() {
     let (code, reason) = ready(&diag, "store");
     assert_eq!(code, 503);
     assert!(reason.as_deref().is_some_and(|why| why.contains("No space left")), "{reason:?}");
-    // Nobody writes meanwhile: it finds out by itself.
+    // Without any write: the authority finds out by itself.
     fs::remove_file(&ballast).unwrap();
     assert_eq!(ready(&diag, "store"), (200, None));
     assert_eq!(authority.terminate(), Some(0));

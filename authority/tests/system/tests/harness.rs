@@ -238,7 +238,7 @@ impl Harness {
     }
 }
 
-/// Who changes the records of an authority directly. The audit log is not told.
+/// Changes the records of an authority directly, bypassing the audit log.
 pub(crate) fn author() -> Author {
     Author::system(Clock::system().now())
 }

@@ -42,7 +42,7 @@ async fn a_host_is_told_what_its_certificate_says() {
 }
 
 #[tokio::test]
-async fn who_shows_no_certificate_is_nobody() {
+async fn who_shows_no_certificate_is_unauthenticated() {
     let harness = Harness::new().await;
     let wire = harness.wire().await;
     let mut client = IdentityServiceClient::new(wire.channel.clone());
@@ -119,19 +119,24 @@ async fn who_may_call_what() {
     let service = IdentityServiceClient::new(wire.channel.clone()).issue(wish).await.unwrap();
     let service = identity(&service_key, &service.into_inner());
 
-    let (ok, nobody, denied) = (Code::Ok, Code::Unauthenticated, Code::PermissionDenied);
-    // Not on the network: whoever asks, it is as if there were no such thing.
+    let (ok, unauthenticated, denied) = (Code::Ok, Code::Unauthenticated, Code::PermissionDenied);
+    // Not on the network: no caller can see that it exists.
     let absent = Code::Unimplemented;
     // The handshake has failed, and whatever is called with it.
     let cut = Code::Unknown;
     let hosts = |join, who, renew, issue| [join, who, renew, issue, absent, absent, absent, absent];
     for (caller, ahead, identity, expected) in [
-        ("no certificate", 0, None, hosts(ok, nobody, nobody, nobody)),
+        ("no certificate", 0, None, hosts(ok, unauthenticated, unauthenticated, unauthenticated)),
         ("another CA's", 0, Some(tpm.identity(&foreign)), [cut; 8]),
         ("the bot's", 0, Some(tpm.identity(&held)), hosts(ok, ok, ok, ok)),
         ("a service's", 0, Some(service), hosts(ok, ok, denied, denied)),
         // Shown while it was valid; one that has ended before does not pass the handshake.
-        ("an expired one", 2 * 3600, Some(tpm.identity(&held)), hosts(ok, nobody, nobody, nobody)),
+        (
+            "an expired one",
+            2 * 3600,
+            Some(tpm.identity(&held)),
+            hosts(ok, unauthenticated, unauthenticated, unauthenticated),
+        ),
     ] {
         let wires = [
             &harness.wire_as(identity.clone()).await,

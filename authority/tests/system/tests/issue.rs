@@ -166,7 +166,7 @@ async fn who_renews_and_then_issues_is_no_clone() {
     assert_eq!(warnings(), 1);
     renew(&other).await;
     assert_eq!(warnings(), 2);
-    // Now somebody else has renewed, and the certificate is two behind.
+    // Now another holder has renewed, and the certificate is two behind.
     issue(&own).await;
     issue(&other).await;
     assert_eq!(warnings(), 4);

@@ -133,8 +133,8 @@ async fn clock_that_jumps_ahead_removes_nothing_and_is_reported() {
     for _ in 0..3 {
         harness.authority.prune().await;
     }
-    let told = warnings().await;
-    assert!(told.len() == 1 && told[0].contains("is ahead"), "{told:?}");
+    let warned = warnings().await;
+    assert!(warned.len() == 1 && warned[0].contains("is ahead"), "{warned:?}");
     assert!(harness.authority.metrics_text().contains("endorse_clock_implausible 1"));
     harness.ahead.store(0, Ordering::SeqCst);
     assert_refused(&harness, &mut client, "locked").await;
@@ -150,8 +150,8 @@ async fn ca_that_is_not_valid_yet_is_reported() {
     let cause = harness.authority.health().await.certificates.unwrap_err();
     assert!(cause.contains("the X.509 CA is not valid before"), "{cause}");
     let mut admin = AdminServiceClient::new(harness.operator().await.channel);
-    let told = admin.status(StatusRequest {}).await.unwrap().into_inner().warnings;
-    assert_eq!(told, [cause]);
+    let warned = admin.status(StatusRequest {}).await.unwrap().into_inner().warnings;
+    assert_eq!(warned, [cause]);
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ async fn join(authority: &Running, tpm: &SoftwareTpm) -> IssuedCredentials {
     join.result().await
 }
 
-/// Somebody without a certificate, refused.
+/// A caller without a certificate, refused.
 pub(crate) async fn stranger(authority: &Running) {
     let mut client = IdentityServiceClient::new(wire(authority, None).await.channel);
     client.who_am_i(WhoAmIRequest {}).await.unwrap_err();
