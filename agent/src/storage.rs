@@ -1,7 +1,7 @@
 //! The folder that holds the bot's identity: a [set of files](crate::deliver::destination) that change as one, and no private key.
 //!
 //! `identity.json` is the truth, and the only one of them that the agent reads; the others are copies for other programs.
-//! Beside them is a mark for each service whose users have not been told of its new files yet, and in `manifests.json` what
+//! Beside them is a mark for each service whose reload hook is pending, and in `manifests.json` what
 //! was written last, here and to each destination.
 
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ use crate::tpm::inventory::pem;
 
 const IDENTITY: &str = "identity.json";
 
-/// An empty file of this name and a service's: who uses the service's files has to be told of them still.
+/// An empty file with this prefix and a service's name: the service's reload hook is pending.
 const DEBT: &str = "reload-due-";
 
 /// What was written to each destination, and to this folder.
@@ -49,7 +49,7 @@ struct Manifests {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
     now: Manifest,
-    /// What was there before: whoever is killed at the switch leaves that.
+    /// The previous name, which remains if the agent is killed at the switch.
     before: Option<Manifest>,
 }
 
@@ -104,7 +104,7 @@ impl Storage {
         Ok(Self { writer, manifests: Mutex::new(manifests) })
     }
 
-    /// The identity that is stored in a folder; `None` if there is none.
+    /// The identity stored in a directory; `None` without one.
     ///
     /// # Errors
     /// It cannot be read, or is not one.
@@ -188,7 +188,7 @@ impl Storage {
         write().map_err(|cause| Failure::io(&cause, path.display()))
     }
 
-    /// Notes that those who use a service's files have to be told of new ones. When this returns it is on the disk.
+    /// Marks a service's reload hook as pending, synchronized to the disk.
     ///
     /// # Errors
     /// The operating system's.
@@ -202,7 +202,7 @@ impl Storage {
             .map_err(|cause| Failure::io(&cause, path.display()))
     }
 
-    /// Notes that they have been told.
+    /// Removes the mark after the hook succeeded.
     ///
     /// # Errors
     /// The operating system's.
@@ -216,7 +216,7 @@ impl Storage {
         }
     }
 
-    /// Whether they have to be told still.
+    /// Whether the hook is pending.
     #[must_use]
     pub fn owes(&self, service: &ServiceName) -> bool {
         fs::symlink_metadata(self.debt(service)).is_ok()

@@ -1,5 +1,5 @@
 //! Whether others than root and the agent's own user can change a file: the file itself, or any folder or link on the way
-//! to it. Whoever can write a configuration decides which programs the agent runs.
+//! to it. A user who can write the configuration decides which programs the agent runs.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -16,12 +16,12 @@ use rustix::process::geteuid;
 /// What Linux itself follows before it says ELOOP.
 const MAX_LINKS: u32 = 40;
 
-/// The file systems in which links lead to what a process has open: whoever started us has opened it.
+/// The file systems in which links lead to what a process has open: the process that started us has opened it.
 const PROC_SUPER_MAGIC: rustix::fs::FsWord = 0x9fa0;
 
 const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Refuses a file that somebody else could have written. What is not a regular file is what whoever started us has given.
+/// Refuses a file that another user could have written. What is not a regular file was given by the process that started us.
 ///
 /// # Errors
 /// [`Exit::Permission`], with who can change what; the operating system's.
@@ -64,7 +64,7 @@ pub(crate) fn check(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whoever can write to a folder can replace what is in it; in a sticky one only whoever owns that.
+/// A user who can write to a directory can replace its entries; in a sticky one only their owner can.
 fn check_folder(folder: &Stat, entry: &Stat, at: &Path) -> Result<(), Failure> {
     check_owner(folder, at)?;
     let is_sticky = folder.st_mode & 0o1000 != 0;
@@ -162,7 +162,7 @@ mod tests {
             assert_eq!(refused(&file), format!("other users can write to {}", place.display()));
             fs::set_permissions(&place, before).unwrap();
         }
-        // In a sticky folder nobody else can replace it.
+        // In a sticky directory no other user can replace it.
         mode(&folder, 0o1777);
         check(&file).unwrap();
         mode(&folder, 0o755);

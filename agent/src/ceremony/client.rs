@@ -135,7 +135,7 @@ impl Client {
         let damaged = |error: String| Failure::new(Exit::Data, error, "run `agent join` again");
         let trusted = identity.trusted(&self.pins).map_err(damaged)?;
         let trust = ServerTrust::Pins(trusted.clone());
-        // Whoever is not the authority costs no command of the TPM, the first time apart.
+        // A server that is not the authority costs no TPM command, except the first time.
         if self.history.failed.load(Ordering::Relaxed) {
             self.connect(&trust, None).await?;
         }
@@ -181,7 +181,7 @@ impl Client {
     }
 
     /// The first address where the authority proves to be the one that is trusted, beginning with the one that did last.
-    /// Whoever does not has decided nothing, whatever was said.
+    /// Any other peer has decided nothing, whatever it answered.
     async fn connect(
         &self,
         trust: &ServerTrust,

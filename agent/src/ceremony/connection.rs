@@ -43,7 +43,7 @@ pub(crate) const MAX_CALL: usize = 64 * 1024;
 /// A connection, and what only its two ends know of it.
 #[derive(Debug)]
 pub struct Connection {
-    /// gRPC on this connection. It is never made anew: a proof would be worth nothing on another.
+    /// gRPC on this connection. It never reconnects: a proof is only valid on its own connection.
     pub channel: Channel,
     /// The value that binds a join to this connection.
     pub exporter: [u8; 32],
@@ -51,13 +51,13 @@ pub struct Connection {
     pub(crate) budget: Budget,
 }
 
-/// Why there is no connection. Nobody has proved to be the authority, so nothing is decided: whatever was said, the host
+/// Why there is no connection. No peer has proved to be the authority, so nothing is decided: whatever it answered, the host
 /// may find the authority at another address or a little later.
 #[derive(Debug)]
 pub struct Unopened {
     /// In words.
     pub failure: Failure,
-    /// Whether somebody answered: that says more than silence.
+    /// Whether a peer answered, which is more informative than silence.
     is_answered: bool,
 }
 
@@ -85,7 +85,7 @@ impl Connection {
     /// Connects to HOST:PORT, at the first of the addresses behind the name where the authority is.
     ///
     /// # Errors
-    /// Nobody answers there, or it is not the authority that is trusted: [`Exit::Unavailable`].
+    /// No server responds there, or it is not the trusted authority: [`Exit::Unavailable`].
     pub async fn open(address: &str, config: Arc<ClientConfig>) -> Result<Self, Unopened> {
         if address.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
             let message = format!("{address:?} is not HOST:PORT");
@@ -210,7 +210,7 @@ struct Watched {
 }
 
 impl Watched {
-    /// Who hangs up has said why before. Nobody reads that any more once a write has failed, so it is read here.
+    /// A peer that closes the connection sent its reason first. After a failed write it is no longer read elsewhere, so read it here.
     fn wrote<T>(
         &mut self,
         context: &mut Context<'_>,

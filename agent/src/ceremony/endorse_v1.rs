@@ -82,7 +82,7 @@ impl Ceremony for EndorseV1 {
 /// endorsement key with all that was shown of it.
 ///
 /// An authority that refuses before it has asked for a proof may do so for want of certificates between ours and a root.
-/// The TPM is asked for them then, and not before: of most TPMs nobody needs them, and they cost a command or more.
+/// The TPM is asked for them only then: with most TPMs they are not needed, and they cost a command or more.
 ///
 /// # Errors
 /// [`Exit::Refused`] with the authority's words, [`Exit::Data`] if it does not keep to the ceremony, the TPM's.

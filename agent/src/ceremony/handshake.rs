@@ -192,7 +192,7 @@ mod tests {
     use super::*;
     use crate::ceremony::connection::MAX_HANDSHAKE;
 
-    /// Connects with next to no time to somebody who accepts and says what `says` says.
+    /// Connects with a minimal timeout to a peer that accepts and sends what `says` sends.
     async fn shake_with(
         limit: Duration,
         says: impl FnOnce(BlockingStream) + Send + 'static,

@@ -12,7 +12,7 @@ use crate::tpm::passwords::PasswordFiles;
 
 pub(crate) fn run(arguments: &Doctor) -> Result<(), Failure> {
     let path = arguments.file.path();
-    // Nobody asked for a file, and there is none: this host has no agent yet.
+    // No file was given, and the default one does not exist: this host has no agent yet.
     let configured = if arguments.file.config.is_none() && !path.exists() {
         Configured::Nothing
     } else {

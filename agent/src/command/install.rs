@@ -53,7 +53,7 @@ fn systemd(arguments: Systemd) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the configuration wants to reach; what is usual as long as there is none.
+/// What the configuration needs access to; the defaults without a configuration.
 fn reach(file: &ConfigFile) -> Result<Reach, Failure> {
     let missing = |path: &Path| {
         path.try_exists()

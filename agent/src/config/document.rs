@@ -31,7 +31,7 @@ pub struct Loaded {
     pub settings: Settings,
     /// What may not be as meant.
     pub warnings: Findings,
-    /// The files that it names. Nobody has looked at them: [`NamedFile::look`].
+    /// The files it refers to, not yet checked: [`NamedFile::look`].
     pub files: Vec<NamedFile>,
 }
 

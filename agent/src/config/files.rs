@@ -129,7 +129,7 @@ fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Failure {
 }
 
 impl Token {
-    /// Its name, read anew each time if a file has it.
+    /// Its name; if it is in a file, read each time.
     ///
     /// # Errors
     /// The file cannot be read, or has no name in it.

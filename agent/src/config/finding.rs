@@ -13,7 +13,7 @@ const MAX_FINDINGS: usize = 100;
 /// As much of a line as is shown.
 const MAX_SNIPPET: usize = 100;
 
-/// A message that is longer quotes something that nobody meant.
+/// Limit of a message's length; a longer one quotes garbage.
 const MAX_MESSAGE: usize = 300;
 
 /// How bad it is.

@@ -107,12 +107,12 @@ mod tests {
             ("there/sub", "link/sub/../sub", "is the same directory as"),
         ] {
             let mut folders = Folders::default();
-            assert_eq!(folders.claim(&at("p/o"), "somebody is"), None);
-            assert_eq!(folders.claim(&at(one), "somebody else is"), None, "{one}");
+            assert_eq!(folders.claim(&at("p/o"), "another service is"), None);
+            assert_eq!(folders.claim(&at(one), "another service is"), None, "{one}");
             let (one, other) = (at(one), at(other));
             let said = folders.claim(&other, "we are").unwrap();
             let (one, other) = (one.display(), other.display());
-            let expected = format!("the destination {other} {how} {one}, where somebody else is");
+            let expected = format!("the destination {other} {how} {one}, where another service is");
             assert_eq!(said, expected);
         }
         let mut folders = Folders::default();

@@ -13,7 +13,7 @@ use super::overrides::Overrides;
 use super::tree::MAX_SIZE;
 use crate::trusted;
 
-/// Where the file is if nobody says otherwise.
+/// The default path.
 pub const DEFAULT_PATH: &str = "/etc/tbot.yaml";
 
 /// Where the configuration is.

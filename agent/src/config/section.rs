@@ -235,13 +235,13 @@ impl Keys {
     }
 }
 
-/// A word that is none of a few.
+/// The message for a value that is not one of the allowed words.
 pub(super) fn unknown(text: &str, words: &[&str]) -> String {
     let advice = nearest(text, words).map(|word| format!("; did you mean `{word}`?"));
     format!("`{text}` is not one of {}{}", words.join(", "), advice.unwrap_or_default())
 }
 
-/// The word that somebody may have meant.
+/// The word that was probably meant.
 pub(super) fn nearest<'w>(text: &str, words: &[&'w str]) -> Option<&'w str> {
     /// Characters: longer than any word of ours, and twice as long as any that is near one.
     const LONGEST: usize = 64;

@@ -1,4 +1,4 @@
-//! What the agent is told to do, typed and checked: nothing here needs to be parsed again.
+//! The agent's settings, parsed and validated.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,19 +15,19 @@ use crate::log::Log;
 use crate::tpm::inventory::EkChoice;
 use crate::tpm::passwords::PasswordFiles;
 
-/// The lifetime of certificates if nobody says another.
+/// The default lifetime of certificates.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(60 * 60);
 
 /// The longest lifetime that an authority grants without a word about it.
 pub const USUAL_MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Where the bot keeps its identity if nobody says otherwise.
+/// The default storage directory.
 pub const DEFAULT_STORAGE: &str = "/var/lib/teleport/bot";
 
 /// Where programs are looked for: nothing of our own environment is passed on.
 pub(crate) const HOOK_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// How long a reload may take if nobody says otherwise.
+/// The default timeout of a reload hook.
 pub const DEFAULT_RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The whole configuration.
@@ -88,7 +88,7 @@ pub enum Token {
 pub enum Storage {
     /// In a directory that is the agent's alone.
     Directory(Directory),
-    /// Nowhere: each start joins anew.
+    /// In memory: the agent joins at each start.
     Memory,
 }
 
@@ -102,7 +102,7 @@ pub enum Destination {
         /// Who may read the files beside the agent.
         readers: Vec<Reader>,
     },
-    /// Nowhere: they are made and renewed, but nobody sees them.
+    /// In memory: credentials are issued and renewed, but not written.
     Memory,
 }
 
@@ -120,7 +120,7 @@ pub struct Directory {
 /// What to make of symbolic links on the way to a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Symlinks {
-    /// Follow only those that nobody but root and the agent could have put there.
+    /// Follow only links that only root and the agent could have created.
     #[default]
     TrySecure,
     /// Follow none.
@@ -281,7 +281,7 @@ pub struct Reload {
     pub timeout: Duration,
 }
 
-/// How somebody is told that there are new files.
+/// The action of a reload hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReloadAction {
     /// Run a program, without a shell.
@@ -302,7 +302,7 @@ pub enum ReloadAction {
     SystemdUnit(String),
 }
 
-/// A signal by which daemons are told to read their files again.
+/// A signal that makes daemons reload their files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// SIGHUP, the usual one.

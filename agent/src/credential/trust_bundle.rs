@@ -19,7 +19,7 @@ impl TrustBundle {
     /// Reads CA certificates, DER.
     ///
     /// # Errors
-    /// There is none, there are too many, or one cannot be read.
+    /// The list is empty or too long, or a certificate cannot be read.
     pub fn new<'d>(certificates: impl IntoIterator<Item = &'d [u8]>) -> Result<Self, String> {
         let certificates = certificates.into_iter().take(MAX_CAS.saturating_add(1));
         let certificates: Vec<_> = certificates.map(<[u8]>::to_vec).collect();

@@ -13,7 +13,7 @@ use rustix::time::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Rings when a pause is over, the host's sleep included, and as soon as somebody sets the clock. timerfd_create(2).
+/// Expires after a pause, including time asleep, and when the clock is set. timerfd_create(2).
 #[derive(Debug)]
 pub struct Alarm {
     pause: AsyncFd<OwnedFd>,

@@ -119,7 +119,7 @@ pub(super) fn socket(settings: &Settings) -> Option<PathBuf> {
     }
 }
 
-/// Whoever removes the storage removes the socket in it. There is one again once there is a storage again.
+/// Removing the storage removes its socket. The socket is created again with the storage.
 pub(super) fn recreate_socket(path: &Path) -> Option<UnixListener> {
     if path.exists() { None } else { bind_socket(path).ok() }
 }
@@ -127,7 +127,7 @@ pub(super) fn recreate_socket(path: &Path) -> Option<UnixListener> {
 /// Makes the socket in the storage.
 fn bind_socket(path: &Path) -> Result<UnixListener, Failure> {
     let failed = |cause| Failure::io(&cause, path.display());
-    // The storage is locked by us, so whoever listened there before is gone.
+    // We hold the lock of the storage, so any previous listener is gone.
     match fs::remove_file(path) {
         Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(failed(cause)),
         _ => {}

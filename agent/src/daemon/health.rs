@@ -31,7 +31,7 @@ pub enum Status {
 pub struct Component {
     /// How it is.
     pub status: Status,
-    /// Why it is not well.
+    /// Why it is not healthy.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
     /// What to do about it.
@@ -100,7 +100,7 @@ struct Inner {
     components: BTreeMap<String, Component>,
     tallies: BTreeMap<String, Tally>,
     meter: Meter,
-    /// Why the configuration could not be read again, the last time that somebody asked for it.
+    /// Why the last reload of the configuration failed.
     configuration: Option<String>,
     /// The component whose files cannot be read, and why, until they can be.
     look: Option<(String, Failure)>,
@@ -140,7 +140,7 @@ impl Health {
         self.lock().components = found.into_iter().map(component).collect();
     }
 
-    /// Those who use the component's credentials were not told of them before we began.
+    /// The component's reload hook has not succeeded since before the start.
     pub fn owed(&self, name: &str) {
         if let Some(component) = self.lock().components.get_mut(name) {
             component.status = Status::Initializing;
@@ -156,7 +156,7 @@ impl Health {
         inner.components.insert(name.into(), component);
     }
 
-    /// Those who use the component's credentials have been told at last.
+    /// The component's reload hook has succeeded.
     pub fn told(&self, name: &str, now: &str) {
         let mut inner = self.lock();
         if let Some(component) = inner.components.get_mut(name) {
@@ -167,7 +167,7 @@ impl Health {
         }
     }
 
-    /// The component's credentials are in place, but those who use them could not be told.
+    /// The component's credentials are written, but its reload hook failed.
     pub fn untold(&self, name: &str, validity: Validity, failure: &Failure, now: &str) {
         self.lock().tally(name).untold += 1;
         self.unwell(name, failure, now);

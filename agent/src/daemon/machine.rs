@@ -1,7 +1,7 @@
 //! What the daemon does next, as a pure function of what it knows and what time it is.
 //!
 //! A *unit* is a set of credentials with one life: the identity, and one for each service. The identity is renewed while it
-//! is valid and joined anew when it is not; a service is issued by means of a valid identity. One job runs at a time, and
+//! is valid, and replaced by a join when it is not; a service is issued by means of a valid identity. One job runs at a time, and
 //! whatever goes wrong, the answer is a time at which to try again.
 //!
 //! Signals are events like any other. What has to wait for the end of a job (a new configuration, the daemon's own end)
@@ -84,7 +84,7 @@ struct Unit {
     not_until: Duration,
     /// Renew as soon as may be.
     wanted: bool,
-    /// Who uses the files has to be told still.
+    /// The reload hook has yet to run.
     reload_due: bool,
     limit: Limit,
 }
@@ -135,7 +135,7 @@ pub struct Machine {
 impl Machine {
     /// The longest wait between two tries of what may do at any time.
     pub const PASSING_MOST: Duration = Duration::from_secs(60);
-    /// The longest wait between two tries of what somebody has to change first.
+    /// The longest pause between retries of something that someone has to change first.
     pub const LASTING_MOST: Duration = Duration::from_secs(300);
     /// A job that takes longer is reported: a slow TPM and a slow reload hook together need less.
     pub const OVERDUE: Duration = Duration::from_secs(600);
@@ -175,7 +175,7 @@ impl Machine {
         self
     }
 
-    /// The same, where those who use the files of these services have to be told of them still.
+    /// The same, where the reload hooks of these services have yet to run.
     #[must_use]
     pub fn owing(mut self, owed: impl IntoIterator<Item = bool>) -> Self {
         for (unit, owed) in self.services.iter_mut().zip(owed) {
@@ -280,7 +280,7 @@ impl Machine {
         });
     }
 
-    /// How long nothing will be due: until the earliest renewal or retry. The wall clock can jump, so nobody should sleep
+    /// How long nothing will be due: until the earliest renewal or retry. The wall clock can jump, so do not sleep
     /// for much longer than a minute at a time without asking again.
     #[must_use]
     pub fn idle(&self, now: Moment) -> Duration {
@@ -302,7 +302,7 @@ impl Machine {
         self.identity.validity.is_some_and(|validity| validity.holds_at(wall))
     }
 
-    /// Whether a service's credentials are valid now and everybody has been told.
+    /// Whether a service's credentials are valid now and its reload hook has run.
     #[must_use]
     pub fn service_holds(&self, index: usize, wall: i64) -> bool {
         self.services.get(index).is_some_and(|unit| {
@@ -325,7 +325,7 @@ impl Machine {
             self.identity.validity = None;
         }
         let Some(part) = job.part() else {
-            // The configuration stays as it was. Whoever asked for another one wants everything renewed all the same.
+            // The configuration was not changed. The request still asks to renew everything.
             return self.renew_all();
         };
         let holds = self.identity_holds(now.wall);

@@ -41,13 +41,13 @@ use crate::tpm::thread::Meter;
 /// The socket in the storage that answers `agent status`.
 pub const SOCKET: &str = "agent.sock";
 
-/// Files may be removed, and where nobody tells of a clock that was set it must be seen: look at least this often.
+/// The longest pause between two checks of files and clock, for changes without a notification.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Reads the configuration again; what it says in warnings was logged.
 pub type Reread = Arc<dyn Fn() -> Result<Settings, Failure> + Send + Sync>;
 
-/// Keeps credentials fresh until told to stop; with `oneshot` once.
+/// Keeps credentials fresh until asked to stop; with `oneshot` once.
 ///
 /// # Errors
 /// What keeps it from beginning; with `oneshot`, whatever fails first. Later failures are logged and outlived.
@@ -192,7 +192,7 @@ impl Daemon {
         }
     }
 
-    /// Looks for what nobody tells us: whether files were changed or taken away. They are made again before they are missed.
+    /// Checks for changes without a notification: files that were changed or removed. They are written again.
     fn look(&mut self) {
         if let Slot::Free(worker) = &self.slot {
             self.looking = Some(Looking::begin(worker.files()));
@@ -284,7 +284,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Says how a job ended, to everybody who wants to know.
+    /// Reports how a job ended: health, log and service manager.
     fn note(&self, ended: &Ended) {
         let at = timestamp();
         let Slot::Free(worker) = &self.slot else { return };
@@ -361,7 +361,7 @@ impl Daemon {
 }
 
 impl Slot {
-    /// How the job at hand ended; never, if there is none. Nothing is lost if this is dropped.
+    /// Waits for the running job to end; forever without one. Cancel safe.
     async fn ended(&mut self) -> Result<Ended, Failure> {
         let Self::Busy(work, _) = self else { return std::future::pending().await };
         let (worker, ended) = work.await.map_err(Failure::bug)?;

@@ -29,7 +29,7 @@ use crate::storage::Storage;
 use crate::tpm::passwords::Passwords;
 use crate::tpm::thread::{Audience, End, Meter, TpmThread};
 
-/// How a job ended, and in words why, if it did not end well.
+/// How a job ended, and why, if it failed.
 pub(crate) struct Ended {
     pub(crate) job: Job,
     pub(crate) outcome: Outcome,
@@ -89,7 +89,7 @@ impl Worker {
             config::Storage::Directory(directory) => {
                 let storage = Storage::open_directory(directory)?;
                 let identity = match Storage::identity(&directory.path) {
-                    // What cannot be understood is no identity: the host joins anew.
+                    // An identity that cannot be parsed is not used: the host joins again.
                     Err(failure) if failure.exit == Exit::Data => {
                         log.warn(
                             "the stored identity is not used",
@@ -319,7 +319,7 @@ impl Worker {
         let ttl = service.lifetime.ttl;
         let stop = self.stop.clone();
         let connection = self.connection(&identity).await?;
-        // The files of an identity are for Teleport's software, those of `x509` for anybody's.
+        // The files of an identity are for Teleport's software, those of `x509` for any.
         let subject = match service.kind {
             ServiceKind::Identity { .. } => SubjectForm::Full,
             ServiceKind::X509 { .. } => SubjectForm::Plain,
@@ -400,17 +400,17 @@ impl Worker {
     async fn tell(self, job: Job, index: usize, placed: Option<Validity>) -> (Self, Ended) {
         let service = self.settings.services.get(index);
         let reload = service.and_then(|service| service.reload.clone());
-        let told = match reload {
+        let reloaded = match reload {
             Some(reload) => blocking(move || reload::run(&reload)).await.map(Some),
             None => Ok(None),
         };
-        let ended = match (told, placed) {
-            (Ok(told), placed) => {
+        let ended = match (reloaded, placed) {
+            (Ok(reloaded), placed) => {
                 if let Some(service) = service {
                     self.note(service, Storage::settle).await;
                 }
-                if let (Some(told), Some(service)) = (told, service) {
-                    self.log.info("reloaded", &[("service", &service.name), ("how", &told)]);
+                if let (Some(reloaded), Some(service)) = (reloaded, service) {
+                    self.log.info("reloaded", &[("service", &service.name), ("how", &reloaded)]);
                 }
                 let outcome = placed.map_or(Outcome::Told, Outcome::Valid);
                 Ended::new(job, outcome, None)

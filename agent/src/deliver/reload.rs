@@ -29,7 +29,7 @@ const MOST_OUTPUT: usize = 4096;
 /// How long a program that took too long has for an orderly end, and then for any.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Who was told, and what they said.
+/// A successful hook: what ran, and its output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reloaded {
     /// What was done.
@@ -48,7 +48,7 @@ impl fmt::Display for Reloaded {
 /// Tells who uses the files. It blocks, for the configured time at most and a few seconds.
 ///
 /// # Errors
-/// They were not told; why not, and what the program said. It can be tried again.
+/// The hook failed: the reason, and the program's output. It can be retried.
 pub fn run(reload: &Reload) -> Result<Reloaded, Failure> {
     match &reload.action {
         ReloadAction::Command { program, arguments } => {
@@ -196,7 +196,7 @@ impl Watch {
     /// Takes what there is to read, so that the program never waits for us; keeps the end.
     fn listen(&mut self) {
         let mut chunk = [0; MOST_OUTPUT];
-        // Not for ever: somebody may write as fast as we read.
+        // Bounded: the program may write as fast as we read.
         for _ in 0..16 {
             let Some(output) = &mut self.output else { return };
             match output.read(&mut chunk) {

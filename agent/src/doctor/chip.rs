@@ -17,7 +17,7 @@ use super::{Check, Topic, advisory};
 use crate::tpm::failure;
 use crate::tpm::passwords::PasswordFiles;
 
-/// Properties of a TPM, as it told them.
+/// Properties of a TPM, as reported by it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Properties(Vec<(Property, u32)>);
 
@@ -76,13 +76,13 @@ fn read_group<T: Transport>(
         let CapabilityData::TpmProperties(list) = answer.capability_data else {
             return Err(failure::command(unexpected()));
         };
-        let told = list.iter().filter(|told| (next..end).contains(&told.property.0));
-        let told: Vec<_> = told.map(|told| (told.property, told.value)).collect();
-        match told.iter().map(|(property, _)| property.0).max() {
+        let found = list.iter().filter(|found| (next..end).contains(&found.property.0));
+        let found: Vec<_> = found.map(|found| (found.property, found.value)).collect();
+        match found.iter().map(|(property, _)| property.0).max() {
             Some(last) if more => next = last.saturating_add(1),
             _ => next = end,
         }
-        all.extend(told);
+        all.extend(found);
     }
     Ok(())
 }
@@ -212,19 +212,19 @@ pub(super) fn hierarchies(properties: &Properties, files: &PasswordFiles) -> Che
 
 /// How long it has had power. Nothing here relies on its clock.
 pub(super) fn clock<T: Transport>(tpm: &mut Tpm<T>) -> Result<Check, Failure> {
-    let told = tpm.run(&ReadClock {}, []).map_err(failure::command)?.current_time;
+    let clock = tpm.run(&ReadClock {}, []).map_err(failure::command)?.current_time;
     let span = |milliseconds: u64| go_duration::text(Duration::from_secs(milliseconds / 1000));
-    let cut = if told.clock_info.safe { "" } else { "; it lost power without a shutdown" };
+    let cut = if clock.clock_info.safe { "" } else { "; it lost power without a shutdown" };
     let finding = format!(
         "the TPM was powered for {} since it was cleared and for {} since its last reset, number {}{cut}",
-        span(told.clock_info.clock),
-        span(told.time),
-        told.clock_info.reset_count,
+        span(clock.clock_info.clock),
+        span(clock.time),
+        clock.clock_info.reset_count,
     );
     Ok(Check::ok(Topic::TpmClock, finding))
 }
 
-/// What others left in it. Behind a resource manager nobody sees what is others', but whether there is room.
+/// Objects left by other programs. Behind a resource manager only the number of free slots is visible.
 pub(super) fn handles<T: Transport>(
     tpm: &mut Tpm<T>,
     properties: &Properties,
@@ -337,8 +337,8 @@ mod tests {
     fn hierarchies_that_are_off_or_have_an_unknown_password_fail_a_join() {
         let files = PasswordFiles::default();
         let of = |enabled, permanent| {
-            let told = [(Property::STARTUP_CLEAR, enabled), (Property::PERMANENT, permanent)];
-            hierarchies(&Properties::of(&told), &files)
+            let read = [(Property::STARTUP_CLEAR, enabled), (Property::PERMANENT, permanent)];
+            hierarchies(&Properties::of(&read), &files)
         };
         assert_eq!(of(0b1111, 0).verdict, Verdict::Ok);
         assert!(of(0b1111, 0b101).finding.contains("endorsement not set, owner set, lockout set"));
@@ -347,16 +347,16 @@ mod tests {
     }
 
     #[test]
-    fn a_firmware_is_told_with_what_is_known_against_it() {
+    fn a_firmware_is_read_with_what_is_known_against_it() {
         let root = tempfile::tempdir().unwrap();
         let of = |maker: &[u8; 4], v1| {
             let maker = (Property::MANUFACTURER, u32::from_be_bytes(*maker));
-            let told = [
+            let read = [
                 maker,
                 (Property::FIRMWARE_VERSION_1, v1),
                 (Property::FIRMWARE_VERSION_2, 0x1_0002),
             ];
-            firmware(root.path(), &Properties::of(&told))
+            firmware(root.path(), &Properties::of(&read))
         };
         let weak = of(b"IFX\0", 7 << 16 | 40);
         assert_eq!(weak.verdict, Verdict::Warn);

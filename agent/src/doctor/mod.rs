@@ -28,11 +28,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// Well.
+    /// No problem.
     Ok,
-    /// Not looked at, since something before it is not well.
+    /// Not checked because of an earlier failure.
     Skip,
-    /// A join works, but somebody should know.
+    /// A join works, but an operator should know.
     Warn,
     /// A join does not work.
     Fail,
@@ -44,7 +44,7 @@ pub enum Verdict {
 pub enum Topic {
     /// Whether the kernel has a TPM 2.0, under which driver.
     Device,
-    /// Whether we may open it, and whether somebody else has it.
+    /// Whether we may open it, and whether another process holds it.
     Access,
     /// Whether it answers, and as what.
     Answer,

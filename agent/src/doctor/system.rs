@@ -13,13 +13,13 @@ use crate::ceremony::client::Client;
 use crate::config::{self, LoadError, Loaded, Settings};
 use crate::credential::identity::rfc3339;
 
-/// Before this version was made, November 2026, nobody can have it.
+/// A clock before the release of this version, November 2026, is wrong.
 const MADE: i64 = 1_793_491_200;
 
 /// What is known of the configuration.
 #[derive(Debug)]
 pub enum Configured {
-    /// Nobody named one, and there is none at the usual place.
+    /// No file was given, and the default one does not exist.
     Nothing,
     /// It was read.
     Loaded(Box<Loaded>, String),
@@ -146,7 +146,7 @@ fn folder(path: &Path, keys: &[String], wall: i64) -> Result<Check, Failure> {
     })
 }
 
-/// Each of the authority's addresses: whether somebody is there, and is the one that is trusted.
+/// Each of the authority's addresses: whether it is reachable and trusted.
 pub(super) async fn authority(settings: &Settings, checks: &mut Vec<Check>) {
     for address in &settings.authorities {
         let address = address.to_string();

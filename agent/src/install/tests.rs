@@ -30,7 +30,7 @@ fn the_unit_is_what_was_agreed() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/install/data/snapshot.service");
         fs::write(path, &text).unwrap();
     }
-    assert_eq!(text, SNAPSHOT, "UPDATE=1 writes it anew");
+    assert_eq!(text, SNAPSHOT, "run with UPDATE=1 to rewrite it");
 }
 
 fn lines<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
@@ -74,8 +74,8 @@ fn the_daemon_is_told_what_was_stated() {
         ..unit()
     };
     let text = stated.render().unwrap();
-    let told = "--storage \"/srv/a $$b\" --tpm swtpm:path=/dev/shm/tpm.sock";
-    let expected = format!("/usr/bin/agent start --config /etc/tbot.yaml {told}");
+    let options = "--storage \"/srv/a $$b\" --tpm swtpm:path=/dev/shm/tpm.sock";
+    let expected = format!("/usr/bin/agent start --config /etc/tbot.yaml {options}");
     assert_eq!(lines(&text, "ExecStart"), [expected.as_str()]);
     assert_eq!(lines(&text, "ReadWritePaths"), ["/opt/machine-id", "\"/srv/a $b\""]);
     // The way to the TPM is open.
@@ -144,10 +144,10 @@ fn systemd_agrees() {
             + &String::from_utf8_lossy(&output.stderr);
         (output.status.success(), said)
     };
-    let (well, said) = analyze(&["verify", "--man=no"]);
-    assert!(well && !said.contains("endorse-agent.service"), "{said}");
-    let (well, said) = analyze(&["security", "--offline=yes", "--threshold=25", "--no-pager"]);
-    assert!(well && said.contains("Overall exposure level"), "{said}");
+    let (success, said) = analyze(&["verify", "--man=no"]);
+    assert!(success && !said.contains("endorse-agent.service"), "{said}");
+    let (success, said) = analyze(&["security", "--offline=yes", "--threshold=25", "--no-pager"]);
+    assert!(success && said.contains("Overall exposure level"), "{said}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub fn rule(group: &AccountName) -> String {
     fill(include_str!("data/tpm.rules"), &[("GROUP", vec![group.to_string()])])
 }
 
-/// A file of somebody else that already gives the TPM, behind the resource manager, to a group.
+/// An existing file that already gives a group access to the TPM behind the resource manager.
 pub fn found(folders: &[&Path]) -> Option<PathBuf> {
     let gives =
         |line: &str| !line.starts_with('#') && line.contains("tpmrm") && line.contains("GROUP");

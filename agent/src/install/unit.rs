@@ -25,11 +25,11 @@ pub struct Unit {
     pub config: PathBuf,
     /// The TPM.
     pub tpm: Tcti,
-    /// Whether the configuration does not say so, or something else: the daemon is told.
+    /// Whether to pass it to the daemon, because the configuration differs.
     pub stated_tpm: bool,
     /// The folder of the identity; in memory without one.
     pub storage: Option<PathBuf>,
-    /// Whether the configuration does not say so, or something else: the daemon is told.
+    /// Whether to pass it to the daemon, because the configuration differs.
     pub stated_storage: bool,
     /// Folders that are written besides.
     pub read_write: Vec<PathBuf>,
@@ -81,7 +81,7 @@ impl Unit {
         matches!(self.tpm, Tcti::Device(_))
     }
 
-    /// What the daemon is told besides where its configuration is: each word after a space.
+    /// Further options of the daemon, each after a space.
     fn stated(&self) -> Result<String, InvalidPath> {
         let mut words = String::new();
         if self.stated_storage {

@@ -55,7 +55,7 @@ impl PasswordFiles {
     }
 }
 
-/// The passwords of the hierarchies; empty where there is none.
+/// The passwords of the hierarchies; empty by default.
 #[derive(Clone, Debug)]
 pub struct Passwords {
     owner: SecretBuf,

@@ -1,4 +1,4 @@
-//! The thread that owns the TPM. A TPM does one thing at a time and takes its time for it; whoever needs it hands work to
+//! The thread that owns the TPM. A TPM runs one command at a time, and may be slow; the other threads hand work to
 //! this thread and waits, without holding anything else up.
 
 use std::ffi::OsStr;
@@ -31,7 +31,7 @@ pub type Tpm = tpm2::Tpm<HostTransport>;
 /// Work waiting for the TPM.
 const WAITING: usize = 8;
 
-/// After this long a person is told what is going on.
+/// After this time the user is notified of the delay.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The kernel gives a chip five minutes for an RSA key; nothing takes longer.
@@ -91,12 +91,12 @@ fn present(tcti: &Tcti, devices: &Path) -> Tcti {
     }
 }
 
-/// Who is told that the TPM is slow.
+/// Where to report that the TPM is slow.
 #[derive(Clone, Copy, Debug)]
 pub enum Audience {
     /// A person at a terminal, who waits.
     Person,
-    /// Whoever reads the daemon's log.
+    /// The daemon's log.
     Log(Log),
 }
 
@@ -135,7 +135,7 @@ impl TpmThread {
     /// As [`Self::open`], without blocking.
     ///
     /// # Errors
-    /// As [`Self::open`]; or it cannot be opened for a minute, as a socket where nobody accepts.
+    /// As [`Self::open`]; or it cannot be opened for a minute, as with a socket whose listener does not accept.
     pub async fn open_async(
         tcti: &Tcti,
         meter: Meter,
@@ -173,7 +173,7 @@ impl TpmThread {
         Ok((Self { jobs, audience, meter }, end, opened))
     }
 
-    /// Runs `job` with the TPM and waits for what it returns. If it takes long, a person is told what it waits for.
+    /// Runs `job` with the TPM and waits for what it returns. If it takes long, reports what it waits for.
     ///
     /// # Errors
     /// The job's own, or the TPM did not answer in five minutes.
@@ -183,7 +183,7 @@ impl TpmThread {
     ) -> Result<R, Failure> {
         let (reply, mut replied) = oneshot::channel();
         let job = Box::new(move |tpm: &mut Tpm| {
-            // Nobody may be waiting any more; the work was done all the same.
+            // The caller may have gone; drop the result.
             let _ = reply.send(job(tpm));
         });
         self.jobs.try_send(Job::Run(job)).map_err(|_| stuck())?;
@@ -238,7 +238,7 @@ pub struct Meter(Arc<Counts>);
 struct Counts {
     commands: AtomicU64,
     nanoseconds: AtomicU64,
-    /// The code of the command that the TPM has not answered yet; 0 if there is none.
+    /// The code of the command that the TPM has not answered yet; 0 when idle.
     running: AtomicU32,
     /// When that command began, milliseconds on the boot clock.
     began: AtomicU64,
@@ -270,7 +270,7 @@ impl Meter {
     }
 }
 
-/// What a person is told who has waited for the TPM for a while, most often for the command that it is at.
+/// The message about a slow TPM, which usually names the running command.
 fn waiting_for(command: Option<CommandCode>) -> String {
     match command {
         Some(command) if CREATING.contains(&command) => {
@@ -369,11 +369,11 @@ mod tests {
     #[test]
     fn a_person_is_told_which_command_it_is() {
         let header = |code: u32| [&[0x80, 1, 0, 0, 0, 10][..], &code.to_be_bytes()].concat();
-        let told = |command: &[u8]| waiting_for(Some(CommandCode(code(command))));
+        let message = |command: &[u8]| waiting_for(Some(CommandCode(code(command))));
         for creates in [0x131, 0x153, 0x191] {
-            assert!(told(&header(creates)).starts_with("the TPM is creating a key"));
+            assert!(message(&header(creates)).starts_with("the TPM is creating a key"));
         }
-        assert_eq!(told(&header(0x17a)), "the TPM has not responded to TPM2_GetCapability yet");
+        assert_eq!(message(&header(0x17a)), "the TPM has not responded to TPM2_GetCapability yet");
         assert_eq!(code(&[0x80, 1]), 0);
     }
 
@@ -434,7 +434,7 @@ mod tests {
         fs::write(device("tpmrm1"), "").unwrap();
         assert_eq!(found(), Tcti::Device(device("tpmrm1")).to_string());
         fs::write(device("tpmrm2"), "").unwrap();
-        assert_eq!(found(), wanted.to_string(), "nobody knows which");
+        assert_eq!(found(), wanted.to_string(), "the command is unknown");
         fs::remove_file(device("tpmrm2")).unwrap();
         fs::write(device("tpmrm0"), "").unwrap();
         assert_eq!(found(), wanted.to_string());

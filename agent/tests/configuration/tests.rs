@@ -54,7 +54,7 @@ fn a_good_file_is_told_in_a_few_lines() {
     let folder = Folder::new();
     folder.write("tbot.yaml", GUIDE);
     let said = format!(
-        "tbot.yaml is well
+        "tbot.yaml is valid
 Authority:    example.teleport.sh:443
 Trusted by:   CA pin {PIN}
 Token:        my-bot-token
@@ -91,7 +91,7 @@ fn the_environment_goes_before_the_file_and_the_command_line_before_both() {
     let arguments = ["check", "-c", "tbot.yaml", "-a", "line:2", "--credential-ttl", "2h"];
     let output = folder.agent(&arguments, &variables);
     let said = format!(
-        "tbot.yaml is well
+        "tbot.yaml is valid
 Authority:    line:2
 Trusted by:   CA pin {PIN}
 Token:        read from {token}
@@ -175,7 +175,7 @@ fn what_configure_writes_check_reads() {
     }
 }
 
-/// The port of somebody who answers every question with this line of HTTP.
+/// The port of a server that answers every request with this line of HTTP.
 fn answering(status: &'static str) -> u16 {
     let listener = TcpListener::bind("localhost:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -43,7 +43,7 @@ fn over(text: &str, overrides: &Overrides) -> Settings {
     read_with(text, path(), overrides).unwrap_or_else(|findings| panic!("{findings}")).settings
 }
 
-/// Compares with what is written down. `UPDATE_SNAPSHOTS=1` writes it anew, to be read before it is kept.
+/// Compares with the stored snapshot. `UPDATE_SNAPSHOTS=1` rewrites it; review the change.
 fn assert_snapshot(name: &str, expected: &str, found: &str) {
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/tests");

@@ -11,9 +11,9 @@ pub enum Job {
     Join,
     /// Renew the identity by itself.
     Renew,
-    /// Issue and write a service's credentials, and tell who uses them.
+    /// Issue and write a service's credentials, and run its reload hook.
     Issue(usize),
-    /// Tell who uses a service's credentials, again: they could not be told when it was due.
+    /// Run a service's reload hook again, after it failed.
     Reload(usize),
     /// Read the configuration again and take it over.
     Configure,
@@ -46,9 +46,9 @@ impl fmt::Display for Job {
 /// Why a job failed: what decides when it is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// It may do at any time: nobody answered, something was busy.
+    /// A retry may succeed at any time: no response, or something was busy.
     Passing,
-    /// It will not do before somebody changes something: refused, locked out, no permission, a full disk.
+    /// A retry fails until someone changes something: refused, locked out, no permission, a full disk.
     Lasting,
     /// The identity is no longer good: join, whatever its dates say.
     IdentityGone,
@@ -57,15 +57,15 @@ pub enum Trouble {
 /// How a job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Well: these are the credentials now.
+    /// Success: these are the credentials now.
     Valid(Validity),
-    /// The credentials are in place, but those who use them could not be told.
+    /// The credentials are written, but the reload hook failed.
     Untold(Validity),
-    /// Those who use the credentials have been told.
+    /// The reload hook succeeded.
     Told,
     /// The configuration was read again, and is in force.
     Configured,
-    /// Not well.
+    /// Failure.
     Failed(Trouble),
 }
 

@@ -1,9 +1,9 @@
-//! How often one part may be renewed, whoever asks: an interval that is too short, an authority that issues lives of seconds,
+//! Rate limit for renewals of one part, whatever the cause: an interval that is too short, an authority that issues lives of seconds,
 //! or a reload hook that sends a signal to the agent.
 
 use std::time::Duration;
 
-/// A few renewals in a row, as somebody at a keyboard asks for, and then one in each [`Limit::INTERVAL`]. This is the generic
+/// A few renewals in a row, as an operator may request, and then one per [`Limit::INTERVAL`]. This is the generic
 /// cell rate algorithm of ITU-T I.371.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Limit {

@@ -19,7 +19,7 @@ impl Machine {
     /// A comparison that takes longer is reported.
     pub const LOOK_OVERDUE: Duration = Duration::from_secs(60);
 
-    /// Begins a comparison, or reports the one that does not end. There is never a second one: it would hang as well.
+    /// Begins a comparison, or reports the one that does not end. There is never a second one: it would hang too.
     pub(super) fn look(&mut self, now: Moment) -> Option<Action> {
         if let Some(look) = &mut self.look {
             return look.overdue_at.take_if(|at| *at <= now.boot).map(|_| Action::ReportLook);

@@ -135,7 +135,7 @@ fn sleep_over_the_end_is_noticed_at_once() {
     assert_eq!(actions, [Action::Begin(Job::Join)]);
 }
 
-/// By its own clock the host cannot tell a wrong clock from an old certificate. It tries, with patience, and is well again
+/// The host cannot distinguish a wrong clock from an expired certificate. It retries with pauses, and is healthy again
 /// as soon as the clock is.
 #[test]
 fn a_clock_that_jumps_by_a_year_either_way_heals_when_it_comes_back() {

@@ -37,7 +37,7 @@ impl Worker {
         Ok((diag, inventory))
     }
 
-    /// Goes on with the same storage and identity under a configuration that was read anew.
+    /// Continues with the same storage and identity under a reloaded configuration.
     async fn adopt(&mut self, settings: Arc<Settings>) -> Result<(), Failure> {
         if settings.storage != self.settings.storage {
             let what = "`storage` cannot be changed by a reload";

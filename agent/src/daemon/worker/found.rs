@@ -31,14 +31,14 @@ pub(crate) struct Files {
 pub(crate) struct Inventory {
     /// Each service's validity and pace.
     pub(crate) services: Vec<(Option<Validity>, Pace)>,
-    /// For each service, whether those who use its files have to be told of them since before we began.
+    /// For each service, whether its reload hook is pending from before the start.
     pub(crate) owed: Vec<bool>,
     /// As [`Files::departure`].
     pub(crate) departure: Option<String>,
 }
 
 /// Why the configuration asks for another identity than the one there is, as far as is known. The worker asks for it in
-/// the middle of a job, where nobody should wait for a disk.
+/// the middle of a job, which should not wait for a disk.
 #[derive(Clone, Default)]
 pub(crate) struct Departure(Arc<Mutex<Option<String>>>);
 

@@ -49,7 +49,7 @@ pub struct Identity<'a> {
 /// The files of an `x509` service.
 ///
 /// # Errors
-/// The certificate is not the key's, or is none.
+/// The certificate is for another key, or malformed.
 pub fn x509(key: &dyn Key, x509: X509<'_>, files: X509Files) -> Result<FileSet, Failure> {
     check_x509(key, x509)?;
     let [certificate, secret, authorities] = match files {
@@ -65,7 +65,7 @@ pub fn x509(key: &dyn Key, x509: X509<'_>, files: X509Files) -> Result<FileSet, 
 /// The files of an `identity` service. `ssh_folder`, where OpenSSH's client is to find them, asks for its configuration.
 ///
 /// # Errors
-/// A certificate is not the key's, or is none; something cannot be written in OpenSSH's files.
+/// A certificate is for another key, or malformed; something cannot be written in OpenSSH's files.
 pub fn identity(
     key: &dyn Key,
     identity: &Identity<'_>,

@@ -35,7 +35,7 @@ const LARGEST_ACCOUNTS: u64 = 16 * 1024 * 1024;
 /// Who may read, in the way that the file system has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Nobody else.
+    /// No one else.
     Private,
     /// These, by an access control list.
     List(Vec<(Who, u32)>),
@@ -119,7 +119,7 @@ impl Access {
         }
     }
 
-    /// Lets the readers into a folder that was there before, and takes nothing from anybody.
+    /// Gives the readers access to an existing directory, and takes no access away.
     pub(super) fn admit_to_existing(&self, folder: impl AsFd) -> io::Result<()> {
         let folder = folder.as_fd();
         let stat = rustix::fs::fstat(folder)?;

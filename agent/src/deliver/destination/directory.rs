@@ -55,7 +55,7 @@ impl Directory {
         Ok(Writer { directory: self.clone(), held: Mutex::new(Held { lock, manifest: None }) })
     }
 
-    /// Whether a set is there; also if it cannot be told.
+    /// Whether a set exists; `true` if that cannot be determined.
     #[must_use]
     pub fn has_set(&self) -> bool {
         let data = std::fs::metadata(self.path().join(links::DATA));
@@ -107,7 +107,7 @@ impl Writer {
         self.directory.path()
     }
 
-    /// Whether the set that was written last is there still; also if it cannot be told.
+    /// Whether the set that was written last still exists; `true` if that cannot be determined.
     #[must_use]
     pub fn has_set(&self) -> bool {
         self.directory.has_set()
@@ -115,7 +115,7 @@ impl Writer {
 
     /// Replaces the whole set that is there by this one. When it returns, the set is on the disk.
     ///
-    /// The way to the directory is walked anew each time, so that it may be replaced under a running agent.
+    /// The path is resolved each time, so that the directory may be replaced under a running agent.
     ///
     /// # Errors
     /// What the operating system refused, and where; what was there before is then still there, whole.
@@ -232,7 +232,7 @@ impl Opened {
         let mode = Mode::RUSR | Mode::WUSR;
         let lock = rustix::fs::openat(&self.folder, LOCK, flags, mode)
             .map_err(|error| failed(error.into()))?;
-        // Whoever can open it can keep us out.
+        // A process that can open it can block us.
         rustix::fs::fchmod(&lock, mode).map_err(|error| failed(error.into()))?;
         let lock = File::from(lock);
         match lock.try_lock() {

@@ -1,5 +1,5 @@
 //! Finding and making folders where others may be at work: each name on the way is opened by itself, below the folder
-//! that was opened before, so that nobody can put something else in between.
+//! that was opened before, so that it cannot be replaced in between.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -24,8 +24,8 @@ const READ: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLO
 
 /// The folder at `path`, made if it is not there; `access` decides about a folder that is made.
 ///
-/// `secure` follows no symbolic link; `try-secure` only one that nobody but root and we could have put there;
-/// `insecure` every one, and takes a folder of somebody else.
+/// `secure` follows no symbolic link; `try-secure` only one that only root and we could have created;
+/// `insecure` every one, and accepts a directory of another user.
 pub(super) fn open(
     path: &Path,
     links: Symlinks,
@@ -40,7 +40,7 @@ pub(super) fn open(
         let here = at.join(&name);
         let next = match look(&folder, &name) {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => match make(&folder, &name) {
-                // Somebody else was faster.
+                // Another process was faster.
                 Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => look(&folder, &name),
                 Err(cause) => Err(cause),
                 Ok(made) => {

@@ -44,12 +44,12 @@ pub(super) enum Place {
     Linked,
     /// A file of who wrote here before.
     Plain,
-    /// A link that somebody put in place of ours. It is replaced, and never followed.
+    /// A link that replaced ours. It is replaced, and never followed.
     Replaced,
 }
 
-/// The version that is current; `None` before the first. A link that leads elsewhere is somebody else's, unless we wrote
-/// `last` here: then it was ours, and whoever changed it did damage.
+/// The version that is current; `None` before the first. A link that leads elsewhere is not ours, unless we wrote
+/// `last` here: then it was ours, and was damaged.
 pub(super) fn current(folder: &OwnedFd, last: Option<Version>) -> Result<Option<Version>, Failure> {
     let target = match folder::read_link(folder, OsStr::new(DATA)) {
         Ok(target) => target,

@@ -38,7 +38,7 @@ struct Attributes {
     gid: u32,
     /// The permission bits.
     mode: u32,
-    /// SHA-256 of the access control list, hexadecimal; `None` if there is none.
+    /// SHA-256 of the access control list, hexadecimal; `None` without a list.
     acl: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Where files go, a set at a time: nobody ever sees a certificate with another's key, or half a file.
+//! Where files go, a set at a time: readers never see a certificate with another key, or half a file.
 //!
 //! # In a directory
 //! ```text
@@ -15,7 +15,7 @@
 //!
 //! # Reading
 //! *One* file can be read by its plain path at any time. Who reads *several* and must not see two sets
-//! - reads them when told to ([`crate::deliver::reload`]): that is after the change, and the next one is a renewal away. So do
+//! - reads them when notified ([`crate::deliver::reload`]): that is after the change, and the next one is a renewal away. So do
 //!   nginx, PostgreSQL and most others; or
 //! - opens the folder `..data` once and the files in it (`openat`); if one is gone, two sets have been written since
 //!   then: begin again. [`Destination::read`] does so. Without `openat`, `readlink` of `..data` before and after does too.
@@ -237,7 +237,7 @@ impl Destination {
         }
     }
 
-    /// Whether a set is there; also if it cannot be told.
+    /// Whether a set exists; `true` if that cannot be determined.
     #[must_use]
     pub fn has_set(&self) -> bool {
         match &self.sink {
@@ -258,7 +258,7 @@ impl Destination {
     }
 }
 
-/// A set that nobody outside sees.
+/// A set in memory.
 #[derive(Debug, Default)]
 pub struct Memory(Mutex<Option<FileSet>>);
 

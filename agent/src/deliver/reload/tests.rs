@@ -1,4 +1,4 @@
-//! Programs that do as they are told, and others.
+//! Reload hooks that succeed, fail and hang.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
@@ -27,15 +27,15 @@ const SHORT: Duration = Duration::from_millis(300);
 #[test]
 fn a_command_is_run_without_shell_or_environment() {
     let action = ReloadAction::Command { program: "env".into(), arguments: vec![] };
-    let told = run(&Reload { action, timeout: LONG }).unwrap();
-    assert_eq!(told.output.lines().count(), 2, "{told}");
-    assert!(told.output.contains(&format!("PATH={HOOK_PATH}")), "{told}");
+    let done = run(&Reload { action, timeout: LONG }).unwrap();
+    assert_eq!(done.output.lines().count(), 2, "{done}");
+    assert!(done.output.contains(&format!("PATH={HOOK_PATH}")), "{done}");
     let action = ReloadAction::Command {
         program: "/bin/echo".into(),
         arguments: vec!["$HOME; exit 1".into(), "*".into()],
     };
-    let told = run(&Reload { action, timeout: LONG }).unwrap();
-    assert_eq!(told.output, "$HOME; exit 1 *");
+    let done = run(&Reload { action, timeout: LONG }).unwrap();
+    assert_eq!(done.output, "$HOME; exit 1 *");
 }
 
 #[test]
@@ -52,9 +52,9 @@ fn a_failure_says_what_the_program_said() {
 
 #[test]
 fn of_much_output_the_end_is_kept() {
-    let told = shell("yes long | head -c 1000000; echo end", LONG).unwrap();
-    assert!(told.output.len() <= MOST_OUTPUT && told.output.len() > MOST_OUTPUT / 2);
-    assert!(told.output.ends_with("\nend"), "{told}");
+    let done = shell("yes long | head -c 1000000; echo end", LONG).unwrap();
+    assert!(done.output.len() <= MOST_OUTPUT && done.output.len() > MOST_OUTPUT / 2);
+    assert!(done.output.ends_with("\nend"), "{done}");
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn who_takes_too_long_is_killed_with_all_it_started() {
         let (_, said) = failure.message.rsplit_once(": ").unwrap();
         for pid in said.split(' ') {
             let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
-            // Whoever inherits it has to reap it first.
+            // The process that inherits it has to reap it first.
             let gone = (0..200).any(|_| {
                 std::thread::sleep(Duration::from_millis(10));
                 let state = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid()));
@@ -82,8 +82,8 @@ fn who_takes_too_long_is_killed_with_all_it_started() {
 
 #[test]
 fn what_it_leaves_in_the_background_holds_nobody_up() {
-    let told = shell("sleep 20 & echo told", Duration::from_secs(10)).unwrap();
-    assert_eq!(told.output, "told");
+    let done = shell("sleep 20 & echo told", Duration::from_secs(10)).unwrap();
+    assert_eq!(done.output, "told");
 }
 
 #[test]
@@ -121,8 +121,8 @@ fn a_signal_reaches_the_process_of_the_file_and_no_other() {
     }
     assert!(daemon.try_wait().unwrap().is_none(), "nothing so far was for it");
 
-    let told = hang_up(file.clone()).unwrap();
-    assert!(told.to_string().starts_with("sent Hup to process "), "{told}");
+    let done = hang_up(file.clone()).unwrap();
+    assert!(done.to_string().starts_with("sent Hup to process "), "{done}");
     assert_eq!(lines.next().unwrap().unwrap(), "told");
     assert!(daemon.wait().unwrap().success());
     let failure = hang_up(file).unwrap_err();

@@ -20,7 +20,7 @@ use crate::tpm::failure;
 use crate::tpm::inventory::key_octets;
 use crate::tpm::passwords::Passwords;
 
-/// The session that guards a join: it proves what the TPM answers, and encrypts what nobody may see.
+/// The session that guards a join: it authenticates the TPM's answers, and encrypts secrets.
 #[derive(Debug)]
 pub(super) enum Guard {
     /// A policy session. The endorsement hierarchy has no password to prove; so the session that authorizes the EK can ride
@@ -65,7 +65,7 @@ pub(super) fn enter<T: Transport>(
 }
 
 /// As [`enter`], with an EK that is persistent; `None` if it is not. Its handle is tried without asking what is there. Only if
-/// something is wrong the TPM is asked whether it is this key: to make it anew can take half a minute.
+/// that fails the TPM is asked whether it is this key: creating it again can take half a minute.
 pub(super) fn enter_resident<T: Transport>(
     tpm: &mut Tpm<T>,
     ek: &KnownEk,

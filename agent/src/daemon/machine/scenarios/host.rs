@@ -135,11 +135,14 @@ impl Host {
             // The loop looks at least once a minute.
             let begun = ends.saturating_sub(if self.hangs { HANG } else { JOB });
             let late = self.boot.saturating_sub(begun) > Machine::OVERDUE + MINUTE;
-            assert!(!late || self.overdue, "{job} does not end, and nobody says so");
+            assert!(!late || self.overdue, "{job} does not end, and this is not reported");
         }
         if let Some((begun, _, reported)) = self.look {
             let late = self.boot.saturating_sub(begun) > Machine::LOOK_OVERDUE + MINUTE;
-            assert!(!late || reported || self.ended.is_some(), "a look hangs, and nobody says so");
+            assert!(
+                !late || reported || self.ended.is_some(),
+                "a look hangs, and this is not reported"
+            );
         }
         let idle = self.ended.is_none() && self.job.is_none();
         let silent = self.unhealthy.is_empty() && !self.machine.all_well(self.now().wall);
@@ -288,7 +291,7 @@ impl Host {
         self.handle(event);
     }
 
-    /// What nobody tells the daemon of.
+    /// Changes of which the daemon is not notified.
     fn change(&mut self, incident: Incident, outage: Duration) {
         match incident {
             ClockAhead | ClockBehind => {
@@ -343,7 +346,7 @@ impl Host {
         assert_eq!(self.ended, None, "it ended by itself");
         assert!(self.machine.all_well(self.now().wall) && self.unhealthy.is_empty());
         assert!(self.stored && !self.reloading);
-        assert!(!self.is_departed(), "nobody joins with the token that is configured");
+        assert!(!self.is_departed(), "the daemon does not join with the configured token");
         if incidents.contains(&SighupInvalid) && !incidents.contains(&SighupValid) {
             assert!(self.failed_reloads > 0, "the log does not tell of the configuration");
         }

@@ -20,7 +20,7 @@ fn replace(path: &Path, with: impl FnOnce(&Path)) {
 
 const DAMAGES: [Damage; 16] = [
     ("key emptied", |at| fs::write(at.join("svid.key"), "").unwrap(), "svid.key is empty"),
-    ("key of somebody else", |at| fs::write(at.join("svid.key"), "key 9").unwrap(), "content"),
+    ("another key", |at| fs::write(at.join("svid.key"), "key 9").unwrap(), "content"),
     ("certificate cut", |at| fs::write(at.join("svid.pem"), "cert").unwrap(), "content"),
     (
         "key is a folder",

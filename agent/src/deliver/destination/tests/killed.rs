@@ -135,7 +135,7 @@ fn version(folder: &Path) -> u64 {
     link.to_str().unwrap().strip_prefix("..v").unwrap().parse().unwrap()
 }
 
-/// What is finished, its owner can read and nobody else.
+/// Only the owner can read finished files.
 fn check_own_modes(folder: &Path) {
     let data = folder.join(fs::read_link(folder.join("..data")).unwrap());
     assert_eq!(fs::metadata(&data).unwrap().mode() & 0o7777, 0o700);

@@ -1,4 +1,4 @@
-//! What a directory does for readers, and against everybody else.
+//! Which access a directory gives to readers and to others.
 
 mod damaged;
 mod fixture;

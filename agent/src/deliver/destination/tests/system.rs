@@ -147,10 +147,10 @@ fn a_group_reads_without_access_control_lists() {
     }
     let Some(disk) = Mounted::new("ramfs", "size=1m") else { return };
     let group = [Reader::Group(Account::Id(GROUP))];
-    let nobody = [Reader::User(Account::Id(NOBODY))];
+    let reader = [Reader::User(Account::Id(NOBODY))];
     let failure = with(&disk.path(), Symlinks::Secure, Acls::Required, &group).lock().unwrap_err();
     assert!(failure.message.contains("no access control lists"), "{failure}");
-    let failure = with(&disk.path(), Symlinks::Secure, Acls::Off, &nobody).lock().unwrap_err();
+    let failure = with(&disk.path(), Symlinks::Secure, Acls::Off, &reader).lock().unwrap_err();
     assert_eq!(failure.exit, Exit::Config);
     let path = disk.path().join("y");
     for acls in [Acls::Try, Acls::Off] {
@@ -165,7 +165,7 @@ fn a_group_reads_without_access_control_lists() {
     }
     let path = disk.path().join("z");
     let notices =
-        with(&path, Symlinks::Secure, Acls::Try, &nobody).lock().unwrap().write(&pair(1)).unwrap();
+        with(&path, Symlinks::Secure, Acls::Try, &reader).lock().unwrap().write(&pair(1)).unwrap();
     assert!(notices[0].contains("the readers cannot read"), "{notices:?}");
     assert_eq!(fs::metadata(path.join("svid.key")).unwrap().mode() & 0o7777, 0o600);
     assert_eq!(
