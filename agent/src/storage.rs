@@ -26,7 +26,7 @@ use crate::tpm::inventory::pem;
 const IDENTITY: &str = "identity.json";
 
 /// An empty file with this prefix and a service's name: the service's reload hook is pending.
-const DEBT: &str = "reload-due-";
+const RELOAD_MARK: &str = "reload-due-";
 
 /// What was written to each destination, and to this folder.
 const MANIFESTS: &str = "manifests.json";
@@ -192,8 +192,8 @@ impl Storage {
     ///
     /// # Errors
     /// The operating system's.
-    pub fn owe(&self, service: &ServiceName) -> Result<(), Failure> {
-        let path = self.debt(service);
+    pub fn mark_reload_pending(&self, service: &ServiceName) -> Result<(), Failure> {
+        let path = self.reload_mark(service);
         let mut options = File::options();
         options.write(true).create(true).truncate(true).mode(0o600);
         let made = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(&path);
@@ -206,8 +206,8 @@ impl Storage {
     ///
     /// # Errors
     /// The operating system's.
-    pub fn settle(&self, service: &ServiceName) -> Result<(), Failure> {
-        let path = self.debt(service);
+    pub fn clear_reload_pending(&self, service: &ServiceName) -> Result<(), Failure> {
+        let path = self.reload_mark(service);
         match fs::remove_file(&path) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
                 Err(Failure::io(&cause, path.display()))
@@ -218,12 +218,12 @@ impl Storage {
 
     /// Whether the hook is pending.
     #[must_use]
-    pub fn owes(&self, service: &ServiceName) -> bool {
-        fs::symlink_metadata(self.debt(service)).is_ok()
+    pub fn is_reload_pending(&self, service: &ServiceName) -> bool {
+        fs::symlink_metadata(self.reload_mark(service)).is_ok()
     }
 
-    fn debt(&self, service: &ServiceName) -> PathBuf {
-        self.writer.path().join(format!("{DEBT}{service}"))
+    fn reload_mark(&self, service: &ServiceName) -> PathBuf {
+        self.writer.path().join(format!("{RELOAD_MARK}{service}"))
     }
 
     /// Makes `identity` the stored one. When this returns it is on the disk.
@@ -294,22 +294,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_owed_outlives_the_agent() {
+    fn pending_reload_survives_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
         let [web, mail]: [ServiceName; 2] = ["web", "mail"].map(|name| name.parse().unwrap());
         let storage = Storage::open(folder.path()).unwrap();
-        storage.settle(&web).unwrap();
-        storage.owe(&web).unwrap();
-        storage.owe(&web).unwrap();
+        storage.clear_reload_pending(&web).unwrap();
+        storage.mark_reload_pending(&web).unwrap();
+        storage.mark_reload_pending(&web).unwrap();
         drop(storage);
         let storage = Storage::open(folder.path()).unwrap();
-        assert!(storage.owes(&web) && !storage.owes(&mail));
-        storage.settle(&web).unwrap();
-        assert!(!storage.owes(&web));
+        assert!(storage.is_reload_pending(&web) && !storage.is_reload_pending(&mail));
+        storage.clear_reload_pending(&web).unwrap();
+        assert!(!storage.is_reload_pending(&web));
         fs::remove_dir_all(folder.path()).unwrap();
-        assert_eq!(storage.owe(&web).unwrap_err().exit, Exit::Io);
-        storage.settle(&web).unwrap();
+        assert_eq!(storage.mark_reload_pending(&web).unwrap_err().exit, Exit::Io);
+        storage.clear_reload_pending(&web).unwrap();
     }
 
     #[test]

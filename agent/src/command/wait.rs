@@ -93,9 +93,9 @@ async fn ask_agent(arguments: &Wait, path: &str) -> Result<(StatusCode, Bytes), 
 fn reasons(body: &[u8]) -> String {
     let reason = |component: Component| component.reason.unwrap_or_else(|| "not yet".into());
     if let Ok(report) = serde_json::from_slice::<Report>(body) {
-        let unwell = report.services.into_iter().filter(|(_, c)| c.status != Status::Healthy);
-        let unwell = unwell.map(|(name, c)| format!("{name}: {}", reason(c)));
-        return unwell.collect::<Vec<_>>().join("; ");
+        let unhealthy = report.services.into_iter().filter(|(_, c)| c.status != Status::Healthy);
+        let unhealthy = unhealthy.map(|(name, c)| format!("{name}: {}", reason(c)));
+        return unhealthy.collect::<Vec<_>>().join("; ");
     }
     serde_json::from_slice(body).map_or_else(|_| "malformed response".into(), reason)
 }

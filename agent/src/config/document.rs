@@ -159,7 +159,7 @@ fn settings(root: &Node, overrides: &Overrides, source: &Source<'_>) -> Option<S
     let tpm = tpm(&top, overrides, source);
 
     let (lifetime, storage) = (lifetime?, storage?);
-    let services = service::settle(drafts?, lifetime, &storage, source);
+    let services = service::complete(drafts?, lifetime, &storage, source);
     let (trust, token) = onboarding?;
     Some(Settings {
         authorities: authorities?,

@@ -291,7 +291,7 @@ impl Lifetime {
 }
 
 /// Gives each service what it takes from the whole: a name, a lifetime; and sees that no two are in each other's way.
-pub(super) fn settle(
+pub(super) fn complete(
     drafts: Vec<Draft>,
     lifetime: Lifetime,
     storage: &Storage,

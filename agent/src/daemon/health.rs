@@ -90,9 +90,9 @@ pub struct Report {
 /// What became of tries.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
-    well: u64,
+    succeeded: u64,
     failed: u64,
-    untold: u64,
+    reload_failed: u64,
 }
 
 #[derive(Debug, Default)]
@@ -141,7 +141,7 @@ impl Health {
     }
 
     /// The component's reload hook has not succeeded since before the start.
-    pub fn owed(&self, name: &str) {
+    pub fn reload_pending(&self, name: &str) {
         if let Some(component) = self.lock().components.get_mut(name) {
             component.status = Status::Initializing;
             component.reason = Some("the reload hook has not run yet for the new files".into());
@@ -149,15 +149,15 @@ impl Health {
     }
 
     /// The component's credentials were renewed and are in place.
-    pub fn well(&self, name: &str, validity: Validity, now: &str) {
+    pub fn succeeded(&self, name: &str, validity: Validity, now: &str) {
         let mut inner = self.lock();
-        inner.tally(name).well += 1;
+        inner.tally(name).succeeded += 1;
         let component = Component::new(Status::Healthy, Some(validity), now);
         inner.components.insert(name.into(), component);
     }
 
     /// The component's reload hook has succeeded.
-    pub fn told(&self, name: &str, now: &str) {
+    pub fn reloaded(&self, name: &str, now: &str) {
         let mut inner = self.lock();
         if let Some(component) = inner.components.get_mut(name) {
             component.status = Status::Healthy;
@@ -168,9 +168,9 @@ impl Health {
     }
 
     /// The component's credentials are written, but its reload hook failed.
-    pub fn untold(&self, name: &str, validity: Validity, failure: &Failure, now: &str) {
-        self.lock().tally(name).untold += 1;
-        self.unwell(name, failure, now);
+    pub fn reload_failed(&self, name: &str, validity: Validity, failure: &Failure, now: &str) {
+        self.lock().tally(name).reload_failed += 1;
+        self.unhealthy(name, failure, now);
         if let Some(component) = self.lock().components.get_mut(name) {
             component.set_validity(validity);
         }
@@ -178,8 +178,8 @@ impl Health {
 
     /// The component's credentials were renewed, but they are not the ones that are asked for.
     pub fn kept(&self, name: &str, validity: Validity, failure: &Failure, now: &str) {
-        self.lock().tally(name).well += 1;
-        self.unwell(name, failure, now);
+        self.lock().tally(name).succeeded += 1;
+        self.unhealthy(name, failure, now);
         if let Some(component) = self.lock().components.get_mut(name) {
             component.set_validity(validity);
         }
@@ -188,24 +188,24 @@ impl Health {
     /// The component could not be renewed: it is unhealthy until it has been, though what it has may be valid still.
     pub fn failed(&self, name: &str, failure: &Failure, now: &str) {
         self.lock().tally(name).failed += 1;
-        self.unwell(name, failure, now);
+        self.unhealthy(name, failure, now);
     }
 
     /// The component's files are no longer what was written; they are written again as soon as that is possible.
     pub fn changed(&self, name: &str, change: &str, now: &str) {
         let reason = format!("the files were changed: {change}");
         let advice = "find the program that writes there; the agent replaces the files";
-        self.unwell(name, &Failure::new(Exit::Io, reason, advice), now);
+        self.unhealthy(name, &Failure::new(Exit::Io, reason, advice), now);
     }
 
     /// A job for the component does not end. It may still.
     pub fn overdue(&self, name: &str, failure: &Failure, now: &str) {
         if self.lock().components.contains_key(name) {
-            self.unwell(name, failure, now);
+            self.unhealthy(name, failure, now);
         }
     }
 
-    fn unwell(&self, name: &str, failure: &Failure, now: &str) {
+    fn unhealthy(&self, name: &str, failure: &Failure, now: &str) {
         let mut inner = self.lock();
         let validity = inner.components.get(name).and_then(|component| component.validity);
         let mut component = Component::new(Status::Unhealthy, validity, now);
@@ -298,9 +298,9 @@ impl Health {
         page.family(name, Kind::Counter, "Attempts to renew, by outcome.");
         for (component, tally) in &inner.tallies {
             let outcomes = [
-                ("success", tally.well),
+                ("success", tally.succeeded),
                 ("failed", tally.failed),
-                ("reload_failed", tally.untold),
+                ("reload_failed", tally.reload_failed),
             ];
             for (outcome, count) in outcomes {
                 page.sample(name, &[("name", component), ("outcome", outcome)], count);
@@ -338,10 +338,10 @@ mod tests {
         let found = found.map(|(name, validity)| (name.to_owned(), validity));
         let health = Health::new(found, Meter::default(), NOW, 10);
         assert_eq!(health.status(10), "initializing: a, b");
-        health.well("a", VALID, NOW);
+        health.succeeded("a", VALID, NOW);
         health.failed("b", &Failure::new(Exit::Io, "no room", "make room"), NOW);
         assert_eq!(health.status(10), "b: no room");
-        health.well("b", VALID, NOW);
+        health.succeeded("b", VALID, NOW);
         assert_eq!(health.status(10), "in place: a, b, identity");
         health.configuration(Some(&Failure::new(Exit::Config, "unknown key", "")));
         let both = "in place: a, b, identity; the configuration was not changed: unknown key";
@@ -361,7 +361,7 @@ mod tests {
     fn credentials_that_are_not_valid_yet_are_not_healthy() {
         let validity = Validity { not_before: 10_000, not_after: 13_600 };
         let health = Health::new([("a".to_owned(), None)], Meter::default(), NOW, 10_000);
-        health.well("a", validity, NOW);
+        health.succeeded("a", validity, NOW);
         let status = |wall| health.report(wall).status;
         assert_eq!([10_000, 13_599].map(status), [Status::Healthy; 2]);
         assert_eq!([9_000, 13_600].map(status), [Status::Unhealthy; 2]);

@@ -177,9 +177,9 @@ impl Machine {
 
     /// The same, where the reload hooks of these services have yet to run.
     #[must_use]
-    pub fn owing(mut self, owed: impl IntoIterator<Item = bool>) -> Self {
-        for (unit, owed) in self.services.iter_mut().zip(owed) {
-            unit.reload_due = owed;
+    pub fn with_pending_reloads(mut self, pending: impl IntoIterator<Item = bool>) -> Self {
+        for (unit, pending) in self.services.iter_mut().zip(pending) {
+            unit.reload_due = pending;
         }
         self
     }
@@ -339,9 +339,9 @@ impl Machine {
                 (self.identity, self.rejoin) = (self.identity.received(validity, now, seed), None);
             }
             Outcome::Valid(validity) => *unit = unit.received(validity, now, seed),
-            Outcome::Told => (unit.failures, unit.reload_due) = (0, false),
+            Outcome::Reloaded => (unit.failures, unit.reload_due) = (0, false),
             Outcome::Configured => {}
-            Outcome::Untold(validity) => {
+            Outcome::ReloadFailed(validity) => {
                 let failures = unit.failures;
                 *unit = Unit { failures, reload_due: true, ..unit.received(validity, now, seed) };
                 unit.fail(Self::PASSING_MOST, now, seed);

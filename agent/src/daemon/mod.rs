@@ -107,7 +107,8 @@ fn machine(worker: &Worker, found: Inventory) -> Result<Machine, Failure> {
     let mut seeds = seeds.into_iter();
     let seed = move || seeds.next().unwrap_or(128);
     let machine = Machine::new(worker.identity(), pace, found.services, seed);
-    let machine = machine.owing(found.owed).rejoining(found.departure.is_some());
+    let machine =
+        machine.with_pending_reloads(found.reload_pending).rejoining(found.departure.is_some());
     worker.departure().note(found.departure);
     Ok(machine.renewing(worker.asks_for_another_ttl()))
 }
@@ -305,13 +306,13 @@ impl Daemon {
                 self.warn(&format!("{what}, but superseded"), &name, failure);
             }
             (Outcome::Valid(validity), None) => {
-                self.health.well(&name, validity, &at);
+                self.health.succeeded(&name, validity, &at);
                 let until = rfc3339(validity.not_after).unwrap_or_default();
                 self.log.info(what, &[("name", &name), ("until", &until)]);
             }
-            (Outcome::Told, _) => self.health.told(&name, &at),
-            (Outcome::Untold(validity), Some(failure)) => {
-                self.health.untold(&name, validity, failure, &at);
+            (Outcome::Reloaded, _) => self.health.reloaded(&name, &at),
+            (Outcome::ReloadFailed(validity), Some(failure)) => {
+                self.health.reload_failed(&name, validity, failure, &at);
                 self.warn("credentials written, but the reload hook failed", &name, failure);
             }
             (_, Some(failure)) => {
@@ -373,19 +374,19 @@ impl Slot {
 impl Health {
     fn of(worker: &Worker, inventory: &Inventory, meter: Meter) -> Self {
         let health = Self::new(found(worker, inventory), meter, &timestamp(), now().wall);
-        health.note_owed(worker, inventory);
+        health.note_pending_reloads(worker, inventory);
         health
     }
 
     fn become_that_of(&self, worker: &Worker, inventory: &Inventory) {
         self.keep_only(found(worker, inventory), &timestamp(), now().wall);
-        self.note_owed(worker, inventory);
+        self.note_pending_reloads(worker, inventory);
     }
 
-    fn note_owed(&self, worker: &Worker, inventory: &Inventory) {
-        let services = worker.settings().services.iter().zip(&inventory.owed);
-        for (service, _) in services.filter(|(_, owed)| **owed) {
-            self.owed(service.name.as_str());
+    fn note_pending_reloads(&self, worker: &Worker, inventory: &Inventory) {
+        let services = worker.settings().services.iter().zip(&inventory.reload_pending);
+        for (service, _) in services.filter(|(_, pending)| **pending) {
+            self.reload_pending(service.name.as_str());
         }
     }
 }

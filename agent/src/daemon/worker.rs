@@ -337,7 +337,7 @@ impl Worker {
         let files = sink.files()?;
         if service.reload.is_some() {
             // Before the files change, so that it is not forgotten if we are killed.
-            self.note(service, Storage::owe).await;
+            self.note(service, Storage::mark_reload_pending).await;
         }
         let record = self.recorder(service, &sink);
         let write = move || {
@@ -407,16 +407,16 @@ impl Worker {
         let ended = match (reloaded, placed) {
             (Ok(reloaded), placed) => {
                 if let Some(service) = service {
-                    self.note(service, Storage::settle).await;
+                    self.note(service, Storage::clear_reload_pending).await;
                 }
                 if let (Some(reloaded), Some(service)) = (reloaded, service) {
                     self.log.info("reloaded", &[("service", &service.name), ("how", &reloaded)]);
                 }
-                let outcome = placed.map_or(Outcome::Told, Outcome::Valid);
+                let outcome = placed.map_or(Outcome::Reloaded, Outcome::Valid);
                 Ended::new(job, outcome, None)
             }
             (Err(failure), Some(validity)) => {
-                Ended::new(job, Outcome::Untold(validity), Some(failure))
+                Ended::new(job, Outcome::ReloadFailed(validity), Some(failure))
             }
             (Err(failure), None) => {
                 let outcome = Outcome::Failed(Trouble::Passing);

@@ -101,7 +101,7 @@ pub enum Audience {
 }
 
 impl Audience {
-    fn hear(self, doing: &str) {
+    fn info(self, doing: &str) {
         match self {
             Self::Person => {
                 let _ = writeln!(std::io::stderr(), "{doing} ...");
@@ -110,7 +110,7 @@ impl Audience {
         }
     }
 
-    fn heed(self, remark: &str) {
+    fn warn(self, remark: &str) {
         match self {
             Self::Person => {
                 let _ = writeln!(std::io::stderr(), "{remark}");
@@ -190,7 +190,7 @@ impl TpmThread {
         let answer = match tokio::time::timeout(RETRY_TIMEOUT, &mut replied).await {
             Ok(answer) => answer,
             Err(_) => {
-                self.audience.hear(&waiting_for(self.meter.running()));
+                self.audience.info(&waiting_for(self.meter.running()));
                 tokio::time::timeout(DEADLINE, replied).await.map_err(|_| stuck())?
             }
         };
@@ -207,7 +207,7 @@ impl TpmThread {
 
     /// Says what is odd about the TPM, though it is no failure.
     pub fn remark(&self, what: &str) {
-        self.audience.heed(what);
+        self.audience.warn(what);
     }
 
     /// As [`Self::call`], for a caller that cannot wait otherwise than by blocking.
@@ -224,7 +224,7 @@ impl TpmThread {
         });
         self.jobs.try_send(Job::Run(job)).map_err(|_| stuck())?;
         replied.recv_timeout(RETRY_TIMEOUT).unwrap_or_else(|_| {
-            self.audience.hear(&waiting_for(self.meter.running()));
+            self.audience.info(&waiting_for(self.meter.running()));
             replied.recv_timeout(DEADLINE).map_err(|_| stuck())?
         })
     }

@@ -60,9 +60,9 @@ pub enum Outcome {
     /// Success: these are the credentials now.
     Valid(Validity),
     /// The credentials are written, but the reload hook failed.
-    Untold(Validity),
+    ReloadFailed(Validity),
     /// The reload hook succeeded.
-    Told,
+    Reloaded,
     /// The configuration was read again, and is in force.
     Configured,
     /// Failure.

@@ -27,7 +27,7 @@ impl Machine {
         if self.running.is_some() || self.stopping || self.oneshot {
             return None;
         }
-        let parts = self.parts().filter(|part| self.is_settled(*part)).collect();
+        let parts = self.parts().filter(|part| self.is_up_to_date(*part)).collect();
         let overdue_at = Some(now.boot.saturating_add(Self::LOOK_OVERDUE));
         self.look = Some(Look { parts, is_same_identity: true, overdue_at });
         Some(Action::Look)
@@ -35,7 +35,8 @@ impl Machine {
 
     /// What a job replaces is not what is being looked at.
     pub(super) fn replaced(&mut self, job: Job, outcome: Outcome) {
-        let (Some(look), Outcome::Valid(_) | Outcome::Untold(_)) = (&mut self.look, outcome) else {
+        let (Some(look), Outcome::Valid(_) | Outcome::ReloadFailed(_)) = (&mut self.look, outcome)
+        else {
             return;
         };
         look.parts.retain(|part| job.part() != Some(*part));
@@ -71,12 +72,13 @@ impl Machine {
     /// Whether what the comparison says of a part is true of what is in place now.
     #[must_use]
     pub fn is_judged(&self, part: Part) -> bool {
-        self.look.as_ref().is_some_and(|look| look.parts.contains(&part)) && self.is_settled(part)
+        self.look.as_ref().is_some_and(|look| look.parts.contains(&part))
+            && self.is_up_to_date(part)
     }
 
     /// Whether nothing is to be done about what is in place, as far as is known.
     #[must_use]
-    pub fn is_settled(&self, part: Part) -> bool {
+    pub fn is_up_to_date(&self, part: Part) -> bool {
         let unit = match part {
             Part::Identity => Some(&self.identity),
             Part::Service(index) => self.services.get(index),

@@ -90,11 +90,12 @@ fn a_restart_with_valid_credentials_does_nothing() {
 #[test]
 fn a_restart_tells_who_was_not_told_and_asks_for_nothing_else() {
     let services = [(Some(valid(0)), PACE), (Some(valid(0)), PACE)];
-    let machine = Machine::new(Some(valid(0)), PACE, services, || 128).owing([false, true]);
+    let machine =
+        Machine::new(Some(valid(0)), PACE, services, || 128).with_pending_reloads([false, true]);
     assert!(machine.service_holds(0, T0 + 60) && !machine.service_holds(1, T0 + 60));
     let (machine, done) = live(machine, 60..90, |_, second| match second {
         60 => Outcome::Failed(Trouble::Passing),
-        _ => Outcome::Told,
+        _ => Outcome::Reloaded,
     });
     assert_eq!(done, [(60, Job::Reload(1)), (61, Job::Reload(1))]);
     assert!(machine.all_well(T0 + 90));
@@ -175,13 +176,14 @@ fn a_failed_reload_is_tried_again_without_issuing_anew() {
     let machine = Machine::new(Some(valid(0)), PACE, [(None, PACE)], || 128);
     let (machine, actions) = machine.next(Event::Woke, at(1), 0);
     assert_eq!(actions, [Action::Begin(Job::Issue(0))]);
-    let placed = Event::Ended(Job::Issue(0), Outcome::Untold(valid(1)));
+    let placed = Event::Ended(Job::Issue(0), Outcome::ReloadFailed(valid(1)));
     let (machine, actions) = machine.next(placed, at(2), 255);
     assert_eq!(actions, []);
     assert!(!machine.service_holds(0, T0 + 2));
     let (machine, actions) = machine.next(Event::Woke, at(10), 0);
     assert_eq!(actions, [Action::Begin(Job::Reload(0))]);
-    let (machine, actions) = machine.next(Event::Ended(Job::Reload(0), Outcome::Told), at(11), 0);
+    let (machine, actions) =
+        machine.next(Event::Ended(Job::Reload(0), Outcome::Reloaded), at(11), 0);
     assert_eq!(actions, [Action::Ready]);
     assert!(machine.service_holds(0, T0 + 11));
 }
@@ -260,7 +262,7 @@ fn look_does_not_judge_what_was_replaced_meanwhile() {
         (machine, actions) = machine.next(Event::Ended(job, Outcome::Valid(valid(3))), at(4), 128);
     }
     let parts = [Part::Identity, Part::Service(0), Part::Service(1)];
-    assert!(parts.iter().all(|part| machine.is_settled(*part) && !machine.is_judged(*part)));
+    assert!(parts.iter().all(|part| machine.is_up_to_date(*part) && !machine.is_judged(*part)));
     let stale = Event::Looked { changed: parts.to_vec(), departed: true };
     let (machine, actions) = machine.next(stale, at(5), 0);
     assert!(actions.is_empty() && !machine.is_rejoining(), "{actions:?}");
@@ -310,19 +312,19 @@ fn what_somebody_took_away_is_made_anew_and_nothing_else() {
     let services = [(Some(valid(0)), PACE), (Some(valid(0)), PACE)];
     let machine = Machine::new(Some(valid(0)), PACE, services, || 128);
     let (machine, _) = machine.next(Event::Woke, at(1), 0);
-    assert!(machine.is_settled(Part::Service(1)) && !machine.is_settled(Part::Service(2)));
+    assert!(machine.is_up_to_date(Part::Service(1)) && !machine.is_up_to_date(Part::Service(2)));
     let (machine, actions) = look(machine, at(2), &[Part::Service(1)], false);
     assert_eq!(actions, [Action::Begin(Job::Issue(1))]);
-    assert!(!machine.is_settled(Part::Service(1)), "it is being seen to");
+    assert!(!machine.is_up_to_date(Part::Service(1)), "it is being seen to");
     let failed = Event::Ended(Job::Issue(1), Outcome::Failed(Trouble::Lasting));
     let (machine, actions) = machine.next(failed, at(3), 255);
     assert_eq!(actions, []);
-    assert!(!machine.is_settled(Part::Service(1)) && machine.is_settled(Part::Service(0)));
+    assert!(!machine.is_up_to_date(Part::Service(1)) && machine.is_up_to_date(Part::Service(0)));
     let (machine, _) = machine.next(Event::Woke, at(10), 0);
     let (machine, actions) =
         machine.next(Event::Ended(Job::Issue(1), Outcome::Valid(valid(10))), at(10), 128);
     assert_eq!(actions, []);
-    assert!(machine.is_settled(Part::Service(1)));
+    assert!(machine.is_up_to_date(Part::Service(1)));
     let (_, actions) = look(machine, at(11), &[Part::Identity], false);
     assert_eq!(actions, [Action::Begin(Job::Renew)]);
 }

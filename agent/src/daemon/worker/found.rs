@@ -32,7 +32,7 @@ pub(crate) struct Inventory {
     /// Each service's validity and pace.
     pub(crate) services: Vec<(Option<Validity>, Pace)>,
     /// For each service, whether its reload hook is pending from before the start.
-    pub(crate) owed: Vec<bool>,
+    pub(crate) reload_pending: Vec<bool>,
     /// As [`Files::departure`].
     pub(crate) departure: Option<String>,
 }
@@ -90,12 +90,12 @@ impl Files {
         let services = self.settings.services.iter().zip(&self.sinks);
         let services =
             services.map(|(service, sink)| (self.found(service, sink), pace(service.lifetime)));
-        let owes = |service: &Service| {
-            self.storage.as_ref().is_some_and(|storage| storage.owes(&service.name))
+        let pending = |service: &Service| {
+            self.storage.as_ref().is_some_and(|storage| storage.is_reload_pending(&service.name))
         };
         Inventory {
             services: services.collect(),
-            owed: self.settings.services.iter().map(owes).collect(),
+            reload_pending: self.settings.services.iter().map(pending).collect(),
             departure: self.departure(),
         }
     }

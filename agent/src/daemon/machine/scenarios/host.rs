@@ -214,7 +214,7 @@ impl Host {
                 Outcome::Failed(Trouble::Lasting)
             }
             Job::Reload(_) if self.hook > self.boot => Outcome::Failed(Trouble::Passing),
-            Job::Reload(_) => Outcome::Told,
+            Job::Reload(_) => Outcome::Reloaded,
             _ if unreachable => Outcome::Failed(Trouble::Passing),
             _ if self.refusing > self.boot => Outcome::Failed(Trouble::Lasting),
             Job::Join | Job::Renew => {
@@ -227,13 +227,13 @@ impl Host {
             Job::Issue(index) => {
                 self.services[index] = Some(fresh);
                 let fails = self.hook > self.boot;
-                if fails { Outcome::Untold(fresh) } else { Outcome::Valid(fresh) }
+                if fails { Outcome::ReloadFailed(fresh) } else { Outcome::Valid(fresh) }
             }
         };
         if let Some(part) = job.part() {
             self.unhealthy.retain(|unhealthy| *unhealthy != part);
             let superseded = job == Job::Renew && self.is_departed();
-            if matches!(outcome, Outcome::Failed(_) | Outcome::Untold(_)) || superseded {
+            if matches!(outcome, Outcome::Failed(_) | Outcome::ReloadFailed(_)) || superseded {
                 self.unhealthy.push(part);
             }
         }
