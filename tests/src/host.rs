@@ -213,18 +213,18 @@ impl Host {
     /// What `agent status` shows a person.
     pub fn status(&self) -> Result<String> {
         let folder = self.inside("bot").display().to_string();
-        self.world.agent(&["status", "--storage", &folder])?.well()
+        self.world.agent(&["status", "--storage", &folder])?.success()
     }
 
     /// What `agent status` says of the daemon to a program.
     pub fn health(&self) -> Result<Value> {
         let folder = self.inside("bot").display().to_string();
         let said = self.world.agent(&["status", "--storage", &folder, "--format", "json"])?;
-        Ok(serde_json::from_str::<Value>(&said.well()?)?["daemon"].clone())
+        Ok(serde_json::from_str::<Value>(&said.success()?)?["daemon"].clone())
     }
 
     /// Waits until all credentials are valid and written: so say `/readyz` and `agent status`, and so it is.
-    pub fn is_well(&self) -> Result<()> {
+    pub fn wait_healthy(&self) -> Result<()> {
         let healthy = || {
             let (code, report) = self.readyz()?;
             ensure!(code == 200 && report["status"] == "healthy", "{code} {report:#}");

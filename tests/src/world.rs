@@ -64,7 +64,7 @@ impl Said {
     }
 
     /// The output of a command that succeeded.
-    pub fn well(self) -> Result<String> {
+    pub fn success(self) -> Result<String> {
         ensure!(self.code == Some(0), "ended with {:?}: {}{}", self.code, self.out, self.err);
         Ok(self.out)
     }
@@ -84,7 +84,7 @@ impl Said {
 /// Runs an external program and returns its stdout.
 pub fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> Result<String> {
     let said = Said::by(Command::new(program).args(arguments))?;
-    said.well().with_context(|| program.to_owned())
+    said.success().with_context(|| program.to_owned())
 }
 
 /// All of it.
@@ -300,7 +300,7 @@ impl World {
     /// Creates resources, or replaces them.
     pub fn create(&self, yaml: &str) -> Result<()> {
         fs::write(self.path("resource.yaml"), yaml)?;
-        self.authority(&["create", "-f", "resource.yaml"])?.well().map(drop)
+        self.authority(&["create", "-f", "resource.yaml"])?.success().map(drop)
     }
 
     /// Creates a token that lets in what these rules allow, with certificates of these CAs if there are any.
@@ -310,7 +310,7 @@ impl World {
 
     /// The rule that `agent identify` prints for this TPM.
     pub fn rule(&self, tpm: &str) -> Result<String> {
-        self.agent(&["identify", "--tpm", tpm, "--format", "rule"])?.well()
+        self.agent(&["identify", "--tpm", tpm, "--format", "rule"])?.success()
     }
 
     /// What the audit log tells of hosts that was not asked for before. Waits for the first line.
@@ -356,7 +356,7 @@ impl World {
 
     /// How many hosts have joined.
     pub fn instances(&self) -> Result<usize> {
-        let list = self.authority(&["get", "bot_instances", "--format", "json"])?.well()?;
+        let list = self.authority(&["get", "bot_instances", "--format", "json"])?.success()?;
         let list: Vec<Value> = serde_json::from_str(&list)?;
         Ok(list.len())
     }

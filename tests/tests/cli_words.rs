@@ -83,7 +83,7 @@ fn help_of_every_verb_makes_sense_at_a_hundred_columns() -> Result<()> {
 #[test]
 fn the_first_help_names_every_exit_code() -> Result<()> {
     let world = World::absent(programs!())?;
-    let helps = [world.agent(&["--help"])?.well()?, world.authority(&["--help"])?.well()?];
+    let helps = [world.agent(&["--help"])?.success()?, world.authority(&["--help"])?.success()?];
     for help in helps {
         for code in
             ["  0  ", "  1  ", " 64  ", " 65  ", " 69  ", " 70  ", " 74  ", " 77  ", " 78  "]
@@ -92,7 +92,7 @@ fn the_first_help_names_every_exit_code() -> Result<()> {
         }
     }
     assert_eq!(
-        world.agent(&["--version"])?.well()?,
+        world.agent(&["--version"])?.success()?,
         format!("agent {}\n", env!("CARGO_PKG_VERSION"))
     );
     Ok(())
@@ -104,7 +104,7 @@ fn a_host_and_its_operator_from_first_to_last() -> Result<()> {
     let swtpm = made.start()?;
     let world = World::new(programs!())?;
     let tcti = swtpm.tcti();
-    let report = world.agent(&["identify", "--tpm", &tcti, "--format", "json"])?.well()?;
+    let report = world.agent(&["identify", "--tpm", &tcti, "--format", "json"])?.success()?;
     let report: Value = serde_json::from_str(&report)?;
     let hash = report["selected"].as_str().context("a hash")?.to_owned();
     let certificate = &report["endorsement_keys"][0]["certificate"];
@@ -138,7 +138,7 @@ fn a_host_and_its_operator_from_first_to_last() -> Result<()> {
     let join = world.join_arguments(&tcti, "t", "storage");
     let joined = shown(&world, "agent", &join, &fixed)?;
     let status = ["status", "--storage", "storage", "--format", "json"];
-    let status: Value = serde_json::from_str(&world.agent(&status)?.well()?)?;
+    let status: Value = serde_json::from_str(&world.agent(&status)?.success()?)?;
     let text = |key: &str| status[key].as_str().unwrap_or_default().to_owned();
     let (instance, began, ends) = (text("instance"), text("joined"), text("not_after"));
     let times = [(instance.as_str(), "INSTANCE"), (&began, "JOINED"), (&ends, "UNTIL")];
@@ -252,7 +252,7 @@ fn a_document_that_is_wrong_is_refused_with_file_line_and_what() -> Result<()> {
         assert!(message.starts_with(&place), "not {place}\n{message}\n{document}");
         assert!(message.contains(what), "{what} is not in {message}");
     }
-    assert_eq!(world.authority(&["get", "tokens"])?.well()?, "");
+    assert_eq!(world.authority(&["get", "tokens"])?.success()?, "");
     Ok(())
 }
 

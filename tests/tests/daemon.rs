@@ -29,7 +29,7 @@ fn a_daemon_joins_serves_renews_when_told_and_ends_in_order() -> Result<()> {
     let (mut host, swtpm) = host()?;
     let before = swtpm.handles()?;
     host.start()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(host.world.path("reloaded").exists(), "the reload hook has not run");
     ensure!(swtpm.handles()? == before, "something is left behind in the TPM");
 
@@ -53,7 +53,7 @@ fn a_daemon_joins_serves_renews_when_told_and_ends_in_order() -> Result<()> {
 fn a_restart_with_valid_credentials_asks_nothing_of_the_tpm() -> Result<()> {
     let (mut host, swtpm) = host()?;
     host.start()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     host.kill()?;
 
     // The TPM is gone and so is the authority: what is valid needs neither.
@@ -62,7 +62,7 @@ fn a_restart_with_valid_credentials_asks_nothing_of_the_tpm() -> Result<()> {
     let text = fs::read_to_string(host.world.path("tbot.yaml"))?;
     fs::write(host.world.path("tbot.yaml"), text.replace(&tcti, "swtpm:path=/nonexistent"))?;
     host.start()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(host.count("joined") == 1, "{}", host.log());
     Ok(())
 }
@@ -82,7 +82,7 @@ fn who_was_not_told_is_told_after_a_restart() -> Result<()> {
         host.world.stop()?;
         fs::write(&config, works.replace(&swtpm.tcti(), "swtpm:path=/nonexistent"))?;
         host.start()?;
-        host.is_well()?;
+        host.wait_healthy()?;
         ensure!(
             host.world.path("reloaded").exists(),
             "the reload hook has not run: {}",
@@ -94,7 +94,7 @@ fn who_was_not_told_is_told_after_a_restart() -> Result<()> {
         stop(&mut host)?;
         fs::remove_file(host.world.path("reloaded"))?;
         host.start()?;
-        host.is_well()?;
+        host.wait_healthy()?;
         ensure!(!host.world.path("reloaded").exists(), "the reload hook ran again: {}", host.log());
     }
     Ok(())
@@ -110,13 +110,13 @@ fn a_foreign_file_is_no_pid_file_and_a_damaged_identity_no_end() -> Result<()> {
     fs::remove_file(host.world.path("pid"))?;
 
     host.start()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     stop(&mut host)?;
     fs::write(host.path("bot/identity.json"), b"{\xff")?;
     host.start()?;
     host.until_logged("the stored identity is not used", 1)?;
     host.until_logged("joined name=identity", 2)?;
-    host.is_well()
+    host.wait_healthy()
 }
 
 #[test]
@@ -127,15 +127,15 @@ fn an_outage_is_said_and_outlived() -> Result<()> {
     host.until_logged("not joined", 2)?;
     ensure!(host.log().contains("cannot reach the authority"), "{}", host.log());
     host.world.start(&[])?;
-    host.is_well()
+    host.wait_healthy()
 }
 
 #[test]
 fn a_host_that_is_no_longer_allowed_says_why_and_comes_back_when_it_is() -> Result<()> {
     let (mut host, swtpm) = host()?;
     host.start()?;
-    host.is_well()?;
-    host.world.authority(&["rm", "token/t"])?.well()?;
+    host.wait_healthy()?;
+    host.world.authority(&["rm", "token/t"])?.success()?;
     host.signal("USR1")?;
     until(|| {
         ensure!(host.health()?["services"][IDENTITY]["status"] == "unhealthy");
@@ -144,14 +144,14 @@ fn a_host_that_is_no_longer_allowed_says_why_and_comes_back_when_it_is() -> Resu
     let rule = host.world.rule(&swtpm.tcti())?;
     host.world.allow("t", &rule, &[])?;
     host.signal("USR1")?;
-    host.is_well()
+    host.wait_healthy()
 }
 
 #[test]
 fn a_configuration_that_became_unusable_changes_nothing() -> Result<()> {
     let (mut host, _swtpm) = host()?;
     host.start()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     host.configure("nonsense: true\n")?;
     host.signal("HUP")?;
     host.until_logged("the configuration was not changed", 1)?;
@@ -164,7 +164,7 @@ fn a_configuration_that_became_unusable_changes_nothing() -> Result<()> {
 fn every_reload_ends_for_the_service_manager() -> Result<()> {
     let (mut host, _swtpm) = host()?;
     host.start()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     let ready = |host: &Host| {
         let messages = host.notifications();
         let reloading = messages.iter().rposition(|message| message.starts_with("RELOADING=1"));
@@ -194,7 +194,7 @@ fn every_reload_ends_for_the_service_manager() -> Result<()> {
 fn sighup_applies_diag_addr_and_log_format_and_says_what_it_does_not_apply() -> Result<()> {
     let (mut host, _swtpm) = host()?;
     host.start()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     // The address is taken: nothing changes.
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let config = host.world.path("tbot.yaml");
@@ -205,12 +205,12 @@ fn sighup_applies_diag_addr_and_log_format_and_says_what_it_does_not_apply() -> 
     fs::write(&config, format!("{head}diag_addr: {}\n{tail}", taken.local_addr()?))?;
     host.signal("HUP")?;
     host.until_logged("the configuration was not changed", 1)?;
-    host.is_well()?;
+    host.wait_healthy()?;
 
     fs::write(&config, format!("{text}log_format: json\noneshot: true\n"))?;
     let old = host.change_diag()?;
     host.signal("HUP")?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(TcpStream::connect((Ipv4Addr::LOCALHOST, old)).is_err(), "it answers at {old}");
     host.until_logged("`oneshot` takes effect at the next start", 1)?;
     host.until_logged("\"message\":\"renewed\"", 1)?;
@@ -222,7 +222,7 @@ fn sighup_applies_diag_addr_and_log_format_and_says_what_it_does_not_apply() -> 
 fn configuration_that_cannot_be_read_in_time_changes_nothing() -> Result<()> {
     let (mut host, _swtpm) = host()?;
     host.start()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     let config = host.world.path("tbot.yaml");
     fs::remove_file(&config)?;
     run("mkfifo", &[&config])?;
@@ -231,7 +231,7 @@ fn configuration_that_cannot_be_read_in_time_changes_nothing() -> Result<()> {
     ensure!(host.readyz()?.0 == 200, "{}", host.log());
     host.until_logged("the configuration was not changed", 1)?;
     host.until_logged("renewed name=identity", 1)?;
-    host.is_well()?;
+    host.wait_healthy()?;
     stop(&mut host)
 }
 
@@ -351,7 +351,7 @@ fn a_check_looks_at_the_files_that_are_named() -> Result<()> {
 fn once_is_once() -> Result<()> {
     let (host, _swtpm) = host()?;
     host.configure("oneshot: true\n")?;
-    host.world.agent(&["start", "-c", "tbot.yaml"])?.well()?;
+    host.world.agent(&["start", "-c", "tbot.yaml"])?.success()?;
     host.web_is_whole()?;
     Ok(())
 }
@@ -371,7 +371,7 @@ fn a_renewal_takes_two_commands_of_the_tpm_and_a_restart_none() -> Result<()> {
     };
     let before = commands().len();
     host.start()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     let joined = commands().len();
     ensure!(joined > before, "the tap hears nothing");
     for renewal in 1..=3 {
@@ -392,7 +392,7 @@ fn a_renewal_takes_two_commands_of_the_tpm_and_a_restart_none() -> Result<()> {
         let starts = host.count("all credentials are valid and written");
         host.start()?;
         host.until_logged("all credentials are valid and written", starts + 1)?;
-        host.is_well()?;
+        host.wait_healthy()?;
         ensure!(commands().len() == before, "{:x?}", &commands()[before..]);
     }
     Ok(())
@@ -408,7 +408,7 @@ fn renewal_with_three_services_takes_two_commands_of_the_tpm() -> Result<()> {
     });
     host.configure(&more.concat())?;
     host.start()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     for renewal in 1..=3 {
         let before = host.metric("agent_tpm_commands_total")?;
         host.signal("USR1")?;
@@ -433,7 +433,7 @@ fn stop(host: &mut Host) -> Result<()> {
 fn a_copy_of_the_storage_is_worth_nothing_on_another_machine() -> Result<()> {
     let (mut host, swtpm) = host()?;
     host.start()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     let other = Factory::shared().unit(Maker::Vendor, Kind::RsaAndP384, 1)?.start()?;
     let before = other.handles()?;
     let copies = Scratch::new("endorse-copy")?;
@@ -447,7 +447,7 @@ fn a_copy_of_the_storage_is_worth_nothing_on_another_machine() -> Result<()> {
     host.world.events()?;
 
     // It shows what is public, and no key.
-    let said = host.world.agent(&["status", "--storage", &stolen])?.well()?;
+    let said = host.world.agent(&["status", "--storage", &stolen])?.success()?;
     ensure!(said.contains("Daemon:      not running"), "{said}");
     let keys = run("sh", &["-c", "grep -rl 'PRIVATE KEY' \"$1\" || true", "grep", &stolen])?;
     ensure!(keys.is_empty(), "a private key in {keys}");

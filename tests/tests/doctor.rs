@@ -248,7 +248,7 @@ fn a_configuration_brings_its_storage_and_its_authority() -> Result<()> {
     seen.has("authority", "ok", "is reachable and trusted")?;
     ensure!(!world.path("bot").exists(), "the doctor made the storage");
 
-    world.join(&tcti, "t", "bot")?.well()?;
+    world.join(&tcti, "t", "bot")?.success()?;
     Seen::of(&world, &tcti, &with)?.has("storage", "ok", "bot my-bot of tests.endorse.test")?;
     let other = Factory::shared().unit(Maker::Vendor, Kind::RsaAndP384, 1)?.start_tcp()?;
     let seen = Seen::of(&world, &other.tcti(), &with)?;

@@ -63,8 +63,8 @@ fn agrees(kind: Kind, ek: &[&str], algorithm: &str, index: Option<&str>) -> Resu
     let before = swtpm.handles()?;
     let hash = created(&swtpm, algorithm)?;
     let serial = index.map(|index| serial(&swtpm, index)).transpose()?;
-    assert_eq!(identify(&swtpm, ek)?.well()?, text(&hash, serial.as_deref()), "{kind:?} {ek:?}");
-    let rule = identify(&swtpm, &[ek, &["--format", "rule"]].concat())?.well()?;
+    assert_eq!(identify(&swtpm, ek)?.success()?, text(&hash, serial.as_deref()), "{kind:?} {ek:?}");
+    let rule = identify(&swtpm, &[ek, &["--format", "rule"]].concat())?.success()?;
     assert!(rule.contains(&format!("ek_public_hash: \"{hash}\"\n")), "{rule}");
     assert_eq!(swtpm.handles()?, before);
     Ok(())
@@ -105,7 +105,7 @@ fn p384_alone_and_beside_rsa() -> Result<()> {
         let pem = public.display().to_string();
         swtpm.tool("tpm2_readpublic", &["-c", "0x81010016", "-f", "pem", "-o", &pem])?;
         let serial = serial(&swtpm, "0x1c00016")?;
-        assert_eq!(identify(&swtpm, ek)?.well()?, text(&hash(&public)?, Some(&serial)));
+        assert_eq!(identify(&swtpm, ek)?.success()?, text(&hash(&public)?, Some(&serial)));
     }
     Ok(())
 }
@@ -122,7 +122,7 @@ fn tpm2_getekcertificate_finds_the_same_certificate() -> Result<()> {
     let file = scratch.path().join("ek.der").display().to_string();
     let other = scratch.path().join("other.der").display().to_string();
     swtpm.tool("tpm2_getekcertificate", &["-o", &file, "-o", &other])?;
-    let report: Value = serde_json::from_str(&identify(&swtpm, &["--format", "json"])?.well()?)?;
+    let report: Value = serde_json::from_str(&identify(&swtpm, &["--format", "json"])?.success()?)?;
     let certificate = &report["endorsement_keys"][0]["certificate"];
     let pem = run("openssl", &["x509", "-inform", "DER", "-in", &file])?;
     assert_eq!(certificate["pem"], pem);
@@ -133,7 +133,7 @@ fn tpm2_getekcertificate_finds_the_same_certificate() -> Result<()> {
 fn json_has_every_key_and_every_form_of_its_hash() -> Result<()> {
     let swtpm = tpm(Kind::RsaAndP384)?;
     let scratch = Scratch::new("endorse-ek")?;
-    let report: Value = serde_json::from_str(&identify(&swtpm, &["--format", "json"])?.well()?)?;
+    let report: Value = serde_json::from_str(&identify(&swtpm, &["--format", "json"])?.success()?)?;
     let keys = report["endorsement_keys"].as_array().context("keys")?;
     let kinds: Vec<_> = keys.iter().map(|key| key["kind"].as_str().unwrap_or_default()).collect();
     assert_eq!(kinds, ["rsa2048", "p384"]);
@@ -199,8 +199,8 @@ fn the_address_also_comes_from_the_environment_and_the_flag_goes_before_it() -> 
         let mut command = world.agent_command(&[&["identify"], arguments].concat());
         Said::by(command.env("AGENT_TPM", variable))
     };
-    let expected = identify(&swtpm, &[])?.well()?;
-    assert_eq!(with(&swtpm.tcti(), &[])?.well()?, expected);
-    assert_eq!(with("device:/dev/null", &["--tpm", &swtpm.tcti()])?.well()?, expected);
+    let expected = identify(&swtpm, &[])?.success()?;
+    assert_eq!(with(&swtpm.tcti(), &[])?.success()?, expected);
+    assert_eq!(with("device:/dev/null", &["--tpm", &swtpm.tcti()])?.success()?, expected);
     Ok(())
 }

@@ -52,7 +52,7 @@ fn the_chain_in_the_tpm_is_shown_once_it_is_needed_and_then_remembered() -> Resu
     let tap = Tap::new(&swtpm)?;
     let said = world.join(&tap.tcti(), "t", "storage")?;
     assert_eq!(said.err, "");
-    said.well()?;
+    said.success()?;
     let [refused, granted] = &world.events()?[..] else { panic!("not two lines") };
     assert_eq!(refused["refusal"], "ek_untrusted");
     assert_eq!(
@@ -64,7 +64,7 @@ fn the_chain_in_the_tpm_is_shown_once_it_is_needed_and_then_remembered() -> Resu
     assert_eq!(first.len(), 7 + 1 + 1 + reads, "{first:?}");
 
     // From now on it is sent at once: five commands, one line in the log.
-    world.join(&tap.tcti(), "t", "storage")?.well()?;
+    world.join(&tap.tcti(), "t", "storage")?.success()?;
     world.granted()?;
     let all = commands(&tap);
     let second = &all[first.len()..];
@@ -72,7 +72,8 @@ fn the_chain_in_the_tpm_is_shown_once_it_is_needed_and_then_remembered() -> Resu
     let known = Storage::identity(&world.path("storage"))?.context("an identity")?.known_ek();
     assert_eq!(known.map_err(anyhow::Error::msg)?.chain.len(), 1);
 
-    let shown = world.agent(&["identify", "--tpm", &swtpm.tcti(), "--format", "json"])?.well()?;
+    let shown =
+        world.agent(&["identify", "--tpm", &swtpm.tcti(), "--format", "json"])?.success()?;
     let shown: Value = serde_json::from_str(&shown)?;
     assert_eq!(shown["certificate_chain"], serde_json::json!([issuer.subject_text()]));
     Ok(())
@@ -116,7 +117,7 @@ fn it_may_lie_in_two_indices_with_junk_beside_it() -> Result<()> {
     assert!(said.err.contains("NV index 0x01c00100 "), "{}", said.err);
     assert!(!said.err.contains("NV index 0x01c00101 "), "{}", said.err);
     assert!(said.err.contains("is unusable"), "{}", said.err);
-    said.well()?;
+    said.success()?;
     Ok(())
 }
 
@@ -126,7 +127,7 @@ fn a_chain_in_a_stored_identity_is_one() -> Result<()> {
     let world = world(&swtpm)?;
     let issuer = issuer()?;
     define(&swtpm, Handle(CHAIN), issuer.der().len(), Some(issuer.der()))?;
-    world.join(&swtpm.tcti(), "t", "storage")?.well()?;
+    world.join(&swtpm.tcti(), "t", "storage")?.success()?;
     let file = world.path("storage/identity.json");
     let whole: Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
     for (many, words) in [(5, "more than 4 certificates"), (1, "beside the EK certificate")] {

@@ -26,11 +26,12 @@ fn joins(kind: Kind, cas: impl Fn(&Ca) -> Vec<&str>) -> Result<serde_json::Value
     world.allow("t", &world.rule(&swtpm.tcti())?, &cas(&ca))?;
     let said = world.join(&swtpm.tcti(), "t", "storage")?;
     ensure!(said.err.is_empty(), "{}", said.err);
-    let out = said.well()?;
+    let out = said.success()?;
     ensure!(out.starts_with(&format!("Joined cluster {CLUSTER} as bot {BOT}\n")), "{out}");
     ensure!(swtpm.handles()? == before, "something is left behind in the TPM");
 
-    let shown = world.agent(&["whoami", "--storage", "storage", "--tpm", &swtpm.tcti()])?.well()?;
+    let shown =
+        world.agent(&["whoami", "--storage", "storage", "--tpm", &swtpm.tcti()])?.success()?;
     ensure!(shown.contains(&format!("SPIFFE ID: spiffe://{CLUSTER}/bot/{BOT}\n")), "{shown}");
     ensure!(swtpm.handles()? == before, "whoami leaves something behind in the TPM");
     world.granted()
@@ -103,11 +104,11 @@ fn another_key_of_the_same_tpm_that_was_chosen() -> Result<()> {
     let choice = ["--ek", "p384"];
     let tcti = swtpm.tcti();
     let shown = [&["identify", "--tpm", &tcti, "--format", "rule"][..], &choice].concat();
-    world.allow("t", &world.agent(&shown)?.well()?, &[ca.issuer_pem()])?;
+    world.allow("t", &world.agent(&shown)?.success()?, &[ca.issuer_pem()])?;
     world.join(&tcti, "t", "rsa")?.failure(1)?;
     world.refused("ek_not_allowed")?;
     let join = [&world.join_arguments(&tcti, "t", "p384")[..], &choice].concat();
-    world.agent(&join)?.well()?;
+    world.agent(&join)?.success()?;
     world.granted()?;
     Ok(())
 }
@@ -142,7 +143,7 @@ fn a_join_is_seven_commands_and_five_with_the_certificate_cached() -> Result<()>
         let join = [&world.join_arguments(&tcti, "t", "storage")[..], &["--ek", ek]].concat();
         let mut seen = 0;
         for limit in [first, 5] {
-            world.agent(&join)?.well()?;
+            world.agent(&join)?.success()?;
             let all = tap.recording().exchanges();
             let recorded = &all[seen..];
             seen = all.len();
@@ -168,7 +169,7 @@ fn joined() -> Result<(World, Swtpm)> {
     let (swtpm, ca) = tpm(Kind::P256)?;
     let world = World::new(programs!())?;
     world.allow("t", &world.rule(&swtpm.tcti())?, &[ca.issuer_pem()])?;
-    world.join(&swtpm.tcti(), "t", "storage")?.well()?;
+    world.join(&swtpm.tcti(), "t", "storage")?.success()?;
     Ok((world, swtpm))
 }
 
@@ -215,7 +216,7 @@ fn openssl_connects_to_the_authority_by_the_ca_that_the_host_was_given() -> Resu
         Said::by(Command::new("openssl").args(connect).args(verify))
     };
     let cas = place(&world, "tlscacerts");
-    let session = client(&cas, "authority.endorse.internal")?.well()?;
+    let session = client(&cas, "authority.endorse.internal")?.success()?;
     assert!(session.contains("Verify return code: 0 (ok)"), "{session}");
     assert!(session.contains("TLSv1.3"), "{session}");
     assert_ne!(client(&cas, "another.name")?.code, Some(0), "the name counts");
@@ -284,12 +285,12 @@ fn a_token_is_shown_as_it_was_given_and_the_host_is_let_in_by_what_is_shown() ->
     let world = World::new(programs!())?;
     let written = token("t", &world.rule(&swtpm.tcti())?, &[ca.issuer_pem()]);
     world.create(&written)?;
-    let shown = world.authority(&["get", "token/t"])?.well()?;
-    world.authority(&["rm", "token/t"])?.well()?;
+    let shown = world.authority(&["get", "token/t"])?.success()?;
+    world.authority(&["rm", "token/t"])?.success()?;
     world.join(&swtpm.tcti(), "t", "storage")?.failure(1)?;
     world.refused("token_unknown")?;
     world.create(&shown)?;
-    world.join(&swtpm.tcti(), "t", "storage")?.well()?;
+    world.join(&swtpm.tcti(), "t", "storage")?.success()?;
     world.granted()?;
     Ok(())
 }

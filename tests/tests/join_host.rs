@@ -24,7 +24,7 @@ fn joined(kind: Kind) -> Result<(World, Swtpm, Vec<u8>)> {
     let swtpm = tpm(kind, 0)?;
     let world = World::new(programs!())?;
     world.allow("t", &world.rule(&swtpm.tcti())?, &[])?;
-    world.join(&swtpm.tcti(), "t", "storage")?.well()?;
+    world.join(&swtpm.tcti(), "t", "storage")?.success()?;
     world.granted()?;
     let stored = identity(&world)?;
     Ok((world, swtpm, stored))
@@ -43,12 +43,12 @@ fn a_second_join_is_a_new_instance_with_a_new_key_on_the_same_ek() -> Result<()>
     let (world, swtpm, _) = joined(Kind::P256)?;
     let folder = world.path("storage");
     let first = Storage::identity(&folder)?.context("an identity")?;
-    world.join(&swtpm.tcti(), "t", "storage")?.well()?;
+    world.join(&swtpm.tcti(), "t", "storage")?.success()?;
     let second = Storage::identity(&folder)?.context("an identity")?;
     assert_ne!(first.instance, second.instance);
     assert_ne!(first.join_key(), second.join_key());
     assert_eq!(first.tpm.ek_public_hash, second.tpm.ek_public_hash);
-    whoami(&world, &swtpm)?.well()?;
+    whoami(&world, &swtpm)?.success()?;
     assert_eq!(world.instances()?, 2);
     Ok(())
 }
@@ -73,7 +73,7 @@ fn another_tpm_is_refused_where_one_has_joined() -> Result<()> {
         assert!(advice.contains("another machine"), "{advice}");
         assert_eq!(other.handles()?, before);
         // The other one is welcome in a storage of its own.
-        world.join(&other.tcti(), "t", "other")?.well()?;
+        world.join(&other.tcti(), "t", "other")?.success()?;
     }
     Ok(())
 }
@@ -86,11 +86,11 @@ fn larger_endorsement_keys_join_too() -> Result<()> {
     let tcti = swtpm.tcti();
     for ek in ["p384", "p521", "rsa3072"] {
         let identify = ["identify", "--tpm", &tcti, "--ek", ek, "--format", "rule"];
-        world.allow("t", &world.agent(&identify)?.well()?, &[])?;
+        world.allow("t", &world.agent(&identify)?.success()?, &[])?;
         let join = world.join_arguments(&tcti, "t", ek);
-        world.agent(&[&join[..], &["--ek", ek]].concat())?.well().context(ek)?;
+        world.agent(&[&join[..], &["--ek", ek]].concat())?.success().context(ek)?;
         world.granted()?;
-        world.agent(&["whoami", "--storage", ek, "--tpm", &tcti])?.well()?;
+        world.agent(&["whoami", "--storage", ek, "--tpm", &tcti])?.success()?;
     }
     Ok(())
 }
@@ -100,7 +100,7 @@ fn a_cleared_tpm_is_refused_where_it_has_joined_before() -> Result<()> {
     let swtpm = Factory::shared().tpm(Maker::Vendor, Kind::NoCertificates)?.start_tcp()?;
     let world = World::new(programs!())?;
     world.allow("t", &world.rule(&swtpm.tcti())?, &[])?;
-    world.join(&swtpm.tcti(), "t", "storage")?.well()?;
+    world.join(&swtpm.tcti(), "t", "storage")?.success()?;
     swtpm.tool("tpm2_changeeps", &[])?;
     let said = world.join(&swtpm.tcti(), "t", "storage")?;
     assert!(said.failure(65)?[0].contains("not the one of the stored identity"));
@@ -118,20 +118,20 @@ fn a_certificate_that_has_expired_says_so_and_the_host_joins_again() -> Result<(
     };
     let end = Clock::system().now() + time::Duration::seconds(4);
     bot(&format!("  expires: {}\n", end.replace_nanosecond(0)?.format(&Rfc3339)?))?;
-    world.join(&swtpm.tcti(), "t", "storage")?.well()?;
-    whoami(&world, &swtpm)?.well()?;
+    world.join(&swtpm.tcti(), "t", "storage")?.success()?;
+    whoami(&world, &swtpm)?.success()?;
     bot("")?;
     while Clock::system().now() < end + time::Duration::seconds(1) {
         std::thread::sleep(Duration::from_millis(100));
     }
-    let status = world.agent(&["status", "--storage", "storage"])?.well()?;
+    let status = world.agent(&["status", "--storage", "storage"])?.success()?;
     assert!(status.contains("(expired: join again)"), "{status}");
     let said = whoami(&world, &swtpm)?;
     let [what, advice] = said.failure(1)?;
     assert!(what.contains("certificate: it has expired"), "{what}");
     assert!(advice.contains("join again"), "{advice}");
-    world.join(&swtpm.tcti(), "t", "storage")?.well()?;
-    whoami(&world, &swtpm)?.well()?;
+    world.join(&swtpm.tcti(), "t", "storage")?.success()?;
+    whoami(&world, &swtpm)?.success()?;
     Ok(())
 }
 
@@ -166,7 +166,7 @@ fn whoever_is_not_the_authority_is_not_talked_to() -> Result<()> {
     }
     // One of several pins is enough: that is how a CA is changed.
     let both = ["--ca-pin", &wrong_pin];
-    world.agent(&[&world.join_arguments(&tcti, "t", "storage")[..], &both].concat())?.well()?;
+    world.agent(&[&world.join_arguments(&tcti, "t", "storage")[..], &both].concat())?.success()?;
     Ok(())
 }
 
@@ -178,15 +178,15 @@ fn join_tries_several_addresses_and_takes_the_endorsement_key_that_is_asked_for(
         let join = ["join", "--authority", authority, "--ca-pin", world.pin(), "--token", "t"];
         world.agent(&[&join[..], &["--storage", "storage", "--tpm", &tcti], more].concat())
     };
-    join(&format!("127.0.0.1:1,{}", world.address()), &[])?.well()?;
+    join(&format!("127.0.0.1:1,{}", world.address()), &[])?.success()?;
     ensure!(identity(&world)? != stored, "it has not joined again");
     for nonsense in ["nowhere", "127.0.0.1:99999", "https://authority:1"] {
         let said = join(nonsense, &[])?;
         ensure!(said.code == Some(64) && said.err.contains(nonsense), "{said:?}");
     }
     let rule = world.agent(&["identify", "--tpm", &tcti, "--ek", "p384", "--format", "rule"])?;
-    world.allow("t", &rule.well()?, &[])?;
-    join(world.address(), &["--ek", "p384"])?.well()?;
+    world.allow("t", &rule.success()?, &[])?;
+    join(world.address(), &["--ek", "p384"])?.success()?;
     let stored = String::from_utf8(identity(&world)?)?;
     ensure!(stored.contains("\"ek\": \"p384\""), "{stored}");
     Ok(())
@@ -335,7 +335,7 @@ fn a_damaged_identity_is_named_and_nothing_is_done_over_it() -> Result<()> {
         assert_eq!(fs::read_to_string(&path)?, damage, "evidence stays");
     }
     fs::remove_file(&path)?;
-    world.join(&swtpm.tcti(), "t", "storage")?.well()?;
+    world.join(&swtpm.tcti(), "t", "storage")?.success()?;
     Ok(())
 }
 

@@ -52,7 +52,7 @@ fn refused_at_each_command(kind: Kind) -> Result<usize> {
         let said = world.join(&tap.tcti(), "t", "storage")?;
         ensure!(swtpm.handles()? == before, "{kind:?}: left behind by a failure at command {nth}");
         if sent.load(Ordering::SeqCst) <= nth {
-            said.well()?;
+            said.success()?;
             return Ok(nth);
         }
         ensure!(said.code != Some(0), "{kind:?}: the failure of command {nth} was not noticed");
@@ -103,7 +103,7 @@ fn nothing_from_joins_of_every_kind() -> Result<()> {
         let world = world(&swtpm)?;
         let before = swtpm.handles()?;
         for storage in ["one", "one", "two"] {
-            world.join(&swtpm.tcti(), "t", storage)?.well()?;
+            world.join(&swtpm.tcti(), "t", storage)?.success()?;
             assert_eq!(swtpm.handles()?, before, "{kind:?}");
         }
     }
@@ -170,7 +170,7 @@ fn an_authority_killed_in_the_middle_of_a_join() -> Result<()> {
     assert_eq!(names(&world.path("storage")), ["lock"]);
 
     world.start(&[])?;
-    world.join(&swtpm.tcti(), "t", "storage")?.well()?;
+    world.join(&swtpm.tcti(), "t", "storage")?.success()?;
     assert_eq!(world.instances()?, 1, "the token was acknowledged, the first join was not");
     Ok(())
 }
@@ -183,7 +183,7 @@ fn an_authority_stopped_in_the_middle_of_a_join_lets_it_end() -> Result<()> {
         world.begin_to_stop().expect("SIGTERM");
         thread::sleep(Duration::from_millis(300));
     })?;
-    said.well()?;
+    said.success()?;
     assert_eq!(swtpm.handles()?, before);
     world.stop()?;
     world.start(&[])?;
@@ -211,16 +211,16 @@ fn a_token_that_is_removed_in_the_middle_of_a_join() -> Result<()> {
 fn a_killed_authority_loses_nothing_that_it_acknowledged() -> Result<()> {
     let swtpm = tpm(Kind::P256)?;
     let mut world = world(&swtpm)?;
-    let token = world.authority(&["get", "token/t"])?.well()?;
+    let token = world.authority(&["get", "token/t"])?.success()?;
     for round in 0..4 {
-        world.join(&swtpm.tcti(), "t", "storage")?.well()?;
+        world.join(&swtpm.tcti(), "t", "storage")?.success()?;
         world.create(&format!(
             "kind: bot\nversion: v1\nmetadata:\n  name: bot-{round}\nspec:\n  roles: []\n"
         ))?;
         world.kill();
         world.start(&[])?;
-        assert_eq!(world.authority(&["get", "token/t"])?.well()?, token);
-        world.authority(&["get", &format!("bot/bot-{round}")])?.well()?;
+        assert_eq!(world.authority(&["get", "token/t"])?.success()?, token);
+        world.authority(&["get", &format!("bot/bot-{round}")])?.success()?;
         world.granted()?;
     }
     assert_eq!(world.instances()?, 4);
@@ -233,7 +233,7 @@ fn a_killed_agent_leaves_its_storage_as_it_was() -> Result<()> {
     let mut swtpm = tpm(Kind::P256)?;
     let before = swtpm.handles()?;
     let world = world(&swtpm)?;
-    world.join(&swtpm.tcti(), "t", "storage")?.well()?;
+    world.join(&swtpm.tcti(), "t", "storage")?.success()?;
     let stored = std::fs::read(world.path("storage/identity.json"))?;
     for delay in [5, 20, 60, 120] {
         let tcti = swtpm.tcti();
@@ -246,7 +246,7 @@ fn a_killed_agent_leaves_its_storage_as_it_was() -> Result<()> {
         assert!(identity.is_some(), "{stored:?}");
         swtpm = swtpm.power_cycle()?;
     }
-    world.join(&swtpm.tcti(), "t", "storage")?.well()?;
+    world.join(&swtpm.tcti(), "t", "storage")?.success()?;
     assert_eq!(swtpm.handles()?, before);
     let left = names(&world.path("storage"));
     let hidden: Vec<_> = left.iter().filter(|name| name.starts_with('.')).collect();

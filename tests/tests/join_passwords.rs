@@ -116,11 +116,11 @@ fn a_join_and_what_follows_cost_one_command_more_or_none() -> Result<()> {
     ] {
         let guarded = Guarded::new(kind)?;
         let before = guarded.swtpm.handles()?;
-        guarded.join(&[&GUARDED[..], &["--ek", ek]].concat())?.well()?;
+        guarded.join(&[&GUARDED[..], &["--ek", ek]].concat())?.success()?;
         assert_eq!(guarded.commands(), [&[read, read][..], expected].concat(), "{kind:?}");
-        guarded.join(&GUARDED)?.well()?;
+        guarded.join(&GUARDED)?.success()?;
         assert_eq!(guarded.commands(), expected, "{kind:?}, the certificate known");
-        guarded.whoami(&GUARDED)?.well()?;
+        guarded.whoami(&GUARDED)?.success()?;
         assert_eq!(guarded.commands(), [start, create, sign], "{kind:?}");
         assert_eq!(guarded.swtpm.handles()?, before, "{kind:?}");
     }
@@ -134,9 +134,9 @@ fn an_ek_that_has_to_be_made_is_made_in_a_session_that_is_salted_all_the_same() 
         let before = guarded.swtpm.handles()?;
         let tcti = guarded.tap.tcti();
         let identify = ["identify", "--tpm", &tcti, "--format", "json"];
-        guarded.said(&[&identify[..], &GUARDED].concat())?.well()?;
-        guarded.join(&GUARDED)?.well()?;
-        guarded.whoami(&GUARDED)?.well()?;
+        guarded.said(&[&identify[..], &GUARDED].concat())?.success()?;
+        guarded.join(&GUARDED)?.success()?;
+        guarded.whoami(&GUARDED)?.success()?;
         let make = ["CreatePrimary", "StartAuthSession", "CreatePrimary", "Sign"];
         let commands = guarded.commands();
         assert!(commands.ends_with(&make), "{kind:?}: {commands:?}");
@@ -150,7 +150,7 @@ fn an_ek_that_has_to_be_made_is_made_in_a_session_that_is_salted_all_the_same() 
 fn a_wrong_password_is_tried_once_and_costs_no_attempt() -> Result<()> {
     for kind in [Kind::RsaAndP384, Kind::P256, Kind::P256NotPersistent, Kind::P384Only] {
         let guarded = Guarded::new(kind)?;
-        guarded.join(&GUARDED)?.well()?;
+        guarded.join(&GUARDED)?.success()?;
         guarded.file("wrong", "incorrect horse")?;
         let (before, failures) = (guarded.swtpm.handles()?, guarded.failures()?);
         for said in [guarded.join(&[FILE, "wrong"])?, guarded.whoami(&[FILE, "wrong"])?] {
@@ -166,7 +166,7 @@ fn a_wrong_password_is_tried_once_and_costs_no_attempt() -> Result<()> {
         assert_eq!(exchanges.iter().filter(in_the_hierarchy).count(), 1, "{kind:?}");
         assert_eq!(guarded.failures()?, failures, "{kind:?}");
         assert_eq!(guarded.swtpm.handles()?, before, "{kind:?}");
-        guarded.whoami(&GUARDED)?.well()?;
+        guarded.whoami(&GUARDED)?.success()?;
     }
     Ok(())
 }
@@ -180,7 +180,7 @@ fn a_missing_password_is_asked_for() -> Result<()> {
         assert!(what.contains("endorsement hierarchy has a password"), "{kind:?}: {what}");
         assert!(advice.contains("--endorsement-password-file"), "{advice}");
         assert!(advice.contains("endorsement_password_file"), "{advice}");
-        guarded.join(&GUARDED)?.well()?;
+        guarded.join(&GUARDED)?.success()?;
         assert!(guarded.whoami(&[])?.failure(77)?[0].contains("has a password"), "{kind:?}");
     }
     Ok(())
@@ -202,7 +202,7 @@ fn a_password_that_is_not_needed_does_no_harm() -> Result<()> {
     guarded.swtpm.tool("tpm2_changeauth", &["-c", "endorsement", "-p", PASSWORD, ""])?;
     let said = guarded.join(&GUARDED)?;
     assert!(said.failure(77)?[0].contains("wrong password"), "{said:?}");
-    guarded.join(&[])?.well()?;
+    guarded.join(&[])?.success()?;
     Ok(())
 }
 
@@ -251,7 +251,7 @@ fn a_certificate_that_only_the_owner_may_read() -> Result<()> {
     let tcti = swtpm.tcti();
     let identify = ["identify", "--ek", "p256", "--tpm", &tcti];
     let file = ["--owner-password-file", "owner"];
-    let said = world.agent(&[&identify[..], &file].concat())?.well()?;
+    let said = world.agent(&[&identify[..], &file].concat())?.success()?;
     assert!(said.contains("EKCert Detected: true"), "{said}");
     let said = world.agent(&identify)?;
     assert!(said.failure(77)?[0].contains("owner hierarchy has a password"), "{said:?}");

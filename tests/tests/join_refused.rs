@@ -70,7 +70,7 @@ fn each_cause_has_its_own_code_one_audit_line_and_gives_nothing() -> Result<()> 
     }
     // Not all of these TPMs are refused for everything.
     world.allow("good", &good, &[ours.issuer_pem()])?;
-    world.join(&swtpm.tcti(), "good", "storage")?.well()?;
+    world.join(&swtpm.tcti(), "good", "storage")?.success()?;
     world.granted()?;
     assert_eq!(world.instances()?, 1);
     Ok(())
@@ -81,7 +81,7 @@ fn a_token_whose_bot_is_gone_lets_nobody_in() -> Result<()> {
     let swtpm = tpm(Kind::P256)?;
     let world = World::new(programs!())?;
     world.allow("t", &world.rule(&swtpm.tcti())?, &[])?;
-    world.authority(&["rm", &format!("bot/{BOT}")])?.well()?;
+    world.authority(&["rm", &format!("bot/{BOT}")])?.success()?;
     is_refused(&world, &swtpm, "t", "bot_unknown", "access denied")?;
     assert_eq!(world.instances()?, 0);
     Ok(())
@@ -93,7 +93,7 @@ fn a_rule_that_was_removed_lets_nobody_in_any_more() -> Result<()> {
     let world = World::new(programs!())?;
     let good = world.rule(&swtpm.tcti())?;
     world.allow("t", &good, &[])?;
-    world.join(&swtpm.tcti(), "t", "first")?.well()?;
+    world.join(&swtpm.tcti(), "t", "first")?.success()?;
     world.granted()?;
     world.allow("t", &format!("- ek_public_hash: \"{}\"", "ab".repeat(32)), &[])?;
     is_refused(&world, &swtpm, "t", "ek_not_allowed", NOT_ALLOWED)

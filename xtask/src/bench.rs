@@ -156,8 +156,8 @@ mod tests {
             bench("written/peer", 25.0),
         ];
         let (compared, alone) = compared(&all);
-        let told = ratios(&compared);
-        assert!(told.ends_with(
+        let lines = ratios(&compared);
+        assert!(lines.ends_with(
             "| read | 10.0 ns | 45.0 ns | 4.5 | 1.2 |\n| written | 10.0 ns | 25.0 ns | 2.5 |  |\n"
         ));
         let names: Vec<_> = alone.iter().map(|bench| bench.name.as_str()).collect();

@@ -1,4 +1,4 @@
-//! `cargo xtask check`: every gate, each told by name, all of them run even when one fails.
+//! `cargo xtask check`: every gate, reported by name; all run even when one fails.
 
 use std::process::{Command, Stdio};
 use std::time::Instant;

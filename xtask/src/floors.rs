@@ -25,7 +25,7 @@ const CRATES: [(&str, u8); 12] = [
     ("host", 3),
     ("tpm2", 2),
 ];
-/// On this floor nobody knows the neighbours.
+/// On this floor no crate depends on another.
 const STRANGERS: u8 = 4;
 
 /// A crate whose modules have floors.

@@ -44,7 +44,7 @@ pub fn build() -> Result<PathBuf> {
 }
 
 /// Builds an example of the crate `tpm2` the same way. Without the agent: beside an example's
-/// dependencies it would be built anew, for minutes.
+/// dependencies it would be rebuilt, which takes minutes.
 pub fn example(name: &str) -> Result<PathBuf> {
     let folder = compile(&["--package", "tpm2", "--example", name])?;
     Ok(folder.join("examples").join(name))
@@ -111,7 +111,7 @@ fn debian_cargo(home: &Path) -> Result<Command> {
     );
     let mut command = Command::new(DEBIAN_CARGO);
     command.current_dir(workspace());
-    // What the other toolchain told its children is not for this one.
+    // The other toolchain's environment must not affect this one.
     for name in ["CARGO", "RUSTDOC", "RUSTUP_TOOLCHAIN", "LD_LIBRARY_PATH"] {
         command.env_remove(name);
     }
@@ -145,7 +145,7 @@ fn unwinder(home: &Path) -> Result<PathBuf> {
         ensure!(output.status.success(), "{program} failed ({}): {said}", output.status);
     }
     match fs::rename(&draft, &folder) {
-        // Somebody else was faster.
+        // Another process was faster.
         Err(_) if folder.is_dir() => fs::remove_dir_all(&draft)?,
         done => done.context("naming the unwinder's folder")?,
     }

@@ -1,7 +1,7 @@
 //! The gates on what `agent` and `authority` are built from: no C, and one generation of
 //! RustCrypto.
 //!
-//! They read `cargo tree`, not Cargo.lock: optional dependencies that nobody builds (ring and cc
+//! They read `cargo tree`, not Cargo.lock: optional dependencies that are not built (ring and cc
 //! among them) stand in the latter.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -33,15 +33,15 @@ fn a_token_that_is_removed_or_no_longer_has_the_rule() -> Result<()> {
     let rule = host.world.rule(&swtpm.tcti())?;
     let other = format!("- ek_public_hash: \"{}\"\n", "ab".repeat(32));
 
-    host.world.authority(&["rm", "token/t"])?.well()?;
+    host.world.authority(&["rm", "token/t"])?.success()?;
     is_kept_out(&host, "token expired or not found", "token_unknown")?;
     host.world.allow("t", &rule, &[])?;
-    host.is_well()?;
+    host.wait_healthy()?;
 
     host.world.allow("t", &other, &[])?;
     is_kept_out(&host, "validated tpm attributes did not match", "ek_not_allowed")?;
     host.world.allow("t", &rule, &[])?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(host.count("INFO  joined name=identity") == 1, "it renews as the one that it is");
     holds(&swtpm, &before)
 }
@@ -55,15 +55,15 @@ fn a_lock_of_each_kind() -> Result<()> {
         .map(|word| word.as_str().unwrap_or_default().to_owned());
     for target in [["--bot", BOT], ["--token", "t"], ["--instance", &instance], ["--ek", &hash]] {
         let lock = [&["lock"][..], &target, &["--message", "stolen"]].concat();
-        host.world.authority(&lock)?.well()?;
+        host.world.authority(&lock)?.success()?;
         is_kept_out(&host, "access denied: a lock is in force", "locked")?;
         ensure!(!host.log().contains("stolen"), "why is the operators' business");
-        let locks = host.world.authority(&["get", "locks", "--format", "json"])?.well()?;
+        let locks = host.world.authority(&["get", "locks", "--format", "json"])?.success()?;
         let locks: Vec<Value> = serde_json::from_str(&locks)?;
         let [lock] = &locks[..] else { anyhow::bail!("not one lock: {locks:?}") };
         let name = lock["metadata"]["name"].as_str().context("its name")?;
-        host.world.authority(&["rm", &format!("lock/{name}")])?.well()?;
-        host.is_well()?;
+        host.world.authority(&["rm", &format!("lock/{name}")])?.success()?;
+        host.wait_healthy()?;
     }
     ensure!(host.count("INFO  joined name=identity") == 1, "it renews as the one that it is");
     holds(&swtpm, &before)
@@ -75,10 +75,10 @@ fn a_bot_that_is_removed() -> Result<()> {
     let swtpm = switched_on()?;
     let (host, before) = joined(&swtpm)?;
     let instance = host.stored()?["instance"].clone();
-    host.world.authority(&["rm", &format!("bot/{BOT}")])?.well()?;
+    host.world.authority(&["rm", &format!("bot/{BOT}")])?.success()?;
     is_kept_out(&host, "access denied", "bot_unknown")?;
     host.world.create_bot()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(host.stored()?["instance"] != instance);
     holds(&swtpm, &before)
 }
@@ -89,10 +89,10 @@ fn an_instance_that_is_removed() -> Result<()> {
     let swtpm = switched_on()?;
     let (host, before) = joined(&swtpm)?;
     let instance = host.stored()?["instance"].as_str().unwrap_or_default().to_owned();
-    host.world.authority(&["rm", &format!("bot_instance/{BOT}/{instance}")])?.well()?;
+    host.world.authority(&["rm", &format!("bot_instance/{BOT}/{instance}")])?.success()?;
     host.world.pass(HALF_LIFE)?;
     host.until_logged("INFO  joined name=identity", 2)?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(host.stored()?["instance"] != instance.as_str());
     holds(&swtpm, &before)
 }

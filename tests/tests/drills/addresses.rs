@@ -31,7 +31,7 @@ fn impostor_at_the_first_address_does_not_keep_the_agent_from_the_authority() ->
     let impostor = World::new(programs!())?;
     put_first(&host, impostor.address())?;
     host.start()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(host.count("not joined") == 0, "{}", host.log());
     host.signal("USR1")?;
     host.until_logged("renewed name=identity", 1)?;
@@ -56,7 +56,7 @@ fn whoever_hangs_up_after_a_relayed_handshake_does_not_keep_the_agent_from_the_a
         }
     });
     host.start()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(host.count("not joined") == 0, "{}", host.log());
     Ok(())
 }
@@ -129,11 +129,11 @@ fn tpm_is_not_asked_for_anything_before_the_authority_is_there() -> Result<()> {
     // It renews: the key is made before the first try, and not again.
     fs::write(&config, &works)?;
     host.start()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     host.kill()?;
     fs::write(&config, &lies)?;
     host.start()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     host.signal("USR1")?;
     host.until_logged("not renewed", 1)?;
     let before = commands();

@@ -65,7 +65,7 @@ fn a_restart_between_challenge_and_answer_of_a_join() -> Result<()> {
         world.kill();
         world.start(&[])
     })?;
-    host.is_well()?;
+    host.wait_healthy()?;
     let said = "WARN  not joined name=identity reason=\"the authority ";
     ensure!(host.count(said) == 1, "{}", host.log());
     ensure!(host.world.instances()? == 1, "the join that was cut off is no instance");
@@ -86,7 +86,7 @@ fn a_restart_in_the_middle_of_a_renewal() -> Result<()> {
         world.start(&[])
     })?;
     host.until_logged("INFO  renewed name=identity", 1)?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(host.count("WARN  not renewed name=identity") == 1, "{}", host.log());
     ensure!(host.stored()?["instance"] == stored["instance"]);
     ensure!(host.stored()?["certificates"] != stored["certificates"]);
@@ -113,7 +113,7 @@ fn an_end_in_order_between_challenge_and_answer() -> Result<()> {
     let what = "cannot reach the authority at";
     host.sees(Trouble { of: WEB, event: "not issued", what, advice: "check that it runs" })?;
     host.world.start(&[])?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(host.count("INFO  joined name=identity") == 1, "{}", host.log());
     holds(&swtpm, &before)
 }
@@ -150,7 +150,7 @@ fn told_to_reload_while_the_tpm_takes_its_time() -> Result<()> {
     host.until_logged("INFO  reloading the configuration", 1)?;
     host.until_logged("INFO  renewed name=identity", 1)?;
     ensure!(host.count("INFO  joined name=identity") == 1, "{}", host.log());
-    host.is_well()
+    host.wait_healthy()
 }
 
 /// One that cannot be used is reported, the end of the job is not lost, and everything goes on.
@@ -168,7 +168,7 @@ fn invalid_configuration_during_a_job_changes_nothing() -> Result<()> {
     host.until_logged("INFO  asked to reload the configuration", 1)?;
     held.go_on.send(()).context("the TPM is gone")?;
     host.until_logged("WARN  the configuration was not changed", 1)?;
-    host.is_well()?;
+    host.wait_healthy()?;
     host.signal("USR1")?;
     host.until_logged("INFO  renewed name=identity", 1)?;
     host.signal("TERM")?;
@@ -202,7 +202,7 @@ fn signature_that_takes_long_blocks_nothing_and_times_nothing_out() -> Result<()
     ensure!(host.count(said) == 1, "{}", host.log());
     held.go_on.send(()).context("the TPM is gone")?;
     host.until_logged("INFO  renewed name=identity", 1)?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(host.count("WARN") == 0, "{}", host.log());
     holds(&swtpm, &before)
 }

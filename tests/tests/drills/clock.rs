@@ -21,7 +21,7 @@ fn the_authority_is_away_for_three_lifetimes() -> Result<()> {
     host.until_logged("WARN  not joined", host.count("WARN  not joined") + 1)?;
     ensure!(host.status()?.contains("(expired: join again)"), "{}", host.status()?);
     host.world.start(&[])?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(host.count("INFO  joined name=identity") == 2, "{}", host.log());
     ensure!(host.stored()?["instance"] != instance, "a host that joins again is a new instance");
     holds(&swtpm, &before)
@@ -40,7 +40,7 @@ fn a_clock_that_is_wrong_by_a_year_either_way() -> Result<()> {
         let renewed = host.count("INFO  renewed name=identity");
         host.world.set_wrong(0)?;
         host.until_logged("INFO  renewed name=identity", renewed + 1)?;
-        host.is_well()?;
+        host.wait_healthy()?;
     }
     ensure!(host.stored()?["instance"] == instance, "the identity was good all the time");
     holds(&swtpm, &before)
@@ -55,7 +55,7 @@ fn sleep_over_the_end() -> Result<()> {
     host.world.pass(10 * HOUR)?;
     host.signal("CONT")?;
     host.until_logged("INFO  joined name=identity", 2)?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(!host.log().contains("WARN"), "{}", host.log());
     holds(&swtpm, &before)
 }

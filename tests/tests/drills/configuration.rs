@@ -39,8 +39,8 @@ fn files_that_others_can_write_are_refused() -> Result<()> {
         }
         mode(path, before)?;
     }
-    host.world.agent(&["check", "-c", &shown])?.well()?;
-    host.world.agent(&["start", "-c", &shown])?.well()?;
+    host.world.agent(&["check", "-c", &shown])?.success()?;
+    host.world.agent(&["start", "-c", &shown])?.success()?;
     host.web_is_whole()
 }
 
@@ -64,7 +64,7 @@ fn hooks_that_cannot_run_are_found_by_a_check() -> Result<()> {
         ensure!(said.code == Some(78) && said.out.contains(words), "{said:?}");
     }
     fs::set_permissions(&script, Permissions::from_mode(0o755))?;
-    check()?.well()?;
+    check()?.success()?;
     Ok(())
 }
 
@@ -86,7 +86,7 @@ fn option_on_the_command_line_goes_before_its_counterpart_in_the_environment() -
         (["--ca-path", &ca], ("AGENT_CA_PIN", pin), "Trusted by:   CA in"),
         (["--ca-pin", pin], ("AGENT_CA_PATH", "/nowhere"), "Trusted by:   CA pin"),
     ] {
-        let said = check(&given, &[variable])?.well()?;
+        let said = check(&given, &[variable])?.success()?;
         ensure!(said.contains(words), "{given:?}: {said}");
     }
     for contradiction in [

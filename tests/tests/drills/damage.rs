@@ -41,7 +41,7 @@ fn mode(path: &Path, mode: u32) -> std::io::Result<()> {
 /// Waits until the service was issued again, with another key.
 fn is_issued_again(host: &Host, before: &str, issued: usize) -> Result<()> {
     host.until_logged("issued name=web", issued)?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(key(host)? != before, "the key is the one from before");
     ensure!(fs::metadata(host.path(WEB).join("svid.key"))?.permissions().mode() & 0o777 == 0o600);
     Ok(())
@@ -96,13 +96,13 @@ fn damaged_files_of_the_identity_are_written_again() -> Result<()> {
     };
     fs::write(&copy, "")?;
     is_restored()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     host.kill()?;
     fs::write(&copy, "")?;
     host.start()?;
     is_restored()?;
     ensure!(host.count("joined name=identity") == 1, "{}", host.log());
-    host.is_well()
+    host.wait_healthy()
 }
 
 #[test]
@@ -119,9 +119,9 @@ fn second_agent_on_a_destination_is_refused_until_the_first_has_ended() -> Resul
     let said = second()?;
     ensure!(said.code == Some(75) && said.err.contains("another agent is using"), "{said:?}");
     ensure!(key(&host)? == before, "the second replaced the files of the first");
-    host.is_well()?;
+    host.wait_healthy()?;
     host.kill()?;
-    host.world.agent(&["start", "-c", "other.yaml"])?.well()?;
+    host.world.agent(&["start", "-c", "other.yaml"])?.success()?;
     ensure!(key(&host)? != before);
     Ok(())
 }
@@ -138,7 +138,7 @@ fn damaged_files_are_reported_while_the_identity_cannot_be_renewed() -> Result<(
     fs::write(host.path(WEB).join("svid.key"), "")?;
     reason(&host, "the files were changed: svid.key")?;
     host.world.set_wrong(0)?;
-    host.is_well()
+    host.wait_healthy()
 }
 
 /// Waits until `/readyz` states this reason for the service.

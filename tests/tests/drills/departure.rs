@@ -33,7 +33,7 @@ fn is_bot_two(host: &Host) -> Result<()> {
         ensure!(host.stored()?["bot"] == "bot-two", "{}", host.log());
         Ok(())
     })?;
-    host.is_well()
+    host.wait_healthy()
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn another_token_makes_the_host_join_again_whenever_it_is_noticed() -> Result<()
             edit(&host, "token: t\n", &format!("token: {}\n", file.display()))?;
             host.signal("HUP")?;
             host.until_logged("renewed name=identity", 1)?;
-            host.is_well()?;
+            host.wait_healthy()?;
             fs::write(&file, "t2\n")?;
         } else {
             edit(&host, "token: t\n", "token: t2\n")?;
@@ -124,7 +124,7 @@ fn another_cluster_makes_the_host_join_again() -> Result<()> {
     let swtpm = switched_on()?;
     let mut host = Host::new(World::new(programs!())?, &swtpm.tcti())?;
     host.start()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     host.kill()?;
     let other = World::new(programs!())?;
     edit(&host, host.world.pin(), other.pin())?;
@@ -139,7 +139,7 @@ fn another_cluster_makes_the_host_join_again() -> Result<()> {
         ensure!(host.stored()?["ca_pins"][0] == other.pin(), "{}", host.log());
         Ok(())
     })?;
-    host.is_well()
+    host.wait_healthy()
 }
 
 #[test]
@@ -152,13 +152,13 @@ fn another_endorsement_key_makes_the_host_join_again() -> Result<()> {
     ensure!(text.contains("ek: p256"));
     let rule =
         host.world.agent(&["identify", "--tpm", &swtpm.tcti(), "--ek", "p256", "--format", "rule"]);
-    host.world.allow("t", &rule?.well()?, &[])?;
+    host.world.allow("t", &rule?.success()?, &[])?;
     host.signal("HUP")?;
     until(|| {
         ensure!(host.stored()?["tpm"]["ek"] == "p256", "{}", host.log());
         Ok(())
     })?;
-    host.is_well()
+    host.wait_healthy()
 }
 
 #[test]

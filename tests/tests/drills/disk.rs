@@ -23,7 +23,7 @@ fn on_a_small_disk(swtpm: &Swtpm) -> Result<Option<(Host, Handles)>> {
     world.allow("t", &world.rule(&swtpm.tcti())?, &[])?;
     let mut host = Host::stranger(world, &swtpm.tcti(), "disk")?;
     host.start_after("mount -t tmpfs -o size=512k,mode=700 none disk")?;
-    host.is_well()?;
+    host.wait_healthy()?;
     Ok(Some((host, before)))
 }
 
@@ -56,7 +56,7 @@ fn a_disk_that_is_full() -> Result<()> {
     ensure!(host.stored()? == stored);
     host.web_is_whole()?;
     fs::remove_file(host.inside("full"))?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(host.stored()?["not_after"] != stored["not_after"]);
     no_halves(&host)?;
     holds(&swtpm, &before)
@@ -67,14 +67,14 @@ fn log_that_cannot_be_written_ends_no_daemon() -> Result<()> {
     let swtpm = switched_on()?;
     let mut host = Host::new(World::with_clocks(programs!())?, &swtpm.tcti())?;
     host.start_after("exec >/dev/full 2>&1")?;
-    host.is_well()?;
+    host.wait_healthy()?;
     let issued = host.stored()?["not_after"].clone();
     host.world.pass(HALF_LIFE)?;
     until(|| {
         ensure!(host.stored()?["not_after"] != issued);
         Ok(())
     })?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(host.log().is_empty());
     Ok(())
 }
@@ -99,7 +99,7 @@ fn a_disk_that_becomes_read_only() -> Result<()> {
     let mount = |script: &str| -> Result<()> {
         let mut command = Command::new("nsenter");
         command.args(["--mount", "--target", &host.id()?.to_string(), "sh", "-c", script, "sh"]);
-        Said::by(command.arg(host.world.path("disk")))?.well().map(drop)
+        Said::by(command.arg(host.world.path("disk")))?.success().map(drop)
     };
     mount(READ_ONLY)?;
     host.world.pass(HALF_LIFE)?;
@@ -107,7 +107,7 @@ fn a_disk_that_becomes_read_only() -> Result<()> {
     ensure!(host.stored()? == stored);
     host.web_is_whole()?;
     mount("umount \"$1\"")?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(host.stored()?["not_after"] != stored["not_after"]);
     holds(&swtpm, &before)
 }
@@ -120,7 +120,7 @@ fn a_storage_that_is_removed() -> Result<()> {
     let instance = host.stored()?["instance"].clone();
     fs::remove_dir_all(host.path("bot"))?;
     host.until_logged("INFO  renewed name=identity", 1)?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(host.stored()?["instance"] == instance);
     ensure!(host.count("INFO  joined name=identity") == 1, "{}", host.log());
     let second = host.world.agent(&["start", "-c", "tbot.yaml", "--diag-addr", "127.0.0.1:1"])?;
@@ -134,7 +134,7 @@ fn a_destination_that_is_removed() -> Result<()> {
     let (host, before) = joined(&swtpm)?;
     fs::remove_dir_all(host.path(WEB))?;
     host.until_logged("INFO  issued name=web", 2)?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(host.count("INFO  renewed name=identity") == 0, "{}", host.log());
     holds(&swtpm, &before)
 }
@@ -151,14 +151,14 @@ fn file_that_cannot_be_opened_holds_up_neither_signals_nor_renewals_nor_readyz()
     fs::write(&config, text.replace("token: t\n", &format!("token: {}\n", file.display())))?;
     host.signal("HUP")?;
     host.until_logged("renewed name=identity", 1)?;
-    host.is_well()?;
+    host.wait_healthy()?;
 
     fs::remove_file(&file)?;
     run("mkfifo", &[&file])?;
     for renewals in 2..4 {
         host.signal("USR1")?;
         host.until_logged("renewed name=identity", renewals)?;
-        host.is_well()?;
+        host.wait_healthy()?;
     }
     host.signal("TERM")?;
     ensure!(host.ended()?.success(), "{}", host.log());

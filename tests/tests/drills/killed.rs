@@ -29,7 +29,7 @@ fn a_daemon_that_is_killed_again_and_again() -> Result<()> {
     let before = swtpm.handles()?;
     let mut host = Host::new(World::new(programs!())?, &swtpm.tcti())?;
     host.start()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     let (done, looks) = (AtomicBool::new(false), AtomicU32::new(0));
     let seen = host.world.path("seen");
     fs::create_dir(&seen)?;
@@ -91,7 +91,7 @@ fn torment(
         let placed = host.count("all credentials are valid and written");
         host.start()?;
         host.until_logged("all credentials are valid and written", placed + 1)?;
-        host.is_well()?;
+        host.wait_healthy()?;
         ensure!(swtpm.handles()? == *before, "left behind in the TPM");
     }
     Ok(())

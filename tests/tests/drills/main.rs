@@ -38,7 +38,7 @@ fn joined_at(tcti: &str, swtpm: &Swtpm) -> Result<(Host, Handles)> {
     let before = swtpm.handles()?;
     let mut host = Host::new(World::with_clocks(programs!())?, tcti)?;
     host.start()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     Ok((host, before))
 }
 

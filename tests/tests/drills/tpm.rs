@@ -29,7 +29,7 @@ fn a_tpm_that_is_cleared() -> Result<()> {
     host.until_logged("INFO  issued name=web", 2)?;
     host.world.pass(2 * HOUR)?;
     host.until_logged("INFO  issued name=web", 3)?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(
         host.count("INFO  renewed name=identity") == 1
             && host.count("INFO  joined name=identity") == 2
@@ -67,7 +67,7 @@ fn a_tpm_that_is_replaced() -> Result<()> {
 
     // The one that it had comes back.
     let swtpm = replaced(swtpm, one.state())?;
-    host.is_well()?;
+    host.wait_healthy()?;
     holds(&swtpm, &before)?;
 
     // The other is to stay: as the advice says.
@@ -79,7 +79,7 @@ fn a_tpm_that_is_replaced() -> Result<()> {
     fs::remove_dir_all(host.path("bot"))?;
     host.world.allow("t", &host.world.rule(&swtpm.tcti())?, &[])?;
     host.start()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     holds(&swtpm, &others)
 }
 
@@ -93,7 +93,7 @@ fn a_tpm_that_is_locked_out() -> Result<()> {
     host.until_logged("INFO  issued name=web", 2)?;
     host.world.pass(2 * HOUR)?;
     host.until_logged("INFO  issued name=web", 3)?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(
         host.count("INFO  renewed name=identity") == 1
             && host.count("INFO  joined name=identity") == 2
@@ -113,7 +113,7 @@ fn a_tpm_that_is_gone_and_comes_back() -> Result<()> {
     fs::remove_file(&socket)?;
     sees(&host, not_renewed("No such file or directory", "start swtpm"))?;
     let swtpm = off.power_on()?;
-    host.is_well()?;
+    host.wait_healthy()?;
     ensure!(host.count("INFO  joined name=identity") == 1, "{}", host.log());
     holds(&swtpm, &before)
 }
@@ -135,7 +135,7 @@ fn a_tpm_that_is_busy() -> Result<()> {
     host.world.pass(HALF_LIFE)?;
     sees(&host, not_renewed("TPM2_CreatePrimary: TPM_RC_RETRY", "wait until it has finished"))?;
     busy.store(false, Ordering::SeqCst);
-    host.is_well()?;
+    host.wait_healthy()?;
     holds(&swtpm, &before)
 }
 
@@ -149,6 +149,6 @@ fn a_tpm_that_other_else_uses() -> Result<()> {
     host.until_logged("INFO  the TPM is creating a key; some chips take half a minute", 1)?;
     drop(other);
     host.until_logged("INFO  renewed name=identity", 1)?;
-    host.is_well()?;
+    host.wait_healthy()?;
     holds(&swtpm, &before)
 }

@@ -117,7 +117,7 @@ fn what_is_issued_serves_and_logs_in_while_it_rotates() -> Result<()> {
     let reload = format!(", reload: {{signal: HUP, pid_file: {}}}", kept.file("nginx.pid"));
     let first = format!("{}oneshot: true\n", config.replace(&reload, ""));
     fs::write(world.path("first.yaml"), first)?;
-    world.agent(&["start", "-c", "first.yaml"])?.well()?;
+    world.agent(&["start", "-c", "first.yaml"])?.success()?;
 
     let [web, ssh] = [(); 2].map(|()| free_port());
     let bundle = kept.path("web/bundle.pem");

@@ -32,7 +32,7 @@ pub(super) struct Host {
     diag: u16,
 }
 
-/// A join that went well.
+/// A successful join.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Join {
     /// From the program's start to its end.
@@ -103,7 +103,7 @@ impl Host {
     }
 
     /// Runs a daemon with two services under a service manager, as its unit would: it joins, is
-    /// started anew, renews, and is then left alone for `idle`.
+    /// restarted, renews, and is then left alone for `idle`.
     pub(super) fn daemon(&self, renewals: u64, idle: Duration) -> Result<Daemon> {
         self.configure()?;
         let first = self.start()?;
@@ -146,7 +146,7 @@ impl Host {
         let socket = self.home.path().join("notify.sock");
         let _ = fs::remove_file(&socket);
         let manager = UnixDatagram::bind(&socket)?;
-        // A service manager reads what it is told. It ends with the whole program.
+        // Reads the notifications, as a service manager would. Ends with the program.
         thread::spawn(move || while manager.recv(&mut [0; 4096]).is_ok() {});
         let log = self.home.path().join("log");
         let mut command = self.agent();
@@ -167,8 +167,8 @@ impl Host {
 
     fn renewed(&self) -> Result<u64> {
         let said = self.ask("/metrics")?;
-        let well = said.lines().filter(|line| line.contains("outcome=\"success\""));
-        let counts = well.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        let successes = said.lines().filter(|line| line.contains("outcome=\"success\""));
+        let counts = successes.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
         Ok(counts.sum())
     }
 

@@ -18,7 +18,7 @@ use crate::setup::{self, Action, Purpose};
 const MOST_RESIDENT: u64 = 5_000_000;
 /// The most often that it may wake up then, a minute: by the alarm, and by the thread that looked at the files.
 const MOST_WAKE_UPS: f64 = 3.0;
-/// What a join is meant to take beside the TPM. A timing depends on the machine: it is told, and
+/// What a join is meant to take beside the TPM. A timing depends on the machine: it is reported, and
 /// fails nothing.
 const JOIN: Duration = Duration::from_millis(60);
 
@@ -36,7 +36,7 @@ pub fn run(minutes: u32, table: Table) -> Result<()> {
     let joins = (0..JOINS).map(|number| host.join(&format!("storage-{number}")));
     let joins = joins.collect::<Result<Vec<_>>>()?;
     let processor = process::children()?.saturating_sub(before);
-    let again = host.join("storage-0").context("joining anew")?;
+    let again = host.join("storage-0").context("joining again")?;
     eprintln!("Running a daemon; it is idle for {minutes} min ...");
     let daemon = host.daemon(RENEWALS, Duration::from_secs(60) * minutes)?;
 

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 pub(crate) struct Memory {
     /// In RAM.
     pub(crate) resident: u64,
-    /// Of them, those that nobody else uses and that are not the file's: heap, stacks, what was
+    /// Of them, those not shared with other processes or backed by the file: heap, stacks, what was
     /// written to.
     pub(crate) private: u64,
 }

@@ -120,7 +120,7 @@ impl Fault {
         }
     }
 
-    /// Whether the agent sees it only when it looks, once a minute: files that somebody else changed, and a clock of which
+    /// Whether the agent sees it only when it looks, once a minute: files that others changed, and a clock of which
     /// libfaketime does not tell it, as the kernel would.
     pub(super) const fn is_seen_late(self) -> bool {
         matches!(self, Self::FileDamaged | Self::FilesRemoved | Self::AgentClockStepped)

@@ -203,7 +203,7 @@ impl Ledger {
         }
     }
 
-    /// What the TPM held while nobody used it.
+    /// What the TPM held while idle.
     pub(super) fn handles(&mut self, at: Duration, transient: usize, sessions: usize) {
         let (objects, others) = self.handles.unwrap_or_default();
         self.handles = Some((objects.max(transient), others.max(sessions)));

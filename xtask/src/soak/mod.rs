@@ -241,7 +241,7 @@ impl Soak {
         }
     }
 
-    /// A line for people; the TPM's handles, where nobody else needs the TPM.
+    /// A line for people; the TPM's handles, where no other program uses the TPM.
     fn progress(&mut self) -> Result<()> {
         self.ledger.renewals = renewals(self.host.diag()).unwrap_or_default();
         if self.active.is_empty() && self.ledger.is_recovered() {

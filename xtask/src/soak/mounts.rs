@@ -1,4 +1,4 @@
-//! A small disk and a read-only view of a directory, in a mount namespace of our own: nobody else sees them, and they end
+//! A small disk and a read-only view of a directory, in a mount namespace of our own: no other process sees them, and they end
 //! with this process however it ends.
 
 use std::path::{Path, PathBuf};

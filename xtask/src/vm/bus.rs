@@ -51,7 +51,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Heard {
-    /// The codes of the commands since somebody asked last.
+    /// The codes of the commands since the last query.
     codes: Vec<u32>,
     hold: Hold,
 }

@@ -23,7 +23,7 @@ const BOOTSTRAP: [&str; 5] = [
 const DISK: &str = r#"mkdir tree && tar -C tree -xf "$1" --exclude='./dev/*' &&
     /sbin/mke2fs -q -t ext4 -d tree "$2" 2G"#;
 
-/// The disk, from the target folder or else made there. Nobody writes to it.
+/// The disk, from the target directory, or created there. It is never written to.
 pub fn disk() -> Result<PathBuf> {
     let home = target_folder().join("vm");
     let disk = home.join(format!("{SUITE}.ext4"));

@@ -11,7 +11,7 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// A folder, and all above it, for everybody to read.
+    /// A directory and its parents, readable for all users.
     pub fn folder(&mut self, path: &str) -> Result<()> {
         for (end, _) in path.match_indices('/') {
             self.entry(path.get(..end).context("a path")?, 0o040_755, &[])?;
@@ -19,12 +19,12 @@ impl Archive {
         self.entry(path, 0o040_755, &[])
     }
 
-    /// A file that everybody may read.
+    /// A file readable for all users.
     pub fn file(&mut self, path: &str, content: &[u8]) -> Result<()> {
         self.entry(path, 0o100_644, content)
     }
 
-    /// A file that everybody may run.
+    /// A file executable for all users.
     pub fn program(&mut self, path: &str, content: &[u8]) -> Result<()> {
         self.entry(path, 0o100_755, content)
     }

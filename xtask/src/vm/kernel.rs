@@ -43,7 +43,7 @@ impl Kernel {
         fs::create_dir_all(&home).with_context(|| format!("making {}", home.display()))?;
         let package = match package_of_the_day() {
             Ok(package) => package,
-            // Without package lists an older one does as well.
+            // Without package lists, use an older one.
             Err(error) => newest(&home)?.ok_or(error)?,
         };
         let folder = home.join(&package);

@@ -146,7 +146,7 @@ impl Machine {
                 .unwrap_or_default()
         };
         let (console, output) = (read(&console), read(&output));
-        // Somebody else may have begun the line: a system asks who wants to log in.
+        // Another program may have started the line, such as a login prompt.
         let status = console.lines().find_map(|line| line.split_once(EXIT)?.1.trim().parse().ok());
         match (ended, status) {
             (Some(_), Some(status)) => Ok(Run { status, output }),

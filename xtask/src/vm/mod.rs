@@ -64,7 +64,7 @@ pub fn run(only: &[String]) -> Result<()> {
             let result = play(scenario, &machine, &agent);
             let seconds = started.elapsed().as_secs_f32();
             match result {
-                Ok(()) => println!("vm: {}: well, {seconds:.1} s", scenario.name),
+                Ok(()) => println!("vm: {}: passed, {seconds:.1} s", scenario.name),
                 Err(error) => {
                     println!("vm: {}: FAILED, {seconds:.1} s\n{error:#}", scenario.name);
                     failed.lock().unwrap_or_else(PoisonError::into_inner).push(scenario.name);
@@ -142,7 +142,7 @@ impl Guest {
         let tpm = Swtpm::start(self.state())?;
         let (before, after) = (&self.before, tpm.handles()?);
         ensure!(*before == after, "the TPM held {before:x?}, and holds {after:x?}");
-        scenarios::nothing_loaded(report.well("handles")?)?;
+        scenarios::nothing_loaded(report.success("handles")?)?;
         Ok(tpm)
     }
 }

@@ -44,7 +44,7 @@ impl Report {
         Ok(Self { steps, text: text.to_owned() })
     }
 
-    /// All that was written, outside of steps as well.
+    /// The whole output, including outside of steps.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -55,8 +55,8 @@ impl Report {
         found.with_context(|| format!("no step {name} in:\n{}", self.text))
     }
 
-    /// What a step wrote that ended well.
-    pub fn well(&self, name: &str) -> Result<&str> {
+    /// The output of a step that succeeded.
+    pub fn success(&self, name: &str) -> Result<&str> {
         let Step { status, output, .. } = self.step(name)?;
         ensure!(*status == 0, "{name} ended with {status}:\n{output}");
         Ok(output)
@@ -80,12 +80,12 @@ mod tests {
     #[test]
     fn steps_are_read() {
         let report = Report::read("x\n>>> a\nhello\n<<< 0\ny\n>>> b\nno room\n<<< 74\n").unwrap();
-        assert_eq!(report.well("a").unwrap(), "hello\n");
+        assert_eq!(report.success("a").unwrap(), "hello\n");
         report.refused("b", 74, &["no room"]).unwrap();
         report.refused("b", 75, &[]).unwrap_err();
         report.refused("b", 74, &["no memory"]).unwrap_err();
-        report.well("b").unwrap_err();
-        report.well("c").unwrap_err();
+        report.success("b").unwrap_err();
+        report.success("c").unwrap_err();
         assert!(report.text().contains("y\n"));
     }
 

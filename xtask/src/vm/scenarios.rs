@@ -151,16 +151,16 @@ const SEPARATOR: [u8; 32] = [
     0xa6, 0xa9, 0xf7, 0x60, 0x79, 0xe4, 0x8b, 0xf0, 0x90, 0xac, 0xb7, 0xe8, 0x36, 0x7b, 0xfd, 0x0e,
 ];
 
-/// The log of the firmware leads to the PCRs, as somebody else computes it.
+/// The log of the firmware leads to the PCRs, as computed by other software.
 fn boot(played: &Played) -> Result<()> {
     let report = &played.report;
     let scratch = Scratch::new("endorse-vm-log")?;
     let log = scratch.path().join("log");
-    fs::write(&log, decoded(report.well("events")?)?)?;
+    fs::write(&log, decoded(report.success("events")?)?)?;
     let said = Command::new("tpm2_eventlog").arg(&log).output().context("tpm2_eventlog")?;
     let said = String::from_utf8_lossy(&said.stdout).to_lowercase();
     let (_, computed) = said.rsplit_once("  sha256:\n").context("no PCRs of the log")?;
-    let pcrs: Vec<_> = report.well("pcrs")?.lines().filter_map(|l| l.split_once(' ')).collect();
+    let pcrs: Vec<_> = report.success("pcrs")?.lines().filter_map(|l| l.split_once(' ')).collect();
     ensure!(pcrs.len() == 24, "{} PCRs", pcrs.len());
     let mut compared = 0;
     for line in computed.lines().map_while(|line| line.strip_prefix("    ")) {
@@ -175,7 +175,7 @@ fn boot(played: &Played) -> Result<()> {
     Ok(())
 }
 
-/// What base64 encodes, by somebody else's decoder.
+/// Decodes base64 with an external program.
 fn decoded(base64: &str) -> Result<Vec<u8>> {
     let mut command = Command::new("base64");
     command.arg("--decode").stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -192,11 +192,11 @@ fn decoded(base64: &str) -> Result<Vec<u8>> {
 /// The kernel's device shows the same TPM, and a join through its resource manager is good.
 fn joined(played: &Played) -> Result<()> {
     let report = &played.report;
-    let inside: Value = serde_json::from_str(report.well("identify")?)?;
+    let inside: Value = serde_json::from_str(report.success("identify")?)?;
     let outside: Value = serde_json::from_str(&played.agent(&["identify", "--format", "json"])?)?;
     ensure!(inside == outside, "identify says {inside} in the guest and {outside} outside");
     for name in ["join", "status", "whoami"] {
-        let said = report.well(name)?;
+        let said = report.success(name)?;
         ensure!(said.contains("demo-bot"), "{name} does not name the bot:\n{said}");
     }
     let audit = played.authority.audit()?;
@@ -207,9 +207,9 @@ fn joined(played: &Played) -> Result<()> {
 
 fn together(played: &Played) -> Result<()> {
     let report = &played.report;
-    let said = report.well("join")?;
+    let said = report.success("join")?;
     ensure!(said.matches("Joined cluster").count() == 2, "not two joins:\n{said}");
-    let said = report.well("whoami")?;
+    let said = report.success("whoami")?;
     let counts = said.lines().filter_map(|line| line.split(' ').nth(1)?.parse::<u32>().ok());
     let counts: Vec<_> = counts.collect();
     ensure!(counts.len() == 2 && counts.iter().all(|times| *times >= 5), "not two:\n{said}");
@@ -227,8 +227,8 @@ fn killed(played: &Played) -> Result<()> {
     ensure!(ends.iter().all(|end| [0, 137].contains(end)), "a join failed by itself: {ends:?}");
     let hit = ends.iter().filter(|end| **end == 137).count();
     ensure!(hit >= 20, "only {hit} of 40 were hit while they ran");
-    report.well("clean").context("the join after the kills")?;
-    report.well("whoami").map(drop)
+    report.success("clean").context("the join after the kills")?;
+    report.success("whoami").map(drop)
 }
 
 fn device(played: &Played) -> Result<()> {
@@ -238,7 +238,7 @@ fn device(played: &Played) -> Result<()> {
     report.refused("absent", 74, &["/dev/tpmrm7"])?;
     let outside = played.agent(&["identify"])?;
     for name in ["beside", "free", "member"] {
-        let said = report.well(name)?;
+        let said = report.success(name)?;
         ensure!(said == outside, "{name} shows another TPM:\n{said}");
     }
     Ok(())
@@ -249,20 +249,20 @@ fn struck(played: &Played) -> Result<()> {
     let joins = JOIN.map(str::to_owned);
     for command in joins.into_iter().chain(RENEWAL.map(|code| format!("{code} renewal"))) {
         let code = command.split(':').next().unwrap_or_default();
-        report.well(&format!("{command} armed"))?;
-        let said = report.well(&format!("{command} struck"))?;
+        report.success(&format!("{command} armed"))?;
+        let said = report.success(&format!("{command} struck"))?;
         ensure!(said.starts_with(&format!("held {code}\n")), "{command}: {said}");
-        nothing_loaded(report.well(&format!("{command} left"))?)?;
-        report.well(&format!("{command} clean"))?;
+        nothing_loaded(report.success(&format!("{command} left"))?)?;
+        report.success(&format!("{command} clean"))?;
     }
     for command in RENEWAL {
-        report.well(&format!("{command} renewal ready"))?;
+        report.success(&format!("{command} renewal ready"))?;
     }
-    report.well("ended").map(drop)
+    report.success("ended").map(drop)
 }
 
-/// What an agent itself has told the TPM.
-fn told(codes: &str) -> Vec<&str> {
+/// The commands that an agent sent to the TPM.
+fn sent(codes: &str) -> Vec<&str> {
     codes.split_whitespace().filter(|code| !KERNELS.contains(code)).collect()
 }
 
@@ -272,26 +272,26 @@ fn daemon(played: &Played) -> Result<()> {
         list.iter().filter_map(|one| one.split(':').next()).collect()
     };
     for name in ["ready", "renewed", "issued", "again", "read", "status", "asked", "both"] {
-        report.well(name)?;
+        report.success(name)?;
     }
-    let joining = told(report.well("joining")?);
+    let joining = sent(report.success("joining")?);
     // The service's certificates come over a connection on which the host signs.
     let expected = [codes(&JOIN), codes(&RENEWAL)].concat();
-    ensure!(joining == expected, "a join told the TPM {joining:?}");
-    let renewing = told(report.well("renewing")?);
-    ensure!(renewing == codes(&RENEWAL), "a renewal told the TPM {renewing:?}");
+    ensure!(joining == expected, "a join sent the TPM {joining:?}");
+    let renewing = sent(report.success("renewing")?);
+    ensure!(renewing == codes(&RENEWAL), "a renewal sent the TPM {renewing:?}");
     for name in ["beside", "whoami"] {
-        ensure!(report.well(name)?.contains("demo-bot"), "{name} does not name the bot");
+        ensure!(report.success(name)?.contains("demo-bot"), "{name} does not name the bot");
     }
     for name in ["same", "into"] {
         report.refused(name, 75, &["another agent"])?;
     }
     for name in ["ended", "socket", "restarted", "ended-too"] {
-        report.well(name)?;
+        report.success(name)?;
     }
-    let restarting = told(report.well("restarting")?);
-    ensure!(restarting.is_empty(), "a restart told the TPM {restarting:?}");
-    let log = report.well("log")?;
+    let restarting = sent(report.success("restarting")?);
+    ensure!(restarting.is_empty(), "a restart sent the TPM {restarting:?}");
+    let log = report.success("log")?;
     ensure!(log.matches(" ended").count() == 2 && !log.contains("WARN"), "the log:\n{log}");
     Ok(())
 }
@@ -299,9 +299,9 @@ fn daemon(played: &Played) -> Result<()> {
 fn signals(played: &Played) -> Result<()> {
     let report = &played.report;
     for name in ["armed", "held", "storm", "storm-too", "release", "renewed", "again", "ended"] {
-        report.well(name)?;
+        report.success(name)?;
     }
-    let log = report.well("log")?;
+    let log = report.success("log")?;
     ensure!(!log.contains("not renewed"), "a signal broke something:\n{log}");
     Ok(())
 }
@@ -309,12 +309,12 @@ fn signals(played: &Played) -> Result<()> {
 fn vanish(played: &Played) -> Result<()> {
     let report = &played.report;
     for name in ["ready", "unbind", "gone", "noticed", "bind", "healed", "served", "armed"] {
-        report.well(name)?;
+        report.success(name)?;
     }
-    report.well("unwell").map(drop)?;
+    report.success("unhealthy").map(drop)?;
     report.refused("alone", 74, &["/dev/tpmrm0"])?;
-    for name in ["held", "unbound", "noticed-too", "bind-again", "healed-too", "well", "ended"] {
-        report.well(name)?;
+    for name in ["held", "unbound", "noticed-too", "bind-again", "healed-too", "healthy", "ended"] {
+        report.success(name)?;
     }
     Ok(())
 }
@@ -322,12 +322,12 @@ fn vanish(played: &Played) -> Result<()> {
 fn full(played: &Played) -> Result<()> {
     let report = &played.report;
     for name in ["fourth", "said"] {
-        let said = report.well(name)?;
+        let said = report.success(name)?;
         ensure!(said.contains("full with 3 objects"), "{name}:\n{said}");
         ensure!(said.contains("TPM_RC_OBJECT_MEMORY"), "{name}:\n{said}");
     }
     report.refused("join", 75, &["object"])?;
-    report.well("room").map(drop)
+    report.success("room").map(drop)
 }
 
 /// A verifier believes the boot, and neither another log nor an answer to another question.
@@ -335,13 +335,13 @@ fn quote(played: &Played) -> Result<()> {
     let report = &played.report;
     let scratch = Scratch::new("endorse-vm-quote")?;
     let folder = scratch.path();
-    report.well("quote")?;
+    report.success("quote")?;
     for name in ["public", "attest", "signature", "log"] {
-        fs::write(folder.join(name), decoded(report.well(name)?)?)?;
+        fs::write(folder.join(name), decoded(report.success(name)?)?)?;
     }
     let (_, nonce) = NONCE.split_once('=').context("no nonce")?;
     let said = verdict(nonce, folder)?.map_err(|said| anyhow!("not believed: {said}"))?;
-    for pcr in report.well("pcrs")?.lines() {
+    for pcr in report.success("pcrs")?.lines() {
         let found = said.lines().find_map(|line| line.strip_prefix(&pcr.to_lowercase()));
         let events = found.with_context(|| format!("PCR {pcr} is not among:\n{said}"))?;
         ensure!(events != " 0 events", "nothing was measured into PCR {pcr}:\n{said}");
@@ -377,8 +377,8 @@ fn verdict(nonce: &str, folder: &Path) -> Result<Result<String, String>> {
 
 fn doctor(played: &Played) -> Result<()> {
     let report = &played.report;
-    for name in ["well", "before", "ready", "after", "ended", "beside", "free", "member"] {
-        let said = report.well(name)?;
+    for name in ["healthy", "before", "ready", "after", "ended", "beside", "free", "member"] {
+        let said = report.success(name)?;
         ensure!(!said.contains("FAIL"), "{name}:\n{said}");
     }
     let says = |name: &str, line: &[&str]| {
@@ -387,8 +387,8 @@ fn doctor(played: &Played) -> Result<()> {
         ensure!(found, "{name} has no line with {line:?}:\n{said}");
         Ok(())
     };
-    says("well", &["ok    device", "driver tpm_tis", "resource manager"])?;
-    says("well", &["ok    endorsement-key", "matches the key"])?;
+    says("healthy", &["ok    device", "driver tpm_tis", "resource manager"])?;
+    says("healthy", &["ok    endorsement-key", "matches the key"])?;
     says("before", &["ok    storage", "does not exist yet"])?;
     says("after", &["ok    storage", "demo-bot"])?;
     for name in ["before", "after"] {

@@ -16,7 +16,7 @@ use crate::{release, target_folder};
 const WALK_TIMEOUT: Duration = Duration::from_secs(1800);
 const SCRIPT: &[u8] = include_bytes!("scripts/walk.sh");
 
-/// Steps that have to end well, in their order.
+/// Steps that must succeed, in their order.
 const STEPS_OF_THE_GUIDE: [&str; 43] = [
     "install-agent",
     "install-authority",
@@ -35,7 +35,7 @@ const STEPS_OF_THE_GUIDE: [&str; 43] = [
     "security",
     "security-authority",
     "on",
-    "well",
+    "healthy",
     "status",
     "says",
     "hosts",
@@ -47,14 +47,14 @@ const STEPS_OF_THE_GUIDE: [&str; 43] = [
     "restart",
     "other",
     "comes-back",
-    "well-too",
+    "healthy-too",
     "reload-authority",
     "restart-authority",
     "watchdog",
     "journal",
     "up",
     "up-authority",
-    "well-again",
+    "healthy-again",
     "status-again",
     "journal-again",
     "failed",
@@ -92,28 +92,28 @@ pub fn run() -> Result<()> {
     fs::write(&transcript, &run.output)?;
     check(&run.output, &guest).with_context(|| format!("see {}", transcript.display()))?;
     let seconds = started.elapsed().as_secs();
-    println!("walk: well, {seconds} s; what was said is in {}", transcript.display());
+    println!("walk: passed, {seconds} s; the transcript is in {}", transcript.display());
     Ok(())
 }
 
 fn check(output: &str, guest: &Guest) -> Result<()> {
     let report = Report::read(output)?;
     for name in STEPS_OF_THE_GUIDE {
-        report.well(name)?;
+        report.success(name)?;
     }
     for name in ["status", "status-again"] {
-        let said = report.well(name)?;
+        let said = report.success(name)?;
         for words in ["active (running)", "in place: identity"] {
             ensure!(said.contains(words), "{name} does not say {words:?}:\n{said}");
         }
     }
     for name in ["verify", "verify-authority", "failed"] {
-        let said = report.well(name)?;
+        let said = report.success(name)?;
         ensure!(said.is_empty(), "{name}:\n{said}");
     }
-    let hosts = report.well("hosts")?;
+    let hosts = report.success("hosts")?;
     ensure!(hosts.contains(" vm "), "the host's name is not known:\n{hosts}");
-    let watchdog = report.well("watchdog")?;
+    let watchdog = report.success("watchdog")?;
     ensure!(watchdog.contains("WatchdogUSec=5min"), "no watchdog:\n{watchdog}");
     guest.left_behind(&report).map(drop)
 }

@@ -1,6 +1,6 @@
 . /payload/steps.sh
-# A device that is well, with and without a host's configuration.
-step well agent doctor
+# A healthy device, with and without a host's configuration.
+step healthy agent doctor
 configure /tmp/host ''
 step before agent doctor -c /tmp/host/tbot.yaml
 daemon /tmp/host
@@ -8,7 +8,7 @@ step ready until_said /tmp/host 1 "$READY"
 step after agent doctor -c /tmp/host/tbot.yaml
 step ended ended
 
-# Somebody has the device that has no manager. The doctor does not.
+# Another process holds the device without resource manager.
 exec 4<>/dev/tpm0
 step beside agent doctor 4>&-
 step held agent doctor --tpm device:/dev/tpm0 4>&-

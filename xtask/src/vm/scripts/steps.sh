@@ -23,7 +23,7 @@ join() {
     agent join --authority "$AUTHORITY" --token "$TOKEN" --ca-pin "$PIN" --storage "$1"
 }
 
-# Asks something of the host, which hears what the TPM is told: see desk.rs.
+# Asks something of the host, which sees the TPM's commands: see desk.rs.
 desk() {
     desk_said=$(echo "$1" | nc 10.0.2.2 "$DESK")
     echo "$desk_said"

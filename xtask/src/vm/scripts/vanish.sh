@@ -11,7 +11,7 @@ step unbind unbind
 step gone gone
 kill -USR1 "$daemon"
 step noticed until_said /tmp/host 1 'not renewed'
-step unwell agent status --storage /tmp/host/bot
+step unhealthy agent status --storage /tmp/host/bot
 step alone agent identify
 step bind bind
 # By itself.
@@ -30,7 +30,7 @@ step noticed-too until_said /tmp/host 2 'not renewed'
 step gone-again gone
 step bind-again bind
 step healed-too until_said /tmp/host 2 "$RENEWED"
-step well agent status --storage /tmp/host/bot
+step healthy agent status --storage /tmp/host/bot
 step ended ended
 step log cat /tmp/host/log
 step handles handles

@@ -19,7 +19,7 @@ renewed() { [ "$(journalctl -u endorse-agent -b -o cat | grep -c 'renewed')" -ge
 again() {
     step up patiently active endorse-agent
     step up-authority patiently active endorse-authority
-    step well-again patiently healthy
+    step healthy-again patiently healthy
     step status-again systemctl status --no-pager --full endorse-agent
     step journal-again journalctl -b -u endorse-agent -u endorse-authority --no-pager -o short
     step failed systemctl --failed --no-legend
@@ -93,7 +93,7 @@ step verify-authority systemd-analyze verify --man=no /usr/lib/systemd/system/en
 step security last systemd-analyze security --no-pager --threshold=25 endorse-agent.service
 step security-authority last systemd-analyze security --no-pager --threshold=25 endorse-authority.service
 step on systemctl enable --now endorse-agent
-step well patiently healthy
+step healthy patiently healthy
 step status systemctl status --no-pager --full endorse-agent
 step says agent status --storage /var/lib/teleport/bot
 step hosts authority bots instances
@@ -109,7 +109,7 @@ step other sh -c "[ $first != $(main) ]"
 second=$(main)
 kill -KILL "$second"
 step comes-back patiently another "$second"
-step well-too patiently healthy
+step healthy-too patiently healthy
 step reload-authority systemctl reload endorse-authority
 step restart-authority systemctl restart endorse-authority
 step watchdog systemctl show -p WatchdogUSec -p WatchdogTimestamp -p NRestarts endorse-agent
