@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_identity_is_said_with_its_place() {
+    fn damaged_identity_is_reported_with_its_path() {
         let folder = tempfile::tempdir().unwrap();
         assert!(Storage::identity(folder.path()).unwrap().is_none());
         for text in ["", "{}", "{\"version\":1,\"later\":0}", "[1"] {

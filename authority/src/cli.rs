@@ -418,12 +418,12 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_declaration_is_sound() {
+    fn command_line_declaration_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn words_are_read_or_refused() {
+    fn kinds_and_names_are_parsed_or_refused() {
         let which = |text: &str| text.parse::<Which>();
         assert_eq!(which("bots").unwrap().some, Selection::All);
         let id = "6f9619ff-8b86-d011-b42d-00c04fc964ff";

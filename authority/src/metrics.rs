@@ -175,7 +175,7 @@ mod tests {
     use time::macros::datetime;
 
     #[test]
-    fn what_was_counted_is_told() {
+    fn metrics_show_what_was_counted() {
         let metrics = Metrics::default();
         metrics.count(Action::Join, None);
         metrics.count(Action::Join, Some("token_unknown"));

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_a_regular_file_is_refused_without_waiting() {
+    fn irregular_file_is_refused_without_waiting() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         let pipe = directory.path().join("pipe");

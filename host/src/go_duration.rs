@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_go_writes_is_read() {
+    fn durations_written_by_go_are_read() {
         for (text, nanoseconds) in [
             ("1h30m", 5_400_000_000_000),
             ("1h0m0s", 3_600_000_000_000),
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_refused_by_kind() {
+    fn invalid_durations_are_refused_by_kind() {
         use InvalidDuration::*;
         for text in ["", "+", "h", "1", "1x", "1h ", " 1h", "1h30", "1..5h", ".h", "1h-3m", "一h"]
         {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn durations_round_trip() {
         for nanoseconds in [1, 999, 1_000, 1_000_001, 60_000_000_000, 5_400_000_000_000] {
             let duration = Duration::from_nanos(nanoseconds);
             assert_eq!(parse(&text(duration)), Ok(duration));

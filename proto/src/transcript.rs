@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_counts_and_none_runs_into_the_next() {
+    fn every_part_of_the_transcript_changes_the_hash() {
         let all = [
             transcript(),
             Transcript::new(&[0x46; 32], b"init", b"blob", b"seed"),

@@ -161,7 +161,7 @@ fn a_host_and_its_operator_from_first_to_last() -> Result<()> {
 }
 
 #[test]
-fn what_cannot_be_done_is_said_in_two_lines() -> Result<()> {
+fn errors_have_a_message_and_a_line_of_advice() -> Result<()> {
     let mut world = World::new(programs!())?;
     let folder = world.path("").display().to_string();
     let folder = folder.trim_end_matches('/');

@@ -25,7 +25,7 @@ fn host() -> Result<(Host, Swtpm)> {
 }
 
 #[test]
-fn a_daemon_joins_serves_renews_when_told_and_ends_in_order() -> Result<()> {
+fn daemon_joins_serves_renews_on_signal_and_stops_cleanly() -> Result<()> {
     let (mut host, swtpm) = host()?;
     let before = swtpm.handles()?;
     host.start()?;
@@ -69,7 +69,7 @@ fn a_restart_with_valid_credentials_asks_nothing_of_the_tpm() -> Result<()> {
 
 /// The consumer that has not heard of its files hears of them after a restart, without the TPM and the authority.
 #[test]
-fn who_was_not_told_is_told_after_a_restart() -> Result<()> {
+fn pending_reload_hook_runs_after_a_restart() -> Result<()> {
     for end in [Host::kill, stop] {
         let (mut host, swtpm) = host()?;
         let config = host.world.path("tbot.yaml");
@@ -362,7 +362,7 @@ const FLUSH_CONTEXT: CommandCode = CommandCode(0x165);
 
 /// Counted on the wire. Includes flushing what was loaded, as there is no resource manager.
 #[test]
-fn a_renewal_takes_two_commands_of_the_tpm_and_a_restart_none() -> Result<()> {
+fn renewal_takes_two_tpm_commands_and_a_restart_takes_zero() -> Result<()> {
     let swtpm = tpm()?;
     let tap = Tap::new(&swtpm)?;
     let mut host = Host::new(World::new(programs!())?, &tap.tcti())?;

@@ -62,7 +62,7 @@ impl Seen {
 }
 
 #[test]
-fn a_tpm_that_is_well_is_said_to_be_and_stays_as_it_is() -> Result<()> {
+fn healthy_tpm_is_reported_and_not_changed() -> Result<()> {
     for kind in [Kind::RsaAndP384, Kind::RsaNotPersistent, Kind::P256NotPersistent] {
         let swtpm = tpm(kind)?;
         let before = swtpm.handles()?;
@@ -150,7 +150,7 @@ fn a_lockout_is_said_with_its_end() -> Result<()> {
 }
 
 #[test]
-fn a_password_of_the_endorsement_hierarchy_that_nobody_gave_is_in_the_way() -> Result<()> {
+fn missing_endorsement_password_is_reported() -> Result<()> {
     let swtpm = tpm(Kind::RsaAndP384)?;
     swtpm.tool("tpm2_changeauth", &["-c", "endorsement", "secret"])?;
     let seen = Seen::alone(&swtpm)?;
@@ -159,7 +159,7 @@ fn a_password_of_the_endorsement_hierarchy_that_nobody_gave_is_in_the_way() -> R
 }
 
 #[test]
-fn what_others_left_behind_is_named() -> Result<()> {
+fn leftover_objects_of_others_are_reported() -> Result<()> {
     let swtpm = tpm(Kind::RsaAndP384)?;
     let scratch = tempfile::tempdir()?;
     let context = scratch.path().join("context").display().to_string();

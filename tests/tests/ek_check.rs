@@ -63,7 +63,7 @@ fn unreadable_ca_of_a_bundle_is_warned_of_and_the_rest_is_used() -> Result<()> {
 }
 
 #[test]
-fn why_nobody_vouches_is_said_with_what_to_do() -> Result<()> {
+fn untrusted_ek_certificate_is_reported_with_reason_and_advice() -> Result<()> {
     let world = desk()?;
     let said = check(&world, &["--cas", "vendor-root.pem", "ek.pem"])?;
     let [what, advice] = said.failure(1)?;
@@ -84,7 +84,7 @@ fn why_nobody_vouches_is_said_with_what_to_do() -> Result<()> {
 }
 
 #[test]
-fn what_is_doubtful_is_accepted_only_if_that_is_said() -> Result<()> {
+fn relaxed_checks_require_their_options() -> Result<()> {
     let world = desk()?;
     let openssl = |arguments: &str| -> Result<()> {
         let place = world.path("");

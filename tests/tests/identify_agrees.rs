@@ -176,7 +176,7 @@ fn a_missing_tpm_says_what_to_do() -> Result<()> {
 }
 
 #[test]
-fn what_is_no_tpm_is_refused() -> Result<()> {
+fn device_that_is_not_a_tpm_is_refused() -> Result<()> {
     let world = World::absent(programs!())?;
     fs::write(world.path("file"), "hello")?;
     let file = format!("device:{}", world.path("file").display());

@@ -136,7 +136,7 @@ fn a_certificate_that_has_expired_says_so_and_the_host_joins_again() -> Result<(
 }
 
 #[test]
-fn whoever_is_not_the_authority_is_not_talked_to() -> Result<()> {
+fn servers_that_are_not_the_authority_are_refused() -> Result<()> {
     let (world, swtpm, stored) = joined(Kind::P256)?;
     let tcti = swtpm.tcti();
     let before = swtpm.handles()?;
@@ -193,7 +193,7 @@ fn join_tries_several_addresses_and_takes_the_endorsement_key_that_is_asked_for(
 }
 
 #[test]
-fn somebody_who_listens_and_speaks_no_tls() -> Result<()> {
+fn server_without_tls_is_refused() -> Result<()> {
     let (world, swtpm, _) = joined(Kind::P256)?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?.to_string();
@@ -211,7 +211,7 @@ fn somebody_who_listens_and_speaks_no_tls() -> Result<()> {
 
 /// As when its machine loses power: the connection stays open, and nothing arrives any more.
 #[test]
-fn an_authority_that_falls_silent_holds_nobody_up() -> Result<()> {
+fn silent_authority_times_out() -> Result<()> {
     let (world, swtpm, stored) = joined(Kind::P256)?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?.to_string();

@@ -124,7 +124,7 @@ async fn an_answer_for_another_connection() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_answer_and_none() -> Result<()> {
+async fn late_and_missing_answers_are_refused() -> Result<()> {
     let (world, swtpm) = world(Kind::P256, &["--join-timeout", "1s"])?;
     let mut host = Host::new(&swtpm, &UNIQUE)?;
     let wire = Wire::open(&world).await?;

@@ -80,7 +80,7 @@ fn nothing_after_a_failure_at_any_command_with_the_ek_made_for_it() -> Result<()
 
 /// An RSA key takes half a minute on some chips: it is made only where it is known not to be there.
 #[test]
-fn a_tpm_that_fails_is_not_asked_to_make_its_ek_anew() -> Result<()> {
+fn failing_tpm_is_not_asked_to_create_its_ek_again() -> Result<()> {
     const START_AUTH_SESSION: CommandCode = CommandCode(0x176);
     const CREATE_PRIMARY: CommandCode = CommandCode(0x131);
     let swtpm = tpm(Kind::RsaAndP384)?;

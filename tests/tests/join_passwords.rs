@@ -104,7 +104,7 @@ fn is_on(exchanges: &[Exchange]) -> bool {
 const GUARDED: [&str; 2] = [FILE, "password"];
 
 #[test]
-fn a_join_and_what_follows_cost_one_command_more_or_none() -> Result<()> {
+fn password_costs_at_most_one_more_command() -> Result<()> {
     let [read, start, create] = ["NV_Read", "StartAuthSession", "CreatePrimary"];
     let [policy, activate, sign] = ["PolicySecret", "ActivateCredential", "Sign"];
     let low = [start, create, start, policy, activate, sign];

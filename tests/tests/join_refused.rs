@@ -77,7 +77,7 @@ fn each_cause_has_its_own_code_one_audit_line_and_gives_nothing() -> Result<()> 
 }
 
 #[test]
-fn a_token_whose_bot_is_gone_lets_nobody_in() -> Result<()> {
+fn token_whose_bot_was_removed_refuses_joins() -> Result<()> {
     let swtpm = tpm(Kind::P256)?;
     let world = World::new(programs!())?;
     world.allow("t", &world.rule(&swtpm.tcti())?, &[])?;
@@ -88,7 +88,7 @@ fn a_token_whose_bot_is_gone_lets_nobody_in() -> Result<()> {
 }
 
 #[test]
-fn a_rule_that_was_removed_lets_nobody_in_any_more() -> Result<()> {
+fn removed_rule_no_longer_allows_joins() -> Result<()> {
     let swtpm = tpm(Kind::P256)?;
     let world = World::new(programs!())?;
     let good = world.rule(&swtpm.tcti())?;

@@ -62,7 +62,7 @@ const SCRIPT: &str = "\
     tpm2_shutdown -c";
 
 #[test]
-fn what_tpm2_tools_send_is_on_record() -> Result<()> {
+fn messages_of_tpm2_tools_are_recorded() -> Result<()> {
     let swtpm = start_tcp(Kind::RsaAndP384)?;
     let tap = Tap::tcp(&swtpm)?;
     let home = Scratch::new("endorse-tools")?;

@@ -126,7 +126,7 @@ fn a_chain_is_read_across_indices_as_far_as_it_is_one() -> Result<()> {
 }
 
 #[test]
-fn what_is_no_chain_is_passed_over_and_not_read_without_end() -> Result<()> {
+fn nv_content_that_is_not_a_chain_is_skipped_and_bounded() -> Result<()> {
     let swtpm = start_tcp(Kind::NoCertificates)?;
     let [secret, first] = [CHAIN, CHAIN + 1];
     let index = format!("{secret:#010x}");

@@ -415,7 +415,7 @@ fn a_template_index_of_another_type_or_with_junk_is_not_used_for_the_default_key
 /// Firmware or an operator put another key where the endorsement key is expected: the certificate's is still found, and
 /// what is not an endorsement key at all is passed over.
 #[test]
-fn a_persistent_handle_with_another_key_than_the_certificates_is_told_apart() -> Result<()> {
+fn persistent_key_that_does_not_match_the_certificate_is_detected() -> Result<()> {
     let swtpm = start_tcp(Kind::P256NotPersistent)?;
     let folder = tempfile::tempdir()?;
     let context = path(folder.path(), "key.ctx");

@@ -38,7 +38,7 @@ fn commands_of_a_join(kind: Kind, name: &str) -> Result<usize> {
 }
 
 #[test]
-fn a_join_that_ends_well_leaves_nothing() -> Result<()> {
+fn successful_join_leaves_no_objects() -> Result<()> {
     for (kind, name) in KINDS {
         let swtpm = start(kind)?;
         let before = swtpm.handles()?;
@@ -170,7 +170,7 @@ fn a_flush_that_is_refused_does_not_keep_the_others_from_being_flushed() -> Resu
 }
 
 #[test]
-fn what_the_caller_flushed_is_not_flushed_again() -> Result<()> {
+fn objects_flushed_by_the_caller_are_not_flushed_again() -> Result<()> {
     let swtpm = start(Kind::NoCertificates)?;
     let recording = Recording::default();
     let mut tpm = Tpm::new(Record::new(way(&swtpm)?, recording.clone()));
@@ -186,7 +186,7 @@ fn what_the_caller_flushed_is_not_flushed_again() -> Result<()> {
 /// Searching for the key that a certificate names makes keys that are not it.
 /// Of a sequence that has ended, and of what was flushed by the command itself, there is nothing to flush.
 #[test]
-fn what_has_gone_by_itself_is_not_flushed() -> Result<()> {
+fn sequences_that_ended_are_not_flushed() -> Result<()> {
     let swtpm = start(Kind::NoCertificates)?;
     let recording = Recording::default();
     let mut tpm = Tpm::new(Record::new(way(&swtpm)?, recording.clone()));

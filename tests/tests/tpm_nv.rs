@@ -158,7 +158,7 @@ fn tpm2_tools_read_what_we_wrote_and_the_other_way_round() -> Result<()> {
 
 /// A policy session authorizes one command, and an index that is written only as a whole takes one.
 #[test]
-fn what_must_be_done_in_one_command_is() -> Result<()> {
+fn index_written_only_as_a_whole_takes_one_command() -> Result<()> {
     let swtpm = start(Kind::NoCertificates)?;
     let mut tpm = client(&swtpm)?;
     let policy = PolicyDigest::new(HashAlg::Sha256).auth_value();

@@ -73,7 +73,7 @@ fn disturbed(
 }
 
 #[test]
-fn a_pcr_that_changes_meanwhile_makes_reading_begin_anew() -> Result<()> {
+fn pcr_change_during_reading_restarts_it() -> Result<()> {
     let swtpm = start(Kind::NoCertificates)?;
     let (asked, bits) = (Cell::new(0), all());
     let pcrs = [bits.bank(Alg::SHA256)];

@@ -182,7 +182,7 @@ fn an_index_changes_its_value_and_goes_under_a_policy_that_asks_for_it() -> Resu
 
 /// Sealed data under an awkward value: neither is on the bus in the clear, and only the right value opens.
 #[test]
-fn what_is_sealed_under_an_awkward_value_is_unsealed_by_it() -> Result<()> {
+fn data_sealed_under_an_awkward_value_is_unsealed_by_it() -> Result<()> {
     let swtpm = start(Kind::RsaAndP384)?;
     let mut tpm = client(&swtpm)?;
     let ek = persistent_ek(&mut tpm, "p384")?;

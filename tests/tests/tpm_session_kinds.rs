@@ -200,7 +200,7 @@ fn commands_and_answers_are_hidden_by_sessions_of_their_own() -> Result<()> {
 
 /// The client has seen what the policy asks for; the caller only says the value.
 #[test]
-fn what_a_policy_asks_of_the_value_is_done_as_it_asks() -> Result<()> {
+fn policy_decides_how_the_authorization_value_is_proven() -> Result<()> {
     let swtpm = start(Kind::RsaAndP384)?;
     let (mut tpm, recording) = recorded(&swtpm)?;
     let digest = PolicyDigest::new(HashAlg::Sha256).command_code(Sign::INFO.code).auth_value();
@@ -270,7 +270,7 @@ fn a_policy_session_with_a_key_proves_the_value_and_never_shows_it() -> Result<(
 }
 
 #[test]
-fn what_can_do_nothing_for_a_command_is_not_sent() -> Result<()> {
+fn useless_session_is_refused_before_sending() -> Result<()> {
     let swtpm = start(Kind::RsaAndP384)?;
     let (mut tpm, recording) = recorded(&swtpm)?;
     let entity = key(&mut tpm, 1, Digest::EMPTY)?;

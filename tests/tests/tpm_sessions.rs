@@ -72,7 +72,7 @@ fn a_session_salted_to_a_key_that_is_not_at_the_handle_never_works() -> Result<(
         let mut tpm = client(&swtpm)?;
         let ek = persistent_ek(&mut tpm, name)?;
         // A key of the same kind from another TPM, or one that was never in a TPM.
-        let modulus = ek_modulus_of_nobody();
+        let modulus = unknown_ek_modulus();
         let mut other_tpm = client(&foreign)?;
         let other = match name {
             "p256" => tpm2::endorsement::create(
@@ -102,7 +102,7 @@ fn a_session_salted_to_a_key_that_is_not_at_the_handle_never_works() -> Result<(
 }
 
 /// The product of two primes of 1024 bits is not needed: that the number is odd and long is enough.
-fn ek_modulus_of_nobody() -> [u8; 256] {
+fn unknown_ek_modulus() -> [u8; 256] {
     let mut modulus = [0xc5; 256];
     modulus[255] = 0x01;
     modulus

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_pin_is_refused_by_name() {
+    fn malformed_pin_is_refused_by_name() {
         let refused = |text: &str| text.parse::<CaPin>().unwrap_err();
         for text in ["", "sha256", "SHA256:00", "sha512:00", &LOWER[7..], &format!(" {LOWER}")] {
             assert_eq!(refused(text), InvalidPin::Prefix, "{text:?}");

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_standard_library_shows_is_printable_unless_a_font_may_leave_it_out() {
+    fn printable_characters_follow_the_standard_library_except_invisible_ones() {
         let shown = |c: char| !c.escape_debug().to_string().starts_with("\\u");
         let wrong = ('\0'..=char::MAX)
             .filter(|c| shown(*c) && !is_printable(*c) && !is_ignorable(*c) && !c.is_control());

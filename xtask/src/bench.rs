@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_a_peer_is_told_as_a_ratio_and_the_rest_alone() {
+    fn benches_with_a_peer_are_shown_as_ratios() {
         let bench = |name: &str, median| Measured { name: name.into(), median, bounds: [0.0; 2] };
         let all = [
             bench("read/ours", 10.0),

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn peer_that_did_not_wait_for_the_tpm_is_told_from_one_that_hung_up() {
+    fn peer_timeout_during_a_tpm_signature_is_distinguished_from_a_closed_connection() {
         let hung_up = || io::Error::from(io::ErrorKind::UnexpectedEof);
         let explained = |took| {
             let limit = Duration::from_secs(10);

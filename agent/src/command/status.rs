@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_say_does_nothing_to_the_terminal() {
+    fn status_text_from_others_is_escaped_for_the_terminal() {
         let report = serde_json::json!({"status": "unhealthy", "services": {"web": {
             "status": "unhealthy", "updated_at": "\u{1b}c",
             "reason": "a\nDaemon: well \u{1b}[2J\u{9b}2J\u{202e}", "advice": "b\r\nc"}}});

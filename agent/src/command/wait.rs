@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_not_well_is_a_reason() {
+    fn reason_lists_only_unhealthy_components() {
         let report = br#"{"status":"unhealthy","services":{
             "id":{"status":"healthy","updated_at":"t"},
             "mail":{"status":"initializing","updated_at":"t"},

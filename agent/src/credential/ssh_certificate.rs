@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ssh_keygen_signs_is_believed_in_its_time_alone() {
+    fn ssh_keygen_certificate_is_accepted_only_within_its_dates() {
         let (ca, line) = made(&["-V", "20260101000000Z:20260102000000Z"]);
         let certificate = SshCertificate::read(&line).unwrap();
         let begin = 1_767_225_600;
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn one_for_hosts_is_none_for_users() {
+    fn host_certificate_is_refused_as_a_user_certificate() {
         let (ca, line) = made(&["-h"]);
         let certificate = SshCertificate::read(&line).unwrap();
         assert_eq!(certificate.verify(&[ca], 1_800_000_000), Err("that is not a user certificate"));

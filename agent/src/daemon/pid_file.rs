@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_left_alone() {
+    fn pid_file_that_is_not_a_regular_file_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let [target, link] = ["target", "link"].map(|name| folder.path().join(name));
         fs::write(&target, "1\n").unwrap();

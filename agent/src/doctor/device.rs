@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_let_in_learns_which_group_is() {
+    fn user_without_access_learns_which_group_has_it() {
         let root = root(None);
         fs::create_dir(root.path().join("etc")).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn who_holds_a_device_is_named() {
+    fn process_that_holds_the_device_is_named() {
         let root = root(None);
         let process = root.path().join("proc/4711");
         fs::create_dir_all(process.join("fd")).unwrap();

@@ -65,7 +65,7 @@ fn paths_decide_what_is_protected() {
 
 /// The sandbox is around what the daemon uses: what goes before the configuration is said to it too.
 #[test]
-fn the_daemon_is_told_what_was_stated() {
+fn given_options_are_passed_to_the_daemon() {
     let stated = Unit {
         stated_tpm: true,
         stated_storage: true,
@@ -113,7 +113,7 @@ fn the_configuration_says_what_is_reached() {
 }
 
 #[test]
-fn what_would_say_something_else_is_refused() {
+fn values_that_would_change_meaning_in_the_unit_are_refused() {
     for path in ["relative", "/a\nExecStart=/bin/sh", "/var/lib/../../etc", ""] {
         for change in [
             |unit: &mut Unit, path: PathBuf| unit.config = path,

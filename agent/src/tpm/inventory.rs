@@ -461,7 +461,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_that_is_not_supported_is_told_from_a_name_that_is_none() {
+    fn unsupported_key_is_distinguished_from_an_unknown_name() {
         let says = |name: &str| name.parse::<EkChoice>().unwrap_err().to_string();
         let unsupported = says("sm2");
         assert!(unsupported.starts_with("endorsement keys on sm2 (H-5)"), "{unsupported}");

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_password_is_refused_without_showing_it() {
+    fn invalid_password_is_refused_without_showing_it() {
         for content in [&b""[..], b"\n", b"\r\n", &[b'x'; 65], &[b'x'; 100_000]] {
             let failure = read(content, 0o600).unwrap_err();
             assert_eq!(failure.exit, Exit::Config);
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_elses_file_is_refused() {
+    fn password_file_of_another_user_is_refused() {
         if rustix::process::geteuid().is_root() {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("password");

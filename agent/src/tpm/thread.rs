@@ -367,7 +367,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_person_is_told_which_command_it_is() {
+    fn message_about_a_slow_tpm_names_the_command() {
         let header = |code: u32| [&[0x80, 1, 0, 0, 0, 10][..], &code.to_be_bytes()].concat();
         let message = |command: &[u8]| waiting_for(Some(CommandCode(code(command))));
         for creates in [0x131, 0x153, 0x191] {

@@ -50,7 +50,7 @@ fn assert_ends(output: &Output, code: i32, stdout: &str, stderr: &str) {
 }
 
 #[test]
-fn a_good_file_is_told_in_a_few_lines() {
+fn valid_file_is_summarized_in_a_few_lines() {
     let folder = Folder::new();
     folder.write("tbot.yaml", GUIDE);
     let said = format!(
@@ -111,7 +111,7 @@ Services:
 }
 
 #[test]
-fn a_bad_file_is_told_like_a_compiler_does() {
+fn invalid_file_is_reported_with_line_and_carets() {
     let folder = Folder::new();
     folder
         .write("tbot.yaml", &GUIDE.replace("token:", "tokne:").replace("outputs: []", "debug: on"));
@@ -148,7 +148,7 @@ error: `debug` must be true or false, not the text `on`
 }
 
 #[test]
-fn what_configure_writes_check_reads() {
+fn check_accepts_the_output_of_configure() {
     let folder = Folder::new();
     let arguments =
         ["configure", "-a", "a.b:1", "--token", "t", "--ca-pin", PIN, "-o", "made.yaml"];

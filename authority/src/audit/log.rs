@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_synchronized_or_is_no_file_has_nothing_on_disk() {
+    fn log_that_is_not_a_regular_file_fails_to_synchronize() {
         let row = |reason: &str| event(reason).row().unwrap();
         let null = Path::new("/dev/null");
         let file = OpenOptions::new().read(true).append(true).open(null).unwrap();
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn reopening_while_lines_are_written_loses_and_tears_none() {
+    fn reopening_while_lines_are_written_loses_no_line() {
         let (_dir, path, log) = log();
         std::thread::scope(|scope| {
             let writers = [0; 4]

@@ -122,7 +122,7 @@ fn unknown_fields_wrong_types_and_bad_values_are_refused_with_their_line() {
 }
 
 #[test]
-fn what_no_single_field_shows_is_refused_in_teleports_words() {
+fn contradicting_fields_are_refused_with_teleports_messages() {
     let serial_only = with(
         "        ek_public_hash: \
          \"6C5AADA1C5ABEE6D869369A0CAE3B3B9E9A9F0A1B2C3D4E5F60718293A4B5C6D\"\n",

@@ -143,7 +143,7 @@ spec: {target: {user: bot-b}, expires: 2030-01-01T00:00:00Z}
     }
 
     #[test]
-    fn record_with_a_higher_number_and_a_damaged_one_are_told_apart() {
+    fn record_of_a_newer_version_is_distinguished_from_a_damaged_one() {
         let mut record = stored(&read(DOCUMENTS).unwrap()[0]);
         record[FIELD] = (VERSION + 1).into();
         let newer = read_again::<Bot>(&record).unwrap_err();

@@ -146,7 +146,7 @@ fn a_factory_serves_many_at_once_and_survives_a_draft_left_behind() {
 }
 
 #[test]
-fn many_run_at_once_and_none_is_left() {
+fn many_software_tpms_run_at_once_and_all_are_stopped() {
     let made = made(Kind::NoCertificates);
     let mut all = Vec::new();
     for _ in 0..4 {

@@ -40,8 +40,8 @@ fn impostor_at_the_first_address_does_not_keep_the_agent_from_the_authority() ->
 }
 
 #[test]
-fn whoever_hangs_up_after_a_relayed_handshake_does_not_keep_the_agent_from_the_authority()
--> Result<()> {
+fn relay_that_closes_after_the_handshake_does_not_keep_the_agent_from_the_authority() -> Result<()>
+{
     let swtpm = switched_on()?;
     let mut host = Host::new(World::new(programs!())?, &swtpm.tcti())?;
     let listener = TcpListener::bind("127.0.0.1:0")?;

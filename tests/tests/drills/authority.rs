@@ -120,7 +120,7 @@ fn an_end_in_order_between_challenge_and_answer() -> Result<()> {
 
 /// A second SIGTERM stops the daemon without waiting for its TPM, whatever was requested before.
 #[test]
-fn told_to_reload_and_to_end_while_the_tpm_takes_its_time() -> Result<()> {
+fn reload_and_stop_during_a_slow_tpm_command_are_served() -> Result<()> {
     let swtpm = switched_on()?;
     let (held, arm) = Held::at(&swtpm, ACTIVATE_CREDENTIAL)?;
     let mut host = Host::new(World::with_clocks(programs!())?, &held.tap.tcti())?;
@@ -138,7 +138,7 @@ fn told_to_reload_and_to_end_while_the_tpm_takes_its_time() -> Result<()> {
 
 /// A configuration is not read under a job that has it, but after it, and then everything is renewed.
 #[test]
-fn told_to_reload_while_the_tpm_takes_its_time() -> Result<()> {
+fn reload_during_a_slow_tpm_command_is_applied() -> Result<()> {
     let swtpm = switched_on()?;
     let (held, arm) = Held::at(&swtpm, ACTIVATE_CREDENTIAL)?;
     let mut host = Host::new(World::with_clocks(programs!())?, &held.tap.tcti())?;

@@ -97,7 +97,7 @@ fn postgres(own: &Cluster, bundle: &Path, user: &str) -> Option<Postgres> {
 }
 
 #[test]
-fn what_is_issued_serves_and_logs_in_while_it_rotates() -> Result<()> {
+fn rotating_credentials_serve_tls_and_log_in() -> Result<()> {
     if !is_root("an sshd") {
         return Ok(());
     }

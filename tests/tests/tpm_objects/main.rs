@@ -177,7 +177,7 @@ fn we_open_what_tpm2_create_sealed() -> Result<()> {
 /// The authorization value of what was sealed is nothing to who meets the policy, and must not get into what decrypts the
 /// answer.
 #[test]
-fn what_was_sealed_with_an_authorization_value_comes_back_by_its_policy() -> Result<()> {
+fn data_sealed_with_an_authorization_value_is_unsealed_by_its_policy() -> Result<()> {
     let swtpm = start(Kind::NoCertificates)?;
     let mut tpm = client(&swtpm)?;
     let parent = primary(&mut tpm, &template::SRK_P256)?;
@@ -314,7 +314,7 @@ fn policy<T: Transport>(tpm: &mut Tpm<T>, name: &str) -> Result<tpm2::session::S
 }
 
 #[test]
-fn what_may_not_leave_its_tpm_is_not_wrapped() -> Result<()> {
+fn fixed_objects_are_not_duplicated() -> Result<()> {
     let outside = Outside::new()?;
     let (public, sensitive) = (outside.public()?, outside.sensitive()?);
     for attribute in [

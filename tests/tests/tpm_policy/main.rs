@@ -307,7 +307,7 @@ fn the_newest_policies_are_hashed_as_part_3_says() -> Result<()> {
 }
 
 #[test]
-fn what_can_be_no_policy_is_refused() {
+fn impossible_policies_are_refused() {
     let (a, b) = (PolicyDigest::new(HashAlg::Sha256), PolicyDigest::new(HashAlg::Sha384));
     assert_eq!(a.or(&[]), Err(PolicyError::Branches(1)));
     assert_eq!(a.or(&[a; 8]), Err(PolicyError::Branches(9)));

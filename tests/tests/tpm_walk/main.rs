@@ -122,7 +122,7 @@ fn any_changed_octet_of_any_answer_is_noticed_under_every_kind_of_session() -> R
 }
 
 #[test]
-fn what_needs_somebody_to_be_present_is_refused_when_nobody_is() -> Result<()> {
+fn commands_that_need_physical_presence_are_refused_without_it() -> Result<()> {
     stage::alone(hierarchies::nobody_present)
 }
 

@@ -194,7 +194,7 @@ fn nothing_is_resumed() {
 }
 
 #[test]
-fn each_session_ticket_is_counted_and_none_is_used() {
+fn session_tickets_are_counted_and_not_used() {
     let pki = Pki::new(Kind::P256);
     let (client, server) = configs(&pki);
     let mut generous = ServerConfig::clone(&server);

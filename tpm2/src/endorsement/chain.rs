@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_passed_over_up_to_the_next_index() {
+    fn invalid_nv_content_is_skipped_up_to_the_next_index() {
         let one: &[u8] = &[0x30, 3, 1, 2, 3];
         for junk in [&b"junk"[..], &[0x30, 0x82, 0xff, 0xff, 1], &[0x30, 0x80, 0, 0], &[0x30]] {
             let after = [one, junk].concat();

@@ -111,7 +111,7 @@ fn parent_may_be_any_hierarchy_that_a_primary_key_can_be_made_in() {
 }
 
 #[test]
-fn what_cannot_be_loaded_is_refused_with_its_reason() {
+fn key_files_that_cannot_be_loaded_are_refused_with_a_reason() {
     let refused = |file: KeyFile| KeyFile::from_der(&file.to_der().unwrap()).unwrap_err();
     let good = || plain(Kind::Loadable, KeyParent::P256(Handle::OWNER));
     for handle in [0x8000_0001, 0x4000_000a, 0x4000_0144, 0x0100_0000, 0x8200_0000, 0xffff_ffff] {

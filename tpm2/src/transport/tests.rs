@@ -31,7 +31,7 @@ fn four_random_octets() -> Vec<u8> {
 }
 
 #[test]
-fn what_did_not_execute_is_sent_again_and_nothing_else() {
+fn only_commands_that_did_not_execute_are_sent_again() {
     for again in [0x922, 0x908, 0x90a] {
         let answers = vec![refusal(again), refusal(again), four_random_octets()];
         let mut tpm = Tpm::new(Retry::new(Script { answers, said: 0 }));

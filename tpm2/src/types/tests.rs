@@ -31,7 +31,7 @@ fn every_response_code_is_in_a_range_of_part_2() {
 }
 
 #[test]
-fn subjects_are_told_apart() {
+fn response_code_subjects_are_distinguished() {
     assert_eq!(ResponseCode(0x2c2).subject(), Subject::Parameter(2));
     assert_eq!(ResponseCode(0x2c2).base(), ResponseCode::ATTRIBUTES);
     assert_eq!(ResponseCode(0x18b).subject(), Subject::Handle(1));

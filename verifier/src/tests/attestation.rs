@@ -291,7 +291,7 @@ fn no_change_of_a_byte_is_vouched_for() {
 }
 
 #[test]
-fn signatures_that_are_none() {
+fn malformed_signatures_are_refused() {
     let good = quote_to(&NONCE);
     let Signature::Ecdsa(made) = Signature::from_bytes(&good.signature).unwrap() else { panic!() };
     let zero = EccParameter::new(&[0; 32]).unwrap();

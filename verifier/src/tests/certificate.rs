@@ -163,7 +163,7 @@ fn other_names_beside_the_directory_name() {
 }
 
 #[test]
-fn what_der_forbids_and_chips_have() {
+fn der_violations_of_real_chips_are_accepted() {
     borne(rsa().extension(key_usage(&[0, 0x20])));
     borne(rsa().extension(extension_saying(0x01, oid::BASIC_CONSTRAINTS, &seq(&[]))));
     let no_ca = seq(&[&element(tag::BOOLEAN, &[0])]);

@@ -62,7 +62,7 @@ fn root_and_intermediate_or_either_as_the_anchor() {
 }
 
 #[test]
-fn nobody_who_is_known() {
+fn unknown_issuer_is_refused() {
     let (authorities, certificates) = row(2);
     let leaf = ek(&authorities[1]).certificate();
     let error = failure(&leaf, &[], &certificates[..1]);

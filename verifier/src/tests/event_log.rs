@@ -99,7 +99,7 @@ fn no_digest(event: usize) -> ReplayError {
 }
 
 #[test]
-fn every_event_is_told_in_order_whatever_its_type() {
+fn events_of_all_types_are_returned_in_order() {
     let recipe = machine();
     let log = recipe.parse();
     assert_eq!((log.len(), log.startup_locality()), (12, 3));
@@ -143,7 +143,7 @@ fn pcr_0_begins_with_the_locality_and_a_dynamic_launch_with_zeros() {
 }
 
 #[test]
-fn what_fills_a_table_is_no_event_and_what_is_cut_is_refused() {
+fn padding_after_the_log_is_skipped_and_truncation_is_refused() {
     let bytes = machine().bytes;
     for filling in [0x00, 0xff] {
         for length in [1, 31, 32, 4096] {
@@ -385,7 +385,7 @@ fn logs_of_real_boots_lead_to_what_their_tpms_held() {
 }
 
 #[test]
-fn what_a_real_machine_booted() {
+fn event_log_of_a_real_machine_is_appraised() {
     let (bytes, values) = real("ovmf");
     let quoted = (0..8).fold(PcrValues::new(), |quoted, pcr| {
         let value = values.of(HashAlg::Sha256, pcr).unwrap();

@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn every_element_is_picked_and_none_of_an_empty_list() {
+    fn every_element_of_a_list_is_picked() {
         let mut random = Random::new(1);
         let picked: std::collections::BTreeSet<_> =
             (0..200).filter_map(|_| random.pick(&[1, 2, 3])).collect();

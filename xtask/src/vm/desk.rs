@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_makes_no_sense_is_said_so() {
+    fn malformed_requests_are_reported() {
         let listener = Listener::default();
         for line in ["", "hold", "hold x 1", "hold 131 x", "held now", "open the door"] {
             answer(line, &listener).unwrap_err();

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cut_off_is_seen() {
+    fn truncated_reports_are_detected() {
         for text in [">>> a\nhello\n", "<<< 0\n", ">>> a\n>>> b\n<<< 0\n", ">>> a\n<<< x\n"] {
             Report::read(text).unwrap_err();
         }

@@ -179,7 +179,7 @@ fn each_fault_is_said_alone_and_where_it_is() {
 }
 
 #[test]
-fn what_is_doubtful_is_said_and_accepted() {
+fn doubtful_settings_are_warned_of_and_accepted() {
     let mut found = String::new();
     for text in doubtful() {
         let loaded = read(&text, path()).unwrap_or_else(|findings| panic!("{findings}"));

@@ -88,7 +88,7 @@ fn a_restart_with_valid_credentials_does_nothing() {
 }
 
 #[test]
-fn a_restart_tells_who_was_not_told_and_asks_for_nothing_else() {
+fn restart_runs_only_the_pending_reload_hooks() {
     let services = [(Some(valid(0)), PACE), (Some(valid(0)), PACE)];
     let machine =
         Machine::new(Some(valid(0)), PACE, services, || 128).with_pending_reloads([false, true]);
@@ -102,7 +102,7 @@ fn a_restart_tells_who_was_not_told_and_asks_for_nothing_else() {
 }
 
 #[test]
-fn an_outage_is_outlived_and_what_has_expired_joins_anew() {
+fn host_joins_again_if_its_credentials_expire_during_an_outage() {
     let mut first = true;
     let outage = 600..4 * HOUR;
     let (machine, done) = live(fresh(1), 0..5 * HOUR, |job, second| {
@@ -172,7 +172,7 @@ fn asked_to_renew_everything_is_renewed_once() {
 }
 
 #[test]
-fn a_failed_reload_is_tried_again_without_issuing_anew() {
+fn failed_reload_hook_is_retried_without_issuing_again() {
     let machine = Machine::new(Some(valid(0)), PACE, [(None, PACE)], || 128);
     let (machine, actions) = machine.next(Event::Woke, at(1), 0);
     assert_eq!(actions, [Action::Begin(Job::Issue(0))]);
@@ -308,7 +308,7 @@ fn renewals_are_limited_whoever_asks_for_them() {
 }
 
 #[test]
-fn what_somebody_took_away_is_made_anew_and_nothing_else() {
+fn only_removed_files_are_written_again() {
     let services = [(Some(valid(0)), PACE), (Some(valid(0)), PACE)];
     let machine = Machine::new(Some(valid(0)), PACE, services, || 128);
     let (machine, _) = machine.next(Event::Woke, at(1), 0);

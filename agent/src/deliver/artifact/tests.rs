@@ -167,7 +167,7 @@ fn one_file_has_everything_in_the_order_that_its_readers_expect() {
 }
 
 #[test]
-fn what_is_of_another_key_is_refused() {
+fn certificates_of_another_key_are_refused() {
     let (cluster, other) = (Cluster::new(), SoftwareKey::generate().unwrap());
     let failure = x509(&other, cluster.x509(), X509Files::Svid).unwrap_err();
     assert_eq!(failure.exit, Exit::Data);
@@ -183,7 +183,7 @@ fn what_is_of_another_key_is_refused() {
 }
 
 #[test]
-fn nobody_widens_what_the_authorities_speak_for() {
+fn host_names_cannot_widen_the_scope_of_the_ssh_cas() {
     let cluster = Cluster::new();
     for name in ["", "*", "a,b", "a b", "a\n* x", "a\tb", "!a", "a?"] {
         for identity in [

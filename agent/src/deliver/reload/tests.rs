@@ -58,7 +58,7 @@ fn of_much_output_the_end_is_kept() {
 }
 
 #[test]
-fn who_takes_too_long_is_killed_with_all_it_started() {
+fn hook_that_times_out_is_killed_with_its_children() {
     let scripts = [
         "sleep 60 & echo $! $$; wait",
         "trap '' TERM; sleep 60 & echo $! $$; wait; wait; sleep 60",
@@ -81,7 +81,7 @@ fn who_takes_too_long_is_killed_with_all_it_started() {
 }
 
 #[test]
-fn what_it_leaves_in_the_background_holds_nobody_up() {
+fn background_process_of_a_hook_does_not_block_the_agent() {
     let done = shell("sleep 20 & echo told", Duration::from_secs(10)).unwrap();
     assert_eq!(done.output, "told");
 }

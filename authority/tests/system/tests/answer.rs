@@ -72,7 +72,7 @@ async fn the_credential_opens_only_for_the_key_that_was_named() {
 }
 
 #[tokio::test]
-async fn wrong_macs_and_signatures_are_told_apart_in_the_log() {
+async fn wrong_mac_and_wrong_signature_have_different_refusal_codes() {
     let (harness, tpm, other) = (Harness::new().await, SoftwareTpm::new(), SoftwareTpm::new());
     harness.allow(&tpm).await;
     type Spoil = fn(&mut JoinAnswer, &SoftwareTpm, &Transcript);
@@ -169,7 +169,7 @@ async fn an_answer_covers_what_was_said_before() {
 }
 
 #[tokio::test]
-async fn who_answers_late_is_refused() {
+async fn late_answer_is_refused() {
     let harness = Harness::with_timeout(Duration::from_millis(300)).await;
     let tpm = SoftwareTpm::new();
     harness.allow(&tpm).await;
@@ -187,7 +187,7 @@ async fn who_answers_late_is_refused() {
 }
 
 #[tokio::test]
-async fn who_goes_away_is_on_record() {
+async fn abandoned_join_is_recorded() {
     let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
     harness.allow(&tpm).await;
     let (_wire, mut join, _, _) = harness.challenged(&tpm).await;

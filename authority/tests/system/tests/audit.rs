@@ -241,7 +241,7 @@ async fn removal_of_what_has_ended_is_an_event() {
 }
 
 #[tokio::test]
-async fn certificate_that_is_not_the_latest_is_told_in_the_log_and_counted() {
+async fn certificate_that_is_not_the_latest_is_recorded_and_counted() {
     let harness = Harness::new().await;
     let (tpm, first) = harness.joined().await;
     let mut original = client(&harness, &tpm, &first).await;

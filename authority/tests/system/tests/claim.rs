@@ -48,7 +48,7 @@ async fn a_token_for_others_lets_no_bot_in() {
 }
 
 #[tokio::test]
-async fn a_token_of_a_bot_that_is_gone_lets_nobody_in() {
+async fn token_of_a_removed_bot_refuses_joins() {
     let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
     harness.allow(&tpm).await;
     let (bot, kind) = ("my-bot", authority::resource::Kind::Bot);
@@ -140,7 +140,7 @@ async fn certificate_for_any_purpose_is_no_ek_certificate_unless_the_token_says_
 }
 
 #[tokio::test]
-async fn a_certificate_that_nobody_verified_is_recorded_as_such() {
+async fn unverified_ek_certificate_is_recorded_as_such() {
     let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
     Manufacturer::new("Other").certify(&mut tpm, "1");
     harness.allow(&tpm).await;
@@ -191,7 +191,7 @@ async fn every_change_of_a_join_keys_public_area_is_refused() {
 }
 
 #[tokio::test]
-async fn an_ek_that_is_none_is_refused() {
+async fn malformed_ek_is_refused() {
     let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
     harness.allow(&tpm).await;
     let spki = tpm.ek_public();

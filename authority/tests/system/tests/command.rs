@@ -232,7 +232,7 @@ fn a_killed_start_leaves_nothing_that_the_next_one_trips_over() {
 }
 
 #[test]
-fn what_was_created_outlives_a_kill() {
+fn created_resources_survive_a_kill() {
     let place = Place::new();
     let authority = place.start(&["--cluster-name", "one.example"]);
     let (code, said, _) = place.pipe(&["create", "-"], BOT);

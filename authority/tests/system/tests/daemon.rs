@@ -193,7 +193,7 @@ fn an_authority_whose_audit_log_cannot_be_written_is_not_ready() {
 }
 
 #[test]
-fn the_service_manager_is_told() {
+fn service_manager_is_notified() {
     let place = Place::new();
     let path = place.0.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();

@@ -106,7 +106,7 @@ async fn joins_are_instances_of_their_own_and_run_side_by_side() {
 }
 
 #[tokio::test]
-async fn what_comes_after_the_answer_is_harmless() {
+async fn messages_after_the_answer_are_harmless() {
     let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
     harness.allow(&tpm).await;
     let (wire, mut join, init, challenge) = harness.challenged(&tpm).await;

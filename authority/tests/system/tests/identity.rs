@@ -21,7 +21,7 @@ use super::software_tpm::{SoftwareTpm, identity};
 use super::wire::Wire;
 
 #[tokio::test]
-async fn a_host_is_told_what_its_certificate_says() {
+async fn whoami_returns_the_content_of_the_certificate() {
     let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
     harness.allow(&tpm).await;
     let result = harness.join(&tpm, "t").await.unwrap();
@@ -42,7 +42,7 @@ async fn a_host_is_told_what_its_certificate_says() {
 }
 
 #[tokio::test]
-async fn who_shows_no_certificate_is_unauthenticated() {
+async fn caller_without_certificate_is_unauthenticated() {
     let harness = Harness::new().await;
     let wire = harness.wire().await;
     let mut client = IdentityServiceClient::new(wire.channel.clone());
@@ -107,7 +107,7 @@ async fn challenged(wire: &Wire, tpm: &SoftwareTpm) -> Code {
 
 /// Every call, by every kind of caller. The table is the whole policy: who adds a call adds a column.
 #[tokio::test]
-async fn who_may_call_what() {
+async fn calls_are_authorized_by_certificate() {
     let (harness, other, tpm) = (Harness::new().await, Harness::new().await, SoftwareTpm::new());
     harness.allow(&tpm).await;
     other.allow(&tpm).await;

@@ -140,7 +140,7 @@ async fn many_services_do_not_make_a_record_grow_without_bound() {
 
 /// What is warned of is the clone: not the host itself, which renews and issues on one connection.
 #[tokio::test]
-async fn who_renews_and_then_issues_is_no_clone() {
+async fn renewal_followed_by_an_issue_is_not_a_clone() {
     let harness = Harness::new().await;
     let warnings = || {
         let lines = harness.audit();

@@ -12,7 +12,7 @@ use super::harness::Harness;
 use super::software_tpm::SoftwareTpm;
 
 #[tokio::test]
-async fn what_makes_no_sense_is_refused() {
+async fn malformed_requests_are_refused() {
     let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
     harness.allow(&tpm).await;
     let init = tpm.init("t").encode_to_vec();
@@ -42,7 +42,7 @@ async fn what_makes_no_sense_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_too_long_is_refused() {
+async fn oversized_requests_are_refused() {
     let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
     harness.allow(&tpm).await;
     let wire = harness.wire().await;
@@ -137,7 +137,7 @@ async fn a_join_under_way_comes_to_its_end_when_the_authority_stops() {
 }
 
 #[tokio::test]
-async fn who_speaks_no_tls_disturbs_nobody() {
+async fn non_tls_client_does_not_affect_others() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
     harness.allow(&tpm).await;
@@ -156,7 +156,7 @@ async fn who_speaks_no_tls_disturbs_nobody() {
 
 /// Who holds a place of those that there are must use it.
 #[tokio::test]
-async fn who_shakes_hands_and_then_says_nothing_is_hung_up_on() {
+async fn silent_connection_after_the_handshake_is_closed() {
     use tokio::io::AsyncReadExt;
     let harness = Harness::new().await;
     let trust = tls::ServerTrust::Certificates(vec![harness.ca()]);
@@ -252,7 +252,7 @@ async fn long_client_hello_is_refused() {
 
 /// Those behind one address share the permits for computing, and not the time of each other's TPMs.
 #[tokio::test]
-async fn handshakes_that_wait_for_their_peers_hold_up_nobody_behind_the_same_address() {
+async fn waiting_handshakes_do_not_block_others_from_the_same_address() {
     let harness = Harness::new().await;
     let trust = tls::ServerTrust::Certificates(vec![harness.ca()]);
     let config = tls::client_config(&trust, None).unwrap();

@@ -67,7 +67,7 @@ async fn a_lock_of_each_kind_holds_on_an_open_connection_and_ends_when_it_is_rem
 }
 
 #[tokio::test]
-async fn a_lock_on_somebody_else_keeps_nobody_out() {
+async fn lock_on_another_target_has_no_effect() {
     let harness = Harness::new().await;
     let (tpm, held) = harness.joined().await;
     let mut client = client(&harness, &tpm, &held).await;

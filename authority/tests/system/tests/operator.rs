@@ -139,7 +139,7 @@ async fn hosts_are_seen_locked_and_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_authority_granted_it_knows_after_a_kill() {
+async fn grants_survive_a_kill_of_the_authority() {
     let (place, tpm) = (Place::new(), SoftwareTpm::new());
     let mut authority = place.start(&["--cluster-name", "one.example"]);
     let rules = format!("- ek_public_hash: {}", tpm.ek_hash());
@@ -176,7 +176,7 @@ async fn what_an_authority_granted_it_knows_after_a_kill() {
 
 /// In an emergency a typo must not look like success.
 #[test]
-fn what_is_hardly_meant_so_is_warned_of() {
+fn probable_mistakes_in_resources_are_warned_of() {
     let place = Place::new();
     let authority = place.start(&["--cluster-name", "one.example"]);
     let (ek, id) = ("ab".repeat(32), "6f9619ff-8b86-4011-b42d-00c04fc964ff");

@@ -301,7 +301,7 @@ async fn instance_renewed_while_others_are_pruned_stays() {
 }
 
 #[tokio::test]
-async fn lock_created_while_it_is_removed_keeps_nobody_out_unseen() {
+async fn lock_created_while_it_is_removed_has_no_hidden_effect() {
     let harness = Harness::new().await;
     let lock =
         "kind: lock\nversion: v2\nmetadata:\n  name: why\nspec:\n  target: {join_token: t}\n";

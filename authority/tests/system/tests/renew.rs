@@ -196,7 +196,7 @@ async fn a_token_that_no_longer_lets_the_tpm_in_ends_renewals() {
 }
 
 #[tokio::test]
-async fn the_verdict_on_the_ek_certificate_is_remembered_and_the_cas_are_read_anew() {
+async fn renewal_uses_the_recorded_ek_verdict_and_the_present_cas() {
     let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
     let (ours, theirs) = (Manufacturer::new("Our CA"), Manufacturer::new("Their CA"));
     ours.certify(&mut tpm, "0x5ecd");
@@ -291,7 +291,7 @@ async fn a_time_to_live_that_makes_no_sense_is_refused() {
 }
 
 #[tokio::test]
-async fn what_has_ended_is_forgotten_and_nothing_else() {
+async fn only_expired_records_are_removed() {
     let harness = Harness::new().await;
     let (tpm, first) = harness.joined().await;
     let mut client = client(&harness, &tpm, &first).await;

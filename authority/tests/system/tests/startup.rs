@@ -161,7 +161,7 @@ fn symbolic_links_in_place_of_keys_lock_and_log_are_refused() {
 }
 
 #[test]
-fn what_is_no_file_in_place_of_keys_lock_and_log_is_refused() {
+fn irregular_files_in_place_of_keys_lock_and_log_are_refused() {
     let place = Place::new();
     assert_eq!(place.start(&["--cluster-name", CLUSTER]).terminate(), Some(0));
     for name in FILES {
@@ -212,7 +212,7 @@ async fn log_that_cannot_be_written_ends_nothing() {
 }
 
 #[tokio::test]
-async fn log_that_nobody_reads_holds_up_nothing() {
+async fn unread_log_does_not_block_the_authority() {
     // What a pipe holds, pipe(7).
     const CAPACITY: usize = 64 * 1024;
     let (reader, mut writer) = std::io::pipe().unwrap();

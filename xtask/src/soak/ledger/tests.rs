@@ -177,7 +177,7 @@ fn usage_during_a_fault_is_not_compared() {
 }
 
 #[test]
-fn what_stays_in_the_tpm_is_a_violation() {
+fn leftover_tpm_handles_are_a_violation() {
     let mut ledger = Ledger::default();
     ledger.handles(seconds(60), 0, 0);
     assert_eq!(ledger.violations(), 0);

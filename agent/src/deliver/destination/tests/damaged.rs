@@ -115,7 +115,7 @@ fn only_what_opens_a_file_to_others_exposes_it() {
 }
 
 #[test]
-fn whoever_is_killed_at_the_switch_finds_one_of_two_sets_on_record() {
+fn writer_killed_at_the_switch_leaves_one_of_two_sets_on_record() {
     let outer = folder();
     let writer = directory(outer.path()).lock().unwrap();
     writer.write(&pair(1)).unwrap();

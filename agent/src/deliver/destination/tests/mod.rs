@@ -43,7 +43,7 @@ fn a_set_replaces_the_one_before_under_the_same_paths() {
 }
 
 #[test]
-fn who_opened_the_set_before_still_reads_it() {
+fn open_files_of_the_previous_set_stay_readable() {
     let outer = folder();
     let directory = directory(outer.path());
     let writer = directory.lock().unwrap();
@@ -99,7 +99,7 @@ fn plain_files_of_another_program_are_replaced_as_one() {
 }
 
 #[test]
-fn what_killed_writers_left_is_swept_up() {
+fn leftovers_of_killed_writers_are_removed() {
     let outer = folder();
     let writer = directory(outer.path()).lock().unwrap();
     writer.write(&pair(1)).unwrap();

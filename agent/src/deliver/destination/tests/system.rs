@@ -113,7 +113,7 @@ fn a_read_only_disk_is_said_and_heals() {
 }
 
 #[test]
-fn readers_can_read_and_nobody_else() {
+fn only_readers_can_read() {
     if !is_root("reading as other users") {
         return;
     }
