@@ -1,8 +1,8 @@
 //! The authority: decides who joins, issues certificates, keeps the record.
 //!
-//! [`service`] decides, over the crate `verifier` (evidence), [`store`] (what is known) and
-//! [`issue`] (who signs); [`server`] is where hosts and operators come in, [`audit`] what is told
-//! of it all.
+//! [`service`] decides, using the crate `verifier` (evidence), [`store`] (records) and [`issue`]
+//! (CA keys, certificates); [`server`] has the listeners for hosts and operators, [`audit`] the
+//! audit log.
 
 pub mod audit;
 pub mod cli;

@@ -30,7 +30,7 @@ type Publisher = watch::Sender<Option<Arc<Issued>>>;
 pub struct Cache(Arc<Mutex<HashMap<ServiceName, Publisher>>>);
 
 impl Cache {
-    /// Puts new credentials in the place of those from before, and wakes whoever watches them.
+    /// Replaces the credentials and wakes their watchers.
     pub fn publish(&self, service: &ServiceName, issued: Issued) {
         self.with(service, |sender| sender.send_replace(Some(Arc::new(issued))));
     }

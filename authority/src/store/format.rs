@@ -77,7 +77,7 @@ metadata: {name: l}
 spec: {target: {user: bot-b}, expires: 2030-01-01T00:00:00Z}
 ";
 
-    /// The same value with a field that nobody knows in each object.
+    /// The same value with an unknown field in each object.
     fn with_more(value: Value) -> Value {
         match value {
             Value::Object(fields) => {

@@ -20,7 +20,7 @@ use super::switched_on;
 /// How often it is killed.
 const KILLS: u32 = 25;
 
-/// Renews as fast as it can, is killed somewhere in it, and starts again: nobody helps it, and nobody who reads its files
+/// Renews as fast as it can, is killed somewhere in it, and starts again: without help, and no reader of its files
 /// ever sees two that do not belong together. (Sets by the ten thousand are written and killed beside the code that
 /// writes them; this is the same with all that is around it.)
 #[test]

@@ -154,7 +154,7 @@ fn records_open_with_their_own_key_nonce_and_place_only() {
     }
 }
 
-const MESSAGE: &[u8] = b"signed by somebody else's software";
+const MESSAGE: &[u8] = b"signed by independent software";
 
 fn openssl(folder: &Path, arguments: &[&str]) -> Vec<u8> {
     let output = Command::new("openssl").current_dir(folder).args(arguments).output().unwrap();

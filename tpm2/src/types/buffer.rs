@@ -169,7 +169,7 @@ buffers! {
     #[doc(alias = "TPM2B_TEMPLATE")]
     Template: 2672,
     /// The private area of an object as only the TPM, or a new parent, can read it; of a duplicate without protection
-    /// everybody can. Part 2 §12.3.7.
+    /// all callers can. Part 2 §12.3.7.
     #[doc(alias = "TPM2B_PRIVATE")]
     Private: 2048 secret,
     /// The body of a saved context. Part 2 §14.4.

@@ -14,7 +14,7 @@ impl<'a> Reader<'a> {
         Self { rest: bytes, offset: 0, event: 0 }
     }
 
-    /// Whether nothing is left but what fills up a table: an event of zeros could be told from the
+    /// Whether nothing is left but what fills up a table: an event of zeros could be distinguished from the
     /// filling by nothing, and one of ones would have no PCR.
     pub(super) fn is_at_end(&self) -> bool {
         [0x00, 0xff].iter().any(|filling| self.rest.iter().all(|byte| byte == filling))

@@ -195,7 +195,7 @@ fn a_manufactured_tpm() {
         assert_eq!(their_issuing[0].subject(), issuing[0].subject());
         for (intermediates, anchors) in [(&issuing, &their_root), (&their_issuing, &root)] {
             let error = verify(ek, intermediates, anchors, at, strict).unwrap_err();
-            // Told apart by the key identifier where there is one, else by the signature.
+            // Distinguished by the key identifier where present, else by the signature.
             let reason = error.reason();
             let other_key =
                 matches!(reason, Reason::Signature { .. } | Reason::KeyIdentifier { .. });

@@ -11,7 +11,7 @@ use super::observe::{Observation, Usage};
 const GRACE: Duration = Duration::from_secs(5);
 /// The same where the agent looks only once a minute.
 const LATE_GRACE: Duration = Duration::from_secs(65);
-/// The longest time until everything is in place again after the last fault has ended: the agent retries what somebody has
+/// The longest time until everything is in place again after the last fault has ended: the agent retries what someone has
 /// to change every five minutes.
 pub(super) const MAX_RECOVERY: Duration = Duration::from_secs(330);
 /// The first and the last part of a run that are compared, at most; a third of it if that is less.
