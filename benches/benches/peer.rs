@@ -36,7 +36,7 @@ fn unknown<'a>(octets: &&'a [u8]) -> &'a [u8] {
 }
 
 /// As large as any message.
-const ROOM: usize = 4096;
+const BUFFER_SIZE: usize = 4096;
 
 criterion_group!(benches, commands, answers, structures);
 criterion_main!(benches);
@@ -65,7 +65,7 @@ fn command<C: Authorized<N>, P: TpmFrame + TpmUnmarshalBody, const N: usize>(
     ours: &C,
 ) {
     let passwords = [AuthValue::EMPTY; N];
-    let mut buffer = [0; ROOM];
+    let mut buffer = [0; BUFFER_SIZE];
     let len = frame::marshal(ours, passwords, &mut buffer).unwrap();
     let octets = buffer[..len].to_vec();
     let theirs: P = TpmCommand::cast(&octets).unwrap().unmarshal().unwrap();
@@ -77,7 +77,7 @@ fn command<C: Authorized<N>, P: TpmFrame + TpmUnmarshalBody, const N: usize>(
             ..TpmsAuthCommand::default()
         })
         .collect();
-    let write = |buffer: &mut [u8; ROOM]| {
+    let write = |buffer: &mut [u8; BUFFER_SIZE]| {
         let mut writer = TpmWriter::new(buffer);
         tpm_marshal_command(black_box(&theirs), tag, &sessions, &mut writer).unwrap();
         writer.len()
@@ -88,7 +88,7 @@ fn command<C: Authorized<N>, P: TpmFrame + TpmUnmarshalBody, const N: usize>(
     let mut group = c.benchmark_group(format!("{}, written", C::INFO.name));
     group.bench_function("ours", |b| {
         b.iter(|| {
-            let buffer: &mut [u8; ROOM] = black_box(&mut buffer);
+            let buffer: &mut [u8; BUFFER_SIZE] = black_box(&mut buffer);
             frame::marshal(black_box(ours), passwords, buffer).unwrap()
         });
     });
@@ -184,18 +184,18 @@ macro_rules! structure {
         });
         drop(group);
 
-        let mut buffer = [0; ROOM];
-        let write_ours = |buffer: &mut [u8; ROOM]| {
+        let mut buffer = [0; BUFFER_SIZE];
+        let write_ours = |buffer: &mut [u8; BUFFER_SIZE]| {
             let mut writer = Writer::new(buffer);
             black_box(&ours).marshal(&mut writer).unwrap();
             writer.len()
         };
-        let write_theirs = |buffer: &mut [u8; ROOM]| {
+        let write_theirs = |buffer: &mut [u8; BUFFER_SIZE]| {
             let mut writer = TpmWriter::new(buffer);
             black_box(&theirs).marshal(&mut writer).unwrap();
             writer.len()
         };
-        for write in [&write_ours as &dyn Fn(&mut [u8; ROOM]) -> usize, &write_theirs] {
+        for write in [&write_ours as &dyn Fn(&mut [u8; BUFFER_SIZE]) -> usize, &write_theirs] {
             assert_eq!(write(&mut buffer), octets.len());
             assert_eq!(&buffer[..octets.len()], octets);
             buffer.fill(0);

@@ -509,12 +509,13 @@ fn seed(target: &str, name: &str, bytes: &[u8]) -> Result<()> {
 
 /// One more seed of this name, unless the very same is there.
 fn seed_next(target: &str, name: &str, bytes: &[u8]) -> Result<()> {
-    const MOST: usize = 4;
+    const MAX_SEEDS: usize = 4;
     let folder = home().join("seeds").join(target);
     let place = |number| folder.join(format!("{name}-{number}"));
-    let taken: BTreeMap<usize, Vec<u8>> =
-        (1..=MOST).filter_map(|number| Some((number, fs::read(place(number)).ok()?))).collect();
-    if taken.len() >= MOST || taken.values().any(|seed| seed.len() == bytes.len()) {
+    let taken: BTreeMap<usize, Vec<u8>> = (1..=MAX_SEEDS)
+        .filter_map(|number| Some((number, fs::read(place(number)).ok()?)))
+        .collect();
+    if taken.len() >= MAX_SEEDS || taken.values().any(|seed| seed.len() == bytes.len()) {
         return Ok(());
     }
     write(place(taken.len() + 1), bytes)

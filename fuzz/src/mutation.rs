@@ -10,7 +10,7 @@ impl Mutator {
     /// Numbers where readers have their edges.
     const EDGES: [u8; 8] = [0x00, 0x01, 0x7f, 0x80, 0x81, 0x82, 0xfe, 0xff];
     /// The most changes of one input.
-    const MOST: u64 = 4;
+    const MAX_CHANGES: u64 = 4;
 
     /// A source of changes.
     #[must_use]
@@ -21,7 +21,7 @@ impl Mutator {
     /// `input` with some changes; `other` gives the pieces to splice in.
     pub fn change(&mut self, input: &[u8], other: &[u8]) -> Vec<u8> {
         let mut changed = input.to_vec();
-        for _ in 0..=self.below(Self::MOST) {
+        for _ in 0..=self.below(Self::MAX_CHANGES) {
             self.once(&mut changed, other);
         }
         changed

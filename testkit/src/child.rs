@@ -104,14 +104,14 @@ pub struct Scratch {
 
 impl Scratch {
     /// The longest name that leaves room for `/tpm.sock` in the 108 bytes of a socket's address.
-    const LONGEST: usize = 90;
+    const MAX_PATH: usize = 90;
 
     /// Makes the folder, under the system's temporary folder.
     pub fn new(prefix: &str) -> Result<Self> {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let temporary = std::env::temp_dir();
         let short = temporary.is_absolute()
-            && temporary.as_os_str().len() + prefix.len() + 24 < Self::LONGEST;
+            && temporary.as_os_str().len() + prefix.len() + 24 < Self::MAX_PATH;
         let parent = if short { temporary } else { PathBuf::from("/tmp") };
         for _ in 0..1000 {
             let number = COUNTER.fetch_add(1, Ordering::Relaxed);

@@ -132,7 +132,7 @@ mod tests {
     fn status_text_from_others_is_escaped_for_the_terminal() {
         let report = serde_json::json!({"status": "unhealthy", "services": {"web": {
             "status": "unhealthy", "updated_at": "\u{1b}c",
-            "reason": "a\nDaemon: well \u{1b}[2J\u{9b}2J\u{202e}", "advice": "b\r\nc"}}});
+            "reason": "a\nDaemon: fine \u{1b}[2J\u{9b}2J\u{202e}", "advice": "b\r\nc"}}});
         let text = running(Some(&serde_json::from_value(report).unwrap()));
         assert_eq!(text.lines().count(), 3, "{text:?}");
         assert!(text.chars().all(|c| host::terminal::is_printable(c) || c == '\n'), "{text:?}");

@@ -244,8 +244,8 @@ pub(super) fn unknown(text: &str, words: &[&str]) -> String {
 /// The word that was probably meant.
 pub(super) fn nearest<'w>(text: &str, words: &[&'w str]) -> Option<&'w str> {
     /// Characters: longer than any word of ours, and twice as long as any that is near one.
-    const LONGEST: usize = 64;
-    let text: String = text.chars().take(LONGEST).collect();
+    const MAX_WORD: usize = 64;
+    let text: String = text.chars().take(MAX_WORD).collect();
     let close = (text.chars().count() / 3).max(1);
     let text = text.to_ascii_lowercase().replace('-', "_");
     let shared = |word: &str| text.chars().zip(word.chars()).take_while(|(l, r)| l == r).count();

@@ -179,7 +179,7 @@ impl Identity {
     /// From when to when the certificates are valid.
     ///
     /// # Errors
-    /// The stored times are none.
+    /// The stored times are malformed.
     pub fn validity(&self) -> Result<Validity, String> {
         let seconds = |text: &str| {
             OffsetDateTime::parse(text, &Rfc3339)

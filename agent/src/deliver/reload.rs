@@ -24,7 +24,7 @@ use rustix::time::{
 use crate::config::{HOOK_PATH, Reload, ReloadAction, Signal};
 
 /// How much of what a program says is kept: the end of it.
-const MOST_OUTPUT: usize = 4096;
+const MAX_OUTPUT: usize = 4096;
 
 /// How long a program that took too long has for an orderly end, and then for any.
 const GRACE: Duration = Duration::from_secs(2);
@@ -195,14 +195,14 @@ impl Watch {
 
     /// Takes what there is to read, so that the program never waits for us; keeps the end.
     fn listen(&mut self) {
-        let mut chunk = [0; MOST_OUTPUT];
+        let mut chunk = [0; MAX_OUTPUT];
         // Bounded: the program may write as fast as we read.
         for _ in 0..16 {
             let Some(output) = &mut self.output else { return };
             match output.read(&mut chunk) {
                 Ok(length) if length > 0 => {
                     self.said.extend(chunk.iter().take(length));
-                    let old = self.said.len().saturating_sub(MOST_OUTPUT);
+                    let old = self.said.len().saturating_sub(MAX_OUTPUT);
                     self.said.drain(..old);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -100,7 +100,7 @@ impl Swtpm {
     }
 
     /// Switches on a copy of the TPM in the folder `state`, on TCP, where tpm2-tools can talk to it
-    /// as well.
+    /// too.
     pub fn start_tcp(state: &Path) -> Result<Self> {
         const ATTEMPTS: u32 = 20;
         let mut attempt = 1;

@@ -42,7 +42,7 @@ pub(crate) fn request(port: u16, bundle: &Path, check: Check) -> Result<String, 
     let _ = client.stdin.take().unwrap().write_all(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n");
     let output = client.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    if !output.status.success() || !said.contains("200 OK") || !said.contains("all is well") {
+    if !output.status.success() || !said.contains("200 OK") || !said.contains("page served") {
         return Err(format!("{said}\n{}", String::from_utf8_lossy(&output.stderr)));
     }
     Ok(said.split_once("-----BEGIN").unwrap().1.split_once("-----END").unwrap().0.to_owned())
@@ -58,7 +58,7 @@ pub(crate) fn configuration(folder: &Path, certificate: &str, port: u16) -> Stri
         "daemon off; error_log stderr notice; pid {};\nevents {{}}\nhttp {{ access_log off;\n\
          {temporary}server {{ listen 127.0.0.1:{port} ssl; ssl_session_cache off;\n\
          ssl_certificate {certificate}.pem; ssl_certificate_key {certificate}.key;\n\
-         default_type text/plain; return 200 \"all is well\"; }} }}\n",
+         default_type text/plain; return 200 \"page served\"; }} }}\n",
         at("nginx.pid")
     )
 }

@@ -101,7 +101,7 @@ impl<'r> Answer<'r> {
     /// Reads the parameters of a success.
     ///
     /// # Errors
-    /// They are not what Part 3 says of `C`; there are none, since the TPM refused.
+    /// They do not have the form of `C` in Part 3, or are missing because the TPM refused.
     pub fn read<C: Command>(&self) -> Result<C::Response<'r>, Malformed> {
         if self.code != ResponseCode::SUCCESS {
             return Err(Malformed::new(Why::Unexpected, 6).named("response code"));

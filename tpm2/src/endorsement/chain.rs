@@ -33,7 +33,7 @@ pub struct Chain {
     pub passed_over: Vec<Handle>,
 }
 
-/// The certificates between those of endorsement keys and a root that this TPM holds: one command if there are none, and
+/// The certificates between those of endorsement keys and a root that this TPM holds: one command without any, and
 /// two for an index of up to 768 octets.
 ///
 /// # Errors

@@ -139,7 +139,7 @@ impl Session {
     }
 
     /// The digest of all commands and answers that the session has audited, as
-    /// `TPM2_GetSessionAuditDigest` would say it; `None` if there are none.
+    /// `TPM2_GetSessionAuditDigest` would say it; `None` without any.
     #[must_use]
     pub fn audit_digest(&self) -> Option<DigestBuf> {
         self.audit.map(|trail| trail.digest)

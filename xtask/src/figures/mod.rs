@@ -15,9 +15,9 @@ use crate::page::Table;
 use crate::setup::{self, Action, Purpose};
 
 /// The most that the agent may keep in memory when it has nothing to do, octets.
-const MOST_RESIDENT: u64 = 5_000_000;
+const MAX_RESIDENT_BYTES: u64 = 5_000_000;
 /// The most often that it may wake up then, a minute: by the alarm, and by the thread that looked at the files.
-const MOST_WAKE_UPS: f64 = 3.0;
+const MAX_WAKE_UPS: f64 = 3.0;
 /// What a join is meant to take beside the TPM. A timing depends on the machine: it is reported, and
 /// fails nothing.
 const JOIN: Duration = Duration::from_millis(60);
@@ -46,13 +46,13 @@ pub fn run(minutes: u32, table: Table) -> Result<()> {
     )?;
     let wakes = daemon.wake_ups_a_minute(minutes);
     ensure!(
-        daemon.memory.resident <= MOST_RESIDENT,
-        "the idle daemon has {} octets in memory; at most {MOST_RESIDENT} are meant",
+        daemon.memory.resident <= MAX_RESIDENT_BYTES,
+        "the idle daemon has {} octets in memory; at most {MAX_RESIDENT_BYTES} are meant",
         daemon.memory.resident
     );
     ensure!(
-        wakes <= MOST_WAKE_UPS,
-        "the idle daemon wakes up {wakes:.1} times a minute; at most {MOST_WAKE_UPS} are meant"
+        wakes <= MAX_WAKE_UPS,
+        "the idle daemon wakes up {wakes:.1} times a minute; at most {MAX_WAKE_UPS} are meant"
     );
     Ok(())
 }
@@ -96,13 +96,13 @@ fn rows(size: u64, joins: &Joins, again: &Join, daemon: &Daemon, minutes: u32) -
         (
             "resident, as an idle daemon with two services, after renewals",
             octets(daemon.memory.resident),
-            octets(MOST_RESIDENT),
+            octets(MAX_RESIDENT_BYTES),
         ),
         ("of it private, the rest is the file", octets(daemon.memory.private), String::new()),
         (
             &*format!("wake-ups of it a minute, over {minutes} min"),
             format!("{:.1}", daemon.wake_ups_a_minute(minutes)),
-            format!("{MOST_WAKE_UPS:.1}"),
+            format!("{MAX_WAKE_UPS:.1}"),
         ),
         (
             &*format!("`agent join` beside the TPM, median of {JOINS}"),

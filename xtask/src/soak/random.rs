@@ -28,7 +28,7 @@ impl Random {
         Duration::from_secs(self.between(least, most))
     }
 
-    /// One of them; `None` if there are none.
+    /// One of them; `None` if the list is empty.
     pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
         let last = u64::try_from(from.len()).ok()?.checked_sub(1)?;
         let index = usize::try_from(self.between(0, last)).ok()?;

@@ -30,7 +30,7 @@ const READ_AND_ENTER: u16 = 5;
 /// No list is larger: an extended attribute has at most 64 KiB.
 const MAX_ACL: usize = 64 * 1024;
 /// No list of accounts is larger.
-const LARGEST_ACCOUNTS: u64 = 16 * 1024 * 1024;
+const MAX_ACCOUNTS_FILE: u64 = 16 * 1024 * 1024;
 
 /// Who may read, in the way that the file system has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -257,7 +257,7 @@ fn number(reader: &Reader) -> Result<(Who, u32), Failure> {
         Account::Id(id) => *id,
         Account::Name(name) => {
             let text = File::open(file)
-                .and_then(|file| bounded::read_text(file, LARGEST_ACCOUNTS))
+                .and_then(|file| bounded::read_text(file, MAX_ACCOUNTS_FILE))
                 .map_err(|cause| Failure::io(&cause, file))?;
             find(&text, name).ok_or_else(|| {
                 Failure::new(

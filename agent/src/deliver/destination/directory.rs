@@ -16,14 +16,14 @@ use super::access::{self, Access};
 use super::folder;
 use super::links::{self, Place, Version};
 use super::manifest::{Change, Manifest};
-use super::{FileSet, LARGEST_FILE, MOST_FILES, Notices};
+use super::{FileSet, MAX_FILE_SIZE, MAX_FILES, Notices};
 use crate::config::{self, Reader};
 
 /// Held by who writes.
 pub(super) const LOCK: &str = "lock";
 
 /// How often a set may change under a reader before that is no accident.
-const MOST_CHANGES: usize = 100;
+const MAX_CHANGES: usize = 100;
 
 /// A directory, and who may read in it. Nothing is done to it before the first lock.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ impl Directory {
     /// It cannot be read.
     pub fn read(&self) -> Result<Option<FileSet>, Failure> {
         let failed = |cause: io::Error| Failure::io(&cause, self.path().display());
-        for _ in 0..MOST_CHANGES {
+        for _ in 0..MAX_CHANGES {
             match read_once(self.path()) {
                 // What was being read is gone: two sets were written in the meantime.
                 Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
@@ -385,7 +385,7 @@ fn read_once(path: &Path) -> io::Result<FileSet> {
     let version = folder::read_link(&folder, OsStr::new(links::DATA))?;
     let data = folder::enter(&folder, &version)?;
     let mut set = FileSet::new();
-    for name in folder::entries(&data)?.into_iter().take(MOST_FILES) {
+    for name in folder::entries(&data)?.into_iter().take(MAX_FILES) {
         let name = name.into_string().map_err(|_| io::ErrorKind::InvalidData)?;
         let content = read_bounded(&data, OsStr::new(&name))?;
         set = set.with_secret(name, content);
@@ -401,8 +401,8 @@ fn read_bounded(folder: &OwnedFd, name: &OsStr) -> io::Result<Zeroizing<Vec<u8>>
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?);
     let mut content = Zeroizing::new(Vec::new());
-    file.take(LARGEST_FILE + 1).read_to_end(&mut content)?;
-    if u64::try_from(content.len()).is_ok_and(|length| length > LARGEST_FILE) {
+    file.take(MAX_FILE_SIZE + 1).read_to_end(&mut content)?;
+    if u64::try_from(content.len()).is_ok_and(|length| length > MAX_FILE_SIZE) {
         return Err(io::Error::new(
             io::ErrorKind::FileTooLarge,
             format!("{} is too large", name.display()),

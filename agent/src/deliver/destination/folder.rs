@@ -17,7 +17,7 @@ use super::access::Access;
 use crate::config::Symlinks;
 
 /// What Linux itself follows before it says ELOOP.
-const MOST_LINKS: u32 = 40;
+const MAX_LINKS: u32 = 40;
 
 const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const READ: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -56,7 +56,7 @@ pub(super) fn open(
             FileType::Directory => (folder, at) = (next, here),
             FileType::Symlink => {
                 followed += 1;
-                if followed > MOST_LINKS {
+                if followed > MAX_LINKS {
                     return Err(failed(Errno::LOOP.into(), path));
                 }
                 may_follow(&folder, &stat, links).map_err(|why| refused_link(&here, why))?;

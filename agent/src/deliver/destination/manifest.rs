@@ -11,7 +11,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{FileSet, LARGEST_FILE, MOST_FILES, access, folder, links};
+use super::{FileSet, MAX_FILE_SIZE, MAX_FILES, access, folder, links};
 use crate::tpm::inventory::hex;
 
 /// A set as it was right after it had been written.
@@ -93,7 +93,7 @@ impl Manifest {
         let unreadable = |cause: io::Error| Change::new(format!("{}: {cause}", self.data));
         let folder = folder::enter(parent, OsStr::new(&self.data)).map_err(unreadable)?;
         Attributes::of(&folder).map_err(unreadable)?.compare(&self.folder, &self.data)?;
-        for (name, written) in self.files.iter().take(MOST_FILES) {
+        for (name, written) in self.files.iter().take(MAX_FILES) {
             links_to(parent, name, &links::into_data(name))?;
             written.compare(&folder, name)?;
         }
@@ -121,7 +121,7 @@ impl FileEntry {
         let file = open(folder, name).map_err(failed)?;
         Attributes::of(&file).map_err(failed)?.compare(&self.attributes, name)?;
         let mut content = zeroize::Zeroizing::new(Vec::new());
-        File::from(file).take(LARGEST_FILE + 1).read_to_end(&mut content).map_err(failed)?;
+        File::from(file).take(MAX_FILE_SIZE + 1).read_to_end(&mut content).map_err(failed)?;
         if content.is_empty() && self.sha256 != hex(&Sha256::digest([])) {
             return Err(Change::new(format!("{name} is empty")));
         }

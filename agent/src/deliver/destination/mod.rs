@@ -39,8 +39,8 @@ pub use directory::{Directory, Writer};
 pub use manifest::{Change, Manifest};
 
 /// No file of a set is larger, and no set has more.
-const LARGEST_FILE: u64 = 1024 * 1024;
-const MOST_FILES: usize = 64;
+const MAX_FILE_SIZE: u64 = 1024 * 1024;
+const MAX_FILES: usize = 64;
 
 /// Files that belong together. They are wiped from memory when they go.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -92,9 +92,10 @@ impl FileSet {
         if let Some(name) = self.names().find(|name| !plain(name)) {
             return Err(Failure::bug(format!("{name:?} is not a valid file name")));
         }
-        let too_large =
-            |content: &[u8]| u64::try_from(content.len()).is_ok_and(|length| length > LARGEST_FILE);
-        if self.0.len() > MOST_FILES || self.iter().any(|(_, content)| too_large(content)) {
+        let too_large = |content: &[u8]| {
+            u64::try_from(content.len()).is_ok_and(|length| length > MAX_FILE_SIZE)
+        };
+        if self.0.len() > MAX_FILES || self.iter().any(|(_, content)| too_large(content)) {
             return Err(Failure::bug("at most 64 files of 1 MiB can be written"));
         }
         Ok(())
