@@ -300,7 +300,11 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), written);
         std::fs::write(&path, written.replace('2', "3")).unwrap();
         let Err(refused) = open() else { panic!("a newer layout is opened") };
-        assert!(refused.message.ends_with("has layout 3, not 2"), "{}", refused.message);
+        assert!(
+            refused.message.ends_with("has layout 3, but this version needs 2"),
+            "{}",
+            refused.message
+        );
         assert_eq!(
             (refused.exit, refused.advice),
             (Exit::Config, "use the version of authority that created it".into())

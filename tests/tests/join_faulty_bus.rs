@@ -56,7 +56,7 @@ fn index_that_was_never_written_is_passed_over_unless_it_is_asked_for() -> Resul
     let world = World::new(programs!())?;
     undefine(&swtpm, RSA)?;
     define(&swtpm, RSA, 1000, Some(&[0xff; 1000]))?;
-    let shown = world.agent(&["identify", "--tpm", &swtpm.tcti()])?.well()?;
+    let shown = world.agent(&["identify", "--tpm", &swtpm.tcti()])?.success()?;
     ensure!(shown.contains("EKCert Detected: true"), "{shown}");
     let said = world.agent(&["identify", "--tpm", &swtpm.tcti(), "--ek", "rsa2048"])?;
     let [what, _] = said.failure(65)?;

@@ -79,7 +79,7 @@ async fn authority_with_another_ca_renews_if_the_bundle_has_it() -> Result<()> {
     let swtpm = Factory::shared().tpm(Maker::Vendor, Kind::P256)?.start()?;
     let mut world = World::new(programs!())?;
     world.allow("t", &world.rule(&swtpm.tcti())?, &[])?;
-    world.join(&swtpm.tcti(), "t", "storage")?.well()?;
+    world.join(&swtpm.tcti(), "t", "storage")?.success()?;
     world.stop()?;
     let joined = Storage::identity(&world.path("storage"))?.context("no identity")?;
     let successor = Successor::of(&DataFolder::new(world.path("data")))?;
@@ -91,7 +91,7 @@ async fn authority_with_another_ca_renews_if_the_bundle_has_it() -> Result<()> {
     let connect = |identity| client.authenticate(&tpm, identity, Passwords::default());
 
     let refused = connect(&joined).await.err().context("a CA that nothing vouches for")?;
-    ensure!(refused.message.contains("is not the pinned one"), "{refused}");
+    ensure!(refused.message.contains("than the pinned one"), "{refused}");
 
     let [before, own] = &successor.cas;
     let prepared = with_bundle(&joined, &successor.cas)?;

@@ -22,7 +22,7 @@ pub enum Fault {
     Malformed(Malformed),
     /// Nothing was ever written to this NV index, which exists: it holds nothing but zeros or ones.
     Unwritten(Handle),
-    /// The answer is not the TPM's: its HMAC is wrong. Somebody is between here and the TPM, or the key that the session
+    /// The answer is not the TPM's: its HMAC is wrong. The bus is tampered with, or the key that the session
     /// is salted to is not in this TPM.
     Forged,
     /// The way to the TPM failed. It is not known whether the command executed.

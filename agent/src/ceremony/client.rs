@@ -257,7 +257,12 @@ impl Authenticated {
         let issued = renewed.map_err(|status| self.refused(&status))?.into_inner();
         if !identity.is_renewed_by(&issued.cluster, &issued.bot, &issued.instance) {
             let message = "the authority renewed a different identity";
-            return Err(Failure::new(Exit::Data, message, "nothing was stored; check the authority's log").into());
+            return Err(Failure::new(
+                Exit::Data,
+                message,
+                "nothing was stored; check the authority's log",
+            )
+            .into());
         }
         let generation = issued.generation;
         let credentials = verify(issued, self.key.verifying_key(), &self.trusted)?;

@@ -69,7 +69,8 @@ impl Ceremony for EndorseV1 {
         let Self { attester, who, passwords, unique } = self;
         let join_key = attester.join_key().public().to_vec();
         let appraised = AppraisedKey::appraise(&join_key).map_err(|error| {
-            let message = format!("the TPM created a key that does not match the template: {error}");
+            let message =
+                format!("the TPM created a key that does not match the template: {error}");
             Failure::new(Exit::Data, message, "the TPM or its driver is faulty")
         })?;
         let key = *appraised.verifying_key();

@@ -80,8 +80,8 @@ const fn fault(why: &CertificateError) -> &'static str {
 /// The authority has judged our certificate.
 pub(super) fn not_accepted(alert: AlertDescription) -> Failure {
     let why = match alert {
-        AlertDescription::CertificateExpired => "the certificate has expired".to_owned(),
-        AlertDescription::UnknownCA => "the certificate is from another cluster".to_owned(),
+        AlertDescription::CertificateExpired => "it has expired".to_owned(),
+        AlertDescription::UnknownCA => "it is from another cluster".to_owned(),
         alert => alert_name(alert),
     };
     Failure::new(

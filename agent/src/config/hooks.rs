@@ -69,7 +69,7 @@ fn of_program(program: &str) -> Option<(Severity, String, String)> {
         return error(format!("{shown} does not exist"), "");
     };
     if !metadata.is_file() {
-        return error(format!("{shown} is not a file"), "give a program");
+        return error(format!("{shown} is not a regular file"), "give a program");
     }
     if !can_execute(&path) {
         return error(format!("{shown} cannot be executed"), &format!("chmod +x {shown}"));

@@ -344,7 +344,7 @@ mod tests {
         health.succeeded("b", VALID, NOW);
         assert_eq!(health.status(10), "in place: a, b, identity");
         health.configuration(Some(&Failure::new(Exit::Config, "unknown key", "")));
-        let both = "in place: a, b, identity; the configuration was not changed: unknown key";
+        let both = "in place: a, b, identity; the new configuration was rejected: unknown key";
         assert_eq!(health.status(10), both);
         health.configuration(None);
         assert_eq!(health.status(10), "in place: a, b, identity");

@@ -244,7 +244,7 @@ mod tests {
         fs::write(process.join("comm"), "tpm2-abrmd\n").unwrap();
         symlink("/dev/tpm0", process.join("fd/5")).unwrap();
         let failure = holder(root.path(), Path::new("/dev/tpm0")).unwrap();
-        assert!(failure.message.contains("process 4711 (tpm2-abrmd) has it"), "{failure}");
+        assert!(failure.message.contains("in use by process 4711 (tpm2-abrmd)"), "{failure}");
         assert!(holder(root.path(), Path::new("/dev/tpm1")).is_none());
     }
 }

@@ -126,12 +126,12 @@ impl Lock {
         }
     }
 
-    /// When it ends, if it does so by itself.
+    /// When it ends; `None` if only by removal.
     pub fn ends(&self) -> Option<Timestamp> {
         self.metadata.expires.into_iter().chain(self.spec.expires).min()
     }
 
-    /// Whether it keeps anybody out at this time.
+    /// Whether it applies at this time.
     pub fn in_force(&self, now: OffsetDateTime) -> bool {
         self.ends().is_none_or(|end| now < end.0)
     }

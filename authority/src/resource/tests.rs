@@ -178,9 +178,7 @@ fn contradicting_fields_are_refused_with_teleports_messages() {
         let fault = fault(&yaml);
         assert!(fault.starts_with("line 1: ") && fault.contains(says), "{fault}\n{yaml}");
     }
-    assert!(
-        fault(&format!("{BOT}---\n{BOT}")).starts_with("line 8: bot \"example\" is there twice")
-    );
+    assert!(fault(&format!("{BOT}---\n{BOT}")).starts_with("line 8: duplicate bot \"example\""));
     assert!(fault("").contains("no resource"));
     assert!(fault("--- \n# nothing\n").contains("no resource"));
     assert!(fault("kind: user\nversion: v2\n").starts_with("line 1: kind must be"));
@@ -276,16 +274,24 @@ fn documents_as_teleport_prints_them_are_read() {
 #[test]
 fn fields_of_teleports_that_are_not_served_are_refused_by_name_and_line() {
     for (yaml, line, says) in [
-        (with("join_method: tpm", "join_method: tpm\n  github: {allow: []}"), 8, "github: a field"),
+        (
+            with("join_method: tpm", "join_method: tpm\n  github: {allow: []}"),
+            8,
+            "github: this Teleport field",
+        ),
         (with("join_method: tpm", "join_method: tpm\n  allow: [{aws_account: x}]"), 8, "allow: a"),
         (
             with("join_method: tpm", "join_method: tpm\n  aws_iid_ttl: 5m"),
             8,
-            "aws_iid_ttl: a field",
+            "aws_iid_ttl: this Teleport field",
         ),
-        (with("version: v2", "version: v2\nscope: /x"), 3, "scope: a field"),
-        (with("version: v2", "version: v2\nsub_kind: x"), 3, "sub_kind: a field"),
-        (BOT.replace("roles: []", "roles: []\n  delegation: {a: 1}"), 7, "delegation: a field"),
+        (with("version: v2", "version: v2\nscope: /x"), 3, "scope: this Teleport field"),
+        (with("version: v2", "version: v2\nsub_kind: x"), 3, "sub_kind: this Teleport field"),
+        (
+            BOT.replace("roles: []", "roles: []\n  delegation: {a: 1}"),
+            7,
+            "delegation: this Teleport field",
+        ),
         (BOT.replace("roles: []", "roles: []\n  max_session_ttl: {seconds: 1}"), 7, "{seconds: 1"),
         (BOT.replace("roles: []", "roles: []\n  max_session_ttl: {hours: 1}"), 7, "hours"),
         // Fields that neither has are refused as before.
@@ -335,7 +341,7 @@ spec:
         fault(&BOT.replace("[]", "['']"))
             .contains("line 6: spec.roles: must not contain empty strings")
     );
-    assert!(fault(&BOT.replace("[]", "[a, b, a]")).contains("a is there twice"));
+    assert!(fault(&BOT.replace("[]", "[a, b, a]")).contains("duplicate a"));
     assert!(fault(&BOT.replace("example", &"x".repeat(61))).contains("at most 60"));
 }
 

@@ -25,7 +25,7 @@ const DAMAGES: [Damage; 16] = [
     (
         "key is a folder",
         |at| replace(&at.join("..data/svid.key"), |to| fs::create_dir(to).unwrap()),
-        "not a file",
+        "not a regular file",
     ),
     ("key removed", |at| fs::remove_file(at.join("..data/svid.key")).unwrap(), "removed"),
     ("link removed", |at| fs::remove_file(at.join("svid.key")).unwrap(), "removed"),
@@ -99,7 +99,7 @@ fn owner_that_changed_is_noticed() {
     writer.write(&pair(1)).unwrap();
     chown(outer.path().join("svid.key"), Some(65534), None).unwrap();
     let change = writer.check().unwrap_err();
-    assert!(change.is_exposed && change.what.contains("of user 65534, not 0"), "{change}");
+    assert!(change.is_exposed && change.what.contains("belongs to user 65534, not 0"), "{change}");
 }
 
 #[test]

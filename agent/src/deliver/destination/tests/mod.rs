@@ -136,7 +136,7 @@ fn a_file_where_a_folder_belongs_is_said() {
     assert!(failure.message.contains("/file is not a directory"), "{failure}");
     fs::create_dir(outer.path().join("svid.key")).unwrap();
     let failure = directory(outer.path()).lock().unwrap().write(&pair(1)).unwrap_err();
-    assert!(failure.message.contains("svid.key is not a file"), "{failure}");
+    assert!(failure.message.contains("svid.key is not a regular file"), "{failure}");
 }
 
 #[test]
