@@ -28,7 +28,7 @@ fn create_of_several_files_is_all_or_nothing() {
     for (files, code, says) in [
         ([&one, &wrong], 65, "wrong.yaml: line 4: "),
         ([&one, &absent], 74, "absent.yaml"),
-        ([&one, &one], 65, "one.yaml: bot \"one\" is in "),
+        ([&one, &one], 65, "one.yaml: bot \"one\" is already in "),
     ] {
         let (is, said, error) = place.run(&["create", files[0], files[1], &three]);
         assert_eq!((is, said.as_str(), bots()), (code, "", 0), "{error}");

@@ -211,7 +211,7 @@ fn probable_mistakes_in_resources_are_warned_of() {
     let (code, said, error) =
         place.run(&["lock", "--bot", "my-bot", "--expires", "2020-01-01T00:00:00Z"]);
     assert_eq!((code, said.as_str()), (64, ""), "{error}");
-    assert!(error.contains("--expires: 2020-01-01T00:00:00Z is past"), "{error}");
+    assert!(error.contains("--expires: 2020-01-01T00:00:00Z is in the past"), "{error}");
     let (code, _, error) = place.run(&["lock", "--ek", &ek[..16]]);
     assert!(code == 64 && error.contains("audit ls --format json"), "{error}");
     assert_eq!(place.run(&["get", "locks"]).1, locks);
