@@ -172,9 +172,11 @@ fn check_public_key(path: &Path, ssh: &SshAuthority) -> Result<(), Failure> {
         file => file.map_err(failed)?,
     };
     let found = bounded::read(file, MAX_PUBLIC_KEY).map_err(failed)?;
-    // A comment may follow.
+    // A comment may follow the key. Another key beside it would be trusted as well.
     let key = |line: &str| line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>();
-    if str::from_utf8(&found).is_ok_and(|found| key(found) == key(&public)) {
+    let found = str::from_utf8(&found).unwrap_or_default();
+    let found: Vec<_> = found.lines().map(key).filter(|key| !key.is_empty()).collect();
+    if !found.is_empty() && found.iter().all(|found| *found == key(&public)) {
         return Ok(());
     }
     Err(Failure::new(
@@ -275,7 +277,9 @@ mod tests {
         open().unwrap();
         let mut other = written.clone();
         other.insert(written.find("AAAA").unwrap(), 'A');
-        for junk in ["", "junk", &other] {
+        for junk in
+            ["", "junk", &other, &format!("{written}{other}"), &format!("\n{other}{written}")]
+        {
             std::fs::write(&path, junk).unwrap();
             let Err(refused) = open() else { panic!("{junk:?} is taken") };
             assert_eq!(refused.exit, Exit::Data);

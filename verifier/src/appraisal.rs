@@ -151,7 +151,9 @@ pub fn appraise(
     match JoinKey::appraise(claim.join_key) {
         Ok(join_key) => {
             // A challenge is next, and it costs more than all before it.
-            effort.spend();
+            if !effort.take_challenge(&ek.key) {
+                return Err(AppraisalError::of(Cause::EffortSpent, Some(ek)));
+            }
             Ok(Appraisal { ek, name_alg, join_key })
         }
         Err(error) => Err(AppraisalError::of(Cause::JoinKey(error), Some(ek))),

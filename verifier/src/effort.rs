@@ -6,18 +6,18 @@ use std::sync::{Mutex, PoisonError};
 use sha2::{Digest, Sha256};
 
 use crate::ca::CaCertificate;
-use crate::key::{Curve, PublicKey};
+use crate::key::{Curve, EkPublicKey, PublicKey};
 use crate::x509::Certificate;
 
 /// Signature checks: enough for the longest path.
 pub(crate) const MAX_SIGNATURES: usize = 8;
 
-/// What checks that fail may cost in all: where several CAs have one name, signatures alone may show
-/// which of them it was.
-const MAX_FAILED: u32 = 16;
+/// What signature checks that fail and one challenge may cost in all, in units of about 0.2 ms. Where
+/// several CAs have one name, only the signature may show which of them signed.
+const MAX_COST: u32 = 16;
 
-/// What a signature check costs with this key, in units of about 0.2 ms.
-fn cost(key: &PublicKey) -> u32 {
+/// What a signature check with this key costs, in the same units.
+fn check_cost(key: &PublicKey) -> u32 {
     match key {
         PublicKey::Rsa(key) if key.bits() <= 2048 => 1,
         PublicKey::Rsa(_) => 3,
@@ -29,21 +29,34 @@ fn cost(key: &PublicKey) -> u32 {
     }
 }
 
+/// What a challenge for this EK costs, in the same units.
+fn challenge_cost(ek: &EkPublicKey) -> u32 {
+    match ek {
+        EkPublicKey::Rsa(_) => 1,
+        EkPublicKey::Ecc(key) => match key.curve() {
+            Curve::P256 => 2,
+            Curve::P384 => 8,
+            Curve::P521 => 12,
+        },
+    }
+}
+
 /// What may still be computed for one unproven host, whatever it claims, and however often.
 ///
 /// The most costly steps are an ECDSA signature check on P-384, and a challenge for an EK on P-384 or
-/// P-521: 1.5 to 3 ms each. Every claim with the same `Effort` draws on the same bounds. After a failed
-/// check, or an appraisal that ends in a challenge, further claims are refused unread.
+/// P-521: 1.5 to 3 ms each. Every claim with the same `Effort` draws on the same bounds. Genuine
+/// signatures are bounded in number alone, since each is checked once for all hosts. After an appraisal
+/// that ends in a challenge, further claims are refused unread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effort {
     pub(crate) signatures_left: usize,
-    failed_left: u32,
+    cost_left: u32,
     is_spent: bool,
 }
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { signatures_left: MAX_SIGNATURES, failed_left: MAX_FAILED, is_spent: false }
+        Self { signatures_left: MAX_SIGNATURES, cost_left: MAX_COST, is_spent: false }
     }
 }
 
@@ -53,19 +66,19 @@ impl Effort {
         self.is_spent
     }
 
-    /// This claim is the last one.
-    pub(crate) fn spend(&mut self) {
+    /// Takes the one challenge, for this EK; false if it would cost too much.
+    pub(crate) fn take_challenge(&mut self, ek: &EkPublicKey) -> bool {
         self.is_spent = true;
+        challenge_cost(ek) <= self.cost_left
     }
 
     /// Checks a signature with this key; `None` if that might cost too much.
     pub(crate) fn check(&mut self, key: &PublicKey, check: impl FnOnce() -> bool) -> Option<bool> {
-        let failed_left = self.failed_left.checked_sub(cost(key))?;
+        let cost_left = self.cost_left.checked_sub(check_cost(key))?;
         self.signatures_left = self.signatures_left.checked_sub(1)?;
         let genuine = check();
         if !genuine {
-            self.failed_left = failed_left;
-            self.spend();
+            self.cost_left = cost_left;
         }
         Some(genuine)
     }

@@ -54,7 +54,7 @@ const MAX_UNPROVEN: usize = 64 * 1024;
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Connections that the kernel accepts ahead of the authority; it may cap them.
-const BACKLOG: u32 = 1024;
+const BACKLOG: u32 = 4096;
 
 /// Connections that wait to be served.
 const MAX_READY: usize = 64;

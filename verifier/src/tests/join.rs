@@ -71,27 +71,48 @@ fn a_claim_that_cannot_meet_the_demand_is_not_parsed() {
 }
 
 #[test]
-fn effort_allows_one_challenge_and_no_claim_after_a_failed_signature() {
+fn effort_allows_one_challenge_and_few_failed_signatures() {
     let issuer = Authority::new("issuer");
     let (anchors, join_key) = ([issuer.root()], Area::new("join").bytes());
     let [genuine, forged, lost] =
         [issuer.clone(), issuer.impostor("forger"), Authority::new("other")]
             .map(|by| Recipe::ek(&rsa_key("ek")).issued_by(&by).der());
-    let judge = |der: &[u8], effort: &mut Effort| {
+    let judge = |der: &[u8], demand: Demand<'_>, effort: &mut Effort| {
         let ek = EkClaim::Certificate(der);
         let claim = Claim { ek, ek_chain: &[], join_key: &join_key, ek_name_alg: 0 };
-        let appraised = crate::appraise(&claim, demand(&anchors), effort);
+        let appraised = crate::appraise(&claim, demand, effort);
         appraised.map(|_| ()).map_err(|error| error.code())
     };
     let mut effort = Effort::default();
     // The issuer is not known yet: the host sends its certificate with the next claim.
-    assert_eq!(judge(&lost, &mut effort), Err("ek_untrusted"));
-    assert_eq!(judge(&genuine, &mut effort), Ok(()));
-    assert_eq!(judge(&genuine, &mut effort), Err("effort_spent"));
+    assert_eq!(judge(&lost, demand(&anchors), &mut effort), Err("ek_untrusted"));
+    assert_eq!(judge(&genuine, demand(&anchors), &mut effort), Ok(()));
+    assert_eq!(judge(&genuine, demand(&anchors), &mut effort), Err("effort_spent"));
 
     let mut effort = Effort::default();
-    assert_eq!(judge(&forged, &mut effort), Err("ek_untrusted"));
-    assert_eq!(judge(&genuine, &mut effort), Err("effort_spent"));
+    for _ in 0..8 {
+        assert_eq!(judge(&forged, demand(&anchors), &mut effort), Err("ek_untrusted"));
+    }
+    // Nothing is left, not even for a challenge.
+    assert_eq!(judge(&genuine, Demand::Key, &mut effort), Err("effort_spent"));
+}
+
+#[test]
+fn chain_is_accepted_after_a_ca_of_the_same_name_did_not_fit() {
+    let (root, issuing) = (Authority::new("root"), Authority::new("issuing"));
+    let anchors = [root.root(), issuing.impostor("another key").root()];
+    let join_key = Area::new("join").bytes();
+    let (der, chain) =
+        (Recipe::ek(&rsa_key("ek")).issued_by(&issuing).der(), root.certify(&issuing));
+    let chain = [chain.der().to_vec()];
+    let mut effort = Effort::default();
+    // An agent sends the certificate alone, and the chain after a refusal.
+    let ek = EkClaim::Certificate(&der);
+    let claim = Claim { ek, ek_chain: &[], join_key: &join_key, ek_name_alg: 0 };
+    let refused = crate::appraise(&claim, demand(&anchors), &mut effort).unwrap_err();
+    assert_eq!(refused.code(), "ek_untrusted");
+    let claim = Claim { ek_chain: &chain, ..claim };
+    crate::appraise(&claim, demand(&anchors), &mut effort).unwrap();
 }
 
 #[test]
