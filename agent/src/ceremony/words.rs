@@ -136,7 +136,7 @@ mod tests {
         let expired = message(E::Expired);
         assert!(expired.contains("has expired\ncompare the clocks"), "{expired}");
         let other = message(E::Other(OtherError(Arc::new(PinError::NotCa))));
-        assert!(other.contains("is not that of a CA; compare the pin"), "{other}");
+        assert!(other.contains("is not a CA certificate; compare the pin"), "{other}");
     }
 
     #[test]

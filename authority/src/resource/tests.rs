@@ -279,7 +279,11 @@ fn fields_of_teleports_that_are_not_served_are_refused_by_name_and_line() {
             8,
             "github: this Teleport field",
         ),
-        (with("join_method: tpm", "join_method: tpm\n  allow: [{aws_account: x}]"), 8, "allow: a"),
+        (
+            with("join_method: tpm", "join_method: tpm\n  allow: [{aws_account: x}]"),
+            8,
+            "allow: this Teleport field",
+        ),
         (
             with("join_method: tpm", "join_method: tpm\n  aws_iid_ttl: 5m"),
             8,
