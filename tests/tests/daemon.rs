@@ -177,7 +177,7 @@ fn every_reload_ends_for_the_service_manager() -> Result<()> {
     host.signal("HUP")?;
     host.until_logged("the configuration was not changed", 1)?;
     let status = until(|| ready(&host))?;
-    ensure!(status.contains("the configuration was not changed: "), "{status}");
+    ensure!(status.contains("the new configuration was rejected: "), "{status}");
 
     fs::write(host.world.path("tbot.yaml"), config)?;
     host.signal("HUP")?;
@@ -323,7 +323,7 @@ fn a_check_looks_at_the_files_that_are_named() -> Result<()> {
     let sound = fs::read_to_string(host.world.path("data/cluster/x509-ca.pem"))?;
     for (given, names, faults) in [
         (None, None, &[(4, "token: No such file"), (5, "ca.pem: ")][..]),
-        (Some("nothing"), Some("t"), &[(5, "ca.pem: no certificate")]),
+        (Some("nothing"), Some("t"), &[(5, "ca.pem: it contains no certificate")]),
         (Some(&sound), Some(" \n"), &[(4, "token is not a single name")]),
         (Some(&sound), Some("a b"), &[(4, "token is not a single name")]),
         (Some(&sound), Some("t\n"), &[]),

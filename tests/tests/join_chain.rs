@@ -130,7 +130,7 @@ fn a_chain_in_a_stored_identity_is_one() -> Result<()> {
     world.join(&swtpm.tcti(), "t", "storage")?.success()?;
     let file = world.path("storage/identity.json");
     let whole: Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
-    for (many, words) in [(5, "more than 4 certificates"), (1, "beside the EK certificate")] {
+    for (many, words) in [(5, "more than 4 certificates"), (1, "intermediate certificate")] {
         let mut changed = whole.clone();
         let one = if many == 1 { "MAMCAQE=".into() } else { whole["tpm"]["ek_chain"][0].clone() };
         changed["tpm"]["ek_chain"] = vec![one; many].into();

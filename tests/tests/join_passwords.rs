@@ -155,7 +155,7 @@ fn a_wrong_password_is_tried_once_and_costs_no_attempt() -> Result<()> {
         let (before, failures) = (guarded.swtpm.handles()?, guarded.failures()?);
         for said in [guarded.join(&[FILE, "wrong"])?, guarded.whoami(&[FILE, "wrong"])?] {
             let [what, advice] = said.failure(77)?;
-            assert!(what.contains("endorsement hierarchy has another password"), "{what}");
+            assert!(what.contains("wrong password for the TPM's endorsement hierarchy"), "{what}");
             assert!(advice.contains(FILE), "{advice}");
         }
         let in_the_hierarchy = |exchange: &&Exchange| {
@@ -257,7 +257,10 @@ fn a_certificate_that_only_the_owner_may_read() -> Result<()> {
     assert!(said.failure(77)?[0].contains("owner hierarchy has a password"), "{said:?}");
     fs::write(world.path("owner"), "another")?;
     let said = world.agent(&[&identify[..], &file].concat())?;
-    assert!(said.failure(77)?[0].contains("owner hierarchy has another password"), "{said:?}");
+    assert!(
+        said.failure(77)?[0].contains("wrong password for the TPM's owner hierarchy"),
+        "{said:?}"
+    );
     Ok(())
 }
 
@@ -295,7 +298,7 @@ fn a_daemon_joins_waits_for_the_right_password_and_renews() -> Result<()> {
     let signal =
         |signal: &str| run("sh", &["-c", "kill -$1 $2", "kill", signal, &daemon.id().to_string()]);
     let lived = (|| {
-        logged("endorsement hierarchy has another password", 1)?;
+        logged("wrong password for the TPM's endorsement hierarchy", 1)?;
         guarded.file("password", PASSWORD)?;
         signal("HUP")?;
         logged("joined", 1)?;
