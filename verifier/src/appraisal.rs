@@ -323,7 +323,9 @@ impl fmt::Display for Cause {
                 write!(f, "{error} ({passed_over} certificates beside it could not be read)")
             }
             Self::JoinKey(error) => error.fmt(f),
-            Self::EffortSpent => f.write_str("another claim on the same connection"),
+            Self::EffortSpent => f.write_str(
+                "earlier claims on this connection cost as much as one unproven host may",
+            ),
         }
     }
 }

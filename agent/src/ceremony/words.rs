@@ -14,7 +14,7 @@ pub(super) fn handshake_failure(address: &str, error: &io::Error) -> Failure {
         Some(Error::InvalidCertificate(why)) => match (pin_error(why), expiry(why)) {
             (Some(why), _) => failure(
                 format!("{address} is not the authority: {why}"),
-                "if both pins agree, somebody stands between",
+                "if both pins agree, the connection is intercepted",
             ),
             // Clocks are set right, by time servers say, so trying again is worthwhile.
             (None, Some(when)) => failure(
@@ -23,7 +23,7 @@ pub(super) fn handshake_failure(address: &str, error: &io::Error) -> Failure {
             ),
             (None, None) => failure(
                 format!("{address} is not the authority: {}", fault(why)),
-                "see that the CA certificate or pin given is this authority's; if it is, somebody stands between",
+                "see that the CA certificate or pin given is this authority's; if it is, the connection is intercepted",
             ),
         },
         // Before the authority has proved who it is, anybody can have sent this.
