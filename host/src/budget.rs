@@ -32,7 +32,11 @@ impl Budget {
         self.0.store(bytes.unwrap_or(UNLIMITED), Ordering::Relaxed);
     }
 
-    fn check(&self) -> io::Result<()> {
+    /// Whether something is left.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::QuotaExceeded`] if nothing is.
+    pub fn check(&self) -> io::Result<()> {
         if self.0.load(Ordering::Relaxed) > 0 {
             return Ok(());
         }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use tonic::Status;
 
 use crate::ceremony::channel::Channel;
+use crate::ceremony::frames::Charged;
 use crate::ceremony::handshake::{self, Stream};
 use crate::ceremony::words::{handshake_failure, not_accepted};
 
@@ -138,7 +139,8 @@ impl Connection {
         let exporter = tls::join_exporter(tls.get_ref().1).map_err(bug)?;
 
         let end = End::default();
-        let io = TokioIo::new(Watched { tls, end: end.clone() });
+        let io = Charged::new(Watched { tls, end: end.clone() }, budget.clone());
+        let io = TokioIo::new(io);
         let channel =
             Channel::open(io).await.map_err(|error| unreachable(address, &error.to_string()))?;
         Ok(Self { channel, exporter, end, budget })

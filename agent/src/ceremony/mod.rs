@@ -5,6 +5,7 @@ pub mod channel;
 pub mod client;
 pub mod connection;
 pub mod endorse_v1;
+mod frames;
 mod handshake;
 mod words;
 
