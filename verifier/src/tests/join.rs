@@ -90,7 +90,7 @@ fn effort_allows_one_challenge_and_few_failed_signatures() {
     assert_eq!(judge(&genuine, demand(&anchors), &mut effort), Err("effort_spent"));
 
     let mut effort = Effort::default();
-    for _ in 0..8 {
+    for _ in 0..7 {
         assert_eq!(judge(&forged, demand(&anchors), &mut effort), Err("ek_untrusted"));
     }
     // Nothing is left, not even for a challenge.
