@@ -7,12 +7,11 @@ use std::path::Path;
 
 use agent::credential::Credentials;
 use authority::issue::{
-    CaKey, ClusterName, Issuer, Purpose, SshAuthority, Ttl, Validity, X509Authority,
+    CaKey, ClusterName, Issuer, Purpose, SshAuthority, SubjectKey, Ttl, Validity, X509Authority,
 };
 use authority::resource::{Bot, BotInstance, BotSpec, Metadata, ProvenEk};
 use criterion::{Criterion, criterion_group, criterion_main};
 use fuzz::fixtures;
-use p256::PublicKey;
 use prost::Message;
 use proto::transcript::Transcript;
 use proto::v1::JoinResponse;
@@ -284,7 +283,7 @@ fn authority(c: &mut Criterion) {
     let [name, token] = ["example", "token"].map(|name| name.parse().unwrap());
     let instance = BotInstance::joining(name, token, ek, String::new(), now);
     let validity = Validity { now, ttl: Ttl::default() };
-    let key = PublicKey::from(join_key.verifying_key());
+    let key = SubjectKey::from(join_key.verifying_key());
     group.bench_function("X.509 and SSH certificates issued and verified", |b| {
         b.iter(|| {
             issuer

@@ -4,13 +4,13 @@ mod keyring;
 mod keys;
 mod ssh;
 mod subject;
+mod subject_key;
 mod x509;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use p256::PublicKey;
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
@@ -20,6 +20,7 @@ pub use keyring::{CaState, Dated, Keyring, Keys, Ring};
 pub use keys::CaKey;
 pub use ssh::SshAuthority;
 pub use subject::{JoinAttributes, JoinMeta, Subject, SubjectError, TpmAttributes, Traits};
+pub use subject_key::SubjectKey;
 pub use x509::{ServerLeaf, X509Authority, serial_text};
 
 /// How long a host's certificates live if it does not say how long.
@@ -178,7 +179,7 @@ impl Issuer {
         bot: &Bot,
         instance: &BotInstance,
         purpose: Purpose,
-        key: &PublicKey,
+        key: &SubjectKey,
         validity: Validity,
     ) -> Result<Credentials, IssueError> {
         let Validity { now, ttl } = validity;

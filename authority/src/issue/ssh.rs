@@ -1,16 +1,14 @@
 //! SSH user certificates, PROTOCOL.certkeys of OpenSSH.
 
-use p256::PublicKey;
 use p256::ecdsa::VerifyingKey;
 use serde::Serialize;
 use ssh_key::certificate::{Builder, CertType};
 use ssh_key::private::{EcdsaKeypair, KeypairData, PrivateKey};
-use ssh_key::public::{EcdsaPublicKey, KeyData};
 use ssh_key::{Certificate, HashAlg};
 use time::OffsetDateTime;
 
 use super::subject::Subject;
-use super::{CaKey, ClusterName, IssueError, Window};
+use super::{CaKey, ClusterName, IssueError, SubjectKey, Window};
 use crate::resource::{Role, user_name};
 
 /// What a bot may do in a session: a terminal and tunnels. No agent, no X11, no ~/.ssh/rc.
@@ -43,7 +41,7 @@ impl SshAuthority {
     pub(super) fn user(
         &self,
         subject: &Subject,
-        key: &PublicKey,
+        key: &SubjectKey,
         serial: u64,
         window: Window,
     ) -> Result<Certificate, IssueError> {
@@ -55,7 +53,7 @@ impl SshAuthority {
         let build = || {
             let mut builder = Builder::new(
                 nonce,
-                key_data(key),
+                key.ssh(),
                 seconds(window.not_before)?,
                 seconds(window.not_after)?,
             )
@@ -81,13 +79,13 @@ impl SshAuthority {
     pub(super) fn verify_user(
         &self,
         certificate: &Certificate,
-        key: &PublicKey,
+        key: &SubjectKey,
         now: OffsetDateTime,
     ) -> Result<(), IssueError> {
         let seconds = u64::try_from(now.unix_timestamp()).map_err(IssueError::ssh)?;
         let authority = self.key.fingerprint(HashAlg::Sha256);
         certificate.validate_at(seconds, [&authority]).map_err(IssueError::ssh)?;
-        if *certificate.public_key() != key_data(key) {
+        if *certificate.public_key() != key.ssh() {
             return Err(IssueError::ssh("the certificate is for another key"));
         }
         Ok(())
@@ -109,8 +107,4 @@ fn extensions(subject: &Subject) -> Result<Vec<(&'static str, String)>, IssueErr
     let traits = serde_json::to_string(&subject.traits);
     all.push(("teleport-traits", traits.map_err(IssueError::ssh)?));
     Ok(all)
-}
-
-fn key_data(key: &PublicKey) -> KeyData {
-    KeyData::Ecdsa(EcdsaPublicKey::from(VerifyingKey::from(*key)))
 }

@@ -55,7 +55,7 @@ fn instance() -> BotInstance {
 fn issue(
     issuer: &Issuer,
     bot: &Bot,
-    key: &PublicKey,
+    key: &SubjectKey,
     now: OffsetDateTime,
 ) -> Result<Credentials, IssueError> {
     asked(issuer, bot, key, now, 0)
@@ -64,7 +64,7 @@ fn issue(
 fn asked(
     issuer: &Issuer,
     bot: &Bot,
-    key: &PublicKey,
+    key: &SubjectKey,
     now: OffsetDateTime,
     seconds: i64,
 ) -> Result<Credentials, IssueError> {
@@ -92,7 +92,7 @@ fn pem(path: &Path, der: &[u8]) {
 fn openssl_and_ssh_keygen_accept_what_is_issued() {
     let dir = tempfile::tempdir().unwrap();
     let issuer = issuer();
-    let key = SecretKey::generate().public_key();
+    let key = SubjectKey::from(SecretKey::generate().public_key());
     let issued = issue(&issuer, &bot(BOT), &key, NOW).unwrap();
     let (ca, leaf) = (dir.path().join("ca.pem"), dir.path().join("leaf.pem"));
     pem(&ca, issuer.x509().certificate());
@@ -154,7 +154,7 @@ fn openssl_and_ssh_keygen_accept_what_is_issued() {
 #[test]
 fn a_peer_refuses_what_another_authority_signed_or_what_has_expired() {
     let (ours, other) = (issuer(), issuer());
-    let key = SecretKey::generate().public_key();
+    let key = SubjectKey::from(SecretKey::generate().public_key());
     let issued = issue(&ours, &bot("{}"), &key, NOW).unwrap();
     let id = "spiffe://example.test/bot/web-1";
     ours.x509().verify_host(&issued.x509, id, NOW).unwrap();
@@ -165,7 +165,9 @@ fn a_peer_refuses_what_another_authority_signed_or_what_has_expired() {
     let ssh = ssh_key::Certificate::from_openssh(&issued.ssh).unwrap();
     ours.ssh().verify_user(&ssh, &key, NOW).unwrap();
     other.ssh().verify_user(&ssh, &key, NOW).unwrap_err();
-    ours.ssh().verify_user(&ssh, &SecretKey::generate().public_key(), NOW).unwrap_err();
+    ours.ssh()
+        .verify_user(&ssh, &SubjectKey::from(SecretKey::generate().public_key()), NOW)
+        .unwrap_err();
     ours.ssh().verify_user(&ssh, &key, NOW + time::Duration::HOUR * 2).unwrap_err();
 }
 
@@ -201,7 +203,7 @@ impl SignatureVerificationAlgorithm for Counting {
 #[test]
 fn one_signature_check_verifies_a_host_for_both_usages() {
     let issuer = issuer();
-    let key = SecretKey::generate().public_key();
+    let key = SubjectKey::from(SecretKey::generate().public_key());
     let issued = issue(&issuer, &bot("{}"), &key, NOW).unwrap();
     let count = Counting(AtomicUsize::new(0));
     let id = "spiffe://example.test/bot/web-1";
@@ -215,7 +217,7 @@ fn one_signature_check_verifies_a_host_for_both_usages() {
 
 #[test]
 fn a_plain_subject_has_what_every_software_knows_and_is_no_callers() {
-    let (issuer, key) = (issuer(), SecretKey::generate().public_key());
+    let (issuer, key) = (issuer(), SubjectKey::from(SecretKey::generate().public_key()));
     let validity = Validity { now: NOW, ttl: Ttl::default() };
     let issued = issuer.credentials(&bot(BOT), &instance(), Purpose::Plain, &key, validity);
     let certificate = Certificate::from_der(&issued.unwrap().x509).unwrap();
@@ -229,7 +231,7 @@ fn a_plain_subject_has_what_every_software_knows_and_is_no_callers() {
 #[test]
 fn subject_is_read_as_it_was_written_and_faulty_attributes_are_refused() {
     let issuer = issuer();
-    let key = SecretKey::generate().public_key();
+    let key = SubjectKey::from(SecretKey::generate().public_key());
     let purposes = [Purpose::Identity(1), Purpose::Service, Purpose::Identity(u64::MAX)];
     for (purpose, spec) in purposes.into_iter().zip([BOT, BOT, "{}"]) {
         let validity = Validity { now: NOW, ttl: Ttl::default() };
@@ -273,7 +275,7 @@ fn subject_is_read_as_it_was_written_and_faulty_attributes_are_refused() {
 #[test]
 fn a_host_gets_what_it_asks_for_within_its_bots_limit_and_the_authoritys() {
     let issuer = issuer();
-    let key = SecretKey::generate().public_key();
+    let key = SubjectKey::from(SecretKey::generate().public_key());
     let whole = NOW.replace_nanosecond(0).unwrap();
     let hours = |spec: &str, seconds: i64| {
         let issued = asked(&issuer, &bot(spec), &key, whole, seconds).unwrap();
@@ -290,7 +292,7 @@ fn a_host_gets_what_it_asks_for_within_its_bots_limit_and_the_authoritys() {
 #[test]
 fn a_bot_can_shorten_the_life_of_its_certificates_and_nothing_outlives_its_issuer() {
     let issuer = issuer();
-    let key = SecretKey::generate().public_key();
+    let key = SubjectKey::from(SecretKey::generate().public_key());
     let whole = NOW.replace_nanosecond(0).unwrap();
     let life = |bot: &Bot, now| issue(&issuer, bot, &key, now).unwrap().not_after - now;
     assert_eq!(life(&bot("{}"), whole), time::Duration::HOUR);
@@ -307,7 +309,7 @@ fn a_bot_can_shorten_the_life_of_its_certificates_and_nothing_outlives_its_issue
 #[test]
 fn certificates_have_serial_numbers_of_their_own() {
     let issuer = issuer();
-    let key = SecretKey::generate().public_key();
+    let key = SubjectKey::from(SecretKey::generate().public_key());
     let serials: std::collections::BTreeSet<_> =
         (0..50).map(|_| issue(&issuer, &bot("{}"), &key, NOW).unwrap().serial).collect();
     assert_eq!(serials.len(), 50);
@@ -340,7 +342,7 @@ fn cluster_names_are_trust_domains() {
 #[test]
 fn nothing_begins_before_its_ca_or_is_issued_before_it_is_valid() {
     let issuer = issuer();
-    let key = SecretKey::generate().public_key();
+    let key = SubjectKey::from(SecretKey::generate().public_key());
     let begin = issuer.x509().not_before();
     assert_eq!(begin, (NOW - time::Duration::days(1)).replace_nanosecond(0).unwrap());
     let early = issue(&issuer, &bot("{}"), &key, begin - time::Duration::seconds(1));
@@ -357,7 +359,7 @@ fn nothing_begins_before_its_ca_or_is_issued_before_it_is_valid() {
 
 #[test]
 fn next_ca_is_trusted_before_it_signs_and_the_old_one_for_a_while_after() {
-    let (issuer, key) = (issuer(), SecretKey::generate().public_key());
+    let (issuer, key) = (issuer(), SubjectKey::from(SecretKey::generate().public_key()));
     let cluster = issuer.cluster().clone();
     let old = issuer.x509();
     let ca = || CaKey::generate().unwrap();

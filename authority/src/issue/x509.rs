@@ -29,7 +29,7 @@ use x509_cert::time::{Time, Validity};
 use zeroize::Zeroizing;
 
 use super::subject::name;
-use super::{BACKDATE, CaKey, ClusterName, IssueError, Window};
+use super::{BACKDATE, CaKey, ClusterName, IssueError, SubjectKey, Window};
 use crate::resource::Timestamp;
 
 /// How long the cluster's authority lives.
@@ -172,13 +172,13 @@ impl X509Authority {
         &self,
         subject: Name,
         spiffe_id: &str,
-        key: &PublicKey,
+        key: &SubjectKey,
         window: Window,
     ) -> Result<HostCertificate, IssueError> {
         let profile =
             Profile { issuer: self.name.clone(), subject, role: Role::Host(ia5(spiffe_id)?) };
         let serial = Serial::random()?;
-        let certificate = sign(&self.key, profile, &serial, window, public_key_info(key)?)?;
+        let certificate = sign(&self.key, profile, &serial, window, key.spki()?)?;
         Ok(HostCertificate {
             certificate,
             serial: serial_text(&serial.0),

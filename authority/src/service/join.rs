@@ -6,11 +6,9 @@
 
 use std::sync::{Arc, PoisonError};
 
-use p256::PublicKey;
 use proto::transcript::Transcript;
 use proto::v1::join_init::Ek;
 use proto::v1::{IssuedCredentials, JoinAnswer, JoinInit};
-use spki::EncodePublicKey;
 use time::OffsetDateTime;
 use tracing::info;
 use verifier::chain::ChainPolicy;
@@ -26,7 +24,7 @@ use super::refusal::{Code, Refusal};
 use super::token::OpenToken;
 use super::{Authority, Peer};
 use crate::audit::{Action, Attempt, Event, bounded};
-use crate::issue::{Purpose, Ttl, Validity};
+use crate::issue::{Purpose, SubjectKey, Ttl, Validity};
 use crate::resource::{BotInstance, ProvenEk, Timestamp};
 use crate::store::Basis;
 
@@ -192,7 +190,7 @@ impl Join {
     ) -> Result<IssuedCredentials, Refusal> {
         let authority = Arc::clone(&self.authority);
         let ek = remembered(candidate.appraisal.ek())?;
-        let key = PublicKey::from(candidate.appraisal.join_key().verifying_key());
+        let key = SubjectKey::from(candidate.appraisal.join_key().verifying_key());
         let mut tries = TRIES;
         let Granted { issued, instance } = loop {
             let now = authority.clock.now();
@@ -215,7 +213,7 @@ impl Join {
         &self,
         candidate: &Candidate,
         ek: ProvenEk,
-        key: &PublicKey,
+        key: &SubjectKey,
         now: OffsetDateTime,
     ) -> Result<Decision, Refusal> {
         let authority = &self.authority;
@@ -245,12 +243,12 @@ impl Join {
         &self,
         candidate: &Candidate,
         ek: ProvenEk,
-        key: &PublicKey,
+        key: &SubjectKey,
         now: OffsetDateTime,
     ) -> Result<BotInstance, Refusal> {
-        let public_key = key.to_public_key_der().map_err(Refusal::because(Code::Internal))?;
+        let public_key = key.to_spki().map_err(Refusal::because(Code::Internal))?;
         let (bot, token) = (candidate.token.bot.clone(), candidate.token.name.clone());
-        let key = key_hash(public_key.as_bytes());
+        let key = key_hash(&public_key);
         let mut instance = BotInstance::joining(bot, token, ek, key, now);
         let said = |text: &Option<String>| text.clone().unwrap_or_default();
         instance.status.hostname = said(&self.attempt.hostname);

@@ -7,12 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use p256::PublicKey;
-use p256::ecdsa::{DerSignature, VerifyingKey};
 use proto::transcript::issue_digest;
 use proto::v1::{IssueRequest, IssuedCredentials, RenewRequest, SubjectForm};
-use signature::hazmat::PrehashVerifier;
-use spki::DecodePublicKey;
 use tracing::{info, warn};
 
 use super::caller::{Caller, Standing};
@@ -20,7 +16,7 @@ use super::grant::{Decision, Granted, TRIES, overtaken};
 use super::refusal::{Code, Refusal};
 use super::{Authority, Peer};
 use crate::audit::{Action, Attempt, Event, bounded};
-use crate::issue::{Purpose, Ttl, Validity};
+use crate::issue::{Purpose, SubjectKey, Ttl, Validity};
 use crate::resource::{BotInstance, ServiceRecord, Timestamp};
 
 /// What a caller asks for.
@@ -119,7 +115,7 @@ impl Call {
         let presented = standing.is_itself(caller)?;
         self.authority.entitled(&instance, now).await?;
         self.attempt.presented_generation = self.outdated(presented, status.generation);
-        let credentials = |instance: &BotInstance, purpose, key: &PublicKey, ttl: i64| {
+        let credentials = |instance: &BotInstance, purpose, key: &SubjectKey, ttl: i64| {
             let ttl = Ttl::try_from(ttl).map_err(Refusal::because(Code::Malformed))?;
             let validity = Validity { now, ttl };
             let issued = self.authority.issuer.credentials(bot, instance, purpose, key, validity);
@@ -184,12 +180,11 @@ impl Call {
     }
 
     /// The key to certify; the caller has it, and wants it certified on this peer.
-    fn proven(&self, request: &IssueRequest) -> Result<PublicKey, Refusal> {
+    fn proven(&self, request: &IssueRequest) -> Result<SubjectKey, Refusal> {
         let key = public_key(&request.public_key)?;
         let digest = issue_digest(&self.peer.exporter, &request.public_key);
         let unproven = |_| Refusal::new(Code::KeyUnproven, "the key has not signed this request");
-        let signature = DerSignature::from_bytes(&request.signature).map_err(unproven)?;
-        VerifyingKey::from(key).verify_prehash(&digest, &signature).map_err(unproven)?;
+        key.verify_prehash(&digest, &request.signature).map_err(unproven)?;
         Ok(key)
     }
 }
@@ -203,6 +198,6 @@ impl Wish {
     }
 }
 
-fn public_key(der: &[u8]) -> Result<PublicKey, Refusal> {
-    PublicKey::from_public_key_der(der).map_err(Refusal::because(Code::KeyMalformed))
+fn public_key(der: &[u8]) -> Result<SubjectKey, Refusal> {
+    SubjectKey::from_spki(der).map_err(Refusal::because(Code::KeyMalformed))
 }
