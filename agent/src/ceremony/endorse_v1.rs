@@ -104,7 +104,11 @@ async fn prove(
         let chain = stored.read(tpm, certificate, passwords).await?;
         if !chain.is_empty() && !is_same(&chain, &attester.ek().chain) {
             attester.take_chain(chain);
-            opened = open(&mut client, &attester, who, &mut time).await;
+            let second = open(&mut client, &attester, who, &mut time).await;
+            opened = match (opened, second) {
+                (Err(first), Err(second)) => Err(second.after(&first)),
+                (_, second) => second,
+            };
         }
     }
     let Opened { init, challenge, requests, mut answers } =
@@ -144,6 +148,18 @@ struct Unopened {
     /// It decided against this TPM, so certificates above the EK's may change its mind. A busy
     /// authority has decided nothing, and must not be asked twice.
     is_denied: bool,
+}
+
+impl Unopened {
+    /// The second of two claims is often refused for what the first one has cost: the reason is the first one's.
+    fn after(mut self, first: &Self) -> Self {
+        if self.is_denied && self.failure.message != first.failure.message {
+            let before = &first.failure.message;
+            self.failure.message +=
+                &format!("; the claim without its CA certificates was {before}");
+        }
+        self
+    }
 }
 
 impl From<Failure> for Unopened {
@@ -295,6 +311,21 @@ pub(crate) fn seconds(ttl: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_of_both_claims_are_reported() {
+        let denied = |text: &str| Unopened::from(Status::permission_denied(text));
+        let both = denied("an earlier claim cost too much").after(&denied("not signed"));
+        assert_eq!(
+            both.failure.message,
+            "refused by the authority: an earlier claim cost too much; \
+             the claim without its CA certificates was refused by the authority: not signed"
+        );
+        let same = denied("not signed").after(&denied("not signed"));
+        assert_eq!(same.failure.message, "refused by the authority: not signed");
+        let busy = Unopened::from(Status::resource_exhausted("busy")).after(&denied("not signed"));
+        assert_eq!(busy.failure.message, "the authority is busy: busy");
+    }
 
     /// As many entries as an answer has room for.
     #[test]
