@@ -45,6 +45,16 @@ const OTHERS: [(&str, &str); 22] = [
     ("workload-identity-x509-issuer-override", NOT_SERVED),
 ];
 
+const NAME: (&str, &str) =
+    ("name", "a unique name, used in logs, metrics and `/readyz/NAME` (default: generated)");
+const DESTINATION: (&str, &str) =
+    ("destination", "where to write the files: a directory, or a section");
+const TTL: (&str, &str) =
+    ("credential_ttl", "lifetime of certificates (default: that of the configuration)");
+const INTERVAL: (&str, &str) =
+    ("renewal_interval", "interval between renewals; must be set together with `credential_ttl`");
+const RELOAD: (&str, &str) = ("reload", "reload hook, run after new files are in place");
+
 const ROLES: (&str, &str) = ("roles", "roles are set in the bot's resource");
 const OLD_TTL: (&str, &str) = ("certificate_ttl", "write `credential_ttl`");
 
@@ -52,14 +62,11 @@ pub(super) const IDENTITY: Keys = Keys {
     of: "a service of type identity",
     known: &[
         ("type", "`identity`"),
-        ("name", "a unique name, used in logs, metrics and `/readyz/NAME` (default: generated)"),
-        ("destination", "where to write the files: a directory, or a section"),
-        ("credential_ttl", "lifetime of certificates (default: that of the configuration)"),
-        (
-            "renewal_interval",
-            "interval between renewals; must be set together with `credential_ttl`",
-        ),
-        ("reload", "reload hook, run after new files are in place"),
+        NAME,
+        DESTINATION,
+        TTL,
+        INTERVAL,
+        RELOAD,
         ("ssh_config", "`on` (default) also writes a configuration for `ssh -F`, `off` does not"),
         ("allow_reissue", "only `false` is supported"),
     ],
@@ -79,14 +86,11 @@ pub(super) const X509: Keys = Keys {
     of: "a service of type x509",
     known: &[
         ("type", "`x509`, or its name in tbot, `workload-identity-x509`"),
-        ("name", "a unique name, used in logs, metrics and `/readyz/NAME` (default: generated)"),
-        ("destination", "where to write the files: a directory, or a section"),
-        ("credential_ttl", "lifetime of certificates (default: that of the configuration)"),
-        (
-            "renewal_interval",
-            "interval between renewals; must be set together with `credential_ttl`",
-        ),
-        ("reload", "reload hook, run after new files are in place"),
+        NAME,
+        DESTINATION,
+        TTL,
+        INTERVAL,
+        RELOAD,
         ("format", "names of the files: `svid` (default) or `tls`"),
     ],
     refused: &[

@@ -50,35 +50,27 @@ trait Stream: Read + Write + Send {
     fn take_error(&self) -> io::Result<Option<io::Error>>;
 }
 
-impl Stream for TcpStream {
-    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        Self::set_nonblocking(self, nonblocking)
-    }
+macro_rules! stream {
+    ($socket:ty) => {
+        impl Stream for $socket {
+            fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+                Self::set_nonblocking(self, nonblocking)
+            }
 
-    fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(timeout))?;
-        self.set_write_timeout(Some(timeout))
-    }
+            fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+                self.set_read_timeout(Some(timeout))?;
+                self.set_write_timeout(Some(timeout))
+            }
 
-    fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Self::take_error(self)
-    }
+            fn take_error(&self) -> io::Result<Option<io::Error>> {
+                Self::take_error(self)
+            }
+        }
+    };
 }
 
-impl Stream for UnixStream {
-    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        Self::set_nonblocking(self, nonblocking)
-    }
-
-    fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(timeout))?;
-        self.set_write_timeout(Some(timeout))
-    }
-
-    fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Self::take_error(self)
-    }
-}
+stream!(TcpStream);
+stream!(UnixStream);
 
 /// Why a command was not answered.
 enum Failed {
