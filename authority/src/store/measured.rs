@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-use super::{Change, Pending, Store, StoreError, Table};
+use super::{Change, Keyed, Pending, Range, Store, StoreError, Table};
 use crate::metrics::{Access, Metrics};
 
 /// As long as a large record.
@@ -62,14 +62,8 @@ impl Store for Measured {
         self.measure(Access::Read, self.store.read(table, key))
     }
 
-    fn list<'a>(
-        &'a self,
-        table: Table,
-        prefix: &'a str,
-        after: Option<&'a str>,
-        limit: usize,
-    ) -> Pending<'a, Vec<(String, Vec<u8>)>> {
-        self.measure(Access::Read, self.store.list(table, prefix, after, limit))
+    fn list<'a>(&'a self, range: Range<'a>) -> Pending<'a, Vec<Keyed>> {
+        self.measure(Access::Read, self.store.list(range))
     }
 
     fn write(&self, batch: Vec<Change>) -> Pending<'_, ()> {
@@ -97,13 +91,7 @@ mod tests {
             Box::pin(async { Ok(None) })
         }
 
-        fn list<'a>(
-            &'a self,
-            _: Table,
-            _: &'a str,
-            _: Option<&'a str>,
-            _: usize,
-        ) -> Pending<'a, Vec<(String, Vec<u8>)>> {
+        fn list<'a>(&'a self, _: Range<'a>) -> Pending<'a, Vec<Keyed>> {
             Box::pin(async { Ok(vec![]) })
         }
 

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::ops::Bound;
 use std::sync::{Mutex, PoisonError};
 
-use super::{Change, Pending, Store, StoreError, Table};
+use super::{Change, Keyed, Pending, Range, Store, StoreError, Table};
 
 type Tables = BTreeMap<Table, BTreeMap<String, Vec<u8>>>;
 
@@ -19,13 +19,8 @@ impl Store for MemoryStore {
         Box::pin(async move { Ok(record) })
     }
 
-    fn list<'a>(
-        &'a self,
-        table: Table,
-        prefix: &'a str,
-        after: Option<&'a str>,
-        limit: usize,
-    ) -> Pending<'a, Vec<(String, Vec<u8>)>> {
+    fn list<'a>(&'a self, range: Range<'a>) -> Pending<'a, Vec<Keyed>> {
+        let Range { table, prefix, after, limit } = range;
         let first = match after.filter(|after| *after >= prefix) {
             Some(after) => Bound::Excluded(after),
             None => Bound::Included(prefix),

@@ -107,20 +107,30 @@ impl Change {
     }
 }
 
+/// A record with its key.
+pub type Keyed = (String, Vec<u8>);
+
+/// The first records of a table whose keys begin with a prefix and come after a key.
+#[derive(Debug, Clone, Copy)]
+pub struct Range<'a> {
+    /// The table.
+    pub table: Table,
+    /// What the keys begin with.
+    pub prefix: &'a str,
+    /// The key that they come after; there need not be a record with it.
+    pub after: Option<&'a str>,
+    /// How many records at most.
+    pub limit: usize,
+}
+
 /// Keyed records that outlive the process.
 pub trait Store: Send + Sync {
     /// The record with this key.
     fn read<'a>(&'a self, table: Table, key: &'a str) -> Pending<'a, Option<Vec<u8>>>;
 
-    /// The first `limit` records of a table whose keys begin with `prefix` and come after the key
-    /// `after`, in the order of the keys' bytes. Fewer only if there are no more.
-    fn list<'a>(
-        &'a self,
-        table: Table,
-        prefix: &'a str,
-        after: Option<&'a str>,
-        limit: usize,
-    ) -> Pending<'a, Vec<(String, Vec<u8>)>>;
+    /// The records of a range, in the order of the keys' bytes. Fewer than its limit only if there
+    /// are no more.
+    fn list<'a>(&'a self, range: Range<'a>) -> Pending<'a, Vec<Keyed>>;
 
     /// All of the changes or none. When it says that they happened, they will be there after a
     /// crash or a loss of power.

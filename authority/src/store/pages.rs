@@ -1,6 +1,6 @@
 //! A table, read page by page.
 
-use super::{Store, StoreError, Table};
+use super::{Keyed, Range, Store, StoreError, Table};
 
 /// Records in a page: some hundred kilobytes of instances.
 const PAGE: usize = 256;
@@ -37,19 +37,20 @@ impl<'s> Pages<'s> {
     }
 
     /// The next page; `None` after the last one. No page is empty.
-    pub async fn next(&mut self) -> Result<Option<Vec<(String, Vec<u8>)>>, StoreError> {
+    pub async fn next(&mut self) -> Result<Option<Vec<Keyed>>, StoreError> {
         if self.ended {
             return Ok(None);
         }
-        let after = self.after.as_deref();
-        let page = self.store.list(self.table, &self.prefix, after, self.limit).await?;
+        let (after, limit) = (self.after.as_deref(), self.limit);
+        let range = Range { table: self.table, prefix: &self.prefix, after, limit };
+        let page = self.store.list(range).await?;
         self.ended = page.len() < self.limit;
         self.after = page.last().map(|(key, _)| key.clone());
         Ok((!page.is_empty()).then_some(page))
     }
 
     /// All that are left, in memory at once.
-    pub async fn all(mut self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    pub async fn all(mut self) -> Result<Vec<Keyed>, StoreError> {
         let mut all = Vec::new();
         while let Some(page) = self.next().await? {
             all.extend(page);

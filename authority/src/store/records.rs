@@ -10,7 +10,7 @@ use super::basis::{Basis, locks_key, random, revision_removed};
 use super::clock::ClockRecord;
 use super::format::{decode, encode};
 use super::index;
-use super::{Change, Pages, Store, StoreError, Table};
+use super::{Change, Pages, Range, Store, StoreError, Table};
 use crate::audit::{Author, ChangeEvent, Deed, Row};
 use crate::resource::{
     Bot, BotInstance, EkHash, InstanceId, Join, Kind, Lock, Name, Resource, Rule, Target, Token,
@@ -137,7 +137,7 @@ impl Records {
         let table = table(kind);
         let prefix = bot.map(|bot| format!("{bot}/")).unwrap_or_default();
         let mut page = Vec::new();
-        for (key, record) in self.0.list(table, &prefix, after, limit).await? {
+        for (key, record) in self.0.list(Range { table, prefix: &prefix, after, limit }).await? {
             let resource = match kind {
                 Kind::Bot => decode(table, &key, &record).map(Resource::Bot),
                 Kind::Token => decode(table, &key, &record).map(Resource::Token),

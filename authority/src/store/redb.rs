@@ -15,7 +15,7 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Change, Pending, Store, StoreError, Table};
+use super::{Change, Keyed, Pending, Range, Store, StoreError, Table};
 
 /// Batches that wait for the writer; who comes later waits before the queue.
 const QUEUE: usize = 256;
@@ -75,18 +75,12 @@ impl Store for RedbStore {
         })
     }
 
-    fn list<'a>(
-        &'a self,
-        table: Table,
-        prefix: &'a str,
-        after: Option<&'a str>,
-        limit: usize,
-    ) -> Pending<'a, Vec<(String, Vec<u8>)>> {
+    fn list<'a>(&'a self, range: Range<'a>) -> Pending<'a, Vec<Keyed>> {
         Box::pin(async move {
             self.file.with(|database| {
                 let transaction = database.begin_read().map_err(failed)?;
-                let records = transaction.open_table(definition(table)).map_err(failed)?;
-                page(&records, prefix, after, limit)
+                let records = transaction.open_table(definition(range.table)).map_err(failed)?;
+                page(&records, range)
             })
         })
     }
@@ -215,8 +209,10 @@ fn apply(transaction: &WriteTransaction, batch: &[Change]) -> Result<(), StoreEr
             Change::Remove(_, key) | Change::Clear(_, key) => {
                 records.remove(key.as_str()).map_err(failed)?;
             }
-            Change::RemoveAll(_, prefix) => loop {
-                let page = page(&records, prefix, None, REMOVED_AT_ONCE)?;
+            Change::RemoveAll(table, prefix) => loop {
+                let limit = REMOVED_AT_ONCE;
+                let range = Range { table: *table, prefix, after: None, limit };
+                let page = page(&records, range)?;
                 for (key, _) in &page {
                     records.remove(key.as_str()).map_err(failed)?;
                 }
@@ -233,10 +229,8 @@ fn apply(transaction: &WriteTransaction, batch: &[Change]) -> Result<(), StoreEr
 /// The first records whose keys begin with `prefix` and come after `after`.
 fn page(
     records: &impl ReadableTable<&'static str, &'static [u8]>,
-    prefix: &str,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    Range { prefix, after, limit, .. }: Range<'_>,
+) -> Result<Vec<Keyed>, StoreError> {
     let first = match after.filter(|after| *after >= prefix) {
         Some(after) => Bound::Excluded(after),
         None => Bound::Included(prefix),

@@ -35,15 +35,9 @@ impl Store for Counting {
         self.store.read(table, key)
     }
 
-    fn list<'a>(
-        &'a self,
-        table: Table,
-        prefix: &'a str,
-        after: Option<&'a str>,
-        limit: usize,
-    ) -> Pending<'a, Vec<(String, Vec<u8>)>> {
+    fn list<'a>(&'a self, range: Range<'a>) -> Pending<'a, Vec<Keyed>> {
         Box::pin(async move {
-            let page = self.store.list(table, prefix, after, limit).await?;
+            let page = self.store.list(range).await?;
             self.records_read.fetch_add(page.len(), Ordering::SeqCst);
             Ok(page)
         })

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::audit::Author;
 use crate::resource::{Kind, read};
-use crate::store::{Change, IfExists, Pending, Store, Table};
+use crate::store::{Change, IfExists, Keyed, Pending, Range, Store, Table};
 
 /// A store in memory, which counts the reads of token records and may write in the middle of one.
 #[derive(Default)]
@@ -50,13 +50,7 @@ impl Store for Memory {
         })
     }
 
-    fn list<'a>(
-        &'a self,
-        _: Table,
-        _: &'a str,
-        _: Option<&'a str>,
-        _: usize,
-    ) -> Pending<'a, Vec<(String, Vec<u8>)>> {
+    fn list<'a>(&'a self, _: Range<'a>) -> Pending<'a, Vec<Keyed>> {
         Box::pin(async { Ok(Vec::new()) })
     }
 

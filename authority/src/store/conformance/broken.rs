@@ -94,21 +94,18 @@ impl Faulty {
         Ok(found)
     }
 
-    async fn page(
-        &self,
-        table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        let (table, prefix) = self.place(table, prefix);
+    async fn page(&self, range: Range<'_>) -> Result<Vec<Keyed>, StoreError> {
+        let Range { after, limit, .. } = range;
+        let (table, prefix) = self.place(range.table, range.prefix);
+        let range = Range { table, prefix: &prefix, ..range };
+        let all = Range { after: None, limit: usize::MAX, ..range };
         let mut found = match self.fault {
-            LimitIsExceeded => return self.store.list(table, &prefix, after, limit + 1).await,
-            AfterIsIncluded => self.store.list(table, &prefix, None, usize::MAX).await?,
+            LimitIsExceeded => return self.store.list(Range { limit: limit + 1, ..range }).await,
+            AfterIsIncluded => self.store.list(all).await?,
             OrderOfAlphabet | PrefixIsPattern => {
-                self.store.list(table, "", None, usize::MAX).await?
+                self.store.list(Range { prefix: "", ..all }).await?
             }
-            _ => return self.store.list(table, &prefix, after, limit).await,
+            _ => return self.store.list(range).await,
         };
         if self.has(OrderOfAlphabet) {
             found.sort_by_key(|(key, _)| key.replace('-', "").to_lowercase());
@@ -248,14 +245,8 @@ impl Store for Faulty {
         Box::pin(self.found(table, key))
     }
 
-    fn list<'a>(
-        &'a self,
-        table: Table,
-        prefix: &'a str,
-        after: Option<&'a str>,
-        limit: usize,
-    ) -> Pending<'a, Vec<(String, Vec<u8>)>> {
-        Box::pin(self.page(table, prefix, after, limit))
+    fn list<'a>(&'a self, range: Range<'a>) -> Pending<'a, Vec<Keyed>> {
+        Box::pin(self.page(range))
     }
 
     fn write(&self, batch: Vec<Change>) -> Pending<'_, ()> {

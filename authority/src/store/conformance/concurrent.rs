@@ -109,7 +109,7 @@ async fn reader_sees_a_batch_as_a_whole(space: Space) -> Result<(), Seen> {
     };
     let reading = async {
         loop {
-            let found = space.store().list(TABLE, &space.key(""), None, 10).await?;
+            let found = space.list("", None, 10).await?;
             let records: Vec<_> = found.into_iter().map(|(_, record)| record).collect();
             let (a, b) = (records.first(), records.get(1));
             equal("two records that are always written together", &a, &b)?;

@@ -12,7 +12,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Change, MemoryStore, Pages, Pending, RedbStore, Store, StoreError, Table};
+use super::{
+    Change, Keyed, MemoryStore, Pages, Pending, Range, RedbStore, Store, StoreError, Table,
+};
 
 /// A store to check. It is empty, and is used by nothing else meanwhile.
 struct Subject {
@@ -146,6 +148,17 @@ impl Space {
     }
 
     /// The keys in this table that begin so must be these, in this order.
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Keyed>, StoreError> {
+        let (prefix, after) = (self.key(prefix), after.map(|after| self.key(after)));
+        let range = Range { table: TABLE, prefix: &prefix, after: after.as_deref(), limit };
+        self.store().list(range).await
+    }
+
     async fn keys_are(&self, prefix: &str, keys: &[&str]) -> Result<(), Seen> {
         let found = Pages::new(self.store(), TABLE, self.key(prefix)).all().await?;
         let found: Vec<_> = found.into_iter().map(|(key, _)| key).collect();

@@ -1,6 +1,6 @@
 //! Rules that one caller can see.
 
-use super::{Change, Check, Pages, Seen, Space, StoreError, TABLE, Table, by_name, equal};
+use super::{Change, Check, Pages, Range, Seen, Space, StoreError, TABLE, Table, by_name, equal};
 
 pub(super) const RULES: &[(&str, Check)] = by_name![
     read_returns_what_was_written,
@@ -72,7 +72,10 @@ async fn empty_key_and_empty_record_are_stored(space: Space) -> Result<(), Seen>
     let empty = |record: &str| Change::Put(Table::Clock, String::new(), record.into());
     space.write([empty("x")]).await?;
     equal("the empty key", &space.store().read(Table::Clock, "").await?, &Some("x".into()))?;
-    let listed = space.store().list(Table::Clock, "", None, 10).await?;
+    let listed = space
+        .store()
+        .list(Range { table: Table::Clock, prefix: "", after: None, limit: 10 })
+        .await?;
     equal("the empty key, listed", &listed, &vec![(String::new(), "x".into())])
 }
 
@@ -114,8 +117,7 @@ async fn list_goes_on_after_any_key(space: Space) -> Result<(), Seen> {
         space.write([space.put(key, "")]).await?;
     }
     let after = async |prefix: &str, after: &str, must: &[&str]| {
-        let (prefix, after) = (space.key(prefix), space.key(after));
-        let found = space.store().list(TABLE, &prefix, Some(&after), 10).await?;
+        let found = space.list(prefix, Some(after), 10).await?;
         let found: Vec<_> = found.into_iter().map(|(key, _)| key).collect();
         let must: Vec<_> = must.iter().map(|key| space.key(key)).collect();
         equal(&format!("keys after {after:?}"), &found, &must)
@@ -136,7 +138,7 @@ async fn list_has_no_more_than_the_limit(space: Space) -> Result<(), Seen> {
     }
     let prefix = space.key("");
     for limit in [0, 1, 3, 4, 5] {
-        let found = space.store().list(TABLE, &prefix, None, limit).await?;
+        let found = space.list("", None, limit).await?;
         equal(&format!("records of at most {limit}"), &found.len(), &limit.min(4))?;
     }
     let mut pages = Pages::new(space.store(), TABLE, prefix).of(2);
@@ -286,6 +288,7 @@ async fn acknowledged_batch_is_there_for_the_next_process(space: Space) -> Resul
     space.write([space.put("a", "1"), space.put("b", "")]).await?;
     space.write([space.replace("a", "1", "2"), space.remove("b")]).await?;
     let store = reopened();
-    let found = store.list(TABLE, &space.key(""), None, 10).await?;
+    let prefix = &space.key("");
+    let found = store.list(Range { table: TABLE, prefix, after: None, limit: 10 }).await?;
     equal("the records", &found, &vec![(space.key("a"), "2".into())])
 }

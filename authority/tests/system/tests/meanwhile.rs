@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use authority::store::{Change, Pages, Pending, Records, RedbStore, Store, Table};
+use authority::store::{Change, Keyed, Pages, Pending, Range, Records, RedbStore, Store, Table};
 
 /// What happens.
 pub(crate) type Event = Box<dyn FnOnce(Records) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
@@ -53,14 +53,8 @@ impl Store for Meanwhile {
         self.store.read(table, key)
     }
 
-    fn list<'a>(
-        &'a self,
-        table: Table,
-        prefix: &'a str,
-        after: Option<&'a str>,
-        limit: usize,
-    ) -> Pending<'a, Vec<(String, Vec<u8>)>> {
-        self.store.list(table, prefix, after, limit)
+    fn list<'a>(&'a self, range: Range<'a>) -> Pending<'a, Vec<Keyed>> {
+        self.store.list(range)
     }
 
     fn write(&self, batch: Vec<Change>) -> Pending<'_, ()> {
