@@ -20,7 +20,7 @@ pub(super) struct Leaf {
     current: Mutex<Current>,
 }
 
-/// How long nothing is signed after a try. A CA that has ended signs nothing that is fresh, so each
+/// How long a CA signs nothing after a try. One that has ended signs nothing that is fresh, so each
 /// client that says hello would cost a key and a signature.
 const RETRY_INTERVAL: time::Duration = time::Duration::minutes(1);
 
@@ -30,27 +30,27 @@ struct Current {
     key: Arc<CertifiedKey>,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
-    /// When this one, or one in its place, was last asked for.
-    tried: OffsetDateTime,
+    /// When this one, or one in its place, was last asked for, and from which CA.
+    tried: (OffsetDateTime, Arc<X509Authority>),
 }
 
 impl Leaf {
     /// The certificate of this authority; the first one is made at once.
     pub(super) fn new(authority: Arc<Authority>) -> Result<Arc<Self>, rustls::Error> {
         let clock = authority.clock.clone();
-        let first = issue(&authority, clock.now())?;
+        let first = issue(authority.issuer.x509(), clock.now())?;
         Ok(Arc::new(Self { authority, clock, current: Mutex::new(first) }))
     }
 
     fn current(&self) -> Arc<CertifiedKey> {
         let now = self.clock.now();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let ca = self.authority.issuer.x509();
         // Before long, peers trust no CA that signs no longer.
-        let is_of_signer = Arc::ptr_eq(&current.ca, &self.authority.issuer.x509());
-        let is_good = is_of_signer && current.is_fresh(now);
-        if !is_good && !current.is_tried(now) {
-            current.tried = now;
-            match issue(&self.authority, now) {
+        let is_good = Arc::ptr_eq(&current.ca, &ca) && current.is_fresh(now);
+        if !is_good && !current.is_tried(&ca, now) {
+            current.tried = (now, Arc::clone(&ca));
+            match issue(ca, now) {
                 Ok(next) => *current = next,
                 Err(cause) => error!(%cause, "cannot issue a new server certificate"),
             }
@@ -67,14 +67,14 @@ impl Current {
         (self.not_before..half).contains(&now)
     }
 
-    /// Whether the last try was just now, by a clock that may have been set back since.
-    fn is_tried(&self, now: OffsetDateTime) -> bool {
-        (now - self.tried).abs() < RETRY_INTERVAL
+    /// Whether this CA was tried just now, by a clock that may have been set back since.
+    fn is_tried(&self, ca: &Arc<X509Authority>, now: OffsetDateTime) -> bool {
+        let (tried, by) = &self.tried;
+        Arc::ptr_eq(by, ca) && (now - *tried).abs() < RETRY_INTERVAL
     }
 }
 
-fn issue(authority: &Authority, now: OffsetDateTime) -> Result<Current, rustls::Error> {
-    let ca = authority.issuer.x509();
+fn issue(ca: Arc<X509Authority>, now: OffsetDateTime) -> Result<Current, rustls::Error> {
     let leaf = ca.server(now);
     let ServerLeaf { chain, key, not_before, not_after } =
         leaf.map_err(|cause| rustls::Error::General(cause.to_string()))?;
@@ -82,7 +82,8 @@ fn issue(authority: &Authority, now: OffsetDateTime) -> Result<Current, rustls::
     let certified = CertifiedKey::new(chain, key);
     certified.keys_match()?;
     info!(expires = %Timestamp(not_after), "issued a new server certificate");
-    Ok(Current { ca, key: Arc::new(certified), not_before, not_after, tried: now })
+    let tried = (now, Arc::clone(&ca));
+    Ok(Current { ca, key: Arc::new(certified), not_before, not_after, tried })
 }
 
 impl ResolvesServerCert for Leaf {
@@ -107,6 +108,7 @@ mod tests {
     use crate::audit::AuditLog;
     use crate::cluster::Cluster;
     use crate::folder::DataFolder;
+    use crate::issue::{CaKey, Keys};
 
     /// A leaf of a new authority, by a clock that is this many seconds after its start.
     fn leaf(dir: &Path) -> (Arc<Leaf>, OffsetDateTime, Arc<AtomicI64>) {
@@ -167,5 +169,19 @@ mod tests {
         assert_ne!(next, first);
         assert_eq!(at(119), next);
         assert_ne!(at(-3600), next, "the clock was set back");
+    }
+
+    #[test]
+    fn certificate_is_from_a_new_ca_as_soon_as_it_signs() {
+        let dir = tempfile::tempdir().unwrap();
+        let (leaf, now, _) = leaf(dir.path());
+        let issuer = &leaf.authority.issuer;
+        let next =
+            X509Authority::create(issuer.cluster(), CaKey::generate().unwrap(), now).unwrap();
+        let Keys { x509, ssh } = Keys::clone(&issuer.keyring().keys());
+        let x509 = x509.with_next(next, now).activated(now);
+        issuer.keyring().replace(Keys { x509, ssh });
+        assert_eq!(leaf.current().cert[1], *issuer.x509().certificate());
+        assert_eq!(leaf.current().cert[0], leaf.current().cert[0]);
     }
 }
