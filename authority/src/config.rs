@@ -67,7 +67,7 @@ pub struct Settings {
     /// Name of a new cluster; `None` for the host's name.
     pub cluster_name: Option<ClusterName>,
     /// Time limit of a join.
-    pub join_timeout: JoinTimeout,
+    pub join_timeout: Duration,
     /// Address and port of the diagnostics; `None` for none.
     pub diag_addr: Option<SocketAddr>,
     /// How strictly chains of EK certificates are verified.
@@ -131,7 +131,7 @@ impl Settings {
                 .or(file.listen)
                 .unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, PORT).into()),
             cluster_name: start.cluster_name.clone().or(file.cluster_name),
-            join_timeout: start.join_timeout.or(file.join_timeout).unwrap_or_default(),
+            join_timeout: start.join_timeout.or(file.join_timeout).unwrap_or_default().duration(),
             diag_addr: start.diag_addr.or(file.diag_addr),
             ek_policy: EkPolicy {
                 ek_expired: start.ek_policy.ek_expired.or(file.ek_certificates.expired),
@@ -272,17 +272,17 @@ mod tests {
         assert_eq!(all.data_dir, Path::new("/srv/a"));
         assert_eq!(all.listen.to_string(), "127.0.0.1:1");
         assert_eq!(all.cluster_name.as_ref().unwrap().as_str(), "one");
-        assert_eq!(all.join_timeout.duration(), Duration::from_secs(120));
+        assert_eq!(all.join_timeout, Duration::from_secs(120));
         assert_eq!(all.diag_addr.unwrap().port(), 9);
         assert_eq!((all.log_format, all.log_levels), (Some(LogFormat::Json), levels("debug")));
         let flags = ["--listen", "127.0.0.1:2", "--data-dir", "/b", "--join-timeout", "5s"];
         let over = settings(yaml, &flags).unwrap();
         assert_eq!((over.listen.port(), over.data_dir.as_path()), (2, Path::new("/b")));
-        assert_eq!(over.join_timeout.duration(), Duration::from_secs(5));
+        assert_eq!(over.join_timeout, Duration::from_secs(5));
         assert_eq!(over.cluster_name, all.cluster_name);
         let usual = settings("# nothing\n", &[]).unwrap();
         assert_eq!(usual.listen.to_string(), "0.0.0.0:3025");
-        assert_eq!(usual.join_timeout.duration(), Duration::from_secs(60));
+        assert_eq!(usual.join_timeout, Duration::from_secs(60));
         assert_eq!((usual.diag_addr, usual.log_levels), (None, Levels::default()));
         let empty = settings("log: {level: \"\"}\n", &[]).unwrap();
         assert_eq!(empty.log_levels, Levels::default());

@@ -2,8 +2,9 @@
 //!
 //! [`service`] decides, using the crate `verifier` (evidence), [`store`] (records) and [`issue`]
 //! (CA keys, certificates); [`server`] has the listeners for hosts and operators, [`audit`] the
-//! audit log.
+//! audit log; [`assemble`] creates all of them from the settings.
 
+pub mod assemble;
 pub mod audit;
 pub mod cli;
 pub mod cluster;

@@ -1,6 +1,6 @@
 //! The CAs that a host trusts once it has joined: those of its trust bundle.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use agent::ceremony::client::Client;
@@ -11,12 +11,9 @@ use agent::storage::Storage;
 use agent::tpm::passwords::Passwords;
 use agent::tpm::thread::{Audience, Meter, TpmThread};
 use anyhow::{Context, Result, ensure};
-use authority::audit::AuditLog;
-use authority::cluster::Cluster;
-use authority::folder::{DataFolder, Lock};
+use authority::assemble::{Parts, assemble};
+use authority::config::{Settings, Start};
 use authority::issue::{CaKey, Keys, X509Authority};
-use authority::server::{AdminSocket, PublicListener, TlsSettings, bind, serve};
-use authority::service::Authority;
 use host::clock::Clock;
 use host::exit::Failure;
 use testkit::swtpm::{Factory, Kind, Maker};
@@ -32,32 +29,24 @@ struct Successor {
     /// The CA from before, and its own, DER.
     cas: [Vec<u8>; 2],
     _stop: watch::Sender<bool>,
-    _lock: Lock,
 }
 
 impl Successor {
-    /// Serves hosts with the certificates that either CA has issued. The authority of this data folder has ended.
-    fn of(folder: &DataFolder) -> Result<Self> {
-        let (clock, lock) = (Clock::system(), folder.lock()?);
-        let cluster = Cluster::open(folder, &lock, None, clock.now())?;
-        let name = cluster.issuer.cluster().clone();
-        let x509 = X509Authority::create(&name, CaKey::generate()?, clock.now())?;
-        let cas = [cluster.issuer.x509().certificate().clone(), x509.certificate().clone()];
-        let keyring = cluster.issuer.keyring();
-        let Keys { x509: ring, ssh } = Keys::clone(&keyring.keys());
-        let x509 = ring.with_next(x509, clock.now()).activated(clock.now());
-        keyring.replace(Keys { x509, ssh });
-        let (issuer, store) = (cluster.issuer, Arc::new(cluster.store));
-        let audit = AuditLog::open(&folder.audit())?;
-        let authority = Authority::new(issuer, store, audit, clock, Duration::from_secs(60));
-        let authority = Arc::new(authority);
-        let config = TlsSettings::new(Arc::clone(&authority))?;
-        let admin = AdminSocket::bind(folder, &lock)?;
-        let public = PublicListener::listen(bind("127.0.0.1:0".parse()?)?, config)?;
-        let address = public.address()?.to_string();
+    /// Serves hosts with the certificates that either CA has issued. The authority of this data directory has ended.
+    async fn of(data_dir: PathBuf) -> Result<Self> {
+        let listen = "127.0.0.1:0".parse()?;
+        let settings = Settings { data_dir, listen, ..Settings::new(&Start::default())? };
+        let assembled = assemble(settings, Parts::system()).await?;
+        let (issuer, now) = (&assembled.authority.issuer, Clock::system().now());
+        let next = X509Authority::create(issuer.cluster(), CaKey::generate()?, now)?;
+        let cas = [issuer.x509().certificate().to_vec(), next.certificate().to_vec()];
+        let Keys { x509, ssh } = Keys::clone(&issuer.keyring().keys());
+        let x509 = x509.with_next(next, now).activated(now);
+        issuer.keyring().replace(Keys { x509, ssh });
+        let address = assembled.address.to_string();
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(serve(authority, public, admin, stopped));
-        Ok(Self { address, cas: cas.map(|ca| ca.to_vec()), _stop: stop, _lock: lock })
+        tokio::spawn(assembled.serve(stopped));
+        Ok(Self { address, cas, _stop: stop })
     }
 }
 
@@ -82,7 +71,7 @@ async fn authority_with_another_ca_renews_if_the_bundle_has_it() -> Result<()> {
     world.join(&swtpm.tcti(), "t", "storage")?.success()?;
     world.stop()?;
     let joined = Storage::identity(&world.path("storage"))?.context("no identity")?;
-    let successor = Successor::of(&DataFolder::new(world.path("data")))?;
+    let successor = Successor::of(world.path("data")).await?;
 
     let pins = vec![world.pin().parse()?];
     let client = Client::new(vec![successor.address.clone()], &Trust::Pins(pins.clone()))?;

@@ -72,7 +72,8 @@ const TPM2: House = House {
 const AUTHORITY: House = House {
     name: "authority",
     modules: &[
-        ("command", 7),
+        ("command", 8),
+        ("assemble", 7),
         ("server", 6),
         ("wire", 5),
         ("service", 4),

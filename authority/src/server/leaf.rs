@@ -102,37 +102,34 @@ impl fmt::Debug for Leaf {
 mod tests {
     use std::path::Path;
     use std::sync::atomic::{AtomicI64, Ordering};
-    use std::time::Duration;
 
     use super::*;
-    use crate::audit::AuditLog;
-    use crate::cluster::Cluster;
-    use crate::folder::DataFolder;
+    use crate::assemble::{Parts, assemble};
+    use crate::config::{Settings, Start};
     use crate::issue::{CaKey, Keys};
 
     /// A leaf of a new authority, by a clock that is this many seconds after its start.
-    fn leaf(dir: &Path) -> (Arc<Leaf>, OffsetDateTime, Arc<AtomicI64>) {
-        let folder = DataFolder::new(dir.join("data"));
-        let lock = folder.lock().unwrap();
+    async fn leaf(dir: &Path) -> (Arc<Leaf>, OffsetDateTime, Arc<AtomicI64>) {
         let start = Clock::system().now();
         let seconds = Arc::new(AtomicI64::new(0));
         let clock = {
             let seconds = Arc::clone(&seconds);
             Clock::new(move || start + time::Duration::seconds(seconds.load(Ordering::SeqCst)))
         };
-        let name = Some("a".parse().unwrap());
-        let cluster = Cluster::open(&folder, &lock, name, start).unwrap();
-        let audit = AuditLog::open(&folder.audit()).unwrap();
-        let timeout = Duration::from_secs(1);
-        let authority =
-            Authority::new(cluster.issuer, Arc::new(cluster.store), audit, clock, timeout);
-        (Leaf::new(Arc::new(authority)).unwrap(), start, seconds)
+        let settings = Settings {
+            data_dir: dir.join("data"),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            cluster_name: Some("a".parse().unwrap()),
+            ..Settings::new(&Start::default()).unwrap()
+        };
+        let assembled = assemble(settings, Parts { clock, ..Parts::system() }).await.unwrap();
+        (Leaf::new(assembled.authority).unwrap(), start, seconds)
     }
 
-    #[test]
-    fn the_certificate_is_renewed_in_time_and_after_the_clock_was_set_back() {
+    #[tokio::test]
+    async fn the_certificate_is_renewed_in_time_and_after_the_clock_was_set_back() {
         let dir = tempfile::tempdir().unwrap();
-        let (leaf, start, seconds) = leaf(dir.path());
+        let (leaf, start, seconds) = leaf(dir.path()).await;
         let at = |hour: i64| {
             seconds.store(hour * 3600, Ordering::SeqCst);
             let key = leaf.current();
@@ -152,10 +149,11 @@ mod tests {
         // At the very end of the authority itself there is nothing to renew for.
         assert!(!at(24 * 3660).1);
     }
-    #[test]
-    fn after_the_end_of_the_authority_one_certificate_is_made_a_minute() {
+
+    #[tokio::test]
+    async fn after_the_end_of_the_authority_one_certificate_is_made_a_minute() {
         let dir = tempfile::tempdir().unwrap();
-        let (leaf, _, seconds) = leaf(dir.path());
+        let (leaf, _, seconds) = leaf(dir.path()).await;
         let end = 24 * 3660 * 3600;
         let at = |second: i64| {
             seconds.store(end + second, Ordering::SeqCst);
@@ -171,10 +169,10 @@ mod tests {
         assert_ne!(at(-3600), next, "the clock was set back");
     }
 
-    #[test]
-    fn certificate_is_from_a_new_ca_as_soon_as_it_signs() {
+    #[tokio::test]
+    async fn certificate_is_from_a_new_ca_as_soon_as_it_signs() {
         let dir = tempfile::tempdir().unwrap();
-        let (leaf, now, _) = leaf(dir.path());
+        let (leaf, now, _) = leaf(dir.path()).await;
         let issuer = &leaf.authority.issuer;
         let next =
             X509Authority::create(issuer.cluster(), CaKey::generate().unwrap(), now).unwrap();

@@ -4,15 +4,14 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use authority::assemble::{Parts, assemble};
 use authority::audit::{AuditLog, Author};
-use authority::cluster::Cluster;
-use authority::folder::DataFolder;
+use authority::config::{Settings, Start};
 use authority::resource::{self, BotInstance, Kind, Resource};
-use authority::server::{AdminSocket, PublicListener, TlsSettings, serve};
 use authority::service::Authority;
 use authority::store::IfExists;
 use host::clock::Clock;
@@ -57,32 +56,41 @@ impl Harness {
 
     async fn build(join_timeout: Duration, log: Option<(&Path, usize)>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let folder = DataFolder::new(dir.path().join("data"));
-        let lock = folder.lock().unwrap();
+        let data_dir = dir.path().join("data");
         let ahead = Arc::new(AtomicI64::new(0));
-        let system = Clock::system();
         let clock = {
-            let (ahead, system) = (Arc::clone(&ahead), system.clone());
+            let (ahead, system) = (Arc::clone(&ahead), Clock::system());
             Clock::new(move || system.now() + time::Duration::seconds(ahead.load(Ordering::SeqCst)))
         };
-        let name = Some("test.example".parse().unwrap());
-        let cluster = Cluster::open(&folder, &lock, name, clock.now()).unwrap();
-        let log = log.map(|(log, rows)| (log.to_owned(), rows));
-        let (log, max_waiting) = log.unwrap_or((folder.audit(), usize::MAX));
-        let audit = AuditLog::open(&log).unwrap().with_max_waiting(max_waiting);
-        let meanwhile = Arc::new(Meanwhile::new(cluster.store));
-        let store = Arc::<Meanwhile>::clone(&meanwhile);
-        let authority = Authority::new(cluster.issuer, store, audit, clock, join_timeout);
-        let authority = Arc::new(authority);
-        authority.records.migrate().await.unwrap();
-        authority.recover_audit().await.unwrap();
-        let tls = TlsSettings::new(Arc::clone(&authority)).unwrap();
-        let admin = AdminSocket::bind(&folder, &lock).unwrap();
-        let socket = authority::server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let public = PublicListener::listen(socket, tls).unwrap();
-        let address = public.address().unwrap();
+        let (log, rows) = match log {
+            Some((log, rows)) => (log.to_owned(), rows),
+            None => (data_dir.join("audit.jsonl"), usize::MAX),
+        };
+        let (store, wrapped) = mpsc::channel();
+        let parts = Parts {
+            clock,
+            store: Box::new(move |database| {
+                let meanwhile = Arc::new(Meanwhile::new(database));
+                store.send(Arc::clone(&meanwhile)).unwrap();
+                meanwhile
+            }),
+            audit: {
+                let log = log.clone();
+                Box::new(move |_| Ok(AuditLog::open(&log)?.with_max_waiting(rows)))
+            },
+        };
+        let settings = Settings {
+            data_dir,
+            listen: "127.0.0.1:0".parse().unwrap(),
+            cluster_name: Some("test.example".parse().unwrap()),
+            join_timeout,
+            ..Settings::new(&Start::default()).unwrap()
+        };
+        let assembled = assemble(settings, parts).await.unwrap();
+        let (authority, address) = (Arc::clone(&assembled.authority), assembled.address);
+        let meanwhile = wrapped.recv().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let served = tokio::spawn(serve(Arc::clone(&authority), public, admin, stopped));
+        let served = tokio::spawn(assembled.serve(stopped));
         let harness = Self { authority, address, dir, log, ahead, meanwhile, stop, served };
         harness.create(BOT).await;
         harness

@@ -1,0 +1,172 @@
+//! Settings to a running authority: its parts, created in the order in which they need each other.
+//! `authority start` and the tests use this, so that the tests run what is shipped.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use host::clock::Clock;
+use host::exit::{Exit, Failure};
+use tls::CaPin;
+use tokio::net::TcpSocket;
+use tokio::sync::watch;
+
+use crate::audit::AuditLog;
+use crate::cluster::{Cluster, Origin};
+use crate::config::Settings;
+use crate::folder::{DataFolder, Lock};
+use crate::server::{AdminSocket, DiagListener, PublicListener, TlsSettings, bind, serve};
+use crate::service::Authority;
+use crate::store::{RedbStore, Store, StoreError};
+
+/// Opens an audit log; the path is that in the data directory.
+pub type OpenAudit = dyn FnOnce(&Path) -> io::Result<AuditLog> + Send;
+
+/// The parts that no setting chooses. Tests replace them.
+pub struct Parts {
+    /// The clock of the authority.
+    pub clock: Clock,
+    /// Makes the authority's store of the cluster's database.
+    pub store: Box<dyn FnOnce(RedbStore) -> Arc<dyn Store> + Send>,
+    /// Opens the audit log.
+    pub audit: Box<OpenAudit>,
+}
+
+impl Parts {
+    /// The system's clock, the database itself and the audit log of the data directory.
+    pub fn system() -> Self {
+        Self {
+            clock: Clock::system(),
+            store: Box::new(|store| Arc::new(store)),
+            audit: Box::new(AuditLog::open),
+        }
+    }
+}
+
+/// An authority that holds its data directory and its sockets. It accepts no connection before
+/// [`Assembled::serve`].
+pub struct Assembled {
+    /// The service behind the sockets.
+    pub authority: Arc<Authority>,
+    /// Where it listens for hosts.
+    pub address: SocketAddr,
+    /// Where it listens for monitoring.
+    pub diag_address: Option<SocketAddr>,
+    /// The pin of the active CA.
+    pub ca_pin: CaPin,
+    /// Whether the cluster was created now.
+    pub origin: Origin,
+    public: PublicListener,
+    admin: AdminSocket,
+    diag: Option<DiagListener>,
+    lock: Lock,
+}
+
+/// Opens the data directory, creates a cluster in it if it has none, and listens.
+///
+/// # Errors
+/// The data directory, the cluster, its store, the audit log or an address cannot be used.
+pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Failure> {
+    let folder = DataFolder::new(&settings.data_dir);
+    let lock = folder.lock()?;
+    // Before a cluster is created: a start that cannot serve creates none.
+    let addresses = Addresses::bind(&settings)?;
+    let Parts { clock, store, audit } = parts;
+    let cluster = Cluster::open(&folder, &lock, settings.cluster_name, clock.now())?;
+    let log = folder.audit();
+    let audit = audit(&log)
+        .map_err(|cause| Failure::io(&cause, format!("cannot open {}", log.display())))?;
+    let ca_pin =
+        CaPin::of_certificate(cluster.issuer.x509().certificate()).map_err(Failure::bug)?;
+    let (store, timeout) = (store(cluster.store), settings.join_timeout);
+    let authority = Authority::new(cluster.issuer, store, audit, clock, timeout);
+    let authority = Arc::new(authority.judging_by(settings.ek_policy));
+    recover(&authority).await?;
+
+    let tls = TlsSettings::new(Arc::clone(&authority)).map_err(Failure::bug)?;
+    let admin = AdminSocket::bind(&folder, &lock).map_err(|cause| {
+        Failure::io(&cause, format!("cannot listen on {}", folder.socket().display()))
+    })?;
+    let public = PublicListener::listen(addresses.public, tls)
+        .map_err(|cause| occupied(&cause, settings.listen, LISTEN))?;
+    let diag = match (addresses.diag, settings.diag_addr) {
+        (Some(socket), Some(address)) => Some(
+            DiagListener::listen(socket).map_err(|cause| occupied(&cause, address, DIAG_ADDR))?,
+        ),
+        _ => None,
+    };
+    Ok(Assembled {
+        authority,
+        address: public.address().map_err(Failure::bug)?,
+        diag_address: diag.as_ref().map(DiagListener::address).transpose().map_err(Failure::bug)?,
+        ca_pin,
+        origin: cluster.origin,
+        public,
+        admin,
+        diag,
+        lock,
+    })
+}
+
+/// Completes what an older version or a crash has left in the store.
+async fn recover(authority: &Authority) -> Result<(), Failure> {
+    authority.records.migrate().await.map_err(|cause| {
+        let advice = match cause {
+            StoreError::Newer(_) => "use the version that wrote it, or a later one",
+            _ => "check that the disk has space and works",
+        };
+        Failure::new(Exit::Data, format!("the indexes of the store: {cause}"), advice)
+    })?;
+    authority.recover_audit().await.map_err(|cause| {
+        let advice = "restore the data directory from a backup, as docs/authority.md describes";
+        Failure::new(Exit::Data, format!("the audit log's events in the store: {cause}"), advice)
+    })
+}
+
+impl Assembled {
+    /// Serves until `stop` is true or its sender is dropped, then until the calls in progress have
+    /// ended. The data directory is locked until then.
+    ///
+    /// # Errors
+    /// A listener failed.
+    pub async fn serve(self, stop: watch::Receiver<bool>) -> Result<(), tonic::transport::Error> {
+        let Self { authority, public, admin, diag, lock, .. } = self;
+        if let Some(diag) = diag {
+            tokio::spawn(diag.serve(Arc::clone(&authority), stop.clone()));
+        }
+        let served = serve(authority, public, admin, stop).await;
+        drop(lock);
+        served
+    }
+}
+
+/// Binds the configured addresses. No one can connect before there is an authority
+/// that answers.
+struct Addresses {
+    public: TcpSocket,
+    diag: Option<TcpSocket>,
+}
+
+const LISTEN: &str = "--listen";
+const DIAG_ADDR: &str = "--diag-addr";
+
+impl Addresses {
+    fn bind(settings: &Settings) -> Result<Self, Failure> {
+        let one = |address: SocketAddr, flag| {
+            bind(address).map_err(|cause| occupied(&cause, address, flag))
+        };
+        let diag = settings.diag_addr.map(|address| one(address, DIAG_ADDR)).transpose()?;
+        Ok(Self { public: one(settings.listen, LISTEN)?, diag })
+    }
+}
+
+fn occupied(cause: &io::Error, address: SocketAddr, flag: &str) -> Failure {
+    Failure {
+        exit: Exit::Unavailable,
+        advice: format!(
+            "find the program that listens there, or choose another address with {flag}"
+        ),
+        ..Failure::io(cause, format!("cannot listen on {address}"))
+    }
+}
