@@ -202,7 +202,7 @@ pub struct Doctor {
 /// `agent join`.
 #[derive(Args, Debug)]
 pub struct Join {
-    /// Address of the authority; several are tried in order
+    /// Address of the authority; several, separated by commas, are tried in order
     #[arg(
         long,
         value_name = "HOST:PORT",

@@ -1,5 +1,5 @@
 //! The audit log: one line of JSON for every join, renewal and issue, granted or refused, for every
-//! call that was refused to say who calls, and for every change of a resource.
+//! refused `WhoAmI`, and for every change of a resource.
 //!
 //! What was granted or changed is in the store, as a row beside the record, before it is in the
 //! file: [`Row`]. Refusals are in the file only.

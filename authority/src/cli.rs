@@ -30,7 +30,7 @@ const CODES: [Exit; 8] = [
 
 /// Decides which hosts may join by their TPM, and issues their certificates
 #[derive(Debug, Parser)]
-#[command(name = "authority", version, after_help = exit::help(&CODES), disable_help_subcommand = true)]
+#[command(name = "authority", version, after_help = exit::help(&CODES))]
 pub struct Cli {
     /// Format of the log on stderr; AUTHORITY_LOG sets the level (info, debug, ...)
     #[arg(long, global = true, value_enum, env = "AUTHORITY_LOG_FORMAT")]
@@ -121,8 +121,8 @@ pub struct EkCheck {
     /// How strictly the certificate is verified
     #[command(flatten)]
     pub policy: EkPolicy,
-    /// EK certificates with neither the extKeyUsage of EK certificates nor a TPM's subjectAltName, like
-    /// ekcert_without_purpose in a token [default: refused]
+    /// Whether to accept EK certificates that have neither the extKeyUsage of EK certificates nor a TPM's
+    /// subjectAltName, like ekcert_without_purpose in a token [default: refused]
     #[arg(long, value_enum, value_name = "VERDICT")]
     pub ek_without_purpose: Option<Leniency>,
     /// Certificate of the endorsement key: PEM, DER, or the contents of the TPM's NV index

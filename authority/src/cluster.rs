@@ -197,7 +197,7 @@ fn set_layout(folder: &DataFolder) -> Result<(), Failure> {
     let record = record.map_err(|cause| bug(cause.to_string()))?;
     replace_private(&path, &record)
         .map_err(|cause| Failure::io(&cause, format!("cannot write {}", path.display())))?;
-    info!(folder = %folder.path().display(), layout = LAYOUT, "data folder of an older version");
+    info!(data_dir = %folder.path().display(), layout = LAYOUT, "data directory of an older version: upgraded");
     Ok(())
 }
 

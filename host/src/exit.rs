@@ -10,7 +10,7 @@ use crate::terminal::one_line;
 /// Exit codes: those of sysexits.h where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// The authority refused.
+    /// The authority refused, or what was named does not exist or exists already.
     Refused = 1,
     /// EX_USAGE: the command line is invalid.
     Usage = 64,
@@ -22,11 +22,11 @@ pub enum Exit {
     Bug = 70,
     /// EX_IOERR: a file, a connection or the TPM failed.
     Io = 74,
-    /// EX_TEMPFAIL: the TPM is busy, full or locked out; the same command may succeed later.
+    /// EX_TEMPFAIL: the TPM is busy, full or locked out, or another process uses a directory; the same command may succeed later.
     Busy = 75,
     /// EX_NOPERM: permission is missing.
     Permission = 77,
-    /// EX_CONFIG: the configuration is invalid.
+    /// EX_CONFIG: the configuration, or what is stored, is missing or invalid.
     Config = 78,
 }
 
@@ -47,15 +47,17 @@ impl Exit {
     /// What it means, for help texts.
     const fn meaning(self) -> &'static str {
         match self {
-            Self::Refused => "refused by the authority",
+            Self::Refused => "refused, not found, or already exists",
             Self::Usage => "usage error",
             Self::Data => "invalid data",
-            Self::Unavailable => "the authority is unavailable",
+            Self::Unavailable => "the authority or the agent does not answer",
             Self::Bug => "internal error: please report it",
             Self::Io => "input or output failed",
-            Self::Busy => "the TPM is busy or locked out: try again later",
+            Self::Busy => {
+                "the TPM or a directory is in use, or the TPM is locked out: try again later"
+            }
             Self::Permission => "permission denied",
-            Self::Config => "invalid configuration",
+            Self::Config => "the configuration or stored data is missing or invalid",
         }
     }
 }
@@ -96,7 +98,7 @@ impl Failure {
     /// An error of the operating system.
     pub fn io(cause: &io::Error, what: impl fmt::Display) -> Self {
         let (exit, advice) = match cause.kind() {
-            // Not the system's refusal but ours: a file that another user made.
+            // Without an errno: we refused a file that another user created.
             io::ErrorKind::PermissionDenied if cause.raw_os_error().is_none() => {
                 (Exit::Permission, "find out who created it; then remove it, or change its owner")
             }
@@ -108,15 +110,17 @@ impl Failure {
                 (Exit::Io, "free space on the disk")
             }
             io::ErrorKind::ReadOnlyFilesystem => (Exit::Io, "mount the file system for writing"),
-            io::ErrorKind::IsADirectory => {
-                (Exit::Io, "a directory is in the place of a file: see whose it is, and remove it")
-            }
-            io::ErrorKind::NotADirectory => {
-                (Exit::Io, "a file is in the place of a directory: see whose it is, and remove it")
-            }
+            io::ErrorKind::IsADirectory => (
+                Exit::Io,
+                "check who owns this directory, and move it away: a file is expected here",
+            ),
+            io::ErrorKind::NotADirectory => (
+                Exit::Io,
+                "check who owns this file, and move it away: a directory is expected here",
+            ),
             _ if cause.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => (
                 Exit::Io,
-                "a symbolic link is in the place of a file: see whose it is, and remove it",
+                "check who owns this symbolic link, and move it away: a file is expected here",
             ),
             _ => (Exit::Io, "check the system's log for the cause"),
         };
@@ -146,22 +150,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failure_is_two_lines_whatever_is_in_it_and_one_without_advice() {
+    fn failure_is_one_line_and_its_advice_another() {
         let failure = Failure::new(Exit::Data, "a\nb\u{1b}[2J", "c\u{202e}d");
         assert_eq!(failure.to_string(), "error: a b [2J\nc d");
         assert_eq!(Failure::new(Exit::Data, "a", "").to_string(), "error: a");
     }
 
     #[test]
-    fn what_is_in_the_place_of_a_file_is_said() {
+    fn advice_names_what_is_there_in_place_of_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let [plain, link] = ["plain", "link"].map(|name| folder.path().join(name));
         std::fs::write(&plain, "").unwrap();
         std::os::unix::fs::symlink(&link, &link).unwrap();
         for (path, words) in [
-            (folder.path().to_owned(), "a directory is in the place of a file"),
-            (plain.join("x"), "a file is in the place of a directory"),
-            (link, "a symbolic link is in the place"),
+            (folder.path().to_owned(), "check who owns this directory"),
+            (plain.join("x"), "check who owns this file"),
+            (link, "check who owns this symbolic link"),
         ] {
             let cause = std::fs::File::options().write(true).open(path).unwrap_err();
             let failure = Failure::io(&cause, "it");
@@ -172,8 +176,7 @@ mod tests {
     #[test]
     fn help_lists_the_codes_in_a_column() {
         let help = help(&[Exit::Refused, Exit::Usage]);
-        let expected =
-            "Exit codes:\n   0  success\n   1  refused by the authority\n  64  usage error";
+        let expected = "Exit codes:\n   0  success\n   1  refused, not found, or already exists\n  64  usage error";
         assert_eq!(help, expected);
     }
 }

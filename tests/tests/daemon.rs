@@ -348,7 +348,7 @@ fn a_check_looks_at_the_files_that_are_named() -> Result<()> {
 }
 
 #[test]
-fn once_is_once() -> Result<()> {
+fn oneshot_writes_all_credentials_and_exits() -> Result<()> {
     let (host, _swtpm) = host()?;
     host.configure("oneshot: true\n")?;
     host.world.agent(&["start", "-c", "tbot.yaml"])?.success()?;

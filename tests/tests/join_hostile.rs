@@ -55,7 +55,7 @@ const SPOILS: [(Spoil, &str); 9] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_answer() -> Result<()> {
+async fn wrong_answer_is_refused() -> Result<()> {
     let (world, swtpm) = world(Kind::P256, &[])?;
     for (spoil, code) in SPOILS {
         let mut host = Host::new(&swtpm, &UNIQUE)?;

@@ -1,9 +1,9 @@
-//! Whether a certificate authority that is trusted vouches for an endorsement certificate.
-//! RFC 5280 §6, for identities that are burned into chips.
+//! Verifies an endorsement certificate up to a trusted CA. RFC 5280 §6, for identities that are burned
+//! into chips.
 //!
-//! An anchor is trusted as it stands, be it a root or an issuing authority: its own signature and
-//! dates say nothing that the operator has not said already. What comes from the agent only helps
-//! to find the way to an anchor. Names chain as RFC 5280 §7.1 has it.
+//! An anchor is trusted because the operator named it, be it a root or an issuing CA: its own signature
+//! and dates are not checked. Certificates from the agent only help to find a path to an anchor. Names are
+//! compared as RFC 5280 §7.1 says.
 //!
 //! A path is found by names and dates first; then its signatures are checked, from the anchor down.
 //! So an attacker cannot make the verifier compute over forged certificates: a chain that no anchor
@@ -22,14 +22,14 @@ use crate::signature::{Hash, SignatureAlgorithm};
 use crate::time::UnixTime;
 use crate::x509::Certificate;
 
-/// Authorities between the endorsement certificate and the end of the path, the anchor included.
+/// CAs above the endorsement certificate in a path, the anchor included.
 pub const MAX_DEPTH: usize = 8;
 
 /// Intermediates that are looked at; more are refused.
 pub const MAX_INTERMEDIATES: usize = 16;
 
-/// CAs that are looked at on the way to an anchor, by name alone. Enough for any chain that vendors
-/// have; what a host makes up may have CAs of one name that all seem to have issued each other.
+/// CAs that are tried on the way to an anchor, by name alone. Enough for the chains of all vendors; a
+/// hostile host can send CAs of one name that form cycles.
 const MAX_STEPS: usize = 128;
 
 /// What an operator decides about chains. The default is strict; chips in the field may need more.
@@ -54,13 +54,13 @@ pub enum Validity {
     Now,
 }
 
-/// Whether signatures over SHA-1 are worth anything.
+/// Whether signatures over SHA-1 are accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sha1 {
-    /// They are not.
+    /// Refuse them.
     #[default]
     Refused,
-    /// They are: for chips of the first years, if they have to be.
+    /// Accept them: TPMs of the first years have no others.
     Accepted,
 }
 
@@ -84,7 +84,7 @@ pub struct Path<'a> {
 }
 
 impl<'a> Path<'a> {
-    /// The authorities in between, the issuer of the endorsement certificate first.
+    /// The CAs in between, the issuer of the endorsement certificate first.
     #[must_use]
     pub fn intermediates(&self) -> &[&'a CaCertificate] {
         &self.intermediates
@@ -109,7 +109,7 @@ pub fn verify<'a>(
     verify_within(&mut effort, &known, ek, intermediates, anchors, at, policy)
 }
 
-/// [`verify`], within what may still be computed, and without what was computed before.
+/// [`verify`] with a budget, and without checking known signatures again.
 pub(crate) fn verify_within<'a>(
     effort: &mut Effort,
     known: &KnownSignatures,
@@ -149,7 +149,7 @@ pub(crate) fn verify_within<'a>(
         path: Vec::new(),
         failure: None,
     };
-    match search.issuers(leaf) {
+    match search.find_anchor(leaf) {
         Some(anchor) => Ok(Path { intermediates: search.path, anchor }),
         None => Err(search.failure.map_or_else(|| whole(Reason::NoIssuer), |(_, error)| error)),
     }
@@ -174,24 +174,24 @@ struct Search<'a, 'b> {
 
 impl<'a: 'b, 'b> Search<'a, 'b> {
     /// Completes the path upwards from this certificate, which is the leaf or the path's last.
-    fn issuers(&mut self, child: &Certificate) -> Option<&'a CaCertificate> {
+    fn find_anchor(&mut self, child: &Certificate) -> Option<&'a CaCertificate> {
         if self.path.len() >= MAX_DEPTH {
             self.fail(child, Reason::TooDeep);
             return None;
         }
-        if let Err(reason) = self.algorithm_counts(&child.algorithm) {
+        if let Err(reason) = self.check_algorithm(&child.algorithm) {
             self.fail(child, reason);
             return None;
         }
         let mut named = false;
         for anchor in candidates(self.anchors, child) {
             named = true;
-            if self.path_length_allows(anchor) && self.vouches(anchor) {
+            if self.path_length_allows(anchor) && self.verify_path(anchor) {
                 return Some(anchor);
             }
         }
         for intermediate in candidates(self.intermediates, child) {
-            // A key that is in the path has vouched already; once more it leads nowhere else.
+            // A key that is in the path already cannot lead to another path.
             if self.path.iter().any(|below| below.key() == intermediate.key()) {
                 continue;
             }
@@ -201,16 +201,16 @@ impl<'a: 'b, 'b> Search<'a, 'b> {
                 return None;
             };
             self.steps_left = steps_left;
-            // The operator chose the anchors, whatever identifiers they have. A host chose these.
+            // An anchor may have another identifier, since the operator chose it; these came from a host.
             if key_identifiers(intermediate, child) == KeyIdentifiers::Differ {
                 self.fail(child, Reason::KeyIdentifier { issuer: intermediate.subject_text() });
                 continue;
             }
-            if !self.fits_in_between(intermediate) || !self.path_length_allows(intermediate) {
+            if !self.check_intermediate(intermediate) || !self.path_length_allows(intermediate) {
                 continue;
             }
             self.path.push(intermediate);
-            if let Some(anchor) = self.issuers(intermediate.certificate()) {
+            if let Some(anchor) = self.find_anchor(intermediate.certificate()) {
                 return Some(anchor);
             }
             self.path.pop();
@@ -222,21 +222,21 @@ impl<'a: 'b, 'b> Search<'a, 'b> {
     }
 
     /// Whether the signatures below this anchor are genuine, down to the leaf.
-    fn vouches(&mut self, anchor: &'a CaCertificate) -> bool {
+    fn verify_path(&mut self, anchor: &'a CaCertificate) -> bool {
         let path = self.path.clone();
         let mut issuer = anchor;
         for below in path.into_iter().rev() {
-            if !self.signed(issuer, below.certificate()) {
+            if !self.require_signature(issuer, below.certificate()) {
                 return false;
             }
             issuer = below;
         }
-        self.signed(issuer, self.leaf)
+        self.require_signature(issuer, self.leaf)
     }
 
-    /// Whether this authority, of the right name, signed that certificate.
-    fn signed(&mut self, issuer: &'a CaCertificate, child: &'b Certificate) -> bool {
-        match self.genuine(issuer, child) {
+    /// Whether this CA, which has the issuer's name, signed that certificate; if not, notes the failure.
+    fn require_signature(&mut self, issuer: &'a CaCertificate, child: &'b Certificate) -> bool {
+        match self.check_signature(issuer, child) {
             Some(true) => return true,
             Some(false) => self.fail(child, Reason::Signature { issuer: issuer.subject_text() }),
             None => self.fail(child, Reason::TooManySignatures),
@@ -244,15 +244,19 @@ impl<'a: 'b, 'b> Search<'a, 'b> {
         false
     }
 
-    /// Whether the signature is genuine; `None` if it may not be checked any more.
-    fn genuine(&mut self, issuer: &'a CaCertificate, child: &'b Certificate) -> Option<bool> {
+    /// Whether the signature is genuine, checked once; `None` if the budget is spent.
+    fn check_signature(
+        &mut self,
+        issuer: &'a CaCertificate,
+        child: &'b Certificate,
+    ) -> Option<bool> {
         let checked = self.checked.iter().find(|(key, certificate, _)| {
             *key == issuer.key() && std::ptr::eq::<Certificate>(*certificate, child)
         });
         if let Some((_, _, genuine)) = checked {
             return Some(*genuine);
         }
-        // No check can succeed, so that none is made.
+        // The key is of another kind than the signature, so no check is needed.
         if !child.algorithm.is_made_by(issuer.key()) {
             return Some(false);
         }
@@ -268,7 +272,7 @@ impl<'a: 'b, 'b> Search<'a, 'b> {
     }
 
     /// What binds an intermediate and not an anchor: its dates, and what it may issue for.
-    fn fits_in_between(&mut self, ca: &CaCertificate) -> bool {
+    fn check_intermediate(&mut self, ca: &CaCertificate) -> bool {
         let certificate = ca.certificate();
         let purposes = certificate.extensions.purposes;
         let reason = if !(ca.not_before()..=ca.not_after()).contains(&self.when) {
@@ -282,7 +286,7 @@ impl<'a: 'b, 'b> Search<'a, 'b> {
         false
     }
 
-    /// RFC 5280 §4.2.1.9: authorities below this one, without those that only renew their own key.
+    /// RFC 5280 §4.2.1.9: the CAs below this one are counted, except self-issued ones.
     fn path_length_allows(&mut self, ca: &CaCertificate) -> bool {
         let issues_itself = |below: &&&CaCertificate| {
             let Certificate { subject, issuer, .. } = below.certificate();
@@ -298,7 +302,7 @@ impl<'a: 'b, 'b> Search<'a, 'b> {
         true
     }
 
-    fn algorithm_counts(&self, algorithm: &SignatureAlgorithm) -> Result<(), Reason> {
+    fn check_algorithm(&self, algorithm: &SignatureAlgorithm) -> Result<(), Reason> {
         match algorithm.hash() {
             None => Err(Reason::Algorithm(algorithm.clone())),
             Some(Hash::Sha1) if self.policy.sha1 == Sha1::Refused => Err(Reason::Sha1),
@@ -315,7 +319,7 @@ impl<'a: 'b, 'b> Search<'a, 'b> {
     }
 }
 
-/// Those whose name is the issuer's; those whose key identifier fits too come first.
+/// The CAs that have the issuer's name; those whose key identifier matches too come first.
 fn candidates<'a>(list: &'a [CaCertificate], child: &Certificate) -> Vec<&'a CaCertificate> {
     let mut named: Vec<_> =
         list.iter().filter(|ca| ca.certificate().subject == child.issuer).collect();
@@ -323,8 +327,8 @@ fn candidates<'a>(list: &'a [CaCertificate], child: &Certificate) -> Vec<&'a CaC
     named
 }
 
-/// How an authority's subjectKeyIdentifier relates to a certificate's authorityKeyIdentifier. The
-/// likelier issuer is the lesser one.
+/// How a CA's subjectKeyIdentifier relates to a certificate's authorityKeyIdentifier, in the order of
+/// likelihood that the CA is the issuer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum KeyIdentifiers {
     Equal,

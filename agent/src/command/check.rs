@@ -11,8 +11,8 @@ use serde::Serialize;
 use crate::cli::Format;
 use crate::cli::configuration::Check;
 use crate::config::{
-    Destination, Finding, Findings, Lifetime, LoadError, Loaded, NamedFile, Renewal, ServiceKind,
-    Settings, Severity, Storage, Token, Trust, hooks,
+    Destination, Finding, Findings, Lifetime, LoadError, Loaded, NamedFile, Renewal, Settings,
+    Severity, Storage, Token, Trust, hooks,
 };
 
 /// What `--format json` prints.
@@ -96,10 +96,7 @@ impl Display for Meaning<'_> {
         }
         writeln!(f, "Services:")?;
         for service in &settings.services {
-            let kind = match service.kind {
-                ServiceKind::Identity { .. } => "identity",
-                ServiceKind::X509 { .. } => "x509",
-            };
+            let kind = service.kind.name();
             let place = match &service.destination {
                 Destination::Directory { directory, .. } => directory.path.display().to_string(),
                 Destination::Memory => "memory".to_owned(),

@@ -45,17 +45,17 @@ async fn wait(arguments: &Wait) -> Result<(), Failure> {
     let begun = clock::boot();
     loop {
         let why = match ask_agent(arguments, &path).await {
-            Ok((StatusCode::OK, _)) => return write(b"ready\n"),
+            Ok((StatusCode::OK, _)) => return write(b"healthy\n"),
             Ok((StatusCode::NOT_FOUND, _)) => return Err(unknown(arguments)),
             Ok((_, body)) => reasons(&body),
-            Err(why) => why,
+            Err(why) => format!("the agent does not answer: {why}"),
         };
         let waited = clock::boot().saturating_sub(begun);
         if arguments.timeout > 0 && waited >= Duration::from_secs(arguments.timeout) {
             return Err(Failure::new(
                 Exit::Unavailable,
-                format!("not ready after {} seconds: {why}", arguments.timeout),
-                "check the agent's log",
+                format!("not healthy within {} s: {why}", arguments.timeout),
+                "check that the agent runs, and its log",
             ));
         }
         tokio::time::sleep(POLL_INTERVAL).await;
@@ -89,7 +89,7 @@ async fn ask_agent(arguments: &Wait, path: &str) -> Result<(StatusCode, Bytes), 
     tokio::time::timeout(ANSWER_TIMEOUT, asking).await.map_err(|_| "no answer".to_owned())?
 }
 
-/// Why the agent is not ready, in its own words.
+/// Why the agent is not healthy, in its own words.
 fn reasons(body: &[u8]) -> String {
     let reason = |component: Component| component.reason.unwrap_or_else(|| "not yet".into());
     if let Ok(report) = serde_json::from_slice::<Report>(body) {

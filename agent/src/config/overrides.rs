@@ -21,7 +21,7 @@ use crate::tpm::passwords::PasswordFiles;
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Overrides of the configuration file")]
 pub struct Overrides {
-    /// Address of the authority; several are tried in order
+    /// Address of the authority; several, separated by commas, are tried in order
     #[arg(
         short = 'a',
         long,
@@ -125,11 +125,7 @@ impl FromStr for PlainService {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (kind, path) = text.split_once('=').ok_or("write TYPE=DIR, as in x509=/etc/ssl/me")?;
-        let kind = match kind {
-            "identity" => ServiceKind::Identity { ssh_config: Default::default() },
-            "x509" | "workload-identity-x509" => ServiceKind::X509 { files: Default::default() },
-            other => return Err(service::unknown_type(other)),
-        };
+        let kind = ServiceKind::named(kind).ok_or_else(|| service::unknown_type(kind))?;
         if path.is_empty() {
             return Err("the directory is missing: write TYPE=DIR".to_owned());
         }

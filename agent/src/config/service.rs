@@ -120,20 +120,13 @@ impl Draft {
         let directory = Directory { path, symlinks: Symlinks::default(), acls: Acls::default() };
         Self {
             name: Given::Absent,
-            what: what(kind),
+            what: kind.name(),
             place: None,
             kind,
             destination: Destination::Directory { directory, readers: Vec::new() },
             lifetime: None,
             reload: None,
         }
-    }
-}
-
-const fn what(kind: ServiceKind) -> &'static str {
-    match kind {
-        ServiceKind::Identity { .. } => "identity",
-        ServiceKind::X509 { .. } => "x509",
     }
 }
 
@@ -158,15 +151,17 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Draft> {
         return None;
     };
     let stated = &stated.node;
-    let keys = parse(stated, "type", source, |text| match text {
-        "identity" => Ok(&IDENTITY),
-        "x509" | "workload-identity-x509" => Ok(&X509),
-        other => Err(unknown_type(other)),
+    let kind = parse(stated, "type", source, |text| {
+        ServiceKind::named(text).ok_or_else(|| unknown_type(text))
     })?;
+    let keys = match kind {
+        ServiceKind::Identity { .. } => &IDENTITY,
+        ServiceKind::X509 { .. } => &X509,
+    };
     let section = Section::open(node, keys, source)?;
-    let kind = match keys.of {
-        of if of == IDENTITY.of => identity(&section, source),
-        _ => x509(&section),
+    let kind = match kind {
+        ServiceKind::Identity { .. } => identity(&section, source),
+        ServiceKind::X509 { .. } => x509(&section),
     };
     let name = section.parse("name", |text| {
         let name: ServiceName = text.parse().map_err(|error| format!("{error}"))?;
@@ -190,7 +185,7 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Draft> {
     let reload = section.node("reload").map(|node| reload::reload(node, source));
     Some(Draft {
         name,
-        what: what(kind?),
+        what: kind?.name(),
         place: Some(stated.place.clone()),
         kind: kind?,
         destination: destination?,
@@ -206,7 +201,7 @@ pub(super) fn unknown_type(text: &str) -> String {
     if let Some((_, why)) = OTHERS.iter().find(|(other, _)| *other == text) {
         return format!("{text} is not supported: {why}");
     }
-    unknown(text, &["identity", "x509", "workload-identity-x509"])
+    unknown(text, &ServiceKind::NAMES)
 }
 
 fn identity(section: &Section<'_>, source: &Source<'_>) -> Option<ServiceKind> {

@@ -252,6 +252,28 @@ pub enum ServiceKind {
     },
 }
 
+impl ServiceKind {
+    /// The names of all types, those of tbot too.
+    pub(crate) const NAMES: [&'static str; 3] = ["identity", "x509", "workload-identity-x509"];
+
+    /// The service of this type, with default settings.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "identity" => Some(Self::Identity { ssh_config: SshConfig::default() }),
+            "x509" | "workload-identity-x509" => Some(Self::X509 { files: X509Files::default() }),
+            _ => None,
+        }
+    }
+
+    /// The `type` that the configuration has for it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Identity { .. } => "identity",
+            Self::X509 { .. } => "x509",
+        }
+    }
+}
+
 /// Whether to write `ssh_config` and `known_hosts`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SshConfig {

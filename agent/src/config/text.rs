@@ -90,11 +90,7 @@ fn services(services: &[Service], settings: &Settings, yaml: &mut Yaml) {
     }
     yaml.line("services:");
     for one in services {
-        let kind = match one.kind {
-            ServiceKind::Identity { .. } => "identity",
-            ServiceKind::X509 { .. } => "x509",
-        };
-        yaml.line(&format!("  - type: {kind}"));
+        yaml.line(&format!("  - type: {}", one.kind.name()));
         yaml.line(&format!("    name: {}", quoted(one.name.as_str())));
         yaml.line(match one.kind {
             ServiceKind::Identity { ssh_config: SshConfig::On } => "    ssh_config: on",

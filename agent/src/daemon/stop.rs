@@ -5,7 +5,7 @@ use std::time::Duration;
 use host::exit::{Exit, Failure};
 use tokio::sync::watch;
 
-/// How long the authority may still be waited for: one that is well answers in that time, and what it grants is not lost.
+/// How long the authority may still be waited for: a healthy one answers in that time, and what it grants is not lost.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether the daemon was asked to stop. Clones share it.
@@ -48,7 +48,7 @@ impl Stop {
             result = work => result,
             () = stopped => {
                 let what = "the agent was asked to stop before there was an answer";
-                Err(Failure::new(Exit::Unavailable, what, "see that the authority is well").into())
+                Err(Failure::new(Exit::Unavailable, what, "check that the authority is running and reachable").into())
             }
         }
     }

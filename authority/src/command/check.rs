@@ -8,7 +8,11 @@ use crate::config::Start;
 
 pub(super) fn check(start: &Start) -> Result<(), Failure> {
     let Some(file) = &start.config else {
-        return Err(Failure::new(Exit::Usage, "which file?", "authority check -c FILE"));
+        return Err(Failure::new(
+            Exit::Usage,
+            "no configuration file given",
+            "pass -c FILE, or set AUTHORITY_CONFIG",
+        ));
     };
     let settings = Settings::new(start)?;
     let cluster = settings.cluster_name.as_ref().map_or("the host's name", |name| name.as_str());

@@ -46,5 +46,7 @@ fn target(target: cli::LockTarget) -> Result<Target, Failure> {
     let cli::LockTarget { bot, instance, token, ek } = target;
     let one = bot.map(Target::Bot).or(instance.map(Target::Instance));
     let one = one.or(token.map(Target::Token)).or(ek.map(Target::Ek));
-    one.ok_or_else(|| Failure::new(Exit::Usage, "whom?", "--bot, --instance, --token or --ek"))
+    one.ok_or_else(|| {
+        Failure::new(Exit::Usage, "no target given", "pass --bot, --instance, --token or --ek")
+    })
 }

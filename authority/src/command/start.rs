@@ -27,7 +27,7 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     let name = authority.issuer.cluster();
     let (address, pin) = (assembled.address, &assembled.ca_pin);
     if assembled.origin == Origin::Created {
-        info!(cluster = %name, folder = %folder.display(), "new cluster");
+        info!(cluster = %name, data_dir = %folder.display(), "new cluster");
     }
     info!(cluster = %name, listen = %address, ca_pin = %pin, "authority started");
     let mut said = format!("Cluster  {name}\nListen   {address}\nCA pin   {pin}\n");

@@ -1,9 +1,9 @@
-//! One grant for join, renew and issue: judged on what is on record now, and recorded only if that
-//! is still so.
+//! One grant for join, renew and issue: judged by the records as they are now, and recorded only if
+//! they have not changed meanwhile.
 //!
 //! A join may wait for its host for minutes between its first judgement and its grant, and an
 //! operator may remove a bot between a call's judgement and its write. So each grant judges by the
-//! records as they are, and its write states them: if one has changed meanwhile, nothing is
+//! records as they are, and its transaction requires them unchanged: if one has changed, nothing is
 //! written, and the call is judged again.
 
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::issue::Credentials;
 use crate::resource::{Bot, BotInstance};
 use crate::store::{Audited, Basis, Recorded, StoreError};
 
-/// How often a call is judged again because a record that it stands on was changed.
-pub(super) const TRIES: usize = 5;
+/// How often a call is judged again because a record that it depends on was changed.
+pub(super) const MAX_RETRIES: usize = 5;
 
-/// A bot that may have certificates, and what that stands on.
+/// A bot that may have certificates, and the records that say so.
 pub(super) struct Judged {
     /// As it is now: with its present roles.
     pub(super) bot: Bot,
@@ -47,7 +47,8 @@ pub(super) struct Granted {
 }
 
 impl Authority {
-    /// Whether an instance's bot exists and no lock keeps the instance out.
+    /// Checks that an instance's bot exists and that no lock is on it. Returns the bot, and the records
+    /// that were read.
     pub(super) async fn admissible(
         &self,
         instance: &BotInstance,
@@ -55,14 +56,14 @@ impl Authority {
     ) -> Result<Judged, Refusal> {
         let (bot, token) = (&instance.spec.bot_name, &instance.status.join_token);
         let targets = targets(instance);
-        // First: what is read after it may be newer, never older.
+        // Read first, so that a change while the rest is read is noticed.
         let basis = self.records.basis(bot, token, &targets).await.map_err(store_failed)?;
         let bot = self.bot(bot, now).await?;
         self.unlocked(&targets, now).await?;
         Ok(Judged { bot, basis })
     }
 
-    /// Records a decision with its row of the audit log, in one write. `None` if what it stands on
+    /// Records a decision with its row of the audit log, in one write. `None` if what it depends on
     /// has changed: it must be made again.
     pub(super) async fn record(
         self: &Arc<Self>,

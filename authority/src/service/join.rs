@@ -19,7 +19,7 @@ use verifier::{
 
 use super::admission::store_failed;
 use super::caller::key_hash;
-use super::grant::{Decision, Granted, Judged, TRIES, overtaken};
+use super::grant::{Decision, Granted, Judged, MAX_RETRIES, overtaken};
 use super::refusal::{Code, Refusal};
 use super::token::OpenToken;
 use super::{Authority, Peer};
@@ -191,7 +191,7 @@ impl Join {
         let authority = Arc::clone(&self.authority);
         let ek = remembered(candidate.appraisal.ek())?;
         let key = SubjectKey::from(candidate.appraisal.join_key().verifying_key());
-        let mut tries = TRIES;
+        let mut tries = MAX_RETRIES;
         let Granted { issued, instance } = loop {
             let now = authority.clock.now();
             let decision = self.decide(candidate, ek.clone(), &key, now).await?;

@@ -12,7 +12,7 @@ use proto::v1::{IssueRequest, IssuedCredentials, RenewRequest, SubjectForm};
 use tracing::{info, warn};
 
 use super::caller::{Caller, Standing};
-use super::grant::{Decision, Granted, TRIES, overtaken};
+use super::grant::{Decision, Granted, MAX_RETRIES, overtaken};
 use super::refusal::{Code, Refusal};
 use super::{Authority, Peer};
 use crate::audit::{Action, Attempt, Event, bounded};
@@ -79,7 +79,7 @@ impl Call {
     /// Issues, records, answers, in this order: who has certificates is on record.
     async fn grant_to(&mut self, caller: &Caller) -> Result<IssuedCredentials, Refusal> {
         let authority = Arc::clone(&self.authority);
-        let mut tries = TRIES;
+        let mut tries = MAX_RETRIES;
         let Granted { issued, instance } = loop {
             let now = authority.clock.now();
             let standing = authority.standing(caller, now).await?;

@@ -22,7 +22,7 @@ use crate::resource::{
 pub struct Records(pub(super) Arc<dyn Store>);
 
 /// How often a write is decided again because another one came first.
-const TRIES: usize = 5;
+const MAX_RETRIES: usize = 5;
 
 /// A bot instance as it was read, so that it is replaced only if it still is like that.
 #[derive(Debug)]
@@ -159,7 +159,7 @@ impl Records {
         if_exists: IfExists,
         author: Author,
     ) -> Result<Audited<Vec<Put>>, StoreError> {
-        let mut tries = TRIES;
+        let mut tries = MAX_RETRIES;
         loop {
             match self.try_put(resources, if_exists, author).await {
                 Err(StoreError::Changed(..)) if tries > 0 => tries -= 1,
@@ -232,7 +232,7 @@ impl Records {
         name: &str,
         author: Author,
     ) -> Result<Audited<()>, StoreError> {
-        let mut tries = TRIES;
+        let mut tries = MAX_RETRIES;
         loop {
             match self.try_remove(kind, name, author).await {
                 Err(StoreError::Changed(..)) if tries > 0 => tries -= 1,

@@ -47,7 +47,7 @@ fn a_token_that_is_removed_or_no_longer_has_the_rule() -> Result<()> {
 }
 
 #[test]
-fn a_lock_of_each_kind() -> Result<()> {
+fn lock_of_each_kind_stops_renewals_until_it_ends() -> Result<()> {
     let swtpm = switched_on()?;
     let (host, before) = joined(&swtpm)?;
     let stored = host.stored()?;

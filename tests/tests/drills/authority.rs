@@ -93,9 +93,8 @@ fn a_restart_in_the_middle_of_a_renewal() -> Result<()> {
     holds(&swtpm, &before)
 }
 
-/// In order, it lets a join end that has begun.
 #[test]
-fn an_end_in_order_between_challenge_and_answer() -> Result<()> {
+fn stopping_authority_finishes_a_join_that_has_begun() -> Result<()> {
     let swtpm = switched_on()?;
     let before = swtpm.handles()?;
     let (held, arm) = Held::at(&swtpm, ACTIVATE_CREDENTIAL)?;

@@ -48,7 +48,7 @@ fn a_clock_that_is_wrong_by_a_year_either_way() -> Result<()> {
 
 /// To a process, sleep is that it does not run while time passes.
 #[test]
-fn sleep_over_the_end() -> Result<()> {
+fn identity_that_expired_during_sleep_is_replaced() -> Result<()> {
     let swtpm = switched_on()?;
     let (host, before) = joined(&swtpm)?;
     host.signal("STOP")?;

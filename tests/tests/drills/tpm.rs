@@ -19,7 +19,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// TPM2_Clear takes the persistent EK and leaves the seed that it and the join key are made from.
 #[test]
-fn a_tpm_that_is_cleared() -> Result<()> {
+fn cleared_tpm_needs_nothing() -> Result<()> {
     let swtpm = Factory::shared().tpm(Maker::Vendor, Kind::RsaAndP384)?.start_tcp()?;
     let (host, before) = joined(&swtpm)?;
     swtpm.tool("tpm2_clear", &["-c", "platform"])?;
@@ -47,7 +47,7 @@ fn replaced(swtpm: Swtpm, state: &Path) -> Result<Swtpm> {
 }
 
 #[test]
-fn a_tpm_that_is_replaced() -> Result<()> {
+fn replaced_tpm_is_reported() -> Result<()> {
     let makes = |number| Factory::shared().unit(Maker::Vendor, Kind::RsaAndP384, number);
     let (one, another) = (makes(0)?, makes(1)?);
     let swtpm = one.start()?;
@@ -85,7 +85,7 @@ fn a_tpm_that_is_replaced() -> Result<()> {
 
 /// None of the agent's keys has a password that could be guessed.
 #[test]
-fn a_tpm_that_is_locked_out() -> Result<()> {
+fn locked_out_tpm_is_used_without_passwords() -> Result<()> {
     let swtpm = switched_on()?;
     let (host, before) = joined(&swtpm)?;
     lock_out(&swtpm)?;
@@ -103,7 +103,7 @@ fn a_tpm_that_is_locked_out() -> Result<()> {
 }
 
 #[test]
-fn a_tpm_that_is_gone_and_comes_back() -> Result<()> {
+fn tpm_that_is_gone_and_comes_back_is_used_again() -> Result<()> {
     let swtpm = switched_on()?;
     let (host, before) = joined(&swtpm)?;
     let socket = swtpm.tcti().trim_start_matches("swtpm:path=").to_owned();
@@ -120,7 +120,7 @@ fn a_tpm_that_is_gone_and_comes_back() -> Result<()> {
 
 /// It stays busy for longer than a client retries.
 #[test]
-fn a_tpm_that_is_busy() -> Result<()> {
+fn busy_tpm_is_tried_again() -> Result<()> {
     let swtpm = switched_on()?;
     let busy = Arc::new(AtomicBool::new(false));
     let tap = {
@@ -141,7 +141,7 @@ fn a_tpm_that_is_busy() -> Result<()> {
 
 /// A TPM without resource manager serves one at a time: the agent waits for its turn, and says so.
 #[test]
-fn a_tpm_that_other_else_uses() -> Result<()> {
+fn tpm_that_another_program_holds_is_waited_for() -> Result<()> {
     let swtpm = switched_on()?;
     let (host, before) = joined(&swtpm)?;
     let other = way(&swtpm)?;

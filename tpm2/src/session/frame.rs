@@ -18,7 +18,7 @@ use crate::types::{
 };
 use crate::wire::{Malformed, Reader, Why, Writer};
 
-/// Handles that a command can have, and sessions. Part 1 §18.4 and §18.5.
+/// Handles that a command can have at most, and as many sessions. Part 1 §18.4 and §18.5.
 const MAX_SESSIONS: usize = 3;
 
 /// The sessions of one command, from its marshalling to the reading of its answer.
@@ -48,7 +48,7 @@ impl Use {
     };
 }
 
-/// Where the parts of an answer lie that were checked and decrypted.
+/// The response, verified and decrypted: its handle, and where its parameters are.
 pub(crate) struct Framed {
     pub(crate) handle: Handle,
     pub(crate) parameters: Range<usize>,
@@ -67,8 +67,8 @@ impl<'f, 's> Frame<'f, 's> {
         Ok(frame)
     }
 
-    /// In each direction where the command allows it, the first session encrypts that has a cipher and may. A session
-    /// that does not authorize must do something: encrypt, or else audit. Part 1 §18.6 and §21.
+    /// In each direction where the command allows it, the first session that has a cipher and is allowed to encrypts. A session
+    /// that does not authorize must encrypt or audit. Part 1 §18.6 and §21.
     fn decide(&mut self) -> Result<(), Fault> {
         let mut request = self.info.first_parameter_sized;
         let mut response = self.info.response.first_parameter_sized;
@@ -79,8 +79,8 @@ impl<'f, 's> Frame<'f, 's> {
                 if authorizes { continue } else { return Err(Fault::Unprotectable) }
             };
             AuthValue::new(used.secret)?;
-            let idle = used.session.continues();
-            plan.attributes = idle;
+            let base = used.session.continues();
+            plan.attributes = base;
             if used.may(Direction::Command) && core::mem::take(&mut request) {
                 plan.attributes = plan.attributes.with(SessionAttributes::DECRYPT);
             }
@@ -88,7 +88,7 @@ impl<'f, 's> Frame<'f, 's> {
                 plan.attributes = plan.attributes.with(SessionAttributes::ENCRYPT);
             }
             let audit = match used.audit {
-                None if !authorizes && plan.attributes == idle => Some(Audit::Extend),
+                None if !authorizes && plan.attributes == base => Some(Audit::Extend),
                 audit => audit,
             };
             if let Some(audit) = audit {
@@ -156,8 +156,8 @@ impl<'f, 's> Frame<'f, 's> {
         Ok(len)
     }
 
-    /// The new authorization value of the first entity, of the commands that change it: the TPM proves their answers with
-    /// it, if it proves them with one at all.
+    /// For commands that change the authorization value of their first entity: the new value, with which the TPM computes
+    /// the HMAC of the response.
     fn renewed_value(&self, parameters: &mut [u8]) -> Option<SecretBuf> {
         match self.info.effect {
             Effect::SetsAuth => SecretBuf::new(first_parameter(parameters).ok()?),
@@ -234,7 +234,8 @@ impl<'f, 's> Frame<'f, 's> {
         Ok(hash.digest(&[&code, first, second, third, parameters]))
     }
 
-    /// Checks an answer and decrypts it in place. Nothing of it is believed before every HMAC was found right.
+    /// Verifies a response and decrypts it in place. Parameters are used only after every HMAC was verified; error codes
+    /// are not authenticated.
     pub(crate) fn unmarshal<C: Command>(self, answer: &mut [u8]) -> Result<Framed, Fault> {
         let (framed, auth_area) = self.layout::<C>(answer)?;
         let truncated = Malformed::new(Why::Truncated, 0);
@@ -441,7 +442,7 @@ impl<'r> ResponseAuth<'r> {
             let parts = [before.octets(), plan.cp_hash.octets(), rp_hash.octets()];
             let exclusive = self.attributes.contains(exclusive);
             session.audit = Some(AuditTrail { digest: session.hash.digest(&parts), exclusive });
-            // A session that audits is bound no longer.
+            // A session that is used for audit is no longer bound to its entity.
             session.bind = None;
         }
         Ok(())

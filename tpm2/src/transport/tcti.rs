@@ -157,7 +157,7 @@ impl OpenError {
         };
         match (self.cause.kind(), self.cause.raw_os_error()) {
             (io::ErrorKind::NotFound, _) => {
-                "this machine shows no TPM 2.0: enable it in the firmware settings (it may be called fTPM, PTT or \
+                "enable the TPM 2.0 of this machine in the firmware settings (it may be called fTPM, PTT or \
                  Security Device), or load its driver; `ls /dev/tpm*` shows what there is"
             }
             (io::ErrorKind::PermissionDenied, _) => {

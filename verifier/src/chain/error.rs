@@ -160,7 +160,7 @@ pub enum Reason {
     TooDeep,
     /// More than [`MAX_INTERMEDIATES`] certificates to look at.
     TooManyIntermediates(usize),
-    /// A knot of certificates that takes too many signatures to untie.
+    /// No path was found within the limits on names to try and on signature checks.
     TooManySignatures,
 }
 

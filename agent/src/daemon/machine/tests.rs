@@ -129,7 +129,7 @@ fn no_service_is_issued_without_a_valid_identity() {
 }
 
 #[test]
-fn sleep_over_the_end_is_noticed_at_once() {
+fn expiry_during_sleep_is_noticed_at_once() {
     let machine = Machine::new(Some(valid(0)), PACE, [], || 128);
     let (machine, _) = machine.next(Event::Woke, at(10), 0);
     let (_, actions) = machine.next(Event::Woke, at(2 * HOUR), 0);

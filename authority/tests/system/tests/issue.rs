@@ -106,7 +106,7 @@ async fn a_key_that_did_not_sign_this_very_request_is_refused() {
 }
 
 #[tokio::test]
-async fn every_call_of_who_shows_no_certificate_is_refused() {
+async fn call_without_certificate_is_refused() {
     let harness = Harness::new().await;
     let (wire, other) = (harness.wire().await, harness.wire().await);
     let mut client = IdentityServiceClient::new(wire.channel.clone());

@@ -126,7 +126,7 @@ const FILES: [&str; 6] = [
 ];
 
 #[test]
-fn data_of_another_user_are_refused() {
+fn data_of_another_user_is_refused() {
     let place = Place::new();
     assert_eq!(place.start(&["--cluster-name", CLUSTER]).terminate(), Some(0));
     let folders = ["", "cluster", "cluster/cluster.json", "cluster/store.redb"];
