@@ -7,7 +7,7 @@ use std::path::Path;
 
 use agent::credential::Credentials;
 use authority::issue::{
-    CaKey, ClusterName, Issuer, Purpose, SshAuthority, SubjectKey, Ttl, Validity, X509Authority,
+    CaKey, ClusterName, Issuer, Profile, SshAuthority, SubjectKey, Ttl, Validity, X509Authority,
 };
 use authority::resource::{Bot, BotInstance, BotSpec, Metadata, ProvenEk};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -287,7 +287,7 @@ fn authority(c: &mut Criterion) {
     group.bench_function("X.509 and SSH certificates issued and verified", |b| {
         b.iter(|| {
             issuer
-                .credentials(&bot, &instance, Purpose::Identity(1), black_box(&key), validity)
+                .credentials(&bot, &instance, Profile::identity(1), black_box(&key), validity)
                 .unwrap()
         });
     });

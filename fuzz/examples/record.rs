@@ -14,7 +14,7 @@ use agent::tpm::inventory::{self, EkChoice};
 use agent::tpm::passwords::Passwords;
 use anyhow::{Context, Result, ensure};
 use authority::issue::{
-    CaKey, ClusterName, Issuer, Purpose, SshAuthority, Ttl, Validity, X509Authority,
+    CaKey, ClusterName, Issuer, Profile, SshAuthority, Ttl, Validity, X509Authority,
 };
 use authority::resource::{BotInstance, ProvenEk, Resource, read};
 use fuzz::{Target, Verdict, joined};
@@ -359,7 +359,7 @@ fn issued(certified: Certified) -> Result<()> {
     let (name, token) = ("example".parse()?, "my-bot-token".parse()?);
     let instance = BotInstance::joining(name, token, ek, String::new(), now);
     let (key, validity) = (join_key.verifying_key().into(), Validity { now, ttl: Ttl::default() });
-    let given = issuer.credentials(&bot, &instance, Purpose::Identity(1), &key, validity)?;
+    let given = issuer.credentials(&bot, &instance, Profile::identity(1), &key, validity)?;
     let result = IssuedCredentials {
         certificates: vec![given.x509.to_vec()],
         x509_authorities: vec![issuer.x509().certificate().to_vec()],

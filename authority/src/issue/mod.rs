@@ -2,6 +2,7 @@
 
 mod keyring;
 mod keys;
+mod profile;
 mod ssh;
 mod subject;
 mod subject_key;
@@ -14,42 +15,29 @@ use std::time::Duration;
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
-use crate::resource::{Bot, BotInstance, Invalid, Name};
+use self::profile::SubjectForm;
+use crate::resource::{Bot, BotInstance, Invalid};
 
 pub use keyring::{CaState, Dated, Keyring, Keys, Ring};
 pub use keys::CaKey;
+pub use profile::{Profile, spiffe_id};
 pub use ssh::SshAuthority;
 pub use subject::{JoinAttributes, JoinMeta, Subject, SubjectError, TpmAttributes, Traits};
 pub use subject_key::SubjectKey;
 pub use x509::{ServerLeaf, X509Authority, serial_text};
 
-/// How long a host's certificates live if it does not say how long.
-pub const USUAL_TTL: Duration = Duration::from_secs(3600);
-
-/// The longest that a bot allows which does not say so itself.
-pub const BOT_TTL: Duration = Duration::from_secs(12 * 3600);
-
-/// The longest that any host's certificate lives.
-pub const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
-
-/// How long the certificates are to live that a host asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ttl(Duration);
+/// The lifetime that a host asks for; its profile's default if it asks for none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ttl(Option<Duration>);
 
 impl TryFrom<i64> for Ttl {
     type Error = Invalid;
 
-    /// Seconds; 0 is the usual.
+    /// Seconds; 0 is the default.
     fn try_from(seconds: i64) -> Result<Self, Invalid> {
         let seconds = u64::try_from(seconds)
             .map_err(|_| Invalid(format!("{seconds} seconds is not a valid lifetime")))?;
-        Ok(Self(if seconds == 0 { USUAL_TTL } else { Duration::from_secs(seconds) }))
-    }
-}
-
-impl Default for Ttl {
-    fn default() -> Self {
-        Self(USUAL_TTL)
+        Ok(Self((seconds > 0).then(|| Duration::from_secs(seconds))))
     }
 }
 
@@ -92,18 +80,6 @@ impl fmt::Display for ClusterName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// What a key is for decides what its X.509 certificate says of who holds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// The instance itself, which can renew: with the generation, which counts joins and renewals.
-    Identity(u64),
-    /// A service that talks to software of Teleport's.
-    Service,
-    /// A service that talks to other software. PostgreSQL, for example, refuses a subject with attributes
-    /// that OpenSSL has no names for.
-    Plain,
 }
 
 /// The cluster's CAs, and what they sign.
@@ -172,13 +148,13 @@ impl Issuer {
         Arc::clone(self.keyring.keys().ssh.active())
     }
 
-    /// Certificates for a key of an instance of this bot; it is proven. Each was verified as a peer
-    /// would.
+    /// Certificates of this profile for a key of an instance of this bot; the instance has proven that it has the
+    /// key. Each is verified as a peer would.
     pub fn credentials(
         &self,
         bot: &Bot,
         instance: &BotInstance,
-        purpose: Purpose,
+        profile: Profile,
         key: &SubjectKey,
         validity: Validity,
     ) -> Result<Credentials, IssueError> {
@@ -186,16 +162,17 @@ impl Issuer {
         let keys = self.keyring.keys();
         let (ca, ssh_ca) = (keys.x509.active(), keys.ssh.active());
         ca.check_time(now)?;
-        let window = window(ca, bot, ttl, now);
-        let subject = Subject::new(self.cluster.as_str(), bot, instance, purpose);
-        let name = match purpose {
-            Purpose::Identity(_) | Purpose::Service => subject.to_name()?,
-            Purpose::Plain => subject.to_plain_name()?,
+        let window = window(ca, bot, profile.lifetime.granted(bot, ttl), now);
+        let subject =
+            Subject::new(self.cluster.as_str(), bot, instance, profile.subject.generation());
+        let name = match profile.subject {
+            SubjectForm::Full { .. } => subject.to_name()?,
+            SubjectForm::Plain => subject.to_plain_name()?,
         };
-        let spiffe_id = spiffe_id(&self.cluster, &subject.bot);
-        let x509 = ca.host(name, &spiffe_id, key, window)?;
+        let spiffe_id = profile.names.spiffe_id(&self.cluster, &subject.bot);
+        let x509 = ca.host(name, &spiffe_id, profile.usages, key, window)?;
         let ssh = ssh_ca.user(&subject, key, x509.serial_low, window)?;
-        ca.verify_host(&x509.certificate, &spiffe_id, now)?;
+        ca.verify_host(&x509.certificate, &spiffe_id, profile.usages, now)?;
         ssh_ca.verify_user(&ssh, key, now)?;
         Ok(Credentials {
             serial: x509.serial,
@@ -207,20 +184,14 @@ impl Issuer {
     }
 }
 
-fn window(ca: &X509Authority, bot: &Bot, ttl: Ttl, now: OffsetDateTime) -> Window {
+fn window(ca: &X509Authority, bot: &Bot, lifetime: Duration, now: OffsetDateTime) -> Window {
     // RFC 5280 counts seconds.
     let now = now.replace_nanosecond(0).unwrap_or(now);
-    let most = bot.spec.max_session_ttl.map_or(BOT_TTL, |ttl| ttl.duration()).min(MAX_TTL);
-    let mut not_after = (now + ttl.0.min(most)).min(ca.not_after());
+    let mut not_after = (now + lifetime).min(ca.not_after());
     if let Some(expires) = bot.metadata.expires {
         not_after = not_after.min(expires.0);
     }
     Window { not_before: (now - BACKDATE).max(ca.not_before()), not_after }
-}
-
-/// The SPIFFE ID of a bot's hosts.
-pub fn spiffe_id(cluster: &ClusterName, bot: &Name) -> String {
-    format!("spiffe://{cluster}/bot/{bot}")
 }
 
 /// Why there is no certificate. None of it is the host's fault.

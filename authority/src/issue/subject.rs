@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::name::{Name as X501Name, RdnSequence, RelativeDistinguishedName};
 
-use super::{IssueError, Purpose};
+use super::IssueError;
 use crate::resource::{
     Bot, BotInstance, EkHash, InstanceId, JoinMethod, Name, Role, Serial, from_record, user_name,
 };
@@ -98,11 +98,12 @@ pub struct SubjectError(&'static str);
 
 impl Subject {
     /// Of an instance of this bot.
-    pub(super) fn new(cluster: &str, bot: &Bot, instance: &BotInstance, purpose: Purpose) -> Self {
-        let generation = match purpose {
-            Purpose::Identity(generation) => Some(generation),
-            Purpose::Service | Purpose::Plain => None,
-        };
+    pub(super) fn new(
+        cluster: &str,
+        bot: &Bot,
+        instance: &BotInstance,
+        generation: Option<u64>,
+    ) -> Self {
         let (spec, status) = (&bot.spec, &instance.status);
         Self {
             cluster: cluster.to_owned(),

@@ -13,6 +13,7 @@ use time::macros::datetime;
 use x509_cert::Certificate;
 use x509_cert::attr::AttributeTypeAndValue;
 
+use super::profile::Usages;
 use super::*;
 use crate::resource::{BotSpec, Metadata, ProvenEk, Resource, Timestamp, read};
 
@@ -69,7 +70,7 @@ fn asked(
     seconds: i64,
 ) -> Result<Credentials, IssueError> {
     let validity = Validity { now, ttl: seconds.try_into().unwrap() };
-    issuer.credentials(bot, &instance(), Purpose::Identity(7), key, validity)
+    issuer.credentials(bot, &instance(), Profile::identity(7), key, validity)
 }
 
 fn run(command: &mut Command) -> String {
@@ -157,10 +158,14 @@ fn a_peer_refuses_what_another_authority_signed_or_what_has_expired() {
     let key = SubjectKey::from(SecretKey::generate().public_key());
     let issued = issue(&ours, &bot("{}"), &key, NOW).unwrap();
     let id = "spiffe://example.test/bot/web-1";
-    ours.x509().verify_host(&issued.x509, id, NOW).unwrap();
-    other.x509().verify_host(&issued.x509, id, NOW).unwrap_err();
-    ours.x509().verify_host(&issued.x509, "spiffe://example.test/bot/web-2", NOW).unwrap_err();
-    ours.x509().verify_host(&issued.x509, id, NOW + time::Duration::HOUR * 2).unwrap_err();
+    ours.x509().verify_host(&issued.x509, id, Usages::PEER, NOW).unwrap();
+    other.x509().verify_host(&issued.x509, id, Usages::PEER, NOW).unwrap_err();
+    ours.x509()
+        .verify_host(&issued.x509, "spiffe://example.test/bot/web-2", Usages::PEER, NOW)
+        .unwrap_err();
+    ours.x509()
+        .verify_host(&issued.x509, id, Usages::PEER, NOW + time::Duration::HOUR * 2)
+        .unwrap_err();
 
     let ssh = ssh_key::Certificate::from_openssh(&issued.ssh).unwrap();
     ours.ssh().verify_user(&ssh, &key, NOW).unwrap();
@@ -207,11 +212,11 @@ fn one_signature_check_verifies_a_host_for_both_usages() {
     let issued = issue(&issuer, &bot("{}"), &key, NOW).unwrap();
     let count = Counting(AtomicUsize::new(0));
     let id = "spiffe://example.test/bot/web-1";
-    issuer.x509().verify_host_with(&[&count], &issued.x509, id, NOW).unwrap();
+    issuer.x509().verify_host_with(&[&count], &issued.x509, id, Usages::PEER, NOW).unwrap();
     assert_eq!(count.0.into_inner(), 1);
     // Genuine, and for servers only.
     let server = issuer.x509().server(NOW).unwrap();
-    let refused = issuer.x509().verify_host(&server.chain[0], id, NOW).unwrap_err();
+    let refused = issuer.x509().verify_host(&server.chain[0], id, Usages::PEER, NOW).unwrap_err();
     assert!(!refused.to_string().contains("URI names"), "{refused}");
 }
 
@@ -219,7 +224,7 @@ fn one_signature_check_verifies_a_host_for_both_usages() {
 fn a_plain_subject_has_what_every_software_knows_and_is_no_callers() {
     let (issuer, key) = (issuer(), SubjectKey::from(SecretKey::generate().public_key()));
     let validity = Validity { now: NOW, ttl: Ttl::default() };
-    let issued = issuer.credentials(&bot(BOT), &instance(), Purpose::Plain, &key, validity);
+    let issued = issuer.credentials(&bot(BOT), &instance(), Profile::PLAIN_SERVICE, &key, validity);
     let certificate = Certificate::from_der(&issued.unwrap().x509).unwrap();
     let subject = certificate.tbs_certificate().subject();
     let known: Vec<_> = subject.iter().map(|attribute| attribute.oid.to_string()).collect();
@@ -232,20 +237,23 @@ fn a_plain_subject_has_what_every_software_knows_and_is_no_callers() {
 fn subject_is_read_as_it_was_written_and_faulty_attributes_are_refused() {
     let issuer = issuer();
     let key = SubjectKey::from(SecretKey::generate().public_key());
-    let purposes = [Purpose::Identity(1), Purpose::Service, Purpose::Identity(u64::MAX)];
-    for (purpose, spec) in purposes.into_iter().zip([BOT, BOT, "{}"]) {
+    let profiles = [Profile::identity(1), Profile::SERVICE, Profile::identity(u64::MAX)];
+    for (profile, spec) in profiles.into_iter().zip([BOT, BOT, "{}"]) {
         let validity = Validity { now: NOW, ttl: Ttl::default() };
         let (bot, instance) = (bot(spec), instance());
-        let issued = issuer.credentials(&bot, &instance, purpose, &key, validity).unwrap();
+        let issued = issuer.credentials(&bot, &instance, profile, &key, validity).unwrap();
         let certificate = Certificate::from_der(&issued.x509).unwrap();
         let subject = Subject::from_name(certificate.tbs_certificate().subject()).unwrap();
-        assert_eq!(subject, Subject::new("example.test", &bot, &instance, purpose));
+        assert_eq!(
+            subject,
+            Subject::new("example.test", &bot, &instance, profile.subject.generation())
+        );
         assert_eq!(subject.to_name().unwrap(), *certificate.tbs_certificate().subject());
         assert_eq!(subject.join.tpm.ek_cert_serial.unwrap().as_str(), "5e:cd");
         assert!(subject.join.tpm.ek_cert_verified);
         assert_eq!(subject.instance, instance.spec.instance_id);
     }
-    let sound = Subject::new("example.test", &bot(BOT), &instance(), Purpose::Identity(7));
+    let sound = Subject::new("example.test", &bot(BOT), &instance(), Some(7));
     let attributes: Vec<_> = sound.to_name().unwrap().iter().cloned().collect();
     let text = |a: &AttributeTypeAndValue| a.value.decode_as::<String>().unwrap();
     let pairs: Vec<_> = attributes.iter().map(|a| (a.oid, text(a))).collect();
@@ -365,7 +373,7 @@ fn next_ca_is_trusted_before_it_signs_and_the_old_one_for_a_while_after() {
     let ca = || CaKey::generate().unwrap();
     let signed_by = |ca: &X509Authority| {
         let issued = issue(&issuer, &bot("{}"), &key, NOW).unwrap();
-        ca.verify_host(&issued.x509, "spiffe://example.test/bot/web-1", NOW).is_ok()
+        ca.verify_host(&issued.x509, "spiffe://example.test/bot/web-1", Usages::PEER, NOW).is_ok()
     };
     let states = || {
         let keys = issuer.keyring().keys();

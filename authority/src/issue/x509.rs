@@ -3,7 +3,6 @@
 use std::time::SystemTime;
 
 use const_oid::db::rfc4519::{COMMON_NAME, ORGANIZATION_NAME};
-use const_oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
 use der::asn1::Ia5String;
 use der::{Decode, Encode};
 use p256::PublicKey;
@@ -28,6 +27,7 @@ use x509_cert::serial_number::SerialNumber;
 use x509_cert::time::{Time, Validity};
 use zeroize::Zeroizing;
 
+use super::profile::Usages;
 use super::subject::name;
 use super::{BACKDATE, CaKey, ClusterName, IssueError, SubjectKey, Window};
 use crate::resource::Timestamp;
@@ -90,8 +90,8 @@ impl X509Authority {
             (COMMON_NAME, format!("X.509 CA {id}")),
         ])?;
         let spki = public_key_info(&key.public())?;
-        let profile = Profile { issuer: subject.clone(), subject, role: Role::Authority };
-        let certificate = sign(&key, profile, &serial, window, spki)?;
+        let template = Template { issuer: subject.clone(), subject, role: Role::Authority };
+        let certificate = sign(&key, template, &serial, window, spki)?;
         Self::load(&certificate, key)
     }
 
@@ -153,13 +153,14 @@ impl X509Authority {
             not_after: (now.max(self.not_before) + SERVER_LIFETIME).min(self.not_after),
         };
         let key = CaKey::generate()?;
-        let profile = Profile {
+        let dns_name = GeneralName::DnsName(ia5(tls::AUTHORITY_NAME)?);
+        let template = Template {
             issuer: self.name.clone(),
             subject: name(&[(COMMON_NAME, tls::AUTHORITY_NAME.to_owned())])?,
-            role: Role::Server(ia5(tls::AUTHORITY_NAME)?),
+            role: Role::EndEntity(dns_name, Usages::SERVER),
         };
         let spki = public_key_info(&key.public())?;
-        let leaf = sign(&self.key, profile, &Serial::random()?, window, spki)?;
+        let leaf = sign(&self.key, template, &Serial::random()?, window, spki)?;
         Ok(ServerLeaf {
             chain: vec![leaf, self.certificate.clone()],
             key: pkcs8(&key)?,
@@ -172,13 +173,15 @@ impl X509Authority {
         &self,
         subject: Name,
         spiffe_id: &str,
+        usages: Usages,
         key: &SubjectKey,
         window: Window,
     ) -> Result<HostCertificate, IssueError> {
-        let profile =
-            Profile { issuer: self.name.clone(), subject, role: Role::Host(ia5(spiffe_id)?) };
+        let uri = GeneralName::UniformResourceIdentifier(ia5(spiffe_id)?);
+        let role = Role::EndEntity(uri, usages);
+        let template = Template { issuer: self.name.clone(), subject, role };
         let serial = Serial::random()?;
-        let certificate = sign(&self.key, profile, &serial, window, key.spki()?)?;
+        let certificate = sign(&self.key, template, &serial, window, key.spki()?)?;
         Ok(HostCertificate {
             certificate,
             serial: serial_text(&serial.0),
@@ -186,17 +189,19 @@ impl X509Authority {
         })
     }
 
-    /// Verifies a host's certificate as its peers will: chain, time, usage, name.
+    /// Verifies a host's certificate as its peers will: chain, time, usages, name.
     pub(super) fn verify_host(
         &self,
         certificate: &CertificateDer<'_>,
         spiffe_id: &str,
+        usages: Usages,
         now: OffsetDateTime,
     ) -> Result<(), IssueError> {
         self.verify_host_with(
             tls::provider().signature_verification_algorithms.all,
             certificate,
             spiffe_id,
+            usages,
             now,
         )
     }
@@ -207,13 +212,14 @@ impl X509Authority {
         algorithms: &[&dyn SignatureVerificationAlgorithm],
         certificate: &CertificateDer<'_>,
         spiffe_id: &str,
+        usages: Usages,
         now: OffsetDateTime,
     ) -> Result<(), IssueError> {
         let leaf = webpki::EndEntityCert::try_from(certificate).map_err(IssueError::x509)?;
         let seconds = u64::try_from(now.unix_timestamp()).map_err(IssueError::x509)?;
         let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
         let anchors = std::slice::from_ref(&self.anchor);
-        leaf.verify_for_usage(algorithms, anchors, &[], at, ClientAndServer, None, None)
+        leaf.verify_for_usage(algorithms, anchors, &[], at, usages, None, None)
             .map_err(IssueError::x509)?;
         match leaf.valid_uri_names().collect::<Vec<_>>().as_slice() {
             [uri] if *uri == spiffe_id => Ok(()),
@@ -222,19 +228,15 @@ impl X509Authority {
     }
 }
 
-/// Demands the purposes of a client and of a server, so that one path, and with it one signature
-/// check, serves both.
-struct ClientAndServer;
-
-impl webpki::ExtendedKeyUsageValidator for ClientAndServer {
+/// Requires all extended usages at once, so that one path, and with it one signature check, serves each of them.
+impl webpki::ExtendedKeyUsageValidator for Usages {
     fn validate(&self, purposes: webpki::KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
-        let (mut client, mut server) = (false, false);
+        let mut missing = self.extended.to_vec();
         for purpose in purposes {
             let purpose = purpose?;
-            client |= purpose == webpki::KeyPurposeId::new(ID_KP_CLIENT_AUTH.as_bytes());
-            server |= purpose == webpki::KeyPurposeId::new(ID_KP_SERVER_AUTH.as_bytes());
+            missing.retain(|usage| purpose != webpki::KeyPurposeId::new(usage.as_bytes()));
         }
-        if client && server { Ok(()) } else { Err(webpki::Error::UnknownIssuer) }
+        if missing.is_empty() { Ok(()) } else { Err(webpki::Error::UnknownIssuer) }
     }
 }
 
@@ -243,8 +245,8 @@ pub fn serial_text(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
 }
 
-/// What a certificate is for decides its extensions.
-struct Profile {
+/// What a certificate says, except for key, serial number and dates.
+struct Template {
     issuer: Name,
     subject: Name,
     role: Role,
@@ -252,11 +254,10 @@ struct Profile {
 
 enum Role {
     Authority,
-    Server(Ia5String),
-    Host(Ia5String),
+    EndEntity(GeneralName, Usages),
 }
 
-impl BuilderProfile for Profile {
+impl BuilderProfile for Template {
     fn get_issuer(&self, _subject: &Name) -> Name {
         self.issuer.clone()
     }
@@ -273,24 +274,20 @@ impl BuilderProfile for Profile {
     ) -> x509_cert::builder::Result<Vec<Extension>> {
         let mut all = Extensions { subject: tbs.subject(), all: Vec::new() };
         all.add(&SubjectKeyIdentifier::try_from(key)?)?;
-        let (usages, alternative) = match &self.role {
+        match &self.role {
             Role::Authority => {
                 // No CA below this one.
                 all.add(&BasicConstraints { ca: true, path_len_constraint: Some(0) })?;
                 all.add(&KeyUsage(KeyUsages::KeyCertSign | KeyUsages::CRLSign))?;
-                return Ok(all.all);
             }
-            Role::Server(name) => (vec![ID_KP_SERVER_AUTH], GeneralName::DnsName(name.clone())),
-            Role::Host(uri) => (
-                vec![ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH],
-                GeneralName::UniformResourceIdentifier(uri.clone()),
-            ),
-        };
-        all.add(&AuthorityKeyIdentifier::try_from(issuer_key)?)?;
-        all.add(&BasicConstraints { ca: false, path_len_constraint: None })?;
-        all.add(&KeyUsage(KeyUsages::DigitalSignature.into()))?;
-        all.add(&ExtendedKeyUsage(usages))?;
-        all.add(&SubjectAltName(GeneralNames::from(vec![alternative])))?;
+            Role::EndEntity(name, usages) => {
+                all.add(&AuthorityKeyIdentifier::try_from(issuer_key)?)?;
+                all.add(&BasicConstraints { ca: false, path_len_constraint: None })?;
+                all.add(&KeyUsage(usages.key.into()))?;
+                all.add(&ExtendedKeyUsage(usages.extended.to_vec()))?;
+                all.add(&SubjectAltName(GeneralNames::from(vec![name.clone()])))?;
+            }
+        }
         Ok(all.all)
     }
 }
@@ -313,7 +310,7 @@ impl Extensions<'_> {
 
 fn sign(
     key: &CaKey,
-    profile: Profile,
+    template: Template,
     serial: &Serial,
     window: Window,
     spki: SubjectPublicKeyInfoOwned,
@@ -321,7 +318,7 @@ fn sign(
     let time = |at: OffsetDateTime| Time::try_from(SystemTime::from(at)).map_err(IssueError::x509);
     let validity = Validity::new(time(window.not_before)?, time(window.not_after)?);
     let serial = SerialNumber::new(&serial.0).map_err(IssueError::x509)?;
-    let certificate = CertificateBuilder::new(profile, serial, validity, spki)
+    let certificate = CertificateBuilder::new(template, serial, validity, spki)
         .and_then(|builder| builder.build::<_, DerSignature>(key.signer()))
         .map_err(IssueError::x509)?;
     Ok(CertificateDer::from(certificate.to_der().map_err(IssueError::x509)?))

@@ -24,7 +24,7 @@ use super::refusal::{Code, Refusal};
 use super::token::OpenToken;
 use super::{Authority, Peer};
 use crate::audit::{Action, Attempt, Event, bounded};
-use crate::issue::{Purpose, SubjectKey, Ttl, Validity};
+use crate::issue::{Profile, SubjectKey, Ttl, Validity};
 use crate::resource::{BotInstance, ProvenEk, Timestamp};
 use crate::store::Basis;
 
@@ -222,8 +222,8 @@ impl Join {
         authority.entitled(&instance, now).await?;
         candidate.is_of(&basis)?;
         let validity = Validity { now, ttl: candidate.ttl };
-        let purpose = Purpose::Identity(instance.status.generation);
-        let issued = authority.issuer.credentials(&bot, &instance, purpose, key, validity);
+        let profile = Profile::identity(instance.status.generation);
+        let issued = authority.issuer.credentials(&bot, &instance, profile, key, validity);
         let issued = issued.map_err(Refusal::because(Code::Internal))?;
         instance.status.certificate_serial.clone_from(&issued.serial);
         instance.lives_until(Timestamp(issued.not_after));

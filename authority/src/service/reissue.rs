@@ -16,7 +16,7 @@ use super::grant::{Decision, Granted, MAX_RETRIES, overtaken};
 use super::refusal::{Code, Refusal};
 use super::{Authority, Peer};
 use crate::audit::{Action, Attempt, Event, bounded};
-use crate::issue::{Purpose, SubjectKey, Ttl, Validity};
+use crate::issue::{Profile, SubjectKey, Ttl, Validity};
 use crate::resource::{BotInstance, ServiceRecord, Timestamp};
 
 /// What a caller asks for.
@@ -115,18 +115,18 @@ impl Call {
         let presented = standing.is_itself(caller)?;
         self.authority.entitled(&instance, now).await?;
         self.attempt.presented_generation = self.outdated(presented, status.generation);
-        let credentials = |instance: &BotInstance, purpose, key: &SubjectKey, ttl: i64| {
+        let credentials = |instance: &BotInstance, profile, key: &SubjectKey, ttl: i64| {
             let ttl = Ttl::try_from(ttl).map_err(Refusal::because(Code::Malformed))?;
             let validity = Validity { now, ttl };
-            let issued = self.authority.issuer.credentials(bot, instance, purpose, key, validity);
+            let issued = self.authority.issuer.credentials(bot, instance, profile, key, validity);
             issued.map_err(Refusal::because(Code::Internal))
         };
         let issued = match &self.wish {
             Wish::Renew(request) => {
                 let key = public_key(&caller.public_key)?;
                 let generation = status.generation.max(presented).saturating_add(1);
-                let purpose = Purpose::Identity(generation);
-                let issued = credentials(&instance, purpose, &key, request.ttl_seconds)?;
+                let profile = Profile::identity(generation);
+                let issued = credentials(&instance, profile, &key, request.ttl_seconds)?;
                 let status = &mut instance.status;
                 status.generation = generation;
                 status.certificate_serial.clone_from(&issued.serial);
@@ -140,11 +140,11 @@ impl Call {
                 let key = self.proven(request)?;
                 let form = SubjectForm::try_from(request.subject)
                     .map_err(Refusal::because(Code::Malformed))?;
-                let purpose = match form {
-                    SubjectForm::Full => Purpose::Service,
-                    SubjectForm::Plain => Purpose::Plain,
+                let profile = match form {
+                    SubjectForm::Full => Profile::SERVICE,
+                    SubjectForm::Plain => Profile::PLAIN_SERVICE,
                 };
-                let issued = credentials(&instance, purpose, &key, request.ttl_seconds)?;
+                let issued = credentials(&instance, profile, &key, request.ttl_seconds)?;
                 let record = ServiceRecord {
                     certificate_serial: issued.serial.clone(),
                     issued: Timestamp(now),

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::sync::atomic::Ordering;
 
-use authority::issue::{CaKey, Keys, Purpose, Ttl, Validity, X509Authority};
+use authority::issue::{CaKey, Keys, Profile, Ttl, Validity, X509Authority};
 use authority::resource::Kind;
 use p256::ecdsa::SigningKey;
 use p256::elliptic_curve::Generate;
@@ -261,7 +261,7 @@ async fn a_certificate_of_the_cluster_for_another_key_is_not_the_instance() {
     let public = key.verifying_key().into();
     let issuer = &harness.authority.issuer;
     let forged =
-        issuer.credentials(&bot, &instance, Purpose::Identity(2), &public, validity).unwrap();
+        issuer.credentials(&bot, &instance, Profile::identity(2), &public, validity).unwrap();
     let forged = IssuedCredentials { certificates: vec![forged.x509.to_vec()], ..held };
     let wire = harness.wire_as(Some(identity(&key, &forged))).await;
     let mut client = IdentityServiceClient::new(wire.channel);

@@ -1,0 +1,125 @@
+//! What credentials are for.
+
+use std::time::Duration;
+
+use const_oid::ObjectIdentifier;
+use const_oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
+use x509_cert::ext::pkix::KeyUsages;
+
+use super::{ClusterName, Ttl};
+use crate::resource::{Bot, Name};
+
+/// What a credential is for: the names in its X.509 certificate, what the key may be used for, how long the
+/// credential is valid, and what the subject says about the holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Profile {
+    pub(super) names: Names,
+    pub(super) usages: Usages,
+    pub(super) lifetime: Lifetime,
+    pub(super) subject: SubjectForm,
+}
+
+impl Profile {
+    /// A service that talks to Teleport's software.
+    pub const SERVICE: Self = Self {
+        names: Names::Bot,
+        usages: Usages::PEER,
+        lifetime: Lifetime::HOST,
+        subject: SubjectForm::Full { generation: None },
+    };
+
+    /// A service that talks to other software. PostgreSQL, for example, refuses a subject with attributes
+    /// that OpenSSL has no names for.
+    pub const PLAIN_SERVICE: Self = Self { subject: SubjectForm::Plain, ..Self::SERVICE };
+
+    /// The instance itself, which can renew. The generation counts joins and renewals.
+    pub const fn identity(generation: u64) -> Self {
+        Self { subject: SubjectForm::Full { generation: Some(generation) }, ..Self::SERVICE }
+    }
+}
+
+/// The subjectAltName.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Names {
+    /// The bot's SPIFFE ID.
+    Bot,
+}
+
+impl Names {
+    /// The SPIFFE ID, the one URI (X509-SVID section 2).
+    pub(super) fn spiffe_id(self, cluster: &ClusterName, bot: &Name) -> String {
+        match self {
+            Self::Bot => spiffe_id(cluster, bot),
+        }
+    }
+}
+
+/// The SPIFFE ID of a bot.
+pub fn spiffe_id(cluster: &ClusterName, bot: &Name) -> String {
+    format!("spiffe://{cluster}/bot/{bot}")
+}
+
+/// The attributes of the subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SubjectForm {
+    /// Those of X.520 and Teleport's. A certificate with a generation can renew.
+    Full {
+        /// Counts joins and renewals.
+        generation: Option<u64>,
+    },
+    /// Roles and user name.
+    Plain,
+}
+
+impl SubjectForm {
+    pub(super) const fn generation(self) -> Option<u64> {
+        match self {
+            Self::Full { generation } => generation,
+            Self::Plain => None,
+        }
+    }
+}
+
+/// What a key may be used for, RFC 5280 sections 4.2.1.3 and 4.2.1.12.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Usages {
+    pub(super) key: KeyUsages,
+    pub(super) extended: &'static [ObjectIdentifier],
+}
+
+impl Usages {
+    /// Both ends of TLS connections.
+    pub(super) const PEER: Self = Self {
+        key: KeyUsages::DigitalSignature,
+        extended: &[ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH],
+    };
+
+    /// The server's end of TLS connections.
+    pub(super) const SERVER: Self =
+        Self { key: KeyUsages::DigitalSignature, extended: &[ID_KP_SERVER_AUTH] };
+}
+
+/// How long credentials are valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lifetime {
+    /// If the host asks for no other.
+    default: Duration,
+    /// At most, for a bot without `max_session_ttl`.
+    bot_max: Duration,
+    /// At most, for any bot.
+    max: Duration,
+}
+
+impl Lifetime {
+    const HOST: Self = Self {
+        default: Duration::from_secs(3600),
+        bot_max: Duration::from_secs(12 * 3600),
+        max: Duration::from_secs(24 * 3600),
+    };
+
+    /// How long a credential of this bot is valid.
+    pub(super) fn granted(&self, bot: &Bot, asked: Ttl) -> Duration {
+        let bot_max = bot.spec.max_session_ttl.map_or(self.bot_max, |ttl| ttl.duration());
+        asked.0.unwrap_or(self.default).min(bot_max).min(self.max)
+    }
+}
