@@ -19,7 +19,7 @@ use tonic::Status;
 use crate::ceremony::channel::Channel;
 use crate::ceremony::frames::Charged;
 use crate::ceremony::handshake::{self, Stream};
-use crate::ceremony::words::{handshake_failure, not_accepted};
+use crate::ceremony::tls_failure::{handshake_failure, not_accepted};
 
 /// How long an address may take to answer, and then to shake hands, the TPM's time apart.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@ pub mod connection;
 pub mod endorse_v1;
 mod frames;
 mod handshake;
-mod words;
+mod tls_failure;
 
 use std::time::Duration;
 

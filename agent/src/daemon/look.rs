@@ -11,7 +11,7 @@ use tokio::sync::oneshot::{self, Receiver};
 use super::health::IDENTITY;
 use super::machine::Part;
 use super::worker::Files;
-use super::{answers, name};
+use super::{health_socket, name};
 use crate::deliver::destination::Change;
 
 /// What a comparison has found.
@@ -72,7 +72,7 @@ fn look(files: &Files, at: &Mutex<String>) -> Seen {
     let changed = changed.collect();
     note(IDENTITY);
     let departure = files.departure();
-    let socket = answers::socket(files.settings());
-    let socket = socket.and_then(|path| answers::recreate_socket(&path));
+    let socket = health_socket::socket(files.settings());
+    let socket = socket.and_then(|path| health_socket::recreate_socket(&path));
     Seen { changed, departure, socket }
 }

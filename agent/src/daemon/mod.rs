@@ -5,9 +5,9 @@
 //! and words to the third. One thread runs it all, and wakes at most once a minute when there is nothing to do.
 
 pub mod alarm;
-mod answers;
 pub mod diag;
 pub mod health;
+mod health_socket;
 mod look;
 pub mod machine;
 mod pid_file;
@@ -25,8 +25,8 @@ use host::service_manager::ServiceManager;
 use tokio::task::JoinHandle;
 
 use self::alarm::Alarm;
-use self::answers::Answers;
 use self::health::{Health, IDENTITY};
+use self::health_socket::Answers;
 use self::look::{Looking, Seen};
 use self::machine::{Action, Event, Job, Machine, Moment, Outcome, Part, Validity};
 use self::pid_file::PidFile;

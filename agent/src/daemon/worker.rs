@@ -12,7 +12,7 @@ use proto::v1::SubjectForm;
 pub(crate) use self::found::{Departure, Files, Inventory};
 use self::found::{kept, restore, superseded};
 use super::Reread;
-use super::answers::{self, DiagChange};
+use super::health_socket::{self, DiagChange};
 use super::machine::{Job, Outcome, Pace, Trouble, Validity};
 use super::stop::Stop;
 use crate::ceremony::Wanted;
@@ -253,10 +253,10 @@ impl Worker {
         let validity = identity.validity().map_err(|error| Failure::new(Exit::Data, error, ""))?;
         if let Store::Directory(storage) = &self.store {
             let (storage, stored) = (Arc::clone(storage), identity.clone());
-            let path = answers::socket(&self.settings);
+            let path = health_socket::socket(&self.settings);
             let store = move || {
                 let notices = storage.store(&stored)?;
-                Ok((notices, path.and_then(|path| answers::recreate_socket(&path))))
+                Ok((notices, path.and_then(|path| health_socket::recreate_socket(&path))))
             };
             let (notices, socket) = blocking(store).await?;
             self.socket = socket;

@@ -84,7 +84,7 @@ impl AuditLog {
     /// Whether a grant may be recorded: not if too many rows wait for the file or for its disk.
     pub(crate) fn check_room(&self) -> Result<(), String> {
         let state = self.state();
-        let waiting = state.queue.unsettled();
+        let waiting = state.queue.unsynchronized();
         if waiting < self.max_waiting {
             return Ok(());
         }
@@ -106,9 +106,9 @@ impl AuditLog {
     }
 
     /// Writes what waits, and sees that what is written is on disk. Returns the keys of rows that
-    /// the store need not have any longer. Blocks for as long as the disk takes.
+    /// the store may remove. Blocks for as long as the disk takes.
     pub(crate) fn synchronize(&self) -> Vec<String> {
-        if self.state().queue.unsettled() > 0 {
+        if self.state().queue.unsynchronized() > 0 {
             // Also follows the path, if the file was removed. An error is logged, and tried again the next time.
             let _ = self.append(|_| Ok(()));
         }
@@ -123,12 +123,12 @@ impl AuditLog {
         if synchronized.is_err() {
             state.note(&synchronized);
         }
-        state.queue.take_settled()
+        state.queue.take_removable()
     }
 
-    /// Takes keys back that the store could not be rid of.
-    pub(crate) fn unsettle(&self, keys: Vec<String>) {
-        self.state().queue.settle(keys);
+    /// Takes back keys of rows that could not be removed from the store: the next call tries again.
+    pub(crate) fn retry_removal(&self, keys: Vec<String>) {
+        self.state().queue.add_removable(keys);
     }
 
     /// Whether there is more room on the disk than what is kept for granted lines: a tenth of the

@@ -31,8 +31,8 @@ pub(super) struct Queue {
     waiting: VecDeque<Row>,
     /// In the file, but a loss of power may take the line away.
     written: Vec<Row>,
-    /// On disk in the file: the store need not have them any longer. Keys.
-    settled: Vec<String>,
+    /// On disk in the file: the store may remove them. Keys.
+    removable: Vec<String>,
 }
 
 impl Queue {
@@ -45,7 +45,7 @@ impl Queue {
     }
 
     /// How many rows are not known to be on disk in the file.
-    pub(super) fn unsettled(&self) -> usize {
+    pub(super) fn unsynchronized(&self) -> usize {
         self.waiting.len().saturating_add(self.written.len())
     }
 
@@ -73,18 +73,18 @@ impl Queue {
     /// What became of the lines of these rows. Where they may be lost, they are written again.
     pub(super) fn synchronized(&mut self, rows: Vec<Row>, result: &io::Result<()>) {
         match result {
-            Ok(()) => self.settle(rows.into_iter().map(|row| row.key().to_owned())),
+            Ok(()) => self.add_removable(rows.into_iter().map(|row| row.key().to_owned())),
             Err(_) => rows.into_iter().rev().for_each(|row| self.waiting.push_front(row)),
         }
     }
 
-    /// Keys of rows that need not be in the store.
-    pub(super) fn take_settled(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.settled)
+    /// Keys of rows that the store may remove.
+    pub(super) fn take_removable(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.removable)
     }
 
-    pub(super) fn settle(&mut self, keys: impl IntoIterator<Item = String>) {
-        self.settled.extend(keys);
+    pub(super) fn add_removable(&mut self, keys: impl IntoIterator<Item = String>) {
+        self.removable.extend(keys);
     }
 
     /// Takes over rows that a former process has left in the store. Those whose lines are at the end
@@ -149,10 +149,10 @@ mod tests {
         assert_eq!((queue.waiting(), queue.written()), (2, 0));
         assert_eq!(drained(&mut queue), ["one", "two"]);
         assert_eq!((queue.waiting(), queue.written()), (0, 2));
-        assert!(queue.take_settled().is_empty());
+        assert!(queue.take_removable().is_empty());
         let written = queue.take_written();
         queue.synchronized(written, &Ok(()));
-        assert_eq!(queue.take_settled(), ["key of one", "key of two"]);
+        assert_eq!(queue.take_removable(), ["key of one", "key of two"]);
     }
 
     #[test]
@@ -164,7 +164,7 @@ mod tests {
         queue.push(rows(&["three"]));
         queue.synchronized(written, &Err(io::ErrorKind::StorageFull.into()));
         assert_eq!(drained(&mut queue), ["one", "two", "three"]);
-        assert!(queue.take_settled().is_empty());
+        assert!(queue.take_removable().is_empty());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the authority signs: its own certificate, and those of the hosts that joined.
 
+mod ca_keys;
 mod keyring;
-mod keys;
 mod profile;
 mod ssh;
 mod subject;
@@ -18,8 +18,8 @@ use time::OffsetDateTime;
 use self::profile::SubjectForm;
 use crate::resource::{Bot, BotInstance, Invalid};
 
+pub use ca_keys::CaKey;
 pub use keyring::{CaState, Dated, Keyring, Keys, Ring};
-pub use keys::CaKey;
 pub use profile::{Profile, spiffe_id};
 pub use ssh::SshAuthority;
 pub use subject::{JoinAttributes, JoinMeta, Subject, SubjectError, TpmAttributes, Traits};

@@ -29,7 +29,7 @@ use tonic::transport::Server;
 use self::public::Connections;
 use self::router::Hosts;
 use crate::service::Authority;
-use crate::service::refusals;
+use crate::service::refusal_log;
 use crate::wire::admin::Operators;
 use crate::wire::endorse_v1;
 
@@ -139,7 +139,7 @@ pub async fn serve(
 
 /// Never ends.
 async fn count_refusals(authority: &Authority) {
-    let mut times = tokio::time::interval(refusals::WINDOW);
+    let mut times = tokio::time::interval(refusal_log::WINDOW);
     loop {
         times.tick().await;
         authority.record_counted_refusals();

@@ -103,14 +103,14 @@ impl Admin {
             Change { kind, name, what: what.into() }
         });
         let changes = changes.collect();
-        Ok(CreateResponse { changes, warnings: self.doubts(&resources).await })
+        Ok(CreateResponse { changes, warnings: self.warnings(&resources).await })
     }
 
     /// What is stored is stored, whatever becomes of the doubts.
-    async fn doubts(&self, resources: &[Resource]) -> Vec<String> {
+    async fn warnings(&self, resources: &[Resource]) -> Vec<String> {
         let (mut all, now) = (Vec::new(), self.0.clock.now());
         for resource in resources {
-            match self.0.doubts(resource, now).await {
+            match self.0.resource_warnings(resource, now).await {
                 Ok(doubts) => all.extend(doubts),
                 Err(cause) => warn!(%cause, "cannot check the stored resources for warnings"),
             }

@@ -21,7 +21,7 @@ use super::admission::store_failed;
 use super::caller::key_hash;
 use super::grant::{Decision, Granted, Judged, MAX_RETRIES, overtaken};
 use super::refusal::{Code, Refusal};
-use super::token::OpenToken;
+use super::token_cache::OpenToken;
 use super::{Authority, Peer};
 use crate::audit::{Action, Attempt, Event, bounded};
 use crate::issue::{Profile, SubjectKey, Ttl, Validity};

@@ -51,7 +51,7 @@ impl Authority {
             if let Err(cause) = self.records.clear_audit_rows(&keys).await {
                 warn!(%cause, "events written to the audit log cannot be removed from the store yet");
                 keys.extend(rest);
-                self.audit.unsettle(keys);
+                self.audit.retry_removal(keys);
                 return;
             }
             keys = rest;

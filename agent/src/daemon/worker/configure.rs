@@ -7,7 +7,7 @@ use host::exit::{Exit, Failure};
 
 use super::{Inventory, Worker, blocking, client, sinks};
 use crate::config::Settings;
-use crate::daemon::answers::DiagChange;
+use crate::daemon::health_socket::DiagChange;
 
 /// How long it may take to read the configuration: it may be on a file system that hangs, or a pipe.
 const CONFIGURATION_TIMEOUT: Duration = Duration::from_secs(10);

@@ -8,35 +8,35 @@ use crate::resource::{Lock, Resource, Target, Timestamp, Token};
 use crate::store::StoreError;
 
 impl Authority {
-    /// What is doubtful of a resource that is stored, a line each.
-    pub(super) async fn doubts(
+    /// Warnings about a resource that is stored, a line each.
+    pub(super) async fn resource_warnings(
         &self,
         resource: &Resource,
         now: OffsetDateTime,
     ) -> Result<Vec<String>, StoreError> {
-        let mut doubts = Vec::new();
+        let mut warnings = Vec::new();
         if let Some(end) = resource.metadata().expires.filter(|_| resource.metadata().expired(now))
         {
-            doubts.push(format!("metadata.expires, {end}, is in the past: it has no effect"));
+            warnings.push(format!("metadata.expires, {end}, is in the past: it has no effect"));
         }
         match resource {
-            Resource::Token(token) => doubts.extend(self.doubt_of_token(token, now).await?),
+            Resource::Token(token) => warnings.extend(self.token_warning(token, now).await?),
             Resource::Lock(lock) => {
                 let past = |end: &Timestamp| end.0 <= now;
                 if let Some(end) = lock.spec.expires.filter(past) {
-                    doubts.push(format!(
+                    warnings.push(format!(
                         "spec.expires, {end}, is in the past: the lock has no effect"
                     ));
                 }
-                doubts.extend(self.doubt_of_lock(lock).await?);
+                warnings.extend(self.lock_warning(lock).await?);
             }
             Resource::Bot(_) | Resource::BotInstance(_) => {}
         }
         let (kind, name) = (resource.kind(), resource.name());
-        Ok(doubts.into_iter().map(|doubt| format!("{kind} \"{name}\": {doubt}")).collect())
+        Ok(warnings.into_iter().map(|warning| format!("{kind} \"{name}\": {warning}")).collect())
     }
 
-    async fn doubt_of_token(
+    async fn token_warning(
         &self,
         token: &Token,
         now: OffsetDateTime,
@@ -44,15 +44,15 @@ impl Authority {
         let Some(name) = &token.spec.bot_name else { return Ok(None) };
         let bot = self.records.bot(name).await?;
         let known = bot.is_some_and(|bot| !bot.metadata.expired(now));
-        let doubt = || {
+        let warning = || {
             format!(
                 "the bot \"{name}\" does not exist: no host can join with this token until it does"
             )
         };
-        Ok((!known).then(doubt))
+        Ok((!known).then(warning))
     }
 
-    async fn doubt_of_lock(&self, lock: &Lock) -> Result<Option<String>, StoreError> {
+    async fn lock_warning(&self, lock: &Lock) -> Result<Option<String>, StoreError> {
         let Ok(target) = lock.target() else { return Ok(None) };
         if self.is_known(&target).await? {
             return Ok(None);
