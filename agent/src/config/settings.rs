@@ -193,6 +193,29 @@ pub struct Service {
     pub reload: Option<Reload>,
 }
 
+impl Service {
+    /// What it is recognized by in another configuration.
+    #[must_use]
+    pub fn key(&self) -> ServiceKey {
+        match &self.destination {
+            Destination::Directory { directory, .. } => {
+                ServiceKey::Directory(directory.path.clone())
+            }
+            Destination::Memory => ServiceKey::Memory(self.name.clone()),
+        }
+    }
+}
+
+/// What makes two services of successive configurations the same one: where its files are, since names may be made from
+/// the position in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceKey {
+    /// The directory.
+    Directory(PathBuf),
+    /// The name of a service that is only kept in memory.
+    Memory(ServiceName),
+}
+
 /// The name of a service: letters, digits, `-`, `_` and `+`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServiceName(String);

@@ -19,6 +19,7 @@ pub use self::job::{Job, Outcome, Part, Trouble};
 use self::limit::Limit;
 use self::look::Look;
 pub use self::timing::{Moment, backoff, renewal_time};
+use crate::config::ServiceKey;
 pub use crate::credential::validity::Validity;
 
 /// What happened.
@@ -108,14 +109,34 @@ pub struct Pace {
     pub interval: Option<Duration>,
 }
 
+/// What is known of a service when a configuration comes into force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What makes it the same service under another configuration.
+    pub key: ServiceKey,
+    /// When the credentials in its destination are valid, if they can be used.
+    pub validity: Option<Validity>,
+    /// How often to renew them.
+    pub pace: Pace,
+    /// Its reload hook has yet to run for them.
+    pub reload_pending: bool,
+}
+
+/// A service. Jobs name it by its position, which does not change while a configuration is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Service {
+    key: ServiceKey,
+    pace: Pace,
+    unit: Unit,
+}
+
 /// All that decides what the daemon does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
     identity: Unit,
     /// The configuration asks for another identity: join, and go on with this one until that succeeds.
     rejoin: Option<Unit>,
-    services: Vec<Unit>,
-    paces: Vec<Pace>,
+    services: Vec<Service>,
     pace: Pace,
     running: Option<Job>,
     look: Option<Look>,
@@ -140,21 +161,24 @@ impl Machine {
     /// A job that takes longer is reported: a slow TPM and a slow reload hook together need less.
     pub const OVERDUE: Duration = Duration::from_secs(600);
 
-    /// A daemon with what was found on the disk: the identity, and for each service its credentials and its pace.
+    /// A daemon with what was found on the disk.
     #[must_use]
     pub fn new(
         identity: Option<Validity>,
         pace: Pace,
-        services: impl IntoIterator<Item = (Option<Validity>, Pace)>,
+        services: impl IntoIterator<Item = Found>,
         mut seed: impl FnMut() -> u8,
     ) -> Self {
-        let (found, paces): (Vec<_>, Vec<_>) = services.into_iter().unzip();
         let mut unit = |validity| Unit { validity, seed: seed(), ..Unit::default() };
+        let identity = unit(identity);
+        let service = |found: Found| {
+            let Found { key, validity, pace, reload_pending } = found;
+            Service { key, pace, unit: Unit { reload_due: reload_pending, ..unit(validity) } }
+        };
         Self {
-            identity: unit(identity),
+            identity,
             rejoin: None,
-            services: found.into_iter().map(&mut unit).collect(),
-            paces,
+            services: services.into_iter().map(service).collect(),
             pace,
             running: None,
             look: None,
@@ -172,15 +196,6 @@ impl Machine {
     #[must_use]
     pub const fn once(mut self) -> Self {
         self.oneshot = true;
-        self
-    }
-
-    /// The same, where the reload hooks of these services have yet to run.
-    #[must_use]
-    pub fn with_pending_reloads(mut self, pending: impl IntoIterator<Item = bool>) -> Self {
-        for (unit, pending) in self.services.iter_mut().zip(pending) {
-            unit.reload_due = pending;
-        }
         self
     }
 
@@ -261,12 +276,14 @@ impl Machine {
 
     /// Begins again with another configuration, and renews everything under it.
     fn configure(&mut self, machine: Self) {
-        let limits: Vec<Limit> = self.units_mut().map(|unit| unit.limit).collect();
-        let Self { identity, rejoin, services, paces, pace, .. } = machine;
-        self.rejoin = rejoin;
-        (self.identity, self.services, self.paces, self.pace) = (identity, services, paces, pace);
-        // A reload hook can ask for a reload.
-        self.units_mut().zip(limits).for_each(|(unit, limit)| unit.limit = limit);
+        let Self { mut identity, rejoin, mut services, pace, .. } = machine;
+        // The limits stay: a reload hook can ask for a reload.
+        identity.limit = self.identity.limit;
+        for service in &mut services {
+            let before = self.services.iter().find(|before| before.key == service.key);
+            service.unit.limit = before.map_or_else(Limit::default, |before| before.unit.limit);
+        }
+        (self.identity, self.rejoin, self.services, self.pace) = (identity, rejoin, services, pace);
         (self.running, self.ready) = (None, false);
         self.replaced_all();
         self.renew_all();
@@ -289,8 +306,8 @@ impl Machine {
             return MAX;
         }
         let identity = self.wait(&self.identity, self.pace, now);
-        let services = self.services.iter().zip(&self.paces);
-        let services = services.map(|(unit, pace)| self.wait(unit, *pace, now));
+        let services = self.services.iter();
+        let services = services.map(|service| self.wait(&service.unit, service.pace, now));
         let rejoin =
             self.rejoin.as_ref().map_or(MAX, |unit| unit.not_until.saturating_sub(now.boot));
         services.fold(identity, Duration::min).min(rejoin).min(MAX)
@@ -305,7 +322,7 @@ impl Machine {
     /// Whether a service's credentials are valid now and its reload hook has run.
     #[must_use]
     pub fn service_holds(&self, index: usize, wall: i64) -> bool {
-        self.services.get(index).is_some_and(|unit| {
+        self.services.get(index).is_some_and(|Service { unit, .. }| {
             !unit.reload_due && unit.validity.is_some_and(|validity| validity.holds_at(wall))
         })
     }
@@ -351,7 +368,7 @@ impl Machine {
         }
         // Services live with the identity: a new one brings them new credentials.
         if let (Job::Join | Job::Renew, Outcome::Valid(_)) = (job, outcome) {
-            self.services.iter_mut().for_each(|unit| unit.wanted = true);
+            self.services.iter_mut().for_each(|service| service.unit.wanted = true);
         }
     }
 
@@ -361,8 +378,8 @@ impl Machine {
         if !matches!(self.due(now), Some(Job::Renew | Job::Issue(_))) {
             return;
         }
-        let (pace, paces) = (self.pace, self.paces.clone());
-        for (unit, pace) in self.units_mut().zip(std::iter::once(pace).chain(paces)) {
+        let services = self.services.iter_mut().map(|service| (&mut service.unit, service.pace));
+        for (unit, pace) in std::iter::once((&mut self.identity, self.pace)).chain(services) {
             let earliest = Unit { seed: 0, ..unit.clone() };
             let untroubled = unit.failures == 0 && !unit.reload_due;
             unit.wanted |= untroubled && Self::renewal(&earliest, pace, now) <= now.wall;
@@ -381,9 +398,9 @@ impl Machine {
         if !self.identity_holds(now.wall) {
             return None;
         }
-        let mut services = self.services.iter().zip(&self.paces).enumerate();
-        services.find(|(_, (unit, pace))| self.wait(unit, **pace, now).is_zero()).map(
-            |(index, (unit, pace))| {
+        let mut services = self.services.iter().enumerate();
+        services.find(|(_, service)| self.wait(&service.unit, service.pace, now).is_zero()).map(
+            |(index, Service { unit, pace, .. })| {
                 let placed = !unit.wanted && now.wall < Self::renewal(unit, *pace, now);
                 if placed && unit.reload_due { Job::Reload(index) } else { Job::Issue(index) }
             },
@@ -416,12 +433,13 @@ impl Machine {
     fn unit_mut(&mut self, part: Part) -> Option<&mut Unit> {
         match part {
             Part::Identity => Some(&mut self.identity),
-            Part::Service(index) => self.services.get_mut(index),
+            Part::Service(index) => self.services.get_mut(index).map(|service| &mut service.unit),
         }
     }
 
     fn units_mut(&mut self) -> impl Iterator<Item = &mut Unit> {
-        std::iter::once(&mut self.identity).chain(&mut self.services)
+        let services = self.services.iter_mut().map(|service| &mut service.unit);
+        std::iter::once(&mut self.identity).chain(services)
     }
 }
 

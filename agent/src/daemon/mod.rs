@@ -107,8 +107,7 @@ fn machine(worker: &Worker, found: Inventory) -> Result<Machine, Failure> {
     let mut seeds = seeds.into_iter();
     let seed = move || seeds.next().unwrap_or(128);
     let machine = Machine::new(worker.identity(), pace, found.services, seed);
-    let machine =
-        machine.with_pending_reloads(found.reload_pending).rejoining(found.departure.is_some());
+    let machine = machine.rejoining(found.departure.is_some());
     worker.departure().note(found.departure);
     Ok(machine.renewing(worker.asks_for_another_ttl()))
 }
@@ -384,8 +383,8 @@ impl Health {
     }
 
     fn note_pending_reloads(&self, worker: &Worker, inventory: &Inventory) {
-        let services = worker.settings().services.iter().zip(&inventory.reload_pending);
-        for (service, _) in services.filter(|(_, pending)| **pending) {
+        let services = worker.settings().services.iter().zip(&inventory.services);
+        for (service, _) in services.filter(|(_, found)| found.reload_pending) {
             self.reload_pending(service.name.as_str());
         }
     }
@@ -393,7 +392,7 @@ impl Health {
 
 fn found(worker: &Worker, inventory: &Inventory) -> Vec<(String, Option<Validity>)> {
     let services = worker.settings().services.iter().zip(&inventory.services);
-    let services = services.map(|(service, (validity, _))| (service.name.to_string(), *validity));
+    let services = services.map(|(service, found)| (service.name.to_string(), found.validity));
     std::iter::once((IDENTITY.to_owned(), worker.identity())).chain(services).collect()
 }
 

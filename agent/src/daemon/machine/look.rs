@@ -81,7 +81,7 @@ impl Machine {
     pub fn is_up_to_date(&self, part: Part) -> bool {
         let unit = match part {
             Part::Identity => Some(&self.identity),
-            Part::Service(index) => self.services.get(index),
+            Part::Service(index) => self.services.get(index).map(|service| &service.unit),
         };
         self.running.is_none_or(|job| job.part() != Some(part))
             && unit

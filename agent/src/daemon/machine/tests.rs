@@ -42,7 +42,19 @@ fn live(
 }
 
 fn fresh(services: usize) -> Machine {
-    Machine::new(None, PACE, (0..services).map(|_| (None, PACE)), || 128)
+    Machine::new(None, PACE, found((0..services).map(|_| (None, PACE))), || 128)
+}
+
+/// Services in directories `/0`, `/1` and so on.
+fn found(
+    services: impl IntoIterator<Item = (Option<Validity>, Pace)>,
+) -> impl Iterator<Item = Found> {
+    services.into_iter().enumerate().map(|(index, (validity, pace))| Found {
+        key: ServiceKey::Directory(format!("/{index}").into()),
+        validity,
+        pace,
+        reload_pending: false,
+    })
 }
 
 #[test]
@@ -81,7 +93,7 @@ fn a_new_host_joins_then_issues_then_renews_for_ever() {
 #[test]
 fn a_restart_with_valid_credentials_does_nothing() {
     let services = [(Some(valid(0)), PACE)];
-    let machine = Machine::new(Some(valid(0)), PACE, services, || 128);
+    let machine = Machine::new(Some(valid(0)), PACE, found(services), || 128);
     let (machine, actions) = machine.next(Event::Woke, at(60), 0);
     assert_eq!(actions, [Action::Ready]);
     assert_eq!(machine.idle(at(60)), Duration::from_secs(1140));
@@ -89,9 +101,10 @@ fn a_restart_with_valid_credentials_does_nothing() {
 
 #[test]
 fn restart_runs_only_the_pending_reload_hooks() {
-    let services = [(Some(valid(0)), PACE), (Some(valid(0)), PACE)];
-    let machine =
-        Machine::new(Some(valid(0)), PACE, services, || 128).with_pending_reloads([false, true]);
+    let services = found([(Some(valid(0)), PACE), (Some(valid(0)), PACE)]);
+    let services = services.zip([false, true]);
+    let services = services.map(|(found, reload_pending)| Found { reload_pending, ..found });
+    let machine = Machine::new(Some(valid(0)), PACE, services, || 128);
     assert!(machine.service_holds(0, T0 + 60) && !machine.service_holds(1, T0 + 60));
     let (machine, done) = live(machine, 60..90, |_, second| match second {
         60 => Outcome::Failed(Trouble::Passing),
@@ -159,7 +172,7 @@ fn a_clock_that_jumps_by_a_year_either_way_heals_when_it_comes_back() {
 #[test]
 fn asked_to_renew_everything_is_renewed_once() {
     let services = [(Some(valid(0)), PACE)];
-    let machine = Machine::new(Some(valid(0)), PACE, services, || 128);
+    let machine = Machine::new(Some(valid(0)), PACE, found(services), || 128);
     let (machine, actions) = machine.next(Event::RenewAsked, at(5), 0);
     assert_eq!(actions, [Action::Ready, Action::Begin(Job::Renew)]);
     let ended = Event::Ended(Job::Renew, Outcome::Valid(valid(5)));
@@ -173,7 +186,7 @@ fn asked_to_renew_everything_is_renewed_once() {
 
 #[test]
 fn failed_reload_hook_is_retried_without_issuing_again() {
-    let machine = Machine::new(Some(valid(0)), PACE, [(None, PACE)], || 128);
+    let machine = Machine::new(Some(valid(0)), PACE, found([(None, PACE)]), || 128);
     let (machine, actions) = machine.next(Event::Woke, at(1), 0);
     assert_eq!(actions, [Action::Begin(Job::Issue(0))]);
     let placed = Event::Ended(Job::Issue(0), Outcome::ReloadFailed(valid(1)));
@@ -233,7 +246,7 @@ fn look(machine: Machine, now: Moment, changed: &[Part], departed: bool) -> (Mac
 #[test]
 fn look_that_does_not_end_is_reported_once_and_holds_up_no_job() {
     let services = [(Some(valid(0)), PACE)];
-    let machine = Machine::new(Some(valid(0)), PACE, services, || 128);
+    let machine = Machine::new(Some(valid(0)), PACE, found(services), || 128);
     let (machine, _) = machine.next(Event::Woke, at(1), 0);
     let (mut machine, actions) = machine.next(Event::AlarmRang, at(60), 0);
     assert_eq!(actions, [Action::Look]);
@@ -253,7 +266,7 @@ fn look_that_does_not_end_is_reported_once_and_holds_up_no_job() {
 #[test]
 fn look_does_not_judge_what_was_replaced_meanwhile() {
     let services = [(Some(valid(0)), PACE), (Some(valid(0)), PACE)];
-    let machine = Machine::new(Some(valid(0)), PACE, services, || 128);
+    let machine = Machine::new(Some(valid(0)), PACE, found(services), || 128);
     let (machine, _) = machine.next(Event::Woke, at(1), 0);
     let (machine, _) = machine.next(Event::AlarmRang, at(2), 0);
     // A renewal begins and ends while the files of before are looked at.
@@ -291,9 +304,9 @@ fn renewals_are_limited_whoever_asks_for_them() {
                     }
                     events.push(match job {
                         Job::Configure => {
-                            let found = [(Some(validity), PACE)];
-                            let found = Machine::new(Some(validity), PACE, found, || 128);
-                            Event::Configured(Box::new(found))
+                            let services = found([(Some(validity), PACE)]);
+                            let machine = Machine::new(Some(validity), PACE, services, || 128);
+                            Event::Configured(Box::new(machine))
                         }
                         job => Event::Ended(job, Outcome::Valid(validity)),
                     });
@@ -307,10 +320,37 @@ fn renewals_are_limited_whoever_asks_for_them() {
     }
 }
 
+/// Limits belong to destinations: names can be made from the position in the file.
+#[test]
+fn reload_that_reorders_services_keeps_the_rate_limit_of_each() {
+    let services = || found([(Some(valid(0)), PACE), (Some(valid(0)), PACE)]);
+    let machine = Machine::new(Some(valid(0)), PACE, services(), || 128);
+    let (mut machine, _) = machine.next(Event::Woke, at(1), 128);
+    for _ in 0..=Limit::BURST {
+        let (next, actions) = look(machine, at(1), &[Part::Service(0)], false);
+        assert_eq!(actions, [Action::Begin(Job::Issue(0))], "within the limit");
+        let issued = Event::Ended(Job::Issue(0), Outcome::Valid(valid(0)));
+        machine = next.next(issued, at(1), 128).0;
+    }
+    let (machine, _) = machine.next(Event::ReloadAsked, at(2), 128);
+    let reversed = services().collect::<Vec<_>>().into_iter().rev();
+    let configured = Machine::new(Some(valid(0)), PACE, reversed, || 128);
+    let (mut machine, mut actions) =
+        machine.next(Event::Configured(Box::new(configured)), at(2), 128);
+    let mut done = Vec::new();
+    while let Some(Action::Begin(job)) = actions.pop() {
+        done.push(job);
+        let issued = Event::Ended(job, Outcome::Valid(valid(0)));
+        (machine, actions) = machine.next(issued, at(2), 128);
+    }
+    assert_eq!(done, [Job::Renew, Job::Issue(0)], "the limited service is the second one now");
+    assert_eq!(machine.next(Event::Woke, at(12), 128).1, [Action::Begin(Job::Issue(1))]);
+}
+
 #[test]
 fn only_removed_files_are_written_again() {
     let services = [(Some(valid(0)), PACE), (Some(valid(0)), PACE)];
-    let machine = Machine::new(Some(valid(0)), PACE, services, || 128);
+    let machine = Machine::new(Some(valid(0)), PACE, found(services), || 128);
     let (machine, _) = machine.next(Event::Woke, at(1), 0);
     assert!(machine.is_up_to_date(Part::Service(1)) && !machine.is_up_to_date(Part::Service(2)));
     let (machine, actions) = look(machine, at(2), &[Part::Service(1)], false);
@@ -339,7 +379,7 @@ fn units_that_are_due_within_the_jitter_of_each_other_are_renewed_together() {
     };
     let own = Pace { interval: Some(Duration::from_secs(1210)) };
     let services = [(Some(valid(3)), PACE), (Some(valid(7)), PACE), (Some(valid(9)), own)];
-    let mut machine = Machine::new(Some(valid(0)), PACE, services, &mut seed);
+    let mut machine = Machine::new(Some(valid(0)), PACE, found(services), &mut seed);
     let mut batches = Vec::new();
     for second in 0..24 * HOUR {
         let (mut event, mut batch) = (Event::Woke, Vec::new());
@@ -368,14 +408,14 @@ fn units_that_are_due_within_the_jitter_of_each_other_are_renewed_together() {
 fn service_with_a_shorter_interval_leaves_the_identity_alone() {
     let often = Pace { interval: Some(Duration::from_secs(300)) };
     let services = [(Some(valid(0)), often), (Some(valid(0)), PACE)];
-    let machine = Machine::new(Some(valid(0)), PACE, services, || 128);
+    let machine = Machine::new(Some(valid(0)), PACE, found(services), || 128);
     let (_, done) = live(machine, 0..1200, |_, second| Outcome::Valid(valid(second)));
     assert_eq!(done, [300, 600, 900].map(|second| (second, Job::Issue(0))));
 }
 
 #[test]
 fn identity_that_is_superseded_is_kept_until_the_join_succeeds() {
-    let machine = Machine::new(Some(valid(0)), PACE, [(Some(valid(0)), PACE)], || 128);
+    let machine = Machine::new(Some(valid(0)), PACE, found([(Some(valid(0)), PACE)]), || 128);
     let refused = |job, second| match job {
         Job::Join => Outcome::Failed(Trouble::Lasting),
         _ => Outcome::Valid(valid(second)),
@@ -409,7 +449,7 @@ fn departure_that_is_taken_back_ends_the_attempts() {
 
 #[test]
 fn another_lifetime_is_asked_for_at_once() {
-    let machine = Machine::new(Some(valid(0)), PACE, [(Some(valid(0)), PACE)], || 128);
+    let machine = Machine::new(Some(valid(0)), PACE, found([(Some(valid(0)), PACE)]), || 128);
     let (_, done) = live(machine.renewing(true), 0..10, |_, _| Outcome::Valid(valid(0)));
     assert_eq!(done, [(0, Job::Renew), (0, Job::Issue(0))]);
 }

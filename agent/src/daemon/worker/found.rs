@@ -10,7 +10,7 @@ use tls::CaPin;
 use super::{Store, Worker, pace};
 use crate::config::{Service, Settings};
 use crate::credential::identity::Identity;
-use crate::daemon::machine::{Pace, Part, Validity};
+use crate::daemon::machine::{Found, Part, Validity};
 use crate::deliver::destination::Change;
 use crate::deliver::files::FileSink;
 use crate::log::Log;
@@ -29,10 +29,8 @@ pub(crate) struct Files {
 
 /// What was found when a configuration came into force.
 pub(crate) struct Inventory {
-    /// Each service's validity and pace.
-    pub(crate) services: Vec<(Option<Validity>, Pace)>,
-    /// For each service, whether its reload hook is pending from before the start.
-    pub(crate) reload_pending: Vec<bool>,
+    /// Each service.
+    pub(crate) services: Vec<Found>,
     /// As [`Files::departure`].
     pub(crate) departure: Option<String>,
 }
@@ -87,17 +85,17 @@ impl Files {
 
     /// Takes stock under a configuration that is new.
     pub(crate) fn inventory(&self) -> Inventory {
-        let services = self.settings.services.iter().zip(&self.sinks);
-        let services =
-            services.map(|(service, sink)| (self.found(service, sink), pace(service.lifetime)));
         let pending = |service: &Service| {
             self.storage.as_ref().is_some_and(|storage| storage.is_reload_pending(&service.name))
         };
-        Inventory {
-            services: services.collect(),
-            reload_pending: self.settings.services.iter().map(pending).collect(),
-            departure: self.departure(),
-        }
+        let services = self.settings.services.iter().zip(&self.sinks);
+        let services = services.map(|(service, sink)| Found {
+            key: service.key(),
+            validity: self.found(service, sink),
+            pace: pace(service.lifetime),
+            reload_pending: pending(service),
+        });
+        Inventory { services: services.collect(), departure: self.departure() }
     }
 
     /// How long the certificate holds that a service has from before, if its files are what was written for it as it is

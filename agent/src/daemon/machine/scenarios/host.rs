@@ -71,7 +71,13 @@ impl Host {
         identity: Option<Validity>,
         services: [Option<Validity>; SERVICES],
     ) -> Machine {
-        Machine::new(identity, PACE, services.map(|validity| (validity, PACE)), || 128)
+        let services = services.into_iter().enumerate().map(|(index, validity)| Found {
+            key: ServiceKey::Directory(format!("/{index}").into()),
+            validity,
+            pace: PACE,
+            reload_pending: false,
+        });
+        Machine::new(identity, PACE, services, || 128)
     }
 
     fn true_wall(&self) -> i64 {
