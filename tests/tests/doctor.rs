@@ -2,12 +2,16 @@
 
 use std::fs;
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use authority::issue::{CaKey, X509Authority};
+use host::clock::Clock;
+use serde_json::{Value, json};
 use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
 use tests::programs;
-use tests::world::{Said, World};
+use tests::world::{CLUSTER, Said, World, run};
+use time::Duration;
 
 const RSA_CERTIFICATE: &str = "0x01c00002";
 
@@ -264,4 +268,109 @@ fn a_configuration_brings_its_storage_and_its_authority() -> Result<()> {
     seen.has("endorsement-key", "ok", "rsa2048")?;
     seen.has("configuration", "fail", "tbot.yaml:2:1")?;
     seen.fails(78)
+}
+
+/// A host that has joined, and the authority of another cluster, whose CA stands for the next one of the first.
+struct Joined {
+    swtpm: Swtpm,
+    world: World,
+    other: World,
+}
+
+impl Joined {
+    fn new() -> Result<Self> {
+        let (swtpm, world) = (tpm(Kind::P256)?, World::new(programs!())?);
+        world.allow("t", &world.rule(&swtpm.tcti())?, &[])?;
+        world.join(&swtpm.tcti(), "t", "bot")?.success()?;
+        Ok(Self { swtpm, world, other: World::new(programs!())? })
+    }
+
+    /// What the doctor says if the agent is configured like this, and its trust bundle has these CAs.
+    fn seen(&self, address: &str, pins: &[&str], bundle: &[&Path]) -> Result<Seen> {
+        let base64 = |ca: &&Path| -> Result<String> {
+            let text = fs::read_to_string(ca)?;
+            Ok(text.lines().filter(|line| !line.starts_with("-----")).collect())
+        };
+        let bundle: Vec<String> = bundle.iter().map(base64).collect::<Result<_>>()?;
+        let path = self.world.path("bot/identity.json");
+        let mut identity: Value = serde_json::from_slice(&fs::read(&path)?)?;
+        identity["x509_authorities"] = json!(bundle);
+        fs::write(&path, identity.to_string())?;
+        let config = format!(
+            "version: v2\nproxy_server: {address}\nonboarding:\n  token: t\n  ca_pins: [{}]\nstorage: {}\n",
+            pins.join(", "),
+            self.world.path("bot").display()
+        );
+        fs::write(self.world.path("tbot.yaml"), config)?;
+        Seen::of(&self.world, &self.swtpm.tcti(), &["-c", "tbot.yaml"])
+    }
+}
+
+/// Where a world has the certificate of its CA.
+fn ca(world: &World) -> PathBuf {
+    world.path("data/cluster/x509-ca.pem")
+}
+
+#[test]
+fn trust_bundle_is_compared_with_the_configured_pins() -> Result<()> {
+    let joined = Joined::new()?;
+    let Joined { world, other, .. } = &joined;
+    let (address, pin, next) = (world.address(), world.pin(), other.pin());
+    let [own_ca, next_ca] = [ca(world), ca(other)];
+
+    let seen = joined.seen(address, &[pin], &[&own_ca, &next_ca])?;
+    seen.has("trust-bundle", "ok", &format!("CA {pin} (configured) is valid until 20"))?;
+    seen.has("trust-bundle", "ok", &format!("CA {next} (not configured) is valid until 20"))?;
+    ensure!(seen.code == Some(0) && seen.report["verdict"] == "ok", "{:#}", seen.report);
+
+    let seen = joined.seen(address, &[pin, next], &[&own_ca])?;
+    let unused = format!("the configured CA {next} is not in the trust bundle");
+    seen.has("trust-bundle", "warn", &unused)?;
+    ensure!(seen.code == Some(0), "a join works: {}", seen.err);
+
+    let seen = joined.seen(address, &[pin], &[&next_ca])?;
+    let replaced = "no configured CA is in the trust bundle: the cluster has replaced its CAs";
+    seen.has("trust-bundle", "warn", replaced)?;
+    let advised = seen.checks().filter_map(|check| check["advice"].as_str());
+    ensure!(advised.into_iter().any(|advice| advice.contains(next)), "{:#}", seen.report);
+
+    let seen = joined.seen(address, &[next], &[&own_ca])?;
+    seen.has("trust-bundle", "warn", "the agent joins again")?;
+    seen.fails(69)
+}
+
+#[test]
+fn authority_that_only_the_trust_bundle_knows_is_said_to_renew() -> Result<()> {
+    let joined = Joined::new()?;
+    let (pin, next_ca) = (joined.world.pin(), ca(&joined.other));
+    let seen = joined.seen(joined.other.address(), &[pin], &[&next_ca])?;
+    seen.has("authority", "fail", "renewals work, since the trust bundle has its CA")?;
+    seen.fails(69)?;
+    let seen = joined.seen(joined.other.address(), &[pin], &[&ca(&joined.world)])?;
+    seen.has("authority", "fail", "is not the authority")?;
+    ensure!(!seen.err.contains("renewals work"), "{}", seen.err);
+    Ok(())
+}
+
+#[test]
+fn expiry_of_the_last_ca_is_reported() -> Result<()> {
+    let joined = Joined::new()?;
+    let (address, pin) = (joined.world.address(), joined.world.pin());
+    // CAs are valid for ten years.
+    let made = |days| -> Result<PathBuf> {
+        let (name, now) = (CLUSTER.parse()?, Clock::system().now() - Duration::days(days));
+        let ca = X509Authority::create(&name, CaKey::generate()?, now)?;
+        let [der, pem] = ["der", "pem"].map(|form| joined.world.path(&format!("{days}.{form}")));
+        fs::write(&der, ca.certificate())?;
+        let [from, to] = [&der, &pem].map(|path| path.display().to_string());
+        run("openssl", &["x509", "-inform", "der", "-in", &from, "-out", &to])?;
+        Ok(pem)
+    };
+    let (own, ending, ended) = (ca(&joined.world), made(3640)?, made(3660)?);
+
+    let seen = joined.seen(address, &[pin], &[&own, &ending, &ended])?;
+    seen.has("trust-bundle", "ok", "(not configured) expired at 20")?;
+    ensure!(seen.report["verdict"] == "ok", "another CA replaces it: {:#}", seen.report);
+    joined.seen(address, &[pin], &[&ending])?.has("trust-bundle", "warn", "is valid until 20")?;
+    joined.seen(address, &[pin], &[&ended])?.has("trust-bundle", "warn", "expired at 20")
 }

@@ -132,7 +132,6 @@ impl Client {
         identity: &Identity,
         passwords: Passwords,
     ) -> Result<Authenticated, Failure> {
-        let damaged = |error: String| Failure::new(Exit::Data, error, "run `agent join` again");
         let trusted = identity.trusted(&self.pins).map_err(damaged)?;
         let trust = ServerTrust::Pins(trusted.clone());
         // A server that is not the authority costs no TPM command, except the first time.
@@ -180,6 +179,15 @@ impl Client {
         self.connect(&self.trust, None).await.map(drop)
     }
 
+    /// The same, trusting the CAs that this identity trusts.
+    ///
+    /// # Errors
+    /// As [`Self::reach`]; or the identity is damaged.
+    pub async fn reach_as(&self, identity: &Identity) -> Result<(), Failure> {
+        let trusted = identity.trusted(&self.pins).map_err(damaged)?;
+        self.connect(&ServerTrust::Pins(trusted), None).await.map(drop)
+    }
+
     /// The first address where the authority proves to be the one that is trusted, beginning with the one that did last.
     /// Any other peer has decided nothing, whatever it answered.
     async fn connect(
@@ -216,6 +224,11 @@ impl Client {
         }
         is_unavailable
     }
+}
+
+/// A stored identity that cannot be used.
+fn damaged(error: String) -> Failure {
+    Failure::new(Exit::Data, error, "run `agent join` again")
 }
 
 /// Verifies what came over a connection that the CAs with the keys `trusted` have vouched for.

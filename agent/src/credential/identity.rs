@@ -220,7 +220,7 @@ impl Identity {
 
     /// Whether these pins are of the cluster of this identity: one of its CAs is pinned, or no pin was taken away since the
     /// join. The latter holds for a cluster that has replaced the CA that is pinned.
-    fn is_of(&self, pins: &[CaPin]) -> bool {
+    pub(crate) fn is_of(&self, pins: &[CaPin]) -> bool {
         let bundle =
             self.bundle().is_ok_and(|bundle| bundle.pins().iter().any(|pin| pins.contains(pin)));
         bundle || self.pins().is_ok_and(|before| before.iter().all(|pin| pins.contains(pin)))

@@ -5,6 +5,8 @@ use rustls::pki_types::{CertificateDer, TrustAnchor};
 use tls::CaPin;
 use webpki::anchor_from_trusted_cert;
 
+use super::validity::Validity;
+
 /// CAs that an answer may have.
 const MAX_CAS: usize = 16;
 
@@ -54,6 +56,12 @@ impl TrustBundle {
     #[must_use]
     pub fn pins(&self) -> &[CaPin] {
         &self.pins
+    }
+
+    /// Each CA: its key, and from when to when it is valid if the certificate says so.
+    pub fn cas(&self) -> impl Iterator<Item = (CaPin, Option<Validity>)> {
+        let validities = self.certificates.iter().map(|der| super::validity(der));
+        self.pins.iter().copied().zip(validities)
     }
 
     /// The CA certificates, DER.

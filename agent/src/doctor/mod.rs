@@ -6,6 +6,7 @@ mod chip;
 mod device;
 mod endorsement;
 mod system;
+mod trust_bundle;
 
 use std::fmt;
 use std::path::Path;
@@ -68,6 +69,8 @@ pub enum Topic {
     Configuration,
     /// Where the identity is, and whose it is.
     Storage,
+    /// The CAs that are trusted since the join.
+    TrustBundle,
     /// Whether it can be reached and is the one that is trusted.
     Authority,
 }
@@ -165,6 +168,7 @@ impl Topic {
             Self::EndorsementKey => "endorsement-key",
             Self::Configuration => "configuration",
             Self::Storage => "storage",
+            Self::TrustBundle => "trust-bundle",
             Self::Authority => "authority",
         }
     }
@@ -197,7 +201,11 @@ pub async fn examine(tpm: &TpmSettings, configured: &Configured, wall: i64) -> R
     checks.push(configured.check());
     if let Some(settings) = settings {
         checks.push(system::storage(settings, &keys, wall));
-        system::authority(settings, &mut checks).await;
+        let identity = system::identity(settings);
+        if let Some(identity) = &identity {
+            checks.extend(trust_bundle::examine(identity, &settings.trust, wall));
+        }
+        system::authority(settings, identity.as_ref(), &mut checks).await;
     }
     let verdict = checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Ok);
     Report { verdict, tpm_commands: meter.read().0, checks }
@@ -325,6 +333,7 @@ skip  storage         none
             Topic::EndorsementKey,
             Topic::Configuration,
             Topic::Storage,
+            Topic::TrustBundle,
             Topic::Authority,
         ] {
             assert_eq!(serde_json::to_value(topic).unwrap(), topic.word());

@@ -11,7 +11,8 @@ use rustix::process::geteuid;
 use super::{Check, Topic};
 use crate::ceremony::client::Client;
 use crate::config::{self, LoadError, Loaded, Settings};
-use crate::credential::identity::rfc3339;
+use crate::credential::identity::{Identity, rfc3339};
+use crate::storage::Storage;
 
 /// A clock before the release of this version, November 2026, is wrong.
 const MADE: i64 = 1_793_491_200;
@@ -117,7 +118,7 @@ fn folder(path: &Path, keys: &[String], wall: i64) -> Result<Check, Failure> {
     if us != 0 && metadata.uid() != us {
         return refuse("belongs to another user", "run as the agent's user".into());
     }
-    let Some(identity) = crate::storage::Storage::identity(path)? else {
+    let Some(identity) = Storage::identity(path)? else {
         return Ok(Check::ok(
             Topic::Storage,
             format!("{place} has no identity yet: the agent will join"),
@@ -146,17 +147,50 @@ fn folder(path: &Path, keys: &[String], wall: i64) -> Result<Check, Failure> {
     })
 }
 
+/// The stored identity, if it can be read.
+pub(super) fn identity(settings: &Settings) -> Option<Identity> {
+    match &settings.storage {
+        config::Storage::Directory(directory) => Storage::identity(&directory.path).ok()?,
+        config::Storage::Memory => None,
+    }
+}
+
 /// Each of the authority's addresses: whether it is reachable and trusted.
-pub(super) async fn authority(settings: &Settings, checks: &mut Vec<Check>) {
+pub(super) async fn authority(
+    settings: &Settings,
+    identity: Option<&Identity>,
+    checks: &mut Vec<Check>,
+) {
     for address in &settings.authorities {
         let address = address.to_string();
-        let reached = match Client::new(vec![address.clone()], &settings.trust) {
-            Ok(client) => client.reach().await,
-            Err(failure) => Err(failure),
-        };
-        checks.push(match reached {
+        checks.push(match reach(&address, settings, identity).await {
             Ok(()) => Check::ok(Topic::Authority, format!("{address} is reachable and trusted")),
             Err(failure) => Check::fail(Topic::Authority, failure),
         });
+    }
+}
+
+/// Reaches an authority as a join would.
+async fn reach(
+    address: &str,
+    settings: &Settings,
+    identity: Option<&Identity>,
+) -> Result<(), Failure> {
+    let client = Client::new(vec![address.to_owned()], &settings.trust)?;
+    let Err(failure) = client.reach().await else { return Ok(()) };
+    let trusts_more = |identity: &&Identity| {
+        let bundle = identity.bundle();
+        bundle.is_ok_and(|bundle| !bundle.pins().iter().all(|pin| client.pins().contains(pin)))
+    };
+    match identity.filter(trusts_more) {
+        Some(identity) if client.reach_as(identity).await.is_ok() => Err(Failure {
+            message: format!(
+                "{}; renewals work, since the trust bundle has its CA",
+                failure.message
+            ),
+            advice: "add this CA to the configuration: a new join needs it".into(),
+            ..failure
+        }),
+        _ => Err(failure),
     }
 }

@@ -1,0 +1,85 @@
+//! The CAs that the agent trusts since it joined, and whether the configuration has them.
+
+use host::exit::{Exit, Failure};
+use tls::CaPin;
+
+use super::{Check, Topic};
+use crate::config::Trust;
+use crate::credential::TrustBundle;
+use crate::credential::identity::{Identity, rfc3339};
+use crate::credential::validity::Validity;
+
+/// How long before the end of the last CA it is reported, in seconds.
+const EXPIRES_SOON: i64 = 30 * 24 * 3600;
+
+/// Reports each CA of the bundle, and each configured CA that is not in it. `wall` is the time, seconds since 1970.
+pub(super) fn examine(identity: &Identity, trust: &Trust, wall: i64) -> Vec<Check> {
+    let bundle = match identity.bundle() {
+        Ok(bundle) => bundle,
+        Err(error) => {
+            let failure = Failure::new(Exit::Data, error, "run `agent join` again");
+            return vec![Check::fail(Topic::TrustBundle, failure)];
+        }
+    };
+    let Ok((_, pins)) = trust.read() else {
+        return vec![Check::skip(Topic::TrustBundle, "the configured CAs cannot be read")];
+    };
+    let lasts = |dates: Validity| dates.not_after > wall + EXPIRES_SOON;
+    let is_last = !bundle.cas().any(|(_, dates)| dates.is_some_and(lasts));
+    let mut checks = Vec::new();
+    for (pin, dates) in bundle.cas() {
+        let configured = if pins.contains(&pin) { "configured" } else { "not configured" };
+        checks.push(dates_of(&format!("CA {pin} ({configured})"), dates, is_last, wall));
+    }
+    checks.extend(compare(&bundle, &pins, identity));
+    checks
+}
+
+/// Reports the dates of a CA. With `is_last`, no CA of the bundle is valid for much longer.
+fn dates_of(name: &str, dates: Option<Validity>, is_last: bool, wall: i64) -> Check {
+    let date = |seconds| rfc3339(seconds).unwrap_or_default();
+    let warn = |finding, advice| Check::warn(Topic::TrustBundle, finding, advice);
+    let Some(Validity { not_before, not_after }) = dates else {
+        let finding = format!("{name}: its dates cannot be read");
+        return warn(finding, "ask the authority's operator about this CA");
+    };
+    if wall < not_before {
+        let finding = format!("{name} is not valid before {}", date(not_before));
+        return warn(finding, "compare the clocks of both machines");
+    }
+    let finding = match wall >= not_after {
+        true => format!("{name} expired at {}", date(not_after)),
+        false => format!("{name} is valid until {}", date(not_after)),
+    };
+    match is_last {
+        true => warn(finding, "ask the authority's operator to replace the CA of the cluster"),
+        false => Check::ok(Topic::TrustBundle, finding),
+    }
+}
+
+/// How the configured CAs differ from the bundle. Joins need the former, renewals the latter.
+fn compare(bundle: &TrustBundle, pins: &[CaPin], identity: &Identity) -> Vec<Check> {
+    let warn = |finding: String, advice: String| Check::warn(Topic::TrustBundle, finding, advice);
+    let is_unknown = |pin: &&CaPin| !bundle.pins().contains(pin);
+    if !pins.iter().all(|pin| is_unknown(&pin)) {
+        let finding = |pin: &CaPin| {
+            format!(
+                "the configured CA {pin} is not in the trust bundle: the cluster has retired it, or does not use it yet"
+            )
+        };
+        let advice = || "remove it from the configuration if the cluster has retired it".to_owned();
+        return pins.iter().filter(is_unknown).map(|pin| warn(finding(pin), advice())).collect();
+    }
+    let none = "no configured CA is in the trust bundle";
+    if identity.is_of(pins) {
+        let first = bundle.pins().first().map(ToString::to_string).unwrap_or_default();
+        let finding = format!("{none}: the cluster has replaced its CAs since the join");
+        return vec![warn(
+            finding,
+            format!("add {first} to the configuration: a new join needs it"),
+        )];
+    }
+    let finding = format!("{none}, nor are those of the join configured: the agent joins again");
+    let advice = format!("restore the CAs of cluster {} if that is not intended", identity.cluster);
+    vec![warn(finding, advice)]
+}
