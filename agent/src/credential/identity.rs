@@ -195,7 +195,7 @@ impl Identity {
     /// Why a configuration asks for another identity than this one; `None` if it does not. `token` is the name that it has
     /// now, if that can be read.
     #[must_use]
-    pub fn departure(
+    pub fn mismatch(
         &self,
         token: Option<&str>,
         pins: &[CaPin],

@@ -103,7 +103,7 @@ struct Inner {
     /// Why the last reload of the configuration failed.
     configuration: Option<String>,
     /// The component whose files cannot be read, and why, until they can be.
-    look: Option<(String, Failure)>,
+    file_check: Option<(String, Failure)>,
 }
 
 /// The health of the daemon, shared with those who ask.
@@ -220,8 +220,8 @@ impl Health {
     }
 
     /// The files of the component of this name cannot be read; `None` if all can be. What is known of it otherwise stays.
-    pub fn look(&self, failure: Option<(String, Failure)>) {
-        self.lock().look = failure;
+    pub fn file_check(&self, failure: Option<(String, Failure)>) {
+        self.lock().file_check = failure;
     }
 
     /// A line for the service manager: what is wrong, or else what is waited for, or else that everything is in place.
@@ -252,10 +252,11 @@ impl Health {
     #[must_use]
     pub fn report(&self, wall: i64) -> Report {
         let inner = self.lock();
-        let (mut services, look) = (inner.components.clone(), inner.look.clone());
+        let (mut services, file_check) = (inner.components.clone(), inner.file_check.clone());
         drop(inner);
         services.values_mut().for_each(|component| component.judge(wall));
-        let hanging = look.and_then(|(name, failure)| Some((services.get_mut(&name)?, failure)));
+        let hanging =
+            file_check.and_then(|(name, failure)| Some((services.get_mut(&name)?, failure)));
         if let Some((component, failure)) = hanging
             && component.status != Status::Unhealthy
         {
@@ -349,10 +350,10 @@ mod tests {
         health.configuration(None);
         assert_eq!(health.status(10), "in place: a, b, identity");
         let hangs = Failure::new(Exit::Io, "the files cannot be read", "");
-        health.look(Some(("a".to_owned(), hangs)));
+        health.file_check(Some(("a".to_owned(), hangs)));
         assert_eq!(health.report(10).status, Status::Unhealthy);
         assert_eq!(health.status(10), "a: the files cannot be read");
-        health.look(None);
+        health.file_check(None);
         assert_eq!(health.status(10), "in place: a, b, identity");
         assert!(health.status(2000).contains("expired"));
     }

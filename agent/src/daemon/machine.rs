@@ -1,23 +1,23 @@
 //! What the daemon does next, as a pure function of what it knows and what time it is.
 //!
-//! A *unit* is a set of credentials with one life: the identity, and one for each service. The identity is renewed while it
-//! is valid, and replaced by a join when it is not; a service is issued by means of a valid identity. One job runs at a time, and
-//! whatever goes wrong, the answer is a time at which to try again.
+//! There are the credentials of the identity, and those of each service. The identity is renewed while it is valid, and
+//! replaced by a join when it is not; a service's credentials are issued with a valid identity. One job runs at a time, and
+//! after each failure there is a time at which to try again.
 //!
 //! Signals are events like any other. What has to wait for the end of a job (a new configuration, the daemon's own end)
 //! waits here, in the state, so that the loop around the machine has nothing to remember.
 
+mod file_check;
 mod job;
 mod limit;
-mod look;
 mod rejoin;
 mod timing;
 
 use std::time::Duration;
 
-pub use self::job::{Job, Outcome, Part, Trouble};
+use self::file_check::FileCheck;
+pub use self::job::{FailureKind, Holder, Job, Outcome};
 use self::limit::Limit;
-use self::look::Look;
 pub use self::timing::{Moment, backoff, renewal_time};
 use crate::config::ServiceKey;
 pub use crate::credential::validity::Validity;
@@ -25,20 +25,20 @@ pub use crate::credential::validity::Validity;
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Time has passed, or the daemon has just begun.
+    /// What the loop waited for is due, or the daemon has just begun.
     Woke,
-    /// The alarm: time has passed, or the clock was set. At least once a minute.
+    /// The alarm that rings once a minute, and when the clock was set.
     AlarmRang,
     /// A job ended.
     Ended(Job, Outcome),
-    /// [`Job::Configure`] succeeded: the machine that begins with what is there under the new configuration.
+    /// [`Job::Configure`] succeeded: the initial state under the new configuration.
     Configured(Box<Machine>),
-    /// [`Action::Look`] ended.
-    Looked {
+    /// [`Action::CheckFiles`] ended.
+    FilesChecked {
         /// What is not as it was written any more.
-        changed: Vec<Part>,
-        /// Whether the configuration asks for another identity than the one there is.
-        departed: bool,
+        changed: Vec<Holder>,
+        /// Whether the configuration asks for another identity than the stored one.
+        mismatched: bool,
     },
     /// SIGUSR1: renew everything now.
     RenewAsked,
@@ -53,10 +53,10 @@ pub enum Event {
 pub enum Action {
     /// Begin a job.
     Begin(Job),
-    /// Compare what is in place with what was written, whatever else goes on. No job runs yet.
-    Look,
-    /// Report that this has not ended for [`Machine::LOOK_OVERDUE`].
-    ReportLook,
+    /// Compare the files in place with what was written. The check runs beside later jobs; none runs when it begins.
+    CheckFiles,
+    /// Report that this has not ended for [`Machine::FILE_CHECK_OVERDUE`].
+    ReportFileCheck,
     /// Everything is valid and in place for the first time under this configuration.
     Ready,
     /// Report that this job has not ended for [`Machine::OVERDUE`]: a file system hangs, say. It is waited for all the same.
@@ -73,16 +73,16 @@ pub enum Action {
     Abort(Job),
 }
 
-/// Credentials with one life.
+/// The credentials of the identity or of a service, and what is next for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Unit {
+struct CredentialState {
     validity: Option<Validity>,
     /// When they were received, seconds since 1970; unknown of what was found on the disk.
     received: Option<i64>,
     seed: u8,
     failures: u32,
     /// Not before this time on the boot clock.
-    not_until: Duration,
+    retry_at: Duration,
     /// Renew as soon as may be.
     wanted: bool,
     /// The reload hook has yet to run.
@@ -90,7 +90,7 @@ struct Unit {
     limit: Limit,
 }
 
-impl Unit {
+impl CredentialState {
     fn received(&self, validity: Validity, now: Moment, seed: u8) -> Self {
         let limit = self.limit.after_renewal(now.boot);
         Self { validity: Some(validity), received: Some(now.wall), seed, limit, ..Self::default() }
@@ -98,14 +98,14 @@ impl Unit {
 
     fn fail(&mut self, most: Duration, now: Moment, seed: u8) {
         self.failures = self.failures.saturating_add(1);
-        self.not_until = now.boot.saturating_add(backoff(self.failures, most, seed));
+        self.retry_at = now.boot.saturating_add(backoff(self.failures, most, seed));
     }
 }
 
-/// How often.
+/// How often to renew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
-    /// Renew at least this often, if not only by half of life.
+pub struct RenewalPolicy {
+    /// Renew after this time; `None`: only at half of the lifetime.
     pub interval: Option<Duration>,
 }
 
@@ -117,7 +117,7 @@ pub struct Found {
     /// When the credentials in its destination are valid, if they can be used.
     pub validity: Option<Validity>,
     /// How often to renew them.
-    pub pace: Pace,
+    pub policy: RenewalPolicy,
     /// Its reload hook has yet to run for them.
     pub reload_pending: bool,
 }
@@ -126,20 +126,20 @@ pub struct Found {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Service {
     key: ServiceKey,
-    pace: Pace,
-    unit: Unit,
+    policy: RenewalPolicy,
+    credential: CredentialState,
 }
 
 /// All that decides what the daemon does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
-    identity: Unit,
+    identity: CredentialState,
     /// The configuration asks for another identity: join, and go on with this one until that succeeds.
-    rejoin: Option<Unit>,
+    rejoin: Option<CredentialState>,
     services: Vec<Service>,
-    pace: Pace,
+    policy: RenewalPolicy,
     running: Option<Job>,
-    look: Option<Look>,
+    file_check: Option<FileCheck>,
     /// When the job is reported as overdue, on the boot clock; `None` once it has been.
     overdue_at: Option<Duration>,
     /// Everything has been valid and in place under this configuration.
@@ -154,10 +154,10 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The longest wait between two tries of what may do at any time.
-    pub const PASSING_MOST: Duration = Duration::from_secs(60);
+    /// The longest pause between retries of what may succeed at any time.
+    pub const MAX_TRANSIENT_BACKOFF: Duration = Duration::from_secs(60);
     /// The longest pause between retries of something that someone has to change first.
-    pub const LASTING_MOST: Duration = Duration::from_secs(300);
+    pub const MAX_LASTING_BACKOFF: Duration = Duration::from_secs(300);
     /// A job that takes longer is reported: a slow TPM and a slow reload hook together need less.
     pub const OVERDUE: Duration = Duration::from_secs(600);
 
@@ -165,23 +165,28 @@ impl Machine {
     #[must_use]
     pub fn new(
         identity: Option<Validity>,
-        pace: Pace,
+        policy: RenewalPolicy,
         services: impl IntoIterator<Item = Found>,
         mut seed: impl FnMut() -> u8,
     ) -> Self {
-        let mut unit = |validity| Unit { validity, seed: seed(), ..Unit::default() };
-        let identity = unit(identity);
+        let mut credential =
+            |validity| CredentialState { validity, seed: seed(), ..CredentialState::default() };
+        let identity = credential(identity);
         let service = |found: Found| {
-            let Found { key, validity, pace, reload_pending } = found;
-            Service { key, pace, unit: Unit { reload_due: reload_pending, ..unit(validity) } }
+            let Found { key, validity, policy, reload_pending } = found;
+            Service {
+                key,
+                policy,
+                credential: CredentialState { reload_due: reload_pending, ..credential(validity) },
+            }
         };
         Self {
             identity,
             rejoin: None,
             services: services.into_iter().map(service).collect(),
-            pace,
+            policy,
             running: None,
-            look: None,
+            file_check: None,
             overdue_at: None,
             ready: false,
             started: false,
@@ -207,7 +212,7 @@ impl Machine {
             Event::Woke => actions.extend(self.overdue(now)),
             Event::AlarmRang => {
                 actions.extend(self.overdue(now));
-                actions.extend(self.look(now));
+                actions.extend(self.check_files(now));
             }
             Event::Ended(job, outcome) => {
                 self.end(job, outcome, now, seed);
@@ -217,7 +222,7 @@ impl Machine {
                 self.configure(*machine);
                 actions.extend(self.reload_ended(Job::Configure));
             }
-            Event::Looked { changed, departed } => self.looked(&changed, departed),
+            Event::FilesChecked { changed, mismatched } => self.files_checked(&changed, mismatched),
             Event::RenewAsked => self.renew_all(),
             Event::ReloadAsked if self.stopping || self.oneshot => {}
             Event::ReloadAsked => {
@@ -225,7 +230,7 @@ impl Machine {
                 actions.extend(self.reloading.then_some(Action::NotifyReloading));
             }
             Event::StopAsked => match self.running {
-                // Who asked for everything once, and breaks that off, does not wait for a part of it.
+                // A second stop, or a stop of a one-shot agent, aborts the running job.
                 Some(job) if self.stopping || self.oneshot => {
                     return (self, vec![Action::Abort(job)]);
                 }
@@ -235,7 +240,7 @@ impl Machine {
                 }
             },
         }
-        if !self.ready && self.all_well(now.wall) {
+        if !self.ready && self.all_valid(now.wall) {
             (self.ready, self.started) = (true, true);
             actions.push(Action::Ready);
         }
@@ -262,7 +267,7 @@ impl Machine {
         job.map(Action::Begin).or(self.oneshot.then_some(Action::End))
     }
 
-    /// The job that should have ended by now, once.
+    /// Reports the running job once it is overdue, once.
     fn overdue(&mut self, now: Moment) -> Option<Action> {
         let job = self.running?;
         self.overdue_at.take_if(|at| *at <= now.boot).map(|_| Action::ReportOverdue(job))
@@ -276,40 +281,44 @@ impl Machine {
 
     /// Begins again with another configuration, and renews everything under it.
     fn configure(&mut self, machine: Self) {
-        let Self { mut identity, rejoin, mut services, pace, .. } = machine;
+        let Self { mut identity, rejoin, mut services, policy, .. } = machine;
         // The limits stay: a reload hook can ask for a reload.
         identity.limit = self.identity.limit;
         for service in &mut services {
             let before = self.services.iter().find(|before| before.key == service.key);
-            service.unit.limit = before.map_or_else(Limit::default, |before| before.unit.limit);
+            service.credential.limit =
+                before.map_or_else(Limit::default, |before| before.credential.limit);
         }
-        (self.identity, self.rejoin, self.services, self.pace) = (identity, rejoin, services, pace);
+        (self.identity, self.rejoin, self.services, self.policy) =
+            (identity, rejoin, services, policy);
         (self.running, self.ready) = (None, false);
         self.replaced_all();
         self.renew_all();
     }
 
     fn renew_all(&mut self) {
-        self.rejoin = self.rejoin.take().map(|_| Unit::default());
-        self.units_mut().for_each(|unit| {
-            unit.wanted = true;
-            unit.not_until = Duration::ZERO;
+        self.rejoin = self.rejoin.take().map(|_| CredentialState::default());
+        self.credentials_mut().for_each(|credential| {
+            credential.wanted = true;
+            credential.retry_at = Duration::ZERO;
         });
     }
 
-    /// How long nothing will be due: until the earliest renewal or retry. The wall clock can jump, so do not sleep
-    /// for much longer than a minute at a time without asking again.
+    /// How long until something is due: the earliest renewal or retry. The wall clock can jump, so do not sleep for
+    /// much longer than a minute at a time without asking again.
     #[must_use]
-    pub fn idle(&self, now: Moment) -> Duration {
+    pub fn time_until_due(&self, now: Moment) -> Duration {
         const MAX: Duration = Duration::from_secs(3600);
         if self.running.is_some() {
             return MAX;
         }
-        let identity = self.wait(&self.identity, self.pace, now);
+        let identity = self.wait(&self.identity, self.policy, now);
         let services = self.services.iter();
-        let services = services.map(|service| self.wait(&service.unit, service.pace, now));
-        let rejoin =
-            self.rejoin.as_ref().map_or(MAX, |unit| unit.not_until.saturating_sub(now.boot));
+        let services = services.map(|service| self.wait(&service.credential, service.policy, now));
+        let rejoin = self
+            .rejoin
+            .as_ref()
+            .map_or(MAX, |credential| credential.retry_at.saturating_sub(now.boot));
         services.fold(identity, Duration::min).min(rejoin).min(MAX)
     }
 
@@ -322,14 +331,15 @@ impl Machine {
     /// Whether a service's credentials are valid now and its reload hook has run.
     #[must_use]
     pub fn service_holds(&self, index: usize, wall: i64) -> bool {
-        self.services.get(index).is_some_and(|Service { unit, .. }| {
-            !unit.reload_due && unit.validity.is_some_and(|validity| validity.holds_at(wall))
+        self.services.get(index).is_some_and(|Service { credential, .. }| {
+            !credential.reload_due
+                && credential.validity.is_some_and(|validity| validity.holds_at(wall))
         })
     }
 
     /// Whether all credentials are valid and written.
     #[must_use]
-    pub fn all_well(&self, wall: i64) -> bool {
+    pub fn all_valid(&self, wall: i64) -> bool {
         self.identity_holds(wall)
             && self.rejoin.is_none()
             && (0..self.services.len()).all(|index| self.service_holds(index, wall))
@@ -338,60 +348,68 @@ impl Machine {
     fn end(&mut self, job: Job, outcome: Outcome, now: Moment, seed: u8) {
         self.running = None;
         self.replaced(job, outcome);
-        if outcome == Outcome::Failed(Trouble::IdentityGone) {
+        if outcome == Outcome::Failed(FailureKind::IdentityGone) {
             self.identity.validity = None;
         }
-        let Some(part) = job.part() else {
-            // The configuration was not changed. The request still asks to renew everything.
+        let Some(holder) = job.holder() else {
+            // The reload failed and the configuration is kept; everything is renewed all the same.
             return self.renew_all();
         };
         let holds = self.identity_holds(now.wall);
-        let unit = match (&mut self.rejoin, job) {
+        let credential = match (&mut self.rejoin, job) {
             (Some(rejoin), Job::Join) if holds => Some(rejoin),
-            _ => self.unit_mut(part),
+            _ => self.credential_mut(holder),
         };
-        let Some(unit) = unit else { return };
+        let Some(credential) = credential else { return };
         match outcome {
             Outcome::Valid(validity) if job == Job::Join => {
                 (self.identity, self.rejoin) = (self.identity.received(validity, now, seed), None);
             }
-            Outcome::Valid(validity) => *unit = unit.received(validity, now, seed),
-            Outcome::Reloaded => (unit.failures, unit.reload_due) = (0, false),
+            Outcome::Valid(validity) => *credential = credential.received(validity, now, seed),
+            Outcome::Reloaded => (credential.failures, credential.reload_due) = (0, false),
             Outcome::Configured => {}
             Outcome::ReloadFailed(validity) => {
-                let failures = unit.failures;
-                *unit = Unit { failures, reload_due: true, ..unit.received(validity, now, seed) };
-                unit.fail(Self::PASSING_MOST, now, seed);
+                let failures = credential.failures;
+                *credential = CredentialState {
+                    failures,
+                    reload_due: true,
+                    ..credential.received(validity, now, seed)
+                };
+                credential.fail(Self::MAX_TRANSIENT_BACKOFF, now, seed);
             }
-            Outcome::Failed(Trouble::Lasting) => unit.fail(Self::LASTING_MOST, now, seed),
-            Outcome::Failed(_) => unit.fail(Self::PASSING_MOST, now, seed),
+            Outcome::Failed(FailureKind::Lasting) => {
+                credential.fail(Self::MAX_LASTING_BACKOFF, now, seed)
+            }
+            Outcome::Failed(_) => credential.fail(Self::MAX_TRANSIENT_BACKOFF, now, seed),
         }
         // Services live with the identity: a new one brings them new credentials.
         if let (Job::Join | Job::Renew, Outcome::Valid(_)) = (job, outcome) {
-            self.services.iter_mut().for_each(|service| service.unit.wanted = true);
+            self.services.iter_mut().for_each(|service| service.credential.wanted = true);
         }
     }
 
-    /// What is due within the jitter of what is due now is renewed with it, over the same connection: a handshake costs the
-    /// TPM two commands. A service with the identity's interval is thus always renewed with the identity.
+    /// Also renews what is due within the jitter, over the same connection: a handshake costs the TPM two commands. A service with the identity's interval is thus always renewed with the identity.
     fn want_what_is_nearly_due(&mut self, now: Moment) {
         if !matches!(self.due(now), Some(Job::Renew | Job::Issue(_))) {
             return;
         }
-        let services = self.services.iter_mut().map(|service| (&mut service.unit, service.pace));
-        for (unit, pace) in std::iter::once((&mut self.identity, self.pace)).chain(services) {
-            let earliest = Unit { seed: 0, ..unit.clone() };
-            let untroubled = unit.failures == 0 && !unit.reload_due;
-            unit.wanted |= untroubled && Self::renewal(&earliest, pace, now) <= now.wall;
+        let services =
+            self.services.iter_mut().map(|service| (&mut service.credential, service.policy));
+        for (credential, policy) in
+            std::iter::once((&mut self.identity, self.policy)).chain(services)
+        {
+            let earliest = CredentialState { seed: 0, ..credential.clone() };
+            let untroubled = credential.failures == 0 && !credential.reload_due;
+            credential.wanted |= untroubled && Self::renewal(&earliest, policy, now) <= now.wall;
         }
     }
 
     fn due(&self, now: Moment) -> Option<Job> {
-        let is_due = |rejoin: &Unit| rejoin.not_until <= now.boot;
+        let is_due = |rejoin: &CredentialState| rejoin.retry_at <= now.boot;
         if self.rejoin.as_ref().is_some_and(is_due) && self.identity_holds(now.wall) {
             return Some(Job::Join);
         }
-        if self.wait(&self.identity, self.pace, now).is_zero() {
+        if self.wait(&self.identity, self.policy, now).is_zero() {
             let holds = self.identity_holds(now.wall);
             return Some(if holds { Job::Renew } else { Job::Join });
         }
@@ -399,46 +417,49 @@ impl Machine {
             return None;
         }
         let mut services = self.services.iter().enumerate();
-        services.find(|(_, service)| self.wait(&service.unit, service.pace, now).is_zero()).map(
-            |(index, Service { unit, pace, .. })| {
-                let placed = !unit.wanted && now.wall < Self::renewal(unit, *pace, now);
-                if placed && unit.reload_due { Job::Reload(index) } else { Job::Issue(index) }
-            },
-        )
+        services
+            .find(|(_, service)| self.wait(&service.credential, service.policy, now).is_zero())
+            .map(|(index, Service { credential, policy, .. })| {
+                let placed =
+                    !credential.wanted && now.wall < Self::renewal(credential, *policy, now);
+                if placed && credential.reload_due { Job::Reload(index) } else { Job::Issue(index) }
+            })
     }
 
-    /// How long until a unit is due; zero if it is. What has failed is due again, even where a clock that was set right
-    /// has made what was there before valid in the meantime: who asks for our health wants to hear of a success.
-    fn wait(&self, unit: &Unit, pace: Pace, now: Moment) -> Duration {
-        let retry = unit.not_until.max(unit.limit.not_until()).saturating_sub(now.boot);
-        if unit.wanted || unit.failures > 0 || unit.reload_due {
+    /// How long until credentials are due; zero if they are. After a failure they are due again even if a corrected clock
+    /// has made the old ones valid: health reports the failure until there is a success.
+    fn wait(&self, credential: &CredentialState, policy: RenewalPolicy, now: Moment) -> Duration {
+        let retry = credential.retry_at.max(credential.limit.retry_at()).saturating_sub(now.boot);
+        if credential.wanted || credential.failures > 0 || credential.reload_due {
             return retry;
         }
-        let until = Self::renewal(unit, pace, now).saturating_sub(now.wall);
+        let until = Self::renewal(credential, policy, now).saturating_sub(now.wall);
         retry.max(Duration::from_secs(u64::try_from(until).unwrap_or(0)))
     }
 
-    /// When a unit is to be renewed; now if it is not valid. Authorities date certificates back, for clocks that are late:
-    /// a life that is shorter than that would be renewed without end, were it reckoned from its first second.
-    fn renewal(unit: &Unit, pace: Pace, now: Moment) -> i64 {
-        match unit.validity {
+    /// When credentials are to be renewed; now if they are not valid. Their lifetime counts from when they were received:
+    /// authorities date certificates back, and counted from `not_before` short ones would be renewed endlessly.
+    fn renewal(credential: &CredentialState, policy: RenewalPolicy, now: Moment) -> i64 {
+        match credential.validity {
             Some(validity) if validity.holds_at(now.wall) => {
-                let not_before = validity.not_before.max(unit.received.unwrap_or(i64::MIN));
-                renewal_time(Validity { not_before, ..validity }, pace.interval, unit.seed)
+                let not_before = validity.not_before.max(credential.received.unwrap_or(i64::MIN));
+                renewal_time(Validity { not_before, ..validity }, policy.interval, credential.seed)
             }
             _ => now.wall,
         }
     }
 
-    fn unit_mut(&mut self, part: Part) -> Option<&mut Unit> {
-        match part {
-            Part::Identity => Some(&mut self.identity),
-            Part::Service(index) => self.services.get_mut(index).map(|service| &mut service.unit),
+    fn credential_mut(&mut self, holder: Holder) -> Option<&mut CredentialState> {
+        match holder {
+            Holder::Identity => Some(&mut self.identity),
+            Holder::Service(index) => {
+                self.services.get_mut(index).map(|service| &mut service.credential)
+            }
         }
     }
 
-    fn units_mut(&mut self) -> impl Iterator<Item = &mut Unit> {
-        let services = self.services.iter_mut().map(|service| &mut service.unit);
+    fn credentials_mut(&mut self) -> impl Iterator<Item = &mut CredentialState> {
+        let services = self.services.iter_mut().map(|service| &mut service.credential);
         std::iter::once(&mut self.identity).chain(services)
     }
 }

@@ -6,9 +6,9 @@
 
 pub mod alarm;
 pub mod diag;
+mod file_check;
 pub mod health;
 mod health_socket;
-mod look;
 pub mod machine;
 mod pid_file;
 mod signals;
@@ -25,14 +25,14 @@ use host::service_manager::ServiceManager;
 use tokio::task::JoinHandle;
 
 use self::alarm::Alarm;
+use self::file_check::{CheckResult, RunningCheck};
 use self::health::{Health, IDENTITY};
 use self::health_socket::Answers;
-use self::look::{Looking, Seen};
-use self::machine::{Action, Event, Job, Machine, Moment, Outcome, Part, Validity};
+use self::machine::{Action, Event, Holder, Job, Machine, Moment, Outcome, Validity};
 use self::pid_file::PidFile;
 use self::signals::Signals;
 use self::stop::Stop;
-use self::worker::{Departure, Ended, Inventory, Worker};
+use self::worker::{Ended, Inventory, Mismatch, Worker};
 use crate::config::Settings;
 use crate::credential::identity::rfc3339;
 use crate::log::Log;
@@ -75,13 +75,13 @@ pub async fn run(
     );
     let machine = machine(&worker, found)?;
     let machine = if settings.oneshot { machine.once() } else { machine };
-    let (looking, departure) = (None, worker.departure());
+    let (running_check, mismatch) = (None, worker.mismatch());
     let slot = Slot::Free(Box::new(worker));
     let mut daemon = Daemon {
         machine,
         slot,
-        looking,
-        departure,
+        running_check,
+        mismatch,
         health,
         answers,
         manager,
@@ -101,14 +101,14 @@ pub async fn run(
 
 /// What the machine begins with: what the worker found.
 fn machine(worker: &Worker, found: Inventory) -> Result<Machine, Failure> {
-    let pace = worker::pace(worker.settings().lifetime);
+    let policy = worker::policy(worker.settings().lifetime);
     let mut seeds = vec![0; worker.settings().services.len().saturating_add(1)];
     tpm2::crypto::random(&mut seeds).map_err(Failure::bug)?;
     let mut seeds = seeds.into_iter();
     let seed = move || seeds.next().unwrap_or(128);
-    let machine = Machine::new(worker.identity(), pace, found.services, seed);
-    let machine = machine.rejoining(found.departure.is_some());
-    worker.departure().note(found.departure);
+    let machine = Machine::new(worker.identity(), policy, found.services, seed);
+    let machine = machine.rejoining(found.mismatch.is_some());
+    worker.mismatch().note(found.mismatch);
     Ok(machine.renewing(worker.asks_for_another_ttl()))
 }
 
@@ -116,8 +116,8 @@ fn machine(worker: &Worker, found: Inventory) -> Result<Machine, Failure> {
 struct Daemon {
     machine: Machine,
     slot: Slot,
-    looking: Option<Looking>,
-    departure: Departure,
+    running_check: Option<RunningCheck>,
+    mismatch: Mismatch,
     health: Health,
     answers: Answers,
     manager: ServiceManager,
@@ -142,7 +142,7 @@ impl Daemon {
         let mut event = Event::Woke;
         while self.step(event)? {
             self.manager.alive();
-            let pause = self.machine.idle(now()).min(LOOK_AGAIN);
+            let pause = self.machine.time_until_due(now()).min(LOOK_AGAIN);
             let pause = self.manager.watchdog().map_or(pause, |watchdog| pause.min(watchdog));
             event = tokio::select! {
                 ended = self.slot.ended() => {
@@ -159,7 +159,7 @@ impl Daemon {
                     rung?;
                     Event::AlarmRang
                 }
-                seen = Looking::ended(&mut self.looking) => self.looked(seen),
+                seen = RunningCheck::ended(&mut self.running_check) => self.files_checked(seen),
                 event = self.signals.next() => {
                     self.log_request(&event);
                     event
@@ -193,9 +193,9 @@ impl Daemon {
     }
 
     /// Checks for changes without a notification: files that were changed or removed. They are written again.
-    fn look(&mut self) {
+    fn check_files(&mut self) {
         if let Slot::Free(worker) = &self.slot {
-            self.looking = Some(Looking::begin(worker.files()));
+            self.running_check = Some(RunningCheck::begin(worker.files()));
         }
     }
 
@@ -207,27 +207,31 @@ impl Daemon {
         }
     }
 
-    fn looked(&mut self, seen: Option<Seen>) -> Event {
+    fn files_checked(&mut self, seen: Option<CheckResult>) -> Event {
         let Some(seen) = seen else {
             self.log.warn("the files cannot be checked now", &[]);
-            return Event::Looked { changed: Vec::new(), departed: self.machine.is_rejoining() };
+            return Event::FilesChecked {
+                changed: Vec::new(),
+                mismatched: self.machine.is_rejoining(),
+            };
         };
         if let Some(socket) = seen.socket {
             self.answers.mend(socket, &self.health);
         }
-        self.health.look(None);
-        let judged = seen.changed.into_iter().filter(|(part, ..)| self.machine.is_judged(*part));
-        let changed = judged.map(|(part, name, change)| {
+        self.health.file_check(None);
+        let judged =
+            seen.changed.into_iter().filter(|(holder, ..)| self.machine.is_checked(*holder));
+        let changed = judged.map(|(holder, name, change)| {
             let what = "the files were changed: writing them again";
             self.log.warn(what, &[("name", &name), ("reason", &change)]);
             self.health.changed(&name, &change.to_string(), &timestamp());
-            part
+            holder
         });
-        let (changed, departed) = (changed.collect(), seen.departure.is_some());
+        let (changed, mismatched) = (changed.collect(), seen.mismatch.is_some());
         if self.machine.is_same_identity() {
-            self.departure.note(seen.departure);
+            self.mismatch.note(seen.mismatch);
         }
-        Event::Looked { changed, departed }
+        Event::FilesChecked { changed, mismatched }
     }
 
     /// Lets the machine decide, and does what it says. False: it is the end.
@@ -240,8 +244,8 @@ impl Daemon {
         for action in actions {
             match action {
                 Action::Begin(job) => self.begin(job)?,
-                Action::Look => self.look(),
-                Action::ReportLook => self.report_look(),
+                Action::CheckFiles => self.check_files(),
+                Action::ReportFileCheck => self.report_look(),
                 Action::Ready => {
                     self.log.info("all credentials are valid and written", &[]);
                     self.manager.ready(&self.health.status(now().wall));
@@ -276,7 +280,7 @@ impl Daemon {
         match std::mem::replace(&mut self.slot, Slot::Moving) {
             Slot::Free(worker) => {
                 let name =
-                    job.part().map_or_else(String::new, |part| name(worker.settings(), part));
+                    job.holder().map_or_else(String::new, |holder| name(worker.settings(), holder));
                 self.slot = Slot::Busy(tokio::spawn(worker.run(job)), name);
             }
             _ => return Err(Failure::bug(format!("{job} cannot begin before another job ends"))),
@@ -295,10 +299,10 @@ impl Daemon {
             Job::Reload(_) => "reloaded",
             Job::Configure => "configured",
         };
-        let Some(part) = ended.job.part() else {
+        let Some(holder) = ended.job.holder() else {
             return self.note_configuration(ended.failure.as_ref());
         };
-        let name = name(worker.settings(), part);
+        let name = name(worker.settings(), holder);
         match (ended.outcome, &ended.failure) {
             (Outcome::Valid(validity), Some(failure)) => {
                 self.health.kept(&name, validity, failure, &at);
@@ -335,13 +339,13 @@ impl Daemon {
     }
 
     fn report_look(&self) {
-        let Some(looking) = &self.looking else { return };
-        let name = looking.at();
-        let seconds = Machine::LOOK_OVERDUE.as_secs();
+        let Some(running_check) = &self.running_check else { return };
+        let name = running_check.at();
+        let seconds = Machine::FILE_CHECK_OVERDUE.as_secs();
         let what = format!("the files cannot be read: no result after {seconds} seconds");
         let failure = Failure::new(Exit::Io, what, "check whether their file system hangs");
         self.warn("the files cannot be checked", &name, &failure);
-        self.health.look(Some((name, failure)));
+        self.health.file_check(Some((name, failure)));
         self.manager.status(&self.health.status(now().wall));
     }
 
@@ -396,11 +400,11 @@ fn found(worker: &Worker, inventory: &Inventory) -> Vec<(String, Option<Validity
     std::iter::once((IDENTITY.to_owned(), worker.identity())).chain(services).collect()
 }
 
-/// What a part is called.
-fn name(settings: &Settings, part: Part) -> String {
-    match part {
-        Part::Identity => IDENTITY.to_owned(),
-        Part::Service(index) => {
+/// The name in logs and health reports.
+fn name(settings: &Settings, holder: Holder) -> String {
+    match holder {
+        Holder::Identity => IDENTITY.to_owned(),
+        Holder::Service(index) => {
             let service = settings.services.get(index);
             service.map(|service| service.name.to_string()).unwrap_or_default()
         }

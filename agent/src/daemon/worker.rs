@@ -9,11 +9,11 @@ use std::sync::Arc;
 use host::exit::{Exit, Failure};
 use proto::v1::SubjectForm;
 
-pub(crate) use self::found::{Departure, Files, Inventory};
+pub(crate) use self::found::{Files, Inventory, Mismatch};
 use self::found::{kept, restore, superseded};
 use super::Reread;
 use super::health_socket::{self, DiagChange};
-use super::machine::{Job, Outcome, Pace, Trouble, Validity};
+use super::machine::{FailureKind, Job, Outcome, RenewalPolicy, Validity};
 use super::stop::Stop;
 use crate::ceremony::Wanted;
 use crate::ceremony::client::{Authenticated, Client, Denied};
@@ -57,8 +57,8 @@ pub(crate) struct Worker {
     /// The sink of each service.
     sinks: Vec<Arc<FileSink>>,
     identity: Option<Identity>,
-    departure: Departure,
-    /// Why the last attempt to join again failed, and for which departure it was made.
+    mismatch: Mismatch,
+    /// Why the last attempt to join again failed, and for which mismatch it was made.
     not_joined: Option<(String, Failure)>,
     /// Made again with the storage, for the daemon to answer on.
     socket: Option<UnixListener>,
@@ -117,7 +117,7 @@ impl Worker {
             cache,
             sinks,
             identity,
-            departure: Departure::default(),
+            mismatch: Mismatch::default(),
             not_joined: None,
             socket: None,
             connection: None,
@@ -137,8 +137,8 @@ impl Worker {
     }
 
     /// Where what is found out about the identity is noted.
-    pub(crate) fn departure(&self) -> Departure {
-        self.departure.clone()
+    pub(crate) fn mismatch(&self) -> Mismatch {
+        self.mismatch.clone()
     }
 
     /// The socket in the storage, if it was made again with it.
@@ -156,8 +156,7 @@ impl Worker {
             Job::Join => self.join().await.map(Outcome::Valid),
             Job::Renew => match self.renew().await {
                 Ok(validity) => {
-                    let failure =
-                        self.departure.reason().map(|departure| self.superseded(&departure));
+                    let failure = self.mismatch.reason().map(|mismatch| self.superseded(&mismatch));
                     return (self, Ended::new(job, Outcome::Valid(validity), failure));
                 }
                 Err(denied) => Err(denied),
@@ -182,28 +181,28 @@ impl Worker {
             Ok(outcome) => Ended::new(job, outcome, None),
             Err(denied) => {
                 self.connection = None;
-                let trouble = trouble(&denied);
-                Ended::new(job, Outcome::Failed(trouble), Some(denied.into()))
+                let failure_kind = failure_kind(&denied);
+                Ended::new(job, Outcome::Failed(failure_kind), Some(denied.into()))
             }
         };
         (self, ended)
     }
 
     async fn join(&mut self) -> Result<Validity, Denied> {
-        let departure = self.departure.reason();
-        if let Some(departure) = &departure {
-            self.log.info("joining again", &[("reason", departure)]);
+        let mismatch = self.mismatch.reason();
+        if let Some(mismatch) = &mismatch {
+            self.log.info("joining again", &[("reason", mismatch)]);
         }
         let joined = self.join_once().await;
         self.not_joined = None;
-        match (joined, departure) {
-            (Err(Denied::Failed(failure)), Some(departure)) => {
-                let failure = superseded(failure, &departure);
-                self.not_joined = Some((departure, failure.clone()));
+        match (joined, mismatch) {
+            (Err(Denied::Failed(failure)), Some(mismatch)) => {
+                let failure = superseded(failure, &mismatch);
+                self.not_joined = Some((mismatch, failure.clone()));
                 Err(Denied::Failed(failure))
             }
             (Ok(validity), _) => {
-                self.departure.note(None);
+                self.mismatch.note(None);
                 Ok(validity)
             }
             (denied, _) => denied,
@@ -212,10 +211,10 @@ impl Worker {
 
     /// What is wrong with an identity that was renewed and is not the one that is asked for: why the last attempt to join
     /// again failed, if there was one.
-    fn superseded(&self, departure: &str) -> Failure {
+    fn superseded(&self, mismatch: &str) -> Failure {
         match &self.not_joined {
-            Some((of, failure)) if of == departure => failure.clone(),
-            _ => kept(departure),
+            Some((of, failure)) if of == mismatch => failure.clone(),
+            _ => kept(mismatch),
         }
     }
 
@@ -419,7 +418,7 @@ impl Worker {
                 Ended::new(job, Outcome::ReloadFailed(validity), Some(failure))
             }
             (Err(failure), None) => {
-                let outcome = Outcome::Failed(Trouble::Passing);
+                let outcome = Outcome::Failed(FailureKind::Transient);
                 Ended::new(job, outcome, Some(failure))
             }
         };
@@ -449,19 +448,19 @@ async fn blocking<R: Send + 'static>(
 }
 
 /// How a configured lifetime is renewed.
-pub(crate) const fn pace(lifetime: Lifetime) -> Pace {
+pub(crate) const fn policy(lifetime: Lifetime) -> RenewalPolicy {
     match lifetime.renewal {
-        Renewal::HalfLife => Pace { interval: None },
-        Renewal::Every(interval) => Pace { interval: Some(interval) },
+        Renewal::HalfLife => RenewalPolicy { interval: None },
+        Renewal::Every(interval) => RenewalPolicy { interval: Some(interval) },
     }
 }
 
-fn trouble(denied: &Denied) -> Trouble {
+fn failure_kind(denied: &Denied) -> FailureKind {
     match denied {
-        Denied::IdentityGone(_) => Trouble::IdentityGone,
+        Denied::IdentityGone(_) => FailureKind::IdentityGone,
         Denied::Failed(failure) => match failure.exit {
-            Exit::Unavailable | Exit::Busy => Trouble::Passing,
-            _ => Trouble::Lasting,
+            Exit::Unavailable | Exit::Busy => FailureKind::Transient,
+            _ => FailureKind::Lasting,
         },
     }
 }

@@ -7,8 +7,8 @@ mod authority;
 mod clock;
 mod configuration;
 mod damage;
-mod departure;
 mod disk;
+mod identity_mismatch;
 mod killed;
 mod tpm;
 

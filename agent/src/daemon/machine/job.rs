@@ -22,10 +22,10 @@ pub enum Job {
 impl Job {
     /// Whose credentials it is about; `None` if about all of them.
     #[must_use]
-    pub const fn part(self) -> Option<Part> {
+    pub const fn holder(self) -> Option<Holder> {
         match self {
-            Self::Join | Self::Renew => Some(Part::Identity),
-            Self::Issue(index) | Self::Reload(index) => Some(Part::Service(index)),
+            Self::Join | Self::Renew => Some(Holder::Identity),
+            Self::Issue(index) | Self::Reload(index) => Some(Holder::Service(index)),
             Self::Configure => None,
         }
     }
@@ -45,9 +45,9 @@ impl fmt::Display for Job {
 
 /// Why a job failed: what decides when it is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum FailureKind {
     /// A retry may succeed at any time: no response, or something was busy.
-    Passing,
+    Transient,
     /// A retry fails until someone changes something: refused, locked out, no permission, a full disk.
     Lasting,
     /// The identity is no longer good: join, whatever its dates say.
@@ -66,12 +66,12 @@ pub enum Outcome {
     /// The configuration was read again, and is in force.
     Configured,
     /// Failure.
-    Failed(Trouble),
+    Failed(FailureKind),
 }
 
 /// Whose credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum Holder {
     /// The identity.
     Identity,
     /// A service.

@@ -1,5 +1,5 @@
-//! Rate limit for renewals of one part, whatever the cause: an interval that is too short, an authority that issues lives of seconds,
-//! or a reload hook that sends a signal to the agent.
+//! Rate limit for renewals of the same credentials, whatever the cause: an interval that is too short, an authority that issues
+//! certificates for seconds, or a reload hook that sends a signal to the agent.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ impl Limit {
     }
 
     /// The earliest time of the next renewal.
-    pub(super) fn not_until(self) -> Duration {
+    pub(super) fn retry_at(self) -> Duration {
         self.theoretical.saturating_sub(Self::INTERVAL.saturating_mul(Self::BURST))
     }
 }
@@ -35,12 +35,12 @@ mod tests {
         let mut now = Duration::from_secs(1000);
         let mut limit = Limit::default();
         for _ in 0..=Limit::BURST {
-            assert!(limit.not_until() <= now);
+            assert!(limit.retry_at() <= now);
             limit = limit.after_renewal(now);
         }
         for _ in 0..20 {
-            assert_eq!(limit.not_until(), now + Limit::INTERVAL);
-            now = limit.not_until();
+            assert_eq!(limit.retry_at(), now + Limit::INTERVAL);
+            now = limit.retry_at();
             limit = limit.after_renewal(now);
         }
         // An hour of rest allows a burst again, and no more.
@@ -48,6 +48,6 @@ mod tests {
         for _ in 0..Limit::BURST {
             limit = limit.after_renewal(now);
         }
-        assert_eq!(limit.not_until(), now);
+        assert_eq!(limit.retry_at(), now);
     }
 }

@@ -1,6 +1,6 @@
 //! An identity that is valid, and not the one that the configuration asks for.
 
-use super::{Machine, Unit};
+use super::{CredentialState, Machine};
 
 impl Machine {
     /// The same, where the identity is to be renewed at once, because another lifetime is asked for.
@@ -13,7 +13,7 @@ impl Machine {
     /// The same, where the configuration asks for another identity than the one there is.
     #[must_use]
     pub fn rejoining(mut self, rejoining: bool) -> Self {
-        self.rejoin = rejoining.then(Unit::default);
+        self.rejoin = rejoining.then(CredentialState::default);
         self
     }
 

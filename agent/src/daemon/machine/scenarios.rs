@@ -7,13 +7,13 @@ use self::host::Host;
 use super::*;
 
 const T0: i64 = 1_800_000_000;
-const PACE: Pace = Pace { interval: Some(Duration::from_secs(1200)) };
+const PACE: RenewalPolicy = RenewalPolicy { interval: Some(Duration::from_secs(1200)) };
 const MINUTE: Duration = Duration::from_secs(60);
 /// What each job takes.
 const JOB: Duration = Duration::from_secs(5);
 /// What one takes that hangs.
 const HANG: Duration = Duration::from_secs(1200);
-/// What it takes to look at the files.
+/// What a check of the files takes.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long what goes away stays away.
 const OUTAGE: Duration = Duration::from_secs(900);
@@ -34,7 +34,7 @@ enum Incident {
     StorageRemoved,
     /// Another identity is asked for; the second time the one before.
     TokenChanged,
-    /// The file system that is being looked at hangs.
+    /// The file system that is being checked hangs.
     FilesHang,
     TpmGone,
     AuthorityGone,

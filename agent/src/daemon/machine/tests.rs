@@ -2,7 +2,7 @@ use super::*;
 
 const HOUR: i64 = 3600;
 const T0: i64 = 1_800_000_000;
-const PACE: Pace = Pace { interval: Some(Duration::from_secs(1200)) };
+const PACE: RenewalPolicy = RenewalPolicy { interval: Some(Duration::from_secs(1200)) };
 
 fn at(seconds: i64) -> Moment {
     moment(seconds, seconds)
@@ -47,12 +47,12 @@ fn fresh(services: usize) -> Machine {
 
 /// Services in directories `/0`, `/1` and so on.
 fn found(
-    services: impl IntoIterator<Item = (Option<Validity>, Pace)>,
+    services: impl IntoIterator<Item = (Option<Validity>, RenewalPolicy)>,
 ) -> impl Iterator<Item = Found> {
-    services.into_iter().enumerate().map(|(index, (validity, pace))| Found {
+    services.into_iter().enumerate().map(|(index, (validity, policy))| Found {
         key: ServiceKey::Directory(format!("/{index}").into()),
         validity,
-        pace,
+        policy,
         reload_pending: false,
     })
 }
@@ -96,7 +96,7 @@ fn a_restart_with_valid_credentials_does_nothing() {
     let machine = Machine::new(Some(valid(0)), PACE, found(services), || 128);
     let (machine, actions) = machine.next(Event::Woke, at(60), 0);
     assert_eq!(actions, [Action::Ready]);
-    assert_eq!(machine.idle(at(60)), Duration::from_secs(1140));
+    assert_eq!(machine.time_until_due(at(60)), Duration::from_secs(1140));
 }
 
 #[test]
@@ -107,11 +107,11 @@ fn restart_runs_only_the_pending_reload_hooks() {
     let machine = Machine::new(Some(valid(0)), PACE, services, || 128);
     assert!(machine.service_holds(0, T0 + 60) && !machine.service_holds(1, T0 + 60));
     let (machine, done) = live(machine, 60..90, |_, second| match second {
-        60 => Outcome::Failed(Trouble::Passing),
+        60 => Outcome::Failed(FailureKind::Transient),
         _ => Outcome::Reloaded,
     });
     assert_eq!(done, [(60, Job::Reload(1)), (61, Job::Reload(1))]);
-    assert!(machine.all_well(T0 + 90));
+    assert!(machine.all_valid(T0 + 90));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn host_joins_again_if_its_credentials_expire_during_an_outage() {
         let away = outage.contains(&second);
         assert!(!first || job == Job::Join);
         first = false;
-        if away { Outcome::Failed(Trouble::Passing) } else { Outcome::Valid(valid(second)) }
+        if away { Outcome::Failed(FailureKind::Transient) } else { Outcome::Valid(valid(second)) }
     });
     let joins = |range: std::ops::Range<i64>| {
         done.iter().filter(|(second, job)| range.contains(second) && *job == Job::Join).count()
@@ -131,12 +131,12 @@ fn host_joins_again_if_its_credentials_expire_during_an_outage() {
     assert!(joins(HOUR..4 * HOUR) > 150, "joins every minute or so after that");
     let back = done.iter().find(|(second, _)| *second >= 4 * HOUR).unwrap();
     assert!(back.0 < 4 * HOUR + 61 && back.1 == Job::Join);
-    assert!(machine.all_well(T0 + 5 * HOUR - 1));
+    assert!(machine.all_valid(T0 + 5 * HOUR - 1));
 }
 
 #[test]
 fn no_service_is_issued_without_a_valid_identity() {
-    let (_, done) = live(fresh(1), 0..600, |_, _| Outcome::Failed(Trouble::Lasting));
+    let (_, done) = live(fresh(1), 0..600, |_, _| Outcome::Failed(FailureKind::Lasting));
     assert!(done.iter().all(|(_, job)| *job == Job::Join));
     assert!((3..20).contains(&done.len()), "{} tries in ten minutes", done.len());
 }
@@ -158,14 +158,14 @@ fn a_clock_that_jumps_by_a_year_either_way_heals_when_it_comes_back() {
         let machine = Machine::new(Some(valid(0)), PACE, [], || 128);
         let (machine, actions) = machine.next(Event::Woke, moment(jump, 10), 0);
         assert_eq!(actions, [Action::Begin(Job::Join)]);
-        let failed = Event::Ended(Job::Join, Outcome::Failed(Trouble::Passing));
+        let failed = Event::Ended(Job::Join, Outcome::Failed(FailureKind::Transient));
         let (machine, actions) = machine.next(failed, moment(jump, 11), 255);
         assert_eq!(actions, []);
-        assert!(!machine.all_well(T0 + jump));
+        assert!(!machine.all_valid(T0 + jump));
         let (machine, actions) = machine.next(Event::Woke, moment(60, 70), 0);
         // The old identity is good again; that it could not be renewed is history once it has been.
         assert_eq!(actions, [Action::Ready, Action::Begin(Job::Renew)]);
-        assert!(machine.all_well(T0 + 60));
+        assert!(machine.all_valid(T0 + 60));
     }
 }
 
@@ -181,7 +181,7 @@ fn asked_to_renew_everything_is_renewed_once() {
     let ended = Event::Ended(Job::Issue(0), Outcome::Valid(valid(6)));
     let (machine, actions) = machine.next(ended, at(7), 0);
     assert_eq!(actions, []);
-    assert!(machine.idle(at(7)) > Duration::from_secs(1000));
+    assert!(machine.time_until_due(at(7)) > Duration::from_secs(1000));
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_stop_waits_for_the_job_at_hand() {
     assert_eq!(actions, [Action::Begin(Job::Join)]);
     let (machine, actions) = machine.next(Event::StopAsked, at(1), 0);
     assert_eq!(actions, [Action::NotifyStopping(Some(Job::Join))]);
-    let ended = Event::Ended(Job::Join, Outcome::Failed(Trouble::Passing));
+    let ended = Event::Ended(Job::Join, Outcome::Failed(FailureKind::Transient));
     assert_eq!(machine.next(ended, at(2), 0).1, [Action::End]);
 }
 
@@ -215,7 +215,7 @@ fn a_stop_waits_for_the_job_at_hand() {
 fn an_identity_that_was_taken_away_is_joined_for_whatever_its_dates_say() {
     let machine = Machine::new(Some(valid(0)), PACE, [], || 128);
     let (machine, _) = machine.next(Event::RenewAsked, at(1), 0);
-    let gone = Event::Ended(Job::Renew, Outcome::Failed(Trouble::IdentityGone));
+    let gone = Event::Ended(Job::Renew, Outcome::Failed(FailureKind::IdentityGone));
     let (machine, _) = machine.next(gone, at(2), 0);
     let (_, actions) = machine.next(Event::Woke, at(10), 0);
     assert_eq!(actions, [Action::Begin(Job::Join)]);
@@ -228,35 +228,40 @@ fn a_short_life_is_not_renewed_without_end() {
         Outcome::Valid(Validity { not_before: T0 + second - 60, not_after: T0 + second + life })
     };
     for (life, interval, most) in [(20, None, 61), (HOUR, Some(10), 61), (120, None, 11)] {
-        let pace = Pace { interval: interval.map(Duration::from_secs) };
-        let machine = Machine::new(None, pace, [], || 128);
+        let policy = RenewalPolicy { interval: interval.map(Duration::from_secs) };
+        let machine = Machine::new(None, policy, [], || 128);
         let (_, done) = live(machine, 0..600, |_, second| dated_back(second, life));
         assert!((most / 2..=most).contains(&done.len()), "{life}: {} times", done.len());
         assert!(done[1..].iter().all(|(_, job)| *job == Job::Renew));
     }
 }
 
-/// Begins a look and ends it, as the loop does.
-fn look(machine: Machine, now: Moment, changed: &[Part], departed: bool) -> (Machine, Vec<Action>) {
+/// Begins a check of the files and ends it, as the loop does.
+fn check_files(
+    machine: Machine,
+    now: Moment,
+    changed: &[Holder],
+    mismatched: bool,
+) -> (Machine, Vec<Action>) {
     let (machine, actions) = machine.next(Event::AlarmRang, now, 128);
-    assert_eq!(actions, [Action::Look]);
-    machine.next(Event::Looked { changed: changed.to_vec(), departed }, now, 128)
+    assert_eq!(actions, [Action::CheckFiles]);
+    machine.next(Event::FilesChecked { changed: changed.to_vec(), mismatched }, now, 128)
 }
 
 #[test]
-fn look_that_does_not_end_is_reported_once_and_holds_up_no_job() {
+fn file_check_that_does_not_end_is_reported_once_and_delays_no_job() {
     let services = [(Some(valid(0)), PACE)];
     let machine = Machine::new(Some(valid(0)), PACE, found(services), || 128);
     let (machine, _) = machine.next(Event::Woke, at(1), 0);
     let (mut machine, actions) = machine.next(Event::AlarmRang, at(60), 0);
-    assert_eq!(actions, [Action::Look]);
+    assert_eq!(actions, [Action::CheckFiles]);
     let mut seen = Vec::new();
     for minute in 2..30 {
         let (next, actions) = machine.next(Event::AlarmRang, at(60 * minute), 0);
         machine = next;
         seen.extend(actions.into_iter().map(|action| (minute, action)));
     }
-    assert_eq!(seen, [(2, Action::ReportLook), (20, Action::Begin(Job::Renew))]);
+    assert_eq!(seen, [(2, Action::ReportFileCheck), (20, Action::Begin(Job::Renew))]);
     let (machine, actions) = machine.next(Event::StopAsked, at(1800), 0);
     assert_eq!(actions, [Action::NotifyStopping(Some(Job::Renew))]);
     let renewed = Event::Ended(Job::Renew, Outcome::Valid(valid(1800)));
@@ -264,22 +269,24 @@ fn look_that_does_not_end_is_reported_once_and_holds_up_no_job() {
 }
 
 #[test]
-fn look_does_not_judge_what_was_replaced_meanwhile() {
+fn file_check_ignores_what_was_replaced_meanwhile() {
     let services = [(Some(valid(0)), PACE), (Some(valid(0)), PACE)];
     let machine = Machine::new(Some(valid(0)), PACE, found(services), || 128);
     let (machine, _) = machine.next(Event::Woke, at(1), 0);
     let (machine, _) = machine.next(Event::AlarmRang, at(2), 0);
-    // A renewal begins and ends while the files of before are looked at.
+    // A renewal begins and ends while the earlier files are checked.
     let (mut machine, mut actions) = machine.next(Event::RenewAsked, at(3), 0);
     while let [Action::Begin(job)] = actions[..] {
         (machine, actions) = machine.next(Event::Ended(job, Outcome::Valid(valid(3))), at(4), 128);
     }
-    let parts = [Part::Identity, Part::Service(0), Part::Service(1)];
-    assert!(parts.iter().all(|part| machine.is_up_to_date(*part) && !machine.is_judged(*part)));
-    let stale = Event::Looked { changed: parts.to_vec(), departed: true };
+    let holders = [Holder::Identity, Holder::Service(0), Holder::Service(1)];
+    assert!(
+        holders.iter().all(|holder| machine.is_up_to_date(*holder) && !machine.is_checked(*holder))
+    );
+    let stale = Event::FilesChecked { changed: holders.to_vec(), mismatched: true };
     let (machine, actions) = machine.next(stale, at(5), 0);
     assert!(actions.is_empty() && !machine.is_rejoining(), "{actions:?}");
-    assert_eq!(look(machine, at(6), &parts, false).1, [Action::Begin(Job::Renew)]);
+    assert_eq!(check_files(machine, at(6), &holders, false).1, [Action::Begin(Job::Renew)]);
 }
 
 /// A reload hook that sends SIGUSR1 or SIGHUP to its agent each time, or an authority that issues lives of two seconds.
@@ -327,7 +334,7 @@ fn reload_that_reorders_services_keeps_the_rate_limit_of_each() {
     let machine = Machine::new(Some(valid(0)), PACE, services(), || 128);
     let (mut machine, _) = machine.next(Event::Woke, at(1), 128);
     for _ in 0..=Limit::BURST {
-        let (next, actions) = look(machine, at(1), &[Part::Service(0)], false);
+        let (next, actions) = check_files(machine, at(1), &[Holder::Service(0)], false);
         assert_eq!(actions, [Action::Begin(Job::Issue(0))], "within the limit");
         let issued = Event::Ended(Job::Issue(0), Outcome::Valid(valid(0)));
         machine = next.next(issued, at(1), 128).0;
@@ -352,24 +359,28 @@ fn only_removed_files_are_written_again() {
     let services = [(Some(valid(0)), PACE), (Some(valid(0)), PACE)];
     let machine = Machine::new(Some(valid(0)), PACE, found(services), || 128);
     let (machine, _) = machine.next(Event::Woke, at(1), 0);
-    assert!(machine.is_up_to_date(Part::Service(1)) && !machine.is_up_to_date(Part::Service(2)));
-    let (machine, actions) = look(machine, at(2), &[Part::Service(1)], false);
+    assert!(
+        machine.is_up_to_date(Holder::Service(1)) && !machine.is_up_to_date(Holder::Service(2))
+    );
+    let (machine, actions) = check_files(machine, at(2), &[Holder::Service(1)], false);
     assert_eq!(actions, [Action::Begin(Job::Issue(1))]);
-    assert!(!machine.is_up_to_date(Part::Service(1)), "it is being seen to");
-    let failed = Event::Ended(Job::Issue(1), Outcome::Failed(Trouble::Lasting));
+    assert!(!machine.is_up_to_date(Holder::Service(1)), "it is being seen to");
+    let failed = Event::Ended(Job::Issue(1), Outcome::Failed(FailureKind::Lasting));
     let (machine, actions) = machine.next(failed, at(3), 255);
     assert_eq!(actions, []);
-    assert!(!machine.is_up_to_date(Part::Service(1)) && machine.is_up_to_date(Part::Service(0)));
+    assert!(
+        !machine.is_up_to_date(Holder::Service(1)) && machine.is_up_to_date(Holder::Service(0))
+    );
     let (machine, _) = machine.next(Event::Woke, at(10), 0);
     let (machine, actions) =
         machine.next(Event::Ended(Job::Issue(1), Outcome::Valid(valid(10))), at(10), 128);
     assert_eq!(actions, []);
-    assert!(machine.is_up_to_date(Part::Service(1)));
-    let (_, actions) = look(machine, at(11), &[Part::Identity], false);
+    assert!(machine.is_up_to_date(Holder::Service(1)));
+    let (_, actions) = check_files(machine, at(11), &[Holder::Identity], false);
     assert_eq!(actions, [Action::Begin(Job::Renew)]);
 }
 
-/// A handshake costs the TPM two commands. Jitter that is drawn for each unit must not make a handshake of each.
+/// A handshake costs the TPM two commands. Jitter that is drawn for each service must not make a handshake of each.
 #[test]
 fn units_that_are_due_within_the_jitter_of_each_other_are_renewed_together() {
     let mut random = 1_u32;
@@ -377,7 +388,7 @@ fn units_that_are_due_within_the_jitter_of_each_other_are_renewed_together() {
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         random.to_be_bytes()[0]
     };
-    let own = Pace { interval: Some(Duration::from_secs(1210)) };
+    let own = RenewalPolicy { interval: Some(Duration::from_secs(1210)) };
     let services = [(Some(valid(3)), PACE), (Some(valid(7)), PACE), (Some(valid(9)), own)];
     let mut machine = Machine::new(Some(valid(0)), PACE, found(services), &mut seed);
     let mut batches = Vec::new();
@@ -406,7 +417,7 @@ fn units_that_are_due_within_the_jitter_of_each_other_are_renewed_together() {
 
 #[test]
 fn service_with_a_shorter_interval_leaves_the_identity_alone() {
-    let often = Pace { interval: Some(Duration::from_secs(300)) };
+    let often = RenewalPolicy { interval: Some(Duration::from_secs(300)) };
     let services = [(Some(valid(0)), often), (Some(valid(0)), PACE)];
     let machine = Machine::new(Some(valid(0)), PACE, found(services), || 128);
     let (_, done) = live(machine, 0..1200, |_, second| Outcome::Valid(valid(second)));
@@ -417,7 +428,7 @@ fn service_with_a_shorter_interval_leaves_the_identity_alone() {
 fn identity_that_is_superseded_is_kept_until_the_join_succeeds() {
     let machine = Machine::new(Some(valid(0)), PACE, found([(Some(valid(0)), PACE)]), || 128);
     let refused = |job, second| match job {
-        Job::Join => Outcome::Failed(Trouble::Lasting),
+        Job::Join => Outcome::Failed(FailureKind::Lasting),
         _ => Outcome::Valid(valid(second)),
     };
     let (machine, done) = live(machine.rejoining(true), 0..3000, refused);
@@ -426,25 +437,25 @@ fn identity_that_is_superseded_is_kept_until_the_join_succeeds() {
     assert!((8..30).contains(&count(&done, Job::Join)), "{done:?}");
     assert_eq!(count(&done, Job::Renew), 2, "{done:?}");
     assert_eq!(count(&done, Job::Issue(0)), 2, "{done:?}");
-    assert!(machine.is_rejoining() && !machine.all_well(T0 + 3000));
+    assert!(machine.is_rejoining() && !machine.all_valid(T0 + 3000));
     let (machine, done) = live(machine, 3000..3400, |_, second| Outcome::Valid(valid(second)));
     assert_eq!(count(&done, Job::Join), 1, "{done:?}");
     assert!(done.iter().any(|(_, job)| *job == Job::Issue(0)), "{done:?}");
-    assert!(!machine.is_rejoining() && machine.all_well(T0 + 3400));
+    assert!(!machine.is_rejoining() && machine.all_valid(T0 + 3400));
 }
 
 #[test]
-fn departure_that_is_taken_back_ends_the_attempts() {
+fn mismatch_that_is_taken_back_ends_the_attempts() {
     let machine = Machine::new(Some(valid(0)), PACE, [], || 128).rejoining(true);
-    let refused = |_, _| Outcome::Failed(Trouble::Lasting);
+    let refused = |_, _| Outcome::Failed(FailureKind::Lasting);
     let (machine, done) = live(machine, 0..100, refused);
     assert!(!done.is_empty());
     let (machine, actions) = machine.next(Event::AlarmRang, at(100), 128);
-    assert!(actions.contains(&Action::Look), "{actions:?}");
-    let taken_back = Event::Looked { changed: Vec::new(), departed: false };
+    assert!(actions.contains(&Action::CheckFiles), "{actions:?}");
+    let taken_back = Event::FilesChecked { changed: Vec::new(), mismatched: false };
     let (machine, _) = machine.next(taken_back, at(100), 128);
     let (machine, done) = live(machine, 100..1000, refused);
-    assert!(done.is_empty() && machine.all_well(T0 + 1000), "{done:?}");
+    assert!(done.is_empty() && machine.all_valid(T0 + 1000), "{done:?}");
 }
 
 #[test]

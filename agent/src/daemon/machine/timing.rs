@@ -1,4 +1,4 @@
-//! When credentials are valid, when they are renewed, and how long to wait after a failure.
+//! When credentials are renewed, and how long to wait after a failure.
 
 use crate::credential::validity::Validity;
 use std::time::Duration;
@@ -12,10 +12,10 @@ pub struct Moment {
     pub boot: Duration,
 }
 
-/// When credentials are renewed: after half of their life, or the interval if that is less, give or take a tenth, so that
-/// a fleet that started together does not stay together.
+/// When credentials are renewed: after half of their lifetime, or after the interval if that is shorter, varied by up to a
+/// tenth so that hosts that started together spread out.
 ///
-/// `seed` makes the tenth; it is drawn once for each life.
+/// `seed` decides how much earlier or later; it is drawn once for each set of credentials.
 #[must_use]
 pub fn renewal_time(validity: Validity, interval: Option<Duration>, seed: u8) -> i64 {
     let life = validity.not_after.saturating_sub(validity.not_before).max(0);
@@ -25,10 +25,10 @@ pub fn renewal_time(validity: Validity, interval: Option<Duration>, seed: u8) ->
     validity.not_before.saturating_add(after).saturating_add(jitter)
 }
 
-/// How long to wait after the nth failure in a row: one second, doubled, at most `most`, of which a half is chance.
+/// How long to wait after the nth failure in a row: one second, doubled each time up to `max`; half of it is random.
 #[must_use]
-pub fn backoff(failures: u32, most: Duration, seed: u8) -> Duration {
+pub fn backoff(failures: u32, max: Duration, seed: u8) -> Duration {
     let doubled = Duration::from_secs(1).saturating_mul(1 << failures.saturating_sub(1).min(20));
-    let whole = doubled.min(most);
+    let whole = doubled.min(max);
     whole / 2 + (whole / 2).mul_f64(f64::from(seed) / 255.0)
 }

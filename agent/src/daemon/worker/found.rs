@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use host::exit::{Exit, Failure};
 use tls::CaPin;
 
-use super::{Store, Worker, pace};
+use super::{Store, Worker, policy};
 use crate::config::{Service, Settings};
 use crate::credential::identity::Identity;
-use crate::daemon::machine::{Found, Part, Validity};
+use crate::daemon::machine::{Found, Holder, Validity};
 use crate::deliver::destination::Change;
 use crate::deliver::files::FileSink;
 use crate::log::Log;
@@ -31,18 +31,18 @@ pub(crate) struct Files {
 pub(crate) struct Inventory {
     /// Each service.
     pub(crate) services: Vec<Found>,
-    /// As [`Files::departure`].
-    pub(crate) departure: Option<String>,
+    /// As [`Files::mismatch`].
+    pub(crate) mismatch: Option<String>,
 }
 
 /// Why the configuration asks for another identity than the one there is, as far as is known. The worker asks for it in
 /// the middle of a job, which should not wait for a disk.
 #[derive(Clone, Default)]
-pub(crate) struct Departure(Arc<Mutex<Option<String>>>);
+pub(crate) struct Mismatch(Arc<Mutex<Option<String>>>);
 
-impl Departure {
-    pub(crate) fn note(&self, departure: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = departure;
+impl Mismatch {
+    pub(crate) fn note(&self, mismatch: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = mismatch;
     }
 
     pub(super) fn reason(&self) -> Option<String> {
@@ -78,9 +78,9 @@ impl Files {
         &self.settings
     }
 
-    pub(crate) fn parts(&self) -> impl Iterator<Item = Part> + use<> {
-        let services = (0..self.settings.services.len()).map(Part::Service);
-        std::iter::once(Part::Identity).chain(services)
+    pub(crate) fn holders(&self) -> impl Iterator<Item = Holder> + use<> {
+        let services = (0..self.settings.services.len()).map(Holder::Service);
+        std::iter::once(Holder::Identity).chain(services)
     }
 
     /// Takes stock under a configuration that is new.
@@ -92,10 +92,10 @@ impl Files {
         let services = services.map(|(service, sink)| Found {
             key: service.key(),
             validity: self.found(service, sink),
-            pace: pace(service.lifetime),
+            policy: policy(service.lifetime),
             reload_pending: pending(service),
         });
-        Inventory { services: services.collect(), departure: self.departure() }
+        Inventory { services: services.collect(), mismatch: self.mismatch() }
     }
 
     /// How long the certificate holds that a service has from before, if its files are what was written for it as it is
@@ -124,17 +124,17 @@ impl Files {
     }
 
     /// Why the configuration asks for another identity than the one there is; `None` if it does not.
-    pub(crate) fn departure(&self) -> Option<String> {
+    pub(crate) fn mismatch(&self) -> Option<String> {
         let token = self.settings.token.read().ok();
         let identity = self.identity.as_ref()?;
-        identity.departure(token.as_deref(), &self.pins, self.settings.tpm.ek)
+        identity.mismatch(token.as_deref(), &self.pins, self.settings.tpm.ek)
     }
 
     /// Compares what was put in place with what is there now.
-    pub(crate) fn check(&self, part: Part) -> Result<(), Change> {
-        match part {
-            Part::Identity => self.storage.as_ref().map_or(Ok(()), |storage| storage.check()),
-            Part::Service(index) => {
+    pub(crate) fn check(&self, holder: Holder) -> Result<(), Change> {
+        match holder {
+            Holder::Identity => self.storage.as_ref().map_or(Ok(()), |storage| storage.check()),
+            Holder::Service(index) => {
                 self.sinks.get(index).map_or(Ok(()), |sink| sink.destination().check())
             }
         }
@@ -156,13 +156,13 @@ pub(super) fn restore(storage: &Storage, identity: &Identity, log: Log) {
 }
 
 /// A join that failed while there is an identity still.
-pub(super) fn superseded(failure: Failure, departure: &str) -> Failure {
-    Failure { message: format!("{departure}; joining again: {}", failure.message), ..failure }
+pub(super) fn superseded(failure: Failure, mismatch: &str) -> Failure {
+    Failure { message: format!("{mismatch}; joining again: {}", failure.message), ..failure }
 }
 
 /// What is wrong with an identity that is valid, and not the one that is asked for.
-pub(super) fn kept(departure: &str) -> Failure {
+pub(super) fn kept(mismatch: &str) -> Failure {
     let advice =
         "if the join is refused, see the reason above, or restore the previous configuration";
-    Failure::new(Exit::Config, departure, advice)
+    Failure::new(Exit::Config, mismatch, advice)
 }

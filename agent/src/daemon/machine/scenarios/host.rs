@@ -15,8 +15,8 @@ pub(super) struct Host {
     token: u8,
     /// The token that the identity was made by.
     joined_by: u8,
-    /// When the look began that goes on, when it ends, and whether it has been reported.
-    look: Option<(Duration, Duration, bool)>,
+    /// When the running check began, when it ends, and whether it has been reported.
+    file_check: Option<(Duration, Duration, bool)>,
     files: Duration,
     configuration_valid: bool,
     /// Until when these are away, on the boot clock.
@@ -25,7 +25,7 @@ pub(super) struct Host {
     refusing: Duration,
     hook: Duration,
     /// What `/readyz` calls unhealthy.
-    unhealthy: Vec<Part>,
+    unhealthy: Vec<Holder>,
     reloading: bool,
     /// Failed reloads that the log tells of.
     failed_reloads: usize,
@@ -50,7 +50,7 @@ impl Host {
             stored: true,
             token: 0,
             joined_by: 0,
-            look: None,
+            file_check: None,
             files: Duration::ZERO,
             configuration_valid: true,
             tpm: Duration::ZERO,
@@ -74,7 +74,7 @@ impl Host {
         let services = services.into_iter().enumerate().map(|(index, validity)| Found {
             key: ServiceKey::Directory(format!("/{index}").into()),
             validity,
-            pace: PACE,
+            policy: PACE,
             reload_pending: false,
         });
         Machine::new(identity, PACE, services, || 128)
@@ -102,19 +102,19 @@ impl Host {
                     self.next_hangs = false;
                     self.job = Some((job, self.boot + if self.hangs { HANG } else { JOB }));
                 }
-                Action::Look => {
-                    assert!(self.look.is_none(), "a second look beside one that hangs");
-                    self.look = Some((self.boot, self.files.max(self.boot) + LOOK, false));
+                Action::CheckFiles => {
+                    assert!(self.file_check.is_none(), "a second check beside one that hangs");
+                    self.file_check = Some((self.boot, self.files.max(self.boot) + LOOK, false));
                 }
-                Action::ReportLook => {
-                    let (.., reported) = self.look.as_mut().expect("a look that hangs");
+                Action::ReportFileCheck => {
+                    let (.., reported) = self.file_check.as_mut().expect("a check that hangs");
                     assert!(!std::mem::replace(reported, true));
                 }
                 Action::ReportOverdue(job) => {
                     assert_eq!(self.job.map(|(job, _)| job), Some(job), "no such job");
                     self.overdue = true;
                 }
-                Action::Ready => assert!(self.machine.all_well(self.now().wall)),
+                Action::Ready => assert!(self.machine.all_valid(self.now().wall)),
                 Action::NotifyReloading => self.reloading = true,
                 Action::NotifyReloaded => {
                     assert!(std::mem::take(&mut self.reloading), "no reload that could be over");
@@ -143,15 +143,15 @@ impl Host {
             let late = self.boot.saturating_sub(begun) > Machine::OVERDUE + MINUTE;
             assert!(!late || self.overdue, "{job} does not end, and this is not reported");
         }
-        if let Some((begun, _, reported)) = self.look {
-            let late = self.boot.saturating_sub(begun) > Machine::LOOK_OVERDUE + MINUTE;
+        if let Some((begun, _, reported)) = self.file_check {
+            let late = self.boot.saturating_sub(begun) > Machine::FILE_CHECK_OVERDUE + MINUTE;
             assert!(
                 !late || reported || self.ended.is_some(),
-                "a look hangs, and this is not reported"
+                "a check hangs, and this is not reported"
             );
         }
         let idle = self.ended.is_none() && self.job.is_none();
-        let silent = self.unhealthy.is_empty() && !self.machine.all_well(self.now().wall);
+        let silent = self.unhealthy.is_empty() && !self.machine.all_valid(self.now().wall);
         assert!(!(idle && silent), "something is wrong, and neither a job nor a report says so");
         assert!(!(idle && self.reloading), "a reload that does not end");
     }
@@ -165,14 +165,15 @@ impl Host {
     }
 
     fn step(&mut self, end: Duration) {
-        let pause = self.machine.idle(self.now()).clamp(Duration::from_millis(100), MINUTE);
+        let pause =
+            self.machine.time_until_due(self.now()).clamp(Duration::from_millis(100), MINUTE);
         let job = self.job.map(|(_, ends)| ends);
-        let look = self.look.map(|(_, ends, _)| ends);
-        let next = [job, look].into_iter().flatten().fold(self.boot + pause, Duration::min);
+        let check = self.file_check.map(|(_, ends, _)| ends);
+        let next = [job, check].into_iter().flatten().fold(self.boot + pause, Duration::min);
         self.boot = next.max(self.boot).min(end);
-        let event = match (self.job, look) {
+        let event = match (self.job, check) {
             (Some((job, ends)), _) if ends <= self.boot => self.finish(job),
-            (_, Some(ends)) if ends <= self.boot => self.looked(),
+            (_, Some(ends)) if ends <= self.boot => self.files_checked(),
             _ => Event::AlarmRang,
         };
         self.handle(event);
@@ -193,10 +194,10 @@ impl Host {
         panic!("{wanted} never begins");
     }
 
-    fn looked(&mut self) -> Event {
-        self.look = None;
-        let changed = if self.stored { vec![] } else { vec![Part::Identity] };
-        Event::Looked { changed, departed: self.is_departed() }
+    fn files_checked(&mut self) -> Event {
+        self.file_check = None;
+        let changed = if self.stored { vec![] } else { vec![Holder::Identity] };
+        Event::FilesChecked { changed, mismatched: self.is_departed() }
     }
 
     fn is_departed(&self) -> bool {
@@ -217,12 +218,12 @@ impl Host {
             }
             Job::Configure => {
                 self.failed_reloads += 1;
-                Outcome::Failed(Trouble::Lasting)
+                Outcome::Failed(FailureKind::Lasting)
             }
-            Job::Reload(_) if self.hook > self.boot => Outcome::Failed(Trouble::Passing),
+            Job::Reload(_) if self.hook > self.boot => Outcome::Failed(FailureKind::Transient),
             Job::Reload(_) => Outcome::Reloaded,
-            _ if unreachable => Outcome::Failed(Trouble::Passing),
-            _ if self.refusing > self.boot => Outcome::Failed(Trouble::Lasting),
+            _ if unreachable => Outcome::Failed(FailureKind::Transient),
+            _ if self.refusing > self.boot => Outcome::Failed(FailureKind::Lasting),
             Job::Join | Job::Renew => {
                 (self.identity, self.stored) = (Some(fresh), true);
                 if job == Job::Join {
@@ -236,11 +237,11 @@ impl Host {
                 if fails { Outcome::ReloadFailed(fresh) } else { Outcome::Valid(fresh) }
             }
         };
-        if let Some(part) = job.part() {
-            self.unhealthy.retain(|unhealthy| *unhealthy != part);
+        if let Some(holder) = job.holder() {
+            self.unhealthy.retain(|unhealthy| *unhealthy != holder);
             let superseded = job == Job::Renew && self.is_departed();
             if matches!(outcome, Outcome::Failed(_) | Outcome::ReloadFailed(_)) || superseded {
-                self.unhealthy.push(part);
+                self.unhealthy.push(holder);
             }
         }
         Event::Ended(job, outcome)
@@ -252,7 +253,7 @@ impl Host {
             State::Joining => return self.handle(Event::Woke),
             _ => self.live(MINUTE),
         }
-        assert!(self.job.is_none() && self.machine.all_well(self.now().wall));
+        assert!(self.job.is_none() && self.machine.all_valid(self.now().wall));
         match state {
             State::Renewing => self.live_until_job(Job::Renew),
             State::Delivering => self.live_until_job(Job::Issue(1)),
@@ -316,7 +317,7 @@ impl Host {
                 self.files = outage;
                 let hangs =
                     |(begun, ends, reported): (_, Duration, _)| (begun, ends.max(outage), reported);
-                self.look = self.look.map(hangs);
+                self.file_check = self.file_check.map(hangs);
             }
             TpmGone => {
                 self.tpm = outage;
@@ -345,12 +346,12 @@ impl Host {
         self.clock_error = 0;
         self.handle(Event::Woke);
         // The longest pause after a failure, and the jobs of one renewal.
-        self.live(Machine::LASTING_MOST + 6 * JOB);
+        self.live(Machine::MAX_LASTING_BACKOFF + 6 * JOB);
         while self.job.is_some() {
             self.live(JOB);
         }
         assert_eq!(self.ended, None, "it ended by itself");
-        assert!(self.machine.all_well(self.now().wall) && self.unhealthy.is_empty());
+        assert!(self.machine.all_valid(self.now().wall) && self.unhealthy.is_empty());
         assert!(self.stored && !self.reloading);
         assert!(!self.is_departed(), "the daemon does not join with the configured token");
         if incidents.contains(&SighupInvalid) && !incidents.contains(&SighupValid) {

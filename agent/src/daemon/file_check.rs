@@ -9,70 +9,70 @@ use nix::sys::signal::SigSet;
 use tokio::sync::oneshot::{self, Receiver};
 
 use super::health::IDENTITY;
-use super::machine::Part;
+use super::machine::Holder;
 use super::worker::Files;
 use super::{health_socket, name};
 use crate::deliver::destination::Change;
 
 /// What a comparison has found.
-pub(super) struct Seen {
+pub(super) struct CheckResult {
     /// What is not as it was written any more, and its name.
-    pub(super) changed: Vec<(Part, String, Change)>,
+    pub(super) changed: Vec<(Holder, String, Change)>,
     /// Why the configuration asks for another identity than the one there is.
-    pub(super) departure: Option<String>,
+    pub(super) mismatch: Option<String>,
     /// The socket in the storage, made again because it was gone.
     pub(super) socket: Option<UnixListener>,
 }
 
 /// A comparison that goes on.
-pub(super) struct Looking {
-    thread: Receiver<Seen>,
-    /// The name of what is being looked at.
+pub(super) struct RunningCheck {
+    thread: Receiver<CheckResult>,
+    /// The name of what is being checked.
     at: Arc<Mutex<String>>,
 }
 
-impl Looking {
+impl RunningCheck {
     pub(super) fn begin(files: Files) -> Self {
         let at = Arc::new(Mutex::new(String::new()));
         let now_at = Arc::clone(&at);
         let (reply, thread) = oneshot::channel();
         // If there can be no thread now, nothing is seen: there may be one in a minute.
-        let _ = thread::Builder::new().name("look".into()).spawn(move || {
+        let _ = thread::Builder::new().name("file-check".into()).spawn(move || {
             // Signals are for the thread that waits for them.
             let _ = SigSet::all().thread_block();
             // The daemon may have ended.
-            let _ = reply.send(look(&files, &now_at));
+            let _ = reply.send(compare(&files, &now_at));
         });
         Self { thread, at }
     }
 
-    /// What is being looked at now.
+    /// What is being checked now.
     pub(super) fn at(&self) -> String {
         self.at.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What was found, `None` if it was not possible to look; never, if nothing is being looked at. Nothing is lost if this
+    /// What was found, `None` if it was not possible to check; never, if no check runs. Nothing is lost if this
     /// is dropped.
-    pub(super) async fn ended(looking: &mut Option<Self>) -> Option<Seen> {
-        let Some(Self { thread, .. }) = looking else { return std::future::pending().await };
+    pub(super) async fn ended(running_check: &mut Option<Self>) -> Option<CheckResult> {
+        let Some(Self { thread, .. }) = running_check else { return std::future::pending().await };
         let seen = thread.await.ok();
-        *looking = None;
+        *running_check = None;
         seen
     }
 }
 
-fn look(files: &Files, at: &Mutex<String>) -> Seen {
+fn compare(files: &Files, at: &Mutex<String>) -> CheckResult {
     let note = |name: &str| name.clone_into(&mut at.lock().unwrap_or_else(PoisonError::into_inner));
-    let parts = files.parts();
-    let changed = parts.filter_map(|part| {
-        let name = name(files.settings(), part);
+    let holders = files.holders();
+    let changed = holders.filter_map(|holder| {
+        let name = name(files.settings(), holder);
         note(&name);
-        Some((part, name, files.check(part).err()?))
+        Some((holder, name, files.check(holder).err()?))
     });
     let changed = changed.collect();
     note(IDENTITY);
-    let departure = files.departure();
+    let mismatch = files.mismatch();
     let socket = health_socket::socket(files.settings());
     let socket = socket.and_then(|path| health_socket::recreate_socket(&path));
-    Seen { changed, departure, socket }
+    CheckResult { changed, mismatch, socket }
 }

@@ -1,0 +1,98 @@
+//! Comparing files with what was written, beside the jobs: where a file system hangs, that takes for ever.
+
+use std::time::Duration;
+
+use super::{Action, Holder, Job, Machine, Moment, Outcome};
+
+/// A comparison that has begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FileCheck {
+    /// What was up to date when it began, and what no job has replaced since.
+    holders: Vec<Holder>,
+    /// Whether the identity is the one that there was when it began.
+    is_same_identity: bool,
+    /// When it is reported as overdue, on the boot clock; `None` once it has been.
+    overdue_at: Option<Duration>,
+}
+
+impl Machine {
+    /// A comparison that takes longer is reported.
+    pub const FILE_CHECK_OVERDUE: Duration = Duration::from_secs(60);
+
+    /// Begins a comparison, or reports the one that does not end. There is never a second one: it would hang too.
+    pub(super) fn check_files(&mut self, now: Moment) -> Option<Action> {
+        if let Some(check) = &mut self.file_check {
+            return check.overdue_at.take_if(|at| *at <= now.boot).map(|_| Action::ReportFileCheck);
+        }
+        if self.running.is_some() || self.stopping || self.oneshot {
+            return None;
+        }
+        let holders = self.holders().filter(|holder| self.is_up_to_date(*holder)).collect();
+        let overdue_at = Some(now.boot.saturating_add(Self::FILE_CHECK_OVERDUE));
+        self.file_check = Some(FileCheck { holders, is_same_identity: true, overdue_at });
+        Some(Action::CheckFiles)
+    }
+
+    /// What a job replaces is no longer part of the check.
+    pub(super) fn replaced(&mut self, job: Job, outcome: Outcome) {
+        let (Some(check), Outcome::Valid(_) | Outcome::ReloadFailed(_)) =
+            (&mut self.file_check, outcome)
+        else {
+            return;
+        };
+        check.holders.retain(|holder| job.holder() != Some(*holder));
+        check.is_same_identity &= job.holder() != Some(Holder::Identity);
+    }
+
+    /// After a change of the configuration, the result of the check is not used.
+    pub(super) fn replaced_all(&mut self) {
+        if let Some(check) = &mut self.file_check {
+            (check.holders, check.is_same_identity) = (Vec::new(), false);
+        }
+    }
+
+    pub(super) fn files_checked(&mut self, changed: &[Holder], mismatched: bool) {
+        for holder in
+            changed.iter().copied().filter(|holder| self.is_checked(*holder)).collect::<Vec<_>>()
+        {
+            if let Some(credential) = self.credential_mut(holder) {
+                credential.wanted = true;
+            }
+        }
+        if self.is_same_identity() && mismatched != self.is_rejoining() {
+            *self = self.clone().rejoining(mismatched);
+        }
+        self.file_check = None;
+    }
+
+    /// Whether the comparison is about the identity that there is now.
+    #[must_use]
+    pub fn is_same_identity(&self) -> bool {
+        self.file_check.as_ref().is_some_and(|check| check.is_same_identity)
+    }
+
+    /// Whether the check's result for these credentials is about what is in place now.
+    #[must_use]
+    pub fn is_checked(&self, holder: Holder) -> bool {
+        self.file_check.as_ref().is_some_and(|check| check.holders.contains(&holder))
+            && self.is_up_to_date(holder)
+    }
+
+    /// Whether these credentials are in place and nothing is due, as far as is known.
+    #[must_use]
+    pub fn is_up_to_date(&self, holder: Holder) -> bool {
+        let credential = match holder {
+            Holder::Identity => Some(&self.identity),
+            Holder::Service(index) => self.services.get(index).map(|service| &service.credential),
+        };
+        self.running.is_none_or(|job| job.holder() != Some(holder))
+            && credential.is_some_and(|credential| {
+                credential.validity.is_some() && credential.failures == 0 && !credential.wanted
+            })
+    }
+
+    fn holders(&self) -> impl Iterator<Item = Holder> + use<> {
+        let services = (0..self.services.len()).map(Holder::Service);
+        std::iter::once(Holder::Identity).chain(services)
+    }
+}
