@@ -10,6 +10,8 @@ mod workspace;
 pub mod bus;
 #[cfg(feature = "tpm")]
 pub mod double;
+#[cfg(feature = "forge")]
+pub mod forge;
 #[cfg(feature = "tpm")]
 pub mod tap;
 

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use base64ct::{Base64, Encoding};
 use host::clock;
 use tempfile::TempDir;
+use testkit::forge::{self, Template, named, oid, purposes};
 
 use super::cache::{Cache, Issued};
 use super::identity::Identity;
 use super::*;
 use crate::config::{Destination, Lifetime, Renewal, Service, ServiceKind, X509Files};
 use crate::deliver::files::FileSink;
-use crate::keys::{Key, SoftwareKey};
+use crate::keys::{Key, SoftwareKey, spki_der};
 use crate::tpm::inventory::{EkChoice, pem};
 
 fn run(folder: &Path, program: &str, arguments: &[&str]) -> Vec<u8> {
@@ -23,50 +24,45 @@ fn run(folder: &Path, program: &str, arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// A CA for X.509 and SSH, made by OpenSSL and ssh-keygen.
-struct Ca(TempDir);
+/// A CA for X.509 and, by ssh-keygen, for SSH.
+struct Ca {
+    x509: forge::Ca,
+    ssh: TempDir,
+}
 
 impl Ca {
     fn new(name: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let subject = format!("/O={name}");
-        let ca = ["req", "-x509", "-subj", &subject, "-keyout", "ca.key", "-out", "ca.pem"];
-        let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-        run(folder.path(), "openssl", &[&ca[..], &curve[..]].concat());
-        run(folder.path(), "ssh-keygen", &["-q", "-t", "ecdsa", "-N", "", "-f", "ssh"]);
-        Self(folder)
+        let ssh = tempfile::tempdir().unwrap();
+        run(ssh.path(), "ssh-keygen", &["-q", "-t", "ecdsa", "-N", "", "-f", "ssh"]);
+        Self { x509: forge::Ca::new(name), ssh }
     }
 
-    fn der(&self, file: &str) -> Vec<u8> {
-        let pem = fs::read(self.0.path().join(file)).unwrap();
-        CertificateDer::from_pem_slice(&pem).unwrap().to_vec()
+    fn der(&self) -> Vec<u8> {
+        self.x509.root().der()
     }
 
     fn line(&self, file: &str) -> String {
-        fs::read_to_string(self.0.path().join(file)).unwrap().trim().to_owned()
+        fs::read_to_string(self.ssh.path().join(file)).unwrap().trim().to_owned()
     }
 
     fn pin(&self) -> CaPin {
-        CaPin::of_certificate(&CertificateDer::from(self.der("ca.pem"))).unwrap()
+        CaPin::of_certificate(&CertificateDer::from(self.der())).unwrap()
     }
 
     /// What this CA issues for a key, in an answer that names `bundle`.
     fn issue(&self, key: &SoftwareKey, bundle: &[&Self]) -> IssuedCredentials {
-        let at = self.0.path();
+        let at = self.ssh.path();
         fs::write(at.join("leaf.key"), key.to_pem().unwrap().as_slice()).unwrap();
         fs::set_permissions(at.join("leaf.key"), Permissions::from_mode(0o600)).unwrap();
         fs::write(at.join("leaf.pub"), run(at, "ssh-keygen", &["-y", "-f", "leaf.key"])).unwrap();
-        let san = "subjectAltName = URI:spiffe://c.example/bot/b\nextendedKeyUsage = clientAuth\n";
-        fs::write(at.join("leaf.ext"), format!("basicConstraints = CA:FALSE\n{san}")).unwrap();
-        let request = ["req", "-new", "-key", "leaf.key", "-subj", "/CN=b", "-out", "leaf.csr"];
-        run(at, "openssl", &request);
-        let sign = ["x509", "-req", "-in", "leaf.csr", "-CA", "ca.pem", "-CAkey", "ca.key"];
-        let made = ["-CAcreateserial", "-extfile", "leaf.ext", "-out", "leaf.pem"];
-        run(at, "openssl", &[&sign[..], &made].concat());
         run(at, "ssh-keygen", &["-q", "-s", "ssh", "-I", "b", "-n", "b", "leaf.pub"]);
+        let spki = spki_der(&key.public()).unwrap();
+        let extensions =
+            vec![forge::uri("spiffe://c.example/bot/b"), purposes(&[oid::CLIENT_AUTH])];
+        let leaf = Template::new(named("b"), spki, extensions).issued_by(&self.x509);
         IssuedCredentials {
-            certificates: vec![self.der("leaf.pem")],
-            x509_authorities: bundle.iter().map(|ca| ca.der("ca.pem")).collect(),
+            certificates: vec![leaf.der()],
+            x509_authorities: bundle.iter().map(|ca| ca.der()).collect(),
             ssh_certificate: self.line("leaf-cert.pub"),
             ssh_authorities: bundle.iter().map(|ca| ca.line("ssh.pub")).collect(),
             cluster: "c.example".into(),
@@ -156,7 +152,7 @@ fn pins_ask_for_another_identity_only_if_one_was_taken_away() {
     let stored = |pins: &[&Ca], bundle: &[&Ca]| {
         let text = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/identity/joined"));
         let mut json: serde_json::Value = serde_json::from_slice(&text.unwrap()).unwrap();
-        let bundle = bundle.iter().map(|ca| Base64::encode_string(&ca.der("ca.pem")));
+        let bundle = bundle.iter().map(|ca| Base64::encode_string(&ca.der()));
         json["x509_authorities"] = bundle.collect();
         json["ca_pins"] = pins.iter().map(|ca| ca.pin().to_string()).collect();
         Identity::from_json(&json.to_string()).unwrap()

@@ -1,4 +1,4 @@
-//! An X.509 and an SSH authority in the hands of OpenSSL and ssh-keygen.
+//! A CA for X.509 and, by ssh-keygen, for SSH.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,21 +8,22 @@ use agent::deliver::artifact::{self, Identity, Ssh, X509};
 use agent::deliver::destination::{Directory, FileSet};
 use agent::keys::{Key, SoftwareKey, spki_der};
 use tempfile::TempDir;
+use testkit::forge::{Ca, Template, dns_name, named};
 
 use super::{succeed, text};
 
 pub(crate) struct Cluster {
     folder: TempDir,
+    ca: Ca,
 }
 
 impl Cluster {
     pub(crate) fn new() -> Self {
-        let cluster = Self { folder: tempfile::tempdir().unwrap() };
-        let [ca, key, ssh] = ["ca.pem", "ca.key", "ssh"].map(|name| cluster.path(name));
-        let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-        let ca =
-            ["req", "-x509", "-subj", "/O=c.example", "-keyout", text(&key), "-out", text(&ca)];
-        succeed("openssl", &[&ca[..], &curve[..]].concat());
+        let folder = tempfile::tempdir().unwrap();
+        let seed = folder.path().display().to_string();
+        let cluster = Self { ca: Ca::new("c.example").impostor(&seed), folder };
+        fs::write(cluster.path("ca.pem"), cluster.ca.root().pem()).unwrap();
+        let ssh = cluster.path("ssh");
         succeed("ssh-keygen", &["-q", "-t", "ecdsa", "-N", "", "-C", "CA", "-f", text(&ssh)]);
         succeed("chmod", &["755", text(cluster.folder.path())]);
         cluster
@@ -72,22 +73,13 @@ impl Cluster {
     }
 
     fn authority(&self) -> Vec<u8> {
-        let [pem, der] = ["ca.pem", "ca.der"].map(|name| self.path(name));
-        succeed("openssl", &["x509", "-in", text(&pem), "-outform", "DER", "-out", text(&der)]);
-        fs::read(der).unwrap()
+        self.ca.root().der()
     }
 
     fn certificate(&self, key: &SoftwareKey, name: &str) -> Vec<u8> {
-        let [ca, ca_key, extensions, leaf] =
-            ["ca.pem", "ca.key", "ext", "leaf.der"].map(|name| self.path(name));
-        let public = self.public_pem(key);
-        fs::write(&extensions, "subjectAltName = DNS:localhost\n").unwrap();
-        let subject = format!("/CN={name}");
-        let issue = ["x509", "-new", "-force_pubkey", text(&public), "-subj", &subject];
-        let by = ["-CA", text(&ca), "-CAkey", text(&ca_key), "-extfile", text(&extensions)];
-        let to = ["-outform", "DER", "-out", text(&leaf)];
-        succeed("openssl", &[&issue[..], &by[..], &to[..]].concat());
-        fs::read(leaf).unwrap()
+        let spki = spki_der(&key.public()).unwrap();
+        let template = Template::new(named(name), spki, vec![dns_name("localhost")]);
+        template.issued_by(&self.ca).der()
     }
 
     fn public_pem(&self, key: &SoftwareKey) -> PathBuf {

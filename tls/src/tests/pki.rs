@@ -5,25 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ed25519_dalek::pkcs8::KeypairBytes;
+use p256::ecdsa::signature::Signer;
 use p256::elliptic_curve::Generate;
 use p256::pkcs8::EncodePrivateKey;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::sign::{SigningKey, SingleCertAndKey};
-use x509_cert::TbsCertificate;
-use x509_cert::builder::profile::BuilderProfile;
-use x509_cert::builder::{Builder, CertificateBuilder, Result};
-use x509_cert::der::asn1::{GeneralizedTime, Ia5String};
-use x509_cert::der::oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
-use x509_cert::der::{Decode, Encode};
-use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::ext::pkix::{
-    BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName,
+use testkit::forge::{
+    self, DIGITAL_SIGNATURE, KEY_CERT_SIGN, ca_constraints, dns_name, identifier, key_usage,
+    not_ca, oid, purposes, seq, unsigned,
 };
-use x509_cert::ext::{Extension, ToExtension};
+use x509_cert::der::Encode;
+use x509_cert::der::asn1::GeneralizedTime;
 use x509_cert::name::Name;
-use x509_cert::serial_number::SerialNumber;
-use x509_cert::spki::{SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef};
-use x509_cert::time::{Time, Validity};
+use x509_cert::time::Time;
 
 use crate::{AUTHORITY_NAME, CaPin, identity, software_key};
 
@@ -72,6 +66,28 @@ impl Key {
     pub(super) fn spki(&self) -> SubjectPublicKeyInfoDer<'static> {
         self.signing().public_key().unwrap().into_owned()
     }
+
+    fn algorithm(&self) -> &'static [u8] {
+        match self {
+            Self::P256(_) => oid::ECDSA_WITH_SHA256,
+            Self::P384(_) => oid::ECDSA_WITH_SHA384,
+            Self::Ed25519(_) => oid::ED25519,
+        }
+    }
+
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        match self {
+            Self::P256(key) => {
+                let signature: p256::ecdsa::DerSignature = key.sign(message);
+                signature.as_bytes().to_vec()
+            }
+            Self::P384(key) => {
+                let signature: p384::ecdsa::DerSignature = key.sign(message);
+                signature.as_bytes().to_vec()
+            }
+            Self::Ed25519(key) => key.sign(message).to_bytes().to_vec(),
+        }
+    }
 }
 
 /// What a certificate says.
@@ -81,7 +97,8 @@ pub(super) struct Template {
     pub(super) issuer: &'static str,
     pub(super) dns: Option<&'static str>,
     pub(super) ca: bool,
-    pub(super) usage: KeyUsages,
+    /// Bits of the key usage.
+    pub(super) usage: &'static [u8],
     /// In seconds from now.
     pub(super) validity: (i64, i64),
 }
@@ -91,35 +108,43 @@ pub(super) const CA: Template = Template {
     issuer: "CN=CA,O=endorse.test",
     dns: None,
     ca: true,
-    usage: KeyUsages::KeyCertSign,
+    usage: KEY_CERT_SIGN,
     validity: (-60, 3600),
 };
 pub(super) const AUTHORITY: Template = Template {
     subject: "CN=authority",
     dns: Some(AUTHORITY_NAME),
     ca: false,
-    usage: KeyUsages::DigitalSignature,
+    usage: DIGITAL_SIGNATURE,
     ..CA
 };
 pub(super) const BOT: Template = Template { subject: "CN=bot-example", dns: None, ..AUTHORITY };
 
 impl Template {
     pub(super) fn issue(&self, subject: &Key, issuer: &Key) -> CertificateDer<'static> {
+        let name = |text| Name::from_str(text).unwrap().to_der().unwrap();
         let at = |offset: i64| {
             let seconds = UnixTime::now().as_secs().checked_add_signed(offset).unwrap();
             let time = GeneralizedTime::from_unix_duration(Duration::from_secs(seconds));
-            Time::from(time.unwrap())
+            Time::from(time.unwrap().to_date_time()).to_der().unwrap()
         };
-        let validity = Validity::new(at(self.validity.0), at(self.validity.1));
-        let spki = SubjectPublicKeyInfoOwned::from_der(&subject.spki()).unwrap();
-        let serial = SerialNumber::new(&serial()).unwrap();
-        let builder = CertificateBuilder::new(self.clone(), serial, validity, spki).unwrap();
-        let certificate = match issuer {
-            Key::P256(key) => builder.build::<_, p256::ecdsa::DerSignature>(key),
-            Key::P384(key) => builder.build::<_, p384::ecdsa::DerSignature>(key),
-            Key::Ed25519(key) => builder.build::<_, ed25519_dalek::Signature>(key),
-        };
-        certificate.unwrap().to_der().unwrap().into()
+        let spki = subject.spki().to_vec();
+        let mut template = forge::Template::new(name(self.subject), spki, self.extensions());
+        template.serial = unsigned(&random::<8>());
+        template.algorithm = seq(&[&identifier(issuer.algorithm())]);
+        template.not_before = at(self.validity.0);
+        template.not_after = at(self.validity.1);
+        template.signed_by(&name(self.issuer), |tbs| issuer.sign(tbs)).into()
+    }
+
+    fn extensions(&self) -> Vec<Vec<u8>> {
+        let constraints = if self.ca { ca_constraints(None) } else { not_ca() };
+        let mut extensions = vec![constraints, key_usage(self.usage)];
+        if !self.ca {
+            extensions.push(purposes(&[oid::CLIENT_AUTH, oid::SERVER_AUTH]));
+        }
+        extensions.extend(self.dns.map(dns_name));
+        extensions
     }
 }
 
@@ -127,44 +152,6 @@ fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).unwrap();
     bytes
-}
-
-fn serial() -> [u8; 8] {
-    let mut serial = random();
-    serial[0] = serial[0] & 0x7F | 0x40;
-    serial
-}
-
-impl BuilderProfile for Template {
-    fn get_issuer(&self, _: &Name) -> Name {
-        Name::from_str(self.issuer).unwrap()
-    }
-
-    fn get_subject(&self) -> Name {
-        Name::from_str(self.subject).unwrap()
-    }
-
-    fn build_extensions(
-        &self,
-        _: SubjectPublicKeyInfoRef<'_>,
-        _: SubjectPublicKeyInfoRef<'_>,
-        tbs: &TbsCertificate,
-    ) -> Result<Vec<Extension>> {
-        let mut extensions = Vec::new();
-        let mut add = |extension: Extension| extensions.push(extension);
-        let basic = BasicConstraints { ca: self.ca, path_len_constraint: None };
-        add((&basic).to_extension(tbs.subject(), &[])?);
-        add((&KeyUsage(self.usage.into())).to_extension(tbs.subject(), &[])?);
-        if !self.ca {
-            let usage = ExtendedKeyUsage(vec![ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH]);
-            add((&usage).to_extension(tbs.subject(), &[])?);
-        }
-        if let Some(dns) = self.dns {
-            let names = SubjectAltName(vec![GeneralName::DnsName(Ia5String::new(dns)?)]);
-            add((&names).to_extension(tbs.subject(), &[])?);
-        }
-        Ok(extensions)
-    }
 }
 
 /// A CA, the authority under it, and a bot.

@@ -7,7 +7,7 @@ use rustls::client::ResolvesClientCert;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::SingleCertAndKey;
 use rustls::{CertificateError, ClientConnection, Error, ServerConnection};
-use x509_cert::ext::pkix::KeyUsages;
+use testkit::forge::DIGITAL_SIGNATURE;
 
 use super::pki::{AUTHORITY, BOT, CA, Key, Kind, Pki, Template};
 use super::{Refusal, converse};
@@ -132,9 +132,7 @@ fn under(above: &CertificateDer<'static>, pki: &Pki, leaf: Template) -> Arc<Sing
 fn a_pinned_ca_certificate_is_the_keys_own_word() {
     let pki = Pki::new(Kind::P256);
     let trust = ServerTrust::Pins(vec![pki.pin()]);
-    for not_ca in
-        [Template { ca: false, ..CA }, Template { usage: KeyUsages::DigitalSignature, ..CA }]
-    {
+    for not_ca in [Template { ca: false, ..CA }, Template { usage: DIGITAL_SIGNATURE, ..CA }] {
         let text = pin_error(meet(&trust, authority_name(), chain(&pki, &not_ca, &AUTHORITY)));
         assert!(text.contains("is not a CA certificate"), "{text}");
     }

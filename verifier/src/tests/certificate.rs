@@ -8,24 +8,24 @@ use crate::{
     SignatureAlgorithm, oid,
 };
 
-fn rsa() -> Recipe {
-    Recipe::ek(&rsa_key("ek"))
+fn rsa() -> Template {
+    Template::ek(&rsa_key("ek").spki_der())
 }
 
-fn ecc() -> Recipe {
-    Recipe::ek(&ecc_key("ek"))
+fn ecc() -> Template {
+    Template::ek(&ecc_key("ek").spki_der())
 }
 
 /// Accepted, and vouched for: what is borne must not disturb the chain.
-fn borne(recipe: Recipe) -> EkCertificate {
-    let certificate = recipe.certificate();
-    let anchors = [recipe.issuer.root()];
+fn borne(template: Template) -> EkCertificate {
+    let certificate = template.certificate();
+    let anchors = [template.issuer.anchor()];
     crate::chain::verify(&certificate, &[], &anchors, NOW, Default::default()).unwrap();
     certificate
 }
 
-fn refused(recipe: Recipe) -> CertificateError {
-    EkCertificate::parse(&recipe.der()).unwrap_err()
+fn refused(template: Template) -> CertificateError {
+    EkCertificate::parse(&template.der()).unwrap_err()
 }
 
 fn serial(content: &[u8]) -> String {
@@ -102,8 +102,8 @@ fn ecdsa_with_null_parameters_is_ecdsa() {
     let null = seq(&[&identifier(oid::ECDSA_WITH_SHA256), &[tag::NULL, 0]]);
     let leaf = borne(rsa().with(|r| r.algorithm = null.clone()));
     assert_eq!(leaf.signature_algorithm(), &SignatureAlgorithm::Ecdsa(Hash::Sha256));
-    let ca = Authority::new("issuer");
-    let root = Recipe::ca(&ca).issued_by(&ca).with(|r| r.algorithm = null).ca_certificate();
+    let ca = Ca::new("issuer");
+    let root = Template::ca(&ca).issued_by(&ca).with(|r| r.algorithm = null).ca_certificate();
     crate::chain::verify(&leaf, &[], &[root], NOW, Default::default()).unwrap();
 }
 
@@ -143,7 +143,7 @@ fn sets_need_not_be_sorted() {
     let b = attribute(oid::TPM_MODEL, "b");
     let a = attribute(oid::TPM_MANUFACTURER, "id:49465800");
     let unsorted = element(tag::SET, &[b, a].concat());
-    let mut issuer = Authority::new("issuer");
+    let mut issuer = Ca::new("issuer");
     issuer.name = seq(&[&unsorted]);
     let san = critical(oid::SUBJECT_ALT_NAME, &san(&unsorted));
     let tpm = borne(rsa().issued_by(&issuer).extension(san)).tpm().cloned().unwrap();
@@ -239,7 +239,7 @@ fn structure_that_is_refused() {
     assert_eq!(refused(differ), CertificateError::AlgorithmsDiffer);
     let backwards = rsa().with(|r| r.not_after = utc("231231235959Z"));
     assert_eq!(refused(backwards), CertificateError::Validity);
-    let mut nameless = Authority::new("issuer");
+    let mut nameless = Ca::new("issuer");
     nameless.name = seq(&[]);
     assert_eq!(refused(rsa().issued_by(&nameless)), CertificateError::NameMissing("issuer"));
     for parameters in
@@ -319,43 +319,43 @@ fn keys_without_certificate_are_canonical() {
 
 #[test]
 fn authorities() {
-    let ca = Authority::new("ca");
-    let recipe = || Recipe::ca(&ca).issued_by(&ca);
-    let refused = |recipe: Recipe| CaCertificate::parse(&recipe.der()).unwrap_err();
-    let good = recipe().ca_certificate();
+    let ca = Ca::new("ca");
+    let template = || Template::ca(&ca).issued_by(&ca);
+    let refused = |template: Template| CaCertificate::parse(&template.der()).unwrap_err();
+    let good = template().ca_certificate();
     assert_eq!((good.subject(), good.subject_text()), (&ca.name[..], "CN=ca".to_owned()));
     assert_eq!(good.fingerprint().len(), 64);
-    recipe().without(oid::KEY_USAGE).ca_certificate();
-    recipe().extension(key_usage(&[0, 0x06])).ca_certificate();
+    template().without(oid::KEY_USAGE).ca_certificate();
+    template().extension(key_usage(&[0, 0x06])).ca_certificate();
 
-    assert_eq!(refused(recipe().without(oid::BASIC_CONSTRAINTS)), CertificateError::IsNotCa);
+    assert_eq!(refused(template().without(oid::BASIC_CONSTRAINTS)), CertificateError::IsNotCa);
     assert_eq!(
-        refused(recipe().extension(critical(oid::BASIC_CONSTRAINTS, &seq(&[])))),
+        refused(template().extension(critical(oid::BASIC_CONSTRAINTS, &seq(&[])))),
         CertificateError::IsNotCa
     );
     assert_eq!(
-        refused(recipe().extension(key_usage(KEY_ENCIPHERMENT))),
+        refused(template().extension(key_usage(KEY_ENCIPHERMENT))),
         CertificateError::KeyUsage("keyCertSign")
     );
     assert_eq!(
-        refused(recipe().with(|r| r.subject = seq(&[]))),
+        refused(template().with(|r| r.subject = seq(&[]))),
         CertificateError::NameMissing("subject")
     );
     let constraints = critical(oid::NAME_CONSTRAINTS, &seq(&[]));
-    assert_eq!(refused(recipe().extension(constraints)), CertificateError::NameConstraints);
-    let three = recipe().with(|r| r.spki = rsa_spki(&modulus("k", 256), &[3])).der();
+    assert_eq!(refused(template().extension(constraints)), CertificateError::NameConstraints);
+    let three = template().with(|r| r.spki = rsa_spki(&modulus("k", 256), &[3])).der();
     assert!(CaCertificate::parse(&three).is_err());
     assert!(CaCertificate::parse_under(&three, Exponents::AtLeast65537Or3).is_ok());
-    let odd_size = recipe().with(|r| r.spki = rsa_spki(&modulus("k", 320), &[1, 0, 1]));
+    let odd_size = template().with(|r| r.spki = rsa_spki(&modulus("k", 320), &[1, 0, 1]));
     odd_size.ca_certificate();
 }
 
 #[test]
 fn unreadable_certificate_in_a_bundle_is_named_and_the_rest_are_read() {
-    let [one, other] = ["one", "other"].map(|name| Authority::new(name).root());
+    let [one, other] = ["one", "other"].map(|name| Ca::new(name).anchor());
     let critical = critical(&[0x2a, 3], &[]);
-    let odd = Authority::new("odd");
-    let odd = Recipe::ca(&odd).issued_by(&odd).extension(critical).der();
+    let odd = Ca::new("odd");
+    let odd = Template::ca(&odd).issued_by(&odd).extension(critical).der();
     let block = |der: &[u8]| {
         let base64 = <base64ct::Base64 as base64ct::Encoding>::encode_string(der);
         format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n")

@@ -20,8 +20,8 @@ const STRICT: ChainPolicy = ChainPolicy {
 };
 const BURNED_IN: ChainPolicy = ChainPolicy { validity: Validity::AtIssuance, ..STRICT };
 
-fn ek(issuer: &Authority) -> Recipe {
-    Recipe::ek(&rsa_key("ek")).issued_by(issuer)
+fn ek(issuer: &Ca) -> Template {
+    Template::ek(&rsa_key("ek").spki_der()).issued_by(issuer)
 }
 
 fn failure(
@@ -33,18 +33,18 @@ fn failure(
 }
 
 /// Authorities in a row, each certified by the one before, the first by itself.
-fn row(length: usize) -> (Vec<Authority>, Vec<CaCertificate>) {
-    let authorities: Vec<_> = (0..length).map(|n| Authority::new(&format!("ca {n}"))).collect();
-    let mut certificates = vec![authorities[0].root()];
-    certificates.extend(authorities.windows(2).map(|pair| pair[0].certify(&pair[1])));
-    (authorities, certificates)
+fn row(length: usize) -> (Vec<Ca>, Vec<CaCertificate>) {
+    let cas: Vec<_> = (0..length).map(|n| Ca::new(&format!("ca {n}"))).collect();
+    let mut certificates = vec![cas[0].anchor()];
+    certificates.extend(cas.windows(2).map(|pair| pair[0].certify(&pair[1]).ca_certificate()));
+    (cas, certificates)
 }
 
 #[test]
 fn root_and_intermediate_or_either_as_the_anchor() {
-    let (authorities, certificates) = row(2);
+    let (cas, certificates) = row(2);
     let [root, issuing] = &certificates[..] else { panic!("a row of two") };
-    let leaf = ek(&authorities[1]).certificate();
+    let leaf = ek(&cas[1]).certificate();
     for (intermediates, anchors, steps) in [
         (vec![issuing], vec![root], 1),
         (vec![root, issuing], vec![root], 1),
@@ -63,8 +63,8 @@ fn root_and_intermediate_or_either_as_the_anchor() {
 
 #[test]
 fn unknown_issuer_is_refused() {
-    let (authorities, certificates) = row(2);
-    let leaf = ek(&authorities[1]).certificate();
+    let (cas, certificates) = row(2);
+    let leaf = ek(&cas[1]).certificate();
     let error = failure(&leaf, &[], &certificates[..1]);
     assert_eq!((error.reason(), error.fault()), (&Reason::NoIssuer, Fault::Untrusted));
     assert_eq!(
@@ -78,15 +78,15 @@ fn unknown_issuer_is_refused() {
 
 #[test]
 fn another_authority_of_the_same_name() {
-    let (authorities, certificates) = row(2);
-    let leaf = ek(&authorities[1]).certificate();
-    let false_root = authorities[0].impostor("other root");
-    let false_issuing = authorities[1].impostor("other issuing");
-    let error = failure(&leaf, &[], &[false_issuing.root()]);
+    let (cas, certificates) = row(2);
+    let leaf = ek(&cas[1]).certificate();
+    let false_root = cas[0].impostor("other root");
+    let false_issuing = cas[1].impostor("other issuing");
+    let error = failure(&leaf, &[], &[false_issuing.anchor()]);
     assert_eq!(error.reason(), &Reason::Signature { issuer: "CN=ca 1".to_owned() });
     assert_eq!(error.fault(), Fault::Untrusted);
     // The agent brings a chain that is whole, but for the anchor.
-    let error = failure(&leaf, &certificates, &[false_root.root()]);
+    let error = failure(&leaf, &certificates, &[false_root.anchor()]);
     assert!(matches!(error.reason(), Reason::Signature { .. }), "{error}");
     // The leaf is false and the chain is true.
     let false_leaf = ek(&false_issuing).certificate();
@@ -96,9 +96,9 @@ fn another_authority_of_the_same_name() {
 
 #[test]
 fn all_of_the_same_name_are_tried() {
-    let (authorities, certificates) = row(2);
-    let leaf = ek(&authorities[1]).certificate();
-    let others = |n: usize| authorities[n].impostor(&format!("other {n}")).root();
+    let (cas, certificates) = row(2);
+    let leaf = ek(&cas[1]).certificate();
+    let others = |n: usize| cas[n].impostor(&format!("other {n}")).anchor();
     let anchors = [others(0), others(1), certificates[0].clone()];
     let intermediates = [others(1), certificates[1].clone()];
     let path = verify(&leaf, &intermediates, &anchors, NOW, STRICT).unwrap();
@@ -109,7 +109,7 @@ fn all_of_the_same_name_are_tried() {
 #[test]
 fn issuer_and_subject_need_not_be_encoded_alike() {
     let ca = |name: &[u8]| {
-        let mut ca = Authority::new("ca");
+        let mut ca = Ca::new("ca");
         ca.name = name.to_vec();
         ca
     };
@@ -123,7 +123,7 @@ fn issuer_and_subject_need_not_be_encoded_alike() {
         .map(|kind| attribute(kind, tag::UTF8_STRING, "Ün  CA".as_bytes()));
     let name = rdns(&[&[&country, &organization], &[&common]]);
     let leaf = ek(&ca(&name)).certificate();
-    let found = |other: &[u8]| verify(&leaf, &[], &[ca(other).root()], NOW, STRICT).is_ok();
+    let found = |other: &[u8]| verify(&leaf, &[], &[ca(other).anchor()], NOW, STRICT).is_ok();
     for (tag, value) in [
         (tag::UTF8_STRING, "Ün CA".as_bytes()),
         (tag::UTF8_STRING, " üN\tca ".as_bytes()),
@@ -186,9 +186,9 @@ fn authority_key_id(seed: &str) -> Vec<u8> {
 
 #[test]
 fn anchors_of_one_name_cost_a_bounded_number_of_checks() {
-    let issuer = Authority::new("ca");
-    let root = |authority: &Authority, seed: &str| {
-        Recipe::ca(authority).issued_by(authority).extension(subject_key_id(seed)).ca_certificate()
+    let issuer = Ca::new("ca");
+    let root = |ca: &Ca, seed: &str| {
+        Template::ca(ca).issued_by(ca).extension(subject_key_id(seed)).ca_certificate()
     };
     let others = 0..200;
     let mut anchors: Vec<_> =
@@ -203,16 +203,16 @@ fn anchors_of_one_name_cost_a_bounded_number_of_checks() {
 
 #[test]
 fn intermediates_with_another_key_identifier_are_not_tried() {
-    let root = Authority::new("root");
-    let issuer = Authority::new("ca");
-    let certified = |authority: &Authority, by: &Authority, seed| {
-        Recipe::ca(authority).issued_by(by).extension(subject_key_id(seed)).ca_certificate()
+    let root = Ca::new("root");
+    let issuer = Ca::new("ca");
+    let certified = |ca: &Ca, by: &Ca, seed| {
+        Template::ca(ca).issued_by(by).extension(subject_key_id(seed)).ca_certificate()
     };
     let leaf = ek(&issuer).extension(authority_key_id("right")).certificate();
     // Fifteen of the right name and key; only the last is the one that the leaf names.
     let mut intermediates = vec![certified(&issuer, &root, "wrong"); 15];
     intermediates.push(certified(&issuer, &root, "right"));
-    let anchors = [root.root()];
+    let anchors = [root.anchor()];
     let path = verify(&leaf, &intermediates, &anchors, NOW, STRICT).unwrap();
     assert_eq!(path.intermediates()[0].der(), intermediates[15].der());
     let (found, checks) = counted(&leaf, &intermediates[..15], &anchors);
@@ -226,30 +226,30 @@ fn intermediates_with_another_key_identifier_are_not_tried() {
 
 #[test]
 fn depth_is_bounded() {
-    let (authorities, certificates) = row(MAX_DEPTH + 1);
+    let (cas, certificates) = row(MAX_DEPTH + 1);
     for length in 1..=MAX_DEPTH {
-        let leaf = ek(&authorities[length - 1]).certificate();
+        let leaf = ek(&cas[length - 1]).certificate();
         let below = &certificates[1..length];
         let path = verify(&leaf, below, &certificates[..1], NOW, STRICT).unwrap();
         assert_eq!(path.intermediates().len(), length - 1);
     }
-    let leaf = ek(&authorities[MAX_DEPTH]).certificate();
+    let leaf = ek(&cas[MAX_DEPTH]).certificate();
     let error = failure(&leaf, &certificates[1..], &certificates[..1]);
     assert_eq!(error.reason(), &Reason::TooDeep);
     let mut backwards = certificates[1..MAX_DEPTH].to_vec();
     backwards.reverse();
-    let leaf = ek(&authorities[MAX_DEPTH - 1]).certificate();
+    let leaf = ek(&cas[MAX_DEPTH - 1]).certificate();
     verify(&leaf, &backwards, &certificates[..1], NOW, STRICT).unwrap();
 }
 
 /// Sixteen certificates of one name, each issued by all of these keys' holders.
-fn knot(keys: usize) -> (Authority, Vec<CaCertificate>) {
-    let ca = Authority::new("ca");
+fn knot(keys: usize) -> (Ca, Vec<CaCertificate>) {
+    let ca = Ca::new("ca");
     let holders: Vec<_> = (0..keys).map(|n| ca.impostor(&format!("key {n}"))).collect();
     let certificate = |n: u8| {
         let (holder, by) = (&holders[usize::from(n) % keys], &holders[usize::from(n / 2) % keys]);
         let serial = element(tag::INTEGER, &[n]);
-        Recipe::ca(holder).issued_by(by).with(|r| r.serial = serial).ca_certificate()
+        Template::ca(holder).issued_by(by).with(|r| r.serial = serial).ca_certificate()
     };
     (holders[0].clone(), (0..16).map(certificate).collect())
 }
@@ -258,7 +258,7 @@ fn knot(keys: usize) -> (Authority, Vec<CaCertificate>) {
 fn chain_that_names_no_anchor_costs_no_check() {
     // Every one of them issues every other, so that all 32 signatures that could be checked are
     // genuine.
-    let other = [Authority::new("other").root()];
+    let other = [Ca::new("other").anchor()];
     for keys in [1, 5] {
         let (issuer, knot) = knot(keys);
         let leaf = ek(&issuer).certificate();
@@ -277,16 +277,16 @@ fn chain_that_no_anchor_signed_costs_few_checks() {
     let (issuer, knot) = knot(5);
     let leaf = ek(&issuer).certificate();
     // The anchor has the name of all of them, and another key.
-    let anchor = Authority::new("ca").impostor("the anchor's key");
+    let anchor = Ca::new("ca").impostor("the anchor's key");
     let on = |curve: &[u8], point: &[u8]| {
         let spki = ecc_spki(curve, point);
-        Recipe::ca(&anchor).issued_by(&anchor).with(|r| r.spki = spki).ca_certificate()
+        Template::ca(&anchor).issued_by(&anchor).with(|r| r.spki = spki).ca_certificate()
     };
     let p384 = p384::SecretKey::from_slice(&noise("key", 48)).unwrap().public_key();
     let p521 = p521::SecretKey::from_slice(&[&[0; 2], &noise("key", 64)[..]].concat()).unwrap();
     let p384 = on(oid::SECP384R1, p384.to_sec1_point(false).as_bytes());
     let p521 = on(oid::SECP521R1, p521.public_key().to_sec1_point(false).as_bytes());
-    for (anchor, expected) in [(anchor.root(), 7), (p384, 1), (p521, 1)] {
+    for (anchor, expected) in [(anchor.anchor(), 7), (p384, 1), (p521, 1)] {
         let (found, checks) = counted(&leaf, &knot, &[anchor]);
         assert_eq!((found, checks), (Err(Reason::TooManySignatures), expected));
     }
@@ -294,52 +294,52 @@ fn chain_that_no_anchor_signed_costs_few_checks() {
     let leaf = ek(&issuer).with(|r| r.algorithm = rsa.clone()).certificate();
     let certificate = |n| {
         let serial = element(tag::INTEGER, &[n]);
-        let ca = Recipe::ca(&issuer).issued_by(&issuer).with(|r| r.serial = serial);
+        let ca = Template::ca(&issuer).issued_by(&issuer).with(|r| r.serial = serial);
         ca.with(|r| r.algorithm = rsa.clone()).ca_certificate()
     };
     let knot: Vec<_> = (0..16).map(certificate).collect();
     // Beyond the eight checks in all that a chain may cost, which are not counted here.
     for (bytes, expected) in [(256, 14), (512, 4)] {
         let key = EkPublicKey::Rsa(RsaKey::new(&modulus("anchor", bytes), 65537).unwrap());
-        let recipe = Recipe::ca(&anchor).issued_by(&anchor).with(|r| r.spki = key.spki_der());
-        let (found, checks) = counted(&leaf, &knot, &[recipe.ca_certificate()]);
+        let template = Template::ca(&anchor).issued_by(&anchor).with(|r| r.spki = key.spki_der());
+        let (found, checks) = counted(&leaf, &knot, &[template.ca_certificate()]);
         assert_eq!((found, checks), (Err(Reason::TooManySignatures), expected));
     }
 }
 
 #[test]
 fn key_of_another_kind_than_the_signature_is_not_tried() {
-    let issuer = Authority::new("ca");
-    let rsa = Recipe::ca(&issuer).with(|r| r.spki = rsa_key("ca").spki_der()).ca_certificate();
+    let issuer = Ca::new("ca");
+    let rsa = Template::ca(&issuer).with(|r| r.spki = rsa_key("ca").spki_der()).ca_certificate();
     let leaf = ek(&issuer).certificate();
     let wrong = Reason::Signature { issuer: "CN=ca".to_owned() };
     assert_eq!(counted(&leaf, &[], std::slice::from_ref(&rsa)), (Err(wrong), 0));
-    assert_eq!(counted(&leaf, &[], &[rsa.clone(), rsa, issuer.root()]), (Ok(()), 1));
+    assert_eq!(counted(&leaf, &[], &[rsa.clone(), rsa, issuer.anchor()]), (Ok(()), 1));
 }
 
 #[test]
 fn genuine_signature_is_checked_once() {
-    let (authorities, certificates) = row(3);
+    let (cas, certificates) = row(3);
     let (between, anchor) = (&certificates[1..], &certificates[..1]);
     let known = KnownSignatures::default();
-    let leaf = ek(&authorities[2]).certificate();
+    let leaf = ek(&cas[2]).certificate();
     assert_eq!(counted_with(&known, &leaf, between, anchor), (Ok(()), 3));
     assert_eq!(counted_with(&known, &leaf, between, anchor), (Ok(()), 0));
-    let next = ek(&authorities[2]).with(|r| r.serial = element(tag::INTEGER, &[7])).certificate();
+    let next = ek(&cas[2]).with(|r| r.serial = element(tag::INTEGER, &[7])).certificate();
     assert_eq!(counted_with(&known, &next, between, anchor), (Ok(()), 1));
     // The same content with another signature, and the same certificates under another anchor.
-    let forged = ek(&authorities[2].impostor("forger")).certificate();
+    let forged = ek(&cas[2].impostor("forger")).certificate();
     let (found, checks) = counted_with(&known, &forged, between, anchor);
     assert!(found.is_err() && checks == 1, "{found:?} {checks}");
-    let other = [authorities[0].impostor("other").root()];
+    let other = [cas[0].impostor("other").anchor()];
     let (found, checks) = counted_with(&known, &leaf, between, &other);
     assert!(found.is_err() && checks == 1, "{found:?} {checks}");
 }
 
 #[test]
 fn chain_with_an_anchor_is_refused_beyond_eight_checks() {
-    let (authorities, certificates) = row(3);
-    let leaf = ek(&authorities[2]).certificate();
+    let (cas, certificates) = row(3);
+    let leaf = ek(&cas[2]).certificate();
     let mut effort = Effort::default();
     assert_eq!(effort.signatures_left, 8);
     effort.signatures_left = 2;
@@ -352,11 +352,11 @@ fn chain_with_an_anchor_is_refused_beyond_eight_checks() {
 
 #[test]
 fn path_length_constraints() {
-    let (authorities, mut certificates) = row(3);
-    let leaf = ek(&authorities[2]).certificate();
+    let (cas, mut certificates) = row(3);
+    let leaf = ek(&cas[2]).certificate();
     let limited = |n: usize, by: usize, length| {
-        Recipe::ca(&authorities[n])
-            .issued_by(&authorities[by])
+        Template::ca(&cas[n])
+            .issued_by(&cas[by])
             .extension(ca_constraints(Some(length)))
             .ca_certificate()
     };
@@ -378,23 +378,23 @@ fn path_length_constraints() {
 #[test]
 fn a_leaf_issues_nothing() {
     // Signed by the key of an endorsement certificate, which is no authority's.
-    let root = Authority::new("root");
-    let middle = Authority::new("middle");
-    let not_ca = Recipe::ca(&middle).issued_by(&root).without(oid::BASIC_CONSTRAINTS).der();
+    let root = Ca::new("root");
+    let middle = Ca::new("middle");
+    let not_ca = Template::ca(&middle).issued_by(&root).without(oid::BASIC_CONSTRAINTS).der();
     assert!(CaCertificate::parse(&not_ca).is_err());
-    let no_sign = Recipe::ca(&middle).issued_by(&root).extension(key_usage(&[7, 0x80])).der();
+    let no_sign = Template::ca(&middle).issued_by(&root).extension(key_usage(&[7, 0x80])).der();
     assert!(CaCertificate::parse(&no_sign).is_err());
 }
 
 #[test]
 fn purposes_of_intermediates() {
-    let root = Authority::new("root");
-    let issuing = Authority::new("issuing");
+    let root = Ca::new("root");
+    let issuing = Ca::new("issuing");
     let leaf = ek(&issuing).certificate();
     let with = |list: &[&[u8]]| {
-        [Recipe::ca(&issuing).issued_by(&root).extension(purposes(list)).ca_certificate()]
+        [Template::ca(&issuing).issued_by(&root).extension(purposes(list)).ca_certificate()]
     };
-    let anchors = [root.root()];
+    let anchors = [root.anchor()];
     for list in [&[oid::EK_CERTIFICATE][..], &[oid::ANY_EXTENDED_KEY_USAGE]] {
         verify(&leaf, &with(list), &anchors, NOW, STRICT).unwrap();
     }
@@ -406,8 +406,8 @@ fn purposes_of_intermediates() {
 
 #[test]
 fn leaf_that_does_not_say_that_it_is_an_ek_is_refused_unless_it_may() {
-    let ca = Authority::new("ca");
-    let anchors = [ca.root()];
+    let ca = Ca::new("ca");
+    let anchors = [ca.anchor()];
     let lenient = ChainPolicy { without_purpose: WithoutPurpose::Accepted, ..STRICT };
     // As the same CA might issue for a TLS server.
     let uri = extension(oid::SUBJECT_ALT_NAME, &seq(&[&element(tag::context(6), b"https://x")]));
@@ -426,9 +426,9 @@ fn leaf_that_does_not_say_that_it_is_an_ek_is_refused_unless_it_may() {
 
 #[test]
 fn dates_of_the_leaf() {
-    let ca = Authority::new("ca");
+    let ca = Ca::new("ca");
     let leaf = ek(&ca).with(|r| r.not_after = utc("250101000000Z")).certificate();
-    let anchors = [ca.root()];
+    let anchors = [ca.anchor()];
     verify(&leaf, &[], &anchors, NOW, BURNED_IN).unwrap();
     let error = verify(&leaf, &[], &anchors, NOW, STRICT).unwrap_err();
     assert!(matches!(error.reason(), Reason::Expired(_)));
@@ -446,16 +446,16 @@ fn dates_of_the_leaf() {
 
 #[test]
 fn dates_of_the_authorities() {
-    let root = Authority::new("root");
-    let issuing = Authority::new("issuing");
+    let root = Ca::new("root");
+    let issuing = Ca::new("issuing");
     let between = |from, until| {
-        Recipe::ca(&issuing)
+        Template::ca(&issuing)
             .issued_by(&root)
             .with(|r| (r.not_before, r.not_after) = (utc(from), utc(until)))
             .ca_certificate()
     };
     let leaf = ek(&issuing).certificate();
-    let anchors = [root.root()];
+    let anchors = [root.anchor()];
     let expired = [between("200101000000Z", "250101000000Z")];
     verify(&leaf, &expired, &anchors, NOW, BURNED_IN).unwrap();
     let error = verify(&leaf, &expired, &anchors, NOW, STRICT).unwrap_err();
@@ -473,12 +473,12 @@ fn dates_of_the_authorities() {
 
 #[test]
 fn algorithms_that_do_not_count() {
-    let ca = Authority::new("ca");
+    let ca = Ca::new("ca");
     let signed_with = |oid| {
         let algorithm = seq(&[&identifier(oid)]);
         ek(&ca).with(|r| r.algorithm = algorithm).certificate()
     };
-    let anchors = [ca.root()];
+    let anchors = [ca.anchor()];
     let sha1 = failure(&signed_with(oid::ECDSA_WITH_SHA1), &[], &anchors);
     assert_eq!((sha1.reason(), sha1.fault()), (&Reason::Sha1, Fault::Weak));
     let pss =

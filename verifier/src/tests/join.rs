@@ -30,11 +30,11 @@ fn code(ek: EkClaim<'_>, demand: Demand<'_>) -> &'static str {
 
 #[test]
 fn with_a_certificate_that_is_vouched_for() {
-    let issuer = Authority::new("issuer");
-    let root = Authority::new("root");
-    let der = Recipe::ek(&rsa_key("ek")).issued_by(&issuer).der();
-    let anchors = [root.root()];
-    let ek_chain = [b"\x30\x80 not one".to_vec(), root.certify(&issuer).der().to_vec()];
+    let issuer = Ca::new("issuer");
+    let root = Ca::new("root");
+    let der = Template::ek(&rsa_key("ek").spki_der()).issued_by(&issuer).der();
+    let anchors = [root.anchor()];
+    let ek_chain = [b"\x30\x80 not one".to_vec(), root.certify(&issuer).der()];
     let join_key = Area::new("join").bytes();
     let claim = Claim {
         ek: EkClaim::Certificate(&der),
@@ -62,7 +62,7 @@ fn with_a_certificate_that_is_vouched_for() {
 
 #[test]
 fn a_claim_that_cannot_meet_the_demand_is_not_parsed() {
-    let anchors = [Authority::new("root").root()];
+    let anchors = [Ca::new("root").anchor()];
     assert_eq!(code(EkClaim::PublicKey(&[]), demand(&anchors)), "ek_certificate_missing");
     let many = vec![vec![]; MAX_INTERMEDIATES + 1];
     let ek = EkClaim::Certificate(&[]);
@@ -72,11 +72,10 @@ fn a_claim_that_cannot_meet_the_demand_is_not_parsed() {
 
 #[test]
 fn effort_allows_one_challenge_and_few_failed_signatures() {
-    let issuer = Authority::new("issuer");
-    let (anchors, join_key) = ([issuer.root()], Area::new("join").bytes());
-    let [genuine, forged, lost] =
-        [issuer.clone(), issuer.impostor("forger"), Authority::new("other")]
-            .map(|by| Recipe::ek(&rsa_key("ek")).issued_by(&by).der());
+    let issuer = Ca::new("issuer");
+    let (anchors, join_key) = ([issuer.anchor()], Area::new("join").bytes());
+    let [genuine, forged, lost] = [issuer.clone(), issuer.impostor("forger"), Ca::new("other")]
+        .map(|by| Template::ek(&rsa_key("ek").spki_der()).issued_by(&by).der());
     let judge = |der: &[u8], demand: Demand<'_>, effort: &mut Effort| {
         let ek = EkClaim::Certificate(der);
         let claim = Claim { ek, ek_chain: &[], join_key: &join_key, ek_name_alg: 0 };
@@ -99,11 +98,11 @@ fn effort_allows_one_challenge_and_few_failed_signatures() {
 
 #[test]
 fn chain_is_accepted_after_a_ca_of_the_same_name_did_not_fit() {
-    let (root, issuing) = (Authority::new("root"), Authority::new("issuing"));
-    let anchors = [root.root(), issuing.impostor("another key").root()];
+    let (root, issuing) = (Ca::new("root"), Ca::new("issuing"));
+    let anchors = [root.anchor(), issuing.impostor("another key").anchor()];
     let join_key = Area::new("join").bytes();
     let (der, chain) =
-        (Recipe::ek(&rsa_key("ek")).issued_by(&issuing).der(), root.certify(&issuing));
+        (Template::ek(&rsa_key("ek").spki_der()).issued_by(&issuing).der(), root.certify(&issuing));
     let chain = [chain.der().to_vec()];
     let mut effort = Effort::default();
     // An agent sends the certificate alone, and the chain after a refusal.
@@ -117,7 +116,7 @@ fn chain_is_accepted_after_a_ca_of_the_same_name_did_not_fit() {
 
 #[test]
 fn without_a_demand() {
-    let der = Recipe::ek(&ecc_key("ek")).der();
+    let der = Template::ek(&ecc_key("ek").spki_der()).der();
     let appraisal = join(EkClaim::Certificate(&der), Demand::Key).unwrap();
     assert_eq!(appraisal.ek().endorsement, Endorsement::Unverified);
     assert_eq!(appraisal.ek().serial.as_deref(), Some("5e:cd:5f:8e"));
@@ -130,11 +129,11 @@ fn without_a_demand() {
 
 #[test]
 fn each_refusal_has_its_code_and_says_what_was_known() {
-    let issuer = Authority::new("issuer");
-    let anchors = [issuer.root()];
-    let ek = || Recipe::ek(&rsa_key("ek")).issued_by(&issuer);
-    let certificate = |recipe: Recipe| {
-        let der = recipe.der();
+    let issuer = Ca::new("issuer");
+    let anchors = [issuer.anchor()];
+    let ek = || Template::ek(&rsa_key("ek").spki_der()).issued_by(&issuer);
+    let certificate = |template: Template| {
+        let der = template.der();
         code(EkClaim::Certificate(&der), demand(&anchors))
     };
     assert_eq!(certificate(ek().with(|r| r.version = vec![])), "ek_unsupported");
@@ -173,9 +172,9 @@ fn each_refusal_has_its_code_and_says_what_was_known() {
 
 #[test]
 fn the_policy_reaches_the_chain() {
-    let issuer = Authority::new("issuer");
-    let anchors = [issuer.root()];
-    let expired = Recipe::ek(&rsa_key("ek"))
+    let issuer = Ca::new("issuer");
+    let anchors = [issuer.anchor()];
+    let expired = Template::ek(&rsa_key("ek").spki_der())
         .issued_by(&issuer)
         .with(|r| r.not_after = utc("250101000000Z"))
         .der();

@@ -24,7 +24,7 @@ pub(crate) struct Area {
 
 impl Area {
     pub(crate) fn new(seed: &str) -> Self {
-        let key = Authority::new(seed).key();
+        let point = Ca::new(seed).point();
         Self {
             kind: 0x0023,
             name_alg: 0x000b,
@@ -34,8 +34,8 @@ impl Area {
             scheme: vec![0x00, 0x18, 0x00, 0x0b],
             curve: 0x0003,
             kdf: vec![0x00, 0x10],
-            x: key.x().to_vec(),
-            y: key.y().to_vec(),
+            x: point[1..33].to_vec(),
+            y: point[33..].to_vec(),
         }
     }
 
@@ -203,7 +203,7 @@ fn signatures_of_the_key() {
     let signature: p256::ecdsa::Signature = signing.sign_prehash(&digest).unwrap();
     let signature = signature.to_der();
     assert_eq!(key.verify(&digest, signature.as_bytes()), Ok(()));
-    assert_eq!(Authority::new("join").sign(b"transcript"), signature.as_bytes());
+    assert_eq!(Ca::new("join").sign(b"transcript"), signature.as_bytes());
     let other = JoinKey::appraise(&Area::new("other").bytes()).unwrap();
     assert!(other.verify(&digest, signature.as_bytes()).is_err());
     assert!(key.verify(&[0; 32], signature.as_bytes()).is_err());

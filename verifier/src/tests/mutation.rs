@@ -7,13 +7,13 @@ use crate::{CaCertificate, EkCertificate, EkPublicKey};
 #[test]
 fn truncations_are_refused() {
     for key in [rsa_key("ek"), ecc_key("ek")] {
-        let der = Recipe::ek(&key).der();
+        let der = Template::ek(&key.spki_der()).der();
         for end in 0..der.len() {
             assert!(EkCertificate::parse(&der[..end]).is_err(), "{end}");
             assert!(EkCertificate::from_nv(&der[..end]).is_err(), "{end}");
         }
     }
-    let ca = Authority::new("ca").root();
+    let ca = Ca::new("ca").anchor();
     for end in 0..ca.der().len() {
         assert!(CaCertificate::parse(&ca.der()[..end]).is_err(), "{end}");
     }
@@ -21,7 +21,7 @@ fn truncations_are_refused() {
 
 #[test]
 fn any_byte_may_become_any_other() {
-    let original = Recipe::ek(&ecc_key("ek")).der();
+    let original = Template::ek(&ecc_key("ek").spki_der()).der();
     for position in 0..original.len() {
         let mut der = original.clone();
         for value in 0..=u8::MAX {
@@ -39,10 +39,10 @@ fn any_byte_may_become_any_other() {
 
 #[test]
 fn no_change_is_vouched_for() {
-    let issuer = Authority::new("issuer");
-    let anchors = [issuer.root()];
+    let issuer = Ca::new("issuer");
+    let anchors = [issuer.anchor()];
     for key in [rsa_key("ek"), ecc_key("ek")] {
-        let original = Recipe::ek(&key).issued_by(&issuer).der();
+        let original = Template::ek(&key.spki_der()).issued_by(&issuer).der();
         for position in 0..original.len() {
             for flip in [0x01, 0x80] {
                 let mut der = original.clone();

@@ -137,6 +137,7 @@ fn unix_time(date: &str) -> Option<i64> {
 mod tests {
     use super::*;
     use testkit::child::Scratch;
+    use testkit::forge::Ca;
 
     const NAMES: Names = Names { certificate: "cert", key: "key", bundle: "ca" };
 
@@ -151,15 +152,11 @@ mod tests {
 
     /// A self-signed certificate is its own CA.
     fn set(folder: &Path, name: &str) {
-        let output = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
-            .args(["-nodes", "-days", "1", "-keyout", "key", "-out", "cert", "-subj"])
-            .arg(format!("/CN={name}"))
-            .current_dir(folder)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        fs::copy(folder.join("cert"), folder.join("ca")).unwrap();
+        let ca = Ca::new(name);
+        fs::write(folder.join("key"), ca.key_pem()).unwrap();
+        fs::set_permissions(folder.join("key"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(folder.join("cert"), ca.root().pem()).unwrap();
+        fs::write(folder.join("ca"), ca.root().pem()).unwrap();
     }
 
     #[test]

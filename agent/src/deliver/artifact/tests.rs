@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use rustls::pki_types::pem::PemObject;
 use tempfile::TempDir;
+use testkit::forge::{Ca, Template, named};
 
 use super::*;
-use crate::keys::SoftwareKey;
+use crate::keys::{SoftwareKey, spki_der};
 
 fn run(folder: &Path, program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).current_dir(folder).output().unwrap();
@@ -17,11 +17,7 @@ fn run(folder: &Path, program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn der(path: &Path) -> Vec<u8> {
-    CertificateDer::from_pem_slice(&fs::read(path).unwrap()).unwrap().to_vec()
-}
-
-/// A cluster that OpenSSL and ssh-keygen make, and what it issued for a key.
+/// A cluster, and what it issued for a key.
 struct Cluster {
     folder: TempDir,
     key: SoftwareKey,
@@ -37,15 +33,9 @@ impl Cluster {
         let at = folder.path();
         let key = SoftwareKey::generate().unwrap();
         fs::write(at.join("leaf.key"), key.to_pem().unwrap().as_slice()).unwrap();
-        let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-        let ca = ["req", "-x509", "-subj", "/O=c.example", "-keyout", "ca.key", "-out", "ca.pem"];
-        run(at, "openssl", &[&ca[..], &curve[..]].concat());
-        let request = ["req", "-new", "-key", "leaf.key", "-subj", "/CN=x", "-out", "leaf.csr"];
-        run(at, "openssl", &request);
-        fs::write(at.join("leaf.ext"), "basicConstraints = CA:FALSE\n").unwrap();
-        let sign = ["x509", "-req", "-in", "leaf.csr", "-CA", "ca.pem", "-CAkey", "ca.key"];
-        let made = ["-CAcreateserial", "-extfile", "leaf.ext", "-out", "leaf.pem"];
-        run(at, "openssl", &[&sign[..], &made].concat());
+        let ca = Ca::new("c.example");
+        let spki = spki_der(&key.public()).unwrap();
+        let leaf = Template::new(named("x"), spki, Vec::new()).issued_by(&ca);
         run(
             at,
             "ssh-keygen",
@@ -55,8 +45,8 @@ impl Cluster {
         run(at, "ssh-keygen", &["-q", "-s", "ssh", "-I", "bot-x", "-n", "bot-x", "leaf.pub"]);
         let line = |name: &str| fs::read_to_string(at.join(name)).unwrap().trim().to_owned();
         Self {
-            certificates: vec![der(&at.join("leaf.pem"))],
-            authorities: vec![der(&at.join("ca.pem"))],
+            certificates: vec![leaf.der()],
+            authorities: vec![ca.root().der()],
             ssh_certificate: line("leaf-cert.pub"),
             ssh_authorities: vec![line("ssh.pub")],
             folder,

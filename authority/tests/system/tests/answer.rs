@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use proto::transcript::Transcript;
 use proto::v1::JoinAnswer;
+use testkit::forge::Ca;
 use tonic::Code;
 
-use super::harness::{Harness, Manufacturer};
+use super::harness::Harness;
 use super::software_tpm::SoftwareTpm;
 
 #[tokio::test]
 async fn a_tpm_that_no_rule_names_is_refused_after_it_proved_itself() {
     let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
-    let manufacturer = Manufacturer::new("Some TPM CA");
-    manufacturer.certify(&mut tpm, "0x5ecd5f8e");
+    let manufacturer = Ca::new("Some TPM CA");
+    tpm.certify(&manufacturer, &[0x5e, 0xcd, 0x5f, 0x8e]);
     let hash = tpm.ek_hash();
     let other = SoftwareTpm::new().ek_hash();
     let cases = [
@@ -23,7 +24,7 @@ async fn a_tpm_that_no_rule_names_is_refused_after_it_proved_itself() {
         format!("- ek_public_hash: {other}\n  ek_certificate_serial: \"5e:cd:5f:8e\""),
     ];
     for (count, rules) in cases.iter().enumerate() {
-        harness.token("t", rules, &[&manufacturer.pem]).await;
+        harness.token("t", rules, &[&manufacturer.root().pem()]).await;
         let status = harness.join(&tpm, "t").await.unwrap_err();
         assert_eq!(status.code(), Code::PermissionDenied);
         assert_eq!(status.message(), "validated tpm attributes did not match any allow rules");
@@ -32,7 +33,7 @@ async fn a_tpm_that_no_rule_names_is_refused_after_it_proved_itself() {
         assert_eq!(line["ek_pub_hash"], hash);
     }
     let both = format!("- ek_public_hash: {hash}\n  ek_certificate_serial: \"5e:cd:5f:8e\"");
-    harness.token("t", &both, &[&manufacturer.pem]).await;
+    harness.token("t", &both, &[&manufacturer.root().pem()]).await;
     harness.join(&tpm, "t").await.unwrap();
 }
 
@@ -40,11 +41,11 @@ async fn a_tpm_that_no_rule_names_is_refused_after_it_proved_itself() {
 async fn the_certificate_of_another_tpm_opens_nothing() {
     let (harness, mut tpm, mut other) =
         (Harness::new().await, SoftwareTpm::new(), SoftwareTpm::new());
-    let manufacturer = Manufacturer::new("Some TPM CA");
-    manufacturer.certify(&mut other, "7");
+    let manufacturer = Ca::new("Some TPM CA");
+    other.certify(&manufacturer, &[7]);
     tpm.ek_certificate.clone_from(&other.ek_certificate);
     let rules = format!("- ek_public_hash: {}", other.ek_hash());
-    harness.token("t", &rules, &[&manufacturer.pem]).await;
+    harness.token("t", &rules, &[&manufacturer.root().pem()]).await;
     let (wire, mut join, init, challenge) = harness.challenged(&tpm).await;
     assert_eq!(tpm.activate(&challenge, &tpm.join_key_public()), None);
     // It guesses, since it has to say something.

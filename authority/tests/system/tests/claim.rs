@@ -3,9 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use proto::v1::join_init::Ek;
+use testkit::forge::{Ca, KEY_AGREEMENT, Template, dns_name, key_usage, seq, unsigned};
 use tonic::Code;
 
-use super::harness::{BOT, Harness, Manufacturer, author, token};
+use super::harness::{BOT, Harness, author, token};
 use super::software_tpm::SoftwareTpm;
 
 #[tokio::test]
@@ -78,9 +79,9 @@ async fn a_resource_expires_while_a_connection_lives() {
 #[tokio::test]
 async fn a_token_with_cas_demands_a_certificate() {
     let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
-    let manufacturer = Manufacturer::new("Some TPM CA");
+    let manufacturer = Ca::new("Some TPM CA");
     let rules = format!("- ek_public_hash: {}", tpm.ek_hash());
-    harness.token("t", &rules, &[&manufacturer.pem]).await;
+    harness.token("t", &rules, &[&manufacturer.root().pem()]).await;
     let status = harness.join(&tpm, "t").await.unwrap_err();
     assert!(status.message().contains("did not provide an EKCert"));
     let line = harness.assert_refused("ek_certificate_missing").await;
@@ -91,30 +92,31 @@ async fn a_token_with_cas_demands_a_certificate() {
 #[tokio::test]
 async fn another_ca_of_the_same_name_is_not_trusted() {
     let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
-    let (ours, other) = (Manufacturer::new("Some TPM CA"), Manufacturer::new("Some TPM CA"));
-    other.certify(&mut tpm, "0x5ecd5f8e");
+    let ours = Ca::new("Some TPM CA");
+    let other = ours.impostor("other");
+    tpm.certify(&other, &[0x5e, 0xcd, 0x5f, 0x8e]);
     let rules = format!("- ek_public_hash: {}", tpm.ek_hash());
-    harness.token("t", &rules, &[&ours.pem]).await;
+    harness.token("t", &rules, &[&ours.root().pem()]).await;
     harness.join(&tpm, "t").await.unwrap_err();
     let line = harness.assert_refused("ek_untrusted").await;
     assert_eq!(line["ek_cert_verified"], false);
     assert_eq!(line["ek_cert_serial"], "5e:cd:5f:8e");
 
-    harness.token("t", &rules, &[&ours.pem, &other.pem]).await;
+    harness.token("t", &rules, &[&ours.root().pem(), &other.root().pem()]).await;
     harness.join(&tpm, "t").await.unwrap();
 }
 
 #[tokio::test]
 async fn serial_of_another_issuer_is_not_admitted_where_the_rule_names_one() {
     let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
-    let [one, two] = ["One TPM CA", "Two TPM CA"].map(Manufacturer::new);
+    let [one, two] = ["One TPM CA", "Two TPM CA"].map(Ca::new);
     let rule = "- ek_certificate_serial: \"07\"\n  ek_certificate_issuer: CN=One TPM CA\n";
-    harness.token("t", rule, &[&one.pem, &two.pem]).await;
-    two.certify(&mut tpm, "7");
+    harness.token("t", rule, &[&one.root().pem(), &two.root().pem()]).await;
+    tpm.certify(&two, &[7]);
     harness.join(&tpm, "t").await.unwrap_err();
     harness.assert_refused("ek_not_allowed").await;
 
-    one.certify(&mut tpm, "7");
+    tpm.certify(&one, &[7]);
     harness.join(&tpm, "t").await.unwrap();
     let ek = harness.instance().await.status.ek;
     assert_eq!(ek.certificate_issuer.unwrap().as_str(), "CN=One TPM CA");
@@ -123,11 +125,12 @@ async fn serial_of_another_issuer_is_not_admitted_where_the_rule_names_one() {
 #[tokio::test]
 async fn certificate_for_any_purpose_is_no_ek_certificate_unless_the_token_says_so() {
     let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
-    let manufacturer = Manufacturer::new("Some CA");
+    let manufacturer = Ca::new("Some CA");
     // As a CA that also issues for servers would issue it for a key in software.
-    let server = "keyUsage=critical,keyAgreement\nsubjectAltName=DNS:host-1\n";
-    manufacturer.certify_with(&mut tpm, "7", server);
-    let strict = token("t", "- ek_certificate_serial: \"07\"", &[&manufacturer.pem]);
+    let extensions = vec![key_usage(KEY_AGREEMENT), dns_name("host-1")];
+    let server = Template::new(seq(&[]), tpm.ek_public(), extensions).issued_by(&manufacturer);
+    tpm.ek_certificate = Some(server.with(|t| t.serial = unsigned(&[7])).der());
+    let strict = token("t", "- ek_certificate_serial: \"07\"", &[&manufacturer.root().pem()]);
     harness.create(&strict).await;
     harness.join(&tpm, "t").await.unwrap_err();
     let line = harness.assert_refused("ek_untrusted").await;
@@ -142,7 +145,7 @@ async fn certificate_for_any_purpose_is_no_ek_certificate_unless_the_token_says_
 #[tokio::test]
 async fn unverified_ek_certificate_is_recorded_as_such() {
     let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
-    Manufacturer::new("Other").certify(&mut tpm, "1");
+    tpm.certify(&Ca::new("Other"), &[1]);
     harness.allow(&tpm).await;
     harness.join(&tpm, "t").await.unwrap();
     let line = &harness.audit()[0];

@@ -2,8 +2,10 @@
 
 use std::fs;
 
+use testkit::forge::Ca;
+
 use super::command::Place;
-use super::harness::{Manufacturer, token};
+use super::harness::token;
 
 fn bot(place: &Place, file: &str, text: &str) -> String {
     let path = place.0.path().join(file);
@@ -49,8 +51,8 @@ fn create_of_several_files_is_all_or_nothing() {
 fn create_with_an_unreadable_ca_names_it_and_skips_it_on_request() {
     let place = Place::new();
     let _authority = place.start(&["--cluster-name", "one.example"]);
-    let good = Manufacturer::new("Some TPM CA").pem;
-    let bad = Manufacturer::new("Odd CA").pem.replacen("MII", "MIJ", 1);
+    let good = Ca::new("Some TPM CA").root().pem();
+    let bad = Ca::new("Odd CA").root().pem().replacen("MII", "MIJ", 1);
     let bundle = [good.as_str(), &bad].concat();
     let yaml = token("t", "- ek_certificate_serial: \"01\"", &[&bundle]);
     let file = bot(&place, "token.yaml", &yaml);

@@ -5,8 +5,9 @@ use std::process::Command;
 use authority::resource::Name;
 use p256::ecdsa::VerifyingKey;
 use spki::DecodePublicKey;
+use testkit::forge::Ca;
 
-use super::harness::{Harness, Manufacturer, run};
+use super::harness::{Harness, run};
 use super::software_tpm::SoftwareTpm;
 
 #[tokio::test]
@@ -72,10 +73,10 @@ async fn a_tpm_that_is_allowed_by_its_hash_joins() {
 #[tokio::test]
 async fn a_tpm_joins_by_the_serial_of_a_certificate_that_its_manufacturer_signed() {
     let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
-    let manufacturer = Manufacturer::new("Some TPM CA");
-    manufacturer.certify(&mut tpm, "0xf3cd5f8e");
+    let manufacturer = Ca::new("Some TPM CA");
+    tpm.certify(&manufacturer, &[0xf3, 0xcd, 0x5f, 0x8e]);
     let rules = "- ek_certificate_serial: \"00:aa\"\n- ek_certificate_serial: \"F3:CD:5f:8e\"";
-    harness.token("t", rules, &[&manufacturer.pem]).await;
+    harness.token("t", rules, &[&manufacturer.root().pem()]).await;
     harness.join(&tpm, "t").await.unwrap();
     let line = &harness.audit()[0];
     assert_eq!(line["ek_cert_serial"], "f3:cd:5f:8e");

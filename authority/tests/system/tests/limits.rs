@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prost::Message;
 use proto::v1::join_request::Step;
 use proto::v1::{JoinAnswer, JoinInit, JoinRequest};
+use testkit::forge::Ca;
 use tokio::io::AsyncWriteExt;
 use tonic::Code;
 
@@ -62,10 +63,10 @@ async fn oversized_requests_are_refused() {
 #[tokio::test]
 async fn many_certificates_beside_the_ek_are_refused_where_they_would_be_looked_at() {
     let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
-    let manufacturer = super::harness::Manufacturer::new("Some TPM CA");
-    manufacturer.certify(&mut tpm, "1");
+    let manufacturer = Ca::new("Some TPM CA");
+    tpm.certify(&manufacturer, &[1]);
     let rules = format!("- ek_public_hash: {}", tpm.ek_hash());
-    harness.token("t", &rules, &[&manufacturer.pem]).await;
+    harness.token("t", &rules, &[&manufacturer.root().pem()]).await;
     let wire = harness.wire().await;
     let mut join = wire.join().await;
     join.init(&JoinInit { ek_chain: vec![vec![0; 10]; 17], ..tpm.init("t") }).await;

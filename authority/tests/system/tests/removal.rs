@@ -9,9 +9,10 @@ use p256::ecdsa::SigningKey;
 use p256::elliptic_curve::Generate;
 use proto::v1::identity_service_client::IdentityServiceClient;
 use proto::v1::{IssuedCredentials, RenewRequest, WhoAmIRequest};
+use testkit::forge::Ca;
 use tonic::Status;
 
-use super::harness::{BOT, Harness, Manufacturer, author, token};
+use super::harness::{BOT, Harness, author, token};
 use super::issue::request;
 use super::meanwhile::Event;
 use super::software_tpm::SoftwareTpm;
@@ -56,7 +57,7 @@ fn removals(tpm: &SoftwareTpm) -> Vec<(Removal, &'static str, &'static str)> {
     let rules = format!("- ek_public_hash: {}", tpm.ek_hash());
     let now = token("t", &rules, &[]);
     let other = format!("- ek_public_hash: {}", SoftwareTpm::new().ek_hash());
-    let maker = Manufacturer::new("maker");
+    let maker = Ca::new("maker");
     let lock = |target: &str| {
         Removal::Replace(format!(
             "kind: lock\nversion: v2\nmetadata:\n  name: why\nspec:\n  target: {{{target}}}\n"
@@ -71,7 +72,7 @@ fn removals(tpm: &SoftwareTpm) -> Vec<(Removal, &'static str, &'static str)> {
             Removal::Replace(now.replace("[Bot]", "[Node]").replace("  bot_name: my-bot\n", "")),
             "token_role",
         ),
-        both(Removal::Replace(token("t", &rules, &[&maker.pem])), "evidence_outdated"),
+        both(Removal::Replace(token("t", &rules, &[&maker.root().pem()])), "evidence_outdated"),
         both(lock("user: bot-my-bot"), "locked"),
         both(lock("join_token: t"), "locked"),
         both(lock(&format!("ek_public_hash: {}", tpm.ek_hash())), "locked"),

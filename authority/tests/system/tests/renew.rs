@@ -9,11 +9,12 @@ use p256::ecdsa::SigningKey;
 use p256::elliptic_curve::Generate;
 use proto::v1::identity_service_client::IdentityServiceClient;
 use proto::v1::{IssuedCredentials, RenewRequest, WhoAmIRequest};
+use testkit::forge::Ca;
 use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use super::harness::{Harness, Manufacturer, author, run, token};
+use super::harness::{Harness, author, run, token};
 use super::software_tpm::{SoftwareTpm, identity};
 use super::wire::TIMEOUT;
 
@@ -167,13 +168,13 @@ async fn a_token_that_no_longer_lets_the_tpm_in_ends_renewals() {
     let records = &harness.authority.records;
     let rule = format!("- ek_public_hash: {}", tpm.ek_hash());
     let sound = token("t", &rule, &[]);
-    let manufacturer = Manufacturer::new("Some TPM CA");
+    let manufacturer = Ca::new("Some TPM CA");
 
     let other = token("t", &format!("- ek_public_hash: {}", "ab".repeat(32)), &[]);
     let expired = sound.replace("name: t\n", "name: t\n  expires: 2020-01-01T00:00:00Z\n");
     let stranger = sound.replace("bot_name: my-bot", "bot_name: stranger");
     let node = sound.replace("[Bot]", "[Node]").replace("  bot_name: my-bot\n", "");
-    let with_cas = token("t", &rule, &[&manufacturer.pem]);
+    let with_cas = token("t", &rule, &[&manufacturer.root().pem()]);
     for (yaml, refusal, code) in [
         (other, "ek_not_allowed", Code::PermissionDenied),
         (expired, "token_expired", Code::PermissionDenied),
@@ -198,19 +199,19 @@ async fn a_token_that_no_longer_lets_the_tpm_in_ends_renewals() {
 #[tokio::test]
 async fn renewal_uses_the_recorded_ek_verdict_and_the_present_cas() {
     let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
-    let (ours, theirs) = (Manufacturer::new("Our CA"), Manufacturer::new("Their CA"));
-    ours.certify(&mut tpm, "0x5ecd");
+    let (ours, theirs) = (Ca::new("Our CA"), Ca::new("Their CA"));
+    tpm.certify(&ours, &[0x5e, 0xcd]);
     let rule = "- ek_certificate_serial: \"5e:cd\"";
-    harness.token("t", rule, &[&ours.pem]).await;
+    harness.token("t", rule, &[&ours.root().pem()]).await;
     let held = harness.join(&tpm, "t").await.unwrap();
     let mut client = client(&harness, &tpm, &held).await;
     renew(&mut client, 0).await.unwrap();
-    harness.token("t", rule, &[&theirs.pem]).await;
+    harness.token("t", rule, &[&theirs.root().pem()]).await;
     let status = assert_refused(&harness, &mut client, "evidence_outdated").await;
     assert_eq!(status.code(), Code::Unauthenticated);
-    harness.token("t", rule, &[&theirs.pem, &ours.pem]).await;
+    harness.token("t", rule, &[&theirs.root().pem(), &ours.root().pem()]).await;
     renew(&mut client, 0).await.unwrap();
-    harness.token("t", "- ek_certificate_serial: \"5e:ce\"", &[&ours.pem]).await;
+    harness.token("t", "- ek_certificate_serial: \"5e:ce\"", &[&ours.root().pem()]).await;
     assert_refused(&harness, &mut client, "ek_not_allowed").await;
 }
 

@@ -15,6 +15,7 @@ use p256::pkcs8::{DecodePrivateKey, EncodePublicKey};
 use rustix::fs::Mode;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use testkit::forge::Ca;
 use webpki::EndEntityCert;
 
 use super::super::FileSet;
@@ -28,17 +29,12 @@ const UMASK: &str = "AGENT_TEST_UMASK";
 /// Large enough for more than one write, were it written so.
 const REPEATED: usize = 9000;
 
-/// Certificates with their keys, by OpenSSL.
+/// Certificates with their keys.
 fn make_pairs(folder: &Path) {
     for n in 0..PAIRS {
-        let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
-            .args(["-nodes", "-days", "2", "-subj", &format!("/CN={n}")])
-            .args(["-keyout", &format!("{n}.key"), "-out", &format!("{n}.pem")])
-            .current_dir(folder)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let ca = Ca::new(&n.to_string());
+        fs::write(folder.join(format!("{n}.key")), ca.key_pem()).unwrap();
+        fs::write(folder.join(format!("{n}.pem")), ca.root().pem()).unwrap();
     }
 }
 
