@@ -231,10 +231,10 @@ impl Storage {
     /// # Errors
     /// The operating system's; the stored identity is then the one from before.
     pub fn store(&self, identity: &Identity) -> Result<Notices, Failure> {
-        let certificates: String =
-            identity.certificates().map(|der| pem("CERTIFICATE", der)).collect();
-        let authorities: String =
-            identity.x509_authorities().map(|der| pem("CERTIFICATE", der)).collect();
+        let certificates = identity.certificates().map(|der| pem("CERTIFICATE", der));
+        let certificates = certificates.collect::<Result<String, _>>()?;
+        let authorities = identity.x509_authorities().map(|der| pem("CERTIFICATE", der));
+        let authorities = authorities.collect::<Result<String, _>>()?;
         let ssh_authorities: String =
             identity.ssh_authorities.iter().map(|line| format!("{line}\n")).collect();
         let json = serde_json::to_string_pretty(identity).map_err(Failure::bug)?;

@@ -49,18 +49,6 @@ impl Bundle {
 }
 
 impl CaCertificate {
-    /// As one CERTIFICATE block, lines of 64 characters.
-    #[must_use]
-    pub fn to_pem(&self) -> String {
-        let mut pem = format!("{BEGIN}{LABEL}{DASHES}\n");
-        for line in Base64::encode_string(self.der()).as_bytes().chunks(64) {
-            pem.extend(line.iter().copied().map(char::from));
-            pem.push('\n');
-        }
-        pem.push_str(&format!("{END}{LABEL}{DASHES}\n"));
-        pem
-    }
-
     /// All certification authorities in a PEM text, as the entries of `ekcert_allowed_cas` are; at
     /// least one, and each of them sound.
     pub fn from_pem(text: &str) -> Result<Vec<Self>, PemError> {

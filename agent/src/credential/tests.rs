@@ -135,7 +135,8 @@ fn published_credentials_reach_the_files_and_every_watch() {
     let files = sink.files().unwrap();
     let seen = other.borrow_and_update().clone().unwrap();
     let certificate = files.content("svid.pem").unwrap();
-    assert_eq!(pem("CERTIFICATE", &seen.credentials.certificates[0]).as_bytes(), certificate);
+    let issued = pem("CERTIFICATE", &seen.credentials.certificates[0]).unwrap();
+    assert_eq!(issued.as_bytes(), certificate);
     assert_eq!(files.content("svid.key").unwrap(), seen.key.to_pem().unwrap().as_slice());
     sink.write(&files, &mut |_, _| {}).unwrap();
     assert_eq!(sink.validity().unwrap(), Some(validity));

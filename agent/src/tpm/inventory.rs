@@ -15,6 +15,7 @@ use tpm2::object::Loaded;
 use tpm2::transport::Transport;
 use tpm2::types::{Capability, CapabilityData, Curve, Handle, Id, Property};
 use verifier::{CaCertificate, EkCertificate, EkPublicKey as VerifiedKey};
+use x509_cert::der::pem::{LineEnding, encode_string};
 
 use crate::tpm::ek_certificate::{self, Stored};
 use crate::tpm::failure;
@@ -254,7 +255,7 @@ pub fn report<T: Transport>(
     let persistent =
         resident.filter(|ek| endorsement::persistent_handles(kind).contains(&ek.handle()));
     let spki = key.spki_der();
-    let public_key = pem("PUBLIC KEY", &spki);
+    let public_key = pem("PUBLIC KEY", &spki)?;
     Ok(EkReport {
         kind: kind.name,
         profile: kind.profile,
@@ -269,13 +270,17 @@ pub fn report<T: Transport>(
             amd: amd(&octets),
         },
         public_key,
-        certificate: found.certificate.as_ref().map(|certificate| CertificateReport {
-            serial: certificate.serial(),
-            issuer: certificate.issuer_text(),
-            vendor: certificate.tpm().and_then(verifier::TpmModel::vendor),
-            model: certificate.tpm().and_then(|tpm| tpm.model.clone()),
-            pem: pem("CERTIFICATE", certificate.der()),
-        }),
+        certificate: found.certificate.as_ref().map(report_certificate).transpose()?,
+    })
+}
+
+fn report_certificate(certificate: &EkCertificate) -> Result<CertificateReport, Failure> {
+    Ok(CertificateReport {
+        serial: certificate.serial(),
+        issuer: certificate.issuer_text(),
+        vendor: certificate.tpm().and_then(verifier::TpmModel::vendor),
+        model: certificate.tpm().and_then(|tpm| tpm.model.clone()),
+        pem: pem("CERTIFICATE", certificate.der())?,
     })
 }
 
@@ -440,16 +445,8 @@ pub fn tpm<T: Transport>(tpm: &mut Tpm<T>) -> Result<TpmReport, Failure> {
     })
 }
 
-/// RFC 7468.
-pub(crate) fn pem(label: &str, der: &[u8]) -> String {
-    let base64 = base64ct::Base64::encode_string(der);
-    let mut text = format!("-----BEGIN {label}-----\n");
-    for line in base64.as_bytes().chunks(64) {
-        text.extend(line.iter().copied().map(char::from));
-        text.push('\n');
-    }
-    text.push_str(&format!("-----END {label}-----\n"));
-    text
+pub(crate) fn pem(label: &str, der: &[u8]) -> Result<String, Failure> {
+    encode_string(label, LineEnding::LF, der).map_err(Failure::bug)
 }
 
 pub(crate) fn hex(octets: &[u8]) -> String {

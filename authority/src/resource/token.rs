@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use der::pem::{LineEnding, encode_string};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_saphyr::DoubleQuoted;
@@ -329,7 +330,7 @@ impl TpmSpec {
             match &unreadable[..] {
                 [] => kept.push(pem),
                 _ if authorities.is_empty() => {}
-                _ => kept.push(authorities.iter().map(CaCertificate::to_pem).collect()),
+                _ => kept.push(to_pem(&authorities)?),
             }
             let said = |cause| format!("ekcert_allowed_cas[{index}]: {cause}");
             skipped.extend(unreadable.iter().map(said));
@@ -392,6 +393,12 @@ impl Rule {
 
 fn certificates(pem: &str) -> Result<Vec<CaCertificate>, Invalid> {
     CaCertificate::from_pem(pem).map_err(|cause| unreadable(&cause))
+}
+
+fn to_pem(authorities: &[CaCertificate]) -> Result<String, Invalid> {
+    let block = |ca: &CaCertificate| encode_string("CERTIFICATE", LineEnding::LF, ca.der());
+    let blocks = authorities.iter().map(block).collect::<Result<_, _>>();
+    blocks.map_err(|cause| Invalid(format!("writing the certificates: {cause}")))
 }
 
 /// In Teleport's words where it has them.

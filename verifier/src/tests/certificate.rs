@@ -361,11 +361,12 @@ fn unreadable_certificate_in_a_bundle_is_named_and_the_rest_are_read() {
         format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n")
     };
     let no_base64 = block(&[]).replace("\n\n", "\nM\n");
-    let text = [one.to_pem(), block(&odd), no_base64, block(&[0x30, 0]), other.to_pem()].concat();
+    let text =
+        [block(one.der()), block(&odd), no_base64, block(&[0x30, 0]), block(other.der())].concat();
     let bundle = Bundle::read(&text).unwrap();
     let read: Vec<_> = bundle.authorities.iter().map(CaCertificate::der).collect();
     assert_eq!(read, [one.der(), other.der()]);
-    let line = one.to_pem().lines().count();
+    let line = block(one.der()).lines().count();
     let unreadable: Vec<_> = bundle.unreadable.iter().map(ToString::to_string).collect();
     assert_eq!(
         unreadable,
@@ -379,7 +380,7 @@ fn unreadable_certificate_in_a_bundle_is_named_and_the_rest_are_read() {
         ]
     );
     assert_eq!(CaCertificate::from_pem(&text).unwrap_err(), bundle.unreadable[0]);
-    assert_eq!(CaCertificate::from_pem(&one.to_pem()).unwrap()[0].der(), one.der());
+    assert_eq!(CaCertificate::from_pem(&block(one.der())).unwrap()[0].der(), one.der());
     // A text that is no bundle has nothing that could be used.
     Bundle::read(&text.replace("END CERTIFICATE", "END")).unwrap_err();
 }

@@ -57,9 +57,9 @@ pub fn x509(key: &dyn Key, x509: X509<'_>, files: X509Files) -> Result<FileSet, 
         X509Files::Tls => ["tls.crt", "tls.key", "ca.crt"],
     };
     Ok(FileSet::new()
-        .with(certificate, pems(x509.certificates))
+        .with(certificate, pems(x509.certificates)?)
         .with_secret(secret, key.to_pem()?)
-        .with(authorities, pems(x509.authorities)))
+        .with(authorities, pems(x509.authorities)?))
 }
 
 /// The files of an `identity` service. `ssh_folder`, where OpenSSH's client is to find them, asks for its configuration.
@@ -75,10 +75,10 @@ pub fn identity(
     check_x509(key, x509)?;
     check_ssh(key, ssh)?;
     let known_hosts = openssh::known_hosts(identity)?;
-    let authorities = pems(x509.authorities);
+    let authorities = pems(x509.authorities)?;
     let set = FileSet::new()
         .with_secret("identity", bundle(key, identity, &known_hosts)?)
-        .with("tlscert", pems(x509.certificates))
+        .with("tlscert", pems(x509.certificates)?)
         .with_secret("key", key.to_pem()?)
         .with("key.pub", openssh::public_key(&key.public()))
         .with("key-cert.pub", format!("{}\n", ssh.certificate))
@@ -105,9 +105,9 @@ fn bundle(
     let leaf = identity.x509.certificates.get(..1).unwrap_or_default();
     let rest = [
         format!("{}\n", identity.ssh.certificate),
-        pems(leaf),
+        pems(leaf)?,
         known_hosts.to_owned(),
-        pems(identity.x509.authorities),
+        pems(identity.x509.authorities)?,
     ];
     // As large as it gets from the start: growing would leave a copy of the key behind.
     let length = key.len() + rest.iter().map(String::len).sum::<usize>();
@@ -150,7 +150,7 @@ fn unusable(what: &str) -> Failure {
     )
 }
 
-fn pems(certificates: &[Vec<u8>]) -> String {
+fn pems(certificates: &[Vec<u8>]) -> Result<String, Failure> {
     certificates.iter().map(|der| pem("CERTIFICATE", der)).collect()
 }
 
