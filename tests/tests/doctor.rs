@@ -371,6 +371,7 @@ fn expiry_of_the_last_ca_is_reported() -> Result<()> {
     let seen = joined.seen(address, &[pin], &[&own, &ending, &ended])?;
     seen.has("trust-bundle", "ok", "(not configured) expired at 20")?;
     ensure!(seen.report["verdict"] == "ok", "another CA replaces it: {:#}", seen.report);
-    joined.seen(address, &[pin], &[&ending])?.has("trust-bundle", "warn", "is valid until 20")?;
+    let lasts_no_month = "in 30 days, no CA of the trust bundle is valid any more";
+    joined.seen(address, &[pin], &[&ending])?.has("trust-bundle", "warn", lasts_no_month)?;
     joined.seen(address, &[pin], &[&ended])?.has("trust-bundle", "warn", "expired at 20")
 }

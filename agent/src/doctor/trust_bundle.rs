@@ -31,7 +31,7 @@ pub(super) fn examine(identity: &Identity, trust: &Trust, wall: i64) -> Vec<Chec
         let configured = if pins.contains(&pin) { "configured" } else { "not configured" };
         checks.push(dates_of(&format!("CA {pin} ({configured})"), dates, is_last, wall));
     }
-    checks.extend(compare(&bundle, &pins, identity));
+    checks.extend(compare(&bundle, &pins, identity, wall));
     checks
 }
 
@@ -51,14 +51,15 @@ fn dates_of(name: &str, dates: Option<Validity>, is_last: bool, wall: i64) -> Ch
         true => format!("{name} expired at {}", date(not_after)),
         false => format!("{name} is valid until {}", date(not_after)),
     };
-    match is_last {
-        true => warn(finding, "ask the authority's operator to replace the CA of the cluster"),
-        false => Check::ok(Topic::TrustBundle, finding),
+    if !is_last {
+        return Check::ok(Topic::TrustBundle, finding);
     }
+    let finding = format!("{finding}: in 30 days, no CA of the trust bundle is valid any more");
+    warn(finding, "ask the authority's operator to replace the CA of the cluster")
 }
 
 /// How the configured CAs differ from the bundle. Joins need the former, renewals the latter.
-fn compare(bundle: &TrustBundle, pins: &[CaPin], identity: &Identity) -> Vec<Check> {
+fn compare(bundle: &TrustBundle, pins: &[CaPin], identity: &Identity, wall: i64) -> Vec<Check> {
     let warn = |finding: String, advice: String| Check::warn(Topic::TrustBundle, finding, advice);
     let is_unknown = |pin: &&CaPin| !bundle.pins().contains(pin);
     if !pins.iter().all(|pin| is_unknown(&pin)) {
@@ -72,12 +73,14 @@ fn compare(bundle: &TrustBundle, pins: &[CaPin], identity: &Identity) -> Vec<Che
     }
     let none = "no configured CA is in the trust bundle";
     if identity.is_of(pins) {
-        let first = bundle.pins().first().map(ToString::to_string).unwrap_or_default();
+        let is_valid = |dates: Validity| dates.holds_at(wall);
+        let valid = bundle.cas().find(|(_, dates)| dates.is_some_and(is_valid));
+        let advice = match valid {
+            Some((pin, _)) => format!("add {pin} to the configuration: a new join needs it"),
+            None => "ask the authority's operator which CA to configure".to_owned(),
+        };
         let finding = format!("{none}: the cluster has replaced its CAs since the join");
-        return vec![warn(
-            finding,
-            format!("add {first} to the configuration: a new join needs it"),
-        )];
+        return vec![warn(finding, advice)];
     }
     let finding = format!("{none}, nor are those of the join configured: the agent joins again");
     let advice = format!("restore the CAs of cluster {} if that is not intended", identity.cluster);
