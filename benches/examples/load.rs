@@ -17,22 +17,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use proto::v1::join_response::Step;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use testkit::simulated::{SoftwareTpm, Wire};
 use tls::ServerTrust;
 use tokio::net::TcpSocket;
-
-use self::software_tpm::SoftwareTpm;
-use self::wire::Wire;
-
-// The hosts of the authority's own tests, which can do more than this needs.
-#[path = "../../authority/tests/system/tests/software_tpm.rs"]
-#[expect(dead_code, reason = "the tests use the rest")]
-mod software_tpm;
-#[path = "../../authority/tests/system/tests/wire.rs"]
-#[expect(dead_code, reason = "the tests use the rest")]
-mod wire;
 
 /// Clock ticks a second in /proc/PID/stat: USER_HZ, which Linux fixed at 100 on all that it runs on
 /// here.
@@ -83,7 +72,8 @@ struct Figures {
 fn main() -> Result<()> {
     let options = Options::parse();
     ensure!(options.joins > 0 && options.rounds > 0 && options.parallel > 0, "nothing to do");
-    let hosts: Arc<Vec<_>> = Arc::new((0..options.parallel).map(|_| SoftwareTpm::new()).collect());
+    let hosts: Arc<Vec<_>> =
+        Arc::new((0..options.parallel).map(|_| SoftwareTpm::generate()).collect());
     let programs: Vec<_> = [Some(&options.a), options.b.as_ref()].into_iter().flatten().collect();
     let authorities: Vec<_> = programs
         .iter()
@@ -234,14 +224,8 @@ async fn join(
     let last = u8::try_from(number + 1)?;
     socket.bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 1, last)), 0))?;
     let wire = Wire::over(socket.connect(address).await?, config).await;
-    let mut join = wire.join().await;
-    let init = join.init(&host.init("load")).await;
-    let Step::Challenge(challenge) = join.reply().await? else { bail!("no challenge") };
-    join.answer(host.answer(&wire.exporter, &init, &challenge)).await;
-    match join.reply().await? {
-        Step::Result(_) => Ok(()),
-        Step::Challenge(_) => bail!("another challenge"),
-    }
+    wire.complete_join(host, "load").await?;
+    Ok(())
 }
 
 impl Figures {

@@ -12,6 +12,8 @@ pub mod bus;
 pub mod double;
 #[cfg(feature = "forge")]
 pub mod forge;
+#[cfg(feature = "hosts")]
+pub mod simulated;
 #[cfg(feature = "tpm")]
 pub mod tap;
 

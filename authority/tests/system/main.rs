@@ -21,9 +21,7 @@ mod tests {
     mod operator;
     mod removal;
     mod renew;
-    mod software_tpm;
     mod startup;
     mod store;
     mod terminal;
-    mod wire;
 }

@@ -5,18 +5,18 @@ use std::time::Duration;
 use proto::transcript::Transcript;
 use proto::v1::JoinAnswer;
 use testkit::forge::Ca;
+use testkit::simulated::SoftwareTpm;
 use tonic::Code;
 
 use super::harness::Harness;
-use super::software_tpm::SoftwareTpm;
 
 #[tokio::test]
 async fn a_tpm_that_no_rule_names_is_refused_after_it_proved_itself() {
-    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::generate());
     let manufacturer = Ca::new("Some TPM CA");
     tpm.certify(&manufacturer, &[0x5e, 0xcd, 0x5f, 0x8e]);
     let hash = tpm.ek_hash();
-    let other = SoftwareTpm::new().ek_hash();
+    let other = SoftwareTpm::generate().ek_hash();
     let cases = [
         format!("- ek_public_hash: {other}"),
         "- ek_certificate_serial: \"5e:cd:5f:8f\"".into(),
@@ -40,7 +40,7 @@ async fn a_tpm_that_no_rule_names_is_refused_after_it_proved_itself() {
 #[tokio::test]
 async fn the_certificate_of_another_tpm_opens_nothing() {
     let (harness, mut tpm, mut other) =
-        (Harness::new().await, SoftwareTpm::new(), SoftwareTpm::new());
+        (Harness::new().await, SoftwareTpm::generate(), SoftwareTpm::generate());
     let manufacturer = Ca::new("Some TPM CA");
     other.certify(&manufacturer, &[7]);
     tpm.ek_certificate.clone_from(&other.ek_certificate);
@@ -65,7 +65,8 @@ async fn the_certificate_of_another_tpm_opens_nothing() {
 
 #[tokio::test]
 async fn the_credential_opens_only_for_the_key_that_was_named() {
-    let (harness, tpm, other) = (Harness::new().await, SoftwareTpm::new(), SoftwareTpm::new());
+    let (harness, tpm, other) =
+        (Harness::new().await, SoftwareTpm::generate(), SoftwareTpm::generate());
     harness.allow(&tpm).await;
     let (_, _join, _, challenge) = harness.challenged(&tpm).await;
     assert!(tpm.activate(&challenge, &tpm.join_key_public()).is_some());
@@ -74,7 +75,8 @@ async fn the_credential_opens_only_for_the_key_that_was_named() {
 
 #[tokio::test]
 async fn wrong_mac_and_wrong_signature_have_different_refusal_codes() {
-    let (harness, tpm, other) = (Harness::new().await, SoftwareTpm::new(), SoftwareTpm::new());
+    let (harness, tpm, other) =
+        (Harness::new().await, SoftwareTpm::generate(), SoftwareTpm::generate());
     harness.allow(&tpm).await;
     type Spoil = fn(&mut JoinAnswer, &SoftwareTpm, &Transcript);
     let cases: [(Spoil, &str); 9] = [
@@ -135,7 +137,7 @@ async fn an_answer_is_worth_nothing_for_another_challenge() {
 
 #[tokio::test]
 async fn connection_without_a_certificate_gets_one_challenge() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
     let (wire, _first, ..) = harness.challenged(&tpm).await;
     let mut second = wire.join().await;
@@ -146,7 +148,7 @@ async fn connection_without_a_certificate_gets_one_challenge() {
 
 #[tokio::test]
 async fn an_answer_is_worth_nothing_on_another_connection() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
     // In the middle sits one who has his own connection to the authority and passes the challenge
     // on.
@@ -159,7 +161,7 @@ async fn an_answer_is_worth_nothing_on_another_connection() {
 
 #[tokio::test]
 async fn an_answer_covers_what_was_said_before() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
     let (wire, mut join, init, challenge) = harness.challenged(&tpm).await;
     let said = String::from_utf8_lossy(&init).replace("host-1", "host-2");
@@ -172,7 +174,7 @@ async fn an_answer_covers_what_was_said_before() {
 #[tokio::test]
 async fn late_answer_is_refused() {
     let harness = Harness::with_timeout(Duration::from_millis(300)).await;
-    let tpm = SoftwareTpm::new();
+    let tpm = SoftwareTpm::generate();
     harness.allow(&tpm).await;
     let (wire, mut join, init, challenge) = harness.challenged(&tpm).await;
     let answer = tpm.answer(&wire.exporter, &init, &challenge);
@@ -189,7 +191,7 @@ async fn late_answer_is_refused() {
 
 #[tokio::test]
 async fn abandoned_join_is_recorded() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
     let (_wire, mut join, _, _) = harness.challenged(&tpm).await;
     join.finish();

@@ -11,14 +11,13 @@ use proto::v1::admin_service_client::AdminServiceClient;
 use proto::v1::create_request::IfExists;
 use proto::v1::{CreateRequest, RemoveRequest, StatusRequest};
 use serde_json::Value;
+use testkit::simulated::{SoftwareTpm, TIMEOUT};
 use tokio::sync::oneshot;
 use tonic::Code;
 
 use super::harness::{BOT, Harness, author, token};
 use super::renew::{client, renew};
-use super::software_tpm::SoftwareTpm;
 use super::store::SmallDisk;
-use super::wire::TIMEOUT;
 
 /// An authority whose audit log is in a directory of its own, which can be taken away.
 async fn harness(max_waiting: usize) -> (Harness, PathBuf, tempfile::TempDir) {
@@ -35,7 +34,7 @@ async fn rows(harness: &Harness) -> usize {
 
 #[tokio::test]
 async fn join_and_renewal_are_one_write_each_that_holds_their_audit_rows() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
     let before = harness.meanwhile.writes();
     let held = harness.join(&tpm, "t").await.unwrap();
@@ -49,7 +48,7 @@ async fn join_and_renewal_are_one_write_each_that_holds_their_audit_rows() {
 #[tokio::test]
 async fn grant_whose_line_cannot_be_written_is_in_the_log_once_it_can() {
     let (harness, logs, _dir) = harness(2).await;
-    let tpm = SoftwareTpm::new();
+    let tpm = SoftwareTpm::generate();
     harness.allow(&tpm).await;
     let gone = logs.with_extension("gone");
     fs::rename(&logs, &gone).unwrap();
@@ -77,7 +76,7 @@ async fn line_that_a_full_disk_cut_short_leaves_nothing_in_the_file() {
     // So that there is room for a part of a line in the last page.
     let before = format!("{{{}}}\n", " ".repeat(4000));
     fs::write(&log, &before).unwrap();
-    let (harness, tpm) = (Harness::with_audit(&log, 2).await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::with_audit(&log, 2).await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
     fs::write(&ballast, vec![0; 8 << 20]).unwrap_err();
     harness.join(&tpm, "t").await.unwrap();
@@ -91,7 +90,7 @@ async fn line_that_a_full_disk_cut_short_leaves_nothing_in_the_file() {
 #[tokio::test]
 async fn nothing_is_granted_while_too_many_lines_wait() {
     let (harness, logs, _dir) = harness(1).await;
-    let tpm = SoftwareTpm::new();
+    let tpm = SoftwareTpm::generate();
     harness.allow(&tpm).await;
     fs::rename(&logs, logs.with_extension("gone")).unwrap();
     let held = harness.join(&tpm, "t").await.unwrap();
@@ -107,7 +106,7 @@ async fn nothing_is_granted_while_too_many_lines_wait() {
 
 #[tokio::test]
 async fn rows_that_a_crash_left_in_the_store_are_in_the_file_once() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     // These rows are in the store, and their lines were never written.
     harness.allow(&tpm).await;
     let left = rows(&harness).await;

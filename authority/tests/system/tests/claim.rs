@@ -4,14 +4,14 @@ use std::sync::atomic::Ordering;
 
 use proto::v1::join_init::Ek;
 use testkit::forge::{Ca, KEY_AGREEMENT, Template, dns_name, key_usage, seq, unsigned};
+use testkit::simulated::SoftwareTpm;
 use tonic::Code;
 
 use super::harness::{BOT, Harness, author, token};
-use super::software_tpm::SoftwareTpm;
 
 #[tokio::test]
 async fn an_unknown_and_an_expired_token_look_the_same_from_outside() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     let unknown = harness.join(&tpm, "t").await.unwrap_err();
     let line = harness.assert_refused("token_unknown").await;
     assert_eq!((line["token_name"].as_str(), line.get("bot_name")), (Some("t"), None));
@@ -29,7 +29,7 @@ async fn an_unknown_and_an_expired_token_look_the_same_from_outside() {
 
 #[tokio::test]
 async fn a_name_that_no_token_can_have_is_an_unknown_token() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     for (index, name) in ["", "../x", "a\nb", &"x".repeat(5000)].into_iter().enumerate() {
         harness.join(&tpm, name).await.unwrap_err();
         let line = harness.assert_refused_after(index, "token_unknown").await;
@@ -39,7 +39,7 @@ async fn a_name_that_no_token_can_have_is_an_unknown_token() {
 
 #[tokio::test]
 async fn a_token_for_others_lets_no_bot_in() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     let rules = format!("- ek_public_hash: {}", tpm.ek_hash());
     let node =
         token("t", &rules, &[]).replace("[Bot]", "[Node]").replace("  bot_name: my-bot\n", "");
@@ -50,7 +50,7 @@ async fn a_token_for_others_lets_no_bot_in() {
 
 #[tokio::test]
 async fn token_of_a_removed_bot_refuses_joins() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
     let (bot, kind) = ("my-bot", authority::resource::Kind::Bot);
     harness.authority.records.remove(kind, bot, author()).await.unwrap();
@@ -64,7 +64,7 @@ async fn token_of_a_removed_bot_refuses_joins() {
 
 #[tokio::test]
 async fn a_resource_expires_while_a_connection_lives() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     let rules = format!("- ek_public_hash: {}", tpm.ek_hash());
     let token = token("t", &rules, &[]);
     harness.create(&token.replace("name: t\n", "name: t\n  expires: 2200-01-01T00:00:00Z\n")).await;
@@ -78,7 +78,7 @@ async fn a_resource_expires_while_a_connection_lives() {
 
 #[tokio::test]
 async fn a_token_with_cas_demands_a_certificate() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     let manufacturer = Ca::new("Some TPM CA");
     let rules = format!("- ek_public_hash: {}", tpm.ek_hash());
     harness.token("t", &rules, &[&manufacturer.root().pem()]).await;
@@ -91,7 +91,7 @@ async fn a_token_with_cas_demands_a_certificate() {
 
 #[tokio::test]
 async fn another_ca_of_the_same_name_is_not_trusted() {
-    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::generate());
     let ours = Ca::new("Some TPM CA");
     let other = ours.impostor("other");
     tpm.certify(&other, &[0x5e, 0xcd, 0x5f, 0x8e]);
@@ -108,7 +108,7 @@ async fn another_ca_of_the_same_name_is_not_trusted() {
 
 #[tokio::test]
 async fn serial_of_another_issuer_is_not_admitted_where_the_rule_names_one() {
-    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::generate());
     let [one, two] = ["One TPM CA", "Two TPM CA"].map(Ca::new);
     let rule = "- ek_certificate_serial: \"07\"\n  ek_certificate_issuer: CN=One TPM CA\n";
     harness.token("t", rule, &[&one.root().pem(), &two.root().pem()]).await;
@@ -124,7 +124,7 @@ async fn serial_of_another_issuer_is_not_admitted_where_the_rule_names_one() {
 
 #[tokio::test]
 async fn certificate_for_any_purpose_is_no_ek_certificate_unless_the_token_says_so() {
-    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::generate());
     let manufacturer = Ca::new("Some CA");
     // As a CA that also issues for servers would issue it for a key in software.
     let extensions = vec![key_usage(KEY_AGREEMENT), dns_name("host-1")];
@@ -144,7 +144,7 @@ async fn certificate_for_any_purpose_is_no_ek_certificate_unless_the_token_says_
 
 #[tokio::test]
 async fn unverified_ek_certificate_is_recorded_as_such() {
-    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::generate());
     tpm.certify(&Ca::new("Other"), &[1]);
     harness.allow(&tpm).await;
     harness.join(&tpm, "t").await.unwrap();
@@ -154,7 +154,7 @@ async fn unverified_ek_certificate_is_recorded_as_such() {
 
 #[tokio::test]
 async fn every_change_of_a_join_keys_public_area_is_refused() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
     let good = tpm.join_key_public();
     let mut cases: Vec<(Vec<u8>, &str)> = Vec::new();
@@ -195,7 +195,7 @@ async fn every_change_of_a_join_keys_public_area_is_refused() {
 
 #[tokio::test]
 async fn malformed_ek_is_refused() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
     let spki = tpm.ek_public();
     let mut cases = vec![

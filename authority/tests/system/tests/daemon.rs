@@ -5,11 +5,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
+use testkit::simulated::TIMEOUT;
 
 use super::command::{Place, Running};
 use super::harness::BOT;
 use super::store::SmallDisk;
-use super::wire::TIMEOUT;
 
 fn ask(address: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();

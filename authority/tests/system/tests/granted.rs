@@ -6,13 +6,13 @@ use authority::resource::Name;
 use p256::ecdsa::VerifyingKey;
 use spki::DecodePublicKey;
 use testkit::forge::Ca;
+use testkit::simulated::SoftwareTpm;
 
 use super::harness::{Harness, run};
-use super::software_tpm::SoftwareTpm;
 
 #[tokio::test]
 async fn a_tpm_that_is_allowed_by_its_hash_joins() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
     let result = harness.join(&tpm, "t").await.unwrap();
     assert_eq!((result.cluster.as_str(), result.bot.as_str()), ("test.example", "my-bot"));
@@ -72,7 +72,7 @@ async fn a_tpm_that_is_allowed_by_its_hash_joins() {
 
 #[tokio::test]
 async fn a_tpm_joins_by_the_serial_of_a_certificate_that_its_manufacturer_signed() {
-    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::generate());
     let manufacturer = Ca::new("Some TPM CA");
     tpm.certify(&manufacturer, &[0xf3, 0xcd, 0x5f, 0x8e]);
     let rules = "- ek_certificate_serial: \"00:aa\"\n- ek_certificate_serial: \"F3:CD:5f:8e\"";
@@ -87,7 +87,7 @@ async fn a_tpm_joins_by_the_serial_of_a_certificate_that_its_manufacturer_signed
 #[tokio::test]
 async fn joins_are_instances_of_their_own_and_run_side_by_side() {
     let harness = std::sync::Arc::new(Harness::new().await);
-    let tpm = std::sync::Arc::new(SoftwareTpm::new());
+    let tpm = std::sync::Arc::new(SoftwareTpm::generate());
     harness.allow(&tpm).await;
     let joins: Vec<_> = (0..20)
         .map(|_| {
@@ -108,7 +108,7 @@ async fn joins_are_instances_of_their_own_and_run_side_by_side() {
 
 #[tokio::test]
 async fn messages_after_the_answer_are_harmless() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
     let (wire, mut join, init, challenge) = harness.challenged(&tpm).await;
     join.answer(tpm.answer(&wire.exporter, &init, &challenge)).await;

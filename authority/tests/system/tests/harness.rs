@@ -19,12 +19,11 @@ use rustls::client::ResolvesClientCert;
 use rustls_pki_types::CertificateDer;
 use serde_json::Value;
 use tempfile::TempDir;
+use testkit::simulated::{Join, SoftwareTpm, TIMEOUT, Wire};
 use tls::ServerTrust;
 use tokio::sync::watch;
 
 use super::meanwhile::Meanwhile;
-use super::software_tpm::SoftwareTpm;
-use super::wire::{Join, TIMEOUT, Wire};
 
 pub(crate) struct Harness {
     pub(crate) authority: Arc<Authority>,
@@ -174,23 +173,12 @@ impl Harness {
         tpm: &SoftwareTpm,
         token: &str,
     ) -> Result<proto::v1::IssuedCredentials, tonic::Status> {
-        let wire = self.wire().await;
-        let mut join = wire.join().await;
-        let init = join.init(&tpm.init(token)).await;
-        let challenge = match join.reply().await? {
-            proto::v1::join_response::Step::Challenge(challenge) => challenge,
-            proto::v1::join_response::Step::Result(_) => panic!("a result before the answer"),
-        };
-        join.answer(tpm.answer(&wire.exporter, &init, &challenge)).await;
-        match join.reply().await? {
-            proto::v1::join_response::Step::Result(result) => Ok(result),
-            proto::v1::join_response::Step::Challenge(_) => panic!("another challenge"),
-        }
+        self.wire().await.complete_join(tpm, token).await
     }
 
     /// A TPM that is let in by the token `t`, and has joined.
     pub(crate) async fn joined(&self) -> (SoftwareTpm, proto::v1::IssuedCredentials) {
-        let tpm = SoftwareTpm::new();
+        let tpm = SoftwareTpm::generate();
         self.allow(&tpm).await;
         let issued = self.join(&tpm, "t").await.unwrap();
         (tpm, issued)

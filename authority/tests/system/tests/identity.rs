@@ -13,16 +13,15 @@ use proto::v1::{
     CreateRequest, GetRequest, JoinRequest, RemoveRequest, RenewRequest, StatusRequest,
     WhoAmIRequest,
 };
+use testkit::simulated::{SoftwareTpm, Wire, identity};
 use tonic::{Code, Status};
 
 use super::harness::Harness;
 use super::issue::request as issue_request;
-use super::software_tpm::{SoftwareTpm, identity};
-use super::wire::Wire;
 
 #[tokio::test]
 async fn whoami_returns_the_content_of_the_certificate() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
     let result = harness.join(&tpm, "t").await.unwrap();
     let wire = harness.wire_as(Some(tpm.identity(&result))).await;
@@ -53,7 +52,8 @@ async fn caller_without_certificate_is_unauthenticated() {
 
 #[tokio::test]
 async fn a_certificate_of_another_cluster_does_not_pass_the_handshake() {
-    let (harness, other, tpm) = (Harness::new().await, Harness::new().await, SoftwareTpm::new());
+    let (harness, other, tpm) =
+        (Harness::new().await, Harness::new().await, SoftwareTpm::generate());
     other.allow(&tpm).await;
     let result = other.join(&tpm, "t").await.unwrap();
     let wire = harness.wire_as(Some(tpm.identity(&result))).await;
@@ -108,7 +108,8 @@ async fn challenged(wire: &Wire, tpm: &SoftwareTpm) -> Code {
 /// Every call, by every kind of caller. The table is the whole policy: who adds a call adds a column.
 #[tokio::test]
 async fn calls_are_authorized_by_certificate() {
-    let (harness, other, tpm) = (Harness::new().await, Harness::new().await, SoftwareTpm::new());
+    let (harness, other, tpm) =
+        (Harness::new().await, Harness::new().await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
     other.allow(&tpm).await;
     let held = harness.join(&tpm, "t").await.unwrap();

@@ -7,11 +7,10 @@ use p256::pkcs8::EncodePublicKey;
 use proto::transcript::issue_digest;
 use proto::v1::identity_service_client::IdentityServiceClient;
 use proto::v1::{IssueRequest, RenewRequest, WhoAmIRequest};
+use testkit::simulated::{Wire, identity};
 use tonic::Code;
 
 use super::harness::Harness;
-use super::software_tpm::identity;
-use super::wire::Wire;
 
 pub(crate) fn request(key: &SigningKey, exporter: &[u8; 32]) -> IssueRequest {
     let public_key = key.verifying_key().to_public_key_der().unwrap().into_vec();

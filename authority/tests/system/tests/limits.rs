@@ -6,15 +6,15 @@ use prost::Message;
 use proto::v1::join_request::Step;
 use proto::v1::{JoinAnswer, JoinInit, JoinRequest};
 use testkit::forge::Ca;
+use testkit::simulated::{Bytes, SoftwareTpm, TIMEOUT};
 use tokio::io::AsyncWriteExt;
 use tonic::Code;
 
 use super::harness::Harness;
-use super::software_tpm::SoftwareTpm;
 
 #[tokio::test]
 async fn malformed_requests_are_refused() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
     let init = tpm.init("t").encode_to_vec();
     let request = |step: Step| JoinRequest { step: Some(step) }.encode_to_vec();
@@ -44,7 +44,7 @@ async fn malformed_requests_are_refused() {
 
 #[tokio::test]
 async fn oversized_requests_are_refused() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
     let wire = harness.wire().await;
     let mut join = wire.join().await;
@@ -62,7 +62,7 @@ async fn oversized_requests_are_refused() {
 
 #[tokio::test]
 async fn many_certificates_beside_the_ek_are_refused_where_they_would_be_looked_at() {
-    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::generate());
     let manufacturer = Ca::new("Some TPM CA");
     tpm.certify(&manufacturer, &[1]);
     let rules = format!("- ek_public_hash: {}", tpm.ek_hash());
@@ -76,7 +76,7 @@ async fn many_certificates_beside_the_ek_are_refused_where_they_would_be_looked_
 
 #[tokio::test]
 async fn every_truncation_and_every_changed_byte_of_an_init_is_refused_or_harmless() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
     let init = tpm.init("t").encode_to_vec();
     let truncated = (0..init.len()).map(|length| init[..length].to_vec());
@@ -106,7 +106,7 @@ async fn every_truncation_and_every_changed_byte_of_an_init_is_refused_or_harmle
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(super::wire::TIMEOUT, done).await.unwrap();
+    tokio::time::timeout(TIMEOUT, done).await.unwrap();
     let recorded = harness.audit();
     assert!(recorded.iter().all(|line| line["outcome"] == "refused"));
     assert!(recorded.len() < 100, "{} of {count} are recorded in full", recorded.len());
@@ -124,7 +124,7 @@ async fn an_unknown_service_is_said_to_be_unknown() {
 
 #[tokio::test]
 async fn a_join_under_way_comes_to_its_end_when_the_authority_stops() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
     let (wire, mut join, init, challenge) = harness.challenged(&tpm).await;
     harness.stop();
@@ -134,13 +134,13 @@ async fn a_join_under_way_comes_to_its_end_when_the_authority_stops() {
     join.answer(tpm.answer(&wire.exporter, &init, &challenge)).await;
     join.result().await;
     drop((wire, join));
-    tokio::time::timeout(super::wire::TIMEOUT, harness.served).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(TIMEOUT, harness.served).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn non_tls_client_does_not_affect_others() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
     let mut silent = Vec::new();
     for _ in 0..50 {
@@ -167,7 +167,7 @@ async fn silent_connection_after_the_handshake_is_closed() {
     let mut stream = connector.connect(tls::authority_name(), stream).await.unwrap();
     let mut said = Vec::new();
     // That the end comes without TLS's own is an error here.
-    let end = tokio::time::timeout(super::wire::TIMEOUT, stream.read_to_end(&mut said)).await;
+    let end = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut said)).await;
     assert!(end.is_ok(), "still open");
     assert_eq!(said, b"");
 }
@@ -179,8 +179,8 @@ async fn request_that_never_ends_is_ended() {
     client.ready().await.unwrap();
     let request = tonic::Request::new(tokio_stream::pending::<Vec<u8>>());
     let path = "/endorse.v1.IdentityService/WhoAmI".parse().unwrap();
-    let answer = client.streaming(request, path, super::wire::Bytes);
-    let answer = tokio::time::timeout(2 * super::wire::TIMEOUT, answer).await.expect("no answer");
+    let answer = client.streaming(request, path, Bytes);
+    let answer = tokio::time::timeout(2 * TIMEOUT, answer).await.expect("no answer");
     // The connection is closed, since there is no join on it.
     answer.unwrap_err();
 }
@@ -203,7 +203,7 @@ async fn connection_without_certificate_makes_few_calls() {
 
 #[tokio::test]
 async fn join_that_has_not_begun_takes_no_place_of_those_under_way() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
     let wire = harness.wire().await;
     let _parked = (wire.join().await, wire.join().await);
@@ -232,7 +232,7 @@ async fn connection_without_certificate_sends_few_bytes() {
     let mut said = Vec::new();
     let read = answers.read_to_end(&mut said);
     let both = async { tokio::join!(flood, read) };
-    tokio::time::timeout(super::wire::TIMEOUT, both).await.expect("closed").1.unwrap_err();
+    tokio::time::timeout(TIMEOUT, both).await.expect("closed").1.unwrap_err();
 }
 
 /// What is parsed of a ClientHello stays in memory while it waits for its turn.
@@ -264,11 +264,11 @@ async fn waiting_handshakes_do_not_block_others_from_the_same_address() {
     for _ in 0..80 {
         let mut stream = tokio::net::TcpStream::connect(harness.address).await.unwrap();
         stream.write_all(&hello).await.unwrap();
-        let answered = tokio::time::timeout(super::wire::TIMEOUT, stream.readable());
+        let answered = tokio::time::timeout(TIMEOUT, stream.readable());
         answered.await.expect("an answer to the ClientHello").unwrap();
         waiting.push(stream);
     }
-    let wire = tokio::time::timeout(super::wire::TIMEOUT, harness.wire()).await;
+    let wire = tokio::time::timeout(TIMEOUT, harness.wire()).await;
     wire.expect("a connection");
 }
 

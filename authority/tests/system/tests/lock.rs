@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 use authority::resource::{Kind, Timestamp};
 use proto::v1::admin_service_client::AdminServiceClient;
 use proto::v1::{IssueRequest, StatusRequest, WhoAmIRequest};
+use testkit::simulated::SoftwareTpm;
 use tonic::Code;
 
 use super::harness::{Harness, author};
 use super::renew::{assert_refused, client, renew};
-use super::software_tpm::SoftwareTpm;
 
 /// For how long what has ended stays on record, in seconds.
 const WEEK: i64 = 7 * 24 * 3600;
@@ -71,7 +71,7 @@ async fn lock_on_another_target_has_no_effect() {
     let harness = Harness::new().await;
     let (tpm, held) = harness.joined().await;
     let mut client = client(&harness, &tpm, &held).await;
-    let other = SoftwareTpm::new().ek_hash();
+    let other = SoftwareTpm::generate().ek_hash();
     for (name, target) in [
         ("a", "user: bot-my-bot2".to_owned()),
         ("b", "user: bot-my".to_owned()),

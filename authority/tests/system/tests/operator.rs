@@ -7,13 +7,12 @@ use proto::v1::identity_service_client::IdentityServiceClient;
 use proto::v1::join_response::Step;
 use proto::v1::{IssuedCredentials, RenewRequest, WhoAmIRequest};
 use rustls::client::ResolvesClientCert;
+use testkit::simulated::{SoftwareTpm, Wire};
 use tls::ServerTrust;
 use tonic::Code;
 
 use super::command::{Place, Running};
 use super::harness::{BOT, run, token};
-use super::software_tpm::SoftwareTpm;
-use super::wire::Wire;
 
 async fn wire(authority: &Running, identity: Option<Arc<dyn ResolvesClientCert>>) -> Wire {
     let trust = ServerTrust::Pins(vec![authority.pin.parse().unwrap()]);
@@ -48,7 +47,7 @@ async fn renew(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hosts_are_seen_locked_and_removed() {
-    let (place, tpm) = (Place::new(), SoftwareTpm::new());
+    let (place, tpm) = (Place::new(), SoftwareTpm::generate());
     let authority = place.start(&["--cluster-name", "one.example"]);
     assert_eq!(place.run(&["bots", "ls"]).1, "No bots found.\n");
     assert_eq!(place.run(&["bots", "instances"]).1, "No bot instances found.\n");
@@ -140,7 +139,7 @@ async fn hosts_are_seen_locked_and_removed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn grants_survive_a_kill_of_the_authority() {
-    let (place, tpm) = (Place::new(), SoftwareTpm::new());
+    let (place, tpm) = (Place::new(), SoftwareTpm::generate());
     let mut authority = place.start(&["--cluster-name", "one.example"]);
     let rules = format!("- ek_public_hash: {}", tpm.ek_hash());
     place.pipe(&["create", "-"], &format!("{BOT}---\n{}", token("t", &rules, &[])));

@@ -10,12 +10,12 @@ use p256::elliptic_curve::Generate;
 use proto::v1::identity_service_client::IdentityServiceClient;
 use proto::v1::{IssuedCredentials, RenewRequest, WhoAmIRequest};
 use testkit::forge::Ca;
+use testkit::simulated::SoftwareTpm;
 use tonic::Status;
 
 use super::harness::{BOT, Harness, author, token};
 use super::issue::request;
 use super::meanwhile::Event;
-use super::software_tpm::SoftwareTpm;
 
 /// What an operator does.
 #[derive(Clone)]
@@ -56,7 +56,7 @@ impl Removal {
 fn removals(tpm: &SoftwareTpm) -> Vec<(Removal, &'static str, &'static str)> {
     let rules = format!("- ek_public_hash: {}", tpm.ek_hash());
     let now = token("t", &rules, &[]);
-    let other = format!("- ek_public_hash: {}", SoftwareTpm::new().ek_hash());
+    let other = format!("- ek_public_hash: {}", SoftwareTpm::generate().ek_hash());
     let maker = Ca::new("maker");
     let lock = |target: &str| {
         Removal::Replace(format!(
@@ -132,7 +132,7 @@ async fn assert_refused(harness: &Harness, event: &str, code: &str, serials: &[S
 
 #[tokio::test]
 async fn join_is_refused_after_any_removal_while_it_waited_for_its_host() {
-    let tpm = SoftwareTpm::new();
+    let tpm = SoftwareTpm::generate();
     for (removal, code, _) in removals_of_joins(&tpm) {
         let harness = harness(&tpm).await;
         let (wire, mut join, init, challenge) = harness.challenged(&tpm).await;
@@ -145,7 +145,7 @@ async fn join_is_refused_after_any_removal_while_it_waited_for_its_host() {
 
 #[tokio::test]
 async fn join_is_refused_after_any_removal_between_its_judgement_and_its_record() {
-    let tpm = SoftwareTpm::new();
+    let tpm = SoftwareTpm::generate();
     for (removal, code, _) in removals_of_joins(&tpm) {
         let harness = harness(&tpm).await;
         harness.meanwhile.set(removal.event());
@@ -157,7 +157,7 @@ async fn join_is_refused_after_any_removal_between_its_judgement_and_its_record(
 
 #[tokio::test]
 async fn renewal_and_issue_are_refused_after_any_removal_on_an_open_connection() {
-    let tpm = SoftwareTpm::new();
+    let tpm = SoftwareTpm::generate();
     for (removal, _, code) in removals(&tpm) {
         let harness = harness(&tpm).await;
         let held = harness.join(&tpm, "t").await.unwrap();
@@ -179,7 +179,7 @@ async fn renewal_and_issue_are_refused_after_any_removal_on_an_open_connection()
 
 #[tokio::test]
 async fn renewal_and_issue_are_refused_after_any_removal_between_judgement_and_record() {
-    let tpm = SoftwareTpm::new();
+    let tpm = SoftwareTpm::generate();
     for (removal, _, code) in removals(&tpm) {
         let harness = harness(&tpm).await;
         let held = harness.join(&tpm, "t").await.unwrap();
@@ -201,7 +201,7 @@ async fn renewal_and_issue_are_refused_after_any_removal_between_judgement_and_r
 
 #[tokio::test]
 async fn grant_has_the_roles_that_the_bot_has_when_it_is_recorded() {
-    let tpm = SoftwareTpm::new();
+    let tpm = SoftwareTpm::generate();
     let fewer = Removal::Replace(BOT.replace("[access, dev]", "[access]"));
     let roles = async |harness: &Harness, held: &IssuedCredentials| {
         let wire = harness.wire_as(Some(tpm.identity(held))).await;
@@ -225,7 +225,7 @@ async fn grant_has_the_roles_that_the_bot_has_when_it_is_recorded() {
 
 #[tokio::test]
 async fn grant_that_is_overtaken_each_time_is_refused_as_busy() {
-    let tpm = SoftwareTpm::new();
+    let tpm = SoftwareTpm::generate();
     let harness = harness(&tpm).await;
     fn again(meanwhile: Arc<super::meanwhile::Meanwhile>) -> Event {
         Box::new(move |records| {
@@ -242,7 +242,7 @@ async fn grant_that_is_overtaken_each_time_is_refused_as_busy() {
 
 #[tokio::test]
 async fn instance_recorded_while_its_bot_is_removed_does_not_outlive_it() {
-    let tpm = SoftwareTpm::new();
+    let tpm = SoftwareTpm::generate();
     let harness = harness(&tpm).await;
     for _ in 0..20 {
         let join = || harness.join(&tpm, "t");
@@ -277,7 +277,7 @@ async fn lock_that_is_replaced_at_the_same_time_twice_has_one_target() {
 
 #[tokio::test]
 async fn instance_renewed_while_others_are_pruned_stays() {
-    let tpm = SoftwareTpm::new();
+    let tpm = SoftwareTpm::generate();
     let harness = harness(&tpm).await;
     harness.join(&tpm, "t").await.unwrap();
     let held = harness.join(&tpm, "t").await.unwrap();
@@ -318,7 +318,7 @@ async fn lock_created_while_it_is_removed_has_no_hidden_effect() {
 
 #[tokio::test]
 async fn renewal_is_refused_after_a_change_of_its_instance_between_judgement_and_record() {
-    let (harness, tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
     let held = harness.join(&tpm, "t").await.unwrap();
     let serials = [harness.instance().await.status.certificate_serial];

@@ -10,13 +10,12 @@ use p256::elliptic_curve::Generate;
 use proto::v1::identity_service_client::IdentityServiceClient;
 use proto::v1::{IssuedCredentials, RenewRequest, WhoAmIRequest};
 use testkit::forge::Ca;
+use testkit::simulated::{SoftwareTpm, TIMEOUT, identity};
 use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::harness::{Harness, author, run, token};
-use super::software_tpm::{SoftwareTpm, identity};
-use super::wire::TIMEOUT;
 
 pub(crate) type Client = IdentityServiceClient<Channel>;
 
@@ -198,7 +197,7 @@ async fn a_token_that_no_longer_lets_the_tpm_in_ends_renewals() {
 
 #[tokio::test]
 async fn renewal_uses_the_recorded_ek_verdict_and_the_present_cas() {
-    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::new());
+    let (harness, mut tpm) = (Harness::new().await, SoftwareTpm::generate());
     let (ours, theirs) = (Ca::new("Our CA"), Ca::new("Their CA"));
     tpm.certify(&ours, &[0x5e, 0xcd]);
     let rule = "- ek_certificate_serial: \"5e:cd\"";

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{chown, symlink};
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use testkit::simulated::TIMEOUT;
 
 use super::command::Place;
 use super::harness::run;
@@ -237,7 +238,7 @@ async fn served(place: &Place) -> String {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(super::wire::TIMEOUT, answered).await.expect("no answer")
+    tokio::time::timeout(TIMEOUT, answered).await.expect("no answer")
 }
 
 #[tokio::test]

@@ -1,0 +1,8 @@
+//! Simulated hosts: a TPM in software and the host's end of the connection to an authority. They join as an agent does,
+//! and can also send what no agent would.
+
+mod software_tpm;
+mod wire;
+
+pub use software_tpm::{SoftwareTpm, identity};
+pub use wire::{Bytes, Join, TIMEOUT, Wire};
