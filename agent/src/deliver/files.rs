@@ -112,7 +112,7 @@ impl FileSink {
         announce: &mut dyn FnMut(&Manifest, Option<&Manifest>),
     ) -> Result<Notices, Failure> {
         let before = self.destination.manifest();
-        self.destination.write_announced(files, &mut |now| announce(now, before.as_ref()))
+        self.destination.write(files, &mut |now| announce(now, before.as_ref()))
     }
 
     /// From when to when the certificate in the files is valid, if the files are as they were written.

@@ -172,19 +172,11 @@ impl Destination {
         }
     }
 
-    /// Replaces the whole set that is there by this one. When it returns, the set is on the disk.
+    /// Replaces the set of the destination, as [`Writer::write_announced`] does.
     ///
     /// # Errors
-    /// What the operating system refused, and where; what was there before is then still there, whole.
-    pub fn write(&self, set: &FileSet) -> Result<Notices, Failure> {
-        self.write_announced(set, &mut |_| {})
-    }
-
-    /// The same; calls `announce` with what is about to become current, so that a killed agent has it on record.
-    ///
-    /// # Errors
-    /// As [`Destination::write`].
-    pub fn write_announced(
+    /// As [`Writer::write_announced`].
+    pub fn write(
         &self,
         set: &FileSet,
         announce: &mut dyn FnMut(&Manifest),

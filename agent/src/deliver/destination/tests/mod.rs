@@ -29,7 +29,7 @@ fn a_set_replaces_the_one_before_under_the_same_paths() {
     });
     assert_eq!(destination.read().unwrap(), None);
     for round in 1..=3 {
-        assert_eq!(destination.write(&pair(round)).unwrap(), Notices::new());
+        assert_eq!(destination.write(&pair(round), &mut |_| {}).unwrap(), Notices::new());
         assert_eq!(destination.read().unwrap(), Some(pair(round)));
         for (name, content) in pair(round).iter() {
             assert_eq!(fs::read(path.join(name)).unwrap(), content);
@@ -147,7 +147,7 @@ fn only_plain_names_are_written_and_only_so_much() {
         let failure = writer.write(&FileSet::new().with(name, "x")).unwrap_err();
         assert_eq!(failure.exit, Exit::Bug, "{name:?}");
         let memory = Destination::new(&config::Destination::Memory);
-        memory.write(&FileSet::new().with(name, "")).unwrap_err();
+        memory.write(&FileSet::new().with(name, ""), &mut |_| {}).unwrap_err();
     }
     writer.write(&FileSet::new().with("x", vec![0; 1024 * 1024 + 1])).unwrap_err();
     writer.write(&FileSet::new().with("x", vec![0; 1024 * 1024])).unwrap();
@@ -158,8 +158,9 @@ fn only_plain_names_are_written_and_only_so_much() {
 fn memory_holds_the_newest() {
     let memory = Destination::new(&config::Destination::Memory);
     assert_eq!(memory.read().unwrap(), None);
-    memory.write(&pair(1)).unwrap();
-    memory.write(&pair(2)).unwrap();
+    for round in 1..=2 {
+        memory.write(&pair(round), &mut |_| {}).unwrap();
+    }
     assert_eq!(memory.read().unwrap(), Some(pair(2)));
 }
 
