@@ -57,12 +57,19 @@ impl Budget {
 pub struct Budgeted<S> {
     stream: S,
     budget: Budget,
+    min_read: usize,
 }
 
 impl<S> Budgeted<S> {
     /// The stream, with a budget that others may hold too.
     pub const fn new(stream: S, budget: Budget) -> Self {
-        Self { stream, budget }
+        Self { stream, budget, min_read: 0 }
+    }
+
+    /// The same, where each read costs so many bytes at least: a wake-up costs more than a few bytes.
+    #[must_use]
+    pub fn with_min_read(self, min_read: usize) -> Self {
+        Self { min_read, ..self }
     }
 
     /// The stream, for what a budget does not cover.
@@ -86,7 +93,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Budgeted<S> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let bytes = buf.filled().len().saturating_sub(before);
-        self.budget.charge(bytes.saturating_add(READ_COST));
+        let (cost, min_read) = (bytes.saturating_add(READ_COST), self.min_read);
+        self.budget.charge(cost.max(min_read));
         Poll::Ready(Ok(()))
     }
 }
@@ -148,6 +156,15 @@ mod tests {
 
         budget.set(Some(1000));
         budget.charge(1000);
+        peer.write_all(&[7]).await.unwrap();
+        stream.read_exact(&mut byte).await.unwrap_err();
+
+        let mut stream = stream.with_min_read(1000);
+        budget.set(Some(1500));
+        for _ in 0..2 {
+            peer.write_all(&[7]).await.unwrap();
+            stream.read_exact(&mut byte).await.unwrap();
+        }
         peer.write_all(&[7]).await.unwrap();
         stream.read_exact(&mut byte).await.unwrap_err();
 

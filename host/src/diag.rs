@@ -1,6 +1,9 @@
 //! Diagnostics over plain HTTP: `/livez`, `/readyz`, `/metrics` and the like. Callers only ask; nothing takes orders here.
 
 use std::convert::Infallible;
+use std::future::pending;
+use std::pin::pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -13,6 +16,8 @@ pub use hyper::{Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::clock;
 
 /// How long a caller may take for its request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -51,6 +56,18 @@ where
         .serve_connection(TokioIo::new(stream), reply);
     // An error or slowness of one caller does not affect the others.
     let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+}
+
+/// Prepares a thread for serving HTTP while the clock may come to show a time before 1970. hyper keeps the text of its Date
+/// header for each thread: writing it for the first time aborts at such a time, later it keeps the old text.
+pub fn prepare_thread() {
+    let unused = service_fn(|_: Request<Incoming>| pending::<Result<Reply, Infallible>>());
+    let empty = TokioIo::new(tokio::io::empty());
+    let connection = http1::Builder::new().serve_connection(empty, unused);
+    if clock::check(clock::now()).is_ok() {
+        // The connection has ended already.
+        let _ = pin!(connection).poll(&mut Context::from_waker(Waker::noop()));
+    }
 }
 
 /// A JSON document.

@@ -11,7 +11,7 @@
 //! | [`service_manager`] | sd_notify(3) |
 //! | [`systemd_unit`], [`account`], [`place`] | what `install` writes, and where |
 //! | [`diag`], [`metrics`] | diagnostics over HTTP, Prometheus' text format |
-//! | [`budget`] | a bound on the bytes that a peer may send |
+//! | [`budget`], [`frames`] | a bound on the bytes and frames that a peer may send |
 //! | [`bounded`] | files, read whole or refused |
 //! | [`unix_socket`] | unix sockets whose path has any length |
 //! | [`go_duration`] | durations as Go writes them |
@@ -24,6 +24,7 @@ pub mod clock;
 pub mod command_line;
 pub mod diag;
 pub mod exit;
+pub mod frames;
 pub mod go_duration;
 pub mod log;
 pub mod manual;

@@ -159,6 +159,12 @@ impl World {
         self.set_clock("agent", clocks.ahead.get() + seconds)
     }
 
+    /// The same with the authority's clock.
+    pub fn set_authority_wrong(&self, seconds: i64) -> Result<()> {
+        let clocks = self.clocks.as_ref().context("a world with the machine's time")?;
+        self.set_clock("authority", clocks.ahead.get() + seconds)
+    }
+
     fn set_clock(&self, whose: &str, ahead: i64) -> Result<()> {
         let [clock, draft] = ["clock", "draft"].map(|name| self.path(&format!("{name}-{whose}")));
         fs::write(&draft, format!("{ahead:+}\n"))?;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, DnsName, ServerName};
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::time_provider::DefaultTimeProvider;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ConnectionCommon, ServerConfig};
+use rustls::{ClientConfig, ConnectionCommon, NamedGroup, ServerConfig};
 
 use crate::direct::DirectClientVerifier;
 use crate::error::ConfigError;
@@ -68,11 +69,11 @@ pub fn server_config(
     resolver: Arc<dyn ResolvesServerCert>,
     client_cas: &[CertificateDer<'_>],
 ) -> Result<Arc<ServerConfig>, ConfigError> {
-    let roots = Arc::new(roots(client_cas)?);
-    let clients = WebPkiClientVerifier::builder_with_provider(roots, provider())
+    let (roots, provider) = (Arc::new(roots(client_cas)?), server_provider());
+    let clients = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
         .allow_unauthenticated()
         .build()?;
-    let mut config = ServerConfig::builder_with_details(provider(), Arc::new(DefaultTimeProvider))
+    let mut config = ServerConfig::builder_with_details(provider, Arc::new(DefaultTimeProvider))
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(DirectClientVerifier(clients)))
         .with_cert_resolver(resolver);
@@ -81,6 +82,14 @@ pub fn server_config(
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     Ok(Arc::new(config))
+}
+
+/// The cryptography of the authority's side: without key exchange on P-384, which costs five times as much as on the other
+/// curves and is computed for any stranger.
+fn server_provider() -> Arc<CryptoProvider> {
+    let mut provider = CryptoProvider::clone(&provider());
+    provider.kx_groups.retain(|group| group.name() != NamedGroup::secp384r1);
+    Arc::new(provider)
 }
 
 /// Whether both ends agreed on HTTP/2. A client goes on without an agreement, RFC 7301 section 3.2, unless it asks this.

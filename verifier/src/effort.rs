@@ -61,6 +61,12 @@ impl Default for Effort {
 }
 
 impl Effort {
+    /// What failed signature checks and the challenge have cost, in units of about 0.2 ms.
+    #[must_use]
+    pub fn cost(&self) -> u32 {
+        MAX_COST.saturating_sub(self.cost_left)
+    }
+
     /// Whether another claim is refused unread.
     pub(crate) fn is_spent(&self) -> bool {
         self.is_spent
@@ -69,7 +75,9 @@ impl Effort {
     /// Takes the one challenge, for this EK; false if it would cost too much.
     pub(crate) fn take_challenge(&mut self, ek: &EkPublicKey) -> bool {
         self.is_spent = true;
-        challenge_cost(ek) <= self.cost_left
+        let cost_left = self.cost_left.checked_sub(challenge_cost(ek));
+        self.cost_left = cost_left.unwrap_or(self.cost_left);
+        cost_left.is_some()
     }
 
     /// Checks a signature with this key; `None` if that might cost too much.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use host::budget::Budget;
 use host::exit::{Exit, Failure};
+use host::frames::{Charged, Http2Frames};
 use hyper_util::rt::TokioIo;
 use rustls::{AlertDescription, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,7 +18,6 @@ use tokio::time::{Instant, timeout};
 use tonic::Status;
 
 use crate::ceremony::channel::Channel;
-use crate::ceremony::frames::Charged;
 use crate::ceremony::handshake::{self, Stream};
 use crate::ceremony::tls_failure::{handshake_failure, not_accepted};
 
@@ -139,7 +139,7 @@ impl Connection {
         let exporter = tls::join_exporter(tls.get_ref().1).map_err(bug)?;
 
         let end = End::default();
-        let io = Charged::new(Watched { tls, end: end.clone() }, budget.clone());
+        let io = Charged::<_, Http2Frames>::new(Watched { tls, end: end.clone() }, budget.clone());
         let io = TokioIo::new(io);
         let channel =
             Channel::open(io).await.map_err(|error| unreachable(address, &error.to_string()))?;

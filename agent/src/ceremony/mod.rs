@@ -5,7 +5,6 @@ pub mod channel;
 pub mod client;
 pub mod connection;
 pub mod endorse_v1;
-mod frames;
 mod handshake;
 mod tls_failure;
 

@@ -13,7 +13,7 @@ mod whoami;
 
 use clap::CommandFactory;
 use host::exit::Failure;
-use host::{clock, manual, output};
+use host::{clock, diag, manual, output};
 use tokio::runtime::Builder;
 
 use crate::cli::{Cli, Command};
@@ -38,6 +38,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
 
 /// Runs a command to its end. One thread is enough for a client; what blocks another thread by then ends with the process.
 fn block_on<T>(command: impl Future<Output = T>) -> Result<T, Failure> {
+    diag::prepare_thread();
     let runtime = Builder::new_current_thread().enable_io().enable_time().build();
     let runtime = runtime.map_err(|cause| Failure::io(&cause, "cannot start"))?;
     let result = runtime.block_on(command);

@@ -15,7 +15,7 @@ mod table;
 
 use clap::CommandFactory;
 use host::exit::Failure;
-use host::{clock, manual, output};
+use host::{clock, diag, manual, output};
 
 use crate::cli::{Audit, Bots, Cli, Command, Ek};
 use crate::config::Settings;
@@ -55,7 +55,11 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
 }
 
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    diag::prepare_thread();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_start(diag::prepare_thread)
+        .build();
     let runtime = runtime.map_err(|cause| Failure::io(&cause, "cannot start"))?;
     let result = runtime.block_on(command);
     // Nothing that is left is worth waiting for.

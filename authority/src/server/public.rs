@@ -1,22 +1,22 @@
 //! The listener for hosts: TCP and TLS, bounded in number and in time.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use host::budget::{Budget, Budgeted};
+use host::frames::{Charged, TlsRecords};
 use rustls::server::Acceptor;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{Accept, LazyConfigAcceptor, StartHandshake};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
@@ -25,7 +25,7 @@ use super::open_files;
 use super::places::{Limits, Place, PlaceRef, Places};
 use super::tls_settings::TlsSettings;
 use crate::metrics::Metrics;
-use crate::service::Peer;
+use crate::service::{Peer, Source, Workers};
 
 /// How long a peer may take for its ClientHello. Waiting for it costs the authority nothing but a
 /// place.
@@ -41,14 +41,18 @@ const FIRST_BYTE: Duration = Duration::from_secs(10);
 
 /// Bytes that a peer may send until its ClientHello is whole. One with a post-quantum key share has less
 /// than 2 KiB; one of thousands of tiny extensions takes many times its length in memory.
-const MAX_CLIENT_HELLO: usize = 4 * 1024;
+const MAX_CLIENT_HELLO: usize = 6 * 1024;
 
 /// Bytes for the rest of the handshake: the certificate of a host has about 1 KiB.
 const MAX_HANDSHAKE: usize = 16 * 1024;
 
 /// Bytes for all that a peer without a certificate sends after the handshake: a join of the maximum
 /// size, another of a typical one, and some to spare.
-const MAX_UNPROVEN: usize = 64 * 1024;
+const MAX_UNPROVEN: usize = 96 * 1024;
+
+/// What a read costs at least, in bytes: as much as a segment of the network. A peer that sends each
+/// byte by itself costs the authority 40 µs for each.
+const MIN_READ: usize = 1536;
 
 /// How long to wait when the system has no more files or memory for connections.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -61,6 +65,12 @@ const MAX_READY: usize = 64;
 
 /// How often connections over their deadline are closed.
 const SWEEP: Duration = Duration::from_secs(1);
+
+/// A host's connection below TLS: what it sends is counted.
+type HostStream = Charged<Budgeted<TcpStream>, TlsRecords>;
+
+/// A ClientHello, and the connection that it came on.
+type Hello = StartHandshake<HostStream>;
 
 /// A connection, as the router for its calls needs it.
 #[derive(Clone)]
@@ -98,6 +108,7 @@ impl PublicListener {
         let (known, known_conns) = mpsc::channel(MAX_READY);
         let limits = Limits::for_open_files(open_files());
         let door = Door {
+            workers: self.tls.workers(),
             tls: self.tls,
             places: Places::new(limits, Arc::clone(&metrics)),
             metrics,
@@ -116,6 +127,7 @@ impl PublicListener {
 #[derive(Clone)]
 struct Door {
     tls: Arc<TlsSettings>,
+    workers: Workers,
     places: Arc<Places>,
     metrics: Arc<Metrics>,
     unproven: mpsc::Sender<Result<Conn, Infallible>>,
@@ -181,29 +193,26 @@ impl Door {
         stream: TcpStream,
         place: Place,
         remote: SocketAddr,
-    ) -> io::Result<(TlsStream<Budgeted<TcpStream>>, Place, Connection)> {
+    ) -> io::Result<(TlsStream<HostStream>, Place, Connection)> {
         // Without it answers wait for acknowledgements; it is no reason to refuse a connection.
         let _ = stream.set_nodelay(true);
-        let stream = Budgeted::new(stream, Budget::new(MAX_CLIENT_HELLO));
+        let budget = Budget::new(MAX_CLIENT_HELLO);
+        let stream = Budgeted::new(stream, budget.clone()).with_min_read(MIN_READ);
+        let stream = Charged::new(stream, budget.clone());
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
         let hello = timeout_at(Instant::now() + CLIENT_HELLO, hello).await??;
-        hello.io.budget().set(Some(MAX_HANDSHAKE));
-        let stopping = || io::Error::other("the connection was closed to make room for another");
-        let permit = place.handshake().await.ok_or_else(stopping)?;
+        budget.set(Some(MAX_HANDSHAKE));
+        place.computes();
+        let answered = self.answer(hello, Source::of(remote.ip())).await?;
         let now = Instant::now();
         let deadline = now + HANDSHAKE;
         place.waits(now, deadline);
-        let mut opened = Box::pin(hello.into_stream(self.tls.current()));
-        // The permit is for computing the answer to the ClientHello. While the peer takes its time,
-        // others behind the same address have their turn.
-        let answered = poll_fn(|cx| Poll::Ready(opened.as_mut().poll(cx))).await;
-        drop(permit);
         let mut stream = match answered {
-            Poll::Ready(stream) => stream?,
-            Poll::Pending => timeout_at(deadline, opened).await??,
+            Answered::Done(stream) => (*stream)?,
+            Answered::Sent(opened) => timeout_at(deadline, opened).await??,
         };
         let is_unproven = stream.get_ref().1.peer_certificates().is_none();
-        stream.get_ref().0.budget().set(is_unproven.then_some(MAX_UNPROVEN));
+        budget.set(is_unproven.then_some(MAX_UNPROVEN));
         let now = Instant::now();
         let deadline = now + FIRST_BYTE;
         place.waits(now, deadline);
@@ -214,7 +223,7 @@ impl Door {
         let certificate = session.peer_certificates().and_then(|chain| chain.first());
         let certificate = certificate.map(|leaf| Arc::new(leaf.clone().into_owned()));
         if !place.greet(certificate.is_some(), Instant::now()) {
-            return Err(stopping());
+            return Err(io::Error::other("the connection was closed to make room for another"));
         }
         let reference = place.reference();
         let places = Arc::new(reference.clone());
@@ -224,15 +233,51 @@ impl Door {
             exporter,
             renewed: Arc::default(),
             effort: Arc::default(),
+            budget,
             places,
         };
         Ok((stream, place, Connection { peer, place: reference }))
+    }
+
+    /// Computes the answer to a ClientHello. Sources take turns, so that no host waits for all the
+    /// handshakes of another source; a peer that has gone gets no answer.
+    async fn answer(&self, hello: Hello, source: Source) -> io::Result<Answered> {
+        let config = self.tls.current();
+        let compute = move || {
+            let mut hello = hello;
+            let mut context = Context::from_waker(Waker::noop());
+            if is_closed(hello.io.get_mut().get_mut(), &mut context) {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            let mut opened = Box::pin(hello.into_stream(config));
+            Ok(match opened.as_mut().poll(&mut context) {
+                Poll::Ready(stream) => Answered::Done(Box::new(stream)),
+                Poll::Pending => Answered::Sent(opened),
+            })
+        };
+        self.workers.run(source, compute).await.map_err(|_| io::ErrorKind::ResourceBusy)?
+    }
+}
+
+/// A handshake that is answered.
+enum Answered {
+    /// The peer needs no answer any more, or there was none.
+    Done(Box<io::Result<TlsStream<HostStream>>>),
+    /// The peer's turn is next.
+    Sent(Pin<Box<Accept<HostStream>>>),
+}
+
+/// Whether the peer has gone, as far as is known: there is nothing left to read, and never will be.
+fn is_closed(stream: &TcpStream, context: &mut Context<'_>) -> bool {
+    match stream.poll_peek(context, &mut ReadBuf::new(&mut [0])) {
+        Poll::Ready(peeked) => peeked.map_or(true, |bytes| bytes == 0),
+        Poll::Pending => false,
     }
 }
 
 /// A connection as tonic wants it.
 pub(super) struct Conn {
-    stream: TlsStream<Budgeted<TcpStream>>,
+    stream: TlsStream<HostStream>,
     connection: Connection,
     /// Completes when the connection must be closed; none once it has.
     evicted: Option<oneshot::Receiver<()>>,
@@ -291,5 +336,29 @@ impl AsyncWrite for Conn {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn peer_that_has_gone_is_noticed_once_everything_is_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let closed =
+            |stream: &TcpStream| is_closed(stream, &mut Context::from_waker(Waker::noop()));
+        assert!(!closed(&stream));
+        peer.try_write(b"x").unwrap();
+        drop(peer);
+        stream.readable().await.unwrap();
+        assert!(!closed(&stream), "a byte is left");
+        stream.read_u8().await.unwrap();
+        stream.readable().await.unwrap();
+        assert!(closed(&stream));
     }
 }

@@ -7,7 +7,7 @@ use tracing::error;
 
 use super::leaf::Leaf;
 use crate::issue::Keys;
-use crate::service::Authority;
+use crate::service::{Authority, Workers};
 
 /// The settings of TLS, made again when the CAs change.
 pub struct TlsSettings {
@@ -26,6 +26,11 @@ impl TlsSettings {
         let keys = authority.issuer.keyring().keys();
         let current = Mutex::new((Arc::clone(&keys), config(&leaf, &keys)?));
         Ok(Arc::new(Self { authority, leaf, current }))
+    }
+
+    /// The threads for computing handshakes.
+    pub(super) fn workers(&self) -> Workers {
+        self.authority.workers.clone()
     }
 
     /// Those for a connection that is made now.

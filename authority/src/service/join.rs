@@ -31,6 +31,9 @@ use crate::store::Basis;
 /// The longest SubjectPublicKeyInfo of an EK, in bytes: RSA of 4096 bits has 550.
 const MAX_EK_PUBLIC: usize = 1024;
 
+/// What a unit of effort costs a peer's connection, in bytes that it may still send.
+const EFFORT_COST: usize = 3584;
+
 /// One join, from a host's claim to its credentials. A protocol calls [`Join::begin`], [`Join::admit`],
 /// [`Join::check`] and [`Join::grant`] in this order, and [`Join::end`] whatever the end is.
 pub(crate) struct Join {
@@ -129,9 +132,15 @@ impl Join {
             Some(_) => Arc::default(),
             None => Arc::clone(&self.peer.effort),
         };
+        let budget = self.peer.budget.clone();
         let appraise = move || {
             let mut effort = effort.lock().unwrap_or_else(PoisonError::into_inner);
-            let appraised = appraise(&init, &token.anchors, policy, now, &known, &mut effort)?;
+            let before = effort.cost();
+            let appraised = appraise(&init, &token.anchors, policy, now, &known, &mut effort);
+            // A peer may cost the authority time by claims or by many small messages, not by both.
+            let cost = usize::try_from(effort.cost().saturating_sub(before)).unwrap_or(usize::MAX);
+            budget.charge(cost.saturating_mul(EFFORT_COST));
+            let appraised = appraised?;
             Ok(appraised.map(|appraisal| (appraisal.challenge(), appraisal)))
         };
         match self.authority.workers.run(self.peer.source(), appraise).await?? {

@@ -35,7 +35,7 @@ use self::refusal_log::Refusals;
 pub(crate) use self::source::Source;
 use self::token_cache::TokenCache;
 use self::turns::Turns;
-use self::workers::Workers;
+pub(crate) use self::workers::Workers;
 use crate::audit::{Action, AuditLog, Author};
 use crate::issue::{Credentials, Issuer, X509Authority};
 use crate::metrics::Metrics;
@@ -61,7 +61,7 @@ pub struct Authority {
     refusals: Refusals,
     store: Arc<Measured>,
     tokens: TokenCache,
-    workers: Workers,
+    pub(crate) workers: Workers,
     known_signatures: Arc<KnownSignatures>,
     /// Whose renewals and issues are under way, by their keys.
     turns: Turns,

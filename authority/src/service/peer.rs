@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
+use host::budget::Budget;
 use rustls_pki_types::CertificateDer;
 use verifier::Effort;
 
@@ -29,6 +30,8 @@ pub struct Peer {
     /// What the authority may still compute for claims on this connection, unless the peer has
     /// proven a certificate.
     pub(crate) effort: Arc<Mutex<Effort>>,
+    /// What the peer may still send.
+    pub(crate) budget: Budget,
     pub(crate) places: Arc<dyn Places>,
 }
 

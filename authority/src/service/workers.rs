@@ -1,4 +1,5 @@
-//! Threads for what takes processor time before a host has proven anything.
+//! Threads for what takes processor time before a host has proven anything: handshakes, and the
+//! verification of claims.
 //!
 //! A reactor thread that computes serves no one else meanwhile. These leave one core to the reactor,
 //! take jobs from each source in turn, and turn work away rather than let it pile up. So a host waits
@@ -14,11 +15,11 @@ use super::Source;
 use super::refusal::{Code, Refusal};
 
 /// Jobs that wait. One takes some milliseconds at worst.
-const MAX_WAITING: usize = 1024;
+const MAX_WAITING: usize = 2048;
 
 /// A bounded number of threads with a bounded queue.
 #[derive(Clone)]
-pub(super) struct Workers(Arc<Mutex<Queue>>);
+pub(crate) struct Workers(Arc<Mutex<Queue>>);
 
 /// What waits for a thread.
 struct Queue {
@@ -52,7 +53,7 @@ impl Workers {
     ///
     /// # Errors
     /// [`Code::Busy`] if too many jobs wait already, and no source has more of them than this one.
-    pub(super) async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         source: Source,
         job: impl FnOnce() -> T + Send + 'static,

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use tests::programs;
+use tests::world::World;
 
 use super::{HALF_LIFE, holds, joined, not_joined, not_renewed, sees, switched_on};
 
@@ -57,5 +59,40 @@ fn identity_that_expired_during_sleep_is_replaced() -> Result<()> {
     host.until_logged("INFO  joined name=identity", 2)?;
     host.wait_healthy()?;
     ensure!(!host.log().contains("WARN"), "{}", host.log());
+    holds(&swtpm, &before)
+}
+
+/// Seconds from now to a time before 1970.
+const BEFORE_1970: i64 = -60 * 365 * 24 * 3600;
+
+#[test]
+fn running_authority_outlasts_a_clock_before_1970() -> Result<()> {
+    let swtpm = switched_on()?;
+    let mut world = World::with_clocks(programs!())?;
+    world.allow("t", &world.rule(&swtpm.tcti())?, &[])?;
+    // The first request to a process is the one that counts.
+    world.stop()?;
+    world.start(&[])?;
+    world.set_authority_wrong(BEFORE_1970)?;
+    let said = world.join(&swtpm.tcti(), "t", "storage")?;
+    ensure!(said.err.contains("error: "), "{said:?}");
+    world.set_authority_wrong(0)?;
+    world.join(&swtpm.tcti(), "t", "storage")?.success()?;
+    // A panic ends the program as it is shipped, and not the one that is tested.
+    ensure!(!world.log()?.contains("panicked"), "{}", world.log()?);
+    Ok(())
+}
+
+#[test]
+fn running_agent_outlasts_a_clock_before_1970() -> Result<()> {
+    let swtpm = switched_on()?;
+    let (host, before) = joined(&swtpm)?;
+    host.world.set_wrong(BEFORE_1970)?;
+    let diag = host.readyz()?;
+    ensure!(diag.0 == 503 || diag.0 == 200, "{diag:?}");
+    host.world.set_wrong(0)?;
+    host.signal("USR1")?;
+    host.wait_healthy()?;
+    ensure!(!host.log().contains("panicked"), "{}", host.log());
     holds(&swtpm, &before)
 }

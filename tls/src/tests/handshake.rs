@@ -5,6 +5,7 @@ use std::slice::from_ref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use rustls::NamedGroup;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer};
 use rustls::server::{ServerSessionMemoryCache, WebPkiClientVerifier};
@@ -72,7 +73,13 @@ fn every_certificate_suite_and_group() {
                     .with_root_certificates(roots(from_ref(&pki.ca)).unwrap())
                     .with_client_cert_resolver(pki.bot_identity());
                 let (mut client, mut server) = pair(&Arc::new(client), &server);
-                converse(&mut client, &mut server).unwrap();
+                let agreed = converse(&mut client, &mut server);
+                if limited.kx_groups[0].name() == NamedGroup::secp384r1 {
+                    // Computed for any stranger, it costs too much.
+                    assert!(agreed.is_err(), "{kind:?}");
+                    continue;
+                }
+                agreed.unwrap();
                 exchange(&mut client, &mut server, &[0x5A; 9_000]);
                 let agreed = server.negotiated_cipher_suite().unwrap();
                 assert_eq!(agreed, limited.cipher_suites[0], "{kind:?}");

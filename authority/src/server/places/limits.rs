@@ -3,15 +3,13 @@
 
 use std::time::Duration;
 
-/// How many connections, handshakes and joins there may be at a time.
+/// How many connections and joins there may be at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::server) struct Limits {
     /// Connections of each class.
     pub(in crate::server) connections: usize,
     /// Sockets of all connections, including those that were asked to close and have not yet.
     pub(in crate::server) sockets: usize,
-    /// Handshakes of one source.
-    pub(in crate::server) handshakes_per_source: usize,
     /// Joins under way of each class.
     pub(in crate::server) joins: usize,
     /// Joins under way of one source.
@@ -30,7 +28,6 @@ impl Limits {
         Self {
             connections,
             sockets: 2 * connections + share(files, 16).clamp(2, 32),
-            handshakes_per_source: 64,
             joins: 4096,
             joins_per_source: 1024,
             expendable_after: Duration::from_secs(2),
@@ -44,7 +41,6 @@ impl Limits {
         Self {
             connections: sockets - sockets.div_ceil(9),
             sockets,
-            handshakes_per_source: 0,
             joins: 0,
             joins_per_source: 0,
             expendable_after: Duration::ZERO,

@@ -69,7 +69,6 @@ struct Held {
 struct Peers {
     seats: HashMap<u64, Seat>,
     joins: usize,
-    handshakes: Arc<Semaphore>,
 }
 
 struct Seat {
@@ -145,12 +144,8 @@ impl Places {
         let id = held.next;
         held.next = id.wrapping_add(1);
         held.unproven += 1;
-        let permits = self.limits.handshakes_per_source;
-        let peers = held.peers.entry(source).or_insert_with(|| Peers {
-            seats: HashMap::new(),
-            joins: 0,
-            handshakes: Arc::new(Semaphore::new(permits)),
-        });
+        let peers =
+            held.peers.entry(source).or_insert_with(|| Peers { seats: HashMap::new(), joins: 0 });
         let seat = Seat {
             class: Class::Unproven,
             entered: now,
@@ -298,11 +293,9 @@ impl Place {
         self.0.clone()
     }
 
-    /// The right to compute a handshake; those of one source wait for each other.
-    pub(super) async fn handshake(&self) -> Option<OwnedSemaphorePermit> {
-        let handshakes = self.0.with(|peers, _| Arc::clone(&peers.handshakes))?;
+    /// The authority has the word: the peer waits for its handshake.
+    pub(super) fn computes(&self) {
         self.0.seat(|seat| (seat.waiting_since, seat.deadline) = (None, None));
-        handshakes.acquire_owned().await.ok()
     }
 
     /// The peer has the word, and until `deadline` to use it.

@@ -235,6 +235,40 @@ async fn connection_without_certificate_sends_few_bytes() {
     tokio::time::timeout(TIMEOUT, both).await.expect("closed").1.unwrap_err();
 }
 
+/// Each makes the other end derive new keys, in 27 bytes.
+#[tokio::test]
+async fn connection_without_certificate_sends_few_tls_records() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let harness = Harness::new().await;
+    let trust = tls::ServerTrust::Certificates(vec![harness.ca()]);
+    let config = tls::client_config(&trust, None).unwrap();
+    let stream = tokio::net::TcpStream::connect(harness.address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(config);
+    let mut stream = connector.connect(tls::authority_name(), stream).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    // The server's settings.
+    let mut settings = [0; 9];
+    stream.read_exact(&mut settings).await.unwrap();
+    stream.read_exact(&mut vec![0; settings[2].into()]).await.unwrap();
+    let pings = async {
+        let mut answered = 0;
+        loop {
+            for byte in [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8] {
+                if stream.write_all(&[byte]).await.is_err() {
+                    return answered;
+                }
+            }
+            // An acknowledgement of the settings, or of a ping.
+            if stream.read_exact(&mut [0; 9]).await.is_err() {
+                return answered;
+            }
+            answered += 1;
+        }
+    };
+    let answered = tokio::time::timeout(TIMEOUT, pings).await.expect("closed");
+    assert!((3..40).contains(&answered), "{answered}");
+}
+
 /// What is parsed of a ClientHello stays in memory while it waits for its turn.
 #[tokio::test]
 async fn long_client_hello_is_refused() {
@@ -251,7 +285,7 @@ async fn long_client_hello_is_refused() {
     }
 }
 
-/// Those behind one address share the permits for computing, and not the time of each other's TPMs.
+/// Those behind one address wait for each other's handshakes to be computed, and not for each other's TPMs.
 #[tokio::test]
 async fn waiting_handshakes_do_not_block_others_from_the_same_address() {
     let harness = Harness::new().await;
