@@ -1,4 +1,4 @@
-//! The folder that holds the bot's identity: a [set of files](crate::deliver::destination) that change as one, and no private key.
+//! The directory that holds the bot's identity: a [set of files](crate::deliver::destination) that change as one, and no private key.
 //!
 //! `identity.json` is the truth, and the only one of them that the agent reads; the others are copies for other programs.
 //! Beside them is a mark for each service whose reload hook is pending, and in `manifests.json` what
@@ -28,7 +28,7 @@ const IDENTITY: &str = "identity.json";
 /// An empty file with this prefix and a service's name: the service's reload hook is pending.
 const RELOAD_MARK: &str = "reload-due-";
 
-/// What was written to each destination, and to this folder.
+/// What was written to each destination, and to this directory.
 const MANIFESTS: &str = "manifests.json";
 const MANIFESTS_NEW: &str = "manifests.json.new";
 const MANIFESTS_VERSION: u32 = 1;
@@ -69,7 +69,7 @@ pub struct Issued {
     pub written: Written,
 }
 
-/// The folder, locked: one agent at a time has it.
+/// The directory, locked: one agent at a time has it.
 #[derive(Debug)]
 pub struct Storage {
     writer: Writer,
@@ -77,19 +77,19 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Opens the folder, making it if it is not there.
+    /// Opens the directory, making it if it is not there.
     ///
     /// # Errors
     /// It cannot be made, others can write to it, or another agent has it.
-    pub fn open(folder: &Path) -> Result<Self, Failure> {
+    pub fn open(directory: &Path) -> Result<Self, Failure> {
         Self::open_directory(&config::Directory {
-            path: folder.to_owned(),
+            path: directory.to_owned(),
             symlinks: config::Symlinks::default(),
             acls: config::Acls::default(),
         })
     }
 
-    /// Opens the folder of a configuration, making it if it is not there.
+    /// Opens the directory of a configuration, making it if it is not there.
     ///
     /// # Errors
     /// As [`Storage::open`].
@@ -108,8 +108,8 @@ impl Storage {
     ///
     /// # Errors
     /// It cannot be read, or is not one.
-    pub fn identity(folder: &Path) -> Result<Option<Identity>, Failure> {
-        let path = folder.join(IDENTITY);
+    pub fn identity(directory: &Path) -> Result<Option<Identity>, Failure> {
+        let path = directory.join(IDENTITY);
         let octets = match read_bounded(&path) {
             Ok(octets) => octets,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -278,65 +278,65 @@ mod tests {
 
     #[test]
     fn one_agent_at_a_time() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
-        let first = Storage::open(folder.path()).unwrap();
-        assert_eq!(Storage::open(folder.path()).unwrap_err().exit, Exit::Busy);
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o700)).unwrap();
+        let first = Storage::open(directory.path()).unwrap();
+        assert_eq!(Storage::open(directory.path()).unwrap_err().exit, Exit::Busy);
         drop(first);
-        Storage::open(folder.path()).unwrap();
+        Storage::open(directory.path()).unwrap();
     }
 
     #[test]
-    fn a_folder_that_others_can_write_to_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o770)).unwrap();
-        assert_eq!(Storage::open(folder.path()).unwrap_err().exit, Exit::Permission);
+    fn a_directory_that_others_can_write_to_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o770)).unwrap();
+        assert_eq!(Storage::open(directory.path()).unwrap_err().exit, Exit::Permission);
     }
 
     #[test]
     fn pending_reload_survives_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o700)).unwrap();
         let [web, mail]: [ServiceName; 2] = ["web", "mail"].map(|name| name.parse().unwrap());
-        let storage = Storage::open(folder.path()).unwrap();
+        let storage = Storage::open(directory.path()).unwrap();
         storage.clear_reload_pending(&web).unwrap();
         storage.mark_reload_pending(&web).unwrap();
         storage.mark_reload_pending(&web).unwrap();
         drop(storage);
-        let storage = Storage::open(folder.path()).unwrap();
+        let storage = Storage::open(directory.path()).unwrap();
         assert!(storage.is_reload_pending(&web) && !storage.is_reload_pending(&mail));
         storage.clear_reload_pending(&web).unwrap();
         assert!(!storage.is_reload_pending(&web));
-        fs::remove_dir_all(folder.path()).unwrap();
+        fs::remove_dir_all(directory.path()).unwrap();
         assert_eq!(storage.mark_reload_pending(&web).unwrap_err().exit, Exit::Io);
         storage.clear_reload_pending(&web).unwrap();
     }
 
     #[test]
     fn damaged_identity_is_reported_with_its_path() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(Storage::identity(folder.path()).unwrap().is_none());
+        let directory = tempfile::tempdir().unwrap();
+        assert!(Storage::identity(directory.path()).unwrap().is_none());
         for text in ["", "{}", "{\"version\":1,\"later\":0}", "[1"] {
-            fs::write(folder.path().join(IDENTITY), text).unwrap();
-            let failure = Storage::identity(folder.path()).unwrap_err();
+            fs::write(directory.path().join(IDENTITY), text).unwrap();
+            let failure = Storage::identity(directory.path()).unwrap_err();
             assert_eq!(failure.exit, Exit::Data);
             assert!(failure.message.contains("line 1"), "{failure}");
         }
         // What a disk has made of it is no better, and no worse.
-        fs::write(folder.path().join(IDENTITY), b"{\"version\":\xff}").unwrap();
-        let failure = Storage::identity(folder.path()).unwrap_err();
+        fs::write(directory.path().join(IDENTITY), b"{\"version\":\xff}").unwrap();
+        let failure = Storage::identity(directory.path()).unwrap_err();
         assert_eq!(failure.exit, Exit::Data);
         assert!(failure.message.contains("is damaged: invalid utf-8"), "{failure}");
-        fs::write(folder.path().join(IDENTITY), " ".repeat(MAX_IDENTITY_FILE as usize + 1))
+        fs::write(directory.path().join(IDENTITY), " ".repeat(MAX_IDENTITY_FILE as usize + 1))
             .unwrap();
-        let failure = Storage::identity(folder.path()).unwrap_err();
+        let failure = Storage::identity(directory.path()).unwrap_err();
         assert!(failure.message.contains("is damaged: longer than"), "{failure}");
-        let pipe = folder.path().join(IDENTITY);
+        let pipe = directory.path().join(IDENTITY);
         fs::remove_file(&pipe).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        assert_eq!(Storage::identity(folder.path()).unwrap_err().exit, Exit::Data);
+        assert_eq!(Storage::identity(directory.path()).unwrap_err().exit, Exit::Data);
         fs::remove_file(&pipe).unwrap();
         std::os::unix::fs::symlink(IDENTITY, &pipe).unwrap();
-        assert_eq!(Storage::identity(folder.path()).unwrap_err().exit, Exit::Data);
+        assert_eq!(Storage::identity(directory.path()).unwrap_err().exit, Exit::Data);
     }
 }

@@ -1,4 +1,4 @@
-//! Whether others than root and the agent's own user can change a file: the file itself, or any folder or link on the way
+//! Whether others than root and the agent's own user can change a file: the file itself, or any directory or link on the way
 //! to it. A user who can write the configuration decides which programs the agent runs.
 
 use std::collections::VecDeque;
@@ -29,30 +29,30 @@ pub(crate) fn check(path: &Path) -> Result<(), Failure> {
     let failed = |cause: io::Error, at: &Path| Failure::io(&cause, at.display());
     let absolute = std::path::absolute(path).map_err(|cause| failed(cause, path))?;
     let mut way: VecDeque<OsString> = names(&absolute).collect();
-    let (mut folder, mut at) =
+    let (mut directory, mut at) =
         (open_root().map_err(|cause| failed(cause, path))?, PathBuf::from("/"));
     let mut links = 0;
     while let Some(name) = way.pop_front() {
         let here = at.join(&name);
-        let entry = rustix::fs::openat(&folder, &name, LOOK, Mode::empty())
+        let entry = rustix::fs::openat(&directory, &name, LOOK, Mode::empty())
             .map_err(|error| failed(error.into(), &here))?;
         let stat =
             |file: &OwnedFd| rustix::fs::fstat(file).map_err(|error| failed(error.into(), &here));
-        let (around, found) = (stat(&folder)?, stat(&entry)?);
-        check_folder(&around, &found, &at)?;
+        let (around, found) = (stat(&directory)?, stat(&entry)?);
+        check_directory(&around, &found, &at)?;
         match FileType::from_raw_mode(found.st_mode) {
-            FileType::Directory => (folder, at) = (entry, here),
-            FileType::Symlink if is_proc(&folder) => return Ok(()),
+            FileType::Directory => (directory, at) = (entry, here),
+            FileType::Symlink if is_proc(&directory) => return Ok(()),
             FileType::Symlink => {
                 links += 1;
                 if links > MAX_LINKS {
                     return Err(failed(Errno::LOOP.into(), path));
                 }
-                let target = rustix::fs::readlinkat(&folder, &name, Vec::new())
+                let target = rustix::fs::readlinkat(&directory, &name, Vec::new())
                     .map_err(|error| failed(error.into(), &here))?;
                 let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
                 if target.is_absolute() {
-                    folder = open_root().map_err(|cause| failed(cause, path))?;
+                    directory = open_root().map_err(|cause| failed(cause, path))?;
                     at = PathBuf::from("/");
                 }
                 names(&target).rev().for_each(|name| way.push_front(name));
@@ -65,10 +65,10 @@ pub(crate) fn check(path: &Path) -> Result<(), Failure> {
 }
 
 /// A user who can write to a directory can replace its entries; in a sticky one only their owner can.
-fn check_folder(folder: &Stat, entry: &Stat, at: &Path) -> Result<(), Failure> {
-    check_owner(folder, at)?;
-    let is_sticky = folder.st_mode & 0o1000 != 0;
-    if is_open(folder) && !(is_sticky && is_trusted(entry.st_uid)) {
+fn check_directory(directory: &Stat, entry: &Stat, at: &Path) -> Result<(), Failure> {
+    check_owner(directory, at)?;
+    let is_sticky = directory.st_mode & 0o1000 != 0;
+    if is_open(directory) && !(is_sticky && is_trusted(entry.st_uid)) {
         return Err(open(at));
     }
     Ok(())
@@ -110,8 +110,8 @@ fn is_open(stat: &Stat) -> bool {
     stat.st_mode & (group | 0o002) != 0
 }
 
-fn is_proc(folder: &OwnedFd) -> bool {
-    rustix::fs::fstatfs(folder).is_ok_and(|found| found.f_type == PROC_SUPER_MAGIC)
+fn is_proc(directory: &OwnedFd) -> bool {
+    rustix::fs::fstatfs(directory).is_ok_and(|found| found.f_type == PROC_SUPER_MAGIC)
 }
 
 fn open_root() -> io::Result<OwnedFd> {
@@ -148,14 +148,14 @@ mod tests {
     #[test]
     fn file_that_others_can_write_is_refused_wherever_that_is() {
         let outer = tempfile::tempdir().unwrap();
-        let folder = outer.path().join("a/b");
-        fs::create_dir_all(&folder).unwrap();
-        let file = folder.join("file");
+        let directory = outer.path().join("a/b");
+        fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("file");
         fs::write(&file, "").unwrap();
         mode(&file, 0o644);
         check(&file).unwrap();
         for (place, open) in
-            [(file.clone(), 0o666), (folder.clone(), 0o777), (outer.path().join("a"), 0o757)]
+            [(file.clone(), 0o666), (directory.clone(), 0o777), (outer.path().join("a"), 0o757)]
         {
             let before = fs::metadata(&place).unwrap().permissions();
             mode(&place, open);
@@ -163,42 +163,42 @@ mod tests {
             fs::set_permissions(&place, before).unwrap();
         }
         // In a sticky directory no other user can replace it.
-        mode(&folder, 0o1777);
+        mode(&directory, 0o1777);
         check(&file).unwrap();
-        mode(&folder, 0o755);
+        mode(&directory, 0o755);
         symlink("b/../b/file", outer.path().join("a/link")).unwrap();
         check(&outer.path().join("a/link")).unwrap();
         symlink("loop", outer.path().join("loop")).unwrap();
         assert!(check(&outer.path().join("loop")).is_err());
-        assert_eq!(check(&folder.join("absent")).unwrap_err().exit, Exit::Io);
+        assert_eq!(check(&directory.join("absent")).unwrap_err().exit, Exit::Io);
         check(Path::new("/dev/null")).unwrap();
         check(Path::new("/proc/self/exe")).unwrap();
     }
 
     #[test]
-    fn file_folder_and_link_of_another_user_are_refused() {
+    fn file_directory_and_link_of_another_user_are_refused() {
         if !geteuid().is_root() {
             println!("skipped: giving a file to another user needs root");
             return;
         }
         let outer = tempfile::tempdir().unwrap();
-        let folder = outer.path().join("a");
-        fs::create_dir(&folder).unwrap();
-        let file = folder.join("file");
+        let directory = outer.path().join("a");
+        fs::create_dir(&directory).unwrap();
+        let file = directory.join("file");
         fs::write(&file, "").unwrap();
-        for place in [&file, &folder] {
+        for place in [&file, &directory] {
             chown(place, Some(NOBODY), None).unwrap();
             assert!(refused(&file).contains("belongs to another user (uid 65534)"));
             chown(place, Some(0), None).unwrap();
         }
-        mode(&folder, 0o1777);
-        let link = folder.join("link");
+        mode(&directory, 0o1777);
+        let link = directory.join("link");
         symlink("file", &link).unwrap();
         check(&link).unwrap();
         lchown(&link, Some(NOBODY), None).unwrap();
         assert!(refused(&link).contains("other users can write to"));
         // Root's group may write: it is root's own affair who is in it.
-        mode(&folder, 0o755);
+        mode(&directory, 0o755);
         mode(&file, 0o664);
         check(&file).unwrap();
         chown(&file, None, Some(NOBODY)).unwrap();

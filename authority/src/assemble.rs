@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::audit::AuditLog;
 use crate::cluster::{Cluster, Origin};
 use crate::config::Settings;
-use crate::folder::{DataFolder, Lock};
+use crate::data_directory::{DataDirectory, Lock};
 use crate::server::{AdminSocket, DiagListener, PublicListener, TlsSettings, bind, serve};
 use crate::service::Authority;
 use crate::store::{RedbStore, Store, StoreError};
@@ -68,13 +68,13 @@ pub struct Assembled {
 /// # Errors
 /// The data directory, the cluster, its store, the audit log or an address cannot be used.
 pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Failure> {
-    let folder = DataFolder::new(&settings.data_dir);
-    let lock = folder.lock()?;
+    let directory = DataDirectory::new(&settings.data_dir);
+    let lock = directory.lock()?;
     // Before a cluster is created: a start that cannot serve creates none.
     let addresses = Addresses::bind(&settings)?;
     let Parts { clock, store, audit } = parts;
-    let cluster = Cluster::open(&folder, &lock, settings.cluster_name, clock.now())?;
-    let log = folder.audit();
+    let cluster = Cluster::open(&directory, &lock, settings.cluster_name, clock.now())?;
+    let log = directory.audit();
     let audit = audit(&log)
         .map_err(|cause| Failure::io(&cause, format!("cannot open {}", log.display())))?;
     let ca_pin =
@@ -85,8 +85,8 @@ pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Fai
     recover(&authority).await?;
 
     let tls = TlsSettings::new(Arc::clone(&authority)).map_err(Failure::bug)?;
-    let admin = AdminSocket::bind(&folder, &lock).map_err(|cause| {
-        Failure::io(&cause, format!("cannot listen on {}", folder.socket().display()))
+    let admin = AdminSocket::bind(&directory, &lock).map_err(|cause| {
+        Failure::io(&cause, format!("cannot listen on {}", directory.socket().display()))
     })?;
     let public = PublicListener::listen(addresses.public, tls)
         .map_err(|cause| occupied(&cause, settings.listen, LISTEN))?;

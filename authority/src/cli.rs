@@ -13,7 +13,7 @@ use host::go_duration;
 use host::log::LogFormat;
 
 use crate::config::{EkPolicy, Leniency, Start};
-use crate::folder::DEFAULT_DATA_DIR;
+use crate::data_directory::DEFAULT_DATA_DIR;
 use crate::resource::{self, EkHash, InstanceId, Kind, Name, Timestamp};
 
 /// The exit codes of the program. It has no TPM that could be busy.

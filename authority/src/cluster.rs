@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tracing::{info, warn};
 
-use crate::folder::{
-    DataFolder, Lock, Nascent, check_owner, open_own, read_private, replace_private,
+use crate::data_directory::{
+    DataDirectory, Lock, Nascent, check_owner, open_own, read_private, replace_private,
 };
 use crate::issue::{CaKey, ClusterName, IssueError, Issuer, SshAuthority, X509Authority};
 use crate::store::{RedbStore, StoreError};
@@ -46,7 +46,7 @@ pub enum Origin {
     Found,
 }
 
-/// What says that a folder is a cluster's, and of which layout.
+/// What says that a directory is a cluster's, and of which layout.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record {
@@ -64,12 +64,12 @@ const OLD_LAYOUT: u32 = 1;
 impl Cluster {
     /// Opens the directory's cluster; creates one with this name if it has none.
     pub fn open(
-        folder: &DataFolder,
+        directory: &DataDirectory,
         _lock: &Lock,
         name: Option<ClusterName>,
         now: OffsetDateTime,
     ) -> Result<Self, Failure> {
-        let path = folder.cluster();
+        let path = directory.cluster();
         let origin = if path.is_dir() { Origin::Found } else { Origin::Created };
         if origin == Origin::Created {
             let name = name.clone().map_or_else(host_name, Ok)?;
@@ -82,7 +82,7 @@ impl Cluster {
                 Exit::Config,
                 format!(
                     "{} holds the cluster {}, not {name}",
-                    folder.path().display(),
+                    directory.path().display(),
                     found.cluster()
                 ),
                 "omit --cluster-name, or give another --data-dir for another cluster",
@@ -93,7 +93,7 @@ impl Cluster {
                     check_owner(&path)?;
                 }
                 // Before anything is stored that an older program cannot read.
-                set_layout(folder)?;
+                set_layout(directory)?;
                 let store = RedbStore::open(&path).map_err(|cause| unusable(&path, &cause))?;
                 Ok(Self { issuer: found, store, origin })
             }
@@ -186,9 +186,9 @@ fn check_public_key(path: &Path, ssh: &SshAuthority) -> Result<(), Failure> {
     ))
 }
 
-/// Gives the folder the layout of this program, if it has an older one.
-fn set_layout(folder: &DataFolder) -> Result<(), Failure> {
-    let path = folder.cluster().join(RECORD);
+/// Gives the directory the layout of this program, if it has an older one.
+fn set_layout(directory: &DataDirectory) -> Result<(), Failure> {
+    let path = directory.cluster().join(RECORD);
     let found = read_record(&path)?;
     if found.layout == LAYOUT {
         return Ok(());
@@ -197,7 +197,7 @@ fn set_layout(folder: &DataFolder) -> Result<(), Failure> {
     let record = record.map_err(|cause| bug(cause.to_string()))?;
     replace_private(&path, &record)
         .map_err(|cause| Failure::io(&cause, format!("cannot write {}", path.display())))?;
-    info!(data_dir = %folder.path().display(), layout = LAYOUT, "data directory of an older version: upgraded");
+    info!(data_dir = %directory.path().display(), layout = LAYOUT, "data directory of an older version: upgraded");
     Ok(())
 }
 
@@ -263,12 +263,12 @@ mod tests {
     #[test]
     fn public_key_for_ssh_servers_is_written_again_if_missing_and_refused_if_it_is_another() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = DataFolder::new(dir.path().join("data"));
-        let lock = folder.lock().unwrap();
+        let directory = DataDirectory::new(dir.path().join("data"));
+        let lock = directory.lock().unwrap();
         let now = Clock::system().now();
-        drop(Cluster::open(&folder, &lock, Some("a".parse().unwrap()), now).unwrap());
-        let open = || load(&folder.cluster());
-        let path = folder.cluster().join(SSH_PUBLIC);
+        drop(Cluster::open(&directory, &lock, Some("a".parse().unwrap()), now).unwrap());
+        let open = || load(&directory.cluster());
+        let path = directory.cluster().join(SSH_PUBLIC);
         let written = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         open().unwrap();
@@ -290,13 +290,13 @@ mod tests {
     #[test]
     fn older_layout_is_raised_by_its_number_alone_and_a_newer_one_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = DataFolder::new(dir.path().join("data"));
-        let lock = folder.lock().unwrap();
+        let directory = DataDirectory::new(dir.path().join("data"));
+        let lock = directory.lock().unwrap();
         let now = Clock::system().now();
-        let open = || Cluster::open(&folder, &lock, Some("a".parse().unwrap()), now);
+        let open = || Cluster::open(&directory, &lock, Some("a".parse().unwrap()), now);
         // Not by opening it: the writer of a store that is dropped may hold the file a moment longer.
-        create(&folder.cluster(), &"a".parse().unwrap(), now).unwrap();
-        let path = folder.cluster().join(RECORD);
+        create(&directory.cluster(), &"a".parse().unwrap(), now).unwrap();
+        let path = directory.cluster().join(RECORD);
         let written = std::fs::read_to_string(&path).unwrap();
         // What version 0.1.0 reads: with another field it would say that, not that it is too old.
         assert_eq!(written, r#"{"layout":2,"name":"a"}"#);

@@ -27,7 +27,7 @@ use serde::{Deserialize, Deserializer};
 use verifier::chain::ChainPolicy;
 
 pub use self::flags::{EkPolicy, Leniency, Start};
-use crate::folder::DEFAULT_DATA_DIR;
+use crate::data_directory::DEFAULT_DATA_DIR;
 use crate::issue::ClusterName;
 use crate::log::Levels;
 use crate::resource::parse_yaml;

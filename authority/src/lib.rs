@@ -10,7 +10,7 @@ pub mod cli;
 pub mod cluster;
 pub mod command;
 pub mod config;
-pub mod folder;
+pub mod data_directory;
 pub mod install;
 pub mod issue;
 pub mod log;

@@ -209,9 +209,9 @@ use structure;
 
 /// The answer of the golden message whose title begins so.
 fn golden(title: &str) -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tpm2/testdata");
-    let more = fs::read_dir(folder.join("golden")).unwrap().map(|file| file.unwrap().path());
-    let files = [folder.join("golden.txt")].into_iter().chain(more);
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tpm2/testdata");
+    let more = fs::read_dir(directory.join("golden")).unwrap().map(|file| file.unwrap().path());
+    let files = [directory.join("golden.txt")].into_iter().chain(more);
     let all: String = files.map(|file| fs::read_to_string(file).unwrap()).collect();
     let mut lines = all.lines().skip_while(|line| !line.starts_with(&format!("= {title}")));
     let answer = lines.find_map(|line| line.strip_prefix("< ")).expect("there is no such message");

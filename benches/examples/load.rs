@@ -121,11 +121,11 @@ fn token(hosts: &[SoftwareTpm], more: usize) -> String {
 impl Authority {
     fn start(program: &Path, resources: &str) -> Result<Self> {
         let data = tempfile::tempdir()?;
-        let folder = data.path().join("data");
+        let directory = data.path().join("data");
         let mut child = Command::new(program)
             .args(["start", "--listen", "127.0.0.1:0", "--cluster-name", "load.example"])
             .arg("--data-dir")
-            .arg(&folder)
+            .arg(&directory)
             .stdout(Stdio::piped())
             .stderr(fs::File::create(data.path().join("log"))?)
             .spawn()
@@ -137,7 +137,7 @@ impl Authority {
             let _ = child.wait();
             bail!("{} does not start: {}", program.display(), read(&data.path().join("log")));
         };
-        let ca = CertificateDer::from_pem_file(folder.join("cluster/x509-ca.pem"))?;
+        let ca = CertificateDer::from_pem_file(directory.join("cluster/x509-ca.pem"))?;
         let config = tls::client_config(&ServerTrust::Certificates(vec![ca]), None)?;
         let authority = Self { child, address: address.parse()?, config, _data: data };
         let file = authority._data.path().join("resources.yaml");
@@ -146,7 +146,7 @@ impl Authority {
             .arg("create")
             .arg(&file)
             .arg("--data-dir")
-            .arg(&folder)
+            .arg(&directory)
             .stdout(Stdio::null())
             .status()?;
         ensure!(created.success(), "{} create: {created}", program.display());

@@ -458,11 +458,11 @@ fn resources(pem: &str) -> Result<()> {
 
 /// For the join key, to each of the endorsement keys.
 fn credentials() -> Result<()> {
-    let folder = home().join("seeds/tpm_public");
+    let directory = home().join("seeds/tpm_public");
     let join_key = fs::read(home().join("fixtures/join-key.public"))?;
     let name = object_name(&Public::from_bytes(&join_key)?)?;
     for kind in ["rsa2048", "p256", "p384"] {
-        let ek = fs::read(folder.join(format!("ek-{kind}")))?;
+        let ek = fs::read(directory.join(format!("ek-{kind}")))?;
         let made = make_credential(&Public::from_bytes(&ek)?, &name, &[7; 32])?;
         let (blob, secret) = (made.blob(), made.secret());
         let input = joined(&[&ek, name.octets(), &[7; 32], blob.octets(), secret.octets()]);
@@ -510,8 +510,8 @@ fn seed(target: &str, name: &str, bytes: &[u8]) -> Result<()> {
 /// One more seed of this name, unless the very same is there.
 fn seed_next(target: &str, name: &str, bytes: &[u8]) -> Result<()> {
     const MAX_SEEDS: usize = 4;
-    let folder = home().join("seeds").join(target);
-    let place = |number| folder.join(format!("{name}-{number}"));
+    let directory = home().join("seeds").join(target);
+    let place = |number| directory.join(format!("{name}-{number}"));
     let taken: BTreeMap<usize, Vec<u8>> = (1..=MAX_SEEDS)
         .filter_map(|number| Some((number, fs::read(place(number)).ok()?)))
         .collect();
@@ -522,16 +522,16 @@ fn seed_next(target: &str, name: &str, bytes: &[u8]) -> Result<()> {
 }
 
 fn write(path: PathBuf, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().context("a folder")?;
-    fs::create_dir_all(folder)?;
+    let directory = path.parent().context("a directory")?;
+    fs::create_dir_all(directory)?;
     fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))
 }
 
 /// What was recorded for `tpm2` before: of each command one, and whatever was attested.
 fn golden() -> Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tpm2/testdata/golden");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tpm2/testdata/golden");
     let mut files: Vec<PathBuf> =
-        fs::read_dir(folder)?.map(|file| Ok(file?.path())).collect::<Result<_>>()?;
+        fs::read_dir(directory)?.map(|file| Ok(file?.path())).collect::<Result<_>>()?;
     files.sort();
     let all: Vec<String> = files.iter().map(fs::read_to_string).collect::<Result<_, _>>()?;
     let all = all.join("\n");

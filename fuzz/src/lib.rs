@@ -45,7 +45,7 @@ pub enum Verdict {
 /// One trust boundary.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// Its name, and that of its folders.
+    /// Its name, and that of its directories.
     pub name: &'static str,
     /// Reads the input and asserts what must hold.
     pub run: fn(&[u8]) -> Verdict,
@@ -84,18 +84,18 @@ impl Target {
 
     /// Real messages.
     pub fn seeds(&self) -> io::Result<Vec<Input>> {
-        inputs(&self.folder("seeds"))
+        inputs(&self.directory("seeds"))
     }
 
     /// Inputs that once failed, if there are any.
     pub fn regressions(&self) -> io::Result<Vec<Input>> {
-        match inputs(&self.folder("regressions")) {
+        match inputs(&self.directory("regressions")) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             read => read,
         }
     }
 
-    fn folder(&self, kind: &str) -> PathBuf {
+    fn directory(&self, kind: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join(kind).join(self.name)
     }
 }
@@ -109,10 +109,10 @@ pub struct Input {
     pub bytes: Vec<u8>,
 }
 
-/// The files of a folder by name, so that every run is the same.
-fn inputs(folder: &Path) -> io::Result<Vec<Input>> {
+/// The files of a directory by name, so that every run is the same.
+fn inputs(directory: &Path) -> io::Result<Vec<Input>> {
     let mut paths = Vec::new();
-    for entry in fs::read_dir(folder)? {
+    for entry in fs::read_dir(directory)? {
         paths.push(entry?.path());
     }
     paths.sort();

@@ -29,10 +29,10 @@ fn seeds_are_read_and_regressions_are_mended() {
 
 /// So that no file stands where nothing runs it.
 #[test]
-fn folders_belong_to_targets() {
+fn directories_belong_to_targets() {
     for kind in ["seeds", "regressions"] {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(kind);
-        let Ok(entries) = fs::read_dir(folder) else { continue };
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(kind);
+        let Ok(entries) = fs::read_dir(directory) else { continue };
         for entry in entries {
             let name = entry.unwrap().file_name();
             let known = name == "README.md" || Target::by_name(&name.to_string_lossy()).is_some();

@@ -158,12 +158,12 @@ mod tests {
 
     #[test]
     fn advice_names_what_is_there_in_place_of_a_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let [plain, link] = ["plain", "link"].map(|name| folder.path().join(name));
+        let directory = tempfile::tempdir().unwrap();
+        let [plain, link] = ["plain", "link"].map(|name| directory.path().join(name));
         std::fs::write(&plain, "").unwrap();
         std::os::unix::fs::symlink(&link, &link).unwrap();
         for (path, words) in [
-            (folder.path().to_owned(), "check who owns this directory"),
+            (directory.path().to_owned(), "check who owns this directory"),
             (plain.join("x"), "check who owns this file"),
             (link, "check who owns this symbolic link"),
         ] {

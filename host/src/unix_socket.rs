@@ -21,7 +21,7 @@ struct ShortPath {
 }
 
 impl ShortPath {
-    /// A longer path is reached by the descriptor of its folder.
+    /// A longer path is reached by the descriptor of its directory.
     fn new(path: &Path) -> io::Result<Self> {
         if path.as_os_str().as_bytes().len() <= MAX_PATH {
             return Ok(Self { path: path.to_owned(), _folder: None });
@@ -31,9 +31,9 @@ impl ShortPath {
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let mut options = OpenOptions::new();
-        let folder = options.read(true).custom_flags(flags.bits().cast_signed()).open(parent)?;
-        let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
-        Ok(Self { path, _folder: Some(folder) })
+        let directory = options.read(true).custom_flags(flags.bits().cast_signed()).open(parent)?;
+        let path = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+        Ok(Self { path, _folder: Some(directory) })
     }
 }
 
@@ -71,15 +71,15 @@ mod tests {
     #[tokio::test]
     async fn socket_with_a_path_of_any_length_is_reached() {
         let dir = tempfile::tempdir().unwrap();
-        let mut folder = PathBuf::new();
+        let mut directory = PathBuf::new();
         for length in [50, 107, 108, 109, 200, 1000] {
-            folder = dir.path().to_owned();
-            while folder.as_os_str().len() + 3 < length {
-                let left = length - folder.as_os_str().len() - 3;
-                folder.push("d".repeat(left.min(200)));
+            directory = dir.path().to_owned();
+            while directory.as_os_str().len() + 3 < length {
+                let left = length - directory.as_os_str().len() - 3;
+                directory.push("d".repeat(left.min(200)));
             }
-            std::fs::create_dir_all(&folder).unwrap();
-            let path = folder.join("s");
+            std::fs::create_dir_all(&directory).unwrap();
+            let path = directory.join("s");
             let listener = bind(&path).unwrap();
             let (served, connected) = tokio::join!(listener.accept(), connect(&path));
             served.unwrap();
@@ -87,7 +87,7 @@ mod tests {
             assert!(path.exists());
             std::fs::remove_file(path).unwrap();
         }
-        let gone = connect(&folder.join("s")).await.unwrap_err();
+        let gone = connect(&directory.join("s")).await.unwrap_err();
         assert_eq!(gone.kind(), io::ErrorKind::NotFound);
     }
 }

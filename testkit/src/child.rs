@@ -1,4 +1,4 @@
-//! Child processes that never outlive their parent, and folders that never outlive both.
+//! Child processes that never outlive their parent, and directories that never outlive both.
 
 use std::fs::{self, DirBuilder};
 use std::io::{ErrorKind, Write};
@@ -79,7 +79,7 @@ impl Drop for Guarded {
 }
 
 /// The watchdog ends the process group when its input does. A line before that says that the parent
-/// lives and looks after the folder itself.
+/// lives and looks after the directory itself.
 fn watch(pid: u32, scratch: Option<&Path>) -> Result<Child> {
     const SCRIPT: &str = r#"trap "" HUP INT TERM
         read -r line
@@ -96,7 +96,7 @@ fn watch(pid: u32, scratch: Option<&Path>) -> Result<Child> {
         .context("cannot start sh")
 }
 
-/// A private folder (mode 0700) for a short time, with a name short enough for Unix sockets within.
+/// A private directory (mode 0700) for a short time, with a name short enough for Unix sockets within.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -106,7 +106,7 @@ impl Scratch {
     /// The longest name that leaves room for `/tpm.sock` in the 108 bytes of a socket's address.
     const MAX_PATH: usize = 90;
 
-    /// Makes the folder, under the system's temporary folder.
+    /// Makes the directory, under the system's temporary directory.
     pub fn new(prefix: &str) -> Result<Self> {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let temporary = std::env::temp_dir();
@@ -124,7 +124,7 @@ impl Scratch {
                 }
             }
         }
-        bail!("{} is full of folders named {prefix}-*", parent.display())
+        bail!("{} is full of directories named {prefix}-*", parent.display())
     }
 
     /// Where it is.
@@ -132,7 +132,7 @@ impl Scratch {
         &self.path
     }
 
-    /// Leaves the folder where it is.
+    /// Leaves the directory where it is.
     pub fn keep(mut self) -> PathBuf {
         std::mem::take(&mut self.path)
     }
@@ -164,7 +164,7 @@ mod tests {
         assert!(alive(child) && alive(watchdog));
         drop(guard);
         assert!(!alive(child) && !alive(watchdog));
-        assert!(scratch.path().exists(), "the folder is its owner's while the owner lives");
+        assert!(scratch.path().exists(), "the directory is its owner's while the owner lives");
     }
 
     #[test]
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn scratch_folders_are_private_and_their_own() {
+    fn scratch_directories_are_private_and_their_own() {
         let (one, other) = (Scratch::new("endorse-s").unwrap(), Scratch::new("endorse-s").unwrap());
         assert_ne!(one.path(), other.path());
         assert_eq!(fs::metadata(one.path()).unwrap().permissions().mode() & 0o777, 0o700);

@@ -17,4 +17,4 @@ pub mod simulated;
 #[cfg(feature = "tpm")]
 pub mod tap;
 
-pub use workspace::{target_folder, workspace};
+pub use workspace::{target_directory, workspace};

@@ -23,7 +23,7 @@ type Between = dyn FnMut(&[u8], &mut dyn Transport) -> io::Result<Vec<u8>> + Sen
 pub struct Tap {
     address: String,
     recording: Recording,
-    /// Where its socket is, if that is in a folder.
+    /// Where its socket is, if that is in a directory.
     _home: Option<Scratch>,
 }
 

@@ -9,7 +9,7 @@ pub fn workspace() -> &'static Path {
 }
 
 /// The directory that cargo builds in.
-pub fn target_folder() -> PathBuf {
+pub fn target_directory() -> PathBuf {
     let named = env::var_os("CARGO_TARGET_DIR").filter(|name| !name.is_empty());
     named.map_or_else(|| workspace().join("target"), |name| workspace().join(name))
 }

@@ -37,9 +37,9 @@ pub struct Golden<'g> {
 
 /// Everything that is on record.
 pub fn all() -> Result<Vec<Entry>> {
-    let folder = testdata();
-    let mut entries = parse(&fs::read_to_string(folder.join("golden.txt"))?)?;
-    for file in fs::read_dir(folder.join("golden"))? {
+    let directory = testdata();
+    let mut entries = parse(&fs::read_to_string(directory.join("golden.txt"))?)?;
+    for file in fs::read_dir(directory.join("golden"))? {
         let file = file?.path();
         let text = fs::read_to_string(&file)?;
         entries.extend(parse(&text).with_context(|| file.display().to_string())?);
@@ -57,7 +57,7 @@ impl Golden<'_> {
     pub fn agree(&self, entries: &[Entry]) -> Result<()> {
         let file = testdata().join(self.file);
         if env::var_os("UPDATE").is_some_and(|value| value == "1") {
-            fs::create_dir_all(file.parent().context("a folder")?)?;
+            fs::create_dir_all(file.parent().context("a directory")?)?;
             fs::write(&file, self.text(entries)?)?;
         }
         let text = fs::read_to_string(&file).with_context(|| self.file.to_owned())?;

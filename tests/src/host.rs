@@ -40,8 +40,8 @@ pub struct Host {
     /// Where it lives, with an authority that lets it in.
     pub world: World,
     tpm: String,
-    /// Where its files are, within the world's folder.
-    folder: String,
+    /// Where its files are, within the world's directory.
+    directory: String,
     diag: u16,
     daemon: Option<Child>,
     /// What the daemon has sent to its service manager.
@@ -55,12 +55,12 @@ impl Host {
         Self::stranger(world, tpm, "")
     }
 
-    /// A host that no token allows, with its files in `folder`.
-    pub fn stranger(world: World, tpm: &str, folder: &str) -> Result<Self> {
+    /// A host that no token allows, with its files in `directory`.
+    pub fn stranger(world: World, tpm: &str, directory: &str) -> Result<Self> {
         let diag = free_port()?;
-        let notifications = listen(&world.path(folder).join(NOTIFY_SOCKET))?;
-        let (tpm, folder) = (tpm.to_owned(), folder.to_owned());
-        let host = Self { world, tpm, folder, diag, daemon: None, notifications };
+        let notifications = listen(&world.path(directory).join(NOTIFY_SOCKET))?;
+        let (tpm, directory) = (tpm.to_owned(), directory.to_owned());
+        let host = Self { world, tpm, directory, diag, daemon: None, notifications };
         host.configure("")?;
         Ok(host)
     }
@@ -84,7 +84,7 @@ impl Host {
 
     /// A place among the host's files.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.world.path(&self.folder).join(name)
+        self.world.path(&self.directory).join(name)
     }
 
     /// A place as the daemon sees it, which may have mounted something over it.
@@ -212,14 +212,14 @@ impl Host {
 
     /// What `agent status` shows a person.
     pub fn status(&self) -> Result<String> {
-        let folder = self.inside("bot").display().to_string();
-        self.world.agent(&["status", "--storage", &folder])?.success()
+        let directory = self.inside("bot").display().to_string();
+        self.world.agent(&["status", "--storage", &directory])?.success()
     }
 
     /// What `agent status` says of the daemon to a program.
     pub fn health(&self) -> Result<Value> {
-        let folder = self.inside("bot").display().to_string();
-        let said = self.world.agent(&["status", "--storage", &folder, "--format", "json"])?;
+        let directory = self.inside("bot").display().to_string();
+        let said = self.world.agent(&["status", "--storage", &directory, "--format", "json"])?;
         Ok(serde_json::from_str::<Value>(&said.success()?)?["daemon"].clone())
     }
 
@@ -265,9 +265,9 @@ impl Host {
 
     /// The files of the service belong together and verify. Others may come while they are read: these stay.
     pub fn web_is_whole(&self) -> Result<()> {
-        let folder = self.inside(WEB);
-        let folder = folder.join(fs::read_link(folder.join("..data"))?);
-        is_whole(&folder)
+        let directory = self.inside(WEB);
+        let directory = directory.join(fs::read_link(directory.join("..data"))?);
+        is_whole(&directory)
     }
 
     /// The identity as it is stored.
@@ -308,8 +308,8 @@ impl Drop for Host {
 }
 
 /// Certificate, key and bundle of an `x509` service belong together and verify.
-pub fn is_whole(folder: &Path) -> Result<()> {
-    let web = |name: &str| folder.join(name).display().to_string();
+pub fn is_whole(directory: &Path) -> Result<()> {
+    let web = |name: &str| directory.join(name).display().to_string();
     let valid = ["verify", "-no_check_time", "-CAfile", &web("bundle.pem"), &web("svid.pem")];
     run("openssl", &valid)?;
     let certified = run("openssl", &["x509", "-in", &web("svid.pem"), "-noout", "-pubkey"])?;
@@ -357,9 +357,9 @@ fn wait(is_so: impl Fn() -> bool) -> Result<()> {
 }
 
 /// Whether this process may mount a file system where only a child sees it; says so if not.
-pub fn may_mount(folder: &Path) -> bool {
+pub fn may_mount(directory: &Path) -> bool {
     let mut command = Command::new("unshare");
-    command.args(["--mount", "mount", "-t", "tmpfs", "none"]).arg(folder);
+    command.args(["--mount", "mount", "-t", "tmpfs", "none"]).arg(directory);
     let may = command.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
     if !may {
         println!("skipped: no file system can be mounted here");

@@ -28,9 +28,9 @@ pub fn define(swtpm: &Swtpm, index: Handle, size: usize, content: Option<&[u8]>)
     let (index, size) = (format!("{:#010x}", index.0), size.to_string());
     swtpm.tool("tpm2_nvdefine", &[&index, "-C", "p", "-s", &size, "-a", attributes])?;
     if let Some(content) = content {
-        let folder = Scratch::new("endorse-nv")?;
-        fs::write(folder.path().join("content"), content)?;
-        let file = folder.path().join("content").display().to_string();
+        let directory = Scratch::new("endorse-nv")?;
+        fs::write(directory.path().join("content"), content)?;
+        let file = directory.path().join("content").display().to_string();
         swtpm.tool("tpm2_nvwrite", &[&index, "-C", "p", "-i", &file])?;
     }
     Ok(())

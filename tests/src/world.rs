@@ -1,4 +1,4 @@
-//! An authority, its operators and hosts, each a program of its own, in a folder of their own.
+//! An authority, its operators and hosts, each a program of its own, in a directory of their own.
 
 use std::cell::Cell;
 use std::ffi::OsStr;
@@ -134,8 +134,8 @@ impl World {
     /// The same, with its own time: see [`Self::pass`].
     pub fn with_clocks(programs: Programs) -> Result<Self> {
         let mut world = Self::absent(programs)?;
-        let folders = fs::read_dir("/usr/lib")?.flatten().map(|folder| folder.path());
-        let libraries = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
+        let directories = fs::read_dir("/usr/lib")?.flatten().map(|directory| directory.path());
+        let libraries = directories.map(|directory| directory.join("faketime/libfaketimeMT.so.1"));
         let library = libraries.into_iter().find(|library| library.exists());
         let library = library.context("no faketime; `cargo xtask setup` installs it")?;
         world.clocks = Some(Clocks { library, ahead: Cell::new(0) });
@@ -243,7 +243,7 @@ impl World {
         &self.pin
     }
 
-    /// A place in the world's folder.
+    /// A place in the world's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.scratch.path().join(name)
     }
@@ -390,9 +390,9 @@ pub fn token(name: &str, rules: &str, cas: &[&str]) -> String {
     yaml
 }
 
-/// The names in a folder, sorted; none if it is not there.
-pub fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+/// The names in a directory, sorted; none if it is not there.
+pub fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let mut names: Vec<_> =
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();

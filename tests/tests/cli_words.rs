@@ -58,14 +58,14 @@ fn verbs(command: &clap::Command, path: &[String]) -> Vec<Vec<String>> {
 #[test]
 fn help_of_every_verb_makes_sense_at_a_hundred_columns() -> Result<()> {
     let world = World::absent(programs!())?;
-    let folder = world.path("data").display().to_string();
+    let directory = world.path("data").display().to_string();
     let programs =
         [("agent", agent::cli::Cli::command()), ("authority", authority::cli::Cli::command())];
     let mut kept = Vec::new();
     for (program, command) in programs {
         for path in verbs(&command, &[]) {
             let line: Vec<&str> = path.iter().map(String::as_str).chain(["--help"]).collect();
-            let said = shown(&world, program, &line, &[(&folder, "FOLDER")])?;
+            let said = shown(&world, program, &line, &[(&directory, "FOLDER")])?;
             let name = [&[program.to_owned()], &path[..], &["help".to_owned()]].concat().join("-");
             is_written(&name, &said)?;
             let widest = said.lines().map(|line| line.chars().count()).max().unwrap_or(0);
@@ -74,8 +74,8 @@ fn help_of_every_verb_makes_sense_at_a_hundred_columns() -> Result<()> {
         }
     }
     kept.sort_unstable();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/words");
-    let written = names(&folder).into_iter().filter(|name| name.ends_with("-help.txt"));
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/words");
+    let written = names(&directory).into_iter().filter(|name| name.ends_with("-help.txt"));
     assert_eq!(written.collect::<Vec<_>>(), kept, "helps of verbs that are not");
     Ok(())
 }
@@ -163,9 +163,9 @@ fn a_host_and_its_operator_from_first_to_last() -> Result<()> {
 #[test]
 fn errors_have_a_message_and_a_line_of_advice() -> Result<()> {
     let mut world = World::new(programs!())?;
-    let folder = world.path("").display().to_string();
-    let folder = folder.trim_end_matches('/');
-    let words = [(folder, "FOLDER")];
+    let directory = world.path("").display().to_string();
+    let directory = directory.trim_end_matches('/');
+    let words = [(directory, "FOLDER")];
     fs::write(
         world.path("twice.yaml"),
         "kind: bot\nversion: v1\nmetadata:\n  name: my-bot\nspec:\n  roles: []\n",

@@ -9,7 +9,7 @@ use tests::tpm::{client, ek_kind, start};
 use tests::world::{Said, World, run};
 use tpm2::endorsement::{self, Passwords};
 
-/// A folder with the certificate of a TPM, and those of its maker and of the maker's namesake.
+/// A directory with the certificate of a TPM, and those of its maker and of the maker's namesake.
 fn desk() -> Result<World> {
     let world = World::absent(programs!())?;
     let swtpm = start(Kind::P256)?;

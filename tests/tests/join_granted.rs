@@ -265,10 +265,10 @@ fn ssh_keygen_reads_the_certificate_and_all_three_have_the_join_keys_public_key(
 fn the_storage_holds_no_private_key_and_nothing_that_others_can_read() -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let (world, _swtpm) = joined()?;
-    let folder = world.path("storage");
-    assert_eq!(fs::metadata(&folder)?.permissions().mode() & 0o777, 0o700);
-    for name in names(&folder) {
-        let path = folder.join(&name);
+    let directory = world.path("storage");
+    assert_eq!(fs::metadata(&directory)?.permissions().mode() & 0o777, 0o700);
+    for name in names(&directory) {
+        let path = directory.join(&name);
         let metadata = fs::metadata(&path)?;
         let mode = if metadata.is_dir() { 0o700 } else { 0o600 };
         assert_eq!(metadata.permissions().mode() & 0o777, mode, "{name}");

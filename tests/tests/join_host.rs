@@ -41,10 +41,10 @@ fn whoami(world: &World, swtpm: &Swtpm) -> Result<Said> {
 #[test]
 fn a_second_join_is_a_new_instance_with_a_new_key_on_the_same_ek() -> Result<()> {
     let (world, swtpm, _) = joined(Kind::P256)?;
-    let folder = world.path("storage");
-    let first = Storage::identity(&folder)?.context("an identity")?;
+    let directory = world.path("storage");
+    let first = Storage::identity(&directory)?.context("an identity")?;
     world.join(&swtpm.tcti(), "t", "storage")?.success()?;
-    let second = Storage::identity(&folder)?.context("an identity")?;
+    let second = Storage::identity(&directory)?.context("an identity")?;
     assert_ne!(first.instance, second.instance);
     assert_ne!(first.join_key(), second.join_key());
     assert_eq!(first.tpm.ek_public_hash, second.tpm.ek_public_hash);
@@ -281,9 +281,9 @@ fn a_stranger_may_neither_use_the_tpm_nor_the_storage() -> Result<()> {
     }
     use std::os::unix::fs::PermissionsExt;
     let scratch = Scratch::new("endorse-open")?;
-    let (folder, agent) = (scratch.path().join("storage"), scratch.path().join("agent"));
+    let (directory, agent) = (scratch.path().join("storage"), scratch.path().join("agent"));
     fs::copy(programs!().agent, &agent)?;
-    fs::create_dir(&folder)?;
+    fs::create_dir(&directory)?;
     // A character device that only root can open: anything else is not taken for a TPM.
     let tpm = scratch.path().join("tpm").display().to_string();
     ensure!(Command::new("mknod").args([&tpm, "c", "1", "3"]).status()?.success(), "no device");

@@ -220,8 +220,8 @@ fn a_plain_client_says_the_password() -> Result<()> {
 #[test]
 fn a_certificate_that_only_the_owner_may_read() -> Result<()> {
     let swtpm = start_tcp(Kind::P256)?;
-    let folder = tempfile::tempdir()?;
-    let path = |name: &str| folder.path().join(name).display().to_string();
+    let directory = tempfile::tempdir()?;
+    let path = |name: &str| directory.path().join(name).display().to_string();
     let index = "0x01c0000a";
     swtpm.tool("tpm2_nvread", &[index, "-C", index, "-o", &path("ek.der")])?;
     let der = fs::read(path("ek.der"))?;

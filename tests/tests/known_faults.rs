@@ -6,9 +6,9 @@ use std::path::Path;
 
 use anyhow::Result;
 
-/// The names of functions in all sources under a folder.
-fn functions(folder: &Path, names: &mut BTreeSet<String>) -> Result<()> {
-    for entry in fs::read_dir(folder)? {
+/// The names of functions in all sources under a directory.
+fn functions(directory: &Path, names: &mut BTreeSet<String>) -> Result<()> {
+    for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
         if path.is_dir() && !hidden && !path.ends_with("target") {

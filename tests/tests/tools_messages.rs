@@ -17,7 +17,7 @@ use tpm2::types::ResponseCode;
 /// The release whose messages are on record.
 const RELEASE: &str = "5.4";
 
-/// What is run, in order, in one folder.
+/// What is run, in order, in one directory.
 const SCRIPT: &str = "\
     tpm2_getrandom --hex 16
     tpm2_getcap properties-fixed

@@ -57,15 +57,15 @@ fn sized(octets: &[u8]) -> Vec<u8> {
     [&u16::try_from(octets.len()).expect("short").to_be_bytes(), octets].concat()
 }
 
-fn path(folder: &Path, name: &str) -> String {
-    folder.join(name).display().to_string()
+fn path(directory: &Path, name: &str) -> String {
+    directory.join(name).display().to_string()
 }
 
 #[test]
 fn tpm2_checkquote_believes_our_quotes() -> Result<()> {
     let swtpm = start_tcp(Kind::NoCertificates)?;
-    let folder = tempfile::tempdir()?;
-    let file = |name: &str| path(folder.path(), name);
+    let directory = tempfile::tempdir()?;
+    let file = |name: &str| path(directory.path(), name);
     // Not RSAPSS: this version of the tool takes every signature of RSA for RSASSA.
     for template in [template::AK_P256, template::AK_RSA2048] {
         let mut tpm = client(&swtpm)?;
@@ -100,8 +100,8 @@ fn tpm2_checkquote_believes_our_quotes() -> Result<()> {
 #[test]
 fn we_believe_the_quotes_of_tpm2_quote() -> Result<()> {
     let swtpm = start_tcp(Kind::NoCertificates)?;
-    let folder = tempfile::tempdir()?;
-    let file = |name: &str| path(folder.path(), name);
+    let directory = tempfile::tempdir()?;
+    let file = |name: &str| path(directory.path(), name);
     let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|sign";
     for (key_type, scheme, hash) in [
         ("ecc256", "ecdsa", "sha256"),
@@ -261,8 +261,8 @@ fn keys_are_certified_and_their_creation_too() -> Result<()> {
 
     // And what tpm2_certify says of a key of its own.
     drop(tpm);
-    let folder = tempfile::tempdir()?;
-    let file = |name: &str| path(folder.path(), name);
+    let directory = tempfile::tempdir()?;
+    let file = |name: &str| path(directory.path(), name);
     let (ak, object) = (file("ak.ctx"), file("object.ctx"));
     let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|sign";
     let make = ["-C", "e", "-G", "ecc256:ecdsa-sha256:null", "-a", attributes, "-c", &ak];

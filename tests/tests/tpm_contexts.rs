@@ -44,8 +44,8 @@ fn an_object_is_put_away_and_brought_back() -> Result<()> {
 
     // A context that tpm2-tools wrote: the same structure in another order, its body in an envelope of tpm2-tss's.
     let swtpm = start_tcp(Kind::NoCertificates)?;
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("key.ctx").display().to_string();
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("key.ctx").display().to_string();
     let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|sign|noda";
     let make = ["-C", "o", "-G", "ecc256:ecdsa-sha256:null", "-a", attributes, "-c", &file];
     swtpm.tool("tpm2_createprimary", &make)?;

@@ -33,8 +33,8 @@ const MAGIC: [u8; 8] = [0xba, 0xdc, 0xc0, 0xde, 0, 0, 0, 1];
 
 const SECRET: [u8; 32] = *b"a credential that is thirty-two.";
 
-fn path(folder: &Path, name: &str) -> String {
-    folder.join(name).display().to_string()
+fn path(directory: &Path, name: &str) -> String {
+    directory.join(name).display().to_string()
 }
 
 /// The public area that tpm2-tools wrote.
@@ -48,8 +48,8 @@ fn public_in(file: &str) -> Result<Vec<u8>> {
 fn tpm2_activatecredential_opens_what_we_made() -> Result<()> {
     for (kind, name, handle) in KEYS {
         let swtpm = start_tcp(kind)?;
-        let folder = tempfile::tempdir()?;
-        let file = |name: &str| path(folder.path(), name);
+        let directory = tempfile::tempdir()?;
+        let file = |name: &str| path(directory.path(), name);
         let (key, key_public) = (file("key.ctx"), file("key.pub"));
         let (blob, opened, ek_public) = (file("blob"), file("opened"), file("ek.pub"));
         swtpm.tool("tpm2_createprimary", &["-C", "o", "-G", "ecc256", "-c", &key])?;
@@ -68,7 +68,7 @@ fn tpm2_activatecredential_opens_what_we_made() -> Result<()> {
         writer.write(&credential.secret())?;
         fs::write(&blob, writer.into_written())?;
 
-        let session = start_policy(&swtpm, folder.path(), name)?;
+        let session = start_policy(&swtpm, directory.path(), name)?;
         let auth = format!("session:{session}");
         let key_files = ["-c", &key, "-C", handle, "-P", &auth];
         let files = ["-i", &blob, "-o", &opened];
@@ -79,13 +79,13 @@ fn tpm2_activatecredential_opens_what_we_made() -> Result<()> {
 }
 
 /// A policy session that may use the endorsement key, made by tpm2-tools.
-fn start_policy(swtpm: &Swtpm, folder: &Path, name: &str) -> Result<String> {
-    let session = path(folder, "session.ctx");
+fn start_policy(swtpm: &Swtpm, directory: &Path, name: &str) -> Result<String> {
+    let session = path(directory, "session.ctx");
     let hash = if name == "p384" { "sha384" } else { "sha256" };
     swtpm.tool("tpm2_startauthsession", &["--policy-session", "-g", hash, "-S", &session])?;
     swtpm.tool("tpm2_policysecret", &["-S", &session, "-c", "e"])?;
     if name == "p384" {
-        let (a, c) = (path(folder, "a"), path(folder, "c"));
+        let (a, c) = (path(directory, "a"), path(directory, "c"));
         fs::write(&a, tpm2::template::policy::A_SHA384)?;
         fs::write(&c, tpm2::template::policy::C_SHA384)?;
         swtpm.tool("tpm2_policyor", &["-S", &session, &format!("sha384:{a},{c}")])?;
@@ -97,8 +97,8 @@ fn start_policy(swtpm: &Swtpm, folder: &Path, name: &str) -> Result<String> {
 fn we_open_what_tpm2_makecredential_made() -> Result<()> {
     for (kind, name, handle) in KEYS {
         let swtpm = start_tcp(kind)?;
-        let folder = tempfile::tempdir()?;
-        let file = |name: &str| path(folder.path(), name);
+        let directory = tempfile::tempdir()?;
+        let file = |name: &str| path(directory.path(), name);
         let (blob, secret, ek_public) = (file("blob"), file("secret"), file("ek.pub"));
         swtpm.tool("tpm2_readpublic", &["-c", handle, "-o", &ek_public])?;
         let mut tpm = client(&swtpm)?;

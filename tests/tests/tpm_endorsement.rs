@@ -52,28 +52,28 @@ fn tool_template(name: &str) -> &str {
     }
 }
 
-fn openssl(folder: &Path, arguments: &[&str]) -> Result<Vec<u8>> {
-    let output = Command::new("openssl").current_dir(folder).args(arguments).output()?;
+fn openssl(directory: &Path, arguments: &[&str]) -> Result<Vec<u8>> {
+    let output = Command::new("openssl").current_dir(directory).args(arguments).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(output.stdout)
 }
 
-fn path(folder: &Path, name: &str) -> String {
-    folder.join(name).display().to_string()
+fn path(directory: &Path, name: &str) -> String {
+    directory.join(name).display().to_string()
 }
 
 /// The certificate as tpm2-tools read it.
 fn nvread(swtpm: &Swtpm, index: &str) -> Result<Vec<u8>> {
-    let folder = tempfile::tempdir()?;
-    let file = path(folder.path(), "content");
+    let directory = tempfile::tempdir()?;
+    let file = path(directory.path(), "content");
     swtpm.tool("tpm2_nvread", &[index, "-C", index, "-o", &file])?;
     Ok(fs::read(file)?)
 }
 
 /// The key's SubjectPublicKeyInfo as tpm2-tools and OpenSSL write it.
 fn spki_by_tools(swtpm: &Swtpm, name: &str, handle: Option<&str>) -> Result<Vec<u8>> {
-    let folder = tempfile::tempdir()?;
-    let (pem, context) = (path(folder.path(), "ek.pem"), path(folder.path(), "ek.ctx"));
+    let directory = tempfile::tempdir()?;
+    let (pem, context) = (path(directory.path(), "ek.pem"), path(directory.path(), "ek.ctx"));
     match handle {
         Some(handle) => swtpm.tool("tpm2_readpublic", &["-c", handle, "-f", "pem", "-o", &pem])?,
         None => {
@@ -82,7 +82,7 @@ fn spki_by_tools(swtpm: &Swtpm, name: &str, handle: Option<&str>) -> Result<Vec<
             swtpm.tool("tpm2_flushcontext", &["-t"])?
         }
     };
-    openssl(folder.path(), &["pkey", "-pubin", "-in", "ek.pem", "-outform", "DER"])
+    openssl(directory.path(), &["pkey", "-pubin", "-in", "ek.pem", "-outform", "DER"])
 }
 
 /// The same, of what we read or created.
@@ -305,14 +305,14 @@ fn template_and_nonce_indices_make_the_key_that_tpm2_createprimary_makes_of_thei
 }
 
 fn by_createprimary(swtpm: &Swtpm, attributes: &str, unique: &[u8]) -> Result<Vec<u8>> {
-    let folder = tempfile::tempdir()?;
-    let file = |name| path(folder.path(), name);
+    let directory = tempfile::tempdir()?;
+    let file = |name| path(directory.path(), name);
     // The size as this machine stores it, then the field.
     let mut filled = 256_u16.to_ne_bytes().to_vec();
     filled.extend(unique);
     filled.resize(2 + 256, 0);
-    fs::write(folder.path().join("unique"), filled)?;
-    fs::write(folder.path().join("policy"), template::policy::A_SHA256)?;
+    fs::write(directory.path().join("unique"), filled)?;
+    fs::write(directory.path().join("policy"), template::policy::A_SHA256)?;
     let low = "fixedtpm|fixedparent|sensitivedataorigin|adminwithpolicy|restricted|decrypt";
     let attributes = format!("{low}{attributes}");
     let (unique, policy, context, pem) =
@@ -322,7 +322,7 @@ fn by_createprimary(swtpm: &Swtpm, attributes: &str, unique: &[u8]) -> Result<Ve
     swtpm.tool("tpm2_createprimary", &[&key[..], &files].concat())?;
     swtpm.tool("tpm2_readpublic", &["-c", &context, "-f", "pem", "-o", &pem])?;
     swtpm.tool("tpm2_flushcontext", &["-t"])?;
-    openssl(folder.path(), &["pkey", "-pubin", "-in", "ek.pem", "-outform", "DER"])
+    openssl(directory.path(), &["pkey", "-pubin", "-in", "ek.pem", "-outform", "DER"])
 }
 
 fn marshalled(public: &Public<'_>) -> Result<Vec<u8>> {
@@ -417,8 +417,8 @@ fn a_template_index_of_another_type_or_with_junk_is_not_used_for_the_default_key
 #[test]
 fn persistent_key_that_does_not_match_the_certificate_is_detected() -> Result<()> {
     let swtpm = start_tcp(Kind::P256NotPersistent)?;
-    let folder = tempfile::tempdir()?;
-    let context = path(folder.path(), "key.ctx");
+    let directory = tempfile::tempdir()?;
+    let context = path(directory.path(), "key.ctx");
     let persist = |handle: &str| -> Result<()> {
         swtpm.tool("tpm2_flushcontext", &["-t"])?;
         swtpm.tool("tpm2_evictcontrol", &["-C", "o", "-c", &context, handle])?;

@@ -127,8 +127,8 @@ fn a_counter_counts_and_what_is_extended_is_a_chain() -> Result<()> {
 #[test]
 fn tpm2_tools_read_what_we_wrote_and_the_other_way_round() -> Result<()> {
     let swtpm = start_tcp(Kind::NoCertificates)?;
-    let folder = tempfile::tempdir()?;
-    let file = |name: &str| folder.path().join(name).display().to_string();
+    let directory = tempfile::tempdir()?;
+    let file = |name: &str| directory.path().join(name).display().to_string();
     let mut tpm = client(&swtpm)?;
     let attributes = BY_VALUE.with(NvAttributes::OWNERREAD).with(NvAttributes::OWNERWRITE);
     let public = public(attributes, 1300);

@@ -37,8 +37,8 @@ fn all_pcrs_of_all_banks_are_what_tpm2_tools_read() -> Result<()> {
     let selected = [all.bank(Alg::SHA256), all.bank(Alg::SHA512), few.bank(Alg::SHA1)];
     let read = pcr::read(&mut tpm, &selected)?;
     drop(tpm);
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("values");
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("values");
     swtpm
         .tool("tpm2_pcrread", &["sha256:all+sha1:0,23", "-o", file.to_str().context("a path")?])?;
     let theirs = std::fs::read(file)?;

@@ -1,7 +1,7 @@
 //! `quote TCTI NONCE FOLDER`: what a verifier wants to know of a boot.
 //!
 //! Makes an attestation key, has the PCRs of the firmware quoted with it, the nonce in hexadecimal, and writes `public`
-//! (`TPMT_PUBLIC`), `attest` (`TPMS_ATTEST`) and `signature` (`TPMT_SIGNATURE`) to a folder. The TPM is left as it was.
+//! (`TPMT_PUBLIC`), `attest` (`TPMS_ATTEST`) and `signature` (`TPMT_SIGNATURE`) to a directory. The TPM is left as it was.
 
 use std::error::Error;
 use std::path::Path;
@@ -18,7 +18,7 @@ const PCRS: [u8; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = env::args().skip(1).collect();
-    let [address, nonce, folder] = &arguments[..] else {
+    let [address, nonce, directory] = &arguments[..] else {
         return Err("usage: quote TCTI NONCE FOLDER".into());
     };
     let (address, nonce): (Tcti, _) = (address.parse()?, octets(nonce)?);
@@ -33,11 +33,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let signer = Signer { key: key.object(), auth: Auth::EMPTY };
     let pcrs = PcrBits::of(&PCRS).ok_or("there are no such PCRs")?;
     let quote = attest::quote(&mut tpm, signer, &nonce, &[pcrs.bank(Alg::SHA256)])?;
-    let folder = Path::new(folder);
-    fs::create_dir_all(folder)?;
-    fs::write(folder.join("public"), key.public_area())?;
-    fs::write(folder.join("attest"), &quote.attest)?;
-    fs::write(folder.join("signature"), &quote.signature)?;
+    let directory = Path::new(directory);
+    fs::create_dir_all(directory)?;
+    fs::write(directory.join("public"), key.public_area())?;
+    fs::write(directory.join("attest"), &quote.attest)?;
+    fs::write(directory.join("signature"), &quote.signature)?;
     Ok(())
 }
 

@@ -29,10 +29,10 @@ fn main() -> ExitCode {
 
 fn verdict() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = env::args().skip(1).collect();
-    let [nonce, folder] = &arguments[..] else {
+    let [nonce, directory] = &arguments[..] else {
         return Err("usage: boot NONCE FOLDER".into());
     };
-    let read = |name: &str| fs::read(Path::new(folder).join(name));
+    let read = |name: &str| fs::read(Path::new(directory).join(name));
     let (public, attest) = (read("public")?, read("attest")?);
     let (signature, log) = (read("signature")?, read("log")?);
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::page::Table;
-use crate::{cargo, target_folder};
+use crate::{cargo, target_directory};
 
 /// Some four minutes for all: what is compared is compared in one run, and so short a one does.
 const PACE: [&str; 4] = ["--warm-up-time", "1", "--measurement-time", "2"];
@@ -16,9 +16,9 @@ const PACE: [&str; 4] = ["--warm-up-time", "1", "--measurement-time", "2"];
 pub fn run(filter: Option<&str>, table: Table) -> Result<()> {
     let mut command = cargo();
     command.args(["bench", "--package", "benches", "--benches", "--"]).args(PACE).args(filter);
-    command.env("CARGO_TARGET_DIR", target_folder());
+    command.env("CARGO_TARGET_DIR", target_directory());
     ensure!(command.status().context("cannot run cargo bench")?.success(), "a bench failed");
-    let all = measured(&target_folder().join("criterion"))?;
+    let all = measured(&target_directory().join("criterion"))?;
     let (compared, alone) = compared(&all);
     table.deliver("bench", &[ratios(&compared), self::table(&alone)].join("\n"))
 }
@@ -31,10 +31,10 @@ struct Measured {
 }
 
 /// Reads what criterion keeps: GROUP/BENCH/new/.
-fn measured(folder: &Path) -> Result<Vec<Measured>> {
+fn measured(directory: &Path) -> Result<Vec<Measured>> {
     let mut all = Vec::new();
-    for group in folders(folder)? {
-        for bench in folders(&group)? {
+    for group in directories(directory)? {
+        for bench in directories(&group)? {
             let new = bench.join("new");
             if new.join("estimates.json").is_file() {
                 all.push(read(&new).with_context(|| format!("reading {}", new.display()))?);
@@ -42,7 +42,7 @@ fn measured(folder: &Path) -> Result<Vec<Measured>> {
         }
     }
     all.sort_by(|a, b| a.name.cmp(&b.name));
-    ensure!(!all.is_empty(), "nothing was measured: {} has no estimates", folder.display());
+    ensure!(!all.is_empty(), "nothing was measured: {} has no estimates", directory.display());
     Ok(all)
 }
 
@@ -60,9 +60,10 @@ fn read(new: &Path) -> Result<Measured> {
     })
 }
 
-fn folders(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
+fn directories(directory: &Path) -> Result<Vec<std::path::PathBuf>> {
     let mut found = Vec::new();
-    let entries = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
+    let entries =
+        fs::read_dir(directory).with_context(|| format!("reading {}", directory.display()))?;
     for entry in entries {
         let entry = entry?;
         if entry.file_type()?.is_dir() {

@@ -58,7 +58,7 @@ fn format() -> Result<()> {
     finish(cargo().args(["fmt", "--all", "--check"]), "`cargo fmt` puts it right")
 }
 
-/// A folder named `target` is cargo's, wherever it is.
+/// A directory named `target` is cargo's, wherever it is.
 fn no_build_results() -> Result<()> {
     let mut git = Command::new("git");
     git.current_dir(workspace()).args(["ls-files", "-z", "--", ":(glob)**/target/**"]);

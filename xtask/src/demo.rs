@@ -14,7 +14,7 @@ use testkit::child::{Guarded, Scratch};
 use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
 
 use crate::setup::{self, Action, Purpose};
-use crate::{cargo, target_folder};
+use crate::{cargo, target_directory};
 
 const BOT: &str = "demo-bot";
 const TOKEN: &str = "demo-token";
@@ -23,7 +23,7 @@ const DATA: &str = "authority";
 const STORAGE: &str = "storage";
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What becomes of the demo's folder.
+/// What becomes of the demo's directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Afterwards {
     /// It goes.
@@ -43,15 +43,15 @@ pub fn run(tpm: Option<String>, afterwards: Afterwards) -> Result<()> {
 
     let scratch = Scratch::new("endorse-demo")?;
     let demo = Demo {
-        folder: scratch.path(),
-        programs: target_folder().join("debug"),
+        directory: scratch.path(),
+        programs: target_directory().join("debug"),
         tpm: Tpm::find(tpm)?,
         afterwards,
     };
     let result = demo.walk();
     drop(demo);
     if afterwards == Afterwards::Keep {
-        println!("\nThe folder stays: {}", scratch.keep().display());
+        println!("\nThe directory stays: {}", scratch.keep().display());
     }
     result
 }
@@ -79,7 +79,7 @@ impl Tpm {
 }
 
 struct Demo<'a> {
-    folder: &'a Path,
+    directory: &'a Path,
     programs: PathBuf,
     tpm: Tpm,
     afterwards: Afterwards,
@@ -87,7 +87,7 @@ struct Demo<'a> {
 
 impl Demo<'_> {
     fn walk(&self) -> Result<()> {
-        // First, since it also guards the folder: interrupted at any time, the demo leaves nothing
+        // First, since it also guards the directory: interrupted at any time, the demo leaves nothing
         // behind.
         title("An authority starts, with a new CA");
         let (_authority, address) = self.start_authority()?;
@@ -135,10 +135,10 @@ impl Demo<'_> {
         let listen = address.to_string();
         let start = ["start", "--data-dir", DATA, "--listen", &listen, "--cluster-name", CLUSTER];
         println!("$ {} &", line("authority", &start));
-        let log = self.folder.join("authority.log");
+        let log = self.directory.join("authority.log");
         let mut command = self.command("authority", &start);
         command.stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
-        let remove = (self.afterwards == Afterwards::Remove).then_some(self.folder);
+        let remove = (self.afterwards == Afterwards::Remove).then_some(self.directory);
         let mut authority = Guarded::spawn(&mut command, remove)?;
         let deadline = Instant::now() + START_TIMEOUT;
         let trouble = loop {
@@ -158,7 +158,7 @@ impl Demo<'_> {
 
     /// Writes a resource, shows it and creates it.
     fn create(&self, name: &str, text: &str) -> Result<()> {
-        fs::write(self.folder.join(name), text).with_context(|| format!("writing {name}"))?;
+        fs::write(self.directory.join(name), text).with_context(|| format!("writing {name}"))?;
         println!("$ cat {name}\n{}", abridged(text));
         self.show("authority", &["create", "--data-dir", DATA, name]).map(drop)
     }
@@ -178,12 +178,12 @@ impl Demo<'_> {
         Ok(output)
     }
 
-    /// A command in the demo's folder; our own programs from the build.
+    /// A command in the demo's directory; our own programs from the build.
     fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let built = self.programs.join(program);
         let path = if built.is_file() { built.as_os_str() } else { OsStr::new(program) };
         let mut command = Command::new(path);
-        command.args(arguments).current_dir(self.folder);
+        command.args(arguments).current_dir(self.directory);
         command
     }
 }

@@ -84,7 +84,7 @@ const AUTHORITY: House = House {
         ("config", 2),
         ("audit", 1),
         ("issue", 1),
-        ("folder", 0),
+        ("data_directory", 0),
         ("install", 0),
         ("log", 0),
         ("resource", 0),
@@ -326,7 +326,10 @@ mod tests {
         let expected =
             "authority/src/audit/log.rs:1: module audit uses issue, its neighbour on floor 1";
         assert_eq!(sideways, [expected]);
-        assert!(uses("audit/log.rs", "use crate::audit::Row; use crate::folder::File;").is_empty());
+        assert!(
+            uses("audit/log.rs", "use crate::audit::Row; use crate::data_directory::File;")
+                .is_empty()
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{cargo, target_folder, workspace};
+use crate::{cargo, target_directory, workspace};
 
 /// What libFuzzer needs of the compiler: which edges ran, what was compared, and that overflows are faults.
 const INSTRUMENTED: [&str; 9] = [
@@ -31,7 +31,7 @@ pub fn run(target: Option<&str>, seconds: u32) -> Result<()> {
         Some(name) if known.iter().any(|known| known == name) => vec![name],
         Some(name) => bail!("there is no target {name}; there are {}", known.join(", ")),
     };
-    let home = target_folder().join("fuzz");
+    let home = target_directory().join("fuzz");
     let program = build(&home)?;
     let next = AtomicUsize::new(0);
     let worker = || -> Result<Vec<Outcome>> {
@@ -61,11 +61,13 @@ pub fn run(target: Option<&str>, seconds: u32) -> Result<()> {
     Ok(())
 }
 
-/// Each has its seeds in a folder of its name.
+/// Each has its seeds in a directory of its name.
 fn targets() -> Result<Vec<String>> {
     let mut names = Vec::new();
-    let folder = workspace().join("fuzz/seeds");
-    for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
+    let directory = workspace().join("fuzz/seeds");
+    for entry in
+        fs::read_dir(&directory).with_context(|| format!("reading {}", directory.display()))?
+    {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             names.push(entry.file_name().to_string_lossy().into_owned());
@@ -75,7 +77,7 @@ fn targets() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// In a folder of its own, so that it never mixes with an ordinary build. That the target is named keeps the flags
+/// In a directory of its own, so that it never mixes with an ordinary build. That the target is named keeps the flags
 /// from build scripts and procedural macros.
 fn build(home: &Path) -> Result<PathBuf> {
     let host = host()?;
@@ -115,12 +117,12 @@ struct Outcome {
 impl Run<'_> {
     /// What it learns stays in the corpus for the next run; the seeds are never written to.
     fn run(&self) -> Result<Outcome> {
-        let folder = |kind: &str| {
+        let directory = |kind: &str| {
             let path = self.home.join(kind).join(self.name);
             fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
             Ok::<_, anyhow::Error>(path)
         };
-        let (corpus, crashes) = (folder("corpus")?, folder("crashes")?);
+        let (corpus, crashes) = (directory("corpus")?, directory("crashes")?);
         let earlier = files(&crashes)?;
         let log = self.home.join(format!("{}.log", self.name));
         let sources = workspace().join("fuzz");
@@ -129,7 +131,7 @@ impl Run<'_> {
         let mut command = Command::new(self.program);
         command
             .arg(&corpus)
-            .args(known.iter().filter(|folder| folder.is_dir()))
+            .args(known.iter().filter(|directory| directory.is_dir()))
             .arg(format!("-max_total_time={}", self.seconds))
             .arg(format!("-artifact_prefix={}/", crashes.display()))
             .args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"])
@@ -155,9 +157,9 @@ fn executions(log: &str) -> u64 {
     number.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
 }
 
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+fn files(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
+    for entry in fs::read_dir(directory)? {
         files.push(entry?.path());
     }
     files.sort();

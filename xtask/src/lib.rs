@@ -27,9 +27,9 @@ use std::env;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-pub use testkit::{target_folder, workspace};
+pub use testkit::{target_directory, workspace};
 
-/// The cargo that runs us, in the folder of the workspace.
+/// The cargo that runs us, in the directory of the workspace.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
     command.current_dir(workspace());

@@ -30,7 +30,7 @@ enum Verb {
         /// certificates]
         #[arg(long, value_name = "TCTI")]
         tpm: Option<String>,
-        /// Leave the demo's folder where it is
+        /// Leave the demo's directory where it is
         #[arg(long)]
         keep: bool,
     },

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::elf::Needs;
 use crate::setup::{self, Action, Purpose};
-use crate::{cargo, target_folder, workspace};
+use crate::{cargo, target_directory, workspace};
 
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
 /// The most that the agent may weigh.
@@ -32,12 +32,12 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// Builds the agent, `static/agent` in the target folder, and sees that it needs nothing, runs and
+/// Builds the agent, `static/agent` in the target directory, and sees that it needs nothing, runs and
 /// is small.
 pub fn build() -> Result<PathBuf> {
-    let folder = compile(&["--package", "agent"])?;
-    let agent = target_folder().join("static/agent");
-    let built = folder.join("agent");
+    let directory = compile(&["--package", "agent"])?;
+    let agent = target_directory().join("static/agent");
+    let built = directory.join("agent");
     fs::copy(&built, &agent).with_context(|| format!("copying {}", built.display()))?;
     check(&agent)?;
     Ok(agent)
@@ -46,22 +46,22 @@ pub fn build() -> Result<PathBuf> {
 /// Builds an example of the crate `tpm2` the same way. Without the agent: beside an example's
 /// dependencies it would be rebuilt, which takes minutes.
 pub fn example(name: &str) -> Result<PathBuf> {
-    let folder = compile(&["--package", "tpm2", "--example", name])?;
-    Ok(folder.join("examples").join(name))
+    let directory = compile(&["--package", "tpm2", "--example", name])?;
+    Ok(directory.join("examples").join(name))
 }
 
-/// Has cargo build something, and returns the folder that it is in.
+/// Has cargo build something, and returns the directory that it is in.
 fn compile(what: &[&str]) -> Result<PathBuf> {
-    let home = target_folder().join("static");
-    let folder = home.join("build");
-    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    let home = target_directory().join("static");
+    let directory = home.join("build");
+    fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
     let mut command = if has_target()? { own_cargo() } else { debian_cargo(&home)? };
     command.args(["build", "--locked", "--profile", "agent"]).args(what);
-    command.args(["--target", TARGET, "--target-dir"]).arg(&folder);
+    command.args(["--target", TARGET, "--target-dir"]).arg(&directory);
     let status = command.stdin(Stdio::null()).status().context("cannot run cargo")?;
     let what = what.join(" ");
     ensure!(status.success(), "`{what}` does not build for {TARGET} ({status})");
-    Ok(folder.join(TARGET).join("agent"))
+    Ok(directory.join(TARGET).join("agent"))
 }
 
 fn check(agent: &Path) -> Result<()> {
@@ -122,11 +122,11 @@ fn debian_cargo(home: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// A folder with the unwinder that the standard library links to: gcc's.
+/// A directory with the unwinder that the standard library links to: gcc's.
 fn unwinder(home: &Path) -> Result<PathBuf> {
-    let folder = home.join("unwinder");
-    if folder.is_dir() {
-        return Ok(folder);
+    let directory = home.join("unwinder");
+    if directory.is_dir() {
+        return Ok(directory);
     }
     let draft = home.join(format!("draft-{}", std::process::id()));
     fs::create_dir_all(&draft).with_context(|| format!("making {}", draft.display()))?;
@@ -144,10 +144,10 @@ fn unwinder(home: &Path) -> Result<PathBuf> {
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{program} failed ({}): {said}", output.status);
     }
-    match fs::rename(&draft, &folder) {
+    match fs::rename(&draft, &directory) {
         // Another process was faster.
-        Err(_) if folder.is_dir() => fs::remove_dir_all(&draft)?,
-        done => done.context("naming the unwinder's folder")?,
+        Err(_) if directory.is_dir() => fs::remove_dir_all(&draft)?,
+        done => done.context("naming the unwinder's directory")?,
     }
-    Ok(folder)
+    Ok(directory)
 }

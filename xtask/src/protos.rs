@@ -53,7 +53,7 @@ pub fn generate() -> Result<Vec<Generated>> {
 
 impl Package {
     fn generate(&self, proto: &Path) -> Result<Generated> {
-        let out = tempfile::tempdir().context("a folder for the generated code")?;
+        let out = tempfile::tempdir().context("a directory for the generated code")?;
         let files = protox::compile(self.protos, [proto.join("protos")])
             .with_context(|| format!("compiling {}", self.protos.join(", ")))?;
         tonic_prost_build::configure()

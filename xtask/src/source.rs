@@ -131,13 +131,13 @@ fn after_item(trees: &[TokenTree]) -> &[TokenTree] {
     &trees[end..]
 }
 
-/// All Rust files below, those of the target folder and of hidden folders aside, with what is in them.
-pub fn rust_files(folder: &Path) -> Result<Vec<(PathBuf, String)>> {
+/// All Rust files below, those of the target directory and of hidden directories aside, with what is in them.
+pub fn rust_files(directory: &Path) -> Result<Vec<(PathBuf, String)>> {
     let mut found = Vec::new();
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(folder) = folders.pop() {
+    let mut directories = vec![directory.to_path_buf()];
+    while let Some(directory) = directories.pop() {
         let entries =
-            fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?;
+            fs::read_dir(&directory).with_context(|| format!("reading {}", directory.display()))?;
         for entry in entries {
             let entry = entry?;
             let path = entry.path();
@@ -146,7 +146,7 @@ pub fn rust_files(folder: &Path) -> Result<Vec<(PathBuf, String)>> {
             if entry.file_type()?.is_dir() {
                 let built = path.join("CACHEDIR.TAG").exists() || name == "target";
                 if !hidden && !built {
-                    folders.push(path);
+                    directories.push(path);
                 }
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let source = fs::read_to_string(&path)
@@ -234,9 +234,9 @@ mod tests {
     #[test]
     fn what_is_built_is_not_searched() {
         let scratch = Scratch::new("endorse-gate").unwrap();
-        for folder in ["target", ".git", "src"] {
-            fs::create_dir(scratch.path().join(folder)).unwrap();
-            fs::write(scratch.path().join(folder).join("a.rs"), "").unwrap();
+        for directory in ["target", ".git", "src"] {
+            fs::create_dir(scratch.path().join(directory)).unwrap();
+            fs::write(scratch.path().join(directory).join("a.rs"), "").unwrap();
         }
         let expected = (scratch.path().join("src/a.rs"), String::new());
         assert_eq!(rust_files(scratch.path()).unwrap(), [expected]);

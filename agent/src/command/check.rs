@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
     }
 }
 
-/// The same, if the files, programs and folders that it names are of use too.
+/// The same, if the files, programs and directories that it names are of use too.
 fn see_files(loaded: Loaded) -> Result<Loaded, Findings> {
     let files = loaded.files.iter().filter_map(NamedFile::look);
     let found: Vec<Finding> = files.chain(hooks::findings(&loaded.settings)).collect();

@@ -48,11 +48,11 @@ fn create(path: &Path, text: &str) -> Result<(), Failure> {
     let failed = |cause: &std::io::Error| {
         Failure::io(cause, format_args!("cannot write {}", path.display()))
     };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
     let mut file = tempfile::Builder::new()
         .prefix(".agent-configure-")
         .permissions(Permissions::from_mode(0o644))
-        .tempfile_in(folder.unwrap_or(Path::new(".")))
+        .tempfile_in(directory.unwrap_or(Path::new(".")))
         .map_err(|cause| failed(&cause))?;
     file.write_all(text.as_bytes()).map_err(|cause| failed(&cause))?;
     file.as_file().sync_all().map_err(|cause| failed(&cause))?;

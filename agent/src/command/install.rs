@@ -36,7 +36,7 @@ fn systemd(arguments: Systemd) -> Result<(), Failure> {
         stated_tpm: arguments.tpm.is_some(),
         tpm: arguments.tpm.unwrap_or(reach.tpm),
         stated_storage: arguments.storage.is_some(),
-        storage: arguments.storage.map_or(reach.storage, Reach::folder_of),
+        storage: arguments.storage.map_or(reach.storage, Reach::directory_of),
         read_write: reach.read_write,
     };
     let text = unit
@@ -74,10 +74,10 @@ fn missing(unit: &Unit) -> Vec<String> {
     if let Some(create) = device_group.missing_group().filter(|_| unit.uses_device()) {
         missing.push(format!("{create}, then agent install udev --write"));
     }
-    for folder in unit.read_write.iter().filter(|folder| !folder.exists()) {
-        let folder = folder.display();
+    for directory in unit.read_write.iter().filter(|directory| !directory.exists()) {
+        let directory = directory.display();
         missing.push(format!(
-            "the directory {folder} does not exist yet: install -d -o {user} -g {group} -m 0750 {folder}"
+            "the directory {directory} does not exist yet: install -d -o {user} -g {group} -m 0750 {directory}"
         ));
     }
     if !unit.config.exists() {

@@ -56,11 +56,11 @@ pub(crate) fn run(arguments: &Status) -> Result<(), Failure> {
 }
 
 /// The identity, or what to do to have one.
-pub(crate) fn stored(folder: &std::path::Path) -> Result<Identity, Failure> {
-    Storage::identity(folder)?.ok_or_else(|| {
+pub(crate) fn stored(directory: &std::path::Path) -> Result<Identity, Failure> {
+    Storage::identity(directory)?.ok_or_else(|| {
         Failure::new(
             Exit::Config,
-            format!("no identity is stored in {}", folder.display()),
+            format!("no identity is stored in {}", directory.display()),
             "run `agent join` to create one",
         )
     })

@@ -166,8 +166,8 @@ mod tests {
 
     #[test]
     fn byte_order_mark_is_not_part_of_the_token() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("token");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
         std::fs::write(&path, "\u{feff}tok\r\n").unwrap();
         assert_eq!(Token::File(path).read().unwrap(), "tok");
     }
@@ -175,8 +175,8 @@ mod tests {
     /// Each of these would hold up the reader, or never end.
     #[test]
     fn pipes_and_devices_in_the_place_of_files_are_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let pipe = folder.path().join("pipe");
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
         mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         for path in ["/dev/zero".into(), pipe] {
             let contents = [Content::Token, Content::CaCertificates, Content::Password];
@@ -190,8 +190,8 @@ mod tests {
 
     #[test]
     fn ca_certificates_that_are_too_long_or_of_another_user_are_not_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ca.pem");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
         std::fs::write(&path, "\n".repeat(1024 * 1024 + 1)).unwrap();
         let file =
             NamedFile { path: path.clone(), content: Content::CaCertificates, location: None };
@@ -204,8 +204,8 @@ mod tests {
 
     #[test]
     fn token_in_a_file_that_is_too_long_is_refused_and_never_cut() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("token");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
         std::fs::write(&path, format!("t{}ail", " ".repeat(MAX_TOKEN_FILE as usize))).unwrap();
         let failure = Token::File(path.clone()).read().unwrap_err();
         assert!(failure.message.contains("longer than 4096 bytes"), "{failure}");

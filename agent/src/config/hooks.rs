@@ -17,10 +17,10 @@ use crate::trusted;
 /// How much of the first line of a script the kernel reads.
 const MAX_SHEBANG: usize = 255;
 
-/// What is wrong with the hooks and folders of all services, as they are on this host now.
+/// What is wrong with the hooks and directories of all services, as they are on this host now.
 pub(crate) fn findings(settings: &Settings) -> Vec<Finding> {
     let storage = match &settings.storage {
-        Storage::Directory(directory) => not_a_folder("storage", &directory.path),
+        Storage::Directory(directory) => not_a_directory("storage", &directory.path),
         Storage::Memory => None,
     };
     storage.into_iter().chain(settings.services.iter().flat_map(of_service)).collect()
@@ -28,14 +28,14 @@ pub(crate) fn findings(settings: &Settings) -> Vec<Finding> {
 
 fn of_service(service: &Service) -> Vec<Finding> {
     let name = &service.name;
-    let folder = match &service.destination {
+    let directory = match &service.destination {
         Destination::Directory { directory, .. } => {
-            not_a_folder(&format!("the destination of {name}"), &directory.path)
+            not_a_directory(&format!("the destination of {name}"), &directory.path)
         }
         Destination::Memory => None,
     };
     let hook = service.reload.as_ref().and_then(|reload| of_hook(name.as_str(), &reload.action));
-    folder.into_iter().chain(hook).collect()
+    directory.into_iter().chain(hook).collect()
 }
 
 fn of_hook(service: &str, action: &ReloadAction) -> Option<Finding> {
@@ -117,8 +117,8 @@ fn find(program: &str) -> Option<PathBuf> {
     if program.contains('/') {
         return Some(Path::new("/").join(program));
     }
-    let folders = HOOK_PATH.split(':').map(|folder| Path::new(folder).join(program));
-    let there: Vec<PathBuf> = folders.filter(|path| path.is_file()).collect();
+    let directories = HOOK_PATH.split(':').map(|directory| Path::new(directory).join(program));
+    let there: Vec<PathBuf> = directories.filter(|path| path.is_file()).collect();
     there.iter().find(|path| can_execute(path)).or(there.first()).cloned()
 }
 
@@ -136,7 +136,7 @@ fn head(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(head)
 }
 
-fn not_a_folder(whose: &str, path: &Path) -> Option<Finding> {
+fn not_a_directory(whose: &str, path: &Path) -> Option<Finding> {
     let metadata = fs::metadata(path).ok()?;
     (!metadata.is_dir()).then(|| {
         let what = format!("{whose}: {} is not a directory", path.display());
@@ -155,8 +155,8 @@ mod tests {
 
     use super::*;
 
-    fn script(folder: &Path, content: &str, mode: u32) -> String {
-        let path = folder.join("hook");
+    fn script(directory: &Path, content: &str, mode: u32) -> String {
+        let path = directory.join("hook");
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         path.display().to_string()
@@ -199,12 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn files_in_the_place_of_folders_and_links_to_pid_files_are_found() {
+    fn files_in_the_place_of_directories_and_links_to_pid_files_are_found() {
         let outer = tempfile::tempdir().unwrap();
-        assert!(not_a_folder("storage", Path::new("/etc/passwd")).is_some());
-        assert!(not_a_folder("storage", Path::new("/dev/null")).is_some());
-        assert!(not_a_folder("storage", outer.path()).is_none());
-        assert!(not_a_folder("storage", &outer.path().join("absent")).is_none());
+        assert!(not_a_directory("storage", Path::new("/etc/passwd")).is_some());
+        assert!(not_a_directory("storage", Path::new("/dev/null")).is_some());
+        assert!(not_a_directory("storage", outer.path()).is_none());
+        assert!(not_a_directory("storage", &outer.path().join("absent")).is_none());
         let pid_file = outer.path().join("pid");
         std::os::unix::fs::symlink("other", &pid_file).unwrap();
         let action = ReloadAction::Signal { signal: crate::config::Signal::Hup, pid_file };

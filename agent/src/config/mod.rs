@@ -5,10 +5,10 @@
 //! is wrong is said at once, as [`Findings`]. [`text()`] is the way back.
 
 mod address;
+mod directories;
 mod document;
 mod files;
 mod finding;
-mod folders;
 pub(crate) mod hooks;
 mod load;
 mod overrides;

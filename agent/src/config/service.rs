@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use host::go_duration;
 
+use super::directories::Directories;
 use super::finding::{Place, Source};
-use super::folders::Folders;
 use super::section::{Given, Keys, Section, parse, unknown};
 use super::settings::{
     Acls, Destination, Directory, Lifetime, Reload, Renewal, Service, ServiceKind, ServiceName,
@@ -301,9 +301,9 @@ pub(super) fn complete(
         Some(place) => format!("the service in line {}", source.line(place)),
         None => "a service of the command line".to_owned(),
     };
-    let mut folders = Folders::default();
+    let mut directories = Directories::default();
     if let Storage::Directory(directory) = storage {
-        folders.claim(&directory.path, "the agent stores its identity");
+        directories.claim(&directory.path, "the agent stores its identity");
     }
     let mut services = Vec::with_capacity(drafts.len());
     for (index, draft) in drafts.into_iter().enumerate() {
@@ -319,7 +319,7 @@ pub(super) fn complete(
         }
         if let Destination::Directory { directory, .. } = &draft.destination {
             let whose = format!("{} writes its files", at(&draft.place));
-            if let Some(message) = folders.claim(&directory.path, &whose) {
+            if let Some(message) = directories.claim(&directory.path, &whose) {
                 let advice = "give each service its own directory";
                 source.error(draft.place.as_ref(), message, advice);
             }

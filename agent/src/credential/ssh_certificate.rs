@@ -135,10 +135,10 @@ mod tests {
 
     /// What `ssh-keygen` makes: an authority's public key, and its certificate for another key.
     fn made(arguments: &[&str]) -> (String, String) {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let keygen = |arguments: &[&str]| {
             let mut command = Command::new("ssh-keygen");
-            let output = command.current_dir(folder.path()).args(arguments).output().unwrap();
+            let output = command.current_dir(directory.path()).args(arguments).output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         };
         for name in ["ca", "key"] {
@@ -148,7 +148,7 @@ mod tests {
             &[&["-q", "-s", "ca", "-I", "id", "-n", "bot", "-z", "7"], arguments, &["key.pub"]]
                 .concat(),
         );
-        let text = |name| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        let text = |name| std::fs::read_to_string(directory.path().join(name)).unwrap();
         (text("ca.pub"), text("key-cert.pub"))
     }
 

@@ -17,8 +17,8 @@ use crate::deliver::files::FileSink;
 use crate::keys::{Key, SoftwareKey, spki_der};
 use crate::tpm::inventory::{EkChoice, pem};
 
-fn run(folder: &Path, program: &str, arguments: &[&str]) -> Vec<u8> {
-    let output = Command::new(program).args(arguments).current_dir(folder).output().unwrap();
+fn run(directory: &Path, program: &str, arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new(program).args(arguments).current_dir(directory).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {errors}");
     output.stdout

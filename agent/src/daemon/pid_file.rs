@@ -28,11 +28,11 @@ impl PidFile {
         let failed =
             |cause: io::Error| Failure::io(&cause, format!("the pid file {}", path.display()));
         let is_there = left_behind(path)?.is_some();
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or_else(|| Path::new("."));
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        let directory = directory.unwrap_or_else(|| Path::new("."));
         let mut file = tempfile::Builder::new()
             .permissions(Permissions::from_mode(0o644))
-            .tempfile_in(folder)
+            .tempfile_in(directory)
             .map_err(failed)?;
         file.write_all(format!("{}\n", std::process::id()).as_bytes()).map_err(failed)?;
         // An empty file after a loss of power would be refused.
@@ -92,8 +92,8 @@ mod tests {
 
     #[test]
     fn only_a_pid_file_is_replaced_and_only_ours_is_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("pid");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pid");
         for (content, is_one) in [
             (&b"4711\n"[..], true),
             (b"4711", true),
@@ -130,11 +130,11 @@ mod tests {
 
     #[test]
     fn pid_file_that_is_not_a_regular_file_is_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let [target, link] = ["target", "link"].map(|name| folder.path().join(name));
+        let directory = tempfile::tempdir().unwrap();
+        let [target, link] = ["target", "link"].map(|name| directory.path().join(name));
         fs::write(&target, "1\n").unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
-        for path in [folder.path(), &link, Path::new("/dev/null")] {
+        for path in [directory.path(), &link, Path::new("/dev/null")] {
             assert_eq!(PidFile::write(path).unwrap_err().exit, Exit::Usage);
             assert!(fs::symlink_metadata(path).is_ok());
         }

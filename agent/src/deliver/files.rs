@@ -91,13 +91,13 @@ impl FileSink {
                 };
                 let (cluster, authority_host) = (&issued.cluster, &self.authority_host);
                 let identity = artifact::Identity { x509, ssh, cluster, authority_host };
-                let folder = match (&self.service.destination, ssh_config) {
+                let directory = match (&self.service.destination, ssh_config) {
                     (config::Destination::Directory { directory, .. }, SshConfig::On) => {
                         Some(directory.path.as_path())
                     }
                     _ => None,
                 };
-                artifact::identity(key, &identity, folder)
+                artifact::identity(key, &identity, directory)
             }
         }
     }

@@ -136,12 +136,12 @@ mod tests {
     #[test]
     fn the_engines_version_is_read_as_the_kernel_writes_it() {
         let root = tempfile::tempdir().unwrap();
-        let folder = root.path().join("sys/class/mei/mei0");
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("fw_ver"), "0:11.8.65.3590\n0:11.8.65.3590\n").unwrap();
+        let directory = root.path().join("sys/class/mei/mei0");
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("fw_ver"), "0:11.8.65.3590\n0:11.8.65.3590\n").unwrap();
         assert_eq!(engine(root.path()), Some([11, 8, 65]));
         for text in ["", "0:", "0:11.8", "11.8.65.3590", "0:a.b.c.d", "0:99999.0.0.0"] {
-            std::fs::write(folder.join("fw_ver"), text).unwrap();
+            std::fs::write(directory.join("fw_ver"), text).unwrap();
             assert_eq!(engine(root.path()), None, "{text:?}");
         }
     }

@@ -144,10 +144,10 @@ fn permission(root: &Path, path: &Path) -> Option<Failure> {
 /// Who has the device open, as far as we may see it.
 fn holder(root: &Path, path: &Path) -> Option<Failure> {
     let (id, name) = fs::read_dir(root.join("proc")).ok()?.flatten().find_map(|process| {
-        let folder = process.path();
+        let directory = process.path();
         let holds = |file: fs::DirEntry| fs::read_link(file.path()).is_ok_and(|at| at == path);
-        fs::read_dir(folder.join("fd")).ok()?.flatten().any(holds).then(|| {
-            let name = fs::read_to_string(folder.join("comm")).unwrap_or_default();
+        fs::read_dir(directory.join("fd")).ok()?.flatten().any(holds).then(|| {
+            let name = fs::read_to_string(directory.join("comm")).unwrap_or_default();
             (process.file_name().to_string_lossy().into_owned(), name.trim().to_owned())
         })
     })?;

@@ -1,4 +1,4 @@
-//! What a join needs beside the TPM: a clock, a configuration, a folder and an authority.
+//! What a join needs beside the TPM: a clock, a configuration, a directory and an authority.
 
 use std::fs;
 use std::io;
@@ -82,18 +82,18 @@ pub(super) fn clock(wall: i64) -> Check {
     )
 }
 
-/// The folder of the identity, and whether that is this TPM's: `keys` are the hashes of its endorsement keys.
+/// The directory of the identity, and whether that is this TPM's: `keys` are the hashes of its endorsement keys.
 pub(super) fn storage(settings: &Settings, keys: &[String], wall: i64) -> Check {
     let config::Storage::Directory(directory) = &settings.storage else {
         return Check::ok(Topic::Storage, "memory; the agent joins at each start");
     };
-    match folder(&directory.path, keys, wall) {
+    match stored_in(&directory.path, keys, wall) {
         Ok(check) => check,
         Err(failure) => Check::fail(Topic::Storage, failure),
     }
 }
 
-fn folder(path: &Path, keys: &[String], wall: i64) -> Result<Check, Failure> {
+fn stored_in(path: &Path, keys: &[String], wall: i64) -> Result<Check, Failure> {
     let place = path.display();
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,

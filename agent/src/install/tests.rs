@@ -131,10 +131,10 @@ fn values_that_would_change_meaning_in_the_unit_are_refused() {
 /// systemd itself finds nothing wrong, and little that is exposed.
 #[test]
 fn systemd_agrees() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("endorse-agent.service");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("endorse-agent.service");
     let unit = Unit { program: std::env::current_exe().unwrap(), ..unit() };
-    // Folders of the build may be anywhere; they are not what is judged.
+    // Directories of the build may be anywhere; they are not what is judged.
     let text = unit.render().unwrap().replace("ProtectHome=read-only", "ProtectHome=yes");
     fs::write(&path, text.replace("PrivateTmp=no", "PrivateTmp=yes")).unwrap();
     let analyze = |arguments: &[&str]| {
@@ -152,14 +152,14 @@ fn systemd_agrees() {
 
 #[test]
 fn a_rule_of_the_distribution_is_found() {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
     let rule = udev::rule(&"tss".parse().unwrap());
     write("50-other.rules", "KERNEL==\"tpmrm0\", MODE=\"0600\"\n# tpmrm GROUP=\"tss\"\n");
     write(udev::FILE, &rule);
     write("note.txt", &rule);
-    assert_eq!(udev::found(&[folder.path(), Path::new("/nonexistent")]), None);
+    assert_eq!(udev::found(&[directory.path(), Path::new("/nonexistent")]), None);
     write("60-tpm-udev.rules", "KERNEL==\"tpmrm[0-9]*\", OWNER=\"tss\", GROUP=\"tss\"\n");
-    let found = udev::found(&[folder.path()]).unwrap();
+    let found = udev::found(&[directory.path()]).unwrap();
     assert!(found.ends_with("60-tpm-udev.rules"));
 }

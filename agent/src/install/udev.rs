@@ -17,12 +17,12 @@ pub fn rule(group: &AccountName) -> String {
 }
 
 /// An existing file that already gives a group access to the TPM behind the resource manager.
-pub fn found(folders: &[&Path]) -> Option<PathBuf> {
+pub fn found(directories: &[&Path]) -> Option<PathBuf> {
     let gives =
         |line: &str| !line.starts_with('#') && line.contains("tpmrm") && line.contains("GROUP");
-    let mut files = folders
+    let mut files = directories
         .iter()
-        .filter_map(|folder| fs::read_dir(folder).ok())
+        .filter_map(|directory| fs::read_dir(directory).ok())
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == "rules"))

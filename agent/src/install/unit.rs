@@ -27,11 +27,11 @@ pub struct Unit {
     pub tpm: Tcti,
     /// Whether to pass it to the daemon, because the configuration differs.
     pub stated_tpm: bool,
-    /// The folder of the identity; in memory without one.
+    /// The directory of the identity; in memory without one.
     pub storage: Option<PathBuf>,
     /// Whether to pass it to the daemon, because the configuration differs.
     pub stated_storage: bool,
-    /// Folders that are written besides.
+    /// Directories that are written besides.
     pub read_write: Vec<PathBuf>,
 }
 
@@ -40,26 +40,26 @@ pub struct Unit {
 pub struct Reach {
     /// The TPM.
     pub tpm: Tcti,
-    /// The folder of the identity.
+    /// The directory of the identity.
     pub storage: Option<PathBuf>,
-    /// The folders of the services.
+    /// The directories of the services.
     pub read_write: Vec<PathBuf>,
 }
 
 impl Reach {
     /// Of this configuration.
     pub fn of(settings: &Settings) -> Self {
-        let storage = Self::folder_of(settings.storage.clone());
-        let folder = |service: &Service| match &service.destination {
+        let storage = Self::directory_of(settings.storage.clone());
+        let directory = |service: &Service| match &service.destination {
             Destination::Directory { directory, .. } => Some(directory.path.clone()),
             Destination::Memory => None,
         };
-        let read_write = settings.services.iter().filter_map(folder).collect();
+        let read_write = settings.services.iter().filter_map(directory).collect();
         Self { tpm: settings.tpm.address.clone(), storage, read_write }
     }
 
-    /// The folder of an identity that is kept in one.
-    pub fn folder_of(storage: Storage) -> Option<PathBuf> {
+    /// The directory of an identity that is kept in one.
+    pub fn directory_of(storage: Storage) -> Option<PathBuf> {
         match storage {
             Storage::Directory(directory) => Some(directory.path),
             Storage::Memory => None,

@@ -204,8 +204,8 @@ mod tests {
 
     /// What a file of this content and mode is read as.
     fn read(content: &[u8], mode: u32) -> Result<Vec<u8>, Failure> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("password");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("password");
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
         let files = PasswordFiles { endorsement: Some(path), ..PasswordFiles::default() };
@@ -265,21 +265,21 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_a_pipe_and_nothing_are_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let pipe = folder.path().join("pipe");
+    fn a_directory_a_pipe_and_nothing_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
         let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&pipe).status();
         assert!(made.unwrap().success());
-        assert!(password(folder.path()).unwrap_err().message.contains("not a regular file"));
+        assert!(password(directory.path()).unwrap_err().message.contains("not a regular file"));
         assert!(password(&pipe).unwrap_err().message.contains("not a regular file"));
-        assert_eq!(password(&folder.path().join("absent")).unwrap_err().exit, Exit::Io);
+        assert_eq!(password(&directory.path().join("absent")).unwrap_err().exit, Exit::Io);
     }
 
     #[test]
     fn password_file_of_another_user_is_refused() {
         if rustix::process::geteuid().is_root() {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("password");
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("password");
             fs::write(&path, "secret").unwrap();
             fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
             std::os::unix::fs::chown(&path, Some(65534), None).unwrap();

@@ -397,8 +397,8 @@ mod tests {
     #[test]
     fn end_does_not_wait_for_a_command_that_hangs() {
         const DEADLINE: Duration = Duration::from_secs(60);
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tpm");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tpm");
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let tcti = Tcti::SwtpmUnix(path);
         let (thread, mut end) = TpmThread::open(&tcti, Meter::default(), Audience::Person).unwrap();

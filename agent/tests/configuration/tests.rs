@@ -18,9 +18,9 @@ storage:
 outputs: []
 "#;
 
-struct Folder(tempfile::TempDir);
+struct Directory(tempfile::TempDir);
 
-impl Folder {
+impl Directory {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -51,8 +51,8 @@ fn assert_ends(output: &Output, code: i32, stdout: &str, stderr: &str) {
 
 #[test]
 fn valid_file_is_summarized_in_a_few_lines() {
-    let folder = Folder::new();
-    folder.write("tbot.yaml", GUIDE);
+    let directory = Directory::new();
+    directory.write("tbot.yaml", GUIDE);
     let said = format!(
         "tbot.yaml is valid
 Authority:    example.teleport.sh:443
@@ -64,7 +64,7 @@ Certificates: lifetime 1h, renewed at half of the lifetime
 Services:     none
 "
     );
-    assert_ends(&folder.agent(&["check", "-c", "tbot.yaml"], &[]), 0, &said, "");
+    assert_ends(&directory.agent(&["check", "-c", "tbot.yaml"], &[]), 0, &said, "");
     // The environment as others set it, empty variables and their telemetry included.
     let variables = [
         ("TBOT_CONFIG_PATH", "tbot.yaml"),
@@ -72,15 +72,15 @@ Services:     none
         ("TBOT_DEBUG", ""),
         ("TELEPORT_ANONYMOUS_TELEMETRY", "1"),
     ];
-    assert_ends(&folder.agent(&["check"], &variables), 0, &said, "");
+    assert_ends(&directory.agent(&["check"], &variables), 0, &said, "");
 }
 
 #[test]
 fn the_environment_goes_before_the_file_and_the_command_line_before_both() {
-    let folder = Folder::new();
-    folder.write("tbot.yaml", GUIDE);
-    folder.write("token", "t\n");
-    let token = folder.0.path().join("token").display().to_string();
+    let directory = Directory::new();
+    directory.write("tbot.yaml", GUIDE);
+    directory.write("token", "t\n");
+    let token = directory.0.path().join("token").display().to_string();
     let variables = [
         ("TELEPORT_AUTH_SERVER", "env:1"),
         ("TELEPORT_BOT_TOKEN", token.as_str()),
@@ -89,7 +89,7 @@ fn the_environment_goes_before_the_file_and_the_command_line_before_both() {
         ("AGENT_STORAGE", "memory"),
     ];
     let arguments = ["check", "-c", "tbot.yaml", "-a", "line:2", "--credential-ttl", "2h"];
-    let output = folder.agent(&arguments, &variables);
+    let output = directory.agent(&arguments, &variables);
     let said = format!(
         "tbot.yaml is valid
 Authority:    line:2
@@ -104,7 +104,7 @@ Services:
 "
     );
     assert_ends(&output, 0, &said, "");
-    let help = folder.agent(&["start", "--help"], &[("TELEPORT_BOT_TOKEN", "not-to-be-shown")]);
+    let help = directory.agent(&["start", "--help"], &[("TELEPORT_BOT_TOKEN", "not-to-be-shown")]);
     assert!(text(&help.stdout).contains("[env: TELEPORT_BOT_TOKEN]"));
     assert!(text(&help.stdout).contains("TELEPORT_ANONYMOUS_TELEMETRY is accepted"));
     assert!(!text(&help.stdout).contains("not-to-be-shown"));
@@ -112,10 +112,10 @@ Services:
 
 #[test]
 fn invalid_file_is_reported_with_line_and_carets() {
-    let folder = Folder::new();
-    folder
+    let directory = Directory::new();
+    directory
         .write("tbot.yaml", &GUIDE.replace("token:", "tokne:").replace("outputs: []", "debug: on"));
-    let output = folder.agent(&["check", "-c", "tbot.yaml"], &[]);
+    let output = directory.agent(&["check", "-c", "tbot.yaml"], &[]);
     let said = "error: unknown key `tokne` in onboarding
  --> tbot.yaml:5:3
   |
@@ -132,7 +132,7 @@ error: `debug` must be true or false, not the text `on`
     let failure = "error: tbot.yaml:5:3: unknown key `tokne` in onboarding, and 1 other error\n";
     assert_ends(&output, 78, said, failure);
 
-    let output = folder.agent(&["check", "-c", "tbot.yaml", "--format", "json"], &[]);
+    let output = directory.agent(&["check", "-c", "tbot.yaml", "--format", "json"], &[]);
     assert_eq!(output.status.code(), Some(78));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["path"], "tbot.yaml");
@@ -141,7 +141,7 @@ error: `debug` must be true or false, not the text `on`
         report["findings"].as_array().unwrap().iter().map(|one| &one["line"]).collect();
     assert_eq!(lines, [5, 11]);
 
-    let output = folder.agent(&["check", "-c", "missing.yaml"], &[]);
+    let output = directory.agent(&["check", "-c", "missing.yaml"], &[]);
     let failure = "error: cannot read missing.yaml: No such file or directory (os error 2)\n\
                    `agent configure -o missing.yaml` writes one\n";
     assert_ends(&output, 78, "", failure);
@@ -149,22 +149,22 @@ error: `debug` must be true or false, not the text `on`
 
 #[test]
 fn check_accepts_the_output_of_configure() {
-    let folder = Folder::new();
+    let directory = Directory::new();
     let arguments =
         ["configure", "-a", "a.b:1", "--token", "t", "--ca-pin", PIN, "-o", "made.yaml"];
-    assert_ends(&folder.agent(&arguments, &[]), 0, "Wrote made.yaml\n", "");
-    let made = folder.0.path().join("made.yaml");
+    assert_ends(&directory.agent(&arguments, &[]), 0, "Wrote made.yaml\n", "");
+    let made = directory.0.path().join("made.yaml");
     assert_eq!(fs::metadata(&made).unwrap().permissions().mode() & 0o022, 0);
-    assert_eq!(folder.agent(&["check", "-c", "made.yaml"], &[]).status.code(), Some(0));
-    let stdout = folder.agent(&arguments[..7], &[]).stdout;
+    assert_eq!(directory.agent(&["check", "-c", "made.yaml"], &[]).status.code(), Some(0));
+    let stdout = directory.agent(&arguments[..7], &[]).stdout;
     assert_eq!(fs::read(&made).unwrap(), stdout);
 
     // No file is lost, and none is left behind.
     let failure = "error: made.yaml already exists\nmove it away, or choose another --output\n";
-    assert_ends(&folder.agent(&arguments, &[]), 74, "", failure);
-    assert_eq!(fs::read_dir(folder.0.path()).unwrap().count(), 1);
+    assert_ends(&directory.agent(&arguments, &[]), 74, "", failure);
+    assert_eq!(fs::read_dir(directory.0.path()).unwrap().count(), 1);
 
-    let output = folder.agent(&["configure"], &[]);
+    let output = directory.agent(&["configure"], &[]);
     assert_eq!(output.status.code(), Some(64));
     for missing in [
         "the authority's address is missing",
@@ -191,24 +191,24 @@ fn answering(status: &'static str) -> u16 {
 
 #[test]
 fn one_waits_for_the_agent_and_the_service_that_was_named() {
-    let folder = Folder::new();
+    let directory = Directory::new();
     let ready = format!("localhost:{}", answering("200 OK"));
-    let output = folder.agent(&["wait", "--diag-addr", &ready], &[]);
+    let output = directory.agent(&["wait", "--diag-addr", &ready], &[]);
     assert_ends(&output, 0, "ready\n", "");
 
     let environment = [("AGENT_DIAG_ADDR", ready.as_str())];
-    let output = folder.agent(&["wait", "--storage", "none", "--timeout", "1"], &environment);
+    let output = directory.agent(&["wait", "--storage", "none", "--timeout", "1"], &environment);
     assert_eq!(output.status.code(), Some(69));
     assert!(text(&output.stderr).contains("none/agent.sock: No such file"), "{output:?}");
     let storage = [("AGENT_STORAGE", "none"), environment[0]];
-    assert_ends(&folder.agent(&["wait"], &storage), 0, "ready\n", "");
+    assert_ends(&directory.agent(&["wait"], &storage), 0, "ready\n", "");
 
     let strange = format!("localhost:{}", answering("404 Not Found"));
-    let output = folder.agent(&["wait", "--diag-addr", &strange, "--service", "nope"], &[]);
+    let output = directory.agent(&["wait", "--diag-addr", &strange, "--service", "nope"], &[]);
     let failure = "error: the agent has no service nope\n\
                    `agent status` lists the services of a storage's agent\n";
     assert_ends(&output, 64, "", failure);
-    let output = folder.agent(&["wait", "--diag-addr", &strange, "--service", "a b"], &[]);
+    let output = directory.agent(&["wait", "--diag-addr", &strange, "--service", "a b"], &[]);
     assert_eq!(output.status.code(), Some(64));
     assert!(text(&output.stderr).contains("a name is 1 to 64 letters"), "{output:?}");
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::folder;
+use crate::data_directory;
 
 /// The end of a file of lines.
 pub(super) struct Lines {
@@ -19,10 +19,12 @@ pub(super) struct Lines {
 impl Lines {
     /// Opens a file, or creates one.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = folder::open_own(path, folder::private().create(true).append(true))?;
+        let file =
+            data_directory::open_own(path, data_directory::private().create(true).append(true))?;
         // A loss of power must not take away the name of a file whose lines are on disk.
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            sync_folder(&File::open(folder)?)?;
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty())
+        {
+            sync_directory(&File::open(directory)?)?;
         }
         Self::over(file)
     }
@@ -89,8 +91,8 @@ pub(super) fn sync(file: &File) -> io::Result<()> {
 }
 
 /// Synchronizes the names in a directory to the disk, if its file system supports it.
-fn sync_folder(folder: &File) -> io::Result<()> {
-    match folder.sync_data() {
+fn sync_directory(directory: &File) -> io::Result<()> {
+    match directory.sync_data() {
         Err(cause) if cause.kind() == ErrorKind::InvalidInput => Ok(()),
         result => result,
     }

@@ -13,12 +13,12 @@ use tracing::warn;
 
 use super::table::table;
 use crate::cli::{AuditLs, ListFormat, Since};
-use crate::folder::DataFolder;
+use crate::data_directory::DataDirectory;
 use crate::resource::Timestamp;
 
 /// Reads the file itself: the authority need not run.
 pub(super) fn ls(ls: &AuditLs) -> Result<(), Failure> {
-    let path = DataFolder::new(&ls.data.data_dir).audit();
+    let path = DataDirectory::new(&ls.data.data_dir).audit();
     let failed = |cause: &io::Error| Failure::io(cause, format!("cannot read {}", path.display()));
     let file = File::open(&path).map_err(|cause| failed(&cause))?;
     let since = ls.since.map(|since| match since {

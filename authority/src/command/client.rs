@@ -13,7 +13,7 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::cli::DataDir;
-use crate::folder::DataFolder;
+use crate::data_directory::DataDirectory;
 use crate::wire::status::{Answer, answer};
 
 /// A listing comes in several answers, but a token may have a rule for each of many hosts.
@@ -22,9 +22,9 @@ const MAX_ANSWER: usize = 16 * 1024 * 1024;
 /// How long the authority may take to answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Connects to the authority of this data folder.
+/// Connects to the authority of this data directory.
 pub(super) async fn connect(data: &DataDir) -> Result<AdminServiceClient<Channel>, Failure> {
-    let path = DataFolder::new(&data.data_dir).socket();
+    let path = DataDirectory::new(&data.data_dir).socket();
     let stream = unix_socket::connect(&path).await.map_err(|cause| absent(&path, &cause))?;
     client(stream, REQUEST_TIMEOUT).await
 }
@@ -94,8 +94,8 @@ mod tests {
 
     #[tokio::test]
     async fn command_times_out_if_the_authority_does_not_accept() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("admin.sock");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.sock");
         let _silent = UnixListener::bind(&path).unwrap();
         let stream = UnixStream::connect(&path).await.unwrap();
         let mut authority = client(stream, Duration::from_millis(1)).await.unwrap();

@@ -20,14 +20,14 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     // Before anything else, so that no signal is missed.
     let signals = Signals::new().map_err(|cause| Failure::io(&cause, "cannot wait for signals"))?;
     raise_open_files();
-    let folder = settings.data_dir.clone();
+    let directory = settings.data_dir.clone();
     let assembled = assemble(settings, Parts::system()).await?;
 
     let authority = Arc::clone(&assembled.authority);
     let name = authority.issuer.cluster();
     let (address, pin) = (assembled.address, &assembled.ca_pin);
     if assembled.origin == Origin::Created {
-        info!(cluster = %name, data_dir = %folder.display(), "new cluster");
+        info!(cluster = %name, data_dir = %directory.display(), "new cluster");
     }
     info!(cluster = %name, listen = %address, ca_pin = %pin, "authority started");
     let mut said = format!("Cluster  {name}\nListen   {address}\nCA pin   {pin}\n");

@@ -20,7 +20,7 @@ pub struct Unit {
     pub group: AccountName,
     /// The program.
     pub program: PathBuf,
-    /// The authority's data folder.
+    /// The authority's data directory.
     pub data: PathBuf,
     /// The same, if the command line is to name it: it goes before the configuration.
     pub data_dir: Option<PathBuf>,

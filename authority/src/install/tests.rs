@@ -29,7 +29,7 @@ fn the_unit_is_what_was_agreed() {
 }
 
 #[test]
-fn folder_and_port_decide_what_is_allowed() {
+fn directory_and_port_decide_what_is_allowed() {
     let elsewhere = Unit {
         data: "/srv/a 50%".into(),
         data_dir: Some("/srv/a 50%".into()),
@@ -58,8 +58,8 @@ fn folder_and_port_decide_what_is_allowed() {
 /// systemd itself finds nothing wrong, and little that is exposed.
 #[test]
 fn systemd_agrees() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("endorse-authority.service");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("endorse-authority.service");
     for listen in ["0.0.0.0:3025", "0.0.0.0:443"] {
         let program = std::env::current_exe().unwrap();
         let addresses = vec![listen.parse().unwrap()];

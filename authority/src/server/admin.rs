@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tracing::warn;
 
-use crate::folder::{DataFolder, Lock, is_trusted};
+use crate::data_directory::{DataDirectory, Lock, is_trusted};
 
 /// Connections that wait to be served.
 const MAX_READY: usize = 8;
@@ -32,8 +32,8 @@ pub struct AdminSocket {
 impl AdminSocket {
     /// Listens. A socket that is there already was left by an authority that was killed: the lock
     /// says so.
-    pub fn bind(folder: &DataFolder, _lock: &Lock) -> io::Result<Self> {
-        let path = folder.socket();
+    pub fn bind(directory: &DataDirectory, _lock: &Lock) -> io::Result<Self> {
+        let path = directory.socket();
         match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.file_type().is_socket() => fs::remove_file(&path)?,
             Ok(_) => return Err(io::Error::other("the path exists and is not a socket")),
@@ -41,7 +41,7 @@ impl AdminSocket {
             Err(cause) => return Err(cause),
         }
         let listener = unix_socket::bind(&path)?;
-        // Until here the folder's own mode keeps others out.
+        // Until here the directory's own mode keeps others out.
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         let spare = Spare::new();
         Ok(Self { listener, path, spare })

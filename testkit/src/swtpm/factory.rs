@@ -11,7 +11,7 @@ use base16ct::lower::encode_string as hex;
 
 use super::{Swtpm, copy_state};
 use crate::program::program;
-use crate::workspace::target_folder;
+use crate::workspace::target_directory;
 
 /// What a factory runs.
 const PROGRAMS: [&str; 5] = ["swtpm", "swtpm_setup", "swtpm_localca", "certtool", "openssl"];
@@ -76,7 +76,7 @@ impl Kind {
     ];
 }
 
-/// Makes TPMs, each once per machine, and keeps them in the target folder. Any number of processes
+/// Makes TPMs, each once per machine, and keeps them in the target directory. Any number of processes
 /// may ask at once.
 #[derive(Clone, Debug)]
 pub struct Factory {
@@ -99,9 +99,9 @@ pub struct Manufactured {
 }
 
 impl Factory {
-    /// The factory in the target folder, shared by all that runs on this machine.
+    /// The factory in the target directory, shared by all that runs on this machine.
     pub fn shared() -> Self {
-        Self::at(target_folder().join("tpms"))
+        Self::at(target_directory().join("tpms"))
     }
 
     /// A factory that keeps what it makes under `home`.
@@ -185,7 +185,7 @@ impl Ca {
 }
 
 impl Manufactured {
-    /// The folder with its state.
+    /// The directory with its state.
     pub fn state(&self) -> &Path {
         &self.state
     }
@@ -306,7 +306,7 @@ fn configure(work: &Path, ca: &Path) -> Result<()> {
     )
 }
 
-/// Has the CA sign an EK certificate, `ek.cert` in the folder `into`.
+/// Has the CA sign an EK certificate, `ek.cert` in the directory `into`.
 fn certify(work: &Path, into: &Path, key: &str, name: &str) -> Result<()> {
     let mut command = Command::new("swtpm_localca");
     command.args(["--type", "ek", "--tpm2", "--ek", key, "--vmid", name]).args(SPECIFICATION);

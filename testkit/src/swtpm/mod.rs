@@ -84,7 +84,7 @@ pub struct Handles {
 }
 
 impl Swtpm {
-    /// Switches on a copy of the TPM in the folder `state`, on a Unix socket.
+    /// Switches on a copy of the TPM in the directory `state`, on a Unix socket.
     pub fn start(state: &Path) -> Result<Self> {
         let scratch = new_home(state)?;
         let socket = scratch.path().join("tpm.sock");
@@ -99,7 +99,7 @@ impl Swtpm {
         PoweredOff { scratch, address: Address::Unix(socket), attendant }.power_on()
     }
 
-    /// Switches on a copy of the TPM in the folder `state`, on TCP, where tpm2-tools can talk to it
+    /// Switches on a copy of the TPM in the directory `state`, on TCP, where tpm2-tools can talk to it
     /// too.
     pub fn start_tcp(state: &Path) -> Result<Self> {
         const ATTEMPTS: u32 = 20;
@@ -260,7 +260,7 @@ impl Address {
 trait Connection: Read + Write {}
 impl<T: Read + Write> Connection for T {}
 
-/// A new folder with a copy of the state. swtpm allows one process per folder.
+/// A new directory with a copy of the state. swtpm allows one process per directory.
 fn new_home(state: &Path) -> Result<Scratch> {
     let scratch = Scratch::new("endorse-tpm")?;
     let copy = scratch.path().join("state");

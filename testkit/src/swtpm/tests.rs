@@ -16,15 +16,15 @@ fn alive(pid: u32) -> bool {
 /// What OpenSSL says of the EK certificate at an NV index, read by tpm2-tools and verified with the
 /// CA.
 fn certificate(tpm: &Swtpm, ca: &Ca, index: &str) -> String {
-    let folder = Scratch::new("endorse-ek").unwrap();
-    let file = |name: &str| folder.path().join(name);
+    let directory = Scratch::new("endorse-ek").unwrap();
+    let file = |name: &str| directory.path().join(name);
     let der = file("ek.der");
     tpm.tool("tpm2_nvread", &[index, "-C", index, "-o", der.to_str().unwrap()]).unwrap();
     fs::write(file("root.pem"), ca.root_pem()).unwrap();
     fs::write(file("issuer.pem"), ca.issuer_pem()).unwrap();
     let openssl = |arguments: &[&str]| {
         let output =
-            Command::new("openssl").current_dir(folder.path()).args(arguments).output().unwrap();
+            Command::new("openssl").current_dir(directory.path()).args(arguments).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "openssl {arguments:?}: {said}");
         String::from_utf8(output.stdout).unwrap()
@@ -39,13 +39,13 @@ fn certificate(tpm: &Swtpm, ca: &Ca, index: &str) -> String {
 
 /// The public key of a persistent EK, or of the one that a template makes, as tpm2-tools see it.
 fn public_key(tpm: &Swtpm, handle: Option<&str>) -> String {
-    let folder = Scratch::new("endorse-ek").unwrap();
-    let pem = folder.path().join("ek.pem");
+    let directory = Scratch::new("endorse-ek").unwrap();
+    let pem = directory.path().join("ek.pem");
     let pem = pem.to_str().unwrap();
     if let Some(handle) = handle {
         tpm.tool("tpm2_readpublic", &["-c", handle, "-f", "pem", "-o", pem]).unwrap();
     } else {
-        let context = folder.path().join("ek.ctx");
+        let context = directory.path().join("ek.ctx");
         let context = context.to_str().unwrap();
         let arguments = ["-c", context, "-G", "ecc256", "-u", pem, "-f", "pem"];
         tpm.tool("tpm2_createek", &arguments).unwrap();
@@ -161,9 +161,9 @@ fn many_software_tpms_run_at_once_and_all_are_stopped() {
         tpm.handles().unwrap();
     }
     drop(all);
-    for (pid, folder) in traces {
+    for (pid, directory) in traces {
         assert!(!alive(pid));
-        assert!(!folder.exists());
+        assert!(!directory.exists());
     }
 }
 
@@ -194,23 +194,23 @@ fn a_killed_process_leaves_no_tpm_behind() {
         thread::sleep(Duration::from_millis(2));
     }
     let text = fs::read_to_string(&report).unwrap();
-    let (pid, folder) = text.split_once(' ').unwrap();
-    let (pid, folder) = (pid.parse().unwrap(), Path::new(folder));
-    assert!(alive(pid) && folder.exists());
+    let (pid, directory) = text.split_once(' ').unwrap();
+    let (pid, directory) = (pid.parse().unwrap(), Path::new(directory));
+    assert!(alive(pid) && directory.exists());
     holder.kill().unwrap();
     holder.wait().unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
-    while (alive(pid) || folder.exists()) && Instant::now() < deadline {
+    while (alive(pid) || directory.exists()) && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(2));
     }
-    assert!(!alive(pid) && !folder.exists());
+    assert!(!alive(pid) && !directory.exists());
 }
 
 #[test]
 fn handles_agree_with_tpm2_tools() {
     let tpm = made(Kind::RsaAndP384).start_tcp().unwrap();
-    let folder = Scratch::new("endorse-handles").unwrap();
-    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let directory = Scratch::new("endorse-handles").unwrap();
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     tpm.tool("tpm2_createprimary", &["-c", &file("key")]).unwrap();
     tpm.tool("tpm2_startauthsession", &["-S", &file("session")]).unwrap();
     let listed = |what: &str| -> Vec<u32> {

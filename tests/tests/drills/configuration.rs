@@ -16,9 +16,9 @@ use super::switched_on;
 fn files_that_others_can_write_are_refused() -> Result<()> {
     let swtpm = switched_on()?;
     let host = Host::new(World::new(programs!())?, &swtpm.tcti())?;
-    let folder = host.world.path("etc");
-    fs::create_dir(&folder)?;
-    let [config, token, ca] = ["tbot.yaml", "token", "ca.pem"].map(|name| folder.join(name));
+    let directory = host.world.path("etc");
+    fs::create_dir(&directory)?;
+    let [config, token, ca] = ["tbot.yaml", "token", "ca.pem"].map(|name| directory.join(name));
     fs::copy(host.world.path("data/cluster/x509-ca.pem"), &ca)?;
     fs::write(&token, "t")?;
     let text = fs::read_to_string(host.world.path("tbot.yaml"))?;
@@ -28,7 +28,7 @@ fn files_that_others_can_write_are_refused() -> Result<()> {
     fs::write(&config, format!("{text}oneshot: true\n"))?;
     let shown = config.display().to_string();
     let mode = |path: &Path, mode: u32| fs::set_permissions(path, Permissions::from_mode(mode));
-    for path in [&folder, &config, &token, &ca] {
+    for path in [&directory, &config, &token, &ca] {
         let before = fs::metadata(path)?.permissions().mode();
         mode(path, before | 0o002)?;
         for verb in ["check", "start"] {

@@ -25,7 +25,7 @@ const DAMAGES: [(&str, Damage); 12] = [
     }),
     ("key open to all", |web| mode(&web.join("svid.key"), 0o666)),
     ("key without any mode", |web| mode(&web.join("svid.key"), 0)),
-    ("folder open to all", |web| mode(&web.join("..data/."), 0o777)),
+    ("directory open to all", |web| mode(&web.join("..data/."), 0o777)),
     ("key removed", |web| fs::remove_file(web.join("..data/svid.key"))),
 ];
 

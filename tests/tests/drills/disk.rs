@@ -81,8 +81,8 @@ fn log_that_cannot_be_written_ends_no_daemon() -> Result<()> {
 
 /// Two sets at most, and nothing that was begun and not ended.
 fn no_halves(host: &Host) -> Result<()> {
-    for folder in ["bot", WEB] {
-        let names = names(&host.inside(folder));
+    for directory in ["bot", WEB] {
+        let names = names(&host.inside(directory));
         let sets = names.iter().filter(|name| name.starts_with("..v")).count();
         ensure!(sets <= 2 && !names.iter().any(|name| name.contains("tmp")), "{names:?}");
     }

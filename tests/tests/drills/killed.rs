@@ -63,8 +63,10 @@ fn look(service: &Path, seen: &Path) -> Result<()> {
     }
     is_whole(seen)?;
     for entry in fs::read_dir(service)? {
-        let folder = entry?.path();
-        for path in names(&folder).iter().map(|name| folder.join(name)).chain([folder.clone()]) {
+        let directory = entry?.path();
+        for path in
+            names(&directory).iter().map(|name| directory.join(name)).chain([directory.clone()])
+        {
             // What is old goes while it is being looked at.
             let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
             let open = !metadata.is_symlink() && metadata.mode() & 0o077 != 0;

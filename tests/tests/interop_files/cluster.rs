@@ -13,24 +13,24 @@ use testkit::forge::{Ca, Template, dns_name, named};
 use super::{succeed, text};
 
 pub(crate) struct Cluster {
-    folder: TempDir,
+    directory: TempDir,
     ca: Ca,
 }
 
 impl Cluster {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let seed = folder.path().display().to_string();
-        let cluster = Self { ca: Ca::new("c.example").impostor(&seed), folder };
+        let directory = tempfile::tempdir().unwrap();
+        let seed = directory.path().display().to_string();
+        let cluster = Self { ca: Ca::new("c.example").impostor(&seed), directory };
         fs::write(cluster.path("ca.pem"), cluster.ca.root().pem()).unwrap();
         let ssh = cluster.path("ssh");
         succeed("ssh-keygen", &["-q", "-t", "ecdsa", "-N", "", "-C", "CA", "-f", text(&ssh)]);
-        succeed("chmod", &["755", text(cluster.folder.path())]);
+        succeed("chmod", &["755", text(cluster.directory.path())]);
         cluster
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// A directory of the agent's.
@@ -49,8 +49,8 @@ impl Cluster {
         artifact::x509(&key, x509, X509Files::Svid).unwrap()
     }
 
-    /// New files of an `identity` service in `folder`, for a principal, signed by an SSH authority.
-    pub(crate) fn identity(&self, principal: &str, authority: &str, folder: &Path) -> FileSet {
+    /// New files of an `identity` service in `directory`, for a principal, signed by an SSH authority.
+    pub(crate) fn identity(&self, principal: &str, authority: &str, directory: &Path) -> FileSet {
         let key = SoftwareKey::generate().unwrap();
         let certificates = [self.certificate(&key, principal)];
         let authorities = [self.authority()];
@@ -69,7 +69,7 @@ impl Cluster {
             cluster: "c.example",
             authority_host: "localhost",
         };
-        artifact::identity(&key, &identity, Some(folder)).unwrap()
+        artifact::identity(&key, &identity, Some(directory)).unwrap()
     }
 
     fn authority(&self) -> Vec<u8> {

@@ -60,10 +60,10 @@ fn free_port() -> u16 {
 
 /// The path of a server program, which may not be in PATH. `None`, with a message, if it is not installed.
 fn server(name: &str) -> Option<PathBuf> {
-    let mut folders: Vec<PathBuf> = ["/usr/sbin", "/usr/bin"].map(PathBuf::from).into();
+    let mut directories: Vec<PathBuf> = ["/usr/sbin", "/usr/bin"].map(PathBuf::from).into();
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    folders.extend(versions.map(|version| version.path().join("bin")));
-    let found = folders.iter().map(|folder| folder.join(name)).find(|path| path.exists());
+    directories.extend(versions.map(|version| version.path().join("bin")));
+    let found = directories.iter().map(|directory| directory.join(name)).find(|path| path.exists());
     if found.is_none() {
         println!("skipped: {name} is not installed; `cargo xtask setup` installs it");
     }

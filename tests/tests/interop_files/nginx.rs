@@ -48,9 +48,9 @@ pub(crate) fn request(port: u16, bundle: &Path, check: Check) -> Result<String, 
     Ok(said.split_once("-----BEGIN").unwrap().1.split_once("-----END").unwrap().0.to_owned())
 }
 
-/// A server on this port with a certificate's `.pem` and `.key`, and all else in `folder`: its `nginx.pid` too.
-pub(crate) fn configuration(folder: &Path, certificate: &str, port: u16) -> String {
-    let at = |name: &str| text(&folder.join(name)).to_owned();
+/// A server on this port with a certificate's `.pem` and `.key`, and all else in `directory`: its `nginx.pid` too.
+pub(crate) fn configuration(directory: &Path, certificate: &str, port: u16) -> String {
+    let at = |name: &str| text(&directory.join(name)).to_owned();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {};\n", at(kind)))
         .concat();

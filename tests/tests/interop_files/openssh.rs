@@ -8,8 +8,8 @@ use std::process::{Command, Output};
 use super::cluster::Cluster;
 use super::{Daemon, free_port, is_root, run, server, succeed, text};
 
-fn log_in(folder: &Path, port: u16) -> Output {
-    let config = folder.join("ssh_config");
+fn log_in(directory: &Path, port: u16) -> Output {
+    let config = directory.join("ssh_config");
     run(
         "ssh",
         &[

@@ -40,7 +40,7 @@ impl Pem<'_> {
 }
 
 impl Postgres {
-    /// One whose superuser is `user`, serving with `own` out of the folder `data`. `None`, said, if it is not installed.
+    /// One whose superuser is `user`, serving with `own` out of the directory `data`. `None`, said, if it is not installed.
     pub(crate) fn start(data: &Path, user: &str, own: &Pem<'_>) -> Option<Self> {
         let (postgres, initdb) = (server("postgres")?, server("initdb")?);
         fs::create_dir(data).unwrap();

@@ -22,14 +22,14 @@ use super::{Daemon, free_port, is_root, run, server, succeed, text};
 
 const ROTATIONS: usize = 6;
 
-/// What the daemon keeps fresh, in a folder that others can enter.
+/// What the daemon keeps fresh, in a directory that others can enter.
 struct Kept {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Kept {
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     fn file(&self, name: &str) -> String {
@@ -87,11 +87,11 @@ fn log_in(kept: &Kept, port: u16) -> Result<()> {
 
 /// A server with a certificate of its own, which knows the users of the cluster whose CAs are in `bundle`.
 fn postgres(own: &Cluster, bundle: &Path, user: &str) -> Option<Postgres> {
-    let folder = own.directory("server", &[Reader::User(Account::Id(65534))]);
+    let directory = own.directory("server", &[Reader::User(Account::Id(65534))]);
     let set = own.x509("localhost").with("bundle.pem", fs::read(bundle).unwrap());
-    folder.lock().unwrap().write(&set).unwrap();
+    directory.lock().unwrap().write(&set).unwrap();
     let [certificate, key, authorities] =
-        ["svid.pem", "svid.key", "bundle.pem"].map(|name| folder.path().join(name));
+        ["svid.pem", "svid.key", "bundle.pem"].map(|name| directory.path().join(name));
     let pem = Pem { certificate: &certificate, key: &key, authorities: &authorities };
     Postgres::start(&own.path("data"), user, &pem)
 }
@@ -109,7 +109,7 @@ fn rotating_credentials_serve_tls_and_log_in() -> Result<()> {
          traits:\n    - {{name: logins, values: [root]}}\n"
     ))?;
     world.allow("t", &world.rule(&swtpm.tcti())?, &[])?;
-    let kept = Kept { folder: tempfile::tempdir()? };
+    let kept = Kept { directory: tempfile::tempdir()? };
     fs::set_permissions(kept.path(""), fs::Permissions::from_mode(0o755))?;
     let config = kept.configuration(&world, &swtpm.tcti());
     fs::write(world.path("tbot.yaml"), &config)?;

@@ -19,8 +19,8 @@ const PROVIDERS: [&str; 6] =
 fn openssl_signs_with_a_key_file_of_ours() -> Result<()> {
     let swtpm = start_tcp(Kind::NoCertificates)?;
     storage_key(&swtpm)?;
-    let folder = tempfile::tempdir()?;
-    let file = |name: &str| path(folder.path(), name);
+    let directory = tempfile::tempdir()?;
+    let file = |name: &str| path(directory.path(), name);
     fs::write(file("message"), b"signed in a TPM")?;
     let owner = KeyParent::P256(Handle::OWNER);
     for (number, parent) in [owner, KeyParent::Persistent(SRK)].into_iter().enumerate() {
@@ -62,8 +62,8 @@ fn openssl_signs_with_a_key_file_of_ours() -> Result<()> {
 fn we_load_key_files_of_openssl_and_of_tpm2_encodeobject() -> Result<()> {
     let swtpm = start_tcp(Kind::NoCertificates)?;
     storage_key(&swtpm)?;
-    let folder = tempfile::tempdir()?;
-    let file = |name: &str| path(folder.path(), name);
+    let directory = tempfile::tempdir()?;
+    let file = |name: &str| path(directory.path(), name);
     let pem = file("openssl.pem");
     let make = ["genpkey", "-algorithm", "EC", "-pkeyopt", "group:P-256", "-out", &pem];
     openssl(&swtpm, &[&make[..], &PROVIDERS].concat())?;

@@ -59,8 +59,8 @@ fn policy_now<T: Transport>(tpm: &mut Tpm<T>, pcrs: &[PcrSelection<'_>]) -> Resu
     Ok(digest)
 }
 
-fn path(folder: &Path, name: &str) -> String {
-    folder.join(name).display().to_string()
+fn path(directory: &Path, name: &str) -> String {
+    directory.join(name).display().to_string()
 }
 
 fn sized(octets: &[u8]) -> Vec<u8> {
@@ -121,8 +121,8 @@ fn swtpm_after<T: Transport>(tpm: Tpm<T>, swtpm: &Swtpm) -> Result<(usize, usize
 fn tpm2_unseal_opens_what_we_sealed() -> Result<()> {
     let swtpm = start_tcp(Kind::NoCertificates)?;
     storage_key(&swtpm)?;
-    let folder = tempfile::tempdir()?;
-    let file = |name: &str| path(folder.path(), name);
+    let directory = tempfile::tempdir()?;
+    let file = |name: &str| path(directory.path(), name);
     let mut tpm = client(&swtpm)?;
     let parent = srk(&mut tpm)?;
     let bits = PcrBits::of(&[0, 16]).context("PCRs")?;
@@ -149,8 +149,8 @@ fn tpm2_unseal_opens_what_we_sealed() -> Result<()> {
 fn we_open_what_tpm2_create_sealed() -> Result<()> {
     let swtpm = start_tcp(Kind::NoCertificates)?;
     storage_key(&swtpm)?;
-    let folder = tempfile::tempdir()?;
-    let file = |name: &str| path(folder.path(), name);
+    let directory = tempfile::tempdir()?;
+    let file = |name: &str| path(directory.path(), name);
     let (policy, secret) = (file("policy"), file("secret"));
     fs::write(&secret, SECRET)?;
     swtpm.tool("tpm2_createpolicy", &["--policy-pcr", "-l", "sha256:16", "-L", &policy])?;
@@ -338,8 +338,8 @@ fn fixed_objects_are_not_duplicated() -> Result<()> {
 fn tpm2_import_takes_what_we_wrapped() -> Result<()> {
     let swtpm = start_tcp(Kind::NoCertificates)?;
     storage_key(&swtpm)?;
-    let folder = tempfile::tempdir()?;
-    let file = |name: &str| path(folder.path(), name);
+    let directory = tempfile::tempdir()?;
+    let file = |name: &str| path(directory.path(), name);
     let mut tpm = client(&swtpm)?;
     let parent = srk(&mut tpm)?;
     let outside = Outside::new()?;
@@ -368,8 +368,8 @@ fn tpm2_import_takes_what_we_wrapped() -> Result<()> {
 fn we_take_what_tpm2_duplicate_wrapped() -> Result<()> {
     let swtpm = start_tcp(Kind::NoCertificates)?;
     storage_key(&swtpm)?;
-    let folder = tempfile::tempdir()?;
-    let file = |name: &str| path(folder.path(), name);
+    let directory = tempfile::tempdir()?;
+    let file = |name: &str| path(directory.path(), name);
     let tool = |name: &str, arguments: &[&str]| swtpm.tool(name, arguments);
     let (session, policy) = (file("session.ctx"), file("policy"));
     let (old, key) = (file("old.ctx"), file("key.ctx"));

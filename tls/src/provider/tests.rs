@@ -156,8 +156,8 @@ fn records_open_with_their_own_key_nonce_and_place_only() {
 
 const MESSAGE: &[u8] = b"signed by independent software";
 
-fn openssl(folder: &Path, arguments: &[&str]) -> Vec<u8> {
-    let output = Command::new("openssl").current_dir(folder).args(arguments).output().unwrap();
+fn openssl(directory: &Path, arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new("openssl").current_dir(directory).args(arguments).output().unwrap();
     assert!(output.status.success(), "openssl {arguments:?}: {output:?}");
     output.stdout
 }
@@ -171,8 +171,8 @@ fn verifies(scheme: SignatureScheme, key: &[u8], message: &[u8], signature: &[u8
 #[test]
 fn rsa_signatures_of_openssl() {
     use SignatureScheme as S;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
     fs::write(path.join("message"), MESSAGE).unwrap();
     let generate = |bits: &str| {
         let bits = format!("rsa_keygen_bits:{bits}");
@@ -224,8 +224,8 @@ fn rsa_signatures_of_openssl() {
 #[test]
 fn ecdsa_and_ed25519_signatures_are_strict() {
     use SignatureScheme as S;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
     fs::write(path.join("message"), MESSAGE).unwrap();
     let cases = [
         (S::ECDSA_NISTP256_SHA256, &["EC", "-pkeyopt", "ec_paramgen_curve:P-256"][..], 65),

@@ -32,10 +32,10 @@ const GROUPS: [&str; 3] = ["X25519", "P-256", "P-384"];
 
 /// The PKI as files, for OpenSSL to read.
 fn write_pem(pki: &Pki) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, label: &str, der: &[u8]| {
         let text = encode_string(label, LineEnding::LF, der).unwrap();
-        fs::write(folder.path().join(name), text).unwrap();
+        fs::write(directory.path().join(name), text).unwrap();
     };
     let key = |key: &Key| key.pkcs8().secret_pkcs8_der().to_vec();
     write("ca.pem", "CERTIFICATE", &pki.ca);
@@ -43,20 +43,20 @@ fn write_pem(pki: &Pki) -> TempDir {
     write("authority.key", "PRIVATE KEY", &key(&pki.authority_key));
     write("bot.pem", "CERTIFICATE", &pki.bot);
     write("bot.key", "PRIVATE KEY", &key(&pki.bot_key));
-    folder
+    directory
 }
 
 /// An `openssl` that is stopped when the test is over, however it ends.
 struct OpenSsl(Child);
 
 impl OpenSsl {
-    fn start(folder: &Path, arguments: &[&str]) -> (Self, BufReader<ChildStdout>) {
+    fn start(directory: &Path, arguments: &[&str]) -> (Self, BufReader<ChildStdout>) {
         let mut child = Command::new("openssl")
-            .current_dir(folder)
+            .current_dir(directory)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(fs::File::create(folder.join("stderr")).unwrap())
+            .stderr(fs::File::create(directory.join("stderr")).unwrap())
             .spawn()
             .unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
@@ -87,8 +87,8 @@ impl Drop for OpenSsl {
     }
 }
 
-fn run(folder: &Path, arguments: &[&str]) {
-    let output = Command::new("openssl").current_dir(folder).args(arguments).output().unwrap();
+fn run(directory: &Path, arguments: &[&str]) {
+    let output = Command::new("openssl").current_dir(directory).args(arguments).output().unwrap();
     assert!(output.status.success(), "openssl {arguments:?}: {output:?}");
 }
 
@@ -125,12 +125,12 @@ fn upper_hex(bytes: &[u8]) -> String {
 
 /// Our server, and an `openssl s_client` with a bot's certificate.
 fn serve_s_client(pki: &Pki, suite: &str, group: &str) {
-    let folder = write_pem(pki);
+    let directory = write_pem(pki);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let label = std::str::from_utf8(EXPORTER_LABEL).unwrap();
     let (mut openssl, mut output) = OpenSsl::start(
-        folder.path(),
+        directory.path(),
         &[
             "s_client",
             "-connect",
@@ -186,7 +186,7 @@ fn serve_s_client(pki: &Pki, suite: &str, group: &str) {
     output.read_to_string(&mut text).unwrap();
     assert!(text.contains("Verify return code: 0 (ok)"), "{text}");
     assert!(text.contains("three\n"), "{text}");
-    let stderr = fs::read_to_string(folder.path().join("stderr")).unwrap();
+    let stderr = fs::read_to_string(directory.path().join("stderr")).unwrap();
     assert!(stderr.contains("KEYUPDATE"), "{stderr}");
     assert!(!text.contains("New Session Ticket"), "{text}");
     assert!(text.contains(&format!("Keying material: {exported}")), "{exported} in {text}");
@@ -212,7 +212,7 @@ fn openssl_is_served_with_every_certificate() {
 
 /// An `openssl s_server` that wants a certificate where `extra` says so, and our client.
 fn call_s_server(
-    folder: &Path,
+    directory: &Path,
     trust: &ServerTrust,
     identity: Option<Arc<dyn ResolvesClientCert>>,
     extra: &[&str],
@@ -240,7 +240,7 @@ fn call_s_server(
         "32",
     ];
     arguments.extend(extra);
-    let (mut openssl, mut output) = OpenSsl::start(folder, &arguments);
+    let (mut openssl, mut output) = OpenSsl::start(directory, &arguments);
     let address = listening_address(&mut output);
     let client = ClientConnection::new(client_config(trust, identity).unwrap(), authority_name());
     let socket = patient(TcpStream::connect(address).unwrap());
@@ -279,13 +279,13 @@ fn call_s_server(
 #[test]
 fn our_client_calls_openssl_with_every_suite_and_group() {
     let pki = Pki::new(Kind::P256);
-    let folder = write_pem(&pki);
+    let directory = write_pem(&pki);
     let trust = ServerTrust::Pins(vec![pki.pin()]);
     for suite in SUITES {
         for group in GROUPS {
             let extra =
                 ["-Verify", "2", "-verify_return_error", "-ciphersuites", suite, "-groups", group];
-            call_s_server(folder.path(), &trust, Some(pki.bot_identity()), &extra);
+            call_s_server(directory.path(), &trust, Some(pki.bot_identity()), &extra);
         }
     }
 }
@@ -294,18 +294,18 @@ fn our_client_calls_openssl_with_every_suite_and_group() {
 fn our_client_calls_openssl_with_every_certificate() {
     for kind in KINDS {
         let pki = Pki::new(kind);
-        let folder = write_pem(&pki);
+        let directory = write_pem(&pki);
         let trust = ServerTrust::Certificates(vec![pki.ca.clone()]);
         let extra = ["-Verify", "2", "-verify_return_error"];
-        call_s_server(folder.path(), &trust, Some(pki.bot_identity()), &extra);
+        call_s_server(directory.path(), &trust, Some(pki.bot_identity()), &extra);
     }
 }
 
 #[test]
 fn our_client_believes_rsa_certificates() {
     for (bits, digest) in [("2048", "-sha256"), ("3072", "-sha384"), ("4096", "-sha512")] {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
         let bits = format!("rsa_keygen_bits:{bits}");
         for name in ["ca.key", "authority.key"] {
             run(path, &["genpkey", "-algorithm", "RSA", "-pkeyopt", &bits, "-out", name]);
@@ -375,9 +375,9 @@ fn our_client_believes_rsa_certificates() {
 }
 
 /// The pin as a shell computes it.
-fn openssl_pin(folder: &Path) -> String {
+fn openssl_pin(directory: &Path) -> String {
     let output = Command::new("sh")
-        .current_dir(folder)
+        .current_dir(directory)
         .args([
             "-c",
             "openssl x509 -in ca.pem -noout -pubkey | openssl pkey -pubin -outform DER \
@@ -391,11 +391,11 @@ fn openssl_pin(folder: &Path) -> String {
 #[test]
 fn tls_1_2_is_refused_both_ways() {
     let pki = Pki::new(Kind::P256);
-    let folder = write_pem(&pki);
+    let directory = write_pem(&pki);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (mut openssl, _output) =
-        OpenSsl::start(folder.path(), &["s_client", "-connect", &address, "-tls1_2"]);
+        OpenSsl::start(directory.path(), &["s_client", "-connect", &address, "-tls1_2"]);
     let config = server_config(pki.authority_identity(), from_ref(&pki.ca)).unwrap();
     let mut server = ServerConnection::new(config).unwrap();
     let mut socket = openssl.accepted_by(&listener);
@@ -407,7 +407,7 @@ fn tls_1_2_is_refused_both_ways() {
     );
 
     let (_openssl, mut output) = OpenSsl::start(
-        folder.path(),
+        directory.path(),
         &[
             "s_server",
             "-accept",

@@ -172,9 +172,9 @@ fn an_answer_that_claims_less_than_a_header_or_more_than_a_buffer_is_no_answer()
     use std::io::Write;
     use std::os::unix::net::UnixListener;
 
-    let folder = std::env::temp_dir().join(std::format!("tpm2-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let path = folder.join("socket");
+    let directory = std::env::temp_dir().join(std::format!("tpm2-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("socket");
     let listener = UnixListener::bind(&path).unwrap();
     for size in [0_u32, 9, 4097, u32::MAX] {
         let mut client = Swtpm::connect_unix(&path).unwrap();
@@ -194,7 +194,7 @@ fn an_answer_that_claims_less_than_a_header_or_more_than_a_buffer_is_no_answer()
         error.kind(),
         io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
     ));
-    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 /// A bus that delivers an octet now and then.
@@ -233,9 +233,9 @@ fn command_that_was_read_is_not_sent_again() {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixListener;
 
-    let folder = std::env::temp_dir().join(std::format!("tpm2-read-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let path = folder.join("socket");
+    let directory = std::env::temp_dir().join(std::format!("tpm2-read-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("socket");
     let listener = UnixListener::bind(&path).unwrap();
     let server = std::thread::spawn(move || {
         let (mut client, _) = listener.accept().unwrap();
@@ -252,7 +252,7 @@ fn command_that_was_read_is_not_sent_again() {
     assert_eq!(error.to_string(), "swtpm hung up before the end of its answer");
     drop(Swtpm::connect_unix(&path).unwrap());
     assert_eq!(server.join().unwrap(), 0);
-    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 /// A server that answers so many commands on each connection, and then hangs up.

@@ -124,8 +124,8 @@ fn rsa_of(octets: usize) -> RsaKey {
 /// The keys of the EK profile: what encrypts the seed, and what follows from it.
 #[test]
 fn rsa_keys_of_each_size_open_it() {
-    let folder = openssl();
-    let folder = folder.path();
+    let directory = openssl();
+    let directory = directory.path();
     let name = NameBuf::new(&bytes(NAME)).unwrap();
     for (bits, hash, md, cipher) in [
         (4096, HashAlg::Sha512, "sha512", "aes-256-cfb"),
@@ -134,19 +134,19 @@ fn rsa_keys_of_each_size_open_it() {
         (4096, HashAlg::Sha384, "sha384", "aes-256-cfb"),
     ] {
         let make = format!("openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:{bits} -out k");
-        run(folder, &make);
-        let spki = run(folder, "openssl pkey -in k -pubout -outform DER");
+        run(directory, &make);
+        let spki = run(directory, "openssl pkey -in k -pubout -outform DER");
         let key = EkPublicKey::from_spki(&spki).unwrap();
         let challenge = Challenge::new(&key, name_alg(&key, hash.alg().0.into()).unwrap(), &name);
         let challenge = challenge.unwrap();
 
-        std::fs::write(folder.join("seed"), challenge.encrypted_seed()).unwrap();
+        std::fs::write(directory.join("seed"), challenge.encrypted_seed()).unwrap();
         let label = "4944454e5449545900";
         let decrypt = format!(
             "openssl pkeyutl -decrypt -inkey k -in seed -pkeyopt rsa_padding_mode:oaep \
              -pkeyopt rsa_oaep_md:{md} -pkeyopt rsa_mgf1_md:{md} -pkeyopt rsa_oaep_label:{label}"
         );
-        let seed = run(folder, &decrypt);
+        let seed = run(directory, &decrypt);
         assert_eq!(seed.len() * 8, usize::from(hash.bits()));
 
         let (size, rest) = challenge.blob().split_at(2);
@@ -158,10 +158,10 @@ fn rsa_keys_of_each_size_open_it() {
 
         let bits = if cipher.contains("128") { 128 } else { 256 };
         let key = kdfa(hash, &[&seed], b"STORAGE", name.octets(), &[], bits).unwrap();
-        std::fs::write(folder.join("identity"), identity).unwrap();
+        std::fs::write(directory.join("identity"), identity).unwrap();
         let (key, iv) = (base16ct::lower::encode_string(key.expose()), "0".repeat(32));
         let decrypt = format!("openssl enc -d -{cipher} -K {key} -iv {iv} -in identity");
-        let opened = run(folder, &decrypt);
+        let opened = run(directory, &decrypt);
         assert_eq!(opened, [&[0, 32], challenge.secret().expose()].concat());
     }
 }

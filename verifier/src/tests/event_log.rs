@@ -23,9 +23,9 @@ fn fault(bytes: &[u8]) -> EventLogFault {
 
 /// The PCRs that tpm2_eventlog computes, by the name of the bank.
 fn second_opinion(bytes: &[u8]) -> Vec<(String, u8, String)> {
-    let folder = TempDir::new().unwrap();
-    fs::write(folder.path().join("log"), bytes).unwrap();
-    let said = String::from_utf8(run(folder.path(), "tpm2_eventlog log")).unwrap();
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("log"), bytes).unwrap();
+    let said = String::from_utf8(run(directory.path(), "tpm2_eventlog log")).unwrap();
     let (_, pcrs) = said.rsplit_once("\npcrs:\n").expect("values of PCRs");
     let mut bank = String::new();
     let mut values = Vec::new();

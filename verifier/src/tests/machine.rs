@@ -32,11 +32,11 @@ tpm.2.23.133.2.2 = ST33HTPHAHD8
 tpm.2.23.133.2.3 = id:00010102
 ";
 
-pub(crate) fn run(folder: &Path, command: &str) -> Vec<u8> {
+pub(crate) fn run(directory: &Path, command: &str) -> Vec<u8> {
     let mut words = command.split(' ');
     let output = Command::new(words.next().unwrap())
         .args(words)
-        .current_dir(folder)
+        .current_dir(directory)
         .output()
         .unwrap_or_else(|error| panic!("{command}: {error}"));
     let talk = String::from_utf8_lossy(&output.stderr);
@@ -49,26 +49,26 @@ pub(crate) fn run(folder: &Path, command: &str) -> Vec<u8> {
 }
 
 pub(crate) fn openssl() -> TempDir {
-    let folder = TempDir::new().unwrap();
-    fs::write(folder.path().join("cnf"), CONFIGURATION).unwrap();
-    folder
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("cnf"), CONFIGURATION).unwrap();
+    directory
 }
 
 /// The key of an authority and its own certificate.
-fn authority(folder: &Path, name: &str, options: &str) -> CaCertificate {
-    run(folder, &format!("openssl genpkey {options} -out {name}.key"));
+fn authority(directory: &Path, name: &str, options: &str) -> CaCertificate {
+    run(directory, &format!("openssl genpkey {options} -out {name}.key"));
     let request = format!(
         "openssl req -x509 -new -config cnf -extensions ca -key {name}.key -days 3650 -out {name}.pem"
     );
-    run(folder, &request);
-    let text = fs::read_to_string(folder.join(format!("{name}.pem"))).unwrap();
+    run(directory, &request);
+    let text = fs::read_to_string(directory.join(format!("{name}.pem"))).unwrap();
     CaCertificate::from_pem(&text).unwrap().remove(0)
 }
 
-fn issue(folder: &Path, ca: &str, key: &str, hash: &str) -> EkCertificate {
-    run(folder, &format!("openssl req -new -config cnf -key {key}.key -out {key}.csr"));
+fn issue(directory: &Path, ca: &str, key: &str, hash: &str) -> EkCertificate {
+    run(directory, &format!("openssl req -new -config cnf -key {key}.key -out {key}.csr"));
     let der = run(
-        folder,
+        directory,
         &format!(
             "openssl x509 -req -in {key}.csr -CA {ca}.pem -CAkey {ca}.key -{hash} -extfile cnf \
              -extensions ek -set_serial 0x5ecd5f8e -days 3650 -outform DER"
@@ -83,9 +83,9 @@ fn shortly_after(ek: &EkCertificate) -> UnixTime {
 
 #[test]
 fn every_algorithm_of_an_issuer() {
-    let folder = openssl();
-    let folder = folder.path();
-    run(folder, "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out ek.key");
+    let directory = openssl();
+    let directory = directory.path();
+    run(directory, "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out ek.key");
     let hashes = [("sha256", Hash::Sha256), ("sha384", Hash::Sha384), ("sha512", Hash::Sha512)];
     for (name, options) in [
         ("rsa2048", "-algorithm RSA -pkeyopt rsa_keygen_bits:2048"),
@@ -95,9 +95,9 @@ fn every_algorithm_of_an_issuer() {
         ("p384", "-algorithm EC -pkeyopt ec_paramgen_curve:P-384"),
         ("p521", "-algorithm EC -pkeyopt ec_paramgen_curve:P-521"),
     ] {
-        let anchors = [authority(folder, name, options)];
+        let anchors = [authority(directory, name, options)];
         for (option, hash) in hashes {
-            let ek = issue(folder, name, "ek", option);
+            let ek = issue(directory, name, "ek", option);
             let expected = match name.starts_with("rsa") {
                 true => SignatureAlgorithm::RsaPkcs1(hash),
                 false => SignatureAlgorithm::Ecdsa(hash),
@@ -107,14 +107,14 @@ fn every_algorithm_of_an_issuer() {
             verify(&ek, &[], &anchors, at, ChainPolicy::default())
                 .unwrap_or_else(|error| panic!("{name} {option}: {error}"));
         }
-        let ek = issue(folder, name, "ek", "sha1");
+        let ek = issue(directory, name, "ek", "sha1");
         let at = shortly_after(&ek);
         let refused = verify(&ek, &[], &anchors, at, ChainPolicy::default()).unwrap_err();
         assert_eq!((refused.reason(), refused.fault()), (&Reason::Sha1, Fault::Weak));
         let accepted = ChainPolicy { sha1: Sha1::Accepted, ..ChainPolicy::default() };
         verify(&ek, &[], &anchors, at, accepted).unwrap();
         let mut other = anchors.to_vec();
-        other[0] = authority(folder, "other", options);
+        other[0] = authority(directory, "other", options);
         let error = verify(&ek, &[], &other, at, accepted).unwrap_err();
         assert!(matches!(error.reason(), Reason::Signature { .. }), "{name}: {error}");
     }
@@ -122,12 +122,12 @@ fn every_algorithm_of_an_issuer() {
 
 #[test]
 fn no_change_is_vouched_for_by_rsa() {
-    let folder = openssl();
-    let folder = folder.path();
+    let directory = openssl();
+    let directory = directory.path();
     let options = "-algorithm RSA -pkeyopt rsa_keygen_bits:2048";
-    let anchors = [authority(folder, "ca", options)];
-    run(folder, &format!("openssl genpkey {options} -out ek.key"));
-    let original = issue(folder, "ca", "ek", "sha256");
+    let anchors = [authority(directory, "ca", options)];
+    run(directory, &format!("openssl genpkey {options} -out ek.key"));
+    let original = issue(directory, "ca", "ek", "sha256");
     let at = shortly_after(&original);
     verify(&original, &[], &anchors, at, ChainPolicy::default()).unwrap();
     let mut accepted_by_the_parser = 0;
@@ -144,9 +144,9 @@ fn no_change_is_vouched_for_by_rsa() {
 
 #[test]
 fn openssl_agrees_on_hash_and_serial() {
-    let folder = openssl();
-    let folder = folder.path();
-    authority(folder, "ca", "-algorithm EC -pkeyopt ec_paramgen_curve:P-256");
+    let directory = openssl();
+    let directory = directory.path();
+    authority(directory, "ca", "-algorithm EC -pkeyopt ec_paramgen_curve:P-256");
     for (name, options) in [
         ("rsa2048", "-algorithm RSA -pkeyopt rsa_keygen_bits:2048"),
         ("rsa4096", "-algorithm RSA -pkeyopt rsa_keygen_bits:4096"),
@@ -154,28 +154,28 @@ fn openssl_agrees_on_hash_and_serial() {
         ("p384", "-algorithm EC -pkeyopt ec_paramgen_curve:P-384"),
         ("p521", "-algorithm EC -pkeyopt ec_paramgen_curve:P-521"),
     ] {
-        run(folder, &format!("openssl genpkey {options} -out {name}.key"));
-        let ek = issue(folder, "ca", name, "sha256");
+        run(directory, &format!("openssl genpkey {options} -out {name}.key"));
+        let ek = issue(directory, "ca", name, "sha256");
         assert_eq!(ek.serial(), "5e:cd:5f:8e");
         let model = ek.tpm().map(ToString::to_string);
         assert_eq!(model.as_deref(), Some("STMicroelectronics ST33HTPHAHD8 id:00010102"));
-        let spki = run(folder, &format!("openssl pkey -in {name}.key -pubout -outform DER"));
+        let spki = run(directory, &format!("openssl pkey -in {name}.key -pubout -outform DER"));
         assert_eq!(ek.public_key().spki_der(), spki);
         assert_eq!(&EkPublicKey::from_spki(&spki).unwrap(), ek.public_key());
-        fs::write(folder.join("spki"), &spki).unwrap();
-        let digest = String::from_utf8(run(folder, "openssl dgst -sha256 -r spki")).unwrap();
+        fs::write(directory.join("spki"), &spki).unwrap();
+        let digest = String::from_utf8(run(directory, "openssl dgst -sha256 -r spki")).unwrap();
         assert_eq!(digest.split(' ').next().unwrap(), ek.public_key().public_hash());
     }
 }
 
 #[test]
 fn a_manufactured_tpm() {
-    let folder = TempDir::new().unwrap();
-    let [ours, theirs] = ["ours", "theirs"].map(|name| folder.path().join(name));
+    let directory = TempDir::new().unwrap();
+    let [ours, theirs] = ["ours", "theirs"].map(|name| directory.path().join(name));
     let certificates = manufacture(&ours);
     manufacture(&theirs);
-    let ca = |folder: &Path, name: &str| {
-        let text = fs::read_to_string(folder.join("ca").join(name)).unwrap();
+    let ca = |directory: &Path, name: &str| {
+        let text = fs::read_to_string(directory.join("ca").join(name)).unwrap();
         CaCertificate::from_pem(&text).unwrap()
     };
     let root = ca(&ours, "swtpm-localca-rootca-cert.pem");
@@ -207,8 +207,8 @@ fn a_manufactured_tpm() {
 }
 
 /// Makes a TPM with its own authority, and gives back the certificates of its endorsement keys.
-fn manufacture(folder: &Path) -> Vec<EkCertificate> {
-    let [ca, state, eks] = ["ca", "state", "eks"].map(|name| folder.join(name));
+fn manufacture(directory: &Path) -> Vec<EkCertificate> {
+    let [ca, state, eks] = ["ca", "state", "eks"].map(|name| directory.join(name));
     for path in [&ca, &state, &eks] {
         fs::create_dir_all(path).unwrap();
     }
@@ -225,7 +225,7 @@ fn manufacture(folder: &Path) -> Vec<EkCertificate> {
          create_certs_tool_options = {place}/localca.options\nactive_pcr_banks = sha256\n"
     );
     fs::write(ca.join("setup.conf"), setup).unwrap();
-    let uid = String::from_utf8(run(folder, "id -u")).unwrap();
+    let uid = String::from_utf8(run(directory, "id -u")).unwrap();
     let runas = if uid.trim() == "0" { " --runas root" } else { "" };
     let [state, eks_name] = [&state, &eks].map(|path| path.display());
     let setup = format!(
@@ -233,7 +233,7 @@ fn manufacture(folder: &Path) -> Vec<EkCertificate> {
          --create-ek-cert --lock-nvram --pcr-banks sha256 --write-ek-cert-files {eks_name} \
          --vmid test --overwrite{runas}"
     );
-    run(folder, &setup);
+    run(directory, &setup);
     let mut files: Vec<_> =
         fs::read_dir(&eks).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();

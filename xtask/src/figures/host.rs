@@ -15,7 +15,7 @@ use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
 
 use super::process::{Memory, Process};
 use crate::vm::{Authority, TOKEN};
-use crate::{cargo, target_folder};
+use crate::{cargo, target_directory};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// The runtime's helper threads end after ten seconds without work.
@@ -75,7 +75,7 @@ impl Host {
             ensure!(status.success(), "the authority does not build");
         }
         let tpm = Factory::shared().tpm(Maker::Vendor, Kind::RsaAndP384)?.start()?;
-        let authority = Authority::start_with(target_folder().join("release/authority"), &tpm)?;
+        let authority = Authority::start_with(target_directory().join("release/authority"), &tpm)?;
         let diag = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         Ok(Self { authority, tpm, home: Scratch::new("endorse-figures")?, diag })
     }
@@ -202,7 +202,7 @@ impl Host {
 }
 
 fn agent() -> PathBuf {
-    target_folder().join("static/agent")
+    target_directory().join("static/agent")
 }
 
 fn signal(process: &Guarded, name: &str) -> Result<()> {

@@ -16,7 +16,7 @@ pub(crate) struct Memory {
     pub(crate) private: u64,
 }
 
-/// A process, by its folder in /proc.
+/// A process, by its directory in /proc.
 #[derive(Debug)]
 pub(crate) struct Process(PathBuf);
 
@@ -44,15 +44,16 @@ impl Process {
     }
 
     fn entries(&self, name: &str) -> Result<usize> {
-        let folder = self.0.join(name);
-        let entries = fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))?;
+        let directory = self.0.join(name);
+        let entries =
+            fs::read_dir(&directory).with_context(|| format!("{}", directory.display()))?;
         Ok(entries.count())
     }
 
     /// How often its threads have gone to sleep of their own will, and so woken up.
     pub(crate) fn sleeps(&self) -> Result<u64> {
-        let folder = self.0.join("task");
-        let tasks = fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))?;
+        let directory = self.0.join("task");
+        let tasks = fs::read_dir(&directory).with_context(|| format!("{}", directory.display()))?;
         let mut sleeps = 0;
         for task in tasks {
             sleeps += number(&read(&task?.path().join("status"))?, "voluntary_ctxt_switches:")?;

@@ -69,7 +69,7 @@ pub(super) fn build(release: &Release, product: &Product, tree: &Path) -> Result
     write(&control.join("md5sums"), output(&mut sums)?.as_bytes(), Mode::File)?;
 
     let name = format!("endorse-{}_{}_amd64.deb", product.name, release.version);
-    let path = release.folder.join(name);
+    let path = release.directory.join(name);
     let mut build = Command::new("dpkg-deb");
     build.args(["--build", "--root-owner-group", "-Zxz"]).arg(tree).arg(&path);
     build.env("SOURCE_DATE_EPOCH", &release.epoch);

@@ -1,5 +1,5 @@
 //! `cargo xtask release`: packages, archive, checksums and lists of ingredients, `dist` in the target
-//! folder. Made twice from one commit they are the same, octet for octet, if the compilers
+//! directory. Made twice from one commit they are the same, octet for octet, if the compilers
 //! are.
 
 mod deb;
@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::elf::Needs;
 use crate::setup::{self, Action, Purpose};
-use crate::{cargo, musl, output, target_folder, workspace};
+use crate::{cargo, musl, output, target_directory, workspace};
 
 const SHELLS: [(&str, &str); 3] = [
     ("bash", "usr/share/bash-completion/completions/@"),
@@ -70,13 +70,13 @@ fn authority() -> Result<PathBuf> {
     command.args(["build", "--locked", "--release", "--package", "authority", "--target", GLIBC]);
     let status = command.stdin(Stdio::null()).status().context("cannot run cargo")?;
     ensure!(status.success(), "the authority does not build ({status})");
-    Ok(target_folder().join(GLIBC).join("release/authority"))
+    Ok(target_directory().join(GLIBC).join("release/authority"))
 }
 
 /// A release in the making.
 struct Release {
     /// Where the results go.
-    folder: PathBuf,
+    directory: PathBuf,
     /// Where the packages' file trees are.
     work: PathBuf,
     version: String,
@@ -86,14 +86,14 @@ struct Release {
 
 impl Release {
     fn begin() -> Result<Self> {
-        let folder = target_folder().join("dist");
-        if folder.exists() {
-            fs::remove_dir_all(&folder)?;
+        let directory = target_directory().join("dist");
+        if directory.exists() {
+            fs::remove_dir_all(&directory)?;
         }
-        let work = folder.join("work");
+        let work = directory.join("work");
         fs::create_dir_all(&work).with_context(|| format!("making {}", work.display()))?;
-        let folder = folder.canonicalize()?;
-        let work = folder.join("work");
+        let directory = directory.canonicalize()?;
+        let work = directory.join("work");
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let mut git = Command::new("git");
         git.args(["log", "-1", "--format=%ct"]).current_dir(workspace());
@@ -101,7 +101,7 @@ impl Release {
         let epoch = output(&mut git).or_else(|_| {
             output(Command::new("stat").args(["-c", "%Y"]).arg(workspace().join("Cargo.lock")))
         })?;
-        Ok(Self { folder, work, version, epoch: epoch.trim().to_owned() })
+        Ok(Self { directory, work, version, epoch: epoch.trim().to_owned() })
     }
 
     /// The last commit's time as `date` writes it.
@@ -151,7 +151,8 @@ impl Release {
 
     /// The list of ingredients on its own.
     fn sbom(&self, product: &Product) -> Result<PathBuf> {
-        let path = self.folder.join(format!("endorse-{}-{}.cdx.json", product.name, self.version));
+        let path =
+            self.directory.join(format!("endorse-{}-{}.cdx.json", product.name, self.version));
         write(&path, sbom::of(self, product)?.as_bytes(), Mode::File)?;
         Ok(path)
     }
@@ -181,7 +182,7 @@ impl Release {
             let name = Path::new(file).file_name().unwrap_or(OsStr::new(file));
             write(&inside.join(name), &content, Mode::File)?;
         }
-        let path = self.folder.join(format!("{name}.tar"));
+        let path = self.directory.join(format!("{name}.tar"));
         let mut tar = Command::new("tar");
         tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--format=ustar"]);
         tar.args([format!("--mtime=@{}", self.epoch), "--exclude=DEBIAN".to_owned()]);
@@ -193,8 +194,8 @@ impl Release {
 
     fn checksums(&self, files: &[PathBuf]) -> Result<PathBuf> {
         let mut sum = Command::new("sha256sum");
-        sum.args(files.iter().filter_map(|path| path.file_name())).current_dir(&self.folder);
-        let path = self.folder.join("SHA256SUMS");
+        sum.args(files.iter().filter_map(|path| path.file_name())).current_dir(&self.directory);
+        let path = self.directory.join("SHA256SUMS");
         write(&path, output(&mut sum)?.as_bytes(), Mode::File)?;
         Ok(path)
     }
@@ -234,8 +235,8 @@ enum Mode {
 
 fn write(path: &Path, content: &[u8], mode: Mode) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    let folder = path.parent().context("a path")?;
-    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    let directory = path.parent().context("a path")?;
+    fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
     fs::write(path, content).with_context(|| format!("writing {}", path.display()))?;
     let mode = match mode {
         Mode::File => 0o644,

@@ -151,12 +151,12 @@ mod tests {
     }
 
     /// A self-signed certificate is its own CA.
-    fn set(folder: &Path, name: &str) {
+    fn set(directory: &Path, name: &str) {
         let ca = Ca::new(name);
-        fs::write(folder.join("key"), ca.key_pem()).unwrap();
-        fs::set_permissions(folder.join("key"), fs::Permissions::from_mode(0o600)).unwrap();
-        fs::write(folder.join("cert"), ca.root().pem()).unwrap();
-        fs::write(folder.join("ca"), ca.root().pem()).unwrap();
+        fs::write(directory.join("key"), ca.key_pem()).unwrap();
+        fs::set_permissions(directory.join("key"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(directory.join("cert"), ca.root().pem()).unwrap();
+        fs::write(directory.join("ca"), ca.root().pem()).unwrap();
     }
 
     #[test]

@@ -27,7 +27,7 @@ use self::ledger::{Ledger, MAX_RECOVERY, clock, names, trouble};
 use self::observe::{Observation, observe, renewals};
 use self::random::Random;
 use crate::setup::{self, Action, Purpose};
-use crate::{cargo, target_folder};
+use crate::{cargo, target_directory};
 
 /// How often everything is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ pub fn run(options: &Options) -> Result<()> {
     let programs = programs(options)?;
     let interrupted = interrupts()?;
     let seed = options.seed.map_or_else(|| Ok(unix_seconds()? % 1_000_000), anyhow::Ok)?;
-    let logs = target_folder().join("soak");
+    let logs = target_directory().join("soak");
     println!("soak: seed {seed}, {} min, renewals every {INTERVAL} s", options.minutes);
     println!("soak: logs in {}", logs.display());
     let host = Host::start(programs, &logs)?;
@@ -84,11 +84,11 @@ fn programs(options: &Options) -> Result<Programs> {
             let mut build = cargo();
             build.args(["build", "--package", package]).stdin(Stdio::null());
             ensure!(build.status()?.success(), "{package} does not build");
-            Ok(target_folder().join("debug").join(package))
+            Ok(target_directory().join("debug").join(package))
         }
     };
-    let folders = fs::read_dir("/usr/lib")?.flatten().map(|folder| folder.path());
-    let mut clocks = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
+    let directories = fs::read_dir("/usr/lib")?.flatten().map(|directory| directory.path());
+    let mut clocks = directories.map(|directory| directory.join("faketime/libfaketimeMT.so.1"));
     Ok(Programs {
         agent: find(&options.agent, "agent")?,
         authority: find(&options.authority, "authority")?,

@@ -95,9 +95,9 @@ impl Authority {
     }
 }
 
-fn run(folder: &Path, name: &str, arguments: &[&str]) -> Result<String> {
+fn run(directory: &Path, name: &str, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(program(name));
-    command.args(arguments).current_dir(folder).stdin(Stdio::null());
+    command.args(arguments).current_dir(directory).stdin(Stdio::null());
     let output = command.output().with_context(|| format!("cannot run {name}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{name} {} failed:\n{said}", arguments.join(" "));

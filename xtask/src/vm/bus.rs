@@ -68,7 +68,7 @@ enum Hold {
 }
 
 impl Bus {
-    /// Switches on the TPM in the folder `state`.
+    /// Switches on the TPM in the directory `state`.
     pub fn start(state: &Path) -> Result<Self> {
         let home = Scratch::new("endorse-vm-bus")?;
         let inside = |name: &str| home.path().join(name);

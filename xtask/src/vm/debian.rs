@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::target_folder;
+use crate::target_directory;
 
 /// The oldest that packages are made for.
 const SUITE: &str = "bookworm";
@@ -25,7 +25,7 @@ const DISK: &str = r#"mkdir tree && tar -C tree -xf "$1" --exclude='./dev/*' &&
 
 /// The disk, from the target directory, or created there. It is never written to.
 pub fn disk() -> Result<PathBuf> {
-    let home = target_folder().join("vm");
+    let home = target_directory().join("vm");
     let disk = home.join(format!("{SUITE}.ext4"));
     if disk.is_file() {
         return Ok(disk);

@@ -12,7 +12,7 @@ pub struct Archive {
 
 impl Archive {
     /// A directory and its parents, readable for all users.
-    pub fn folder(&mut self, path: &str) -> Result<()> {
+    pub fn directory(&mut self, path: &str) -> Result<()> {
         for (end, _) in path.match_indices('/') {
             self.entry(path.get(..end).context("a path")?, 0o040_755, &[])?;
         }
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn entries_are_aligned_and_counted() {
         let mut archive = Archive::default();
-        archive.folder("a/b").unwrap();
+        archive.directory("a/b").unwrap();
         archive.program("a/b/c", b"hello").unwrap();
         let bytes = archive.finish().unwrap();
         assert_eq!(bytes.len() % 4, 0);

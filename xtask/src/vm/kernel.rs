@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{output, target_folder};
+use crate::{output, target_directory};
 
 /// Names the kernel of the day; its flavour for clouds boots in half the time of the full one.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
@@ -37,32 +37,32 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// The distribution's kernel, from the target folder or else downloaded into it.
+    /// The distribution's kernel, from the target directory or else downloaded into it.
     pub fn find() -> Result<Self> {
-        let home = target_folder().join("vm/kernels");
+        let home = target_directory().join("vm/kernels");
         fs::create_dir_all(&home).with_context(|| format!("making {}", home.display()))?;
         let package = match package_of_the_day() {
             Ok(package) => package,
             // Without package lists, use an older one.
             Err(error) => newest(&home)?.ok_or(error)?,
         };
-        let folder = home.join(&package);
-        if Self::read(&folder).is_err() {
+        let directory = home.join(&package);
+        if Self::read(&directory).is_err() {
             // It may be from a time when less was needed.
-            let _ = fs::remove_dir_all(&folder);
+            let _ = fs::remove_dir_all(&directory);
             eprintln!("Downloading a kernel for guests: apt-get download {package}");
             let draft = home.join(format!("draft-{}", std::process::id()));
             let made = download(&package, &draft)
-                .and_then(|()| fs::rename(&draft, &folder).context("naming the kernel"));
+                .and_then(|()| fs::rename(&draft, &directory).context("naming the kernel"));
             let _ = fs::remove_dir_all(&draft);
             made?;
         }
-        Self::read(&folder)
+        Self::read(&directory)
     }
 
-    fn read(folder: &Path) -> Result<Self> {
+    fn read(directory: &Path) -> Result<Self> {
         let mut files = Vec::new();
-        walk(folder, &mut files)?;
+        walk(directory, &mut files)?;
         let named = |path: &&PathBuf, name: &str| {
             path.file_name().is_some_and(|found| found.to_string_lossy().starts_with(name))
         };
@@ -145,8 +145,10 @@ fn module(path: &Path) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
+fn walk(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in
+        fs::read_dir(directory).with_context(|| format!("reading {}", directory.display()))?
+    {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             walk(&entry.path(), files)?;

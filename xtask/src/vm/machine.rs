@@ -87,8 +87,8 @@ impl Machine {
         let needs = Needs::of(&busybox)?;
         ensure!(needs.is_nothing(), "{} is not static: {needs:?}", busybox.display());
         let mut base = Archive::default();
-        for folder in ["bin", "etc", "modules", "payload", "root"] {
-            base.folder(folder)?;
+        for directory in ["bin", "etc", "modules", "payload", "root"] {
+            base.directory(directory)?;
         }
         base.program("init", init)?;
         base.program("bin/busybox", &fs::read(busybox)?)?;

@@ -34,7 +34,7 @@ pub use self::machine::{Machine, Payload, Run};
 pub use self::report::{Report, Step};
 pub use self::scenarios::{SCENARIOS, Scenario};
 use crate::setup::{self, Action, Purpose};
-use crate::{cargo, musl, target_folder};
+use crate::{cargo, musl, target_directory};
 
 /// The most that one guest may take, on a machine that does other things too.
 const MACHINE_TIMEOUT: Duration = Duration::from_secs(600);
@@ -88,7 +88,7 @@ pub fn run(only: &[String]) -> Result<()> {
 
 /// Our own programs, on the host: the agent is the same file as in the guest.
 fn program(name: &str) -> PathBuf {
-    target_folder().join(if name == "agent" { "static" } else { "debug" }).join(name)
+    target_directory().join(if name == "agent" { "static" } else { "debug" }).join(name)
 }
 
 /// A scenario in the guest, and what it left behind.
@@ -170,7 +170,7 @@ fn play(scenario: &Scenario, machine: &Machine, agent: &[u8]) -> Result<()> {
     let payload = Payload { files: &files, programs: &programs };
     let run = machine.run(&bus, &payload, MACHINE_TIMEOUT)?;
     drop(bus);
-    fs::write(target_folder().join(format!("vm/{}.log", scenario.name)), &run.output)?;
+    fs::write(target_directory().join(format!("vm/{}.log", scenario.name)), &run.output)?;
     ensure!(run.status == 0, "the script ended with {}:\n{}", run.status, run.output);
 
     let report = Report::read(&run.output)?;

@@ -334,13 +334,13 @@ fn full(played: &Played) -> Result<()> {
 fn quote(played: &Played) -> Result<()> {
     let report = &played.report;
     let scratch = Scratch::new("endorse-vm-quote")?;
-    let folder = scratch.path();
+    let directory = scratch.path();
     report.success("quote")?;
     for name in ["public", "attest", "signature", "log"] {
-        fs::write(folder.join(name), decoded(report.success(name)?)?)?;
+        fs::write(directory.join(name), decoded(report.success(name)?)?)?;
     }
     let (_, nonce) = NONCE.split_once('=').context("no nonce")?;
-    let said = verdict(nonce, folder)?.map_err(|said| anyhow!("not believed: {said}"))?;
+    let said = verdict(nonce, directory)?.map_err(|said| anyhow!("not believed: {said}"))?;
     for pcr in report.success("pcrs")?.lines() {
         let found = said.lines().find_map(|line| line.strip_prefix(&pcr.to_lowercase()));
         let events = found.with_context(|| format!("PCR {pcr} is not among:\n{said}"))?;
@@ -348,28 +348,29 @@ fn quote(played: &Played) -> Result<()> {
     }
     ensure!(said.lines().count() == 8, "not eight PCRs:\n{said}");
 
-    let refused = |nonce: &str, words: &str| match verdict(nonce, folder)? {
+    let refused = |nonce: &str, words: &str| match verdict(nonce, directory)? {
         Err(said) if said.contains(words) => Ok(()),
         other => bail!("{other:?} does not say {words:?}"),
     };
     refused(&nonce.replace('0', "1"), "another nonce")?;
-    let log = fs::read(folder.join("log"))?;
+    let log = fs::read(directory.join("log"))?;
     let separator = log.windows(SEPARATOR.len()).position(|octets| octets == SEPARATOR);
     let separator = separator.context("the log has no separator")?;
     let mut changed = log.clone();
     changed[separator] ^= 1;
     for (other, words) in [(&changed[..], "PCRs"), (&log[..log.len() - 1], "cut short")] {
-        fs::write(folder.join("log"), other)?;
+        fs::write(directory.join("log"), other)?;
         refused(nonce, words)?;
     }
     Ok(())
 }
 
 /// What a verifier says of a boot: the example `boot` of the crate `verifier`.
-fn verdict(nonce: &str, folder: &Path) -> Result<Result<String, String>> {
+fn verdict(nonce: &str, directory: &Path) -> Result<Result<String, String>> {
     let mut command = cargo();
     command.args(["run", "--quiet", "--package", "verifier", "--example", "boot", "--", nonce]);
-    let output = command.arg(folder).stdin(Stdio::null()).output().context("cannot run cargo")?;
+    let output =
+        command.arg(directory).stdin(Stdio::null()).output().context("cannot run cargo")?;
     let said = if output.status.success() { Ok(output.stdout) } else { Err(output.stderr) };
     let text = |octets: Vec<u8>| String::from_utf8_lossy(&octets).into_owned();
     Ok(said.map(text).map_err(text))

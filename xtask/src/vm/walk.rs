@@ -10,7 +10,7 @@ use testkit::swtpm::Kind;
 use super::machine::{Machine, Payload};
 use super::{Bus, Guest, Report, STEPS, debian};
 use crate::setup::{self, Action, Purpose};
-use crate::{release, target_folder};
+use crate::{release, target_directory};
 
 /// The most that all of it may take, on a machine that does other things too.
 const WALK_TIMEOUT: Duration = Duration::from_secs(1800);
@@ -88,7 +88,7 @@ pub fn run() -> Result<()> {
     let bus = Bus::start(guest.state())?;
     let run = machine.run(&bus, &Payload { files: &files, programs: &[] }, WALK_TIMEOUT)?;
     drop(bus);
-    let transcript = target_folder().join("vm/walk.log");
+    let transcript = target_directory().join("vm/walk.log");
     fs::write(&transcript, &run.output)?;
     check(&run.output, &guest).with_context(|| format!("see {}", transcript.display()))?;
     let seconds = started.elapsed().as_secs();

@@ -366,8 +366,8 @@ fn the_command_line_alone_is_enough_and_what_it_cannot_mean_is_refused() {
 
 #[test]
 fn a_file_that_was_asked_for_is_there() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("tbot.yaml");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tbot.yaml");
     let asked = ConfigFile { config: Some(file.clone()) };
     let failure = |result: Result<Loaded, LoadError>| match result {
         Err(error) => host::exit::Failure::from(error),
@@ -402,8 +402,8 @@ fn a_file_that_was_asked_for_is_there() {
     );
     assert_eq!(failed.message, expected);
 
-    let folder = ConfigFile { config: Some(folder.path().into()) };
-    assert!(failure(folder.load(&Overrides::default())).message.contains("Is a directory"));
+    let directory = ConfigFile { config: Some(directory.path().into()) };
+    assert!(failure(directory.load(&Overrides::default())).message.contains("Is a directory"));
     let endless = ConfigFile { config: Some("/dev/zero".into()) };
     assert!(failure(endless.load(&Overrides::default())).message.contains("larger than 1 MiB"));
 }

@@ -46,8 +46,8 @@ fn over(text: &str, overrides: &Overrides) -> Settings {
 /// Compares with the stored snapshot. `UPDATE_SNAPSHOTS=1` rewrites it; review the change.
 fn assert_snapshot(name: &str, expected: &str, found: &str) {
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/tests");
-        std::fs::write(std::path::Path::new(folder).join(name), found).unwrap();
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/tests");
+        std::fs::write(std::path::Path::new(directory).join(name), found).unwrap();
     } else {
         assert!(expected == found, "{name} differs; found:\n{found}");
     }

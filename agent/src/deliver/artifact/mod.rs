@@ -62,14 +62,14 @@ pub fn x509(key: &dyn Key, x509: X509<'_>, files: X509Files) -> Result<FileSet, 
         .with(authorities, pems(x509.authorities)?))
 }
 
-/// The files of an `identity` service. `ssh_folder`, where OpenSSH's client is to find them, asks for its configuration.
+/// The files of an `identity` service. `ssh_directory`, where OpenSSH's client is to find them, asks for its configuration.
 ///
 /// # Errors
 /// A certificate is for another key, or malformed; something cannot be written in OpenSSH's files.
 pub fn identity(
     key: &dyn Key,
     identity: &Identity<'_>,
-    ssh_folder: Option<&Path>,
+    ssh_directory: Option<&Path>,
 ) -> Result<FileSet, Failure> {
     let Identity { x509, ssh, .. } = *identity;
     check_x509(key, x509)?;
@@ -85,9 +85,9 @@ pub fn identity(
         .with("teleport-host-ca.crt", authorities.clone())
         .with("teleport-user-ca.crt", authorities.clone())
         .with("teleport-database-ca.crt", authorities);
-    Ok(match ssh_folder {
-        Some(folder) => {
-            let config = openssh::config(folder)?;
+    Ok(match ssh_directory {
+        Some(directory) => {
+            let config = openssh::config(directory)?;
             set.with("known_hosts", known_hosts).with("ssh_config", config)
         }
         None => set,

@@ -47,26 +47,26 @@ pub(super) fn known_hosts(identity: &Identity<'_>) -> Result<String, Failure> {
 }
 
 /// For `ssh -F FOLDER/ssh_config HOST`.
-pub(super) fn config(folder: &Path) -> Result<String, Failure> {
+pub(super) fn config(directory: &Path) -> Result<String, Failure> {
     let absolute =
-        std::path::absolute(folder).map_err(|cause| Failure::io(&cause, folder.display()))?;
+        std::path::absolute(directory).map_err(|cause| Failure::io(&cause, directory.display()))?;
     let writable = absolute.to_str().filter(|text| {
         !text.contains(|c: char| c.is_control() || matches!(c, '"' | '\\')) && !text.contains("${")
     });
-    let folder = writable.ok_or_else(|| {
+    let directory = writable.ok_or_else(|| {
         Failure::new(
             Exit::Config,
-            format!("the path {} cannot be written in an ssh_config", folder.display()),
+            format!("the path {} cannot be written in an ssh_config", directory.display()),
             "choose another directory, or set `ssh_config: off`",
         )
     })?;
-    let folder = folder.replace('%', "%%");
+    let directory = directory.replace('%', "%%");
     Ok(format!(
-        "# Rewritten at each renewal. Use: ssh -F \"{folder}/ssh_config\" HOST\n\
+        "# Rewritten at each renewal. Use: ssh -F \"{directory}/ssh_config\" HOST\n\
          Host *\n    \
-             IdentityFile \"{folder}/key\"\n    \
-             CertificateFile \"{folder}/key-cert.pub\"\n    \
+             IdentityFile \"{directory}/key\"\n    \
+             CertificateFile \"{directory}/key-cert.pub\"\n    \
              IdentitiesOnly yes\n    \
-             UserKnownHostsFile \"{folder}/known_hosts\" ~/.ssh/known_hosts\n"
+             UserKnownHostsFile \"{directory}/known_hosts\" ~/.ssh/known_hosts\n"
     ))
 }

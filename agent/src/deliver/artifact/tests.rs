@@ -10,8 +10,8 @@ use testkit::forge::{Ca, Template, named};
 use super::*;
 use crate::keys::{SoftwareKey, spki_der};
 
-fn run(folder: &Path, program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).current_dir(folder).output().unwrap();
+fn run(directory: &Path, program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).current_dir(directory).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {errors}");
     String::from_utf8(output.stdout).unwrap()
@@ -19,7 +19,7 @@ fn run(folder: &Path, program: &str, arguments: &[&str]) -> String {
 
 /// A cluster, and what it issued for a key.
 struct Cluster {
-    folder: TempDir,
+    directory: TempDir,
     key: SoftwareKey,
     certificates: Vec<Vec<u8>>,
     authorities: Vec<Vec<u8>>,
@@ -29,8 +29,8 @@ struct Cluster {
 
 impl Cluster {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let at = folder.path();
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path();
         let key = SoftwareKey::generate().unwrap();
         fs::write(at.join("leaf.key"), key.to_pem().unwrap().as_slice()).unwrap();
         let ca = Ca::new("c.example");
@@ -49,7 +49,7 @@ impl Cluster {
             authorities: vec![ca.root().der()],
             ssh_certificate: line("leaf-cert.pub"),
             ssh_authorities: vec![line("ssh.pub")],
-            folder,
+            directory,
             key,
         }
     }
@@ -65,18 +65,18 @@ impl Cluster {
     }
 }
 
-fn write(set: &FileSet, folder: &Path) {
+fn write(set: &FileSet, directory: &Path) {
     use std::os::unix::fs::PermissionsExt;
     for (name, content) in set.iter() {
-        fs::write(folder.join(name), content).unwrap();
-        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(directory.join(name), content).unwrap();
+        fs::set_permissions(directory.join(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
 }
 
 #[test]
 fn openssl_verifies_the_files_of_x509() {
     let cluster = Cluster::new();
-    let at = cluster.folder.path();
+    let at = cluster.directory.path();
     for (files, [certificate, key, authorities]) in [
         (X509Files::Svid, ["svid.pem", "svid.key", "bundle.pem"]),
         (X509Files::Tls, ["tls.crt", "tls.key", "ca.crt"]),
@@ -94,7 +94,7 @@ fn openssl_verifies_the_files_of_x509() {
 #[test]
 fn openssh_reads_the_files_of_identity() {
     let cluster = Cluster::new();
-    let at = cluster.folder.path().join("a % b");
+    let at = cluster.directory.path().join("a % b");
     fs::create_dir(&at).unwrap();
     let set = identity(&cluster.key, &cluster.identity(), Some(&at)).unwrap();
     let names: Vec<_> = set.iter().map(|(name, _)| name).collect();
@@ -128,10 +128,10 @@ fn openssh_reads_the_files_of_identity() {
     let hosts = "auth.example,c.example,*.c.example";
     assert_eq!(known, format!("@cert-authority {hosts} {} type=host\n", ssh.join(" ")));
     let config = run(&at, "ssh", &["-G", "-F", "ssh_config", "db.c.example"]);
-    let folder = at.to_str().unwrap().replace('%', "%%");
+    let directory = at.to_str().unwrap().replace('%', "%%");
     for line in [
-        format!("identityfile {folder}/key"),
-        format!("certificatefile {folder}/key-cert.pub"),
+        format!("identityfile {directory}/key"),
+        format!("certificatefile {directory}/key-cert.pub"),
         "identitiesonly yes".to_owned(),
     ] {
         assert!(config.lines().any(|have| have == line), "{line} in {config}");

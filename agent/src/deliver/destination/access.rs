@@ -50,7 +50,7 @@ pub(super) enum Who {
     Group,
 }
 
-/// What a folder can do for readers, and what has to be said about it.
+/// What a directory can do for readers, and what has to be said about it.
 pub(super) fn decide(
     folder: impl AsFd,
     acls: Acls,
@@ -106,8 +106,8 @@ impl Access {
         }
     }
 
-    /// Gives a new folder its permissions.
-    pub(super) fn admit_to_folder(&self, folder: impl AsFd) -> io::Result<()> {
+    /// Gives a new directory its permissions.
+    pub(super) fn admit_to_directory(&self, folder: impl AsFd) -> io::Result<()> {
         let folder = folder.as_fd();
         match self {
             Self::Private => Ok(()),

@@ -13,9 +13,9 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use zeroize::Zeroizing;
 
 use super::access::{self, Access};
-use super::folder;
 use super::links::{self, Place, Version};
 use super::manifest::{Change, Manifest};
+use super::walk;
 use super::{FileSet, MAX_FILE_SIZE, MAX_FILES, Notices};
 use crate::config::{self, Reader};
 
@@ -181,7 +181,7 @@ impl Writer {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::openat(CWD, path, flags, Mode::empty())
             .map_err(|error| Change::new(io::Error::from(error)))?;
-        folder::check_owner(&folder, path, *symlinks)
+        walk::check_owner(&folder, path, *symlinks)
             .map_err(|failure| Change::new(failure.message))?;
         if !Opened::is_lock(&folder, &held.lock) {
             return Err(Change::new(format!("{LOCK} was removed or replaced")));
@@ -215,7 +215,7 @@ struct Opened {
 impl Opened {
     fn new(directory: &Directory) -> Result<Self, Failure> {
         let config::Directory { path, symlinks, acls } = &directory.settings;
-        let folder = folder::open(path, *symlinks, |made| {
+        let folder = walk::open(path, *symlinks, |made| {
             access::decide(made, *acls, &directory.readers).map(|(access, _)| access)
         })?;
         let (access, notice) = access::decide(&folder, *acls, &directory.readers)?;
@@ -250,7 +250,7 @@ impl Opened {
         Self::is_lock(&self.folder, lock)
     }
 
-    /// Whether the lock of this folder is the one that we hold.
+    /// Whether the lock of this directory is the one that we hold.
     fn is_lock(folder: &OwnedFd, lock: &Lock) -> bool {
         let there = rustix::fs::statat(folder, LOCK, AtFlags::SYMLINK_NOFOLLOW);
         there.is_ok_and(|there| {
@@ -332,7 +332,7 @@ impl Opened {
         Ok(Some(version))
     }
 
-    /// Makes a version's folder with what is in it, on the disk, or nothing.
+    /// Makes a version's directory with what is in it, on the disk, or nothing.
     fn fill(
         &self,
         version: Version,
@@ -340,12 +340,12 @@ impl Opened {
     ) -> Result<(), Failure> {
         let name = version.folder();
         let shown = name.display().to_string();
-        let at_folder = |cause: io::Error| (shown.clone(), cause);
-        let made = folder::make(&self.folder, &name).map_err(at_folder).and_then(|folder| {
-            self.access.admit_to_folder(&folder).map_err(at_folder)?;
+        let at_directory = |cause: io::Error| (shown.clone(), cause);
+        let made = walk::make(&self.folder, &name).map_err(at_directory).and_then(|folder| {
+            self.access.admit_to_directory(&folder).map_err(at_directory)?;
             content(&folder)?;
-            rustix::fs::fsync(&folder).map_err(|error| at_folder(error.into()))?;
-            rustix::fs::fsync(&self.folder).map_err(|error| at_folder(error.into()))
+            rustix::fs::fsync(&folder).map_err(|error| at_directory(error.into()))?;
+            rustix::fs::fsync(&self.folder).map_err(|error| at_directory(error.into()))
         });
         made.map_err(|(what, cause)| {
             // If that fails too, the next writer sweeps it up.
@@ -382,16 +382,16 @@ impl Opened {
 fn read_once(path: &Path) -> io::Result<FileSet> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
-    let version = folder::read_link(&folder, OsStr::new(links::DATA))?;
-    let data = folder::enter(&folder, &version)?;
+    let version = walk::read_link(&folder, OsStr::new(links::DATA))?;
+    let data = walk::enter(&folder, &version)?;
     let mut set = FileSet::new();
-    for name in folder::entries(&data)?.into_iter().take(MAX_FILES) {
+    for name in walk::entries(&data)?.into_iter().take(MAX_FILES) {
         let name = name.into_string().map_err(|_| io::ErrorKind::InvalidData)?;
         let content = read_bounded(&data, OsStr::new(&name))?;
         set = set.with_secret(name, content);
     }
     // Versions only grow: what is current before and after was so in between, and nothing was removed from it.
-    if folder::read_link(&folder, OsStr::new(links::DATA))? != version {
+    if walk::read_link(&folder, OsStr::new(links::DATA))? != version {
         return Err(io::ErrorKind::NotFound.into());
     }
     Ok(set)

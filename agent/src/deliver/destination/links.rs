@@ -1,4 +1,4 @@
-//! The links of a destination: what is ours among what is in the folder, and changing it in one step.
+//! The links of a destination: what is ours among what is in the directory, and changing it in one step.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -8,7 +8,7 @@ use host::exit::{Exit, Failure};
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
-use super::folder;
+use super::walk;
 
 /// The link to the version that is current.
 pub(super) const DATA: &str = "..data";
@@ -51,7 +51,7 @@ pub(super) enum Place {
 /// The version that is current; `None` before the first. A link that leads elsewhere is not ours, unless we wrote
 /// `last` here: then it was ours, and was damaged.
 pub(super) fn current(folder: &OwnedFd, last: Option<Version>) -> Result<Option<Version>, Failure> {
-    let target = match folder::read_link(folder, OsStr::new(DATA)) {
+    let target = match walk::read_link(folder, OsStr::new(DATA)) {
         Ok(target) => target,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(cause) if cause.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
@@ -71,11 +71,11 @@ pub(super) fn current(folder: &OwnedFd, last: Option<Version>) -> Result<Option<
 pub(super) fn place(folder: &OwnedFd, name: &str, is_ours: bool) -> Result<Place, Failure> {
     let at = OsStr::new(name);
     let failed = |cause: io::Error| Failure::io(&cause, name);
-    match folder::kind(folder, at).map_err(failed)? {
+    match walk::kind(folder, at).map_err(failed)? {
         None => Ok(Place::Free),
         Some(FileType::RegularFile) => Ok(Place::Plain),
         Some(FileType::Symlink) => {
-            let target = folder::read_link(folder, at).map_err(failed)?;
+            let target = walk::read_link(folder, at).map_err(failed)?;
             if target == into_data(name) {
                 Ok(Place::Linked)
             } else if is_ours {
@@ -92,7 +92,7 @@ pub(super) fn place(folder: &OwnedFd, name: &str, is_ours: bool) -> Result<Place
 pub(super) fn next(folder: &OwnedFd, current: Option<Version>) -> Result<Version, Failure> {
     let after = |version| Version::after(version).ok_or_else(|| Failure::bug("too many versions"));
     let kind = |version: Version| {
-        folder::kind(folder, &version.folder()).map_err(|cause| Failure::io(&cause, DATA))
+        walk::kind(folder, &version.folder()).map_err(|cause| Failure::io(&cause, DATA))
     };
     let mut version = after(current)?;
     while kind(version)? == Some(FileType::RegularFile) {
@@ -113,10 +113,10 @@ pub(super) fn switch(folder: &OwnedFd, version: Version) -> io::Result<()> {
 
 /// Removes our links to files that are in the set no longer.
 pub(super) fn retire(folder: &OwnedFd, keep: impl Fn(&str) -> bool) -> io::Result<()> {
-    for name in folder::entries(folder)? {
+    for name in walk::entries(folder)? {
         let Some(name) = name.to_str().filter(|name| !keep(name)) else { continue };
-        let ours = folder::kind(folder, OsStr::new(name))? == Some(FileType::Symlink)
-            && folder::read_link(folder, OsStr::new(name))? == into_data(name);
+        let ours = walk::kind(folder, OsStr::new(name))? == Some(FileType::Symlink)
+            && walk::read_link(folder, OsStr::new(name))? == into_data(name);
         if ours {
             rustix::fs::unlinkat(folder, name, AtFlags::empty())?;
         }
@@ -127,10 +127,10 @@ pub(super) fn retire(folder: &OwnedFd, keep: impl Fn(&str) -> bool) -> io::Resul
 /// Removes what killed writers left and what is too old to be read still: all versions but those to keep.
 pub(super) fn sweep(folder: &OwnedFd, keep: impl Fn(Version) -> bool) -> io::Result<()> {
     remove_link(folder)?;
-    for name in folder::entries(folder)? {
+    for name in walk::entries(folder)? {
         // A file of that name is not ours.
         if Version::parse(&name).is_some_and(|version| !keep(version))
-            && folder::kind(folder, &name)? != Some(FileType::RegularFile)
+            && walk::kind(folder, &name)? != Some(FileType::RegularFile)
         {
             remove_version(folder, &name)?;
         }
@@ -138,15 +138,15 @@ pub(super) fn sweep(folder: &OwnedFd, keep: impl Fn(Version) -> bool) -> io::Res
     Ok(())
 }
 
-/// Removes a version's folder and the files in it. What is no file was not put there by us: then it stays.
+/// Removes a version's directory and the files in it. What is no file was not put there by us: then it stays.
 pub(super) fn remove_version(folder: &OwnedFd, name: &OsStr) -> io::Result<()> {
     // An empty one can be removed even if it was never given its permissions.
     match rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR) {
         Err(Errno::NOTEMPTY | Errno::EXIST) => {}
         done => return Ok(done?),
     }
-    let version = folder::enter(folder, name)?;
-    for file in folder::entries(&version)? {
+    let version = walk::enter(folder, name)?;
+    for file in walk::entries(&version)? {
         rustix::fs::unlinkat(&version, file, AtFlags::empty())?;
     }
     Ok(rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR)?)

@@ -11,7 +11,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{FileSet, MAX_FILE_SIZE, MAX_FILES, access, folder, links};
+use super::{FileSet, MAX_FILE_SIZE, MAX_FILES, access, links, walk};
 use crate::tpm::inventory::hex;
 
 /// A set as it was right after it had been written.
@@ -31,7 +31,7 @@ struct FileEntry {
     attributes: Attributes,
 }
 
-/// Who may do what with a file or a folder.
+/// Who may do what with a file or a directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Attributes {
     uid: u32,
@@ -65,9 +65,9 @@ impl Change {
 }
 
 impl Manifest {
-    /// The manifest of `set`, which has just been written to the folder `data` below `parent`.
+    /// The manifest of `set`, which has just been written to the directory `data` below `parent`.
     pub(super) fn of(parent: &OwnedFd, data: &OsStr, set: &FileSet) -> io::Result<Self> {
-        let folder = folder::enter(parent, data)?;
+        let folder = walk::enter(parent, data)?;
         let entry = |(name, content): (&str, &[u8])| {
             let attributes = Attributes::of(open(&folder, name)?)?;
             Ok((name.to_owned(), FileEntry { sha256: hex(&Sha256::digest(content)), attributes }))
@@ -91,7 +91,7 @@ impl Manifest {
     pub(super) fn compare(&self, parent: &OwnedFd) -> Result<(), Change> {
         links_to(parent, links::DATA, OsStr::new(&self.data))?;
         let unreadable = |cause: io::Error| Change::new(format!("{}: {cause}", self.data));
-        let folder = folder::enter(parent, OsStr::new(&self.data)).map_err(unreadable)?;
+        let folder = walk::enter(parent, OsStr::new(&self.data)).map_err(unreadable)?;
         Attributes::of(&folder).map_err(unreadable)?.compare(&self.folder, &self.data)?;
         for (name, written) in self.files.iter().take(MAX_FILES) {
             links_to(parent, name, &links::into_data(name))?;
@@ -102,7 +102,7 @@ impl Manifest {
 }
 
 fn links_to(folder: &OwnedFd, name: &str, wanted: &OsStr) -> Result<(), Change> {
-    match folder::read_link(folder, OsStr::new(name)) {
+    match walk::read_link(folder, OsStr::new(name)) {
         Ok(target) if target == wanted => Ok(()),
         Ok(_) => Err(Change::new(format!("{name} links elsewhere"))),
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => {

@@ -17,14 +17,14 @@
 //! *One* file can be read by its plain path at any time. Who reads *several* and must not see two sets
 //! - reads them when notified ([`crate::deliver::reload`]): that is after the change, and the next one is a renewal away. So do
 //!   nginx, PostgreSQL and most others; or
-//! - opens the folder `..data` once and the files in it (`openat`); if one is gone, two sets have been written since
+//! - opens the directory `..data` once and the files in it (`openat`); if one is gone, two sets have been written since
 //!   then: begin again. [`Destination::read`] does so. Without `openat`, `readlink` of `..data` before and after does too.
 
 mod access;
 mod directory;
-mod folder;
 mod links;
 mod manifest;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -88,8 +88,8 @@ fn background_process_of_a_hook_does_not_block_the_agent() {
 
 #[test]
 fn a_signal_reaches_the_process_of_the_file_and_no_other() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("pid");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pid");
     // A shell cannot trap what was ignored before it began, as it is below nohup.
     let mut daemon = Command::new("env")
         .args(["--default-signal=HUP", "sh", "-c"])
@@ -111,7 +111,7 @@ fn a_signal_reaches_the_process_of_the_file_and_no_other() {
     fs::set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
     assert_eq!(hang_up(file.clone()).unwrap_err().exit, Exit::Permission);
     fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-    let link = folder.path().join("link");
+    let link = directory.path().join("link");
     symlink(&file, &link).unwrap();
     hang_up(link).unwrap_err();
     if geteuid().is_root() {
@@ -128,7 +128,7 @@ fn a_signal_reaches_the_process_of_the_file_and_no_other() {
     let failure = hang_up(file).unwrap_err();
     assert_eq!(failure.exit, Exit::Unavailable);
     assert!(failure.message.starts_with("no process has the ID "), "{failure}");
-    assert_eq!(hang_up(folder.path().join("none")).unwrap_err().exit, Exit::Io);
+    assert_eq!(hang_up(directory.path().join("none")).unwrap_err().exit, Exit::Io);
 }
 
 #[test]

@@ -126,8 +126,8 @@ impl Drop for Running {
     }
 }
 
-fn modes(folder: &Path, found: &mut Vec<(String, u32)>) {
-    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+fn modes(directory: &Path, found: &mut Vec<(String, u32)>) {
+    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
         let metadata = entry.metadata().unwrap();
         found.push((entry.path().display().to_string(), metadata.permissions().mode() & 0o7777));
         if metadata.is_dir() {
@@ -190,14 +190,14 @@ fn openssl_takes_the_authority_for_what_it_is() {
 }
 
 #[test]
-fn one_authority_a_folder() {
+fn one_authority_a_directory() {
     let place = Place::new();
     let first = place.start(&["--cluster-name", "one.example"]);
     let (code, _, error) = place.run(&["start", "--listen", "127.0.0.1:0"]);
     assert_eq!(code, 69);
     assert!(error.contains("is in use by another authority"), "{error}");
     assert_eq!(place.run(&["status"]).0, 0, "the first one still answers");
-    // A folder of its own, and the same port.
+    // A directory of its own, and the same port.
     let other = Place::new();
     let (code, _, error) = other.run(&["start", "--listen", &first.address, "--cluster-name", "b"]);
     assert_eq!(code, 69);
@@ -297,7 +297,7 @@ fn operators_create_get_and_remove() {
 }
 
 #[test]
-fn a_folder_or_a_key_that_others_can_read_is_refused() {
+fn a_directory_or_a_key_that_others_can_read_is_refused() {
     let place = Place::new();
     assert_eq!(place.start(&["--cluster-name", "one.example"]).terminate(), Some(0));
     let open = |path: &Path, mode: u32| {

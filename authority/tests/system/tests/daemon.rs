@@ -41,7 +41,7 @@ fn a_configuration_is_read_checked_and_overridden() {
     for part in ["is valid", "Listen   127.0.0.1:1", "one.example", "Diag     127.0.0.1:0"] {
         assert!(said.contains(part), "{said}");
     }
-    // The environment names another folder, a flag another port.
+    // The environment names another directory, a flag another port.
     let authority = place.start_with(&["-c", file], &[], 4);
     assert_eq!(authority.said[0], "Cluster  one.example");
     assert!(place.data().is_dir() && !place.0.path().join("elsewhere").exists());

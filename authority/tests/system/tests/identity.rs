@@ -169,8 +169,8 @@ fn assert_calls(caller: &str, codes: [Code; 8], expected: [Code; 8]) {
 #[test]
 fn the_table_has_every_call() {
     let protos = ["admin", "identity", "join"].map(|name| {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/protos/endorse/v1");
-        std::fs::read_to_string(format!("{folder}/{name}.proto")).unwrap()
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/protos/endorse/v1");
+        std::fs::read_to_string(format!("{directory}/{name}.proto")).unwrap()
     });
     let calls = protos
         .iter()

@@ -1,4 +1,4 @@
-//! The data folder of version 0.1.0, and records of versions that do not exist yet.
+//! The data directory of version 0.1.0, and records of versions that do not exist yet.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -6,21 +6,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use authority::cluster::{Cluster, Origin};
-use authority::folder::DataFolder;
+use authority::data_directory::DataDirectory;
 use authority::resource::{JoinMethod, Kind, Target};
 use authority::store::{Change, MemoryStore, Pages, Records, RedbStore, Store, Table};
 use host::clock::Clock;
 
-/// Copies the folder of `fixtures/0.1.0`, as private as a data folder must be.
+/// Copies the directory of `fixtures/0.1.0`, as private as a data directory must be.
 fn data_of_0_1_0(to: &Path) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/0.1.0");
-    for folder in ["", "cluster"] {
-        fs::create_dir(to.join(folder)).unwrap();
-        fs::set_permissions(to.join(folder), Permissions::from_mode(0o700)).unwrap();
-        for entry in fs::read_dir(from.join(folder)).unwrap() {
+    for directory in ["", "cluster"] {
+        fs::create_dir(to.join(directory)).unwrap();
+        fs::set_permissions(to.join(directory), Permissions::from_mode(0o700)).unwrap();
+        for entry in fs::read_dir(from.join(directory)).unwrap() {
             let entry = entry.unwrap();
             if entry.file_type().unwrap().is_file() {
-                let copy = to.join(folder).join(entry.file_name());
+                let copy = to.join(directory).join(entry.file_name());
                 fs::copy(entry.path(), &copy).unwrap();
                 fs::set_permissions(copy, Permissions::from_mode(0o600)).unwrap();
             }
@@ -29,16 +29,16 @@ fn data_of_0_1_0(to: &Path) {
 }
 
 #[tokio::test]
-async fn data_folder_of_0_1_0_is_read_and_given_indexes() {
+async fn data_directory_of_0_1_0_is_read_and_given_indexes() {
     let dir = tempfile::tempdir().unwrap();
-    let folder = DataFolder::new(dir.path().join("data"));
-    data_of_0_1_0(folder.path());
-    let lock = folder.lock().unwrap();
-    let cluster = Cluster::open(&folder, &lock, None, Clock::system().now()).unwrap();
+    let directory = DataDirectory::new(dir.path().join("data"));
+    data_of_0_1_0(directory.path());
+    let lock = directory.lock().unwrap();
+    let cluster = Cluster::open(&directory, &lock, None, Clock::system().now()).unwrap();
     assert_eq!(cluster.origin, Origin::Found);
     assert_eq!(cluster.issuer.cluster().as_str(), "fixture.example");
-    // By this number alone version 0.1.0 refuses the folder: "has layout 2, not 1".
-    let record = fs::read_to_string(folder.cluster().join("cluster.json")).unwrap();
+    // By this number alone version 0.1.0 refuses the directory: "has layout 2, not 1".
+    let record = fs::read_to_string(directory.cluster().join("cluster.json")).unwrap();
     assert_eq!(record, r#"{"layout":2,"name":"fixture.example"}"#);
 
     let store = Arc::new(cluster.store);

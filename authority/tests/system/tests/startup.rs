@@ -130,8 +130,8 @@ const FILES: [&str; 6] = [
 fn data_of_another_user_is_refused() {
     let place = Place::new();
     assert_eq!(place.start(&["--cluster-name", CLUSTER]).terminate(), Some(0));
-    let folders = ["", "cluster", "cluster/cluster.json", "cluster/store.redb"];
-    for name in folders.iter().chain(&FILES) {
+    let directories = ["", "cluster", "cluster/cluster.json", "cluster/store.redb"];
+    for name in directories.iter().chain(&FILES) {
         let path = place.data().join(name);
         if chown(&path, Some(54_321), None).is_err() {
             println!("may not give files away");
@@ -183,7 +183,7 @@ fn irregular_files_in_place_of_keys_lock_and_log_are_refused() {
 }
 
 #[test]
-fn data_folder_may_have_a_path_longer_than_a_socket_address() {
+fn data_directory_may_have_a_path_longer_than_a_socket_address() {
     let place = Place::new();
     let long = place.0.path().join("d".repeat(60)).join("e".repeat(60)).join("data");
     let long = long.to_str().unwrap();

@@ -14,7 +14,7 @@ pub(super) fn folder() -> TempDir {
 }
 
 /// The fastest file system there is: what is tested is the order of things, not the disk.
-pub(super) fn fast_folder() -> TempDir {
+pub(super) fn fast_directory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
@@ -33,7 +33,7 @@ pub(super) fn pair(round: u32) -> FileSet {
         .with("svid.key", format!("key {round}"))
 }
 
-/// What is in a folder.
+/// What is in a directory.
 pub(super) fn names(path: &Path) -> Vec<String> {
     let entries = fs::read_dir(path).unwrap();
     let mut names: Vec<_> =

@@ -34,7 +34,7 @@ fn links_on_the_way_are_followed_only_as_far_as_they_are_trusted() {
 }
 
 #[test]
-fn links_and_folders_of_others_are_refused() {
+fn links_and_directories_of_others_are_refused() {
     if !is_root("giving a link to another user") {
         return;
     }
@@ -60,7 +60,7 @@ fn links_and_folders_of_others_are_refused() {
 }
 
 #[test]
-fn a_folder_that_others_can_write_to_is_refused() {
+fn a_directory_that_others_can_write_to_is_refused() {
     let outer = folder();
     for mode in [0o770, 0o702, 0o1777] {
         fs::set_permissions(outer.path(), fs::Permissions::from_mode(mode)).unwrap();

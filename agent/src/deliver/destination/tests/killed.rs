@@ -19,7 +19,7 @@ use testkit::forge::Ca;
 use webpki::EndEntityCert;
 
 use super::super::FileSet;
-use super::fixture::{directory, fast_folder, is_root, names};
+use super::fixture::{directory, fast_directory, is_root, names};
 
 const PAIRS: usize = 6;
 const FOLDER: &str = "AGENT_TEST_FOLDER";
@@ -103,7 +103,7 @@ fn check_padding(padding: &str) {
     assert_eq!(padding, format!("{first}\n").repeat(REPEATED), "torn");
 }
 
-/// Whatever is in the folder and below at any instant, finished or not, is its owner's alone.
+/// Whatever is in the directory and below at any instant, finished or not, is its owner's alone.
 fn check_modes(folder: &Path) {
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let Ok(metadata) = fs::symlink_metadata(entry.path()) else { continue };
@@ -151,7 +151,7 @@ impl Drop for End<'_> {
 
 /// Kills writers until there were so many of them and of sets, and returns how often readers looked.
 fn torment(renewals: u64, kills: u32, umask: &str) -> u64 {
-    let outer = fast_folder();
+    let outer = fast_directory();
     let keys = outer.path().join("keys");
     fs::create_dir(&keys).unwrap();
     make_pairs(&keys);
@@ -224,7 +224,7 @@ fn a_user_whose_umask_takes_everything_away_writes_all_the_same() {
         return;
     }
     const NOBODY: u32 = 65534;
-    let outer = fast_folder();
+    let outer = fast_directory();
     let keys = outer.path().join("keys");
     fs::create_dir(&keys).unwrap();
     make_pairs(&keys);

@@ -128,7 +128,7 @@ fn one_writer_at_a_time_and_a_directory_may_vanish_under_it() {
 }
 
 #[test]
-fn a_file_where_a_folder_belongs_is_said() {
+fn a_file_where_a_directory_belongs_is_said() {
     let outer = folder();
     fs::write(outer.path().join("file"), "").unwrap();
     let failure = directory(&outer.path().join("file/x")).lock().unwrap_err();
@@ -171,7 +171,7 @@ fn secrets_are_not_shown() {
 }
 
 #[test]
-fn access_to_a_folder_that_was_there_is_left_as_it_is() {
+fn access_to_a_directory_that_was_there_is_left_as_it_is() {
     let outer = folder();
     fs::set_permissions(outer.path(), fs::Permissions::from_mode(0o755)).unwrap();
     with(outer.path(), Symlinks::Secure, Acls::Off, &[]).lock().unwrap().write(&pair(1)).unwrap();

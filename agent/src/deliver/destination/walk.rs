@@ -1,4 +1,4 @@
-//! Finding and making folders where others may be at work: each name on the way is opened by itself, below the folder
+//! Finding and making directories where others may be at work: each name on the way is opened by itself, below the directory
 //! that was opened before, so that it cannot be replaced in between.
 
 use std::collections::VecDeque;
@@ -22,7 +22,7 @@ const MAX_LINKS: u32 = 40;
 const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const READ: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// The folder at `path`, made if it is not there; `access` decides about a folder that is made.
+/// The directory at `path`, made if it is not there; `access` decides about a directory that is made.
 ///
 /// `secure` follows no symbolic link; `try-secure` only one that only root and we could have created;
 /// `insecure` every one, and accepts a directory of another user.
@@ -45,7 +45,10 @@ pub(super) fn open(
                 Err(cause) => Err(cause),
                 Ok(made) => {
                     let access = access(&made)?;
-                    access.admit_to_folder(&made).and_then(|()| sync_parent(&folder)).map(|()| made)
+                    access
+                        .admit_to_directory(&made)
+                        .and_then(|()| sync_parent(&folder))
+                        .map(|()| made)
                 }
             }
             .map_err(|cause| failed(cause, &here))?,
@@ -68,14 +71,14 @@ pub(super) fn open(
                 }
                 names(&target).rev().for_each(|name| way.push_front(name));
             }
-            _ => return Err(not_a_folder(&here)),
+            _ => return Err(not_a_directory(&here)),
         }
     }
     check_owner(&folder, path, links)?;
     readable(&folder).map_err(|cause| failed(cause, path))
 }
 
-/// Makes a folder that is not there yet, 0700 whatever the umask.
+/// Makes a directory that is not there yet, 0700 whatever the umask.
 pub(super) fn make(parent: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
     let parent = parent.as_fd();
     rustix::fs::mkdirat(parent, name, Mode::RWXU)?;
@@ -94,7 +97,7 @@ pub(super) fn make(parent: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
     readable(&folder)
 }
 
-/// The names in a folder, without `.` and `..`.
+/// The names in a directory, without `.` and `..`.
 pub(super) fn entries(folder: impl AsFd) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(folder)? {
@@ -121,7 +124,7 @@ pub(super) fn read_link(folder: impl AsFd, name: &OsStr) -> io::Result<OsString>
     Ok(OsString::from_vec(target.into_bytes()))
 }
 
-/// A folder below another.
+/// A directory below another.
 pub(super) fn enter(folder: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(folder, name, READ, Mode::empty())?)
 }
@@ -150,7 +153,7 @@ fn look(folder: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(folder, name, LOOK, Mode::empty())?)
 }
 
-/// That a folder is there must be on the disk too, where we may see to it.
+/// That a directory is there must be on the disk too, where we may see to it.
 fn sync_parent(folder: &OwnedFd) -> io::Result<()> {
     match readable(folder) {
         Ok(folder) => Ok(rustix::fs::fsync(folder)?),
@@ -158,7 +161,7 @@ fn sync_parent(folder: &OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Whether a symbolic link in `folder` may be followed; why not.
+/// Whether a symbolic link in `directory` may be followed; why not.
 fn may_follow(folder: &OwnedFd, link: &Stat, links: Symlinks) -> Result<(), &'static str> {
     match links {
         Symlinks::Insecure => Ok(()),
@@ -166,7 +169,7 @@ fn may_follow(folder: &OwnedFd, link: &Stat, links: Symlinks) -> Result<(), &'st
         Symlinks::TrySecure => {
             let folder = stat(folder)
                 .map_err(|_| "is a symbolic link in a directory that does not exist")?;
-            // In a sticky folder only the owner of a link can replace it.
+            // In a sticky directory only the owner of a link can replace it.
             let closed = folder.st_mode & 0o022 == 0 || folder.st_mode & 0o1000 != 0;
             if is_trusted(link.st_uid) && is_trusted(folder.st_uid) && closed {
                 Ok(())
@@ -181,7 +184,7 @@ fn is_trusted(owner: u32) -> bool {
     owner == 0 || owner == geteuid().as_raw()
 }
 
-/// Refuses a folder that others can write to, or that belongs to another user.
+/// Refuses a directory that others can write to, or that belongs to another user.
 pub(super) fn check_owner(folder: &OwnedFd, path: &Path, links: Symlinks) -> Result<(), Failure> {
     let shown = path.display();
     let stat = stat(folder).map_err(|cause| Failure::io(&cause, path.display()))?;
@@ -210,7 +213,7 @@ fn refused_link(path: &Path, why: &str) -> Failure {
     )
 }
 
-fn not_a_folder(path: &Path) -> Failure {
+fn not_a_directory(path: &Path) -> Failure {
     Failure::new(
         Exit::Config,
         format!("{} is not a directory", path.display()),

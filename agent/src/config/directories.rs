@@ -1,13 +1,13 @@
-//! Which folders are whose: no two writers may have one folder, or one among what another keeps behind its files.
+//! Which directories are whose: no two writers may have one directory, or one among what another keeps behind its files.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-/// Folders, and who has them.
+/// Directories, and who has them.
 #[derive(Debug, Default)]
-pub(super) struct Folders(BTreeMap<PathBuf, Claim>);
+pub(super) struct Directories(BTreeMap<PathBuf, Claim>);
 
-/// One who has a folder.
+/// One who has a directory.
 #[derive(Clone, Debug)]
 struct Claim {
     /// The path as it was written.
@@ -15,8 +15,8 @@ struct Claim {
     whose: String,
 }
 
-impl Folders {
-    /// Takes a folder for `whose`, words that go after "where"; says who else has it, or keeps the versions of its files
+impl Directories {
+    /// Takes a directory for `whose`, words that go after "where"; says who else has it, or keeps the versions of its files
     /// there.
     pub(super) fn claim(&mut self, path: &Path, whose: &str) -> Option<String> {
         // By its name, and by what the name leads to.
@@ -47,8 +47,8 @@ impl Folders {
     }
 }
 
-/// Whether a path is where the versions of the files of `folder` are, or its link to the newest: such names begin with two
-/// dots. Any other folder inside of `folder` is no matter of its files.
+/// Whether a path is where the versions of the files of `directory` are, or its link to the newest: such names begin with two
+/// dots. Any other directory inside of `directory` is no matter of its files.
 fn is_behind(path: &Path, folder: &Path) -> bool {
     let rest = path.strip_prefix(folder).ok();
     let first = rest.and_then(|rest| rest.components().next());
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_one_writers_whatever_it_is_called() {
+    fn a_directory_is_one_writers_whatever_it_is_called() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::create_dir_all(at("there/sub")).unwrap();
@@ -106,7 +106,7 @@ mod tests {
             ("link/..v2/new", "there", "is around"),
             ("there/sub", "link/sub/../sub", "is the same directory as"),
         ] {
-            let mut folders = Folders::default();
+            let mut folders = Directories::default();
             assert_eq!(folders.claim(&at("p/o"), "another service is"), None);
             assert_eq!(folders.claim(&at(one), "another service is"), None, "{one}");
             let (one, other) = (at(one), at(other));
@@ -115,7 +115,7 @@ mod tests {
             let expected = format!("the destination {other} {how} {one}, where another service is");
             assert_eq!(said, expected);
         }
-        let mut folders = Folders::default();
+        let mut folders = Directories::default();
         for apart in ["a", "ab", "a/b", "b/a", "b", "..v1", "link/x", "there/y", "there"] {
             assert_eq!(folders.claim(&at(apart), "one is"), None, "{apart}");
         }

@@ -35,7 +35,7 @@ const MAX_FILE: u64 = 64 * 1024;
 
 /// Where an authority keeps all that it has.
 #[derive(Debug, Clone)]
-pub struct DataFolder(PathBuf);
+pub struct DataDirectory(PathBuf);
 
 /// Exclusive use of a data directory; ends with the value, or with the process.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub struct Lock {
     _file: File,
 }
 
-impl DataFolder {
+impl DataDirectory {
     /// A directory that may not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
@@ -95,7 +95,7 @@ impl DataFolder {
         ))
     }
 
-    /// The cluster's folder.
+    /// The cluster's directory.
     pub fn cluster(&self) -> PathBuf {
         self.0.join("cluster")
     }
@@ -110,13 +110,13 @@ impl DataFolder {
         self.0.join("admin.sock")
     }
 
-    /// The folder itself.
+    /// The directory itself.
     pub fn path(&self) -> &Path {
         &self.0
     }
 }
 
-/// A folder that appears under its name only when it is complete.
+/// A directory that appears under its name only when it is complete.
 pub struct Nascent {
     /// Where it is made.
     pub path: PathBuf,
@@ -124,7 +124,7 @@ pub struct Nascent {
 }
 
 impl Nascent {
-    /// Begins to make the folder `name`, throwing away what a start that was killed has left.
+    /// Begins to make the directory `name`, throwing away what a start that was killed has left.
     pub fn begin(name: PathBuf) -> io::Result<Self> {
         let path = name.with_extension("new");
         match fs::remove_dir_all(&path) {
@@ -142,7 +142,7 @@ impl Nascent {
         file.sync_all()
     }
 
-    /// Gives the folder its name. It is on disk then.
+    /// Gives the directory its name. It is on disk then.
     pub fn finish(self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()?;
         fs::rename(&self.path, &self.name)?;
@@ -193,7 +193,7 @@ pub fn is_trusted(uid: u32) -> bool {
     uid == ROOT || uid == rustix::process::geteuid().as_raw()
 }
 
-/// Refuses a file or folder that belongs to a user who is not trusted: its content is that user's to
+/// Refuses a file or directory that belongs to a user who is not trusted: its content is that user's to
 /// choose, at any time.
 pub fn check_owner(path: &Path) -> Result<(), Failure> {
     let failed = |cause| Failure::io(&cause, format!("cannot use {}", path.display()));
@@ -211,7 +211,7 @@ pub fn check_own(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Opens a file of the data folder. It waits for no pipe.
+/// Opens a file of the data directory. It waits for no pipe.
 ///
 /// # Errors
 /// The operating system's; it is a symbolic link or no file at all (a pipe takes what it is given and
