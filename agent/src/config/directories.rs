@@ -49,8 +49,8 @@ impl Directories {
 
 /// Whether a path is where the versions of the files of `directory` are, or its link to the newest: such names begin with two
 /// dots. Any other directory inside of `directory` is no matter of its files.
-fn is_behind(path: &Path, folder: &Path) -> bool {
-    let rest = path.strip_prefix(folder).ok();
+fn is_behind(path: &Path, directory: &Path) -> bool {
+    let rest = path.strip_prefix(directory).ok();
     let first = rest.and_then(|rest| rest.components().next());
     first.is_some_and(|name| name.as_os_str().as_encoded_bytes().starts_with(b".."))
 }
@@ -91,8 +91,8 @@ mod tests {
 
     #[test]
     fn a_directory_is_one_writers_whatever_it_is_called() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
         fs::create_dir_all(at("there/sub")).unwrap();
         symlink("there", at("link")).unwrap();
         for (one, other, how) in [
@@ -106,18 +106,18 @@ mod tests {
             ("link/..v2/new", "there", "is around"),
             ("there/sub", "link/sub/../sub", "is the same directory as"),
         ] {
-            let mut folders = Directories::default();
-            assert_eq!(folders.claim(&at("p/o"), "another service is"), None);
-            assert_eq!(folders.claim(&at(one), "another service is"), None, "{one}");
+            let mut directories = Directories::default();
+            assert_eq!(directories.claim(&at("p/o"), "another service is"), None);
+            assert_eq!(directories.claim(&at(one), "another service is"), None, "{one}");
             let (one, other) = (at(one), at(other));
-            let said = folders.claim(&other, "we are").unwrap();
+            let said = directories.claim(&other, "we are").unwrap();
             let (one, other) = (one.display(), other.display());
             let expected = format!("the destination {other} {how} {one}, where another service is");
             assert_eq!(said, expected);
         }
-        let mut folders = Directories::default();
+        let mut directories = Directories::default();
         for apart in ["a", "ab", "a/b", "b/a", "b", "..v1", "link/x", "there/y", "there"] {
-            assert_eq!(folders.claim(&at(apart), "one is"), None, "{apart}");
+            assert_eq!(directories.claim(&at(apart), "one is"), None, "{apart}");
         }
     }
 }
