@@ -22,7 +22,7 @@ use crate::tpm::passwords::PasswordFiles;
 
 /// Gives this host an identity that is bound to its TPM 2.0.
 #[derive(Debug, Parser)]
-#[command(name = "agent", version, after_help = host::exit::help(&Exit::ALL), max_term_width = 100)]
+#[command(name = "agent", version, after_help = host::exit::help(&Exit::ALL, "refused by the authority"), max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -112,7 +112,7 @@ pub enum Command {
     Configure(Box<configuration::Configure>),
     /// Validate a configuration file and show the resulting settings
     Check(Box<configuration::Check>),
-    /// Write the systemd unit or the udev rule for the agent
+    /// Print or write the systemd unit or the udev rule for the agent
     #[command(subcommand)]
     Install(install::Install),
     /// Print a completion script for a shell
@@ -123,7 +123,7 @@ pub enum Command {
     /// Print the manual page of the program or of a command
     Man {
         /// The command [default: the program itself]
-        verb: Option<String>,
+        command: Option<String>,
     },
 }
 
@@ -163,7 +163,7 @@ pub struct Identify {
     #[command(flatten)]
     #[doc = "Where the TPM's passwords are."]
     pub passwords: PasswordFiles,
-    /// Output format; json lists every endorsement key and every form of its hash
+    /// Output format; json lists every endorsement key that has a certificate, and every form of its hash
     #[arg(long, value_enum, default_value_t = IdentifyFormat::Text)]
     pub format: IdentifyFormat,
 }
@@ -182,8 +182,8 @@ pub enum IdentifyFormat {
 /// `agent doctor`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Each line is ok, warn (a join works, but an operator should know), FAIL or skip. Exits with the code that `agent join` \
-would exit with at the first FAIL. Changes nothing in the TPM.")]
+Each line is ok, warn (a join works, but an operator should know), FAIL or skip. Exits with the code of the first \
+FAIL. Changes nothing in the TPM.")]
 pub struct Doctor {
     #[command(flatten)]
     #[doc = "Which configuration."]

@@ -30,7 +30,7 @@ const CODES: [Exit; 8] = [
 
 /// Decides which hosts may join by their TPM, and issues their certificates
 #[derive(Debug, Parser)]
-#[command(name = "authority", version, after_help = exit::help(&CODES))]
+#[command(name = "authority", version, after_help = exit::help(&CODES, "refused: it does not exist, or exists already"))]
 pub struct Cli {
     /// Format of the log on stderr; AUTHORITY_LOG sets the level (info, debug, ...)
     #[arg(long, global = true, value_enum, env = "AUTHORITY_LOG_FORMAT")]
@@ -63,8 +63,8 @@ pub enum Command {
     Create(Create),
     /// Show bots, tokens, locks and bot instances
     Get(Get),
-    /// Remove a bot, a token, a lock or a bot instance; issued certificates stay valid until they
-    /// expire, but are not renewed
+    /// Remove a bot, a token, a lock or a bot instance; without its bot, token or instance a host cannot
+    /// renew, and issued certificates stay valid until they expire
     Rm(Rm),
     /// Lock a bot, instance, token or TPM, effective immediately
     Lock(Lock),
@@ -77,7 +77,7 @@ pub enum Command {
     /// Check certificates of endorsement keys
     #[command(subcommand)]
     Ek(Ek),
-    /// Write the systemd unit for the authority
+    /// Print or write the systemd unit for the authority
     #[command(subcommand)]
     Install(install::Install),
     /// Print a completion script for a shell
@@ -85,7 +85,7 @@ pub enum Command {
     /// Print the manual page of the program or of a command
     Man {
         /// The command [default: the program itself]
-        verb: Option<String>,
+        command: Option<String>,
     },
 }
 

@@ -16,7 +16,7 @@ pub enum Exit {
     Usage = 64,
     /// EX_DATAERR: a file or a response is invalid.
     Data = 65,
-    /// EX_UNAVAILABLE: a program that is needed does not answer.
+    /// EX_UNAVAILABLE: a program that is needed does not answer, an address is in use, or the clock is wrong.
     Unavailable = 69,
     /// EX_SOFTWARE: a bug of this program.
     Bug = 70,
@@ -44,17 +44,19 @@ impl Exit {
         Self::Config,
     ];
 
-    /// What it means, for help texts.
-    const fn meaning(self) -> &'static str {
+    /// What it means, for help texts; `refused` is what it means to be refused.
+    const fn meaning(self, refused: &'static str) -> &'static str {
         match self {
-            Self::Refused => "refused, not found, or already exists",
+            Self::Refused => refused,
             Self::Usage => "usage error",
             Self::Data => "invalid data",
-            Self::Unavailable => "the authority or the agent does not answer",
+            Self::Unavailable => {
+                "unavailable: no answer, an address or directory in use, or a wrong clock"
+            }
             Self::Bug => "internal error: please report it",
             Self::Io => "input or output failed",
             Self::Busy => {
-                "the TPM or a directory is in use, or the TPM is locked out: try again later"
+                "busy: the TPM is in use, full or locked out, or a directory is in use: try again later"
             }
             Self::Permission => "permission denied",
             Self::Config => "the configuration or stored data is missing or invalid",
@@ -62,12 +64,12 @@ impl Exit {
     }
 }
 
-/// The exit codes of a program as a section of its help.
+/// The exit codes of a program as a section of its help; `refused` is what [`Exit::Refused`] means to it.
 #[must_use]
-pub fn help(codes: &[Exit]) -> String {
+pub fn help(codes: &[Exit], refused: &'static str) -> String {
     let mut text = "Exit codes:\n   0  success".to_owned();
     for code in codes {
-        text.push_str(&format!("\n{:>4}  {}", *code as u8, code.meaning()));
+        text.push_str(&format!("\n{:>4}  {}", *code as u8, code.meaning(refused)));
     }
     text
 }
@@ -98,7 +100,7 @@ impl Failure {
     /// An error of the operating system.
     pub fn io(cause: &io::Error, what: impl fmt::Display) -> Self {
         let (exit, advice) = match cause.kind() {
-            // Without an errno: we refused a file that another user created.
+            // Without an errno: the program refused the file, for its owner or because it is none.
             io::ErrorKind::PermissionDenied if cause.raw_os_error().is_none() => {
                 (Exit::Permission, "find out who created it; then remove it, or change its owner")
             }
@@ -175,8 +177,9 @@ mod tests {
 
     #[test]
     fn help_lists_the_codes_in_a_column() {
-        let help = help(&[Exit::Refused, Exit::Usage]);
-        let expected = "Exit codes:\n   0  success\n   1  refused, not found, or already exists\n  64  usage error";
+        let help = help(&[Exit::Refused, Exit::Usage], "refused by the authority");
+        let expected =
+            "Exit codes:\n   0  success\n   1  refused by the authority\n  64  usage error";
         assert_eq!(help, expected);
     }
 }

@@ -16,7 +16,7 @@ pub struct Writing {
     /// Write the file instead of printing it
     #[arg(long)]
     pub write: bool,
-    /// Replace an existing file with other content
+    /// Replace an existing file whose content differs
     #[arg(long, requires = "write")]
     pub force: bool,
 }

@@ -43,7 +43,7 @@ pub struct ChainPolicy {
     pub without_purpose: WithoutPurpose,
 }
 
-/// Which dates count. A certificate whose validity has not begun is refused in any case.
+/// Which dates count. An EK certificate or intermediate whose validity has not begun is refused in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Validity {
     /// The endorsement certificate may have expired: the key is burned in, and vendors do not renew certificates.
@@ -292,8 +292,8 @@ impl<'a: 'b, 'b> Search<'a, 'b> {
             let Certificate { subject, issuer, .. } = below.certificate();
             subject == issuer
         };
-        let renewals = self.path.iter().filter(issues_itself).count();
-        let below = self.path.len().saturating_sub(renewals);
+        let self_issued = self.path.iter().filter(issues_itself).count();
+        let below = self.path.len().saturating_sub(self_issued);
         let allowed = ca.path_length().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
         if let Some(allowed) = allowed.filter(|&allowed| below > allowed) {
             self.fail(ca.certificate(), Reason::PathLength { allowed, below });

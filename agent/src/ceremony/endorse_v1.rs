@@ -238,7 +238,7 @@ fn sign(tpm: &mut Tpm, key: &JoinKey, digest: &[u8; 32]) -> Result<Vec<u8>, Fail
         Failure::new(
             Exit::Data,
             "the TPM's signature is not by the join key",
-            "the TPM or its driver is faulty, or somebody changes what passes on its bus",
+            "the TPM or its driver is faulty, or something changes what passes on its bus",
         )
     })
 }

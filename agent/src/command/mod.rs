@@ -32,7 +32,9 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Whoami(arguments) => whoami::run(&arguments),
         Command::Install(what) => install::run(what),
         Command::Completions { shell } => output::write(manual::completions(Cli::command(), shell)),
-        Command::Man { verb } => output::write(manual::page(Cli::command(), verb.as_deref())?),
+        Command::Man { command } => {
+            output::write(manual::page(Cli::command(), command.as_deref())?)
+        }
     }
 }
 

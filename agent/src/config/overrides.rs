@@ -105,7 +105,7 @@ pub struct Overrides {
     /// The TPM: device:PATH, swtpm:path=SOCKET or swtpm:host=HOST,port=PORT
     #[arg(long, value_name = "TCTI", env = "AGENT_TPM")]
     pub tpm: Option<Tcti>,
-    /// The endorsement key; `agent identify --help` lists them
+    /// The endorsement key; `agent identify --help` lists the possible values
     #[arg(long, value_name = "EK", env = "AGENT_EK")]
     pub ek: Option<EkChoice>,
     #[command(flatten)]

@@ -290,7 +290,7 @@ impl Health {
             }
         }
         let name = "agent_healthy";
-        page.family(name, Kind::Gauge, "1 if the credentials are valid and written.");
+        page.family(name, Kind::Gauge, "1 if the credentials are valid and written, and the last renewal and reload hook succeeded.");
         for (component, state) in &report.services {
             let is_healthy = u8::from(state.status == Status::Healthy);
             page.sample(name, &[("name", component)], is_healthy);

@@ -77,7 +77,7 @@ pub enum Action {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct CredentialState {
     validity: Option<Validity>,
-    /// When they were received, seconds since 1970; unknown of what was found on the disk.
+    /// When they were received, seconds since 1970; unknown for credentials that were found on the disk.
     received: Option<i64>,
     seed: u8,
     failures: u32,
@@ -337,7 +337,7 @@ impl Machine {
         })
     }
 
-    /// Whether all credentials are valid and written.
+    /// Whether all credentials are valid and written, every reload hook has run, and no join is due for another identity.
     #[must_use]
     pub fn all_valid(&self, wall: i64) -> bool {
         self.identity_holds(wall)

@@ -50,7 +50,9 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Completions(shell) => {
             output::write(manual::completions(Cli::command(), shell.shell))
         }
-        Command::Man { verb } => output::write(manual::page(Cli::command(), verb.as_deref())?),
+        Command::Man { command } => {
+            output::write(manual::page(Cli::command(), command.as_deref())?)
+        }
     }
 }
 

@@ -39,11 +39,11 @@ pub struct Start {
 /// How strictly chains of EK certificates are verified.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct EkPolicy {
-    /// Whether to accept expired EK certificates whose issuers were valid at the time of issue [default:
-    /// refused]
+    /// Whether to accept EK certificates that have expired, or whose intermediates have: these must have
+    /// been valid when the EK certificate was issued [default: refused]
     #[arg(long, env = "AUTHORITY_EK_EXPIRED", value_enum, value_name = "VERDICT")]
     pub ek_expired: Option<Leniency>,
-    /// Whether to accept EK certificates signed with SHA-1, as old TPMs have them [default: refused]
+    /// Whether to accept EK certificates signed with SHA-1, as on old TPMs [default: refused]
     #[arg(long, env = "AUTHORITY_EK_SHA1", value_enum, value_name = "VERDICT")]
     pub ek_sha1: Option<Leniency>,
 }

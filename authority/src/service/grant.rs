@@ -1,7 +1,7 @@
 //! One grant for join, renew and issue: judged by the records as they are now, and recorded only if
 //! they have not changed meanwhile.
 //!
-//! A join may wait for its host for minutes between its first judgement and its grant, and an
+//! A join may wait for its host for a minute between its first judgement and its grant, and an
 //! operator may remove a bot between a call's judgement and its write. So each grant judges by the
 //! records as they are, and its transaction requires them unchanged: if one has changed, nothing is
 //! written, and the call is judged again.
@@ -21,7 +21,7 @@ use crate::store::{Audited, Basis, Recorded, StoreError};
 /// How often a call is judged again because a record that it depends on was changed.
 pub(super) const MAX_RETRIES: usize = 5;
 
-/// A bot that may have certificates, and the records that say so.
+/// A bot that exists and is not locked, and the records that say so.
 pub(super) struct Judged {
     /// As it is now: with its present roles.
     pub(super) bot: Bot,
@@ -47,7 +47,7 @@ pub(super) struct Granted {
 }
 
 impl Authority {
-    /// Checks that an instance's bot exists and that no lock is on it. Returns the bot, and the records
+    /// Checks that an instance's bot exists and that no lock is on its bot, token, EK or itself. Returns the bot, and the records
     /// that were read.
     pub(super) async fn admissible(
         &self,

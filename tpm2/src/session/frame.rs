@@ -27,7 +27,7 @@ pub(crate) struct Frame<'f, 's> {
     entities: Entities,
     auths: &'f mut [Auth<'s>],
     uses: [Use; MAX_SESSIONS],
-    /// What the command makes of the authorization value of its first entity: the answer is proven with the new one.
+    /// The new authorization value of the first entity, if the command changes it: the TPM computes the response's HMAC with it.
     renewed: Option<SecretBuf>,
 }
 
@@ -48,7 +48,7 @@ impl Use {
     };
 }
 
-/// The response, verified and decrypted: its handle, and where its parameters are.
+/// Where the handle and the parameters of a response are.
 pub(crate) struct Framed {
     pub(crate) handle: Handle,
     pub(crate) parameters: Range<usize>,
@@ -67,7 +67,8 @@ impl<'f, 's> Frame<'f, 's> {
         Ok(frame)
     }
 
-    /// In each direction where the command allows it, the first session that has a cipher and is allowed to encrypts. A session
+    /// In each direction where the command allows it, the first session that has a cipher and may encrypt is used for encryption. A
+    /// session
     /// that does not authorize must encrypt or audit. Part 1 §18.6 and §21.
     fn decide(&mut self) -> Result<(), Fault> {
         let mut request = self.info.first_parameter_sized;

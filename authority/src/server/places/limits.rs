@@ -6,6 +6,8 @@ use std::time::Duration;
 /// How many connections and joins there may be at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::server) struct Limits {
+    /// Whose connections they are, for the log.
+    pub(in crate::server) listener: &'static str,
     /// Connections of each class.
     pub(in crate::server) connections: usize,
     /// Sockets of all connections, including those that were asked to close and have not yet.
@@ -26,6 +28,7 @@ impl Limits {
         let room = files.saturating_sub(160).max(files / 2);
         let connections = share(room, 2).clamp(8, 2048);
         Self {
+            listener: "hosts",
             connections,
             sockets: 2 * connections + share(files, 16).clamp(2, 32),
             joins: 4096,
@@ -39,6 +42,7 @@ impl Limits {
     pub(in crate::server) fn for_monitoring(files: u64) -> Self {
         let sockets = share(files, 8).clamp(4, 72);
         Self {
+            listener: "monitoring",
             connections: sockets - sockets.div_ceil(9),
             sockets,
             joins: 0,

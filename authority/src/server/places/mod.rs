@@ -190,7 +190,7 @@ impl Places {
         if taken < self.limits.connections {
             return true;
         }
-        held.is_full(now, class, "connections");
+        held.is_full(now, self.limits.listener, class, "connections");
         let evicted = held.evict(class, newcomer, self.limits.expendable_after, now);
         if evicted {
             self.metrics.connections.evicted();
@@ -240,9 +240,9 @@ impl Held {
     }
 
     /// Remembers that all places of a kind are taken.
-    fn is_full(&mut self, now: Instant, class: Class, kind: &'static str) {
+    fn is_full(&mut self, now: Instant, listener: &str, class: Class, kind: &str) {
         if self.last_full.is_none() {
-            tracing::warn!(?class, kind, "the connection limit is reached");
+            tracing::warn!(listener, ?class, kind, "the connection limit is reached");
         }
         self.last_full = Some(now);
     }
@@ -362,7 +362,7 @@ impl PlaceRef {
         let (limits, now) = (self.places.limits, Instant::now());
         let class = held.peers.get(&self.source)?.seats.get(&self.id)?.class;
         if *held.joins_of(class) >= limits.joins {
-            held.is_full(now, class, "joins");
+            held.is_full(now, limits.listener, class, "joins");
             self.places.publish(&held);
             return None;
         }

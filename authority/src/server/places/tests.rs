@@ -1,6 +1,7 @@
 use super::*;
 
 const SMALL: Limits = Limits {
+    listener: "hosts",
     connections: 4,
     sockets: 16,
     joins: 3,
