@@ -194,14 +194,14 @@ fn one_waits_for_the_agent_and_the_service_that_was_named() {
     let directory = Directory::new();
     let ready = format!("localhost:{}", answering("200 OK"));
     let output = directory.agent(&["wait", "--diag-addr", &ready], &[]);
-    assert_ends(&output, 0, "ready\n", "");
+    assert_ends(&output, 0, "healthy\n", "");
 
     let environment = [("AGENT_DIAG_ADDR", ready.as_str())];
     let output = directory.agent(&["wait", "--storage", "none", "--timeout", "1"], &environment);
     assert_eq!(output.status.code(), Some(69));
     assert!(text(&output.stderr).contains("none/agent.sock: No such file"), "{output:?}");
     let storage = [("AGENT_STORAGE", "none"), environment[0]];
-    assert_ends(&directory.agent(&["wait"], &storage), 0, "ready\n", "");
+    assert_ends(&directory.agent(&["wait"], &storage), 0, "healthy\n", "");
 
     let strange = format!("localhost:{}", answering("404 Not Found"));
     let output = directory.agent(&["wait", "--diag-addr", &strange, "--service", "nope"], &[]);

@@ -95,9 +95,11 @@ fn identity_is_kept_while_the_new_token_is_refused() -> Result<()> {
         host.web_is_whole()?;
     }
     // It is renewed meanwhile, and so are the services; that does not make it healthy.
+    let [renewed, issued] = ["renewed, but superseded name=identity", "issued name=web"];
+    let (renewals, issues) = (host.count(renewed), host.count(issued));
     host.signal("USR1")?;
-    host.until_logged("renewed, but superseded name=identity", 2)?;
-    host.until_logged("issued name=web", 2)?;
+    host.until_logged(renewed, renewals + 1)?;
+    host.until_logged(issued, issues + 1)?;
     ensure!(host.readyz()?.0 == 503);
     let said = host.world.agent(&["start", "-c", "tbot.yaml"])?;
     ensure!(said.code == Some(75), "{said:?}");
