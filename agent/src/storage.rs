@@ -65,6 +65,9 @@ impl Written {
 pub struct Issued {
     /// What was asked for, and how it was to be delivered.
     pub asked: String,
+    /// The bot instance that it was issued to; empty in records of older agents.
+    #[serde(default)]
+    pub instance: String,
     /// The files.
     pub written: Written,
 }
@@ -150,14 +153,16 @@ impl Storage {
         &self,
         service: &ServiceName,
         asked: String,
+        instance: String,
         manifest: &Manifest,
         before: Option<&Manifest>,
     ) -> Result<(), Failure> {
         let mut manifests = self.manifests();
         let last = manifests.services.remove(service.as_str());
-        let before = before.filter(|_| last.is_some_and(|last| last.asked == asked)).cloned();
+        let is_same = |last: Issued| last.asked == asked && last.instance == instance;
+        let before = before.filter(|_| last.is_some_and(is_same)).cloned();
         let written = Written { now: manifest.clone(), before };
-        manifests.services.insert(service.to_string(), Issued { asked, written });
+        manifests.services.insert(service.to_string(), Issued { asked, instance, written });
         self.write_manifests(&manifests)
     }
 

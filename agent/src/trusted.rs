@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -39,7 +39,7 @@ pub(crate) fn check(path: &Path) -> Result<(), Failure> {
         let stat =
             |file: &OwnedFd| rustix::fs::fstat(file).map_err(|error| failed(error.into(), &here));
         let (around, found) = (stat(&directory)?, stat(&entry)?);
-        check_directory(&around, &found, &at)?;
+        check_directory(&directory, &around, &found, &at)?;
         match FileType::from_raw_mode(found.st_mode) {
             FileType::Directory => (directory, at) = (entry, here),
             FileType::Symlink if is_proc(&directory) => return Ok(()),
@@ -57,7 +57,7 @@ pub(crate) fn check(path: &Path) -> Result<(), Failure> {
                 }
                 names(&target).rev().for_each(|name| way.push_front(name));
             }
-            FileType::RegularFile => return check_file(&found, &here),
+            FileType::RegularFile => return check_file(&entry, &found, &here),
             _ => return Ok(()),
         }
     }
@@ -65,18 +65,23 @@ pub(crate) fn check(path: &Path) -> Result<(), Failure> {
 }
 
 /// A user who can write to a directory can replace its entries; in a sticky one only their owner can.
-fn check_directory(directory: &Stat, entry: &Stat, at: &Path) -> Result<(), Failure> {
+fn check_directory(
+    opened: &OwnedFd,
+    directory: &Stat,
+    entry: &Stat,
+    at: &Path,
+) -> Result<(), Failure> {
     check_owner(directory, at)?;
     let is_sticky = directory.st_mode & 0o1000 != 0;
-    if is_open(directory) && !(is_sticky && is_trusted(entry.st_uid)) {
+    if is_open(opened, directory) && !(is_sticky && is_trusted(entry.st_uid)) {
         return Err(open(at));
     }
     Ok(())
 }
 
-fn check_file(file: &Stat, at: &Path) -> Result<(), Failure> {
+fn check_file(opened: &OwnedFd, file: &Stat, at: &Path) -> Result<(), Failure> {
     check_owner(file, at)?;
-    if is_open(file) { Err(open(at)) } else { Ok(()) }
+    if is_open(opened, file) { Err(open(at)) } else { Ok(()) }
 }
 
 fn check_owner(stat: &Stat, at: &Path) -> Result<(), Failure> {
@@ -104,10 +109,19 @@ fn is_trusted(owner: u32) -> bool {
     owner == 0 || owner == geteuid().as_raw()
 }
 
-/// Whether others can write; the group of root are no others.
-fn is_open(stat: &Stat) -> bool {
-    let group = if stat.st_gid == 0 { 0 } else { 0o020 };
-    stat.st_mode & (group | 0o002) != 0
+/// Whether others can write. The group of root are no others, unless an access control list may name some: then the bits of
+/// the group are the most that the list allows, acl(5).
+fn is_open(opened: &OwnedFd, stat: &Stat) -> bool {
+    let is_writable = |bits: u32| stat.st_mode & bits != 0;
+    is_writable(0o002) || is_writable(0o020) && (stat.st_gid != 0 || has_acl(opened))
+}
+
+/// Whether there is an access control list, or it is unknown whether there is.
+fn has_acl(opened: &OwnedFd) -> bool {
+    // What is opened by its path alone has no attributes of its own.
+    let path = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    let found = rustix::fs::getxattr(path, "system.posix_acl_access", &mut [0_u8; 0]);
+    !matches!(found, Err(Errno::NODATA | Errno::NOTSUP))
 }
 
 fn is_proc(directory: &OwnedFd) -> bool {
@@ -130,6 +144,8 @@ fn names(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
 mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
+
+    use rustix::fs::XattrFlags;
 
     use super::*;
 
@@ -173,6 +189,39 @@ mod tests {
         assert_eq!(check(&directory.join("absent")).unwrap_err().exit, Exit::Io);
         check(Path::new("/dev/null")).unwrap();
         check(Path::new("/proc/self/exe")).unwrap();
+    }
+
+    /// The bits of the group are then the most that the list allows to anyone.
+    #[test]
+    fn file_and_directory_whose_acl_may_let_others_write_are_refused() {
+        let outer = tempfile::tempdir().unwrap();
+        let file = outer.path().join("file");
+        fs::write(&file, "").unwrap();
+        let entry = |tag: u16, bits: u16, id: u32| {
+            [&tag.to_le_bytes()[..], &bits.to_le_bytes(), &id.to_le_bytes()].concat()
+        };
+        let all = u32::MAX;
+        // acl(5): owner, a user, group, mask, others.
+        let acl = [
+            2_u32.to_le_bytes().to_vec(),
+            entry(1, 7, all),
+            entry(2, 7, NOBODY),
+            entry(4, 0, all),
+            entry(0x10, 7, all),
+            entry(0x20, 0, all),
+        ]
+        .concat();
+        for place in [file.as_path(), outer.path()] {
+            check(&file).unwrap();
+            let name = "system.posix_acl_access";
+            match rustix::fs::setxattr(place, name, &acl, XattrFlags::empty()) {
+                Err(Errno::NOTSUP) => return println!("skipped: no access control lists here"),
+                done => done.unwrap(),
+            }
+            assert_eq!(refused(&file), format!("other users can write to {}", place.display()));
+            rustix::fs::removexattr(place, name).unwrap();
+            mode(place, 0o700);
+        }
     }
 
     #[test]

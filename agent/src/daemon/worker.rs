@@ -370,8 +370,12 @@ impl Worker {
             Store::Memory => None,
         };
         let (name, asked) = (service.name.clone(), sink.asked());
+        let instance = self.identity.as_ref().map(|identity| identity.instance.clone());
+        let instance = instance.unwrap_or_default();
         move |manifest, before| match &storage {
-            Some(storage) => storage.record(&name, asked.clone(), manifest, before),
+            Some(storage) => {
+                storage.record(&name, asked.clone(), instance.clone(), manifest, before)
+            }
             None => Ok(()),
         }
     }

@@ -110,6 +110,33 @@ fn identity_is_kept_while_the_new_token_is_refused() -> Result<()> {
 }
 
 #[test]
+fn services_of_another_identity_are_issued_again_at_a_start() -> Result<()> {
+    let swtpm = switched_on()?;
+    let (mut host, _) = joined(&swtpm)?;
+    host.kill()?;
+    host.start()?;
+    host.wait_healthy()?;
+    ensure!(host.count("issued name=web") == 1, "{}", host.log());
+    host.kill()?;
+    host.world.join(&swtpm.tcti(), "t", "bot")?.success()?;
+    host.start()?;
+    host.until_logged("they were issued to another identity", 1)?;
+    host.until_logged("issued name=web", 2)?;
+    host.wait_healthy()
+}
+
+#[test]
+fn token_that_cannot_be_read_is_reported_at_a_start() -> Result<()> {
+    let swtpm = switched_on()?;
+    let (mut host, _) = joined(&swtpm)?;
+    host.kill()?;
+    edit(&host, "token: t\n", &format!("token: {}\n", host.path("absent").display()))?;
+    host.start()?;
+    host.until_logged("WARN  the token cannot be read: the stored identity is kept", 1)?;
+    host.wait_healthy()
+}
+
+#[test]
 fn refused_token_is_an_error_of_a_oneshot_that_has_an_identity() -> Result<()> {
     let swtpm = switched_on()?;
     let (mut host, _) = joined(&swtpm)?;

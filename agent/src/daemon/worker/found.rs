@@ -85,6 +85,11 @@ impl Files {
 
     /// Takes stock under a configuration that is new.
     pub(crate) fn inventory(&self) -> Inventory {
+        if let (Some(_), Err(failure)) = (&self.identity, self.settings.token.read()) {
+            let fields: [(&str, &dyn Display); 2] =
+                [("reason", &failure.message), ("advice", &failure.advice)];
+            self.log.warn("the token cannot be read: the stored identity is kept", &fields);
+        }
         let pending = |service: &Service| {
             self.storage.as_ref().is_some_and(|storage| storage.is_reload_pending(&service.name))
         };
@@ -118,6 +123,9 @@ impl Files {
         let Some(issued) = storage.issued(&service.name) else { return Ok(()) };
         if issued.asked != sink.asked() {
             return Err(Change::new("the service's configuration was changed"));
+        }
+        if self.identity.as_ref().is_some_and(|identity| identity.instance != issued.instance) {
+            return Err(Change::new("they were issued to another identity"));
         }
         let expected = sink.destination().expect(issued.written.candidates());
         expected.map_err(|failure| Change::new(failure.message))

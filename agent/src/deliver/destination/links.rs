@@ -138,7 +138,7 @@ pub(super) fn sweep(folder: &OwnedFd, keep: impl Fn(Version) -> bool) -> io::Res
     Ok(())
 }
 
-/// Removes a version's directory and the files in it. What is no file was not put there by us: then it stays.
+/// Removes a version's directory and the files in it. A directory in it was not put there by us: then both stay.
 pub(super) fn remove_version(folder: &OwnedFd, name: &OsStr) -> io::Result<()> {
     // An empty one can be removed even if it was never given its permissions.
     match rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR) {
@@ -147,9 +147,15 @@ pub(super) fn remove_version(folder: &OwnedFd, name: &OsStr) -> io::Result<()> {
     }
     let version = walk::enter(folder, name)?;
     for file in walk::entries(&version)? {
-        rustix::fs::unlinkat(&version, file, AtFlags::empty())?;
+        match rustix::fs::unlinkat(&version, file, AtFlags::empty()) {
+            Err(Errno::ISDIR) => {}
+            done => done?,
+        }
     }
-    Ok(rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR)?)
+    match rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+        done => Ok(done?),
+    }
 }
 
 fn put(folder: &OwnedFd, target: &OsStr, name: &str) -> io::Result<()> {

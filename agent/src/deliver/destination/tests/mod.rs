@@ -56,6 +56,22 @@ fn open_files_of_the_previous_set_stay_readable() {
 }
 
 #[test]
+fn directory_within_a_version_stops_no_writer() {
+    let outer = folder();
+    let writer = directory(outer.path()).lock().unwrap();
+    writer.write(&pair(1)).unwrap();
+    let version = outer.path().join(fs::read_link(outer.path().join("..data")).unwrap());
+    fs::remove_file(version.join("svid.pem")).unwrap();
+    fs::create_dir(version.join("svid.pem")).unwrap();
+    for round in 2..=4 {
+        writer.write(&pair(round)).unwrap();
+    }
+    let pem = fs::read(outer.path().join("svid.pem")).unwrap();
+    assert_eq!(pem, pair(4).content("svid.pem").unwrap());
+    assert_eq!(names(&version), ["svid.pem"], "what is not ours stays");
+}
+
+#[test]
 fn names_that_left_the_set_go_and_what_is_not_ours_stays() {
     let outer = folder();
     let writer = directory(outer.path()).lock().unwrap();
