@@ -100,7 +100,7 @@ impl Failure {
     /// An error of the operating system.
     pub fn io(cause: &io::Error, what: impl fmt::Display) -> Self {
         let (exit, advice) = match cause.kind() {
-            // Without an errno: the program refused the file, for its owner or because it is none.
+            // Without an errno: the program refused the file, because of its owner or its type.
             io::ErrorKind::PermissionDenied if cause.raw_os_error().is_none() => {
                 (Exit::Permission, "find out who created it; then remove it, or change its owner")
             }

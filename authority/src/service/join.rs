@@ -137,7 +137,7 @@ impl Join {
             let mut effort = effort.lock().unwrap_or_else(PoisonError::into_inner);
             let before = effort.cost();
             let appraised = appraise(&init, &token.anchors, policy, now, &known, &mut effort);
-            // A peer may cost the authority time by claims or by many small messages, not by both.
+            // The more a peer costs the authority by its claims, the fewer small messages it may send.
             let cost = usize::try_from(effort.cost().saturating_sub(before)).unwrap_or(usize::MAX);
             budget.charge(cost.saturating_mul(EFFORT_COST));
             let appraised = appraised?;

@@ -155,16 +155,21 @@ async fn non_tls_client_does_not_affect_others() {
     harness.join(&tpm, "t").await.unwrap();
 }
 
+/// A connection without a certificate, after its handshake.
+async fn stranger(harness: &Harness) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+    let trust = tls::ServerTrust::Certificates(vec![harness.ca()]);
+    let config = tls::client_config(&trust, None).unwrap();
+    let stream = tokio::net::TcpStream::connect(harness.address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(config);
+    connector.connect(tls::authority_name(), stream).await.unwrap()
+}
+
 /// Who holds a place of those that there are must use it.
 #[tokio::test]
 async fn silent_connection_after_the_handshake_is_closed() {
     use tokio::io::AsyncReadExt;
     let harness = Harness::new().await;
-    let trust = tls::ServerTrust::Certificates(vec![harness.ca()]);
-    let config = tls::client_config(&trust, None).unwrap();
-    let stream = tokio::net::TcpStream::connect(harness.address).await.unwrap();
-    let connector = tokio_rustls::TlsConnector::from(config);
-    let mut stream = connector.connect(tls::authority_name(), stream).await.unwrap();
+    let mut stream = stranger(&harness).await;
     let mut said = Vec::new();
     // That the end comes without TLS's own is an error here.
     let end = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut said)).await;
@@ -218,11 +223,7 @@ async fn join_that_has_not_begun_takes_no_place_of_those_under_way() {
 async fn connection_without_certificate_sends_few_bytes() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let harness = Harness::new().await;
-    let trust = tls::ServerTrust::Certificates(vec![harness.ca()]);
-    let config = tls::client_config(&trust, None).unwrap();
-    let stream = tokio::net::TcpStream::connect(harness.address).await.unwrap();
-    let connector = tokio_rustls::TlsConnector::from(config);
-    let stream = connector.connect(tls::authority_name(), stream).await.unwrap();
+    let stream = stranger(&harness).await;
     let (mut answers, mut frames) = tokio::io::split(stream);
     let pings = [&[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8][..]; 1000].concat();
     let flood = async {
@@ -240,11 +241,7 @@ async fn connection_without_certificate_sends_few_bytes() {
 async fn connection_without_certificate_sends_few_tls_records() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let harness = Harness::new().await;
-    let trust = tls::ServerTrust::Certificates(vec![harness.ca()]);
-    let config = tls::client_config(&trust, None).unwrap();
-    let stream = tokio::net::TcpStream::connect(harness.address).await.unwrap();
-    let connector = tokio_rustls::TlsConnector::from(config);
-    let mut stream = connector.connect(tls::authority_name(), stream).await.unwrap();
+    let mut stream = stranger(&harness).await;
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     // The server's settings.
     let mut settings = [0; 9];
