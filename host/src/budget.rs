@@ -37,15 +37,21 @@ impl Budget {
     /// # Errors
     /// [`io::ErrorKind::QuotaExceeded`] if nothing is.
     pub fn check(&self) -> io::Result<()> {
-        if self.0.load(Ordering::Relaxed) > 0 {
+        if self.left() > 0 {
             return Ok(());
         }
         Err(io::Error::new(io::ErrorKind::QuotaExceeded, "the peer sent too much"))
     }
 
+    /// Bytes that are left.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Takes so many bytes off the budget, for what costs more than its length. The next read fails if none are left.
     pub fn charge(&self, bytes: usize) {
-        let left = self.0.load(Ordering::Relaxed);
+        let left = self.left();
         if left != UNLIMITED {
             self.0.store(left.saturating_sub(bytes), Ordering::Relaxed);
         }

@@ -324,7 +324,7 @@ impl fmt::Display for Cause {
             }
             Self::JoinKey(error) => error.fmt(f),
             Self::EffortSpent => f.write_str(
-                "earlier claims on this connection cost as much as one unproven host may",
+                "earlier claims and messages on this connection cost as much as one unproven host may",
             ),
         }
     }

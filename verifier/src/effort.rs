@@ -23,7 +23,7 @@ fn check_cost(key: &PublicKey) -> u32 {
         PublicKey::Rsa(_) => 3,
         PublicKey::Ecc(key) => match key.curve() {
             Curve::P256 => 2,
-            Curve::P384 => 8,
+            Curve::P384 => 9,
             Curve::P521 => 14,
         },
     }
@@ -36,7 +36,7 @@ fn challenge_cost(ek: &EkPublicKey) -> u32 {
         EkPublicKey::Ecc(key) => match key.curve() {
             Curve::P256 => 2,
             Curve::P384 => 8,
-            Curve::P521 => 12,
+            Curve::P521 => 9,
         },
     }
 }
@@ -50,13 +50,14 @@ fn challenge_cost(ek: &EkPublicKey) -> u32 {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effort {
     pub(crate) signatures_left: usize,
-    cost_left: u32,
+    cost: u32,
+    max_cost: u32,
     is_spent: bool,
 }
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { signatures_left: MAX_SIGNATURES, cost_left: MAX_COST, is_spent: false }
+        Self { signatures_left: MAX_SIGNATURES, cost: 0, max_cost: MAX_COST, is_spent: false }
     }
 }
 
@@ -64,7 +65,12 @@ impl Effort {
     /// What failed signature checks and the challenge have cost, in units of about 0.2 ms.
     #[must_use]
     pub fn cost(&self) -> u32 {
-        MAX_COST.saturating_sub(self.cost_left)
+        self.cost
+    }
+
+    /// Bounds what more may be computed, in the same units: for a host that costs in other ways too.
+    pub fn limit(&mut self, more: u32) {
+        self.max_cost = self.cost.saturating_add(more).min(MAX_COST);
     }
 
     /// Whether another claim is refused unread.
@@ -75,18 +81,23 @@ impl Effort {
     /// Takes the one challenge, for this EK; false if it would cost too much.
     pub(crate) fn take_challenge(&mut self, ek: &EkPublicKey) -> bool {
         self.is_spent = true;
-        let cost_left = self.cost_left.checked_sub(challenge_cost(ek));
-        self.cost_left = cost_left.unwrap_or(self.cost_left);
-        cost_left.is_some()
+        let cost = self.cost_with(challenge_cost(ek));
+        self.cost = cost.unwrap_or(self.cost);
+        cost.is_some()
+    }
+
+    /// The cost with so much more; `None` if that is too much.
+    fn cost_with(&self, more: u32) -> Option<u32> {
+        self.cost.checked_add(more).filter(|cost| *cost <= self.max_cost)
     }
 
     /// Checks a signature with this key; `None` if that might cost too much.
     pub(crate) fn check(&mut self, key: &PublicKey, check: impl FnOnce() -> bool) -> Option<bool> {
-        let cost_left = self.cost_left.checked_sub(check_cost(key))?;
+        let cost = self.cost_with(check_cost(key))?;
         self.signatures_left = self.signatures_left.checked_sub(1)?;
         let genuine = check();
         if !genuine {
-            self.cost_left = cost_left;
+            self.cost = cost;
         }
         Some(genuine)
     }

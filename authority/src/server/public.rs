@@ -25,6 +25,7 @@ use super::open_files;
 use super::places::{Limits, Place, PlaceRef, Places};
 use super::tls_settings::TlsSettings;
 use crate::metrics::Metrics;
+use crate::service::allowance::Allowance;
 use crate::service::{Peer, Source, Workers};
 
 /// How long a peer may take for its ClientHello. Waiting for it costs the authority nothing but a
@@ -47,8 +48,9 @@ const MAX_CLIENT_HELLO: usize = 6 * 1024;
 const MAX_HANDSHAKE: usize = 16 * 1024;
 
 /// Bytes for all that a peer without a certificate sends after the handshake: a join of the maximum
-/// size, another of a typical one, and some to spare.
-const MAX_UNPROVEN: usize = 96 * 1024;
+/// size, another of a typical one, and some to spare. All of it in the smallest of messages takes
+/// about 2 ms.
+const MAX_UNPROVEN: usize = 120 * 1024;
 
 /// What a read costs at least, in bytes: as much as a segment of the network. A peer that sends each
 /// byte by itself costs the authority 40 µs for each.
@@ -232,8 +234,7 @@ impl Door {
             certificate,
             exporter,
             renewed: Arc::default(),
-            effort: Arc::default(),
-            budget,
+            allowance: Allowance::new(budget),
             places,
         };
         Ok((stream, place, Connection { peer, place: reference }))

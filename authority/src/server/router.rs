@@ -38,6 +38,7 @@ impl Service<Request<Body>> for Hosts {
             if !place.call() {
                 return Box::pin(ready(Ok(too_many_calls().into_http())));
             }
+            peer.allowance.call();
             request.extensions_mut().insert(peer);
         }
         match service_of(request.uri().path()) {

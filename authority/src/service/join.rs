@@ -4,7 +4,7 @@
 //! Nothing that a host says decides anything before the answer has shown that its TPM holds both
 //! keys, except whether the ceremony goes on. Every end of it is one line in the audit log.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use proto::transcript::Transcript;
 use proto::v1::join_init::Ek;
@@ -18,6 +18,7 @@ use verifier::{
 };
 
 use super::admission::store_failed;
+use super::allowance::Allowance;
 use super::caller::key_hash;
 use super::grant::{Decision, Granted, Judged, MAX_RETRIES, overtaken};
 use super::refusal::{Code, Refusal};
@@ -30,9 +31,6 @@ use crate::store::Basis;
 
 /// The longest SubjectPublicKeyInfo of an EK, in bytes: RSA of 4096 bits has 550.
 const MAX_EK_PUBLIC: usize = 1024;
-
-/// What a unit of effort costs a peer's connection, in bytes that it may still send.
-const EFFORT_COST: usize = 3584;
 
 /// One join, from a host's claim to its credentials. A protocol calls [`Join::begin`], [`Join::admit`],
 /// [`Join::check`] and [`Join::grant`] in this order, and [`Join::end`] whatever the end is.
@@ -128,19 +126,13 @@ impl Join {
         let without_purpose = token.without_purpose;
         let policy = ChainPolicy { without_purpose, ..self.authority.ek_policy };
         let known = Arc::clone(&self.authority.known_signatures);
-        let effort = match self.peer.certificate {
-            Some(_) => Arc::default(),
-            None => Arc::clone(&self.peer.effort),
+        let allowance = match self.peer.certificate {
+            Some(_) => Allowance::unlimited(),
+            None => self.peer.allowance.clone(),
         };
-        let budget = self.peer.budget.clone();
         let appraise = move || {
-            let mut effort = effort.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = effort.cost();
-            let appraised = appraise(&init, &token.anchors, policy, now, &known, &mut effort);
-            // The more a peer costs the authority by its claims, the fewer small messages it may send.
-            let cost = usize::try_from(effort.cost().saturating_sub(before)).unwrap_or(usize::MAX);
-            budget.charge(cost.saturating_mul(EFFORT_COST));
-            let appraised = appraised?;
+            let appraised = allowance
+                .compute(|effort| appraise(&init, &token.anchors, policy, now, &known, effort))?;
             Ok(appraised.map(|appraisal| (appraisal.challenge(), appraisal)))
         };
         match self.authority.workers.run(self.peer.source(), appraise).await?? {

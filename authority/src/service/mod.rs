@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 mod admission;
+pub(crate) mod allowance;
 mod caller;
 mod clock_watch;
 mod grant;

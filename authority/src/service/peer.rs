@@ -1,14 +1,13 @@
 //! The other end of a connection, as the transport knows it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
 
-use host::budget::Budget;
 use rustls_pki_types::CertificateDer;
-use verifier::Effort;
 
 use super::Source;
+use super::allowance::Allowance;
 
 /// What a transport lets a peer do besides its calls.
 pub(crate) trait Places: Send + Sync {
@@ -27,11 +26,8 @@ pub struct Peer {
     pub(crate) exporter: [u8; 32],
     /// The generation of the last renewal that was granted on this connection; 0 before any.
     pub(crate) renewed: Arc<AtomicU64>,
-    /// What the authority may still compute for claims on this connection, unless the peer has
-    /// proven a certificate.
-    pub(crate) effort: Arc<Mutex<Effort>>,
-    /// What the peer may still send.
-    pub(crate) budget: Budget,
+    /// What this connection may still cost, unless the peer has proven a certificate.
+    pub(crate) allowance: Allowance,
     pub(crate) places: Arc<dyn Places>,
 }
 

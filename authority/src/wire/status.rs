@@ -63,7 +63,7 @@ fn evidence(code: &str) -> &'static str {
             "validating TPM: tpm did not provide an EKCert to validate against allowed CAs"
         }
         "ek_untrusted" => "validating TPM: the EKCert is not signed by an allowed CA",
-        "effort_spent" => "validating TPM: an earlier claim on the connection cost too much",
+        "effort_spent" => "validating TPM: the connection has cost too much before",
         code if code.starts_with("join_key") => {
             "validating TPM: the join key is not one that is bound to a TPM"
         }

@@ -1,0 +1,81 @@
+//! What a connection without a certificate may cost the authority, in bytes, calls and claims together.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use host::budget::Budget;
+use verifier::Effort;
+
+/// What a call costs a peer, in bytes that it may still send: one that is refused takes about 0.4 ms.
+const CALL_COST: usize = 16 * 1024;
+
+/// What a unit of [`Effort`], 0.2 ms, costs a peer, in bytes that it may still send.
+const EFFORT_COST: usize = 6 * 1024;
+
+/// What a peer may still cost on one connection. It spends one budget on costly claims, on calls and on
+/// small messages, so that it cannot have all of each. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Allowance {
+    /// Bytes that the peer may still send.
+    budget: Budget,
+    effort: Arc<Mutex<Effort>>,
+}
+
+impl Allowance {
+    /// For a connection with this budget.
+    pub(crate) fn new(budget: Budget) -> Self {
+        Self { budget, effort: Arc::default() }
+    }
+
+    /// For one claim of a peer that has proven a certificate.
+    pub(crate) fn unlimited() -> Self {
+        Self::new(Budget::new(usize::MAX))
+    }
+
+    /// Charges a call.
+    pub(crate) fn call(&self) {
+        self.budget.charge(CALL_COST);
+    }
+
+    /// Charges what is computed for a claim, which has as much effort as the budget pays for.
+    pub(crate) fn compute<T>(&self, compute: impl FnOnce(&mut Effort) -> T) -> T {
+        let mut effort = self.effort.lock().unwrap_or_else(PoisonError::into_inner);
+        effort.limit(u32::try_from(self.budget.left() / EFFORT_COST).unwrap_or(u32::MAX));
+        let before = effort.cost();
+        let computed = compute(&mut effort);
+        let cost = usize::try_from(effort.cost().saturating_sub(before)).unwrap_or(usize::MAX);
+        self.budget.charge(cost.saturating_mul(EFFORT_COST));
+        computed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::v1::join_init::Ek;
+    use testkit::simulated::SoftwareTpm;
+    use verifier::{Claim, Demand, EkClaim};
+
+    use super::*;
+
+    #[test]
+    fn claims_and_small_messages_spend_one_budget() {
+        let init = SoftwareTpm::generate().init("t");
+        let Some(Ek::EkPublic(spki)) = &init.ek else { panic!("{:?}", init.ek) };
+        let ek = EkClaim::PublicKey(spki);
+        let claim = Claim { ek, ek_chain: &[], join_key: &init.join_key, ek_name_alg: 0 };
+        let appraise = |bytes: usize| {
+            let budget = Budget::new(bytes);
+            let allowance = Allowance::new(budget.clone());
+            let appraised =
+                allowance.compute(|effort| verifier::appraise(&claim, Demand::Key, effort));
+            (appraised.map(|_| ()).map_err(|error| error.code()), budget.left())
+        };
+        let most = 64 * EFFORT_COST;
+        let (appraised, left) = appraise(most);
+        assert_eq!(appraised, Ok(()));
+        let cost = most - left;
+        assert!((EFFORT_COST..10 * EFFORT_COST).contains(&cost), "{cost}");
+        // What other messages have left of the budget must pay for it.
+        assert_eq!(appraise(cost), (Ok(()), 0));
+        assert_eq!(appraise(cost - 1), (Err("effort_spent"), cost - 1));
+    }
+}
