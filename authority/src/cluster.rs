@@ -111,8 +111,7 @@ fn create(path: &Path, name: &ClusterName, now: OffsetDateTime) -> Result<(), Fa
     let ssh_pem = ssh_key.to_pem().map_err(issue_failure)?;
     nascent.write(SSH_KEY, ssh_pem.as_bytes()).map_err(failed)?;
     let ssh = SshAuthority::new(name, &ssh_key).map_err(issue_failure)?;
-    let public = ssh.public_key().map_err(issue_failure)?;
-    nascent.write(SSH_PUBLIC, format!("{public}\n").as_bytes()).map_err(failed)?;
+    nascent.write(SSH_PUBLIC, format!("{}\n", ssh.public_key()).as_bytes()).map_err(failed)?;
     let x509 = X509Authority::create(name, x509_key, now).map_err(issue_failure)?;
     nascent.write(X509_CERTIFICATE, pem(x509.certificate())?.as_bytes()).map_err(failed)?;
     RedbStore::create(&nascent.path.join(DATABASE)).map_err(store_failure)?;
@@ -162,7 +161,7 @@ fn load(path: &Path) -> Result<Issuer, Failure> {
 /// Operators give this file to their SSH servers, which trust the key in it. One that is missing is written again.
 fn check_public_key(path: &Path, ssh: &SshAuthority) -> Result<(), Failure> {
     let failed = |cause: io::Error| Failure::io(&cause, format!("cannot use {}", path.display()));
-    let public = ssh.public_key().map_err(issue_failure)?;
+    let public = ssh.public_key();
     let file = match open_own(path, OpenOptions::new().read(true)) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
             replace_private(path, format!("{public}\n").as_bytes()).map_err(failed)?;
@@ -176,7 +175,7 @@ fn check_public_key(path: &Path, ssh: &SshAuthority) -> Result<(), Failure> {
     let key = |line: &str| line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>();
     let found = str::from_utf8(&found).unwrap_or_default();
     let found: Vec<_> = found.lines().map(key).filter(|key| !key.is_empty()).collect();
-    if !found.is_empty() && found.iter().all(|found| *found == key(&public)) {
+    if !found.is_empty() && found.iter().all(|found| *found == key(public)) {
         return Ok(());
     }
     Err(Failure::new(

@@ -364,7 +364,7 @@ fn issued(certified: Certified) -> Result<()> {
         certificates: vec![given.x509.to_vec()],
         x509_authorities: vec![issuer.x509().certificate().to_vec()],
         ssh_certificate: given.ssh.clone(),
-        ssh_authorities: vec![issuer.ssh().public_key()?],
+        ssh_authorities: vec![issuer.ssh().public_key().to_owned()],
         cluster: "example.test".into(),
         bot: "example".into(),
         instance: instance.spec.instance_id.to_string(),

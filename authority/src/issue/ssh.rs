@@ -18,6 +18,8 @@ const PERMISSIONS: [&str; 2] = ["permit-port-forwarding", "permit-pty"];
 #[derive(Debug)]
 pub struct SshAuthority {
     key: PrivateKey,
+    /// A line of authorized_keys.
+    public_key: String,
 }
 
 impl SshAuthority {
@@ -30,12 +32,13 @@ impl SshAuthority {
         };
         let comment = format!("{cluster} SSH CA");
         let key = PrivateKey::new(KeypairData::from(pair), comment).map_err(IssueError::ssh)?;
-        Ok(Self { key })
+        let public_key = key.public_key().to_openssh().map_err(IssueError::ssh)?;
+        Ok(Self { key, public_key })
     }
 
     /// The public key, a line of authorized_keys.
-    pub fn public_key(&self) -> Result<String, IssueError> {
-        self.key.public_key().to_openssh().map_err(IssueError::ssh)
+    pub fn public_key(&self) -> &str {
+        &self.public_key
     }
 
     pub(super) fn user(

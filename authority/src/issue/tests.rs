@@ -146,7 +146,7 @@ fn openssl_and_ssh_keygen_accept_what_is_issued() {
         assert!(text.contains(line), "{line:?} is not in\n{text}");
     }
     let ca = dir.path().join("ssh-ca.pub");
-    fs::write(&ca, issuer.ssh().public_key().unwrap()).unwrap();
+    fs::write(&ca, issuer.ssh().public_key()).unwrap();
     let fingerprint = run(Command::new("ssh-keygen").arg("-lf").arg(&ca));
     let fingerprint = fingerprint.split(' ').nth(1).unwrap();
     assert!(text.contains(&format!("Signing CA: ECDSA {fingerprint} ")), "{text}");

@@ -18,11 +18,11 @@ use crate::store::Recorded;
 
 /// Who calls, as the certificate says.
 #[derive(Debug)]
-pub(super) struct Caller {
-    pub(super) subject: Subject,
-    pub(super) spiffe_id: String,
-    pub(super) serial: String,
-    pub(super) not_after: OffsetDateTime,
+pub(crate) struct Caller {
+    pub(crate) subject: Subject,
+    pub(crate) spiffe_id: String,
+    pub(crate) serial: String,
+    pub(crate) not_after: OffsetDateTime,
     /// SHA-256 of the SubjectPublicKeyInfo, in hexadecimal.
     pub(super) key_hash: String,
     /// The same octets.

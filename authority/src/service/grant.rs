@@ -14,7 +14,7 @@ use super::Authority;
 use super::admission::{store_failed, targets};
 use super::refusal::{Code, Refusal};
 use crate::audit::Event;
-use crate::issue::Credentials;
+use crate::issue::{ClusterName, Credentials, Keys};
 use crate::resource::{Bot, BotInstance};
 use crate::store::{Audited, Basis, Recorded, StoreError};
 
@@ -40,10 +40,14 @@ pub(super) struct Decision {
     pub(super) before: Option<Recorded>,
 }
 
-/// A decision that is on record.
-pub(super) struct Granted {
-    pub(super) issued: Credentials,
-    pub(super) instance: BotInstance,
+/// What a host gets: certificates, which are on record, and what it is to trust.
+pub(crate) struct Grant {
+    pub(crate) issued: Credentials,
+    /// Whose they are.
+    pub(crate) instance: BotInstance,
+    pub(crate) cluster: ClusterName,
+    /// The cluster's CAs: those that sign, and those that did or will.
+    pub(crate) cas: Arc<Keys>,
 }
 
 impl Authority {
@@ -68,7 +72,7 @@ impl Authority {
     pub(super) async fn record(
         self: &Arc<Self>,
         decision: Decision,
-    ) -> Result<Option<Granted>, Refusal> {
+    ) -> Result<Option<Grant>, Refusal> {
         let Decision { issued, event, instance, basis, before } = decision;
         self.audit.check_room().map_err(Refusal::because(Code::Internal))?;
         let row = event.row().map_err(Refusal::because(Code::Internal))?;
@@ -78,7 +82,12 @@ impl Authority {
             Ok(Audited { value: recorded.instance, rows: vec![row] })
         });
         match recorded.await {
-            Ok(instance) => Ok(Some(Granted { issued, instance })),
+            Ok(instance) => Ok(Some(Grant {
+                issued,
+                instance,
+                cluster: self.issuer.cluster().clone(),
+                cas: self.issuer.keyring().keys(),
+            })),
             Err(StoreError::Changed(..)) => Ok(None),
             Err(cause) => Err(store_failed(cause)),
         }

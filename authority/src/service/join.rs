@@ -6,9 +6,6 @@
 
 use std::sync::Arc;
 
-use proto::transcript::Transcript;
-use proto::v1::join_init::Ek;
-use proto::v1::{IssuedCredentials, JoinAnswer, JoinInit};
 use time::OffsetDateTime;
 use tracing::info;
 use verifier::chain::ChainPolicy;
@@ -20,8 +17,9 @@ use verifier::{
 use super::admission::store_failed;
 use super::allowance::Allowance;
 use super::caller::key_hash;
-use super::grant::{Decision, Granted, Judged, MAX_RETRIES, overtaken};
+use super::grant::{Decision, Grant, Judged, MAX_RETRIES, overtaken};
 use super::refusal::{Code, Refusal};
+use super::request::{Asked, HostInfo};
 use super::token_cache::OpenToken;
 use super::{Authority, Peer};
 use crate::audit::{Action, Attempt, Event, bounded};
@@ -32,22 +30,52 @@ use crate::store::Basis;
 /// The longest SubjectPublicKeyInfo of an EK, in bytes: RSA of 4096 bits has 550.
 const MAX_EK_PUBLIC: usize = 1024;
 
-/// One join, from a host's claim to its credentials. A protocol calls [`Join::begin`], [`Join::admit`],
-/// [`Join::check`] and [`Join::grant`] in this order, and [`Join::end`] whatever the end is.
+/// One join, from a host's claim to its credentials. A protocol calls [`Join::begin`], [`Join::describe`],
+/// [`Join::admit`], [`Join::appraise`], [`Join::check`] and [`Join::grant`] in this order, and [`Join::end`]
+/// whatever the end is.
 pub(crate) struct Join {
     authority: Arc<Authority>,
     peer: Peer,
     attempt: Attempt,
 }
 
-/// A host that is fit to be challenged.
-pub(crate) struct Candidate {
+/// What a host shows of its TPM. Nothing in it is believed.
+pub(crate) struct Evidence {
+    pub(crate) ek: Asked<Ek>,
+    /// Certificates that may help to verify the EK certificate, DER each.
+    pub(crate) ek_chain: Vec<Vec<u8>>,
+    /// The EK's name algorithm, a TPM_ALG_ID; 0 if the host does not say it.
+    pub(crate) ek_name_alg: u32,
+    /// TPMT_PUBLIC of the key to certify.
+    pub(crate) join_key: Vec<u8>,
+}
+
+/// An endorsement key.
+pub(crate) enum Ek {
+    /// Its certificate, X.509, DER.
+    Certificate(Vec<u8>),
+    /// Its SubjectPublicKeyInfo, DER.
+    PublicKey(Vec<u8>),
+}
+
+/// A token that lets hosts try, with the bot that it is for.
+pub(crate) struct Admission {
     token: Arc<OpenToken>,
     /// Bot and token when the join began.
     basis: Basis,
-    ttl: Ttl,
+}
+
+/// A host that is fit to be challenged.
+pub(crate) struct Candidate {
+    admission: Admission,
     appraisal: Appraisal,
     challenge: Challenge,
+}
+
+/// A host whose TPM has both keys that were appraised.
+pub(crate) struct Proven {
+    admission: Admission,
+    appraisal: Appraisal,
 }
 
 impl Candidate {
@@ -55,7 +83,25 @@ impl Candidate {
     pub(crate) fn challenge(&self) -> &Challenge {
         &self.challenge
     }
+}
 
+impl Proven {
+    /// The join key as the key to certify. Its holder wants this join: it has signed a SHA-256 digest that is
+    /// different in each.
+    pub(crate) fn join_key(
+        &self,
+        digest: &[u8; 32],
+        signature: &[u8],
+    ) -> Result<SubjectKey, Refusal> {
+        let key = self.appraisal.join_key();
+        key.verify(digest, signature).map_err(|_| {
+            Refusal::new(Code::SignatureWrong, "the join key has not signed this join")
+        })?;
+        Ok(SubjectKey::from(key.verifying_key()))
+    }
+}
+
+impl Admission {
     /// Whether bot and token are those that the join began with, and not others of the same names.
     fn is_of(&self, basis: &Basis) -> Result<(), Refusal> {
         if basis.bot != self.basis.bot {
@@ -90,39 +136,39 @@ impl Join {
         })
     }
 
-    /// Whether the token lets this host try, and whether what it shows of its TPM is fit to be
-    /// challenged.
-    pub(crate) async fn admit(&mut self, init: JoinInit) -> Result<Candidate, Refusal> {
-        self.attempt.token_name = bounded(&init.token);
-        self.attempt.hostname = bounded(&init.hostname);
-        self.attempt.agent_version = bounded(&init.agent_version);
-        let now = self.authority.clock.now();
+    /// Notes what the host says about itself, for the audit log.
+    pub(crate) fn describe(&mut self, token: &str, host: &HostInfo) {
+        self.attempt.token_name = bounded(token);
+        self.attempt.hostname = bounded(&host.hostname);
+        self.attempt.agent_version = bounded(&host.agent_version);
+    }
 
-        let ttl = Ttl::try_from(init.ttl_seconds).map_err(Refusal::because(Code::Malformed))?;
-        let token = self.authority.open_token(&init.token, now).await?;
+    /// Whether the token of this name lets hosts try.
+    pub(crate) async fn admit(&mut self, token: &str) -> Result<Admission, Refusal> {
+        let now = self.authority.clock.now();
+        let token = self.authority.open_token(token, now).await?;
         self.attempt.bot_name = Some(token.bot.clone());
         let basis = self.authority.records.basis(&token.bot, &token.name, &[]).await;
         let basis = basis.map_err(store_failed)?;
         self.authority.bot(&token.bot, now).await?;
-
-        let (appraisal, challenge) = self.appraise(init, Arc::clone(&token), now).await?;
-        Ok(Candidate { token, basis, ttl, appraisal, challenge })
+        Ok(Admission { token, basis })
     }
 
-    /// The host's keys, and the challenge for them. Computed by workers: neither costs little, and
-    /// nothing is proven yet.
-    async fn appraise(
+    /// Whether what the host shows of its TPM is fit to be challenged. Computed by workers: neither
+    /// appraisal nor challenge costs little, and nothing is proven yet.
+    pub(crate) async fn appraise(
         &mut self,
-        init: JoinInit,
-        token: Arc<OpenToken>,
-        now: OffsetDateTime,
-    ) -> Result<(Appraisal, Challenge), Refusal> {
+        admission: Admission,
+        evidence: Evidence,
+    ) -> Result<Candidate, Refusal> {
+        let now = self.authority.clock.now();
         // A claim without the certificate that the token demands is refused unparsed. Its hash tells
         // the operator all the same which TPM it was.
-        self.attempt.ek_pub_hash = match &init.ek {
-            Some(Ek::EkPublic(spki)) if spki.len() <= MAX_EK_PUBLIC => key_hash(spki).parse().ok(),
+        self.attempt.ek_pub_hash = match &evidence.ek {
+            Ok(Ek::PublicKey(spki)) if spki.len() <= MAX_EK_PUBLIC => key_hash(spki).parse().ok(),
             _ => None,
         };
+        let token = Arc::clone(&admission.token);
         let without_purpose = token.without_purpose;
         let policy = ChainPolicy { without_purpose, ..self.authority.ek_policy };
         let known = Arc::clone(&self.authority.known_signatures);
@@ -131,14 +177,16 @@ impl Join {
             None => self.peer.allowance.clone(),
         };
         let appraise = move || {
-            let appraised = allowance
-                .compute(|effort| appraise(&init, &token.anchors, policy, now, &known, effort))?;
+            let appraised = allowance.compute(|effort| {
+                appraise(&evidence, &token.anchors, policy, now, &known, effort)
+            })?;
             Ok(appraised.map(|appraisal| (appraisal.challenge(), appraisal)))
         };
         match self.authority.workers.run(self.peer.source(), appraise).await?? {
             Ok((challenge, appraisal)) => {
                 self.note(appraisal.ek())?;
-                Ok((appraisal, challenge.map_err(Refusal::because(Code::Internal))?))
+                let challenge = challenge.map_err(Refusal::because(Code::Internal))?;
+                Ok(Candidate { admission, appraisal, challenge })
             }
             Err(error) => {
                 if let Some(facts) = error.ek() {
@@ -157,72 +205,63 @@ impl Join {
         Ok(())
     }
 
-    /// Whether the TPM with this EK holds the join key, and the join key's holder wants this join.
+    /// Whether the TPM with this EK holds the join key: whether the answer was made with the
+    /// credential's secret, which the protocol's adapter finds out.
     pub(crate) fn check(
         &mut self,
-        candidate: &Candidate,
-        init: &[u8],
-        answer: &JoinAnswer,
-    ) -> Result<(), Refusal> {
-        let challenge = &candidate.challenge;
-        let transcript = Transcript::new(
-            &self.peer.exporter,
-            init,
-            challenge.blob(),
-            challenge.encrypted_seed(),
-        );
-        transcript.verify_mac(challenge.secret().expose(), &answer.mac).map_err(|_| {
-            Refusal::new(Code::AnswerWrong, "the MAC was not computed with the credential's secret")
-        })?;
+        candidate: Candidate,
+        is_made_with: impl FnOnce(&[u8]) -> bool,
+    ) -> Result<Proven, Refusal> {
+        let Candidate { admission, appraisal, challenge } = candidate;
+        if !is_made_with(challenge.secret().expose()) {
+            let reason = "the MAC was not computed with the credential's secret";
+            return Err(Refusal::new(Code::AnswerWrong, reason));
+        }
         self.attempt.ek_proven = true;
-        candidate
-            .appraisal
-            .join_key()
-            .verify(&transcript.signing_digest(), &answer.signature)
-            .map_err(|_| {
-                Refusal::new(Code::SignatureWrong, "the join key has not signed this join")
-            })
+        Ok(Proven { admission, appraisal })
     }
 
-    /// Issues, records, answers, in this order: a host that has its certificates is on record.
+    /// Issues for this key, records, answers, in this order: a host that has its certificates is on
+    /// record.
     pub(crate) async fn grant(
         &mut self,
-        candidate: &Candidate,
-    ) -> Result<IssuedCredentials, Refusal> {
+        host: &Proven,
+        key: &SubjectKey,
+        ttl: Ttl,
+    ) -> Result<Grant, Refusal> {
         let authority = Arc::clone(&self.authority);
-        let ek = remembered(candidate.appraisal.ek())?;
-        let key = SubjectKey::from(candidate.appraisal.join_key().verifying_key());
+        let ek = remembered(host.appraisal.ek())?;
         let mut tries = MAX_RETRIES;
-        let Granted { issued, instance } = loop {
-            let now = authority.clock.now();
-            let decision = self.decide(candidate, ek.clone(), &key, now).await?;
-            if let Some(granted) = authority.record(decision).await? {
-                break granted;
+        let grant = loop {
+            let validity = Validity { now: authority.clock.now(), ttl };
+            let decision = self.decide(&host.admission, ek.clone(), key, validity).await?;
+            if let Some(grant) = authority.record(decision).await? {
+                break grant;
             }
             tries = tries.checked_sub(1).ok_or_else(overtaken)?;
         };
+        let Grant { issued, instance, .. } = &grant;
         info!(
-            token = %candidate.token.name, instance = instance.path(),
+            token = %host.admission.token.name, instance = instance.path(),
             remote = %self.peer.remote, ek = %instance.status.ek.public_hash,
             serial = issued.serial, "join granted"
         );
-        authority.issued(&instance, &issued)
+        Ok(grant)
     }
 
     /// Judges the host by what is on record now: its join may have waited for long.
     async fn decide(
         &self,
-        candidate: &Candidate,
+        admission: &Admission,
         ek: ProvenEk,
         key: &SubjectKey,
-        now: OffsetDateTime,
+        validity: Validity,
     ) -> Result<Decision, Refusal> {
-        let authority = &self.authority;
-        let mut instance = self.instance(candidate, ek, key, now)?;
+        let (authority, now) = (&self.authority, validity.now);
+        let mut instance = self.instance(&admission.token, ek, key, now)?;
         let Judged { bot, basis } = authority.admissible(&instance, now).await?;
         authority.entitled(&instance, now).await?;
-        candidate.is_of(&basis)?;
-        let validity = Validity { now, ttl: candidate.ttl };
+        admission.is_of(&basis)?;
         let profile = Profile::identity(instance.status.generation);
         let issued = authority.issuer.credentials(&bot, &instance, profile, key, validity);
         let issued = issued.map_err(Refusal::because(Code::Internal))?;
@@ -242,13 +281,13 @@ impl Join {
     /// What a host becomes that joins. It has no certificate yet.
     fn instance(
         &self,
-        candidate: &Candidate,
+        token: &OpenToken,
         ek: ProvenEk,
         key: &SubjectKey,
         now: OffsetDateTime,
     ) -> Result<BotInstance, Refusal> {
         let public_key = key.to_spki().map_err(Refusal::because(Code::Internal))?;
-        let (bot, token) = (candidate.token.bot.clone(), candidate.token.name.clone());
+        let (bot, token) = (token.bot.clone(), token.name.clone());
         let key = key_hash(&public_key);
         let mut instance = BotInstance::joining(bot, token, ek, key, now);
         let said = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -259,20 +298,16 @@ impl Join {
 }
 
 fn appraise(
-    init: &JoinInit,
+    evidence: &Evidence,
     anchors: &[CaCertificate],
     policy: ChainPolicy,
     now: OffsetDateTime,
     known: &KnownSignatures,
     effort: &mut Effort,
 ) -> Result<Result<Appraisal, Box<AppraisalError>>, Refusal> {
-    let ek = match &init.ek {
-        Some(Ek::EkCertificate(der)) => EkClaim::Certificate(der),
-        Some(Ek::EkPublic(spki)) => EkClaim::PublicKey(spki),
-        None => {
-            let reason = "neither EK certificate nor EK public key";
-            return Err(Refusal::new(Code::Malformed, reason));
-        }
+    let ek = match evidence.ek.as_ref().map_err(Clone::clone)? {
+        Ek::Certificate(der) => EkClaim::Certificate(der),
+        Ek::PublicKey(spki) => EkClaim::PublicKey(spki),
     };
     let demand = if anchors.is_empty() {
         Demand::Key
@@ -282,9 +317,9 @@ fn appraise(
     };
     let claim = Claim {
         ek,
-        ek_chain: &init.ek_chain,
-        join_key: &init.join_key,
-        ek_name_alg: init.ek_name_alg,
+        ek_chain: &evidence.ek_chain,
+        join_key: &evidence.join_key,
+        ek_name_alg: evidence.ek_name_alg,
     };
     Ok(verifier::appraise(&claim, demand, effort))
 }

@@ -3,14 +3,15 @@
 pub(crate) mod admin;
 mod admission;
 pub(crate) mod allowance;
-mod caller;
+pub(crate) mod caller;
 mod clock_watch;
-mod grant;
+pub(crate) mod grant;
 pub(crate) mod join;
 pub(crate) mod peer;
 pub mod refusal;
 pub(crate) mod refusal_log;
 pub(crate) mod reissue;
+pub(crate) mod request;
 mod source;
 mod token_cache;
 mod trail;
@@ -23,7 +24,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::clock::Clock;
-use proto::v1::IssuedCredentials;
 use time::OffsetDateTime;
 use tracing::{info, warn};
 use verifier::KnownSignatures;
@@ -31,16 +31,15 @@ use verifier::chain::ChainPolicy;
 
 use self::clock_watch::ClockDoubt;
 pub use self::peer::Peer;
-use self::refusal::{Code, Refusal};
+use self::refusal::Refusal;
 use self::refusal_log::Refusals;
 pub(crate) use self::source::Source;
 use self::token_cache::TokenCache;
 use self::turns::Turns;
 pub(crate) use self::workers::Workers;
 use crate::audit::{Action, AuditLog, Author};
-use crate::issue::{Credentials, Issuer, X509Authority};
+use crate::issue::Issuer;
 use crate::metrics::Metrics;
-use crate::resource::BotInstance;
 use crate::store::{Audited, Measured, Records, Store, StoreError};
 
 /// All that the services decide with.
@@ -203,29 +202,6 @@ impl Authority {
             }
         }
         Ok(())
-    }
-
-    /// What an instance gets.
-    fn issued(
-        &self,
-        instance: &BotInstance,
-        issued: &Credentials,
-    ) -> Result<IssuedCredentials, Refusal> {
-        let keys = self.issuer.keyring().keys();
-        let certificate = |ca: &Arc<X509Authority>| ca.certificate().to_vec();
-        let ssh = keys.ssh.trusted().map(|ca| ca.public_key()).collect::<Result<_, _>>();
-        Ok(IssuedCredentials {
-            certificates: vec![issued.x509.to_vec()],
-            x509_authorities: keys.x509.trusted().map(certificate).collect(),
-            ssh_certificate: issued.ssh.clone(),
-            ssh_authorities: ssh.map_err(Refusal::because(Code::Internal))?,
-            cluster: self.issuer.cluster().to_string(),
-            bot: instance.spec.bot_name.to_string(),
-            instance: instance.spec.instance_id.to_string(),
-            not_after: issued.not_after.unix_timestamp(),
-            not_before: issued.not_before.unix_timestamp(),
-            generation: instance.status.generation,
-        })
     }
 }
 

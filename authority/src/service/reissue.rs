@@ -7,13 +7,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use proto::transcript::issue_digest;
-use proto::v1::{IssueRequest, IssuedCredentials, RenewRequest, SubjectForm};
 use tracing::{info, warn};
 
 use super::caller::{Caller, Standing};
-use super::grant::{Decision, Granted, MAX_RETRIES, overtaken};
+use super::grant::{Decision, Grant, MAX_RETRIES, overtaken};
 use super::refusal::{Code, Refusal};
+use super::request::{Asked, HostInfo};
 use super::{Authority, Peer};
 use crate::audit::{Action, Attempt, Event, bounded};
 use crate::issue::{Profile, SubjectKey, Ttl, Validity};
@@ -22,9 +21,29 @@ use crate::resource::{BotInstance, ServiceRecord, Timestamp};
 /// What a caller asks for.
 pub(crate) enum Wish {
     /// New certificates for its own key.
-    Renew(RenewRequest),
+    Renew(Renewal),
     /// Certificates for another key.
-    Issue(IssueRequest),
+    Issue(Issue),
+}
+
+/// The request of a renewal.
+pub(crate) struct Renewal {
+    pub(crate) host: HostInfo,
+    pub(crate) ttl: Asked<Ttl>,
+}
+
+/// The request of certificates for another key of the caller's host.
+pub(crate) struct Issue {
+    /// The key to certify: SubjectPublicKeyInfo, DER.
+    pub(crate) public_key: Vec<u8>,
+    /// What its holder has signed: a SHA-256 digest that is different on each connection.
+    pub(crate) digest: [u8; 32],
+    /// The signature, as in X.509 certificates.
+    pub(crate) signature: Vec<u8>,
+    /// What the agent calls the service that the key is for. For the record only.
+    pub(crate) service: String,
+    pub(crate) profile: Asked<Profile>,
+    pub(crate) ttl: Asked<Ttl>,
 }
 
 /// One call on its way.
@@ -40,15 +59,15 @@ impl Call {
         let mut attempt = Attempt::from(peer.remote);
         match &wish {
             Wish::Renew(request) => {
-                attempt.hostname = bounded(&request.hostname);
-                attempt.agent_version = bounded(&request.agent_version);
+                attempt.hostname = bounded(&request.host.hostname);
+                attempt.agent_version = bounded(&request.host.agent_version);
             }
             Wish::Issue(request) => attempt.service = bounded(&request.service),
         }
         Self { authority, peer, wish, attempt }
     }
 
-    pub(crate) async fn run(mut self) -> Result<IssuedCredentials, Refusal> {
+    pub(crate) async fn run(mut self) -> Result<Grant, Refusal> {
         let result = self.grant().await;
         self.authority.count(self.wish.action(), &result);
         if let Some(presented) = self.attempt.presented_generation {
@@ -68,7 +87,7 @@ impl Call {
 
     /// After the calls before it with the same key. Who has another key cannot keep the instance
     /// waiting.
-    async fn grant(&mut self) -> Result<IssuedCredentials, Refusal> {
+    async fn grant(&mut self) -> Result<Grant, Refusal> {
         let authority = Arc::clone(&self.authority);
         let caller = Caller::of(&self.peer, &authority)?;
         self.attempt.bot_name = Some(caller.subject.bot.clone());
@@ -77,18 +96,19 @@ impl Call {
     }
 
     /// Issues, records, answers, in this order: who has certificates is on record.
-    async fn grant_to(&mut self, caller: &Caller) -> Result<IssuedCredentials, Refusal> {
+    async fn grant_to(&mut self, caller: &Caller) -> Result<Grant, Refusal> {
         let authority = Arc::clone(&self.authority);
         let mut tries = MAX_RETRIES;
-        let Granted { issued, instance } = loop {
+        let grant = loop {
             let now = authority.clock.now();
             let standing = authority.standing(caller, now).await?;
             let decision = self.decide(caller, standing, now).await?;
-            if let Some(granted) = authority.record(decision).await? {
-                break granted;
+            if let Some(grant) = authority.record(decision).await? {
+                break grant;
             }
             tries = tries.checked_sub(1).ok_or_else(overtaken)?;
         };
+        let Grant { issued, instance, .. } = &grant;
         if let Wish::Renew(_) = self.wish {
             self.peer.renewed.store(instance.status.generation, Ordering::Relaxed);
         }
@@ -97,7 +117,7 @@ impl Call {
             generation = instance.status.generation, remote = %self.peer.remote,
             service = self.attempt.service, serial = issued.serial, "granted"
         );
-        authority.issued(&instance, &issued)
+        Ok(grant)
     }
 
     async fn decide(
@@ -115,9 +135,8 @@ impl Call {
         let presented = standing.is_itself(caller)?;
         self.authority.entitled(&instance, now).await?;
         self.attempt.presented_generation = self.outdated(presented, status.generation);
-        let credentials = |instance: &BotInstance, profile, key: &SubjectKey, ttl: i64| {
-            let ttl = Ttl::try_from(ttl).map_err(Refusal::because(Code::Malformed))?;
-            let validity = Validity { now, ttl };
+        let credentials = |instance: &BotInstance, profile, key: &SubjectKey, ttl: &Asked<Ttl>| {
+            let validity = Validity { now, ttl: ttl.clone()? };
             let issued = self.authority.issuer.credentials(bot, instance, profile, key, validity);
             issued.map_err(Refusal::because(Code::Internal))
         };
@@ -126,25 +145,20 @@ impl Call {
                 let key = public_key(&caller.public_key)?;
                 let generation = status.generation.max(presented).saturating_add(1);
                 let profile = Profile::identity(generation);
-                let issued = credentials(&instance, profile, &key, request.ttl_seconds)?;
+                let issued = credentials(&instance, profile, &key, &request.ttl)?;
                 let status = &mut instance.status;
                 status.generation = generation;
                 status.certificate_serial.clone_from(&issued.serial);
-                status.hostname = bounded(&request.hostname).unwrap_or_default();
-                status.agent_version = bounded(&request.agent_version).unwrap_or_default();
+                status.hostname = bounded(&request.host.hostname).unwrap_or_default();
+                status.agent_version = bounded(&request.host.agent_version).unwrap_or_default();
                 status.renewed = Some(Timestamp(now));
                 instance.lives_until(Timestamp(issued.not_after));
                 issued
             }
             Wish::Issue(request) => {
-                let key = self.proven(request)?;
-                let form = SubjectForm::try_from(request.subject)
-                    .map_err(Refusal::because(Code::Malformed))?;
-                let profile = match form {
-                    SubjectForm::Full => Profile::SERVICE,
-                    SubjectForm::Plain => Profile::PLAIN_SERVICE,
-                };
-                let issued = credentials(&instance, profile, &key, request.ttl_seconds)?;
+                let key = request.proven()?;
+                let profile = request.profile.clone()?;
+                let issued = credentials(&instance, profile, &key, &request.ttl)?;
                 let record = ServiceRecord {
                     certificate_serial: issued.serial.clone(),
                     issued: Timestamp(now),
@@ -178,13 +192,14 @@ impl Call {
             && self.peer.renewed.load(Ordering::Relaxed) == recorded;
         (presented != recorded && !just_renewed).then_some(presented)
     }
+}
 
-    /// The key to certify; the caller has it, and wants it certified on this peer.
-    fn proven(&self, request: &IssueRequest) -> Result<SubjectKey, Refusal> {
-        let key = public_key(&request.public_key)?;
-        let digest = issue_digest(&self.peer.exporter, &request.public_key);
+impl Issue {
+    /// The key to certify; the caller has it.
+    fn proven(&self) -> Result<SubjectKey, Refusal> {
+        let key = public_key(&self.public_key)?;
         let unproven = |_| Refusal::new(Code::KeyUnproven, "the key has not signed this request");
-        key.verify_prehash(&digest, &request.signature).map_err(unproven)?;
+        key.verify_prehash(&self.digest, &self.signature).map_err(unproven)?;
         Ok(key)
     }
 }

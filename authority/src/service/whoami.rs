@@ -1,7 +1,5 @@
 //! Who a caller with a certificate of the cluster is.
 
-use proto::v1::WhoAmIResponse;
-
 use super::caller::Caller;
 use super::refusal::Refusal;
 use super::{Authority, Peer};
@@ -9,25 +7,18 @@ use crate::audit::{Action, Attempt};
 
 impl Authority {
     /// Who calls. A refusal is recorded, so that the operator finds why.
-    pub(crate) async fn who_am_i(&self, peer: &Peer) -> Result<WhoAmIResponse, Refusal> {
+    pub(crate) async fn who_am_i(&self, peer: &Peer) -> Result<Caller, Refusal> {
         let mut attempt = Attempt::from(peer.remote);
         let result = self.known(peer, &mut attempt).await;
         self.count(Action::WhoAmI, &result);
         result.inspect_err(|refusal| self.record_refusal(Action::WhoAmI, peer, attempt, refusal))
     }
 
-    async fn known(&self, peer: &Peer, attempt: &mut Attempt) -> Result<WhoAmIResponse, Refusal> {
+    async fn known(&self, peer: &Peer, attempt: &mut Attempt) -> Result<Caller, Refusal> {
         let caller = Caller::of(peer, self)?;
         attempt.bot_name = Some(caller.subject.bot.clone());
         attempt.bot_instance_id = Some(caller.subject.instance.to_string());
         self.standing(&caller, self.clock.now()).await?;
-        Ok(WhoAmIResponse {
-            cluster: caller.subject.cluster,
-            bot: caller.subject.bot.to_string(),
-            roles: caller.subject.roles.iter().map(ToString::to_string).collect(),
-            spiffe_id: caller.spiffe_id,
-            certificate_serial: caller.serial,
-            not_after: caller.not_after.unix_timestamp(),
-        })
+        Ok(caller)
     }
 }

@@ -1,17 +1,20 @@
 //! `endorse.v1` for hosts: joins, renewals, certificates for services. docs/protocol.md has the
 //! messages.
 
+mod messages;
+
 use std::pin::Pin;
 use std::sync::Arc;
 
 use prost::Message;
+use proto::transcript::Transcript;
 use proto::v1::identity_service_server::IdentityService;
 use proto::v1::join_request::Step as Request;
 use proto::v1::join_response::Step as Response;
 use proto::v1::join_service_server::JoinService;
 use proto::v1::{
-    IssueRequest, IssuedCredentials, JoinAnswer, JoinChallenge, JoinInit, JoinRequest,
-    JoinResponse, RenewRequest, WhoAmIRequest, WhoAmIResponse,
+    IssueRequest, IssuedCredentials, JoinAnswer, JoinInit, JoinRequest, JoinResponse, RenewRequest,
+    WhoAmIRequest, WhoAmIResponse,
 };
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
@@ -19,8 +22,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use verifier::Challenge;
 
+use self::messages::Claim;
 use super::status::stream_ended;
-use crate::service::join::Join;
+use crate::issue::Ttl;
+use crate::service::join::{Candidate, Join};
 use crate::service::refusal::{Code, Refusal};
 use crate::service::reissue::{Call, Wish};
 use crate::service::{Authority, Peer};
@@ -41,6 +46,7 @@ impl JoinService for Hosts {
         let (replies, stream) = mpsc::channel(2);
         let authority = Arc::clone(&self.0);
         let mut host = Host {
+            exporter: peer.exporter,
             deadline: Box::pin(tokio::time::sleep(authority.join_timeout)),
             requests: request.into_inner(),
             replies: replies.clone(),
@@ -60,17 +66,31 @@ impl JoinService for Hosts {
 async fn ceremony(join: &mut Join, host: &mut Host) -> Result<JoinResponse, Refusal> {
     let bytes = host.init().await?;
     let _under_way = join.begin()?;
-    let init = JoinInit::decode(&*bytes).map_err(Refusal::because(Code::Malformed))?;
-    let candidate = join.admit(init).await?;
+    let (candidate, ttl) = appraise(join, &bytes).await?;
     host.challenge(candidate.challenge()).await?;
     let answer = host.answer().await?;
-    join.check(&candidate, &bytes, &answer)?;
-    let credentials = join.grant(&candidate).await?;
-    Ok(JoinResponse { step: Some(Response::Result(credentials)) })
+    let transcript = host.transcript(&bytes, candidate.challenge());
+    let is_made_with = |secret: &[u8]| transcript.verify_mac(secret, &answer.mac).is_ok();
+    let proven = join.check(candidate, is_made_with)?;
+    let key = proven.join_key(&transcript.signing_digest(), &answer.signature)?;
+    let grant = join.grant(&proven, &key, ttl).await?;
+    Ok(JoinResponse { step: Some(Response::Result(grant.into())) })
+}
+
+/// The host as a candidate, and the lifetime that it asks for. Of its claim nothing else is kept while it answers.
+async fn appraise(join: &mut Join, init: &[u8]) -> Result<(Candidate, Ttl), Refusal> {
+    let init = JoinInit::decode(init).map_err(Refusal::because(Code::Malformed))?;
+    let claim = Claim::from(init);
+    join.describe(&claim.token, &claim.host);
+    let ttl = claim.ttl?;
+    let admission = join.admit(&claim.token).await?;
+    Ok((join.appraise(admission, claim.evidence).await?, ttl))
 }
 
 /// The host at the other end of a join.
 struct Host {
+    /// A value that only the two ends of this connection can compute.
+    exporter: [u8; 32],
     requests: Streaming<JoinRequest>,
     replies: mpsc::Sender<Result<JoinResponse, Status>>,
     deadline: Pin<Box<Sleep>>,
@@ -114,14 +134,16 @@ impl Host {
     }
 
     async fn challenge(&self, challenge: &Challenge) -> Result<(), Refusal> {
-        let challenge = JoinChallenge {
-            credential_blob: challenge.blob().to_vec(),
-            encrypted_seed: challenge.encrypted_seed().to_vec(),
-        };
+        let challenge = messages::challenge(challenge);
         let reply = JoinResponse { step: Some(Response::Challenge(challenge)) };
         let gone =
             |_| Refusal::new(Code::Abandoned, "the host closed the stream before the challenge");
         self.replies.send(Ok(reply)).await.map_err(gone)
+    }
+
+    /// What the proof covers.
+    fn transcript(&self, init: &[u8], challenge: &Challenge) -> Transcript {
+        Transcript::new(&self.exporter, init, challenge.blob(), challenge.encrypted_seed())
     }
 }
 
@@ -131,7 +153,8 @@ impl IdentityService for Hosts {
         &self,
         request: tonic::Request<WhoAmIRequest>,
     ) -> Result<tonic::Response<WhoAmIResponse>, Status> {
-        Ok(tonic::Response::new(self.0.who_am_i(&peer(&request)?).await?))
+        let caller = self.0.who_am_i(&peer(&request)?).await?;
+        Ok(tonic::Response::new(caller.into()))
     }
 
     async fn renew(
@@ -139,7 +162,8 @@ impl IdentityService for Hosts {
         request: tonic::Request<RenewRequest>,
     ) -> Result<tonic::Response<IssuedCredentials>, Status> {
         let peer = peer(&request)?;
-        self.reissue(peer, Wish::Renew(request.into_inner())).await
+        let renewal = messages::renewal(request.into_inner());
+        self.reissue(peer, Wish::Renew(renewal)).await
     }
 
     async fn issue(
@@ -147,7 +171,8 @@ impl IdentityService for Hosts {
         request: tonic::Request<IssueRequest>,
     ) -> Result<tonic::Response<IssuedCredentials>, Status> {
         let peer = peer(&request)?;
-        self.reissue(peer, Wish::Issue(request.into_inner())).await
+        let issue = messages::issue(request.into_inner(), &peer.exporter);
+        self.reissue(peer, Wish::Issue(issue)).await
     }
 }
 
@@ -161,7 +186,7 @@ impl Hosts {
         let call = Call::new(Arc::clone(&self.0), peer, wish);
         let done = tokio::spawn(call.run()).await;
         let done = done.map_err(|cause| Refusal::new(Code::Internal, cause))?;
-        Ok(tonic::Response::new(done?))
+        Ok(tonic::Response::new(done?.into()))
     }
 }
 

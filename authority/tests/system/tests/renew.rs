@@ -291,6 +291,31 @@ async fn a_time_to_live_that_makes_no_sense_is_refused() {
 }
 
 #[tokio::test]
+async fn malformed_part_is_recorded_with_its_sender_and_hides_no_other_refusal() {
+    let harness = Harness::new().await;
+    let (tpm, held) = harness.joined().await;
+    let mut known = client(&harness, &tpm, &held).await;
+    renew(&mut known, -1).await.unwrap_err();
+    let line = harness.assert_last("bot.renew", Some("malformed"));
+    assert_eq!(line["bot_instance_id"], held.instance.as_str());
+    assert_eq!((&line["token_name"], &line["hostname"]), (&"t".into(), &"host-2".into()));
+
+    let wire = harness.wire().await;
+    let mut unknown = IdentityServiceClient::new(wire.channel.clone());
+    assert_eq!(renew(&mut unknown, -1).await.unwrap_err().code(), Code::Unauthenticated);
+    harness.assert_last("bot.renew", Some("certificate_missing"));
+
+    for (token, refusal) in [("t", "malformed"), ("absent", "token_unknown")] {
+        let mut join = harness.wire().await.join().await;
+        join.init(&proto::v1::JoinInit { ek: None, ..tpm.init(token) }).await;
+        join.reply().await.unwrap_err();
+        let line = harness.assert_last("bot.join", Some(refusal));
+        assert_eq!(line["token_name"], token);
+        assert_eq!(line["bot_name"].is_null(), token == "absent");
+    }
+}
+
+#[tokio::test]
 async fn only_expired_records_are_removed() {
     let harness = Harness::new().await;
     let (tpm, first) = harness.joined().await;
