@@ -3,18 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use proto::v1::create_request::IfExists as WireIfExists;
-use proto::v1::create_response::{Change, change::What};
-use proto::v1::{
-    CreateRequest, CreateResponse, GetRequest, GetResponse, RemoveRequest, RemoveResponse,
-    StatusResponse,
-};
 use tls::CaPin;
 use tracing::{info, warn};
 
 use super::Authority;
 use crate::audit::Author;
-use crate::issue::X509Authority;
+use crate::issue::{ClusterName, X509Authority};
 use crate::resource::{self, DocumentError, InstanceId, Kind, Name, Resource};
 use crate::store::{IfExists, Put, StoreError};
 
@@ -23,6 +17,45 @@ const MAX_ANSWER: usize = 1024 * 1024;
 
 /// The operator's side of an authority.
 pub(crate) struct Admin(pub(crate) Arc<Authority>);
+
+/// What an operator sees of the authority.
+pub(crate) struct Overview {
+    pub(crate) cluster: ClusterName,
+    pub(crate) version: &'static str,
+    /// Of each X.509 CA that hosts are to trust; the one that signs is the first.
+    pub(crate) ca_pins: Vec<CaPin>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What came of resources that were to be stored.
+pub(crate) struct Stored {
+    pub(crate) changes: Vec<Change>,
+    /// About what was stored, such as a lock on an unknown target.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// A resource that was stored.
+pub(crate) struct Change {
+    pub(crate) kind: Kind,
+    pub(crate) name: String,
+    pub(crate) put: Put,
+}
+
+/// Which part of a list an answer is to have.
+pub(crate) struct Page {
+    /// Only what comes after this one, which is [`Listing::next`] of the answer before.
+    pub(crate) after: Option<String>,
+    /// At most so many; without it, all of them.
+    pub(crate) limit: Option<usize>,
+}
+
+/// Resources in the order of their names.
+pub(crate) struct Listing {
+    /// A JSON document each.
+    pub(crate) resources: Vec<String>,
+    /// Where to go on, if there are more.
+    pub(crate) next: Option<String>,
+}
 
 /// Why an operator's request failed.
 #[derive(Debug)]
@@ -62,48 +95,40 @@ impl Admin {
         Author::operator(uid, self.0.clock.now())
     }
 
-    pub(crate) async fn status(&self) -> Result<StatusResponse, AdminError> {
+    pub(crate) async fn status(&self) -> Result<Overview, AdminError> {
         let keys = self.0.issuer.keyring().keys();
         let pin = |ca: &Arc<X509Authority>| {
             let pin = CaPin::of_certificate(ca.certificate());
-            pin.map(|pin| pin.to_string()).map_err(|cause| AdminError::Internal(cause.to_string()))
+            pin.map_err(|cause| AdminError::Internal(cause.to_string()))
         };
-        Ok(StatusResponse {
-            cluster: self.0.issuer.cluster().to_string(),
-            version: env!("CARGO_PKG_VERSION").into(),
+        Ok(Overview {
+            cluster: self.0.issuer.cluster().clone(),
+            version: env!("CARGO_PKG_VERSION"),
             ca_pins: keys.x509.trusted().map(pin).collect::<Result<_, _>>()?,
             warnings: self.0.warnings().await,
         })
     }
 
+    /// Stores a YAML stream of documents: all of them, or none.
     pub(crate) async fn create(
         &self,
-        request: &CreateRequest,
+        yaml: &str,
+        if_exists: IfExists,
         author: Author,
-    ) -> Result<CreateResponse, AdminError> {
-        let if_exists = match request.if_exists() {
-            WireIfExists::Refuse => IfExists::Refuse,
-            WireIfExists::Replace => IfExists::Replace,
-            WireIfExists::Unspecified => {
-                return Err(AdminError::Word("if_exists must be set".into()));
-            }
-        };
-        let resources = resource::read(&request.yaml).map_err(AdminError::Document)?;
+    ) -> Result<Stored, AdminError> {
+        let resources = resource::read(yaml).map_err(AdminError::Document)?;
         let resources = Arc::new(resources);
         let (records, put) = (self.0.records.clone(), Arc::clone(&resources));
         let puts = async move { records.put(&put, if_exists, author).await };
         let puts = self.0.audited(puts).await?;
         let changes = resources.iter().zip(puts).map(|(resource, put)| {
-            let (kind, name) = (resource.kind().to_string(), resource.name().to_string());
-            let what = match put {
-                Put::Created => What::Created,
-                Put::Replaced => What::Replaced,
-            };
-            info!(kind, name, replaced = put == Put::Replaced, "resource stored");
-            Change { kind, name, what: what.into() }
+            let (kind, name) = (resource.kind(), resource.name().to_string());
+            let replaced = put == Put::Replaced;
+            info!(kind = kind.to_string(), name, replaced, "resource stored");
+            Change { kind, name, put }
         });
         let changes = changes.collect();
-        Ok(CreateResponse { changes, warnings: self.warnings(&resources).await })
+        Ok(Stored { changes, warnings: self.warnings(&resources).await })
     }
 
     /// What is stored is stored, whatever becomes of the doubts.
@@ -118,15 +143,21 @@ impl Admin {
         all
     }
 
-    pub(crate) async fn get(&self, request: &GetRequest) -> Result<GetResponse, AdminError> {
-        let kind = kind(&request.kind)?;
-        match Which::read(kind, &request.name)? {
-            Which::All(bot) => self.list(kind, bot.as_ref(), request).await,
+    /// The resource of this kind with this name, or all of the kind if the name is empty.
+    pub(crate) async fn get(
+        &self,
+        kind: &str,
+        name: &str,
+        page: Page,
+    ) -> Result<Listing, AdminError> {
+        let kind = kind_named(kind)?;
+        match Which::read(kind, name)? {
+            Which::All(bot) => self.list(kind, bot.as_ref(), page).await,
             Which::One(name) => {
                 let resource = self.0.records.resource(kind, &name).await?;
                 let resource = resource.filter(|one| !self.is_gone(one));
                 let resource = resource.ok_or(AdminError::NotFound(kind, name))?;
-                Ok(GetResponse { resources: vec![json(&resource)?], next: String::new() })
+                Ok(Listing { resources: vec![json(&resource)?], next: None })
             }
         }
     }
@@ -136,15 +167,15 @@ impl Admin {
         &self,
         kind: Kind,
         bot: Option<&Name>,
-        request: &GetRequest,
-    ) -> Result<GetResponse, AdminError> {
+        page: Page,
+    ) -> Result<Listing, AdminError> {
         // A token may be as large as all the others together.
         let at_once = if kind == Kind::Token { 1 } else { 64 };
-        let (limit, max_bytes) = match request.limit {
-            0 => (usize::MAX, usize::MAX),
-            limit => (limit as usize, MAX_ANSWER),
+        let Page { mut after, limit } = page;
+        let (limit, max_bytes) = match limit {
+            None => (usize::MAX, usize::MAX),
+            Some(limit) => (limit, MAX_ANSWER),
         };
-        let mut after = Some(request.after.clone()).filter(|after| !after.is_empty());
         let (mut resources, mut bytes) = (Vec::new(), 0);
         loop {
             let page = self.0.records.page(kind, bot, after.as_deref(), at_once).await?;
@@ -158,11 +189,11 @@ impl Admin {
                 bytes = text.len().saturating_add(bytes);
                 resources.push(text);
                 if resources.len() >= limit || bytes >= max_bytes {
-                    return Ok(GetResponse { resources, next: after.unwrap_or_default() });
+                    return Ok(Listing { resources, next: after });
                 }
             }
             if ended {
-                return Ok(GetResponse { resources, next: String::new() });
+                return Ok(Listing { resources, next: None });
             }
         }
     }
@@ -175,18 +206,19 @@ impl Admin {
 
     pub(crate) async fn remove(
         &self,
-        request: &RemoveRequest,
+        kind: &str,
+        name: &str,
         author: Author,
-    ) -> Result<RemoveResponse, AdminError> {
-        let kind = kind(&request.kind)?;
-        let Which::One(name) = Which::read(kind, &request.name)? else {
-            return Err(AdminError::Word(format!("{kind} {:?} is not a valid name", request.name)));
+    ) -> Result<(), AdminError> {
+        let kind = kind_named(kind)?;
+        let Which::One(name) = Which::read(kind, name)? else {
+            return Err(AdminError::Word(format!("{kind} {name:?} is not a valid name")));
         };
         let (records, removed) = (self.0.records.clone(), name.clone());
         let remove = async move { records.remove(kind, &removed, author).await };
         self.0.audited(remove).await?;
         info!(%kind, %name, "resource removed");
-        Ok(RemoveResponse {})
+        Ok(())
     }
 }
 
@@ -194,7 +226,7 @@ fn json(resource: &Resource) -> Result<String, AdminError> {
     serde_json::to_string(resource).map_err(|cause| AdminError::Internal(cause.to_string()))
 }
 
-fn kind(word: &str) -> Result<Kind, AdminError> {
+fn kind_named(word: &str) -> Result<Kind, AdminError> {
     Kind::from_word(word)
         .ok_or_else(|| AdminError::Word(format!("unknown kind {word:?}: {}", Kind::WORDS)))
 }

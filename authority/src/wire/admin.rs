@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use proto::v1::admin_service_server::AdminService;
+use proto::v1::create_request::IfExists as WireIfExists;
+use proto::v1::create_response::{Change, change::What};
 use proto::v1::{
     CreateRequest, CreateResponse, GetRequest, GetResponse, RemoveRequest, RemoveResponse,
     StatusRequest, StatusResponse,
@@ -12,7 +14,8 @@ use tonic::{Request, Response, Status};
 
 use crate::audit::Author;
 use crate::service::Authority;
-use crate::service::admin::Admin;
+use crate::service::admin::{Admin, AdminError, Page};
+use crate::store::{IfExists, Put};
 
 /// The service for operators.
 pub(crate) struct Operators(Admin);
@@ -32,7 +35,13 @@ impl Operators {
 #[tonic::async_trait]
 impl AdminService for Operators {
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        Ok(Response::new(self.0.status().await?))
+        let overview = self.0.status().await?;
+        Ok(Response::new(StatusResponse {
+            cluster: overview.cluster.to_string(),
+            version: overview.version.to_owned(),
+            ca_pins: overview.ca_pins.iter().map(ToString::to_string).collect(),
+            warnings: overview.warnings,
+        }))
     }
 
     async fn create(
@@ -40,11 +49,29 @@ impl AdminService for Operators {
         request: Request<CreateRequest>,
     ) -> Result<Response<CreateResponse>, Status> {
         let author = self.author(&request);
-        Ok(Response::new(self.0.create(&request.into_inner(), author).await?))
+        let request = request.into_inner();
+        let stored = self.0.create(&request.yaml, if_exists(&request)?, author).await?;
+        let changes = stored.changes.into_iter().map(|change| Change {
+            kind: change.kind.to_string(),
+            name: change.name,
+            what: match change.put {
+                Put::Created => What::Created.into(),
+                Put::Replaced => What::Replaced.into(),
+            },
+        });
+        let changes = changes.collect();
+        Ok(Response::new(CreateResponse { changes, warnings: stored.warnings }))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        Ok(Response::new(self.0.get(&request.into_inner()).await?))
+        let GetRequest { kind, name, after, limit } = request.into_inner();
+        let page = Page {
+            after: Some(after).filter(|after| !after.is_empty()),
+            limit: usize::try_from(limit).ok().filter(|limit| *limit > 0),
+        };
+        let listing = self.0.get(&kind, &name, page).await?;
+        let (resources, next) = (listing.resources, listing.next.unwrap_or_default());
+        Ok(Response::new(GetResponse { resources, next }))
     }
 
     async fn remove(
@@ -52,6 +79,16 @@ impl AdminService for Operators {
         request: Request<RemoveRequest>,
     ) -> Result<Response<RemoveResponse>, Status> {
         let author = self.author(&request);
-        Ok(Response::new(self.0.remove(&request.into_inner(), author).await?))
+        let RemoveRequest { kind, name } = request.into_inner();
+        self.0.remove(&kind, &name, author).await?;
+        Ok(Response::new(RemoveResponse {}))
+    }
+}
+
+fn if_exists(request: &CreateRequest) -> Result<IfExists, AdminError> {
+    match request.if_exists() {
+        WireIfExists::Refuse => Ok(IfExists::Refuse),
+        WireIfExists::Replace => Ok(IfExists::Replace),
+        WireIfExists::Unspecified => Err(AdminError::Word("if_exists must be set".into())),
     }
 }
