@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::source::{root_names, rust_files};
+use crate::source::{crate_uses, root_names, rust_files};
 
 /// The floor of each crate.
 const CRATES: [(&str, u8); 12] = [
@@ -117,6 +117,24 @@ const AGENT: House = House {
 const WITHOUT_CYCLES: [&str; 7] =
     ["agent", "authority", "host", "testkit", "tls", "tpm2", "verifier"];
 
+/// Another crate that only some modules of a house may use.
+struct Border {
+    house: &'static str,
+    name: &'static str,
+    modules: &'static [&'static str],
+}
+
+/// Where the messages of a protocol, and gRPC, end: what the authority decides is the same for all protocols.
+const BORDERS: [Border; 3] = [
+    Border { house: "authority", name: "proto", modules: &["wire", "server", "command"] },
+    Border { house: "authority", name: "prost", modules: &["wire"] },
+    Border {
+        house: "authority",
+        name: "tonic",
+        modules: &["wire", "server", "command", "assemble"],
+    },
+];
+
 /// Refuses the workspace if a dependency points up.
 pub fn check(workspace: &Path) -> Result<()> {
     let mut faults = crate_faults(&metadata(workspace)?)?;
@@ -203,7 +221,7 @@ fn module_faults(house: &House, file: &Path, source: &str) -> Result<Vec<String>
             "module {house_name}::{name} has no floor: give it one in xtask/src/floors.rs"
         )]);
     };
-    let mut faults = Vec::new();
+    let mut faults = border_faults(house_name, &name, file, source)?;
     for used in root_names(source, depth)? {
         let at = format!("{house_name}/src/{}:{}", file.display(), used.line);
         match floor(modules, &used.name) {
@@ -221,6 +239,24 @@ fn module_faults(house: &House, file: &Path, source: &str) -> Result<Vec<String>
             }
             // Modules without a floor, and names of the root, are refused elsewhere.
             _ => {}
+        }
+    }
+    Ok(faults)
+}
+
+/// The uses of crates that are not for this module.
+fn border_faults(house: &str, module: &str, file: &Path, source: &str) -> Result<Vec<String>> {
+    let mut faults = Vec::new();
+    for border in BORDERS.iter().filter(|border| border.house == house) {
+        if border.modules.contains(&module) {
+            continue;
+        }
+        for line in crate_uses(source, border.name)? {
+            let (file, name) = (file.display(), border.name);
+            let only = border.modules.join(", ");
+            faults.push(format!(
+                "{house}/src/{file}:{line}: module {module} uses the crate {name}, which is for {only}"
+            ));
         }
     }
     Ok(faults)
@@ -330,6 +366,33 @@ mod tests {
             uses("audit/log.rs", "use crate::audit::Row; use crate::data_directory::File;")
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn messages_of_a_protocol_end_at_the_adapters() {
+        let uses = |file: &str, source| module_faults(&AUTHORITY, Path::new(file), source).unwrap();
+        for file in ["service/join.rs", "service/admin.rs", "issue/mod.rs", "store/redb.rs"] {
+            for source in [
+                "use proto::v1::JoinInit;",
+                "use ::proto::transcript;",
+                "use proto as p;",
+                "extern crate proto;",
+                "use {std::fmt, proto::v1};",
+                "fn f(_: &proto::v1::JoinInit) {}",
+                "fn f() { info!(\"{}\", tonic::Code::Ok) }",
+                "use prost::Message;",
+            ] {
+                let found = uses(file, source);
+                assert!(found.len() == 1 && found[0].contains("which is for wire"), "{source}");
+            }
+        }
+        assert!(uses("wire/endorse_v1.rs", "use proto::v1::JoinInit;").is_empty());
+        let found = uses("service/join.rs", "\nuse proto::v1::JoinInit;");
+        let expected = "authority/src/service/join.rs:2: module service uses the crate proto, \
+                        which is for wire, server, command";
+        assert_eq!(found, [expected]);
+        let others = "// proto::v1\nuse self::x; #[cfg(test)] mod tests { use proto::v1; } fn f(proto: u8) { g(proto, \"proto::v1\") }";
+        assert!(uses("service/join.rs", others).is_empty());
     }
 
     #[test]

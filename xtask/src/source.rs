@@ -64,6 +64,48 @@ fn walk(trees: &[TokenTree], depth: usize, found: &mut Vec<RootName>) {
     }
 }
 
+/// The lines on which a file, its tests aside, names another crate: `NAME::`, `NAME as`, `use NAME` and `extern crate NAME`. A
+/// module of that name in a path is taken for the crate.
+pub fn crate_uses(source: &str, name: &str) -> Result<Vec<usize>> {
+    let mut found = Vec::new();
+    walk_uses(&trees(source)?, name, &mut found);
+    Ok(found)
+}
+
+fn walk_uses(trees: &[TokenTree], name: &str, found: &mut Vec<usize>) {
+    let is_word = |tree: &TokenTree, words: &[&str]| matches!(tree, TokenTree::Ident(word) if words.iter().any(|known| word == known));
+    let mut rest = trees;
+    let mut before = None;
+    while let [first, after @ ..] = rest {
+        rest = match (first, after) {
+            (TokenTree::Punct(hash), [TokenTree::Group(attribute), item @ ..])
+                if hash.as_char() == '#' && marks_test(attribute) =>
+            {
+                after_item(item)
+            }
+            (TokenTree::Group(group), _) => {
+                walk_uses(&inside(group), name, found);
+                after
+            }
+            (TokenTree::Ident(word), _) if word == name => {
+                let is_path = match after {
+                    [TokenTree::Punct(one), TokenTree::Punct(two), ..] => {
+                        one.as_char() == ':' && two.as_char() == ':'
+                    }
+                    [next, ..] => is_word(next, &["as"]),
+                    [] => false,
+                };
+                if is_path || before.is_some_and(|before| is_word(before, &["use", "crate"])) {
+                    found.push(word.span().start().line);
+                }
+                after
+            }
+            _ => after,
+        };
+        before = Some(first);
+    }
+}
+
 /// Follows a path whose first name is looked up `level` modules below the root (`None`: above the root), and returns what
 /// stands behind the part that was read.
 fn follow<'a>(
