@@ -69,8 +69,9 @@ pub struct TpmThread {
 /// A thread that opens its TPM, and whether it could.
 type Starting = (TpmThread, End, oneshot::Receiver<Result<(), Failure>>);
 
-/// The TPM's address now. A device that vanished and came back has another number (`/dev/tpmrm1`): where the one that is
-/// asked for is not there and there is exactly one other, it is that one. Whose it is, its endorsement key shows.
+/// The TPM's address now. A device that vanished and came back has another number (`/dev/tpmrm1`): where `/dev/tpmrm0`, which
+/// is the default, is not there and there is exactly one other, it is that one. Whose it is, its endorsement key shows. Another
+/// number was asked for by someone who has several TPMs, and is meant.
 fn present(tcti: &Tcti, devices: &Path) -> Tcti {
     let Tcti::Device(wanted) = tcti else { return tcti.clone() };
     let is_managed = |name: &OsStr| {
@@ -79,8 +80,7 @@ fn present(tcti: &Tcti, devices: &Path) -> Tcti {
             !number.is_empty() && number.chars().all(|digit| digit.is_ascii_digit())
         })
     };
-    let is_ours = wanted.parent() == Some(devices) && wanted.file_name().is_some_and(is_managed);
-    if !is_ours || wanted.exists() {
+    if *wanted != devices.join("tpmrm0") || wanted.exists() {
         return tcti.clone();
     }
     let there = fs::read_dir(devices).into_iter().flatten().flatten();
@@ -438,8 +438,10 @@ mod tests {
         fs::remove_file(device("tpmrm2")).unwrap();
         fs::write(device("tpmrm0"), "").unwrap();
         assert_eq!(found(), wanted.to_string());
-        // Only what is asked for as a resource manager's device is looked for among those.
-        let direct = Tcti::Device(device("tpm9"));
-        assert_eq!(present(&direct, devices.path()).to_string(), direct.to_string());
+        // Nothing stands in for a device that was chosen among several.
+        fs::remove_file(device("tpmrm1")).unwrap();
+        for other in ["tpm9", "tpmrm7"].map(|name| Tcti::Device(device(name))) {
+            assert_eq!(present(&other, devices.path()).to_string(), other.to_string());
+        }
     }
 }
