@@ -137,7 +137,10 @@ impl Health {
             let status = if holds { Status::Healthy } else { Status::Initializing };
             (name, Component::new(status, validity, now))
         };
-        self.lock().components = found.into_iter().map(component).collect();
+        let components: BTreeMap<_, _> = found.into_iter().map(component).collect();
+        let mut inner = self.lock();
+        inner.tallies.retain(|name, _| components.contains_key(name));
+        inner.components = components;
     }
 
     /// The component's reload hook has not succeeded since before the start.
@@ -356,6 +359,28 @@ mod tests {
         health.file_check(None);
         assert_eq!(health.status(10), "in place: a, b, identity");
         assert!(health.status(2000).contains("expired"));
+    }
+
+    #[test]
+    fn metrics_of_removed_services_end_and_the_others_continue() {
+        let found = |names: [&str; 2]| names.map(|name| (name.to_owned(), None));
+        let health = Health::new(found(["a", "kept"]), Meter::default(), NOW, 10);
+        health.succeeded("a", VALID, NOW);
+        health.succeeded("kept", VALID, NOW);
+        for number in 0..100 {
+            let name = format!("a{number}");
+            health.keep_only(found(["kept", &name]), NOW, 10);
+            health.failed(&name, &Failure::new(Exit::Io, "no room", ""), NOW);
+        }
+        assert_eq!(health.lock().tallies.len(), 2);
+        let metrics = health.metrics(10);
+        let counts = metrics.lines().filter(|line| line.starts_with("agent_renewals_total{"));
+        let counts: Vec<&str> = counts.filter(|line| !line.ends_with(" 0")).collect();
+        let expected = [
+            r#"agent_renewals_total{name="a99",outcome="failed"} 1"#,
+            r#"agent_renewals_total{name="kept",outcome="success"} 1"#,
+        ];
+        assert_eq!(counts, expected);
     }
 
     #[test]
