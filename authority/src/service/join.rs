@@ -206,17 +206,14 @@ impl Join {
     }
 
     /// Whether the TPM with this EK holds the join key: whether the answer was made with the
-    /// credential's secret, which the protocol's adapter finds out.
+    /// credential's secret. The protocol's adapter finds out, and says how it was not.
     pub(crate) fn check(
         &mut self,
         candidate: Candidate,
-        is_made_with: impl FnOnce(&[u8]) -> bool,
+        verify: impl FnOnce(&[u8]) -> Result<(), &'static str>,
     ) -> Result<Proven, Refusal> {
         let Candidate { admission, appraisal, challenge } = candidate;
-        if !is_made_with(challenge.secret().expose()) {
-            let reason = "the MAC was not computed with the credential's secret";
-            return Err(Refusal::new(Code::AnswerWrong, reason));
-        }
+        verify(challenge.secret().expose()).map_err(Refusal::because(Code::AnswerWrong))?;
         self.attempt.ek_proven = true;
         Ok(Proven { admission, appraisal })
     }

@@ -70,8 +70,10 @@ async fn ceremony(join: &mut Join, host: &mut Host) -> Result<JoinResponse, Refu
     host.challenge(candidate.challenge()).await?;
     let answer = host.answer().await?;
     let transcript = host.transcript(&bytes, candidate.challenge());
-    let is_made_with = |secret: &[u8]| transcript.verify_mac(secret, &answer.mac).is_ok();
-    let proven = join.check(candidate, is_made_with)?;
+    let proven = join.check(candidate, |secret| {
+        let mac = transcript.verify_mac(secret, &answer.mac);
+        mac.map_err(|_| "the MAC was not computed with the credential's secret")
+    })?;
     let key = proven.join_key(&transcript.signing_digest(), &answer.signature)?;
     let grant = join.grant(&proven, &key, ttl).await?;
     Ok(JoinResponse { step: Some(Response::Result(grant.into())) })
