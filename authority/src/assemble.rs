@@ -18,17 +18,20 @@ use crate::config::Settings;
 use crate::data_directory::{DataDirectory, Lock};
 use crate::server::{AdminSocket, DiagListener, PublicListener, TlsSettings, bind, serve};
 use crate::service::Authority;
-use crate::store::{RedbStore, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// Opens an audit log; the path is that in the data directory.
 pub type OpenAudit = dyn FnOnce(&Path) -> io::Result<AuditLog> + Send;
+
+/// Makes the authority's store of the one that is configured.
+pub type WrapStore = dyn FnOnce(Arc<dyn Store>) -> Arc<dyn Store> + Send;
 
 /// The parts that no setting chooses. Tests replace them.
 pub struct Parts {
     /// The clock of the authority.
     pub clock: Clock,
-    /// Makes the authority's store of the cluster's database.
-    pub store: Box<dyn FnOnce(RedbStore) -> Arc<dyn Store> + Send>,
+    /// What stands before the store.
+    pub store: Box<WrapStore>,
     /// Opens the audit log.
     pub audit: Box<OpenAudit>,
 }
@@ -38,7 +41,7 @@ impl Parts {
     pub fn system() -> Self {
         Self {
             clock: Clock::system(),
-            store: Box::new(|store| Arc::new(store)),
+            store: Box::new(|store| store),
             audit: Box::new(AuditLog::open),
         }
     }
@@ -74,13 +77,13 @@ pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Fai
     let addresses = Addresses::bind(&settings)?;
     let Parts { clock, store, audit } = parts;
     let cluster = Cluster::open(&directory, &lock, settings.cluster_name, clock.now())?;
+    let store = store(Arc::new(cluster.store()?));
     let log = directory.audit();
     let audit = audit(&log)
         .map_err(|cause| Failure::io(&cause, format!("cannot open {}", log.display())))?;
     let ca_pin =
         CaPin::of_certificate(cluster.issuer.x509().certificate()).map_err(Failure::bug)?;
-    let (store, timeout) = (store(cluster.store), settings.join_timeout);
-    let authority = Authority::new(cluster.issuer, store, audit, clock, timeout);
+    let authority = Authority::new(cluster.issuer, store, audit, clock, settings.join_timeout);
     let authority = Arc::new(authority.judging_by(settings.ek_policy));
     recover(&authority).await?;
 

@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use host::bounded;
 use host::exit::{Exit, Failure};
@@ -31,10 +31,9 @@ const MAX_PUBLIC_KEY: u64 = 64 * 1024;
 pub struct Cluster {
     /// Its authorities.
     pub issuer: Issuer,
-    /// Its database.
-    pub store: RedbStore,
     /// Whether this start made it.
     pub origin: Origin,
+    database: PathBuf,
 }
 
 /// Where a cluster comes from.
@@ -88,16 +87,21 @@ impl Cluster {
                 "omit --cluster-name, or give another --data-dir for another cluster",
             )),
             _ => {
-                let path = path.join(DATABASE);
-                if path.exists() {
-                    check_owner(&path)?;
+                let database = path.join(DATABASE);
+                if database.exists() {
+                    check_owner(&database)?;
                 }
                 // Before anything is stored that an older program cannot read.
                 set_layout(directory)?;
-                let store = RedbStore::open(&path).map_err(|cause| unusable(&path, &cause))?;
-                Ok(Self { issuer: found, store, origin })
+                Ok(Self { issuer: found, origin, database })
             }
         }
+    }
+
+    /// Opens the database in the cluster's directory.
+    pub fn store(&self) -> Result<RedbStore, Failure> {
+        let path = &self.database;
+        RedbStore::open(path).map_err(|cause| unusable(path, &cause))
     }
 }
 

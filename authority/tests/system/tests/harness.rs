@@ -65,12 +65,12 @@ impl Harness {
             Some((log, rows)) => (log.to_owned(), rows),
             None => (data_dir.join("audit.jsonl"), usize::MAX),
         };
-        let (store, wrapped) = mpsc::channel();
+        let (sender, wrapped) = mpsc::channel();
         let parts = Parts {
             clock,
-            store: Box::new(move |database| {
-                let meanwhile = Arc::new(Meanwhile::new(database));
-                store.send(Arc::clone(&meanwhile)).unwrap();
+            store: Box::new(move |store| {
+                let meanwhile = Arc::new(Meanwhile::new(store));
+                sender.send(Arc::clone(&meanwhile)).unwrap();
                 meanwhile
             }),
             audit: {

@@ -4,22 +4,22 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use authority::store::{Change, Keyed, Pages, Pending, Range, Records, RedbStore, Store, Table};
+use authority::store::{Change, Keyed, Pages, Pending, Range, Records, Store, Table};
 
 /// What happens.
 pub(crate) type Event = Box<dyn FnOnce(Records) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 /// The store of a cluster. What was set here happens before a write, once.
 pub(crate) struct Meanwhile {
-    store: Arc<RedbStore>,
+    store: Arc<dyn Store>,
     event: Mutex<Option<(Table, Event)>>,
     /// Batches with an instance or a new row of the audit log.
     writes: AtomicUsize,
 }
 
 impl Meanwhile {
-    pub(crate) fn new(store: RedbStore) -> Self {
-        Self { store: Arc::new(store), event: Mutex::new(None), writes: AtomicUsize::new(0) }
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, event: Mutex::new(None), writes: AtomicUsize::new(0) }
     }
 
     /// Before the next write of an instance, this happens.
@@ -66,7 +66,7 @@ impl Store for Meanwhile {
             }
             let event = self.event.lock().unwrap().take_if(|(table, _)| has(*table));
             if let Some((_, event)) = event {
-                event(Records::new(Arc::<RedbStore>::clone(&self.store))).await;
+                event(Records::new(Arc::clone(&self.store))).await;
             }
             self.store.write(batch).await
         })

@@ -41,7 +41,7 @@ async fn data_directory_of_0_1_0_is_read_and_given_indexes() {
     let record = fs::read_to_string(directory.cluster().join("cluster.json")).unwrap();
     assert_eq!(record, r#"{"layout":2,"name":"fixture.example"}"#);
 
-    let store = Arc::new(cluster.store);
+    let store = Arc::new(cluster.store().unwrap());
     let records = Records::new(Arc::<RedbStore>::clone(&store));
     records.migrate().await.unwrap();
     let bot = records.bot(&"web".parse().unwrap()).await.unwrap().unwrap();
