@@ -1,4 +1,10 @@
 //! Certificates as text. RFC 7468: one or several CERTIFICATE blocks, explanations between them.
+//!
+//! The blocks are found here, and only their content is left to `base64ct`. The crate `pem-rfc7468`
+//! decodes one block in the strict grammar: it knows neither a bundle nor a block's line, and it
+//! refuses what vendors publish and people paste into `ekcert_allowed_cas`: lines that are
+//! indented, or of any length but one. The lax grammar of RFC 7468 section 3, which Go reads and
+//! with it Teleport, allows these.
 
 use std::fmt;
 
