@@ -100,6 +100,8 @@ fn hash(label: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use base16ct::lower::encode_string as hex;
+
     use super::*;
 
     fn transcript() -> Transcript {
@@ -175,9 +177,5 @@ mod tests {
         assert_ne!(digest, issue_digest(&[0x46; 32], b"key"));
         assert_ne!(digest, issue_digest(&[0x45; 32], b"kex"));
         assert_ne!(digest, issue_digest(&[0x45; 32], b"key\0"));
-    }
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

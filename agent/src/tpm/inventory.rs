@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use base16ct::lower::encode_string as hex;
 use base64ct::{Base64UrlUnpadded, Encoding};
 use host::exit::{Exit, Failure};
 use serde::Serialize;
@@ -394,7 +395,7 @@ fn amd(key: &EkPublicKey<'_>) -> String {
             .chain_update(y)
             .finalize(),
     };
-    hash.iter().take(16).map(|octet| format!("{octet:02x}")).collect()
+    hex(hash.get(..16).unwrap_or(&hash))
 }
 
 /// What the TPM says of its maker and firmware.
@@ -447,10 +448,6 @@ pub fn tpm<T: Transport>(tpm: &mut Tpm<T>) -> Result<TpmReport, Failure> {
 
 pub(crate) fn pem(label: &str, der: &[u8]) -> Result<String, Failure> {
     encode_string(label, LineEnding::LF, der).map_err(Failure::bug)
-}
-
-pub(crate) fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 #[cfg(test)]

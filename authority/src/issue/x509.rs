@@ -242,7 +242,7 @@ impl webpki::ExtendedKeyUsageValidator for Usages {
 
 /// Bytes in lowercase hexadecimal, joined by colons: the form in which serial numbers are shown.
 pub fn serial_text(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+    bytes.iter().map(|&byte| base16ct::lower::encode_string(&[byte])).collect::<Vec<_>>().join(":")
 }
 
 /// What a certificate says, except for key, serial number and dates.

@@ -15,9 +15,7 @@ use rustls::{ContentType, Error, PeerMisbehaved, ProtocolVersion, SignatureSchem
 use super::*;
 
 fn unhex(text: &str) -> Vec<u8> {
-    let digits: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
-    let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap();
-    digits.chunks(2).map(byte).collect()
+    base16ct::mixed::decode_vec(text.replace(char::is_whitespace, "")).unwrap()
 }
 
 /// RFC 4231 section 4.7: a key longer than a block, which TLS itself never has.

@@ -1,6 +1,5 @@
 //! Against OpenSSL, both ways.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,6 +9,7 @@ use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base16ct::upper::encode_string as upper_hex;
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -114,13 +114,6 @@ fn listening_address(output: &mut impl Read) -> String {
             return address.trim().to_owned();
         }
     }
-}
-
-fn upper_hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02X}").unwrap();
-        text
-    })
 }
 
 /// Our server, and an `openssl s_client` with a bot's certificate.

@@ -128,9 +128,7 @@ pub(crate) fn real(name: &str) -> (Vec<u8>, PcrValues) {
         let hash = [HashAlg::Sha1, HashAlg::Sha256, HashAlg::Sha384]
             .into_iter()
             .find(|hash| format!("{:?}", hash.alg()).to_lowercase() == bank);
-        let digit =
-            |digits: &[u8]| u8::from_str_radix(str::from_utf8(digits).unwrap(), 16).unwrap();
-        let value: Vec<u8> = value.as_bytes().chunks(2).map(digit).collect();
+        let value = base16ct::lower::decode_vec(value).unwrap();
         values.with(hash.unwrap(), pcr.parse().unwrap(), &value).unwrap()
     });
     (fs::read(path.with_extension("log")).unwrap(), values)

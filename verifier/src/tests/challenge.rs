@@ -8,8 +8,7 @@ use crate::challenge::{Challenge, ChallengeError, name_alg};
 use crate::{Curve, EccKey, EkPublicKey, RsaKey};
 
 fn bytes(hex: &str) -> Vec<u8> {
-    let digits: Vec<_> = hex.chars().map(|c| c.to_digit(16).unwrap() as u8).collect();
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    base16ct::lower::decode_vec(hex).unwrap()
 }
 
 /// The Name of a P-256 key, and the secret, of both vectors.

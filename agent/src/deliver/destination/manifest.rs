@@ -7,12 +7,12 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
+use base16ct::lower::encode_string as hex;
 use rustix::fs::{FileType, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{FileSet, MAX_FILE_SIZE, MAX_FILES, access, links, walk};
-use crate::tpm::inventory::hex;
 
 /// A set as it was right after it had been written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
