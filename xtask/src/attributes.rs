@@ -4,9 +4,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use proc_macro2::{TokenStream, TokenTree};
+use syn::punctuated::Punctuated;
+use syn::spanned::Spanned;
+use syn::{Meta, Token};
 
-use crate::source::{rust_files, trees};
+use crate::source::{parse, rust_files};
 
 /// Refuses the workspace if any of its files lifts a lint for itself as a whole.
 pub fn check(workspace: &Path) -> Result<()> {
@@ -23,27 +25,24 @@ pub fn check(workspace: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The lines of inner `allow` and `expect` attributes outside all braces, also those behind
+/// The lines of the `allow` and `expect` attributes of the file itself, also those behind
 /// `cfg_attr`.
 fn file_wide(source: &str) -> Result<Vec<usize>> {
-    let trees = trees(source)?;
-    let attributes = trees.windows(3).filter_map(|three| match three {
-        [TokenTree::Punct(hash), TokenTree::Punct(inner), TokenTree::Group(attribute)]
-            if hash.as_char() == '#' && inner.as_char() == '!' =>
-        {
-            lifts(attribute.stream()).then(|| hash.span().start().line)
-        }
-        _ => None,
-    });
-    Ok(attributes.collect())
+    let file = parse(source)?;
+    let lifting = file.attrs.iter().filter(|attribute| lifts(&attribute.meta));
+    Ok(lifting.map(|attribute| attribute.span().start().line).collect())
 }
 
-fn lifts(attribute: TokenStream) -> bool {
-    attribute.into_iter().any(|tree| match tree {
-        TokenTree::Ident(word) => word == "allow" || word == "expect",
-        TokenTree::Group(group) => lifts(group.stream()),
-        _ => false,
-    })
+fn lifts(attribute: &Meta) -> bool {
+    let path = attribute.path();
+    if !path.is_ident("cfg_attr") {
+        return path.is_ident("allow") || path.is_ident("expect");
+    }
+    // The condition stands first.
+    let parts = attribute
+        .require_list()
+        .and_then(|list| list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated));
+    parts.is_ok_and(|parts| parts.iter().skip(1).any(lifts))
 }
 
 #[cfg(test)]
@@ -71,7 +70,7 @@ mod tests {
             "# ! [ allow ( unused ) ]",
             "#![expect(unused, reason = \"r\")]",
             "#![cfg_attr(test, allow(unused))]",
-            "fn f() {}\n/* x */ #![allow(unused)]",
+            "#![cfg_attr(all(), cfg_attr(test, allow(unused)))]",
         ] {
             assert_eq!(file_wide(source).unwrap().len(), 1, "{source}");
         }
@@ -80,6 +79,7 @@ mod tests {
             "//! #![allow(unused)]",
             "const S: &str = \"#![allow(unused)]\";",
             "#![deny(missing_docs)] fn allow() {}",
+            "#![cfg_attr(allow, deny(unused))]",
             "mod generated { #![allow(unused)] }",
         ] {
             assert!(file_wide(source).unwrap().is_empty(), "{source}");

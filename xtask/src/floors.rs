@@ -321,7 +321,7 @@ mod tests {
             use crate::wire::{Reader, Writer};
             use crate::{types::Handle, commands::{self, Sign}};
             use super::types::Name;
-            //! see crate::client
+            /// see crate::client
             pub(crate) fn f() { let s = \"crate::client\"; }
             #[cfg(test)] mod tests { use crate::client::Tpm; }
             macro_rules! m { () => { $crate::client::Tpm } }
