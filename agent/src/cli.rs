@@ -20,6 +20,9 @@ use crate::config::{Address, ConfigFile, Overrides};
 use crate::tpm::inventory::EkChoice;
 use crate::tpm::passwords::PasswordFiles;
 
+/// The heading of options that also are in the configuration file.
+const OVERRIDES: &str = "Overrides of the configuration file";
+
 /// Gives this host an identity that is bound to its TPM 2.0.
 #[derive(Debug, Parser)]
 #[command(name = "agent", version, after_help = host::exit::help(&Exit::ALL, "refused by the authority"), max_term_width = 100)]

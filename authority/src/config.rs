@@ -312,15 +312,15 @@ mod tests {
 
     #[test]
     fn lenience_must_be_configured() {
-        use verifier::chain::{Sha1, Validity};
+        use verifier::chain::{DatePolicy, Sha1Policy};
         let policy = |yaml: &str, flags: &[&str]| settings(yaml, flags).unwrap().ek_policy;
         let strict = policy("# nothing\n", &[]);
-        assert_eq!((strict.validity, strict.sha1), (Validity::Now, Sha1::Refused));
+        assert_eq!((strict.dates, strict.sha1), (DatePolicy::Now, Sha1Policy::Refused));
         let yaml = "ek_certificates: {expired: accepted, sha1: accepted}\n";
         let lenient = policy(yaml, &[]);
-        assert_eq!((lenient.validity, lenient.sha1), (Validity::AtIssuance, Sha1::Accepted));
+        assert_eq!((lenient.dates, lenient.sha1), (DatePolicy::AtIssuance, Sha1Policy::Accepted));
         let over = policy(yaml, &["--ek-sha1", "refused"]);
-        assert_eq!((over.validity, over.sha1), (Validity::AtIssuance, Sha1::Refused));
+        assert_eq!((over.dates, over.sha1), (DatePolicy::AtIssuance, Sha1Policy::Refused));
     }
 
     #[test]

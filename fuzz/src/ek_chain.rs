@@ -1,6 +1,6 @@
 //! An endorsement certificate and those that may lead to an anchor.
 
-use verifier::chain::{ChainPolicy, MAX_DEPTH, Sha1, Validity, WithoutPurpose, verify};
+use verifier::chain::{ChainPolicy, DatePolicy, MAX_DEPTH, Sha1Policy, WithoutPurpose, verify};
 use verifier::{CaCertificate, EkCertificate};
 
 use crate::{Verdict, assert_harmless, fixtures, parts};
@@ -16,8 +16,8 @@ pub(crate) fn run(data: &[u8]) -> Verdict {
         certificates.filter_map(|der| CaCertificate::parse(der).ok()).collect();
     let anchors = [if choice & 1 == 0 { fixtures::root() } else { fixtures::issuer() }];
     let policy = ChainPolicy {
-        validity: if choice & 2 == 0 { Validity::AtIssuance } else { Validity::Now },
-        sha1: if choice & 4 == 0 { Sha1::Refused } else { Sha1::Accepted },
+        dates: if choice & 2 == 0 { DatePolicy::AtIssuance } else { DatePolicy::Now },
+        sha1: if choice & 4 == 0 { Sha1Policy::Refused } else { Sha1Policy::Accepted },
         without_purpose: WithoutPurpose::Refused,
     };
     match verify(&ek, &intermediates, &anchors, fixtures::now(), policy) {

@@ -36,16 +36,16 @@ const MAX_STEPS: usize = 128;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChainPolicy {
     /// Which dates count.
-    pub validity: Validity,
+    pub dates: DatePolicy,
     /// Whether SHA-1 counts.
-    pub sha1: Sha1,
+    pub sha1: Sha1Policy,
     /// Whether an endorsement certificate has to say that it is one.
     pub without_purpose: WithoutPurpose,
 }
 
 /// Which dates count. An EK certificate or intermediate whose validity has not begun is refused in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Validity {
+pub enum DatePolicy {
     /// The endorsement certificate may have expired: the key is burned in, and vendors do not renew certificates.
     /// Each intermediate must have been valid when the endorsement certificate was issued.
     AtIssuance,
@@ -56,7 +56,7 @@ pub enum Validity {
 
 /// Whether signatures over SHA-1 are accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sha1 {
+pub enum Sha1Policy {
     /// Refuse them.
     #[default]
     Refused,
@@ -130,16 +130,16 @@ pub(crate) fn verify_within<'a>(
     if at < leaf.not_before {
         return Err(whole(Reason::NotYetValid(leaf.not_before)));
     }
-    if policy.validity == Validity::Now && at > leaf.not_after {
+    if policy.dates == DatePolicy::Now && at > leaf.not_after {
         return Err(whole(Reason::Expired(leaf.not_after)));
     }
     let mut search = Search {
         intermediates,
         anchors,
         policy,
-        when: match policy.validity {
-            Validity::AtIssuance => leaf.not_before,
-            Validity::Now => at,
+        when: match policy.dates {
+            DatePolicy::AtIssuance => leaf.not_before,
+            DatePolicy::Now => at,
         },
         effort,
         known,
@@ -197,7 +197,7 @@ impl<'a: 'b, 'b> Search<'a, 'b> {
             }
             named = true;
             let Some(steps_left) = self.steps_left.checked_sub(1) else {
-                self.fail(child, Reason::TooManySignatures);
+                self.fail(child, Reason::SearchLimit);
                 return None;
             };
             self.steps_left = steps_left;
@@ -239,7 +239,7 @@ impl<'a: 'b, 'b> Search<'a, 'b> {
         match self.check_signature(issuer, child) {
             Some(true) => return true,
             Some(false) => self.fail(child, Reason::Signature { issuer: issuer.subject_text() }),
-            None => self.fail(child, Reason::TooManySignatures),
+            None => self.fail(child, Reason::SearchLimit),
         }
         false
     }
@@ -276,7 +276,7 @@ impl<'a: 'b, 'b> Search<'a, 'b> {
         let certificate = ca.certificate();
         let purposes = certificate.extensions.purposes;
         let reason = if !(ca.not_before()..=ca.not_after()).contains(&self.when) {
-            Reason::IssuerNotValid { when: self.when, rule: self.policy.validity }
+            Reason::IssuerNotValid { when: self.when, rule: self.policy.dates }
         } else if purposes.is_some_and(|purposes| !purposes.ek_certificate && !purposes.any) {
             Reason::Purpose
         } else {
@@ -305,7 +305,7 @@ impl<'a: 'b, 'b> Search<'a, 'b> {
     fn check_algorithm(&self, algorithm: &SignatureAlgorithm) -> Result<(), Reason> {
         match algorithm.hash() {
             None => Err(Reason::Algorithm(algorithm.clone())),
-            Some(Hash::Sha1) if self.policy.sha1 == Sha1::Refused => Err(Reason::Sha1),
+            Some(Hash::Sha1) if self.policy.sha1 == Sha1Policy::Refused => Err(Reason::Sha1),
             Some(_) => Ok(()),
         }
     }

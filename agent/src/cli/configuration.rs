@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Format;
+use super::{Format, OVERRIDES};
 use crate::config::{ConfigFile, Overrides};
 
 /// `agent configure`.
@@ -13,7 +13,7 @@ pub struct Configure {
     /// File to write [default: stdout]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Settings to write to the file")]
     #[doc = "The settings to write."]
     pub settings: Overrides,
 }
@@ -27,7 +27,7 @@ pub struct Check {
     /// Output format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = OVERRIDES)]
     #[doc = "What overrides the file."]
     pub overrides: Overrides,
 }

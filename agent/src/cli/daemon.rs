@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 
+use super::OVERRIDES;
 use crate::config::{Address, ConfigFile, Overrides, ServiceName};
 
 /// `agent start`.
@@ -15,7 +16,7 @@ pub struct Start {
     #[command(flatten)]
     pub file: ConfigFile,
     /// What overrides it.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = OVERRIDES)]
     pub overrides: Overrides,
     /// File to write the process ID to; removed when the agent exits
     #[arg(long, value_name = "FILE")]

@@ -19,7 +19,6 @@ use crate::tpm::passwords::PasswordFiles;
 
 /// The command line and the environment override the configuration file.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Overrides of the configuration file")]
 pub struct Overrides {
     /// Address of the authority; several, separated by commas, are tried in order
     #[arg(

@@ -86,7 +86,7 @@ struct CredentialState {
     /// Renew as soon as may be.
     wanted: bool,
     /// The reload hook has yet to run.
-    reload_due: bool,
+    hook_due: bool,
     limit: Limit,
 }
 
@@ -119,7 +119,7 @@ pub struct Found {
     /// How often to renew them.
     pub policy: RenewalPolicy,
     /// Its reload hook has yet to run for them.
-    pub reload_pending: bool,
+    pub hook_pending: bool,
 }
 
 /// A service. Jobs name it by its position, which does not change while a configuration is in force.
@@ -173,11 +173,11 @@ impl Machine {
             |validity| CredentialState { validity, seed: seed(), ..CredentialState::default() };
         let identity = credential(identity);
         let service = |found: Found| {
-            let Found { key, validity, policy, reload_pending } = found;
+            let Found { key, validity, policy, hook_pending } = found;
             Service {
                 key,
                 policy,
-                credential: CredentialState { reload_due: reload_pending, ..credential(validity) },
+                credential: CredentialState { hook_due: hook_pending, ..credential(validity) },
             }
         };
         Self {
@@ -332,7 +332,7 @@ impl Machine {
     #[must_use]
     pub fn service_holds(&self, index: usize, wall: i64) -> bool {
         self.services.get(index).is_some_and(|Service { credential, .. }| {
-            !credential.reload_due
+            !credential.hook_due
                 && credential.validity.is_some_and(|validity| validity.holds_at(wall))
         })
     }
@@ -366,13 +366,13 @@ impl Machine {
                 (self.identity, self.rejoin) = (self.identity.received(validity, now, seed), None);
             }
             Outcome::Valid(validity) => *credential = credential.received(validity, now, seed),
-            Outcome::Reloaded => (credential.failures, credential.reload_due) = (0, false),
+            Outcome::HookRan => (credential.failures, credential.hook_due) = (0, false),
             Outcome::Configured => {}
-            Outcome::ReloadFailed(validity) => {
+            Outcome::HookFailed(validity) => {
                 let failures = credential.failures;
                 *credential = CredentialState {
                     failures,
-                    reload_due: true,
+                    hook_due: true,
                     ..credential.received(validity, now, seed)
                 };
                 credential.fail(Self::MAX_TRANSIENT_BACKOFF, now, seed);
@@ -388,7 +388,10 @@ impl Machine {
         }
     }
 
-    /// Also renews what is due within the jitter, over the same connection: a handshake costs the TPM two commands. A service with the identity's interval is thus always renewed with the identity.
+    /// Renews together what is nearly due, over one connection: each handshake costs the TPM two commands.
+    ///
+    /// Jitter moves renewals at equal intervals apart. So as soon as one is due, all others are renewed with it whose
+    /// earliest possible time (seed 0) has passed. A service with the identity's interval is always among them.
     fn want_what_is_nearly_due(&mut self, now: Moment) {
         if !matches!(self.due(now), Some(Job::Renew | Job::Issue(_))) {
             return;
@@ -399,8 +402,8 @@ impl Machine {
             std::iter::once((&mut self.identity, self.policy)).chain(services)
         {
             let earliest = CredentialState { seed: 0, ..credential.clone() };
-            let untroubled = credential.failures == 0 && !credential.reload_due;
-            credential.wanted |= untroubled && Self::renewal(&earliest, policy, now) <= now.wall;
+            let is_healthy = credential.failures == 0 && !credential.hook_due;
+            credential.wanted |= is_healthy && Self::renewal(&earliest, policy, now) <= now.wall;
         }
     }
 
@@ -422,7 +425,7 @@ impl Machine {
             .map(|(index, Service { credential, policy, .. })| {
                 let placed =
                     !credential.wanted && now.wall < Self::renewal(credential, *policy, now);
-                if placed && credential.reload_due { Job::Reload(index) } else { Job::Issue(index) }
+                if placed && credential.hook_due { Job::RunHook(index) } else { Job::Issue(index) }
             })
     }
 
@@ -430,7 +433,7 @@ impl Machine {
     /// has made the old ones valid: health reports the failure until there is a success.
     fn wait(&self, credential: &CredentialState, policy: RenewalPolicy, now: Moment) -> Duration {
         let retry = credential.retry_at.max(credential.limit.retry_at()).saturating_sub(now.boot);
-        if credential.wanted || credential.failures > 0 || credential.reload_due {
+        if credential.wanted || credential.failures > 0 || credential.hook_due {
             return retry;
         }
         let until = Self::renewal(credential, policy, now).saturating_sub(now.wall);

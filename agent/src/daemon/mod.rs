@@ -296,7 +296,7 @@ impl Daemon {
             Job::Join => "joined",
             Job::Renew => "renewed",
             Job::Issue(_) => "issued",
-            Job::Reload(_) => "reloaded",
+            Job::RunHook(_) => "reloaded",
             Job::Configure => "configured",
         };
         let Some(holder) = ended.job.holder() else {
@@ -313,8 +313,8 @@ impl Daemon {
                 let until = rfc3339(validity.not_after).unwrap_or_default();
                 self.log.info(what, &[("name", &name), ("until", &until)]);
             }
-            (Outcome::Reloaded, _) => self.health.reloaded(&name, &at),
-            (Outcome::ReloadFailed(validity), Some(failure)) => {
+            (Outcome::HookRan, _) => self.health.reloaded(&name, &at),
+            (Outcome::HookFailed(validity), Some(failure)) => {
                 self.health.reload_failed(&name, validity, failure, &at);
                 self.warn("credentials written, but the reload hook failed", &name, failure);
             }
@@ -388,7 +388,7 @@ impl Health {
 
     fn note_pending_reloads(&self, worker: &Worker, inventory: &Inventory) {
         let services = worker.settings().services.iter().zip(&inventory.services);
-        for (service, _) in services.filter(|(_, found)| found.reload_pending) {
+        for (service, _) in services.filter(|(_, found)| found.hook_pending) {
             self.reload_pending(service.name.as_str());
         }
     }

@@ -168,7 +168,7 @@ impl Worker {
                     Err(denied) => Err(denied),
                 }
             }
-            Job::Reload(index) => return self.tell(job, index, None).await,
+            Job::RunHook(index) => return self.tell(job, index, None).await,
             Job::Configure => match self.configure().await {
                 Ok((diag, inventory)) => {
                     let ended = Ended::new(job, Outcome::Configured, None);
@@ -415,11 +415,11 @@ impl Worker {
                 if let (Some(reloaded), Some(service)) = (reloaded, service) {
                     self.log.info("reloaded", &[("service", &service.name), ("how", &reloaded)]);
                 }
-                let outcome = placed.map_or(Outcome::Reloaded, Outcome::Valid);
+                let outcome = placed.map_or(Outcome::HookRan, Outcome::Valid);
                 Ended::new(job, outcome, None)
             }
             (Err(failure), Some(validity)) => {
-                Ended::new(job, Outcome::ReloadFailed(validity), Some(failure))
+                Ended::new(job, Outcome::HookFailed(validity), Some(failure))
             }
             (Err(failure), None) => {
                 let outcome = Outcome::Failed(FailureKind::Transient);

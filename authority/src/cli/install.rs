@@ -23,7 +23,7 @@ pub struct Systemd {
     #[arg(long, env = "AUTHORITY_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Address and port to listen on [default: from the configuration, else 0.0.0.0:3025]
-    #[arg(long, env = "AUTHORITY_LISTEN", value_name = "ADDR:PORT")]
+    #[arg(long, env = "AUTHORITY_LISTEN", value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
     /// Configuration file, which the systemd unit passes to the authority; flags and environment
     /// variables override it [default: none]

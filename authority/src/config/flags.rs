@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
-use verifier::chain::{ChainPolicy, Sha1, Validity, WithoutPurpose};
+use verifier::chain::{ChainPolicy, DatePolicy, Sha1Policy, WithoutPurpose};
 
 use super::JoinTimeout;
 use crate::issue::ClusterName;
@@ -20,7 +20,7 @@ pub struct Start {
     #[arg(long, env = "AUTHORITY_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Address and port to listen on [default: 0.0.0.0:3025]
-    #[arg(long, env = "AUTHORITY_LISTEN", value_name = "ADDR:PORT")]
+    #[arg(long, env = "AUTHORITY_LISTEN", value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
     /// Name of a new cluster; it cannot be changed later [default: the host's name]
     #[arg(long, env = "AUTHORITY_CLUSTER_NAME", value_name = "NAME")]
@@ -29,7 +29,7 @@ pub struct Start {
     #[arg(long, env = "AUTHORITY_JOIN_TIMEOUT", value_name = "TIME")]
     pub join_timeout: Option<JoinTimeout>,
     /// Address and port that serve /livez, /readyz and /metrics [default: none]
-    #[arg(long, env = "AUTHORITY_DIAG_ADDR", value_name = "ADDR:PORT")]
+    #[arg(long, env = "AUTHORITY_DIAG_ADDR", value_name = "IP:PORT")]
     pub diag_addr: Option<SocketAddr>,
     /// How strictly chains of EK certificates are verified
     #[command(flatten)]
@@ -62,13 +62,13 @@ impl EkPolicy {
     /// The verifier's policy for certificate chains.
     pub fn of_chains(self) -> ChainPolicy {
         ChainPolicy {
-            validity: match self.ek_expired {
-                Some(Leniency::Accepted) => Validity::AtIssuance,
-                Some(Leniency::Refused) | None => Validity::Now,
+            dates: match self.ek_expired {
+                Some(Leniency::Accepted) => DatePolicy::AtIssuance,
+                Some(Leniency::Refused) | None => DatePolicy::Now,
             },
             sha1: match self.ek_sha1 {
-                Some(Leniency::Accepted) => Sha1::Accepted,
-                Some(Leniency::Refused) | None => Sha1::Refused,
+                Some(Leniency::Accepted) => Sha1Policy::Accepted,
+                Some(Leniency::Refused) | None => Sha1Policy::Refused,
             },
             without_purpose: WithoutPurpose::Refused,
         }

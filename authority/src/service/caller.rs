@@ -10,7 +10,7 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use super::admission::store_failed;
-use super::grant::Judged;
+use super::grant::AdmissibleBot;
 use super::refusal::{Code, Refusal};
 use super::{Authority, Peer};
 use crate::issue::{Subject, serial_text, spiffe_id};
@@ -31,7 +31,7 @@ pub(crate) struct Caller {
 
 /// What the store has of a caller.
 pub(super) struct Standing {
-    pub(super) judged: Judged,
+    pub(super) judged: AdmissibleBot,
     pub(super) recorded: Recorded,
 }
 

@@ -22,14 +22,14 @@ use crate::store::{Audited, Basis, Recorded, StoreError};
 pub(super) const MAX_RETRIES: usize = 5;
 
 /// A bot that exists and is not locked, and the records that say so.
-pub(super) struct Judged {
+pub(super) struct AdmissibleBot {
     /// As it is now: with its present roles.
     pub(super) bot: Bot,
     pub(super) basis: Basis,
 }
 
-/// A decision that is not on record yet.
-pub(super) struct Decision {
+/// What is to be granted. The caller has it once it is on record.
+pub(super) struct PendingGrant {
     pub(super) issued: Credentials,
     /// What the audit log will say.
     pub(super) event: Event,
@@ -57,23 +57,23 @@ impl Authority {
         &self,
         instance: &BotInstance,
         now: OffsetDateTime,
-    ) -> Result<Judged, Refusal> {
+    ) -> Result<AdmissibleBot, Refusal> {
         let (bot, token) = (&instance.spec.bot_name, &instance.status.join_token);
         let targets = targets(instance);
         // Read first, so that a change while the rest is read is noticed.
         let basis = self.records.basis(bot, token, &targets).await.map_err(store_failed)?;
         let bot = self.bot(bot, now).await?;
         self.unlocked(&targets, now).await?;
-        Ok(Judged { bot, basis })
+        Ok(AdmissibleBot { bot, basis })
     }
 
-    /// Records a decision with its row of the audit log, in one write. `None` if what it depends on
-    /// has changed: it must be made again.
+    /// Records a grant with its row of the audit log, in one write. `None` if what it depends on
+    /// has changed: the call must be judged again.
     pub(super) async fn record(
         self: &Arc<Self>,
-        decision: Decision,
+        pending: PendingGrant,
     ) -> Result<Option<Grant>, Refusal> {
-        let Decision { issued, event, instance, basis, before } = decision;
+        let PendingGrant { issued, event, instance, basis, before } = pending;
         self.audit.check_room().map_err(Refusal::because(Code::Internal))?;
         let row = event.row().map_err(Refusal::because(Code::Internal))?;
         let records = self.records.clone();

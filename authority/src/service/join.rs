@@ -17,7 +17,7 @@ use verifier::{
 use super::admission::store_failed;
 use super::allowance::Allowance;
 use super::caller::key_hash;
-use super::grant::{Decision, Grant, Judged, MAX_RETRIES, overtaken};
+use super::grant::{AdmissibleBot, Grant, MAX_RETRIES, PendingGrant, overtaken};
 use super::refusal::{Code, Refusal};
 use super::request::{Asked, HostInfo};
 use super::token_cache::OpenToken;
@@ -253,10 +253,10 @@ impl Join {
         ek: ProvenEk,
         key: &SubjectKey,
         validity: Validity,
-    ) -> Result<Decision, Refusal> {
+    ) -> Result<PendingGrant, Refusal> {
         let (authority, now) = (&self.authority, validity.now);
         let mut instance = self.instance(&admission.token, ek, key, now)?;
-        let Judged { bot, basis } = authority.admissible(&instance, now).await?;
+        let AdmissibleBot { bot, basis } = authority.admissible(&instance, now).await?;
         authority.entitled(&instance, now).await?;
         admission.is_of(&basis)?;
         let profile = Profile::identity(instance.status.generation);
@@ -272,7 +272,7 @@ impl Join {
             ..self.attempt.clone()
         };
         let event = Event::granted(Action::Join, Timestamp(now), attempt);
-        Ok(Decision { issued, event, instance, basis, before: None })
+        Ok(PendingGrant { issued, event, instance, basis, before: None })
     }
 
     /// What a host becomes that joins. It has no certificate yet.

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use tracing::{info, warn};
 
 use super::caller::{Caller, Standing};
-use super::grant::{Decision, Grant, MAX_RETRIES, overtaken};
+use super::grant::{Grant, MAX_RETRIES, PendingGrant, overtaken};
 use super::refusal::{Code, Refusal};
 use super::request::{Asked, HostInfo};
 use super::{Authority, Peer};
@@ -125,7 +125,7 @@ impl Call {
         caller: &Caller,
         standing: Standing,
         now: time::OffsetDateTime,
-    ) -> Result<Decision, Refusal> {
+    ) -> Result<PendingGrant, Refusal> {
         let (bot, mut instance) = (&standing.judged.bot, standing.recorded.instance.clone());
         let status = &instance.status;
         self.attempt.token_name = Some(status.join_token.to_string());
@@ -178,7 +178,7 @@ impl Call {
             ..self.attempt.clone()
         };
         let event = Event::granted(self.wish.action(), Timestamp(now), attempt);
-        Ok(Decision { issued, event, instance, basis: judged.basis, before: Some(recorded) })
+        Ok(PendingGrant { issued, event, instance, basis: judged.basis, before: Some(recorded) })
     }
 
     /// The generation of a certificate that is not the latest one: a clone may have renewed, or an

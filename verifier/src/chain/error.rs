@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{MAX_DEPTH, MAX_INTERMEDIATES, Validity};
+use super::{DatePolicy, MAX_DEPTH, MAX_INTERMEDIATES};
 use crate::error::Fault;
 use crate::signature::SignatureAlgorithm;
 use crate::time::UnixTime;
@@ -61,17 +61,17 @@ impl ChainError {
                 "accept EK certificates that have expired (--ek-expired accepted), or allow the TPM \
                  by its ek_public_hash with a token that names no CAs"
             }
-            Reason::IssuerNotValid { rule: Validity::Now, .. } => {
+            Reason::IssuerNotValid { rule: DatePolicy::Now, .. } => {
                 "accept what has expired (--ek-expired accepted), or add this very CA to \
                  ekcert_allowed_cas: the dates of what is named there do not count"
             }
-            Reason::IssuerNotValid { rule: Validity::AtIssuance, .. }
+            Reason::IssuerNotValid { rule: DatePolicy::AtIssuance, .. }
             | Reason::Purpose
             | Reason::PathLength { .. } => {
                 "if you trust the CA that issued the EK certificate all the same, add it to \
                  ekcert_allowed_cas instead of those above it"
             }
-            Reason::TooDeep | Reason::TooManyIntermediates(_) | Reason::TooManySignatures => {
+            Reason::TooDeep | Reason::TooManyIntermediates(_) | Reason::SearchLimit => {
                 "add the CA that issued the EK certificate itself to ekcert_allowed_cas"
             }
         }
@@ -145,7 +145,7 @@ pub enum Reason {
         /// That time.
         when: UnixTime,
         /// What made it count.
-        rule: Validity,
+        rule: DatePolicy,
     },
     /// An intermediate whose extKeyUsage does not allow to vouch for endorsement keys.
     Purpose,
@@ -161,14 +161,14 @@ pub enum Reason {
     /// More than [`MAX_INTERMEDIATES`] certificates to look at.
     TooManyIntermediates(usize),
     /// No path was found within the limits on names to try and on signature checks.
-    TooManySignatures,
+    SearchLimit,
 }
 
 impl Reason {
     /// Of several failures the one that came farthest says most, and then the most particular one.
     pub(super) fn weight(&self, depth: usize) -> (usize, u8) {
         match self {
-            Self::TooManySignatures => (usize::MAX, 0),
+            Self::SearchLimit => (usize::MAX, 0),
             Self::NoIssuer | Self::Signature { .. } | Self::KeyIdentifier { .. } => (depth, 0),
             _ => (depth, 1),
         }
@@ -195,10 +195,10 @@ impl fmt::Display for Reason {
             }
             Self::NotYetValid(from) => write!(f, "is not valid before {from}"),
             Self::Expired(until) => write!(f, "expired at {until}"),
-            Self::IssuerNotValid { when, rule: Validity::AtIssuance } => {
+            Self::IssuerNotValid { when, rule: DatePolicy::AtIssuance } => {
                 write!(f, "was not valid when the EK certificate was issued, at {when}")
             }
-            Self::IssuerNotValid { when, rule: Validity::Now } => {
+            Self::IssuerNotValid { when, rule: DatePolicy::Now } => {
                 write!(f, "is not valid at {when}")
             }
             Self::Purpose => f.write_str("is not meant to issue EK certificates (extKeyUsage)"),
@@ -209,7 +209,7 @@ impl fmt::Display for Reason {
             Self::TooManyIntermediates(count) => {
                 write!(f, "was presented with {count} others, more than {MAX_INTERMEDIATES}")
             }
-            Self::TooManySignatures => {
+            Self::SearchLimit => {
                 f.write_str("has too many certificates of the same names above it")
             }
         }

@@ -4,8 +4,8 @@ use p256::elliptic_curve::sec1::ToSec1Point;
 
 use super::forge::*;
 use crate::chain::{
-    ChainError, ChainPolicy, MAX_DEPTH, MAX_INTERMEDIATES, Reason, Sha1, Validity, WithoutPurpose,
-    verify, verify_within,
+    ChainError, ChainPolicy, DatePolicy, MAX_DEPTH, MAX_INTERMEDIATES, Reason, Sha1Policy,
+    WithoutPurpose, verify, verify_within,
 };
 use crate::der::{element, tag};
 use crate::{
@@ -14,11 +14,11 @@ use crate::{
 };
 
 const STRICT: ChainPolicy = ChainPolicy {
-    validity: Validity::Now,
-    sha1: Sha1::Refused,
+    dates: DatePolicy::Now,
+    sha1: Sha1Policy::Refused,
     without_purpose: WithoutPurpose::Refused,
 };
-const BURNED_IN: ChainPolicy = ChainPolicy { validity: Validity::AtIssuance, ..STRICT };
+const BURNED_IN: ChainPolicy = ChainPolicy { dates: DatePolicy::AtIssuance, ..STRICT };
 
 fn ek(issuer: &Ca) -> Template {
     Template::ek(&rsa_key("ek").spki_der()).issued_by(issuer)
@@ -194,7 +194,7 @@ fn anchors_of_one_name_cost_a_bounded_number_of_checks() {
     let mut anchors: Vec<_> =
         others.map(|n| root(&issuer.impostor(&format!("o {n}")), &format!("o {n}"))).collect();
     let unnamed = ek(&issuer).certificate();
-    assert_eq!(failure(&unnamed, &[], &anchors).reason(), &Reason::TooManySignatures);
+    assert_eq!(failure(&unnamed, &[], &anchors).reason(), &Reason::SearchLimit);
     // The key identifier finds the one among all of them.
     anchors.push(root(&issuer, "right"));
     let leaf = ek(&issuer).extension(authority_key_id("right")).certificate();
@@ -288,7 +288,7 @@ fn chain_that_no_anchor_signed_costs_few_checks() {
     let p521 = on(oid::SECP521R1, p521.public_key().to_sec1_point(false).as_bytes());
     for (anchor, expected) in [(anchor.anchor(), 7), (p384, 1), (p521, 1)] {
         let (found, checks) = counted(&leaf, &knot, &[anchor]);
-        assert_eq!((found, checks), (Err(Reason::TooManySignatures), expected));
+        assert_eq!((found, checks), (Err(Reason::SearchLimit), expected));
     }
     let rsa = seq(&[&identifier(oid::SHA256_WITH_RSA), &[tag::NULL, 0]]);
     let leaf = ek(&issuer).with(|r| r.algorithm = rsa.clone()).certificate();
@@ -303,7 +303,7 @@ fn chain_that_no_anchor_signed_costs_few_checks() {
         let key = EkPublicKey::Rsa(RsaKey::new(&modulus("anchor", bytes), 65537).unwrap());
         let template = Template::ca(&anchor).issued_by(&anchor).with(|r| r.spki = key.spki_der());
         let (found, checks) = counted(&leaf, &knot, &[template.ca_certificate()]);
-        assert_eq!((found, checks), (Err(Reason::TooManySignatures), expected));
+        assert_eq!((found, checks), (Err(Reason::SearchLimit), expected));
     }
 }
 
@@ -346,7 +346,7 @@ fn chain_with_an_anchor_is_refused_beyond_eight_checks() {
     let (between, anchor) = (&certificates[1..], &certificates[..1]);
     let known = KnownSignatures::default();
     let error = verify_within(&mut effort, &known, &leaf, between, anchor, NOW, STRICT);
-    assert_eq!(error.unwrap_err().reason(), &Reason::TooManySignatures);
+    assert_eq!(error.unwrap_err().reason(), &Reason::SearchLimit);
     assert_eq!(effort.signatures_left, 0);
 }
 
@@ -459,7 +459,7 @@ fn dates_of_the_authorities() {
     let expired = [between("200101000000Z", "250101000000Z")];
     verify(&leaf, &expired, &anchors, NOW, BURNED_IN).unwrap();
     let error = verify(&leaf, &expired, &anchors, NOW, STRICT).unwrap_err();
-    assert_eq!(error.reason(), &Reason::IssuerNotValid { when: NOW, rule: Validity::Now });
+    assert_eq!(error.reason(), &Reason::IssuerNotValid { when: NOW, rule: DatePolicy::Now });
     for not_valid in
         [[between("200101000000Z", "230101000000Z")], [between("240101000001Z", "300101000000Z")]]
     {

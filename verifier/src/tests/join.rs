@@ -2,7 +2,7 @@
 
 use super::forge::*;
 use super::join_key::Area;
-use crate::chain::{ChainPolicy, MAX_INTERMEDIATES, Validity};
+use crate::chain::{ChainPolicy, DatePolicy, MAX_INTERMEDIATES};
 use crate::{
     Appraisal, AppraisalError, CaCertificate, Cause, Claim, Demand, Effort, EkClaim, EkPublicKey,
     Endorsement, KnownSignatures, oid,
@@ -178,8 +178,8 @@ fn the_policy_reaches_the_chain() {
         .issued_by(&issuer)
         .with(|r| r.not_after = utc("250101000000Z"))
         .der();
-    let under = |validity| {
-        let policy = ChainPolicy { validity, ..ChainPolicy::default() };
+    let under = |dates| {
+        let policy = ChainPolicy { dates, ..ChainPolicy::default() };
         join(
             EkClaim::Certificate(&expired),
             Demand::Certificate {
@@ -190,8 +190,8 @@ fn the_policy_reaches_the_chain() {
             },
         )
     };
-    assert!(under(Validity::AtIssuance).is_ok());
-    assert_eq!(under(Validity::Now).unwrap_err().code(), "ek_untrusted");
+    assert!(under(DatePolicy::AtIssuance).is_ok());
+    assert_eq!(under(DatePolicy::Now).unwrap_err().code(), "ek_untrusted");
 }
 
 #[test]

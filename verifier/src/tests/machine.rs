@@ -6,7 +6,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::chain::{ChainPolicy, Reason, Sha1, Validity, verify};
+use crate::chain::{ChainPolicy, DatePolicy, Reason, Sha1Policy, verify};
 use crate::{CaCertificate, EkCertificate, EkPublicKey, Fault, Hash, SignatureAlgorithm, UnixTime};
 
 const CONFIGURATION: &str = "
@@ -111,7 +111,7 @@ fn every_algorithm_of_an_issuer() {
         let at = shortly_after(&ek);
         let refused = verify(&ek, &[], &anchors, at, ChainPolicy::default()).unwrap_err();
         assert_eq!((refused.reason(), refused.fault()), (&Reason::Sha1, Fault::Weak));
-        let accepted = ChainPolicy { sha1: Sha1::Accepted, ..ChainPolicy::default() };
+        let accepted = ChainPolicy { sha1: Sha1Policy::Accepted, ..ChainPolicy::default() };
         verify(&ek, &[], &anchors, at, accepted).unwrap();
         let mut other = anchors.to_vec();
         other[0] = authority(directory, "other", options);
@@ -181,7 +181,7 @@ fn a_manufactured_tpm() {
     let root = ca(&ours, "swtpm-localca-rootca-cert.pem");
     let issuing = ca(&ours, "issuercert.pem");
     assert_eq!(certificates.len(), 2, "an RSA-2048 and a P-384 key");
-    let strict = ChainPolicy { validity: Validity::Now, ..ChainPolicy::default() };
+    let strict = ChainPolicy { dates: DatePolicy::Now, ..ChainPolicy::default() };
     for ek in &certificates {
         let at = shortly_after(ek);
         assert_eq!(ek.tpm().unwrap().vendor(), Some("IBM (software TPM)"));

@@ -35,7 +35,7 @@ impl Machine {
 
     /// What a job replaces is no longer part of the check.
     pub(super) fn replaced(&mut self, job: Job, outcome: Outcome) {
-        let (Some(check), Outcome::Valid(_) | Outcome::ReloadFailed(_)) =
+        let (Some(check), Outcome::Valid(_) | Outcome::HookFailed(_)) =
             (&mut self.file_check, outcome)
         else {
             return;

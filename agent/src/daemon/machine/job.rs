@@ -14,7 +14,7 @@ pub enum Job {
     /// Issue and write a service's credentials, and run its reload hook.
     Issue(usize),
     /// Run a service's reload hook again, after it failed.
-    Reload(usize),
+    RunHook(usize),
     /// Read the configuration again and take it over.
     Configure,
 }
@@ -25,7 +25,7 @@ impl Job {
     pub const fn holder(self) -> Option<Holder> {
         match self {
             Self::Join | Self::Renew => Some(Holder::Identity),
-            Self::Issue(index) | Self::Reload(index) => Some(Holder::Service(index)),
+            Self::Issue(index) | Self::RunHook(index) => Some(Holder::Service(index)),
             Self::Configure => None,
         }
     }
@@ -37,7 +37,7 @@ impl fmt::Display for Job {
             Self::Join => "join",
             Self::Renew => "renew the identity",
             Self::Issue(_) => "issue a service's credentials",
-            Self::Reload(_) => "run a reload hook",
+            Self::RunHook(_) => "run a reload hook",
             Self::Configure => "reload the configuration",
         })
     }
@@ -60,9 +60,9 @@ pub enum Outcome {
     /// Success: these are the credentials now.
     Valid(Validity),
     /// The credentials are written, but the reload hook failed.
-    ReloadFailed(Validity),
+    HookFailed(Validity),
     /// The reload hook succeeded.
-    Reloaded,
+    HookRan,
     /// The configuration was read again, and is in force.
     Configured,
     /// Failure.

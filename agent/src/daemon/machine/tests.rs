@@ -53,7 +53,7 @@ fn found(
         key: ServiceKey::Directory(format!("/{index}").into()),
         validity,
         policy,
-        reload_pending: false,
+        hook_pending: false,
     })
 }
 
@@ -103,14 +103,14 @@ fn a_restart_with_valid_credentials_does_nothing() {
 fn restart_runs_only_the_pending_reload_hooks() {
     let services = found([(Some(valid(0)), PACE), (Some(valid(0)), PACE)]);
     let services = services.zip([false, true]);
-    let services = services.map(|(found, reload_pending)| Found { reload_pending, ..found });
+    let services = services.map(|(found, hook_pending)| Found { hook_pending, ..found });
     let machine = Machine::new(Some(valid(0)), PACE, services, || 128);
     assert!(machine.service_holds(0, T0 + 60) && !machine.service_holds(1, T0 + 60));
     let (machine, done) = live(machine, 60..90, |_, second| match second {
         60 => Outcome::Failed(FailureKind::Transient),
-        _ => Outcome::Reloaded,
+        _ => Outcome::HookRan,
     });
-    assert_eq!(done, [(60, Job::Reload(1)), (61, Job::Reload(1))]);
+    assert_eq!(done, [(60, Job::RunHook(1)), (61, Job::RunHook(1))]);
     assert!(machine.all_valid(T0 + 90));
 }
 
@@ -189,14 +189,14 @@ fn failed_reload_hook_is_retried_without_issuing_again() {
     let machine = Machine::new(Some(valid(0)), PACE, found([(None, PACE)]), || 128);
     let (machine, actions) = machine.next(Event::Woke, at(1), 0);
     assert_eq!(actions, [Action::Begin(Job::Issue(0))]);
-    let placed = Event::Ended(Job::Issue(0), Outcome::ReloadFailed(valid(1)));
+    let placed = Event::Ended(Job::Issue(0), Outcome::HookFailed(valid(1)));
     let (machine, actions) = machine.next(placed, at(2), 255);
     assert_eq!(actions, []);
     assert!(!machine.service_holds(0, T0 + 2));
     let (machine, actions) = machine.next(Event::Woke, at(10), 0);
-    assert_eq!(actions, [Action::Begin(Job::Reload(0))]);
+    assert_eq!(actions, [Action::Begin(Job::RunHook(0))]);
     let (machine, actions) =
-        machine.next(Event::Ended(Job::Reload(0), Outcome::Reloaded), at(11), 0);
+        machine.next(Event::Ended(Job::RunHook(0), Outcome::HookRan), at(11), 0);
     assert_eq!(actions, [Action::Ready]);
     assert!(machine.service_holds(0, T0 + 11));
 }
@@ -307,7 +307,7 @@ fn renewals_are_limited_whoever_asks_for_them() {
                     match job {
                         Job::Issue(_) => renewals[1] += 1,
                         Job::Join | Job::Renew => renewals[0] += 1,
-                        Job::Reload(_) | Job::Configure => {}
+                        Job::RunHook(_) | Job::Configure => {}
                     }
                     events.push(match job {
                         Job::Configure => {

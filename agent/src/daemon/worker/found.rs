@@ -98,7 +98,7 @@ impl Files {
             key: service.key(),
             validity: self.found(service, sink),
             policy: policy(service.lifetime),
-            reload_pending: pending(service),
+            hook_pending: pending(service),
         });
         Inventory { services: services.collect(), mismatch: self.mismatch() }
     }

@@ -75,7 +75,7 @@ impl Host {
             key: ServiceKey::Directory(format!("/{index}").into()),
             validity,
             policy: PACE,
-            reload_pending: false,
+            hook_pending: false,
         });
         Machine::new(identity, PACE, services, || 128)
     }
@@ -220,8 +220,8 @@ impl Host {
                 self.failed_reloads += 1;
                 Outcome::Failed(FailureKind::Lasting)
             }
-            Job::Reload(_) if self.hook > self.boot => Outcome::Failed(FailureKind::Transient),
-            Job::Reload(_) => Outcome::Reloaded,
+            Job::RunHook(_) if self.hook > self.boot => Outcome::Failed(FailureKind::Transient),
+            Job::RunHook(_) => Outcome::HookRan,
             _ if unreachable => Outcome::Failed(FailureKind::Transient),
             _ if self.refusing > self.boot => Outcome::Failed(FailureKind::Lasting),
             Job::Join | Job::Renew => {
@@ -234,13 +234,13 @@ impl Host {
             Job::Issue(index) => {
                 self.services[index] = Some(fresh);
                 let fails = self.hook > self.boot;
-                if fails { Outcome::ReloadFailed(fresh) } else { Outcome::Valid(fresh) }
+                if fails { Outcome::HookFailed(fresh) } else { Outcome::Valid(fresh) }
             }
         };
         if let Some(holder) = job.holder() {
             self.unhealthy.retain(|unhealthy| *unhealthy != holder);
             let superseded = job == Job::Renew && self.is_departed();
-            if matches!(outcome, Outcome::Failed(_) | Outcome::ReloadFailed(_)) || superseded {
+            if matches!(outcome, Outcome::Failed(_) | Outcome::HookFailed(_)) || superseded {
                 self.unhealthy.push(holder);
             }
         }
@@ -259,7 +259,7 @@ impl Host {
             State::Delivering => self.live_until_job(Job::Issue(1)),
             State::RunningHook => {
                 self.hook = self.boot + Duration::from_secs(1500);
-                self.live_until_job(Job::Reload(0));
+                self.live_until_job(Job::RunHook(0));
             }
             State::WaitingAfterFailure => {
                 self.authority = self.boot + Duration::from_secs(1800);
