@@ -7,6 +7,7 @@ use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey};
 use p256::pkcs8::der::pem;
 use p256::pkcs8::{EncodePrivateKey, LineEnding};
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 /// X.690 identifier octets.
@@ -42,6 +43,8 @@ pub mod oid {
     pub const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
     /// 1.2.840.10045.3.1.7
     pub const SECP256R1: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+    /// 1.2.840.10045.4.1
+    pub const ECDSA_WITH_SHA1: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x01];
     /// 1.2.840.10045.4.3.2
     pub const ECDSA_WITH_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
     /// 1.2.840.10045.4.3.3
@@ -230,7 +233,11 @@ impl Ca {
     }
 
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
-        let signature: Signature = self.key.sign_prehash(&Sha256::digest(message)).unwrap();
+        self.sign_digest(&Sha256::digest(message))
+    }
+
+    fn sign_digest(&self, digest: &[u8]) -> Vec<u8> {
+        let signature: Signature = self.key.sign_prehash(digest).unwrap();
         let (r, s) = signature.split_bytes();
         seq(&[&unsigned(&r), &unsigned(&s)])
     }
@@ -326,8 +333,18 @@ impl Template {
         self
     }
 
+    /// Signed over SHA-1.
+    pub fn over_sha1(mut self) -> Self {
+        self.algorithm = seq(&[&identifier(oid::ECDSA_WITH_SHA1)]);
+        self
+    }
+
     pub fn der(&self) -> Vec<u8> {
-        self.signed_by(&self.issuer.name, |tbs| self.issuer.sign(tbs))
+        let is_over_sha1 = contains(&self.algorithm, oid::ECDSA_WITH_SHA1);
+        self.signed_by(&self.issuer.name, |tbs| match is_over_sha1 {
+            true => self.issuer.sign_digest(&Sha1::digest(tbs)),
+            false => self.issuer.sign(tbs),
+        })
     }
 
     /// The certificate by an issuer with any kind of key: its name, and what signs.

@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use testkit::forge::{Ca, Template, modulus, named, oid, rsa_spki};
 use testkit::swtpm::{Factory, Kind, Maker};
 use tests::programs;
 use tests::tpm::{client, ek_kind, start};
@@ -86,17 +87,16 @@ fn untrusted_ek_certificate_is_reported_with_reason_and_advice() -> Result<()> {
 #[test]
 fn relaxed_checks_require_their_options() -> Result<()> {
     let world = desk()?;
-    let openssl = |arguments: &str| -> Result<()> {
-        let place = world.path("");
-        let script = format!("cd \"$1\" && openssl {arguments}");
-        run("sh", &["-c", &script, "openssl", &place.display().to_string()]).map(drop)
-    };
-    fs::write(world.path("ext"), "basicConstraints=critical,CA:FALSE\n")?;
-    let new = "req -newkey rsa:2048 -nodes -subj /CN=old";
-    openssl(&format!("{new} -x509 -days 99 -keyout ca.key -out ca.pem"))?;
-    openssl(&format!("{new} -keyout ek.key -out ek.csr"))?;
-    let sign = "x509 -req -in ek.csr -CA ca.pem -CAkey ca.key -set_serial 7 -extfile ext -sha1";
-    openssl(&format!("{sign} -days 99 -out old.pem"))?;
+    let ca = Ca::new("old");
+    let key = rsa_spki(&modulus("old", 256), &[1, 0, 1]);
+    let old = Template::ek(&key)
+        .without(oid::EXTENDED_KEY_USAGE)
+        .without(oid::SUBJECT_ALT_NAME)
+        .with(|ek| ek.subject = named("old"))
+        .issued_by(&ca)
+        .over_sha1();
+    fs::write(world.path("ca.pem"), ca.root().pem())?;
+    fs::write(world.path("old.pem"), old.pem())?;
     let said = check(&world, &["--cas", "ca.pem", "old.pem"])?;
     let [what, advice] = said.failure(1)?;
     assert!(what.contains("is not marked as an EK certificate"), "{what}");
