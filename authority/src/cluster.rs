@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use tracing::{info, warn};
 
 use crate::data_directory::{
-    DataDirectory, Lock, Nascent, check_owner, open_own, read_private, replace_private,
+    DataDirectory, Lock, Nascent, check_own, check_owner, open_own, read_private, replace_private,
 };
 use crate::issue::{CaKey, ClusterName, IssueError, Issuer, SshAuthority, X509Authority};
 use crate::store::{RedbStore, StoreError};
@@ -88,9 +88,7 @@ impl Cluster {
             )),
             _ => {
                 let database = path.join(DATABASE);
-                if database.exists() {
-                    check_owner(&database)?;
-                }
+                check_own(&database)?;
                 // Before anything is stored that an older program cannot read.
                 set_layout(directory)?;
                 Ok(Self { issuer: found, origin, database })

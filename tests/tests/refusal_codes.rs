@@ -13,6 +13,7 @@ fn expected(code: Code) -> Exit {
         Code::TokenUnknown
         | Code::TokenExpired
         | Code::TokenRole
+        | Code::TokenBot
         | Code::BotUnknown
         | Code::Evidence(_)
         | Code::EkNotAllowed

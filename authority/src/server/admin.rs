@@ -4,20 +4,29 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use host::unix_socket;
 use rustix::io::Errno;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
+use tonic::transport::server::{Connected, UdsConnectInfo};
 use tracing::warn;
 
+use super::KEEPALIVE;
 use crate::data_directory::{DataDirectory, Lock, is_trusted};
 
 /// Connections that wait to be served.
 const MAX_READY: usize = 8;
+
+/// A client answers the pings that follow each [`KEEPALIVE`]; who has not begun to speak HTTP/2 gets none.
+const MAX_SILENCE: Duration = KEEPALIVE.saturating_mul(2);
 
 /// How long to wait when the system has no more files or memory for connections.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -48,14 +57,14 @@ impl AdminSocket {
     }
 
     /// Connections of those who may command the authority: its own user, and root.
-    pub(super) fn connections(self) -> impl Stream<Item = io::Result<UnixStream>> {
+    pub(super) fn connections(self) -> impl Stream<Item = io::Result<Attended>> {
         let Self { listener, path, spare } = self;
         let remove = RemoveSocket(path);
         let (ready, connections) = mpsc::channel(MAX_READY);
         tokio::spawn(accept_all(listener, spare, ready));
         ReceiverStream::new(connections).map(move |stream| {
             let _ = &remove;
-            Ok(stream)
+            Ok(Attended::new(stream, MAX_SILENCE))
         })
     }
 }
@@ -121,11 +130,85 @@ fn is_operator(stream: &UnixStream) -> bool {
     false
 }
 
+/// A connection that is closed when its peer has sent nothing for some time.
+pub(super) struct Attended {
+    stream: UnixStream,
+    limit: Duration,
+    silence: Pin<Box<Sleep>>,
+}
+
+impl Attended {
+    fn new(stream: UnixStream, limit: Duration) -> Self {
+        Self { stream, limit, silence: Box::pin(sleep(limit)) }
+    }
+}
+
+impl AsyncRead for Attended {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_ready() {
+            let end = Instant::now() + self.limit;
+            self.silence.as_mut().reset(end);
+            return read;
+        }
+        ready!(self.silence.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncWrite for Attended {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl Connected for Attended {
+    type ConnectInfo = UdsConnectInfo;
+
+    fn connect_info(&self) -> UdsConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
 struct RemoveSocket(PathBuf);
 
 impl Drop for RemoveSocket {
     fn drop(&mut self) {
         // The next start removes it if we cannot.
         let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn silent_connection_is_closed() {
+        let (mut operator, served) = UnixStream::pair().unwrap();
+        let mut served = Attended::new(served, Duration::from_millis(20));
+        operator.write_all(b"PRI").await.unwrap();
+        served.read_exact(&mut [0; 3]).await.unwrap();
+        let ended = timeout(MAX_SILENCE, served.read(&mut [0])).await.unwrap();
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -43,7 +43,7 @@ impl Authority {
         let token = self.open_token(instance.status.join_token.as_str(), now).await?;
         if token.bot != instance.spec.bot_name {
             let reason = format!("the token {} is now for the bot {}", token.name, token.bot);
-            return Err(Refusal::new(Code::TokenRole, reason));
+            return Err(Refusal::new(Code::TokenBot, reason));
         }
         token.vouched(ek)?;
         token.admits(ek)

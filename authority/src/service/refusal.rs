@@ -21,6 +21,8 @@ pub enum Code {
     TokenExpired,
     /// The token does not let bots in.
     TokenRole,
+    /// The token by which the instance joined is for another bot now.
+    TokenBot,
     /// The token's bot does not exist.
     BotUnknown,
     /// The verifier does not accept the EK or the join key; the code is its own.
@@ -65,10 +67,11 @@ pub enum Code {
 
 impl Code {
     /// All of them; of the verifier's own codes, one.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::TokenUnknown,
         Self::TokenExpired,
         Self::TokenRole,
+        Self::TokenBot,
         Self::BotUnknown,
         Self::Evidence("ek_untrusted"),
         Self::EkNotAllowed,
@@ -97,6 +100,7 @@ impl Code {
             Self::TokenUnknown => "token_unknown",
             Self::TokenExpired => "token_expired",
             Self::TokenRole => "token_role",
+            Self::TokenBot => "token_bot",
             Self::BotUnknown => "bot_unknown",
             Self::Evidence(code) => code,
             Self::EkNotAllowed => "ek_not_allowed",

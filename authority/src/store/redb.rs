@@ -4,9 +4,7 @@
 //! joins share the price of one flush to disk.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
 use std::ops::Bound;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
@@ -16,6 +14,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Change, Keyed, Pending, Range, Store, StoreError, Table};
+use crate::data_directory::{open_own, private};
 
 /// Batches that wait for the writer; who comes later waits before the queue.
 const QUEUE: usize = 256;
@@ -43,7 +42,7 @@ struct Request {
 impl RedbStore {
     /// Makes an empty database, in a file that only its owner can read.
     pub fn create(path: &Path) -> Result<(), StoreError> {
-        let file = private(path, OpenOptions::new().create_new(true)).map_err(failed)?;
+        let file = open_own(path, private().create_new(true)).map_err(failed)?;
         let database = builder().create_with_backend(FileBackend::new(file).map_err(failed)?);
         tables(&database.map_err(failed)?)
     }
@@ -267,7 +266,7 @@ impl DatabaseFile {
             None => {
                 let damaged =
                     |how: &str| StoreError::Damaged(format!("{} {how}", self.path.display()));
-                let file = private(&self.path, &mut OpenOptions::new());
+                let file = open_own(&self.path, &mut private());
                 let file = file.map_err(|cause| match cause.kind() {
                     std::io::ErrorKind::NotFound => damaged("is missing"),
                     _ => StoreError::Failed(format!("{}: {cause}", self.path.display())),
@@ -311,10 +310,6 @@ fn tables(database: &Database) -> Result<(), StoreError> {
 
 fn definition(table: Table) -> TableDefinition<'static, &'static str, &'static [u8]> {
     TableDefinition::new(table.name())
-}
-
-fn private(path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
-    options.read(true).write(true).mode(0o600).open(path)
 }
 
 fn failed(cause: impl Into<redb::Error>) -> StoreError {

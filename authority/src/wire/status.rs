@@ -21,6 +21,11 @@ impl From<Refusal> for Status {
             Code::TokenRole => {
                 (denied, "can not join the cluster, the token does not allow role Bot")
             }
+            Code::TokenBot => (
+                denied,
+                "access denied: the token that this host joined with is for another bot now; to become \
+                 that bot, run `agent join` again, or stop the agent and remove its storage",
+            ),
             Code::BotUnknown => (denied, "access denied"),
             Code::Evidence(code) => (denied, evidence(code)),
             Code::AnswerWrong => (denied, "validating TPM: invalid credential activation solution"),

@@ -177,12 +177,14 @@ async fn a_token_that_no_longer_lets_the_tpm_in_ends_renewals() {
     for (yaml, refusal, code) in [
         (other, "ek_not_allowed", Code::PermissionDenied),
         (expired, "token_expired", Code::PermissionDenied),
-        (stranger, "token_role", Code::PermissionDenied),
+        (stranger, "token_bot", Code::PermissionDenied),
         (node, "token_role", Code::PermissionDenied),
         (with_cas, "evidence_outdated", Code::Unauthenticated),
     ] {
         harness.create(&yaml).await;
-        assert_eq!(assert_refused(&harness, &mut client, refusal).await.code(), code, "{refusal}");
+        let status = assert_refused(&harness, &mut client, refusal).await;
+        assert_eq!(status.code(), code, "{refusal}");
+        assert_eq!(status.message().contains("is for another bot now"), refusal == "token_bot");
         harness.create(&sound).await;
         renew(&mut client, 0).await.unwrap();
     }

@@ -117,13 +117,14 @@ fn address_in_use_is_found_before_a_cluster_is_made() {
     }
 }
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "lock",
     "audit.jsonl",
     "cluster/x509-ca.key",
     "cluster/x509-ca.pem",
     "cluster/ssh-ca.key",
     "cluster/ssh-ca.pub",
+    "cluster/store.redb",
 ];
 
 #[test]
@@ -147,7 +148,7 @@ fn data_of_another_user_is_refused() {
 }
 
 #[test]
-fn symbolic_links_in_place_of_keys_lock_and_log_are_refused() {
+fn symbolic_links_in_place_of_keys_store_lock_and_log_are_refused() {
     let place = Place::new();
     assert_eq!(place.start(&["--cluster-name", CLUSTER]).terminate(), Some(0));
     for name in FILES {
@@ -162,7 +163,7 @@ fn symbolic_links_in_place_of_keys_lock_and_log_are_refused() {
 }
 
 #[test]
-fn irregular_files_in_place_of_keys_lock_and_log_are_refused() {
+fn irregular_files_in_place_of_keys_store_lock_and_log_are_refused() {
     let place = Place::new();
     assert_eq!(place.start(&["--cluster-name", CLUSTER]).terminate(), Some(0));
     for name in FILES {
