@@ -16,7 +16,7 @@ use host::manual::Shell;
 use tls::CaPin;
 use tpm2::transport::Tcti;
 
-use crate::config::{Address, ConfigFile, Overrides};
+use crate::config::{Address, ConfigFile, Overrides, Token, token};
 use crate::tpm::inventory::EkChoice;
 use crate::tpm::passwords::PasswordFiles;
 
@@ -214,9 +214,9 @@ pub struct Join {
         required = true
     )]
     pub authority: Vec<Address>,
-    /// Name of the join token; it is not a secret
-    #[arg(long, value_name = "NAME", env = "AGENT_TOKEN")]
-    pub token: String,
+    /// Name of the join token, or absolute path of a file that contains it; the name is not a secret
+    #[arg(long, value_name = "NAME", env = "AGENT_TOKEN", value_parser = token)]
+    pub token: Token,
     /// CA pin of the cluster, as shown by `authority status`; may be given several times
     #[arg(long, value_name = "PIN", required = true)]
     pub ca_pin: Vec<CaPin>,
@@ -280,4 +280,26 @@ pub enum Format {
     Text,
     /// JSON
     Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_given_to_join_as_token_is_that_of_a_file() {
+        let token = |value: &str| {
+            let arguments =
+                ["agent", "join", "--authority", "a:1", "--storage", "s", "--token", value];
+            let pin = ["--ca-pin".to_owned(), format!("sha256:{}", "ab".repeat(32))];
+            let arguments =
+                arguments.map(OsString::from).into_iter().chain(pin.map(OsString::from));
+            match parse(arguments).unwrap().command {
+                Command::Join(join) => join.token,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(token("/etc/token"), Token::File("/etc/token".into()));
+        assert_eq!(token("web"), Token::Value("web".to_owned()));
+    }
 }

@@ -89,12 +89,22 @@ pub struct Failure {
     pub message: String,
     /// What to do about it; shown as one line, and left out if it is empty.
     pub advice: String,
+    /// The report of a library, in its own terms: for the log at debug level. Empty if there is none.
+    pub cause: String,
 }
 
 impl Failure {
     /// A failure with advice.
     pub fn new(exit: Exit, message: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), advice: advice.into() }
+        Self { exit, message: message.into(), advice: advice.into(), cause: String::new() }
+    }
+
+    /// The same, with the error of a library, and the errors behind it, as the cause.
+    #[must_use]
+    pub fn caused_by(mut self, error: &dyn std::error::Error) -> Self {
+        let chain = std::iter::successors(Some(error), |error| error.source());
+        self.cause = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        self
     }
 
     /// An error of the operating system.

@@ -141,8 +141,10 @@ impl Connection {
         let end = End::default();
         let io = Charged::<_, Http2Frames>::new(Watched { tls, end: end.clone() }, budget.clone());
         let io = TokioIo::new(io);
-        let channel =
-            Channel::open(io).await.map_err(|error| unreachable(address, &error.to_string()))?;
+        let channel = Channel::open(io).await.map_err(|error| {
+            let failure = unreachable(address, "it closed the connection").failure;
+            Unopened::silent(failure.caused_by(&error))
+        })?;
         Ok(Self { channel, exporter, end, budget })
     }
 }

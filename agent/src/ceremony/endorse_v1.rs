@@ -1,5 +1,6 @@
 //! The network's half of a join. docs/protocol.md tells the ceremony; `proto::transcript` has the bytes of the proof.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use host::exit::{Exit, Failure};
@@ -272,6 +273,15 @@ fn disorder(sent: &str) -> Failure {
 /// [`Exit::Refused`]; an authority that cannot decide now is [`Exit::Unavailable`], so that the
 /// agent tries again soon.
 pub fn refused(status: &Status) -> Failure {
+    // A status that the authority sent has no source; with one it is a library's at this end.
+    if let Some(cause) = status.source() {
+        return Failure::new(
+            Exit::Unavailable,
+            "the connection to the authority was lost",
+            "try again; check the authority's log and the network",
+        )
+        .caused_by(cause);
+    }
     let said = status.message();
     let said = said.get(..said.floor_char_boundary(MAX_REASON)).unwrap_or(said);
     match status.code() {
@@ -325,6 +335,17 @@ mod tests {
         assert_eq!(same.failure.message, "refused by the authority: not signed");
         let busy = Unopened::from(Status::resource_exhausted("busy")).after(&denied("not signed"));
         assert_eq!(busy.failure.message, "the authority is busy: busy");
+    }
+
+    #[test]
+    fn lost_connection_is_reported_without_the_words_of_libraries() {
+        let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let status = Status::from_error(Box::new(reset));
+        let failure = refused(&status);
+        assert_eq!(failure.exit, Exit::Unavailable);
+        assert_eq!(failure.message, "the connection to the authority was lost");
+        assert_eq!(failure.cause, "connection reset");
+        assert_eq!(refused(&Status::unavailable("stopping")).cause, "");
     }
 
     /// As many entries as an answer has room for.

@@ -32,9 +32,15 @@ pub(super) fn handshake_failure(address: &str, error: &io::Error) -> Failure {
             "check that the address is the authority's and that no one intercepts the connection",
         ),
         Some(_) => failure(
-            format!("TLS with {address} failed: {error}"),
+            format!("TLS with {address} failed: its messages are not those of an authority"),
             "check that the address is the authority's",
-        ),
+        )
+        .caused_by(error),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => failure(
+            format!("{address} closed the connection during the TLS handshake"),
+            "check the authority's log, and try again",
+        )
+        .caused_by(error),
         None => failure(
             format!("TLS with {address} failed: {error}"),
             "check the authority's log, and try again",
@@ -109,7 +115,7 @@ fn alert_name(alert: AlertDescription) -> String {
 mod tests {
     use std::sync::Arc;
 
-    use rustls::OtherError;
+    use rustls::{InvalidMessage, OtherError};
 
     use super::*;
 
@@ -137,6 +143,20 @@ mod tests {
         assert!(expired.contains("has expired\ncompare the clocks"), "{expired}");
         let other = message(E::Other(OtherError(Arc::new(PinError::NotCa))));
         assert!(other.contains("is not a CA certificate; compare the pin"), "{other}");
+    }
+
+    #[test]
+    fn words_of_libraries_are_for_the_log() {
+        for (error, words) in [
+            (io::Error::new(io::ErrorKind::UnexpectedEof, "tls handshake eof"), "closed the conn"),
+            (io::Error::other(Error::InvalidMessage(InvalidMessage::InvalidContentType)), "not th"),
+        ] {
+            let failure = handshake_failure("a:1", &error);
+            assert!(failure.message.contains(words), "{failure}");
+            let cause = error.to_string();
+            assert!(failure.cause.contains(&cause), "{failure:?}");
+            assert!(!failure.to_string().contains(&cause), "{failure}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::storage::Storage;
 use crate::tpm::thread::{Audience, Meter, TpmThread};
 
 pub(crate) fn run(arguments: &Join) -> Result<(), Failure> {
+    let token = arguments.token.read()?;
     let storage = Storage::open(&arguments.storage.storage)?;
     let known = Storage::identity(&arguments.storage.storage)?;
     // Another EK is wanted where another kind is asked for by name.
@@ -24,20 +25,17 @@ pub(crate) fn run(arguments: &Join) -> Result<(), Failure> {
     let passwords = arguments.passwords.read()?;
     let meter = Meter::default();
     let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, meter.clone(), Audience::Person)?;
-    let wanted = Wanted {
-        token: arguments.token.clone(),
-        choice: arguments.ek.ek,
-        known,
-        passwords,
-        ttl: DEFAULT_TTL,
-    };
-    let identity = block_on(client.join(&tpm, wanted))??;
+    let wanted = Wanted { token, choice: arguments.ek.ek, known, passwords, ttl: DEFAULT_TTL };
+    let log = Log::new(LogFormat::Text, if arguments.debug { Level::Debug } else { Level::Info });
+    let joined = block_on(client.join(&tpm, wanted))?;
+    let identity = joined.inspect_err(|failure| {
+        if !failure.cause.is_empty() {
+            log.debug("caused by", &[("cause", &failure.cause)]);
+        }
+    })?;
     storage.store(&identity)?;
-    if arguments.debug {
-        let (commands, busy) = meter.read();
-        let log = Log::new(LogFormat::Text, Level::Debug);
-        log.debug("joined", &[("tpm_commands", &commands), ("tpm_seconds", &busy.as_secs_f64())]);
-    }
+    let (commands, busy) = meter.read();
+    log.debug("joined", &[("tpm_commands", &commands), ("tpm_seconds", &busy.as_secs_f64())]);
     write(
         format!(
             "Joined cluster {} as bot {}\nSPIFFE ID:   {}\nValid until: {}\nStored in:   {}\n",

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use host::exit::Failure;
 use rustix::fs::{Access, access};
 
+use super::elf;
 use super::finding::{Finding, Severity};
 use super::settings::HOOK_PATH;
 use super::settings::{Destination, ReloadAction, Service, Settings, Storage};
@@ -41,7 +42,7 @@ fn of_service(service: &Service) -> Vec<Finding> {
 fn of_hook(service: &str, action: &ReloadAction) -> Option<Finding> {
     let whose = |what: String| format!("the reload hook of {service}: {what}");
     match action {
-        ReloadAction::Command { program, .. } => of_program(program)
+        ReloadAction::Command { program, arguments } => of_command(program, arguments)
             .map(|(severity, what, advice)| finding(severity, whose(what), &advice)),
         ReloadAction::SystemdUnit(_) => of_program("systemctl")
             .map(|(severity, what, advice)| finding(severity, whose(what), &advice)),
@@ -53,6 +54,30 @@ fn of_hook(service: &str, action: &ReloadAction) -> Option<Finding> {
             })
         }
     }
+}
+
+/// As [`of_program`]; of `env` also for the program that it runs.
+fn of_command(program: &str, arguments: &[String]) -> Option<(Severity, String, String)> {
+    let behind = || {
+        let program = behind_env(program, arguments.iter().map(String::as_str))?;
+        of_program(program)
+    };
+    of_program(program).or_else(behind)
+}
+
+/// The program that `env` runs. With options, or with another search path, that is for `env` to say.
+fn behind_env<'a>(program: &str, arguments: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if Path::new(program).file_name() != Some("env".as_ref()) {
+        return None;
+    }
+    for argument in arguments {
+        match argument.split_once('=') {
+            Some(("PATH", _)) => return None,
+            Some(_) => {}
+            None => return Some(argument).filter(|argument| !argument.starts_with('-')),
+        }
+    }
+    None
 }
 
 /// What keeps a program from being run, and what to do about it.
@@ -74,26 +99,33 @@ fn of_program(program: &str) -> Option<(Severity, String, String)> {
     if !can_execute(&path) {
         return error(format!("{shown} cannot be executed"), &format!("chmod +x {shown}"));
     }
-    match head(&path) {
+    match of_content(&path) {
         Err(cause) => return error(format!("{shown}: {cause}"), ""),
-        Ok(head) => {
-            if let Some((what, advice)) = of_head(&head) {
-                return error(format!("{shown} {what}"), &advice);
-            }
-        }
+        Ok(Some((what, advice))) => return error(format!("{shown} {what}"), &advice),
+        Ok(None) => {}
     }
     let Failure { message, advice, .. } = trusted::check(&path).err()?;
     Some((Severity::Warning, message, advice))
 }
 
-/// What is wrong with the beginning of a program.
-fn of_head(head: &[u8]) -> Option<(String, String)> {
+/// What is wrong with the content of a program.
+fn of_content(path: &Path) -> std::io::Result<Option<(String, String)>> {
+    let file = File::open(path)?;
+    let mut head = Vec::new();
+    (&file).take(MAX_SHEBANG as u64).read_to_end(&mut head)?;
+    if head.starts_with(elf::MAGIC) {
+        let fault = elf::fault(&file)?;
+        return Ok(fault.map(|fault| (fault.to_string(), fault.advice().into())));
+    }
     let Some(line) = head.strip_prefix(b"#!") else {
-        let is_program = head.starts_with(b"\x7fELF");
         let advice = "start it with the interpreter's path, as in #!/bin/sh";
-        return (!is_program)
-            .then(|| ("does not start with an interpreter line".into(), advice.into()));
+        return Ok(Some(("does not start with an interpreter line".into(), advice.into())));
     };
+    Ok(of_interpreter_line(line))
+}
+
+/// What is wrong with a script's first line, behind its `#!`.
+fn of_interpreter_line(line: &[u8]) -> Option<(String, String)> {
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
     if line.ends_with(b"\r") {
         let advice = "convert it to Unix line endings: sed -i 's/\\r$//'";
@@ -109,7 +141,13 @@ fn of_head(head: &[u8]) -> Option<(String, String)> {
         let what = format!("needs the interpreter {interpreter:?}, which cannot be run");
         return Some((what, "install it, or correct the interpreter line".into()));
     }
-    None
+    // The kernel passes the rest of the line as one argument.
+    let rest = text.trim_start().strip_prefix(interpreter)?.trim();
+    let program = behind_env(interpreter, std::iter::once(rest).filter(|rest| !rest.is_empty()))?;
+    find(program).is_none_or(|path| !can_execute(&path)).then(|| {
+        let what = format!("needs the interpreter {program:?}, which cannot be run");
+        (what, format!("install it in one of {HOOK_PATH}, or correct the interpreter line"))
+    })
 }
 
 /// Where a program is that is run with our `PATH`, from the root of the file system.
@@ -128,12 +166,6 @@ fn can_execute(path: &Path) -> bool {
         let path: &CStr = &path;
         access(path, Access::EXEC_OK).is_ok()
     })
-}
-
-fn head(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut head = Vec::new();
-    File::open(path)?.take(MAX_SHEBANG as u64).read_to_end(&mut head)?;
-    Ok(head)
 }
 
 fn not_a_directory(whose: &str, path: &Path) -> Option<Finding> {
@@ -174,6 +206,11 @@ mod tests {
             ("#!/no/such/sh\n", 0o755, Some("\"/no/such/sh\", which cannot be run")),
             ("#!/tmp\n", 0o755, Some("cannot be run")),
             ("#!\n", 0o755, Some("cannot be run")),
+            ("#!/usr/bin/env sh\n", 0o755, None),
+            ("#!/usr/bin/env -S sh -e\n", 0o755, None),
+            ("#!/usr/bin/env no-such-program\n", 0o755, Some("\"no-such-program\", which")),
+            ("#!/usr/bin/env sh -e\n", 0o755, Some("\"sh -e\", which cannot be run")),
+            ("\x7fELF", 0o755, Some("damaged")),
             ("true\n", 0o755, Some("interpreter line")),
             ("", 0o755, Some("interpreter line")),
         ] {
@@ -196,6 +233,22 @@ mod tests {
             open.0 == Severity::Warning && open.1.contains("other users can write to"),
             "{open:?}"
         );
+    }
+
+    #[test]
+    fn program_that_env_would_run_is_looked_for() {
+        for (arguments, words) in [
+            (&["sh"][..], None),
+            (&["no-such-program"], Some("no-such-program does not exist")),
+            (&["A=b", "/no/such/program", "x"], Some("/no/such/program does not exist")),
+            (&["PATH=/opt", "no-such-program"], None),
+            (&["-u", "A", "no-such-program"], None),
+            (&[], None),
+        ] {
+            let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
+            let found = of_command("env", &arguments).map(|(_, what, _)| what);
+            assert_eq!(found.as_deref(), words, "{arguments:?}");
+        }
     }
 
     #[test]

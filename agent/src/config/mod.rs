@@ -7,6 +7,7 @@
 mod address;
 mod directories;
 mod document;
+mod elf;
 mod files;
 mod finding;
 pub(crate) mod hooks;
@@ -30,6 +31,7 @@ pub use files::NamedFile;
 pub use finding::{Finding, Findings, Location, Severity};
 pub use load::{ConfigFile, DEFAULT_PATH, LoadError};
 pub(crate) use overrides::storage;
+pub(crate) use overrides::token;
 pub use overrides::{Overrides, PlainService};
 pub use reference::{KeySection, reference};
 pub use settings::*;

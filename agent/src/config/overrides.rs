@@ -133,11 +133,14 @@ impl FromStr for PlainService {
 }
 
 /// An absolute path names a file that contains the token.
-pub(super) fn token(text: &str) -> Result<Token, &'static str> {
+pub(crate) fn token(text: &str) -> Result<Token, &'static str> {
     match text {
         "" => Err("the name of the token is missing"),
         path if path.starts_with('/') => Ok(Token::File(path.into())),
         name if name.len() > 256 => Err("the name of a token has at most 256 bytes"),
+        name if name.contains('/') => {
+            Err("the name of a token has no `/`; a file that contains it needs an absolute path")
+        }
         name if name.contains(|c: char| c.is_whitespace() || c.is_control()) => {
             Err("the name of a token has no spaces or control characters")
         }

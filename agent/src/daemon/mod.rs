@@ -239,8 +239,13 @@ impl Daemon {
         let mut seed = [0];
         tpm2::crypto::random(&mut seed).map_err(Failure::bug)?;
         let [seed] = seed;
+        let shown = match &event {
+            Event::Configured(_) => "Configured".to_owned(),
+            event => format!("{event:?}"),
+        };
         let (machine, actions) = self.machine.clone().next(event, now(), seed);
         self.machine = machine;
+        self.log.debug("event", &[("event", &shown), ("actions", &format!("{actions:?}"))]);
         for action in actions {
             match action {
                 Action::Begin(job) => self.begin(job)?,
@@ -361,6 +366,9 @@ impl Daemon {
             what,
             &[("name", &name), ("reason", &failure.message), ("advice", &failure.advice)],
         );
+        if !failure.cause.is_empty() {
+            self.log.debug("caused by", &[("name", &name), ("cause", &failure.cause)]);
+        }
     }
 }
 

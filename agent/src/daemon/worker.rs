@@ -6,6 +6,7 @@ mod found;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
+use host::clock;
 use host::exit::{Exit, Failure};
 use proto::v1::SubjectForm;
 
@@ -227,7 +228,8 @@ impl Worker {
         let known = known.map_err(|error| Failure::new(Exit::Data, error, "remove the storage"))?;
         let wanted = Wanted { token, choice, known, passwords, ttl: self.settings.lifetime.ttl };
         let (tpm, end) = self.open_tpm().await?;
-        let joined = self.stop.limit(self.client.join(&tpm, wanted)).await;
+        let joined = self.stop.limit(self.client.join(&tpm, wanted));
+        let joined = call(self.log, "join", joined).await;
         self.close(&tpm, end).await;
         self.keep(joined?).await
     }
@@ -241,9 +243,9 @@ impl Worker {
     async fn renew(&mut self) -> Result<Validity, Denied> {
         let identity = self.identity.clone().ok_or_else(|| Failure::bug("no identity to renew"))?;
         let ttl = self.settings.lifetime.ttl;
-        let stop = self.stop.clone();
+        let (stop, log) = (self.stop.clone(), self.log);
         let connection = self.connection(&identity).await?;
-        let renewed = stop.limit(connection.renew(&identity, ttl)).await?;
+        let renewed = call(log, "renew", stop.limit(connection.renew(&identity, ttl))).await?;
         self.keep(renewed).await
     }
 
@@ -276,7 +278,7 @@ impl Worker {
                 let passwords = blocking(move || settings.tpm.passwords.read()).await?;
                 let (tpm, end) = self.open_tpm().await?;
                 let authenticated = self.client.authenticate(&tpm, identity, passwords);
-                let authenticated = self.stop.limit(authenticated).await;
+                let authenticated = call(self.log, "connect", self.stop.limit(authenticated)).await;
                 self.close(&tpm, end).await;
                 authenticated?
             }
@@ -316,7 +318,7 @@ impl Worker {
         let identity = self.identity.clone().ok_or_else(|| Failure::bug("no identity"))?;
         let key = SoftwareKey::generate()?;
         let ttl = service.lifetime.ttl;
-        let stop = self.stop.clone();
+        let (stop, log) = (self.stop.clone(), self.log);
         let connection = self.connection(&identity).await?;
         // The files of an identity are for Teleport's software, those of `x509` for any.
         let subject = match service.kind {
@@ -324,7 +326,7 @@ impl Worker {
             ServiceKind::X509 { .. } => SubjectForm::Plain,
         };
         let issued = connection.issue(&key, service.name.as_str(), subject, ttl);
-        let credentials = stop.limit(issued).await?;
+        let credentials = call(log, "issue", stop.limit(issued)).await?;
         let validity = credentials.validity;
         let issued = Issued { key: Arc::new(key), credentials, cluster: identity.cluster };
         self.cache.publish(&service.name, issued);
@@ -442,6 +444,21 @@ fn sinks(settings: &Settings, cache: &Cache, before: &[Arc<FileSink>]) -> Vec<Ar
         Arc::new(FileSink::new(service, host, cache.watch(&service.name), before))
     };
     settings.services.iter().map(sink).collect()
+}
+
+/// A call to the authority, and its line in the log.
+async fn call<T, E>(
+    log: Log,
+    name: &str,
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let begin = clock::boot();
+    let answer = answer.await;
+    let took = clock::boot().saturating_sub(begin).as_millis();
+    let fields: [(&str, &dyn std::fmt::Display); 3] =
+        [("call", &name), ("milliseconds", &took), ("success", &answer.is_ok())];
+    log.debug("called the authority", &fields);
+    answer
 }
 
 /// What waits for a disk or a program does not hold up who asks for the daemon's health.

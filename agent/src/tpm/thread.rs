@@ -2,6 +2,7 @@
 //! this thread and waits, without holding anything else up.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -110,6 +111,15 @@ impl Audience {
         }
     }
 
+    /// Its name and how long it took. What a command contains can be secret.
+    fn executed(self, command: CommandCode, took: Duration) {
+        if let Self::Log(log) = self {
+            let fields: [(&str, &dyn Display); 2] =
+                [("command", &command), ("milliseconds", &took.as_millis())];
+            log.debug("TPM command", &fields);
+        }
+    }
+
     fn warn(self, remark: &str) {
         match self {
             Self::Person => {
@@ -161,7 +171,10 @@ impl TpmThread {
                 match tcti.open() {
                     Ok(inner) => {
                         let _ = opening.send(Ok(()));
-                        work(tpm2::Tpm::new(Metered { inner, meter: metering }), &waiting);
+                        work(
+                            tpm2::Tpm::new(Metered { inner, meter: metering, audience }),
+                            &waiting,
+                        );
                     }
                     Err(error) => drop(opening.send(Err(failure::open(&error)))),
                 }
@@ -292,6 +305,7 @@ fn code(command: &[u8]) -> u32 {
 pub struct Metered<T> {
     inner: T,
     meter: Meter,
+    audience: Audience,
 }
 
 impl<T: Transport> Transport for Metered<T> {
@@ -300,9 +314,10 @@ impl<T: Transport> Transport for Metered<T> {
         self.meter.begin(command, before);
         let result = self.inner.exchange(command, response);
         self.meter.0.running.store(0, Ordering::Relaxed);
-        let took = clock::boot().saturating_sub(before).as_nanos();
+        let took = clock::boot().saturating_sub(before);
+        self.audience.executed(CommandCode(code(command)), took);
         self.meter.0.commands.fetch_add(1, Ordering::Relaxed);
-        let took = u64::try_from(took).unwrap_or(u64::MAX);
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.meter.0.nanoseconds.fetch_add(took, Ordering::Relaxed);
         result
     }
@@ -387,7 +402,11 @@ mod tests {
             }
         }
         let meter = Meter::default();
-        let mut metered = Metered { inner: Asks(meter.clone()), meter: meter.clone() };
+        let mut metered = Metered {
+            inner: Asks(meter.clone()),
+            meter: meter.clone(),
+            audience: Audience::Person,
+        };
         let command = [0x80, 1, 0, 0, 0, 10, 0, 0, 1, 0x7a];
         metered.exchange(&command, &mut []).unwrap();
         assert_eq!((meter.running(), meter.read().0), (None, 1));

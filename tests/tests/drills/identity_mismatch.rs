@@ -126,6 +126,18 @@ fn services_of_another_identity_are_issued_again_at_a_start() -> Result<()> {
 }
 
 #[test]
+fn services_without_a_record_are_issued_again_at_a_start() -> Result<()> {
+    let swtpm = switched_on()?;
+    let (mut host, _) = joined(&swtpm)?;
+    host.kill()?;
+    std::fs::remove_file(host.path("bot/manifests.json"))?;
+    host.start()?;
+    host.until_logged("there is no record of the identity that they were issued to", 1)?;
+    host.until_logged("issued name=web", 2)?;
+    host.wait_healthy()
+}
+
+#[test]
 fn token_that_cannot_be_read_is_reported_at_a_start() -> Result<()> {
     let swtpm = switched_on()?;
     let (mut host, _) = joined(&swtpm)?;

@@ -120,7 +120,9 @@ impl Files {
     /// Tells the destination what was written to it, as far as that is known.
     fn expect(&self, service: &Service, sink: &FileSink) -> Result<(), Change> {
         let Some(storage) = &self.storage else { return Ok(()) };
-        let Some(issued) = storage.issued(&service.name) else { return Ok(()) };
+        let Some(issued) = storage.issued(&service.name) else {
+            return Err(Change::new("there is no record of the identity that they were issued to"));
+        };
         if issued.asked != sink.asked() {
             return Err(Change::new("the service's configuration was changed"));
         }
