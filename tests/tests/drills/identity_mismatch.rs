@@ -215,6 +215,7 @@ fn another_lifetime_takes_effect_at_a_start() -> Result<()> {
         ensure!(host.stored()?["ttl_seconds"] == 5 * 3600);
         Ok(())
     })?;
+    ensure!(host.count(" WARN ") == 0, "what the operator asked for is no fault: {}", host.log());
     // And then no more.
     host.kill()?;
     let placed = host.count("all credentials are valid and written");

@@ -109,6 +109,11 @@ impl Files {
         if !sink.destination().has_set() {
             return None;
         }
+        let issued = self.storage.as_ref().and_then(|storage| storage.issued(&service.name));
+        if issued.is_some_and(|issued| issued.asked != sink.asked()) {
+            self.log.info("the configuration was changed: issuing again", &[("name", &service.name)]);
+            return None;
+        }
         let found = self.expect(service, sink).and_then(|()| sink.validity());
         found.unwrap_or_else(|change| {
             let fields: [(&str, &dyn Display); 2] = [("name", &service.name), ("reason", &change)];
@@ -123,9 +128,6 @@ impl Files {
         let Some(issued) = storage.issued(&service.name) else {
             return Err(Change::new("there is no record of the identity that they were issued to"));
         };
-        if issued.asked != sink.asked() {
-            return Err(Change::new("the service's configuration was changed"));
-        }
         if self.identity.as_ref().is_some_and(|identity| identity.instance != issued.instance) {
             return Err(Change::new("they were issued to another identity"));
         }
