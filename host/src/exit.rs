@@ -51,7 +51,7 @@ impl Exit {
             Self::Usage => "usage error",
             Self::Data => "invalid data",
             Self::Unavailable => {
-                "unavailable: no answer, an address or directory in use, or a wrong clock"
+                "unavailable: no answer, an address or data directory in use, or a wrong clock"
             }
             Self::Bug => "internal error: please report it",
             Self::Io => "input or output failed",

@@ -1,5 +1,5 @@
 //! The thread that owns the TPM. A TPM runs one command at a time, and may be slow; the other threads hand work to
-//! this thread and waits, without holding anything else up.
+//! this thread and wait, without holding anything else up.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -32,8 +32,8 @@ pub type Tpm = tpm2::Tpm<HostTransport>;
 /// Work waiting for the TPM.
 const WAITING: usize = 8;
 
-/// After this time the user is notified of the delay.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(2);
+/// When the user is notified of the delay.
+const NOTICE_AFTER: Duration = Duration::from_secs(2);
 
 /// The kernel gives a chip five minutes for an RSA key; nothing takes longer.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -200,7 +200,7 @@ impl TpmThread {
             let _ = reply.send(job(tpm));
         });
         self.jobs.try_send(Job::Run(job)).map_err(|_| stuck())?;
-        let answer = match tokio::time::timeout(RETRY_TIMEOUT, &mut replied).await {
+        let answer = match tokio::time::timeout(NOTICE_AFTER, &mut replied).await {
             Ok(answer) => answer,
             Err(_) => {
                 self.audience.info(&waiting_for(self.meter.running()));
@@ -236,7 +236,7 @@ impl TpmThread {
             let _ = reply.send(job(tpm));
         });
         self.jobs.try_send(Job::Run(job)).map_err(|_| stuck())?;
-        replied.recv_timeout(RETRY_TIMEOUT).unwrap_or_else(|_| {
+        replied.recv_timeout(NOTICE_AFTER).unwrap_or_else(|_| {
             self.audience.info(&waiting_for(self.meter.running()));
             replied.recv_timeout(DEADLINE).map_err(|_| stuck())?
         })

@@ -111,7 +111,8 @@ impl Files {
         }
         let issued = self.storage.as_ref().and_then(|storage| storage.issued(&service.name));
         if issued.is_some_and(|issued| issued.asked != sink.asked()) {
-            self.log.info("the configuration was changed: issuing again", &[("name", &service.name)]);
+            self.log
+                .info("the configuration was changed: issuing again", &[("name", &service.name)]);
             return None;
         }
         let found = self.expect(service, sink).and_then(|()| sink.validity());
@@ -157,11 +158,12 @@ impl Files {
 pub(super) fn restore(storage: &Storage, identity: &Identity, log: Log) {
     let Err(change) = storage.check() else { return };
     match storage.store(identity) {
-        Ok(_) => {
-            log.warn("the stored files were changed: writing them again", &[("reason", &change)])
-        }
+        Ok(_) => log.warn(
+            "the stored files are not as they were written: writing them again",
+            &[("reason", &change)],
+        ),
         Err(failure) => log.warn(
-            "the stored files were changed",
+            "the stored files are not as they were written",
             &[("reason", &change), ("cause", &failure.message), ("advice", &failure.advice)],
         ),
     }

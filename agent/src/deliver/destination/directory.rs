@@ -175,7 +175,8 @@ impl Writer {
     /// How it differs; also if it is not known what was written.
     pub fn check(&self) -> Result<(), Change> {
         let held = self.held();
-        let unknown = || Change::new("the manifest is missing");
+        let unknown =
+            || Change::new("there is no manifest: an older version wrote them, or it was removed");
         let manifest = held.manifest.as_ref().ok_or_else(unknown)?;
         let config::Directory { path, symlinks, .. } = &self.directory.settings;
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;

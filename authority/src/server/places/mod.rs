@@ -23,7 +23,8 @@ pub(super) use self::limits::Limits;
 use crate::metrics::Metrics;
 use crate::service::{self, Source};
 
-/// The same of a connection on which a join is under way: a TPM may take seconds for its answer.
+/// A connection with a join in progress may be closed after this time, for one that needs its place: a TPM may take seconds for
+/// its answer.
 const JOIN_EXPENDABLE_AFTER: Duration = Duration::from_secs(10);
 
 /// An unproven connection is closed after this time without a join.
