@@ -6,6 +6,7 @@
 //! | [`exit`] | exit codes of sysexits.h, and failures with advice |
 //! | [`output`] | results on stdout, notes and warnings on stderr |
 //! | [`terminal`] | text from elsewhere, made harmless for a terminal and a log |
+//! | [`config`] | configuration files, with all findings at once and where they are |
 //! | [`log`] | the log's levels, formats and lines |
 //! | [`manual`] | manual pages and shell completions of a command line |
 //! | [`service_manager`] | sd_notify(3) |
@@ -22,6 +23,7 @@ pub mod bounded;
 pub mod budget;
 pub mod clock;
 pub mod command_line;
+pub mod config;
 pub mod diag;
 pub mod exit;
 pub mod frames;

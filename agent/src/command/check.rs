@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
     match result {
         Ok(_) => Ok(()),
         // The advice of others is to call us; here it stands with each finding.
-        Err(findings) => Err(Failure { advice: String::new(), ..Failure::from(&findings) }),
+        Err(findings) => Err(findings.failure("")),
     }
 }
 

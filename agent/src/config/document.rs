@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use host::config::finding::{Findings, Place, Source};
+use host::config::section::{Given, Keys, Section, parse as parse_node};
+use host::config::tree::{self, Node, Value};
 use host::go_duration;
 use host::log::LogFormat;
 use tls::CaPin;
@@ -11,16 +14,13 @@ use tpm2::transport::Tcti;
 
 use super::address::{Address, listener};
 use super::files::{self, NamedFile};
-use super::finding::{Findings, Place, Source};
 use super::overrides::{Overrides, token};
 use super::place::{self, path, relative};
-use super::section::{Given, Keys, Section, parse as parse_node};
 use super::service;
 use super::settings::{
     Acls, DEFAULT_STORAGE, DEFAULT_TTL, Directory, Lifetime, Renewal, Settings, Storage, Symlinks,
     Token, TpmSettings, Trust,
 };
-use super::tree::{self, Node, Value};
 use crate::tpm::inventory::EkChoice;
 use crate::tpm::passwords::PasswordFiles;
 

@@ -4,14 +4,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use host::bounded;
+use host::config::finding::{Finding, Location, Severity, Source};
+use host::config::tree::{Node, Value};
 use host::exit::{Exit, Failure};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tls::{CaPin, ServerTrust};
 
-use super::finding::{Finding, Location, Severity, Source};
 use super::settings::{Settings, Token, Trust};
-use super::tree::{Node, Value};
 use crate::{tpm::passwords, trusted};
 
 /// No name of a token is longer.

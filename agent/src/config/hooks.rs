@@ -6,11 +6,11 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use host::config::finding::{Finding, Severity};
 use host::exit::Failure;
 use rustix::fs::{Access, access};
 
 use super::elf;
-use super::finding::{Finding, Severity};
 use super::settings::HOOK_PATH;
 use super::settings::{Destination, ReloadAction, Service, Settings, Storage};
 use crate::trusted;

@@ -5,12 +5,12 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use host::config::finding::{Findings, Source};
+use host::config::tree::MAX_SIZE;
 use host::exit::{Exit, Failure};
 
 use super::document::{Loaded, read_with};
-use super::finding::{Findings, Source};
 use super::overrides::Overrides;
-use super::tree::MAX_SIZE;
 use crate::trusted;
 
 /// The default path.
@@ -37,7 +37,9 @@ impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
         match error {
             LoadError::Unreadable(failure) => failure,
-            LoadError::Unusable(findings) => Self::from(&findings),
+            LoadError::Unusable(findings) => {
+                findings.failure("run `agent check` for all errors and advice")
+            }
         }
     }
 }

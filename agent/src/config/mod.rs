@@ -1,26 +1,23 @@
 //! The configuration file: version 2 of tbot's, with a section about the TPM.
 //!
-//! The text becomes a tree that knows where each value stands (`tree`); sections know their keys (`section`); of both,
-//! `document` and `service` make [`Settings`], under the [`Overrides`] of the command line and the environment. Whatever
-//! is wrong is said at once, as [`Findings`]. [`text()`] is the way back.
+//! `host::config` reads the text and its sections, of which `document` and `service` make [`Settings`], under the
+//! [`Overrides`] of the command line and the environment. Whatever is wrong is said at once, as [`Findings`]. [`text()`] is
+//! the way back.
 
 mod address;
 mod directories;
 mod document;
 mod elf;
 mod files;
-mod finding;
 pub(crate) mod hooks;
 mod load;
 mod overrides;
 mod place;
 mod reference;
 mod reload;
-mod section;
 mod service;
 mod settings;
 mod text;
-mod tree;
 
 #[cfg(test)]
 mod tests;
@@ -28,7 +25,7 @@ mod tests;
 pub use address::{Address, InvalidAddress};
 pub use document::{Loaded, read, read_with};
 pub use files::NamedFile;
-pub use finding::{Finding, Findings, Location, Severity};
+pub use host::config::finding::{Finding, Findings, Location, Severity};
 pub use load::{ConfigFile, DEFAULT_PATH, LoadError};
 pub(crate) use overrides::storage;
 pub(crate) use overrides::token;

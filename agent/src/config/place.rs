@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::finding::{Place, Source};
-use super::section::{Given, Keys, Section, expected, parse, unknown};
+use host::config::finding::{Place, Source};
+use host::config::section::{Given, Keys, Section, expected, parse, unknown};
+use host::config::tree::{Node, Value};
+
 use super::settings::{Account, Acls, Destination, Directory, Reader, Storage, Symlinks};
-use super::tree::{Node, Value};
 
 const DESTINATION_REFUSED: &[(&str, &str)] = &[
     ("name", "it belongs to a destination of type kubernetes_secret, which is not supported"),

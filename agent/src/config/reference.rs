@@ -1,6 +1,7 @@
 //! The keys of the configuration file, for its documentation.
 
-use super::section::Keys;
+use host::config::section::Keys;
+
 use super::{document, place, reload, service};
 
 /// A section of the configuration file.

@@ -1,12 +1,12 @@
 //! Whom a service tells that there are new files.
 
+use host::config::finding::Source;
+use host::config::section::{Given, Keys, Section, unknown};
+use host::config::tree::{Node, Value};
 use host::go_duration;
 
-use super::finding::Source;
 use super::place::path;
-use super::section::{Given, Keys, Section, unknown};
 use super::settings::{DEFAULT_RELOAD_TIMEOUT, Reload, ReloadAction, Signal};
-use super::tree::{Node, Value};
 
 pub(super) const RELOAD: Keys = Keys {
     of: "reload",

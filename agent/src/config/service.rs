@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use host::config::finding::{Place, Source};
+use host::config::section::{Given, Keys, Section, parse, unknown};
+use host::config::tree::{Node, Value};
 use host::go_duration;
 
 use super::directories::Directories;
-use super::finding::{Place, Source};
-use super::section::{Given, Keys, Section, parse, unknown};
 use super::settings::{
     Acls, Destination, Directory, Lifetime, Reload, Renewal, Service, ServiceKind, ServiceName,
     SshConfig, Storage, Symlinks, X509Files,
 };
-use super::tree::{Node, Value};
 use super::{place, reload};
 
 const NEEDS_PROXY: &str = "it needs a Teleport proxy, which this authority does not have";

@@ -8,7 +8,7 @@ use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrI
 use super::finding::{Place, Source};
 
 /// The longest file, in octets.
-pub(super) const MAX_SIZE: usize = 1 << 20;
+pub const MAX_SIZE: usize = 1 << 20;
 
 /// The deepest nesting; ours is half a dozen.
 const MAX_DEPTH: usize = 32;
@@ -21,37 +21,48 @@ const NODE: usize = 32;
 
 /// A value and where it stands.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Node {
-    pub(super) place: Place,
-    pub(super) value: Value,
+pub struct Node {
+    /// Where it stands.
+    pub place: Place,
+    /// The value.
+    pub value: Value,
     weight: usize,
 }
 
+/// What a node is.
 #[derive(Clone, Debug, Default)]
-pub(super) enum Value {
+pub enum Value {
     /// Nothing, or `null`.
     #[default]
     Null,
     /// One value; only a plain one, without quotes, may be other than text.
     Scalar {
+        /// The text, without quotes and escapes.
         text: String,
+        /// Whether it has no quotes.
         plain: bool,
     },
+    /// A list.
     Sequence(Vec<Node>),
+    /// A section.
     Mapping(Vec<Entry>),
 }
 
 /// A key and its value.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) place: Place,
-    pub(super) node: Node,
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// Where the key stands.
+    pub place: Place,
+    /// The value.
+    pub node: Node,
 }
 
 impl Value {
     /// What a person would call it.
-    pub(super) const fn what(&self) -> &'static str {
+    #[must_use]
+    pub const fn what(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
             Self::Scalar { .. } => "a single value",
@@ -62,7 +73,7 @@ impl Value {
 }
 
 /// Reads the only document of a text. None if it cannot be read to its end; why is among the findings.
-pub(super) fn parse(text: &str, source: &Source<'_>) -> Option<Node> {
+pub fn parse(text: &str, source: &Source<'_>) -> Option<Node> {
     if text.len() > MAX_SIZE {
         source.error(None, "the file is larger than 1 MiB", "check that it is the right file");
         return None;

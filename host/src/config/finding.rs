@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use host::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure};
 use serde::Serialize;
 
 /// More than a person reads.
@@ -108,11 +108,12 @@ impl fmt::Display for Findings {
 
 impl std::error::Error for Findings {}
 
-/// A failure is one line: the first fault, and how many there are.
-impl From<&Findings> for Failure {
-    fn from(findings: &Findings) -> Self {
-        let faults = || findings.iter().filter(|finding| finding.severity == Severity::Error);
-        let mut message = findings.path.display().to_string();
+impl Findings {
+    /// A failure of one line: the first error, and how many more there are.
+    #[must_use]
+    pub fn failure(&self, advice: &str) -> Failure {
+        let faults = || self.iter().filter(|finding| finding.severity == Severity::Error);
+        let mut message = self.path.display().to_string();
         if let Some(Location { line, column, .. }) =
             faults().next().and_then(|fault| fault.location.as_ref())
         {
@@ -125,7 +126,7 @@ impl From<&Findings> for Failure {
             2 => message.push_str(", and 1 other error"),
             count => message.push_str(&format!(", and {} other errors", count - 1)),
         }
-        Self::new(Exit::Config, message, "run `agent check` for all errors and advice")
+        Failure::new(Exit::Config, message, advice)
     }
 }
 
@@ -157,14 +158,14 @@ impl Finding {
 
 /// Whatever a file says, it does nothing to the terminal.
 fn printable(text: &str) -> String {
-    host::terminal::replace(text, '\u{fffd}')
+    crate::terminal::replace(text, '\u{fffd}')
 }
 
 /// A place in the text: octets from and to.
-pub(super) type Place = Range<usize>;
+pub type Place = Range<usize>;
 
 /// Collects findings, and knows the text that they are about.
-pub(super) struct Source<'t> {
+pub struct Source<'t> {
     text: &'t str,
     path: &'t Path,
     /// Where each line begins.
@@ -173,7 +174,9 @@ pub(super) struct Source<'t> {
 }
 
 impl<'t> Source<'t> {
-    pub(super) fn new(text: &'t str, path: &'t Path) -> Self {
+    /// A text without findings so far.
+    #[must_use]
+    pub fn new(text: &'t str, path: &'t Path) -> Self {
         let octets = text.as_bytes();
         let breaks = octets.iter().enumerate().filter(|(at, octet)| match octet {
             b'\n' => true,
@@ -184,15 +187,19 @@ impl<'t> Source<'t> {
         Self { text, path, lines, found: std::cell::RefCell::default() }
     }
 
-    pub(super) const fn text(&self) -> &'t str {
+    /// The text.
+    #[must_use]
+    pub const fn text(&self) -> &'t str {
         self.text
     }
 
-    pub(super) fn error(&self, place: Option<&Place>, message: impl Into<String>, advice: &str) {
+    /// Adds an error; without a place, it is about what is missing. Empty advice is none.
+    pub fn error(&self, place: Option<&Place>, message: impl Into<String>, advice: &str) {
         self.add(Severity::Error, place, message.into(), advice);
     }
 
-    pub(super) fn warn(&self, place: Option<&Place>, message: impl Into<String>, advice: &str) {
+    /// Adds a warning.
+    pub fn warn(&self, place: Option<&Place>, message: impl Into<String>, advice: &str) {
         self.add(Severity::Warning, place, message.into(), advice);
     }
 
@@ -203,16 +210,21 @@ impl<'t> Source<'t> {
         self.found.borrow_mut().push((place.cloned(), finding));
     }
 
-    pub(super) fn has_errors(&self) -> bool {
+    /// Whether the configuration cannot be used.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
         self.found.borrow().iter().any(|(_, finding)| finding.severity == Severity::Error)
     }
 
     /// The line of a place, from 1.
-    pub(super) fn line(&self, place: &Place) -> usize {
+    #[must_use]
+    pub fn line(&self, place: &Place) -> usize {
         self.lines.partition_point(|begin| *begin <= place.start)
     }
 
-    pub(super) fn location(&self, place: &Place) -> Location {
+    /// The line and column of a place, and the line's text.
+    #[must_use]
+    pub fn location(&self, place: &Place) -> Location {
         let line = self.line(place);
         let begin = line.checked_sub(1).and_then(|at| self.lines.get(at)).copied().unwrap_or(0);
         let end = self.lines.get(line).copied().unwrap_or(self.text.len());
@@ -229,7 +241,9 @@ impl<'t> Source<'t> {
         Location { line, column: first + 1, snippet, caret: start..stop }
     }
 
-    pub(super) fn findings(self) -> Findings {
+    /// All findings, in the order of the file.
+    #[must_use]
+    pub fn findings(self) -> Findings {
         let mut found = self.found.take();
         // What is missing is said last.
         found.sort_by_key(|(place, _)| place.as_ref().map_or(usize::MAX, |place| place.start));

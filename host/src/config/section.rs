@@ -6,27 +6,28 @@ use super::finding::{Place, Source};
 use super::tree::{Entry, Node, Value};
 
 /// The keys of a section.
-pub(super) struct Keys {
+pub struct Keys {
     /// The section's name in messages.
-    pub(super) of: &'static str,
+    pub of: &'static str,
     /// The supported keys, each with its meaning for the configuration reference.
-    pub(super) known: &'static [(&'static str, &'static str)],
+    pub known: &'static [(&'static str, &'static str)],
     /// Unsupported keys of tbot, each with the reason or what to write instead.
-    pub(super) refused: &'static [(&'static str, &'static str)],
+    pub refused: &'static [(&'static str, &'static str)],
 }
 
 /// A section, the keys of which have been looked through.
-pub(super) struct Section<'n> {
+pub struct Section<'n> {
     entries: &'n [Entry],
     /// What its unknown keys may have meant.
     meant: Vec<&'static str>,
-    pub(super) place: Option<Place>,
+    /// Where it stands.
+    pub place: Option<Place>,
     source: &'n Source<'n>,
 }
 
 /// What the file says under one key.
 #[derive(Clone, Debug)]
-pub(super) enum Given<T> {
+pub enum Given<T> {
     /// Nothing.
     Absent,
     /// Something that is not it; the findings say why.
@@ -36,26 +37,30 @@ pub(super) enum Given<T> {
 }
 
 impl<T> Given<T> {
-    pub(super) const fn is_absent(&self) -> bool {
+    /// Whether the file says nothing under the key.
+    #[must_use]
+    pub const fn is_absent(&self) -> bool {
         matches!(self, Self::Absent)
     }
 
-    pub(super) fn value(self) -> Option<T> {
+    /// The value, if there is a valid one.
+    pub fn value(self) -> Option<T> {
         match self {
             Self::Here(value, _) => Some(value),
             Self::Absent | Self::Wrong => None,
         }
     }
 
-    pub(super) fn place(&self) -> Option<&Place> {
+    /// Where the value stands, if it is in the file.
+    pub fn place(&self) -> Option<&Place> {
         match self {
             Self::Here(_, place) => place.as_ref(),
             Self::Absent | Self::Wrong => None,
         }
     }
 
-    /// The same as something else.
-    pub(super) fn map<U>(self, make: impl FnOnce(T) -> U) -> Given<U> {
+    /// The value as another type.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Given<U> {
         match self {
             Self::Absent => Given::Absent,
             Self::Wrong => Given::Wrong,
@@ -64,19 +69,19 @@ impl<T> Given<T> {
     }
 
     /// What comes from elsewhere goes before what the file says.
-    pub(super) fn or_rather(self, other: Option<T>) -> Self {
+    pub fn or_rather(self, other: Option<T>) -> Self {
         other.map_or(self, |value| Self::Here(value, None))
     }
 
     /// This, or what stands under the key's other name.
-    pub(super) fn or(self, other: Self) -> Self {
+    pub fn or(self, other: Self) -> Self {
         if self.is_absent() { other } else { self }
     }
 }
 
 impl<'n> Section<'n> {
     /// Opens a section and refuses the keys that it does not have. Nothing at all is a section without keys.
-    pub(super) fn open(node: &'n Node, keys: &Keys, source: &'n Source<'n>) -> Option<Self> {
+    pub fn open(node: &'n Node, keys: &Keys, source: &'n Source<'n>) -> Option<Self> {
         let place = Some(node.place.clone());
         let entries = match &node.value {
             Value::Null => &[],
@@ -91,29 +96,29 @@ impl<'n> Section<'n> {
     }
 
     /// The value of a key, if it has one.
-    pub(super) fn node(&self, key: &str) -> Option<&'n Node> {
+    pub fn node(&self, key: &str) -> Option<&'n Node> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         (!matches!(entry.node.value, Value::Null)).then_some(&entry.node)
     }
 
     /// Whether a key that is unknown was probably meant to be this one: then the findings have it already, and nothing is
     /// missing.
-    pub(super) fn meant(&self, key: &str) -> bool {
+    pub fn meant(&self, key: &str) -> bool {
         self.meant.contains(&key)
     }
 
     /// Where a key stands.
-    pub(super) fn key(&self, key: &str) -> Option<&'n Place> {
+    pub fn key(&self, key: &str) -> Option<&'n Place> {
         self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.place)
     }
 
     /// Text.
-    pub(super) fn text(&self, key: &str) -> Given<String> {
+    pub fn text(&self, key: &str) -> Given<String> {
         self.parse(key, |text| Ok::<_, fmt::Error>(text.to_owned()))
     }
 
     /// Text, as what it means.
-    pub(super) fn parse<T, E: fmt::Display>(
+    pub fn parse<T, E: fmt::Display>(
         &self,
         key: &str,
         read: impl FnOnce(&str) -> Result<T, E>,
@@ -126,7 +131,7 @@ impl<'n> Section<'n> {
     }
 
     /// One of a few words.
-    pub(super) fn word<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Given<T> {
+    pub fn word<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Given<T> {
         self.parse(key, |text| {
             let found = words.iter().find(|(word, _)| *word == text);
             found.map(|(_, value)| *value).ok_or_else(|| {
@@ -137,7 +142,7 @@ impl<'n> Section<'n> {
     }
 
     /// `true` or `false`. The other words of YAML 1.1 are texts in YAML 1.2.
-    pub(super) fn switch(&self, key: &str) -> Given<bool> {
+    pub fn switch(&self, key: &str) -> Given<bool> {
         let Some(node) = self.node(key) else { return Given::Absent };
         let place = Some(node.place.clone());
         let Value::Scalar { text, plain } = &node.value else {
@@ -161,7 +166,7 @@ impl<'n> Section<'n> {
     }
 
     /// A list; a key without a value is an empty one.
-    pub(super) fn list(&self, key: &str) -> Option<&'n [Node]> {
+    pub fn list(&self, key: &str) -> Option<&'n [Node]> {
         match self.node(key) {
             None => Some(&[]),
             Some(Node { value: Value::Sequence(nodes), .. }) => Some(nodes),
@@ -174,7 +179,7 @@ impl<'n> Section<'n> {
 }
 
 /// The text of a node as what it means.
-pub(super) fn parse<T, E: fmt::Display>(
+pub fn parse<T, E: fmt::Display>(
     node: &Node,
     key: &str,
     source: &Source<'_>,
@@ -208,7 +213,8 @@ pub(super) fn parse<T, E: fmt::Display>(
     }
 }
 
-pub(super) fn expected(source: &Source<'_>, node: &Node, what: &str, found: &Value) {
+/// Reports that a value is of another kind than it must be.
+pub fn expected(source: &Source<'_>, node: &Node, what: &str, found: &Value) {
     source.error(Some(&node.place), format!("{what}, not {}", found.what()), "");
 }
 
@@ -236,13 +242,13 @@ impl Keys {
 }
 
 /// The message for a value that is not one of the allowed words.
-pub(super) fn unknown(text: &str, words: &[&str]) -> String {
+pub fn unknown(text: &str, words: &[&str]) -> String {
     let advice = nearest(text, words).map(|word| format!("; did you mean `{word}`?"));
     format!("`{text}` is not one of {}{}", words.join(", "), advice.unwrap_or_default())
 }
 
 /// The word that was probably meant.
-pub(super) fn nearest<'w>(text: &str, words: &[&'w str]) -> Option<&'w str> {
+fn nearest<'w>(text: &str, words: &[&'w str]) -> Option<&'w str> {
     /// Characters: longer than any word of ours, and twice as long as any that is near one.
     const MAX_WORD: usize = 64;
     let text: String = text.chars().take(MAX_WORD).collect();
