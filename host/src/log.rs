@@ -5,7 +5,6 @@ mod queue;
 use std::fmt::Write as _;
 
 use clap::ValueEnum;
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 pub(crate) use self::queue::end;
@@ -13,8 +12,7 @@ pub use self::queue::{flush, write_line};
 use crate::terminal::{escape, escape_json};
 
 /// The form of a line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// Human-readable
     #[default]

@@ -170,12 +170,14 @@ fn errors_have_a_message_and_a_line_of_advice() -> Result<()> {
         world.path("twice.yaml"),
         "kind: bot\nversion: v1\nmetadata:\n  name: my-bot\nspec:\n  roles: []\n",
     )?;
+    fs::write(world.path("authority.yaml"), "listne: 0.0.0.0:3025\njoin_timeout: 1h\n")?;
     let mut output = String::new();
     for (program, arguments) in [
         ("agent", &["identify", "--tpm", "device:/dev/absent"][..]),
         ("agent", &["identify", "--tpm", "swtpm:path=/absent"]),
         ("agent", &["status", "--storage", "absent"]),
         ("agent", &["whoami", "--storage", "absent"]),
+        ("authority", &["check", "-c", "authority.yaml"]),
         ("authority", &["create", "absent.yaml"]),
         ("authority", &["create", "twice.yaml"]),
         ("authority", &["get", "token/absent"]),

@@ -5,6 +5,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use clap::CommandFactory;
+use host::config::section::KeySection;
 
 const INTRODUCTION: &str = "\
 # Configuration reference
@@ -32,10 +33,13 @@ fn row(page: &mut String, cells: &[&str]) {
     let _ = writeln!(page, "| {} |", escaped.join(" | "));
 }
 
-fn keys(page: &mut String, title: &str, keys: &[(&str, &str)]) {
-    let _ = writeln!(page, "\n### {title}\n\n| key | meaning |\n|---|---|");
-    for (key, meaning) in keys {
-        row(page, &[&format!("`{key}`"), meaning]);
+fn sections(page: &mut String, sections: &[KeySection]) {
+    for KeySection { path, keys } in sections {
+        let title = if path.is_empty() { "Keys".to_owned() } else { format!("`{path}`") };
+        let _ = writeln!(page, "\n### {title}\n\n| key | meaning |\n|---|---|");
+        for (key, meaning) in *keys {
+            row(page, &[&format!("`{key}`"), meaning]);
+        }
     }
 }
 
@@ -56,16 +60,10 @@ fn options(page: &mut String, mut program: clap::Command) -> Result<()> {
 fn generated() -> Result<String> {
     let mut page = INTRODUCTION.to_owned();
     page.push_str(AGENT);
-    for section in agent::config::reference() {
-        let title = match section.path {
-            "" => "Keys".to_owned(),
-            path => format!("`{path}`"),
-        };
-        keys(&mut page, &title, section.keys);
-    }
+    sections(&mut page, &agent::config::reference());
     options(&mut page, agent::cli::Cli::command())?;
     page.push_str(AUTHORITY);
-    keys(&mut page, "Keys", &authority::config::KEYS);
+    sections(&mut page, &authority::config::reference());
     options(&mut page, authority::cli::Cli::command())?;
     Ok(page)
 }

@@ -7,7 +7,7 @@ use host::log::Level;
 
 use super::block_on;
 use crate::cli::daemon::Start;
-use crate::config::{Finding, Findings, LoadError, Loaded, Location, Settings, Severity};
+use crate::config::{Finding, Findings, LoadError, Loaded, Settings, Severity};
 use crate::daemon;
 use crate::log::Log;
 
@@ -41,12 +41,9 @@ fn load(
 }
 
 fn say(log: Log, findings: &Findings) {
-    let file = findings.path().display();
-    for Finding { severity, location, message, advice } in findings.iter() {
-        let place = match location {
-            Some(Location { line, column, .. }) => format!("{file}:{line}:{column}"),
-            None => file.to_string(),
-        };
+    for finding in findings.iter() {
+        let Finding { severity, message, advice, .. } = finding;
+        let place = findings.place(finding);
         let advice = advice.as_deref().unwrap_or_default();
         let fields: [(&str, &dyn std::fmt::Display); 2] = [("at", &place), ("advice", &advice)];
         match severity {

@@ -129,7 +129,7 @@ pub fn read(text: &str, path: &Path) -> Result<Loaded, Findings> {
 /// # Errors
 /// As [`read`].
 pub fn read_with(text: &str, path: &Path, overrides: &Overrides) -> Result<Loaded, Findings> {
-    let source = Source::new(text.strip_prefix('\u{feff}').unwrap_or(text), path);
+    let source = Source::new(text, path);
     let root = tree::parse(source.text(), &source);
     let settings = root.as_ref().and_then(|root| settings(root, overrides, &source));
     match (settings, root) {

@@ -1,12 +1,10 @@
 //! Where the file is, and what it says together with the command line and the environment.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use host::config::finding::{Findings, Source};
-use host::config::tree::MAX_SIZE;
+use host::config::{self, finding::Findings};
 use host::exit::{Exit, Failure};
 
 use super::document::{Loaded, read_with};
@@ -58,7 +56,7 @@ impl ConfigFile {
     /// See [`LoadError`].
     pub fn load(&self, overrides: &Overrides) -> Result<Loaded, LoadError> {
         let path = self.path();
-        let octets = match read_file(path) {
+        let octets = match config::read(path) {
             Ok(octets) => octets,
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.config.is_none() => {
                 return read_with("", path, overrides)
@@ -68,30 +66,9 @@ impl ConfigFile {
         };
         // It names programs that the agent runs.
         trusted::check(path).map_err(LoadError::Unreadable)?;
-        let text = match std::str::from_utf8(&octets) {
-            Ok(text) => text,
-            Err(error) => {
-                let (good, _) = octets.split_at(error.valid_up_to());
-                let good = std::str::from_utf8(good).unwrap_or_default();
-                let source = Source::new(good, path);
-                let place = good.len()..good.len();
-                source.error(
-                    Some(&place),
-                    "the file is not valid UTF-8",
-                    "check that it is a text file",
-                );
-                return Err(LoadError::Unusable(source.findings()));
-            }
-        };
+        let text = config::text(&octets, path).map_err(LoadError::Unusable)?;
         read_with(text, path, overrides).map_err(LoadError::Unusable)
     }
-}
-
-/// One octet more than is allowed shows that there are too many.
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let mut octets = Vec::new();
-    File::open(path)?.take(MAX_SIZE as u64 + 1).read_to_end(&mut octets)?;
-    Ok(octets)
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {

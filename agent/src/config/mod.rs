@@ -30,6 +30,6 @@ pub use load::{ConfigFile, DEFAULT_PATH, LoadError};
 pub(crate) use overrides::storage;
 pub(crate) use overrides::token;
 pub use overrides::{Overrides, PlainService};
-pub use reference::{KeySection, reference};
+pub use reference::reference;
 pub use settings::*;
 pub use text::text;

@@ -1,16 +1,8 @@
 //! The keys of the configuration file, for its documentation.
 
-use host::config::section::Keys;
+use host::config::section::{KeySection, Keys};
 
 use super::{document, place, reload, service};
-
-/// A section of the configuration file.
-pub struct KeySection {
-    /// Where the section is in the file, such as `services[].reload`; empty at the top.
-    pub path: &'static str,
-    /// The section's keys, each with its meaning.
-    pub keys: &'static [(&'static str, &'static str)],
-}
 
 /// All sections and keys that the agent supports.
 #[must_use]

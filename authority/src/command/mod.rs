@@ -14,11 +14,13 @@ mod status;
 mod table;
 
 use clap::CommandFactory;
+use host::config::finding::Findings;
 use host::exit::Failure;
 use host::{clock, diag, manual, output};
+use tracing::error;
 
 use crate::cli::{Audit, Bots, Cli, Command, Ek};
-use crate::config::Settings;
+use crate::config::{LoadError, Settings};
 use crate::log::{self, Levels};
 
 /// Does what the command line says.
@@ -30,7 +32,14 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     }
     match cli.command {
         Command::Start(start) => {
-            let settings = Settings::new(&start)?;
+            let settings = Settings::new(&start).or_else(|error| {
+                if let LoadError::Unusable(findings) = &error {
+                    // As the command line says, for lack of a file that does.
+                    log::start(format, &Levels::default())?;
+                    log_findings(findings);
+                }
+                Err(Failure::from(error))
+            })?;
             let format = format.or(settings.log_format);
             log::start(format, &settings.log_levels)?;
             log::warn_if_quiet(format);
@@ -53,6 +62,13 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Man { command } => {
             output::write(manual::page(Cli::command(), command.as_deref())?)
         }
+    }
+}
+
+fn log_findings(findings: &Findings) {
+    for finding in findings.iter() {
+        let advice = finding.advice.as_deref().unwrap_or_default();
+        error!(at = findings.place(finding), advice, "{}", finding.message);
     }
 }
 

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use serde::Deserialize;
 use verifier::chain::{ChainPolicy, DatePolicy, Sha1Policy, WithoutPurpose};
 
 use super::JoinTimeout;
@@ -49,8 +48,7 @@ pub struct EkPolicy {
 }
 
 /// Whether a weakness is accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Leniency {
     /// Refuse the certificate
     Refused,

@@ -64,11 +64,6 @@ pub fn read_with(
     Ok(all)
 }
 
-/// Reads a single document of any type, by the same rules.
-pub fn parse_yaml<T: DeserializeOwned>(text: &str) -> Result<T, DocumentError> {
-    Document { before: 0, text }.parse()
-}
-
 /// One document, ready to be read again.
 pub fn to_yaml(resource: &impl Serialize) -> Result<String, Invalid> {
     let options = serde_saphyr::ser_options! { quote_all: false, compact_list_indent: false };

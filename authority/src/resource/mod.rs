@@ -18,7 +18,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use bot::{Bot, BotSpec, SessionTtl, Trait};
-pub use document::{DocumentError, Unreadable, parse_yaml, read, read_with, to_yaml};
+pub use document::{DocumentError, Unreadable, read, read_with, to_yaml};
 pub use field::{
     EkHash, Invalid, IssuerName, Labels, Metadata, Name, Role, Serial, Timestamp, user_name,
 };

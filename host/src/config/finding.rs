@@ -74,6 +74,16 @@ impl Findings {
         self.findings.iter()
     }
 
+    /// Where a finding is: `FILE:LINE:COLUMN`, or `FILE` for what is missing.
+    #[must_use]
+    pub fn place(&self, finding: &Finding) -> String {
+        let file = self.path.display();
+        match &finding.location {
+            Some(Location { line, column, .. }) => format!("{file}:{line}:{column}"),
+            None => file.to_string(),
+        }
+    }
+
     /// Whether nothing is to be said.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -113,14 +123,10 @@ impl Findings {
     #[must_use]
     pub fn failure(&self, advice: &str) -> Failure {
         let faults = || self.iter().filter(|finding| finding.severity == Severity::Error);
-        let mut message = self.path.display().to_string();
-        if let Some(Location { line, column, .. }) =
-            faults().next().and_then(|fault| fault.location.as_ref())
-        {
-            message.push_str(&format!(":{line}:{column}"));
-        }
-        message.push_str(": ");
-        message.push_str(faults().next().map_or("it is invalid", |fault| &fault.message));
+        let first = faults().next();
+        let place = first.map_or_else(|| self.path.display().to_string(), |one| self.place(one));
+        let first = first.map_or("it is invalid", |fault| &fault.message);
+        let mut message = format!("{place}: {first}");
         match faults().count() {
             0 | 1 => {}
             2 => message.push_str(", and 1 other error"),
@@ -174,9 +180,10 @@ pub struct Source<'t> {
 }
 
 impl<'t> Source<'t> {
-    /// A text without findings so far.
+    /// A text without findings so far. A byte order mark is not part of it.
     #[must_use]
     pub fn new(text: &'t str, path: &'t Path) -> Self {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let octets = text.as_bytes();
         let breaks = octets.iter().enumerate().filter(|(at, octet)| match octet {
             b'\n' => true,

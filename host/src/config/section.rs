@@ -11,8 +11,16 @@ pub struct Keys {
     pub of: &'static str,
     /// The supported keys, each with its meaning for the configuration reference.
     pub known: &'static [(&'static str, &'static str)],
-    /// Unsupported keys of tbot, each with the reason or what to write instead.
+    /// Keys that are expected but not supported, each with the reason or what to write instead.
     pub refused: &'static [(&'static str, &'static str)],
+}
+
+/// The keys of a section, for the configuration reference.
+pub struct KeySection {
+    /// Where the section is in the file, such as `services[].reload`; empty at the top.
+    pub path: &'static str,
+    /// The section's keys, each with its meaning.
+    pub keys: &'static [(&'static str, &'static str)],
 }
 
 /// A section, the keys of which have been looked through.

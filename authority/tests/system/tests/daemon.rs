@@ -47,22 +47,52 @@ fn a_configuration_is_read_checked_and_overridden() {
     assert!(place.data().is_dir() && !place.0.path().join("elsewhere").exists());
     assert_eq!(authority.terminate(), Some(0));
 
-    for (broken, says) in [
-        (yaml.replace("listen", "listne"), "line 3: "),
-        (yaml.replace("127.0.0.1:1\n", "everywhere\n"), "line 3: "),
-        (yaml.replace("one.example", "One"), "line 2: "),
-        (format!("{yaml}log: {{format: xml}}\n"), "line 5: "),
-    ] {
-        fs::write(file, broken).unwrap();
-        for verb in ["check", "start"] {
-            let (code, said, error) = place.run(&[verb, "-c", file]);
-            assert_eq!((code, said.as_str()), (78, ""), "{error}");
-            assert!(error.contains(says) && error.lines().count() == 2, "{error}");
-        }
-    }
     fs::write(file, b"# caf\xe9\n").unwrap();
     assert_eq!(place.run(&["check", "-c", file]).0, 78);
     assert_eq!(place.run(&["check", "-c", "absent.yaml"]).0, 74);
+}
+
+#[test]
+fn all_faults_of_a_configuration_are_reported_at_once() {
+    let place = Place::new();
+    let file = place.0.path().join("authority.yaml");
+    fs::write(&file, "listne: 127.0.0.1:1\ndiag_addr: 1\nlog: {format: jsn}\n").unwrap();
+    let file = file.to_str().unwrap();
+    let (code, said, error) = place.run(&["check", "-c", file]);
+    let expected = format!(
+        "error: unknown key `listne` in the configuration
+ --> {file}:1:1
+  |
+1 | listne: 127.0.0.1:1
+  | ^^^^^^ did you mean `listen`?
+
+error: `diag_addr`: a listen address is IP:PORT
+ --> {file}:2:12
+  |
+2 | diag_addr: 1
+  |            ^
+
+error: `format`: `jsn` is not one of text, json, journal; did you mean `json`?
+ --> {file}:3:15
+  |
+3 | log: {{format: jsn}}
+  |               ^^^
+
+"
+    );
+    assert_eq!((code, said.as_str()), (78, expected.as_str()), "{error}");
+    let first =
+        format!("{file}:1:1: unknown key `listne` in the configuration, and 2 other errors");
+    assert!(error.contains(&first), "{error}");
+    assert!(!error.contains("authority check"), "{error}");
+
+    let (code, said, error) = place.run(&["start", "-c", file]);
+    assert_eq!((code, said.as_str()), (78, ""), "{error}");
+    for fault in [":1:1", ":2:12", ":3:15"] {
+        assert!(error.contains(&format!("at={file}{fault}")), "{error}");
+    }
+    assert!(error.contains(&first) && error.contains("run `authority check`"), "{error}");
+    assert!(!place.data().exists());
 }
 
 #[test]

@@ -22,7 +22,9 @@ fn log_level_that_does_not_exist_is_refused_by_name() {
     for verb in ["check", "start"] {
         let (code, _, error) = place.run(&[verb, "-c", file.to_str().unwrap()]);
         assert_eq!(code, 78, "{error}");
-        assert!(error.contains("line 3: level: \"verbose\" is not a log level"), "{error}");
+        let fault = format!("{}:3:10", file.display());
+        assert!(error.contains(&fault), "{error}");
+        assert!(error.contains("`level`: \"verbose\" is not a log level"), "{error}");
     }
     for arguments in [&["start"][..], &["status"]] {
         let output = place.command(arguments).env("AUTHORITY_LOG", "verbose").output().unwrap();
