@@ -47,11 +47,6 @@ const MAX_CLIENT_HELLO: usize = 6 * 1024;
 /// Bytes for the rest of the handshake: the certificate of a host has about 1 KiB.
 const MAX_HANDSHAKE: usize = 16 * 1024;
 
-/// Bytes for all that a peer without a certificate sends after the handshake: a join of the maximum
-/// size, another of a typical one, and some to spare. All of it in the smallest of messages takes
-/// about 2 ms.
-const MAX_UNPROVEN: usize = 120 * 1024;
-
 /// What a read costs at least, in bytes: as much as a segment of the network. A peer that sends each
 /// byte by itself costs the authority 40 µs for each.
 const MIN_READ: usize = 1536;
@@ -214,7 +209,7 @@ impl Door {
             Answered::Sent(opened) => timeout_at(deadline, opened).await??,
         };
         let is_unproven = stream.get_ref().1.peer_certificates().is_none();
-        budget.set(is_unproven.then_some(MAX_UNPROVEN));
+        budget.set(is_unproven.then(|| Allowance::after(stream.get_ref().1)));
         let now = Instant::now();
         let deadline = now + FIRST_BYTE;
         place.waits(now, deadline);

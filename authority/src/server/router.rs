@@ -35,10 +35,9 @@ impl Service<Request<Body>> for Hosts {
 
     fn call(&mut self, mut request: Request<Body>) -> Answer {
         if let Some(Connection { peer, place }) = request.extensions_mut().remove() {
-            if !place.call() {
+            if !place.call() || !peer.allowance.call() {
                 return Box::pin(ready(Ok(too_many_calls().into_http())));
             }
-            peer.allowance.call();
             request.extensions_mut().insert(peer);
         }
         match service_of(request.uri().path()) {

@@ -3,7 +3,19 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use host::budget::Budget;
+use rustls::{CommonState, HandshakeKind, NamedGroup};
 use verifier::Effort;
+
+/// Bytes for all that a peer without a certificate sends after the handshake: a join of the maximum
+/// size, another of a typical one, and some to spare. All of it in the smallest of messages takes
+/// about 2 ms.
+const MAX_UNPROVEN: usize = 112 * 1024;
+
+/// What key exchange on another curve than X25519 costs more, in the same bytes: 0.5 to 0.8 ms.
+const OTHER_CURVE_COST: usize = 32 * 1024;
+
+/// What a second ClientHello costs, in the same bytes.
+const HELLO_RETRY_COST: usize = 8 * 1024;
 
 /// What a call costs a peer, in bytes that it may still send: one that is refused takes about 0.4 ms.
 const CALL_COST: usize = 16 * 1024;
@@ -20,7 +32,20 @@ pub(crate) struct Allowance {
     effort: Arc<Mutex<Effort>>,
 }
 
+/// A host that is refused, and comes again with the certificates of its CAs, can be verified and challenged.
+const _: () =
+    assert!(MAX_UNPROVEN >= 2 * CALL_COST + 24 * 1024 + Effort::MAX_STEP as usize * EFFORT_COST);
+
 impl Allowance {
+    /// Bytes that a peer without a certificate may send after this handshake.
+    pub(crate) fn after(handshake: &CommonState) -> usize {
+        let group = handshake.negotiated_key_exchange_group().map(|group| group.name());
+        let curve = if group == Some(NamedGroup::X25519) { 0 } else { OTHER_CURVE_COST };
+        let is_retried =
+            handshake.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest);
+        MAX_UNPROVEN - curve - if is_retried { HELLO_RETRY_COST } else { 0 }
+    }
+
     /// For a connection with this budget.
     pub(crate) fn new(budget: Budget) -> Self {
         Self { budget, effort: Arc::default() }
@@ -31,9 +56,11 @@ impl Allowance {
         Self::new(Budget::new(usize::MAX))
     }
 
-    /// Charges a call.
-    pub(crate) fn call(&self) {
+    /// Charges a call; false if not enough is left for it.
+    pub(crate) fn call(&self) -> bool {
+        let is_paid = self.budget.left() >= CALL_COST;
         self.budget.charge(CALL_COST);
+        is_paid
     }
 
     /// Charges what is computed for a claim, which has as much effort as the budget pays for.
@@ -77,5 +104,11 @@ mod tests {
         // What other messages have left of the budget must pay for it.
         assert_eq!(appraise(cost), (Ok(()), 0));
         assert_eq!(appraise(cost - 1), (Err("effort_spent"), cost - 1));
+    }
+
+    #[test]
+    fn calls_are_paid_for_in_advance() {
+        let allowance = Allowance::new(Budget::new(2 * CALL_COST - 1));
+        assert_eq!([allowance.call(), allowance.call()], [true, false]);
     }
 }

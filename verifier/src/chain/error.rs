@@ -210,7 +210,10 @@ impl fmt::Display for Reason {
                 write!(f, "was presented with {count} others, more than {MAX_INTERMEDIATES}")
             }
             Self::SearchLimit => {
-                f.write_str("has too many certificates of the same names above it")
+                f.write_str(
+                "needs more signature checks than an unproven host gets: too many certificates have the same names, or \
+                 too much came before on the connection",
+            )
             }
         }
     }
