@@ -64,7 +64,7 @@ pub enum Sha1Policy {
     Accepted,
 }
 
-/// What becomes of an endorsement certificate that has neither tcg-kp-EKCertificate in its
+/// The policy for an EK certificate that has neither tcg-kp-EKCertificate in its
 /// extKeyUsage nor a subjectAltName that describes a TPM: a CA that issues others too may have
 /// issued it for a key in software.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -168,7 +168,7 @@ struct Search<'a, 'b> {
     /// Signatures of this search: by this key, of this certificate, genuine or not.
     checked: Vec<(&'a PublicKey, &'b Certificate, bool)>,
     path: Vec<&'a CaCertificate>,
-    /// What to say if nothing is found: the heaviest failure.
+    /// The most telling failure so far, which is reported if no path is found.
     failure: Option<((usize, u8), ChainError)>,
 }
 
@@ -271,7 +271,7 @@ impl<'a: 'b, 'b> Search<'a, 'b> {
         Some(genuine)
     }
 
-    /// What binds an intermediate and not an anchor: its dates, and what it may issue for.
+    /// Checks that apply to intermediates and not to anchors: dates, and what it may issue for.
     fn check_intermediate(&mut self, ca: &CaCertificate) -> bool {
         let certificate = ca.certificate();
         let purposes = certificate.extensions.purposes;

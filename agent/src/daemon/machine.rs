@@ -35,7 +35,7 @@ pub enum Event {
     Configured(Box<Machine>),
     /// [`Action::CheckFiles`] ended.
     FilesChecked {
-        /// What is not as it was written any more.
+        /// Holders whose files differ from what was written.
         changed: Vec<Holder>,
         /// Whether the configuration asks for another identity than the stored one.
         mismatched: bool,
@@ -59,7 +59,8 @@ pub enum Action {
     ReportFileCheck,
     /// Everything is valid and in place for the first time under this configuration.
     Ready,
-    /// Report that this job has not ended for [`Machine::OVERDUE`]: a file system hangs, say. It is waited for all the same.
+    /// Report that this job has not ended for [`Machine::OVERDUE`], for example because a file system hangs. The agent keeps
+    /// waiting for it.
     ReportOverdue(Job),
     /// Notify the service manager that a reload has been asked for.
     NotifyReloading,
@@ -81,7 +82,7 @@ struct CredentialState {
     received: Option<i64>,
     seed: u8,
     failures: u32,
-    /// Not before this time on the boot clock.
+    /// The earliest time of the next attempt, on the boot clock.
     retry_at: Duration,
     /// Renew as soon as may be.
     wanted: bool,

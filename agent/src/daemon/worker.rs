@@ -1,4 +1,4 @@
-//! The daemon's hands: they do one job at a time, and say how it ended.
+//! Runs the daemon's jobs, one at a time, and reports how each ended.
 
 mod configure;
 mod found;
@@ -165,11 +165,11 @@ impl Worker {
             Job::Issue(index) => {
                 let issued = self.issue(index).await;
                 match issued {
-                    Ok(validity) => return self.tell(job, index, Some(validity)).await,
+                    Ok(validity) => return self.run_hook(job, index, Some(validity)).await,
                     Err(denied) => Err(denied),
                 }
             }
-            Job::RunHook(index) => return self.tell(job, index, None).await,
+            Job::RunHook(index) => return self.run_hook(job, index, None).await,
             Job::Configure => match self.configure().await {
                 Ok((diag, inventory)) => {
                     let ended = Ended::new(job, Outcome::Configured, None);
@@ -401,8 +401,8 @@ impl Worker {
         }
     }
 
-    /// Tells who uses the files, which are in place.
-    async fn tell(self, job: Job, index: usize, placed: Option<Validity>) -> (Self, Ended) {
+    /// Runs the service's reload hook; the files are in place.
+    async fn run_hook(self, job: Job, index: usize, placed: Option<Validity>) -> (Self, Ended) {
         let service = self.settings.services.get(index);
         let reload = service.and_then(|service| service.reload.clone());
         let reloaded = match reload {

@@ -216,7 +216,7 @@ pub(super) fn clock<T: Transport>(tpm: &mut Tpm<T>) -> Result<Check, Failure> {
     let span = |milliseconds: u64| go_duration::text(Duration::from_secs(milliseconds / 1000));
     let cut = if clock.clock_info.safe { "" } else { "; it lost power without a shutdown" };
     let finding = format!(
-        "the TPM was powered for {} since it was cleared and for {} since its last reset, number {}{cut}",
+        "the TPM was powered for {} since it was cleared and for {} since its last reset; it was reset {} times{cut}",
         span(clock.clock_info.clock),
         span(clock.time),
         clock.clock_info.reset_count,

@@ -83,9 +83,9 @@ impl fmt::Display for EkChoice {
 /// Not the name of an endorsement key that can be used.
 #[derive(Clone, Copy, Debug)]
 pub enum UnknownEk {
-    /// Of none.
+    /// No kind of endorsement key has this name.
     Name,
-    /// Of one that the profile has.
+    /// The profile has such a kind, and it is not supported.
     Unsupported(&'static EkKind),
 }
 

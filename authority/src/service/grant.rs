@@ -40,7 +40,7 @@ pub(super) struct PendingGrant {
     pub(super) before: Option<Recorded>,
 }
 
-/// What a host gets: certificates, which are on record, and what it is to trust.
+/// What a host gets: the recorded certificates, and the CAs to trust.
 pub(crate) struct Grant {
     pub(crate) issued: Credentials,
     /// Whose they are.
@@ -51,8 +51,8 @@ pub(crate) struct Grant {
 }
 
 impl Authority {
-    /// Checks that an instance's bot exists and that no lock is on its bot, token, EK or itself. Returns the bot, and the records
-    /// that were read.
+    /// Checks that an instance's bot exists, and that neither the instance nor its bot, token and EK are locked. Returns the bot,
+    /// and the records that were read.
     pub(super) async fn admissible(
         &self,
         instance: &BotInstance,

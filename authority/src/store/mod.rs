@@ -53,8 +53,7 @@ pub enum Table {
     InstanceEks,
     /// What ends, by the hour in which it does: `HOUR/KIND/KEY`.
     Expiry,
-    /// What changes with records: the same value means the same records. By table for the tokens as
-    /// a whole, by `TABLE/NAME` for a bot or token, by `lock targets/TARGET` for the locks on a
+    /// Revisions, which change with each write of a record: by table for the tokens as a whole, by `TABLE/NAME` for a bot or token, by `lock targets/TARGET` for the locks on a
     /// target.
     Revisions,
     /// Events of the audit log, by time and ID, until they are on disk in its file.
@@ -63,7 +62,7 @@ pub enum Table {
     Clock,
     /// One record: which tables there are, and what they say of each other.
     Format,
-    /// One record without meaning: whether anything can be written is tried with it.
+    /// One record, written to test whether the store accepts writes.
     Trial,
 }
 
@@ -75,7 +74,7 @@ pub enum Change {
     Insert(Table, String, Vec<u8>),
     /// Makes a record or replaces it.
     Put(Table, String, Vec<u8>),
-    /// Replaces a record; the batch fails when it is no longer as it was, which stands first.
+    /// Replaces a record: what it is, what it becomes. The batch fails if it is another now.
     Replace(Table, String, Vec<u8>, Vec<u8>),
     /// Removes a record; the batch fails if it does not exist.
     Remove(Table, String),
@@ -83,8 +82,7 @@ pub enum Change {
     Clear(Table, String),
     /// Removes all records whose keys begin so.
     RemoveAll(Table, String),
-    /// Changes nothing; the batch fails when the record is not so, or, for `None`, when there is
-    /// one.
+    /// Changes nothing; the batch fails unless the record has this value (`None`: is absent).
     Expect(Table, String, Option<Vec<u8>>),
 }
 
@@ -132,8 +130,8 @@ pub trait Store: Send + Sync {
     /// are no more.
     fn list<'a>(&'a self, range: Range<'a>) -> Pending<'a, Vec<Keyed>>;
 
-    /// All of the changes or none. When it says that they happened, they will be there after a
-    /// crash or a loss of power.
+    /// All of the changes or none. Once it has returned `Ok`, they survive a crash or a loss of
+    /// power.
     fn write(&self, batch: Vec<Change>) -> Pending<'_, ()>;
 }
 
@@ -148,7 +146,7 @@ pub enum StoreError {
     Changed(Table, String),
     /// A record is not what was written: it is damaged.
     Unreadable(String),
-    /// A record, or the whole store, is a newer version's, which this one must not read.
+    /// A record, or the whole store, was written by a newer version, and this one must not read it.
     Newer(String),
     /// The database is missing, or is not what was written. Only a backup has what it knew.
     Damaged(String),

@@ -19,10 +19,10 @@ use super::walk;
 use super::{FileSet, MAX_FILE_SIZE, MAX_FILES, Notices};
 use crate::config::{self, Reader};
 
-/// Held by who writes.
+/// The file that the agent which writes here has locked.
 pub(super) const LOCK: &str = "lock";
 
-/// How often a set may change under a reader before that is no accident.
+/// After so many changes under a reader, the set is reported as damaged.
 const MAX_CHANGES: usize = 100;
 
 /// A directory, and who may read in it. Nothing is done to it before the first lock.
@@ -82,7 +82,9 @@ impl Directory {
                 read => return read.map(Some).map_err(failed),
             }
         }
-        Err(failed(io::Error::other("it keeps changing while it is read, or is damaged")))
+        Err(failed(io::Error::other(format!(
+            "it changed {MAX_CHANGES} times while it was read, or is damaged"
+        ))))
     }
 }
 
@@ -155,8 +157,8 @@ impl Writer {
         self.held().manifest.clone()
     }
 
-    /// Says what was written last by an agent before this one: the first of these that is what is there, or the newest,
-    /// which comes first.
+    /// Sets what an earlier agent wrote last: the first candidate that matches the directory, or else the first of all,
+    /// which is the newest.
     pub fn expect(&self, candidates: impl IntoIterator<Item = Manifest>) {
         let mut newest = None;
         for manifest in candidates {
@@ -201,7 +203,7 @@ struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // What cannot be unlocked is when the last copy is closed.
+        // If this fails, the kernel unlocks when the last copy of the descriptor is closed.
         let _ = self.0.unlock();
     }
 }
@@ -293,7 +295,7 @@ impl Opened {
         free.into_iter().try_for_each(|name| links::show(&self.folder, name)).map_err(failed)?;
         self.switch(version)?;
 
-        // The new set is in place: what fails from here on fails for the next one again.
+        // The new set is in place: what fails from here on is tried again with the next set.
         let swept = links::retire(&self.folder, |name| set.content(name).is_some())
             .and_then(|()| links::sweep(&self.folder, |at| is_recent(at, Some(version))));
         let unswept = swept.err().map(|cause| format!("cannot remove old versions: {cause}"));
@@ -333,7 +335,7 @@ impl Opened {
         Ok(Some(version))
     }
 
-    /// Makes a version's directory with what is in it, on the disk, or nothing.
+    /// Creates a version's directory and its files, synced to the disk; removes it on failure.
     fn fill(
         &self,
         version: Version,

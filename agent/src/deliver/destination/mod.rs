@@ -14,8 +14,9 @@
 //! the new one, and the next writer sweeps up what was begun.
 //!
 //! # Reading
-//! *One* file can be read by its plain path at any time. Who reads *several* and must not see two sets
-//! - reads them when notified ([`crate::deliver::reload`]): that is after the change, and the next one is a renewal away. So do
+//! *One* file can be read by its plain path at any time. A program that reads *several* and must not mix two sets
+//! - reads them when notified ([`crate::deliver::reload`]): it is notified after the change, and the next change is a
+//!   renewal later. So do
 //!   nginx, PostgreSQL and most others; or
 //! - opens the directory `..data` once and the files in it (`openat`); if one is gone, two sets have been written since
 //!   then: begin again. [`Destination::read`] does so. Without `openat`, `readlink` of `..data` before and after does too.
@@ -109,7 +110,7 @@ impl fmt::Debug for FileSet {
     }
 }
 
-/// What there is to say about a set that was written all the same.
+/// Warnings about a set that was written.
 pub type Notices = Vec<String>;
 
 /// Where a service's files go.
