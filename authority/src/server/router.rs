@@ -13,7 +13,7 @@ use tower::Service;
 
 use super::public::Connection;
 use crate::wire::endorse_v1;
-use crate::wire::status::{too_many_calls, unknown_service};
+use crate::wire::status::{too_costly, too_many_calls, unknown_service};
 
 /// The services for hosts.
 #[derive(Clone)]
@@ -35,8 +35,11 @@ impl Service<Request<Body>> for Hosts {
 
     fn call(&mut self, mut request: Request<Body>) -> Answer {
         if let Some(Connection { peer, place }) = request.extensions_mut().remove() {
-            if !place.call() || !peer.allowance.call() {
+            if !place.call() {
                 return Box::pin(ready(Ok(too_many_calls().into_http())));
+            }
+            if !peer.allowance.call() {
+                return Box::pin(ready(Ok(too_costly().into_http())));
             }
             request.extensions_mut().insert(peer);
         }

@@ -32,6 +32,9 @@ pub(crate) struct Allowance {
     effort: Arc<Mutex<Effort>>,
 }
 
+/// What a claim leaves of the budget, whatever it cost: the connection stays open for the answer.
+const FOR_THE_ANSWER: usize = 8 * 1024;
+
 /// A host that is refused, and comes again with the certificates of its CAs, can be verified and challenged.
 const _: () =
     assert!(MAX_UNPROVEN >= 2 * CALL_COST + 24 * 1024 + Effort::MAX_STEP as usize * EFFORT_COST);
@@ -56,10 +59,12 @@ impl Allowance {
         Self::new(Budget::new(usize::MAX))
     }
 
-    /// Charges a call; false if not enough is left for it.
+    /// Charges a call; false, and charges nothing, if not enough is left for it.
     pub(crate) fn call(&self) -> bool {
         let is_paid = self.budget.left() >= CALL_COST;
-        self.budget.charge(CALL_COST);
+        if is_paid {
+            self.budget.charge(CALL_COST);
+        }
         is_paid
     }
 
@@ -70,7 +75,8 @@ impl Allowance {
         let before = effort.cost();
         let computed = compute(&mut effort);
         let cost = usize::try_from(effort.cost().saturating_sub(before)).unwrap_or(usize::MAX);
-        self.budget.charge(cost.saturating_mul(EFFORT_COST));
+        let at_most = self.budget.left().saturating_sub(FOR_THE_ANSWER);
+        self.budget.charge(cost.saturating_mul(EFFORT_COST).min(at_most));
         computed
     }
 }
@@ -102,13 +108,15 @@ mod tests {
         let cost = most - left;
         assert!((EFFORT_COST..10 * EFFORT_COST).contains(&cost), "{cost}");
         // What other messages have left of the budget must pay for it.
-        assert_eq!(appraise(cost), (Ok(()), 0));
+        assert_eq!(appraise(cost), (Ok(()), FOR_THE_ANSWER));
         assert_eq!(appraise(cost - 1), (Err("effort_spent"), cost - 1));
     }
 
     #[test]
     fn calls_are_paid_for_in_advance() {
-        let allowance = Allowance::new(Budget::new(2 * CALL_COST - 1));
+        let budget = Budget::new(2 * CALL_COST - 1);
+        let allowance = Allowance::new(budget.clone());
         assert_eq!([allowance.call(), allowance.call()], [true, false]);
+        assert_eq!(budget.left(), CALL_COST - 1, "the refusal can be sent");
     }
 }

@@ -81,6 +81,11 @@ pub(crate) fn too_many_calls() -> Status {
     Status::resource_exhausted("too many calls on one connection without a certificate")
 }
 
+/// A call that the rest of what an unproven connection may cost does not pay for.
+pub(crate) fn too_costly() -> Status {
+    Status::permission_denied(evidence("effort_spent"))
+}
+
 /// A call for a service that is not here.
 pub(crate) fn unknown_service() -> Status {
     Status::unimplemented("no such service")

@@ -211,8 +211,8 @@ impl fmt::Display for Reason {
             }
             Self::SearchLimit => {
                 f.write_str(
-                "needs more signature checks than an unproven host gets: too many certificates have the same names, or \
-                 too much came before on the connection",
+                "needs more signature checks than one host gets: too many certificates have the same names, or, \
+                 in a join, too much came before on the connection",
             )
             }
         }
