@@ -44,9 +44,10 @@ fn challenge_cost(ek: &EkPublicKey) -> u32 {
 /// What may still be computed for one unproven host, whatever it claims, and however often.
 ///
 /// The most costly steps are an ECDSA signature check on P-384 or P-521, and a challenge for an EK on
-/// these: 1.5 to 2.5 ms each. When such a check fails, nothing else is computed. Every claim with the same `Effort` draws on the same bounds. Genuine
-/// signatures are bounded in number alone, since each is checked once for all hosts. After an appraisal
-/// that ends in a challenge, further claims are refused unread.
+/// these: 1.5 to 2.5 ms each. When such a check fails, nothing else is computed. Every claim with the
+/// same `Effort` draws on the same bounds. Genuine signatures are bounded in number alone, since each is
+/// checked once for all hosts. After an appraisal that ends in a challenge, further claims are refused
+/// unread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effort {
     pub(crate) signatures_left: usize,

@@ -283,7 +283,10 @@ pub fn refused(status: &Status) -> Failure {
         .caused_by(cause);
     }
     let said = status.message();
-    let said = said.get(..said.floor_char_boundary(MAX_REASON)).unwrap_or(said);
+    let said = match said.get(..said.floor_char_boundary(MAX_REASON)).unwrap_or(said) {
+        "" => "it gave no reason",
+        said => said,
+    };
     match status.code() {
         Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded => {
             Failure::new(
@@ -346,6 +349,8 @@ mod tests {
         assert_eq!(failure.message, "the connection to the authority was lost");
         assert_eq!(failure.cause, "connection reset");
         assert_eq!(refused(&Status::unavailable("stopping")).cause, "");
+        let silent = refused(&Status::unavailable(""));
+        assert_eq!(silent.message, "the authority is unavailable: it gave no reason");
     }
 
     /// As many entries as an answer has room for.

@@ -32,7 +32,7 @@ pub type Tpm = tpm2::Tpm<HostTransport>;
 /// Work waiting for the TPM.
 const WAITING: usize = 8;
 
-/// When the user is notified of the delay.
+/// After this time the user is notified of the delay.
 const NOTICE_AFTER: Duration = Duration::from_secs(2);
 
 /// The kernel gives a chip five minutes for an RSA key; nothing takes longer.

@@ -25,7 +25,7 @@ use crate::data_directory::{DataDirectory, Lock, is_trusted};
 /// Connections that wait to be served.
 const MAX_READY: usize = 8;
 
-/// A client answers the pings that follow each [`KEEPALIVE`]; who has not begun to speak HTTP/2 gets none.
+/// A client answers the pings that follow each [`KEEPALIVE`]; before it has begun to speak HTTP/2, it gets no pings.
 const MAX_SILENCE: Duration = KEEPALIVE.saturating_mul(2);
 
 /// How long to wait when the system has no more files or memory for connections.

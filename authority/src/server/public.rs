@@ -209,7 +209,7 @@ impl Door {
             Answered::Sent(opened) => timeout_at(deadline, opened).await??,
         };
         let is_unproven = stream.get_ref().1.peer_certificates().is_none();
-        budget.set(is_unproven.then(|| Allowance::after(stream.get_ref().1)));
+        budget.set(is_unproven.then(|| Allowance::bytes_after(stream.get_ref().1)));
         let now = Instant::now();
         let deadline = now + FIRST_BYTE;
         place.waits(now, deadline);

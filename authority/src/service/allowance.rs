@@ -23,6 +23,9 @@ const CALL_COST: usize = 16 * 1024;
 /// What a unit of [`Effort`], 0.2 ms, costs a peer, in bytes that it may still send.
 const EFFORT_COST: usize = 6 * 1024;
 
+/// What a claim leaves of the budget, whatever it cost: the connection stays open for the answer.
+const FOR_THE_ANSWER: usize = 8 * 1024;
+
 /// What a peer may still cost on one connection. It spends one budget on costly claims, on calls and on
 /// small messages, so that it cannot have all of each. Clones share it.
 #[derive(Clone)]
@@ -32,16 +35,13 @@ pub(crate) struct Allowance {
     effort: Arc<Mutex<Effort>>,
 }
 
-/// What a claim leaves of the budget, whatever it cost: the connection stays open for the answer.
-const FOR_THE_ANSWER: usize = 8 * 1024;
-
 /// A host that is refused, and comes again with the certificates of its CAs, can be verified and challenged.
 const _: () =
     assert!(MAX_UNPROVEN >= 2 * CALL_COST + 24 * 1024 + Effort::MAX_STEP as usize * EFFORT_COST);
 
 impl Allowance {
     /// Bytes that a peer without a certificate may send after this handshake.
-    pub(crate) fn after(handshake: &CommonState) -> usize {
+    pub(crate) fn bytes_after(handshake: &CommonState) -> usize {
         let group = handshake.negotiated_key_exchange_group().map(|group| group.name());
         let curve = if group == Some(NamedGroup::X25519) { 0 } else { OTHER_CURVE_COST };
         let is_retried =
@@ -102,10 +102,10 @@ mod tests {
                 allowance.compute(|effort| verifier::appraise(&claim, Demand::Key, effort));
             (appraised.map(|_| ()).map_err(|error| error.code()), budget.left())
         };
-        let most = 64 * EFFORT_COST;
-        let (appraised, left) = appraise(most);
+        let plenty = 64 * EFFORT_COST;
+        let (appraised, left) = appraise(plenty);
         assert_eq!(appraised, Ok(()));
-        let cost = most - left;
+        let cost = plenty - left;
         assert!((EFFORT_COST..10 * EFFORT_COST).contains(&cost), "{cost}");
         // What other messages have left of the budget must pay for it.
         assert_eq!(appraise(cost), (Ok(()), FOR_THE_ANSWER));

@@ -200,7 +200,7 @@ impl<'t> Source<'t> {
         self.text
     }
 
-    /// Adds an error; without a place, it is about what is missing. Empty advice is none.
+    /// Adds an error; without a place, it is about what is missing. The advice may be empty.
     pub fn error(&self, place: Option<&Place>, message: impl Into<String>, advice: &str) {
         self.add(Severity::Error, place, message.into(), advice);
     }
