@@ -9,7 +9,7 @@
 //! - [`credential`]: what was issued, verified as a peer would verify it. [`install`] makes the systemd unit.
 //! - [`config`] is the configuration file; [`keys`] are the keys of services.
 //! - [`tpm`]: the thread that owns the TPM, the attester, the endorsement keys.
-//! - [`log`], and `trusted`: who else can change a file.
+//! - [`log`], [`file_access`] with a time limit, and `trusted`: who else can change a file.
 
 pub mod ceremony;
 pub mod cli;
@@ -19,6 +19,7 @@ pub mod credential;
 pub mod daemon;
 pub mod deliver;
 pub mod doctor;
+pub mod file_access;
 pub mod install;
 pub mod keys;
 pub mod log;

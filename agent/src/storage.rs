@@ -77,6 +77,8 @@ pub struct Issued {
 pub struct Storage {
     writer: Writer,
     manifests: Mutex<Manifests>,
+    /// Held while the manifests are written, by one thread after the other.
+    writing: Mutex<()>,
 }
 
 impl Storage {
@@ -104,7 +106,7 @@ impl Storage {
         if let Some(written) = &manifests.identity {
             writer.expect(written.clone().candidates());
         }
-        Ok(Self { writer, manifests: Mutex::new(manifests) })
+        Ok(Self { writer, manifests: Mutex::new(manifests), writing: Mutex::new(()) })
     }
 
     /// The identity stored in a directory; `None` without one.
@@ -157,13 +159,13 @@ impl Storage {
         manifest: &Manifest,
         before: Option<&Manifest>,
     ) -> Result<(), Failure> {
-        let mut manifests = self.manifests();
-        let last = manifests.services.remove(service.as_str());
-        let is_same = |last: Issued| last.asked == asked && last.instance == instance;
-        let before = before.filter(|_| last.is_some_and(is_same)).cloned();
-        let written = Written { now: manifest.clone(), before };
-        manifests.services.insert(service.to_string(), Issued { asked, instance, written });
-        self.write_manifests(&manifests)
+        self.write_manifests(|manifests| {
+            let last = manifests.services.remove(service.as_str());
+            let is_same = |last: Issued| last.asked == asked && last.instance == instance;
+            let before = before.filter(|_| last.is_some_and(is_same)).cloned();
+            let written = Written { now: manifest.clone(), before };
+            manifests.services.insert(service.to_string(), Issued { asked, instance, written });
+        })
     }
 
     /// Forgets services that are not among these.
@@ -176,8 +178,14 @@ impl Storage {
         self.manifests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_manifests(&self, manifests: &Manifests) -> Result<(), Failure> {
-        let json = serde_json::to_string_pretty(manifests).map_err(Failure::bug)?;
+    /// Changes the record, and writes it. It can be read meanwhile: the file system may hang.
+    fn write_manifests(&self, change: impl FnOnce(&mut Manifests)) -> Result<(), Failure> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let json = {
+            let mut manifests = self.manifests();
+            change(&mut manifests);
+            serde_json::to_string_pretty(&*manifests).map_err(Failure::bug)?
+        };
         let [path, new] = [MANIFESTS, MANIFESTS_NEW].map(|name| self.writer.path().join(name));
         let write = || {
             match fs::remove_file(&new) {
@@ -252,10 +260,11 @@ impl Storage {
         let mut recorded = Ok(());
         let before = self.writer.manifest();
         let mut notices = self.writer.write_announced(&set, &mut |manifest| {
-            let mut manifests = self.manifests();
-            manifests.version = MANIFESTS_VERSION;
-            manifests.identity = Some(Written { now: manifest.clone(), before: before.clone() });
-            recorded = self.write_manifests(&manifests);
+            recorded = self.write_manifests(|manifests| {
+                manifests.version = MANIFESTS_VERSION;
+                let written = Written { now: manifest.clone(), before: before.clone() };
+                manifests.identity = Some(written);
+            });
         })?;
         // The identity is stored, which is what matters: the next agent writes its files once more.
         if let Err(failure) = recorded {

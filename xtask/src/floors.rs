@@ -107,6 +107,7 @@ const AGENT: House = House {
         ("config", 2),
         ("keys", 2),
         ("tpm", 1),
+        ("file_access", 0),
         ("log", 0),
         ("trusted", 0),
     ],

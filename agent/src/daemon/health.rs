@@ -103,7 +103,7 @@ struct Inner {
     /// Why the last reload of the configuration failed.
     configuration: Option<String>,
     /// The component whose files cannot be read, and why, until they can be.
-    file_check: Option<(String, Failure)>,
+    unreadable: Vec<(String, Failure)>,
 }
 
 /// The health of the daemon, shared with those who ask.
@@ -222,9 +222,10 @@ impl Health {
         self.lock().configuration = failure.map(|failure| failure.message.clone());
     }
 
-    /// The files of the component of this name cannot be read; `None` if all can be. What is known of it otherwise stays.
-    pub fn file_check(&self, failure: Option<(String, Failure)>) {
-        self.lock().file_check = failure;
+    /// The files of the components of these names cannot be read. What is known of them otherwise stays. Returns those of the
+    /// check before.
+    pub fn note_unreadable(&self, unreadable: Vec<(String, Failure)>) -> Vec<(String, Failure)> {
+        std::mem::replace(&mut self.lock().unreadable, unreadable)
     }
 
     /// A line for the service manager: what is wrong, or else what is waited for, or else that everything is in place.
@@ -255,17 +256,17 @@ impl Health {
     #[must_use]
     pub fn report(&self, wall: i64) -> Report {
         let inner = self.lock();
-        let (mut services, file_check) = (inner.components.clone(), inner.file_check.clone());
+        let (mut services, unreadable) = (inner.components.clone(), inner.unreadable.clone());
         drop(inner);
         services.values_mut().for_each(|component| component.judge(wall));
-        let hanging =
-            file_check.and_then(|(name, failure)| Some((services.get_mut(&name)?, failure)));
-        if let Some((component, failure)) = hanging
-            && component.status != Status::Unhealthy
-        {
-            component.status = Status::Unhealthy;
-            component.reason = Some(failure.message);
-            component.advice = Some(failure.advice);
+        for (name, failure) in unreadable {
+            if let Some(component) = services.get_mut(&name)
+                && component.status != Status::Unhealthy
+            {
+                component.status = Status::Unhealthy;
+                component.reason = Some(failure.message);
+                component.advice = Some(failure.advice);
+            }
         }
         let all = |status| services.values().all(|component| component.status == status);
         let any = |status| services.values().any(|component| component.status == status);
@@ -353,10 +354,10 @@ mod tests {
         health.configuration(None);
         assert_eq!(health.status(10), "in place: a, b, identity");
         let hangs = Failure::new(Exit::Io, "the files cannot be read", "");
-        health.file_check(Some(("a".to_owned(), hangs)));
+        assert!(health.note_unreadable(vec![("a".to_owned(), hangs)]).is_empty());
         assert_eq!(health.report(10).status, Status::Unhealthy);
         assert_eq!(health.status(10), "a: the files cannot be read");
-        health.file_check(None);
+        assert_eq!(health.note_unreadable(Vec::new()).len(), 1);
         assert_eq!(health.status(10), "in place: a, b, identity");
         assert!(health.status(2000).contains("expired"));
     }

@@ -6,6 +6,9 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use host::exit::Failure;
 use host::unix_socket;
@@ -16,6 +19,9 @@ use super::SOCKET;
 use super::diag::{self, Listener};
 use super::health::Health;
 use crate::config::{self, Settings};
+
+/// How long the end of the agent waits for the removal of the socket.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What becomes of `diag_addr` when the configuration is read again.
 #[derive(Debug, Default)]
@@ -139,9 +145,16 @@ fn bind_socket(path: &Path) -> Result<UnixListener, Failure> {
 }
 
 impl Drop for Answers {
+    /// Removes the socket, unless the storage hangs.
     fn drop(&mut self) {
-        if let Some((path, _)) = &self.socket {
+        let Some((path, _)) = self.socket.take() else { return };
+        let (ended, end) = mpsc::channel();
+        let remove = move || {
             let _ = fs::remove_file(path);
+            let _ = ended.send(());
+        };
+        if thread::Builder::new().name("remove-socket".into()).spawn(remove).is_ok() {
+            let _ = end.recv_timeout(REMOVE_TIMEOUT);
         }
     }
 }

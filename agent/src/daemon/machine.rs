@@ -55,11 +55,9 @@ pub enum Action {
     Begin(Job),
     /// Compare the files in place with what was written. The check runs beside later jobs; none runs when it begins.
     CheckFiles,
-    /// Report that this has not ended for [`Machine::FILE_CHECK_OVERDUE`].
-    ReportFileCheck,
     /// Everything is valid and in place for the first time under this configuration.
     Ready,
-    /// Report that this job has not ended for [`Machine::OVERDUE`], for example because a file system hangs. The agent keeps
+    /// Report that this job has not ended for [`Machine::OVERDUE`], for example because the TPM hangs. The agent keeps
     /// waiting for it.
     ReportOverdue(Job),
     /// Notify the service manager that a reload has been asked for.
@@ -213,7 +211,7 @@ impl Machine {
             Event::Woke => actions.extend(self.overdue(now)),
             Event::AlarmRang => {
                 actions.extend(self.overdue(now));
-                actions.extend(self.check_files(now));
+                actions.extend(self.check_files());
             }
             Event::Ended(job, outcome) => {
                 self.end(job, outcome, now, seed);

@@ -57,14 +57,26 @@ pub async fn run(
     pid_file: Option<&Path>,
     log: Log,
 ) -> Result<(), Failure> {
-    let signals = Signals::new()?;
+    let mut signals = Signals::new()?;
     let alarm = Alarm::new()?;
     let settings = Arc::new(settings);
     let meter = Meter::default();
     let stop = Stop::new();
-    let worker = Worker::new(Arc::clone(&settings), reread, stop.clone(), meter.clone(), log)?;
+    let start = async {
+        let worker = Worker::new(Arc::clone(&settings), reread, stop.clone(), meter.clone(), log);
+        let worker = worker.await?;
+        let found = worker.files().inventory().await;
+        Ok::<_, Failure>((worker, found))
+    };
+    let (worker, found) = tokio::select! {
+        started = start => started?,
+        // The files that are read at a start may be on a file system that hangs.
+        () = signals.stop_asked() => {
+            let stopped = Failure::new(Exit::Busy, "stopped before anything was written", "");
+            return if settings.oneshot { Err(stopped) } else { Ok(()) };
+        }
+    };
     let _pid_file = pid_file.map(PidFile::write).transpose()?;
-    let found = worker.files().inventory();
     let health = Health::of(&worker, &found, meter);
     let answers = Answers::begin(&settings, &health).await?;
     let manager = ServiceManager::from_environment();
@@ -159,7 +171,7 @@ impl Daemon {
                     rung?;
                     Event::AlarmRang
                 }
-                seen = RunningCheck::ended(&mut self.running_check) => self.files_checked(seen),
+                seen = RunningCheck::ended(&mut self.running_check) => self.files_checked(seen?),
                 event = self.signals.next() => {
                     self.log_request(&event);
                     event
@@ -207,18 +219,11 @@ impl Daemon {
         }
     }
 
-    fn files_checked(&mut self, seen: Option<CheckResult>) -> Event {
-        let Some(seen) = seen else {
-            self.log.warn("the files cannot be checked now", &[]);
-            return Event::FilesChecked {
-                changed: Vec::new(),
-                mismatched: self.machine.is_rejoining(),
-            };
-        };
+    fn files_checked(&mut self, seen: CheckResult) -> Event {
         if let Some(socket) = seen.socket {
             self.answers.mend(socket, &self.health);
         }
-        self.health.file_check(None);
+        self.report_unreadable(seen.unreadable);
         let judged =
             seen.changed.into_iter().filter(|(holder, ..)| self.machine.is_checked(*holder));
         let changed = judged.map(|(holder, name, change)| {
@@ -250,7 +255,6 @@ impl Daemon {
             match action {
                 Action::Begin(job) => self.begin(job)?,
                 Action::CheckFiles => self.check_files(),
-                Action::ReportFileCheck => self.report_look(),
                 Action::Ready => {
                     self.log.info("all credentials are valid and written", &[]);
                     self.manager.ready(&self.health.status(now().wall));
@@ -343,15 +347,17 @@ impl Daemon {
         self.manager.status(&self.health.status(now().wall));
     }
 
-    fn report_look(&self) {
-        let Some(running_check) = &self.running_check else { return };
-        let name = running_check.at();
-        let seconds = Machine::FILE_CHECK_OVERDUE.as_secs();
-        let what = format!("the files cannot be read: no result after {seconds} seconds");
-        let failure = Failure::new(Exit::Io, what, "check whether their file system hangs");
-        self.warn("the files cannot be checked", &name, &failure);
-        self.health.file_check(Some((name, failure)));
-        self.manager.status(&self.health.status(now().wall));
+    /// Reports files that hang: at every moment in the health, and once in the log.
+    fn report_unreadable(&self, unreadable: Vec<(String, Failure)>) {
+        let before = self.health.note_unreadable(unreadable.clone());
+        for (name, failure) in &unreadable {
+            if !before.iter().any(|(before, _)| before == name) {
+                self.warn("the files cannot be checked", name, failure);
+            }
+        }
+        if before.len() != unreadable.len() {
+            self.manager.status(&self.health.status(now().wall));
+        }
     }
 
     fn note_configuration(&self, failure: Option<&Failure>) {

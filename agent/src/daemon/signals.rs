@@ -24,6 +24,14 @@ impl Signals {
         })
     }
 
+    /// Ends when the daemon is asked to stop. What else is asked for remains for [`Self::next`].
+    pub(super) async fn stop_asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
     /// What the next signal asks for. No signal is lost if this is dropped.
     pub(super) async fn next(&mut self) -> Event {
         tokio::select! {

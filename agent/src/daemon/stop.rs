@@ -8,16 +8,24 @@ use tokio::sync::watch;
 /// How long the authority may still be waited for: a healthy one answers in that time, and what it grants is not lost.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long files may still be waited for: what is being written is completed, unless the file system hangs.
+const STOP_FILES_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Whether the daemon was asked to stop. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Stop {
     asked: watch::Sender<bool>,
     timeout: Duration,
+    files_timeout: Duration,
 }
 
 impl Stop {
     pub(crate) fn new() -> Self {
-        Self { asked: watch::Sender::new(false), timeout: STOP_TIMEOUT }
+        Self {
+            asked: watch::Sender::new(false),
+            timeout: STOP_TIMEOUT,
+            files_timeout: STOP_FILES_TIMEOUT,
+        }
     }
 
     /// The daemon was asked to stop.
@@ -37,20 +45,38 @@ impl Stop {
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        let mut asked = self.asked.subscribe();
-        let stopped = async {
-            // This value is a sender, so there is no error.
-            let _ = asked.wait_for(|asked| *asked).await;
-            tokio::time::sleep(self.timeout).await;
-        };
         tokio::select! {
             biased;
             result = work => result,
-            () = stopped => {
+            () = self.after_asked(self.timeout) => {
                 let what = "the agent was asked to stop before there was an answer";
                 Err(Failure::new(Exit::Unavailable, what, "check that the authority is running and reachable").into())
             }
         }
+    }
+
+    /// The result of `work`, which waits for files; it is dropped [`STOP_FILES_TIMEOUT`] after the daemon was asked to stop.
+    ///
+    /// # Errors
+    /// Those of `work`; [`Exit::Busy`] if it was dropped.
+    pub(crate) async fn limit_files<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            result = work => result,
+            () = self.after_asked(self.files_timeout) => {
+                let what = "the agent was asked to stop while it waited for files";
+                Err(Failure::new(Exit::Busy, what, "check that their file system responds"))
+            }
+        }
+    }
+
+    async fn after_asked(&self, timeout: Duration) {
+        // This value is a sender, so there is no error.
+        let _ = self.asked.subscribe().wait_for(|asked| *asked).await;
+        tokio::time::sleep(timeout).await;
     }
 }
 
@@ -62,7 +88,8 @@ mod tests {
 
     #[tokio::test]
     async fn work_is_dropped_after_the_daemon_was_asked_to_stop_and_not_before() {
-        let stop = Stop { timeout: Duration::from_millis(1), ..Stop::new() };
+        let short = Duration::from_millis(1);
+        let stop = Stop { timeout: short, files_timeout: short, ..Stop::new() };
         let work = async {
             tokio::time::sleep(stop.timeout * 20).await;
             Ok::<_, Failure>(7)
@@ -78,5 +105,8 @@ mod tests {
         // What begins now has the same time.
         assert_eq!(stop.limit(async { Ok::<_, Failure>(8) }).await.unwrap(), 8);
         stop.limit(pending::<Result<(), Failure>>()).await.unwrap_err();
+        assert_eq!(stop.limit_files(async { Ok(9) }).await.unwrap(), 9);
+        let files = stop.limit_files(pending::<Result<(), Failure>>());
+        assert_eq!(files.await.unwrap_err().exit, Exit::Busy);
     }
 }

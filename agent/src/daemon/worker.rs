@@ -1,5 +1,6 @@
 //! Runs the daemon's jobs, one at a time, and reports how each ended.
 
+mod access;
 mod configure;
 mod found;
 
@@ -10,6 +11,7 @@ use host::clock;
 use host::exit::{Exit, Failure};
 use proto::v1::SubjectForm;
 
+use self::access::Access;
 pub(crate) use self::found::{Files, Inventory, Mismatch};
 use self::found::{kept, restore, superseded};
 use super::Reread;
@@ -57,6 +59,7 @@ pub(crate) struct Worker {
     cache: Cache,
     /// The sink of each service.
     sinks: Vec<Arc<FileSink>>,
+    access: Access,
     identity: Option<Identity>,
     mismatch: Mismatch,
     /// Why the last attempt to join again failed, and for which mismatch it was made.
@@ -78,36 +81,18 @@ enum Store {
 
 impl Worker {
     /// Takes the storage and looks at what is there.
-    pub(crate) fn new(
+    pub(crate) async fn new(
         settings: Arc<Settings>,
         reread: Reread,
         stop: Stop,
         meter: Meter,
         log: Log,
     ) -> Result<Self, Failure> {
-        let client = client(&settings)?;
-        let (store, identity) = match &settings.storage {
-            config::Storage::Directory(directory) => {
-                let storage = Storage::open_directory(directory)?;
-                let identity = match Storage::identity(&directory.path) {
-                    // An identity that cannot be parsed is not used: the host joins again.
-                    Err(failure) if failure.exit == Exit::Data => {
-                        log.warn(
-                            "the stored identity is not used",
-                            &[("reason", &failure.message)],
-                        );
-                        None
-                    }
-                    identity => identity?,
-                };
-                storage.keep_only(settings.services.iter().map(|service| &service.name));
-                if let Some(identity) = &identity {
-                    restore(&storage, identity, log);
-                }
-                (Store::Directory(Arc::new(storage)), identity)
-            }
-            config::Storage::Memory => (Store::Memory, None),
-        };
+        let access = Access::new(&settings);
+        let read = Arc::clone(&settings);
+        let client = access.configuration.run(move || client(&read)).await?;
+        let read = Arc::clone(&settings);
+        let (store, identity) = access.storage.run(move || open(&read, log)).await?;
         let cache = Cache::default();
         let sinks = sinks(&settings, &cache, &[]);
         Ok(Self {
@@ -117,6 +102,7 @@ impl Worker {
             store,
             cache,
             sinks,
+            access,
             identity,
             mismatch: Mismatch::default(),
             not_joined: None,
@@ -237,7 +223,8 @@ impl Worker {
     /// What a join is made with.
     async fn secrets(&self) -> Result<(String, Passwords), Failure> {
         let settings = Arc::clone(&self.settings);
-        blocking(move || Ok((settings.token.read()?, settings.tpm.passwords.read()?))).await
+        let read = move || Ok((settings.token.read()?, settings.tpm.passwords.read()?));
+        self.stop.limit_files(self.access.secrets.run(read)).await
     }
 
     async fn renew(&mut self) -> Result<Validity, Denied> {
@@ -259,7 +246,7 @@ impl Worker {
                 let notices = storage.store(&stored)?;
                 Ok((notices, path.and_then(|path| health_socket::recreate_socket(&path))))
             };
-            let (notices, socket) = blocking(store).await?;
+            let (notices, socket) = self.stop.limit_files(self.access.storage.run(store)).await?;
             self.socket = socket;
             for notice in notices {
                 self.log.warn(&notice, &[]);
@@ -275,7 +262,8 @@ impl Worker {
             Some(open) => open,
             None => {
                 let settings = Arc::clone(&self.settings);
-                let passwords = blocking(move || settings.tpm.passwords.read()).await?;
+                let read = self.access.secrets.run(move || settings.tpm.passwords.read());
+                let passwords = self.stop.limit_files(read).await?;
                 let (tpm, end) = self.open_tpm().await?;
                 let authenticated = self.client.authenticate(&tpm, identity, passwords);
                 let authenticated = call(self.log, "connect", self.stop.limit(authenticated)).await;
@@ -307,7 +295,8 @@ impl Worker {
         let sink = self.sinks.get(index).cloned().ok_or_else(missing)?;
         // Nothing is asked for that could not be delivered.
         let wanted = Arc::clone(&sink);
-        blocking(move || wanted.destination().lock()).await?;
+        let lock = sink.access().run(move || wanted.destination().lock());
+        self.stop.limit_files(lock).await?;
         let validity = self.obtain(service).await?;
         self.deliver(service, sink).await?;
         Ok(validity)
@@ -341,12 +330,13 @@ impl Worker {
             self.note(service, Storage::mark_reload_pending).await;
         }
         let record = self.recorder(service, &sink);
+        let access = sink.access().clone();
         let write = move || {
             let mut recorded = Ok(());
             let notices = sink.write(&files, &mut |now, before| recorded = record(now, before))?;
             Ok((recorded, notices))
         };
-        let (recorded, notices) = blocking(write).await?;
+        let (recorded, notices) = self.stop.limit_files(access.run(write)).await?;
         for notice in notices {
             self.log.warn(&notice, &[("service", &service.name)]);
         }
@@ -371,11 +361,13 @@ impl Worker {
             Store::Directory(storage) => Some(Arc::clone(storage)),
             Store::Memory => None,
         };
+        let access = self.access.storage.clone();
         let (name, asked) = (service.name.clone(), sink.asked());
         let instance = self.identity.as_ref().map(|identity| identity.instance.clone());
         let instance = instance.unwrap_or_default();
         move |manifest, before| match &storage {
             Some(storage) => {
+                access.check()?;
                 storage.record(&name, asked.clone(), instance.clone(), manifest, before)
             }
             None => Ok(()),
@@ -390,7 +382,8 @@ impl Worker {
     ) {
         let Store::Directory(storage) = &self.store else { return };
         let (storage, name) = (Arc::clone(storage), service.name.clone());
-        if let Err(failure) = blocking(move || noting(&storage, &name)).await {
+        let noted = self.access.storage.run(move || noting(&storage, &name));
+        if let Err(failure) = self.stop.limit_files(noted).await {
             let what = "a restart may run reload hooks again, or miss one";
             let fields: [(&str, &dyn std::fmt::Display); 3] = [
                 ("service", &service.name),
@@ -402,12 +395,15 @@ impl Worker {
     }
 
     /// Runs the service's reload hook; the files are in place.
-    async fn run_hook(self, job: Job, index: usize, placed: Option<Validity>) -> (Self, Ended) {
+    async fn run_hook(mut self, job: Job, index: usize, placed: Option<Validity>) -> (Self, Ended) {
         let service = self.settings.services.get(index);
         let reload = service.and_then(|service| service.reload.clone());
-        let reloaded = match reload {
-            Some(reload) => blocking(move || reload::run(&reload)).await.map(Some),
-            None => Ok(None),
+        let reloaded = match (reload, service) {
+            (Some(reload), Some(service)) => {
+                let access = self.access.hook(&service.name, reload.timeout);
+                access.run(move || reload::run(&reload)).await.map(Some)
+            }
+            _ => Ok(None),
         };
         let ended = match (reloaded, placed) {
             (Ok(reloaded), placed) => {
@@ -430,6 +426,27 @@ impl Worker {
         };
         (self, ended)
     }
+}
+
+/// The storage, and the identity in it.
+fn open(settings: &Settings, log: Log) -> Result<(Store, Option<Identity>), Failure> {
+    let config::Storage::Directory(directory) = &settings.storage else {
+        return Ok((Store::Memory, None));
+    };
+    let storage = Storage::open_directory(directory)?;
+    let identity = match Storage::identity(&directory.path) {
+        // An identity that cannot be parsed is not used: the host joins again.
+        Err(failure) if failure.exit == Exit::Data => {
+            log.warn("the stored identity is not used", &[("reason", &failure.message)]);
+            None
+        }
+        identity => identity?,
+    };
+    storage.keep_only(settings.services.iter().map(|service| &service.name));
+    if let Some(identity) = &identity {
+        restore(&storage, identity, log);
+    }
+    Ok((Store::Directory(Arc::new(storage)), identity))
 }
 
 fn client(settings: &Settings) -> Result<Client, Failure> {
@@ -459,13 +476,6 @@ async fn call<T, E>(
         [("call", &name), ("milliseconds", &took), ("success", &answer.is_ok())];
     log.debug("called the authority", &fields);
     answer
-}
-
-/// What waits for a disk or a program does not hold up who asks for the daemon's health.
-async fn blocking<R: Send + 'static>(
-    work: impl FnOnce() -> Result<R, Failure> + Send + 'static,
-) -> Result<R, Failure> {
-    tokio::task::spawn_blocking(work).await.map_err(Failure::bug)?
 }
 
 /// How a configured lifetime is renewed.

@@ -10,6 +10,7 @@ use crate::credential::cache::Watch;
 use crate::credential::validity::Validity;
 use crate::deliver::artifact;
 use crate::deliver::destination::{Change, Destination, FileSet, Manifest, Notices};
+use crate::file_access::{self, FileAccess};
 
 /// The files of one service.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub struct FileSink {
     /// The authority's host name or address, which some files name.
     authority_host: String,
     destination: Arc<Destination>,
+    access: FileAccess,
     issued: Watch,
 }
 
@@ -37,12 +39,18 @@ impl FileSink {
             config::Destination::Directory { .. } => before.iter().find(same),
             config::Destination::Memory => None,
         };
-        let destination = kept.map_or_else(
-            || Arc::new(Destination::new(settings)),
-            |before| Arc::clone(&before.destination),
-        );
+        let (destination, access) = match kept {
+            Some(before) => (Arc::clone(&before.destination), before.access.clone()),
+            None => (Arc::new(Destination::new(settings)), access(service)),
+        };
         let (service, authority_host) = (service.clone(), authority_host.to_owned());
-        Self { service, authority_host, destination, issued }
+        Self { service, authority_host, destination, access, issued }
+    }
+
+    /// How the destination is accessed where it may hang.
+    #[must_use]
+    pub const fn access(&self) -> &FileAccess {
+        &self.access
     }
 
     /// The destination.
@@ -134,4 +142,12 @@ impl FileSink {
             ServiceKind::Identity { .. } => "tlscert",
         }
     }
+}
+
+fn access(service: &Service) -> FileAccess {
+    let name = match &service.destination {
+        config::Destination::Directory { directory, .. } => directory.path.display().to_string(),
+        config::Destination::Memory => format!("the memory of {}", service.name),
+    };
+    FileAccess::new(name, file_access::TIMEOUT)
 }

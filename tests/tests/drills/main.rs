@@ -8,6 +8,7 @@ mod clock;
 mod configuration;
 mod damage;
 mod disk;
+mod hung;
 mod identity_mismatch;
 mod killed;
 mod tpm;

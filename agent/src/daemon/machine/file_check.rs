@@ -1,8 +1,6 @@
-//! Comparing files with what was written, beside the jobs: where a file system hangs, that takes for ever.
+//! Comparing files with what was written, beside the jobs.
 
-use std::time::Duration;
-
-use super::{Action, Holder, Job, Machine, Moment, Outcome};
+use super::{Action, Holder, Job, Machine, Outcome};
 
 /// A comparison that has begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,25 +9,17 @@ pub(super) struct FileCheck {
     holders: Vec<Holder>,
     /// Whether the identity is the one that there was when it began.
     is_same_identity: bool,
-    /// When it is reported as overdue, on the boot clock; `None` once it has been.
-    overdue_at: Option<Duration>,
 }
 
 impl Machine {
-    /// A comparison that takes longer is reported.
-    pub const FILE_CHECK_OVERDUE: Duration = Duration::from_secs(60);
-
-    /// Begins a comparison, or reports the one that does not end. There is never a second one: it would hang too.
-    pub(super) fn check_files(&mut self, now: Moment) -> Option<Action> {
-        if let Some(check) = &mut self.file_check {
-            return check.overdue_at.take_if(|at| *at <= now.boot).map(|_| Action::ReportFileCheck);
-        }
-        if self.running.is_some() || self.stopping || self.oneshot {
+    /// Begins a comparison.
+    pub(super) fn check_files(&mut self) -> Option<Action> {
+        let is_busy = self.running.is_some() || self.file_check.is_some();
+        if is_busy || self.stopping || self.oneshot {
             return None;
         }
         let holders = self.holders().filter(|holder| self.is_up_to_date(*holder)).collect();
-        let overdue_at = Some(now.boot.saturating_add(Self::FILE_CHECK_OVERDUE));
-        self.file_check = Some(FileCheck { holders, is_same_identity: true, overdue_at });
+        self.file_check = Some(FileCheck { holders, is_same_identity: true });
         Some(Action::CheckFiles)
     }
 

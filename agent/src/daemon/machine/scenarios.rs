@@ -13,8 +13,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 const JOB: Duration = Duration::from_secs(5);
 /// What one takes that hangs.
 const HANG: Duration = Duration::from_secs(1200);
-/// What a check of the files takes.
+/// What a check of the files takes, and what one takes that gives up.
 const LOOK: Duration = Duration::from_secs(1);
+const LATE_LOOK: Duration = Duration::from_secs(120);
 /// How long what goes away stays away.
 const OUTAGE: Duration = Duration::from_secs(900);
 const YEAR: i64 = 365 * 24 * 3600;

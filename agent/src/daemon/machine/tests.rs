@@ -249,7 +249,7 @@ fn check_files(
 }
 
 #[test]
-fn file_check_that_does_not_end_is_reported_once_and_delays_no_job() {
+fn file_check_that_does_not_end_delays_no_job_and_has_no_second_beside_it() {
     let services = [(Some(valid(0)), PACE)];
     let machine = Machine::new(Some(valid(0)), PACE, found(services), || 128);
     let (machine, _) = machine.next(Event::Woke, at(1), 0);
@@ -261,7 +261,7 @@ fn file_check_that_does_not_end_is_reported_once_and_delays_no_job() {
         machine = next;
         seen.extend(actions.into_iter().map(|action| (minute, action)));
     }
-    assert_eq!(seen, [(2, Action::ReportFileCheck), (20, Action::Begin(Job::Renew))]);
+    assert_eq!(seen, [(20, Action::Begin(Job::Renew))]);
     let (machine, actions) = machine.next(Event::StopAsked, at(1800), 0);
     assert_eq!(actions, [Action::NotifyStopping(Some(Job::Renew))]);
     let renewed = Event::Ended(Job::Renew, Outcome::Valid(valid(1800)));

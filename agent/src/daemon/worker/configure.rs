@@ -5,36 +5,33 @@ use std::time::Duration;
 
 use host::exit::{Exit, Failure};
 
-use super::{Inventory, Worker, blocking, client, sinks};
+use super::{Inventory, Worker, client, sinks};
 use crate::config::Settings;
 use crate::daemon::health_socket::DiagChange;
 
 /// How long it may take to read the configuration: it may be on a file system that hangs, or a pipe.
-const CONFIGURATION_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CONFIGURATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Worker {
     /// Reads the configuration again and takes it over. One that cannot be used changes nothing.
     pub(super) async fn configure(&mut self) -> Result<(DiagChange, Inventory), Failure> {
         let reread = Arc::clone(&self.reread);
-        let read = blocking(move || reread());
-        let late = |_| {
-            let what = format!("not read within {} seconds", CONFIGURATION_TIMEOUT.as_secs());
-            Failure::new(
-                Exit::Io,
-                what,
-                "check that it is a regular file, and that its file system responds",
-            )
-        };
-        let settings = tokio::time::timeout(CONFIGURATION_TIMEOUT, read).await.map_err(late)??;
+        let settings = self.read(move || reread()).await?;
         let diag = DiagChange::prepare(&self.settings, &settings).await?;
         self.adopt(Arc::new(settings)).await?;
         if self.settings.oneshot {
             let fields: [(&str, &dyn std::fmt::Display); 1] = [("advice", &"restart the agent")];
             self.log.warn("`oneshot` takes effect at the next start", &fields);
         }
-        let files = self.files();
-        let inventory = blocking(move || Ok(files.inventory())).await?;
+        let inventory = self.stop.limit_files(async { Ok(self.files().inventory().await) }).await?;
         Ok((diag, inventory))
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.stop.limit_files(self.access.configuration.run(read)).await
     }
 
     /// Continues with the same storage and identity under a reloaded configuration.
@@ -44,9 +41,10 @@ impl Worker {
             return Err(Failure::new(Exit::Config, what, "restart the agent"));
         }
         let read = Arc::clone(&settings);
-        self.client = blocking(move || client(&read)).await?;
+        self.client = self.read(move || client(&read)).await?;
         self.cache.keep_only(settings.services.iter().map(|service| &service.name));
         self.sinks = sinks(&settings, &self.cache, &self.sinks);
+        self.access.reload();
         self.log = settings.log();
         self.settings = settings;
         self.connection = None;

@@ -7,21 +7,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use host::exit::{Exit, Failure};
 use tls::CaPin;
 
+use super::access::Access;
 use super::{Store, Worker, policy};
 use crate::config::{Service, Settings};
 use crate::credential::identity::Identity;
+use crate::daemon::file_check::CheckResult;
+use crate::daemon::health::IDENTITY;
 use crate::daemon::machine::{Found, Holder, Validity};
+use crate::daemon::{health_socket, name};
 use crate::deliver::destination::Change;
 use crate::deliver::files::FileSink;
 use crate::log::Log;
 use crate::storage::Storage;
 
-/// What is believed to be in place. It is compared with what is there where nothing else waits for the disk.
+/// What is believed to be in place, and how it is compared with what is there.
 #[derive(Clone)]
 pub(crate) struct Files {
     settings: Arc<Settings>,
     storage: Option<Arc<Storage>>,
     sinks: Vec<Arc<FileSink>>,
+    access: Access,
     identity: Option<Identity>,
     pins: Vec<CaPin>,
     log: Log,
@@ -60,6 +65,7 @@ impl Worker {
             settings: Arc::clone(&self.settings),
             storage,
             sinks: self.sinks.clone(),
+            access: self.access.clone(),
             identity: self.identity.clone(),
             pins: self.client.pins().to_vec(),
             log: self.log,
@@ -74,33 +80,78 @@ impl Worker {
 }
 
 impl Files {
-    pub(crate) fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    pub(crate) fn holders(&self) -> impl Iterator<Item = Holder> + use<> {
-        let services = (0..self.settings.services.len()).map(Holder::Service);
-        std::iter::once(Holder::Identity).chain(services)
-    }
-
     /// Takes stock under a configuration that is new.
-    pub(crate) fn inventory(&self) -> Inventory {
-        if let (Some(_), Err(failure)) = (&self.identity, self.settings.token.read()) {
+    pub(crate) async fn inventory(&self) -> Inventory {
+        let token = self.token().await;
+        if let (Some(_), Err(failure)) = (&self.identity, &token) {
             let fields: [(&str, &dyn Display); 2] =
                 [("reason", &failure.message), ("advice", &failure.advice)];
             self.log.warn("the token cannot be read: the stored identity is kept", &fields);
         }
-        let pending = |service: &Service| {
-            self.storage.as_ref().is_some_and(|storage| storage.is_reload_pending(&service.name))
-        };
-        let services = self.settings.services.iter().zip(&self.sinks);
-        let services = services.map(|(service, sink)| Found {
+        let pending = self.pending_reloads().await;
+        let validities = self.each(Self::found).await;
+        let services = self.settings.services.iter().zip(pending).zip(validities);
+        let services = services.map(|((service, hook_pending), validity)| Found {
             key: service.key(),
-            validity: self.found(service, sink),
+            validity: validity.unwrap_or_else(|failure| self.not_used(service, &failure.message)),
             policy: policy(service.lifetime),
-            hook_pending: pending(service),
+            hook_pending,
         });
-        Inventory { services: services.collect(), mismatch: self.mismatch() }
+        Inventory { services: services.collect(), mismatch: self.mismatch(token.ok().as_deref()) }
+    }
+
+    /// Which services' reload hooks have yet to run; if the storage hangs, every hook.
+    async fn pending_reloads(&self) -> Vec<bool> {
+        let files = self.clone();
+        let names = move || {
+            let services = files.settings.services.iter();
+            let pending = |service: &Service| {
+                files
+                    .storage
+                    .as_ref()
+                    .is_some_and(|storage| storage.is_reload_pending(&service.name))
+            };
+            Ok(services.map(pending).collect())
+        };
+        let pending = self.access.storage.run(names).await;
+        let services = self.settings.services.iter();
+        pending.unwrap_or_else(|_| services.map(|service| service.reload.is_some()).collect())
+    }
+
+    async fn token(&self) -> Result<String, Failure> {
+        let settings = Arc::clone(&self.settings);
+        self.access.secrets.run(move || settings.token.read()).await
+    }
+
+    /// What `look` finds at each service. All are looked at together, so that one that hangs delays no other.
+    async fn each<T: Send + 'static>(
+        &self,
+        look: fn(&Self, &Service, &FileSink) -> T,
+    ) -> Vec<Result<T, Failure>> {
+        let begin = |(index, sink): (usize, &Arc<FileSink>)| {
+            let (files, sink) = (self.clone(), Arc::clone(sink));
+            tokio::spawn(async move {
+                let access = sink.access().clone();
+                let service = move || {
+                    let service = files.settings.services.get(index);
+                    let service = service.ok_or_else(|| Failure::bug("no such service"))?;
+                    Ok(look(&files, service, &sink))
+                };
+                access.run(service).await
+            })
+        };
+        let looks: Vec<_> = self.sinks.iter().enumerate().map(begin).collect();
+        let mut found = Vec::with_capacity(looks.len());
+        for look in looks {
+            found.push(look.await.unwrap_or_else(|error| Err(Failure::bug(error))));
+        }
+        found
+    }
+
+    fn not_used<T>(&self, service: &Service, reason: &dyn Display) -> Option<T> {
+        let fields: [(&str, &dyn Display); 2] = [("name", &service.name), ("reason", reason)];
+        self.log.warn("existing credentials are not used", &fields);
+        None
     }
 
     /// How long the certificate holds that a service has from before, if its files are what was written for it as it is
@@ -116,11 +167,7 @@ impl Files {
             return None;
         }
         let found = self.expect(service, sink).and_then(|()| sink.validity());
-        found.unwrap_or_else(|change| {
-            let fields: [(&str, &dyn Display); 2] = [("name", &service.name), ("reason", &change)];
-            self.log.warn("existing credentials are not used", &fields);
-            None
-        })
+        found.unwrap_or_else(|change| self.not_used(service, &change))
     }
 
     /// Tells the destination what was written to it, as far as that is known.
@@ -137,20 +184,40 @@ impl Files {
     }
 
     /// Why the configuration asks for another identity than the one there is; `None` if it does not.
-    pub(crate) fn mismatch(&self) -> Option<String> {
-        let token = self.settings.token.read().ok();
-        let identity = self.identity.as_ref()?;
-        identity.mismatch(token.as_deref(), &self.pins, self.settings.tpm.ek)
+    fn mismatch(&self, token: Option<&str>) -> Option<String> {
+        self.identity.as_ref()?.mismatch(token, &self.pins, self.settings.tpm.ek)
     }
 
     /// Compares what was put in place with what is there now.
-    pub(crate) fn check(&self, holder: Holder) -> Result<(), Change> {
-        match holder {
-            Holder::Identity => self.storage.as_ref().map_or(Ok(()), |storage| storage.check()),
-            Holder::Service(index) => {
-                self.sinks.get(index).map_or(Ok(()), |sink| sink.destination().check())
+    pub(crate) async fn check(&self) -> CheckResult {
+        let token = self.token().await.ok();
+        let mismatch = self.mismatch(token.as_deref());
+        let (storage, path) = (self.storage.clone(), health_socket::socket(&self.settings));
+        let identity = self.access.storage.run(move || {
+            let socket = path.and_then(|path| health_socket::recreate_socket(&path));
+            Ok((storage.map_or(Ok(()), |storage| storage.check()), socket))
+        });
+        let services = self.each(|_, _, sink| sink.destination().check());
+        let (identity, services) = tokio::join!(identity, services);
+        let (identity, socket) = match identity {
+            Ok((identity, socket)) => (Ok(identity), socket),
+            Err(failure) => (Err(failure), None),
+        };
+        let holders = (0..services.len()).map(Holder::Service);
+        let checked = std::iter::once((Holder::Identity, identity)).chain(holders.zip(services));
+        let mut result = CheckResult { mismatch, socket, ..CheckResult::default() };
+        if let Err(failure) = self.access.secrets.check() {
+            result.unreadable.push((IDENTITY.to_owned(), failure));
+        }
+        for (holder, checked) in checked {
+            let name = name(&self.settings, holder);
+            match checked {
+                Ok(Ok(())) => {}
+                Ok(Err(change)) => result.changed.push((holder, name, change)),
+                Err(failure) => result.unreadable.push((name, failure)),
             }
         }
+        result
     }
 }
 

@@ -15,8 +15,9 @@ pub(super) struct Host {
     token: u8,
     /// The token that the identity was made by.
     joined_by: u8,
-    /// When the running check began, when it ends, and whether it has been reported.
-    file_check: Option<(Duration, Duration, bool)>,
+    /// When the running check ends.
+    file_check: Option<Duration>,
+    /// Until when files hang.
     files: Duration,
     configuration_valid: bool,
     /// Until when these are away, on the boot clock.
@@ -103,12 +104,9 @@ impl Host {
                     self.job = Some((job, self.boot + if self.hangs { HANG } else { JOB }));
                 }
                 Action::CheckFiles => {
-                    assert!(self.file_check.is_none(), "a second check beside one that hangs");
-                    self.file_check = Some((self.boot, self.files.max(self.boot) + LOOK, false));
-                }
-                Action::ReportFileCheck => {
-                    let (.., reported) = self.file_check.as_mut().expect("a check that hangs");
-                    assert!(!std::mem::replace(reported, true));
+                    assert!(self.file_check.is_none(), "a second check beside another");
+                    let look = if self.files > self.boot { LATE_LOOK } else { LOOK };
+                    self.file_check = Some(self.boot + look);
                 }
                 Action::ReportOverdue(job) => {
                     assert_eq!(self.job.map(|(job, _)| job), Some(job), "no such job");
@@ -143,13 +141,6 @@ impl Host {
             let late = self.boot.saturating_sub(begun) > Machine::OVERDUE + MINUTE;
             assert!(!late || self.overdue, "{job} does not end, and this is not reported");
         }
-        if let Some((begun, _, reported)) = self.file_check {
-            let late = self.boot.saturating_sub(begun) > Machine::FILE_CHECK_OVERDUE + MINUTE;
-            assert!(
-                !late || reported || self.ended.is_some(),
-                "a check hangs, and this is not reported"
-            );
-        }
         let idle = self.ended.is_none() && self.job.is_none();
         let silent = self.unhealthy.is_empty() && !self.machine.all_valid(self.now().wall);
         assert!(!(idle && silent), "something is wrong, and neither a job nor a report says so");
@@ -168,7 +159,7 @@ impl Host {
         let pause =
             self.machine.time_until_due(self.now()).clamp(Duration::from_millis(100), MINUTE);
         let job = self.job.map(|(_, ends)| ends);
-        let check = self.file_check.map(|(_, ends, _)| ends);
+        let check = self.file_check;
         let next = [job, check].into_iter().flatten().fold(self.boot + pause, Duration::min);
         self.boot = next.max(self.boot).min(end);
         let event = match (self.job, check) {
@@ -315,9 +306,6 @@ impl Host {
             }
             FilesHang => {
                 self.files = outage;
-                let hangs =
-                    |(begun, ends, reported): (_, Duration, _)| (begun, ends.max(outage), reported);
-                self.file_check = self.file_check.map(hangs);
             }
             TpmGone => {
                 self.tpm = outage;
