@@ -20,6 +20,9 @@ const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const FLAGS: &str = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS";
 /// A panic ends the process, so nothing is ever unwound: a tenth of the program less.
 const NO_TABLES: &str = "-Cforce-unwind-tables=no";
+/// Functions that were compiled to the same instructions are linked once: generic code makes many. No code of ours compares the
+/// addresses of functions.
+const FOLD: &str = "-Clink-arg=-fuse-ld=lld -Clink-arg=-Wl,--icf=all";
 
 /// glibc's libgcc_eh asks its C library where an object's unwind tables are; musl has no such
 /// function. With -1 it looks for them itself.
@@ -55,7 +58,7 @@ fn compile(what: &[&str]) -> Result<PathBuf> {
     let home = target_directory().join("static");
     let directory = home.join("build");
     fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
-    let mut command = if has_target()? { own_cargo() } else { debian_cargo(&home)? };
+    let mut command = if has_target()? { own_cargo()? } else { debian_cargo(&home)? };
     command.args(["build", "--locked", "--profile", "agent"]).args(what);
     command.args(["--target", TARGET, "--target-dir"]).arg(&directory);
     let status = command.stdin(Stdio::null()).status().context("cannot run cargo")?;
@@ -84,19 +87,39 @@ fn check(agent: &Path) -> Result<()> {
 
 /// Whether the compiler in use has a library for the target.
 fn has_target() -> Result<bool> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or("rustc".into());
-    let mut command = Command::new(rustc);
-    command.args(["--print", "target-libdir", "--target", TARGET]).current_dir(workspace());
-    let output = command.output().context("cannot run rustc")?;
-    let path = String::from_utf8(output.stdout)?;
-    Ok(output.status.success() && Path::new(path.trim_end()).is_dir())
+    let libraries = rustc(&["--print", "target-libdir", "--target", TARGET])?;
+    Ok(libraries.is_some_and(|libraries| libraries.is_dir()))
 }
 
-/// The cargo that runs us.
-fn own_cargo() -> Command {
+/// A path that rustc prints; `None` if it fails.
+fn rustc(arguments: &[&str]) -> Result<Option<PathBuf>> {
+    let mut command = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()));
+    let output = command.args(arguments).current_dir(workspace()).output();
+    let output = output.context("cannot run rustc")?;
+    let path = String::from_utf8(output.stdout)?;
+    Ok(output.status.success().then(|| path.trim_end().into()))
+}
+
+/// The cargo that runs us. Its toolchain may have a linker that can fold; without one the agent is larger.
+fn own_cargo() -> Result<Command> {
+    let linker = own_linker()?;
     let mut command = cargo();
-    command.env(FLAGS, NO_TABLES);
-    command
+    command.env(
+        FLAGS,
+        match linker.join("ld.lld").exists() {
+            true => format!("{NO_TABLES} {FOLD} -Clink-arg=-B{}", linker.display()),
+            false => NO_TABLES.to_owned(),
+        },
+    );
+    Ok(command)
+}
+
+/// Where a toolchain of rustup keeps its linker for gcc to find.
+fn own_linker() -> Result<PathBuf> {
+    let libraries = rustc(&["--print", "target-libdir"])?;
+    let libraries = libraries.context("rustc does not say where its libraries are")?;
+    let target = libraries.parent().context("rustc's libraries are at the root")?;
+    Ok(target.join("bin/gcc-ld"))
 }
 
 /// Debian's cargo, set up to build the library along with the program.
@@ -106,7 +129,7 @@ fn debian_cargo(home: &Path) -> Result<Command> {
     let shim = unwinder(home)?;
     let flags = format!(
         "-Clink-self-contained=no -Crelocation-model=static -Ctarget-feature=+crt-static \
-         {NO_TABLES} -L{}",
+         {NO_TABLES} {FOLD} -L{}",
         shim.display()
     );
     let mut command = Command::new(DEBIAN_CARGO);

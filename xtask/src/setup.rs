@@ -74,7 +74,7 @@ const VM: &[Purpose] = &[Purpose::Vm, Purpose::Walk];
 const RELEASE: &[Purpose] = &[Purpose::Release, Purpose::Walk];
 const WALK: &[Purpose] = &[Purpose::Walk];
 
-const TOOLS: [Tool; 27] = [
+const TOOLS: [Tool; 28] = [
     demo("swtpm", "swtpm", "the software TPM"),
     demo("swtpm_setup", "swtpm-tools", "manufactures software TPMs"),
     demo("swtpm_localca", "swtpm-tools", "signs their EK certificates"),
@@ -93,6 +93,7 @@ const TOOLS: [Tool; 27] = [
     only(STATIC, "/usr/bin/cargo", "cargo-web", "the same Rust's cargo"),
     only(STATIC, "/usr/lib/rustlib/src/rust/library", "rust-web-src", "that source"),
     only(STATIC, "musl-gcc", "musl-tools", "the C library that is linked in"),
+    only(STATIC, "ld.lld", "lld", "a linker that links equal functions once"),
     only(VM, "qemu-system-x86_64", "qemu-system-x86", "the machine"),
     only(VM, "busybox", "busybox-static", "the guest's shell"),
     only(VM, "tpm2_eventlog", "tpm2-tools", "computes PCRs from the firmware's log"),

@@ -217,7 +217,7 @@ pub enum ServiceKey {
 }
 
 /// The name of a service: letters, digits, `-`, `_` and `+`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServiceName(String);
 
 impl ServiceName {

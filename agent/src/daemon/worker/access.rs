@@ -1,6 +1,5 @@
 //! The files that jobs access, and for how long they may wait for them.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::configure::CONFIGURATION_TIMEOUT;
@@ -15,7 +14,7 @@ pub(super) struct Access {
     pub(super) secrets: FileAccess,
     pub(super) configuration: FileAccess,
     /// What the reload hooks run or read, by service.
-    hooks: BTreeMap<ServiceName, FileAccess>,
+    hooks: Vec<(ServiceName, FileAccess)>,
 }
 
 impl Access {
@@ -29,19 +28,22 @@ impl Access {
             storage: limited(&storage),
             secrets: limited("the files of token and passwords"),
             configuration: FileAccess::new("the configuration", CONFIGURATION_TIMEOUT),
-            hooks: BTreeMap::new(),
+            hooks: Vec::new(),
         }
     }
 
     /// The hooks' time limits may be others under a new configuration; one that hangs is not run again before it ends.
     pub(super) fn reload(&mut self) {
-        self.hooks.retain(|_, access| access.check().is_err());
+        self.hooks.retain(|(_, access)| access.check().is_err());
     }
 
-    pub(super) fn hook(&mut self, service: &ServiceName, limit: Duration) -> &FileAccess {
-        self.hooks.entry(service.clone()).or_insert_with(|| {
-            let name = format!("the program of the reload hook of {service}");
-            FileAccess::new(name, limit.saturating_add(file_access::TIMEOUT))
-        })
+    pub(super) fn hook(&mut self, service: &ServiceName, limit: Duration) -> FileAccess {
+        if let Some((_, access)) = self.hooks.iter().find(|(name, _)| name == service) {
+            return access.clone();
+        }
+        let name = format!("the program of the reload hook of {service}");
+        let access = FileAccess::new(name, limit.saturating_add(file_access::TIMEOUT));
+        self.hooks.push((service.clone(), access.clone()));
+        access
     }
 }
