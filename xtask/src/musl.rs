@@ -21,8 +21,9 @@ const FLAGS: &str = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS";
 /// A panic ends the process, so nothing is ever unwound: a tenth of the program less.
 const NO_TABLES: &str = "-Cforce-unwind-tables=no";
 /// Functions that were compiled to the same instructions are linked once: generic code makes many. No code of ours compares the
-/// addresses of functions.
-const FOLD: &str = "-Clink-arg=-fuse-ld=lld -Clink-arg=-Wl,--icf=all";
+/// addresses of functions. `musl-gcc` names a dynamic linker even for static programs, and lld believes it.
+const FOLD: &str =
+    "-Clink-arg=-fuse-ld=lld -Clink-arg=-Wl,--icf=all -Clink-arg=-Wl,--no-dynamic-linker";
 
 /// glibc's libgcc_eh asks its C library where an object's unwind tables are; musl has no such
 /// function. With -1 it looks for them itself.
