@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{attributes, cargo, floors, tree, workspace};
+use crate::{attributes, built_with, cargo, features, floors, tree, workspace};
 
 struct Gate {
     name: &'static str,
     run: fn() -> Result<()>,
 }
 
-const GATES: [Gate; 8] = [
+const GATES: [Gate; 10] = [
     Gate { name: "format", run: format },
     Gate { name: "floors", run: || floors::check(workspace()) },
     Gate { name: "no build results in git", run: no_build_results },
@@ -21,6 +21,8 @@ const GATES: [Gate; 8] = [
     Gate { name: "one generation of RustCrypto", run: || tree::check_duplicates(workspace()) },
     Gate { name: "clippy", run: clippy },
     Gate { name: "documentation", run: documentation },
+    Gate { name: "features of the libraries", run: features::check },
+    Gate { name: "public interface", run: || api(false) },
 ];
 const FUZZ: Gate = Gate { name: "fuzz targets on their seeds", run: fuzz };
 
@@ -84,6 +86,16 @@ fn documentation() -> Result<()> {
     let mut command = cargo();
     command.args(["doc", "--quiet", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
     finish(&mut command, "see above")
+}
+
+/// Compares the public interface of the libraries with what is recorded, or records it.
+pub fn api(accept: bool) -> Result<()> {
+    let accept = accept.then_some("--accept");
+    let arguments: Vec<&str> = ["api"].into_iter().chain(accept).collect();
+    match built_with("api", &arguments)? {
+        true => Ok(()),
+        false => bail!("the public interface was not found as recorded; see above"),
+    }
 }
 
 fn fuzz() -> Result<()> {

@@ -1,11 +1,14 @@
 //! The workspace's own tools: gates that every change passes, the demo, releases and longer runs.
 
+#[cfg(any(test, feature = "api"))]
+pub mod api;
 pub mod attributes;
 pub mod bench;
 pub mod check;
 pub mod demo;
 pub mod deny;
 pub mod elf;
+pub mod features;
 pub mod figures;
 pub mod floors;
 pub mod fuzz;
@@ -34,6 +37,13 @@ pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
     command.current_dir(workspace());
     command
+}
+
+/// Whether a build of this program with the feature, which this one lacks, succeeds.
+pub fn built_with(feature: &str, arguments: &[&str]) -> Result<bool> {
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--package", "xtask", "--features", feature, "--"]);
+    Ok(command.args(arguments).stdin(Stdio::null()).status()?.success())
 }
 
 /// Runs a command and returns what it wrote to stdout.

@@ -88,6 +88,12 @@ enum Verb {
     },
     /// Check that dependencies point down, between the crates and within tpm2
     Floors,
+    /// List the public interface of tpm2 and verifier; fails if it has changed
+    Api {
+        /// Record the change in their api.txt
+        #[arg(long)]
+        accept: bool,
+    },
     /// Make the code of the crate proto again from its .proto files
     Protos,
     /// Lay the table of commands in tpm2 beside what a TPM says of its own; fails if they differ
@@ -129,6 +135,7 @@ fn run(verb: Verb) -> Result<()> {
             setup::run(Purpose::Test, if dry_run { Action::Tell } else { Action::Install })
         }
         Verb::Floors => floors::check(workspace()),
+        Verb::Api { accept } => api(accept),
         Verb::Protos => protos(),
         Verb::Table { tpm } => table(tpm.as_deref()),
     }
@@ -148,9 +155,20 @@ fn protos() -> Result<()> {
 
 #[cfg(not(feature = "protos"))]
 fn protos() -> Result<()> {
-    let made = built_with("protos", &["protos"])?;
+    let made = xtask::built_with("protos", &["protos"])?;
     anyhow::ensure!(made, "the code of the crate proto was not made");
     Ok(())
+}
+
+#[cfg(feature = "api")]
+fn api(accept: bool) -> Result<()> {
+    use xtask::api::{Change, run};
+    run(if accept { Change::Accept } else { Change::Refuse })
+}
+
+#[cfg(not(feature = "api"))]
+fn api(accept: bool) -> Result<()> {
+    xtask::check::api(accept)
 }
 
 #[cfg(feature = "table")]
@@ -162,14 +180,6 @@ fn table(tpm: Option<&str>) -> Result<()> {
 fn table(tpm: Option<&str>) -> Result<()> {
     let tpm = tpm.map(|tcti| format!("--tpm={tcti}"));
     let arguments: Vec<&str> = ["table"].into_iter().chain(tpm.as_deref()).collect();
-    anyhow::ensure!(built_with("table", &arguments)?, "the table was not found right");
+    anyhow::ensure!(xtask::built_with("table", &arguments)?, "the table was not found right");
     Ok(())
-}
-
-/// Whether a build of this program with the feature, which this one lacks, succeeds.
-#[cfg(not(all(feature = "protos", feature = "table")))]
-fn built_with(feature: &str, arguments: &[&str]) -> Result<bool> {
-    let mut command = xtask::cargo();
-    command.args(["run", "--quiet", "--package", "xtask", "--features", feature, "--"]);
-    Ok(command.args(arguments).status()?.success())
 }
