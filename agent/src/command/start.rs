@@ -9,6 +9,7 @@ use super::block_on;
 use crate::cli::daemon::Start;
 use crate::config::{Finding, Findings, LoadError, Loaded, Settings, Severity};
 use crate::daemon;
+use crate::file_access::{self, FileAccess};
 use crate::log::Log;
 
 pub(crate) fn run(arguments: Start) -> Result<(), Failure> {
@@ -26,7 +27,10 @@ fn load(
     arguments: &Start,
     log: impl FnOnce(Option<&Settings>) -> Log,
 ) -> Result<Settings, Failure> {
-    match arguments.file.load(&arguments.overrides) {
+    let (file, overrides) = (arguments.file.clone(), arguments.overrides.clone());
+    let access = FileAccess::new("the configuration", file_access::TIMEOUT);
+    let loaded = access.run_blocking(file_access::TIMEOUT, move || Ok(file.load(&overrides)))?;
+    match loaded {
         Ok(Loaded { settings, warnings, .. }) => {
             say(log(Some(&settings)), &warnings);
             Ok(settings)

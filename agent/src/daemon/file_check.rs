@@ -1,10 +1,9 @@
 //! Comparing what is in place with what was written, beside the jobs.
 
-use std::os::unix::net::UnixListener;
-
 use host::exit::Failure;
 use tokio::task::JoinHandle;
 
+use super::health_socket::Socket;
 use super::machine::Holder;
 use super::worker::Files;
 use crate::deliver::destination::Change;
@@ -19,7 +18,7 @@ pub(super) struct CheckResult {
     /// Why the configuration asks for another identity than the one there is.
     pub(super) mismatch: Option<String>,
     /// The socket in the storage, made again because it was gone.
-    pub(super) socket: Option<UnixListener>,
+    pub(super) socket: Option<Socket>,
 }
 
 /// A comparison that goes on. It ends in a minute or two at the latest: each access to files has a time limit.
@@ -30,7 +29,7 @@ impl RunningCheck {
         Self(tokio::spawn(async move { files.check().await }))
     }
 
-    /// What was found; never, if no check runs. Nothing is lost if this is dropped.
+    /// What was found; never, if no check runs. Cancel safe.
     pub(super) async fn ended(running_check: &mut Option<Self>) -> Result<CheckResult, Failure> {
         let Some(Self(task)) = running_check else { return std::future::pending().await };
         let result = task.await.map_err(Failure::bug);

@@ -155,6 +155,8 @@ impl Health {
     pub fn succeeded(&self, name: &str, validity: Validity, now: &str) {
         let mut inner = self.lock();
         inner.tally(name).succeeded += 1;
+        // Under the identity's name is the token too, of which a renewal says nothing.
+        inner.unreadable.retain(|(unreadable, _)| unreadable != name || name == IDENTITY);
         let component = Component::new(Status::Healthy, Some(validity), now);
         inner.components.insert(name.into(), component);
     }

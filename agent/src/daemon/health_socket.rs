@@ -6,9 +6,6 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
 
 use host::exit::Failure;
 use host::unix_socket;
@@ -19,9 +16,7 @@ use super::SOCKET;
 use super::diag::{self, Listener};
 use super::health::Health;
 use crate::config::{self, Settings};
-
-/// How long the end of the agent waits for the removal of the socket.
-const REMOVE_TIMEOUT: Duration = Duration::from_secs(1);
+use crate::file_access;
 
 /// What becomes of `diag_addr` when the configuration is read again.
 #[derive(Debug, Default)]
@@ -83,15 +78,20 @@ impl Drop for Answering {
 }
 
 impl Answers {
-    pub(super) async fn begin(settings: &Settings, health: &Health) -> Result<Self, Failure> {
+    /// Answers at the address of `diag_addr`, and on the socket in the storage, if there is one.
+    pub(super) async fn begin(
+        settings: &Settings,
+        socket: Option<Socket>,
+        health: &Health,
+    ) -> Result<Self, Failure> {
         let mut answers = Self { address: None, socket: None };
         if let Some(address) = settings.diag_addr {
             let listener = bind(address).await?;
             answers.address = Some(Answering::on(Listener::Tcp(listener), health));
         }
-        if let Some(path) = socket(settings) {
-            let answering = Answering::at(bind_socket(&path)?, health)?;
-            answers.socket = Some((path, answering));
+        if let Some(socket) = socket {
+            let path = socket.path.clone();
+            answers.socket = Some((path, Answering::at(socket.take()?, health)?));
         }
         Ok(answers)
     }
@@ -108,17 +108,38 @@ impl Answers {
     }
 
     /// Answers on a socket that was made again.
-    pub(super) fn mend(&mut self, recreated: UnixListener, health: &Health) {
+    pub(super) fn mend(&mut self, recreated: Socket, health: &Health) {
         if let Some((_, answering)) = &mut self.socket
-            && let Ok(recreated) = Answering::at(recreated, health)
+            && let Ok(recreated) = recreated.take().and_then(|socket| Answering::at(socket, health))
         {
             *answering = recreated;
         }
     }
 }
 
+/// A socket in the storage on which nothing answers yet. If nothing ever does, its file goes with it.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    path: PathBuf,
+    listener: Option<UnixListener>,
+}
+
+impl Socket {
+    fn take(mut self) -> Result<UnixListener, Failure> {
+        self.listener.take().ok_or_else(|| Failure::bug("a socket without a listener"))
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.listener.is_some() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
 /// Where the socket in the storage is, if there is one.
-pub(super) fn socket(settings: &Settings) -> Option<PathBuf> {
+pub(super) fn socket_path(settings: &Settings) -> Option<PathBuf> {
     match &settings.storage {
         config::Storage::Directory(directory) => Some(directory.path.join(SOCKET)),
         config::Storage::Memory => None,
@@ -126,12 +147,12 @@ pub(super) fn socket(settings: &Settings) -> Option<PathBuf> {
 }
 
 /// Removing the storage removes its socket. The socket is created again with the storage.
-pub(super) fn recreate_socket(path: &Path) -> Option<UnixListener> {
+pub(super) fn recreate_socket(path: &Path) -> Option<Socket> {
     if path.exists() { None } else { bind_socket(path).ok() }
 }
 
 /// Makes the socket in the storage.
-fn bind_socket(path: &Path) -> Result<UnixListener, Failure> {
+pub(super) fn bind_socket(path: &Path) -> Result<Socket, Failure> {
     let failed = |cause| Failure::io(&cause, path.display());
     // We hold the lock of the storage, so any previous listener is gone.
     match fs::remove_file(path) {
@@ -141,20 +162,13 @@ fn bind_socket(path: &Path) -> Result<UnixListener, Failure> {
     // Inside a directory that no other user can enter.
     let listener = unix_socket::bind_outside(path).map_err(failed)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    Ok(listener)
+    Ok(Socket { path: path.to_owned(), listener: Some(listener) })
 }
 
 impl Drop for Answers {
     /// Removes the socket, unless the storage hangs.
     fn drop(&mut self) {
         let Some((path, _)) = self.socket.take() else { return };
-        let (ended, end) = mpsc::channel();
-        let remove = move || {
-            let _ = fs::remove_file(path);
-            let _ = ended.send(());
-        };
-        if thread::Builder::new().name("remove-socket".into()).spawn(remove).is_ok() {
-            let _ = end.recv_timeout(REMOVE_TIMEOUT);
-        }
+        file_access::at_the_end(move || drop(fs::remove_file(path)));
     }
 }

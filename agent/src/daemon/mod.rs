@@ -66,9 +66,14 @@ pub async fn run(
         let worker = Worker::new(Arc::clone(&settings), reread, stop.clone(), meter.clone(), log);
         let worker = worker.await?;
         let found = worker.files().inventory().await;
-        Ok::<_, Failure>((worker, found))
+        let socket = worker.bind_socket().await?;
+        let pid_file = match pid_file {
+            Some(path) => Some(PidFile::write(path).await?),
+            None => None,
+        };
+        Ok::<_, Failure>((worker, found, socket, pid_file))
     };
-    let (worker, found) = tokio::select! {
+    let (worker, found, socket, _pid_file) = tokio::select! {
         started = start => started?,
         // The files that are read at a start may be on a file system that hangs.
         () = signals.stop_asked() => {
@@ -76,9 +81,8 @@ pub async fn run(
             return if settings.oneshot { Err(stopped) } else { Ok(()) };
         }
     };
-    let _pid_file = pid_file.map(PidFile::write).transpose()?;
     let health = Health::of(&worker, &found, meter);
-    let answers = Answers::begin(&settings, &health).await?;
+    let answers = Answers::begin(&settings, socket, &health).await?;
     let manager = ServiceManager::from_environment();
     manager.status("starting");
     log.info(
@@ -99,6 +103,7 @@ pub async fn run(
         manager,
         signals,
         alarm,
+        look_at: clock::boot().saturating_add(LOOK_AGAIN),
         stop,
         log,
     };
@@ -135,6 +140,8 @@ struct Daemon {
     manager: ServiceManager,
     signals: Signals,
     alarm: Alarm,
+    /// When to look at files and clock again, on the boot clock.
+    look_at: Duration,
     stop: Stop,
     log: Log,
 }
@@ -154,7 +161,8 @@ impl Daemon {
         let mut event = Event::Woke;
         while self.step(event)? {
             self.manager.alive();
-            let pause = self.machine.time_until_due(now()).min(LOOK_AGAIN);
+            let until_look = self.look_at.saturating_sub(clock::boot());
+            let pause = self.machine.time_until_due(now()).min(until_look);
             let pause = self.manager.watchdog().map_or(pause, |watchdog| pause.min(watchdog));
             event = tokio::select! {
                 ended = self.slot.ended() => {
@@ -169,6 +177,7 @@ impl Daemon {
                 // Never sooner than a moment from now, however late a renewal is.
                 rung = self.alarm.ring(pause.max(Duration::from_millis(100))) => {
                     rung?;
+                    self.look_at = clock::boot().saturating_add(LOOK_AGAIN);
                     Event::AlarmRang
                 }
                 seen = RunningCheck::ended(&mut self.running_check) => self.files_checked(seen?),

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use host::exit::{Exit, Failure};
 use rustix::fs::OFlags;
 
+use crate::file_access::{self, FileAccess, SHORT_TIMEOUT};
+
 /// No process id is longer.
 const MAX_PID_FILE: u64 = 32;
 
@@ -24,7 +26,13 @@ impl PidFile {
     ///
     /// # Errors
     /// The operating system's; or there is something else than the file of an agent that has ended.
-    pub(super) fn write(path: &Path) -> Result<Self, Failure> {
+    pub(super) async fn write(path: &Path) -> Result<Self, Failure> {
+        let access = FileAccess::new(format!("the pid file {}", path.display()), SHORT_TIMEOUT);
+        let path = path.to_owned();
+        access.run(move || Self::write_now(&path)).await
+    }
+
+    fn write_now(path: &Path) -> Result<Self, Failure> {
         let failed =
             |cause: io::Error| Failure::io(&cause, format!("the pid file {}", path.display()));
         let is_there = left_behind(path)?.is_some();
@@ -45,13 +53,18 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        // An inode is used again; a process id in another namespace too.
-        let is_ours = |metadata: Metadata| identity(&metadata) == self.written;
-        if fs::symlink_metadata(&self.path).is_ok_and(is_ours)
-            && matches!(left_behind(&self.path), Ok(Some(id)) if id == std::process::id())
-        {
-            let _ = fs::remove_file(&self.path);
-        }
+        let (path, written) = (std::mem::take(&mut self.path), self.written);
+        file_access::at_the_end(move || remove(&path, written));
+    }
+}
+
+/// An inode is used again; a process id in another namespace too.
+fn remove(path: &Path, written: (u64, u64)) {
+    let is_ours = |metadata: Metadata| identity(&metadata) == written;
+    if fs::symlink_metadata(path).is_ok_and(is_ours)
+        && matches!(left_behind(path), Ok(Some(id)) if id == std::process::id())
+    {
+        let _ = fs::remove_file(path);
     }
 }
 
@@ -105,7 +118,7 @@ mod tests {
             (&[b' '; 64], false),
         ] {
             fs::write(&path, content).unwrap();
-            match PidFile::write(&path) {
+            match PidFile::write_now(&path) {
                 Ok(_file) => {
                     let id = format!("{}\n", std::process::id());
                     assert!(is_one, "{content:?}");
@@ -121,7 +134,7 @@ mod tests {
         }
         fs::remove_file(&path).unwrap();
 
-        let file = PidFile::write(&path).unwrap();
+        let file = PidFile::write_now(&path).unwrap();
         fs::remove_file(&path).unwrap();
         fs::write(&path, "1\n").unwrap();
         drop(file);
@@ -135,7 +148,7 @@ mod tests {
         fs::write(&target, "1\n").unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
         for path in [directory.path(), &link, Path::new("/dev/null")] {
-            assert_eq!(PidFile::write(path).unwrap_err().exit, Exit::Usage);
+            assert_eq!(PidFile::write_now(path).unwrap_err().exit, Exit::Usage);
             assert!(fs::symlink_metadata(path).is_ok());
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use host::exit::{Exit, Failure};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// How long the authority may still be waited for: a healthy one answers in that time, and what it grants is not lost.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -14,7 +15,8 @@ const STOP_FILES_TIMEOUT: Duration = Duration::from_secs(10);
 /// Whether the daemon was asked to stop. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Stop {
-    asked: watch::Sender<bool>,
+    /// Since when.
+    asked: watch::Sender<Option<Instant>>,
     timeout: Duration,
     files_timeout: Duration,
 }
@@ -22,7 +24,7 @@ pub(crate) struct Stop {
 impl Stop {
     pub(crate) fn new() -> Self {
         Self {
-            asked: watch::Sender::new(false),
+            asked: watch::Sender::new(None),
             timeout: STOP_TIMEOUT,
             files_timeout: STOP_FILES_TIMEOUT,
         }
@@ -30,11 +32,11 @@ impl Stop {
 
     /// The daemon was asked to stop.
     pub(crate) fn ask(&self) {
-        self.asked.send_replace(true);
+        self.asked.send_replace(Some(Instant::now()));
     }
 
     pub(crate) fn is_asked(&self) -> bool {
-        *self.asked.borrow()
+        self.asked.borrow().is_some()
     }
 
     /// The result of `work`, which waits for the network; it is dropped [`STOP_TIMEOUT`] after the daemon was asked to stop.
@@ -48,14 +50,15 @@ impl Stop {
         tokio::select! {
             biased;
             result = work => result,
-            () = self.after_asked(self.timeout) => {
+            () = self.after_asked(|_| sleep(self.timeout)) => {
                 let what = "the agent was asked to stop before there was an answer";
                 Err(Failure::new(Exit::Unavailable, what, "check that the authority is running and reachable").into())
             }
         }
     }
 
-    /// The result of `work`, which waits for files; it is dropped [`STOP_FILES_TIMEOUT`] after the daemon was asked to stop.
+    /// The result of `work`, which waits for files; it is dropped [`STOP_FILES_TIMEOUT`] after the daemon was asked to stop, or
+    /// [`STOP_TIMEOUT`] after it began.
     ///
     /// # Errors
     /// Those of `work`; [`Exit::Busy`] if it was dropped.
@@ -66,17 +69,20 @@ impl Stop {
         tokio::select! {
             biased;
             result = work => result,
-            () = self.after_asked(self.files_timeout) => {
+            () = self.after_asked(|asked| sleep_until(
+                (asked + self.files_timeout).max(Instant::now() + self.timeout)
+            )) => {
                 let what = "the agent was asked to stop while it waited for files";
                 Err(Failure::new(Exit::Busy, what, "check that their file system responds"))
             }
         }
     }
 
-    async fn after_asked(&self, timeout: Duration) {
+    /// Ends after `pause`, which begins once the daemon was asked to stop.
+    async fn after_asked<P: Future<Output = ()>>(&self, pause: impl FnOnce(Instant) -> P) {
         // This value is a sender, so there is no error.
-        let _ = self.asked.subscribe().wait_for(|asked| *asked).await;
-        tokio::time::sleep(timeout).await;
+        let asked = self.asked.subscribe().wait_for(Option::is_some).await.map(|asked| *asked);
+        pause(asked.ok().flatten().unwrap_or_else(Instant::now)).await;
     }
 }
 

@@ -4,7 +4,6 @@ mod access;
 mod configure;
 mod found;
 
-use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 use host::clock;
@@ -15,7 +14,7 @@ use self::access::Access;
 pub(crate) use self::found::{Files, Inventory, Mismatch};
 use self::found::{kept, restore, superseded};
 use super::Reread;
-use super::health_socket::{self, DiagChange};
+use super::health_socket::{self, DiagChange, Socket};
 use super::machine::{FailureKind, Job, Outcome, RenewalPolicy, Validity};
 use super::stop::Stop;
 use crate::ceremony::Wanted;
@@ -26,6 +25,7 @@ use crate::credential::identity::Identity;
 use crate::deliver::destination::Manifest;
 use crate::deliver::files::FileSink;
 use crate::deliver::reload;
+use crate::file_access::SHORT_TIMEOUT;
 use crate::keys::SoftwareKey;
 use crate::log::Log;
 use crate::storage::Storage;
@@ -65,7 +65,7 @@ pub(crate) struct Worker {
     /// Why the last attempt to join again failed, and for which mismatch it was made.
     not_joined: Option<(String, Failure)>,
     /// Made again with the storage, for the daemon to answer on.
-    socket: Option<UnixListener>,
+    socket: Option<Socket>,
     /// Kept while one job follows another, so that a renewal and what it brings take one handshake.
     connection: Option<Authenticated>,
     stop: Stop,
@@ -129,8 +129,14 @@ impl Worker {
     }
 
     /// The socket in the storage, if it was made again with it.
-    pub(crate) const fn take_socket(&mut self) -> Option<UnixListener> {
+    pub(crate) const fn take_socket(&mut self) -> Option<Socket> {
         self.socket.take()
+    }
+
+    /// Makes the socket in the storage.
+    pub(crate) async fn bind_socket(&self) -> Result<Option<Socket>, Failure> {
+        let Some(path) = health_socket::socket_path(&self.settings) else { return Ok(None) };
+        self.access.storage.run(move || health_socket::bind_socket(&path)).await.map(Some)
     }
 
     /// Nothing is left to do for now.
@@ -223,8 +229,14 @@ impl Worker {
     /// What a join is made with.
     async fn secrets(&self) -> Result<(String, Passwords), Failure> {
         let settings = Arc::clone(&self.settings);
-        let read = move || Ok((settings.token.read()?, settings.tpm.passwords.read()?));
-        self.stop.limit_files(self.access.secrets.run(read)).await
+        let token = self.access.token.run_within(SHORT_TIMEOUT, move || settings.token.read());
+        Ok((self.stop.limit_files(token).await?, self.passwords().await?))
+    }
+
+    async fn passwords(&self) -> Result<Passwords, Failure> {
+        let settings = Arc::clone(&self.settings);
+        let read = move || settings.tpm.passwords.read();
+        self.stop.limit_files(self.access.passwords.run_within(SHORT_TIMEOUT, read)).await
     }
 
     async fn renew(&mut self) -> Result<Validity, Denied> {
@@ -241,7 +253,7 @@ impl Worker {
         let validity = identity.validity().map_err(|error| Failure::new(Exit::Data, error, ""))?;
         if let Store::Directory(storage) = &self.store {
             let (storage, stored) = (Arc::clone(storage), identity.clone());
-            let path = health_socket::socket(&self.settings);
+            let path = health_socket::socket_path(&self.settings);
             let store = move || {
                 let notices = storage.store(&stored)?;
                 Ok((notices, path.and_then(|path| health_socket::recreate_socket(&path))))
@@ -261,9 +273,7 @@ impl Worker {
         let open = match self.connection.take() {
             Some(open) => open,
             None => {
-                let settings = Arc::clone(&self.settings);
-                let read = self.access.secrets.run(move || settings.tpm.passwords.read());
-                let passwords = self.stop.limit_files(read).await?;
+                let passwords = self.passwords().await?;
                 let (tpm, end) = self.open_tpm().await?;
                 let authenticated = self.client.authenticate(&tpm, identity, passwords);
                 let authenticated = call(self.log, "connect", self.stop.limit(authenticated)).await;
@@ -295,7 +305,8 @@ impl Worker {
         let sink = self.sinks.get(index).cloned().ok_or_else(missing)?;
         // Nothing is asked for that could not be delivered.
         let wanted = Arc::clone(&sink);
-        let lock = sink.access().run(move || wanted.destination().lock());
+        let lock = move || wanted.destination().lock();
+        let lock = sink.access().run_within(SHORT_TIMEOUT, lock);
         self.stop.limit_files(lock).await?;
         let validity = self.obtain(service).await?;
         self.deliver(service, sink).await?;
@@ -367,8 +378,12 @@ impl Worker {
         let instance = instance.unwrap_or_default();
         move |manifest, before| match &storage {
             Some(storage) => {
-                access.check()?;
-                storage.record(&name, asked.clone(), instance.clone(), manifest, before)
+                let storage = Arc::clone(storage);
+                let (name, asked, instance) = (name.clone(), asked.clone(), instance.clone());
+                let (manifest, before) = (manifest.clone(), before.cloned());
+                access.run_blocking(SHORT_TIMEOUT, move || {
+                    storage.record(&name, asked, instance, &manifest, before.as_ref())
+                })
             }
             None => Ok(()),
         }
@@ -382,7 +397,8 @@ impl Worker {
     ) {
         let Store::Directory(storage) = &self.store else { return };
         let (storage, name) = (Arc::clone(storage), service.name.clone());
-        let noted = self.access.storage.run(move || noting(&storage, &name));
+        let noted = move || noting(&storage, &name);
+        let noted = self.access.storage.run_within(SHORT_TIMEOUT, noted);
         if let Err(failure) = self.stop.limit_files(noted).await {
             let what = "a restart may run reload hooks again, or miss one";
             let fields: [(&str, &dyn std::fmt::Display); 3] = [
@@ -400,14 +416,14 @@ impl Worker {
         let reload = service.and_then(|service| service.reload.clone());
         let reloaded = match (reload, service) {
             (Some(reload), Some(service)) => {
-                let access = self.access.hook(&service.name, reload.timeout);
+                let access = self.access.hook(&service.name, &reload);
                 access.run(move || reload::run(&reload)).await.map(Some)
             }
             _ => Ok(None),
         };
         let ended = match (reloaded, placed) {
             (Ok(reloaded), placed) => {
-                if let Some(service) = service {
+                if let Some(service) = service.filter(|service| service.reload.is_some()) {
                     self.note(service, Storage::clear_reload_pending).await;
                 }
                 if let (Some(reloaded), Some(service)) = (reloaded, service) {

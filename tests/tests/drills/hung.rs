@@ -1,6 +1,6 @@
 //! File systems that do not answer: what is on others goes on, and the daemon ends when it is asked to.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::thread;
@@ -35,7 +35,7 @@ impl Hung {
         let server = command.arg(host.path(directory)).spawn()?;
         let mounts = format!("/proc/{}/mounts", host.id()?);
         tests::host::until(|| {
-            ensure!(std::fs::read_to_string(&mounts)?.contains("hung "), "it is not mounted");
+            ensure!(fs::read_to_string(&mounts)?.contains("hung "), "it is not mounted");
             Ok(())
         })?;
         Ok(Self(server))
@@ -85,15 +85,15 @@ fn destination_that_hangs_is_reported_and_delays_nothing_else() -> Result<()> {
     let hung = Hung::over(&host, WEB)?;
     host.signal("USR1")?;
     host.until_logged("renewed name=identity", 1)?;
-    let what = "did not finish within 60 seconds";
+    let what = "did not finish within";
     reported(&host, Trouble { of: "web", event: "not issued", what, advice: ADVICE })?;
-    // Nothing waits for it again.
+    // It delays nothing any more.
     host.signal("USR1")?;
     host.until_logged("renewed name=identity", 2)?;
-    host.until_logged("not issued name=web", 2)?;
     hung.ends(&host, WEB)?;
-    host.until_logged("issued name=web", 4)?;
+    host.signal("USR1")?;
     host.wait_healthy()?;
+    host.web_is_whole()?;
     host.signal("TERM")?;
     ensure!(host.ended()?.success(), "{}", host.log());
     Ok(())
@@ -105,7 +105,7 @@ fn storage_that_hangs_is_reported_and_does_not_keep_the_daemon_from_ending() -> 
     let Some(mut host) = started(&swtpm)? else { return Ok(()) };
     let _hung = Hung::over(&host, "bot")?;
     host.signal("USR1")?;
-    let what = "did not finish within 60 seconds";
+    let what = "did not finish within";
     reported(&host, Trouble { of: IDENTITY, event: "not renewed", what, advice: ADVICE })?;
     host.signal("TERM")?;
     ensure!(host.ended()?.success(), "{}", host.log());
@@ -119,6 +119,64 @@ fn sigterm_ends_a_daemon_in_the_middle_of_a_write_that_hangs() -> Result<()> {
     let _hung = Hung::over(&host, WEB)?;
     host.signal("USR1")?;
     host.until_logged("renewed name=identity", 1)?;
+    host.signal("TERM")?;
+    ensure!(host.ended()?.success(), "{}", host.log());
+    Ok(())
+}
+
+/// Only a join needs the token; the passwords are in other files, if there are any.
+#[test]
+fn token_that_hangs_is_reported_and_delays_no_renewal() -> Result<()> {
+    let swtpm = switched_on()?;
+    let mut host = Host::new(World::new(programs!())?, &swtpm.tcti())?;
+    if !may_hang(&host.world.path("")) {
+        return Ok(());
+    }
+    let directory = host.path("secret");
+    fs::create_dir_all(&directory)?;
+    let file = directory.join("token");
+    fs::write(&file, "t\n")?;
+    let config = host.world.path("tbot.yaml");
+    let text = fs::read_to_string(&config)?;
+    fs::write(&config, text.replace("token: t\n", &format!("token: {}\n", file.display())))?;
+    host.start_after("true")?;
+    host.wait_healthy()?;
+    let _hung = Hung::over(&host, "secret")?;
+    for renewals in 1..3 {
+        host.signal("USR1")?;
+        host.until_logged("renewed name=identity", renewals)?;
+        host.until_logged("issued name=web", renewals + 1)?;
+    }
+    let what = "did not finish within";
+    let event = "the files cannot be checked";
+    reported(&host, Trouble { of: IDENTITY, event, what, advice: ADVICE })?;
+    host.signal("TERM")?;
+    ensure!(host.ended()?.success(), "{}", host.log());
+    Ok(())
+}
+
+#[test]
+fn sigterm_ends_a_daemon_whose_pid_file_hangs_at_the_start() -> Result<()> {
+    let swtpm = switched_on()?;
+    let mut host = Host::new(World::new(programs!())?, &swtpm.tcti())?;
+    if !may_hang(&host.world.path("")) {
+        return Ok(());
+    }
+    // The file system's server, which ends by itself, and the daemon with its pid file there: its last argument.
+    const START: &str = "mkdir run && exec 9<>/dev/fuse &&         mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 hung run &&         { sleep 60 & } && exec 9>&- && set -- \"$1\" \"$2\" \"$3\" \"$4\" \"$5\" run/pid";
+    host.start_after(START)?;
+    let tasks = format!("/proc/{}/task", host.id()?);
+    tests::host::until(|| {
+        let names = fs::read_dir(&tasks)?
+            .filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        ensure!(
+            names.into_iter().any(|name| name
+                == "files
+"),
+            "it does not wait for files"
+        );
+        Ok(())
+    })?;
     host.signal("TERM")?;
     ensure!(host.ended()?.success(), "{}", host.log());
     Ok(())

@@ -1,17 +1,16 @@
 //! The files that jobs access, and for how long they may wait for them.
 
-use std::time::Duration;
-
 use super::configure::CONFIGURATION_TIMEOUT;
-use crate::config::{self, ServiceName, Settings};
-use crate::file_access::{self, FileAccess};
+use crate::config::{self, Reload, ReloadAction, ServiceName, Settings, Token};
+use crate::file_access::{FileAccess, SHORT_TIMEOUT, TIMEOUT};
 
 /// Access to files other than those of the services' destinations.
 #[derive(Clone)]
 pub(super) struct Access {
     pub(super) storage: FileAccess,
-    /// The files of the token and of passwords for the TPM.
-    pub(super) secrets: FileAccess,
+    pub(super) token: FileAccess,
+    pub(super) passwords: FileAccess,
+    /// The configuration, and the CA certificates that it names.
     pub(super) configuration: FileAccess,
     /// What the reload hooks run or read, by service.
     hooks: Vec<(ServiceName, FileAccess)>,
@@ -23,26 +22,46 @@ impl Access {
             config::Storage::Directory(directory) => directory.path.display().to_string(),
             config::Storage::Memory => "memory".to_owned(),
         };
-        let limited = |name: &str| FileAccess::new(name, file_access::TIMEOUT);
+        let token = match &settings.token {
+            Token::File(path) => format!("the token's file {}", path.display()),
+            Token::Value(_) => "the token".to_owned(),
+        };
+        let files = &settings.tpm.passwords;
+        let files = [&files.owner, &files.endorsement].into_iter().flatten();
+        let files: Vec<String> = files.map(|path| path.display().to_string()).collect();
+        let passwords = format!("the password files {}", files.join(" and "));
         Self {
-            storage: limited(&storage),
-            secrets: limited("the files of token and passwords"),
-            configuration: FileAccess::new("the configuration", CONFIGURATION_TIMEOUT),
+            storage: FileAccess::new(storage, TIMEOUT),
+            token: FileAccess::new(token, TIMEOUT),
+            passwords: FileAccess::new(passwords, TIMEOUT),
+            configuration: FileAccess::new("the configuration and its CAs", CONFIGURATION_TIMEOUT),
             hooks: Vec::new(),
         }
     }
 
-    /// The hooks' time limits may be others under a new configuration; one that hangs is not run again before it ends.
-    pub(super) fn reload(&mut self) {
-        self.hooks.retain(|(_, access)| access.check().is_err());
+    /// The same under another configuration: what it names as before is not accessed while it hangs.
+    pub(super) fn under(&self, settings: &Settings) -> Self {
+        let new = Self::new(settings);
+        Self {
+            storage: self.storage.clone(),
+            token: self.token.or(new.token),
+            passwords: self.passwords.or(new.passwords),
+            configuration: self.configuration.clone(),
+            hooks: self.hooks.clone(),
+        }
     }
 
-    pub(super) fn hook(&mut self, service: &ServiceName, limit: Duration) -> FileAccess {
-        if let Some((_, access)) = self.hooks.iter().find(|(name, _)| name == service) {
-            return access.clone();
-        }
-        let name = format!("the program of the reload hook of {service}");
-        let access = FileAccess::new(name, limit.saturating_add(file_access::TIMEOUT));
+    pub(super) fn hook(&mut self, service: &ServiceName, reload: &Reload) -> FileAccess {
+        let what = match &reload.action {
+            ReloadAction::Command { program, .. } => program.clone(),
+            ReloadAction::Signal { pid_file, .. } => pid_file.display().to_string(),
+            ReloadAction::SystemdUnit(_) => "systemctl".to_owned(),
+        };
+        let name = format!("{what}, which the reload hook of {service} needs,");
+        let access = FileAccess::new(name, reload.timeout.saturating_add(SHORT_TIMEOUT));
+        let known = self.hooks.iter().position(|(known, _)| known == service);
+        let known = known.map(|index| self.hooks.swap_remove(index).1);
+        let access = known.map_or(access.clone(), |known| known.or(access));
         self.hooks.push((service.clone(), access.clone()));
         access
     }

@@ -44,7 +44,7 @@ impl Worker {
         self.client = self.read(move || client(&read)).await?;
         self.cache.keep_only(settings.services.iter().map(|service| &service.name));
         self.sinks = sinks(&settings, &self.cache, &self.sinks);
-        self.access.reload();
+        self.access = self.access.under(&settings);
         self.log = settings.log();
         self.settings = settings;
         self.connection = None;

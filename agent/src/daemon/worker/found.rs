@@ -17,6 +17,7 @@ use crate::daemon::machine::{Found, Holder, Validity};
 use crate::daemon::{health_socket, name};
 use crate::deliver::destination::Change;
 use crate::deliver::files::FileSink;
+use crate::file_access::SHORT_TIMEOUT;
 use crate::log::Log;
 use crate::storage::Storage;
 
@@ -120,7 +121,7 @@ impl Files {
 
     async fn token(&self) -> Result<String, Failure> {
         let settings = Arc::clone(&self.settings);
-        self.access.secrets.run(move || settings.token.read()).await
+        self.access.token.run_within(SHORT_TIMEOUT, move || settings.token.read()).await
     }
 
     /// What `look` finds at each service. All are looked at together, so that one that hangs delays no other.
@@ -192,7 +193,7 @@ impl Files {
     pub(crate) async fn check(&self) -> CheckResult {
         let token = self.token().await.ok();
         let mismatch = self.mismatch(token.as_deref());
-        let (storage, path) = (self.storage.clone(), health_socket::socket(&self.settings));
+        let (storage, path) = (self.storage.clone(), health_socket::socket_path(&self.settings));
         let identity = self.access.storage.run(move || {
             let socket = path.and_then(|path| health_socket::recreate_socket(&path));
             Ok((storage.map_or(Ok(()), |storage| storage.check()), socket))
@@ -206,7 +207,7 @@ impl Files {
         let holders = (0..services.len()).map(Holder::Service);
         let checked = std::iter::once((Holder::Identity, identity)).chain(holders.zip(services));
         let mut result = CheckResult { mismatch, socket, ..CheckResult::default() };
-        if let Err(failure) = self.access.secrets.check() {
+        if let Err(failure) = self.access.token.check() {
             result.unreadable.push((IDENTITY.to_owned(), failure));
         }
         for (holder, checked) in checked {
