@@ -365,6 +365,13 @@ impl Machine {
                 (self.identity, self.rejoin) = (self.identity.received(validity, now, seed), None);
             }
             Outcome::Valid(validity) => *credential = credential.received(validity, now, seed),
+            Outcome::NotStored(validity) => {
+                let failures = self.identity.failures;
+                let received = self.identity.received(validity, now, seed);
+                self.identity = CredentialState { failures, ..received };
+                self.identity.fail(Self::MAX_TRANSIENT_BACKOFF, now, seed);
+                self.rejoin.take_if(|_| job == Job::Join);
+            }
             Outcome::HookRan => (credential.failures, credential.hook_due) = (0, false),
             Outcome::Configured => {}
             Outcome::HookFailed(validity) => {
@@ -382,7 +389,8 @@ impl Machine {
             Outcome::Failed(_) => credential.fail(Self::MAX_TRANSIENT_BACKOFF, now, seed),
         }
         // Services live with the identity: a new one brings them new credentials.
-        if let (Job::Join | Job::Renew, Outcome::Valid(_)) = (job, outcome) {
+        if let (Job::Join | Job::Renew, Outcome::Valid(_) | Outcome::NotStored(_)) = (job, outcome)
+        {
             self.services.iter_mut().for_each(|service| service.credential.wanted = true);
         }
     }

@@ -331,6 +331,10 @@ impl Daemon {
                 let until = rfc3339(validity.not_after).unwrap_or_default();
                 self.log.info(what, &[("name", &name), ("until", &until)]);
             }
+            (Outcome::NotStored(validity), Some(failure)) => {
+                self.health.kept(&name, validity, failure, &at);
+                self.warn(&format!("{what}, but not stored"), &name, failure);
+            }
             (Outcome::HookRan, _) => self.health.reloaded(&name, &at),
             (Outcome::HookFailed(validity), Some(failure)) => {
                 self.health.reload_failed(&name, validity, failure, &at);

@@ -3,6 +3,7 @@
 mod access;
 mod configure;
 mod found;
+mod identity;
 
 use std::sync::Arc;
 
@@ -11,13 +12,12 @@ use host::exit::{Exit, Failure};
 use proto::v1::SubjectForm;
 
 use self::access::Access;
+use self::found::restore;
 pub(crate) use self::found::{Files, Inventory, Mismatch};
-use self::found::{kept, restore, superseded};
 use super::Reread;
 use super::health_socket::{self, DiagChange, Socket};
 use super::machine::{FailureKind, Job, Outcome, RenewalPolicy, Validity};
 use super::stop::Stop;
-use crate::ceremony::Wanted;
 use crate::ceremony::client::{Authenticated, Client, Denied};
 use crate::config::{self, Lifetime, Renewal, Service, ServiceKind, ServiceName, Settings};
 use crate::credential::cache::{Cache, Issued};
@@ -29,7 +29,6 @@ use crate::file_access::SHORT_TIMEOUT;
 use crate::keys::SoftwareKey;
 use crate::log::Log;
 use crate::storage::Storage;
-use crate::tpm::passwords::Passwords;
 use crate::tpm::thread::{Audience, End, Meter, TpmThread};
 
 /// How a job ended, and why, if it failed.
@@ -61,6 +60,8 @@ pub(crate) struct Worker {
     sinks: Vec<Arc<FileSink>>,
     access: Access,
     identity: Option<Identity>,
+    /// Whether the identity is in the storage too.
+    is_stored: bool,
     mismatch: Mismatch,
     /// Why the last attempt to join again failed, and for which mismatch it was made.
     not_joined: Option<(String, Failure)>,
@@ -104,6 +105,7 @@ impl Worker {
             sinks,
             access,
             identity,
+            is_stored: true,
             mismatch: Mismatch::default(),
             not_joined: None,
             socket: None,
@@ -146,14 +148,21 @@ impl Worker {
 
     pub(crate) async fn run(mut self, job: Job) -> (Self, Ended) {
         let result = match job {
-            Job::Join => self.join().await.map(Outcome::Valid),
-            Job::Renew => match self.renew().await {
-                Ok(validity) => {
-                    let failure = self.mismatch.reason().map(|mismatch| self.superseded(&mismatch));
-                    return (self, Ended::new(job, Outcome::Valid(validity), failure));
+            Job::Join | Job::Renew => {
+                let renewed = if job == Job::Join { self.join().await } else { self.renew().await };
+                match renewed {
+                    Ok((validity, Some(failure))) => {
+                        let outcome = Outcome::NotStored(validity);
+                        return (self, Ended::new(job, outcome, Some(failure)));
+                    }
+                    Ok((validity, None)) => {
+                        let mismatch = self.mismatch.reason();
+                        let failure = mismatch.map(|mismatch| self.superseded(&mismatch));
+                        return (self, Ended::new(job, Outcome::Valid(validity), failure));
+                    }
+                    Err(denied) => Err(denied),
                 }
-                Err(denied) => Err(denied),
-            },
+            }
             Job::Issue(index) => {
                 let issued = self.issue(index).await;
                 match issued {
@@ -179,93 +188,6 @@ impl Worker {
             }
         };
         (self, ended)
-    }
-
-    async fn join(&mut self) -> Result<Validity, Denied> {
-        let mismatch = self.mismatch.reason();
-        if let Some(mismatch) = &mismatch {
-            self.log.info("joining again", &[("reason", mismatch)]);
-        }
-        let joined = self.join_once().await;
-        self.not_joined = None;
-        match (joined, mismatch) {
-            (Err(Denied::Failed(failure)), Some(mismatch)) => {
-                let failure = superseded(failure, &mismatch);
-                self.not_joined = Some((mismatch, failure.clone()));
-                Err(Denied::Failed(failure))
-            }
-            (Ok(validity), _) => {
-                self.mismatch.note(None);
-                Ok(validity)
-            }
-            (denied, _) => denied,
-        }
-    }
-
-    /// What is wrong with an identity that was renewed and is not the one that is asked for: why the last attempt to join
-    /// again failed, if there was one.
-    fn superseded(&self, mismatch: &str) -> Failure {
-        match &self.not_joined {
-            Some((of, failure)) if of == mismatch => failure.clone(),
-            _ => kept(mismatch),
-        }
-    }
-
-    async fn join_once(&mut self) -> Result<Validity, Denied> {
-        let (token, passwords) = self.secrets().await?;
-        // Another EK is wanted where another kind is asked for by name.
-        let choice = self.settings.tpm.ek;
-        let same = |identity: &&Identity| choice.allows(&identity.tpm.ek);
-        let known = self.identity.as_ref().filter(same).map(Identity::known_ek).transpose();
-        let known = known.map_err(|error| Failure::new(Exit::Data, error, "remove the storage"))?;
-        let wanted = Wanted { token, choice, known, passwords, ttl: self.settings.lifetime.ttl };
-        let (tpm, end) = self.open_tpm().await?;
-        let joined = self.stop.limit(self.client.join(&tpm, wanted));
-        let joined = call(self.log, "join", joined).await;
-        self.close(&tpm, end).await;
-        self.keep(joined?).await
-    }
-
-    /// What a join is made with.
-    async fn secrets(&self) -> Result<(String, Passwords), Failure> {
-        let settings = Arc::clone(&self.settings);
-        let token = self.access.token.run_within(SHORT_TIMEOUT, move || settings.token.read());
-        Ok((self.stop.limit_files(token).await?, self.passwords().await?))
-    }
-
-    async fn passwords(&self) -> Result<Passwords, Failure> {
-        let settings = Arc::clone(&self.settings);
-        let read = move || settings.tpm.passwords.read();
-        self.stop.limit_files(self.access.passwords.run_within(SHORT_TIMEOUT, read)).await
-    }
-
-    async fn renew(&mut self) -> Result<Validity, Denied> {
-        let identity = self.identity.clone().ok_or_else(|| Failure::bug("no identity to renew"))?;
-        let ttl = self.settings.lifetime.ttl;
-        let (stop, log) = (self.stop.clone(), self.log);
-        let connection = self.connection(&identity).await?;
-        let renewed = call(log, "renew", stop.limit(connection.renew(&identity, ttl))).await?;
-        self.keep(renewed).await
-    }
-
-    /// Stores an identity; it is ours once it is on the disk.
-    async fn keep(&mut self, identity: Identity) -> Result<Validity, Denied> {
-        let validity = identity.validity().map_err(|error| Failure::new(Exit::Data, error, ""))?;
-        if let Store::Directory(storage) = &self.store {
-            let (storage, stored) = (Arc::clone(storage), identity.clone());
-            let path = health_socket::socket_path(&self.settings);
-            let store = move || {
-                let notices = storage.store(&stored)?;
-                Ok((notices, path.and_then(|path| health_socket::recreate_socket(&path))))
-            };
-            let (notices, socket) = self.stop.limit_files(self.access.storage.run(store)).await?;
-            self.socket = socket;
-            for notice in notices {
-                self.log.warn(&notice, &[]);
-            }
-        }
-        self.identity = Some(identity);
-        Ok(validity)
     }
 
     /// A connection on which the authority knows us: the one that is open, or a new one.

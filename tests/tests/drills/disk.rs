@@ -79,6 +79,9 @@ fn log_that_cannot_be_written_ends_no_daemon() -> Result<()> {
     Ok(())
 }
 
+/// Over a directory is laid the same, read-only: it cannot itself be made so while the daemon has its lock open.
+const READ_ONLY: &str = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\"";
+
 /// Two sets at most, and nothing that was begun and not ended.
 fn no_halves(host: &Host) -> Result<()> {
     for directory in ["bot", WEB] {
@@ -94,8 +97,6 @@ fn a_disk_that_becomes_read_only() -> Result<()> {
     let swtpm = switched_on()?;
     let Some((host, before)) = on_a_small_disk(&swtpm)? else { return Ok(()) };
     let stored = host.stored()?;
-    // Over it is laid the same, read-only: it cannot itself be made so while the daemon has its lock open.
-    const READ_ONLY: &str = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\"";
     let mount = |script: &str| -> Result<()> {
         let mut command = Command::new("nsenter");
         command.args(["--mount", "--target", &host.id()?.to_string(), "sh", "-c", script, "sh"]);
@@ -110,6 +111,39 @@ fn a_disk_that_becomes_read_only() -> Result<()> {
     host.wait_healthy()?;
     ensure!(host.stored()?["not_after"] != stored["not_after"]);
     holds(&swtpm, &before)
+}
+
+/// The identity in the storage expires meanwhile, but not the one that is used.
+#[test]
+fn storage_that_cannot_be_written_for_longer_than_a_lifetime_costs_no_credentials() -> Result<()> {
+    let swtpm = switched_on()?;
+    let mut host = Host::new(World::with_clocks(programs!())?, &swtpm.tcti())?;
+    if !may_mount(&host.world.path("")) {
+        return Ok(());
+    }
+    host.start_after("true")?;
+    host.wait_healthy()?;
+    let (stored, instance) = (host.stored()?, host.stored()?["instance"].clone());
+    let mount = |script: &str| -> Result<()> {
+        let mut command = Command::new("nsenter");
+        command.args(["--mount", "--target", &host.id()?.to_string(), "sh", "-c", script, "sh"]);
+        Said::by(command.arg(host.path("bot")))?.success().map(drop)
+    };
+    mount(READ_ONLY)?;
+    for renewals in 1..4 {
+        host.world.pass(HALF_LIFE)?;
+        host.until_logged("renewed, but not stored name=identity", renewals)?;
+        host.until_logged("INFO  issued name=web", renewals + 1)?;
+        host.web_is_whole()?;
+    }
+    sees(&host, not_renewed("Read-only file system", "mount the file system for writing"))?;
+    ensure!(host.stored()? == stored && !host.log().contains("expired"), "{}", host.log());
+    mount("umount \"$1\"")?;
+    host.wait_healthy()?;
+    let now = host.stored()?;
+    ensure!(now["not_after"] != stored["not_after"] && now["instance"] == instance, "{now}");
+    ensure!(host.count("INFO  joined name=identity") == 1, "{}", host.log());
+    Ok(())
 }
 
 /// The daemon keeps its identity and re-creates its storage, with its lock and its socket.

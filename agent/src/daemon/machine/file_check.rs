@@ -25,7 +25,7 @@ impl Machine {
 
     /// What a job replaces is no longer part of the check.
     pub(super) fn replaced(&mut self, job: Job, outcome: Outcome) {
-        let (Some(check), Outcome::Valid(_) | Outcome::HookFailed(_)) =
+        let (Some(check), Outcome::Valid(_) | Outcome::NotStored(_) | Outcome::HookFailed(_)) =
             (&mut self.file_check, outcome)
         else {
             return;

@@ -59,6 +59,8 @@ pub enum FailureKind {
 pub enum Outcome {
     /// Success: these are the credentials now.
     Valid(Validity),
+    /// There is a new identity, but it could not be written to the storage.
+    NotStored(Validity),
     /// The credentials are written, but the reload hook failed.
     HookFailed(Validity),
     /// The reload hook succeeded.

@@ -459,6 +459,26 @@ fn mismatch_that_is_taken_back_ends_the_attempts() {
 }
 
 #[test]
+fn identity_that_cannot_be_stored_is_used_and_the_storage_tried_again() {
+    for (found_identity, job) in [(Some(valid(0)), Job::Renew), (None, Job::Join)] {
+        let machine = Machine::new(found_identity, PACE, found([(found_identity, PACE)]), || 128);
+        let (machine, _) = machine.next(Event::RenewAsked, at(1500), 0);
+        let not_stored = Event::Ended(job, Outcome::NotStored(valid(1500)));
+        let (machine, actions) = machine.next(not_stored, at(1501), 128);
+        // The services are renewed with it, also after the one in the storage has expired.
+        assert_eq!(actions, [Action::Begin(Job::Issue(0))]);
+        let issued = Event::Ended(Job::Issue(0), Outcome::Valid(valid(1500)));
+        let (machine, actions) = machine.next(issued, at(1501), 128);
+        assert_eq!(actions, if job == Job::Join { vec![Action::Ready] } else { vec![] });
+        assert!(machine.identity_holds(T0 + HOUR + 60));
+        let refused = |_, _| Outcome::Failed(FailureKind::Lasting);
+        let (machine, tries) = live(machine, 1502..HOUR, refused);
+        assert!(tries.len() >= 10 && tries.iter().all(|(_, job)| *job == Job::Renew), "{tries:?}");
+        assert!(machine.identity_holds(T0 + HOUR + 60));
+    }
+}
+
+#[test]
 fn another_lifetime_is_asked_for_at_once() {
     let machine = Machine::new(Some(valid(0)), PACE, found([(Some(valid(0)), PACE)]), || 128);
     let (_, done) = live(machine.renewing(true), 0..10, |_, _| Outcome::Valid(valid(0)));

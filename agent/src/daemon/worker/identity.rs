@@ -1,0 +1,124 @@
+//! Joining, renewing and storing the identity.
+
+use std::sync::Arc;
+
+use host::clock;
+use host::exit::{Exit, Failure};
+
+use super::found::{kept, superseded};
+use super::{Store, Worker, call};
+use crate::ceremony::Wanted;
+use crate::ceremony::client::Denied;
+use crate::credential::identity::Identity;
+use crate::daemon::health_socket;
+use crate::daemon::machine::{Validity, renewal_time};
+use crate::file_access::SHORT_TIMEOUT;
+use crate::tpm::passwords::Passwords;
+
+/// The lifetime of an identity that was taken over, and why it is not in the storage.
+type Kept = (Validity, Option<Failure>);
+
+impl Worker {
+    pub(super) async fn join(&mut self) -> Result<Kept, Denied> {
+        let mismatch = self.mismatch.reason();
+        if let Some(mismatch) = &mismatch {
+            self.log.info("joining again", &[("reason", mismatch)]);
+        }
+        let joined = self.join_once().await;
+        self.not_joined = None;
+        match (joined, mismatch) {
+            (Err(Denied::Failed(failure)), Some(mismatch)) => {
+                let failure = superseded(failure, &mismatch);
+                self.not_joined = Some((mismatch, failure.clone()));
+                Err(Denied::Failed(failure))
+            }
+            (Ok(kept), _) => {
+                self.mismatch.note(None);
+                Ok(kept)
+            }
+            (denied, _) => denied,
+        }
+    }
+
+    /// What is wrong with an identity that was renewed and is not the one that is asked for: why the last attempt to join
+    /// again failed, if there was one.
+    pub(super) fn superseded(&self, mismatch: &str) -> Failure {
+        match &self.not_joined {
+            Some((of, failure)) if of == mismatch => failure.clone(),
+            _ => kept(mismatch),
+        }
+    }
+
+    async fn join_once(&mut self) -> Result<Kept, Denied> {
+        let (token, passwords) = self.secrets().await?;
+        // Another EK is wanted where another kind is asked for by name.
+        let choice = self.settings.tpm.ek;
+        let same = |identity: &&Identity| choice.allows(&identity.tpm.ek);
+        let known = self.identity.as_ref().filter(same).map(Identity::known_ek).transpose();
+        let known = known.map_err(|error| Failure::new(Exit::Data, error, "remove the storage"))?;
+        let wanted = Wanted { token, choice, known, passwords, ttl: self.settings.lifetime.ttl };
+        let (tpm, end) = self.open_tpm().await?;
+        let joined = self.stop.limit(self.client.join(&tpm, wanted));
+        let joined = call(self.log, "join", joined).await;
+        self.close(&tpm, end).await;
+        self.keep(joined?).await
+    }
+
+    /// What a join is made with.
+    async fn secrets(&self) -> Result<(String, Passwords), Failure> {
+        let settings = Arc::clone(&self.settings);
+        let token = self.access.token.run_within(SHORT_TIMEOUT, move || settings.token.read());
+        Ok((self.stop.limit_files(token).await?, self.passwords().await?))
+    }
+
+    pub(super) async fn passwords(&self) -> Result<Passwords, Failure> {
+        let settings = Arc::clone(&self.settings);
+        let read = move || settings.tpm.passwords.read();
+        self.stop.limit_files(self.access.passwords.run_within(SHORT_TIMEOUT, read)).await
+    }
+
+    pub(super) async fn renew(&mut self) -> Result<Kept, Denied> {
+        let identity = self.identity.clone().ok_or_else(|| Failure::bug("no identity to renew"))?;
+        let validity = validity(&identity)?;
+        if !self.is_stored && clock::now().unix_timestamp() < renewal_time(validity, None, 128) {
+            // It was renewed, and waits for its storage alone.
+            self.store().await?;
+            return Ok((validity, None));
+        }
+        let ttl = self.settings.lifetime.ttl;
+        let (stop, log) = (self.stop.clone(), self.log);
+        let connection = self.connection(&identity).await?;
+        let renewed = call(log, "renew", stop.limit(connection.renew(&identity, ttl))).await?;
+        self.keep(renewed).await
+    }
+
+    /// Takes over an identity, and stores it. If it cannot be stored, it is used all the same: the one in the storage will expire.
+    async fn keep(&mut self, identity: Identity) -> Result<Kept, Denied> {
+        let validity = validity(&identity)?;
+        (self.identity, self.is_stored) = (Some(identity), false);
+        Ok((validity, self.store().await.err()))
+    }
+
+    /// Stores the identity.
+    async fn store(&mut self) -> Result<(), Failure> {
+        if let (Store::Directory(storage), Some(identity)) = (&self.store, &self.identity) {
+            let (storage, identity) = (Arc::clone(storage), identity.clone());
+            let path = health_socket::socket_path(&self.settings);
+            let store = move || {
+                let notices = storage.store(&identity)?;
+                Ok((notices, path.and_then(|path| health_socket::recreate_socket(&path))))
+            };
+            let (notices, socket) = self.stop.limit_files(self.access.storage.run(store)).await?;
+            self.socket = socket;
+            for notice in notices {
+                self.log.warn(&notice, &[]);
+            }
+        }
+        self.is_stored = true;
+        Ok(())
+    }
+}
+
+fn validity(identity: &Identity) -> Result<Validity, Failure> {
+    identity.validity().map_err(|error| Failure::new(Exit::Data, error, ""))
+}
