@@ -472,7 +472,7 @@ fn identity_that_cannot_be_stored_is_used_and_the_storage_tried_again() {
         assert_eq!(actions, if job == Job::Join { vec![Action::Ready] } else { vec![] });
         assert!(machine.identity_holds(T0 + HOUR + 60));
         let refused = |_, _| Outcome::Failed(FailureKind::Lasting);
-        let (machine, tries) = live(machine, 1502..HOUR, refused);
+        let (machine, tries) = live(machine, 1502..2600, refused);
         assert!(tries.len() >= 10 && tries.iter().all(|(_, job)| *job == Job::Renew), "{tries:?}");
         assert!(machine.identity_holds(T0 + HOUR + 60));
     }
