@@ -44,7 +44,7 @@ criterion_main!(benches);
 fn wire(c: &mut Criterion) {
     let name = NameBuf::new(&[0x00, 0x0b]).unwrap();
     let object = Object::named(Handle(0x8000_0001), name);
-    let digest = Digest::new(&[7; 32]).unwrap();
+    let digest = Digest::from(&[7; 32]);
     let policy_session = SessionHandle::try_from(Handle(0x0300_0000)).unwrap();
     let read = NvRead {
         auth_handle: NvAuth::Owner,
@@ -56,7 +56,7 @@ fn wire(c: &mut Criterion) {
     let start = StartAuthSession {
         tpm_key: Some(object),
         bind: None,
-        nonce_caller: Nonce::new(&[7; 32]).unwrap(),
+        nonce_caller: Nonce::from(&[7; 32]),
         encrypted_salt: EncryptedSecret::new(&[7; 256]).unwrap(),
         session_type: SessionType::POLICY,
         symmetric: SymDef::Null,
@@ -147,7 +147,7 @@ fn frames(c: &mut Criterion) {
     let object = Object::named(Handle(0x8000_0001), NameBuf::new(&[0x00, 0x0b]).unwrap());
     let sign = Sign {
         key_handle: object,
-        digest: Digest::new(&[7; 32]).unwrap(),
+        digest: Digest::from(&[7; 32]),
         in_scheme: AsymScheme::Null,
         validation: Ticket::NO_HASHCHECK,
     };

@@ -299,7 +299,7 @@ fn commands(made: &Manufactured) -> Result<()> {
     };
     let answer = tpm.run(&create, [Auth::EMPTY])?;
     let key = answer.object_handle.named(object_name(&answer.out_public.0)?);
-    let digest = Digest::new(&[7; 32])?;
+    let digest = Digest::from(&[7; 32]);
     let in_scheme = AsymScheme::Null;
     let sign = Sign { key_handle: key, digest, in_scheme, validation: Ticket::NO_HASHCHECK };
     tpm.run(&sign, [Auth::EMPTY])?;

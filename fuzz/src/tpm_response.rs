@@ -89,7 +89,7 @@ impl Case<'_> {
         let object = Object::named(Handle(0x8000_0001), name);
         let index = NvIndex::named(Handle(0x01c0_0002), name);
         let session = SessionHandle::try_from(Handle(0x0300_0001)).expect("of its range");
-        let digest = Digest::new(&[7; 32]).expect("32 octets");
+        let digest = Digest::from(&[7; 32]);
         let public = template::join_key(&[7; 32]);
         let (startup_type, shutdown_type) = (Startup::CLEAR, Startup::CLEAR);
         Some(match code {
@@ -144,7 +144,7 @@ impl Case<'_> {
             0x176 => self.ask(&StartAuthSession {
                 tpm_key: None,
                 bind: None,
-                nonce_caller: Nonce::new(&[7; 32]).expect("32 octets"),
+                nonce_caller: Nonce::from(&[7; 32]),
                 encrypted_salt: EncryptedSecret::EMPTY,
                 session_type: SessionType::POLICY,
                 symmetric: SymDef::Null,

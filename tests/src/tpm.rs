@@ -225,7 +225,7 @@ pub fn lock_out(swtpm: &Swtpm) -> Result<tpm2::Error> {
     let mut public = template::join_key(&[9; 32]);
     public.attributes = public.attributes.without(ObjectAttributes::NO_DA);
     let sensitive =
-        SensitiveCreate { user_auth: AuthValue::new(b"secret")?, data: SensitiveData::EMPTY };
+        SensitiveCreate { user_auth: AuthValue::from(b"secret"), data: SensitiveData::EMPTY };
     let protected = load(&mut tpm, &create(Hierarchy::Owner, public, sensitive))?;
     for _ in 0..40 {
         match tpm.run(&sign(protected, &[1; 32]), [Auth::password(b"wrong")]) {

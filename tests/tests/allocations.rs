@@ -125,9 +125,9 @@ fn a_client_needs_no_memory_whatever_session_is_on_its_commands() -> Result<()> 
     let swtpm = start(Kind::RsaAndP384)?;
     let mut tpm = Tpm::new(OptedOut(way(&swtpm)?));
     let key = load(&mut tpm, &tests::tpm::create_join_key(&[7; 32]))?;
-    let stir = StirRandom { in_data: SensitiveData::new(&[1; 32])? };
+    let stir = StirRandom { in_data: SensitiveData::from(&[1; 32]) };
     let hash = Hash {
-        data: MaxBuffer::new(&[2; 512])?,
+        data: MaxBuffer::from(&[2; 512]),
         hash_alg: Alg::SHA256,
         hierarchy: Hierarchy::Null,
     };

@@ -153,7 +153,7 @@ impl Book {
             let secret = policy_secret(session.handle());
             self.good(tpm, &format!("the endorsement secret, {title}"), &secret, [Auth::EMPTY])?;
             self.good(tpm, &format!("its digest after that, {title}"), &digest, [])?;
-            let ref_ = PolicySecret { policy_ref: Nonce::new(b"reference")?, ..secret };
+            let ref_ = PolicySecret { policy_ref: Nonce::from(b"reference"), ..secret };
             self.good(tpm, &format!("with a reference, {title}"), &ref_, [Auth::EMPTY])?;
             tpm.tpm.flush(session.handle().handle())?;
             self.note(tpm, &format!("the session flushed, {title}"))?;
@@ -246,12 +246,12 @@ impl Book {
             }),
         };
         let sensitive = SensitiveCreate {
-            user_auth: AuthValue::new(b"value")?,
-            data: SensitiveData::new(b"sealed data")?,
+            user_auth: AuthValue::from(b"value"),
+            data: SensitiveData::from(b"sealed data"),
         };
         let pcrs = [PcrSelection::new(Alg::SHA256, &[0x01, 0, 0])?];
         let seal = CreatePrimary {
-            outside_info: Data::new(b"outside")?,
+            outside_info: Data::from(b"outside"),
             creation_pcr: List::new(&pcrs),
             ..create(Hierarchy::Owner, sealed, sensitive)
         };

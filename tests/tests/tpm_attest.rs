@@ -313,6 +313,9 @@ fn a_nonce_that_is_too_long_is_not_sent() -> Result<()> {
     let key = create(&mut tpm, &template::AK_P256)?;
     let bits = PcrBits::of(&[0]).context("PCRs")?;
     let refused = attest::quote(&mut tpm, signer(&key), &[0; 67], &[bits.bank(Alg::SHA256)]);
-    assert!(matches!(refused.unwrap_err().fault(), tpm2::Fault::TooLarge));
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused.fault(), tpm2::Fault::TooLong(_)));
+    let text = "TPM2_Quote: not sent: 67 bytes do not fit Data, which holds at most 66";
+    assert_eq!(refused.to_string(), text);
     Ok(())
 }

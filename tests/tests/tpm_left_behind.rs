@@ -12,7 +12,7 @@ use tests::tpm::{
     start, way,
 };
 use tpm2::commands::{
-    Command, EventSequenceComplete, FlushContext, HashSequenceStart, SequenceComplete,
+    Clear, Command, EventSequenceComplete, FlushContext, HashSequenceStart, SequenceComplete,
 };
 use tpm2::crypto::HashAlg;
 use tpm2::endorsement::{self, Passwords};
@@ -193,7 +193,7 @@ fn sequences_that_ended_are_not_flushed() -> Result<()> {
     for hash_alg in [Alg::SHA256, Alg::NULL] {
         let begin = HashSequenceStart { auth: AuthValue::EMPTY, hash_alg };
         let sequence_handle = tpm.run(&begin, [])?.sequence_handle.sequence();
-        let buffer = MaxBuffer::new(b"a message")?;
+        let buffer = MaxBuffer::from(b"a message");
         if hash_alg == Alg::NULL {
             let end = EventSequenceComplete { pcr_handle: None, sequence_handle, buffer };
             tpm.run(&end, [Auth::EMPTY, Auth::EMPTY])?;
@@ -263,6 +263,76 @@ fn a_resource_manager_is_left_to_do_it() -> Result<()> {
     assert_eq!(recording.exchanges().len(), 2, "what the caller asks for is done");
     drop(tpm);
     assert_eq!(recording.exchanges().len(), 2);
+    Ok(())
+}
+
+/// TPM2_Clear removes what a client has loaded, and it removed a persistent handle or an object of its own too.
+#[test]
+fn what_others_removed_is_passed_over() -> Result<()> {
+    let swtpm = start(Kind::NoCertificates)?;
+    let mut tpm = client(&swtpm)?;
+    let (owner, empty) = (Hierarchy::Owner, tpm2::types::SensitiveCreate::EMPTY);
+    let template = tpm2::template::join_key(&[1; 32]);
+    let key = tpm2::object::create_primary(&mut tpm, owner, Auth::EMPTY, &template, empty)?.0;
+    hmac_session(&mut tpm)?;
+    tpm.run(&Clear { auth_handle: ClearAuth::Lockout }, [Auth::EMPTY])?;
+    let gone = tpm.flush(key.handle()).unwrap_err();
+    assert_eq!(gone.refusal(), Some(ResponseCode::HANDLE), "what the caller asks for is done");
+    tpm2::object::create_primary(&mut tpm, owner, Auth::EMPTY, &template, empty)?;
+    tpm.run(&Clear { auth_handle: ClearAuth::Lockout }, [Auth::EMPTY])?;
+    tpm.flush_all()?;
+    drop(tpm);
+    assert!(swtpm.handles()?.loaded_sessions.is_empty(), "the rest is flushed");
+    Ok(())
+}
+
+/// A connection that fails when it is told to.
+struct Breaks {
+    inner: tests::tpm::Way,
+    is_broken: bool,
+}
+
+impl Transport for Breaks {
+    fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
+        if self.is_broken {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.inner.exchange(command, response)
+    }
+}
+
+#[test]
+fn client_goes_on_over_another_connection_and_gives_it_back() -> Result<()> {
+    let swtpm = start(Kind::NoCertificates)?;
+    let mut tpm = Tpm::new(Breaks { inner: way(&swtpm)?, is_broken: false });
+    hmac_session(&mut tpm)?;
+    tpm.transport_mut().is_broken = true;
+    let lost = tpm.run(&RANDOM, []).unwrap_err();
+    assert!(matches!(lost.fault(), Fault::Transport(_)), "{lost}");
+    tpm.transport_mut().is_broken = false;
+    let poisoned = tpm.run(&RANDOM, []).unwrap_err();
+    assert!(matches!(poisoned.fault(), Fault::Poisoned), "{poisoned}");
+    drop(tpm.replace(Breaks { inner: way(&swtpm)?, is_broken: false }));
+    load(&mut tpm, &create_join_key(&[1; 32]))?;
+    let connection = tpm.into_transport();
+    drop(connection);
+    assert!(swtpm.handles()?.transient.is_empty(), "flushed before");
+    Ok(())
+}
+
+/// A session that was given away is no one's, whatever the command came to.
+#[test]
+fn session_of_a_last_command_that_is_not_sent_is_flushed() -> Result<()> {
+    let swtpm = start(Kind::NoCertificates)?;
+    let mut tpm = client(&swtpm)?;
+    let key = load(&mut tpm, &create_join_key(&[1; 32]))?;
+    let unnamed = Object::unnamed(key.handle());
+    for _ in 0..5 {
+        let session = hmac_session(&mut tpm)?;
+        let refused =
+            tpm.run(&tests::tpm::sign(unnamed, &[1; 32]), [session.last_auth(b"")]).unwrap_err();
+        assert!(matches!(refused.fault(), tpm2::Fault::Unnamed), "{refused}");
+    }
     Ok(())
 }
 

@@ -32,7 +32,7 @@ fn long() -> Vec<u8> {
 fn an_index_is_written_and_read_in_pieces_under_a_session_that_knows_its_name() -> Result<()> {
     let swtpm = start(Kind::NoCertificates)?;
     let mut tpm = client(&swtpm)?;
-    let value = AuthValue::new(b"the value")?;
+    let value = AuthValue::from(b"the value");
     let public = public(BY_VALUE, 1300);
     let mut index = Index::define(&mut tpm, Provision::Owner, Auth::EMPTY, &public, value)?;
     assert!(
@@ -50,7 +50,9 @@ fn an_index_is_written_and_read_in_pieces_under_a_session_that_knows_its_name() 
 
     let longer = [&long()[..], &[0]].concat();
     let refused = index.write(&mut tpm, &mut access, &longer).unwrap_err();
-    assert!(matches!(refused.fault(), Fault::TooLarge), "{refused}");
+    let text = "not sent: 1301 bytes do not fit the NV index, which holds at most 1300";
+    assert_eq!(refused.to_string(), format!("TPM2_NV_Write: {text}"));
+    assert!(matches!(refused.fault(), Fault::TooLong(_)));
     let mut other = Access::by_password(By::Index, b"another value");
     let refused = index.read(&mut tpm, &mut other).unwrap_err();
     assert_eq!(refused.refusal(), Some(ResponseCode::BAD_AUTH));
@@ -165,7 +167,7 @@ fn index_written_only_as_a_whole_takes_one_command() -> Result<()> {
     let by_policy = NvAttributes::POLICYREAD.with(NvAttributes::POLICYWRITE);
     let attributes = by_policy.with(NvAttributes::NO_DA);
     let public_info = NvPublic { auth_policy: policy.digest(), ..public(attributes, 600) };
-    let (owner, value) = (Provision::Owner, AuthValue::new(b"the value")?);
+    let (owner, value) = (Provision::Owner, AuthValue::from(b"the value"));
     let mut index = Index::define(&mut tpm, owner, Auth::EMPTY, &public_info, value)?;
     let mut session = tpm.start_session(SessionType::POLICY, HashAlg::Sha256)?;
     let meet = PolicyAuthValue { policy_session: session.handle() };

@@ -141,7 +141,7 @@ fn define(tpm: &mut Tpm<Way>, policy: &PolicyDigest) -> Result<NvIndex> {
     };
     let command = NvDefineSpace {
         auth_handle: Provision::Platform,
-        auth: AuthValue::new(b"index")?,
+        auth: AuthValue::from(b"index"),
         public_info: Tpm2b(public),
     };
     tpm.run(&command, [Auth::EMPTY])?;

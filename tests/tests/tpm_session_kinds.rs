@@ -414,7 +414,7 @@ fn several_sessions_ride_on_a_command_that_nothing_authorizes() -> Result<()> {
     tpm.run_with(&RANDOM, [], [audit.session().ride().audited(audits()), back.session().ride()])?;
     tpm.run_with(&RANDOM, [], [back.session().ride(), audit.session().ride().audited(audits())])?;
     let hash =
-        Hash { data: MaxBuffer::new(b"data")?, hash_alg: Alg::SHA256, hierarchy: Hierarchy::Null };
+        Hash { data: MaxBuffer::from(b"data"), hash_alg: Alg::SHA256, hierarchy: Hierarchy::Null };
     let riders = [
         there.session().ride().encrypting(Direction::Command),
         back.session().ride().encrypting(Direction::Answer),

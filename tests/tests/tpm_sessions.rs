@@ -263,7 +263,7 @@ fn the_last_use_of_a_session_ends_it() -> Result<()> {
     let recording = Recording::default();
     let mut tpm = Tpm::new(Record::new(way(&swtpm)?, recording.clone()));
     let sensitive =
-        SensitiveCreate { user_auth: AuthValue::new(b"secret")?, data: SensitiveData::EMPTY };
+        SensitiveCreate { user_auth: AuthValue::from(b"secret"), data: SensitiveData::EMPTY };
     let key = load(&mut tpm, &create(Hierarchy::Owner, join_key(&[1; 32]), sensitive))?;
     let command = sign(key, &[1; 32]);
     let ek = persistent_ek(&mut tpm, "p384")?;

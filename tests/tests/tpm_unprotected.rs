@@ -124,7 +124,7 @@ fn every_truncation_and_one_octet_change_of_every_unprotected_answer_is_refused_
     let start = StartAuthSession {
         tpm_key: None,
         bind: None,
-        nonce_caller: Nonce::new(&[7; 32])?,
+        nonce_caller: Nonce::from(&[7; 32]),
         encrypted_salt: EncryptedSecret::EMPTY,
         session_type: SessionType::POLICY,
         symmetric: SymDef::Null,

@@ -5,15 +5,15 @@
 use std::vec::Vec;
 
 use crate::client::Tpm;
-use crate::commands::{Certify, CertifyCreation, Command, Quote};
-use crate::error::{Error, Fault};
+use crate::commands::{Certify, CertifyCreation, Quote};
+use crate::error::Error;
+#[cfg(doc)]
+use crate::error::Fault;
 use crate::object::Creation;
 use crate::session::Auth;
 use crate::transport::Transport;
-use crate::types::{
-    AsymScheme, AttestData, Data, Digest, Object, PcrSelection, Signature, Structure, Ticket,
-};
-use crate::wire::{List, TooLarge, Writer};
+use crate::types::{AsymScheme, AttestData, Data, Object, PcrSelection, Signature};
+use crate::wire::{List, Marshal, TooLarge};
 
 /// What a TPM attested, in the form that a verifier needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,11 +26,7 @@ pub struct Attestation {
 
 impl Attestation {
     fn new(attest: AttestData<'_>, signature: &Signature<'_>) -> Result<Self, TooLarge> {
-        let mut octets = [0; 4096];
-        let mut writer = Writer::new(&mut octets);
-        writer.write(signature)?;
-        let signature = writer.into_written().to_vec();
-        Ok(Self { attest: attest.octets().to_vec(), signature })
+        Ok(Self { attest: attest.octets().to_vec(), signature: signature.to_vec()? })
     }
 }
 
@@ -46,22 +42,21 @@ pub struct Signer<'s> {
 /// Quotes the selected PCRs. `nonce` is what the verifier sent, at most 64 octets; 32 are what every TPM takes.
 ///
 /// # Errors
-/// As [`Tpm::run`]; [`Fault::TooLarge`] if `nonce` is too long.
+/// As [`Tpm::run`]; [`Fault::TooLong`] if `nonce` is too long.
 pub fn quote<T: Transport>(
     tpm: &mut Tpm<T>,
     signer: Signer<'_>,
     nonce: &[u8],
     pcrs: &[PcrSelection<'_>],
 ) -> Result<Attestation, Error> {
-    let fail = |_| Error::new(Quote::INFO.code, Fault::TooLarge);
     let command = Quote {
         sign_handle: Some(signer.key),
-        qualifying_data: Data::new(nonce).map_err(fail)?,
+        qualifying_data: Data::new(nonce).map_err(Error::of::<Quote<'_>>)?,
         in_scheme: AsymScheme::Null,
         pcrselect: List::new(pcrs),
     };
     let answer = tpm.run(&command, [signer.auth])?;
-    Attestation::new(answer.quoted, &answer.signature).map_err(fail)
+    Attestation::new(answer.quoted, &answer.signature).map_err(Error::of::<Quote<'_>>)
 }
 
 /// Certifies that the TPM holds `object`, whose use `auth` authorizes in the ADMIN role.
@@ -75,15 +70,14 @@ pub fn certify<T: Transport>(
     object: Object,
     auth: Auth<'_>,
 ) -> Result<Attestation, Error> {
-    let fail = |_| Error::new(Certify::INFO.code, Fault::TooLarge);
     let command = Certify {
         object_handle: object,
         sign_handle: Some(signer.key),
-        qualifying_data: Data::new(nonce).map_err(fail)?,
+        qualifying_data: Data::new(nonce).map_err(Error::of::<Certify<'_>>)?,
         in_scheme: AsymScheme::Null,
     };
     let answer = tpm.run(&command, [auth, signer.auth])?;
-    Attestation::new(answer.certify_info, &answer.signature).map_err(fail)
+    Attestation::new(answer.certify_info, &answer.signature).map_err(Error::of::<Certify<'_>>)
 }
 
 /// Certifies that the TPM created `object`.
@@ -97,20 +91,15 @@ pub fn certify_creation<T: Transport>(
     object: Object,
     creation: &Creation,
 ) -> Result<Attestation, Error> {
-    let fail = |_| Error::new(CertifyCreation::INFO.code, Fault::TooLarge);
-    let (hierarchy, hmac) = creation.ticket();
     let command = CertifyCreation {
         sign_handle: Some(signer.key),
         object_handle: object,
-        qualifying_data: Data::new(nonce).map_err(fail)?,
-        creation_hash: Digest::new(creation.hash().octets()).map_err(fail)?,
+        qualifying_data: Data::new(nonce).map_err(Error::of::<CertifyCreation<'_>>)?,
+        creation_hash: creation.hash().into(),
         in_scheme: AsymScheme::Null,
-        creation_ticket: Ticket {
-            tag: Structure::CREATION,
-            hierarchy: *hierarchy,
-            digest: Digest::new(hmac.octets()).map_err(fail)?,
-        },
+        creation_ticket: creation.ticket().into(),
     };
     let answer = tpm.run(&command, [signer.auth])?;
-    Attestation::new(answer.certify_info, &answer.signature).map_err(fail)
+    Attestation::new(answer.certify_info, &answer.signature)
+        .map_err(Error::of::<CertifyCreation<'_>>)
 }

@@ -7,11 +7,11 @@ use crate::commands::{
 use crate::crypto::HashAlg;
 use crate::error::{Error, Fault};
 use crate::session::{
-    Auth, Direction, Encryption, Frame, Framed, NewSession, Plan, Proof, SaltKey, Salted, Session,
-    Starting,
+    Auth, Direction, Encryption, Layout, NewSession, Plan, Proof, Protected, SaltKey, Salted,
+    Session, Starting,
 };
 use crate::transport::Transport;
-use crate::types::{Handle, HandleKind, SessionType};
+use crate::types::{Entity, Handle, HandleKind, ResponseCode, SessionType};
 use crate::wire::{Reader, Writer};
 
 /// The largest command and answer: what the kernel's driver takes.
@@ -42,7 +42,8 @@ const BUFFER: usize = 4096;
 ///
 /// It remembers what it loaded into the TPM and flushes what is left when it is dropped, unless a resource manager does.
 pub struct Tpm<T: Transport> {
-    transport: T,
+    /// `None` once it was taken back.
+    transport: Option<T>,
     command: [u8; BUFFER],
     response: [u8; BUFFER],
     /// How much of the response buffer may hold something.
@@ -56,7 +57,7 @@ impl<T: Transport> Tpm<T> {
     #[must_use]
     pub const fn new(transport: T) -> Self {
         Self {
-            transport,
+            transport: Some(transport),
             command: [0; BUFFER],
             response: [0; BUFFER],
             answered: 0,
@@ -68,7 +69,8 @@ impl<T: Transport> Tpm<T> {
     /// Runs one command, each of whose `@` handles is authorized by one element of `auths`, in their order.
     ///
     /// # Errors
-    /// See [`Fault`]. After [`Fault::Transport`] every further command is refused with [`Fault::Poisoned`].
+    /// See [`Fault`]. After [`Fault::Transport`] every further command is refused with [`Fault::Poisoned`], until
+    /// [`Self::replace`] gives another connection.
     pub fn run<C: Authorized<N>, const N: usize>(
         &mut self,
         command: &C,
@@ -136,8 +138,32 @@ impl<T: Transport> Tpm<T> {
         key: &SaltKey<'_>,
         encryption: Encryption,
     ) -> Result<Salted, Error> {
-        let plan = key.plan(kind, encryption);
+        let plan = key.new_session(kind, encryption);
         self.start(&plan.map_err(|fault| Error::new(StartAuthSession::INFO.code, fault))?)
+    }
+
+    /// Starts a session, lends it to `work`, and ends it however that ends.
+    ///
+    /// # Errors
+    /// As [`Self::start`] and [`Self::end`]; what `work` says.
+    pub fn with_session<P: Plan, R, E: From<Error>>(
+        &mut self,
+        plan: &P,
+        work: impl FnOnce(&mut Self, &mut P::Started) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let mut session = self.start(plan)?;
+        let result = work(self, &mut session);
+        let ended = self.end(session);
+        result.and_then(|result| Ok(ended.map(|()| result)?))
+    }
+
+    /// Ends a session that has not been [used for the last time](Session::last_auth): one that is only dropped stays in the
+    /// TPM, which has room for few, until the client goes.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn end(&mut self, session: impl Into<Session>) -> Result<(), Error> {
+        self.flush(session.into().handle().handle())
     }
 
     /// Removes an object or a session from the TPM.
@@ -149,25 +175,60 @@ impl<T: Transport> Tpm<T> {
         self.run(&FlushContext { flush_handle: handle }, []).map(|_| ())
     }
 
-    /// Removes everything from the TPM that this client loaded and that is still there. A resource manager does it by
-    /// itself when the client goes; where there is one, nothing is sent.
+    /// Removes everything from the TPM that this client loaded and that is still there: what a `TPM2_Clear`, a reset or
+    /// another client removed is passed over. A resource manager does it by itself when the client goes; where there is
+    /// one, nothing is sent.
     ///
     /// # Errors
     /// The first error; all the rest was tried nevertheless.
     pub fn flush_all(&mut self) -> Result<(), Error> {
         let mut result = Ok(());
-        if self.transport.is_managed() {
+        if self.transport.as_ref().is_none_or(T::is_managed) {
             self.loaded = Loaded::NONE;
         }
         while let Some(handle) = self.loaded.last() {
-            result = result.and(self.flush(handle));
+            let flushed = match self.flush(handle) {
+                Err(error) if error.refusal() == Some(ResponseCode::HANDLE) => Ok(()),
+                flushed => flushed,
+            };
+            result = result.and(flushed);
         }
         result
     }
 
     /// What carries the commands.
+    ///
+    /// # Panics
+    /// Never: only [`Self::into_transport`] takes it, with the client.
+    #[must_use]
     pub const fn transport(&self) -> &T {
-        &self.transport
+        self.transport.as_ref().expect("taken with the client only")
+    }
+
+    /// What carries the commands, to change how it does so. Who sends a command past the client must not change what the
+    /// client keeps track of: objects and sessions that it loaded, their nonces, their policies.
+    ///
+    /// # Panics
+    /// As [`Self::transport`].
+    #[must_use]
+    pub const fn transport_mut(&mut self) -> &mut T {
+        self.transport.as_mut().expect("taken with the client only")
+    }
+
+    /// Flushes what this client loaded, as far as that succeeds, and gives back what carried the commands.
+    #[must_use]
+    pub fn into_transport(mut self) -> T {
+        // No client is left to try again.
+        let _ = self.flush_all();
+        self.transport.take().expect("taken with the client only")
+    }
+
+    /// Goes on over another connection, such as after [`Fault::Transport`], and returns the former. What was loaded before
+    /// is not flushed: a resource manager has forgotten it with the former connection, and its sessions are of no use.
+    pub fn replace(&mut self, transport: T) -> Option<T> {
+        self.forget_answer();
+        (self.loaded, self.poisoned) = (Loaded::NONE, false);
+        self.transport.replace(transport)
     }
 
     fn execute<C: Command>(
@@ -176,11 +237,11 @@ impl<T: Transport> Tpm<T> {
         auths: &mut [Auth<'_>],
     ) -> Result<C::Response<'_>, Error> {
         let fault = |fault| Error::new(C::INFO.code, fault);
-        let framed = match self.exchange(command, auths) {
-            Ok(framed) => framed,
+        let layout = match self.exchange(command, auths) {
+            Ok(layout) => layout,
             Err(refused) => {
-                // The handle was given away and is no longer used.
-                if matches!(refused, Fault::Refused(_)) {
+                // The session was given away and is no longer used.
+                if !matches!(refused, Fault::Transport(_) | Fault::Poisoned) {
                     for session in auths.iter().filter_map(Auth::ends) {
                         let _ = self.flush(session);
                     }
@@ -188,8 +249,8 @@ impl<T: Transport> Tpm<T> {
                 return Err(fault(refused));
             }
         };
-        let parameters = self.response.get(framed.parameters).unwrap_or_default();
-        Reader::all(parameters, |reader| C::unmarshal_response(framed.handle, reader))
+        let parameters = self.response.get(layout.parameters).unwrap_or_default();
+        Reader::all(parameters, |reader| C::unmarshal_response(layout.handle, reader))
             .map_err(|malformed| fault(malformed.into()))
     }
 
@@ -197,20 +258,21 @@ impl<T: Transport> Tpm<T> {
         &mut self,
         command: &C,
         auths: &mut [Auth<'_>],
-    ) -> Result<Framed, Fault> {
+    ) -> Result<Layout, Fault> {
         if self.poisoned {
             return Err(Fault::Poisoned);
         }
         for session in auths.iter_mut().filter_map(Auth::session_mut) {
             session.learn(|session| self.loaded.proof(session));
         }
-        let mut frame = Frame::new(command, auths)?;
+        let mut protected = Protected::new(command, auths)?;
         self.forget_answer();
-        let marshalled = frame.marshal(command, &mut self.command);
+        let marshalled = protected.marshal(command, &mut self.command);
         let len = marshalled.inspect_err(|_| self.command.zeroize())?;
         let sent = self.command.get_mut(..len).unwrap_or_default();
         self.answered = BUFFER;
-        let received = self.transport.exchange(sent, &mut self.response);
+        let transport = self.transport.as_mut().ok_or(Fault::Poisoned)?;
+        let received = transport.exchange(sent, &mut self.response);
         sent.zeroize();
         let received = received.inspect_err(|_| self.poisoned = true).map_err(Fault::Transport)?;
 
@@ -218,13 +280,13 @@ impl<T: Transport> Tpm<T> {
         self.answered = received.min(BUFFER);
         let answer = self.response.get_mut(..received).unwrap_or_default();
         self.loaded.note::<C>(answer);
-        let framed = frame.unmarshal::<C>(answer)?;
+        let layout = protected.unmarshal::<C>(answer)?;
         self.loaded.learn(command);
         for auth in auths.iter() {
             auth.policy().into_iter().for_each(|session| self.loaded.prove(session, Proof::None));
             auth.ends().into_iter().for_each(|session| self.loaded.remove(session));
         }
-        Ok(framed)
+        Ok(layout)
     }
 
     fn forget_answer(&mut self) {

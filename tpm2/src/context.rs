@@ -3,11 +3,13 @@
 use std::vec::Vec;
 
 use crate::client::Tpm;
-use crate::commands::{Command, ContextLoad, ContextSave};
-use crate::error::{Error, Fault};
+use crate::commands::{ContextLoad, ContextSave};
+use crate::error::Error;
+#[cfg(doc)]
+use crate::error::Fault;
 use crate::transport::Transport;
 use crate::types::{Context, Entity, HandleKind, NameBuf, Object};
-use crate::wire::{Malformed, Unmarshal, Why, Writer};
+use crate::wire::{Malformed, Marshal, Unmarshal, Why};
 
 /// An object that was put away.
 #[derive(Clone, Debug)]
@@ -43,11 +45,8 @@ impl Saved {
 pub fn save<T: Transport>(tpm: &mut Tpm<T>, object: Object) -> Result<Saved, Error> {
     let command = ContextSave { save_handle: object.handle() };
     let answer = tpm.run(&command, [])?;
-    let mut octets = [0; 4096];
-    let mut writer = Writer::new(&mut octets);
-    let written = writer.write(&answer.context);
-    written.map_err(|too_large| Error::new(ContextSave::INFO.code, too_large.into()))?;
-    Ok(Saved { name: object.name(), context: writer.into_written().to_vec() })
+    let context = answer.context.to_vec().map_err(Error::of::<ContextSave>)?;
+    Ok(Saved { name: object.name(), context })
 }
 
 /// Brings an object back, under another handle.
@@ -55,10 +54,11 @@ pub fn save<T: Transport>(tpm: &mut Tpm<T>, object: Object) -> Result<Saved, Err
 /// # Errors
 /// As [`Tpm::run`]; [`Fault::Malformed`] if what was saved is no context, or was the context of a session.
 pub fn load<T: Transport>(tpm: &mut Tpm<T>, saved: &Saved) -> Result<Object, Error> {
-    let fail = |fault: Fault| Error::new(ContextLoad::INFO.code, fault);
-    let context =
-        Context::from_bytes(&saved.context).map_err(|malformed| fail(malformed.into()))?;
-    let unexpected = || fail(Malformed::new(Why::Unexpected, 0).named("loaded_handle").into());
+    let context = Context::from_bytes(&saved.context).map_err(Error::of::<ContextLoad<'_>>)?;
+    let unexpected = || {
+        let malformed = Malformed::new(Why::Unexpected, 0).named("loaded_handle");
+        Error::of::<ContextLoad<'_>>(malformed)
+    };
     if context.saved_handle.kind() != HandleKind::TRANSIENT {
         return Err(unexpected());
     }

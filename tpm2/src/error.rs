@@ -1,9 +1,11 @@
 use std::io;
 use std::{error, fmt};
 
-use crate::commands::by_code;
+use crate::commands::{Command, by_code};
 use crate::types::{CommandCode, Handle, ResponseCode, Subject};
-use crate::wire::{Malformed, TooLarge};
+use crate::wire::{Malformed, TooLarge, TooLong};
+
+mod refusal;
 
 /// A command that failed: which one, and who is at fault.
 #[derive(Debug)]
@@ -29,14 +31,22 @@ pub enum Fault {
     Transport(io::Error),
     /// An earlier command failed on the way; this client can no longer tell which answer belongs to which command.
     Poisoned,
-    /// The command does not fit.
+    /// The command does not fit its buffer; nothing was sent.
     TooLarge,
+    /// A value is longer than its field or NV index; nothing was sent.
+    TooLong(TooLong),
+    /// A handle that is not persistent was given where only a persistent one can be meant; nothing was sent.
+    NotPersistent(Handle),
     /// An entity without a Name was used under a session.
     Unnamed,
     /// The session cannot protect this command, which was therefore not sent.
     Unprotectable,
-    /// Not sent: without a policy, what the command creates could never be used.
+    /// Not sent: a policy without a step protects nothing.
     NoPolicy,
+    /// A policy has no digest, which is needed here; nothing was sent.
+    Policy(crate::crypto::PolicyError),
+    /// A policy asks for something that its [`Responder`](crate::policy::Responder) does not have; nothing was sent.
+    Unanswered(&'static str),
     /// The operating system gave no randomness.
     NoRandomness,
     /// A key of the caller's has no algorithm of this kind, or one that this crate does not compute; nothing was sent.
@@ -50,6 +60,11 @@ impl Error {
     #[must_use]
     pub const fn new(command: CommandCode, fault: Fault) -> Self {
         Self { command, fault }
+    }
+
+    /// An error of the command `C`.
+    pub(crate) fn of<C: Command>(fault: impl Into<Fault>) -> Self {
+        Self::new(C::INFO.code, fault.into())
     }
 
     /// The command.
@@ -77,7 +92,7 @@ impl Error {
     #[must_use]
     pub fn advice(&self) -> Option<&'static str> {
         match &self.fault {
-            Fault::Refused(code) => code.advice(),
+            Fault::Refused(code) => refusal::advice(self.command, *code),
             Fault::Forged => Some(
                 "compare `agent identify` with the records of this machine: the TPM does not \
                  have the expected endorsement key, or its bus is tampered with",
@@ -106,7 +121,7 @@ impl fmt::Display for Error {
             Fault::Refused(code) => {
                 write!(f, "{code}")?;
                 self.subject(f, code.subject())?;
-                write!(f, ": {}", code.meaning())
+                write!(f, ": {}", refusal::meaning(self.command, *code))
             }
             Fault::Malformed(malformed) => {
                 write!(f, "the TPM's answer is malformed: {malformed}")
@@ -120,11 +135,15 @@ impl fmt::Display for Error {
             Fault::Transport(error) => write!(f, "the TPM cannot be reached: {error}"),
             Fault::Poisoned => f.write_str("not sent, since an earlier command failed on the way"),
             Fault::TooLarge => f.write_str("the command does not fit its buffer"),
+            Fault::TooLong(error) => write!(f, "not sent: {error}"),
+            Fault::NotPersistent(handle) => {
+                write!(f, "not sent: {:#010x} is not a persistent handle", handle.0)
+            }
             Fault::Unnamed => f.write_str("not sent: an entity without a Name under a session"),
             Fault::Unprotectable => f.write_str("not sent: the session cannot protect it"),
-            Fault::NoPolicy => {
-                f.write_str("not sent: without a policy the object could never be used")
-            }
+            Fault::NoPolicy => f.write_str("not sent: a policy without a step protects nothing"),
+            Fault::Policy(error) => write!(f, "not sent: {error}"),
+            Fault::Unanswered(what) => write!(f, "not sent: the policy asks for {what}"),
             Fault::NoRandomness => f.write_str("the operating system provided no randomness"),
             Fault::Unsupported(what) => {
                 write!(f, "not sent: the key has no {what}, or one that is not supported")
@@ -165,6 +184,18 @@ impl From<Malformed> for Fault {
 impl From<TooLarge> for Fault {
     fn from(_: TooLarge) -> Self {
         Self::TooLarge
+    }
+}
+
+impl From<TooLong> for Fault {
+    fn from(error: TooLong) -> Self {
+        Self::TooLong(error)
+    }
+}
+
+impl From<crate::crypto::UnknownHash> for Fault {
+    fn from(_: crate::crypto::UnknownHash) -> Self {
+        Self::Unsupported("hash algorithm")
     }
 }
 

@@ -7,8 +7,8 @@
 //!   borrow, allocate nothing and need no operating system: they are all that is left without features.
 //! * [`crypto`] computes what the peer of a TPM must: Names, key derivation, credentials.
 //! * [`session`] protects commands and checks answers; [`Tpm`] runs commands over a [`transport`].
-//! * [`object`], [`pcr`], [`attest`], [`seal`], [`nv`] and [`context`] are what a TPM is for, in a call each: keys created,
-//!   loaded and imported, PCRs read, quotes, sealed data, NV indices, objects put away. Each command by itself is there too.
+//! * [`object`], [`pcr`], [`attest`], [`policy`], [`seal`], [`nv`] and [`context`] are what a TPM is for, in a call each: keys created,
+//!   loaded and imported, PCRs read, quotes, policies, sealed data, NV indices, objects put away. Each command by itself is there too.
 //! * [`key_file`] reads and writes keys as OpenSSL's TPM providers do.
 //! * [`template`] and [`endorsement`] know the keys that the EK credential profile describes.
 //!
@@ -18,12 +18,13 @@
 //! # #[cfg(feature = "std")]
 //! # fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use tpm2::attest::{Signer, quote};
-//! use tpm2::crypto::{HashAlg, PolicyDigest};
+//! use tpm2::crypto::HashAlg;
 //! use tpm2::object::create_primary;
+//! use tpm2::policy::{Policy, Step};
 //! use tpm2::seal::{seal, unseal};
 //! use tpm2::session::Auth;
 //! use tpm2::template::{AK_P256, SRK_P256};
-//! use tpm2::types::{Alg, Hierarchy, PcrBits, SensitiveCreate};
+//! use tpm2::types::{Alg, Digest, Hierarchy, PcrBits, SensitiveCreate};
 //! use tpm2::{Tpm, pcr, transport::Tcti, wire::List};
 //!
 //! let mut tpm = Tpm::new("device:/dev/tpmrm0".parse::<Tcti>()?.open()?);
@@ -38,11 +39,12 @@
 //! tpm.flush(ak.handle())?;
 //!
 //! let (srk, _) = create_primary(&mut tpm, owner, Auth::password(b""), &SRK_P256, nothing)?;
-//! let [pcr_7] = pcr::read(&mut tpm, &pcrs)?[..] else { return Err("a TPM without this bank".into()) };
-//! let policy = PolicyDigest::new(HashAlg::Sha256);
-//! let policy = policy.pcr_values(&List::new(&pcrs), &[pcr_7.value.octets()])?;
-//! let sealed = seal(&mut tpm, &srk, Auth::password(b""), b"secret", policy.digest())?;
-//! let data = unseal(&mut tpm, &srk, Auth::password(b""), &sealed, &pcrs)?;
+//! let now = pcr::digest(&mut tpm, HashAlg::Sha256, &pcrs)?;
+//! let steps = [Step::Pcr { pcrs: List::new(&pcrs), digest: Digest::from(&now) }];
+//! let policy = Policy::new(&steps);
+//! let digest = policy.digest(HashAlg::Sha256)?;
+//! let sealed = seal(&mut tpm, &srk, Auth::EMPTY, b"secret", &digest, b"")?;
+//! let data = unseal(&mut tpm, &srk, Auth::EMPTY, &sealed, &policy, b"")?;
 //! assert_eq!(*data, b"secret");
 //! # let _ = quoted;
 //! # Ok(())
@@ -75,6 +77,8 @@ pub mod nv;
 pub mod object;
 #[cfg(feature = "std")]
 pub mod pcr;
+#[cfg(feature = "std")]
+pub mod policy;
 #[cfg(feature = "std")]
 pub mod seal;
 #[cfg(feature = "std")]

@@ -6,24 +6,25 @@ use std::vec::Vec;
 use crate::client::Tpm;
 use crate::commands::{
     Authorized, Command, NvDefineSpace, NvExtend, NvIncrement, NvRead, NvReadLock, NvReadPublic,
-    NvUndefineSpace, NvWrite, NvWriteLock,
+    NvSetBits, NvUndefineSpace, NvWrite, NvWriteLock,
 };
 use crate::crypto::nv_name;
 use crate::error::{Error, Fault};
 use crate::session::{Auth, Session};
 use crate::transport::Transport;
 use crate::types::{
-    AuthValue, Digest, DigestBuf, Entity, Handle, HandleKind, MaxNvBuffer, NameBuf, NvAttributes,
-    NvAuth, NvIndex, NvPublic, Provision, ResponseCode,
+    AuthValue, DigestBuf, Entity, Handle, HandleKind, MaxNvBuffer, NameBuf, NvAttributes, NvAuth,
+    NvIndex, NvPublic, Provision, ResponseCode,
 };
-use crate::wire::{Malformed, Tpm2b, Why};
+use crate::wire::{Malformed, TooLong, Tpm2b, Why};
 
 /// Octets written or read at a time: what every TPM must take. PTP §4.5.
 const CHUNK: usize = 512;
 
 /// An NV index, under the Name that was computed here from its public area. The Name changes when the index is first
-/// written and when it is locked, and so does this.
-#[derive(Clone, Debug)]
+/// written and when it is locked, and so does this if its own methods do that. After a change by another way, and after a
+/// restart of the TPM, which ends some locks, [`Self::refresh`] finds out the Name.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Index {
     handle: Handle,
     name_alg: crate::types::Alg,
@@ -129,22 +130,44 @@ impl Index {
     /// # Errors
     /// As [`Tpm::run`].
     pub fn find<T: Transport>(tpm: &mut Tpm<T>, handle: Handle) -> Result<Option<Self>, Error> {
-        let fail = |fault: Fault| Error::new(NvReadPublic::INFO.code, fault);
-        match tpm.run(&NvReadPublic { nv_index: NvIndex::unnamed(handle) }, []) {
-            Ok(answer) if answer.nv_public.0.index == handle => {
-                Self::new(&answer.nv_public.0).map(Some).map_err(fail)
-            }
-            Ok(_) => Err(fail(Malformed::new(Why::Unexpected, 0).named("NvPublic.index").into())),
+        match Self::read_public(tpm, handle) {
+            Ok(index) => Ok(Some(index)),
             Err(error) if error.refusal() == Some(ResponseCode::HANDLE) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
+    /// Follows a change of its state that none of the methods here made: reads the public area again.
+    ///
+    /// # Errors
+    /// As [`Tpm::run`]; [`Fault::Malformed`] if more than its state is different: then it is another index.
+    pub fn refresh<T: Transport>(&mut self, tpm: &mut Tpm<T>) -> Result<(), Error> {
+        const STATE: NvAttributes =
+            NvAttributes::WRITTEN.with(NvAttributes::WRITELOCKED).with(NvAttributes::READLOCKED);
+        let now = Self::read_public(tpm, self.handle)?;
+        let stateless =
+            |index: &Self| Self { attributes: index.attributes.without(STATE), ..index.clone() };
+        if stateless(&now) != stateless(self) {
+            let malformed = Malformed::new(Why::Unexpected, 0).named("NvPublic");
+            return Err(Error::new(NvReadPublic::INFO.code, malformed.into()));
+        }
+        *self = now;
+        Ok(())
+    }
+
+    fn read_public<T: Transport>(tpm: &mut Tpm<T>, handle: Handle) -> Result<Self, Error> {
+        let fail = |fault: Fault| Error::new(NvReadPublic::INFO.code, fault);
+        let answer = tpm.run(&NvReadPublic { nv_index: NvIndex::unnamed(handle) }, [])?;
+        if answer.nv_public.0.index != handle {
+            return Err(fail(Malformed::new(Why::Unexpected, 0).named("NvPublic.index").into()));
+        }
+        Self::new(&answer.nv_public.0).map_err(fail)
+    }
+
     fn new(public: &NvPublic<'_>) -> Result<Self, Fault> {
-        let auth_policy = DigestBuf::new(public.auth_policy.octets()).ok_or(Fault::TooLarge)?;
-        let NvPublic { index: handle, name_alg, attributes, data_size, .. } = *public;
         nv_name(public)?;
-        Ok(Self { handle, name_alg, attributes, auth_policy, data_size })
+        let NvPublic { index: handle, name_alg, attributes, auth_policy, data_size } = *public;
+        Ok(Self { handle, name_alg, attributes, auth_policy: auth_policy.into(), data_size })
     }
 
     /// The index as an entity.
@@ -160,7 +183,7 @@ impl Index {
             index: self.handle,
             name_alg: self.name_alg,
             attributes: self.attributes,
-            auth_policy: Digest::new(self.auth_policy.octets()).ok()?,
+            auth_policy: (&self.auth_policy).into(),
             data_size: self.data_size,
         })
         .ok()
@@ -197,7 +220,7 @@ impl Index {
     /// [written only as a whole](NvAttributes::WRITEALL).
     ///
     /// # Errors
-    /// As [`Tpm::run`]; [`Fault::TooLarge`], and nothing is written, if there are more data than it holds, or more than one
+    /// As [`Tpm::run`]; [`Fault::TooLong`], and nothing is written, if there are more data than it holds, or more than one
     /// command can where it must.
     pub fn write<T: Transport>(
         &mut self,
@@ -205,14 +228,15 @@ impl Index {
         access: &mut Access<'_>,
         data: &[u8],
     ) -> Result<(), Error> {
-        let fail = |_| Error::new(NvWrite::INFO.code, Fault::TooLarge);
-        if data.len() > usize::from(self.data_size) {
-            return Err(fail(crate::wire::TooLarge));
+        let fail = |error: TooLong| Error::new(NvWrite::INFO.code, error.into());
+        let (given, limit) = (data.len(), usize::from(self.data_size));
+        if given > limit {
+            return Err(fail(TooLong { what: "the NV index", given, limit }));
         }
         let whole = self.attributes.contains(NvAttributes::WRITEALL);
         let chunk = if whole { MaxNvBuffer::MAX } else { access.chunk() };
-        if chunk > CHUNK && data.len() > chunk {
-            return Err(fail(crate::wire::TooLarge));
+        if chunk > CHUNK {
+            MaxNvBuffer::new(data).map_err(fail)?;
         }
         let mut offset = 0_u16;
         for chunk in data.chunks(chunk) {
@@ -227,15 +251,17 @@ impl Index {
     /// Reads all of it, in one command if a policy authorizes it.
     ///
     /// # Errors
-    /// As [`Tpm::run`]; [`Fault::TooLarge`] if one command cannot read all where it must.
+    /// As [`Tpm::run`]; [`Fault::TooLong`] if one command cannot read all where it must.
     pub fn read<T: Transport>(
         &self,
         tpm: &mut Tpm<T>,
         access: &mut Access<'_>,
     ) -> Result<Vec<u8>, Error> {
         let (nv_index, chunk) = (self.entity(), access.chunk());
-        if chunk > CHUNK && usize::from(self.data_size) > chunk {
-            return Err(Error::new(NvRead::INFO.code, Fault::TooLarge));
+        let (given, limit) = (usize::from(self.data_size), MaxNvBuffer::MAX);
+        if chunk > CHUNK && given > limit {
+            let error = TooLong { what: "MaxNvBuffer", given, limit };
+            return Err(Error::new(NvRead::INFO.code, error.into()));
         }
         let mut octets = Vec::with_capacity(self.data_size.into());
         while octets.len() < usize::from(self.data_size) {
@@ -286,7 +312,7 @@ impl Index {
     /// Extends it as a PCR is: H(what it held ‖ data).
     ///
     /// # Errors
-    /// As [`Tpm::run`]; [`Fault::TooLarge`] if the data do not fit one command.
+    /// As [`Tpm::run`]; [`Fault::TooLong`] if the data do not fit one command.
     pub fn extend<T: Transport>(
         &mut self,
         tpm: &mut Tpm<T>,
@@ -294,9 +320,23 @@ impl Index {
         data: &[u8],
     ) -> Result<(), Error> {
         let data = MaxNvBuffer::new(data);
-        let data = data.map_err(|_| Error::new(NvExtend::INFO.code, Fault::TooLarge))?;
+        let data = data.map_err(|error| Error::new(NvExtend::INFO.code, error.into()))?;
         let (auth_handle, nv_index) = self.handles(access);
         self.change(tpm, access, &NvExtend { auth_handle, nv_index, data })
+    }
+
+    /// Sets bits of an index of type [`BITS`](crate::types::NvType::BITS), besides those that are set.
+    ///
+    /// # Errors
+    /// As [`Tpm::run`].
+    pub fn set_bits<T: Transport>(
+        &mut self,
+        tpm: &mut Tpm<T>,
+        access: &mut Access<'_>,
+        bits: u64,
+    ) -> Result<(), Error> {
+        let (auth_handle, nv_index) = self.handles(access);
+        self.change(tpm, access, &NvSetBits { auth_handle, nv_index, bits })
     }
 
     /// Locks it against writing: permanently, or until the TPM restarts, depending on its attributes.

@@ -10,10 +10,10 @@ use crate::error::{Error, Fault};
 use crate::session::{Auth, SaltKey};
 use crate::transport::Transport;
 use crate::types::{
-    CreationData, Data, Digest, DigestBuf, EncryptedSecret, Handle, Hierarchy, NameBuf, Object,
-    Private, Public, ResponseCode, SensitiveCreate, SymDefObject, Ticket,
+    CreationData, Data, Digest, DigestBuf, EncryptedSecret, Handle, HandleKind, Hierarchy, NameBuf,
+    Object, Private, Public, ResponseCode, SensitiveCreate, SymDefObject, Ticket, TicketBuf,
 };
-use crate::wire::{List, Malformed, Marshal, TooLarge, Tpm2b, Unmarshal, Writer};
+use crate::wire::{List, Malformed, Marshal, TooLarge, Tpm2b, Unmarshal};
 
 /// An object in the TPM, under the Name that was computed here from its public area.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ impl Loaded {
     /// # Errors
     /// It can have no Name.
     pub fn new(handle: Handle, public: &Public<'_>) -> Result<Self, NameError> {
-        let public_area = marshalled(public).map_err(|_| NameError::TooLarge)?;
+        let public_area = public.to_vec().map_err(|_| NameError::TooLarge)?;
         Ok(Self { handle, name: object_name(public)?, public: public_area })
     }
 
@@ -92,7 +92,7 @@ impl fmt::Debug for Wrapped {
 
 impl Wrapped {
     pub(crate) fn new(public: &Public<'_>, private: Private<'_>) -> Result<Self, TooLarge> {
-        Ok(Self { public: marshalled(public)?, private: private.octets().to_vec() })
+        Ok(Self { public: public.to_vec()?, private: private.octets().to_vec() })
     }
 }
 
@@ -102,27 +102,23 @@ pub struct Creation {
     /// `TPMS_CREATION_DATA`, as a verifier wants it.
     pub data: Vec<u8>,
     hash: DigestBuf,
-    ticket: (Handle, DigestBuf),
+    ticket: TicketBuf,
 }
 
 impl Creation {
     fn new(
         data: &CreationData<'_>,
         hash: Digest<'_>,
-        ticket: &Ticket<'_>,
+        ticket: Ticket<'_>,
     ) -> Result<Self, TooLarge> {
-        let owned = |octets| DigestBuf::new(octets).ok_or(TooLarge);
-        let hmac = owned(ticket.digest.octets())?;
-        let (data, hash) = (marshalled(data)?, owned(hash.octets())?);
-        Ok(Self { data, hash, ticket: (ticket.hierarchy, hmac) })
+        Ok(Self { data: data.to_vec()?, hash: hash.into(), ticket: ticket.into() })
     }
 
     pub(crate) const fn hash(&self) -> &DigestBuf {
         &self.hash
     }
 
-    /// The hierarchy and the HMAC of the ticket.
-    pub(crate) const fn ticket(&self) -> &(Handle, DigestBuf) {
+    pub(crate) const fn ticket(&self) -> &TicketBuf {
         &self.ticket
     }
 }
@@ -131,8 +127,11 @@ impl Creation {
 /// what is known of the object.
 ///
 /// # Errors
-/// As [`Tpm::run`].
+/// As [`Tpm::run`]; [`Fault::NotPersistent`], and nothing is sent, if the handle is of another kind.
 pub fn persistent<T: Transport>(tpm: &mut Tpm<T>, handle: Handle) -> Result<Option<Loaded>, Error> {
+    if handle.kind() != HandleKind::PERSISTENT {
+        return Err(Error::new(ReadPublic::INFO.code, Fault::NotPersistent(handle)));
+    }
     match tpm.run(&ReadPublic { object_handle: Object::unnamed(handle) }, []) {
         Ok(answer) => Loaded::new(handle, &answer.out_public.0)
             .map(Some)
@@ -165,7 +164,7 @@ pub fn create_primary<T: Transport>(
     let handle = answer.object_handle.handle();
     let loaded = Loaded::new(handle, &answer.out_public.0).map_err(Fault::from);
     let creation =
-        Creation::new(&answer.creation_data.0, answer.creation_hash, &answer.creation_ticket);
+        Creation::new(&answer.creation_data.0, answer.creation_hash, answer.creation_ticket);
     let both = loaded.and_then(|loaded| Ok((loaded, creation?)));
     kept(tpm, handle, both.map_err(fail))
 }
@@ -193,7 +192,7 @@ pub fn create<T: Transport>(
     let answer = tpm.run(&command, [auth])?;
     let wrapped = Wrapped::new(&answer.out_public.0, answer.out_private).map_err(fail)?;
     let creation =
-        Creation::new(&answer.creation_data.0, answer.creation_hash, &answer.creation_ticket);
+        Creation::new(&answer.creation_data.0, answer.creation_hash, answer.creation_ticket);
     Ok((wrapped, creation.map_err(fail)?))
 }
 
@@ -260,11 +259,4 @@ pub fn import<T: Transport>(
     let answer = tpm.run(&command, [auth])?;
     Wrapped::new(public, answer.out_private)
         .map_err(|too_large| Error::new(Import::INFO.code, too_large.into()))
-}
-
-fn marshalled(value: &impl Marshal) -> Result<Vec<u8>, TooLarge> {
-    let mut octets = [0; 4096];
-    let mut writer = Writer::new(&mut octets);
-    writer.write(value)?;
-    Ok(writer.into_written().to_vec())
 }

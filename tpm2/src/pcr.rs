@@ -4,10 +4,11 @@ use std::vec::Vec;
 
 use crate::client::Tpm;
 use crate::commands::{Command, PcrRead};
+use crate::crypto::HashAlg;
 use crate::error::{Error, Fault};
 use crate::transport::Transport;
 use crate::types::{Alg, DigestBuf, PcrSelect, PcrSelection};
-use crate::wire::{List, Malformed, TooLarge, Why};
+use crate::wire::{List, Malformed, TooLong, Why};
 
 /// How often reading restarts when a PCR has changed meanwhile.
 const ATTEMPTS: usize = 8;
@@ -42,6 +43,21 @@ pub fn read<T: Transport>(
     Err(unexpected("pcr_update_counter"))
 }
 
+/// The digest of what the selected PCRs hold, all from one moment, as a policy or a quote has it: of the values in the order
+/// of the selection.
+///
+/// # Errors
+/// As [`read`].
+pub fn digest<T: Transport>(
+    tpm: &mut Tpm<T>,
+    hash: HashAlg,
+    pcrs: &[PcrSelection<'_>],
+) -> Result<DigestBuf, Error> {
+    let values = read(tpm, pcrs)?;
+    let values: Vec<_> = values.iter().map(|pcr| pcr.value.octets()).collect();
+    Ok(hash.digest(&values))
+}
+
 /// `None` if a PCR changed.
 fn read_once<T: Transport>(
     tpm: &mut Tpm<T>,
@@ -63,7 +79,7 @@ fn read_once<T: Transport>(
         for (bank, pcr) in read {
             let asked = wanted.iter_mut().any(|wanted| wanted.take(bank, pcr));
             let value = given.next().filter(|_| asked);
-            let value = value.and_then(|value| DigestBuf::new(value.octets()));
+            let value = value.map(DigestBuf::from);
             let value = value.ok_or_else(|| unexpected("pcr_selection_out"))?;
             values.push(PcrValue { bank, pcr, value });
         }
@@ -93,7 +109,7 @@ impl Wanted {
         Self { bank: selection.hash, bits, len: octets.len() }
     }
 
-    fn selection(&self) -> Result<PcrSelection<'_>, TooLarge> {
+    fn selection(&self) -> Result<PcrSelection<'_>, TooLong> {
         PcrSelection::new(self.bank, self.bits.get(..self.len).unwrap_or_default())
     }
 

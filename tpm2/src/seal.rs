@@ -1,133 +1,166 @@
-//! Data that a TPM gives back only if a policy is met, such as that PCRs hold what they held. Part 1 §37.
+//! Data that a TPM gives back only if a policy is met, such as that PCRs hold what they held, and that a PIN is known.
+//! Part 1 §37.
 //!
 //! The data are encrypted on the bus both ways: all commands that carry them ride on a session that is salted to the parent.
+//! A PIN is proven, and not sent, where the policy has [`Step::AuthValue`](crate::policy::Step::AuthValue).
+//!
+//! The module [`policy`](crate::policy) has an example.
 
 use std::vec::Vec;
 
 use zeroize::Zeroizing;
 
 use crate::client::Tpm;
-use crate::commands::{Command, Create, Load, PolicyPcr, StartAuthSession, Unseal};
-use crate::crypto::HashAlg;
+use crate::commands::{Create, Load, StartAuthSession, Unseal};
+use crate::crypto::{HashAlg, PolicyDigest};
 use crate::error::{Error, Fault};
 use crate::object::{Loaded, Wrapped, kept, load_command};
-use crate::session::{Auth, Encryption, Salted};
+use crate::policy::Policy;
+use crate::session::{Auth, Encryption, NewSession, SaltKey, Salted};
 use crate::transport::Transport;
 use crate::types::{
-    Alg, AuthValue, Data, Digest, Entity, Id, KeyedHashPublic, KeyedHashScheme, ObjectAttributes,
-    PcrSelection, Public, SensitiveCreate, SensitiveData, SessionType,
+    AuthValue, Data, Digest, Id, KeyedHashPublic, KeyedHashScheme, ObjectAttributes, Public,
+    SensitiveCreate, SensitiveData, SessionType,
 };
 use crate::wire::{List, Tpm2b, Unmarshal};
 
-/// Sealed data: nothing but the policy gives them, and a wrong try counts for no lockout.
+/// Sealed data: nothing but the policy gives them.
 const ATTRIBUTES: ObjectAttributes = ObjectAttributes::FIXED_TPM
     .with(ObjectAttributes::FIXED_PARENT)
-    .with(ObjectAttributes::ADMIN_WITH_POLICY)
-    .with(ObjectAttributes::NO_DA);
+    .with(ObjectAttributes::ADMIN_WITH_POLICY);
 
-/// Seals data, at most 128 octets, under a policy with SHA-256, such as [`PolicyDigest`](crate::crypto::PolicyDigest)
-/// computes. `auth` authorizes the use of the parent, a storage key.
+/// Seals data, at most 128 octets, under a policy whose hash becomes the name algorithm. `auth` authorizes the use of the
+/// parent, a storage key.
+///
+/// `value` is what the policy asks for by `TPM2_PolicyAuthValue` or `TPM2_PolicyPassword`, and empty if it does not. If it
+/// is not empty, wrong tries count towards a lockout of the TPM.
 ///
 /// # Errors
-/// As [`Tpm::run`]; [`Fault::TooLarge`] if there are too many data; [`Fault::NoPolicy`] if the policy is empty;
-/// [`Fault::Salt`] if no secret can be shared through the parent.
+/// As [`Tpm::run`]; [`Fault::TooLong`] if there are too many data; [`Fault::NoPolicy`] if the policy has no step, which
+/// everybody could meet; [`Fault::Salt`] if no secret can be shared through the parent.
 pub fn seal<T: Transport>(
     tpm: &mut Tpm<T>,
     parent: &Loaded,
     auth: Auth<'_>,
     data: &[u8],
-    policy: Digest<'_>,
+    policy: &PolicyDigest,
+    value: &[u8],
 ) -> Result<Wrapped, Error> {
-    let fail = |fault: Fault| Error::new(Create::INFO.code, fault);
-    if policy.octets().is_empty() {
+    let fail = Error::of::<Create<'_>>;
+    if *policy == PolicyDigest::new(policy.hash()) {
         return Err(fail(Fault::NoPolicy));
     }
-    let sensitive = SensitiveData::new(data).map_err(|too_large| fail(too_large.into()))?;
+    let tries = if value.is_empty() { ObjectAttributes::NO_DA } else { ObjectAttributes::NONE };
     let scheme = KeyedHashScheme::Null;
     let template = Public {
-        name_alg: Alg::SHA256,
-        attributes: ATTRIBUTES,
-        auth_policy: policy,
+        name_alg: policy.hash().alg(),
+        attributes: ATTRIBUTES.with(tries),
+        auth_policy: policy.digest(),
         id: Id::KeyedHash(KeyedHashPublic { scheme, unique: Digest::EMPTY }),
+    };
+    let sensitive = SensitiveCreate {
+        user_auth: AuthValue::new(value).map_err(|error| fail(error.into()))?,
+        data: SensitiveData::new(data).map_err(|error| fail(error.into()))?,
     };
     let command = Create {
         parent_handle: parent.object(),
-        in_sensitive: Tpm2b(SensitiveCreate { user_auth: AuthValue::EMPTY, data: sensitive }),
+        in_sensitive: Tpm2b(sensitive),
         in_public: Tpm2b(template),
         outside_info: Data::EMPTY,
         creation_pcr: List::new(&[]),
     };
-    let salt = parent.salt_key().map_err(|malformed| fail(malformed.into()))?;
-    let mut session = tpm.start_salted_session(SessionType::HMAC, &salt, Encryption::On)?;
-    let wrapped = tpm.secured(&mut session).run(&command, [auth]).and_then(|answer| {
-        Wrapped::new(&answer.out_public.0, answer.out_private)
-            .map_err(|too_large| fail(too_large.into()))
-    });
-    let flushed = tpm.flush(session.handle().handle());
-    wrapped.and_then(|wrapped| flushed.map(|()| wrapped))
+    protected(tpm, parent, |tpm, session| {
+        let answer = tpm.secured(session).run(&command, [auth])?;
+        Wrapped::new(&answer.out_public.0, answer.out_private).map_err(|error| fail(error.into()))
+    })
 }
 
-/// Unseals data that were sealed under the policy that these PCRs hold what they held. `auth` authorizes the use of the
-/// parent.
+/// Unseals data by the policy that they were sealed under, which is run in a session of its own. `auth` authorizes the use
+/// of the parent; `value` is the data's authorization value, if the policy asks for it.
 ///
 /// # Errors
-/// As [`Tpm::run`]; refused with [`POLICY_FAIL`](crate::types::ResponseCode::POLICY_FAIL) if the PCRs hold something else.
+/// As [`Tpm::run`]; refused with [`POLICY_FAIL`](crate::types::ResponseCode::POLICY_FAIL) if it is another policy, with
+/// [`VALUE`](crate::types::ResponseCode::VALUE) by `TPM2_PolicyPCR` if PCRs hold something else;
+/// [`Fault::Unanswered`] if the policy needs more than a [`Policy::run`] has: then use [`unseal_by`].
 pub fn unseal<T: Transport>(
     tpm: &mut Tpm<T>,
     parent: &Loaded,
     auth: Auth<'_>,
     sealed: &Wrapped,
-    pcrs: &[PcrSelection<'_>],
+    policy: &Policy<'_>,
+    value: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let fail = |fault: Fault| Error::new(Load::INFO.code, fault);
-    let salt =
-        parent.salt_key().map_err(|fault| Error::new(StartAuthSession::INFO.code, fault.into()))?;
-    let public = Public::from_bytes(&sealed.public).map_err(|malformed| fail(malformed.into()))?;
-    let command = load_command(parent.object(), &public, &sealed.private).map_err(fail)?;
-    let mut session = tpm.start_salted_session(SessionType::HMAC, &salt, Encryption::On)?;
-    let data = unseal_under(tpm, &mut session, &command, auth, pcrs);
-    // On success and failure, flush everything; return the first error.
-    let flushed = tpm.flush(session.handle().handle());
-    data.and_then(|data| flushed.map(|()| data))
+    with_loaded(tpm, parent, auth, sealed, |tpm, session, item| {
+        let hash = item.public().map(|public| HashAlg::try_from(public.name_alg));
+        let hash = hash.map_err(Error::of::<Load<'_>>)?;
+        let hash = hash.map_err(Error::of::<StartAuthSession<'_>>)?;
+        // A session of the object's hash. It does not encrypt, since it would do so with the object's authorization value
+        // too, which a policy need not ask for. Part 1 §21.2.
+        let session_of_policy = tpm.start(&NewSession::policy(hash))?;
+        let met = policy.run(tpm, &session_of_policy);
+        if let Err(error) = met {
+            // Return the first error.
+            let _ = tpm.end(session_of_policy);
+            return Err(error);
+        }
+        opened(tpm, session, item, session_of_policy.last_auth(value))
+    })
 }
 
-fn unseal_under<T: Transport>(
+/// As [`unseal`], where `policy` is a policy session in which the policy has been run.
+///
+/// # Errors
+/// As [`Tpm::run`].
+pub fn unseal_by<T: Transport>(
     tpm: &mut Tpm<T>,
-    session: &mut Salted,
-    load: &Load<'_>,
+    parent: &Loaded,
     auth: Auth<'_>,
-    pcrs: &[PcrSelection<'_>],
+    sealed: &Wrapped,
+    policy: Auth<'_>,
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let answer = tpm.secured(session).run(load, [auth])?;
-    let handle = answer.object_handle.handle();
-    let item = Loaded::new(handle, &load.in_public.0)
-        .map_err(|fault| Error::new(Load::INFO.code, fault.into()));
-    let item = kept(tpm, handle, item)?;
-    let data = unseal_loaded(tpm, session, &item, load.in_public.0.name_alg, pcrs);
-    let flushed = tpm.flush(item.handle());
-    data.and_then(|data| flushed.map(|()| data))
+    with_loaded(tpm, parent, auth, sealed, |tpm, session, item| opened(tpm, session, item, policy))
 }
 
-/// Two sessions: the policy's is of the object's hash, and does not encrypt, since it would do so with the object's
-/// authorization value too, which is not known here. Part 1 §21.2.
-fn unseal_loaded<T: Transport>(
+fn opened<T: Transport>(
     tpm: &mut Tpm<T>,
     session: &mut Salted,
     item: &Loaded,
-    name_alg: Alg,
-    pcrs: &[PcrSelection<'_>],
+    policy: Auth<'_>,
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let hash = HashAlg::try_from(name_alg).map_err(|_| {
-        Error::new(StartAuthSession::INFO.code, Fault::Unsupported("name algorithm"))
-    })?;
-    let policy = tpm.start_session(SessionType::POLICY, hash)?;
-    let policy_session = policy.handle();
-    let command = PolicyPcr { policy_session, pcr_digest: Digest::EMPTY, pcrs: List::new(pcrs) };
-    let met = tpm.run(&command, []).map(drop);
-    let met = kept(tpm, policy_session.handle(), met);
-    met.and_then(|()| {
-        let command = Unseal { item_handle: item.object() };
-        let answer = tpm.secured(session).run(&command, [policy.last_auth(&[])])?;
-        Ok(Zeroizing::new(answer.out_data.octets().to_vec()))
+    let command = Unseal { item_handle: item.object() };
+    let answer = tpm.secured(session).run(&command, [policy])?;
+    Ok(Zeroizing::new(answer.out_data.octets().to_vec()))
+}
+
+/// Loads the item, lets `work` use it, and flushes it however that ends.
+fn with_loaded<T: Transport, R>(
+    tpm: &mut Tpm<T>,
+    parent: &Loaded,
+    auth: Auth<'_>,
+    sealed: &Wrapped,
+    work: impl FnOnce(&mut Tpm<T>, &mut Salted, &Loaded) -> Result<R, Error>,
+) -> Result<R, Error> {
+    let public = Public::from_bytes(&sealed.public).map_err(Error::of::<Load<'_>>)?;
+    let load = load_command(parent.object(), &public, &sealed.private);
+    let load = load.map_err(Error::of::<Load<'_>>)?;
+    protected(tpm, parent, |tpm, session| {
+        let handle = tpm.secured(session).run(&load, [auth])?.object_handle.handle();
+        let item = Loaded::new(handle, &public).map_err(Error::of::<Load<'_>>);
+        let item = kept(tpm, handle, item)?;
+        let result = work(tpm, session, &item);
+        let flushed = tpm.flush(handle);
+        result.and_then(|result| flushed.map(|()| result))
     })
+}
+
+/// Lets `work` use a session that is salted to the parent.
+fn protected<T: Transport, R>(
+    tpm: &mut Tpm<T>,
+    parent: &Loaded,
+    work: impl FnOnce(&mut Tpm<T>, &mut Salted) -> Result<R, Error>,
+) -> Result<R, Error> {
+    let fail = Error::of::<StartAuthSession<'_>>;
+    let salt: SaltKey<'_> = parent.salt_key().map_err(|error| fail(error.into()))?;
+    let plan = salt.new_session(SessionType::HMAC, Encryption::On).map_err(fail)?;
+    tpm.with_session(&plan, work)
 }

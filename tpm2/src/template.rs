@@ -1,5 +1,20 @@
-//! Templates of the keys that a host has: endorsement keys as the EK credential profile (version 2.6) prints them, and
-//! the key that a host joins with.
+//! Templates: everyday keys, storage and attestation keys, endorsement keys as the EK credential profile (version 2.6)
+//! prints them, and the key that a host joins with.
+//!
+//! ```
+//! use tpm2::template;
+//! use tpm2::types::{Alg, AsymScheme, Curve, HashScheme, ObjectAttributes};
+//!
+//! let signing = template::ecc_signing(Curve::NIST_P256, Alg::SHA256);
+//! // Usable while the TPM is locked out, and wrong values are not counted.
+//! let signing = signing.with_attributes(signing.attributes | ObjectAttributes::NO_DA);
+//! let pss = template::rsa_signing(2048, AsymScheme::Rsapss(HashScheme { hash: Alg::SHA256 }));
+//! # let _ = (signing, pss);
+//! ```
+
+mod everyday;
+
+pub use everyday::{aes, ecc_key_exchange, ecc_signing, hmac, rsa_decryption, rsa_signing};
 
 use crate::types::{
     Alg, AsymScheme, BlockCipher, Curve, Digest, EccParameter, EccPoint, EccPublic, HashScheme, Id,

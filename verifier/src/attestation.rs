@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use tpm2::crypto::{HashAlg, NameError, object_name};
+use tpm2::crypto::{HashAlg, NameError, UnknownHash, object_name};
 use tpm2::types::{
     Alg, Attest, Attested, ClockInfo, CreationData, NameBuf, Public, QuoteInfo, Structure,
 };
@@ -154,7 +154,8 @@ impl AttestationKey {
 fn named(public: &[u8], name: &[u8]) -> Result<(NameBuf, HashAlg), AttestationError> {
     let public = Public::from_bytes(public).map_err(AttestationError::Public)?;
     let computed = object_name(&public).map_err(AttestationError::Name)?;
-    let hash = HashAlg::try_from(public.name_alg).map_err(AttestationError::Public)?;
+    let hash = HashAlg::try_from(public.name_alg);
+    let hash = hash.map_err(|UnknownHash(alg)| AttestationError::Name(NameError::NameAlg(alg)))?;
     if computed.octets() == name {
         Ok((computed, hash))
     } else {

@@ -58,6 +58,7 @@ const TPM2: House = House {
         ("nv", 2),
         ("object", 2),
         ("pcr", 2),
+        ("policy", 2),
         ("seal", 2),
         ("template", 2),
         ("error", 2),

@@ -23,7 +23,9 @@ pub(crate) fn command(error: tpm2::Error) -> Failure {
         (Some(ResponseCode::LOCKOUT | ResponseCode::NV_RATE), _) => Exit::Busy,
         (Some(code), _) if code.is_retry() || code.is_full() => Exit::Busy,
         (_, Fault::Forged | Fault::Malformed(_) | Fault::Unwritten(_)) => Exit::Data,
-        (_, Fault::TooLarge | Fault::Unnamed | Fault::Unprotectable) => Exit::Bug,
+        (_, Fault::TooLarge | Fault::TooLong(_) | Fault::Unnamed | Fault::Unprotectable) => {
+            Exit::Bug
+        }
         _ => Exit::Io,
     };
     let is_busy = error.refusal().is_some_and(ResponseCode::is_retry);

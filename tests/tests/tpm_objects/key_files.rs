@@ -58,6 +58,51 @@ fn openssl_signs_with_a_key_file_of_ours() -> Result<()> {
     Ok(())
 }
 
+/// OpenSSL asks for the value of a key whose file says that there is one, and the TPM refuses every other.
+#[test]
+fn openssl_signs_with_a_key_file_that_has_a_value() -> Result<()> {
+    let swtpm = start_tcp(Kind::NoCertificates)?;
+    let directory = tempfile::tempdir()?;
+    let file = |name: &str| path(directory.path(), name);
+    fs::write(file("message"), b"signed in a TPM")?;
+    let mut tpm = client(&swtpm)?;
+    let primary = primary(&mut tpm, &template::SRK_P256)?;
+    let public = template::join_key(&[7; 32]);
+    let Id::Ecc(ecc) = public.id else { panic!("ECC") };
+    let public = Public { id: Id::Ecc(EccPublic { scheme: AsymScheme::Null, ..ecc }), ..public };
+    let value = SensitiveCreate { user_auth: AuthValue::from(b"pin"), ..SensitiveCreate::EMPTY };
+    let made = object::create(&mut tpm, primary.object(), Auth::EMPTY, &public, value)?.0;
+    drop(tpm);
+    let area = Public::from_bytes(&made.public)?;
+    let owner = KeyParent::P256(Handle::OWNER);
+    let mut key = KeyFile::new(FileKind::Loadable, owner, &area, &made.private)?;
+    key.auth = KeyAuth::Value;
+    assert_eq!(key.warning(), None);
+    let (pem, signature, message) = (file("key.pem"), file("signature"), file("message"));
+    let sign = ["pkeyutl", "-sign", "-inkey", &pem, "-out", &signature, "-in", &message];
+    let sign = [&sign[..1], &PROVIDERS, &sign[1..], &["-rawin", "-digest", "sha256"]].concat();
+    let with = |value: &'static str| openssl(&swtpm, &[&sign[..], &["-passin", value]].concat());
+    fs::write(&pem, key.to_pem()?)?;
+    with("pass:pin")?;
+    with("pass:another").expect_err("another value");
+
+    // What OpenSSL's provider does not know it does not read.
+    key.description = Some("a key".into());
+    fs::write(&pem, key.to_pem()?)?;
+    with("pass:pin").expect_err("a description");
+    assert!(key.warning().is_some_and(|warning| warning.contains("description")));
+    key.description = None;
+    key.policy = vec![PolicyStep { command: CommandCode(0x16b), parameters: vec![] }];
+    fs::write(&pem, key.to_pem()?)?;
+    with("pass:pin").expect_err("a policy");
+    assert!(key.warning().is_some_and(|warning| warning.contains("policy")));
+    key.auth_policy = vec![SignedPolicy { name: None, steps: core::mem::take(&mut key.policy) }];
+    fs::write(&pem, key.to_pem()?)?;
+    with("pass:pin").expect_err("a signed policy");
+    assert!(key.warning().is_some_and(|warning| warning.contains("policy")));
+    Ok(())
+}
+
 #[test]
 fn we_load_key_files_of_openssl_and_of_tpm2_encodeobject() -> Result<()> {
     let swtpm = start_tcp(Kind::NoCertificates)?;

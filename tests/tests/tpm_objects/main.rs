@@ -1,6 +1,7 @@
 //! Sealed data, imported keys and key files, both ways with tpm2-tools and with OpenSSL's tpm2 provider.
 
 mod key_files;
+mod policies;
 
 use std::fs;
 use std::path::Path;
@@ -14,13 +15,14 @@ use testkit::swtpm::{Kind, Swtpm};
 use tests::tpm::{client, persistent_ek, satisfy, sign, start, start_tcp, way};
 use tpm2::commands::{EvictControl, PcrEvent, PolicyPcr};
 use tpm2::crypto::{DuplicateError, HashAlg, PolicyDigest, duplicate};
-use tpm2::key_file::{KeyFile, KeyParent, Kind as FileKind};
+use tpm2::key_file::{KeyAuth, KeyFile, KeyParent, Kind as FileKind, PolicyStep, SignedPolicy};
 use tpm2::object::{self, Loaded, Wrapped};
+use tpm2::policy::{Policy, Step};
 use tpm2::session::Auth;
 use tpm2::transport::{Record, Recording, Transport};
 use tpm2::types::*;
-use tpm2::wire::{List, Reader, Tpm2b, Unmarshal, Writer};
-use tpm2::{Fault, Tpm, seal, template};
+use tpm2::wire::{List, Marshal, Reader, Tpm2b, Unmarshal, Writer};
+use tpm2::{Fault, Tpm, pcr, seal, template};
 
 const SECRET: &[u8] = b"a secret not to be on the bus!!";
 const SRK: Handle = Handle(0x8100_0001);
@@ -48,15 +50,24 @@ fn srk<T: Transport>(tpm: &mut Tpm<T>) -> Result<Loaded> {
 }
 
 /// The policy that PCR 16 holds what it holds now, as a TPM says.
-fn policy_now<T: Transport>(tpm: &mut Tpm<T>, pcrs: &[PcrSelection<'_>]) -> Result<Vec<u8>> {
+fn policy_now<T: Transport>(tpm: &mut Tpm<T>, pcrs: &[PcrSelection<'_>]) -> Result<PolicyDigest> {
     let trial = tpm.start_session(SessionType::TRIAL, HashAlg::Sha256)?;
     let policy_session = trial.handle();
-    let pcrs = List::new(pcrs);
-    tpm.run(&PolicyPcr { policy_session, pcr_digest: Digest::EMPTY, pcrs }, [])?;
+    let selected = List::new(pcrs);
+    tpm.run(&PolicyPcr { policy_session, pcr_digest: Digest::EMPTY, pcrs: selected }, [])?;
     let digest = tpm2::commands::PolicyGetDigest { policy_session };
-    let digest = tpm.run(&digest, [])?.policy_digest.octets().to_vec();
+    let digest = tpm.run(&digest, [])?.policy_digest;
+    let digest = PolicyDigest::known(HashAlg::Sha256, digest.octets())?;
     tpm.flush(policy_session.handle())?;
+    let values = pcr::digest(tpm, HashAlg::Sha256, pcrs)?;
+    let steps = [Step::Pcr { pcrs: selected, digest: Digest::from(&values) }];
+    assert_eq!(Policy::new(&steps).digest(HashAlg::Sha256)?, digest);
     Ok(digest)
+}
+
+/// That the PCRs hold what they held when something was sealed.
+fn unchanged<'p>(pcrs: &'p [PcrSelection<'p>]) -> [Step<'p>; 1] {
+    [Step::Pcr { pcrs: List::new(pcrs), digest: Digest::EMPTY }]
 }
 
 fn path(directory: &Path, name: &str) -> String {
@@ -76,27 +87,30 @@ fn sealed_data_come_back_while_the_pcrs_are_as_they_were() -> Result<()> {
     let pcrs = [bits.bank(Alg::SHA256)];
     for template in [&template::SRK_P256, &template::SRK_RSA2048] {
         let parent = primary(&mut tpm, template)?;
-        let policy = policy_now(&mut tpm, &pcrs)?;
-        let policy = Digest::new(&policy)?;
-        let sealed = seal::seal(&mut tpm, &parent, Auth::EMPTY, SECRET, policy)?;
-        let opened = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &sealed, &pcrs)?;
+        let (policy, steps) = (policy_now(&mut tpm, &pcrs)?, unchanged(&pcrs));
+        let met = Policy::new(&steps);
+        let sealed = seal::seal(&mut tpm, &parent, Auth::EMPTY, SECRET, &policy, b"")?;
+        let opened = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &sealed, &met, b"")?;
         assert_eq!(*opened, SECRET);
 
         let event =
-            PcrEvent { pcr_handle: Some(Pcr(16)), event_data: Event::new(b"another boot")? };
+            PcrEvent { pcr_handle: Some(Pcr(16)), event_data: Event::from(b"another boot") };
         tpm.run(&event, [Auth::EMPTY])?;
-        let refused = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &sealed, &pcrs).unwrap_err();
+        let open = |tpm: &mut _, sealed: &_, policy: &_| {
+            seal::unseal(tpm, &parent, Auth::EMPTY, sealed, policy, b"")
+        };
+        let refused = open(&mut tpm, &sealed, &met).unwrap_err();
         assert_eq!(refused.refusal(), Some(ResponseCode::POLICY_FAIL));
-        let none = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &sealed, &[]).unwrap_err();
+        let none = open(&mut tpm, &sealed, &Policy::new(&[])).unwrap_err();
         assert_eq!(none.refusal(), Some(ResponseCode::POLICY_FAIL));
         // More failures than the TPM has room for sessions or objects.
         let mut broken = sealed.clone();
         *broken.private.last_mut().context("octets")? ^= 1;
         for _ in 0..5 {
-            let refused = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &broken, &pcrs).unwrap_err();
+            let refused = open(&mut tpm, &broken, &met).unwrap_err();
             assert_eq!(refused.refusal(), Some(ResponseCode::INTEGRITY), "{refused}");
             let wrong = Auth::password(b"wrong");
-            let refused = seal::seal(&mut tpm, &parent, wrong, SECRET, policy).unwrap_err();
+            let refused = seal::seal(&mut tpm, &parent, wrong, SECRET, &policy, b"").unwrap_err();
             assert_eq!(refused.refusal(), Some(ResponseCode::BAD_AUTH), "{refused}");
         }
         tpm.flush(parent.handle())?;
@@ -130,8 +144,8 @@ fn tpm2_unseal_opens_what_we_sealed() -> Result<()> {
     // The policy without a TPM: both PCRs are zero.
     let policy = PolicyDigest::new(HashAlg::Sha256);
     let policy = policy.pcr_values(&List::new(&pcrs), &[&[0; 32], &[0; 32]])?;
-    assert_eq!(policy.octets(), policy_now(&mut tpm, &pcrs)?);
-    let sealed = seal::seal(&mut tpm, &parent, Auth::EMPTY, SECRET, policy.digest())?;
+    assert_eq!(policy, policy_now(&mut tpm, &pcrs)?);
+    let sealed = seal::seal(&mut tpm, &parent, Auth::EMPTY, SECRET, &policy, b"")?;
     drop(tpm);
     fs::write(file("public"), sized(&sealed.public))?;
     fs::write(file("private"), sized(&sealed.private))?;
@@ -169,7 +183,8 @@ fn we_open_what_tpm2_create_sealed() -> Result<()> {
     };
     let bits = PcrBits::of(&[16]).context("PCRs")?;
     let pcrs = [bits.bank(Alg::SHA256)];
-    let opened = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &sealed, &pcrs)?;
+    let met = unchanged(&pcrs);
+    let opened = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &sealed, &Policy::new(&met), b"")?;
     assert_eq!(*opened, SECRET);
     Ok(())
 }
@@ -184,16 +199,18 @@ fn data_sealed_with_an_authorization_value_is_unsealed_by_its_policy() -> Result
     let bits = PcrBits::of(&[16]).context("PCRs")?;
     let pcrs = [bits.bank(Alg::SHA256)];
     let policy = policy_now(&mut tpm, &pcrs)?;
-    let sealed = seal::seal(&mut tpm, &parent, Auth::EMPTY, SECRET, Digest::new(&policy)?)?;
+    let sealed = seal::seal(&mut tpm, &parent, Auth::EMPTY, SECRET, &policy, b"")?;
     let public = Public::from_bytes(&sealed.public)?;
     let sensitive =
-        SensitiveCreate { user_auth: AuthValue::new(b"value")?, data: SensitiveData::new(SECRET)? };
+        SensitiveCreate { user_auth: AuthValue::from(b"value"), data: SensitiveData::new(SECRET)? };
     let Id::KeyedHash(id) = public.id else { bail!("another type") };
     let unique = Digest::EMPTY;
     let template = Public { id: Id::KeyedHash(KeyedHashPublic { unique, ..id }), ..public };
     let (with_value, _) =
         object::create(&mut tpm, parent.object(), Auth::EMPTY, &template, sensitive)?;
-    let opened = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &with_value, &pcrs)?;
+    let met = unchanged(&pcrs);
+    let met = Policy::new(&met);
+    let opened = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &with_value, &met, b"")?;
     assert_eq!(*opened, SECRET);
     assert!(!format!("{with_value:?}").contains("private"));
     Ok(())
@@ -207,11 +224,16 @@ fn a_parent_of_another_hash_seals_and_unseals() -> Result<()> {
     let bits = PcrBits::of(&[16]).context("PCRs")?;
     let pcrs = [bits.bank(Alg::SHA256)];
     let policy = policy_now(&mut tpm, &pcrs)?;
-    let sealed = seal::seal(&mut tpm, &parent, Auth::EMPTY, SECRET, Digest::new(&policy)?)?;
-    let opened = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &sealed, &pcrs)?;
+    let sealed = seal::seal(&mut tpm, &parent, Auth::EMPTY, SECRET, &policy, b"")?;
+    let met = unchanged(&pcrs);
+    let opened = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &sealed, &Policy::new(&met), b"")?;
     assert_eq!(*opened, SECRET);
-    let lost = seal::seal(&mut tpm, &parent, Auth::EMPTY, SECRET, Digest::EMPTY).unwrap_err();
+    let nothing = PolicyDigest::new(HashAlg::Sha256);
+    let lost = seal::seal(&mut tpm, &parent, Auth::EMPTY, SECRET, &nothing, b"").unwrap_err();
     assert!(matches!(lost.fault(), Fault::NoPolicy), "{lost}");
+    let large = seal::seal(&mut tpm, &parent, Auth::EMPTY, &[1; 129], &policy, b"").unwrap_err();
+    let text = "not sent: 129 bytes do not fit SensitiveData, which holds at most 128";
+    assert_eq!(large.to_string(), format!("TPM2_Create: {text}"));
     assert_eq!(swtpm_after(tpm, &swtpm)?, (0, 0));
     Ok(())
 }
@@ -326,7 +348,7 @@ fn fixed_objects_are_not_duplicated() -> Result<()> {
         let refused = duplicate(&template::SRK_P256, &Public { attributes, ..public }, &sensitive);
         assert_eq!(refused.unwrap_err(), DuplicateError::Attributes(attributes));
     }
-    let sealed = Sensitive::of(SensitiveSecret::KeyedHash(SensitiveData::new(b"data")?));
+    let sealed = Sensitive::of(SensitiveSecret::KeyedHash(SensitiveData::from(b"data")));
     let refused = duplicate(&template::SRK_P256, &public, &sealed).unwrap_err();
     assert_eq!(refused, DuplicateError::Type);
     let no_parent = duplicate(&template::AK_P256, &public, &sensitive).unwrap_err();

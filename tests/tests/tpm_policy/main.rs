@@ -360,7 +360,7 @@ fn a_signed_authorization_and_its_ticket_make_the_same_policy() -> Result<()> {
     let start = StartAuthSession {
         tpm_key: None,
         bind: None,
-        nonce_caller: Nonce::new(&[7; 16])?,
+        nonce_caller: Nonce::from(&[7; 16]),
         encrypted_salt: EncryptedSecret::EMPTY,
         session_type: SessionType::POLICY,
         symmetric: SymDef::Null,

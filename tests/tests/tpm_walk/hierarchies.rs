@@ -41,7 +41,7 @@ fn primaries(stage: &mut Stage<'_>) -> Result<()> {
 
 fn change_auth(stage: &mut Stage<'_>) -> Result<()> {
     for auth_handle in [HierarchyAuth::Owner, HierarchyAuth::Lockout] {
-        let command = HierarchyChangeAuth { auth_handle, new_auth: AuthValue::new(b"value")? };
+        let command = HierarchyChangeAuth { auth_handle, new_auth: AuthValue::from(b"value") };
         stage.run(&command, [EMPTY])?;
         let back = HierarchyChangeAuth { new_auth: AuthValue::EMPTY, ..command };
         stage.run(&back, [password(b"value")])?;
@@ -52,7 +52,7 @@ fn change_auth(stage: &mut Stage<'_>) -> Result<()> {
 fn policy(stage: &mut Stage<'_>) -> Result<()> {
     let command = SetPrimaryPolicy {
         auth_handle: HierarchyPolicy::Owner,
-        auth_policy: Digest::new(&[0x55; 32])?,
+        auth_policy: Digest::from(&[0x55; 32]),
         hash_alg: Alg::SHA256,
     };
     stage.run(&command, [EMPTY])?;

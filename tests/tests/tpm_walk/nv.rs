@@ -46,7 +46,7 @@ fn define(
         data_size,
     };
     let command =
-        NvDefineSpace { auth_handle, auth: AuthValue::new(b"value")?, public_info: Tpm2b(public) };
+        NvDefineSpace { auth_handle, auth: AuthValue::from(b"value"), public_info: Tpm2b(public) };
     stage.run(&command, [EMPTY])?;
     stage.index(INDEX)
 }
@@ -66,7 +66,7 @@ fn write(stage: &mut Stage<'_>, nv_index: NvIndex) -> Result<NvIndex> {
     let command = NvWrite {
         auth_handle: NvAuth::Index(nv_index),
         nv_index,
-        data: MaxNvBuffer::new(b"kept")?,
+        data: MaxNvBuffer::from(b"kept"),
         offset: 0,
     };
     stage.run(&command, [value()])?;
@@ -115,7 +115,7 @@ fn extend(stage: &mut Stage<'_>) -> Result<()> {
     let command = NvExtend {
         auth_handle: NvAuth::Index(nv_index),
         nv_index,
-        data: MaxNvBuffer::new(b"an event")?,
+        data: MaxNvBuffer::from(b"an event"),
     };
     stage.run(&command, [value()])?;
     undefine(stage)
@@ -139,7 +139,7 @@ fn certify(stage: &mut Stage<'_>) -> Result<()> {
         sign_handle: Some(attester),
         auth_handle: NvAuth::Index(nv_index),
         nv_index,
-        qualifying_data: Data::new(b"a nonce")?,
+        qualifying_data: Data::from(b"a nonce"),
         in_scheme: AsymScheme::Null,
         size: 4,
         offset: 0,
@@ -169,7 +169,7 @@ fn change_auth(stage: &mut Stage<'_>) -> Result<()> {
     let nv_index = define(stage, Provision::Owner, USUAL, &policy, 8)?;
     let mut session = stage.policy()?;
     stage.run(&PolicyCommandCode { policy_session: session.handle(), code }, [])?;
-    let command = NvChangeAuth { nv_index, new_auth: AuthValue::new(b"another value")? };
+    let command = NvChangeAuth { nv_index, new_auth: AuthValue::from(b"another value") };
     stage.run(&command, [session.auth(b"").into()])?;
     undefine(stage)
 }

@@ -42,7 +42,7 @@ fn change_auth(stage: &mut Stage<'_>) -> Result<()> {
     let command = ObjectChangeAuth {
         object_handle: object,
         parent_handle: parent,
-        new_auth: AuthValue::new(b"another value")?,
+        new_auth: AuthValue::from(b"another value"),
     };
     let private = stage.run(&command, [EMPTY])?.out_private.octets().to_vec();
     stage.flush(&object)?;
@@ -91,7 +91,7 @@ fn credential(stage: &mut Stage<'_>) -> Result<()> {
     let name = key.name().expect("a primary object has a Name");
     let command = MakeCredential {
         handle,
-        credential: Digest::new(&[0x5a; 32])?,
+        credential: Digest::from(&[0x5a; 32]),
         object_name: Name::new(name.octets())?,
     };
     let answer = stage.run(&command, [])?;

@@ -36,7 +36,7 @@ fn extend(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 fn event(stage: &mut Stage<'_>) -> Result<()> {
-    let command = PcrEvent { pcr_handle: Some(Pcr(16)), event_data: Event::new(b"an event")? };
+    let command = PcrEvent { pcr_handle: Some(Pcr(16)), event_data: Event::from(b"an event") };
     let answer = stage.run(&command, [EMPTY])?;
     ensure!(answer.digests.iter().any(|digest| digest.hash() == Alg::SHA384), "{answer:?}");
     stage.run(&PcrReset { pcr_handle: Pcr(16) }, [EMPTY])?;
@@ -44,7 +44,7 @@ fn event(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 fn auth_value(stage: &mut Stage<'_>) -> Result<()> {
-    let command = PcrSetAuthValue { pcr_handle: Pcr(20), auth: Digest::new(b"value")? };
+    let command = PcrSetAuthValue { pcr_handle: Pcr(20), auth: Digest::from(b"value") };
     stage.run(&command, [EMPTY])?;
     let back = PcrSetAuthValue { auth: Digest::EMPTY, ..command };
     stage.run(&back, [password(b"value")])?;
@@ -54,7 +54,7 @@ fn auth_value(stage: &mut Stage<'_>) -> Result<()> {
 fn auth_policy(stage: &mut Stage<'_>) -> Result<()> {
     let command = PcrSetAuthPolicy {
         auth_handle: Platform,
-        auth_policy: Digest::new(&[0x55; 32])?,
+        auth_policy: Digest::from(&[0x55; 32]),
         hash_alg: Alg::SHA256,
         pcr_num: Pcr(20),
     };

@@ -60,7 +60,7 @@ fn signed(stage: &mut Stage<'_>) -> Result<()> {
         policy_session: session.handle(),
         nonce_tpm: Nonce::EMPTY,
         cp_hash_a: Digest::EMPTY,
-        policy_ref: Nonce::new(b"reference")?,
+        policy_ref: Nonce::from(b"reference"),
         expiration: 0,
         auth: Signature::from_bytes(&signature)?,
     };
@@ -73,7 +73,7 @@ fn or(stage: &mut Stage<'_>) -> Result<()> {
     let session = stage.policy()?;
     stage.run(&policy_secret(session.handle()), [EMPTY])?;
     let reached = stage.policy_digest(session.handle())?;
-    let branches = [Digest::new(&reached)?, Digest::new(&[9; 32])?];
+    let branches = [Digest::new(&reached)?, Digest::from(&[9; 32])];
     let command = PolicyOr { policy_session: session.handle(), p_hash_list: List::new(&branches) };
     stage.run(&command, [])?;
     Ok(())
@@ -90,7 +90,7 @@ fn machine(stage: &mut Stage<'_>) -> Result<()> {
     // The first octets of TPMS_TIME_INFO are the time, which is not yet what it will be in half a billion years.
     let command = PolicyCounterTimer {
         policy_session,
-        operand_b: Digest::new(&[0xff; 8])?,
+        operand_b: Digest::from(&[0xff; 8]),
         offset: 0,
         operation: Comparison::UNSIGNED_LT,
     };
@@ -106,11 +106,11 @@ fn command(stage: &mut Stage<'_>) -> Result<()> {
     stage.run(&PolicyCommandCode { policy_session, code }, [])?;
     let again = PolicyRestart { session_handle: policy_session };
     stage.run(&again, [])?;
-    stage.run(&PolicyCpHash { policy_session, cp_hash_a: Digest::new(&[1; 32])? }, [])?;
+    stage.run(&PolicyCpHash { policy_session, cp_hash_a: Digest::from(&[1; 32]) }, [])?;
     stage.run(&again, [])?;
-    stage.run(&PolicyNameHash { policy_session, name_hash: Digest::new(&[2; 32])? }, [])?;
+    stage.run(&PolicyNameHash { policy_session, name_hash: Digest::from(&[2; 32]) }, [])?;
     stage.run(&again, [])?;
-    stage.run(&PolicyTemplate { policy_session, template_hash: Digest::new(&[3; 32])? }, [])?;
+    stage.run(&PolicyTemplate { policy_session, template_hash: Digest::from(&[3; 32]) }, [])?;
     stage.run(&again, [])?;
     let name = [&[0, 0x0b], &[4; 32][..]].concat();
     let command = PolicyDuplicationSelect {

@@ -25,9 +25,9 @@ fn rsa(stage: &mut Stage<'_>) -> Result<()> {
     let key_handle = props::load_rsa(stage)?;
     let command = RsaEncrypt {
         key_handle,
-        message: PublicKeyRsa::new(b"a message")?,
+        message: PublicKeyRsa::from(b"a message"),
         in_scheme: AsymScheme::Oaep(props::SHA256),
-        label: Data::new(b"label\0")?,
+        label: Data::from(b"label\0"),
     };
     let cipher_text = stage.run(&command, [])?.out_data.octets().to_vec();
     let command = RsaDecrypt {
@@ -79,7 +79,7 @@ fn cipher(stage: &mut Stage<'_>) -> Result<()> {
         decrypt: false,
         mode: Alg::CFB,
         iv_in: Iv::new(&iv)?,
-        in_data: MaxBuffer::new(b"a message")?,
+        in_data: MaxBuffer::from(b"a message"),
     };
     let first = stage.run(&command, [EMPTY])?.out_data.octets().to_vec();
     let command = EncryptDecrypt2 {
@@ -96,7 +96,7 @@ fn cipher(stage: &mut Stage<'_>) -> Result<()> {
 
 fn hash(stage: &mut Stage<'_>) -> Result<()> {
     let command = Hash {
-        data: MaxBuffer::new(b"a message")?,
+        data: MaxBuffer::from(b"a message"),
         hash_alg: Alg::SHA256,
         hierarchy: Hierarchy::Owner,
     };
@@ -104,7 +104,7 @@ fn hash(stage: &mut Stage<'_>) -> Result<()> {
     ensure!(answer.out_hash.octets().len() == 32, "{answer:?}");
     ensure!(answer.validation.tag == Structure::HASHCHECK, "{answer:?}");
     let handle = stage.key(props::hmac_key())?;
-    let command = Hmac { handle, buffer: MaxBuffer::new(b"a message")?, hash_alg: Alg::SHA256 };
+    let command = Hmac { handle, buffer: MaxBuffer::from(b"a message"), hash_alg: Alg::SHA256 };
     let answer = stage.run(&command, [EMPTY])?;
     ensure!(answer.out_hmac.octets().len() == 32, "{answer:?}");
     Ok(())
@@ -113,6 +113,6 @@ fn hash(stage: &mut Stage<'_>) -> Result<()> {
 fn random(stage: &mut Stage<'_>) -> Result<()> {
     let answer = stage.run(&GetRandom { bytes_requested: 16 }, [])?;
     ensure!(answer.random_bytes.octets().len() == 16, "{answer:?}");
-    stage.run(&StirRandom { in_data: SensitiveData::new(b"not so random")? }, [])?;
+    stage.run(&StirRandom { in_data: SensitiveData::from(b"not so random") }, [])?;
     Ok(())
 }

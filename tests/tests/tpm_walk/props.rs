@@ -48,7 +48,7 @@ pub fn parent() -> Public<'static> {
 pub fn other_parent() -> Public<'static> {
     let mut public = parent();
     if let Id::Ecc(ecc) = &mut public.id {
-        ecc.unique.x = EccParameter::new(&[1; 32]).expect("32 octets fit");
+        ecc.unique.x = EccParameter::from(&[1; 32]);
     }
     public
 }

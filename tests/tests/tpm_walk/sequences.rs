@@ -20,7 +20,7 @@ pub const ACTS: &[Act] = &[Act {
 }];
 
 fn update(stage: &mut Stage<'_>, sequence_handle: Object) -> Result<()> {
-    let command = SequenceUpdate { sequence_handle, buffer: MaxBuffer::new(b"a mess")? };
+    let command = SequenceUpdate { sequence_handle, buffer: MaxBuffer::from(b"a mess") };
     stage.run(&command, [password(b"value")])?;
     Ok(())
 }
@@ -28,7 +28,7 @@ fn update(stage: &mut Stage<'_>, sequence_handle: Object) -> Result<()> {
 fn complete(stage: &mut Stage<'_>, sequence_handle: Object) -> Result<Vec<u8>> {
     let command = SequenceComplete {
         sequence_handle,
-        buffer: MaxBuffer::new(b"age")?,
+        buffer: MaxBuffer::from(b"age"),
         hierarchy: Hierarchy::Owner,
     };
     let answer = stage.run(&command, [password(b"value")])?;
@@ -36,12 +36,12 @@ fn complete(stage: &mut Stage<'_>, sequence_handle: Object) -> Result<Vec<u8>> {
 }
 
 fn hash(stage: &mut Stage<'_>) -> Result<()> {
-    let start = HashSequenceStart { auth: AuthValue::new(b"value")?, hash_alg: Alg::SHA256 };
+    let start = HashSequenceStart { auth: AuthValue::from(b"value"), hash_alg: Alg::SHA256 };
     let sequence = stage.run(&start, [])?.sequence_handle.sequence();
     update(stage, sequence)?;
     let in_pieces = complete(stage, sequence)?;
     let whole = Hash {
-        data: MaxBuffer::new(b"a message")?,
+        data: MaxBuffer::from(b"a message"),
         hash_alg: Alg::SHA256,
         hierarchy: Hierarchy::Null,
     };
@@ -51,24 +51,24 @@ fn hash(stage: &mut Stage<'_>) -> Result<()> {
 
 fn hmac(stage: &mut Stage<'_>) -> Result<()> {
     let handle = stage.key(props::hmac_key())?;
-    let start = HmacStart { handle, auth: AuthValue::new(b"value")?, hash_alg: Alg::SHA256 };
+    let start = HmacStart { handle, auth: AuthValue::from(b"value"), hash_alg: Alg::SHA256 };
     let sequence = stage.run(&start, [EMPTY])?.sequence_handle.sequence();
     update(stage, sequence)?;
     let in_pieces = complete(stage, sequence)?;
-    let whole = Hmac { handle, buffer: MaxBuffer::new(b"a message")?, hash_alg: Alg::SHA256 };
+    let whole = Hmac { handle, buffer: MaxBuffer::from(b"a message"), hash_alg: Alg::SHA256 };
     let answer = stage.run(&whole, [EMPTY])?;
     ensure!(answer.out_hmac.octets() == in_pieces, "another HMAC");
     Ok(())
 }
 
 fn event(stage: &mut Stage<'_>) -> Result<()> {
-    let start = HashSequenceStart { auth: AuthValue::new(b"value")?, hash_alg: Alg::NULL };
+    let start = HashSequenceStart { auth: AuthValue::from(b"value"), hash_alg: Alg::NULL };
     let sequence = stage.run(&start, [])?.sequence_handle.sequence();
     update(stage, sequence)?;
     let command = EventSequenceComplete {
         pcr_handle: Some(Pcr(16)),
         sequence_handle: sequence,
-        buffer: MaxBuffer::new(b"age")?,
+        buffer: MaxBuffer::from(b"age"),
     };
     let answer = stage.run(&command, [EMPTY, password(b"value")])?;
     ensure!(answer.results.iter().any(|digest| digest.hash() == Alg::SHA256), "{answer:?}");
@@ -81,7 +81,7 @@ fn sign(stage: &mut Stage<'_>) -> Result<()> {
     let signature = octets(&answer.signature)?;
     let command = VerifySignature {
         key_handle: key,
-        digest: Digest::new(&[0x11; 32])?,
+        digest: Digest::from(&[0x11; 32]),
         signature: Signature::from_bytes(&signature)?,
     };
     let answer = stage.run(&command, [])?;
@@ -96,7 +96,7 @@ fn hmac_signature(stage: &mut Stage<'_>) -> Result<()> {
     let signature = octets(&answer.signature)?;
     let command = VerifySignature {
         key_handle: key,
-        digest: Digest::new(&[0x11; 32])?,
+        digest: Digest::from(&[0x11; 32]),
         signature: Signature::from_bytes(&signature)?,
     };
     stage.run(&command, [])?;

@@ -38,7 +38,7 @@ fn sessions(stage: &mut Stage<'_>) -> Result<()> {
         let command = StartAuthSession {
             tpm_key: None,
             bind: None,
-            nonce_caller: Nonce::new(&[7; 16])?,
+            nonce_caller: Nonce::from(&[7; 16]),
             encrypted_salt: EncryptedSecret::EMPTY,
             session_type,
             symmetric: SymDef::Null,

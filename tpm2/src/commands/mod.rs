@@ -39,8 +39,8 @@ pub use self::{
 use crate::types::{CommandCode, Entity, Handle};
 use crate::wire::{Malformed, Reader, TooLarge, Why, Writer};
 
-/// A command of Part 3.
-pub trait Command {
+/// A command of Part 3. Its `Debug` must not show what is secret.
+pub trait Command: fmt::Debug {
     /// What Part 3's table says of it.
     const INFO: CommandInfo;
 
@@ -88,8 +88,8 @@ pub trait Command {
 /// A command whose handle area asks for `N` authorizations: what lets the client take an array of that many.
 pub trait Authorized<const N: usize>: Command {}
 
-/// The answer to a command.
-pub trait Response {
+/// The answer to a command. Its `Debug` must not show what is secret.
+pub trait Response: fmt::Debug {
     /// What Part 3's table says of it.
     const INFO: ResponseInfo;
 

@@ -21,7 +21,7 @@ fn a_command_is_read_as_it_was_written() {
         sign_handle: None,
         auth_handle: NvAuth::Index(index),
         nv_index: index,
-        qualifying_data: Data::new(b"nonce").unwrap(),
+        qualifying_data: Data::from(b"nonce"),
         in_scheme: AsymScheme::Null,
         size: 8,
         offset: 0,
@@ -64,7 +64,7 @@ fn written(command: &impl Command) -> (Vec<u8>, Vec<u8>) {
 /// What a session would hide on the bus is not in a log either.
 #[test]
 fn nothing_that_a_session_would_hide_is_shown() {
-    let random = GetRandomResponse { random_bytes: Digest::new(&[0xa5; 4]).unwrap() };
+    let random = GetRandomResponse { random_bytes: Digest::from(&[0xa5; 4]) };
     assert_eq!(format!("{random:?}"), "GetRandomResponse { random_bytes: .. }");
     let key_handle = Object::unnamed(Handle(0x8000_0000));
     let encrypt = EncryptDecrypt {
@@ -72,7 +72,7 @@ fn nothing_that_a_session_would_hide_is_shown() {
         decrypt: false,
         mode: Alg::CFB,
         iv_in: Iv::new(&[0x11; 2]).unwrap(),
-        in_data: MaxBuffer::new(&[0xa5; 4]).unwrap(),
+        in_data: MaxBuffer::from(&[0xa5; 4]),
     };
     let shown = format!("{encrypt:?}");
     assert!(shown.contains("iv_in: Iv(1111)") && shown.contains("MaxBuffer(4 octets)"), "{shown}");
@@ -115,4 +115,71 @@ fn a_list_that_is_longer_than_the_specification_allows_is_not_sent() {
     let mut buffer = [0; 64];
     assert!(or(8).marshal_parameters(&mut Writer::new(&mut buffer)).is_ok());
     assert_eq!(or(9).marshal_parameters(&mut Writer::new(&mut buffer)), Err(TooLarge));
+}
+
+/// Every exchange on record is annotated with its values, and nothing of it is called malformed.
+#[cfg(feature = "std")]
+#[test]
+fn recorded_exchanges_are_shown_with_their_values() {
+    let all = crate::tests::golden::golden();
+    assert!(all.len() > 100);
+    for golden in &all {
+        let shown = frame::show(&golden.command, &golden.response).to_string();
+        let info = by_code(CommandCode(crate::tests::golden::code(&golden.command))).unwrap();
+        assert!(shown.starts_with(&format!("{}: ", info.name)), "{shown}");
+        let answered = crate::tests::golden::code(&golden.response) == 0;
+        let malformed = shown.contains("malformed");
+        assert!(!malformed, "{}: {shown}", golden.title);
+        assert_eq!(shown.contains("answer: TPM_RC_"), !answered, "{}: {shown}", golden.title);
+        let sessions = crate::tests::golden::sessions(&golden.command);
+        assert_eq!(
+            shown.matches("\n  authorization ").count(),
+            sessions * (1 + usize::from(answered))
+        );
+        for end in 0..golden.command.len() {
+            let _ = frame::show(&golden.command[..end], &golden.response).to_string();
+        }
+        for end in 0..golden.response.len() {
+            let _ = frame::show(&golden.command, &golden.response[..end]).to_string();
+        }
+    }
+}
+
+/// The value of a password, and of what a command sets, is in no annotation; what is encrypted is said to be so.
+#[test]
+fn secrets_of_a_command_are_not_shown() {
+    let command = HierarchyChangeAuth {
+        auth_handle: HierarchyAuth::Owner,
+        new_auth: AuthValue::from(&[0xa5; 4]),
+    };
+    let mut buffer = [0; 64];
+    let len = frame::marshal(&command, [AuthValue::from(&[0xb7; 5])], &mut buffer).unwrap();
+    let answer = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x09, 0x8e];
+    let shown = frame::show(&buffer[..len], &answer).to_string();
+    assert_eq!(
+        shown,
+        "TPM2_HierarchyChangeAuth: HierarchyChangeAuth { auth_handle: Owner, new_auth: .. }\n  \
+         authorization 1: AuthCommand { session_handle: PASSWORD, nonce: Nonce(), \
+         session_attributes: SessionAttributes(0x1 CONTINUE_SESSION), hmac: AuthValue(5 octets) }\n  \
+         answer: TPM_RC_AUTH_FAIL (0x98e): the authorization value is wrong; the attempt was counted"
+    );
+    let question = frame::Question::split(&buffer[..len]).unwrap();
+    assert_eq!(question.auths().count(), 1);
+    assert!(!question.is_encrypted());
+    assert!(!format!("{question:?}").contains("183"), "{question:?}");
+
+    let create = CreatePrimary {
+        primary_handle: Hierarchy::Owner,
+        in_sensitive: Tpm2b(SensitiveCreate::EMPTY),
+        in_public: Tpm2b(crate::template::SRK_P256),
+        outside_info: Data::EMPTY,
+        creation_pcr: List::new(&[]),
+    };
+    let mut buffer = [0; 256];
+    let len = frame::marshal(&create, [AuthValue::EMPTY], &mut buffer).unwrap();
+    // The attributes, and the size in what would be encrypted.
+    buffer[14 + 4 + 4 + 2] |= SessionAttributes::DECRYPT.0;
+    buffer[27 + 2] = 0xff;
+    let shown = frame::show(&buffer[..len], &answer).to_string();
+    assert!(shown.starts_with("TPM2_CreatePrimary: the first parameter is encrypted\n"), "{shown}");
 }

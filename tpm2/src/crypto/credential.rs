@@ -111,7 +111,7 @@ pub fn make_credential_with(
 
     let mut blob = [0; IdObject::MAX];
     let mut writer = Writer::new(&mut blob);
-    let integrity = Digest::new(integrity.octets()).map_err(|_| CredentialError::TooLong)?;
+    let integrity = Digest::from(&integrity);
     writer.write(&integrity).map_err(|_| CredentialError::TooLong)?;
     writer.put(identity).map_err(|_| CredentialError::TooLong)?;
     Ok(Credential {

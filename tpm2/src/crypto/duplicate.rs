@@ -137,7 +137,7 @@ pub fn duplicate_with(
     let zeros = Owned::<64>::zeroed(hash.digest_len()).ok_or(DuplicateError::TooLarge)?;
     let mut octets = [0; Private::MAX];
     let mut writer = Writer::new(&mut octets);
-    writer.write(&Digest::new(zeros.octets())?)?;
+    writer.write(&Digest::from(&zeros))?;
     let body_at = writer.len();
     let written = writer.write(&Tpm2b(*sensitive));
     let private = writer.into_written();

@@ -1,8 +1,9 @@
+use core::fmt;
+
 use hmac::{Hmac, KeyInit, Mac};
 use zeroize::Zeroize;
 
 use crate::types::{Alg, DigestBuf, Owned};
-use crate::wire::{Malformed, Why};
 
 /// The hashes that this crate computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,15 +111,30 @@ fn hmac<M: Mac + KeyInit>(key: &[u8], parts: &[&[u8]]) -> DigestBuf {
 }
 
 impl TryFrom<Alg> for HashAlg {
-    type Error = Malformed;
+    type Error = UnknownHash;
 
-    fn try_from(alg: Alg) -> Result<Self, Malformed> {
+    fn try_from(alg: Alg) -> Result<Self, UnknownHash> {
         match alg {
             Alg::SHA1 => Ok(Self::Sha1),
             Alg::SHA256 => Ok(Self::Sha256),
             Alg::SHA384 => Ok(Self::Sha384),
             Alg::SHA512 => Ok(Self::Sha512),
-            _ => Err(Malformed::new(Why::Value, 0).named("hash algorithm")),
+            _ => Err(UnknownHash(alg)),
         }
     }
 }
+
+/// An algorithm that is not a hash, or a hash that this crate does not compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownHash(
+    /// The algorithm.
+    pub Alg,
+);
+
+impl fmt::Display for UnknownHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is not a supported hash algorithm", self.0)
+    }
+}
+
+impl core::error::Error for UnknownHash {}

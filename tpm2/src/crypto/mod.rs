@@ -13,7 +13,7 @@ mod sharing;
 
 pub use credential::{Credential, CredentialError, make_credential, make_credential_with};
 pub use duplicate::{Duplicate, DuplicateError, duplicate, duplicate_with};
-pub use hash::HashAlg;
+pub use hash::{HashAlg, UnknownHash};
 #[cfg(feature = "std")]
 pub(crate) use kdf::xor;
 pub use kdf::{KdfTooLong, kdfa, kdfe};

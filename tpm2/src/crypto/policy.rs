@@ -39,8 +39,10 @@ pub enum PolicyError {
     OtherHash,
     /// A selection of PCRs that is larger than any the specification describes.
     TooLarge,
-    /// Not one value for each PCR of the selection, as long as a digest of its bank.
+    /// Not one value for each PCR of the selection, as long as a digest of its bank; or no digest of the values.
     Values,
+    /// A key, entity or index without a Name.
+    Unnamed,
 }
 
 impl PolicyDigest {
@@ -59,13 +61,16 @@ impl PolicyDigest {
         digest.map(|digest| Self { hash, digest }).ok_or(PolicyError::OtherHash)
     }
 
+    /// The hash: the name algorithm of the object or NV index that the policy is for.
+    #[must_use]
+    pub const fn hash(&self) -> HashAlg {
+        self.hash
+    }
+
     /// For the public area of an object or NV index.
-    ///
-    /// # Panics
-    /// Never: a digest is a digest.
     #[must_use]
     pub fn digest(&self) -> Digest<'_> {
-        Digest::new(self.octets()).expect("at most 64 octets")
+        Digest::from(&self.digest)
     }
 
     /// The octets.
@@ -327,7 +332,7 @@ pub fn signed_authorization(
 /// aHash of `TPM2_PolicyAuthorize`: what the holder of the key signs to approve a policy; the TPM verifies the signature
 /// and gives a ticket for it. The hash is the key's name algorithm. Part 3 §23.16.
 #[must_use]
-pub fn policy_approval(hash: HashAlg, approved: &PolicyDigest, policy_ref: &[u8]) -> DigestBuf {
+pub fn policy_approval(hash: HashAlg, approved: Digest<'_>, policy_ref: &[u8]) -> DigestBuf {
     hash.digest(&[approved.octets(), policy_ref])
 }
 
@@ -351,6 +356,7 @@ impl fmt::Display for PolicyError {
             }
             Self::OtherHash => f.write_str("a digest of another hash than the policy's"),
             Self::Values => f.write_str("not one value of the bank's length for each selected PCR"),
+            Self::Unnamed => f.write_str("a key, entity or index without a Name"),
             Self::TooLarge => f.write_str("the selection of PCRs is too large"),
         }
     }

@@ -1,5 +1,5 @@
 use std::format;
-use std::string::String;
+use std::string::{String, ToString as _};
 use std::vec::Vec;
 
 use super::*;
@@ -248,8 +248,14 @@ fn the_largest_key_has_a_name() {
     let public = Public {
         name_alg: Alg::SHA256,
         attributes: ObjectAttributes::SIGN,
-        auth_policy: Digest::new(&[9; 64]).unwrap(),
+        auth_policy: Digest::from(&[9; 64]),
         id: Id::Mldsa(MldsaPublic { parms, unique: PublicKeyMldsa::new(&key).unwrap() }),
     };
     assert_eq!(object_name(&public).unwrap().octets().len(), 34);
+}
+
+#[test]
+fn hash_that_is_not_computed_is_named() {
+    let unknown = HashAlg::try_from(Alg::SM3_256).unwrap_err();
+    assert_eq!(unknown.to_string(), "SM3_256 is not a supported hash algorithm");
 }

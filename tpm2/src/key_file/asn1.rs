@@ -10,7 +10,7 @@ use super::{
     KeyAuth, KeyFile, KeyFileError, KeyParent, Kind, MAX_FILE, MAX_STEPS, PolicyStep, Seed,
     SignedPolicy, checked,
 };
-use crate::types::{EncryptedSecret, Entity, Handle, Hierarchy, Private, Public};
+use crate::types::{CommandCode, EncryptedSecret, Entity, Handle, Hierarchy, Private, Public};
 use crate::wire::Tpm2b;
 
 const LOADABLE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.10.1.3");
@@ -96,13 +96,14 @@ impl KeyFile {
         })
     }
 
-    /// As a `TPMKey`. What is not needed is left out: not all readers know all of it.
+    /// As a `TPMKey`. What is not needed is left out: not all readers know all of it, see [`Self::warning`].
     ///
     /// # Errors
     /// Something in it is longer than DER can say.
     pub fn to_der(&self) -> Result<Vec<u8>, KeyFileError> {
+        const FALSE: &[u8] = &[0];
         const TRUE: &[u8] = &[0xff];
-        let yes = || AnyRef::new(Tag::Boolean, TRUE);
+        let boolean = |value| AnyRef::new(Tag::Boolean, if value { TRUE } else { FALSE });
         let (r#type, secret) = match &self.kind {
             Kind::Loadable => (LOADABLE, None),
             Kind::Importable(seed) => (IMPORTABLE, Some(seed)),
@@ -116,12 +117,13 @@ impl KeyFile {
         let signed = || self.auth_policy.iter().map(TpmAuthPolicy::new).collect();
         let key = TpmKey {
             r#type,
-            empty_auth: (self.auth == KeyAuth::Empty).then(yes).transpose()?,
+            // Always written: tpm2-openssl before 1.3.0 takes a missing value for TRUE.
+            empty_auth: Some(boolean(self.auth == KeyAuth::Empty)?),
             policy: (!self.policy.is_empty()).then(|| policy(&self.policy)).transpose()?,
             secret: secret.map(|seed| OctetStringRef::new(&seed.0)).transpose()?,
             auth_policy: (!self.auth_policy.is_empty()).then(signed).transpose()?,
             description: self.description.as_deref().map(Utf8StringRef::new).transpose()?,
-            rsa_parent: rsa.then(yes).transpose()?,
+            rsa_parent: rsa.then(|| boolean(true)).transpose()?,
             parent: handle.0.into(),
             pubkey: OctetStringRef::new(&self.public)?,
             privkey: OctetStringRef::new(&self.private)?,
@@ -133,7 +135,7 @@ impl KeyFile {
 impl<'a> TpmPolicy<'a> {
     fn new(step: &'a PolicyStep) -> der::Result<Self> {
         let command_policy = OctetStringRef::new(&step.parameters)?;
-        Ok(Self { command_code: step.command, command_policy })
+        Ok(Self { command_code: step.command.0, command_policy })
     }
 }
 
@@ -153,7 +155,7 @@ fn steps(policy: Vec<TpmPolicy<'_>>) -> Result<Vec<PolicyStep>, KeyFileError> {
         return Err(KeyFileError::Steps);
     }
     let step = |step: TpmPolicy<'_>| PolicyStep {
-        command: step.command_code,
+        command: CommandCode(step.command_code),
         parameters: step.command_policy.as_bytes().to_vec(),
     };
     Ok(policy.into_iter().map(step).collect())

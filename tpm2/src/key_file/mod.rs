@@ -1,10 +1,11 @@
-//! Keys as files, `-----BEGIN TSS2 PRIVATE KEY-----`: what OpenSSL's TPM providers read. *ASN.1 Specification for TPM 2.0
-//! Key Files* (draft-bottomley-tpm2-keys-00).
+//! Keys as files, `-----BEGIN TSS2 PRIVATE KEY-----`: what OpenSSL's TPM providers read, as long as there is neither a
+//! policy nor a description in it. *ASN.1 Specification for TPM 2.0 Key Files* (draft-bottomley-tpm2-keys-00).
 //!
 //! A file holds what a TPM gave out: the private part can be read by the TPM alone, under the parent that the file names.
 
 mod asn1;
 mod load;
+mod policy;
 #[cfg(test)]
 mod tests;
 
@@ -12,8 +13,8 @@ use std::fmt;
 use std::string::String;
 use std::vec::Vec;
 
-use crate::types::{EncryptedSecret, Handle, Public};
-use crate::wire::{Malformed, Marshal, Reader, TooLarge, Tpm2b, Unmarshal, Writer};
+use crate::types::{CommandCode, EncryptedSecret, Handle, Public};
+use crate::wire::{Malformed, Marshal, Reader, TooLarge, Tpm2b, Unmarshal};
 
 /// The longest file that is read, in octets.
 pub const MAX_FILE: usize = 64 * 1024;
@@ -32,11 +33,12 @@ pub struct KeyFile {
     private: Vec<u8>,
     /// Whether its authorization value is empty.
     pub auth: KeyAuth,
-    /// What must be run in a policy session before it can be used; empty if it has no policy.
+    /// What must be run in a policy session before it can be used; empty if it has no policy. tpm2-openssl reads no
+    /// file that has one.
     pub policy: Vec<PolicyStep>,
-    /// Signed policies, one of which must be run.
+    /// Signed policies, one of which must be run. tpm2-openssl reads no file that has one.
     pub auth_policy: Vec<SignedPolicy>,
-    /// What a person said of it.
+    /// What a person said of it. tpm2-openssl reads no file that has one.
     pub description: Option<String>,
 }
 
@@ -85,7 +87,7 @@ impl TryFrom<EncryptedSecret<'_>> for Seed {
     type Error = TooLarge;
 
     fn try_from(secret: EncryptedSecret<'_>) -> Result<Self, TooLarge> {
-        marshalled(&secret).map(Self)
+        secret.to_vec().map(Self)
     }
 }
 
@@ -113,7 +115,7 @@ pub enum KeyAuth {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyStep {
     /// The policy command.
-    pub command: u32,
+    pub command: CommandCode,
     /// Its parameters as the draft lays them out.
     pub parameters: Vec<u8>,
 }
@@ -143,7 +145,7 @@ impl KeyFile {
         Ok(Self {
             kind,
             parent,
-            public: marshalled(&Tpm2b(*public))?,
+            public: Tpm2b(*public).to_vec()?,
             private: [&length.to_be_bytes(), private].concat(),
             auth: KeyAuth::Empty,
             policy: Vec::new(),
@@ -176,6 +178,19 @@ impl KeyFile {
         der::pem::encode_string(LABEL, der::pem::LineEnding::LF, &der).map_err(KeyFileError::Pem)
     }
 
+    /// What a person should know who gives the file to another program: which optional part of it tpm2-openssl, at least
+    /// up to version 1.3.0, does not know, so that it reads nothing of the file.
+    #[must_use]
+    pub fn warning(&self) -> Option<&'static str> {
+        match self {
+            Self { description: Some(_), .. } => {
+                Some("tpm2-openssl cannot read a key file that has a description")
+            }
+            Self { policy, auth_policy, .. } if policy.is_empty() && auth_policy.is_empty() => None,
+            _ => Some("tpm2-openssl cannot read a key file that has a policy"),
+        }
+    }
+
     /// What it holds.
     #[must_use]
     pub const fn kind(&self) -> &Kind {
@@ -206,13 +221,6 @@ impl KeyFile {
 
 const LABEL: &str = "TSS2 PRIVATE KEY";
 
-fn marshalled(value: &impl Marshal) -> Result<Vec<u8>, TooLarge> {
-    let mut octets = [0; 4096];
-    let mut writer = Writer::new(&mut octets);
-    writer.write(value)?;
-    Ok(writer.into_written().to_vec())
-}
-
 /// Why a file is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -233,6 +241,8 @@ pub enum KeyFileError {
     Parent,
     /// More steps in a policy, or policies, than [`MAX_STEPS`].
     Steps,
+    /// A step of a policy that cannot be run from a file.
+    Step,
     /// A part that is not the structure that it should be.
     Part(Malformed),
 }
@@ -252,6 +262,7 @@ impl fmt::Display for KeyFileError {
                 f.write_str("its parent is neither a persistent handle nor a hierarchy")
             }
             Self::Steps => write!(f, "a policy of more than {MAX_STEPS} parts"),
+            Self::Step => f.write_str("a step of a policy that cannot be run from a key file"),
             Self::Part(malformed) => malformed.fmt(f),
         }
     }

@@ -3,7 +3,7 @@ use std::vec;
 
 use super::*;
 use crate::crypto::tests::hex;
-use crate::types::{EccParameter, EccPoint, EccPublic, Id};
+use crate::types::{CommandCode, EccParameter, EccPoint, EccPublic, Id};
 
 fn public(x: &[u8; 32]) -> Public<'_> {
     let Id::Ecc(ecc) = crate::template::SRK_P256.id else { panic!("ECC") };
@@ -19,8 +19,8 @@ fn seed() -> Seed {
 /// Everything that a file can have.
 fn full() -> KeyFile {
     let steps = vec![
-        PolicyStep { command: 0x17f, parameters: vec![1, 2, 3] },
-        PolicyStep { command: 0x16b, parameters: vec![] },
+        PolicyStep { command: CommandCode(0x17f), parameters: vec![1, 2, 3] },
+        PolicyStep { command: CommandCode(0x16b), parameters: vec![] },
     ];
     let parent = KeyParent::Rsa2048(Handle::ENDORSEMENT);
     let file = KeyFile::new(Kind::Importable(seed()), parent, &public(&[7; 32]), &[5; 100]);
@@ -130,7 +130,7 @@ fn key_files_that_cannot_be_loaded_are_refused_with_a_reason() {
     }
     let kind = Kind::Importable(Seed(vec![0, 2, 1]));
     assert_eq!(part(KeyFile { kind, ..good() }), "TPMKey.secret");
-    let step = PolicyStep { command: 0x16b, parameters: vec![] };
+    let step = PolicyStep { command: CommandCode(0x16b), parameters: vec![] };
     let file = KeyFile { policy: vec![step; MAX_STEPS + 1], ..good() };
     assert_eq!(refused(file), KeyFileError::Steps);
 

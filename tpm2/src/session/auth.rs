@@ -12,11 +12,11 @@ pub struct Auth<'s>(pub(super) Kind<'s>);
 #[allow(clippy::large_enum_variant, reason = "on the stack, for the time of one command")]
 pub(super) enum Kind<'s> {
     Password(&'s [u8]),
-    Session(Used<'s>),
+    Session(SessionAuth<'s>),
 }
 
 /// A session in one command.
-pub(super) struct Used<'s> {
+pub(super) struct SessionAuth<'s> {
     pub(super) session: Held<'s>,
     pub(super) secret: &'s [u8],
     pub(super) direction: Direction,
@@ -74,7 +74,12 @@ impl<'s> Auth<'s> {
     }
 
     const fn used(session: Held<'s>, secret: &'s [u8]) -> Self {
-        Self(Kind::Session(Used { session, secret, direction: Direction::Both, audit: None }))
+        Self(Kind::Session(SessionAuth {
+            session,
+            secret,
+            direction: Direction::Both,
+            audit: None,
+        }))
     }
 
     /// Encrypts one way only. Nothing changes for a password or a session without a cipher.
@@ -105,7 +110,7 @@ impl<'s> Auth<'s> {
     /// The session that ends with the command.
     pub(crate) fn ends(&self) -> Option<Handle> {
         match &self.0 {
-            Kind::Session(Used { session: Held::Given(session), .. }) => {
+            Kind::Session(SessionAuth { session: Held::Given(session), .. }) => {
                 Some(session.handle.handle())
             }
             _ => None,

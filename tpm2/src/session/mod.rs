@@ -53,23 +53,25 @@
 //! ```
 
 mod auth;
-mod frame;
 mod hash;
 mod parameter;
+mod protected;
 mod start;
 
 use std::fmt;
 
 pub use auth::{Audit, Auth, Direction};
-pub(crate) use frame::{Frame, Framed};
 pub use hash::{cp_hash, name_hash, parameter_hash};
+pub(crate) use protected::{Layout, Protected};
 pub(crate) use start::Starting;
 pub use start::{Encryption, NewSalted, NewSession, Plan, SaltKey};
 
 use crate::crypto::cfb::Aes;
 use crate::crypto::{HashAlg, NoRandomness, random};
 use crate::error::Fault;
-use crate::types::{DigestBuf, Entity, Handle, NameBuf, SecretBuf, SessionHandle, SessionType};
+use crate::types::{
+    DigestBuf, Entity, Handle, NameBuf, Nonce, SecretBuf, SessionHandle, SessionType,
+};
 
 /// A session in the TPM and what this side knows of it.
 pub struct Session {
@@ -138,6 +140,20 @@ impl Session {
         self.handle
     }
 
+    /// The hash of its HMACs, and of its policy.
+    #[must_use]
+    pub const fn hash(&self) -> HashAlg {
+        self.hash
+    }
+
+    /// What the TPM contributed last: a signature over
+    /// [`signed_authorization`](crate::crypto::signed_authorization) that includes it is good for this session only, and
+    /// until the session is used.
+    #[must_use]
+    pub fn nonce_tpm(&self) -> Nonce<'_> {
+        Nonce::from(&self.nonce_tpm)
+    }
+
     /// The digest of all commands and answers that the session has audited, as
     /// `TPM2_GetSessionAuditDigest` would say it; `None` without any.
     #[must_use]
@@ -158,8 +174,8 @@ impl Session {
         Auth::lent(self, secret)
     }
 
-    /// As [`Self::auth`], for the last time: the TPM forgets the session if the command succeeds. If it is refused, the
-    /// client flushes the session.
+    /// As [`Self::auth`], for the last time: the TPM forgets the session if the command succeeds. If it fails, or cannot be
+    /// sent, the client flushes the session.
     #[must_use]
     pub const fn last_auth(self, secret: &[u8]) -> Auth<'_> {
         Auth::given(self, secret)
@@ -234,10 +250,22 @@ impl Salted {
         self.0.handle
     }
 
+    /// See [`Session::nonce_tpm`].
+    #[must_use]
+    pub fn nonce_tpm(&self) -> Nonce<'_> {
+        self.0.nonce_tpm()
+    }
+
     /// See [`Session::last_auth`].
     #[must_use]
     pub fn last_auth(self, secret: &[u8]) -> Auth<'_> {
         self.0.last_auth(secret)
+    }
+}
+
+impl From<Salted> for Session {
+    fn from(salted: Salted) -> Self {
+        salted.0
     }
 }
 

@@ -98,7 +98,7 @@ mod sealed {
     use super::{NewSalted, NewSession, Salted, Session};
 
     pub trait Sealed {
-        type Started;
+        type Started: Into<Session>;
         fn session(&self) -> &NewSession<'_>;
         fn started(session: Session) -> Self::Started;
     }
@@ -129,8 +129,13 @@ mod sealed {
 }
 
 /// A key in the TPM that a session can be salted to, and its public area from a source that deserves trust: the
-/// certificate of an endorsement key, not the TPM's own word. If it is not the key at the handle, the session's first
-/// answer is [`Fault::Forged`].
+/// certificate of an endorsement key, not the TPM's own word.
+///
+/// If it is not the key at the handle, the session is of no use, and which error says so depends on who notices first. A
+/// TPM that holds another key refuses: the salt at the start of the session
+/// ([`VALUE`](crate::types::ResponseCode::VALUE), an RSA key), or the HMAC of the first command that the session rides on
+/// ([`BAD_AUTH`](crate::types::ResponseCode::BAD_AUTH), an ECC key). Whoever answers in the TPM's place without the key
+/// causes [`Fault::Forged`].
 #[derive(Clone, Copy, Debug)]
 pub struct SaltKey<'k> {
     object: Object,
@@ -162,7 +167,7 @@ impl<'k> SaltKey<'k> {
     ///
     /// # Errors
     /// [`Fault::Unsupported`]: a key that secrets can be shared through need not have a cipher.
-    pub(crate) fn plan(
+    pub fn new_session(
         &self,
         kind: SessionType,
         encryption: Encryption,
@@ -212,7 +217,7 @@ impl<'p> Starting<'p> {
         Ok(StartAuthSession {
             tpm_key: self.plan.salt.map(|key| key.object),
             bind: self.plan.bind.map(|(entity, _)| entity),
-            nonce_caller: Nonce::new(self.nonce_caller.octets())?,
+            nonce_caller: Nonce::from(&self.nonce_caller),
             encrypted_salt: self.salt.as_ref().map_or(EncryptedSecret::EMPTY, Shared::encrypted),
             session_type: self.plan.kind,
             symmetric: match self.plan.cipher {
@@ -250,7 +255,7 @@ impl<'p> Starting<'p> {
             proof: Proof::None,
             audit: None,
             nonce_caller: self.nonce_caller,
-            nonce_tpm: DigestBuf::new(nonce_tpm).ok_or(Fault::TooLarge)?,
+            nonce_tpm: answer.nonce_tpm.into(),
         })
     }
 }

@@ -306,7 +306,7 @@ fn commands_are_those_that_a_client_of_raw_octets_sent() {
     let start = StartAuthSession {
         tpm_key: None,
         bind: None,
-        nonce_caller: Nonce::new(&[0; 16]).unwrap(),
+        nonce_caller: Nonce::from(&[0; 16]),
         encrypted_salt: EncryptedSecret::EMPTY,
         session_type: SessionType::POLICY,
         symmetric: SymDef::Null,

@@ -13,32 +13,42 @@ use crate::types::ResponseCode;
 #[derive(Debug)]
 pub struct Retry<T> {
     inner: T,
+    limit: Duration,
 }
 
 impl<T> Retry<T> {
-    /// Tries for about ten seconds: 20 ms, doubled nine times, as the kernel does.
-    const TRIES: u32 = 10;
+    /// Pauses are 20 ms, and then doubled, as the kernel's are.
     const FIRST_PAUSE: Duration = Duration::from_millis(20);
+    const LIMIT: Duration = Duration::from_millis(20 * ((1 << 9) - 1));
 
-    /// A layer over `inner`.
+    /// A layer over `inner`, whose pauses are about ten seconds together.
     pub const fn new(inner: T) -> Self {
-        Self { inner }
+        Self { inner, limit: Self::LIMIT }
+    }
+
+    /// Sets how long all pauses of a command may be together.
+    #[must_use]
+    pub const fn for_at_most(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
     }
 }
 
 impl<T: Transport> Transport for Retry<T> {
     fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
-        let mut pause = Self::FIRST_PAUSE;
-        for _ in 1..Self::TRIES {
+        let (mut left, mut pause) = (self.limit, Self::FIRST_PAUSE);
+        loop {
             let len = self.inner.exchange(command, response)?;
             let answer = response.get(..len).unwrap_or_default();
-            if !response_code(answer).is_some_and(ResponseCode::is_retry) {
+            let retry = response_code(answer).is_some_and(ResponseCode::is_retry);
+            if !retry || left.is_zero() {
                 return Ok(len);
             }
+            pause = pause.min(left);
             thread::sleep(pause);
+            left = left.saturating_sub(pause);
             pause = pause.saturating_mul(2);
         }
-        self.inner.exchange(command, response)
     }
 
     fn is_managed(&self) -> bool {

@@ -116,8 +116,10 @@ impl Swtpm {
         Ok(Self { address, stream, is_proven: false, timeout: COMMAND_TIMEOUT })
     }
 
-    #[cfg(test)]
-    pub(super) const fn with_timeout(mut self, timeout: Duration) -> Self {
+    /// Sets how long a command and its whole answer may take; by default 300 seconds. Afterwards the state of the connection is
+    /// unknown: see [`Tpm::replace`](crate::Tpm::replace).
+    #[must_use]
+    pub const fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }

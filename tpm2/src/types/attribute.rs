@@ -1,6 +1,23 @@
 use super::{CommandCode, NvType};
 use crate::wire::macros::numbers;
 
+/// As `with`, which constants need.
+macro_rules! bit_or {
+    ($($name:ident),* $(,)?) => {$(
+        impl core::ops::BitOr for $name {
+            type Output = Self;
+
+            fn bitor(self, bits: Self) -> Self {
+                self.with(bits)
+            }
+        }
+    )*};
+}
+
+bit_or! {
+    ObjectAttributes, SessionAttributes, AlgorithmAttributes, NvAttributes, NvExpAttributes, Locality,
+}
+
 numbers! {
     /// Attributes of an object. Part 2 §8.3.
     #[doc(alias = "TPMA_OBJECT")]

@@ -1,6 +1,7 @@
 use core::fmt;
 
-use crate::wire::{Malformed, Marshal, Reader, TooLarge, Unmarshal, Why, Writer};
+use super::Owned;
+use crate::wire::{Malformed, Marshal, Reader, TooLarge, TooLong, Unmarshal, Why, Writer};
 
 /// `TPM2B` of plain octets, borrowed, each with the most that the specification lets it hold. A type whose content is a
 /// secret says so and shows only its length.
@@ -20,8 +21,9 @@ macro_rules! buffers {
             ///
             /// # Errors
             /// More than [`Self::MAX`] octets.
-            pub const fn new(octets: &'a [u8]) -> Result<Self, TooLarge> {
-                if octets.len() > Self::MAX { Err(TooLarge) } else { Ok(Self(octets)) }
+            pub const fn new(octets: &'a [u8]) -> Result<Self, TooLong> {
+                let (what, given, limit) = (stringify!($name), octets.len(), Self::MAX);
+                if given > limit { Err(TooLong { what, given, limit }) } else { Ok(Self(octets)) }
             }
 
             /// The content, without its size.
@@ -30,6 +32,30 @@ macro_rules! buffers {
                 self.0
             }
         }
+
+        /// An array that is too long does not compile.
+        impl<'a, const N: usize> From<&'a [u8; N]> for $name<'a> {
+            fn from(octets: &'a [u8; N]) -> Self {
+                const { assert!(N <= $max, concat!("longer than ", stringify!($name))) };
+                Self(octets)
+            }
+        }
+
+        /// What can be too long does not compile.
+        impl<'a, const N: usize> From<&'a Owned<N>> for $name<'a> {
+            fn from(owned: &'a Owned<N>) -> Self {
+                const { assert!(N <= $max, concat!("longer than ", stringify!($name))) };
+                Self(owned.octets())
+            }
+        }
+
+        impl AsRef<[u8]> for $name<'_> {
+            fn as_ref(&self) -> &[u8] {
+                self.0
+            }
+        }
+
+        buffers!(@owned $name $max $($secret)?);
 
         impl Marshal for $name<'_> {
             const SIZED: bool = true;
@@ -58,6 +84,18 @@ macro_rules! buffers {
             }
         }
     )*};
+
+    // A copy of a secret would be shown, and not be wiped.
+    (@owned $name:ident $max:literal secret) => {};
+    (@owned $name:ident $max:literal) => {
+        /// What has not room for every value does not compile.
+        impl<const N: usize> From<$name<'_>> for Owned<N> {
+            fn from(borrowed: $name<'_>) -> Self {
+                const { assert!(N >= $max, concat!("shorter than ", stringify!($name))) };
+                Self::of(borrowed.0)
+            }
+        }
+    };
 
     (@debug $self:ident, $f:ident, $name:ident) => {{
         $f.write_str(concat!(stringify!($name), "("))?;

@@ -4,6 +4,7 @@
 
 mod attest;
 mod attribute;
+mod auth;
 mod buffer;
 mod capability;
 mod clock;
@@ -26,6 +27,7 @@ mod ticket;
 
 pub use attest::*;
 pub use attribute::*;
+pub use auth::*;
 pub use buffer::*;
 pub use capability::*;
 pub use clock::*;

@@ -13,6 +13,9 @@ pub type NameBuf = Owned<66>;
 /// A [`Digest`](super::Digest) by value.
 pub type DigestBuf = Owned<64>;
 
+/// A [`Timeout`](super::Timeout) by value.
+pub type TimeoutBuf = Owned<8>;
+
 impl<const N: usize> Owned<N> {
     /// No octets.
     pub const EMPTY: Self = Self { octets: [0; N], len: 0 };
@@ -21,6 +24,14 @@ impl<const N: usize> Owned<N> {
     #[must_use]
     pub fn new(octets: &[u8]) -> Option<Self> {
         Self::concat(&[octets])
+    }
+
+    /// A copy of octets of which there are never more than `N`.
+    pub(super) fn of(octets: &[u8]) -> Self {
+        let mut owned = Self::EMPTY;
+        owned.octets.iter_mut().zip(octets).for_each(|(to, from)| *to = *from);
+        owned.len = octets.len().min(N);
+        owned
     }
 
     /// A copy of all the parts in a row; `None` if they are more than `N` octets.
@@ -57,6 +68,12 @@ impl<const N: usize> Owned<N> {
     pub fn truncated(mut self, len: usize) -> Self {
         self.len = self.len.min(len);
         self
+    }
+}
+
+impl<const N: usize> AsRef<[u8]> for Owned<N> {
+    fn as_ref(&self) -> &[u8] {
+        self.octets()
     }
 }
 

@@ -1,6 +1,6 @@
 use super::{Alg, PcrProperty};
 use crate::wire::macros::structure;
-use crate::wire::{List, Malformed, Marshal, Reader, TooLarge, Unmarshal, Why, Writer};
+use crate::wire::{List, Malformed, Marshal, Reader, TooLarge, TooLong, Unmarshal, Why, Writer};
 
 /// PCRs as a bit map whose first octet holds PCR 0 to 7. Part 2 §10.6.1.
 #[doc(alias = "TPMS_PCR_SELECT")]
@@ -15,8 +15,9 @@ impl<'a> PcrSelect<'a> {
     ///
     /// # Errors
     /// More than [`Self::MAX`] octets.
-    pub const fn new(octets: &'a [u8]) -> Result<Self, TooLarge> {
-        if octets.len() > Self::MAX { Err(TooLarge) } else { Ok(Self(octets)) }
+    pub const fn new(octets: &'a [u8]) -> Result<Self, TooLong> {
+        let (what, given, limit) = ("PcrSelect", octets.len(), Self::MAX);
+        if given > limit { Err(TooLong { what, given, limit }) } else { Ok(Self(octets)) }
     }
 
     /// The bit map.
@@ -104,7 +105,7 @@ impl<'a> PcrSelection<'a> {
     ///
     /// # Errors
     /// More than [`PcrSelect::MAX`] octets.
-    pub const fn new(hash: Alg, select: &'a [u8]) -> Result<Self, TooLarge> {
+    pub const fn new(hash: Alg, select: &'a [u8]) -> Result<Self, TooLong> {
         match PcrSelect::new(select) {
             Ok(select) => Ok(Self { hash, select }),
             Err(error) => Err(error),

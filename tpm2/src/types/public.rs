@@ -236,6 +236,20 @@ structure! {
     }
 }
 
+impl<'a> Public<'a> {
+    /// This template with a policy, which must be met where the attributes say so.
+    #[must_use]
+    pub const fn with_policy(self, auth_policy: Digest<'a>) -> Self {
+        Self { auth_policy, ..self }
+    }
+
+    /// This template with other attributes.
+    #[must_use]
+    pub const fn with_attributes(self, attributes: ObjectAttributes) -> Self {
+        Self { attributes, ..self }
+    }
+}
+
 impl Marshal for Public<'_> {
     #[inline]
     fn marshal(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge> {

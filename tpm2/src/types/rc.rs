@@ -126,8 +126,8 @@ codes! {
         "enable TPM 2.0 in the firmware settings";
     INITIALIZE = 0x100, "the TPM was not started, or was started already",
         "the firmware or the kernel starts a TPM; a simulator needs TPM2_Startup";
-    FAILURE = 0x101, "the TPM is in failure mode",
-        "power-cycle the machine; if it stays so, the TPM is broken";
+    FAILURE = 0x101, "the TPM failed; if it refuses every command so, it is in failure mode",
+        "power-cycle the machine if every command fails; if it stays so, the TPM is broken";
     SEQUENCE = 0x103, "a sequence was used improperly";
     PRIVATE = 0x10b, "a private area that is not one";
     HMAC = 0x119, "an HMAC key that is not one";

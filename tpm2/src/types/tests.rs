@@ -67,3 +67,10 @@ fn only_what_did_not_execute_is_sent_again() {
         .collect();
     assert_eq!(retried, ["YIELDED", "TESTING", "RETRY"]);
 }
+
+/// Some TPMs answer so to one command and execute the next.
+#[test]
+fn failure_of_one_command_is_not_called_failure_mode() {
+    let meaning = ResponseCode::FAILURE.meaning();
+    assert!(meaning.starts_with("the TPM failed; if"), "{meaning}");
+}

@@ -1,4 +1,4 @@
-use super::{Alg, Digest, Handle, Structure};
+use super::{Alg, Digest, DigestBuf, Handle, Structure};
 use crate::wire::macros::{structure, union};
 use crate::wire::{Malformed, Marshal, Reader, TooLarge, Unmarshal, Writer};
 
@@ -22,6 +22,26 @@ impl Ticket<'_> {
         Self { tag: Structure::HASHCHECK, hierarchy: Handle::NULL, digest: Digest::EMPTY };
 }
 
+/// A [`Ticket`] by value, for a later command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TicketBuf {
+    tag: Structure,
+    hierarchy: Handle,
+    digest: DigestBuf,
+}
+
+impl From<Ticket<'_>> for TicketBuf {
+    fn from(Ticket { tag, hierarchy, digest }: Ticket<'_>) -> Self {
+        Self { tag, hierarchy, digest: digest.into() }
+    }
+}
+
+impl<'a> From<&'a TicketBuf> for Ticket<'a> {
+    fn from(ticket: &'a TicketBuf) -> Self {
+        Self { tag: ticket.tag, hierarchy: ticket.hierarchy, digest: (&ticket.digest).into() }
+    }
+}
+
 /// The TPM's word that it verified a signature, to itself. Part 2 §10.7.4.
 #[doc(alias = "TPMT_TK_VERIFIED")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +52,27 @@ pub struct VerifiedTicket<'a> {
     pub verified: Verified,
     /// An HMAC.
     pub hmac: Digest<'a>,
+}
+
+/// A [`VerifiedTicket`] by value, for a later command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifiedTicketBuf {
+    hierarchy: Handle,
+    verified: Verified,
+    hmac: DigestBuf,
+}
+
+impl From<VerifiedTicket<'_>> for VerifiedTicketBuf {
+    fn from(VerifiedTicket { hierarchy, verified, hmac }: VerifiedTicket<'_>) -> Self {
+        Self { hierarchy, verified, hmac: hmac.into() }
+    }
+}
+
+impl<'a> From<&'a VerifiedTicketBuf> for VerifiedTicket<'a> {
+    fn from(ticket: &'a VerifiedTicketBuf) -> Self {
+        let VerifiedTicketBuf { hierarchy, verified, hmac } = ticket;
+        Self { hierarchy: *hierarchy, verified: *verified, hmac: hmac.into() }
+    }
 }
 
 union! {

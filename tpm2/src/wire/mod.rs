@@ -12,7 +12,7 @@ mod writer;
 pub use list::List;
 pub use reader::{Malformed, Reader, Why};
 pub use sized::Tpm2b;
-pub use writer::{TooLarge, Writer};
+pub use writer::{TooLarge, TooLong, Writer};
 
 /// Something that has a place on the wire.
 pub trait Marshal {
@@ -25,6 +25,18 @@ pub trait Marshal {
     /// # Errors
     /// The writer's buffer is too small, or a size or count does not fit its field.
     fn marshal(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge>;
+
+    /// The wire form by itself, to be kept or stored.
+    ///
+    /// # Errors
+    /// It is longer than a whole command can be, or a size or count does not fit its field.
+    #[cfg(feature = "std")]
+    fn to_vec(&self) -> Result<std::vec::Vec<u8>, TooLarge> {
+        let mut octets = zeroize::Zeroizing::new([0; 4096]);
+        let mut writer = Writer::new(&mut *octets);
+        self.marshal(&mut writer)?;
+        Ok(writer.into_written().to_vec())
+    }
 }
 
 /// Something that can be read from the wire; what it holds may borrow from the bytes read.

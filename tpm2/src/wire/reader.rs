@@ -111,6 +111,13 @@ impl<'a> Reader<'a> {
         self.rest
     }
 
+    /// Whether nothing is left.
+    #[must_use]
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// How far the reader is from where it began.
     #[must_use]
     #[inline]

@@ -161,3 +161,29 @@ impl fmt::Display for TooLarge {
 }
 
 impl core::error::Error for TooLarge {}
+
+/// More bytes than a field or an NV index can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLong {
+    /// What cannot hold them: the name of a type, or another name.
+    pub what: &'static str,
+    /// How many bytes were given.
+    pub given: usize,
+    /// How many it can hold.
+    pub limit: usize,
+}
+
+impl fmt::Display for TooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, given, limit } = self;
+        write!(f, "{given} bytes do not fit {what}, which holds at most {limit}")
+    }
+}
+
+impl core::error::Error for TooLong {}
+
+impl From<TooLong> for TooLarge {
+    fn from(_: TooLong) -> Self {
+        Self
+    }
+}

@@ -233,7 +233,7 @@ fn a_created_key_was_created_as_was_shown() {
         parent_name_alg: Alg::NULL,
         parent_name: Name::new(parent.octets()).unwrap(),
         parent_qualified_name: Name::new(parent.octets()).unwrap(),
-        outside_info: Data::new(b"from outside").unwrap(),
+        outside_info: Data::from(b"from outside"),
     });
     let forged = Forged::new(Attested::Creation(CreationInfo {
         object_name: Name::new(name.octets()).unwrap(),
@@ -294,7 +294,7 @@ fn no_change_of_a_byte_is_vouched_for() {
 fn malformed_signatures_are_refused() {
     let good = quote_to(&NONCE);
     let Signature::Ecdsa(made) = Signature::from_bytes(&good.signature).unwrap() else { panic!() };
-    let zero = EccParameter::new(&[0; 32]).unwrap();
+    let zero = EccParameter::from(&[0; 32]);
     let hmac = HashAlg::Sha256.hmac(&[b""], &[&good.attest]);
     for signature in [
         Signature::Null,

@@ -137,8 +137,7 @@ impl Guard {
         password: &SecretBuf,
     ) -> Result<(Self, Object), tpm2::Error> {
         let code = <tpm2::commands::StartAuthSession<'_> as tpm2::commands::Command>::INFO.code;
-        let salt_key =
-            ek.salt_key().map_err(|malformed| tpm2::Error::new(code, malformed.into()))?;
+        let salt_key = ek.salt_key().map_err(|unknown| tpm2::Error::new(code, unknown.into()))?;
         let mut start = |kind| tpm.start_salted_session(kind, &salt_key, Encryption::On);
         let guard = match password.expose() {
             [] => Self::Policy(start(SessionType::POLICY)?),
@@ -237,12 +236,11 @@ fn choose_branch<T: Transport>(
     policy_session: SessionHandle,
     name_alg: Alg,
 ) -> Result<(), tpm2::Error> {
-    let branches: [&'static [u8]; 2] = match name_alg {
-        Alg::SHA256 => [&policy::A_SHA256, &policy::C_SHA256],
-        Alg::SHA384 => [&policy::A_SHA384, &policy::C_SHA384],
-        _ => [&policy::A_SHA512, &policy::C_SHA512],
+    let branches: [Digest<'static>; 2] = match name_alg {
+        Alg::SHA256 => [(&policy::A_SHA256).into(), (&policy::C_SHA256).into()],
+        Alg::SHA384 => [(&policy::A_SHA384).into(), (&policy::C_SHA384).into()],
+        _ => [(&policy::A_SHA512).into(), (&policy::C_SHA512).into()],
     };
-    let branches = branches.map(|octets| Digest::new(octets).unwrap_or_default());
     let command = PolicyOr { policy_session, p_hash_list: List::new(&branches) };
     tpm.run(&command, []).map(|_| ())
 }

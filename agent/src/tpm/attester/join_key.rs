@@ -7,9 +7,7 @@ use tpm2::endorsement::ephemeral_session;
 use tpm2::session::Auth;
 use tpm2::template;
 use tpm2::transport::Transport;
-use tpm2::types::{
-    AsymScheme, Data, Digest, Hierarchy, Object, SensitiveCreate, Signature, Ticket,
-};
+use tpm2::types::{AsymScheme, Data, Hierarchy, Object, SensitiveCreate, Signature, Ticket};
 use tpm2::wire::{List, Malformed, Marshal, Tpm2b, Why, Writer};
 use tpm2::{Fault, Tpm};
 
@@ -121,7 +119,7 @@ impl JoinKey {
     ) -> Result<[[u8; 32]; 2], Failure> {
         let command = Sign {
             key_handle: self.object,
-            digest: Digest::new(digest).map_err(Failure::bug)?,
+            digest: digest.into(),
             in_scheme: AsymScheme::Null,
             validation: Ticket::NO_HASHCHECK,
         };

@@ -42,7 +42,7 @@ fn why<T>(read: Result<T, Malformed>) -> Why {
 
 #[test]
 fn an_attestation_of_each_kind_is_read_as_it_was_written() {
-    let (name, digest) = (Name::new(&[1; 34]).unwrap(), Digest::new(&[2; 32]).unwrap());
+    let (name, digest) = (Name::from(&[1; 34]), Digest::from(&[2; 32]));
     let clock_info = ClockInfo { clock: 5, reset_count: 6, restart_count: 7, safe: true };
     let pcrs = [PcrSelection::new(Alg::SHA256, &[0x81, 0, 0]).unwrap()];
     let kinds = [
@@ -66,14 +66,14 @@ fn an_attestation_of_each_kind_is_read_as_it_was_written() {
         Attested::Nv(NvCertifyInfo {
             index_name: name,
             offset: 2,
-            nv_contents: MaxNvBuffer::new(&[9; 3]).unwrap(),
+            nv_contents: MaxNvBuffer::from(&[9; 3]),
         }),
         Attested::NvDigest(NvDigestCertifyInfo { index_name: name, nv_digest: digest }),
     ];
     for attested in kinds {
         let attest = Attest {
             qualified_signer: name,
-            extra_data: Data::new(b"nonce").unwrap(),
+            extra_data: Data::from(b"nonce"),
             clock_info,
             firmware_version: 1 << 32,
             attested,
@@ -93,7 +93,7 @@ fn an_attestation_of_each_kind_is_read_as_it_was_written() {
 
 #[test]
 fn a_verified_ticket_has_a_hash_if_a_digest_was_verified() {
-    let hmac = Digest::new(&[3; 32]).unwrap();
+    let hmac = Digest::from(&[3; 32]);
     for (verified, len) in
         [(Verified::Signature, 40), (Verified::Message, 40), (Verified::Digest(Alg::SHA256), 42)]
     {
@@ -160,7 +160,7 @@ fn a_structure_that_may_be_missing_is_its_size_alone() {
 
 #[test]
 fn every_capability_is_read_as_it_was_written() {
-    let (name, digest) = (Name::new(&[1; 34]).unwrap(), [2; 32]);
+    let (name, digest) = (Name::from(&[1; 34]), [2; 32]);
     let select = PcrSelect::new(&[1, 0, 0]).unwrap();
     let tagged = [TaggedPcrSelect { tag: PcrProperty::DRTM_RESET, select }];
     let policy_hash = HashValue::new(Alg::SHA256, &digest).unwrap();

@@ -7,7 +7,7 @@ use super::*;
 use crate::commands::frame::Answer;
 use crate::commands::{Visitor, visit};
 use crate::tests::golden::{Golden, code, golden, sessions};
-use crate::types::{CommandCode, SessionHandle};
+use crate::types::{CommandCode, Nonce, SessionHandle};
 
 /// A session as its start would leave it.
 fn session() -> Session {
@@ -26,11 +26,11 @@ fn session() -> Session {
 }
 
 /// The answer of a TPM: what is on record, and behind it the passwords' authorizations and that of the session.
-fn answer<C: Command>(recorded: &Answer<'_>, frame: &Frame<'_, '_>) -> Vec<u8> {
+fn answer<C: Command>(recorded: &Answer<'_>, frame: &Protected<'_, '_>) -> Vec<u8> {
     const NONCE_TPM: [u8; 32] = [0x66; 32];
     let Some(Auth(Kind::Session(used))) = frame.auths.last() else { panic!("no session") };
     let session = used.session.get();
-    let attributes = frame.uses[frame.auths.len() - 1].attributes;
+    let attributes = frame.decisions[frame.auths.len() - 1].attributes;
     let code = C::INFO.code.0.to_be_bytes();
     let rp_hash = session.hash.digest(&[&[0; 4], &code, recorded.parameters]);
     let nonces = [&NONCE_TPM, session.nonce_caller.octets()];
@@ -67,7 +67,7 @@ fn received<C: Command>(
     let mut session = session();
     let mut auths: Vec<_> = (0..C::INFO.authorizations).map(|_| Auth::EMPTY).collect();
     auths.push(session.ride());
-    let frame = Frame::new(command, &mut auths)?;
+    let frame = Protected::new(command, &mut auths)?;
     let mut answer = answer::<C>(recorded, &frame);
     change(&mut answer);
     let framed = frame.unmarshal::<C>(&mut answer)?;

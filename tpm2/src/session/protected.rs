@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use subtle::ConstantTimeEq;
 
-use super::auth::{Kind, Used};
+use super::auth::{Kind, SessionAuth};
 use super::parameter::{crypt, first_parameter};
 use super::{
     Audit, AuditTrail, Auth, Direction, Proof, Session, fresh_nonce, without_trailing_zeros,
@@ -13,34 +13,34 @@ use crate::commands::{Command, CommandInfo, Effect, Response};
 use crate::crypto::HashAlg;
 use crate::error::Fault;
 use crate::types::{
-    AuthValue, DigestBuf, Entity, Handle, NameBuf, Nonce, ResponseCode, SecretBuf,
-    SessionAttributes, SessionType, Structure,
+    AuthCommand, AuthResponse, AuthValue, DigestBuf, Entity, Handle, NameBuf, ResponseCode,
+    SecretBuf, SessionAttributes, SessionType, Structure,
 };
-use crate::wire::{Malformed, Reader, Why, Writer};
+use crate::wire::{Malformed, Reader, Unmarshal, Why, Writer};
 
 /// Handles that a command can have at most, and as many sessions. Part 1 §18.4 and §18.5.
 const MAX_SESSIONS: usize = 3;
 
-/// The sessions of one command, from its marshalling to the reading of its answer.
-pub(crate) struct Frame<'f, 's> {
+/// A command with its sessions, from its marshalling to the reading of its answer.
+pub(crate) struct Protected<'a, 's> {
     info: CommandInfo,
     entities: Entities,
-    auths: &'f mut [Auth<'s>],
-    uses: [Use; MAX_SESSIONS],
+    auths: &'a mut [Auth<'s>],
+    decisions: [Decision; MAX_SESSIONS],
     /// The new authorization value of the first entity, if the command changes it: the TPM computes the response's HMAC with it.
     renewed: Option<SecretBuf>,
 }
 
 /// What was decided about one authorization.
 #[derive(Clone, Copy)]
-struct Use {
+struct Decision {
     attributes: SessionAttributes,
     /// Whether the authorization value enters the key of the HMAC.
     includes_value: bool,
     cp_hash: DigestBuf,
 }
 
-impl Use {
+impl Decision {
     const NONE: Self = Self {
         attributes: SessionAttributes::NONE,
         includes_value: false,
@@ -49,17 +49,22 @@ impl Use {
 }
 
 /// Where the handle and the parameters of a response are.
-pub(crate) struct Framed {
+pub(crate) struct Layout {
     pub(crate) handle: Handle,
     pub(crate) parameters: Range<usize>,
 }
 
-impl<'f, 's> Frame<'f, 's> {
+impl<'a, 's> Protected<'a, 's> {
     /// A command with the authorizations of its handles, and after them sessions that only protect.
-    pub(crate) fn new<C: Command>(command: &C, auths: &'f mut [Auth<'s>]) -> Result<Self, Fault> {
+    pub(crate) fn new<C: Command>(command: &C, auths: &'a mut [Auth<'s>]) -> Result<Self, Fault> {
         let entities = Entities::of(command);
-        let mut frame =
-            Self { info: C::INFO, entities, auths, uses: [Use::NONE; MAX_SESSIONS], renewed: None };
+        let mut frame = Self {
+            info: C::INFO,
+            entities,
+            auths,
+            decisions: [Decision::NONE; MAX_SESSIONS],
+            renewed: None,
+        };
         if frame.auths.len() > MAX_SESSIONS || (!frame.auths.is_empty() && !frame.info.sessions) {
             return Err(Fault::Unprotectable);
         }
@@ -67,33 +72,33 @@ impl<'f, 's> Frame<'f, 's> {
         Ok(frame)
     }
 
-    /// In each direction where the command allows it, the first session that has a cipher and may encrypt is used for encryption. A
-    /// session
-    /// that does not authorize must encrypt or audit. Part 1 §18.6 and §21.
+    /// In each direction where the command allows it, the first session that has a cipher and may encrypt does so. A
+    /// session that does not authorize must encrypt or audit. Part 1 §18.6 and §21.
     fn decide(&mut self) -> Result<(), Fault> {
         let mut request = self.info.first_parameter_sized;
         let mut response = self.info.response.first_parameter_sized;
         let mut audited = false;
-        for (index, (auth, plan)) in self.auths.iter_mut().zip(&mut self.uses).enumerate() {
+        for (index, (auth, decision)) in self.auths.iter_mut().zip(&mut self.decisions).enumerate()
+        {
             let authorizes = index < self.info.authorizations;
             let Kind::Session(used) = &mut auth.0 else {
                 if authorizes { continue } else { return Err(Fault::Unprotectable) }
             };
             AuthValue::new(used.secret)?;
             let base = used.session.continues();
-            plan.attributes = base;
+            decision.attributes = base;
             if used.may(Direction::Command) && core::mem::take(&mut request) {
-                plan.attributes = plan.attributes.with(SessionAttributes::DECRYPT);
+                decision.attributes = decision.attributes.with(SessionAttributes::DECRYPT);
             }
             if used.may(Direction::Answer) && core::mem::take(&mut response) {
-                plan.attributes = plan.attributes.with(SessionAttributes::ENCRYPT);
+                decision.attributes = decision.attributes.with(SessionAttributes::ENCRYPT);
             }
             let audit = match used.audit {
-                None if !authorizes && plan.attributes == base => Some(Audit::Extend),
+                None if !authorizes && decision.attributes == base => Some(Audit::Extend),
                 audit => audit,
             };
             if let Some(audit) = audit {
-                plan.attributes = plan.attributes.with(audit.attributes());
+                decision.attributes = decision.attributes.with(audit.attributes());
                 let second = core::mem::replace(&mut audited, true);
                 if second || used.session.get().kind != SessionType::HMAC {
                     return Err(Fault::Unprotectable);
@@ -108,7 +113,7 @@ impl<'f, 's> Frame<'f, 's> {
                 return Err(Fault::Unprotectable);
             }
             let name = self.entities.name(index);
-            plan.includes_value = authorizes && session.includes(name, used.secret);
+            decision.includes_value = authorizes && session.includes(name, used.secret);
             session.nonce_caller = fresh_nonce(session.hash)?;
         }
         Ok(())
@@ -132,8 +137,8 @@ impl<'f, 's> Frame<'f, 's> {
         if !self.auths.is_empty() {
             let size_at = writer.len();
             writer.write(&u32::MAX)?;
-            for ((auth, plan), hmac) in self.auths.iter().zip(&self.uses).zip(&mut hmacs) {
-                *hmac = reserve(&auth.0, plan.attributes, &mut writer)?;
+            for ((auth, decision), hmac) in self.auths.iter().zip(&self.decisions).zip(&mut hmacs) {
+                *hmac = write_authorization(&auth.0, decision.attributes, &mut writer)?;
             }
             let size = writer.len().saturating_sub(size_at).saturating_sub(4);
             writer
@@ -170,8 +175,9 @@ impl<'f, 's> Frame<'f, 's> {
     }
 
     /// The session that encrypts in this direction.
-    fn encrypting(&self, direction: SessionAttributes) -> Option<(usize, &Used<'s>)> {
-        let chosen = self.uses.iter().position(|plan| plan.attributes.contains(direction))?;
+    fn encrypting(&self, direction: SessionAttributes) -> Option<(usize, &SessionAuth<'s>)> {
+        let chosen =
+            self.decisions.iter().position(|decision| decision.attributes.contains(direction))?;
         match &self.auths.get(chosen)?.0 {
             Kind::Session(used) => Some((chosen, used)),
             Kind::Password(_) => None,
@@ -203,23 +209,23 @@ impl<'f, 's> Frame<'f, 's> {
             });
         let encrypts =
             encrypts.filter(|(other, _)| decrypts.is_none_or(|(same, _)| same != *other));
-        let nonce = |other: Option<(usize, &Used<'_>)>| {
+        let nonce = |other: Option<(usize, &SessionAuth<'_>)>| {
             other.map_or(DigestBuf::EMPTY, |(_, used)| used.session.get().nonce_tpm)
         };
-        let plan = self.uses.get(index).copied().unwrap_or(Use::NONE);
+        let decision = self.decisions.get(index).copied().unwrap_or(Decision::NONE);
         let hmac = session.hash.hmac(
-            &hmac_key(session, plan, used.secret),
+            &hmac_key(session, decision, used.secret),
             &[
                 cp_hash.octets(),
                 session.nonce_caller.octets(),
                 session.nonce_tpm.octets(),
                 nonce(decrypts).octets(),
                 nonce(encrypts).octets(),
-                &[plan.attributes.0],
+                &[decision.attributes.0],
             ],
         );
-        if let Some(plan) = self.uses.get_mut(index) {
-            plan.cp_hash = cp_hash;
+        if let Some(decision) = self.decisions.get_mut(index) {
+            decision.cp_hash = cp_hash;
         }
         Ok(Some(hmac))
     }
@@ -237,20 +243,21 @@ impl<'f, 's> Frame<'f, 's> {
 
     /// Verifies a response and decrypts it in place. Parameters are used only after every HMAC was verified; error codes
     /// are not authenticated.
-    pub(crate) fn unmarshal<C: Command>(self, answer: &mut [u8]) -> Result<Framed, Fault> {
+    pub(crate) fn unmarshal<C: Command>(self, answer: &mut [u8]) -> Result<Layout, Fault> {
         let (framed, auth_area) = self.layout::<C>(answer)?;
         let truncated = Malformed::new(Why::Truncated, 0);
         let parameters = answer.get(framed.parameters.clone()).ok_or(truncated)?;
         let mut reader = Reader::new(answer.get(auth_area).unwrap_or_default());
         let code = self.info.code.0.to_be_bytes();
         let mut renewed = self.renewed.as_ref();
-        for (auth, plan) in self.auths.iter_mut().zip(self.uses) {
-            let answered = ResponseAuth::read(&mut reader)?;
+        for (auth, decision) in self.auths.iter_mut().zip(self.decisions) {
+            let answered = AuthResponse::unmarshal(&mut reader)?;
             match &mut auth.0 {
-                Kind::Password(_) => answered.check_password()?,
+                Kind::Password(_) => check_password(&answered)?,
                 Kind::Session(used) => {
                     let secret = renewed.map_or(used.secret, SecretBuf::expose);
-                    answered.check(used.session.get_mut(), secret, plan, &code, parameters)?;
+                    let session = used.session.get_mut();
+                    check(&answered, session, secret, decision, &code, parameters)?;
                 }
             }
             renewed = None;
@@ -266,7 +273,7 @@ impl<'f, 's> Frame<'f, 's> {
     }
 
     /// Splits a successful answer into handle, parameters and authorizations; a refusal becomes its code.
-    fn layout<C: Command>(&self, answer: &[u8]) -> Result<(Framed, Range<usize>), Fault> {
+    fn layout<C: Command>(&self, answer: &[u8]) -> Result<(Layout, Range<usize>), Fault> {
         let mut reader = Reader::new(answer);
         let tag: Structure = reader.read("tag")?;
         let size_at = reader.position();
@@ -296,7 +303,7 @@ impl<'f, 's> Frame<'f, 's> {
         let start = reader.position();
         reader.take(parameters_len).map_err(|malformed| malformed.named("parameters"))?;
         let end = reader.position();
-        Ok((Framed { handle, parameters: start..end }, end..answer.len()))
+        Ok((Layout { handle, parameters: start..end }, end..answer.len()))
     }
 }
 
@@ -336,7 +343,7 @@ impl Entities {
     }
 }
 
-impl Used<'_> {
+impl SessionAuth<'_> {
     /// Whether the session may encrypt this way.
     fn may(&self, way: Direction) -> bool {
         let chosen = self.direction == way || self.direction == Direction::Both;
@@ -345,114 +352,85 @@ impl Used<'_> {
 }
 
 /// Writes one authorization with zeros where its HMAC will be, and returns where that is.
-fn reserve(
+fn write_authorization(
     auth: &Kind<'_>,
-    attributes: SessionAttributes,
+    session_attributes: SessionAttributes,
     writer: &mut Writer<'_>,
 ) -> Result<usize, Fault> {
-    match auth {
-        Kind::Password(password) => {
-            writer.write(&Handle::PASSWORD)?;
-            writer.write(&Nonce::EMPTY)?;
-            writer.write(&SessionAttributes::CONTINUE_SESSION)?;
-            let at = writer.len().saturating_add(2);
-            writer.write(&Nonce::new(password)?)?;
-            Ok(at)
-        }
+    let zeros;
+    let authorization = match auth {
+        Kind::Password(password) => AuthCommand::password(AuthValue::new(password)?),
         Kind::Session(used) => {
             let session = used.session.get();
-            writer.write(&session.handle.handle())?;
-            writer.write(&Nonce::new(session.nonce_caller.octets())?)?;
-            writer.write(&attributes)?;
-            if session.proof == Proof::Password {
-                writer.write(&Nonce::new(used.secret)?)?;
-                return Ok(writer.len());
-            }
-            let at = writer.len().saturating_add(2);
-            let len = if session.has_hmac() { session.hash.digest_len() } else { 0 };
-            let zeros = DigestBuf::zeroed(len).ok_or(Fault::TooLarge)?;
-            writer.write(&Nonce::new(zeros.octets())?)?;
-            Ok(at)
+            let hmac = if session.proof == Proof::Password {
+                AuthValue::new(used.secret)?
+            } else {
+                let len = if session.has_hmac() { session.hash.digest_len() } else { 0 };
+                zeros = DigestBuf::zeroed(len).ok_or(Fault::TooLarge)?;
+                AuthValue::from(&zeros)
+            };
+            let (session_handle, nonce) = (session.handle.handle(), (&session.nonce_caller).into());
+            AuthCommand { session_handle, nonce, session_attributes, hmac }
         }
-    }
+    };
+    writer.write(&authorization)?;
+    Ok(writer.len().saturating_sub(authorization.hmac.octets().len()))
 }
 
-/// One authorization of an answer. Part 1 §18.8.
-struct ResponseAuth<'r> {
-    nonce_tpm: Nonce<'r>,
-    attributes: SessionAttributes,
-    hmac: Nonce<'r>,
+/// The answer to a password proves nothing. Part 1 §18.8.
+fn check_password(answered: &AuthResponse<'_>) -> Result<(), Fault> {
+    if *answered == AuthResponse::PASSWORD {
+        return Ok(());
+    }
+    Err(Malformed::new(Why::Unexpected, 0).named("password authorization").into())
 }
 
-impl<'r> ResponseAuth<'r> {
-    fn read(reader: &mut Reader<'r>) -> Result<Self, Malformed> {
-        Ok(Self {
-            nonce_tpm: reader.read("nonceTPM")?,
-            attributes: reader.read("sessionAttributes")?,
-            hmac: reader.read("hmac")?,
-        })
+/// rpHash = H(responseCode ‖ commandCode ‖ parameters); the nonces have changed places. Part 1 §19.6.6.
+fn check(
+    answered: &AuthResponse<'_>,
+    session: &mut Session,
+    secret: &[u8],
+    decision: Decision,
+    code: &[u8],
+    parameters: &[u8],
+) -> Result<(), Fault> {
+    let AuthResponse { nonce, session_attributes: attributes, hmac } = answered;
+    let rp_hash = session.hash.digest(&[&[0; 4], code, parameters]);
+    if session.has_hmac() {
+        let expected = session.hash.hmac(
+            &hmac_key(session, decision, secret),
+            &[rp_hash.octets(), nonce.octets(), session.nonce_caller.octets(), &[attributes.0]],
+        );
+        if !bool::from(expected.octets().ct_eq(hmac.octets())) {
+            return Err(Fault::Forged);
+        }
+    } else if !hmac.octets().is_empty() {
+        return Err(Malformed::new(Why::Unexpected, 0).named("AuthResponse.hmac").into());
     }
-
-    fn check_password(&self) -> Result<(), Fault> {
-        let empty = self.nonce_tpm.octets().is_empty() && self.hmac.octets().is_empty();
-        if empty && self.attributes == SessionAttributes::CONTINUE_SESSION {
-            Ok(())
-        } else {
-            Err(Malformed::new(Why::Unexpected, 0).named("password authorization").into())
-        }
+    // The TPM reports whether the audit is exclusive; it need not repeat that the audit restarted. Part 2 §8.4.
+    let exclusive = SessionAttributes::AUDIT_EXCLUSIVE;
+    let free = exclusive.with(SessionAttributes::AUDIT_RESET);
+    if attributes.without(free) != decision.attributes.without(free) {
+        let malformed = Malformed::new(Why::Unexpected, 0);
+        return Err(malformed.named("AuthResponse.session_attributes").into());
     }
-
-    /// rpHash = H(responseCode ‖ commandCode ‖ parameters); the nonces have changed places. Part 1 §19.6.6.
-    fn check(
-        &self,
-        session: &mut Session,
-        secret: &[u8],
-        plan: Use,
-        code: &[u8],
-        parameters: &[u8],
-    ) -> Result<(), Fault> {
-        let rp_hash = session.hash.digest(&[&[0; 4], code, parameters]);
-        if session.has_hmac() {
-            let expected = session.hash.hmac(
-                &hmac_key(session, plan, secret),
-                &[
-                    rp_hash.octets(),
-                    self.nonce_tpm.octets(),
-                    session.nonce_caller.octets(),
-                    &[self.attributes.0],
-                ],
-            );
-            if !bool::from(expected.octets().ct_eq(self.hmac.octets())) {
-                return Err(Fault::Forged);
-            }
-        } else if !self.hmac.octets().is_empty() {
-            return Err(Malformed::new(Why::Unexpected, 0).named("hmac").into());
-        }
-        // The TPM reports whether the audit is exclusive; it need not repeat that the audit restarted. Part 2 §8.4.
-        let exclusive = SessionAttributes::AUDIT_EXCLUSIVE;
-        let free = exclusive.with(SessionAttributes::AUDIT_RESET);
-        if self.attributes.without(free) != plan.attributes.without(free) {
-            return Err(Malformed::new(Why::Unexpected, 0).named("sessionAttributes").into());
-        }
-        session.nonce_tpm =
-            DigestBuf::new(self.nonce_tpm.octets()).ok_or(Malformed::new(Why::TooLong, 0))?;
-        if plan.attributes.contains(SessionAttributes::AUDIT) {
-            let began = plan.attributes.contains(SessionAttributes::AUDIT_RESET);
-            let before = session.audit.filter(|_| !began);
-            let before = before.map_or(session.hash.zeros(), |trail| trail.digest);
-            let parts = [before.octets(), plan.cp_hash.octets(), rp_hash.octets()];
-            let exclusive = self.attributes.contains(exclusive);
-            session.audit = Some(AuditTrail { digest: session.hash.digest(&parts), exclusive });
-            // A session that is used for audit is no longer bound to its entity.
-            session.bind = None;
-        }
-        Ok(())
+    session.nonce_tpm = (*nonce).into();
+    if decision.attributes.contains(SessionAttributes::AUDIT) {
+        let began = decision.attributes.contains(SessionAttributes::AUDIT_RESET);
+        let before = session.audit.filter(|_| !began);
+        let before = before.map_or(session.hash.zeros(), |trail| trail.digest);
+        let parts = [before.octets(), decision.cp_hash.octets(), rp_hash.octets()];
+        let exclusive = attributes.contains(exclusive);
+        session.audit = Some(AuditTrail { digest: session.hash.digest(&parts), exclusive });
+        // A session that is used for audit is no longer bound to its entity.
+        session.bind = None;
     }
+    Ok(())
 }
 
 /// The key of an HMAC: sessionKey ‖ authValue. Part 1 §19.6.5.
-fn hmac_key<'k>(session: &'k Session, plan: Use, secret: &'k [u8]) -> [&'k [u8]; 2] {
-    let value = if plan.includes_value { without_trailing_zeros(secret) } else { &[] };
+fn hmac_key<'k>(session: &'k Session, decision: Decision, secret: &'k [u8]) -> [&'k [u8]; 2] {
+    let value = if decision.includes_value { without_trailing_zeros(secret) } else { &[] };
     [session.key.expose(), value]
 }
 
