@@ -1,8 +1,8 @@
 use zeroize::Zeroize;
 
 use crate::commands::{
-    Authorized, Command, Effect, FlushContext, PolicyAuthValue, PolicyPassword, PolicyRestart,
-    StartAuthSession,
+    AnyCommand, Authorized, Command, CommandInfo, Effect, FlushContext, PolicyAuthValue,
+    PolicyPassword, PolicyRestart, StartAuthSession,
 };
 use crate::crypto::HashAlg;
 use crate::error::{Error, Fault};
@@ -236,27 +236,26 @@ impl<T: Transport> Tpm<T> {
         command: &C,
         auths: &mut [Auth<'_>],
     ) -> Result<C::Response<'_>, Error> {
-        let fault = |fault| Error::new(C::INFO.code, fault);
-        let layout = match self.exchange(command, auths) {
-            Ok(layout) => layout,
-            Err(refused) => {
-                // The session was given away and is no longer used.
-                if !matches!(refused, Fault::Transport(_) | Fault::Poisoned) {
-                    for session in auths.iter().filter_map(Auth::ends) {
-                        let _ = self.flush(session);
-                    }
-                }
-                return Err(fault(refused));
-            }
-        };
+        let layout = self.send(command, auths).map_err(Error::of::<C>)?;
         let parameters = self.response.get(layout.parameters).unwrap_or_default();
         Reader::all(parameters, |reader| C::unmarshal_response(layout.handle, reader))
-            .map_err(|malformed| fault(malformed.into()))
+            .map_err(Error::of::<C>)
     }
 
-    fn exchange<C: Command>(
+    fn send(&mut self, command: &dyn AnyCommand, auths: &mut [Auth<'_>]) -> Result<Layout, Fault> {
+        self.exchange(command, auths).inspect_err(|fault| {
+            // The session was given away and is no longer used.
+            if !matches!(fault, Fault::Transport(_) | Fault::Poisoned) {
+                for session in auths.iter().filter_map(Auth::ends) {
+                    let _ = self.flush(session);
+                }
+            }
+        })
+    }
+
+    fn exchange(
         &mut self,
-        command: &C,
+        command: &dyn AnyCommand,
         auths: &mut [Auth<'_>],
     ) -> Result<Layout, Fault> {
         if self.poisoned {
@@ -279,8 +278,8 @@ impl<T: Transport> Tpm<T> {
         // As much as there is room for, whatever the transport says.
         self.answered = received.min(BUFFER);
         let answer = self.response.get_mut(..received).unwrap_or_default();
-        self.loaded.note::<C>(answer);
-        let layout = protected.unmarshal::<C>(answer)?;
+        self.loaded.note(command.info(), answer);
+        let layout = protected.unmarshal(answer)?;
         self.loaded.learn(command);
         for auth in auths.iter() {
             auth.policy().into_iter().for_each(|session| self.loaded.prove(session, Proof::None));
@@ -347,9 +346,9 @@ impl Loaded {
 
     /// Notes the handle in an answer before anything else in it is looked at: it must be flushed even if the rest turns
     /// out to be wrong.
-    fn note<C: Command>(&mut self, answer: &[u8]) {
+    fn note(&mut self, command: &CommandInfo, answer: &[u8]) {
         const SUCCESS: [u8; 4] = [0; 4];
-        if C::INFO.response.handle.is_none() || answer.get(6..10) != Some(&SUCCESS) {
+        if command.response.handle.is_none() || answer.get(6..10) != Some(&SUCCESS) {
             return;
         }
         let Some(octets) = answer.get(10..).and_then(<[u8]>::first_chunk) else { return };
@@ -368,8 +367,8 @@ impl Loaded {
 
     /// Notes what a command that has succeeded leaves behind: what a policy asks of its session from here on, or that
     /// something is no longer in the TPM.
-    fn learn<C: Command>(&mut self, command: &C) {
-        let proof = match C::INFO.code {
+    fn learn(&mut self, command: &dyn AnyCommand) {
+        let proof = match command.info().code {
             code if code == PolicyAuthValue::INFO.code => Proof::AuthValue,
             code if code == PolicyPassword::INFO.code => Proof::Password,
             code if code == PolicyRestart::INFO.code => Proof::None,
@@ -380,7 +379,7 @@ impl Loaded {
                 return;
             }
         };
-        command.entities(&mut |session| self.prove(session.handle(), proof));
+        command.each_entity(&mut |session| self.prove(session.handle(), proof));
     }
 
     fn prove(&mut self, session: Handle, proof: Proof) {
@@ -413,17 +412,18 @@ impl Loaded {
 }
 
 /// What is no longer in the TPM when this command has succeeded.
-fn gone<C: Command>(command: &C) -> Option<Handle> {
-    match C::INFO.effect {
+fn gone(command: &dyn AnyCommand) -> Option<Handle> {
+    let info = command.info();
+    match info.effect {
         Effect::Flushes => {
             let mut parameters = [0; 4];
-            command.marshal_parameters(&mut Writer::new(&mut parameters)).ok()?;
+            command.write_parameters(&mut Writer::new(&mut parameters)).ok()?;
             Some(Handle(u32::from_be_bytes(parameters)))
         }
         Effect::EndsSequence => {
-            let mut names = C::INFO.handles.iter();
+            let mut names = info.handles.iter();
             let mut sequence = None;
-            command.entities(&mut |entity| {
+            command.each_entity(&mut |entity| {
                 if names.next() == Some(&"sequence_handle") {
                     sequence = Some(entity.handle());
                 }

@@ -85,6 +85,34 @@ pub trait Command: fmt::Debug {
     ) -> Result<Self::Response<'r>, Malformed>;
 }
 
+/// A command by reference, whatever its type: what is the same for all commands is compiled once.
+#[cfg(feature = "std")]
+pub(crate) trait AnyCommand {
+    /// See [`Command::INFO`].
+    fn info(&self) -> &'static CommandInfo;
+
+    /// See [`Command::entities`].
+    fn each_entity(&self, visit: &mut dyn FnMut(&dyn Entity));
+
+    /// See [`Command::marshal_parameters`].
+    fn write_parameters(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge>;
+}
+
+#[cfg(feature = "std")]
+impl<C: Command> AnyCommand for C {
+    fn info(&self) -> &'static CommandInfo {
+        const { &C::INFO }
+    }
+
+    fn each_entity(&self, visit: &mut dyn FnMut(&dyn Entity)) {
+        Command::entities(self, visit);
+    }
+
+    fn write_parameters(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge> {
+        Command::marshal_parameters(self, writer)
+    }
+}
+
 /// A command whose handle area asks for `N` authorizations: what lets the client take an array of that many.
 pub trait Authorized<const N: usize>: Command {}
 

@@ -9,7 +9,7 @@ use super::parameter::{crypt, first_parameter};
 use super::{
     Audit, AuditTrail, Auth, Direction, Proof, Session, fresh_nonce, without_trailing_zeros,
 };
-use crate::commands::{Command, CommandInfo, Effect, Response};
+use crate::commands::{AnyCommand, CommandInfo, Effect};
 use crate::crypto::HashAlg;
 use crate::error::Fault;
 use crate::types::{
@@ -23,7 +23,7 @@ const MAX_SESSIONS: usize = 3;
 
 /// A command with its sessions, from its marshalling to the reading of its answer.
 pub(crate) struct Protected<'a, 's> {
-    info: CommandInfo,
+    info: &'static CommandInfo,
     entities: Entities,
     auths: &'a mut [Auth<'s>],
     decisions: [Decision; MAX_SESSIONS],
@@ -56,10 +56,10 @@ pub(crate) struct Layout {
 
 impl<'a, 's> Protected<'a, 's> {
     /// A command with the authorizations of its handles, and after them sessions that only protect.
-    pub(crate) fn new<C: Command>(command: &C, auths: &'a mut [Auth<'s>]) -> Result<Self, Fault> {
+    pub(crate) fn new(command: &dyn AnyCommand, auths: &'a mut [Auth<'s>]) -> Result<Self, Fault> {
         let entities = Entities::of(command);
         let mut frame = Self {
-            info: C::INFO,
+            info: command.info(),
             entities,
             auths,
             decisions: [Decision::NONE; MAX_SESSIONS],
@@ -120,9 +120,9 @@ impl<'a, 's> Protected<'a, 's> {
     }
 
     /// Lays the command out in `buffer` and returns its length.
-    pub(crate) fn marshal<C: Command>(
+    pub(crate) fn marshal(
         &mut self,
-        command: &C,
+        command: &dyn AnyCommand,
         buffer: &mut [u8],
     ) -> Result<usize, Fault> {
         let mut writer = Writer::new(buffer);
@@ -145,7 +145,7 @@ impl<'a, 's> Protected<'a, 's> {
                 .patch(size_at, &u32::try_from(size).map_err(|_| Fault::TooLarge)?.to_be_bytes())?;
         }
         let parameters_at = writer.len();
-        command.marshal_parameters(&mut writer)?;
+        command.write_parameters(&mut writer)?;
         let len = writer.len();
         writer.patch(2, &u32::try_from(len).map_err(|_| Fault::TooLarge)?.to_be_bytes())?;
 
@@ -243,8 +243,8 @@ impl<'a, 's> Protected<'a, 's> {
 
     /// Verifies a response and decrypts it in place. Parameters are used only after every HMAC was verified; error codes
     /// are not authenticated.
-    pub(crate) fn unmarshal<C: Command>(self, answer: &mut [u8]) -> Result<Layout, Fault> {
-        let (framed, auth_area) = self.layout::<C>(answer)?;
+    pub(crate) fn unmarshal(self, answer: &mut [u8]) -> Result<Layout, Fault> {
+        let (framed, auth_area) = self.layout(answer)?;
         let truncated = Malformed::new(Why::Truncated, 0);
         let parameters = answer.get(framed.parameters.clone()).ok_or(truncated)?;
         let mut reader = Reader::new(answer.get(auth_area).unwrap_or_default());
@@ -273,7 +273,7 @@ impl<'a, 's> Protected<'a, 's> {
     }
 
     /// Splits a successful answer into handle, parameters and authorizations; a refusal becomes its code.
-    fn layout<C: Command>(&self, answer: &[u8]) -> Result<(Layout, Range<usize>), Fault> {
+    fn layout(&self, answer: &[u8]) -> Result<(Layout, Range<usize>), Fault> {
         let mut reader = Reader::new(answer);
         let tag: Structure = reader.read("tag")?;
         let size_at = reader.position();
@@ -290,7 +290,7 @@ impl<'a, 's> Protected<'a, 's> {
         if tag != sent {
             return Err(Malformed::new(Why::Unexpected, 0).named("tag").into());
         }
-        let handle = match <C::Response<'static> as Response>::INFO.handle {
+        let handle = match self.info.response.handle {
             Some(name) => reader.read(name)?,
             None => Handle::NULL,
         };
@@ -315,10 +315,10 @@ struct Entities {
 }
 
 impl Entities {
-    fn of<C: Command>(command: &C) -> Self {
+    fn of(command: &dyn AnyCommand) -> Self {
         let mut entities =
             Self { handles: [Handle::NULL; MAX_SESSIONS], names: [None; MAX_SESSIONS], len: 0 };
-        command.entities(&mut |entity: &dyn Entity| {
+        command.each_entity(&mut |entity: &dyn Entity| {
             let at = entities.len;
             if let (Some(handle), Some(name)) =
                 (entities.handles.get_mut(at), entities.names.get_mut(at))

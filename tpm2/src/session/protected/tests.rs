@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use super::*;
 use crate::commands::frame::Answer;
-use crate::commands::{Visitor, visit};
+use crate::commands::{Command, Visitor, visit};
 use crate::tests::golden::{Golden, code, golden, sessions};
 use crate::types::{CommandCode, Nonce, SessionHandle};
 
@@ -70,7 +70,7 @@ fn received<C: Command>(
     let frame = Protected::new(command, &mut auths)?;
     let mut answer = answer::<C>(recorded, &frame);
     change(&mut answer);
-    let framed = frame.unmarshal::<C>(&mut answer)?;
+    let framed = frame.unmarshal(&mut answer)?;
     Ok((framed.handle, answer[framed.parameters].to_vec()))
 }
 
