@@ -2,6 +2,7 @@
 //!
 //! The key signs by its own scheme, so it must have one, as every restricted key does.
 
+use core::fmt;
 use std::vec::Vec;
 
 use crate::client::Tpm;
@@ -13,15 +14,24 @@ use crate::object::Creation;
 use crate::session::Auth;
 use crate::transport::Transport;
 use crate::types::{AsymScheme, AttestData, Data, Object, PcrSelection, Signature};
-use crate::wire::{List, Marshal, TooLarge};
+use crate::wire::{Hex, List, Marshal, TooLarge};
 
 /// What a TPM attested, in the form that a verifier needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Attestation {
     /// `TPMS_ATTEST`.
     pub attest: Vec<u8>,
     /// `TPMT_SIGNATURE`.
     pub signature: Vec<u8>,
+}
+
+impl fmt::Debug for Attestation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attestation")
+            .field("attest", &Hex(&self.attest))
+            .field("signature", &Hex(&self.signature))
+            .finish()
+    }
 }
 
 impl Attestation {

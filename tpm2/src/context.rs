@@ -1,5 +1,6 @@
 //! Objects put away and brought back: contexts, that the TPM encrypts to itself until its next reset. Part 1 §30.
 
+use core::fmt;
 use std::vec::Vec;
 
 use crate::client::Tpm;
@@ -9,13 +10,22 @@ use crate::error::Error;
 use crate::error::Fault;
 use crate::transport::Transport;
 use crate::types::{Context, Entity, HandleKind, NameBuf, Object};
-use crate::wire::{Malformed, Marshal, Unmarshal, Why};
+use crate::wire::{Hex, Malformed, Marshal, Unmarshal, Why};
 
 /// An object that was put away.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Saved {
     name: Option<NameBuf>,
     context: Vec<u8>,
+}
+
+impl fmt::Debug for Saved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Saved")
+            .field("name", &self.name)
+            .field("context", &Hex(&self.context))
+            .finish()
+    }
 }
 
 impl Saved {

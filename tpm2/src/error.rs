@@ -8,7 +8,6 @@ use crate::wire::{Malformed, TooLarge, TooLong};
 mod refusal;
 
 /// A command that failed: which one, and who is at fault.
-#[derive(Debug)]
 pub struct Error {
     command: CommandCode,
     fault: Fault,
@@ -94,8 +93,8 @@ impl Error {
         match &self.fault {
             Fault::Refused(code) => refusal::advice(self.command, *code),
             Fault::Forged => Some(
-                "compare `agent identify` with the records of this machine: the TPM does not \
-                 have the expected endorsement key, or its bus is tampered with",
+                "compare the key in the TPM with the one that the session was salted to; if they \
+                 are the same, the bus is tampered with",
             ),
             Fault::Transport(error) => match error.raw_os_error() {
                 Some(ENOMEM) => Some(
@@ -172,8 +171,27 @@ impl Error {
     }
 }
 
-/// The message is complete; [`Error::fault`] returns the cause.
-impl error::Error for Error {}
+/// The message, and the advice if there is some: `main` shows an error this way.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)?;
+        self.advice().map_or(Ok(()), |advice| write!(f, " ({advice})"))
+    }
+}
+
+/// The message includes that of the source.
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match &self.fault {
+            Fault::Transport(error) => Some(error),
+            Fault::Malformed(error) => Some(error),
+            Fault::TooLong(error) => Some(error),
+            Fault::Policy(error) => Some(error),
+            Fault::Salt(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 impl From<Malformed> for Fault {
     fn from(malformed: Malformed) -> Self {

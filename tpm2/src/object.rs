@@ -13,14 +13,24 @@ use crate::types::{
     CreationData, Data, Digest, DigestBuf, EncryptedSecret, Handle, HandleKind, Hierarchy, NameBuf,
     Object, Private, Public, ResponseCode, SensitiveCreate, SymDefObject, Ticket, TicketBuf,
 };
-use crate::wire::{List, Malformed, Marshal, TooLarge, Tpm2b, Unmarshal};
+use crate::wire::{Hex, List, Malformed, Marshal, TooLarge, Tpm2b, Unmarshal};
 
 /// An object in the TPM, under the Name that was computed here from its public area.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Loaded {
     handle: Handle,
     name: NameBuf,
     public: Vec<u8>,
+}
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded")
+            .field("handle", &self.handle)
+            .field("name", &self.name)
+            .field("public", &Hex(&self.public))
+            .finish()
+    }
 }
 
 impl Loaded {
@@ -86,7 +96,7 @@ pub struct Wrapped {
 
 impl fmt::Debug for Wrapped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wrapped").field("public", &self.public).finish_non_exhaustive()
+        f.debug_struct("Wrapped").field("public", &Hex(&self.public)).finish_non_exhaustive()
     }
 }
 
@@ -97,12 +107,22 @@ impl Wrapped {
 }
 
 /// How an object was created: what [`certify_creation`](crate::attest::certify_creation) attests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Creation {
     /// `TPMS_CREATION_DATA`, as a verifier wants it.
     pub data: Vec<u8>,
     hash: DigestBuf,
     ticket: TicketBuf,
+}
+
+impl fmt::Debug for Creation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Creation")
+            .field("data", &Hex(&self.data))
+            .field("hash", &self.hash)
+            .field("ticket", &self.ticket)
+            .finish()
+    }
 }
 
 impl Creation {

@@ -1,4 +1,5 @@
 //! Tests of the crate as a whole.
 
 pub(crate) mod golden;
+mod shown;
 mod table;

@@ -14,7 +14,7 @@ use std::string::String;
 use std::vec::Vec;
 
 use crate::types::{CommandCode, EncryptedSecret, Handle, Public};
-use crate::wire::{Malformed, Marshal, Reader, TooLarge, Tpm2b, Unmarshal};
+use crate::wire::{Hex, Malformed, Marshal, Reader, TooLarge, Tpm2b, Unmarshal};
 
 /// The longest file that is read, in octets.
 pub const MAX_FILE: usize = 64 * 1024;
@@ -48,7 +48,7 @@ impl fmt::Debug for KeyFile {
         f.debug_struct("KeyFile")
             .field("kind", &self.kind)
             .field("parent", &self.parent)
-            .field("public", &self.public)
+            .field("public", &Hex(&self.public))
             .field("auth", &self.auth)
             .field("description", &self.description)
             .finish_non_exhaustive()
@@ -69,8 +69,14 @@ pub enum Kind {
 }
 
 /// A seed, encrypted to the parent: `TPM2B_ENCRYPTED_SECRET`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Seed(Vec<u8>);
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Seed").field(&Hex(&self.0)).finish()
+    }
+}
 
 impl Seed {
     /// The seed.
@@ -112,12 +118,21 @@ pub enum KeyAuth {
 }
 
 /// A step of a policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PolicyStep {
     /// The policy command.
     pub command: CommandCode,
     /// Its parameters as the draft lays them out.
     pub parameters: Vec<u8>,
+}
+
+impl fmt::Debug for PolicyStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PolicyStep")
+            .field("command", &self.command)
+            .field("parameters", &Hex(&self.parameters))
+            .finish()
+    }
 }
 
 /// A signed policy: its last step is PolicyAuthorize.
@@ -268,7 +283,17 @@ impl fmt::Display for KeyFileError {
     }
 }
 
-impl std::error::Error for KeyFileError {}
+/// The message includes that of the source.
+impl std::error::Error for KeyFileError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Pem(error) => Some(error),
+            Self::Der(error) => Some(error),
+            Self::Part(malformed) => Some(malformed),
+            _ => None,
+        }
+    }
+}
 
 impl From<der::Error> for KeyFileError {
     fn from(error: der::Error) -> Self {

@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -6,6 +7,7 @@ use std::time::Duration;
 use std::vec::Vec;
 
 use super::Transport;
+use crate::commands::frame;
 use crate::types::ResponseCode;
 
 /// Sends a command again, octet for octet, while the TPM says that it did not execute. Part 1 §11.4: no nonce has moved,
@@ -64,12 +66,19 @@ fn response_code(response: &[u8]) -> Option<ResponseCode> {
 }
 
 /// A command and its answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Exchange {
     /// What was sent.
     pub command: Vec<u8>,
     /// What came back.
     pub response: Vec<u8>,
+}
+
+/// As [`frame::show`] shows it: without passwords and other secrets.
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&frame::show(&self.command, &self.response), f)
+    }
 }
 
 /// Exchanges in their order. Clones share what was recorded.

@@ -141,6 +141,12 @@ pub struct OpenError {
 }
 
 impl OpenError {
+    /// The address.
+    #[must_use]
+    pub const fn address(&self) -> &Tcti {
+        &self.address
+    }
+
     /// What the operating system said.
     #[must_use]
     pub const fn cause(&self) -> &io::Error {
@@ -153,7 +159,7 @@ impl OpenError {
         const ENODEV: i32 = 19;
         const EBUSY: i32 = 16;
         let Tcti::Device(_) = self.address else {
-            return "start swtpm, or give the address of a TPM with --tpm or AGENT_TPM";
+            return "start swtpm, or correct its address";
         };
         match (self.cause.kind(), self.cause.raw_os_error()) {
             (io::ErrorKind::NotFound, _) => {

@@ -3,12 +3,16 @@
 //! Reading borrows and never allocates; every error names what was being read and at which offset. Four declarative
 //! macros, `numbers!`, `structure!`, `union!` and `command!`, turn the specification's tables into types.
 
+#[cfg(feature = "std")]
+mod hex;
 mod list;
 pub(crate) mod macros;
 mod reader;
 mod sized;
 mod writer;
 
+#[cfg(feature = "std")]
+pub(crate) use hex::Hex;
 pub use list::List;
 pub use reader::{Malformed, Reader, Why};
 pub use sized::Tpm2b;
