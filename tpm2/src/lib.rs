@@ -59,6 +59,8 @@ extern crate std;
 #[cfg(feature = "std")]
 pub mod attest;
 #[cfg(feature = "std")]
+pub mod capability;
+#[cfg(feature = "std")]
 mod client;
 pub mod commands;
 #[cfg(feature = "std")]

@@ -4,14 +4,17 @@ use core::fmt;
 use std::vec::Vec;
 
 use crate::client::Tpm;
-use crate::commands::{Command, Create, CreatePrimary, Import, Load, ReadPublic};
+use crate::commands::{
+    Command, Create, CreatePrimary, EvictControl, Import, Load, LoadExternal, ReadPublic,
+};
 use crate::crypto::{NameError, object_name};
 use crate::error::{Error, Fault};
 use crate::session::{Auth, SaltKey};
 use crate::transport::Transport;
 use crate::types::{
     CreationData, Data, Digest, DigestBuf, EncryptedSecret, Handle, HandleKind, Hierarchy, NameBuf,
-    Object, Private, Public, ResponseCode, SensitiveCreate, SymDefObject, Ticket, TicketBuf,
+    Object, Private, Provision, Public, ResponseCode, Sensitive, SensitiveCreate, SymDefObject,
+    Ticket, TicketBuf,
 };
 use crate::wire::{Hex, List, Malformed, Marshal, TooLarge, Tpm2b, Unmarshal};
 
@@ -159,6 +162,66 @@ pub fn persistent<T: Transport>(tpm: &mut Tpm<T>, handle: Handle) -> Result<Opti
         Err(error) if error.refusal() == Some(ResponseCode::HANDLE) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Makes an object persistent: it stays in the TPM, at this handle, until [`evict`] removes it. The object itself stays loaded
+/// too. `auth` authorizes the hierarchy: the platform's persistent handles begin at 0x81800000, the owner has those before.
+///
+/// # Errors
+/// As [`Tpm::run`]; [`Fault::NotPersistent`], and nothing is sent, if the handle is of another kind.
+pub fn persist<T: Transport>(
+    tpm: &mut Tpm<T>,
+    object: &Loaded,
+    handle: Handle,
+    hierarchy: Provision,
+    auth: Auth<'_>,
+) -> Result<Loaded, Error> {
+    if handle.kind() != HandleKind::PERSISTENT {
+        return Err(Error::of::<EvictControl>(Fault::NotPersistent(handle)));
+    }
+    let command = EvictControl {
+        auth: hierarchy,
+        object_handle: object.object(),
+        persistent_handle: handle,
+    };
+    tpm.run(&command, [auth])?;
+    Ok(Loaded { handle, ..object.clone() })
+}
+
+/// Removes a persistent object.
+///
+/// # Errors
+/// As [`persist`].
+pub fn evict<T: Transport>(
+    tpm: &mut Tpm<T>,
+    object: &Loaded,
+    hierarchy: Provision,
+    auth: Auth<'_>,
+) -> Result<(), Error> {
+    persist(tpm, object, object.handle, hierarchy, auth).map(drop)
+}
+
+/// Loads a key that the TPM need not have made: a public key to verify with or to encrypt to, or with `sensitive` a whole key,
+/// which goes over the bus as it is and is usable until it is flushed.
+///
+/// `hierarchy` is where tickets for what the key verifies are good; the null hierarchy is the only one for a whole key.
+///
+/// # Errors
+/// As [`Tpm::run`].
+pub fn load_external<T: Transport>(
+    tpm: &mut Tpm<T>,
+    public: &Public<'_>,
+    sensitive: Option<Sensitive<'_>>,
+    hierarchy: Hierarchy,
+) -> Result<Loaded, Error> {
+    let command = LoadExternal {
+        in_private: sensitive.map(Tpm2b),
+        in_public: Tpm2b(*public),
+        hierarchy,
+    };
+    let handle = tpm.run(&command, [])?.object_handle.handle();
+    let loaded = Loaded::new(handle, public).map_err(Error::of::<LoadExternal<'_>>);
+    kept(tpm, handle, loaded)
 }
 
 /// Creates the primary object of a hierarchy that the template describes.

@@ -55,6 +55,7 @@ const TPM2: House = House {
         ("key_file", 2),
         ("attest", 2),
         ("context", 2),
+        ("capability", 2),
         ("nv", 2),
         ("object", 2),
         ("pcr", 2),

@@ -4,10 +4,10 @@ use std::fmt;
 
 use anyhow::{Context, Result, ensure};
 use testkit::swtpm::{Factory, Kind, Maker};
-use tpm2::Tpm;
-use tpm2::commands::{COMMANDS, CommandInfo, GetCapability, by_code};
+use tpm2::commands::{COMMANDS, CommandInfo, by_code};
 use tpm2::transport::{Tcti, Transport};
-use tpm2::types::{Capability, CapabilityData, CommandAttributes};
+use tpm2::types::CommandAttributes;
+use tpm2::{Tpm, capability};
 
 /// A table and a TPM, laid side by side.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ pub fn run(tcti: Option<&str>) -> Result<()> {
 
 /// Asks the TPM for all of its commands and lays the table beside them.
 pub fn compare<T: Transport>(tpm: &mut Tpm<T>) -> Result<Comparison> {
-    let theirs = implemented(tpm)?;
+    let theirs = capability::commands(tpm)?;
     ensure!(!theirs.is_empty(), "the TPM says that it has no commands");
     let mut comparison = Comparison::default();
     for theirs in &theirs {
@@ -49,26 +49,6 @@ pub fn compare<T: Transport>(tpm: &mut Tpm<T>) -> Result<Comparison> {
     let absent = |info: &&CommandInfo| theirs.iter().all(|theirs| theirs.code() != info.code);
     comparison.absent = COMMANDS.iter().filter(absent).collect();
     Ok(comparison)
-}
-
-/// Each answer has as many commands as fit; the next question begins behind its last.
-fn implemented<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<CommandAttributes>> {
-    let mut all = Vec::<CommandAttributes>::new();
-    loop {
-        let property = all.last().map_or(0, |last| last.code().0 + 1);
-        let ask = GetCapability { capability: Capability::COMMANDS, property, property_count: 256 };
-        let answer = tpm.run(&ask, [])?;
-        let CapabilityData::Commands(commands) = answer.capability_data else {
-            anyhow::bail!("the TPM was asked for commands and answers {answer:?}");
-        };
-        for command in commands.iter() {
-            ensure!(command.code().0 >= property, "{} comes too late", command.code());
-            all.push(command);
-        }
-        if !answer.more_data || commands.is_empty() {
-            return Ok(all);
-        }
-    }
 }
 
 fn difference(theirs: CommandAttributes) -> Result<&'static CommandInfo, String> {

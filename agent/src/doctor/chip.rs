@@ -5,13 +5,10 @@ use std::time::Duration;
 
 use host::exit::{Exit, Failure};
 use host::go_duration;
-use tpm2::commands::{Command, GetCapability, ReadClock};
+use tpm2::commands::ReadClock;
 use tpm2::transport::{Tcti, Transport};
-use tpm2::types::{
-    Capability, CapabilityData, Handle, PermanentAttributes, Property, StartupClearAttributes,
-};
-use tpm2::wire::{Malformed, Why};
-use tpm2::{Error, Tpm};
+use tpm2::types::{HandleKind, PermanentAttributes, Property, StartupClearAttributes};
+use tpm2::{Tpm, capability};
 
 use super::{Check, Topic, advisory};
 use crate::tpm::failure;
@@ -24,11 +21,8 @@ pub(super) struct Properties(Vec<(Property, u32)>);
 impl Properties {
     /// Asks for what never changes and for what does.
     pub(super) fn read<T: Transport>(tpm: &mut Tpm<T>) -> Result<Self, Failure> {
-        let mut all = Vec::new();
-        for group in [Property::FAMILY_INDICATOR, Property::PERMANENT] {
-            read_group(tpm, group, &mut all)?;
-        }
-        Ok(Self(all))
+        let all = capability::properties(tpm).map_err(failure::command)?;
+        Ok(Self(all.iter().map(|found| (found.property, found.value)).collect()))
     }
 
     fn number(&self, property: Property) -> Option<u32> {
@@ -54,42 +48,6 @@ impl Properties {
     pub(super) fn of(all: &[(Property, u32)]) -> Self {
         Self(all.to_vec())
     }
-}
-
-/// A group is 256 properties; some TPMs give it in pieces.
-fn read_group<T: Transport>(
-    tpm: &mut Tpm<T>,
-    group: Property,
-    all: &mut Vec<(Property, u32)>,
-) -> Result<(), Failure> {
-    const SIZE: u32 = 0x100;
-    let end = group.0.saturating_add(SIZE);
-    let mut next = group.0;
-    while next < end {
-        let command = GetCapability {
-            capability: Capability::TPM_PROPERTIES,
-            property: next,
-            property_count: end.saturating_sub(next),
-        };
-        let answer = tpm.run(&command, []).map_err(failure::command)?;
-        let more = answer.more_data;
-        let CapabilityData::TpmProperties(list) = answer.capability_data else {
-            return Err(failure::command(unexpected()));
-        };
-        let found = list.iter().filter(|found| (next..end).contains(&found.property.0));
-        let found: Vec<_> = found.map(|found| (found.property, found.value)).collect();
-        match found.iter().map(|(property, _)| property.0).max() {
-            Some(last) if more => next = last.saturating_add(1),
-            _ => next = end,
-        }
-        all.extend(found);
-    }
-    Ok(())
-}
-
-fn unexpected() -> Error {
-    let malformed = Malformed::new(Why::Unexpected, 0).named("capability_data");
-    Error::new(GetCapability::INFO.code, malformed.into())
 }
 
 /// It has answered.
@@ -233,9 +191,9 @@ pub(super) fn handles<T: Transport>(
     let left = match through {
         Through::Manager => Vec::new(),
         Through::Nothing => {
-            let mut left = loaded(tpm, OBJECTS)?;
-            left.extend(loaded(tpm, SESSIONS)?);
-            left
+            let mut loaded =
+                |kind| capability::handles(tpm, kind).map_err(failure::command);
+            [loaded(HandleKind::TRANSIENT)?, loaded(HandleKind::HMAC_SESSION)?].concat()
         }
     };
     let room = properties.number(Property::HR_TRANSIENT_AVAIL);
@@ -279,24 +237,6 @@ impl Through {
             Tcti::Device(path) if path.to_string_lossy().contains("/tpmrm") => Self::Manager,
             _ => Self::Nothing,
         }
-    }
-}
-
-/// The first handle of each kind. Part 2 §7.2.
-const OBJECTS: Handle = Handle(0x8000_0000);
-const SESSIONS: Handle = Handle(0x0200_0000);
-
-/// What is loaded, from this handle on.
-fn loaded<T: Transport>(tpm: &mut Tpm<T>, first: Handle) -> Result<Vec<Handle>, Failure> {
-    const MAX_PROPERTIES: u32 = 64;
-    let command = GetCapability {
-        capability: Capability::HANDLES,
-        property: first.0,
-        property_count: MAX_PROPERTIES,
-    };
-    match tpm.run(&command, []).map_err(failure::command)?.capability_data {
-        CapabilityData::Handles(handles) => Ok(handles.iter().collect()),
-        _ => Err(failure::command(unexpected())),
     }
 }
 

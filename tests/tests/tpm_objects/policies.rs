@@ -1,7 +1,7 @@
 //! Policies as values: their digests beside those of the commands, and what they unlock.
 
 use p256::ecdsa::signature::hazmat::PrehashSigner;
-use tpm2::commands::{LoadExternal, PolicyGetDigest, VerifySignature};
+use tpm2::commands::{PolicyGetDigest, VerifySignature};
 use tpm2::crypto::{policy_approval, signed_authorization};
 use tpm2::nv::{Access, By, Index};
 use tpm2::policy::{Consent, Responder, SignedRequest};
@@ -96,9 +96,7 @@ impl Responder for Answers<'_> {
 fn external<T: Transport>(tpm: &mut Tpm<T>) -> Result<Object> {
     let outside = Outside::new()?;
     let public = outside.public()?;
-    let (in_public, hierarchy) = (Tpm2b(public), Hierarchy::Owner);
-    let answer = tpm.run(&LoadExternal { in_private: None, in_public, hierarchy }, [])?;
-    Ok(answer.object_handle.named(tpm2::crypto::object_name(&public)?))
+    Ok(object::load_external(tpm, &public, None, Hierarchy::Owner)?.object())
 }
 
 /// The digest that a session of this type reaches when the policy runs in it.
@@ -355,6 +353,29 @@ fn with_policy(
     let steps = policy.steps().iter().filter_map(|step| PolicyStep::new(step).ok());
     file.policy = steps.collect();
     Ok(file)
+}
+
+#[test]
+fn key_is_made_persistent_evicted_and_loaded_from_outside() -> Result<()> {
+    let swtpm = start(Kind::NoCertificates)?;
+    let mut tpm = client(&swtpm)?;
+    let (handle, owner) = (Handle(0x8100_0042), Provision::Owner);
+    let made = primary(&mut tpm, &template::ecc_signing(Curve::NIST_P256, Alg::SHA256))?;
+    let kept = object::persist(&mut tpm, &made, handle, owner, Auth::EMPTY)?;
+    tpm.flush(made.handle())?;
+    signs(&mut tpm, &kept)?;
+    let found = object::persistent(&mut tpm, handle)?.context("a key")?;
+    assert_eq!(found.name(), made.name());
+    object::evict(&mut tpm, &kept, owner, Auth::EMPTY)?;
+    assert!(object::persistent(&mut tpm, handle)?.is_none());
+    let transient = Handle(0x8000_0000);
+    let refused = object::persist(&mut tpm, &made, transient, owner, Auth::EMPTY).unwrap_err();
+    assert!(matches!(refused.fault(), Fault::NotPersistent(_)), "{refused}");
+
+    let outside = Outside::new()?;
+    let whole = Some(outside.sensitive()?);
+    let whole = object::load_external(&mut tpm, &outside.public()?, whole, Hierarchy::Null)?;
+    signs(&mut tpm, &whole)
 }
 
 #[test]

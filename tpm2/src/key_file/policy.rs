@@ -3,20 +3,20 @@
 use super::{KeyFile, KeyFileError, PolicyStep, SignedPolicy};
 use crate::client::Tpm;
 use crate::commands::{
-    Authorized, Command, LoadExternal, PolicyAuthValue, PolicyAuthorize, PolicyCommandCode,
+    Authorized, Command, PolicyAuthValue, PolicyAuthorize, PolicyCommandCode,
     PolicyCounterTimer, PolicyCpHash, PolicyGetDigest, PolicyLocality, PolicyNameHash,
     PolicyNvWritten, PolicyPassword, PolicyPcr, PolicyPhysicalPresence, PolicyRestart,
     PolicyTemplate, VerifySignature,
 };
-use crate::crypto::{HashAlg, object_name, policy_approval};
+use crate::crypto::{HashAlg, policy_approval};
 use crate::error::{Error, Fault};
-use crate::object::kept;
+use crate::object::{kept, load_external};
 use crate::policy::{Policy, Step, StepVisitor, visit};
 use crate::session::Session;
 use crate::transport::Transport;
 use crate::types::{
-    CommandCode, Digest, DigestBuf, Entity, Handle, Hierarchy, Name, Nonce, Object, Public,
-    SessionHandle, Signature, VerifiedTicketBuf,
+    CommandCode, Digest, DigestBuf, Entity, Handle, Hierarchy, Name, Nonce, Public, SessionHandle,
+    Signature, VerifiedTicketBuf,
 };
 use crate::wire::{Reader, Tpm2b, Writer};
 
@@ -182,31 +182,25 @@ impl<'a> Approval<'a> {
         tpm: &mut Tpm<T>,
         policy_session: SessionHandle,
     ) -> Result<(), Error> {
-        let name = object_name(&self.key).map_err(Error::of::<PolicyAuthorize<'_>>)?;
         let hash = HashAlg::try_from(self.key.name_alg);
         let hash = hash.map_err(Error::of::<PolicyAuthorize<'_>>)?;
         let reached = tpm.run(&PolicyGetDigest { policy_session }, [])?.policy_digest;
         let approved = DigestBuf::from(reached);
         let to_sign = policy_approval(hash, Digest::from(&approved), self.policy_ref.octets());
-        let load = LoadExternal {
-            in_private: None,
-            in_public: Tpm2b(self.key),
-            hierarchy: Hierarchy::Owner,
-        };
-        let handle = tpm.run(&load, [])?.object_handle.handle();
+        let key = load_external(tpm, &self.key, None, Hierarchy::Owner)?;
         let verify = VerifySignature {
-            key_handle: Object::named(handle, name),
+            key_handle: key.object(),
             digest: Digest::from(&to_sign),
             signature: self.signature,
         };
         let ticket = tpm.run(&verify, []).map(|answer| VerifiedTicketBuf::from(answer.validation));
-        let ticket = kept(tpm, handle, ticket)?;
-        tpm.flush(handle)?;
+        let ticket = kept(tpm, key.handle(), ticket)?;
+        tpm.flush(key.handle())?;
         let command = PolicyAuthorize {
             policy_session,
             approved_policy: Digest::from(&approved),
             policy_ref: self.policy_ref,
-            key_sign: Name::from(&name),
+            key_sign: Name::from(key.name()),
             check_ticket: (&ticket).into(),
         };
         tpm.run(&command, []).map(drop)

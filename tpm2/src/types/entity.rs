@@ -1,4 +1,6 @@
-use super::{Handle, HandleKind, Hierarchy, NameBuf};
+use super::{
+    BaseHierarchy, Handle, HandleKind, Hierarchy, HierarchyAuth, NameBuf, NvAuth, Provision,
+};
 use crate::wire::{Malformed, Why};
 
 /// Something that a command's handle area can name.
@@ -149,7 +151,9 @@ macro_rules! any_entity_from {
         }
     )*};
 }
-any_entity_from!(Hierarchy, Lockout, NvIndex, Object, Pcr);
+any_entity_from!(
+    BaseHierarchy, Hierarchy, HierarchyAuth, Lockout, NvAuth, NvIndex, Object, Pcr, Provision
+);
 
 /// A PCR, whose Name is its handle, which is its number. Part 2 §9.7.
 #[doc(alias = "TPMI_DH_PCR")]

@@ -1,6 +1,6 @@
 //! The interface types of Part 2 §9: which entities a command takes.
 
-use super::{Act, Entity, Handle, NameBuf, NvIndex, Object, Pcr, SvnHierarchy};
+use super::{Act, Entity, Handle, Lockout, NameBuf, NvIndex, Object, Pcr, SvnHierarchy};
 use crate::wire::{Malformed, Marshal, Reader, TooLarge, Unmarshal, Why, Writer};
 
 /// One type for all that a handle of a command can be: some entities by their handles, some of other types.
@@ -77,6 +77,56 @@ macro_rules! parameter {
 }
 
 parameter!(Pcr);
+
+/// What every entity of one type is in another: `From`, and what only some are: `TryFrom`.
+macro_rules! conversions {
+    ($($from:ident { $($variant:ident),* } in $($to:ident),*;)*) => {
+        $(conversions! { @each $from { $($variant),* } $($to)* })*
+    };
+
+    (@each $from:ident $variants:tt $($to:ident)*) => {
+        $(conversions! { @one $from $variants $to })*
+    };
+
+    (@one $from:ident { $($variant:ident),* } $to:ident) => {
+        impl From<$from> for $to {
+            fn from(entity: $from) -> Self {
+                match entity {
+                    $($from::$variant => Self::$variant,)*
+                }
+            }
+        }
+
+        /// For those that have a counterpart.
+        impl TryFrom<$to> for $from {
+            type Error = Malformed;
+
+            fn try_from(entity: $to) -> Result<Self, Malformed> {
+                Self::from_handle(entity.handle())
+            }
+        }
+    };
+}
+
+conversions! {
+    BaseHierarchy { Owner, Endorsement, Platform } in Hierarchy, Enables, HierarchyAuth, HierarchyPolicy;
+    HierarchyAuth { Owner, Endorsement, Platform, Lockout } in HierarchyPolicy;
+    Provision { Owner, Platform } in Hierarchy, BaseHierarchy, Enables, HierarchyAuth, HierarchyPolicy, NvAuth;
+    ClearAuth { Lockout, Platform } in HierarchyAuth, HierarchyPolicy;
+}
+
+/// The lockout authorization, where it is one of several.
+macro_rules! lockout {
+    ($($name:ident),*) => {$(
+        impl From<Lockout> for $name {
+            fn from(_: Lockout) -> Self {
+                Self::Lockout
+            }
+        }
+    )*};
+}
+
+lockout!(HierarchyAuth, HierarchyPolicy, ClearAuth);
 
 interface! {
     /// A hierarchy. Part 2 §9.13.
