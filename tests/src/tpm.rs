@@ -15,9 +15,8 @@ use tpm2::session::{Auth, Salted, Session};
 use tpm2::template::policy;
 use tpm2::transport::{Retry, Tcti, Transport};
 use tpm2::types::{
-    AsymScheme, AuthValue, Data, Digest, Handle, Hierarchy, NameBuf, Nonce, Object,
-    ObjectAttributes, Public, ResponseCode, SensitiveCreate, SensitiveData, SessionHandle,
-    SessionType, Ticket,
+    AuthValue, Digest, Handle, Hierarchy, NameBuf, Object, ObjectAttributes, Public, ResponseCode,
+    SensitiveCreate, SensitiveData, SessionHandle, SessionType,
 };
 use tpm2::wire::{List, Tpm2b};
 use tpm2::{Tpm, template};
@@ -100,13 +99,7 @@ pub fn create<'a>(
     public: Public<'a>,
     sensitive: SensitiveCreate<'a>,
 ) -> CreatePrimary<'a> {
-    CreatePrimary {
-        primary_handle,
-        in_sensitive: Tpm2b(sensitive),
-        in_public: Tpm2b(public),
-        outside_info: Data::EMPTY,
-        creation_pcr: List::new(&[]),
-    }
+    CreatePrimary { in_sensitive: Tpm2b(sensitive), ..CreatePrimary::of(primary_handle, public) }
 }
 
 /// A key that was created and its Name, which was computed here.
@@ -117,14 +110,7 @@ pub fn load<T: Transport>(tpm: &mut Tpm<T>, command: &CreatePrimary<'_>) -> Resu
 
 /// What authorizes an endorsement key's use, or the first half of it.
 pub fn policy_secret(policy_session: SessionHandle) -> PolicySecret<'static> {
-    PolicySecret {
-        auth_handle: Hierarchy::Endorsement.into(),
-        policy_session,
-        nonce_tpm: Nonce::EMPTY,
-        cp_hash_a: Digest::EMPTY,
-        policy_ref: Nonce::EMPTY,
-        expiration: 0,
-    }
+    PolicySecret::of(Hierarchy::Endorsement, policy_session)
 }
 
 /// The two branches of the high range's policy with SHA-384.
@@ -158,12 +144,7 @@ pub fn activate(key: Object, ek: Object, credential: &Credential) -> ActivateCre
 
 /// Signs a digest by the key's own scheme.
 pub fn sign(key: Object, digest: &[u8]) -> Sign<'_> {
-    Sign {
-        key_handle: key,
-        digest: Digest::new(digest).expect("a digest"),
-        in_scheme: AsymScheme::Null,
-        validation: Ticket::NO_HASHCHECK,
-    }
+    Sign::digest(key, Digest::new(digest).expect("a digest"))
 }
 
 /// Reads a public area.

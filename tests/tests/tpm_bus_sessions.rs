@@ -205,7 +205,7 @@ impl<T: Transport> Bench<T> {
         self.bus.0.target.set(0);
         self.tpm.flush(handle)?;
         match done {
-            Err(error) if matches!(error.fault(), Fault::Unprotectable) => Ok(None),
+            Err(error) if matches!(error.fault(), Fault::Unprotectable(_)) => Ok(None),
             done => Ok(Some(done)),
         }
     }

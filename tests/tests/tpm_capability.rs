@@ -8,7 +8,7 @@ use tests::tpm::{Way, client, start, way};
 use tpm2::commands::{COMMANDS, Command, GetCapability, frame};
 use tpm2::crypto::HashAlg;
 use tpm2::transport::Transport;
-use tpm2::types::{Alg, Curve, HandleKind, Property, SessionType};
+use tpm2::types::{Alg, Curve, Entity, HandleKind, Property, SessionType};
 use tpm2::{Tpm, capability};
 
 /// Asks for at most three values at a time.

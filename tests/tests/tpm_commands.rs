@@ -35,10 +35,10 @@ fn a_command_without_room_for_sessions_is_not_sent_under_one() -> Result<()> {
     let before = recording.exchanges().len();
     let flush = FlushContext { flush_handle: session.handle().handle() };
     let refused = tpm.secured(&mut session).run(&flush, []).unwrap_err();
-    assert!(matches!(refused.fault(), Fault::Unprotectable), "{refused}");
+    assert!(matches!(refused.fault(), Fault::Unprotectable(_)), "{refused}");
     let again = Start { startup_type: Startup::CLEAR };
     let refused = tpm.secured(&mut session).run(&again, []).unwrap_err();
-    assert!(matches!(refused.fault(), Fault::Unprotectable), "{refused}");
+    assert!(matches!(refused.fault(), Fault::Unprotectable(_)), "{refused}");
     assert_eq!(recording.exchanges().len(), before);
     Ok(())
 }
@@ -51,13 +51,13 @@ fn a_policy_session_that_could_do_nothing_does_not_ride() -> Result<()> {
     let mut clear = salted(&mut tpm, SessionType::POLICY, Encryption::Off)?;
     let before = recording.exchanges().len();
     let refused = tpm.secured(&mut clear).run(&RANDOM, []).unwrap_err();
-    assert!(matches!(refused.fault(), Fault::Unprotectable), "{refused}");
+    assert!(matches!(refused.fault(), Fault::Unprotectable(_)), "{refused}");
     assert_eq!(recording.exchanges().len(), before);
     let mut cipher = salted(&mut tpm, SessionType::POLICY, Encryption::On)?;
     tpm.secured(&mut cipher).run(&RANDOM, [])?;
     let test = SelfTest { full_test: false };
     let refused = tpm.secured(&mut cipher).run(&test, []).unwrap_err();
-    assert!(matches!(refused.fault(), Fault::Unprotectable), "{refused}");
+    assert!(matches!(refused.fault(), Fault::Unprotectable(_)), "{refused}");
     Ok(())
 }
 

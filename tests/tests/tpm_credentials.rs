@@ -11,14 +11,15 @@ use tests::tpm::{
     RANDOM, activate, client, create_join_key, ek_kind, load, persistent_ek, satisfy, sign, start,
     start_tcp,
 };
-use tpm2::commands::{ActivateCredential, Command, LoadExternal, Shutdown};
+use tpm2::commands::{ActivateCredential, Command, HierarchyChangeAuth, LoadExternal, Shutdown};
 use tpm2::crypto::{HashAlg, make_credential, object_name};
-use tpm2::endorsement::ek_public_key;
+use tpm2::endorsement::{self, Passwords, ek_public_key};
+use tpm2::object::Loaded;
 use tpm2::session::{Auth, Encryption, SaltKey};
 use tpm2::transport::{Record, Recording, Retry, Swtpm as Socket, Tcti, Transport};
 use tpm2::types::*;
 use tpm2::wire::{Tpm2b, Unmarshal, Writer};
-use tpm2::{Fault, Tpm};
+use tpm2::{Fault, Tpm, capability};
 
 /// TPMs with each kind of endorsement key at a persistent handle.
 const KEYS: [(Kind, &str, &str); 3] = [
@@ -178,6 +179,39 @@ fn activate_by_password<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<u8>> {
     let mut session = tpm.start_salted_session(SessionType::HMAC, &salt, Encryption::On)?;
     let answer = tpm.secured(&mut session).run(&command, [Auth::EMPTY, Auth::EMPTY])?;
     Ok(answer.cert_info.octets().to_vec())
+}
+
+/// In one call, with and without a password of the endorsement hierarchy; the secret is not on the bus, and nothing stays.
+#[test]
+fn credential_is_activated_in_one_call() -> Result<()> {
+    for ((kind, name, _), password) in KEYS.into_iter().zip([&b""[..], b"", b"endorsement"]) {
+        let swtpm = start(kind)?;
+        let recording = Recording::default();
+        let mut tpm = Tpm::new(Record::new(tests::tpm::way(&swtpm)?, recording.clone()));
+        let new_auth = AuthValue::new(password)?;
+        let change = HierarchyChangeAuth { auth_handle: HierarchyAuth::Endorsement, new_auth };
+        tpm.run(&change, [Auth::EMPTY])?;
+        let (kind, ek) = (ek_kind(name), persistent_ek(&mut tpm, name)?);
+        let key = tpm.run(&create_join_key(&[1; 32]), [Auth::password(password)])?;
+        let key = Loaded::new(key.object_handle.handle(), &key.out_public.0)?;
+        let credential = make_credential(&ek.public()?, key.name(), &SECRET)?;
+        let passwords = Passwords { endorsement: password, ..Passwords::NONE };
+        let object = key.object();
+        let mut open = |credential: &_| {
+            endorsement::activate(&mut tpm, (kind, &ek), object, Auth::EMPTY, credential, passwords)
+        };
+        assert_eq!(open(&credential)?.expose(), SECRET);
+        let other = make_credential(&ek.public()?, ek.name(), &SECRET)?;
+        assert_eq!(open(&other).unwrap_err().refusal(), Some(ResponseCode::INTEGRITY));
+        for exchange in recording.exchanges() {
+            ensure!(!exchange.response.windows(32).any(|octets| octets == SECRET), "on the bus");
+        }
+        tpm.flush(key.handle())?;
+        for kind in [HandleKind::TRANSIENT, HandleKind::HMAC_SESSION] {
+            assert_eq!(capability::handles(&mut tpm, kind)?, [], "{kind:?}");
+        }
+    }
+    Ok(())
 }
 
 #[test]

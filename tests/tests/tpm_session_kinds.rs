@@ -18,7 +18,7 @@ use tpm2::session::{
 use tpm2::template::join_key;
 use tpm2::transport::{Record, Recording, Transport};
 use tpm2::types::*;
-use tpm2::{Fault, Tpm};
+use tpm2::{Fault, Protection, Tpm};
 
 const VALUE: &[u8] = b"an authorization value\0\0";
 const CIPHERS: [Cipher; 4] = [Cipher::Aes128, Cipher::Aes192, Cipher::Aes256, Cipher::Xor];
@@ -259,9 +259,9 @@ fn a_policy_session_with_a_key_proves_the_value_and_never_shows_it() -> Result<(
             tpm.run(&PolicyPassword { policy_session }, [])?;
             let sent = recording.exchanges().len();
             let refused = tpm.run(&sign(entity, &[1; 32]), [session.session().auth(VALUE)]);
-            assert!(matches!(refused.unwrap_err().fault(), Fault::Unprotectable));
+            assert!(matches!(refused.unwrap_err().fault(), Fault::Unprotectable(_)));
             let refused = tpm.secured(&mut session).run(&RANDOM, []);
-            assert!(matches!(refused.unwrap_err().fault(), Fault::Unprotectable));
+            assert!(matches!(refused.unwrap_err().fault(), Fault::Unprotectable(_)));
             assert_eq!(recording.exchanges().len(), sent, "nothing was sent");
             tpm.flush(policy_session.handle())?;
         }
@@ -276,16 +276,23 @@ fn useless_session_is_refused_before_sending() -> Result<()> {
     let entity = key(&mut tpm, 1, Digest::EMPTY)?;
     let mut trial = tpm.start(&NewSession::trial(HashAlg::Sha256))?;
     let mut policy = tpm.start(&NewSession::policy(HashAlg::Sha256))?;
+    let mut hmac = tpm.start(&NewSession::hmac(HashAlg::Sha256))?;
     let sent = recording.exchanges().len();
     let command = sign(entity, &[1; 32]);
-    for refused in [
-        tpm.run(&command, [trial.auth(VALUE)]).map(|_| ()),
-        tpm.run(&command, [policy.auth(VALUE).audited(Audit::Extend)]).map(|_| ()),
-        tpm.run_with(&command, [Auth::password(VALUE)], [policy.ride()]).map(|_| ()),
-        tpm.run_with(&command, [Auth::password(VALUE)], [Auth::EMPTY]).map(|_| ()),
+    let mut beside = |rider: Auth<'_>| {
+        tpm.run_with(&command, [Auth::password(VALUE)], [rider]).map(drop).unwrap_err()
+    };
+    for (error, reason) in [
+        (beside(Auth::EMPTY), Protection::Password),
+        (beside(trial.ride().audited(Audit::Extend)), Protection::NotHmac),
+        (beside(policy.ride()), Protection::Idle),
+        (beside(hmac.ride().audited(Audit::Never)), Protection::Idle),
+        (tpm.run(&command, [trial.auth(VALUE)]).unwrap_err(), Protection::Trial),
     ] {
-        let error = refused.unwrap_err();
-        assert!(matches!(error.fault(), Fault::Unprotectable), "{error}");
+        assert!(
+            matches!(error.fault(), Fault::Unprotectable(given) if *given == reason),
+            "{error}"
+        );
     }
     assert_eq!(recording.exchanges().len(), sent);
     Ok(())

@@ -48,10 +48,7 @@ pub fn properties<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<TaggedProperty>,
 ///
 /// # Errors
 /// As [`properties`].
-pub fn property<T: Transport>(
-    tpm: &mut Tpm<T>,
-    property: Property,
-) -> Result<Option<u32>, Error> {
+pub fn property<T: Transport>(tpm: &mut Tpm<T>, property: Property) -> Result<Option<u32>, Error> {
     let found = tagged(tpm, property.0, property.0)?;
     Ok(found.first().map(|found| found.value))
 }

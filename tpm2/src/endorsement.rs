@@ -1,6 +1,7 @@
 //! The endorsement keys of a TPM: where their certificates are, and how to come to the key that belongs to one. EK
 //! credential profile 2.6 §2.2, Registry of reserved TPM 2.0 handles §2.2.
 
+mod activate;
 mod chain;
 mod nv;
 mod passwords;
@@ -8,6 +9,7 @@ mod passwords;
 use std::fmt;
 use std::vec::Vec;
 
+pub use activate::{activate, satisfy};
 pub use chain::{Chain, MAX_CHAIN, chain};
 pub use nv::{certificate, read};
 use passwords::Proof;

@@ -38,8 +38,8 @@ pub enum Fault {
     NotPersistent(Handle),
     /// An entity without a Name was used under a session.
     Unnamed,
-    /// The session cannot protect this command, which was therefore not sent.
-    Unprotectable,
+    /// A session cannot protect this command, which was therefore not sent.
+    Unprotectable(Protection),
     /// Not sent: a policy without a step protects nothing.
     NoPolicy,
     /// A policy has no digest, which is needed here; nothing was sent.
@@ -52,6 +52,44 @@ pub enum Fault {
     Unsupported(&'static str),
     /// No secret can be shared through the key that the session was to be salted to.
     Salt(crate::crypto::SharingError),
+}
+
+/// Why a session cannot protect a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Protection {
+    /// The command cannot have sessions, or not so many.
+    NoRoom,
+    /// A password authorizes, and can do nothing else.
+    Password,
+    /// A trial session computes a policy's digest only.
+    Trial,
+    /// Only HMAC sessions audit.
+    NotHmac,
+    /// Another session of the command audits.
+    SecondAudit,
+    /// A session that rides along must do something. This one finds nothing to encrypt, and cannot audit, since it is a policy
+    /// session, or may not ([`Audit::Never`](crate::session::Audit::Never)).
+    Idle,
+    /// The session's policy asks for a password in the clear: a session that is salted, bound or has a cipher would lose its
+    /// HMAC, and one that rides along has no password to show.
+    PasswordInClear,
+}
+
+impl fmt::Display for Protection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoRoom => "the command cannot have this session",
+            Self::Password => "a password cannot protect a command",
+            Self::Trial => "a trial session cannot protect a command",
+            Self::NotHmac => "only an HMAC session can audit",
+            Self::SecondAudit => "only one session can audit",
+            Self::Idle => "the session has nothing to encrypt and does not audit",
+            Self::PasswordInClear => {
+                "the session's policy asks for a password in the clear, which such a session cannot give"
+            }
+        })
+    }
 }
 
 impl Error {
@@ -139,7 +177,7 @@ impl fmt::Display for Error {
                 write!(f, "not sent: {:#010x} is not a persistent handle", handle.0)
             }
             Fault::Unnamed => f.write_str("not sent: an entity without a Name under a session"),
-            Fault::Unprotectable => f.write_str("not sent: the session cannot protect it"),
+            Fault::Unprotectable(reason) => write!(f, "not sent: {reason}"),
             Fault::NoPolicy => f.write_str("not sent: a policy without a step protects nothing"),
             Fault::Policy(error) => write!(f, "not sent: {error}"),
             Fault::Unanswered(what) => write!(f, "not sent: the policy asks for {what}"),

@@ -97,4 +97,4 @@ pub mod wire;
 #[cfg(feature = "std")]
 pub use client::{Secured, Tpm};
 #[cfg(feature = "std")]
-pub use error::{Error, Fault};
+pub use error::{Error, Fault, Protection};

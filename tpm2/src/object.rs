@@ -179,11 +179,8 @@ pub fn persist<T: Transport>(
     if handle.kind() != HandleKind::PERSISTENT {
         return Err(Error::of::<EvictControl>(Fault::NotPersistent(handle)));
     }
-    let command = EvictControl {
-        auth: hierarchy,
-        object_handle: object.object(),
-        persistent_handle: handle,
-    };
+    let command =
+        EvictControl { auth: hierarchy, object_handle: object.object(), persistent_handle: handle };
     tpm.run(&command, [auth])?;
     Ok(Loaded { handle, ..object.clone() })
 }
@@ -214,11 +211,8 @@ pub fn load_external<T: Transport>(
     sensitive: Option<Sensitive<'_>>,
     hierarchy: Hierarchy,
 ) -> Result<Loaded, Error> {
-    let command = LoadExternal {
-        in_private: sensitive.map(Tpm2b),
-        in_public: Tpm2b(*public),
-        hierarchy,
-    };
+    let command =
+        LoadExternal { in_private: sensitive.map(Tpm2b), in_public: Tpm2b(*public), hierarchy };
     let handle = tpm.run(&command, [])?.object_handle.handle();
     let loaded = Loaded::new(handle, public).map_err(Error::of::<LoadExternal<'_>>);
     kept(tpm, handle, loaded)

@@ -191,8 +191,7 @@ pub(super) fn handles<T: Transport>(
     let left = match through {
         Through::Manager => Vec::new(),
         Through::Nothing => {
-            let mut loaded =
-                |kind| capability::handles(tpm, kind).map_err(failure::command);
+            let mut loaded = |kind| capability::handles(tpm, kind).map_err(failure::command);
             [loaded(HandleKind::TRANSIENT)?, loaded(HandleKind::HMAC_SESSION)?].concat()
         }
     };

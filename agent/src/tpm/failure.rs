@@ -29,7 +29,7 @@ pub(crate) fn command(error: tpm2::Error) -> Failure {
         (Some(ResponseCode::LOCKOUT | ResponseCode::NV_RATE), _) => Exit::Busy,
         (Some(code), _) if code.is_retry() || code.is_full() => Exit::Busy,
         (_, Fault::Forged | Fault::Malformed(_) | Fault::Unwritten(_)) => Exit::Data,
-        (_, Fault::TooLarge | Fault::TooLong(_) | Fault::Unnamed | Fault::Unprotectable) => {
+        (_, Fault::TooLarge | Fault::TooLong(_) | Fault::Unnamed | Fault::Unprotectable(_)) => {
             Exit::Bug
         }
         _ => Exit::Io,

@@ -53,6 +53,23 @@ pub fn marshal<C: Authorized<N>, const N: usize>(
     Ok(len)
 }
 
+/// The code of a command, as far as there is one.
+#[must_use]
+pub fn code(command: &[u8]) -> Option<CommandCode> {
+    number(command).map(CommandCode)
+}
+
+/// The code of an answer, as far as there is one.
+#[must_use]
+pub fn response_code(answer: &[u8]) -> Option<ResponseCode> {
+    number(answer).map(ResponseCode)
+}
+
+/// What stands behind tag and size.
+fn number(octets: &[u8]) -> Option<u32> {
+    octets.get(6..).and_then(<[u8]>::first_chunk).map(|octets| u32::from_be_bytes(*octets))
+}
+
 /// The parts of a command, as they lie on the wire.
 #[derive(Clone, Copy)]
 pub struct Question<'c> {

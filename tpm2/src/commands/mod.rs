@@ -26,6 +26,7 @@ mod startup;
 mod symmetric;
 mod testing;
 mod timer;
+mod usual;
 mod vendor;
 
 use core::fmt;

@@ -3,10 +3,9 @@
 use super::{KeyFile, KeyFileError, PolicyStep, SignedPolicy};
 use crate::client::Tpm;
 use crate::commands::{
-    Authorized, Command, PolicyAuthValue, PolicyAuthorize, PolicyCommandCode,
-    PolicyCounterTimer, PolicyCpHash, PolicyGetDigest, PolicyLocality, PolicyNameHash,
-    PolicyNvWritten, PolicyPassword, PolicyPcr, PolicyPhysicalPresence, PolicyRestart,
-    PolicyTemplate, VerifySignature,
+    Authorized, Command, PolicyAuthValue, PolicyAuthorize, PolicyCommandCode, PolicyCounterTimer,
+    PolicyCpHash, PolicyGetDigest, PolicyLocality, PolicyNameHash, PolicyNvWritten, PolicyPassword,
+    PolicyPcr, PolicyPhysicalPresence, PolicyRestart, PolicyTemplate, VerifySignature,
 };
 use crate::crypto::{HashAlg, policy_approval};
 use crate::error::{Error, Fault};

@@ -159,14 +159,8 @@ impl<T: Transport, R: Responder> Running<'_, T, R> {
             Step::Signed { key, policy_ref } => self.signed(&key, policy_ref),
             Step::Authorize { key, policy_ref } => self.authorized(key, policy_ref),
             Step::Secret { entity, policy_ref } => {
-                let command = PolicySecret {
-                    auth_handle: entity,
-                    policy_session,
-                    nonce_tpm: Nonce::EMPTY,
-                    cp_hash_a: Digest::EMPTY,
-                    policy_ref,
-                    expiration: 0,
-                };
+                let command =
+                    PolicySecret { policy_ref, ..PolicySecret::of(entity, policy_session) };
                 self.tpm.run(&command, [self.responder.authorize(&entity)]).map(drop)
             }
             Step::Nv { by: auth_handle, index: nv_index, operand, offset, operation } => {

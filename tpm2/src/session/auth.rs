@@ -53,6 +53,8 @@ pub enum Audit {
     Exclusive,
     /// The audit restarts with this command, and from here on the session is exclusive.
     Reset,
+    /// The session does not audit: where it rides along and has nothing to encrypt, the command is refused before it is sent.
+    Never,
 }
 
 impl<'s> Auth<'s> {
@@ -158,6 +160,7 @@ impl Audit {
             Self::Extend => SessionAttributes::AUDIT,
             Self::Exclusive => SessionAttributes::AUDIT.with(SessionAttributes::AUDIT_EXCLUSIVE),
             Self::Reset => SessionAttributes::AUDIT.with(SessionAttributes::AUDIT_RESET),
+            Self::Never => SessionAttributes::NONE,
         }
     }
 }

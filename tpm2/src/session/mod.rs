@@ -183,6 +183,10 @@ impl Session {
 
     /// Goes along on a command that others authorize, to encrypt, prove or audit. See
     /// [`Tpm::run_with`](crate::Tpm::run_with).
+    ///
+    /// A session that rides along must do something. An HMAC session that finds nothing to encrypt therefore audits: its digest
+    /// grows, the TPM no longer takes it as bound, and another session loses its exclusivity. Unless this is wanted, add
+    /// [`audited(Audit::Never)`](Auth::audited): then such a command is refused before it is sent.
     pub const fn ride(&mut self) -> Auth<'_> {
         Auth::lent(self, &[])
     }

@@ -3,7 +3,7 @@
 use super::{Cipher, Direction, Session, without_trailing_zeros};
 use crate::crypto::cfb::Aes;
 use crate::crypto::{kdfa, xor};
-use crate::error::Fault;
+use crate::error::{Fault, Protection};
 use crate::wire::{Malformed, Why};
 
 /// Encrypts the first parameter of a command, or decrypts that of an answer. The value of what the session authorizes is part of the key, whether or not it
@@ -16,7 +16,7 @@ pub(super) fn crypt(
     way: Direction,
 ) -> Result<(), Fault> {
     let value = [session.key.expose(), without_trailing_zeros(secret)];
-    let aes = match session.cipher.ok_or(Fault::Unprotectable)? {
+    let aes = match session.cipher.ok_or(Fault::Unprotectable(Protection::Idle))? {
         Cipher::Aes128 => Aes::Aes128,
         Cipher::Aes192 => Aes::Aes192,
         Cipher::Aes256 => Aes::Aes256,
@@ -27,12 +27,15 @@ pub(super) fn crypt(
     let bits = aes.key_bits().saturating_add(128);
     let derived =
         kdfa(session.hash, &value, b"CFB", newer, older, bits).map_err(|_| Fault::TooLarge)?;
-    let (key, iv) = derived.expose().split_at_checked(aes.key_len()).ok_or(Fault::Unprotectable)?;
+    let (key, iv) = derived
+        .expose()
+        .split_at_checked(aes.key_len())
+        .ok_or(Fault::Unprotectable(Protection::Idle))?;
     match way {
         Direction::Answer => aes.decrypt(key, iv, content),
         Direction::Command | Direction::Both | Direction::Neither => aes.encrypt(key, iv, content),
     }
-    .map_err(|_| Fault::Unprotectable)
+    .map_err(|_| Fault::Unprotectable(Protection::Idle))
 }
 
 /// The content of the first parameter, without its size, which is never encrypted.

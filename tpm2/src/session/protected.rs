@@ -11,7 +11,7 @@ use super::{
 };
 use crate::commands::{AnyCommand, CommandInfo, Effect};
 use crate::crypto::HashAlg;
-use crate::error::Fault;
+use crate::error::{Fault, Protection};
 use crate::types::{
     AuthCommand, AuthResponse, AuthValue, DigestBuf, Entity, Handle, NameBuf, ResponseCode,
     SecretBuf, SessionAttributes, SessionType, Structure,
@@ -66,7 +66,7 @@ impl<'a, 's> Protected<'a, 's> {
             renewed: None,
         };
         if frame.auths.len() > MAX_SESSIONS || (!frame.auths.is_empty() && !frame.info.sessions) {
-            return Err(Fault::Unprotectable);
+            return Err(Fault::Unprotectable(Protection::NoRoom));
         }
         frame.decide()?;
         Ok(frame)
@@ -82,7 +82,11 @@ impl<'a, 's> Protected<'a, 's> {
         {
             let authorizes = index < self.info.authorizations;
             let Kind::Session(used) = &mut auth.0 else {
-                if authorizes { continue } else { return Err(Fault::Unprotectable) }
+                if authorizes {
+                    continue;
+                } else {
+                    return Err(Fault::Unprotectable(Protection::Password));
+                }
             };
             AuthValue::new(used.secret)?;
             let base = used.session.continues();
@@ -93,24 +97,34 @@ impl<'a, 's> Protected<'a, 's> {
             if used.may(Direction::Answer) && core::mem::take(&mut response) {
                 decision.attributes = decision.attributes.with(SessionAttributes::ENCRYPT);
             }
+            let idle = !authorizes && decision.attributes == base;
             let audit = match used.audit {
-                None if !authorizes && decision.attributes == base => Some(Audit::Extend),
+                None if idle && used.session.get().kind == SessionType::HMAC => Some(Audit::Extend),
+                None | Some(Audit::Never) if idle => {
+                    return Err(Fault::Unprotectable(Protection::Idle));
+                }
+                Some(Audit::Never) | None => None,
                 audit => audit,
             };
             if let Some(audit) = audit {
                 decision.attributes = decision.attributes.with(audit.attributes());
-                let second = core::mem::replace(&mut audited, true);
-                if second || used.session.get().kind != SessionType::HMAC {
-                    return Err(Fault::Unprotectable);
+                if used.session.get().kind != SessionType::HMAC {
+                    return Err(Fault::Unprotectable(Protection::NotHmac));
+                }
+                if core::mem::replace(&mut audited, true) {
+                    return Err(Fault::Unprotectable(Protection::SecondAudit));
                 }
             }
             if !authorizes {
                 used.secret = &[];
             }
             let session = used.session.get_mut();
+            if session.kind == SessionType::TRIAL {
+                return Err(Fault::Unprotectable(Protection::Trial));
+            }
             let password_rides = !authorizes && session.proof == Proof::Password;
-            if session.kind == SessionType::TRIAL || session.is_betrayed() || password_rides {
-                return Err(Fault::Unprotectable);
+            if session.is_betrayed() || password_rides {
+                return Err(Fault::Unprotectable(Protection::PasswordInClear));
             }
             let name = self.entities.name(index);
             decision.includes_value = authorizes && session.includes(name, used.secret);

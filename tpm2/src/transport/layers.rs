@@ -42,7 +42,7 @@ impl<T: Transport> Transport for Retry<T> {
         loop {
             let len = self.inner.exchange(command, response)?;
             let answer = response.get(..len).unwrap_or_default();
-            let retry = response_code(answer).is_some_and(ResponseCode::is_retry);
+            let retry = frame::response_code(answer).is_some_and(ResponseCode::is_retry);
             if !retry || left.is_zero() {
                 return Ok(len);
             }
@@ -56,13 +56,6 @@ impl<T: Transport> Transport for Retry<T> {
     fn is_managed(&self) -> bool {
         self.inner.is_managed()
     }
-}
-
-fn response_code(response: &[u8]) -> Option<ResponseCode> {
-    response
-        .get(6..)
-        .and_then(<[u8]>::first_chunk)
-        .map(|octets| ResponseCode(u32::from_be_bytes(*octets)))
 }
 
 /// A command and its answer.
@@ -120,6 +113,51 @@ impl<T: Transport> Transport for Record<T> {
 
     fn is_managed(&self) -> bool {
         self.inner.is_managed()
+    }
+}
+
+/// Shows every exchange to a function, such as one that logs it.
+///
+/// ```no_run
+/// use tpm2::commands::frame;
+/// use tpm2::transport::{Log, Tcti};
+///
+/// let inner = "device:/dev/tpmrm0".parse::<Tcti>()?.open()?;
+/// let mut tpm = tpm2::Tpm::new(Log::new(inner, |command, answer| match answer {
+///     // Names and values, and no secrets.
+///     Ok(answer) => eprintln!("{}", frame::show(command, answer)),
+///     Err(error) => eprintln!("{:?}: {error}", frame::code(command)),
+/// }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Log<T, F> {
+    inner: T,
+    log: F,
+}
+
+impl<T: Transport, F: FnMut(&[u8], Result<&[u8], &io::Error>)> Log<T, F> {
+    /// A layer over `inner` that calls `log` with each command and its answer, passwords included.
+    pub const fn new(inner: T, log: F) -> Self {
+        Self { inner, log }
+    }
+}
+
+impl<T: Transport, F: FnMut(&[u8], Result<&[u8], &io::Error>)> Transport for Log<T, F> {
+    fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
+        let exchanged = self.inner.exchange(command, response);
+        let len = exchanged.as_ref().map(|len| *len);
+        (self.log)(command, len.map(|len| response.get(..len).unwrap_or_default()));
+        exchanged
+    }
+
+    fn is_managed(&self) -> bool {
+        self.inner.is_managed()
+    }
+}
+
+impl<T: fmt::Debug, F> fmt::Debug for Log<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("inner", &self.inner).finish_non_exhaustive()
     }
 }
 

@@ -13,7 +13,7 @@ use std::boxed::Box;
 use std::io;
 
 pub use device::Device;
-pub use layers::{Exchange, Record, Recording, Replay, Retry};
+pub use layers::{Exchange, Log, Record, Recording, Replay, Retry};
 pub use swtpm::Swtpm;
 pub use tcti::{OpenError, Tcti, TctiError};
 

@@ -56,6 +56,20 @@ fn an_answer_that_is_cut_short_is_not_taken_for_the_one_before() {
 }
 
 #[test]
+fn log_sees_each_exchange_and_each_failure() {
+    let script = Script { answers: vec![four_random_octets()], said: 0 };
+    let mut seen = Vec::new();
+    let mut log = Log::new(script, |command: &[u8], answer: Result<&[u8], &io::Error>| {
+        seen.push((command.to_vec(), answer.map(<[u8]>::to_vec).map_err(io::Error::kind)));
+    });
+    let mut response = [0; 64];
+    assert_eq!(log.exchange(b"first", &mut response).unwrap(), four_random_octets().len());
+    log.exchange(b"second", &mut response).unwrap_err();
+    let first = (b"first".to_vec(), Ok(four_random_octets()));
+    assert_eq!(seen, [first, (b"second".to_vec(), Err(io::ErrorKind::BrokenPipe))]);
+}
+
+#[test]
 fn a_transport_that_claims_more_than_there_is_room_for_is_not_believed() {
     struct Boaster;
     impl Transport for Boaster {

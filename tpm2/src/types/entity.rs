@@ -152,7 +152,15 @@ macro_rules! any_entity_from {
     )*};
 }
 any_entity_from!(
-    BaseHierarchy, Hierarchy, HierarchyAuth, Lockout, NvAuth, NvIndex, Object, Pcr, Provision
+    BaseHierarchy,
+    Hierarchy,
+    HierarchyAuth,
+    Lockout,
+    NvAuth,
+    NvIndex,
+    Object,
+    Pcr,
+    Provision
 );
 
 /// A PCR, whose Name is its handle, which is its number. Part 2 §9.7.

@@ -1,18 +1,13 @@
 //! The session that guards a join, salted to the endorsement key, and how the EK comes to be authorized.
 
 use host::exit::{Exit, Failure};
-use tpm2::commands::{ActivateCredential, ActivateCredentialResponse, PolicyOr, PolicySecret};
+use tpm2::commands::{ActivateCredential, ActivateCredentialResponse};
 use tpm2::crypto::HashAlg;
 use tpm2::endorsement::{self, EkKind};
 use tpm2::object::Loaded;
 use tpm2::session::{Auth, Encryption, Salted, Session};
-use tpm2::template::policy;
 use tpm2::transport::Transport;
-use tpm2::types::{
-    Alg, Digest, Entity, Hierarchy, NameBuf, Nonce, Object, ResponseCode, SecretBuf, SessionHandle,
-    SessionType,
-};
-use tpm2::wire::List;
+use tpm2::types::{Alg, Entity, NameBuf, Object, ResponseCode, SecretBuf, SessionType};
 use tpm2::{Fault, Tpm};
 
 use super::{JoinKey, KnownEk};
@@ -152,32 +147,25 @@ impl Guard {
         }
     }
 
-    /// Satisfies the policy of an EK of this kind: PolicySecret of the endorsement hierarchy, and for the high range the
-    /// choice of that branch. EK profile §2.2 and annex B.
+    /// Satisfies the policy of an EK of this kind.
     pub(super) fn satisfy<T: Transport>(
         self,
         tpm: &mut Tpm<T>,
         kind: &EkKind,
         name_alg: Alg,
     ) -> Result<Authority, tpm2::Error> {
-        let (authority, handle) = match self {
+        match self {
             Self::Policy(session) => {
-                let handle = session.handle();
-                tpm.run(&policy_secret(handle), [Auth::EMPTY])?;
-                (Authority::Guard(session), handle)
+                endorsement::satisfy(tpm, kind, name_alg, session.handle(), Auth::EMPTY)?;
+                Ok(Authority::Guard(session))
             }
             Self::Password { session: mut guard, password } => {
                 let policy = tpm.start_session(SessionType::POLICY, hash(name_alg)?)?;
-                let handle = policy.handle();
                 let auth = guard.session().auth(password.expose());
-                tpm.run(&policy_secret(handle), [auth])?;
-                (Authority::Policy { guard, policy: Box::new(policy) }, handle)
+                endorsement::satisfy(tpm, kind, name_alg, policy.handle(), auth)?;
+                Ok(Authority::Policy { guard, policy: Box::new(policy) })
             }
-        };
-        if kind.has_user_with_auth() {
-            choose_branch(tpm, handle, name_alg)?;
         }
-        Ok(authority)
     }
 }
 
@@ -214,33 +202,7 @@ impl Authority {
     }
 }
 
-fn policy_secret(policy_session: SessionHandle) -> PolicySecret<'static> {
-    PolicySecret {
-        auth_handle: Hierarchy::Endorsement.into(),
-        policy_session,
-        nonce_tpm: Nonce::EMPTY,
-        cp_hash_a: Digest::EMPTY,
-        policy_ref: Nonce::EMPTY,
-        expiration: 0,
-    }
-}
-
 fn hash(name_alg: Alg) -> Result<HashAlg, tpm2::Error> {
     let code = <tpm2::commands::StartAuthSession<'_> as tpm2::commands::Command>::INFO.code;
     HashAlg::try_from(name_alg).map_err(|malformed| tpm2::Error::new(code, malformed.into()))
-}
-
-/// The high range's policy is one of two branches; ours is the first. EK profile annex B.
-fn choose_branch<T: Transport>(
-    tpm: &mut Tpm<T>,
-    policy_session: SessionHandle,
-    name_alg: Alg,
-) -> Result<(), tpm2::Error> {
-    let branches: [Digest<'static>; 2] = match name_alg {
-        Alg::SHA256 => [(&policy::A_SHA256).into(), (&policy::C_SHA256).into()],
-        Alg::SHA384 => [(&policy::A_SHA384).into(), (&policy::C_SHA384).into()],
-        _ => [(&policy::A_SHA512).into(), (&policy::C_SHA512).into()],
-    };
-    let command = PolicyOr { policy_session, p_hash_list: List::new(&branches) };
-    tpm.run(&command, []).map(|_| ())
 }

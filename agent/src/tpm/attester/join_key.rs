@@ -7,7 +7,7 @@ use tpm2::endorsement::ephemeral_session;
 use tpm2::session::Auth;
 use tpm2::template;
 use tpm2::transport::Transport;
-use tpm2::types::{AsymScheme, Data, Hierarchy, Object, SensitiveCreate, Signature, Ticket};
+use tpm2::types::{Data, Hierarchy, Object, SensitiveCreate, Signature};
 use tpm2::wire::{List, Malformed, Marshal, Tpm2b, Why, Writer};
 use tpm2::{Fault, Tpm};
 
@@ -117,12 +117,7 @@ impl JoinKey {
         tpm: &mut Tpm<T>,
         digest: &[u8; 32],
     ) -> Result<[[u8; 32]; 2], Failure> {
-        let command = Sign {
-            key_handle: self.object,
-            digest: digest.into(),
-            in_scheme: AsymScheme::Null,
-            validation: Ticket::NO_HASHCHECK,
-        };
+        let command = Sign::digest(self.object, digest.into());
         let answer = tpm.run(&command, [Auth::EMPTY]).map_err(failure::command)?;
         let Signature::Ecdsa(signature) = answer.signature else {
             return Err(malformed("Signature", Why::Selector));
