@@ -23,6 +23,7 @@ mod rc;
 mod scheme;
 mod sensitive;
 mod signature;
+mod standard;
 mod ticket;
 
 pub use attest::*;
@@ -46,6 +47,7 @@ pub use rc::*;
 pub use scheme::*;
 pub use sensitive::*;
 pub use signature::*;
+pub use standard::*;
 pub use ticket::*;
 
 #[cfg(test)]

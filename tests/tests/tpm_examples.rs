@@ -1,0 +1,114 @@
+//! The examples of the crate `tpm2`, run against a software TPM: each leaves nothing loaded.
+
+use std::error::Error;
+
+use anyhow::{Result, anyhow, ensure};
+use testkit::swtpm::Kind;
+use tests::tpm::{Way, start, way};
+use tpm2::Tpm;
+use tpm2::transport::{Record, Recording};
+
+#[allow(dead_code, reason = "`main` is for `cargo run --example credential`")]
+#[path = "../../tpm2/examples/credential.rs"]
+mod credential;
+#[allow(dead_code, reason = "`main` is for `cargo run --example dump`")]
+#[path = "../../tpm2/examples/dump.rs"]
+mod dump;
+#[allow(dead_code, reason = "`main` is for `cargo run --example hierarchies`")]
+#[path = "../../tpm2/examples/hierarchies.rs"]
+mod hierarchies;
+#[allow(dead_code, reason = "`main` is for `cargo run --example key_file`")]
+#[path = "../../tpm2/examples/key_file.rs"]
+mod key_file;
+#[allow(dead_code, reason = "`main` is for `cargo run --example nv`")]
+#[path = "../../tpm2/examples/nv.rs"]
+mod nv;
+#[allow(dead_code, reason = "`main` is for `cargo run --example properties`")]
+#[path = "../../tpm2/examples/properties.rs"]
+mod properties;
+#[allow(dead_code, reason = "`main` is for `cargo run --example rsa`")]
+#[path = "../../tpm2/examples/rsa.rs"]
+mod rsa;
+#[allow(dead_code, reason = "`main` is for `cargo run --example seal`")]
+#[path = "../../tpm2/examples/seal.rs"]
+mod seal;
+#[allow(dead_code, reason = "`main` is for `cargo run --example sessions`")]
+#[path = "../../tpm2/examples/sessions.rs"]
+mod sessions;
+#[allow(dead_code, reason = "`main` is for `cargo run --example sign`")]
+#[path = "../../tpm2/examples/sign.rs"]
+mod sign;
+#[allow(dead_code, reason = "`main` is for `cargo run --example threads`")]
+#[path = "../../tpm2/examples/threads.rs"]
+mod threads;
+
+type Recorded = Tpm<Record<Way>>;
+
+/// Runs an example, and shows what it sent as the example `dump` does.
+fn runs(example: fn(&mut Recorded) -> Result<(), Box<dyn Error>>) -> Result<()> {
+    let swtpm = start(Kind::NoCertificates)?;
+    let recording = Recording::default();
+    let mut tpm = Tpm::new(Record::new(way(&swtpm)?, recording.clone()));
+    example(&mut tpm).map_err(|error| anyhow!("{error:?}"))?;
+    drop(tpm);
+    let handles = swtpm.handles()?;
+    ensure!(handles.transient.is_empty() && handles.loaded_sessions.is_empty(), "{handles:?}");
+    let exchanges = recording.exchanges();
+    let stream: Vec<_> = exchanges.iter().flat_map(|one| [&one.command, &one.response]).collect();
+    let stream: Vec<u8> = stream.into_iter().flatten().copied().collect();
+    let text = dump::dump(&stream).map_err(|error| anyhow!("{error}"))?;
+    ensure!(text.matches("\n  answer: ").count() == exchanges.len(), "{text}");
+    ensure!(!text.contains("malformed") && !text.contains("PIN"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn credential_runs() -> Result<()> {
+    runs(credential::example)
+}
+
+#[test]
+fn hierarchies_runs() -> Result<()> {
+    runs(hierarchies::example)
+}
+
+#[test]
+fn key_file_runs() -> Result<()> {
+    runs(key_file::example)
+}
+
+#[test]
+fn nv_runs() -> Result<()> {
+    runs(nv::example)
+}
+
+#[test]
+fn properties_runs() -> Result<()> {
+    runs(properties::example)
+}
+
+#[test]
+fn rsa_runs() -> Result<()> {
+    runs(rsa::example)
+}
+
+#[test]
+fn seal_runs() -> Result<()> {
+    runs(seal::example)
+}
+
+#[test]
+fn sessions_runs() -> Result<()> {
+    runs(sessions::example)
+}
+
+#[test]
+fn sign_runs() -> Result<()> {
+    runs(sign::example)
+}
+
+#[test]
+fn threads_runs() -> Result<()> {
+    let swtpm = start(Kind::NoCertificates)?;
+    threads::example(way(&swtpm)?).map_err(|error| anyhow!("{error:?}"))
+}
