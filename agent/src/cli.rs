@@ -23,7 +23,7 @@ use crate::tpm::passwords::PasswordFiles;
 /// The heading of options that also are in the configuration file.
 const OVERRIDES: &str = "Overrides of the configuration file";
 
-/// Gives this host an identity that is bound to its TPM 2.0.
+/// Give this host an identity that is bound to its TPM 2.0
 #[derive(Debug, Parser)]
 #[command(name = "agent", version, after_help = host::exit::help(&Exit::ALL, "refused by the authority"), max_term_width = 100)]
 pub struct Cli {
@@ -48,7 +48,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
         wait.diag_addr = None;
     }
     if let (Some(overrides), Some((_, matches))) = (overrides(&mut cli), matches.subcommand())
-        && let Some([one, other]) = prefer_the_command_line(overrides, matches)
+        && let Some([one, other]) = prefer_command_line(overrides, matches)
     {
         let message = format!("{one} and {other} cannot be used together");
         return Err(command.error(ErrorKind::ArgumentConflict, message));
@@ -67,15 +67,15 @@ fn overrides(cli: &mut Cli) -> Option<&mut Overrides> {
 
 /// Of two options that exclude each other, the one on the command line wins over the other's environment variable.
 /// Returns a pair that was given in the same place, which is an error.
-fn prefer_the_command_line(
+fn prefer_command_line(
     overrides: &mut Overrides,
     matches: &ArgMatches,
 ) -> Option<[&'static str; 2]> {
-    type Clear = fn(&mut Overrides);
-    const PAIRS: [[(&str, &str, Clear); 2]; 2] = [
+    type Reset = fn(&mut Overrides);
+    const PAIRS: [[(&str, &str, Reset); 2]; 2] = [
         [
             ("auth_server", "--auth-server", |all| all.auth_server.clear()),
-            ("proxy_server", "--proxy-server", |all| all.proxy_server.clear()),
+            ("proxy_server", "--authority", |all| all.proxy_server.clear()),
         ],
         [
             ("ca_pin", "--ca-pin", |all| all.ca_pin.clear()),
@@ -211,6 +211,7 @@ pub struct Join {
         value_name = "HOST:PORT",
         env = "AGENT_AUTHORITY",
         value_delimiter = ',',
+        value_parser = Address::of_list,
         required = true
     )]
     pub authority: Vec<Address>,

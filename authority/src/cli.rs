@@ -28,13 +28,20 @@ const CODES: [Exit; 8] = [
     Exit::Config,
 ];
 
-/// Decides which hosts may join by their TPM, and issues their certificates
+/// What `authority rm` does not end, below its help.
+const RM_HELP: &str = "\
+A host cannot renew once its bot, token or instance is removed. Issued certificates stay valid until they expire.";
+
+/// Decide which hosts may join by their TPM, and issue their certificates
 #[derive(Debug, Parser)]
 #[command(name = "authority", version, after_help = exit::help(&CODES, "refused: it does not exist, or exists already"))]
 pub struct Cli {
-    /// Format of the log on stderr; AUTHORITY_LOG sets the level (info, debug, ...)
+    /// Format of the log on stderr
     #[arg(long, global = true, value_enum, env = "AUTHORITY_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
+    /// Log at debug level; AUTHORITY_LOG or log.level set other levels
+    #[arg(short, long, global = true)]
+    pub debug: bool,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -63,8 +70,8 @@ pub enum Command {
     Create(Create),
     /// Show bots, tokens, locks and bot instances
     Get(Get),
-    /// Remove a bot, a token, a lock or a bot instance; without its bot, token or instance a host cannot
-    /// renew, and issued certificates stay valid until they expire
+    /// Remove a bot, a token, a lock or a bot instance
+    #[command(after_help = RM_HELP)]
     Rm(Rm),
     /// Lock a bot, instance, token or TPM, effective immediately
     Lock(Lock),

@@ -167,7 +167,7 @@ fn check_public_key(path: &Path, ssh: &SshAuthority) -> Result<(), Failure> {
     let file = match open_own(path, OpenOptions::new().read(true)) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
             replace_private(path, format!("{public}\n").as_bytes()).map_err(failed)?;
-            warn!(file = %path.display(), "missing: written again from the key");
+            warn!(file = %path.display(), "the file with the public key was missing: written again");
             return Ok(());
         }
         file => file.map_err(failed)?,
@@ -183,7 +183,7 @@ fn check_public_key(path: &Path, ssh: &SshAuthority) -> Result<(), Failure> {
     Err(Failure::new(
         Exit::Data,
         format!("{} does not hold the public key of {SSH_KEY}", path.display()),
-        "remove it: it is written again at the next start; see that your SSH servers have that one",
+        "remove it, start the authority, which writes it again, and check that your SSH servers have the same key",
     ))
 }
 

@@ -19,6 +19,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// The environment variable that goes before the configuration.
 const VARIABLE: &str = "AUTHORITY_LOG";
 
+/// The filter of `--debug`: what libraries log at debug level is left out.
+const DEBUG: &str = concat!("info,", env!("CARGO_CRATE_NAME"), "=debug");
+
 const LEVELS: &str = "error, warn, info, debug, trace or off";
 
 /// Events are logged at this level and above, by part of the program. `None` is the default.
@@ -79,14 +82,27 @@ impl Levels {
     }
 }
 
-/// Begins to log. The environment goes before the configuration's levels.
+/// What the command line says of the log.
+#[derive(Debug, Clone, Copy)]
+pub struct LogOptions {
+    /// The format, if it was given.
+    pub format: Option<LogFormat>,
+    /// Whether to log the program's own events at debug level.
+    pub debug: bool,
+}
+
+/// Begins to log. `--debug` overrides the environment, which overrides the configured levels.
 ///
 /// # Errors
 /// The environment names a level that does not exist.
-pub fn start(format: Option<LogFormat>, configured: &Levels) -> Result<(), Failure> {
+pub fn start(options: LogOptions, configured: &Levels) -> Result<(), Failure> {
     let filter = Levels::from_environment()?.0.or_else(|| configured.0.clone());
-    let filter = EnvFilter::new(filter.as_deref().unwrap_or("info"));
-    to_stderr(format, filter).init();
+    let filter = EnvFilter::new(match &filter {
+        _ if options.debug => DEBUG,
+        Some(filter) => filter,
+        None => "info",
+    });
+    to_stderr(options.format, filter).init();
     Ok(())
 }
 

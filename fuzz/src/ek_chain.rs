@@ -1,4 +1,4 @@
-//! An endorsement certificate and those that may lead to an anchor.
+//! An EK certificate and those that may lead to an anchor.
 
 use verifier::chain::{ChainPolicy, DatePolicy, MAX_DEPTH, Sha1Policy, WithoutPurpose, verify};
 use verifier::{CaCertificate, EkCertificate};

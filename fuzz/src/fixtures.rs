@@ -5,7 +5,7 @@ use std::str::FromStr;
 use tls::CaPin;
 use verifier::{CaCertificate, JoinKey, UnixTime};
 
-/// Endorsement certificates of software TPMs, by the same manufacturer.
+/// EK certificates of software TPMs, by the same manufacturer.
 pub const EK_CERTIFICATES: [&[u8]; 3] = [
     include_bytes!("../fixtures/ek-rsa2048.der"),
     include_bytes!("../fixtures/ek-p256.der"),

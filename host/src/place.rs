@@ -61,7 +61,7 @@ pub fn install(path: &Path, content: &str, writing: Writing) -> Result<(), Failu
         Placed::Kept => Err(Failure::new(
             Exit::Config,
             format!("{shown} exists with other content"),
-            "--force replaces it; `systemctl edit` adds to a systemd unit without changing its file",
+            "add --force to replace it, or use `systemctl edit`, which adds to a systemd unit without changing its file",
         )),
     }
 }

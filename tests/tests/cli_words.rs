@@ -273,3 +273,29 @@ fn agent_repeats_arguments_without_characters_that_steer_a_terminal() -> Result<
     }
     Ok(())
 }
+
+/// Words with which an advice may begin. A new one belongs here if it is a verb in the imperative, or a command.
+const ADVICE_BEGINS: [&str; 44] = [
+    "add", "allow", "ask", "change", "check", "chmod", "choose", "chown", "compare", "convert",
+    "correct", "create", "enable", "find", "free", "give", "install", "join", "keep", "let",
+    "mount", "move", "name", "omit", "pass", "put", "read", "remove", "report", "restart",
+    "restore", "rewrite", "run", "see", "set", "shorten", "start", "stop", "switch", "try",
+    "update", "use", "wait", "write",
+];
+
+#[test]
+fn every_advice_begins_with_a_verb() -> Result<()> {
+    let mut wrong = Vec::new();
+    for program in ["agent", "authority", "host", "verifier"] {
+        for (file, advice) in xtask::advice::below(&xtask::workspace().join(program).join("src"))? {
+            let first = advice.split([' ', ',', ':']).next().unwrap_or_default();
+            // A question names the likely key; a placeholder stands for another advice.
+            let is_other = advice.starts_with("did you mean ") || advice.starts_with('{');
+            if !first.is_empty() && !is_other && !ADVICE_BEGINS.contains(&first) {
+                wrong.push(format!("{file}: {advice}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}

@@ -43,7 +43,7 @@ fn signature_that_does_not_verify_is_not_sent() -> Result<()> {
     // Behind the signature is an empty authorization: the size of a nonce, attributes, the size of an HMAC.
     let (world, said) = join_over_a_faulty_bus(SIGN, 6)?;
     let [what, advice] = said.failure(65)?;
-    ensure!(what.contains("the TPM's signature is not by the join key"), "{said:?}");
+    ensure!(what.contains("the TPM's signature does not verify with the join key"), "{said:?}");
     ensure!(advice.contains("bus"), "{said:?}");
     ensure!(world.instances()? == 0);
     Ok(())

@@ -23,7 +23,7 @@ use crate::tpm_model::TpmModel;
 pub struct Claim<'a> {
     /// Its endorsement key.
     pub ek: EkClaim<'a>,
-    /// Certificates, in DER, that may help to find the way from the endorsement certificate to an
+    /// Certificates, in DER, that may help to find the way from the EK certificate to an
     /// anchor. What cannot be read is passed over: a host does not choose what its chip holds.
     pub ek_chain: &'a [Vec<u8>],
     /// TPMT_PUBLIC of the key that it wants certified.
@@ -256,7 +256,7 @@ impl std::error::Error for AppraisalError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// The endorsement certificate is not acceptable.
+    /// The EK certificate is not acceptable.
     EkCertificate(CertificateError),
     /// The endorsement key without certificate is not acceptable.
     EkPublic(KeyError),
@@ -264,7 +264,7 @@ pub enum Cause {
     EkCertificateMissing,
     /// More certificates beside it than are looked at.
     EkChainTooLong(usize),
-    /// No trusted CA vouches for the endorsement certificate.
+    /// No trusted CA vouches for the EK certificate.
     EkChain {
         /// Why not.
         error: ChainError,

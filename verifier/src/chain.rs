@@ -1,4 +1,4 @@
-//! Verifies an endorsement certificate up to a trusted CA. RFC 5280 §6, for identities that are burned
+//! Verifies an EK certificate up to a trusted CA. RFC 5280 §6, for identities that are burned
 //! into chips.
 //!
 //! An anchor is trusted because the operator named it, be it a root or an issuing CA: its own signature
@@ -22,7 +22,7 @@ use crate::signature::{Hash, SignatureAlgorithm};
 use crate::time::UnixTime;
 use crate::x509::Certificate;
 
-/// CAs above the endorsement certificate in a path, the anchor included.
+/// CAs above the EK certificate in a path, the anchor included.
 pub const MAX_DEPTH: usize = 8;
 
 /// Intermediates that are looked at; more are refused.
@@ -39,15 +39,15 @@ pub struct ChainPolicy {
     pub dates: DatePolicy,
     /// Whether SHA-1 counts.
     pub sha1: Sha1Policy,
-    /// Whether an endorsement certificate has to say that it is one.
+    /// Whether an EK certificate has to say that it is one.
     pub without_purpose: WithoutPurpose,
 }
 
 /// Which dates count. An EK certificate or intermediate whose validity has not begun is refused in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DatePolicy {
-    /// The endorsement certificate may have expired: the key is burned in, and vendors do not renew certificates.
-    /// Each intermediate must have been valid when the endorsement certificate was issued.
+    /// The EK certificate may have expired: the key is burned in, and vendors do not renew certificates.
+    /// Each intermediate must have been valid when the EK certificate was issued.
     AtIssuance,
     /// Everything below the anchor must be valid now.
     #[default]
@@ -76,7 +76,7 @@ pub enum WithoutPurpose {
     Accepted,
 }
 
-/// The way from an endorsement certificate to its anchor.
+/// The way from an EK certificate to its anchor.
 #[derive(Clone, Debug)]
 pub struct Path<'a> {
     intermediates: Vec<&'a CaCertificate>,
@@ -84,7 +84,7 @@ pub struct Path<'a> {
 }
 
 impl<'a> Path<'a> {
-    /// The CAs in between, the issuer of the endorsement certificate first.
+    /// The CAs in between, the issuer of the EK certificate first.
     #[must_use]
     pub fn intermediates(&self) -> &[&'a CaCertificate] {
         &self.intermediates
@@ -97,7 +97,7 @@ impl<'a> Path<'a> {
     }
 }
 
-/// Finds a path from the endorsement certificate to an anchor.
+/// Finds a path from the EK certificate to an anchor.
 pub fn verify<'a>(
     ek: &EkCertificate,
     intermediates: &'a [CaCertificate],

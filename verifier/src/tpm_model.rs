@@ -1,8 +1,8 @@
-//! What an endorsement certificate says of its TPM.
+//! What an EK certificate says of its TPM.
 
 use std::fmt;
 
-/// A TPM as its endorsement certificate describes it. TCG EK Credential Profile, subjectAltName.
+/// A TPM as its EK certificate describes it. TCG EK Credential Profile, subjectAltName.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TpmModel {
     /// `id:` and eight hexadecimal digits.

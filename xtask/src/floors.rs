@@ -1,5 +1,4 @@
-//! `cargo xtask floors`: dependencies point down only, between the crates and, within some of them,
-//! between their modules.
+//! `cargo xtask floors`: a floor is a layer. Crates, and in some crates modules, depend only on lower floors.
 
 mod cycles;
 
@@ -25,28 +24,28 @@ const CRATES: [(&str, u8); 12] = [
     ("host", 3),
     ("tpm2", 2),
 ];
-/// On this floor no crate depends on another.
-const STRANGERS: u8 = 4;
+/// The floor of the programs, which may not depend on each other.
+const PROGRAMS: u8 = 4;
 
-/// A crate whose modules have floors.
-struct House {
-    name: &'static str,
+/// The floors of a crate's modules.
+struct ModuleFloors {
+    crate_name: &'static str,
     /// The floor of each module.
     modules: &'static [(&'static str, u8)],
-    neighbours: Neighbours,
+    same_floor: SameFloor,
 }
 
-/// What modules of one floor are to each other.
+/// Whether modules on the same floor may use each other.
 #[derive(PartialEq, Eq)]
-enum Neighbours {
-    /// They may use each other, though not in a cycle.
-    Known,
-    /// They may not, so that no two modules use each other.
-    Strangers,
+enum SameFloor {
+    /// They may, though not in a cycle.
+    Allowed,
+    /// They may not.
+    Refused,
 }
 
-const TPM2: House = House {
-    name: "tpm2",
+const TPM2: ModuleFloors = ModuleFloors {
+    crate_name: "tpm2",
     modules: &[
         ("transport", 2),
         ("session", 2),
@@ -68,11 +67,11 @@ const TPM2: House = House {
         ("types", 0),
         ("wire", 0),
     ],
-    neighbours: Neighbours::Known,
+    same_floor: SameFloor::Allowed,
 };
 
-const AUTHORITY: House = House {
-    name: "authority",
+const AUTHORITY: ModuleFloors = ModuleFloors {
+    crate_name: "authority",
     modules: &[
         ("command", 8),
         ("assemble", 7),
@@ -91,11 +90,11 @@ const AUTHORITY: House = House {
         ("log", 0),
         ("resource", 0),
     ],
-    neighbours: Neighbours::Strangers,
+    same_floor: SameFloor::Refused,
 };
 
-const AGENT: House = House {
-    name: "agent",
+const AGENT: ModuleFloors = ModuleFloors {
+    crate_name: "agent",
     modules: &[
         ("command", 7),
         ("daemon", 6),
@@ -113,41 +112,45 @@ const AGENT: House = House {
         ("log", 0),
         ("trusted", 0),
     ],
-    neighbours: Neighbours::Strangers,
+    same_floor: SameFloor::Refused,
 };
 
-/// Crates in which no module uses one that uses it, be it by way of others.
+/// Crates whose modules have no dependency cycles, direct or indirect.
 const WITHOUT_CYCLES: [&str; 7] =
     ["agent", "authority", "host", "testkit", "tls", "tpm2", "verifier"];
 
-/// Another crate that only some modules of a house may use.
-struct Border {
-    house: &'static str,
-    name: &'static str,
+/// A dependency of a crate that only some of its modules may use.
+struct Restricted {
+    crate_name: &'static str,
+    dependency: &'static str,
     modules: &'static [&'static str],
 }
 
-/// Where the messages of a protocol, and gRPC, end: what the authority decides is the same for all protocols.
-const BORDERS: [Border; 3] = [
-    Border { house: "authority", name: "proto", modules: &["wire", "server", "command"] },
-    Border { house: "authority", name: "prost", modules: &["wire"] },
-    Border {
-        house: "authority",
-        name: "tonic",
+/// The authority's decisions are the same for all protocols, so only its outer modules know messages and gRPC.
+const RESTRICTED: [Restricted; 3] = [
+    Restricted {
+        crate_name: "authority",
+        dependency: "proto",
+        modules: &["wire", "server", "command"],
+    },
+    Restricted { crate_name: "authority", dependency: "prost", modules: &["wire"] },
+    Restricted {
+        crate_name: "authority",
+        dependency: "tonic",
         modules: &["wire", "server", "command", "assemble"],
     },
 ];
 
-/// Refuses the workspace if a dependency points up.
+/// Fails if a dependency points up.
 pub fn check(workspace: &Path) -> Result<()> {
     let mut faults = crate_faults(&metadata(workspace)?)?;
     for name in WITHOUT_CYCLES {
         faults.extend(cycles::faults(name, &workspace.join(name).join("src"))?);
     }
-    for house in [&TPM2, &AUTHORITY, &AGENT] {
-        let source = workspace.join(house.name).join("src");
+    for floors in [&TPM2, &AUTHORITY, &AGENT] {
+        let source = workspace.join(floors.crate_name).join("src");
         for (path, text) in rust_files(&source)? {
-            let found = module_faults(house, path.strip_prefix(&source)?, &text);
+            let found = module_faults(floors, path.strip_prefix(&source)?, &text);
             faults.extend(found.with_context(|| format!("reading {}", path.display()))?);
         }
     }
@@ -189,10 +192,10 @@ fn crate_faults(metadata: &Value) -> Result<Vec<String>> {
             }
             match floor(&CRATES, other) {
                 Some(floor) if floor > own => faults.push(format!(
-                    "crate {name} (floor {own}) depends on {other} (floor {floor}): up"
+                    "crate {name} (floor {own}) depends on {other} (floor {floor}), which is above it"
                 )),
-                Some(STRANGERS) if own == STRANGERS => faults.push(format!(
-                    "crate {name} depends on {other}: floor {own} has no neighbours"
+                Some(PROGRAMS) if own == PROGRAMS => faults.push(format!(
+                    "crate {name} depends on {other}: crates on floor {own} must not depend on each other"
                 )),
                 _ => {}
             }
@@ -215,28 +218,28 @@ fn module_of(file: &Path) -> Option<(String, usize)> {
     (!path.iter().any(|part| part == "tests")).then(|| (module.clone(), path.len()))
 }
 
-/// What is wrong with the paths in one file of a house; `file` is relative to its `src`.
-fn module_faults(house: &House, file: &Path, source: &str) -> Result<Vec<String>> {
+/// The forbidden paths in one file of a crate; `file` is relative to its `src`.
+fn module_faults(floors: &ModuleFloors, file: &Path, source: &str) -> Result<Vec<String>> {
     let Some((name, depth)) = module_of(file) else { return Ok(Vec::new()) };
-    let House { name: house_name, modules, neighbours } = house;
+    let ModuleFloors { crate_name, modules, same_floor } = floors;
     let Some(own) = floor(modules, &name) else {
         return Ok(vec![format!(
-            "module {house_name}::{name} has no floor: give it one in xtask/src/floors.rs"
+            "module {crate_name}::{name} has no floor: give it one in xtask/src/floors.rs"
         )]);
     };
-    let mut faults = border_faults(house_name, &name, file, source)?;
+    let mut faults = restricted_faults(crate_name, &name, file, source)?;
     for used in root_names(source, depth)? {
-        let at = format!("{house_name}/src/{}:{}", file.display(), used.line);
+        let at = format!("{crate_name}/src/{}:{}", file.display(), used.line);
         match floor(modules, &used.name) {
             Some(floor) if floor > own => faults.push(format!(
-                "{at}: module {name} (floor {own}) uses {} (floor {floor}): up",
+                "{at}: module {name} (floor {own}) uses {} (floor {floor}), which is above it",
                 used.name
             )),
             Some(floor)
-                if floor == own && used.name != name && *neighbours == Neighbours::Strangers =>
+                if floor == own && used.name != name && *same_floor == SameFloor::Refused =>
             {
                 faults.push(format!(
-                    "{at}: module {name} uses {}, its neighbour on floor {own}",
+                    "{at}: module {name} uses {}, which is on the same floor ({own})",
                     used.name
                 ));
             }
@@ -247,18 +250,23 @@ fn module_faults(house: &House, file: &Path, source: &str) -> Result<Vec<String>
     Ok(faults)
 }
 
-/// The uses of crates that are not for this module.
-fn border_faults(house: &str, module: &str, file: &Path, source: &str) -> Result<Vec<String>> {
+/// The uses of dependencies that are restricted to other modules.
+fn restricted_faults(
+    crate_name: &str,
+    module: &str,
+    file: &Path,
+    source: &str,
+) -> Result<Vec<String>> {
     let mut faults = Vec::new();
-    for border in BORDERS.iter().filter(|border| border.house == house) {
-        if border.modules.contains(&module) {
+    for rule in RESTRICTED.iter().filter(|rule| rule.crate_name == crate_name) {
+        if rule.modules.contains(&module) {
             continue;
         }
-        for line in crate_uses(source, border.name)? {
-            let (file, name) = (file.display(), border.name);
-            let only = border.modules.join(", ");
+        for line in crate_uses(source, rule.dependency)? {
+            let (file, name) = (file.display(), rule.dependency);
+            let only = rule.modules.join(", ");
             faults.push(format!(
-                "{house}/src/{file}:{line}: module {module} uses the crate {name}, which is for {only}"
+                "{crate_name}/src/{file}:{line}: module {module} uses the crate {name}, which only {only} may use"
             ));
         }
     }
@@ -300,15 +308,18 @@ mod tests {
     }
 
     #[test]
-    fn dependencies_that_point_up_or_sideways_are_refused() {
+    fn dependencies_that_point_up_or_to_the_same_floor_are_refused() {
         let up = faults(&[package("tpm2", &[("tls", Value::Null)]), package("tls", &[])]);
-        assert_eq!(up, ["crate tpm2 (floor 2) depends on tls (floor 3): up"]);
+        assert_eq!(up, ["crate tpm2 (floor 2) depends on tls (floor 3), which is above it"]);
         let build =
             faults(&[package("proto", &[("xtask", json!("build"))]), package("xtask", &[])]);
-        assert_eq!(build, ["crate proto (floor 3) depends on xtask (floor 5): up"]);
+        assert_eq!(build, ["crate proto (floor 3) depends on xtask (floor 5), which is above it"]);
         let sideways =
             faults(&[package("agent", &[("authority", Value::Null)]), package("authority", &[])]);
-        assert_eq!(sideways, ["crate agent depends on authority: floor 4 has no neighbours"]);
+        assert_eq!(
+            sideways,
+            ["crate agent depends on authority: crates on floor 4 must not depend on each other"]
+        );
         let unknown = faults(&[package("common", &[])]);
         assert!(unknown[0].starts_with("crate common has no floor"), "{unknown:?}");
         assert!(crate_faults(&json!({"packages": []})).is_err());
@@ -319,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_that_look_down_pass() {
+    fn modules_that_use_lower_floors_pass() {
         let source = "
             use crate::wire::{Reader, Writer};
             use crate::{types::Handle, commands::{self, Sign}};
@@ -336,21 +347,20 @@ mod tests {
     }
 
     #[test]
-    fn modules_that_look_up_are_refused_however_they_say_it() {
+    fn modules_that_use_higher_floors_are_refused() {
         for source in [
             "use crate::client::Tpm;",
             "use crate::{types, client::{Tpm}};",
             "use super::super::client;",
         ] {
             let found = uses("wire/reader.rs", source);
-            let expected =
-                "tpm2/src/wire/reader.rs:1: module wire (floor 0) uses client (floor 2): up";
+            let expected = "tpm2/src/wire/reader.rs:1: module wire (floor 0) uses client (floor 2), which is above it";
             assert_eq!(found, [expected], "{source}");
         }
     }
 
     #[test]
-    fn modules_that_use_each_other_are_refused() {
+    fn dependencies_that_were_in_the_authority_are_refused() {
         let uses = |file: &str, source| module_faults(&AUTHORITY, Path::new(file), source).unwrap();
         for (file, source) in [
             ("service/join.rs", "use crate::server::Connection;"),
@@ -359,11 +369,11 @@ mod tests {
             ("metrics.rs", "use crate::service::refusal::Refusal;"),
             ("service/join.rs", "use crate::wire::status::stream_ended;"),
         ] {
-            assert!(uses(file, source)[0].ends_with(": up"), "{file}");
+            assert!(uses(file, source)[0].ends_with(", which is above it"), "{file}");
         }
         let sideways = uses("audit/log.rs", "use crate::issue::Issuer;");
         let expected =
-            "authority/src/audit/log.rs:1: module audit uses issue, its neighbour on floor 1";
+            "authority/src/audit/log.rs:1: module audit uses issue, which is on the same floor (1)";
         assert_eq!(sideways, [expected]);
         assert!(
             uses("audit/log.rs", "use crate::audit::Row; use crate::data_directory::File;")
@@ -372,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_of_a_protocol_end_at_the_adapters() {
+    fn only_the_adapters_may_use_messages_of_a_protocol() {
         let uses = |file: &str, source| module_faults(&AUTHORITY, Path::new(file), source).unwrap();
         for file in ["service/join.rs", "service/admin.rs", "issue/mod.rs", "store/redb.rs"] {
             for source in [
@@ -386,13 +396,13 @@ mod tests {
                 "use prost::Message;",
             ] {
                 let found = uses(file, source);
-                assert!(found.len() == 1 && found[0].contains("which is for wire"), "{source}");
+                assert!(found.len() == 1 && found[0].contains("which only wire"), "{source}");
             }
         }
         assert!(uses("wire/endorse_v1.rs", "use proto::v1::JoinInit;").is_empty());
         let found = uses("service/join.rs", "\nuse proto::v1::JoinInit;");
         let expected = "authority/src/service/join.rs:2: module service uses the crate proto, \
-                        which is for wire, server, command";
+                        which only wire, server, command may use";
         assert_eq!(found, [expected]);
         let others = "// proto::v1\nuse self::x; #[cfg(test)] mod tests { use proto::v1; } fn f(proto: u8) { g(proto, \"proto::v1\") }";
         assert!(uses("service/join.rs", others).is_empty());
@@ -407,10 +417,12 @@ mod tests {
             ("credential/identity.rs", "use crate::daemon::machine::Validity;"),
             ("credential/mod.rs", "use crate::deliver::artifact::SoftwareKey;"),
         ] {
-            assert!(uses(file, source)[0].ends_with(": up"), "{file}");
+            assert!(uses(file, source)[0].ends_with(", which is above it"), "{file}");
         }
         let sideways = uses("deliver/reload.rs", "use crate::ceremony::client::Client;");
-        assert!(sideways[0].ends_with("module deliver uses ceremony, its neighbour on floor 4"));
+        assert!(
+            sideways[0].ends_with("module deliver uses ceremony, which is on the same floor (4)")
+        );
     }
 
     #[test]

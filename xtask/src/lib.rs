@@ -1,5 +1,6 @@
 //! The workspace's own tools: gates that every change passes, the demo, releases and longer runs.
 
+pub mod advice;
 #[cfg(any(test, feature = "api"))]
 pub mod api;
 pub mod attributes;

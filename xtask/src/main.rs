@@ -19,10 +19,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Format, lints, floors, no C, one generation of RustCrypto, documentation, fuzz targets on
-    /// their seeds
+    /// Check format, lints, floors (layers), no C, one generation of RustCrypto, documentation, and run
+    /// the fuzz targets on their seeds
     Check,
-    /// Install what is missing, check, run every test; the last line is the sum
+    /// Install missing programs, check, and run every test; the last line counts them
     Test,
     /// Walk the guide from identify to a certificate used over mutual TLS
     Demo {
@@ -30,7 +30,7 @@ enum Verb {
         /// certificates]
         #[arg(long, value_name = "TCTI")]
         tpm: Option<String>,
-        /// Leave the demo's directory where it is
+        /// Keep the demo's directory
         #[arg(long)]
         keep: bool,
     },
@@ -38,65 +38,65 @@ enum Verb {
     Deny,
     /// Run libFuzzer over the fuzz targets and report executions and crashes
     Fuzz {
-        /// One target alone
+        /// Only this target
         #[arg(long, value_name = "NAME")]
         target: Option<String>,
-        /// How long each runs
+        /// Seconds per target
         #[arg(long, value_name = "N", default_value_t = 60)]
         seconds: u32,
     },
-    /// Run the benches and show what they measured as a table
+    /// Run the benchmarks and show the results as a table
     Bench {
-        /// Only benches whose name contains this
+        /// Only benchmarks whose name contains this
         filter: Option<String>,
         /// Write the table into docs/performance.md
         #[arg(long, conflicts_with = "filter")]
         write: bool,
     },
-    /// Build the agent as one file that runs on a kernel alone
+    /// Build the agent as one statically linked file
     Static,
-    /// Measure that agent: its size, memory and wake-ups, its joins and renewals
+    /// Measure the static agent: size, memory, wake-ups, joins and renewals
     Figures {
-        /// How long the daemon is watched while it is idle
+        /// Minutes to watch the idle daemon
         #[arg(long, value_name = "N", default_value_t = 3)]
         minutes: u32,
         /// Write the table into docs/performance.md
         #[arg(long)]
         write: bool,
     },
-    /// Run a daemon that renews all the time while faults are injected, and check that it recovers
+    /// Run a daemon that renews continuously while faults are injected, and check that it recovers
     Soak {
         #[command(flatten)]
         options: soak::Options,
     },
-    /// Run that agent on a kernel's own /dev/tpmrm0, in virtual machines
+    /// Run the static agent with a kernel's own /dev/tpmrm0, in virtual machines
     Vm {
-        /// These scenarios only
+        /// Only these scenarios
         scenarios: Vec<String>,
     },
-    /// Walk the guide on a Debian in a virtual machine: packages, units, a restart of the machine
+    /// Install the packages on Debian in a virtual machine, follow the guide, and restart the machine
     Walk,
-    /// Make packages, archive, checksums and lists of ingredients
+    /// Build packages, an archive, checksums and SBOMs
     Release,
     /// Write docs/configuration.md from the programs' configuration keys and options
     Config,
     /// Install the programs that test and demo run, from the distribution's packages
     Setup {
-        /// Only say what is missing and what would be run
+        /// Only print what is missing and what would be run
         #[arg(long)]
         dry_run: bool,
     },
-    /// Check that dependencies point down, between the crates and within tpm2
+    /// Check that crates and modules depend only on lower floors (layers)
     Floors,
-    /// List the public interface of tpm2 and verifier; fails if it has changed
+    /// List the public interface of tpm2 and verifier; fail if it has changed
     Api {
         /// Record the change in their api.txt
         #[arg(long)]
         accept: bool,
     },
-    /// Make the code of the crate proto again from its .proto files
+    /// Generate the code of the crate proto from its .proto files
     Protos,
-    /// Lay the table of commands in tpm2 beside what a TPM says of its own; fails if they differ
+    /// Compare the table of commands in tpm2 with that of a TPM; fail if they differ
     Table {
         /// The TPM to ask, such as device:/dev/tpmrm0 [default: a new software TPM]
         #[arg(long, value_name = "TCTI")]
@@ -134,7 +134,11 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Setup { dry_run } => {
             setup::run(Purpose::Test, if dry_run { Action::Tell } else { Action::Install })
         }
-        Verb::Floors => floors::check(workspace()),
+        Verb::Floors => {
+            floors::check(workspace())?;
+            println!("all dependencies of crates and modules point to lower floors");
+            Ok(())
+        }
         Verb::Api { accept } => api(accept),
         Verb::Protos => protos(),
         Verb::Table { tpm } => table(tpm.as_deref()),

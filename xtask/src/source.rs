@@ -282,7 +282,7 @@ impl Visit<'_> for Paths {
 }
 
 /// Whether an attribute is `cfg(test)`.
-fn marks_test(attribute: &Attribute) -> bool {
+pub(crate) fn marks_test(attribute: &Attribute) -> bool {
     attribute.path().is_ident("cfg")
         && attribute.parse_args::<Ident>().is_ok_and(|condition| condition == "test")
 }

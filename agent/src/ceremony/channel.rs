@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    const DEADLINE: Duration = Duration::from_secs(60);
+    const TIMEOUT: Duration = Duration::from_secs(60);
 
     /// What becomes of a call that `authority` answers.
     async fn call<F>(authority: impl FnOnce(DuplexStream) -> F) -> Status
@@ -141,7 +141,7 @@ mod tests {
         let authority = tokio::spawn(authority(server));
         let channel = Channel::open(TokioIo::new(client)).await.unwrap();
         let mut service = IdentityServiceClient::with_origin(channel, Channel::origin());
-        let answer = timeout(DEADLINE, service.who_am_i(WhoAmIRequest {})).await.unwrap();
+        let answer = timeout(TIMEOUT, service.who_am_i(WhoAmIRequest {})).await.unwrap();
         authority.abort();
         answer.unwrap_err()
     }

@@ -273,7 +273,7 @@ impl Authenticated {
             return Err(Failure::new(
                 Exit::Data,
                 message,
-                "nothing was stored; check the authority's log",
+                "check the authority's log; nothing was stored",
             )
             .into());
         }

@@ -72,7 +72,11 @@ impl Ceremony for EndorseV1 {
         let appraised = AppraisedKey::appraise(&join_key).map_err(|error| {
             let message =
                 format!("the TPM created a key that does not match the template: {error}");
-            Failure::new(Exit::Data, message, "the TPM or its driver is faulty")
+            Failure::new(
+                Exit::Data,
+                message,
+                "update the driver and the firmware of the TPM: one of them is faulty",
+            )
         })?;
         let key = *appraised.verifying_key();
         let (issued, ek) = prove(connection, tpm, attester, &who, passwords, stored).await?;
@@ -130,7 +134,7 @@ async fn prove(
     };
     match time.wait(answers.message()).await {
         Ok(None) => Ok((result, ek)),
-        Ok(Some(_)) => Err(disorder("more after the result")),
+        Ok(Some(_)) => Err(disorder("another message after the result")),
         Err(status) => Err(refused(&status)),
     }
 }
@@ -238,8 +242,8 @@ fn sign(tpm: &mut Tpm, key: &JoinKey, digest: &[u8; 32]) -> Result<Vec<u8>, Fail
     der.ok().filter(|der| public.verify(digest, der).is_ok()).map(Vec::from).ok_or_else(|| {
         Failure::new(
             Exit::Data,
-            "the TPM's signature is not by the join key",
-            "the TPM or its driver is faulty, or something changes what passes on its bus",
+            "the TPM's signature does not verify with the join key",
+            "check the TPM, its driver and its bus: one of them is faulty, or an attacker modifies the bus",
         )
     })
 }
@@ -305,7 +309,7 @@ pub fn refused(status: &Status) -> Failure {
             format!("the authority failed: {said}"),
             "check the authority's log",
         ),
-        Code::Unimplemented => disorder("that it does not support this call"),
+        Code::Unimplemented => disorder("a status that it does not support this call"),
         Code::OutOfRange | Code::DataLoss => disorder(said),
         _ => Failure::new(
             Exit::Refused,

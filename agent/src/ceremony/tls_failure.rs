@@ -14,7 +14,7 @@ pub(super) fn handshake_failure(address: &str, error: &io::Error) -> Failure {
         Some(Error::InvalidCertificate(why)) => match (pin_error(why), expiry(why)) {
             (Some(why), _) => failure(
                 format!("{address} is not the authority: {why}"),
-                "if both pins agree, the connection is intercepted",
+                "correct the configured pin if it is outdated; otherwise the connection is intercepted",
             ),
             // Clocks are set right, by time servers say, so trying again is worthwhile.
             (None, Some(when)) => failure(
@@ -23,16 +23,16 @@ pub(super) fn handshake_failure(address: &str, error: &io::Error) -> Failure {
             ),
             (None, None) => failure(
                 format!("{address} is not the authority: {}", fault(why)),
-                "see that the CA certificate or pin given is this authority's; if it is, the connection is intercepted",
+                "check that the configured CA certificate or pin is the authority's; if it is, the connection is intercepted",
             ),
         },
         // Before the authority has proved who it is, anybody can have sent this.
         Some(Error::AlertReceived(alert)) => failure(
-            format!("{address} ends the TLS handshake: {}", alert_name(*alert)),
+            format!("{address} aborted the TLS handshake: {}", alert_name(*alert)),
             "check that the address is the authority's and that no one intercepts the connection",
         ),
         Some(_) => failure(
-            format!("TLS with {address} failed: its messages are not those of an authority"),
+            format!("TLS with {address} failed: not the messages of an authority"),
             "check that the address is the authority's",
         )
         .caused_by(error),
@@ -68,13 +68,13 @@ const fn fault(why: &CertificateError) -> &'static str {
     use CertificateError as E;
     match why {
         E::BadEncoding => "its certificate cannot be read",
-        E::UnknownIssuer => "no CA that is trusted has issued its certificate",
+        E::UnknownIssuer => "no trusted CA has issued its certificate",
         E::BadSignature => "the signature of its certificate is wrong",
         E::NotValidForName | E::NotValidForNameContext { .. } => {
-            "its certificate has another name than an authority's"
+            "its certificate does not have an authority's name"
         }
         E::InvalidPurpose | E::InvalidPurposeContext { .. } => "its certificate is not for servers",
-        E::UnhandledCriticalExtension => "its certificate has a critical extension that is unknown",
+        E::UnhandledCriticalExtension => "its certificate has an unknown critical extension",
         E::UnsupportedSignatureAlgorithmContext { .. }
         | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             "its certificate is signed with an algorithm that is not supported"
@@ -125,13 +125,13 @@ mod tests {
     }
 
     #[test]
-    fn certificate_faults_are_said_without_names_of_types() {
+    fn certificate_faults_are_explained_without_names_of_types() {
         use CertificateError as E;
         for (why, words) in [
-            (E::UnknownIssuer, "no CA that is trusted"),
+            (E::UnknownIssuer, "no trusted CA"),
             (E::InvalidPurpose, "not for servers"),
             (E::BadSignature, "signature of its certificate is wrong"),
-            (E::NotValidForName, "another name"),
+            (E::NotValidForName, "does not have an authority's name"),
             (E::UnhandledCriticalExtension, "critical extension"),
             (E::Other(OtherError(Arc::new(io::Error::other("TrailingData(X)")))), "malformed"),
         ] {

@@ -1,8 +1,10 @@
 //! `agent start` and `agent wait`, declared.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args};
+use host::go_duration;
 
 use super::OVERRIDES;
 use crate::config::{Address, ConfigFile, Overrides, ServiceName};
@@ -42,7 +44,30 @@ pub struct Wait {
     /// Wait for this service only
     #[arg(long, value_name = "NAME")]
     pub service: Option<ServiceName>,
-    /// Give up after this many seconds; 0 waits forever
-    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
-    pub timeout: u64,
+    /// Give up after this time, e.g. 5s or 2m; a number alone is seconds [default: wait forever]
+    #[arg(long, value_name = "TIME", value_parser = timeout)]
+    pub timeout: Option<Duration>,
+}
+
+/// A duration, or seconds. 0 is accepted too: it waits forever, as in version 0.1.
+fn timeout(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => go_duration::parse(text).map_err(|error| error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeout_is_a_duration_or_a_number_of_seconds() {
+        for (text, seconds) in [("5", 5), ("0", 0), ("5s", 5), ("2m", 120), ("1h30m", 5400)] {
+            assert_eq!(timeout(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for wrong in ["", "-1", "5 s", "soon", "1.5"] {
+            timeout(wrong).unwrap_err();
+        }
+    }
 }

@@ -9,19 +9,28 @@ use host::exit::{Exit, Failure};
 use host::output::write;
 
 use crate::cli::configuration::Configure;
-use crate::config;
+use crate::config::{self, Overrides};
 
 pub(crate) fn run(arguments: &Configure) -> Result<(), Failure> {
     let nowhere = Path::new("the command line");
     let settings = match config::read_with("", nowhere, &arguments.settings) {
         Ok(loaded) => loaded.settings,
         Err(findings) => {
-            // The failure says how many there are; this is what they are.
-            let _ = write!(std::io::stderr(), "{findings}");
+            let missing = missing(&arguments.settings);
+            if missing.is_empty() {
+                // The failure does not contain the findings.
+                let _ = write!(std::io::stderr(), "{findings}");
+                return Err(Failure::new(
+                    Exit::Usage,
+                    "the options are not a valid configuration",
+                    "correct them as the findings say",
+                ));
+            }
             return Err(Failure::new(
                 Exit::Usage,
-                "the command line lacks required settings",
-                "add them; `agent configure --help` lists all options",
+                format!("required options are missing: {}", missing.join(", ")),
+                "run `agent configure --authority HOST:PORT --token NAME --ca-pin PIN --output FILE`, \
+                 with a PIN from `authority status`",
             ));
         }
     };
@@ -41,6 +50,18 @@ pub(crate) fn run(arguments: &Configure) -> Result<(), Failure> {
             write(format!("Wrote {}\n", path.display()))
         }
     }
+}
+
+/// The options without which no configuration is valid, as far as they are not given.
+fn missing(settings: &Overrides) -> Vec<&'static str> {
+    let has_authority = !settings.proxy_server.is_empty() || !settings.auth_server.is_empty();
+    let has_ca = !settings.ca_pin.is_empty() || settings.ca_path.is_some();
+    let options = [
+        ("--authority", has_authority),
+        ("--token", settings.token.is_some()),
+        ("--ca-pin", has_ca),
+    ];
+    options.iter().filter(|(_, is_given)| !is_given).map(|(option, _)| *option).collect()
 }
 
 /// The file appears whole, and no other is lost for it. It holds no secret: the service's user reads it too.

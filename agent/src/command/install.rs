@@ -94,7 +94,7 @@ fn udev_rule(arguments: &Udev) -> Result<(), Failure> {
             return Err(Failure::new(
                 Exit::Config,
                 format!("{other} already gives the TPM to a group"),
-                "no rule is needed; --force writes one that overrides it",
+                "add --force to write a rule that overrides it; none is needed",
             ));
         }
         note(&format!("{other} already gives the TPM to a group"));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use host::budget::{Budget, Budgeted};
 use host::clock;
 use host::exit::{Exit, Failure};
+use host::go_duration;
 use host::output::write;
 use host::unix_socket;
 use http_body_util::{BodyExt, Empty, Limited};
@@ -42,6 +43,7 @@ async fn wait(arguments: &Wait) -> Result<(), Failure> {
         Some(name) => format!("/readyz/{name}"),
         None => "/readyz".to_owned(),
     };
+    let timeout = arguments.timeout.filter(|timeout| !timeout.is_zero());
     let begun = clock::boot();
     loop {
         let why = match ask_agent(arguments, &path).await {
@@ -51,11 +53,11 @@ async fn wait(arguments: &Wait) -> Result<(), Failure> {
             Err(why) => format!("the agent does not answer: {why}"),
         };
         let waited = clock::boot().saturating_sub(begun);
-        if arguments.timeout > 0 && waited >= Duration::from_secs(arguments.timeout) {
+        if let Some(timeout) = timeout.filter(|timeout| waited >= *timeout) {
             return Err(Failure::new(
                 Exit::Unavailable,
-                format!("not healthy within {} s: {why}", arguments.timeout),
-                "check that the agent runs, and its log",
+                format!("not healthy within {}: {why}", go_duration::text(timeout)),
+                "check that the agent runs, and read its log",
             ));
         }
         tokio::time::sleep(POLL_INTERVAL).await;
@@ -67,7 +69,11 @@ fn unknown(arguments: &Wait) -> Failure {
         Some(name) => format!("the agent has no service {name}"),
         None => "the process listening there is not an agent".to_owned(),
     };
-    Failure::new(Exit::Usage, message, "`agent status` lists the services of a storage's agent")
+    Failure::new(
+        Exit::Usage,
+        message,
+        "run `agent status --storage DIR` to list the agent's services",
+    )
 }
 
 async fn ask_agent(arguments: &Wait, path: &str) -> Result<(StatusCode, Bytes), String> {
@@ -82,7 +88,7 @@ async fn ask_agent(arguments: &Wait, path: &str) -> Result<(StatusCode, Bytes), 
                 let stream = unix_socket::connect(&path).await;
                 Box::new(stream.map_err(|cause| format!("{}: {cause}", path.display()))?)
             }
-            (None, None) => return Err("no agent was given".to_owned()),
+            (None, None) => return Err("pass --storage or --diag-addr".to_owned()),
         };
         ask(stream, path).await
     };
@@ -135,7 +141,7 @@ mod tests {
     /// `100 Continue` without end is no body, which is limited by itself.
     #[tokio::test]
     async fn answer_without_end_is_refused() {
-        const DEADLINE: Duration = Duration::from_secs(60);
+        const TIMEOUT: Duration = Duration::from_secs(60);
         let (client, mut server) = tokio::io::duplex(64 * 1024);
         let answer = "HTTP/1.1 100 Continue\r\n\r\n".repeat(1000);
         let server = async move { while server.write_all(answer.as_bytes()).await.is_ok() {} };
@@ -143,7 +149,7 @@ mod tests {
             let refused = ask(Box::new(client), "/readyz").await.unwrap_err();
             assert!(refused.starts_with("malformed response"), "{refused}");
         };
-        tokio::time::timeout(DEADLINE, async { tokio::join!(server, asked) }).await.unwrap();
+        tokio::time::timeout(TIMEOUT, async { tokio::join!(server, asked) }).await.unwrap();
     }
 
     #[test]

@@ -24,6 +24,14 @@ impl Address {
         self.port
     }
 
+    /// One address of a list with commas, after which spaces are allowed.
+    ///
+    /// # Errors
+    /// It is not an address.
+    pub fn of_list(text: &str) -> Result<Self, InvalidAddress> {
+        text.trim().parse()
+    }
+
     /// Where to reach who listens at an address of a configuration: `:3001`, all addresses, is this machine.
     ///
     /// # Errors

@@ -66,8 +66,8 @@ pub(super) const TOP: Keys = Keys {
     ],
     refused: &[
         ("join_uri", "write `proxy_server`, and `token` in `onboarding`"),
-        ("destinations", "this is version 1: write `services`"),
-        ("data_dir", "this is version 1: write `storage`"),
+        ("destinations", "write `services`: this is the key of version v1"),
+        ("data_dir", "write `storage`: this is the key of version v1"),
         ("auth_servers", "write `auth_server`; it may be a list"),
         ("token", "write it in `onboarding`"),
         ("ca_pins", "write it in `onboarding`"),
@@ -76,7 +76,7 @@ pub(super) const TOP: Keys = Keys {
     ],
 };
 
-const OTHER_METHOD: &str = "it belongs to a join method other than tpm";
+const OTHER_METHOD: &str = "remove it: it belongs to another join method";
 
 pub(super) const ONBOARDING: Keys = Keys {
     of: "onboarding",
@@ -190,16 +190,19 @@ fn version(top: &Section<'_>, source: &Source<'_>) {
 /// Keys that are fine as long as they ask for nothing.
 fn refused_switches(top: &Section<'_>, source: &Source<'_>) {
     for (key, why) in [
-        ("insecure", "any server would be accepted as the authority: give `ca_pins` or `ca_path`"),
-        ("fips", "this agent's cryptography is not validated to FIPS 140"),
-        ("scoped", "the authority has no scopes"),
+        (
+            "insecure",
+            "give `ca_pins` or `ca_path`: without them any server would be accepted as the authority",
+        ),
+        ("fips", "remove it: this agent's cryptography is not validated to FIPS 140"),
+        ("scoped", "remove it: the authority has no scopes"),
     ] {
         if let Given::Here(true, place) = top.switch(key) {
             source.error(place.as_ref(), format!("`{key}` is not supported here"), why);
         }
     }
     if let Given::Here(_, Some(place)) = top.parse("leeway", go_duration::parse) {
-        let advice = "it is for tunnels, which are not supported";
+        let advice = "remove it: it is for tunnels, which are not supported";
         source.warn(Some(&place), "`leeway` has no effect", advice);
     }
 }
@@ -215,7 +218,7 @@ fn authorities(
     if proxy.is_some() && auth.is_some() {
         let place = later(top.key("proxy_server"), top.key("auth_server"));
         let message = "both `auth_server` and `proxy_server` are set";
-        source.error(place, message, "keep one: both are the authority's address");
+        source.error(place, message, "keep one of them: both are the authority's address");
     }
     let given = [&overrides.auth_server, &overrides.proxy_server];
     if let Some(given) = given.into_iter().find(|addresses| !addresses.is_empty()) {
@@ -223,7 +226,7 @@ fn authorities(
     }
     let stated = proxy.or(auth);
     if stated.is_none() && !top.meant("proxy_server") && !top.meant("auth_server") {
-        let advice = "write `proxy_server: HOST:PORT`, or give --proxy-server";
+        let advice = "write `proxy_server: HOST:PORT`, or give --authority";
         source.error(None, "the authority's address is missing", advice);
     }
     stated?
@@ -238,7 +241,7 @@ fn addresses(node: &Node, key: &str, source: &Source<'_>) -> Option<Vec<Address>
     if nodes.is_empty() {
         source.error(Some(&node.place), format!("`{key}` is an empty list"), "write HOST:PORT");
     }
-    let read = |text: &str| text.split(',').map(|part| part.trim().parse()).collect();
+    let read = |text: &str| text.split(',').map(Address::of_list).collect();
     let each: Vec<Option<Vec<Address>>> = nodes
         .iter()
         .map(|node| parse_node::<_, super::InvalidAddress>(node, key, source, read))
@@ -274,7 +277,7 @@ fn onboarding(
         && name.contains('/')
     {
         let message = "the token's name contains a slash";
-        source.warn(Some(place), message, "the path of a file begins with `/`");
+        source.warn(Some(place), message, "write an absolute path to read the token from a file");
     }
     let trust = trust(&section, overrides, source);
     if trust.is_absent() && !section.meant("ca_pins") && !section.meant("ca_path") {

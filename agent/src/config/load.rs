@@ -75,7 +75,10 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
     let mut failure = Failure::io(error, format_args!("cannot read {}", path.display()));
     if error.kind() == io::ErrorKind::NotFound {
         failure.exit = Exit::Config;
-        failure.advice = format!("`agent configure -o {}` writes one", path.display());
+        failure.advice = format!(
+            "write one with `agent configure -o {}`, or give another path with --config",
+            path.display()
+        );
     }
     failure
 }

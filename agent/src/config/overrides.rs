@@ -22,16 +22,24 @@ use crate::tpm::passwords::PasswordFiles;
 pub struct Overrides {
     /// Address of the authority; several, separated by commas, are tried in order
     #[arg(
+        long = "authority",
+        visible_alias = "proxy-server",
+        value_name = "HOST:PORT",
+        env = "TELEPORT_PROXY",
+        value_delimiter = ',',
+        value_parser = Address::of_list
+    )]
+    pub proxy_server: Vec<Address>,
+    /// Same as --authority, for command lines of tbot
+    #[arg(
         short = 'a',
         long,
         value_name = "HOST:PORT",
         env = "TELEPORT_AUTH_SERVER",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = Address::of_list
     )]
     pub auth_server: Vec<Address>,
-    /// Same as --auth-server
-    #[arg(long, value_name = "HOST:PORT", env = "TELEPORT_PROXY", value_delimiter = ',')]
-    pub proxy_server: Vec<Address>,
     /// Name of the join token, or absolute path of a file that contains it
     #[arg(long, value_name = "NAME", env = "TELEPORT_BOT_TOKEN", hide_env_values = true, value_parser = token)]
     pub token: Option<Token>,

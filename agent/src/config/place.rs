@@ -9,9 +9,18 @@ use host::config::tree::{Node, Value};
 use super::settings::{Account, Acls, Destination, Directory, Reader, Storage, Symlinks};
 
 const DESTINATION_REFUSED: &[(&str, &str)] = &[
-    ("name", "it belongs to a destination of type kubernetes_secret, which is not supported"),
-    ("namespace", "it belongs to a destination of type kubernetes_secret, which is not supported"),
-    ("labels", "it belongs to a destination of type kubernetes_secret, which is not supported"),
+    (
+        "name",
+        "remove it: it belongs to destinations of type kubernetes_secret, which are not supported",
+    ),
+    (
+        "namespace",
+        "remove it: it belongs to destinations of type kubernetes_secret, which are not supported",
+    ),
+    (
+        "labels",
+        "remove it: it belongs to destinations of type kubernetes_secret, which are not supported",
+    ),
 ];
 
 pub(super) const DIRECTORY: Keys = Keys {
@@ -34,7 +43,7 @@ pub(super) const STORAGE: Keys = Keys {
         ("symlinks", "symbolic links in the path: `try-secure` (default), `secure` or `insecure`"),
         ("acls", "access control lists: `try` (default), `off` or `required`"),
     ],
-    refused: &[("readers", "only the agent may read its storage")],
+    refused: &[("readers", "remove it: only the agent may read its storage")],
 };
 
 const MEMORY: Keys =
@@ -65,7 +74,11 @@ pub(super) fn destination(node: &Node, source: &Source<'_>) -> Option<Destinatio
     if directory.acls == Acls::Off && !readers.is_empty() {
         let place = section.key("readers");
         let message = "`readers` are set but `acls` is off";
-        source.warn(place, message, "without ACLs, only one group can be given access");
+        source.warn(
+            place,
+            message,
+            "set `acls: try`, or give only one group: more readers need ACLs",
+        );
     }
     Some(Destination::Directory { directory, readers })
 }
@@ -156,7 +169,7 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
 pub(super) fn relative(path: &Path, place: &Place, source: &Source<'_>) {
     if path.is_relative() {
         let message = "a relative path depends on the agent's working directory";
-        source.warn(Some(place), message, "start it with `/`");
+        source.warn(Some(place), message, "write an absolute path");
     }
 }
 

@@ -78,7 +78,8 @@ fn signal(text: &str) -> Result<Signal, String> {
 fn command(section: &Section<'_>, source: &Source<'_>) -> Option<ReloadAction> {
     let node = section.node("command")?;
     let Value::Sequence(nodes) = &node.value else {
-        let advice = "write it as in [\"systemctl\", \"reload\", \"nginx\"]; no shell runs it";
+        let advice =
+            "write a list such as [\"systemctl\", \"reload\", \"nginx\"]; no shell runs it";
         source.error(
             Some(&node.place),
             "`command` must be a list: the program, then its arguments",

@@ -55,7 +55,7 @@ const INTERVAL: (&str, &str) =
     ("renewal_interval", "interval between renewals; must be set together with `credential_ttl`");
 const RELOAD: (&str, &str) = ("reload", "reload hook, run after new files are in place");
 
-const ROLES: (&str, &str) = ("roles", "roles are set in the bot's resource");
+const ROLES: (&str, &str) = ("roles", "remove it: roles are set in the bot's resource");
 const OLD_TTL: (&str, &str) = ("certificate_ttl", "write `credential_ttl`");
 
 pub(super) const IDENTITY: Keys = Keys {
@@ -73,12 +73,9 @@ pub(super) const IDENTITY: Keys = Keys {
     refused: &[
         ROLES,
         OLD_TTL,
-        (
-            "cluster",
-            "certificates of leaf clusters need a Teleport proxy, which this authority does not have",
-        ),
-        ("selector", "it belongs to a service of type x509 of Teleport"),
-        ("format", "it belongs to a service of type x509"),
+        ("cluster", "remove it: certificates of leaf clusters need a Teleport proxy"),
+        ("selector", "remove it: it belongs to services of type x509 of Teleport"),
+        ("format", "remove it: it belongs to services of type x509"),
     ],
 };
 
@@ -96,10 +93,13 @@ pub(super) const X509: Keys = Keys {
     refused: &[
         ROLES,
         OLD_TTL,
-        ("selector", "leave it out: the certificate always has the bot's own SPIFFE ID"),
-        ("include_federated_trust_bundles", "the only trust domain is the cluster's"),
-        ("ssh_config", "it belongs to a service of type identity"),
-        ("allow_reissue", "it belongs to a service of type identity"),
+        ("selector", "remove it: the certificate always has the bot's own SPIFFE ID"),
+        (
+            "include_federated_trust_bundles",
+            "remove it: the only trust domain is the cluster's",
+        ),
+        ("ssh_config", "remove it: it belongs to services of type identity"),
+        ("allow_reissue", "remove it: it belongs to services of type identity"),
     ],
 };
 
@@ -206,7 +206,7 @@ pub(super) fn unknown_type(text: &str) -> String {
 
 fn identity(section: &Section<'_>, source: &Source<'_>) -> Option<ServiceKind> {
     if let Given::Here(true, place) = section.switch("allow_reissue") {
-        let advice = "the authority does not exchange a service's certificate for others";
+        let advice = "remove it: the authority does not exchange a service's certificate for others";
         source.error(place.as_ref(), "`allow_reissue` is not supported here", advice);
     }
     let words = [("on", SshConfig::On), ("off", SshConfig::Off)];
@@ -266,7 +266,7 @@ impl Lifetime {
             let message = format!(
                 "a lifetime of {ttl} exceeds 24h, the most that authorities grant by default"
             );
-            source.warn(place, message, "expect the authority to shorten it");
+            source.warn(place, message, "shorten it, or expect the authority to do so");
         }
         match self.renewal {
             Renewal::Every(interval) if interval < Self::MIN_INTERVAL => {

@@ -60,7 +60,7 @@ impl Credentials {
             Failure::new(
                 Exit::Data,
                 format!("the authority issued an unusable credential: {what}"),
-                "nothing was stored; compare the clocks of both machines, and check the authority's log",
+                "compare the clocks of both machines and check the authority's log; nothing was stored",
             )
         };
         // webpki parses intermediates at every node of its path search. A cluster issues directly

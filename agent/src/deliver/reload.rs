@@ -71,7 +71,7 @@ fn command(program: &str, arguments: &[&str], limit: Duration) -> Result<Reloade
     let (end, output) = Watch::new(child, output).and_then(|w| w.wait(limit)).map_err(failed)?;
     let said = if output.is_empty() { String::new() } else { format!(": {output}") };
     let wrong = |how: String| {
-        let advice = "the files are in place; the agent will retry";
+        let advice = "check the program; the new files are in place, and the agent will retry";
         Err(Failure::new(Exit::Unavailable, format!("{program} {how}{said}"), advice))
     };
     match end {
@@ -247,7 +247,7 @@ fn send(signal: Signal, pid_file: &Path) -> Result<Reloaded, Failure> {
     // From here on we hold the process, not a number. It is the right one if the file still says so.
     if read_pid(pid_file)? != (pid, owner) {
         let message = format!("{shown} changed while it was read");
-        return Err(Failure::new(Exit::Unavailable, message, "the agent will retry"));
+        return Err(Failure::new(Exit::Unavailable, message, "wait until the agent retries"));
     }
     if owner != 0 && user_of(pid).ok_or_else(gone)? != owner {
         return Err(Failure::new(

@@ -10,6 +10,7 @@ use rustix::process::{geteuid, getgroups};
 use tpm2::transport::Tcti;
 
 use super::{Check, Topic};
+use crate::tpm::failure::use_another_device;
 
 const NONE_ADVICE: &str = "enable it in the firmware settings (it may be called fTPM, PTT or Security Device); in a \
      virtual machine or a container, give it one";
@@ -50,7 +51,6 @@ fn absent(root: &Path, path: &Path) -> Check {
     let fail = |message: String, advice: &str| {
         Check::fail(Topic::Device, Failure::new(Exit::Io, message, advice))
     };
-    let path = path.display();
     let mut tpms: Vec<_> = fs::read_dir(root.join("sys/class/tpm"))
         .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
         .unwrap_or_default();
@@ -59,11 +59,14 @@ fn absent(root: &Path, path: &Path) -> Check {
         // Where the firmware tells of a TPM 2.0: TCG ACPI specification.
         return if root.join("sys/firmware/acpi/tables/TPM2").exists() {
             fail(
-                format!("no {path}: the firmware reports a TPM 2.0, but no driver is bound to it"),
-                "try `modprobe tpm_crb` or `modprobe tpm_tis`; see `dmesg | grep -i tpm`",
+                format!(
+                    "no {}: the firmware reports a TPM 2.0, but no driver is bound to it",
+                    path.display()
+                ),
+                "run `modprobe tpm_crb` or `modprobe tpm_tis`, and check `dmesg | grep -i tpm`",
             )
         } else {
-            fail(format!("no {path}: the kernel has found no TPM"), NONE_ADVICE)
+            fail(format!("no {}: the kernel has found no TPM", path.display()), NONE_ADVICE)
         };
     };
     let name = class.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
@@ -71,9 +74,12 @@ fn absent(root: &Path, path: &Path) -> Check {
         (Some("1"), _) => Check::fail(Topic::Device, old(class)),
         (_, driver) => {
             let driver = driver.unwrap_or_else(|| "unknown".into());
+            let advice = use_another_device(path);
             fail(
-                format!("no {path}, though the kernel has {name} (driver {driver})"),
-                "pass the device to the container; outside containers, udev creates the node",
+                format!("no {}, but the kernel has {name} (driver {driver})", path.display()),
+                advice.as_deref().unwrap_or(
+                    "pass the device to the container; outside containers, check that udev runs",
+                ),
             )
         }
     }
@@ -132,8 +138,7 @@ fn permission(root: &Path, path: &Path) -> Option<Failure> {
     );
     let advice = if metadata.gid() != 0 && mode & 0o060 == 0o060 {
         format!(
-            "usermod -aG {group} {us}, then log in again; in a systemd unit \
-             SupplementaryGroups={group}, as `agent install systemd` writes it"
+            "run usermod -aG {group} {us} and log in again; a systemd unit needs SupplementaryGroups={group}, as `agent install systemd` writes it"
         )
     } else {
         "run as root, or give the group tss access with `agent install udev --write`".to_owned()
@@ -193,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn why_there_is_no_device_is_said_as_far_as_the_kernel_knows() {
+    fn missing_device_is_explained_as_far_as_the_kernel_knows() {
         let none = root(None);
         let path = Path::new("/dev/absent/tpmrm0");
         let check = examine(none.path(), path);

@@ -60,7 +60,7 @@ impl Configured {
             Self::Loaded(loaded, path) => Check::warn(
                 Topic::Configuration,
                 format!("{path} is valid; {} warnings", loaded.warnings.iter().count()),
-                format!("`agent check -c {path}` shows them"),
+                format!("run `agent check -c {path}` to see them"),
             ),
         }
     }

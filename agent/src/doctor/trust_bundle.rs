@@ -82,7 +82,8 @@ fn compare(bundle: &TrustBundle, pins: &[CaPin], identity: &Identity, wall: i64)
         let finding = format!("{none}: the cluster has replaced its CAs since the join");
         return vec![warn(finding, advice)];
     }
-    let finding = format!("{none}, nor are those of the join configured: the agent joins again");
+    let finding =
+        format!("{none}, and the CAs of the join are no longer configured: the agent joins again");
     let advice = format!("restore the CAs of cluster {} if that is not intended", identity.cluster);
     vec![warn(finding, advice)]
 }

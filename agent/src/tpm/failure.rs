@@ -1,6 +1,8 @@
 //! What a failure of the TPM means for the one who runs a command.
 
+use std::fs;
 use std::io;
+use std::path::Path;
 
 use host::exit::{Exit, Failure};
 use tpm2::Fault;
@@ -20,7 +22,28 @@ pub(crate) fn open(error: &OpenError) -> Failure {
             "start swtpm, or give the address of a TPM with --tpm or AGENT_TPM"
         }
     };
-    Failure::new(exit, error.to_string(), advice)
+    let mut failure = Failure::new(exit, error.to_string(), advice);
+    if let (io::ErrorKind::NotFound, Tcti::Device(path)) = (error.cause().kind(), error.address())
+        && let Some(advice) = use_another_device(path)
+    {
+        failure.advice = advice;
+    }
+    failure
+}
+
+/// Advice for a path at which there is no device, if other TPM devices are in the same directory.
+pub(crate) fn use_another_device(missing: &Path) -> Option<String> {
+    let names = fs::read_dir(missing.parent()?).ok()?.flatten().map(|entry| entry.file_name());
+    // A device of the resource manager (tpmrm0) is preferred to the raw one (tpm0).
+    let device = names.filter(|name| is_device_name(&name.to_string_lossy())).max()?;
+    let path = missing.with_file_name(device);
+    Some(format!("use device:{}, or another one that `ls /dev/tpm*` lists", path.display()))
+}
+
+/// Names that the kernel gives to TPMs: `tpm0`, `tpmrm0`.
+fn is_device_name(name: &str) -> bool {
+    let number = name.strip_prefix("tpmrm").or_else(|| name.strip_prefix("tpm"));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit()))
 }
 
 /// A TPM command failed.
@@ -65,5 +88,21 @@ mod tests {
         let absent: Tcti = "swtpm:path=/absent".parse().unwrap();
         let absent = open(&absent.open().err().expect("nothing listens there"));
         assert!(absent.to_string().contains("--tpm"), "{absent}");
+    }
+
+    #[test]
+    fn missing_device_beside_others_is_answered_with_one_that_exists() {
+        let dev = tempfile::tempdir().unwrap();
+        let missing = dev.path().join("tpmrm7");
+        let address = Tcti::Device(missing.clone());
+        let advice = || open(&address.open().err().unwrap()).advice;
+        assert!(advice().contains("firmware"), "{}", advice());
+        fs::write(dev.path().join("tpmextra"), "").unwrap();
+        assert_eq!(use_another_device(&missing), None);
+        for (name, expected) in [("tpm0", "tpm0"), ("tpmrm0", "tpmrm0"), ("tpm1", "tpmrm0")] {
+            fs::write(dev.path().join(name), "").unwrap();
+            let expected = format!("use device:{}, ", dev.path().join(expected).display());
+            assert!(advice().starts_with(&expected), "{}", advice());
+        }
     }
 }

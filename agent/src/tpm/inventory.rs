@@ -365,7 +365,7 @@ pub(crate) fn mismatch(kind: &EkKind) -> Failure {
             "the EK certificate at NV index {:#010x} is not for this TPM's {kind} endorsement key",
             kind.certificate.0
         ),
-        "choose another key with --ek; the TPM was replaced, or its firmware was updated, after \
+        "choose another key with --ek: the TPM was replaced, or its firmware was updated, after \
          the certificate was issued",
     )
 }

@@ -128,7 +128,7 @@ fn spoiled(error: &tpm2::Error) -> Failure {
     Failure::new(
         Exit::Data,
         format!("{}: the TPM refuses the HMAC of the session", error.command()),
-        "the TPM does not hold the expected endorsement key, or what passes on its bus is changed",
+        "check that this is the TPM of the stored identity; if it is, an attacker modifies its bus",
     )
 }
 

@@ -36,7 +36,7 @@ const WAITING: usize = 8;
 const NOTICE_AFTER: Duration = Duration::from_secs(2);
 
 /// The kernel gives a chip five minutes for an RSA key; nothing takes longer.
-const DEADLINE: Duration = Duration::from_secs(300);
+const CALL_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Commands by which a chip makes a key, and takes half a minute for it.
 const CREATING: [CommandCode; 3] = [
@@ -204,7 +204,7 @@ impl TpmThread {
             Ok(answer) => answer,
             Err(_) => {
                 self.audience.info(&waiting_for(self.meter.running()));
-                tokio::time::timeout(DEADLINE, replied).await.map_err(|_| stuck())?
+                tokio::time::timeout(CALL_TIMEOUT, replied).await.map_err(|_| stuck())?
             }
         };
         answer.map_err(|_| Failure::bug("the TPM thread has stopped"))?
@@ -238,7 +238,7 @@ impl TpmThread {
         self.jobs.try_send(Job::Run(job)).map_err(|_| stuck())?;
         replied.recv_timeout(NOTICE_AFTER).unwrap_or_else(|_| {
             self.audience.info(&waiting_for(self.meter.running()));
-            replied.recv_timeout(DEADLINE).map_err(|_| stuck())?
+            replied.recv_timeout(CALL_TIMEOUT).map_err(|_| stuck())?
         })
     }
 }
@@ -415,7 +415,7 @@ mod tests {
     /// A software TPM that reads a command and never answers it.
     #[test]
     fn end_does_not_wait_for_a_command_that_hangs() {
-        const DEADLINE: Duration = Duration::from_secs(60);
+        const TIMEOUT: Duration = Duration::from_secs(60);
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("tpm");
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -436,7 +436,7 @@ mod tests {
             drop(end);
             done.send(()).unwrap();
         });
-        is_done.recv_timeout(DEADLINE).expect("the end waits for the command");
+        is_done.recv_timeout(TIMEOUT).expect("the end waits for the command");
     }
 
     #[test]

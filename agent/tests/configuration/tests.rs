@@ -206,7 +206,7 @@ fn one_waits_for_the_agent_and_the_service_that_was_named() {
     let strange = format!("localhost:{}", answering("404 Not Found"));
     let output = directory.agent(&["wait", "--diag-addr", &strange, "--service", "nope"], &[]);
     let failure = "error: the agent has no service nope\n\
-                   `agent status` lists the services of a storage's agent\n";
+                   run `agent status --storage DIR` to list the agent's services\n";
     assert_ends(&output, 64, "", failure);
     let output = directory.agent(&["wait", "--diag-addr", &strange, "--service", "a b"], &[]);
     assert_eq!(output.status.code(), Some(64));

@@ -72,14 +72,14 @@ pub(super) fn refused(status: &Status) -> Failure {
     let message = status.message();
     match answer(status) {
         Answer::Exists => {
-            Failure::new(Exit::Refused, message, "nothing was changed; -f replaces what exists")
+            Failure::new(Exit::Refused, message, "add -f to replace it; nothing was changed")
         }
         Answer::NotFound => {
-            Failure::new(Exit::Refused, message, "`authority get KIND` lists what exists")
+            Failure::new(Exit::Refused, message, "run `authority get KIND` to list what exists")
         }
-        Answer::Invalid => Failure::new(Exit::Data, message, "nothing was changed; correct it"),
+        Answer::Invalid => Failure::new(Exit::Data, message, "correct it; nothing was changed"),
         Answer::Failed => {
-            Failure::new(Exit::Io, message, "nothing was changed; check the authority's log")
+            Failure::new(Exit::Io, message, "check the authority's log; nothing was changed")
         }
         Answer::None => no_answer(message),
     }

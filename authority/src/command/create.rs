@@ -46,7 +46,7 @@ pub(super) async fn create(create: Create) -> Result<(), Failure> {
 /// The files as one stream of documents, each of which is checked: only here it is known which line
 /// of which file is wrong.
 fn read_all(create: &Create) -> Result<String, Failure> {
-    let bad = |what: String| Failure::new(Exit::Data, what, "nothing was changed; correct it");
+    let bad = |what: String| Failure::new(Exit::Data, what, "correct it; nothing was changed");
     let mut seen: HashMap<(Kind, String), &Path> = HashMap::new();
     let mut stream = String::new();
     for path in &create.files {
@@ -93,11 +93,11 @@ fn read(path: &Path) -> Result<String, Failure> {
         let failure = Failure::io(&cause, format!("cannot read {}", shown(path)));
         if cause.kind() == io::ErrorKind::IsADirectory {
             return Failure {
-                advice: "nothing was changed; name the files in it".into(),
+                advice: "name the files in it; nothing was changed".into(),
                 ..failure
             };
         }
-        Failure { advice: format!("nothing was changed; {}", failure.advice), ..failure }
+        Failure { advice: format!("{}; nothing was changed", failure.advice), ..failure }
     };
     let file: Box<dyn Read> = if path == Path::new("-") {
         Box::new(io::stdin())
@@ -106,7 +106,7 @@ fn read(path: &Path) -> Result<String, Failure> {
     };
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
-    let bad = |what: String| Failure::new(Exit::Data, what, "nothing was changed");
+    let bad = |what: String| Failure::new(Exit::Data, what, "check the file; nothing was changed");
     if bytes.len() as u64 > MAX_FILE {
         return Err(bad(format!("{} is longer than {MAX_FILE} bytes", shown(path))));
     }

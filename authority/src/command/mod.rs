@@ -21,27 +21,27 @@ use tracing::error;
 
 use crate::cli::{Audit, Bots, Cli, Command, Ek};
 use crate::config::{LoadError, Settings};
-use crate::log::{self, Levels};
+use crate::log::{self, Levels, LogOptions};
 
 /// Does what the command line says.
 pub fn run(cli: Cli) -> Result<(), Failure> {
     clock::check(clock::now())?;
-    let format = cli.log_format;
+    let options = LogOptions { format: cli.log_format, debug: cli.debug };
     if !matches!(cli.command, Command::Start(_)) {
-        log::start(format, &Levels::default())?;
+        log::start(options, &Levels::default())?;
     }
     match cli.command {
         Command::Start(start) => {
             let settings = Settings::new(&start).or_else(|error| {
                 if let LoadError::Unusable(findings) = &error {
                     // As the command line says, for lack of a file that does.
-                    log::start(format, &Levels::default())?;
+                    log::start(options, &Levels::default())?;
                     log_findings(findings);
                 }
                 Err(Failure::from(error))
             })?;
-            let format = format.or(settings.log_format);
-            log::start(format, &settings.log_levels)?;
+            let format = options.format.or(settings.log_format);
+            log::start(LogOptions { format, ..options }, &settings.log_levels)?;
             log::warn_if_quiet(format);
             block_on(start::start(settings))
         }

@@ -38,8 +38,8 @@ pub struct Start {
 /// How strictly chains of EK certificates are verified.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct EkPolicy {
-    /// Whether to accept EK certificates that have expired, or whose intermediates have: these must have
-    /// been valid when the EK certificate was issued [default: refused]
+    /// Whether to accept expired EK certificates, and CAs above them that were valid when the EK certificate
+    /// was issued and have expired since [default: refused]
     #[arg(long, env = "AUTHORITY_EK_EXPIRED", value_enum, value_name = "VERDICT")]
     pub ek_expired: Option<Leniency>,
     /// Whether to accept EK certificates signed with SHA-1, as on old TPMs [default: refused]

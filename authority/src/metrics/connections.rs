@@ -1,5 +1,4 @@
-//! What is counted of connections and joins: how many there are, how many there may be, and which
-//! were closed for want of places.
+//! Metrics of connections, joins in progress and calls: numbers, limits, and what the limits closed or refused.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -18,16 +17,19 @@ pub(crate) struct ConnectionMetrics {
     turned_away: AtomicU64,
     expired: AtomicU64,
     handshakes_failed: AtomicU64,
+    without_request: AtomicU64,
+    too_many_calls: AtomicU64,
+    too_costly_calls: AtomicU64,
 }
 
 impl ConnectionMetrics {
-    /// How many connections of each class and how many joins there may be.
+    /// Sets the limits of connections per class and of joins in progress.
     pub(crate) fn limits(&self, connections: usize, joins: usize) {
         self.limit.store(connections, Relaxed);
         self.joins_limit.store(joins, Relaxed);
     }
 
-    /// How many there are, and whether some were closed for want of places of late.
+    /// Sets the current numbers, and whether connections were recently closed because a limit was reached.
     pub(crate) fn now(&self, unproven: usize, known: usize, joins: usize, saturated: bool) {
         self.unproven.store(unproven, Relaxed);
         self.known.store(known, Relaxed);
@@ -35,17 +37,17 @@ impl ConnectionMetrics {
         self.saturated.store(saturated, Relaxed);
     }
 
-    /// One was closed for another.
+    /// A connection was closed to make room for a new one.
     pub(crate) fn evicted(&self) {
         self.evicted.fetch_add(1, Relaxed);
     }
 
-    /// One was closed at once, since none gave way.
+    /// A new connection was closed, since no other could be.
     pub(crate) fn turned_away(&self) {
         self.turned_away.fetch_add(1, Relaxed);
     }
 
-    /// One was closed since it did nothing in its time.
+    /// A connection was closed at its deadline, or because it made too many calls.
     pub(crate) fn expired(&self) {
         self.expired.fetch_add(1, Relaxed);
     }
@@ -55,7 +57,22 @@ impl ConnectionMetrics {
         self.handshakes_failed.fetch_add(1, Relaxed);
     }
 
-    /// Why honest hosts may have to wait, if they may.
+    /// A connection ended between the handshake and its first request.
+    pub(crate) fn no_request(&self) {
+        self.without_request.fetch_add(1, Relaxed);
+    }
+
+    /// A call was refused because its connection has made as many as it may.
+    pub(crate) fn too_many_calls(&self) {
+        self.too_many_calls.fetch_add(1, Relaxed);
+    }
+
+    /// A call was refused because its connection has cost as much as it may.
+    pub(crate) fn too_costly_call(&self) {
+        self.too_costly_calls.fetch_add(1, Relaxed);
+    }
+
+    /// A warning if hosts may have to wait.
     pub(crate) fn saturation(&self) -> Option<String> {
         self.saturated.load(Relaxed).then(|| {
             format!(
@@ -108,7 +125,17 @@ impl ConnectionMetrics {
             ("turned_away", &self.turned_away),
             ("expired", &self.expired),
             ("handshake_failed", &self.handshakes_failed),
+            ("no_request", &self.without_request),
         ] {
+            page.sample(name, &[("reason", reason)], count.load(Relaxed));
+        }
+        let name = "endorse_calls_refused_total";
+        let help =
+            "Calls refused before they reached a service, because of limits of their connection.";
+        page.family(name, Kind::Counter, help);
+        for (reason, count) in
+            [("too_many", &self.too_many_calls), ("too_costly", &self.too_costly_calls)]
+        {
             page.sample(name, &[("reason", reason)], count.load(Relaxed));
         }
     }

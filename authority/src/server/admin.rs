@@ -19,14 +19,14 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::{Connected, UdsConnectInfo};
 use tracing::warn;
 
-use super::KEEPALIVE;
+use super::KEEPALIVE_INTERVAL;
 use crate::data_directory::{DataDirectory, Lock, is_trusted};
 
 /// Connections that wait to be served.
 const MAX_READY: usize = 8;
 
-/// A client answers the pings that follow each [`KEEPALIVE`]; before it has begun to speak HTTP/2, it gets no pings.
-const MAX_SILENCE: Duration = KEEPALIVE.saturating_mul(2);
+/// A client answers the pings that follow each [`KEEPALIVE_INTERVAL`]; before it has begun to speak HTTP/2, it gets no pings.
+const MAX_SILENCE: Duration = KEEPALIVE_INTERVAL.saturating_mul(2);
 
 /// How long to wait when the system has no more files or memory for connections.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);

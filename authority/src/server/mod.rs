@@ -34,48 +34,46 @@ use crate::wire::admin::Operators;
 use crate::wire::endorse_v1;
 
 /// No message that a host sends is longer: an EK certificate and the CAs above it, some 2 KiB each.
-/// Every unproven connection can make the authority store as much.
+/// Every unproven connection can make the authority buffer as much.
 const MAX_MESSAGE: usize = 32 * 1024;
 
 /// The same for operators: a stream of resources.
 const MAX_ADMIN_MESSAGE: usize = 4 * 1024 * 1024;
 
-/// Calls at a time on a connection of a known host, or of an operator.
+/// Concurrent calls on a connection of a host with a certificate, or of an operator.
 const MAX_STREAMS: u32 = 16;
 
-/// Calls at a time on a connection of a peer that has shown no certificate.
+/// Concurrent calls on a connection without a certificate.
 const MAX_UNPROVEN_STREAMS: u32 = 2;
 
-/// HTTP/2 windows: what a peer may send ahead of the authority's reading. RFC 9113 section 6.9.2
-/// begins with as much.
+/// HTTP/2 flow-control windows, bytes: the initial value of RFC 9113 section 6.9.2.
 const WINDOW: u32 = 65_535;
 
 /// Headers of one call.
 const MAX_HEADERS: u32 = 16 * 1024;
 
-/// A connection that says nothing for that long is asked whether it lives, and then given that
-/// long.
-const KEEPALIVE: Duration = Duration::from_secs(30);
+/// After this silence a connection gets an HTTP/2 ping, and the same time to answer it.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long a call may take that is no join, until all of it is here included.
-const CALL: Duration = Duration::from_secs(30);
+/// How long a call other than a join may take, including the time to receive it.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// After that a connection is asked to go: what a host has to ask takes seconds.
+/// After this time a connection is asked to close (GOAWAY): a host's calls take seconds.
 const MAX_CONNECTION_AGE: Duration = Duration::from_secs(600);
 
-/// And then it is closed, in the middle of whatever it says: no join may take longer.
-const GRACE: Duration = Duration::from_secs(600);
+/// After this further time it is closed, even during a call: no join may take longer.
+const MAX_CONNECTION_GRACE: Duration = Duration::from_secs(600);
 
-/// How long calls that are under way are waited for in the end.
-const DRAIN: Duration = Duration::from_secs(20);
+/// How long a stop waits for calls in progress.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long the audit log may take in the end to be on disk.
-const SETTLE: Duration = Duration::from_secs(5);
+/// How long a stop waits until the audit log is on the disk.
+const AUDIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often what has ended is removed.
-const PRUNE: Duration = Duration::from_secs(600);
+/// How often expired records are removed.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 
-/// Takes an address. Connections to it are refused until something listens on the socket.
+/// Binds an address. Connections to it are refused until something listens on the socket.
 pub fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
@@ -83,7 +81,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Serves until `stop` says so, then lets calls that are under way come to their end.
+/// Serves until `stop` is true, then lets calls in progress finish.
 pub async fn serve(
     authority: Arc<Authority>,
     public: PublicListener,
@@ -119,7 +117,7 @@ pub async fn serve(
     );
     let drained = async {
         stopped(stop).await;
-        tokio::time::sleep(DRAIN).await;
+        tokio::time::sleep(DRAIN_TIMEOUT).await;
     };
     let served = tokio::select! {
         ended = async { tokio::try_join!(strangers, hosts, operators) } => ended.map(|_| ()),
@@ -127,13 +125,13 @@ pub async fn serve(
         () = count_refusals(&counting) => Ok(()),
         () = settling.settle_audit_for_ever() => Ok(()),
         () = drained => {
-            tracing::warn!(seconds = DRAIN.as_secs(), "calls in progress are cut off");
+            tracing::warn!(seconds = DRAIN_TIMEOUT.as_secs(), "calls in progress are cut off");
             Ok(())
         }
     };
     counting.record_last_refusals();
-    // The next start does what this leaves.
-    let _ = tokio::time::timeout(SETTLE, counting.settle_audit()).await;
+    // The next start appends what is missing.
+    let _ = tokio::time::timeout(AUDIT_TIMEOUT, counting.settle_audit()).await;
     served
 }
 
@@ -148,7 +146,7 @@ async fn count_refusals(authority: &Authority) {
 
 /// Never ends.
 async fn prune(authority: Arc<Authority>) {
-    let mut times = tokio::time::interval(PRUNE);
+    let mut times = tokio::time::interval(PRUNE_INTERVAL);
     loop {
         times.tick().await;
         authority.prune().await;
@@ -176,9 +174,9 @@ fn limits(streams: u32) -> Server {
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .http2_max_header_list_size(MAX_HEADERS)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-        .timeout(CALL)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_INTERVAL))
+        .timeout(CALL_TIMEOUT)
         .max_connection_age(MAX_CONNECTION_AGE)
-        .max_connection_age_grace(GRACE)
+        .max_connection_age_grace(MAX_CONNECTION_GRACE)
 }

@@ -28,17 +28,15 @@ use crate::metrics::Metrics;
 use crate::service::allowance::Allowance;
 use crate::service::{Peer, Source, Workers};
 
-/// How long a peer may take for its ClientHello. Waiting for it costs the authority nothing but a
-/// place.
-const CLIENT_HELLO: Duration = Duration::from_secs(5);
+/// How long a peer may take for its ClientHello. Waiting for it costs the authority only a place.
+const CLIENT_HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a peer may take for the rest of the handshake. A host's TPM signs in it, and may be at a
-/// key of another program for half a minute. A host that takes that long is the first to be closed when places
-/// are wanted.
-const HANDSHAKE: Duration = Duration::from_secs(60);
+/// How long a peer may take for the rest of the handshake, in which a host's TPM signs. The TPM may be busy for half
+/// a minute with a key of another program. When places are needed, the slowest hosts are closed first.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a peer may take for its first byte after the handshake.
-const FIRST_BYTE: Duration = Duration::from_secs(10);
+/// How long a peer may take to send its first byte after the handshake.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes that a peer may send until its ClientHello is whole. One with a post-quantum key share has less
 /// than 2 KiB; one of thousands of tiny extensions takes many times its length in memory.
@@ -61,7 +59,7 @@ const BACKLOG: u32 = 4096;
 const MAX_READY: usize = 64;
 
 /// How often connections over their deadline are closed.
-const SWEEP: Duration = Duration::from_secs(1);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A host's connection below TLS: what it sends is counted.
 type HostStream = Charged<Budgeted<TcpStream>, TlsRecords>;
@@ -133,7 +131,7 @@ struct Door {
 
 impl Door {
     async fn accept_all(self, listener: TcpListener) {
-        let mut sweep = tokio::time::interval(SWEEP);
+        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             let accepted = tokio::select! {
                 () = self.unproven.closed() => return,
@@ -177,9 +175,17 @@ impl Door {
                     let conn = Conn { stream, connection, evicted, _place: place, _socket: socket };
                     let _ = ready.send(Ok(conn)).await;
                 }
-                Err(cause) => {
+                Err(Unserved::Handshake(cause)) => {
                     door.metrics.connections.handshake_failed();
                     debug!(%remote, %cause, "the handshake failed");
+                }
+                Err(Unserved::NoRequest(cause)) => {
+                    door.metrics.connections.no_request();
+                    debug!(%remote, %cause, "no request after the handshake");
+                }
+                // The limit that closed it has counted it.
+                Err(Unserved::NoPlace) => {
+                    debug!(%remote, "the connection was closed to make room for another");
                 }
             }
         });
@@ -190,37 +196,38 @@ impl Door {
         stream: TcpStream,
         place: Place,
         remote: SocketAddr,
-    ) -> io::Result<(TlsStream<HostStream>, Place, Connection)> {
+    ) -> Result<(TlsStream<HostStream>, Place, Connection), Unserved> {
         // Without it answers wait for acknowledgements; it is no reason to refuse a connection.
         let _ = stream.set_nodelay(true);
         let budget = Budget::new(MAX_CLIENT_HELLO);
         let stream = Budgeted::new(stream, budget.clone()).with_min_read(MIN_READ);
         let stream = Charged::new(stream, budget.clone());
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
-        let hello = timeout_at(Instant::now() + CLIENT_HELLO, hello).await??;
+        let hello = in_time(Instant::now() + CLIENT_HELLO_TIMEOUT, hello).await?;
         budget.set(Some(MAX_HANDSHAKE));
         place.computes();
         let answered = self.answer(hello, Source::of(remote.ip())).await?;
         let now = Instant::now();
-        let deadline = now + HANDSHAKE;
+        let deadline = now + HANDSHAKE_TIMEOUT;
         place.waits(now, deadline);
         let mut stream = match answered {
             Answered::Done(stream) => (*stream)?,
-            Answered::Sent(opened) => timeout_at(deadline, opened).await??,
+            Answered::Sent(opened) => in_time(deadline, opened).await?,
         };
         let is_unproven = stream.get_ref().1.peer_certificates().is_none();
         budget.set(is_unproven.then(|| Allowance::bytes_after(stream.get_ref().1)));
         let now = Instant::now();
-        let deadline = now + FIRST_BYTE;
+        let deadline = now + FIRST_REQUEST_TIMEOUT;
         place.waits(now, deadline);
-        // Nothing is taken away by this.
-        timeout_at(deadline, stream.fill_buf()).await??;
+        // This consumes nothing.
+        let first = in_time(deadline, stream.fill_buf()).await.map(|_| ());
+        first.map_err(Unserved::NoRequest)?;
         let (_, session) = stream.get_ref();
         let exporter = tls::join_exporter(session).map_err(io::Error::other)?;
         let certificate = session.peer_certificates().and_then(|chain| chain.first());
         let certificate = certificate.map(|leaf| Arc::new(leaf.clone().into_owned()));
         if !place.greet(certificate.is_some(), Instant::now()) {
-            return Err(io::Error::other("the connection was closed to make room for another"));
+            return Err(Unserved::NoPlace);
         }
         let reference = place.reference();
         let places = Arc::new(reference.clone());
@@ -253,6 +260,26 @@ impl Door {
         };
         self.workers.run(source, compute).await.map_err(|_| io::ErrorKind::ResourceBusy)?
     }
+}
+
+/// Why a connection is not served.
+enum Unserved {
+    /// The handshake failed.
+    Handshake(io::Error),
+    /// The peer sent nothing after the handshake, or nothing that TLS accepts.
+    NoRequest(io::Error),
+    /// All places for hosts with a certificate are taken.
+    NoPlace,
+}
+
+impl From<io::Error> for Unserved {
+    fn from(cause: io::Error) -> Self {
+        Self::Handshake(cause)
+    }
+}
+
+async fn in_time<T>(deadline: Instant, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout_at(deadline, step).await.map_err(io::Error::from).flatten()
 }
 
 /// A handshake that is answered.

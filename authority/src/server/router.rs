@@ -39,6 +39,7 @@ impl Service<Request<Body>> for Hosts {
                 return Box::pin(ready(Ok(too_many_calls().into_http())));
             }
             if !peer.allowance.call() {
+                place.count_too_costly_call();
                 return Box::pin(ready(Ok(too_costly().into_http())));
             }
             request.extensions_mut().insert(peer);

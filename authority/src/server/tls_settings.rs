@@ -40,7 +40,9 @@ impl TlsSettings {
         if !Arc::ptr_eq(&current.0, &keys) {
             match config(&self.leaf, &keys) {
                 Ok(config) => *current = (keys, config),
-                Err(cause) => error!(%cause, "TLS goes on with the CAs of before"),
+                Err(cause) => {
+                    error!(%cause, "cannot apply the changed CA keys to TLS: the previous ones stay in use")
+                }
             }
         }
         Arc::clone(&current.1)

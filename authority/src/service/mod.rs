@@ -194,7 +194,7 @@ impl Authority {
             let (pruned, removed) = pruned.await??;
             *count = count.saturating_add(removed);
             for cause in pruned.unreadable {
-                warn!(%cause, "a record that has ended stays: it cannot be read");
+                warn!(%cause, "cannot remove an expired record: it is unreadable");
             }
             next = pruned.next;
             if next.is_none() {

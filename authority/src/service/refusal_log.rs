@@ -140,7 +140,13 @@ impl Authority {
         for Counted { kind: Kind { action, code, source }, more } in all {
             let remote = source.map(|source| source.to_string());
             let shown = remote.as_deref().unwrap_or("many sources");
-            warn!(event = action.event(), code, remote = shown, more, "more refused");
+            warn!(
+                event = action.event(),
+                code,
+                remote = shown,
+                more,
+                "more refusals, only counted"
+            );
             let attempt = Attempt { remote, ..Attempt::default() };
             let reason = "more refusals within a minute, only counted";
             let time = Timestamp(self.clock.now());

@@ -10,7 +10,7 @@ use super::Authority;
 use crate::store::{Audited, StoreError};
 
 /// How often lines are synchronized and their rows removed from the store.
-const SETTLE: Duration = Duration::from_secs(10);
+const SETTLE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Rows that one batch removes, so that joins do not wait long behind it.
 const BATCH: usize = 512;
@@ -60,7 +60,7 @@ impl Authority {
 
     /// Does so again and again.
     pub(crate) async fn settle_audit_for_ever(self: Arc<Self>) {
-        let mut times = tokio::time::interval(SETTLE);
+        let mut times = tokio::time::interval(SETTLE_INTERVAL);
         loop {
             tokio::select! {
                 _ = times.tick() => {}

@@ -240,9 +240,9 @@ impl Keys {
             return near;
         }
         let advice = match near {
-            _ if key == "<<" => "YAML 1.2 has no merge keys: write the keys out".to_owned(),
+            _ if key == "<<" => "write the keys out: YAML 1.2 has no merge keys".to_owned(),
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("it has {}", known.join(", ")),
+            None => format!("use one of: {}", known.join(", ")),
         };
         source.error(place, format!("unknown key `{key}` in {}", self.of), &advice);
         near

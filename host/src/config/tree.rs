@@ -151,8 +151,8 @@ impl<'t> Composer<'t, '_> {
         if tag {
             self.source.error(
                 Some(&place),
-                "a value with a tag",
-                "remove the tag, which begins with `!`",
+                "tags are not supported",
+                "remove the word that begins with `!`",
             );
         }
         if let Some(anchor) = anchor {
@@ -214,7 +214,7 @@ impl<'t> Composer<'t, '_> {
             let node = self.node(event, place)?;
             let Value::Scalar { text, .. } = key.value else {
                 let message = format!("a key is {}", key.value.what());
-                self.source.error(Some(&key.place), message, "a key must be a string");
+                self.source.error(Some(&key.place), message, "write the key as text");
                 continue;
             };
             if known.insert(text.clone()) {

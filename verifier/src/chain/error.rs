@@ -8,7 +8,7 @@ use crate::signature::SignatureAlgorithm;
 use crate::time::UnixTime;
 use crate::x509::Certificate;
 
-/// Why no trusted CA vouches for an endorsement certificate.
+/// Why no trusted CA vouches for an EK certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainError {
     pub(super) certificate: Subject,
@@ -37,12 +37,10 @@ impl ChainError {
     pub fn advice(&self) -> &'static str {
         match self.reason {
             Reason::NoIssuer => {
-                "add the certificate of its issuer to ekcert_allowed_cas, or the root's with all \
-                 that is between"
+                "add the certificate of its issuer to ekcert_allowed_cas, or the root with all intermediate CAs"
             }
             Reason::Signature { .. } | Reason::KeyIdentifier { .. } => {
-                "there are several CAs of that name: add the certificate of the one that signed it; \
-                 if it is there, this certificate is not genuine"
+                "add the certificate of the CA of that name that signed it; if it is already there, this certificate is not genuine"
             }
             Reason::Sha1 => {
                 "accept SHA-1 (--ek-sha1 accepted), or allow the TPM by its ek_public_hash with a \
@@ -52,24 +50,20 @@ impl ChainError {
                 "allow the TPM by its ek_public_hash with a token that names no CAs"
             }
             Reason::WithoutPurpose => {
-                "if the CAs that the token names issue nothing but EK certificates, set \
-                 ekcert_without_purpose: accepted in the token (--ek-without-purpose accepted); \
-                 otherwise allow the TPM by its ek_public_hash with a token that names no CAs"
+                "set ekcert_without_purpose: accepted in the token (--ek-without-purpose accepted) if its CAs issue only EK certificates; otherwise allow the TPM by its ek_public_hash with a token that names no CAs"
             }
-            Reason::NotYetValid(_) => "see that the authority's clock is right",
+            Reason::NotYetValid(_) => "check the authority's clock",
             Reason::Expired(_) => {
                 "accept EK certificates that have expired (--ek-expired accepted), or allow the TPM \
                  by its ek_public_hash with a token that names no CAs"
             }
             Reason::IssuerNotValid { rule: DatePolicy::Now, .. } => {
-                "accept what has expired (--ek-expired accepted), or add this very CA to \
-                 ekcert_allowed_cas: the dates of what is named there do not count"
+                "accept expired certificates (--ek-expired accepted), or add this CA to ekcert_allowed_cas, where its dates do not count"
             }
             Reason::IssuerNotValid { rule: DatePolicy::AtIssuance, .. }
             | Reason::Purpose
             | Reason::PathLength { .. } => {
-                "if you trust the CA that issued the EK certificate all the same, add it to \
-                 ekcert_allowed_cas instead of those above it"
+                "add the CA that issued the EK certificate to ekcert_allowed_cas, in place of the CAs above it, if you trust it"
             }
             Reason::TooDeep | Reason::TooManyIntermediates(_) | Reason::SearchLimit => {
                 "add the CA that issued the EK certificate itself to ekcert_allowed_cas"

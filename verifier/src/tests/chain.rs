@@ -377,7 +377,7 @@ fn path_length_constraints() {
 
 #[test]
 fn a_leaf_issues_nothing() {
-    // Signed by the key of an endorsement certificate, which is no authority's.
+    // Signed by the key of an EK certificate, which is no authority's.
     let root = Ca::new("root");
     let middle = Ca::new("middle");
     let not_ca = Template::ca(&middle).issued_by(&root).without(oid::BASIC_CONSTRAINTS).der();

@@ -1,4 +1,4 @@
-//! `cargo xtask figures`: what the agent weighs, takes and waits for, measured on the file that is
+//! `cargo xtask figures`: size, memory and waiting times of the agent, measured on the file that is
 //! shipped, with a software TPM and an authority on this machine.
 
 mod host;
@@ -14,18 +14,17 @@ use crate::musl;
 use crate::page::Table;
 use crate::setup::{self, Action, Purpose};
 
-/// The most that the agent may keep in memory when it has nothing to do, octets.
+/// Limit of the resident memory of an idle daemon, in bytes.
 const MAX_RESIDENT_BYTES: u64 = 5_000_000;
-/// The most often that it may wake up then, a minute: by the alarm, and by the thread that looked at the files.
+/// Limit of its wake-ups per minute: by the alarm, and at the end of the thread that checks the files.
 const MAX_WAKE_UPS: f64 = 3.0;
-/// What a join is meant to take beside the TPM. A timing depends on the machine: it is reported, and
-/// fails nothing.
-const JOIN: Duration = Duration::from_millis(60);
+/// Aim for the time of a join outside the TPM. Exceeding it fails nothing, since times depend on the machine.
+const JOIN_AIM: Duration = Duration::from_millis(60);
 
 const JOINS: usize = 21;
 const RENEWALS: u64 = 3;
 
-/// Measures, shows the table, and fails if the agent is too heavy or too restless.
+/// Measures, shows the table, and fails if the agent exceeds a limit.
 pub fn run(minutes: u32, table: Table) -> Result<()> {
     ensure!(minutes > 0, "wake-ups are counted over a minute at least");
     setup::run(Purpose::Demo, Action::Install)?;
@@ -47,12 +46,12 @@ pub fn run(minutes: u32, table: Table) -> Result<()> {
     let wakes = daemon.wake_ups_a_minute(minutes);
     ensure!(
         daemon.memory.resident <= MAX_RESIDENT_BYTES,
-        "the idle daemon has {} octets in memory; at most {MAX_RESIDENT_BYTES} are meant",
+        "the idle daemon has {} bytes in memory, the limit is {MAX_RESIDENT_BYTES}",
         daemon.memory.resident
     );
     ensure!(
         wakes <= MAX_WAKE_UPS,
-        "the idle daemon wakes up {wakes:.1} times a minute; at most {MAX_WAKE_UPS} are meant"
+        "the idle daemon wakes up {wakes:.1} times a minute, the limit is {MAX_WAKE_UPS}"
     );
     Ok(())
 }
@@ -89,38 +88,50 @@ fn median(times: impl Iterator<Item = Duration>) -> Duration {
 }
 
 fn rows(size: u64, joins: &Joins, again: &Join, daemon: &Daemon, minutes: u32) -> String {
-    let octets = |count: u64| format!("{:.2} MB", count as f64 / 1e6);
+    let megabytes = |count: u64| format!("{:.2} MB", count as f64 / 1e6);
     let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
     let rows = [
-        ("the static agent, stripped", octets(size), octets(musl::LIMIT)),
+        ("static agent, stripped", megabytes(size), megabytes(musl::LIMIT)),
         (
-            "resident, as an idle daemon with two services, after renewals",
-            octets(daemon.memory.resident),
-            octets(MAX_RESIDENT_BYTES),
+            "resident memory of an idle daemon with two services, after renewals",
+            megabytes(daemon.memory.resident),
+            megabytes(MAX_RESIDENT_BYTES),
         ),
-        ("of it private, the rest is the file", octets(daemon.memory.private), String::new()),
         (
-            &*format!("wake-ups of it a minute, over {minutes} min"),
+            "of which private; the rest is the program file",
+            megabytes(daemon.memory.private),
+            String::new(),
+        ),
+        (
+            &*format!("wake-ups per minute of that daemon, over {minutes} min"),
             format!("{:.1}", daemon.wake_ups_a_minute(minutes)),
             format!("{MAX_WAKE_UPS:.1}"),
         ),
         (
-            &*format!("`agent join` beside the TPM, median of {JOINS}"),
+            &*format!("`agent join`, outside the TPM, median of {JOINS}"),
             ms(joins.beside),
-            format!("{} on an idle machine", ms(JOIN)),
+            format!("{} on an idle machine", ms(JOIN_AIM)),
         ),
-        ("the processor's time in it", ms(joins.processor), String::new()),
-        ("`agent join` in the software TPM", ms(joins.inside), String::new()),
+        ("`agent join`, processor time", ms(joins.processor), String::new()),
+        ("`agent join`, inside the software TPM", ms(joins.inside), String::new()),
         ("TPM commands of a first join", joins.commands.to_string(), "7".into()),
-        ("of one in the same storage", again.commands.to_string(), "5".into()),
         (
-            "of a renewal with its services, and the flush for want of a resource manager",
+            "TPM commands of another join with the same storage",
+            again.commands.to_string(),
+            "5".into(),
+        ),
+        (
+            "TPM commands of a renewal with its services, including a flush that a resource manager would do",
             format!("{:.0}", daemon.renewal_commands),
             "3".into(),
         ),
-        ("of a restart with valid certificates", daemon.restart_commands.to_string(), "0".into()),
+        (
+            "TPM commands of a restart with valid certificates",
+            daemon.restart_commands.to_string(),
+            "0".into(),
+        ),
     ];
-    let mut text = String::from("| what | measured | meant, at most |\n|---|---:|---:|\n");
+    let mut text = String::from("| figure | measured | limit |\n|---|---:|---:|\n");
     for (what, measured, most) in rows {
         text.push_str(&format!("| {what} | {measured} | {most} |\n"));
     }
@@ -137,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn one_slow_join_moves_no_figure() {
+    fn one_slow_join_does_not_change_the_median() {
         let joins = Joins::of(&[join(25, 7), join(900, 7), join(15, 7)], Duration::ZERO).unwrap();
         assert_eq!((joins.beside, joins.commands), (Duration::from_millis(20), 7));
         assert!(Joins::of(&[join(25, 7), join(25, 9)], Duration::ZERO).is_err());
@@ -145,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_each_figure_beside_what_is_meant() {
+    fn table_shows_each_figure_with_its_limit() {
         let daemon = Daemon {
             memory: Memory { resident: 3_210_000, private: 400_000 },
             wake_ups: 3,
@@ -155,11 +166,11 @@ mod tests {
         let joins = Joins::of(&[join(25, 7)], Duration::ZERO).unwrap();
         let table = rows(2_900_000, &joins, &join(20, 5), &daemon, 2);
         for row in [
-            "| the static agent, stripped | 2.90 MB | 3.00 MB |\n",
-            "| resident, as an idle daemon with two services, after renewals | 3.21 MB | 5.00 MB |\n",
-            "| wake-ups of it a minute, over 2 min | 1.5 | 3.0 |\n",
-            "| of one in the same storage | 5 | 5 |\n",
-            "| of a restart with valid certificates | 0 | 0 |\n",
+            "| static agent, stripped | 2.90 MB | 3.00 MB |\n",
+            "| resident memory of an idle daemon with two services, after renewals | 3.21 MB | 5.00 MB |\n",
+            "| wake-ups per minute of that daemon, over 2 min | 1.5 | 3.0 |\n",
+            "| TPM commands of another join with the same storage | 5 | 5 |\n",
+            "| TPM commands of a restart with valid certificates | 0 | 0 |\n",
         ] {
             assert!(table.contains(row), "{table}");
         }

@@ -375,7 +375,7 @@ fn a_file_that_was_asked_for_is_there() {
     };
     let missing = failure(asked.load(&Overrides::default()));
     assert_eq!(missing.exit, host::exit::Exit::Config);
-    assert!(missing.advice.starts_with("`agent configure -o"), "{missing}");
+    assert!(missing.advice.starts_with("write one with `agent configure -o"), "{missing}");
 
     let usual = ConfigFile { config: None };
     if !usual.path().exists() {

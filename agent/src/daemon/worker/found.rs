@@ -245,6 +245,6 @@ pub(super) fn superseded(failure: Failure, mismatch: &str) -> Failure {
 /// What is wrong with an identity that is valid, and not the one that is asked for.
 pub(super) fn kept(mismatch: &str) -> Failure {
     let advice =
-        "if the join is refused, see the reason above, or restore the previous configuration";
+        "see the reason above if the join is refused, or restore the previous configuration";
     Failure::new(Exit::Config, mismatch, advice)
 }

@@ -146,7 +146,7 @@ fn unusable(what: &str) -> Failure {
     Failure::new(
         Exit::Data,
         format!("the authority issued an unusable credential: {what}"),
-        "nothing was written; check the authority's log",
+        "check the authority's log; nothing was written",
     )
 }
 

@@ -65,7 +65,7 @@ impl JoinKey {
         Err(Failure::new(
             Exit::Data,
             "this TPM created a different join key than the stored identity's",
-            "the identity belongs to another machine, or the TPM was replaced: join again",
+            "join again if the TPM was replaced; otherwise the identity belongs to another machine",
         ))
     }
 

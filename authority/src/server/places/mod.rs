@@ -28,7 +28,7 @@ use crate::service::{self, Source};
 const JOIN_EXPENDABLE_AFTER: Duration = Duration::from_secs(10);
 
 /// An unproven connection is closed after this time without a join.
-const UNPROVEN_IDLE: Duration = Duration::from_secs(15);
+const UNPROVEN_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Calls on one unproven connection: a join, and another that shows more certificates. Each may cost
 /// the authority milliseconds, so that none is to spare.
@@ -37,8 +37,8 @@ const MAX_UNPROVEN_CALLS: u32 = 2;
 /// Joins under way on one connection: one, and another that begins while the first one ends.
 const MAX_JOINS: u32 = 2;
 
-/// For how long after a connection was closed for want of places the authority says that it is full.
-const SATURATED: Duration = Duration::from_secs(60);
+/// How long the authority reports saturation after a connection was closed because a limit was reached.
+const SATURATION_REPORT: Duration = Duration::from_secs(60);
 
 /// What is known of the peer of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +151,7 @@ impl Places {
             class: Class::Unproven,
             entered: now,
             waiting_since: Some(now),
-            deadline: Some(now + UNPROVEN_IDLE),
+            deadline: Some(now + UNPROVEN_IDLE_TIMEOUT),
             joins: 0,
             calls: 0,
             evict: Some(evict),
@@ -172,7 +172,10 @@ impl Places {
                 *count = count.saturating_sub(1);
             }
         }
-        if held.last_full.is_some_and(|full| now.saturating_duration_since(full) > SATURATED) {
+        if held
+            .last_full
+            .is_some_and(|full| now.saturating_duration_since(full) > SATURATION_REPORT)
+        {
             held.last_full = None;
         }
         self.publish(&held);
@@ -310,7 +313,7 @@ impl Place {
     /// there is no place for it.
     pub(super) fn greet(&self, known: bool, now: Instant) -> bool {
         if !known {
-            self.waits(now, now + UNPROVEN_IDLE);
+            self.waits(now, now + UNPROVEN_IDLE_TIMEOUT);
             return true;
         }
         let PlaceRef { source, places, .. } = &self.0;
@@ -348,12 +351,18 @@ impl PlaceRef {
         if seat.class == Class::Known || seat.calls <= MAX_UNPROVEN_CALLS {
             return true;
         }
+        self.places.metrics.connections.too_many_calls();
         if seat.close() {
             *unproven = unproven.saturating_sub(1);
             self.places.metrics.connections.expired();
             self.places.publish(&held);
         }
         false
+    }
+
+    /// Counts a call that was refused because of what the connection has cost.
+    pub(crate) fn count_too_costly_call(&self) {
+        self.places.metrics.connections.too_costly_call();
     }
 
     /// Begins a join; none if too many are under way: of its class, of this source, or on this
@@ -389,7 +398,7 @@ impl PlaceRef {
             if let Some(seat) = peers.seats.get_mut(&self.id) {
                 seat.joins = seat.joins.saturating_sub(1);
                 if seat.joins == 0 && seat.class == Class::Unproven {
-                    seat.deadline = Some(now + UNPROVEN_IDLE);
+                    seat.deadline = Some(now + UNPROVEN_IDLE_TIMEOUT);
                 }
                 seat.waiting_since = Some(now);
             }

@@ -54,7 +54,7 @@ async fn heaviest_source_gives_way_to_others_and_not_to_itself() {
     assert!(places.metrics.connections.saturation().is_some());
     drop((crowd, honest));
     assert_eq!(counts(&places), (1, 0, 0));
-    places.sweep(later + SATURATED + seconds(1));
+    places.sweep(later + SATURATION_REPORT + seconds(1));
     assert_eq!(places.metrics.connections.saturation(), None);
 }
 
@@ -94,12 +94,12 @@ async fn idle_unproven_connection_is_closed_and_one_with_a_join_is_not() {
     let mut joining = Peer::enter(&places, "192.0.2.1", now).unwrap();
     assert!(idle.place.greet(false, now) && joining.place.greet(false, now));
     let join = joining.place.reference().begin_join().expect("room");
-    places.sweep(now + UNPROVEN_IDLE);
+    places.sweep(now + UNPROVEN_IDLE_TIMEOUT);
     assert!(idle.is_closed() && !joining.is_closed());
     assert_eq!(counts(&places), (1, 0, 1));
     drop(join);
     assert_eq!(counts(&places), (1, 0, 0));
-    places.sweep(Instant::now() + UNPROVEN_IDLE);
+    places.sweep(Instant::now() + UNPROVEN_IDLE_TIMEOUT);
     assert!(joining.is_closed());
     drop((idle, joining));
     assert_eq!(counts(&places), (0, 0, 0));
@@ -120,13 +120,17 @@ async fn joins_and_handshakes_are_bounded_by_source() {
 
 #[tokio::test]
 async fn unproven_connection_makes_few_calls() {
-    let places = Places::new(SMALL, Arc::default());
+    let metrics = Arc::new(Metrics::default());
+    let places = Places::new(SMALL, Arc::clone(&metrics));
     let now = Instant::now();
     let mut peer = Peer::enter(&places, "192.0.2.1", now).unwrap();
     let mut known = Peer::enter(&places, "192.0.2.1", now).unwrap();
     assert!(known.place.greet(true, now));
     let allowed = (0..100).filter(|_| peer.place.reference().call()).count();
     assert_eq!(allowed, MAX_UNPROVEN_CALLS as usize);
+    let refused = 100 - MAX_UNPROVEN_CALLS;
+    let refused = format!("endorse_calls_refused_total{{reason=\"too_many\"}} {refused}\n");
+    assert!(metrics.text(time::OffsetDateTime::UNIX_EPOCH).contains(&refused));
     assert!((0..100).all(|_| known.place.reference().call()));
     assert!(peer.is_closed() && !known.is_closed());
     assert_eq!(counts(&places), (0, 1, 0));

@@ -34,7 +34,7 @@ fn create_of_several_files_is_all_or_nothing() {
     ] {
         let (is, said, error) = place.run(&["create", files[0], files[1], &three]);
         assert_eq!((is, said.as_str(), bots()), (code, "", 0), "{error}");
-        assert!(error.contains(says) && error.contains("\nnothing was changed"), "{error}");
+        assert!(error.contains(says) && error.contains("; nothing was changed"), "{error}");
     }
     let (code, said, error) = place.run(&["create", &one, &two]);
     assert_eq!((code, bots()), (0, 2), "{error}");

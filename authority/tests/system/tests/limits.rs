@@ -164,7 +164,6 @@ async fn stranger(harness: &Harness) -> tokio_rustls::client::TlsStream<tokio::n
     connector.connect(tls::authority_name(), stream).await.unwrap()
 }
 
-/// Who holds a place of those that there are must use it.
 #[tokio::test]
 async fn silent_connection_after_the_handshake_is_closed() {
     use tokio::io::AsyncReadExt;
@@ -175,6 +174,18 @@ async fn silent_connection_after_the_handshake_is_closed() {
     let end = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut said)).await;
     assert!(end.is_ok(), "still open");
     assert_eq!(said, b"");
+    let closed = |reason: &str| {
+        let line = format!("endorse_connections_closed_total{{reason=\"{reason}\"}} 1\n");
+        harness.authority.metrics_text().contains(&line)
+    };
+    // The end of the connection may be seen before it is counted.
+    let counted = async {
+        while !closed("no_request") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, counted).await.expect("not counted");
+    assert!(!closed("handshake_failed"));
 }
 
 #[tokio::test]
