@@ -1,6 +1,6 @@
-//! The attester: shows the TPM, joins, keeps what it was given.
+//! The agent: identifies the TPM, joins, renews and delivers credentials.
 //!
-//! From the top down; `cargo xtask floors` sees to it that nothing below uses what is above:
+//! Modules from the top down; `cargo xtask floors` checks that none uses a module above it:
 //!
 //! - `command`: the verbs of the command line, a file for each; [`cli`] declares them.
 //! - [`daemon`] keeps credentials fresh; [`doctor`] checks what a join depends on.

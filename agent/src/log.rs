@@ -22,22 +22,22 @@ impl Log {
         Self { format, least }
     }
 
-    /// For developers.
+    /// At level debug.
     pub fn debug(self, message: &str, fields: &[Field<'_>]) {
         self.event(Level::Debug, message, fields);
     }
 
-    /// What happens.
+    /// At level info.
     pub fn info(self, message: &str, fields: &[Field<'_>]) {
         self.event(Level::Info, message, fields);
     }
 
-    /// What failed and is tried again.
+    /// At level warn: a failure that the agent retries.
     pub fn warn(self, message: &str, fields: &[Field<'_>]) {
         self.event(Level::Warn, message, fields);
     }
 
-    /// What ends the daemon.
+    /// At level error: the daemon ends.
     pub fn error(self, message: &str, fields: &[Field<'_>]) {
         self.event(Level::Error, message, fields);
     }

@@ -1,4 +1,4 @@
-//! The attester's command line.
+//! The program `agent`.
 
 use std::process::ExitCode;
 

@@ -20,12 +20,12 @@ pub(crate) use self::queue::Counts;
 pub use self::row::Row;
 use crate::resource::{EkHash, Name, Serial, Timestamp};
 
-/// What the log tells. Everything that the network said is bounded, and JSON escapes it.
+/// An event of the audit log. Text from the network is bounded, and JSON escapes it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Event {
     /// When it ended.
     pub time: Timestamp,
-    /// Unique to the event, as Teleport calls it: a line that a crash repeats has the same.
+    /// Unique per event, with Teleport's field name: a line that is repeated after a crash has the same ID.
     pub uid: String,
     /// Which event.
     pub event: &'static str,
@@ -36,13 +36,13 @@ pub struct Event {
     /// The stable code of a refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<&'static str>,
-    /// How many more of the kind there were, if it stands for those that were counted only.
+    /// The number of refusals that this event stands for, if they were only counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub more: Option<u64>,
     /// The cause of a refusal, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What was proven and what was said.
+    /// What the host proved and claimed.
     #[serde(flatten)]
     pub attempt: Attempt,
     /// How hosts prove themselves.
@@ -102,7 +102,7 @@ pub enum Outcome {
     Done,
 }
 
-/// What is known of it, as far as it came.
+/// What is known of an attempt, depending on how far it got.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Attempt {
     /// The token that was named.
@@ -151,8 +151,7 @@ pub struct Attempt {
     pub certificate_expires: Option<Timestamp>,
 }
 
-/// A text from the network, cut to 255 bytes as they stand in a log: JSON writes a control
-/// character in six.
+/// A text from the network, cut to 255 bytes as written in the log, where JSON uses six bytes for a control character.
 pub fn bounded(text: &str) -> Option<String> {
     const MAX: usize = 255;
     let mut length = 0;

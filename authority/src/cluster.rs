@@ -1,4 +1,4 @@
-//! The cluster: made at the first start, the same ever after.
+//! The cluster, which the first start creates.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -29,9 +29,9 @@ const MAX_PUBLIC_KEY: u64 = 64 * 1024;
 
 /// A cluster, open.
 pub struct Cluster {
-    /// Its authorities.
+    /// Its CAs.
     pub issuer: Issuer,
-    /// Whether this start made it.
+    /// Whether this start created it.
     pub origin: Origin,
     database: PathBuf,
 }
@@ -45,7 +45,7 @@ pub enum Origin {
     Found,
 }
 
-/// What says that a directory is a cluster's, and of which layout.
+/// The record that marks a directory as a cluster's, and its layout.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record {
@@ -53,8 +53,8 @@ struct Record {
     name: String,
 }
 
-/// The layout that this program makes. A program that makes another one refuses it by this number
-/// alone, so nothing but the number may change in the record.
+/// The layout that this program creates. Programs with another layout refuse the directory by this number, so the record must
+/// not change otherwise.
 const LAYOUT: u32 = 2;
 
 /// That of version 0.1.0, which cannot read what this program stores.
@@ -173,7 +173,7 @@ fn check_public_key(path: &Path, ssh: &SshAuthority) -> Result<(), Failure> {
         file => file.map_err(failed)?,
     };
     let found = bounded::read(file, MAX_PUBLIC_KEY).map_err(failed)?;
-    // A comment may follow the key. Another key beside it would be trusted as well.
+    // A comment may follow the key. A second key in the file would be trusted as well, so it is refused.
     let key = |line: &str| line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>();
     let found = str::from_utf8(&found).unwrap_or_default();
     let found: Vec<_> = found.lines().map(key).filter(|key| !key.is_empty()).collect();
@@ -295,7 +295,7 @@ mod tests {
         let lock = directory.lock().unwrap();
         let now = Clock::system().now();
         let open = || Cluster::open(&directory, &lock, Some("a".parse().unwrap()), now);
-        // Not by opening it: the writer of a store that is dropped may hold the file a moment longer.
+        // Not by opening it: the writer of a dropped store may hold the file a moment longer.
         create(&directory.cluster(), &"a".parse().unwrap(), now).unwrap();
         let path = directory.cluster().join(RECORD);
         let written = std::fs::read_to_string(&path).unwrap();

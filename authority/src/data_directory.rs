@@ -4,7 +4,7 @@
 //! DATA/lock          held by the authority that runs
 //! DATA/cluster/      name, keys, certificates, database: made as a whole, at the first start
 //! DATA/audit.jsonl   every join, granted or refused
-//! DATA/admin.sock    the operator's door
+//! DATA/admin.sock    the operators' socket
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -22,7 +22,7 @@ const PRIVATE_FOLDER: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 const OTHERS: u32 = 0o077;
 
-/// The user who may do everything anyway.
+/// The user ID of root.
 const ROOT: u32 = 0;
 
 const NO_FILE: &str = "it is not a regular file";
@@ -33,7 +33,7 @@ pub const DEFAULT_DATA_DIR: &str = "/var/lib/endorse";
 /// More than any file of ours that is read as a whole.
 const MAX_FILE: u64 = 64 * 1024;
 
-/// Where an authority keeps all that it has.
+/// The data directory of an authority.
 #[derive(Debug, Clone)]
 pub struct DataDirectory(PathBuf);
 
@@ -124,7 +124,7 @@ pub struct Nascent {
 }
 
 impl Nascent {
-    /// Begins to make the directory `name`, throwing away what a start that was killed has left.
+    /// Begins to create the directory `name`, and removes what a killed start has left.
     pub fn begin(name: PathBuf) -> io::Result<Self> {
         let path = name.with_extension("new");
         match fs::remove_dir_all(&path) {
@@ -153,8 +153,7 @@ impl Nascent {
     }
 }
 
-/// Puts another content into a file that only its owner can read: after a crash it is the old one or
-/// the new one as a whole.
+/// Replaces the content of a file that only its owner can read. After a crash the file has the old or the new content.
 pub fn replace_private(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = private().create(true).truncate(true).open(&new)?;
@@ -188,13 +187,12 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<String>, Failure> {
     Ok(text)
 }
 
-/// Whether a user may write what this program trusts, and command it: its own user, and root.
+/// Whether a user may write files that this program trusts, and use the admin socket: its own user, and root.
 pub fn is_trusted(uid: u32) -> bool {
     uid == ROOT || uid == rustix::process::geteuid().as_raw()
 }
 
-/// Refuses a file or directory that belongs to a user who is not trusted: its content is that user's to
-/// choose, at any time.
+/// Refuses a file or directory that belongs to an untrusted user, who could change its content at any time.
 pub fn check_owner(path: &Path) -> Result<(), Failure> {
     let failed = |cause| Failure::io(&cause, format!("cannot use {}", path.display()));
     let metadata = fs::metadata(path).map_err(failed)?;

@@ -72,7 +72,7 @@ fn level(word: &str) -> Option<LevelFilter> {
 }
 
 impl Levels {
-    /// What the environment says.
+    /// The levels that the environment sets.
     fn from_environment() -> Result<Self, Failure> {
         let Some(text) = env::var_os(VARIABLE) else { return Ok(Self::default()) };
         text.to_string_lossy().parse().map_err(|cause| {

@@ -1,4 +1,4 @@
-//! What is counted while the authority runs, in the text form of Prometheus.
+//! Metrics of a running authority, in the text format of Prometheus.
 
 mod connections;
 
@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use self::connections::ConnectionMetrics;
 use crate::audit::{Action, Counts};
 
-/// Upper bounds of the classes into which the store's times fall, in microseconds.
+/// Upper bounds of the histogram buckets for the store's times, in microseconds.
 const CLASSES: [u64; 8] = [100, 500, 1_000, 5_000, 10_000, 50_000, 250_000, 1_000_000];
 
 /// Counters of one authority.
@@ -30,7 +30,7 @@ pub struct Metrics {
     clock_implausible: AtomicBool,
 }
 
-/// How often something took how long.
+/// A histogram of durations.
 #[derive(Debug, Default)]
 pub(crate) struct Histogram {
     /// The last class has no bound.
@@ -38,7 +38,7 @@ pub(crate) struct Histogram {
     microseconds: AtomicU64,
 }
 
-/// What a store does.
+/// An access to the store.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Access {
     Read,

@@ -1,4 +1,4 @@
-//! Files read as a whole or refused: a truncated file means something else than its owner wrote.
+//! Reads a whole file, or refuses it if it is too long: a truncated file could have another meaning.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Opens a regular file for reading, and waits neither for a pipe's writer nor for a device.
+/// Opens a regular file for reading. It refuses pipes and devices without waiting for them.
 ///
 /// # Errors
 /// The operating system's; [`io::ErrorKind::InvalidInput`] if it is not a regular file.

@@ -1,5 +1,5 @@
-//! A bound on what the other end of a connection may send, counted below TLS: so it holds for handshakes, tickets, empty
-//! records, key updates and HTTP/2 frames that ask for an answer, from any peer.
+//! A limit on what a peer may send, counted below TLS, so that it includes handshakes, tickets, empty records, key updates and
+//! HTTP/2 frames that request an answer.
 
 use std::io;
 use std::pin::Pin;
@@ -9,8 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What a read costs besides its bytes, in bytes: a peer that sends each byte in a segment of its own makes the reader work
-/// for each.
+/// The cost of a read in addition to its bytes, in bytes: a peer may send each byte in its own segment.
 const READ_COST: usize = 256;
 
 /// No bound.

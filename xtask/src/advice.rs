@@ -41,7 +41,8 @@ impl Finder {
         match value {
             Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => self.0.push(text.value()),
             Expr::Macro(ExprMacro { mac, .. }) if mac.path.is_ident("format") => {
-                let arguments = mac.parse_body_with(Punctuated::<Expr, Token![,]>::parse_terminated);
+                let arguments =
+                    mac.parse_body_with(Punctuated::<Expr, Token![,]>::parse_terminated);
                 if let Some(text) = arguments.ok().as_ref().and_then(Punctuated::first) {
                     self.add(text);
                 }

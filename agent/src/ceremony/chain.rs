@@ -9,8 +9,8 @@ use crate::tpm::inventory;
 use crate::tpm::passwords::Passwords;
 use crate::tpm::thread::{Tpm, TpmThread};
 
-/// What the TPM holds beside an EK certificate, read once: it costs two commands for each NV index, and whoever refuses a host
-/// before its proof makes the agent look for it.
+/// The CA certificates that the TPM holds, read only once: each NV index costs two commands, and any server that refuses a host
+/// before its proof makes the agent read them.
 #[derive(Debug, Default)]
 pub(super) struct StoredChain(Mutex<Option<Known>>);
 

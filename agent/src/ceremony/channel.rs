@@ -1,4 +1,4 @@
-//! gRPC on one connection, RFC 9113. It never reconnects: what is proved on one connection is worth nothing on another.
+//! gRPC on one connection, RFC 9113. It never reconnects, because a proof is only valid on its own connection.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use tower::Service;
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 128 * 1024;
 
-/// The `:scheme` and `:authority` of each call. TLS has shown who answers, so the name is only a form.
+/// The `:scheme` and `:authority` of each call. TLS has authenticated the server, so the name has no meaning.
 const ORIGIN: &str = "http://authority.endorse.internal";
 
 /// The details of a gRPC status. Nothing here reads them, and tonic 0.14.9 panics if they are not Base64.
@@ -44,7 +44,7 @@ impl Channel {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .handshake(io)
             .await?;
-        // Each call says itself why it failed.
+        // Each call reports why it failed.
         tokio::spawn(async move { connection.await.unwrap_or_default() });
         Ok(Self(requests))
     }
@@ -76,7 +76,7 @@ impl Service<Request<Body>> for Channel {
     }
 }
 
-/// The body of a response, without what tonic must not see.
+/// The body of a response, without the header that makes tonic panic.
 #[derive(Debug)]
 pub struct Answer(Incoming);
 
@@ -132,7 +132,7 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(60);
 
-    /// What becomes of a call that `authority` answers.
+    /// The result of a call that `authority` answers.
     async fn call<F>(authority: impl FnOnce(DuplexStream) -> F) -> Status
     where
         F: Future<Output = ()> + Send + 'static,

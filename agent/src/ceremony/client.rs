@@ -36,7 +36,7 @@ use crate::tpm::thread::{Tpm, TpmThread};
 /// A connection that waited longer for the TPM is opened again before the join begins.
 const MAX_CONNECTION_IDLE: Duration = Duration::from_secs(5);
 
-/// Where the authority is, and what makes it the authority.
+/// The addresses of the authority, and the CAs that authenticate it.
 #[derive(Clone, Debug)]
 pub struct Client {
     authorities: Vec<String>,
@@ -45,7 +45,7 @@ pub struct Client {
     history: Arc<History>,
 }
 
-/// What was learned of the addresses and of the TPM.
+/// What earlier connections have shown about the addresses and the TPM.
 #[derive(Debug, Default)]
 struct History {
     /// The index of the address to begin with.
@@ -71,15 +71,15 @@ impl Client {
         &self.pins
     }
 
-    /// Proves the TPM and receives an identity, which is verified but not yet stored. Where the authority at one address
-    /// is not available, another is asked.
+    /// Proves the TPM and receives an identity, which is verified but not yet stored. If one address is not available, the
+    /// next is tried.
     ///
     /// # Errors
-    /// The TPM's, the network's, the authority's, in words.
+    /// Those of the TPM, the network and the authority.
     pub async fn join(&self, tpm: &TpmThread, wanted: Wanted) -> Result<Identity, Failure> {
         let mut others = self.authorities.len();
         loop {
-            // The TPM is not asked for anything before it is known that the authority is there.
+            // No TPM command is sent before the authority is reached.
             let connected = self.connect(&self.trust, None).await?;
             let joined = self.join_on::<EndorseV1>(connected, tpm, wanted.clone()).await;
             others = others.saturating_sub(1);
@@ -122,10 +122,10 @@ impl Client {
         Identity::new(joined, credentials, &ek, &unique, &join_key)
     }
 
-    /// Connects as `identity`: two TPM commands, to make its key and to sign with it; three or more with a password.
+    /// Connects as `identity`, with two TPM commands, which create its key and sign with it; three or more with a password.
     ///
     /// # Errors
-    /// The TPM's, the network's, in words; [`Exit::Refused`] if the identity is no longer good.
+    /// Those of the TPM and the network; [`Exit::Refused`] if the authority does not accept the identity any more.
     pub async fn authenticate(
         &self,
         tpm: &TpmThread,
@@ -171,10 +171,10 @@ impl Client {
         })
     }
 
-    /// Connects, as one who is not known yet, and asks for nothing.
+    /// Checks that the authority can be reached and is trusted, without an identity.
     ///
     /// # Errors
-    /// The network's, or it is not the authority that is trusted, in words.
+    /// Those of the network; or the server is not the trusted authority.
     pub async fn reach(&self) -> Result<(), Failure> {
         self.connect(&self.trust, None).await.map(drop)
     }
@@ -188,8 +188,8 @@ impl Client {
         self.connect(&ServerTrust::Pins(trusted), None).await.map(drop)
     }
 
-    /// The first address where the authority proves to be the one that is trusted, beginning with the one that did last.
-    /// Any other peer has decided nothing, whatever it answered.
+    /// Connects to the first address with the trusted authority, beginning with the last one that had it. Answers of other
+    /// servers decide nothing.
     async fn connect(
         &self,
         trust: &ServerTrust,
@@ -215,7 +215,7 @@ impl Client {
         Err(telling.map_or_else(none, |unopened| unopened.failure))
     }
 
-    /// Whether another address may do better after this failure; the next connection begins there.
+    /// Whether to try another address after this failure; the next connection then begins there.
     fn avoids(&self, failure: &Failure) -> bool {
         let is_unavailable = failure.exit == Exit::Unavailable;
         if is_unavailable {
@@ -231,7 +231,7 @@ fn damaged(error: String) -> Failure {
     Failure::new(Exit::Data, error, "run `agent join` again")
 }
 
-/// Verifies what came over a connection that the CAs with the keys `trusted` have vouched for.
+/// Verifies credentials received over a connection whose server was authenticated by the CAs with the keys `trusted`.
 fn verify(
     issued: IssuedCredentials,
     key: &VerifyingKey,
@@ -240,7 +240,7 @@ fn verify(
     Credentials::verify(issued, key, trusted, clock::unix_now())
 }
 
-/// A connection on which the authority knows who we are.
+/// A connection that was authenticated with an identity.
 #[derive(Debug)]
 pub struct Authenticated {
     service: IdentityServiceClient<Channel>,
@@ -249,7 +249,7 @@ pub struct Authenticated {
     budget: Budget,
     authority: String,
     client: Client,
-    /// The CAs that vouch for what comes over this connection.
+    /// The CAs that authenticated the server.
     trusted: Vec<CaPin>,
     key: AppraisedKey,
 }
@@ -258,7 +258,7 @@ impl Authenticated {
     /// New certificates for the same key.
     ///
     /// # Errors
-    /// The authority's, in words.
+    /// Those of the authority.
     pub async fn renew(&mut self, identity: &Identity, ttl: Duration) -> Result<Identity, Denied> {
         let request = RenewRequest {
             ttl_seconds: seconds(ttl),
@@ -283,10 +283,10 @@ impl Authenticated {
         Ok(identity.renewed(self.authority.clone(), credentials, generation, ttl)?)
     }
 
-    /// Certificates for a key of a service, whose X.509 subject says as much as those who read it know.
+    /// Requests certificates for a service's key, with the form of subject that its users can read.
     ///
     /// # Errors
-    /// The authority's, in words.
+    /// Those of the authority.
     pub async fn issue(
         &mut self,
         key: &dyn Key,
@@ -310,10 +310,10 @@ impl Authenticated {
         Ok(verify(issued, &public, &self.trusted)?)
     }
 
-    /// Whom the authority takes us for.
+    /// Asks the authority which bot this host is.
     ///
     /// # Errors
-    /// The authority's, in words.
+    /// Those of the authority.
     pub async fn who_am_i(&mut self) -> Result<WhoAmIResponse, Denied> {
         self.budget.set(Some(MAX_CALL));
         let answer = CallTime::new().wait(self.service.who_am_i(WhoAmIRequest {})).await;
@@ -326,7 +326,7 @@ impl Authenticated {
         Err(Failure::new(Exit::Data, message, "check the authority's log").into())
     }
 
-    /// Why the authority did not do what was asked.
+    /// The failure of a call.
     fn refused(&self, status: &Status) -> Denied {
         if let Some(rejection) = self.end.rejection() {
             return Denied::IdentityGone(rejection);
@@ -340,10 +340,10 @@ impl Authenticated {
     }
 }
 
-/// Why the authority did not do what an authenticated caller asked for.
+/// Why a call with an identity failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// The identity is no longer good, whatever its dates say. To join may help.
+    /// The authority does not accept the identity any more. A new join may help.
     IdentityGone(Failure),
     /// Anything else.
     Failed(Failure),
@@ -383,9 +383,9 @@ impl DigestSigner for KeyInTpm {
     }
 }
 
-/// This host's name, as far as it is made of what names are made of.
+/// This host's name; characters that are not allowed in names are left out.
 pub(crate) fn hostname() -> String {
-    // Asked of the kernel: a unit may hide the files that have it.
+    // From the kernel, since a systemd unit may hide the files that contain it.
     let uname = rustix::system::uname();
     let name = uname.nodename().to_string_lossy();
     let plain = name.chars().filter(|c| c.is_ascii_alphanumeric() || ".-_".contains(*c));

@@ -21,27 +21,25 @@ use crate::ceremony::channel::Channel;
 use crate::ceremony::handshake::{self, Stream};
 use crate::ceremony::tls_failure::{handshake_failure, not_accepted};
 
-/// How long an address may take to answer, and then to shake hands, the TPM's time apart.
+/// Limit of the time to connect to an address, and then of the TLS handshake without the TPM's time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The least time that one of several addresses behind a name has for an answer.
+/// The minimum time for each of several addresses of a name.
 const MIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Addresses behind one name that are tried.
+/// How many addresses of a name are tried.
 const MAX_ADDRESSES: usize = 8;
 
-/// How long the authority may take for a call, all its answers together: it looks into its store, signs, and writes to its
-/// disk. A join has as long at the authority.
+/// Limit of the authority's time for a call, for all its responses together. The authority has the same limit for a join.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Bytes that the other end may send for the handshake, until it has proved to be the authority: its certificate has about
-/// 1 KiB.
+/// Bytes that the server may send before it is authenticated; its certificate has about 1 KiB.
 pub(crate) const MAX_HANDSHAKE: usize = 32 * 1024;
 
 /// Bytes that the authority may send for one call. The longest message has 32 KiB.
 pub(crate) const MAX_CALL: usize = 64 * 1024;
 
-/// A connection, and what only its two ends know of it.
+/// A connection, with a secret that only its two ends know.
 #[derive(Debug)]
 pub struct Connection {
     /// gRPC on this connection. It never reconnects: a proof is only valid on its own connection.
@@ -52,18 +50,18 @@ pub struct Connection {
     pub(crate) budget: Budget,
 }
 
-/// Why there is no connection. No peer has proved to be the authority, so nothing is decided: whatever it answered, the host
-/// may find the authority at another address or a little later.
+/// Why a connection failed. No server has proved to be the authority, so nothing is decided: the authority may be at another
+/// address, or available later.
 #[derive(Debug)]
 pub struct Unopened {
-    /// In words.
+    /// The failure to report.
     pub failure: Failure,
     /// Whether a peer answered, which is more informative than silence.
     is_answered: bool,
 }
 
 impl Unopened {
-    /// The more telling of both; of two alike the earlier.
+    /// The more informative of both; of two alike the earlier.
     pub(crate) fn or_more_telling(self, earlier: Option<Self>) -> Self {
         match earlier {
             Some(earlier) if earlier.is_answered || !self.is_answered => earlier,
@@ -83,7 +81,7 @@ impl From<Unopened> for Failure {
 }
 
 impl Connection {
-    /// Connects to HOST:PORT, at the first of the addresses behind the name where the authority is.
+    /// Connects to HOST:PORT, trying the addresses of the name in order.
     ///
     /// # Errors
     /// No server responds there, or it is not the trusted authority: [`Exit::Unavailable`].
@@ -158,8 +156,8 @@ fn unreachable(address: &str, what: &str) -> Unopened {
     ))
 }
 
-/// How long the authority may still be waited for in a call. A machine that lost its power never hangs up, and a hostile
-/// authority may be slow at each step.
+/// The rest of the time for the authority's responses to a call. A machine without power never closes a connection, and a
+/// hostile authority could be slow at each step.
 #[derive(Debug)]
 pub(crate) struct CallTime {
     left: Duration,
@@ -174,7 +172,7 @@ impl CallTime {
     /// An answer of the authority. What happens between two of them, as in the host's own TPM, is not counted.
     ///
     /// # Errors
-    /// The answer's, or the time of the call is over.
+    /// Those of the response; or the time of the call is over.
     pub(crate) async fn wait<T>(
         &mut self,
         answer: impl Future<Output = Result<T, Status>>,
@@ -187,13 +185,13 @@ impl CallTime {
     }
 }
 
-/// What was said at the end of a connection. In TLS 1.3 the authority judges our certificate when for us the handshake is
-/// over, so that the first call fails for it, and the call's error says no more than that the connection is gone.
+/// The TLS alert at the end of a connection. In TLS 1.3 the authority verifies our certificate after our handshake is done, so
+/// the first call fails, and its error only says that the connection is closed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct End(Arc<Mutex<Option<AlertDescription>>>);
 
 impl End {
-    /// Why the authority does not take our certificate, if that was the end.
+    /// Why the authority does not accept our certificate, if that ended the connection.
     pub(crate) fn rejection(&self) -> Option<Failure> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).map(not_accepted)
     }
@@ -206,7 +204,7 @@ impl End {
     }
 }
 
-/// A connection whose end is noted.
+/// A connection that records how it ended.
 #[derive(Debug)]
 struct Watched {
     tls: Stream,
@@ -228,7 +226,7 @@ impl Watched {
                     self.end.note(&said);
                     return Poll::Ready(Err(said));
                 }
-                // What has come is not known to the runtime yet; the end of the connection certainly will be.
+                // The runtime may not know of received data yet, but of the end of the connection it will.
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) => {}
             }

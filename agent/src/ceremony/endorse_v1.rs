@@ -1,4 +1,4 @@
-//! The network's half of a join. docs/protocol.md tells the ceremony; `proto::transcript` has the bytes of the proof.
+//! The messages of a join, as docs/protocol.md describes them; `proto::transcript` has the bytes of the proof.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub(super) struct EndorseV1 {
     unique: [u8; 32],
 }
 
-/// What the host says of itself, for the record.
+/// What the host states about itself, for the record.
 struct Who {
     token: String,
     hostname: String,
@@ -84,11 +84,11 @@ impl Ceremony for EndorseV1 {
     }
 }
 
-/// Proves the attester's keys on this connection and returns what the authority gives for it, unverified as yet, and the
-/// endorsement key with all that was shown of it.
+/// Proves the attester's keys on this connection. Returns the issued credentials, not verified yet, and the endorsement key with
+/// the certificates that were sent.
 ///
-/// An authority that refuses before it has asked for a proof may do so for want of certificates between ours and a root.
-/// The TPM is asked for them only then: with most TPMs they are not needed, and they cost a command or more.
+/// An authority that refuses before its challenge may lack intermediate certificates. They are read from the TPM only then:
+/// most TPMs do not need them, and reading costs at least one command.
 ///
 /// # Errors
 /// [`Exit::Refused`] with the authority's words, [`Exit::Data`] if it does not keep to the ceremony, the TPM's.
@@ -150,13 +150,13 @@ struct Opened {
 /// Why the authority has not answered with a challenge.
 struct Unopened {
     failure: Failure,
-    /// It decided against this TPM, so certificates above the EK's may change its mind. A busy
-    /// authority has decided nothing, and must not be asked twice.
+    /// It refused this TPM, so intermediate certificates may change the decision. A busy authority has decided nothing, and must
+    /// not be asked twice.
     is_denied: bool,
 }
 
 impl Unopened {
-    /// The second of two claims is often refused for what the first one has cost: the reason is the first one's.
+    /// The second of two claims is often refused because of the cost of the first one, so both reasons are reported.
     fn after(mut self, first: &Self) -> Self {
         if self.is_denied && self.failure.message != first.failure.message {
             let before = &first.failure.message;
@@ -233,8 +233,8 @@ async fn answer(
     tpm.call(prove).await
 }
 
-/// Signs with the join key. The signature is verified before anybody else sees it: faulty ECDSA signatures can give away the
-/// private key.
+/// Signs with the join key. The signature is verified before it is sent, since a faulty ECDSA signature can reveal the private
+/// key.
 fn sign(tpm: &mut Tpm, key: &JoinKey, digest: &[u8; 32]) -> Result<Vec<u8>, Failure> {
     let [r, s] = key.sign(tpm, digest)?;
     let public = AppraisedKey::appraise(key.public()).map_err(Failure::bug)?;
@@ -264,7 +264,7 @@ fn hung_up() -> Failure {
     Failure::new(Exit::Unavailable, "the authority closed the connection", "try again")
 }
 
-/// The authority does not keep to the ceremony.
+/// The authority violates the protocol.
 fn disorder(sent: &str) -> Failure {
     Failure::new(
         Exit::Data,
@@ -277,7 +277,7 @@ fn disorder(sent: &str) -> Failure {
 /// [`Exit::Refused`]; an authority that cannot decide now is [`Exit::Unavailable`], so that the
 /// agent tries again soon.
 pub fn refused(status: &Status) -> Failure {
-    // A status that the authority sent has no source; with one it is a library's at this end.
+    // A status from the authority has no source; with a source it comes from a library at this end.
     if let Some(cause) = status.source() {
         return Failure::new(
             Exit::Unavailable,

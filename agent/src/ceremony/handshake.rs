@@ -1,6 +1,5 @@
-//! The TLS handshake, on a thread of its own. Where it proves an identity the TPM signs in the middle of it, and rustls waits
-//! for the signature: half a minute, if another program has a key made. Nothing else waits meanwhile, and that time is not
-//! the network's: only waiting for the other end is limited.
+//! The TLS handshake, on its own thread. To prove an identity the TPM signs during the handshake, while rustls waits: half a
+//! minute, if another program creates a key. Other tasks continue meanwhile. The time limit applies only to waiting for the peer.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream as BlockingStream};
@@ -24,17 +23,17 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// What a session ticket costs besides its length, in bytes of the budget: rustls derives a key for it. The authority sends
-/// none.
+/// The cost of a session ticket in addition to its length, in bytes of the budget: rustls derives a key for it. The authority
+/// sends none.
 const TICKET_COST: usize = 8 * 1024;
 
 /// A connection with TLS.
 pub(crate) type Stream = TlsStream<Budgeted<Socket>>;
 
-/// Shakes hands as a client of the authority. `limit` is how long the other end may be waited for, all in all.
+/// Performs the handshake as a client. `limit` is the total time to wait for the peer.
 ///
 /// # Errors
-/// The network's, [`io::ErrorKind::TimedOut`] if the other end took too long, or what rustls finds wrong.
+/// Those of the network and of rustls; [`io::ErrorKind::TimedOut`] if the peer took too long.
 pub(crate) async fn connect(
     tcp: TcpStream,
     budget: Budget,
@@ -78,12 +77,12 @@ fn shake_hands(
     }
 }
 
-/// Waits for the other end, while the handshake has the socket.
+/// Waits for the peer during the handshake.
 struct Wait {
     tcp: BlockingStream,
-    /// Whether there is something to be written that has had no room yet.
+    /// Whether data is waiting to be written.
     writes: Arc<AtomicBool>,
-    /// How long the other end may be waited for still.
+    /// The remaining time to wait for the peer.
     left: Duration,
 }
 
@@ -103,7 +102,7 @@ impl Wait {
     }
 }
 
-/// An end that hangs up after more than the network's time has waited for the TPM in vain.
+/// Reports that the peer may have closed the connection because this host's TPM was slow.
 fn explain(error: io::Error, took: Duration, limit: Duration) -> io::Error {
     let is_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
     if is_tls || took <= limit || error.kind() == io::ErrorKind::TimedOut {
@@ -116,7 +115,7 @@ fn explain(error: io::Error, took: Duration, limit: Duration) -> io::Error {
 /// A connection, without TLS. It never blocks.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    /// While hands are shaken: [`Wait`] waits for it.
+    /// During the handshake: [`Wait`] waits for it.
     Plain { tcp: BlockingStream, writes: Arc<AtomicBool> },
     /// After that: the runtime does.
     Registered(TcpStream),
@@ -218,7 +217,7 @@ mod tests {
         assert_eq!(error.await.kind(), io::ErrorKind::TimedOut);
     }
 
-    /// An octet now and then does not buy more time.
+    /// Single bytes do not extend the time limit.
     #[tokio::test]
     async fn slow_peer_is_waited_for_no_longer_than_the_limit() {
         let error = shake_with(Duration::from_millis(200), |mut tcp| {

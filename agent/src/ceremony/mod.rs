@@ -1,4 +1,4 @@
-//! What the agent asks of the authority, and the connection that it asks on.
+//! The agent's calls to the authority, and their connection.
 
 mod chain;
 pub mod channel;
@@ -32,13 +32,13 @@ pub struct Wanted {
     pub known: Option<KnownEk>,
     /// The passwords of the TPM's hierarchies.
     pub passwords: Passwords,
-    /// How long the certificates are to live; the authority may grant less.
+    /// The requested lifetime of the certificates; the authority may grant less.
     pub ttl: Duration,
 }
 
-/// A way to join: what is proven of the TPM, and in which messages. A value is one attempt.
+/// A way to join: what the TPM proves, and the messages. A value is one attempt.
 trait Ceremony: Sized {
-    /// Makes in the TPM what is going to be proven. That can take longer than an authority waits on an idle connection.
+    /// Creates the keys to prove in the TPM. This can take longer than an authority keeps an idle connection.
     fn prepare(
         tpm: &TpmThread,
         wanted: Wanted,
@@ -53,15 +53,15 @@ trait Ceremony: Sized {
     ) -> impl Future<Output = Result<Granted, Failure>> + Send;
 }
 
-/// What the authority gave for a proof, and what the host must keep to renew it.
+/// Issued credentials, and what the host must store to renew them.
 struct Granted {
     /// Not verified yet.
     issued: IssuedCredentials,
     /// The key that the certificates have to be for.
     key: VerifyingKey,
-    /// The endorsement key, with all that was shown of it.
+    /// The endorsement key, with the certificates that were sent.
     ek: KnownEk,
-    /// What makes the join key.
+    /// The unique field of the join key's template.
     unique: [u8; 32],
     /// The join key, TPMT_PUBLIC.
     join_key: Vec<u8>,

@@ -6,7 +6,7 @@ use host::exit::{Exit, Failure};
 use rustls::{AlertDescription, CertificateError, Error};
 use tls::PinError;
 
-/// TLS failed: whoever answers is not whom we trust, or does not trust us, or speaks something else.
+/// TLS failed: the server is not trusted, does not accept our certificate, or does not speak TLS.
 pub(super) fn handshake_failure(address: &str, error: &io::Error) -> Failure {
     let failure = |message: String, advice: &str| Failure::new(Exit::Unavailable, message, advice);
     let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
@@ -16,7 +16,7 @@ pub(super) fn handshake_failure(address: &str, error: &io::Error) -> Failure {
                 format!("{address} is not the authority: {why}"),
                 "correct the configured pin if it is outdated; otherwise the connection is intercepted",
             ),
-            // Clocks are set right, by time servers say, so trying again is worthwhile.
+            // Clocks may be corrected, for example by time servers, so retrying is worthwhile.
             (None, Some(when)) => failure(
                 format!("by this host's clock, the certificate of {address} {when}"),
                 "compare the clocks of both machines",
@@ -26,7 +26,7 @@ pub(super) fn handshake_failure(address: &str, error: &io::Error) -> Failure {
                 "check that the configured CA certificate or pin is the authority's; if it is, the connection is intercepted",
             ),
         },
-        // Before the authority has proved who it is, anybody can have sent this.
+        // Before the server is authenticated, an attacker may have sent this.
         Some(Error::AlertReceived(alert)) => failure(
             format!("{address} aborted the TLS handshake: {}", alert_name(*alert)),
             "check that the address is the authority's and that no one intercepts the connection",
@@ -63,7 +63,7 @@ const fn expiry(why: &CertificateError) -> Option<&'static str> {
     }
 }
 
-/// What is wrong with the certificate of a server. rustls shows the names of its own types.
+/// Describes the fault of a server's certificate; rustls's own messages contain names of its types.
 const fn fault(why: &CertificateError) -> &'static str {
     use CertificateError as E;
     match why {
@@ -83,7 +83,7 @@ const fn fault(why: &CertificateError) -> &'static str {
     }
 }
 
-/// The authority has judged our certificate.
+/// The authority has refused our certificate.
 pub(super) fn not_accepted(alert: AlertDescription) -> Failure {
     let why = match alert {
         AlertDescription::CertificateExpired => "it has expired".to_owned(),

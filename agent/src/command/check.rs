@@ -44,12 +44,12 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
     }
     match result {
         Ok(_) => Ok(()),
-        // The advice of others is to call us; here it stands with each finding.
+        // Other commands advise to run `agent check`; this one shows the advice of each finding.
         Err(findings) => Err(findings.failure("")),
     }
 }
 
-/// The same, if the files, programs and directories that it names are of use too.
+/// The same, including checks of the files, programs and directories that it names.
 fn see_files(loaded: Loaded) -> Result<Loaded, Findings> {
     let files = loaded.files.iter().filter_map(NamedFile::look);
     let found: Vec<Finding> = files.chain(hooks::findings(&loaded.settings)).collect();
@@ -63,7 +63,7 @@ fn report(path: &Path, findings: &Findings, usable: bool) -> Result<(), Failure>
     write_json(&Report { path, usable, findings: findings.iter().collect() })
 }
 
-/// What a configuration means, in a few lines.
+/// A summary of the settings.
 struct Meaning<'a>(&'a Path, &'a Settings);
 
 impl Display for Meaning<'_> {

@@ -64,7 +64,7 @@ fn missing(settings: &Overrides) -> Vec<&'static str> {
     options.iter().filter(|(_, is_given)| !is_given).map(|(option, _)| *option).collect()
 }
 
-/// The file appears whole, and no other is lost for it. It holds no secret: the service's user reads it too.
+/// Creates the file atomically, without replacing an existing one. It contains no secret, and the agent's user must read it.
 fn create(path: &Path, text: &str) -> Result<(), Failure> {
     let failed = |cause: &std::io::Error| {
         Failure::io(cause, format_args!("cannot write {}", path.display()))

@@ -66,7 +66,7 @@ fn reach(file: &ConfigFile) -> Result<Reach, Failure> {
     Ok(Reach::of(&file.load(&Overrides::default())?.settings))
 }
 
-/// What this host lacks for the unit to start, each with the command that mends it.
+/// What this host lacks to start the systemd unit, each with the command that adds it.
 fn missing(unit: &Unit) -> Vec<String> {
     let Unit { user, group, device_group, .. } = unit;
     let mut missing: Vec<String> =

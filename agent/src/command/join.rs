@@ -17,7 +17,7 @@ pub(crate) fn run(arguments: &Join) -> Result<(), Failure> {
     let token = arguments.token.read()?;
     let storage = Storage::open(&arguments.storage.storage)?;
     let known = Storage::identity(&arguments.storage.storage)?;
-    // Another EK is wanted where another kind is asked for by name.
+    // If another kind of EK is requested by name, the stored EK does not count.
     let known = known.filter(|identity| arguments.ek.ek.allows(&identity.tpm.ek));
     let known = known.map(|identity| identity.known_ek()).transpose().map_err(Failure::bug)?;
     let authorities = arguments.authority.iter().map(ToString::to_string).collect();

@@ -38,7 +38,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Runs a command to its end. One thread is enough for a client; what blocks another thread by then ends with the process.
+/// Runs a command on one thread. Threads that still block at the end are not waited for.
 fn block_on<T>(command: impl Future<Output = T>) -> Result<T, Failure> {
     diag::prepare_thread();
     let runtime = Builder::new_current_thread().enable_io().enable_time().build();

@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: Start) -> Result<(), Failure> {
     block_on(daemon::run(settings, reread, pid_file.as_deref(), log))?
 }
 
-/// Reads the configuration, and logs all that is to be said about it.
+/// Reads the configuration and logs its findings.
 fn load(
     arguments: &Start,
     log: impl FnOnce(Option<&Settings>) -> Log,

@@ -97,7 +97,7 @@ fn text(identity: &Identity, left: time::Duration) -> String {
     )
 }
 
-/// What the daemon says of itself.
+/// The daemon's health.
 fn running(daemon: Option<&health::Report>) -> String {
     let Some(report) = daemon else {
         return "Daemon:      not running\n".to_owned();

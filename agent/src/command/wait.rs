@@ -31,7 +31,7 @@ const MAX_OVERHEAD: usize = 256 * 1024;
 /// How long the agent may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long to wait between two questions.
+/// The interval between two requests.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 pub(crate) fn run(arguments: &Wait) -> Result<(), Failure> {
@@ -95,7 +95,7 @@ async fn ask_agent(arguments: &Wait, path: &str) -> Result<(StatusCode, Bytes), 
     tokio::time::timeout(ANSWER_TIMEOUT, asking).await.map_err(|_| "no answer".to_owned())?
 }
 
-/// Why the agent is not healthy, in its own words.
+/// The reasons in the agent's health report.
 fn reasons(body: &[u8]) -> String {
     let reason = |component: Component| component.reason.unwrap_or_else(|| "not yet".into());
     if let Ok(report) = serde_json::from_slice::<Report>(body) {

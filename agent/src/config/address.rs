@@ -32,7 +32,7 @@ impl Address {
         text.trim().parse()
     }
 
-    /// Where to reach who listens at an address of a configuration: `:3001`, all addresses, is this machine.
+    /// The address to connect to for a listen address: `:3001` (all addresses) becomes localhost.
     ///
     /// # Errors
     /// It is not an address.
@@ -74,7 +74,7 @@ impl FromStr for Address {
     }
 }
 
-/// RFC 1123 §2.1, with the underscore that some networks use all the same; IPv4 looks like it too.
+/// RFC 1123 §2.1, and the underscore, which some networks use; IPv4 addresses match too.
 fn is_host(host: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())

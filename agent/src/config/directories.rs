@@ -1,13 +1,13 @@
-//! Which directories are whose: no two writers may have one directory, or one among what another keeps behind its files.
+//! Directories and their writers: no two writers may use the same directory, or one inside the other's versions of its files.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-/// Directories, and who has them.
+/// Directories with their writers.
 #[derive(Debug, Default)]
 pub(super) struct Directories(BTreeMap<PathBuf, Claim>);
 
-/// One who has a directory.
+/// A writer of a directory.
 #[derive(Clone, Debug)]
 struct Claim {
     /// The path as it was written.
@@ -16,8 +16,7 @@ struct Claim {
 }
 
 impl Directories {
-    /// Takes a directory for `whose`, words that go after "where"; says who else has it, or keeps the versions of its files
-    /// there.
+    /// Reserves a directory for `whose`, a clause that follows "where". Returns a message if another writer uses it.
     pub(super) fn claim(&mut self, path: &Path, whose: &str) -> Option<String> {
         // By its name, and by what the name leads to.
         let mut forms = vec![by_name(path), by_links(path)];

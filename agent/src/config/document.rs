@@ -1,4 +1,4 @@
-//! The whole of the file, and what goes before it.
+//! The configuration file as a whole, with its overrides.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,12 +24,12 @@ use super::settings::{
 use crate::tpm::inventory::EkChoice;
 use crate::tpm::passwords::PasswordFiles;
 
-/// A configuration that can be used, and what is still to be said about it.
+/// A valid configuration with its warnings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
     /// What it says.
     pub settings: Settings,
-    /// What may not be as meant.
+    /// The warnings.
     pub warnings: Findings,
     /// The files it refers to, not yet checked: [`NamedFile::look`].
     pub files: Vec<NamedFile>,
@@ -116,15 +116,15 @@ pub(super) const TPM: Keys = Keys {
     ],
 };
 
-/// Reads a configuration. Everything that is wrong with it is said at once.
+/// Reads a configuration, and reports all its errors at once.
 ///
 /// # Errors
-/// It cannot be used; the findings say why, and have the warnings too.
+/// It is invalid; the findings include the warnings.
 pub fn read(text: &str, path: &Path) -> Result<Loaded, Findings> {
     read_with(text, path, &Overrides::default())
 }
 
-/// Reads a configuration under what the command line and the environment say.
+/// Reads a configuration with overrides of the command line and the environment.
 ///
 /// # Errors
 /// As [`read`].
@@ -187,7 +187,7 @@ fn version(top: &Section<'_>, source: &Source<'_>) {
     }
 }
 
-/// Keys that are fine as long as they ask for nothing.
+/// Keys that may only be false.
 fn refused_switches(top: &Section<'_>, source: &Source<'_>) {
     for (key, why) in [
         (
@@ -207,7 +207,7 @@ fn refused_switches(top: &Section<'_>, source: &Source<'_>) {
     }
 }
 
-/// Both names mean the authority.
+/// The addresses of the authority, under either of tbot's names.
 fn authorities(
     top: &Section<'_>,
     overrides: &Overrides,
@@ -379,7 +379,7 @@ fn lifetime(
     };
     let renewal = match interval {
         Given::Absent => Renewal::HalfLife,
-        // Who runs once does not renew.
+        // A one-shot run does not renew.
         Given::Here(..) if oneshot == Some(true) => Renewal::HalfLife,
         given => Renewal::Every(given.value()?),
     };
@@ -388,7 +388,7 @@ fn lifetime(
     Some(lifetime)
 }
 
-/// `services`, then the list of their older name, then the command line's.
+/// `services`, then `outputs` (their old name), then those of the command line.
 fn services(
     top: &Section<'_>,
     overrides: &Overrides,

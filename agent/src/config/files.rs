@@ -1,4 +1,4 @@
-//! Files that a configuration names, for what is not in it itself.
+//! Files that a configuration refers to.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -72,7 +72,7 @@ fn entry<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
 }
 
 impl NamedFile {
-    /// Looks whether it is there, can be read, and has in it what it should; what is wrong with it, if anything.
+    /// Checks that the file exists, can be read and has the right content; returns the fault, if any.
     #[must_use]
     pub fn look(&self) -> Option<Finding> {
         let looked = match self.content {
@@ -91,7 +91,7 @@ impl NamedFile {
 }
 
 impl Trust {
-    /// What makes a server the authority, and the pins of the CAs that are trusted.
+    /// The CAs that authenticate the authority, and their pins.
     ///
     /// # Errors
     /// The file of CA certificates cannot be read, others may write it, or it has no certificate.

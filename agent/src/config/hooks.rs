@@ -1,4 +1,4 @@
-//! Whether what a configuration wants to be run or written can be: found before the first certificates are there.
+//! Checks that reload hooks can be run and directories written, before the first certificates are issued.
 
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};
@@ -18,7 +18,7 @@ use crate::trusted;
 /// How much of the first line of a script the kernel reads.
 const MAX_SHEBANG: usize = 255;
 
-/// What is wrong with the hooks and directories of all services, as they are on this host now.
+/// Faults of the hooks and directories of all services on this host.
 pub(crate) fn findings(settings: &Settings) -> Vec<Finding> {
     let storage = match &settings.storage {
         Storage::Directory(directory) => not_a_directory("storage", &directory.path),
@@ -65,7 +65,7 @@ fn of_command(program: &str, arguments: &[String]) -> Option<(Severity, String, 
     of_program(program).or_else(behind)
 }
 
-/// The program that `env` runs. With options, or with another search path, that is for `env` to say.
+/// The program that `env` runs; none if `env` has options or sets the search path.
 fn behind_env<'a>(program: &str, arguments: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if Path::new(program).file_name() != Some("env".as_ref()) {
         return None;
@@ -80,7 +80,7 @@ fn behind_env<'a>(program: &str, arguments: impl Iterator<Item = &'a str>) -> Op
     None
 }
 
-/// What keeps a program from being run, and what to do about it.
+/// Why a program cannot be run, with advice.
 fn of_program(program: &str) -> Option<(Severity, String, String)> {
     let error = |what: String, advice: &str| Some((Severity::Error, what, advice.to_owned()));
     let Some(path) = find(program) else {
@@ -108,7 +108,7 @@ fn of_program(program: &str) -> Option<(Severity, String, String)> {
     Some((Severity::Warning, message, advice))
 }
 
-/// What is wrong with the content of a program.
+/// Faults in the content of a program.
 fn of_content(path: &Path) -> std::io::Result<Option<(String, String)>> {
     let file = File::open(path)?;
     let mut head = Vec::new();

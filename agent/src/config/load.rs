@@ -1,4 +1,4 @@
-//! Where the file is, and what it says together with the command line and the environment.
+//! Finds the configuration file and reads it together with the command line and the environment.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,8 +49,8 @@ impl ConfigFile {
         self.config.as_deref().unwrap_or(Path::new(DEFAULT_PATH))
     }
 
-    /// Reads it, under what the command line and the environment say. Without a file at the usual place these alone
-    /// have to do; a file that was asked for has to be there.
+    /// Reads it with the overrides of the command line and the environment. The default file may be missing; a requested one
+    /// must exist.
     ///
     /// # Errors
     /// See [`LoadError`].

@@ -100,7 +100,7 @@ enum Typed<'n> {
     Memory,
 }
 
-/// A place for files is a path, or a section that says of which type it is.
+/// Reads a destination or a storage: a path, or a section with a `type`.
 fn typed<'n>(node: &'n Node, key: &str, keys: &Keys, source: &'n Source<'n>) -> Option<Typed<'n>> {
     if let Value::Sequence(_) = node.value {
         expected(
@@ -165,7 +165,7 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// A relative path means something else wherever the agent is started.
+/// Warns of a relative path, which depends on the agent's working directory.
 pub(super) fn relative(path: &Path, place: &Place, source: &Source<'_>) {
     if path.is_relative() {
         let message = "a relative path depends on the agent's working directory";
@@ -187,7 +187,7 @@ fn reader(node: &Node, source: &Source<'_>) -> Option<Reader> {
     }
 }
 
-/// As useradd has it: what is a number is an id.
+/// A name or, as for useradd, a number.
 fn account(text: &str) -> Result<Account, &'static str> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         // The largest is reserved: it means "unchanged" to the kernel.

@@ -1,4 +1,4 @@
-//! Whom a service tells that there are new files.
+//! The section `reload`.
 
 use host::config::finding::Source;
 use host::config::section::{Given, Keys, Section, unknown};
@@ -23,7 +23,7 @@ pub(super) const RELOAD: Keys = Keys {
     refused: &[],
 };
 
-/// Reads it: exactly one way to tell.
+/// Reads it: exactly one of the actions.
 pub(super) fn reload(node: &Node, source: &Source<'_>) -> Option<Reload> {
     let section = Section::open(node, &RELOAD, source)?;
     let ways = ["command", "signal", "systemd_unit"].map(|key| section.node(key).is_some());
@@ -74,7 +74,7 @@ fn signal(text: &str) -> Result<Signal, String> {
     found.ok_or_else(|| unknown(text, &SIGNALS.map(Signal::name)))
 }
 
-/// A program and its arguments. There is no shell that would take a line apart.
+/// A program and its arguments, run without a shell.
 fn command(section: &Section<'_>, source: &Source<'_>) -> Option<ReloadAction> {
     let node = section.node("command")?;
     let Value::Sequence(nodes) = &node.value else {

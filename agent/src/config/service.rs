@@ -19,7 +19,7 @@ use super::{place, reload};
 const NEEDS_PROXY: &str = "it needs a Teleport proxy, which this authority does not have";
 const NOT_SERVED: &str = "this agent supports `identity` and `x509`";
 
-/// The services that others have, and why we do not.
+/// Services of tbot that are not supported, with the reason.
 const OTHERS: [(&str, &str); 22] = [
     ("application", NEEDS_PROXY),
     ("application-proxy", NEEDS_PROXY),
@@ -94,16 +94,13 @@ pub(super) const X509: Keys = Keys {
         ROLES,
         OLD_TTL,
         ("selector", "remove it: the certificate always has the bot's own SPIFFE ID"),
-        (
-            "include_federated_trust_bundles",
-            "remove it: the only trust domain is the cluster's",
-        ),
+        ("include_federated_trust_bundles", "remove it: the only trust domain is the cluster's"),
         ("ssh_config", "remove it: it belongs to services of type identity"),
         ("allow_reissue", "remove it: it belongs to services of type identity"),
     ],
 };
 
-/// A service before what it takes from the whole configuration.
+/// A service before defaults of the whole configuration are applied.
 pub(super) struct Draft {
     name: Given<ServiceName>,
     what: &'static str,
@@ -206,7 +203,8 @@ pub(super) fn unknown_type(text: &str) -> String {
 
 fn identity(section: &Section<'_>, source: &Source<'_>) -> Option<ServiceKind> {
     if let Given::Here(true, place) = section.switch("allow_reissue") {
-        let advice = "remove it: the authority does not exchange a service's certificate for others";
+        let advice =
+            "remove it: the authority does not exchange a service's certificate for others";
         source.error(place.as_ref(), "`allow_reissue` is not supported here", advice);
     }
     let words = [("on", SshConfig::On), ("off", SshConfig::Off)];
@@ -223,7 +221,7 @@ fn x509(section: &Section<'_>) -> Option<ServiceKind> {
     }
 }
 
-/// Both, or neither; outside, what is wrong with it.
+/// Both keys or neither; the outer `None` after an error.
 #[expect(clippy::option_option, reason = "an absent lifetime and an invalid one differ")]
 fn lifetime(section: &Section<'_>, source: &Source<'_>) -> Option<Option<Lifetime>> {
     let ttl = section.parse("credential_ttl", go_duration::parse);
@@ -246,13 +244,13 @@ fn lifetime(section: &Section<'_>, source: &Source<'_>) -> Option<Option<Lifetim
 }
 
 impl Lifetime {
-    /// The least that can be kept fresh at all.
+    /// The shortest lifetime.
     const MIN: Duration = Duration::from_secs(1);
 
     /// The shortest interval between renewals: each costs the TPM two commands, and the authority a write to its disk.
     const MIN_INTERVAL: Duration = Duration::from_secs(10);
 
-    /// Says what is wrong with it, or may be.
+    /// Reports errors and warnings.
     pub(super) fn check(&self, place: Option<&Place>, source: &Source<'_>) {
         let ttl = go_duration::text(self.ttl);
         if self.ttl < Self::MIN {
@@ -289,7 +287,7 @@ impl Lifetime {
     }
 }
 
-/// Gives each service what it takes from the whole: a name, a lifetime; and sees that no two are in each other's way.
+/// Completes services with default names and lifetimes, and reports conflicts between them.
 pub(super) fn complete(
     drafts: Vec<Draft>,
     lifetime: Lifetime,

@@ -18,7 +18,7 @@ use crate::tpm::passwords::PasswordFiles;
 /// The default lifetime of certificates.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(60 * 60);
 
-/// The longest lifetime that an authority grants without a word about it.
+/// The longest lifetime that an authority grants by default.
 pub const USUAL_MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The default storage directory.
@@ -35,23 +35,23 @@ pub const DEFAULT_RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Settings {
     /// Where the authority is: at least one address, in the order in which to try them.
     pub authorities: Vec<Address>,
-    /// What makes a server the authority.
+    /// How the authority is authenticated.
     pub trust: Trust,
     /// The name of the join token.
     pub token: Token,
     /// Where to store the bot's own identity.
     pub storage: Storage,
-    /// What is to be kept fresh beside it.
+    /// The services.
     pub services: Vec<Service>,
-    /// How long the bot's own certificates live, and when they are renewed.
+    /// Lifetime and renewal of the bot's own certificates.
     pub lifetime: Lifetime,
-    /// Whether to do everything once and end.
+    /// Whether to join or renew once and exit.
     pub oneshot: bool,
-    /// Whether to log what is of interest to developers only.
+    /// Whether to log at debug level.
     pub debug: bool,
     /// How the log is written.
     pub log_format: LogFormat,
-    /// Where to answer questions about our health.
+    /// Where to serve health and metrics.
     pub diag_addr: Option<SocketAddr>,
     /// The TPM.
     pub tpm: TpmSettings,
@@ -65,12 +65,12 @@ impl Settings {
     }
 }
 
-/// What makes a server the authority. There is no way to ask for no check at all.
+/// How the authority is authenticated. This check cannot be switched off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// It stands under a CA with one of these keys; at least one.
+    /// By a CA with one of these keys; at least one.
     Pins(Vec<CaPin>),
-    /// It stands under a CA whose certificate is in this file, PEM.
+    /// By a CA certificate in this file, PEM.
     CaPath(PathBuf),
 }
 
@@ -159,7 +159,7 @@ pub enum Account {
     Name(String),
 }
 
-/// How long certificates live, and when they are renewed.
+/// Lifetime and renewal of certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {
     /// The lifetime to ask for; the authority may grant less.
@@ -178,7 +178,7 @@ pub enum Renewal {
     Every(Duration),
 }
 
-/// Something that is kept fresh beside the bot's own identity.
+/// A service: a credential in addition to the bot's own identity, and its destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// What the log and `/readyz` call it; no two share one.
@@ -189,12 +189,12 @@ pub struct Service {
     pub destination: Destination,
     /// How long its certificates live.
     pub lifetime: Lifetime,
-    /// Whom to tell that there are new files.
+    /// What runs after new files are in place.
     pub reload: Option<Reload>,
 }
 
 impl Service {
-    /// What it is recognized by in another configuration.
+    /// What identifies it in another configuration.
     #[must_use]
     pub fn key(&self) -> ServiceKey {
         match &self.destination {
@@ -317,7 +317,7 @@ pub enum X509Files {
     Tls,
 }
 
-/// Whom to tell that there are new files.
+/// What runs after new files are in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reload {
     /// How.
@@ -343,14 +343,14 @@ pub enum ReloadAction {
         /// The file.
         pid_file: PathBuf,
     },
-    /// Have systemd reload a unit.
+    /// Reload a systemd unit.
     SystemdUnit(String),
 }
 
 /// A signal that makes daemons reload their files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGHUP, the usual one.
+    /// SIGHUP, the default.
     Hup,
     /// SIGUSR1.
     Usr1,

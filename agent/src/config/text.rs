@@ -1,4 +1,4 @@
-//! Settings as a file that says them, with a comment on each key.
+//! Writes settings as a configuration file with a comment on each key.
 
 use std::fmt::Write;
 
@@ -246,7 +246,7 @@ impl Yaml {
     }
 }
 
-/// Text that no reader takes for anything else: as it is if it is plain without doubt, else in double quotes (YAML 1.2 §7.3.1).
+/// Text that every reader of YAML reads as text: as it is if it is plain without doubt, else in double quotes (YAML 1.2 §7.3.1).
 fn quoted(text: &str) -> String {
     let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | ':');
     let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')

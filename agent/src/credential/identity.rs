@@ -1,4 +1,4 @@
-//! The identity of a host as it is stored: what it was given, and what its TPM needs to be itself again. No private key.
+//! The identity of a host as it is stored: its credentials, and what its TPM needs to create the join key again. No private key.
 
 use std::time::Duration;
 
@@ -28,15 +28,15 @@ pub struct Identity {
     pub authority: String,
     /// The CA pins of the configuration that the host joined with.
     pub ca_pins: Vec<String>,
-    /// The token that let us in.
+    /// The token of the join.
     pub token: String,
     /// The cluster.
     pub cluster: String,
-    /// The bot that we are.
+    /// The bot.
     pub bot: String,
-    /// Our bot instance, a UUID.
+    /// The bot instance, a UUID.
     pub instance: String,
-    /// Our name in certificates.
+    /// The SPIFFE ID.
     pub spiffe_id: String,
     /// When we joined, RFC 3339.
     pub joined: String,
@@ -57,7 +57,7 @@ pub struct Identity {
     x509_authorities: Vec<Octets>,
     /// The SSH certificate.
     pub ssh_certificate: String,
-    /// SSH authorities.
+    /// SSH CA keys, one authorized_keys line each.
     pub ssh_authorities: Vec<String>,
 }
 
@@ -66,20 +66,20 @@ pub struct Identity {
 pub struct StoredTpm {
     /// The kind of the endorsement key.
     pub ek: String,
-    /// SHA-256 of the endorsement key: a TPM with another is another TPM.
+    /// SHA-256 of the endorsement key, which identifies the TPM.
     pub ek_public_hash: String,
     ek_public_key: Octets,
     ek_certificate: Option<Octets>,
-    /// Certificates between that and a root.
+    /// Intermediate certificates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     ek_chain: Vec<Octets>,
-    /// What makes the join key.
+    /// The unique field of the join key's template.
     unique: Octets,
     /// The join key, TPMT_PUBLIC.
     join_key: Octets,
 }
 
-/// What a join adds to the credentials.
+/// The facts of a join that are stored with the credentials.
 #[derive(Clone, Debug)]
 pub struct Joined {
     /// HOST:PORT.
@@ -103,7 +103,7 @@ pub struct Joined {
 }
 
 impl Identity {
-    /// The identity that a join ended with.
+    /// The identity after a join.
     ///
     /// # Errors
     /// A time that cannot be written.
@@ -170,7 +170,7 @@ impl Identity {
         })
     }
 
-    /// Whether new certificates for these are a renewal: that changes none of them.
+    /// The parts that a renewal must not change.
     #[must_use]
     pub fn is_renewed_by(&self, cluster: &str, bot: &str, instance: &str) -> bool {
         (cluster, bot, instance) == (&self.cluster, &self.bot, &self.instance)
@@ -289,7 +289,7 @@ impl Identity {
         Ok(KnownEk { kind, key, certificate, chain })
     }
 
-    /// What makes the join key.
+    /// The unique field of the join key's template.
     ///
     /// # Errors
     /// It is not 32 octets long.
@@ -331,7 +331,7 @@ impl Identity {
     }
 }
 
-/// An error may repeat what is in the file; on a terminal it must be harmless.
+/// An error may repeat text of the file, so control characters are escaped.
 fn printable(error: &serde_json::Error) -> String {
     host::terminal::escape(&error.to_string())
 }

@@ -1,4 +1,4 @@
-//! What the authority gave, verified by ourselves as a peer would before it is believed.
+//! Credentials from the authority, verified as a peer would before they are used.
 
 pub mod cache;
 pub mod identity;
@@ -24,7 +24,7 @@ use crate::credential::ssh_certificate::SshCertificate;
 use crate::credential::validity::Validity;
 use crate::keys::spki_der;
 
-/// No authority has reason to name more CAs.
+/// Limit of CAs in a result.
 const MAX_SSH_CAS: usize = 16;
 
 /// Credentials for the join key.
@@ -36,7 +36,7 @@ pub struct Credentials {
     pub bundle: TrustBundle,
     /// An SSH user certificate, one line.
     pub ssh_certificate: String,
-    /// SSH authorities, one line each.
+    /// SSH CA keys, one authorized_keys line each.
     pub ssh_authorities: Vec<String>,
     /// The leaf's URI.
     pub spiffe_id: String,
@@ -126,7 +126,7 @@ impl Credentials {
     }
 }
 
-/// Whether a word of the authority's can be shown to people and written into files as it is.
+/// Whether a name from the authority can be shown and written to files unchanged.
 pub(crate) fn is_name(word: &str) -> bool {
     const MAX_TEXT: usize = 1024;
     !word.is_empty() && word.len() <= MAX_TEXT && word.chars().all(is_printable)

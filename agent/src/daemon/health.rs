@@ -29,7 +29,7 @@ pub enum Status {
 /// One component, as `/readyz` says it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Component {
-    /// How it is.
+    /// The result.
     pub status: Status,
     /// Why it is not healthy.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -81,7 +81,7 @@ impl Component {
 /// All components, as `/readyz` says them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// The worst of all.
+    /// The worst result.
     pub status: Status,
     /// By name.
     pub services: BTreeMap<String, Component>,

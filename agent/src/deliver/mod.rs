@@ -1,4 +1,4 @@
-//! How the credentials of a service reach the programs that use them: as files, and a hook that has them read.
+//! Delivers the credentials of a service to the programs that use them: as files, followed by a reload hook.
 
 pub mod artifact;
 pub mod destination;

@@ -1,4 +1,4 @@
-//! Telling who uses a service's files that there are new ones. Only after they are in place.
+//! Runs reload hooks, after new files are in place.
 
 use std::fmt;
 use std::fs::File;
@@ -23,10 +23,10 @@ use rustix::time::{
 
 use crate::config::{HOOK_PATH, Reload, ReloadAction, Signal};
 
-/// How much of what a program says is kept: the end of it.
+/// Bytes of a program's output that are kept, from its end.
 const MAX_OUTPUT: usize = 4096;
 
-/// How long a program that took too long has for an orderly end, and then for any.
+/// How long to wait after SIGTERM, and then after SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// A successful hook: what ran, and its output.
@@ -45,7 +45,7 @@ impl fmt::Display for Reloaded {
     }
 }
 
-/// Tells who uses the files. It blocks, for the configured time at most and a few seconds.
+/// Runs the hook. It blocks for at most the configured time and a few seconds.
 ///
 /// # Errors
 /// The hook failed: the reason, and the program's output. It can be retried.
@@ -193,7 +193,7 @@ impl Watch {
         Ok([ended, late])
     }
 
-    /// Takes what there is to read, so that the program never waits for us; keeps the end.
+    /// Reads available output, so that the program is never blocked; keeps its end.
     fn listen(&mut self) {
         let mut chunk = [0; MAX_OUTPUT];
         // Bounded: the program may write as fast as we read.
@@ -230,7 +230,7 @@ impl Watch {
     }
 }
 
-/// Sends a signal to the process whose id the file holds, and to no other that has got the id since.
+/// Sends a signal to the process whose ID is in the file, and not to another process that has the ID since.
 fn send(signal: Signal, pid_file: &Path) -> Result<Reloaded, Failure> {
     let shown = pid_file.display();
     let (pid, owner) = read_pid(pid_file)?;
@@ -244,7 +244,7 @@ fn send(signal: Signal, pid_file: &Path) -> Result<Reloaded, Failure> {
         error => Failure::io(&error.into(), format!("signalling process {}", pid.as_raw_pid())),
     };
     let process = pidfd_open(pid, PidfdFlags::empty()).map_err(failed)?;
-    // From here on we hold the process, not a number. It is the right one if the file still says so.
+    // The pidfd refers to the process, not to a number. It is the right one if the file still has its ID.
     if read_pid(pid_file)? != (pid, owner) {
         let message = format!("{shown} changed while it was read");
         return Err(Failure::new(Exit::Unavailable, message, "wait until the agent retries"));

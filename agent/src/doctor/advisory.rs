@@ -1,4 +1,4 @@
-//! What is known against TPMs, by maker and firmware. Only what the maker itself has published is here; what a version
+//! Known vulnerabilities of TPMs, by manufacturer and firmware. Only what the maker itself has published is here; what a version
 //! does not tell (CVE-2023-1017 and -1018 in derivatives of the reference code, say) is not.
 
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 /// A firmware's version: the four numbers of `TPM_PT_FIRMWARE_VERSION_1` and `_2`.
 pub(super) type Version = [u16; 4];
 
-/// Something known against some firmware.
+/// A vulnerability of some firmware versions.
 #[derive(Debug)]
 pub(super) struct Advisory {
     /// Its name.

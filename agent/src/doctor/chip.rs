@@ -1,4 +1,4 @@
-//! What the TPM says of itself: two questions, and what follows from the answers.
+//! Checks of the properties that the TPM reports, read with two commands.
 
 use std::path::Path;
 use std::time::Duration;
@@ -220,7 +220,7 @@ pub(super) fn handles<T: Transport>(
     })
 }
 
-/// What stands between us and the TPM.
+/// How the agent reaches the TPM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Through {
     /// A resource manager.

@@ -1,4 +1,4 @@
-//! The endorsement keys of the TPM, and whether their certificates are theirs.
+//! Checks the endorsement keys of the TPM and their certificates.
 
 use host::exit::{Exit, Failure};
 use tpm2::Tpm;

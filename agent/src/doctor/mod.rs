@@ -1,5 +1,5 @@
-//! Looks at everything that a join stands on, in the order in which a person would: the device, the TPM behind it, its
-//! keys, then the host and the authority. It changes nothing and leaves nothing behind.
+//! Checks everything that a join depends on, in this order: the device, the TPM, its keys, the host and the authority. It
+//! changes nothing and leaves nothing behind.
 
 mod advisory;
 mod chip;
@@ -22,10 +22,10 @@ use crate::tpm::thread::{Audience, End, Meter, Tpm, TpmThread};
 
 pub use self::system::Configured;
 
-/// A TPM that has not answered a simple question after this long is in use, or dead.
+/// Time limit of a simple command; a TPM that takes longer is in use or broken.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How a thing is.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
@@ -39,7 +39,7 @@ pub enum Verdict {
     Fail,
 }
 
-/// What was looked at. The names in JSON are stable.
+/// The subject of a check. The names in JSON are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Topic {
@@ -78,16 +78,16 @@ pub enum Topic {
 /// A line of the report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at.
+    /// The subject.
     pub name: Topic,
-    /// How it is.
+    /// The result.
     pub verdict: Verdict,
-    /// What is so.
+    /// What was found.
     pub finding: String,
     /// What to do about it; absent if there is nothing to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
-    /// How a join would end.
+    /// The exit code that a join would have.
     #[serde(skip)]
     exit: Option<Exit>,
 }
@@ -115,7 +115,7 @@ impl Check {
 /// All of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// The worst of all.
+    /// The worst result.
     pub verdict: Verdict,
     /// How many commands the TPM was given.
     pub tpm_commands: u64,
@@ -124,7 +124,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// The first thing to be put right, as a join would fail of it.
+    /// The first failure, which is also what a join would fail with.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         self.checks.iter().find_map(|check| {
@@ -174,7 +174,7 @@ impl Topic {
     }
 }
 
-/// Looks at a TPM, and at what a configuration names, if there is one.
+/// Checks a TPM and, if there is a configuration, the host and the authority.
 pub async fn examine(tpm: &TpmSettings, configured: &Configured, wall: i64) -> Report {
     let root = Path::new("/");
     let meter = Meter::default();
@@ -229,7 +229,7 @@ impl Patient<'_> {
                 return Vec::new();
             }
             Err(_) => {
-                // Its end would wait for what does not come.
+                // Waiting for the thread's end would hang too.
                 std::mem::forget(end);
                 checks.push(Check::fail(Topic::Answer, silent()));
                 return Vec::new();

@@ -1,4 +1,4 @@
-//! What a join needs beside the TPM: a clock, a configuration, a directory and an authority.
+//! Checks what a join needs besides the TPM: clock, configuration, storage and authority.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! The udev rule that gives the TPM to a group, where the distribution brings none.
+//! The udev rule that gives a group access to the TPM, if the distribution has none.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use host::account::AccountName;
 use host::systemd_unit::fill;
 
-/// The name of our file: after `60-tpm-udev.rules`, so that it has the last word.
+/// The name of our file, which follows `60-tpm-udev.rules` and so overrides it.
 pub const FILE: &str = "61-endorse-tpm.rules";
 /// Where rules are, those of the operator first.
 pub const FOLDERS: [&str; 3] = ["/etc/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d"];

@@ -1,4 +1,4 @@
-//! What a failure of the TPM means for the one who runs a command.
+//! Converts TPM errors to failures with exit code and advice.
 
 use std::fs;
 use std::io;

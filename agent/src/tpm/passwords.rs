@@ -83,7 +83,7 @@ impl Passwords {
         &self.endorsement
     }
 
-    /// What the TPM said, in words of passwords where it is about one.
+    /// Explains a TPM error, in terms of passwords if it is about one.
     pub(crate) fn explain(&self, error: tpm2::Error) -> Failure {
         let is_about_password =
             matches!(error.refusal(), Some(ResponseCode::BAD_AUTH | ResponseCode::AUTH_FAIL));
@@ -123,7 +123,7 @@ fn is_about_another_session(error: &tpm2::Error) -> bool {
     matches!(code.subject(), Subject::Session(session) if session > 1)
 }
 
-/// A session proves and encrypts what passes, and the TPM has found another HMAC than ours.
+/// The TPM computed another HMAC for the session than the agent.
 fn spoiled(error: &tpm2::Error) -> Failure {
     Failure::new(
         Exit::Data,

@@ -35,7 +35,7 @@ const WAITING: usize = 8;
 /// After this time the user is notified of the delay.
 const NOTICE_AFTER: Duration = Duration::from_secs(2);
 
-/// The kernel gives a chip five minutes for an RSA key; nothing takes longer.
+/// Time limit of a call: the kernel's own limit for creating an RSA key, the slowest command.
 const CALL_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Commands by which a chip makes a key, and takes half a minute for it.
@@ -218,7 +218,7 @@ impl TpmThread {
         self.call(|_| Ok(())).await
     }
 
-    /// Says what is odd about the TPM, though it is no failure.
+    /// Logs a warning about the TPM.
     pub fn remark(&self, what: &str) {
         self.audience.warn(what);
     }

@@ -1,4 +1,4 @@
-//! Events of changes of resources, by an operator or because their time was over.
+//! Events of changes of resources, by an operator or because they expired.
 
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -24,7 +24,7 @@ enum User {
     System,
 }
 
-/// What becomes of a resource.
+/// How a resource changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Deed {
     Created,
@@ -32,7 +32,7 @@ pub(crate) enum Deed {
     Removed,
 }
 
-/// What the log tells of a change.
+/// The event of a change.
 #[derive(Debug, Serialize)]
 pub(crate) struct ChangeEvent<'a> {
     time: Timestamp,
@@ -47,7 +47,7 @@ pub(crate) struct ChangeEvent<'a> {
     about: About<'a>,
 }
 
-/// Which resource. Of a lock also whom it keeps out.
+/// Which resource; for a lock also its target.
 #[derive(Debug, Default, Serialize)]
 struct About<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,4 @@
-//! The file that lines are appended to: whole lines, on disk once that is said.
+//! A file that whole lines are appended to, and synchronized to the disk.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -12,7 +12,7 @@ use crate::data_directory;
 pub(super) struct Lines {
     /// Open with O_APPEND, so that no position goes stale when others shorten or extend the file.
     pub(super) file: Arc<File>,
-    /// Whether the last write ended its line. If not, the next one ends it first.
+    /// Whether the file ends with a complete line. If not, the next write ends the line first.
     pub(super) whole: bool,
 }
 
@@ -21,7 +21,7 @@ impl Lines {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file =
             data_directory::open_own(path, data_directory::private().create(true).append(true))?;
-        // A loss of power must not take away the name of a file whose lines are on disk.
+        // After a power loss the file must still have its name.
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty())
         {
             sync_directory(&File::open(directory)?)?;
@@ -47,8 +47,7 @@ impl Lines {
         self.append(&[line, b"\n"].concat())
     }
 
-    /// Appends whole lines. After an error there is nothing of them in the file, or else the part
-    /// that stays is ended before the next line.
+    /// Appends whole lines. After an error the file contains nothing of them, or the next call ends the incomplete line.
     pub(super) fn append(&mut self, text: &[u8]) -> io::Result<()> {
         let text = if self.whole { text.to_vec() } else { [b"\n", text].concat() };
         let (whole, began) = (self.whole, self.file.metadata()?.len());

@@ -15,10 +15,10 @@ use super::queue::{Counts, MAX_WAITING, Queue};
 use super::row::line;
 use super::{Event, Row};
 
-/// As many lines are synchronized at once, without waiting for the time to do so.
+/// With this many lines waiting, the file is synchronized at once.
 const MANY_WRITTEN: usize = 1000;
 
-/// A log that appends whole lines and never changes what is in the file already.
+/// A log that appends whole lines and never changes existing ones.
 pub struct AuditLog {
     path: PathBuf,
     state: Mutex<State>,
@@ -105,7 +105,7 @@ impl AuditLog {
         self.many_written.notified().await;
     }
 
-    /// Writes what waits, and sees that what is written is on disk. Returns the keys of rows that
+    /// Writes waiting lines and synchronizes the file. Returns the keys of rows that
     /// the store may remove. Blocks for as long as the disk takes.
     pub(crate) fn synchronize(&self) -> Vec<String> {
         if self.state().queue.unsynchronized() > 0 {
@@ -208,8 +208,8 @@ impl State {
         self.queue.drain(|line| lines.append_line(line))
     }
 
-    /// Goes on in another file. What the store still has of the former one goes with it, or, if
-    /// that was removed, to the new one.
+    /// Continues in another file. Rows of the previous file that are still in the store stay with it, or, if it was
+    /// removed, are appended to the new one.
     fn switch_to(&mut self, lines: Lines) {
         let former = std::mem::replace(&mut self.lines, lines);
         let rows = self.queue.take_written();

@@ -91,7 +91,7 @@ impl Queue {
     /// of the file do not wait for it.
     pub(super) fn recover(&mut self, rows: Vec<Row>, file: &File) {
         let mut missing: BTreeSet<_> = rows.iter().map(|row| row.line().to_owned()).collect();
-        // What cannot be compared is written once more: better twice than never.
+        // Lines that cannot be compared are written again: a repeated line is better than a missing one.
         let _ = remove_present(&mut missing, file);
         let (missing, written): (Vec<_>, Vec<_>) =
             rows.into_iter().partition(|row| missing.contains(row.line()));

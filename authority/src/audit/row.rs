@@ -1,12 +1,12 @@
-//! Events as they are stored beside the records that they tell of.
+//! Events as they are stored together with the records that they describe.
 
 use host::terminal::escape_json;
 use serde::Serialize;
 
 use crate::resource::Timestamp;
 
-/// An event in the store: it is there in the same instant as what it tells of, and stays until its
-/// line is on disk in the file.
+/// An event in the store. It is written in the transaction of the change that it describes, and removed when its line is
+/// on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     key: String,
@@ -41,7 +41,7 @@ impl Row {
 }
 
 /// An event as a line, without its end. Hosts name themselves in it, and people read the file as it
-/// is: nothing in it steers a terminal.
+/// is, so control characters are escaped.
 pub(super) fn line(event: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     Ok(escape_json(&serde_json::to_string(event)?).into_bytes())
 }

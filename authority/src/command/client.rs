@@ -34,7 +34,7 @@ async fn client(
     timeout: Duration,
 ) -> Result<AdminServiceClient<Channel>, Failure> {
     let mut stream = Some(TokioIo::new(stream));
-    // There is one connection, made already; the address is not looked at.
+    // The connection exists already; the address is not used.
     let connector = tower::service_fn(move |_| {
         let stream = stream.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected));
         async move { stream }

@@ -15,7 +15,7 @@ use super::client::{connect, refused};
 use crate::cli::Create;
 use crate::resource::{self, Invalid, Kind, Resource, Unreadable};
 
-/// More than any operator writes, in one file and in all of them.
+/// Limits in bytes of one file and of all files of a command.
 const MAX_FILE: u64 = 2 * 1024 * 1024;
 const MAX_FILES: usize = 3 * 1024 * 1024;
 

@@ -82,8 +82,7 @@ fn endorsement_certificate(file: &Path) -> Result<EkCertificate, Failure> {
     }
 }
 
-/// The CAs in a file. Those of a bundle that cannot be read are warned of: the others are as good
-/// without them.
+/// The CAs in a file. Malformed ones in a bundle cause a warning; the others are used.
 fn authorities(file: &Path) -> Result<Vec<CaCertificate>, Failure> {
     let content = content(file)?;
     let wrong = |cause: &dyn Display| {

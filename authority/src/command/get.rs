@@ -90,7 +90,7 @@ pub(super) async fn rm(rm: Rm) -> Result<(), Failure> {
 /// Resources in one answer at most.
 const LIMIT: u32 = 1000;
 
-/// What the authority has of a kind, one answer after the other.
+/// The resources of a kind, one page after the other.
 pub(super) struct Answers<'a> {
     authority: &'a mut AdminServiceClient<Channel>,
     kind: Kind,

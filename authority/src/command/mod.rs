@@ -80,7 +80,7 @@ fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
         .build();
     let runtime = runtime.map_err(|cause| Failure::io(&cause, "cannot start"))?;
     let result = runtime.block_on(command);
-    // Nothing that is left is worth waiting for.
+    // Remaining tasks are not waited for.
     runtime.shutdown_background();
     result
 }

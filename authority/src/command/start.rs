@@ -51,8 +51,8 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Notifies the service manager as long as the store responds: an authority whose store hangs
-/// serves no host, and is better restarted.
+/// Notifies the service manager's watchdog while the store responds: an authority whose store hangs serves no host, so systemd
+/// should restart it.
 async fn watchdog(manager: Arc<ServiceManager>, authority: Arc<Authority>) {
     let Some(period) = manager.watchdog() else { return };
     let mut times = tokio::time::interval(period);

@@ -1,6 +1,6 @@
 //! Lists for people.
 
-/// Columns under their titles. What hosts say of themselves does nothing to the terminal.
+/// Columns under their titles. Text from hosts is escaped.
 pub(super) fn table<const N: usize>(titles: [&str; N], rows: &[[String; N]]) -> String {
     let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|c| shown(c))).collect();
     let titles = titles.map(str::to_owned);

@@ -1,4 +1,4 @@
-//! The private key of an authority.
+//! The private key of a CA.
 
 use std::fmt;
 

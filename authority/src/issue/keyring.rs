@@ -1,4 +1,4 @@
-//! The CAs of a cluster over time: peers trust each of them before it signs, and after.
+//! The CAs of a cluster over time. Peers trust each CA before it becomes active, and after it was retired.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -6,14 +6,14 @@ use time::OffsetDateTime;
 
 use super::{SshAuthority, X509Authority};
 
-/// Where a CA is in its life.
+/// The state of a CA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CaState {
-    /// Peers are to trust it; it signs nothing yet.
+    /// Peers trust it; it signs nothing yet.
     Next,
     /// It signs.
     Active,
-    /// It signs nothing any more. Peers trust it until what it signed has ended.
+    /// It signs nothing any more. Peers trust it until its certificates have expired.
     Retired,
 }
 
@@ -115,12 +115,12 @@ impl Keyring {
         Self(RwLock::new(Arc::new(keys)))
     }
 
-    /// Those of now. As long as nothing changes it is the same allocation.
+    /// The present CAs. The same `Arc` is returned until they change.
     pub fn keys(&self) -> Arc<Keys> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Puts others in their place: what is issued from now on is signed by them.
+    /// Replaces the CAs. Certificates issued from now on are signed by the new ones.
     pub fn replace(&self, keys: Keys) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
     }

@@ -1,4 +1,4 @@
-//! What the authority signs: its own certificate, and those of the hosts that joined.
+//! Certificates that the authority issues: its own, and those of hosts.
 
 mod ca_keys;
 mod keyring;
@@ -41,11 +41,11 @@ impl TryFrom<i64> for Ttl {
     }
 }
 
-/// How much earlier than now certificates begin, for hosts whose clocks are late.
+/// How much earlier than now certificates begin, for hosts whose clocks are behind.
 const BACKDATE: Duration = Duration::from_secs(60);
 
 /// The name of a cluster: the trust domain of its SPIFFE IDs (SPIFFE-ID section 2.1), and the
-/// organization (O) of its authorities.
+/// organization (O) of its CAs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterName(String);
 
@@ -89,7 +89,7 @@ pub struct Issuer {
     keyring: Keyring,
 }
 
-/// What a host gets.
+/// The certificates that a host receives.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     /// The X.509 certificate.
@@ -104,16 +104,16 @@ pub struct Credentials {
     pub not_after: OffsetDateTime,
 }
 
-/// From when on certificates are to hold, and for how long.
+/// The start and the requested lifetime of certificates.
 #[derive(Debug, Clone, Copy)]
 pub struct Validity {
     /// The time.
     pub now: OffsetDateTime,
-    /// How long they were asked to live.
+    /// The requested lifetime.
     pub ttl: Ttl,
 }
 
-/// The time in which a certificate holds.
+/// The dates of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Window {
     pub(crate) not_before: OffsetDateTime,
@@ -121,7 +121,7 @@ pub(crate) struct Window {
 }
 
 impl Issuer {
-    /// The cluster with one CA of each kind, which have been there from the beginning.
+    /// A cluster with one CA of each kind, active since 1970.
     pub fn new(cluster: ClusterName, x509: X509Authority, ssh: SshAuthority) -> Self {
         let since = x509.not_before();
         let keys = Keys { x509: Ring::new(x509, since), ssh: Ring::new(ssh, since) };
@@ -133,7 +133,7 @@ impl Issuer {
         &self.cluster
     }
 
-    /// The CAs, of which those that sign may be others the next time.
+    /// The CAs; the active ones may change between calls.
     pub fn keyring(&self) -> &Keyring {
         &self.keyring
     }
@@ -194,7 +194,7 @@ fn window(ca: &X509Authority, bot: &Bot, lifetime: Duration, now: OffsetDateTime
     Window { not_before: (now - BACKDATE).max(ca.not_before()), not_after }
 }
 
-/// Why there is no certificate. None of it is the host's fault.
+/// Why no certificate was issued. It is never the host's fault.
 #[derive(Debug)]
 pub struct IssueError(String);
 

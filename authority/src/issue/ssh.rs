@@ -11,10 +11,10 @@ use super::subject::Subject;
 use super::{CaKey, ClusterName, IssueError, SubjectKey, Window};
 use crate::resource::{Role, user_name};
 
-/// What a bot may do in a session: a terminal and tunnels. No agent, no X11, no ~/.ssh/rc.
+/// The permissions of a session: a terminal and port forwarding; no agent forwarding, no X11, no ~/.ssh/rc.
 const PERMISSIONS: [&str; 2] = ["permit-port-forwarding", "permit-pty"];
 
-/// The cluster's SSH authority.
+/// The cluster's SSH CA.
 #[derive(Debug)]
 pub struct SshAuthority {
     key: PrivateKey,
@@ -23,7 +23,7 @@ pub struct SshAuthority {
 }
 
 impl SshAuthority {
-    /// The authority with this key.
+    /// The CA with this key.
     pub fn new(cluster: &ClusterName, key: &CaKey) -> Result<Self, IssueError> {
         let public = VerifyingKey::from(key.public());
         let pair = EcdsaKeypair::NistP256 {

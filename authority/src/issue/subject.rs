@@ -54,7 +54,7 @@ pub struct Subject {
     pub generation: Option<u64>,
     /// The bot's roles.
     pub roles: Vec<Role>,
-    /// As whom the bot may log in elsewhere.
+    /// The bot's SSH logins.
     pub logins: Vec<String>,
     /// The bot's traits.
     pub traits: Traits,

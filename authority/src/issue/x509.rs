@@ -32,17 +32,17 @@ use super::subject::name;
 use super::{BACKDATE, CaKey, ClusterName, IssueError, SubjectKey, Window};
 use crate::resource::Timestamp;
 
-/// How long the cluster's authority lives.
+/// The lifetime of the cluster's X.509 CA.
 const CA_LIFETIME: time::Duration = time::Duration::days(3652);
 
-/// How much earlier than now the cluster's authority begins: it may be created while the clock is
-/// ahead, by a time zone say, and is of use once the clock is right.
+/// How much earlier than now the validity of a new CA begins: if it is created while the clock is ahead, for example by a time
+/// zone, it is valid once the clock is corrected.
 const CA_BACKDATE: time::Duration = time::Duration::days(1);
 
-/// How long the authority's own certificate lives. It is renewed at half of that.
+/// The lifetime of the authority's own certificate, which is renewed at half of it.
 const SERVER_LIFETIME: time::Duration = time::Duration::hours(24);
 
-/// The cluster's X.509 authority.
+/// The cluster's X.509 CA.
 #[derive(Debug)]
 pub struct X509Authority {
     key: CaKey,
@@ -56,13 +56,13 @@ pub struct X509Authority {
 
 /// A certificate of the authority itself, with its key.
 pub struct ServerLeaf {
-    /// Leaf and authority.
+    /// The certificates of leaf and CA.
     pub chain: Vec<CertificateDer<'static>>,
     /// The leaf's key, PKCS #8.
     pub key: PrivatePkcs8KeyDer<'static>,
-    /// From when on it is to be used, also where the authority begins later.
+    /// When it was issued, even if the validity of the CA begins later.
     pub not_before: OffsetDateTime,
-    /// Until when it holds.
+    /// Its expiry.
     pub not_after: OffsetDateTime,
 }
 
@@ -75,7 +75,7 @@ pub(super) struct HostCertificate {
 }
 
 impl X509Authority {
-    /// A new authority, its certificate signed by itself.
+    /// Creates a CA with a self-signed certificate.
     pub fn create(
         cluster: &ClusterName,
         key: CaKey,
@@ -83,7 +83,7 @@ impl X509Authority {
     ) -> Result<Self, IssueError> {
         let window = Window { not_before: now - CA_BACKDATE, not_after: now + CA_LIFETIME };
         let serial = Serial::random()?;
-        // A name of its own, so that two authorities of a cluster are told apart by name too.
+        // Each CA has its own name, so that peers can distinguish two CAs of a cluster by name.
         let id = base16ct::lower::encode_string(serial.0.get(..4).unwrap_or_default());
         let subject = name(&[
             (ORGANIZATION_NAME, cluster.to_string()),
@@ -95,7 +95,7 @@ impl X509Authority {
         Self::load(&certificate, key)
     }
 
-    /// An authority that was created before. Refuses a key that is not the certificate's.
+    /// Loads a CA. Refuses a key that is not the certificate's.
     pub fn load(certificate: &CertificateDer<'_>, key: CaKey) -> Result<Self, IssueError> {
         let parsed = Certificate::from_der(certificate).map_err(IssueError::x509)?;
         let tbs = parsed.tbs_certificate();
@@ -113,25 +113,25 @@ impl X509Authority {
         })
     }
 
-    /// The authority's certificate.
+    /// The CA's certificate.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
     }
 
-    /// When the authority ends, and with it all that it signed.
+    /// The expiry of the CA, and so the latest expiry of what it signs.
     pub fn not_after(&self) -> OffsetDateTime {
         self.not_after
     }
 
-    /// When the authority begins: nothing that it signs may begin earlier.
+    /// The start of the CA's validity; no certificate that it signs may begin earlier.
     pub fn not_before(&self) -> OffsetDateTime {
         self.not_before
     }
 
-    /// Whether what the authority signs now would be of any use.
+    /// Whether the CA is valid at this time.
     ///
     /// # Errors
-    /// It is not valid yet, or no longer.
+    /// It is not valid yet, or has expired.
     pub fn check_time(&self, now: OffsetDateTime) -> Result<(), IssueError> {
         let (begin, end) = (Timestamp(self.not_before), Timestamp(self.not_after));
         if now < begin.0 {
@@ -245,7 +245,7 @@ pub fn serial_text(bytes: &[u8]) -> String {
     bytes.iter().map(|&byte| base16ct::lower::encode_string(&[byte])).collect::<Vec<_>>().join(":")
 }
 
-/// What a certificate says, except for key, serial number and dates.
+/// The content of a certificate, except for key, serial number and dates.
 struct Template {
     issuer: Name,
     subject: Name,

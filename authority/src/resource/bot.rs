@@ -46,7 +46,7 @@ pub struct BotSpec {
     /// What roles may refer to.
     #[serde(default, deserialize_with = "printed::or_null", skip_serializing_if = "Vec::is_empty")]
     pub traits: Vec<Trait>,
-    /// No certificate lives longer.
+    /// The longest lifetime of a certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_session_ttl: Option<SessionTtl>,
 }
@@ -59,7 +59,7 @@ impl BotSpec {
     /// The trait whose values are SSH principals.
     const LOGINS: &str = "logins";
 
-    /// As whom the bot's hosts may log in elsewhere.
+    /// The SSH logins of the bot's hosts.
     pub fn logins(&self) -> &[String] {
         let logins = self.traits.iter().find(|one| one.name == Self::LOGINS);
         logins.map_or(&[], |logins| logins.values.as_slice())
@@ -150,7 +150,7 @@ pub struct SessionTtl(Duration);
 impl SessionTtl {
     const RANGE: std::ops::RangeInclusive<u64> = 60..=168 * 3600;
 
-    /// So many seconds, which were written so.
+    /// A number of seconds.
     fn of(seconds: Option<u64>, text: &str) -> Result<Self, Invalid> {
         let allowed = seconds.filter(|seconds| Self::RANGE.contains(seconds));
         allowed.map(|seconds| Self(Duration::from_secs(seconds))).ok_or_else(|| {

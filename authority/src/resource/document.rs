@@ -1,4 +1,4 @@
-//! From a YAML stream to resources and back.
+//! Converts a YAML stream to resources and back.
 
 use std::fmt;
 

@@ -61,7 +61,7 @@ text! {
 }
 
 text! {
-    /// What a bot is let to do, by name. It becomes an organization (O) of the bot's certificates.
+    /// The name of a role, which becomes an organization (O) of the bot's certificates.
     Role
 }
 
@@ -229,7 +229,7 @@ pub struct Metadata {
         skip_serializing_if = "Labels::is_empty"
     )]
     pub labels: Labels,
-    /// From then on the resource is as good as removed. Without it, it never expires.
+    /// From then on the resource counts as removed. Without it, the resource never expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
 }

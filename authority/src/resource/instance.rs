@@ -112,7 +112,7 @@ impl BotInstance {
     /// Services that are remembered. Certificates of others are on record in the audit log.
     const MAX_SERVICES: usize = 64;
 
-    /// What a host becomes that has proven this key and this EK. It has no certificate yet.
+    /// A new instance for a host that has proven this key and this EK. It has no certificate yet.
     pub fn joining(
         bot: Name,
         token: Name,
@@ -170,7 +170,7 @@ impl BotInstance {
     }
 }
 
-/// Where the instance of a bot is found: `BOT/UUID`.
+/// The path of a bot instance: `BOT/UUID`.
 pub fn instance_path(bot: &Name, id: &InstanceId) -> String {
     format!("{bot}/{id}")
 }

@@ -18,7 +18,7 @@ pub struct Lock {
     /// Name, labels, expiry.
     #[serde(deserialize_with = "printed::part")]
     pub metadata: Metadata,
-    /// Whom, why, until when.
+    /// Target, reason and end.
     #[serde(deserialize_with = "printed::part")]
     pub spec: LockSpec,
 }
@@ -51,11 +51,11 @@ enum Version {
     V2,
 }
 
-/// Whom a lock keeps out, why, and until when.
+/// The target of a lock, the reason, and its end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockSpec {
-    /// Whom: one field of it.
+    /// The target: exactly one field is set.
     #[serde(deserialize_with = "printed::part")]
     pub target: TargetFields,
     /// For people.
@@ -84,7 +84,7 @@ pub struct TargetFields {
     pub ek_public_hash: Option<EkHash>,
 }
 
-/// Whom a lock keeps out.
+/// The target of a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// A bot with all its instances.
@@ -108,7 +108,7 @@ impl Lock {
         self.target().map(|_| self)
     }
 
-    /// Whom it keeps out.
+    /// The target.
     pub fn target(&self) -> Result<Target, Invalid> {
         let fields = self.spec.target.clone();
         let bot = fields.user.map(|user| bot_of(&user)).transpose()?.map(Target::Bot);

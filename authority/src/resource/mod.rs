@@ -38,7 +38,7 @@ pub enum Kind {
     Bot,
     /// Who may join as which bot, and how.
     Token,
-    /// Who is kept out.
+    /// Denies joins and renewals.
     Lock,
     /// A host that joined.
     BotInstance,

@@ -2,7 +2,7 @@
 //! what it has and this authority does not serve.
 //!
 //! What is printed can be created again. A field that would mean something there and nothing here is
-//! refused by its name, so that no one believes it has an effect.
+//! refused by its name, so that no operator relies on it.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -85,7 +85,7 @@ pub struct TokenSpec {
 pub enum Join<'t> {
     /// By a TPM.
     Tpm(&'t TpmSpec),
-    /// By what a newer version knows: nobody joins with it here.
+    /// A method of a newer version; no host can join with it here.
     Other(&'t str),
 }
 
@@ -105,7 +105,7 @@ impl TokenSpec {
     }
 }
 
-/// What a member of a Teleport cluster can be, in Teleport's words. Only `Bot` means anything here.
+/// A role of a token, as Teleport names them. Only `Bot` has an effect here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum SystemRole {
@@ -146,7 +146,7 @@ impl From<SystemRole> for String {
 pub enum JoinMethod {
     /// By its TPM.
     Tpm,
-    /// By what a newer version knows. No document has it.
+    /// A method of a newer version. Documents cannot have it.
     Other(String),
 }
 
@@ -257,7 +257,7 @@ pub struct Rule {
     pub ek_certificate_issuer: Option<IssuerName>,
 }
 
-/// Unquoted, a serial of digits alone would be a number to base 60 in YAML 1.1.
+/// Quoted, since YAML 1.1 reads digits joined by colons as a number to base 60.
 fn quoted<S: Serializer>(serial: &Option<Serial>, serializer: S) -> Result<S::Ok, S::Error> {
     serial.as_ref().map(|serial| DoubleQuoted(serial.as_str())).serialize(serializer)
 }
@@ -401,7 +401,7 @@ fn to_pem(authorities: &[CaCertificate]) -> Result<String, Invalid> {
     blocks.map_err(|cause| Invalid(format!("writing the certificates: {cause}")))
 }
 
-/// In Teleport's words where it has them.
+/// In Teleport's wording where it has one.
 fn unreadable(cause: &PemError) -> Invalid {
     Invalid(match &cause.fault {
         PemFault::NoBlock => "no pem block found".into(),

@@ -39,8 +39,7 @@ pub struct AdminSocket {
 }
 
 impl AdminSocket {
-    /// Listens. A socket that is there already was left by an authority that was killed: the lock
-    /// says so.
+    /// Listens. An existing socket was left by a killed authority, since this process holds the lock.
     pub fn bind(directory: &DataDirectory, _lock: &Lock) -> io::Result<Self> {
         let path = directory.socket();
         match fs::symlink_metadata(&path) {
@@ -56,7 +55,7 @@ impl AdminSocket {
         Ok(Self { listener, path, spare })
     }
 
-    /// Connections of those who may command the authority: its own user, and root.
+    /// Connections of the authority's own user and of root.
     pub(super) fn connections(self) -> impl Stream<Item = io::Result<Attended>> {
         let Self { listener, path, spare } = self;
         let remove = RemoveSocket(path);
@@ -69,8 +68,7 @@ impl AdminSocket {
     }
 }
 
-/// A descriptor reserved for operators. It is opened before any host can connect: hosts that use up all
-/// the others come too late for this one.
+/// A descriptor reserved for operators. It is opened before any host can connect, so that hosts cannot use it up.
 struct Spare(Option<File>);
 
 impl Spare {

@@ -1,5 +1,4 @@
-//! Answers monitoring over plain HTTP: whether the authority lives, whether it can serve, and what
-//! it counts. It says nothing of hosts, and takes no orders.
+//! Serves monitoring over plain HTTP: liveness, readiness and metrics. It reveals nothing about hosts, and accepts no commands.
 
 use std::io;
 use std::net::SocketAddr;
@@ -100,7 +99,7 @@ async fn answer(path: String, authority: &Authority, stop: &watch::Receiver<bool
     }
 }
 
-/// An authority that is saturated still serves, in turn: it says so, and stays ready.
+/// A saturated authority still serves hosts in turn, so it stays ready and reports saturation.
 fn readiness(health: Health, stopping: bool, saturation: Option<String>) -> Reply {
     let Health { store, audit, certificates } = health;
     let hosts = if stopping { Err("the authority is stopping".to_owned()) } else { Ok(()) };

@@ -13,15 +13,15 @@ use crate::issue::{ServerLeaf, X509Authority};
 use crate::resource::Timestamp;
 use crate::service::Authority;
 
-/// Shows each client a certificate that still holds for a good while.
+/// Presents each client a certificate in the first half of its lifetime.
 pub(super) struct Leaf {
     authority: Arc<Authority>,
     clock: Clock,
     current: Mutex<Current>,
 }
 
-/// How long a CA signs nothing after a try. One that has ended signs nothing that is fresh, so each
-/// client that says hello would cost a key and a signature.
+/// How long to wait after an attempt to issue. An expired CA cannot issue a fresh certificate, so without the wait each
+/// ClientHello would cost a key generation and a signature.
 const RETRY_INTERVAL: time::Duration = time::Duration::minutes(1);
 
 struct Current {
@@ -46,7 +46,7 @@ impl Leaf {
         let now = self.clock.now();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let ca = self.authority.issuer.x509();
-        // Before long, peers trust no CA that signs no longer.
+        // A retired CA will soon not be trusted any more.
         let is_good = Arc::ptr_eq(&current.ca, &ca) && current.is_fresh(now);
         if !is_good && !current.is_tried(&ca, now) {
             current.tried = (now, Arc::clone(&ca));
@@ -60,8 +60,7 @@ impl Leaf {
 }
 
 impl Current {
-    /// In the first half of its life. A clock that was set back makes it too young, which is no
-    /// better than too old.
+    /// Whether it is in the first half of its lifetime. After the clock was set back it is not valid yet, and is replaced too.
     fn is_fresh(&self, now: OffsetDateTime) -> bool {
         let half = self.not_before + (self.not_after - self.not_before) / 2;
         (self.not_before..half).contains(&now)

@@ -1,4 +1,4 @@
-//! The listener for hosts: TCP and TLS, bounded in number and in time.
+//! The listener for hosts: TCP and TLS, with limits on connections and times.
 
 use std::convert::Infallible;
 use std::io;
@@ -74,7 +74,7 @@ pub(super) struct Connection {
     pub(super) place: PlaceRef,
 }
 
-/// A socket that listens, and how it speaks TLS.
+/// A listening socket with its TLS settings.
 pub struct PublicListener {
     listener: TcpListener,
     tls: Arc<TlsSettings>,
@@ -87,7 +87,7 @@ pub(super) struct Connections {
 }
 
 impl PublicListener {
-    /// Listens on a socket of [`super::bind`]'s, and speaks TLS like this to who connects.
+    /// Listens on a socket from [`super::bind`] with these TLS settings.
     pub fn listen(socket: TcpSocket, tls: Arc<TlsSettings>) -> io::Result<Self> {
         Ok(Self { listener: socket.listen(BACKLOG)?, tls })
     }
@@ -197,7 +197,7 @@ impl Door {
         place: Place,
         remote: SocketAddr,
     ) -> Result<(TlsStream<HostStream>, Place, Connection), Unserved> {
-        // Without it answers wait for acknowledgements; it is no reason to refuse a connection.
+        // Without TCP_NODELAY responses wait for acknowledgements; a failure is no reason to refuse the connection.
         let _ = stream.set_nodelay(true);
         let budget = Budget::new(MAX_CLIENT_HELLO);
         let stream = Budgeted::new(stream, budget.clone()).with_min_read(MIN_READ);
@@ -282,15 +282,15 @@ async fn in_time<T>(deadline: Instant, step: impl Future<Output = io::Result<T>>
     timeout_at(deadline, step).await.map_err(io::Error::from).flatten()
 }
 
-/// A handshake that is answered.
+/// A handshake after the response to its ClientHello.
 enum Answered {
-    /// The peer needs no answer any more, or there was none.
+    /// The handshake has ended, successfully or not.
     Done(Box<io::Result<TlsStream<HostStream>>>),
-    /// The peer's turn is next.
+    /// The response is sent; the peer must continue.
     Sent(Pin<Box<Accept<HostStream>>>),
 }
 
-/// Whether the peer has gone, as far as is known: there is nothing left to read, and never will be.
+/// Whether the peer has closed the connection and everything was read.
 fn is_closed(stream: &TcpStream, context: &mut Context<'_>) -> bool {
     match stream.poll_peek(context, &mut ReadBuf::new(&mut [0])) {
         Poll::Ready(peeked) => peeked.map_or(true, |bytes| bytes == 0),

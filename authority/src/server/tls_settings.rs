@@ -1,4 +1,4 @@
-//! How the public socket speaks TLS: with the CAs that are trusted now.
+//! TLS settings of the public socket, for the CAs that are trusted now.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use super::leaf::Leaf;
 use crate::issue::Keys;
 use crate::service::{Authority, Workers};
 
-/// The settings of TLS, made again when the CAs change.
+/// The settings of TLS, created again when the CAs change.
 pub struct TlsSettings {
     authority: Arc<Authority>,
     leaf: Arc<Leaf>,
@@ -33,7 +33,7 @@ impl TlsSettings {
         self.authority.workers.clone()
     }
 
-    /// Those for a connection that is made now.
+    /// The settings for a new connection.
     pub(super) fn current(&self) -> Arc<ServerConfig> {
         let keys = self.authority.issuer.keyring().keys();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);

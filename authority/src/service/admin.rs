@@ -1,4 +1,4 @@
-//! The operator's requests. Who may make them is decided where the socket is.
+//! The operators' requests. The listener of the socket has checked who may make them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(crate) struct Overview {
     pub(crate) warnings: Vec<String>,
 }
 
-/// What came of resources that were to be stored.
+/// The result of storing resources.
 pub(crate) struct Stored {
     pub(crate) changes: Vec<Change>,
     /// About what was stored, such as a lock on an unknown target.
@@ -53,7 +53,7 @@ pub(crate) struct Page {
 pub(crate) struct Listing {
     /// A JSON document each.
     pub(crate) resources: Vec<String>,
-    /// Where to go on, if there are more.
+    /// The key after which the next page begins, if there are more.
     pub(crate) next: Option<String>,
 }
 
@@ -66,7 +66,7 @@ pub(crate) enum AdminError {
     Word(String),
     /// There is no such resource.
     NotFound(Kind, String),
-    /// The store did not do it.
+    /// The store failed.
     Store(StoreError),
     /// The authority's own fault.
     Internal(String),
@@ -131,7 +131,7 @@ impl Admin {
         Ok(Stored { changes, warnings: self.warnings(&resources).await })
     }
 
-    /// What is stored is stored, whatever becomes of the doubts.
+    /// The resources are stored even if the warnings cannot be determined.
     async fn warnings(&self, resources: &[Resource]) -> Vec<String> {
         let (mut all, now) = (Vec::new(), self.0.clock.now());
         for resource in resources {

@@ -1,5 +1,4 @@
-//! Who calls: what the certificate says that the TLS handshake verified, and what the store has of
-//! it now.
+//! The caller of a request: the content of its verified certificate, and its present records in the store.
 
 use der::{Decode, Encode};
 use rustls_pki_types::CertificateDer;
@@ -16,7 +15,7 @@ use super::{Authority, Peer};
 use crate::issue::{Subject, serial_text, spiffe_id};
 use crate::store::Recorded;
 
-/// Who calls, as the certificate says.
+/// The caller according to its certificate.
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(crate) subject: Subject,
@@ -29,14 +28,14 @@ pub(crate) struct Caller {
     pub(super) public_key: Vec<u8>,
 }
 
-/// What the store has of a caller.
+/// The caller's records.
 pub(super) struct Standing {
     pub(super) judged: AdmissibleBot,
     pub(super) recorded: Recorded,
 }
 
 impl Caller {
-    /// Who calls on this connection.
+    /// The caller on this connection.
     pub(super) fn of(peer: &Peer, authority: &Authority) -> Result<Self, Refusal> {
         let leaf = peer.certificate.as_ref().ok_or_else(|| {
             Refusal::new(Code::CertificateMissing, "the caller presented no certificate")
@@ -79,7 +78,7 @@ impl Caller {
 }
 
 impl Authority {
-    /// What the store has of a caller now. Its bot and its instance must be there, and no lock.
+    /// The caller's present records. Its bot and instance must exist and not be locked.
     pub(super) async fn standing(
         &self,
         caller: &Caller,
@@ -98,8 +97,7 @@ impl Authority {
 }
 
 impl Standing {
-    /// Whether the caller is the instance itself, with the key that joined, and not one of the
-    /// services that it has certificates for.
+    /// Checks that the caller is the instance itself, with the key that joined, and not one of its services.
     pub(super) fn is_itself(&self, caller: &Caller) -> Result<u64, Refusal> {
         match caller.subject.generation {
             Some(generation)

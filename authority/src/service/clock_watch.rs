@@ -8,7 +8,7 @@ use tracing::warn;
 use super::Authority;
 use crate::store::{ClockRecord, StoreError};
 
-/// Why the clock is not believed, as of the last time that it was looked at.
+/// Why the clock is implausible, as of the last check.
 #[derive(Debug, Default)]
 pub(super) struct ClockDoubt(Mutex<Option<String>>);
 

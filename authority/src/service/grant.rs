@@ -28,7 +28,7 @@ pub(super) struct AdmissibleBot {
     pub(super) basis: Basis,
 }
 
-/// What is to be granted. The caller has it once it is on record.
+/// A grant that is not recorded yet. The caller receives it after that.
 pub(super) struct PendingGrant {
     pub(super) issued: Credentials,
     /// What the audit log will say.
@@ -43,7 +43,7 @@ pub(super) struct PendingGrant {
 /// What a host gets: the recorded certificates, and the CAs to trust.
 pub(crate) struct Grant {
     pub(crate) issued: Credentials,
-    /// Whose they are.
+    /// The instance that they were issued to.
     pub(crate) instance: BotInstance,
     pub(crate) cluster: ClusterName,
     /// The cluster's CAs: those that sign, and those that did or will.

@@ -1,8 +1,7 @@
-//! The ceremony of a join: claims, challenge, answer, certificates. docs/protocol.md tells it step
-//! by step.
+//! The steps of a join: claim, challenge, answer, certificates, as docs/protocol.md describes them.
 //!
-//! Nothing that a host says decides anything before the answer has shown that its TPM holds both
-//! keys, except whether the ceremony goes on. Every end of it is one line in the audit log.
+//! Before the answer has shown that the TPM holds both keys, a host's claims decide only whether the join continues. Each end
+//! of a join is one line in the audit log.
 
 use std::sync::Arc;
 
@@ -39,7 +38,7 @@ pub(crate) struct Join {
     attempt: Attempt,
 }
 
-/// What a host shows of its TPM. Nothing in it is believed.
+/// What a host claims about its TPM. Nothing in it is trusted.
 pub(crate) struct Evidence {
     pub(crate) ek: Asked<Ek>,
     /// Certificates that may help to verify the EK certificate, DER each.
@@ -58,14 +57,14 @@ pub(crate) enum Ek {
     PublicKey(Vec<u8>),
 }
 
-/// A token that lets hosts try, with the bot that it is for.
+/// The token of a join, with the records that the join began with.
 pub(crate) struct Admission {
     token: Arc<OpenToken>,
     /// Bot and token when the join began.
     basis: Basis,
 }
 
-/// A host that is fit to be challenged.
+/// A host whose claim was appraised, with its challenge.
 pub(crate) struct Candidate {
     admission: Admission,
     appraisal: Appraisal,
@@ -79,7 +78,7 @@ pub(crate) struct Proven {
 }
 
 impl Candidate {
-    /// What only a TPM with both keys can answer.
+    /// The challenge, which only a TPM with both keys can answer.
     pub(crate) fn challenge(&self) -> &Challenge {
         &self.challenge
     }
@@ -102,7 +101,7 @@ impl Proven {
 }
 
 impl Admission {
-    /// Whether bot and token are those that the join began with, and not others of the same names.
+    /// Checks that bot and token are those that the join began with, and not new ones of the same names.
     fn is_of(&self, basis: &Basis) -> Result<(), Refusal> {
         if basis.bot != self.basis.bot {
             let reason = format!("the bot {} was replaced during the join", self.token.bot);
@@ -143,7 +142,7 @@ impl Join {
         self.attempt.agent_version = bounded(&host.agent_version);
     }
 
-    /// Whether the token of this name lets hosts try.
+    /// Opens the token of this name and checks that its bot exists.
     pub(crate) async fn admit(&mut self, token: &str) -> Result<Admission, Refusal> {
         let now = self.authority.clock.now();
         let token = self.authority.open_token(token, now).await?;
@@ -154,16 +153,15 @@ impl Join {
         Ok(Admission { token, basis })
     }
 
-    /// Whether what the host shows of its TPM is fit to be challenged. Computed by workers: neither
-    /// appraisal nor challenge costs little, and nothing is proven yet.
+    /// Appraises the host's claims and computes a challenge, on worker threads: both are expensive, and nothing is proven yet.
     pub(crate) async fn appraise(
         &mut self,
         admission: Admission,
         evidence: Evidence,
     ) -> Result<Candidate, Refusal> {
         let now = self.authority.clock.now();
-        // A claim without the certificate that the token demands is refused unparsed. Its hash tells
-        // the operator all the same which TPM it was.
+        // A claim without the certificate that the token requires is refused unparsed. The hash of the key still identifies
+        // the TPM for the operator.
         self.attempt.ek_pub_hash = match &evidence.ek {
             Ok(Ek::PublicKey(spki)) if spki.len() <= MAX_EK_PUBLIC => key_hash(spki).parse().ok(),
             _ => None,
@@ -205,8 +203,8 @@ impl Join {
         Ok(())
     }
 
-    /// Whether the TPM with this EK holds the join key: whether the answer was made with the
-    /// credential's secret. The protocol's adapter finds out, and says how it was not.
+    /// Checks that the TPM with this EK holds the join key: the answer was computed with the credential's secret. The
+    /// protocol's adapter verifies it and gives the reason of a failure.
     pub(crate) fn check(
         &mut self,
         candidate: Candidate,
@@ -218,8 +216,7 @@ impl Join {
         Ok(Proven { admission, appraisal })
     }
 
-    /// Issues for this key, records, answers, in this order: a host that has its certificates is on
-    /// record.
+    /// Issues certificates for this key, records them, and returns them. A host that has certificates is always recorded.
     pub(crate) async fn grant(
         &mut self,
         host: &Proven,
@@ -246,7 +243,7 @@ impl Join {
         Ok(grant)
     }
 
-    /// Judges the host by what is on record now: its join may have waited for long.
+    /// Decides by the present records, since the join may have waited for long.
     async fn decide(
         &self,
         admission: &Admission,
@@ -275,7 +272,7 @@ impl Join {
         Ok(PendingGrant { issued, event, instance, basis, before: None })
     }
 
-    /// What a host becomes that joins. It has no certificate yet.
+    /// The new instance of a joining host. It has no certificate yet.
     fn instance(
         &self,
         token: &OpenToken,

@@ -42,39 +42,38 @@ use crate::issue::Issuer;
 use crate::metrics::Metrics;
 use crate::store::{Audited, Measured, Records, Store, StoreError};
 
-/// All that the services decide with.
+/// The state of the authority that all services use.
 pub struct Authority {
-    /// Who signs.
+    /// Issues certificates.
     pub issuer: Issuer,
-    /// What is known.
+    /// The records.
     pub records: Records,
-    /// What is reported.
+    /// The audit log.
     pub audit: AuditLog,
-    /// What time it is.
+    /// The clock.
     pub clock: Clock,
     /// How long a join may take.
     pub join_timeout: Duration,
     /// How chains of EK certificates are judged.
     pub ek_policy: ChainPolicy,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
     refusals: Refusals,
     store: Arc<Measured>,
     tokens: TokenCache,
     pub(crate) workers: Workers,
     known_signatures: Arc<KnownSignatures>,
-    /// Whose renewals and issues are under way, by their keys.
+    /// Renewals and issues in progress, by the callers' keys.
     turns: Turns,
     clock_doubt: ClockDoubt,
-    /// Who asks for our health waits for who did so before, so that each tries once.
+    /// Serializes health checks, since each may try a write.
     trial: tokio::sync::Mutex<()>,
 }
 
-/// How long what has ended stays on record: should the clock be ahead and come back, it is in force
-/// again.
+/// How long expired records are kept: if the clock was ahead and is set back, they apply again.
 const KEPT_AFTER_END: time::Duration = time::Duration::days(7);
 
-/// Whether the authority can do its work; where not, why not.
+/// The health of the authority's parts, with the reason of a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     /// Whether the store answers, and takes what is written.
@@ -122,7 +121,7 @@ impl Authority {
         }
     }
 
-    /// The same, which judges chains of EK certificates by another policy than the strict one.
+    /// The same, with another policy for chains of EK certificates than the strict one.
     #[must_use]
     pub fn judging_by(self, ek_policy: ChainPolicy) -> Self {
         Self { ek_policy, ..self }
@@ -152,15 +151,14 @@ impl Authority {
         Health { store, audit, certificates }
     }
 
-    /// What an operator should look at.
+    /// Warnings for operators.
     async fn warnings(&self) -> Vec<String> {
         let Health { store, audit, certificates } = self.health().await;
         let failed = [store, audit, certificates].into_iter().filter_map(Result::err);
         failed.chain(self.clock_doubt.get()).collect()
     }
 
-    /// Removes what ended long ago, instances without a certificate and locks, unless the clock is
-    /// not to be believed, or the audit log has no room for it.
+    /// Removes instances and locks that expired long ago, unless the clock is implausible or the audit log has no room.
     pub async fn prune(self: &Arc<Self>) {
         let now = self.clock.now();
         let mut count = 0;
@@ -205,7 +203,7 @@ impl Authority {
     }
 }
 
-/// What a store says, if it says so in time: one that takes longer is of no use to a join.
+/// The result of a store operation, or a failure after a timeout: a join cannot wait longer.
 async fn in_time(answer: impl Future<Output = Result<(), StoreError>>) -> Result<(), String> {
     const STORE_TIMEOUT: Duration = Duration::from_secs(5);
     match tokio::time::timeout(STORE_TIMEOUT, answer).await {

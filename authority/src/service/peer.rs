@@ -1,4 +1,4 @@
-//! The other end of a connection, as the transport knows it.
+//! The peer of a connection, as the transport knows it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// What limits and counts per source go by.
+    /// The source that limits and counts refer to.
     pub(crate) fn source(&self) -> Source {
         Source::of(self.remote.ip())
     }

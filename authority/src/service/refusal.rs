@@ -1,9 +1,9 @@
 //! Why a join, a renewal or an issue is refused. Each refusal has a stable short code: the log, the audit and the tests
-//! know it by that.
+//! refer to it by that code.
 
 use std::fmt;
 
-/// What is not granted.
+/// A refusal with its reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// What kind of refusal.
@@ -17,9 +17,9 @@ pub struct Refusal {
 pub enum Code {
     /// No such token.
     TokenUnknown,
-    /// The token's time is over.
+    /// The token has expired.
     TokenExpired,
-    /// The token does not let bots in.
+    /// The token does not allow bots to join by TPM.
     TokenRole,
     /// The token by which the instance joined is for another bot now.
     TokenBot,
@@ -55,11 +55,11 @@ pub enum Code {
     KeyUnproven,
     /// The peer went away.
     Abandoned,
-    /// What was sent makes no sense.
+    /// The message is malformed.
     Malformed,
-    /// What was sent is too long.
+    /// The message is too long.
     Oversized,
-    /// Too many at a time.
+    /// Too many concurrent calls.
     Busy,
     /// The authority failed, not the host.
     Internal,

@@ -155,7 +155,7 @@ impl Authority {
         }
     }
 
-    /// What is left of the disk is for what is granted.
+    /// Records a refusal unless the remaining disk space is reserved for grants.
     fn record_refused(&self, event: &Event) {
         let written = match self.audit.has_reserve() {
             Ok(true) => self.audit.write(event),

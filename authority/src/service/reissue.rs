@@ -1,8 +1,7 @@
-//! Certificates for who has joined: new ones for its own key, and ones for other keys of its host.
+//! Certificates for hosts that have joined: new ones for the join key, and ones for other keys of the host.
 //!
-//! Nothing is believed of the caller but what TLS has verified, the key, and its certificate. What
-//! the bot may do, whether the token still lets the TPM in, and whether a lock is in force, is read
-//! at each call. Every end of it is one line in the audit log.
+//! Of the caller only the key and the certificate are trusted, which TLS has verified. The bot's roles, the token's rules and
+//! locks are read at each call. Each end of a call is one line in the audit log.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -85,8 +84,7 @@ impl Call {
         })
     }
 
-    /// After the calls before it with the same key. Who has another key cannot keep the instance
-    /// waiting.
+    /// Waits for earlier calls with the same key. Callers with other keys do not delay the instance.
     async fn grant(&mut self) -> Result<Grant, Refusal> {
         let authority = Arc::clone(&self.authority);
         let caller = Caller::of(&self.peer, &authority)?;
@@ -95,7 +93,7 @@ impl Call {
         authority.turns.run(&caller.key_hash, self.grant_to(&caller)).await
     }
 
-    /// Issues, records, answers, in this order: who has certificates is on record.
+    /// Issues certificates, records them, and returns them. A caller that has certificates is always recorded.
     async fn grant_to(&mut self, caller: &Caller) -> Result<Grant, Refusal> {
         let authority = Arc::clone(&self.authority);
         let mut tries = MAX_RETRIES;

@@ -1,7 +1,7 @@
 //! Tokens as joins are decided with: parsed once, and shared by all joins.
 //!
-//! A token may name hundreds of CAs and tens of thousands of rules, and who has proven nothing
-//! decides how often it is looked at. A look costs the same whatever the token's size.
+//! A token may list hundreds of CAs and tens of thousands of rules, and unproven hosts decide how often it is read. A read costs
+//! the same for any size.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,7 @@ use crate::store::{self, Records, StoreError, Table};
 /// Records of cached tokens, in bytes. What is parsed from them takes about as much again.
 const MAX_CACHED_BYTES: usize = 64 * 1024 * 1024;
 
-/// A token that lets bots in by their TPMs.
+/// A token with which bots join by TPM.
 pub(super) struct OpenToken {
     pub(super) name: Name,
     pub(super) bot: Name,
@@ -188,7 +188,7 @@ fn unreadable(name: &str, cause: &dyn std::fmt::Display) -> StoreError {
 }
 
 impl Authority {
-    /// The token of this name, if it lets bots in by their TPMs at this time.
+    /// The token of this name, if bots can join with it by TPM at this time.
     pub(super) async fn open_token(
         &self,
         name: &str,

@@ -1,5 +1,5 @@
-//! The way of the audit log's rows: with the records into the store, then into the file, and out of
-//! the store once they are on disk there.
+//! Moves the audit log's rows: they are written to the store with the records, appended to the file, and removed from the store
+//! once the file is on the disk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +26,7 @@ impl Authority {
         Ok(())
     }
 
-    /// Carries out a write to its end and appends its rows to the file, also if the caller goes away
-    /// meanwhile: what is on record is in the log.
+    /// Completes a write and appends its rows to the file even if the caller goes away: recorded changes must be logged.
     pub(super) async fn audited<T: Send + 'static>(
         self: &Arc<Self>,
         write: impl Future<Output = Result<Audited<T>, StoreError>> + Send + 'static,
@@ -41,7 +40,7 @@ impl Authority {
         written.await.unwrap_or_else(|cause| Err(StoreError::Failed(cause.to_string())))
     }
 
-    /// Sees that lines are on disk in the file, and removes their rows from the store.
+    /// Synchronizes the file to the disk and removes its rows from the store.
     pub async fn settle_audit(self: &Arc<Self>) {
         let authority = Arc::clone(self);
         let synchronized = tokio::task::spawn_blocking(move || authority.audit.synchronize());
@@ -58,7 +57,7 @@ impl Authority {
         }
     }
 
-    /// Does so again and again.
+    /// Does so periodically; never ends.
     pub(crate) async fn settle_audit_for_ever(self: Arc<Self>) {
         let mut times = tokio::time::interval(SETTLE_INTERVAL);
         loop {

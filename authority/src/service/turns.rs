@@ -1,7 +1,7 @@
-//! One call after the other of those that change the same record.
+//! Serializes calls that change the same record.
 //!
-//! At the same time, each would sign, one would be recorded, and the others would sign again: a host
-//! with many calls at a time would take the processor from all others.
+//! Concurrent calls would each sign, one would be recorded, and the others would sign again: a host with many concurrent calls
+//! would use up the processor.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

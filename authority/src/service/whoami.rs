@@ -6,7 +6,7 @@ use super::{Authority, Peer};
 use crate::audit::{Action, Attempt};
 
 impl Authority {
-    /// Who calls. A refusal is recorded, so that the operator finds why.
+    /// The caller's identity. A refusal is recorded for the operator.
     pub(crate) async fn who_am_i(&self, peer: &Peer) -> Result<Caller, Refusal> {
         let mut attempt = Attempt::from(peer.remote);
         let result = self.known(peer, &mut attempt).await;

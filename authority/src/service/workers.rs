@@ -1,5 +1,4 @@
-//! Threads for what takes processor time before a host has proven anything: handshakes, and the
-//! verification of claims.
+//! Threads for work that takes processor time before a host has proven anything: handshakes and the verification of claims.
 //!
 //! A reactor thread that computes serves no one else meanwhile. These leave one core to the reactor,
 //! take jobs from each source in turn, and turn work away rather than let it pile up. So a host waits
@@ -72,7 +71,7 @@ impl Workers {
         job.await.map_err(Refusal::because(Code::Internal))
     }
 
-    /// A thread, or a place in the queue; `None` if there is none.
+    /// A thread, or a position in the queue; `None` if the queue is full.
     fn enter(&self, source: Source) -> Option<Turn> {
         let mut queue = self.queue();
         if let Some(idle) = queue.idle.checked_sub(1) {

@@ -1,4 +1,4 @@
-//! What a decision was read from, so that its write can state it.
+//! The records that a decision was based on, so that its write can require them unchanged.
 
 use std::fmt;
 
@@ -14,8 +14,8 @@ pub struct Incarnation(Half);
 /// changes with each write.
 type Half = [u8; 16];
 
-/// What a grant stands on: a bot, a token and the locks of some targets, as they were before they
-/// were read. Its size does not depend on theirs.
+/// The revisions of the records that a grant is based on: a bot, a token and the locks on some targets. Its size does not depend
+/// on theirs.
 pub struct Basis {
     /// The bot.
     pub bot: Incarnation,
@@ -32,8 +32,7 @@ impl fmt::Debug for Basis {
 }
 
 impl Records {
-    /// What a grant stands on. To be called before any of it is read: what is read later may be
-    /// newer, and the grant's write fails then.
+    /// Reads the basis of a grant. To be called before the records are read: if one is newer, the grant's write fails.
     pub async fn basis(
         &self,
         bot: &Name,

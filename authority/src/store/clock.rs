@@ -1,7 +1,7 @@
-//! Whether the clock can be believed, by the time of the last record.
+//! Whether the clock is plausible, compared with the last record.
 //!
-//! A clock that is ahead for a moment, such as one that an RTC in local time set, must not make the
-//! authority remove what has ended by that clock only.
+//! If the clock is ahead for a moment, for example because the RTC has local time, the authority must not remove records that
+//! have expired only by that clock.
 
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};

@@ -1,9 +1,8 @@
-//! Where records are found by something else than their keys. The rows of an index are written in the
-//! batch of the record that they lead to.
+//! Indexes, by which records are found without their keys. The rows of an index are written in the batch of their record.
 //!
 //! A bot is removed with all its instances at once, however many there are, without their rows.
-//! Who follows a row looks whether its record is there, and [`Records::prune`] removes the rows
-//! when the instance would have ended.
+//! A reader of a row checks that its record exists, and [`Records::prune`] removes the row when the instance would have
+//! expired.
 
 use time::OffsetDateTime;
 

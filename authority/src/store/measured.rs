@@ -1,4 +1,4 @@
-//! Tells how long a store takes, and whether it takes what is written.
+//! Measures a store's times, and remembers whether its last write succeeded.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

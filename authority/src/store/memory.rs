@@ -1,4 +1,4 @@
-//! A store in memory, for tests and measurements: nothing outlives it.
+//! A store in memory, for tests and measurements.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

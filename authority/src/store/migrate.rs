@@ -1,4 +1,4 @@
-//! From the store of an older version to that of this one.
+//! Converts the store of an older version.
 
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
@@ -26,9 +26,8 @@ struct FormatRecord {
 }
 
 impl Records {
-    /// Brings a store of an older version into the format of this one. To be called before anything
-    /// else is done with it. Where it was interrupted, it begins again; the format is on record when
-    /// all is done.
+    /// Converts a store of an older version to the present format, before anything else uses it. An interrupted conversion starts
+    /// again; the new format is recorded at the end.
     ///
     /// # Errors
     /// [`StoreError::Newer`] if this version must not use the store.

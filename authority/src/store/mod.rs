@@ -1,7 +1,7 @@
-//! What the authority must not forget: resources, bot instances and locks.
+//! Persistent records: resources, bot instances and locks.
 //!
-//! [`Store`] is all that a database has to do: keyed records, read one at a time, written in
-//! batches that happen as a whole or not at all. [`Records`] gives the records their types.
+//! [`Store`] is the interface of a database: keyed records, and atomic batches of changes. [`Records`] adds the types of the
+//! records.
 
 mod basis;
 mod clock;
@@ -70,15 +70,15 @@ pub enum Table {
 /// compared with what the changes before it in the batch leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Makes a record; the batch fails when there is one.
+    /// Creates a record; the batch fails if it exists.
     Insert(Table, String, Vec<u8>),
-    /// Makes a record or replaces it.
+    /// Creates or replaces a record.
     Put(Table, String, Vec<u8>),
-    /// Replaces a record: what it is, what it becomes. The batch fails if it is another now.
+    /// Replaces a record: expected value, new value. The batch fails if the record has another value.
     Replace(Table, String, Vec<u8>, Vec<u8>),
     /// Removes a record; the batch fails if it does not exist.
     Remove(Table, String),
-    /// Removes a record if there is one.
+    /// Removes a record if it exists.
     Clear(Table, String),
     /// Removes all records whose keys begin so.
     RemoveAll(Table, String),
@@ -135,23 +135,22 @@ pub trait Store: Send + Sync {
     fn write(&self, batch: Vec<Change>) -> Pending<'_, ()>;
 }
 
-/// What a store could not do.
+/// Why a store operation failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreError {
-    /// A record that was to be made is there already.
+    /// A record to create already exists.
     Exists(Table, String),
-    /// A record that was to be removed is not there.
+    /// A record to remove does not exist.
     Missing(Table, String),
-    /// A record that was to be replaced, or that was expected, has changed, or is gone.
+    /// A record to replace, or an expected one, has changed or does not exist.
     Changed(Table, String),
-    /// A record is not what was written: it is damaged.
+    /// A record is damaged.
     Unreadable(String),
     /// A record, or the whole store, was written by a newer version, and this one must not read it.
     Newer(String),
-    /// The database is missing, or is not what was written. Only a backup has what it knew.
+    /// The database is missing or damaged, and must be restored from a backup.
     Damaged(String),
-    /// The database or the disk under it failed. Nothing of the batch happened, as far as the store
-    /// can tell.
+    /// The database or its disk failed. The batch was not written, as far as the store can tell.
     Failed(String),
 }
 

@@ -17,7 +17,7 @@ const BATCH: usize = 128;
 pub struct Pruned {
     /// Why records were passed over that cannot be read.
     pub unreadable: Vec<StoreError>,
-    /// Where to go on; none at the end.
+    /// The key after which the next call continues; none at the end.
     pub next: Option<String>,
 }
 

@@ -41,11 +41,10 @@ pub enum IfExists {
     Replace,
 }
 
-/// What came of a write, and the rows of the audit log that tell of it. They are in the store; the
-/// file gets them next.
+/// The result of a write, and its rows of the audit log. They are in the store, and are appended to the file next.
 #[derive(Debug)]
 pub struct Audited<T> {
-    /// What came of it.
+    /// The result.
     pub value: T,
     /// In order.
     pub rows: Vec<Row>,

@@ -1,7 +1,6 @@
 //! The store in a file of its own: redb, one thread that writes.
 //!
-//! The writer takes all batches that wait and commits them together (group commit), so that many
-//! joins share the price of one flush to disk.
+//! The writer commits all waiting batches together (group commit), so that many joins share one flush to the disk.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -108,7 +107,7 @@ fn write_all(file: &DatabaseFile, mut requests: mpsc::Receiver<Request>) {
             vec![Err(failure); group.len()]
         });
         for (request, result) in group.into_iter().zip(results) {
-            // Who no longer waits does not want to know.
+            // The caller has gone; drop the result.
             let _ = request.answer.send(result);
         }
     }
@@ -271,7 +270,7 @@ impl DatabaseFile {
                     std::io::ErrorKind::NotFound => damaged("is missing"),
                     _ => StoreError::Failed(format!("{}: {cause}", self.path.display())),
                 })?;
-                // An empty file would become a new database, and all that was known be forgotten.
+                // An empty file would become a new database, without the records.
                 if file.metadata().map_err(failed)?.len() == 0 {
                     return Err(damaged("is empty"));
                 }

@@ -1,7 +1,7 @@
-//! What callers learn, in gRPC's codes. No other module knows them.
+//! The status codes and messages that callers receive. Only this module knows gRPC's codes.
 //!
-//! A refused host learns a general sentence, the same for all that must not be distinguished from
-//! outside; the details stay in the log. Where Teleport has words for it, they are used.
+//! A refused host receives a general message, the same for refusals that it must not distinguish; the details are in the log.
+//! Messages are Teleport's where it has one.
 
 use std::error::Error;
 

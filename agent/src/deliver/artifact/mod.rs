@@ -20,16 +20,16 @@ use crate::tpm::inventory::pem;
 pub struct X509<'a> {
     /// Certificates, leaf first, DER.
     pub certificates: &'a [Vec<u8>],
-    /// The cluster's authorities, DER.
+    /// The cluster's CAs, DER.
     pub authorities: &'a [Vec<u8>],
 }
 
-/// An SSH certificate and the keys of those who sign such.
+/// An SSH certificate and the SSH CA keys.
 #[derive(Clone, Copy, Debug)]
 pub struct Ssh<'a> {
     /// The certificate, a line.
     pub certificate: &'a str,
-    /// The cluster's authorities, a line each.
+    /// The cluster's SSH CA keys, one line each.
     pub authorities: &'a [String],
 }
 
@@ -95,7 +95,7 @@ pub fn identity(
 }
 
 /// Everything in one file, as `tsh -i` and Teleport's libraries read it: key, SSH certificate, TLS certificate,
-/// then the authorities of both.
+/// then the CAs of both.
 fn bundle(
     key: &dyn Key,
     identity: &Identity<'_>,

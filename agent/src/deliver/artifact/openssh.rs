@@ -24,10 +24,10 @@ pub(super) fn public_key(key: &VerifyingKey) -> String {
     format!("{KIND} {}\n", Base64::encode_string(&blob))
 }
 
-/// Which hosts the cluster's SSH authorities speak for.
+/// The line of `known_hosts` for the cluster's SSH CA.
 pub(super) fn known_hosts(identity: &Identity<'_>) -> Result<String, Failure> {
     let (host, cluster) = (identity.authority_host, identity.cluster);
-    // What is a pattern, or ends a word, would make the authorities speak for other hosts.
+    // A pattern, or a character that ends a word, would make the CA valid for other hosts.
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
     for name in [host, cluster] {
         if name.is_empty() || !name.chars().all(plain) {

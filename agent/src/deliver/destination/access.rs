@@ -1,4 +1,4 @@
-//! Who may read beside the owner: access control lists as the kernel keeps them, or the group.
+//! Readers besides the owner, by POSIX access control lists or by the group.
 
 use std::fs::File;
 use std::io;
@@ -32,7 +32,7 @@ const MAX_ACL: usize = 64 * 1024;
 /// No list of accounts is larger.
 const MAX_ACCOUNTS_FILE: u64 = 16 * 1024 * 1024;
 
-/// Who may read, in the way that the file system has.
+/// How readers get access, depending on the file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     /// No one else.
@@ -50,7 +50,7 @@ pub(super) enum Who {
     Group,
 }
 
-/// What a directory can do for readers, and what has to be said about it.
+/// The access that a directory can give to readers, with a warning if that is none.
 pub(super) fn decide(
     folder: impl AsFd,
     acls: Acls,

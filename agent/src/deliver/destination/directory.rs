@@ -1,4 +1,4 @@
-//! A directory whose files change as one.
+//! A directory whose files are replaced as a set.
 
 use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
@@ -45,10 +45,10 @@ impl Directory {
         &self.settings.path
     }
 
-    /// Makes the directory if it is not there, and keeps other writers out until the [`Writer`] goes.
+    /// Creates the directory if it does not exist, and locks out other writers until the [`Writer`] is dropped.
     ///
     /// # Errors
-    /// It cannot be made, it is not ours alone to write to, or another agent has it ([`Exit::Busy`]).
+    /// It cannot be created, others can write to it, or another agent uses it ([`Exit::Busy`]).
     pub fn lock(&self) -> Result<Writer, Failure> {
         let opened = Opened::new(self)?;
         let lock = opened.lock(self.path())?;
@@ -120,7 +120,7 @@ impl Writer {
     /// The path is resolved each time, so that the directory may be replaced under a running agent.
     ///
     /// # Errors
-    /// What the operating system refused, and where; what was there before is then still there, whole.
+    /// Those of the operating system. The previous set then stays complete.
     pub fn write(&self, set: &FileSet) -> Result<Notices, Failure> {
         self.write_announced(set, &mut |_| {})
     }
@@ -138,7 +138,7 @@ impl Writer {
         let path = self.directory.path();
         let opened = Opened::new(&self.directory)?;
         let mut held = self.held();
-        // If the directory was removed and made again, our lock is one on nothing.
+        // If the directory was removed and created again, our lock has no effect.
         if !opened.is_locked_by(&held.lock) {
             held.lock = opened.lock(path)?;
         }
@@ -197,7 +197,7 @@ impl Writer {
     }
 }
 
-/// The lock, given back at the end even if a process that is just being started has a copy of it still.
+/// The lock, released when dropped even if a child process still has a copy of the descriptor.
 #[derive(Debug)]
 struct Lock(File);
 
@@ -291,7 +291,7 @@ impl Opened {
         })?;
         let manifest = Manifest::of(&self.folder, &version.folder(), set).map_err(failed)?;
         announce(&manifest);
-        // A name that is new leads nowhere until the switch: it appears with the others.
+        // A new name is a dangling link until the switch, and appears together with the others.
         free.into_iter().try_for_each(|name| links::show(&self.folder, name)).map_err(failed)?;
         self.switch(version)?;
 
@@ -351,7 +351,7 @@ impl Opened {
             rustix::fs::fsync(&self.folder).map_err(|error| at_directory(error.into()))
         });
         made.map_err(|(what, cause)| {
-            // If that fails too, the next writer sweeps it up.
+            // If that fails too, the next writer removes it.
             let _ = links::remove_version(&self.folder, &name);
             Failure::io(&cause, what)
         })

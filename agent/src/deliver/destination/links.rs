@@ -1,4 +1,4 @@
-//! The links of a destination: what is ours among what is in the directory, and changing it in one step.
+//! The links of a destination: which names in the directory are the agent's, and how they are switched in one step.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -42,7 +42,7 @@ pub(super) enum Place {
     Free,
     /// Our link.
     Linked,
-    /// A file of who wrote here before.
+    /// A regular file of another program.
     Plain,
     /// A link that replaced ours. It is replaced, and never followed.
     Replaced,
@@ -60,7 +60,7 @@ pub(super) fn current(folder: &OwnedFd, last: Option<Version>) -> Result<Option<
         Err(cause) => return Err(Failure::io(&cause, DATA)),
     };
     match Version::parse(&target) {
-        // What is the newest is not lost because the link was turned back.
+        // The newest version counts even if the link was turned back to an older one.
         Some(version) => Ok(Some(last.map_or(version, |last| last.max(version)))),
         None if last.is_some() => Ok(last),
         None => Err(foreign(DATA, "is not one of the agent's links")),
@@ -106,7 +106,7 @@ pub(super) fn show(folder: &OwnedFd, name: &str) -> io::Result<()> {
     put(folder, &into_data(name), name)
 }
 
-/// Makes a version the current one: from this instant every name shows it.
+/// Makes a version the current one, for all names at once.
 pub(super) fn switch(folder: &OwnedFd, version: Version) -> io::Result<()> {
     put(folder, &version.folder(), DATA)
 }
@@ -124,7 +124,7 @@ pub(super) fn retire(folder: &OwnedFd, keep: impl Fn(&str) -> bool) -> io::Resul
     Ok(())
 }
 
-/// Removes what killed writers left and what is too old to be read still: all versions but those to keep.
+/// Removes all versions but those to keep, including incomplete ones of killed writers.
 pub(super) fn sweep(folder: &OwnedFd, keep: impl Fn(Version) -> bool) -> io::Result<()> {
     remove_link(folder)?;
     for name in walk::entries(folder)? {

@@ -1,4 +1,4 @@
-//! What was written to a directory, so that any change to it is noticed: content, owner, mode, access control list, links.
+//! A manifest of what was written to a directory, by which changes are detected: content, owner, mode, access control list, links.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -171,7 +171,7 @@ impl Attributes {
     }
 }
 
-/// Opens a file, and nothing that only looks like one.
+/// Opens a regular file; refuses everything else.
 fn open(folder: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(folder, name, flags, Mode::empty())?;

@@ -1,17 +1,17 @@
-//! Where files go, a set at a time: readers never see a certificate with another key, or half a file.
+//! Writes files as sets: readers never see a certificate with another key, or an incomplete file.
 //!
 //! # In a directory
 //! ```text
 //! svid.pem -> ..data/svid.pem      the path that programs are given; it never changes
 //! svid.key -> ..data/svid.key
-//! ..data   -> ..v42                renamed over: the one instant at which everything changes
+//! ..data   -> ..v42                replaced by one rename, which switches all files
 //! ..v42/     svid.pem  svid.key    complete and on the disk before ..data points to it
-//! ..v41/     svid.pem  svid.key    the set before, for those who are reading it
-//! lock                             held by who writes
+//! ..v41/     svid.pem  svid.key    the previous set, for programs that are reading it
+//! lock                             held by the writing agent
 //! ```
-//! Folders are 0700 and files 0600 from the first instant, whatever the umask; readers that the configuration names
-//! are let in by an access control list, or by the group. Whatever dies at whatever point leaves either the old set or
-//! the new one, and the next writer sweeps up what was begun.
+//! Directories have mode 0700 and files 0600 from their creation, whatever the umask. Configured readers get access by an access
+//! control list or the group. After a crash either the old set or the new one is complete, and the next writer removes the
+//! remains.
 //!
 //! # Reading
 //! *One* file can be read by its plain path at any time. A program that reads *several* and must not mix two sets
@@ -43,7 +43,7 @@ pub use manifest::{Change, Manifest};
 const MAX_FILE_SIZE: u64 = 1024 * 1024;
 const MAX_FILES: usize = 64;
 
-/// Files that belong together. They are wiped from memory when they go.
+/// A set of files. The contents are wiped from memory when dropped.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct FileSet(BTreeMap<String, Zeroizing<Vec<u8>>>);
 
@@ -148,11 +148,11 @@ impl Destination {
         &self.settings
     }
 
-    /// Keeps other agents out from now on, until this value is dropped. A directory that is not there is made, and
-    /// locked, by the first write only.
+    /// Locks out other agents until this value is dropped. A directory that does not exist is created, and locked, by the
+    /// first write.
     ///
     /// # Errors
-    /// It is not ours alone to write to, or another agent has it ([`Exit::Busy`](host::exit::Exit::Busy)).
+    /// Others can write to it, or another agent uses it ([`Exit::Busy`](host::exit::Exit::Busy)).
     pub fn lock(&self) -> Result<(), Failure> {
         match &self.sink {
             Sink::Directory(directory, writer) if directory.path().exists() => {
@@ -205,7 +205,7 @@ impl Destination {
         }
     }
 
-    /// Says what was written last by an agent before this one, the newest first, and keeps others out.
+    /// Sets what an earlier agent wrote last, the newest first, and locks out other agents.
     ///
     /// # Errors
     /// As [`Destination::lock`].

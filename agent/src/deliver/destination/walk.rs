@@ -1,5 +1,5 @@
-//! Finding and making directories where others may be at work: each name on the way is opened by itself, below the directory
-//! that was opened before, so that it cannot be replaced in between.
+//! Finds and creates directories in paths that other users may change: each name is opened relative to the directory opened
+//! before, so that it cannot be replaced in between.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -90,7 +90,7 @@ pub(super) fn make(parent: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
         return Err(io::Error::other("it was replaced while it was created"));
     }
     if made.st_mode & 0o777 != 0o700 {
-        // Under a umask that takes our own permissions away it can be opened in no other way.
+        // Under a umask that removes the owner's permissions it cannot be opened otherwise.
         let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
         rustix::fs::chmod(path, Mode::RWXU)?;
     }
@@ -153,7 +153,7 @@ fn look(folder: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(folder, name, LOOK, Mode::empty())?)
 }
 
-/// That a directory is there must be on the disk too, where we may see to it.
+/// Synchronizes the new directory's name to the disk, if permitted.
 fn sync_parent(folder: &OwnedFd) -> io::Result<()> {
     match readable(folder) {
         Ok(folder) => Ok(rustix::fs::fsync(folder)?),

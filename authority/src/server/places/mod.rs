@@ -297,12 +297,12 @@ impl Place {
         self.0.clone()
     }
 
-    /// The authority has the word: the peer waits for its handshake.
+    /// The peer waits for the authority to compute its handshake.
     pub(super) fn computes(&self) {
         self.0.seat(|seat| (seat.waiting_since, seat.deadline) = (None, None));
     }
 
-    /// The peer has the word, and until `deadline` to use it.
+    /// The authority waits for the peer until `deadline`.
     pub(super) fn waits(&self, now: Instant, deadline: Instant) {
         self.0.seat(|seat| {
             (seat.waiting_since, seat.deadline) = (Some(now), Some(deadline));
