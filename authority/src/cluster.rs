@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::data_directory::{
     DataDirectory, Lock, Nascent, check_own, check_owner, open_own, read_private, replace_private,
 };
-use crate::issue::{CaKey, ClusterName, IssueError, Issuer, SshAuthority, X509Authority};
+use crate::issue::{CaKey, ClusterName, IssueError, Issuer, SshCa, X509Ca};
 use crate::store::{RedbStore, StoreError};
 
 const RECORD: &str = "cluster.json";
@@ -112,9 +112,9 @@ fn create(path: &Path, name: &ClusterName, now: OffsetDateTime) -> Result<(), Fa
     nascent.write(X509_KEY, x509_pem.as_bytes()).map_err(failed)?;
     let ssh_pem = ssh_key.to_pem().map_err(issue_failure)?;
     nascent.write(SSH_KEY, ssh_pem.as_bytes()).map_err(failed)?;
-    let ssh = SshAuthority::new(name, &ssh_key).map_err(issue_failure)?;
+    let ssh = SshCa::new(name, &ssh_key).map_err(issue_failure)?;
     nascent.write(SSH_PUBLIC, format!("{}\n", ssh.public_key()).as_bytes()).map_err(failed)?;
-    let x509 = X509Authority::create(name, x509_key, now).map_err(issue_failure)?;
+    let x509 = X509Ca::create(name, x509_key, now).map_err(issue_failure)?;
     nascent.write(X509_CERTIFICATE, pem(x509.certificate())?.as_bytes()).map_err(failed)?;
     RedbStore::create(&nascent.path.join(DATABASE)).map_err(store_failure)?;
     let record = Record { layout: LAYOUT, name: name.to_string() };
@@ -152,16 +152,15 @@ fn load(path: &Path) -> Result<Issuer, Failure> {
     if label != "CERTIFICATE" {
         return Err(bad(X509_CERTIFICATE, format!("it contains a {label}")));
     }
-    let x509 = X509Authority::load(&CertificateDer::from(der), key(X509_KEY)?)
+    let x509 = X509Ca::load(&CertificateDer::from(der), key(X509_KEY)?)
         .map_err(|cause| bad(X509_CERTIFICATE, cause.to_string()))?;
-    let ssh = SshAuthority::new(&name, &key(SSH_KEY)?)
-        .map_err(|cause| bad(SSH_KEY, cause.to_string()))?;
+    let ssh = SshCa::new(&name, &key(SSH_KEY)?).map_err(|cause| bad(SSH_KEY, cause.to_string()))?;
     check_public_key(&path.join(SSH_PUBLIC), &ssh)?;
     Ok(Issuer::new(name, x509, ssh))
 }
 
 /// Operators give this file to their SSH servers, which trust the key in it. One that is missing is written again.
-fn check_public_key(path: &Path, ssh: &SshAuthority) -> Result<(), Failure> {
+fn check_public_key(path: &Path, ssh: &SshCa) -> Result<(), Failure> {
     let failed = |cause: io::Error| Failure::io(&cause, format!("cannot use {}", path.display()));
     let public = ssh.public_key();
     let file = match open_own(path, OpenOptions::new().read(true)) {

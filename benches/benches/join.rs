@@ -7,7 +7,7 @@ use std::path::Path;
 
 use agent::credential::Credentials;
 use authority::issue::{
-    CaKey, ClusterName, Issuer, Profile, SshAuthority, SubjectKey, Ttl, Validity, X509Authority,
+    CaKey, ClusterName, Issuer, Profile, SshCa, SubjectKey, Ttl, Validity, X509Ca,
 };
 use authority::resource::{Bot, BotInstance, BotSpec, Metadata, ProvenEk};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -269,8 +269,8 @@ fn authority(c: &mut Criterion) {
 
     let now = OffsetDateTime::from_unix_timestamp(fixtures::now().seconds()).unwrap();
     let cluster: ClusterName = "example.test".parse().unwrap();
-    let x509 = X509Authority::create(&cluster, CaKey::generate().unwrap(), now).unwrap();
-    let ssh = SshAuthority::new(&cluster, &CaKey::generate().unwrap()).unwrap();
+    let x509 = X509Ca::create(&cluster, CaKey::generate().unwrap(), now).unwrap();
+    let ssh = SshCa::new(&cluster, &CaKey::generate().unwrap()).unwrap();
     let issuer = Issuer::new(cluster, x509, ssh);
     let bot = Bot::new(Metadata::named("example".parse().unwrap()), BotSpec::default());
     let public_hash = "ab".repeat(32).parse().unwrap();

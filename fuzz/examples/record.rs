@@ -13,9 +13,7 @@ use agent::tpm::attester::{Attester, JoinKey as ResidentKey};
 use agent::tpm::inventory::{self, EkChoice};
 use agent::tpm::passwords::Passwords;
 use anyhow::{Context, Result, ensure};
-use authority::issue::{
-    CaKey, ClusterName, Issuer, Profile, SshAuthority, Ttl, Validity, X509Authority,
-};
+use authority::issue::{CaKey, ClusterName, Issuer, Profile, SshCa, Ttl, Validity, X509Ca};
 use authority::resource::{BotInstance, ProvenEk, Resource, read};
 use fuzz::{Target, Verdict, joined};
 use prost::Message;
@@ -344,8 +342,8 @@ fn commands(made: &Manufactured) -> Result<()> {
 fn issued(certified: Certified) -> Result<()> {
     let now = OffsetDateTime::now_utc().replace_nanosecond(0)?;
     let cluster: ClusterName = "example.test".parse()?;
-    let x509 = X509Authority::create(&cluster, CaKey::generate()?, now)?;
-    let ssh = SshAuthority::new(&cluster, &CaKey::generate()?)?;
+    let x509 = X509Ca::create(&cluster, CaKey::generate()?, now)?;
+    let ssh = SshCa::new(&cluster, &CaKey::generate()?)?;
     let issuer = Issuer::new(cluster, x509, ssh);
     let Resource::Bot(bot) = read(BOT)?.remove(0) else { anyhow::bail!("not a bot") };
     let join_key = verifier::JoinKey::appraise(&certified.public)?;

@@ -27,15 +27,15 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// The text of a configuration file.
 ///
 /// # Errors
-/// It is not UTF-8, with the place of the first byte that is not.
+/// It is not UTF-8, with the position of the first byte that is not.
 pub fn text<'b>(bytes: &'b [u8], path: &Path) -> Result<&'b str, Findings> {
     std::str::from_utf8(bytes).map_err(|error| {
         let (good, _) = bytes.split_at(error.valid_up_to());
         let good = std::str::from_utf8(good).unwrap_or_default();
         let source = Source::new(good, path);
-        let place = good.len()..good.len();
+        let range = good.len()..good.len();
         let advice = "check that it is a text file";
-        source.error(Some(&place), "the file is not valid UTF-8", advice);
+        source.error(Some(&range), "the file is not valid UTF-8", advice);
         source.findings()
     })
 }

@@ -89,7 +89,7 @@ pub struct Failure {
     pub message: String,
     /// What to do about it; shown as one line, and left out if it is empty.
     pub advice: String,
-    /// The report of a library, in its own terms: for the log at debug level. Empty if there is none.
+    /// The report of a library, in its own terms, or empty: for the log at debug level.
     pub cause: String,
 }
 

@@ -10,7 +10,7 @@
 //! | [`log`] | the log's levels, formats and lines |
 //! | [`manual`] | manual pages and shell completions of a command line |
 //! | [`service_manager`] | sd_notify(3) |
-//! | [`systemd_unit`], [`account`], [`place`] | what `install` writes, and where |
+//! | [`systemd_unit`], [`account`], [`install_file`] | what `install` writes, and where |
 //! | [`diag`], [`metrics`] | diagnostics over HTTP, Prometheus' text format |
 //! | [`budget`], [`frames`] | a bound on the bytes and frames that a peer may send |
 //! | [`bounded`] | files, read whole or refused |
@@ -28,11 +28,11 @@ pub mod diag;
 pub mod exit;
 pub mod frames;
 pub mod go_duration;
+pub mod install_file;
 pub mod log;
 pub mod manual;
 pub mod metrics;
 pub mod output;
-pub mod place;
 pub mod service_manager;
 pub mod systemd_unit;
 pub mod terminal;

@@ -50,13 +50,13 @@ impl Guarded {
     }
 
     /// Asks it to end (SIGTERM) and waits; `None` when it did not listen and had to be killed.
-    pub fn terminate(mut self, patience: Duration) -> Result<Option<ExitStatus>> {
+    pub fn terminate(mut self, timeout: Duration) -> Result<Option<ExitStatus>> {
         let pid = self.id().to_string();
         // The shell's own: a small system has no program of that name.
         let mut kill = Command::new("sh");
         kill.args(["-c", "kill -TERM \"$1\"", "kill", &pid]).stderr(Stdio::null());
         kill.status().context("cannot run sh")?;
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         while Instant::now() < deadline {
             if let Some(status) = self.exited()? {
                 return Ok(Some(status));

@@ -65,7 +65,7 @@ fn help_of_every_verb_makes_sense_at_a_hundred_columns() -> Result<()> {
     for (program, command) in programs {
         for path in verbs(&command, &[]) {
             let line: Vec<&str> = path.iter().map(String::as_str).chain(["--help"]).collect();
-            let said = shown(&world, program, &line, &[(&directory, "FOLDER")])?;
+            let said = shown(&world, program, &line, &[(&directory, "DIRECTORY")])?;
             let name = [&[program.to_owned()], &path[..], &["help".to_owned()]].concat().join("-");
             is_written(&name, &said)?;
             let widest = said.lines().map(|line| line.chars().count()).max().unwrap_or(0);
@@ -165,7 +165,7 @@ fn errors_have_a_message_and_a_line_of_advice() -> Result<()> {
     let mut world = World::new(programs!())?;
     let directory = world.path("").display().to_string();
     let directory = directory.trim_end_matches('/');
-    let words = [(directory, "FOLDER")];
+    let words = [(directory, "DIRECTORY")];
     fs::write(
         world.path("twice.yaml"),
         "kind: bot\nversion: v1\nmetadata:\n  name: my-bot\nspec:\n  roles: []\n",

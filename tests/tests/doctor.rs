@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use authority::issue::{CaKey, X509Authority};
+use authority::issue::{CaKey, X509Ca};
 use host::clock::Clock;
 use serde_json::{Value, json};
 use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
@@ -359,7 +359,7 @@ fn expiry_of_the_last_ca_is_reported() -> Result<()> {
     // CAs are valid for ten years.
     let made = |days| -> Result<PathBuf> {
         let (name, now) = (CLUSTER.parse()?, Clock::system().now() - Duration::days(days));
-        let ca = X509Authority::create(&name, CaKey::generate()?, now)?;
+        let ca = X509Ca::create(&name, CaKey::generate()?, now)?;
         let [der, pem] = ["der", "pem"].map(|form| joined.world.path(&format!("{days}.{form}")));
         fs::write(&der, ca.certificate())?;
         let [from, to] = [&der, &pem].map(|path| path.display().to_string());

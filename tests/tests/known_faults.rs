@@ -1,4 +1,4 @@
-//! `docs/known-faults.md` names tests, and each of them is there.
+//! Tests and files that `docs/` refers to exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,5 +28,17 @@ fn every_test_that_the_list_names_is_there() -> Result<()> {
         }
     }
     assert!(named >= 40, "{named}");
+    Ok(())
+}
+
+#[test]
+fn paths_in_the_guide_for_first_changes_exist() -> Result<()> {
+    let page = fs::read_to_string(workspace().join("docs/first-change.md"))?;
+    let quoted = page.split('`').skip(1).step_by(2);
+    let paths: Vec<_> = quoted.filter(|text| text.contains('/') && !text.contains(' ')).collect();
+    assert!(paths.len() >= 30, "{paths:?}");
+    for path in paths {
+        assert!(workspace().join(path).exists(), "{path} does not exist");
+    }
     Ok(())
 }

@@ -13,7 +13,7 @@ use agent::tpm::thread::{Audience, Meter, TpmThread};
 use anyhow::{Context, Result, ensure};
 use authority::assemble::{Parts, assemble};
 use authority::config::{Settings, Start};
-use authority::issue::{CaKey, Keys, X509Authority};
+use authority::issue::{CaKey, Keys, X509Ca};
 use host::clock::Clock;
 use host::exit::Failure;
 use testkit::swtpm::{Factory, Kind, Maker};
@@ -38,7 +38,7 @@ impl Successor {
         let settings = Settings { data_dir, listen, ..Settings::new(&Start::default())? };
         let assembled = assemble(settings, Parts::system()).await?;
         let (issuer, now) = (&assembled.authority.issuer, Clock::system().now());
-        let next = X509Authority::create(issuer.cluster(), CaKey::generate()?, now)?;
+        let next = X509Ca::create(issuer.cluster(), CaKey::generate()?, now)?;
         let cas = [issuer.x509().certificate().to_vec(), next.certificate().to_vec()];
         let Keys { x509, ssh } = Keys::clone(&issuer.keyring().keys());
         let x509 = x509.with_next(next, now).activated(now);

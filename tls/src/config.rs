@@ -16,10 +16,10 @@ use crate::error::ConfigError;
 use crate::provider::provider;
 use crate::trust::{ServerTrust, roots};
 
-/// The DNS name in the authority's own certificate, and in no other.
+/// The DNS name that only the authority's own certificate has.
 ///
-/// Clients verify this name whatever address they dialled. So an IP address will do, and a bot's
-/// certificate, though of the same CA, never passes for the authority's.
+/// Clients verify this name, whatever address they connect to. So addresses may be IP addresses, and a bot's certificate, though
+/// issued by the same CA, is not accepted as the authority's.
 pub const AUTHORITY_NAME: &str = "authority.endorse.internal";
 
 /// [`AUTHORITY_NAME`] as rustls wants it.
@@ -85,7 +85,7 @@ pub fn server_config(
 }
 
 /// The cryptography of the authority's side: without key exchange on P-384, which costs five times as much as on the other
-/// curves and is computed for any stranger.
+/// curves and would be computed for any peer.
 fn server_provider() -> Arc<CryptoProvider> {
     let mut provider = CryptoProvider::clone(&provider());
     provider.kx_groups.retain(|group| group.name() != NamedGroup::secp384r1);

@@ -1,9 +1,8 @@
-//! Verifiers for certificates that hang directly under their CA, as all of a cluster's do.
+//! Verifiers for certificates issued directly by a CA, as all of a cluster's are.
 //!
 //! webpki parses every certificate that a peer presents at every node of its path search, so a peer
-//! that presents hundreds of small ones buys seconds of processor time before it has proven
-//! anything. No path of ours has an intermediate: the count is bounded before anything is parsed,
-//! and the path search gets none.
+//! could use seconds of processor time with hundreds of small ones before it has proven anything. No path of ours has an
+//! intermediate: the number is limited before anything is parsed, and the path search gets none.
 
 use std::sync::Arc;
 
@@ -30,7 +29,7 @@ pub(crate) fn within_count<'c, 'd>(
     above_leaf.get(..MAX_ABOVE_LEAF).unwrap_or(above_leaf)
 }
 
-/// Signatures of the handshake are the wrapped verifier's matter.
+/// The wrapped verifier verifies signatures of the handshake.
 macro_rules! forward_signatures {
     () => {
         fn verify_tls12_signature(

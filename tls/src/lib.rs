@@ -2,7 +2,7 @@
 //!
 //! - [`provider`] is the cryptography, all of it Rust.
 //! - [`client_config`] and [`server_config`] are the two ends of a connection, ready to use;
-//!   [`ServerTrust`] says whom a client believes, [`CaPin`] is the short form of that.
+//!   [`ServerTrust`] is what a client trusts, and [`CaPin`] its short form.
 //! - [`RemoteKey`] lets a key that never leaves a TPM authenticate either end.
 //! - [`join_exporter`] is the value that a join binds its proof to.
 

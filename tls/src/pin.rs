@@ -1,4 +1,4 @@
-//! CA pins: what an operator types to say which authority a host trusts.
+//! CA pins, by which an operator configures the CA that a host trusts.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 const PREFIX: &str = "sha256:";
 
-/// A certification authority, known by its key: the SHA-256 of its SubjectPublicKeyInfo in DER.
+/// A CA, identified by its key: the SHA-256 of its SubjectPublicKeyInfo in DER.
 ///
 /// The text form is `sha256:` and 64 hexadecimal digits, written in lower case and read in either.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,7 +18,7 @@ pub struct CaPin([u8; 32]);
 impl CaPin {
     /// The pin of the key that a certificate is about.
     ///
-    /// Whether it is the certificate of a CA is not asked here; it is when the pin is used.
+    /// This does not check that it is a CA certificate; the use of the pin does.
     pub fn of_certificate(certificate: &CertificateDer<'_>) -> Result<Self, UnreadableCertificate> {
         let anchor =
             webpki::anchor_from_trusted_cert(certificate).map_err(UnreadableCertificate)?;

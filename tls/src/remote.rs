@@ -1,4 +1,4 @@
-//! Keys that live elsewhere, in a TPM say, as rustls keys.
+//! Keys outside of this process, for example in a TPM, as rustls keys.
 
 use std::error::Error;
 use std::fmt;
@@ -16,7 +16,7 @@ use signature::hazmat::PrehashVerifier;
 ///
 /// `sign` may block, and does for as long as a TPM takes: the handshake that asks for it runs on
 /// the caller's thread. In an asynchronous program hand the handshake to a thread that may block,
-/// or see to it that nothing else waits on the one that does.
+/// or make sure that nothing else waits for the thread that does.
 pub trait DigestSigner: fmt::Debug + Send + Sync {
     /// The public half, as a SubjectPublicKeyInfo in DER.
     fn public_key(&self) -> SubjectPublicKeyInfoDer<'static>;
@@ -27,8 +27,8 @@ pub trait DigestSigner: fmt::Debug + Send + Sync {
 
 /// A [`DigestSigner`] as the key of a `rustls::sign::CertifiedKey`, for clients and servers.
 ///
-/// Each signature is verified before it is sent. One that does not verify tells of a fault, or of
-/// an attacker on the bus to the TPM, and faulty ECDSA signatures can reveal the private key.
+/// Each signature is verified before it is sent. One that does not verify indicates a fault, or an attacker on the bus to the
+/// TPM, and faulty ECDSA signatures can reveal the private key.
 #[derive(Clone)]
 pub struct RemoteKey(Arc<Inner>);
 

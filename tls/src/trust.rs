@@ -1,4 +1,4 @@
-//! Whom a client takes for the authority: CA certificates, or pins of their keys.
+//! How a client authenticates the authority: by CA certificates, or by pins of their keys.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -27,15 +27,14 @@ use crate::error::ConfigError;
 use crate::pin::CaPin;
 use crate::provider::{ALGORITHMS, provider};
 
-/// What makes a server's certificate the authority's.
+/// How a server's certificate is verified.
 ///
-/// Either way the leaf must be in its time, for server authentication, and carry the name that the
-/// client asked for: [`AUTHORITY_NAME`](crate::AUTHORITY_NAME).
+/// In both cases the leaf must be valid now, for server authentication, and have the requested name, [`AUTHORITY_NAME`](crate::AUTHORITY_NAME).
 #[derive(Clone, Debug)]
 pub enum ServerTrust {
-    /// One of these CA certificates is above it.
+    /// It was issued by one of these CA certificates.
     Certificates(Vec<CertificateDer<'static>>),
-    /// The server presents, and stands under, a self-signed CA certificate with one of these keys.
+    /// It was issued by a self-signed CA certificate with one of these keys, which the server presents.
     Pins(Vec<CaPin>),
 }
 
@@ -68,7 +67,7 @@ impl ServerCertVerifier for PinnedCa {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let leaf = ParsedCertificate::try_from(end_entity)?;
-        // Of a server with other CAs it is said which, even if it presents too many.
+        // The error names the CAs of another server, even if it presents too many.
         let ca = self.pinned(within_count(intermediates))?;
         check_count(intermediates)?;
         check_root(ca, now)?;
@@ -103,8 +102,7 @@ impl ServerCertVerifier for PinnedCa {
 }
 
 impl PinnedCa {
-    /// The first certificate above the leaf whose key is pinned; what else is wrong with it is
-    /// not the reason to look further.
+    /// The first certificate above the leaf with a pinned key. If it has another fault, the search does not continue.
     fn pinned<'c, 'd>(
         &self,
         presented: &'c [CertificateDer<'d>],
@@ -121,8 +119,8 @@ impl PinnedCa {
     }
 }
 
-/// A pin vouches for a key, not for the certificate around it. So the certificate must be the
-/// key's own word, or a peer could leave out its name constraints and lengthen its life.
+/// A pin identifies a key, not the certificate that contains it. So the certificate must be self-signed; otherwise a peer could
+/// remove its name constraints and extend its lifetime.
 fn check_root(der: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
     // Refuses critical extensions that it does not know.
     let public_key = ParsedCertificate::try_from(der)?.subject_public_key_info();

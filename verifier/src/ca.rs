@@ -24,7 +24,7 @@ impl CaCertificate {
         Self::parse_under(der, Exponents::default())
     }
 
-    /// The same, with a say about the public exponent.
+    /// The same, with a policy for the public exponent.
     pub fn parse_under(der: &[u8], exponents: Exponents) -> Result<Self, CertificateError> {
         let (certificate, spki) = Certificate::read(der)?;
         let key = PublicKey::read(&spki, exponents, OaepIdentifier::Refused)?;
@@ -89,7 +89,7 @@ impl CaCertificate {
         &self.key
     }
 
-    /// Whether this authority's key signed that certificate.
+    /// Whether this CA's key signed that certificate.
     pub(crate) fn signed(&self, certificate: &Certificate) -> Result<(), SignatureWrong> {
         let Certificate { algorithm, tbs, signature, .. } = certificate;
         signature::verify(&self.key, algorithm, tbs, signature)

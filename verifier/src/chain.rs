@@ -1,5 +1,4 @@
-//! Verifies an EK certificate up to a trusted CA. RFC 5280 §6, for identities that are burned
-//! into chips.
+//! Verifies an EK certificate up to a trusted CA, as in RFC 5280 §6, with policies for certificates that cannot be renewed.
 //!
 //! An anchor is trusted because the operator named it, be it a root or an issuing CA: its own signature
 //! and dates are not checked. Certificates from the agent only help to find a path to an anchor. Names are
@@ -25,25 +24,25 @@ use crate::x509::Certificate;
 /// CAs above the EK certificate in a path, the anchor included.
 pub const MAX_DEPTH: usize = 8;
 
-/// Intermediates that are looked at; more are refused.
+/// Maximum number of intermediates; claims with more are refused.
 pub const MAX_INTERMEDIATES: usize = 16;
 
 /// CAs that are tried on the way to an anchor, by name alone. Enough for the chains of all vendors; a
 /// hostile host can send CAs of one name that form cycles.
 const MAX_STEPS: usize = 128;
 
-/// What an operator decides about chains. The default is strict; chips in the field may need more.
+/// The operator's policy for chains. The default is strict; some existing TPMs need a more lenient one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChainPolicy {
-    /// Which dates count.
+    /// When certificates must be valid.
     pub dates: DatePolicy,
-    /// Whether SHA-1 counts.
+    /// Whether SHA-1 is accepted.
     pub sha1: Sha1Policy,
-    /// Whether an EK certificate has to say that it is one.
+    /// Whether an EK certificate must be marked as one.
     pub without_purpose: WithoutPurpose,
 }
 
-/// Which dates count. An EK certificate or intermediate whose validity has not begun is refused in any case.
+/// When certificates must be valid. An EK certificate or intermediate whose validity has not begun is refused in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DatePolicy {
     /// The EK certificate may have expired: the key is burned in, and vendors do not renew certificates.
@@ -76,7 +75,7 @@ pub enum WithoutPurpose {
     Accepted,
 }
 
-/// The way from an EK certificate to its anchor.
+/// The path from an EK certificate to its anchor.
 #[derive(Clone, Debug)]
 pub struct Path<'a> {
     intermediates: Vec<&'a CaCertificate>,
@@ -90,7 +89,7 @@ impl<'a> Path<'a> {
         &self.intermediates
     }
 
-    /// The anchor that vouches.
+    /// The anchor.
     #[must_use]
     pub fn anchor(&self) -> &'a CaCertificate {
         self.anchor
@@ -168,7 +167,7 @@ struct Search<'a, 'b> {
     /// Signatures of this search: by this key, of this certificate, genuine or not.
     checked: Vec<(&'a PublicKey, &'b Certificate, bool)>,
     path: Vec<&'a CaCertificate>,
-    /// The most telling failure so far, which is reported if no path is found.
+    /// The most informative failure so far, which is reported if no path is found.
     failure: Option<((usize, u8), ChainError)>,
 }
 

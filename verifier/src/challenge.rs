@@ -1,5 +1,5 @@
-//! What only the TPM that holds both the endorsement key and the join key can answer.
-//! TPM 2.0 Part 1, Credential Protection.
+//! A challenge that only the TPM with both the endorsement key and the join key can answer: TPM 2.0 Part 1, Credential
+//! Protection.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use tpm2::wire::TooLarge;
 
 use crate::key::{Curve, EccKey, EkPublicKey, RsaKey};
 
-/// The secret is as long as this: HMAC-SHA256 wants no more.
+/// Length of the secret, in bytes: the key length of HMAC-SHA256.
 const SECRET: usize = 32;
 
 /// A credential for one join key in one TPM, and the secret in it.
@@ -72,7 +72,7 @@ impl Challenge {
 
 /// The name algorithm of an endorsement key: what the host says, if the TCG EK Credential Profile
 /// has a template of that key with it. Editions of the profile differ in RSA 4096. 0 says nothing.
-/// A lie makes a credential that no TPM opens.
+/// With a wrong value no TPM can open the credential.
 pub(crate) fn name_alg(ek: &EkPublicKey, said: u32) -> Option<Alg> {
     let possible: &[Alg] = match ek {
         EkPublicKey::Rsa(key) if key.bits() == 2048 => &[Alg::SHA256],
@@ -122,13 +122,13 @@ fn ecc(key: &EccKey, symmetric: SymDefObject) -> Result<Id<'_>, TooLarge> {
     Ok(Id::Ecc(EccPublic { symmetric, scheme, curve, kdf, unique }))
 }
 
-/// Why there is no challenge.
+/// Why no challenge was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChallengeError {
     /// An endorsement key of a size that no profile describes.
     UnknownProfile,
-    /// The operating system gave no randomness.
+    /// The operating system provides no randomness.
     NoRandomness,
     /// The credential cannot be made.
     Credential(CredentialError),

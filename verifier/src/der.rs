@@ -1,9 +1,9 @@
 //! A reader of DER (X.690) that copies nothing and never recurses on its input.
 //!
-//! It bears three things that DER forbids and that certificates of endorsement keys contain: TRUE
+//! It accepts three things that DER forbids and that EK certificates contain: TRUE
 //! written as 01, bit strings with trailing zero bits, and padded or negative INTEGERs where the
-//! caller asks for raw ones. Order within SET OF, and values equal to their DEFAULT, are the
-//! caller's matter. Everything else is as DER wants it: definite and shortest lengths, low tags.
+//! caller asks for raw ones. Order within SET OF, and values equal to their DEFAULT, are
+//! checked by the caller. Everything else is as DER requires: definite and shortest lengths, low tags.
 
 use std::fmt;
 
@@ -40,7 +40,7 @@ pub(crate) mod tag {
     }
 }
 
-/// Bytes that are not the DER they should be: the part, its offset in the input, the fault.
+/// Malformed DER: the part, its offset in the input, and the fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DerError {
     what: &'static str,

@@ -1,4 +1,4 @@
-//! What is computed for a host that has proven nothing: bounded, and not computed twice.
+//! Limits on what is computed for an unproven host.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -41,7 +41,7 @@ fn challenge_cost(ek: &EkPublicKey) -> u32 {
     }
 }
 
-/// What may still be computed for one unproven host, whatever it claims, and however often.
+/// The computations that one unproven host may still cause, over all its claims.
 ///
 /// The most costly steps are an ECDSA signature check on P-384 or P-521, and a challenge for an EK on
 /// these: 1.5 to 2.5 ms each. When such a check fails, nothing else is computed. Every claim with the

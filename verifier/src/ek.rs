@@ -22,7 +22,7 @@ impl EkCertificate {
         Self::parse_under(der, Exponents::default())
     }
 
-    /// The same, with a say about the public exponent.
+    /// The same, with a policy for the public exponent.
     pub fn parse_under(der: &[u8], exponents: Exponents) -> Result<Self, CertificateError> {
         let (certificate, spki) = Certificate::read(der)?;
         let key = EkPublicKey::read(&spki, exponents)?;

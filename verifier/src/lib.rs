@@ -1,18 +1,16 @@
 //! Appraises the evidence of a TPM 2.0: bytes, time and policy in, verdict out.
 //!
-//! Nothing here does I/O, waits, or reads a clock. Every byte that comes in is taken to be hostile:
-//! it is bounded, then parsed, then believed; what is refused is refused with an error that names
-//! the part and its offset, and that falls into one [`Fault`] class.
+//! Nothing here does I/O, waits, or reads a clock. All input is treated as hostile: it is bounded, then parsed, then used. An
+//! error names the part and its offset, and has a [`Fault`] class.
 //!
-//! - [`EkCertificate`] and [`EkPublicKey`]: who the TPM says that it is. Certificates of
-//!   endorsement keys are burned in for the life of a chip and many are not quite DER; the reader
-//!   here bears the defects that are known to be in the field, and no others.
-//! - [`CaCertificate`], [`pem`] and [`chain`]: whether a trusted CA vouches for it.
-//! - [`JoinKey`]: whether the key that it wants certified is one that never leaves a TPM.
+//! - [`EkCertificate`] and [`EkPublicKey`]: the identity that the TPM claims. EK certificates are never renewed, and many are not
+//!   valid DER; the reader accepts the known defects of existing TPMs, and no others.
+//! - [`CaCertificate`], [`pem`] and [`chain`]: whether a trusted CA has issued the EK certificate.
+//! - [`JoinKey`]: whether the key to certify never leaves a TPM.
 //! - [`Challenge`]: what only the TPM with both keys can answer.
-//! - [`AttestationKey`]: whether a TPM's word is one: quotes, certified keys and their creation.
-//! - [`event_log`]: what a machine booted, as far as its PCRs vouch for it.
-//! - [`appraise`]: all of it for one join.
+//! - [`AttestationKey`]: verifies a TPM's statements: quotes, certified keys and their creation.
+//! - [`event_log`]: what a machine booted, as far as its PCRs prove it.
+//! - [`appraise`]: the whole appraisal of a join.
 
 // Tests may count and index as they please: a panic is how they fail.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]

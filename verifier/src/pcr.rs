@@ -51,7 +51,7 @@ impl fmt::Debug for PcrValues {
     }
 }
 
-/// Values of PCRs that a quote vouches for: all that it selected, and no others.
+/// PCR values that a quote proves: exactly those that it selected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuotedPcrs(pub(crate) PcrValues);
 

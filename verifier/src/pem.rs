@@ -27,26 +27,25 @@ pub fn certificates(text: &str) -> Result<Vec<Vec<u8>>, PemError> {
     blocks(text)?.into_iter().map(|block| block.der).collect()
 }
 
-/// What a vendor's bundle holds: the certification authorities that can be read, and those that
-/// cannot, which say nothing about the others.
+/// The content of a vendor's bundle: the CA certificates that can be read, and errors for the others.
 #[derive(Clone, Debug)]
 pub struct Bundle {
     /// In their order.
-    pub authorities: Vec<CaCertificate>,
+    pub cas: Vec<CaCertificate>,
     /// In their order.
     pub unreadable: Vec<PemError>,
 }
 
 impl Bundle {
-    /// Reads the certification authorities in a PEM text.
+    /// Reads the CA certificates in a PEM text.
     ///
     /// # Errors
     /// The text is not a row of CERTIFICATE blocks.
     pub fn read(text: &str) -> Result<Self, PemError> {
-        let mut bundle = Self { authorities: Vec::new(), unreadable: Vec::new() };
+        let mut bundle = Self { cas: Vec::new(), unreadable: Vec::new() };
         for block in blocks(text)? {
-            match block.authority() {
-                Ok(authority) => bundle.authorities.push(authority),
+            match block.ca() {
+                Ok(ca) => bundle.cas.push(ca),
                 Err(error) => bundle.unreadable.push(error),
             }
         }
@@ -55,10 +54,9 @@ impl Bundle {
 }
 
 impl CaCertificate {
-    /// All certification authorities in a PEM text, as the entries of `ekcert_allowed_cas` are; at
-    /// least one, and each of them sound.
+    /// Reads all CA certificates in a PEM text, such as an entry of `ekcert_allowed_cas`: at least one, and no malformed one.
     pub fn from_pem(text: &str) -> Result<Vec<Self>, PemError> {
-        blocks(text)?.into_iter().map(Block::authority).collect()
+        blocks(text)?.into_iter().map(Block::ca).collect()
     }
 }
 
@@ -69,7 +67,7 @@ struct Block {
 }
 
 impl Block {
-    fn authority(self) -> Result<CaCertificate, PemError> {
+    fn ca(self) -> Result<CaCertificate, PemError> {
         let der = self.der?;
         CaCertificate::parse(&der).map_err(|error| PemError {
             subject: x509::subject_text(&der),

@@ -1,5 +1,4 @@
-//! Signatures on certificates: RFC 8017 §8.2 and FIPS 186-5 §6. Whatever does not end in a
-//! signature that was checked ends in an error.
+//! Verifies signatures on certificates: RFC 8017 §8.2 and FIPS 186-5 §6.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Text from elsewhere, made harmless for a terminal and a log.
+//! Escapes text from untrusted sources for terminals and logs.
 //!
 //! A control character moves the cursor or begins a line; a format character, such as those that turn
 //! the direction of writing or have no width, shows a reader something else than what is there.

@@ -1,4 +1,4 @@
-//! What an EK certificate says of its TPM.
+//! The description of a TPM in its EK certificate.
 
 use std::fmt;
 

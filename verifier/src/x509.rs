@@ -1,4 +1,4 @@
-//! What is common to all certificates. RFC 5280 §4.1.
+//! The parts that all certificates have. RFC 5280 §4.1.
 
 use base16ct::lower::encode_string as hex;
 
@@ -12,8 +12,7 @@ use crate::time::UnixTime;
 /// RFC 5280 §4.1.2.2 allows 20 bytes; some pad.
 const MAX_SERIAL: usize = 64;
 
-/// A certificate that is well formed, of version 3, and of whose critical extensions none is
-/// unknown.
+/// A well-formed certificate of version 3 without unknown critical extensions.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificate {
     pub(crate) der: Vec<u8>,

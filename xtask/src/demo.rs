@@ -229,7 +229,7 @@ fn bot() -> String {
     format!("kind: bot\nversion: v1\nmetadata:\n  name: {BOT}\nspec:\n  roles: []\n")
 }
 
-/// A token that admits the TPM of this rule, and asks for its EK certificate where a CA is given.
+/// A token that allows the TPM of this rule, and asks for its EK certificate where a CA is given.
 pub(crate) fn token(rule: &str, cas: &[String]) -> Result<String> {
     let mut text = format!(
         "kind: token\nversion: v2\nmetadata:\n  name: {TOKEN}\nspec:\n  roles: [Bot]\n  \

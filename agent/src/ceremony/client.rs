@@ -39,7 +39,7 @@ const MAX_CONNECTION_IDLE: Duration = Duration::from_secs(5);
 /// The addresses of the authority, and the CAs that authenticate it.
 #[derive(Clone, Debug)]
 pub struct Client {
-    authorities: Vec<String>,
+    addresses: Vec<String>,
     trust: ServerTrust,
     pins: Vec<CaPin>,
     history: Arc<History>,
@@ -60,9 +60,9 @@ impl Client {
     ///
     /// # Errors
     /// The CA file cannot be read, or has no certificate.
-    pub fn new(authorities: Vec<String>, trust: &Trust) -> Result<Self, Failure> {
+    pub fn new(addresses: Vec<String>, trust: &Trust) -> Result<Self, Failure> {
         let (trust, pins) = trust.read()?;
-        Ok(Self { authorities, trust, pins, history: Arc::default() })
+        Ok(Self { addresses, trust, pins, history: Arc::default() })
     }
 
     /// The pins of the CAs that are trusted.
@@ -77,7 +77,7 @@ impl Client {
     /// # Errors
     /// Those of the TPM, the network and the authority.
     pub async fn join(&self, tpm: &TpmThread, wanted: Wanted) -> Result<Identity, Failure> {
-        let mut others = self.authorities.len();
+        let mut others = self.addresses.len();
         loop {
             // No TPM command is sent before the authority is reached.
             let connected = self.connect(&self.trust, None).await?;
@@ -198,9 +198,9 @@ impl Client {
         let config = tls::client_config(trust, identity).map_err(Failure::bug)?;
         let first = self.history.first.load(Ordering::Relaxed);
         let mut telling: Option<Unopened> = None;
-        for offset in 0..self.authorities.len() {
-            let index = (first + offset) % self.authorities.len();
-            let Some(address) = self.authorities.get(index) else { continue };
+        for offset in 0..self.addresses.len() {
+            let index = (first + offset) % self.addresses.len();
+            let Some(address) = self.addresses.get(index) else { continue };
             match Connection::open(address, Arc::clone(&config)).await {
                 Ok(connection) => {
                     self.history.first.store(index, Ordering::Relaxed);
@@ -219,7 +219,7 @@ impl Client {
     fn avoids(&self, failure: &Failure) -> bool {
         let is_unavailable = failure.exit == Exit::Unavailable;
         if is_unavailable {
-            let next = |first: usize| first.checked_add(1)?.checked_rem(self.authorities.len());
+            let next = |first: usize| first.checked_add(1)?.checked_rem(self.addresses.len());
             let _ = self.history.first.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
         }
         is_unavailable

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use host::account::{AccountName, UnitName};
-use host::place::Writing;
+use host::install_file::Writing;
 use tpm2::transport::Tcti;
 
 use crate::config::{self, ConfigFile};

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use host::exit::{Exit, Failure};
+use host::install_file;
 use host::output::note;
-use host::place;
 
 use crate::cli::install::{Install, Systemd, Udev};
 use crate::config::{ConfigFile, Overrides};
@@ -43,7 +43,7 @@ fn systemd(arguments: Systemd) -> Result<(), Failure> {
         .render()
         .map_err(|error| Failure::new(Exit::Usage, error.to_string(), "give an absolute path"))?;
     let path = arguments.systemd_directory.join(format!("{}.service", unit.name));
-    place::install(&path, &text, arguments.writing)?;
+    install_file::install(&path, &text, arguments.writing)?;
     for missing in missing(&unit) {
         note(&missing);
     }
@@ -100,7 +100,7 @@ fn udev_rule(arguments: &Udev) -> Result<(), Failure> {
         note(&format!("{other} already gives the TPM to a group"));
     }
     let path = arguments.udev_directory.join(udev::FILE);
-    place::install(&path, &udev::rule(&arguments.group), arguments.writing)?;
+    install_file::install(&path, &udev::rule(&arguments.group), arguments.writing)?;
     if let Some(missing) = arguments.group.missing_group() {
         note(&missing);
     }

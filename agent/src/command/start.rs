@@ -47,7 +47,7 @@ fn load(
 fn say(log: Log, findings: &Findings) {
     for finding in findings.iter() {
         let Finding { severity, message, advice, .. } = finding;
-        let place = findings.place(finding);
+        let place = findings.position(finding);
         let advice = advice.as_deref().unwrap_or_default();
         let fields: [(&str, &dyn std::fmt::Display); 2] = [("at", &place), ("advice", &advice)];
         match severity {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use host::config::finding::{Findings, Place, Source};
+use host::config::finding::{ByteRange, Findings, Source};
 use host::config::section::{Given, Keys, Section, parse as parse_node};
 use host::config::tree::{self, Node, Value};
 use host::go_duration;
@@ -13,9 +13,9 @@ use tls::CaPin;
 use tpm2::transport::Tcti;
 
 use super::address::{Address, listener};
+use super::destination::{self, path, relative};
 use super::files::{self, NamedFile};
 use super::overrides::{Overrides, token};
-use super::place::{self, path, relative};
 use super::service;
 use super::settings::{
     Acls, DEFAULT_STORAGE, DEFAULT_TTL, Directory, Lifetime, Renewal, Settings, Storage, Symlinks,
@@ -177,13 +177,13 @@ fn settings(root: &Node, overrides: &Overrides, source: &Source<'_>) -> Option<S
 }
 
 fn version(top: &Section<'_>, source: &Source<'_>) {
-    if let Given::Here(version, place) = top.text("version") {
+    if let Given::Here(version, range) = top.text("version") {
         let advice = match version.as_str() {
             "v2" => return,
             "v1" => "rewrite it as version v2: `destinations` is now `services`",
             _ => "write `version: v2`",
         };
-        source.error(place.as_ref(), format!("version {version} is not supported"), advice);
+        source.error(range.as_ref(), format!("version {version} is not supported"), advice);
     }
 }
 
@@ -197,13 +197,13 @@ fn refused_switches(top: &Section<'_>, source: &Source<'_>) {
         ("fips", "remove it: this agent's cryptography is not validated to FIPS 140"),
         ("scoped", "remove it: the authority has no scopes"),
     ] {
-        if let Given::Here(true, place) = top.switch(key) {
-            source.error(place.as_ref(), format!("`{key}` is not supported here"), why);
+        if let Given::Here(true, range) = top.switch(key) {
+            source.error(range.as_ref(), format!("`{key}` is not supported here"), why);
         }
     }
-    if let Given::Here(_, Some(place)) = top.parse("leeway", go_duration::parse) {
+    if let Given::Here(_, Some(range)) = top.parse("leeway", go_duration::parse) {
         let advice = "remove it: it is for tunnels, which are not supported";
-        source.warn(Some(&place), "`leeway` has no effect", advice);
+        source.warn(Some(&range), "`leeway` has no effect", advice);
     }
 }
 
@@ -216,9 +216,9 @@ fn authorities(
     let proxy = top.node("proxy_server").map(|node| addresses(node, "proxy_server", source));
     let auth = top.node("auth_server").map(|node| addresses(node, "auth_server", source));
     if proxy.is_some() && auth.is_some() {
-        let place = later(top.key("proxy_server"), top.key("auth_server"));
+        let range = later(top.key("proxy_server"), top.key("auth_server"));
         let message = "both `auth_server` and `proxy_server` are set";
-        source.error(place, message, "keep one of them: both are the authority's address");
+        source.error(range, message, "keep one of them: both are the authority's address");
     }
     let given = [&overrides.auth_server, &overrides.proxy_server];
     if let Some(given) = given.into_iter().find(|addresses| !addresses.is_empty()) {
@@ -239,7 +239,7 @@ fn addresses(node: &Node, key: &str, source: &Source<'_>) -> Option<Vec<Address>
         _ => std::slice::from_ref(node),
     };
     if nodes.is_empty() {
-        source.error(Some(&node.place), format!("`{key}` is an empty list"), "write HOST:PORT");
+        source.error(Some(&node.range), format!("`{key}` is an empty list"), "write HOST:PORT");
     }
     let read = |text: &str| text.split(',').map(Address::of_list).collect();
     let each: Vec<Option<Vec<Address>>> = nodes
@@ -261,28 +261,28 @@ fn onboarding(
     let empty = Node::default();
     let node = top.node("onboarding").unwrap_or(&empty);
     let section = Section::open(node, &ONBOARDING, source)?;
-    let place = top.key("onboarding");
-    if let Given::Here(method, place) = section.text("join_method")
+    let range = top.key("onboarding");
+    if let Given::Here(method, range) = section.text("join_method")
         && method != "tpm"
     {
         let message = format!("join method {method} is not supported");
-        source.error(place.as_ref(), message, "write `join_method: tpm`");
+        source.error(range.as_ref(), message, "write `join_method: tpm`");
     }
     let token = section.parse("token", token).or_rather(overrides.token.clone());
     if token.is_absent() && !section.meant("token") {
         let advice = "write its name as `token` in `onboarding`, or give --token";
-        source.error(place, "the join token is missing", advice);
+        source.error(range, "the join token is missing", advice);
     }
-    if let Given::Here(Token::Value(name), Some(place)) = &token
+    if let Given::Here(Token::Value(name), Some(range)) = &token
         && name.contains('/')
     {
         let message = "the token's name contains a slash";
-        source.warn(Some(place), message, "write an absolute path to read the token from a file");
+        source.warn(Some(range), message, "write an absolute path to read the token from a file");
     }
     let trust = trust(&section, overrides, source);
     if trust.is_absent() && !section.meant("ca_pins") && !section.meant("ca_path") {
         let advice = "write `ca_pins: [\"sha256:...\"]` in `onboarding` (`authority status` shows the pin), or give --ca-pin";
-        source.error(place, "no CA of the authority is configured", advice);
+        source.error(range, "no CA of the authority is configured", advice);
     }
     Some((trust.value()?, token.value()?))
 }
@@ -290,12 +290,12 @@ fn onboarding(
 fn trust(section: &Section<'_>, overrides: &Overrides, source: &Source<'_>) -> Given<Trust> {
     let pins = pins(section, source);
     let file = section.parse("ca_path", path);
-    if let Given::Here(path, Some(place)) = &file {
-        relative(path, place, source);
+    if let Given::Here(path, Some(range)) = &file {
+        relative(path, range, source);
     }
     if !pins.is_absent() && !file.is_absent() {
-        let place = later(section.key("ca_path"), section.key("ca_pins"));
-        source.error(place, "both `ca_pins` and `ca_path` are set", "keep one of them");
+        let range = later(section.key("ca_path"), section.key("ca_pins"));
+        source.error(range, "both `ca_pins` and `ca_path` are set", "keep one of them");
     }
     if !overrides.ca_pin.is_empty() {
         return Given::Here(Trust::Pins(overrides.ca_pin.clone()), None);
@@ -322,12 +322,12 @@ fn pins(section: &Section<'_>, source: &Source<'_>) -> Given<Vec<CaPin>> {
 }
 
 /// Of two that exclude each other, the second is the one too many.
-fn later<'p>(left: Option<&'p Place>, right: Option<&'p Place>) -> Option<&'p Place> {
-    left.into_iter().chain(right).max_by_key(|place| place.start)
+fn later<'p>(left: Option<&'p ByteRange>, right: Option<&'p ByteRange>) -> Option<&'p ByteRange> {
+    left.into_iter().chain(right).max_by_key(|range| range.start)
 }
 
 fn storage(top: &Section<'_>, overrides: &Overrides, source: &Source<'_>) -> Option<Storage> {
-    let stated = top.node("storage").map(|node| place::storage(node, source));
+    let stated = top.node("storage").map(|node| destination::storage(node, source));
     overrides.storage.clone().or_else(|| {
         stated.unwrap_or_else(|| {
             Some(Storage::Directory(Directory {
@@ -355,15 +355,15 @@ fn lifetime(
     let old = top.parse("certificate_ttl", go_duration::parse);
     let new = top.parse("credential_ttl", go_duration::parse);
     if !old.is_absent() {
-        let place = top.key("certificate_ttl");
+        let range = top.key("certificate_ttl");
         match new.is_absent() {
             true => source.warn(
-                place,
+                range,
                 "`certificate_ttl` is the old name of `credential_ttl`",
                 "write `credential_ttl`",
             ),
             false => source.error(
-                place,
+                range,
                 "`certificate_ttl` and `credential_ttl` are the same",
                 "keep `credential_ttl`",
             ),
@@ -372,7 +372,7 @@ fn lifetime(
     let ttl = new.or(old).or_rather(overrides.credential_ttl);
     let interval =
         top.parse("renewal_interval", go_duration::parse).or_rather(overrides.renewal_interval);
-    let place = ttl.place().or(interval.place()).cloned();
+    let range = ttl.range().or(interval.range()).cloned();
     let or_default = |given: Given<Duration>| match given {
         Given::Absent => Some(DEFAULT_TTL),
         given => given.value(),
@@ -384,7 +384,7 @@ fn lifetime(
         given => Renewal::Every(given.value()?),
     };
     let lifetime = Lifetime { ttl: or_default(ttl)?, renewal };
-    lifetime.check(place.as_ref(), source);
+    lifetime.check(range.as_ref(), source);
     Some(lifetime)
 }
 
@@ -396,8 +396,8 @@ fn services(
 ) -> Option<Vec<service::Draft>> {
     let (services, outputs) = (top.list("services"), top.list("outputs"));
     if outputs.is_some_and(|outputs| !outputs.is_empty()) {
-        let place = top.key("outputs");
-        source.warn(place, "`outputs` is the old name of `services`", "write `services`");
+        let range = top.key("outputs");
+        source.warn(range, "`outputs` is the old name of `services`", "write `services`");
     }
     let plain = overrides
         .services
@@ -415,8 +415,8 @@ fn tpm(top: &Section<'_>, overrides: &Overrides, source: &Source<'_>) -> Option<
     let section = Section::open(top.node("tpm").unwrap_or(&empty), &TPM, source)?;
     let file = |key: &str, other: &Option<PathBuf>| {
         let file = section.parse(key, path);
-        if let Given::Here(path, Some(place)) = &file {
-            relative(path, place, source);
+        if let Given::Here(path, Some(range)) = &file {
+            relative(path, range, source);
         }
         match file.or_rather(other.clone()) {
             Given::Wrong => None,

@@ -41,13 +41,13 @@ enum Content {
 /// The files that these settings name.
 pub(super) fn named(root: &Node, settings: &Settings, source: &Source<'_>) -> Vec<NamedFile> {
     let file = |section: &str, key: &str, path: &Path, content: Content| {
-        // What the command line says instead has no place in the file.
+        // A value of the command line has no range in the file.
         let node = entry(root, section).and_then(|section| entry(section, key));
         let node = node.filter(|node| match &node.value {
             Value::Scalar { text, .. } => Path::new(text) == path,
             _ => false,
         });
-        let location = node.map(|node| source.location(&node.place));
+        let location = node.map(|node| source.location(&node.range));
         NamedFile { path: path.to_owned(), content, location }
     };
     let mut files = Vec::new();

@@ -5,6 +5,7 @@
 //! the way back.
 
 mod address;
+mod destination;
 mod directories;
 mod document;
 mod elf;
@@ -12,7 +13,6 @@ mod files;
 pub(crate) mod hooks;
 mod load;
 mod overrides;
-mod place;
 mod reference;
 mod reload;
 mod service;

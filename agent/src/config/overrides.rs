@@ -13,7 +13,7 @@ use tpm2::transport::Tcti;
 
 use super::address::{Address, listener};
 use super::settings::{Acls, Directory, ServiceKind, Storage, Symlinks, Token};
-use super::{place, service};
+use super::{destination, service};
 use crate::tpm::inventory::EkChoice;
 use crate::tpm::passwords::PasswordFiles;
 
@@ -136,7 +136,7 @@ impl FromStr for PlainService {
         if path.is_empty() {
             return Err("the directory is missing: write TYPE=DIR".to_owned());
         }
-        Ok(Self { kind, path: place::path(path)? })
+        Ok(Self { kind, path: destination::path(path)? })
     }
 }
 

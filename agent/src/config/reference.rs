@@ -2,7 +2,7 @@
 
 use host::config::section::{KeySection, Keys};
 
-use super::{document, place, reload, service};
+use super::{destination, document, reload, service};
 
 /// All sections and keys that the agent supports.
 #[must_use]
@@ -11,11 +11,11 @@ pub fn reference() -> Vec<KeySection> {
         ("", &document::TOP),
         ("onboarding", &document::ONBOARDING),
         ("tpm", &document::TPM),
-        ("storage", &place::STORAGE),
+        ("storage", &destination::STORAGE),
         ("services[] of type identity", &service::IDENTITY),
         ("services[] of type x509", &service::X509),
-        ("services[].destination", &place::DIRECTORY),
-        ("services[].destination.readers[]", &place::READER),
+        ("services[].destination", &destination::DIRECTORY),
+        ("services[].destination.readers[]", &destination::READER),
         ("services[].reload", &reload::RELOAD),
     ];
     SECTIONS.iter().map(|(path, keys)| KeySection { path, keys: keys.known }).collect()

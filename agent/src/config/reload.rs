@@ -5,7 +5,7 @@ use host::config::section::{Given, Keys, Section, unknown};
 use host::config::tree::{Node, Value};
 use host::go_duration;
 
-use super::place::path;
+use super::destination::path;
 use super::settings::{DEFAULT_RELOAD_TIMEOUT, Reload, ReloadAction, Signal};
 
 pub(super) const RELOAD: Keys = Keys {
@@ -29,7 +29,7 @@ pub(super) fn reload(node: &Node, source: &Source<'_>) -> Option<Reload> {
     let ways = ["command", "signal", "systemd_unit"].map(|key| section.node(key).is_some());
     if ways.into_iter().filter(|way| *way).count() != 1 {
         let message = "`reload` needs one of `command`, `signal` with `pid_file`, `systemd_unit`";
-        source.error(section.place.as_ref(), message, "keep exactly one");
+        source.error(section.range.as_ref(), message, "keep exactly one");
         return None;
     }
     let timeout = section.parse("timeout", go_duration::parse);
@@ -81,7 +81,7 @@ fn command(section: &Section<'_>, source: &Source<'_>) -> Option<ReloadAction> {
         let advice =
             "write a list such as [\"systemctl\", \"reload\", \"nginx\"]; no shell runs it";
         source.error(
-            Some(&node.place),
+            Some(&node.range),
             "`command` must be a list: the program, then its arguments",
             advice,
         );
@@ -92,7 +92,7 @@ fn command(section: &Section<'_>, source: &Source<'_>) -> Option<ReloadAction> {
     match words.next().filter(|program| !program.is_empty()) {
         Some(program) => Some(ReloadAction::Command { program, arguments: words.collect() }),
         None => {
-            source.error(Some(&node.place), "`command` is empty: it needs a program", "");
+            source.error(Some(&node.range), "`command` is empty: it needs a program", "");
             None
         }
     }
@@ -102,7 +102,7 @@ fn command(section: &Section<'_>, source: &Source<'_>) -> Option<ReloadAction> {
 fn argument(node: &Node, source: &Source<'_>) -> Option<String> {
     match &node.value {
         Value::Scalar { text, .. } if text.contains('\0') => {
-            source.error(Some(&node.place), "an argument contains a NUL character", "");
+            source.error(Some(&node.range), "an argument contains a NUL character", "");
             None
         }
         Value::Scalar { text, .. } => Some(text.clone()),
@@ -110,7 +110,7 @@ fn argument(node: &Node, source: &Source<'_>) -> Option<String> {
         other => {
             let message =
                 format!("an argument of `command` must be a single value, not {}", other.what());
-            source.error(Some(&node.place), message, "");
+            source.error(Some(&node.range), message, "");
             None
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use host::config::finding::{Place, Source};
+use host::config::finding::{ByteRange, Source};
 use host::config::section::{Given, Keys, Section, parse, unknown};
 use host::config::tree::{Node, Value};
 use host::go_duration;
@@ -14,7 +14,7 @@ use super::settings::{
     Acls, Destination, Directory, Lifetime, Reload, Renewal, Service, ServiceKind, ServiceName,
     SshConfig, Storage, Symlinks, X509Files,
 };
-use super::{place, reload};
+use super::{destination, reload};
 
 const NEEDS_PROXY: &str = "it needs a Teleport proxy, which this authority does not have";
 const NOT_SERVED: &str = "this agent supports `identity` and `x509`";
@@ -104,7 +104,7 @@ pub(super) const X509: Keys = Keys {
 pub(super) struct Draft {
     name: Given<ServiceName>,
     what: &'static str,
-    place: Option<Place>,
+    range: Option<ByteRange>,
     kind: ServiceKind,
     destination: Destination,
     lifetime: Option<Lifetime>,
@@ -118,7 +118,7 @@ impl Draft {
         Self {
             name: Given::Absent,
             what: kind.name(),
-            place: None,
+            range: None,
             kind,
             destination: Destination::Directory { directory, readers: Vec::new() },
             lifetime: None,
@@ -133,7 +133,7 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Draft> {
     let Value::Mapping(entries) = &node.value else {
         Section::open(node, &PEEK, source)?;
         source.error(
-            Some(&node.place),
+            Some(&node.range),
             "the service has no `type`",
             "set `type` to identity or x509",
         );
@@ -141,7 +141,7 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Draft> {
     };
     let Some(stated) = entries.iter().find(|entry| entry.key == "type") else {
         source.error(
-            Some(&node.place),
+            Some(&node.range),
             "the service has no `type`",
             "set `type` to identity or x509",
         );
@@ -170,11 +170,11 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Draft> {
         }
     });
     let destination = match section.node("destination") {
-        Some(node) => place::destination(node, source),
+        Some(node) => destination::destination(node, source),
         None if section.meant("destination") => None,
         None => {
             let advice = "add `destination: DIR`";
-            source.error(Some(&node.place), "the service has no destination", advice);
+            source.error(Some(&node.range), "the service has no destination", advice);
             None
         }
     };
@@ -183,7 +183,7 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Draft> {
     Some(Draft {
         name,
         what: kind?.name(),
-        place: Some(stated.place.clone()),
+        range: Some(stated.range.clone()),
         kind: kind?,
         destination: destination?,
         lifetime: lifetime?,
@@ -202,10 +202,10 @@ pub(super) fn unknown_type(text: &str) -> String {
 }
 
 fn identity(section: &Section<'_>, source: &Source<'_>) -> Option<ServiceKind> {
-    if let Given::Here(true, place) = section.switch("allow_reissue") {
+    if let Given::Here(true, range) = section.switch("allow_reissue") {
         let advice =
             "remove it: the authority does not exchange a service's certificate for others";
-        source.error(place.as_ref(), "`allow_reissue` is not supported here", advice);
+        source.error(range.as_ref(), "`allow_reissue` is not supported here", advice);
     }
     let words = [("on", SshConfig::On), ("off", SshConfig::Off)];
     match section.word("ssh_config", &words) {
@@ -228,15 +228,15 @@ fn lifetime(section: &Section<'_>, source: &Source<'_>) -> Option<Option<Lifetim
     let interval = section.parse("renewal_interval", go_duration::parse);
     match (ttl, interval) {
         (Given::Absent, Given::Absent) => Some(None),
-        (Given::Here(ttl, place), Given::Here(interval, _)) => {
+        (Given::Here(ttl, range), Given::Here(interval, _)) => {
             let lifetime = Lifetime { ttl, renewal: Renewal::Every(interval) };
-            lifetime.check(place.as_ref(), source);
+            lifetime.check(range.as_ref(), source);
             Some(Some(lifetime))
         }
         (Given::Absent, _) | (_, Given::Absent) => {
-            let place = section.key("credential_ttl").or_else(|| section.key("renewal_interval"));
+            let range = section.key("credential_ttl").or_else(|| section.key("renewal_interval"));
             let message = "`credential_ttl` and `renewal_interval` must be set together";
-            source.error(place, message, "set both or neither for a service");
+            source.error(range, message, "set both or neither for a service");
             None
         }
         _ => None,
@@ -251,11 +251,11 @@ impl Lifetime {
     const MIN_INTERVAL: Duration = Duration::from_secs(10);
 
     /// Reports errors and warnings.
-    pub(super) fn check(&self, place: Option<&Place>, source: &Source<'_>) {
+    pub(super) fn check(&self, range: Option<&ByteRange>, source: &Source<'_>) {
         let ttl = go_duration::text(self.ttl);
         if self.ttl < Self::MIN {
             source.error(
-                place,
+                range,
                 format!("a lifetime of {ttl} is too short"),
                 "use a value such as 1h",
             );
@@ -264,7 +264,7 @@ impl Lifetime {
             let message = format!(
                 "a lifetime of {ttl} exceeds 24h, the most that authorities grant by default"
             );
-            source.warn(place, message, "shorten it, or expect the authority to do so");
+            source.warn(range, message, "shorten it, or expect the authority to do so");
         }
         match self.renewal {
             Renewal::Every(interval) if interval < Self::MIN_INTERVAL => {
@@ -273,14 +273,14 @@ impl Lifetime {
                     go_duration::text(interval),
                     go_duration::text(Self::MIN_INTERVAL)
                 );
-                source.error(place, message, "use a longer interval, e.g. 20m");
+                source.error(range, message, "use a longer interval, e.g. 20m");
             }
             Renewal::Every(interval) if interval >= self.ttl => {
                 let interval = go_duration::text(interval);
                 let message = format!(
                     "certificates with a lifetime of {ttl} expire before the renewal after {interval}"
                 );
-                source.warn(place, message, "set `renewal_interval` to half of `credential_ttl`");
+                source.warn(range, message, "set `renewal_interval` to half of `credential_ttl`");
             }
             _ => {}
         }
@@ -294,9 +294,9 @@ pub(super) fn complete(
     storage: &Storage,
     source: &Source<'_>,
 ) -> Option<Vec<Service>> {
-    let mut names: HashMap<ServiceName, Option<Place>> = HashMap::new();
-    let at = |place: &Option<Place>| match place {
-        Some(place) => format!("the service in line {}", source.line(place)),
+    let mut names: HashMap<ServiceName, Option<ByteRange>> = HashMap::new();
+    let at = |range: &Option<ByteRange>| match range {
+        Some(range) => format!("the service in line {}", source.line(range)),
         None => "a service of the command line".to_owned(),
     };
     let mut directories = Directories::default();
@@ -305,21 +305,21 @@ pub(super) fn complete(
     }
     let mut services = Vec::with_capacity(drafts.len());
     for (index, draft) in drafts.into_iter().enumerate() {
-        let place = draft.name.place().or(draft.place.as_ref()).cloned();
+        let range = draft.name.range().or(draft.range.as_ref()).cloned();
         let default = || format!("{}-output-{}", draft.what, index + 1).parse().ok();
         let name = match draft.name {
             Given::Absent => default()?,
             given => given.value()?,
         };
-        if let Some(other) = names.insert(name.clone(), place.clone()) {
+        if let Some(other) = names.insert(name.clone(), range.clone()) {
             let message = format!("{} already has the name {name}", at(&other));
-            source.error(place.as_ref(), message, "give each service a unique `name`");
+            source.error(range.as_ref(), message, "give each service a unique `name`");
         }
         if let Destination::Directory { directory, .. } = &draft.destination {
-            let whose = format!("{} writes its files", at(&draft.place));
+            let whose = format!("{} writes its files", at(&draft.range));
             if let Some(message) = directories.claim(&directory.path, &whose) {
                 let advice = "give each service its own directory";
-                source.error(draft.place.as_ref(), message, advice);
+                source.error(draft.range.as_ref(), message, advice);
             }
         }
         let (kind, destination, reload) = (draft.kind, draft.destination, draft.reload);

@@ -12,7 +12,7 @@ use crate::tpm::inventory::{key_octets, mismatch, resident_key};
 use crate::tpm::passwords::Passwords;
 
 /// What was found: a line for each key, and the hashes of those that are good.
-pub(super) type Found = (Vec<Check>, Vec<String>);
+pub(super) type EkFindings = (Vec<Check>, Vec<String>);
 
 /// Looks at every kind of key that has a certificate; without any, at the one that a join would use. A key that is not
 /// persistent is made, which some chips take half a minute for, and removed again.
@@ -20,7 +20,7 @@ pub(super) fn examine<T: Transport>(
     tpm: &mut Tpm<T>,
     passwords: &Passwords,
     wall: i64,
-) -> Result<Found, Failure> {
+) -> Result<EkFindings, Failure> {
     let kinds = endorsement::certified(tpm).map_err(failure::command)?;
     let (mut checks, mut hashes) = (Vec::new(), Vec::new());
     for kind in &kinds {

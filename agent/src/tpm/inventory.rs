@@ -107,7 +107,7 @@ impl std::error::Error for UnknownEk {}
 
 /// An endorsement key as it was found: its kind and, if the TPM has one, its certificate.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct FoundEk {
     /// The kind.
     pub kind: &'static EkKind,
     /// The certificate.
@@ -122,23 +122,23 @@ pub fn choose<T: Transport>(
     tpm: &mut Tpm<T>,
     choice: EkChoice,
     passwords: &Passwords,
-) -> Result<Found, Failure> {
+) -> Result<FoundEk, Failure> {
     let first = match choice {
         EkChoice::Kind(kind) => {
             let certificate = ek_certificate::read(tpm, kind, passwords)?.certificate()?;
-            return Ok(Found { kind, certificate });
+            return Ok(FoundEk { kind, certificate });
         }
         EkChoice::Auto => DEFAULT_KIND,
     };
     if let Stored::Certificate(certificate) = ek_certificate::read(tpm, first, passwords)? {
-        return Ok(Found { kind: first, certificate: Some(*certificate) });
+        return Ok(FoundEk { kind: first, certificate: Some(*certificate) });
     }
     for kind in endorsement::certified(tpm).map_err(failure::command)? {
         if let Stored::Certificate(certificate) = ek_certificate::read(tpm, kind, passwords)? {
-            return Ok(Found { kind, certificate: Some(*certificate) });
+            return Ok(FoundEk { kind, certificate: Some(*certificate) });
         }
     }
-    Ok(Found { kind: first, certificate: None })
+    Ok(FoundEk { kind: first, certificate: None })
 }
 
 /// The certificates of CAs that the TPM holds, and what is to be said of what else is there.
@@ -234,7 +234,7 @@ pub struct CertificateReport {
 /// The TPM's, or the certificate is not of the key.
 pub fn report<T: Transport>(
     tpm: &mut Tpm<T>,
-    found: &Found,
+    found: &FoundEk,
     passwords: &Passwords,
 ) -> Result<EkReport, Failure> {
     let kind = found.kind;
@@ -296,12 +296,12 @@ pub fn report_all<T: Transport>(
     let mut reports = Vec::new();
     for kind in endorsement::certified(tpm).map_err(failure::command)? {
         if let Stored::Certificate(certificate) = ek_certificate::read(tpm, kind, passwords)? {
-            let found = Found { kind, certificate: Some(*certificate) };
+            let found = FoundEk { kind, certificate: Some(*certificate) };
             reports.push(report(tpm, &found, passwords)?);
         }
     }
     if reports.is_empty() {
-        let found = Found { kind: DEFAULT_KIND, certificate: None };
+        let found = FoundEk { kind: DEFAULT_KIND, certificate: None };
         reports.push(report(tpm, &found, passwords)?);
     }
     Ok(reports)

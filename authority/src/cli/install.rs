@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use host::account::{AccountName, UnitName};
-use host::place::Writing;
+use host::install_file::Writing;
 
 use crate::config::Start;
 

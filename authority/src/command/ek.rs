@@ -22,11 +22,11 @@ pub(super) fn check(check: &EkCheck) -> Result<(), Failure> {
     let ek = endorsement_certificate(&check.certificate)?;
     let mut anchors = Vec::new();
     for file in &check.cas {
-        anchors.extend(authorities(file)?);
+        anchors.extend(cas(file)?);
     }
     let mut between = Vec::new();
     for file in &check.chain {
-        between.extend(authorities(file)?);
+        between.extend(cas(file)?);
     }
     let at = UnixTime::from_seconds(Clock::system().now().unix_timestamp());
     let without_purpose = match check.ek_without_purpose {
@@ -83,7 +83,7 @@ fn endorsement_certificate(file: &Path) -> Result<EkCertificate, Failure> {
 }
 
 /// The CAs in a file. Malformed ones in a bundle cause a warning; the others are used.
-fn authorities(file: &Path) -> Result<Vec<CaCertificate>, Failure> {
+fn cas(file: &Path) -> Result<Vec<CaCertificate>, Failure> {
     let content = content(file)?;
     let wrong = |cause: &dyn Display| {
         let advice = "give CA certificates, as published by the TPM's vendor";
@@ -92,14 +92,14 @@ fn authorities(file: &Path) -> Result<Vec<CaCertificate>, Failure> {
     let Some(text) = text(&content) else {
         return Ok(vec![CaCertificate::parse(&content).map_err(|cause| wrong(&cause))?]);
     };
-    let Bundle { authorities, unreadable } = Bundle::read(text).map_err(|cause| wrong(&cause))?;
-    if let ([], [first, ..]) = (&authorities[..], &unreadable[..]) {
+    let Bundle { cas, unreadable } = Bundle::read(text).map_err(|cause| wrong(&cause))?;
+    if let ([], [first, ..]) = (&cas[..], &unreadable[..]) {
         return Err(wrong(first));
     }
     for cause in unreadable {
         warn(&format!("{}: {cause}; the rest is used", file.display()));
     }
-    Ok(authorities)
+    Ok(cas)
 }
 
 /// The content as PEM, if it is; DER begins with an octet that no such text begins with.

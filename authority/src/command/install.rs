@@ -1,8 +1,8 @@
 //! authority install
 
 use host::exit::{Exit, Failure};
+use host::install_file;
 use host::output::note;
-use host::place;
 
 use crate::cli::install::Install;
 use crate::config::Settings;
@@ -46,7 +46,7 @@ pub(super) fn install(Install::Systemd(systemd): Install) -> Result<(), Failure>
         .render()
         .map_err(|error| Failure::new(Exit::Usage, error.to_string(), "give an absolute path"))?;
     let path = systemd.systemd_directory.join(format!("{}.service", unit.name));
-    place::install(&path, &text, systemd.writing)?;
+    install_file::install(&path, &text, systemd.writing)?;
     let Unit { user, group, .. } = &unit;
     for missing in [group.missing_group(), user.missing_user(group)].into_iter().flatten() {
         note(&missing);

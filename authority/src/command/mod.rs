@@ -68,7 +68,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
 fn log_findings(findings: &Findings) {
     for finding in findings.iter() {
         let advice = finding.advice.as_deref().unwrap_or_default();
-        error!(at = findings.place(finding), advice, "{}", finding.message);
+        error!(at = findings.position(finding), advice, "{}", finding.message);
     }
 }
 

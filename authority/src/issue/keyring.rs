@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use time::OffsetDateTime;
 
-use super::{SshAuthority, X509Authority};
+use super::{SshCa, X509Ca};
 
 /// The state of a CA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,9 +99,9 @@ impl<A> Ring<A> {
 #[derive(Debug, Clone)]
 pub struct Keys {
     /// For X.509.
-    pub x509: Ring<X509Authority>,
+    pub x509: Ring<X509Ca>,
     /// For SSH.
-    pub ssh: Ring<SshAuthority>,
+    pub ssh: Ring<SshCa>,
 }
 
 /// The CAs of a cluster. They are asked for at each use, because they change while the authority

@@ -21,10 +21,10 @@ use crate::resource::{Bot, BotInstance, Invalid};
 pub use ca_keys::CaKey;
 pub use keyring::{CaState, Dated, Keyring, Keys, Ring};
 pub use profile::{Profile, spiffe_id};
-pub use ssh::SshAuthority;
+pub use ssh::SshCa;
 pub use subject::{JoinAttributes, JoinMeta, Subject, SubjectError, TpmAttributes, Traits};
 pub use subject_key::SubjectKey;
-pub use x509::{ServerLeaf, X509Authority, serial_text};
+pub use x509::{ServerLeaf, X509Ca, serial_text};
 
 /// The lifetime that a host asks for; its profile's default if it asks for none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -122,7 +122,7 @@ pub(crate) struct Window {
 
 impl Issuer {
     /// A cluster with one CA of each kind, active since 1970.
-    pub fn new(cluster: ClusterName, x509: X509Authority, ssh: SshAuthority) -> Self {
+    pub fn new(cluster: ClusterName, x509: X509Ca, ssh: SshCa) -> Self {
         let since = x509.not_before();
         let keys = Keys { x509: Ring::new(x509, since), ssh: Ring::new(ssh, since) };
         Self { cluster, keyring: Keyring::new(keys) }
@@ -139,12 +139,12 @@ impl Issuer {
     }
 
     /// The X.509 CA that signs now.
-    pub fn x509(&self) -> Arc<X509Authority> {
+    pub fn x509(&self) -> Arc<X509Ca> {
         Arc::clone(self.keyring.keys().x509.active())
     }
 
     /// The SSH CA that signs now.
-    pub fn ssh(&self) -> Arc<SshAuthority> {
+    pub fn ssh(&self) -> Arc<SshCa> {
         Arc::clone(self.keyring.keys().ssh.active())
     }
 
@@ -184,7 +184,7 @@ impl Issuer {
     }
 }
 
-fn window(ca: &X509Authority, bot: &Bot, lifetime: Duration, now: OffsetDateTime) -> Window {
+fn window(ca: &X509Ca, bot: &Bot, lifetime: Duration, now: OffsetDateTime) -> Window {
     // RFC 5280 counts seconds.
     let now = now.replace_nanosecond(0).unwrap_or(now);
     let mut not_after = (now + lifetime).min(ca.not_after());

@@ -16,13 +16,13 @@ const PERMISSIONS: [&str; 2] = ["permit-port-forwarding", "permit-pty"];
 
 /// The cluster's SSH CA.
 #[derive(Debug)]
-pub struct SshAuthority {
+pub struct SshCa {
     key: PrivateKey,
     /// A line of authorized_keys.
     public_key: String,
 }
 
-impl SshAuthority {
+impl SshCa {
     /// The CA with this key.
     pub fn new(cluster: &ClusterName, key: &CaKey) -> Result<Self, IssueError> {
         let public = VerifyingKey::from(key.public());

@@ -26,8 +26,8 @@ const BOT: &str = "{roles: [access, 'dev, ops=x'], traits: [{name: logins, value
 
 fn issuer() -> Issuer {
     let cluster: ClusterName = "example.test".parse().unwrap();
-    let x509 = X509Authority::create(&cluster, CaKey::generate().unwrap(), NOW).unwrap();
-    let ssh = SshAuthority::new(&cluster, &CaKey::generate().unwrap()).unwrap();
+    let x509 = X509Ca::create(&cluster, CaKey::generate().unwrap(), NOW).unwrap();
+    let ssh = SshCa::new(&cluster, &CaKey::generate().unwrap()).unwrap();
     Issuer::new(cluster, x509, ssh)
 }
 
@@ -329,11 +329,11 @@ fn an_authority_is_loaded_only_with_its_own_key() {
     let cluster: ClusterName = "a".parse().unwrap();
     let key = CaKey::generate().unwrap();
     let pem = key.to_pem().unwrap();
-    let created = X509Authority::create(&cluster, key, NOW).unwrap();
+    let created = X509Ca::create(&cluster, key, NOW).unwrap();
     let loaded = CaKey::from_pem(&pem).unwrap();
-    X509Authority::load(created.certificate(), loaded).unwrap();
+    X509Ca::load(created.certificate(), loaded).unwrap();
     let other = CaKey::generate().unwrap();
-    X509Authority::load(created.certificate(), other).unwrap_err();
+    X509Ca::load(created.certificate(), other).unwrap_err();
     assert_eq!(format!("{:?}", CaKey::generate().unwrap()), "CaKey");
 }
 
@@ -371,7 +371,7 @@ fn next_ca_is_trusted_before_it_signs_and_the_old_one_for_a_while_after() {
     let cluster = issuer.cluster().clone();
     let old = issuer.x509();
     let ca = || CaKey::generate().unwrap();
-    let signed_by = |ca: &X509Authority| {
+    let signed_by = |ca: &X509Ca| {
         let issued = issue(&issuer, &bot("{}"), &key, NOW).unwrap();
         ca.verify_host(&issued.x509, "spiffe://example.test/bot/web-1", Usages::PEER, NOW).is_ok()
     };
@@ -383,7 +383,7 @@ fn next_ca_is_trusted_before_it_signs_and_the_old_one_for_a_while_after() {
     assert_eq!(states(), [(CaState::Active, begin)]);
 
     let keys = Keys::clone(&issuer.keyring().keys());
-    let next = X509Authority::create(&cluster, ca(), NOW).unwrap();
+    let next = X509Ca::create(&cluster, ca(), NOW).unwrap();
     issuer.keyring().replace(Keys { x509: keys.x509.with_next(next, NOW), ..keys });
     assert_eq!(states(), [(CaState::Active, begin), (CaState::Next, NOW)]);
     assert!(signed_by(&old));

@@ -44,7 +44,7 @@ const SERVER_LIFETIME: time::Duration = time::Duration::hours(24);
 
 /// The cluster's X.509 CA.
 #[derive(Debug)]
-pub struct X509Authority {
+pub struct X509Ca {
     key: CaKey,
     name: Name,
     certificate: CertificateDer<'static>,
@@ -74,7 +74,7 @@ pub(super) struct HostCertificate {
     pub(super) serial_low: u64,
 }
 
-impl X509Authority {
+impl X509Ca {
     /// Creates a CA with a self-signed certificate.
     pub fn create(
         cluster: &ClusterName,
@@ -90,7 +90,7 @@ impl X509Authority {
             (COMMON_NAME, format!("X.509 CA {id}")),
         ])?;
         let spki = public_key_info(&key.public())?;
-        let template = Template { issuer: subject.clone(), subject, role: Role::Authority };
+        let template = Template { issuer: subject.clone(), subject, role: Role::Ca };
         let certificate = sign(&key, template, &serial, window, spki)?;
         Self::load(&certificate, key)
     }
@@ -253,7 +253,7 @@ struct Template {
 }
 
 enum Role {
-    Authority,
+    Ca,
     EndEntity(GeneralName, Usages),
 }
 
@@ -275,7 +275,7 @@ impl BuilderProfile for Template {
         let mut all = Extensions { subject: tbs.subject(), all: Vec::new() };
         all.add(&SubjectKeyIdentifier::try_from(key)?)?;
         match &self.role {
-            Role::Authority => {
+            Role::Ca => {
                 // No CA below this one.
                 all.add(&BasicConstraints { ca: true, path_len_constraint: Some(0) })?;
                 all.add(&KeyUsage(KeyUsages::KeyCertSign | KeyUsages::CRLSign))?;

@@ -325,12 +325,12 @@ impl TpmSpec {
         let mut kept = Vec::new();
         for (index, pem) in std::mem::take(&mut self.ekcert_allowed_cas).into_iter().enumerate() {
             let bundle = Bundle::read(&pem).map_err(|cause| unreadable(&cause));
-            let Bundle { authorities, unreadable } =
+            let Bundle { cas, unreadable } =
                 bundle.map_err(|cause| Invalid(format!("ekcert_allowed_cas[{index}]: {cause}")))?;
             match &unreadable[..] {
                 [] => kept.push(pem),
-                _ if authorities.is_empty() => {}
-                _ => kept.push(to_pem(&authorities)?),
+                _ if cas.is_empty() => {}
+                _ => kept.push(to_pem(&cas)?),
             }
             let said = |cause| format!("ekcert_allowed_cas[{index}]: {cause}");
             skipped.extend(unreadable.iter().map(said));
@@ -395,9 +395,9 @@ fn certificates(pem: &str) -> Result<Vec<CaCertificate>, Invalid> {
     CaCertificate::from_pem(pem).map_err(|cause| unreadable(&cause))
 }
 
-fn to_pem(authorities: &[CaCertificate]) -> Result<String, Invalid> {
+fn to_pem(cas: &[CaCertificate]) -> Result<String, Invalid> {
     let block = |ca: &CaCertificate| encode_string("CERTIFICATE", LineEnding::LF, ca.der());
-    let blocks = authorities.iter().map(block).collect::<Result<_, _>>();
+    let blocks = cas.iter().map(block).collect::<Result<_, _>>();
     blocks.map_err(|cause| Invalid(format!("writing the certificates: {cause}")))
 }
 

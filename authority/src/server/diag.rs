@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::open_files;
-use super::places::{Limits, Places};
+use super::slots::{Limits, Slots};
 use crate::service::{Authority, Health};
 
 /// How long to wait when the system has no more files for connections.
@@ -61,21 +61,21 @@ impl DiagListener {
     /// Answers until the task is dropped. `stop` says when the authority no longer wants hosts.
     pub async fn serve(self, authority: Arc<Authority>, stop: watch::Receiver<bool>) {
         // The byte counts of these connections are not used.
-        let places = Places::new(Limits::for_monitoring(open_files()), Arc::default());
+        let slots = Slots::new(Limits::for_monitoring(open_files()), Arc::default());
         loop {
-            match places.accept(&self.0).await {
+            match slots.accept(&self.0).await {
                 Ok((stream, remote, socket)) => {
-                    let Some((place, evicted)) = places.enter(remote.ip(), Instant::now()) else {
+                    let Some((slot, evicted)) = slots.enter(remote.ip(), Instant::now()) else {
                         continue;
                     };
                     let (authority, stop) = (Arc::clone(&authority), stop.clone());
                     tokio::spawn(async move {
                         tokio::select! {
                             () = serve(stream, |path| answer(path, &authority, &stop)) => {}
-                            // Another caller needs the place.
+                            // Another caller needs the slot.
                             _ = evicted => {}
                         }
-                        drop((place, socket));
+                        drop((slot, socket));
                     });
                 }
                 Err(cause) => {

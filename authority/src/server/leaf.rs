@@ -9,7 +9,7 @@ use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
 use tracing::{error, info};
 
-use crate::issue::{ServerLeaf, X509Authority};
+use crate::issue::{ServerLeaf, X509Ca};
 use crate::resource::Timestamp;
 use crate::service::Authority;
 
@@ -26,12 +26,12 @@ const RETRY_INTERVAL: time::Duration = time::Duration::minutes(1);
 
 struct Current {
     /// Who signed it.
-    ca: Arc<X509Authority>,
+    ca: Arc<X509Ca>,
     key: Arc<CertifiedKey>,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
     /// When this one, or one in its place, was last asked for, and from which CA.
-    tried: (OffsetDateTime, Arc<X509Authority>),
+    tried: (OffsetDateTime, Arc<X509Ca>),
 }
 
 impl Leaf {
@@ -67,13 +67,13 @@ impl Current {
     }
 
     /// Whether this CA was tried just now, by a clock that may have been set back since.
-    fn is_tried(&self, ca: &Arc<X509Authority>, now: OffsetDateTime) -> bool {
+    fn is_tried(&self, ca: &Arc<X509Ca>, now: OffsetDateTime) -> bool {
         let (tried, by) = &self.tried;
         Arc::ptr_eq(by, ca) && (now - *tried).abs() < RETRY_INTERVAL
     }
 }
 
-fn issue(ca: Arc<X509Authority>, now: OffsetDateTime) -> Result<Current, rustls::Error> {
+fn issue(ca: Arc<X509Ca>, now: OffsetDateTime) -> Result<Current, rustls::Error> {
     let leaf = ca.server(now);
     let ServerLeaf { chain, key, not_before, not_after } =
         leaf.map_err(|cause| rustls::Error::General(cause.to_string()))?;
@@ -173,8 +173,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (leaf, now, _) = leaf(dir.path()).await;
         let issuer = &leaf.authority.issuer;
-        let next =
-            X509Authority::create(issuer.cluster(), CaKey::generate().unwrap(), now).unwrap();
+        let next = X509Ca::create(issuer.cluster(), CaKey::generate().unwrap(), now).unwrap();
         let Keys { x509, ssh } = Keys::clone(&issuer.keyring().keys());
         let x509 = x509.with_next(next, now).activated(now);
         issuer.keyring().replace(Keys { x509, ssh });

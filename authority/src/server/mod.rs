@@ -3,9 +3,9 @@
 mod admin;
 mod diag;
 mod leaf;
-mod places;
 mod public;
 mod router;
+mod slots;
 mod tls_settings;
 
 pub use admin::AdminSocket;

@@ -22,17 +22,17 @@ use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
 use super::open_files;
-use super::places::{Limits, Place, PlaceRef, Places};
+use super::slots::{Limits, Slot, SlotRef, Slots};
 use super::tls_settings::TlsSettings;
 use crate::metrics::Metrics;
 use crate::service::allowance::Allowance;
 use crate::service::{Peer, Source, Workers};
 
-/// How long a peer may take for its ClientHello. Waiting for it costs the authority only a place.
+/// How long a peer may take for its ClientHello. Waiting for it costs the authority only a slot.
 const CLIENT_HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a peer may take for the rest of the handshake, in which a host's TPM signs. The TPM may be busy for half
-/// a minute with a key of another program. When places are needed, the slowest hosts are closed first.
+/// a minute with a key of another program. When slots are needed, the slowest hosts are closed first.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a peer may take to send its first byte after the handshake.
@@ -71,7 +71,7 @@ type Hello = StartHandshake<HostStream>;
 #[derive(Clone)]
 pub(super) struct Connection {
     pub(super) peer: Peer,
-    pub(super) place: PlaceRef,
+    pub(super) slot: SlotRef,
 }
 
 /// A listening socket with its TLS settings.
@@ -105,7 +105,7 @@ impl PublicListener {
         let door = Door {
             workers: self.tls.workers(),
             tls: self.tls,
-            places: Places::new(limits, Arc::clone(&metrics)),
+            slots: Slots::new(limits, Arc::clone(&metrics)),
             metrics,
             unproven,
             known,
@@ -123,7 +123,7 @@ impl PublicListener {
 struct Door {
     tls: Arc<TlsSettings>,
     workers: Workers,
-    places: Arc<Places>,
+    slots: Arc<Slots>,
     metrics: Arc<Metrics>,
     unproven: mpsc::Sender<Result<Conn, Infallible>>,
     known: mpsc::Sender<Result<Conn, Infallible>>,
@@ -136,10 +136,10 @@ impl Door {
             let accepted = tokio::select! {
                 () = self.unproven.closed() => return,
                 now = sweep.tick() => {
-                    self.places.sweep(now);
+                    self.slots.sweep(now);
                     continue;
                 }
-                accepted = self.places.accept(&listener) => accepted,
+                accepted = self.slots.accept(&listener) => accepted,
             };
             match accepted {
                 Ok((stream, remote, socket)) => self.enter(stream, remote, socket),
@@ -151,9 +151,9 @@ impl Door {
         }
     }
 
-    /// Starts the handshake in a task of its own, if there is a place for it.
+    /// Starts the handshake in a task of its own, if there is a slot for it.
     fn enter(&self, stream: TcpStream, remote: SocketAddr, socket: OwnedSemaphorePermit) {
-        let Some((place, evicted)) = self.places.enter(remote.ip(), Instant::now()) else {
+        let Some((slot, evicted)) = self.slots.enter(remote.ip(), Instant::now()) else {
             return;
         };
         let door = self.clone();
@@ -161,18 +161,18 @@ impl Door {
             let (mut evicted, socket) = (evicted, socket);
             let opened = tokio::select! {
                 _ = &mut evicted => return,
-                opened = door.handshake(stream, place, remote) => opened,
+                opened = door.handshake(stream, slot, remote) => opened,
             };
             match opened {
                 // An error means that the server stops: the connection goes with it.
-                Ok((stream, place, connection)) => {
+                Ok((stream, slot, connection)) => {
                     let ready = if connection.peer.certificate.is_some() {
                         &door.known
                     } else {
                         &door.unproven
                     };
                     let evicted = Some(evicted);
-                    let conn = Conn { stream, connection, evicted, _place: place, _socket: socket };
+                    let conn = Conn { stream, connection, evicted, _slot: slot, _socket: socket };
                     let _ = ready.send(Ok(conn)).await;
                 }
                 Err(Unserved::Handshake(cause)) => {
@@ -194,9 +194,9 @@ impl Door {
     async fn handshake(
         &self,
         stream: TcpStream,
-        place: Place,
+        slot: Slot,
         remote: SocketAddr,
-    ) -> Result<(TlsStream<HostStream>, Place, Connection), Unserved> {
+    ) -> Result<(TlsStream<HostStream>, Slot, Connection), Unserved> {
         // Without TCP_NODELAY responses wait for acknowledgements; a failure is no reason to refuse the connection.
         let _ = stream.set_nodelay(true);
         let budget = Budget::new(MAX_CLIENT_HELLO);
@@ -205,11 +205,11 @@ impl Door {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
         let hello = in_time(Instant::now() + CLIENT_HELLO_TIMEOUT, hello).await?;
         budget.set(Some(MAX_HANDSHAKE));
-        place.computes();
+        slot.computes();
         let answered = self.answer(hello, Source::of(remote.ip())).await?;
         let now = Instant::now();
         let deadline = now + HANDSHAKE_TIMEOUT;
-        place.waits(now, deadline);
+        slot.waits(now, deadline);
         let mut stream = match answered {
             Answered::Done(stream) => (*stream)?,
             Answered::Sent(opened) => in_time(deadline, opened).await?,
@@ -218,7 +218,7 @@ impl Door {
         budget.set(is_unproven.then(|| Allowance::bytes_after(stream.get_ref().1)));
         let now = Instant::now();
         let deadline = now + FIRST_REQUEST_TIMEOUT;
-        place.waits(now, deadline);
+        slot.waits(now, deadline);
         // This consumes nothing.
         let first = in_time(deadline, stream.fill_buf()).await.map(|_| ());
         first.map_err(Unserved::NoRequest)?;
@@ -226,20 +226,20 @@ impl Door {
         let exporter = tls::join_exporter(session).map_err(io::Error::other)?;
         let certificate = session.peer_certificates().and_then(|chain| chain.first());
         let certificate = certificate.map(|leaf| Arc::new(leaf.clone().into_owned()));
-        if !place.greet(certificate.is_some(), Instant::now()) {
+        if !slot.greet(certificate.is_some(), Instant::now()) {
             return Err(Unserved::NoPlace);
         }
-        let reference = place.reference();
-        let places = Arc::new(reference.clone());
+        let reference = slot.reference();
+        let join_slots = Arc::new(reference.clone());
         let peer = Peer {
             remote,
             certificate,
             exporter,
             renewed: Arc::default(),
             allowance: Allowance::new(budget),
-            places,
+            join_slots,
         };
-        Ok((stream, place, Connection { peer, place: reference }))
+        Ok((stream, slot, Connection { peer, slot: reference }))
     }
 
     /// Computes the answer to a ClientHello. Sources take turns, so that no host waits for all the
@@ -268,7 +268,7 @@ enum Unserved {
     Handshake(io::Error),
     /// The peer sent nothing after the handshake, or nothing that TLS accepts.
     NoRequest(io::Error),
-    /// All places for hosts with a certificate are taken.
+    /// All slots for hosts with a certificate are taken.
     NoPlace,
 }
 
@@ -304,7 +304,7 @@ pub(super) struct Conn {
     connection: Connection,
     /// Completes when the connection must be closed; none once it has.
     evicted: Option<oneshot::Receiver<()>>,
-    _place: Place,
+    _slot: Slot,
     _socket: OwnedSemaphorePermit,
 }
 

@@ -34,12 +34,12 @@ impl Service<Request<Body>> for Hosts {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Answer {
-        if let Some(Connection { peer, place }) = request.extensions_mut().remove() {
-            if !place.call() {
+        if let Some(Connection { peer, slot }) = request.extensions_mut().remove() {
+            if !slot.call() {
                 return Box::pin(ready(Ok(too_many_calls().into_http())));
             }
             if !peer.allowance.call() {
-                place.count_too_costly_call();
+                slot.count_too_costly_call();
                 return Box::pin(ready(Ok(too_costly().into_http())));
             }
             request.extensions_mut().insert(peer);

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::Authority;
 use crate::audit::Author;
-use crate::issue::{ClusterName, X509Authority};
+use crate::issue::{ClusterName, X509Ca};
 use crate::resource::{self, DocumentError, InstanceId, Kind, Name, Resource};
 use crate::store::{IfExists, Put, StoreError};
 
@@ -97,7 +97,7 @@ impl Admin {
 
     pub(crate) async fn status(&self) -> Result<Overview, AdminError> {
         let keys = self.0.issuer.keyring().keys();
-        let pin = |ca: &Arc<X509Authority>| {
+        let pin = |ca: &Arc<X509Ca>| {
             let pin = CaPin::of_certificate(ca.certificate());
             pin.map_err(|cause| AdminError::Internal(cause.to_string()))
         };

@@ -8,8 +8,8 @@ use x509_cert::Certificate;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-use super::admission::store_failed;
-use super::grant::AdmissibleBot;
+use super::checks::store_failed;
+use super::grant::CheckedBot;
 use super::refusal::{Code, Refusal};
 use super::{Authority, Peer};
 use crate::issue::{Subject, serial_text, spiffe_id};
@@ -30,7 +30,7 @@ pub(crate) struct Caller {
 
 /// The caller's records.
 pub(super) struct Standing {
-    pub(super) judged: AdmissibleBot,
+    pub(super) judged: CheckedBot,
     pub(super) recorded: Recorded,
 }
 
@@ -91,7 +91,7 @@ impl Authority {
             let reason = format!("the bot {bot} has no instance {instance}");
             return Err(Refusal::new(Code::InstanceUnknown, reason));
         };
-        let judged = self.admissible(&recorded.instance, now).await?;
+        let judged = self.check_bot_and_locks(&recorded.instance, now).await?;
         Ok(Standing { judged, recorded })
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 use super::Authority;
-use super::admission::{store_failed, targets};
+use super::checks::{store_failed, targets};
 use super::refusal::{Code, Refusal};
 use crate::audit::Event;
 use crate::issue::{ClusterName, Credentials, Keys};
@@ -22,7 +22,7 @@ use crate::store::{Audited, Basis, Recorded, StoreError};
 pub(super) const MAX_RETRIES: usize = 5;
 
 /// A bot that exists and is not locked, and the records that say so.
-pub(super) struct AdmissibleBot {
+pub(super) struct CheckedBot {
     /// As it is now: with its present roles.
     pub(super) bot: Bot,
     pub(super) basis: Basis,
@@ -53,18 +53,18 @@ pub(crate) struct Grant {
 impl Authority {
     /// Checks that an instance's bot exists, and that neither the instance nor its bot, token and EK are locked. Returns the bot,
     /// and the records that were read.
-    pub(super) async fn admissible(
+    pub(super) async fn check_bot_and_locks(
         &self,
         instance: &BotInstance,
         now: OffsetDateTime,
-    ) -> Result<AdmissibleBot, Refusal> {
+    ) -> Result<CheckedBot, Refusal> {
         let (bot, token) = (&instance.spec.bot_name, &instance.status.join_token);
         let targets = targets(instance);
         // Read first, so that a change while the rest is read is noticed.
         let basis = self.records.basis(bot, token, &targets).await.map_err(store_failed)?;
         let bot = self.bot(bot, now).await?;
-        self.unlocked(&targets, now).await?;
-        Ok(AdmissibleBot { bot, basis })
+        self.check_locks(&targets, now).await?;
+        Ok(CheckedBot { bot, basis })
     }
 
     /// Records a grant with its row of the audit log, in one write. `None` if what it depends on

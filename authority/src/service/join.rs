@@ -13,10 +13,10 @@ use verifier::{
     Endorsement, KnownSignatures, UnixTime,
 };
 
-use super::admission::store_failed;
 use super::allowance::Allowance;
 use super::caller::key_hash;
-use super::grant::{AdmissibleBot, Grant, MAX_RETRIES, PendingGrant, overtaken};
+use super::checks::store_failed;
+use super::grant::{CheckedBot, Grant, MAX_RETRIES, PendingGrant, overtaken};
 use super::refusal::{Code, Refusal};
 use super::request::{Asked, HostInfo};
 use super::token_cache::OpenToken;
@@ -30,7 +30,7 @@ use crate::store::Basis;
 const MAX_EK_PUBLIC: usize = 1024;
 
 /// One join, from a host's claim to its credentials. A protocol calls [`Join::begin`], [`Join::describe`],
-/// [`Join::admit`], [`Join::appraise`], [`Join::check`] and [`Join::grant`] in this order, and [`Join::end`]
+/// [`Join::open_token`], [`Join::appraise`], [`Join::check`] and [`Join::grant`] in this order, and [`Join::end`]
 /// whatever the end is.
 pub(crate) struct Join {
     authority: Arc<Authority>,
@@ -58,7 +58,7 @@ pub(crate) enum Ek {
 }
 
 /// The token of a join, with the records that the join began with.
-pub(crate) struct Admission {
+pub(crate) struct JoinBasis {
     token: Arc<OpenToken>,
     /// Bot and token when the join began.
     basis: Basis,
@@ -66,14 +66,14 @@ pub(crate) struct Admission {
 
 /// A host whose claim was appraised, with its challenge.
 pub(crate) struct Candidate {
-    admission: Admission,
+    begun: JoinBasis,
     appraisal: Appraisal,
     challenge: Challenge,
 }
 
 /// A host whose TPM has both keys that were appraised.
 pub(crate) struct Proven {
-    admission: Admission,
+    begun: JoinBasis,
     appraisal: Appraisal,
 }
 
@@ -100,9 +100,9 @@ impl Proven {
     }
 }
 
-impl Admission {
+impl JoinBasis {
     /// Checks that bot and token are those that the join began with, and not new ones of the same names.
-    fn is_of(&self, basis: &Basis) -> Result<(), Refusal> {
+    fn check_unchanged(&self, basis: &Basis) -> Result<(), Refusal> {
         if basis.bot != self.basis.bot {
             let reason = format!("the bot {} was replaced during the join", self.token.bot);
             return Err(Refusal::new(Code::BotUnknown, reason));
@@ -124,7 +124,7 @@ impl Join {
     /// Counts this join as under way while the value is there.
     pub(crate) fn begin(&self) -> Result<Box<dyn Send>, Refusal> {
         let busy = || Refusal::new(Code::Busy, "too many joins are in progress");
-        self.peer.places.begin_join().ok_or_else(busy)
+        self.peer.join_slots.begin_join().ok_or_else(busy)
     }
 
     /// Counts the end of the join, and records a refusal. A grant is on record already.
@@ -143,20 +143,20 @@ impl Join {
     }
 
     /// Opens the token of this name and checks that its bot exists.
-    pub(crate) async fn admit(&mut self, token: &str) -> Result<Admission, Refusal> {
+    pub(crate) async fn open_token(&mut self, token: &str) -> Result<JoinBasis, Refusal> {
         let now = self.authority.clock.now();
         let token = self.authority.open_token(token, now).await?;
         self.attempt.bot_name = Some(token.bot.clone());
         let basis = self.authority.records.basis(&token.bot, &token.name, &[]).await;
         let basis = basis.map_err(store_failed)?;
         self.authority.bot(&token.bot, now).await?;
-        Ok(Admission { token, basis })
+        Ok(JoinBasis { token, basis })
     }
 
     /// Appraises the host's claims and computes a challenge, on worker threads: both are expensive, and nothing is proven yet.
     pub(crate) async fn appraise(
         &mut self,
-        admission: Admission,
+        begun: JoinBasis,
         evidence: Evidence,
     ) -> Result<Candidate, Refusal> {
         let now = self.authority.clock.now();
@@ -166,7 +166,7 @@ impl Join {
             Ok(Ek::PublicKey(spki)) if spki.len() <= MAX_EK_PUBLIC => key_hash(spki).parse().ok(),
             _ => None,
         };
-        let token = Arc::clone(&admission.token);
+        let token = Arc::clone(&begun.token);
         let without_purpose = token.without_purpose;
         let policy = ChainPolicy { without_purpose, ..self.authority.ek_policy };
         let known = Arc::clone(&self.authority.known_signatures);
@@ -184,7 +184,7 @@ impl Join {
             Ok((challenge, appraisal)) => {
                 self.note(appraisal.ek())?;
                 let challenge = challenge.map_err(Refusal::because(Code::Internal))?;
-                Ok(Candidate { admission, appraisal, challenge })
+                Ok(Candidate { begun, appraisal, challenge })
             }
             Err(error) => {
                 if let Some(facts) = error.ek() {
@@ -210,10 +210,10 @@ impl Join {
         candidate: Candidate,
         verify: impl FnOnce(&[u8]) -> Result<(), &'static str>,
     ) -> Result<Proven, Refusal> {
-        let Candidate { admission, appraisal, challenge } = candidate;
+        let Candidate { begun, appraisal, challenge } = candidate;
         verify(challenge.secret().expose()).map_err(Refusal::because(Code::AnswerWrong))?;
         self.attempt.ek_proven = true;
-        Ok(Proven { admission, appraisal })
+        Ok(Proven { begun, appraisal })
     }
 
     /// Issues certificates for this key, records them, and returns them. A host that has certificates is always recorded.
@@ -228,7 +228,7 @@ impl Join {
         let mut tries = MAX_RETRIES;
         let grant = loop {
             let validity = Validity { now: authority.clock.now(), ttl };
-            let decision = self.decide(&host.admission, ek.clone(), key, validity).await?;
+            let decision = self.decide(&host.begun, ek.clone(), key, validity).await?;
             if let Some(grant) = authority.record(decision).await? {
                 break grant;
             }
@@ -236,7 +236,7 @@ impl Join {
         };
         let Grant { issued, instance, .. } = &grant;
         info!(
-            token = %host.admission.token.name, instance = instance.path(),
+            token = %host.begun.token.name, instance = instance.path(),
             remote = %self.peer.remote, ek = %instance.status.ek.public_hash,
             serial = issued.serial, "join granted"
         );
@@ -246,16 +246,16 @@ impl Join {
     /// Decides by the present records, since the join may have waited for long.
     async fn decide(
         &self,
-        admission: &Admission,
+        begun: &JoinBasis,
         ek: ProvenEk,
         key: &SubjectKey,
         validity: Validity,
     ) -> Result<PendingGrant, Refusal> {
         let (authority, now) = (&self.authority, validity.now);
-        let mut instance = self.instance(&admission.token, ek, key, now)?;
-        let AdmissibleBot { bot, basis } = authority.admissible(&instance, now).await?;
-        authority.entitled(&instance, now).await?;
-        admission.is_of(&basis)?;
+        let mut instance = self.instance(&begun.token, ek, key, now)?;
+        let CheckedBot { bot, basis } = authority.check_bot_and_locks(&instance, now).await?;
+        authority.check_token(&instance, now).await?;
+        begun.check_unchanged(&basis)?;
         let profile = Profile::identity(instance.status.generation);
         let issued = authority.issuer.credentials(&bot, &instance, profile, key, validity);
         let issued = issued.map_err(Refusal::because(Code::Internal))?;

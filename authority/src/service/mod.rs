@@ -1,9 +1,9 @@
 //! What the authority decides, without a protocol: claims and calls in, `Result<_, Refusal>` out.
 
 pub(crate) mod admin;
-mod admission;
 pub(crate) mod allowance;
 pub(crate) mod caller;
+mod checks;
 mod clock_watch;
 pub(crate) mod grant;
 pub(crate) mod join;

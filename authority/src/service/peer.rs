@@ -10,7 +10,7 @@ use super::Source;
 use super::allowance::Allowance;
 
 /// What a transport lets a peer do besides its calls.
-pub(crate) trait Places: Send + Sync {
+pub(crate) trait JoinSlots: Send + Sync {
     /// Counts a join as under way while the value is there; none if there are too many.
     fn begin_join(&self) -> Option<Box<dyn Send>>;
 }
@@ -28,7 +28,7 @@ pub struct Peer {
     pub(crate) renewed: Arc<AtomicU64>,
     /// What this connection may still cost, unless the peer has proven a certificate.
     pub(crate) allowance: Allowance,
-    pub(crate) places: Arc<dyn Places>,
+    pub(crate) join_slots: Arc<dyn JoinSlots>,
 }
 
 impl Peer {

@@ -131,7 +131,7 @@ impl Call {
         self.attempt.ek_cert_serial.clone_from(&status.ek.certificate_serial);
         self.attempt.ek_cert_verified = status.ek.verified_by.is_some();
         let presented = standing.is_itself(caller)?;
-        self.authority.entitled(&instance, now).await?;
+        self.authority.check_token(&instance, now).await?;
         self.attempt.presented_generation = self.outdated(presented, status.generation);
         let credentials = |instance: &BotInstance, profile, key: &SubjectKey, ttl: &Asked<Ttl>| {
             let validity = Validity { now, ttl: ttl.clone()? };

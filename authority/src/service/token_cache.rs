@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use verifier::{CaCertificate, chain};
 
 use super::Authority;
-use super::admission::store_failed;
+use super::checks::store_failed;
 use super::refusal::{Code, Refusal};
 use crate::resource::{
     EkHash, Invalid, Join, Metadata, Name, ProvenEk, Rule, Serial, SystemRole, Token, TpmSpec,
@@ -47,7 +47,7 @@ impl OpenToken {
     }
 
     /// Whether the CA that vouched for the EK is one that the token names, if it names any.
-    pub(super) fn vouched(&self, ek: &ProvenEk) -> Result<(), Refusal> {
+    pub(super) fn check_ca(&self, ek: &ProvenEk) -> Result<(), Refusal> {
         let named = |by: &String| self.fingerprints.contains(by);
         if self.anchors.is_empty() || ek.verified_by.as_ref().is_some_and(named) {
             return Ok(());
@@ -58,8 +58,8 @@ impl OpenToken {
     }
 
     /// Whether a rule matches: one of which everything that it sets is equal.
-    pub(super) fn admits(&self, ek: &ProvenEk) -> Result<(), Refusal> {
-        if self.rules.admit(ek) {
+    pub(super) fn check_rules(&self, ek: &ProvenEk) -> Result<(), Refusal> {
+        if self.rules.matches(ek) {
             return Ok(());
         }
         let reason = format!("no rule of the token allows the EK {}", ek.public_hash);
@@ -90,7 +90,7 @@ impl Rules {
         all
     }
 
-    fn admit(&self, ek: &ProvenEk) -> bool {
+    fn matches(&self, ek: &ProvenEk) -> bool {
         let by_hash = self.by_hash.get(&ek.public_hash);
         let serial = ek.certificate_serial.as_ref();
         let by_serial = serial.and_then(|serial| self.by_serial.get(serial));

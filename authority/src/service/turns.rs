@@ -28,7 +28,7 @@ struct Line {
 }
 
 /// A call in its line, which it leaves when this is dropped.
-struct Place<'a> {
+struct Turn<'a> {
     turns: &'a Turns,
     caller: &'a str,
 }
@@ -51,18 +51,18 @@ impl Turns {
     fn line_up<'a>(
         &'a self,
         caller: &'a str,
-    ) -> Result<(Place<'a>, Arc<tokio::sync::Mutex<()>>), Refusal> {
+    ) -> Result<(Turn<'a>, Arc<tokio::sync::Mutex<()>>), Refusal> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let line = lines.entry(caller.to_owned()).or_default();
         if line.calls > MAX_WAITING {
             return Err(Refusal::new(Code::Busy, "too many calls of this caller are in progress"));
         }
         line.calls += 1;
-        Ok((Place { turns: self, caller }, Arc::clone(&line.turn)))
+        Ok((Turn { turns: self, caller }, Arc::clone(&line.turn)))
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut lines = self.turns.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(line) = lines.get_mut(self.caller) {

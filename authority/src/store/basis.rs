@@ -90,7 +90,7 @@ impl Records {
 
 /// The change of a revision that goes with the removal of a bot or token.
 pub(super) fn revision_removed(table: Table, name: &str) -> Change {
-    Change::Clear(Table::Revisions, record_key(table, name))
+    Change::RemoveIfExists(Table::Revisions, record_key(table, name))
 }
 
 fn record_key(table: Table, name: &str) -> String {

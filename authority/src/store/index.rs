@@ -44,7 +44,8 @@ pub(super) fn of_lock(lock: &Lock) -> Vec<Row> {
 /// What makes the rows of a record as it was into those of the record as it becomes.
 pub(super) fn changes(before: &[Row], after: Vec<Row>) -> Vec<Change> {
     let gone = before.iter().filter(|row| !after.contains(row));
-    let mut all: Vec<_> = gone.map(|(table, key, _)| Change::Clear(*table, key.clone())).collect();
+    let mut all: Vec<_> =
+        gone.map(|(table, key, _)| Change::RemoveIfExists(*table, key.clone())).collect();
     let new = after.into_iter().filter(|row| !before.contains(row));
     all.extend(new.map(|(table, key, content)| Change::Put(table, key, content)));
     all

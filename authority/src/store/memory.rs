@@ -60,7 +60,7 @@ impl MemoryStore {
 type Undo = Vec<(Table, String, Option<Vec<u8>>)>;
 
 fn carry_out(tables: &mut Tables, change: Change, undo: &mut Undo) -> Result<(), StoreError> {
-    let (table, key) = change.place();
+    let (table, key) = change.address();
     let key = key.to_owned();
     let found = tables.get(&table).and_then(|records| records.get(&key));
     let record = match change {
@@ -85,7 +85,7 @@ fn carry_out(tables: &mut Tables, change: Change, undo: &mut Undo) -> Result<(),
         Change::Insert(_, _, record)
         | Change::Put(_, _, record)
         | Change::Replace(_, _, _, record) => Some(record),
-        Change::Remove(..) | Change::Clear(..) => None,
+        Change::Remove(..) | Change::RemoveIfExists(..) => None,
     };
     let was = set(tables, table, key.clone(), record);
     undo.push((table, key, was));

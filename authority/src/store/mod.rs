@@ -53,8 +53,8 @@ pub enum Table {
     InstanceEks,
     /// What ends, by the hour in which it does: `HOUR/KIND/KEY`.
     Expiry,
-    /// Revisions, which change with each write of a record: by table for the tokens as a whole, by `TABLE/NAME` for a bot or token, by `lock targets/TARGET` for the locks on a
-    /// target.
+    /// Revisions, which change with each write of a record: by table for the tokens as a whole, by `TABLE/NAME` for a bot or
+    /// token, by `lock targets/TARGET` for the locks on a target.
     Revisions,
     /// Events of the audit log, by time and ID, until they are on disk in its file.
     AuditRows,
@@ -79,7 +79,7 @@ pub enum Change {
     /// Removes a record; the batch fails if it does not exist.
     Remove(Table, String),
     /// Removes a record if it exists.
-    Clear(Table, String),
+    RemoveIfExists(Table, String),
     /// Removes all records whose keys begin so.
     RemoveAll(Table, String),
     /// Changes nothing; the batch fails unless the record has this value (`None`: is absent).
@@ -89,16 +89,16 @@ pub enum Change {
 impl Change {
     /// The table of the record.
     pub fn table(&self) -> Table {
-        self.place().0
+        self.address().0
     }
 
     /// Where it is: table and key, or the beginning of keys.
-    fn place(&self) -> (Table, &str) {
+    fn address(&self) -> (Table, &str) {
         let (Self::Insert(table, key, _)
         | Self::Put(table, key, _)
         | Self::Replace(table, key, ..)
         | Self::Remove(table, key)
-        | Self::Clear(table, key)
+        | Self::RemoveIfExists(table, key)
         | Self::RemoveAll(table, key)
         | Self::Expect(table, key, _)) = self;
         (*table, key)

@@ -197,7 +197,7 @@ impl Records {
                     let old = was.as_deref().map(|was| decode::<Lock>(table, &key, was));
                     let old = old.transpose()?;
                     if let Some(old) = &old {
-                        batch.push(Change::Clear(Table::LockTargets, target_key(old)?));
+                        batch.push(Change::RemoveIfExists(Table::LockTargets, target_key(old)?));
                     }
                     let rows = old.as_ref().map(index::of_lock).unwrap_or_default();
                     batch.extend(index::changes(&rows, index::of_lock(lock)));
@@ -344,7 +344,7 @@ impl Records {
 
     /// Removes rows of the audit log.
     pub(crate) async fn clear_audit_rows(&self, keys: &[String]) -> Result<(), StoreError> {
-        let clear = |key: &String| Change::Clear(Table::AuditRows, key.clone());
+        let clear = |key: &String| Change::RemoveIfExists(Table::AuditRows, key.clone());
         self.write(keys.iter().map(clear).collect()).await
     }
 
@@ -363,7 +363,7 @@ impl Records {
     pub(super) async fn write(&self, mut batch: Vec<Change>) -> Result<(), StoreError> {
         let mut revisions = BTreeSet::new();
         for change in &batch {
-            match change.place() {
+            match change.address() {
                 (Table::Tokens, _) => revisions.insert(Table::Tokens.name().to_owned()),
                 (Table::LockTargets, key) => revisions.insert(locks_key(key)),
                 _ => false,
@@ -398,7 +398,7 @@ impl Records {
 pub(super) fn lock_changed(lock: &Lock, was: Vec<u8>) -> Result<[Change; 2], StoreError> {
     Ok([
         Change::Expect(Table::Locks, lock.metadata.name.to_string(), Some(was)),
-        Change::Clear(Table::LockTargets, target_key(lock)?),
+        Change::RemoveIfExists(Table::LockTargets, target_key(lock)?),
     ])
 }
 

@@ -138,7 +138,7 @@ fn check(
 ) -> Result<Result<(), StoreError>, StoreError> {
     let mut done = Done::default();
     for change in batch {
-        let (table, key) = change.place();
+        let (table, key) = change.address();
         let records = transaction.open_table(definition(table)).map_err(failed)?;
         let stored = records.get(key).map_err(failed)?;
         let stored = stored.as_ref().map(|stored| stored.value());
@@ -176,14 +176,14 @@ impl<'a> Done<'a> {
     }
 
     fn add(&mut self, change: &'a Change) {
-        let (table, key) = change.place();
+        let (table, key) = change.address();
         match change {
             Change::Insert(_, _, record)
             | Change::Put(_, _, record)
             | Change::Replace(_, _, _, record) => {
                 self.records.insert((table, key), Some(record));
             }
-            Change::Remove(..) | Change::Clear(..) => {
+            Change::Remove(..) | Change::RemoveIfExists(..) => {
                 self.records.insert((table, key), None);
             }
             Change::RemoveAll(..) => {
@@ -204,7 +204,7 @@ fn apply(transaction: &WriteTransaction, batch: &[Change]) -> Result<(), StoreEr
             | Change::Replace(_, key, _, record) => {
                 records.insert(key.as_str(), record.as_slice()).map_err(failed)?;
             }
-            Change::Remove(_, key) | Change::Clear(_, key) => {
+            Change::Remove(_, key) | Change::RemoveIfExists(_, key) => {
                 records.remove(key.as_str()).map_err(failed)?;
             }
             Change::RemoveAll(table, prefix) => loop {

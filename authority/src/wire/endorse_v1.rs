@@ -85,8 +85,8 @@ async fn appraise(join: &mut Join, init: &[u8]) -> Result<(Candidate, Ttl), Refu
     let claim = Claim::from(init);
     join.describe(&claim.token, &claim.host);
     let ttl = claim.ttl?;
-    let admission = join.admit(&claim.token).await?;
-    Ok((join.appraise(admission, claim.evidence).await?, ttl))
+    let begun = join.open_token(&claim.token).await?;
+    Ok((join.appraise(begun, claim.evidence).await?, ttl))
 }
 
 /// The host at the other end of a join.

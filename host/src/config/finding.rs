@@ -41,7 +41,7 @@ pub struct Finding {
     pub advice: Option<String>,
 }
 
-/// A place in the file, and what stands there.
+/// A position in the file, with its line of text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Location {
     /// The line, from 1.
@@ -76,7 +76,7 @@ impl Findings {
 
     /// Where a finding is: `FILE:LINE:COLUMN`, or `FILE` for what is missing.
     #[must_use]
-    pub fn place(&self, finding: &Finding) -> String {
+    pub fn position(&self, finding: &Finding) -> String {
         let file = self.path.display();
         match &finding.location {
             Some(Location { line, column, .. }) => format!("{file}:{line}:{column}"),
@@ -124,9 +124,10 @@ impl Findings {
     pub fn failure(&self, advice: &str) -> Failure {
         let faults = || self.iter().filter(|finding| finding.severity == Severity::Error);
         let first = faults().next();
-        let place = first.map_or_else(|| self.path.display().to_string(), |one| self.place(one));
+        let position =
+            first.map_or_else(|| self.path.display().to_string(), |one| self.position(one));
         let first = first.map_or("it is invalid", |fault| &fault.message);
-        let mut message = format!("{place}: {first}");
+        let mut message = format!("{position}: {first}");
         match faults().count() {
             0 | 1 => {}
             2 => message.push_str(", and 1 other error"),
@@ -167,8 +168,8 @@ fn printable(text: &str) -> String {
     crate::terminal::replace(text, '\u{fffd}')
 }
 
-/// A place in the text: octets from and to.
-pub type Place = Range<usize>;
+/// The bytes of the text that a finding is about.
+pub type ByteRange = Range<usize>;
 
 /// Collects findings, and knows the text that they are about.
 pub struct Source<'t> {
@@ -176,7 +177,7 @@ pub struct Source<'t> {
     path: &'t Path,
     /// Where each line begins.
     lines: Vec<usize>,
-    found: std::cell::RefCell<Vec<(Option<Place>, Finding)>>,
+    found: std::cell::RefCell<Vec<(Option<ByteRange>, Finding)>>,
 }
 
 impl<'t> Source<'t> {
@@ -200,21 +201,21 @@ impl<'t> Source<'t> {
         self.text
     }
 
-    /// Adds an error; without a place, it is about what is missing. The advice may be empty.
-    pub fn error(&self, place: Option<&Place>, message: impl Into<String>, advice: &str) {
-        self.add(Severity::Error, place, message.into(), advice);
+    /// Adds an error; without a range, it is about something missing. The advice may be empty.
+    pub fn error(&self, range: Option<&ByteRange>, message: impl Into<String>, advice: &str) {
+        self.add(Severity::Error, range, message.into(), advice);
     }
 
     /// Adds a warning.
-    pub fn warn(&self, place: Option<&Place>, message: impl Into<String>, advice: &str) {
-        self.add(Severity::Warning, place, message.into(), advice);
+    pub fn warn(&self, range: Option<&ByteRange>, message: impl Into<String>, advice: &str) {
+        self.add(Severity::Warning, range, message.into(), advice);
     }
 
-    fn add(&self, severity: Severity, place: Option<&Place>, message: String, advice: &str) {
+    fn add(&self, severity: Severity, range: Option<&ByteRange>, message: String, advice: &str) {
         let advice = (!advice.is_empty()).then(|| advice.to_owned());
         let message = message.chars().take(MAX_MESSAGE).collect();
         let finding = Finding { severity, location: None, message, advice };
-        self.found.borrow_mut().push((place.cloned(), finding));
+        self.found.borrow_mut().push((range.cloned(), finding));
     }
 
     /// Whether the configuration cannot be used.
@@ -223,23 +224,23 @@ impl<'t> Source<'t> {
         self.found.borrow().iter().any(|(_, finding)| finding.severity == Severity::Error)
     }
 
-    /// The line of a place, from 1.
+    /// The line of a range, from 1.
     #[must_use]
-    pub fn line(&self, place: &Place) -> usize {
-        self.lines.partition_point(|begin| *begin <= place.start)
+    pub fn line(&self, range: &ByteRange) -> usize {
+        self.lines.partition_point(|begin| *begin <= range.start)
     }
 
-    /// The line and column of a place, and the line's text.
+    /// The line and column of a range, and the line's text.
     #[must_use]
-    pub fn location(&self, place: &Place) -> Location {
-        let line = self.line(place);
+    pub fn location(&self, range: &ByteRange) -> Location {
+        let line = self.line(range);
         let begin = line.checked_sub(1).and_then(|at| self.lines.get(at)).copied().unwrap_or(0);
         let end = self.lines.get(line).copied().unwrap_or(self.text.len());
         let whole = self.text.get(begin..end).unwrap_or_default().trim_end_matches(['\r', '\n']);
         let chars = |to: usize| self.text.get(begin..to).map_or(0, |before| before.chars().count());
-        let (first, width) = (chars(place.start), whole.chars().count());
-        let last = chars(place.end.min(begin + whole.len())).clamp(first, width.max(first));
-        // Of a long line, the part around the place.
+        let (first, width) = (chars(range.start), whole.chars().count());
+        let last = chars(range.end.min(begin + whole.len())).clamp(first, width.max(first));
+        // Of a long line only the part around the range.
         let skipped = if last.max(first + 1) > MAX_SNIPPET { first.saturating_sub(20) } else { 0 };
         let shown: String = whole.chars().skip(skipped).take(MAX_SNIPPET).collect();
         let start = first - skipped;
@@ -253,13 +254,13 @@ impl<'t> Source<'t> {
     pub fn findings(self) -> Findings {
         let mut found = self.found.take();
         // What is missing is said last.
-        found.sort_by_key(|(place, _)| place.as_ref().map_or(usize::MAX, |place| place.start));
+        found.sort_by_key(|(range, _)| range.as_ref().map_or(usize::MAX, |range| range.start));
         let left_out = found.len().saturating_sub(MAX_FINDINGS);
         let findings = found
             .into_iter()
             .take(MAX_FINDINGS)
-            .map(|(place, finding)| Finding {
-                location: place.map(|place| self.location(&place)),
+            .map(|(range, finding)| Finding {
+                location: range.map(|range| self.location(&range)),
                 ..finding
             })
             .collect();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::finding::{Place, Source};
+use super::finding::{ByteRange, Source};
 use super::tree::{Entry, Node, Value};
 
 /// The keys of a section.
@@ -29,7 +29,7 @@ pub struct Section<'n> {
     /// What its unknown keys may have meant.
     meant: Vec<&'static str>,
     /// Where it stands.
-    pub place: Option<Place>,
+    pub range: Option<ByteRange>,
     source: &'n Source<'n>,
 }
 
@@ -41,7 +41,7 @@ pub enum Given<T> {
     /// Something that is not it; the findings say why.
     Wrong,
     /// This, there.
-    Here(T, Option<Place>),
+    Here(T, Option<ByteRange>),
 }
 
 impl<T> Given<T> {
@@ -60,9 +60,9 @@ impl<T> Given<T> {
     }
 
     /// Where the value stands, if it is in the file.
-    pub fn place(&self) -> Option<&Place> {
+    pub fn range(&self) -> Option<&ByteRange> {
         match self {
-            Self::Here(_, place) => place.as_ref(),
+            Self::Here(_, range) => range.as_ref(),
             Self::Absent | Self::Wrong => None,
         }
     }
@@ -72,7 +72,7 @@ impl<T> Given<T> {
         match self {
             Self::Absent => Given::Absent,
             Self::Wrong => Given::Wrong,
-            Self::Here(value, place) => Given::Here(make(value), place),
+            Self::Here(value, range) => Given::Here(make(value), range),
         }
     }
 
@@ -90,7 +90,7 @@ impl<T> Given<T> {
 impl<'n> Section<'n> {
     /// Opens a section and refuses the keys that it does not have. Nothing at all is a section without keys.
     pub fn open(node: &'n Node, keys: &Keys, source: &'n Source<'n>) -> Option<Self> {
-        let place = Some(node.place.clone());
+        let range = Some(node.range.clone());
         let entries = match &node.value {
             Value::Null => &[],
             Value::Mapping(entries) => entries.as_slice(),
@@ -100,7 +100,7 @@ impl<'n> Section<'n> {
             }
         };
         let meant = entries.iter().filter_map(|entry| keys.check(entry, source)).collect();
-        Some(Self { entries, meant, place, source })
+        Some(Self { entries, meant, range, source })
     }
 
     /// The value of a key, if it has one.
@@ -116,8 +116,8 @@ impl<'n> Section<'n> {
     }
 
     /// Where a key stands.
-    pub fn key(&self, key: &str) -> Option<&'n Place> {
-        self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.place)
+    pub fn key(&self, key: &str) -> Option<&'n ByteRange> {
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.range)
     }
 
     /// Text.
@@ -133,7 +133,7 @@ impl<'n> Section<'n> {
     ) -> Given<T> {
         let Some(node) = self.node(key) else { return Given::Absent };
         match parse(node, key, self.source, read) {
-            Some(value) => Given::Here(value, Some(node.place.clone())),
+            Some(value) => Given::Here(value, Some(node.range.clone())),
             None => Given::Wrong,
         }
     }
@@ -152,14 +152,14 @@ impl<'n> Section<'n> {
     /// `true` or `false`. The other words of YAML 1.1 are texts in YAML 1.2.
     pub fn switch(&self, key: &str) -> Given<bool> {
         let Some(node) = self.node(key) else { return Given::Absent };
-        let place = Some(node.place.clone());
+        let range = Some(node.range.clone());
         let Value::Scalar { text, plain } = &node.value else {
             expected(self.source, node, &format!("`{key}` must be true or false"), &node.value);
             return Given::Wrong;
         };
         match (text.as_str(), plain) {
-            ("true" | "True" | "TRUE", true) => Given::Here(true, place),
-            ("false" | "False" | "FALSE", true) => Given::Here(false, place),
+            ("true" | "True" | "TRUE", true) => Given::Here(true, range),
+            ("false" | "False" | "FALSE", true) => Given::Here(false, range),
             (other, _) => {
                 let meant = match other.to_ascii_lowercase().as_str() {
                     "yes" | "on" | "y" | "true" => "write true, without quotes",
@@ -167,7 +167,7 @@ impl<'n> Section<'n> {
                     _ => "write true or false",
                 };
                 let message = format!("`{key}` must be true or false, not the text `{other}`");
-                self.source.error(place.as_ref(), message, meant);
+                self.source.error(range.as_ref(), message, meant);
                 Given::Wrong
             }
         }
@@ -193,24 +193,24 @@ pub fn parse<T, E: fmt::Display>(
     source: &Source<'_>,
     read: impl FnOnce(&str) -> Result<T, E>,
 ) -> Option<T> {
-    let place = Some(&node.place);
+    let range = Some(&node.range);
     match &node.value {
         Value::Scalar { text, .. } if text.chars().any(char::is_control) => {
             source.error(
-                place,
+                range,
                 format!("`{key}` contains a control character"),
                 "write it as one line of text",
             );
             None
         }
         Value::Scalar { text, .. } if text.is_empty() => {
-            source.error(place, format!("`{key}` is empty"), "give it a value, or leave it out");
+            source.error(range, format!("`{key}` is empty"), "give it a value, or leave it out");
             None
         }
         Value::Scalar { text, .. } => match read(text) {
             Ok(value) => Some(value),
             Err(why) => {
-                source.error(place, format!("`{key}`: {why}"), "");
+                source.error(range, format!("`{key}`: {why}"), "");
                 None
             }
         },
@@ -223,20 +223,20 @@ pub fn parse<T, E: fmt::Display>(
 
 /// Reports that a value is of another kind than it must be.
 pub fn expected(source: &Source<'_>, node: &Node, what: &str, found: &Value) {
-    source.error(Some(&node.place), format!("{what}, not {}", found.what()), "");
+    source.error(Some(&node.range), format!("{what}, not {}", found.what()), "");
 }
 
 impl Keys {
     /// Says what is wrong with a key, and returns which one was meant, if that is plain.
     fn check(&self, entry: &Entry, source: &Source<'_>) -> Option<&'static str> {
-        let (key, place) = (entry.key.as_str(), Some(&entry.place));
+        let (key, range) = (entry.key.as_str(), Some(&entry.range));
         let known: Vec<&'static str> = self.known.iter().map(|(key, _)| *key).collect();
         if known.contains(&key) {
             return None;
         }
         let near = nearest(key, &known);
         if let Some((_, why)) = self.refused.iter().find(|(refused, _)| *refused == key) {
-            source.error(place, format!("`{key}` is not supported here"), why);
+            source.error(range, format!("`{key}` is not supported here"), why);
             return near;
         }
         let advice = match near {
@@ -244,7 +244,7 @@ impl Keys {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("use one of: {}", known.join(", ")),
         };
-        source.error(place, format!("unknown key `{key}` in {}", self.of), &advice);
+        source.error(range, format!("unknown key `{key}` in {}", self.of), &advice);
         near
     }
 }

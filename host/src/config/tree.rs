@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
-use super::finding::{Place, Source};
+use super::finding::{ByteRange, Source};
 
 /// The longest file, in octets.
 pub const MAX_SIZE: usize = 1 << 20;
@@ -23,7 +23,7 @@ const NODE: usize = 32;
 #[derive(Clone, Debug, Default)]
 pub struct Node {
     /// Where it stands.
-    pub place: Place,
+    pub range: ByteRange,
     /// The value.
     pub value: Value,
     weight: usize,
@@ -54,7 +54,7 @@ pub struct Entry {
     /// The key.
     pub key: String,
     /// Where the key stands.
-    pub place: Place,
+    pub range: ByteRange,
     /// The value.
     pub node: Node,
 }
@@ -115,17 +115,17 @@ impl<'t> Composer<'t, '_> {
             match self.next().ok()? {
                 (Event::StreamEnd, _) => break,
                 (Event::StreamStart | Event::DocumentEnd, _) => {}
-                (Event::DocumentStart(..), place) if root.is_some() => {
+                (Event::DocumentStart(..), range) if root.is_some() => {
                     let advice = "put everything into one document";
-                    self.source.error(Some(&place), "the file has a second document", advice);
+                    self.source.error(Some(&range), "the file has a second document", advice);
                     return None;
                 }
                 (Event::DocumentStart(..), _) => {
-                    let (event, place) = self.next().ok()?;
-                    root = Some(self.node(event, place).ok()?);
+                    let (event, range) = self.next().ok()?;
+                    root = Some(self.node(event, range).ok()?);
                 }
-                (_, place) => {
-                    self.source.error(Some(&place), "this cannot be parsed", "");
+                (_, range) => {
+                    self.source.error(Some(&range), "this cannot be parsed", "");
                     return None;
                 }
             }
@@ -133,24 +133,24 @@ impl<'t> Composer<'t, '_> {
         Some(root.unwrap_or_default())
     }
 
-    fn next(&mut self) -> Result<(Event<'t>, Place), Stop> {
+    fn next(&mut self) -> Result<(Event<'t>, ByteRange), Stop> {
         match self.events.next_event() {
             Some(Ok((event, span))) => {
-                let place = self.place(&span);
-                Ok((event, place))
+                let range = self.range(&span);
+                Ok((event, range))
             }
             Some(Err(error)) => Err(self.unreadable(&error)),
             None => Err(Stop),
         }
     }
 
-    fn node(&mut self, event: Event<'t>, place: Place) -> Result<Node, Stop> {
+    fn node(&mut self, event: Event<'t>, range: ByteRange) -> Result<Node, Stop> {
         let before = self.weight;
         self.weight += NODE + event.scalar().map_or(0, |(text, _)| text.len());
         let (anchor, tag) = (event.anchor_id(), event.tag().is_some());
         if tag {
             self.source.error(
-                Some(&place),
+                Some(&range),
                 "tags are not supported",
                 "remove the word that begins with `!`",
             );
@@ -162,17 +162,17 @@ impl<'t> Composer<'t, '_> {
             Event::Scalar(text, style, ..) => scalar(&text, style),
             Event::SequenceStart(..) => Value::Sequence(self.sequence()?),
             Event::MappingStart(..) => Value::Mapping(self.mapping()?),
-            Event::Alias(anchor) => return self.alias(anchor, &place),
-            _ => return self.stop(&place, "a value is missing here", ""),
+            Event::Alias(anchor) => return self.alias(anchor, &range),
+            _ => return self.stop(&range, "a value is missing here", ""),
         };
         if self.weight > MAX_WEIGHT {
             return self.stop(
-                &place,
+                &range,
                 "the file has too many values",
                 "check that it is the right file",
             );
         }
-        let node = Node { place, value, weight: self.weight - before };
+        let node = Node { range, value, weight: self.weight - before };
         if let Some(anchor) = anchor {
             self.anchors.insert(anchor, Some(node.clone()));
         }
@@ -180,13 +180,13 @@ impl<'t> Composer<'t, '_> {
     }
 
     /// An alias counts as what it stands for, before that is copied.
-    fn alias(&mut self, anchor: usize, place: &Place) -> Result<Node, Stop> {
+    fn alias(&mut self, anchor: usize, range: &ByteRange) -> Result<Node, Stop> {
         let Some(Some(target)) = self.anchors.get(&anchor) else {
-            return self.stop(place, "this value contains itself", "");
+            return self.stop(range, "this value contains itself", "");
         };
         if self.weight.saturating_add(target.weight) > MAX_WEIGHT {
             let message = "the aliases in this file expand to too many values";
-            return self.stop(place, message, "write it without `&` and `*`");
+            return self.stop(range, message, "write it without `&` and `*`");
         }
         self.weight += target.weight;
         Ok(target.clone())
@@ -197,7 +197,7 @@ impl<'t> Composer<'t, '_> {
         loop {
             match self.next()? {
                 (Event::SequenceEnd, _) => return Ok(nodes),
-                (event, place) => nodes.push(self.node(event, place)?),
+                (event, range) => nodes.push(self.node(event, range)?),
             }
         }
     }
@@ -205,34 +205,34 @@ impl<'t> Composer<'t, '_> {
     fn mapping(&mut self) -> Result<Vec<Entry>, Stop> {
         let (mut entries, mut known) = (Vec::new(), BTreeSet::new());
         loop {
-            let (event, place) = self.next()?;
+            let (event, range) = self.next()?;
             if event == Event::MappingEnd {
                 return Ok(entries);
             }
-            let key = self.node(event, place)?;
-            let (event, place) = self.next()?;
-            let node = self.node(event, place)?;
+            let key = self.node(event, range)?;
+            let (event, range) = self.next()?;
+            let node = self.node(event, range)?;
             let Value::Scalar { text, .. } = key.value else {
                 let message = format!("a key is {}", key.value.what());
-                self.source.error(Some(&key.place), message, "write the key as text");
+                self.source.error(Some(&key.range), message, "write the key as text");
                 continue;
             };
             if known.insert(text.clone()) {
-                entries.push(Entry { key: text, place: key.place, node });
+                entries.push(Entry { key: text, range: key.range, node });
             } else {
                 let message = format!("duplicate key `{text}`");
-                self.source.error(Some(&key.place), message, "keep one of them");
+                self.source.error(Some(&key.range), message, "keep one of them");
             }
         }
     }
 
-    fn place(&self, span: &Span) -> Place {
+    fn range(&self, span: &Span) -> ByteRange {
         let start = span.start.byte_offset().unwrap_or(self.end).min(self.end);
         start..span.end.byte_offset().unwrap_or(start).clamp(start, self.end)
     }
 
-    fn stop<T>(&self, place: &Place, message: &str, advice: &str) -> Result<T, Stop> {
-        self.source.error(Some(place), message, advice);
+    fn stop<T>(&self, range: &ByteRange, message: &str, advice: &str) -> Result<T, Stop> {
+        self.source.error(Some(range), message, advice);
         Err(Stop)
     }
 

@@ -81,7 +81,7 @@ impl fmt::Display for ChainError {
 
 impl std::error::Error for ChainError {}
 
-/// The certificate that an error is about, for people.
+/// The certificate that an error is about, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
     Ek { serial: String, issuer: String },
@@ -112,19 +112,19 @@ impl fmt::Display for Subject {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {
-    /// No authority of the issuer's name is among the anchors and intermediates.
+    /// No anchor or intermediate has the issuer's name.
     NoIssuer,
-    /// The authority of the issuer's name did not sign it.
+    /// The CA with the issuer's name did not sign it.
     Signature {
-        /// That authority.
+        /// That CA.
         issuer: String,
     },
-    /// The authority of the issuer's name has another key identifier than the certificate names.
+    /// The CA with the issuer's name has another key identifier than the certificate's authorityKeyIdentifier.
     KeyIdentifier {
-        /// That authority.
+        /// That CA.
         issuer: String,
     },
-    /// Neither extKeyUsage nor subjectAltName says that it is an endorsement key's.
+    /// Neither extKeyUsage nor subjectAltName marks it as an EK certificate.
     WithoutPurpose,
     /// Signed over SHA-1.
     Sha1,
@@ -132,25 +132,25 @@ pub enum Reason {
     Algorithm(SignatureAlgorithm),
     /// Its validity begins later.
     NotYetValid(UnixTime),
-    /// Its validity has ended, and the policy minds.
+    /// It has expired, and the policy does not accept that.
     Expired(UnixTime),
     /// An intermediate that was not valid at the time that counts.
     IssuerNotValid {
         /// That time.
         when: UnixTime,
-        /// What made it count.
+        /// The policy that requires it.
         rule: DatePolicy,
     },
-    /// An intermediate whose extKeyUsage does not allow to vouch for endorsement keys.
+    /// An intermediate whose extKeyUsage does not allow it to issue EK certificates.
     Purpose,
-    /// More authorities below it than its pathLenConstraint allows.
+    /// There are more CAs below it than its pathLenConstraint allows.
     PathLength {
         /// The constraint.
         allowed: usize,
-        /// The authorities below.
+        /// The number of CAs below.
         below: usize,
     },
-    /// More than [`MAX_DEPTH`] authorities, and no anchor yet.
+    /// The path has more than [`MAX_DEPTH`] CAs without an anchor.
     TooDeep,
     /// More than [`MAX_INTERMEDIATES`] certificates to look at.
     TooManyIntermediates(usize),
@@ -159,7 +159,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Of several failures the one that came farthest says most, and then the most particular one.
+    /// The most informative of several failures: that of the longest path, then the most specific one.
     pub(super) fn weight(&self, depth: usize) -> (usize, u8) {
         match self {
             Self::SearchLimit => (usize::MAX, 0),
@@ -197,7 +197,7 @@ impl fmt::Display for Reason {
             }
             Self::Purpose => f.write_str("is not meant to issue EK certificates (extKeyUsage)"),
             Self::PathLength { allowed, below } => {
-                write!(f, "allows {allowed} authorities below itself, and there are {below}")
+                write!(f, "allows {allowed} CAs below itself, but there are {below}")
             }
             Self::TooDeep => write!(f, "is the last of {MAX_DEPTH} without reaching a trusted CA"),
             Self::TooManyIntermediates(count) => {

@@ -364,7 +364,7 @@ fn unreadable_certificate_in_a_bundle_is_named_and_the_rest_are_read() {
     let text =
         [block(one.der()), block(&odd), no_base64, block(&[0x30, 0]), block(other.der())].concat();
     let bundle = Bundle::read(&text).unwrap();
-    let read: Vec<_> = bundle.authorities.iter().map(CaCertificate::der).collect();
+    let read: Vec<_> = bundle.cas.iter().map(CaCertificate::der).collect();
     assert_eq!(read, [one.der(), other.der()]);
     let line = block(one.der()).lines().count();
     let unreadable: Vec<_> = bundle.unreadable.iter().map(ToString::to_string).collect();

@@ -32,7 +32,7 @@ fn failure(
     verify(ek, intermediates, anchors, NOW, BURNED_IN).unwrap_err()
 }
 
-/// Authorities in a row, each certified by the one before, the first by itself.
+/// A chain of CAs, each issued by the previous one, the first self-signed.
 fn row(length: usize) -> (Vec<Ca>, Vec<CaCertificate>) {
     let cas: Vec<_> = (0..length).map(|n| Ca::new(&format!("ca {n}"))).collect();
     let mut certificates = vec![cas[0].anchor()];

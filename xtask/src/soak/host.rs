@@ -114,7 +114,7 @@ impl Host {
             host.step_clock(whose, 0)?;
         }
         host.start_authority()?;
-        host.admit()?;
+        host.allow()?;
         host.hook("succeed")?;
         for (name, _) in SERVICES {
             fs::create_dir(host.path(name))?;
@@ -287,7 +287,7 @@ impl Host {
     }
 
     /// Tells the authority to let this TPM in.
-    fn admit(&mut self) -> Result<()> {
+    fn allow(&mut self) -> Result<()> {
         let status = self.run(&self.programs.authority, &["status", "--data-dir", "data"])?;
         self.pin = ca_pin(&status)?;
         let tcti = self.tpm()?.tcti();

@@ -19,7 +19,7 @@ pub const TOKEN: &str = "demo-token";
 const BOT: &str = "kind: bot\nversion: v1\nmetadata:\n  name: demo-bot\nspec:\n  roles: [guest]\n";
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A new authority that admits one TPM. It ends with this value.
+/// A new authority that allows one TPM. It ends with this value.
 #[derive(Debug)]
 pub struct Authority {
     server: PathBuf,

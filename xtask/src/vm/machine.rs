@@ -100,9 +100,9 @@ impl Machine {
         Ok(Self { kernel: kernel.image, base: base.finish()?, disk })
     }
 
-    /// Boots with this TPM, runs the payload and switches off. All of it ends within `patience`, and
+    /// Boots with this TPM, runs the payload and switches off. All of it ends within `timeout`, and
     /// with this process.
-    pub fn run(&self, tpm: &Bus, payload: &Payload<'_>, patience: Duration) -> Result<Run> {
+    pub fn run(&self, tpm: &Bus, payload: &Payload<'_>, timeout: Duration) -> Result<Run> {
         let scratch = Scratch::new("endorse-vm")?;
         let home = scratch.path();
         let image = home.join("initramfs");
@@ -130,7 +130,7 @@ impl Machine {
         machine.stdout(Stdio::null()).stderr(File::create(&log)?);
         let mut guest = Guarded::spawn(&mut machine, Some(home))?;
 
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         let ended = loop {
             if let Some(status) = guest.exited()? {
                 break Some(status);
@@ -155,7 +155,7 @@ impl Machine {
                 read(&log)
             ),
             (None, _) => {
-                bail!("the guest runs on after {} s:\n{console}\n{output}", patience.as_secs())
+                bail!("the guest runs on after {} s:\n{console}\n{output}", timeout.as_secs())
             }
         }
     }

@@ -217,15 +217,15 @@ fn programs_read_the_same_as_people() {
 
 #[test]
 fn the_caret_is_under_what_is_meant() {
-    let place = |text: &str| {
+    let range = |text: &str| {
         let shown = refused(text).to_string();
         let lines: Vec<&str> = shown.lines().collect();
         let start = lines[4].find('^').unwrap();
         let width = lines[4].matches('^').count();
         lines[3].chars().skip(start).take(width).collect::<String>()
     };
-    assert_eq!(place("debug: nonsense # ü"), "nonsense");
-    assert_eq!(place("{\"ü\": 1, typo: 2}: 3").chars().next(), Some('{'));
-    assert_eq!(place("storage: {path: /ü, type: memry}"), "memry");
-    assert_eq!(place(&format!("storage: {{path: {}, type: memry}}", "/x".repeat(200))), "memry");
+    assert_eq!(range("debug: nonsense # ü"), "nonsense");
+    assert_eq!(range("{\"ü\": 1, typo: 2}: 3").chars().next(), Some('{'));
+    assert_eq!(range("storage: {path: /ü, type: memry}"), "memry");
+    assert_eq!(range(&format!("storage: {{path: {}, type: memry}}", "/x".repeat(200))), "memry");
 }

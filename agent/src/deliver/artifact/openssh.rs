@@ -46,7 +46,7 @@ pub(super) fn known_hosts(identity: &Identity<'_>) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// For `ssh -F FOLDER/ssh_config HOST`.
+/// For `ssh -F DIRECTORY/ssh_config HOST`.
 pub(super) fn config(directory: &Path) -> Result<String, Failure> {
     let absolute =
         std::path::absolute(directory).map_err(|cause| Failure::io(&cause, directory.display()))?;

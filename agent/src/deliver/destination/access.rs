@@ -52,7 +52,7 @@ pub(super) enum Who {
 
 /// The access that a directory can give to readers, with a warning if that is none.
 pub(super) fn decide(
-    folder: impl AsFd,
+    dir: impl AsFd,
     acls: Acls,
     readers: &[Reader],
 ) -> Result<(Access, Option<String>), Failure> {
@@ -66,7 +66,7 @@ pub(super) fn decide(
         [(Who::Group, group)] => Some(*group),
         _ => None,
     };
-    let supported = acls != Acls::Off && has_lists(folder);
+    let supported = acls != Acls::Off && has_lists(dir);
     match (supported, group) {
         (true, _) => Ok((Access::List(named), None)),
         (false, _) if acls == Acls::Required => Err(Failure::new(
@@ -107,37 +107,37 @@ impl Access {
     }
 
     /// Gives a new directory its permissions.
-    pub(super) fn admit_to_directory(&self, folder: impl AsFd) -> io::Result<()> {
-        let folder = folder.as_fd();
+    pub(super) fn admit_to_directory(&self, dir: impl AsFd) -> io::Result<()> {
+        let dir = dir.as_fd();
         match self {
             Self::Private => Ok(()),
-            Self::List(named) => set(folder, &Acl::new(7, named, READ_AND_ENTER)),
+            Self::List(named) => set(dir, &Acl::new(7, named, READ_AND_ENTER)),
             Self::Group(group) => {
-                give(folder, *group)?;
-                Ok(rustix::fs::fchmod(folder, Mode::RWXU | Mode::RGRP | Mode::XGRP)?)
+                give(dir, *group)?;
+                Ok(rustix::fs::fchmod(dir, Mode::RWXU | Mode::RGRP | Mode::XGRP)?)
             }
         }
     }
 
     /// Gives the readers access to an existing directory, and takes no access away.
-    pub(super) fn admit_to_existing(&self, folder: impl AsFd) -> io::Result<()> {
-        let folder = folder.as_fd();
-        let stat = rustix::fs::fstat(folder)?;
+    pub(super) fn admit_to_existing(&self, dir: impl AsFd) -> io::Result<()> {
+        let dir = dir.as_fd();
+        let stat = rustix::fs::fstat(dir)?;
         if stat.st_mode & 0o005 == 0o005 {
             return Ok(());
         }
         match self {
             Self::Private => Ok(()),
             Self::List(named) => {
-                let now = Acl::of(folder, stat.st_mode)?;
-                let wanted = now.clone().admit(named, READ_AND_ENTER);
-                if wanted == now { Ok(()) } else { set(folder, &wanted) }
+                let now = Acl::of(dir, stat.st_mode)?;
+                let wanted = now.clone().grant(named, READ_AND_ENTER);
+                if wanted == now { Ok(()) } else { set(dir, &wanted) }
             }
             Self::Group(group) if stat.st_gid == *group && stat.st_mode & 0o050 == 0o050 => Ok(()),
             Self::Group(group) if stat.st_gid == *group || stat.st_mode & 0o070 == 0 => {
-                give(folder, *group)?;
+                give(dir, *group)?;
                 let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
-                Ok(rustix::fs::fchmod(folder, mode | Mode::RGRP | Mode::XGRP)?)
+                Ok(rustix::fs::fchmod(dir, mode | Mode::RGRP | Mode::XGRP)?)
             }
             Self::Group(_) => Err(io::Error::other("it already belongs to another group")),
         }
@@ -155,7 +155,7 @@ struct Acl {
 
 impl Acl {
     fn new(owner: u16, named: &[(Who, u32)], permissions: u16) -> Self {
-        Self { owner, named: Vec::new(), group: 0, other: 0 }.admit(named, permissions)
+        Self { owner, named: Vec::new(), group: 0, other: 0 }.grant(named, permissions)
     }
 
     /// The list of a file, or what its mode says as a list. The mask is applied.
@@ -196,7 +196,7 @@ impl Acl {
         Some(acl)
     }
 
-    fn admit(mut self, named: &[(Who, u32)], permissions: u16) -> Self {
+    fn grant(mut self, named: &[(Who, u32)], permissions: u16) -> Self {
         for &(who, id) in named {
             match self.named.iter_mut().find(|entry| (entry.0, entry.1) == (who, id)) {
                 Some(entry) => entry.2 |= permissions,
@@ -244,8 +244,8 @@ fn give(file: impl AsFd, group: u32) -> io::Result<()> {
     Ok(rustix::fs::fchown(file, None, Some(Gid::from_raw(group)))?)
 }
 
-fn has_lists(folder: impl AsFd) -> bool {
-    !matches!(rustix::fs::fgetxattr_query(folder, ATTRIBUTE), Err(Errno::OPNOTSUPP | Errno::NOSYS))
+fn has_lists(dir: impl AsFd) -> bool {
+    !matches!(rustix::fs::fgetxattr_query(dir, ATTRIBUTE), Err(Errno::OPNOTSUPP | Errno::NOSYS))
 }
 
 fn number(reader: &Reader) -> Result<(Who, u32), Failure> {
@@ -315,8 +315,8 @@ mod tests {
         masked[mask] = 0;
         let parsed = Acl::parse(&masked).unwrap();
         assert!(parsed.named.iter().all(|entry| entry.2 == 0));
-        assert_eq!(parsed.clone().admit(&[(Who::User, 3)], 5).named[0], (Who::User, 3, 5));
-        assert_eq!(parsed.admit(&[(Who::User, 3)], 5).named[1], (Who::User, 9, 0));
+        assert_eq!(parsed.clone().grant(&[(Who::User, 3)], 5).named[0], (Who::User, 3, 5));
+        assert_eq!(parsed.grant(&[(Who::User, 3)], 5).named[1], (Who::User, 9, 0));
         for octets in [&[][..], &[2, 0, 0], &[1, 0, 0, 0], &[2, 0, 0, 0, 1], &masked[..30]] {
             assert_eq!(Acl::parse(octets), None, "{octets:?}");
         }

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use zeroize::Zeroizing;
 
 use super::access::{self, Access};
-use super::links::{self, Place, Version};
+use super::links::{self, Existing, Version};
 use super::manifest::{Change, Manifest};
 use super::walk;
 use super::{FileSet, MAX_FILE_SIZE, MAX_FILES, Notices};
@@ -182,14 +182,13 @@ impl Writer {
         let manifest = held.manifest.as_ref().ok_or_else(unknown)?;
         let config::Directory { path, symlinks, .. } = &self.directory.settings;
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = rustix::fs::openat(CWD, path, flags, Mode::empty())
+        let dir = rustix::fs::openat(CWD, path, flags, Mode::empty())
             .map_err(|error| Change::new(io::Error::from(error)))?;
-        walk::check_owner(&folder, path, *symlinks)
-            .map_err(|failure| Change::new(failure.message))?;
-        if !Opened::is_lock(&folder, &held.lock) {
+        walk::check_owner(&dir, path, *symlinks).map_err(|failure| Change::new(failure.message))?;
+        if !Opened::is_lock(&dir, &held.lock) {
             return Err(Change::new(format!("{LOCK} was removed or replaced")));
         }
-        manifest.compare(&folder)
+        manifest.compare(&dir)
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -210,7 +209,7 @@ impl Drop for Lock {
 
 /// The directory at one instant.
 struct Opened {
-    folder: OwnedFd,
+    dir: OwnedFd,
     access: Access,
     notice: Option<String>,
 }
@@ -218,14 +217,14 @@ struct Opened {
 impl Opened {
     fn new(directory: &Directory) -> Result<Self, Failure> {
         let config::Directory { path, symlinks, acls } = &directory.settings;
-        let folder = walk::open(path, *symlinks, |made| {
+        let dir = walk::open(path, *symlinks, |made| {
             access::decide(made, *acls, &directory.readers).map(|(access, _)| access)
         })?;
-        let (access, notice) = access::decide(&folder, *acls, &directory.readers)?;
-        access.admit_to_existing(&folder).map_err(|cause| {
+        let (access, notice) = access::decide(&dir, *acls, &directory.readers)?;
+        access.admit_to_existing(&dir).map_err(|cause| {
             Failure::io(&cause, format!("giving the readers access to {}", path.display()))
         })?;
-        Ok(Self { folder, access, notice })
+        Ok(Self { dir, access, notice })
     }
 
     fn lock(&self, path: &Path) -> Result<Lock, Failure> {
@@ -233,7 +232,7 @@ impl Opened {
         let failed = |cause: io::Error| Failure::io(&cause, shown.display());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        let lock = rustix::fs::openat(&self.folder, LOCK, flags, mode)
+        let lock = rustix::fs::openat(&self.dir, LOCK, flags, mode)
             .map_err(|error| failed(error.into()))?;
         // A process that can open it can block us.
         rustix::fs::fchmod(&lock, mode).map_err(|error| failed(error.into()))?;
@@ -250,12 +249,12 @@ impl Opened {
     }
 
     fn is_locked_by(&self, lock: &Lock) -> bool {
-        Self::is_lock(&self.folder, lock)
+        Self::is_lock(&self.dir, lock)
     }
 
     /// Whether the lock of this directory is the one that we hold.
-    fn is_lock(folder: &OwnedFd, lock: &Lock) -> bool {
-        let there = rustix::fs::statat(folder, LOCK, AtFlags::SYMLINK_NOFOLLOW);
+    fn is_lock(dir: &OwnedFd, lock: &Lock) -> bool {
+        let there = rustix::fs::statat(dir, LOCK, AtFlags::SYMLINK_NOFOLLOW);
         there.is_ok_and(|there| {
             lock.0
                 .metadata()
@@ -270,34 +269,34 @@ impl Opened {
         announce: &mut dyn FnMut(&Manifest),
     ) -> Result<(Manifest, Notices), Failure> {
         let failed = |cause: io::Error| Failure::io(&cause, "the links");
-        let before = links::current(&self.folder, last.and_then(Manifest::version))?;
+        let before = links::current(&self.dir, last.and_then(Manifest::version))?;
         let is_recent = |version: Version, newest: Option<Version>| {
             newest.is_some_and(|newest| version <= newest && newest.0 - version.0 <= 1)
         };
-        links::sweep(&self.folder, |version| is_recent(version, before)).map_err(failed)?;
+        links::sweep(&self.dir, |version| is_recent(version, before)).map_err(failed)?;
         let mut free = Vec::new();
         let mut plain = Vec::new();
         for name in set.names() {
-            match links::place(&self.folder, name, last.is_some_and(|last| last.has(name)))? {
-                Place::Free | Place::Replaced => free.push(name),
-                Place::Plain => plain.push(name),
-                Place::Linked => {}
+            match links::place(&self.dir, name, last.is_some_and(|last| last.has(name)))? {
+                Existing::Free | Existing::Replaced => free.push(name),
+                Existing::Plain => plain.push(name),
+                Existing::Linked => {}
             }
         }
         let before = self.adopt(set, &plain, before)?;
-        let version = links::next(&self.folder, before)?;
-        self.fill(version, |folder| {
-            set.iter().try_for_each(|(name, content)| self.create(folder, name, content))
+        let version = links::next(&self.dir, before)?;
+        self.fill(version, |dir| {
+            set.iter().try_for_each(|(name, content)| self.create(dir, name, content))
         })?;
-        let manifest = Manifest::of(&self.folder, &version.folder(), set).map_err(failed)?;
+        let manifest = Manifest::of(&self.dir, &version.dir(), set).map_err(failed)?;
         announce(&manifest);
         // A new name is a dangling link until the switch, and appears together with the others.
-        free.into_iter().try_for_each(|name| links::show(&self.folder, name)).map_err(failed)?;
+        free.into_iter().try_for_each(|name| links::show(&self.dir, name)).map_err(failed)?;
         self.switch(version)?;
 
         // The new set is in place: what fails from here on is tried again with the next set.
-        let swept = links::retire(&self.folder, |name| set.content(name).is_some())
-            .and_then(|()| links::sweep(&self.folder, |at| is_recent(at, Some(version))));
+        let swept = links::retire(&self.dir, |name| set.content(name).is_some())
+            .and_then(|()| links::sweep(&self.dir, |at| is_recent(at, Some(version))));
         let unswept = swept.err().map(|cause| format!("cannot remove old versions: {cause}"));
         Ok((manifest, self.notice.clone().into_iter().chain(unswept).collect()))
     }
@@ -312,16 +311,16 @@ impl Opened {
         if plain.is_empty() {
             return Ok(before);
         }
-        let version = links::next(&self.folder, before)?;
-        let current = before.map(Version::folder).unwrap_or_default();
-        self.fill(version, |folder| {
+        let version = links::next(&self.dir, before)?;
+        let current = before.map(Version::dir).unwrap_or_default();
+        self.fill(version, |dir| {
             for name in set.names() {
                 let shown = if plain.contains(&name) {
                     PathBuf::from(name)
                 } else {
                     Path::new(&current).join(name)
                 };
-                match rustix::fs::linkat(&self.folder, shown, folder, name, AtFlags::empty()) {
+                match rustix::fs::linkat(&self.dir, shown, dir, name, AtFlags::empty()) {
                     Ok(()) | Err(rustix::io::Errno::NOENT) => {}
                     Err(error) => return Err((format!("taking over {name}"), error.into())),
                 }
@@ -330,7 +329,7 @@ impl Opened {
         })?;
         self.switch(version)?;
         for name in plain {
-            links::show(&self.folder, name).map_err(|cause| Failure::io(&cause, name))?;
+            links::show(&self.dir, name).map_err(|cause| Failure::io(&cause, name))?;
         }
         Ok(Some(version))
     }
@@ -341,31 +340,26 @@ impl Opened {
         version: Version,
         content: impl Fn(&OwnedFd) -> Result<(), (String, io::Error)>,
     ) -> Result<(), Failure> {
-        let name = version.folder();
+        let name = version.dir();
         let shown = name.display().to_string();
         let at_directory = |cause: io::Error| (shown.clone(), cause);
-        let made = walk::make(&self.folder, &name).map_err(at_directory).and_then(|folder| {
-            self.access.admit_to_directory(&folder).map_err(at_directory)?;
-            content(&folder)?;
-            rustix::fs::fsync(&folder).map_err(|error| at_directory(error.into()))?;
-            rustix::fs::fsync(&self.folder).map_err(|error| at_directory(error.into()))
+        let made = walk::make(&self.dir, &name).map_err(at_directory).and_then(|dir| {
+            self.access.admit_to_directory(&dir).map_err(at_directory)?;
+            content(&dir)?;
+            rustix::fs::fsync(&dir).map_err(|error| at_directory(error.into()))?;
+            rustix::fs::fsync(&self.dir).map_err(|error| at_directory(error.into()))
         });
         made.map_err(|(what, cause)| {
             // If that fails too, the next writer removes it.
-            let _ = links::remove_version(&self.folder, &name);
+            let _ = links::remove_version(&self.dir, &name);
             Failure::io(&cause, what)
         })
     }
 
-    fn create(
-        &self,
-        folder: &OwnedFd,
-        name: &str,
-        content: &[u8],
-    ) -> Result<(), (String, io::Error)> {
+    fn create(&self, dir: &OwnedFd, name: &str, content: &[u8]) -> Result<(), (String, io::Error)> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let write = || {
-            let file = rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR)?;
+            let file = rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?;
             self.access.admit_to_file(&file)?;
             let mut file = File::from(file);
             file.write_all(content)?;
@@ -375,8 +369,8 @@ impl Opened {
     }
 
     fn switch(&self, version: Version) -> Result<(), Failure> {
-        links::switch(&self.folder, version)
-            .and_then(|()| Ok(rustix::fs::fsync(&self.folder)?))
+        links::switch(&self.dir, version)
+            .and_then(|()| Ok(rustix::fs::fsync(&self.dir)?))
             .map_err(|cause| Failure::io(&cause, links::DATA))
     }
 }
@@ -384,9 +378,9 @@ impl Opened {
 /// All files of the version that is current, if it still is when they have been read.
 fn read_once(path: &Path) -> io::Result<FileSet> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
-    let version = walk::read_link(&folder, OsStr::new(links::DATA))?;
-    let data = walk::enter(&folder, &version)?;
+    let dir = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+    let version = walk::read_link(&dir, OsStr::new(links::DATA))?;
+    let data = walk::enter(&dir, &version)?;
     let mut set = FileSet::new();
     for name in walk::entries(&data)?.into_iter().take(MAX_FILES) {
         let name = name.into_string().map_err(|_| io::ErrorKind::InvalidData)?;
@@ -394,15 +388,15 @@ fn read_once(path: &Path) -> io::Result<FileSet> {
         set = set.with_secret(name, content);
     }
     // Versions only grow: what is current before and after was so in between, and nothing was removed from it.
-    if walk::read_link(&folder, OsStr::new(links::DATA))? != version {
+    if walk::read_link(&dir, OsStr::new(links::DATA))? != version {
         return Err(io::ErrorKind::NotFound.into());
     }
     Ok(set)
 }
 
-fn read_bounded(folder: &OwnedFd, name: &OsStr) -> io::Result<Zeroizing<Vec<u8>>> {
+fn read_bounded(dir: &OwnedFd, name: &OsStr) -> io::Result<Zeroizing<Vec<u8>>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?);
+    let file = File::from(rustix::fs::openat(dir, name, flags, Mode::empty())?);
     let mut content = Zeroizing::new(Vec::new());
     file.take(MAX_FILE_SIZE + 1).read_to_end(&mut content)?;
     if u64::try_from(content.len()).is_ok_and(|length| length > MAX_FILE_SIZE) {

@@ -25,19 +25,19 @@ impl Version {
         current.map_or(Some(1), |version| version.0.checked_add(1)).map(Self)
     }
 
-    pub(super) fn folder(self) -> OsString {
+    pub(super) fn dir(self) -> OsString {
         format!("{PREFIX}{}", self.0).into()
     }
 
-    pub(super) fn parse(folder: &OsStr) -> Option<Self> {
-        let digits = folder.to_str()?.strip_prefix(PREFIX)?;
-        digits.parse().ok().map(Self).filter(|version| version.folder() == folder)
+    pub(super) fn parse(dir: &OsStr) -> Option<Self> {
+        let digits = dir.to_str()?.strip_prefix(PREFIX)?;
+        digits.parse().ok().map(Self).filter(|version| version.dir() == dir)
     }
 }
 
 /// What stands where a file of the set belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Existing {
     /// Nothing.
     Free,
     /// Our link.
@@ -50,8 +50,8 @@ pub(super) enum Place {
 
 /// The version that is current; `None` before the first. A link that leads elsewhere is not ours, unless we wrote
 /// `last` here: then it was ours, and was damaged.
-pub(super) fn current(folder: &OwnedFd, last: Option<Version>) -> Result<Option<Version>, Failure> {
-    let target = match walk::read_link(folder, OsStr::new(DATA)) {
+pub(super) fn current(dir: &OwnedFd, last: Option<Version>) -> Result<Option<Version>, Failure> {
+    let target = match walk::read_link(dir, OsStr::new(DATA)) {
         Ok(target) => target,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(cause) if cause.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
@@ -68,18 +68,18 @@ pub(super) fn current(folder: &OwnedFd, last: Option<Version>) -> Result<Option<
 }
 
 /// What stands at a name of the set, which `is_ours` if we wrote it last.
-pub(super) fn place(folder: &OwnedFd, name: &str, is_ours: bool) -> Result<Place, Failure> {
+pub(super) fn place(dir: &OwnedFd, name: &str, is_ours: bool) -> Result<Existing, Failure> {
     let at = OsStr::new(name);
     let failed = |cause: io::Error| Failure::io(&cause, name);
-    match walk::kind(folder, at).map_err(failed)? {
-        None => Ok(Place::Free),
-        Some(FileType::RegularFile) => Ok(Place::Plain),
+    match walk::kind(dir, at).map_err(failed)? {
+        None => Ok(Existing::Free),
+        Some(FileType::RegularFile) => Ok(Existing::Plain),
         Some(FileType::Symlink) => {
-            let target = walk::read_link(folder, at).map_err(failed)?;
+            let target = walk::read_link(dir, at).map_err(failed)?;
             if target == into_data(name) {
-                Ok(Place::Linked)
+                Ok(Existing::Linked)
             } else if is_ours {
-                Ok(Place::Replaced)
+                Ok(Existing::Replaced)
             } else {
                 Err(foreign(name, "is not one of the agent's links"))
             }
@@ -89,10 +89,10 @@ pub(super) fn place(folder: &OwnedFd, name: &str, is_ours: bool) -> Result<Place
 }
 
 /// The next version: one whose name no file has.
-pub(super) fn next(folder: &OwnedFd, current: Option<Version>) -> Result<Version, Failure> {
+pub(super) fn next(dir: &OwnedFd, current: Option<Version>) -> Result<Version, Failure> {
     let after = |version| Version::after(version).ok_or_else(|| Failure::bug("too many versions"));
     let kind = |version: Version| {
-        walk::kind(folder, &version.folder()).map_err(|cause| Failure::io(&cause, DATA))
+        walk::kind(dir, &version.dir()).map_err(|cause| Failure::io(&cause, DATA))
     };
     let mut version = after(current)?;
     while kind(version)? == Some(FileType::RegularFile) {
@@ -102,70 +102,70 @@ pub(super) fn next(folder: &OwnedFd, current: Option<Version>) -> Result<Version
 }
 
 /// Makes a name show what is current.
-pub(super) fn show(folder: &OwnedFd, name: &str) -> io::Result<()> {
-    put(folder, &into_data(name), name)
+pub(super) fn show(dir: &OwnedFd, name: &str) -> io::Result<()> {
+    put(dir, &into_data(name), name)
 }
 
 /// Makes a version the current one, for all names at once.
-pub(super) fn switch(folder: &OwnedFd, version: Version) -> io::Result<()> {
-    put(folder, &version.folder(), DATA)
+pub(super) fn switch(dir: &OwnedFd, version: Version) -> io::Result<()> {
+    put(dir, &version.dir(), DATA)
 }
 
 /// Removes our links to files that are in the set no longer.
-pub(super) fn retire(folder: &OwnedFd, keep: impl Fn(&str) -> bool) -> io::Result<()> {
-    for name in walk::entries(folder)? {
+pub(super) fn retire(dir: &OwnedFd, keep: impl Fn(&str) -> bool) -> io::Result<()> {
+    for name in walk::entries(dir)? {
         let Some(name) = name.to_str().filter(|name| !keep(name)) else { continue };
-        let ours = walk::kind(folder, OsStr::new(name))? == Some(FileType::Symlink)
-            && walk::read_link(folder, OsStr::new(name))? == into_data(name);
+        let ours = walk::kind(dir, OsStr::new(name))? == Some(FileType::Symlink)
+            && walk::read_link(dir, OsStr::new(name))? == into_data(name);
         if ours {
-            rustix::fs::unlinkat(folder, name, AtFlags::empty())?;
+            rustix::fs::unlinkat(dir, name, AtFlags::empty())?;
         }
     }
     Ok(())
 }
 
 /// Removes all versions but those to keep, including incomplete ones of killed writers.
-pub(super) fn sweep(folder: &OwnedFd, keep: impl Fn(Version) -> bool) -> io::Result<()> {
-    remove_link(folder)?;
-    for name in walk::entries(folder)? {
+pub(super) fn sweep(dir: &OwnedFd, keep: impl Fn(Version) -> bool) -> io::Result<()> {
+    remove_link(dir)?;
+    for name in walk::entries(dir)? {
         // A file of that name is not ours.
         if Version::parse(&name).is_some_and(|version| !keep(version))
-            && walk::kind(folder, &name)? != Some(FileType::RegularFile)
+            && walk::kind(dir, &name)? != Some(FileType::RegularFile)
         {
-            remove_version(folder, &name)?;
+            remove_version(dir, &name)?;
         }
     }
     Ok(())
 }
 
 /// Removes a version's directory and the files in it. A directory in it was not put there by us: then both stay.
-pub(super) fn remove_version(folder: &OwnedFd, name: &OsStr) -> io::Result<()> {
+pub(super) fn remove_version(dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
     // An empty one can be removed even if it was never given its permissions.
-    match rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR) {
+    match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
         Err(Errno::NOTEMPTY | Errno::EXIST) => {}
         done => return Ok(done?),
     }
-    let version = walk::enter(folder, name)?;
+    let version = walk::enter(dir, name)?;
     for file in walk::entries(&version)? {
         match rustix::fs::unlinkat(&version, file, AtFlags::empty()) {
             Err(Errno::ISDIR) => {}
             done => done?,
         }
     }
-    match rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR) {
+    match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
         Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
         done => Ok(done?),
     }
 }
 
-fn put(folder: &OwnedFd, target: &OsStr, name: &str) -> io::Result<()> {
-    remove_link(folder)?;
-    rustix::fs::symlinkat(target, folder, NEW)?;
-    Ok(rustix::fs::renameat(folder, NEW, folder, name)?)
+fn put(dir: &OwnedFd, target: &OsStr, name: &str) -> io::Result<()> {
+    remove_link(dir)?;
+    rustix::fs::symlinkat(target, dir, NEW)?;
+    Ok(rustix::fs::renameat(dir, NEW, dir, name)?)
 }
 
-fn remove_link(folder: impl AsFd) -> io::Result<()> {
-    match rustix::fs::unlinkat(folder, NEW, AtFlags::empty()) {
+fn remove_link(dir: impl AsFd) -> io::Result<()> {
+    match rustix::fs::unlinkat(dir, NEW, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }

@@ -19,7 +19,7 @@ use super::{FileSet, MAX_FILE_SIZE, MAX_FILES, access, links, walk};
 pub struct Manifest {
     /// Where `..data` leads.
     data: String,
-    folder: Attributes,
+    dir: Attributes,
     files: BTreeMap<String, FileEntry>,
 }
 
@@ -67,14 +67,14 @@ impl Change {
 impl Manifest {
     /// The manifest of `set`, which has just been written to the directory `data` below `parent`.
     pub(super) fn of(parent: &OwnedFd, data: &OsStr, set: &FileSet) -> io::Result<Self> {
-        let folder = walk::enter(parent, data)?;
+        let dir = walk::enter(parent, data)?;
         let entry = |(name, content): (&str, &[u8])| {
-            let attributes = Attributes::of(open(&folder, name)?)?;
+            let attributes = Attributes::of(open(&dir, name)?)?;
             Ok((name.to_owned(), FileEntry { sha256: hex(&Sha256::digest(content)), attributes }))
         };
         let files = set.iter().map(entry).collect::<io::Result<_>>()?;
         let data = data.to_str().ok_or(io::ErrorKind::InvalidData)?.to_owned();
-        Ok(Self { data, folder: Attributes::of(&folder)?, files })
+        Ok(Self { data, dir: Attributes::of(&dir)?, files })
     }
 
     /// Whether this name was one of ours.
@@ -91,18 +91,18 @@ impl Manifest {
     pub(super) fn compare(&self, parent: &OwnedFd) -> Result<(), Change> {
         links_to(parent, links::DATA, OsStr::new(&self.data))?;
         let unreadable = |cause: io::Error| Change::new(format!("{}: {cause}", self.data));
-        let folder = walk::enter(parent, OsStr::new(&self.data)).map_err(unreadable)?;
-        Attributes::of(&folder).map_err(unreadable)?.compare(&self.folder, &self.data)?;
+        let dir = walk::enter(parent, OsStr::new(&self.data)).map_err(unreadable)?;
+        Attributes::of(&dir).map_err(unreadable)?.compare(&self.dir, &self.data)?;
         for (name, written) in self.files.iter().take(MAX_FILES) {
             links_to(parent, name, &links::into_data(name))?;
-            written.compare(&folder, name)?;
+            written.compare(&dir, name)?;
         }
         Ok(())
     }
 }
 
-fn links_to(folder: &OwnedFd, name: &str, wanted: &OsStr) -> Result<(), Change> {
-    match walk::read_link(folder, OsStr::new(name)) {
+fn links_to(dir: &OwnedFd, name: &str, wanted: &OsStr) -> Result<(), Change> {
+    match walk::read_link(dir, OsStr::new(name)) {
         Ok(target) if target == wanted => Ok(()),
         Ok(_) => Err(Change::new(format!("{name} links elsewhere"))),
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
@@ -113,12 +113,12 @@ fn links_to(folder: &OwnedFd, name: &str, wanted: &OsStr) -> Result<(), Change> 
 }
 
 impl FileEntry {
-    fn compare(&self, folder: &OwnedFd, name: &str) -> Result<(), Change> {
+    fn compare(&self, dir: &OwnedFd, name: &str) -> Result<(), Change> {
         let failed = |cause: io::Error| match cause.kind() {
             io::ErrorKind::NotFound => Change::new(format!("{name} was removed")),
             _ => Change::new(format!("{name}: {cause}")),
         };
-        let file = open(folder, name).map_err(failed)?;
+        let file = open(dir, name).map_err(failed)?;
         Attributes::of(&file).map_err(failed)?.compare(&self.attributes, name)?;
         let mut content = zeroize::Zeroizing::new(Vec::new());
         File::from(file).take(MAX_FILE_SIZE + 1).read_to_end(&mut content).map_err(failed)?;
@@ -172,9 +172,9 @@ impl Attributes {
 }
 
 /// Opens a regular file; refuses everything else.
-fn open(folder: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+fn open(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+    let file = rustix::fs::openat(dir, name, flags, Mode::empty())?;
     match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
         FileType::RegularFile => Ok(file),
         _ => Err(io::Error::other("it is not a regular file")),

@@ -117,11 +117,11 @@ pub type Notices = Vec<String>;
 #[derive(Debug)]
 pub struct Destination {
     settings: config::Destination,
-    sink: Sink,
+    target: Target,
 }
 
 #[derive(Debug)]
-enum Sink {
+enum Target {
     /// A directory, and the right to write to it once it has been taken.
     Directory(Directory, Mutex<Option<Arc<Writer>>>),
     /// The agent's memory.
@@ -132,14 +132,14 @@ impl Destination {
     /// The destination of a configuration. Nothing is done to it yet.
     #[must_use]
     pub fn new(settings: &config::Destination) -> Self {
-        let sink = match settings {
+        let target = match settings {
             config::Destination::Directory { directory, readers } => {
                 let directory = Directory::new(directory.clone(), readers.clone());
-                Sink::Directory(directory, Mutex::default())
+                Target::Directory(directory, Mutex::default())
             }
-            config::Destination::Memory => Sink::Memory(Memory::default()),
+            config::Destination::Memory => Target::Memory(Memory::default()),
         };
-        Self { settings: settings.clone(), sink }
+        Self { settings: settings.clone(), target }
     }
 
     /// The settings that it was made of.
@@ -154,11 +154,11 @@ impl Destination {
     /// # Errors
     /// Others can write to it, or another agent uses it ([`Exit::Busy`](host::exit::Exit::Busy)).
     pub fn lock(&self) -> Result<(), Failure> {
-        match &self.sink {
-            Sink::Directory(directory, writer) if directory.path().exists() => {
+        match &self.target {
+            Target::Directory(directory, writer) if directory.path().exists() => {
                 Self::writer(directory, writer).map(drop)
             }
-            Sink::Directory(..) | Sink::Memory(_) => Ok(()),
+            Target::Directory(..) | Target::Memory(_) => Ok(()),
         }
     }
 
@@ -182,11 +182,11 @@ impl Destination {
         set: &FileSet,
         announce: &mut dyn FnMut(&Manifest),
     ) -> Result<Notices, Failure> {
-        match &self.sink {
-            Sink::Directory(directory, writer) => {
+        match &self.target {
+            Target::Directory(directory, writer) => {
                 Self::writer(directory, writer)?.write_announced(set, announce)
             }
-            Sink::Memory(memory) => {
+            Target::Memory(memory) => {
                 set.check()?;
                 memory.write(set.clone());
                 Ok(Notices::new())
@@ -197,11 +197,11 @@ impl Destination {
     /// What was written last, if that is known.
     #[must_use]
     pub fn manifest(&self) -> Option<Manifest> {
-        match &self.sink {
-            Sink::Directory(_, writer) => {
+        match &self.target {
+            Target::Directory(_, writer) => {
                 writer.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.manifest()
             }
-            Sink::Memory(_) => None,
+            Target::Memory(_) => None,
         }
     }
 
@@ -210,7 +210,7 @@ impl Destination {
     /// # Errors
     /// As [`Destination::lock`].
     pub fn expect(&self, candidates: impl IntoIterator<Item = Manifest>) -> Result<(), Failure> {
-        if let Sink::Directory(directory, writer) = &self.sink {
+        if let Target::Directory(directory, writer) = &self.target {
             Self::writer(directory, writer)?.expect(candidates);
         }
         Ok(())
@@ -221,11 +221,11 @@ impl Destination {
     /// # Errors
     /// How it differs; also if it is not known what was written.
     pub fn check(&self) -> Result<(), Change> {
-        match &self.sink {
-            Sink::Directory(directory, writer) => Self::writer(directory, writer)
+        match &self.target {
+            Target::Directory(directory, writer) => Self::writer(directory, writer)
                 .map_err(|failure| Change::new(failure.message))?
                 .check(),
-            Sink::Memory(memory) => {
+            Target::Memory(memory) => {
                 memory.read().map(drop).ok_or_else(|| Change::new("nothing was written"))
             }
         }
@@ -234,9 +234,9 @@ impl Destination {
     /// Whether a set exists; `true` if that cannot be determined.
     #[must_use]
     pub fn has_set(&self) -> bool {
-        match &self.sink {
-            Sink::Directory(directory, _) => directory.has_set(),
-            Sink::Memory(memory) => memory.read().is_some(),
+        match &self.target {
+            Target::Directory(directory, _) => directory.has_set(),
+            Target::Memory(memory) => memory.read().is_some(),
         }
     }
 
@@ -245,9 +245,9 @@ impl Destination {
     /// # Errors
     /// It cannot be read.
     pub fn read(&self) -> Result<Option<FileSet>, Failure> {
-        match &self.sink {
-            Sink::Directory(directory, _) => directory.read(),
-            Sink::Memory(memory) => Ok(memory.read()),
+        match &self.target {
+            Target::Directory(directory, _) => directory.read(),
+            Target::Memory(memory) => Ok(memory.read()),
         }
     }
 }

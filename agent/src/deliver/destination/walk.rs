@@ -34,21 +34,18 @@ pub(super) fn open(
     let failed = |cause: io::Error, at: &Path| Failure::io(&cause, at.display());
     let absolute = std::path::absolute(path).map_err(|cause| failed(cause, path))?;
     let mut way: VecDeque<OsString> = names(&absolute).collect();
-    let (mut folder, mut at) = (root().map_err(|cause| failed(cause, path))?, PathBuf::from("/"));
+    let (mut dir, mut at) = (root().map_err(|cause| failed(cause, path))?, PathBuf::from("/"));
     let mut followed = 0;
     while let Some(name) = way.pop_front() {
         let here = at.join(&name);
-        let next = match look(&folder, &name) {
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => match make(&folder, &name) {
+        let next = match look(&dir, &name) {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => match make(&dir, &name) {
                 // Another process was faster.
-                Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => look(&folder, &name),
+                Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => look(&dir, &name),
                 Err(cause) => Err(cause),
                 Ok(made) => {
                     let access = access(&made)?;
-                    access
-                        .admit_to_directory(&made)
-                        .and_then(|()| sync_parent(&folder))
-                        .map(|()| made)
+                    access.admit_to_directory(&made).and_then(|()| sync_parent(&dir)).map(|()| made)
                 }
             }
             .map_err(|cause| failed(cause, &here))?,
@@ -56,17 +53,17 @@ pub(super) fn open(
         };
         let stat = stat(&next).map_err(|cause| failed(cause, &here))?;
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => (folder, at) = (next, here),
+            FileType::Directory => (dir, at) = (next, here),
             FileType::Symlink => {
                 followed += 1;
                 if followed > MAX_LINKS {
                     return Err(failed(Errno::LOOP.into(), path));
                 }
-                may_follow(&folder, &stat, links).map_err(|why| refused_link(&here, why))?;
-                let target = read_link(&folder, &name).map_err(|cause| failed(cause, &here))?;
+                may_follow(&dir, &stat, links).map_err(|why| refused_link(&here, why))?;
+                let target = read_link(&dir, &name).map_err(|cause| failed(cause, &here))?;
                 let target = PathBuf::from(target);
                 if target.is_absolute() {
-                    folder = root().map_err(|cause| failed(cause, &here))?;
+                    dir = root().map_err(|cause| failed(cause, &here))?;
                     at = PathBuf::from("/");
                 }
                 names(&target).rev().for_each(|name| way.push_front(name));
@@ -74,16 +71,16 @@ pub(super) fn open(
             _ => return Err(not_a_directory(&here)),
         }
     }
-    check_owner(&folder, path, links)?;
-    readable(&folder).map_err(|cause| failed(cause, path))
+    check_owner(&dir, path, links)?;
+    readable(&dir).map_err(|cause| failed(cause, path))
 }
 
 /// Makes a directory that is not there yet, 0700 whatever the umask.
 pub(super) fn make(parent: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
     let parent = parent.as_fd();
     rustix::fs::mkdirat(parent, name, Mode::RWXU)?;
-    let folder = rustix::fs::openat(parent, name, LOOK, Mode::empty())?;
-    let made = stat(&folder)?;
+    let dir = rustix::fs::openat(parent, name, LOOK, Mode::empty())?;
+    let made = stat(&dir)?;
     if FileType::from_raw_mode(made.st_mode) != FileType::Directory
         || made.st_uid != geteuid().as_raw()
     {
@@ -91,16 +88,16 @@ pub(super) fn make(parent: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
     }
     if made.st_mode & 0o777 != 0o700 {
         // Under a umask that removes the owner's permissions it cannot be opened otherwise.
-        let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
+        let path = format!("/proc/self/fd/{}", dir.as_raw_fd());
         rustix::fs::chmod(path, Mode::RWXU)?;
     }
-    readable(&folder)
+    readable(&dir)
 }
 
 /// The names in a directory, without `.` and `..`.
-pub(super) fn entries(folder: impl AsFd) -> io::Result<Vec<OsString>> {
+pub(super) fn entries(dir: impl AsFd) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
+    for entry in Dir::read_from(dir)? {
         let name = entry?.file_name().to_bytes().to_vec();
         if name != b"." && name != b".." {
             names.push(OsString::from_vec(name));
@@ -110,8 +107,8 @@ pub(super) fn entries(folder: impl AsFd) -> io::Result<Vec<OsString>> {
 }
 
 /// What a name is, itself: a link is not followed. `None` if there is nothing.
-pub(super) fn kind(folder: impl AsFd, name: &OsStr) -> io::Result<Option<FileType>> {
-    match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+pub(super) fn kind(dir: impl AsFd, name: &OsStr) -> io::Result<Option<FileType>> {
+    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(error.into()),
@@ -119,26 +116,26 @@ pub(super) fn kind(folder: impl AsFd, name: &OsStr) -> io::Result<Option<FileTyp
 }
 
 /// Where a link points to.
-pub(super) fn read_link(folder: impl AsFd, name: &OsStr) -> io::Result<OsString> {
-    let target = rustix::fs::readlinkat(folder, name, Vec::new())?;
+pub(super) fn read_link(dir: impl AsFd, name: &OsStr) -> io::Result<OsString> {
+    let target = rustix::fs::readlinkat(dir, name, Vec::new())?;
     Ok(OsString::from_vec(target.into_bytes()))
 }
 
 /// A directory below another.
-pub(super) fn enter(folder: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::openat(folder, name, READ, Mode::empty())?)
+pub(super) fn enter(dir: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::openat(dir, name, READ, Mode::empty())?)
 }
 
 fn root() -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(CWD, "/", LOOK, Mode::empty())?)
 }
 
-fn readable(folder: &OwnedFd) -> io::Result<OwnedFd> {
-    enter(folder, OsStr::new("."))
+fn readable(dir: &OwnedFd) -> io::Result<OwnedFd> {
+    enter(dir, OsStr::new("."))
 }
 
-fn stat(folder: impl AsFd) -> io::Result<Stat> {
-    Ok(rustix::fs::fstat(folder)?)
+fn stat(dir: impl AsFd) -> io::Result<Stat> {
+    Ok(rustix::fs::fstat(dir)?)
 }
 
 fn names(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
@@ -149,29 +146,29 @@ fn names(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
     })
 }
 
-fn look(folder: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::openat(folder, name, LOOK, Mode::empty())?)
+fn look(dir: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::openat(dir, name, LOOK, Mode::empty())?)
 }
 
 /// Synchronizes the new directory's name to the disk, if permitted.
-fn sync_parent(folder: &OwnedFd) -> io::Result<()> {
-    match readable(folder) {
-        Ok(folder) => Ok(rustix::fs::fsync(folder)?),
+fn sync_parent(dir: &OwnedFd) -> io::Result<()> {
+    match readable(dir) {
+        Ok(dir) => Ok(rustix::fs::fsync(dir)?),
         Err(_) => Ok(()),
     }
 }
 
 /// Whether a symbolic link in `directory` may be followed; why not.
-fn may_follow(folder: &OwnedFd, link: &Stat, links: Symlinks) -> Result<(), &'static str> {
+fn may_follow(dir: &OwnedFd, link: &Stat, links: Symlinks) -> Result<(), &'static str> {
     match links {
         Symlinks::Insecure => Ok(()),
         Symlinks::Secure => Err("is a symbolic link"),
         Symlinks::TrySecure => {
-            let folder = stat(folder)
-                .map_err(|_| "is a symbolic link in a directory that does not exist")?;
+            let dir =
+                stat(dir).map_err(|_| "is a symbolic link in a directory that does not exist")?;
             // In a sticky directory only the owner of a link can replace it.
-            let closed = folder.st_mode & 0o022 == 0 || folder.st_mode & 0o1000 != 0;
-            if is_trusted(link.st_uid) && is_trusted(folder.st_uid) && closed {
+            let closed = dir.st_mode & 0o022 == 0 || dir.st_mode & 0o1000 != 0;
+            if is_trusted(link.st_uid) && is_trusted(dir.st_uid) && closed {
                 Ok(())
             } else {
                 Err("is a symbolic link that other users control")
@@ -185,9 +182,9 @@ fn is_trusted(owner: u32) -> bool {
 }
 
 /// Refuses a directory that others can write to, or that belongs to another user.
-pub(super) fn check_owner(folder: &OwnedFd, path: &Path, links: Symlinks) -> Result<(), Failure> {
+pub(super) fn check_owner(dir: &OwnedFd, path: &Path, links: Symlinks) -> Result<(), Failure> {
     let shown = path.display();
-    let stat = stat(folder).map_err(|cause| Failure::io(&cause, path.display()))?;
+    let stat = stat(dir).map_err(|cause| Failure::io(&cause, path.display()))?;
     if stat.st_mode & 0o022 != 0 {
         return Err(Failure::new(
             Exit::Permission,

@@ -82,8 +82,8 @@ fn hook_that_times_out_is_killed_with_its_children() {
 
 #[test]
 fn background_process_of_a_hook_does_not_block_the_agent() {
-    let done = shell("sleep 20 & echo told", Duration::from_secs(10)).unwrap();
-    assert_eq!(done.output, "told");
+    let done = shell("sleep 20 & echo done", Duration::from_secs(10)).unwrap();
+    assert_eq!(done.output, "done");
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_signal_reaches_the_process_of_the_file_and_no_other() {
     // A shell cannot trap what was ignored before it began, as it is below nohup.
     let mut daemon = Command::new("env")
         .args(["--default-signal=HUP", "sh", "-c"])
-        .arg("trap 'echo told; exit 0' HUP; echo ready; while :; do sleep 0.05; done")
+        .arg("trap 'echo done; exit 0' HUP; echo ready; while :; do sleep 0.05; done")
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -123,7 +123,7 @@ fn a_signal_reaches_the_process_of_the_file_and_no_other() {
 
     let done = hang_up(file.clone()).unwrap();
     assert!(done.to_string().starts_with("sent Hup to process "), "{done}");
-    assert_eq!(lines.next().unwrap().unwrap(), "told");
+    assert_eq!(lines.next().unwrap().unwrap(), "done");
     assert!(daemon.wait().unwrap().success());
     let failure = hang_up(file).unwrap_err();
     assert_eq!(failure.exit, Exit::Unavailable);

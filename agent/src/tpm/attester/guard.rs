@@ -110,7 +110,7 @@ fn may_be_another_key(error: &tpm2::Error) -> bool {
 
 /// What authorizes the EK, once.
 #[derive(Debug)]
-pub(super) enum Authority {
+pub(super) enum EkAuth {
     /// Its empty authorization value; the guard rides along.
     EmptyAuth(Guard),
     /// The policy that the guard itself has satisfied.
@@ -153,23 +153,23 @@ impl Guard {
         tpm: &mut Tpm<T>,
         kind: &EkKind,
         name_alg: Alg,
-    ) -> Result<Authority, tpm2::Error> {
+    ) -> Result<EkAuth, tpm2::Error> {
         match self {
             Self::Policy(session) => {
                 endorsement::satisfy(tpm, kind, name_alg, session.handle(), Auth::EMPTY)?;
-                Ok(Authority::Guard(session))
+                Ok(EkAuth::Guard(session))
             }
             Self::Password { session: mut guard, password } => {
                 let policy = tpm.start_session(SessionType::POLICY, hash(name_alg)?)?;
                 let auth = guard.session().auth(password.expose());
                 endorsement::satisfy(tpm, kind, name_alg, policy.handle(), auth)?;
-                Ok(Authority::Policy { guard, policy: Box::new(policy) })
+                Ok(EkAuth::Policy { guard, policy: Box::new(policy) })
             }
         }
     }
 }
 
-impl Authority {
+impl EkAuth {
     /// Opens a credential; the secret is encrypted on its way.
     pub(super) fn activate<T: Transport>(
         self,

@@ -24,7 +24,7 @@ use tpm2::transport::Transport;
 use tpm2::types::{EncryptedSecret, IdObject, Object, ResponseCode, SecretBuf};
 use verifier::{CaCertificate, EkCertificate, EkPublicKey};
 
-use self::guard::{Authority, Entered, name_alg};
+use self::guard::{EkAuth, Entered, name_alg};
 pub use self::join_key::JoinKey;
 use crate::tpm::failure;
 use crate::tpm::inventory::{self, EkChoice, key_octets, mismatch, resident_key};
@@ -50,7 +50,7 @@ pub struct Attester {
     ek_object: Object,
     join_key: JoinKey,
     /// Until the credential is opened.
-    authority: Option<Authority>,
+    ek_auth: Option<EkAuth>,
 }
 
 impl Attester {
@@ -78,13 +78,13 @@ impl Attester {
             },
         };
         let Entered { ek: ek_object, guard, join_key } = entered;
-        let authority = if ek.kind.has_user_with_auth() {
-            Authority::EmptyAuth(guard)
+        let ek_auth = if ek.kind.has_user_with_auth() {
+            EkAuth::EmptyAuth(guard)
         } else {
             let satisfied = guard.satisfy(tpm, ek.kind, name_alg(&ek_object));
             satisfied.map_err(|error| passwords.explain(error))?
         };
-        Ok(Self { ek, ek_object, join_key, authority: Some(authority) })
+        Ok(Self { ek, ek_object, join_key, ek_auth: Some(ek_auth) })
     }
 
     /// The endorsement key.
@@ -129,8 +129,8 @@ impl Attester {
             secret: EncryptedSecret::new(encrypted_seed).map_err(too_large)?,
         };
         let again = || Failure::bug("the challenge of a join was already answered");
-        let authority = self.authority.take().ok_or_else(again)?;
-        let opened = authority.activate(tpm, &command, self.ek.kind);
+        let ek_auth = self.ek_auth.take().ok_or_else(again)?;
+        let opened = ek_auth.activate(tpm, &command, self.ek.kind);
         let not_ours = || {
             Failure::new(
                 Exit::Data,

@@ -20,7 +20,7 @@ impl Content {
     fn apply(&mut self, batch: Vec<Change>) {
         for change in batch {
             match change {
-                Change::Remove(table, key) | Change::Clear(table, key) => {
+                Change::Remove(table, key) | Change::RemoveIfExists(table, key) => {
                     self.records.remove(&(table, key));
                 }
                 Change::Insert(table, key, record) | Change::Put(table, key, record) => {
@@ -98,8 +98,8 @@ fn ek(seed: &str, certificate: Option<(&str, &str)>) -> ProvenEk {
     }
 }
 
-fn admits(token: &OpenToken, seed: &str) -> bool {
-    token.admits(&ek(seed, None)).is_ok()
+fn matches_rule(token: &OpenToken, seed: &str) -> bool {
+    token.check_rules(&ek(seed, None)).is_ok()
 }
 
 #[tokio::test]
@@ -121,10 +121,10 @@ async fn a_token_that_was_written_or_removed_is_read_again() {
     let cache = TokenCache::default();
     assert!(look(&cache, &records).await.is_none());
     put(&records, &allows("aa")).await;
-    assert!(admits(&look(&cache, &records).await.unwrap(), "aa"));
+    assert!(matches_rule(&look(&cache, &records).await.unwrap(), "aa"));
     put(&records, &allows("bb")).await;
     let token = look(&cache, &records).await.unwrap();
-    assert!(admits(&token, "bb") && !admits(&token, "aa"));
+    assert!(matches_rule(&token, "bb") && !matches_rule(&token, "aa"));
     records.remove(Kind::Token, "t", author()).await.unwrap();
     assert!(look(&cache, &records).await.is_none());
     put(&records, &allows("bb")).await;
@@ -142,9 +142,9 @@ async fn a_token_that_is_written_while_it_is_read_is_not_served_from_before() {
     let batch = other.0.lock().unwrap().records.clone().into_iter();
     let batch = batch.map(|((table, key), record)| Change::Put(table, key, record)).collect();
     store.0.lock().unwrap().written_during_read = Some(batch);
-    assert!(admits(&look(&cache, &records).await.unwrap(), "aa"), "read before the write");
+    assert!(matches_rule(&look(&cache, &records).await.unwrap(), "aa"), "read before the write");
     let token = look(&cache, &records).await.unwrap();
-    assert!(admits(&token, "bb") && !admits(&token, "aa"));
+    assert!(matches_rule(&token, "bb") && !matches_rule(&token, "aa"));
 }
 
 #[tokio::test]
@@ -158,22 +158,22 @@ async fn a_rule_admits_by_everything_that_it_sets() {
     ];
     put(&records, &yaml(&rules.join(", "))).await;
     let token = look(&cache, &records).await.unwrap();
-    let admits = |seed: &str, serial: Option<&str>| {
+    let allows = |seed: &str, serial: Option<&str>| {
         let certificate = serial.map(|serial| (serial, "CN=issuer"));
-        token.admits(&ek(seed, certificate)).is_ok()
+        token.check_rules(&ek(seed, certificate)).is_ok()
     };
-    assert!(admits("aa", None) && admits("aa", Some("07")));
-    assert!(admits("bb", Some("01")) && admits("bb", Some("02")));
-    assert!(!admits("bb", None) && !admits("bb", Some("03")) && !admits("cc", Some("01")));
+    assert!(allows("aa", None) && allows("aa", Some("07")));
+    assert!(allows("bb", Some("01")) && allows("bb", Some("02")));
+    assert!(!allows("bb", None) && !allows("bb", Some("03")) && !allows("cc", Some("01")));
 }
 
 #[test]
 fn a_rule_without_a_hash_admits_by_the_serial() {
     let by_serial = Rule { ek_certificate_serial: "01".parse().ok(), ..Rule::default() };
     let rules = Rules::new(vec![by_serial, Rule::default()]);
-    assert!(rules.admit(&ek("aa", Some(("01", "CN=issuer")))));
-    assert!(!rules.admit(&ek("aa", Some(("02", "CN=issuer")))));
-    assert!(!rules.admit(&ek("aa", None)), "a rule without fields matches no TPM");
+    assert!(rules.matches(&ek("aa", Some(("01", "CN=issuer")))));
+    assert!(!rules.matches(&ek("aa", Some(("02", "CN=issuer")))));
+    assert!(!rules.matches(&ek("aa", None)), "a rule without fields matches no TPM");
 }
 
 #[test]
@@ -199,17 +199,17 @@ fn rule_with_an_issuer_does_not_admit_the_same_serial_of_another_issuer() {
         rule(Some(hash("bb")), "02", "CN=one"),
     ]);
     for issuer in ["CN=one", "CN=two"] {
-        assert!(rules.admit(&ek("aa", Some(("01", issuer)))));
+        assert!(rules.matches(&ek("aa", Some(("01", issuer)))));
     }
-    assert!(rules.admit(&ek("bb", Some(("02", "CN=one")))));
+    assert!(rules.matches(&ek("bb", Some(("02", "CN=one")))));
     for (seed, serial, issuer) in
         [("aa", "01", "CN=three"), ("bb", "02", "CN=two"), ("aa", "02", "CN=one")]
     {
-        assert!(!rules.admit(&ek(seed, Some((serial, issuer)))), "{seed} {serial} {issuer}");
+        assert!(!rules.matches(&ek(seed, Some((serial, issuer)))), "{seed} {serial} {issuer}");
     }
     // One who joined before issuers were recorded.
     let before = ProvenEk { certificate_issuer: None, ..ek("aa", Some(("01", "CN=one"))) };
-    assert!(!rules.admit(&before));
+    assert!(!rules.matches(&before));
 }
 
 #[test]

@@ -22,7 +22,7 @@ enum Fault {
     PutKeeps,
     ReplaceAlways,
     RemoveAlways,
-    ClearDemands,
+    RemoveIfExistsDemands,
     RemoveAllExactly,
     ExpectNothing,
     ConditionsFirst,
@@ -55,7 +55,7 @@ const FAULTS: &[(Fault, &str)] = &[
     (PutKeeps, "put_makes_or_replaces"),
     (ReplaceAlways, "replace_fails_unless_the_record_is_as_it_was"),
     (RemoveAlways, "remove_fails_if_there_is_no_record"),
-    (ClearDemands, "clear_succeeds_without_a_record"),
+    (RemoveIfExistsDemands, "remove_if_exists_succeeds_without_a_record"),
     (RemoveAllExactly, "remove_all_removes_what_begins_so_and_nothing_else"),
     (ExpectNothing, "expect_fails_unless_the_record_is_so"),
     (ConditionsFirst, "condition_sees_the_changes_before_it_in_its_batch"),
@@ -123,7 +123,7 @@ impl Faulty {
 
     /// What becomes of one change of a batch.
     async fn changed(&self, change: Change) -> Result<Option<Change>, StoreError> {
-        let (table, key) = change.place();
+        let (table, key) = change.address();
         let (table, key) = self.place(table, key);
         Ok(Some(match change {
             Change::Insert(.., record) if self.has(InsertReplaces) => {
@@ -138,11 +138,15 @@ impl Faulty {
                 Change::Put(table, key, record)
             }
             Change::Replace(_, _, was, record) => Change::Replace(table, key, was, record),
-            Change::Remove(..) if self.has(RemoveAlways) => Change::Clear(table, key),
+            Change::Remove(..) if self.has(RemoveAlways) => Change::RemoveIfExists(table, key),
             Change::Remove(..) => Change::Remove(table, key),
-            Change::Clear(..) if self.has(ClearDemands) => Change::Remove(table, key),
-            Change::RemoveAll(..) if self.has(RemoveAllExactly) => Change::Clear(table, key),
-            Change::Clear(..) => Change::Clear(table, key),
+            Change::RemoveIfExists(..) if self.has(RemoveIfExistsDemands) => {
+                Change::Remove(table, key)
+            }
+            Change::RemoveAll(..) if self.has(RemoveAllExactly) => {
+                Change::RemoveIfExists(table, key)
+            }
+            Change::RemoveIfExists(..) => Change::RemoveIfExists(table, key),
             Change::RemoveAll(..) => Change::RemoveAll(table, key),
             Change::Expect(..) if self.has(ExpectNothing) => return Ok(None),
             Change::Expect(_, _, was) => Change::Expect(table, key, was),
@@ -162,7 +166,7 @@ impl Faulty {
         let all = self.has(ConditionsFirst) || self.has(CheckedBeforehand);
         let mut left = Vec::new();
         for change in batch {
-            let (table, key) = change.place();
+            let (table, key) = change.address();
             let (key, found) = (key.to_owned(), self.store.read(table, key).await?);
             left.push(match change {
                 Change::Insert(.., record) if all => match found {
@@ -170,7 +174,7 @@ impl Faulty {
                     None => Change::Put(table, key, record),
                 },
                 Change::Remove(..) if all => match found {
-                    Some(_) => Change::Clear(table, key),
+                    Some(_) => Change::RemoveIfExists(table, key),
                     None => return Err(StoreError::Missing(table, key)),
                 },
                 Change::Replace(_, _, was, record) if all || self.has(ReplaceCheckedBeforehand) => {
@@ -198,7 +202,7 @@ impl Faulty {
         if batch.is_empty() && self.has(EmptyBatchFails) {
             return Err(StoreError::Failed("nothing to do".into()));
         }
-        let last = batch.last().map(|change| change.place().1.to_owned());
+        let last = batch.last().map(|change| change.address().1.to_owned());
         let mut changes = Vec::new();
         for change in batch {
             changes.extend(self.changed(change).await?);

@@ -107,8 +107,8 @@ impl Space {
         Change::Remove(TABLE, self.key(key))
     }
 
-    fn clear(&self, key: &str) -> Change {
-        Change::Clear(TABLE, self.key(key))
+    fn remove_if_exists(&self, key: &str) -> Change {
+        Change::RemoveIfExists(TABLE, self.key(key))
     }
 
     fn remove_all(&self, prefix: &str) -> Change {

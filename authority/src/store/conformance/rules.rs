@@ -20,7 +20,7 @@ pub(super) const RULES: &[(&str, Check)] = by_name![
     put_makes_or_replaces,
     replace_fails_unless_the_record_is_as_it_was,
     remove_fails_if_there_is_no_record,
-    clear_succeeds_without_a_record,
+    remove_if_exists_succeeds_without_a_record,
     remove_all_removes_what_begins_so_and_nothing_else,
     expect_fails_unless_the_record_is_so,
     condition_sees_the_changes_before_it_in_its_batch,
@@ -155,7 +155,7 @@ async fn batch_is_carried_out_in_order(space: Space) -> Result<(), Seen> {
     space.is("a", Some("2")).await?;
     space.write([space.remove("a"), space.insert("a", "3")]).await?;
     space.is("a", Some("3")).await?;
-    space.write([space.put("a", "4"), space.clear("a")]).await?;
+    space.write([space.put("a", "4"), space.remove_if_exists("a")]).await?;
     space.is("a", None).await?;
     space.write([space.put("b/1", ""), space.remove_all("b/"), space.put("b/2", "")]).await?;
     space.keys_are("b/", &["b/2"]).await
@@ -227,10 +227,10 @@ async fn remove_fails_if_there_is_no_record(space: Space) -> Result<(), Seen> {
     space.refused([space.remove("a")], StoreError::Missing, "a").await
 }
 
-async fn clear_succeeds_without_a_record(space: Space) -> Result<(), Seen> {
-    space.write([space.clear("a")]).await?;
+async fn remove_if_exists_succeeds_without_a_record(space: Space) -> Result<(), Seen> {
+    space.write([space.remove_if_exists("a")]).await?;
     space.write([space.put("a", ""), space.put("ab", "")]).await?;
-    space.write([space.clear("a")]).await?;
+    space.write([space.remove_if_exists("a")]).await?;
     space.keys_are("a", &["ab"]).await
 }
 

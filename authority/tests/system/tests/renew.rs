@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::sync::atomic::Ordering;
 
-use authority::issue::{CaKey, Keys, Profile, Ttl, Validity, X509Authority};
+use authority::issue::{CaKey, Keys, Profile, Ttl, Validity, X509Ca};
 use authority::resource::Kind;
 use p256::ecdsa::SigningKey;
 use p256::elliptic_curve::Generate;
@@ -341,7 +341,7 @@ async fn host_of_the_ca_of_before_is_served_when_another_one_signs() {
     let harness = Harness::new().await;
     let (tpm, held) = harness.joined().await;
     let (issuer, now) = (&harness.authority.issuer, harness.authority.clock.now());
-    let next = X509Authority::create(issuer.cluster(), CaKey::generate().unwrap(), now).unwrap();
+    let next = X509Ca::create(issuer.cluster(), CaKey::generate().unwrap(), now).unwrap();
     let keys = Keys::clone(&issuer.keyring().keys());
     let x509 = keys.x509.with_next(next, now).activated(now);
     issuer.keyring().replace(Keys { x509, ..keys });

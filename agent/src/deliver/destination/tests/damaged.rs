@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 
-use super::fixture::{directory, folder, pair};
+use super::fixture::{dir, directory, pair};
 
 /// A way to damage what is in a directory, and a word of what is said about it.
 type Damage = (&'static str, fn(&Path), &'static str);
@@ -23,7 +23,7 @@ const DAMAGES: [Damage; 16] = [
     ("another key", |at| fs::write(at.join("svid.key"), "key 9").unwrap(), "content"),
     ("certificate cut", |at| fs::write(at.join("svid.pem"), "cert").unwrap(), "content"),
     (
-        "key is a folder",
+        "key is a dir",
         |at| replace(&at.join("..data/svid.key"), |to| fs::create_dir(to).unwrap()),
         "not a regular file",
     ),
@@ -41,7 +41,7 @@ const DAMAGES: [Damage; 16] = [
     ),
     ("mode 0666", |at| mode(&at.join("svid.key"), 0o666), "0666, not 0600"),
     ("mode 0000", |at| mode(&at.join("svid.key"), 0), "svid.key"),
-    ("folder open", |at| mode(&at.join("..data/."), 0o777), "0777, not 0700"),
+    ("dir open", |at| mode(&at.join("..data/."), 0o777), "0777, not 0700"),
     (
         "turned back",
         |at| replace(&at.join("..data"), |to| symlink("..v1", to).unwrap()),
@@ -61,7 +61,7 @@ const DAMAGES: [Damage; 16] = [
 fn each_damage_is_noticed_and_the_next_set_puts_it_right() {
     for known_from_before in [false, true] {
         for (what, damage, said) in DAMAGES {
-            let outer = folder();
+            let outer = dir();
             let mut writer = directory(outer.path()).lock().unwrap();
             writer.write(&pair(1)).unwrap();
             writer.write(&pair(2)).unwrap();
@@ -94,7 +94,7 @@ fn owner_that_changed_is_noticed() {
     if !super::fixture::is_root("giving a file to another user") {
         return;
     }
-    let outer = folder();
+    let outer = dir();
     let writer = directory(outer.path()).lock().unwrap();
     writer.write(&pair(1)).unwrap();
     chown(outer.path().join("svid.key"), Some(65534), None).unwrap();
@@ -104,7 +104,7 @@ fn owner_that_changed_is_noticed() {
 
 #[test]
 fn only_what_opens_a_file_to_others_exposes_it() {
-    let outer = folder();
+    let outer = dir();
     let writer = directory(outer.path()).lock().unwrap();
     for (wrong, is_exposed) in [(0o666, true), (0o640, true), (0o400, false), (0o700, false)] {
         writer.write(&pair(1)).unwrap();
@@ -116,7 +116,7 @@ fn only_what_opens_a_file_to_others_exposes_it() {
 
 #[test]
 fn writer_killed_at_the_switch_leaves_one_of_two_sets_on_record() {
-    let outer = folder();
+    let outer = dir();
     let writer = directory(outer.path()).lock().unwrap();
     writer.write(&pair(1)).unwrap();
     let before = writer.manifest().unwrap();

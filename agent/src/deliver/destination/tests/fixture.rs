@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::super::{Directory, FileSet};
 use crate::config::{self, Acls, Reader, Symlinks};
 
-pub(super) fn folder() -> TempDir {
+pub(super) fn dir() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 

@@ -5,14 +5,14 @@ use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 
 use host::exit::Exit;
 
-use super::fixture::{directory, folder, is_root, pair, with};
+use super::fixture::{dir, directory, is_root, pair, with};
 use crate::config::{Acls, Symlinks};
 
 const NOBODY: u32 = 65534;
 
 #[test]
 fn links_on_the_way_are_followed_only_as_far_as_they_are_trusted() {
-    let outer = folder();
+    let outer = dir();
     fs::create_dir(outer.path().join("real")).unwrap();
     symlink("real", outer.path().join("link")).unwrap();
     let below = outer.path().join("link/x");
@@ -38,7 +38,7 @@ fn links_and_directories_of_others_are_refused() {
     if !is_root("giving a link to another user") {
         return;
     }
-    let outer = folder();
+    let outer = dir();
     let shared = outer.path().join("shared");
     fs::create_dir(&shared).unwrap();
     fs::set_permissions(&shared, fs::Permissions::from_mode(0o1777)).unwrap();
@@ -61,7 +61,7 @@ fn links_and_directories_of_others_are_refused() {
 
 #[test]
 fn a_directory_that_others_can_write_to_is_refused() {
-    let outer = folder();
+    let outer = dir();
     for mode in [0o770, 0o702, 0o1777] {
         fs::set_permissions(outer.path(), fs::Permissions::from_mode(mode)).unwrap();
         for symlinks in [Symlinks::Secure, Symlinks::TrySecure, Symlinks::Insecure] {
@@ -74,7 +74,7 @@ fn a_directory_that_others_can_write_to_is_refused() {
 #[test]
 fn nothing_is_written_through_a_link_that_is_not_ours() {
     for planted in ["lock", "svid.key", "..data", "..v1"] {
-        let outer = folder();
+        let outer = dir();
         let victim = outer.path().join("victim");
         fs::create_dir(&victim).unwrap();
         fs::write(victim.join("svid.key"), "victim").unwrap();
@@ -94,14 +94,14 @@ fn nothing_is_written_through_a_link_that_is_not_ours() {
 
 #[test]
 fn plain_files_with_names_of_versions_are_passed_over() {
-    let folder = folder();
-    let writer = directory(folder.path()).lock().unwrap();
+    let dir = dir();
+    let writer = directory(dir.path()).lock().unwrap();
     writer.write(&pair(1)).unwrap();
-    let files = ["..v2", "..v3", "..v100"].map(|name| folder.path().join(name));
+    let files = ["..v2", "..v3", "..v100"].map(|name| dir.path().join(name));
     files.iter().for_each(|file| fs::write(file, "not ours").unwrap());
     for n in 2..5 {
         writer.write(&pair(n)).unwrap();
-        assert_eq!(directory(folder.path()).read().unwrap(), Some(pair(n)));
+        assert_eq!(directory(dir.path()).read().unwrap(), Some(pair(n)));
     }
     for file in files {
         assert_eq!(fs::read_to_string(file).unwrap(), "not ours");

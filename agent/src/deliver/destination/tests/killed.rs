@@ -30,11 +30,11 @@ const UMASK: &str = "AGENT_TEST_UMASK";
 const REPEATED: usize = 9000;
 
 /// Certificates with their keys.
-fn make_pairs(folder: &Path) {
+fn make_pairs(dir: &Path) {
     for n in 0..PAIRS {
         let ca = Ca::new(&n.to_string());
-        fs::write(folder.join(format!("{n}.key")), ca.key_pem()).unwrap();
-        fs::write(folder.join(format!("{n}.pem")), ca.root().pem()).unwrap();
+        fs::write(dir.join(format!("{n}.key")), ca.key_pem()).unwrap();
+        fs::write(dir.join(format!("{n}.pem")), ca.root().pem()).unwrap();
     }
 }
 
@@ -42,14 +42,14 @@ fn make_pairs(folder: &Path) {
 #[test]
 #[ignore = "a part of other tests"]
 fn writer() {
-    let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
+    let Some(dir) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
     let keys = PathBuf::from(std::env::var_os(KEYS).unwrap());
     let umask = u32::from_str_radix(&std::env::var(UMASK).unwrap(), 8).unwrap();
     rustix::process::umask(Mode::from_raw_mode(umask));
     let read = |n: usize, kind| fs::read(keys.join(format!("{n}.{kind}"))).unwrap();
     let pairs: Vec<_> = (0..PAIRS).map(|n| (read(n, "pem"), read(n, "key"))).collect();
     println!("begun");
-    let directory = directory(&folder);
+    let directory = directory(&dir);
     for n in (0..PAIRS).cycle() {
         let (certificate, key) = &pairs[n];
         let set = FileSet::new()
@@ -60,12 +60,12 @@ fn writer() {
     }
 }
 
-fn start(folder: &Path, keys: &Path, umask: &str, user: Option<u32>) -> Child {
+fn start(dir: &Path, keys: &Path, umask: &str, user: Option<u32>) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     let (_, module) = module_path!().split_once("::").unwrap();
     command
         .args(["--exact", &format!("{module}::writer"), "--ignored", "--nocapture"])
-        .env(FOLDER, folder)
+        .env(FOLDER, dir)
         .env(KEYS, keys)
         .env(UMASK, umask)
         .stdout(Stdio::piped())
@@ -104,8 +104,8 @@ fn check_padding(padding: &str) {
 }
 
 /// Whatever is in the directory and below at any instant, finished or not, is its owner's alone.
-fn check_modes(folder: &Path) {
-    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+fn check_modes(dir: &Path) {
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
         let Ok(metadata) = fs::symlink_metadata(entry.path()) else { continue };
         if metadata.is_symlink() {
             continue;
@@ -126,14 +126,14 @@ fn read_plainly(path: &Path) -> String {
     read.unwrap_or_else(|| fs::read_to_string(path).unwrap())
 }
 
-fn version(folder: &Path) -> u64 {
-    let link = fs::read_link(folder.join("..data")).unwrap();
+fn version(dir: &Path) -> u64 {
+    let link = fs::read_link(dir.join("..data")).unwrap();
     link.to_str().unwrap().strip_prefix("..v").unwrap().parse().unwrap()
 }
 
 /// Only the owner can read finished files.
-fn check_own_modes(folder: &Path) {
-    let data = folder.join(fs::read_link(folder.join("..data")).unwrap());
+fn check_own_modes(dir: &Path) {
+    let data = dir.join(fs::read_link(dir.join("..data")).unwrap());
     assert_eq!(fs::metadata(&data).unwrap().mode() & 0o7777, 0o700);
     for name in ["svid.pem", "svid.key", "padding"] {
         assert_eq!(fs::metadata(data.join(name)).unwrap().mode() & 0o7777, 0o600, "{name}");

@@ -9,7 +9,7 @@ mod system;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-use fixture::{directory, folder, names, pair, with};
+use fixture::{dir, directory, names, pair, with};
 use host::exit::Exit;
 
 use super::*;
@@ -17,7 +17,7 @@ use crate::config::{Acls, Symlinks};
 
 #[test]
 fn a_set_replaces_the_one_before_under_the_same_paths() {
-    let outer = folder();
+    let outer = dir();
     let path = outer.path().join("a/b");
     let destination = Destination::new(&config::Destination::Directory {
         directory: config::Directory {
@@ -44,7 +44,7 @@ fn a_set_replaces_the_one_before_under_the_same_paths() {
 
 #[test]
 fn open_files_of_the_previous_set_stay_readable() {
-    let outer = folder();
+    let outer = dir();
     let directory = directory(outer.path());
     let writer = directory.lock().unwrap();
     writer.write(&pair(1)).unwrap();
@@ -57,7 +57,7 @@ fn open_files_of_the_previous_set_stay_readable() {
 
 #[test]
 fn directory_within_a_version_stops_no_writer() {
-    let outer = folder();
+    let outer = dir();
     let writer = directory(outer.path()).lock().unwrap();
     writer.write(&pair(1)).unwrap();
     let version = outer.path().join(fs::read_link(outer.path().join("..data")).unwrap());
@@ -73,7 +73,7 @@ fn directory_within_a_version_stops_no_writer() {
 
 #[test]
 fn names_that_left_the_set_go_and_what_is_not_ours_stays() {
-    let outer = folder();
+    let outer = dir();
     let writer = directory(outer.path()).lock().unwrap();
     writer.write(&pair(1).with("ssh_config", "x")).unwrap();
     fs::write(outer.path().join("notes.txt"), "mine").unwrap();
@@ -87,7 +87,7 @@ fn names_that_left_the_set_go_and_what_is_not_ours_stays() {
 
 #[test]
 fn plain_files_of_another_program_are_replaced_as_one() {
-    let outer = folder();
+    let outer = dir();
     for (name, content) in pair(1).iter() {
         fs::write(outer.path().join(name), content).unwrap();
     }
@@ -102,7 +102,7 @@ fn plain_files_of_another_program_are_replaced_as_one() {
     assert_eq!(fs::read_to_string(outer.path().join("tbot.log")).unwrap(), "mine");
 
     // As a writer leaves it that is killed while it takes over: a link, and a file still.
-    let outer = folder();
+    let outer = dir();
     let writer = directory(outer.path()).lock().unwrap();
     writer.write(&pair(1)).unwrap();
     fs::remove_file(outer.path().join("svid.key")).unwrap();
@@ -116,7 +116,7 @@ fn plain_files_of_another_program_are_replaced_as_one() {
 
 #[test]
 fn leftovers_of_killed_writers_are_removed() {
-    let outer = folder();
+    let outer = dir();
     let writer = directory(outer.path()).lock().unwrap();
     writer.write(&pair(1)).unwrap();
     for begun in ["..v2", "..v3", "..v18446744073709551615"] {
@@ -131,7 +131,7 @@ fn leftovers_of_killed_writers_are_removed() {
 
 #[test]
 fn one_writer_at_a_time_and_a_directory_may_vanish_under_it() {
-    let outer = folder();
+    let outer = dir();
     let path = outer.path().join("x");
     let writer = directory(&path).lock().unwrap();
     assert_eq!(directory(&path).lock().unwrap_err().exit, Exit::Busy);
@@ -145,7 +145,7 @@ fn one_writer_at_a_time_and_a_directory_may_vanish_under_it() {
 
 #[test]
 fn a_file_where_a_directory_belongs_is_said() {
-    let outer = folder();
+    let outer = dir();
     fs::write(outer.path().join("file"), "").unwrap();
     let failure = directory(&outer.path().join("file/x")).lock().unwrap_err();
     assert_eq!(failure.exit, Exit::Config);
@@ -157,7 +157,7 @@ fn a_file_where_a_directory_belongs_is_said() {
 
 #[test]
 fn only_plain_names_are_written_and_only_so_much() {
-    let outer = folder();
+    let outer = dir();
     let writer = directory(outer.path()).lock().unwrap();
     for name in ["", ".", "..", "..data", ".x", "a/b", "lock", "a\0", &"x".repeat(256)] {
         let failure = writer.write(&FileSet::new().with(name, "x")).unwrap_err();
@@ -188,7 +188,7 @@ fn secrets_are_not_shown() {
 
 #[test]
 fn access_to_a_directory_that_was_there_is_left_as_it_is() {
-    let outer = folder();
+    let outer = dir();
     fs::set_permissions(outer.path(), fs::Permissions::from_mode(0o755)).unwrap();
     with(outer.path(), Symlinks::Secure, Acls::Off, &[]).lock().unwrap().write(&pair(1)).unwrap();
     assert_eq!(fs::metadata(outer.path()).unwrap().mode() & 0o7777, 0o755);

@@ -9,7 +9,7 @@ use host::exit::Exit;
 use tempfile::TempDir;
 
 use super::super::FileSet;
-use super::fixture::{directory, folder, is_root, names, pair, with};
+use super::fixture::{dir, directory, is_root, names, pair, with};
 use crate::config::{Account, Acls, Reader, Symlinks};
 
 const NOBODY: u32 = 65534;
@@ -21,14 +21,14 @@ struct Mounted(TempDir);
 
 impl Mounted {
     fn new(kind: &str, options: &str) -> Option<Self> {
-        let folder = folder();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let dir = dir();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let options = format!("mode=0755,{options}");
-        if !run("mount", &["-t", kind, "-o", &options, "none", folder.path().to_str().unwrap()]) {
+        if !run("mount", &["-t", kind, "-o", &options, "none", dir.path().to_str().unwrap()]) {
             println!("skipped: mount -t {kind} is not permitted here");
             return None;
         }
-        Some(Self(folder))
+        Some(Self(dir))
     }
 
     fn path(&self) -> PathBuf {
@@ -117,7 +117,7 @@ fn only_readers_can_read() {
     if !is_root("reading as other users") {
         return;
     }
-    let outer = folder();
+    let outer = dir();
     fs::set_permissions(outer.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let readers = [Reader::User(Account::Name("nobody".into())), Reader::Group(Account::Id(GROUP))];
     let path = outer.path().join("made/x");
@@ -156,7 +156,7 @@ fn a_group_reads_without_access_control_lists() {
     for acls in [Acls::Try, Acls::Off] {
         let directory = with(&path, Symlinks::Secure, acls, &group);
         assert!(directory.lock().unwrap().write(&pair(1)).unwrap().is_empty());
-        assert!(!can_read(STRANGER, GROUP, &path.join("svid.key")), "the folder above is private");
+        assert!(!can_read(STRANGER, GROUP, &path.join("svid.key")), "the dir above is private");
         fs::set_permissions(disk.path(), fs::Permissions::from_mode(0o711)).unwrap();
         assert!(can_read(STRANGER, GROUP, &path.join("svid.key")));
         assert!(!can_read(NOBODY, NOBODY, &path.join("svid.key")));

@@ -17,7 +17,7 @@ impl Authority {
     }
 
     /// Whether a lock keeps any of these out.
-    pub(super) async fn unlocked(
+    pub(super) async fn check_locks(
         &self,
         targets: &[Target],
         now: OffsetDateTime,
@@ -34,7 +34,7 @@ impl Authority {
 
     /// Whether the token by which an instance joined would still let it in. What was found of its
     /// EK is remembered; what the token requires is read again.
-    pub(super) async fn entitled(
+    pub(super) async fn check_token(
         &self,
         instance: &BotInstance,
         now: OffsetDateTime,
@@ -45,8 +45,8 @@ impl Authority {
             let reason = format!("the token {} is now for the bot {}", token.name, token.bot);
             return Err(Refusal::new(Code::TokenBot, reason));
         }
-        token.vouched(ek)?;
-        token.admits(ek)
+        token.check_ca(ek)?;
+        token.check_rules(ek)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use host::config::finding::{Place, Source};
+use host::config::finding::{ByteRange, Source};
 use host::config::section::{Given, Keys, Section, expected, parse, unknown};
 use host::config::tree::{Node, Value};
 
@@ -72,10 +72,10 @@ pub(super) fn destination(node: &Node, source: &Source<'_>) -> Option<Destinatio
     let readers: Vec<Reader> = readers.into_iter().collect::<Option<_>>()?;
     let directory = directory?;
     if directory.acls == Acls::Off && !readers.is_empty() {
-        let place = section.key("readers");
+        let range = section.key("readers");
         let message = "`readers` are set but `acls` is off";
         source.warn(
-            place,
+            range,
             message,
             "set `acls: try`, or give only one group: more readers need ACLs",
         );
@@ -113,14 +113,14 @@ fn typed<'n>(node: &'n Node, key: &str, keys: &Keys, source: &'n Source<'n>) -> 
     }
     let Value::Mapping(entries) = &node.value else {
         return parse(node, key, source, path).map(|path| {
-            relative(&path, &node.place, source);
+            relative(&path, &node.range, source);
             Typed::Path(path)
         });
     };
     let stated = entries.iter().find(|entry| entry.key == "type").map(|entry| &entry.node);
     let Some(stated) = stated else {
         let message = format!("`{key}` has no `type`");
-        source.error(Some(&node.place), message, "add `type: directory` or `type: memory`");
+        source.error(Some(&node.range), message, "add `type: directory` or `type: memory`");
         return None;
     };
     let memory = parse(stated, "type", source, |text| match text {
@@ -145,10 +145,10 @@ fn directory(section: &Section<'_>, key: &str, source: &Source<'_>) -> Option<Di
         [("try", Acls::Try), ("off", Acls::Off), ("required", Acls::Required)];
     let path = section.parse("path", path);
     if path.is_absent() && !section.meant("path") {
-        source.error(section.place.as_ref(), format!("`{key}` has no path"), "add `path: /...`");
+        source.error(section.range.as_ref(), format!("`{key}` has no path"), "add `path: /...`");
     }
-    if let Given::Here(path, Some(place)) = &path {
-        relative(path, place, source);
+    if let Given::Here(path, Some(range)) = &path {
+        relative(path, range, source);
     }
     let symlinks = section.word("symlinks", &SYMLINKS).or(Given::Here(Symlinks::default(), None));
     let acls = section.word("acls", &ACLS).or(Given::Here(Acls::default(), None));
@@ -166,10 +166,10 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
 }
 
 /// Warns of a relative path, which depends on the agent's working directory.
-pub(super) fn relative(path: &Path, place: &Place, source: &Source<'_>) {
+pub(super) fn relative(path: &Path, range: &ByteRange, source: &Source<'_>) {
     if path.is_relative() {
         let message = "a relative path depends on the agent's working directory";
-        source.warn(Some(place), message, "write an absolute path");
+        source.warn(Some(range), message, "write an absolute path");
     }
 }
 
@@ -181,7 +181,7 @@ fn reader(node: &Node, source: &Source<'_>) -> Option<Reader> {
         (Given::Wrong, Given::Absent) | (Given::Absent, Given::Wrong) => None,
         _ => {
             let message = "a reader needs either `user` or `group`";
-            source.error(section.place.as_ref(), message, "");
+            source.error(section.range.as_ref(), message, "");
             None
         }
     }

@@ -1,7 +1,7 @@
-//! Places for connections: bounded in all, shared out fairly between sources.
+//! Slots for connections: bounded in all, shared out fairly between sources.
 //!
 //! A connection is *unproven* until its peer has shown a certificate of the cluster, and *known* from
-//! then on. Each class has places of its own, so that strangers cannot take those of hosts that have
+//! then on. Each class has slots of its own, so that strangers cannot take those of hosts that have
 //! joined. When a class is full, the source that holds most gives way to any that holds less: its
 //! oldest connection is closed. Among equals, or within one source, a connection gives way only if
 //! it has kept the authority waiting for a while; otherwise the newcomer is turned away, so that a
@@ -23,7 +23,7 @@ pub(super) use self::limits::Limits;
 use crate::metrics::Metrics;
 use crate::service::{self, Source};
 
-/// A connection with a join in progress may be closed after this time, for one that needs its place: a TPM may take seconds for
+/// A connection with a join in progress may be closed after this time, for one that needs its slot: a TPM may take seconds for
 /// its answer.
 const JOIN_EXPENDABLE_AFTER: Duration = Duration::from_secs(10);
 
@@ -47,8 +47,8 @@ enum Class {
     Known,
 }
 
-/// The places of one listener.
-pub(super) struct Places {
+/// The slots of one listener.
+pub(super) struct Slots {
     limits: Limits,
     metrics: Arc<Metrics>,
     sockets: Arc<Semaphore>,
@@ -68,11 +68,11 @@ struct Held {
 
 /// The connections of one source.
 struct Peers {
-    seats: HashMap<u64, Seat>,
+    entries: HashMap<u64, Entry>,
     joins: usize,
 }
 
-struct Seat {
+struct Entry {
     class: Class,
     entered: Instant,
     /// Since when the authority waits for the peer; none while the peer waits for the authority.
@@ -94,24 +94,24 @@ enum Heaviest {
     Equal(Source),
 }
 
-/// The place of one connection; free again when the value goes.
-pub(super) struct Place(PlaceRef);
+/// The slot of one connection; free again when the value goes.
+pub(super) struct Slot(SlotRef);
 
-/// Names a place without holding it.
+/// Names a slot without holding it.
 #[derive(Clone)]
-pub(crate) struct PlaceRef {
+pub(crate) struct SlotRef {
     id: u64,
     source: Source,
-    places: Arc<Places>,
+    slots: Arc<Slots>,
 }
 
 /// A join under way, counted as long as the value is there.
-pub(crate) struct JoinPlace {
-    place: PlaceRef,
+pub(crate) struct JoinSlot {
+    slot: SlotRef,
     class: Class,
 }
 
-impl Places {
+impl Slots {
     pub(super) fn new(limits: Limits, metrics: Arc<Metrics>) -> Arc<Self> {
         metrics.connections.limits(limits.connections, limits.joins);
         let sockets = Arc::new(Semaphore::new(limits.sockets));
@@ -129,13 +129,13 @@ impl Places {
         Ok((stream, remote, permit))
     }
 
-    /// A place for a connection that is not known yet, and what completes when it must be closed;
+    /// A slot for a connection that is not known yet, and what completes when it must be closed;
     /// none if it must be closed at once.
     pub(super) fn enter(
         self: &Arc<Self>,
         address: IpAddr,
         now: Instant,
-    ) -> Option<(Place, oneshot::Receiver<()>)> {
+    ) -> Option<(Slot, oneshot::Receiver<()>)> {
         let source = Source::of(address);
         let mut held = self.held();
         if !self.make_room(&mut held, Class::Unproven, source, now) {
@@ -146,8 +146,8 @@ impl Places {
         held.next = id.wrapping_add(1);
         held.unproven += 1;
         let peers =
-            held.peers.entry(source).or_insert_with(|| Peers { seats: HashMap::new(), joins: 0 });
-        let seat = Seat {
+            held.peers.entry(source).or_insert_with(|| Peers { entries: HashMap::new(), joins: 0 });
+        let entry = Entry {
             class: Class::Unproven,
             entered: now,
             waiting_since: Some(now),
@@ -156,19 +156,19 @@ impl Places {
             calls: 0,
             evict: Some(evict),
         };
-        peers.seats.insert(id, seat);
+        peers.entries.insert(id, entry);
         self.publish(&held);
-        Some((Place(PlaceRef { id, source, places: Arc::clone(self) }), evicted))
+        Some((Slot(SlotRef { id, source, slots: Arc::clone(self) }), evicted))
     }
 
     /// Closes what is over its deadline.
     pub(super) fn sweep(&self, now: Instant) {
         let mut held = self.held();
         let Held { peers, unproven, known, .. } = &mut *held;
-        for seat in peers.values_mut().flat_map(|peers| peers.seats.values_mut()) {
-            if seat.deadline.is_some_and(|deadline| deadline <= now) && seat.close() {
+        for entry in peers.values_mut().flat_map(|peers| peers.entries.values_mut()) {
+            if entry.deadline.is_some_and(|deadline| deadline <= now) && entry.close() {
                 self.metrics.connections.expired();
-                let count = if seat.class == Class::Known { &mut *known } else { &mut *unproven };
+                let count = if entry.class == Class::Known { &mut *known } else { &mut *unproven };
                 *count = count.saturating_sub(1);
             }
         }
@@ -214,7 +214,7 @@ impl Places {
 impl Held {
     /// The source that holds most of a class.
     fn heaviest(&self, class: Class, newcomer: Source) -> Option<Heaviest> {
-        let weight = |peers: &Peers| peers.seats.values().filter(|seat| seat.is(class)).count();
+        let weight = |peers: &Peers| peers.entries.values().filter(|entry| entry.is(class)).count();
         let all = self.peers.iter().map(|(source, peers)| (weight(peers), *source));
         let (most, source) = all.max_by_key(|(weight, _)| *weight)?;
         let own = self.peers.get(&newcomer).map_or(0, weight);
@@ -225,17 +225,17 @@ impl Held {
         })
     }
 
-    /// Closes a connection of the class for a newcomer's, if one may be. Its place counts as free at
+    /// Closes a connection of the class for a newcomer's, if one may be. Its slot counts as free at
     /// once.
     fn evict(&mut self, class: Class, newcomer: Source, grace: Duration, now: Instant) -> bool {
         let Some(heaviest) = self.heaviest(class, newcomer) else { return false };
         let (Heaviest::Heavier(source) | Heaviest::Equal(source)) = heaviest;
         let Some(peers) = self.peers.get_mut(&source) else { return false };
-        let seats = peers.seats.values_mut().filter(|seat| seat.is(class));
+        let entries = peers.entries.values_mut().filter(|entry| entry.is(class));
         let expendable =
-            seats.filter_map(|seat| Some((seat.expendable_from(heaviest, grace)?, seat)));
-        let Some((from, seat)) = expendable.min_by_key(|(from, _)| *from) else { return false };
-        if from > now || !seat.close() {
+            entries.filter_map(|entry| Some((entry.expendable_from(heaviest, grace)?, entry)));
+        let Some((from, entry)) = expendable.min_by_key(|(from, _)| *from) else { return false };
+        if from > now || !entry.close() {
             return false;
         }
         let count = if class == Class::Known { &mut self.known } else { &mut self.unproven };
@@ -243,7 +243,7 @@ impl Held {
         true
     }
 
-    /// Remembers that all places of a kind are taken.
+    /// Remembers that all slots of a kind are taken.
     fn is_full(&mut self, now: Instant, listener: &str, class: Class, kind: &str) {
         if self.last_full.is_none() {
             tracing::warn!(listener, ?class, kind, "the connection limit is reached");
@@ -260,13 +260,14 @@ impl Held {
 
     /// A source without connections and joins needs no memory.
     fn forget_if_empty(&mut self, source: Source) {
-        if self.peers.get(&source).is_some_and(|peers| peers.seats.is_empty() && peers.joins == 0) {
+        if self.peers.get(&source).is_some_and(|peers| peers.entries.is_empty() && peers.joins == 0)
+        {
             self.peers.remove(&source);
         }
     }
 }
 
-impl Seat {
+impl Entry {
     /// Of this class, and not yet asked to close.
     fn is(&self, class: Class) -> bool {
         self.class == class && self.evict.is_some()
@@ -292,153 +293,153 @@ impl Seat {
     }
 }
 
-impl Place {
-    pub(super) fn reference(&self) -> PlaceRef {
+impl Slot {
+    pub(super) fn reference(&self) -> SlotRef {
         self.0.clone()
     }
 
     /// The peer waits for the authority to compute its handshake.
     pub(super) fn computes(&self) {
-        self.0.seat(|seat| (seat.waiting_since, seat.deadline) = (None, None));
+        self.0.entry(|entry| (entry.waiting_since, entry.deadline) = (None, None));
     }
 
     /// The authority waits for the peer until `deadline`.
     pub(super) fn waits(&self, now: Instant, deadline: Instant) {
-        self.0.seat(|seat| {
-            (seat.waiting_since, seat.deadline) = (Some(now), Some(deadline));
+        self.0.entry(|entry| {
+            (entry.waiting_since, entry.deadline) = (Some(now), Some(deadline));
         });
     }
 
     /// The handshake is done. A peer with a verified certificate is known from now on; false if
-    /// there is no place for it.
+    /// there is no slot for it.
     pub(super) fn greet(&self, known: bool, now: Instant) -> bool {
         if !known {
             self.waits(now, now + UNPROVEN_IDLE_TIMEOUT);
             return true;
         }
-        let PlaceRef { source, places, .. } = &self.0;
-        let mut held = places.held();
-        if !places.make_room(&mut held, Class::Known, *source, now) {
+        let SlotRef { source, slots, .. } = &self.0;
+        let mut held = slots.held();
+        if !slots.make_room(&mut held, Class::Known, *source, now) {
             return false;
         }
         let Held { peers, unproven, known, .. } = &mut *held;
-        let seat = peers.get_mut(source).and_then(|peers| peers.seats.get_mut(&self.0.id));
-        let Some(seat) = seat.filter(|seat| seat.evict.is_some()) else { return false };
-        seat.class = Class::Known;
-        (seat.waiting_since, seat.deadline) = (Some(now), None);
+        let entry = peers.get_mut(source).and_then(|peers| peers.entries.get_mut(&self.0.id));
+        let Some(entry) = entry.filter(|entry| entry.evict.is_some()) else { return false };
+        entry.class = Class::Known;
+        (entry.waiting_since, entry.deadline) = (Some(now), None);
         *unproven = unproven.saturating_sub(1);
         *known += 1;
-        places.publish(&held);
+        slots.publish(&held);
         true
     }
 }
 
-impl service::peer::Places for PlaceRef {
+impl service::peer::JoinSlots for SlotRef {
     fn begin_join(&self) -> Option<Box<dyn Send>> {
         Some(Box::new(self.begin_join()?))
     }
 }
 
-impl PlaceRef {
+impl SlotRef {
     /// Whether the connection may make another call. An unproven one may make a few, and is closed
     /// when it makes more.
     pub(crate) fn call(&self) -> bool {
-        let mut held = self.places.held();
+        let mut held = self.slots.held();
         let Held { peers, unproven, .. } = &mut *held;
-        let seat = peers.get_mut(&self.source).and_then(|peers| peers.seats.get_mut(&self.id));
-        let Some(seat) = seat else { return false };
-        seat.calls = seat.calls.saturating_add(1);
-        if seat.class == Class::Known || seat.calls <= MAX_UNPROVEN_CALLS {
+        let entry = peers.get_mut(&self.source).and_then(|peers| peers.entries.get_mut(&self.id));
+        let Some(entry) = entry else { return false };
+        entry.calls = entry.calls.saturating_add(1);
+        if entry.class == Class::Known || entry.calls <= MAX_UNPROVEN_CALLS {
             return true;
         }
-        self.places.metrics.connections.too_many_calls();
-        if seat.close() {
+        self.slots.metrics.connections.too_many_calls();
+        if entry.close() {
             *unproven = unproven.saturating_sub(1);
-            self.places.metrics.connections.expired();
-            self.places.publish(&held);
+            self.slots.metrics.connections.expired();
+            self.slots.publish(&held);
         }
         false
     }
 
     /// Counts a call that was refused because of what the connection has cost.
     pub(crate) fn count_too_costly_call(&self) {
-        self.places.metrics.connections.too_costly_call();
+        self.slots.metrics.connections.too_costly_call();
     }
 
     /// Begins a join; none if too many are under way: of its class, of this source, or on this
     /// connection.
-    pub(crate) fn begin_join(&self) -> Option<JoinPlace> {
-        let mut held = self.places.held();
-        let (limits, now) = (self.places.limits, Instant::now());
-        let class = held.peers.get(&self.source)?.seats.get(&self.id)?.class;
+    pub(crate) fn begin_join(&self) -> Option<JoinSlot> {
+        let mut held = self.slots.held();
+        let (limits, now) = (self.slots.limits, Instant::now());
+        let class = held.peers.get(&self.source)?.entries.get(&self.id)?.class;
         if *held.joins_of(class) >= limits.joins {
             held.is_full(now, limits.listener, class, "joins");
-            self.places.publish(&held);
+            self.slots.publish(&held);
             return None;
         }
         let peers = held.peers.get_mut(&self.source)?;
-        let seat = peers.seats.get_mut(&self.id)?;
-        if peers.joins >= limits.joins_per_source || seat.joins >= MAX_JOINS {
+        let entry = peers.entries.get_mut(&self.id)?;
+        if peers.joins >= limits.joins_per_source || entry.joins >= MAX_JOINS {
             return None;
         }
-        seat.joins += 1;
-        (seat.waiting_since, seat.deadline) = (Some(now), None);
+        entry.joins += 1;
+        (entry.waiting_since, entry.deadline) = (Some(now), None);
         peers.joins += 1;
         *held.joins_of(class) += 1;
-        self.places.publish(&held);
-        Some(JoinPlace { place: self.clone(), class })
+        self.slots.publish(&held);
+        Some(JoinSlot { slot: self.clone(), class })
     }
 
     fn end_join(&self, class: Class, now: Instant) {
-        let mut held = self.places.held();
+        let mut held = self.slots.held();
         let joins = held.joins_of(class);
         *joins = joins.saturating_sub(1);
         if let Some(peers) = held.peers.get_mut(&self.source) {
             peers.joins = peers.joins.saturating_sub(1);
-            if let Some(seat) = peers.seats.get_mut(&self.id) {
-                seat.joins = seat.joins.saturating_sub(1);
-                if seat.joins == 0 && seat.class == Class::Unproven {
-                    seat.deadline = Some(now + UNPROVEN_IDLE_TIMEOUT);
+            if let Some(entry) = peers.entries.get_mut(&self.id) {
+                entry.joins = entry.joins.saturating_sub(1);
+                if entry.joins == 0 && entry.class == Class::Unproven {
+                    entry.deadline = Some(now + UNPROVEN_IDLE_TIMEOUT);
                 }
-                seat.waiting_since = Some(now);
+                entry.waiting_since = Some(now);
             }
         }
         held.forget_if_empty(self.source);
-        self.places.publish(&held);
+        self.slots.publish(&held);
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Peers, u64) -> T) -> Option<T> {
-        self.places.held().peers.get_mut(&self.source).map(|peers| f(peers, self.id))
+        self.slots.held().peers.get_mut(&self.source).map(|peers| f(peers, self.id))
     }
 
-    fn seat<T>(&self, f: impl FnOnce(&mut Seat) -> T) -> Option<T> {
-        self.with(|peers, id| peers.seats.get_mut(&id).map(f)).flatten()
-    }
-}
-
-impl Drop for JoinPlace {
-    fn drop(&mut self) {
-        self.place.end_join(self.class, Instant::now());
+    fn entry<T>(&self, f: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        self.with(|peers, id| peers.entries.get_mut(&id).map(f)).flatten()
     }
 }
 
-impl Drop for Place {
+impl Drop for JoinSlot {
     fn drop(&mut self) {
-        let PlaceRef { id, source, places } = &self.0;
-        let mut held = places.held();
-        let seat = held.peers.get_mut(source).and_then(|peers| peers.seats.remove(id));
-        match seat {
+        self.slot.end_join(self.class, Instant::now());
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let SlotRef { id, source, slots } = &self.0;
+        let mut held = slots.held();
+        let entry = held.peers.get_mut(source).and_then(|peers| peers.entries.remove(id));
+        match entry {
             // What was closed for another is not counted any more.
-            Some(Seat { evict: Some(_), class: Class::Unproven, .. }) => {
+            Some(Entry { evict: Some(_), class: Class::Unproven, .. }) => {
                 held.unproven = held.unproven.saturating_sub(1);
             }
-            Some(Seat { evict: Some(_), class: Class::Known, .. }) => {
+            Some(Entry { evict: Some(_), class: Class::Known, .. }) => {
                 held.known = held.known.saturating_sub(1);
             }
-            Some(Seat { evict: None, .. }) | None => {}
+            Some(Entry { evict: None, .. }) | None => {}
         }
         held.forget_if_empty(*source);
-        places.publish(&held);
+        slots.publish(&held);
     }
 }
 
