@@ -42,7 +42,7 @@ const MAX_IDENTITY_FILE: u64 = 1024 * 1024;
 struct Manifests {
     version: u32,
     identity: Option<Written>,
-    services: BTreeMap<String, Issued>,
+    services: BTreeMap<String, IssuedRecord>,
 }
 
 /// What was written last, or was about to be.
@@ -62,7 +62,7 @@ impl Written {
 
 /// What a service was issued.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Issued {
+pub struct IssuedRecord {
     /// What was asked for, and how it was to be delivered.
     pub asked: String,
     /// The bot instance that it was issued to; empty in records of older agents.
@@ -143,7 +143,7 @@ impl Storage {
 
     /// What a service was issued last, if that is on record.
     #[must_use]
-    pub fn issued(&self, service: &ServiceName) -> Option<Issued> {
+    pub fn issued(&self, service: &ServiceName) -> Option<IssuedRecord> {
         self.manifests().services.get(service.as_str()).cloned()
     }
 
@@ -161,10 +161,12 @@ impl Storage {
     ) -> Result<(), Failure> {
         self.write_manifests(|manifests| {
             let last = manifests.services.remove(service.as_str());
-            let is_same = |last: Issued| last.asked == asked && last.instance == instance;
+            let is_same = |last: IssuedRecord| last.asked == asked && last.instance == instance;
             let before = before.filter(|_| last.is_some_and(is_same)).cloned();
             let written = Written { now: manifest.clone(), before };
-            manifests.services.insert(service.to_string(), Issued { asked, instance, written });
+            manifests
+                .services
+                .insert(service.to_string(), IssuedRecord { asked, instance, written });
         })
     }
 
@@ -246,16 +248,15 @@ impl Storage {
     pub fn store(&self, identity: &Identity) -> Result<Notices, Failure> {
         let certificates = identity.certificates().map(|der| pem("CERTIFICATE", der));
         let certificates = certificates.collect::<Result<String, _>>()?;
-        let authorities = identity.x509_authorities().map(|der| pem("CERTIFICATE", der));
-        let authorities = authorities.collect::<Result<String, _>>()?;
-        let ssh_authorities: String =
-            identity.ssh_authorities.iter().map(|line| format!("{line}\n")).collect();
+        let cas = identity.x509_cas().map(|der| pem("CERTIFICATE", der));
+        let cas = cas.collect::<Result<String, _>>()?;
+        let ssh_cas: String = identity.ssh_cas.iter().map(|line| format!("{line}\n")).collect();
         let json = serde_json::to_string_pretty(identity).map_err(Failure::bug)?;
         let set = FileSet::new()
             .with("tlscert", certificates)
-            .with("tlscacerts", authorities)
+            .with("tlscacerts", cas)
             .with("key-cert.pub", format!("{}\n", identity.ssh_certificate))
-            .with("sshcacerts", ssh_authorities)
+            .with("sshcacerts", ssh_cas)
             .with(IDENTITY, format!("{json}\n"));
         let mut recorded = Ok(());
         let before = self.writer.manifest();

@@ -21,7 +21,7 @@ pub(crate) fn run(data: &[u8]) -> Verdict {
             assert!(fixtures::was_signed(leaf, &[fixtures::HOST_CERTIFICATE]), "no CA signed it");
             assert!(!credentials.bundle.certificates().is_empty());
             assert!(credentials.spiffe_id.starts_with("spiffe://"));
-            for line in credentials.ssh_authorities.iter().chain([&credentials.ssh_certificate]) {
+            for line in credentials.ssh_cas.iter().chain([&credentials.ssh_certificate]) {
                 assert!(!line.contains(['\n', '\r']), "more than a line: {line:?}");
             }
             Verdict::Accepted

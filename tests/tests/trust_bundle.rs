@@ -56,7 +56,7 @@ fn with_bundle(identity: &Identity, cas: &[Vec<u8>]) -> Result<Identity> {
         certificates: identity.certificates().map(<[u8]>::to_vec).collect(),
         bundle: TrustBundle::new(cas.iter().map(Vec::as_slice)).map_err(anyhow::Error::msg)?,
         ssh_certificate: identity.ssh_certificate.clone(),
-        ssh_authorities: identity.ssh_authorities.clone(),
+        ssh_cas: identity.ssh_cas.clone(),
         spiffe_id: identity.spiffe_id.clone(),
         validity: identity.validity().map_err(anyhow::Error::msg)?,
     };
@@ -86,7 +86,7 @@ async fn authority_with_another_ca_renews_if_the_bundle_has_it() -> Result<()> {
     let prepared = with_bundle(&joined, &successor.cas)?;
     let renewed = connect(&prepared).await?.renew(&prepared, TTL).await.map_err(Failure::from)?;
     let named = [own.as_slice(), before.as_slice()];
-    ensure!(renewed.x509_authorities().eq(named), "the bundle is not the new one");
+    ensure!(renewed.x509_cas().eq(named), "the bundle is not the new one");
     ensure!(renewed.generation == joined.generation + 1);
     // The pin is for the join: what is trusted is the bundle.
     let bundle = renewed.bundle().map_err(anyhow::Error::msg)?;

@@ -54,11 +54,13 @@ pub struct Identity {
     /// X.509 certificates, leaf first.
     certificates: Vec<Octets>,
     /// The trust bundle.
-    x509_authorities: Vec<Octets>,
+    #[serde(rename = "x509_authorities")]
+    x509_cas: Vec<Octets>,
     /// The SSH certificate.
     pub ssh_certificate: String,
     /// SSH CA keys, one authorized_keys line each.
-    pub ssh_authorities: Vec<String>,
+    #[serde(rename = "ssh_authorities")]
+    pub ssh_cas: Vec<String>,
 }
 
 /// What is kept of the TPM.
@@ -138,9 +140,9 @@ impl Identity {
                 join_key: Octets(join_key.to_vec()),
             },
             certificates: credentials.certificates.into_iter().map(Octets).collect(),
-            x509_authorities: octets(&credentials.bundle),
+            x509_cas: octets(&credentials.bundle),
             ssh_certificate: credentials.ssh_certificate,
-            ssh_authorities: credentials.ssh_authorities,
+            ssh_cas: credentials.ssh_cas,
         })
     }
 
@@ -163,9 +165,9 @@ impl Identity {
             not_after: rfc3339(credentials.validity.not_after)?,
             generation,
             certificates: credentials.certificates.into_iter().map(Octets).collect(),
-            x509_authorities: octets(&credentials.bundle),
+            x509_cas: octets(&credentials.bundle),
             ssh_certificate: credentials.ssh_certificate,
-            ssh_authorities: credentials.ssh_authorities,
+            ssh_cas: credentials.ssh_cas,
             ..self.clone()
         })
     }
@@ -322,12 +324,12 @@ impl Identity {
     /// # Errors
     /// It cannot be read.
     pub fn bundle(&self) -> Result<TrustBundle, String> {
-        TrustBundle::new(self.x509_authorities())
+        TrustBundle::new(self.x509_cas())
     }
 
     /// The trust bundle, DER.
-    pub fn x509_authorities(&self) -> impl Iterator<Item = &[u8]> {
-        self.x509_authorities.iter().map(|octets| octets.0.as_slice())
+    pub fn x509_cas(&self) -> impl Iterator<Item = &[u8]> {
+        self.x509_cas.iter().map(|octets| octets.0.as_slice())
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Credentials {
     /// An SSH user certificate, one line.
     pub ssh_certificate: String,
     /// SSH CA keys, one authorized_keys line each.
-    pub ssh_authorities: Vec<String>,
+    pub ssh_cas: Vec<String>,
     /// The leaf's URI.
     pub spiffe_id: String,
     /// From when to when the leaf is valid.
@@ -121,7 +121,7 @@ impl Credentials {
             certificates: result.certificates.clone(),
             bundle,
             ssh_certificate: result.ssh_certificate,
-            ssh_authorities: result.ssh_authorities,
+            ssh_cas: result.ssh_authorities,
         })
     }
 }

@@ -88,14 +88,14 @@ impl FileSink {
         let (key, credentials) = (issued.key.as_ref(), &issued.credentials);
         let x509 = artifact::X509 {
             certificates: &credentials.certificates,
-            authorities: credentials.bundle.certificates(),
+            cas: credentials.bundle.certificates(),
         };
         match self.service.kind {
             ServiceKind::X509 { files } => artifact::x509(key, x509, files),
             ServiceKind::Identity { ssh_config } => {
                 let ssh = artifact::Ssh {
                     certificate: &credentials.ssh_certificate,
-                    authorities: &credentials.ssh_authorities,
+                    cas: &credentials.ssh_cas,
                 };
                 let (cluster, authority_host) = (&issued.cluster, &self.authority_host);
                 let identity = artifact::Identity { x509, ssh, cluster, authority_host };

@@ -44,8 +44,8 @@ impl Cluster {
     pub(crate) fn x509(&self, name: &str) -> FileSet {
         let key = SoftwareKey::generate().unwrap();
         let certificates = [self.certificate(&key, name)];
-        let authorities = [self.authority()];
-        let x509 = X509 { certificates: &certificates, authorities: &authorities };
+        let cas = [self.authority()];
+        let x509 = X509 { certificates: &certificates, cas: &cas };
         artifact::x509(&key, x509, X509Files::Svid).unwrap()
     }
 
@@ -53,7 +53,7 @@ impl Cluster {
     pub(crate) fn identity(&self, principal: &str, authority: &str, directory: &Path) -> FileSet {
         let key = SoftwareKey::generate().unwrap();
         let certificates = [self.certificate(&key, principal)];
-        let authorities = [self.authority()];
+        let cas = [self.authority()];
         let line = |path: &Path| fs::read_to_string(path).unwrap().trim().to_owned();
         let public = self.path("user.pub");
         let spki = self.public_pem(&key);
@@ -62,10 +62,10 @@ impl Cluster {
         let ca = self.path(authority);
         succeed("ssh-keygen", &["-q", "-s", text(&ca), "-I", "x", "-n", principal, text(&public)]);
         let certificate = line(&self.path("user-cert.pub"));
-        let ssh_authorities = [line(&self.path("ssh.pub"))];
+        let ssh_cas = [line(&self.path("ssh.pub"))];
         let identity = Identity {
-            x509: X509 { certificates: &certificates, authorities: &authorities },
-            ssh: Ssh { certificate: &certificate, authorities: &ssh_authorities },
+            x509: X509 { certificates: &certificates, cas: &cas },
+            ssh: Ssh { certificate: &certificate, cas: &ssh_cas },
             cluster: "c.example",
             authority_host: "localhost",
         };

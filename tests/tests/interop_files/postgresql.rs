@@ -22,7 +22,7 @@ pub(crate) struct Postgres {
 pub(crate) struct Pem<'a> {
     pub(crate) certificate: &'a Path,
     pub(crate) key: &'a Path,
-    pub(crate) authorities: &'a Path,
+    pub(crate) cas: &'a Path,
 }
 
 impl Pem<'_> {
@@ -33,7 +33,7 @@ impl Pem<'_> {
              sslmode={mode} sslcert={} sslkey={} sslrootcert={}",
             text(self.certificate),
             text(self.key),
-            text(self.authorities)
+            text(self.cas)
         );
         run("psql", &[&target, "--no-psqlrc", "-Atc", "select current_user"])
     }
@@ -65,7 +65,7 @@ impl Postgres {
             "ssl=on".into(),
             format!("ssl_cert_file={}", text(own.certificate)),
             format!("ssl_key_file={}", text(own.key)),
-            format!("ssl_ca_file={}", text(own.authorities)),
+            format!("ssl_ca_file={}", text(own.cas)),
             "fsync=off".into(),
         ];
         let mut command = as_nobody(&postgres);
@@ -84,15 +84,15 @@ fn postgresql_knows_its_users_by_their_certificates() {
     let readers = [Reader::User(Account::Id(NOBODY))];
     let own = cluster.directory("server", &readers);
     own.lock().unwrap().write(&cluster.x509("server")).unwrap();
-    let [certificate, key, authorities] =
+    let [certificate, key, cas] =
         ["svid.pem", "svid.key", "bundle.pem"].map(|name| own.path().join(name));
-    let own = Pem { certificate: &certificate, key: &key, authorities: &authorities };
+    let own = Pem { certificate: &certificate, key: &key, cas: &cas };
     let Some(mut postgres) = Postgres::start(&cluster.path("data"), "bot-x", &own) else { return };
 
     let client = cluster.directory("client", &[]);
-    let [certificate, key, authorities] =
+    let [certificate, key, cas] =
         ["svid.pem", "svid.key", "bundle.pem"].map(|name| client.path().join(name));
-    let shown = Pem { certificate: &certificate, key: &key, authorities: &authorities };
+    let shown = Pem { certificate: &certificate, key: &key, cas: &cas };
     let (port, mode) = (postgres.port, "verify-full");
     client.lock().unwrap().write(&cluster.x509("bot-x")).unwrap();
     postgres.daemon.until("PostgreSQL answers", || shown.ask(port, "bot-x", mode).status.success());

@@ -90,9 +90,9 @@ fn postgres(own: &Cluster, bundle: &Path, user: &str) -> Option<Postgres> {
     let directory = own.directory("server", &[Reader::User(Account::Id(65534))]);
     let set = own.x509("localhost").with("bundle.pem", fs::read(bundle).unwrap());
     directory.lock().unwrap().write(&set).unwrap();
-    let [certificate, key, authorities] =
+    let [certificate, key, cas] =
         ["svid.pem", "svid.key", "bundle.pem"].map(|name| directory.path().join(name));
-    let pem = Pem { certificate: &certificate, key: &key, authorities: &authorities };
+    let pem = Pem { certificate: &certificate, key: &key, cas: &cas };
     Postgres::start(&own.path("data"), user, &pem)
 }
 
@@ -134,7 +134,7 @@ fn rotating_credentials_serve_tls_and_log_in() -> Result<()> {
     let shown = Pem {
         certificate: &kept.path("web/svid.pem"),
         key: &kept.path("web/svid.key"),
-        authorities: &own.path("ca.pem"),
+        cas: &own.path("ca.pem"),
     };
     let query = || shown.ask(postgres.port, &user, "verify-full");
     postgres.daemon.until("PostgreSQL answers", || query().status.success());

@@ -21,7 +21,7 @@ pub struct X509<'a> {
     /// Certificates, leaf first, DER.
     pub certificates: &'a [Vec<u8>],
     /// The cluster's CAs, DER.
-    pub authorities: &'a [Vec<u8>],
+    pub cas: &'a [Vec<u8>],
 }
 
 /// An SSH certificate and the SSH CA keys.
@@ -30,7 +30,7 @@ pub struct Ssh<'a> {
     /// The certificate, a line.
     pub certificate: &'a str,
     /// The cluster's SSH CA keys, one line each.
-    pub authorities: &'a [String],
+    pub cas: &'a [String],
 }
 
 /// What a bot's clients need.
@@ -52,14 +52,14 @@ pub struct Identity<'a> {
 /// The certificate is for another key, or malformed.
 pub fn x509(key: &dyn Key, x509: X509<'_>, files: X509Files) -> Result<FileSet, Failure> {
     check_x509(key, x509)?;
-    let [certificate, secret, authorities] = match files {
+    let [certificate, secret, cas] = match files {
         X509Files::Svid => ["svid.pem", "svid.key", "bundle.pem"],
         X509Files::Tls => ["tls.crt", "tls.key", "ca.crt"],
     };
     Ok(FileSet::new()
         .with(certificate, pems(x509.certificates)?)
         .with_secret(secret, key.to_pem()?)
-        .with(authorities, pems(x509.authorities)?))
+        .with(cas, pems(x509.cas)?))
 }
 
 /// The files of an `identity` service. `ssh_directory`, where OpenSSH's client is to find them, asks for its configuration.
@@ -75,16 +75,16 @@ pub fn identity(
     check_x509(key, x509)?;
     check_ssh(key, ssh)?;
     let known_hosts = openssh::known_hosts(identity)?;
-    let authorities = pems(x509.authorities)?;
+    let cas = pems(x509.cas)?;
     let set = FileSet::new()
         .with_secret("identity", bundle(key, identity, &known_hosts)?)
         .with("tlscert", pems(x509.certificates)?)
         .with_secret("key", key.to_pem()?)
         .with("key.pub", openssh::public_key(&key.public()))
         .with("key-cert.pub", format!("{}\n", ssh.certificate))
-        .with("teleport-host-ca.crt", authorities.clone())
-        .with("teleport-user-ca.crt", authorities.clone())
-        .with("teleport-database-ca.crt", authorities);
+        .with("teleport-host-ca.crt", cas.clone())
+        .with("teleport-user-ca.crt", cas.clone())
+        .with("teleport-database-ca.crt", cas);
     Ok(match ssh_directory {
         Some(directory) => {
             let config = openssh::config(directory)?;
@@ -107,7 +107,7 @@ fn bundle(
         format!("{}\n", identity.ssh.certificate),
         pems(leaf)?,
         known_hosts.to_owned(),
-        pems(identity.x509.authorities)?,
+        pems(identity.x509.cas)?,
     ];
     // As large as it gets from the start: growing would leave a copy of the key behind.
     let length = key.len() + rest.iter().map(String::len).sum::<usize>();
@@ -119,7 +119,7 @@ fn bundle(
 
 fn check_x509(key: &dyn Key, x509: X509<'_>) -> Result<(), Failure> {
     let leaf = x509.certificates.first().ok_or_else(|| unusable("no certificate"))?;
-    if x509.authorities.is_empty() {
+    if x509.cas.is_empty() {
         return Err(unusable("no X.509 CA"));
     }
     let leaf = CertificateDer::from(leaf.as_slice());
@@ -132,7 +132,7 @@ fn check_x509(key: &dyn Key, x509: X509<'_>) -> Result<(), Failure> {
 
 fn check_ssh(key: &dyn Key, ssh: Ssh<'_>) -> Result<(), Failure> {
     let is_line = |line: &str| line.chars().all(host::terminal::is_printable);
-    if !is_line(ssh.certificate) || !ssh.authorities.iter().all(|line| is_line(line)) {
+    if !is_line(ssh.certificate) || !ssh.cas.iter().all(|line| is_line(line)) {
         return Err(unusable("an SSH key with a line break"));
     }
     let point = SshCertificate::read(ssh.certificate).map(|certificate| certificate.point);

@@ -35,8 +35,8 @@ pub(super) fn known_hosts(identity: &Identity<'_>) -> Result<String, Failure> {
         }
     }
     let mut text = String::new();
-    for authority in identity.ssh.authorities {
-        let mut words = authority.split_ascii_whitespace();
+    for ca in identity.ssh.cas {
+        let mut words = ca.split_ascii_whitespace();
         let (Some(kind), Some(key)) = (words.next(), words.next()) else {
             return Err(unusable("an SSH CA key that is not a valid key"));
         };

@@ -22,9 +22,9 @@ struct Cluster {
     directory: TempDir,
     key: SoftwareKey,
     certificates: Vec<Vec<u8>>,
-    authorities: Vec<Vec<u8>>,
+    cas: Vec<Vec<u8>>,
     ssh_certificate: String,
-    ssh_authorities: Vec<String>,
+    ssh_cas: Vec<String>,
 }
 
 impl Cluster {
@@ -46,20 +46,20 @@ impl Cluster {
         let line = |name: &str| fs::read_to_string(at.join(name)).unwrap().trim().to_owned();
         Self {
             certificates: vec![leaf.der()],
-            authorities: vec![ca.root().der()],
+            cas: vec![ca.root().der()],
             ssh_certificate: line("leaf-cert.pub"),
-            ssh_authorities: vec![line("ssh.pub")],
+            ssh_cas: vec![line("ssh.pub")],
             directory,
             key,
         }
     }
 
     fn x509(&self) -> X509<'_> {
-        X509 { certificates: &self.certificates, authorities: &self.authorities }
+        X509 { certificates: &self.certificates, cas: &self.cas }
     }
 
     fn identity(&self) -> Identity<'_> {
-        let ssh = Ssh { certificate: &self.ssh_certificate, authorities: &self.ssh_authorities };
+        let ssh = Ssh { certificate: &self.ssh_certificate, cas: &self.ssh_cas };
         let x509 = self.x509();
         Identity { x509, ssh, cluster: "c.example", authority_host: "auth.example" }
     }
@@ -77,14 +77,14 @@ fn write(set: &FileSet, directory: &Path) {
 fn openssl_verifies_the_files_of_x509() {
     let cluster = Cluster::new();
     let at = cluster.directory.path();
-    for (files, [certificate, key, authorities]) in [
+    for (files, [certificate, key, cas]) in [
         (X509Files::Svid, ["svid.pem", "svid.key", "bundle.pem"]),
         (X509Files::Tls, ["tls.crt", "tls.key", "ca.crt"]),
     ] {
         let set = x509(&cluster.key, cluster.x509(), files).unwrap();
         assert_eq!(set.iter().count(), 3);
         write(&set, at);
-        run(at, "openssl", &["verify", "-CAfile", authorities, certificate]);
+        run(at, "openssl", &["verify", "-CAfile", cas, certificate]);
         let of_key = run(at, "openssl", &["pkey", "-in", key, "-pubout"]);
         let of_certificate = run(at, "openssl", &["x509", "-in", certificate, "-pubkey", "-noout"]);
         assert_eq!(of_key, of_certificate);
@@ -124,7 +124,7 @@ fn openssh_reads_the_files_of_identity() {
         assert!(found.contains("line 1 CA"), "{found}");
     }
     let known = fs::read_to_string(at.join("known_hosts")).unwrap();
-    let ssh: Vec<_> = cluster.ssh_authorities[0].split(' ').take(2).collect();
+    let ssh: Vec<_> = cluster.ssh_cas[0].split(' ').take(2).collect();
     let hosts = "auth.example,c.example,*.c.example";
     assert_eq!(known, format!("@cert-authority {hosts} {} type=host\n", ssh.join(" ")));
     let config = run(&at, "ssh", &["-G", "-F", "ssh_config", "db.c.example"]);
@@ -165,7 +165,7 @@ fn certificates_of_another_key_are_refused() {
     check_ssh(&other, cluster.identity().ssh).unwrap_err();
     let none = X509 { certificates: &[], ..cluster.x509() };
     x509(&cluster.key, none, X509Files::Svid).unwrap_err();
-    let none = X509 { authorities: &[], ..cluster.x509() };
+    let none = X509 { cas: &[], ..cluster.x509() };
     x509(&cluster.key, none, X509Files::Svid).unwrap_err();
     let damaged = vec![cluster.certificates[0][..200].to_vec()];
     let damaged = X509 { certificates: &damaged, ..cluster.x509() };
@@ -183,8 +183,8 @@ fn host_names_cannot_widen_the_scope_of_the_ssh_cas() {
             super::identity(&cluster.key, &identity, None).unwrap_err();
         }
     }
-    let lines = vec![format!("{}\n* x", cluster.ssh_authorities[0])];
-    let ssh = Ssh { authorities: &lines, ..cluster.identity().ssh };
+    let lines = vec![format!("{}\n* x", cluster.ssh_cas[0])];
+    let ssh = Ssh { cas: &lines, ..cluster.identity().ssh };
     identity(&cluster.key, &Identity { ssh, ..cluster.identity() }, None).unwrap_err();
     for path in ["/a\"b", "/a\nb", "/a\\b", "/${HOME}"] {
         let failure = identity(&cluster.key, &cluster.identity(), Some(Path::new(path)));
