@@ -1,8 +1,8 @@
 //! The audit log: one line of JSON for every join, renewal and issue, granted or refused, for every
 //! refused `WhoAmI`, and for every change of a resource.
 //!
-//! What was granted or changed is in the store, as a row beside the record, before it is in the
-//! file: [`Row`]. Refusals are in the file only.
+//! Grants and changes are written to the store first, as a [`Row`] together with the record. Refusals are written to the file
+//! only.
 
 mod change;
 mod lines;
@@ -39,7 +39,7 @@ pub struct Event {
     /// The number of refusals that this event stands for, if they were only counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub more: Option<u64>,
-    /// The cause of a refusal, in words.
+    /// The reason of a refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What the host proved and claimed.

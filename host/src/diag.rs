@@ -58,7 +58,7 @@ where
     let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
 }
 
-/// Prepares a thread for serving HTTP while the clock may come to show a time before 1970. hyper keeps the text of its Date
+/// Prepares a thread for serving HTTP for a clock that may show a time before 1970. hyper keeps the text of its Date
 /// header for each thread: writing it for the first time aborts at such a time, later it keeps the old text.
 pub fn prepare_thread() {
     let unused = service_fn(|_: Request<Incoming>| pending::<Result<Reply, Infallible>>());

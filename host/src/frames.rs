@@ -1,5 +1,5 @@
-//! What frames cost besides their bytes: an informational response of HTTP/2 in ten bytes can take a kilobyte of memory, and a
-//! TLS KeyUpdate in 27 bytes takes new keys.
+//! The cost of frames in addition to their bytes: an informational response of HTTP/2 in ten bytes can take a kilobyte of memory,
+//! and a TLS KeyUpdate in 27 bytes takes new keys.
 
 use std::io;
 use std::marker::PhantomData;
@@ -17,7 +17,7 @@ const MAX_HEADER: usize = 9;
 pub trait Framing {
     /// Bytes of a header, at most 9.
     const HEADER: usize;
-    /// What a frame costs besides its bytes, in bytes of the budget.
+    /// The cost of a frame in addition to its bytes, in bytes of the budget.
     const COST: usize;
 
     /// Bytes of the payload that follows a header; bytes beyond [`Self::HEADER`] are 0.

@@ -70,7 +70,7 @@ fn component(text: &str) -> Result<Option<(u64, &str)>, InvalidDuration> {
     Ok(Some((total.ok_or(InvalidDuration::TooLong)?, rest)))
 }
 
-/// A duration for people, in a form that [`parse`] reads: `1h30m`.
+/// A duration as text that [`parse`] reads: `1h30m`.
 #[must_use]
 pub fn text(duration: Duration) -> String {
     let seconds = duration.as_secs();

@@ -1,4 +1,4 @@
-//! What a command prints: results on stdout, everything else on stderr.
+//! Output of commands: results on stdout, everything else on stderr.
 
 use std::io::{self, Write};
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::exit::Failure;
 use crate::terminal::{escape, escape_json};
 
-/// Writes a result to stdout, whole. A reader that has gone is no failure.
+/// Writes a result to stdout. A closed pipe is not an error.
 ///
 /// # Errors
 /// The operating system's.
@@ -21,7 +21,7 @@ pub fn write(result: impl AsRef<[u8]>) -> Result<(), Failure> {
     }
 }
 
-/// Writes a result as indented JSON, a line break at its end.
+/// Writes a result as indented JSON with a final newline.
 ///
 /// # Errors
 /// The operating system's.
@@ -30,12 +30,12 @@ pub fn write_json(result: &impl Serialize) -> Result<(), Failure> {
     write(escape_json(&json) + "\n")
 }
 
-/// A line on stderr about what was done. It is dropped if stderr is closed.
+/// Writes a note to stderr, unless stderr is closed.
 pub fn note(text: &str) {
     line("note", text);
 }
 
-/// A line on stderr about something that was done and is rarely meant. It is dropped if stderr is closed.
+/// Writes a warning to stderr, unless stderr is closed.
 pub fn warn(text: &str) {
     line("warning", text);
 }

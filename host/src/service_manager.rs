@@ -31,12 +31,12 @@ impl ServiceManager {
         Self { socket, watchdog }
     }
 
-    /// The daemon is serving; `status` is a line for people.
+    /// The daemon is serving; `status` is one line of text.
     pub fn ready(&self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={}", one_line(status)));
     }
 
-    /// A line for people.
+    /// One line of text.
     pub fn status(&self, status: &str) {
         self.send(&format!("STATUS={}", one_line(status)));
     }
@@ -46,7 +46,7 @@ impl ServiceManager {
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic.as_micros()));
     }
 
-    /// The daemon is stopping; `status` is a line for people.
+    /// The daemon is stopping; `status` is one line of text.
     pub fn stopping(&self, status: &str) {
         self.send(&format!("STOPPING=1\nSTATUS={}", one_line(status)));
     }

@@ -18,7 +18,7 @@ use signature::hazmat::PrehashVerifier;
 /// the caller's thread. In an asynchronous program hand the handshake to a thread that may block,
 /// or make sure that nothing else waits for the thread that does.
 pub trait DigestSigner: fmt::Debug + Send + Sync {
-    /// The public half, as a SubjectPublicKeyInfo in DER.
+    /// The public key, as a SubjectPublicKeyInfo in DER.
     fn public_key(&self) -> SubjectPublicKeyInfoDer<'static>;
 
     /// Signs a SHA-256 digest: an Ecdsa-Sig-Value in DER, RFC 3279 section 2.2.3.
@@ -38,7 +38,7 @@ struct Inner {
 }
 
 impl RemoteKey {
-    /// Takes the public key from the signer, once and for all; it must be on P-256.
+    /// Takes the public key from the signer once; it must be on P-256.
     pub fn new(signer: Arc<dyn DigestSigner>) -> Result<Self, RemoteKeyError> {
         let public = VerifyingKey::from_public_key_der(&signer.public_key())
             .map_err(|_| RemoteKeyError::NotP256)?;

@@ -18,7 +18,7 @@ use crate::key::EkPublicKey;
 use crate::time::UnixTime;
 use crate::tpm_model::TpmModel;
 
-/// What a host says about itself. Nothing in it is believed.
+/// A host's claims. Nothing in them is trusted.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {
     /// Its endorsement key.
@@ -47,9 +47,9 @@ pub enum Demand<'a> {
     /// No certificate: the key itself is in the allow rules. A certificate that comes nevertheless
     /// must be well formed; nothing else is known about it.
     Key,
-    /// A certificate that one of these vouches for.
+    /// A certificate that chains to one of these CAs.
     Certificate {
-        /// Roots or issuing authorities, each trusted as it stands.
+        /// Roots or issuing CAs, each trusted without further checks.
         anchors: &'a [CaCertificate],
         /// How chains are judged.
         policy: ChainPolicy,
@@ -70,22 +70,22 @@ pub struct EkFacts {
     /// The serial number of its certificate, if there is one: no more than a claim as long as
     /// [`Self::endorsement`] is not [`Endorsement::Verified`].
     pub serial: Option<String>,
-    /// The issuer of its certificate for people, as [`EkCertificate::issuer_text`]; the same holds.
+    /// The issuer of its certificate as text, see [`EkCertificate::issuer_text`]; only a claim too.
     pub issuer: Option<String>,
     /// What its certificate says about the TPM; the same holds.
     pub tpm: Option<TpmModel>,
-    /// Whether a trusted CA vouches for it.
+    /// Whether it was verified by a trusted CA.
     pub endorsement: Endorsement,
 }
 
-/// Whether a trusted CA vouches for an endorsement key.
+/// Whether an endorsement key was verified by a trusted CA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endorsement {
     /// There is no certificate.
     Absent,
     /// There is one, and it has not been verified.
     Unverified,
-    /// The authority with this certificate vouches, by its SHA-256 in lowercase hexadecimal.
+    /// By the CA with this SHA-256 of its certificate, in lowercase hexadecimal.
     Verified {
         /// [`CaCertificate::fingerprint`] of the anchor.
         anchor: String,
@@ -262,13 +262,13 @@ pub enum Cause {
     EkPublic(KeyError),
     /// A certificate is demanded, and none came.
     EkCertificateMissing,
-    /// More certificates beside it than are looked at.
+    /// Too many intermediate certificates.
     EkChainTooLong(usize),
-    /// No trusted CA vouches for the EK certificate.
+    /// The EK certificate does not chain to a trusted CA.
     EkChain {
         /// Why not.
         error: ChainError,
-        /// Certificates beside it that could not be read.
+        /// Malformed intermediate certificates.
         passed_over: usize,
     },
     /// No profile has an endorsement key like this with that name algorithm.

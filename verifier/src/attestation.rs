@@ -16,7 +16,7 @@ use crate::pcr::{PcrValues, QuotedPcrs};
 /// The shortest nonce that makes a quote fresh, in bytes.
 pub const MIN_NONCE: usize = 16;
 
-/// An attestation with its signature, as a TPM gives both. Nothing in it is believed.
+/// An attestation with its signature, as the TPM returned them. Nothing in it is trusted yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Attestation<'a> {
     /// TPMS_ATTEST.
@@ -43,7 +43,7 @@ pub struct Quote {
     /// The values that were quoted. Which they are, the TPM's owner chose: see to it that all that
     /// matter are among them.
     pub pcrs: QuotedPcrs,
-    /// What the TPM says besides.
+    /// The other fields of the attestation.
     pub report: Report,
 }
 
@@ -54,7 +54,7 @@ pub struct Certified {
     pub name: NameBuf,
     /// Its qualified Name, in which those of all its ancestors are.
     pub qualified_name: NameBuf,
-    /// What the TPM says besides.
+    /// The other fields of the attestation.
     pub report: Report,
 }
 
@@ -65,7 +65,7 @@ pub struct Created<'a> {
     pub name: NameBuf,
     /// Where and how.
     pub creation: CreationData<'a>,
-    /// What the TPM says besides.
+    /// The other fields of the attestation.
     pub report: Report,
 }
 

@@ -24,7 +24,7 @@ const REQUIRED: ObjectAttributes = ObjectAttributes::FIXED_TPM
     .with(ObjectAttributes::RESTRICTED)
     .with(ObjectAttributes::SIGN);
 
-/// What they may have besides: all of it is about who may use the key.
+/// Optional attributes, which only concern who may use the key.
 const ALLOWED: ObjectAttributes = ObjectAttributes::ST_CLEAR
     .with(ObjectAttributes::USER_WITH_AUTH)
     .with(ObjectAttributes::ADMIN_WITH_POLICY)

@@ -53,7 +53,7 @@ impl CaCertificate {
         self.certificate.subject.raw()
     }
 
-    /// The subject's Name for people.
+    /// The subject's Name as text.
     #[must_use]
     pub fn subject_text(&self) -> String {
         self.certificate.subject.text()

@@ -1,6 +1,6 @@
 //! Verifies an EK certificate up to a trusted CA, as in RFC 5280 §6, with policies for certificates that cannot be renewed.
 //!
-//! An anchor is trusted because the operator named it, be it a root or an issuing CA: its own signature
+//! An anchor is trusted because the operator listed it, whether it is a root or an issuing CA: its own signature
 //! and dates are not checked. Certificates from the agent only help to find a path to an anchor. Names are
 //! compared as RFC 5280 §7.1 says.
 //!

@@ -99,7 +99,7 @@ impl EkCertificate {
         self.certificate.subject.raw()
     }
 
-    /// The issuer's Name for people.
+    /// The issuer's Name as text.
     #[must_use]
     pub fn issuer_text(&self) -> String {
         self.certificate.issuer.text()

@@ -9,7 +9,7 @@ use crate::der::{DerError, MAX_CERTIFICATE};
 pub enum Fault {
     /// The bytes are not what they claim to be.
     Malformed,
-    /// Well formed, but no trusted CA vouches for it as an endorsement key.
+    /// Well formed, but not verified by a trusted CA as an endorsement key.
     Untrusted,
     /// A key or a signature that another party could have made.
     Weak,

@@ -4,7 +4,7 @@ use crate::der::{Element, Reader, Result, element, tag};
 use crate::oid;
 use crate::text::is_printable;
 
-/// A value longer than this is cut in texts for people.
+/// Longer values are cut in text.
 const MAX_TEXT: usize = 128;
 
 /// A name as it stands in a certificate. Two are equal if RFC 5280 §7.1 says so: relative names in
@@ -43,7 +43,7 @@ impl Name {
         self.prepared.is_empty()
     }
 
-    /// The name for people: `C=DE, O=Infineon Technologies AG, CN=..`.
+    /// The name as text: `C=DE, O=Infineon Technologies AG, CN=..`.
     pub(crate) fn text(&self) -> String {
         text(&self.raw)
     }

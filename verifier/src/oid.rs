@@ -49,7 +49,7 @@ pub(crate) const STATE: Oid = &[0x55, 0x04, 0x08];
 pub(crate) const ORGANIZATION: Oid = &[0x55, 0x04, 0x0a];
 pub(crate) const ORGANIZATIONAL_UNIT: Oid = &[0x55, 0x04, 0x0b];
 
-/// Dotted text for people; an identifier with absurd arcs comes out as hexadecimal.
+/// Dotted text; hexadecimal if an arc is too large.
 pub(crate) fn dotted(content: &[u8]) -> String {
     arcs(content).unwrap_or_else(|| format!("#{}", base16ct::lower::encode_string(content)))
 }

@@ -120,7 +120,7 @@ pub struct PemError {
     pub block: usize,
     /// The line, counted from 1.
     pub line: usize,
-    /// The certificate's subject for people, where that much of it can be read.
+    /// The certificate's subject as text, if that part can be read.
     pub subject: Option<String>,
     /// What is wrong.
     pub fault: PemFault,

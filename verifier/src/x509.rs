@@ -9,7 +9,7 @@ use crate::name::Name;
 use crate::signature::SignatureAlgorithm;
 use crate::time::UnixTime;
 
-/// RFC 5280 §4.1.2.2 allows 20 bytes; some pad.
+/// Limit in bytes. RFC 5280 §4.1.2.2 allows 20, but some certificates have padding.
 const MAX_SERIAL: usize = 64;
 
 /// A well-formed certificate of version 3 without unknown critical extensions.
@@ -18,7 +18,7 @@ pub(crate) struct Certificate {
     pub(crate) der: Vec<u8>,
     /// The bytes that are signed.
     pub(crate) tbs: Vec<u8>,
-    /// The content of the INTEGER, as it stands.
+    /// The content octets of the INTEGER.
     pub(crate) serial: Vec<u8>,
     pub(crate) algorithm: SignatureAlgorithm,
     pub(crate) signature: Vec<u8>,
@@ -76,7 +76,7 @@ impl Certificate {
     }
 }
 
-/// The subject's name for people, of a certificate of which perhaps not even the rest can be read.
+/// The subject's name as text, also of a certificate that is otherwise malformed.
 pub(crate) fn subject_text(der: &[u8]) -> Option<String> {
     let mut fields = Reader::new(der).sequence("").ok()?.sequence("").ok()?;
     fields.optional(tag::constructed(0), "").ok()?;
@@ -130,7 +130,7 @@ impl<'a> Signed<'a> {
     }
 }
 
-/// `[0] EXPLICIT Version DEFAULT v1`, counted from one as people do.
+/// `[0] EXPLICIT Version DEFAULT v1`, counted from 1.
 fn version(fields: &mut Reader<'_>) -> der::Result<u32> {
     let Some(explicit) = fields.optional(tag::constructed(0), "version")? else { return Ok(1) };
     let mut explicit = explicit.reader();

@@ -1,4 +1,4 @@
-//! Why there is no TLS connection, in words for an operator.
+//! Explains failed TLS connections to operators.
 
 use std::io;
 

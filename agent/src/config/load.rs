@@ -11,10 +11,10 @@ use super::document::{Loaded, read_with};
 use super::overrides::Overrides;
 use crate::trusted;
 
-/// The default path.
+/// The default path of the configuration file.
 pub const DEFAULT_PATH: &str = "/etc/tbot.yaml";
 
-/// Where the configuration is.
+/// The configuration file, as an option.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ConfigFile {
     /// Configuration file [default: /etc/tbot.yaml]
@@ -27,7 +27,7 @@ pub struct ConfigFile {
 pub enum LoadError {
     /// The file cannot be read.
     Unreadable(Failure),
-    /// It can be read, but not used.
+    /// Its content is invalid.
     Unusable(Findings),
 }
 
@@ -43,7 +43,7 @@ impl From<LoadError> for Failure {
 }
 
 impl ConfigFile {
-    /// Its path.
+    /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.config.as_deref().unwrap_or(Path::new(DEFAULT_PATH))
@@ -56,8 +56,8 @@ impl ConfigFile {
     /// See [`LoadError`].
     pub fn load(&self, overrides: &Overrides) -> Result<Loaded, LoadError> {
         let path = self.path();
-        let octets = match config::read(path) {
-            Ok(octets) => octets,
+        let bytes = match config::read(path) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.config.is_none() => {
                 return read_with("", path, overrides)
                     .map_err(|_| LoadError::Unreadable(unreadable(path, &error)));
@@ -66,7 +66,7 @@ impl ConfigFile {
         };
         // It names programs that the agent runs.
         trusted::check(path).map_err(LoadError::Unreadable)?;
-        let text = config::text(&octets, path).map_err(LoadError::Unusable)?;
+        let text = config::text(&bytes, path).map_err(LoadError::Unusable)?;
         read_with(text, path, overrides).map_err(LoadError::Unusable)
     }
 }

@@ -99,7 +99,7 @@ pub enum Destination {
     Directory {
         /// Which, and with which precautions.
         directory: Directory,
-        /// Who may read the files beside the agent.
+        /// Who may read the files in addition to the agent.
         readers: Vec<Reader>,
     },
     /// In memory: credentials are issued and renewed, but not written.
@@ -141,7 +141,7 @@ pub enum Acls {
     Required,
 }
 
-/// Who may read a destination beside the agent.
+/// Who may read a destination in addition to the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reader {
     /// A user.

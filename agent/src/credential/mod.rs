@@ -46,7 +46,7 @@ pub struct Credentials {
 
 impl Credentials {
     /// Checks that the certificates are of this key, valid now, and of an authority that this host trusts: CAs with
-    /// the keys `trusted` vouch for the connection that the result came over.
+    /// the keys `trusted` have authenticated the connection that the result came over.
     ///
     /// # Errors
     /// [`Exit::Data`], with what is wrong.

@@ -1,5 +1,5 @@
 //! Known vulnerabilities of TPMs, by manufacturer and firmware. Only what the maker itself has published is here; what a version
-//! does not tell (CVE-2023-1017 and -1018 in derivatives of the reference code, say) is not.
+//! does not tell is not, for example CVE-2023-1017 and -1018 in derivatives of the reference code.
 
 use std::path::Path;
 

@@ -31,7 +31,7 @@ pub struct Unit {
     pub storage: Option<PathBuf>,
     /// Whether to pass it to the daemon, because the configuration differs.
     pub stated_storage: bool,
-    /// Directories that are written besides.
+    /// Further directories that are written.
     pub read_write: Vec<PathBuf>,
 }
 

@@ -15,7 +15,7 @@ pub use self::software::SoftwareKey;
 /// A signature that is being made: an Ecdsa-Sig-Value, RFC 3279 2.2.3.
 pub type Signing<'k> = Pin<Box<dyn Future<Output = Result<Vec<u8>, Failure>> + Send + 'k>>;
 
-/// A P-256 key that a service's credentials are for, wherever its private part lives.
+/// A P-256 key that a service's credentials are for, wherever its private part is stored.
 pub trait Key: Debug + Send + Sync {
     /// The public key.
     fn public(&self) -> VerifyingKey;

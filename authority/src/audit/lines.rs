@@ -8,16 +8,16 @@ use std::sync::Arc;
 
 use crate::data_directory;
 
-/// The end of a file of lines.
+/// A file that lines are appended to.
 pub(super) struct Lines {
-    /// Open with O_APPEND, so that no position goes stale when others shorten or extend the file.
+    /// Open with O_APPEND, so that writes go to the end even if others truncate or extend the file.
     pub(super) file: Arc<File>,
     /// Whether the file ends with a complete line. If not, the next write ends the line first.
     pub(super) whole: bool,
 }
 
 impl Lines {
-    /// Opens a file, or creates one.
+    /// Opens or creates the file.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file =
             data_directory::open_own(path, data_directory::private().create(true).append(true))?;
@@ -29,7 +29,7 @@ impl Lines {
         Self::over(file)
     }
 
-    /// A line that a crash has left unfinished is ended.
+    /// Takes an open file, and ends a line that a crash has left incomplete.
     pub(super) fn over(file: File) -> io::Result<Self> {
         let mut last = [0];
         let whole = match file.metadata()?.len().checked_sub(1) {
@@ -71,7 +71,7 @@ impl Lines {
         Ok(())
     }
 
-    /// Cuts off the octets that were appended at `began`, if no other process has changed the length.
+    /// Truncates the file to `began` after an incomplete write, if no other process has changed its length.
     fn take_back(&self, began: u64, appended: usize) -> bool {
         let end = began.saturating_add(appended as u64);
         let ours = self.file.metadata().is_ok_and(|now| now.len() == end);
@@ -79,8 +79,7 @@ impl Lines {
     }
 }
 
-/// Synchronizes a file to the disk, under its name: an error for a file
-/// that cannot be synchronized, and for one that has no name any longer.
+/// Synchronizes a file to the disk. Fails also if the file was removed.
 pub(super) fn sync(file: &File) -> io::Result<()> {
     file.sync_data()?;
     match file.metadata()?.nlink() {
@@ -102,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn part_of_a_line_is_taken_back_unless_others_changed_the_file() {
+    fn incomplete_line_is_removed_unless_others_changed_the_file() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"one\npart").unwrap();
         let length = |lines: &Lines| lines.file.metadata().unwrap().len();

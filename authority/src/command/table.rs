@@ -1,4 +1,4 @@
-//! Lists for people.
+//! Lists as text.
 
 /// Columns under their titles. Text from hosts is escaped.
 pub(super) fn table<const N: usize>(titles: [&str; N], rows: &[[String; N]]) -> String {

@@ -95,7 +95,7 @@ impl SshCa {
     }
 }
 
-/// What the certificate says beside names and times; the names with an @ are Teleport's, as are
+/// The extensions of the certificate; the names with an @ are Teleport's, as are
 /// those that begin with its name.
 fn extensions(subject: &Subject) -> Result<Vec<(&'static str, String)>, IssueError> {
     #[derive(Serialize)]

@@ -1,6 +1,6 @@
 //! The subject of a host's certificate: what it says of who holds it.
 //!
-//! Teleport's attribute types stand beside those of X.520. Each is a UTF8String of its own.
+//! It has attribute types of Teleport in addition to those of X.520. Each attribute is one UTF8String.
 //!
 //! | attribute | value |
 //! |---|---|
@@ -88,7 +88,7 @@ pub struct TpmAttributes {
     /// The serial number of the key's certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ek_cert_serial: Option<Serial>,
-    /// Whether a CA that the token names vouches for it.
+    /// Whether the certificate was verified by a CA of the token.
     pub ek_cert_verified: bool,
 }
 

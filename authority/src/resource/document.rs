@@ -28,7 +28,7 @@ impl fmt::Display for DocumentError {
 
 impl std::error::Error for DocumentError {}
 
-/// What to do with a certificate of a CA that cannot be read, beside others of its token.
+/// What to do with a malformed CA certificate if the token has others.
 #[derive(Debug)]
 pub enum Unreadable<'a> {
     /// Refuse the token.

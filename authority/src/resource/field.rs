@@ -77,7 +77,7 @@ text! {
 }
 
 text! {
-    /// The issuer of an EK certificate for people, as `authority ek check` prints it.
+    /// The issuer of an EK certificate as text, as `authority ek check` prints it.
     IssuerName
 }
 
@@ -86,7 +86,7 @@ impl Name {
     pub const MAX_LEN: usize = 60;
 }
 
-/// As whom a bot's hosts are known: in certificates, and to locks.
+/// The user name of a bot's hosts in certificates and locks.
 pub fn user_name(bot: &Name) -> String {
     format!("bot-{bot}")
 }
@@ -219,7 +219,7 @@ impl fmt::Display for Timestamp {
 pub struct Metadata {
     /// Unique within the kind.
     pub name: Name,
-    /// For people.
+    /// A description for operators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// For the operator's own software.

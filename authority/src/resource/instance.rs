@@ -86,7 +86,7 @@ pub struct ProvenEk {
     /// Its certificate's issuer, likewise; also absent if its name is too long for any rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_issuer: Option<IssuerName>,
-    /// SHA-256 of the CA that vouches for the certificate; absent if none does.
+    /// SHA-256 of the CA that verified the certificate; absent if none did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified_by: Option<String>,
 }

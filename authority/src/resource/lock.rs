@@ -58,7 +58,7 @@ pub struct LockSpec {
     /// The target: exactly one field is set.
     #[serde(deserialize_with = "printed::part")]
     pub target: TargetFields,
-    /// For people.
+    /// A description for operators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// The end of the lock. Without it, the lock applies until it is removed.

@@ -62,7 +62,7 @@ impl Kind {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Bot, Self::Token, Self::Lock, Self::BotInstance];
 
-    /// All of them, for people.
+    /// All of them, for messages.
     pub const WORDS: &str = "bot, token, lock, bot_instance";
 
     /// As `kind:` in a document has it.

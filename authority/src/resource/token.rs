@@ -243,7 +243,7 @@ impl From<WithoutPurpose> for chain::WithoutPurpose {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// For people.
+    /// A description for operators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// The EK itself.

@@ -19,7 +19,7 @@ impl ClockDoubt {
 }
 
 impl Authority {
-    /// Compares the clock with the last record and records it; whether it can be believed.
+    /// Compares the clock with the last record and records it. Returns whether it is plausible.
     pub(super) async fn believes_clock(&self, now: OffsetDateTime) -> Result<bool, StoreError> {
         let record = ClockRecord::next(self.records.clock().await?, now);
         let doubt = record.doubt();

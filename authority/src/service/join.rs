@@ -121,7 +121,7 @@ impl Join {
         Self { authority, peer, attempt }
     }
 
-    /// Counts this join as under way while the value is there.
+    /// Counts this join as in progress until the value is dropped.
     pub(crate) fn begin(&self) -> Result<Box<dyn Send>, Refusal> {
         let busy = || Refusal::new(Code::Busy, "too many joins are in progress");
         self.peer.join_slots.begin_join().ok_or_else(busy)

@@ -9,9 +9,9 @@ use rustls_pki_types::CertificateDer;
 use super::Source;
 use super::allowance::Allowance;
 
-/// What a transport lets a peer do besides its calls.
+/// The limits of the transport on joins.
 pub(crate) trait JoinSlots: Send + Sync {
-    /// Counts a join as under way while the value is there; none if there are too many.
+    /// Counts a join as in progress until the value is dropped; `None` if there are too many.
     fn begin_join(&self) -> Option<Box<dyn Send>>;
 }
 

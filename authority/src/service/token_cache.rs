@@ -46,7 +46,7 @@ impl OpenToken {
         })
     }
 
-    /// Whether the CA that vouched for the EK is one that the token names, if it names any.
+    /// Checks that the CA that verified the EK is one of the token's, if it lists any.
     pub(super) fn check_ca(&self, ek: &ProvenEk) -> Result<(), Refusal> {
         let named = |by: &String| self.fingerprints.contains(by);
         if self.anchors.is_empty() || ek.verified_by.as_ref().is_some_and(named) {

@@ -12,7 +12,7 @@ use super::refusal::{Code, Refusal};
 /// next may have to wait for it.
 const MAX_WAITING: usize = 4;
 
-/// The callers with calls under way. Each is removed with its last call, so there are no more of them
+/// The callers with calls in progress. Each is removed with its last call, so there are no more of them
 /// than calls.
 #[derive(Default)]
 pub(super) struct Turns {

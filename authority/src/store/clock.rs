@@ -12,14 +12,13 @@ use crate::resource::Timestamp;
 /// distinguished from a wrong clock.
 const MAX_STEP: Duration = Duration::days(1);
 
-/// How long a clock that has stepped must go on steadily until it is believed: an operator sees the
-/// warnings meanwhile.
+/// How long a clock must advance steadily after a step until it counts as plausible. Operators see warnings meanwhile.
 const STEADY: Duration = Duration::days(1);
 
-/// What is on record of the clock.
+/// The recorded state of the clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ClockRecord {
-    /// The latest time that was believed.
+    /// The latest plausible time.
     believed: Timestamp,
     /// A time far from it that the clock has shown since.
     #[serde(default)]
@@ -33,7 +32,7 @@ struct Stepped {
 }
 
 impl ClockRecord {
-    /// What is on record after the clock shows `now`.
+    /// The state to record when the clock shows `now`.
     pub(crate) fn next(before: Option<Self>, now: OffsetDateTime) -> Self {
         let believed = Self { believed: Timestamp(now), stepped: None };
         let Some(before) = before else { return believed };
@@ -48,7 +47,7 @@ impl ClockRecord {
         Self { stepped: Some(Stepped { since, seen: Timestamp(now) }), ..before }
     }
 
-    /// Why the clock is not believed, if so.
+    /// Why the clock is implausible, if it is.
     pub(crate) fn doubt(&self) -> Option<String> {
         let Stepped { seen, .. } = self.stepped.as_ref()?;
         let believed = &self.believed;

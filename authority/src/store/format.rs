@@ -1,4 +1,4 @@
-//! How a record is written: JSON, with the number of the format beside its fields.
+//! The encoding of records: JSON with the number of the format as an additional field.
 //!
 //! A version that adds a field keeps the number: older ones leave the field out, also where they
 //! write the record again. The number is raised for a change that an older version must not

@@ -12,7 +12,7 @@ use crate::resource::{BotInstance, Kind, Lock};
 /// Removals in one batch, so that joins do not wait long behind it.
 const BATCH: usize = 128;
 
-/// What [`Records::prune`] came to.
+/// The result of [`Records::prune`].
 #[derive(Debug, Default)]
 pub struct Pruned {
     /// Why records were passed over that cannot be read.

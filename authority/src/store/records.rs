@@ -348,7 +348,7 @@ impl Records {
         self.write(keys.iter().map(clear).collect()).await
     }
 
-    /// What is on record of the clock.
+    /// The recorded state of the clock.
     pub(crate) async fn clock(&self) -> Result<Option<ClockRecord>, StoreError> {
         self.one(Table::Clock, "").await
     }

@@ -16,7 +16,7 @@ const MAX_DEPTH: usize = 32;
 /// The most that a tree may weigh, aliases counted as what they stand for: a node [`NODE`] octets, and its text.
 const MAX_WEIGHT: usize = 2 * MAX_SIZE;
 
-/// What a node weighs beside its text.
+/// The weight of a node in addition to its text.
 const NODE: usize = 32;
 
 /// A value and where it stands.
@@ -72,7 +72,7 @@ impl Value {
     }
 }
 
-/// Reads the only document of a text. None if it cannot be read to its end; why is among the findings.
+/// Reads the only document of a text. `None` after a fault, which is among the findings.
 pub fn parse(text: &str, source: &Source<'_>) -> Option<Node> {
     if text.len() > MAX_SIZE {
         source.error(None, "the file is larger than 1 MiB", "check that it is the right file");

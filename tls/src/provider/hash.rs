@@ -46,7 +46,7 @@ impl<D: Sha> hash::Hash for Sha2<D> {
     }
 }
 
-/// A hash computation under way.
+/// A hash computation in progress.
 struct Running<D>(D);
 
 impl<D: Sha> hash::Context for Running<D> {

@@ -8,7 +8,7 @@ use crate::signature::SignatureAlgorithm;
 use crate::time::UnixTime;
 use crate::x509::Certificate;
 
-/// Why no trusted CA vouches for an EK certificate.
+/// Why an EK certificate does not chain to a trusted CA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainError {
     pub(super) certificate: Subject,

@@ -6,7 +6,7 @@ use super::reader::Reader;
 use super::{Banks, EventLogError, EventLogFault, Format};
 use crate::pcr::PCRS;
 
-/// One event as the log tells it. Nothing in it is vouched for: see
+/// One event as the log reports it. Nothing in it is proven: see
 /// [`Measured`](super::Measured).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event<'a> {

@@ -81,7 +81,7 @@ impl<'a> MeasuredLog<'a> {
     }
 }
 
-/// An event that a quote vouches for: this digest was extended into this PCR, in this order.
+/// An event that a quote proves: this digest was extended into this PCR, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Measured<'a> {
     claimed: Event<'a>,
@@ -131,7 +131,7 @@ impl<'a> Measured<'a> {
 /// Longer than any label of GRUB.
 const MAX_LABEL: usize = 32;
 
-/// Data whose digest a PCR vouches for. What it means is read from the data alone.
+/// Data whose digest a PCR proves. Its meaning is read from the data alone.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Covered<'a>(&'a [u8]);
 

@@ -1,6 +1,6 @@
 //! Event logs of measured boot: TCG PC Client Platform Firmware Profile (PFP) 1.06 §10.
 //!
-//! A log is the host's story of what went into the PCRs. Three types say how far it is believed:
+//! A log is the host's claim of what was extended into the PCRs. Three types show how far it is proven:
 //!
 //! - [`EventLog`] is a log that can be read. All in it is a claim.
 //! - [`PcrBank`] is what the PCRs would hold if it were true.

@@ -69,7 +69,7 @@ impl EventLog<'_> {
 }
 
 impl<'a> EventLog<'a> {
-    /// Lays the log's replay against the PCRs of one bank that a quote vouches for: every one of
+    /// Compares the log's replay with the PCRs of one bank that a quote proves: every one of
     /// them must be as the log says. The log of a bank of SHA-1 is worth what SHA-1 is worth.
     pub fn measured(
         self,

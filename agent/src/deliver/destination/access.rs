@@ -50,7 +50,7 @@ pub(super) enum Who {
     Group,
 }
 
-/// The access that a directory can give to readers, with a warning if that is none.
+/// The access that a directory can give to readers, with a warning if there is no access.
 pub(super) fn decide(
     dir: impl AsFd,
     acls: Acls,

@@ -1,4 +1,4 @@
-//! The session that guards a join, salted to the endorsement key, and how the EK comes to be authorized.
+//! The guard: the session that protects a join, salted to the endorsement key. And the authorization of the EK.
 
 use host::exit::{Exit, Failure};
 use tpm2::commands::{ActivateCredential, ActivateCredentialResponse};
@@ -52,7 +52,7 @@ pub(super) fn enter<T: Transport>(
     match JoinKey::guarded(tpm, unique, &mut guard) {
         Ok(join_key) => Ok(Entered { ek, guard, join_key }),
         Err(error) => {
-            // A TPM has few sessions. The error says why this one is of no use, whatever becomes of it.
+            // A TPM has few sessions, so this one is flushed; an error of the flush is less informative than the first one.
             let _ = tpm.flush(guard.session().handle().handle());
             Err(error)
         }
@@ -108,18 +108,18 @@ fn may_be_another_key(error: &tpm2::Error) -> bool {
         )
 }
 
-/// What authorizes the EK, once.
+/// How ActivateCredential is authorized for the EK; used once.
 #[derive(Debug)]
 pub(super) enum EkAuth {
-    /// Its empty authorization value; the guard rides along.
+    /// By its empty authorization value; the guard is an additional session.
     EmptyAuth(Guard),
-    /// The policy that the guard itself has satisfied.
+    /// By its policy, which the guard itself has satisfied.
     Guard(Salted),
-    /// A policy session beside the guard.
+    /// A policy session in addition to the guard.
     Policy {
-        /// The guard, which rides along.
+        /// The guard, as an additional session.
         guard: Salted,
-        /// What has satisfied the policy.
+        /// The session that has satisfied the policy.
         policy: Box<Session>,
     },
 }
@@ -170,7 +170,7 @@ impl Guard {
 }
 
 impl EkAuth {
-    /// Opens a credential; the secret is encrypted on its way.
+    /// Opens a credential. The secret is encrypted on the bus.
     pub(super) fn activate<T: Transport>(
         self,
         tpm: &mut Tpm<T>,

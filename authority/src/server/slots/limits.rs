@@ -12,9 +12,9 @@ pub(in crate::server) struct Limits {
     pub(in crate::server) connections: usize,
     /// Sockets of all connections, including those that were asked to close and have not yet.
     pub(in crate::server) sockets: usize,
-    /// Joins under way of each class.
+    /// Joins in progress per class.
     pub(in crate::server) joins: usize,
-    /// Joins under way of one source.
+    /// Joins in progress per source.
     pub(in crate::server) joins_per_source: usize,
     /// A connection that has kept the authority waiting that long may be closed for another of its
     /// source.

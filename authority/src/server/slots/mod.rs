@@ -1,11 +1,10 @@
-//! Slots for connections: bounded in all, shared out fairly between sources.
+//! Slots for connections: limited in total, and shared fairly between sources.
 //!
 //! A connection is *unproven* until its peer has shown a certificate of the cluster, and *known* from
-//! then on. Each class has slots of its own, so that strangers cannot take those of hosts that have
-//! joined. When a class is full, the source that holds most gives way to any that holds less: its
-//! oldest connection is closed. Among equals, or within one source, a connection gives way only if
-//! it has kept the authority waiting for a while; otherwise the newcomer is turned away, so that a
-//! crowd behind one address is served in order.
+//! then on. Each class has its own slots, so that unproven peers cannot take those of hosts that have
+//! joined. When a class is full and a new connection comes from a source with fewer connections than the largest one, the oldest
+//! connection of the largest source is closed. Otherwise a connection is closed only if it has kept the authority waiting for a
+//! while; if none has, the new connection is closed, so that many hosts behind one address are served in order.
 
 mod limits;
 
@@ -31,16 +30,16 @@ const JOIN_EXPENDABLE_AFTER: Duration = Duration::from_secs(10);
 const UNPROVEN_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Calls on one unproven connection: a join, and another that shows more certificates. Each may cost
-/// the authority milliseconds, so that none is to spare.
+/// the authority milliseconds.
 const MAX_UNPROVEN_CALLS: u32 = 2;
 
-/// Joins under way on one connection: one, and another that begins while the first one ends.
+/// Joins in progress on one connection: one, and another that begins while the first one ends.
 const MAX_JOINS: u32 = 2;
 
 /// How long the authority reports saturation after a connection was closed because a limit was reached.
 const SATURATION_REPORT: Duration = Duration::from_secs(60);
 
-/// What is known of the peer of a connection.
+/// Whether the peer has presented a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
     Unproven,
@@ -75,9 +74,9 @@ struct Peers {
 struct Entry {
     class: Class,
     entered: Instant,
-    /// Since when the authority waits for the peer; none while the peer waits for the authority.
+    /// Since when the authority waits for the peer; `None` while the peer waits for the authority.
     waiting_since: Option<Instant>,
-    /// When the connection is closed whatever happens.
+    /// When the connection is closed.
     deadline: Option<Instant>,
     joins: u32,
     calls: u32,
@@ -85,16 +84,16 @@ struct Entry {
     evict: Option<oneshot::Sender<()>>,
 }
 
-/// Whose connection may be closed for a newcomer's.
+/// The source whose connection may be closed to make room for a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Heaviest {
-    /// That of a source which holds more than the newcomer's would.
+    /// A source with more connections than the new connection's source would have.
     Heavier(Source),
-    /// That of a source which does not.
+    /// A source without more.
     Equal(Source),
 }
 
-/// The slot of one connection; free again when the value goes.
+/// The slot of one connection; freed when dropped.
 pub(super) struct Slot(SlotRef);
 
 /// Names a slot without holding it.
@@ -105,7 +104,7 @@ pub(crate) struct SlotRef {
     slots: Arc<Slots>,
 }
 
-/// A join under way, counted as long as the value is there.
+/// A join in progress, counted until the value is dropped.
 pub(crate) struct JoinSlot {
     slot: SlotRef,
     class: Class,
@@ -129,8 +128,8 @@ impl Slots {
         Ok((stream, remote, permit))
     }
 
-    /// A slot for a connection that is not known yet, and what completes when it must be closed;
-    /// none if it must be closed at once.
+    /// Takes a slot for a new connection. The receiver completes when the connection must be closed; `None` if it must be closed
+    /// immediately.
     pub(super) fn enter(
         self: &Arc<Self>,
         address: IpAddr,
@@ -185,7 +184,7 @@ impl Slots {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there is room for one more of this class and source, after another had to go.
+    /// Makes room for one more connection of this class and source; `false` if that is not possible.
     fn make_room(&self, held: &mut Held, class: Class, newcomer: Source, now: Instant) -> bool {
         let taken = match class {
             Class::Unproven => held.unproven,
@@ -212,7 +211,7 @@ impl Slots {
 }
 
 impl Held {
-    /// The source that holds most of a class.
+    /// The source with the most connections of a class.
     fn heaviest(&self, class: Class, newcomer: Source) -> Option<Heaviest> {
         let weight = |peers: &Peers| peers.entries.values().filter(|entry| entry.is(class)).count();
         let all = self.peers.iter().map(|(source, peers)| (weight(peers), *source));
@@ -225,8 +224,7 @@ impl Held {
         })
     }
 
-    /// Closes a connection of the class for a newcomer's, if one may be. Its slot counts as free at
-    /// once.
+    /// Closes a connection of the class to make room, if one may be closed. Its slot is free immediately.
     fn evict(&mut self, class: Class, newcomer: Source, grace: Duration, now: Instant) -> bool {
         let Some(heaviest) = self.heaviest(class, newcomer) else { return false };
         let (Heaviest::Heavier(source) | Heaviest::Equal(source)) = heaviest;
@@ -243,7 +241,7 @@ impl Held {
         true
     }
 
-    /// Remembers that all slots of a kind are taken.
+    /// Records that a limit was reached.
     fn is_full(&mut self, now: Instant, listener: &str, class: Class, kind: &str) {
         if self.last_full.is_none() {
             tracing::warn!(listener, ?class, kind, "the connection limit is reached");
@@ -281,7 +279,7 @@ impl Entry {
         true
     }
 
-    /// From when on the connection may be closed for another one.
+    /// The time after which the connection may be closed to make room.
     fn expendable_from(&self, heaviest: Heaviest, grace: Duration) -> Option<Instant> {
         match heaviest {
             Heaviest::Heavier(_) => Some(self.waiting_since.unwrap_or(self.entered)),
@@ -366,8 +364,7 @@ impl SlotRef {
         self.slots.metrics.connections.too_costly_call();
     }
 
-    /// Begins a join; none if too many are under way: of its class, of this source, or on this
-    /// connection.
+    /// Begins a join; `None` if too many are in progress: in its class, of this source, or on this connection.
     pub(crate) fn begin_join(&self) -> Option<JoinSlot> {
         let mut held = self.slots.held();
         let (limits, now) = (self.slots.limits, Instant::now());

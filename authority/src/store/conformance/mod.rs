@@ -174,7 +174,7 @@ fn equal<T: PartialEq + fmt::Debug>(what: &str, found: &T, must: &T) -> Result<(
     Err(Seen(format!("{what}: {}, must be {}", short(found), short(must))))
 }
 
-/// The beginning of a value, for people: it may have megabytes.
+/// The beginning of a value for messages; it may have megabytes.
 fn short(value: &impl fmt::Debug) -> String {
     struct Beginning(String);
 
