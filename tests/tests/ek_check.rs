@@ -73,7 +73,7 @@ fn untrusted_ek_certificate_is_reported_with_reason_and_advice() -> Result<()> {
     let said = check(&world, &["--cas", "namesake-issuer.pem", "ek.pem"])?;
     let [what, advice] = said.failure(1)?;
     assert!(what.contains("whose key did not sign it"), "{what}");
-    assert!(advice.contains("several CAs of that name"), "{advice}");
+    assert!(advice.contains("the certificate of the CA of that name"), "{advice}");
     for (file, words) in
         [("vendor-root.pem", "is a CA certificate"), ("vendor-root.pem.absent", "cannot read")]
     {

@@ -151,8 +151,8 @@ fn servers_that_are_not_the_authority_are_refused() -> Result<()> {
         world.agent(&[&join[..], &["--storage", "storage", "--tpm", &tcti]].concat())
     };
     for (authority, pin, code, words) in [
-        (world.address(), wrong_pin.as_str(), 69, "pins agree"),
-        (other.address(), world.pin(), 69, "pins agree"),
+        (world.address(), wrong_pin.as_str(), 69, "correct the configured pin"),
+        (other.address(), world.pin(), 69, "correct the configured pin"),
         (&unreachable, world.pin(), 69, "authority status"),
         ("no.such.host.invalid:1", world.pin(), 69, "address"),
     ] {

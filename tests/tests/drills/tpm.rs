@@ -56,7 +56,7 @@ fn replaced_tpm_is_reported() -> Result<()> {
     let others = swtpm.handles()?;
     host.world.pass(HALF_LIFE)?;
     let key = "this TPM created a different join key than the stored identity's";
-    sees(&host, not_renewed(key, "the TPM was replaced: join again"))?;
+    sees(&host, not_renewed(key, "join again if the TPM was replaced"))?;
     host.world.pass(HOUR)?;
     let other = not_joined(
         "this TPM is not the one of the stored identity",
