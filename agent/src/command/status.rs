@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{block_on, wait};
 use crate::cli::{Format, Status};
-use crate::credential::identity::Identity;
+use crate::credential::identity::{Identity, rfc3339};
 use crate::daemon::health;
 use crate::storage::Storage;
 
@@ -27,7 +27,10 @@ struct Report<'a> {
     ek_public_hash: &'a str,
     joined: &'a str,
     not_after: &'a str,
+    /// Whether the host has a valid identity: the stored one, or the one in use.
     valid: bool,
+    /// Until when the identity is valid that a daemon uses and could not store; absent otherwise.
+    not_stored_until: Option<String>,
     /// The health of the agent that runs on this storage; absent if none does.
     daemon: Option<health::Report>,
 }
@@ -36,6 +39,7 @@ pub(crate) fn run(arguments: &Status) -> Result<(), Failure> {
     let identity = stored(&arguments.storage.storage)?;
     let left = left(&identity, clock::now())?;
     let daemon = block_on(wait::running(&arguments.storage.storage))?;
+    let newer = daemon.as_ref().and_then(|report| newer(report, &identity));
     match arguments.format {
         Format::Json => write_json(&Report {
             cluster: &identity.cluster,
@@ -48,10 +52,11 @@ pub(crate) fn run(arguments: &Status) -> Result<(), Failure> {
             ek_public_hash: &identity.tpm.ek_public_hash,
             joined: &identity.joined,
             not_after: &identity.not_after,
-            valid: left.is_positive(),
+            valid: left.is_positive() || newer.is_some(),
+            not_stored_until: newer,
             daemon,
         }),
-        Format::Text => write(text(&identity, left) + &running(daemon.as_ref())),
+        Format::Text => write(text(&identity, left, newer.as_deref()) + &running(daemon.as_ref())),
     }
 }
 
@@ -75,11 +80,19 @@ fn left(identity: &Identity, now: OffsetDateTime) -> Result<time::Duration, Fail
     Ok(end - now)
 }
 
-fn text(identity: &Identity, left: time::Duration) -> String {
-    let state = if left.is_positive() {
-        format!("{} more minutes", left.whole_minutes())
-    } else {
-        "expired: join again".to_owned()
+/// Until when the daemon's identity is valid, if it has a newer one than the stored one, which it could not store.
+fn newer(report: &health::Report, stored: &Identity) -> Option<String> {
+    let not_after = report.services.get(health::IDENTITY)?.not_after?;
+    let stored = stored.validity().map_or(i64::MIN, |validity| validity.not_after);
+    let is_newer = not_after > stored && not_after > clock::now().unix_timestamp();
+    is_newer.then(|| rfc3339(not_after).unwrap_or_default())
+}
+
+fn text(identity: &Identity, left: time::Duration, newer: Option<&str>) -> String {
+    let state = match (left.is_positive(), newer) {
+        (_, Some(newer)) => format!("the daemon has a newer one until {newer}, not stored yet"),
+        (true, None) => format!("{} more minutes", left.whole_minutes()),
+        (false, None) => "expired: join again".to_owned(),
     };
     format!(
         "Cluster:     {}\nBot:         {}\nInstance:    {}\nSPIFFE ID:   {}\nAuthority:   {}\n\

@@ -102,8 +102,16 @@ struct Inner {
     meter: Meter,
     /// Why the last reload of the configuration failed.
     configuration: Option<String>,
-    /// The component whose files cannot be read, and why, until they can be.
-    unreadable: Vec<(String, Failure)>,
+    /// The components whose files cannot be read, until they can be.
+    unreadable: Vec<Unreadable>,
+}
+
+/// A component whose files cannot be read, why, and since when.
+#[derive(Clone, Debug)]
+struct Unreadable {
+    name: String,
+    failure: Failure,
+    since: String,
 }
 
 /// The health of the daemon, shared with those who ask.
@@ -156,13 +164,13 @@ impl Health {
         let mut inner = self.lock();
         inner.tally(name).succeeded += 1;
         // Under the identity's name is the token too, of which a renewal says nothing.
-        inner.unreadable.retain(|(unreadable, _)| unreadable != name || name == IDENTITY);
+        inner.unreadable.retain(|unreadable| unreadable.name != name || name == IDENTITY);
         let component = Component::new(Status::Healthy, Some(validity), now);
         inner.components.insert(name.into(), component);
     }
 
-    /// The component's reload hook has succeeded.
-    pub fn reloaded(&self, name: &str, now: &str) {
+    /// What was left of the component's renewal has succeeded: its reload hook, or storing the identity.
+    pub fn completed(&self, name: &str, now: &str) {
         let mut inner = self.lock();
         if let Some(component) = inner.components.get_mut(name) {
             component.status = Status::Healthy;
@@ -203,8 +211,8 @@ impl Health {
         self.unhealthy(name, &Failure::new(Exit::Io, reason, advice), now);
     }
 
-    /// A job for the component does not end. It may still.
-    pub fn overdue(&self, name: &str, failure: &Failure, now: &str) {
+    /// The component is not as it should be, whatever became of its last renewal.
+    pub fn degraded(&self, name: &str, failure: &Failure, now: &str) {
         if self.lock().components.contains_key(name) {
             self.unhealthy(name, failure, now);
         }
@@ -224,10 +232,26 @@ impl Health {
         self.lock().configuration = failure.map(|failure| failure.message.clone());
     }
 
-    /// The files of the components of these names cannot be read. What is known of them otherwise stays. Returns those of the
-    /// check before.
-    pub fn note_unreadable(&self, unreadable: Vec<(String, Failure)>) -> Vec<(String, Failure)> {
-        std::mem::replace(&mut self.lock().unreadable, unreadable)
+    /// The files of the components of these names cannot be read. What is known of them otherwise stays. Returns those of
+    /// which this was not known.
+    pub fn note_unreadable(
+        &self,
+        unreadable: Vec<(String, Failure)>,
+        now: &str,
+    ) -> Vec<(String, Failure)> {
+        let mut inner = self.lock();
+        let before = std::mem::take(&mut inner.unreadable);
+        let since = |name: &str| before.iter().find(|known| known.name == name);
+        let mut new = Vec::new();
+        for (name, failure) in unreadable {
+            let known = since(&name).map(|known| known.since.clone());
+            if known.is_none() {
+                new.push((name.clone(), failure.clone()));
+            }
+            let since = known.unwrap_or_else(|| now.to_owned());
+            inner.unreadable.push(Unreadable { name, failure, since });
+        }
+        new
     }
 
     /// A line for the service manager: what is wrong, or else what is waited for, or else that everything is in place.
@@ -261,11 +285,12 @@ impl Health {
         let (mut services, unreadable) = (inner.components.clone(), inner.unreadable.clone());
         drop(inner);
         services.values_mut().for_each(|component| component.judge(wall));
-        for (name, failure) in unreadable {
+        for Unreadable { name, failure, since } in unreadable {
             if let Some(component) = services.get_mut(&name)
                 && component.status != Status::Unhealthy
             {
                 component.status = Status::Unhealthy;
+                component.updated_at = since;
                 component.reason = Some(failure.message);
                 component.advice = Some(failure.advice);
             }
@@ -356,10 +381,13 @@ mod tests {
         health.configuration(None);
         assert_eq!(health.status(10), "in place: a, b, identity");
         let hangs = Failure::new(Exit::Io, "the files cannot be read", "");
-        assert!(health.note_unreadable(vec![("a".to_owned(), hangs)]).is_empty());
+        let hang = |now| health.note_unreadable(vec![("a".to_owned(), hangs.clone())], now).len();
+        let began = "2026-01-01T00:10:00Z";
+        assert_eq!([hang(began), hang("2026-01-01T00:11:00Z")], [1, 0], "reported once");
         assert_eq!(health.report(10).status, Status::Unhealthy);
+        assert_eq!(health.report(10).services["a"].updated_at, began);
         assert_eq!(health.status(10), "a: the files cannot be read");
-        assert_eq!(health.note_unreadable(Vec::new()).len(), 1);
+        assert!(health.note_unreadable(Vec::new(), NOW).is_empty());
         assert_eq!(health.status(10), "in place: a, b, identity");
         assert!(health.status(2000).contains("expired"));
     }

@@ -84,8 +84,8 @@ struct CredentialState {
     retry_at: Duration,
     /// Renew as soon as may be.
     wanted: bool,
-    /// The reload hook has yet to run.
-    hook_due: bool,
+    /// What follows a renewal has yet to succeed: the reload hook of a service, or storing the identity.
+    follow_up_due: bool,
     limit: Limit,
 }
 
@@ -176,7 +176,7 @@ impl Machine {
             Service {
                 key,
                 policy,
-                credential: CredentialState { hook_due: hook_pending, ..credential(validity) },
+                credential: CredentialState { follow_up_due: hook_pending, ..credential(validity) },
             }
         };
         Self {
@@ -291,7 +291,8 @@ impl Machine {
         (self.identity, self.rejoin, self.services, self.policy) =
             (identity, rejoin, services, policy);
         (self.running, self.ready) = (None, false);
-        self.replaced_all();
+        // A check that goes on is about the former configuration: its result is not waited for.
+        self.file_check = None;
         self.renew_all();
     }
 
@@ -331,7 +332,7 @@ impl Machine {
     #[must_use]
     pub fn service_holds(&self, index: usize, wall: i64) -> bool {
         self.services.get(index).is_some_and(|Service { credential, .. }| {
-            !credential.hook_due
+            !credential.follow_up_due
                 && credential.validity.is_some_and(|validity| validity.holds_at(wall))
         })
     }
@@ -368,17 +369,19 @@ impl Machine {
             Outcome::NotStored(validity) => {
                 let failures = self.identity.failures;
                 let received = self.identity.received(validity, now, seed);
-                self.identity = CredentialState { failures, ..received };
+                self.identity = CredentialState { failures, follow_up_due: true, ..received };
                 self.identity.fail(Self::MAX_TRANSIENT_BACKOFF, now, seed);
                 self.rejoin.take_if(|_| job == Job::Join);
             }
-            Outcome::HookRan => (credential.failures, credential.hook_due) = (0, false),
+            Outcome::HookRan | Outcome::Stored => {
+                (credential.failures, credential.follow_up_due) = (0, false);
+            }
             Outcome::Configured => {}
             Outcome::HookFailed(validity) => {
                 let failures = credential.failures;
                 *credential = CredentialState {
                     failures,
-                    hook_due: true,
+                    follow_up_due: true,
                     ..credential.received(validity, now, seed)
                 };
                 credential.fail(Self::MAX_TRANSIENT_BACKOFF, now, seed);
@@ -409,7 +412,7 @@ impl Machine {
             std::iter::once((&mut self.identity, self.policy)).chain(services)
         {
             let earliest = CredentialState { seed: 0, ..credential.clone() };
-            let is_healthy = credential.failures == 0 && !credential.hook_due;
+            let is_healthy = credential.failures == 0 && !credential.follow_up_due;
             credential.wanted |= is_healthy && Self::renewal(&earliest, policy, now) <= now.wall;
         }
     }
@@ -420,27 +423,42 @@ impl Machine {
             return Some(Job::Join);
         }
         if self.wait(&self.identity, self.policy, now).is_zero() {
-            let holds = self.identity_holds(now.wall);
-            return Some(if holds { Job::Renew } else { Job::Join });
+            return Some(match self.identity_holds(now.wall) {
+                false => Job::Join,
+                true if Self::is_follow_up(&self.identity, self.policy, now) => Job::Store,
+                true => Job::Renew,
+            });
         }
         if !self.identity_holds(now.wall) {
             return None;
         }
-        let mut services = self.services.iter().enumerate();
-        services
-            .find(|(_, service)| self.wait(&service.credential, service.policy, now).is_zero())
-            .map(|(index, Service { credential, policy, .. })| {
-                let placed =
-                    !credential.wanted && now.wall < Self::renewal(credential, *policy, now);
-                if placed && credential.hook_due { Job::RunHook(index) } else { Job::Issue(index) }
-            })
+        let services = self.services.iter().enumerate();
+        let due = services
+            .filter(|(_, service)| self.wait(&service.credential, service.policy, now).is_zero());
+        // A retry may take long, for example at a file system that hangs: what has not failed is not kept waiting.
+        let next = due.min_by_key(|(_, Service { credential, .. })| {
+            (credential.failures > 0).then_some(credential.retry_at)
+        });
+        next.map(|(index, Service { credential, policy, .. })| {
+            if Self::is_follow_up(credential, *policy, now) {
+                Job::RunHook(index)
+            } else {
+                Job::Issue(index)
+            }
+        })
+    }
+
+    /// Whether the credentials are fresh, and only what follows their renewal is due.
+    fn is_follow_up(credential: &CredentialState, policy: RenewalPolicy, now: Moment) -> bool {
+        let is_fresh = !credential.wanted && now.wall < Self::renewal(credential, policy, now);
+        is_fresh && credential.follow_up_due
     }
 
     /// How long until credentials are due; zero if they are. After a failure they are due again even if a corrected clock
     /// has made the old ones valid: health reports the failure until there is a success.
     fn wait(&self, credential: &CredentialState, policy: RenewalPolicy, now: Moment) -> Duration {
         let retry = credential.retry_at.max(credential.limit.retry_at()).saturating_sub(now.boot);
-        if credential.wanted || credential.failures > 0 || credential.hook_due {
+        if credential.wanted || credential.failures > 0 || credential.follow_up_due {
             return retry;
         }
         let until = Self::renewal(credential, policy, now).saturating_sub(now.wall);

@@ -207,6 +207,8 @@ impl Daemon {
                 let none = || Failure::bug("a configuration without inventory");
                 let found = ended.inventory.ok_or_else(none)?;
                 self.health.become_that_of(worker, &found);
+                // A check that goes on is about the former configuration.
+                self.running_check = None;
                 Ok(Event::Configured(Box::new(machine(worker, found)?)))
             }
             _ => Ok(Event::Ended(ended.job, ended.outcome)),
@@ -313,6 +315,7 @@ impl Daemon {
         let what = match ended.job {
             Job::Join => "joined",
             Job::Renew => "renewed",
+            Job::Store => "stored",
             Job::Issue(_) => "issued",
             Job::RunHook(_) => "reloaded",
             Job::Configure => "configured",
@@ -335,7 +338,19 @@ impl Daemon {
                 self.health.kept(&name, validity, failure, &at);
                 self.warn(&format!("{what}, but not stored"), &name, failure);
             }
-            (Outcome::HookRan, _) => self.health.reloaded(&name, &at),
+            (Outcome::HookRan, _) => self.health.completed(&name, &at),
+            (Outcome::Stored, None) => {
+                self.health.completed(&name, &at);
+                self.log.info(what, &[("name", &name)]);
+            }
+            (Outcome::Stored, Some(failure)) => {
+                self.health.degraded(&name, failure, &at);
+                self.warn(&format!("{what}, but superseded"), &name, failure);
+            }
+            (Outcome::Failed(_), Some(failure)) if ended.job == Job::Store => {
+                self.health.degraded(&name, failure, &at);
+                self.warn(&format!("not {what}"), &name, failure);
+            }
             (Outcome::HookFailed(validity), Some(failure)) => {
                 self.health.reload_failed(&name, validity, failure, &at);
                 self.warn("credentials written, but the reload hook failed", &name, failure);
@@ -355,22 +370,17 @@ impl Daemon {
         let what = format!("this job has run for {minutes} minutes: {job}");
         let advice = "check whether a disk, a program or the TPM hangs; send SIGTERM twice to stop the agent";
         let failure = Failure::new(Exit::Busy, what, advice);
-        self.health.overdue(name, &failure, &timestamp());
+        self.health.degraded(name, &failure, &timestamp());
         self.warn("a job does not finish", name, &failure);
         self.manager.status(&self.health.status(now().wall));
     }
 
     /// Reports files that hang: at every moment in the health, and once in the log.
     fn report_unreadable(&self, unreadable: Vec<(String, Failure)>) {
-        let before = self.health.note_unreadable(unreadable.clone());
-        for (name, failure) in &unreadable {
-            if !before.iter().any(|(before, _)| before == name) {
-                self.warn("the files cannot be checked", name, failure);
-            }
+        for (name, failure) in self.health.note_unreadable(unreadable, &timestamp()) {
+            self.warn("the files cannot be checked", &name, &failure);
         }
-        if before.len() != unreadable.len() {
-            self.manager.status(&self.health.status(now().wall));
-        }
+        self.manager.status(&self.health.status(now().wall));
     }
 
     fn note_configuration(&self, failure: Option<&Failure>) {
@@ -404,16 +414,18 @@ impl Slot {
 impl Health {
     fn of(worker: &Worker, inventory: &Inventory, meter: Meter) -> Self {
         let health = Self::new(found(worker, inventory), meter, &timestamp(), now().wall);
-        health.note_pending_reloads(worker, inventory);
+        health.note_found(worker, inventory);
         health
     }
 
     fn become_that_of(&self, worker: &Worker, inventory: &Inventory) {
         self.keep_only(found(worker, inventory), &timestamp(), now().wall);
-        self.note_pending_reloads(worker, inventory);
+        self.note_found(worker, inventory);
     }
 
-    fn note_pending_reloads(&self, worker: &Worker, inventory: &Inventory) {
+    fn note_found(&self, worker: &Worker, inventory: &Inventory) {
+        // The inventory has written it to the log.
+        let _ = self.note_unreadable(inventory.unreadable.clone(), &timestamp());
         let services = worker.settings().services.iter().zip(&inventory.services);
         for (service, _) in services.filter(|(_, found)| found.hook_pending) {
             self.reload_pending(service.name.as_str());

@@ -60,8 +60,6 @@ pub(crate) struct Worker {
     sinks: Vec<Arc<FileSink>>,
     access: Access,
     identity: Option<Identity>,
-    /// Whether the identity is in the storage too.
-    is_stored: bool,
     mismatch: Mismatch,
     /// Why the last attempt to join again failed, and for which mismatch it was made.
     not_joined: Option<(String, Failure)>,
@@ -105,7 +103,6 @@ impl Worker {
             sinks,
             access,
             identity,
-            is_stored: true,
             mismatch: Mismatch::default(),
             not_joined: None,
             socket: None,
@@ -156,12 +153,18 @@ impl Worker {
                         return (self, Ended::new(job, outcome, Some(failure)));
                     }
                     Ok((validity, None)) => {
-                        let mismatch = self.mismatch.reason();
-                        let failure = mismatch.map(|mismatch| self.superseded(&mismatch));
+                        let failure = self.superseded();
                         return (self, Ended::new(job, Outcome::Valid(validity), failure));
                     }
                     Err(denied) => Err(denied),
                 }
+            }
+            Job::Store => {
+                let (outcome, failure) = match self.store().await {
+                    Ok(()) => (Outcome::Stored, self.superseded()),
+                    Err(failure) => (Outcome::Failed(FailureKind::Transient), Some(failure)),
+                };
+                return (self, Ended::new(job, outcome, failure));
             }
             Job::Issue(index) => {
                 let issued = self.issue(index).await;
@@ -260,7 +263,8 @@ impl Worker {
         let files = sink.files()?;
         if service.reload.is_some() {
             // Before the files change, so that it is not forgotten if we are killed.
-            self.note(service, Storage::mark_reload_pending).await;
+            let without = "a restart before the next renewal may miss the reload hook";
+            self.note(service, Storage::mark_reload_pending, without).await;
         }
         let record = self.recorder(service, &sink);
         let access = sink.access().clone();
@@ -311,24 +315,25 @@ impl Worker {
         }
     }
 
-    /// Notes in the storage what the next agent has to know. Where that fails, fresh certificates matter more.
+    /// Notes in the storage what the next agent has to know. Where that fails, fresh certificates matter more, and a warning
+    /// says what will happen `without` the note.
     async fn note(
         &self,
         service: &Service,
         noting: fn(&Storage, &ServiceName) -> Result<(), Failure>,
+        without: &str,
     ) {
         let Store::Directory(storage) = &self.store else { return };
         let (storage, name) = (Arc::clone(storage), service.name.clone());
         let noted = move || noting(&storage, &name);
         let noted = self.access.storage.run_within(SHORT_TIMEOUT, noted);
         if let Err(failure) = self.stop.limit_files(noted).await {
-            let what = "a restart may run reload hooks again, or miss one";
             let fields: [(&str, &dyn std::fmt::Display); 3] = [
                 ("service", &service.name),
                 ("reason", &failure.message),
                 ("advice", &failure.advice),
             ];
-            self.log.warn(what, &fields);
+            self.log.warn(without, &fields);
         }
     }
 
@@ -346,7 +351,8 @@ impl Worker {
         let ended = match (reloaded, placed) {
             (Ok(reloaded), placed) => {
                 if let Some(service) = service.filter(|service| service.reload.is_some()) {
-                    self.note(service, Storage::clear_reload_pending).await;
+                    let without = "a restart may run the reload hook again";
+                    self.note(service, Storage::clear_reload_pending, without).await;
                 }
                 if let (Some(reloaded), Some(service)) = (reloaded, service) {
                     self.log.info("reloaded", &[("service", &service.name), ("how", &reloaded)]);

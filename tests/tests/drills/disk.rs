@@ -10,7 +10,7 @@ use tests::host::{Host, WEB, may_mount, until};
 use tests::programs;
 use tests::world::{Said, World, names, run};
 
-use super::{HALF_LIFE, holds, joined, not_renewed, sees, switched_on};
+use super::{HALF_LIFE, holds, joined, not_stored, sees, switched_on};
 
 /// A host whose files are on a small file system of their own; `None` if that cannot be.
 fn on_a_small_disk(swtpm: &Swtpm) -> Result<Option<(Host, Handles)>> {
@@ -49,7 +49,7 @@ fn a_disk_that_is_full() -> Result<()> {
     let stored = host.stored()?;
     fill(&host)?;
     host.world.pass(HALF_LIFE)?;
-    let full = not_renewed("No space left on device", "free space on the disk");
+    let full = not_stored("No space left on device", "free space on the disk");
     sees(&host, full)?;
     ensure!(host.log().contains(&format!("cannot write to {}", host.path("bot").display())));
     // What was there is there, whole, and a daemon that starts now finds it.
@@ -104,7 +104,7 @@ fn a_disk_that_becomes_read_only() -> Result<()> {
     };
     mount(READ_ONLY)?;
     host.world.pass(HALF_LIFE)?;
-    sees(&host, not_renewed("Read-only file system", "mount the file system for writing"))?;
+    sees(&host, not_stored("Read-only file system", "mount the file system for writing"))?;
     ensure!(host.stored()? == stored);
     host.web_is_whole()?;
     mount("umount \"$1\"")?;
@@ -136,12 +136,17 @@ fn storage_that_cannot_be_written_for_longer_than_a_lifetime_costs_no_credential
         host.until_logged("INFO  issued name=web", renewals + 1)?;
         host.web_is_whole()?;
     }
-    sees(&host, not_renewed("Read-only file system", "mount the file system for writing"))?;
+    sees(&host, not_stored("Read-only file system", "mount the file system for writing"))?;
     ensure!(host.stored()? == stored && !host.log().contains("expired"), "{}", host.log());
+    // The stored identity has expired, and the host does not have to join.
+    let status = host.world.agent(&["status", "--storage", "bot"])?.success()?;
+    ensure!(status.contains("the daemon has a newer one until"), "{status}");
+    ensure!(!status.contains("join again"), "{status}");
     mount("umount \"$1\"")?;
     host.wait_healthy()?;
     let now = host.stored()?;
     ensure!(now["not_after"] != stored["not_after"] && now["instance"] == instance, "{now}");
+    ensure!(host.count("INFO  stored name=identity") == 1, "{}", host.log());
     ensure!(host.count("INFO  joined name=identity") == 1, "{}", host.log());
     Ok(())
 }

@@ -106,7 +106,7 @@ fn storage_that_hangs_is_reported_and_does_not_keep_the_daemon_from_ending() -> 
     let _hung = Hung::over(&host, "bot")?;
     host.signal("USR1")?;
     let what = "did not finish within";
-    reported(&host, Trouble { of: IDENTITY, event: "not renewed", what, advice: ADVICE })?;
+    reported(&host, Trouble { of: IDENTITY, event: "not stored", what, advice: ADVICE })?;
     host.signal("TERM")?;
     ensure!(host.ended()?.success(), "{}", host.log());
     Ok(())
@@ -163,18 +163,16 @@ fn sigterm_ends_a_daemon_whose_pid_file_hangs_at_the_start() -> Result<()> {
         return Ok(());
     }
     // The file system's server, which ends by itself, and the daemon with its pid file there: its last argument.
-    const START: &str = "mkdir run && exec 9<>/dev/fuse &&         mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 hung run &&         { sleep 60 & } && exec 9>&- && set -- \"$1\" \"$2\" \"$3\" \"$4\" \"$5\" run/pid";
+    const START: &str = "mkdir run && exec 9<>/dev/fuse && \
+        mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0 hung run && \
+        { sleep 60 & } && exec 9>&- && set -- \"$1\" \"$2\" \"$3\" \"$4\" \"$5\" run/pid";
     host.start_after(START)?;
     let tasks = format!("/proc/{}/task", host.id()?);
     tests::host::until(|| {
         let names = fs::read_dir(&tasks)?
             .filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
-        ensure!(
-            names.into_iter().any(|name| name
-                == "files
-"),
-            "it does not wait for files"
-        );
+        let mut names = names.into_iter();
+        ensure!(names.any(|name| name == "files\n"), "it does not wait for files");
         Ok(())
     })?;
     host.signal("TERM")?;

@@ -56,6 +56,10 @@ const fn not_renewed<'a>(what: &'a str, advice: &'a str) -> Trouble<'a> {
     Trouble { of: IDENTITY, event: "not renewed", what, advice }
 }
 
+const fn not_stored<'a>(what: &'a str, advice: &'a str) -> Trouble<'a> {
+    Trouble { of: IDENTITY, event: "not stored", what, advice }
+}
+
 const fn not_joined<'a>(what: &'a str, advice: &'a str) -> Trouble<'a> {
     Trouble { of: IDENTITY, event: "not joined", what, advice }
 }

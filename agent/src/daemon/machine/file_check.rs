@@ -34,13 +34,6 @@ impl Machine {
         check.is_same_identity &= job.holder() != Some(Holder::Identity);
     }
 
-    /// After a change of the configuration, the result of the check is not used.
-    pub(super) fn replaced_all(&mut self) {
-        if let Some(check) = &mut self.file_check {
-            (check.holders, check.is_same_identity) = (Vec::new(), false);
-        }
-    }
-
     pub(super) fn files_checked(&mut self, changed: &[Holder], mismatched: bool) {
         for holder in
             changed.iter().copied().filter(|holder| self.is_checked(*holder)).collect::<Vec<_>>()

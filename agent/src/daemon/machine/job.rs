@@ -11,6 +11,8 @@ pub enum Job {
     Join,
     /// Renew the identity by itself.
     Renew,
+    /// Store the identity again, after that failed.
+    Store,
     /// Issue and write a service's credentials, and run its reload hook.
     Issue(usize),
     /// Run a service's reload hook again, after it failed.
@@ -24,7 +26,7 @@ impl Job {
     #[must_use]
     pub const fn holder(self) -> Option<Holder> {
         match self {
-            Self::Join | Self::Renew => Some(Holder::Identity),
+            Self::Join | Self::Renew | Self::Store => Some(Holder::Identity),
             Self::Issue(index) | Self::RunHook(index) => Some(Holder::Service(index)),
             Self::Configure => None,
         }
@@ -36,6 +38,7 @@ impl fmt::Display for Job {
         f.write_str(match self {
             Self::Join => "join",
             Self::Renew => "renew the identity",
+            Self::Store => "store the identity",
             Self::Issue(_) => "issue a service's credentials",
             Self::RunHook(_) => "run a reload hook",
             Self::Configure => "reload the configuration",
@@ -65,6 +68,8 @@ pub enum Outcome {
     HookFailed(Validity),
     /// The reload hook succeeded.
     HookRan,
+    /// The identity is stored.
+    Stored,
     /// The configuration was read again, and is in force.
     Configured,
     /// Failure.

@@ -33,6 +33,8 @@ enum Incident {
     ClockBehind,
     Suspend,
     StorageRemoved,
+    /// The storage cannot be written.
+    StorageFull,
     /// Another identity is asked for; the second time the one before.
     TokenChanged,
     /// The file system that is being checked hangs.
@@ -45,7 +47,7 @@ enum Incident {
 
 use Incident::*;
 
-const INCIDENTS: [Incident; 15] = [
+const INCIDENTS: [Incident; 16] = [
     SighupValid,
     SighupInvalid,
     Sigusr1,
@@ -55,6 +57,7 @@ const INCIDENTS: [Incident; 15] = [
     ClockBehind,
     Suspend,
     StorageRemoved,
+    StorageFull,
     TokenChanged,
     FilesHang,
     TpmGone,
@@ -185,7 +188,7 @@ fn random_incidents_for_weeks_end_healthy_and_are_never_silent() {
         host.live(Duration::from_secs(draw(1200)));
         host.clock_error = 0;
         host.next_hangs = draw(50) == 0;
-        let index = usize::try_from(draw(15)).unwrap();
+        let index = usize::try_from(draw(16)).unwrap();
         host.befall(lasting[index]);
     }
     host.next_hangs = false;

@@ -41,6 +41,10 @@ fn live(
     (machine, done)
 }
 
+fn count(done: &[(i64, Job)], job: Job) -> usize {
+    done.iter().filter(|(_, did)| *did == job).count()
+}
+
 fn fresh(services: usize) -> Machine {
     Machine::new(None, PACE, found((0..services).map(|_| (None, PACE))), || 128)
 }
@@ -307,7 +311,7 @@ fn renewals_are_limited_whoever_asks_for_them() {
                     match job {
                         Job::Issue(_) => renewals[1] += 1,
                         Job::Join | Job::Renew => renewals[0] += 1,
-                        Job::RunHook(_) | Job::Configure => {}
+                        Job::Store | Job::RunHook(_) | Job::Configure => {}
                     }
                     events.push(match job {
                         Job::Configure => {
@@ -432,7 +436,6 @@ fn identity_that_is_superseded_is_kept_until_the_join_succeeds() {
         _ => Outcome::Valid(valid(second)),
     };
     let (machine, done) = live(machine.rejoining(true), 0..3000, refused);
-    let count = |done: &[(i64, Job)], job| done.iter().filter(|(_, did)| *did == job).count();
     assert_eq!(done[0], (0, Job::Join));
     assert!((8..30).contains(&count(&done, Job::Join)), "{done:?}");
     assert_eq!(count(&done, Job::Renew), 2, "{done:?}");
@@ -471,11 +474,46 @@ fn identity_that_cannot_be_stored_is_used_and_the_storage_tried_again() {
         let (machine, actions) = machine.next(issued, at(1501), 128);
         assert_eq!(actions, if job == Job::Join { vec![Action::Ready] } else { vec![] });
         assert!(machine.identity_holds(T0 + HOUR + 60));
-        let refused = |_, _| Outcome::Failed(FailureKind::Lasting);
-        let (machine, tries) = live(machine, 1502..2600, refused);
-        assert!(tries.len() >= 10 && tries.iter().all(|(_, job)| *job == Job::Renew), "{tries:?}");
+        let full = |_, _| Outcome::Failed(FailureKind::Transient);
+        let (machine, tries) = live(machine, 1502..2600, full);
+        assert!(tries.len() >= 10 && tries.iter().all(|(_, job)| *job == Job::Store), "{tries:?}");
         assert!(machine.identity_holds(T0 + HOUR + 60));
+        // It is renewed in time, stored or not.
+        let (_, renewals) = live(machine.clone(), 2600..HOUR, |job, second| match job {
+            Job::Renew => Outcome::NotStored(valid(second)),
+            Job::Issue(_) => Outcome::Valid(valid(second)),
+            _ => Outcome::Failed(FailureKind::Transient),
+        });
+        assert_eq!(count(&renewals, Job::Renew), 1, "{renewals:?}");
+        let (_, done) = live(machine, 2600..2700, |_, _| Outcome::Stored);
+        assert_eq!(count(&done, Job::Store), 1, "nothing is left to do: {done:?}");
     }
+}
+
+#[test]
+fn retries_do_not_delay_services_that_have_not_failed() {
+    let services = (0..8).map(|_| (None, PACE));
+    let machine = Machine::new(Some(valid(0)), PACE, found(services), || 128);
+    let (mut second, mut done) = (0, Vec::new());
+    let (mut machine, mut actions) = machine.next(Event::Woke, at(second), 0);
+    while done.len() < 12 {
+        let event = match actions.pop() {
+            Some(Action::Begin(job @ Job::Issue(index))) => {
+                done.push(index);
+                // The first five hang, long enough for the first of them to be due again.
+                let hangs = index < 5;
+                second += if hangs { 10 } else { 0 };
+                let failed = Outcome::Failed(FailureKind::Transient);
+                Event::Ended(job, if hangs { failed } else { Outcome::Valid(valid(0)) })
+            }
+            _ => {
+                second += 1;
+                Event::Woke
+            }
+        };
+        (machine, actions) = machine.next(event, at(second), 0);
+    }
+    assert_eq!(done, [0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3]);
 }
 
 #[test]
@@ -483,4 +521,21 @@ fn another_lifetime_is_asked_for_at_once() {
     let machine = Machine::new(Some(valid(0)), PACE, found([(Some(valid(0)), PACE)]), || 128);
     let (_, done) = live(machine.renewing(true), 0..10, |_, _| Outcome::Valid(valid(0)));
     assert_eq!(done, [(0, Job::Renew), (0, Job::Issue(0))]);
+}
+
+#[test]
+fn file_check_of_the_former_configuration_is_not_waited_for() {
+    let machine = || Machine::new(Some(valid(0)), PACE, found([(Some(valid(0)), PACE)]), || 128);
+    let (checking, actions) = machine().next(Event::AlarmRang, at(60), 128);
+    assert!(actions.contains(&Action::CheckFiles), "{actions:?}");
+    let (reloading, _) = checking.next(Event::ReloadAsked, at(61), 128);
+    let (mut configured, mut actions) =
+        reloading.next(Event::Configured(Box::new(machine())), at(61), 128);
+    while let Some(Action::Begin(job)) = actions.pop() {
+        let ended = Event::Ended(job, Outcome::Valid(valid(61)));
+        (configured, actions) = configured.next(ended, at(62), 128);
+        actions.retain(|action| *action != Action::Ready);
+    }
+    let (_, actions) = configured.next(Event::AlarmRang, at(63), 128);
+    assert_eq!(actions, [Action::CheckFiles]);
 }

@@ -39,6 +39,8 @@ pub(crate) struct Inventory {
     pub(crate) services: Vec<Found>,
     /// As [`Files::mismatch`].
     pub(crate) mismatch: Option<String>,
+    /// As [`CheckResult::unreadable`].
+    pub(crate) unreadable: Vec<(String, Failure)>,
 }
 
 /// Why the configuration asks for another identity than the one there is, as far as is known. The worker asks for it in
@@ -89,6 +91,7 @@ impl Files {
                 [("reason", &failure.message), ("advice", &failure.advice)];
             self.log.warn("the token cannot be read: the stored identity is kept", &fields);
         }
+        let unreadable = unreadable(&token).into_iter().collect();
         let pending = self.pending_reloads().await;
         let validities = self.each(Self::found).await;
         let services = self.settings.services.iter().zip(pending).zip(validities);
@@ -98,7 +101,8 @@ impl Files {
             policy: policy(service.lifetime),
             hook_pending,
         });
-        Inventory { services: services.collect(), mismatch: self.mismatch(token.ok().as_deref()) }
+        let mismatch = self.mismatch(token.ok().as_deref());
+        Inventory { services: services.collect(), mismatch, unreadable }
     }
 
     /// Which services' reload hooks have yet to run; if the storage hangs, every hook.
@@ -167,8 +171,12 @@ impl Files {
                 .info("the configuration was changed: issuing again", &[("name", &service.name)]);
             return None;
         }
-        let found = self.expect(service, sink).and_then(|()| sink.validity());
-        found.unwrap_or_else(|change| self.not_used(service, &change))
+        if let Err(change) = self.expect(service, sink) {
+            return self.not_used(service, &change);
+        }
+        let recorded = |change| format!("they are not what was recorded: {change}");
+        let found = sink.validity().map_err(recorded);
+        found.unwrap_or_else(|reason| self.not_used(service, &reason))
     }
 
     /// Tells the destination what was written to it, as far as that is known.
@@ -191,8 +199,9 @@ impl Files {
 
     /// Compares what was put in place with what is there now.
     pub(crate) async fn check(&self) -> CheckResult {
-        let token = self.token().await.ok();
-        let mismatch = self.mismatch(token.as_deref());
+        let token = self.token().await;
+        let unreadable = unreadable(&token).into_iter().collect();
+        let mismatch = self.mismatch(token.ok().as_deref());
         let (storage, path) = (self.storage.clone(), health_socket::socket_path(&self.settings));
         let identity = self.access.storage.run(move || {
             let socket = path.and_then(|path| health_socket::recreate_socket(&path));
@@ -206,10 +215,7 @@ impl Files {
         };
         let holders = (0..services.len()).map(Holder::Service);
         let checked = std::iter::once((Holder::Identity, identity)).chain(holders.zip(services));
-        let mut result = CheckResult { mismatch, socket, ..CheckResult::default() };
-        if let Err(failure) = self.access.token.check() {
-            result.unreadable.push((IDENTITY.to_owned(), failure));
-        }
+        let mut result = CheckResult { mismatch, socket, unreadable, ..CheckResult::default() };
         for (holder, checked) in checked {
             let name = name(&self.settings, holder);
             match checked {
@@ -220,6 +226,12 @@ impl Files {
         }
         result
     }
+}
+
+/// The identity's component, if the file system of its token hangs.
+fn unreadable(token: &Result<String, Failure>) -> Option<(String, Failure)> {
+    let failure = token.as_ref().err().filter(|failure| failure.exit == Exit::Busy)?;
+    Some((IDENTITY.to_owned(), failure.clone()))
 }
 
 /// Writes the files of the identity again if they are not what was written: they are copies of what is believed.

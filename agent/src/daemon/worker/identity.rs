@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use host::clock;
 use host::exit::{Exit, Failure};
 
 use super::found::{kept, superseded};
@@ -11,7 +10,7 @@ use crate::ceremony::Wanted;
 use crate::ceremony::client::Denied;
 use crate::credential::identity::Identity;
 use crate::daemon::health_socket;
-use crate::daemon::machine::{Validity, renewal_time};
+use crate::daemon::machine::Validity;
 use crate::file_access::SHORT_TIMEOUT;
 use crate::tpm::passwords::Passwords;
 
@@ -42,11 +41,12 @@ impl Worker {
 
     /// What is wrong with an identity that was renewed and is not the one that is asked for: why the last attempt to join
     /// again failed, if there was one.
-    pub(super) fn superseded(&self, mismatch: &str) -> Failure {
-        match &self.not_joined {
-            Some((of, failure)) if of == mismatch => failure.clone(),
-            _ => kept(mismatch),
-        }
+    pub(super) fn superseded(&self) -> Option<Failure> {
+        let mismatch = self.mismatch.reason()?;
+        Some(match &self.not_joined {
+            Some((of, failure)) if *of == mismatch => failure.clone(),
+            _ => kept(&mismatch),
+        })
     }
 
     async fn join_once(&mut self) -> Result<Kept, Denied> {
@@ -79,12 +79,6 @@ impl Worker {
 
     pub(super) async fn renew(&mut self) -> Result<Kept, Denied> {
         let identity = self.identity.clone().ok_or_else(|| Failure::bug("no identity to renew"))?;
-        let validity = validity(&identity)?;
-        if !self.is_stored && clock::now().unix_timestamp() < renewal_time(validity, None, 128) {
-            // It was renewed, and waits for its storage alone.
-            self.store().await?;
-            return Ok((validity, None));
-        }
         let ttl = self.settings.lifetime.ttl;
         let (stop, log) = (self.stop.clone(), self.log);
         let connection = self.connection(&identity).await?;
@@ -95,12 +89,12 @@ impl Worker {
     /// Takes over an identity, and stores it. If it cannot be stored, it is used all the same: the one in the storage will expire.
     async fn keep(&mut self, identity: Identity) -> Result<Kept, Denied> {
         let validity = validity(&identity)?;
-        (self.identity, self.is_stored) = (Some(identity), false);
+        self.identity = Some(identity);
         Ok((validity, self.store().await.err()))
     }
 
     /// Stores the identity.
-    async fn store(&mut self) -> Result<(), Failure> {
+    pub(super) async fn store(&mut self) -> Result<(), Failure> {
         if let (Store::Directory(storage), Some(identity)) = (&self.store, &self.identity) {
             let (storage, identity) = (Arc::clone(storage), identity.clone());
             let path = health_socket::socket_path(&self.settings);
@@ -114,7 +108,6 @@ impl Worker {
                 self.log.warn(&notice, &[]);
             }
         }
-        self.is_stored = true;
         Ok(())
     }
 }

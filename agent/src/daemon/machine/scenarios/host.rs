@@ -25,6 +25,7 @@ pub(super) struct Host {
     authority: Duration,
     refusing: Duration,
     hook: Duration,
+    disk: Duration,
     /// What `/readyz` calls unhealthy.
     unhealthy: Vec<Holder>,
     reloading: bool,
@@ -58,6 +59,7 @@ impl Host {
             authority: Duration::ZERO,
             refusing: Duration::ZERO,
             hook: Duration::ZERO,
+            disk: Duration::ZERO,
             unhealthy: Vec::new(),
             reloading: false,
             failed_reloads: 0,
@@ -204,6 +206,7 @@ impl Host {
         let outcome = match job {
             Job::Configure if self.configuration_valid => {
                 self.unhealthy.clear();
+                self.file_check = None;
                 let machine = Self::machine(self.identity, self.services);
                 return Event::Configured(Box::new(machine.rejoining(self.is_departed())));
             }
@@ -213,6 +216,8 @@ impl Host {
             }
             Job::RunHook(_) if self.hook > self.boot => Outcome::Failed(FailureKind::Transient),
             Job::RunHook(_) => Outcome::HookRan,
+            Job::Store if self.disk > self.boot => Outcome::Failed(FailureKind::Transient),
+            Job::Store => Outcome::Stored,
             _ if unreachable => Outcome::Failed(FailureKind::Transient),
             _ if self.refusing > self.boot => Outcome::Failed(FailureKind::Lasting),
             Job::Join | Job::Renew => {
@@ -220,7 +225,8 @@ impl Host {
                 if job == Job::Join {
                     self.joined_by = self.token;
                 }
-                Outcome::Valid(fresh)
+                let fails = self.disk > self.boot;
+                if fails { Outcome::NotStored(fresh) } else { Outcome::Valid(fresh) }
             }
             Job::Issue(index) => {
                 self.services[index] = Some(fresh);
@@ -230,8 +236,12 @@ impl Host {
         };
         if let Some(holder) = job.holder() {
             self.unhealthy.retain(|unhealthy| *unhealthy != holder);
-            let superseded = job == Job::Renew && self.is_departed();
-            if matches!(outcome, Outcome::Failed(_) | Outcome::HookFailed(_)) || superseded {
+            let superseded = holder == Holder::Identity && self.is_departed();
+            let is_complete = !matches!(
+                outcome,
+                Outcome::Failed(_) | Outcome::HookFailed(_) | Outcome::NotStored(_)
+            );
+            if !is_complete || superseded {
                 self.unhealthy.push(holder);
             }
         }
@@ -318,6 +328,9 @@ impl Host {
             }
             HookFails => {
                 self.hook = outage;
+            }
+            StorageFull => {
+                self.disk = outage;
             }
             SighupValid | SighupInvalid | Sigusr1 | Sigterm | SigtermTwice => {}
         }
