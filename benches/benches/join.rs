@@ -25,13 +25,13 @@ use tpm2::commands::{
 use tpm2::crypto::{HashAlg, kdfa, make_credential, object_name};
 use tpm2::endorsement::EkKind;
 use tpm2::session::{Auth, Encryption, SaltKey};
-use tpm2::template;
 use tpm2::transport::Transport;
 use tpm2::types::{
     Alg, AsymScheme, Data, Digest, EncryptedSecret, Handle, Hierarchy, IdObject, NameBuf, Nonce,
     NvAuth, NvIndex, Object, Public, SensitiveCreate, SessionHandle, SessionType, SymDef, Ticket,
 };
 use tpm2::wire::{List, Marshal, Reader, Tpm2b, Unmarshal, Writer};
+use verifier::JoinKey;
 use verifier::chain::{self, ChainPolicy};
 use verifier::{
     CaCertificate, Claim, Demand, Effort, EkCertificate, EkClaim, EkPublicKey, KnownSignatures,
@@ -311,7 +311,7 @@ fn create() -> CreatePrimary<'static> {
     CreatePrimary {
         primary_handle: Hierarchy::Endorsement,
         in_sensitive: Tpm2b(SensitiveCreate::EMPTY),
-        in_public: Tpm2b(template::join_key(&[7; 32])),
+        in_public: Tpm2b(JoinKey::template(&[7; 32])),
         outside_info: Data::EMPTY,
         creation_pcr: List::new(&[]),
     }

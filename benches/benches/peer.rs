@@ -12,7 +12,6 @@ use std::path::Path;
 use criterion::{Criterion, criterion_group, criterion_main};
 use tpm2::commands::frame::{self, Answer};
 use tpm2::commands::{Authorized, Command, CreatePrimary, GetCapability, NvRead};
-use tpm2::template;
 use tpm2::types::{
     Attest, AuthValue, Capability, Data, Handle, Hierarchy, NvAuth, NvIndex, Public,
     SensitiveCreate,
@@ -28,6 +27,7 @@ use tpm2_protocol::frame::{
     TpmResponse, TpmUnmarshalBody, tpm_marshal_command,
 };
 use tpm2_protocol::{TpmField, TpmMarshal, TpmResult, TpmUnmarshal, TpmWriter};
+use verifier::JoinKey;
 
 /// Octets that the optimizer knows nothing of. It is their reference that goes by way of memory: a slice would be put down
 /// in two halves and picked up at once, for which a processor stalls longer than for much of what is measured here.
@@ -46,7 +46,7 @@ fn commands(c: &mut Criterion) {
     let create = CreatePrimary {
         primary_handle: Hierarchy::Endorsement,
         in_sensitive: Tpm2b(SensitiveCreate::EMPTY),
-        in_public: Tpm2b(template::join_key(&unique)),
+        in_public: Tpm2b(JoinKey::template(&unique)),
         outside_info: Data::EMPTY,
         creation_pcr: List::new(&[]),
     };

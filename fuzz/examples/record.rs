@@ -34,13 +34,14 @@ use tpm2::commands::{
 use tpm2::crypto::{HashAlg, make_credential, object_name};
 use tpm2::endorsement::{self, EkKind};
 use tpm2::session::Auth;
-use tpm2::template::{self, policy};
+use tpm2::template::policy;
 use tpm2::transport::{Exchange, Record, Recording, Retry, Tcti, Transport};
 use tpm2::types::{
     AsymScheme, Capability, Data, Digest, Entity, Hierarchy, Nonce, NvIndex, Object, PcrSelection,
     Public, SensitiveCreate, SessionType, Startup, Ticket,
 };
 use tpm2::wire::{List, Marshal, Tpm2b, Unmarshal, Writer};
+use verifier::JoinKey;
 use verifier::{Claim, Demand, Effort, EkClaim};
 
 const UNIQUE: [u8; 32] = [7; 32];
@@ -291,7 +292,7 @@ fn commands(made: &Manufactured) -> Result<()> {
     let create = CreatePrimary {
         primary_handle: Hierarchy::Endorsement,
         in_sensitive: Tpm2b(SensitiveCreate::EMPTY),
-        in_public: Tpm2b(template::join_key(&UNIQUE)),
+        in_public: Tpm2b(JoinKey::template(&UNIQUE)),
         outside_info: Data::EMPTY,
         creation_pcr: List::new(&selection),
     };

@@ -16,7 +16,6 @@ use tpm2::commands::{
 };
 use tpm2::crypto::HashAlg;
 use tpm2::session::{Auth, Encryption, SaltKey};
-use tpm2::template;
 use tpm2::transport::Transport;
 use tpm2::types::{
     Alg, AsymScheme, Capability, CommandCode, Data, Digest, EncryptedSecret, Handle, Hierarchy,
@@ -24,6 +23,7 @@ use tpm2::types::{
     SessionType, Startup, SymDef, Ticket,
 };
 use tpm2::wire::{List, Tpm2b, Unmarshal, Writer};
+use verifier::JoinKey;
 
 use crate::{Verdict, assert_harmless, fixtures};
 
@@ -90,7 +90,7 @@ impl Case<'_> {
         let index = NvIndex::named(Handle(0x01c0_0002), name);
         let session = SessionHandle::try_from(Handle(0x0300_0001)).expect("of its range");
         let digest = Digest::from(&[7; 32]);
-        let public = template::join_key(&[7; 32]);
+        let public = JoinKey::template(&[7; 32]);
         let (startup_type, shutdown_type) = (Startup::CLEAR, Startup::CLEAR);
         Some(match code {
             0x131 => self.ask(&CreatePrimary {

@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context, Result, bail};
 use testkit::child::Scratch;
 use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
+use tpm2::Tpm;
 use tpm2::commands::{
     ActivateCredential, CreatePrimary, GetRandom, PolicyOr, PolicySecret, ReadPublic, Sign,
 };
@@ -19,7 +20,7 @@ use tpm2::types::{
     SensitiveCreate, SensitiveData, SessionHandle, SessionType,
 };
 use tpm2::wire::{List, Tpm2b};
-use tpm2::{Tpm, template};
+use verifier::JoinKey;
 
 /// Defines an NV index as the platform would and writes to it, with tpm2-tools.
 pub fn define(swtpm: &Swtpm, index: Handle, size: usize, content: Option<&[u8]>) -> Result<()> {
@@ -90,7 +91,7 @@ pub fn persistent_ek<T: Transport>(tpm: &mut Tpm<T>, name: &str) -> Result<Loade
 
 /// A join key, which is another for each `unique`.
 pub fn create_join_key(unique: &[u8; 32]) -> CreatePrimary<'_> {
-    create(Hierarchy::Endorsement, template::join_key(unique), SensitiveCreate::EMPTY)
+    create(Hierarchy::Endorsement, JoinKey::template(unique), SensitiveCreate::EMPTY)
 }
 
 /// A primary object.
@@ -203,7 +204,7 @@ pub fn hmac_session<T: Transport>(tpm: &mut Tpm<T>) -> Result<Session, tpm2::Err
 /// Guesses the password of a protected key until the TPM locks itself; what it says then.
 pub fn lock_out(swtpm: &Swtpm) -> Result<tpm2::Error> {
     let mut tpm = client(swtpm)?;
-    let mut public = template::join_key(&[9; 32]);
+    let mut public = JoinKey::template(&[9; 32]);
     public.attributes = public.attributes.without(ObjectAttributes::NO_DA);
     let sensitive =
         SensitiveCreate { user_auth: AuthValue::from(b"secret"), data: SensitiveData::EMPTY };

@@ -12,11 +12,12 @@ use tpm2::commands::*;
 use tpm2::crypto::{HashAlg, make_credential, object_name};
 use tpm2::endorsement::{self, Passwords};
 use tpm2::session::{Auth, Encryption};
-use tpm2::template::{self, join_key};
+use tpm2::template;
 use tpm2::transport::{Record, Recording};
 use tpm2::types::*;
 use tpm2::wire::{List, Tpm2b};
 use tpm2::{Error, Tpm};
+use verifier::JoinKey;
 
 #[test]
 fn the_golden_messages_are_what_a_tpm_says() -> Result<()> {
@@ -194,7 +195,7 @@ impl Book {
         let ek = persistent_ek(&mut tpm.tpm, "p384")?;
         let salt = ek.salt_key()?;
         let key = load(&mut tpm.tpm, &create_join_key(&[7; 32]))?;
-        self.note(tpm, "a join key")?;
+        self.note(tpm, "a signing key")?;
         self.good(tpm, "its public area", &read_public(key.handle()), [])?;
         self.good(tpm, "its signature", &sign(key, &[0x11; 32]), [Auth::EMPTY])?;
         let mut hmac = tpm.tpm.start_session(SessionType::HMAC, HashAlg::Sha256)?;
@@ -259,9 +260,9 @@ impl Book {
         self.note(tpm, "sealed data, created with PCR 0 and outside information")?;
         tpm.tpm.flush(object.handle())?;
 
-        let mut outside = join_key(&BASE_X);
+        let mut outside = JoinKey::template(&BASE_X);
         outside.attributes = ObjectAttributes::USER_WITH_AUTH.with(ObjectAttributes::SIGN);
-        let Id::Ecc(ref mut ecc) = outside.id else { panic!("a join key is on a curve") };
+        let Id::Ecc(ref mut ecc) = outside.id else { panic!("the key is on a curve") };
         ecc.unique = EccPoint { x: EccParameter::new(&BASE_X)?, y: EccParameter::new(&BASE_Y)? };
         let mut scalar = [0; 32];
         scalar[31] = 1;
@@ -295,7 +296,7 @@ impl Book {
         self.bad(tpm, "an object that is not there", &read_public(Handle(0x8000_0001)), [])?;
         let flush = FlushContext { flush_handle: Handle(0x8000_0000) };
         self.bad(tpm, "the flush of what is not there", &flush, [])?;
-        let mut both = join_key(&[0; 32]);
+        let mut both = JoinKey::template(&[0; 32]);
         both.attributes =
             both.attributes.with(ObjectAttributes::RESTRICTED).with(ObjectAttributes::DECRYPT);
         let command = create(Hierarchy::Endorsement, both, SensitiveCreate::EMPTY);
@@ -312,7 +313,7 @@ impl Book {
         let auths = [Auth::EMPTY, policy.auth(b"")];
         self.bad(tpm, "an EK by a policy that is not fulfilled", &command, auths)?;
         tpm.run(&policy_secret(policy.handle()), [Auth::EMPTY])?;
-        let unknown = object_name(&join_key(&[1; 32]))?;
+        let unknown = object_name(&JoinKey::template(&[1; 32]))?;
         let foreign = make_credential(&ek.public()?, &unknown, &[0x5a; 32])?;
         let command = activate(key, ek.salt_key()?.object(), &foreign);
         let auths = [Auth::EMPTY, policy.auth(b"")];

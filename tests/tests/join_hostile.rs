@@ -20,9 +20,9 @@ use tests::world::World;
 use tpm2::commands::{ActivateCredential, LoadExternal};
 use tpm2::crypto::{make_credential, object_name};
 use tpm2::session::{Auth, Encryption};
-use tpm2::template;
 use tpm2::types::*;
 use tpm2::wire::{Marshal, Tpm2b, Writer};
+use verifier::{JOIN_KEY_ATTRIBUTES, JoinKey};
 
 const UNIQUE: [u8; 32] = [3; 32];
 
@@ -193,7 +193,7 @@ fn with_public<R>(
     let point = key.verifying_key().to_sec1_point(false);
     let octets = point.as_bytes();
     let coordinate = |at| EccParameter::new(&octets[at..at + 32]).expect("32 octets");
-    let mut public = Public { attributes, ..template::join_key(&[0; 32]) };
+    let mut public = Public { attributes, ..JoinKey::template(&[0; 32]) };
     if let Id::Ecc(ecc) = &mut public.id {
         ecc.unique = EccPoint { x: coordinate(1), y: coordinate(33) };
     }
@@ -230,13 +230,13 @@ async fn a_join_key_made_outside_and_loaded_into_the_tpm() -> Result<()> {
     world.refused("join_key_attributes")?;
 
     // With those that it ought to have. The credential is then for a Name that nothing in a TPM has.
-    let (_, join_key) = software_key(template::JOIN_KEY_ATTRIBUTES)?;
+    let (_, join_key) = software_key(JOIN_KEY_ATTRIBUTES)?;
     let init = encoded(&JoinInit { join_key, ..template });
     let (mut call, challenge) = wire.challenged(&init).await?;
     let mut tpm = client(&swtpm)?;
     let ek = persistent_ek(&mut tpm, "rsa2048")?;
     let salt_key = ek.salt_key()?;
-    let refused = with_public(&key, template::JOIN_KEY_ATTRIBUTES, |public| {
+    let refused = with_public(&key, JOIN_KEY_ATTRIBUTES, |public| {
         tpm.run(&load(public), []).map(|_| ()).unwrap_err().refusal()
     });
     assert_eq!(refused, Some(ResponseCode::ATTRIBUTES), "no TPM takes it as its own");

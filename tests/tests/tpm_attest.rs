@@ -17,6 +17,7 @@ use tpm2::transport::Transport;
 use tpm2::types::*;
 use tpm2::wire::{List, Unmarshal, Writer};
 use tpm2::{Tpm, template};
+use verifier::JoinKey;
 use verifier::event_log::{EventLog, ReplayError, SecureBoot};
 use verifier::{AttestationError, AttestationKey, PcrValues};
 
@@ -238,7 +239,7 @@ fn keys_are_certified_and_their_creation_too() -> Result<()> {
     let key = create(&mut tpm, &template::AK_P256)?;
     let verifying = verifying(&key)?;
     let unique = [3; 32];
-    let template = template::join_key(&unique);
+    let template = JoinKey::template(&unique);
     let (owner, empty) = (Hierarchy::Owner, SensitiveCreate::EMPTY);
     let (object, creation) =
         object::create_primary(&mut tpm, owner, Auth::EMPTY, &template, empty)?;

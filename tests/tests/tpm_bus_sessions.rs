@@ -12,11 +12,12 @@ use tests::tpm::{RANDOM, create, load, sign, start, way};
 use tpm2::commands::*;
 use tpm2::crypto::{HashAlg, nv_name};
 use tpm2::session::{Auth, Cipher, NewSession};
-use tpm2::template::{SRK_P256, join_key};
+use tpm2::template::SRK_P256;
 use tpm2::transport::Transport;
 use tpm2::types::*;
 use tpm2::wire::{List, Tpm2b, Writer};
 use tpm2::{Error, Fault, Tpm};
+use verifier::JoinKey;
 
 const VALUE: &[u8] = b"an authorization value";
 const SEALED: &[u8] = b"a secret that was sealed in the TPM";
@@ -128,7 +129,7 @@ fn sensitive(data: &[u8]) -> Result<SensitiveCreate<'_>> {
 fn bench<T: Transport>(mut tpm: Tpm<T>, bus: &Bus) -> Result<Bench<T>> {
     let owner = Hierarchy::Owner;
     let parent = load(&mut tpm, &create(owner, SRK_P256, sensitive(b"")?))?;
-    let key = load(&mut tpm, &create(owner, join_key(&[1; 32]), sensitive(b"")?))?;
+    let key = load(&mut tpm, &create(owner, JoinKey::template(&[1; 32]), sensitive(b"")?))?;
     let sealed = load(&mut tpm, &create(owner, sealed_public(), sensitive(SEALED)?))?;
     let unnamed = NvIndex::unnamed(Handle(0x01c0_0002));
     let public = tpm.run(&NvReadPublic { nv_index: unnamed }, [])?.nv_public.0;
@@ -350,7 +351,7 @@ fn an_object_whose_handle_was_exchanged_is_not_used_in_the_place_of_another() ->
     let [.., mask] = (bench.sealed.handle().0 ^ bench.key.handle().0).to_be_bytes();
     bus.0.target.set(CreatePrimary::INFO.code.0);
     bus.0.change.set(Some((13, mask)));
-    let created = create(Hierarchy::Owner, join_key(&[2; 32]), sensitive(b"")?);
+    let created = create(Hierarchy::Owner, JoinKey::template(&[2; 32]), sensitive(b"")?);
     let deceived = load(&mut bench.tpm, &created)?;
     assert_eq!(deceived.handle(), bench.key.handle());
     assert_ne!(deceived.name(), bench.key.name());

@@ -8,6 +8,7 @@ use tpm2::session::{Auth, Encryption, Salted};
 use tpm2::transport::{Record, Recording, Transport};
 use tpm2::types::*;
 use tpm2::{Error, Fault, Tpm};
+use verifier::JoinKey;
 use xtask::table;
 
 #[test]
@@ -76,7 +77,7 @@ fn every_refusal_names_command_code_and_culprit() -> Result<()> {
         said(tpm.run(&by_owner, [Auth::EMPTY]).unwrap_err()),
         "TPM2_NV_Read: TPM_RC_HANDLE (0x28b), handle 2 (nv_index): nothing is at this handle"
     );
-    let mut wrong = tpm2::template::join_key(&[0; 32]);
+    let mut wrong = JoinKey::template(&[0; 32]);
     wrong.attributes = wrong.attributes.with(ObjectAttributes::RESTRICTED);
     wrong.attributes = wrong.attributes.with(ObjectAttributes::DECRYPT);
     let command = tests::tpm::create(Hierarchy::Owner, wrong, SensitiveCreate::EMPTY);

@@ -10,14 +10,15 @@ use tpm2::crypto::HashAlg;
 use tpm2::session::Auth;
 use tpm2::types::*;
 use tpm2::wire::Writer;
-use tpm2::{context, object, template};
+use tpm2::{context, object};
+use verifier::JoinKey;
 
 #[test]
 fn an_object_is_put_away_and_brought_back() -> Result<()> {
     let swtpm = start_tcp(Kind::NoCertificates)?;
     let mut tpm = client(&swtpm)?;
     let unique = [5; 32];
-    let template = template::join_key(&unique);
+    let template = JoinKey::template(&unique);
     let (owner, empty) = (Hierarchy::Owner, SensitiveCreate::EMPTY);
     let key = object::create_primary(&mut tpm, owner, Auth::EMPTY, &template, empty)?.0;
     let saved = context::save(&mut tpm, key.object())?;

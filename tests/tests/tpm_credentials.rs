@@ -20,6 +20,7 @@ use tpm2::transport::{Record, Recording, Retry, Swtpm as Socket, Tcti, Transport
 use tpm2::types::*;
 use tpm2::wire::{Tpm2b, Unmarshal, Writer};
 use tpm2::{Fault, Tpm, capability};
+use verifier::JoinKey;
 
 /// TPMs with each kind of endorsement key at a persistent handle.
 const KEYS: [(Kind, &str, &str); 3] = [
@@ -270,7 +271,7 @@ fn a_key_from_outside_cannot_claim_to_be_the_tpms() -> Result<()> {
     let secret = p256::SecretKey::from_slice(&scalar)?;
     let point = secret.public_key().to_sec1_point(false);
     let (x, y) = (&point.as_bytes()[1..33], &point.as_bytes()[33..65]);
-    let mut public = tpm2::template::join_key(&[0; 32]);
+    let mut public = JoinKey::template(&[0; 32]);
     let Id::Ecc(ref mut ecc) = public.id else { panic!("a join key is on a curve") };
     ecc.unique = EccPoint { x: EccParameter::new(x)?, y: EccParameter::new(y)? };
     let mut load = LoadExternal {

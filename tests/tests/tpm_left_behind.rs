@@ -20,6 +20,7 @@ use tpm2::session::Auth;
 use tpm2::transport::{Record, Recording, Transport};
 use tpm2::types::*;
 use tpm2::{Fault, Tpm};
+use verifier::JoinKey;
 
 const SECRET: [u8; 32] = [0x5a; 32];
 const KINDS: [(Kind, &str); 3] =
@@ -272,7 +273,7 @@ fn what_others_removed_is_passed_over() -> Result<()> {
     let swtpm = start(Kind::NoCertificates)?;
     let mut tpm = client(&swtpm)?;
     let (owner, empty) = (Hierarchy::Owner, tpm2::types::SensitiveCreate::EMPTY);
-    let template = tpm2::template::join_key(&[1; 32]);
+    let template = JoinKey::template(&[1; 32]);
     let key = tpm2::object::create_primary(&mut tpm, owner, Auth::EMPTY, &template, empty)?.0;
     hmac_session(&mut tpm)?;
     tpm.run(&Clear { auth_handle: ClearAuth::Lockout }, [Auth::EMPTY])?;

@@ -7,9 +7,10 @@ use tpm2::Tpm;
 use tpm2::commands::*;
 use tpm2::crypto::{HashAlg, PolicyDigest, nv_name, object_name};
 use tpm2::session::{Audit, Auth, Cipher, Direction, NewSession, Session};
-use tpm2::template::{SRK_P256, join_key};
+use tpm2::template::SRK_P256;
 use tpm2::types::*;
 use tpm2::wire::Tpm2b;
+use verifier::JoinKey;
 
 /// An authorization value with a zero in it and zeros behind it: only the latter do not count.
 const AWKWARD: [u8; 6] = [0x70, 0x00, 0x73, 0x73, 0x00, 0x00];
@@ -36,8 +37,10 @@ fn the_audit_digest_is_the_one_that_the_tpm_attests() -> Result<()> {
     let mut tpm = client(&swtpm)?;
     let ek = persistent_ek(&mut tpm, "p384")?;
     let salt = ek.salt_key()?;
-    let key =
-        load(&mut tpm, &create(Hierarchy::Owner, join_key(&[1; 32]), SensitiveCreate::EMPTY))?;
+    let key = load(
+        &mut tpm,
+        &create(Hierarchy::Owner, JoinKey::template(&[1; 32]), SensitiveCreate::EMPTY),
+    )?;
     let command = sign(key, &[1; 32]);
     for hash in [HashAlg::Sha1, HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512] {
         for cipher in [Cipher::Aes128, Cipher::Xor] {

@@ -15,10 +15,10 @@ use tpm2::object::create_primary;
 use tpm2::session::{
     Audit, Auth, Cipher, Direction, Encryption, NewSession, Session, cp_hash, name_hash,
 };
-use tpm2::template::join_key;
 use tpm2::transport::{Record, Recording, Transport};
 use tpm2::types::*;
 use tpm2::{Fault, Protection, Tpm};
+use verifier::JoinKey;
 
 const VALUE: &[u8] = b"an authorization value\0\0";
 const CIPHERS: [Cipher; 4] = [Cipher::Aes128, Cipher::Aes192, Cipher::Aes256, Cipher::Xor];
@@ -37,7 +37,7 @@ fn key<T: Transport>(tpm: &mut Tpm<T>, unique: u8, policy: Digest<'_>) -> Result
     let sensitive =
         SensitiveCreate { user_auth: AuthValue::new(VALUE)?, data: SensitiveData::EMPTY };
     let unique = [unique; 32];
-    let public = Public { auth_policy: policy, ..join_key(&unique) };
+    let public = Public { auth_policy: policy, ..JoinKey::template(&unique) };
     load(tpm, &create(Hierarchy::Owner, public, sensitive))
 }
 
@@ -158,7 +158,7 @@ fn commands_and_answers_are_hidden_by_sessions_of_their_own() -> Result<()> {
     let sensitive =
         SensitiveCreate { user_auth: AuthValue::new(VALUE)?, data: SensitiveData::EMPTY };
     let unique = [9; 32];
-    let command = create(Hierarchy::Owner, join_key(&unique), sensitive);
+    let command = create(Hierarchy::Owner, JoinKey::template(&unique), sensitive);
     for authorized in [true, false] {
         for swapped in [false, true] {
             let there = there.session().ride().encrypting(Direction::Command);
@@ -346,8 +346,8 @@ fn a_policy_for_one_command_takes_that_one_only() -> Result<()> {
     let mut tpm = client(&swtpm)?;
     let hash = HashAlg::Sha384;
     let (one, other) = ([1; 32], [2; 32]);
-    let right = create(Hierarchy::Owner, join_key(&one), SensitiveCreate::EMPTY);
-    let wrong = create(Hierarchy::Owner, join_key(&other), SensitiveCreate::EMPTY);
+    let right = create(Hierarchy::Owner, JoinKey::template(&one), SensitiveCreate::EMPTY);
+    let wrong = create(Hierarchy::Owner, JoinKey::template(&other), SensitiveCreate::EMPTY);
     let (cp_hash, name_hash) = (cp_hash(hash, &right)?, name_hash(hash, &right)?);
     let by_cp_hash = PolicyDigest::new(hash).cp_hash(&cp_hash);
     let by_name_hash = PolicyDigest::new(hash).name_hash(&name_hash);
@@ -395,7 +395,7 @@ fn a_salted_session_encrypts_even_where_a_weaker_one_authorizes() -> Result<()> 
     let mut salted = tpm.start(&plan.salted(&salt).encrypting(Cipher::Aes128))?;
     let sensitive =
         SensitiveCreate { user_auth: AuthValue::new(VALUE)?, data: SensitiveData::EMPTY };
-    let command = create(Hierarchy::Owner, join_key(&[1; 32]), sensitive);
+    let command = create(Hierarchy::Owner, JoinKey::template(&[1; 32]), sensitive);
     tpm.secured(&mut salted).run(&command, [weak.auth(b"")])?;
     let sent = recording.exchanges().pop().context("an exchange")?.command;
     // Header, handle and size; each session is its handle, a nonce and an HMAC of 32 octets, and the attributes between.

@@ -16,10 +16,11 @@ use tpm2::crypto::{HashAlg, make_credential, object_name};
 use tpm2::endorsement::{EkPublicKey, ek_public_key};
 use tpm2::object::Loaded;
 use tpm2::session::{Auth, Encryption, SaltKey};
-use tpm2::template::{join_key, policy};
+use tpm2::template::policy;
 use tpm2::transport::{Record, Recording, Transport};
 use tpm2::types::*;
 use tpm2::{Fault, Tpm};
+use verifier::JoinKey;
 
 /// A TPM of each kind of endorsement key that sessions can be salted to.
 const SALTS: [(Kind, &str); 3] =
@@ -114,7 +115,7 @@ fn an_authorization_value_with_zeros_in_it_and_behind_it_is_proven() -> Result<(
     let mut tpm = client(&swtpm)?;
     let sensitive =
         SensitiveCreate { user_auth: AuthValue::new(&AWKWARD)?, data: SensitiveData::EMPTY };
-    let key = load(&mut tpm, &create(Hierarchy::Owner, join_key(&[1; 32]), sensitive))?;
+    let key = load(&mut tpm, &create(Hierarchy::Owner, JoinKey::template(&[1; 32]), sensitive))?;
     let digest = [0x11; 32];
     let command = sign(key, &digest);
 
@@ -169,7 +170,7 @@ fn neither_password_nor_authorization_value_stays_in_the_clear_under_a_session()
     let value = b"an authorization value";
     let sensitive =
         SensitiveCreate { user_auth: AuthValue::new(value)?, data: SensitiveData::EMPTY };
-    let command = create(Hierarchy::Owner, join_key(&[1; 32]), sensitive);
+    let command = create(Hierarchy::Owner, JoinKey::template(&[1; 32]), sensitive);
     let ek = persistent_ek(&mut tpm, "p384")?;
     let salt = ek.salt_key()?;
     let mut session = tpm.start_salted_session(SessionType::HMAC, &salt, Encryption::On)?;
@@ -264,7 +265,7 @@ fn the_last_use_of_a_session_ends_it() -> Result<()> {
     let mut tpm = Tpm::new(Record::new(way(&swtpm)?, recording.clone()));
     let sensitive =
         SensitiveCreate { user_auth: AuthValue::from(b"secret"), data: SensitiveData::EMPTY };
-    let key = load(&mut tpm, &create(Hierarchy::Owner, join_key(&[1; 32]), sensitive))?;
+    let key = load(&mut tpm, &create(Hierarchy::Owner, JoinKey::template(&[1; 32]), sensitive))?;
     let command = sign(key, &[1; 32]);
     let ek = persistent_ek(&mut tpm, "p384")?;
     let salt = ek.salt_key()?;

@@ -18,11 +18,12 @@ use tpm2::commands::{
 use tpm2::crypto::{HashAlg, make_credential, object_name};
 use tpm2::endorsement::{self, Passwords};
 use tpm2::session::Auth;
-use tpm2::template::{join_key, policy};
+use tpm2::template::policy;
 use tpm2::transport::{Record, Recording};
 use tpm2::types::*;
 use tpm2::wire::{List, Tpm2b};
 use tpm2::{Fault, Tpm};
+use verifier::JoinKey;
 
 const SECRET: [u8; 32] = [0x5a; 32];
 
@@ -174,7 +175,7 @@ fn software_key() -> Public<'static> {
         0x16, 0x2b, 0xce, 0x33, 0x57, 0x6b, 0x31, 0x5e, 0xce, 0xcb, 0xb6, 0x40, 0x68, 0x37, 0xbf,
         0x51, 0xf5,
     ];
-    let mut public = join_key(&X);
+    let mut public = JoinKey::template(&X);
     public.attributes =
         ObjectAttributes::USER_WITH_AUTH.with(ObjectAttributes::SIGN).with(ObjectAttributes::NO_DA);
     let Id::Ecc(ref mut ecc) = public.id else { unreachable!("a join key is on a curve") };

@@ -12,15 +12,14 @@ use tpm2::commands::CreatePrimary;
 use tpm2::session::Auth;
 use tpm2::template;
 use tpm2::transport::{Tcti, Transport};
-use tpm2::types::{Data, Hierarchy, SensitiveCreate};
-use tpm2::wire::{List, Tpm2b};
+use tpm2::types::Hierarchy;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let address: Tcti = env::args().nth(1).as_deref().unwrap_or(Tcti::DEFAULT).parse()?;
     let mut tpm = Tpm::new(address.open()?);
     let mut keys: u8 = 0;
     let refusal = loop {
-        match create(&mut tpm, keys) {
+        match create(&mut tpm) {
             Ok(()) => keys = keys.checked_add(1).ok_or("there is no end of room")?,
             Err(refusal) => break refusal,
         }
@@ -33,16 +32,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Makes a key that stays loaded, another for each number.
-fn create(tpm: &mut Tpm<impl Transport>, number: u8) -> Result<(), tpm2::Error> {
-    let unique = [number; 32];
-    let command = CreatePrimary {
-        primary_handle: Hierarchy::Endorsement,
-        in_sensitive: Tpm2b(SensitiveCreate::EMPTY),
-        in_public: Tpm2b(template::join_key(&unique)),
-        outside_info: Data::EMPTY,
-        creation_pcr: List::new(&[]),
-    };
+/// Makes a key that stays loaded.
+fn create(tpm: &mut Tpm<impl Transport>) -> Result<(), tpm2::Error> {
+    let command = CreatePrimary::of(Hierarchy::Endorsement, template::AK_P256);
     tpm.run(&command, [Auth::EMPTY]).map(drop)
 }
 

@@ -1,5 +1,5 @@
-//! Templates: everyday keys, storage and attestation keys, endorsement keys as the EK credential profile (version 2.6)
-//! prints them, and the key that a host joins with.
+//! Templates: everyday keys, storage and attestation keys, and endorsement keys as the EK credential profile (version 2.6)
+//! prints them.
 //!
 //! ```
 //! use tpm2::template;
@@ -21,37 +21,17 @@ use crate::types::{
     KdfScheme, ObjectAttributes, Public, PublicKeyRsa, RsaPublic, SymDefObject,
 };
 
-/// Attributes of a join key: a signing key that this TPM made and never gives away, free to sign what TLS asks for, and
-/// outside the dictionary-attack logic, so that a lockout does not cut the host off.
-pub const JOIN_KEY_ATTRIBUTES: ObjectAttributes = ObjectAttributes::FIXED_TPM
+/// Attributes of an object that this TPM made and never gives away, used by its authorization value.
+const OWN: ObjectAttributes = ObjectAttributes::FIXED_TPM
     .with(ObjectAttributes::FIXED_PARENT)
     .with(ObjectAttributes::SENSITIVE_DATA_ORIGIN)
-    .with(ObjectAttributes::USER_WITH_AUTH)
-    .with(ObjectAttributes::NO_DA)
-    .with(ObjectAttributes::SIGN);
-
-/// The join key: ECDSA on P-256 with SHA-256, a primary key, so that nothing is stored. The TPM derives it from its
-/// hierarchy's seed and this template; `unique` makes it one of its own.
-#[must_use]
-pub fn join_key(unique: &[u8; 32]) -> Public<'_> {
-    let x = EccParameter::new(unique).unwrap_or_default();
-    let y = EccParameter::new(&[0; 32]).unwrap_or_default();
-    Public {
-        name_alg: Alg::SHA256,
-        attributes: JOIN_KEY_ATTRIBUTES,
-        auth_policy: Digest::EMPTY,
-        id: Id::Ecc(EccPublic {
-            symmetric: SymDefObject::Null,
-            scheme: AsymScheme::Ecdsa(HashScheme { hash: Alg::SHA256 }),
-            curve: Curve::NIST_P256,
-            kdf: KdfScheme::Null,
-            unique: EccPoint { x, y },
-        }),
-    }
-}
+    .with(ObjectAttributes::USER_WITH_AUTH);
 
 /// Attributes of an attestation key: it signs what the TPM attests, and nothing that could be taken for it.
-const ATTESTATION: ObjectAttributes = JOIN_KEY_ATTRIBUTES.with(ObjectAttributes::RESTRICTED);
+const ATTESTATION: ObjectAttributes = OWN
+    .with(ObjectAttributes::NO_DA)
+    .with(ObjectAttributes::RESTRICTED)
+    .with(ObjectAttributes::SIGN);
 
 /// An attestation key: ECDSA on P-256 with SHA-256.
 pub static AK_P256: Public<'static> = Public {
@@ -81,10 +61,7 @@ pub static AK_RSA2048: Public<'static> = Public {
 };
 
 /// Attributes of a storage key that all users of the TPM can use.
-const STORAGE: ObjectAttributes = ObjectAttributes::FIXED_TPM
-    .with(ObjectAttributes::FIXED_PARENT)
-    .with(ObjectAttributes::SENSITIVE_DATA_ORIGIN)
-    .with(ObjectAttributes::USER_WITH_AUTH)
+const STORAGE: ObjectAttributes = OWN
     .with(ObjectAttributes::NO_DA)
     .with(ObjectAttributes::RESTRICTED)
     .with(ObjectAttributes::DECRYPT);
@@ -326,20 +303,6 @@ mod tests {
             std::format!(
                 "00230012000300f20020{}00130080004300100020001000000000",
                 hex(&policy::B_SM3)
-            )
-        );
-    }
-
-    #[test]
-    fn the_join_key_is_the_template_of_the_protocol() {
-        assert_eq!(JOIN_KEY_ATTRIBUTES.0, 0x0004_0472);
-        let unique = [0xab; 32];
-        assert_eq!(
-            hex(&octets(&join_key(&unique))),
-            std::format!(
-                "0023000b00040472000000100018000b000300100020{}0020{}",
-                "ab".repeat(32),
-                "00".repeat(32)
             )
         );
     }

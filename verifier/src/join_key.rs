@@ -10,8 +10,8 @@ use std::fmt;
 use p256::ecdsa::VerifyingKey;
 use tpm2::crypto::{NameError, object_name};
 use tpm2::types::{
-    Alg, AsymScheme, Curve as TpmCurve, EccParameter, EccPublic, HashScheme, Id, KdfScheme,
-    NameBuf, ObjectAttributes, Public, SymDefObject,
+    Alg, AsymScheme, Curve as TpmCurve, Digest, EccParameter, EccPoint, EccPublic, HashScheme, Id,
+    KdfScheme, NameBuf, ObjectAttributes, Public, SymDefObject,
 };
 use tpm2::wire::{Malformed, Unmarshal};
 
@@ -19,8 +19,9 @@ use crate::error::KeyError;
 use crate::key::{Curve, EccKey};
 use crate::signature::{self, SignatureWrong};
 
-/// fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, sign; every other bit is clear.
-/// TPM 2.0 Part 2, TPMA_OBJECT.
+/// fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, sign; every other bit is clear: a signing key that its TPM
+/// made and never gives away, free to sign what TLS asks for, and outside the dictionary-attack logic, so that a lockout does
+/// not cut the host off. Part 2 §8.3, `TPMA_OBJECT`.
 pub const JOIN_KEY_ATTRIBUTES: ObjectAttributes = ObjectAttributes(0x0004_0472);
 
 /// A public area that is as it must be: ECDSA with SHA-256 on P-256, [`JOIN_KEY_ATTRIBUTES`], no
@@ -33,6 +34,22 @@ pub struct JoinKey {
 }
 
 impl JoinKey {
+    /// The template of a join key, to be created as a primary key, so that nothing is stored: the TPM derives the key from
+    /// its hierarchy's seed and this template. Each `unique` gives another key.
+    #[must_use]
+    pub fn template(unique: &[u8; 32]) -> Public<'_> {
+        let unique = EccPoint { x: EccParameter::from(unique), y: EccParameter::from(&[0; 32]) };
+        let symmetric = SymDefObject::Null;
+        let scheme = AsymScheme::Ecdsa(HashScheme { hash: Alg::SHA256 });
+        let (curve, kdf) = (TpmCurve::NIST_P256, KdfScheme::Null);
+        Public {
+            name_alg: Alg::SHA256,
+            attributes: JOIN_KEY_ATTRIBUTES,
+            auth_policy: Digest::EMPTY,
+            id: Id::Ecc(EccPublic { symmetric, scheme, curve, kdf, unique }),
+        }
+    }
+
     /// Appraises a TPMT_PUBLIC, nothing before it and nothing after.
     pub fn appraise(public: &[u8]) -> Result<Self, JoinKeyError> {
         let public = Public::from_bytes(public).map_err(JoinKeyError::Malformed)?;

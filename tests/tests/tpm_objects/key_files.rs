@@ -1,6 +1,7 @@
 //! Keys as files, ours and those of other programs.
 
 use super::*;
+use verifier::JoinKey;
 
 /// OpenSSL with the tpm2 provider, on this TPM.
 fn openssl(swtpm: &Swtpm, arguments: &[&str]) -> Result<()> {
@@ -27,7 +28,7 @@ fn openssl_signs_with_a_key_file_of_ours() -> Result<()> {
         let mut tpm = client(&swtpm)?;
         let primary = primary(&mut tpm, &template::SRK_P256)?;
         let unique = [number as u8; 32];
-        let public = template::join_key(&unique);
+        let public = JoinKey::template(&unique);
         let Id::Ecc(ecc) = public.id else { panic!("ECC") };
         let scheme = AsymScheme::Null;
         let public = Public { id: Id::Ecc(EccPublic { scheme, ..ecc }), ..public };
@@ -67,7 +68,7 @@ fn openssl_signs_with_a_key_file_that_has_a_value() -> Result<()> {
     fs::write(file("message"), b"signed in a TPM")?;
     let mut tpm = client(&swtpm)?;
     let primary = primary(&mut tpm, &template::SRK_P256)?;
-    let public = template::join_key(&[7; 32]);
+    let public = JoinKey::template(&[7; 32]);
     let Id::Ecc(ecc) = public.id else { panic!("ECC") };
     let public = Public { id: Id::Ecc(EccPublic { scheme: AsymScheme::Null, ..ecc }), ..public };
     let value = SensitiveCreate { user_auth: AuthValue::from(b"pin"), ..SensitiveCreate::EMPTY };

@@ -3,9 +3,9 @@
 use anyhow::Result;
 use tpm2::commands::LoadExternal;
 use tpm2::crypto::object_name;
-use tpm2::template::JOIN_KEY_ATTRIBUTES;
 use tpm2::types::*;
 use tpm2::wire::Tpm2b;
+use verifier::JOIN_KEY_ATTRIBUTES;
 
 use crate::stage::Stage;
 

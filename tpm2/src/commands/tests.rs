@@ -79,7 +79,7 @@ fn nothing_that_a_session_would_hide_is_shown() {
     let scalar = PrivateKeyEcc::new(&[0xa5; 32]).unwrap();
     let load = LoadExternal {
         in_private: Some(Tpm2b(Sensitive::of(SensitiveSecret::Ecc(scalar)))),
-        in_public: Tpm2b(crate::template::join_key(&[0; 32])),
+        in_public: Tpm2b(crate::template::AK_P256),
         hierarchy: Hierarchy::Null,
     };
     assert!(!format!("{load:?}").contains("a5"));

@@ -1,16 +1,11 @@
 //! Keys that a TPM makes and never gives away, used by their authorization value. Wrong values count towards a lockout.
 
-use super::{aes_cfb, digest};
+use super::{OWN, aes_cfb, digest};
 use crate::types::{
     Alg, AsymScheme, Curve, EccParameter, EccPoint, EccPublic, HashScheme, Id, KdfScheme,
     KeyedHashPublic, KeyedHashScheme, ObjectAttributes, Public, PublicKeyRsa, RsaPublic,
     SymCipherPublic, SymDefObject,
 };
-
-const OWN: ObjectAttributes = ObjectAttributes::FIXED_TPM
-    .with(ObjectAttributes::FIXED_PARENT)
-    .with(ObjectAttributes::SENSITIVE_DATA_ORIGIN)
-    .with(ObjectAttributes::USER_WITH_AUTH);
 
 /// A key that signs by ECDSA digests that `hash` made.
 #[must_use]

@@ -9,7 +9,7 @@ use std::{format, vec};
 use crate::Tpm;
 use crate::commands::*;
 use crate::session::Auth;
-use crate::template::join_key;
+use crate::template::AK_P256;
 use crate::transport::Transport;
 use crate::types::*;
 use crate::wire::{List, Malformed, Reader, Tpm2b, Why, Writer};
@@ -320,10 +320,14 @@ fn commands_are_those_that_a_client_of_raw_octets_sent() {
     let flush = FlushContext { flush_handle: Handle(0x8000_0000) };
     assert_eq!(sent(&flush), hex("80010000000e0000016580000000"));
     let unique = [0xab; 32];
+    let mut signing_key = AK_P256.with_attributes(ObjectAttributes(0x0004_0472));
+    if let Id::Ecc(ecc) = &mut signing_key.id {
+        ecc.unique = EccPoint { x: EccParameter::from(&unique), y: EccParameter::from(&[0; 32]) };
+    }
     let create = CreatePrimary {
         primary_handle: Hierarchy::Owner,
         in_sensitive: Tpm2b(SensitiveCreate::EMPTY),
-        in_public: Tpm2b(join_key(&unique)),
+        in_public: Tpm2b(signing_key),
         outside_info: Data::EMPTY,
         creation_pcr: List::new(&[]),
     };

@@ -3,9 +3,11 @@
 use p256::ecdsa::SigningKey;
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use sha2::{Digest, Sha256};
+use tpm2::types::Public;
+use tpm2::wire::Unmarshal;
 
 use super::forge::*;
-use crate::{JOIN_KEY_ATTRIBUTES, JoinKey, JoinKeyError, KeyError};
+use crate::{JoinKey, JoinKeyError, KeyError};
 
 /// TPMT_PUBLIC, field by field.
 #[derive(Clone)]
@@ -99,7 +101,12 @@ fn the_template_and_its_name() {
     assert_eq!(key.name().octets(), [&[0x00, 0x0b], &Sha256::digest(&bytes)[..]].concat());
     assert_eq!(key.spki_der(), ecc_key("join").spki_der());
     assert_eq!(key.verifying_key().to_sec1_point(false).x().unwrap()[..], area.x);
-    assert_eq!(tpm2::template::JOIN_KEY_ATTRIBUTES, JOIN_KEY_ATTRIBUTES);
+}
+
+#[test]
+fn template_is_that_of_the_protocol() {
+    let area = Area::new("join").with(|area| (area.x, area.y) = (vec![0xab; 32], vec![0; 32]));
+    assert_eq!(Ok(JoinKey::template(&[0xab; 32])), Public::from_bytes(&area.bytes()));
 }
 
 #[test]

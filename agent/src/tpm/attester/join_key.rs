@@ -5,7 +5,6 @@ use tpm2::commands::{Command, CreatePrimary, CreatePrimaryResponse, Sign};
 use tpm2::crypto::object_name;
 use tpm2::endorsement::ephemeral_session;
 use tpm2::session::Auth;
-use tpm2::template;
 use tpm2::transport::Transport;
 use tpm2::types::{Data, Hierarchy, Object, SensitiveCreate, Signature};
 use tpm2::wire::{List, Malformed, Marshal, Tpm2b, Why, Writer};
@@ -145,7 +144,7 @@ fn create_primary(unique: &[u8; 32]) -> CreatePrimary<'_> {
     CreatePrimary {
         primary_handle: Hierarchy::Endorsement,
         in_sensitive: Tpm2b(SensitiveCreate::EMPTY),
-        in_public: Tpm2b(template::join_key(unique)),
+        in_public: Tpm2b(verifier::JoinKey::template(unique)),
         outside_info: Data::EMPTY,
         creation_pcr: List::new(&[]),
     }
