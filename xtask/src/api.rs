@@ -3,6 +3,7 @@
 //! `rustdoc` describes a crate in JSON, a format that is not stable: `RUSTC_BOOTSTRAP` lets a stable compiler write it. Another
 //! compiler may write another version of it; then nothing is compared, and this is said.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -12,6 +13,8 @@ use public_api::Builder;
 use serde_json::Value;
 
 use crate::{cargo, target_directory, workspace};
+
+mod names;
 
 /// The libraries that others may build on.
 const LIBRARIES: [&str; 2] = ["tpm2", "verifier"];
@@ -31,12 +34,13 @@ pub enum Change {
 
 /// Lists the interface of each library and compares it with the list that is checked in.
 pub fn run(change: Change) -> Result<()> {
-    let mut changed = Vec::new();
+    let (mut changed, mut found) = (Vec::new(), BTreeSet::new());
     for library in LIBRARIES {
         let Some(json) = describe(library)? else {
             println!("skipped: the JSON of this compiler's rustdoc is not version {FORMAT}");
             return Ok(());
         };
+        found.extend(names::aliases(&read(&json)?));
         let api = Builder::from_rustdoc_json(json).omit_blanket_impls(true);
         let api = api.omit_auto_trait_impls(true).sorted(true).build()?;
         let items: Vec<String> = api.items().map(ToString::to_string).collect();
@@ -57,6 +61,7 @@ pub fn run(change: Change) -> Result<()> {
             }
         }
     }
+    names::check(&found)?;
     ensure!(
         changed.is_empty(),
         "the public interface of {} has changed; `cargo xtask api --accept` records it",
@@ -79,16 +84,15 @@ fn describe(library: &str) -> Result<Option<PathBuf>> {
     let status = command.stdin(Stdio::null()).status().context("cannot run cargo")?;
     ensure!(status.success(), "rustdoc does not describe {library} ({status})");
     let json = target.join("doc").join(format!("{library}.json"));
-    Ok((version(&json)? == FORMAT).then_some(json))
-}
-
-fn version(json: &Path) -> Result<u64> {
-    let text = fs::read(json).with_context(|| format!("reading {}", json.display()))?;
-    let value: Value = serde_json::from_slice(&text)?;
-    match value.get("format_version").and_then(Value::as_u64) {
-        Some(version) => Ok(version),
+    match read(&json)?.get("format_version").and_then(Value::as_u64) {
+        Some(version) => Ok((version == FORMAT).then_some(json)),
         None => bail!("{} has no format_version", json.display()),
     }
+}
+
+fn read(json: &Path) -> Result<Value> {
+    let text = fs::read(json).with_context(|| format!("reading {}", json.display()))?;
+    Ok(serde_json::from_slice(&text)?)
 }
 
 /// A line for each item. What a trait says of the items of its implementations is left out, and so are the paths of

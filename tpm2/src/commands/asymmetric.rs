@@ -9,7 +9,7 @@ use crate::wire::macros::command;
 
 command! {
     /// Encrypts with a public RSA key. Part 3 §14.2.
-    RsaEncrypt<'a> = 0x174 "TPM2_RSA_Encrypt" {
+    RsaEncrypt<'a> = RSA_ENCRYPT "TPM2_RSA_Encrypt" {
         #key_handle: Object,
         message: PublicKeyRsa<'a>,
         in_scheme: AsymScheme,
@@ -19,7 +19,7 @@ command! {
     }
 
     /// Decrypts with a private RSA key. Part 3 §14.3.
-    RsaDecrypt<'a> = 0x159 "TPM2_RSA_Decrypt" {
+    RsaDecrypt<'a> = RSA_DECRYPT "TPM2_RSA_Decrypt" {
         @key_handle: Object,
         cipher_text: PublicKeyRsa<'a>,
         in_scheme: AsymScheme,
@@ -29,7 +29,7 @@ command! {
     }
 
     /// Makes an ephemeral key and the point that it shares with a public key. Part 3 §14.4.
-    EcdhKeyGen = 0x163 "TPM2_ECDH_KeyGen" {
+    EcdhKeyGen = ECDH_KEY_GEN "TPM2_ECDH_KeyGen" {
         #key_handle: Object,
     } -> EcdhKeyGenResponse<'r> {
         z_point: Tpm2b<SecretPoint<'r>>,
@@ -37,7 +37,7 @@ command! {
     }
 
     /// The point that a private key shares with a public point. Part 3 §14.5.
-    EcdhZGen<'a> = 0x154 "TPM2_ECDH_ZGen" {
+    EcdhZGen<'a> = ECDH_ZGEN "TPM2_ECDH_ZGen" {
         @key_handle: Object,
         in_point: Tpm2b<EccPoint<'a>>,
     } -> EcdhZGenResponse<'r> {
@@ -45,14 +45,14 @@ command! {
     }
 
     /// A curve, in numbers. Part 3 §14.6.
-    EccParameters = 0x178 "TPM2_ECC_Parameters" {
+    EccParameters = ECC_PARAMETERS "TPM2_ECC_Parameters" {
         curve_id: Curve,
     } -> EccParametersResponse<'r> {
         parameters: CurveDetail<'r>,
     }
 
     /// The points that a key and its ephemeral key share with those of a peer. Part 3 §14.7.
-    ZGen2Phase<'a> = 0x18d "TPM2_ZGen_2Phase" {
+    ZGen2Phase<'a> = ZGEN_2PHASE "TPM2_ZGen_2Phase" {
         @key_a: Object,
         in_qs_b: Tpm2b<EccPoint<'a>>,
         in_qe_b: Tpm2b<EccPoint<'a>>,
@@ -64,7 +64,7 @@ command! {
     }
 
     /// Encrypts with a public ECC key. Part 3 §14.8.
-    EccEncrypt<'a> = 0x199 "TPM2_ECC_Encrypt" {
+    EccEncrypt<'a> = ECC_ENCRYPT "TPM2_ECC_Encrypt" {
         #key_handle: Object,
         plain_text: MaxBuffer<'a>,
         in_scheme: KdfScheme,
@@ -75,7 +75,7 @@ command! {
     }
 
     /// Decrypts with a private ECC key. Part 3 §14.9.
-    EccDecrypt<'a> = 0x19a "TPM2_ECC_Decrypt" {
+    EccDecrypt<'a> = ECC_DECRYPT "TPM2_ECC_Decrypt" {
         @key_handle: Object,
         c1: Tpm2b<EccPoint<'a>>,
         c2: MaxBuffer<'a>,
@@ -86,7 +86,7 @@ command! {
     }
 
     /// Makes a secret and encapsulates it to a public key. Part 3 §14.10.
-    Encapsulate = 0x1a7 "TPM2_Encapsulate" {
+    Encapsulate = ENCAPSULATE "TPM2_Encapsulate" {
         #key_handle: Object,
     } -> EncapsulateResponse<'r> {
         shared_secret: SharedSecret<'r>,
@@ -94,7 +94,7 @@ command! {
     }
 
     /// Opens an encapsulated secret. Part 3 §14.11.
-    Decapsulate<'a> = 0x1a8 "TPM2_Decapsulate" {
+    Decapsulate<'a> = DECAPSULATE "TPM2_Decapsulate" {
         @key_handle: Object,
         ciphertext: KemCiphertext<'a>,
     } -> DecapsulateResponse<'r> {

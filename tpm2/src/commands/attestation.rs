@@ -8,7 +8,7 @@ use crate::wire::macros::command;
 
 command! {
     /// Attests that an object with this Name is loaded. Part 3 §18.2.
-    Certify<'a> = 0x148 "TPM2_Certify" {
+    Certify<'a> = CERTIFY "TPM2_Certify" {
         @object_handle: Object,
         @sign_handle: Option<Object>,
         qualifying_data: Data<'a>,
@@ -19,7 +19,7 @@ command! {
     }
 
     /// Attests that this TPM created an object. Part 3 §18.3.
-    CertifyCreation<'a> = 0x14a "TPM2_CertifyCreation" {
+    CertifyCreation<'a> = CERTIFY_CREATION "TPM2_CertifyCreation" {
         @sign_handle: Option<Object>,
         #object_handle: Object,
         qualifying_data: Data<'a>,
@@ -32,7 +32,7 @@ command! {
     }
 
     /// Attests the values of PCRs. Part 3 §18.4.
-    Quote<'a> = 0x158 "TPM2_Quote" {
+    Quote<'a> = QUOTE "TPM2_Quote" {
         @sign_handle: Option<Object>,
         qualifying_data: Data<'a>,
         in_scheme: AsymScheme,
@@ -43,7 +43,7 @@ command! {
     }
 
     /// Attests which commands ran in a session. Part 3 §18.5.
-    GetSessionAuditDigest<'a> = 0x14d "TPM2_GetSessionAuditDigest" {
+    GetSessionAuditDigest<'a> = GET_SESSION_AUDIT_DIGEST "TPM2_GetSessionAuditDigest" {
         @privacy_admin_handle: Endorsement,
         @sign_handle: Option<Object>,
         #session_handle: SessionHandle,
@@ -55,7 +55,7 @@ command! {
     }
 
     /// Attests which audited commands ran, and resets the audit digest. Part 3 §18.6.
-    GetCommandAuditDigest<'a> = 0x133 "TPM2_GetCommandAuditDigest" {
+    GetCommandAuditDigest<'a> = GET_COMMAND_AUDIT_DIGEST "TPM2_GetCommandAuditDigest" {
         @privacy_handle: Endorsement,
         @sign_handle: Option<Object>,
         qualifying_data: Data<'a>,
@@ -66,7 +66,7 @@ command! {
     }
 
     /// Attests the time. Part 3 §18.7.
-    GetTime<'a> = 0x14c "TPM2_GetTime" {
+    GetTime<'a> = GET_TIME "TPM2_GetTime" {
         @privacy_admin_handle: Endorsement,
         @sign_handle: Option<Object>,
         qualifying_data: Data<'a>,
@@ -77,7 +77,7 @@ command! {
     }
 
     /// Signs an X.509 certificate of which the caller makes the rest. Deprecated. Part 3 §18.8.
-    CertifyX509<'a> = 0x197 "TPM2_CertifyX509" {
+    CertifyX509<'a> = CERTIFY_X509 "TPM2_CertifyX509" {
         @object_handle: Object,
         @sign_handle: Object,
         reserved: Data<'a>,

@@ -6,7 +6,7 @@ use crate::wire::macros::command;
 
 command! {
     /// Chooses which commands are under audit, or the hash of the audit. Part 3 §21.2.
-    SetCommandCodeAuditStatus<'a> = 0x140 "TPM2_SetCommandCodeAuditStatus" {
+    SetCommandCodeAuditStatus<'a> = SET_COMMAND_CODE_AUDIT_STATUS "TPM2_SetCommandCodeAuditStatus" {
         @auth: Provision,
         audit_alg: Alg,
         set_list: List<'a, CommandCode>,

@@ -6,7 +6,7 @@ use crate::wire::macros::command;
 
 command! {
     /// Asks for capabilities, from `property` on. Part 3 §30.2.
-    GetCapability = 0x17a "TPM2_GetCapability" {
+    GetCapability = GET_CAPABILITY "TPM2_GetCapability" {
         capability: Capability,
         property: u32,
         property_count: u32,
@@ -16,12 +16,12 @@ command! {
     }
 
     /// Asks whether the TPM has this kind of key. Part 3 §30.3.
-    TestParms = 0x18a "TPM2_TestParms" {
+    TestParms = TEST_PARMS "TPM2_TestParms" {
         parameters: PublicParms,
     } -> TestParmsResponse {}
 
     /// Sets a capability. Part 3 §30.4.
-    SetCapability<'a> = 0x19f "TPM2_SetCapability" {
+    SetCapability<'a> = SET_CAPABILITY "TPM2_SetCapability" {
         @auth_handle: Option<HierarchyAuth>,
         set_capability_data: Tpm2b<SetCapabilityData<'a>>,
     } -> SetCapabilityResponse {}

@@ -6,7 +6,7 @@ use crate::wire::macros::command;
 
 command! {
     /// Asks an attached component what it can do. Part 3 §32.2.
-    AcGetCapability = 0x194 "TPM2_AC_GetCapability" {
+    AcGetCapability = AC_GET_CAPABILITY "TPM2_AC_GetCapability" {
         #ac: Handle,
         capability: AcTag,
         count: u32,
@@ -16,7 +16,7 @@ command! {
     }
 
     /// Sends an object to an attached component. Part 3 §32.3.
-    AcSend<'a> = 0x195 "TPM2_AC_Send" {
+    AcSend<'a> = AC_SEND "TPM2_AC_Send" {
         @send_object: Object,
         @auth_handle: NvAuth,
         #ac: Handle,
@@ -26,7 +26,7 @@ command! {
     }
 
     /// Adds that an object, or any, is sent to an attached component. Part 3 §32.4.
-    PolicyAcSendSelect<'a> = 0x196 "TPM2_Policy_AC_SendSelect" {
+    PolicyAcSendSelect<'a> = POLICY_AC_SEND_SELECT "TPM2_Policy_AC_SendSelect" {
         #policy_session: SessionHandle,
         object_name: Name<'a>,
         auth_handle_name: Name<'a>,

@@ -6,7 +6,7 @@ use crate::wire::macros::command;
 
 command! {
     /// Makes a copy of an object for another parent. Part 3 §13.1.
-    Duplicate<'a> = 0x14b "TPM2_Duplicate" {
+    Duplicate<'a> = DUPLICATE "TPM2_Duplicate" {
         @object_handle: Object,
         #new_parent_handle: Option<Object>,
         encryption_key_in: Data<'a>,
@@ -18,7 +18,7 @@ command! {
     }
 
     /// Turns a copy for one parent into a copy for another. Part 3 §13.2.
-    Rewrap<'a> = 0x152 "TPM2_Rewrap" {
+    Rewrap<'a> = REWRAP "TPM2_Rewrap" {
         @old_parent: Option<Object>,
         #new_parent: Option<Object>,
         in_duplicate: Private<'a>,
@@ -30,7 +30,7 @@ command! {
     }
 
     /// Turns a copy for this parent into an object that can be loaded under it. Part 3 §13.3.
-    Import<'a> = 0x156 "TPM2_Import" {
+    Import<'a> = IMPORT "TPM2_Import" {
         @parent_handle: Object,
         encryption_key: Data<'a>,
         object_public: Tpm2b<Public<'a>>,

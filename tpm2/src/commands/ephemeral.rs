@@ -6,7 +6,7 @@ use crate::wire::macros::command;
 
 command! {
     /// The first half of an anonymous signature. Part 3 §19.2.
-    Commit<'a> = 0x18b "TPM2_Commit" {
+    Commit<'a> = COMMIT "TPM2_Commit" {
         @sign_handle: Object,
         p1: Tpm2b<EccPoint<'a>>,
         s2: SensitiveData<'a>,
@@ -19,7 +19,7 @@ command! {
     }
 
     /// Makes an ephemeral key for a key exchange in two phases. Part 3 §19.3.
-    EcEphemeral = 0x18e "TPM2_EC_Ephemeral" {
+    EcEphemeral = EC_EPHEMERAL "TPM2_EC_Ephemeral" {
         curve_id: Curve,
     } -> EcEphemeralResponse<'r> {
         q: Tpm2b<EccPoint<'r>>,

@@ -5,7 +5,7 @@ use crate::wire::macros::command;
 
 command! {
     /// Begins an upgrade of the firmware. Part 3 §27.2.
-    FieldUpgradeStart<'a> = 0x12f "TPM2_FieldUpgradeStart" {
+    FieldUpgradeStart<'a> = FIELD_UPGRADE_START "TPM2_FieldUpgradeStart" {
         @authorization: Platform,
         #key_handle: Object,
         fu_digest: Digest<'a>,
@@ -13,7 +13,7 @@ command! {
     } -> FieldUpgradeStartResponse {}
 
     /// A piece of new firmware. Part 3 §27.3.
-    FieldUpgradeData<'a> = 0x141 "TPM2_FieldUpgradeData" {
+    FieldUpgradeData<'a> = FIELD_UPGRADE_DATA "TPM2_FieldUpgradeData" {
         fu_data: MaxBuffer<'a>,
     } -> FieldUpgradeDataResponse<'r> {
         next_digest: HashValue<'r>,
@@ -21,7 +21,7 @@ command! {
     }
 
     /// Reads a piece of the firmware that could be loaded again. Part 3 §27.4.
-    FirmwareRead = 0x179 "TPM2_FirmwareRead" {
+    FirmwareRead = FIRMWARE_READ "TPM2_FirmwareRead" {
         sequence_number: u32,
     } -> FirmwareReadResponse<'r> {
         fu_data: MaxBuffer<'r>,

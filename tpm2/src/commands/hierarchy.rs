@@ -10,7 +10,7 @@ use crate::wire::macros::command;
 
 command! {
     /// Creates a primary object under a hierarchy. Part 3 §24.1.
-    CreatePrimary<'a> = 0x131 "TPM2_CreatePrimary" {
+    CreatePrimary<'a> = CREATE_PRIMARY "TPM2_CreatePrimary" {
         @primary_handle: Hierarchy,
         in_sensitive: Tpm2b<SensitiveCreate<'a>>,
         in_public: Tpm2b<Public<'a>>,
@@ -26,49 +26,49 @@ command! {
     }
 
     /// Switches a hierarchy on or off. Part 3 §24.2.
-    HierarchyControl = 0x121 "TPM2_HierarchyControl" {
+    HierarchyControl = HIERARCHY_CONTROL "TPM2_HierarchyControl" {
         @auth_handle: BaseHierarchy,
         enable: Enables,
         state: bool,
     } -> HierarchyControlResponse {}
 
     /// Gives a hierarchy a policy. Part 3 §24.3.
-    SetPrimaryPolicy<'a> = 0x12e "TPM2_SetPrimaryPolicy" {
+    SetPrimaryPolicy<'a> = SET_PRIMARY_POLICY "TPM2_SetPrimaryPolicy" {
         @auth_handle: HierarchyPolicy,
         auth_policy: Digest<'a>,
         hash_alg: Alg,
     } -> SetPrimaryPolicyResponse {}
 
     /// Gives the platform hierarchy another seed: its objects are gone. Part 3 §24.4.
-    ChangePps = 0x125 "TPM2_ChangePPS" {
+    ChangePps = CHANGE_PPS "TPM2_ChangePPS" {
         @auth_handle: Platform,
     } -> ChangePpsResponse {}
 
     /// Gives the endorsement hierarchy another seed: its objects are gone, and no EK certificate fits any more. Part 3
     /// §24.5.
-    ChangeEps = 0x124 "TPM2_ChangeEPS" {
+    ChangeEps = CHANGE_EPS "TPM2_ChangeEPS" {
         @auth_handle: Platform,
     } -> ChangeEpsResponse {}
 
     /// Removes all that belongs to an owner. Part 3 §24.6.
-    Clear = 0x126 "TPM2_Clear" clears_auth {
+    Clear = CLEAR "TPM2_Clear" clears_auth {
         @auth_handle: ClearAuth,
     } -> ClearResponse {}
 
     /// Forbids or allows [`Clear`]. Part 3 §24.7.
-    ClearControl = 0x127 "TPM2_ClearControl" {
+    ClearControl = CLEAR_CONTROL "TPM2_ClearControl" {
         @auth: ClearAuth,
         disable: bool,
     } -> ClearControlResponse {}
 
     /// Gives a hierarchy an authorization value. Part 3 §24.8.
-    HierarchyChangeAuth<'a> = 0x129 "TPM2_HierarchyChangeAuth" sets_auth {
+    HierarchyChangeAuth<'a> = HIERARCHY_CHANGE_AUTH "TPM2_HierarchyChangeAuth" sets_auth {
         @auth_handle: HierarchyAuth,
         new_auth: AuthValue<'a>,
     } -> HierarchyChangeAuthResponse {}
 
     /// Lets a TPM change nothing more, or ends that. Part 3 §24.9.
-    ReadOnlyControl = 0x1a0 "TPM2_ReadOnlyControl" {
+    ReadOnlyControl = READ_ONLY_CONTROL "TPM2_ReadOnlyControl" {
         @auth_handle: Platform,
         state: bool,
     } -> ReadOnlyControlResponse {}

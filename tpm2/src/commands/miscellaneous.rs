@@ -6,14 +6,14 @@ use crate::wire::macros::command;
 
 command! {
     /// Chooses which commands need physical presence. Part 3 §26.2.
-    PpCommands<'a> = 0x12d "TPM2_PP_Commands" {
+    PpCommands<'a> = PP_COMMANDS "TPM2_PP_Commands" {
         @auth: Platform,
         set_list: List<'a, CommandCode>,
         clear_list: List<'a, CommandCode>,
     } -> PpCommandsResponse {}
 
     /// Chooses among the sets of algorithms that the vendor has made. Part 3 §26.3.
-    SetAlgorithmSet = 0x13f "TPM2_SetAlgorithmSet" {
+    SetAlgorithmSet = SET_ALGORITHM_SET "TPM2_SetAlgorithmSet" {
         @auth_handle: Platform,
         algorithm_set: u32,
     } -> SetAlgorithmSetResponse {}

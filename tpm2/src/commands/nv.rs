@@ -9,26 +9,26 @@ use crate::wire::macros::command;
 
 command! {
     /// Defines an NV index. Part 3 §31.3.
-    NvDefineSpace<'a> = 0x12a "TPM2_NV_DefineSpace" {
+    NvDefineSpace<'a> = NV_DEFINE_SPACE "TPM2_NV_DefineSpace" {
         @auth_handle: Provision,
         auth: AuthValue<'a>,
         public_info: Tpm2b<NvPublic<'a>>,
     } -> NvDefineSpaceResponse {}
 
     /// Removes an NV index. Part 3 §31.4.
-    NvUndefineSpace = 0x122 "TPM2_NV_UndefineSpace" {
+    NvUndefineSpace = NV_UNDEFINE_SPACE "TPM2_NV_UndefineSpace" {
         @auth_handle: Provision,
         #nv_index: NvIndex,
     } -> NvUndefineSpaceResponse {}
 
     /// Removes an NV index of the platform's that only a policy can remove. Part 3 §31.5.
-    NvUndefineSpaceSpecial = 0x11f "TPM2_NV_UndefineSpaceSpecial" clears_auth {
+    NvUndefineSpaceSpecial = NV_UNDEFINE_SPACE_SPECIAL "TPM2_NV_UndefineSpaceSpecial" clears_auth {
         @nv_index: NvIndex,
         @platform: Platform,
     } -> NvUndefineSpaceSpecialResponse {}
 
     /// Reads the public area of an NV index. Part 3 §31.6.
-    NvReadPublic = 0x169 "TPM2_NV_ReadPublic" {
+    NvReadPublic = NV_READ_PUBLIC "TPM2_NV_ReadPublic" {
         #nv_index: NvIndex,
     } -> NvReadPublicResponse<'r> {
         nv_public: Tpm2b<NvPublic<'r>>,
@@ -36,7 +36,7 @@ command! {
     }
 
     /// Writes to an NV index. Part 3 §31.7.
-    NvWrite<'a> = 0x137 "TPM2_NV_Write" {
+    NvWrite<'a> = NV_WRITE "TPM2_NV_Write" {
         @auth_handle: NvAuth,
         #nv_index: NvIndex,
         data: MaxNvBuffer<'a>,
@@ -44,38 +44,38 @@ command! {
     } -> NvWriteResponse {}
 
     /// Counts an NV index up. Part 3 §31.8.
-    NvIncrement = 0x134 "TPM2_NV_Increment" {
+    NvIncrement = NV_INCREMENT "TPM2_NV_Increment" {
         @auth_handle: NvAuth,
         #nv_index: NvIndex,
     } -> NvIncrementResponse {}
 
     /// Extends an NV index as a PCR is extended. Part 3 §31.9.
-    NvExtend<'a> = 0x136 "TPM2_NV_Extend" {
+    NvExtend<'a> = NV_EXTEND "TPM2_NV_Extend" {
         @auth_handle: NvAuth,
         #nv_index: NvIndex,
         data: MaxNvBuffer<'a>,
     } -> NvExtendResponse {}
 
     /// Sets bits in an NV index. Part 3 §31.10.
-    NvSetBits = 0x135 "TPM2_NV_SetBits" {
+    NvSetBits = NV_SET_BITS "TPM2_NV_SetBits" {
         @auth_handle: NvAuth,
         #nv_index: NvIndex,
         bits: u64,
     } -> NvSetBitsResponse {}
 
     /// Allows no more writing to an NV index. Part 3 §31.11.
-    NvWriteLock = 0x138 "TPM2_NV_WriteLock" {
+    NvWriteLock = NV_WRITE_LOCK "TPM2_NV_WriteLock" {
         @auth_handle: NvAuth,
         #nv_index: NvIndex,
     } -> NvWriteLockResponse {}
 
     /// Allows no more writing to all NV indices that are under the global lock. Part 3 §31.12.
-    NvGlobalWriteLock = 0x132 "TPM2_NV_GlobalWriteLock" {
+    NvGlobalWriteLock = NV_GLOBAL_WRITE_LOCK "TPM2_NV_GlobalWriteLock" {
         @auth_handle: Provision,
     } -> NvGlobalWriteLockResponse {}
 
     /// Reads from an NV index. Part 3 §31.13.
-    NvRead = 0x14e "TPM2_NV_Read" {
+    NvRead = NV_READ "TPM2_NV_Read" {
         @auth_handle: NvAuth,
         #nv_index: NvIndex,
         size: u16,
@@ -85,19 +85,19 @@ command! {
     }
 
     /// Allows no more reading from an NV index until the next reset. Part 3 §31.14.
-    NvReadLock = 0x14f "TPM2_NV_ReadLock" {
+    NvReadLock = NV_READ_LOCK "TPM2_NV_ReadLock" {
         @auth_handle: NvAuth,
         #nv_index: NvIndex,
     } -> NvReadLockResponse {}
 
     /// Gives an NV index another authorization value. Part 3 §31.15.
-    NvChangeAuth<'a> = 0x13b "TPM2_NV_ChangeAuth" sets_auth {
+    NvChangeAuth<'a> = NV_CHANGE_AUTH "TPM2_NV_ChangeAuth" sets_auth {
         @nv_index: NvIndex,
         new_auth: AuthValue<'a>,
     } -> NvChangeAuthResponse {}
 
     /// Attests the content of an NV index or, with size and offset zero, its digest. Part 3 §31.16.
-    NvCertify<'a> = 0x184 "TPM2_NV_Certify" {
+    NvCertify<'a> = NV_CERTIFY "TPM2_NV_Certify" {
         @sign_handle: Option<Object>,
         @auth_handle: NvAuth,
         #nv_index: NvIndex,
@@ -111,14 +111,14 @@ command! {
     }
 
     /// Defines an NV index of any kind. Part 3 §31.17.
-    NvDefineSpace2<'a> = 0x19d "TPM2_NV_DefineSpace2" {
+    NvDefineSpace2<'a> = NV_DEFINE_SPACE2 "TPM2_NV_DefineSpace2" {
         @auth_handle: Provision,
         auth: AuthValue<'a>,
         public_info: Tpm2b<NvPublic2<'a>>,
     } -> NvDefineSpace2Response {}
 
     /// Reads the public area of an NV index of any kind. Part 3 §31.18.
-    NvReadPublic2 = 0x19e "TPM2_NV_ReadPublic2" {
+    NvReadPublic2 = NV_READ_PUBLIC2 "TPM2_NV_ReadPublic2" {
         #nv_index: NvIndex,
     } -> NvReadPublic2Response<'r> {
         nv_public: Tpm2b<NvPublic2<'r>>,

@@ -10,7 +10,7 @@ use crate::wire::macros::command;
 
 command! {
     /// Creates an object under a loaded parent, without loading it. Part 3 §12.1.
-    Create<'a> = 0x153 "TPM2_Create" {
+    Create<'a> = CREATE "TPM2_Create" {
         @parent_handle: Object,
         in_sensitive: Tpm2b<SensitiveCreate<'a>>,
         in_public: Tpm2b<Public<'a>>,
@@ -25,7 +25,7 @@ command! {
     }
 
     /// Loads an object that was created under, or imported to, a parent. Part 3 §12.2.
-    Load<'a> = 0x157 "TPM2_Load" {
+    Load<'a> = LOAD "TPM2_Load" {
         @parent_handle: Object,
         in_private: Private<'a>,
         in_public: Tpm2b<Public<'a>>,
@@ -35,7 +35,7 @@ command! {
     }
 
     /// Loads an object that no TPM protects. Part 3 §12.3.
-    LoadExternal<'a> = 0x167 "TPM2_LoadExternal" {
+    LoadExternal<'a> = LOAD_EXTERNAL "TPM2_LoadExternal" {
         in_private: Option<Tpm2b<Sensitive<'a>>>,
         in_public: Tpm2b<Public<'a>>,
         hierarchy: Hierarchy,
@@ -45,7 +45,7 @@ command! {
     }
 
     /// Reads the public area of a loaded object. Part 3 §12.4.
-    ReadPublic = 0x173 "TPM2_ReadPublic" {
+    ReadPublic = READ_PUBLIC "TPM2_ReadPublic" {
         #object_handle: Object,
     } -> ReadPublicResponse<'r> {
         out_public: Tpm2b<Public<'r>>,
@@ -55,7 +55,7 @@ command! {
 
     /// Opens a credential that was made for the object `activate_handle` in the TPM that holds the key `key_handle`.
     /// Part 3 §12.5.
-    ActivateCredential<'a> = 0x147 "TPM2_ActivateCredential" {
+    ActivateCredential<'a> = ACTIVATE_CREDENTIAL "TPM2_ActivateCredential" {
         @activate_handle: Object,
         @key_handle: Object,
         credential_blob: IdObject<'a>,
@@ -65,7 +65,7 @@ command! {
     }
 
     /// Makes a credential for the object with this Name in the TPM that holds the key `handle`. Part 3 §12.6.
-    MakeCredential<'a> = 0x168 "TPM2_MakeCredential" {
+    MakeCredential<'a> = MAKE_CREDENTIAL "TPM2_MakeCredential" {
         #handle: Object,
         credential: Digest<'a>,
         object_name: Name<'a>,
@@ -75,14 +75,14 @@ command! {
     }
 
     /// Reads what is sealed in an object. Part 3 §12.7.
-    Unseal = 0x15e "TPM2_Unseal" {
+    Unseal = UNSEAL "TPM2_Unseal" {
         @item_handle: Object,
     } -> UnsealResponse<'r> {
         out_data: SensitiveData<'r>,
     }
 
     /// Makes a private area of the same object with another authorization value. Part 3 §12.8.
-    ObjectChangeAuth<'a> = 0x150 "TPM2_ObjectChangeAuth" {
+    ObjectChangeAuth<'a> = OBJECT_CHANGE_AUTH "TPM2_ObjectChangeAuth" {
         @object_handle: Object,
         #parent_handle: Object,
         new_auth: AuthValue<'a>,
@@ -92,7 +92,7 @@ command! {
 
     /// Creates an object and loads it: an ordinary, a primary or a derived one, by the kind of its parent. The template
     /// may have a label and a context in the place of its unique field. Part 3 §12.9.
-    CreateLoaded<'a> = 0x191 "TPM2_CreateLoaded" {
+    CreateLoaded<'a> = CREATE_LOADED "TPM2_CreateLoaded" {
         @parent_handle: Parent,
         in_sensitive: Tpm2b<SensitiveCreate<'a>>,
         in_public: Template<'a>,

@@ -5,13 +5,13 @@ use crate::wire::macros::command;
 
 command! {
     /// Extends a PCR with digests, each in its bank. Part 3 §22.2.
-    PcrExtend<'a> = 0x182 "TPM2_PCR_Extend" {
+    PcrExtend<'a> = PCR_EXTEND "TPM2_PCR_Extend" {
         @pcr_handle: Option<Pcr>,
         digests: HashValues<'a>,
     } -> PcrExtendResponse {}
 
     /// Hashes data and extends a PCR with the result in every bank. Part 3 §22.3.
-    PcrEvent<'a> = 0x13c "TPM2_PCR_Event" {
+    PcrEvent<'a> = PCR_EVENT "TPM2_PCR_Event" {
         @pcr_handle: Option<Pcr>,
         event_data: Event<'a>,
     } -> PcrEventResponse<'r> {
@@ -19,7 +19,7 @@ command! {
     }
 
     /// Reads as many of the selected PCRs as fit one answer. Part 3 §22.4.
-    PcrRead<'a> = 0x17e "TPM2_PCR_Read" {
+    PcrRead<'a> = PCR_READ "TPM2_PCR_Read" {
         pcr_selection_in: PcrSelections<'a>,
     } -> PcrReadResponse<'r> {
         pcr_update_counter: u32,
@@ -28,7 +28,7 @@ command! {
     }
 
     /// Chooses which PCRs there are in each bank from the next reset on. Part 3 §22.5.
-    PcrAllocate<'a> = 0x12b "TPM2_PCR_Allocate" {
+    PcrAllocate<'a> = PCR_ALLOCATE "TPM2_PCR_Allocate" {
         @auth_handle: Platform,
         pcr_allocation: PcrSelections<'a>,
     } -> PcrAllocateResponse {
@@ -39,7 +39,7 @@ command! {
     }
 
     /// Gives a group of PCRs a policy. Part 3 §22.6.
-    PcrSetAuthPolicy<'a> = 0x12c "TPM2_PCR_SetAuthPolicy" {
+    PcrSetAuthPolicy<'a> = PCR_SET_AUTH_POLICY "TPM2_PCR_SetAuthPolicy" {
         @auth_handle: Platform,
         auth_policy: Digest<'a>,
         hash_alg: Alg,
@@ -47,13 +47,13 @@ command! {
     } -> PcrSetAuthPolicyResponse {}
 
     /// Gives a group of PCRs an authorization value. Part 3 §22.7.
-    PcrSetAuthValue<'a> = 0x183 "TPM2_PCR_SetAuthValue" sets_auth {
+    PcrSetAuthValue<'a> = PCR_SET_AUTH_VALUE "TPM2_PCR_SetAuthValue" sets_auth {
         @pcr_handle: Pcr,
         auth: Digest<'a>,
     } -> PcrSetAuthValueResponse {}
 
     /// Sets a PCR to zero, if its attributes and the locality allow it. Part 3 §22.8.
-    PcrReset = 0x13d "TPM2_PCR_Reset" {
+    PcrReset = PCR_RESET "TPM2_PCR_Reset" {
         @pcr_handle: Pcr,
     } -> PcrResetResponse {}
 }

@@ -12,7 +12,7 @@ use crate::wire::macros::command;
 command! {
     /// Adds that the holder of a key agrees, by a signature over
     /// [`signed_authorization`](crate::crypto::signed_authorization). Part 3 §23.3.
-    PolicySigned<'a> = 0x160 "TPM2_PolicySigned" {
+    PolicySigned<'a> = POLICY_SIGNED "TPM2_PolicySigned" {
         #auth_object: Object,
         #policy_session: SessionHandle,
         nonce_tpm: Nonce<'a>,
@@ -26,7 +26,7 @@ command! {
     }
 
     /// Adds that the secret of an entity is known. Part 3 §23.4.
-    PolicySecret<'a> = 0x151 "TPM2_PolicySecret" {
+    PolicySecret<'a> = POLICY_SECRET "TPM2_PolicySecret" {
         @auth_handle: AnyEntity,
         #policy_session: SessionHandle,
         nonce_tpm: Nonce<'a>,
@@ -39,7 +39,7 @@ command! {
     }
 
     /// Takes the place of a PolicySigned or PolicySecret that gave the ticket. Part 3 §23.5.
-    PolicyTicket<'a> = 0x172 "TPM2_PolicyTicket" {
+    PolicyTicket<'a> = POLICY_TICKET "TPM2_PolicyTicket" {
         #policy_session: SessionHandle,
         timeout: Timeout<'a>,
         cp_hash_a: Digest<'a>,
@@ -49,26 +49,26 @@ command! {
     } -> PolicyTicketResponse {}
 
     /// Lets any of several policies do. Part 3 §23.6.
-    PolicyOr<'a> = 0x171 "TPM2_PolicyOR" {
+    PolicyOr<'a> = POLICY_OR "TPM2_PolicyOR" {
         #policy_session: SessionHandle,
         p_hash_list: Digests<'a>,
     } -> PolicyOrResponse {}
 
     /// Adds that PCRs have values; an empty digest stands for those that they have now. Part 3 §23.7.
-    PolicyPcr<'a> = 0x17f "TPM2_PolicyPCR" {
+    PolicyPcr<'a> = POLICY_PCR "TPM2_PolicyPCR" {
         #policy_session: SessionHandle,
         pcr_digest: Digest<'a>,
         pcrs: PcrSelections<'a>,
     } -> PolicyPcrResponse {}
 
     /// Adds that the command comes from one of some localities. Part 3 §23.8.
-    PolicyLocality = 0x16f "TPM2_PolicyLocality" {
+    PolicyLocality = POLICY_LOCALITY "TPM2_PolicyLocality" {
         #policy_session: SessionHandle,
         locality: Locality,
     } -> PolicyLocalityResponse {}
 
     /// Adds that what an NV index holds compares as said with an operand. Part 3 §23.9.
-    PolicyNv<'a> = 0x149 "TPM2_PolicyNV" {
+    PolicyNv<'a> = POLICY_NV "TPM2_PolicyNV" {
         @auth_handle: NvAuth,
         #nv_index: NvIndex,
         #policy_session: SessionHandle,
@@ -78,7 +78,7 @@ command! {
     } -> PolicyNvResponse {}
 
     /// Adds that the TPM's clocks and counters compare as said with an operand. Part 3 §23.10.
-    PolicyCounterTimer<'a> = 0x16d "TPM2_PolicyCounterTimer" {
+    PolicyCounterTimer<'a> = POLICY_COUNTER_TIMER "TPM2_PolicyCounterTimer" {
         #policy_session: SessionHandle,
         operand_b: Digest<'a>,
         offset: u16,
@@ -86,30 +86,30 @@ command! {
     } -> PolicyCounterTimerResponse {}
 
     /// Adds that it is a certain command. Part 3 §23.11.
-    PolicyCommandCode = 0x16c "TPM2_PolicyCommandCode" {
+    PolicyCommandCode = POLICY_COMMAND_CODE "TPM2_PolicyCommandCode" {
         #policy_session: SessionHandle,
         code: CommandCode,
     } -> PolicyCommandCodeResponse {}
 
     /// Adds that physical presence is asserted. Part 3 §23.12.
-    PolicyPhysicalPresence = 0x187 "TPM2_PolicyPhysicalPresence" {
+    PolicyPhysicalPresence = POLICY_PHYSICAL_PRESENCE "TPM2_PolicyPhysicalPresence" {
         #policy_session: SessionHandle,
     } -> PolicyPhysicalPresenceResponse {}
 
     /// Adds that it is a certain command with certain entities and parameters. Part 3 §23.13.
-    PolicyCpHash<'a> = 0x16e "TPM2_PolicyCpHash" {
+    PolicyCpHash<'a> = POLICY_CP_HASH "TPM2_PolicyCpHash" {
         #policy_session: SessionHandle,
         cp_hash_a: Digest<'a>,
     } -> PolicyCpHashResponse {}
 
     /// Adds that the command is about certain entities. Part 3 §23.14.
-    PolicyNameHash<'a> = 0x170 "TPM2_PolicyNameHash" {
+    PolicyNameHash<'a> = POLICY_NAME_HASH "TPM2_PolicyNameHash" {
         #policy_session: SessionHandle,
         name_hash: Digest<'a>,
     } -> PolicyNameHashResponse {}
 
     /// Adds that it is a duplication to a certain new parent, perhaps of a certain object. Part 3 §23.15.
-    PolicyDuplicationSelect<'a> = 0x188 "TPM2_PolicyDuplicationSelect" {
+    PolicyDuplicationSelect<'a> = POLICY_DUPLICATION_SELECT "TPM2_PolicyDuplicationSelect" {
         #policy_session: SessionHandle,
         object_name: Name<'a>,
         new_parent_name: Name<'a>,
@@ -118,7 +118,7 @@ command! {
 
     /// Replaces a policy that the holder of a key has approved, by a signature over
     /// [`policy_approval`](crate::crypto::policy_approval), with the key. Part 3 §23.16.
-    PolicyAuthorize<'a> = 0x16a "TPM2_PolicyAuthorize" {
+    PolicyAuthorize<'a> = POLICY_AUTHORIZE "TPM2_PolicyAuthorize" {
         #policy_session: SessionHandle,
         approved_policy: Digest<'a>,
         policy_ref: Nonce<'a>,
@@ -127,43 +127,43 @@ command! {
     } -> PolicyAuthorizeResponse {}
 
     /// Adds that the authorization value of the entity is proven by the session's HMAC. Part 3 §23.17.
-    PolicyAuthValue = 0x16b "TPM2_PolicyAuthValue" {
+    PolicyAuthValue = POLICY_AUTH_VALUE "TPM2_PolicyAuthValue" {
         #policy_session: SessionHandle,
     } -> PolicyAuthValueResponse {}
 
     /// Adds that the authorization value of the entity is given in the clear. Part 3 §23.18.
-    PolicyPassword = 0x18c "TPM2_PolicyPassword" {
+    PolicyPassword = POLICY_PASSWORD "TPM2_PolicyPassword" {
         #policy_session: SessionHandle,
     } -> PolicyPasswordResponse {}
 
     /// The digest that a policy session has reached. Part 3 §23.19.
-    PolicyGetDigest = 0x189 "TPM2_PolicyGetDigest" {
+    PolicyGetDigest = POLICY_GET_DIGEST "TPM2_PolicyGetDigest" {
         #policy_session: SessionHandle,
     } -> PolicyGetDigestResponse<'r> {
         policy_digest: Digest<'r>,
     }
 
     /// Adds that the NV index has been written, or has not. Part 3 §23.20.
-    PolicyNvWritten = 0x18f "TPM2_PolicyNvWritten" {
+    PolicyNvWritten = POLICY_NV_WRITTEN "TPM2_PolicyNvWritten" {
         #policy_session: SessionHandle,
         written_set: bool,
     } -> PolicyNvWrittenResponse {}
 
     /// Adds that an object is created from a certain template. Part 3 §23.21.
-    PolicyTemplate<'a> = 0x190 "TPM2_PolicyTemplate" {
+    PolicyTemplate<'a> = POLICY_TEMPLATE "TPM2_PolicyTemplate" {
         #policy_session: SessionHandle,
         template_hash: Digest<'a>,
     } -> PolicyTemplateResponse {}
 
     /// Replaces a policy that is written in an NV index with the index. Part 3 §23.22.
-    PolicyAuthorizeNv = 0x192 "TPM2_PolicyAuthorizeNV" {
+    PolicyAuthorizeNv = POLICY_AUTHORIZE_NV "TPM2_PolicyAuthorizeNV" {
         @auth_handle: NvAuth,
         #nv_index: NvIndex,
         #policy_session: SessionHandle,
     } -> PolicyAuthorizeNvResponse {}
 
     /// Adds that what the TPM says of itself compares as said with an operand. Part 3 §23.23.
-    PolicyCapability<'a> = 0x19b "TPM2_PolicyCapability" {
+    PolicyCapability<'a> = POLICY_CAPABILITY "TPM2_PolicyCapability" {
         #policy_session: SessionHandle,
         operand_b: Digest<'a>,
         offset: u16,
@@ -173,13 +173,13 @@ command! {
     } -> PolicyCapabilityResponse {}
 
     /// Adds that the command has certain parameters. Part 3 §23.24.
-    PolicyParameters<'a> = 0x19c "TPM2_PolicyParameters" {
+    PolicyParameters<'a> = POLICY_PARAMETERS "TPM2_PolicyParameters" {
         #policy_session: SessionHandle,
         p_hash: Digest<'a>,
     } -> PolicyParametersResponse {}
 
     /// Adds that the command comes over a secure channel, perhaps between certain keys. Part 3 §23.25.
-    PolicyTransportSpdm<'a> = 0x1a1 "TPM2_PolicyTransportSPDM" {
+    PolicyTransportSpdm<'a> = POLICY_TRANSPORT_SPDM "TPM2_PolicyTransportSPDM" {
         #policy_session: SessionHandle,
         req_key_name: Name<'a>,
         tpm_key_name: Name<'a>,

@@ -5,14 +5,14 @@ use crate::wire::macros::command;
 
 command! {
     /// Random octets, at most as many as the largest digest. Part 3 §16.1.
-    GetRandom = 0x17b "TPM2_GetRandom" {
+    GetRandom = GET_RANDOM "TPM2_GetRandom" {
         bytes_requested: u16,
     } -> GetRandomResponse<'r> {
         random_bytes: Digest<'r>,
     }
 
     /// Gives the random number generator something more to stir in. Part 3 §16.2.
-    StirRandom<'a> = 0x146 "TPM2_StirRandom" {
+    StirRandom<'a> = STIR_RANDOM "TPM2_StirRandom" {
         in_data: SensitiveData<'a>,
     } -> StirRandomResponse {}
 }

@@ -9,7 +9,7 @@ use crate::wire::macros::command;
 command! {
     /// Starts an HMAC sequence. A TPM that has `TPM2_MAC_Start` in its place, as [`MacStart`], takes a MAC scheme where
     /// the hash stands. Part 3 §17.2.
-    HmacStart<'a> = 0x15b "TPM2_HMAC_Start" {
+    HmacStart<'a> = HMAC_START "TPM2_HMAC_Start" {
         @handle: Object,
         auth: AuthValue<'a>,
         hash_alg: Alg,
@@ -18,7 +18,7 @@ command! {
     }
 
     /// Starts a hash sequence or, with the null algorithm, an event sequence. Part 3 §17.4.
-    HashSequenceStart<'a> = 0x186 "TPM2_HashSequenceStart" {
+    HashSequenceStart<'a> = HASH_SEQUENCE_START "TPM2_HashSequenceStart" {
         auth: AuthValue<'a>,
         hash_alg: Alg,
     } -> HashSequenceStartResponse {
@@ -26,7 +26,7 @@ command! {
     }
 
     /// Starts a sequence at whose end a message is signed. Part 3 §17.5.
-    SignSequenceStart<'a> = 0x1aa "TPM2_SignSequenceStart" {
+    SignSequenceStart<'a> = SIGN_SEQUENCE_START "TPM2_SignSequenceStart" {
         #key_handle: Object,
         auth: AuthValue<'a>,
         context: SignatureContext<'a>,
@@ -35,7 +35,7 @@ command! {
     }
 
     /// Starts a sequence at whose end the signature of a message is verified. Part 3 §17.6.
-    VerifySequenceStart<'a> = 0x1a9 "TPM2_VerifySequenceStart" {
+    VerifySequenceStart<'a> = VERIFY_SEQUENCE_START "TPM2_VerifySequenceStart" {
         #key_handle: Object,
         auth: AuthValue<'a>,
         hint: SignatureHint<'a>,
@@ -45,13 +45,13 @@ command! {
     }
 
     /// Adds data to a sequence. Part 3 §17.7.
-    SequenceUpdate<'a> = 0x15c "TPM2_SequenceUpdate" {
+    SequenceUpdate<'a> = SEQUENCE_UPDATE "TPM2_SequenceUpdate" {
         @sequence_handle: Object,
         buffer: MaxBuffer<'a>,
     } -> SequenceUpdateResponse {}
 
     /// Adds the last data to a hash or HMAC sequence, ends it and says the result. Part 3 §17.8.
-    SequenceComplete<'a> = 0x13e "TPM2_SequenceComplete" ends_sequence {
+    SequenceComplete<'a> = SEQUENCE_COMPLETE "TPM2_SequenceComplete" ends_sequence {
         @sequence_handle: Object,
         buffer: MaxBuffer<'a>,
         hierarchy: Hierarchy,
@@ -61,7 +61,7 @@ command! {
     }
 
     /// Adds the last data to an event sequence, ends it, and extends a PCR with the result in every bank. Part 3 §17.9.
-    EventSequenceComplete<'a> = 0x185 "TPM2_EventSequenceComplete" ends_sequence {
+    EventSequenceComplete<'a> = EVENT_SEQUENCE_COMPLETE "TPM2_EventSequenceComplete" ends_sequence {
         @pcr_handle: Option<Pcr>,
         @sequence_handle: Object,
         buffer: MaxBuffer<'a>,

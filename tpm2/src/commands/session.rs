@@ -7,7 +7,7 @@ use crate::wire::macros::command;
 
 command! {
     /// Starts a session. Part 3 §11.1.
-    StartAuthSession<'a> = 0x176 "TPM2_StartAuthSession" {
+    StartAuthSession<'a> = START_AUTH_SESSION "TPM2_StartAuthSession" {
         #tpm_key: Option<Object>,
         #bind: Option<AnyEntity>,
         nonce_caller: Nonce<'a>,
@@ -21,7 +21,7 @@ command! {
     }
 
     /// Brings a policy session back to where it began. Part 3 §11.2.
-    PolicyRestart = 0x180 "TPM2_PolicyRestart" {
+    PolicyRestart = POLICY_RESTART "TPM2_PolicyRestart" {
         #session_handle: SessionHandle,
     } -> PolicyRestartResponse {}
 }

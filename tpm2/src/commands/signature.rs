@@ -7,7 +7,7 @@ use crate::wire::macros::command;
 
 command! {
     /// Verifies the signature of a digest. Part 3 §20.2.
-    VerifySignature<'a> = 0x177 "TPM2_VerifySignature" {
+    VerifySignature<'a> = VERIFY_SIGNATURE "TPM2_VerifySignature" {
         #key_handle: Object,
         digest: Digest<'a>,
         signature: Signature<'a>,
@@ -16,7 +16,7 @@ command! {
     }
 
     /// Ends a sequence and verifies the signature of its message. Part 3 §20.3.
-    VerifySequenceComplete<'a> = 0x1a3 "TPM2_VerifySequenceComplete" ends_sequence {
+    VerifySequenceComplete<'a> = VERIFY_SEQUENCE_COMPLETE "TPM2_VerifySequenceComplete" ends_sequence {
         @sequence_handle: Object,
         #key_handle: Object,
         signature: Signature<'a>,
@@ -25,7 +25,7 @@ command! {
     }
 
     /// Verifies the signature of a digest that was signed in a context. Part 3 §20.4.
-    VerifyDigestSignature<'a> = 0x1a5 "TPM2_VerifyDigestSignature" {
+    VerifyDigestSignature<'a> = VERIFY_DIGEST_SIGNATURE "TPM2_VerifyDigestSignature" {
         #key_handle: Object,
         context: SignatureContext<'a>,
         digest: Digest<'a>,
@@ -35,7 +35,7 @@ command! {
     }
 
     /// Signs a digest. Part 3 §20.5.
-    Sign<'a> = 0x15d "TPM2_Sign" {
+    Sign<'a> = SIGN "TPM2_Sign" {
         @key_handle: Object,
         digest: Digest<'a>,
         in_scheme: AsymScheme,
@@ -45,7 +45,7 @@ command! {
     }
 
     /// Adds the last data to a sequence, ends it and signs its message. Part 3 §20.6.
-    SignSequenceComplete<'a> = 0x1a4 "TPM2_SignSequenceComplete" ends_sequence {
+    SignSequenceComplete<'a> = SIGN_SEQUENCE_COMPLETE "TPM2_SignSequenceComplete" ends_sequence {
         @sequence_handle: Object,
         @key_handle: Object,
         buffer: MaxBuffer<'a>,
@@ -54,7 +54,7 @@ command! {
     }
 
     /// Signs a digest in a context. Part 3 §20.7.
-    SignDigest<'a> = 0x1a6 "TPM2_SignDigest" {
+    SignDigest<'a> = SIGN_DIGEST "TPM2_SignDigest" {
         @key_handle: Object,
         context: SignatureContext<'a>,
         digest: Digest<'a>,

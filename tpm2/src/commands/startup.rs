@@ -5,12 +5,12 @@ use crate::wire::macros::command;
 
 command! {
     /// Starts the TPM after a reset. Part 3 §9.3.
-    Start = 0x144 "TPM2_Startup" no_sessions {
+    Start = STARTUP "TPM2_Startup" no_sessions {
         startup_type: Startup,
     } -> StartResponse {}
 
     /// Prepares the TPM for the loss of power. Part 3 §9.4.
-    Shutdown = 0x145 "TPM2_Shutdown" {
+    Shutdown = SHUTDOWN "TPM2_Shutdown" {
         shutdown_type: Startup,
     } -> ShutdownResponse {}
 }

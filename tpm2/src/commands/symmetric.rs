@@ -5,7 +5,7 @@ use crate::wire::macros::command;
 
 command! {
     /// Encrypts or decrypts with a symmetric key; no session can protect the data. Part 3 §15.2.
-    EncryptDecrypt<'a> = 0x164 "TPM2_EncryptDecrypt" {
+    EncryptDecrypt<'a> = ENCRYPT_DECRYPT "TPM2_EncryptDecrypt" {
         @key_handle: Object,
         decrypt: bool,
         mode: Alg,
@@ -17,7 +17,7 @@ command! {
     }
 
     /// Encrypts or decrypts with a symmetric key. Part 3 §15.3.
-    EncryptDecrypt2<'a> = 0x193 "TPM2_EncryptDecrypt2" {
+    EncryptDecrypt2<'a> = ENCRYPT_DECRYPT2 "TPM2_EncryptDecrypt2" {
         @key_handle: Object,
         in_data: MaxBuffer<'a>,
         decrypt: bool,
@@ -29,7 +29,7 @@ command! {
     }
 
     /// Hashes in one piece. Part 3 §15.4.
-    Hash<'a> = 0x17d "TPM2_Hash" {
+    Hash<'a> = HASH "TPM2_Hash" {
         data: MaxBuffer<'a>,
         hash_alg: Alg,
         hierarchy: Hierarchy,
@@ -40,7 +40,7 @@ command! {
 
     /// Computes an HMAC in one piece. A TPM that has `TPM2_MAC` in its place, as [`Mac`], takes a MAC scheme where the
     /// hash stands. Part 3 §15.5.
-    Hmac<'a> = 0x155 "TPM2_HMAC" {
+    Hmac<'a> = HMAC "TPM2_HMAC" {
         @handle: Object,
         buffer: MaxBuffer<'a>,
         hash_alg: Alg,

@@ -6,19 +6,19 @@ use crate::wire::macros::command;
 
 command! {
     /// Tests what has not been tested yet, or everything. Part 3 §10.2.
-    SelfTest = 0x143 "TPM2_SelfTest" {
+    SelfTest = SELF_TEST "TPM2_SelfTest" {
         full_test: bool,
     } -> SelfTestResponse {}
 
     /// Tests some algorithms, and says which are still to be tested. Part 3 §10.3.
-    IncrementalSelfTest<'a> = 0x142 "TPM2_IncrementalSelfTest" {
+    IncrementalSelfTest<'a> = INCREMENTAL_SELF_TEST "TPM2_IncrementalSelfTest" {
         to_test: List<'a, Alg>,
     } -> IncrementalSelfTestResponse<'r> {
         to_do_list: List<'r, Alg>,
     }
 
     /// How the tests went, in the words of the manufacturer. Part 3 §10.4.
-    GetTestResult = 0x17c "TPM2_GetTestResult" {} -> GetTestResultResponse<'r> {
+    GetTestResult = GET_TEST_RESULT "TPM2_GetTestResult" {} -> GetTestResultResponse<'r> {
         out_data: MaxBuffer<'r>,
         test_result: ResponseCode,
     }

@@ -5,7 +5,7 @@ use crate::wire::macros::command;
 
 command! {
     /// Answers what it was asked: a command that shows how a vendor adds commands. Part 3 §34.2.
-    VendorTcgTest<'a> = 0x2000_0000 "TPM2_Vendor_TCG_Test" {
+    VendorTcgTest<'a> = VENDOR_TCG_TEST "TPM2_Vendor_TCG_Test" {
         input_data: Data<'a>,
     } -> VendorTcgTestResponse<'r> {
         output_data: Data<'r>,

@@ -110,7 +110,7 @@ macro_rules! buffers {
 
 buffers! {
     /// A digest. Part 2 §10.4.2.
-    #[doc(alias = "TPM2B_DIGEST")]
+    #[doc(alias("TPM2B_DIGEST", "TPM2B_OPERAND"))]
     Digest: 64,
     /// Data of the caller, as large as a `TPMT_HA`. Part 2 §10.4.3.
     #[doc(alias = "TPM2B_DATA")]
@@ -132,7 +132,7 @@ buffers! {
     #[doc(alias = "TPM2B_SHARED_SECRET")]
     SharedSecret: 64 secret,
     /// An encapsulated secret: an ML-KEM ciphertext or an ECC point. Part 2 §10.4.
-    #[doc(alias = "TPM2B_KEM_CIPHERTEXT")]
+    #[doc(alias("TPM2B_KEM_CIPHERTEXT", "TPMU_KEM_CIPHERTEXT"))]
     KemCiphertext: 1568,
     /// A property of the vendor's. Part 2 §10.4.
     #[doc(alias = "TPM2B_VENDOR_PROPERTY")]
@@ -147,13 +147,13 @@ buffers! {
     #[doc(alias = "TPM2B_TIMEOUT")]
     Timeout: 8,
     /// The Name of an entity. Part 2 §10.5.3.
-    #[doc(alias = "TPM2B_NAME")]
+    #[doc(alias("TPM2B_NAME", "TPMU_NAME"))]
     Name: 66,
     /// A protected credential: a `TPMS_ID_OBJECT`. Part 2 §12.4.3.
-    #[doc(alias = "TPM2B_ID_OBJECT")]
+    #[doc(alias("TPM2B_ID_OBJECT", "TPMS_ID_OBJECT"))]
     IdObject: 132,
     /// A seed or salt, encrypted to a key: RSA ciphertext or an ECC point. Part 2 §11.4.2.
-    #[doc(alias = "TPM2B_ENCRYPTED_SECRET")]
+    #[doc(alias("TPM2B_ENCRYPTED_SECRET", "TPMU_ENCRYPTED_SECRET"))]
     EncryptedSecret: 1568,
     /// An RSA modulus or ciphertext. Part 2 §11.2.4.5.
     #[doc(alias = "TPM2B_PUBLIC_KEY_RSA")]
@@ -162,7 +162,7 @@ buffers! {
     #[doc(alias = "TPM2B_ECC_PARAMETER")]
     EccParameter: 80,
     /// Data to be sealed. Part 2 §11.1.14.
-    #[doc(alias = "TPM2B_SENSITIVE_DATA")]
+    #[doc(alias("TPM2B_SENSITIVE_DATA", "TPMU_SENSITIVE_CREATE"))]
     SensitiveData: 128 secret,
     /// The key of a cipher. Part 2 §11.1.9.
     #[doc(alias = "TPM2B_SYM_KEY")]
@@ -195,7 +195,7 @@ buffers! {
     #[doc(alias = "TPM2B_SIGNATURE_MLDSA")]
     SignatureMldsa: 4627,
     /// A context that a signature is made in. Part 2 §11.3.
-    #[doc(alias = "TPM2B_SIGNATURE_CTX")]
+    #[doc(alias("TPM2B_SIGNATURE_CTX", "TPMU_SIGNATURE_CTX"))]
     SignatureContext: 255,
     /// The part of a signature that its verification must know from the start. Part 2 §11.3.
     #[doc(alias = "TPM2B_SIGNATURE_HINT")]
@@ -211,7 +211,7 @@ buffers! {
     #[doc(alias = "TPM2B_PRIVATE")]
     Private: 2048 secret,
     /// The body of a saved context. Part 2 §14.4.
-    #[doc(alias = "TPM2B_CONTEXT_DATA")]
+    #[doc(alias("TPM2B_CONTEXT_DATA", "TPMS_CONTEXT_DATA", "TPM2B_CONTEXT_SENSITIVE"))]
     ContextData: 4096,
     /// What a TPM attests, as the octets that it signed. Part 2 §10.12.13.
     #[doc(alias = "TPM2B_ATTEST")]

@@ -11,32 +11,44 @@ union! {
     #[doc(alias("TPMS_CAPABILITY_DATA", "TPMU_CAPABILITIES"))]
     CapabilityData<'a>: Capability {
         /// Algorithms.
+        #[doc(alias = "TPML_ALG_PROPERTY")]
         Algs(list: List<'a, AlgProperty>) = ALGS,
         /// Handles in use.
+        #[doc(alias = "TPML_HANDLE")]
         Handles(list: List<'a, Handle>) = HANDLES,
         /// Commands.
+        #[doc(alias = "TPML_CCA")]
         Commands(list: List<'a, CommandAttributes>) = COMMANDS,
         /// Commands that need physical presence.
+        #[doc(alias = "TPML_CC")]
         PpCommands(list: List<'a, CommandCode>) = PP_COMMANDS,
         /// Commands under audit.
+        #[doc(alias = "TPML_CC")]
         AuditCommands(list: List<'a, CommandCode>) = AUDIT_COMMANDS,
         /// PCR banks.
         Pcrs(list: PcrSelections<'a>) = PCRS,
         /// Properties.
+        #[doc(alias = "TPML_TAGGED_TPM_PROPERTY")]
         TpmProperties(list: List<'a, TaggedProperty>) = TPM_PROPERTIES,
         /// What PCRs are like.
+        #[doc(alias = "TPML_TAGGED_PCR_PROPERTY")]
         PcrProperties(list: List<'a, TaggedPcrSelect<'a>>) = PCR_PROPERTIES,
         /// Curves.
+        #[doc(alias = "TPML_ECC_CURVE")]
         EccCurves(list: List<'a, Curve>) = ECC_CURVES,
         /// Policies of permanent entities.
         AuthPolicies(list: List<'a, TaggedPolicy<'a>>) = AUTH_POLICIES,
         /// Authenticated countdown timers.
+        #[doc(alias = "TPML_ACT_DATA")]
         Act(list: List<'a, ActData>) = ACT,
         /// Keys of the TPM's own.
+        #[doc(alias = "TPML_PUB_KEY")]
         PubKeys(list: List<'a, Tpm2b<Public<'a>>>) = PUB_KEYS,
         /// The keys of the secure channel that the question came through.
+        #[doc(alias = "TPML_SPDM_SESSION_INFO")]
         SpdmSessionInfo(list: List<'a, SpdmSessionInfo<'a>>) = SPDM_SESSION_INFO,
         /// What the vendor says.
+        #[doc(alias = "TPML_VENDOR_PROPERTY")]
         VendorProperty(list: List<'a, VendorProperty<'a>>) = VENDOR_PROPERTY,
     }
 }
@@ -90,7 +102,7 @@ structure! {
     }
 
     /// What an attached component says of itself, or answers. Part 2 §16.
-    #[doc(alias = "TPMS_AC_OUTPUT")]
+    #[doc(alias("TPMS_AC_OUTPUT", "TPML_AC_CAPABILITIES"))]
     AcOutput {
         /// What the number is.
         tag: AcTag,
@@ -101,7 +113,7 @@ structure! {
 
 /// A capability that is to be set. Which there are, and what is behind each, the library leaves to registries of their
 /// own, and so they are octets here. Part 2 §10.10.
-#[doc(alias("TPMS_SET_CAPABILITY_DATA", "TPMU_SET_CAPABILITIES"))]
+#[doc(alias("TPMS_SET_CAPABILITY_DATA", "TPMU_SET_CAPABILITIES", "TPM2B_SET_CAPABILITY_DATA"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SetCapabilityData<'a> {
     /// Which.

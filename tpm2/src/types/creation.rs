@@ -3,7 +3,7 @@ use crate::wire::macros::structure;
 
 structure! {
     /// Where and how an object was created. Part 2 §15.1.
-    #[doc(alias = "TPMS_CREATION_DATA")]
+    #[doc(alias("TPMS_CREATION_DATA", "TPM2B_CREATION_DATA"))]
     CreationData<'a> {
         /// The PCRs that the digest covers.
         pcr_select: PcrSelections<'a>,

@@ -2,7 +2,7 @@ use super::{Alg, Digest};
 use crate::wire::{List, Malformed, Marshal, Reader, TooLarge, Unmarshal, Why, Writer};
 
 /// A digest with the hash that made it, which says how long it is. Part 2 §10.3.2.
-#[doc(alias = "TPMT_HA")]
+#[doc(alias("TPMT_HA", "TPMU_HA"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HashValue<'a> {
     hash: Alg,

@@ -107,7 +107,12 @@ named_entities! {
     #[doc(alias = "TPMI_DH_OBJECT")]
     Object: TRANSIENT | PERSISTENT,
     /// An NV index. Part 2 §9.17.
-    #[doc(alias("TPMI_RH_NV_INDEX", "TPMI_RH_NV_DEFINED_INDEX"))]
+    #[doc(alias(
+        "TPMI_RH_NV_INDEX",
+        "TPMI_RH_NV_DEFINED_INDEX",
+        "TPMI_RH_NV_LEGACY_INDEX",
+        "TPMI_RH_NV_EXP_INDEX",
+    ))]
     NvIndex: NV_INDEX | EXTERNAL_NV | PERMANENT_NV,
 }
 
@@ -255,12 +260,16 @@ impl TryFrom<Handle> for Transient {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SvnHierarchy {
     /// `TPM_RH_SVN_OWNER_BASE` and on.
+    #[doc(alias = "TPM_RH_SVN_OWNER_BASE")]
     Owner(u16),
     /// `TPM_RH_SVN_ENDORSEMENT_BASE` and on.
+    #[doc(alias = "TPM_RH_SVN_ENDORSEMENT_BASE")]
     Endorsement(u16),
     /// `TPM_RH_SVN_PLATFORM_BASE` and on.
+    #[doc(alias = "TPM_RH_SVN_PLATFORM_BASE")]
     Platform(u16),
     /// `TPM_RH_SVN_NULL_BASE` and on.
+    #[doc(alias = "TPM_RH_SVN_NULL_BASE")]
     Null(u16),
 }
 

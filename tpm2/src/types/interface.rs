@@ -130,23 +130,31 @@ lockout!(HierarchyAuth, HierarchyPolicy, ClearAuth);
 
 interface! {
     /// A hierarchy. Part 2 §9.13.
-    #[doc(alias = "TPMI_RH_HIERARCHY")]
+    #[doc(alias("TPMI_RH_HIERARCHY", "TPMI_RH_OWNER"))]
     Hierarchy {
         /// `TPM_RH_OWNER`.
+        #[doc(alias = "TPM_RH_OWNER")]
         Owner = OWNER,
         /// `TPM_RH_ENDORSEMENT`.
+        #[doc(alias = "TPM_RH_ENDORSEMENT")]
         Endorsement = ENDORSEMENT,
         /// `TPM_RH_PLATFORM`.
+        #[doc(alias = "TPM_RH_PLATFORM")]
         Platform = PLATFORM,
         /// `TPM_RH_NULL`.
+        #[doc(alias = "TPM_RH_NULL")]
         Null = NULL,
         /// `TPM_RH_FW_OWNER`: the owner's, as long as the firmware is what it is.
+        #[doc(alias = "TPM_RH_FW_OWNER")]
         FirmwareOwner = FW_OWNER,
         /// `TPM_RH_FW_ENDORSEMENT`: the endorsement hierarchy, as long as the firmware is what it is.
+        #[doc(alias = "TPM_RH_FW_ENDORSEMENT")]
         FirmwareEndorsement = FW_ENDORSEMENT,
         /// `TPM_RH_FW_PLATFORM`: the platform's, as long as the firmware is what it is.
+        #[doc(alias = "TPM_RH_FW_PLATFORM")]
         FirmwarePlatform = FW_PLATFORM,
         /// `TPM_RH_FW_NULL`: the null hierarchy, as long as the firmware is what it is.
+        #[doc(alias = "TPM_RH_FW_NULL")]
         FirmwareNull = FW_NULL,
         /// One that is there for firmware from some security version on.
         Svn(SvnHierarchy),
@@ -156,10 +164,13 @@ interface! {
     #[doc(alias = "TPMI_RH_BASE_HIERARCHY")]
     BaseHierarchy {
         /// `TPM_RH_OWNER`.
+        #[doc(alias = "TPM_RH_OWNER")]
         Owner = OWNER,
         /// `TPM_RH_ENDORSEMENT`.
+        #[doc(alias = "TPM_RH_ENDORSEMENT")]
         Endorsement = ENDORSEMENT,
         /// `TPM_RH_PLATFORM`.
+        #[doc(alias = "TPM_RH_PLATFORM")]
         Platform = PLATFORM,
     }
 
@@ -167,12 +178,16 @@ interface! {
     #[doc(alias = "TPMI_RH_ENABLES")]
     Enables {
         /// `TPM_RH_OWNER`.
+        #[doc(alias = "TPM_RH_OWNER")]
         Owner = OWNER,
         /// `TPM_RH_ENDORSEMENT`.
+        #[doc(alias = "TPM_RH_ENDORSEMENT")]
         Endorsement = ENDORSEMENT,
         /// `TPM_RH_PLATFORM`.
+        #[doc(alias = "TPM_RH_PLATFORM")]
         Platform = PLATFORM,
         /// `TPM_RH_PLATFORM_NV`: the platform's NV indices.
+        #[doc(alias = "TPM_RH_PLATFORM_NV")]
         PlatformNv = PLATFORM_NV,
     }
 
@@ -180,12 +195,16 @@ interface! {
     #[doc(alias = "TPMI_RH_HIERARCHY_AUTH")]
     HierarchyAuth {
         /// `TPM_RH_OWNER`.
+        #[doc(alias = "TPM_RH_OWNER")]
         Owner = OWNER,
         /// `TPM_RH_ENDORSEMENT`.
+        #[doc(alias = "TPM_RH_ENDORSEMENT")]
         Endorsement = ENDORSEMENT,
         /// `TPM_RH_PLATFORM`.
+        #[doc(alias = "TPM_RH_PLATFORM")]
         Platform = PLATFORM,
         /// `TPM_RH_LOCKOUT`.
+        #[doc(alias = "TPM_RH_LOCKOUT")]
         Lockout = LOCKOUT,
     }
 
@@ -193,12 +212,16 @@ interface! {
     #[doc(alias = "TPMI_RH_HIERARCHY_POLICY")]
     HierarchyPolicy {
         /// `TPM_RH_OWNER`.
+        #[doc(alias = "TPM_RH_OWNER")]
         Owner = OWNER,
         /// `TPM_RH_ENDORSEMENT`.
+        #[doc(alias = "TPM_RH_ENDORSEMENT")]
         Endorsement = ENDORSEMENT,
         /// `TPM_RH_PLATFORM`.
+        #[doc(alias = "TPM_RH_PLATFORM")]
         Platform = PLATFORM,
         /// `TPM_RH_LOCKOUT`.
+        #[doc(alias = "TPM_RH_LOCKOUT")]
         Lockout = LOCKOUT,
         /// An authenticated countdown timer.
         Act(Act),
@@ -208,8 +231,10 @@ interface! {
     #[doc(alias = "TPMI_RH_PROVISION")]
     Provision {
         /// `TPM_RH_OWNER`.
+        #[doc(alias = "TPM_RH_OWNER")]
         Owner = OWNER,
         /// `TPM_RH_PLATFORM`.
+        #[doc(alias = "TPM_RH_PLATFORM")]
         Platform = PLATFORM,
     }
 
@@ -217,8 +242,10 @@ interface! {
     #[doc(alias = "TPMI_RH_CLEAR")]
     ClearAuth {
         /// `TPM_RH_LOCKOUT`.
+        #[doc(alias = "TPM_RH_LOCKOUT")]
         Lockout = LOCKOUT,
         /// `TPM_RH_PLATFORM`.
+        #[doc(alias = "TPM_RH_PLATFORM")]
         Platform = PLATFORM,
     }
 
@@ -227,9 +254,11 @@ interface! {
     NvAuth {
         /// The index by its own authorization value.
         Index(NvIndex),
-        /// The owner.
+        /// `TPM_RH_OWNER`.
+        #[doc(alias = "TPM_RH_OWNER")]
         Owner = OWNER,
-        /// The platform.
+        /// `TPM_RH_PLATFORM`.
+        #[doc(alias = "TPM_RH_PLATFORM")]
         Platform = PLATFORM,
     }
 

@@ -3,7 +3,7 @@ use crate::wire::macros::{structure, union};
 
 structure! {
     /// The public area of an NV index. Part 2 §13.5.
-    #[doc(alias = "TPMS_NV_PUBLIC")]
+    #[doc(alias("TPMS_NV_PUBLIC", "TPM2B_NV_PUBLIC"))]
     NvPublic<'a> {
         /// The index.
         index: Handle,
@@ -44,7 +44,7 @@ structure! {
 
 union! {
     /// The public area of an NV index of any kind. Part 2 §13.
-    #[doc(alias("TPMT_NV_PUBLIC_2", "TPMU_NV_PUBLIC_2"))]
+    #[doc(alias("TPMT_NV_PUBLIC_2", "TPMU_NV_PUBLIC_2", "TPM2B_NV_PUBLIC_2"))]
     NvPublic2<'a>: HandleKind {
         /// One in the TPM.
         Index(public: NvPublic<'a>) = NV_INDEX,

@@ -9,7 +9,7 @@ use crate::wire::{Malformed, Marshal, Reader, TooLarge, Unmarshal, Writer};
 /// The public area of an object. Part 2 §12.2.4.
 ///
 /// Its two unions, parameters and unique, share one selector and are one enum here, so that they cannot disagree.
-#[doc(alias = "TPMT_PUBLIC")]
+#[doc(alias("TPMT_PUBLIC", "TPM2B_PUBLIC"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Public<'a> {
     /// The hash that makes the Name.
@@ -64,7 +64,7 @@ union! {
 
 structure! {
     /// Parameters and unique of an RSA key. Part 2 §12.2.3.5.
-    #[doc(alias = "TPMS_RSA_PARMS")]
+    #[doc(alias("TPMS_RSA_PARMS", "TPMI_RSA_KEY_BITS"))]
     RsaPublic<'a> {
         /// The cipher that protects children, of a storage key.
         symmetric: SymDefObject,
@@ -94,7 +94,7 @@ structure! {
     }
 
     /// A point of a curve. Part 2 §11.2.5.2.
-    #[doc(alias = "TPMS_ECC_POINT")]
+    #[doc(alias("TPMS_ECC_POINT", "TPM2B_ECC_POINT"))]
     EccPoint<'a> {
         /// The first coordinate.
         x: EccParameter<'a>,

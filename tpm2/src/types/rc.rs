@@ -16,6 +16,14 @@ pub enum Subject {
     /// The command as a whole.
     Command,
     /// A handle, counted from 1; 0 if the TPM does not say which.
+    #[doc(alias(
+        "TPM_RH",
+        "TPM_HC",
+        "TPMI_DH_CONTEXT",
+        "TPMI_DH_SAVED",
+        "TPMI_DH_PERSISTENT",
+        "TPMI_RH_AC",
+    ))]
     Handle(u8),
     /// A parameter, counted from 1; 0 if the TPM does not say which.
     Parameter(u8),
@@ -80,10 +88,13 @@ impl ResponseCode {
 }
 
 macro_rules! codes {
-    ($($name:ident = $code:literal, $meaning:literal $(, $advice:literal)?;)*) => {
-        #[allow(missing_docs, reason = "each code's meaning is data here, see `meaning`")]
+    ($($alias:literal $name:ident = $code:literal, $meaning:literal $(, $advice:literal)?;)*) => {
         impl ResponseCode {
-            $(pub const $name: Self = Self($code);)*
+            $(
+                #[doc = concat!("`", $alias, "`, ", stringify!($code), ": ", $meaning, ".")]
+                #[doc(alias = $alias)]
+                pub const $name: Self = Self($code);
+            )*
 
             /// The specification's name without `TPM_RC_`, where it has one.
             #[must_use]
@@ -121,122 +132,122 @@ macro_rules! codes {
 }
 
 codes! {
-    SUCCESS = 0x000, "success";
-    BAD_TAG = 0x01e, "the TPM is a TPM 1.2, or is in its 1.2 mode",
+    "TPM_RC_SUCCESS" SUCCESS = 0x000, "success";
+    "TPM_RC_BAD_TAG" BAD_TAG = 0x01e, "the TPM is a TPM 1.2, or is in its 1.2 mode",
         "enable TPM 2.0 in the firmware settings";
-    INITIALIZE = 0x100, "the TPM was not started, or was started already",
+    "TPM_RC_INITIALIZE" INITIALIZE = 0x100, "the TPM was not started, or was started already",
         "the firmware or the kernel starts a TPM; a simulator needs TPM2_Startup";
-    FAILURE = 0x101, "the TPM failed; if it refuses every command so, it is in failure mode",
+    "TPM_RC_FAILURE" FAILURE = 0x101, "the TPM failed; if it refuses every command so, it is in failure mode",
         "power-cycle the machine if every command fails; if it stays so, the TPM is broken";
-    SEQUENCE = 0x103, "a sequence was used improperly";
-    PRIVATE = 0x10b, "a private area that is not one";
-    HMAC = 0x119, "an HMAC key that is not one";
-    DISABLED = 0x120, "the command is disabled";
-    EXCLUSIVE = 0x121, "another command broke the exclusive audit session";
-    AUTH_TYPE = 0x124, "the authorization is of the wrong kind";
-    AUTH_MISSING = 0x125, "an authorization is missing";
-    POLICY = 0x126, "a policy command is at fault";
-    PCR = 0x127, "a PCR cannot be used so";
-    PCR_CHANGED = 0x128, "a PCR has changed since it was checked";
-    UPGRADE = 0x12d, "the TPM is in firmware upgrade mode",
+    "TPM_RC_SEQUENCE" SEQUENCE = 0x103, "a sequence was used improperly";
+    "TPM_RC_PRIVATE" PRIVATE = 0x10b, "a private area that is not one";
+    "TPM_RC_HMAC" HMAC = 0x119, "an HMAC key that is not one";
+    "TPM_RC_DISABLED" DISABLED = 0x120, "the command is disabled";
+    "TPM_RC_EXCLUSIVE" EXCLUSIVE = 0x121, "another command broke the exclusive audit session";
+    "TPM_RC_AUTH_TYPE" AUTH_TYPE = 0x124, "the authorization is of the wrong kind";
+    "TPM_RC_AUTH_MISSING" AUTH_MISSING = 0x125, "an authorization is missing";
+    "TPM_RC_POLICY" POLICY = 0x126, "a policy command is at fault";
+    "TPM_RC_PCR" PCR = 0x127, "a PCR cannot be used so";
+    "TPM_RC_PCR_CHANGED" PCR_CHANGED = 0x128, "a PCR has changed since it was checked";
+    "TPM_RC_UPGRADE" UPGRADE = 0x12d, "the TPM is in firmware upgrade mode",
         "finish the firmware upgrade, then power-cycle the machine";
-    TOO_MANY_CONTEXTS = 0x12e, "the context counter is at its end";
-    AUTH_UNAVAILABLE = 0x12f, "the authorization cannot be used for this entity";
-    REBOOT = 0x130, "the TPM must be reset first", "reboot the machine";
-    UNBALANCED = 0x131, "hash and cipher strengths do not match";
-    COMMAND_SIZE = 0x142, "the size in the command does not match what was received";
-    COMMAND_CODE = 0x143, "the TPM does not have this command";
-    AUTHSIZE = 0x144, "the size of the authorizations is wrong";
-    AUTH_CONTEXT = 0x145, "a context cannot be used under a session";
-    NV_RANGE = 0x146, "beyond the end of the NV index";
-    NV_SIZE = 0x147, "the NV index cannot be that large";
-    NV_LOCKED = 0x148, "the NV index is locked";
-    NV_AUTHORIZATION = 0x149, "the NV index does not allow this authorization";
-    NV_UNINITIALIZED = 0x14a, "the NV index has never been written";
-    NV_SPACE = 0x14b, "no room in NV memory";
-    NV_DEFINED = 0x14c, "the NV index or persistent handle is in use";
-    BAD_CONTEXT = 0x150, "a saved context is not valid";
-    CPHASH = 0x151, "the policy is bound to other parameters";
-    PARENT = 0x152, "the handle is not a parent";
-    NEEDS_TEST = 0x153, "a self-test must run first";
-    NO_RESULT = 0x154, "an arithmetic result does not exist";
-    SENSITIVE = 0x155, "a sensitive area that is not one";
-    READ_ONLY = 0x156, "the TPM is in read-only mode";
-    ASYMMETRIC = 0x081, "asymmetric algorithm not supported or not right";
-    ATTRIBUTES = 0x082, "inconsistent attributes";
-    HASH = 0x083, "hash algorithm not supported or not right";
-    VALUE = 0x084, "value out of range, or not right in this context";
-    HIERARCHY = 0x085, "the hierarchy is disabled, or not right",
+    "TPM_RC_TOO_MANY_CONTEXTS" TOO_MANY_CONTEXTS = 0x12e, "the context counter is at its end";
+    "TPM_RC_AUTH_UNAVAILABLE" AUTH_UNAVAILABLE = 0x12f, "the authorization cannot be used for this entity";
+    "TPM_RC_REBOOT" REBOOT = 0x130, "the TPM must be reset first", "reboot the machine";
+    "TPM_RC_UNBALANCED" UNBALANCED = 0x131, "hash and cipher strengths do not match";
+    "TPM_RC_COMMAND_SIZE" COMMAND_SIZE = 0x142, "the size in the command does not match what was received";
+    "TPM_RC_COMMAND_CODE" COMMAND_CODE = 0x143, "the TPM does not have this command";
+    "TPM_RC_AUTHSIZE" AUTHSIZE = 0x144, "the size of the authorizations is wrong";
+    "TPM_RC_AUTH_CONTEXT" AUTH_CONTEXT = 0x145, "a context cannot be used under a session";
+    "TPM_RC_NV_RANGE" NV_RANGE = 0x146, "beyond the end of the NV index";
+    "TPM_RC_NV_SIZE" NV_SIZE = 0x147, "the NV index cannot be that large";
+    "TPM_RC_NV_LOCKED" NV_LOCKED = 0x148, "the NV index is locked";
+    "TPM_RC_NV_AUTHORIZATION" NV_AUTHORIZATION = 0x149, "the NV index does not allow this authorization";
+    "TPM_RC_NV_UNINITIALIZED" NV_UNINITIALIZED = 0x14a, "the NV index has never been written";
+    "TPM_RC_NV_SPACE" NV_SPACE = 0x14b, "no room in NV memory";
+    "TPM_RC_NV_DEFINED" NV_DEFINED = 0x14c, "the NV index or persistent handle is in use";
+    "TPM_RC_BAD_CONTEXT" BAD_CONTEXT = 0x150, "a saved context is not valid";
+    "TPM_RC_CPHASH" CPHASH = 0x151, "the policy is bound to other parameters";
+    "TPM_RC_PARENT" PARENT = 0x152, "the handle is not a parent";
+    "TPM_RC_NEEDS_TEST" NEEDS_TEST = 0x153, "a self-test must run first";
+    "TPM_RC_NO_RESULT" NO_RESULT = 0x154, "an arithmetic result does not exist";
+    "TPM_RC_SENSITIVE" SENSITIVE = 0x155, "a sensitive area that is not one";
+    "TPM_RC_READ_ONLY" READ_ONLY = 0x156, "the TPM is in read-only mode";
+    "TPM_RC_ASYMMETRIC" ASYMMETRIC = 0x081, "asymmetric algorithm not supported or not right";
+    "TPM_RC_ATTRIBUTES" ATTRIBUTES = 0x082, "inconsistent attributes";
+    "TPM_RC_HASH" HASH = 0x083, "hash algorithm not supported or not right";
+    "TPM_RC_VALUE" VALUE = 0x084, "value out of range, or not right in this context";
+    "TPM_RC_HIERARCHY" HIERARCHY = 0x085, "the hierarchy is disabled, or not right",
         "enable the TPM's hierarchies in the firmware settings";
-    KEY_SIZE = 0x087, "key size not supported";
-    MGF = 0x088, "mask generation function not supported";
-    MODE = 0x089, "mode of operation not supported";
-    TYPE = 0x08a, "the type of the value is not right";
-    HANDLE = 0x08b, "nothing is at this handle";
-    KDF = 0x08c, "key derivation function not supported";
-    RANGE = 0x08d, "value out of range";
-    AUTH_FAIL = 0x08e, "the authorization value is wrong; the attempt was counted",
+    "TPM_RC_KEY_SIZE" KEY_SIZE = 0x087, "key size not supported";
+    "TPM_RC_MGF" MGF = 0x088, "mask generation function not supported";
+    "TPM_RC_MODE" MODE = 0x089, "mode of operation not supported";
+    "TPM_RC_TYPE" TYPE = 0x08a, "the type of the value is not right";
+    "TPM_RC_HANDLE" HANDLE = 0x08b, "nothing is at this handle";
+    "TPM_RC_KDF" KDF = 0x08c, "key derivation function not supported";
+    "TPM_RC_RANGE" RANGE = 0x08d, "value out of range";
+    "TPM_RC_AUTH_FAIL" AUTH_FAIL = 0x08e, "the authorization value is wrong; the attempt was counted",
         "check the password; too many wrong ones lock the TPM";
-    NONCE = 0x08f, "invalid nonce size";
-    PP = 0x090, "physical presence is needed";
-    SCHEME = 0x092, "scheme not supported or not right";
-    SIZE = 0x095, "a structure is of the wrong size";
-    SYMMETRIC = 0x096, "symmetric algorithm or key size not supported";
-    TAG = 0x097, "wrong structure tag";
-    SELECTOR = 0x098, "a union's selector is wrong";
-    INSUFFICIENT = 0x09a, "the command ends too early";
-    SIGNATURE = 0x09b, "the signature is not valid";
-    KEY = 0x09c, "the key is not fit for this use";
-    POLICY_FAIL = 0x09d, "the policy is not satisfied";
-    INTEGRITY = 0x09f, "an integrity check failed: the data was made for another key, or changed";
-    TICKET = 0x0a0, "the ticket is not valid";
-    RESERVED_BITS = 0x0a1, "reserved bits are set";
-    BAD_AUTH = 0x0a2, "the authorization value is wrong",
+    "TPM_RC_NONCE" NONCE = 0x08f, "invalid nonce size";
+    "TPM_RC_PP" PP = 0x090, "physical presence is needed";
+    "TPM_RC_SCHEME" SCHEME = 0x092, "scheme not supported or not right";
+    "TPM_RC_SIZE" SIZE = 0x095, "a structure is of the wrong size";
+    "TPM_RC_SYMMETRIC" SYMMETRIC = 0x096, "symmetric algorithm or key size not supported";
+    "TPM_RC_TAG" TAG = 0x097, "wrong structure tag";
+    "TPM_RC_SELECTOR" SELECTOR = 0x098, "a union's selector is wrong";
+    "TPM_RC_INSUFFICIENT" INSUFFICIENT = 0x09a, "the command ends too early";
+    "TPM_RC_SIGNATURE" SIGNATURE = 0x09b, "the signature is not valid";
+    "TPM_RC_KEY" KEY = 0x09c, "the key is not fit for this use";
+    "TPM_RC_POLICY_FAIL" POLICY_FAIL = 0x09d, "the policy is not satisfied";
+    "TPM_RC_INTEGRITY" INTEGRITY = 0x09f, "an integrity check failed: the data was made for another key, or changed";
+    "TPM_RC_TICKET" TICKET = 0x0a0, "the ticket is not valid";
+    "TPM_RC_RESERVED_BITS" RESERVED_BITS = 0x0a1, "reserved bits are set";
+    "TPM_RC_BAD_AUTH" BAD_AUTH = 0x0a2, "the authorization value is wrong",
         "check the password of the hierarchy or object";
-    EXPIRED = 0x0a3, "the policy has expired";
-    POLICY_CC = 0x0a4, "the policy is for another command";
-    BINDING = 0x0a5, "public and sensitive area do not belong together";
-    CURVE = 0x0a6, "curve not supported";
-    ECC_POINT = 0x0a7, "the point is not on the curve";
-    FW_LIMITED = 0x0a8, "the hierarchy is limited to other firmware";
-    SVN_LIMITED = 0x0a9, "the hierarchy is limited to another security version";
-    PARMS = 0x0aa, "parameter set not supported or not right";
-    EXT_MU = 0x0ab, "a message representative from outside does not suit the key";
-    ONE_SHOT_SIGNATURE = 0x0ac, "the key signs a message only in one piece";
-    SIGN_CONTEXT_KEY = 0x0ad, "the signing context does not suit the key";
-    CHANNEL = 0x0b0, "a secure channel is needed";
-    CHANNEL_KEY = 0x0b1, "the secure channel has not the right key";
-    CONTEXT_GAP = 0x901, "a saved session context is too old to be replaced";
-    OBJECT_MEMORY = 0x902, "no room for another object",
+    "TPM_RC_EXPIRED" EXPIRED = 0x0a3, "the policy has expired";
+    "TPM_RC_POLICY_CC" POLICY_CC = 0x0a4, "the policy is for another command";
+    "TPM_RC_BINDING" BINDING = 0x0a5, "public and sensitive area do not belong together";
+    "TPM_RC_CURVE" CURVE = 0x0a6, "curve not supported";
+    "TPM_RC_ECC_POINT" ECC_POINT = 0x0a7, "the point is not on the curve";
+    "TPM_RC_FW_LIMITED" FW_LIMITED = 0x0a8, "the hierarchy is limited to other firmware";
+    "TPM_RC_SVN_LIMITED" SVN_LIMITED = 0x0a9, "the hierarchy is limited to another security version";
+    "TPM_RC_PARMS" PARMS = 0x0aa, "parameter set not supported or not right";
+    "TPM_RC_EXT_MU" EXT_MU = 0x0ab, "a message representative from outside does not suit the key";
+    "TPM_RC_ONE_SHOT_SIGNATURE" ONE_SHOT_SIGNATURE = 0x0ac, "the key signs a message only in one piece";
+    "TPM_RC_SIGN_CONTEXT_KEY" SIGN_CONTEXT_KEY = 0x0ad, "the signing context does not suit the key";
+    "TPM_RC_CHANNEL" CHANNEL = 0x0b0, "a secure channel is needed";
+    "TPM_RC_CHANNEL_KEY" CHANNEL_KEY = 0x0b1, "the secure channel has not the right key";
+    "TPM_RC_CONTEXT_GAP" CONTEXT_GAP = 0x901, "a saved session context is too old to be replaced";
+    "TPM_RC_OBJECT_MEMORY" OBJECT_MEMORY = 0x902, "no room for another object",
         "end the program that left objects loaded; /dev/tpmrm0 gives each program all of the room, /dev/tpm0 does not";
-    SESSION_MEMORY = 0x903, "no room for another session",
+    "TPM_RC_SESSION_MEMORY" SESSION_MEMORY = 0x903, "no room for another session",
         "end the program that left sessions loaded; /dev/tpmrm0 gives each program all of the room, /dev/tpm0 does not";
-    MEMORY = 0x904, "the TPM is out of memory";
-    SESSION_HANDLES = 0x905, "all session handles are in use";
-    OBJECT_HANDLES = 0x906, "all object handles are in use";
-    LOCALITY = 0x907, "wrong locality";
-    YIELDED = 0x908, "the TPM interrupted the command; it can be sent again";
-    CANCELED = 0x909, "the command was cancelled";
-    TESTING = 0x90a, "the TPM is testing itself; the command can be sent again";
-    REFERENCE_H0 = 0x910, "handle 1 is not loaded";
-    REFERENCE_H1 = 0x911, "handle 2 is not loaded";
-    REFERENCE_H2 = 0x912, "handle 3 is not loaded";
-    REFERENCE_H3 = 0x913, "handle 4 is not loaded";
-    REFERENCE_H4 = 0x914, "handle 5 is not loaded";
-    REFERENCE_H5 = 0x915, "handle 6 is not loaded";
-    REFERENCE_H6 = 0x916, "handle 7 is not loaded";
-    REFERENCE_S0 = 0x918, "session 1 is not loaded";
-    REFERENCE_S1 = 0x919, "session 2 is not loaded";
-    REFERENCE_S2 = 0x91a, "session 3 is not loaded";
-    REFERENCE_S3 = 0x91b, "session 4 is not loaded";
-    REFERENCE_S4 = 0x91c, "session 5 is not loaded";
-    REFERENCE_S5 = 0x91d, "session 6 is not loaded";
-    REFERENCE_S6 = 0x91e, "session 7 is not loaded";
-    NV_RATE = 0x920, "the TPM protects its NV memory from wear", "try again in a minute";
-    LOCKOUT = 0x921, "the TPM is locked out after wrong authorizations",
+    "TPM_RC_MEMORY" MEMORY = 0x904, "the TPM is out of memory";
+    "TPM_RC_SESSION_HANDLES" SESSION_HANDLES = 0x905, "all session handles are in use";
+    "TPM_RC_OBJECT_HANDLES" OBJECT_HANDLES = 0x906, "all object handles are in use";
+    "TPM_RC_LOCALITY" LOCALITY = 0x907, "wrong locality";
+    "TPM_RC_YIELDED" YIELDED = 0x908, "the TPM interrupted the command; it can be sent again";
+    "TPM_RC_CANCELED" CANCELED = 0x909, "the command was cancelled";
+    "TPM_RC_TESTING" TESTING = 0x90a, "the TPM is testing itself; the command can be sent again";
+    "TPM_RC_REFERENCE_H0" REFERENCE_H0 = 0x910, "handle 1 is not loaded";
+    "TPM_RC_REFERENCE_H1" REFERENCE_H1 = 0x911, "handle 2 is not loaded";
+    "TPM_RC_REFERENCE_H2" REFERENCE_H2 = 0x912, "handle 3 is not loaded";
+    "TPM_RC_REFERENCE_H3" REFERENCE_H3 = 0x913, "handle 4 is not loaded";
+    "TPM_RC_REFERENCE_H4" REFERENCE_H4 = 0x914, "handle 5 is not loaded";
+    "TPM_RC_REFERENCE_H5" REFERENCE_H5 = 0x915, "handle 6 is not loaded";
+    "TPM_RC_REFERENCE_H6" REFERENCE_H6 = 0x916, "handle 7 is not loaded";
+    "TPM_RC_REFERENCE_S0" REFERENCE_S0 = 0x918, "session 1 is not loaded";
+    "TPM_RC_REFERENCE_S1" REFERENCE_S1 = 0x919, "session 2 is not loaded";
+    "TPM_RC_REFERENCE_S2" REFERENCE_S2 = 0x91a, "session 3 is not loaded";
+    "TPM_RC_REFERENCE_S3" REFERENCE_S3 = 0x91b, "session 4 is not loaded";
+    "TPM_RC_REFERENCE_S4" REFERENCE_S4 = 0x91c, "session 5 is not loaded";
+    "TPM_RC_REFERENCE_S5" REFERENCE_S5 = 0x91d, "session 6 is not loaded";
+    "TPM_RC_REFERENCE_S6" REFERENCE_S6 = 0x91e, "session 7 is not loaded";
+    "TPM_RC_NV_RATE" NV_RATE = 0x920, "the TPM protects its NV memory from wear", "try again in a minute";
+    "TPM_RC_LOCKOUT" LOCKOUT = 0x921, "the TPM is locked out after wrong authorizations",
         "wait for the lockout to end, or reset it with the lockout authorization (tpm2_dictionarylockout)";
-    RETRY = 0x922, "the TPM is busy; the command can be sent again";
-    NV_UNAVAILABLE = 0x923, "NV memory is not available now", "try again in a minute";
+    "TPM_RC_RETRY" RETRY = 0x922, "the TPM is busy; the command can be sent again";
+    "TPM_RC_NV_UNAVAILABLE" NV_UNAVAILABLE = 0x923, "NV memory is not available now", "try again in a minute";
 }
 
 impl fmt::Display for ResponseCode {

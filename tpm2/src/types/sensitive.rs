@@ -6,7 +6,7 @@ use crate::wire::macros::{structure, union};
 use crate::wire::{Malformed, Marshal, Reader, TooLarge, Unmarshal, Writer};
 
 /// The sensitive area of an object. Part 2 §12.3.2.4.
-#[doc(alias = "TPMT_SENSITIVE")]
+#[doc(alias("TPMT_SENSITIVE", "TPM2B_SENSITIVE"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sensitive<'a> {
     /// The authorization value of the object.
@@ -20,7 +20,7 @@ pub struct Sensitive<'a> {
 
 union! {
     /// What is secret of each type of object. Part 2 §12.3.2.3.
-    #[doc(alias = "TPMU_SENSITIVE_COMPOSITE")]
+    #[doc(alias("TPMU_SENSITIVE_COMPOSITE", "TPM2B_PRIVATE_VENDOR_SPECIFIC"))]
     SensitiveSecret<'a>: Alg {
         /// One of two primes.
         Rsa(prime: PrivateKeyRsa<'a>) = RSA,

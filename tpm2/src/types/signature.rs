@@ -3,21 +3,27 @@ use crate::wire::macros::{structure, union};
 
 union! {
     /// A signature. Part 2 §11.3.4.
-    #[doc(alias = "TPMT_SIGNATURE")]
+    #[doc(alias("TPMT_SIGNATURE", "TPMU_SIGNATURE"))]
     Signature<'a>: Alg {
         /// None.
         Null = NULL,
         /// RSASSA-PKCS1-v1_5.
+        #[doc(alias = "TPMS_SIGNATURE_RSASSA")]
         Rsassa(signature: RsaSignature<'a>) = RSASSA,
         /// RSASSA-PSS.
+        #[doc(alias = "TPMS_SIGNATURE_RSAPSS")]
         Rsapss(signature: RsaSignature<'a>) = RSAPSS,
         /// ECDSA.
+        #[doc(alias = "TPMS_SIGNATURE_ECDSA")]
         Ecdsa(signature: EccSignature<'a>) = ECDSA,
         /// ECDAA.
+        #[doc(alias = "TPMS_SIGNATURE_ECDAA")]
         Ecdaa(signature: EccSignature<'a>) = ECDAA,
         /// SM2.
+        #[doc(alias = "TPMS_SIGNATURE_SM2")]
         Sm2(signature: EccSignature<'a>) = SM2,
         /// EC Schnorr.
+        #[doc(alias = "TPMS_SIGNATURE_ECSCHNORR")]
         Ecschnorr(signature: EccSignature<'a>) = ECSCHNORR,
         /// EdDSA.
         Eddsa(signature: SignatureEddsa<'a>) = EDDSA,

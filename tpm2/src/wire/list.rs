@@ -6,6 +6,7 @@ use super::{Malformed, Marshal, Reader, TooLarge, Unmarshal, Why, Writer};
 ///
 /// One that came from the wire keeps its octets and was checked when it was read; one to be sent borrows a slice. `MAX` is
 /// the most elements: the specification's where it has a number, and otherwise more than any message has room for.
+#[doc(alias = "TPML_ALG")]
 #[derive(Clone, Copy)]
 pub struct List<'a, T, const MAX: usize = 1024>(Elements<'a, T>);
 

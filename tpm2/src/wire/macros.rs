@@ -1,10 +1,13 @@
 //! The specification's tables as types.
 
 /// Open numbers: a newtype that carries any value and knows the names of some. `numbers!` for a list of constants
-/// (Part 2's `TPM_` types), with `bits` for attribute words (`TPMA_` types).
+/// (Part 2's `TPM_` types), with `bits` for attribute words (`TPMA_` types). Before each constant stand the names by which
+/// people know it; the first is that of the specification.
 macro_rules! numbers {
-    ($($(#[$meta:meta])* $name:ident: $repr:ty { $($constant:ident = $value:expr),* $(,)? })*) => {$(
-        numbers! { @type $(#[$meta])* $name: $repr { $($constant = $value),* } }
+    ($($(#[$meta:meta])* $name:ident: $repr:ty {
+        $($($alias:literal)+ $constant:ident = $value:expr),* $(,)?
+    })*) => {$(
+        numbers! { @type $(#[$meta])* $name: $repr { $($($alias)+ $constant = $value),* } }
 
         impl $name {
             /// The specification's name without its prefix, where this crate knows one.
@@ -27,8 +30,10 @@ macro_rules! numbers {
         }
     )*};
 
-    ($($(#[$meta:meta])* bits $name:ident: $repr:ty { $($constant:ident = $value:expr),* $(,)? })*) => {$(
-        numbers! { @type $(#[$meta])* $name: $repr { $($constant = $value),* } }
+    ($($(#[$meta:meta])* bits $name:ident: $repr:ty {
+        $($($alias:literal)+ $constant:ident = $value:expr),* $(,)?
+    })*) => {$(
+        numbers! { @type $(#[$meta])* $name: $repr { $($($alias)+ $constant = $value),* } }
 
         impl $name {
             /// No bit set.
@@ -64,7 +69,9 @@ macro_rules! numbers {
         }
     )*};
 
-    (@type $(#[$meta:meta])* $name:ident: $repr:ty { $($constant:ident = $value:expr),* }) => {
+    (@type $(#[$meta:meta])* $name:ident: $repr:ty {
+        $($spec:literal $($alias:literal)* $constant:ident = $value:expr),* $(,)?
+    }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(
@@ -74,7 +81,8 @@ macro_rules! numbers {
 
         impl $name {
             $(
-                #[doc = concat!("`", stringify!($constant), "`, ", stringify!($value), ".")]
+                #[doc = concat!("`", $spec, "`, ", stringify!($value), ".")]
+                #[doc(alias($spec, $($alias),*))]
                 pub const $constant: Self = Self($value);
             )*
         }
@@ -273,7 +281,7 @@ macro_rules! union {
 macro_rules! command {
     ($(
         $(#[$meta:meta])*
-        $name:ident $(<$life:lifetime>)? = $code:literal $title:literal $($tag:ident)*
+        $name:ident $(<$life:lifetime>)? = $code:ident $title:literal $($tag:ident)*
             { $($request:tt)* } -> $response:ident $(<$response_life:lifetime>)? { $($answer:tt)* }
     )*) => {
         pub(super) const TABLE: &[$crate::commands::CommandInfo] =
@@ -283,8 +291,10 @@ macro_rules! command {
             code: $crate::types::CommandCode,
             visitor: V,
         ) -> Result<V::Output, V> {
-            match code.0 {
-                $($code => Ok(visitor.visit::<command!(@at 'static, $name $($life)?)>()),)*
+            match code {
+                $($crate::types::CommandCode::$code => {
+                    Ok(visitor.visit::<command!(@at 'static, $name $($life)?)>())
+                })*
                 _ => Err(visitor),
             }
         }
@@ -302,7 +312,7 @@ macro_rules! command {
 
     (@command
         $(#[$meta:meta])*
-        $name:ident $(<$life:lifetime>)? = $code:literal $title:literal $($tag:ident)* {
+        $name:ident $(<$life:lifetime>)? = $code:ident $title:literal $($tag:ident)* {
             $(@$auth:ident: $auth_ty:ty,)*
             $(#$handle:ident: $handle_ty:ty,)*
             $($parameter:ident: $ty:ty,)*
@@ -331,7 +341,7 @@ macro_rules! command {
 
         impl $(<$life>)? $crate::commands::Command for $name $(<$life>)? {
             const INFO: $crate::commands::CommandInfo = $crate::commands::CommandInfo {
-                code: $crate::types::CommandCode($code),
+                code: $crate::types::CommandCode::$code,
                 name: $title,
                 handles: &[$(stringify!($auth),)* $(stringify!($handle),)*],
                 authorizations: <[&str]>::len(&[$(stringify!($auth)),*]),
@@ -408,8 +418,7 @@ macro_rules! command {
             }
         }
 
-        impl $(<$life>)? $crate::commands::Authorized<{ <[&str]>::len(&[$(stringify!($auth)),*]) }>
-            for $name $(<$life>)? {}
+        command! { @authorized $name $(<$life>)? { $($auth)* } }
 
         impl $(<$life>)? core::fmt::Debug for $name $(<$life>)? {
             fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -465,6 +474,17 @@ macro_rules! command {
                 shown.finish()
             }
         }
+    };
+
+    // By literals, which rustdoc shows as they are.
+    (@authorized $name:ident $(<$life:lifetime>)? {}) => {
+        impl $(<$life>)? $crate::commands::Authorized<0> for $name $(<$life>)? {}
+    };
+    (@authorized $name:ident $(<$life:lifetime>)? { $first:ident }) => {
+        impl $(<$life>)? $crate::commands::Authorized<1> for $name $(<$life>)? {}
+    };
+    (@authorized $name:ident $(<$life:lifetime>)? { $first:ident $second:ident }) => {
+        impl $(<$life>)? $crate::commands::Authorized<2> for $name $(<$life>)? {}
     };
 
     (@at $at:lifetime, $name:ident) => { $name };
