@@ -134,7 +134,7 @@ pub enum Command {
 #[derive(Args, Clone, Debug)]
 pub struct TpmAddress {
     /// The TPM: device:PATH, swtpm:path=SOCKET or swtpm:host=HOST,port=PORT
-    #[arg(long, value_name = "TCTI", env = "AGENT_TPM", default_value = Tcti::DEFAULT)]
+    #[arg(long, value_name = "TCTI", env = "AGENT_TPM", default_value = Tcti::DEFAULT, value_parser = crate::tpm::address)]
     pub tpm: Tcti,
 }
 
@@ -192,7 +192,7 @@ pub struct Doctor {
     #[doc = "Which configuration."]
     pub file: ConfigFile,
     /// The TPM: device:PATH, swtpm:path=SOCKET or swtpm:host=HOST,port=PORT [default: from the configuration]
-    #[arg(long, value_name = "TCTI", env = "AGENT_TPM")]
+    #[arg(long, value_name = "TCTI", env = "AGENT_TPM", value_parser = crate::tpm::address)]
     pub tpm: Option<Tcti>,
     #[command(flatten)]
     #[doc = "Where the TPM's passwords are, if not where the configuration says."]

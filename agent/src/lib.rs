@@ -11,6 +11,8 @@
 //! - [`tpm`]: the thread that owns the TPM, the attester, the endorsement keys.
 //! - [`log`], [`file_access`] with a time limit, and `trusted`: who else can change a file.
 
+#![forbid(unsafe_code)]
+
 pub mod ceremony;
 pub mod cli;
 mod command;

@@ -4,6 +4,8 @@
 //! (CA keys, certificates); [`server`] has the listeners for hosts and operators, [`audit`] the
 //! audit log; [`assemble`] creates all of them from the settings.
 
+#![forbid(unsafe_code)]
+
 pub mod assemble;
 pub mod audit;
 pub mod cli;

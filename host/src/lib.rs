@@ -18,6 +18,8 @@
 //! | [`go_duration`] | durations as Go writes them |
 //! | [`clock`] | the only module that reads the clock |
 
+#![forbid(unsafe_code)]
+
 pub mod account;
 pub mod bounded;
 pub mod budget;

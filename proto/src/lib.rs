@@ -5,6 +5,8 @@
 //! It is rewritten by `cargo xtask protos`, and a test there fails when it is not what the .proto
 //! files make.
 
+#![forbid(unsafe_code)]
+
 pub mod transcript;
 
 /// `endorse.v1`: messages and services as the .proto files define them.

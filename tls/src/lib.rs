@@ -6,6 +6,8 @@
 //! - [`RemoteKey`] lets a key that never leaves a TPM authenticate either end.
 //! - [`join_exporter`] is the value that a join binds its proof to.
 
+#![forbid(unsafe_code)]
+
 mod config;
 mod direct;
 mod error;

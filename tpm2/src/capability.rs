@@ -2,9 +2,9 @@
 //!
 //! ```no_run
 //! use tpm2::types::{Alg, HandleKind, Property};
-//! use tpm2::{Tpm, capability, transport::Tcti};
+//! use tpm2::{Tpm, capability};
 //!
-//! let mut tpm = Tpm::new("device:/dev/tpmrm0".parse::<Tcti>()?.open()?);
+//! let mut tpm = Tpm::open("device:/dev/tpmrm0")?;
 //! let manufacturer = capability::property(&mut tpm, Property::MANUFACTURER)?;
 //! let has_sha384 = capability::algorithms(&mut tpm)?.iter().any(|one| one.alg == Alg::SHA384);
 //! let persistent = capability::handles(&mut tpm, HandleKind::PERSISTENT)?;

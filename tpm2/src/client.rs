@@ -10,7 +10,7 @@ use crate::session::{
     Auth, Direction, Encryption, Layout, NewSession, Plan, Proof, Protected, SaltKey, Salted,
     Session, Starting,
 };
-use crate::transport::Transport;
+use crate::transport::{AnyTransport, ConnectError, Tcti, Transport};
 use crate::types::{Entity, Handle, HandleKind, ResponseCode, SessionType};
 use crate::wire::{Reader, Writer};
 
@@ -50,6 +50,24 @@ pub struct Tpm<T: Transport> {
     answered: usize,
     loaded: Loaded,
     poisoned: bool,
+}
+
+/// A TPM at any address: what [`Tpm::open`] gives.
+pub type AnyTpm = Tpm<AnyTransport>;
+
+impl AnyTpm {
+    /// The TPM at an address in the [notation of the TSS](Tcti); what it asks to retry is retried.
+    ///
+    /// ```no_run
+    /// let mut tpm = tpm2::Tpm::open("device:/dev/tpmrm0")?;
+    /// # Ok::<(), tpm2::transport::ConnectError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub fn open(address: &str) -> Result<Self, ConnectError> {
+        Ok(Self::new(address.parse::<Tcti>()?.open()?))
+    }
 }
 
 impl<T: Transport> Tpm<T> {

@@ -25,9 +25,9 @@
 //! use tpm2::session::Auth;
 //! use tpm2::template::{AK_P256, SRK_P256};
 //! use tpm2::types::{Alg, Digest, Hierarchy, PcrBits, SensitiveCreate};
-//! use tpm2::{Tpm, pcr, transport::Tcti, wire::List};
+//! use tpm2::{Tpm, pcr, wire::List};
 //!
-//! let mut tpm = Tpm::new("device:/dev/tpmrm0".parse::<Tcti>()?.open()?);
+//! let mut tpm = Tpm::open("device:/dev/tpmrm0")?;
 //! let (owner, nothing) = (Hierarchy::Owner, SensitiveCreate::EMPTY);
 //! let selected = PcrBits::of(&[7]).ok_or("a PCR")?;
 //! let pcrs = [selected.bank(Alg::SHA256)];
@@ -51,6 +51,7 @@
 //! # }
 //! ```
 #![no_std]
+#![cfg_attr(not(all(windows, feature = "tbs")), forbid(unsafe_code))]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 #[cfg(any(feature = "std", test))]
@@ -95,6 +96,6 @@ pub mod types;
 pub mod wire;
 
 #[cfg(feature = "std")]
-pub use client::{Secured, Tpm};
+pub use client::{AnyTpm, Secured, Tpm};
 #[cfg(feature = "std")]
 pub use error::{Error, Fault, Protection};

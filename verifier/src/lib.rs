@@ -12,6 +12,7 @@
 //! - [`event_log`]: what a machine booted, as far as its PCRs prove it.
 //! - [`appraise`]: the whole appraisal of a join.
 
+#![forbid(unsafe_code)]
 // Tests may count and index as they please: a panic is how they fail.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 

@@ -40,7 +40,7 @@ pub struct Systemd {
     #[arg(long, value_name = "FILE")]
     pub program: Option<PathBuf>,
     /// TPM to pass to the agent in the systemd unit [default: from the configuration]
-    #[arg(long, value_name = "TCTI", env = "AGENT_TPM")]
+    #[arg(long, value_name = "TCTI", env = "AGENT_TPM", value_parser = crate::tpm::address)]
     pub tpm: Option<Tcti>,
     /// Storage directory to pass to the agent in the systemd unit; systemd creates it if it is below /var/lib [default: from
     /// the configuration]

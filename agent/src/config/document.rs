@@ -10,7 +10,6 @@ use host::config::tree::{self, Node, Value};
 use host::go_duration;
 use host::log::LogFormat;
 use tls::CaPin;
-use tpm2::transport::Tcti;
 
 use super::address::{Address, listener};
 use super::destination::{self, path, relative};
@@ -423,7 +422,7 @@ fn tpm(top: &Section<'_>, overrides: &Overrides, source: &Source<'_>) -> Option<
             given => Some(given.value()),
         }
     };
-    let address = section.parse("address", str::parse::<Tcti>).or_rather(overrides.tpm.clone());
+    let address = section.parse("address", crate::tpm::address).or_rather(overrides.tpm.clone());
     let ek = section.parse("ek", str::parse::<EkChoice>).or_rather(overrides.ek);
     let owner = file("owner_password_file", &overrides.passwords.owner);
     let endorsement = file("endorsement_password_file", &overrides.passwords.endorsement);

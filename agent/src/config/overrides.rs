@@ -110,7 +110,7 @@ pub struct Overrides {
     #[arg(long, value_name = "IP:PORT", env = "AGENT_DIAG_ADDR", value_parser = listener)]
     pub diag_addr: Option<SocketAddr>,
     /// The TPM: device:PATH, swtpm:path=SOCKET or swtpm:host=HOST,port=PORT
-    #[arg(long, value_name = "TCTI", env = "AGENT_TPM")]
+    #[arg(long, value_name = "TCTI", env = "AGENT_TPM", value_parser = crate::tpm::address)]
     pub tpm: Option<Tcti>,
     /// The endorsement key; `agent identify --help` lists the possible values
     #[arg(long, value_name = "EK", env = "AGENT_EK")]

@@ -114,7 +114,7 @@ impl Unit {
         let (device, socket) = match &self.tpm {
             Tcti::Device(path) => (Some(path), None),
             Tcti::SwtpmUnix(path) => (None, Some(path)),
-            Tcti::SwtpmTcp { .. } => (None, None),
+            _ => (None, None),
         };
         let mut seen = vec![&self.program, &self.config];
         seen.extend(written.iter().chain(socket.iter()));

@@ -18,9 +18,7 @@ pub(crate) fn open(error: &OpenError) -> Failure {
     };
     let advice = match error.address() {
         Tcti::Device(_) => error.advice(),
-        Tcti::SwtpmTcp { .. } | Tcti::SwtpmUnix(_) => {
-            "start swtpm, or give the address of a TPM with --tpm or AGENT_TPM"
-        }
+        _ => "start swtpm, or give the address of a TPM with --tpm or AGENT_TPM",
     };
     let mut failure = Failure::new(exit, error.to_string(), advice);
     if let (io::ErrorKind::NotFound, Tcti::Device(path)) = (error.cause().kind(), error.address())

@@ -2,20 +2,40 @@
 //!
 //! [`Transport`] is one method. [`Device`] and [`Swtpm`] speak to TPMs, at an address that TPM people know how to type
 //! ([`Tcti`]); [`Retry`], [`Record`] and [`Replay`] are layers.
+//!
+//! Behind features are `Simulator` (`mssim`), `Process` (`cmd`) and, on Windows, `Tbs` (`tbs`).
 
 mod clock;
+#[cfg(unix)]
 mod device;
 mod layers;
+#[cfg(all(unix, feature = "cmd"))]
+mod process;
+#[cfg(feature = "mssim")]
+mod simulator;
+mod stream;
 mod swtpm;
+#[cfg(all(windows, feature = "tbs"))]
+mod tbs;
 mod tcti;
 
 use std::boxed::Box;
 use std::io;
 
+#[cfg(unix)]
 pub use device::Device;
 pub use layers::{Exchange, Log, Record, Recording, Replay, Retry};
+#[cfg(all(unix, feature = "cmd"))]
+pub use process::Process;
+#[cfg(feature = "mssim")]
+pub use simulator::Simulator;
 pub use swtpm::Swtpm;
-pub use tcti::{OpenError, Tcti, TctiError};
+#[cfg(all(windows, feature = "tbs"))]
+pub use tbs::Tbs;
+pub use tcti::{ConnectError, OpenError, Tcti, TctiError};
+
+/// What opening an address gives, whatever is there: commands that the TPM asks to retry are retried.
+pub type AnyTransport = Retry<Box<dyn Transport + Send>>;
 
 /// Carries one command to a TPM and its answer back.
 pub trait Transport {

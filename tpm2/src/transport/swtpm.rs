@@ -1,16 +1,15 @@
 use std::boxed::Box;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+#[cfg(unix)]
 use std::os::unix::net::UnixStream;
+#[cfg(unix)]
 use std::path::{Path, PathBuf};
 use std::string::String;
 use std::time::Duration;
 
 use super::Transport;
 use super::clock::Deadline;
-
-/// How long a command and its whole answer may take: as long as the kernel gives a chip that makes an RSA key.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
+use super::stream::{COMMAND_TIMEOUT, Stream, Timed, connect_tcp, read_answer};
 
 /// The software TPM `swtpm`, on its data port: commands and answers as they are, without framing.
 ///
@@ -25,52 +24,19 @@ pub struct Swtpm {
 
 enum Address {
     Tcp(String, u16),
+    #[cfg(unix)]
     Unix(PathBuf),
 }
 
 impl Address {
     fn connect(&self) -> io::Result<Box<dyn Stream>> {
         Ok(match self {
-            Self::Tcp(host, port) => {
-                let stream = TcpStream::connect((host.as_str(), *port))?;
-                stream.set_nodelay(true)?;
-                Box::new(stream)
-            }
+            Self::Tcp(host, port) => Box::new(connect_tcp(host, *port)?),
+            #[cfg(unix)]
             Self::Unix(path) => Box::new(UnixStream::connect(path)?),
         })
     }
 }
-
-/// What both kinds of socket have.
-trait Stream: Read + Write + Send {
-    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()>;
-    /// How long one read or write may take.
-    fn set_timeout(&self, timeout: Duration) -> io::Result<()>;
-    /// The error of the connection, once.
-    fn take_error(&self) -> io::Result<Option<io::Error>>;
-}
-
-macro_rules! stream {
-    ($socket:ty) => {
-        impl Stream for $socket {
-            fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-                Self::set_nonblocking(self, nonblocking)
-            }
-
-            fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
-                self.set_read_timeout(Some(timeout))?;
-                self.set_write_timeout(Some(timeout))
-            }
-
-            fn take_error(&self) -> io::Result<Option<io::Error>> {
-                Self::take_error(self)
-            }
-        }
-    };
-}
-
-stream!(TcpStream);
-stream!(UnixStream);
 
 /// Why a command was not answered.
 enum Failed {
@@ -107,6 +73,7 @@ impl Swtpm {
     ///
     /// # Errors
     /// As the operating system says.
+    #[cfg(unix)]
     pub fn connect_unix(path: &Path) -> io::Result<Self> {
         Self::open(Address::Unix(path.into()))
     }
@@ -168,39 +135,6 @@ impl Swtpm {
     }
 }
 
-/// A stream whose reads and writes all end before one deadline.
-struct Timed<'s> {
-    stream: &'s mut dyn Stream,
-    deadline: &'s Deadline,
-}
-
-impl Timed<'_> {
-    fn explain(&self, error: io::Error) -> io::Error {
-        match error.kind() {
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => self.deadline.missed(),
-            _ => error,
-        }
-    }
-}
-
-impl Read for Timed<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_timeout(self.deadline.left()?)?;
-        self.stream.read(buffer).map_err(|error| self.explain(error))
-    }
-}
-
-impl Write for Timed<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.set_timeout(self.deadline.left()?)?;
-        self.stream.write(bytes).map_err(|error| self.explain(error))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
-    }
-}
-
 fn is_reset(error: &io::Error) -> bool {
     use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
     matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
@@ -216,7 +150,6 @@ fn explain_end(error: io::Error) -> io::Error {
 
 impl Transport for Swtpm {
     fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
-        const HEADER: usize = 10;
         if self.is_proven && self.is_closed()? {
             self.connect_again()?;
         }
@@ -229,16 +162,9 @@ impl Transport for Swtpm {
             }
             sent => sent?,
         };
-        let mut stream = Timed { stream: &mut *self.stream, deadline: &deadline };
-        let too_small = || io::Error::new(ErrorKind::InvalidData, "an answer of no valid size");
-        let (header, _) = response.split_first_chunk_mut::<HEADER>().ok_or_else(too_small)?;
-        let [head, rest @ ..] = header;
-        *head = first;
-        stream.read_exact(rest).map_err(explain_end)?;
-        let [_, _, a, b, c, d, ..] = *header;
-        let size = usize::try_from(u32::from_be_bytes([a, b, c, d])).map_err(|_| too_small())?;
-        let rest = response.get_mut(HEADER..size).ok_or_else(too_small)?;
-        stream.read_exact(rest).map_err(explain_end)?;
+        let rest = Timed { stream: &mut *self.stream, deadline: &deadline };
+        let size =
+            read_answer(&mut [first].as_slice().chain(rest), response).map_err(explain_end)?;
         self.is_proven = true;
         Ok(size)
     }

@@ -123,12 +123,25 @@ fn addresses_are_those_of_the_tss() {
         ("swtpm:host=::1,port=99", "swtpm:host=::1,port=99"),
         ("swtpm:port=99", "swtpm:host=localhost,port=99"),
         ("swtpm", "swtpm:host=localhost,port=2321"),
+        ("mssim", "mssim:host=localhost,port=2321"),
+        ("mssim:host=::1,port=99", "mssim:host=::1,port=99"),
+        ("cmd:ssh a: tpm2_send", "cmd:ssh a: tpm2_send"),
+        ("tbs", "tbs"),
     ] {
         assert_eq!(text.parse::<Tcti>().unwrap().to_string(), canonical);
     }
     for wrong in [
         "",
         "tabrmd:",
+        "tabrmd:bus_name=com.example",
+        "libtpms:",
+        "pcap:device:/dev/tpm0",
+        "mssim:path=/run/x",
+        "mssim:port=65535",
+        "mssim:port=0x",
+        "cmd:",
+        "cmd",
+        "tbs:1",
         "device:tpm0",
         "swtpm:port=x",
         "swtpm:port=70000",
@@ -140,6 +153,27 @@ fn addresses_are_those_of_the_tss() {
     ] {
         assert!(wrong.parse::<Tcti>().is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn address_comes_from_the_variable_of_tpm2_tools_then_from_that_of_the_tss() {
+    let with = |tools: Option<&str>, tss: Option<&str>| {
+        let value = |name| if name == "TPM2TOOLS_TCTI" { tools } else { tss };
+        Tcti::from_variables(|name| value(name).map(Into::into))
+    };
+    let [a, b] = ["swtpm:path=/a", "swtpm:path=/b"];
+    assert_eq!(with(Some(a), Some(b)), a.parse());
+    assert_eq!(with(None, Some(b)), b.parse());
+    assert_eq!(with(None, None), Tcti::DEFAULT.parse());
+    let error = with(Some("tabrmd:"), Some(b)).unwrap_err();
+    assert!(error.to_string().starts_with("TPM2TOOLS_TCTI: tabrmd is not supported"), "{error}");
+}
+
+#[test]
+fn address_that_this_build_cannot_open_is_refused_with_advice() {
+    let error = Tcti::Tbs.open().err().unwrap();
+    assert_eq!(error.to_string(), "cannot open the TPM at tbs: not part of this build");
+    assert!(error.advice().contains("tbs on Windows"));
 }
 
 #[test]
@@ -301,4 +335,56 @@ fn server_that_hangs_up_after_each_answer_is_connected_to_again() {
         assert!(matches!(run().unwrap_err().fault(), Fault::Transport(_)));
         server.join().unwrap();
     }
+}
+
+/// What a simulator may answer, and what becomes of it.
+#[cfg(feature = "mssim")]
+#[test]
+fn simulator_that_breaks_its_protocol_is_an_error_of_the_transport() {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::Simulator;
+
+    let listen = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    let (commands, platform) = (28_000..30_000)
+        .step_by(2)
+        .find_map(|port| listen(port).ok().zip(listen(port + 1).ok()))
+        .unwrap();
+    let port = commands.local_addr().unwrap().port();
+    let answer = four_random_octets();
+    let size = |len: usize| u32::try_from(len).unwrap().to_be_bytes();
+    let whole = [&size(answer.len()), &answer[..], &[0; 4]].concat();
+    let ask = |powered: [u8; 4], said: &[u8]| {
+        let (platform, commands) = (&platform, &commands);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut client = platform.accept().unwrap().0;
+                for _ in 0..2 {
+                    if client.read_exact(&mut [0; 4]).is_err()
+                        || client.write_all(&powered).is_err()
+                    {
+                        return;
+                    }
+                }
+            });
+            scope.spawn(move || {
+                let mut client = commands.accept().unwrap().0;
+                if client.read_exact(&mut [0; 21]).is_ok() {
+                    client.write_all(said).unwrap();
+                }
+            });
+            let mut simulator = Simulator::connect("127.0.0.1", port)?;
+            simulator.exchange(&[7; 12], &mut [0; 4096])
+        })
+    };
+    assert_eq!(ask([0; 4], &whole).unwrap(), answer.len());
+    let kind = |powered, said: &[u8]| ask(powered, said).unwrap_err().kind();
+    assert_eq!(kind([0, 0, 0, 1], &whole), io::ErrorKind::InvalidData);
+    assert_eq!(kind([0; 4], &size(0)), io::ErrorKind::InvalidData);
+    assert_eq!(kind([0; 4], &size(4097)), io::ErrorKind::InvalidData);
+    assert_eq!(kind([0; 4], &[0xff; 4]), io::ErrorKind::InvalidData);
+    let [cut, bad_end] = [&whole[..whole.len() - 1], &[&whole[..whole.len() - 1], &[1]].concat()];
+    assert_eq!(kind([0; 4], cut), io::ErrorKind::UnexpectedEof);
+    assert_eq!(kind([0; 4], bad_end), io::ErrorKind::InvalidData);
 }
