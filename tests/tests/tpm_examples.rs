@@ -8,6 +8,9 @@ use tests::tpm::{Way, start, way};
 use tpm2::Tpm;
 use tpm2::transport::{Record, Recording};
 
+#[allow(dead_code, reason = "`main` is for `cargo run --example approve`")]
+#[path = "../../tpm2/examples/approve.rs"]
+mod approve;
 #[allow(dead_code, reason = "`main` is for `cargo run --example credential`")]
 #[path = "../../tpm2/examples/credential.rs"]
 mod credential;
@@ -17,12 +20,18 @@ mod dump;
 #[allow(dead_code, reason = "`main` is for `cargo run --example hierarchies`")]
 #[path = "../../tpm2/examples/hierarchies.rs"]
 mod hierarchies;
+#[allow(dead_code, reason = "`main` is for `cargo run --example import`")]
+#[path = "../../tpm2/examples/import.rs"]
+mod import;
 #[allow(dead_code, reason = "`main` is for `cargo run --example key_file`")]
 #[path = "../../tpm2/examples/key_file.rs"]
 mod key_file;
 #[allow(dead_code, reason = "`main` is for `cargo run --example nv`")]
 #[path = "../../tpm2/examples/nv.rs"]
 mod nv;
+#[allow(dead_code, reason = "`main` is for `cargo run --example pin`")]
+#[path = "../../tpm2/examples/pin.rs"]
+mod pin;
 #[allow(dead_code, reason = "`main` is for `cargo run --example properties`")]
 #[path = "../../tpm2/examples/properties.rs"]
 mod properties;
@@ -63,6 +72,11 @@ fn runs(example: fn(&mut Recorded) -> Result<(), Box<dyn Error>>) -> Result<()> 
 }
 
 #[test]
+fn approve_runs() -> Result<()> {
+    runs(approve::example)
+}
+
+#[test]
 fn credential_runs() -> Result<()> {
     runs(credential::example)
 }
@@ -73,6 +87,11 @@ fn hierarchies_runs() -> Result<()> {
 }
 
 #[test]
+fn import_runs() -> Result<()> {
+    runs(import::example)
+}
+
+#[test]
 fn key_file_runs() -> Result<()> {
     runs(key_file::example)
 }
@@ -80,6 +99,11 @@ fn key_file_runs() -> Result<()> {
 #[test]
 fn nv_runs() -> Result<()> {
     runs(nv::example)
+}
+
+#[test]
+fn pin_runs() -> Result<()> {
+    runs(pin::example)
 }
 
 #[test]
