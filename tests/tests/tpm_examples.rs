@@ -136,3 +136,18 @@ fn threads_runs() -> Result<()> {
     let swtpm = start(Kind::NoCertificates)?;
     threads::example(way(&swtpm)?).map_err(|error| anyhow!("{error:?}"))
 }
+
+/// The answers of a counter, as `docs/cookbook.md` shows them: the password `value` is in both commands.
+#[test]
+fn dump_shows_recorded_messages_as_the_cookbook_does() -> Result<()> {
+    const GOLDEN: &str = include_str!("../../tpm2/testdata/golden/nv.txt");
+    const SHOWN: &str = include_str!("../../tpm2/examples/dump.txt");
+    let counter = GOLDEN.split("\n= ").filter(|one| one.contains(": a counter; "));
+    let hexadecimal = counter.flat_map(str::lines).filter_map(|line| line.split_once(' '));
+    let messages = hexadecimal.filter(|(sign, _)| matches!(*sign, ">" | "<"));
+    let stream: Result<Vec<_>, _> =
+        messages.map(|(_, digits)| base16ct::mixed::decode_vec(digits)).collect();
+    let text = dump::dump(&stream?.concat()).map_err(|error| anyhow!("{error}"))?;
+    ensure!(text == SHOWN, "{text}");
+    Ok(())
+}

@@ -18,6 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The example, over any transport.
 pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
+    // cookbook: keys
     let (kind, none) = (DEFAULT_KIND, Passwords::NONE);
     let ek = match endorsement::find(tpm, kind)? {
         Some(ek) => ek,
@@ -25,12 +26,17 @@ pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
     };
     let hierarchy = Hierarchy::Endorsement;
     let (ak, _) = create_primary(tpm, hierarchy, Auth::EMPTY, &AK_P256, SensitiveCreate::EMPTY)?;
+    // cookbook: end
 
     // What a verifier does, without a TPM, once it trusts the certificate of the endorsement key.
+    // cookbook: make
     let credential = make_credential(&ek.public()?, ak.name(), b"a secret")?;
+    // cookbook: end
 
+    // cookbook: activate
     let opened =
         endorsement::activate(tpm, (kind, &ek), ak.object(), Auth::EMPTY, &credential, none)?;
+    // cookbook: end
     if opened.expose() != b"a secret" {
         return Err("another secret".into());
     }

@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(std::io::stdout().write_all(dump(&std::fs::read(path)?)?.as_bytes())?)
 }
 
+// cookbook: dump
 /// Names, values, authorizations and refusals, and no secrets.
 pub fn dump(mut stream: &[u8]) -> Result<String, Box<dyn Error>> {
     let mut text = String::new();
@@ -20,6 +21,7 @@ pub fn dump(mut stream: &[u8]) -> Result<String, Box<dyn Error>> {
     }
     Ok(text)
 }
+// cookbook: end
 
 /// The next message, which begins with its tag and its size.
 fn message<'s>(stream: &mut &'s [u8]) -> Option<&'s [u8]> {

@@ -21,19 +21,25 @@ fn main() -> Result<(), Box<dyn Error>> {
 pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
     let empty = SensitiveCreate::EMPTY;
     let (srk, _) = create_primary(tpm, Hierarchy::Owner, Auth::EMPTY, &SRK_P256, empty)?;
+    // cookbook: context
     let saved = context::save(tpm, srk.object())?;
     tpm.flush(srk.handle())?;
     let again = context::load(tpm, &saved)?;
+    // cookbook: end
     tpm.flush(again.handle())?;
 
+    // cookbook: value
     let change = |new_auth| HierarchyChangeAuth { auth_handle: Provision::Owner.into(), new_auth };
     tpm.run(&change(AuthValue::from(b"value")), [Auth::EMPTY])?;
     let refused = create_primary(tpm, Hierarchy::Owner, Auth::EMPTY, &SRK_P256, empty);
+    // cookbook: end
     let refusal = refused.err().and_then(|error| error.refusal());
     if refusal != Some(ResponseCode::BAD_AUTH) {
         return Err("the hierarchy has no value".into());
     }
+    // cookbook: clear
     tpm.run(&Clear { auth_handle: ClearAuth::Lockout }, [Auth::EMPTY])?;
+    // cookbook: end
     create_primary(tpm, Hierarchy::Owner, Auth::EMPTY, &SRK_P256, empty)?;
     Ok(tpm.flush_all()?)
 }

@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
     let empty = SensitiveCreate::EMPTY;
     let (srk, _) = create_primary(tpm, Hierarchy::Owner, Auth::EMPTY, &SRK_P256, empty)?;
+    // cookbook: write
     let template = ecc_signing(Curve::NIST_P256, Alg::SHA256);
     let with_pin = SensitiveCreate { user_auth: AuthValue::from(b"PIN"), ..empty };
     let (made, _) = create(tpm, srk.object(), Auth::EMPTY, &template, with_pin)?;
@@ -31,10 +32,13 @@ pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
     let mut file = KeyFile::new(Kind::Loadable, parent, &public, &made.private)?;
     file.auth = KeyAuth::Value;
     let pem = file.to_pem()?;
+    // cookbook: end
 
+    // cookbook: load
     let key = KeyFile::from_pem(&pem)?.load(tpm, b"")?;
     let digest = HashAlg::Sha256.digest(&[b"a message"]);
     let sign = Sign::digest(key.object(), (&digest).into());
     tpm.run(&sign, [Auth::password(b"PIN")])?;
+    // cookbook: end
     Ok(tpm.flush_all()?)
 }

@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// The example, over any transport.
 pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
     let (owner, value) = (Provision::Owner, AuthValue::from(b"PIN"));
+    // cookbook: counter
     let attributes = NvAttributes::AUTHREAD | NvAttributes::AUTHWRITE | NvAttributes::NO_DA;
     let mut access = Access::by_password(By::Index, b"PIN");
     let counter = NvPublic {
@@ -28,10 +29,12 @@ pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
     let mut index = Index::define(tpm, owner, Auth::EMPTY, &counter, value)?;
     index.increment(tpm, &mut access)?;
     let first = index.counter(tpm, &mut access)?;
+    // cookbook: end
     index.increment(tpm, &mut access)?;
     let second = index.counter(tpm, &mut access)?;
     index.undefine(tpm, owner, Auth::EMPTY)?;
 
+    // cookbook: once
     let attributes = attributes | NvAttributes::WRITEDEFINE;
     let once = NvPublic { index: Handle(0x0150_0011), attributes, data_size: 5, ..counter };
     let mut index = Index::define(tpm, owner, Auth::EMPTY, &once, value)?;
@@ -39,6 +42,7 @@ pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
     index.lock_writing(tpm, &mut access)?;
     let refused = index.write(tpm, &mut access, b"other").is_err();
     let kept = index.read(tpm, &mut access)?;
+    // cookbook: end
     index.undefine(tpm, owner, Auth::EMPTY)?;
     if second != first + 1 || !refused || kept != b"state" {
         return Err("not as defined".into());

@@ -16,7 +16,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// The example, over any transport.
 pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
     let mut out = std::io::stdout();
-    writeln!(out, "{:?}", tpm.run(&GetRandom { bytes_requested: 16 }, [])?.random_bytes)?;
+    // cookbook: random
+    let random = tpm.run(&GetRandom { bytes_requested: 16 }, [])?.random_bytes;
+    // cookbook: end
+    writeln!(out, "{random:?}")?;
+    // cookbook: properties
     for found in capability::properties(tpm)? {
         writeln!(out, "{:?} = {:#010x}", found.property, found.value)?;
     }
@@ -26,5 +30,6 @@ pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
     for kind in [HandleKind::NV_INDEX, HandleKind::PERSISTENT, HandleKind::TRANSIENT] {
         writeln!(out, "{kind:?}: {:?}", capability::handles(tpm, kind)?)?;
     }
+    // cookbook: end
     Ok(())
 }

@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let (address, nonce): (Tcti, _) = (address.parse()?, octets(nonce)?);
     let mut tpm = Tpm::new(address.open()?);
+    // cookbook: quote
     let (key, _) = object::create_primary(
         &mut tpm,
         Hierarchy::Endorsement,
@@ -33,6 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let signer = Signer { key: key.object(), auth: Auth::EMPTY };
     let pcrs = PcrBits::of(&PCRS).ok_or("there are no such PCRs")?;
     let quote = attest::quote(&mut tpm, signer, &nonce, &[pcrs.bank(Alg::SHA256)])?;
+    // cookbook: end
     let directory = Path::new(directory);
     fs::create_dir_all(directory)?;
     fs::write(directory.join("public"), key.public_area())?;

@@ -24,6 +24,7 @@ pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
     let (owner, empty) = (Hierarchy::Owner, SensitiveCreate::EMPTY);
     let sha256 = HashScheme { hash: Alg::SHA256 };
 
+    // cookbook: pss
     let template = rsa_signing(2048, AsymScheme::Rsapss(sha256));
     let (key, _) = create_primary(tpm, owner, Auth::EMPTY, &template, empty)?;
     let digest = HashAlg::Sha256.digest(&[b"a message"]);
@@ -32,8 +33,10 @@ pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
     let signature = answer.signature.to_vec()?;
     let signature = Signature::from_bytes(&signature)?;
     tpm.run(&VerifySignature { key_handle: key.object(), digest, signature }, [])?;
+    // cookbook: end
     tpm.flush(key.handle())?;
 
+    // cookbook: oaep
     let template = rsa_decryption(2048, AsymScheme::Oaep(sha256));
     let (key, _) = create_primary(tpm, owner, Auth::EMPTY, &template, empty)?;
     let encrypt = RsaEncrypt {
@@ -44,6 +47,7 @@ pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
     };
     let cipher_text = tpm.run(&encrypt, [])?.out_data.octets().to_vec();
     let decrypt = RsaDecrypt::of(key.object(), PublicKeyRsa::new(&cipher_text)?);
+    // cookbook: end
     if tpm.run(&decrypt, [Auth::EMPTY])?.message.octets() != b"a secret" {
         return Err("another message".into());
     }

@@ -52,12 +52,14 @@ impl Responder for Holder {
         self.branch
     }
 
+    // cookbook: signed
     fn sign(&mut self, request: &SignedRequest<'_>) -> Result<Consent<'_>, Fault> {
         let nonce = request.nonce_tpm.octets();
         let digest = signed_authorization(HashAlg::Sha256, nonce, 0, b"", b"");
         let (cp_hash_a, signature) = (Digest::EMPTY, Self::sign(self, &digest)?);
         Ok(Consent::Signature { is_for_this_session: true, expiration: 0, cp_hash_a, signature })
     }
+    // cookbook: end
 
     fn approve<T: Transport>(
         &mut self,
@@ -91,6 +93,7 @@ pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
     let selected = PcrBits::of(&[7]).ok_or("a PCR")?;
     let pcrs = [selected.bank(Alg::SHA256)];
     let now = pcr::digest(tpm, HashAlg::Sha256, &pcrs)?;
+    // cookbook: or
     let by_pin = [Step::Pcr { pcrs: List::new(&pcrs), digest: (&now).into() }, Step::AuthValue];
     let policy_ref = Nonce::EMPTY;
     let by_signature = [Step::Signed { key: signer.object(), policy_ref }];
@@ -111,5 +114,6 @@ pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
             return Err("other data".into());
         }
     }
+    // cookbook: end
     Ok(tpm.flush_all()?)
 }

@@ -21,23 +21,29 @@ pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
     let (owner, empty) = (Hierarchy::Owner, SensitiveCreate::EMPTY);
     let (srk, _) = create_primary(tpm, owner, Auth::EMPTY, &SRK_P256, empty)?;
     // Salted to a key of the TPM: nobody else can answer, or read the random bytes on the bus.
+    // cookbook: salted
     let salt = srk.salt_key()?;
     let mut salted = tpm.start_salted_session(SessionType::HMAC, &salt, Encryption::On)?;
     let random = GetRandom { bytes_requested: 32 };
     tpm.secured(&mut salted).run(&random, [])?;
     tpm.end(salted)?;
+    // cookbook: end
 
     // Bound to the owner hierarchy, encrypting with XOR.
+    // cookbook: bound
     let plan = NewSession::hmac(HashAlg::Sha256).bound(owner, b"").encrypting(Cipher::Xor);
     tpm.with_session(&plan, |tpm, session| {
         tpm.run_with(&random, [], [session.ride().audited(Audit::Never)]).map(drop)
     })?;
+    // cookbook: end
 
+    // cookbook: audit
     let plan = NewSession::hmac(HashAlg::Sha256);
     let digest = tpm.with_session(&plan, |tpm, session| {
         tpm.run_with(&ReadClock {}, [], [session.ride().audited(Audit::Extend)])?;
         Ok::<_, tpm2::Error>(session.audit_digest())
     })?;
+    // cookbook: end
     digest.ok_or("not audited")?;
     Ok(tpm.flush_all()?)
 }

@@ -21,16 +21,20 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// The example, over any transport.
 pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
     let (empty, curve) = (SensitiveCreate::EMPTY, Curve::NIST_P256);
+    // cookbook: sign
     let (srk, _) = create_primary(tpm, Hierarchy::Owner, Auth::EMPTY, &SRK_P256, empty)?;
     let template = ecc_signing(curve, Alg::SHA256);
     let (wrapped, _) = create(tpm, srk.object(), Auth::EMPTY, &template, empty)?;
     let key = load(tpm, srk.object(), Auth::EMPTY, &wrapped)?;
     let digest = HashAlg::Sha256.digest(&[b"a message"]);
     let answer = tpm.run(&Sign::digest(key.object(), (&digest).into()), [Auth::EMPTY])?;
+    // cookbook: end
+    // cookbook: verify
     let types::Signature::Ecdsa(made) = answer.signature else { return Err("no ECDSA".into()) };
     let signature = Signature::from_slice(made.to_fixed(curve).ok_or("too long")?.octets())?;
     let Id::Ecc(public) = key.public()?.id else { return Err("no ECC key".into()) };
     let sec1 = public.to_sec1().ok_or("too long")?;
     VerifyingKey::from_sec1_bytes(sec1.octets())?.verify_prehash(digest.octets(), &signature)?;
+    // cookbook: end
     Ok(tpm.flush_all()?)
 }

@@ -36,6 +36,7 @@ fn verdict() -> Result<(), Box<dyn Error>> {
     let (public, attest) = (read("public")?, read("attest")?);
     let (signature, log) = (read("signature")?, read("log")?);
 
+    // cookbook: boot
     let endorsement = Hierarchy::Endorsement.name().ok_or("a hierarchy has a Name")?;
     let key = AttestationKey::appraise(&public)?.under(&endorsement)?;
     let log = EventLog::parse(&log)?;
@@ -43,6 +44,7 @@ fn verdict() -> Result<(), Box<dyn Error>> {
     let evidence = Attestation { attest: &attest, signature: &signature };
     let quote = key.quote(evidence, &octets(nonce)?, &claimed)?;
     let measured = log.measured(&quote.pcrs, BANK)?;
+    // cookbook: end
 
     let mut out = io::stdout().lock();
     for (pcr, value) in quote.pcrs.values().bank(BANK) {

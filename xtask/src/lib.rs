@@ -6,6 +6,7 @@ pub mod api;
 pub mod attributes;
 pub mod bench;
 pub mod check;
+pub mod cookbook;
 pub mod demo;
 pub mod deny;
 pub mod elf;

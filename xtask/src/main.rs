@@ -7,7 +7,9 @@ use clap::{Parser, Subcommand};
 use xtask::demo::{self, Afterwards};
 use xtask::page::{self, Table};
 use xtask::setup::{self, Action, Purpose};
-use xtask::{bench, check, deny, figures, floors, fuzz, musl, release, soak, test, vm, workspace};
+use xtask::{
+    bench, check, cookbook, deny, figures, floors, fuzz, musl, release, soak, test, vm, workspace,
+};
 
 /// The workspace's own tools.
 #[derive(Parser)]
@@ -80,6 +82,8 @@ enum Verb {
     Release,
     /// Write docs/configuration.md from the programs' configuration keys and options
     Config,
+    /// Copy the code of the examples into docs/cookbook.md
+    Cookbook,
     /// Install the programs that test and demo run, from the distribution's packages
     Setup {
         /// Only print what is missing and what would be run
@@ -131,6 +135,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Walk => vm::walk::run(),
         Verb::Release => release::run(),
         Verb::Config => page::write_configuration(),
+        Verb::Cookbook => cookbook::write(),
         Verb::Setup { dry_run } => {
             setup::run(Purpose::Test, if dry_run { Action::Tell } else { Action::Install })
         }

@@ -1,0 +1,116 @@
+//! `cargo xtask cookbook`: the code of docs/cookbook.md, which is copied from examples that are compiled and run.
+//!
+//! A line `<!-- example: PATH#REGION -->` of the page is followed by a block of code and a line `<!-- end -->`. A region of a
+//! file begins with the comment `cookbook: REGION` and ends with `cookbook: end`; without `#REGION` it is the whole file.
+
+use std::fs;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::workspace;
+
+const PAGE: &str = "docs/cookbook.md";
+const BEGIN: &str = "<!-- example: ";
+const END: &str = "<!-- end -->";
+const REGION: &str = "// cookbook: ";
+
+/// Writes the code into the page.
+///
+/// # Errors
+/// A file or a region is missing.
+pub fn write() -> Result<()> {
+    let path = workspace().join(PAGE);
+    fs::write(&path, filled(&read(PAGE)?, read)?).context(PAGE)
+}
+
+/// Compares the code in the page with the examples.
+///
+/// # Errors
+/// They differ.
+pub fn check() -> Result<()> {
+    let page = read(PAGE)?;
+    ensure!(filled(&page, read)? == page, "{PAGE} is stale; `cargo xtask cookbook` writes it");
+    Ok(())
+}
+
+fn read(path: &str) -> Result<String> {
+    fs::read_to_string(workspace().join(path)).with_context(|| format!("reading {path}"))
+}
+
+/// The page with each block of code as its example has it now.
+fn filled(page: &str, read: impl Fn(&str) -> Result<String>) -> Result<String> {
+    let (mut filled, mut lines) = (String::new(), page.lines());
+    while let Some(line) = lines.next() {
+        filled += line;
+        filled.push('\n');
+        let Some(example) = line.strip_prefix(BEGIN) else { continue };
+        let example = example.strip_suffix(" -->").with_context(|| format!("{line:?}"))?;
+        let (path, name) = match example.split_once('#') {
+            Some((path, name)) => (path, Some(name)),
+            None => (example, None),
+        };
+        let text = read(path)?;
+        let code = match name {
+            Some(name) => region(&text, name).with_context(|| example.to_owned())?,
+            None => text,
+        };
+        let language = if path.ends_with(".rs") { "rust" } else { "text" };
+        filled += &format!("```{language}\n{}\n```\n{END}\n", code.trim_end());
+        ensure!(lines.any(|line| line == END), "the code of {example} has no {END:?}");
+    }
+    Ok(filled)
+}
+
+/// The lines of a region, as far to the left as they go, without the comments that mark other regions.
+fn region(text: &str, name: &str) -> Result<String> {
+    let mut lines = text.lines();
+    let begins = |line: &str| line.trim_start().strip_prefix(REGION) == Some(name);
+    let Some(begin) = lines.by_ref().find(|line| begins(line)) else {
+        bail!("no comment begins the region");
+    };
+    let indent = begin.len().saturating_sub(begin.trim_start().len());
+    let mut region = String::new();
+    for line in lines {
+        match line.trim_start().strip_prefix(REGION) {
+            Some("end") => return Ok(region),
+            Some(other) => bail!("the region {other} begins in it"),
+            None => region += line.get(indent..).unwrap_or(""),
+        }
+        region.push('\n');
+    }
+    bail!("no comment ends the region")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: &str = "fn a() {\n    // cookbook: one\n    if b {\n\n        c();\n    }\n    // cookbook: end\n}\n";
+
+    fn source(_: &str) -> Result<String> {
+        Ok(SOURCE.to_owned())
+    }
+
+    #[test]
+    fn a_region_replaces_the_old_code_and_nothing_else() {
+        let page = |code: &str| {
+            format!("before\n\n{BEGIN}x.rs#one -->\n```rust\n{code}\n```\n{END}\n\nafter\n")
+        };
+        let new = filled(&page("old"), source).unwrap();
+        assert_eq!(new, page("if b {\n\n    c();\n}"));
+        assert_eq!(filled(&new, source).unwrap(), new);
+    }
+
+    #[test]
+    fn a_missing_region_or_end_is_refused() {
+        assert!(filled(&format!("{BEGIN}x.rs#two -->\n{END}\n"), source).is_err());
+        assert!(filled(&format!("{BEGIN}x.rs#one -->\n"), source).is_err());
+        assert!(region("// cookbook: one\na\n", "one").is_err());
+        assert!(region("// cookbook: one\n// cookbook: two\n", "one").is_err());
+    }
+
+    #[test]
+    fn the_page_is_as_the_examples_are() {
+        check().unwrap();
+    }
+}
