@@ -1,8 +1,6 @@
-//! Objects that are put away and brought back, by us and by tpm2-tools.
+//! Objects that are put away and brought back.
 
-use std::fs;
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use testkit::swtpm::Kind;
 use tests::tpm::{client, hmac_session, sign, start_tcp};
 use tpm2::commands::ContextSave;
@@ -41,23 +39,5 @@ fn an_object_is_put_away_and_brought_back() -> Result<()> {
     writer.write(&answer.context)?;
     let saved = context::Saved::new(writer.into_written().to_vec(), None);
     assert!(context::load(&mut tpm, &saved).is_err(), "a session is no object");
-    drop(tpm);
-
-    // A context that tpm2-tools wrote: the same structure in another order, its body in an envelope of tpm2-tss's.
-    let swtpm = start_tcp(Kind::NoCertificates)?;
-    let directory = tempfile::tempdir()?;
-    let file = directory.path().join("key.ctx").display().to_string();
-    let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|sign|noda";
-    let make = ["-C", "o", "-G", "ecc256:ecdsa-sha256:null", "-a", attributes, "-c", &file];
-    swtpm.tool("tpm2_createprimary", &make)?;
-    swtpm.tool("tpm2_flushcontext", &["-t"])?;
-    let octets = fs::read(&file)?;
-    let length = usize::from(u16::from_be_bytes([octets[30], octets[31]]));
-    let [hierarchy, saved_handle, sequence, blob] =
-        [&octets[8..12], &octets[12..16], &octets[16..24], &octets[30..32 + length]];
-    let saved = context::Saved::new([sequence, saved_handle, hierarchy, blob].concat(), None);
-    let mut tpm = client(&swtpm)?;
-    let key = context::load(&mut tpm, &saved)?;
-    tpm.run(&sign(key, &[1; 32]), [Auth::EMPTY]).context("the key of tpm2-tools signs")?;
     Ok(())
 }

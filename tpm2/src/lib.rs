@@ -9,7 +9,7 @@
 //! * [`session`] protects commands and checks answers; [`Tpm`] runs commands over a [`transport`].
 //! * [`object`], [`pcr`], [`attest`], [`policy`], [`seal`], [`nv`] and [`context`] are what a TPM is for, in a call each: keys created,
 //!   loaded and imported, PCRs read, quotes, policies, sealed data, NV indices, objects put away. Each command by itself is there too.
-//! * [`key_file`] reads and writes keys as OpenSSL's TPM providers do.
+//! * [`key_file`] reads and writes keys as OpenSSL's TPM providers do, [`tools`] the files of tpm2-tools.
 //! * [`template`] and [`endorsement`] know the keys that the EK credential profile describes.
 //!
 //! A quote, and data that are given back only as long as a PCR holds what it holds now:
@@ -90,6 +90,8 @@ pub mod template;
 #[cfg(test)]
 #[cfg(feature = "std")]
 mod tests;
+#[cfg(feature = "std")]
+pub mod tools;
 #[cfg(feature = "std")]
 pub mod transport;
 pub mod types;

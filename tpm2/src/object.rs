@@ -47,6 +47,11 @@ impl Loaded {
         Ok(Self { handle, name: object_name(public)?, public: public_area })
     }
 
+    /// The same object at another handle.
+    pub(crate) fn at(self, handle: Handle) -> Self {
+        Self { handle, ..self }
+    }
+
     /// The object as an entity.
     #[must_use]
     pub const fn object(&self) -> Object {
@@ -182,7 +187,7 @@ pub fn persist<T: Transport>(
     let command =
         EvictControl { auth: hierarchy, object_handle: object.object(), persistent_handle: handle };
     tpm.run(&command, [auth])?;
-    Ok(Loaded { handle, ..object.clone() })
+    Ok(object.clone().at(handle))
 }
 
 /// Removes a persistent object.

@@ -33,7 +33,7 @@ impl<'a> Reader<'a> {
 
     /// Lets `read` consume all that is left. The value stays where it was made: it is not moved once more.
     #[inline]
-    pub(super) fn last<T>(
+    pub(crate) fn last<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, Malformed>,
     ) -> Result<T, Malformed> {
