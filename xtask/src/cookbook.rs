@@ -1,4 +1,5 @@
-//! `cargo xtask cookbook`: the code of docs/cookbook.md, which is copied from examples that are compiled and run.
+//! `cargo xtask cookbook`: the code of docs/cookbook.md, which is copied from examples that are compiled and run, and the names
+//! in docs/tpm2-glossary.md, which the libraries must have.
 //!
 //! A line `<!-- example: PATH#REGION -->` of the page is followed by a block of code and a line `<!-- end -->`. A region of a
 //! file begins with the comment `cookbook: REGION` and ends with `cookbook: end`; without `#REGION` it is the whole file.
@@ -10,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::workspace;
 
 const PAGE: &str = "docs/cookbook.md";
+const GLOSSARY: &str = "docs/tpm2-glossary.md";
 const BEGIN: &str = "<!-- example: ";
 const END: &str = "<!-- end -->";
 const REGION: &str = "// cookbook: ";
@@ -23,14 +25,62 @@ pub fn write() -> Result<()> {
     fs::write(&path, filled(&read(PAGE)?, read)?).context(PAGE)
 }
 
-/// Compares the code in the page with the examples.
+/// Compares the code in the page with the examples, and the names in the glossary with the public interface.
 ///
 /// # Errors
 /// They differ.
 pub fn check() -> Result<()> {
     let page = read(PAGE)?;
     ensure!(filled(&page, read)? == page, "{PAGE} is stale; `cargo xtask cookbook` writes it");
+    let (tpm2, verifier) = (read("tpm2/api.txt")?, read("verifier/api.txt")?);
+    let unknown = unknown(&read(GLOSSARY)?, &without_generics(&tpm2), &without_generics(&verifier));
+    ensure!(unknown.is_empty(), "{GLOSSARY} has names that no library has: {}", unknown.join(", "));
     Ok(())
+}
+
+/// The paths in the last column of the glossary's tables that no item of the public interface has.
+fn unknown(glossary: &str, tpm2: &str, verifier: &str) -> Vec<String> {
+    let cells = glossary.lines().filter_map(|line| line.strip_suffix(" |")?.rsplit(" | ").next());
+    let code = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let paths = code.filter(|code| code.contains("::"));
+    let is_unknown = |path: &&str| match path.strip_prefix("verifier::") {
+        Some(path) => !has(verifier, path),
+        None => !has(tpm2, path),
+    };
+    paths.filter(is_unknown).map(str::to_owned).collect()
+}
+
+/// Whether an item of the interface has this path.
+fn has(interface: &str, path: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    interface.match_indices(path).any(|(at, _)| {
+        let (before, rest) = interface.split_at(at);
+        let after = rest.strip_prefix(path).unwrap_or(rest);
+        !before.ends_with(|c| is_word(c) || c == ':')
+            && !after.starts_with(is_word)
+            && !after.starts_with("::")
+    })
+}
+
+/// A listing without what is between angle brackets.
+fn without_generics(listing: &str) -> String {
+    let mut depth = 0_usize;
+    let mut previous = ' ';
+    let mut keep = |c: char| {
+        let arrow = c == '>' && previous == '-';
+        previous = c;
+        match c {
+            '\n' => depth = 0,
+            '<' => depth += 1,
+            '>' if !arrow && depth > 0 => {
+                depth -= 1;
+                return false;
+            }
+            _ => {}
+        }
+        depth == 0
+    };
+    listing.chars().filter(|c| keep(*c)).collect()
 }
 
 fn read(path: &str) -> Result<String> {
@@ -107,6 +157,17 @@ mod tests {
         assert!(filled(&format!("{BEGIN}x.rs#one -->\n"), source).is_err());
         assert!(region("// cookbook: one\na\n", "one").is_err());
         assert!(region("// cookbook: one\n// cookbook: two\n", "one").is_err());
+    }
+
+    #[test]
+    fn names_that_no_library_has_are_found() {
+        let interface = without_generics(
+            "pub fn Tpm<T>::run<C: A<N>, const N: usize>(&C) -> Result<B<'_>, E>\npub a::B::c\n",
+        );
+        assert_eq!(interface, "pub fn Tpm::run(&C) -> Result\npub a::B::c\n");
+        let page =
+            "| word | here |\n|---|---|\n| `x::y` | `Tpm::run`, `a::B`, `verifier::a::B::c` |\n";
+        assert_eq!(unknown(page, &interface, &interface), ["a::B"]);
     }
 
     #[test]
