@@ -13,6 +13,7 @@ mod ephemeral;
 mod field_upgrade;
 pub mod frame;
 mod hierarchy;
+mod meaning;
 mod miscellaneous;
 mod nv;
 mod object;
@@ -31,6 +32,7 @@ mod vendor;
 
 use core::fmt;
 
+pub(crate) use self::meaning::meaning;
 pub use self::{
     asymmetric::*, attestation::*, audit::*, capability::*, clock::*, component::*, context::*,
     dictionary::*, duplication::*, ephemeral::*, field_upgrade::*, hierarchy::*, miscellaneous::*,

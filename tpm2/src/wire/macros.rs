@@ -326,15 +326,15 @@ macro_rules! command {
         #[derive(Clone, Copy)]
         pub struct $name $(<$life>)? {
             $(
-                #[doc = concat!("`", stringify!($auth), "`, which must be authorized.")]
+                #[doc = concat!($crate::commands::meaning!($name $auth), " Needs authorization.")]
                 pub $auth: $auth_ty,
             )*
             $(
-                #[doc = concat!("`", stringify!($handle), "`.")]
+                #[doc = $crate::commands::meaning!($name $handle)]
                 pub $handle: $handle_ty,
             )*
             $(
-                #[doc = concat!("`", stringify!($parameter), "`.")]
+                #[doc = $crate::commands::meaning!($name $parameter)]
                 pub $parameter: $ty,
             )*
         }
@@ -439,11 +439,11 @@ macro_rules! command {
         #[derive(Clone, Copy)]
         pub struct $response $(<$response_life>)? {
             $(
-                #[doc = concat!("`", stringify!($response_handle), "`.")]
+                #[doc = $crate::commands::meaning!($response $response_handle)]
                 pub $response_handle: $response_handle_ty,
             )?
             $(
-                #[doc = concat!("`", stringify!($result), "`.")]
+                #[doc = $crate::commands::meaning!($response $result)]
                 pub $result: $result_ty,
             )*
         }
