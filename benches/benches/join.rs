@@ -330,6 +330,8 @@ fn recorded(seed: &str) -> Vec<u8> {
 struct Canned(Vec<u8>);
 
 impl Transport for Canned {
+    type Error = io::Error;
+
     fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
         const START_AUTH_SESSION: [u8; 4] = [0, 0, 0x01, 0x76];
         const HMAC: u8 = 0;

@@ -35,7 +35,7 @@ use tpm2::crypto::{HashAlg, make_credential, object_name};
 use tpm2::endorsement::{self, EkKind};
 use tpm2::session::Auth;
 use tpm2::template::policy;
-use tpm2::transport::{Exchange, Record, Recording, Retry, Tcti, Transport};
+use tpm2::transport::{AnyTransport, Exchange, Record, Recording, Tcti};
 use tpm2::types::{
     AsymScheme, Capability, Data, Digest, Entity, Hierarchy, Nonce, NvIndex, Object, PcrSelection,
     Public, SensitiveCreate, SessionType, Startup, Ticket,
@@ -78,7 +78,7 @@ struct Bench {
     _swtpm: testkit::swtpm::Swtpm,
 }
 
-type Way = Retry<Box<dyn Transport + Send>>;
+type Way = AnyTransport;
 
 impl Bench {
     fn new(made: &Manufactured) -> Result<Self> {

@@ -74,6 +74,8 @@ struct Bus {
 }
 
 impl Transport for Bus {
+    type Error = io::Error;
+
     fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
         const FLUSHED: [u8; 10] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0, 0];
         const FAILURE: [u8; 10] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x01];

@@ -271,6 +271,8 @@ struct Bus {
 }
 
 impl Transport for Bus {
+    type Error = io::Error;
+
     fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
         const DONE: [u8; 10] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0, 0];
         self.sent.borrow_mut().push(command.to_vec());

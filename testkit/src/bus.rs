@@ -17,8 +17,8 @@ pub struct Interposer<T, F> {
 
 impl<T, F> Interposer<T, F>
 where
-    T: Transport,
-    F: FnMut(&[u8], &mut dyn Transport) -> io::Result<Vec<u8>>,
+    T: Transport<Error = io::Error>,
+    F: FnMut(&[u8], &mut dyn Transport<Error = io::Error>) -> io::Result<Vec<u8>>,
 {
     /// Puts `between` before `inner`. It can [`forward`] a command.
     pub fn new(inner: T, between: F) -> Self {
@@ -28,9 +28,11 @@ where
 
 impl<T, F> Transport for Interposer<T, F>
 where
-    T: Transport,
-    F: FnMut(&[u8], &mut dyn Transport) -> io::Result<Vec<u8>>,
+    T: Transport<Error = io::Error>,
+    F: FnMut(&[u8], &mut dyn Transport<Error = io::Error>) -> io::Result<Vec<u8>>,
 {
+    type Error = io::Error;
+
     fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
         let answer = (self.between)(command, &mut self.inner)?;
         put(&answer, response)
@@ -38,7 +40,7 @@ where
 }
 
 /// What the TPM itself says.
-pub fn forward(tpm: &mut dyn Transport, command: &[u8]) -> io::Result<Vec<u8>> {
+pub fn forward(tpm: &mut dyn Transport<Error = io::Error>, command: &[u8]) -> io::Result<Vec<u8>> {
     let mut answer = vec![0; MAX_MESSAGE];
     let len = tpm.exchange(command, &mut answer)?;
     answer.truncate(len);
@@ -56,6 +58,8 @@ impl Scripted {
 }
 
 impl Transport for Scripted {
+    type Error = io::Error;
+
     fn exchange(&mut self, _: &[u8], response: &mut [u8]) -> io::Result<usize> {
         put(&self.0.pop_front().ok_or(io::ErrorKind::BrokenPipe)?, response)
     }

@@ -202,6 +202,8 @@ struct Keys {
 }
 
 impl Transport for Double<'_> {
+    type Error = io::Error;
+
     fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
         let answer = match command_code(command) {
             code if self.session.is_none() && code == StartAuthSession::INFO.code => {

@@ -16,7 +16,8 @@ use crate::bus::forward;
 /// No command is larger.
 const MAX_MESSAGE: usize = 4096;
 
-type Between = dyn FnMut(&[u8], &mut dyn Transport) -> io::Result<Vec<u8>> + Send;
+type Between =
+    dyn FnMut(&[u8], &mut dyn Transport<Error = io::Error>) -> io::Result<Vec<u8>> + Send;
 
 /// The tap. It works until the process ends.
 #[derive(Debug)]
@@ -36,7 +37,9 @@ impl Tap {
     /// Asks `between` what to answer; an error of it hangs up.
     pub fn with(
         swtpm: &Swtpm,
-        between: impl FnMut(&[u8], &mut dyn Transport) -> io::Result<Vec<u8>> + Send + 'static,
+        between: impl FnMut(&[u8], &mut dyn Transport<Error = io::Error>) -> io::Result<Vec<u8>>
+        + Send
+        + 'static,
     ) -> Result<Self> {
         let home = Scratch::new("endorse-tap")?;
         let listener = UnixListener::bind(home.path().join("tpm.sock"))?;
@@ -93,7 +96,7 @@ impl Tap {
     }
 }
 
-fn forward_all(command: &[u8], tpm: &mut dyn Transport) -> io::Result<Vec<u8>> {
+fn forward_all(command: &[u8], tpm: &mut dyn Transport<Error = io::Error>) -> io::Result<Vec<u8>> {
     forward(tpm, command)
 }
 
@@ -125,7 +128,7 @@ fn pass_on(client: TcpStream, port: u16) -> io::Result<()> {
 
 fn serve(
     mut client: impl Read + Write,
-    tpm: &mut dyn Transport,
+    tpm: &mut dyn Transport<Error = io::Error>,
     between: &mut Between,
 ) -> io::Result<()> {
     loop {

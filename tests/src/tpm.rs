@@ -14,7 +14,7 @@ use tpm2::endorsement::{self, EkKind, Passwords};
 use tpm2::object::Loaded;
 use tpm2::session::{Auth, Salted, Session};
 use tpm2::template::policy;
-use tpm2::transport::{Retry, Tcti, Transport};
+use tpm2::transport::{AnyTransport, Tcti, Transport};
 use tpm2::types::{
     AuthValue, Digest, Handle, Hierarchy, NameBuf, Object, ObjectAttributes, Public, ResponseCode,
     SensitiveCreate, SensitiveData, SessionHandle, SessionType,
@@ -57,7 +57,7 @@ pub fn sequence(len: usize) -> Vec<u8> {
 }
 
 /// The way to a software TPM, as the agent goes it.
-pub type Way = Retry<Box<dyn Transport + Send>>;
+pub type Way = AnyTransport;
 
 /// Switches on a TPM of the manufacturer whose CA tests trust.
 pub fn start(kind: Kind) -> Result<Swtpm> {
@@ -124,7 +124,7 @@ pub fn satisfy<T: Transport>(
     tpm: &mut Tpm<T>,
     kind: &EkKind,
     session: SessionHandle,
-) -> Result<(), tpm2::Error> {
+) -> Result<(), tpm2::Error<T::Error>> {
     tpm.run(&policy_secret(session), [Auth::EMPTY])?;
     if kind.name == "p384" {
         let branches = high_branches();
@@ -197,7 +197,7 @@ fn open<T: Transport>(
 }
 
 /// An HMAC session that proves authorization values and nothing else.
-pub fn hmac_session<T: Transport>(tpm: &mut Tpm<T>) -> Result<Session, tpm2::Error> {
+pub fn hmac_session<T: Transport>(tpm: &mut Tpm<T>) -> Result<Session, tpm2::Error<T::Error>> {
     tpm.start_session(SessionType::HMAC, tpm2::crypto::HashAlg::Sha256)
 }
 

@@ -113,6 +113,8 @@ fn no_changed_message_needs_memory_to_be_refused() -> Result<()> {
 struct OptedOut(Way);
 
 impl Transport for OptedOut {
+    type Error = io::Error;
+
     fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
         let mut result = Ok(0);
         opt_out(|| result = self.0.exchange(command, response));

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::io;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
@@ -86,7 +87,11 @@ struct ForgerState {
 }
 
 impl Forger {
-    fn at<T: Transport>(&self, code: CommandCode, way: T) -> impl Transport + use<T> {
+    fn at<T: Transport<Error = io::Error>>(
+        &self,
+        code: CommandCode,
+        way: T,
+    ) -> impl Transport<Error = io::Error> + use<T> {
         self.0.code.set(code.0);
         let forger = self.clone();
         Interposer::new(way, move |command, tpm| {
@@ -160,7 +165,10 @@ fn any_changed_octet_of_the_answer_to_a_protected_creation_is_noticed() -> Resul
 }
 
 /// A fresh session each time, since both sides' nonces part when an answer is forged.
-fn create_protected<T: Transport>(tpm: &mut Tpm<T>, ek: &Loaded) -> Result<Result<Object, Error>> {
+fn create_protected<T: Transport>(
+    tpm: &mut Tpm<T>,
+    ek: &Loaded,
+) -> Result<Result<Object, Error<T::Error>>> {
     let salt = ek.salt_key()?;
     let mut session = tpm.start_salted_session(SessionType::HMAC, &salt, Encryption::On)?;
     let created = match tpm.secured(&mut session).run(&create_join_key(&[1; 32]), [Auth::EMPTY]) {
@@ -177,7 +185,7 @@ fn flush_handle_in<T: Transport>(tpm: &mut Tpm<T>, answer: &[u8]) -> Result<()> 
     Ok(tpm.flush(handle)?)
 }
 
-fn verdict(error: &Error) -> &'static str {
+fn verdict<E>(error: &Error<E>) -> &'static str {
     match error.fault() {
         Fault::Forged => "forged",
         Fault::Malformed(_) => "malformed",
@@ -305,7 +313,7 @@ fn activate_protected<T: Transport>(
     ek: &Loaded,
     kind: &str,
     key: Object,
-) -> Result<Result<Vec<u8>, Error>> {
+) -> Result<Result<Vec<u8>, Error<T::Error>>> {
     let salt = ek.salt_key()?;
     let mut session = tpm.start_salted_session(SessionType::POLICY, &salt, Encryption::On)?;
     satisfy(tpm, ek_kind(kind), session.handle())?;

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::io;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
@@ -21,6 +22,9 @@ use verifier::JoinKey;
 
 const VALUE: &[u8] = b"an authorization value";
 const SEALED: &[u8] = b"a secret that was sealed in the TPM";
+
+/// The parameters of an answer, or why there is none.
+type Answered<T> = Result<Vec<u8>, Error<<T as Transport>::Error>>;
 
 /// How a session takes part. It is bound to the storage key, of whose value the bus knows nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,7 +78,10 @@ struct BusState {
 }
 
 impl Bus {
-    fn at<T: Transport>(&self, way: T) -> impl Transport + use<T> {
+    fn at<T: Transport<Error = io::Error>>(
+        &self,
+        way: T,
+    ) -> impl Transport<Error = io::Error> + use<T> {
         let bus = self.clone();
         Interposer::new(way, move |command, tpm| {
             let mut answer = forward(tpm, command)?;
@@ -181,7 +188,7 @@ impl<T: Transport> Bench<T> {
         how: How,
         command: &C,
         values: [&[u8]; N],
-    ) -> Result<Option<Result<Vec<u8>, Error>>> {
+    ) -> Result<Option<Answered<T>>> {
         if how.authorizes() && N == 0 {
             return Ok(None);
         }
@@ -316,7 +323,7 @@ impl<T: Transport> Attack<T> for Forger {
     }
 }
 
-fn verdict(error: &Error) -> &'static str {
+fn verdict<E>(error: &Error<E>) -> &'static str {
     match error.fault() {
         Fault::Forged => "forged",
         Fault::Malformed(_) => "malformed",

@@ -15,6 +15,8 @@ use tpm2::{Tpm, capability};
 struct Pieces(Way);
 
 impl Transport for Pieces {
+    type Error = io::Error;
+
     fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
         let mut command = command.to_vec();
         let code = frame::Question::split(&command).ok().map(|question| question.code);

@@ -52,10 +52,10 @@ fn all_pcrs_of_all_banks_are_what_tpm2_tools_read() -> Result<()> {
 
 /// Extends PCR 0 behind our back before the answers that `changes` asks for, counted from one.
 fn disturbed(
-    way: impl Transport,
+    way: impl Transport<Error = std::io::Error>,
     changes: impl Fn(usize) -> bool,
     asked: &Cell<usize>,
-) -> impl Transport {
+) -> impl Transport<Error = std::io::Error> {
     Interposer::new(way, move |command, tpm| {
         if command_code(command) == PcrRead::INFO.code {
             asked.set(asked.get() + 1);

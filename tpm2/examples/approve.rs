@@ -37,7 +37,7 @@ impl Responder for Approval {
         approved: &DigestBuf,
         _: Name<'_>,
         policy_ref: Nonce<'_>,
-    ) -> Result<VerifiedTicketBuf, tpm2::Error> {
+    ) -> Result<VerifiedTicketBuf, tpm2::Error<T::Error>> {
         let malformed = |why: Malformed| tpm2::Error::new(VerifySignature::INFO.code, why.into());
         let digest = policy_approval(HashAlg::Sha256, approved.into(), policy_ref.octets());
         let signature = Signature::from_bytes(&self.signature).map_err(malformed)?;

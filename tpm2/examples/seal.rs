@@ -67,7 +67,7 @@ impl Responder for Holder {
         approved: &DigestBuf,
         _: Name<'_>,
         policy_ref: Nonce<'_>,
-    ) -> Result<VerifiedTicketBuf, tpm2::Error> {
+    ) -> Result<VerifiedTicketBuf, tpm2::Error<T::Error>> {
         let key = load_external(tpm, &self.public(), None, Hierarchy::Owner)?.object();
         let digest = policy_approval(HashAlg::Sha256, approved.into(), policy_ref.octets());
         let fail = |fault| tpm2::Error::new(CommandCode(0x177), fault);

@@ -41,7 +41,7 @@ pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
     let plan = NewSession::hmac(HashAlg::Sha256);
     let digest = tpm.with_session(&plan, |tpm, session| {
         tpm.run_with(&ReadClock {}, [], [session.ride().audited(Audit::Extend)])?;
-        Ok::<_, tpm2::Error>(session.audit_digest())
+        Ok::<_, tpm2::Error<T::Error>>(session.audit_digest())
     })?;
     // cookbook: end
     digest.ok_or("not audited")?;

@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Makes a key that stays loaded.
-fn create(tpm: &mut Tpm<impl Transport>) -> Result<(), tpm2::Error> {
+fn create(tpm: &mut Tpm<impl Transport<Error = io::Error>>) -> Result<(), tpm2::Error> {
     let command = CreatePrimary::of(Hierarchy::Endorsement, template::AK_P256);
     tpm.run(&command, [Auth::EMPTY]).map(drop)
 }

@@ -18,7 +18,7 @@ const THREADS: usize = 4;
 /// The example, over any transport.
 pub fn example<T: Transport + Send>(transport: T) -> Result<(), Box<dyn Error>> {
     let mut sent = Vec::new();
-    let log = |command: &[u8], _: Result<&[u8], &std::io::Error>| sent.push(frame::code(command));
+    let log = |command: &[u8], _: Result<&[u8], &T::Error>| sent.push(frame::code(command));
     let tpm = Mutex::new(Tpm::new(Log::new(transport, log)));
     let random = || {
         let mut tpm = tpm.lock().unwrap_or_else(PoisonError::into_inner);

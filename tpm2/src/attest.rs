@@ -58,7 +58,7 @@ pub fn quote<T: Transport>(
     signer: Signer<'_>,
     nonce: &[u8],
     pcrs: &[PcrSelection<'_>],
-) -> Result<Attestation, Error> {
+) -> Result<Attestation, Error<T::Error>> {
     let command = Quote {
         sign_handle: Some(signer.key),
         qualifying_data: Data::new(nonce).map_err(Error::of::<Quote<'_>>)?,
@@ -79,7 +79,7 @@ pub fn certify<T: Transport>(
     nonce: &[u8],
     object: Object,
     auth: Auth<'_>,
-) -> Result<Attestation, Error> {
+) -> Result<Attestation, Error<T::Error>> {
     let command = Certify {
         object_handle: object,
         sign_handle: Some(signer.key),
@@ -100,7 +100,7 @@ pub fn certify_creation<T: Transport>(
     nonce: &[u8],
     object: Object,
     creation: &Creation,
-) -> Result<Attestation, Error> {
+) -> Result<Attestation, Error<T::Error>> {
     let command = CertifyCreation {
         sign_handle: Some(signer.key),
         object_handle: object,

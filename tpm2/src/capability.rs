@@ -35,7 +35,7 @@ const MAX_VALUES: usize = 4096;
 ///
 /// # Errors
 /// As [`Tpm::run`]; [`Fault::Malformed`] if the TPM answers with another list, or without end.
-pub fn properties<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<TaggedProperty>, Error> {
+pub fn properties<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<TaggedProperty>, Error<T::Error>> {
     const GROUP: u32 = 0x100;
     let mut all = Vec::new();
     for Property(first) in [Property::FAMILY_INDICATOR, Property::PERMANENT] {
@@ -48,7 +48,10 @@ pub fn properties<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<TaggedProperty>,
 ///
 /// # Errors
 /// As [`properties`].
-pub fn property<T: Transport>(tpm: &mut Tpm<T>, property: Property) -> Result<Option<u32>, Error> {
+pub fn property<T: Transport>(
+    tpm: &mut Tpm<T>,
+    property: Property,
+) -> Result<Option<u32>, Error<T::Error>> {
     let found = tagged(tpm, property.0, property.0)?;
     Ok(found.first().map(|found| found.value))
 }
@@ -57,7 +60,7 @@ fn tagged<T: Transport>(
     tpm: &mut Tpm<T>,
     first: u32,
     last: u32,
-) -> Result<Vec<TaggedProperty>, Error> {
+) -> Result<Vec<TaggedProperty>, Error<T::Error>> {
     list(tpm, first, last, |tagged: &TaggedProperty| tagged.property.0)
 }
 
@@ -65,7 +68,7 @@ fn tagged<T: Transport>(
 ///
 /// # Errors
 /// As [`properties`].
-pub fn algorithms<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<AlgProperty>, Error> {
+pub fn algorithms<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<AlgProperty>, Error<T::Error>> {
     list(tpm, 0, u16::MAX.into(), |property: &AlgProperty| property.alg.0.into())
 }
 
@@ -73,7 +76,7 @@ pub fn algorithms<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<AlgProperty>, Er
 ///
 /// # Errors
 /// As [`properties`].
-pub fn curves<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<Curve>, Error> {
+pub fn curves<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<Curve>, Error<T::Error>> {
     list(tpm, 0, u16::MAX.into(), |curve: &Curve| curve.0.into())
 }
 
@@ -81,7 +84,7 @@ pub fn curves<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<Curve>, Error> {
 ///
 /// # Errors
 /// As [`properties`].
-pub fn commands<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<CommandAttributes>, Error> {
+pub fn commands<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<CommandAttributes>, Error<T::Error>> {
     list(tpm, 0, u32::MAX, |attributes: &CommandAttributes| attributes.code().0)
 }
 
@@ -90,7 +93,10 @@ pub fn commands<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<CommandAttributes>
 ///
 /// # Errors
 /// As [`properties`].
-pub fn handles<T: Transport>(tpm: &mut Tpm<T>, kind: HandleKind) -> Result<Vec<Handle>, Error> {
+pub fn handles<T: Transport>(
+    tpm: &mut Tpm<T>,
+    kind: HandleKind,
+) -> Result<Vec<Handle>, Error<T::Error>> {
     const INDEX: u32 = 0x00ff_ffff;
     let of_kind = |index| u32::from_be_bytes([kind.0, 0, 0, 0]) | index;
     // The TPM counts sessions by the index alone.
@@ -133,7 +139,7 @@ fn list<T: Transport, V: Listed>(
     first: u32,
     last: u32,
     number: impl Fn(&V) -> u32,
-) -> Result<Vec<V>, Error> {
+) -> Result<Vec<V>, Error<T::Error>> {
     let unexpected = || {
         let malformed = Malformed::new(Why::Unexpected, 0).named("capability_data");
         Error::of::<GetCapability>(malformed)
@@ -171,6 +177,8 @@ mod tests {
     struct Endless;
 
     impl Transport for Endless {
+        type Error = io::Error;
+
         fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
             let [.., a, b, c, d, _, _, _, _] = *command else { panic!("too short") };
             let handles = [0, 0, 0, 1, 0, 0, 0, 1, a, b, c, d];

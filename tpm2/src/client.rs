@@ -21,7 +21,7 @@ const BUFFER: usize = 4096;
 ///
 /// ```compile_fail,E0499
 /// # use tpm2::{Error, Tpm, commands::GetRandom, transport::Transport};
-/// fn two_answers<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Error> {
+/// fn two_answers<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Error<T::Error>> {
 ///     let first = tpm.run(&GetRandom { bytes_requested: 8 }, [])?;
 ///     let second = tpm.run(&GetRandom { bytes_requested: 8 }, [])?;
 ///     assert_ne!(first.random_bytes, second.random_bytes);
@@ -33,7 +33,7 @@ const BUFFER: usize = 4096;
 ///
 /// ```compile_fail,E0277
 /// # use tpm2::{Error, Tpm, commands::NvRead, types::{Handle, NvAuth, NvIndex}, transport::Transport};
-/// fn without_authorization<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Error> {
+/// fn without_authorization<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Error<T::Error>> {
 ///     let nv_index = NvIndex::unnamed(Handle(0x01c0_0002));
 ///     tpm.run(&NvRead { auth_handle: NvAuth::Owner, nv_index, size: 8, offset: 0 }, [])?;
 ///     Ok(())
@@ -93,7 +93,7 @@ impl<T: Transport> Tpm<T> {
         &mut self,
         command: &C,
         mut auths: [Auth<'_>; N],
-    ) -> Result<C::Response<'_>, Error> {
+    ) -> Result<C::Response<'_>, Error<T::Error>> {
         self.execute(command, &mut auths)
     }
 
@@ -116,7 +116,7 @@ impl<T: Transport> Tpm<T> {
         command: &C,
         auths: [Auth<'_>; N],
         riders: [Auth<'_>; M],
-    ) -> Result<C::Response<'_>, Error> {
+    ) -> Result<C::Response<'_>, Error<T::Error>> {
         const MAX_SESSIONS: usize = 3;
         const { assert!(N + M <= MAX_SESSIONS, "a command has at most three sessions") };
         let mut all = [const { Auth::EMPTY }; MAX_SESSIONS];
@@ -130,7 +130,7 @@ impl<T: Transport> Tpm<T> {
     /// # Errors
     /// As [`Self::run`]; [`Fault::Salt`] if no secret can be shared through the key; [`Fault::Unnamed`] if the entity that
     /// it is bound to has no Name.
-    pub fn start<P: Plan>(&mut self, plan: &P) -> Result<P::Started, Error> {
+    pub fn start<P: Plan>(&mut self, plan: &P) -> Result<P::Started, Error<T::Error>> {
         let fault = |fault| Error::new(StartAuthSession::INFO.code, fault);
         let starting = Starting::new(plan.session()).map_err(fault)?;
         let command = starting.command().map_err(fault)?;
@@ -142,7 +142,11 @@ impl<T: Transport> Tpm<T> {
     ///
     /// # Errors
     /// As [`Self::run`].
-    pub fn start_session(&mut self, kind: SessionType, hash: HashAlg) -> Result<Session, Error> {
+    pub fn start_session(
+        &mut self,
+        kind: SessionType,
+        hash: HashAlg,
+    ) -> Result<Session, Error<T::Error>> {
         self.start(&NewSession::of(kind, hash))
     }
 
@@ -155,7 +159,7 @@ impl<T: Transport> Tpm<T> {
         kind: SessionType,
         key: &SaltKey<'_>,
         encryption: Encryption,
-    ) -> Result<Salted, Error> {
+    ) -> Result<Salted, Error<T::Error>> {
         let plan = key.new_session(kind, encryption);
         self.start(&plan.map_err(|fault| Error::new(StartAuthSession::INFO.code, fault))?)
     }
@@ -164,7 +168,7 @@ impl<T: Transport> Tpm<T> {
     ///
     /// # Errors
     /// As [`Self::start`] and [`Self::end`]; what `work` says.
-    pub fn with_session<P: Plan, R, E: From<Error>>(
+    pub fn with_session<P: Plan, R, E: From<Error<T::Error>>>(
         &mut self,
         plan: &P,
         work: impl FnOnce(&mut Self, &mut P::Started) -> Result<R, E>,
@@ -180,7 +184,7 @@ impl<T: Transport> Tpm<T> {
     ///
     /// # Errors
     /// As [`Self::run`].
-    pub fn end(&mut self, session: impl Into<Session>) -> Result<(), Error> {
+    pub fn end(&mut self, session: impl Into<Session>) -> Result<(), Error<T::Error>> {
         self.flush(session.into().handle().handle())
     }
 
@@ -188,7 +192,7 @@ impl<T: Transport> Tpm<T> {
     ///
     /// # Errors
     /// As [`Self::run`].
-    pub fn flush(&mut self, handle: Handle) -> Result<(), Error> {
+    pub fn flush(&mut self, handle: Handle) -> Result<(), Error<T::Error>> {
         self.loaded.remove(handle);
         self.run(&FlushContext { flush_handle: handle }, []).map(|_| ())
     }
@@ -199,7 +203,7 @@ impl<T: Transport> Tpm<T> {
     ///
     /// # Errors
     /// The first error; all the rest was tried nevertheless.
-    pub fn flush_all(&mut self) -> Result<(), Error> {
+    pub fn flush_all(&mut self) -> Result<(), Error<T::Error>> {
         let mut result = Ok(());
         if self.transport.as_ref().is_none_or(T::is_managed) {
             self.loaded = Loaded::NONE;
@@ -253,17 +257,21 @@ impl<T: Transport> Tpm<T> {
         &mut self,
         command: &C,
         auths: &mut [Auth<'_>],
-    ) -> Result<C::Response<'_>, Error> {
-        let layout = self.send(command, auths).map_err(Error::of::<C>)?;
+    ) -> Result<C::Response<'_>, Error<T::Error>> {
+        let layout = self.send(command, auths)?;
         let parameters = self.response.get(layout.parameters).unwrap_or_default();
         Reader::all(parameters, |reader| C::unmarshal_response(layout.handle, reader))
             .map_err(Error::of::<C>)
     }
 
-    fn send(&mut self, command: &dyn AnyCommand, auths: &mut [Auth<'_>]) -> Result<Layout, Fault> {
-        self.exchange(command, auths).inspect_err(|fault| {
+    fn send(
+        &mut self,
+        command: &dyn AnyCommand,
+        auths: &mut [Auth<'_>],
+    ) -> Result<Layout, Error<T::Error>> {
+        self.exchange(command, auths).inspect_err(|error| {
             // The session was given away and is no longer used.
-            if !matches!(fault, Fault::Transport(_) | Fault::Poisoned) {
+            if !matches!(error.fault(), Fault::Transport | Fault::Poisoned) {
                 for session in auths.iter().filter_map(Auth::ends) {
                     let _ = self.flush(session);
                 }
@@ -275,29 +283,32 @@ impl<T: Transport> Tpm<T> {
         &mut self,
         command: &dyn AnyCommand,
         auths: &mut [Auth<'_>],
-    ) -> Result<Layout, Fault> {
+    ) -> Result<Layout, Error<T::Error>> {
+        let code = command.info().code;
+        let fail = |fault| Error::new(code, fault);
         if self.poisoned {
-            return Err(Fault::Poisoned);
+            return Err(fail(Fault::Poisoned));
         }
         for session in auths.iter_mut().filter_map(Auth::session_mut) {
             session.learn(|session| self.loaded.proof(session));
         }
-        let mut protected = Protected::new(command, auths)?;
+        let mut protected = Protected::new(command, auths).map_err(fail)?;
         self.forget_answer();
         let marshalled = protected.marshal(command, &mut self.command);
-        let len = marshalled.inspect_err(|_| self.command.zeroize())?;
+        let len = marshalled.inspect_err(|_| self.command.zeroize()).map_err(fail)?;
         let sent = self.command.get_mut(..len).unwrap_or_default();
         self.answered = BUFFER;
-        let transport = self.transport.as_mut().ok_or(Fault::Poisoned)?;
+        let transport = self.transport.as_mut().ok_or_else(|| fail(Fault::Poisoned))?;
         let received = transport.exchange(sent, &mut self.response);
         sent.zeroize();
-        let received = received.inspect_err(|_| self.poisoned = true).map_err(Fault::Transport)?;
+        let received = received.inspect_err(|_| self.poisoned = true);
+        let received = received.map_err(|error| Error::on_the_way(code, error))?;
 
         // As much as there is room for, whatever the transport says.
         self.answered = received.min(BUFFER);
         let answer = self.response.get_mut(..received).unwrap_or_default();
         self.loaded.note(command.info(), answer);
-        let layout = protected.unmarshal(answer)?;
+        let layout = protected.unmarshal(answer).map_err(fail)?;
         self.loaded.learn(command);
         for auth in auths.iter() {
             auth.policy().into_iter().for_each(|session| self.loaded.prove(session, Proof::None));
@@ -345,7 +356,7 @@ impl<'t, T: Transport> Secured<'t, T> {
         self,
         command: &C,
         auths: [Auth<'_>; N],
-    ) -> Result<C::Response<'t>, Error> {
+    ) -> Result<C::Response<'t>, Error<T::Error>> {
         // What an authorizing session shares with the TPM may be known to others.
         let auths = auths.map(|auth| auth.encrypting(Direction::Neither));
         self.tpm.run_with(command, auths, [self.session.session().ride()])

@@ -52,7 +52,7 @@ impl Saved {
 ///
 /// # Errors
 /// As [`Tpm::run`].
-pub fn save<T: Transport>(tpm: &mut Tpm<T>, object: Object) -> Result<Saved, Error> {
+pub fn save<T: Transport>(tpm: &mut Tpm<T>, object: Object) -> Result<Saved, Error<T::Error>> {
     let command = ContextSave { save_handle: object.handle() };
     let answer = tpm.run(&command, [])?;
     let context = answer.context.to_vec().map_err(Error::of::<ContextSave>)?;
@@ -63,7 +63,7 @@ pub fn save<T: Transport>(tpm: &mut Tpm<T>, object: Object) -> Result<Saved, Err
 ///
 /// # Errors
 /// As [`Tpm::run`]; [`Fault::Malformed`] if what was saved is no context, or was the context of a session.
-pub fn load<T: Transport>(tpm: &mut Tpm<T>, saved: &Saved) -> Result<Object, Error> {
+pub fn load<T: Transport>(tpm: &mut Tpm<T>, saved: &Saved) -> Result<Object, Error<T::Error>> {
     let context = Context::from_bytes(&saved.context).map_err(Error::of::<ContextLoad<'_>>)?;
     let unexpected = || {
         let malformed = Malformed::new(Why::Unexpected, 0).named("loaded_handle");

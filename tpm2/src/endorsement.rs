@@ -272,7 +272,10 @@ pub const fn persistent_handles(kind: &EkKind) -> &'static [Handle] {
 ///
 /// # Errors
 /// As [`Tpm::run`].
-pub fn find<T: Transport>(tpm: &mut Tpm<T>, kind: &EkKind) -> Result<Option<Loaded>, Error> {
+pub fn find<T: Transport>(
+    tpm: &mut Tpm<T>,
+    kind: &EkKind,
+) -> Result<Option<Loaded>, Error<T::Error>> {
     for &handle in kind.persistent {
         match tpm.run(&ReadPublic { object_handle: Object::unnamed(handle) }, []) {
             Ok(answer) if kind.describes(&answer.out_public.0) => {
@@ -290,7 +293,7 @@ pub fn find<T: Transport>(tpm: &mut Tpm<T>, kind: &EkKind) -> Result<Option<Load
 ///
 /// # Errors
 /// As [`Tpm::run`].
-pub fn is_there<T: Transport>(tpm: &mut Tpm<T>, key: &Loaded) -> Result<bool, Error> {
+pub fn is_there<T: Transport>(tpm: &mut Tpm<T>, key: &Loaded) -> Result<bool, Error<T::Error>> {
     let fail = |fault: Fault| Error::new(ReadPublic::INFO.code, fault);
     let expected = key.public().map_err(|malformed| fail(malformed.into()))?;
     match tpm.run(&ReadPublic { object_handle: Object::unnamed(key.handle()) }, []) {
@@ -312,7 +315,7 @@ pub fn create<T: Transport>(
     kind: &EkKind,
     expected: Option<EkPublicKey<'_>>,
     passwords: Passwords<'_>,
-) -> Result<Option<Loaded>, Error> {
+) -> Result<Option<Loaded>, Error<T::Error>> {
     let fail = |fault: Fault| Error::new(CreatePrimary::INFO.code, fault);
     let own_template = read(tpm, kind.template_index, passwords)?;
     let nonce = match kind.nonce_index {
@@ -343,7 +346,7 @@ fn create_from<T: Transport>(
     tpm: &mut Tpm<T>,
     template: &Public<'_>,
     password: &[u8],
-) -> Result<Loaded, Error> {
+) -> Result<Loaded, Error<T::Error>> {
     let fail = |fault: Fault| Error::new(CreatePrimary::INFO.code, fault);
     let proof = Proof::prepare(tpm, password)?;
     let command = CreatePrimary {
@@ -399,7 +402,7 @@ impl Nonce {
 ///
 /// # Errors
 /// As [`Tpm::run`].
-pub fn certified<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<&'static EkKind>, Error> {
+pub fn certified<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<&'static EkKind>, Error<T::Error>> {
     const MAX_HANDLES: u32 = 128;
     let command = GetCapability {
         capability: Capability::HANDLES,

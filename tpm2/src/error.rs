@@ -1,16 +1,22 @@
-use std::io;
-use std::{error, fmt};
+use core::{error, fmt};
 
 use crate::commands::{Command, by_code};
+use crate::transport::SystemError;
 use crate::types::{CommandCode, Handle, ResponseCode, Subject};
 use crate::wire::{Malformed, TooLarge, TooLong};
 
 mod refusal;
 
-/// A command that failed: which one, and who is at fault.
-pub struct Error {
+/// A command that failed: which one, and who is at fault. `E` is the error of the [`Transport`](crate::transport::Transport):
+/// where it is the operating system's, as for all transports of this crate, `Error` alone is the whole type.
+pub struct Error<E = SystemError> {
     command: CommandCode,
-    fault: Fault,
+    cause: Cause<E>,
+}
+
+enum Cause<E> {
+    Fault(Fault),
+    Transport(E),
 }
 
 /// Who is at fault.
@@ -26,8 +32,8 @@ pub enum Fault {
     /// The answer is not the TPM's: its HMAC is wrong. The bus is tampered with, or the key that the session
     /// is salted to is not in this TPM.
     Forged,
-    /// The way to the TPM failed. It is not known whether the command executed.
-    Transport(io::Error),
+    /// The way to the TPM failed, as [`Error::transport`] says. It is not known whether the command executed.
+    Transport,
     /// An earlier command failed on the way; this client can no longer tell which answer belongs to which command.
     Poisoned,
     /// The command does not fit its buffer; nothing was sent.
@@ -92,16 +98,21 @@ impl fmt::Display for Protection {
     }
 }
 
-impl Error {
+impl<E> Error<E> {
     /// An error of a command.
     #[must_use]
     pub const fn new(command: CommandCode, fault: Fault) -> Self {
-        Self { command, fault }
+        Self { command, cause: Cause::Fault(fault) }
     }
 
     /// An error of the command `C`.
     pub(crate) fn of<C: Command>(fault: impl Into<Fault>) -> Self {
         Self::new(C::INFO.code, fault.into())
+    }
+
+    /// An error on the way of a command to the TPM, or of its answer back.
+    pub(crate) const fn on_the_way(command: CommandCode, error: E) -> Self {
+        Self { command, cause: Cause::Transport(error) }
     }
 
     /// The command.
@@ -113,84 +124,30 @@ impl Error {
     /// Who is at fault.
     #[must_use]
     pub const fn fault(&self) -> &Fault {
-        &self.fault
+        match &self.cause {
+            Cause::Fault(fault) => fault,
+            Cause::Transport(_) => &Fault::Transport,
+        }
+    }
+
+    /// The transport's error, if it is at fault.
+    #[must_use]
+    pub const fn transport(&self) -> Option<&E> {
+        match &self.cause {
+            Cause::Fault(_) => None,
+            Cause::Transport(error) => Some(error),
+        }
     }
 
     /// What the TPM said, if it refused, without the number of handle, parameter or session.
     #[must_use]
     pub const fn refusal(&self) -> Option<ResponseCode> {
-        match self.fault {
+        match self.fault() {
             Fault::Refused(code) => Some(code.base()),
             _ => None,
         }
     }
 
-    /// What a person can do about it, where there is something.
-    #[must_use]
-    pub fn advice(&self) -> Option<&'static str> {
-        match &self.fault {
-            Fault::Refused(code) => refusal::advice(self.command, *code),
-            Fault::Forged => Some(
-                "compare the key in the TPM with the one that the session was salted to; if they \
-                 are the same, the bus is tampered with",
-            ),
-            Fault::Transport(error) => match error.raw_os_error() {
-                Some(ENOMEM) => Some(
-                    "check `dmesg`: a connection to the kernel's resource manager is limited to \
-                     three objects and three sessions",
-                ),
-                Some(ETIME) => Some("power-cycle the machine; the TPM did not respond in time"),
-                _ => None,
-            },
-            Fault::Malformed(_) => Some("the TPM, its firmware or its driver is faulty"),
-            _ => None,
-        }
-    }
-}
-
-const ENOMEM: i32 = 12;
-const ETIME: i32 = 62;
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.command)?;
-        match &self.fault {
-            Fault::Refused(code) => {
-                write!(f, "{code}")?;
-                self.subject(f, code.subject())?;
-                write!(f, ": {}", refusal::meaning(self.command, *code))
-            }
-            Fault::Malformed(malformed) => {
-                write!(f, "the TPM's answer is malformed: {malformed}")
-            }
-            Fault::Unwritten(index) => {
-                write!(f, "NV index {:#010x} is provisioned but was never written", index.0)
-            }
-            Fault::Forged => {
-                f.write_str("the answer's HMAC is wrong: it is not from the TPM that was expected")
-            }
-            Fault::Transport(error) => write!(f, "the TPM cannot be reached: {error}"),
-            Fault::Poisoned => f.write_str("not sent, since an earlier command failed on the way"),
-            Fault::TooLarge => f.write_str("the command does not fit its buffer"),
-            Fault::TooLong(error) => write!(f, "not sent: {error}"),
-            Fault::NotPersistent(handle) => {
-                write!(f, "not sent: {:#010x} is not a persistent handle", handle.0)
-            }
-            Fault::Unnamed => f.write_str("not sent: an entity without a Name under a session"),
-            Fault::Unprotectable(reason) => write!(f, "not sent: {reason}"),
-            Fault::NoPolicy => f.write_str("not sent: a policy without a step protects nothing"),
-            Fault::Policy(error) => write!(f, "not sent: {error}"),
-            Fault::Unanswered(what) => write!(f, "not sent: the policy asks for {what}"),
-            Fault::NoRandomness => f.write_str("the operating system provided no randomness"),
-            Fault::Unsupported(what) => {
-                write!(f, "not sent: the key has no {what}, or one that is not supported")
-            }
-            Fault::Salt(error) => write!(f, "the session cannot be salted: {error}"),
-        }
-    }
-}
-
-impl Error {
     fn subject(&self, f: &mut fmt::Formatter<'_>, subject: Subject) -> fmt::Result {
         let command = by_code(self.command);
         let (word, number, names) = match subject {
@@ -209,8 +166,103 @@ impl Error {
     }
 }
 
+impl<E: error::Error + 'static> Error<E> {
+    /// What a person can do about it, where there is something.
+    #[must_use]
+    pub fn advice(&self) -> Option<&'static str> {
+        match &self.cause {
+            Cause::Fault(Fault::Refused(code)) => refusal::advice(self.command, *code),
+            Cause::Fault(fault) => fault.advice(),
+            Cause::Transport(error) => transport_advice(error),
+        }
+    }
+}
+
+impl Fault {
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Forged => Some(
+                "compare the key in the TPM with the one that the session was salted to; if they \
+                 are the same, the bus is tampered with",
+            ),
+            Self::Malformed(_) => Some("the TPM, its firmware or its driver is faulty"),
+            _ => None,
+        }
+    }
+}
+
+/// What the kernel's driver means by its errors.
+#[cfg(feature = "std")]
+fn transport_advice(error: &(dyn error::Error + 'static)) -> Option<&'static str> {
+    const ENOMEM: i32 = 12;
+    const ETIME: i32 = 62;
+    match error.downcast_ref::<std::io::Error>()?.raw_os_error()? {
+        ENOMEM => Some(
+            "check `dmesg`: a connection to the kernel's resource manager is limited to \
+             three objects and three sessions",
+        ),
+        ETIME => Some("power-cycle the machine; the TPM did not respond in time"),
+        _ => None,
+    }
+}
+
+#[cfg(not(feature = "std"))]
+fn transport_advice(_: &(dyn error::Error + 'static)) -> Option<&'static str> {
+    None
+}
+
+impl<E: fmt::Display> fmt::Display for Error<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.command)?;
+        match &self.cause {
+            Cause::Fault(Fault::Refused(code)) => {
+                write!(f, "{code}")?;
+                self.subject(f, code.subject())?;
+                write!(f, ": {}", refusal::meaning(self.command, *code))
+            }
+            Cause::Fault(fault) => fault.fmt(f),
+            Cause::Transport(error) => write!(f, "{}: {error}", Fault::Transport),
+        }
+    }
+}
+
+/// As in an [`Error`], which can say more of a refusal, since it knows the command.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(code) => write!(f, "{code}: {}", code.meaning()),
+            Self::Malformed(malformed) => {
+                write!(f, "the TPM's answer is malformed: {malformed}")
+            }
+            Self::Unwritten(index) => {
+                write!(f, "NV index {:#010x} is provisioned but was never written", index.0)
+            }
+            Self::Forged => {
+                f.write_str("the answer's HMAC is wrong: it is not from the TPM that was expected")
+            }
+            Self::Transport => f.write_str("the TPM cannot be reached"),
+            Self::Poisoned => f.write_str("not sent, since an earlier command failed on the way"),
+            Self::TooLarge => f.write_str("the command does not fit its buffer"),
+            Self::TooLong(error) => write!(f, "not sent: {error}"),
+            Self::NotPersistent(handle) => {
+                write!(f, "not sent: {:#010x} is not a persistent handle", handle.0)
+            }
+            Self::Unnamed => f.write_str("not sent: an entity without a Name under a session"),
+            Self::Unprotectable(reason) => write!(f, "not sent: {reason}"),
+            Self::NoPolicy => f.write_str("not sent: a policy without a step protects nothing"),
+            Self::Policy(error) => write!(f, "not sent: {error}"),
+            Self::Unanswered(what) => write!(f, "not sent: the policy asks for {what}"),
+            Self::NoRandomness => f.write_str("the operating system provided no randomness"),
+            Self::Unsupported(what) => {
+                write!(f, "not sent: the key has no {what}, or one that is not supported")
+            }
+            Self::Salt(error) => write!(f, "the session cannot be salted: {error}"),
+        }
+    }
+}
+
 /// The message, and the advice if there is some: `main` shows an error this way.
-impl fmt::Debug for Error {
+impl<E: error::Error + 'static> fmt::Debug for Error<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)?;
         self.advice().map_or(Ok(()), |advice| write!(f, " ({advice})"))
@@ -218,14 +270,23 @@ impl fmt::Debug for Error {
 }
 
 /// The message includes that of the source.
-impl error::Error for Error {
+impl<E: error::Error + 'static> error::Error for Error<E> {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match &self.fault {
-            Fault::Transport(error) => Some(error),
-            Fault::Malformed(error) => Some(error),
-            Fault::TooLong(error) => Some(error),
-            Fault::Policy(error) => Some(error),
-            Fault::Salt(error) => Some(error),
+        match &self.cause {
+            Cause::Fault(fault) => fault.source(),
+            Cause::Transport(error) => Some(error),
+        }
+    }
+}
+
+/// The message includes that of the source.
+impl error::Error for Fault {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Malformed(error) => Some(error),
+            Self::TooLong(error) => Some(error),
+            Self::Policy(error) => Some(error),
+            Self::Salt(error) => Some(error),
             _ => None,
         }
     }

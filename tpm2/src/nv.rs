@@ -117,7 +117,7 @@ impl Index {
         auth: Auth<'_>,
         public: &NvPublic<'_>,
         value: AuthValue<'_>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, Error<T::Error>> {
         let command = NvDefineSpace { auth_handle: by, auth: value, public_info: Tpm2b(*public) };
         let index =
             Self::new(public).map_err(|fault| Error::new(NvDefineSpace::INFO.code, fault))?;
@@ -129,7 +129,10 @@ impl Index {
     ///
     /// # Errors
     /// As [`Tpm::run`].
-    pub fn find<T: Transport>(tpm: &mut Tpm<T>, handle: Handle) -> Result<Option<Self>, Error> {
+    pub fn find<T: Transport>(
+        tpm: &mut Tpm<T>,
+        handle: Handle,
+    ) -> Result<Option<Self>, Error<T::Error>> {
         match Self::read_public(tpm, handle) {
             Ok(index) => Ok(Some(index)),
             Err(error) if error.refusal() == Some(ResponseCode::HANDLE) => Ok(None),
@@ -141,7 +144,7 @@ impl Index {
     ///
     /// # Errors
     /// As [`Tpm::run`]; [`Fault::Malformed`] if more than its state is different: then it is another index.
-    pub fn refresh<T: Transport>(&mut self, tpm: &mut Tpm<T>) -> Result<(), Error> {
+    pub fn refresh<T: Transport>(&mut self, tpm: &mut Tpm<T>) -> Result<(), Error<T::Error>> {
         const STATE: NvAttributes =
             NvAttributes::WRITTEN.with(NvAttributes::WRITELOCKED).with(NvAttributes::READLOCKED);
         let now = Self::read_public(tpm, self.handle)?;
@@ -155,7 +158,10 @@ impl Index {
         Ok(())
     }
 
-    fn read_public<T: Transport>(tpm: &mut Tpm<T>, handle: Handle) -> Result<Self, Error> {
+    fn read_public<T: Transport>(
+        tpm: &mut Tpm<T>,
+        handle: Handle,
+    ) -> Result<Self, Error<T::Error>> {
         let fail = |fault: Fault| Error::new(NvReadPublic::INFO.code, fault);
         let answer = tpm.run(&NvReadPublic { nv_index: NvIndex::unnamed(handle) }, [])?;
         if answer.nv_public.0.index != handle {
@@ -210,7 +216,7 @@ impl Index {
         tpm: &mut Tpm<T>,
         by: Provision,
         auth: Auth<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Error<T::Error>> {
         let command = NvUndefineSpace { auth_handle: by, nv_index: self.entity() };
         tpm.run(&command, [auth]).map(drop)
     }
@@ -227,7 +233,7 @@ impl Index {
         tpm: &mut Tpm<T>,
         access: &mut Access<'_>,
         data: &[u8],
-    ) -> Result<(), Error> {
+    ) -> Result<(), Error<T::Error>> {
         let fail = |error: TooLong| Error::new(NvWrite::INFO.code, error.into());
         let (given, limit) = (data.len(), usize::from(self.data_size));
         if given > limit {
@@ -256,7 +262,7 @@ impl Index {
         &self,
         tpm: &mut Tpm<T>,
         access: &mut Access<'_>,
-    ) -> Result<Vec<u8>, Error> {
+    ) -> Result<Vec<u8>, Error<T::Error>> {
         let (nv_index, chunk) = (self.entity(), access.chunk());
         let (given, limit) = (usize::from(self.data_size), MaxNvBuffer::MAX);
         if chunk > CHUNK && given > limit {
@@ -288,7 +294,7 @@ impl Index {
         &mut self,
         tpm: &mut Tpm<T>,
         access: &mut Access<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Error<T::Error>> {
         let (auth_handle, nv_index) = self.handles(access);
         self.change(tpm, access, &NvIncrement { auth_handle, nv_index })
     }
@@ -301,7 +307,7 @@ impl Index {
         &self,
         tpm: &mut Tpm<T>,
         access: &mut Access<'_>,
-    ) -> Result<u64, Error> {
+    ) -> Result<u64, Error<T::Error>> {
         let octets = self.read(tpm, access)?;
         octets.try_into().map(u64::from_be_bytes).map_err(|_| {
             let malformed = Malformed::new(Why::Unexpected, 0).named("NvPublic.data_size");
@@ -318,7 +324,7 @@ impl Index {
         tpm: &mut Tpm<T>,
         access: &mut Access<'_>,
         data: &[u8],
-    ) -> Result<(), Error> {
+    ) -> Result<(), Error<T::Error>> {
         let data = MaxNvBuffer::new(data);
         let data = data.map_err(|error| Error::new(NvExtend::INFO.code, error.into()))?;
         let (auth_handle, nv_index) = self.handles(access);
@@ -334,7 +340,7 @@ impl Index {
         tpm: &mut Tpm<T>,
         access: &mut Access<'_>,
         bits: u64,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Error<T::Error>> {
         let (auth_handle, nv_index) = self.handles(access);
         self.change(tpm, access, &NvSetBits { auth_handle, nv_index, bits })
     }
@@ -347,7 +353,7 @@ impl Index {
         &mut self,
         tpm: &mut Tpm<T>,
         access: &mut Access<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Error<T::Error>> {
         let (auth_handle, nv_index) = self.handles(access);
         tpm.run(&NvWriteLock { auth_handle, nv_index }, [access.auth()])?;
         self.attributes = self.attributes.with(NvAttributes::WRITELOCKED);
@@ -362,7 +368,7 @@ impl Index {
         &mut self,
         tpm: &mut Tpm<T>,
         access: &mut Access<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Error<T::Error>> {
         let (auth_handle, nv_index) = self.handles(access);
         tpm.run(&NvReadLock { auth_handle, nv_index }, [access.auth()])?;
         self.attributes = self.attributes.with(NvAttributes::READLOCKED);
@@ -381,7 +387,7 @@ impl Index {
         tpm: &mut Tpm<T>,
         access: &mut Access<'_>,
         command: &impl Authorized<1>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Error<T::Error>> {
         tpm.run(command, [access.auth()])?;
         self.attributes = self.attributes.with(NvAttributes::WRITTEN);
         Ok(())

@@ -156,7 +156,10 @@ impl Creation {
 ///
 /// # Errors
 /// As [`Tpm::run`]; [`Fault::NotPersistent`], and nothing is sent, if the handle is of another kind.
-pub fn persistent<T: Transport>(tpm: &mut Tpm<T>, handle: Handle) -> Result<Option<Loaded>, Error> {
+pub fn persistent<T: Transport>(
+    tpm: &mut Tpm<T>,
+    handle: Handle,
+) -> Result<Option<Loaded>, Error<T::Error>> {
     if handle.kind() != HandleKind::PERSISTENT {
         return Err(Error::new(ReadPublic::INFO.code, Fault::NotPersistent(handle)));
     }
@@ -180,7 +183,7 @@ pub fn persist<T: Transport>(
     handle: Handle,
     hierarchy: Provision,
     auth: Auth<'_>,
-) -> Result<Loaded, Error> {
+) -> Result<Loaded, Error<T::Error>> {
     if handle.kind() != HandleKind::PERSISTENT {
         return Err(Error::of::<EvictControl>(Fault::NotPersistent(handle)));
     }
@@ -199,7 +202,7 @@ pub fn evict<T: Transport>(
     object: &Loaded,
     hierarchy: Provision,
     auth: Auth<'_>,
-) -> Result<(), Error> {
+) -> Result<(), Error<T::Error>> {
     persist(tpm, object, object.handle, hierarchy, auth).map(drop)
 }
 
@@ -215,7 +218,7 @@ pub fn load_external<T: Transport>(
     public: &Public<'_>,
     sensitive: Option<Sensitive<'_>>,
     hierarchy: Hierarchy,
-) -> Result<Loaded, Error> {
+) -> Result<Loaded, Error<T::Error>> {
     let command =
         LoadExternal { in_private: sensitive.map(Tpm2b), in_public: Tpm2b(*public), hierarchy };
     let handle = tpm.run(&command, [])?.object_handle.handle();
@@ -233,7 +236,7 @@ pub fn create_primary<T: Transport>(
     auth: Auth<'_>,
     template: &Public<'_>,
     sensitive: SensitiveCreate<'_>,
-) -> Result<(Loaded, Creation), Error> {
+) -> Result<(Loaded, Creation), Error<T::Error>> {
     let fail = |fault: Fault| Error::new(CreatePrimary::INFO.code, fault);
     let command = CreatePrimary {
         primary_handle: hierarchy,
@@ -262,7 +265,7 @@ pub fn create<T: Transport>(
     auth: Auth<'_>,
     template: &Public<'_>,
     sensitive: SensitiveCreate<'_>,
-) -> Result<(Wrapped, Creation), Error> {
+) -> Result<(Wrapped, Creation), Error<T::Error>> {
     let fail = |too_large: TooLarge| Error::new(Create::INFO.code, too_large.into());
     let command = Create {
         parent_handle: parent,
@@ -287,7 +290,7 @@ pub fn load<T: Transport>(
     parent: Object,
     auth: Auth<'_>,
     wrapped: &Wrapped,
-) -> Result<Loaded, Error> {
+) -> Result<Loaded, Error<T::Error>> {
     let fail = |fault: Fault| Error::new(Load::INFO.code, fault);
     let public = Public::from_bytes(&wrapped.public).map_err(|malformed| fail(malformed.into()))?;
     let command = load_command(parent, &public, &wrapped.private).map_err(fail)?;
@@ -301,8 +304,8 @@ pub fn load<T: Transport>(
 pub(crate) fn kept<T: Transport, V>(
     tpm: &mut Tpm<T>,
     handle: Handle,
-    made: Result<V, Error>,
-) -> Result<V, Error> {
+    made: Result<V, Error<T::Error>>,
+) -> Result<V, Error<T::Error>> {
     made.inspect_err(|_| {
         // Return the first error.
         let _ = tpm.flush(handle);
@@ -329,7 +332,7 @@ pub fn import<T: Transport>(
     public: &Public<'_>,
     duplicate: Private<'_>,
     seed: EncryptedSecret<'_>,
-) -> Result<Wrapped, Error> {
+) -> Result<Wrapped, Error<T::Error>> {
     let command = Import {
         parent_handle: parent,
         encryption_key: Data::EMPTY,

@@ -34,7 +34,7 @@ pub struct PcrValue {
 pub fn read<T: Transport>(
     tpm: &mut Tpm<T>,
     pcrs: &[PcrSelection<'_>],
-) -> Result<Vec<PcrValue>, Error> {
+) -> Result<Vec<PcrValue>, Error<T::Error>> {
     for _ in 0..ATTEMPTS {
         if let Some(values) = read_once(tpm, pcrs)? {
             return Ok(values);
@@ -52,7 +52,7 @@ pub fn digest<T: Transport>(
     tpm: &mut Tpm<T>,
     hash: HashAlg,
     pcrs: &[PcrSelection<'_>],
-) -> Result<DigestBuf, Error> {
+) -> Result<DigestBuf, Error<T::Error>> {
     let values = read(tpm, pcrs)?;
     let values: Vec<_> = values.iter().map(|pcr| pcr.value.octets()).collect();
     Ok(hash.digest(&values))
@@ -62,7 +62,7 @@ pub fn digest<T: Transport>(
 fn read_once<T: Transport>(
     tpm: &mut Tpm<T>,
     pcrs: &[PcrSelection<'_>],
-) -> Result<Option<Vec<PcrValue>>, Error> {
+) -> Result<Option<Vec<PcrValue>>, Error<T::Error>> {
     let mut wanted: Vec<Wanted> = pcrs.iter().map(Wanted::new).collect();
     let (mut values, mut began) = (Vec::new(), None);
     loop {
@@ -125,7 +125,7 @@ impl Wanted {
     }
 }
 
-fn unexpected(what: &'static str) -> Error {
+fn unexpected<E>(what: &'static str) -> Error<E> {
     let malformed = Malformed::new(Why::Unexpected, 0).named(what);
     Error::new(PcrRead::INFO.code, Fault::Malformed(malformed))
 }

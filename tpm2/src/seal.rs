@@ -45,7 +45,7 @@ pub fn seal<T: Transport>(
     data: &[u8],
     policy: &PolicyDigest,
     value: &[u8],
-) -> Result<Wrapped, Error> {
+) -> Result<Wrapped, Error<T::Error>> {
     let fail = Error::of::<Create<'_>>;
     if *policy == PolicyDigest::new(policy.hash()) {
         return Err(fail(Fault::NoPolicy));
@@ -89,7 +89,7 @@ pub fn unseal<T: Transport>(
     sealed: &Wrapped,
     policy: &Policy<'_>,
     value: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, Error> {
+) -> Result<Zeroizing<Vec<u8>>, Error<T::Error>> {
     with_loaded(tpm, parent, auth, sealed, |tpm, session, item| {
         let hash = item.public().map(|public| HashAlg::try_from(public.name_alg));
         let hash = hash.map_err(Error::of::<Load<'_>>)?;
@@ -117,7 +117,7 @@ pub fn unseal_by<T: Transport>(
     auth: Auth<'_>,
     sealed: &Wrapped,
     policy: Auth<'_>,
-) -> Result<Zeroizing<Vec<u8>>, Error> {
+) -> Result<Zeroizing<Vec<u8>>, Error<T::Error>> {
     with_loaded(tpm, parent, auth, sealed, |tpm, session, item| opened(tpm, session, item, policy))
 }
 
@@ -126,7 +126,7 @@ fn opened<T: Transport>(
     session: &mut Salted,
     item: &Loaded,
     policy: Auth<'_>,
-) -> Result<Zeroizing<Vec<u8>>, Error> {
+) -> Result<Zeroizing<Vec<u8>>, Error<T::Error>> {
     let command = Unseal { item_handle: item.object() };
     let answer = tpm.secured(session).run(&command, [policy])?;
     Ok(Zeroizing::new(answer.out_data.octets().to_vec()))
@@ -138,8 +138,8 @@ fn with_loaded<T: Transport, R>(
     parent: &Loaded,
     auth: Auth<'_>,
     sealed: &Wrapped,
-    work: impl FnOnce(&mut Tpm<T>, &mut Salted, &Loaded) -> Result<R, Error>,
-) -> Result<R, Error> {
+    work: impl FnOnce(&mut Tpm<T>, &mut Salted, &Loaded) -> Result<R, Error<T::Error>>,
+) -> Result<R, Error<T::Error>> {
     let public = Public::from_bytes(&sealed.public).map_err(Error::of::<Load<'_>>)?;
     let load = load_command(parent.object(), &public, &sealed.private);
     let load = load.map_err(Error::of::<Load<'_>>)?;
@@ -157,8 +157,8 @@ fn with_loaded<T: Transport, R>(
 fn protected<T: Transport, R>(
     tpm: &mut Tpm<T>,
     parent: &Loaded,
-    work: impl FnOnce(&mut Tpm<T>, &mut Salted) -> Result<R, Error>,
-) -> Result<R, Error> {
+    work: impl FnOnce(&mut Tpm<T>, &mut Salted) -> Result<R, Error<T::Error>>,
+) -> Result<R, Error<T::Error>> {
     let fail = Error::of::<StartAuthSession<'_>>;
     let salt: SaltKey<'_> = parent.salt_key().map_err(|error| fail(error.into()))?;
     let plan = salt.new_session(SessionType::HMAC, Encryption::On).map_err(fail)?;

@@ -69,7 +69,7 @@ pub fn write_private(wrapped: &Wrapped) -> Result<Vec<u8>, TooLarge> {
 ///
 /// # Errors
 /// As [`Tpm::run`]; [`Fault::Malformed`] if it is the file of a session, or something else.
-pub fn load<T: Transport>(tpm: &mut Tpm<T>, file: &[u8]) -> Result<Loaded, Error> {
+pub fn load<T: Transport>(tpm: &mut Tpm<T>, file: &[u8]) -> Result<Loaded, Error<T::Error>> {
     let malformed = Error::of::<ContextLoad<'_>>;
     if !file.starts_with(&MAGIC.to_be_bytes()) {
         return Reader::all(file, read_persistent).map_err(malformed);
@@ -82,7 +82,10 @@ pub fn load<T: Transport>(tpm: &mut Tpm<T>, file: &[u8]) -> Result<Loaded, Error
 ///
 /// # Errors
 /// As [`Tpm::run`].
-pub fn save_context<T: Transport>(tpm: &mut Tpm<T>, object: &Loaded) -> Result<Vec<u8>, Error> {
+pub fn save_context<T: Transport>(
+    tpm: &mut Tpm<T>,
+    object: &Loaded,
+) -> Result<Vec<u8>, Error<T::Error>> {
     let saved = context::save(tpm, object.object())?;
     let context = Context::from_bytes(saved.context()).map_err(Error::of::<ContextSave>)?;
     write_context(&context, object).map_err(Error::of::<ContextSave>)

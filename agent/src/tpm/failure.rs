@@ -1,5 +1,6 @@
 //! Converts TPM errors to failures with exit code and advice.
 
+use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -45,7 +46,7 @@ fn is_device_name(name: &str) -> bool {
 }
 
 /// A TPM command failed.
-pub(crate) fn command(error: tpm2::Error) -> Failure {
+pub(crate) fn command<E: Error + 'static>(error: tpm2::Error<E>) -> Failure {
     let exit = match (error.refusal(), error.fault()) {
         (Some(ResponseCode::LOCKOUT | ResponseCode::NV_RATE), _) => Exit::Busy,
         (Some(code), _) if code.is_retry() || code.is_full() => Exit::Busy,
@@ -63,7 +64,7 @@ pub(crate) fn command(error: tpm2::Error) -> Failure {
         }
         fault => error.advice().unwrap_or(match fault {
             _ if is_busy => "wait until it has finished; another program may be using it",
-            Fault::Transport(_) => {
+            Fault::Transport => {
                 "check that the device exists and is a TPM; see `dmesg | grep -i tpm`"
             }
             Fault::Unwritten(_) => "choose another endorsement key with --ek",
@@ -81,7 +82,7 @@ mod tests {
 
     #[test]
     fn advice_names_the_commands_of_this_program() {
-        let forged = command(tpm2::Error::new(CommandCode(0x17b), Fault::Forged));
+        let forged = command::<io::Error>(tpm2::Error::new(CommandCode(0x17b), Fault::Forged));
         assert!(forged.to_string().contains("agent identify"), "{forged}");
         let absent: Tcti = "swtpm:path=/absent".parse().unwrap();
         let absent = open(&absent.open().err().expect("nothing listens there"));

@@ -1,5 +1,6 @@
 //! The passwords of the TPM's hierarchies, each in a file that only the agent's user can read.
 
+use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -84,7 +85,7 @@ impl Passwords {
     }
 
     /// Explains a TPM error, in terms of passwords if it is about one.
-    pub(crate) fn explain(&self, error: tpm2::Error) -> Failure {
+    pub(crate) fn explain<E: Error + 'static>(&self, error: tpm2::Error<E>) -> Failure {
         let is_about_password =
             matches!(error.refusal(), Some(ResponseCode::BAD_AUTH | ResponseCode::AUTH_FAIL));
         let (hierarchy, password) = match error.command() {
@@ -118,13 +119,13 @@ impl Passwords {
 }
 
 /// Whether the TPM refuses a session beside the first, which authorizes the hierarchy.
-fn is_about_another_session(error: &tpm2::Error) -> bool {
+fn is_about_another_session<E>(error: &tpm2::Error<E>) -> bool {
     let Fault::Refused(code) = error.fault() else { return false };
     matches!(code.subject(), Subject::Session(session) if session > 1)
 }
 
 /// The TPM computed another HMAC for the session than the agent.
-fn spoiled(error: &tpm2::Error) -> Failure {
+fn spoiled<E>(error: &tpm2::Error<E>) -> Failure {
     Failure::new(
         Exit::Data,
         format!("{}: the TPM refuses the HMAC of the session", error.command()),
@@ -292,7 +293,8 @@ mod tests {
     fn only_the_first_session_is_about_a_password() {
         let explain = |code: u32| {
             let fault = Fault::Refused(ResponseCode(code));
-            Passwords::default().explain(tpm2::Error::new(CommandCode(CREATE_PRIMARY), fault))
+            let error: tpm2::Error = tpm2::Error::new(CommandCode(CREATE_PRIMARY), fault);
+            Passwords::default().explain(error)
         };
         // TPM_RC_AUTH_FAIL and TPM_RC_BAD_AUTH, of session 1.
         for code in [0x98e, 0x9a2] {

@@ -9,22 +9,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
 use std::time::Duration;
-use std::{io, thread};
 
 use host::clock;
 use host::exit::{Exit, Failure};
 use nix::sys::signal::SigSet;
 use tokio::sync::oneshot;
 use tpm2::commands::{Command, Create, CreateLoaded, CreatePrimary};
-use tpm2::transport::{Retry, Tcti, Transport};
+use tpm2::transport::{AnyTransport, Tcti, Transport};
 use tpm2::types::CommandCode;
 
 use crate::log::Log;
 use crate::tpm::failure;
 
 /// How a TPM is reached.
-pub type HostTransport = Metered<Retry<Box<dyn Transport + Send>>>;
+pub type HostTransport = Metered<AnyTransport>;
 
 /// The TPM of this host.
 pub type Tpm = tpm2::Tpm<HostTransport>;
@@ -309,7 +309,9 @@ pub struct Metered<T> {
 }
 
 impl<T: Transport> Transport for Metered<T> {
-    fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
+    type Error = T::Error;
+
+    fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> Result<usize, T::Error> {
         let before = clock::boot();
         self.meter.begin(command, before);
         let result = self.inner.exchange(command, response);
@@ -396,7 +398,9 @@ mod tests {
     fn the_command_that_runs_is_known_while_it_runs() {
         struct Asks(Meter);
         impl Transport for Asks {
-            fn exchange(&mut self, _: &[u8], _: &mut [u8]) -> io::Result<usize> {
+            type Error = std::io::Error;
+
+            fn exchange(&mut self, _: &[u8], _: &mut [u8]) -> std::io::Result<usize> {
                 assert_eq!(self.0.running(), Some(CommandCode(0x17a)));
                 Ok(0)
             }
@@ -430,7 +434,7 @@ mod tests {
             })
         });
         let (mut tpm, _) = listener.accept().unwrap();
-        io::Read::read_exact(&mut tpm, &mut [0; 12]).unwrap();
+        std::io::Read::read_exact(&mut tpm, &mut [0; 12]).unwrap();
         let (done, is_done) = sync_channel(1);
         thread::spawn(move || {
             drop(end);

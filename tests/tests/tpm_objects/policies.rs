@@ -80,7 +80,7 @@ impl Responder for Answers<'_> {
         approved: &DigestBuf,
         _: Name<'_>,
         policy_ref: Nonce<'_>,
-    ) -> Result<VerifiedTicketBuf, tpm2::Error> {
+    ) -> Result<VerifiedTicketBuf, tpm2::Error<T::Error>> {
         let approval = policy_approval(HashAlg::Sha256, approved.into(), policy_ref.octets());
         let key = external(tpm).expect("a key");
         let signature = self.sign_digest(approval.octets());

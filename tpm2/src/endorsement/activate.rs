@@ -24,7 +24,7 @@ pub fn satisfy<T: Transport>(
     name_alg: Alg,
     policy_session: SessionHandle,
     auth: Auth<'_>,
-) -> Result<(), Error> {
+) -> Result<(), Error<T::Error>> {
     tpm.run(&PolicySecret::of(Hierarchy::Endorsement, policy_session), [auth])?;
     if !kind.has_user_with_auth() {
         return Ok(());
@@ -50,7 +50,7 @@ pub fn activate<T: Transport>(
     auth: Auth<'_>,
     credential: &Credential,
     passwords: Passwords<'_>,
-) -> Result<SecretBuf, Error> {
+) -> Result<SecretBuf, Error<T::Error>> {
     let public = ek.public().map_err(Error::of::<StartAuthSession<'_>>)?;
     let salt = ek.salt_key().map_err(Error::of::<StartAuthSession<'_>>)?;
     let plan = salt.new_session(SessionType::POLICY, Encryption::On);

@@ -38,7 +38,10 @@ pub struct Chain {
 ///
 /// # Errors
 /// As [`Tpm::run`]. What is refused is passed over.
-pub fn chain<T: Transport>(tpm: &mut Tpm<T>, passwords: Passwords<'_>) -> Result<Chain, Error> {
+pub fn chain<T: Transport>(
+    tpm: &mut Tpm<T>,
+    passwords: Passwords<'_>,
+) -> Result<Chain, Error<T::Error>> {
     let mut chain = Chain::default();
     let mut run = Run::default();
     let mut room = MAX_OCTETS;
@@ -67,7 +70,7 @@ pub fn chain<T: Transport>(tpm: &mut Tpm<T>, passwords: Passwords<'_>) -> Result
     Ok(chain)
 }
 
-fn indices<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<Handle>, Error> {
+fn indices<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<Handle>, Error<T::Error>> {
     let command = GetCapability {
         capability: Capability::HANDLES,
         property: *INDICES.start(),
@@ -88,7 +91,7 @@ fn content<T: Transport>(
     index: Handle,
     passwords: Passwords<'_>,
     room: usize,
-) -> Result<Option<Vec<u8>>, Error> {
+) -> Result<Option<Vec<u8>>, Error<T::Error>> {
     let size = usize::from(data_size(tpm, index)?).min(room);
     read_until(tpm, index, passwords, |_| Some(size))
 }

@@ -21,7 +21,7 @@ pub fn certificate<T: Transport>(
     tpm: &mut Tpm<T>,
     kind: &EkKind,
     passwords: Passwords<'_>,
-) -> Result<Option<Vec<u8>>, Error> {
+) -> Result<Option<Vec<u8>>, Error<T::Error>> {
     read_until(tpm, kind.certificate, passwords, stored_certificate_len)?
         .map(|octets| {
             let range = stored_certificate(&octets).filter(|range| range.end <= octets.len());
@@ -44,7 +44,7 @@ pub fn read<T: Transport>(
     tpm: &mut Tpm<T>,
     index: Handle,
     passwords: Passwords<'_>,
-) -> Result<Option<Vec<u8>>, Error> {
+) -> Result<Option<Vec<u8>>, Error<T::Error>> {
     read_until(tpm, index, passwords, |_| None)
 }
 
@@ -61,7 +61,7 @@ pub(super) fn read_until<T: Transport>(
     index: Handle,
     passwords: Passwords<'_>,
     end: impl Fn(&[u8]) -> Option<usize>,
-) -> Result<Option<Vec<u8>>, Error> {
+) -> Result<Option<Vec<u8>>, Error<T::Error>> {
     let mut reader = Reader::anyone(index);
     match read_by(&mut reader, tpm, index, &end) {
         Err(error) if error.refusal().is_some_and(is_reserved) => {
@@ -84,7 +84,7 @@ fn read_by<T: Transport>(
     tpm: &mut Tpm<T>,
     index: Handle,
     end: &impl Fn(&[u8]) -> Option<usize>,
-) -> Result<Option<Vec<u8>>, Error> {
+) -> Result<Option<Vec<u8>>, Error<T::Error>> {
     let [mut chunk, smaller] = CHUNKS;
     let mut size = None;
     let mut octets = Vec::new();
@@ -134,7 +134,7 @@ impl<'p> Reader<'p> {
         tpm: &mut Tpm<T>,
         index: Handle,
         password: &'p [u8],
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, Error<T::Error>> {
         let name = nv_name(&public(tpm, index)?)
             .map_err(|_| Error::new(NvReadPublic::INFO.code, Fault::Unnamed))?;
         let nv_index = NvIndex::named(index, name);
@@ -147,7 +147,7 @@ impl<'p> Reader<'p> {
         size: u16,
         offset: u16,
         octets: &mut Vec<u8>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Error<T::Error>> {
         let Self { auth_handle, nv_index, proof } = self;
         let (auth_handle, nv_index) = (*auth_handle, *nv_index);
         let command = NvRead { auth_handle, nv_index, size, offset };
@@ -163,11 +163,14 @@ impl<'p> Reader<'p> {
 }
 
 /// Octets of an index.
-pub(super) fn data_size<T: Transport>(tpm: &mut Tpm<T>, index: Handle) -> Result<u16, Error> {
+pub(super) fn data_size<T: Transport>(
+    tpm: &mut Tpm<T>,
+    index: Handle,
+) -> Result<u16, Error<T::Error>> {
     public(tpm, index).map(|public| public.data_size)
 }
 
-fn public<T: Transport>(tpm: &mut Tpm<T>, index: Handle) -> Result<NvPublic<'_>, Error> {
+fn public<T: Transport>(tpm: &mut Tpm<T>, index: Handle) -> Result<NvPublic<'_>, Error<T::Error>> {
     let answer = tpm.run(&NvReadPublic { nv_index: NvIndex::unnamed(index) }, [])?;
     let public = answer.nv_public.0;
     if public.index == index {

@@ -45,7 +45,7 @@ impl<'p> Proof<'p> {
     pub(super) fn prepare<T: Transport>(
         tpm: &mut Tpm<T>,
         password: &'p [u8],
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, Error<T::Error>> {
         let session = match password {
             [] => None,
             _ => Some(ephemeral_session(tpm)?),
@@ -69,7 +69,7 @@ impl<'p> Proof<'p> {
     }
 
     /// Ends the session, if there is one: a TPM has few.
-    pub(super) fn leave<T: Transport>(self, tpm: &mut Tpm<T>) -> Result<(), Error> {
+    pub(super) fn leave<T: Transport>(self, tpm: &mut Tpm<T>) -> Result<(), Error<T::Error>> {
         match self.session {
             None => Ok(()),
             Some(session) => tpm.flush(session.handle().handle()),
@@ -86,7 +86,7 @@ impl<'p> Proof<'p> {
 ///
 /// # Errors
 /// As [`Tpm::run`].
-pub fn ephemeral_session<T: Transport>(tpm: &mut Tpm<T>) -> Result<Salted, Error> {
+pub fn ephemeral_session<T: Transport>(tpm: &mut Tpm<T>) -> Result<Salted, Error<T::Error>> {
     let fail = |fault| Error::new(CreatePrimary::INFO.code, fault);
     let command = CreatePrimary {
         primary_handle: Hierarchy::Null,

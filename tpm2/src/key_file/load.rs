@@ -17,7 +17,11 @@ impl KeyFile {
     ///
     /// # Errors
     /// As [`Tpm::run`].
-    pub fn load<T: Transport>(&self, tpm: &mut Tpm<T>, auth: &[u8]) -> Result<Loaded, Error> {
+    pub fn load<T: Transport>(
+        &self,
+        tpm: &mut Tpm<T>,
+        auth: &[u8],
+    ) -> Result<Loaded, Error<T::Error>> {
         let (hierarchy, template) = match self.parent {
             KeyParent::Persistent(handle) => {
                 return self.load_under(tpm, Object::unnamed(handle), auth);
@@ -42,7 +46,7 @@ impl KeyFile {
         tpm: &mut Tpm<T>,
         parent: Object,
         auth: &[u8],
-    ) -> Result<Loaded, Error> {
+    ) -> Result<Loaded, Error<T::Error>> {
         let fail = |fault: Fault| Error::new(Load::INFO.code, fault);
         let public = self.public();
         let private = Private::new(self.private()).map_err(|error| fail(error.into()))?;
@@ -63,7 +67,7 @@ fn primary<T: Transport>(
     hierarchy: Handle,
     auth: &[u8],
     template: &Public<'_>,
-) -> Result<Loaded, Error> {
+) -> Result<Loaded, Error<T::Error>> {
     let hierarchy = Hierarchy::from_handle(hierarchy)
         .map_err(|malformed| Error::new(CreatePrimary::INFO.code, malformed.into()))?;
     let auth = Auth::password(auth);

@@ -110,7 +110,7 @@ impl KeyFile {
         &self,
         tpm: &mut Tpm<T>,
         session: &Session,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Error<T::Error>> {
         let Some((last, others)) = self.auth_policy.split_last() else {
             return run(tpm, session, &self.policy);
         };
@@ -130,7 +130,7 @@ impl KeyFile {
         tpm: &mut Tpm<T>,
         session: &Session,
         signed: &SignedPolicy,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Error<T::Error>> {
         let unsupported = || Error::of::<PolicyAuthorize<'_>>(Fault::Unsupported("signed policy"));
         let (last, steps) = signed.steps.split_last().ok_or_else(unsupported)?;
         let approval = Approval::read(last).map_err(|_| unsupported())?;
@@ -148,7 +148,7 @@ fn run<T: Transport>(
     tpm: &mut Tpm<T>,
     session: &Session,
     steps: &[PolicyStep],
-) -> Result<(), Error> {
+) -> Result<(), Error<T::Error>> {
     steps.iter().try_for_each(|step| {
         let unsupported = |_| Error::new(step.command, Fault::Unsupported("policy step"));
         Policy::new(&[step.step().map_err(unsupported)?]).run(tpm, session)
@@ -180,7 +180,7 @@ impl<'a> Approval<'a> {
         &self,
         tpm: &mut Tpm<T>,
         policy_session: SessionHandle,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Error<T::Error>> {
         let hash = HashAlg::try_from(self.key.name_alg);
         let hash = hash.map_err(Error::of::<PolicyAuthorize<'_>>)?;
         let reached = tpm.run(&PolicyGetDigest { policy_session }, [])?.policy_digest;

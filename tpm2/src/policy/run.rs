@@ -59,7 +59,7 @@ pub trait Responder {
         approved: &DigestBuf,
         key: Name<'_>,
         policy_ref: Nonce<'_>,
-    ) -> Result<VerifiedTicketBuf, Error> {
+    ) -> Result<VerifiedTicketBuf, Error<T::Error>> {
         let _ = (tpm, approved, key, policy_ref);
         Err(Error::of::<PolicyAuthorize<'_>>(Fault::Unanswered("an approval")))
     }
@@ -113,7 +113,11 @@ impl Policy<'_> {
     ///
     /// # Errors
     /// As [`Tpm::run`]; [`Fault::Unanswered`] if a step needs more than [`Unaided`] has.
-    pub fn run<T: Transport>(&self, tpm: &mut Tpm<T>, session: &Session) -> Result<(), Error> {
+    pub fn run<T: Transport>(
+        &self,
+        tpm: &mut Tpm<T>,
+        session: &Session,
+    ) -> Result<(), Error<T::Error>> {
         self.run_with(tpm, session, &mut Unaided)
     }
 
@@ -126,7 +130,7 @@ impl Policy<'_> {
         tpm: &mut Tpm<T>,
         session: &Session,
         responder: &mut impl Responder,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Error<T::Error>> {
         let nonce_tpm = session.nonce_tpm();
         let mut running = Running { tpm, session: session.handle(), nonce_tpm, responder };
         running.policy(self, Ok(PolicyDigest::new(session.hash())))
@@ -144,7 +148,7 @@ struct Running<'r, T: Transport, R> {
 }
 
 impl<T: Transport, R: Responder> Running<'_, T, R> {
-    fn policy(&mut self, policy: &Policy<'_>, mut reached: Reached) -> Result<(), Error> {
+    fn policy(&mut self, policy: &Policy<'_>, mut reached: Reached) -> Result<(), Error<T::Error>> {
         for step in policy.steps {
             self.step(step, reached)?;
             reached = reached.and_then(|digest| step.extend(digest));
@@ -152,7 +156,7 @@ impl<T: Transport, R: Responder> Running<'_, T, R> {
         Ok(())
     }
 
-    fn step(&mut self, step: &Step<'_>, before: Reached) -> Result<(), Error> {
+    fn step(&mut self, step: &Step<'_>, before: Reached) -> Result<(), Error<T::Error>> {
         let policy_session = self.session;
         match *step {
             Step::Or(branches) => self.either(branches, before),
@@ -184,12 +188,16 @@ impl<T: Transport, R: Responder> Running<'_, T, R> {
     }
 
     /// Runs a command that reads an NV index.
-    fn by_index(&mut self, command: &impl Authorized<1>, by: NvAuth) -> Result<(), Error> {
+    fn by_index(
+        &mut self,
+        command: &impl Authorized<1>,
+        by: NvAuth,
+    ) -> Result<(), Error<T::Error>> {
         let auth = self.responder.authorize(&AnyEntity::of(&by));
         self.tpm.run(command, [auth]).map(drop)
     }
 
-    fn either(&mut self, of: &[Policy<'_>], before: Reached) -> Result<(), Error> {
+    fn either(&mut self, of: &[Policy<'_>], before: Reached) -> Result<(), Error<T::Error>> {
         let fail = |error: PolicyError| Error::of::<PolicyOr<'_>>(Fault::Policy(error));
         let digests = before.and_then(|before| branches(before, of)).map_err(fail)?;
         let chosen = self.responder.choose(of);
@@ -201,7 +209,7 @@ impl<T: Transport, R: Responder> Running<'_, T, R> {
         self.tpm.run(&PolicyOr { policy_session: self.session, p_hash_list }, []).map(drop)
     }
 
-    fn signed(&mut self, key: &Object, policy_ref: Nonce<'_>) -> Result<(), Error> {
+    fn signed(&mut self, key: &Object, policy_ref: Nonce<'_>) -> Result<(), Error<T::Error>> {
         let policy_session = self.session;
         let request = SignedRequest { key, policy_ref, nonce_tpm: self.nonce_tpm };
         let consent = self.responder.sign(&request).map_err(Error::of::<PolicySigned<'_>>)?;
@@ -240,7 +248,7 @@ impl<T: Transport, R: Responder> Running<'_, T, R> {
     }
 
     /// The approved digest is the TPM's, so that it is known even if what PCRs hold is not.
-    fn authorized(&mut self, key: Name<'_>, policy_ref: Nonce<'_>) -> Result<(), Error> {
+    fn authorized(&mut self, key: Name<'_>, policy_ref: Nonce<'_>) -> Result<(), Error<T::Error>> {
         let policy_session = self.session;
         let reached = self.tpm.run(&PolicyGetDigest { policy_session }, [])?.policy_digest;
         let approved = DigestBuf::from(reached);
@@ -266,7 +274,7 @@ pub(crate) trait StepVisitor {
 struct Run<'t, T: Transport>(&'t mut Tpm<T>);
 
 impl<T: Transport> StepVisitor for Run<'_, T> {
-    type Output = Result<(), Error>;
+    type Output = Result<(), Error<T::Error>>;
 
     fn visit<C: Authorized<0>>(self, command: &C) -> Self::Output {
         self.0.run(command, []).map(drop)

@@ -4,7 +4,7 @@ use zeroize::Zeroize;
 
 use crate::commands::Command;
 use crate::crypto::HashAlg;
-use crate::error::{Error, Fault};
+use crate::error::Fault;
 use crate::types::{DigestBuf, Entity};
 use crate::wire::Writer;
 
@@ -13,8 +13,8 @@ use crate::wire::Writer;
 ///
 /// # Errors
 /// [`Fault::Unnamed`] if an entity has no Name; [`Fault::TooLarge`].
-pub fn cp_hash<C: Command>(hash: HashAlg, command: &C) -> Result<DigestBuf, Error> {
-    digest::<C>(hash, |writer| {
+pub fn cp_hash<C: Command>(hash: HashAlg, command: &C) -> Result<DigestBuf, Fault> {
+    digest(hash, |writer| {
         writer.write(&C::INFO.code)?;
         names(command, writer)?;
         Ok(command.marshal_parameters(writer)?)
@@ -25,28 +25,28 @@ pub fn cp_hash<C: Command>(hash: HashAlg, command: &C) -> Result<DigestBuf, Erro
 ///
 /// # Errors
 /// [`Fault::Unnamed`] if an entity has no Name.
-pub fn name_hash<C: Command>(hash: HashAlg, command: &C) -> Result<DigestBuf, Error> {
-    digest::<C>(hash, |writer| names(command, writer))
+pub fn name_hash<C: Command>(hash: HashAlg, command: &C) -> Result<DigestBuf, Fault> {
+    digest(hash, |writer| names(command, writer))
 }
 
 /// pHash = H(commandCode ‖ parameters): for `TPM2_PolicyParameters`.
 ///
 /// # Errors
 /// [`Fault::TooLarge`].
-pub fn parameter_hash<C: Command>(hash: HashAlg, command: &C) -> Result<DigestBuf, Error> {
-    digest::<C>(hash, |writer| {
+pub fn parameter_hash<C: Command>(hash: HashAlg, command: &C) -> Result<DigestBuf, Fault> {
+    digest(hash, |writer| {
         writer.write(&C::INFO.code)?;
         Ok(command.marshal_parameters(writer)?)
     })
 }
 
-fn digest<C: Command>(
+fn digest(
     hash: HashAlg,
     write: impl FnOnce(&mut Writer<'_>) -> Result<(), Fault>,
-) -> Result<DigestBuf, Error> {
+) -> Result<DigestBuf, Fault> {
     let mut octets = [0; 4096];
     let mut writer = Writer::new(&mut octets);
-    write(&mut writer).map_err(|fault| Error::new(C::INFO.code, fault))?;
+    write(&mut writer)?;
     let written = writer.into_written();
     let digest = hash.digest(&[written]);
     written.zeroize();

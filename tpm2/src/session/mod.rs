@@ -18,7 +18,7 @@
 //! ```no_run
 //! # use tpm2::{Error, Tpm, commands::Sign, session::{Cipher, NewSession, SaltKey}, transport::Transport, types::Object};
 //! # use tpm2::crypto::HashAlg;
-//! # fn example<T: Transport>(tpm: &mut Tpm<T>, ek: &SaltKey<'_>, key: Object, sign: &Sign<'_>) -> Result<(), Error> {
+//! # fn example<T: Transport>(tpm: &mut Tpm<T>, ek: &SaltKey<'_>, key: Object, sign: &Sign<'_>) -> Result<(), Error<T::Error>> {
 //! let plan = NewSession::hmac(HashAlg::Sha256).salted(ek).encrypting(Cipher::Aes128);
 //! let mut salted = tpm.start(&plan)?;
 //! let mut bound = tpm.start(&NewSession::hmac(HashAlg::Sha256).bound(key, b"value"))?;
@@ -31,7 +31,7 @@
 //!
 //! ```compile_fail,E0382
 //! # use tpm2::{Error, Tpm, commands::Sign, session::Session, transport::Transport};
-//! fn twice<T: Transport>(tpm: &mut Tpm<T>, sign: &Sign<'_>, session: Session) -> Result<(), Error> {
+//! fn twice<T: Transport>(tpm: &mut Tpm<T>, sign: &Sign<'_>, session: Session) -> Result<(), Error<T::Error>> {
 //!     tpm.run(sign, [session.last_auth(b"")])?;
 //!     tpm.run(sign, [session.last_auth(b"")])?;
 //!     Ok(())
@@ -46,7 +46,7 @@
 //!     tpm: &mut Tpm<T>,
 //!     command: &ActivateCredential<'_>,
 //!     session: &mut Session,
-//! ) -> Result<(), Error> {
+//! ) -> Result<(), Error<T::Error>> {
 //!     tpm.run(command, [session.auth(b""), session.auth(b"")])?;
 //!     Ok(())
 //! }

@@ -274,6 +274,8 @@ struct Keeper {
 }
 
 impl Transport for Keeper {
+    type Error = io::Error;
+
     fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
         *self.sent.lock().unwrap() = command.to_vec();
         response[..self.answer.len()].copy_from_slice(&self.answer);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::{format, fs, io, vec};
 
 use crate::commands::{Clear, Command, GetRandom, frame};
-use crate::error::{Error, Fault};
+use crate::error::Error;
 use crate::object::Wrapped;
 use crate::transport::Exchange;
 use crate::types::{AuthValue, ClearAuth};
@@ -13,8 +13,8 @@ use crate::types::{AuthValue, ClearAuth};
 #[test]
 fn debug_of_an_error_has_the_message_and_the_advice_and_the_cause_is_its_source() {
     const ENOMEM: i32 = 12;
-    let fault = Fault::Transport(io::Error::from_raw_os_error(ENOMEM));
-    let error = Error::new(GetRandom::INFO.code, fault);
+    let cause = io::Error::from_raw_os_error(ENOMEM);
+    let error: Error = Error::on_the_way(GetRandom::INFO.code, cause);
     let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     assert_eq!(source.and_then(io::Error::raw_os_error), Some(ENOMEM));
     assert_eq!(format!("{error:?}"), format!("{error} ({})", error.advice().unwrap()));

@@ -36,6 +36,8 @@ impl Device {
 }
 
 impl Transport for Device {
+    type Error = io::Error;
+
     /// One write, one read: the driver takes a whole command and gives a whole answer, and loses what one read leaves. The write
     /// returns when the TPM has answered, or when it has not in the time that the driver gives each command: five minutes at
     /// most.

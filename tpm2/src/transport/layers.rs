@@ -37,7 +37,9 @@ impl<T> Retry<T> {
 }
 
 impl<T: Transport> Transport for Retry<T> {
-    fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
+    type Error = T::Error;
+
+    fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> Result<usize, T::Error> {
         let (mut left, mut pause) = (self.limit, Self::FIRST_PAUSE);
         loop {
             let len = self.inner.exchange(command, response)?;
@@ -101,7 +103,9 @@ impl<T> Record<T> {
 }
 
 impl<T: Transport> Transport for Record<T> {
-    fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
+    type Error = T::Error;
+
+    fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> Result<usize, T::Error> {
         let len = self.inner.exchange(command, response)?;
         let exchange = Exchange {
             command: command.to_vec(),
@@ -135,15 +139,17 @@ pub struct Log<T, F> {
     log: F,
 }
 
-impl<T: Transport, F: FnMut(&[u8], Result<&[u8], &io::Error>)> Log<T, F> {
+impl<T: Transport, F: FnMut(&[u8], Result<&[u8], &T::Error>)> Log<T, F> {
     /// A layer over `inner` that calls `log` with each command and its answer, passwords included.
     pub const fn new(inner: T, log: F) -> Self {
         Self { inner, log }
     }
 }
 
-impl<T: Transport, F: FnMut(&[u8], Result<&[u8], &io::Error>)> Transport for Log<T, F> {
-    fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
+impl<T: Transport, F: FnMut(&[u8], Result<&[u8], &T::Error>)> Transport for Log<T, F> {
+    type Error = T::Error;
+
+    fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> Result<usize, T::Error> {
         let exchanged = self.inner.exchange(command, response);
         let len = exchanged.as_ref().map(|len| *len);
         (self.log)(command, len.map(|len| response.get(..len).unwrap_or_default()));
@@ -175,6 +181,8 @@ impl Replay {
 }
 
 impl Transport for Replay {
+    type Error = io::Error;
+
     fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
         let differs = || io::Error::new(io::ErrorKind::InvalidData, "not the recorded command");
         let exchange = self.exchanges.pop_front().filter(|next| next.command == command);

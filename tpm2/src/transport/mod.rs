@@ -19,6 +19,7 @@ mod swtpm;
 mod tbs;
 mod tcti;
 
+use core::error::Error;
 use std::boxed::Box;
 use std::io;
 
@@ -34,16 +35,16 @@ pub use swtpm::Swtpm;
 pub use tbs::Tbs;
 pub use tcti::{ConnectError, OpenError, Tcti, TctiError};
 
-/// What opening an address gives, whatever is there: commands that the TPM asks to retry are retried.
-pub type AnyTransport = Retry<Box<dyn Transport + Send>>;
-
 /// Carries one command to a TPM and its answer back.
 pub trait Transport {
+    /// What goes wrong on the way: the operating system's error in all transports of this crate.
+    type Error: Error + Send + Sync + 'static;
+
     /// Sends `command`, waits for the answer, puts it at the front of `response` and returns its length.
     ///
     /// # Errors
     /// The TPM cannot be reached, or what came is not one answer. It is then unknown whether the command executed.
-    fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize>;
+    fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> Result<usize, Self::Error>;
 
     /// Whether a resource manager stands before the TPM, which forgets what a client loaded when the client goes.
     fn is_managed(&self) -> bool {
@@ -51,8 +52,29 @@ pub trait Transport {
     }
 }
 
+/// The transport's error in an [`Error`](crate::Error) that does not name one: the operating system's. Where there is none, no
+/// transport has this error, and each names its own.
+pub type SystemError = io::Error;
+
+/// What opening an address gives, whatever is there: commands that the TPM asks to retry are retried.
+pub type AnyTransport = Retry<Box<dyn Transport<Error = SystemError> + Send>>;
+
 impl<T: Transport + ?Sized> Transport for Box<T> {
-    fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
+    type Error = T::Error;
+
+    fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> Result<usize, T::Error> {
+        (**self).exchange(command, response)
+    }
+
+    fn is_managed(&self) -> bool {
+        (**self).is_managed()
+    }
+}
+
+impl<T: Transport + ?Sized> Transport for &mut T {
+    type Error = T::Error;
+
+    fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> Result<usize, T::Error> {
         (**self).exchange(command, response)
     }
 

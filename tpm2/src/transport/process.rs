@@ -63,6 +63,8 @@ impl Process {
 }
 
 impl Transport for Process {
+    type Error = io::Error;
+
     fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
         let closed = || io::Error::new(ErrorKind::BrokenPipe, "the command has ended");
         let (input, output) = self.pipes.as_mut().ok_or_else(closed)?;

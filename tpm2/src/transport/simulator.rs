@@ -82,6 +82,8 @@ fn read_u32(stream: &mut impl Read) -> io::Result<u32> {
 }
 
 impl Transport for Simulator {
+    type Error = io::Error;
+
     fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
         const LOCALITY: [u8; 1] = [0];
         let too_long = |_| io::Error::new(ErrorKind::InvalidInput, "a command of no valid size");

@@ -149,6 +149,8 @@ fn explain_end(error: io::Error) -> io::Error {
 }
 
 impl Transport for Swtpm {
+    type Error = io::Error;
+
     fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
         if self.is_proven && self.is_closed()? {
             self.connect_again()?;

@@ -53,6 +53,8 @@ fn done(result: u32) -> io::Result<()> {
 }
 
 impl Transport for Tbs {
+    type Error = io::Error;
+
     fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
         let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
         let sent = u32::try_from(command.len()).map_err(too_long)?;

@@ -80,7 +80,7 @@ impl Tcti {
         self.connect().map(Retry::new).map_err(|cause| OpenError { address: self.clone(), cause })
     }
 
-    fn connect(&self) -> io::Result<Box<dyn Transport + Send>> {
+    fn connect(&self) -> io::Result<Box<dyn Transport<Error = io::Error> + Send>> {
         Ok(match self {
             #[cfg(unix)]
             Self::Device(path) => Box::new(Device::open(path)?),

@@ -47,7 +47,7 @@ pub(super) fn enter<T: Transport>(
     ek: &Loaded,
     unique: &[u8; 32],
     passwords: &Passwords,
-) -> Result<Entered, tpm2::Error> {
+) -> Result<Entered, tpm2::Error<T::Error>> {
     let (mut guard, ek) = Guard::start(tpm, ek, passwords.endorsement())?;
     match JoinKey::guarded(tpm, unique, &mut guard) {
         Ok(join_key) => Ok(Entered { ek, guard, join_key }),
@@ -89,7 +89,7 @@ pub(super) fn enter_resident<T: Transport>(
 
 /// Another key than the expected one does not open the salt, or finds another in it, which makes our HMAC or its own a
 /// wrong one.
-fn may_be_another_key(error: &tpm2::Error) -> bool {
+fn may_be_another_key<E>(error: &tpm2::Error<E>) -> bool {
     matches!(error.fault(), Fault::Forged)
         || matches!(
             error.refusal(),
@@ -130,7 +130,7 @@ impl Guard {
         tpm: &mut Tpm<T>,
         ek: &Loaded,
         password: &SecretBuf,
-    ) -> Result<(Self, Object), tpm2::Error> {
+    ) -> Result<(Self, Object), tpm2::Error<T::Error>> {
         let code = <tpm2::commands::StartAuthSession<'_> as tpm2::commands::Command>::INFO.code;
         let salt_key = ek.salt_key().map_err(|unknown| tpm2::Error::new(code, unknown.into()))?;
         let mut start = |kind| tpm.start_salted_session(kind, &salt_key, Encryption::On);
@@ -153,7 +153,7 @@ impl Guard {
         tpm: &mut Tpm<T>,
         kind: &EkKind,
         name_alg: Alg,
-    ) -> Result<EkAuth, tpm2::Error> {
+    ) -> Result<EkAuth, tpm2::Error<T::Error>> {
         match self {
             Self::Policy(session) => {
                 endorsement::satisfy(tpm, kind, name_alg, session.handle(), Auth::EMPTY)?;
@@ -176,7 +176,7 @@ impl EkAuth {
         tpm: &mut Tpm<T>,
         command: &ActivateCredential<'_>,
         kind: &EkKind,
-    ) -> Result<Option<SecretBuf>, tpm2::Error> {
+    ) -> Result<Option<SecretBuf>, tpm2::Error<T::Error>> {
         let secret =
             |answer: ActivateCredentialResponse<'_>| SecretBuf::new(answer.cert_info.octets());
         match self {
@@ -202,7 +202,7 @@ impl EkAuth {
     }
 }
 
-fn hash(name_alg: Alg) -> Result<HashAlg, tpm2::Error> {
+fn hash<E>(name_alg: Alg) -> Result<HashAlg, tpm2::Error<E>> {
     let code = <tpm2::commands::StartAuthSession<'_> as tpm2::commands::Command>::INFO.code;
     HashAlg::try_from(name_alg).map_err(|malformed| tpm2::Error::new(code, malformed.into()))
 }

@@ -1,5 +1,7 @@
 //! The key that a host joins with.
 
+use std::io;
+
 use host::exit::{Exit, Failure};
 use tpm2::commands::{Command, CreatePrimary, CreatePrimaryResponse, Sign};
 use tpm2::crypto::object_name;
@@ -73,7 +75,7 @@ impl JoinKey {
         tpm: &mut Tpm<T>,
         unique: &[u8; 32],
         guard: &mut Guard,
-    ) -> Result<Self, tpm2::Error> {
+    ) -> Result<Self, tpm2::Error<T::Error>> {
         let command = create_primary(unique);
         let answer = match guard {
             Guard::Policy(session) => tpm.secured(session).run(&command, [Auth::EMPTY]),
@@ -84,7 +86,7 @@ impl JoinKey {
         Self::read(&answer?)
     }
 
-    fn read(answer: &CreatePrimaryResponse<'_>) -> Result<Self, tpm2::Error> {
+    fn read<E>(answer: &CreatePrimaryResponse<'_>) -> Result<Self, tpm2::Error<E>> {
         let code = <CreatePrimary<'_> as Command>::INFO.code;
         let fail = |fault: Fault| tpm2::Error::new(code, fault);
         let public = &answer.out_public.0;
@@ -136,7 +138,7 @@ fn create<T: Transport>(
     tpm: &mut Tpm<T>,
     unique: &[u8; 32],
     auth: Auth<'_>,
-) -> Result<JoinKey, tpm2::Error> {
+) -> Result<JoinKey, tpm2::Error<T::Error>> {
     JoinKey::read(&tpm.run(&create_primary(unique), [auth])?)
 }
 
@@ -152,5 +154,6 @@ fn create_primary(unique: &[u8; 32]) -> CreatePrimary<'_> {
 
 fn malformed(what: &'static str, why: Why) -> Failure {
     let code = <Sign<'_> as Command>::INFO.code;
-    failure::command(tpm2::Error::new(code, Fault::Malformed(Malformed::new(why, 0).named(what))))
+    let fault = Fault::Malformed(Malformed::new(why, 0).named(what));
+    failure::command::<io::Error>(tpm2::Error::new(code, fault))
 }
