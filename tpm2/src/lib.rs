@@ -88,6 +88,8 @@ pub mod seal;
 pub mod session;
 pub mod template;
 #[cfg(test)]
+mod testdata;
+#[cfg(test)]
 #[cfg(feature = "std")]
 mod tests;
 #[cfg(feature = "std")]
@@ -101,3 +103,7 @@ pub mod wire;
 pub use client::{AnyTpm, Secured, Tpm};
 #[cfg(feature = "std")]
 pub use error::{Error, Fault, Protection};
+
+#[cfg(all(doctest, feature = "std"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

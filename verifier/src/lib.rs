@@ -63,3 +63,7 @@ pub use pcr::{PCRS, PcrValues, QuotedPcrs};
 pub use signature::{Hash, SignatureAlgorithm, SignatureWrong};
 pub use time::UnixTime;
 pub use tpm_model::TpmModel;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

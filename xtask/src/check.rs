@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{attributes, built_with, cargo, features, floors, tree, workspace};
+use crate::{attributes, built_with, cargo, features, floors, package, tree, workspace};
 
 struct Gate {
     name: &'static str,
     run: fn() -> Result<()>,
 }
 
-const GATES: [Gate; 10] = [
+const GATES: [Gate; 11] = [
     Gate { name: "format", run: format },
     Gate { name: "floors", run: || floors::check(workspace()) },
     Gate { name: "no build results in git", run: no_build_results },
@@ -22,6 +22,7 @@ const GATES: [Gate; 10] = [
     Gate { name: "clippy", run: clippy },
     Gate { name: "documentation", run: documentation },
     Gate { name: "features of the libraries", run: features::check },
+    Gate { name: "packages of the libraries", run: package::check },
     Gate { name: "public interface", run: || api(false) },
 ];
 const FUZZ: Gate = Gate { name: "fuzz targets on their seeds", run: fuzz };

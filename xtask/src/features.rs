@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{cargo, output};
 
 /// The libraries that others may build on.
-const LIBRARIES: [&str; 2] = ["tpm2", "verifier"];
+pub(crate) const LIBRARIES: [&str; 2] = ["tpm2", "verifier"];
 
 /// Compiles them all.
 pub fn check() -> Result<()> {
@@ -25,13 +25,13 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-fn cargo_metadata() -> Result<Value> {
+pub(crate) fn cargo_metadata() -> Result<Value> {
     let mut command = cargo();
     command.args(["metadata", "--no-deps", "--format-version", "1"]);
     Ok(serde_json::from_str(&output(&mut command)?)?)
 }
 
-fn features(metadata: &Value, library: &str) -> Result<Vec<String>> {
+pub(crate) fn features(metadata: &Value, library: &str) -> Result<Vec<String>> {
     let packages = metadata["packages"].as_array().context("no packages")?;
     let package = packages.iter().find(|package| package["name"] == library);
     let features = package.and_then(|package| package["features"].as_object());

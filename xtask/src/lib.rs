@@ -15,6 +15,7 @@ pub mod figures;
 pub mod floors;
 pub mod fuzz;
 pub mod musl;
+pub mod package;
 pub mod page;
 #[cfg(any(test, feature = "protos"))]
 pub mod protos;

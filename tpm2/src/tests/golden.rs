@@ -10,15 +10,12 @@ use crate::Tpm;
 use crate::commands::*;
 use crate::session::Auth;
 use crate::template::AK_P256;
+use crate::testdata;
 use crate::transport::Transport;
 use crate::types::*;
 use crate::wire::{List, Malformed, Reader, Tpm2b, Why, Writer};
 
-macro_rules! files {
-    ($($name:literal),* $(,)?) => { &[$(include_str!(concat!("../../testdata/", $name))),*] };
-}
-
-static GOLDEN: &[&str] = files![
+const FILES: [&str; 12] = [
     "golden.txt",
     "golden/attestation.txt",
     "golden/contexts.txt",
@@ -39,8 +36,10 @@ pub(crate) struct Golden {
     pub(crate) response: Vec<u8>,
 }
 
+/// All of them; none in a published package.
 pub(crate) fn golden() -> Vec<Golden> {
-    let lines = GOLDEN.iter().flat_map(|file| file.lines());
+    let files = FILES.iter().filter_map(|name| testdata::read(name));
+    let lines = files.flat_map(str::lines);
     let mut lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
     let mut all = Vec::new();
     while let Some(title) = lines.next() {
@@ -203,6 +202,9 @@ impl Golden {
 #[test]
 fn every_message_is_read_and_written_again_to_the_same_octets() {
     let golden = golden();
+    if golden.is_empty() {
+        return;
+    }
     assert!(golden.len() >= 400, "{}", golden.len());
     let (mut commands, mut refusals) = (BTreeSet::new(), 0);
     for exchange in &golden {

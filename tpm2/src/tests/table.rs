@@ -5,8 +5,7 @@ use std::string::String;
 use std::vec::Vec;
 
 use crate::commands::{COMMANDS, CommandInfo, Effect};
-
-static SOURCE: &str = include_str!("../../testdata/commands.txt");
+use crate::testdata;
 
 /// A command as the source prints it.
 struct Printed<'s> {
@@ -16,9 +15,10 @@ struct Printed<'s> {
     response: Vec<&'s str>,
 }
 
-fn printed() -> BTreeMap<&'static str, Printed<'static>> {
+/// All of them; `None` in a published package.
+fn printed() -> Option<BTreeMap<&'static str, Printed<'static>>> {
     let mut all = BTreeMap::new();
-    for line in SOURCE.lines().filter(|line| !line.starts_with('#')) {
+    for line in testdata::read("commands.txt")?.lines().filter(|line| !line.starts_with('#')) {
         let (command, response) = line.split_once("->").unwrap();
         let mut words = command.split_whitespace();
         let code = words.next().and_then(|word| word.strip_prefix("0x")).unwrap();
@@ -32,7 +32,7 @@ fn printed() -> BTreeMap<&'static str, Printed<'static>> {
         let known = all.insert(name, Printed { code, sessions, command, response });
         assert!(known.is_none(), "{name} twice");
     }
-    all
+    Some(all)
 }
 
 /// Names of one area, which are those that begin with one of these signs; without a sign, the parameters.
@@ -65,7 +65,7 @@ fn encryptable(words: &[&str]) -> bool {
 
 #[test]
 fn every_command_is_as_part_3_prints_it() {
-    let printed = printed();
+    let Some(printed) = printed() else { return };
     for info in COMMANDS {
         let CommandInfo { name, response, .. } = info;
         let theirs = printed.get(name).unwrap_or_else(|| panic!("{name} is not in Part 3"));
@@ -125,8 +125,9 @@ fn effects_find_the_handle_or_parameter_that_they_speak_of() {
 #[test]
 fn no_command_of_part_3_is_missing() {
     let codes = COMMANDS.iter().map(|info| info.code.0).collect::<Vec<_>>();
-    for (name, theirs) in printed() {
+    let Some(printed) = printed() else { return };
+    for (name, theirs) in &printed {
         assert!(codes.contains(&theirs.code), "{name} is missing");
     }
-    assert_eq!(printed().len(), codes.len() + 2);
+    assert_eq!(printed.len(), codes.len() + 2);
 }

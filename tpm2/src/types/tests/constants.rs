@@ -7,8 +7,7 @@ use std::string::String;
 
 use super::*;
 use crate::commands::{COMMANDS, by_code};
-
-static SOURCE: &str = include_str!("../../../testdata/constants.txt");
+use crate::testdata;
 
 /// This crate's name of a constant; `None` if it has none.
 fn our_name(ty: &str, value: u64) -> Option<String> {
@@ -42,17 +41,17 @@ fn our_name(ty: &str, value: u64) -> Option<String> {
     }
 }
 
-/// Type, value, and the names that the value has there: some have two.
-fn source() -> BTreeMap<(&'static str, u64), BTreeSet<&'static str>> {
+/// Type, value, and the names that the value has there: some have two. `None` in a published package.
+fn source() -> Option<BTreeMap<(&'static str, u64), BTreeSet<&'static str>>> {
     let mut source = BTreeMap::<_, BTreeSet<_>>::new();
-    for line in SOURCE.lines().filter(|line| !line.starts_with('#')) {
+    for line in testdata::read("constants.txt")?.lines().filter(|line| !line.starts_with('#')) {
         let mut words = line.split(' ');
         let (ty, name) = (words.next().unwrap(), words.next().unwrap());
         let digits = words.next().and_then(|word| word.strip_prefix("0x")).unwrap();
         let value = u64::from_str_radix(digits, 16).unwrap();
         source.entry((ty, value)).or_default().insert(name);
     }
-    source
+    Some(source)
 }
 
 #[test]
@@ -60,8 +59,9 @@ fn every_constant_of_the_specification_is_here_with_its_value() {
     // Of the first TPM, and the ends of ranges.
     let left_out =
         [0x4000_0000, 0x4000_0002, 0x4000_0003, 0x4000_0004, 0x4000_0005, 0x4000_0006, 0x4004_ffff];
+    let Some(source) = source() else { return };
     let mut commands = 0;
-    for ((ty, value), names) in source() {
+    for ((ty, value), names) in source {
         let Some(ours) = our_name(ty, value) else {
             assert!(ty == "Handle" && left_out.contains(&value), "{ty} {names:?} is not known");
             continue;
@@ -75,7 +75,7 @@ fn every_constant_of_the_specification_is_here_with_its_value() {
 
 #[test]
 fn no_constant_of_ours_is_unknown_to_the_specification() {
-    let source = source();
+    let Some(source) = source() else { return };
     let types: BTreeSet<_> = source.keys().map(|(ty, _)| *ty).collect();
     for ty in types.into_iter().filter(|ty| *ty != "ResponseCode") {
         let bits = (0..64).map(|bit| 1 << bit);
