@@ -1,6 +1,29 @@
 //! What a TPM attests: values of PCRs, objects that it holds, objects that it created. Part 3 §18.
 //!
 //! The key signs by its own scheme, so it must have one, as every restricted key does.
+//!
+//! A quote; the crate `verifier` checks it, and the event log against it:
+//!
+//! ```no_run
+//! use tpm2::Tpm;
+//! use tpm2::attest::{Signer, quote};
+//! use tpm2::object::create_primary;
+//! use tpm2::session::Auth;
+//! use tpm2::template::AK_P256;
+//! use tpm2::types::{Alg, Hierarchy, PcrBits, SensitiveCreate};
+//!
+//! let mut tpm = Tpm::open("device:/dev/tpmrm0")?;
+//! let (hierarchy, none) = (Hierarchy::Endorsement, SensitiveCreate::EMPTY);
+//! let (ak, _) = create_primary(&mut tpm, hierarchy, Auth::EMPTY, &AK_P256, none)?;
+//!
+//! let nonce = [0x5a; 32]; // from the verifier
+//! let selected = PcrBits::of(&[0, 2, 4, 7]).ok_or("not a PCR")?;
+//! let signer = Signer { key: ak.object(), auth: Auth::EMPTY };
+//! let quoted = quote(&mut tpm, signer, &nonce, &[selected.bank(Alg::SHA256)])?;
+//! // `quoted.attest` and `quoted.signature` go to the verifier.
+//! # let _ = quoted;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use core::fmt;
 use std::vec::Vec;

@@ -1,4 +1,24 @@
 //! Objects put away and brought back: contexts, that the TPM encrypts to itself until its next reset. Part 1 §30.
+//!
+//! A key that needs no slot of the TPM while it is not used:
+//!
+//! ```no_run
+//! use tpm2::object::create_primary;
+//! use tpm2::session::Auth;
+//! use tpm2::template::SRK_P256;
+//! use tpm2::types::{Hierarchy, SensitiveCreate};
+//! use tpm2::{Tpm, context};
+//!
+//! let mut tpm = Tpm::open("device:/dev/tpmrm0")?;
+//! let none = SensitiveCreate::EMPTY;
+//! let (srk, _) = create_primary(&mut tpm, Hierarchy::Owner, Auth::EMPTY, &SRK_P256, none)?;
+//! let saved = context::save(&mut tpm, srk.object())?;
+//! tpm.flush(srk.handle())?; // its slot is free
+//!
+//! let srk = context::load(&mut tpm, &saved)?;
+//! # let _ = srk;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use core::fmt;
 use std::vec::Vec;

@@ -1,5 +1,35 @@
 //! The endorsement keys of a TPM: where their certificates are, and how to come to the key that belongs to one. EK
 //! credential profile 2.6 §2.2, Registry of reserved TPM 2.0 handles §2.2.
+//!
+//! A credential: who opens it has the attestation key in the TPM whose endorsement key is certified.
+//!
+//! ```no_run
+//! use tpm2::Tpm;
+//! use tpm2::crypto::make_credential;
+//! use tpm2::endorsement::{DEFAULT_KIND, Passwords, activate, certificate, create, find};
+//! use tpm2::object::create_primary;
+//! use tpm2::session::Auth;
+//! use tpm2::template::AK_P256;
+//! use tpm2::types::{Hierarchy, SensitiveCreate};
+//!
+//! let mut tpm = Tpm::open("device:/dev/tpmrm0")?;
+//! let (kind, none) = (DEFAULT_KIND, Passwords::NONE);
+//! let certificate = certificate(&mut tpm, kind, none)?; // for the verifier
+//! let ek = match find(&mut tpm, kind)? {
+//!     Some(persistent) => persistent,
+//!     None => create(&mut tpm, kind, None, none)?.ok_or("no endorsement key")?,
+//! };
+//! let (hierarchy, empty) = (Hierarchy::Endorsement, SensitiveCreate::EMPTY);
+//! let (ak, _) = create_primary(&mut tpm, hierarchy, Auth::EMPTY, &AK_P256, empty)?;
+//!
+//! // The verifier, which knows the endorsement key from its certificate, and has no TPM:
+//! let credential = make_credential(&ek.public()?, ak.name(), b"a secret")?;
+//!
+//! let opened = activate(&mut tpm, (kind, &ek), ak.object(), Auth::EMPTY, &credential, none)?;
+//! assert_eq!(opened.expose(), b"a secret");
+//! # let _ = certificate;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod activate;
 mod chain;

@@ -12,6 +12,22 @@
 //! * [`key_file`] reads and writes keys as OpenSSL's TPM providers do, [`tools`] the files of tpm2-tools.
 //! * [`template`] and [`endorsement`] know the keys that the EK credential profile describes.
 //!
+//! Whoever knows a thing by its name in the specification, such as `TPM_ALG_SHA256`, `TPMA_OBJECT_SIGN_ENCRYPT`, `TPMT_PUBLIC`,
+//! `TPM_RC_LOCKOUT` or `TPM_CC_NV_Write`, finds it by searching for that name.
+//!
+//! # Features
+//!
+//! | feature | what it adds | needs |
+//! |---|---|---|
+//! | none | [`wire`], [`types`], [`commands`], [`template`]: all commands and answers, read and written | `core` alone |
+//! | `crypto` | [`crypto`]: Names, key derivation, credentials, policies without a TPM | `alloc`, `getrandom` |
+//! | `std` (default) | the client, sessions, the transports `device` and `swtpm`, and all that is built on them | `std` |
+//! | `mssim` | `transport::Simulator`, for the simulator of the reference code | `std` |
+//! | `cmd` | `transport::Process`, a command that carries messages to a TPM | `std` |
+//! | `tbs` | `transport::Tbs`, the TPM of Windows | Windows |
+//!
+//! # Example
+//!
 //! A quote, and data that are given back only as long as a PCR holds what it holds now:
 //!
 //! ```no_run
@@ -51,6 +67,9 @@
 //! # }
 //! ```
 #![no_std]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// The documentation describes all features together, and links to what some of them leave out.
+#![cfg_attr(not(feature = "std"), allow(rustdoc::broken_intra_doc_links))]
 #![cfg_attr(not(all(windows, feature = "tbs")), forbid(unsafe_code))]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 

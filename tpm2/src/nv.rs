@@ -1,4 +1,31 @@
 //! NV indices: defined, written, read, locked; counters and indices that are extended. Part 3 §31.
+//!
+//! A counter, which goes up and never down, not even if the index is removed and defined again:
+//!
+//! ```no_run
+//! use tpm2::Tpm;
+//! use tpm2::nv::{Access, By, Index};
+//! use tpm2::session::Auth;
+//! use tpm2::types::{Alg, AuthValue, Digest, Handle, NvAttributes, NvPublic, NvType, Provision};
+//!
+//! let mut tpm = Tpm::open("device:/dev/tpmrm0")?;
+//! let attributes = NvAttributes::AUTHREAD | NvAttributes::AUTHWRITE | NvAttributes::NO_DA;
+//! let counter = NvPublic {
+//!     index: Handle(0x0150_0010),
+//!     name_alg: Alg::SHA256,
+//!     attributes: attributes.with_type(NvType::COUNTER),
+//!     auth_policy: Digest::EMPTY,
+//!     data_size: 8,
+//! };
+//! let pin = AuthValue::from(b"PIN");
+//! let mut index = Index::define(&mut tpm, Provision::Owner, Auth::EMPTY, &counter, pin)?;
+//!
+//! let mut access = Access::by_password(By::Index, b"PIN");
+//! index.increment(&mut tpm, &mut access)?;
+//! let count = index.counter(&mut tpm, &mut access)?;
+//! # let _ = count;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use core::fmt;
 use std::vec::Vec;

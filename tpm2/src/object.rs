@@ -1,4 +1,33 @@
 //! Objects: created, loaded, imported. Part 3 §12, §13 and §24.
+//!
+//! A signing key with a PIN, under a storage root key:
+//!
+//! ```no_run
+//! use tpm2::commands::Sign;
+//! use tpm2::crypto::HashAlg;
+//! use tpm2::object::{create, create_primary, load};
+//! use tpm2::session::Auth;
+//! use tpm2::template::{SRK_P256, ecc_signing};
+//! use tpm2::types::{Alg, AuthValue, Curve, Hierarchy, SensitiveCreate};
+//! use tpm2::Tpm;
+//!
+//! let mut tpm = Tpm::open("device:/dev/tpmrm0")?;
+//! let empty = SensitiveCreate::EMPTY;
+//! let (srk, _) = create_primary(&mut tpm, Hierarchy::Owner, Auth::EMPTY, &SRK_P256, empty)?;
+//!
+//! let with_pin = SensitiveCreate { user_auth: AuthValue::from(b"PIN"), ..empty };
+//! let template = ecc_signing(Curve::NIST_P256, Alg::SHA256);
+//! let (wrapped, _) = create(&mut tpm, srk.object(), Auth::EMPTY, &template, with_pin)?;
+//! // `wrapped` can be stored anywhere: nobody but this TPM can read the private part.
+//! let key = load(&mut tpm, srk.object(), Auth::EMPTY, &wrapped)?;
+//!
+//! let digest = HashAlg::Sha256.digest(&[b"a message"]);
+//! let sign = Sign::digest(key.object(), (&digest).into());
+//! let signature = tpm.run(&sign, [Auth::password(b"PIN")])?.signature;
+//! # let _ = signature;
+//! tpm.flush(key.handle())?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use core::fmt;
 use std::vec::Vec;

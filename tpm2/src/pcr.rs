@@ -1,4 +1,16 @@
 //! Values of PCRs: all at one time, however many answers they take. Part 3 §22.4.
+//!
+//! ```no_run
+//! use tpm2::types::{Alg, PcrBits};
+//! use tpm2::{Tpm, pcr};
+//!
+//! let mut tpm = Tpm::open("device:/dev/tpmrm0")?;
+//! let selected = PcrBits::of(&[0, 7]).ok_or("not a PCR")?;
+//! for read in pcr::read(&mut tpm, &[selected.bank(Alg::SHA256)])? {
+//!     println!("{read:?}");
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::vec::Vec;
 

@@ -5,6 +5,36 @@
 //! A PIN is proven, and not sent, where the policy has [`Step::AuthValue`](crate::policy::Step::AuthValue).
 //!
 //! The module [`policy`](crate::policy) has an example.
+//!
+//! Given back for a PIN, and only as long as PCR 7 holds what it holds now:
+//!
+//! ```no_run
+//! use tpm2::crypto::HashAlg;
+//! use tpm2::object::create_primary;
+//! use tpm2::policy::{Policy, Step};
+//! use tpm2::seal::{seal, unseal};
+//! use tpm2::session::Auth;
+//! use tpm2::template::SRK_P256;
+//! use tpm2::types::{Alg, Digest, Hierarchy, PcrBits, SensitiveCreate};
+//! use tpm2::wire::List;
+//! use tpm2::{Tpm, pcr};
+//!
+//! let mut tpm = Tpm::open("device:/dev/tpmrm0")?;
+//! let (auth, none) = (Auth::EMPTY, SensitiveCreate::EMPTY);
+//! let (srk, _) = create_primary(&mut tpm, Hierarchy::Owner, auth, &SRK_P256, none)?;
+//!
+//! let selected = PcrBits::of(&[7]).ok_or("not a PCR")?;
+//! let pcrs = [selected.bank(Alg::SHA256)];
+//! let now = pcr::digest(&mut tpm, HashAlg::Sha256, &pcrs)?;
+//! let steps = [Step::Pcr { pcrs: List::new(&pcrs), digest: Digest::from(&now) }, Step::AuthValue];
+//! let policy = Policy::new(&steps);
+//!
+//! let digest = policy.digest(HashAlg::Sha256)?;
+//! let sealed = seal(&mut tpm, &srk, Auth::EMPTY, b"secret", &digest, b"PIN")?;
+//! let data = unseal(&mut tpm, &srk, Auth::EMPTY, &sealed, &policy, b"PIN")?;
+//! assert_eq!(*data, b"secret");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::vec::Vec;
 

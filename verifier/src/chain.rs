@@ -7,6 +7,20 @@
 //! A path is found by names and dates first; then its signatures are checked, from the anchor down.
 //! So an attacker cannot make the verifier compute over forged certificates: a chain that no anchor
 //! has signed costs a few checks of the anchors' keys.
+//!
+//! ```no_run
+//! use std::time::{SystemTime, UNIX_EPOCH};
+//! use verifier::chain::{self, ChainPolicy};
+//! use verifier::{CaCertificate, EkCertificate, UnixTime};
+//!
+//! let ek = EkCertificate::from_nv(&std::fs::read("ek.nv")?)?;
+//! let anchors = CaCertificate::from_pem(&std::fs::read_to_string("vendor-roots.pem")?)?;
+//! let seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+//! let now = UnixTime::from_seconds(i64::try_from(seconds)?);
+//! let path = chain::verify(&ek, &[], &anchors, now, ChainPolicy::default())?;
+//! println!("{} vouches for {:?}", path.anchor().subject_text(), ek.tpm());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod error;
 

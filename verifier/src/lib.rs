@@ -11,6 +11,29 @@
 //! - [`AttestationKey`]: verifies a TPM's statements: quotes, certified keys and their creation.
 //! - [`event_log`]: what a machine booted, as far as its PCRs prove it.
 //! - [`appraise`]: the whole appraisal of a join.
+//!
+//! Whether a machine booted with Secure Boot, by a quote and its event log. That the key is in a TPM is another question, which a
+//! [`Challenge`] answers.
+//!
+//! ```no_run
+//! use std::fs;
+//! use tpm2::crypto::HashAlg;
+//! use verifier::event_log::EventLog;
+//! use verifier::{Attestation, AttestationKey, PcrValues};
+//!
+//! let (public, attest, signature) = (fs::read("public")?, fs::read("attest")?, fs::read("signature")?);
+//! let nonce = [0x5a; 32]; // sent to the host before
+//! let key = AttestationKey::appraise(&public)?;
+//!
+//! let log = fs::read("binary_bios_measurements")?;
+//! let log = EventLog::parse(&log)?;
+//! let claimed = PcrValues::new().with_bank(&log.replay(HashAlg::Sha256)?);
+//! let evidence = Attestation { attest: &attest, signature: &signature };
+//! let quote = key.quote(evidence, &nonce, &claimed)?;
+//! let measured = log.measured(&quote.pcrs, HashAlg::Sha256)?;
+//! println!("secure boot: {:?}", measured.secure_boot()?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #![forbid(unsafe_code)]
 // Tests may count and index as they please: a panic is how they fail.

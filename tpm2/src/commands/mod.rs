@@ -1,4 +1,21 @@
 //! Part 3: the commands, in files by clause, and the table of all.
+//!
+//! A command is a structure, and [`Tpm::run`](crate::Tpm::run) runs it:
+//!
+//! ```no_run
+//! use tpm2::Tpm;
+//! use tpm2::commands::{GetRandom, PcrReset};
+//! use tpm2::session::Auth;
+//! use tpm2::types::Pcr;
+//!
+//! let mut tpm = Tpm::open("device:/dev/tpmrm0")?;
+//! // No authorization: an empty array.
+//! let random = tpm.run(&GetRandom { bytes_requested: 16 }, [])?.random_bytes.octets().to_vec();
+//! // One: an array of one. Another number does not compile.
+//! tpm.run(&PcrReset { pcr_handle: Pcr(23) }, [Auth::EMPTY])?;
+//! # let _ = random;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod asymmetric;
 mod attestation;

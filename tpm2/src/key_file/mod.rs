@@ -2,6 +2,23 @@
 //! policy nor a description in it. *ASN.1 Specification for TPM 2.0 Key Files* (draft-bottomley-tpm2-keys-00).
 //!
 //! A file holds what a TPM gave out: the private part can be read by the TPM alone, under the parent that the file names.
+//!
+//! ```no_run
+//! use tpm2::Tpm;
+//! use tpm2::commands::Sign;
+//! use tpm2::crypto::HashAlg;
+//! use tpm2::key_file::KeyFile;
+//! use tpm2::session::Auth;
+//!
+//! let pem = std::fs::read_to_string("key.pem")?; // as `openssl genpkey -provider tpm2` writes it
+//! let mut tpm = Tpm::open("device:/dev/tpmrm0")?;
+//! let key = KeyFile::from_pem(&pem)?.load(&mut tpm, b"")?; // the parent has no authorization value
+//!
+//! let digest = HashAlg::Sha256.digest(&[b"a message"]);
+//! let signature = tpm.run(&Sign::digest(key.object(), (&digest).into()), [Auth::password(b"PIN")])?;
+//! # let _ = signature;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod asn1;
 mod load;

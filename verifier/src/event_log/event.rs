@@ -8,6 +8,7 @@ use crate::pcr::PCRS;
 
 /// One event as the log reports it. Nothing in it is proven: see
 /// [`Measured`](super::Measured).
+#[doc(alias("TCG_PCR_EVENT", "TCG_PCR_EVENT2"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event<'a> {
     /// Its place in the log, counted from 0.
@@ -125,16 +126,17 @@ pub struct EventType(
 );
 
 macro_rules! event_types {
-    ($($name:ident = $value:literal),* $(,)?) => {
+    ($($spec:literal $name:ident = $value:literal),* $(,)?) => {
         impl EventType {
             $(
-                #[doc = concat!("`EV_", stringify!($name), "`, ", stringify!($value), ".")]
+                #[doc = concat!("`", $spec, "`, ", stringify!($value), ".")]
+                #[doc(alias = $spec)]
                 pub const $name: Self = Self($value);
             )*
 
             fn name(self) -> Option<&'static str> {
                 match self {
-                    $(Self::$name => Some(concat!("EV_", stringify!($name))),)*
+                    $(Self::$name => Some($spec),)*
                     _ => None,
                 }
             }
@@ -143,21 +145,45 @@ macro_rules! event_types {
 }
 
 event_types! {
-    PREBOOT_CERT = 0x0, POST_CODE = 0x1, UNUSED = 0x2, NO_ACTION = 0x3, SEPARATOR = 0x4,
-    ACTION = 0x5, EVENT_TAG = 0x6, S_CRTM_CONTENTS = 0x7, S_CRTM_VERSION = 0x8,
-    CPU_MICROCODE = 0x9, PLATFORM_CONFIG_FLAGS = 0xa, TABLE_OF_DEVICES = 0xb,
-    COMPACT_HASH = 0xc, IPL = 0xd, IPL_PARTITION_DATA = 0xe, NONHOST_CODE = 0xf,
-    NONHOST_CONFIG = 0x10, NONHOST_INFO = 0x11, OMIT_BOOT_DEVICE_EVENTS = 0x12,
-    POST_CODE2 = 0x13, EFI_VARIABLE_DRIVER_CONFIG = 0x8000_0001,
-    EFI_VARIABLE_BOOT = 0x8000_0002, EFI_BOOT_SERVICES_APPLICATION = 0x8000_0003,
-    EFI_BOOT_SERVICES_DRIVER = 0x8000_0004, EFI_RUNTIME_SERVICES_DRIVER = 0x8000_0005,
-    EFI_GPT_EVENT = 0x8000_0006, EFI_ACTION = 0x8000_0007,
-    EFI_PLATFORM_FIRMWARE_BLOB = 0x8000_0008, EFI_HANDOFF_TABLES = 0x8000_0009,
-    EFI_PLATFORM_FIRMWARE_BLOB2 = 0x8000_000a, EFI_HANDOFF_TABLES2 = 0x8000_000b,
-    EFI_VARIABLE_BOOT2 = 0x8000_000c, EFI_GPT_EVENT2 = 0x8000_000d,
-    EFI_HCRTM_EVENT = 0x8000_0010, EFI_VARIABLE_AUTHORITY = 0x8000_00e0,
-    EFI_SPDM_FIRMWARE_BLOB = 0x8000_00e1, EFI_SPDM_FIRMWARE_CONFIG = 0x8000_00e2,
-    EFI_SPDM_DEVICE_POLICY = 0x8000_00e3, EFI_SPDM_DEVICE_AUTHORITY = 0x8000_00e4,
+    "EV_PREBOOT_CERT" PREBOOT_CERT = 0x0,
+    "EV_POST_CODE" POST_CODE = 0x1,
+    "EV_UNUSED" UNUSED = 0x2,
+    "EV_NO_ACTION" NO_ACTION = 0x3,
+    "EV_SEPARATOR" SEPARATOR = 0x4,
+    "EV_ACTION" ACTION = 0x5,
+    "EV_EVENT_TAG" EVENT_TAG = 0x6,
+    "EV_S_CRTM_CONTENTS" S_CRTM_CONTENTS = 0x7,
+    "EV_S_CRTM_VERSION" S_CRTM_VERSION = 0x8,
+    "EV_CPU_MICROCODE" CPU_MICROCODE = 0x9,
+    "EV_PLATFORM_CONFIG_FLAGS" PLATFORM_CONFIG_FLAGS = 0xa,
+    "EV_TABLE_OF_DEVICES" TABLE_OF_DEVICES = 0xb,
+    "EV_COMPACT_HASH" COMPACT_HASH = 0xc,
+    "EV_IPL" IPL = 0xd,
+    "EV_IPL_PARTITION_DATA" IPL_PARTITION_DATA = 0xe,
+    "EV_NONHOST_CODE" NONHOST_CODE = 0xf,
+    "EV_NONHOST_CONFIG" NONHOST_CONFIG = 0x10,
+    "EV_NONHOST_INFO" NONHOST_INFO = 0x11,
+    "EV_OMIT_BOOT_DEVICE_EVENTS" OMIT_BOOT_DEVICE_EVENTS = 0x12,
+    "EV_POST_CODE2" POST_CODE2 = 0x13,
+    "EV_EFI_VARIABLE_DRIVER_CONFIG" EFI_VARIABLE_DRIVER_CONFIG = 0x8000_0001,
+    "EV_EFI_VARIABLE_BOOT" EFI_VARIABLE_BOOT = 0x8000_0002,
+    "EV_EFI_BOOT_SERVICES_APPLICATION" EFI_BOOT_SERVICES_APPLICATION = 0x8000_0003,
+    "EV_EFI_BOOT_SERVICES_DRIVER" EFI_BOOT_SERVICES_DRIVER = 0x8000_0004,
+    "EV_EFI_RUNTIME_SERVICES_DRIVER" EFI_RUNTIME_SERVICES_DRIVER = 0x8000_0005,
+    "EV_EFI_GPT_EVENT" EFI_GPT_EVENT = 0x8000_0006,
+    "EV_EFI_ACTION" EFI_ACTION = 0x8000_0007,
+    "EV_EFI_PLATFORM_FIRMWARE_BLOB" EFI_PLATFORM_FIRMWARE_BLOB = 0x8000_0008,
+    "EV_EFI_HANDOFF_TABLES" EFI_HANDOFF_TABLES = 0x8000_0009,
+    "EV_EFI_PLATFORM_FIRMWARE_BLOB2" EFI_PLATFORM_FIRMWARE_BLOB2 = 0x8000_000a,
+    "EV_EFI_HANDOFF_TABLES2" EFI_HANDOFF_TABLES2 = 0x8000_000b,
+    "EV_EFI_VARIABLE_BOOT2" EFI_VARIABLE_BOOT2 = 0x8000_000c,
+    "EV_EFI_GPT_EVENT2" EFI_GPT_EVENT2 = 0x8000_000d,
+    "EV_EFI_HCRTM_EVENT" EFI_HCRTM_EVENT = 0x8000_0010,
+    "EV_EFI_VARIABLE_AUTHORITY" EFI_VARIABLE_AUTHORITY = 0x8000_00e0,
+    "EV_EFI_SPDM_FIRMWARE_BLOB" EFI_SPDM_FIRMWARE_BLOB = 0x8000_00e1,
+    "EV_EFI_SPDM_FIRMWARE_CONFIG" EFI_SPDM_FIRMWARE_CONFIG = 0x8000_00e2,
+    "EV_EFI_SPDM_DEVICE_POLICY" EFI_SPDM_DEVICE_POLICY = 0x8000_00e3,
+    "EV_EFI_SPDM_DEVICE_AUTHORITY" EFI_SPDM_DEVICE_AUTHORITY = 0x8000_00e4,
 }
 
 impl fmt::Display for EventType {

@@ -175,6 +175,7 @@ pub enum Separator {
 }
 
 /// `UEFI_VARIABLE_DATA`. PFP §10.2.6.
+#[doc(alias = "UEFI_VARIABLE_DATA")]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct UefiVariable<'a> {
     /// Whose variable it is, as it stands in memory: the first three fields little-endian.

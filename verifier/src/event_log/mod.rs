@@ -7,6 +7,19 @@
 //! - [`MeasuredLog`] is a log whose replay ends where a quote does. The order of its events, their
 //!   PCRs and their digests are true; the data of an event only if the digest is [`Covered`] by it;
 //!   its type never, since no digest covers it.
+//!
+//! What a log claims; the [crate's example](crate) has it proven by a quote:
+//!
+//! ```no_run
+//! use verifier::event_log::EventLog;
+//!
+//! let log = std::fs::read("/sys/kernel/security/tpm0/binary_bios_measurements")?;
+//! let log = EventLog::parse(&log)?;
+//! for event in log.events() {
+//!     println!("{event:?}");
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod event;
 mod measured;
