@@ -14,6 +14,9 @@ mod approve;
 #[allow(dead_code, reason = "`main` is for `cargo run --example credential`")]
 #[path = "../../tpm2/examples/credential.rs"]
 mod credential;
+#[allow(dead_code, reason = "`main` is for `cargo run --example csr`")]
+#[path = "../../tpm2/examples/csr.rs"]
+mod csr;
 #[allow(dead_code, reason = "`main` is for `cargo run --example dump`")]
 #[path = "../../tpm2/examples/dump.rs"]
 mod dump;
@@ -79,6 +82,11 @@ fn approve_runs() -> Result<()> {
 #[test]
 fn credential_runs() -> Result<()> {
     runs(credential::example)
+}
+
+#[test]
+fn csr_runs() -> Result<()> {
+    runs(csr::example)
 }
 
 #[test]

@@ -10,6 +10,8 @@
 //! * [`object`], [`pcr`], [`attest`], [`policy`], [`seal`], [`nv`] and [`context`] are what a TPM is for, in a call each: keys created,
 //!   loaded and imported, PCRs read, quotes, policies, sealed data, NV indices, objects put away. Each command by itself is there too.
 //! * [`key_file`] reads and writes keys as OpenSSL's TPM providers do, [`tools`] the files of tpm2-tools.
+//! * With features, keys and signatures are those of the crates `p256`, `p384`, `p521` and `rsa` too, public keys have an encoding as
+//!   `spki`, and `signer` lets a key in the TPM sign for the crate `signature`.
 //! * [`template`] and [`endorsement`] know the keys that the EK credential profile describes.
 //!
 //! Whoever knows a thing by its name in the specification, such as `TPM_ALG_SHA256`, `TPMA_OBJECT_SIGN_ENCRYPT`, `TPMT_PUBLIC`,
@@ -105,6 +107,8 @@ pub mod policy;
 pub mod seal;
 #[cfg(feature = "std")]
 pub mod session;
+#[cfg(feature = "signature")]
+pub mod signer;
 pub mod template;
 #[cfg(test)]
 mod testdata;

@@ -60,6 +60,7 @@ const TPM2: ModuleFloors = ModuleFloors {
         ("pcr", 2),
         ("policy", 2),
         ("seal", 2),
+        ("signer", 2),
         ("tools", 2),
         ("template", 2),
         ("error", 2),

@@ -2,6 +2,7 @@
 //! policies. Part 1 §11.4 and §19.7, annexes B and C.
 
 pub(crate) mod cfb;
+mod convert;
 mod credential;
 mod duplicate;
 mod hash;
@@ -10,7 +11,10 @@ mod name;
 mod policy;
 mod protection;
 mod sharing;
+#[cfg(feature = "spki")]
+mod spki;
 
+pub use convert::ConversionError;
 pub use credential::{Credential, CredentialError, make_credential, make_credential_with};
 pub use duplicate::{Duplicate, DuplicateError, duplicate, duplicate_with};
 pub use hash::{HashAlg, UnknownHash};
