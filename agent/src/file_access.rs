@@ -136,7 +136,7 @@ impl FileAccess {
     fn late(&self, timeout: Duration) -> Failure {
         let seconds = timeout.as_secs();
         let what = format!("access to {} did not finish within {seconds} seconds", self.name);
-        let advice = "check that the file system responds, and that the file is no pipe";
+        let advice = "check that the file system responds, and that the file is not a pipe";
         Failure::new(Exit::Busy, what, advice)
     }
 }

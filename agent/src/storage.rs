@@ -115,8 +115,8 @@ impl Storage {
     /// It cannot be read, or is not one.
     pub fn identity(directory: &Path) -> Result<Option<Identity>, Failure> {
         let path = directory.join(IDENTITY);
-        let octets = match read_bounded(&path) {
-            Ok(octets) => octets,
+        let bytes = match read_bounded(&path) {
+            Ok(bytes) => bytes,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(cause) => {
                 let is_loop = cause.raw_os_error() == Some(Errno::LOOP.raw_os_error());
@@ -129,7 +129,7 @@ impl Storage {
                 });
             }
         };
-        let text = std::str::from_utf8(&octets).map_err(|error| error.to_string());
+        let text = std::str::from_utf8(&bytes).map_err(|error| error.to_string());
         text.and_then(Identity::from_json).map(Some).map_err(|error| damaged(&path, &error))
     }
 

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 /// The owner only.
-const PRIVATE_FOLDER: u32 = 0o700;
+const PRIVATE_DIRECTORY: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 const OTHERS: u32 = 0o077;
 
@@ -53,7 +53,7 @@ impl DataDirectory {
     pub fn lock(&self) -> Result<Lock, Failure> {
         let shown = self.0.display();
         if !self.0.is_dir() {
-            let made = DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(&self.0);
+            let made = DirBuilder::new().recursive(true).mode(PRIVATE_DIRECTORY).create(&self.0);
             made.map_err(|cause| io_failure(&cause, format!("cannot create {shown}")))?;
         }
         self.check()?;
@@ -84,7 +84,7 @@ impl DataDirectory {
         }
         let empty = fs::read_dir(&self.0).is_ok_and(|mut entries| entries.next().is_none());
         if empty {
-            let mode = fs::Permissions::from_mode(PRIVATE_FOLDER);
+            let mode = fs::Permissions::from_mode(PRIVATE_DIRECTORY);
             return fs::set_permissions(&self.0, mode)
                 .map_err(|cause| io_failure(&cause, format!("cannot restrict access to {shown}")));
         }
@@ -131,7 +131,7 @@ impl Nascent {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
             _ => {}
         }
-        DirBuilder::new().mode(PRIVATE_FOLDER).create(&path)?;
+        DirBuilder::new().mode(PRIVATE_DIRECTORY).create(&path)?;
         Ok(Self { path, name })
     }
 

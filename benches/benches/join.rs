@@ -191,7 +191,7 @@ fn crypto(c: &mut Criterion) {
     for (kind, der) in ["rsa2048", "p256", "p384"].into_iter().zip(fixtures::EK_CERTIFICATES) {
         let certificate = EkCertificate::parse(der).unwrap();
         let kind = EkKind::by_name(kind).unwrap();
-        let octets = agent::tpm::inventory::key_octets(certificate.public_key());
+        let octets = agent::tpm::inventory::key_bytes(certificate.public_key());
         let public = kind.public(octets).unwrap();
         group.bench_function(format!("MakeCredential, {}", kind.name), |b| {
             b.iter(|| make_credential(black_box(&public), &name, &[7; 32]).unwrap());
@@ -321,7 +321,7 @@ fn seeds(target: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target)
 }
 
-/// A TPM's answer as it was recorded, without the three octets before it.
+/// A TPM's answer as it was recorded, without the three bytes before it.
 fn recorded(seed: &str) -> Vec<u8> {
     fs::read(seeds("tpm_response").join(seed)).unwrap().split_off(3)
 }

@@ -1,5 +1,5 @@
 //! The wire, side by side with another TPM protocol crate in the same run: what one does, the other does on the same
-//! octets, and each must find the same in them.
+//! bytes, and each must find the same in them.
 //!
 //! - *written*: a whole command under empty passwords, or a structure.
 //! - *read*: a whole answer, or a structure, as a typed value. Ours borrows, the peer's copies.
@@ -29,7 +29,7 @@ use tpm2_protocol::frame::{
 use tpm2_protocol::{TpmField, TpmMarshal, TpmResult, TpmUnmarshal, TpmWriter};
 use verifier::JoinKey;
 
-/// Octets that the optimizer knows nothing of. It is their reference that goes by way of memory: a slice would be put down
+/// Bytes that the optimizer knows nothing of. It is their reference that goes by way of memory: a slice would be put down
 /// in two halves and picked up at once, for which a processor stalls longer than for much of what is measured here.
 fn unknown<'a>(octets: &&'a [u8]) -> &'a [u8] {
     black_box(octets)
@@ -59,7 +59,7 @@ fn commands(c: &mut Criterion) {
     command::<_, TpmGetCapabilityCommand, 0>(c, &ask);
 }
 
-/// A command written by both, to the same octets.
+/// A command written by both, to the same bytes.
 fn command<C: Authorized<N>, P: TpmFrame + TpmUnmarshalBody, const N: usize>(
     c: &mut Criterion,
     ours: &C,
@@ -160,7 +160,7 @@ fn structures(c: &mut Criterion) {
     structure!(c, "TPMS_ATTEST (a quote)", sized(&answer[14..]), Attest, TpmsAttest);
 }
 
-/// The content of the `TPM2B` that some octets begin with.
+/// The content of the `TPM2B` that some bytes begin with.
 fn sized(octets: &[u8]) -> &[u8] {
     let (size, rest) = octets.split_first_chunk().expect("it has a size");
     &rest[..usize::from(u16::from_be_bytes(*size))]

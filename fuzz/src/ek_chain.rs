@@ -1,6 +1,6 @@
 //! An EK certificate and those that may lead to an anchor.
 
-use verifier::chain::{ChainPolicy, DatePolicy, MAX_DEPTH, Sha1Policy, WithoutPurpose, verify};
+use verifier::chain::{ChainPolicy, DatePolicy, MAX_DEPTH, PurposePolicy, Sha1Policy, verify};
 use verifier::{CaCertificate, EkCertificate};
 
 use crate::{Verdict, assert_harmless, fixtures, parts};
@@ -18,7 +18,7 @@ pub(crate) fn run(data: &[u8]) -> Verdict {
     let policy = ChainPolicy {
         dates: if choice & 2 == 0 { DatePolicy::AtIssuance } else { DatePolicy::Now },
         sha1: if choice & 4 == 0 { Sha1Policy::Refused } else { Sha1Policy::Accepted },
-        without_purpose: WithoutPurpose::Refused,
+        purpose: PurposePolicy::Refused,
     };
     match verify(&ek, &intermediates, &anchors, fixtures::now(), policy) {
         Ok(path) => {

@@ -51,7 +51,7 @@ impl ServiceManager {
         self.send(&format!("STOPPING=1\nSTATUS={}", one_line(status)));
     }
 
-    /// Feeds the watchdog.
+    /// Notifies the watchdog.
     pub fn alive(&self) {
         self.send("WATCHDOG=1");
     }

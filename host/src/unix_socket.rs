@@ -17,14 +17,14 @@ const MAX_PATH: usize = 107;
 /// A path that fits into a socket's address, as long as the value lives.
 struct ShortPath {
     path: PathBuf,
-    _folder: Option<File>,
+    _directory: Option<File>,
 }
 
 impl ShortPath {
     /// A longer path is reached by the descriptor of its directory.
     fn new(path: &Path) -> io::Result<Self> {
         if path.as_os_str().as_bytes().len() <= MAX_PATH {
-            return Ok(Self { path: path.to_owned(), _folder: None });
+            return Ok(Self { path: path.to_owned(), _directory: None });
         }
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -33,7 +33,7 @@ impl ShortPath {
         let mut options = OpenOptions::new();
         let directory = options.read(true).custom_flags(flags.bits().cast_signed()).open(parent)?;
         let path = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
-        Ok(Self { path, _folder: Some(directory) })
+        Ok(Self { path, _directory: Some(directory) })
     }
 }
 

@@ -7,7 +7,7 @@
 //! mac    = HMAC-SHA256( secret, "endorse.v1 join mac" || hash )
 //! digest = SHA-256( "endorse.v1 join signature" || hash )
 //! ```
-//! `B4(x)` is the length of x in octets, a 32-bit big-endian number, then x. Labels are their ASCII
+//! `B4(x)` is the length of x in bytes, a 32-bit big-endian number, then x. Labels are their ASCII
 //! bytes, without a length and without a NUL.
 //!
 //! - `exporter`: 32 bytes that the two ends of this TLS connection export (RFC 8446 section 7.5);

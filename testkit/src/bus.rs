@@ -71,7 +71,7 @@ fn put(answer: &[u8], response: &mut [u8]) -> io::Result<usize> {
     Ok(answer.len())
 }
 
-/// The command that some octets are.
+/// The command that some bytes are.
 pub fn command_code(command: &[u8]) -> CommandCode {
     CommandCode(word(command))
 }
@@ -82,9 +82,7 @@ pub fn response_code(answer: &[u8]) -> ResponseCode {
 }
 
 fn word(message: &[u8]) -> u32 {
-    message
-        .get(6..10)
-        .map_or(0, |octets| octets.iter().fold(0, |n, octet| n << 8 | u32::from(*octet)))
+    message.get(6..10).map_or(0, |bytes| bytes.iter().fold(0, |n, byte| n << 8 | u32::from(*byte)))
 }
 
 /// A TPM's no.
@@ -92,7 +90,7 @@ pub fn refusal(code: ResponseCode) -> Vec<u8> {
     [&[0x80, 0x01, 0, 0, 0, 10], &code.0.to_be_bytes()[..]].concat()
 }
 
-/// Every message that is `whole` with one octet changed, some ways each, and where.
+/// Every message that is `whole` with one byte changed, some ways each, and where.
 pub fn changed(whole: &[u8]) -> impl Iterator<Item = (usize, Vec<u8>)> + '_ {
     (0..whole.len()).flat_map(move |at| {
         [0x01, 0x02, 0x10, 0x80, 0xff].into_iter().map(move |mask| {

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn terminate_tells_who_listened() {
+    fn terminate_reports_whether_the_signal_was_handled() {
         let polite = Guarded::spawn(Command::new("sleep").arg("600"), None).unwrap();
         assert!(polite.terminate(Duration::from_secs(5)).unwrap().is_some());
         let scratch = Scratch::new("endorse-child").unwrap();

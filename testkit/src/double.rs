@@ -1,5 +1,5 @@
 //! A test double of a TPM: it has a TPM's sessions and nothing else, and gives prepared answers. A test that knows what a
-//! true TPM said hears it again, under a session of any kind, as often as he likes, with an octet changed.
+//! true TPM said hears it again, under a session of any kind, as often as he likes, with a byte changed.
 
 use std::io;
 
@@ -53,7 +53,7 @@ pub const PARTS: [Part; 8] = [
 
 impl Part {
     fn plan(self) -> NewSession<'static> {
-        let key = Object::named(Handle(0x8000_0001), NameBuf::new(&[7; 34]).expect("34 octets"));
+        let key = Object::named(Handle(0x8000_0001), NameBuf::new(&[7; 34]).expect("34 bytes"));
         let plan = NewSession::hmac(HASH).bound(key, VALUE);
         match self {
             Self::Encrypts(cipher) => plan.encrypting(cipher),
@@ -80,7 +80,7 @@ impl Part {
     }
 }
 
-/// What became of the octets of an answer that were changed.
+/// What became of the bytes of an answer that were changed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     /// The HMAC was wrong.
@@ -89,15 +89,15 @@ pub struct Tally {
     pub malformed: usize,
     /// It looked like a refusal.
     pub refused: usize,
-    /// Octets of a handle that was believed: no HMAC covers it. Part 1 §18.8.
+    /// Bytes of a handle that was believed: no HMAC covers it. Part 1 §18.8.
     pub handle: usize,
 }
 
-/// Runs `command` once for each octet of its answer, which is changed on the way, under a session that has this part.
+/// Runs `command` once for each byte of its answer, which is changed on the way, under a session that has this part.
 /// `None` if it can have no part in it.
 ///
 /// # Errors
-/// An octet was changed and the answer believed; or the answer was not believed as it is.
+/// An byte was changed and the answer believed; or the answer was not believed as it is.
 pub fn forge<C: Authorized<N>, const N: usize>(
     command: &C,
     answer: &Spoken,
@@ -121,7 +121,7 @@ pub fn forge<C: Authorized<N>, const N: usize>(
             Ok(heard) if handle && *heard == answer.parameters => &mut tally.handle,
             other => {
                 let (name, len) = (C::INFO.name, truth.len);
-                anyhow::bail!("{name} {part:?}, octet {at} of {len} ^ {mask:#04x}: {other:?}");
+                anyhow::bail!("{name} {part:?}, byte {at} of {len} ^ {mask:#04x}: {other:?}");
             }
         };
         *count += 1;
@@ -140,8 +140,8 @@ pub struct Spoken {
 
 /// The parameters of an answer, as a TPM writes them.
 pub fn parameters(answer: &impl Response) -> Vec<u8> {
-    let mut octets = [0; 4096];
-    let mut writer = Writer::new(&mut octets);
+    let mut bytes = [0; 4096];
+    let mut writer = Writer::new(&mut bytes);
     answer.marshal_parameters(&mut writer).expect("it came in a buffer of this size");
     writer.into_written().to_vec()
 }
@@ -191,7 +191,7 @@ struct Double<'d> {
     /// What the session authorizes has this value.
     value: &'d [u8],
     session: Option<Keys>,
-    /// An octet of the answer, and what of it.
+    /// An byte of the answer, and what of it.
     change: Option<(usize, u8)>,
     len: &'d mut usize,
 }
@@ -233,7 +233,7 @@ impl Double<'_> {
         Ok(message(&body, false))
     }
 
-    /// The answer, with a new nonce for each session, and one octet of it changed.
+    /// The answer, with a new nonce for each session, and one byte of it changed.
     fn speak(&mut self, command: &[u8]) -> Result<Vec<u8>, Malformed> {
         let info = by_code(self.code).expect("it is in the table");
         let mut reader = Reader::new(&command[10 + 4 * info.handles.len()..]);
@@ -313,7 +313,7 @@ impl Keys {
         for (counter, chunk) in (1_u32..).zip(content.chunks_mut(32)) {
             let block = [&counter.to_be_bytes()[..], b"XOR\0", &newer, older, &bits];
             let mask = HASH.hmac(&[&self.key, value], &block);
-            chunk.iter_mut().zip(mask.octets()).for_each(|(octet, mask)| *octet ^= mask);
+            chunk.iter_mut().zip(mask.octets()).for_each(|(byte, mask)| *byte ^= mask);
         }
     }
 }

@@ -10,7 +10,7 @@ use p256::pkcs8::{EncodePrivateKey, LineEnding};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-/// X.690 identifier octets.
+/// X.690 identifier bytes.
 pub mod tag {
     pub const BOOLEAN: u8 = 0x01;
     pub const INTEGER: u8 = 0x02;
@@ -35,7 +35,7 @@ pub mod tag {
     }
 }
 
-/// Content octets of object identifiers.
+/// Content bytes of object identifiers.
 pub mod oid {
     /// 1.2.840.113549.1.1.1
     pub const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];

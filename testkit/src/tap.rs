@@ -134,7 +134,7 @@ fn serve(
     loop {
         let mut header = [0; 10];
         client.read_exact(&mut header)?;
-        let size = header[2..6].iter().fold(0, |size, octet| size << 8 | usize::from(*octet));
+        let size = header[2..6].iter().fold(0, |size, byte| size << 8 | usize::from(*byte));
         if !(header.len()..=MAX_MESSAGE).contains(&size) {
             return Err(io::ErrorKind::InvalidData.into());
         }

@@ -1,7 +1,7 @@
 //! Golden messages: exchanges with TPMs, kept in `tpm2/testdata`, where the crate `tpm2` reads and writes them again.
 //!
 //! The tests that make them run the same commands each time. With `UPDATE=1` they are recorded again; without it what a
-//! file has must still be what a TPM is asked and what it answers, but for nonces, random octets and signatures.
+//! file has must still be what a TPM is asked and what it answers, but for nonces, random bytes and signatures.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

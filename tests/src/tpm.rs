@@ -42,7 +42,7 @@ pub fn undefine(swtpm: &Swtpm, index: Handle) -> Result<()> {
     swtpm.tool("tpm2_nvundefine", &[&index, "-C", "p"]).map(drop)
 }
 
-/// A DER SEQUENCE of this many octets in all.
+/// A DER SEQUENCE of this many bytes in all.
 pub fn sequence(len: usize) -> Vec<u8> {
     let mut der = match len {
         2..130 => vec![0x30, u8::try_from(len - 2).expect("short")],
@@ -153,7 +153,7 @@ pub fn read_public(handle: Handle) -> ReadPublic {
     ReadPublic { object_handle: Object::unnamed(handle) }
 }
 
-/// Asks for as many random octets as a SHA-256 digest has.
+/// Asks for as many random bytes as a SHA-256 digest has.
 pub const RANDOM: GetRandom = GetRandom { bytes_requested: 32 };
 
 /// What a join asks of a TPM whose endorsement key of this kind is persistent, in the order of the protocol, with the

@@ -28,7 +28,7 @@ fn the_allocator_counts() {
     assert_eq!(allocations(|| opt_out(|| drop(std::hint::black_box(vec![0_u8; 16])))), 0);
 }
 
-/// Reads a message and writes it again; whether the octets are the same.
+/// Reads a message and writes it again; whether the bytes are the same.
 struct Again<'m> {
     command: &'m [u8],
     response: &'m [u8],

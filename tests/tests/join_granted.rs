@@ -116,7 +116,7 @@ fn another_key_of_the_same_tpm_that_was_chosen() -> Result<()> {
 const FLUSH: CommandCode = CommandCode(0x165);
 const CREATE_PRIMARY: CommandCode = CommandCode(0x131);
 
-/// The commands of a recording without flushes, each with the octets that passed both ways.
+/// The commands of a recording without flushes, each with the bytes that passed both ways.
 fn commands(recorded: &[Exchange]) -> Vec<(CommandCode, usize)> {
     let recorded = recorded.iter().map(|exchange| {
         let octets = exchange.command.len() + exchange.response.len();
@@ -152,7 +152,7 @@ fn a_join_is_seven_commands_and_five_with_the_certificate_cached() -> Result<()>
             println!("{kind:?}, {ek}: {} commands, {octets} octets: {commands:?}", commands.len());
             assert!(commands.len() <= limit, "{kind:?}: {commands:?}");
             for exchange in recorded {
-                // TPM2B_SENSITIVE_CREATE is 6 octets; the public area's type follows it and its own length.
+                // TPM2B_SENSITIVE_CREATE is 6 bytes; the public area's type follows it and its own length.
                 let code = testkit::bus::command_code(&exchange.command);
                 let rsa_template = exchange.command.windows(4).any(|at| at == [0, 1, 0, 11]);
                 assert!(code != CREATE_PRIMARY || !rsa_template, "{kind:?} generates an RSA key");

@@ -94,7 +94,7 @@ impl Guarded {
     }
 }
 
-/// Whether the password can be read on the bus, as it is or as it stands in any form of its octets.
+/// Whether the password can be read on the bus, as it is or as it stands in any form of its bytes.
 fn is_on(exchanges: &[Exchange]) -> bool {
     let password = PASSWORD.as_bytes();
     let has = |octets: &[u8]| octets.windows(password.len()).any(|window| window == password);

@@ -137,7 +137,7 @@ fn we_believe_the_quotes_of_tpm2_quote() -> Result<()> {
     Ok(())
 }
 
-/// Every octet of a quote and of its signature.
+/// Every byte of a quote and of its signature.
 fn no_change_is_believed(key: &AttestationKey, quote: &Attestation, values: &PcrValues) {
     for position in 0..quote.attest.len() {
         let mut changed = quote.clone();

@@ -74,7 +74,7 @@ fn the_public_area_of_a_protected_creation_is_not_on_the_bus() -> Result<()> {
     Ok(())
 }
 
-/// An attacker that changes octets of answers to one command, one answer at a time.
+/// An attacker that changes bytes of answers to one command, one answer at a time.
 #[derive(Clone, Default)]
 struct Forger(Rc<ForgerState>);
 

@@ -1,5 +1,5 @@
 //! An attacker on the bus, against every kind of session: of many commands, what it sees of parameters and values, and what
-//! comes of any octet that he changes.
+//! comes of any byte that he changes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -288,7 +288,7 @@ fn a_listener_sees_no_parameter_that_a_session_can_hide() -> Result<()> {
     Ok(())
 }
 
-/// Changes one octet of every answer, each in its turn.
+/// Changes one byte of every answer, each in its turn.
 #[derive(Default)]
 struct Forger {
     outcomes: BTreeMap<(How, &'static str), usize>,

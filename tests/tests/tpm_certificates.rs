@@ -16,14 +16,14 @@ const CERTIFICATE: Handle = Handle(0x01c0_0002);
 const REFUSALS: [ResponseCode; 3] =
     [ResponseCode(0x1c4), ResponseCode(0x1d5), ResponseCode::NV_RANGE];
 
-/// How many octets a command asks of an index; `None` if it is no TPM2_NV_Read.
+/// How many bytes a command asks of an index; `None` if it is no TPM2_NV_Read.
 fn asked(command: &[u8]) -> Option<u16> {
     let size = command.len().checked_sub(4)?;
     let size = command.get(size..)?.first_chunk().map(|size| u16::from_be_bytes(*size));
     size.filter(|_| command_code(command) == NvRead::INFO.code)
 }
 
-/// The certificate, or a chain of two, as read from a chip that gives no more than `most` octets at a time; and how often it
+/// The certificate, or a chain of two, as read from a chip that gives no more than `most` bytes at a time; and how often it
 /// was asked for more.
 fn read(swtpm: &Swtpm, most: u16, says: ResponseCode) -> Result<(Vec<u8>, Chain, usize)> {
     let mut refused = 0;
@@ -139,7 +139,7 @@ fn nv_content_that_is_not_a_chain_is_skipped_and_bounded() -> Result<()> {
     let (chain, commands) = chain(&swtpm)?;
     assert!(chain.certificates.is_empty());
     assert_eq!(chain.passed_over, (secret..secret + 16).map(Handle).collect::<Vec<_>>());
-    // The list; a size and a refusal; eight whole ones and the rest of 8192 octets.
+    // The list; a size and a refusal; eight whole ones and the rest of 8192 bytes.
     assert_eq!(commands, 1 + 2 + 8 * 3 + 2);
     Ok(())
 }

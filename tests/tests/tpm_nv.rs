@@ -23,7 +23,7 @@ fn public(attributes: NvAttributes, data_size: u16) -> NvPublic<'static> {
     NvPublic { index: HANDLE, name_alg, attributes, auth_policy, data_size }
 }
 
-/// As long as to need three commands, and another octet at every place.
+/// As long as to need three commands, and another byte at every place.
 fn long() -> Vec<u8> {
     (0..1300_u16).map(|number| (number % 251) as u8).collect()
 }

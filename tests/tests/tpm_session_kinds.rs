@@ -398,7 +398,7 @@ fn a_salted_session_encrypts_even_where_a_weaker_one_authorizes() -> Result<()> 
     let command = create(Hierarchy::Owner, JoinKey::template(&[1; 32]), sensitive);
     tpm.secured(&mut salted).run(&command, [weak.auth(b"")])?;
     let sent = recording.exchanges().pop().context("an exchange")?.command;
-    // Header, handle and size; each session is its handle, a nonce and an HMAC of 32 octets, and the attributes between.
+    // Header, handle and size; each session is its handle, a nonce and an HMAC of 32 bytes, and the attributes between.
     let attributes = [18 + 4 + 34, 18 + 73 + 4 + 34].map(|at| SessionAttributes(sent[at]));
     let both = SessionAttributes::DECRYPT.with(SessionAttributes::ENCRYPT);
     let lasts = SessionAttributes::CONTINUE_SESSION;

@@ -191,7 +191,7 @@ fn sizes_that_an_answer_only_claims_are_not_allocated_nor_read() -> Result<()> {
     let swtpm = start(Kind::RsaAndP384)?;
     let mut tpm = client(&swtpm)?;
     let _ = tpm.run(&RANDOM, [])?;
-    // 65535 octets of random, 2^32 - 1 handles, a parameter area of 2^32 - 1 octets: none of them there.
+    // 65535 bytes of random, 2^32 - 1 handles, a parameter area of 2^32 - 1 bytes: none of them there.
     let random = vec![0x80, 0x01, 0, 0, 0, 14, 0, 0, 0, 0, 0xff, 0xff, 1, 2];
     let error = Tpm::new(Scripted::new([random])).run(&RANDOM, []).unwrap_err();
     assert!(matches!(error.fault(), Fault::Malformed(_)), "{error}");

@@ -1,4 +1,4 @@
-//! `boot NONCE FOLDER`: whether a machine booted as its event log says.
+//! `boot NONCE DIRECTORY`: whether a machine booted as its event log says.
 //!
 //! Reads what the example `quote` of the crate `tpm2` wrote, and `log`, which Linux has as
 //! `/sys/kernel/security/tpm0/binary_bios_measurements`. Says each quoted PCR with its value, once all are as the log leads
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 fn verdict() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = env::args().skip(1).collect();
     let [nonce, directory] = &arguments[..] else {
-        return Err("usage: boot NONCE FOLDER".into());
+        return Err("usage: boot NONCE DIRECTORY".into());
     };
     let read = |name: &str| fs::read(Path::new(directory).join(name));
     let (public, attest) = (read("public")?, read("attest")?);

@@ -41,7 +41,7 @@ pub const MAX_DEPTH: usize = 8;
 /// Maximum number of intermediates; claims with more are refused.
 pub const MAX_INTERMEDIATES: usize = 16;
 
-/// CAs that are tried on the way to an anchor, by name alone. Enough for the chains of all vendors; a
+/// Maximum number of intermediates that one search tries; they are found by name. Enough for the chains of all vendors; a
 /// hostile host can send CAs of one name that form cycles.
 const MAX_STEPS: usize = 128;
 
@@ -53,7 +53,7 @@ pub struct ChainPolicy {
     /// Whether SHA-1 is accepted.
     pub sha1: Sha1Policy,
     /// Whether an EK certificate must be marked as one.
-    pub without_purpose: WithoutPurpose,
+    pub purpose: PurposePolicy,
 }
 
 /// When certificates must be valid. An EK certificate or intermediate whose validity has not begun is refused in any case.
@@ -77,11 +77,11 @@ pub enum Sha1Policy {
     Accepted,
 }
 
-/// The policy for an EK certificate that has neither tcg-kp-EKCertificate in its
+/// Whether to accept an EK certificate that has neither tcg-kp-EKCertificate in its
 /// extKeyUsage nor a subjectAltName that describes a TPM: a CA that issues others too may have
 /// issued it for a key in software.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WithoutPurpose {
+pub enum PurposePolicy {
     /// It is refused.
     #[default]
     Refused,
@@ -137,8 +137,8 @@ pub(crate) fn verify_within<'a>(
     if intermediates.len() > MAX_INTERMEDIATES {
         return Err(whole(Reason::TooManyIntermediates(intermediates.len())));
     }
-    if policy.without_purpose == WithoutPurpose::Refused && !leaf.extensions.concerns_a_tpm() {
-        return Err(whole(Reason::WithoutPurpose));
+    if policy.purpose == PurposePolicy::Refused && !leaf.extensions.concerns_a_tpm() {
+        return Err(whole(Reason::PurposePolicy));
     }
     if at < leaf.not_before {
         return Err(whole(Reason::NotYetValid(leaf.not_before)));
@@ -196,9 +196,9 @@ impl<'a: 'b, 'b> Search<'a, 'b> {
             self.fail(child, reason);
             return None;
         }
-        let mut named = false;
+        let mut issuer_found = false;
         for anchor in candidates(self.anchors, child) {
-            named = true;
+            issuer_found = true;
             if self.path_length_allows(anchor) && self.verify_path(anchor) {
                 return Some(anchor);
             }
@@ -208,7 +208,7 @@ impl<'a: 'b, 'b> Search<'a, 'b> {
             if self.path.iter().any(|below| below.key() == intermediate.key()) {
                 continue;
             }
-            named = true;
+            issuer_found = true;
             let Some(steps_left) = self.steps_left.checked_sub(1) else {
                 self.fail(child, Reason::SearchLimit);
                 return None;
@@ -228,7 +228,7 @@ impl<'a: 'b, 'b> Search<'a, 'b> {
             }
             self.path.pop();
         }
-        if !named {
+        if !issuer_found {
             self.fail(child, Reason::NoIssuer);
         }
         None
@@ -334,10 +334,10 @@ impl<'a: 'b, 'b> Search<'a, 'b> {
 
 /// The CAs that have the issuer's name; those whose key identifier matches too come first.
 fn candidates<'a>(list: &'a [CaCertificate], child: &Certificate) -> Vec<&'a CaCertificate> {
-    let mut named: Vec<_> =
+    let mut issuer_found: Vec<_> =
         list.iter().filter(|ca| ca.certificate().subject == child.issuer).collect();
-    named.sort_by_key(|ca| key_identifiers(ca, child));
-    named
+    issuer_found.sort_by_key(|ca| key_identifiers(ca, child));
+    issuer_found
 }
 
 /// How a CA's subjectKeyIdentifier relates to a certificate's authorityKeyIdentifier, in the order of

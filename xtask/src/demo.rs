@@ -23,19 +23,19 @@ const DATA: &str = "authority";
 const STORAGE: &str = "storage";
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What becomes of the demo's directory.
+/// What happens to the demo's directory at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Afterwards {
-    /// It goes.
+    /// It is removed.
     Remove,
-    /// It stays, to be looked at.
+    /// It is kept for inspection.
     Keep,
 }
 
 /// Runs the demo on the TPM at this address, or else on a new software TPM with EK certificates.
 pub fn run(tpm: Option<String>, afterwards: Afterwards) -> Result<()> {
     setup::run(Purpose::Demo, Action::Install)?;
-    eprintln!("Building agent and authority; the first time it takes some two minutes ...");
+    eprintln!("Building agent and authority; the first time this takes about three minutes ...");
     let mut build = cargo();
     // In one call, so that what both depend on is built once.
     build.args(["build", "--package", "agent", "--package", "authority"]);

@@ -49,7 +49,7 @@ impl Needs {
             needs.libraries.push(file.string(strings + usize::try_from(*name)?)?);
         }
         let table = file.bytes(strings, usize::try_from(size)?)?;
-        needs.glibc_minor = table.split(|octet| *octet == 0).filter_map(glibc_minor).max();
+        needs.glibc_minor = table.split(|byte| *byte == 0).filter_map(glibc_minor).max();
         Ok(needs)
     }
 }
@@ -107,7 +107,7 @@ impl File<'_> {
 
     fn string(&self, at: usize) -> Result<String> {
         let rest = self.0.get(at..).with_context(|| format!("it ends before {at:#x}"))?;
-        let text = rest.split(|octet| *octet == 0).next().unwrap_or_default();
+        let text = rest.split(|byte| *byte == 0).next().unwrap_or_default();
         Ok(String::from_utf8(text.to_vec())?)
     }
 

@@ -24,7 +24,7 @@ use crate::ceremony::chain::StoredChain;
 use crate::ceremony::channel::Channel;
 use crate::ceremony::connection::{CallTime, Connection, End, MAX_CALL, Unopened};
 use crate::ceremony::endorse_v1::{self, EndorseV1, seconds};
-use crate::ceremony::{Ceremony, Granted, Wanted};
+use crate::ceremony::{Ceremony, Granted, JoinParameters};
 use crate::config::Trust;
 use crate::credential::identity::{Identity, Joined};
 use crate::credential::{Credentials, is_name};
@@ -76,7 +76,7 @@ impl Client {
     ///
     /// # Errors
     /// Those of the TPM, the network and the authority.
-    pub async fn join(&self, tpm: &TpmThread, wanted: Wanted) -> Result<Identity, Failure> {
+    pub async fn join(&self, tpm: &TpmThread, wanted: JoinParameters) -> Result<Identity, Failure> {
         let mut others = self.addresses.len();
         loop {
             // No TPM command is sent before the authority is reached.
@@ -94,7 +94,7 @@ impl Client {
         &self,
         mut connected: (Connection, String),
         tpm: &TpmThread,
-        wanted: Wanted,
+        wanted: JoinParameters,
     ) -> Result<Identity, Failure> {
         let (token, ttl) = (wanted.token.clone(), wanted.ttl);
         let since = tokio::time::Instant::now();

@@ -219,8 +219,8 @@ impl Watched {
         wrote: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if matches!(wrote, Poll::Ready(Err(_))) {
-            let mut octet = [0];
-            let mut buffer = ReadBuf::new(&mut octet);
+            let mut byte = [0];
+            let mut buffer = ReadBuf::new(&mut byte);
             match Pin::new(&mut self.tls).poll_read(context, &mut buffer) {
                 Poll::Ready(Err(said)) => {
                     self.end.note(&said);
@@ -253,9 +253,9 @@ impl AsyncWrite for Watched {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.tls).poll_write(context, octets);
+        let wrote = Pin::new(&mut self.tls).poll_write(context, bytes);
         self.wrote(context, wrote)
     }
 

@@ -23,7 +23,7 @@ use crate::ceremony::chain::StoredChain;
 use crate::ceremony::channel::Channel;
 use crate::ceremony::client::hostname;
 use crate::ceremony::connection::{CallTime, Connection};
-use crate::ceremony::{Ceremony, Granted, Wanted};
+use crate::ceremony::{Ceremony, Granted, JoinParameters};
 use crate::tpm::attester::{Attester, JoinKey, KnownEk};
 use crate::tpm::passwords::Passwords;
 use crate::tpm::thread::{Tpm, TpmThread};
@@ -50,8 +50,8 @@ struct Who {
 }
 
 impl Ceremony for EndorseV1 {
-    async fn prepare(tpm: &TpmThread, wanted: Wanted) -> Result<Self, Failure> {
-        let Wanted { token, choice, known, passwords, ttl } = wanted;
+    async fn prepare(tpm: &TpmThread, wanted: JoinParameters) -> Result<Self, Failure> {
+        let JoinParameters { token, choice, known, passwords, ttl } = wanted;
         let mut unique = [0; 32];
         tpm2::crypto::random(&mut unique).map_err(Failure::bug)?;
         let by = passwords.clone();

@@ -223,8 +223,8 @@ mod tests {
         let error = shake_with(Duration::from_millis(200), |mut tcp| {
             // The header of a record that never ends.
             let header = [22, 3, 3, 0x3f, 0xff].into_iter().chain(std::iter::repeat(0));
-            for octet in header {
-                if tcp.write_all(&[octet]).is_err() {
+            for byte in header {
+                if tcp.write_all(&[byte]).is_err() {
                     return;
                 }
                 thread::sleep(Duration::from_millis(10));

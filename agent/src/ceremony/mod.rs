@@ -23,7 +23,7 @@ use crate::tpm::thread::TpmThread;
 
 /// What a host wants to join with.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct JoinParameters {
     /// Name of the token.
     pub token: String,
     /// Which endorsement key, if none is known.
@@ -41,7 +41,7 @@ trait Ceremony: Sized {
     /// Creates the keys to prove in the TPM. This can take longer than an authority keeps an idle connection.
     fn prepare(
         tpm: &TpmThread,
-        wanted: Wanted,
+        wanted: JoinParameters,
     ) -> impl Future<Output = Result<Self, Failure>> + Send;
 
     /// Proves it to the authority at the other end of this connection.

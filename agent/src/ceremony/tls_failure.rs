@@ -32,7 +32,9 @@ pub(super) fn handshake_failure(address: &str, error: &io::Error) -> Failure {
             "check that the address is the authority's and that no one intercepts the connection",
         ),
         Some(_) => failure(
-            format!("TLS with {address} failed: not the messages of an authority"),
+            format!(
+                "TLS with {address} failed: the server does not speak TLS as an authority does"
+            ),
             "check that the address is the authority's",
         )
         .caused_by(error),

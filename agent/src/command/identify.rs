@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_are_the_guides() {
+    fn text_is_as_documented() {
         assert_eq!(
             text(&report(Some("5e:cd:5f:8e"))),
             "TPM Information\nEKPub Hash: 6c5a\nEKCert Detected: true\nEKCert Serial: 5e:cd:5f:8e\n"

@@ -87,7 +87,7 @@ fn missing(unit: &Unit) -> Vec<String> {
 }
 
 fn udev_rule(arguments: &Udev) -> Result<(), Failure> {
-    let other = udev::found(&udev::FOLDERS.map(Path::new));
+    let other = udev::found(&udev::DIRECTORIES.map(Path::new));
     if let Some(other) = &other {
         let other = other.display();
         if arguments.writing.write && !arguments.writing.force {

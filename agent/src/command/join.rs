@@ -5,7 +5,7 @@ use host::log::{Level, LogFormat};
 use host::output::write;
 
 use super::block_on;
-use crate::ceremony::Wanted;
+use crate::ceremony::JoinParameters;
 use crate::ceremony::client::Client;
 use crate::cli::Join;
 use crate::config::{DEFAULT_TTL, Trust};
@@ -25,7 +25,8 @@ pub(crate) fn run(arguments: &Join) -> Result<(), Failure> {
     let passwords = arguments.passwords.read()?;
     let meter = Meter::default();
     let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, meter.clone(), Audience::Person)?;
-    let wanted = Wanted { token, choice: arguments.ek.ek, known, passwords, ttl: DEFAULT_TTL };
+    let wanted =
+        JoinParameters { token, choice: arguments.ek.ek, known, passwords, ttl: DEFAULT_TTL };
     let log = Log::new(LogFormat::Text, if arguments.debug { Level::Debug } else { Level::Info });
     let joined = block_on(client.join(&tpm, wanted))?;
     let identity = joined.inspect_err(|failure| {

@@ -273,7 +273,7 @@ impl Identity {
             .map_err(|error| format!("endorsement key: {error}"))?;
         let certificate = self.tpm.ek_certificate.as_ref();
         let certificate = certificate
-            .map(|octets| EkCertificate::parse(&octets.0))
+            .map(|bytes| EkCertificate::parse(&bytes.0))
             .transpose()
             .map_err(|error| format!("EK certificate: {error}"))?;
         if certificate.as_ref().is_some_and(|certificate| *certificate.public_key() != key) {
@@ -284,7 +284,7 @@ impl Identity {
                 "more than {MAX_CHAIN} certificates in addition to the EK certificate"
             ));
         }
-        let chain = self.tpm.ek_chain.iter().map(|octets| CaCertificate::parse(&octets.0));
+        let chain = self.tpm.ek_chain.iter().map(|bytes| CaCertificate::parse(&bytes.0));
         let chain = chain
             .collect::<Result<_, _>>()
             .map_err(|error| format!("intermediate certificate: {error}"))?;
@@ -294,10 +294,10 @@ impl Identity {
     /// The unique field of the join key's template.
     ///
     /// # Errors
-    /// It is not 32 octets long.
+    /// It is not 32 bytes long.
     pub fn unique(&self) -> Result<[u8; 32], String> {
-        let octets = self.tpm.unique.0.as_slice();
-        octets.try_into().map_err(|_| "the join key's unique field is not 32 bytes".into())
+        let bytes = self.tpm.unique.0.as_slice();
+        bytes.try_into().map_err(|_| "the join key's unique field is not 32 bytes".into())
     }
 
     /// The join key, a TPMT_PUBLIC.
@@ -316,7 +316,7 @@ impl Identity {
 
     /// X.509 certificates, leaf first, DER.
     pub fn certificates(&self) -> impl Iterator<Item = &[u8]> {
-        self.certificates.iter().map(|octets| octets.0.as_slice())
+        self.certificates.iter().map(|bytes| bytes.0.as_slice())
     }
 
     /// What peers, and the authority itself, are verified with.
@@ -329,7 +329,7 @@ impl Identity {
 
     /// The trust bundle, DER.
     pub fn x509_cas(&self) -> impl Iterator<Item = &[u8]> {
-        self.x509_cas.iter().map(|octets| octets.0.as_slice())
+        self.x509_cas.iter().map(|bytes| bytes.0.as_slice())
     }
 }
 
@@ -348,7 +348,7 @@ fn octets(bundle: &TrustBundle) -> Vec<Octets> {
     bundle.certificates().iter().cloned().map(Octets).collect()
 }
 
-/// Octets that are base64 in the file.
+/// Bytes that are base64 in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Octets(Vec<u8>);
 

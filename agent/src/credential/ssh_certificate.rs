@@ -97,10 +97,10 @@ fn blob(line: &str, kind: &str) -> Option<Vec<u8>> {
 
 /// An `mpint` that is no longer than a scalar. RFC 4251 §5.
 fn scalar(mpint: &[u8]) -> Option<[u8; 32]> {
-    let octets = mpint.strip_prefix(&[0]).unwrap_or(mpint);
+    let bytes = mpint.strip_prefix(&[0]).unwrap_or(mpint);
     let mut scalar = [0; 32];
-    let missing = scalar.len().checked_sub(octets.len())?;
-    scalar.get_mut(missing..)?.copy_from_slice(octets);
+    let missing = scalar.len().checked_sub(bytes.len())?;
+    scalar.get_mut(missing..)?.copy_from_slice(bytes);
     Some(scalar)
 }
 
@@ -185,11 +185,11 @@ mod tests {
             let read = SshCertificate::read(&line);
             let verified = read
                 .is_some_and(|read| read.verify(std::slice::from_ref(&ca), 1_800_000_000).is_ok());
-            assert!(!verified, "octet {at}");
+            assert!(!verified, "byte {at}");
         }
         for len in 0..whole.len() {
             let line = format!("{CERTIFICATE} {}", Base64::encode_string(&whole[..len]));
-            assert!(SshCertificate::read(&line).is_none(), "{len} octets");
+            assert!(SshCertificate::read(&line).is_none(), "{len} bytes");
         }
     }
 }

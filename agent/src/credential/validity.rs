@@ -15,7 +15,7 @@ impl Validity {
 
     /// Whether they are valid, as far as this machine's clock can tell.
     #[must_use]
-    pub const fn holds_at(&self, wall: i64) -> bool {
+    pub const fn is_valid_at(&self, wall: i64) -> bool {
         self.not_before.saturating_sub(Self::SKEW) <= wall && wall < self.not_after
     }
 }

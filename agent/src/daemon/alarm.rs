@@ -62,10 +62,7 @@ fn clock() -> io::Result<AsyncFd<OwnedFd>> {
     Ok(clock)
 }
 
-#[expect(
-    deprecated,
-    reason = "made for who lends a descriptor, its replacement is unsafe; ours is owned"
-)]
+#[expect(deprecated, reason = "the function that replaces it is unsafe; this descriptor is owned")]
 fn timer(clock: TimerfdClockId) -> io::Result<AsyncFd<OwnedFd>> {
     let timer = timerfd_create(clock, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
     AsyncFd::with_interest(timer, Interest::READABLE)

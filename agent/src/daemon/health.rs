@@ -1,4 +1,4 @@
-//! How the daemon is: one component for the identity, one for each service. What `/readyz`, `/metrics`, `agent status` and
+//! The health of the daemon: one component for the identity, one for each service. What `/readyz`, `/metrics`, `agent status` and
 //! the service manager's line say comes from here.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use crate::tpm::thread::Meter;
 /// The name of the identity's component.
 pub const IDENTITY: &str = "identity";
 
-/// How a component is.
+/// The state of a component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -59,9 +59,9 @@ impl Component {
         self.not_after = Some(validity.not_after);
     }
 
-    /// Healthy no longer, if its credentials are not valid at `wall`.
-    fn judge(&mut self, wall: i64) {
-        let Some(validity) = self.validity.filter(|validity| !validity.holds_at(wall)) else {
+    /// Makes it unhealthy if its credentials are not valid at `wall`.
+    fn check_validity(&mut self, wall: i64) {
+        let Some(validity) = self.validity.filter(|validity| !validity.is_valid_at(wall)) else {
             return;
         };
         if self.status != Status::Healthy {
@@ -87,7 +87,7 @@ pub struct Report {
     pub services: BTreeMap<String, Component>,
 }
 
-/// What became of tries.
+/// Renewals by outcome.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     succeeded: u64,
@@ -141,7 +141,7 @@ impl Health {
         wall: i64,
     ) {
         let component = |(name, validity): (String, Option<Validity>)| {
-            let holds = validity.is_some_and(|validity| validity.holds_at(wall));
+            let holds = validity.is_some_and(|validity| validity.is_valid_at(wall));
             let status = if holds { Status::Healthy } else { Status::Initializing };
             (name, Component::new(status, validity, now))
         };
@@ -284,7 +284,7 @@ impl Health {
         let inner = self.lock();
         let (mut services, unreadable) = (inner.components.clone(), inner.unreadable.clone());
         drop(inner);
-        services.values_mut().for_each(|component| component.judge(wall));
+        services.values_mut().for_each(|component| component.check_validity(wall));
         for Unreadable { name, failure, since } in unreadable {
             if let Some(component) = services.get_mut(&name)
                 && component.status != Status::Unhealthy

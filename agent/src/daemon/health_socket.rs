@@ -108,7 +108,7 @@ impl Answers {
     }
 
     /// Answers on a socket that was made again.
-    pub(super) fn mend(&mut self, recreated: Socket, health: &Health) {
+    pub(super) fn replace_socket(&mut self, recreated: Socket, health: &Health) {
         if let Some((_, answering)) = &mut self.socket
             && let Ok(recreated) = recreated.take().and_then(|socket| Answering::at(socket, health))
         {

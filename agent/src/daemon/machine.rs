@@ -1,7 +1,7 @@
 //! What the daemon does next, as a pure function of what it knows and what time it is.
 //!
 //! There are the credentials of the identity, and those of each service. The identity is renewed while it is valid, and
-//! replaced by a join when it is not; a service's credentials are issued with a valid identity. One job runs at a time, and
+//! exclude_from_file_check by a join when it is not; a service's credentials are issued with a valid identity. One job runs at a time, and
 //! after each failure there is a time at which to try again.
 //!
 //! Signals are events like any other. What has to wait for the end of a job (a new configuration, the daemon's own end)
@@ -27,7 +27,7 @@ pub use crate::credential::validity::Validity;
 pub enum Event {
     /// What the loop waited for is due, or the daemon has just begun.
     Woke,
-    /// The alarm that rings once a minute, and when the clock was set.
+    /// A minute has passed, or the clock was set.
     AlarmRang,
     /// A job ended.
     Ended(Job, Outcome),
@@ -41,11 +41,11 @@ pub enum Event {
         mismatched: bool,
     },
     /// SIGUSR1: renew everything now.
-    RenewAsked,
+    RenewRequested,
     /// SIGHUP: read the configuration again.
-    ReloadAsked,
+    ReloadRequested,
     /// SIGTERM or SIGINT: end the daemon.
-    StopAsked,
+    StopRequested,
 }
 
 /// What to do about it.
@@ -82,8 +82,8 @@ struct CredentialState {
     failures: u32,
     /// The earliest time of the next attempt, on the boot clock.
     retry_at: Duration,
-    /// Renew as soon as may be.
-    wanted: bool,
+    /// Renew at the next opportunity.
+    renew_now: bool,
     /// What follows a renewal has yet to succeed: the reload hook of a service, or storing the identity.
     follow_up_due: bool,
     limit: Limit,
@@ -95,9 +95,9 @@ impl CredentialState {
         Self { validity: Some(validity), received: Some(now.wall), seed, limit, ..Self::default() }
     }
 
-    fn fail(&mut self, most: Duration, now: Moment, seed: u8) {
+    fn fail(&mut self, max: Duration, now: Moment, seed: u8) {
         self.failures = self.failures.saturating_add(1);
-        self.retry_at = now.boot.saturating_add(backoff(self.failures, most, seed));
+        self.retry_at = now.boot.saturating_add(backoff(self.failures, max, seed));
     }
 }
 
@@ -145,7 +145,7 @@ pub struct Machine {
     ready: bool,
     /// The service manager knows that the daemon has started.
     started: bool,
-    reload_asked: bool,
+    reload_requested: bool,
     /// The service manager waits for the end of a reload.
     reloading: bool,
     stopping: bool,
@@ -155,7 +155,7 @@ pub struct Machine {
 impl Machine {
     /// The longest pause between retries of what may succeed at any time.
     pub const MAX_TRANSIENT_BACKOFF: Duration = Duration::from_secs(60);
-    /// The longest pause between retries of something that someone has to change first.
+    /// The longest pause between retries that fail until an operator changes something.
     pub const MAX_LASTING_BACKOFF: Duration = Duration::from_secs(300);
     /// A job that takes longer is reported: a slow TPM and a slow reload hook together need less.
     pub const OVERDUE: Duration = Duration::from_secs(600);
@@ -189,7 +189,7 @@ impl Machine {
             overdue_at: None,
             ready: false,
             started: false,
-            reload_asked: false,
+            reload_requested: false,
             reloading: false,
             stopping: false,
             oneshot: false,
@@ -203,7 +203,7 @@ impl Machine {
         self
     }
 
-    /// The next state, and what to do. `seed` is a fresh random octet.
+    /// The next state, and what to do. `seed` is a fresh random byte.
     #[must_use]
     pub fn next(mut self, event: Event, now: Moment, seed: u8) -> (Self, Vec<Action>) {
         let mut actions = Vec::new();
@@ -222,13 +222,13 @@ impl Machine {
                 actions.extend(self.reload_ended(Job::Configure));
             }
             Event::FilesChecked { changed, mismatched } => self.files_checked(&changed, mismatched),
-            Event::RenewAsked => self.renew_all(),
-            Event::ReloadAsked if self.stopping || self.oneshot => {}
-            Event::ReloadAsked => {
-                (self.reload_asked, self.reloading) = (true, self.started);
+            Event::RenewRequested => self.renew_all(),
+            Event::ReloadRequested if self.stopping || self.oneshot => {}
+            Event::ReloadRequested => {
+                (self.reload_requested, self.reloading) = (true, self.started);
                 actions.extend(self.reloading.then_some(Action::NotifyReloading));
             }
-            Event::StopAsked => match self.running {
+            Event::StopRequested => match self.running {
                 // A second stop, or a stop of a one-shot agent, aborts the running job.
                 Some(job) if self.stopping || self.oneshot => {
                     return (self, vec![Action::Abort(job)]);
@@ -254,10 +254,10 @@ impl Machine {
         if self.stopping {
             return Some(Action::End);
         }
-        let job = match std::mem::take(&mut self.reload_asked) {
+        let job = match std::mem::take(&mut self.reload_requested) {
             true => Some(Job::Configure),
             false => {
-                self.want_what_is_nearly_due(now);
+                self.include_what_is_nearly_due(now);
                 self.due(now)
             }
         };
@@ -274,7 +274,7 @@ impl Machine {
 
     /// A reload is over only if no other has been asked for in the meantime.
     fn reload_ended(&mut self, job: Job) -> Option<Action> {
-        let over = job == Job::Configure && !self.reload_asked && !self.stopping;
+        let over = job == Job::Configure && !self.reload_requested && !self.stopping;
         (over && std::mem::take(&mut self.reloading)).then_some(Action::NotifyReloaded)
     }
 
@@ -299,7 +299,7 @@ impl Machine {
     fn renew_all(&mut self) {
         self.rejoin = self.rejoin.take().map(|_| CredentialState::default());
         self.credentials_mut().for_each(|credential| {
-            credential.wanted = true;
+            credential.renew_now = true;
             credential.retry_at = Duration::ZERO;
         });
     }
@@ -324,30 +324,30 @@ impl Machine {
 
     /// Whether the identity is valid now.
     #[must_use]
-    pub fn identity_holds(&self, wall: i64) -> bool {
-        self.identity.validity.is_some_and(|validity| validity.holds_at(wall))
+    pub fn identity_is_valid(&self, wall: i64) -> bool {
+        self.identity.validity.is_some_and(|validity| validity.is_valid_at(wall))
     }
 
     /// Whether a service's credentials are valid now and its reload hook has run.
     #[must_use]
-    pub fn service_holds(&self, index: usize, wall: i64) -> bool {
+    pub fn service_is_ready(&self, index: usize, wall: i64) -> bool {
         self.services.get(index).is_some_and(|Service { credential, .. }| {
             !credential.follow_up_due
-                && credential.validity.is_some_and(|validity| validity.holds_at(wall))
+                && credential.validity.is_some_and(|validity| validity.is_valid_at(wall))
         })
     }
 
     /// Whether all credentials are valid and written, every reload hook has run, and no join is due for another identity.
     #[must_use]
     pub fn all_valid(&self, wall: i64) -> bool {
-        self.identity_holds(wall)
+        self.identity_is_valid(wall)
             && self.rejoin.is_none()
-            && (0..self.services.len()).all(|index| self.service_holds(index, wall))
+            && (0..self.services.len()).all(|index| self.service_is_ready(index, wall))
     }
 
     fn end(&mut self, job: Job, outcome: Outcome, now: Moment, seed: u8) {
         self.running = None;
-        self.replaced(job, outcome);
+        self.exclude_from_file_check(job, outcome);
         if outcome == Outcome::Failed(FailureKind::IdentityGone) {
             self.identity.validity = None;
         }
@@ -355,7 +355,7 @@ impl Machine {
             // The reload failed and the configuration is kept; everything is renewed all the same.
             return self.renew_all();
         };
-        let holds = self.identity_holds(now.wall);
+        let holds = self.identity_is_valid(now.wall);
         let credential = match (&mut self.rejoin, job) {
             (Some(rejoin), Job::Join) if holds => Some(rejoin),
             _ => self.credential_mut(holder),
@@ -391,10 +391,10 @@ impl Machine {
             }
             Outcome::Failed(_) => credential.fail(Self::MAX_TRANSIENT_BACKOFF, now, seed),
         }
-        // Services live with the identity: a new one brings them new credentials.
+        // The credentials of services expire with the identity's: issue them again after each join or renewal.
         if let (Job::Join | Job::Renew, Outcome::Valid(_) | Outcome::NotStored(_)) = (job, outcome)
         {
-            self.services.iter_mut().for_each(|service| service.credential.wanted = true);
+            self.services.iter_mut().for_each(|service| service.credential.renew_now = true);
         }
     }
 
@@ -402,7 +402,7 @@ impl Machine {
     ///
     /// Jitter moves renewals at equal intervals apart. So as soon as one is due, all others are renewed with it whose
     /// earliest possible time (seed 0) has passed. A service with the identity's interval is always among them.
-    fn want_what_is_nearly_due(&mut self, now: Moment) {
+    fn include_what_is_nearly_due(&mut self, now: Moment) {
         if !matches!(self.due(now), Some(Job::Renew | Job::Issue(_))) {
             return;
         }
@@ -413,23 +413,23 @@ impl Machine {
         {
             let earliest = CredentialState { seed: 0, ..credential.clone() };
             let is_healthy = credential.failures == 0 && !credential.follow_up_due;
-            credential.wanted |= is_healthy && Self::renewal(&earliest, policy, now) <= now.wall;
+            credential.renew_now |= is_healthy && Self::renewal(&earliest, policy, now) <= now.wall;
         }
     }
 
     fn due(&self, now: Moment) -> Option<Job> {
         let is_due = |rejoin: &CredentialState| rejoin.retry_at <= now.boot;
-        if self.rejoin.as_ref().is_some_and(is_due) && self.identity_holds(now.wall) {
+        if self.rejoin.as_ref().is_some_and(is_due) && self.identity_is_valid(now.wall) {
             return Some(Job::Join);
         }
         if self.wait(&self.identity, self.policy, now).is_zero() {
-            return Some(match self.identity_holds(now.wall) {
+            return Some(match self.identity_is_valid(now.wall) {
                 false => Job::Join,
                 true if Self::is_follow_up(&self.identity, self.policy, now) => Job::Store,
                 true => Job::Renew,
             });
         }
-        if !self.identity_holds(now.wall) {
+        if !self.identity_is_valid(now.wall) {
             return None;
         }
         let services = self.services.iter().enumerate();
@@ -450,7 +450,7 @@ impl Machine {
 
     /// Whether the credentials are fresh, and only what follows their renewal is due.
     fn is_follow_up(credential: &CredentialState, policy: RenewalPolicy, now: Moment) -> bool {
-        let is_fresh = !credential.wanted && now.wall < Self::renewal(credential, policy, now);
+        let is_fresh = !credential.renew_now && now.wall < Self::renewal(credential, policy, now);
         is_fresh && credential.follow_up_due
     }
 
@@ -458,7 +458,7 @@ impl Machine {
     /// has made the old ones valid: health reports the failure until there is a success.
     fn wait(&self, credential: &CredentialState, policy: RenewalPolicy, now: Moment) -> Duration {
         let retry = credential.retry_at.max(credential.limit.retry_at()).saturating_sub(now.boot);
-        if credential.wanted || credential.failures > 0 || credential.follow_up_due {
+        if credential.renew_now || credential.failures > 0 || credential.follow_up_due {
             return retry;
         }
         let until = Self::renewal(credential, policy, now).saturating_sub(now.wall);
@@ -469,7 +469,7 @@ impl Machine {
     /// authorities date certificates back, and counted from `not_before` short ones would be renewed endlessly.
     fn renewal(credential: &CredentialState, policy: RenewalPolicy, now: Moment) -> i64 {
         match credential.validity {
-            Some(validity) if validity.holds_at(now.wall) => {
+            Some(validity) if validity.is_valid_at(now.wall) => {
                 let not_before = validity.not_before.max(credential.received.unwrap_or(i64::MIN));
                 renewal_time(Validity { not_before, ..validity }, policy.interval, credential.seed)
             }

@@ -1,8 +1,9 @@
 //! The daemon: keeps the host's credentials fresh for years, whatever happens to the network, the authority, the TPM, the
 //! disk or the clock.
 //!
-//! [`machine`] decides, `worker` does, [`health`] tells. The loop below carries events to the first, jobs to the second
-//! and words to the third. One thread runs it all, and wakes at most once a minute when there is nothing to do.
+//! [`machine`] decides what to do, `worker` runs jobs, [`health`] reports. The loop below passes events to the machine, its
+//! jobs to the worker, and results to health and log. One thread runs it all, and wakes at most once a minute when there
+//! is nothing to do.
 
 pub mod alarm;
 pub mod diag;
@@ -50,7 +51,7 @@ pub type Reread = Arc<dyn Fn() -> Result<Settings, Failure> + Send + Sync>;
 /// Keeps credentials fresh until asked to stop; with `oneshot` once.
 ///
 /// # Errors
-/// What keeps it from beginning; with `oneshot`, whatever fails first. Later failures are logged and outlived.
+/// What keeps it from beginning; with `oneshot`, whatever fails first. Later failures are logged, and the daemon continues.
 pub async fn run(
     settings: Settings,
     reread: Reread,
@@ -156,7 +157,7 @@ enum Slot {
 }
 
 impl Daemon {
-    /// Lets the machine decide, does what it says, and waits for the next event, until the machine says that it is the end.
+    /// Lets the machine decide, carries out its actions, and waits for the next event, until [`Action::End`].
     async fn run(&mut self, oneshot: bool) -> Result<(), Failure> {
         let mut event = Event::Woke;
         while self.step(event)? {
@@ -167,7 +168,7 @@ impl Daemon {
             event = tokio::select! {
                 ended = self.slot.ended() => {
                     let ended = ended?;
-                    self.mend();
+                    self.rebind_socket();
                     self.note(&ended);
                     match ended.failure {
                         Some(failure) if oneshot => return Err(failure),
@@ -192,8 +193,8 @@ impl Daemon {
 
     fn log_request(&self, event: &Event) {
         match event {
-            Event::RenewAsked => self.log.info("asked to renew", &[]),
-            Event::ReloadAsked => self.log.info("asked to reload the configuration", &[]),
+            Event::RenewRequested => self.log.info("asked to renew", &[]),
+            Event::ReloadRequested => self.log.info("asked to reload the configuration", &[]),
             _ => {}
         }
     }
@@ -206,7 +207,7 @@ impl Daemon {
                 self.log = worker.settings().log();
                 let none = || Failure::bug("a configuration without inventory");
                 let found = ended.inventory.ok_or_else(none)?;
-                self.health.become_that_of(worker, &found);
+                self.health.replace_with(worker, &found);
                 // A check that goes on is about the former configuration.
                 self.running_check = None;
                 Ok(Event::Configured(Box::new(machine(worker, found)?)))
@@ -223,16 +224,16 @@ impl Daemon {
     }
 
     /// Answers on the socket in the storage again, if that was made again.
-    fn mend(&mut self) {
+    fn rebind_socket(&mut self) {
         let Slot::Free(worker) = &mut self.slot else { return };
         if let Some(socket) = worker.take_socket() {
-            self.answers.mend(socket, &self.health);
+            self.answers.replace_socket(socket, &self.health);
         }
     }
 
     fn files_checked(&mut self, seen: CheckResult) -> Event {
         if let Some(socket) = seen.socket {
-            self.answers.mend(socket, &self.health);
+            self.answers.replace_socket(socket, &self.health);
         }
         self.report_unreadable(seen.unreadable);
         let judged =
@@ -250,7 +251,7 @@ impl Daemon {
         Event::FilesChecked { changed, mismatched }
     }
 
-    /// Lets the machine decide, and does what it says. False: it is the end.
+    /// Lets the machine decide, and carries out its actions. False at [`Action::End`].
     fn step(&mut self, event: Event) -> Result<bool, Failure> {
         let mut seed = [0];
         tpm2::crypto::random(&mut seed).map_err(Failure::bug)?;
@@ -288,7 +289,7 @@ impl Daemon {
             }
         }
         if let Slot::Free(worker) = &mut self.slot {
-            worker.rest();
+            worker.close_connection();
         }
         Ok(true)
     }
@@ -418,7 +419,7 @@ impl Health {
         health
     }
 
-    fn become_that_of(&self, worker: &Worker, inventory: &Inventory) {
+    fn replace_with(&self, worker: &Worker, inventory: &Inventory) {
         self.keep_only(found(worker, inventory), &timestamp(), now().wall);
         self.note_found(worker, inventory);
     }

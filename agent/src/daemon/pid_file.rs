@@ -90,11 +90,11 @@ fn left_behind(path: &Path) -> Result<Option<u32>, Failure> {
     }
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
-    let mut octets = Vec::new();
-    file.take(MAX_PID_FILE + 1).read_to_end(&mut octets).map_err(failed)?;
-    let number = std::str::from_utf8(&octets).ok().map(str::trim).unwrap_or_default();
+    let mut bytes = Vec::new();
+    file.take(MAX_PID_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let number = std::str::from_utf8(&bytes).ok().map(str::trim).unwrap_or_default();
     match number.parse::<u32>() {
-        Ok(id) if octets.len() as u64 <= MAX_PID_FILE => Ok(Some(id)),
+        Ok(id) if bytes.len() as u64 <= MAX_PID_FILE => Ok(Some(id)),
         _ => Err(other("it exists and does not contain a process ID")),
     }
 }

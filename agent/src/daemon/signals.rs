@@ -35,10 +35,10 @@ impl Signals {
     /// What the next signal asks for. No signal is lost if this is dropped.
     pub(super) async fn next(&mut self) -> Event {
         tokio::select! {
-            _ = self.hangup.recv() => Event::ReloadAsked,
-            _ = self.user1.recv() => Event::RenewAsked,
-            _ = self.terminate.recv() => Event::StopAsked,
-            _ = self.interrupt.recv() => Event::StopAsked,
+            _ = self.hangup.recv() => Event::ReloadRequested,
+            _ = self.user1.recv() => Event::RenewRequested,
+            _ = self.terminate.recv() => Event::StopRequested,
+            _ = self.interrupt.recv() => Event::StopRequested,
         }
     }
 }

@@ -38,7 +38,7 @@ pub(crate) struct Ended {
     pub(crate) failure: Option<Failure>,
     /// Where to answer from now on.
     pub(super) diag: DiagChange,
-    /// What there is under another configuration.
+    /// After a reload: what was found under the new configuration.
     pub(super) inventory: Option<Inventory>,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Worker {
     mismatch: Mismatch,
     /// Why the last attempt to join again failed, and for which mismatch it was made.
     not_joined: Option<(String, Failure)>,
-    /// Made again with the storage, for the daemon to answer on.
+    /// The socket in the storage, if it was created again, for the daemon to answer on.
     socket: Option<Socket>,
     /// Kept while one job follows another, so that a renewal and what it brings take one handshake.
     connection: Option<Authenticated>,
@@ -138,8 +138,8 @@ impl Worker {
         self.access.storage.run(move || health_socket::bind_socket(&path)).await.map(Some)
     }
 
-    /// Nothing is left to do for now.
-    pub(crate) fn rest(&mut self) {
+    /// Closes the connection: no job follows.
+    pub(crate) fn close_connection(&mut self) {
         self.connection = None;
     }
 

@@ -35,8 +35,8 @@ impl Properties {
 
     /// Four characters each.
     fn text(&self, properties: &[Property]) -> String {
-        let octets = properties.iter().flat_map(|property| self.count(*property).to_be_bytes());
-        let printable = octets.filter(|octet| octet.is_ascii_graphic() || *octet == b' ');
+        let bytes = properties.iter().flat_map(|property| self.count(*property).to_be_bytes());
+        let printable = bytes.filter(|byte| byte.is_ascii_graphic() || *byte == b' ');
         printable.map(char::from).collect::<String>().trim().to_owned()
     }
 
@@ -83,8 +83,8 @@ pub(super) fn maker(properties: &Properties) -> Check {
 pub(super) fn firmware(root: &Path, properties: &Properties) -> Check {
     let [v1, v2] = [Property::FIRMWARE_VERSION_1, Property::FIRMWARE_VERSION_2]
         .map(|property| properties.count(property).to_be_bytes());
-    let half = |octets: [u8; 4], at: usize| {
-        let [a, b, c, d] = octets;
+    let half = |bytes: [u8; 4], at: usize| {
+        let [a, b, c, d] = bytes;
         u16::from_be_bytes(if at == 0 { [a, b] } else { [c, d] })
     };
     let version = [half(v1, 0), half(v1, 1), half(v2, 0), half(v2, 1)];

@@ -8,7 +8,7 @@ use verifier::{CertificateError, EkCertificate, EkPublicKey};
 
 use super::{Check, Topic};
 use crate::tpm::failure;
-use crate::tpm::inventory::{key_octets, mismatch, resident_key};
+use crate::tpm::inventory::{key_bytes, mismatch, resident_key};
 use crate::tpm::passwords::Passwords;
 
 /// What was found: a line for each key, and the hashes of those that are good.
@@ -85,7 +85,7 @@ fn resident<T: Transport>(
             return Ok((key, format!("persistent at {:#010x}", found.handle().0)));
         }
     }
-    let made = endorsement::create(tpm, kind, expected.map(key_octets), passwords.as_tpm());
+    let made = endorsement::create(tpm, kind, expected.map(key_bytes), passwords.as_tpm());
     let made = made.map_err(|error| passwords.explain(error))?;
     let made = made.ok_or_else(|| mismatch(kind))?;
     let key = resident_key(&made);

@@ -73,7 +73,7 @@ fn compare(bundle: &TrustBundle, pins: &[CaPin], identity: &Identity, wall: i64)
     }
     let none = "no configured CA is in the trust bundle";
     if identity.is_of(pins) {
-        let is_valid = |dates: Validity| dates.holds_at(wall);
+        let is_valid = |dates: Validity| dates.is_valid_at(wall);
         let valid = bundle.cas().find(|(_, dates)| dates.is_some_and(is_valid));
         let advice = match valid {
             Some((pin, _)) => format!("add {pin} to the configuration: a new join needs it"),

@@ -9,7 +9,8 @@ use host::systemd_unit::fill;
 /// The name of our file, which follows `60-tpm-udev.rules` and so overrides it.
 pub const FILE: &str = "61-endorse-tpm.rules";
 /// Where rules are, those of the operator first.
-pub const FOLDERS: [&str; 3] = ["/etc/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d"];
+pub const DIRECTORIES: [&str; 3] =
+    ["/etc/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d"];
 
 /// The rule.
 pub fn rule(group: &AccountName) -> String {

@@ -167,9 +167,9 @@ pub fn chain<T: Transport>(
     Ok((chain, remarks))
 }
 
-/// The octets of a key as the TPM stack wants them.
+/// The bytes of a key as the TPM stack wants them.
 #[must_use]
-pub fn key_octets(key: &VerifiedKey) -> EkPublicKey<'_> {
+pub fn key_bytes(key: &VerifiedKey) -> EkPublicKey<'_> {
     match key {
         VerifiedKey::Rsa(rsa) => EkPublicKey::Rsa(rsa.modulus()),
         VerifiedKey::Ecc(ecc) => EkPublicKey::Ecc(ecc.x(), ecc.y()),
@@ -215,7 +215,7 @@ pub struct Forms {
 /// What an operator needs to know of a certificate.
 #[derive(Clone, Debug, Serialize)]
 pub struct CertificateReport {
-    /// Lowercase hexadecimal octets joined by colons.
+    /// Lowercase hexadecimal bytes joined by colons.
     pub serial: String,
     /// Who issued it.
     pub issuer: String,
@@ -251,8 +251,8 @@ pub fn report<T: Transport>(
         (None, Some(resident)) => resident.clone(),
         (None, None) => return Err(mismatch(kind)),
     };
-    let octets = key_octets(&key);
-    let name = kind.public(octets).ok().and_then(|public| object_name(&public).ok());
+    let bytes = key_bytes(&key);
+    let name = kind.public(bytes).ok().and_then(|public| object_name(&public).ok());
     let persistent =
         resident.filter(|ek| endorsement::persistent_handles(kind).contains(&ek.handle()));
     let spki = key.spki_der();
@@ -267,8 +267,8 @@ pub fn report<T: Transport>(
             vault: format!("sha256-{}", key.public_hash()),
             keylime: hex(&Sha256::digest(&public_key)),
             tpm_name: name.map(|name| name.to_string()),
-            intel: intel(&octets),
-            amd: amd(&octets),
+            intel: intel(&bytes),
+            amd: amd(&bytes),
         },
         public_key,
         certificate: found.certificate.as_ref().map(report_certificate).transpose()?,
@@ -352,9 +352,9 @@ pub(crate) fn resident_key(ek: &Loaded) -> Result<VerifiedKey, Failure> {
 
 /// A coordinate at the size of the field: not every TPM says its leading zeros.
 fn padded(number: &[u8], field: usize) -> Vec<u8> {
-    let mut octets = vec![0; field.saturating_sub(number.len())];
-    octets.extend_from_slice(number);
-    octets
+    let mut bytes = vec![0; field.saturating_sub(number.len())];
+    bytes.extend_from_slice(number);
+    bytes
 }
 
 /// A certificate that is not of the key in the TPM.
@@ -381,7 +381,7 @@ fn intel(key: &EkPublicKey<'_>) -> String {
     Base64UrlUnpadded::encode_string(&hash)
 }
 
-/// AMD's service takes the first 16 octets of SHA-256 of a word for the type and the key's numbers.
+/// AMD's service takes the first 16 bytes of SHA-256 of a word for the type and the key's numbers.
 fn amd(key: &EkPublicKey<'_>) -> String {
     let hash = match key {
         EkPublicKey::Rsa(modulus) => Sha256::new()
@@ -428,8 +428,8 @@ pub fn tpm<T: Transport>(tpm: &mut Tpm<T>) -> Result<TpmReport, Failure> {
     let value = |property| properties.iter().find(|tagged| tagged.property == property);
     let number = |property| value(property).map_or(0, |tagged| tagged.value);
     let text = |list: &[Property]| -> String {
-        let octets = list.iter().flat_map(|property| number(*property).to_be_bytes());
-        let printable = octets.filter(|octet| octet.is_ascii_graphic() || *octet == b' ');
+        let bytes = list.iter().flat_map(|property| number(*property).to_be_bytes());
+        let printable = bytes.filter(|byte| byte.is_ascii_graphic() || *byte == b' ');
         printable.map(char::from).collect::<String>().trim().to_owned()
     };
     let [v1, v2] = [Property::FIRMWARE_VERSION_1, Property::FIRMWARE_VERSION_2].map(number);

@@ -177,15 +177,15 @@ const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 
 /// What a file holds without byte order mark and end of line; `None` if that is nothing, or too much.
 fn line(mut file: File) -> io::Result<Option<SecretBuf>> {
-    let mut octets = Zeroizing::new([0; BYTE_ORDER_MARK.len() + MAX_PASSWORD + 3]);
+    let mut bytes = Zeroizing::new([0; BYTE_ORDER_MARK.len() + MAX_PASSWORD + 3]);
     let mut len = 0_usize;
-    while let Some(free @ [_, ..]) = octets.get_mut(len..) {
+    while let Some(free @ [_, ..]) = bytes.get_mut(len..) {
         match file.read(free)? {
             0 => break,
             more => len = len.saturating_add(more),
         }
     }
-    let text = octets.get(..len).unwrap_or_default();
+    let text = bytes.get(..len).unwrap_or_default();
     let text = text.strip_prefix(&BYTE_ORDER_MARK).unwrap_or(text);
     let text = text.strip_suffix(b"\n").unwrap_or(text);
     let text = text.strip_suffix(b"\r").unwrap_or(text);

@@ -296,7 +296,7 @@ fn waiting_for(command: Option<CommandCode>) -> String {
 
 /// The code of a command. Part 1 §18.
 fn code(command: &[u8]) -> u32 {
-    let code = command.get(6..10).and_then(|octets| octets.try_into().ok());
+    let code = command.get(6..10).and_then(|bytes| bytes.try_into().ok());
     code.map_or(0, u32::from_be_bytes)
 }
 

@@ -40,8 +40,8 @@ impl Directory {
     }
 }
 
-fn text(octets: &[u8]) -> &str {
-    std::str::from_utf8(octets).unwrap()
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
 }
 
 fn assert_ends(output: &Output, code: i32, stdout: &str, stderr: &str) {

@@ -81,7 +81,7 @@ pub(super) fn refused(status: &Status) -> Failure {
         Answer::Failed => {
             Failure::new(Exit::Io, message, "check the authority's log; nothing was changed")
         }
-        Answer::None => no_answer(message),
+        Answer::Unavailable => no_answer(message),
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use host::clock::Clock;
 use host::exit::{Exit, Failure};
 use host::output::{warn, write};
-use verifier::chain::{self, ChainPolicy, Path as ChainPath, WithoutPurpose};
+use verifier::chain::{self, ChainPolicy, Path as ChainPath, PurposePolicy};
 use verifier::pem::{self, Bundle};
 use verifier::{CaCertificate, EkCertificate, EkPublicKey, UnixTime};
 
@@ -29,11 +29,11 @@ pub(super) fn check(check: &EkCheck) -> Result<(), Failure> {
         between.extend(cas(file)?);
     }
     let at = UnixTime::from_seconds(Clock::system().now().unix_timestamp());
-    let without_purpose = match check.ek_without_purpose {
-        Some(Leniency::Accepted) => WithoutPurpose::Accepted,
-        Some(Leniency::Refused) | None => WithoutPurpose::Refused,
+    let purpose = match check.ek_without_purpose {
+        Some(Leniency::Accepted) => PurposePolicy::Accepted,
+        Some(Leniency::Refused) | None => PurposePolicy::Refused,
     };
-    let policy = ChainPolicy { without_purpose, ..check.policy.of_chains() };
+    let policy = ChainPolicy { purpose, ..check.policy.of_chains() };
     let path = chain::verify(&ek, &between, &anchors, at, policy);
     let path =
         path.map_err(|error| Failure::new(Exit::Refused, error.to_string(), error.advice()))?;
@@ -102,7 +102,7 @@ fn cas(file: &Path) -> Result<Vec<CaCertificate>, Failure> {
     Ok(cas)
 }
 
-/// The content as PEM, if it is; DER begins with an octet that no such text begins with.
+/// The content as PEM, if it is; DER begins with a byte that no such text begins with.
 fn text(content: &[u8]) -> Option<&str> {
     std::str::from_utf8(content).ok().filter(|text| text.contains("-----BEGIN "))
 }

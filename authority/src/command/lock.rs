@@ -37,7 +37,7 @@ fn whom(target: &Target) -> String {
     match target {
         Target::Bot(name) => format!("the bot \"{name}\" with all its instances"),
         Target::Instance(id) => format!("the bot instance {id}"),
-        Target::Token(name) => format!("all that join, or joined, with the token \"{name}\""),
+        Target::Token(name) => format!("all hosts that join or joined with the token \"{name}\""),
         Target::Ek(hash) => format!("the TPM with the EK {hash}"),
     }
 }

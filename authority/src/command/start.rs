@@ -88,7 +88,7 @@ impl Signals {
         manager: Arc<ServiceManager>,
         authority: Arc<Authority>,
     ) {
-        while self.one().await == Asked::Reopen {
+        while self.one().await == Signaled::Reopen {
             match authority.audit.reopen() {
                 Ok(()) => info!("the audit log is open again"),
                 Err(cause) => error!(%cause, "the audit log cannot be opened again"),
@@ -98,24 +98,24 @@ impl Signals {
         manager.stopping("waiting for calls in progress");
         // An error means that all servers have stopped.
         let _ = stop.send(true);
-        while self.one().await == Asked::Reopen {}
+        while self.one().await == Signaled::Reopen {}
         warn!("stopping immediately");
         host::log::flush();
         std::process::exit(0);
     }
 
-    async fn one(&mut self) -> Asked {
+    async fn one(&mut self) -> Signaled {
         tokio::select! {
-            _ = self.terminate.recv() => Asked::End,
-            _ = self.interrupt.recv() => Asked::End,
-            _ = self.hang_up.recv() => Asked::Reopen,
+            _ = self.terminate.recv() => Signaled::End,
+            _ = self.interrupt.recv() => Signaled::End,
+            _ = self.hang_up.recv() => Signaled::Reopen,
         }
     }
 }
 
 /// What a signal asks for.
 #[derive(Debug, PartialEq, Eq)]
-enum Asked {
+enum Signaled {
     End,
     Reopen,
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use verifier::chain::{ChainPolicy, DatePolicy, Sha1Policy, WithoutPurpose};
+use verifier::chain::{ChainPolicy, DatePolicy, PurposePolicy, Sha1Policy};
 
 use super::JoinTimeout;
 use crate::issue::ClusterName;
@@ -68,7 +68,7 @@ impl EkPolicy {
                 Some(Leniency::Accepted) => Sha1Policy::Accepted,
                 Some(Leniency::Refused) | None => Sha1Policy::Refused,
             },
-            without_purpose: WithoutPurpose::Refused,
+            purpose: PurposePolicy::Refused,
         }
     }
 }

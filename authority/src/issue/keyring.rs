@@ -72,7 +72,7 @@ impl<A> Ring<A> {
 
     /// Without those that have been retired since before then.
     #[must_use]
-    pub fn forgotten(mut self, then: OffsetDateTime) -> Self {
+    pub fn without_retired_before(mut self, then: OffsetDateTime) -> Self {
         self.retired.retain(|one| one.since >= then);
         self
     }

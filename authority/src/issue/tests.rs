@@ -396,8 +396,8 @@ fn next_ca_is_trusted_before_it_signs_and_the_old_one_for_a_while_after() {
 
     let keys = Keys::clone(&issuer.keyring().keys());
     assert_eq!(keys.x509.clone().activated(later).trusted().count(), 2, "there is no next one");
-    assert_eq!(keys.x509.clone().forgotten(later).trusted().count(), 2);
+    assert_eq!(keys.x509.clone().without_retired_before(later).trusted().count(), 2);
     let end = later + time::Duration::DAY;
-    issuer.keyring().replace(Keys { x509: keys.x509.forgotten(end), ..keys });
+    issuer.keyring().replace(Keys { x509: keys.x509.without_retired_before(end), ..keys });
     assert_eq!(states(), [(CaState::Active, later)]);
 }

@@ -81,7 +81,7 @@ impl Bot {
     /// Roles and traits that a bot may have, so that its certificates stay small.
     const MAX_LIST: usize = 64;
 
-    /// Octets of all traits, for the same reason.
+    /// Bytes of all traits, for the same reason.
     const MAX_TRAITS: usize = 4096;
 
     /// A bot with this specification.
@@ -118,9 +118,9 @@ impl Bot {
     }
 
     fn check_traits(&self) -> Result<(), Invalid> {
-        let octets =
+        let bytes =
             |one: &Trait| one.name.len() + one.values.iter().map(String::len).sum::<usize>();
-        let size: usize = self.spec.traits.iter().map(octets).sum();
+        let size: usize = self.spec.traits.iter().map(bytes).sum();
         let values: usize = self.spec.traits.iter().map(|one| one.values.len()).sum();
         if size > Self::MAX_TRAITS || values > Self::MAX_LIST * 4 {
             return Err(Invalid(format!(

@@ -160,12 +160,12 @@ impl BotInstance {
                 services.remove(&oldest);
             }
         }
-        self.lives_until(record.expires);
+        self.set_expires(record.expires);
         self.status.services.insert(name, record);
     }
 
     /// It has a certificate that ends then, and maybe others that end later.
-    pub fn lives_until(&mut self, end: Timestamp) {
+    pub fn set_expires(&mut self, end: Timestamp) {
         self.metadata.expires = self.metadata.expires.max(Some(end));
     }
 }

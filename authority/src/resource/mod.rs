@@ -28,7 +28,7 @@ pub use instance::{
 };
 pub use lock::{Lock, LockSpec, Target, TargetFields};
 pub use record::{from_record, from_value};
-pub use token::{Join, JoinMethod, Rule, SystemRole, Token, TokenSpec, TpmSpec, WithoutPurpose};
+pub use token::{Join, JoinMethod, PurposePolicy, Rule, SystemRole, Token, TokenSpec, TpmSpec};
 
 /// What kinds of resource there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,7 +63,7 @@ impl Kind {
     pub const ALL: [Self; 4] = [Self::Bot, Self::Token, Self::Lock, Self::BotInstance];
 
     /// All of them, for messages.
-    pub const WORDS: &str = "bot, token, lock, bot_instance";
+    pub const NAMES: &str = "bot, token, lock, bot_instance";
 
     /// As `kind:` in a document has it.
     pub fn as_str(self) -> &'static str {

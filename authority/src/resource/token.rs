@@ -193,8 +193,8 @@ pub struct TpmSpec {
     pub ekcert_allowed_cas: Vec<String>,
     /// EK certificates that say neither by extKeyUsage nor by subjectAltName that they are: only
     /// for CAs that issue nothing else.
-    #[serde(default, skip_serializing_if = "WithoutPurpose::is_refused")]
-    pub ekcert_without_purpose: WithoutPurpose,
+    #[serde(default, skip_serializing_if = "PurposePolicy::is_refused")]
+    pub ekcert_without_purpose: PurposePolicy,
     /// A TPM must match one of them.
     #[serde(default, deserialize_with = "printed::or_null")]
     pub allow: Vec<Rule>,
@@ -203,7 +203,7 @@ pub struct TpmSpec {
 /// Whether an EK certificate that is not marked as one is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum WithoutPurpose {
+pub enum PurposePolicy {
     /// It is refused.
     #[default]
     Refused,
@@ -211,7 +211,7 @@ pub enum WithoutPurpose {
     Accepted,
 }
 
-impl<'de> Deserialize<'de> for WithoutPurpose {
+impl<'de> Deserialize<'de> for PurposePolicy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let is_document = deserializer.is_human_readable();
         match String::deserialize(deserializer)?.as_str() {
@@ -224,17 +224,17 @@ impl<'de> Deserialize<'de> for WithoutPurpose {
     }
 }
 
-impl WithoutPurpose {
+impl PurposePolicy {
     fn is_refused(&self) -> bool {
         *self == Self::Refused
     }
 }
 
-impl From<WithoutPurpose> for chain::WithoutPurpose {
-    fn from(verdict: WithoutPurpose) -> Self {
+impl From<PurposePolicy> for chain::PurposePolicy {
+    fn from(verdict: PurposePolicy) -> Self {
         match verdict {
-            WithoutPurpose::Refused => Self::Refused,
-            WithoutPurpose::Accepted => Self::Accepted,
+            PurposePolicy::Refused => Self::Refused,
+            PurposePolicy::Accepted => Self::Accepted,
         }
     }
 }

@@ -64,10 +64,10 @@ const MAX_CONNECTION_AGE: Duration = Duration::from_secs(600);
 /// After this further time it is closed, even during a call: no join may take longer.
 const MAX_CONNECTION_GRACE: Duration = Duration::from_secs(600);
 
-/// How long a stop waits for calls in progress.
+/// How long a stop set_waiting for calls in progress.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a stop waits until the audit log is on the disk.
+/// How long a stop set_waiting until the audit log is on the disk.
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often expired records are removed.
@@ -107,7 +107,7 @@ pub async fn serve(
     let hosts =
         limits(MAX_STREAMS).serve_with_incoming_shutdown(services, known, stopped(stop.clone()));
     let (pruning, counting) = (Arc::clone(&authority), Arc::clone(&authority));
-    let settling = Arc::clone(&authority);
+    let syncing = Arc::clone(&authority);
     let service = AdminServiceServer::new(Operators::new(authority))
         .max_decoding_message_size(MAX_ADMIN_MESSAGE);
     let operators = limits(MAX_STREAMS).serve_with_incoming_shutdown(
@@ -123,7 +123,7 @@ pub async fn serve(
         ended = async { tokio::try_join!(strangers, hosts, operators) } => ended.map(|_| ()),
         () = prune(pruning) => Ok(()),
         () = count_refusals(&counting) => Ok(()),
-        () = settling.settle_audit_for_ever() => Ok(()),
+        () = syncing.sync_audit_log_periodically() => Ok(()),
         () = drained => {
             tracing::warn!(seconds = DRAIN_TIMEOUT.as_secs(), "calls in progress are cut off");
             Ok(())
@@ -131,7 +131,7 @@ pub async fn serve(
     };
     counting.record_last_refusals();
     // The next start appends what is missing.
-    let _ = tokio::time::timeout(AUDIT_TIMEOUT, counting.settle_audit()).await;
+    let _ = tokio::time::timeout(AUDIT_TIMEOUT, counting.sync_audit_log()).await;
     served
 }
 

@@ -205,11 +205,11 @@ impl Door {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
         let hello = in_time(Instant::now() + CLIENT_HELLO_TIMEOUT, hello).await?;
         budget.set(Some(MAX_HANDSHAKE));
-        slot.computes();
+        slot.set_computing();
         let answered = self.answer(hello, Source::of(remote.ip())).await?;
         let now = Instant::now();
         let deadline = now + HANDSHAKE_TIMEOUT;
-        slot.waits(now, deadline);
+        slot.set_waiting(now, deadline);
         let mut stream = match answered {
             Answered::Done(stream) => (*stream)?,
             Answered::Sent(opened) => in_time(deadline, opened).await?,
@@ -218,7 +218,7 @@ impl Door {
         budget.set(is_unproven.then(|| Allowance::bytes_after(stream.get_ref().1)));
         let now = Instant::now();
         let deadline = now + FIRST_REQUEST_TIMEOUT;
-        slot.waits(now, deadline);
+        slot.set_waiting(now, deadline);
         // This consumes nothing.
         let first = in_time(deadline, stream.fill_buf()).await.map(|_| ());
         first.map_err(Unserved::NoRequest)?;
@@ -226,7 +226,7 @@ impl Door {
         let exporter = tls::join_exporter(session).map_err(io::Error::other)?;
         let certificate = session.peer_certificates().and_then(|chain| chain.first());
         let certificate = certificate.map(|leaf| Arc::new(leaf.clone().into_owned()));
-        if !slot.greet(certificate.is_some(), Instant::now()) {
+        if !slot.handshake_done(certificate.is_some(), Instant::now()) {
             return Err(Unserved::NoPlace);
         }
         let reference = slot.reference();
@@ -242,7 +242,7 @@ impl Door {
         Ok((stream, slot, Connection { peer, slot: reference }))
     }
 
-    /// Computes the answer to a ClientHello. Sources take turns, so that no host waits for all the
+    /// Computes the answer to a ClientHello. Sources take turns, so that no host set_waiting for all the
     /// handshakes of another source; a peer that has gone gets no answer.
     async fn answer(&self, hello: Hello, source: Source) -> io::Result<Answered> {
         let config = self.tls.current();

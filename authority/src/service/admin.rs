@@ -63,7 +63,7 @@ pub(crate) enum AdminError {
     /// The document is wrong.
     Document(DocumentError),
     /// A kind, a name or a choice is wrong.
-    Word(String),
+    InvalidArgument(String),
     /// There is no such resource.
     NotFound(Kind, String),
     /// The store failed.
@@ -76,7 +76,7 @@ impl fmt::Display for AdminError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Document(cause) => cause.fmt(f),
-            Self::Word(cause) | Self::Internal(cause) => f.write_str(cause),
+            Self::InvalidArgument(cause) | Self::Internal(cause) => f.write_str(cause),
             Self::NotFound(kind, name) => write!(f, "{kind} {name:?} not found"),
             Self::Store(cause) => cause.fmt(f),
         }
@@ -212,7 +212,9 @@ impl Admin {
     ) -> Result<(), AdminError> {
         let kind = kind_named(kind)?;
         let Which::One(name) = Which::read(kind, name)? else {
-            return Err(AdminError::Word(format!("{kind} {name:?} is not a valid name")));
+            return Err(AdminError::InvalidArgument(format!(
+                "{kind} {name:?} is not a valid name"
+            )));
         };
         let (records, removed) = (self.0.records.clone(), name.clone());
         let remove = async move { records.remove(kind, &removed, author).await };
@@ -227,8 +229,9 @@ fn json(resource: &Resource) -> Result<String, AdminError> {
 }
 
 fn kind_named(word: &str) -> Result<Kind, AdminError> {
-    Kind::from_word(word)
-        .ok_or_else(|| AdminError::Word(format!("unknown kind {word:?}: {}", Kind::WORDS)))
+    Kind::from_word(word).ok_or_else(|| {
+        AdminError::InvalidArgument(format!("unknown kind {word:?}: {}", Kind::NAMES))
+    })
 }
 
 /// Which resources of a kind.
@@ -255,5 +258,5 @@ impl Which {
 }
 
 fn word_refused(cause: resource::Invalid) -> AdminError {
-    AdminError::Word(cause.0)
+    AdminError::InvalidArgument(cause.0)
 }

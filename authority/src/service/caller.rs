@@ -1,4 +1,4 @@
-//! The caller of a request: the content of its verified certificate, and its present records in the store.
+//! The caller of a request: the content of its verified certificate, and its current records in the store.
 
 use der::{Decode, Encode};
 use rustls_pki_types::CertificateDer;
@@ -24,12 +24,12 @@ pub(crate) struct Caller {
     pub(crate) not_after: OffsetDateTime,
     /// SHA-256 of the SubjectPublicKeyInfo, in hexadecimal.
     pub(super) key_hash: String,
-    /// The same octets.
+    /// The SubjectPublicKeyInfo itself, DER.
     pub(super) public_key: Vec<u8>,
 }
 
 /// The caller's records.
-pub(super) struct Standing {
+pub(super) struct CallerRecords {
     pub(super) judged: CheckedBot,
     pub(super) recorded: Recorded,
 }
@@ -40,10 +40,10 @@ impl Caller {
         let leaf = peer.certificate.as_ref().ok_or_else(|| {
             Refusal::new(Code::CertificateMissing, "the caller presented no certificate")
         })?;
-        Self::shown(leaf, authority)
+        Self::from_certificate(leaf, authority)
     }
 
-    fn shown(leaf: &CertificateDer<'_>, authority: &Authority) -> Result<Self, Refusal> {
+    fn from_certificate(leaf: &CertificateDer<'_>, authority: &Authority) -> Result<Self, Refusal> {
         let invalid = |cause: &dyn std::fmt::Display| Refusal::new(Code::CertificateInvalid, cause);
         let certificate = Certificate::from_der(leaf).map_err(|cause| invalid(&cause))?;
         let tbs = certificate.tbs_certificate();
@@ -78,12 +78,12 @@ impl Caller {
 }
 
 impl Authority {
-    /// The caller's present records. Its bot and instance must exist and not be locked.
-    pub(super) async fn standing(
+    /// The caller's current records. Its bot and instance must exist and not be locked.
+    pub(super) async fn caller_records(
         &self,
         caller: &Caller,
         now: OffsetDateTime,
-    ) -> Result<Standing, Refusal> {
+    ) -> Result<CallerRecords, Refusal> {
         let Subject { bot, instance, .. } = &caller.subject;
         let recorded = self.records.instance(bot, instance).await.map_err(store_failed)?;
         let Some(recorded) = recorded else {
@@ -92,13 +92,13 @@ impl Authority {
             return Err(Refusal::new(Code::InstanceUnknown, reason));
         };
         let judged = self.check_bot_and_locks(&recorded.instance, now).await?;
-        Ok(Standing { judged, recorded })
+        Ok(CallerRecords { judged, recorded })
     }
 }
 
-impl Standing {
+impl CallerRecords {
     /// Checks that the caller is the instance itself, with the key that joined, and not one of its services.
-    pub(super) fn is_itself(&self, caller: &Caller) -> Result<u64, Refusal> {
+    pub(super) fn check_is_instance(&self, caller: &Caller) -> Result<u64, Refusal> {
         match caller.subject.generation {
             Some(generation)
                 if caller.key_hash == self.recorded.instance.status.public_key_hash =>

@@ -1,4 +1,4 @@
-//! What decides over joins and renewals alike: bot, token and its rules, locks.
+//! The checks that joins and renewals share: bot, token and its rules, locks.
 
 use time::OffsetDateTime;
 
@@ -16,7 +16,7 @@ impl Authority {
         })
     }
 
-    /// Whether a lock keeps any of these out.
+    /// Refuses if a lock is in force on one of these targets.
     pub(super) async fn check_locks(
         &self,
         targets: &[Target],
@@ -32,8 +32,8 @@ impl Authority {
         }
     }
 
-    /// Whether the token by which an instance joined would still let it in. What was found of its
-    /// EK is remembered; what the token requires is read again.
+    /// Refuses if the token with which an instance joined does not allow its EK any more. The EK was proven at the join; what
+    /// the token requires is read again.
     pub(super) async fn check_token(
         &self,
         instance: &BotInstance,
@@ -50,7 +50,7 @@ impl Authority {
     }
 }
 
-/// All that can be locked of an instance.
+/// The targets of all locks that apply to an instance.
 pub(super) fn targets(instance: &BotInstance) -> [Target; 4] {
     [
         Target::Bot(instance.spec.bot_name.clone()),
@@ -60,7 +60,7 @@ pub(super) fn targets(instance: &BotInstance) -> [Target; 4] {
     ]
 }
 
-/// The authority's own trouble.
+/// A refusal because the store failed.
 pub(super) fn store_failed(cause: StoreError) -> Refusal {
     Refusal::new(Code::Internal, cause)
 }

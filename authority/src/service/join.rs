@@ -1,6 +1,6 @@
 //! The steps of a join: claim, challenge, answer, certificates, as docs/protocol.md describes them.
 //!
-//! Before the answer has shown that the TPM holds both keys, a host's claims decide only whether the join continues. Each end
+//! Before the answer has from_certificate that the TPM holds both keys, a host's claims decide only whether the join continues. Each end
 //! of a join is one line in the audit log.
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::caller::key_hash;
 use super::checks::store_failed;
 use super::grant::{CheckedBot, Grant, MAX_RETRIES, PendingGrant, overtaken};
 use super::refusal::{Code, Refusal};
-use super::request::{Asked, HostInfo};
+use super::request::{HostInfo, Parsed};
 use super::token_cache::OpenToken;
 use super::{Authority, Peer};
 use crate::audit::{Action, Attempt, Event, bounded};
@@ -40,7 +40,7 @@ pub(crate) struct Join {
 
 /// What a host claims about its TPM. Nothing in it is trusted.
 pub(crate) struct Evidence {
-    pub(crate) ek: Asked<Ek>,
+    pub(crate) ek: Parsed<Ek>,
     /// Certificates that may help to verify the EK certificate, DER each.
     pub(crate) ek_chain: Vec<Vec<u8>>,
     /// The EK's name algorithm, a TPM_ALG_ID; 0 if the host does not say it.
@@ -57,8 +57,8 @@ pub(crate) enum Ek {
     PublicKey(Vec<u8>),
 }
 
-/// The token of a join, with the records that the join began with.
-pub(crate) struct JoinBasis {
+/// The token of a join, and which records the join began with.
+pub(crate) struct JoinSnapshot {
     token: Arc<OpenToken>,
     /// Bot and token when the join began.
     basis: Basis,
@@ -66,14 +66,14 @@ pub(crate) struct JoinBasis {
 
 /// A host whose claim was appraised, with its challenge.
 pub(crate) struct Candidate {
-    begun: JoinBasis,
+    snapshot: JoinSnapshot,
     appraisal: Appraisal,
     challenge: Challenge,
 }
 
 /// A host whose TPM has both keys that were appraised.
 pub(crate) struct Proven {
-    begun: JoinBasis,
+    snapshot: JoinSnapshot,
     appraisal: Appraisal,
 }
 
@@ -85,8 +85,7 @@ impl Candidate {
 }
 
 impl Proven {
-    /// The join key as the key to certify. Its holder wants this join: it has signed a SHA-256 digest that is
-    /// different in each.
+    /// The join key as the key to certify. Checks its signature of `digest`, which is different in each join.
     pub(crate) fn join_key(
         &self,
         digest: &[u8; 32],
@@ -100,7 +99,7 @@ impl Proven {
     }
 }
 
-impl JoinBasis {
+impl JoinSnapshot {
     /// Checks that bot and token are those that the join began with, and not new ones of the same names.
     fn check_unchanged(&self, basis: &Basis) -> Result<(), Refusal> {
         if basis.bot != self.basis.bot {
@@ -143,20 +142,20 @@ impl Join {
     }
 
     /// Opens the token of this name and checks that its bot exists.
-    pub(crate) async fn open_token(&mut self, token: &str) -> Result<JoinBasis, Refusal> {
+    pub(crate) async fn open_token(&mut self, token: &str) -> Result<JoinSnapshot, Refusal> {
         let now = self.authority.clock.now();
         let token = self.authority.open_token(token, now).await?;
         self.attempt.bot_name = Some(token.bot.clone());
         let basis = self.authority.records.basis(&token.bot, &token.name, &[]).await;
         let basis = basis.map_err(store_failed)?;
         self.authority.bot(&token.bot, now).await?;
-        Ok(JoinBasis { token, basis })
+        Ok(JoinSnapshot { token, basis })
     }
 
     /// Appraises the host's claims and computes a challenge, on worker threads: both are expensive, and nothing is proven yet.
     pub(crate) async fn appraise(
         &mut self,
-        begun: JoinBasis,
+        snapshot: JoinSnapshot,
         evidence: Evidence,
     ) -> Result<Candidate, Refusal> {
         let now = self.authority.clock.now();
@@ -166,9 +165,9 @@ impl Join {
             Ok(Ek::PublicKey(spki)) if spki.len() <= MAX_EK_PUBLIC => key_hash(spki).parse().ok(),
             _ => None,
         };
-        let token = Arc::clone(&begun.token);
-        let without_purpose = token.without_purpose;
-        let policy = ChainPolicy { without_purpose, ..self.authority.ek_policy };
+        let token = Arc::clone(&snapshot.token);
+        let purpose = token.without_purpose;
+        let policy = ChainPolicy { purpose, ..self.authority.ek_policy };
         let known = Arc::clone(&self.authority.known_signatures);
         let allowance = match self.peer.certificate {
             Some(_) => Allowance::unlimited(),
@@ -182,21 +181,21 @@ impl Join {
         };
         match self.authority.workers.run(self.peer.source(), appraise).await?? {
             Ok((challenge, appraisal)) => {
-                self.note(appraisal.ek())?;
+                self.record_ek(appraisal.ek())?;
                 let challenge = challenge.map_err(Refusal::because(Code::Internal))?;
-                Ok(Candidate { begun, appraisal, challenge })
+                Ok(Candidate { snapshot, appraisal, challenge })
             }
             Err(error) => {
                 if let Some(facts) = error.ek() {
-                    self.note(facts)?;
+                    self.record_ek(facts)?;
                 }
                 Err(Refusal::new(Code::Evidence(error.code()), error.explain()))
             }
         }
     }
 
-    fn note(&mut self, facts: &EkFacts) -> Result<(), Refusal> {
-        let ek = remembered(facts)?;
+    fn record_ek(&mut self, facts: &EkFacts) -> Result<(), Refusal> {
+        let ek = proven_ek(facts)?;
         self.attempt.ek_pub_hash = Some(ek.public_hash);
         self.attempt.ek_cert_serial = ek.certificate_serial;
         self.attempt.ek_cert_verified = ek.verified_by.is_some();
@@ -210,10 +209,10 @@ impl Join {
         candidate: Candidate,
         verify: impl FnOnce(&[u8]) -> Result<(), &'static str>,
     ) -> Result<Proven, Refusal> {
-        let Candidate { begun, appraisal, challenge } = candidate;
+        let Candidate { snapshot, appraisal, challenge } = candidate;
         verify(challenge.secret().expose()).map_err(Refusal::because(Code::AnswerWrong))?;
         self.attempt.ek_proven = true;
-        Ok(Proven { begun, appraisal })
+        Ok(Proven { snapshot, appraisal })
     }
 
     /// Issues certificates for this key, records them, and returns them. A host that has certificates is always recorded.
@@ -224,11 +223,11 @@ impl Join {
         ttl: Ttl,
     ) -> Result<Grant, Refusal> {
         let authority = Arc::clone(&self.authority);
-        let ek = remembered(host.appraisal.ek())?;
+        let ek = proven_ek(host.appraisal.ek())?;
         let mut tries = MAX_RETRIES;
         let grant = loop {
             let validity = Validity { now: authority.clock.now(), ttl };
-            let decision = self.decide(&host.begun, ek.clone(), key, validity).await?;
+            let decision = self.decide(&host.snapshot, ek.clone(), key, validity).await?;
             if let Some(grant) = authority.record(decision).await? {
                 break grant;
             }
@@ -236,31 +235,31 @@ impl Join {
         };
         let Grant { issued, instance, .. } = &grant;
         info!(
-            token = %host.begun.token.name, instance = instance.path(),
+            token = %host.snapshot.token.name, instance = instance.path(),
             remote = %self.peer.remote, ek = %instance.status.ek.public_hash,
             serial = issued.serial, "join granted"
         );
         Ok(grant)
     }
 
-    /// Decides by the present records, since the join may have waited for long.
+    /// Decides by the current records: they may have changed while the join waited.
     async fn decide(
         &self,
-        begun: &JoinBasis,
+        snapshot: &JoinSnapshot,
         ek: ProvenEk,
         key: &SubjectKey,
         validity: Validity,
     ) -> Result<PendingGrant, Refusal> {
         let (authority, now) = (&self.authority, validity.now);
-        let mut instance = self.instance(&begun.token, ek, key, now)?;
+        let mut instance = self.instance(&snapshot.token, ek, key, now)?;
         let CheckedBot { bot, basis } = authority.check_bot_and_locks(&instance, now).await?;
         authority.check_token(&instance, now).await?;
-        begun.check_unchanged(&basis)?;
+        snapshot.check_unchanged(&basis)?;
         let profile = Profile::identity(instance.status.generation);
         let issued = authority.issuer.credentials(&bot, &instance, profile, key, validity);
         let issued = issued.map_err(Refusal::because(Code::Internal))?;
         instance.status.certificate_serial.clone_from(&issued.serial);
-        instance.lives_until(Timestamp(issued.not_after));
+        instance.set_expires(Timestamp(issued.not_after));
         let attempt = Attempt {
             bot_instance_id: Some(instance.spec.instance_id.to_string()),
             generation: Some(instance.status.generation),
@@ -284,9 +283,9 @@ impl Join {
         let (bot, token) = (token.bot.clone(), token.name.clone());
         let key = key_hash(&public_key);
         let mut instance = BotInstance::joining(bot, token, ek, key, now);
-        let said = |text: &Option<String>| text.clone().unwrap_or_default();
-        instance.status.hostname = said(&self.attempt.hostname);
-        instance.status.agent_version = said(&self.attempt.agent_version);
+        let reported = |text: &Option<String>| text.clone().unwrap_or_default();
+        instance.status.hostname = reported(&self.attempt.hostname);
+        instance.status.agent_version = reported(&self.attempt.agent_version);
         Ok(instance)
     }
 }
@@ -318,8 +317,8 @@ fn appraise(
     Ok(verifier::appraise(&claim, demand, effort))
 }
 
-/// What is remembered of an EK.
-fn remembered(ek: &EkFacts) -> Result<ProvenEk, Refusal> {
+/// What the record of an instance keeps of its EK.
+fn proven_ek(ek: &EkFacts) -> Result<ProvenEk, Refusal> {
     let internal = |cause| Refusal::new(Code::Internal, cause);
     Ok(ProvenEk {
         public_hash: ek.hash.parse().map_err(internal)?,

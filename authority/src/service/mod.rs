@@ -2,6 +2,8 @@
 
 pub(crate) mod admin;
 pub(crate) mod allowance;
+mod audit_delivery;
+mod call_queues;
 pub(crate) mod caller;
 mod checks;
 mod clock_watch;
@@ -14,8 +16,6 @@ pub(crate) mod reissue;
 pub(crate) mod request;
 mod source;
 mod token_cache;
-mod trail;
-mod turns;
 mod warnings;
 mod whoami;
 mod workers;
@@ -29,13 +29,13 @@ use tracing::{info, warn};
 use verifier::KnownSignatures;
 use verifier::chain::ChainPolicy;
 
+use self::call_queues::CallQueues;
 use self::clock_watch::ClockDoubt;
 pub use self::peer::Peer;
 use self::refusal::Refusal;
 use self::refusal_log::Refusals;
 pub(crate) use self::source::Source;
 use self::token_cache::TokenCache;
-use self::turns::Turns;
 pub(crate) use self::workers::Workers;
 use crate::audit::{Action, AuditLog, Author};
 use crate::issue::Issuer;
@@ -64,7 +64,7 @@ pub struct Authority {
     pub(crate) workers: Workers,
     known_signatures: Arc<KnownSignatures>,
     /// Renewals and issues in progress, by the callers' keys.
-    turns: Turns,
+    call_queues: CallQueues,
     clock_doubt: ClockDoubt,
     /// Serializes health checks, since each may try a write.
     trial: tokio::sync::Mutex<()>,
@@ -115,7 +115,7 @@ impl Authority {
             tokens: TokenCache::default(),
             workers: Workers::default(),
             known_signatures: Arc::default(),
-            turns: Turns::default(),
+            call_queues: CallQueues::default(),
             clock_doubt: ClockDoubt::default(),
             trial: tokio::sync::Mutex::default(),
         }

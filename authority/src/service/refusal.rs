@@ -39,15 +39,15 @@ pub enum Code {
     Locked,
     /// The caller shows no certificate.
     CertificateMissing,
-    /// The caller's certificate has ended.
+    /// The caller's certificate has expired.
     CertificateExpired,
     /// The caller's certificate is not a bot's.
     CertificateInvalid,
     /// The caller's certificate is for another key than that which joined.
     CertificateOfService,
-    /// The bot instance is not on record, or no longer.
+    /// The bot instance does not exist.
     InstanceUnknown,
-    /// The token demands more now than was shown at the join.
+    /// The token now requires a CA that did not verify the EK certificate at the join.
     EvidenceOutdated,
     /// The key to certify is no P-256 key.
     KeyMalformed,

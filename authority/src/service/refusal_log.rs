@@ -139,11 +139,11 @@ impl Authority {
     fn record_counted(&self, all: Vec<Counted>) {
         for Counted { kind: Kind { action, code, source }, more } in all {
             let remote = source.map(|source| source.to_string());
-            let shown = remote.as_deref().unwrap_or("many sources");
+            let from_certificate = remote.as_deref().unwrap_or("many sources");
             warn!(
                 event = action.event(),
                 code,
-                remote = shown,
+                remote = from_certificate,
                 more,
                 "more refusals, only counted"
             );

@@ -8,17 +8,17 @@ use std::sync::atomic::Ordering;
 
 use tracing::{info, warn};
 
-use super::caller::{Caller, Standing};
+use super::caller::{Caller, CallerRecords};
 use super::grant::{Grant, MAX_RETRIES, PendingGrant, overtaken};
 use super::refusal::{Code, Refusal};
-use super::request::{Asked, HostInfo};
+use super::request::{HostInfo, Parsed};
 use super::{Authority, Peer};
 use crate::audit::{Action, Attempt, Event, bounded};
 use crate::issue::{Profile, SubjectKey, Ttl, Validity};
 use crate::resource::{BotInstance, ServiceRecord, Timestamp};
 
 /// What a caller asks for.
-pub(crate) enum Wish {
+pub(crate) enum CallRequest {
     /// New certificates for its own key.
     Renew(Renewal),
     /// Certificates for another key.
@@ -28,7 +28,7 @@ pub(crate) enum Wish {
 /// The request of a renewal.
 pub(crate) struct Renewal {
     pub(crate) host: HostInfo,
-    pub(crate) ttl: Asked<Ttl>,
+    pub(crate) ttl: Parsed<Ttl>,
 }
 
 /// The request of certificates for another key of the caller's host.
@@ -41,34 +41,34 @@ pub(crate) struct Issue {
     pub(crate) signature: Vec<u8>,
     /// What the agent calls the service that the key is for. For the record only.
     pub(crate) service: String,
-    pub(crate) profile: Asked<Profile>,
-    pub(crate) ttl: Asked<Ttl>,
+    pub(crate) profile: Parsed<Profile>,
+    pub(crate) ttl: Parsed<Ttl>,
 }
 
-/// One call on its way.
+/// A call in progress.
 pub(crate) struct Call {
     authority: Arc<Authority>,
     peer: Peer,
-    wish: Wish,
+    request: CallRequest,
     attempt: Attempt,
 }
 
 impl Call {
-    pub(crate) fn new(authority: Arc<Authority>, peer: Peer, wish: Wish) -> Self {
+    pub(crate) fn new(authority: Arc<Authority>, peer: Peer, request: CallRequest) -> Self {
         let mut attempt = Attempt::from(peer.remote);
-        match &wish {
-            Wish::Renew(request) => {
+        match &request {
+            CallRequest::Renew(request) => {
                 attempt.hostname = bounded(&request.host.hostname);
                 attempt.agent_version = bounded(&request.host.agent_version);
             }
-            Wish::Issue(request) => attempt.service = bounded(&request.service),
+            CallRequest::Issue(request) => attempt.service = bounded(&request.service),
         }
-        Self { authority, peer, wish, attempt }
+        Self { authority, peer, request, attempt }
     }
 
     pub(crate) async fn run(mut self) -> Result<Grant, Refusal> {
         let result = self.grant().await;
-        self.authority.count(self.wish.action(), &result);
+        self.authority.count(self.request.action(), &result);
         if let Some(presented) = self.attempt.presented_generation {
             self.authority.metrics.generation_mismatch();
             let instance = self.attempt.bot_instance_id.as_deref();
@@ -78,7 +78,7 @@ impl Call {
                 "the certificate is not the latest: the host was cloned, or a response was lost"
             );
         }
-        let action = self.wish.action();
+        let action = self.request.action();
         result.inspect_err(|refusal| {
             self.authority.record_refusal(action, &self.peer, self.attempt, refusal);
         })
@@ -90,7 +90,7 @@ impl Call {
         let caller = Caller::of(&self.peer, &authority)?;
         self.attempt.bot_name = Some(caller.subject.bot.clone());
         self.attempt.bot_instance_id = Some(caller.subject.instance.to_string());
-        authority.turns.run(&caller.key_hash, self.grant_to(&caller)).await
+        authority.call_queues.run(&caller.key_hash, self.grant_to(&caller)).await
     }
 
     /// Issues certificates, records them, and returns them. A caller that has certificates is always recorded.
@@ -99,19 +99,19 @@ impl Call {
         let mut tries = MAX_RETRIES;
         let grant = loop {
             let now = authority.clock.now();
-            let standing = authority.standing(caller, now).await?;
-            let decision = self.decide(caller, standing, now).await?;
+            let caller_records = authority.caller_records(caller, now).await?;
+            let decision = self.decide(caller, caller_records, now).await?;
             if let Some(grant) = authority.record(decision).await? {
                 break grant;
             }
             tries = tries.checked_sub(1).ok_or_else(overtaken)?;
         };
         let Grant { issued, instance, .. } = &grant;
-        if let Wish::Renew(_) = self.wish {
+        if let CallRequest::Renew(_) = self.request {
             self.peer.renewed.store(instance.status.generation, Ordering::Relaxed);
         }
         info!(
-            event = self.wish.action().event(), instance = instance.path(),
+            event = self.request.action().event(), instance = instance.path(),
             generation = instance.status.generation, remote = %self.peer.remote,
             service = self.attempt.service, serial = issued.serial, "granted"
         );
@@ -121,25 +121,26 @@ impl Call {
     async fn decide(
         &mut self,
         caller: &Caller,
-        standing: Standing,
+        caller_records: CallerRecords,
         now: time::OffsetDateTime,
     ) -> Result<PendingGrant, Refusal> {
-        let (bot, mut instance) = (&standing.judged.bot, standing.recorded.instance.clone());
+        let (bot, mut instance) =
+            (&caller_records.judged.bot, caller_records.recorded.instance.clone());
         let status = &instance.status;
         self.attempt.token_name = Some(status.join_token.to_string());
         self.attempt.ek_pub_hash = Some(status.ek.public_hash.clone());
         self.attempt.ek_cert_serial.clone_from(&status.ek.certificate_serial);
         self.attempt.ek_cert_verified = status.ek.verified_by.is_some();
-        let presented = standing.is_itself(caller)?;
+        let presented = caller_records.check_is_instance(caller)?;
         self.authority.check_token(&instance, now).await?;
         self.attempt.presented_generation = self.outdated(presented, status.generation);
-        let credentials = |instance: &BotInstance, profile, key: &SubjectKey, ttl: &Asked<Ttl>| {
+        let credentials = |instance: &BotInstance, profile, key: &SubjectKey, ttl: &Parsed<Ttl>| {
             let validity = Validity { now, ttl: ttl.clone()? };
             let issued = self.authority.issuer.credentials(bot, instance, profile, key, validity);
             issued.map_err(Refusal::because(Code::Internal))
         };
-        let issued = match &self.wish {
-            Wish::Renew(request) => {
+        let issued = match &self.request {
+            CallRequest::Renew(request) => {
                 let key = public_key(&caller.public_key)?;
                 let generation = status.generation.max(presented).saturating_add(1);
                 let profile = Profile::identity(generation);
@@ -150,10 +151,10 @@ impl Call {
                 status.hostname = bounded(&request.host.hostname).unwrap_or_default();
                 status.agent_version = bounded(&request.host.agent_version).unwrap_or_default();
                 status.renewed = Some(Timestamp(now));
-                instance.lives_until(Timestamp(issued.not_after));
+                instance.set_expires(Timestamp(issued.not_after));
                 issued
             }
-            Wish::Issue(request) => {
+            CallRequest::Issue(request) => {
                 let key = request.proven()?;
                 let profile = request.profile.clone()?;
                 let issued = credentials(&instance, profile, &key, &request.ttl)?;
@@ -168,14 +169,14 @@ impl Call {
             }
         };
         instance.status.last_seen = Timestamp(now);
-        let Standing { judged, recorded } = standing;
+        let CallerRecords { judged, recorded } = caller_records;
         let attempt = Attempt {
             generation: Some(instance.status.generation),
             certificate_serial: Some(issued.serial.clone()),
             certificate_expires: Some(Timestamp(issued.not_after)),
             ..self.attempt.clone()
         };
-        let event = Event::granted(self.wish.action(), Timestamp(now), attempt);
+        let event = Event::granted(self.request.action(), Timestamp(now), attempt);
         Ok(PendingGrant { issued, event, instance, basis: judged.basis, before: Some(recorded) })
     }
 
@@ -185,7 +186,7 @@ impl Call {
     /// A host that renews and then asks for what its services need still shows, on this peer,
     /// the certificate from before.
     fn outdated(&self, presented: u64, recorded: u64) -> Option<u64> {
-        let just_renewed = matches!(self.wish, Wish::Issue(_))
+        let just_renewed = matches!(self.request, CallRequest::Issue(_))
             && presented.checked_add(1) == Some(recorded)
             && self.peer.renewed.load(Ordering::Relaxed) == recorded;
         (presented != recorded && !just_renewed).then_some(presented)
@@ -202,7 +203,7 @@ impl Issue {
     }
 }
 
-impl Wish {
+impl CallRequest {
     fn action(&self) -> Action {
         match self {
             Self::Renew(_) => Action::Renew,

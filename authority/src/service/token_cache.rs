@@ -27,7 +27,7 @@ pub(super) struct OpenToken {
     /// The CAs that it names; none if it demands no certificate.
     pub(super) anchors: Vec<CaCertificate>,
     /// Whether an EK certificate has to say that it is one.
-    pub(super) without_purpose: chain::WithoutPurpose,
+    pub(super) without_purpose: chain::PurposePolicy,
     /// The anchors' fingerprints.
     fingerprints: HashSet<String>,
     rules: Rules,

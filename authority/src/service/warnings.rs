@@ -17,7 +17,9 @@ impl Authority {
         let mut warnings = Vec::new();
         if let Some(end) = resource.metadata().expires.filter(|_| resource.metadata().expired(now))
         {
-            warnings.push(format!("metadata.expires, {end}, is in the past: it has no effect"));
+            warnings.push(format!(
+                "metadata.expires ({end}) is in the past: the resource has no effect"
+            ));
         }
         match resource {
             Resource::Token(token) => warnings.extend(self.token_warning(token, now).await?),

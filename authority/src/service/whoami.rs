@@ -18,7 +18,7 @@ impl Authority {
         let caller = Caller::of(peer, self)?;
         attempt.bot_name = Some(caller.subject.bot.clone());
         attempt.bot_instance_id = Some(caller.subject.instance.to_string());
-        self.standing(&caller, self.clock.now()).await?;
+        self.caller_records(&caller, self.clock.now()).await?;
         Ok(caller)
     }
 }

@@ -54,7 +54,7 @@ impl ClockRecord {
         Some(if seen.0 > believed.0 {
             format!(
                 "the clock shows {seen}, but the last record is from {believed}: the clock is \
-                 ahead, or the authority was stopped for long; expired records are kept for a day"
+                 ahead, or the authority was stopped for long; no record is removed until the clock has advanced steadily for a day"
             )
         } else {
             format!(

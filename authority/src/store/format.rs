@@ -53,7 +53,7 @@ pub(crate) fn decode<T: DeserializeOwned>(
 mod tests {
     use super::*;
     use crate::resource::{
-        Bot, BotInstance, JoinMethod, Lock, Resource, Token, WithoutPurpose, read,
+        Bot, BotInstance, JoinMethod, Lock, PurposePolicy, Resource, Token, read,
     };
 
     const DOCUMENTS: &str = "\
@@ -138,7 +138,7 @@ spec: {target: {user: bot-b}, expires: 2030-01-01T00:00:00Z}
         record["spec"]["tpm"]["ekcert_without_purpose"] = "sometimes".into();
         let token: Token = read_again(&record).unwrap();
         assert_eq!(token.spec.join_method, JoinMethod::Other("by_magic".into()));
-        assert_eq!(token.spec.tpm.unwrap().ekcert_without_purpose, WithoutPurpose::Refused);
+        assert_eq!(token.spec.tpm.unwrap().ekcert_without_purpose, PurposePolicy::Refused);
         assert_eq!(String::from(token.spec.roles[1].clone()), "Sorcerer");
     }
 

@@ -148,7 +148,7 @@ async fn indexes_have_a_row_for_each_record_through_all_changes() {
         let row = crate::audit::Row::stored(one.path(), vec![]);
         let granted = records.grant(None, one.clone(), basis, &row).await.unwrap();
         let mut later = one.clone();
-        later.lives_until(Timestamp(end + Duration::hours(5)));
+        later.set_expires(Timestamp(end + Duration::hours(5)));
         let basis = records.basis(&one.spec.bot_name, &one.status.join_token, &[]).await.unwrap();
         let row = crate::audit::Row::stored(one.path() + "/2", vec![]);
         records.grant(Some(&granted), later, basis, &row).await.unwrap();

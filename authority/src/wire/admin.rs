@@ -89,6 +89,8 @@ fn if_exists(request: &CreateRequest) -> Result<IfExists, AdminError> {
     match request.if_exists() {
         WireIfExists::Refuse => Ok(IfExists::Refuse),
         WireIfExists::Replace => Ok(IfExists::Replace),
-        WireIfExists::Unspecified => Err(AdminError::Word("if_exists must be set".into())),
+        WireIfExists::Unspecified => {
+            Err(AdminError::InvalidArgument("if_exists must be set".into()))
+        }
     }
 }

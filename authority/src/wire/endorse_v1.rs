@@ -27,7 +27,7 @@ use super::status::stream_ended;
 use crate::issue::Ttl;
 use crate::service::join::{Candidate, Join};
 use crate::service::refusal::{Code, Refusal};
-use crate::service::reissue::{Call, Wish};
+use crate::service::reissue::{Call, CallRequest};
 use crate::service::{Authority, Peer};
 
 /// The services for hosts.
@@ -85,8 +85,8 @@ async fn appraise(join: &mut Join, init: &[u8]) -> Result<(Candidate, Ttl), Refu
     let claim = Claim::from(init);
     join.describe(&claim.token, &claim.host);
     let ttl = claim.ttl?;
-    let begun = join.open_token(&claim.token).await?;
-    Ok((join.appraise(begun, claim.evidence).await?, ttl))
+    let snapshot = join.open_token(&claim.token).await?;
+    Ok((join.appraise(snapshot, claim.evidence).await?, ttl))
 }
 
 /// The host at the other end of a join.
@@ -165,7 +165,7 @@ impl IdentityService for Hosts {
     ) -> Result<tonic::Response<IssuedCredentials>, Status> {
         let peer = peer(&request)?;
         let renewal = messages::renewal(request.into_inner());
-        self.reissue(peer, Wish::Renew(renewal)).await
+        self.reissue(peer, CallRequest::Renew(renewal)).await
     }
 
     async fn issue(
@@ -174,7 +174,7 @@ impl IdentityService for Hosts {
     ) -> Result<tonic::Response<IssuedCredentials>, Status> {
         let peer = peer(&request)?;
         let issue = messages::issue(request.into_inner(), &peer.exporter);
-        self.reissue(peer, Wish::Issue(issue)).await
+        self.reissue(peer, CallRequest::Issue(issue)).await
     }
 }
 
@@ -183,9 +183,9 @@ impl Hosts {
     async fn reissue(
         &self,
         peer: Peer,
-        wish: Wish,
+        request: CallRequest,
     ) -> Result<tonic::Response<IssuedCredentials>, Status> {
-        let call = Call::new(Arc::clone(&self.0), peer, wish);
+        let call = Call::new(Arc::clone(&self.0), peer, request);
         let done = tokio::spawn(call.run()).await;
         let done = done.map_err(|cause| Refusal::new(Code::Internal, cause))?;
         Ok(tonic::Response::new(done?.into()))

@@ -46,7 +46,7 @@ impl From<Refusal> for Status {
             }
             Code::InstanceUnknown => (unauthenticated, "unauthenticated: bot instance not found"),
             Code::EvidenceOutdated => {
-                (unauthenticated, "unauthenticated: the token demands another proof of the EK")
+                (unauthenticated, "unauthenticated: the allowed CAs of the token have changed")
             }
             Code::KeyMalformed => (Grpc::InvalidArgument, "the public key is not a P-256 key"),
             Code::KeyUnproven => (denied, "the signature of the public key is invalid"),
@@ -68,7 +68,9 @@ fn evidence(code: &str) -> &'static str {
             "validating TPM: tpm did not provide an EKCert to validate against allowed CAs"
         }
         "ek_untrusted" => "validating TPM: the EKCert is not signed by an allowed CA",
-        "effort_spent" => "validating TPM: the connection has cost too much before",
+        "effort_spent" => {
+            "validating TPM: this connection has used up what it may cost, connect again"
+        }
         code if code.starts_with("join_key") => {
             "validating TPM: the join key is not one that is bound to a TPM"
         }
@@ -105,7 +107,7 @@ pub(crate) fn stream_ended(status: &Status) -> Refusal {
 impl From<AdminError> for Status {
     fn from(error: AdminError) -> Self {
         let grpc = match &error {
-            AdminError::Document(_) | AdminError::Word(_) => Grpc::InvalidArgument,
+            AdminError::Document(_) | AdminError::InvalidArgument(_) => Grpc::InvalidArgument,
             AdminError::NotFound(..) | AdminError::Store(StoreError::Missing(..)) => Grpc::NotFound,
             AdminError::Store(StoreError::Exists(..)) => Grpc::AlreadyExists,
             AdminError::Store(_) | AdminError::Internal(_) => Grpc::Internal,
@@ -117,16 +119,16 @@ impl From<AdminError> for Status {
 /// How an operator's request failed, for the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// It is there already.
+    /// The resource exists already.
     Exists,
-    /// It is not there.
+    /// There is no such resource.
     NotFound,
     /// The request was refused for what it says.
     Invalid,
-    /// The authority's own trouble.
+    /// The authority failed.
     Failed,
     /// There was no answer.
-    None,
+    Unavailable,
 }
 
 /// What an answer to the operator's command means.
@@ -136,6 +138,6 @@ pub(crate) fn answer(status: &Status) -> Answer {
         Grpc::NotFound => Answer::NotFound,
         Grpc::InvalidArgument | Grpc::OutOfRange => Answer::Invalid,
         Grpc::Internal => Answer::Failed,
-        _ => Answer::None,
+        _ => Answer::Unavailable,
     }
 }

@@ -185,10 +185,10 @@ impl<'t> Source<'t> {
     #[must_use]
     pub fn new(text: &'t str, path: &'t Path) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let octets = text.as_bytes();
-        let breaks = octets.iter().enumerate().filter(|(at, octet)| match octet {
+        let bytes = text.as_bytes();
+        let breaks = bytes.iter().enumerate().filter(|(at, byte)| match byte {
             b'\n' => true,
-            b'\r' => octets.get(at + 1) != Some(&b'\n'),
+            b'\r' => bytes.get(at + 1) != Some(&b'\n'),
             _ => false,
         });
         let lines = std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect();

@@ -7,13 +7,13 @@ use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrI
 
 use super::finding::{ByteRange, Source};
 
-/// The longest file, in octets.
+/// The longest file, in bytes.
 pub const MAX_SIZE: usize = 1 << 20;
 
 /// The deepest nesting; ours is half a dozen.
 const MAX_DEPTH: usize = 32;
 
-/// The most that a tree may weigh, aliases counted as what they stand for: a node [`NODE`] octets, and its text.
+/// The most that a tree may weigh, aliases counted as what they stand for: a node [`NODE`] bytes, and its text.
 const MAX_WEIGHT: usize = 2 * MAX_SIZE;
 
 /// The weight of a node in addition to its text.

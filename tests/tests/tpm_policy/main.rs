@@ -263,7 +263,7 @@ fn uses(trial: &mut Trial<'_>) -> Result<()> {
     trial.same(&any, |policy| policy.duplication_select(None, &parent))
 }
 
-/// What no TPM here has: Part 3 §23.23 to §23.25 and §32.4 by the letter, over octets that are put together here.
+/// What no TPM here has: Part 3 §23.23 to §23.25 and §32.4 by the letter, over bytes that are put together here.
 #[test]
 fn the_newest_policies_are_hashed_as_part_3_says() -> Result<()> {
     for hash in HASHES {

@@ -106,7 +106,7 @@ fn presence_needed() -> PpCommands<'static> {
     PpCommands { auth: Platform, set_list: List::new(&CLEAR), clear_list: List::new(&[]) }
 }
 
-pub fn nobody_present(stage: &mut Stage<'_>) -> Result<()> {
+pub fn physical_presence_is_refused(stage: &mut Stage<'_>) -> Result<()> {
     stage.refused(&presence_needed(), [EMPTY], ResponseCode::PP)
 }
 

@@ -123,7 +123,7 @@ fn any_changed_octet_of_any_answer_is_noticed_under_every_kind_of_session() -> R
 
 #[test]
 fn commands_that_need_physical_presence_are_refused_without_it() -> Result<()> {
-    stage::alone(hierarchies::nobody_present)
+    stage::alone(hierarchies::physical_presence_is_refused)
 }
 
 /// One file for each name of an act, with each kind of message of a scene once. Parameters that a session has encrypted

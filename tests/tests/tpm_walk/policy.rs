@@ -87,7 +87,7 @@ fn machine(stage: &mut Stage<'_>) -> Result<()> {
     stage.run(&command, [])?;
     stage.run(&PolicyLocality { policy_session, locality: Locality::ZERO }, [])?;
     stage.run(&PolicyPhysicalPresence { policy_session }, [])?;
-    // The first octets of TPMS_TIME_INFO are the time, which is not yet what it will be in half a billion years.
+    // The first bytes of TPMS_TIME_INFO are the time, which is not yet what it will be in half a billion years.
     let command = PolicyCounterTimer {
         policy_session,
         operand_b: Digest::from(&[0xff; 8]),

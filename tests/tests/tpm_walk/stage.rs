@@ -90,7 +90,7 @@ pub struct Played {
     pub forgeries: Vec<Forgery>,
 }
 
-/// The answer to a command, every octet of it changed in its turn on the way to a session with a part in the command.
+/// The answer to a command, every byte of it changed in its turn on the way to a session with a part in the command.
 pub struct Forgery {
     pub command: CommandCode,
     pub part: Part,
@@ -327,7 +327,7 @@ impl Child {
     }
 }
 
-/// The octets of a structure.
+/// The bytes of a structure.
 pub fn octets(structure: &impl Marshal) -> Result<Vec<u8>> {
     let mut buffer = [0; 4096];
     let mut writer = Writer::new(&mut buffer);

@@ -49,7 +49,7 @@ impl ChainError {
             Reason::Algorithm(_) => {
                 "allow the TPM by its ek_public_hash with a token that names no CAs"
             }
-            Reason::WithoutPurpose => {
+            Reason::PurposePolicy => {
                 "set ekcert_without_purpose: accepted in the token (--ek-without-purpose accepted) if its CAs issue only EK certificates; otherwise allow the TPM by its ek_public_hash with a token that names no CAs"
             }
             Reason::NotYetValid(_) => "check the authority's clock",
@@ -125,7 +125,7 @@ pub enum Reason {
         issuer: String,
     },
     /// Neither extKeyUsage nor subjectAltName marks it as an EK certificate.
-    WithoutPurpose,
+    PurposePolicy,
     /// Signed over SHA-1.
     Sha1,
     /// Signed with an algorithm that is not implemented.
@@ -179,7 +179,7 @@ impl fmt::Display for Reason {
             Self::KeyIdentifier { issuer } => {
                 write!(f, "names another key of \"{issuer}\" as its issuer's than that CA has")
             }
-            Self::WithoutPurpose => f.write_str(
+            Self::PurposePolicy => f.write_str(
                 "is not marked as an EK certificate: it has neither the extKeyUsage tcg-kp-EKCertificate \
                  (2.23.133.8.1) nor a subjectAltName that describes a TPM",
             ),

@@ -4,8 +4,8 @@ use p256::elliptic_curve::sec1::ToSec1Point;
 
 use super::forge::*;
 use crate::chain::{
-    ChainError, ChainPolicy, DatePolicy, MAX_DEPTH, MAX_INTERMEDIATES, Reason, Sha1Policy,
-    WithoutPurpose, verify, verify_within,
+    ChainError, ChainPolicy, DatePolicy, MAX_DEPTH, MAX_INTERMEDIATES, PurposePolicy, Reason,
+    Sha1Policy, verify, verify_within,
 };
 use crate::der::{element, tag};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 const STRICT: ChainPolicy = ChainPolicy {
     dates: DatePolicy::Now,
     sha1: Sha1Policy::Refused,
-    without_purpose: WithoutPurpose::Refused,
+    purpose: PurposePolicy::Refused,
 };
 const BURNED_IN: ChainPolicy = ChainPolicy { dates: DatePolicy::AtIssuance, ..STRICT };
 
@@ -408,14 +408,14 @@ fn purposes_of_intermediates() {
 fn leaf_that_does_not_say_that_it_is_an_ek_is_refused_unless_it_may() {
     let ca = Ca::new("ca");
     let anchors = [ca.anchor()];
-    let lenient = ChainPolicy { without_purpose: WithoutPurpose::Accepted, ..STRICT };
+    let lenient = ChainPolicy { purpose: PurposePolicy::Accepted, ..STRICT };
     // As the same CA might issue for a TLS server.
     let uri = extension(oid::SUBJECT_ALT_NAME, &seq(&[&element(tag::context(6), b"https://x")]));
     let nothing = ek(&ca).without(oid::EXTENDED_KEY_USAGE).without(oid::SUBJECT_ALT_NAME);
     for leaf in [nothing.clone(), nothing.extension(uri)] {
         let leaf = leaf.certificate();
         let error = failure(&leaf, &[], &anchors);
-        assert_eq!((error.reason(), error.fault()), (&Reason::WithoutPurpose, Fault::Untrusted));
+        assert_eq!((error.reason(), error.fault()), (&Reason::PurposePolicy, Fault::Untrusted));
         assert!(error.advice().contains("ekcert_without_purpose: accepted"), "{}", error.advice());
         verify(&leaf, &[], &anchors, NOW, lenient).unwrap();
     }

@@ -1,5 +1,5 @@
 //! `cargo xtask release`: packages, archive, checksums and lists of ingredients, `dist` in the target
-//! directory. Made twice from one commit they are the same, octet for octet, if the compilers
+//! directory. Made twice from one commit they are the same, byte for byte, if the compilers
 //! are.
 
 mod deb;

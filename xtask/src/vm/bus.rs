@@ -19,7 +19,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use testkit::child::{Guarded, Scratch};
 
 /// The command of swtpm's control channel that brings a socket. All commands and results are
-/// numbers of four octets, with what belongs to them.
+/// numbers of four bytes, with what belongs to them.
 const SET_DATA_FD: u32 = 0x10;
 const SUCCESS: [u8; 4] = [0; 4];
 /// Tag, size and code of a command, and of an answer.
@@ -221,7 +221,7 @@ fn message(from: &mut UnixStream) -> Result<Vec<u8>> {
     from.read_exact(&mut message)?;
     let size = message.get(2..).and_then(<[u8]>::first_chunk).context("a size")?;
     let size = usize::try_from(u32::from_be_bytes(*size))?;
-    ensure!((HEADER..=MAX_MESSAGE).contains(&size), "a message of {size} octets");
+    ensure!((HEADER..=MAX_MESSAGE).contains(&size), "a message of {size} bytes");
     message.resize(size, 0);
     from.read_exact(message.get_mut(HEADER..).context("a header")?)?;
     Ok(message)

@@ -145,7 +145,7 @@ const KERNELS: [&str; 4] = ["161", "162", "165", "17b"];
 
 /// What a verifier asks, for the script.
 const NONCE: &str = "NONCE=5468697274792d74776f206f6374657473206f6620667265736820617269722e";
-/// SHA-256 of four octets of FFh: what this firmware measures when it hands over.
+/// SHA-256 of four bytes of FFh: what this firmware measures when it hands over.
 const SEPARATOR: [u8; 32] = [
     0xad, 0x95, 0x13, 0x1b, 0xc0, 0xb7, 0x99, 0xc0, 0xb1, 0xaf, 0x47, 0x7f, 0xb1, 0x4f, 0xcf, 0x26,
     0xa6, 0xa9, 0xf7, 0x60, 0x79, 0xe4, 0x8b, 0xf0, 0x90, 0xac, 0xb7, 0xe8, 0x36, 0x7b, 0xfd, 0x0e,
@@ -354,7 +354,7 @@ fn quote(played: &Played) -> Result<()> {
     };
     refused(&nonce.replace('0', "1"), "another nonce")?;
     let log = fs::read(directory.join("log"))?;
-    let separator = log.windows(SEPARATOR.len()).position(|octets| octets == SEPARATOR);
+    let separator = log.windows(SEPARATOR.len()).position(|bytes| bytes == SEPARATOR);
     let separator = separator.context("the log has no separator")?;
     let mut changed = log.clone();
     changed[separator] ^= 1;
@@ -372,7 +372,7 @@ fn verdict(nonce: &str, directory: &Path) -> Result<Result<String, String>> {
     let output =
         command.arg(directory).stdin(Stdio::null()).output().context("cannot run cargo")?;
     let said = if output.status.success() { Ok(output.stdout) } else { Err(output.stderr) };
-    let text = |octets: Vec<u8>| String::from_utf8_lossy(&octets).into_owned();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ok(said.map(text).map_err(text))
 }
 

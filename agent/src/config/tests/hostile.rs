@@ -34,7 +34,7 @@ fn aliases_do_not_explode() {
 }
 
 #[test]
-fn size_ends() {
+fn document_that_is_too_large_is_refused() {
     let findings = read(&format!("{LEAST}\n#{}", "x".repeat(10 << 20)), path()).unwrap_err();
     assert_eq!(first(&findings), "the file is larger than 1 MiB");
     let fine = format!("{LEAST}\n#{}", "x".repeat((1 << 20) - LEAST.len() - 2));
@@ -116,25 +116,25 @@ fn no_change_of_a_good_file_makes_a_panic() {
     ];
     let mut outcomes = [0; 2];
     for round in 0..4000 {
-        let mut octets = if round % 2 == 0 { base } else { rich }.to_vec();
+        let mut bytes = if round % 2 == 0 { base } else { rich }.to_vec();
         for _ in 0..=next(3) {
-            if octets.is_empty() {
-                octets.push(b'x');
+            if bytes.is_empty() {
+                bytes.push(b'x');
             }
-            let at = next(octets.len());
+            let at = next(bytes.len());
             match next(5) {
-                0 => octets.truncate(at),
-                1 => octets[at] = u8::try_from(next(256)).unwrap(),
-                2 => drop(octets.drain(at..(at + 1 + next(20)).min(octets.len()))),
-                3 => drop(octets.splice(at..at, tokens[next(tokens.len())].iter().copied())),
+                0 => bytes.truncate(at),
+                1 => bytes[at] = u8::try_from(next(256)).unwrap(),
+                2 => drop(bytes.drain(at..(at + 1 + next(20)).min(bytes.len()))),
+                3 => drop(bytes.splice(at..at, tokens[next(tokens.len())].iter().copied())),
                 _ => {
-                    let piece = octets[at..(at + next(40)).min(octets.len())].to_vec();
-                    let to = next(octets.len());
-                    octets.splice(to..to, piece);
+                    let piece = bytes[at..(at + next(40)).min(bytes.len())].to_vec();
+                    let to = next(bytes.len());
+                    bytes.splice(to..to, piece);
                 }
             }
         }
-        match read(&String::from_utf8_lossy(&octets), path()) {
+        match read(&String::from_utf8_lossy(&bytes), path()) {
             Ok(_) => outcomes[0] += 1,
             Err(findings) => {
                 outcomes[1] += 1;

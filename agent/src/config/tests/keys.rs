@@ -215,7 +215,7 @@ credential_ttl: 4h";
 }
 
 #[test]
-fn a_reload_is_one_of_three() {
+fn reload_is_a_command_a_signal_or_a_unit() {
     let of = |reload: &str| {
         let text = format!("services: [{{type: x509, destination: /d, reload: {reload}}}]");
         with(&text).services[0].reload.clone().unwrap()
@@ -365,7 +365,7 @@ fn the_command_line_alone_is_enough_and_what_it_cannot_mean_is_refused() {
 }
 
 #[test]
-fn a_file_that_was_asked_for_is_there() {
+fn configuration_file_that_was_named_must_exist() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tbot.yaml");
     let asked = ConfigFile { config: Some(file.clone()) };
@@ -409,7 +409,7 @@ fn a_file_that_was_asked_for_is_there() {
 }
 
 #[test]
-fn the_names_of_tbots_variables_are_ours() {
+fn variables_of_tbot_have_the_same_names() {
     use clap::CommandFactory;
     let command = Line::command();
     let variables: Vec<_> =

@@ -5,7 +5,7 @@ use super::{Action, Holder, Job, Machine, Outcome};
 /// A comparison that has begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FileCheck {
-    /// What was up to date when it began, and what no job has replaced since.
+    /// What was up to date when it began, and what no job has exclude_from_file_check since.
     holders: Vec<Holder>,
     /// Whether the identity is the one that there was when it began.
     is_same_identity: bool,
@@ -24,7 +24,7 @@ impl Machine {
     }
 
     /// What a job replaces is no longer part of the check.
-    pub(super) fn replaced(&mut self, job: Job, outcome: Outcome) {
+    pub(super) fn exclude_from_file_check(&mut self, job: Job, outcome: Outcome) {
         let (Some(check), Outcome::Valid(_) | Outcome::NotStored(_) | Outcome::HookFailed(_)) =
             (&mut self.file_check, outcome)
         else {
@@ -39,7 +39,7 @@ impl Machine {
             changed.iter().copied().filter(|holder| self.is_checked(*holder)).collect::<Vec<_>>()
         {
             if let Some(credential) = self.credential_mut(holder) {
-                credential.wanted = true;
+                credential.renew_now = true;
             }
         }
         if self.is_same_identity() && mismatched != self.is_rejoining() {
@@ -70,7 +70,7 @@ impl Machine {
         };
         self.running.is_none_or(|job| job.holder() != Some(holder))
             && credential.is_some_and(|credential| {
-                credential.validity.is_some() && credential.failures == 0 && !credential.wanted
+                credential.validity.is_some() && credential.failures == 0 && !credential.renew_now
             })
     }
 

@@ -6,7 +6,7 @@ impl Machine {
     /// The same, where the identity is to be renewed at once, because another lifetime is asked for.
     #[must_use]
     pub const fn renewing(mut self, renewing: bool) -> Self {
-        self.identity.wanted = renewing;
+        self.identity.renew_now = renewing;
         self
     }
 

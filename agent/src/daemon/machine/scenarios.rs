@@ -158,9 +158,9 @@ fn oneshot_stops_at_the_first_signal_and_ignores_a_reload() {
     let now = Moment { wall: T0, boot: MINUTE };
     let (machine, actions) = machine.next(Event::Woke, now, 0);
     assert_eq!(actions, [Action::Begin(Job::Join)]);
-    let (machine, actions) = machine.next(Event::ReloadAsked, now, 0);
+    let (machine, actions) = machine.next(Event::ReloadRequested, now, 0);
     assert_eq!(actions, []);
-    assert_eq!(machine.next(Event::StopAsked, now, 0).1, [Action::Abort(Job::Join)]);
+    assert_eq!(machine.next(Event::StopRequested, now, 0).1, [Action::Abort(Job::Join)]);
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn restart_runs_only_the_pending_reload_hooks() {
     let services = services.zip([false, true]);
     let services = services.map(|(found, hook_pending)| Found { hook_pending, ..found });
     let machine = Machine::new(Some(valid(0)), PACE, services, || 128);
-    assert!(machine.service_holds(0, T0 + 60) && !machine.service_holds(1, T0 + 60));
+    assert!(machine.service_is_ready(0, T0 + 60) && !machine.service_is_ready(1, T0 + 60));
     let (machine, done) = live(machine, 60..90, |_, second| match second {
         60 => Outcome::Failed(FailureKind::Transient),
         _ => Outcome::HookRan,
@@ -177,7 +177,7 @@ fn a_clock_that_jumps_by_a_year_either_way_heals_when_it_comes_back() {
 fn asked_to_renew_everything_is_renewed_once() {
     let services = [(Some(valid(0)), PACE)];
     let machine = Machine::new(Some(valid(0)), PACE, found(services), || 128);
-    let (machine, actions) = machine.next(Event::RenewAsked, at(5), 0);
+    let (machine, actions) = machine.next(Event::RenewRequested, at(5), 0);
     assert_eq!(actions, [Action::Ready, Action::Begin(Job::Renew)]);
     let ended = Event::Ended(Job::Renew, Outcome::Valid(valid(5)));
     let (machine, actions) = machine.next(ended, at(6), 0);
@@ -196,20 +196,20 @@ fn failed_reload_hook_is_retried_without_issuing_again() {
     let placed = Event::Ended(Job::Issue(0), Outcome::HookFailed(valid(1)));
     let (machine, actions) = machine.next(placed, at(2), 255);
     assert_eq!(actions, []);
-    assert!(!machine.service_holds(0, T0 + 2));
+    assert!(!machine.service_is_ready(0, T0 + 2));
     let (machine, actions) = machine.next(Event::Woke, at(10), 0);
     assert_eq!(actions, [Action::Begin(Job::RunHook(0))]);
     let (machine, actions) =
         machine.next(Event::Ended(Job::RunHook(0), Outcome::HookRan), at(11), 0);
     assert_eq!(actions, [Action::Ready]);
-    assert!(machine.service_holds(0, T0 + 11));
+    assert!(machine.service_is_ready(0, T0 + 11));
 }
 
 #[test]
 fn a_stop_waits_for_the_job_at_hand() {
     let (machine, actions) = fresh(0).next(Event::Woke, at(0), 0);
     assert_eq!(actions, [Action::Begin(Job::Join)]);
-    let (machine, actions) = machine.next(Event::StopAsked, at(1), 0);
+    let (machine, actions) = machine.next(Event::StopRequested, at(1), 0);
     assert_eq!(actions, [Action::NotifyStopping(Some(Job::Join))]);
     let ended = Event::Ended(Job::Join, Outcome::Failed(FailureKind::Transient));
     assert_eq!(machine.next(ended, at(2), 0).1, [Action::End]);
@@ -218,7 +218,7 @@ fn a_stop_waits_for_the_job_at_hand() {
 #[test]
 fn an_identity_that_was_taken_away_is_joined_for_whatever_its_dates_say() {
     let machine = Machine::new(Some(valid(0)), PACE, [], || 128);
-    let (machine, _) = machine.next(Event::RenewAsked, at(1), 0);
+    let (machine, _) = machine.next(Event::RenewRequested, at(1), 0);
     let gone = Event::Ended(Job::Renew, Outcome::Failed(FailureKind::IdentityGone));
     let (machine, _) = machine.next(gone, at(2), 0);
     let (_, actions) = machine.next(Event::Woke, at(10), 0);
@@ -266,7 +266,7 @@ fn file_check_that_does_not_end_delays_no_job_and_has_no_second_beside_it() {
         seen.extend(actions.into_iter().map(|action| (minute, action)));
     }
     assert_eq!(seen, [(20, Action::Begin(Job::Renew))]);
-    let (machine, actions) = machine.next(Event::StopAsked, at(1800), 0);
+    let (machine, actions) = machine.next(Event::StopRequested, at(1800), 0);
     assert_eq!(actions, [Action::NotifyStopping(Some(Job::Renew))]);
     let renewed = Event::Ended(Job::Renew, Outcome::Valid(valid(1800)));
     assert_eq!(machine.next(renewed, at(1801), 0).1, [Action::End]);
@@ -279,7 +279,7 @@ fn file_check_ignores_what_was_replaced_meanwhile() {
     let (machine, _) = machine.next(Event::Woke, at(1), 0);
     let (machine, _) = machine.next(Event::AlarmRang, at(2), 0);
     // A renewal begins and ends while the earlier files are checked.
-    let (mut machine, mut actions) = machine.next(Event::RenewAsked, at(3), 0);
+    let (mut machine, mut actions) = machine.next(Event::RenewRequested, at(3), 0);
     while let [Action::Begin(job)] = actions[..] {
         (machine, actions) = machine.next(Event::Ended(job, Outcome::Valid(valid(3))), at(4), 128);
     }
@@ -298,7 +298,9 @@ fn file_check_ignores_what_was_replaced_meanwhile() {
 fn renewals_are_limited_whoever_asks_for_them() {
     const MINUTES: i64 = 10;
     let most = usize::try_from(MINUTES * 6).unwrap() + 7;
-    for (asked, life) in [(Event::RenewAsked, HOUR), (Event::ReloadAsked, HOUR), (Event::Woke, 2)] {
+    for (asked, life) in
+        [(Event::RenewRequested, HOUR), (Event::ReloadRequested, HOUR), (Event::Woke, 2)]
+    {
         let (mut machine, mut renewals) = (fresh(1), [0, 0]);
         for second in 0..MINUTES * 60 {
             let mut events = vec![asked.clone()];
@@ -343,7 +345,7 @@ fn reload_that_reorders_services_keeps_the_rate_limit_of_each() {
         let issued = Event::Ended(Job::Issue(0), Outcome::Valid(valid(0)));
         machine = next.next(issued, at(1), 128).0;
     }
-    let (machine, _) = machine.next(Event::ReloadAsked, at(2), 128);
+    let (machine, _) = machine.next(Event::ReloadRequested, at(2), 128);
     let reversed = services().collect::<Vec<_>>().into_iter().rev();
     let configured = Machine::new(Some(valid(0)), PACE, reversed, || 128);
     let (mut machine, mut actions) =
@@ -465,7 +467,7 @@ fn mismatch_that_is_taken_back_ends_the_attempts() {
 fn identity_that_cannot_be_stored_is_used_and_the_storage_tried_again() {
     for (found_identity, job) in [(Some(valid(0)), Job::Renew), (None, Job::Join)] {
         let machine = Machine::new(found_identity, PACE, found([(found_identity, PACE)]), || 128);
-        let (machine, _) = machine.next(Event::RenewAsked, at(1500), 0);
+        let (machine, _) = machine.next(Event::RenewRequested, at(1500), 0);
         let not_stored = Event::Ended(job, Outcome::NotStored(valid(1500)));
         let (machine, actions) = machine.next(not_stored, at(1501), 128);
         // The services are renewed with it, also after the one in the storage has expired.
@@ -473,11 +475,11 @@ fn identity_that_cannot_be_stored_is_used_and_the_storage_tried_again() {
         let issued = Event::Ended(Job::Issue(0), Outcome::Valid(valid(1500)));
         let (machine, actions) = machine.next(issued, at(1501), 128);
         assert_eq!(actions, if job == Job::Join { vec![Action::Ready] } else { vec![] });
-        assert!(machine.identity_holds(T0 + HOUR + 60));
+        assert!(machine.identity_is_valid(T0 + HOUR + 60));
         let full = |_, _| Outcome::Failed(FailureKind::Transient);
         let (machine, tries) = live(machine, 1502..2600, full);
         assert!(tries.len() >= 10 && tries.iter().all(|(_, job)| *job == Job::Store), "{tries:?}");
-        assert!(machine.identity_holds(T0 + HOUR + 60));
+        assert!(machine.identity_is_valid(T0 + HOUR + 60));
         // It is renewed in time, stored or not.
         let (_, renewals) = live(machine.clone(), 2600..HOUR, |job, second| match job {
             Job::Renew => Outcome::NotStored(valid(second)),
@@ -528,7 +530,7 @@ fn file_check_of_the_former_configuration_is_not_waited_for() {
     let machine = || Machine::new(Some(valid(0)), PACE, found([(Some(valid(0)), PACE)]), || 128);
     let (checking, actions) = machine().next(Event::AlarmRang, at(60), 128);
     assert!(actions.contains(&Action::CheckFiles), "{actions:?}");
-    let (reloading, _) = checking.next(Event::ReloadAsked, at(61), 128);
+    let (reloading, _) = checking.next(Event::ReloadRequested, at(61), 128);
     let (mut configured, mut actions) =
         reloading.next(Event::Configured(Box::new(machine())), at(61), 128);
     while let Some(Action::Begin(job)) = actions.pop() {

@@ -6,7 +6,7 @@ use host::exit::{Exit, Failure};
 
 use super::found::{kept, superseded};
 use super::{Store, Worker, call};
-use crate::ceremony::Wanted;
+use crate::ceremony::JoinParameters;
 use crate::ceremony::client::Denied;
 use crate::credential::identity::Identity;
 use crate::daemon::health_socket;
@@ -56,7 +56,8 @@ impl Worker {
         let same = |identity: &&Identity| choice.allows(&identity.tpm.ek);
         let known = self.identity.as_ref().filter(same).map(Identity::known_ek).transpose();
         let known = known.map_err(|error| Failure::new(Exit::Data, error, "remove the storage"))?;
-        let wanted = Wanted { token, choice, known, passwords, ttl: self.settings.lifetime.ttl };
+        let wanted =
+            JoinParameters { token, choice, known, passwords, ttl: self.settings.lifetime.ttl };
         let (tpm, end) = self.open_tpm().await?;
         let joined = self.stop.limit(self.client.join(&tpm, wanted));
         let joined = call(self.log, "join", joined).await;

@@ -17,7 +17,7 @@ pub(super) fn public_key(key: &VerifyingKey) -> String {
     let point = key.to_sec1_point(false);
     let mut blob = Vec::new();
     for string in [KIND.as_bytes(), CURVE.as_bytes(), point.as_bytes()] {
-        // None of the three is longer than 65 octets.
+        // None of the three is longer than 65 bytes.
         blob.extend([0, 0, 0, u8::try_from(string.len()).unwrap_or(u8::MAX)]);
         blob.extend_from_slice(string);
     }

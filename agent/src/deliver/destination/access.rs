@@ -161,7 +161,7 @@ impl Acl {
     /// The list of a file, or what its mode says as a list. The mask is applied.
     fn of(file: impl AsFd, mode: u32) -> io::Result<Self> {
         match list(file)? {
-            Some(octets) => Self::parse(&octets)
+            Some(bytes) => Self::parse(&bytes)
                 .ok_or_else(|| io::Error::other("its access control list is malformed")),
             None => {
                 let class = |shift: u32| u16::try_from((mode >> shift) & 7).unwrap_or(0);
@@ -170,8 +170,8 @@ impl Acl {
         }
     }
 
-    fn parse(octets: &[u8]) -> Option<Self> {
-        let (version, entries) = octets.split_first_chunk()?;
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (version, entries) = bytes.split_first_chunk()?;
         let (entries, []) = entries.as_chunks::<8>() else { return None };
         if u32::from_le_bytes(*version) != VERSION {
             return None;
@@ -208,11 +208,11 @@ impl Acl {
     }
 
     fn to_octets(&self) -> Vec<u8> {
-        let mut octets = VERSION.to_le_bytes().to_vec();
+        let mut bytes = VERSION.to_le_bytes().to_vec();
         let mut entry = |tag: u16, permissions: u16, id: u32| {
-            octets.extend(tag.to_le_bytes());
-            octets.extend(permissions.to_le_bytes());
-            octets.extend(id.to_le_bytes());
+            bytes.extend(tag.to_le_bytes());
+            bytes.extend(permissions.to_le_bytes());
+            bytes.extend(id.to_le_bytes());
         };
         let of = |wanted| self.named.iter().filter(move |(who, _, _)| *who == wanted);
         entry(USER_OBJ, self.owner, UNDEFINED);
@@ -222,15 +222,15 @@ impl Acl {
         let mask = self.named.iter().fold(self.group, |mask, entry| mask | entry.2);
         entry(MASK, mask, UNDEFINED);
         entry(OTHER, self.other, UNDEFINED);
-        octets
+        bytes
     }
 }
 
 /// The access control list of a file as the kernel has it; `None` if it has none.
 pub(super) fn list(file: impl AsFd) -> io::Result<Option<Vec<u8>>> {
-    let mut octets = Vec::with_capacity(MAX_ACL);
-    match rustix::fs::fgetxattr(file, ATTRIBUTE, rustix::buffer::spare_capacity(&mut octets)) {
-        Ok(_) => Ok(Some(octets)),
+    let mut bytes = Vec::with_capacity(MAX_ACL);
+    match rustix::fs::fgetxattr(file, ATTRIBUTE, rustix::buffer::spare_capacity(&mut bytes)) {
+        Ok(_) => Ok(Some(bytes)),
         Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -317,8 +317,8 @@ mod tests {
         assert!(parsed.named.iter().all(|entry| entry.2 == 0));
         assert_eq!(parsed.clone().grant(&[(Who::User, 3)], 5).named[0], (Who::User, 3, 5));
         assert_eq!(parsed.grant(&[(Who::User, 3)], 5).named[1], (Who::User, 9, 0));
-        for octets in [&[][..], &[2, 0, 0], &[1, 0, 0, 0], &[2, 0, 0, 0, 1], &masked[..30]] {
-            assert_eq!(Acl::parse(octets), None, "{octets:?}");
+        for bytes in [&[][..], &[2, 0, 0], &[1, 0, 0, 0], &[2, 0, 0, 0, 1], &masked[..30]] {
+            assert_eq!(Acl::parse(bytes), None, "{bytes:?}");
         }
     }
 }

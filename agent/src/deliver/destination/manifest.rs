@@ -139,7 +139,7 @@ impl Attributes {
             uid: stat.st_uid,
             gid: stat.st_gid,
             mode: stat.st_mode & 0o7777,
-            acl: access::list(&file)?.map(|octets| hex(&Sha256::digest(octets))),
+            acl: access::list(&file)?.map(|bytes| hex(&Sha256::digest(bytes))),
         })
     }
 

@@ -12,7 +12,7 @@ use tpm2::{Fault, Tpm};
 
 use super::{JoinKey, KnownEk};
 use crate::tpm::failure;
-use crate::tpm::inventory::key_octets;
+use crate::tpm::inventory::key_bytes;
 use crate::tpm::passwords::Passwords;
 
 /// The session that guards a join: it authenticates the TPM's answers, and encrypts secrets.
@@ -67,7 +67,7 @@ pub(super) fn enter_resident<T: Transport>(
     unique: &[u8; 32],
     passwords: &Passwords,
 ) -> Result<Option<Entered>, Failure> {
-    let publics = ek.kind.publics(key_octets(&ek.key)).map_err(|error| {
+    let publics = ek.kind.publics(key_bytes(&ek.key)).map_err(|error| {
         let message =
             format!("the EK certificate at {} is for another type of key: {error}", ek.kind);
         Failure::new(Exit::Data, message, "choose another endorsement key with --ek")

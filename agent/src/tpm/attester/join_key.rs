@@ -17,7 +17,7 @@ use super::guard::{self, Guard};
 use crate::tpm::failure;
 use crate::tpm::passwords::Passwords;
 
-/// A join key in the TPM: nothing of it is stored but the 32 octets that make it again.
+/// A join key in the TPM: nothing of it is stored but the 32 bytes that make it again.
 #[derive(Clone, Debug)]
 pub struct JoinKey {
     object: Object,
@@ -91,8 +91,8 @@ impl JoinKey {
         let fail = |fault: Fault| tpm2::Error::new(code, fault);
         let public = &answer.out_public.0;
         let name = object_name(public).map_err(|error| fail(error.into()))?;
-        let mut octets = [0; 1024];
-        let mut writer = Writer::new(&mut octets);
+        let mut bytes = [0; 1024];
+        let mut writer = Writer::new(&mut bytes);
         public.marshal(&mut writer).map_err(|too_large| fail(too_large.into()))?;
         let object = answer.object_handle.named(name);
         Ok(Self { object, public: writer.into_written().to_vec() })
@@ -109,7 +109,7 @@ impl JoinKey {
         &self.public
     }
 
-    /// Signs a SHA-256 digest: r and s, 32 octets each.
+    /// Signs a SHA-256 digest: r and s, 32 bytes each.
     ///
     /// # Errors
     /// The TPM's.
@@ -123,11 +123,11 @@ impl JoinKey {
         let Signature::Ecdsa(signature) = answer.signature else {
             return Err(malformed("Signature", Why::Selector));
         };
-        let padded = |octets: &[u8]| {
+        let padded = |bytes: &[u8]| {
             let mut padded = [0; 32];
-            let missing = padded.len().checked_sub(octets.len());
+            let missing = padded.len().checked_sub(bytes.len());
             let place = missing.and_then(|missing| padded.get_mut(missing..));
-            place.ok_or_else(|| malformed("EccSignature", Why::TooLong))?.copy_from_slice(octets);
+            place.ok_or_else(|| malformed("EccSignature", Why::TooLong))?.copy_from_slice(bytes);
             Ok::<_, Failure>(padded)
         };
         Ok([padded(signature.r.octets())?, padded(signature.s.octets())?])

@@ -27,7 +27,7 @@ use verifier::{CaCertificate, EkCertificate, EkPublicKey};
 use self::guard::{EkAuth, Entered, name_alg};
 pub use self::join_key::JoinKey;
 use crate::tpm::failure;
-use crate::tpm::inventory::{self, EkChoice, key_octets, mismatch, resident_key};
+use crate::tpm::inventory::{self, EkChoice, key_bytes, mismatch, resident_key};
 use crate::tpm::passwords::Passwords;
 
 /// An endorsement key that this host has joined with before.
@@ -194,7 +194,7 @@ fn enter<T: Transport>(
     if let Some(entered) = guard::enter_resident(tpm, ek, unique, passwords)? {
         return Ok(entered);
     }
-    let expected = Some(key_octets(&ek.key));
+    let expected = Some(key_bytes(&ek.key));
     let made = endorsement::create(tpm, ek.kind, expected, passwords.as_tpm())
         .map_err(|error| passwords.explain(error))?
         .ok_or_else(|| absent(ek.kind))?;

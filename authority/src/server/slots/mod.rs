@@ -74,7 +74,7 @@ struct Peers {
 struct Entry {
     class: Class,
     entered: Instant,
-    /// Since when the authority waits for the peer; `None` while the peer waits for the authority.
+    /// Since when the authority set_waiting for the peer; `None` while the peer set_waiting for the authority.
     waiting_since: Option<Instant>,
     /// When the connection is closed.
     deadline: Option<Instant>,
@@ -296,13 +296,13 @@ impl Slot {
         self.0.clone()
     }
 
-    /// The peer waits for the authority to compute its handshake.
-    pub(super) fn computes(&self) {
+    /// The peer set_waiting for the authority to compute its handshake.
+    pub(super) fn set_computing(&self) {
         self.0.entry(|entry| (entry.waiting_since, entry.deadline) = (None, None));
     }
 
-    /// The authority waits for the peer until `deadline`.
-    pub(super) fn waits(&self, now: Instant, deadline: Instant) {
+    /// The authority set_waiting for the peer until `deadline`.
+    pub(super) fn set_waiting(&self, now: Instant, deadline: Instant) {
         self.0.entry(|entry| {
             (entry.waiting_since, entry.deadline) = (Some(now), Some(deadline));
         });
@@ -310,9 +310,9 @@ impl Slot {
 
     /// The handshake is done. A peer with a verified certificate is known from now on; false if
     /// there is no slot for it.
-    pub(super) fn greet(&self, known: bool, now: Instant) -> bool {
+    pub(super) fn handshake_done(&self, known: bool, now: Instant) -> bool {
         if !known {
-            self.waits(now, now + UNPROVEN_IDLE_TIMEOUT);
+            self.set_waiting(now, now + UNPROVEN_IDLE_TIMEOUT);
             return true;
         }
         let SlotRef { source, slots, .. } = &self.0;

@@ -74,7 +74,7 @@ async fn known_hosts_have_places_that_strangers_cannot_take() {
     let slots = Slots::new(SMALL, Arc::default());
     let now = Instant::now();
     let mut host = Peer::enter(&slots, "198.51.100.7", now).unwrap();
-    assert!(host.slot.greet(true, now));
+    assert!(host.slot.handshake_done(true, now));
     assert_eq!(counts(&slots), (0, 1, 0));
     let later = now + seconds(60);
     let strangers: Vec<_> =
@@ -92,7 +92,7 @@ async fn idle_unproven_connection_is_closed_and_one_with_a_join_is_not() {
     let now = Instant::now();
     let mut idle = Peer::enter(&slots, "192.0.2.1", now).unwrap();
     let mut joining = Peer::enter(&slots, "192.0.2.1", now).unwrap();
-    assert!(idle.slot.greet(false, now) && joining.slot.greet(false, now));
+    assert!(idle.slot.handshake_done(false, now) && joining.slot.handshake_done(false, now));
     let join = joining.slot.reference().begin_join().expect("room");
     slots.sweep(now + UNPROVEN_IDLE_TIMEOUT);
     assert!(idle.is_closed() && !joining.is_closed());
@@ -125,7 +125,7 @@ async fn unproven_connection_makes_few_calls() {
     let now = Instant::now();
     let mut peer = Peer::enter(&slots, "192.0.2.1", now).unwrap();
     let mut known = Peer::enter(&slots, "192.0.2.1", now).unwrap();
-    assert!(known.slot.greet(true, now));
+    assert!(known.slot.handshake_done(true, now));
     let allowed = (0..100).filter(|_| peer.slot.reference().call()).count();
     assert_eq!(allowed, MAX_UNPROVEN_CALLS as usize);
     let refused = 100 - MAX_UNPROVEN_CALLS;
@@ -144,7 +144,7 @@ async fn known_hosts_cannot_take_the_joins_of_others() {
     let now = Instant::now();
     let known: Vec<_> = (0..3)
         .map(|n| Peer::enter(&slots, &format!("192.0.2.{n}"), now).unwrap())
-        .inspect(|peer| assert!(peer.slot.greet(true, now)))
+        .inspect(|peer| assert!(peer.slot.handshake_done(true, now)))
         .collect();
     let joins: Vec<_> = known
         .iter()

@@ -213,7 +213,7 @@ fn rule_with_an_issuer_does_not_admit_the_same_serial_of_another_issuer() {
 }
 
 #[test]
-fn token_of_a_newer_join_method_lets_nobody_in_by_tpm() {
+fn token_of_an_unknown_join_method_refuses_joins_by_tpm() {
     let hash = "ab".repeat(32);
     let token = |method: &str| {
         let record = format!(

@@ -14,13 +14,13 @@ use crate::service::grant::Grant;
 use crate::service::join::{Ek, Evidence};
 use crate::service::refusal::{Code, Refusal};
 use crate::service::reissue::{Issue, Renewal};
-use crate::service::request::{Asked, HostInfo};
+use crate::service::request::{HostInfo, Parsed};
 
 /// The claim of a join.
 pub(super) struct Claim {
     pub(super) token: String,
     pub(super) host: HostInfo,
-    pub(super) ttl: Asked<Ttl>,
+    pub(super) ttl: Parsed<Ttl>,
     pub(super) evidence: Evidence,
 }
 
@@ -77,7 +77,7 @@ pub(super) fn issue(request: IssueRequest, exporter: &[u8; 32]) -> Issue {
     }
 }
 
-fn ttl(seconds: i64) -> Asked<Ttl> {
+fn ttl(seconds: i64) -> Parsed<Ttl> {
     Ttl::try_from(seconds).map_err(Refusal::because(Code::Malformed))
 }
 

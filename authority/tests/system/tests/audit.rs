@@ -57,7 +57,7 @@ async fn grant_whose_line_cannot_be_written_is_in_the_log_once_it_can() {
     renew(&mut client, 0).await.unwrap();
     assert!(harness.authority.health().await.audit.is_err());
     assert!(harness.authority.metrics_text().contains("endorse_audit_log_waiting 2"));
-    harness.authority.settle_audit().await;
+    harness.authority.sync_audit_log().await;
 
     fs::create_dir(&logs).unwrap();
     assert_eq!(harness.authority.health().await.audit, Ok(()));
@@ -100,7 +100,7 @@ async fn nothing_is_granted_while_too_many_lines_wait() {
     assert_eq!(harness.instance().await.status.generation, 1);
 
     fs::create_dir(&logs).unwrap();
-    harness.authority.settle_audit().await;
+    harness.authority.sync_audit_log().await;
     renew(&mut client, 0).await.unwrap();
 }
 
@@ -119,7 +119,7 @@ async fn rows_that_a_crash_left_in_the_store_are_in_the_file_once() {
         let ids: BTreeSet<_> = lines.iter().map(|line| line["uid"].to_string()).collect();
         assert_eq!((lines.len(), ids.len()), (left + 1, left + 1), "{lines:#?}");
     }
-    harness.authority.settle_audit().await;
+    harness.authority.sync_audit_log().await;
     let removed = async {
         // The authority may be about to do so by itself.
         while rows(&harness).await > 0 {

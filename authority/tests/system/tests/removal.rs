@@ -287,7 +287,7 @@ async fn instance_renewed_while_others_are_pruned_stays() {
     harness.meanwhile.set(Box::new(move |records| {
         Box::pin(async move {
             let mut renewed = records.instance(&bot, &id).await.unwrap().unwrap().instance;
-            renewed.lives_until(Timestamp(Clock::system().now() + end * 2));
+            renewed.set_expires(Timestamp(Clock::system().now() + end * 2));
             let record = serde_json::to_vec(&renewed).unwrap();
             let renewed = Change::Put(Table::Instances, renewed.path(), record);
             meanwhile.write(vec![renewed]).await.unwrap();

@@ -33,7 +33,7 @@ desk() {
     esac
 }
 
-# A host in the folder $1, with one service, and what else its configuration says.
+# A host in the directory $1, with one service, and what else its configuration says.
 configure() {
     mkdir -p "$1"
     cat >"$1/tbot.yaml" <<END

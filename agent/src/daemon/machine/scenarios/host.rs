@@ -177,14 +177,14 @@ impl Host {
     }
 
     /// Lives until the machine has begun such a job.
-    fn live_until_job(&mut self, wanted: Job) {
+    fn live_until_job(&mut self, renew_now: Job) {
         for _ in 0..10_000 {
-            if self.job.is_some_and(|(job, _)| job == wanted) {
+            if self.job.is_some_and(|(job, _)| job == renew_now) {
                 return;
             }
             self.step(Duration::MAX);
         }
-        panic!("{wanted} never begins");
+        panic!("{renew_now} never begins");
     }
 
     fn files_checked(&mut self) -> Event {
@@ -271,7 +271,7 @@ impl Host {
                 assert!(!self.unhealthy.is_empty(), "nothing has failed");
             }
             State::Configuring => {
-                self.handle(Event::ReloadAsked);
+                self.handle(Event::ReloadRequested);
                 assert_eq!(self.job.map(|(job, _)| job), Some(Job::Configure));
             }
             State::Starting | State::Joining | State::Idle => {}
@@ -283,13 +283,13 @@ impl Host {
         let event = match incident {
             SighupValid | SighupInvalid => {
                 self.configuration_valid = incident == SighupValid;
-                Event::ReloadAsked
+                Event::ReloadRequested
             }
-            Sigusr1 => Event::RenewAsked,
-            Sigterm => Event::StopAsked,
+            Sigusr1 => Event::RenewRequested,
+            Sigterm => Event::StopRequested,
             SigtermTwice => {
-                self.handle(Event::StopAsked);
-                Event::StopAsked
+                self.handle(Event::StopRequested);
+                Event::StopRequested
             }
             outside => {
                 self.change(outside, outage);

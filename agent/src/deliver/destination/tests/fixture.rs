@@ -1,4 +1,4 @@
-//! Folders and sets to test with.
+//! Directories and sets to test with.
 
 use std::fs;
 use std::path::Path;

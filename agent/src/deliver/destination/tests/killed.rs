@@ -22,7 +22,7 @@ use super::super::FileSet;
 use super::fixture::{directory, fast_directory, is_root, names};
 
 const PAIRS: usize = 6;
-const FOLDER: &str = "AGENT_TEST_FOLDER";
+const DIRECTORY: &str = "AGENT_TEST_DIRECTORY";
 const KEYS: &str = "AGENT_TEST_KEYS";
 const UMASK: &str = "AGENT_TEST_UMASK";
 
@@ -42,7 +42,7 @@ fn make_pairs(dir: &Path) {
 #[test]
 #[ignore = "a part of other tests"]
 fn writer() {
-    let Some(dir) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
+    let Some(dir) = std::env::var_os(DIRECTORY).map(PathBuf::from) else { return };
     let keys = PathBuf::from(std::env::var_os(KEYS).unwrap());
     let umask = u32::from_str_radix(&std::env::var(UMASK).unwrap(), 8).unwrap();
     rustix::process::umask(Mode::from_raw_mode(umask));
@@ -65,7 +65,7 @@ fn start(dir: &Path, keys: &Path, umask: &str, user: Option<u32>) -> Child {
     let (_, module) = module_path!().split_once("::").unwrap();
     command
         .args(["--exact", &format!("{module}::writer"), "--ignored", "--nocapture"])
-        .env(FOLDER, dir)
+        .env(DIRECTORY, dir)
         .env(KEYS, keys)
         .env(UMASK, umask)
         .stdout(Stdio::piped())
@@ -77,12 +77,12 @@ fn start(dir: &Path, keys: &Path, umask: &str, user: Option<u32>) -> Child {
     let mut said = Vec::new();
     let output = child.stdout.as_mut().unwrap();
     while !said.ends_with(b"begun\n") {
-        let mut octet = [0];
-        if output.read(&mut octet).unwrap() == 0 {
+        let mut byte = [0];
+        if output.read(&mut byte).unwrap() == 0 {
             let output = child.wait_with_output().unwrap();
             panic!("{}", String::from_utf8_lossy(&output.stderr));
         }
-        said.push(octet[0]);
+        said.push(byte[0]);
     }
     child
 }

@@ -10,7 +10,7 @@ use super::Authority;
 use crate::store::{Audited, StoreError};
 
 /// How often lines are synchronized and their rows removed from the store.
-const SETTLE_INTERVAL: Duration = Duration::from_secs(10);
+const AUDIT_SYNC_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Rows that one batch removes, so that joins do not wait long behind it.
 const BATCH: usize = 512;
@@ -41,7 +41,7 @@ impl Authority {
     }
 
     /// Synchronizes the file to the disk and removes its rows from the store.
-    pub async fn settle_audit(self: &Arc<Self>) {
+    pub async fn sync_audit_log(self: &Arc<Self>) {
         let authority = Arc::clone(self);
         let synchronized = tokio::task::spawn_blocking(move || authority.audit.synchronize());
         let mut keys = synchronized.await.unwrap_or_default();
@@ -57,15 +57,15 @@ impl Authority {
         }
     }
 
-    /// Does so periodically; never ends.
-    pub(crate) async fn settle_audit_for_ever(self: Arc<Self>) {
-        let mut times = tokio::time::interval(SETTLE_INTERVAL);
+    /// Runs [`Self::sync_audit_log`] periodically. Never returns.
+    pub(crate) async fn sync_audit_log_periodically(self: Arc<Self>) {
+        let mut times = tokio::time::interval(AUDIT_SYNC_INTERVAL);
         loop {
             tokio::select! {
                 _ = times.tick() => {}
                 () = self.audit.many_written() => {}
             }
-            self.settle_audit().await;
+            self.sync_audit_log().await;
         }
     }
 }

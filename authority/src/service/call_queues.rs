@@ -15,25 +15,25 @@ const MAX_WAITING: usize = 4;
 /// The callers with calls in progress. Each is removed with its last call, so there are no more of them
 /// than calls.
 #[derive(Default)]
-pub(super) struct Turns {
-    lines: Mutex<HashMap<String, Line>>,
+pub(super) struct CallQueues {
+    queues: Mutex<HashMap<String, Queue>>,
 }
 
 /// The calls of one caller.
 #[derive(Default)]
-struct Line {
+struct Queue {
     /// Held by the one whose turn it is; the others wait in the order in which they came.
     turn: Arc<tokio::sync::Mutex<()>>,
     calls: usize,
 }
 
-/// A call in its line, which it leaves when this is dropped.
-struct Turn<'a> {
-    turns: &'a Turns,
+/// A call in its queue, which it leaves when this is dropped.
+struct Place<'a> {
+    queues: &'a CallQueues,
     caller: &'a str,
 }
 
-impl Turns {
+impl CallQueues {
     /// Runs a call after all earlier ones of the same caller, however those end.
     ///
     /// # Errors
@@ -43,32 +43,32 @@ impl Turns {
         caller: &str,
         call: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<T, Refusal> {
-        let (_place, turn) = self.line_up(caller)?;
+        let (_place, turn) = self.enqueue(caller)?;
         let _turn = turn.lock().await;
         call.await
     }
 
-    fn line_up<'a>(
+    fn enqueue<'a>(
         &'a self,
         caller: &'a str,
-    ) -> Result<(Turn<'a>, Arc<tokio::sync::Mutex<()>>), Refusal> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = lines.entry(caller.to_owned()).or_default();
-        if line.calls > MAX_WAITING {
+    ) -> Result<(Place<'a>, Arc<tokio::sync::Mutex<()>>), Refusal> {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = queues.entry(caller.to_owned()).or_default();
+        if queue.calls > MAX_WAITING {
             return Err(Refusal::new(Code::Busy, "too many calls of this caller are in progress"));
         }
-        line.calls += 1;
-        Ok((Turn { turns: self, caller }, Arc::clone(&line.turn)))
+        queue.calls += 1;
+        Ok((Place { queues: self, caller }, Arc::clone(&queue.turn)))
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut lines = self.turns.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(line) = lines.get_mut(self.caller) {
-            line.calls = line.calls.saturating_sub(1);
-            if line.calls == 0 {
-                lines.remove(self.caller);
+        let mut queues = self.queues.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = queues.get_mut(self.caller) {
+            queue.calls = queue.calls.saturating_sub(1);
+            if queue.calls == 0 {
+                queues.remove(self.caller);
             }
         }
     }
@@ -89,21 +89,21 @@ mod tests {
 
     #[test]
     fn calls_of_one_caller_are_done_in_their_order_and_few_wait() {
-        let turns = Turns::default();
+        let queues = CallQueues::default();
         let (end, ended) = oneshot::channel::<()>();
-        let mut first = pin!(turns.run("a", async { Ok(ended.await.is_ok()) }));
+        let mut first = pin!(queues.run("a", async { Ok(ended.await.is_ok()) }));
         assert!(poll(first.as_mut()).is_pending());
         let mut waiting: Vec<_> = (0..MAX_WAITING)
-            .map(|call| Box::pin(turns.run("a", async move { Ok(call) })))
+            .map(|call| Box::pin(queues.run("a", async move { Ok(call) })))
             .collect();
         for call in &mut waiting {
             assert!(poll(call.as_mut()).is_pending());
         }
-        let Poll::Ready(Err(refusal)) = poll(pin!(turns.run("a", async { Ok(()) }))) else {
+        let Poll::Ready(Err(refusal)) = poll(pin!(queues.run("a", async { Ok(()) }))) else {
             panic!("not refused");
         };
         assert_eq!(refusal.code, Code::Busy);
-        assert!(poll(pin!(turns.run("b", async { Ok(()) }))).is_ready(), "another caller");
+        assert!(poll(pin!(queues.run("b", async { Ok(()) }))).is_ready(), "another caller");
 
         end.send(()).unwrap();
         assert!(poll(first.as_mut()).is_ready());
@@ -111,22 +111,22 @@ mod tests {
         for (index, call) in waiting.iter_mut().enumerate() {
             assert!(matches!(poll(call.as_mut()), Poll::Ready(Ok(call)) if call == index));
         }
-        assert!(turns.lines.lock().unwrap().is_empty());
+        assert!(queues.queues.lock().unwrap().is_empty());
     }
 
     #[test]
     fn calls_that_are_given_up_or_refused_leave_the_line() {
-        let turns = Turns::default();
-        let mut first = Box::pin(turns.run("a", std::future::pending::<Result<(), _>>()));
+        let queues = CallQueues::default();
+        let mut first = Box::pin(queues.run("a", std::future::pending::<Result<(), _>>()));
         assert!(poll(first.as_mut()).is_pending());
-        let mut second = Box::pin(turns.run("a", async { Ok(()) }));
+        let mut second = Box::pin(queues.run("a", async { Ok(()) }));
         assert!(poll(second.as_mut()).is_pending());
         let refused = async { Err::<(), _>(Refusal::new(Code::Malformed, "no")) };
-        let mut third = Box::pin(turns.run("a", refused));
+        let mut third = Box::pin(queues.run("a", refused));
         assert!(poll(third.as_mut()).is_pending());
         drop(second);
         drop(first);
         assert!(matches!(poll(third.as_mut()), Poll::Ready(Err(_))));
-        assert!(turns.lines.lock().unwrap().is_empty());
+        assert!(queues.queues.lock().unwrap().is_empty());
     }
 }
