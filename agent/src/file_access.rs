@@ -141,6 +141,17 @@ impl FileAccess {
     }
 }
 
+/// The result of `work` on the files of this name, for a command: it ends in time even if their file system hangs.
+///
+/// # Errors
+/// As [`FileAccess::run`].
+pub fn limited<T: Send + 'static>(
+    name: impl Into<Arc<str>>,
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    FileAccess::new(name, SHORT_TIMEOUT).run_blocking(SHORT_TIMEOUT, work)
+}
+
 /// Waits a moment for `work`, a removal at the end of the agent.
 pub fn at_the_end(work: impl FnOnce() + Send + 'static) {
     let access = FileAccess::new("a file", LAST_TIMEOUT);

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{self, ServiceName};
 use crate::credential::identity::Identity;
 use crate::deliver::destination::{Change, Directory, FileSet, Manifest, Notices, Writer};
+use crate::file_access;
 use crate::tpm::inventory::pem;
 
 const IDENTITY: &str = "identity.json";
@@ -99,7 +100,7 @@ impl Storage {
     /// # Errors
     /// As [`Storage::open`].
     pub fn open_directory(directory: &config::Directory) -> Result<Self, Failure> {
-        let writer = Directory::new(directory.clone(), Vec::new()).lock()?;
+        let writer = Directory::new(directory.clone(), Vec::new()).lock_to_read()?;
         let manifests = read_bounded(&directory.path.join(MANIFESTS)).ok();
         let manifests: Manifests =
             manifests.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
@@ -131,6 +132,15 @@ impl Storage {
         };
         let text = std::str::from_utf8(&bytes).map_err(|error| error.to_string());
         text.and_then(Identity::from_json).map(Some).map_err(|error| damaged(&path, &error))
+    }
+
+    /// As [`Storage::identity`], for a command: it ends in time even if the file system hangs.
+    ///
+    /// # Errors
+    /// As [`Storage::identity`]; [`Exit::Busy`].
+    pub fn read_identity(directory: &Path) -> Result<Option<Identity>, Failure> {
+        let (name, directory) = (directory.display().to_string(), directory.to_owned());
+        file_access::limited(name, move || Self::identity(&directory))
     }
 
     /// Compares the files of the identity with what was written last.

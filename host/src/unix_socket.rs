@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixListener as StdUnixListener;
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -62,6 +62,16 @@ pub fn bind_outside(path: &Path) -> io::Result<StdUnixListener> {
 pub async fn connect(path: &Path) -> io::Result<UnixStream> {
     let short = ShortPath::new(path)?;
     UnixStream::connect(&short.path).await
+}
+
+/// The same outside of the runtime: on a thread that may wait for a disk. The socket does not block.
+///
+/// # Errors
+/// The operating system's.
+pub fn connect_outside(path: &Path) -> io::Result<StdUnixStream> {
+    let stream = StdUnixStream::connect(&ShortPath::new(path)?.path)?;
+    stream.set_nonblocking(true)?;
+    Ok(stream)
 }
 
 #[cfg(test)]

@@ -181,7 +181,7 @@ fn every_reload_ends_for_the_service_manager() -> Result<()> {
 
     fs::write(host.world.path("tbot.yaml"), config)?;
     host.signal("HUP")?;
-    host.until_logged("all credentials are valid and written", 2)?;
+    host.until_logged("all credentials are valid", 2)?;
     let status = until(|| ready(&host))?;
     ensure!(!status.contains("was rejected"), "{status}");
     stop(&mut host)?;
@@ -389,9 +389,9 @@ fn renewal_takes_two_tpm_commands_and_a_restart_takes_zero() -> Result<()> {
     for end in [Host::kill, stop] {
         end(&mut host)?;
         let before = commands().len();
-        let starts = host.count("all credentials are valid and written");
+        let starts = host.count("all credentials are valid");
         host.start()?;
-        host.until_logged("all credentials are valid and written", starts + 1)?;
+        host.until_logged("all credentials are valid", starts + 1)?;
         host.wait_healthy()?;
         ensure!(commands().len() == before, "{:x?}", &commands()[before..]);
     }

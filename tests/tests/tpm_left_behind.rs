@@ -289,7 +289,7 @@ fn what_others_removed_is_passed_over() -> Result<()> {
     Ok(())
 }
 
-/// A connection that fails when it is told to.
+/// A connection that fails on demand.
 struct Breaks {
     inner: tests::tpm::Way,
     is_broken: bool,

@@ -35,7 +35,7 @@ pub enum Afterwards {
 /// Runs the demo on the TPM at this address, or else on a new software TPM with EK certificates.
 pub fn run(tpm: Option<String>, afterwards: Afterwards) -> Result<()> {
     setup::run(Purpose::Demo, Action::Install)?;
-    eprintln!("Building agent and authority; the first time this takes about three minutes ...");
+    eprintln!("Building agent and authority; the first time this takes about two minutes ...");
     let mut build = cargo();
     // In one call, so that what both depend on is built once.
     build.args(["build", "--package", "agent", "--package", "authority"]);

@@ -149,6 +149,7 @@ impl Client {
         let appraised = AppraisedKey::appraise(identity.join_key()).map_err(Failure::bug)?;
         let signer = KeyInTpm { tpm: tpm.clone(), key, spki: appraised.spki_der() };
         let remote = RemoteKey::new(Arc::new(signer)).map_err(Failure::bug)?;
+        let not_after = identity.validity().map_err(damaged)?.not_after;
         let chain = identity.certificates().map(|der| CertificateDer::from(der.to_vec())).collect();
         let certified = tls::identity(chain, Arc::new(remote)).map_err(|error| {
             Failure::new(
@@ -166,6 +167,7 @@ impl Client {
             budget: connection.budget,
             authority,
             client: self.clone(),
+            not_after,
             trusted,
             key: appraised,
         })
@@ -247,6 +249,8 @@ pub struct Authenticated {
     exporter: [u8; 32],
     end: End,
     budget: Budget,
+    /// The end of the certificate that was shown, seconds since 1970.
+    not_after: i64,
     authority: String,
     client: Client,
     /// The CAs that authenticated the server.
@@ -255,6 +259,12 @@ pub struct Authenticated {
 }
 
 impl Authenticated {
+    /// The end of the certificate that was shown, seconds since 1970.
+    #[must_use]
+    pub const fn not_after(&self) -> i64 {
+        self.not_after
+    }
+
     /// New certificates for the same key.
     ///
     /// # Errors

@@ -151,7 +151,10 @@ mod tests {
     fn words_of_libraries_are_for_the_log() {
         for (error, words) in [
             (io::Error::new(io::ErrorKind::UnexpectedEof, "tls handshake eof"), "closed the conn"),
-            (io::Error::other(Error::InvalidMessage(InvalidMessage::InvalidContentType)), "not th"),
+            (
+                io::Error::other(Error::InvalidMessage(InvalidMessage::InvalidContentType)),
+                "not speak",
+            ),
         ] {
             let failure = handshake_failure("a:1", &error);
             assert!(failure.message.contains(words), "{failure}");

@@ -25,7 +25,7 @@ struct Report<'a> {
 
 pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
     let path = arguments.file.path();
-    let result = match arguments.file.load(&arguments.overrides) {
+    let result = match arguments.file.load_in_time(&arguments.overrides) {
         Err(LoadError::Unreadable(failure)) => return Err(failure),
         Err(LoadError::Unusable(findings)) => Err(findings),
         Ok(loaded) => see_files(loaded),

@@ -16,7 +16,7 @@ pub(crate) fn run(arguments: &Doctor) -> Result<(), Failure> {
     let configured = if arguments.file.config.is_none() && !path.exists() {
         Configured::Nothing
     } else {
-        Configured::of(path, arguments.file.load(&Overrides::default()))
+        Configured::of(path, arguments.file.load_in_time(&Overrides::default()))
     };
     let mut tpm = configured.settings().map(|settings| settings.tpm.clone()).unwrap_or_default();
     let Doctor { tpm: address, passwords, .. } = arguments;

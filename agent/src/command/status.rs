@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: &Status) -> Result<(), Failure> {
 
 /// The identity, or what to do to have one.
 pub(crate) fn stored(directory: &std::path::Path) -> Result<Identity, Failure> {
-    Storage::identity(directory)?.ok_or_else(|| {
+    Storage::read_identity(directory)?.ok_or_else(|| {
         Failure::new(
             Exit::Config,
             format!("no identity is stored in {}", directory.display()),

@@ -14,13 +14,14 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::block_on;
 use crate::cli::daemon::Wait;
 use crate::daemon::SOCKET;
 use crate::daemon::diag::Stream;
 use crate::daemon::health::{Component, Report, Status};
+use crate::file_access::FileAccess;
 
 /// No report is larger.
 const MAX_ANSWER: usize = 256 * 1024;
@@ -84,9 +85,7 @@ async fn ask_agent(arguments: &Wait, path: &str) -> Result<(StatusCode, Bytes), 
                 Box::new(stream.map_err(|cause| format!("{address}: {cause}"))?)
             }
             (None, Some(storage)) => {
-                let path = storage.join(SOCKET);
-                let stream = unix_socket::connect(&path).await;
-                Box::new(stream.map_err(|cause| format!("{}: {cause}", path.display()))?)
+                Box::new(connect(storage).await.map_err(|failure| failure.message)?)
             }
             (None, None) => return Err("pass --storage or --diag-addr".to_owned()),
         };
@@ -109,11 +108,23 @@ fn reasons(body: &[u8]) -> String {
 /// The health of the agent that runs on this storage; `None` if none does.
 pub(crate) async fn running(storage: &Path) -> Option<Report> {
     let asking = async {
-        let stream = unix_socket::connect(&storage.join(SOCKET)).await.ok()?;
+        let stream = connect(storage).await.ok()?;
         let (_, body) = ask(Box::new(stream), "/readyz").await.ok()?;
         serde_json::from_slice(&body).ok()
     };
     tokio::time::timeout(ANSWER_TIMEOUT, asking).await.ok().flatten()
+}
+
+/// A connection to the agent that runs on this storage, whose file system may hang.
+async fn connect(storage: &Path) -> Result<UnixStream, Failure> {
+    let path = storage.join(SOCKET);
+    let access = FileAccess::new(path.display().to_string(), ANSWER_TIMEOUT);
+    let connect = move || {
+        let stream = unix_socket::connect_outside(&path);
+        stream.map_err(|cause| Failure::io(&cause, path.display()))
+    };
+    let stream = UnixStream::from_std(access.run(connect).await?);
+    stream.map_err(|cause| Failure::io(&cause, SOCKET))
 }
 
 async fn ask(stream: Box<dyn Stream>, path: &str) -> Result<(StatusCode, Bytes), String> {

@@ -12,7 +12,9 @@ use rustls::pki_types::pem::PemObject;
 use tls::{CaPin, ServerTrust};
 
 use super::settings::{Settings, Token, Trust};
-use crate::{tpm::passwords, trusted};
+use crate::file_access;
+use crate::tpm::passwords;
+use crate::trusted;
 
 /// No name of a token is longer.
 const MAX_TOKEN_FILE: u64 = 4096;
@@ -75,12 +77,13 @@ impl NamedFile {
     /// Checks that the file exists, can be read and has the right content; returns the fault, if any.
     #[must_use]
     pub fn look(&self) -> Option<Finding> {
-        let looked = match self.content {
-            Content::CaCertificates => Trust::CaPath(self.path.clone()).read().map(drop),
-            Content::Token => Token::File(self.path.clone()).read().map(drop),
-            Content::Password => passwords::password(&self.path).map(drop),
+        let (content, path) = (self.content, self.path.clone());
+        let look = move || match content {
+            Content::CaCertificates => Trust::CaPath(path).read().map(drop),
+            Content::Token => Token::File(path).read().map(drop),
+            Content::Password => passwords::password(&path).map(drop),
         };
-        let failure = looked.err()?;
+        let failure = file_access::limited(self.path.display().to_string(), look).err()?;
         Some(Finding {
             severity: Severity::Error,
             location: self.location.clone(),

@@ -13,6 +13,7 @@ use rustix::fs::{Access, access};
 use super::elf;
 use super::settings::HOOK_PATH;
 use super::settings::{Destination, ReloadAction, Service, Settings, Storage};
+use crate::file_access;
 use crate::trusted;
 
 /// How much of the first line of a script the kernel reads.
@@ -20,11 +21,22 @@ const MAX_SHEBANG: usize = 255;
 
 /// Faults of the hooks and directories of all services on this host.
 pub(crate) fn findings(settings: &Settings) -> Vec<Finding> {
-    let storage = match &settings.storage {
-        Storage::Directory(directory) => not_a_directory("storage", &directory.path),
-        Storage::Memory => None,
+    let storage = match settings.storage.clone() {
+        Storage::Directory(directory) => in_time(directory.path.display().to_string(), move || {
+            not_a_directory("storage", &directory.path).into_iter().collect()
+        }),
+        Storage::Memory => Vec::new(),
     };
-    storage.into_iter().chain(settings.services.iter().flat_map(of_service)).collect()
+    let services = settings.services.iter().cloned().flat_map(|service| {
+        in_time(format!("the files of {}", service.name), move || of_service(&service))
+    });
+    storage.into_iter().chain(services).collect()
+}
+
+/// What `look` finds, or that the files of this name hang.
+fn in_time(name: String, look: impl FnOnce() -> Vec<Finding> + Send + 'static) -> Vec<Finding> {
+    let found = file_access::limited(name, move || Ok(look()));
+    found.unwrap_or_else(|failure| vec![finding(Severity::Error, failure.message, &failure.advice)])
 }
 
 fn of_service(service: &Service) -> Vec<Finding> {

@@ -9,6 +9,7 @@ use host::exit::{Exit, Failure};
 
 use super::document::{Loaded, read_with};
 use super::overrides::Overrides;
+use crate::file_access;
 use crate::trusted;
 
 /// The default path of the configuration file.
@@ -47,6 +48,17 @@ impl ConfigFile {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.config.as_deref().unwrap_or(Path::new(DEFAULT_PATH))
+    }
+
+    /// As [`ConfigFile::load`], for a command: it ends in time even if a file system hangs.
+    ///
+    /// # Errors
+    /// See [`LoadError`]; [`LoadError::Unreadable`] if a file system hangs.
+    pub fn load_in_time(&self, overrides: &Overrides) -> Result<Loaded, LoadError> {
+        let (file, overrides) = (self.clone(), overrides.clone());
+        let name = "the configuration, or a directory that it names,";
+        let loaded = file_access::limited(name, move || Ok(file.load(&overrides)));
+        loaded.map_err(LoadError::Unreadable)?
     }
 
     /// Reads it with the overrides of the command line and the environment. The default file may be missing; a requested one

@@ -37,7 +37,7 @@ pub struct Component {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub advice: Option<String>,
-    /// Since when, RFC 3339.
+    /// Since when it has this result, RFC 3339.
     pub updated_at: String,
     /// Until when its credentials are valid, seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -220,8 +220,11 @@ impl Health {
 
     fn unhealthy(&self, name: &str, failure: &Failure, now: &str) {
         let mut inner = self.lock();
-        let validity = inner.components.get(name).and_then(|component| component.validity);
-        let mut component = Component::new(Status::Unhealthy, validity, now);
+        let before = inner.components.get(name);
+        let validity = before.and_then(|component| component.validity);
+        let since = before.filter(|component| component.status == Status::Unhealthy);
+        let since = since.map_or_else(|| now.to_owned(), |component| component.updated_at.clone());
+        let mut component = Component::new(Status::Unhealthy, validity, &since);
         component.reason = Some(failure.message.clone());
         component.advice = Some(failure.advice.clone()).filter(|advice| !advice.is_empty());
         inner.components.insert(name.into(), component);
@@ -373,6 +376,9 @@ mod tests {
         health.succeeded("a", VALID, NOW);
         health.failed("b", &Failure::new(Exit::Io, "no room", "make room"), NOW);
         assert_eq!(health.status(10), "b: no room");
+        let again = Failure::new(Exit::Io, "no room still", "make room");
+        health.failed("b", &again, "2026-01-01T00:05:00Z");
+        assert_eq!(health.report(10).services["b"].updated_at, NOW, "unhealthy since then");
         health.succeeded("b", VALID, NOW);
         assert_eq!(health.status(10), "in place: a, b, identity");
         health.configuration(Some(&Failure::new(Exit::Config, "unknown key", "")));

@@ -5,7 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use host::exit::Failure;
 use host::unix_socket;
@@ -109,10 +111,9 @@ impl Answers {
 
     /// Answers on a socket that was made again.
     pub(super) fn replace_socket(&mut self, recreated: Socket, health: &Health) {
-        if let Some((_, answering)) = &mut self.socket
-            && let Ok(recreated) = recreated.take().and_then(|socket| Answering::at(socket, health))
-        {
-            *answering = recreated;
+        let path = recreated.path.clone();
+        if let Ok(answering) = recreated.take().and_then(|socket| Answering::at(socket, health)) {
+            self.socket = Some((path, answering));
         }
     }
 }
@@ -138,31 +139,46 @@ impl Drop for Socket {
     }
 }
 
-/// Where the socket in the storage is, if there is one.
-pub(super) fn socket_path(settings: &Settings) -> Option<PathBuf> {
-    match &settings.storage {
-        config::Storage::Directory(directory) => Some(directory.path.join(SOCKET)),
-        config::Storage::Memory => None,
-    }
+/// Where the socket in the storage belongs.
+#[derive(Clone, Debug)]
+pub(super) struct SocketPlace {
+    path: PathBuf,
+    /// Whether it was made. Clones share this.
+    is_bound: Arc<AtomicBool>,
 }
 
-/// Removing the storage removes its socket. The socket is created again with the storage.
-pub(super) fn recreate_socket(path: &Path) -> Option<Socket> {
-    if path.exists() { None } else { bind_socket(path).ok() }
-}
-
-/// Makes the socket in the storage.
-pub(super) fn bind_socket(path: &Path) -> Result<Socket, Failure> {
-    let failed = |cause| Failure::io(&cause, path.display());
-    // We hold the lock of the storage, so any previous listener is gone.
-    match fs::remove_file(path) {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(failed(cause)),
-        _ => {}
+impl SocketPlace {
+    /// The place in the storage, if that is a directory.
+    pub(super) fn of(settings: &Settings) -> Option<Self> {
+        match &settings.storage {
+            config::Storage::Directory(directory) => {
+                Some(Self { path: directory.path.join(SOCKET), is_bound: Arc::default() })
+            }
+            config::Storage::Memory => None,
+        }
     }
-    // Inside a directory that no other user can enter.
-    let listener = unix_socket::bind_outside(path).map_err(failed)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    Ok(Socket { path: path.to_owned(), listener: Some(listener) })
+
+    /// Makes the socket.
+    pub(super) fn bind(&self) -> Result<Socket, Failure> {
+        let path = &self.path;
+        let failed = |cause| Failure::io(&cause, path.display());
+        // We hold the lock of the storage, so any previous listener is gone.
+        match fs::remove_file(path) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(failed(cause)),
+            _ => {}
+        }
+        // Inside a directory that no other user can enter.
+        let listener = unix_socket::bind_outside(path).map_err(failed)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        self.is_bound.store(true, Ordering::Relaxed);
+        Ok(Socket { path: path.clone(), listener: Some(listener) })
+    }
+
+    /// Makes the socket again if it was removed, with the storage for example, or could not be made before.
+    pub(super) fn recreate(&self) -> Option<Socket> {
+        let is_there = self.is_bound.load(Ordering::Relaxed) && self.path.exists();
+        if is_there { None } else { self.bind().ok() }
+    }
 }
 
 impl Drop for Answers {

@@ -86,6 +86,8 @@ struct CredentialState {
     renew_now: bool,
     /// What follows a renewal has yet to succeed: the reload hook of a service, or storing the identity.
     follow_up_due: bool,
+    /// The renewal failed: do that first, since it may succeed.
+    follow_up_first: bool,
     limit: Limit,
 }
 
@@ -361,6 +363,7 @@ impl Machine {
             _ => self.credential_mut(holder),
         };
         let Some(credential) = credential else { return };
+        credential.follow_up_first = job == Job::Renew && credential.follow_up_due;
         match outcome {
             Outcome::Valid(validity) if job == Job::Join => {
                 (self.identity, self.rejoin) = (self.identity.received(validity, now, seed), None);
@@ -448,10 +451,10 @@ impl Machine {
         })
     }
 
-    /// Whether the credentials are fresh, and only what follows their renewal is due.
+    /// Whether what follows a renewal is next, and not another renewal.
     fn is_follow_up(credential: &CredentialState, policy: RenewalPolicy, now: Moment) -> bool {
         let is_fresh = !credential.renew_now && now.wall < Self::renewal(credential, policy, now);
-        is_fresh && credential.follow_up_due
+        credential.follow_up_due && (is_fresh || credential.follow_up_first)
     }
 
     /// How long until credentials are due; zero if they are. After a failure they are due again even if a corrected clock

@@ -67,7 +67,7 @@ pub async fn run(
         let worker = Worker::new(Arc::clone(&settings), reread, stop.clone(), meter.clone(), log);
         let worker = worker.await?;
         let found = worker.files().inventory().await;
-        let socket = worker.bind_socket().await?;
+        let socket = worker.bind_socket().await;
         let pid_file = match pid_file {
             Some(path) => Some(PidFile::write(path).await?),
             None => None,
@@ -127,6 +127,7 @@ fn machine(worker: &Worker, found: Inventory) -> Result<Machine, Failure> {
     let machine = Machine::new(worker.identity(), policy, found.services, seed);
     let machine = machine.rejoining(found.mismatch.is_some());
     worker.mismatch().note(found.mismatch);
+    let machine = machine.storing(worker.is_storing_due());
     Ok(machine.renewing(worker.asks_for_another_ttl()))
 }
 
@@ -268,7 +269,7 @@ impl Daemon {
                 Action::Begin(job) => self.begin(job)?,
                 Action::CheckFiles => self.check_files(),
                 Action::Ready => {
-                    self.log.info("all credentials are valid and written", &[]);
+                    self.log.info("all credentials are valid", &[]);
                     self.manager.ready(&self.health.status(now().wall));
                 }
                 Action::ReportOverdue(job) => self.report_overdue(job),

@@ -15,7 +15,7 @@ use self::access::Access;
 use self::found::restore;
 pub(crate) use self::found::{Files, Inventory, Mismatch};
 use super::Reread;
-use super::health_socket::{self, DiagChange, Socket};
+use super::health_socket::{DiagChange, Socket, SocketPlace};
 use super::machine::{FailureKind, Job, Outcome, RenewalPolicy, Validity};
 use super::stop::Stop;
 use crate::ceremony::client::{Authenticated, Client, Denied};
@@ -30,6 +30,10 @@ use crate::keys::SoftwareKey;
 use crate::log::Log;
 use crate::storage::Storage;
 use crate::tpm::thread::{Audience, End, Meter, TpmThread};
+
+/// A connection is used while the certificate that it was authenticated with is valid for this long, in seconds: longer than a
+/// call to the authority takes.
+const MIN_VALIDITY: i64 = 30;
 
 /// How a job ended, and why, if it failed.
 pub(crate) struct Ended {
@@ -60,9 +64,12 @@ pub(crate) struct Worker {
     sinks: Vec<Arc<FileSink>>,
     access: Access,
     identity: Option<Identity>,
+    /// Whether the identity is in the storage too.
+    is_stored: bool,
     mismatch: Mismatch,
     /// Why the last attempt to join again failed, and for which mismatch it was made.
     not_joined: Option<(String, Failure)>,
+    socket_place: Option<SocketPlace>,
     /// The socket in the storage, if it was created again, for the daemon to answer on.
     socket: Option<Socket>,
     /// Kept while one job follows another, so that a renewal and what it brings take one handshake.
@@ -71,6 +78,9 @@ pub(crate) struct Worker {
     meter: Meter,
     log: Log,
 }
+
+/// Whether the storage may have the mark that a service's reload hook is pending.
+type IsMarked = bool;
 
 /// Where the identity is kept.
 enum Store {
@@ -94,6 +104,7 @@ impl Worker {
         let (store, identity) = access.storage.run(move || open(&read, log)).await?;
         let cache = Cache::default();
         let sinks = sinks(&settings, &cache, &[]);
+        let socket_place = SocketPlace::of(&settings);
         Ok(Self {
             settings,
             reread,
@@ -103,8 +114,10 @@ impl Worker {
             sinks,
             access,
             identity,
+            is_stored: true,
             mismatch: Mismatch::default(),
             not_joined: None,
+            socket_place,
             socket: None,
             connection: None,
             stop,
@@ -122,6 +135,11 @@ impl Worker {
         self.identity.as_ref().and_then(|identity| identity.validity().ok())
     }
 
+    /// Whether the identity has yet to be stored.
+    pub(crate) const fn is_storing_due(&self) -> bool {
+        !self.is_stored
+    }
+
     /// Where what is found out about the identity is noted.
     pub(crate) fn mismatch(&self) -> Mismatch {
         self.mismatch.clone()
@@ -132,10 +150,16 @@ impl Worker {
         self.socket.take()
     }
 
-    /// Makes the socket in the storage.
-    pub(crate) async fn bind_socket(&self) -> Result<Option<Socket>, Failure> {
-        let Some(path) = health_socket::socket_path(&self.settings) else { return Ok(None) };
-        self.access.storage.run(move || health_socket::bind_socket(&path)).await.map(Some)
+    /// Makes the socket in the storage. The agent works without it.
+    pub(crate) async fn bind_socket(&self) -> Option<Socket> {
+        let place = self.socket_place.clone()?;
+        let bound = self.access.storage.run(move || place.bind()).await;
+        let warn = |failure: &Failure| {
+            let fields: [(&str, &dyn std::fmt::Display); 2] =
+                [("reason", &failure.message), ("advice", &failure.advice)];
+            self.log.warn("`agent status` cannot ask this agent yet", &fields);
+        };
+        bound.inspect_err(warn).ok()
     }
 
     /// Closes the connection: no job follows.
@@ -169,11 +193,13 @@ impl Worker {
             Job::Issue(index) => {
                 let issued = self.issue(index).await;
                 match issued {
-                    Ok(validity) => return self.run_hook(job, index, Some(validity)).await,
+                    Ok((validity, is_marked)) => {
+                        return self.run_hook(job, index, Some(validity), is_marked).await;
+                    }
                     Err(denied) => Err(denied),
                 }
             }
-            Job::RunHook(index) => return self.run_hook(job, index, None).await,
+            Job::RunHook(index) => return self.run_hook(job, index, None, true).await,
             Job::Configure => match self.configure().await {
                 Ok((diag, inventory)) => {
                     let ended = Ended::new(job, Outcome::Configured, None);
@@ -185,8 +211,14 @@ impl Worker {
         let ended = match result {
             Ok(outcome) => Ended::new(job, outcome, None),
             Err(denied) => {
+                let failure_kind = match failure_kind(&denied) {
+                    // The authority judged a certificate that has been renewed since.
+                    FailureKind::IdentityGone if self.is_connection_outdated() => {
+                        FailureKind::Transient
+                    }
+                    failure_kind => failure_kind,
+                };
                 self.connection = None;
-                let failure_kind = failure_kind(&denied);
                 Ended::new(job, Outcome::Failed(failure_kind), Some(denied.into()))
             }
         };
@@ -195,7 +227,9 @@ impl Worker {
 
     /// A connection on which the authority knows us: the one that is open, or a new one.
     async fn connection(&mut self, identity: &Identity) -> Result<&mut Authenticated, Denied> {
-        let open = match self.connection.take() {
+        let now = clock::now().unix_timestamp();
+        let open = self.connection.take().filter(|open| open.not_after() > now + MIN_VALIDITY);
+        let open = match open {
             Some(open) => open,
             None => {
                 let passwords = self.passwords().await?;
@@ -207,6 +241,12 @@ impl Worker {
             }
         };
         Ok(self.connection.insert(open))
+    }
+
+    /// Whether the open connection was authenticated with a certificate that is not the identity's any more.
+    fn is_connection_outdated(&self) -> bool {
+        let shown = self.connection.as_ref().map(Authenticated::not_after);
+        shown.is_some() && shown != self.identity().map(|validity| validity.not_after)
     }
 
     async fn open_tpm(&self) -> Result<(TpmThread, End), Failure> {
@@ -223,7 +263,7 @@ impl Worker {
     }
 
     /// New credentials for a service, in the cache and delivered.
-    async fn issue(&mut self, index: usize) -> Result<Validity, Denied> {
+    async fn issue(&mut self, index: usize) -> Result<(Validity, IsMarked), Denied> {
         let settings = Arc::clone(&self.settings);
         let missing = || Failure::bug("no such service");
         let service = settings.services.get(index).ok_or_else(missing)?;
@@ -234,8 +274,7 @@ impl Worker {
         let lock = sink.access().run_within(SHORT_TIMEOUT, lock);
         self.stop.limit_files(lock).await?;
         let validity = self.obtain(service).await?;
-        self.deliver(service, sink).await?;
-        Ok(validity)
+        Ok((validity, self.deliver(service, sink).await?))
     }
 
     /// A fresh key, and certificates for it.
@@ -259,13 +298,12 @@ impl Worker {
     }
 
     /// Has a service's sink deliver what is in the cache.
-    async fn deliver(&self, service: &Service, sink: Arc<FileSink>) -> Result<(), Failure> {
+    async fn deliver(&self, service: &Service, sink: Arc<FileSink>) -> Result<IsMarked, Failure> {
         let files = sink.files()?;
-        if service.reload.is_some() {
-            // Before the files change, so that it is not forgotten if we are killed.
-            let without = "a restart before the next renewal may miss the reload hook";
-            self.note(service, Storage::mark_reload_pending, without).await;
-        }
+        // Before the files change, so that it is not forgotten if we are killed.
+        let without = "a restart before the next renewal may miss the reload hook";
+        let is_marked = service.reload.is_none()
+            || self.note(service, Storage::mark_reload_pending, without).await;
         let record = self.recorder(service, &sink);
         let access = sink.access().clone();
         let write = move || {
@@ -285,7 +323,7 @@ impl Worker {
             ];
             self.log.warn("a restart will reissue the credentials", &fields);
         }
-        Ok(())
+        Ok(is_marked)
     }
 
     /// What records for the next agent what a service is about to have.
@@ -322,12 +360,13 @@ impl Worker {
         service: &Service,
         noting: fn(&Storage, &ServiceName) -> Result<(), Failure>,
         without: &str,
-    ) {
-        let Store::Directory(storage) = &self.store else { return };
+    ) -> bool {
+        let Store::Directory(storage) = &self.store else { return true };
         let (storage, name) = (Arc::clone(storage), service.name.clone());
         let noted = move || noting(&storage, &name);
         let noted = self.access.storage.run_within(SHORT_TIMEOUT, noted);
-        if let Err(failure) = self.stop.limit_files(noted).await {
+        let noted = self.stop.limit_files(noted).await;
+        if let Err(failure) = &noted {
             let fields: [(&str, &dyn std::fmt::Display); 3] = [
                 ("service", &service.name),
                 ("reason", &failure.message),
@@ -335,10 +374,17 @@ impl Worker {
             ];
             self.log.warn(without, &fields);
         }
+        noted.is_ok()
     }
 
     /// Runs the service's reload hook; the files are in place.
-    async fn run_hook(mut self, job: Job, index: usize, placed: Option<Validity>) -> (Self, Ended) {
+    async fn run_hook(
+        mut self,
+        job: Job,
+        index: usize,
+        placed: Option<Validity>,
+        is_marked: IsMarked,
+    ) -> (Self, Ended) {
         let service = self.settings.services.get(index);
         let reload = service.and_then(|service| service.reload.clone());
         let reloaded = match (reload, service) {
@@ -350,7 +396,9 @@ impl Worker {
         };
         let ended = match (reloaded, placed) {
             (Ok(reloaded), placed) => {
-                if let Some(service) = service.filter(|service| service.reload.is_some()) {
+                if let Some(service) =
+                    service.filter(|service| is_marked && service.reload.is_some())
+                {
                     let without = "a restart may run the reload hook again";
                     self.note(service, Storage::clear_reload_pending, without).await;
                 }

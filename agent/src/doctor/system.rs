@@ -12,6 +12,7 @@ use super::{Check, Topic};
 use crate::ceremony::client::Client;
 use crate::config::{self, LoadError, Loaded, Settings};
 use crate::credential::identity::{Identity, rfc3339};
+use crate::file_access;
 use crate::storage::Storage;
 
 /// A clock before the release of this version, November 2026, is wrong.
@@ -87,7 +88,9 @@ pub(super) fn storage(settings: &Settings, keys: &[String], wall: i64) -> Check 
     let config::Storage::Directory(directory) = &settings.storage else {
         return Check::ok(Topic::Storage, "memory; the agent joins at each start");
     };
-    match stored_in(&directory.path, keys, wall) {
+    let (path, keys) = (directory.path.clone(), keys.to_vec());
+    let name = path.display().to_string();
+    match file_access::limited(name, move || stored_in(&path, &keys, wall)) {
         Ok(check) => check,
         Err(failure) => Check::fail(Topic::Storage, failure),
     }

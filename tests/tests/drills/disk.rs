@@ -151,6 +151,33 @@ fn storage_that_cannot_be_written_for_longer_than_a_lifetime_costs_no_credential
     Ok(())
 }
 
+/// What is stored can be read, and nothing else is needed to go on.
+#[test]
+fn restart_on_a_read_only_storage_costs_no_credentials() -> Result<()> {
+    let swtpm = switched_on()?;
+    let mut host = Host::new(World::with_clocks(programs!())?, &swtpm.tcti())?;
+    if !may_mount(&host.world.path("")) {
+        return Ok(());
+    }
+    host.start()?;
+    host.wait_healthy()?;
+    host.signal("TERM")?;
+    ensure!(host.ended()?.success(), "{}", host.log());
+    host.start_after("mount --bind bot bot && mount -o remount,bind,ro bot")?;
+    host.until_logged("WARN  `agent status` cannot ask this agent yet", 1)?;
+    host.world.pass(HALF_LIFE)?;
+    host.until_logged("WARN  renewed, but not stored name=identity", 1)?;
+    host.until_logged("INFO  issued name=web", 1)?;
+    host.web_is_whole()?;
+    let mut command = Command::new("nsenter");
+    let remount = ["mount", "-o", "remount,bind,rw"];
+    command.args(["--mount", "--target", &host.id()?.to_string()]).args(remount);
+    Said::by(command.arg(host.path("bot")))?.success()?;
+    host.wait_healthy()?;
+    ensure!(host.count("INFO  joined name=identity") == 1, "{}", host.log());
+    Ok(())
+}
+
 /// The daemon keeps its identity and re-creates its storage, with its lock and its socket.
 #[test]
 fn a_storage_that_is_removed() -> Result<()> {

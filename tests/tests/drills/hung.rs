@@ -107,8 +107,39 @@ fn storage_that_hangs_is_reported_and_does_not_keep_the_daemon_from_ending() -> 
     host.signal("USR1")?;
     let what = "did not finish within";
     reported(&host, Trouble { of: IDENTITY, event: "not stored", what, advice: ADVICE })?;
+    // In the namespace of the daemon, where the storage hangs.
+    let agent = host.world.agent_command(&["status", "--storage"]);
+    let mut command = Command::new("nsenter");
+    command.args(["--mount", "--target", &host.id()?.to_string()]);
+    command.arg(agent.get_program()).args(agent.get_args()).arg(host.path("bot"));
+    let status = Said::by(&mut command)?;
+    ensure!(status.failure(75)?[0].contains(what), "{status:?}");
     host.signal("TERM")?;
     ensure!(host.ended()?.success(), "{}", host.log());
+    Ok(())
+}
+
+/// Services are issued over the connection of the renewal, but not with a certificate that has expired since.
+#[test]
+fn storage_that_hangs_until_the_old_certificate_expires_costs_no_identity() -> Result<()> {
+    let swtpm = switched_on()?;
+    let mut host = Host::new(World::with_clocks(programs!())?, &swtpm.tcti())?;
+    if !may_hang(&host.world.path("")) {
+        return Ok(());
+    }
+    host.start_after("true")?;
+    host.wait_healthy()?;
+    let hung = Hung::over(&host, "bot")?;
+    host.world.pass(HALF_LIFE)?;
+    // Renewed, and waiting for the storage.
+    thread::sleep(Duration::from_secs(10));
+    host.world.pass(HALF_LIFE + Duration::from_secs(60))?;
+    let what = "did not finish within";
+    reported(&host, Trouble { of: IDENTITY, event: "not stored", what, advice: ADVICE })?;
+    host.until_logged("INFO  issued name=web", 2)?;
+    hung.ends(&host, "bot")?;
+    host.wait_healthy()?;
+    ensure!(host.count("INFO  joined name=identity") == 1, "{}", host.log());
     Ok(())
 }
 

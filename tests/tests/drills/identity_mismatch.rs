@@ -218,9 +218,9 @@ fn another_lifetime_takes_effect_at_a_start() -> Result<()> {
     ensure!(host.count(" WARN ") == 0, "what the operator asked for is no fault: {}", host.log());
     // And then no more.
     host.kill()?;
-    let placed = host.count("all credentials are valid and written");
+    let placed = host.count("all credentials are valid");
     host.start()?;
-    host.until_logged("all credentials are valid and written", placed + 1)?;
+    host.until_logged("all credentials are valid", placed + 1)?;
     ensure!(host.count("renewed name=identity") == 1, "{}", host.log());
     Ok(())
 }
@@ -236,9 +236,9 @@ fn identities_of_older_and_newer_agents_are_read() -> Result<()> {
         let text = fs::read_to_string(&path)?;
         ensure!(text.contains(from), "{text}");
         fs::write(&path, text.replacen(from, to, 1))?;
-        let placed = host.count("all credentials are valid and written");
+        let placed = host.count("all credentials are valid");
         host.start()?;
-        host.until_logged("all credentials are valid and written", placed + 1)?;
+        host.until_logged("all credentials are valid", placed + 1)?;
     }
     ensure!(host.count("joined name=identity") == 1, "{}", host.log());
     Ok(())

@@ -90,9 +90,9 @@ fn torment(
         host.kill()?;
         // What a killed client has loaded, a resource manager would take out; here that is a reset.
         swtpm = swtpm.power_cycle()?;
-        let placed = host.count("all credentials are valid and written");
+        let placed = host.count("all credentials are valid");
         host.start()?;
-        host.until_logged("all credentials are valid and written", placed + 1)?;
+        host.until_logged("all credentials are valid", placed + 1)?;
         host.wait_healthy()?;
         ensure!(swtpm.handles()? == *before, "left behind in the TPM");
     }

@@ -146,7 +146,7 @@ fn rotating_credentials_serve_tls_and_log_in() -> Result<()> {
         let log = fs::read_to_string(world.path("agent.log")).unwrap_or_default();
         log.matches(words).count()
     };
-    served.until("the daemon is ready", || logged("all credentials are valid and written") == 1);
+    served.until("the daemon is ready", || logged("all credentials are valid") == 1);
     let (done, requests) = (AtomicBool::new(false), AtomicU32::new(0));
     let mut seen = vec![request(web, &bundle, Check::Chain).map_err(anyhow::Error::msg)?];
     thread::scope(|scope| -> Result<()> {

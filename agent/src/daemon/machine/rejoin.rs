@@ -10,6 +10,13 @@ impl Machine {
         self
     }
 
+    /// The same, where the identity has yet to be stored.
+    #[must_use]
+    pub const fn storing(mut self, is_due: bool) -> Self {
+        self.identity.follow_up_due = is_due;
+        self
+    }
+
     /// The same, where the configuration asks for another identity than the one there is.
     #[must_use]
     pub fn rejoining(mut self, rejoining: bool) -> Self {

@@ -541,3 +541,23 @@ fn file_check_of_the_former_configuration_is_not_waited_for() {
     let (_, actions) = configured.next(Event::AlarmRang, at(63), 128);
     assert_eq!(actions, [Action::CheckFiles]);
 }
+
+#[test]
+fn identity_is_stored_though_the_authority_is_away() {
+    let away = |job, _| match job {
+        Job::Store => Outcome::Stored,
+        _ => Outcome::Failed(FailureKind::Transient),
+    };
+    // Asked to renew it, and when that is due by itself.
+    for (asked, seconds) in [(true, 10..100), (false, 1500..1600)] {
+        let machine = Machine::new(Some(valid(0)), PACE, [], || 128).storing(true);
+        let event = if asked { Event::RenewRequested } else { Event::Woke };
+        let (machine, actions) = machine.next(event, at(seconds.start), 128);
+        assert_eq!(actions.last(), Some(&Action::Begin(Job::Renew)), "{actions:?}");
+        let failed = Event::Ended(Job::Renew, Outcome::Failed(FailureKind::Transient));
+        let (machine, _) = machine.next(failed, at(seconds.start), 128);
+        let (_, done) = live(machine, seconds.start + 1..seconds.end, away);
+        assert_eq!(count(&done, Job::Store), 1, "{done:?}");
+        assert!(count(&done, Job::Renew) > 1, "{done:?}");
+    }
+}

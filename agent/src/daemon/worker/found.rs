@@ -13,8 +13,9 @@ use crate::config::{Service, Settings};
 use crate::credential::identity::Identity;
 use crate::daemon::file_check::CheckResult;
 use crate::daemon::health::IDENTITY;
+use crate::daemon::health_socket::SocketPlace;
 use crate::daemon::machine::{Found, Holder, Validity};
-use crate::daemon::{health_socket, name};
+use crate::daemon::name;
 use crate::deliver::destination::Change;
 use crate::deliver::files::FileSink;
 use crate::file_access::SHORT_TIMEOUT;
@@ -26,6 +27,7 @@ use crate::storage::Storage;
 pub(crate) struct Files {
     settings: Arc<Settings>,
     storage: Option<Arc<Storage>>,
+    socket_place: Option<SocketPlace>,
     sinks: Vec<Arc<FileSink>>,
     access: Access,
     identity: Option<Identity>,
@@ -67,6 +69,7 @@ impl Worker {
         Files {
             settings: Arc::clone(&self.settings),
             storage,
+            socket_place: self.socket_place.clone(),
             sinks: self.sinks.clone(),
             access: self.access.clone(),
             identity: self.identity.clone(),
@@ -202,9 +205,9 @@ impl Files {
         let token = self.token().await;
         let unreadable = unreadable(&token).into_iter().collect();
         let mismatch = self.mismatch(token.ok().as_deref());
-        let (storage, path) = (self.storage.clone(), health_socket::socket_path(&self.settings));
+        let (storage, place) = (self.storage.clone(), self.socket_place.clone());
         let identity = self.access.storage.run(move || {
-            let socket = path.and_then(|path| health_socket::recreate_socket(&path));
+            let socket = place.and_then(|place| place.recreate());
             Ok((storage.map_or(Ok(()), |storage| storage.check()), socket))
         });
         let services = self.each(|_, _, sink| sink.destination().check());

@@ -9,7 +9,6 @@ use super::{Store, Worker, call};
 use crate::ceremony::JoinParameters;
 use crate::ceremony::client::Denied;
 use crate::credential::identity::Identity;
-use crate::daemon::health_socket;
 use crate::daemon::machine::Validity;
 use crate::file_access::SHORT_TIMEOUT;
 use crate::tpm::passwords::Passwords;
@@ -90,7 +89,7 @@ impl Worker {
     /// Takes over an identity, and stores it. If it cannot be stored, it is used all the same: the one in the storage will expire.
     async fn keep(&mut self, identity: Identity) -> Result<Kept, Denied> {
         let validity = validity(&identity)?;
-        self.identity = Some(identity);
+        (self.identity, self.is_stored) = (Some(identity), false);
         Ok((validity, self.store().await.err()))
     }
 
@@ -98,10 +97,10 @@ impl Worker {
     pub(super) async fn store(&mut self) -> Result<(), Failure> {
         if let (Store::Directory(storage), Some(identity)) = (&self.store, &self.identity) {
             let (storage, identity) = (Arc::clone(storage), identity.clone());
-            let path = health_socket::socket_path(&self.settings);
+            let place = self.socket_place.clone();
             let store = move || {
                 let notices = storage.store(&identity)?;
-                Ok((notices, path.and_then(|path| health_socket::recreate_socket(&path))))
+                Ok((notices, place.and_then(|place| place.recreate())))
             };
             let (notices, socket) = self.stop.limit_files(self.access.storage.run(store)).await?;
             self.socket = socket;
@@ -109,6 +108,7 @@ impl Worker {
                 self.log.warn(&notice, &[]);
             }
         }
+        self.is_stored = true;
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use host::exit::{Exit, Failure};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::access::{self, Access};
@@ -50,8 +51,23 @@ impl Directory {
     /// # Errors
     /// It cannot be created, others can write to it, or another agent uses it ([`Exit::Busy`]).
     pub fn lock(&self) -> Result<Writer, Failure> {
+        self.lock_by(Opened::lock)
+    }
+
+    /// The same; on a read-only file system, too, if the directory is there: then it can be read, and each write fails.
+    ///
+    /// # Errors
+    /// As [`Directory::lock`].
+    pub fn lock_to_read(&self) -> Result<Writer, Failure> {
+        self.lock_by(Opened::lock_to_read)
+    }
+
+    fn lock_by(
+        &self,
+        lock: fn(&Opened, &Path) -> Result<Lock, Failure>,
+    ) -> Result<Writer, Failure> {
         let opened = Opened::new(self)?;
-        let lock = opened.lock(self.path())?;
+        let lock = lock(&opened, self.path())?;
         Ok(Writer { directory: self.clone(), held: Mutex::new(Held { lock, manifest: None }) })
     }
 
@@ -182,8 +198,9 @@ impl Writer {
         let manifest = held.manifest.as_ref().ok_or_else(unknown)?;
         let config::Directory { path, symlinks, .. } = &self.directory.settings;
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::openat(CWD, path, flags, Mode::empty())
-            .map_err(|error| Change::new(io::Error::from(error)))?;
+        let dir = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|error| {
+            Change::new(format!("{}: {}", path.display(), io::Error::from(error)))
+        })?;
         walk::check_owner(&dir, path, *symlinks).map_err(|failure| Change::new(failure.message))?;
         if !Opened::is_lock(&dir, &held.lock) {
             return Err(Change::new(format!("{LOCK} was removed or replaced")));
@@ -228,15 +245,31 @@ impl Opened {
     }
 
     fn lock(&self, path: &Path) -> Result<Lock, Failure> {
-        let shown = path.join(LOCK);
-        let failed = |cause: io::Error| Failure::io(&cause, shown.display());
+        Self::locked(self.open_lock(), path)
+    }
+
+    fn lock_to_read(&self, path: &Path) -> Result<Lock, Failure> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = match self.open_lock() {
+            Err(Errno::ROFS) => rustix::fs::openat(&self.dir, LOCK, flags, Mode::empty()),
+            opened => opened,
+        };
+        Self::locked(opened, path)
+    }
+
+    fn open_lock(&self) -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        let lock = rustix::fs::openat(&self.dir, LOCK, flags, mode)
-            .map_err(|error| failed(error.into()))?;
+        let lock = rustix::fs::openat(&self.dir, LOCK, flags, mode)?;
         // A process that can open it can block us.
-        rustix::fs::fchmod(&lock, mode).map_err(|error| failed(error.into()))?;
-        let lock = File::from(lock);
+        rustix::fs::fchmod(&lock, mode)?;
+        Ok(lock)
+    }
+
+    fn locked(opened: Result<OwnedFd, Errno>, path: &Path) -> Result<Lock, Failure> {
+        let shown = path.join(LOCK);
+        let failed = |cause: io::Error| Failure::io(&cause, shown.display());
+        let lock = File::from(opened.map_err(|error| failed(error.into()))?);
         match lock.try_lock() {
             Ok(()) => Ok(Lock(lock)),
             Err(TryLockError::WouldBlock) => Err(Failure::new(
