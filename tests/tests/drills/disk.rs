@@ -185,7 +185,7 @@ fn a_storage_that_is_removed() -> Result<()> {
     let (host, before) = joined(&swtpm)?;
     let instance = host.stored()?["instance"].clone();
     fs::remove_dir_all(host.path("bot"))?;
-    host.until_logged("INFO  renewed name=identity", 1)?;
+    host.until_logged("INFO  stored name=identity", 1)?;
     host.wait_healthy()?;
     ensure!(host.stored()?["instance"] == instance);
     ensure!(host.count("INFO  joined name=identity") == 1, "{}", host.log());

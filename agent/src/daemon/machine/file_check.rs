@@ -38,8 +38,11 @@ impl Machine {
         for holder in
             changed.iter().copied().filter(|holder| self.is_checked(*holder)).collect::<Vec<_>>()
         {
-            if let Some(credential) = self.credential_mut(holder) {
-                credential.renew_now = true;
+            match (holder, self.credential_mut(holder)) {
+                // It is in memory, so that no authority is needed.
+                (Holder::Identity, Some(credential)) => credential.follow_up_due = true,
+                (Holder::Service(_), Some(credential)) => credential.renew_now = true,
+                (_, None) => {}
             }
         }
         if self.is_same_identity() && mismatched != self.is_rejoining() {
@@ -70,7 +73,8 @@ impl Machine {
         };
         self.running.is_none_or(|job| job.holder() != Some(holder))
             && credential.is_some_and(|credential| {
-                credential.validity.is_some() && credential.failures == 0 && !credential.renew_now
+                let is_due = credential.renew_now || credential.follow_up_due;
+                credential.validity.is_some() && credential.failures == 0 && !is_due
             })
     }
 

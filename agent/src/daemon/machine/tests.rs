@@ -290,7 +290,7 @@ fn file_check_ignores_what_was_replaced_meanwhile() {
     let stale = Event::FilesChecked { changed: holders.to_vec(), mismatched: true };
     let (machine, actions) = machine.next(stale, at(5), 0);
     assert!(actions.is_empty() && !machine.is_rejoining(), "{actions:?}");
-    assert_eq!(check_files(machine, at(6), &holders, false).1, [Action::Begin(Job::Renew)]);
+    assert_eq!(check_files(machine, at(6), &holders, false).1, [Action::Begin(Job::Store)]);
 }
 
 /// A reload hook that sends SIGUSR1 or SIGHUP to its agent each time, or an authority that issues lives of two seconds.
@@ -383,7 +383,7 @@ fn only_removed_files_are_written_again() {
     assert_eq!(actions, []);
     assert!(machine.is_up_to_date(Holder::Service(1)));
     let (_, actions) = check_files(machine, at(11), &[Holder::Identity], false);
-    assert_eq!(actions, [Action::Begin(Job::Renew)]);
+    assert_eq!(actions, [Action::Begin(Job::Store)], "no authority is needed");
 }
 
 /// A handshake costs the TPM two commands. Jitter that is drawn for each service must not make a handshake of each.

@@ -87,7 +87,7 @@ async fn hosts_are_seen_locked_and_removed() {
         (["--bot", "my-bot"], "the bot \"my-bot\" with all its instances"),
         (["--instance", &instance], &format!("the bot instance {instance}")),
         (["--instance", &path], &format!("the bot instance {instance}")),
-        (["--token", "t"], "all that join, or joined, with the token \"t\""),
+        (["--token", "t"], "all hosts that join or joined with the token \"t\""),
         (["--ek", &ek], &format!("the TPM with the EK {ek}")),
     ] {
         let (code, said, error) =
@@ -186,7 +186,7 @@ fn probable_mistakes_in_resources_are_warned_of() {
     assert!(code == 0 && error.starts_with(says) && error.lines().count() == 1, "{error}");
     let past = token.replace("name: t\n", "name: u\n  expires: 2020-01-01T00:00:00Z\n");
     let (code, _, error) = place.pipe(&["create", "-"], &format!("{BOT}---\n{past}"));
-    let says = "warning: token \"u\": metadata.expires, 2020-01-01T00:00:00Z, is in the past";
+    let says = "warning: token \"u\": metadata.expires (2020-01-01T00:00:00Z) is in the past";
     assert!(code == 0 && error.starts_with(says) && error.lines().count() == 1, "{error}");
 
     for target in [["--bot", "my-bot"], ["--token", "t"], ["--ek", &ek]] {

@@ -217,7 +217,10 @@ impl Host {
             Job::RunHook(_) if self.hook > self.boot => Outcome::Failed(FailureKind::Transient),
             Job::RunHook(_) => Outcome::HookRan,
             Job::Store if self.disk > self.boot => Outcome::Failed(FailureKind::Transient),
-            Job::Store => Outcome::Stored,
+            Job::Store => {
+                self.stored = true;
+                Outcome::Stored
+            }
             _ if unreachable => Outcome::Failed(FailureKind::Transient),
             _ if self.refusing > self.boot => Outcome::Failed(FailureKind::Lasting),
             Job::Join | Job::Renew => {
