@@ -2,19 +2,19 @@
 
 use std::error::Error;
 
-use tpm2::commands::{Command as _, PcrEvent, Sign, VerifySignature};
+use tpm2::commands::{PcrEvent, Sign};
 use tpm2::crypto::{HashAlg, policy_approval};
 use tpm2::object::create_primary;
-use tpm2::policy::{Policy, Responder, Step};
+use tpm2::policy::{Policy, Prepared, Step};
 use tpm2::seal::{seal, unseal_by};
 use tpm2::session::{Auth, NewSession};
 use tpm2::template::{SRK_P256, ecc_signing};
 use tpm2::transport::{Tcti, Transport};
 use tpm2::types::{
-    Alg, Curve, DigestBuf, Event, Hierarchy, Name, Nonce, Object, Pcr, PcrBits, PcrSelection,
-    ResponseCode, SensitiveCreate, Signature, VerifiedTicketBuf,
+    Alg, Curve, DigestBuf, Event, Hierarchy, Nonce, Object, Pcr, PcrBits, PcrSelection,
+    ResponseCode, SensitiveCreate, Signature,
 };
-use tpm2::wire::{List, Malformed, Marshal as _, Unmarshal as _};
+use tpm2::wire::{List, Marshal as _, Unmarshal as _};
 use tpm2::{Tpm, pcr};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -22,30 +22,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     example(&mut Tpm::new(address.parse::<Tcti>()?.open()?))
 }
 
-// cookbook: responder
 /// What comes with an update: the PCRs that it leads to, and a signature over the policy which asks for them.
 struct Approval {
     pcr_digest: DigestBuf,
-    key: Object,
     signature: Vec<u8>,
 }
-
-impl Responder for Approval {
-    fn approve<T: Transport>(
-        &mut self,
-        tpm: &mut Tpm<T>,
-        approved: &DigestBuf,
-        _: Name<'_>,
-        policy_ref: Nonce<'_>,
-    ) -> Result<VerifiedTicketBuf, tpm2::Error<T::Error>> {
-        let malformed = |why: Malformed| tpm2::Error::new(VerifySignature::INFO.code, why.into());
-        let digest = policy_approval(HashAlg::Sha256, approved.into(), policy_ref.octets());
-        let signature = Signature::from_bytes(&self.signature).map_err(malformed)?;
-        let verify = VerifySignature { key_handle: self.key, digest: (&digest).into(), signature };
-        Ok(tpm.run(&verify, [])?.validation.into())
-    }
-}
-// cookbook: end
 
 /// The vendor, who knows what the PCRs will be; here the key is in the same TPM, and they are that already.
 fn approval<T: Transport>(
@@ -61,7 +42,7 @@ fn approval<T: Transport>(
     let sign = Sign::digest(key, (&digest).into());
     let signature = tpm.run(&sign, [Auth::EMPTY])?.signature.to_vec()?;
     // cookbook: end
-    Ok(Approval { pcr_digest, key, signature })
+    Ok(Approval { pcr_digest, signature })
 }
 
 /// The example, over any transport.
@@ -82,20 +63,22 @@ pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
 
     let update = PcrEvent { pcr_handle: Some(Pcr(16)), event_data: Event::from(b"an update") };
     for _ in 0..2 {
-        let mut approval = approval(tpm, vendor.object(), &pcrs)?;
+        let approval = approval(tpm, vendor.object(), &pcrs)?;
         // cookbook: unseal
         let pcr_digest = approval.pcr_digest;
         let now = Step::Pcr { pcrs: List::new(&pcrs), digest: (&pcr_digest).into() };
         let steps = [now, authorize];
         let session = tpm.start(&NewSession::policy(HashAlg::Sha256))?;
-        Policy::new(&steps).run_with(tpm, &session, &mut approval)?;
+        let signature = Signature::from_bytes(&approval.signature)?;
+        let mut answers = Prepared::new().approval(vendor.object(), signature);
+        Policy::new(&steps).run_with(tpm, &session, &mut answers)?;
         let data = unseal_by(tpm, &srk, Auth::EMPTY, &sealed, session.last_auth(b""))?;
         // cookbook: end
         assert_eq!(*data, b"secret");
 
         tpm.run(&update, [Auth::EMPTY])?;
         let session = tpm.start(&NewSession::policy(HashAlg::Sha256))?;
-        let stale = Policy::new(&steps).run_with(tpm, &session, &mut approval);
+        let stale = Policy::new(&steps).run_with(tpm, &session, &mut answers);
         let refusal = stale.err().and_then(|error| error.refusal());
         assert_eq!(refusal, Some(ResponseCode::VALUE));
         tpm.end(session)?;

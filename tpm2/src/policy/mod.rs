@@ -27,10 +27,12 @@
 //! ```
 //!
 //! What a policy cannot know by itself, such as passwords, signatures and which of several branches is to be taken, it asks
-//! of a [`Responder`] when it runs.
+//! of a [`Responder`] when it runs; [`Prepared`] is one with answers that are there before.
 
+mod prepared;
 mod run;
 
+pub use prepared::Prepared;
 pub use run::{Consent, Responder, SignedRequest, Unaided};
 pub(crate) use run::{StepVisitor, visit};
 
