@@ -10,7 +10,7 @@ use tpm2::session::Auth;
 use tpm2::template::{rsa_decryption, rsa_signing};
 use tpm2::transport::{Tcti, Transport};
 use tpm2::types::{
-    Alg, AsymScheme, Data, Digest, HashScheme, Hierarchy, PublicKeyRsa, SensitiveCreate, Signature,
+    Alg, AsymScheme, Digest, HashScheme, Hierarchy, PublicKeyRsa, SensitiveCreate, Signature,
 };
 use tpm2::wire::{Marshal as _, Unmarshal as _};
 
@@ -39,12 +39,7 @@ pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
     // cookbook: oaep
     let template = rsa_decryption(2048, AsymScheme::Oaep(sha256));
     let (key, _) = create_primary(tpm, owner, Auth::EMPTY, &template, empty)?;
-    let encrypt = RsaEncrypt {
-        key_handle: key.object(),
-        message: PublicKeyRsa::from(b"a secret"),
-        in_scheme: AsymScheme::Null,
-        label: Data::EMPTY,
-    };
+    let encrypt = RsaEncrypt::of(key.object(), PublicKeyRsa::from(b"a secret"));
     let cipher_text = tpm.run(&encrypt, [])?.out_data.octets().to_vec();
     let decrypt = RsaDecrypt::of(key.object(), PublicKeyRsa::new(&cipher_text)?);
     // cookbook: end

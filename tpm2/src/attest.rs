@@ -82,12 +82,8 @@ pub fn quote<T: Transport>(
     nonce: &[u8],
     pcrs: &[PcrSelection<'_>],
 ) -> Result<Attestation, Error<T::Error>> {
-    let command = Quote {
-        sign_handle: Some(signer.key),
-        qualifying_data: Data::new(nonce).map_err(Error::of::<Quote<'_>>)?,
-        in_scheme: AsymScheme::Null,
-        pcrselect: List::new(pcrs),
-    };
+    let nonce = Data::new(nonce).map_err(Error::of::<Quote<'_>>)?;
+    let command = Quote::of(signer.key, nonce, List::new(pcrs));
     let answer = tpm.run(&command, [signer.auth])?;
     Attestation::new(answer.quoted, &answer.signature).map_err(Error::of::<Quote<'_>>)
 }
@@ -103,12 +99,8 @@ pub fn certify<T: Transport>(
     object: Object,
     auth: Auth<'_>,
 ) -> Result<Attestation, Error<T::Error>> {
-    let command = Certify {
-        object_handle: object,
-        sign_handle: Some(signer.key),
-        qualifying_data: Data::new(nonce).map_err(Error::of::<Certify<'_>>)?,
-        in_scheme: AsymScheme::Null,
-    };
+    let nonce = Data::new(nonce).map_err(Error::of::<Certify<'_>>)?;
+    let command = Certify::of(object, signer.key, nonce);
     let answer = tpm.run(&command, [auth, signer.auth])?;
     Attestation::new(answer.certify_info, &answer.signature).map_err(Error::of::<Certify<'_>>)
 }

@@ -103,6 +103,18 @@ pub fn handles<T: Transport>(
     list(tpm, of_kind(0), of_kind(INDEX), |handle: &Handle| of_kind(handle.0 & INDEX))
 }
 
+/// The handles from `first` to `last` that are in use.
+///
+/// # Errors
+/// As [`properties`].
+pub(crate) fn handles_between<T: Transport>(
+    tpm: &mut Tpm<T>,
+    first: Handle,
+    last: Handle,
+) -> Result<Vec<Handle>, Error<T::Error>> {
+    list(tpm, first.0, last.0, |handle: &Handle| handle.0)
+}
+
 /// A value that a capability lists.
 trait Listed: for<'a> Unmarshal<'a> + Copy {
     const CAPABILITY: Capability;

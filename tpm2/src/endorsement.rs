@@ -45,17 +45,18 @@ pub use nv::{certificate, read};
 use passwords::Proof;
 pub use passwords::{Passwords, ephemeral_session};
 
+use crate::capability::handles_between;
 use crate::client::Tpm;
-use crate::commands::{Command, CreatePrimary, GetCapability, ReadPublic};
+use crate::commands::{Command, CreatePrimary, ReadPublic};
 use crate::error::{Error, Fault};
 use crate::object::{Loaded, kept};
 use crate::template;
 use crate::transport::Transport;
 use crate::types::{
-    Capability, CapabilityData, Data, EccParameter, EccPoint, EccPublic, Handle, Hierarchy, Id,
-    Object, Public, PublicKeyRsa, ResponseCode, RsaPublic, SensitiveCreate,
+    EccParameter, EccPoint, EccPublic, Handle, Hierarchy, Id, Object, Public, PublicKeyRsa,
+    ResponseCode, RsaPublic,
 };
-use crate::wire::{List, Malformed, Tpm2b, Unmarshal, Why};
+use crate::wire::{Malformed, Unmarshal, Why};
 
 /// One kind of endorsement key, as the profile numbers them.
 #[derive(Debug)]
@@ -379,13 +380,7 @@ fn create_from<T: Transport>(
 ) -> Result<Loaded, Error<T::Error>> {
     let fail = |fault: Fault| Error::new(CreatePrimary::INFO.code, fault);
     let proof = Proof::prepare(tpm, password)?;
-    let command = CreatePrimary {
-        primary_handle: Hierarchy::Endorsement,
-        in_sensitive: Tpm2b(SensitiveCreate::EMPTY),
-        in_public: Tpm2b(*template),
-        outside_info: Data::EMPTY,
-        creation_pcr: List::new(&[]),
-    };
+    let command = CreatePrimary::of(Hierarchy::Endorsement, *template);
     let answer = tpm.run(&command, [proof.last_auth()])?;
     let handle = answer.object_handle.handle();
     let key = Loaded::new(handle, &answer.out_public.0).map_err(|error| fail(error.into()));
@@ -428,24 +423,14 @@ impl Nonce {
     }
 }
 
-/// The kinds of which the TPM has a certificate, in order: one command.
+/// The kinds of which the TPM has a certificate, in order: one command, unless the TPM answers in pieces.
 ///
 /// # Errors
 /// As [`Tpm::run`].
 pub fn certified<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<&'static EkKind>, Error<T::Error>> {
-    const MAX_HANDLES: u32 = 128;
-    let command = GetCapability {
-        capability: Capability::HANDLES,
-        property: Handle(0x01c0_0002).0,
-        property_count: MAX_HANDLES,
-    };
-    let answer = tpm.run(&command, [])?;
-    let CapabilityData::Handles(handles) = answer.capability_data else {
-        let malformed = Malformed::new(Why::Unexpected, 0).named("capability_data");
-        return Err(Error::new(GetCapability::INFO.code, malformed.into()));
-    };
-    let has = |kind: &&EkKind| handles.iter().any(|handle| handle == kind.certificate);
-    Ok(EK_KINDS.iter().filter(has).collect())
+    // The NV indices of both ranges of endorsement keys. Registry §2.2.
+    let handles = handles_between(tpm, Handle(0x01c0_0002), Handle(0x01c0_007f))?;
+    Ok(EK_KINDS.iter().filter(|kind| handles.contains(&kind.certificate)).collect())
 }
 
 #[cfg(test)]
@@ -460,6 +445,34 @@ mod tests {
         assert!(kind.describes(&public));
         assert!(!EkKind::by_name("p256-high").unwrap().describes(&public));
         assert!(kind.public(EkPublicKey::Rsa(&[1; 256])).is_err());
+    }
+
+    /// A TPM with a certificate of each kind, and one handle in each answer.
+    struct OneByOne(usize);
+
+    impl Transport for OneByOne {
+        type Error = std::io::Error;
+
+        fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> std::io::Result<usize> {
+            let [.., a, b, c, d, _, _, _, _] = *command else { panic!("too short") };
+            let first = u32::from_be_bytes([a, b, c, d]);
+            let next = EK_KINDS.iter().position(|kind| kind.certificate.0 >= first).unwrap();
+            let more = u8::from(next + 1 < EK_KINDS.len());
+            let handle = EK_KINDS[next].certificate.0.to_be_bytes();
+            let header = [0x80, 1, 0, 0, 0, 23, 0, 0, 0, 0, more, 0, 0, 0, 1, 0, 0, 0, 1];
+            let answer = [&header[..], &handle].concat();
+            response[..answer.len()].copy_from_slice(&answer);
+            self.0 += 1;
+            Ok(answer.len())
+        }
+    }
+
+    #[test]
+    fn certificates_are_all_found_if_the_tpm_lists_them_in_pieces() {
+        let mut tpm = Tpm::new(OneByOne(0));
+        let found = certified(&mut tpm).unwrap();
+        assert_eq!(found.len(), EK_KINDS.len());
+        assert_eq!(tpm.transport().0, EK_KINDS.len());
     }
 
     #[test]

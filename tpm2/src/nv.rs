@@ -78,6 +78,15 @@ pub enum By {
     Platform,
 }
 
+impl From<Provision> for By {
+    fn from(hierarchy: Provision) -> Self {
+        match hierarchy {
+            Provision::Owner => Self::Owner,
+            Provision::Platform => Self::Platform,
+        }
+    }
+}
+
 /// What shows who it is.
 enum Proof<'a> {
     Password(&'a [u8]),

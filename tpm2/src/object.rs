@@ -41,11 +41,11 @@ use crate::error::{Error, Fault};
 use crate::session::{Auth, SaltKey};
 use crate::transport::Transport;
 use crate::types::{
-    CreationData, Data, Digest, DigestBuf, EncryptedSecret, Handle, HandleKind, Hierarchy, NameBuf,
-    Object, Private, Provision, Public, ResponseCode, Sensitive, SensitiveCreate, SymDefObject,
-    Ticket, TicketBuf,
+    CreationData, Digest, DigestBuf, EncryptedSecret, Handle, HandleKind, Hierarchy, NameBuf,
+    Object, Private, Provision, Public, ResponseCode, Sensitive, SensitiveCreate, Ticket,
+    TicketBuf,
 };
-use crate::wire::{Hex, List, Malformed, Marshal, TooLarge, Tpm2b, Unmarshal};
+use crate::wire::{Hex, Malformed, Marshal, TooLarge, Tpm2b, Unmarshal};
 
 /// An object in the TPM, under the Name that was computed here from its public area.
 #[derive(Clone)]
@@ -248,8 +248,8 @@ pub fn load_external<T: Transport>(
     sensitive: Option<Sensitive<'_>>,
     hierarchy: Hierarchy,
 ) -> Result<Loaded, Error<T::Error>> {
-    let command =
-        LoadExternal { in_private: sensitive.map(Tpm2b), in_public: Tpm2b(*public), hierarchy };
+    let in_private = sensitive.map(Tpm2b);
+    let command = LoadExternal { in_private, ..LoadExternal::public(*public, hierarchy) };
     let handle = tpm.run(&command, [])?.object_handle.handle();
     let loaded = Loaded::new(handle, public).map_err(Error::of::<LoadExternal<'_>>);
     kept(tpm, handle, loaded)
@@ -267,13 +267,8 @@ pub fn create_primary<T: Transport>(
     sensitive: SensitiveCreate<'_>,
 ) -> Result<(Loaded, Creation), Error<T::Error>> {
     let fail = |fault: Fault| Error::new(CreatePrimary::INFO.code, fault);
-    let command = CreatePrimary {
-        primary_handle: hierarchy,
-        in_sensitive: Tpm2b(sensitive),
-        in_public: Tpm2b(*template),
-        outside_info: Data::EMPTY,
-        creation_pcr: List::new(&[]),
-    };
+    let in_sensitive = Tpm2b(sensitive);
+    let command = CreatePrimary { in_sensitive, ..CreatePrimary::of(hierarchy, *template) };
     let answer = tpm.run(&command, [auth])?;
     let handle = answer.object_handle.handle();
     let loaded = Loaded::new(handle, &answer.out_public.0).map_err(Fault::from);
@@ -296,13 +291,8 @@ pub fn create<T: Transport>(
     sensitive: SensitiveCreate<'_>,
 ) -> Result<(Wrapped, Creation), Error<T::Error>> {
     let fail = |too_large: TooLarge| Error::new(Create::INFO.code, too_large.into());
-    let command = Create {
-        parent_handle: parent,
-        in_sensitive: Tpm2b(sensitive),
-        in_public: Tpm2b(*template),
-        outside_info: Data::EMPTY,
-        creation_pcr: List::new(&[]),
-    };
+    let in_sensitive = Tpm2b(sensitive);
+    let command = Create { in_sensitive, ..Create::of(parent, *template) };
     let answer = tpm.run(&command, [auth])?;
     let wrapped = Wrapped::new(&answer.out_public.0, answer.out_private).map_err(fail)?;
     let creation =
@@ -362,15 +352,7 @@ pub fn import<T: Transport>(
     duplicate: Private<'_>,
     seed: EncryptedSecret<'_>,
 ) -> Result<Wrapped, Error<T::Error>> {
-    let command = Import {
-        parent_handle: parent,
-        encryption_key: Data::EMPTY,
-        object_public: Tpm2b(*public),
-        duplicate,
-        in_sym_seed: seed,
-        symmetric_alg: SymDefObject::Null,
-    };
-    let answer = tpm.run(&command, [auth])?;
+    let answer = tpm.run(&Import::of(parent, *public, duplicate, seed), [auth])?;
     Wrapped::new(public, answer.out_private)
         .map_err(|too_large| Error::new(Import::INFO.code, too_large.into()))
 }

@@ -63,6 +63,7 @@ const TPM2: ModuleFloors = ModuleFloors {
         ("signer", 2),
         ("tools", 2),
         ("template", 2),
+        ("testdata", 2),
         ("error", 2),
         ("commands", 1),
         ("crypto", 1),

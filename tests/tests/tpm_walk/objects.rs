@@ -132,12 +132,7 @@ fn duplicate(stage: &mut Stage<'_>) -> Result<()> {
     let object = stage.load(here, &child)?;
     let mut policy = stage.policy()?;
     stage.run(&PolicyCommandCode { policy_session: policy.handle(), code }, [])?;
-    let command = Duplicate {
-        object_handle: object,
-        new_parent_handle: Some(there),
-        encryption_key_in: Data::EMPTY,
-        symmetric_alg: SymDefObject::Null,
-    };
+    let command = Duplicate::to(there, object);
     let answer = stage.run(&command, [policy.auth(b"").into()])?;
     ensure!(answer.encryption_key_out.octets().is_empty(), "an inner key that was not requested");
     let (copy, seed) = (answer.duplicate.octets().to_vec(), answer.out_sym_seed.octets().to_vec());

@@ -55,14 +55,10 @@ fn signed(stage: &mut Stage<'_>) -> Result<()> {
     let digest = HashAlg::Sha256.digest(&[&0_i32.to_be_bytes(), b"reference"]);
     let answer = stage.run(&tests::tpm::sign(key, digest.octets()), [EMPTY])?;
     let signature = octets(&answer.signature)?;
+    let (policy_session, auth) = (session.handle(), Signature::from_bytes(&signature)?);
     let command = PolicySigned {
-        auth_object: key,
-        policy_session: session.handle(),
-        nonce_tpm: Nonce::EMPTY,
-        cp_hash_a: Digest::EMPTY,
         policy_ref: Nonce::from(b"reference"),
-        expiration: 0,
-        auth: Signature::from_bytes(&signature)?,
+        ..PolicySigned::of(key, policy_session, Nonce::EMPTY, auth)
     };
     let answer = stage.run(&command, [])?;
     ensure!(answer.policy_ticket.digest.octets().is_empty(), "{answer:?}");
