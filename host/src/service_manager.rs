@@ -51,6 +51,11 @@ impl ServiceManager {
         self.send(&format!("STOPPING=1\nSTATUS={}", one_line(status)));
     }
 
+    /// The daemon is still starting, and may take this much longer from now on, whatever the unit's TimeoutStartSec is.
+    pub fn still_starting(&self, extension: Duration) {
+        self.send(&format!("EXTEND_TIMEOUT_USEC={}", extension.as_micros()));
+    }
+
     /// Notifies the watchdog.
     pub fn alive(&self) {
         self.send("WATCHDOG=1");

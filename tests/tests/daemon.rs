@@ -10,7 +10,7 @@ use testkit::bus::{command_code, forward};
 use testkit::child::Scratch;
 use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
 use testkit::tap::Tap;
-use tests::host::{Host, IDENTITY, until};
+use tests::host::{Host, IDENTITY, WEB, until};
 use tests::programs;
 use tests::world::{TIMEOUT, World, run};
 use tpm2::types::CommandCode;
@@ -157,6 +157,30 @@ fn a_configuration_that_became_unusable_changes_nothing() -> Result<()> {
     host.until_logged("the configuration was not changed", 1)?;
     ensure!(host.health()?["status"] == "healthy", "{}", host.log());
     Ok(())
+}
+
+/// Otherwise systemd would restart, at each TimeoutStartSec, an agent that waits for one of its destinations.
+#[test]
+fn service_manager_grants_a_start_the_time_it_needs() -> Result<()> {
+    let (mut host, _swtpm) = host()?;
+    let web = host.path(WEB);
+    fs::write(&web, "not a directory")?;
+    host.start()?;
+    host.until_logged("not issued name=web", 1)?;
+    let is_extension = |message: &String| message.starts_with("EXTEND_TIMEOUT_USEC=180000000");
+    until(|| {
+        let messages = host.notifications();
+        ensure!(messages.iter().filter(|message| is_extension(message)).count() > 1);
+        ensure!(!messages.iter().any(|message| message.starts_with("READY=1")), "{messages:#?}");
+        Ok(())
+    })?;
+    fs::remove_file(&web)?;
+    host.signal("USR1")?;
+    host.wait_healthy()?;
+    let messages = host.notifications();
+    let ready = messages.iter().position(|message| message.starts_with("READY=1"));
+    ensure!(messages.iter().rposition(is_extension) < ready, "{messages:#?}");
+    stop(&mut host)
 }
 
 /// systemd waits for READY=1 after RELOADING=1, whatever became of the reload.

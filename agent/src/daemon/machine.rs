@@ -324,6 +324,12 @@ impl Machine {
         services.fold(identity, Duration::min).min(rejoin).min(MAX)
     }
 
+    /// Whether everything was valid and in place once.
+    #[must_use]
+    pub const fn has_started(&self) -> bool {
+        self.started
+    }
+
     /// Whether the identity is valid now.
     #[must_use]
     pub fn identity_is_valid(&self, wall: i64) -> bool {

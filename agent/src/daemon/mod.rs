@@ -45,6 +45,9 @@ pub const SOCKET: &str = "agent.sock";
 /// The longest pause between two checks of files and clock, for changes without a notification.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
+/// How long a start may take from each event on: something may be missing for days, and a restart would not help.
+const START_EXTENSION: Duration = LOOK_AGAIN.saturating_mul(3);
+
 /// Reads the configuration again; what it says in warnings was logged.
 pub type Reread = Arc<dyn Fn() -> Result<Settings, Failure> + Send + Sync>;
 
@@ -163,6 +166,9 @@ impl Daemon {
         let mut event = Event::Woke;
         while self.step(event)? {
             self.manager.alive();
+            if !self.machine.has_started() {
+                self.manager.still_starting(START_EXTENSION);
+            }
             let until_look = self.look_at.saturating_sub(clock::boot());
             let pause = self.machine.time_until_due(now()).min(until_look);
             let pause = self.manager.watchdog().map_or(pause, |watchdog| pause.min(watchdog));
