@@ -22,13 +22,13 @@ pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
     writeln!(out, "{random:?}")?;
     // cookbook: properties
     for found in capability::properties(tpm)? {
-        writeln!(out, "{:?} = {:#010x}", found.property, found.value)?;
+        writeln!(out, "{} = {:#010x}", found.property, found.value)?;
     }
     for found in capability::algorithms(tpm)? {
-        writeln!(out, "{:?}: {:?}", found.alg, found.properties)?;
+        writeln!(out, "{}: {:?}", found.alg, found.properties)?;
     }
     for kind in [HandleKind::NV_INDEX, HandleKind::PERSISTENT, HandleKind::TRANSIENT] {
-        writeln!(out, "{kind:?}: {:?}", capability::handles(tpm, kind)?)?;
+        writeln!(out, "{kind}: {:?}", capability::handles(tpm, kind)?)?;
     }
     // cookbook: end
     Ok(())

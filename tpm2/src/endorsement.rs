@@ -60,6 +60,7 @@ use crate::wire::{Malformed, Unmarshal, Why};
 
 /// One kind of endorsement key, as the profile numbers them.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct EkKind {
     /// What people call it, on command lines too.
     pub name: &'static str,

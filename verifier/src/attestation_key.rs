@@ -66,7 +66,7 @@ impl AttestationKey {
             _ => return Err(AttestationKeyError::Template("type is neither RSA nor ECC")),
         };
         let hash = match HashAlg::try_from(scheme_hash) {
-            Ok(hash) if hash != HashAlg::Sha1 => hash,
+            Ok(hash @ (HashAlg::Sha256 | HashAlg::Sha384 | HashAlg::Sha512)) => hash,
             _ => return Err(AttestationKeyError::SchemeHash(scheme_hash)),
         };
         let name = object_name(&public).map_err(AttestationKeyError::Name)?;
@@ -100,7 +100,7 @@ impl AttestationKey {
     /// Checks its TPMT_SIGNATURE over a message: of its own scheme and hash, and no other.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), SignatureWrong> {
         let signature = Signature::from_bytes(signature).map_err(|_| SignatureWrong)?;
-        let (hash, alg) = (hash(self.hash), self.hash.alg());
+        let (hash, alg) = (hash(self.hash).ok_or(SignatureWrong)?, self.hash.alg());
         match (&self.key, signature) {
             (Key::Rsassa(key), Signature::Rsassa(made)) if made.hash == alg => {
                 signature::verify_rsa(key, hash, message, made.signature.octets())
@@ -158,13 +158,14 @@ fn ecc_key(ecc: &EccPublic<'_>) -> Result<(Key, Alg), AttestationKeyError> {
     Ok((Key::Ecdsa(key.map_err(AttestationKeyError::Key)?), scheme.hash))
 }
 
-fn hash(alg: HashAlg) -> Hash {
-    match alg {
+fn hash(alg: HashAlg) -> Option<Hash> {
+    Some(match alg {
         HashAlg::Sha1 => Hash::Sha1,
         HashAlg::Sha256 => Hash::Sha256,
         HashAlg::Sha384 => Hash::Sha384,
         HashAlg::Sha512 => Hash::Sha512,
-    }
+        _ => return None,
+    })
 }
 
 /// Why a public area is not an attestation key's.

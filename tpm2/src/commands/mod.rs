@@ -174,6 +174,7 @@ pub struct CommandInfo {
 /// What a command that succeeds changes of what a client keeps track of. Handles that it loads are in its answer; what a
 /// policy command asks of its session is the session's matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Effect {
     /// Nothing.
     None,

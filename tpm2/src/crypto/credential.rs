@@ -38,6 +38,7 @@ impl Credential {
 
 /// Why no credential can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CredentialError {
     /// No seed can be shared through the key.
     Sharing(SharingError),

@@ -42,6 +42,7 @@ impl Duplicate {
 
 /// Why an object cannot be duplicated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DuplicateError {
     /// No seed can be shared through the parent.
     Sharing(SharingError),

@@ -7,6 +7,7 @@ use crate::types::{Alg, DigestBuf, Owned};
 
 /// The hashes that this crate computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HashAlg {
     /// SHA-1, for what is old and cannot be helped.
     Sha1,

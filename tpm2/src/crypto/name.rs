@@ -8,6 +8,7 @@ use crate::wire::{Marshal, Writer};
 
 /// A public area that can have no Name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NameError {
     /// The name algorithm is the null algorithm, or no hash that this crate computes.
     NameAlg(Alg),

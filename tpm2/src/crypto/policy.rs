@@ -32,6 +32,7 @@ pub struct PolicyDigest {
 
 /// Why a policy can have no digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PolicyError {
     /// `PolicyOR` takes two to eight branches; more must be nested.
     Branches(usize),

@@ -57,6 +57,7 @@ impl Shared {
 
 /// Why no secret can be shared through a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SharingError {
     /// Not a key that secrets can be shared through: neither RSA nor a curve that this crate computes.
     KeyType,

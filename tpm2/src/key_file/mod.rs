@@ -74,6 +74,7 @@ impl fmt::Debug for KeyFile {
 
 /// What a file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
     /// A key for [`Load`](crate::commands::Load).
     Loadable,
@@ -116,6 +117,7 @@ impl TryFrom<EncryptedSecret<'_>> for Seed {
 
 /// The key under which a file's key can be loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum KeyParent {
     /// A persistent key.
     Persistent(Handle),
@@ -127,6 +129,7 @@ pub enum KeyParent {
 
 /// Whether a key needs an authorization value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum KeyAuth {
     /// It is empty.
     Empty,

@@ -89,6 +89,7 @@ pub struct Session {
 
 /// What a session encrypts with. Part 1 §21.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Cipher {
     /// AES in CFB mode, 128 bits.
     Aes128,

@@ -4,6 +4,33 @@
 //! ([`Tcti`]); [`Retry`], [`Record`] and [`Replay`] are layers.
 //!
 //! Behind features are `Simulator` (`mssim`), `Process` (`cmd`) and, on Windows, `Tbs` (`tbs`).
+//!
+//! A transport of one's own:
+//!
+//! ```no_run
+//! use std::io;
+//! use tpm2::Tpm;
+//! use tpm2::commands::GetRandom;
+//! use tpm2::transport::{Retry, Transport};
+//!
+//! /// A TPM on a bus of its own.
+//! struct Bus;
+//!
+//! impl Transport for Bus {
+//!     type Error = io::Error;
+//!
+//!     fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
+//!         // Write `command` to the bus, and read as many octets as the header of the answer says.
+//!         # let _ = (command, response);
+//!         Err(io::ErrorKind::Unsupported.into())
+//!     }
+//! }
+//!
+//! let mut tpm = Tpm::new(Retry::new(Bus));
+//! let random = tpm.run(&GetRandom { bytes_requested: 16 }, [])?.random_bytes;
+//! # let _ = random;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod clock;
 #[cfg(unix)]
@@ -42,8 +69,12 @@ pub trait Transport {
 
     /// Sends `command`, waits for the answer, puts it at the front of `response` and returns its length.
     ///
+    /// How long to wait is the transport's decision: a TPM may take minutes to make an RSA key. A client never calls this
+    /// again after an error, so a late answer can not be taken for that of another command.
+    ///
     /// # Errors
-    /// The TPM cannot be reached, or what came is not one answer. It is then unknown whether the command executed.
+    /// The TPM cannot be reached, it did not answer in time, or what came is not one answer, complete and no longer than
+    /// `response`. It is then unknown whether the command executed.
     fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> Result<usize, Self::Error>;
 
     /// Whether a resource manager stands before the TPM, which forgets what a client loaded when the client goes.

@@ -1,5 +1,7 @@
 //! The interface types of Part 2 §9: which entities a command takes.
 
+use core::fmt;
+
 use super::{Act, Entity, Handle, Lockout, NameBuf, NvIndex, Object, Pcr, SvnHierarchy};
 use crate::wire::{Malformed, Marshal, Reader, TooLarge, Unmarshal, Why, Writer};
 
@@ -12,6 +14,13 @@ macro_rules! interface {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum $name {
             $($(#[$variant_meta])* $variant $(($inner))?,)*
+        }
+
+        /// The specification's name, or the handle as a number.
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.handle().fmt(f)
+            }
         }
 
         impl Entity for $name {

@@ -74,3 +74,14 @@ fn failure_of_one_command_is_not_called_failure_mode() {
     let meaning = ResponseCode::FAILURE.meaning();
     assert!(meaning.starts_with("the TPM failed; if"), "{meaning}");
 }
+
+#[test]
+fn numbers_and_entities_are_shown_by_the_names_of_the_specification() {
+    assert_eq!(Alg::SHA256.to_string(), "TPM_ALG_SHA256");
+    assert_eq!(Property::MANUFACTURER.to_string(), "TPM_PT_MANUFACTURER");
+    assert_eq!(Curve(0x7777).to_string(), "0x7777");
+    assert_eq!(Handle::PASSWORD.to_string(), "TPM_RS_PW");
+    assert_eq!(Handle(0x8101_0001).to_string(), "0x81010001");
+    assert_eq!(Hierarchy::Endorsement.to_string(), "TPM_RH_ENDORSEMENT");
+    assert_eq!(NvAuth::Index(NvIndex::unnamed(Handle(0x01c0_0002))).to_string(), "0x01c00002");
+}

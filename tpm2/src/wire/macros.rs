@@ -5,9 +5,9 @@
 /// people know it; the first is that of the specification.
 macro_rules! numbers {
     ($($(#[$meta:meta])* $name:ident: $repr:ty {
-        $($($alias:literal)+ $constant:ident = $value:expr),* $(,)?
+        $($spec:literal $($alias:literal)* $constant:ident = $value:expr),* $(,)?
     })*) => {$(
-        numbers! { @type $(#[$meta])* $name: $repr { $($($alias)+ $constant = $value),* } }
+        numbers! { @type $(#[$meta])* $name: $repr { $($spec $($alias)* $constant = $value),* } }
 
         impl $name {
             /// The specification's name without its prefix, where this crate knows one.
@@ -16,6 +16,17 @@ macro_rules! numbers {
                 match self {
                     $(Self::$constant => Some(stringify!($constant)),)*
                     _ => None,
+                }
+            }
+        }
+
+        /// The specification's name, or the number.
+        impl core::fmt::Display for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                const WIDTH: usize = 2 + 2 * size_of::<$repr>();
+                match *self {
+                    $(Self::$constant => f.write_str($spec),)*
+                    Self(number) => write!(f, "{number:#0width$x}", width = WIDTH),
                 }
             }
         }
@@ -173,7 +184,10 @@ macro_rules! union {
         $($(#[$variant_meta:meta])* $variant:ident $(($body:ident: $ty:ty))? = $number:ident),* $(,)?
     })*) => {$(
         $(#[$meta])*
+        ///
+        /// Editions of the specification add to it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
         pub enum $name $(<$life>)? {
             $($(#[$variant_meta])* $variant $(($ty))?,)*
         }
