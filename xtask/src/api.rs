@@ -12,12 +12,10 @@ use anyhow::{Context, Result, bail, ensure};
 use public_api::Builder;
 use serde_json::Value;
 
-use crate::{cargo, target_directory, workspace};
+use crate::{LIBRARIES, Library, cargo, target_directory, workspace};
 
 mod names;
 
-/// The libraries that others may build on.
-const LIBRARIES: [&str; 2] = ["tpm2", "verifier"];
 /// The version of the JSON that is understood: that of Rust 1.95.
 const FORMAT: u64 = 57;
 /// Changes of one library that are shown.
@@ -36,7 +34,7 @@ pub enum Change {
 pub fn run(change: Change) -> Result<()> {
     let (mut changed, mut found) = (Vec::new(), BTreeSet::new());
     for library in LIBRARIES {
-        let Some(json) = describe(library)? else {
+        let Some(json) = describe(&library)? else {
             println!("skipped: the JSON of this compiler's rustdoc is not version {FORMAT}");
             return Ok(());
         };
@@ -44,6 +42,7 @@ pub fn run(change: Change) -> Result<()> {
         let api = Builder::from_rustdoc_json(json).omit_blanket_impls(true);
         let api = api.omit_auto_trait_impls(true).sorted(true).build()?;
         let items: Vec<String> = api.items().map(ToString::to_string).collect();
+        let library = library.name;
         let list = list(library, &items);
         let path = path(library);
         let before = fs::read_to_string(&path).unwrap_or_default();
@@ -75,11 +74,11 @@ fn path(library: &str) -> PathBuf {
 }
 
 /// Has rustdoc describe a library with all its features; `None` if this program does not understand it.
-fn describe(library: &str) -> Result<Option<PathBuf>> {
+fn describe(Library { name: library, package }: &Library) -> Result<Option<PathBuf>> {
     let target = target_directory().join("api");
     let mut command = cargo();
     command.env("RUSTC_BOOTSTRAP", "1").args(["rustdoc", "--quiet", "--lib", "--all-features"]);
-    command.args(["--package", library, "--target-dir"]).arg(&target);
+    command.args(["--package", package, "--target-dir"]).arg(&target);
     command.args(["--", "-Zunstable-options", "--output-format", "json", "--cap-lints", "allow"]);
     let status = command.stdin(Stdio::null()).status().context("cannot run cargo")?;
     ensure!(status.success(), "rustdoc does not describe {library} ({status})");

@@ -5,21 +5,18 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::{cargo, output};
-
-/// The libraries that others may build on.
-pub(crate) const LIBRARIES: [&str; 2] = ["tpm2", "verifier"];
+use crate::{LIBRARIES, Library, cargo, output};
 
 /// Compiles them all.
 pub fn check() -> Result<()> {
     let metadata = cargo_metadata()?;
-    for library in LIBRARIES {
-        for set in sets(&features(&metadata, library)?) {
+    for Library { package, .. } in LIBRARIES {
+        for set in sets(&features(&metadata, package)?) {
             let mut command = cargo();
             command.args(["check", "--quiet", "--lib", "--no-default-features"]);
-            command.args(["--package", library, "--features", &set]);
+            command.args(["--package", package, "--features", &set]);
             let status = command.stdin(Stdio::null()).status().context("cannot run cargo")?;
-            ensure!(status.success(), "{library} does not compile with the features {set:?}");
+            ensure!(status.success(), "{package} does not compile with the features {set:?}");
         }
     }
     Ok(())
@@ -63,7 +60,7 @@ mod tests {
     #[test]
     fn features_of_the_libraries_are_known() {
         let metadata = cargo_metadata().unwrap();
-        assert!(features(&metadata, "tpm2").unwrap().contains(&"crypto".to_owned()));
+        assert!(features(&metadata, "tpm2-client").unwrap().contains(&"crypto".to_owned()));
         assert!(features(&metadata, "tpm3").is_err());
     }
 }

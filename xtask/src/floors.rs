@@ -20,9 +20,9 @@ const CRATES: [(&str, u8); 12] = [
     ("authority", 4),
     ("proto", 3),
     ("tls", 3),
-    ("verifier", 3),
+    ("tpm2-verifier", 3),
     ("host", 3),
-    ("tpm2", 2),
+    ("tpm2-client", 2),
 ];
 /// The floor of the programs, which may not depend on each other.
 const PROGRAMS: u8 = 4;
@@ -300,10 +300,10 @@ mod tests {
         let found = faults(&[
             package(
                 "agent",
-                &[("tls", Value::Null), ("tpm2", Value::Null), ("serde", Value::Null)],
+                &[("tls", Value::Null), ("tpm2-client", Value::Null), ("serde", Value::Null)],
             ),
-            package("tls", &[("tpm2", Value::Null)]),
-            package("tpm2", &[("xtask", json!("dev")), ("sha2", Value::Null)]),
+            package("tls", &[("tpm2-client", Value::Null)]),
+            package("tpm2-client", &[("xtask", json!("dev")), ("sha2", Value::Null)]),
             package("xtask", &[]),
             package("tests", &[("xtask", Value::Null), ("agent", Value::Null)]),
         ]);
@@ -312,8 +312,8 @@ mod tests {
 
     #[test]
     fn dependencies_that_point_up_or_to_the_same_floor_are_refused() {
-        let up = faults(&[package("tpm2", &[("tls", Value::Null)]), package("tls", &[])]);
-        assert_eq!(up, ["crate tpm2 (floor 2) depends on tls (floor 3), which is above it"]);
+        let up = faults(&[package("tpm2-client", &[("tls", Value::Null)]), package("tls", &[])]);
+        assert_eq!(up, ["crate tpm2-client (floor 2) depends on tls (floor 3), which is above it"]);
         let build =
             faults(&[package("proto", &[("xtask", json!("build"))]), package("xtask", &[])]);
         assert_eq!(build, ["crate proto (floor 3) depends on xtask (floor 5), which is above it"]);

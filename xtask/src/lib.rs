@@ -35,6 +35,19 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 pub use testkit::{target_directory, workspace};
 
+/// A library that others may build on.
+pub(crate) struct Library {
+    /// The crate's name in Rust, which is that of its directory.
+    pub(crate) name: &'static str,
+    /// The name under which it would be published.
+    pub(crate) package: &'static str,
+}
+
+pub(crate) const LIBRARIES: [Library; 2] = [
+    Library { name: "tpm2", package: "tpm2-client" },
+    Library { name: "verifier", package: "tpm2-verifier" },
+];
+
 /// The cargo that runs us, in the directory of the workspace.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));

@@ -50,7 +50,7 @@ pub fn build() -> Result<PathBuf> {
 /// Builds an example of the crate `tpm2` the same way. Without the agent: beside an example's
 /// dependencies it would be rebuilt, which takes minutes.
 pub fn example(name: &str) -> Result<PathBuf> {
-    let directory = compile(&["--package", "tpm2", "--example", name])?;
+    let directory = compile(&["--package", "tpm2-client", "--example", name])?;
     Ok(directory.join("examples").join(name))
 }
 

@@ -5,8 +5,8 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::features::{LIBRARIES, cargo_metadata, features};
-use crate::{cargo, output, workspace};
+use crate::features::{cargo_metadata, features};
+use crate::{LIBRARIES, Library, cargo, output, workspace};
 
 /// Files that a package must have.
 const NEEDED: [&str; 4] = ["CHANGELOG.md", "Cargo.toml", "LICENSE", "README.md"];
@@ -17,11 +17,11 @@ const LEFT_OUT: [&str; 2] = ["api.txt", "testdata/golden"];
 pub fn check() -> Result<()> {
     let metadata = cargo_metadata()?;
     let licence = fs::read(workspace().join("LICENSE")).context("LICENSE")?;
-    for library in LIBRARIES {
+    for Library { name: library, package } in LIBRARIES {
         let mut command = cargo();
-        command.args(["package", "--quiet", "--list", "--allow-dirty", "--package", library]);
+        command.args(["package", "--quiet", "--list", "--allow-dirty", "--package", package]);
         let faults = faults(&output(&mut command)?);
-        ensure!(faults.is_empty(), "the package {library}: {}", faults.join(", "));
+        ensure!(faults.is_empty(), "the package {package}: {}", faults.join(", "));
 
         let read = |name: &str| {
             let path = workspace().join(library).join(name);
@@ -29,7 +29,7 @@ pub fn check() -> Result<()> {
         };
         ensure!(read("LICENSE")? == licence, "{library}/LICENSE is not that of the workspace");
         let readme = String::from_utf8(read("README.md")?)?;
-        let missing = missing(&readme, &features(&metadata, library)?);
+        let missing = missing(&readme, &features(&metadata, package)?);
         ensure!(missing.is_empty(), "{library}/README.md lacks features: {}", missing.join(", "));
     }
     Ok(())

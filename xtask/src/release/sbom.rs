@@ -199,7 +199,7 @@ mod tests {
         let components = crates.components().unwrap();
         let named = |name: &str| components.iter().find(|one| one["name"] == name).unwrap();
         assert_eq!(named("sha2")["hashes"][0]["content"].as_str().unwrap().len(), 64);
-        assert!(named("tpm2").get("hashes").is_none());
+        assert!(named("tpm2-client").get("hashes").is_none());
         assert!(components.iter().all(|one| one["name"] != "serde_derive"), "made at build time");
         let top = crates.dependencies("root", "agent");
         assert!(top.iter().any(|one| {

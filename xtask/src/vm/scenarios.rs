@@ -368,7 +368,16 @@ fn quote(played: &Played) -> Result<()> {
 /// What a verifier says of a boot: the example `boot` of the crate `verifier`.
 fn verdict(nonce: &str, directory: &Path) -> Result<Result<String, String>> {
     let mut command = cargo();
-    command.args(["run", "--quiet", "--package", "verifier", "--example", "boot", "--", nonce]);
+    command.args([
+        "run",
+        "--quiet",
+        "--package",
+        "tpm2-verifier",
+        "--example",
+        "boot",
+        "--",
+        nonce,
+    ]);
     let output =
         command.arg(directory).stdin(Stdio::null()).output().context("cannot run cargo")?;
     let said = if output.status.success() { Ok(output.stdout) } else { Err(output.stderr) };
