@@ -19,7 +19,7 @@ use tpm2::{Tpm, pcr};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1).unwrap_or(Tcti::DEFAULT.into());
-    example(&mut Tpm::new(address.parse::<Tcti>()?.open()?))
+    example(&mut Tpm::open(&address)?)
 }
 
 /// What comes with an update: the PCRs that it leads to, and a signature over the policy which asks for them.

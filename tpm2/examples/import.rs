@@ -17,7 +17,7 @@ use tpm2::types::{
 
 fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1).unwrap_or(Tcti::DEFAULT.into());
-    example(&mut Tpm::new(address.parse::<Tcti>()?.open()?))
+    example(&mut Tpm::open(&address)?)
 }
 
 /// The example, over any transport.

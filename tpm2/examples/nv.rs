@@ -10,7 +10,7 @@ use tpm2::types::{Alg, AuthValue, Digest, Handle, NvAttributes, NvPublic, NvType
 
 fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1).unwrap_or(Tcti::DEFAULT.into());
-    example(&mut Tpm::new(address.parse::<Tcti>()?.open()?))
+    example(&mut Tpm::open(&address)?)
 }
 
 /// The example, over any transport.

@@ -16,7 +16,7 @@ use tpm2::wire::{Marshal as _, Unmarshal as _};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1).unwrap_or(Tcti::DEFAULT.into());
-    example(&mut Tpm::new(address.parse::<Tcti>()?.open()?))
+    example(&mut Tpm::open(&address)?)
 }
 
 /// The example, over any transport.
