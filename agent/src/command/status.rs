@@ -30,6 +30,7 @@ struct Report<'a> {
     /// Whether the host has a valid identity: the stored one, or the one in use.
     valid: bool,
     /// Until when the identity is valid that a daemon uses and could not store; absent otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
     not_stored_until: Option<String>,
     /// The health of the agent that runs on this storage; absent if none does.
     daemon: Option<health::Report>,
@@ -91,7 +92,10 @@ fn newer(report: &health::Report, stored: &Identity) -> Option<String> {
 fn text(identity: &Identity, left: time::Duration, newer: Option<&str>) -> String {
     let state = match (left.is_positive(), newer) {
         (_, Some(newer)) => format!("the daemon has a newer one until {newer}, not stored yet"),
-        (true, None) => format!("{} more minutes", left.whole_minutes()),
+        (true, None) => match left.whole_minutes() {
+            1 => "1 more minute".to_owned(),
+            minutes => format!("{minutes} more minutes"),
+        },
         (false, None) => "expired: join again".to_owned(),
     };
     format!(
