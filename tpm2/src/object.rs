@@ -18,7 +18,7 @@
 //! let with_pin = SensitiveCreate { user_auth: AuthValue::from(b"PIN"), ..empty };
 //! let template = ecc_signing(Curve::NIST_P256, Alg::SHA256);
 //! let (wrapped, _) = create(&mut tpm, srk.object(), Auth::EMPTY, &template, with_pin)?;
-//! // `wrapped` can be stored anywhere: nobody but this TPM can read the private part.
+//! // `wrapped` can be stored anywhere: only this TPM can read the private part.
 //! let key = load(&mut tpm, srk.object(), Auth::EMPTY, &wrapped)?;
 //!
 //! let digest = HashAlg::Sha256.digest(&[b"a message"]);

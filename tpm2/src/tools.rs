@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(Context::from_bytes(saved.context()).unwrap().sequence, 7);
     }
 
-    /// The blob and the size in it are what nobody can check here.
+    /// The blob and the size in it cannot be checked here.
     #[test]
     fn truncated_or_changed_file_is_refused_or_harmless() {
         let persistent = write_persistent(&object(0x8100_0005)).unwrap();

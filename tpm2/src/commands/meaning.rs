@@ -227,7 +227,7 @@ macro_rules! meaning {
     (SignSequenceComplete key_handle) => { "The signing key that the sequence was started with." };
     (SignSequenceComplete buffer) => { "The last data; may be empty." };
     (SignSequenceStart key_handle) => { "The signing key." };
-    (Start startup_type) => { "`STATE` restores what a shutdown has kept; `CLEAR` begins anew." };
+    (Start startup_type) => { "`STATE` restores what a shutdown has kept; `CLEAR` begins again." };
     (StirRandom in_data) => { "What is added to the state of the generator: at most 128 octets." };
     (TestParms parameters) => { "The type of key and its parameters." };
     (UnsealResponse out_data) => { "The sealed data." };

@@ -22,7 +22,7 @@ impl Process {
     /// How long a command may take to end after its input has ended.
     const END_TIMEOUT: Duration = Duration::from_secs(1);
 
-    /// Starts the command with `/bin/sh -c`, with the environment and the rights of this process: never take it from somebody
+    /// Starts the command with `/bin/sh -c`, with the environment and the rights of this process: never take it from a user
     /// who has fewer.
     ///
     /// # Errors
