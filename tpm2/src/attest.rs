@@ -76,6 +76,7 @@ pub struct Signer<'s> {
 ///
 /// # Errors
 /// As [`Tpm::run`]; [`Fault::TooLong`] if `nonce` is too long.
+#[doc(alias = "TPM2_Quote")]
 pub fn quote<T: Transport>(
     tpm: &mut Tpm<T>,
     signer: Signer<'_>,
@@ -92,6 +93,7 @@ pub fn quote<T: Transport>(
 ///
 /// # Errors
 /// As [`quote`].
+#[doc(alias = "TPM2_Certify")]
 pub fn certify<T: Transport>(
     tpm: &mut Tpm<T>,
     signer: Signer<'_>,
@@ -109,6 +111,7 @@ pub fn certify<T: Transport>(
 ///
 /// # Errors
 /// As [`quote`].
+#[doc(alias = "TPM2_CertifyCreation")]
 pub fn certify_creation<T: Transport>(
     tpm: &mut Tpm<T>,
     signer: Signer<'_>,

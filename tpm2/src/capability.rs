@@ -35,6 +35,7 @@ const MAX_VALUES: usize = 4096;
 ///
 /// # Errors
 /// As [`Tpm::run`]; [`Fault::Malformed`] if the TPM answers with another list, or without end.
+#[doc(alias("TPM2_GetCapability", "TPM_CAP_TPM_PROPERTIES"))]
 pub fn properties<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<TaggedProperty>, Error<T::Error>> {
     const GROUP: u32 = 0x100;
     let mut all = Vec::new();
@@ -48,6 +49,7 @@ pub fn properties<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<TaggedProperty>,
 ///
 /// # Errors
 /// As [`properties`].
+#[doc(alias("TPM2_GetCapability", "TPM_CAP_TPM_PROPERTIES"))]
 pub fn property<T: Transport>(
     tpm: &mut Tpm<T>,
     property: Property,
@@ -68,6 +70,7 @@ fn tagged<T: Transport>(
 ///
 /// # Errors
 /// As [`properties`].
+#[doc(alias("TPM2_GetCapability", "TPM_CAP_ALGS"))]
 pub fn algorithms<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<AlgProperty>, Error<T::Error>> {
     list(tpm, 0, u16::MAX.into(), |property: &AlgProperty| property.alg.0.into())
 }
@@ -76,6 +79,7 @@ pub fn algorithms<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<AlgProperty>, Er
 ///
 /// # Errors
 /// As [`properties`].
+#[doc(alias("TPM2_GetCapability", "TPM_CAP_ECC_CURVES"))]
 pub fn curves<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<Curve>, Error<T::Error>> {
     list(tpm, 0, u16::MAX.into(), |curve: &Curve| curve.0.into())
 }
@@ -84,6 +88,7 @@ pub fn curves<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<Curve>, Error<T::Err
 ///
 /// # Errors
 /// As [`properties`].
+#[doc(alias("TPM2_GetCapability", "TPM_CAP_COMMANDS"))]
 pub fn commands<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<CommandAttributes>, Error<T::Error>> {
     list(tpm, 0, u32::MAX, |attributes: &CommandAttributes| attributes.code().0)
 }
@@ -93,6 +98,7 @@ pub fn commands<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<CommandAttributes>
 ///
 /// # Errors
 /// As [`properties`].
+#[doc(alias("TPM2_GetCapability", "TPM_CAP_HANDLES"))]
 pub fn handles<T: Transport>(
     tpm: &mut Tpm<T>,
     kind: HandleKind,

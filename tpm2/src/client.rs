@@ -130,6 +130,7 @@ impl<T: Transport> Tpm<T> {
     /// # Errors
     /// As [`Self::run`]; [`Fault::Salt`] if no secret can be shared through the key; [`Fault::Unnamed`] if the entity that
     /// it is bound to has no Name.
+    #[doc(alias = "TPM2_StartAuthSession")]
     pub fn start<P: Plan>(&mut self, plan: &P) -> Result<P::Started, Error<T::Error>> {
         let fault = |fault| Error::new(StartAuthSession::INFO.code, fault);
         let starting = Starting::new(plan.session()).map_err(fault)?;
@@ -192,6 +193,7 @@ impl<T: Transport> Tpm<T> {
     ///
     /// # Errors
     /// As [`Self::run`].
+    #[doc(alias = "TPM2_FlushContext")]
     pub fn flush(&mut self, handle: Handle) -> Result<(), Error<T::Error>> {
         self.loaded.remove(handle);
         self.run(&FlushContext { flush_handle: handle }, []).map(|_| ())

@@ -72,6 +72,7 @@ impl Saved {
 ///
 /// # Errors
 /// As [`Tpm::run`].
+#[doc(alias = "TPM2_ContextSave")]
 pub fn save<T: Transport>(tpm: &mut Tpm<T>, object: Object) -> Result<Saved, Error<T::Error>> {
     let command = ContextSave { save_handle: object.handle() };
     let answer = tpm.run(&command, [])?;
@@ -83,6 +84,7 @@ pub fn save<T: Transport>(tpm: &mut Tpm<T>, object: Object) -> Result<Saved, Err
 ///
 /// # Errors
 /// As [`Tpm::run`]; [`Fault::Malformed`] if what was saved is no context, or was the context of a session.
+#[doc(alias = "TPM2_ContextLoad")]
 pub fn load<T: Transport>(tpm: &mut Tpm<T>, saved: &Saved) -> Result<Object, Error<T::Error>> {
     let context = Context::from_bytes(&saved.context).map_err(Error::of::<ContextLoad<'_>>)?;
     let unexpected = || {

@@ -147,6 +147,7 @@ impl Index {
     ///
     /// # Errors
     /// As [`Tpm::run`]; refused with [`NV_DEFINED`](ResponseCode::NV_DEFINED) if there is one already.
+    #[doc(alias = "TPM2_NV_DefineSpace")]
     pub fn define<T: Transport>(
         tpm: &mut Tpm<T>,
         by: Provision,
@@ -165,6 +166,7 @@ impl Index {
     ///
     /// # Errors
     /// As [`Tpm::run`].
+    #[doc(alias = "TPM2_NV_ReadPublic")]
     pub fn find<T: Transport>(
         tpm: &mut Tpm<T>,
         handle: Handle,
@@ -247,6 +249,7 @@ impl Index {
     ///
     /// # Errors
     /// As [`Tpm::run`].
+    #[doc(alias = "TPM2_NV_UndefineSpace")]
     pub fn undefine<T: Transport>(
         self,
         tpm: &mut Tpm<T>,
@@ -264,6 +267,7 @@ impl Index {
     /// # Errors
     /// As [`Tpm::run`]; [`Fault::TooLong`], and nothing is written, if there are more data than it holds, or more than one
     /// command can where it must.
+    #[doc(alias = "TPM2_NV_Write")]
     pub fn write<T: Transport>(
         &mut self,
         tpm: &mut Tpm<T>,
@@ -294,6 +298,7 @@ impl Index {
     ///
     /// # Errors
     /// As [`Tpm::run`]; [`Fault::TooLong`] if one command cannot read all where it must.
+    #[doc(alias = "TPM2_NV_Read")]
     pub fn read<T: Transport>(
         &self,
         tpm: &mut Tpm<T>,
@@ -326,6 +331,7 @@ impl Index {
     ///
     /// # Errors
     /// As [`Tpm::run`].
+    #[doc(alias = "TPM2_NV_Increment")]
     pub fn increment<T: Transport>(
         &mut self,
         tpm: &mut Tpm<T>,
@@ -355,6 +361,7 @@ impl Index {
     ///
     /// # Errors
     /// As [`Tpm::run`]; [`Fault::TooLong`] if the data do not fit one command.
+    #[doc(alias = "TPM2_NV_Extend")]
     pub fn extend<T: Transport>(
         &mut self,
         tpm: &mut Tpm<T>,
@@ -371,6 +378,7 @@ impl Index {
     ///
     /// # Errors
     /// As [`Tpm::run`].
+    #[doc(alias = "TPM2_NV_SetBits")]
     pub fn set_bits<T: Transport>(
         &mut self,
         tpm: &mut Tpm<T>,
@@ -385,6 +393,7 @@ impl Index {
     ///
     /// # Errors
     /// As [`Tpm::run`].
+    #[doc(alias = "TPM2_NV_WriteLock")]
     pub fn lock_writing<T: Transport>(
         &mut self,
         tpm: &mut Tpm<T>,
@@ -400,6 +409,7 @@ impl Index {
     ///
     /// # Errors
     /// As [`Tpm::run`].
+    #[doc(alias = "TPM2_NV_ReadLock")]
     pub fn lock_reading<T: Transport>(
         &mut self,
         tpm: &mut Tpm<T>,

@@ -185,6 +185,7 @@ impl Creation {
 ///
 /// # Errors
 /// As [`Tpm::run`]; [`Fault::NotPersistent`], and nothing is sent, if the handle is of another kind.
+#[doc(alias = "TPM2_ReadPublic")]
 pub fn persistent<T: Transport>(
     tpm: &mut Tpm<T>,
     handle: Handle,
@@ -206,6 +207,7 @@ pub fn persistent<T: Transport>(
 ///
 /// # Errors
 /// As [`Tpm::run`]; [`Fault::NotPersistent`], and nothing is sent, if the handle is of another kind.
+#[doc(alias = "TPM2_EvictControl")]
 pub fn persist<T: Transport>(
     tpm: &mut Tpm<T>,
     object: &Loaded,
@@ -226,6 +228,7 @@ pub fn persist<T: Transport>(
 ///
 /// # Errors
 /// As [`persist`].
+#[doc(alias = "TPM2_EvictControl")]
 pub fn evict<T: Transport>(
     tpm: &mut Tpm<T>,
     object: &Loaded,
@@ -242,6 +245,7 @@ pub fn evict<T: Transport>(
 ///
 /// # Errors
 /// As [`Tpm::run`].
+#[doc(alias = "TPM2_LoadExternal")]
 pub fn load_external<T: Transport>(
     tpm: &mut Tpm<T>,
     public: &Public<'_>,
@@ -259,6 +263,7 @@ pub fn load_external<T: Transport>(
 ///
 /// # Errors
 /// As [`Tpm::run`].
+#[doc(alias = "TPM2_CreatePrimary")]
 pub fn create_primary<T: Transport>(
     tpm: &mut Tpm<T>,
     hierarchy: Hierarchy,
@@ -283,6 +288,7 @@ pub fn create_primary<T: Transport>(
 ///
 /// # Errors
 /// As [`Tpm::run`].
+#[doc(alias = "TPM2_Create")]
 pub fn create<T: Transport>(
     tpm: &mut Tpm<T>,
     parent: Object,
@@ -304,6 +310,7 @@ pub fn create<T: Transport>(
 ///
 /// # Errors
 /// As [`Tpm::run`]; [`Fault::Malformed`] if its public area is malformed.
+#[doc(alias = "TPM2_Load")]
 pub fn load<T: Transport>(
     tpm: &mut Tpm<T>,
     parent: Object,
@@ -344,6 +351,7 @@ pub(crate) fn load_command<'a>(
 ///
 /// # Errors
 /// As [`Tpm::run`].
+#[doc(alias = "TPM2_Import")]
 pub fn import<T: Transport>(
     tpm: &mut Tpm<T>,
     parent: Object,

@@ -43,6 +43,7 @@ pub struct PcrValue {
 ///
 /// # Errors
 /// As [`Tpm::run`]; [`Fault::Malformed`] if the TPM answers with PCRs that were not asked for, or if they change all the time.
+#[doc(alias = "TPM2_PCR_Read")]
 pub fn read<T: Transport>(
     tpm: &mut Tpm<T>,
     pcrs: &[PcrSelection<'_>],

@@ -68,6 +68,7 @@ const ATTRIBUTES: ObjectAttributes = ObjectAttributes::FIXED_TPM
 /// # Errors
 /// As [`Tpm::run`]; [`Fault::TooLong`] if there are too many data; [`Fault::NoPolicy`] if the policy has no step, which
 /// everybody could meet; [`Fault::Salt`] if no secret can be shared through the parent.
+#[doc(alias = "TPM2_Create")]
 pub fn seal<T: Transport>(
     tpm: &mut Tpm<T>,
     parent: &Loaded,
@@ -112,6 +113,7 @@ pub fn seal<T: Transport>(
 /// As [`Tpm::run`]; refused with [`POLICY_FAIL`](crate::types::ResponseCode::POLICY_FAIL) if it is another policy, with
 /// [`VALUE`](crate::types::ResponseCode::VALUE) by `TPM2_PolicyPCR` if PCRs hold something else;
 /// [`Fault::Unanswered`] if the policy needs more than a [`Policy::run`] has: then use [`unseal_by`].
+#[doc(alias = "TPM2_Unseal")]
 pub fn unseal<T: Transport>(
     tpm: &mut Tpm<T>,
     parent: &Loaded,
@@ -141,6 +143,7 @@ pub fn unseal<T: Transport>(
 ///
 /// # Errors
 /// As [`Tpm::run`].
+#[doc(alias = "TPM2_Unseal")]
 pub fn unseal_by<T: Transport>(
     tpm: &mut Tpm<T>,
     parent: &Loaded,

@@ -73,6 +73,7 @@ impl From<SharingError> for CredentialError {
 ///
 /// # Errors
 /// See [`CredentialError`].
+#[doc(alias = "TPM2_MakeCredential")]
 pub fn make_credential(
     key: &Public<'_>,
     object: &NameBuf,

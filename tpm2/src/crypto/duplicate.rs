@@ -94,6 +94,7 @@ impl From<TooLarge> for DuplicateError {
 ///
 /// # Errors
 /// See [`DuplicateError`].
+#[doc(alias = "TPM2_Duplicate")]
 pub fn duplicate(
     parent: &Public<'_>,
     public: &Public<'_>,

@@ -81,12 +81,14 @@ impl PolicyDigest {
     }
 
     /// `TPM2_PolicySigned` by the key of this Name; also a `TPM2_PolicyTicket` that it gave. Part 3 §23.3.
+    #[doc(alias = "TPM2_PolicySigned")]
     #[must_use]
     pub fn signed(self, key: &NameBuf, policy_ref: &[u8]) -> Self {
         self.with_reference(0x160, key, policy_ref)
     }
 
     /// `TPM2_PolicySecret` of the entity of this Name; also a `TPM2_PolicyTicket` that it gave. Part 3 §23.4.
+    #[doc(alias = "TPM2_PolicySecret")]
     #[must_use]
     pub fn secret(self, entity: &NameBuf, policy_ref: &[u8]) -> Self {
         self.with_reference(0x151, entity, policy_ref)
@@ -97,6 +99,7 @@ impl PolicyDigest {
     ///
     /// # Errors
     /// See [`PolicyError`].
+    #[doc(alias = "TPM2_PolicyOR")]
     pub fn or(self, others: &[Self]) -> Result<Self, PolicyError> {
         let count = others.len().saturating_add(1);
         if !(2..=8).contains(&count) {
@@ -117,6 +120,7 @@ impl PolicyDigest {
     ///
     /// # Errors
     /// [`PolicyError::TooLarge`].
+    #[doc(alias = "TPM2_PolicyPCR")]
     pub fn pcr(self, pcrs: &PcrSelections<'_>, digest: &DigestBuf) -> Result<Self, PolicyError> {
         let mut octets = [0; 1024];
         let mut writer = Writer::new(&mut octets);
@@ -142,12 +146,14 @@ impl PolicyDigest {
     }
 
     /// `TPM2_PolicyLocality`. Part 3 §23.8.
+    #[doc(alias = "TPM2_PolicyLocality")]
     #[must_use]
     pub fn locality(self, locality: Locality) -> Self {
         self.extended(0x16f, &[&[locality.0]])
     }
 
     /// `TPM2_PolicyNV`: what the index of this Name holds at `offset` compares so with `operand`. Part 3 §23.9.
+    #[doc(alias = "TPM2_PolicyNV")]
     #[must_use]
     pub fn nv(self, index: &NameBuf, operand: &[u8], offset: u16, operation: Comparison) -> Self {
         let arguments = self.comparison(operand, offset, operation, &[]);
@@ -155,6 +161,7 @@ impl PolicyDigest {
     }
 
     /// `TPM2_PolicyCounterTimer`: the `TPMS_TIME_INFO` at `offset` compares so with `operand`. Part 3 §23.10.
+    #[doc(alias = "TPM2_PolicyCounterTimer")]
     #[must_use]
     pub fn counter_timer(self, operand: &[u8], offset: u16, operation: Comparison) -> Self {
         let arguments = self.comparison(operand, offset, operation, &[]);
@@ -162,30 +169,35 @@ impl PolicyDigest {
     }
 
     /// `TPM2_PolicyCommandCode`. Part 3 §23.11.
+    #[doc(alias = "TPM2_PolicyCommandCode")]
     #[must_use]
     pub fn command_code(self, code: CommandCode) -> Self {
         self.extended(0x16c, &[&code.0.to_be_bytes()])
     }
 
     /// `TPM2_PolicyPhysicalPresence`. Part 3 §23.12.
+    #[doc(alias = "TPM2_PolicyPhysicalPresence")]
     #[must_use]
     pub fn physical_presence(self) -> Self {
         self.extended(0x187, &[])
     }
 
     /// `TPM2_PolicyCpHash`, of a command's cpHash. Part 3 §23.13.
+    #[doc(alias = "TPM2_PolicyCpHash")]
     #[must_use]
     pub fn cp_hash(self, cp_hash: &DigestBuf) -> Self {
         self.extended(0x16e, &[cp_hash.octets()])
     }
 
     /// `TPM2_PolicyNameHash`, of the digest of all Names in a command's handle area. Part 3 §23.14.
+    #[doc(alias = "TPM2_PolicyNameHash")]
     #[must_use]
     pub fn name_hash(self, name_hash: &DigestBuf) -> Self {
         self.extended(0x170, &[name_hash.octets()])
     }
 
     /// `TPM2_PolicyDuplicationSelect`: to the parent of this Name; of the object if one is named. Part 3 §23.15.
+    #[doc(alias = "TPM2_PolicyDuplicationSelect")]
     #[must_use]
     pub fn duplication_select(self, object: Option<&NameBuf>, new_parent: &NameBuf) -> Self {
         let object_name = object.map_or(&[][..], NameBuf::octets);
@@ -195,12 +207,14 @@ impl PolicyDigest {
 
     /// `TPM2_PolicyAuthorize`: whatever the holder of the key of this Name approves. What was there before is forgotten:
     /// it is the policy that needs approval. Part 3 §23.16.
+    #[doc(alias = "TPM2_PolicyAuthorize")]
     #[must_use]
     pub fn authorize(self, key: &NameBuf, policy_ref: &[u8]) -> Self {
         Self::new(self.hash).with_reference(0x16a, key, policy_ref)
     }
 
     /// `TPM2_PolicyAuthValue`. Part 3 §23.17.
+    #[doc(alias = "TPM2_PolicyAuthValue")]
     #[must_use]
     pub fn auth_value(self) -> Self {
         self.extended(0x16b, &[])
@@ -208,24 +222,28 @@ impl PolicyDigest {
 
     /// `TPM2_PolicyPassword`, whose digest is that of [`Self::auth_value`]: how the value is proven is left to whatever
     /// uses the policy. Part 3 §23.18.
+    #[doc(alias = "TPM2_PolicyPassword")]
     #[must_use]
     pub fn password(self) -> Self {
         self.auth_value()
     }
 
     /// `TPM2_PolicyNvWritten`: the index has been written. Part 3 §23.20.
+    #[doc(alias = "TPM2_PolicyNvWritten")]
     #[must_use]
     pub fn nv_written(self) -> Self {
         self.extended(0x18f, &[&[1]])
     }
 
     /// `TPM2_PolicyNvWritten`: the index has not been written yet. Part 3 §23.20.
+    #[doc(alias = "TPM2_PolicyNvWritten")]
     #[must_use]
     pub fn nv_not_written(self) -> Self {
         self.extended(0x18f, &[&[0]])
     }
 
     /// `TPM2_PolicyTemplate`, of the digest of a template's octets. Part 3 §23.21.
+    #[doc(alias = "TPM2_PolicyTemplate")]
     #[must_use]
     pub fn template(self, template_hash: &DigestBuf) -> Self {
         self.extended(0x190, &[template_hash.octets()])
@@ -233,12 +251,14 @@ impl PolicyDigest {
 
     /// `TPM2_PolicyAuthorizeNV`: whatever policy is written in the index of this Name. What was there before is
     /// forgotten. Part 3 §23.22.
+    #[doc(alias = "TPM2_PolicyAuthorizeNV")]
     #[must_use]
     pub fn authorize_nv(self, index: &NameBuf) -> Self {
         Self::new(self.hash).extended(0x192, &[index.octets()])
     }
 
     /// `TPM2_PolicyCapability`: what the TPM says of this property compares so with `operand`. Part 3 §23.23.
+    #[doc(alias = "TPM2_PolicyCapability")]
     #[must_use]
     pub fn capability(
         self,
@@ -254,12 +274,14 @@ impl PolicyDigest {
     }
 
     /// `TPM2_PolicyParameters`, of the digest of a command's code and parameters. Part 3 §23.24.
+    #[doc(alias = "TPM2_PolicyParameters")]
     #[must_use]
     pub fn parameters(self, p_hash: &DigestBuf) -> Self {
         self.extended(0x19c, &[p_hash.octets()])
     }
 
     /// `TPM2_PolicyTransportSPDM`: over a secure channel; between these keys, of those that are named. Part 3 §23.25.
+    #[doc(alias = "TPM2_PolicyTransportSPDM")]
     #[must_use]
     pub fn transport_spdm(self, requester: Option<&NameBuf>, tpm: Option<&NameBuf>) -> Self {
         if requester.is_none() && tpm.is_none() {
@@ -276,6 +298,7 @@ impl PolicyDigest {
 
     /// `TPM2_Policy_AC_SendSelect`: to the attached component of this Name by an authority of this Name; of the object if
     /// one is named. Part 3 §32.4.
+    #[doc(alias = "TPM2_Policy_AC_SendSelect")]
     #[must_use]
     pub fn ac_send_select(
         self,

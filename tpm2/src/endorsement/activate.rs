@@ -43,6 +43,7 @@ pub fn satisfy<T: Transport>(
 /// # Errors
 /// As [`Tpm::run`]; refused with [`INTEGRITY`](crate::types::ResponseCode::INTEGRITY) if the credential was made for another
 /// object or another key.
+#[doc(alias = "TPM2_ActivateCredential")]
 pub fn activate<T: Transport>(
     tpm: &mut Tpm<T>,
     (kind, ek): (&EkKind, &Loaded),

@@ -53,6 +53,7 @@ pub struct Policy<'p> {
 #[non_exhaustive]
 pub enum Step<'p> {
     /// `TPM2_PolicySigned`: the holder of a key agrees.
+    #[doc(alias = "TPM2_PolicySigned")]
     Signed {
         /// The key; its handle counts only when the policy runs.
         key: Object,
@@ -60,6 +61,7 @@ pub enum Step<'p> {
         policy_ref: Nonce<'p>,
     },
     /// `TPM2_PolicySecret`: the authorization value of an entity is known.
+    #[doc(alias = "TPM2_PolicySecret")]
     Secret {
         /// The entity.
         entity: AnyEntity,
@@ -67,8 +69,10 @@ pub enum Step<'p> {
         policy_ref: Nonce<'p>,
     },
     /// `TPM2_PolicyOR`: the steps so far, and those of one of two to eight branches. More are nested.
+    #[doc(alias = "TPM2_PolicyOR")]
     Or(&'p [Policy<'p>]),
     /// `TPM2_PolicyPCR`.
+    #[doc(alias = "TPM2_PolicyPCR")]
     Pcr {
         /// The PCRs.
         pcrs: PcrSelections<'p>,
@@ -76,8 +80,10 @@ pub enum Step<'p> {
         digest: Digest<'p>,
     },
     /// `TPM2_PolicyLocality`.
+    #[doc(alias = "TPM2_PolicyLocality")]
     Locality(Locality),
     /// `TPM2_PolicyNV`: what an index holds compares so with an operand.
+    #[doc(alias = "TPM2_PolicyNV")]
     Nv {
         /// Who may read the index.
         by: NvAuth,
@@ -91,6 +97,7 @@ pub enum Step<'p> {
         operation: Comparison,
     },
     /// `TPM2_PolicyCounterTimer`: a part of `TPMS_TIME_INFO` compares so with an operand.
+    #[doc(alias = "TPM2_PolicyCounterTimer")]
     CounterTimer {
         /// What is compared with.
         operand: Digest<'p>,
@@ -100,6 +107,7 @@ pub enum Step<'p> {
         operation: Comparison,
     },
     /// `TPM2_PolicyCapability`: a property of the TPM compares so with an operand.
+    #[doc(alias = "TPM2_PolicyCapability")]
     Capability {
         /// What is compared with.
         operand: Digest<'p>,
@@ -113,18 +121,25 @@ pub enum Step<'p> {
         property: u32,
     },
     /// `TPM2_PolicyCommandCode`.
+    #[doc(alias = "TPM2_PolicyCommandCode")]
     CommandCode(CommandCode),
     /// `TPM2_PolicyPhysicalPresence`.
+    #[doc(alias = "TPM2_PolicyPhysicalPresence")]
     PhysicalPresence,
     /// `TPM2_PolicyCpHash`, of [`cp_hash`](crate::session::cp_hash).
+    #[doc(alias = "TPM2_PolicyCpHash")]
     CpHash(Digest<'p>),
     /// `TPM2_PolicyNameHash`, of [`name_hash`](crate::session::name_hash).
+    #[doc(alias = "TPM2_PolicyNameHash")]
     NameHash(Digest<'p>),
     /// `TPM2_PolicyTemplate`, of the digest of a template.
+    #[doc(alias = "TPM2_PolicyTemplate")]
     Template(Digest<'p>),
     /// `TPM2_PolicyParameters`, of [`parameter_hash`](crate::session::parameter_hash).
+    #[doc(alias = "TPM2_PolicyParameters")]
     Parameters(Digest<'p>),
     /// `TPM2_PolicyDuplicationSelect`: to this new parent; of this object if there is one.
+    #[doc(alias = "TPM2_PolicyDuplicationSelect")]
     DuplicationSelect {
         /// The object, if it must be this one.
         object: Option<Name<'p>>,
@@ -133,6 +148,7 @@ pub enum Step<'p> {
     },
     /// `TPM2_PolicyAuthorize`: the holder of a key has approved the steps so far, which the digest forgets: any other
     /// steps that are approved do as well.
+    #[doc(alias = "TPM2_PolicyAuthorize")]
     Authorize {
         /// The key.
         key: Name<'p>,
@@ -140,6 +156,7 @@ pub enum Step<'p> {
         policy_ref: Nonce<'p>,
     },
     /// `TPM2_PolicyAuthorizeNV`: the digest of the steps so far is written in an index. The digest forgets them.
+    #[doc(alias = "TPM2_PolicyAuthorizeNV")]
     AuthorizeNv {
         /// Who may read the index.
         by: NvAuth,
@@ -147,13 +164,17 @@ pub enum Step<'p> {
         index: NvIndex,
     },
     /// `TPM2_PolicyAuthValue`: the authorization value of the object, by HMAC.
+    #[doc(alias = "TPM2_PolicyAuthValue")]
     AuthValue,
     /// `TPM2_PolicyPassword`: the authorization value of the object, in the clear. The digest is that of
     /// [`Self::AuthValue`].
+    #[doc(alias = "TPM2_PolicyPassword")]
     Password,
     /// `TPM2_PolicyNvWritten`: the index has been written, or has not.
+    #[doc(alias = "TPM2_PolicyNvWritten")]
     NvWritten(bool),
     /// `TPM2_PolicyTransportSPDM`: over a secure channel, between these keys if they are named.
+    #[doc(alias = "TPM2_PolicyTransportSPDM")]
     TransportSpdm {
         /// The requester's key.
         requester: Option<Name<'p>>,
@@ -161,6 +182,7 @@ pub enum Step<'p> {
         tpm: Option<Name<'p>>,
     },
     /// `TPM2_Policy_AC_SendSelect`: to this attached component by this authority; of this object if there is one.
+    #[doc(alias = "TPM2_Policy_AC_SendSelect")]
     AcSendSelect {
         /// The object, if it must be this one.
         object: Option<Name<'p>>,

@@ -45,6 +45,7 @@ pub enum Direction {
 }
 
 /// What becomes of the audit digest of an HMAC session. Part 1 §31.3, Part 2 §8.4.
+#[doc(alias = "TPMA_SESSION_audit")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audit {
     /// Command and answer extend it.

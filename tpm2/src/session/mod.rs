@@ -170,7 +170,10 @@ impl Session {
     }
 
     /// Authorizes by this session; `secret` is the authorization value of the entity. An HMAC session proves it, a policy
-    /// session where its policy asks for it; and it is part of the key if the session encrypts. Part 1 §19.6 and §21.2.
+    /// session where its policy asks for it. Part 1 §19.6.
+    ///
+    /// In a session that encrypts, `secret` is part of the key, also under a policy that does not ask for it. A wrong one, such
+    /// as `b""` for an entity that has a value, then gives no error but wrong octets: pass the value always. Part 1 §21.2.
     pub const fn auth<'s>(&'s mut self, secret: &'s [u8]) -> Auth<'s> {
         Auth::lent(self, secret)
     }

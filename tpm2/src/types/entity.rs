@@ -257,6 +257,7 @@ impl TryFrom<Handle> for Transient {
 }
 
 /// Hierarchies that are there for firmware from some security version on, which is the number. Part 2 §7.4.
+#[doc(alias = "TPM_RH_SVN_OWNER_BASE")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SvnHierarchy {
     /// `TPM_RH_SVN_OWNER_BASE` and on.
@@ -368,5 +369,6 @@ permanent! {
     #[doc(alias = "TPMI_RH_ACT")]
     Act: ACT_0 to ACT_F,
     /// An authorization of the vendor's. Part 2 §7.4.
+    #[doc(alias = "TPM_RH_AUTH_00")]
     VendorAuth: AUTH_00 to AUTH_FF,
 }

@@ -123,6 +123,7 @@ structure! {
 
 structure! {
     /// Parameters and unique of an ML-DSA key. Part 2 §12.2.3.
+    #[doc(alias = "TPMS_MLDSA_PARMS")]
     MldsaPublic<'a> {
         /// The parameters.
         parms: MldsaParms,
@@ -131,6 +132,7 @@ structure! {
     }
 
     /// Parameters and unique of an ML-DSA key that signs digests. Part 2 §12.2.3.
+    #[doc(alias = "TPMS_HASH_MLDSA_PARMS")]
     HashMldsaPublic<'a> {
         /// The parameters.
         parms: HashMldsaParms,
@@ -139,6 +141,7 @@ structure! {
     }
 
     /// Parameters and unique of an ML-KEM key. Part 2 §12.2.3.
+    #[doc(alias = "TPMS_MLKEM_PARMS")]
     MlkemPublic<'a> {
         /// The parameters.
         parms: MlkemParms,

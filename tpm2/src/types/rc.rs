@@ -11,6 +11,7 @@ pub struct ResponseCode(
 );
 
 /// What a format-one response code complains of. Part 2 §6.6.3.
+#[doc(alias("TPM_RC_H", "TPM_RC_P", "TPM_RC_S"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// The command as a whole.

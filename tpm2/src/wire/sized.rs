@@ -3,6 +3,7 @@ use super::{Malformed, Marshal, Reader, TooLarge, Unmarshal, Writer};
 /// A structure behind its 16-bit size, as `TPM2B_PUBLIC` is to `TPMT_PUBLIC`. Part 2 §10.4.1.
 ///
 /// Reading refuses a size that the structure does not fill exactly.
+#[doc(alias = "TPM2B")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tpm2b<T>(pub T);
 
