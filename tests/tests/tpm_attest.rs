@@ -129,7 +129,10 @@ fn we_believe_the_quotes_of_tpm2_quote() -> Result<()> {
         let public = fs::read(&public)?;
         let parent = Hierarchy::Endorsement.name().context("a Name")?;
         let key = AttestationKey::appraise(&public[2..])?.under(&parent)?;
-        let quote = Attestation { attest: fs::read(&message)?, signature: fs::read(&signature)? };
+        let quote = Attestation {
+            attest: fs::read(&message)?.into(),
+            signature: fs::read(&signature)?.into(),
+        };
         let believed = key.quote(evidence(&quote), &NONCE, &values)?;
         assert_eq!(believed.pcrs.values(), &values, "{algorithm}");
         no_change_is_believed(&key, &quote, &values);
@@ -281,7 +284,8 @@ fn keys_are_certified_and_their_creation_too() -> Result<()> {
         publics.push(fs::read(file("public"))?);
     }
     let key = AttestationKey::appraise(&publics[0][2..])?;
-    let said = Attestation { attest: fs::read(&message)?, signature: fs::read(&signature)? };
+    let said =
+        Attestation { attest: fs::read(&message)?.into(), signature: fs::read(&signature)?.into() };
     let nonce = Attest::from_bytes(&said.attest)?.extra_data.octets().to_vec();
     let certified = key.certified(evidence(&said), &nonce, &publics[1][2..])?;
     assert_ne!(&certified.name, key.name());

@@ -74,7 +74,7 @@ pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
         Policy::new(&steps).run_with(tpm, &session, &mut answers)?;
         let data = unseal_by(tpm, &srk, Auth::EMPTY, &sealed, session.last_auth(b""))?;
         // cookbook: end
-        assert_eq!(*data, b"secret");
+        assert_eq!(data.expose(), b"secret");
 
         tpm.run(&update, [Auth::EMPTY])?;
         let session = tpm.start(&NewSession::policy(HashAlg::Sha256))?;

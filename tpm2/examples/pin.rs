@@ -34,7 +34,7 @@ pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
 
     let data = unseal(tpm, &srk, Auth::EMPTY, &sealed, &policy, b"PIN")?;
     // cookbook: end
-    if *data != b"secret" {
+    if data.expose() != b"secret" {
         return Err("other data".into());
     }
     // cookbook: refused

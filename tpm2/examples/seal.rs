@@ -75,7 +75,7 @@ pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
     };
     // cookbook: end
     for branch in 0..ways.len() {
-        assert_eq!(*open(tpm, branch, None, b"PIN")?, b"secret");
+        assert_eq!(open(tpm, branch, None, b"PIN")?.expose(), b"secret");
     }
     let refusal = |refused: Result<_, Box<dyn Error>>| {
         refused.err()?.downcast_ref::<tpm2::Error<T::Error>>()?.refusal()

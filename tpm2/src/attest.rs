@@ -25,9 +25,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use core::fmt;
-use std::vec::Vec;
-
 use crate::client::Tpm;
 use crate::commands::{Certify, CertifyCreation, Quote};
 use crate::error::Error;
@@ -37,29 +34,20 @@ use crate::object::Creation;
 use crate::session::Auth;
 use crate::transport::Transport;
 use crate::types::{AsymScheme, AttestData, Data, Object, PcrSelection, Signature};
-use crate::wire::{Hex, List, Marshal, TooLarge};
+use crate::wire::{List, Octets, TooLarge};
 
 /// What a TPM attested, in the form that a verifier needs.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attestation {
     /// `TPMS_ATTEST`.
-    pub attest: Vec<u8>,
+    pub attest: Octets<1024>,
     /// `TPMT_SIGNATURE`.
-    pub signature: Vec<u8>,
-}
-
-impl fmt::Debug for Attestation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Attestation")
-            .field("attest", &Hex(&self.attest))
-            .field("signature", &Hex(&self.signature))
-            .finish()
-    }
+    pub signature: Octets<640>,
 }
 
 impl Attestation {
     fn new(attest: AttestData<'_>, signature: &Signature<'_>) -> Result<Self, TooLarge> {
-        Ok(Self { attest: attest.octets().to_vec(), signature: signature.to_vec()? })
+        Ok(Self { attest: Octets::new(attest.octets())?, signature: Octets::of(signature)? })
     }
 }
 

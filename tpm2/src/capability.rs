@@ -12,7 +12,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::vec::Vec;
+#[cfg(feature = "alloc")]
+use alloc::vec::Vec;
 
 use crate::client::Tpm;
 use crate::commands::GetCapability;
@@ -20,9 +21,11 @@ use crate::error::Error;
 #[cfg(doc)]
 use crate::error::Fault;
 use crate::transport::Transport;
+#[cfg(feature = "alloc")]
+use crate::types::HandleKind;
 use crate::types::{
-    AlgProperty, Capability, CapabilityData, CommandAttributes, Curve, Handle, HandleKind,
-    Property, TaggedProperty,
+    AlgProperty, Capability, CapabilityData, CommandAttributes, Curve, Handle, Property,
+    TaggedProperty,
 };
 use crate::wire::{List, Malformed, Unmarshal, Why};
 
@@ -36,6 +39,7 @@ const MAX_VALUES: usize = 4096;
 /// # Errors
 /// As [`Tpm::run`]; [`Fault::Malformed`] if the TPM answers with another list, or without end.
 #[doc(alias("TPM2_GetCapability", "TPM_CAP_TPM_PROPERTIES"))]
+#[cfg(feature = "alloc")]
 pub fn properties<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<TaggedProperty>, Error<T::Error>> {
     const GROUP: u32 = 0x100;
     let mut all = Vec::new();
@@ -54,10 +58,13 @@ pub fn property<T: Transport>(
     tpm: &mut Tpm<T>,
     property: Property,
 ) -> Result<Option<u32>, Error<T::Error>> {
-    let found = tagged(tpm, property.0, property.0)?;
-    Ok(found.first().map(|found| found.value))
+    let mut value = None;
+    let number = |tagged: &TaggedProperty| tagged.property.0;
+    each(tpm, property.0, property.0, number, |tagged| value = Some(tagged.value))?;
+    Ok(value)
 }
 
+#[cfg(feature = "alloc")]
 fn tagged<T: Transport>(
     tpm: &mut Tpm<T>,
     first: u32,
@@ -71,6 +78,7 @@ fn tagged<T: Transport>(
 /// # Errors
 /// As [`properties`].
 #[doc(alias("TPM2_GetCapability", "TPM_CAP_ALGS"))]
+#[cfg(feature = "alloc")]
 pub fn algorithms<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<AlgProperty>, Error<T::Error>> {
     list(tpm, 0, u16::MAX.into(), |property: &AlgProperty| property.alg.0.into())
 }
@@ -80,6 +88,7 @@ pub fn algorithms<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<AlgProperty>, Er
 /// # Errors
 /// As [`properties`].
 #[doc(alias("TPM2_GetCapability", "TPM_CAP_ECC_CURVES"))]
+#[cfg(feature = "alloc")]
 pub fn curves<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<Curve>, Error<T::Error>> {
     list(tpm, 0, u16::MAX.into(), |curve: &Curve| curve.0.into())
 }
@@ -89,6 +98,7 @@ pub fn curves<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<Curve>, Error<T::Err
 /// # Errors
 /// As [`properties`].
 #[doc(alias("TPM2_GetCapability", "TPM_CAP_COMMANDS"))]
+#[cfg(feature = "alloc")]
 pub fn commands<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<CommandAttributes>, Error<T::Error>> {
     list(tpm, 0, u32::MAX, |attributes: &CommandAttributes| attributes.code().0)
 }
@@ -99,6 +109,7 @@ pub fn commands<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<CommandAttributes>
 /// # Errors
 /// As [`properties`].
 #[doc(alias("TPM2_GetCapability", "TPM_CAP_HANDLES"))]
+#[cfg(feature = "alloc")]
 pub fn handles<T: Transport>(
     tpm: &mut Tpm<T>,
     kind: HandleKind,
@@ -113,6 +124,7 @@ pub fn handles<T: Transport>(
 ///
 /// # Errors
 /// As [`properties`].
+#[cfg(feature = "alloc")]
 pub(crate) fn handles_between<T: Transport>(
     tpm: &mut Tpm<T>,
     first: Handle,
@@ -151,18 +163,31 @@ listed! {
     Handle in HANDLES Handles,
 }
 
-/// The values with these numbers. Each answer has as many as fit; the next question begins behind its last.
+#[cfg(feature = "alloc")]
 fn list<T: Transport, V: Listed>(
     tpm: &mut Tpm<T>,
     first: u32,
     last: u32,
     number: impl Fn(&V) -> u32,
 ) -> Result<Vec<V>, Error<T::Error>> {
+    let mut all = Vec::new();
+    each(tpm, first, last, number, |value| all.push(value))?;
+    Ok(all)
+}
+
+/// Visits the values with these numbers. Each answer has as many as fit; the next question begins behind its last.
+fn each<T: Transport, V: Listed>(
+    tpm: &mut Tpm<T>,
+    first: u32,
+    last: u32,
+    number: impl Fn(&V) -> u32,
+    mut visit: impl FnMut(V),
+) -> Result<(), Error<T::Error>> {
     let unexpected = || {
         let malformed = Malformed::new(Why::Unexpected, 0).named("capability_data");
         Error::of::<GetCapability>(malformed)
     };
-    let (mut all, mut property) = (Vec::new(), first);
+    let (mut count, mut property) = (0_usize, first);
     loop {
         let property_count = last.saturating_sub(property).saturating_add(1).min(COUNT);
         let command = GetCapability { capability: V::CAPABILITY, property, property_count };
@@ -170,17 +195,18 @@ fn list<T: Transport, V: Listed>(
         let values = V::list(answer.capability_data).ok_or_else(unexpected)?;
         let mut latest = None;
         for value in values.iter().filter(|value| (property..=last).contains(&number(value))) {
+            count = count.saturating_add(1);
+            if count > MAX_VALUES {
+                return Err(unexpected());
+            }
             latest = latest.max(Some(number(&value)));
-            all.push(value);
-        }
-        if all.len() > MAX_VALUES {
-            return Err(unexpected());
+            visit(value);
         }
         match latest {
             Some(latest) if answer.more_data && latest < last => {
                 property = latest.saturating_add(1);
             }
-            _ => return Ok(all),
+            _ => return Ok(()),
         }
     }
 }

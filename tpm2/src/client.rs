@@ -4,13 +4,15 @@ use crate::commands::{
     AnyCommand, Authorized, Command, CommandInfo, Effect, FlushContext, PolicyAuthValue,
     PolicyPassword, PolicyRestart, StartAuthSession,
 };
-use crate::crypto::HashAlg;
+use crate::crypto::{HashAlg, NoRandomness};
 use crate::error::{Error, Fault};
 use crate::session::{
     Auth, Direction, Encryption, Layout, NewSession, Plan, Proof, Protected, SaltKey, Salted,
     Session, Starting,
 };
-use crate::transport::{AnyTransport, ConnectError, Tcti, Transport};
+#[cfg(feature = "std")]
+use crate::transport::{AnyTransport, ConnectError, Tcti};
+use crate::transport::{Transport, WithRandom};
 use crate::types::{Entity, Handle, HandleKind, ResponseCode, SessionType};
 use crate::wire::{Reader, Writer};
 
@@ -53,8 +55,10 @@ pub struct Tpm<T: Transport> {
 }
 
 /// A TPM at any address: what [`Tpm::open`] gives.
+#[cfg(feature = "std")]
 pub type AnyTpm = Tpm<AnyTransport>;
 
+#[cfg(feature = "std")]
 impl AnyTpm {
     /// The TPM at an address in the [notation of the TSS](Tcti); what it asks to retry is retried.
     ///
@@ -67,6 +71,31 @@ impl AnyTpm {
     /// See [`ConnectError`].
     pub fn open(address: &str) -> Result<Self, ConnectError> {
         Ok(Self::new(address.parse::<Tcti>()?.open()?))
+    }
+}
+
+impl<T, R> Tpm<WithRandom<T, R>>
+where
+    T: Transport,
+    R: FnMut(&mut [u8]) -> Result<(), NoRandomness>,
+{
+    /// As [`Tpm::new`], where nonces and salts of sessions come from `source`: of a machine without operating system its
+    /// generator, of a test what makes sessions replay.
+    ///
+    /// ```
+    /// # use tpm2::{Tpm, crypto::NoRandomness, transport::Transport};
+    /// # fn example<T: Transport>(transport: T, mut trng: impl FnMut() -> Option<u8>) {
+    /// let tpm = Tpm::with_random(transport, |octets: &mut [u8]| {
+    ///     octets.iter_mut().try_for_each(|octet| {
+    ///         *octet = trng().ok_or(NoRandomness)?;
+    ///         Ok(())
+    ///     })
+    /// });
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn with_random(transport: T, source: R) -> Self {
+        Self::new(WithRandom::new(transport, source))
     }
 }
 
@@ -133,7 +162,9 @@ impl<T: Transport> Tpm<T> {
     #[doc(alias = "TPM2_StartAuthSession")]
     pub fn start<P: Plan>(&mut self, plan: &P) -> Result<P::Started, Error<T::Error>> {
         let fault = |fault| Error::new(StartAuthSession::INFO.code, fault);
-        let starting = Starting::new(plan.session()).map_err(fault)?;
+        let transport = self.transport.as_mut().ok_or_else(|| fault(Fault::Poisoned))?;
+        let mut random = |octets: &mut [u8]| transport.random(octets);
+        let starting = Starting::new(plan.session(), &mut random).map_err(fault)?;
         let command = starting.command().map_err(fault)?;
         let answer = self.run(&command, [])?;
         starting.started(&answer).map(P::started).map_err(fault)
@@ -294,13 +325,14 @@ impl<T: Transport> Tpm<T> {
         for session in auths.iter_mut().filter_map(Auth::session_mut) {
             session.learn(|session| self.loaded.proof(session));
         }
-        let mut protected = Protected::new(command, auths).map_err(fail)?;
         self.forget_answer();
+        let transport = self.transport.as_mut().ok_or_else(|| fail(Fault::Poisoned))?;
+        let mut random = |octets: &mut [u8]| transport.random(octets);
+        let mut protected = Protected::new(command, auths, &mut random).map_err(fail)?;
         let marshalled = protected.marshal(command, &mut self.command);
         let len = marshalled.inspect_err(|_| self.command.zeroize()).map_err(fail)?;
         let sent = self.command.get_mut(..len).unwrap_or_default();
         self.answered = BUFFER;
-        let transport = self.transport.as_mut().ok_or_else(|| fail(Fault::Poisoned))?;
         let received = transport.exchange(sent, &mut self.response);
         sent.zeroize();
         let received = received.inspect_err(|_| self.poisoned = true);

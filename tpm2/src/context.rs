@@ -20,39 +20,30 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use core::fmt;
-use std::vec::Vec;
-
 use crate::client::Tpm;
 use crate::commands::{ContextLoad, ContextSave};
 use crate::error::Error;
 #[cfg(doc)]
 use crate::error::Fault;
 use crate::transport::Transport;
-use crate::types::{Context, Entity, HandleKind, NameBuf, Object};
-use crate::wire::{Hex, Malformed, Marshal, Unmarshal, Why};
+use crate::types::{Context, ContextData, Entity, HandleKind, NameBuf, Object};
+use crate::wire::{Malformed, Octets, Unmarshal, Why};
+
+/// Octets of a `TPMS_CONTEXT`.
+const CONTEXT: usize = 18 + ContextData::MAX;
 
 /// An object that was put away.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Saved {
     name: Option<NameBuf>,
-    context: Vec<u8>,
-}
-
-impl fmt::Debug for Saved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Saved")
-            .field("name", &self.name)
-            .field("context", &Hex(&self.context))
-            .finish()
-    }
+    context: Octets<CONTEXT>,
 }
 
 impl Saved {
     /// A context of which the Name is known, or not: then the object can be used under passwords only.
     #[must_use]
-    pub const fn new(context: Vec<u8>, name: Option<NameBuf>) -> Self {
-        Self { name, context }
+    pub fn new(context: impl Into<Octets<CONTEXT>>, name: Option<NameBuf>) -> Self {
+        Self { name, context: context.into() }
     }
 
     /// The Name, where it is known.
@@ -76,7 +67,7 @@ impl Saved {
 pub fn save<T: Transport>(tpm: &mut Tpm<T>, object: Object) -> Result<Saved, Error<T::Error>> {
     let command = ContextSave { save_handle: object.handle() };
     let answer = tpm.run(&command, [])?;
-    let context = answer.context.to_vec().map_err(Error::of::<ContextSave>)?;
+    let context = Octets::of(&answer.context).map_err(Error::of::<ContextSave>)?;
     Ok(Saved { name: object.name(), context })
 }
 

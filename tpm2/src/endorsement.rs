@@ -36,8 +36,8 @@ mod chain;
 mod nv;
 mod passwords;
 
-use std::fmt;
-use std::vec::Vec;
+use alloc::vec::Vec;
+use core::fmt;
 
 pub use activate::{activate, satisfy};
 pub use chain::{Chain, MAX_CHAIN, chain};

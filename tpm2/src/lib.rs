@@ -22,8 +22,13 @@
 //! | feature | what it adds | needs |
 //! |---|---|---|
 //! | none | [`wire`], [`types`], [`commands`], [`template`]: all commands and answers, read and written | `core` alone |
-//! | `crypto` | [`crypto`]: Names, key derivation, credentials, policies without a TPM | `alloc`, `getrandom` |
-//! | `std` (default) | the client, sessions, the transports `device` and `swtpm`, and all that is built on them | `std` |
+//! | `crypto` | [`crypto`]: Names, key derivation, credentials, policies without a TPM; P-256 | `core` alone |
+//! | `client` | the client, sessions, objects, NV, policies, sealing, PCRs, attestation | `core` alone |
+//! | `alloc` | lists of unknown length, `endorsement`, `tools` | `alloc` |
+//! | `getrandom` | randomness from the operating system, or what else `getrandom` is configured for | |
+//! | `std` (default) | `client`, `alloc`, `getrandom`; addresses of TPMs, `Retry`, `Record`, `Replay` | `std` |
+//! | `device`, `swtpm` (default) | `transport::Device`, `transport::Swtpm` | `std` |
+//! | `key-file` (default) | `key_file`: keys of OpenSSL's TPM providers | `alloc` |
 //! | `mssim` | `transport::Simulator`, for the simulator of the reference code | `std` |
 //! | `cmd` | `transport::Process`, a command that carries messages to a TPM | `std` |
 //! | `tbs` | `transport::Tbs`, the TPM of Windows | Windows |
@@ -63,7 +68,7 @@
 //! let digest = policy.digest(HashAlg::Sha256)?;
 //! let sealed = seal(&mut tpm, &srk, Auth::EMPTY, b"secret", &digest, b"")?;
 //! let data = unseal(&mut tpm, &srk, Auth::EMPTY, &sealed, &policy, b"")?;
-//! assert_eq!(*data, b"secret");
+//! assert_eq!(data.expose(), b"secret");
 //! # let _ = quoted;
 //! # Ok(())
 //! # }
@@ -71,41 +76,43 @@
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // The documentation describes all features together, and links to what some of them leave out.
-#![cfg_attr(not(feature = "std"), allow(rustdoc::broken_intra_doc_links))]
+#![cfg_attr(not(feature = "default"), allow(rustdoc::broken_intra_doc_links))]
 #![cfg_attr(not(all(windows, feature = "tbs")), forbid(unsafe_code))]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
+#[cfg(any(feature = "alloc", test))]
+extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
-#[cfg(feature = "std")]
+#[cfg(feature = "client")]
 pub mod attest;
-#[cfg(feature = "std")]
+#[cfg(feature = "client")]
 pub mod capability;
-#[cfg(feature = "std")]
+#[cfg(feature = "client")]
 mod client;
 pub mod commands;
-#[cfg(feature = "std")]
+#[cfg(feature = "client")]
 pub mod context;
 #[cfg(feature = "crypto")]
 pub mod crypto;
-#[cfg(feature = "std")]
+#[cfg(all(feature = "client", feature = "alloc"))]
 pub mod endorsement;
-#[cfg(feature = "std")]
+#[cfg(feature = "client")]
 mod error;
-#[cfg(feature = "std")]
+#[cfg(feature = "key-file")]
 pub mod key_file;
-#[cfg(feature = "std")]
+#[cfg(feature = "client")]
 pub mod nv;
-#[cfg(feature = "std")]
+#[cfg(feature = "client")]
 pub mod object;
-#[cfg(feature = "std")]
+#[cfg(feature = "client")]
 pub mod pcr;
-#[cfg(feature = "std")]
+#[cfg(feature = "client")]
 pub mod policy;
-#[cfg(feature = "std")]
+#[cfg(feature = "client")]
 pub mod seal;
-#[cfg(feature = "std")]
+#[cfg(feature = "client")]
 pub mod session;
 #[cfg(feature = "signature")]
 pub mod signer;
@@ -113,18 +120,20 @@ pub mod template;
 #[cfg(test)]
 mod testdata;
 #[cfg(test)]
-#[cfg(feature = "std")]
+#[cfg(feature = "default")]
 mod tests;
-#[cfg(feature = "std")]
+#[cfg(all(feature = "client", feature = "alloc"))]
 pub mod tools;
-#[cfg(feature = "std")]
+#[cfg(feature = "client")]
 pub mod transport;
 pub mod types;
 pub mod wire;
 
 #[cfg(feature = "std")]
-pub use client::{AnyTpm, Secured, Tpm};
-#[cfg(feature = "std")]
+pub use client::AnyTpm;
+#[cfg(feature = "client")]
+pub use client::{Secured, Tpm};
+#[cfg(feature = "client")]
 pub use error::{Error, Fault, Protection};
 
 #[cfg(all(doctest, feature = "std"))]

@@ -27,8 +27,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "alloc")]
+use alloc::vec::Vec;
 use core::fmt;
-use std::vec::Vec;
 
 use crate::client::Tpm;
 use crate::commands::{
@@ -299,32 +300,52 @@ impl Index {
     /// # Errors
     /// As [`Tpm::run`]; [`Fault::TooLong`] if one command cannot read all where it must.
     #[doc(alias = "TPM2_NV_Read")]
+    #[cfg(feature = "alloc")]
     pub fn read<T: Transport>(
         &self,
         tpm: &mut Tpm<T>,
         access: &mut Access<'_>,
     ) -> Result<Vec<u8>, Error<T::Error>> {
+        let mut octets = alloc::vec![0; self.data_size.into()];
+        self.read_into(tpm, access, &mut octets)?;
+        Ok(octets)
+    }
+
+    /// As [`Self::read`], to the front of `octets`; returns how many it has.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; [`Fault::TooLong`], and nothing is sent, if it has more than fit.
+    pub fn read_into<T: Transport>(
+        &self,
+        tpm: &mut Tpm<T>,
+        access: &mut Access<'_>,
+        octets: &mut [u8],
+    ) -> Result<usize, Error<T::Error>> {
         let (nv_index, chunk) = (self.entity(), access.chunk());
-        let (given, limit) = (usize::from(self.data_size), MaxNvBuffer::MAX);
-        if chunk > CHUNK && given > limit {
-            let error = TooLong { what: "MaxNvBuffer", given, limit };
-            return Err(Error::new(NvRead::INFO.code, error.into()));
+        let fail = |what, limit| {
+            Error::of::<NvRead>(TooLong { what, given: self.data_size.into(), limit })
+        };
+        if chunk > CHUNK && usize::from(self.data_size) > MaxNvBuffer::MAX {
+            return Err(fail("MaxNvBuffer", MaxNvBuffer::MAX));
         }
-        let mut octets = Vec::with_capacity(self.data_size.into());
-        while octets.len() < usize::from(self.data_size) {
-            let offset = u16::try_from(octets.len()).unwrap_or(u16::MAX);
-            let missing = usize::from(self.data_size.saturating_sub(offset));
-            let size = u16::try_from(missing.min(chunk)).unwrap_or(u16::MAX);
+        let limit = octets.len();
+        let octets = octets.get_mut(..self.data_size.into());
+        let octets = octets.ok_or_else(|| fail("the buffer", limit))?;
+        let mut offset = 0_u16;
+        for part in octets.chunks_mut(chunk) {
+            let size = u16::try_from(part.len()).unwrap_or(u16::MAX);
             let auth_handle = access.handle(nv_index);
             let command = NvRead { auth_handle, nv_index, size, offset };
             let answer = tpm.run(&command, [access.auth()])?;
-            if answer.data.octets().len() != usize::from(size) {
+            let data = answer.data.octets();
+            if data.len() != part.len() {
                 let malformed = Malformed::new(Why::Unexpected, 0).named("NvReadResponse.data");
-                return Err(Error::new(NvRead::INFO.code, malformed.into()));
+                return Err(Error::of::<NvRead>(malformed));
             }
-            octets.extend_from_slice(answer.data.octets());
+            part.copy_from_slice(data);
+            offset = offset.saturating_add(size);
         }
-        Ok(octets)
+        Ok(octets.len())
     }
 
     /// Counts one up, from what no counter of this TPM has been above.
@@ -350,11 +371,13 @@ impl Index {
         tpm: &mut Tpm<T>,
         access: &mut Access<'_>,
     ) -> Result<u64, Error<T::Error>> {
-        let octets = self.read(tpm, access)?;
-        octets.try_into().map(u64::from_be_bytes).map_err(|_| {
+        let mut octets = [0; 8];
+        if usize::from(self.data_size) != octets.len() {
             let malformed = Malformed::new(Why::Unexpected, 0).named("NvPublic.data_size");
-            Error::new(NvRead::INFO.code, malformed.into())
-        })
+            return Err(Error::of::<NvRead>(malformed));
+        }
+        self.read_into(tpm, access, &mut octets)?;
+        Ok(u64::from_be_bytes(octets))
     }
 
     /// Extends it as a PCR is: H(what it held ‖ data).

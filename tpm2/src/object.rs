@@ -30,7 +30,6 @@
 //! ```
 
 use core::fmt;
-use std::vec::Vec;
 
 use crate::client::Tpm;
 use crate::commands::{
@@ -45,14 +44,17 @@ use crate::types::{
     Object, Private, Provision, Public, ResponseCode, Sensitive, SensitiveCreate, Ticket,
     TicketBuf,
 };
-use crate::wire::{Hex, Malformed, Marshal, TooLarge, Tpm2b, Unmarshal};
+use crate::wire::{Malformed, Octets, TooLarge, Tpm2b, Unmarshal};
+
+/// Octets of a `TPMT_PUBLIC`, up to RSA of 4096 bits.
+const PUBLIC: usize = 640;
 
 /// An object in the TPM, under the Name that was computed here from its public area.
 #[derive(Clone)]
 pub struct Loaded {
     handle: Handle,
     name: NameBuf,
-    public: Vec<u8>,
+    public: Octets<PUBLIC>,
 }
 
 impl fmt::Debug for Loaded {
@@ -60,7 +62,7 @@ impl fmt::Debug for Loaded {
         f.debug_struct("Loaded")
             .field("handle", &self.handle)
             .field("name", &self.name)
-            .field("public", &Hex(&self.public))
+            .field("public", &self.public)
             .finish()
     }
 }
@@ -72,7 +74,7 @@ impl Loaded {
     /// # Errors
     /// It can have no Name.
     pub fn new(handle: Handle, public: &Public<'_>) -> Result<Self, NameError> {
-        let public_area = public.to_vec().map_err(|_| NameError::TooLarge)?;
+        let public_area = Octets::of(public).map_err(|_| NameError::TooLarge)?;
         Ok(Self { handle, name: object_name(public)?, public: public_area })
     }
 
@@ -126,20 +128,20 @@ impl Loaded {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Wrapped {
     /// `TPMT_PUBLIC`.
-    pub public: Vec<u8>,
+    pub public: Octets<PUBLIC>,
     /// The content of `TPM2B_PRIVATE`, which only the parent can read.
-    pub private: Vec<u8>,
+    pub private: Octets<{ Private::MAX }>,
 }
 
 impl fmt::Debug for Wrapped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wrapped").field("public", &Hex(&self.public)).finish_non_exhaustive()
+        f.debug_struct("Wrapped").field("public", &self.public).finish_non_exhaustive()
     }
 }
 
 impl Wrapped {
     pub(crate) fn new(public: &Public<'_>, private: Private<'_>) -> Result<Self, TooLarge> {
-        Ok(Self { public: public.to_vec()?, private: private.octets().to_vec() })
+        Ok(Self { public: Octets::of(public)?, private: Octets::new(private.octets())? })
     }
 }
 
@@ -147,7 +149,7 @@ impl Wrapped {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Creation {
     /// `TPMS_CREATION_DATA`, as a verifier wants it.
-    pub data: Vec<u8>,
+    pub data: Octets<1024>,
     hash: DigestBuf,
     ticket: TicketBuf,
 }
@@ -155,7 +157,7 @@ pub struct Creation {
 impl fmt::Debug for Creation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Creation")
-            .field("data", &Hex(&self.data))
+            .field("data", &self.data)
             .field("hash", &self.hash)
             .field("ticket", &self.ticket)
             .finish()
@@ -168,7 +170,7 @@ impl Creation {
         hash: Digest<'_>,
         ticket: Ticket<'_>,
     ) -> Result<Self, TooLarge> {
-        Ok(Self { data: data.to_vec()?, hash: hash.into(), ticket: ticket.into() })
+        Ok(Self { data: Octets::of(data)?, hash: hash.into(), ticket: ticket.into() })
     }
 
     pub(crate) const fn hash(&self) -> &DigestBuf {

@@ -32,13 +32,9 @@
 //! let digest = policy.digest(HashAlg::Sha256)?;
 //! let sealed = seal(&mut tpm, &srk, Auth::EMPTY, b"secret", &digest, b"PIN")?;
 //! let data = unseal(&mut tpm, &srk, Auth::EMPTY, &sealed, &policy, b"PIN")?;
-//! assert_eq!(*data, b"secret");
+//! assert_eq!(data.expose(), b"secret");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-
-use std::vec::Vec;
-
-use zeroize::Zeroizing;
 
 use crate::client::Tpm;
 use crate::commands::{Create, Load, StartAuthSession, Unseal};
@@ -50,7 +46,7 @@ use crate::session::{Auth, Encryption, NewSession, SaltKey, Salted};
 use crate::transport::Transport;
 use crate::types::{
     AuthValue, Data, Digest, Id, KeyedHashPublic, KeyedHashScheme, ObjectAttributes, Public,
-    SensitiveCreate, SensitiveData, SessionType,
+    SensitiveCreate, SensitiveData, SensitiveDataBuf, SessionType,
 };
 use crate::wire::{List, Tpm2b, Unmarshal};
 
@@ -121,7 +117,7 @@ pub fn unseal<T: Transport>(
     sealed: &Wrapped,
     policy: &Policy<'_>,
     value: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, Error<T::Error>> {
+) -> Result<SensitiveDataBuf, Error<T::Error>> {
     with_loaded(tpm, parent, auth, sealed, |tpm, session, item| {
         let hash = item.public().map(|public| HashAlg::try_from(public.name_alg));
         let hash = hash.map_err(Error::of::<Load<'_>>)?;
@@ -150,7 +146,7 @@ pub fn unseal_by<T: Transport>(
     auth: Auth<'_>,
     sealed: &Wrapped,
     policy: Auth<'_>,
-) -> Result<Zeroizing<Vec<u8>>, Error<T::Error>> {
+) -> Result<SensitiveDataBuf, Error<T::Error>> {
     with_loaded(tpm, parent, auth, sealed, |tpm, session, item| opened(tpm, session, item, policy))
 }
 
@@ -159,10 +155,11 @@ fn opened<T: Transport>(
     session: &mut Salted,
     item: &Loaded,
     policy: Auth<'_>,
-) -> Result<Zeroizing<Vec<u8>>, Error<T::Error>> {
+) -> Result<SensitiveDataBuf, Error<T::Error>> {
     let command = Unseal { item_handle: item.object() };
     let answer = tpm.secured(session).run(&command, [policy])?;
-    Ok(Zeroizing::new(answer.out_data.octets().to_vec()))
+    let data = SensitiveDataBuf::new(answer.out_data.octets());
+    data.ok_or_else(|| Error::of::<Unseal>(Fault::TooLarge))
 }
 
 /// Loads the item, lets `work` use it, and flushes it however that ends.

@@ -15,7 +15,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::vec::Vec;
+use alloc::vec::Vec;
 
 use crate::client::Tpm;
 use crate::commands::{ContextLoad, ContextSave};
@@ -224,7 +224,8 @@ mod tests {
 
     #[test]
     fn halves_of_an_object_are_read_as_they_were_written() {
-        let wrapped = Wrapped { public: SRK_P256.to_vec().unwrap(), private: vec![1; 90] };
+        let wrapped =
+            Wrapped { public: SRK_P256.to_vec().unwrap().into(), private: vec![1; 90].into() };
         let [public, private] =
             [write_public(&wrapped), write_private(&wrapped)].map(Result::unwrap);
         assert_eq!(read_wrapped(&public, &private).unwrap(), wrapped);

@@ -91,7 +91,7 @@ fn sealed_data_come_back_while_the_pcrs_are_as_they_were() -> Result<()> {
         let met = Policy::new(&steps);
         let sealed = seal::seal(&mut tpm, &parent, Auth::EMPTY, SECRET, &policy, b"")?;
         let opened = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &sealed, &met, b"")?;
-        assert_eq!(*opened, SECRET);
+        assert_eq!(opened.expose(), SECRET);
 
         let event =
             PcrEvent { pcr_handle: Some(Pcr(16)), event_data: Event::from(b"another boot") };
@@ -178,14 +178,14 @@ fn we_open_what_tpm2_create_sealed() -> Result<()> {
     let mut tpm = client(&swtpm)?;
     let parent = srk(&mut tpm)?;
     let sealed = Wrapped {
-        public: fs::read(&public)?.split_off(2),
-        private: fs::read(&private)?.split_off(2),
+        public: fs::read(&public)?.split_off(2).into(),
+        private: fs::read(&private)?.split_off(2).into(),
     };
     let bits = PcrBits::of(&[16]).context("PCRs")?;
     let pcrs = [bits.bank(Alg::SHA256)];
     let met = unchanged(&pcrs);
     let opened = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &sealed, &Policy::new(&met), b"")?;
-    assert_eq!(*opened, SECRET);
+    assert_eq!(opened.expose(), SECRET);
     Ok(())
 }
 
@@ -211,7 +211,7 @@ fn data_sealed_with_an_authorization_value_is_unsealed_by_its_policy() -> Result
     let met = unchanged(&pcrs);
     let met = Policy::new(&met);
     let opened = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &with_value, &met, b"")?;
-    assert_eq!(*opened, SECRET);
+    assert_eq!(opened.expose(), SECRET);
     assert!(!format!("{with_value:?}").contains("private"));
     Ok(())
 }
@@ -227,7 +227,7 @@ fn a_parent_of_another_hash_seals_and_unseals() -> Result<()> {
     let sealed = seal::seal(&mut tpm, &parent, Auth::EMPTY, SECRET, &policy, b"")?;
     let met = unchanged(&pcrs);
     let opened = seal::unseal(&mut tpm, &parent, Auth::EMPTY, &sealed, &Policy::new(&met), b"")?;
-    assert_eq!(*opened, SECRET);
+    assert_eq!(opened.expose(), SECRET);
     let nothing = PolicyDigest::new(HashAlg::Sha256);
     let lost = seal::seal(&mut tpm, &parent, Auth::EMPTY, SECRET, &nothing, b"").unwrap_err();
     assert!(matches!(lost.fault(), Fault::NoPolicy), "{lost}");

@@ -234,7 +234,7 @@ fn nested_branches_open_what_was_sealed() -> Result<()> {
             return Err(error.into());
         }
         let auth = session.last_auth(value);
-        Ok(seal::unseal_by(&mut tpm, &parent, Auth::EMPTY, &sealed, auth)?.to_vec())
+        Ok(seal::unseal_by(&mut tpm, &parent, Auth::EMPTY, &sealed, auth)?.expose().to_vec())
     };
     for (branches, value) in
         [(&[0][..], &b"PIN"[..]), (&[1, 0], b"PIN"), (&[1, 1], b""), (&[0], b"PIN")]

@@ -106,7 +106,7 @@ pub trait Command: fmt::Debug {
 }
 
 /// A command by reference, whatever its type: what is the same for all commands is compiled once.
-#[cfg(feature = "std")]
+#[cfg(feature = "client")]
 pub(crate) trait AnyCommand {
     /// See [`Command::INFO`].
     fn info(&self) -> &'static CommandInfo;
@@ -118,7 +118,7 @@ pub(crate) trait AnyCommand {
     fn write_parameters(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge>;
 }
 
-#[cfg(feature = "std")]
+#[cfg(feature = "client")]
 impl<C: Command> AnyCommand for C {
     fn info(&self) -> &'static CommandInfo {
         const { &C::INFO }

@@ -1,6 +1,6 @@
 //! AES in CFB mode, with which a TPM protects parameters and credentials. Part 1 §21.3 and §24.5.
 
-#[cfg(feature = "std")]
+#[cfg(feature = "client")]
 use cfb_mode::Decryptor;
 use cfb_mode::Encryptor;
 use cfb_mode::cipher::KeyIvInit;
@@ -49,7 +49,7 @@ impl Aes {
         }
     }
 
-    #[cfg(feature = "std")]
+    #[cfg(feature = "client")]
     pub(crate) const fn key_len(self) -> usize {
         match self {
             Self::Aes128 => 16,
@@ -67,7 +67,7 @@ impl Aes {
         by_key_size!(self, Encryptor, encrypt(key, iv, data))
     }
 
-    #[cfg(feature = "std")]
+    #[cfg(feature = "client")]
     pub(crate) fn decrypt(
         self,
         key: &[u8],

@@ -4,7 +4,9 @@ use core::fmt;
 
 use super::cfb::Aes;
 use super::protection::protect;
-use super::{HashAlg, Label, NoRandomness, SharingError, random, share_secret_with};
+#[cfg(feature = "getrandom")]
+use super::random;
+use super::{HashAlg, Label, NoRandomness, SharingError, share_secret_with};
 use crate::types::{Digest, EncryptedSecret, Id, IdObject, NameBuf, Owned, Public, SymDefObject};
 use crate::wire::Writer;
 
@@ -74,6 +76,7 @@ impl From<SharingError> for CredentialError {
 /// # Errors
 /// See [`CredentialError`].
 #[doc(alias = "TPM2_MakeCredential")]
+#[cfg(feature = "getrandom")]
 pub fn make_credential(
     key: &Public<'_>,
     object: &NameBuf,

@@ -4,8 +4,10 @@ use core::fmt;
 
 use super::cfb::Aes;
 use super::protection::protect;
+#[cfg(feature = "getrandom")]
+use super::random;
 use super::{
-    HashAlg, Label, NameError, NoRandomness, SharingError, object_name, random, share_secret_with,
+    HashAlg, Label, NameError, NoRandomness, SharingError, object_name, share_secret_with,
 };
 use crate::types::{
     Digest, EncryptedSecret, Id, ObjectAttributes, Owned, Private, Public, Sensitive, SymDefObject,
@@ -95,6 +97,7 @@ impl From<TooLarge> for DuplicateError {
 /// # Errors
 /// See [`DuplicateError`].
 #[doc(alias = "TPM2_Duplicate")]
+#[cfg(feature = "getrandom")]
 pub fn duplicate(
     parent: &Public<'_>,
     public: &Public<'_>,

@@ -61,8 +61,13 @@ impl HashAlg {
     /// The digest of the parts in a row.
     #[must_use]
     pub fn digest(self, parts: &[&[u8]]) -> DigestBuf {
-        fn run<D: sha2::Digest>(parts: &[&[u8]]) -> DigestBuf {
-            let hash = parts.iter().fold(D::new(), D::chain_update);
+        self.digest_all(parts.iter().copied())
+    }
+
+    /// As [`Self::digest`], however many parts there are.
+    pub(crate) fn digest_all<'p>(self, parts: impl Iterator<Item = &'p [u8]>) -> DigestBuf {
+        fn run<'p, D: sha2::Digest>(parts: impl Iterator<Item = &'p [u8]>) -> DigestBuf {
+            let hash = parts.fold(D::new(), D::chain_update);
             DigestBuf::new(&hash.finalize()).expect("no digest is longer than 64 octets")
         }
         match self {

@@ -39,7 +39,7 @@ pub fn kdfa(
 ///
 /// # Errors
 /// `data` has more than 8191 octets.
-#[cfg(feature = "std")]
+#[cfg(feature = "client")]
 pub(crate) fn xor(
     hash: HashAlg,
     key: &[&[u8]],

@@ -15,31 +15,39 @@ mod sharing;
 mod spki;
 
 pub use convert::ConversionError;
-pub use credential::{Credential, CredentialError, make_credential, make_credential_with};
-pub use duplicate::{Duplicate, DuplicateError, duplicate, duplicate_with};
+#[cfg(feature = "getrandom")]
+pub use credential::make_credential;
+pub use credential::{Credential, CredentialError, make_credential_with};
+#[cfg(feature = "getrandom")]
+pub use duplicate::duplicate;
+pub use duplicate::{Duplicate, DuplicateError, duplicate_with};
 pub use hash::{HashAlg, UnknownHash};
-#[cfg(feature = "std")]
+#[cfg(feature = "client")]
 pub(crate) use kdf::xor;
 pub use kdf::{KdfTooLong, kdfa, kdfe};
 pub use name::{NameError, nv_name, object_name, qualified_name};
 pub use policy::{PolicyDigest, PolicyError, policy_approval, signed_authorization};
-pub use sharing::{Label, Shared, SharingError, share_secret, share_secret_with};
+#[cfg(feature = "getrandom")]
+pub use sharing::share_secret;
+pub use sharing::{Label, Shared, SharingError, share_secret_with};
 
 /// Fills `octets` from the operating system.
 ///
 /// # Errors
 /// The operating system has no randomness to give.
+#[cfg(feature = "getrandom")]
 pub fn random(octets: &mut [u8]) -> Result<(), NoRandomness> {
     getrandom::fill(octets).map_err(|_| NoRandomness)
 }
 
-/// The operating system gave no randomness.
+/// The source of randomness has none to give, or there is no source: see
+/// [`Transport::random`](crate::transport::Transport::random).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRandomness;
 
 impl core::fmt::Display for NoRandomness {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("the operating system provided no randomness")
+        f.write_str("no randomness is available")
     }
 }
 

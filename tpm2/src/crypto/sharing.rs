@@ -1,17 +1,20 @@
 //! Secret sharing: how a caller and a TPM come to share a seed or a salt through a key of the TPM. Part 1 annexes B.10
 //! and C.6.
 
+#[cfg(feature = "rsa")]
+mod oaep;
+
 use core::fmt;
 
 use elliptic_curve::sec1::{FromSec1Point, ModulusSize, ToSec1Point};
 use elliptic_curve::{AffinePoint, CurveArithmetic, FieldBytesSize, PublicKey, SecretKey};
-use rsa::traits::PaddingScheme;
-use rsa::{BoxedUint, Oaep, RsaPublicKey};
 
-use super::{HashAlg, NoRandomness, kdfe, random};
+#[cfg(feature = "getrandom")]
+use super::random;
+use super::{HashAlg, NoRandomness, kdfe};
 use crate::types::{
     Alg, AsymScheme, Curve, EccParameter, EccPoint, EccPublic, EncryptedSecret, Id, Owned, Public,
-    RsaPublic, SecretBuf,
+    SecretBuf,
 };
 use crate::wire::Writer;
 
@@ -67,7 +70,9 @@ pub enum SharingError {
     Scheme(AsymScheme),
     /// Not a valid key: no RSA modulus, or no point on the curve.
     Key,
-    /// The operating system gave no randomness.
+    /// A key that secrets can be shared through, for which this crate was built without the feature of this name.
+    Feature(&'static str),
+    /// There is no randomness.
     NoRandomness,
 }
 
@@ -80,6 +85,9 @@ impl fmt::Display for SharingError {
                 write!(f, "the key's scheme {scheme:?} is not one by which secrets can be shared")
             }
             Self::Key => f.write_str("the key is not a valid public key"),
+            Self::Feature(feature) => {
+                write!(f, "keys of this type need the feature {feature} of the crate tpm2")
+            }
             Self::NoRandomness => NoRandomness.fmt(f),
         }
     }
@@ -98,6 +106,7 @@ impl From<NoRandomness> for SharingError {
 ///
 /// # Errors
 /// See [`SharingError`].
+#[cfg(feature = "getrandom")]
 pub fn share_secret(key: &Public<'_>, label: Label) -> Result<Shared, SharingError> {
     share_secret_with(key, label, &mut random)
 }
@@ -114,68 +123,24 @@ pub fn share_secret_with(
 ) -> Result<Shared, SharingError> {
     let hash = HashAlg::try_from(key.name_alg).map_err(|_| SharingError::NameAlg(key.name_alg))?;
     match key.id {
-        Id::Rsa(rsa) => by_rsa(&rsa, hash, label, random),
+        #[cfg(feature = "rsa")]
+        Id::Rsa(rsa) => oaep::share(&rsa, hash, label, random),
+        #[cfg(not(feature = "rsa"))]
+        Id::Rsa(_) => Err(SharingError::Feature("rsa")),
         Id::Ecc(ecc) => match ecc.curve {
             Curve::NIST_P256 => by_ecc::<p256::NistP256>(&ecc, hash, label, random),
+            #[cfg(feature = "p384")]
             Curve::NIST_P384 => by_ecc::<p384::NistP384>(&ecc, hash, label, random),
+            #[cfg(not(feature = "p384"))]
+            Curve::NIST_P384 => Err(SharingError::Feature("p384")),
+            #[cfg(feature = "p521")]
             Curve::NIST_P521 => by_ecc::<p521::NistP521>(&ecc, hash, label, random),
+            #[cfg(not(feature = "p521"))]
+            Curve::NIST_P521 => Err(SharingError::Feature("p521")),
             _ => Err(SharingError::KeyType),
         },
         _ => Err(SharingError::KeyType),
     }
-}
-
-/// RSAES-OAEP with one hash for digest and mask; the label's terminating zero octet is part of it. The hash is the key's
-/// name algorithm, unless the key has an OAEP scheme of its own, by which the TPM then decrypts. Part 1 annex B.4 and
-/// B.10.2.
-fn by_rsa(
-    key: &RsaPublic<'_>,
-    name_alg: HashAlg,
-    label: Label,
-    random: &mut dyn FnMut(&mut [u8]) -> Result<(), NoRandomness>,
-) -> Result<Shared, SharingError> {
-    let hash = match key.scheme {
-        AsymScheme::Null => name_alg,
-        AsymScheme::Oaep(own) => {
-            HashAlg::try_from(own.hash).map_err(|_| SharingError::Scheme(key.scheme))?
-        }
-        other => return Err(SharingError::Scheme(other)),
-    };
-    // A modulus has as many bits as it says, in whole octets: no TPM takes another.
-    let octets = key.unique.octets();
-    if octets.len().checked_mul(8) != Some(usize::from(key.key_bits))
-        || octets.first().is_none_or(|first| *first < 0x80)
-    {
-        return Err(SharingError::Key);
-    }
-    let exponent = if key.exponent == 0 { 65537 } else { key.exponent };
-    let modulus = BoxedUint::from_be_slice_vartime(octets);
-    let public =
-        RsaPublicKey::new(modulus, BoxedUint::from(exponent)).map_err(|_| SharingError::Key)?;
-
-    let mut secret = SecretBuf::zeroed(hash.digest_len()).ok_or(SharingError::KeyType)?;
-    random(secret.expose_mut())?;
-    let mut seed = Owned::<64>::zeroed(hash.digest_len()).ok_or(SharingError::KeyType)?;
-    random(seed.octets_mut())?;
-
-    let label = Owned::<16>::concat(&[label.octets(), &[0]]).ok_or(SharingError::KeyType)?;
-    let (seed, message) = (&mut Drawn(seed.octets()), secret.expose());
-    let label = label.octets();
-    let encrypted = match hash {
-        HashAlg::Sha1 => Oaep::<sha1::Sha1>::new_with_label(label).encrypt(seed, &public, message),
-        HashAlg::Sha256 => {
-            Oaep::<sha2::Sha256>::new_with_label(label).encrypt(seed, &public, message)
-        }
-        HashAlg::Sha384 => {
-            Oaep::<sha2::Sha384>::new_with_label(label).encrypt(seed, &public, message)
-        }
-        HashAlg::Sha512 => {
-            Oaep::<sha2::Sha512>::new_with_label(label).encrypt(seed, &public, message)
-        }
-    }
-    .map_err(|_| SharingError::Key)?;
-    let encrypted = Owned::new(&encrypted).ok_or(SharingError::Key)?;
-    Ok(Shared { secret, encrypted })
 }
 
 /// One-pass ECDH: an ephemeral key on the key's curve, KDFe over the x-coordinates. Part 1 annex C.6.1.
@@ -243,27 +208,3 @@ fn padded(coordinate: EccParameter<'_>, field: usize) -> Option<Owned<66>> {
     let missing = field.checked_sub(coordinate.octets().len())?;
     Owned::concat(&[Owned::<66>::zeroed(missing)?.octets(), coordinate.octets()])
 }
-
-/// Randomness drawn before, for an interface that wants a generator. It gives each octet once and then fails.
-struct Drawn<'a>(&'a [u8]);
-
-impl rand_core::TryRng for Drawn<'_> {
-    type Error = NoRandomness;
-
-    fn try_next_u32(&mut self) -> Result<u32, NoRandomness> {
-        rand_core::utils::next_word_via_fill(self)
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, NoRandomness> {
-        rand_core::utils::next_word_via_fill(self)
-    }
-
-    fn try_fill_bytes(&mut self, octets: &mut [u8]) -> Result<(), NoRandomness> {
-        let (drawn, rest) = self.0.split_at_checked(octets.len()).ok_or(NoRandomness)?;
-        octets.copy_from_slice(drawn);
-        self.0 = rest;
-        Ok(())
-    }
-}
-
-impl rand_core::TryCryptoRng for Drawn<'_> {}

@@ -1,6 +1,6 @@
 //! Public keys as certificates carry them: `SubjectPublicKeyInfo`, RFC 3279 and RFC 5480.
 
-use std::vec::Vec;
+use alloc::vec::Vec;
 
 use der::asn1::{AnyRef, BitStringRef, ObjectIdentifier, UintRef};
 use der::{Document, Encode, Sequence};

@@ -1,7 +1,7 @@
 //! Certificates of CAs that makers of TPMs put beside those of endorsement keys: back to back, in one NV index or across
 //! those that follow it. EK credential profile 2.6 §2.2.
 
-use std::vec::Vec;
+use alloc::vec::Vec;
 
 use super::Passwords;
 use super::nv::{data_size, is_erased, read_until, stored_certificate};

@@ -1,6 +1,6 @@
 //! What a TPM has in NV memory for its endorsement keys.
 
-use std::vec::Vec;
+use alloc::vec::Vec;
 
 use super::{EkKind, Passwords, Proof};
 use crate::client::Tpm;

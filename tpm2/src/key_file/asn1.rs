@@ -1,7 +1,7 @@
 //! The file's ASN.1 module.
 
-use std::borrow::ToOwned;
-use std::vec::Vec;
+use alloc::borrow::ToOwned;
+use alloc::vec::Vec;
 
 use der::asn1::{AnyRef, ObjectIdentifier, OctetStringRef, Utf8StringRef};
 use der::{Decode, Encode, ErrorKind, Sequence, Tag, Tagged};

@@ -26,9 +26,9 @@ mod policy;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
-use std::string::String;
-use std::vec::Vec;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
 
 use crate::types::{CommandCode, EncryptedSecret, Handle, Public};
 use crate::wire::{Hex, Malformed, Marshal, Reader, TooLarge, Tpm2b, Unmarshal};
@@ -304,8 +304,8 @@ impl fmt::Display for KeyFileError {
 }
 
 /// The message includes that of the source.
-impl std::error::Error for KeyFileError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+impl core::error::Error for KeyFileError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::Pem(error) => Some(error),
             Self::Der(error) => Some(error),

@@ -34,6 +34,7 @@ mod run;
 
 pub use prepared::Prepared;
 pub use run::{Consent, Responder, SignedRequest, Unaided};
+#[cfg(feature = "key-file")]
 pub(crate) use run::{StepVisitor, visit};
 
 use crate::crypto::{HashAlg, PolicyDigest, PolicyError};

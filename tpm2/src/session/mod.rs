@@ -58,7 +58,7 @@ mod parameter;
 mod protected;
 mod start;
 
-use std::fmt;
+use core::fmt;
 
 pub use auth::{Audit, Auth, Direction};
 pub use hash::{cp_hash, name_hash, parameter_hash};
@@ -67,7 +67,7 @@ pub(crate) use start::Starting;
 pub use start::{Encryption, NewSalted, NewSession, Plan, SaltKey};
 
 use crate::crypto::cfb::Aes;
-use crate::crypto::{HashAlg, NoRandomness, random};
+use crate::crypto::{HashAlg, NoRandomness};
 use crate::error::Fault;
 use crate::types::{
     DigestBuf, Entity, Handle, NameBuf, Nonce, SecretBuf, SessionHandle, SessionType,
@@ -277,8 +277,11 @@ impl From<Salted> for Session {
     }
 }
 
+/// Where nonces and salts come from.
+pub(crate) type Random<'r> = dyn FnMut(&mut [u8]) -> Result<(), NoRandomness> + 'r;
+
 /// As long as a digest, the most that the TPM takes.
-fn fresh_nonce(hash: HashAlg) -> Result<DigestBuf, NoRandomness> {
+fn fresh_nonce(hash: HashAlg, random: &mut Random<'_>) -> Result<DigestBuf, NoRandomness> {
     let mut nonce = hash.zeros();
     random(nonce.octets_mut())?;
     Ok(nonce)

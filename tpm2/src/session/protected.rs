@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq;
 use super::auth::{Kind, SessionAuth};
 use super::parameter::{crypt, first_parameter};
 use super::{
-    Audit, AuditTrail, Auth, Direction, Proof, Session, fresh_nonce, without_trailing_zeros,
+    Audit, AuditTrail, Auth, Direction, Proof, Random, Session, fresh_nonce, without_trailing_zeros,
 };
 use crate::commands::{AnyCommand, CommandInfo, Effect};
 use crate::crypto::HashAlg;
@@ -56,7 +56,11 @@ pub(crate) struct Layout {
 
 impl<'a, 's> Protected<'a, 's> {
     /// A command with the authorizations of its handles, and after them sessions that only protect.
-    pub(crate) fn new(command: &dyn AnyCommand, auths: &'a mut [Auth<'s>]) -> Result<Self, Fault> {
+    pub(crate) fn new(
+        command: &dyn AnyCommand,
+        auths: &'a mut [Auth<'s>],
+        random: &mut Random<'_>,
+    ) -> Result<Self, Fault> {
         let entities = Entities::of(command);
         let mut frame = Self {
             info: command.info(),
@@ -68,13 +72,13 @@ impl<'a, 's> Protected<'a, 's> {
         if frame.auths.len() > MAX_SESSIONS || (!frame.auths.is_empty() && !frame.info.sessions) {
             return Err(Fault::Unprotectable(Protection::NoRoom));
         }
-        frame.decide()?;
+        frame.decide(random)?;
         Ok(frame)
     }
 
     /// In each direction where the command allows it, the first session that has a cipher and may encrypt does so. A
     /// session that does not authorize must encrypt or audit. Part 1 §18.6 and §21.
-    fn decide(&mut self) -> Result<(), Fault> {
+    fn decide(&mut self, random: &mut Random<'_>) -> Result<(), Fault> {
         let mut request = self.info.first_parameter_sized;
         let mut response = self.info.response.first_parameter_sized;
         let mut audited = false;
@@ -128,7 +132,7 @@ impl<'a, 's> Protected<'a, 's> {
             }
             let name = self.entities.name(index);
             decision.includes_value = authorizes && session.includes(name, used.secret);
-            session.nonce_caller = fresh_nonce(session.hash)?;
+            session.nonce_caller = fresh_nonce(session.hash, random)?;
         }
         Ok(())
     }

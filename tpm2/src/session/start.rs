@@ -1,10 +1,10 @@
 //! How sessions begin: of which kind, and what they share with the TPM. Part 1 §19.6, Part 3 §11.1.
 
-use super::{Bind, Cipher, Proof, Salted, Session, fresh_nonce, without_trailing_zeros};
+use super::{Bind, Cipher, Proof, Random, Salted, Session, fresh_nonce, without_trailing_zeros};
 use crate::commands::{StartAuthSession, StartAuthSessionResponse};
 use crate::crypto::cfb::Aes;
 use crate::crypto::{
-    HashAlg, KdfTooLong, Label, NameError, Shared, kdfa, object_name, share_secret,
+    HashAlg, KdfTooLong, Label, NameError, Shared, kdfa, object_name, share_secret_with,
 };
 use crate::error::Fault;
 use crate::types::{
@@ -206,10 +206,13 @@ pub(crate) struct Starting<'p> {
 }
 
 impl<'p> Starting<'p> {
-    pub(crate) fn new(plan: &'p NewSession<'p>) -> Result<Self, Fault> {
+    pub(crate) fn new(plan: &'p NewSession<'p>, random: &mut Random<'_>) -> Result<Self, Fault> {
         let bind = plan.bind.map(|(entity, value)| bind(entity, value)).transpose()?;
-        let salt = plan.salt.map(|key| share_secret(&key.public, Label::Secret)).transpose()?;
-        Ok(Self { plan, salt, bind, nonce_caller: fresh_nonce(plan.hash)? })
+        let salt = plan
+            .salt
+            .map(|key| share_secret_with(&key.public, Label::Secret, random))
+            .transpose()?;
+        Ok(Self { plan, salt, bind, nonce_caller: fresh_nonce(plan.hash, random)? })
     }
 
     pub(crate) fn command(&self) -> Result<StartAuthSession<'_>, Fault> {

@@ -35,7 +35,7 @@ fn debug_of_an_exchange_shows_its_values_and_no_password() {
 
 #[test]
 fn debug_of_a_list_is_hexadecimal() {
-    let wrapped = Wrapped { public: vec![0, 0x23, 0xab], private: vec![1, 2] };
+    let wrapped = Wrapped { public: vec![0, 0x23, 0xab].into(), private: vec![1, 2].into() };
     assert_eq!(format!("{wrapped:?}"), "Wrapped { public: 0023ab, .. }");
 }
 

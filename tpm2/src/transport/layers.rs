@@ -8,6 +8,7 @@ use std::vec::Vec;
 
 use super::Transport;
 use crate::commands::frame;
+use crate::crypto::NoRandomness;
 use crate::types::ResponseCode;
 
 /// Sends a command again, octet for octet, while the TPM says that it did not execute. Part 1 §11.4: no nonce has moved,
@@ -57,6 +58,10 @@ impl<T: Transport> Transport for Retry<T> {
 
     fn is_managed(&self) -> bool {
         self.inner.is_managed()
+    }
+
+    fn random(&mut self, octets: &mut [u8]) -> Result<(), NoRandomness> {
+        self.inner.random(octets)
     }
 }
 
@@ -118,56 +123,14 @@ impl<T: Transport> Transport for Record<T> {
     fn is_managed(&self) -> bool {
         self.inner.is_managed()
     }
-}
 
-/// Shows every exchange to a function, such as one that logs it.
-///
-/// ```no_run
-/// use tpm2::commands::frame;
-/// use tpm2::transport::{Log, Tcti};
-///
-/// let inner = "device:/dev/tpmrm0".parse::<Tcti>()?.open()?;
-/// let mut tpm = tpm2::Tpm::new(Log::new(inner, |command, answer| match answer {
-///     // Names and values, and no secrets.
-///     Ok(answer) => eprintln!("{}", frame::show(command, answer)),
-///     Err(error) => eprintln!("{:?}: {error}", frame::code(command)),
-/// }));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub struct Log<T, F> {
-    inner: T,
-    log: F,
-}
-
-impl<T: Transport, F: FnMut(&[u8], Result<&[u8], &T::Error>)> Log<T, F> {
-    /// A layer over `inner` that calls `log` with each command and its answer, passwords included.
-    pub const fn new(inner: T, log: F) -> Self {
-        Self { inner, log }
+    fn random(&mut self, octets: &mut [u8]) -> Result<(), NoRandomness> {
+        self.inner.random(octets)
     }
 }
 
-impl<T: Transport, F: FnMut(&[u8], Result<&[u8], &T::Error>)> Transport for Log<T, F> {
-    type Error = T::Error;
-
-    fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> Result<usize, T::Error> {
-        let exchanged = self.inner.exchange(command, response);
-        let len = exchanged.as_ref().map(|len| *len);
-        (self.log)(command, len.map(|len| response.get(..len).unwrap_or_default()));
-        exchanged
-    }
-
-    fn is_managed(&self) -> bool {
-        self.inner.is_managed()
-    }
-}
-
-impl<T: fmt::Debug, F> fmt::Debug for Log<T, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Log").field("inner", &self.inner).finish_non_exhaustive()
-    }
-}
-
-/// Plays a recording back, to a client that sends the same commands.
+/// Plays a recording back, to a client that sends the same commands. One with sessions does so if it draws the same randomness
+/// again: see [`Tpm::with_random`](crate::Tpm::with_random).
 #[derive(Debug)]
 pub struct Replay {
     exchanges: VecDeque<Exchange>,

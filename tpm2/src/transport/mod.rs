@@ -32,35 +32,49 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(any(feature = "swtpm", feature = "mssim", feature = "cmd"))]
 mod clock;
-#[cfg(unix)]
+#[cfg(all(unix, feature = "device"))]
 mod device;
+#[cfg(feature = "std")]
 mod layers;
+mod log;
 #[cfg(all(unix, feature = "cmd"))]
 mod process;
+mod random;
 #[cfg(feature = "mssim")]
 mod simulator;
+#[cfg(any(feature = "swtpm", feature = "mssim", feature = "cmd"))]
 mod stream;
+#[cfg(feature = "swtpm")]
 mod swtpm;
 #[cfg(all(windows, feature = "tbs"))]
 mod tbs;
+#[cfg(feature = "std")]
 mod tcti;
 
+#[cfg(feature = "alloc")]
+use alloc::boxed::Box;
 use core::error::Error;
-use std::boxed::Box;
-use std::io;
 
-#[cfg(unix)]
+#[cfg(all(unix, feature = "device"))]
 pub use device::Device;
-pub use layers::{Exchange, Log, Record, Recording, Replay, Retry};
+#[cfg(feature = "std")]
+pub use layers::{Exchange, Record, Recording, Replay, Retry};
+pub use log::Log;
 #[cfg(all(unix, feature = "cmd"))]
 pub use process::Process;
+pub use random::WithRandom;
 #[cfg(feature = "mssim")]
 pub use simulator::Simulator;
+#[cfg(feature = "swtpm")]
 pub use swtpm::Swtpm;
 #[cfg(all(windows, feature = "tbs"))]
 pub use tbs::Tbs;
+#[cfg(feature = "std")]
 pub use tcti::{ConnectError, OpenError, Tcti, TctiError};
+
+use crate::crypto::NoRandomness;
 
 /// Carries one command to a TPM and its answer back.
 pub trait Transport {
@@ -81,15 +95,38 @@ pub trait Transport {
     fn is_managed(&self) -> bool {
         false
     }
+
+    /// Fills `octets` with what nobody can guess: the nonces and salts of the client's sessions. By default they are the
+    /// operating system's, if the feature `getrandom` is there. Where there is no operating system, a transport has a source of
+    /// its own, or [`Tpm::with_random`](crate::Tpm::with_random) adds one.
+    ///
+    /// # Errors
+    /// [`NoRandomness`], without which no session starts or goes on.
+    fn random(&mut self, octets: &mut [u8]) -> Result<(), NoRandomness> {
+        #[cfg(feature = "getrandom")]
+        return crate::crypto::random(octets);
+        #[cfg(not(feature = "getrandom"))]
+        {
+            let _ = octets;
+            Err(NoRandomness)
+        }
+    }
 }
 
-/// The transport's error in an [`Error`](crate::Error) that does not name one: the operating system's. Where there is none, no
-/// transport has this error, and each names its own.
-pub type SystemError = io::Error;
+/// The transport's error in an [`Error`](crate::Error) that does not name one: the operating system's. Without the feature `std`
+/// there is none, no transport has it, and every `Error` names its own.
+#[cfg(feature = "std")]
+pub type SystemError = std::io::Error;
+/// The transport's error in an [`Error`](crate::Error) that does not name one: without the feature `std` no transport has it,
+/// and every `Error` names its own.
+#[cfg(not(feature = "std"))]
+pub type SystemError = core::convert::Infallible;
 
 /// What opening an address gives, whatever is there: commands that the TPM asks to retry are retried.
+#[cfg(feature = "std")]
 pub type AnyTransport = Retry<Box<dyn Transport<Error = SystemError> + Send>>;
 
+#[cfg(feature = "alloc")]
 impl<T: Transport + ?Sized> Transport for Box<T> {
     type Error = T::Error;
 
@@ -99,6 +136,10 @@ impl<T: Transport + ?Sized> Transport for Box<T> {
 
     fn is_managed(&self) -> bool {
         (**self).is_managed()
+    }
+
+    fn random(&mut self, octets: &mut [u8]) -> Result<(), NoRandomness> {
+        (**self).random(octets)
     }
 }
 
@@ -112,7 +153,12 @@ impl<T: Transport + ?Sized> Transport for &mut T {
     fn is_managed(&self) -> bool {
         (**self).is_managed()
     }
+
+    fn random(&mut self, octets: &mut [u8]) -> Result<(), NoRandomness> {
+        (**self).random(octets)
+    }
 }
 
 #[cfg(test)]
+#[cfg(feature = "default")]
 mod tests;

@@ -6,20 +6,22 @@ use std::str::FromStr;
 use std::string::{String, ToString};
 use std::{env, error, fmt, io};
 
-#[cfg(unix)]
+#[cfg(all(unix, feature = "device"))]
 use super::Device;
 #[cfg(all(unix, feature = "cmd"))]
 use super::Process;
 #[cfg(feature = "mssim")]
 use super::Simulator;
+#[cfg(feature = "swtpm")]
+use super::Swtpm;
 #[cfg(all(windows, feature = "tbs"))]
 use super::Tbs;
-use super::{AnyTransport, Retry, Swtpm, Transport};
+use super::{AnyTransport, Retry, Transport};
 
 /// The address of a TPM, in the notation of the TSS: `device:/dev/tpmrm0`, `swtpm:host=localhost,port=2321`,
 /// `swtpm:path=/run/swtpm.sock`, `mssim:host=localhost,port=2321`, `cmd:COMMAND`, `tbs`.
 ///
-/// What a build cannot open it understands nevertheless: `mssim:`, `cmd:` and `tbs` need the features of these names.
+/// What a build cannot open it understands nevertheless: each kind needs the feature of its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Tcti {
@@ -82,10 +84,11 @@ impl Tcti {
 
     fn connect(&self) -> io::Result<Box<dyn Transport<Error = io::Error> + Send>> {
         Ok(match self {
-            #[cfg(unix)]
+            #[cfg(all(unix, feature = "device"))]
             Self::Device(path) => Box::new(Device::open(path)?),
+            #[cfg(feature = "swtpm")]
             Self::SwtpmTcp { host, port } => Box::new(Swtpm::connect(host, *port)?),
-            #[cfg(unix)]
+            #[cfg(all(unix, feature = "swtpm"))]
             Self::SwtpmUnix(path) => Box::new(Swtpm::connect_unix(path)?),
             #[cfg(feature = "mssim")]
             Self::Mssim { host, port } => Box::new(Simulator::connect(host, *port)?),

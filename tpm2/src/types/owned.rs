@@ -97,20 +97,28 @@ impl<const N: usize> fmt::Debug for Owned<N> {
     }
 }
 
-/// A secret of up to 64 octets: never shown, compared in constant time, wiped when dropped.
+/// A secret of up to `N` octets: never shown, compared in constant time, wiped when dropped.
 #[cfg(feature = "crypto")]
 #[derive(Clone)]
-pub struct SecretBuf(Owned<64>);
+pub struct Secret<const N: usize>(Owned<N>);
+
+/// A secret as long as a digest at most: an authorization value, a seed, a key.
+#[cfg(feature = "crypto")]
+pub type SecretBuf = Secret<64>;
+
+/// [`SensitiveData`](super::SensitiveData) by value: what was sealed.
+#[cfg(feature = "crypto")]
+pub type SensitiveDataBuf = Secret<128>;
 
 #[cfg(feature = "crypto")]
-impl SecretBuf {
-    /// A copy of `octets`; `None` if there are more than 64.
+impl<const N: usize> Secret<N> {
+    /// A copy of `octets`; `None` if there are more than `N`.
     #[must_use]
     pub fn new(octets: &[u8]) -> Option<Self> {
         Owned::new(octets).map(Self)
     }
 
-    /// `len` octets of zero, to be filled; `None` if that is more than 64.
+    /// `len` octets of zero, to be filled; `None` if that is more than `N`.
     #[must_use]
     pub fn zeroed(len: usize) -> Option<Self> {
         Owned::zeroed(len).map(Self)
@@ -129,22 +137,22 @@ impl SecretBuf {
 }
 
 #[cfg(feature = "crypto")]
-impl PartialEq for SecretBuf {
+impl<const N: usize> PartialEq for Secret<N> {
     fn eq(&self, other: &Self) -> bool {
         subtle::ConstantTimeEq::ct_eq(self.expose(), other.expose()).into()
     }
 }
 
 #[cfg(feature = "crypto")]
-impl Drop for SecretBuf {
+impl<const N: usize> Drop for Secret<N> {
     fn drop(&mut self) {
         zeroize::Zeroize::zeroize(&mut self.0.octets);
     }
 }
 
 #[cfg(feature = "crypto")]
-impl fmt::Debug for SecretBuf {
+impl<const N: usize> fmt::Debug for Secret<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretBuf(..)")
+        f.write_str("Secret(..)")
     }
 }

@@ -3,17 +3,21 @@
 //! Reading borrows and never allocates; every error names what was being read and at which offset. Four declarative
 //! macros, `numbers!`, `structure!`, `union!` and `command!`, turn the specification's tables into types.
 
-#[cfg(feature = "std")]
+#[cfg(feature = "client")]
 mod hex;
 mod list;
 pub(crate) mod macros;
+#[cfg(feature = "client")]
+mod octets;
 mod reader;
 mod sized;
 mod writer;
 
-#[cfg(feature = "std")]
+#[cfg(feature = "client")]
 pub(crate) use hex::Hex;
 pub use list::List;
+#[cfg(feature = "client")]
+pub use octets::Octets;
 pub use reader::{Malformed, Reader, Why};
 pub use sized::Tpm2b;
 pub use writer::{TooLarge, TooLong, Writer};
@@ -34,8 +38,8 @@ pub trait Marshal {
     ///
     /// # Errors
     /// It is longer than a whole command can be, or a size or count does not fit its field.
-    #[cfg(feature = "std")]
-    fn to_vec(&self) -> Result<std::vec::Vec<u8>, TooLarge> {
+    #[cfg(feature = "alloc")]
+    fn to_vec(&self) -> Result<alloc::vec::Vec<u8>, TooLarge> {
         let mut octets = zeroize::Zeroizing::new([0; 4096]);
         let mut writer = Writer::new(&mut *octets);
         self.marshal(&mut writer)?;

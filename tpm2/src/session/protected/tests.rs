@@ -67,7 +67,7 @@ fn received<C: Command>(
     let mut session = session();
     let mut auths: Vec<_> = (0..C::INFO.authorizations).map(|_| Auth::EMPTY).collect();
     auths.push(session.ride());
-    let frame = Protected::new(command, &mut auths)?;
+    let frame = Protected::new(command, &mut auths, &mut crate::crypto::random)?;
     let mut answer = answer::<C>(recorded, &frame);
     change(&mut answer);
     let framed = frame.unmarshal(&mut answer)?;
