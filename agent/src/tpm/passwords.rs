@@ -10,7 +10,6 @@ use clap::Args;
 use host::bounded;
 use host::exit::{Exit, Failure};
 use tpm2::Fault;
-use tpm2::commands::{Command, CreatePrimary, NvRead, PolicySecret};
 use tpm2::endorsement;
 use tpm2::types::{CommandCode, ResponseCode, SecretBuf, Subject};
 use zeroize::Zeroizing;
@@ -90,8 +89,10 @@ impl Passwords {
             matches!(error.refusal(), Some(ResponseCode::BAD_AUTH | ResponseCode::AUTH_FAIL));
         let (hierarchy, password) = match error.command() {
             _ if !is_about_password => return failure::command(error),
-            CommandCode(CREATE_PRIMARY | POLICY_SECRET) => ("endorsement", &self.endorsement),
-            CommandCode(NV_READ) => ("owner", &self.owner),
+            CommandCode::CREATE_PRIMARY | CommandCode::POLICY_SECRET => {
+                ("endorsement", &self.endorsement)
+            }
+            CommandCode::NV_READ => ("owner", &self.owner),
             _ => return failure::command(error),
         };
         let option = format!("--{hierarchy}-password-file");
@@ -132,10 +133,6 @@ fn spoiled<E>(error: &tpm2::Error<E>) -> Failure {
         "check that this is the TPM of the stored identity; if it is, an attacker modifies its bus",
     )
 }
-
-const CREATE_PRIMARY: u32 = <CreatePrimary<'static> as Command>::INFO.code.0;
-const POLICY_SECRET: u32 = <PolicySecret<'static> as Command>::INFO.code.0;
-const NV_READ: u32 = <NvRead as Command>::INFO.code.0;
 
 fn nothing() -> SecretBuf {
     SecretBuf::new(&[]).expect("nothing fits")
@@ -293,7 +290,7 @@ mod tests {
     fn only_the_first_session_is_about_a_password() {
         let explain = |code: u32| {
             let fault = Fault::Refused(ResponseCode(code));
-            let error: tpm2::Error = tpm2::Error::new(CommandCode(CREATE_PRIMARY), fault);
+            let error: tpm2::Error = tpm2::Error::new(CommandCode::CREATE_PRIMARY, fault);
             Passwords::default().explain(error)
         };
         // TPM_RC_AUTH_FAIL and TPM_RC_BAD_AUTH, of session 1.

@@ -16,7 +16,6 @@ use host::clock;
 use host::exit::{Exit, Failure};
 use nix::sys::signal::SigSet;
 use tokio::sync::oneshot;
-use tpm2::commands::{Command, Create, CreateLoaded, CreatePrimary};
 use tpm2::transport::{AnyTransport, Tcti, Transport};
 use tpm2::types::CommandCode;
 
@@ -39,11 +38,8 @@ const NOTICE_AFTER: Duration = Duration::from_secs(2);
 const CALL_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Commands by which a chip makes a key, and takes half a minute for it.
-const CREATING: [CommandCode; 3] = [
-    <CreatePrimary<'static> as Command>::INFO.code,
-    <Create<'static> as Command>::INFO.code,
-    <CreateLoaded<'static> as Command>::INFO.code,
-];
+const CREATING: [CommandCode; 3] =
+    [CommandCode::CREATE_PRIMARY, CommandCode::CREATE, CommandCode::CREATE_LOADED];
 
 /// How long it may take to open the TPM, before anything is asked of it.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(60);

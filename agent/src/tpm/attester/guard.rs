@@ -7,7 +7,9 @@ use tpm2::endorsement::{self, EkKind};
 use tpm2::object::Loaded;
 use tpm2::session::{Auth, Encryption, Salted, Session};
 use tpm2::transport::Transport;
-use tpm2::types::{Alg, Entity, NameBuf, Object, ResponseCode, SecretBuf, SessionType};
+use tpm2::types::{
+    Alg, CommandCode, Entity, NameBuf, Object, ResponseCode, SecretBuf, SessionType,
+};
 use tpm2::{Fault, Tpm};
 
 use super::{JoinKey, KnownEk};
@@ -131,7 +133,7 @@ impl Guard {
         ek: &Loaded,
         password: &SecretBuf,
     ) -> Result<(Self, Object), tpm2::Error<T::Error>> {
-        let code = <tpm2::commands::StartAuthSession<'_> as tpm2::commands::Command>::INFO.code;
+        let code = CommandCode::START_AUTH_SESSION;
         let salt_key = ek.salt_key().map_err(|unknown| tpm2::Error::new(code, unknown.into()))?;
         let mut start = |kind| tpm.start_salted_session(kind, &salt_key, Encryption::On);
         let guard = match password.expose() {
@@ -203,6 +205,6 @@ impl EkAuth {
 }
 
 fn hash<E>(name_alg: Alg) -> Result<HashAlg, tpm2::Error<E>> {
-    let code = <tpm2::commands::StartAuthSession<'_> as tpm2::commands::Command>::INFO.code;
+    let code = CommandCode::START_AUTH_SESSION;
     HashAlg::try_from(name_alg).map_err(|malformed| tpm2::Error::new(code, malformed.into()))
 }

@@ -3,12 +3,12 @@
 use std::io;
 
 use host::exit::{Exit, Failure};
-use tpm2::commands::{Command, CreatePrimary, CreatePrimaryResponse, Sign};
+use tpm2::commands::{CreatePrimary, CreatePrimaryResponse, Sign};
 use tpm2::crypto::object_name;
 use tpm2::endorsement::ephemeral_session;
 use tpm2::session::Auth;
 use tpm2::transport::Transport;
-use tpm2::types::{Data, Hierarchy, Object, SensitiveCreate, Signature};
+use tpm2::types::{CommandCode, Data, Hierarchy, Object, SensitiveCreate, Signature};
 use tpm2::wire::{List, Malformed, Marshal, Tpm2b, Why, Writer};
 use tpm2::{Fault, Tpm};
 
@@ -87,7 +87,7 @@ impl JoinKey {
     }
 
     fn read<E>(answer: &CreatePrimaryResponse<'_>) -> Result<Self, tpm2::Error<E>> {
-        let code = <CreatePrimary<'_> as Command>::INFO.code;
+        let code = CommandCode::CREATE_PRIMARY;
         let fail = |fault: Fault| tpm2::Error::new(code, fault);
         let public = &answer.out_public.0;
         let name = object_name(public).map_err(|error| fail(error.into()))?;
@@ -153,7 +153,7 @@ fn create_primary(unique: &[u8; 32]) -> CreatePrimary<'_> {
 }
 
 fn malformed(what: &'static str, why: Why) -> Failure {
-    let code = <Sign<'_> as Command>::INFO.code;
+    let code = CommandCode::SIGN;
     let fault = Fault::Malformed(Malformed::new(why, 0).named(what));
     failure::command::<io::Error>(tpm2::Error::new(code, fault))
 }
