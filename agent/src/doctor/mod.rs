@@ -200,8 +200,8 @@ pub async fn examine(tpm: &TpmSettings, configured: &Configured, wall: i64) -> R
     checks.push(system::clock(wall));
     checks.push(configured.check());
     if let Some(settings) = settings {
-        checks.push(system::storage(settings, &keys, wall));
-        let identity = system::identity(settings);
+        let (check, identity) = system::storage(settings, &keys, wall);
+        checks.push(check);
         if let Some(identity) = &identity {
             checks.extend(trust_bundle::examine(identity, &settings.trust, wall));
         }

@@ -83,17 +83,26 @@ pub(super) fn clock(wall: i64) -> Check {
     )
 }
 
-/// The directory of the identity, and whether that is this TPM's: `keys` are the hashes of its endorsement keys.
-pub(super) fn storage(settings: &Settings, keys: &[String], wall: i64) -> Check {
+/// The directory of the identity, and whether that is this TPM's: `keys` are the hashes of its endorsement keys. The identity
+/// too, if it can be read.
+pub(super) fn storage(
+    settings: &Settings,
+    keys: &[String],
+    wall: i64,
+) -> (Check, Option<Identity>) {
     let config::Storage::Directory(directory) = &settings.storage else {
-        return Check::ok(Topic::Storage, "memory; the agent joins at each start");
+        let check = Check::ok(Topic::Storage, "memory; the agent joins at each start");
+        return (check, None);
     };
     let (path, keys) = (directory.path.clone(), keys.to_vec());
     let name = path.display().to_string();
-    match file_access::limited(name, move || stored_in(&path, &keys, wall)) {
-        Ok(check) => check,
-        Err(failure) => Check::fail(Topic::Storage, failure),
-    }
+    let look = move || {
+        let identity = Storage::identity(&path).ok().flatten();
+        Ok((stored_in(&path, &keys, wall), identity))
+    };
+    let (check, identity) =
+        file_access::limited(name, look).unwrap_or_else(|failure| (Err(failure), None));
+    (check.unwrap_or_else(|failure| Check::fail(Topic::Storage, failure)), identity)
 }
 
 fn stored_in(path: &Path, keys: &[String], wall: i64) -> Result<Check, Failure> {
@@ -148,14 +157,6 @@ fn stored_in(path: &Path, keys: &[String], wall: i64) -> Result<Check, Failure> 
     } else {
         Check::ok(Topic::Storage, finding)
     })
-}
-
-/// The stored identity, if it can be read.
-pub(super) fn identity(settings: &Settings) -> Option<Identity> {
-    match &settings.storage {
-        config::Storage::Directory(directory) => Storage::identity(&directory.path).ok()?,
-        config::Storage::Memory => None,
-    }
 }
 
 /// Each of the authority's addresses: whether it is reachable and trusted.

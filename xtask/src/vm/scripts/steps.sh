@@ -88,7 +88,7 @@ bind() {
     [ -c /dev/tpmrm0 ]
 }
 
-READY='INFO  all credentials are valid and written'
+READY='INFO  all credentials are valid'
 RENEWED='INFO  renewed name=identity'
 ISSUED='INFO  issued name=web'
 PATH=/payload:$PATH
