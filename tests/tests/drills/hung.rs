@@ -114,6 +114,11 @@ fn storage_that_hangs_is_reported_and_does_not_keep_the_daemon_from_ending() -> 
     command.arg(agent.get_program()).args(agent.get_args()).arg(host.path("bot"));
     let status = Said::by(&mut command)?;
     ensure!(status.failure(75)?[0].contains(what), "{status:?}");
+    let mut command = Command::new("nsenter");
+    command.args(["--mount", "--target", &host.id()?.to_string()]);
+    command.arg(agent.get_program()).args(["doctor", "-c"]).arg(host.world.path("tbot.yaml"));
+    let report = Said::by(&mut command)?;
+    ensure!(report.code != Some(0) && report.out.contains(what), "{report:?}");
     host.signal("TERM")?;
     ensure!(host.ended()?.success(), "{}", host.log());
     Ok(())
