@@ -1,6 +1,8 @@
 //! The examples of the crate `tpm2`, run against a software TPM: each leaves nothing loaded.
 
 use std::error::Error;
+use std::os::unix::net::UnixListener;
+use std::thread;
 
 use anyhow::{Result, anyhow, ensure};
 use testkit::swtpm::Kind;
@@ -143,6 +145,27 @@ fn sign_runs() -> Result<()> {
 fn threads_runs() -> Result<()> {
     let swtpm = start(Kind::NoCertificates)?;
     threads::example(way(&swtpm)?).map_err(|error| anyhow!("{error:?}"))
+}
+
+/// A client of ours behind the proxy: what passes is annotated, and answered as the TPM answers.
+#[test]
+fn dump_annotates_what_passes_between_a_client_and_a_tpm() -> Result<()> {
+    let swtpm = start(Kind::NoCertificates)?;
+    let mut tpm = way(&swtpm)?;
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("socket");
+    let listener = UnixListener::bind(&path)?;
+    let mut client = Tpm::open(&format!("swtpm:path={}", path.display()))?;
+    let client = thread::spawn(move || -> Result<()> {
+        rsa::example(&mut client).map_err(|error| anyhow!("{error:?}"))
+    });
+    let mut shown = Vec::new();
+    dump::proxy(listener.accept()?.0, &mut tpm, &mut shown).map_err(|error| anyhow!("{error}"))?;
+    client.join().map_err(|_| anyhow!("the client panicked"))??;
+    let shown = String::from_utf8(shown)?;
+    ensure!(shown.starts_with("TPM2_CreatePrimary: CreatePrimary {"), "{shown}");
+    ensure!(shown.contains("TPM2_RSA_Decrypt: ") && !shown.contains("malformed"), "{shown}");
+    Ok(())
 }
 
 /// The answers of a counter, as `docs/cookbook.md` shows them: the password `value` is in both commands.

@@ -22,12 +22,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The example, over any transport.
 pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
+    // cookbook: csr
     let (auth, empty) = (Auth::EMPTY, SensitiveCreate::EMPTY);
     let template = ecc_signing(Curve::NIST_P256, Alg::SHA256);
     let (key, _) = create_primary(tpm, Hierarchy::Owner, auth, &template, empty)?;
     let signer = TpmSigner::new(tpm, &key, b"")?;
     let request = RequestBuilder::new("CN=host.example".parse()?)?;
     let request = request.build::<_, DerSignature>(&signer)?;
+    // cookbook: end
     write!(io::stdout(), "{}", request.to_pem(LineEnding::LF)?)?;
     Ok(tpm.flush_all()?)
 }
