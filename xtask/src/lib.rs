@@ -17,6 +17,7 @@ pub mod fuzz;
 pub mod musl;
 pub mod package;
 pub mod page;
+pub mod platforms;
 #[cfg(any(test, feature = "protos"))]
 pub mod protos;
 pub mod release;

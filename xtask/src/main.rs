@@ -8,7 +8,8 @@ use xtask::demo::{self, Afterwards};
 use xtask::page::{self, Table};
 use xtask::setup::{self, Action, Purpose};
 use xtask::{
-    bench, check, cookbook, deny, figures, floors, fuzz, musl, release, soak, test, vm, workspace,
+    bench, check, cookbook, deny, figures, floors, fuzz, musl, platforms, release, soak, test, vm,
+    workspace,
 };
 
 /// The workspace's own tools.
@@ -38,6 +39,8 @@ enum Verb {
     },
     /// Check licences, sources, bans and advisories of all dependencies, with cargo-deny
     Deny,
+    /// Compile the libraries for Windows and for a bare-metal target; needs the standard libraries of both
+    Platforms,
     /// Run libFuzzer over the fuzz targets and report executions and crashes
     Fuzz {
         /// Only this target
@@ -122,6 +125,7 @@ fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Check => check::run(),
         Verb::Deny => deny::run(),
+        Verb::Platforms => platforms::run(),
         Verb::Test => test::run(),
         Verb::Demo { tpm, keep } => {
             demo::run(tpm, if keep { Afterwards::Keep } else { Afterwards::Remove })

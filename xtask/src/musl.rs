@@ -59,7 +59,7 @@ fn compile(what: &[&str]) -> Result<PathBuf> {
     let home = target_directory().join("static");
     let directory = home.join("build");
     fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
-    let mut command = if has_target()? { own_cargo()? } else { debian_cargo(&home)? };
+    let mut command = if has_target(TARGET)? { own_cargo()? } else { debian_cargo(&home)? };
     command.args(["build", "--locked", "--profile", "agent"]).args(what);
     command.args(["--target", TARGET, "--target-dir"]).arg(&directory);
     let status = command.stdin(Stdio::null()).status().context("cannot run cargo")?;
@@ -87,8 +87,8 @@ fn check(agent: &Path) -> Result<()> {
 }
 
 /// Whether the compiler in use has a library for the target.
-fn has_target() -> Result<bool> {
-    let libraries = rustc(&["--print", "target-libdir", "--target", TARGET])?;
+pub(crate) fn has_target(target: &str) -> Result<bool> {
+    let libraries = rustc(&["--print", "target-libdir", "--target", target])?;
     Ok(libraries.is_some_and(|libraries| libraries.is_dir()))
 }
 
