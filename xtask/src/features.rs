@@ -1,9 +1,10 @@
 //! Each library compiles without features, with each feature alone, and with each two: what one needs, it asks for itself.
 
+use std::collections::BTreeSet;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{LIBRARIES, Library, cargo, output};
 
@@ -11,7 +12,12 @@ use crate::{LIBRARIES, Library, cargo, output};
 pub fn check() -> Result<()> {
     let metadata = cargo_metadata()?;
     for Library { package, .. } in LIBRARIES {
+        let mut compiled = BTreeSet::new();
         for set in sets(&features(&metadata, package)?) {
+            // What stands for a set that was compiled already compiles too.
+            if !compiled.insert(implied(table(&metadata, package)?, &set)) {
+                continue;
+            }
             let mut command = cargo();
             command.args(["check", "--quiet", "--lib", "--no-default-features"]);
             command.args(["--package", package, "--features", &set]);
@@ -29,11 +35,28 @@ pub(crate) fn cargo_metadata() -> Result<Value> {
 }
 
 pub(crate) fn features(metadata: &Value, library: &str) -> Result<Vec<String>> {
+    Ok(table(metadata, library)?.keys().filter(|name| *name != "default").cloned().collect())
+}
+
+/// Each feature of a library, and what it implies.
+fn table<'m>(metadata: &'m Value, library: &str) -> Result<&'m Map<String, Value>> {
     let packages = metadata["packages"].as_array().context("no packages")?;
     let package = packages.iter().find(|package| package["name"] == library);
     let features = package.and_then(|package| package["features"].as_object());
-    let features = features.with_context(|| format!("cargo does not know {library}"))?;
-    Ok(features.keys().filter(|name| *name != "default").cloned().collect())
+    features.with_context(|| format!("cargo does not know {library}"))
+}
+
+/// All that a set of features turns on, in the library and in what it depends on.
+fn implied(table: &Map<String, Value>, set: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut left: Vec<&str> = set.split(',').filter(|name| !name.is_empty()).collect();
+    while let Some(name) = left.pop() {
+        if found.insert(name.to_owned()) {
+            let more = table.get(name).and_then(Value::as_array);
+            left.extend(more.into_iter().flatten().filter_map(Value::as_str));
+        }
+    }
+    found
 }
 
 /// None, each one, and each two of them, as cargo takes them.
@@ -55,6 +78,15 @@ mod tests {
     fn sets_are_none_each_and_each_two() {
         let features = ["a", "b", "c"].map(str::to_owned);
         assert_eq!(sets(&features), ["", "a", "a,b", "a,c", "b", "b,c", "c"]);
+    }
+
+    #[test]
+    fn sets_that_turn_on_the_same_are_one() {
+        let table = serde_json::json!({"a": ["b", "dep:x"], "b": ["x/y"], "c": []});
+        let table = table.as_object().unwrap();
+        assert_eq!(implied(table, "a,b"), implied(table, "a"));
+        assert_ne!(implied(table, "a,c"), implied(table, "a"));
+        assert_eq!(implied(table, "a").len(), 4);
     }
 
     #[test]
