@@ -19,19 +19,26 @@
 //!
 //! # Features
 //!
-//! | feature | what it adds | needs |
+//! | feature | content | needs |
 //! |---|---|---|
-//! | none | [`wire`], [`types`], [`commands`], [`template`]: all commands and answers, read and written | `core` alone |
-//! | `crypto` | [`crypto`]: Names, key derivation, credentials, policies without a TPM; P-256 | `core` alone |
-//! | `client` | the client, sessions, objects, NV, policies, sealing, PCRs, attestation | `core` alone |
-//! | `alloc` | lists of unknown length, `endorsement`, `tools` | `alloc` |
-//! | `getrandom` | randomness from the operating system, or what else `getrandom` is configured for | |
-//! | `std` (default) | `client`, `alloc`, `getrandom`; addresses of TPMs, `Retry`, `Record`, `Replay` | `std` |
-//! | `device`, `swtpm` (default) | `transport::Device`, `transport::Swtpm` | `std` |
-//! | `key-file` (default) | `key_file`: keys of OpenSSL's TPM providers | `alloc` |
-//! | `mssim` | `transport::Simulator`, for the simulator of the reference code | `std` |
-//! | `cmd` | `transport::Process`, a command that carries messages to a TPM | `std` |
-//! | `tbs` | `transport::Tbs`, the TPM of Windows | Windows |
+//! | none | `wire`, `types`, `commands`, `template`: `no_std`, no allocation, no dependency | |
+//! | `crypto` | `crypto`: what the peer of a TPM computes, such as Names, policies, credentials; `no_std`, no allocation | RustCrypto |
+//! | `client` | sessions, the client `Tpm`, and what a TPM is for; `no_std`, no allocation, randomness from the caller | `crypto` |
+//! | `alloc` | what gives or keeps as much as there is, such as lists; with `client` also endorsement keys | |
+//! | `getrandom` | randomness from the operating system, or what the crate `getrandom` is configured for | |
+//! | `std` (default) | errors of the operating system, addresses of TPMs, layers over transports | `client`, `alloc`, `getrandom` |
+//! | `device` (default) | a transport to a character device, such as the kernel's `/dev/tpmrm0` | `std` |
+//! | `swtpm` (default) | a transport to the software TPM swtpm | `std` |
+//! | `mssim` | a transport to the simulator of the reference code | `std` |
+//! | `cmd` | a transport to the standard input and output of a program, which it runs | `std` |
+//! | `tbs` | a transport to the TPM Base Services of Windows; compiled, not yet run there | `std` |
+//! | `key-file` (default) | `key_file`: key files of OpenSSL's TPM providers | `client`, `alloc` |
+//! | `p256` | keys and signatures convert to those of the crate `p256`; secrets are shared with keys on P-256 without it | `crypto` |
+//! | `p384` (default) | secrets are shared with keys on P-384, and conversions as for `p256` | `crypto` |
+//! | `p521` (default) | secrets are shared with keys on P-521, and conversions as for `p256` | `crypto` |
+//! | `rsa` (default) | secrets are shared with RSA keys, and public keys convert to those of the crate `rsa` | `crypto` |
+//! | `spki` | public keys as `SubjectPublicKeyInfo` | `crypto`, `alloc` |
+//! | `signature` | `signer`: a key in the TPM signs for the crate `signature`, such as a certificate request | `client`, `spki`, `p256` |
 //!
 //! # Example
 //!

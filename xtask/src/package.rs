@@ -1,5 +1,5 @@
-//! What would be published of each library: its licence, its README with a row for each feature, its changelog, and nothing that only
-//! the repository needs.
+//! What would be published of each library: its licence, its README with a row for each feature, which the documentation has too,
+//! its changelog, and nothing that only the repository needs.
 
 use std::fs;
 
@@ -31,6 +31,11 @@ pub fn check() -> Result<()> {
         let readme = String::from_utf8(read("README.md")?)?;
         let missing = missing(&readme, &features(&metadata, package)?);
         ensure!(missing.is_empty(), "{library}/README.md lacks features: {}", missing.join(", "));
+        let documentation = String::from_utf8(read("src/lib.rs")?)?.replace("//! ", "");
+        ensure!(
+            table(&readme) == table(&documentation),
+            "the table of features in {library}/src/lib.rs is not that of its README.md"
+        );
     }
     Ok(())
 }
@@ -51,6 +56,12 @@ fn missing(readme: &str, features: &[String]) -> Vec<String> {
     features.iter().filter(|name| !has_row(name)).cloned().collect()
 }
 
+/// The rows of the table of features.
+fn table(text: &str) -> Vec<&str> {
+    let from = text.lines().skip_while(|line| !line.starts_with("| feature "));
+    from.take_while(|line| line.starts_with('|')).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +78,12 @@ mod tests {
         let readme = "| feature | content |\n| `a` | .. |\n| `b` (default) | .. |\n";
         let features = ["a", "b", "c"].map(str::to_owned);
         assert_eq!(missing(readme, &features), ["c"]);
+    }
+
+    #[test]
+    fn a_table_of_features_ends_before_other_text() {
+        let text = "| other |\n\n| feature | content |\n|---|---|\n| `a` | .. |\n\n| later |\n";
+        assert_eq!(table(text), ["| feature | content |", "|---|---|", "| `a` | .. |"]);
     }
 
     #[test]
