@@ -25,6 +25,23 @@ pub fn check() -> Result<()> {
             ensure!(status.success(), "{package} does not compile with the features {set:?}");
         }
     }
+    firmware()
+}
+
+/// The crate of the tests that does what firmware does: by itself, so that nothing else adds features to what it needs.
+fn firmware() -> Result<()> {
+    const PACKAGE: &str = "no_std";
+    let mut command = cargo();
+    command.args(["check", "--quiet", "--lib", "--package", PACKAGE]);
+    let status = command.stdin(Stdio::null()).status().context("cannot run cargo")?;
+    ensure!(status.success(), "{PACKAGE} does not compile by itself");
+    let mut command = cargo();
+    command.args(["tree", "--package", PACKAGE, "--edges", "normal,features", "--prefix", "none"]);
+    let tree = output(&mut command)?;
+    let is_more =
+        |line: &&str| line.contains(" feature \"std\"") || line.contains(" feature \"alloc\"");
+    let more = tree.lines().find(is_more);
+    ensure!(more.is_none(), "{PACKAGE} needs more than core: {}", more.unwrap_or_default());
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::source::{crate_uses, root_names, rust_files};
 
 /// The floor of each crate.
-const CRATES: [(&str, u8); 12] = [
+const CRATES: [(&str, u8); 13] = [
     ("tests", 5),
     ("benches", 5),
     ("fuzz", 5),
@@ -21,6 +21,7 @@ const CRATES: [(&str, u8); 12] = [
     ("proto", 3),
     ("tls", 3),
     ("tpm2-verifier", 3),
+    ("no_std", 3),
     ("host", 3),
     ("tpm2-client", 2),
 ];
