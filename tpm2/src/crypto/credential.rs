@@ -19,6 +19,16 @@ pub struct Credential {
 }
 
 impl Credential {
+    /// A credential that its maker has sent, over a network for example.
+    ///
+    /// # Errors
+    /// [`CredentialError::TooLong`]: a secret of more than 512 octets is for no key of the kinds that this crate knows.
+    pub fn new(blob: IdObject<'_>, secret: EncryptedSecret<'_>) -> Result<Self, CredentialError> {
+        let blob = Owned::new(blob.octets()).ok_or(CredentialError::TooLong)?;
+        let secret = Owned::new(secret.octets()).ok_or(CredentialError::TooLong)?;
+        Ok(Self { blob, secret })
+    }
+
     /// The protected secret: a `TPMS_ID_OBJECT`.
     ///
     /// # Panics
@@ -119,8 +129,6 @@ pub fn make_credential_with(
     let integrity = Digest::from(&integrity);
     writer.write(&integrity).map_err(|_| CredentialError::TooLong)?;
     writer.put(identity).map_err(|_| CredentialError::TooLong)?;
-    Ok(Credential {
-        blob: Owned::new(writer.into_written()).ok_or(CredentialError::TooLong)?,
-        secret: Owned::new(shared.encrypted().octets()).ok_or(CredentialError::TooLong)?,
-    })
+    let blob = IdObject::new(writer.into_written()).map_err(|_| CredentialError::TooLong)?;
+    Credential::new(blob, shared.encrypted())
 }

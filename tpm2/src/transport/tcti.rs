@@ -196,7 +196,7 @@ impl fmt::Display for Tcti {
 }
 
 /// An address that cannot be understood.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TctiError {
     /// Not a kind that the TSS has.
@@ -237,11 +237,24 @@ impl fmt::Display for TctiError {
 
 impl error::Error for TctiError {}
 
+/// As it is displayed: what `main` shows of an error that it returns.
+impl fmt::Debug for TctiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// A TPM that cannot be opened.
-#[derive(Debug)]
 pub struct OpenError {
     address: Tcti,
     cause: io::Error,
+}
+
+/// As it is displayed, and the advice.
+impl fmt::Debug for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}\n{}", self.advice())
+    }
 }
 
 impl OpenError {
@@ -311,7 +324,6 @@ impl error::Error for OpenError {
 }
 
 /// Why there is no TPM at an address that was given as text.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// The address cannot be understood.
@@ -331,11 +343,18 @@ impl ConnectError {
     }
 }
 
+/// As it is displayed, and the advice.
+impl fmt::Debug for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}\n{}", self.advice())
+    }
+}
+
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address(error) => error.fmt(f),
-            Self::Open(error) => error.fmt(f),
+            Self::Address(error) => fmt::Display::fmt(error, f),
+            Self::Open(error) => fmt::Display::fmt(error, f),
         }
     }
 }
