@@ -33,8 +33,8 @@ use crate::error::Fault;
 use crate::object::Creation;
 use crate::session::Auth;
 use crate::transport::Transport;
-use crate::types::{AsymScheme, AttestData, Data, Object, PcrSelection, Signature};
-use crate::wire::{List, Octets, TooLarge};
+use crate::types::{AsymScheme, AttestData, Data, Object, Octets, PcrSelection, Signature};
+use crate::wire::{List, TooLarge};
 
 /// What a TPM attested, in the form that a verifier needs.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -26,8 +26,8 @@ use crate::error::Error;
 #[cfg(doc)]
 use crate::error::Fault;
 use crate::transport::Transport;
-use crate::types::{Context, ContextData, Entity, HandleKind, NameBuf, Object};
-use crate::wire::{Malformed, Octets, Unmarshal, Why};
+use crate::types::{Context, ContextData, Entity, HandleKind, NameBuf, Object, Octets};
+use crate::wire::{Malformed, Unmarshal, Why};
 
 /// Octets of a `TPMS_CONTEXT`.
 const CONTEXT: usize = 18 + ContextData::MAX;

@@ -41,10 +41,10 @@ use crate::session::{Auth, SaltKey};
 use crate::transport::Transport;
 use crate::types::{
     CreationData, Digest, DigestBuf, EncryptedSecret, Handle, HandleKind, Hierarchy, NameBuf,
-    Object, Private, Provision, Public, ResponseCode, Sensitive, SensitiveCreate, Ticket,
+    Object, Octets, Private, Provision, Public, ResponseCode, Sensitive, SensitiveCreate, Ticket,
     TicketBuf,
 };
-use crate::wire::{Malformed, Octets, TooLarge, Tpm2b, Unmarshal};
+use crate::wire::{Malformed, TooLarge, Tpm2b, Unmarshal};
 
 /// Octets of a `TPMT_PUBLIC`, up to RSA of 4096 bits.
 const PUBLIC: usize = 640;

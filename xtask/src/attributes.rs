@@ -35,14 +35,31 @@ fn file_wide(source: &str) -> Result<Vec<usize>> {
 
 fn lifts(attribute: &Meta) -> bool {
     let path = attribute.path();
+    if path.is_ident("allow") || path.is_ident("expect") {
+        return !is_about_links(attribute);
+    }
     if !path.is_ident("cfg_attr") {
-        return path.is_ident("allow") || path.is_ident("expect");
+        return false;
     }
     // The condition stands first.
     let parts = attribute
         .require_list()
         .and_then(|list| list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated));
     parts.is_ok_and(|parts| parts.iter().skip(1).any(lifts))
+}
+
+/// Links of the documentation to what a feature leaves out: there is no narrower place.
+fn is_about_links(attribute: &Meta) -> bool {
+    let lints = attribute
+        .require_list()
+        .and_then(|list| list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated));
+    lints.is_ok_and(|lints| {
+        let mut names = lints.iter().map(|lint| lint.path().segments.iter());
+        names.all(|mut name| {
+            name.next().is_some_and(|tool| tool.ident == "rustdoc")
+                && name.next().is_some_and(|lint| lint.ident == "broken_intra_doc_links")
+        })
+    })
 }
 
 #[cfg(test)]

@@ -33,6 +33,8 @@
 //! ```
 
 #[cfg(any(feature = "swtpm", feature = "mssim", feature = "cmd"))]
+mod answer;
+#[cfg(any(feature = "swtpm", feature = "mssim", feature = "cmd"))]
 mod clock;
 #[cfg(all(unix, feature = "device"))]
 mod device;
@@ -44,7 +46,7 @@ mod process;
 mod random;
 #[cfg(feature = "mssim")]
 mod simulator;
-#[cfg(any(feature = "swtpm", feature = "mssim", feature = "cmd"))]
+#[cfg(any(feature = "swtpm", feature = "mssim"))]
 mod stream;
 #[cfg(feature = "swtpm")]
 mod swtpm;

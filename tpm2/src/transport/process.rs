@@ -4,8 +4,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::Transport;
+use super::answer::read_answer;
 use super::clock::Deadline;
-use super::stream::read_answer;
 
 /// A command that takes TPM commands on its standard input and gives the answers on its standard output, such as
 /// `ssh HOST tpm2_send`. `cmd` in the notation of the TSS.

@@ -3,8 +3,9 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::Transport;
+use super::answer::invalid_size;
 use super::clock::Deadline;
-use super::stream::{COMMAND_TIMEOUT, Timed, connect_tcp, invalid_size};
+use super::stream::{COMMAND_TIMEOUT, Timed, connect_tcp};
 
 /// The simulator of the TCG's reference code, which Microsoft published: commands on one port, and what a board does to its TPM
 /// on the next. `mssim` in the notation of the TSS.

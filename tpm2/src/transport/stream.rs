@@ -1,4 +1,4 @@
-//! Sockets with a deadline, and the answers that arrive on a stream.
+//! Sockets with a deadline.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -13,16 +13,19 @@ pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What all kinds of socket have.
 pub(super) trait Stream: Read + Write + Send {
+    #[cfg(feature = "swtpm")]
     fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()>;
     /// How long one read or write may take.
     fn set_timeout(&self, timeout: Duration) -> io::Result<()>;
     /// The error of the connection, once.
+    #[cfg(feature = "swtpm")]
     fn take_error(&self) -> io::Result<Option<io::Error>>;
 }
 
 macro_rules! stream {
     ($socket:ty) => {
         impl Stream for $socket {
+            #[cfg(feature = "swtpm")]
             fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
                 Self::set_nonblocking(self, nonblocking)
             }
@@ -32,6 +35,7 @@ macro_rules! stream {
                 self.set_write_timeout(Some(timeout))
             }
 
+            #[cfg(feature = "swtpm")]
             fn take_error(&self) -> io::Result<Option<io::Error>> {
                 Self::take_error(self)
             }
@@ -81,21 +85,4 @@ impl Write for Timed<'_> {
     fn flush(&mut self) -> io::Result<()> {
         self.stream.flush()
     }
-}
-
-/// Reads one answer, which is as long as its header says. Part 3 §4.4.
-pub(super) fn read_answer(stream: &mut impl Read, response: &mut [u8]) -> io::Result<usize> {
-    const HEADER: usize = 10;
-    let (header, _) = response.split_first_chunk_mut::<HEADER>().ok_or_else(invalid_size)?;
-    stream.read_exact(header)?;
-    let [_, _, a, b, c, d, ..] = *header;
-    let size = usize::try_from(u32::from_be_bytes([a, b, c, d])).map_err(|_| invalid_size())?;
-    let rest = response.get_mut(HEADER..size).ok_or_else(invalid_size)?;
-    stream.read_exact(rest)?;
-    Ok(size)
-}
-
-/// The error of an answer that is shorter than its header or longer than the buffer.
-pub(super) fn invalid_size() -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, "an answer of no valid size")
 }

@@ -8,8 +8,9 @@ use std::string::String;
 use std::time::Duration;
 
 use super::Transport;
+use super::answer::read_answer;
 use super::clock::Deadline;
-use super::stream::{COMMAND_TIMEOUT, Stream, Timed, connect_tcp, read_answer};
+use super::stream::{COMMAND_TIMEOUT, Stream, Timed, connect_tcp};
 
 /// The software TPM `swtpm`, on its data port: commands and answers as they are, without framing.
 ///

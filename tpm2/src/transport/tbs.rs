@@ -1,5 +1,4 @@
 //! The only unsafe code of this crate: three functions of Windows.
-#![expect(unsafe_code, reason = "windows-sys declares the functions of Windows, and nothing more")]
 
 use core::ffi::c_void;
 use core::ptr::null_mut;
@@ -23,6 +22,7 @@ pub struct Tbs {
 }
 
 // SAFETY: a context belongs to the process, not to a thread, and each call here has it to itself.
+#[expect(unsafe_code, reason = "see above")]
 unsafe impl Send for Tbs {}
 
 impl Tbs {
@@ -30,6 +30,10 @@ impl Tbs {
     ///
     /// # Errors
     /// As Windows says; without a TPM 2.0, `TBS_E_TPM_NOT_FOUND` (0x8028400f).
+    #[expect(
+        unsafe_code,
+        reason = "windows-sys declares the functions of Windows, and nothing more"
+    )]
     pub fn open() -> io::Result<Self> {
         /// `includeTpm20`, the third of the bits.
         const INCLUDE_TPM_20: u32 = 1 << 2;
@@ -55,6 +59,10 @@ fn done(result: u32) -> io::Result<()> {
 impl Transport for Tbs {
     type Error = io::Error;
 
+    #[expect(
+        unsafe_code,
+        reason = "windows-sys declares the functions of Windows, and nothing more"
+    )]
     fn exchange(&mut self, command: &[u8], response: &mut [u8]) -> io::Result<usize> {
         let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
         let sent = u32::try_from(command.len()).map_err(too_long)?;
@@ -81,6 +89,10 @@ impl Transport for Tbs {
 }
 
 impl Drop for Tbs {
+    #[expect(
+        unsafe_code,
+        reason = "windows-sys declares the functions of Windows, and nothing more"
+    )]
     fn drop(&mut self) {
         // SAFETY: the context is open, and nothing uses it afterwards. Windows closes what it cannot close now with the process.
         let _ = unsafe { Tbsip_Context_Close(self.context) };

@@ -97,7 +97,7 @@ impl Tcti {
             #[cfg(all(windows, feature = "tbs"))]
             Self::Tbs => Box::new(Tbs::open()?),
             #[allow(unreachable_patterns, reason = "a build may have them all")]
-            _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "not part of this build")),
+            _ => Err(io::Error::new(io::ErrorKind::Unsupported, "not part of this build"))?,
         })
     }
 }

@@ -17,6 +17,8 @@ mod handle;
 mod interface;
 mod number;
 mod nv;
+#[cfg(feature = "client")]
+mod octets;
 mod owned;
 mod pcr;
 mod public;
@@ -42,6 +44,8 @@ pub use handle::*;
 pub use interface::*;
 pub use number::*;
 pub use nv::*;
+#[cfg(feature = "client")]
+pub use octets::Octets;
 pub use owned::*;
 pub use pcr::*;
 pub use public::*;

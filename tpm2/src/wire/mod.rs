@@ -7,8 +7,6 @@
 mod hex;
 mod list;
 pub(crate) mod macros;
-#[cfg(feature = "client")]
-mod octets;
 mod reader;
 mod sized;
 mod writer;
@@ -16,8 +14,6 @@ mod writer;
 #[cfg(feature = "client")]
 pub(crate) use hex::Hex;
 pub use list::List;
-#[cfg(feature = "client")]
-pub use octets::Octets;
 pub use reader::{Malformed, Reader, Why};
 pub use sized::Tpm2b;
 pub use writer::{TooLarge, TooLong, Writer};

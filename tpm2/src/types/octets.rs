@@ -4,8 +4,8 @@ use core::fmt;
 use core::ops::{Deref, DerefMut};
 
 #[cfg(not(feature = "alloc"))]
-use super::Writer;
-use super::{Hex, Marshal, TooLarge};
+use crate::wire::Writer;
+use crate::wire::{Hex, Marshal, TooLarge};
 
 /// Octets in wire form that are kept: with the feature `alloc` on the heap, without it in place, `N` at most. `N` has room for what
 /// TPMs of today make.
@@ -15,7 +15,7 @@ pub struct Octets<const N: usize>(Inner<N>);
 #[cfg(feature = "alloc")]
 type Inner<const N: usize> = alloc::vec::Vec<u8>;
 #[cfg(not(feature = "alloc"))]
-type Inner<const N: usize> = crate::types::Owned<N>;
+type Inner<const N: usize> = super::Owned<N>;
 
 impl<const N: usize> Octets<N> {
     /// A copy.
