@@ -70,6 +70,15 @@ until_said() {
     done
 }
 
+# Waits until the log of the host in $1 has not grown for two seconds: no job runs that keeps a connection open.
+quiet() {
+    size=-1
+    until [ "$(wc -c <"$1/log")" = "$size" ]; do
+        size=$(wc -c <"$1/log")
+        sleep 2
+    done
+}
+
 # Tells the daemon to end and waits for it.
 ended() {
     kill -TERM "$daemon" && wait "$daemon"

@@ -26,6 +26,7 @@ step bind bind
 # By itself.
 step healed until_said /tmp/host 1 "$RENEWED"
 step served until_said /tmp/host 2 "$ISSUED"
+step quiet quiet /tmp/host
 
 # In the middle of a command.
 step armed desk 'hold 131 1'
