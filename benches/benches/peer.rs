@@ -104,7 +104,7 @@ fn answers(c: &mut Criterion) {
         let (_, rest) = TpmtTkCreation::cast_prefix_field(rest)?;
         Tpm2bName::cast_prefix_field(rest).map(|(_, rest)| rest.is_empty())
     };
-    for key in ["a join key", "an EK created, rsa2048"] {
+    for key in ["a signing key", "an EK created, rsa2048"] {
         let octets = golden(&format!("TPM2_CreatePrimary: {key};"));
         answer::<CreatePrimary<'_>, TpmCreatePrimaryResponse>(c, key, &octets, Some(created));
     }
@@ -152,7 +152,7 @@ fn viewed(octets: &[u8], code: TpmCc, handles: usize) -> TpmResult<&[u8]> {
 }
 
 fn structures(c: &mut Criterion) {
-    for key in ["a join key", "an EK created, rsa2048"] {
+    for key in ["a signing key", "an EK created, rsa2048"] {
         let answer = golden(&format!("TPM2_CreatePrimary: {key};"));
         structure!(c, format!("TPMT_PUBLIC ({key})"), sized(&answer[18..]), Public, TpmtPublic);
     }
