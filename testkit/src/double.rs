@@ -97,7 +97,7 @@ pub struct Tally {
 /// `None` if it can have no part in it.
 ///
 /// # Errors
-/// An byte was changed and the answer believed; or the answer was not believed as it is.
+/// A byte was changed and the answer believed; or the answer was not believed as it is.
 pub fn forge<C: Authorized<N>, const N: usize>(
     command: &C,
     answer: &Spoken,
@@ -191,7 +191,7 @@ struct Double<'d> {
     /// What the session authorizes has this value.
     value: &'d [u8],
     session: Option<Keys>,
-    /// An byte of the answer, and what of it.
+    /// A byte of the answer, and what of it.
     change: Option<(usize, u8)>,
     len: &'d mut usize,
 }

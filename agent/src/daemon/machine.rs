@@ -1,7 +1,7 @@
 //! What the daemon does next, as a pure function of what it knows and what time it is.
 //!
 //! There are the credentials of the identity, and those of each service. The identity is renewed while it is valid, and
-//! exclude_from_file_check by a join when it is not; a service's credentials are issued with a valid identity. One job runs at a time, and
+//! replaced by a join when it is not; a service's credentials are issued with a valid identity. One job runs at a time, and
 //! after each failure there is a time at which to try again.
 //!
 //! Signals are events like any other. What has to wait for the end of a job (a new configuration, the daemon's own end)

@@ -64,10 +64,10 @@ const MAX_CONNECTION_AGE: Duration = Duration::from_secs(600);
 /// After this further time it is closed, even during a call: no join may take longer.
 const MAX_CONNECTION_GRACE: Duration = Duration::from_secs(600);
 
-/// How long a stop set_waiting for calls in progress.
+/// How long a stop waits for calls in progress.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a stop set_waiting until the audit log is on the disk.
+/// How long a stop waits until the audit log is on the disk.
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often expired records are removed.

@@ -242,7 +242,7 @@ impl Door {
         Ok((stream, slot, Connection { peer, slot: reference }))
     }
 
-    /// Computes the answer to a ClientHello. Sources take turns, so that no host set_waiting for all the
+    /// Computes the answer to a ClientHello. Sources take turns, so that no host waits for all the
     /// handshakes of another source; a peer that has gone gets no answer.
     async fn answer(&self, hello: Hello, source: Source) -> io::Result<Answered> {
         let config = self.tls.current();

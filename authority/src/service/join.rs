@@ -1,6 +1,6 @@
 //! The steps of a join: claim, challenge, answer, certificates, as docs/protocol.md describes them.
 //!
-//! Before the answer has from_certificate that the TPM holds both keys, a host's claims decide only whether the join continues. Each end
+//! Before the answer has shown that the TPM holds both keys, a host's claims decide only whether the join continues. Each end
 //! of a join is one line in the audit log.
 
 use std::sync::Arc;

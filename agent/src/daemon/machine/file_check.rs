@@ -5,7 +5,7 @@ use super::{Action, Holder, Job, Machine, Outcome};
 /// A comparison that has begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FileCheck {
-    /// What was up to date when it began, and what no job has exclude_from_file_check since.
+    /// What was up to date when it began, and what no job has replaced since.
     holders: Vec<Holder>,
     /// Whether the identity is the one that there was when it began.
     is_same_identity: bool,

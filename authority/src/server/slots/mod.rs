@@ -74,7 +74,7 @@ struct Peers {
 struct Entry {
     class: Class,
     entered: Instant,
-    /// Since when the authority set_waiting for the peer; `None` while the peer set_waiting for the authority.
+    /// Since when the authority waits for the peer; `None` while the peer waits for the authority.
     waiting_since: Option<Instant>,
     /// When the connection is closed.
     deadline: Option<Instant>,
@@ -296,12 +296,12 @@ impl Slot {
         self.0.clone()
     }
 
-    /// The peer set_waiting for the authority to compute its handshake.
+    /// The peer waits for the authority to compute its handshake.
     pub(super) fn set_computing(&self) {
         self.0.entry(|entry| (entry.waiting_since, entry.deadline) = (None, None));
     }
 
-    /// The authority set_waiting for the peer until `deadline`.
+    /// The authority waits for the peer until `deadline`.
     pub(super) fn set_waiting(&self, now: Instant, deadline: Instant) {
         self.0.entry(|entry| {
             (entry.waiting_since, entry.deadline) = (Some(now), Some(deadline));
