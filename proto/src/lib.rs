@@ -1,5 +1,5 @@
-//! The wire of Endorse: the messages and services of `endorse.v1`, and the bytes that a join's
-//! proof covers.
+//! The wire of Endorse: the messages and services of `endorse.v1`, the bytes that a join's proof
+//! covers, and the services of Teleport that the authority serves and the agent uses.
 //!
 //! The generated code is checked in, so that a build needs neither protoc nor the code generator.
 //! It is rewritten by `cargo xtask protos`, and a test there fails when it is not what the .proto
@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod teleport;
 pub mod transcript;
 
 /// `endorse.v1`: messages and services as the .proto files define them.

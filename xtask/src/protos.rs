@@ -8,15 +8,24 @@ use anyhow::{Context, Result};
 
 /// The packages, in the order in which they are generated: their .proto files and the file they
 /// become.
-const PACKAGES: [Package; 1] = [Package {
-    protos: &[
-        "endorse/v1/credentials.proto",
-        "endorse/v1/join.proto",
-        "endorse/v1/identity.proto",
-        "endorse/v1/admin.proto",
-    ],
-    generated: "endorse.v1.rs",
-}];
+const PACKAGES: [Package; 4] = [
+    Package {
+        protos: &[
+            "endorse/v1/credentials.proto",
+            "endorse/v1/join.proto",
+            "endorse/v1/identity.proto",
+            "endorse/v1/admin.proto",
+        ],
+        generated: "endorse.v1.rs",
+    },
+    Package { protos: &["teleport/join/v1/joinservice.proto"], generated: "teleport.join.v1.rs" },
+    Package { protos: &["teleport/legacy/client/proto/joinservice.proto"], generated: "proto.rs" },
+    Package { protos: &["teleport/legacy/types/types.proto"], generated: "types.rs" },
+];
+
+/// Messages that carry the secret of a challenge. Their `Debug` is written by hand.
+const SECRET: [&str; 2] =
+    [".teleport.join.v1.TPMSolution", ".proto.RegisterUsingTPMMethodChallengeResponse"];
 
 struct Package {
     protos: &'static [&'static str],
@@ -59,6 +68,7 @@ impl Package {
         tonic_prost_build::configure()
             .build_transport(false)
             .emit_rerun_if_changed(false)
+            .skip_debug(SECRET)
             .out_dir(out.path())
             .compile_fds(files)?;
         let content = fs::read_to_string(out.path().join(self.generated))?;
