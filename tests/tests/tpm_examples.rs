@@ -1,4 +1,4 @@
-//! The examples of the crate `tpm2`, run against a software TPM: each leaves nothing loaded.
+//! The examples of the crates `tpm2` and `verifier`, run against a software TPM: each leaves nothing loaded.
 
 use std::error::Error;
 use std::os::unix::net::UnixListener;
@@ -55,6 +55,9 @@ mod sign;
 #[allow(dead_code, reason = "`main` is for `cargo run --example threads`")]
 #[path = "../../tpm2/examples/threads.rs"]
 mod threads;
+#[allow(dead_code, reason = "`main` is for `cargo run --example values`")]
+#[path = "../../verifier/examples/values.rs"]
+mod values;
 
 type Recorded = Tpm<Record<Way>>;
 
@@ -139,6 +142,11 @@ fn sessions_runs() -> Result<()> {
 #[test]
 fn sign_runs() -> Result<()> {
     runs(sign::example)
+}
+
+#[test]
+fn values_runs() -> Result<()> {
+    runs(values::example)
 }
 
 #[test]
