@@ -2,6 +2,7 @@
 
 use agent::ceremony::channel::Channel;
 use agent::ceremony::connection::Connection;
+use agent::ceremony::route::Route;
 use agent::tpm::attester::{Attester, KnownEk};
 use agent::tpm::inventory::EkChoice;
 use agent::tpm::passwords::Passwords;
@@ -36,9 +37,9 @@ impl Wire {
     /// Connects.
     pub async fn open(world: &World) -> Result<Self> {
         let trust = ServerTrust::Pins(vec![world.pin().parse()?]);
-        let config = tls::client_config(&trust, None)?;
+        let route = Route::to_authority(&trust, None)?;
         let Connection { channel, exporter, .. } =
-            Connection::open(world.address(), config).await.map_err(Failure::from)?;
+            Connection::open(world.address(), &route).await.map_err(Failure::from)?;
         Ok(Self { client: JoinServiceClient::with_origin(channel, Channel::origin()), exporter })
     }
 

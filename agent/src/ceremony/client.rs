@@ -24,6 +24,7 @@ use crate::ceremony::chain::StoredChain;
 use crate::ceremony::channel::Channel;
 use crate::ceremony::connection::{CallTime, Connection, End, MAX_CALL, Unopened};
 use crate::ceremony::endorse_v1::{self, EndorseV1, seconds};
+use crate::ceremony::route::Route;
 use crate::ceremony::{Ceremony, Granted, JoinParameters};
 use crate::config::Trust;
 use crate::credential::identity::{Identity, Joined};
@@ -197,13 +198,13 @@ impl Client {
         trust: &ServerTrust,
         identity: Option<Arc<dyn rustls::client::ResolvesClientCert>>,
     ) -> Result<(Connection, String), Failure> {
-        let config = tls::client_config(trust, identity).map_err(Failure::bug)?;
+        let route = Route::to_authority(trust, identity)?;
         let first = self.history.first.load(Ordering::Relaxed);
         let mut telling: Option<Unopened> = None;
         for offset in 0..self.addresses.len() {
             let index = (first + offset) % self.addresses.len();
             let Some(address) = self.addresses.get(index) else { continue };
-            match Connection::open(address, Arc::clone(&config)).await {
+            match Connection::open(address, &route).await {
                 Ok(connection) => {
                     self.history.first.store(index, Ordering::Relaxed);
                     self.history.failed.store(false, Ordering::Relaxed);

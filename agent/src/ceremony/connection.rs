@@ -11,7 +11,7 @@ use host::budget::Budget;
 use host::exit::{Exit, Failure};
 use host::frames::{Charged, Http2Frames};
 use hyper_util::rt::TokioIo;
-use rustls::{AlertDescription, ClientConfig};
+use rustls::AlertDescription;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -19,6 +19,7 @@ use tonic::Status;
 
 use crate::ceremony::channel::Channel;
 use crate::ceremony::handshake::{self, Stream};
+use crate::ceremony::route::Route;
 use crate::ceremony::tls_failure::{handshake_failure, not_accepted};
 
 /// Limit of the time to connect to an address, and then of the TLS handshake without the TPM's time.
@@ -81,11 +82,11 @@ impl From<Unopened> for Failure {
 }
 
 impl Connection {
-    /// Connects to HOST:PORT, trying the addresses of the name in order.
+    /// Connects to HOST:PORT by `route`, trying the addresses of the name in order.
     ///
     /// # Errors
     /// No server responds there, or it is not the trusted authority: [`Exit::Unavailable`].
-    pub async fn open(address: &str, config: Arc<ClientConfig>) -> Result<Self, Unopened> {
+    pub async fn open(address: &str, route: &Route) -> Result<Self, Unopened> {
         if address.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
             let message = format!("{address:?} is not HOST:PORT");
             let advice = "write it as in authority.example.com:3025";
@@ -100,7 +101,7 @@ impl Connection {
         let mut telling = None;
         for socket in sockets {
             let share = share.max(MIN_CONNECT_TIMEOUT);
-            match Self::open_socket(address, socket, share, Arc::clone(&config)).await {
+            match Self::open_socket(address, socket, share, route).await {
                 Ok(connection) => return Ok(connection),
                 Err(unopened) => telling = Some(unopened.or_more_telling(telling)),
             }
@@ -112,7 +113,7 @@ impl Connection {
         address: &str,
         socket: SocketAddr,
         limit: Duration,
-        config: Arc<ClientConfig>,
+        route: &Route,
     ) -> Result<Self, Unopened> {
         let failed = |error: io::Error| unreachable(address, &error.to_string());
         let tcp = timeout(limit, TcpStream::connect(socket))
@@ -123,7 +124,7 @@ impl Connection {
             .map_err(failed)?;
         tcp.set_nodelay(true).map_err(failed)?;
         let budget = Budget::new(MAX_HANDSHAKE);
-        let connected = handshake::connect(tcp, budget.clone(), config, CONNECT_TIMEOUT).await;
+        let connected = handshake::connect(tcp, budget.clone(), route, CONNECT_TIMEOUT).await;
         let tls = connected.map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => unreachable(address, "no TLS handshake within 10 seconds"),
             _ => Unopened { failure: handshake_failure(address, &error), is_answered: true },

@@ -16,12 +16,13 @@ use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::time::Timespec;
-use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use crate::ceremony::route::Route;
 
 /// The cost of a session ticket in addition to its length, in bytes of the budget: rustls derives a key for it. The authority
 /// sends none.
@@ -37,16 +38,16 @@ pub(crate) type Stream = TlsStream<Budgeted<Socket>>;
 pub(crate) async fn connect(
     tcp: TcpStream,
     budget: Budget,
-    config: Arc<ClientConfig>,
+    route: &Route,
     limit: Duration,
 ) -> io::Result<Stream> {
-    let tcp = tcp.into_std()?;
+    let (tcp, route) = (tcp.into_std()?, route.clone());
     let (reply, replied) = oneshot::channel();
     thread::Builder::new().name("tls".into()).spawn(move || {
         // Signals are for the thread that waits for them.
         let _ = SigSet::all().thread_block();
         let before = clock::monotonic();
-        let shaken = shake_hands(tcp, budget, &config, limit);
+        let shaken = shake_hands(tcp, budget, &route, limit);
         let took = clock::monotonic().saturating_sub(before);
         // The caller may have gone.
         let _ = reply.send(shaken.map_err(|error| explain(error, took, limit)));
@@ -60,15 +61,15 @@ pub(crate) async fn connect(
 fn shake_hands(
     tcp: BlockingStream,
     budget: Budget,
-    config: &ClientConfig,
+    route: &Route,
     limit: Duration,
 ) -> io::Result<Stream> {
     let mut wait = Wait { tcp: tcp.try_clone()?, writes: Arc::default(), left: limit };
     let io = Socket::Plain { tcp, writes: Arc::clone(&wait.writes) };
     let tickets = budget.clone();
-    let config = tls::count_tickets(config, move || tickets.charge(TICKET_COST));
+    let config = tls::count_tickets(&route.config, move || tickets.charge(TICKET_COST));
     let io = Budgeted::new(io, budget);
-    let mut handshake = pin!(TlsConnector::from(config).connect(tls::authority_name(), io));
+    let mut handshake = pin!(TlsConnector::from(config).connect(route.name.clone(), io));
     loop {
         match handshake.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(stream) => return stream,
@@ -202,8 +203,8 @@ mod tests {
         let tcp = TcpStream::connect(address).await.unwrap();
         let pin = format!("sha256:{}", "00".repeat(32)).parse().unwrap();
         let pins = tls::ServerTrust::Pins(vec![pin]);
-        let config = tls::client_config(&pins, None).unwrap();
-        let error = connect(tcp, Budget::new(MAX_HANDSHAKE), config, limit).await.unwrap_err();
+        let route = Route::to_authority(&pins, None).unwrap();
+        let error = connect(tcp, Budget::new(MAX_HANDSHAKE), &route, limit).await.unwrap_err();
         other.join().unwrap();
         error
     }

@@ -6,6 +6,7 @@ pub mod client;
 pub mod connection;
 pub mod endorse_v1;
 mod handshake;
+pub mod route;
 mod tls_failure;
 
 use std::time::Duration;
