@@ -37,6 +37,7 @@ union! {
         #[doc(alias = "TPML_ECC_CURVE")]
         EccCurves(list: List<'a, Curve>) = ECC_CURVES,
         /// Policies of permanent entities.
+        #[doc(alias = "TPML_TAGGED_POLICY")]
         AuthPolicies(list: List<'a, TaggedPolicy<'a>>) = AUTH_POLICIES,
         /// Authenticated countdown timers.
         #[doc(alias = "TPML_ACT_DATA")]

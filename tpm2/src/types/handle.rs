@@ -3,7 +3,8 @@ use crate::wire::macros::numbers;
 
 numbers! {
     /// A handle: what a command names an entity by. Part 2 §7.
-    #[doc(alias = "TPM_HANDLE")]
+    #[doc(alias("TPM_HANDLE", "TPM_RH", "TPM_HC", "TPMI_RH_AC"))]
+    #[doc(alias("TPMI_DH_CONTEXT", "TPMI_DH_SAVED", "TPMI_DH_PERSISTENT"))]
     Handle: u32 {
         "TPM_RH_OWNER" OWNER = 0x4000_0001,
         "TPM_RH_NULL" NULL = 0x4000_0007,

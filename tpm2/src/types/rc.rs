@@ -11,20 +11,15 @@ pub struct ResponseCode(
 );
 
 /// What a format-one response code complains of. Part 2 §6.6.3.
-#[doc(alias("TPM_RC_H", "TPM_RC_P", "TPM_RC_S"))]
+#[doc(alias("TPM_RC_H", "TPM_RC_P", "TPM_RC_S", "TPM_RC_N_MASK"))]
+#[doc(alias("TPM_RC_1", "TPM_RC_2", "TPM_RC_3", "TPM_RC_4", "TPM_RC_5", "TPM_RC_6", "TPM_RC_7"))]
+#[doc(alias("TPM_RC_8", "TPM_RC_9", "TPM_RC_A", "TPM_RC_B", "TPM_RC_C", "TPM_RC_D", "TPM_RC_E"))]
+#[doc(alias = "TPM_RC_F")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// The command as a whole.
     Command,
     /// A handle, counted from 1; 0 if the TPM does not say which.
-    #[doc(alias(
-        "TPM_RH",
-        "TPM_HC",
-        "TPMI_DH_CONTEXT",
-        "TPMI_DH_SAVED",
-        "TPMI_DH_PERSISTENT",
-        "TPMI_RH_AC",
-    ))]
     Handle(u8),
     /// A parameter, counted from 1; 0 if the TPM does not say which.
     Parameter(u8),

@@ -41,7 +41,7 @@ union! {
 
 structure! {
     /// The secret part of what is to be created. Part 2 §11.1.15.
-    #[doc(alias = "TPMS_SENSITIVE_CREATE")]
+    #[doc(alias("TPMS_SENSITIVE_CREATE", "TPM2B_SENSITIVE_CREATE"))]
     SensitiveCreate<'a> {
         /// The authorization value that the object will have.
         user_auth: AuthValue<'a>,

@@ -1,4 +1,5 @@
-//! Who knows a name of the specification finds in the documentation what has it: by a search alias.
+//! Who knows a name of the specification finds in the documentation what has it: by a search alias, or in the glossary if no item
+//! has it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -39,28 +40,62 @@ fn alias(attribute: &str) -> Option<&str> {
     attribute.strip_prefix("#[doc(alias = \"")?.strip_suffix("\")]")
 }
 
-/// Compares the aliases of the libraries with the names of the specification: none is missing, none is misspelt.
+/// The section of the glossary for names that are no alias of an item.
+const WITHOUT_ITEM: &str = "## Names of the specification that no item has";
+
+/// Compares the aliases of the libraries with the names of the specification: each is an alias or explained in the glossary, none is
+/// both, none is misspelt.
 pub(super) fn check(found: &BTreeSet<String>, nameless: &[String]) -> Result<()> {
-    let path = workspace().join("tpm2/testdata/names.txt");
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    let (missing, unknown) = differences(&text, found);
+    let read = |name: &str| {
+        let path = workspace().join(name);
+        fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+    };
+    let (names, glossary) = (read("tpm2/testdata/names.txt")?, read("docs/tpm2-glossary.md")?);
+    let Differences { missing, unknown, superfluous } = differences(&names, found, &glossary);
     missing.iter().for_each(|name| println!("finds nothing in the documentation: {name}"));
     unknown.iter().for_each(|name| println!("not a name of the specification: {name}"));
+    superfluous.iter().for_each(|name| println!("an item has it, the glossary says none: {name}"));
     nameless.iter().for_each(|name| println!("cites Part 2 and has no name of it: {name}"));
     ensure!(
-        missing.is_empty() && unknown.is_empty() && nameless.is_empty(),
-        "search aliases of the libraries differ from {}: give the item `#[doc(alias = \"NAME\")]`",
-        path.display()
+        [missing, unknown, superfluous].iter().all(BTreeSet::is_empty) && nameless.is_empty(),
+        "search aliases of the libraries differ from tpm2/testdata/names.txt: give the item \
+         `#[doc(alias = \"NAME\")]`, or list a name that no item has in docs/tpm2-glossary.md"
     );
     Ok(())
 }
 
-/// Names that are no alias, and aliases that are no name.
-fn differences<'a>(names: &'a str, found: &'a BTreeSet<String>) -> (Vec<&'a str>, Vec<&'a str>) {
+#[derive(Debug, PartialEq, Eq)]
+struct Differences<'a> {
+    /// Neither an alias nor in the glossary.
+    missing: BTreeSet<&'a str>,
+    /// An alias or in the glossary, and no name.
+    unknown: BTreeSet<&'a str>,
+    /// Both an alias and in the glossary.
+    superfluous: BTreeSet<&'a str>,
+}
+
+fn differences<'a>(
+    names: &'a str,
+    found: &'a BTreeSet<String>,
+    glossary: &'a str,
+) -> Differences<'a> {
     let names: BTreeSet<&str> = names.lines().filter(|line| !line.starts_with('#')).collect();
     let found = found.iter().map(String::as_str).filter(|alias| alias.starts_with("TPM"));
-    let found: BTreeSet<&str> = found.collect();
-    (names.difference(&found).copied().collect(), found.difference(&names).copied().collect())
+    let (found, explained): (BTreeSet<&str>, _) = (found.collect(), explained(glossary));
+    let known = &found | &explained;
+    Differences {
+        missing: &names - &known,
+        unknown: &known - &names,
+        superfluous: &found & &explained,
+    }
+}
+
+/// The names in the first column of the glossary's table of names that no item has.
+fn explained(glossary: &str) -> BTreeSet<&str> {
+    let section = glossary.split_once(WITHOUT_ITEM).map_or("", |(_, section)| section);
+    let rows = section.lines().take_while(|line| !line.starts_with("## "));
+    let cells = rows.filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect()
 }
 
 #[cfg(test)]
@@ -96,7 +131,16 @@ mod tests {
 
     #[test]
     fn names_without_alias_and_aliases_without_name_are_found() {
-        let found = ["TPM_A", "TPM_C", "sealing"].map(str::to_owned).into();
-        assert_eq!(differences("# names\nTPM_A\nTPM_B\n", &found), (vec!["TPM_B"], vec!["TPM_C"]));
+        let found = ["TPM_A", "TPM_C", "TPM_D", "sealing"].map(str::to_owned).into();
+        let glossary = format!(
+            "| `TPM_X` | `y` |\n\n{WITHOUT_ITEM}\n\n| name | instead |\n|---|---|\n\
+             | `TPM_D`, `TPM_E` | `TPM_F` |\n\n## Other\n| `TPM_X` | |\n"
+        );
+        let expected = Differences {
+            missing: ["TPM_B"].into(),
+            unknown: ["TPM_C", "TPM_E"].into(),
+            superfluous: ["TPM_D"].into(),
+        };
+        assert_eq!(differences("# names\nTPM_A\nTPM_B\nTPM_D\n", &found, &glossary), expected);
     }
 }
