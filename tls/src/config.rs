@@ -11,6 +11,7 @@ use rustls::time_provider::DefaultTimeProvider;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ConnectionCommon, NamedGroup, ServerConfig};
 
+use crate::application::Application;
 use crate::direct::DirectClientVerifier;
 use crate::error::ConfigError;
 use crate::provider::provider;
@@ -27,9 +28,6 @@ pub const AUTHORITY_NAME: &str = "authority.endorse.internal";
 pub fn authority_name() -> ServerName<'static> {
     ServerName::DnsName(DnsName::try_from_str(AUTHORITY_NAME).expect("a DNS name"))
 }
-
-/// RFC 9113 section 3.2.
-const ALPN_HTTP2: &[u8] = b"h2";
 
 /// A certificate chain, leaf first, with its key: an identity for either configuration.
 ///
@@ -56,14 +54,14 @@ pub fn client_config(
         Some(resolver) => builder.with_client_cert_resolver(resolver),
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
+    config.alpn_protocols = vec![Application::HTTP2_ID.to_vec()];
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 
 /// The authority's side.
 ///
-/// Clients need no certificate, but one that is presented must come from `client_cas`: a host that
+/// It agrees on any [`Application`]. Clients need no certificate, but one that is presented must come from `client_cas`: a host that
 /// joins has none yet. No session tickets, so that a locked host cannot resume.
 pub fn server_config(
     resolver: Arc<dyn ResolvesServerCert>,
@@ -77,7 +75,7 @@ pub fn server_config(
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(DirectClientVerifier(clients)))
         .with_cert_resolver(resolver);
-    config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
+    config.alpn_protocols = Application::served();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
@@ -90,12 +88,6 @@ fn server_provider() -> Arc<CryptoProvider> {
     let mut provider = CryptoProvider::clone(&provider());
     provider.kx_groups.retain(|group| group.name() != NamedGroup::secp384r1);
     Arc::new(provider)
-}
-
-/// Whether both ends agreed on HTTP/2. A client goes on without an agreement, RFC 7301 section 3.2, unless it asks this.
-#[must_use]
-pub fn is_http2<Side>(connection: &ConnectionCommon<Side>) -> bool {
-    connection.alpn_protocol() == Some(ALPN_HTTP2)
 }
 
 /// The label of the exporter that binds a join to its connection, RFC 8446 section 7.5.

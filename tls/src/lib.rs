@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod application;
 mod config;
 mod direct;
 mod error;
@@ -17,9 +18,10 @@ mod remote;
 mod tickets;
 mod trust;
 
+pub use application::{Application, is_http2};
 pub use config::{
-    AUTHORITY_NAME, EXPORTER_LABEL, authority_name, client_config, identity, is_http2,
-    join_exporter, server_config,
+    AUTHORITY_NAME, EXPORTER_LABEL, authority_name, client_config, identity, join_exporter,
+    server_config,
 };
 pub use error::ConfigError;
 pub use pin::{CaPin, InvalidPin, UnreadableCertificate};

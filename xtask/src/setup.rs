@@ -74,7 +74,7 @@ const VM: &[Purpose] = &[Purpose::Vm, Purpose::Walk];
 const RELEASE: &[Purpose] = &[Purpose::Release, Purpose::Walk];
 const WALK: &[Purpose] = &[Purpose::Walk];
 
-const TOOLS: [Tool; 28] = [
+const TOOLS: [Tool; 29] = [
     demo("swtpm", "swtpm", "the software TPM"),
     demo("swtpm_setup", "swtpm-tools", "manufactures software TPMs"),
     demo("swtpm_localca", "swtpm-tools", "signs their EK certificates"),
@@ -82,6 +82,7 @@ const TOOLS: [Tool; 28] = [
     demo("openssl", "openssl", "reads and verifies what was issued"),
     test("tpm2", "tpm2-tools", "other people's TPM software, compared with ours both ways"),
     test("/usr/share/doc/tpm2-openssl", "tpm2-openssl", "signs with key files of ours"),
+    test("curl", "curl", "asks the web API"),
     test("ssh-keygen", "openssh-client", "reads the SSH certificates that were issued"),
     test("g++", "g++", "compiles libFuzzer for the fuzz targets"),
     only(CLOCK, "faketime", "faketime", "another time for a daemon than the machine's"),

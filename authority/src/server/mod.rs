@@ -32,6 +32,7 @@ use crate::service::Authority;
 use crate::service::refusal_log;
 use crate::wire::admin::Operators;
 use crate::wire::endorse_v1;
+use crate::wire::web::WebApi;
 
 /// No message that a host sends is longer: an EK certificate and the CAs above it, some 2 KiB each.
 /// Every unproven connection can make the authority buffer as much.
@@ -92,13 +93,15 @@ pub async fn serve(
         // An error means that all senders are gone.
         let _ = stop.wait_for(|stop| *stop).await;
     };
+    let web = Arc::new(WebApi::new(authority.issuer.cluster()));
     let services = Hosts {
+        web: Arc::clone(&web),
         join: JoinServiceServer::new(endorse_v1::Hosts(Arc::clone(&authority)))
             .max_decoding_message_size(MAX_MESSAGE),
         identity: IdentityServiceServer::new(endorse_v1::Hosts(Arc::clone(&authority)))
             .max_decoding_message_size(MAX_MESSAGE),
     };
-    let Connections { unproven, known } = public.connections(Arc::clone(&authority.metrics));
+    let Connections { unproven, known } = public.connections(web, Arc::clone(&authority.metrics));
     let strangers = limits(MAX_UNPROVEN_STREAMS).serve_with_incoming_shutdown(
         services.clone(),
         unproven,

@@ -11,7 +11,8 @@ use std::time::Duration;
 use host::budget::{Budget, Budgeted};
 use host::frames::{Charged, TlsRecords};
 use rustls::server::Acceptor;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, ReadBuf};
+use tls::Application;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -27,6 +28,7 @@ use super::tls_settings::TlsSettings;
 use crate::metrics::Metrics;
 use crate::service::allowance::Allowance;
 use crate::service::{Peer, Source, Workers};
+use crate::wire::web::WebApi;
 
 /// How long a peer may take for its ClientHello. Waiting for it costs the authority only a slot.
 const CLIENT_HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,6 +39,12 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a peer may take to send its first byte after the handshake.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection that is not served may take to be closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How a client of HTTP/2 begins, RFC 9113 section 3.4.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Bytes that a peer may send until its ClientHello is whole. One with a post-quantum key share has less
 /// than 2 KiB; one of thousands of tiny extensions takes many times its length in memory.
@@ -98,7 +106,7 @@ impl PublicListener {
     }
 
     /// Connections whose handshake is done. When both streams go, the socket closes.
-    pub(super) fn connections(self, metrics: Arc<Metrics>) -> Connections {
+    pub(super) fn connections(self, web: Arc<WebApi>, metrics: Arc<Metrics>) -> Connections {
         let (unproven, unproven_conns) = mpsc::channel(MAX_READY);
         let (known, known_conns) = mpsc::channel(MAX_READY);
         let limits = Limits::for_open_files(open_files());
@@ -106,6 +114,7 @@ impl PublicListener {
             workers: self.tls.workers(),
             tls: self.tls,
             slots: Slots::new(limits, Arc::clone(&metrics)),
+            web,
             metrics,
             unproven,
             known,
@@ -124,6 +133,7 @@ struct Door {
     tls: Arc<TlsSettings>,
     workers: Workers,
     slots: Arc<Slots>,
+    web: Arc<WebApi>,
     metrics: Arc<Metrics>,
     unproven: mpsc::Sender<Result<Conn, Infallible>>,
     known: mpsc::Sender<Result<Conn, Infallible>>,
@@ -164,16 +174,10 @@ impl Door {
                 opened = door.handshake(stream, slot, remote) => opened,
             };
             match opened {
-                // An error means that the server stops: the connection goes with it.
-                Ok((stream, slot, connection)) => {
-                    let ready = if connection.peer.certificate.is_some() {
-                        &door.known
-                    } else {
-                        &door.unproven
-                    };
+                Ok(Opened { stream, slot, connection, protocol }) => {
                     let evicted = Some(evicted);
                     let conn = Conn { stream, connection, evicted, _slot: slot, _socket: socket };
-                    let _ = ready.send(Ok(conn)).await;
+                    door.serve(conn, protocol).await;
                 }
                 Err(Unserved::Handshake(cause)) => {
                     door.metrics.connections.handshake_failed();
@@ -183,6 +187,7 @@ impl Door {
                     door.metrics.connections.no_request();
                     debug!(%remote, %cause, "no request after the handshake");
                 }
+                Err(Unserved::Tunnel) => debug!(%remote, "a reverse tunnel is not served"),
                 // The limit that closed it has counted it.
                 Err(Unserved::NoPlace) => {
                     debug!(%remote, "the connection was closed to make room for another");
@@ -191,12 +196,24 @@ impl Door {
         });
     }
 
+    async fn serve(&self, conn: Conn, protocol: Protocol) {
+        let ready = match (protocol, &conn.connection.peer.certificate) {
+            (Protocol::Http1, _) => {
+                return host::diag::serve(conn, async |path| self.web.answer(&path)).await;
+            }
+            (Protocol::Http2, Some(_)) => &self.known,
+            (Protocol::Http2, None) => &self.unproven,
+        };
+        // An error means that the server stops: the connection goes with it.
+        let _ = ready.send(Ok(conn)).await;
+    }
+
     async fn handshake(
         &self,
         stream: TcpStream,
         slot: Slot,
         remote: SocketAddr,
-    ) -> Result<(TlsStream<HostStream>, Slot, Connection), Unserved> {
+    ) -> Result<Opened, Unserved> {
         // Without TCP_NODELAY responses wait for acknowledgements; a failure is no reason to refuse the connection.
         let _ = stream.set_nodelay(true);
         let budget = Budget::new(MAX_CLIENT_HELLO);
@@ -214,14 +231,20 @@ impl Door {
             Answered::Done(stream) => (*stream)?,
             Answered::Sent(opened) => in_time(deadline, opened).await?,
         };
+        let application = Application::of(stream.get_ref().1);
+        if application == Some(Application::ReverseTunnel) {
+            // A peer that does not wait for the end misses nothing.
+            let _ = in_time(Instant::now() + CLOSE_TIMEOUT, stream.shutdown()).await;
+            return Err(Unserved::Tunnel);
+        }
         let is_unproven = stream.get_ref().1.peer_certificates().is_none();
         budget.set(is_unproven.then(|| Allowance::bytes_after(stream.get_ref().1)));
         let now = Instant::now();
         let deadline = now + FIRST_REQUEST_TIMEOUT;
         slot.set_waiting(now, deadline);
         // This consumes nothing.
-        let first = in_time(deadline, stream.fill_buf()).await.map(|_| ());
-        first.map_err(Unserved::NoRequest)?;
+        let first = in_time(deadline, stream.fill_buf()).await.map_err(Unserved::NoRequest)?;
+        let protocol = Protocol::new(application, first);
         let (_, session) = stream.get_ref();
         let exporter = tls::join_exporter(session).map_err(io::Error::other)?;
         let certificate = session.peer_certificates().and_then(|chain| chain.first());
@@ -239,7 +262,8 @@ impl Door {
             allowance: Allowance::new(budget),
             join_slots,
         };
-        Ok((stream, slot, Connection { peer, slot: reference }))
+        let connection = Connection { peer, slot: reference };
+        Ok(Opened { stream, slot, connection, protocol })
     }
 
     /// Computes the answer to a ClientHello. Sources take turns, so that no host waits for all the
@@ -262,12 +286,41 @@ impl Door {
     }
 }
 
+/// A connection whose peer has begun a request.
+struct Opened {
+    stream: TlsStream<HostStream>,
+    slot: Slot,
+    connection: Connection,
+    protocol: Protocol,
+}
+
+/// The version of HTTP on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+impl Protocol {
+    /// What was agreed on; without an agreement, what the first bytes are.
+    fn new(agreed: Option<Application>, first: &[u8]) -> Self {
+        match agreed {
+            Some(Application::Http1 | Application::ReverseTunnel) => Self::Http1,
+            Some(Application::Http2 | Application::ProxyGrpc) => Self::Http2,
+            None if first.iter().zip(HTTP2_PREFACE).all(|(a, b)| a == b) => Self::Http2,
+            None => Self::Http1,
+        }
+    }
+}
+
 /// Why a connection is not served.
 enum Unserved {
     /// The handshake failed.
     Handshake(io::Error),
     /// The peer sent nothing after the handshake, or nothing that TLS accepts.
     NoRequest(io::Error),
+    /// The peer wants to open a reverse tunnel, or knows now that it could.
+    Tunnel,
     /// All slots for hosts with a certificate are taken.
     NoPlace,
 }

@@ -3,23 +3,26 @@
 use std::convert::Infallible;
 use std::future::{Future, ready};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use proto::v1::identity_service_server::{IdentityServiceServer, SERVICE_NAME as IDENTITY};
 use proto::v1::join_service_server::{JoinServiceServer, SERVICE_NAME as JOIN};
 use tonic::body::Body;
-use tonic::codegen::http::{Request, Response};
+use tonic::codegen::http::{Method, Request, Response};
 use tower::Service;
 
 use super::public::Connection;
 use crate::wire::endorse_v1;
 use crate::wire::status::{too_costly, too_many_calls, unknown_service};
+use crate::wire::web::{self, WebApi};
 
 /// The services for hosts.
 #[derive(Clone)]
 pub(super) struct Hosts {
     pub(super) join: JoinServiceServer<endorse_v1::Hosts>,
     pub(super) identity: IdentityServiceServer<endorse_v1::Hosts>,
+    pub(super) web: Arc<WebApi>,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -34,22 +37,45 @@ impl Service<Request<Body>> for Hosts {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Answer {
+        let is_web = WebApi::has(request.uri().path());
         if let Some(Connection { peer, slot }) = request.extensions_mut().remove() {
-            if !slot.call() {
-                return Box::pin(ready(Ok(too_many_calls().into_http())));
-            }
-            if !peer.allowance.call() {
+            let refused = if !slot.call() {
+                Some(too_many_calls())
+            } else if !peer.allowance.call() {
                 slot.count_too_costly_call();
-                return Box::pin(ready(Ok(too_costly().into_http())));
+                Some(too_costly())
+            } else {
+                None
+            };
+            match refused {
+                Some(_) if is_web => return at_once(web::too_many_requests().map(Body::new)),
+                Some(status) => return at_once(status.into_http()),
+                None => {}
             }
             request.extensions_mut().insert(peer);
+        }
+        if is_web {
+            return at_once(self.web(&request).map(Body::new));
         }
         match service_of(request.uri().path()) {
             Some(JOIN) => self.join.call(request),
             Some(IDENTITY) => self.identity.call(request),
-            _ => Box::pin(ready(Ok(unknown_service().into_http()))),
+            _ => at_once(unknown_service().into_http()),
         }
     }
+}
+
+impl Hosts {
+    fn web(&self, request: &Request<Body>) -> host::diag::Reply {
+        match *request.method() {
+            Method::GET => self.web.answer(request.uri().path()),
+            _ => web::method_not_allowed(),
+        }
+    }
+}
+
+fn at_once(response: Response<Body>) -> Answer {
+    Box::pin(ready(Ok(response)))
 }
 
 fn service_of(path: &str) -> Option<&str> {

@@ -19,6 +19,7 @@ mod tests {
     mod meanwhile;
     mod older;
     mod operator;
+    mod port;
     mod removal;
     mod renew;
     mod startup;
