@@ -302,7 +302,7 @@ fn agent(c: &mut Criterion) {
         b.iter(|| {
             let response = JoinResponse::decode(black_box(result.as_slice())).unwrap();
             let Some(Step::Result(result)) = response.step else { panic!("no result") };
-            Credentials::verify(result, key.verifying_key(), &pins, now).unwrap()
+            Credentials::verify(result.into(), key.verifying_key(), &pins, now).unwrap()
         });
     });
 }

@@ -243,7 +243,8 @@ fn join(made: &Manufactured, name: &str, ca: &testkit::swtpm::Ca) -> Result<Cert
     bench.responses()?;
 
     let mut bench = Bench::new(made)?;
-    ResidentKey::load(&mut bench.tpm, &UNIQUE, &public)?.sign(&mut bench.tpm, &[7; 32])?;
+    ResidentKey::load(&mut bench.tpm, attester.join_key().known())?
+        .sign(&mut bench.tpm, &[7; 32])?;
     let other = if name == "p256" { "" } else { "refused-" };
     seed("tpm_dialogue", &format!("{other}load-{name}"), &bench.dialogue(2))?;
 
@@ -380,22 +381,22 @@ fn issued(certified: Certified) -> Result<()> {
     seed("join_result", "result", &JoinResponse { step }.encode_to_vec())?;
     seed("address", "pin", format!("\x01{pin}").as_bytes())?;
 
-    let credentials =
-        Credentials::verify(result, join_key.verifying_key(), &[pin], u64::try_from(seconds)?)
-            .map_err(|failure| anyhow::anyhow!("{failure}"))?;
+    let credentials = Credentials::verify(
+        result.into(),
+        join_key.verifying_key(),
+        &[pin],
+        u64::try_from(seconds)?,
+    )
+    .map_err(|failure| anyhow::anyhow!("{failure}"))?;
     let joined = Joined {
         authority: "authority.example:3025".into(),
         ca_pins: vec![pin],
         token: "my-bot-token".into(),
-        cluster: "example.test".into(),
-        bot: "example".into(),
-        instance: instance.spec.instance_id.to_string(),
-        generation: 1,
         at: seconds,
         ttl: Duration::from_secs(3600),
     };
     let ek = certified.attester.ek();
-    let identity = Identity::new(joined, credentials, ek, &UNIQUE, &certified.public)
+    let identity = Identity::new(joined, credentials, ek, certified.attester.join_key().known())
         .map_err(|failure| anyhow::anyhow!("{failure}"))?;
     seed("identity", "joined", serde_json::to_string_pretty(&identity)?.as_bytes())
 }

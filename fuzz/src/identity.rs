@@ -17,8 +17,8 @@ pub(crate) fn run(data: &[u8]) -> Verdict {
             if let Some(certificate) = known.certificate {
                 assert_eq!(*certificate.public_key(), known.key);
             }
-            JoinKey::appraise(again.join_key()).expect("it was checked");
-            again.unique().expect("it was checked");
+            let join_key = again.join_key().expect("it was checked");
+            JoinKey::appraise(&join_key.public).expect("it was checked");
             again.pins().expect("it was checked");
             again.validity().expect("it was checked");
             Verdict::Accepted

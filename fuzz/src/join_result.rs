@@ -15,12 +15,13 @@ pub(crate) fn run(data: &[u8]) -> Verdict {
     };
     let (key, pins) = (fixtures::join_key(), [fixtures::pin()]);
     let now = u64::try_from(fixtures::now().seconds()).expect("after 1970");
-    match Credentials::verify(result, key.verifying_key(), &pins, now) {
+    match Credentials::verify(result.into(), key.verifying_key(), &pins, now) {
         Ok(credentials) => {
             let leaf = credentials.certificates.first().expect("a leaf");
             assert!(fixtures::was_signed(leaf, &[fixtures::HOST_CERTIFICATE]), "no CA signed it");
             assert!(!credentials.bundle.certificates().is_empty());
-            assert!(credentials.spiffe_id.starts_with("spiffe://"));
+            let spiffe_id = credentials.spiffe_id.expect("a SPIFFE ID");
+            assert!(spiffe_id.starts_with("spiffe://"));
             for line in credentials.ssh_cas.iter().chain([&credentials.ssh_certificate]) {
                 assert!(!line.contains(['\n', '\r']), "more than a line: {line:?}");
             }

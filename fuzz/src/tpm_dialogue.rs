@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::rc::Rc;
 
-use agent::tpm::attester::{Attester, JoinKey};
+use agent::tpm::attester::{Attester, JoinKey, KnownJoinKey};
 use agent::tpm::inventory::{self, EkChoice};
 use agent::tpm::passwords::Passwords;
 use host::exit::Failure;
@@ -51,7 +51,10 @@ fn want(what: u8, tpm: &mut Tpm<Bus>) -> Result<(), Failure> {
             assert_harmless(&report.vendor);
         }
         2 => {
-            let key = JoinKey::load(tpm, &UNIQUE, fixtures::JOIN_KEY)?;
+            let key = JoinKey::load(
+                tpm,
+                &KnownJoinKey { unique: UNIQUE, public: fixtures::JOIN_KEY.to_vec() },
+            )?;
             assert_eq!(key.public(), fixtures::JOIN_KEY);
             key.sign(tpm, &[7; 32])?;
         }

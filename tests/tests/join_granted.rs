@@ -253,7 +253,8 @@ fn ssh_keygen_reads_the_certificate_and_all_three_have_the_join_keys_public_key(
     assert_eq!(fingerprint(public)?, fingerprint(&of_x509)?);
 
     let identity = Storage::identity(&world.path("storage"))?.context("an identity")?;
-    let join_key = verifier::JoinKey::appraise(identity.join_key())?;
+    let known = identity.join_key().map_err(anyhow::Error::msg)?;
+    let join_key = verifier::JoinKey::appraise(&known.public)?;
     fs::write(world.path("join-key.der"), join_key.spki_der())?;
     let der = world.path("join-key.der").display().to_string();
     let of_tpm = run("openssl", &["pkey", "-pubin", "-inform", "DER", "-in", &der])?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use agent::ceremony::client::Client;
 use agent::config::Trust;
 use agent::credential::identity::Identity;
-use agent::credential::{Credentials, TrustBundle};
+use agent::credential::{Credentials, Names, TrustBundle};
 use agent::storage::Storage;
 use agent::tpm::passwords::Passwords;
 use agent::tpm::thread::{Audience, Meter, TpmThread};
@@ -53,6 +53,13 @@ impl Successor {
 /// The same identity, with this bundle.
 fn with_bundle(identity: &Identity, cas: &[Vec<u8>]) -> Result<Identity> {
     let credentials = Credentials {
+        protocol: identity.protocol,
+        names: Names {
+            cluster: identity.cluster.clone(),
+            bot: identity.bot.clone(),
+            instance: identity.instance.clone(),
+            generation: identity.generation,
+        },
         certificates: identity.certificates().map(<[u8]>::to_vec).collect(),
         bundle: TrustBundle::new(cas.iter().map(Vec::as_slice)).map_err(anyhow::Error::msg)?,
         ssh_certificate: identity.ssh_certificate.clone(),
@@ -60,7 +67,7 @@ fn with_bundle(identity: &Identity, cas: &[Vec<u8>]) -> Result<Identity> {
         spiffe_id: identity.spiffe_id.clone(),
         validity: identity.validity().map_err(anyhow::Error::msg)?,
     };
-    Ok(identity.renewed(identity.authority.clone(), credentials, identity.generation, TTL)?)
+    Ok(identity.renewed(identity.authority.clone(), credentials, TTL)?)
 }
 
 #[tokio::test(flavor = "multi_thread")]

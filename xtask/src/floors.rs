@@ -130,8 +130,9 @@ struct Restricted {
     modules: &'static [&'static str],
 }
 
-/// The authority's decisions are the same for all protocols, so only its outer modules know messages and gRPC.
-const RESTRICTED: [Restricted; 3] = [
+/// The authority's decisions are the same for all protocols, so only its outer modules know messages and gRPC. The agent's
+/// credentials do not depend on how they were issued.
+const RESTRICTED: [Restricted; 6] = [
     Restricted {
         crate_name: "authority",
         dependency: "proto",
@@ -143,6 +144,9 @@ const RESTRICTED: [Restricted; 3] = [
         dependency: "tonic",
         modules: &["wire", "server", "command", "assemble"],
     },
+    Restricted { crate_name: "agent", dependency: "proto", modules: &["ceremony"] },
+    Restricted { crate_name: "agent", dependency: "prost", modules: &["ceremony"] },
+    Restricted { crate_name: "agent", dependency: "tonic", modules: &["ceremony"] },
 ];
 
 /// Fails if a dependency points up.
@@ -410,6 +414,13 @@ mod tests {
         assert_eq!(found, [expected]);
         let others = "// proto::v1\nuse self::x; #[cfg(test)] mod tests { use proto::v1; } fn f(proto: u8) { g(proto, \"proto::v1\") }";
         assert!(uses("service/join.rs", others).is_empty());
+        let uses = |file: &str| {
+            module_faults(&AGENT, Path::new(file), "use proto::v1::IssuedCredentials;").unwrap()
+        };
+        assert!(uses("ceremony/endorse_v1.rs").is_empty());
+        for file in ["credential/mod.rs", "daemon/worker.rs", "storage.rs"] {
+            assert!(uses(file).concat().ends_with("which only ceremony may use"), "{file}");
+        }
     }
 
     #[test]

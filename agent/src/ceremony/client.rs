@@ -12,9 +12,7 @@ use host::exit::{Exit, Failure};
 use p256::ecdsa::{Signature, VerifyingKey};
 use proto::transcript;
 use proto::v1::identity_service_client::IdentityServiceClient;
-use proto::v1::{
-    IssueRequest, IssuedCredentials, RenewRequest, SubjectForm, WhoAmIRequest, WhoAmIResponse,
-};
+use proto::v1::{self, IssueRequest, RenewRequest, WhoAmIRequest, WhoAmIResponse};
 use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use tls::{CaPin, DigestSigner, RemoteKey, ServerTrust};
 use tonic::{Code, Status};
@@ -25,10 +23,10 @@ use crate::ceremony::channel::Channel;
 use crate::ceremony::connection::{CallTime, Connection, End, MAX_CALL, Unopened};
 use crate::ceremony::endorse_v1::{self, EndorseV1, seconds};
 use crate::ceremony::route::Route;
-use crate::ceremony::{Ceremony, Granted, JoinParameters};
+use crate::ceremony::{Ceremony, Granted, JoinParameters, SubjectForm};
 use crate::config::Trust;
 use crate::credential::identity::{Identity, Joined};
-use crate::credential::{Credentials, is_name};
+use crate::credential::{Credentials, Unverified, is_name};
 use crate::keys::{Key, spki_der};
 use crate::tpm::attester::JoinKey;
 use crate::tpm::passwords::Passwords;
@@ -106,21 +104,16 @@ impl Client {
         }
         let (connection, authority) = connected;
         let chain = &self.history.chain;
-        let Granted { issued, key, ek, unique, join_key } =
-            ceremony.join(connection, tpm, chain).await?;
+        let Granted { issued, key, ek, join_key } = ceremony.join(connection, tpm, chain).await?;
         let joined = Joined {
             authority,
             ca_pins: self.pins.clone(),
             token,
-            cluster: issued.cluster.clone(),
-            bot: issued.bot.clone(),
-            instance: issued.instance.clone(),
-            generation: issued.generation,
             ttl,
             at: clock::now().unix_timestamp(),
         };
         let credentials = verify(issued, &key, &self.pins)?;
-        Identity::new(joined, credentials, &ek, &unique, &join_key)
+        Identity::new(joined, credentials, &ek, &join_key)
     }
 
     /// Connects as `identity`, with two TPM commands, which create its key and sign with it; three or more with a password.
@@ -139,15 +132,14 @@ impl Client {
         if self.history.failed.load(Ordering::Relaxed) {
             self.connect(&trust, None).await?;
         }
-        let unique = identity.unique().map_err(damaged)?;
+        let known = identity.join_key().map_err(damaged)?;
         let ek = identity.known_ek().map_err(damaged)?;
-        let public = identity.join_key().to_vec();
         let load = move |tpm: &mut Tpm| match passwords.endorsement().expose() {
-            [] => JoinKey::load(tpm, &unique, &public),
-            _ => JoinKey::load_by_password(tpm, &unique, &public, &ek, &passwords),
+            [] => JoinKey::load(tpm, &known),
+            _ => JoinKey::load_by_password(tpm, &known, &ek, &passwords),
         };
         let key = tpm.call(load).await?;
-        let appraised = AppraisedKey::appraise(identity.join_key()).map_err(Failure::bug)?;
+        let appraised = AppraisedKey::appraise(key.public()).map_err(Failure::bug)?;
         let signer = KeyInTpm { tpm: tpm.clone(), key, spki: appraised.spki_der() };
         let remote = RemoteKey::new(Arc::new(signer)).map_err(Failure::bug)?;
         let not_after = identity.validity().map_err(damaged)?.not_after;
@@ -236,7 +228,7 @@ fn damaged(error: String) -> Failure {
 
 /// Verifies credentials received over a connection whose server was authenticated by the CAs with the keys `trusted`.
 fn verify(
-    issued: IssuedCredentials,
+    issued: Unverified,
     key: &VerifyingKey,
     trusted: &[CaPin],
 ) -> Result<Credentials, Failure> {
@@ -279,7 +271,8 @@ impl Authenticated {
         self.budget.set(Some(MAX_CALL));
         let renewed = CallTime::new().wait(self.service.renew(request)).await;
         let issued = renewed.map_err(|status| self.refused(&status))?.into_inner();
-        if !identity.is_renewed_by(&issued.cluster, &issued.bot, &issued.instance) {
+        let issued = Unverified::from(issued);
+        if !identity.is_renewed_by(&issued.names) {
             let message = "the authority renewed a different identity";
             return Err(Failure::new(
                 Exit::Data,
@@ -288,10 +281,9 @@ impl Authenticated {
             )
             .into());
         }
-        let generation = issued.generation;
         let credentials = verify(issued, self.key.verifying_key(), &self.trusted)?;
         credentials.bundle.pins().clone_into(&mut self.trusted);
-        Ok(identity.renewed(self.authority.clone(), credentials, generation, ttl)?)
+        Ok(identity.renewed(self.authority.clone(), credentials, ttl)?)
     }
 
     /// Requests certificates for a service's key, with the form of subject that its users can read.
@@ -313,12 +305,12 @@ impl Authenticated {
             public_key,
             ttl_seconds: seconds(ttl),
             service: service.to_owned(),
-            subject: subject.into(),
+            subject: v1::SubjectForm::from(subject).into(),
         };
         self.budget.set(Some(MAX_CALL));
         let issued = CallTime::new().wait(self.service.issue(request)).await;
         let issued = issued.map_err(|status| self.refused(&status))?.into_inner();
-        Ok(verify(issued, &public, &self.trusted)?)
+        Ok(verify(issued.into(), &public, &self.trusted)?)
     }
 
     /// Asks the authority which bot this host is.

@@ -12,7 +12,7 @@ use proto::v1::join_request::Step as Request;
 use proto::v1::join_response::Step as Response;
 use proto::v1::join_service_client::JoinServiceClient;
 use proto::v1::{
-    IssuedCredentials, JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse,
+    self, IssuedCredentials, JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,7 +23,9 @@ use crate::ceremony::chain::StoredChain;
 use crate::ceremony::channel::Channel;
 use crate::ceremony::client::hostname;
 use crate::ceremony::connection::{CallTime, Connection};
-use crate::ceremony::{Ceremony, Granted, JoinParameters};
+use crate::ceremony::{Ceremony, Granted, JoinParameters, SubjectForm};
+use crate::config::Protocol;
+use crate::credential::{Names, Unverified};
 use crate::tpm::attester::{Attester, JoinKey, KnownEk};
 use crate::tpm::passwords::Passwords;
 use crate::tpm::thread::{Tpm, TpmThread};
@@ -39,7 +41,6 @@ pub(super) struct EndorseV1 {
     attester: Attester,
     who: Who,
     passwords: Passwords,
-    unique: [u8; 32],
 }
 
 /// What the host states about itself, for the record.
@@ -58,7 +59,7 @@ impl Ceremony for EndorseV1 {
         let prepare = move |tpm: &mut Tpm| Attester::prepare(tpm, choice, known, &by, &unique);
         let attester = tpm.call(prepare).await?;
         let who = Who { token, hostname: hostname(), ttl };
-        Ok(Self { attester, who, passwords, unique })
+        Ok(Self { attester, who, passwords })
     }
 
     async fn join(
@@ -67,9 +68,9 @@ impl Ceremony for EndorseV1 {
         tpm: &TpmThread,
         stored: &StoredChain,
     ) -> Result<Granted, Failure> {
-        let Self { attester, who, passwords, unique } = self;
-        let join_key = attester.join_key().public().to_vec();
-        let appraised = AppraisedKey::appraise(&join_key).map_err(|error| {
+        let Self { attester, who, passwords } = self;
+        let join_key = attester.join_key().known().clone();
+        let appraised = AppraisedKey::appraise(&join_key.public).map_err(|error| {
             let message =
                 format!("the TPM created a key that does not match the template: {error}");
             Failure::new(
@@ -80,7 +81,7 @@ impl Ceremony for EndorseV1 {
         })?;
         let key = *appraised.verifying_key();
         let (issued, ek) = prove(connection, tpm, attester, &who, passwords, stored).await?;
-        Ok(Granted { issued, key, ek, unique, join_key })
+        Ok(Granted { issued: issued.into(), key, ek, join_key })
     }
 }
 
@@ -317,6 +318,29 @@ pub fn refused(status: &Status) -> Failure {
             "ask the authority's operator, whose audit log has the reason; `agent identify` \
              shows what a token must allow",
         ),
+    }
+}
+
+impl From<IssuedCredentials> for Unverified {
+    fn from(issued: IssuedCredentials) -> Self {
+        let IssuedCredentials { cluster, bot, instance, generation, .. } = issued;
+        Self {
+            protocol: Protocol::Endorse,
+            names: Names { cluster, bot, instance, generation },
+            certificates: issued.certificates,
+            x509_cas: issued.x509_authorities,
+            ssh_certificate: issued.ssh_certificate,
+            ssh_cas: issued.ssh_authorities,
+        }
+    }
+}
+
+impl From<SubjectForm> for v1::SubjectForm {
+    fn from(form: SubjectForm) -> Self {
+        match form {
+            SubjectForm::Full => Self::Full,
+            SubjectForm::Plain => Self::Plain,
+        }
     }
 }
 

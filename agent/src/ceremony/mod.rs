@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use host::exit::Failure;
 use p256::ecdsa::VerifyingKey;
-use proto::v1::IssuedCredentials;
 
 use crate::ceremony::chain::StoredChain;
 use crate::ceremony::connection::Connection;
-use crate::tpm::attester::KnownEk;
+use crate::credential::Unverified;
+use crate::tpm::attester::{KnownEk, KnownJoinKey};
 use crate::tpm::inventory::EkChoice;
 use crate::tpm::passwords::Passwords;
 use crate::tpm::thread::TpmThread;
@@ -56,14 +56,20 @@ trait Ceremony: Sized {
 
 /// Issued credentials, and what the host must store to renew them.
 struct Granted {
-    /// Not verified yet.
-    issued: IssuedCredentials,
+    issued: Unverified,
     /// The key that the certificates have to be for.
     key: VerifyingKey,
     /// The endorsement key, with the certificates that were sent.
     ek: KnownEk,
-    /// The unique field of the join key's template.
-    unique: [u8; 32],
-    /// The join key, TPMT_PUBLIC.
-    join_key: Vec<u8>,
+    /// The join key.
+    join_key: KnownJoinKey,
+}
+
+/// The form of a certificate's subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubjectForm {
+    /// With the attributes that Teleport's software reads.
+    Full,
+    /// With a common name only, which any software can read.
+    Plain,
 }

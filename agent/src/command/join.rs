@@ -42,7 +42,7 @@ pub(crate) fn run(arguments: &Join) -> Result<(), Failure> {
             "Joined cluster {} as bot {}\nSPIFFE ID:   {}\nValid until: {}\nStored in:   {}\n",
             identity.cluster,
             identity.bot,
-            identity.spiffe_id,
+            identity.spiffe_id.as_deref().unwrap_or("none"),
             identity.not_after,
             arguments.storage.storage.display()
         )

@@ -20,7 +20,9 @@ struct Report<'a> {
     cluster: &'a str,
     bot: &'a str,
     instance: &'a str,
-    spiffe_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spiffe_id: Option<&'a str>,
+    protocol: &'a str,
     authority: &'a str,
     token: &'a str,
     ek: &'a str,
@@ -46,7 +48,8 @@ pub(crate) fn run(arguments: &Status) -> Result<(), Failure> {
             cluster: &identity.cluster,
             bot: &identity.bot,
             instance: &identity.instance,
-            spiffe_id: &identity.spiffe_id,
+            spiffe_id: identity.spiffe_id.as_deref(),
+            protocol: identity.protocol.name(),
             authority: &identity.authority,
             token: &identity.token,
             ek: &identity.tpm.ek,
@@ -100,12 +103,13 @@ fn text(identity: &Identity, left: time::Duration, newer: Option<&str>) -> Strin
     };
     format!(
         "Cluster:     {}\nBot:         {}\nInstance:    {}\nSPIFFE ID:   {}\nAuthority:   {}\n\
-         Token:       {}\nEK:          {} {}\nJoined:      {}\nValid until: {} ({state})\n",
+         Protocol:    {}\nToken:       {}\nEK:          {} {}\nJoined:      {}\nValid until: {} ({state})\n",
         one_line(&identity.cluster),
         one_line(&identity.bot),
         one_line(&identity.instance),
-        one_line(&identity.spiffe_id),
+        one_line(identity.spiffe_id.as_deref().unwrap_or("none")),
         one_line(&identity.authority),
+        identity.protocol,
         one_line(&identity.token),
         one_line(&identity.tpm.ek),
         one_line(&identity.tpm.ek_public_hash),

@@ -12,9 +12,10 @@ use tls::CaPin;
 use tpm2::endorsement::{EkKind, MAX_CHAIN};
 use verifier::{CaCertificate, EkCertificate, EkPublicKey};
 
+use crate::config::Protocol;
 use crate::credential::validity::Validity;
-use crate::credential::{Credentials, TrustBundle};
-use crate::tpm::attester::KnownEk;
+use crate::credential::{Credentials, Names, TrustBundle};
+use crate::tpm::attester::{KnownEk, KnownJoinKey};
 use crate::tpm::inventory::EkChoice;
 
 /// The version of the file's form.
@@ -24,6 +25,9 @@ const VERSION: u32 = 1;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Identity {
     version: u32,
+    /// The protocol of the join, by which it is renewed; files of older agents do not have it.
+    #[serde(default = "endorse")]
+    pub protocol: Protocol,
     /// HOST:PORT.
     pub authority: String,
     /// The CA pins of the configuration that the host joined with.
@@ -36,8 +40,9 @@ pub struct Identity {
     pub bot: String,
     /// The bot instance, a UUID.
     pub instance: String,
-    /// The SPIFFE ID.
-    pub spiffe_id: String,
+    /// The SPIFFE ID; an identity of a Teleport cluster has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spiffe_id: Option<String>,
     /// When we joined, RFC 3339.
     pub joined: String,
     /// When the certificates begin, RFC 3339.
@@ -90,14 +95,6 @@ pub struct Joined {
     pub ca_pins: Vec<CaPin>,
     /// The token.
     pub token: String,
-    /// The cluster.
-    pub cluster: String,
-    /// The bot.
-    pub bot: String,
-    /// The bot instance.
-    pub instance: String,
-    /// The authority's count.
-    pub generation: u64,
     /// The lifetime that was asked for.
     pub ttl: Duration,
     /// Now, seconds since 1970.
@@ -113,31 +110,32 @@ impl Identity {
         joined: Joined,
         credentials: Credentials,
         ek: &KnownEk,
-        unique: &[u8; 32],
-        join_key: &[u8],
+        join_key: &KnownJoinKey,
     ) -> Result<Self, Failure> {
+        let Names { cluster, bot, instance, generation } = credentials.names;
         Ok(Self {
             version: VERSION,
+            protocol: credentials.protocol,
             authority: joined.authority,
             ca_pins: joined.ca_pins.iter().map(ToString::to_string).collect(),
             token: joined.token,
-            cluster: joined.cluster,
-            bot: joined.bot,
-            instance: joined.instance,
+            cluster,
+            bot,
+            instance,
             spiffe_id: credentials.spiffe_id,
             joined: rfc3339(joined.at)?,
             not_before: rfc3339(credentials.validity.not_before)?,
             not_after: rfc3339(credentials.validity.not_after)?,
             ttl_seconds: Some(joined.ttl.as_secs()),
-            generation: joined.generation,
+            generation,
             tpm: StoredTpm {
                 ek: ek.kind.name.to_owned(),
                 ek_public_hash: ek.key.public_hash(),
                 ek_public_key: Octets(ek.key.spki_der()),
                 ek_certificate: ek.certificate.as_ref().map(|ek| Octets(ek.der().to_vec())),
                 ek_chain: ek.chain.iter().map(|ca| Octets(ca.der().to_vec())).collect(),
-                unique: Octets(unique.to_vec()),
-                join_key: Octets(join_key.to_vec()),
+                unique: Octets(join_key.unique.to_vec()),
+                join_key: Octets(join_key.public.clone()),
             },
             certificates: credentials.certificates.into_iter().map(Octets).collect(),
             x509_cas: octets(&credentials.bundle),
@@ -154,7 +152,6 @@ impl Identity {
         &self,
         authority: String,
         credentials: Credentials,
-        generation: u64,
         ttl: Duration,
     ) -> Result<Self, Failure> {
         Ok(Self {
@@ -163,7 +160,7 @@ impl Identity {
             spiffe_id: credentials.spiffe_id,
             not_before: rfc3339(credentials.validity.not_before)?,
             not_after: rfc3339(credentials.validity.not_after)?,
-            generation,
+            generation: credentials.names.generation,
             certificates: credentials.certificates.into_iter().map(Octets).collect(),
             x509_cas: octets(&credentials.bundle),
             ssh_certificate: credentials.ssh_certificate,
@@ -172,10 +169,10 @@ impl Identity {
         })
     }
 
-    /// The parts that a renewal must not change.
+    /// Whether a renewal for these names is one of this identity: everything but the generation is the same.
     #[must_use]
-    pub fn is_renewed_by(&self, cluster: &str, bot: &str, instance: &str) -> bool {
-        (cluster, bot, instance) == (&self.cluster, &self.bot, &self.instance)
+    pub fn is_renewed_by(&self, names: &Names) -> bool {
+        (&names.cluster, &names.bot, &names.instance) == (&self.cluster, &self.bot, &self.instance)
     }
 
     /// From when to when the certificates are valid.
@@ -253,8 +250,7 @@ impl Identity {
             return Err(format!("version {} is not supported by this agent", self.version));
         }
         self.known_ek()?;
-        self.unique()?;
-        verifier::JoinKey::appraise(self.join_key())
+        verifier::JoinKey::appraise(&self.join_key()?.public)
             .map_err(|error| format!("join key: {error}"))?;
         self.pins()?;
         self.bundle()?;
@@ -291,19 +287,14 @@ impl Identity {
         Ok(KnownEk { kind, key, certificate, chain })
     }
 
-    /// The unique field of the join key's template.
+    /// The join key, as the TPM creates it again.
     ///
     /// # Errors
-    /// It is not 32 bytes long.
-    pub fn unique(&self) -> Result<[u8; 32], String> {
-        let bytes = self.tpm.unique.0.as_slice();
-        bytes.try_into().map_err(|_| "the join key's unique field is not 32 bytes".into())
-    }
-
-    /// The join key, a TPMT_PUBLIC.
-    #[must_use]
-    pub fn join_key(&self) -> &[u8] {
-        &self.tpm.join_key.0
+    /// Its unique field is not 32 bytes long.
+    pub fn join_key(&self) -> Result<KnownJoinKey, String> {
+        let unique = self.tpm.unique.0.as_slice().try_into();
+        let unique = unique.map_err(|_| "the join key's unique field is not 32 bytes")?;
+        Ok(KnownJoinKey { unique, public: self.tpm.join_key.0.clone() })
     }
 
     /// The CA pins of the configuration that the host joined with.
@@ -331,6 +322,11 @@ impl Identity {
     pub fn x509_cas(&self) -> impl Iterator<Item = &[u8]> {
         self.x509_cas.iter().map(|bytes| bytes.0.as_slice())
     }
+}
+
+/// The protocol of an identity that an older agent stored.
+const fn endorse() -> Protocol {
+    Protocol::Endorse
 }
 
 /// An error may repeat text of the file, so control characters are escaped.
@@ -371,7 +367,7 @@ mod tests {
 
     #[test]
     fn renewal_is_for_the_same_cluster_bot_and_instance() {
-        let text = ["authority", "token", "spiffe_id", "joined", "not_before", "not_after"];
+        let text = ["authority", "token", "joined", "not_before", "not_after"];
         let mut json = serde_json::json!({
             "version": VERSION, "cluster": "c", "bot": "b", "instance": "i", "generation": 1,
             "ca_pins": [], "ssh_certificate": "", "ssh_authorities": [], "certificates": [],
@@ -380,9 +376,14 @@ mod tests {
         });
         text.iter().for_each(|name| json[name] = "".into());
         let identity: Identity = serde_json::from_value(json).unwrap();
-        assert!(identity.is_renewed_by("c", "b", "i"));
-        for [cluster, bot, instance] in [["x", "b", "i"], ["c", "x", "i"], ["c", "b", "x"]] {
-            assert!(!identity.is_renewed_by(cluster, bot, instance));
+        let is_renewed_by = |[cluster, bot, instance]: [&str; 3]| {
+            let [cluster, bot, instance] = [cluster, bot, instance].map(ToOwned::to_owned);
+            identity.is_renewed_by(&Names { cluster, bot, instance, generation: 2 })
+        };
+        assert!(is_renewed_by(["c", "b", "i"]));
+        for other in [["x", "b", "i"], ["c", "x", "i"], ["c", "b", "x"]] {
+            assert!(!is_renewed_by(other));
         }
+        assert_eq!(identity.protocol, Protocol::Endorse, "an older agent's file");
     }
 }

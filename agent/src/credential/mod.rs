@@ -11,7 +11,6 @@ use std::time::Duration;
 use host::exit::{Exit, Failure};
 use host::terminal::is_printable;
 use p256::ecdsa::VerifyingKey;
-use proto::v1::IssuedCredentials;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use tls::CaPin;
@@ -20,6 +19,7 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
 pub use self::trust_bundle::TrustBundle;
+use crate::config::Protocol;
 use crate::credential::ssh_certificate::SshCertificate;
 use crate::credential::validity::Validity;
 use crate::keys::spki_der;
@@ -27,9 +27,43 @@ use crate::keys::spki_der;
 /// Limit of CAs in a result.
 const MAX_SSH_CAS: usize = 16;
 
-/// Credentials for the join key.
+/// Who a bot instance is in its cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The cluster.
+    pub cluster: String,
+    /// The bot.
+    pub bot: String,
+    /// The bot instance, a UUID.
+    pub instance: String,
+    /// How often this instance was issued an identity: 1 by the join, one more by each renewal.
+    pub generation: u64,
+}
+
+/// What a server issued, whatever the protocol, before it is verified.
+#[derive(Clone, Debug)]
+pub struct Unverified {
+    /// The protocol that it was issued by.
+    pub protocol: Protocol,
+    /// Whom it was issued to.
+    pub names: Names,
+    /// X.509, leaf first, DER.
+    pub certificates: Vec<Vec<u8>>,
+    /// The CAs of X.509 certificates, DER.
+    pub x509_cas: Vec<Vec<u8>>,
+    /// An SSH user certificate, one line.
+    pub ssh_certificate: String,
+    /// SSH CA keys, one authorized_keys line each.
+    pub ssh_cas: Vec<String>,
+}
+
+/// Credentials for a key of this host.
 #[derive(Clone, Debug)]
 pub struct Credentials {
+    /// The protocol that they were issued by.
+    pub protocol: Protocol,
+    /// Whom they were issued to.
+    pub names: Names,
     /// X.509, leaf first, DER.
     pub certificates: Vec<Vec<u8>>,
     /// What peers are verified with.
@@ -38,20 +72,20 @@ pub struct Credentials {
     pub ssh_certificate: String,
     /// SSH CA keys, one authorized_keys line each.
     pub ssh_cas: Vec<String>,
-    /// The leaf's URI.
-    pub spiffe_id: String,
+    /// The leaf's URI; Teleport's leaves have none.
+    pub spiffe_id: Option<String>,
     /// From when to when the leaf is valid.
     pub validity: Validity,
 }
 
 impl Credentials {
     /// Checks that the certificates are of this key, valid now, and of an authority that this host trusts: CAs with
-    /// the keys `trusted` have authenticated the connection that the result came over.
+    /// the keys `trusted` have authenticated the connection that they came over.
     ///
     /// # Errors
     /// [`Exit::Data`], with what is wrong.
     pub fn verify(
-        result: IssuedCredentials,
+        issued: Unverified,
         key: &VerifyingKey,
         trusted: &[CaPin],
         now: u64,
@@ -65,18 +99,19 @@ impl Credentials {
         };
         // webpki parses intermediates at every node of its path search. A cluster issues directly
         // under its CA, so it has none.
-        if result.certificates.len() > 1 {
+        if issued.certificates.len() > 1 {
             return Err(wrong("more than one certificate"));
         }
-        if result.ssh_authorities.len() > MAX_SSH_CAS {
+        if issued.ssh_cas.len() > MAX_SSH_CAS {
             return Err(wrong("too many SSH CAs"));
         }
-        if ![&result.cluster, &result.bot, &result.instance].into_iter().all(|name| is_name(name)) {
+        let Names { cluster, bot, instance, .. } = &issued.names;
+        if ![cluster, bot, instance].into_iter().all(|name| is_name(name)) {
             return Err(wrong("an invalid name"));
         }
-        let cas = result.x509_authorities.iter().map(Vec::as_slice);
+        let cas = issued.x509_cas.iter().map(Vec::as_slice);
         let bundle = TrustBundle::vouched(cas, trusted).map_err(|what| wrong(&what))?;
-        let leaf = result.certificates.first().ok_or_else(|| wrong("no certificate"))?;
+        let leaf = issued.certificates.first().ok_or_else(|| wrong("no certificate"))?;
         let leaf_der = CertificateDer::from(leaf.as_slice());
         let leaf = EndEntityCert::try_from(&leaf_der).map_err(|error| wrong(&error.to_string()))?;
         let anchors = bundle.anchors().map_err(|error| wrong(&error.to_string()))?;
@@ -99,29 +134,33 @@ impl Credentials {
         if leaf.subject_public_key_info().as_ref() != spki_der(key)? {
             return Err(wrong("a certificate for another key"));
         }
-        let spiffe_id = leaf.valid_uri_names().next().unwrap_or_default().to_owned();
-        if !spiffe_id.starts_with("spiffe://") || !is_name(&spiffe_id) {
-            return Err(wrong("a certificate without a SPIFFE ID"));
-        }
+        let spiffe_id = leaf.valid_uri_names().next().map(ToOwned::to_owned);
+        let is_spiffe_id = |id: &String| id.starts_with("spiffe://") && is_name(id);
+        let spiffe_id = match (spiffe_id.filter(is_spiffe_id), issued.protocol) {
+            (None, Protocol::Endorse) => return Err(wrong("a certificate without a SPIFFE ID")),
+            (spiffe_id, _) => spiffe_id,
+        };
         let more_lines = |line: &String| !line.chars().all(is_printable);
-        if more_lines(&result.ssh_certificate) || result.ssh_authorities.iter().any(more_lines) {
+        if more_lines(&issued.ssh_certificate) || issued.ssh_cas.iter().any(more_lines) {
             return Err(wrong("an SSH key with a line break"));
         }
-        let ssh = SshCertificate::read(&result.ssh_certificate)
+        let ssh = SshCertificate::read(&issued.ssh_certificate)
             .ok_or_else(|| wrong("a malformed SSH certificate"))?;
         if ssh.point != key.to_sec1_point(false).as_bytes() {
             return Err(wrong("an SSH certificate for another key"));
         }
-        ssh.verify(&result.ssh_authorities, now)
+        ssh.verify(&issued.ssh_cas, now)
             .map_err(|what| wrong(&format!("an SSH certificate {what}")))?;
         let validity = validity(&leaf_der).ok_or_else(|| wrong("a certificate without dates"))?;
         Ok(Self {
-            validity,
-            spiffe_id,
-            certificates: result.certificates.clone(),
+            protocol: issued.protocol,
+            names: issued.names,
+            certificates: issued.certificates.clone(),
             bundle,
-            ssh_certificate: result.ssh_certificate,
-            ssh_cas: result.ssh_authorities,
+            ssh_certificate: issued.ssh_certificate,
+            ssh_cas: issued.ssh_cas,
+            spiffe_id,
+            validity,
         })
     }
 }

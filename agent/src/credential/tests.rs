@@ -50,7 +50,7 @@ impl Ca {
     }
 
     /// What this CA issues for a key, in an answer that names `bundle`.
-    fn issue(&self, key: &SoftwareKey, bundle: &[&Self]) -> IssuedCredentials {
+    fn issue(&self, key: &SoftwareKey, bundle: &[&Self]) -> Unverified {
         let at = self.ssh.path();
         fs::write(at.join("leaf.key"), key.to_pem().unwrap().as_slice()).unwrap();
         fs::set_permissions(at.join("leaf.key"), Permissions::from_mode(0o600)).unwrap();
@@ -60,16 +60,30 @@ impl Ca {
         let extensions =
             vec![forge::uri("spiffe://c.example/bot/b"), purposes(&[oid::CLIENT_AUTH])];
         let leaf = Template::new(named("b"), spki, extensions).issued_by(&self.x509);
-        IssuedCredentials {
+        Unverified {
             certificates: vec![leaf.der()],
-            x509_authorities: bundle.iter().map(|ca| ca.der()).collect(),
+            x509_cas: bundle.iter().map(|ca| ca.der()).collect(),
             ssh_certificate: self.line("leaf-cert.pub"),
-            ssh_authorities: bundle.iter().map(|ca| ca.line("ssh.pub")).collect(),
-            cluster: "c.example".into(),
-            bot: "b".into(),
-            instance: "i".into(),
-            ..IssuedCredentials::default()
+            ssh_cas: bundle.iter().map(|ca| ca.line("ssh.pub")).collect(),
+            ..unverified("b")
         }
+    }
+}
+
+/// What is issued to a bot of this name, without any certificate.
+fn unverified(bot: &str) -> Unverified {
+    Unverified {
+        protocol: Protocol::Endorse,
+        names: Names {
+            cluster: "c.example".into(),
+            bot: bot.into(),
+            instance: "i".into(),
+            generation: 1,
+        },
+        certificates: Vec::new(),
+        x509_cas: Vec::new(),
+        ssh_certificate: String::new(),
+        ssh_cas: Vec::new(),
     }
 }
 
@@ -104,8 +118,7 @@ fn bundle_that_nothing_vouches_for_is_refused() {
     // The bundle is good, but not of the CA that has issued.
     let foreign = refused(c.issue(&key, &[&a, &b]));
     assert!(foreign.contains("UnknownIssuer"), "{foreign}");
-    let many =
-        refused(IssuedCredentials { ssh_authorities: Vec::new(), ..a.issue(&key, &[&a; 17]) });
+    let many = refused(Unverified { ssh_cas: Vec::new(), ..a.issue(&key, &[&a; 17]) });
     assert!(many.ends_with("too many X.509 CAs"), "{many}");
 }
 
@@ -175,12 +188,7 @@ fn pins_ask_for_another_identity_only_if_one_was_taken_away() {
 #[test]
 fn a_name_that_does_something_to_a_terminal_is_refused() {
     let named = |name: &str| {
-        let issued = IssuedCredentials {
-            cluster: "c".into(),
-            bot: name.into(),
-            instance: "i".into(),
-            ..IssuedCredentials::default()
-        };
+        let issued = unverified(name);
         let key = SoftwareKey::generate().unwrap().public();
         Credentials::verify(issued, &key, &[], 0).unwrap_err().message
     };
@@ -195,10 +203,7 @@ fn a_name_that_does_something_to_a_terminal_is_refused() {
 
 #[test]
 fn intermediates_are_refused_before_anything_is_parsed() {
-    let issued = |count| IssuedCredentials {
-        certificates: vec![vec![0x30, 0]; count],
-        ..IssuedCredentials::default()
-    };
+    let issued = |count| Unverified { certificates: vec![vec![0x30, 0]; count], ..unverified("b") };
     let refused = |count| {
         let key = SoftwareKey::generate().unwrap().public();
         Credentials::verify(issued(count), &key, &[], 0).unwrap_err().message

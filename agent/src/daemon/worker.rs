@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use host::clock;
 use host::exit::{Exit, Failure};
-use proto::v1::SubjectForm;
 
 use self::access::Access;
 use self::found::restore;
@@ -18,6 +17,7 @@ use super::Reread;
 use super::health_socket::{DiagChange, Socket, SocketPlace};
 use super::machine::{FailureKind, Job, Outcome, RenewalPolicy, Validity};
 use super::stop::Stop;
+use crate::ceremony::SubjectForm;
 use crate::ceremony::client::{Authenticated, Client, Denied};
 use crate::config::{self, Lifetime, Renewal, Service, ServiceKind, ServiceName, Settings};
 use crate::credential::cache::{Cache, Issued};

@@ -17,11 +17,20 @@ use super::guard::{self, Guard};
 use crate::tpm::failure;
 use crate::tpm::passwords::Passwords;
 
-/// A join key in the TPM: nothing of it is stored but the 32 bytes that make it again.
+/// What is stored of a join key: what makes it again, and what the TPM must have made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownJoinKey {
+    /// The unique field of its template.
+    pub unique: [u8; 32],
+    /// The key, TPMT_PUBLIC.
+    pub public: Vec<u8>,
+}
+
+/// A join key in the TPM.
 #[derive(Clone, Debug)]
 pub struct JoinKey {
     object: Object,
-    public: Vec<u8>,
+    known: KnownJoinKey,
 }
 
 impl JoinKey {
@@ -29,13 +38,9 @@ impl JoinKey {
     ///
     /// # Errors
     /// The TPM's; [`Exit::Data`] if it made another key: it was cleared or replaced.
-    pub fn load<T: Transport>(
-        tpm: &mut Tpm<T>,
-        unique: &[u8; 32],
-        expected: &[u8],
-    ) -> Result<Self, Failure> {
-        let key = create(tpm, unique, Auth::EMPTY);
-        key.map_err(|error| Passwords::default().explain(error))?.expect(expected)
+    pub fn load<T: Transport>(tpm: &mut Tpm<T>, known: &KnownJoinKey) -> Result<Self, Failure> {
+        let key = create(tpm, &known.unique, Auth::EMPTY);
+        key.map_err(|error| Passwords::default().explain(error))?.expect(known)
     }
 
     /// The same where the endorsement hierarchy has a password, which is proven in a session: one command more if it can
@@ -45,22 +50,21 @@ impl JoinKey {
     /// As [`Self::load`].
     pub fn load_by_password<T: Transport>(
         tpm: &mut Tpm<T>,
-        unique: &[u8; 32],
-        expected: &[u8],
+        known: &KnownJoinKey,
         ek: &KnownEk,
         passwords: &Passwords,
     ) -> Result<Self, Failure> {
-        if let Some(entered) = guard::enter_resident(tpm, ek, unique, passwords)? {
-            return entered.join_key.expect(expected);
+        if let Some(entered) = guard::enter_resident(tpm, ek, &known.unique, passwords)? {
+            return entered.join_key.expect(known);
         }
         let session = ephemeral_session(tpm).map_err(failure::command)?;
         let auth = session.last_auth(passwords.endorsement().expose());
-        let key = create(tpm, unique, auth).map_err(|error| passwords.explain(error))?;
-        key.expect(expected)
+        let key = create(tpm, &known.unique, auth).map_err(|error| passwords.explain(error))?;
+        key.expect(known)
     }
 
-    fn expect(self, public: &[u8]) -> Result<Self, Failure> {
-        if self.public == public {
+    fn expect(self, known: &KnownJoinKey) -> Result<Self, Failure> {
+        if self.known.public == known.public {
             return Ok(self);
         }
         Err(Failure::new(
@@ -83,10 +87,13 @@ impl JoinKey {
                 tpm.run(&command, [session.session().auth(password.expose())])
             }
         };
-        Self::read(&answer?)
+        Self::read(unique, &answer?)
     }
 
-    fn read<E>(answer: &CreatePrimaryResponse<'_>) -> Result<Self, tpm2::Error<E>> {
+    fn read<E>(
+        unique: &[u8; 32],
+        answer: &CreatePrimaryResponse<'_>,
+    ) -> Result<Self, tpm2::Error<E>> {
         let code = CommandCode::CREATE_PRIMARY;
         let fail = |fault: Fault| tpm2::Error::new(code, fault);
         let public = &answer.out_public.0;
@@ -95,7 +102,8 @@ impl JoinKey {
         let mut writer = Writer::new(&mut bytes);
         public.marshal(&mut writer).map_err(|too_large| fail(too_large.into()))?;
         let object = answer.object_handle.named(name);
-        Ok(Self { object, public: writer.into_written().to_vec() })
+        let public = writer.into_written().to_vec();
+        Ok(Self { object, known: KnownJoinKey { unique: *unique, public } })
     }
 
     /// The key as an entity.
@@ -106,7 +114,13 @@ impl JoinKey {
     /// The public area, a `TPMT_PUBLIC`.
     #[must_use]
     pub fn public(&self) -> &[u8] {
-        &self.public
+        &self.known.public
+    }
+
+    /// What to store of it.
+    #[must_use]
+    pub const fn known(&self) -> &KnownJoinKey {
+        &self.known
     }
 
     /// Signs a SHA-256 digest: r and s, 32 bytes each.
@@ -139,7 +153,7 @@ fn create<T: Transport>(
     unique: &[u8; 32],
     auth: Auth<'_>,
 ) -> Result<JoinKey, tpm2::Error<T::Error>> {
-    JoinKey::read(&tpm.run(&create_primary(unique), [auth])?)
+    JoinKey::read(unique, &tpm.run(&create_primary(unique), [auth])?)
 }
 
 fn create_primary(unique: &[u8; 32]) -> CreatePrimary<'_> {

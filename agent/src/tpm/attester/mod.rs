@@ -25,7 +25,7 @@ use tpm2::types::{EncryptedSecret, IdObject, Object, ResponseCode, SecretBuf};
 use verifier::{CaCertificate, EkCertificate, EkPublicKey};
 
 use self::guard::{EkAuth, Entered, name_alg};
-pub use self::join_key::JoinKey;
+pub use self::join_key::{JoinKey, KnownJoinKey};
 use crate::tpm::failure;
 use crate::tpm::inventory::{self, EkChoice, key_bytes, mismatch, resident_key};
 use crate::tpm::passwords::Passwords;
