@@ -320,7 +320,7 @@ fn a_nonce_that_is_too_long_is_not_sent() -> Result<()> {
     let refused = attest::quote(&mut tpm, signer(&key), &[0; 67], &[bits.bank(Alg::SHA256)]);
     let refused = refused.unwrap_err();
     assert!(matches!(refused.fault(), tpm2::Fault::TooLong(_)));
-    let text = "TPM2_Quote: not sent: 67 bytes do not fit Data, which holds at most 66";
-    assert_eq!(refused.to_string(), text);
+    let text = "TPM2_Quote: not sent, since a value is too long: 67 bytes do not fit Data, which holds at most 66";
+    assert_eq!(format!("{refused:#}"), text);
     Ok(())
 }

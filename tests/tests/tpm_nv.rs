@@ -50,8 +50,8 @@ fn an_index_is_written_and_read_in_pieces_under_a_session_that_knows_its_name() 
 
     let longer = [&long()[..], &[0]].concat();
     let refused = index.write(&mut tpm, &mut access, &longer).unwrap_err();
-    let text = "not sent: 1301 bytes do not fit the NV index, which holds at most 1300";
-    assert_eq!(refused.to_string(), format!("TPM2_NV_Write: {text}"));
+    let text = "not sent, since a value is too long: 1301 bytes do not fit the NV index, which holds at most 1300";
+    assert_eq!(format!("{refused:#}"), format!("TPM2_NV_Write: {text}"));
     assert!(matches!(refused.fault(), Fault::TooLong(_)));
     let mut other = Access::by_password(By::Index, b"another value");
     let refused = index.read(&mut tpm, &mut other).unwrap_err();

@@ -61,24 +61,23 @@ fn refusals_of_policy_commands_say_which_condition_does_not_hold() -> Result<()>
         offset: 0,
         operation: Comparison::EQ,
     };
-    let error = tpm.run(&nv, [Auth::EMPTY]).unwrap_err().to_string();
-    assert!(
-        error.contains("TPM_RC_POLICY") && error.contains("the comparison is false"),
-        "{error}"
-    );
+    let says = |error: tpm2::Error, meaning: &str, advice: &str| {
+        let (text, advised) = (error.to_string(), error.advice().unwrap_or_default());
+        assert!(text.contains(meaning) && advised.contains(advice), "{error:?}");
+    };
+    let error = tpm.run(&nv, [Auth::EMPTY]).unwrap_err();
+    assert!(error.to_string().contains("TPM_RC_POLICY"), "{error:?}");
+    says(error, "the comparison is false", "read the NV index");
     let (operand_b, offset, operation) = (Digest::from(b"12345678"), 0, Comparison::EQ);
     let timer = PolicyCounterTimer { policy_session, operand_b, offset, operation };
-    let error = tpm.run(&timer, []).unwrap_err().to_string();
-    assert!(error.contains("the comparison is false"), "{error}");
+    says(tpm.run(&timer, []).unwrap_err(), "the comparison is false", "read the clock");
     let branches = [digest; 2];
     let or = PolicyOr { policy_session, p_hash_list: List::new(&branches) };
-    let error = tpm.run(&or, []).unwrap_err().to_string();
-    assert!(error.contains("policy digest is none of these"), "{error}");
+    says(tpm.run(&or, []).unwrap_err(), "policy digest is none of these", "one branch");
     let select = PcrBits::of(&[0]).context("a PCR")?;
     let pcrs = [select.bank(Alg::SHA256)];
     let pcr = PolicyPcr { policy_session, pcr_digest: digest, pcrs: List::new(&pcrs) };
-    let error = tpm.run(&pcr, []).unwrap_err().to_string();
-    assert!(error.contains("the PCRs have other values"), "{error}");
+    says(tpm.run(&pcr, []).unwrap_err(), "the PCRs have other values", "read the PCRs");
     let secret = PolicySecret {
         auth_handle: Hierarchy::Owner.into(),
         policy_session,
@@ -87,8 +86,11 @@ fn refusals_of_policy_commands_say_which_condition_does_not_hold() -> Result<()>
         policy_ref: Nonce::EMPTY,
         expiration: 0,
     };
-    let error = tpm.run(&secret, [Auth::EMPTY]).unwrap_err().to_string();
-    assert!(error.contains("the nonce is not the session's"), "{error}");
+    says(
+        tpm.run(&secret, [Auth::EMPTY]).unwrap_err(),
+        "the nonce is not the session's",
+        "that the session has now",
+    );
     let authorize = PolicyAuthorize {
         policy_session,
         approved_policy: digest,
@@ -100,8 +102,7 @@ fn refusals_of_policy_commands_say_which_condition_does_not_hold() -> Result<()>
             hmac: digest,
         },
     };
-    let error = tpm.run(&authorize, []).unwrap_err().to_string();
-    assert!(error.contains("not the approved one"), "{error}");
+    says(tpm.run(&authorize, []).unwrap_err(), "not the approved one", "the approved policy");
     Ok(())
 }
 

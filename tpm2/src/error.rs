@@ -211,6 +211,7 @@ fn transport_advice(_: &(dyn error::Error + 'static)) -> Option<&'static str> {
     None
 }
 
+/// What failed; `{:#}` has what it is due to as well, down to the last [source](error::Error::source).
 impl<E: fmt::Display> fmt::Display for Error<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.command)?;
@@ -221,7 +222,10 @@ impl<E: fmt::Display> fmt::Display for Error<E> {
                 write!(f, ": {}", refusal::meaning(self.command, *code))
             }
             Cause::Fault(fault) => fault.fmt(f),
-            Cause::Transport(error) => write!(f, "{}: {error}", Fault::Transport),
+            Cause::Transport(error) => {
+                Fault::Transport.fmt(f)?;
+                if f.alternate() { write!(f, ": {error:#}") } else { Ok(()) }
+            }
         }
     }
 }
@@ -231,9 +235,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(code) => write!(f, "{code}: {}", code.meaning()),
-            Self::Malformed(malformed) => {
-                write!(f, "the TPM's answer is malformed: {malformed}")
-            }
+            Self::Malformed(_) => f.write_str("the TPM's answer is malformed"),
             Self::Unwritten(index) => {
                 write!(f, "NV index {:#010x} is provisioned but was never written", index.0)
             }
@@ -243,33 +245,37 @@ impl fmt::Display for Fault {
             Self::Transport => f.write_str("the TPM cannot be reached"),
             Self::Poisoned => f.write_str("not sent, since an earlier command failed on the way"),
             Self::TooLarge => f.write_str("the command does not fit its buffer"),
-            Self::TooLong(error) => write!(f, "not sent: {error}"),
+            Self::TooLong(_) => f.write_str("not sent, since a value is too long"),
             Self::NotPersistent(handle) => {
                 write!(f, "not sent: {:#010x} is not a persistent handle", handle.0)
             }
             Self::Unnamed => f.write_str("not sent: an entity without a Name under a session"),
             Self::Unprotectable(reason) => write!(f, "not sent: {reason}"),
             Self::NoPolicy => f.write_str("not sent: a policy without a step protects nothing"),
-            Self::Policy(error) => write!(f, "not sent: {error}"),
+            Self::Policy(_) => f.write_str("not sent, since the policy has no digest"),
             Self::Unanswered(what) => write!(f, "not sent: the policy asks for {what}"),
             Self::NoRandomness => f.write_str("the operating system provided no randomness"),
             Self::Unsupported(what) => {
                 write!(f, "not sent: the key has no {what}, or one that is not supported")
             }
-            Self::Salt(error) => write!(f, "the session cannot be salted: {error}"),
+            Self::Salt(_) => f.write_str("the session cannot be salted"),
+        }?;
+        match error::Error::source(self) {
+            Some(source) if f.alternate() => write!(f, ": {source:#}"),
+            _ => Ok(()),
         }
     }
 }
 
-/// The message, and the advice if there is some: `main` shows an error this way.
+/// The message with all that it is due to, and the advice if there is some: `main` shows an error this way.
 impl<E: error::Error + 'static> fmt::Debug for Error<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)?;
+        write!(f, "{self:#}")?;
         self.advice().map_or(Ok(()), |advice| write!(f, " ({advice})"))
     }
 }
 
-/// The message includes that of the source.
+/// The message does not have that of the source.
 impl<E: error::Error + 'static> error::Error for Error<E> {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match &self.cause {
@@ -279,7 +285,7 @@ impl<E: error::Error + 'static> error::Error for Error<E> {
     }
 }
 
-/// The message includes that of the source.
+/// The message does not have that of the source.
 impl error::Error for Fault {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {

@@ -21,7 +21,7 @@ pub(crate) fn open(error: &OpenError) -> Failure {
         Tcti::Device(_) => error.advice(),
         _ => "start swtpm, or give the address of a TPM with --tpm or AGENT_TPM",
     };
-    let mut failure = Failure::new(exit, error.to_string(), advice);
+    let mut failure = Failure::new(exit, format!("{error:#}"), advice);
     if let (io::ErrorKind::NotFound, Tcti::Device(path)) = (error.cause().kind(), error.address())
         && let Some(advice) = use_another_device(path)
     {
@@ -71,7 +71,7 @@ pub(crate) fn command<E: Error + 'static>(error: tpm2::Error<E>) -> Failure {
             _ => "try another --ek; the TPM's configuration or firmware does not allow this one",
         }),
     };
-    Failure::new(exit, error.to_string(), advice)
+    Failure::new(exit, format!("{error:#}"), advice)
 }
 
 #[cfg(test)]

@@ -232,8 +232,8 @@ fn a_parent_of_another_hash_seals_and_unseals() -> Result<()> {
     let lost = seal::seal(&mut tpm, &parent, Auth::EMPTY, SECRET, &nothing, b"").unwrap_err();
     assert!(matches!(lost.fault(), Fault::NoPolicy), "{lost}");
     let large = seal::seal(&mut tpm, &parent, Auth::EMPTY, &[1; 129], &policy, b"").unwrap_err();
-    let text = "not sent: 129 bytes do not fit SensitiveData, which holds at most 128";
-    assert_eq!(large.to_string(), format!("TPM2_Create: {text}"));
+    let text = "not sent, since a value is too long: 129 bytes do not fit SensitiveData, which holds at most 128";
+    assert_eq!(format!("{large:#}"), format!("TPM2_Create: {text}"));
     assert_eq!(swtpm_after(tpm, &swtpm)?, (0, 0));
     Ok(())
 }

@@ -7,7 +7,6 @@ use crate::commands::{
 use crate::types::{CommandCode, ResponseCode, Subject};
 
 pub(super) fn meaning(command: CommandCode, code: ResponseCode) -> &'static str {
-    let named = MEANINGS.iter().find(|(other, base, _)| (*other, *base) == (command, code.base()));
     match Cause::of(command, code) {
         Cause::Salt => {
             "the session's HMAC is wrong: the TPM does not hold the key that the session is salted \
@@ -20,7 +19,8 @@ pub(super) fn meaning(command: CommandCode, code: ResponseCode) -> &'static str 
             "the authorization value is wrong, or the Name is out of date: it changes when the \
              index is first written, and when it is locked"
         }
-        Cause::Code => named.map_or(code.meaning(), |(_, _, meaning)| meaning),
+        Cause::Condition(condition) => condition.meaning,
+        Cause::Code => code.meaning(),
     }
 }
 
@@ -30,24 +30,69 @@ pub(super) fn advice(command: CommandCode, code: ResponseCode) -> Option<&'stati
             Some("compare the key in the TPM with the public area that the session was salted with")
         }
         Cause::IndexName => Some("check the authorization value, or read the public area again"),
+        Cause::Condition(condition) => Some(condition.advice),
         Cause::Code => code.advice(),
     }
 }
 
+/// What a policy command checks, and refuses with a code that says less.
+struct Condition {
+    command: CommandCode,
+    code: ResponseCode,
+    meaning: &'static str,
+    advice: &'static str,
+}
+
+impl Condition {
+    const fn of<C: Command>(
+        code: ResponseCode,
+        meaning: &'static str,
+        advice: &'static str,
+    ) -> Self {
+        Self { command: C::INFO.code, code, meaning, advice }
+    }
+
+    const fn comparison<C: Command>(advice: &'static str) -> Self {
+        Self::of::<C>(ResponseCode::POLICY, "the comparison is false", advice)
+    }
+
+    const fn nonce<C: Command>() -> Self {
+        let meaning = "the nonce is not the session's";
+        Self::of::<C>(
+            ResponseCode::NONCE,
+            meaning,
+            "give the nonce that the session has now, or none",
+        )
+    }
+}
+
 /// Part 3 §11.1 and §23.
-const MEANINGS: &[(CommandCode, ResponseCode, &str)] = &[
-    (PolicyNv::INFO.code, ResponseCode::POLICY, "the comparison is false"),
-    (PolicyCounterTimer::INFO.code, ResponseCode::POLICY, "the comparison is false"),
-    (PolicyCapability::INFO.code, ResponseCode::POLICY, "the comparison is false"),
-    (PolicyOr::INFO.code, ResponseCode::VALUE, "the session's policy digest is none of these"),
-    (PolicyPcr::INFO.code, ResponseCode::VALUE, "the PCRs have other values"),
-    (
-        PolicyAuthorize::INFO.code,
+const CONDITIONS: &[Condition] = &[
+    Condition::comparison::<PolicyNv<'_>>("read the NV index, and compare it with the operand"),
+    Condition::comparison::<PolicyCounterTimer<'_>>(
+        "read the clock, and compare it with the operand",
+    ),
+    Condition::comparison::<PolicyCapability<'_>>(
+        "read the capability, and compare it with the operand",
+    ),
+    Condition::of::<PolicyOr<'_>>(
+        ResponseCode::VALUE,
+        "the session's policy digest is none of these",
+        "run all steps of one branch before, and give the digests of all branches in their order",
+    ),
+    Condition::of::<PolicyPcr<'_>>(
+        ResponseCode::VALUE,
+        "the PCRs have other values",
+        "read the PCRs, and compare them with the values that the policy was made for; after an update \
+         of what they measure, make the policy again for the new values",
+    ),
+    Condition::of::<PolicyAuthorize<'_>>(
         ResponseCode::VALUE,
         "the session's policy digest is not the approved one",
+        "run all steps of the approved policy before, and give the approval of this policy",
     ),
-    (PolicySigned::INFO.code, ResponseCode::NONCE, "the nonce is not the session's"),
-    (PolicySecret::INFO.code, ResponseCode::NONCE, "the nonce is not the session's"),
+    Condition::nonce::<PolicySigned<'_>>(),
+    Condition::nonce::<PolicySecret<'_>>(),
 ];
 
 /// What a refusal is due to.
@@ -60,6 +105,8 @@ enum Cause {
     EncryptedSalt,
     /// An HMAC that covers the Name of an NV index.
     IndexName,
+    /// A condition of a policy does not hold.
+    Condition(&'static Condition),
 }
 
 impl Cause {
@@ -72,7 +119,10 @@ impl Cause {
             Subject::Session(_) if wrong_hmac && info.handles.contains(&"nv_index") => {
                 Self::IndexName
             }
-            _ => Self::Code,
+            _ => {
+                let is_it = |one: &&Condition| (one.command, one.code) == (command, code.base());
+                CONDITIONS.iter().find(is_it).map_or(Self::Code, Self::Condition)
+            }
         }
     }
 }

@@ -282,15 +282,14 @@ pub enum KeyFileError {
     Part(Malformed),
 }
 
+/// `{:#}` has what the decoder of PEM or DER says as well.
 impl fmt::Display for KeyFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLong => write!(f, "longer than {MAX_FILE} bytes"),
-            Self::Pem(error) => {
-                write!(f, "no \"-----BEGIN {LABEL}-----\" that can be read: {error}")
-            }
+            Self::Pem(_) => write!(f, "no \"-----BEGIN {LABEL}-----\" that can be read"),
             Self::Label => write!(f, "another block than \"-----BEGIN {LABEL}-----\""),
-            Self::Der(error) => write!(f, "the key file's ASN.1: {error}"),
+            Self::Der(_) => f.write_str("the key file's ASN.1 cannot be read"),
             Self::Kind(oid) => write!(f, "a key file of unknown type {oid}"),
             Self::Seed => f.write_str("an unexpected seed, or a missing one"),
             Self::Parent => {
@@ -299,17 +298,20 @@ impl fmt::Display for KeyFileError {
             Self::Steps => write!(f, "a policy of more than {MAX_STEPS} parts"),
             Self::Step => f.write_str("a step of a policy that cannot be run from a key file"),
             Self::Part(malformed) => malformed.fmt(f),
+        }?;
+        match core::error::Error::source(self) {
+            Some(source) if f.alternate() => write!(f, ": {source}"),
+            _ => Ok(()),
         }
     }
 }
 
-/// The message includes that of the source.
+/// The message does not have that of the source.
 impl core::error::Error for KeyFileError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::Pem(error) => Some(error),
             Self::Der(error) => Some(error),
-            Self::Part(malformed) => Some(malformed),
             _ => None,
         }
     }

@@ -1,14 +1,18 @@
 //! What errors and `Debug` show, and what they must not.
 
-use std::error::Error as _;
+use std::error::Error as StdError;
 use std::path::Path;
-use std::{format, fs, io, vec};
+use std::vec::Vec;
+use std::{format, fs, io, iter, vec};
 
 use crate::commands::{Clear, Command, GetRandom, frame};
-use crate::error::Error;
+use crate::crypto::{PolicyError, SharingError};
+use crate::error::{Error, Fault};
+use crate::key_file::KeyFile;
 use crate::object::Wrapped;
-use crate::transport::Exchange;
+use crate::transport::{Exchange, Tcti};
 use crate::types::{AuthValue, ClearAuth};
+use crate::wire::{Malformed, TooLong, Why};
 
 #[test]
 fn debug_of_an_error_has_the_message_and_the_advice_and_the_cause_is_its_source() {
@@ -17,7 +21,36 @@ fn debug_of_an_error_has_the_message_and_the_advice_and_the_cause_is_its_source(
     let error: Error = Error::on_the_way(GetRandom::INFO.code, cause);
     let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     assert_eq!(source.and_then(io::Error::raw_os_error), Some(ENOMEM));
-    assert_eq!(format!("{error:?}"), format!("{error} ({})", error.advice().unwrap()));
+    assert_eq!(format!("{error:?}"), format!("{error:#} ({})", error.advice().unwrap()));
+}
+
+/// `{}` of an error and of its sources, joined, is `{:#}` of the error: what reporters print has nothing twice.
+#[test]
+fn message_of_an_error_does_not_repeat_that_of_its_source() {
+    fn check(error: &dyn StdError) {
+        let chain = iter::successors(Some(error), |&error| error.source());
+        let chain: Vec<_> = chain.map(|error| format!("{error}")).collect();
+        assert_eq!(chain.len(), 2, "{chain:?}");
+        assert!(!chain[0].contains(&chain[1]), "{chain:?}");
+        assert_eq!(format!("{error:#}"), chain.join(": "));
+    }
+    let faults = || {
+        [
+            Malformed::new(Why::Truncated, 3).into(),
+            TooLong { what: "Data", given: 67, limit: 66 }.into(),
+            Fault::Policy(PolicyError::Unnamed),
+            Fault::Salt(SharingError::KeyType),
+        ]
+    };
+    faults().iter().for_each(|fault| check(fault));
+    for fault in faults() {
+        check(&Error::<io::Error>::new(GetRandom::INFO.code, fault));
+    }
+    check(&Error::on_the_way(GetRandom::INFO.code, io::Error::other("a cable")));
+    check(&Tcti::Device("/nonexistent".into()).open().err().unwrap());
+    check(&crate::Tpm::open("device:/nonexistent").err().unwrap());
+    check(&KeyFile::from_der(&[0x30]).unwrap_err());
+    check(&KeyFile::from_pem("-----BEGIN TSS2 PRIVATE KEY-----").unwrap_err());
 }
 
 #[test]

@@ -250,10 +250,10 @@ pub struct OpenError {
     cause: io::Error,
 }
 
-/// As it is displayed, and the advice.
+/// As it is displayed by `{:#}`, and the advice.
 impl fmt::Debug for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}\n{}", self.advice())
+        write!(f, "{self:#}\n{}", self.advice())
     }
 }
 
@@ -311,12 +311,15 @@ impl OpenError {
     }
 }
 
+/// `{:#}` has what the operating system said as well.
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot open the TPM at {}: {}", self.address, self.cause)
+        write!(f, "cannot open the TPM at {}", self.address)?;
+        if f.alternate() { write!(f, ": {:#}", self.cause) } else { Ok(()) }
     }
 }
 
+/// The message does not have that of the source.
 impl error::Error for OpenError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         Some(&self.cause)
@@ -343,10 +346,10 @@ impl ConnectError {
     }
 }
 
-/// As it is displayed, and the advice.
+/// As it is displayed by `{:#}`, and the advice.
 impl fmt::Debug for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}\n{}", self.advice())
+        write!(f, "{self:#}\n{}", self.advice())
     }
 }
 

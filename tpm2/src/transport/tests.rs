@@ -1,7 +1,7 @@
 use std::io;
 use std::string::ToString;
-use std::vec;
 use std::vec::Vec;
+use std::{format, vec};
 
 use super::*;
 use crate::commands::GetRandom;
@@ -176,7 +176,7 @@ fn address_comes_from_the_variable_of_tpm2_tools_then_from_that_of_the_tss() {
 #[test]
 fn address_that_this_build_cannot_open_is_refused_with_advice() {
     let error = Tcti::Tbs.open().err().unwrap();
-    assert_eq!(error.to_string(), "cannot open the TPM at tbs: not part of this build");
+    assert_eq!(format!("{error:#}"), "cannot open the TPM at tbs: not part of this build");
     assert!(error.advice().contains("tbs on Windows"));
 }
 
@@ -191,12 +191,12 @@ fn a_device_that_is_not_there_is_said_with_advice() {
 #[test]
 fn a_file_in_the_place_of_a_device_stays_as_it_is() {
     let path = std::env::temp_dir().join(std::format!("tpm2-file-{}", std::process::id()));
-    std::fs::write(&path, "somebody's").unwrap();
+    std::fs::write(&path, "another program's").unwrap();
     let tcti: Tcti = std::format!("device:{}", path.display()).parse().unwrap();
     let error = tcti.open().err().unwrap();
-    assert!(error.to_string().ends_with("not a character device"), "{error}");
+    assert!(error.cause().to_string().ends_with("not a character device"), "{error:?}");
     assert!(error.advice().contains("/dev/tpmrm0"));
-    assert_eq!(std::fs::read(&path).unwrap(), b"somebody's");
+    assert_eq!(std::fs::read(&path).unwrap(), b"another program's");
     std::fs::remove_file(&path).unwrap();
 }
 

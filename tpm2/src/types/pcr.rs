@@ -54,7 +54,15 @@ impl<'a> Unmarshal<'a> for PcrSelect<'a> {
     }
 }
 
-/// PCRs out of 0 to 23, to be selected: a bit map with its octets.
+/// PCRs out of 0 to 23, to be selected: a bit map with its octets, which a [`PcrSelection`] borrows.
+///
+/// ```
+/// use tpm2::types::{Alg, PcrBits};
+///
+/// let (boot, debug) = (PcrBits::of(&[0, 7]).unwrap(), PcrBits::of(&[16]).unwrap());
+/// let selection = [boot.bank(Alg::SHA256), debug.bank(Alg::SHA384)];
+/// # assert!(selection[0].pcrs().eq([0, 7]));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PcrBits([u8; 3]);
 
@@ -69,7 +77,8 @@ impl PcrBits {
         Some(Self(bits))
     }
 
-    /// They, in this bank.
+    /// These PCRs of a bank. The selection borrows `self`, which therefore needs a name: a selection made from
+    /// `PcrBits::of(..)` in the same expression would outlive it, and does not compile.
     #[must_use]
     pub const fn bank(&self, hash: Alg) -> PcrSelection<'_> {
         PcrSelection { hash, select: PcrSelect(&self.0) }

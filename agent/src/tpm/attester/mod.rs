@@ -148,7 +148,7 @@ impl Attester {
                     | ResponseCode::ECC_POINT
                     | ResponseCode::FAILURE,
                 ) => Err(Failure {
-                    message: format!("{} ({error})", not_ours().message),
+                    message: format!("{} ({error:#})", not_ours().message),
                     ..not_ours()
                 }),
                 _ => Err(failure::command(error)),
