@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	"teleport-peer/wire/authpb"
+	"teleport-peer/wire/machineidpb"
+)
+
+// serverLies are the lies of --server-lie.
+var serverLies = []string{
+	"certificates-for-other-key", "expired-certificates", "other-ca", "no-certificates",
+	"no-ca-certificates", "ssh-key-for-certificate", "oversized-certificates",
+	"challenge-for-other-key", "corrupt-challenge", "challenge-without-length", "empty-challenge",
+	"oversized-challenge", "second-challenge", "more-messages", "result-before-challenge",
+	"unknown-suite", "other-method", "other-pin",
+}
+
+// authService is the part of AuthService that bots call.
+type authService struct {
+	authpb.UnimplementedAuthServiceServer
+	*server
+}
+
+func (s authService) Ping(ctx context.Context, _ *authpb.PingRequest) (*authpb.PingResponse, error) {
+	if err := s.failPoint(ctx, "ping"); err != nil {
+		return nil, err
+	}
+	response := &authpb.PingResponse{
+		ClusterName:     s.cluster,
+		ServerVersion:   s.version,
+		ProxyPublicAddr: s.proxyAddr,
+	}
+	for number, name := range suiteNames {
+		if name == s.suite {
+			response.SignatureAlgorithmSuite = authpb.SignatureAlgorithmSuite(number)
+		}
+	}
+	if s.lie == "unknown-suite" {
+		response.SignatureAlgorithmSuite = 99
+	}
+	return response, nil
+}
+
+func (s authService) GetClusterCACert(context.Context, *authpb.GetClusterCACertRequest) (*authpb.GetClusterCACertResponse, error) {
+	if s.lie == "other-pin" {
+		return &authpb.GetClusterCACertResponse{TLSCA: s.ca.web.pem}, nil
+	}
+	return &authpb.GetClusterCACertResponse{TLSCA: s.ca.host.pem}, nil
+}
+
+// requireBot refuses callers without a bot's certificate.
+func requireBot(ctx context.Context) (caller, error) {
+	who, err := callerOf(ctx)
+	if err == nil && !who.authenticated {
+		err = accessDenied("access denied")
+	}
+	return who, err
+}
+
+func (s authService) WatchEvents(_ *authpb.Watch, stream grpc.ServerStreamingServer[authpb.Event]) error {
+	if _, err := requireBot(stream.Context()); err != nil {
+		return err
+	}
+	if err := stream.Send(&authpb.Event{Type: authpb.Operation_INIT}); err != nil {
+		return err
+	}
+	<-stream.Context().Done()
+	return nil
+}
+
+// heartbeatService takes heartbeats.
+type heartbeatService struct {
+	machineidpb.UnimplementedBotInstanceServiceServer
+	*server
+}
+
+func (s heartbeatService) SubmitHeartbeat(ctx context.Context, request *machineidpb.SubmitHeartbeatRequest) (*machineidpb.SubmitHeartbeatResponse, error) {
+	who, err := requireBot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	beat := request.GetHeartbeat()
+	s.log("heartbeat", fields{
+		"instance": who.facts.Instance, "version": beat.GetVersion(), "hostname": beat.GetHostname(),
+		"join_method": beat.GetJoinMethod(),
+	})
+	return &machineidpb.SubmitHeartbeatResponse{}, nil
+}
