@@ -159,6 +159,11 @@ pub fn dns_name(name: &str) -> Vec<u8> {
     extension(oid::SUBJECT_ALT_NAME, &seq(&[&element(tag::context(2), name.as_bytes())]))
 }
 
+/// RFC 5280, 4.2.1.6: `iPAddress`.
+pub fn ip_address(address: &[u8]) -> Vec<u8> {
+    extension(oid::SUBJECT_ALT_NAME, &seq(&[&element(tag::context(7), address)]))
+}
+
 /// subjectAltName of one URI.
 pub fn uri(uri: &str) -> Vec<u8> {
     extension(oid::SUBJECT_ALT_NAME, &seq(&[&element(tag::context(6), uri.as_bytes())]))

@@ -56,6 +56,35 @@ macro_rules! forward_signatures {
     };
 }
 
+/// Signatures of the handshake are verified as TLS 1.3 has them.
+macro_rules! tls13_signatures {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Err(rustls::PeerIncompatible::Tls12NotOffered.into())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            rustls::crypto::verify_tls13_signature(message, certificate, signature, &ALGORITHMS)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            ALGORITHMS.supported_schemes()
+        }
+    };
+}
+
+pub(crate) use tls13_signatures;
+
 /// Verifies a client's certificate without intermediates.
 #[derive(Debug)]
 pub(crate) struct DirectClientVerifier(pub(crate) Arc<dyn ClientCertVerifier>);

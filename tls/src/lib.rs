@@ -2,7 +2,7 @@
 //!
 //! - [`provider`] is the cryptography, all of it Rust.
 //! - [`client_config`] and [`server_config`] are the two ends of a connection, ready to use;
-//!   [`ServerTrust`] is what a client trusts, and [`CaPin`] its short form.
+//!   [`ServerTrust`] is what a client trusts, [`CaPin`] its short form, and [`Roots`] the public CAs.
 //! - [`RemoteKey`] lets a key that never leaves a TPM authenticate either end.
 //! - [`join_exporter`] is the value that a join binds its proof to.
 
@@ -14,6 +14,7 @@ mod direct;
 mod error;
 mod pin;
 mod provider;
+mod public;
 mod remote;
 mod tickets;
 mod trust;
@@ -26,6 +27,7 @@ pub use config::{
 pub use error::ConfigError;
 pub use pin::{CaPin, InvalidPin, UnreadableCertificate};
 pub use provider::{provider, software_key};
+pub use public::{PublicNameError, Roots};
 pub use remote::{DigestSigner, RemoteKey, RemoteKeyError};
 pub use tickets::count_tickets;
 pub use trust::{PinError, ServerTrust};

@@ -1,4 +1,4 @@
-//! How a client authenticates the authority: by CA certificates, or by pins of their keys.
+//! How a client authenticates a server: by CA certificates, by pins of their keys, or by the public CAs for a public name.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -8,34 +8,36 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{
     WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor, verify_server_name,
 };
-use rustls::crypto::verify_tls13_signature;
 use rustls::pki_types::{
     CertificateDer, ServerName, SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer, UnixTime,
 };
 use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, DigitallySignedStruct, Error, OtherError, PeerIncompatible, RootCertStore,
-    SignatureScheme,
+    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
 };
 use webpki::RawPublicKeyEntity;
 use x509_cert::Certificate;
 use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 
-use crate::direct::{DirectServerVerifier, check_count, within_count};
+use crate::direct::{DirectServerVerifier, check_count, tls13_signatures, within_count};
 use crate::error::ConfigError;
 use crate::pin::CaPin;
 use crate::provider::{ALGORITHMS, provider};
+use crate::public::{PublicName, Roots};
 
 /// How a server's certificate is verified.
 ///
-/// In both cases the leaf must be valid now, for server authentication, and have the requested name, [`AUTHORITY_NAME`](crate::AUTHORITY_NAME).
+/// In all cases the leaf must be valid now, for server authentication, and have the requested name:
+/// [`AUTHORITY_NAME`](crate::AUTHORITY_NAME), or the one that was connected to if the CAs are public.
 #[derive(Clone, Debug)]
 pub enum ServerTrust {
     /// It was issued by one of these CA certificates.
     Certificates(Vec<CertificateDer<'static>>),
     /// It was issued by a self-signed CA certificate with one of these keys, which the server presents.
     Pins(Vec<CaPin>),
+    /// It was issued under one of these CAs, which issue to anybody who has a name.
+    PublicCas(Roots),
 }
 
 impl ServerTrust {
@@ -48,6 +50,8 @@ impl ServerTrust {
             }
             Self::Pins(pins) if pins.is_empty() => Err(ConfigError::NoTrust),
             Self::Pins(pins) => Ok(Arc::new(PinnedCa { pins: pins.clone() })),
+            Self::PublicCas(roots) if roots.is_empty() => Err(ConfigError::NoTrust),
+            Self::PublicCas(roots) => Ok(Arc::new(PublicName(roots.clone()))),
         }
     }
 }
@@ -78,27 +82,7 @@ impl ServerCertVerifier for PinnedCa {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(PeerIncompatible::Tls12NotOffered.into())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &ALGORITHMS)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        ALGORITHMS.supported_schemes()
-    }
+    tls13_signatures!();
 }
 
 impl PinnedCa {

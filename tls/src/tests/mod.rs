@@ -4,6 +4,7 @@ mod handshake;
 mod hostile;
 mod openssl;
 mod pki;
+mod public;
 mod trust;
 
 use rustls::{ClientConnection, ConnectionCommon, Error, ServerConnection, SideData};

@@ -11,8 +11,8 @@ use p256::pkcs8::EncodePrivateKey;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::sign::{SigningKey, SingleCertAndKey};
 use testkit::forge::{
-    self, DIGITAL_SIGNATURE, KEY_CERT_SIGN, ca_constraints, dns_name, identifier, key_usage,
-    not_ca, oid, purposes, seq, unsigned,
+    self, DIGITAL_SIGNATURE, KEY_CERT_SIGN, ca_constraints, dns_name, identifier, ip_address,
+    key_usage, not_ca, oid, purposes, seq, unsigned,
 };
 use x509_cert::der::Encode;
 use x509_cert::der::asn1::GeneralizedTime;
@@ -96,9 +96,12 @@ pub(super) struct Template {
     pub(super) subject: &'static str,
     pub(super) issuer: &'static str,
     pub(super) dns: Option<&'static str>,
+    pub(super) ip: Option<[u8; 4]>,
     pub(super) ca: bool,
     /// Bits of the key usage.
     pub(super) usage: &'static [u8],
+    /// Of the leaf's key.
+    pub(super) purposes: &'static [&'static [u8]],
     /// In seconds from now.
     pub(super) validity: (i64, i64),
 }
@@ -107,8 +110,10 @@ pub(super) const CA: Template = Template {
     subject: "CN=CA,O=endorse.test",
     issuer: "CN=CA,O=endorse.test",
     dns: None,
+    ip: None,
     ca: true,
     usage: KEY_CERT_SIGN,
+    purposes: &[oid::CLIENT_AUTH, oid::SERVER_AUTH],
     validity: (-60, 3600),
 };
 pub(super) const AUTHORITY: Template = Template {
@@ -141,9 +146,10 @@ impl Template {
         let constraints = if self.ca { ca_constraints(None) } else { not_ca() };
         let mut extensions = vec![constraints, key_usage(self.usage)];
         if !self.ca {
-            extensions.push(purposes(&[oid::CLIENT_AUTH, oid::SERVER_AUTH]));
+            extensions.push(purposes(self.purposes));
         }
         extensions.extend(self.dns.map(dns_name));
+        extensions.extend(self.ip.map(|ip| ip_address(&ip)));
         extensions
     }
 }

@@ -12,11 +12,11 @@ use testkit::forge::DIGITAL_SIGNATURE;
 use super::pki::{AUTHORITY, BOT, CA, Key, Kind, Pki, Template};
 use super::{Refusal, converse};
 use crate::{
-    AUTHORITY_NAME, CaPin, ConfigError, PinError, ServerTrust, authority_name, client_config,
-    identity, server_config,
+    AUTHORITY_NAME, CaPin, ConfigError, PinError, Roots, ServerTrust, authority_name,
+    client_config, identity, server_config,
 };
 
-fn meet(
+pub(super) fn meet(
     trust: &ServerTrust,
     name: ServerName<'static>,
     presented: Arc<SingleCertAndKey>,
@@ -39,7 +39,7 @@ fn pin_error(result: Result<(), Refusal>) -> String {
     }
 }
 
-fn certificate_error(result: Result<(), Refusal>) -> CertificateError {
+pub(super) fn certificate_error(result: Result<(), Refusal>) -> CertificateError {
     match result {
         Err(Refusal::Client(Error::InvalidCertificate(error))) => error,
         other => panic!("not a certificate's refusal: {other:?}"),
@@ -242,7 +242,8 @@ fn a_client_certificate_is_optional_but_verified() {
 #[test]
 fn no_trust_is_no_configuration() {
     let pki = Pki::new(Kind::P256);
-    for trust in [ServerTrust::Pins(vec![]), ServerTrust::Certificates(vec![])] {
+    let no_roots = ServerTrust::PublicCas(Roots::new([]));
+    for trust in [ServerTrust::Pins(vec![]), ServerTrust::Certificates(vec![]), no_roots] {
         assert!(matches!(client_config(&trust, None), Err(ConfigError::NoTrust)));
     }
     let server = server_config(pki.authority_identity(), &[]);
