@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use agent::credential::Credentials;
 use agent::credential::identity::{Identity, Joined};
-use agent::tpm::attester::{Attester, JoinKey as ResidentKey};
+use agent::tpm::attester::{Attester, JoinKey as ResidentKey, KeysToMake};
 use agent::tpm::inventory::{self, EkChoice};
 use agent::tpm::passwords::Passwords;
 use anyhow::{Context, Result, ensure};
@@ -178,7 +178,7 @@ fn join(made: &Manufactured, name: &str, ca: &testkit::swtpm::Ca) -> Result<Cert
         EkChoice::Kind(kind),
         None,
         &Passwords::default(),
-        &UNIQUE,
+        KeysToMake::only(&UNIQUE),
     )?;
     let choice = if name == "p384" { 4 } else { 3 };
     seed("tpm_dialogue", &format!("refused-prepare-{name}"), &bench.dialogue(choice))?;

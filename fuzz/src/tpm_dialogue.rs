@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::rc::Rc;
 
-use agent::tpm::attester::{Attester, JoinKey, KnownJoinKey};
+use agent::tpm::attester::{Attester, JoinKey, KeysToMake, KnownJoinKey};
 use agent::tpm::inventory::{self, EkChoice};
 use agent::tpm::passwords::Passwords;
 use host::exit::Failure;
@@ -66,7 +66,8 @@ fn want(what: u8, tpm: &mut Tpm<Bus>) -> Result<(), Failure> {
 
 /// The session's salt is fresh, so that no answer that was made before can be the TPM's.
 fn prepare(tpm: &mut Tpm<Bus>, choice: EkChoice) -> Result<(), Failure> {
-    let attester = Attester::prepare(tpm, choice, None, &Passwords::default(), &UNIQUE)?;
+    let attester =
+        Attester::prepare(tpm, choice, None, &Passwords::default(), KeysToMake::only(&UNIQUE))?;
     panic!("a forged TPM was believed: {attester:?}");
 }
 

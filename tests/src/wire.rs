@@ -3,7 +3,7 @@
 use agent::ceremony::channel::Channel;
 use agent::ceremony::connection::Connection;
 use agent::ceremony::route::Route;
-use agent::tpm::attester::{Attester, KnownEk};
+use agent::tpm::attester::{Attester, KeysToMake, KnownEk};
 use agent::tpm::inventory::EkChoice;
 use agent::tpm::passwords::Passwords;
 use anyhow::{Context, Result, bail};
@@ -126,8 +126,13 @@ impl Host {
     /// Makes session and join key in the TPM.
     pub fn new(swtpm: &Swtpm, unique: &[u8; 32]) -> Result<Self> {
         let mut tpm = client(swtpm)?;
-        let attester =
-            Attester::prepare(&mut tpm, EkChoice::Auto, None, &Passwords::default(), unique)?;
+        let attester = Attester::prepare(
+            &mut tpm,
+            EkChoice::Auto,
+            None,
+            &Passwords::default(),
+            KeysToMake::only(unique),
+        )?;
         Ok(Self { tpm, attester })
     }
 

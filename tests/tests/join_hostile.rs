@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agent::tpm::attester::Attester;
+use agent::tpm::attester::{Attester, KeysToMake};
 use agent::tpm::inventory::EkChoice;
 use agent::tpm::passwords::Passwords;
 use anyhow::{Context, Result, ensure};
@@ -138,15 +138,20 @@ async fn the_certificate_of_another_tpm() -> Result<()> {
     let victim = made.start()?;
     world.allow("t", &world.rule(&victim.tcti())?, &[made.ca().issuer_pem()])?;
     let mut theirs = client(&victim)?;
-    let theirs =
-        Attester::prepare(&mut theirs, EkChoice::Auto, None, &Passwords::default(), &UNIQUE)?;
+    let theirs = Attester::prepare(
+        &mut theirs,
+        EkChoice::Auto,
+        None,
+        &Passwords::default(),
+        KeysToMake::only(&UNIQUE),
+    )?;
 
     let mut host = Host::new(&swtpm, &UNIQUE)?;
     let init = encoded(&JoinInit { ek: Some(claim(theirs.ek())), ..host.init("t") });
     let wire = Wire::open(&world).await?;
     let (mut call, challenge) = wire.challenged(&init).await?;
     let error = host.activate(&challenge).unwrap_err().to_string();
-    assert!(error.contains("for another TPM or another join key"), "{error}");
+    assert!(error.contains("for another TPM or another key of it"), "{error}");
     call.send(Step::Answer(guess(&mut host, &wire.transcript(&init, &challenge))?)).await;
     call.refusal().await?;
     let event = world.refused("answer_wrong")?;

@@ -26,7 +26,7 @@ use crate::ceremony::connection::{CallTime, Connection};
 use crate::ceremony::{Ceremony, Granted, JoinParameters, SubjectForm};
 use crate::config::Protocol;
 use crate::credential::{Names, Unverified};
-use crate::tpm::attester::{Attester, JoinKey, KnownEk};
+use crate::tpm::attester::{Attester, JoinKey, KeysToMake, KnownEk};
 use crate::tpm::passwords::Passwords;
 use crate::tpm::thread::{Tpm, TpmThread};
 
@@ -56,7 +56,9 @@ impl Ceremony for EndorseV1 {
         let mut unique = [0; 32];
         tpm2::crypto::random(&mut unique).map_err(Failure::bug)?;
         let by = passwords.clone();
-        let prepare = move |tpm: &mut Tpm| Attester::prepare(tpm, choice, known, &by, &unique);
+        let prepare = move |tpm: &mut Tpm| {
+            Attester::prepare(tpm, choice, known, &by, KeysToMake::only(&unique))
+        };
         let attester = tpm.call(prepare).await?;
         let who = Who { token, hostname: hostname(), ttl };
         Ok(Self { attester, who, passwords })

@@ -1,10 +1,11 @@
 //! A certificate of OpenSSH, read and verified as sshd does it: `PROTOCOL.certkeys`, RFC 5656.
 
 use base64ct::{Base64, Encoding};
-use p256::ecdsa::signature::Verifier;
-use p256::ecdsa::{Signature, VerifyingKey};
 
-const KEY: &str = "ecdsa-sha2-nistp256";
+use self::signature::Strings;
+
+mod signature;
+
 const CERTIFICATE: &str = "ecdsa-sha2-nistp256-cert-v01@openssh.com";
 const CURVE: &[u8] = b"nistp256";
 
@@ -67,25 +68,18 @@ impl SshCertificate {
         if now >= self.before {
             return Err("that has expired by this host's clock");
         }
-        if !authorities.iter().any(|line| blob(line, KEY).as_ref() == Some(&self.authority)) {
+        if !authorities.iter().any(|line| key(line).as_ref() == Some(&self.authority)) {
             return Err("from an unknown CA");
         }
-        self.is_signed().ok_or("with an invalid signature")
+        signature::verify(&self.authority, &self.signed, &self.signature)
+            .ok_or("with an invalid signature")
     }
+}
 
-    fn is_signed(&self) -> Option<()> {
-        let mut authority = Strings(&self.authority);
-        let (kind, curve) = (authority.string()?, authority.string()?);
-        let key = VerifyingKey::from_sec1_bytes(authority.only()?).ok()?;
-        let mut signature = Strings(&self.signature);
-        let algorithm = signature.string()?;
-        let mut scalars = Strings(signature.only()?);
-        let (r, s) = (scalar(scalars.string()?)?, scalar(scalars.only()?)?);
-        if [kind, algorithm] != [KEY.as_bytes(); 2] || curve != CURVE {
-            return None;
-        }
-        key.verify(&self.signed, &Signature::from_scalars(r, s).ok()?).ok()
-    }
+/// The key in a line of `authorized_keys`, which is of the type that the line names.
+fn key(line: &str) -> Option<Vec<u8>> {
+    let kind = line.split_ascii_whitespace().next()?;
+    blob(line, kind).filter(|blob| Strings(blob).string() == Some(kind.as_bytes()))
 }
 
 /// What a line of this kind has in Base64.
@@ -93,38 +87,6 @@ fn blob(line: &str, kind: &str) -> Option<Vec<u8>> {
     let mut words = line.split_ascii_whitespace();
     words.next().filter(|word| *word == kind)?;
     Base64::decode_vec(words.next()?).ok()
-}
-
-/// An `mpint` that is no longer than a scalar. RFC 4251 §5.
-fn scalar(mpint: &[u8]) -> Option<[u8; 32]> {
-    let bytes = mpint.strip_prefix(&[0]).unwrap_or(mpint);
-    let mut scalar = [0; 32];
-    let missing = scalar.len().checked_sub(bytes.len())?;
-    scalar.get_mut(missing..)?.copy_from_slice(bytes);
-    Some(scalar)
-}
-
-/// Strings, each behind its length, and numbers. RFC 4251 §5.
-struct Strings<'b>(&'b [u8]);
-
-impl<'b> Strings<'b> {
-    fn number<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (number, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*number)
-    }
-
-    fn string(&mut self) -> Option<&'b [u8]> {
-        let length = usize::try_from(u32::from_be_bytes(self.number()?)).ok()?;
-        let (string, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(string)
-    }
-
-    /// A string behind which nothing comes.
-    fn only(mut self) -> Option<&'b [u8]> {
-        self.string().filter(|_| self.0.is_empty())
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! The guard: the session that protects a join, salted to the endorsement key. And the authorization of the EK.
 
 use host::exit::{Exit, Failure};
-use tpm2::commands::{ActivateCredential, ActivateCredentialResponse};
+use tpm2::commands::{
+    ActivateCredential, ActivateCredentialResponse, CreatePrimary, CreatePrimaryResponse,
+};
 use tpm2::crypto::HashAlg;
 use tpm2::endorsement::{self, EkKind};
 use tpm2::object::Loaded;
@@ -12,7 +14,8 @@ use tpm2::types::{
 };
 use tpm2::{Fault, Tpm};
 
-use super::{JoinKey, KnownEk};
+use super::attestation_key::AttestationKey;
+use super::{JoinKey, KeysToMake, KnownEk};
 use crate::tpm::failure;
 use crate::tpm::inventory::key_bytes;
 use crate::tpm::passwords::Passwords;
@@ -33,6 +36,7 @@ pub(super) struct Entered {
     pub(super) ek: Object,
     pub(super) guard: Guard,
     pub(super) join_key: JoinKey,
+    pub(super) attestation_key: Option<AttestationKey>,
 }
 
 /// The name algorithm of a key, with which its Name begins. Part 1 §16.
@@ -43,16 +47,16 @@ pub(super) fn name_alg(key: &Object) -> Alg {
     }
 }
 
-/// Salts a session to an EK and makes the join key under its protection.
+/// Salts a session to an EK and makes the keys of a join under its protection.
 pub(super) fn enter<T: Transport>(
     tpm: &mut Tpm<T>,
     ek: &Loaded,
-    unique: &[u8; 32],
+    keys: KeysToMake<'_>,
     passwords: &Passwords,
 ) -> Result<Entered, tpm2::Error<T::Error>> {
     let (mut guard, ek) = Guard::start(tpm, ek, passwords.endorsement())?;
-    match JoinKey::guarded(tpm, unique, &mut guard) {
-        Ok(join_key) => Ok(Entered { ek, guard, join_key }),
+    match make(tpm, keys, &mut guard) {
+        Ok((attestation_key, join_key)) => Ok(Entered { ek, guard, join_key, attestation_key }),
         Err(error) => {
             // A TPM has few sessions, so this one is flushed; an error of the flush is less informative than the first one.
             let _ = tpm.flush(guard.session().handle().handle());
@@ -61,12 +65,24 @@ pub(super) fn enter<T: Transport>(
     }
 }
 
+fn make<T: Transport>(
+    tpm: &mut Tpm<T>,
+    keys: KeysToMake<'_>,
+    guard: &mut Guard,
+) -> Result<(Option<AttestationKey>, JoinKey), tpm2::Error<T::Error>> {
+    let attestation_key = match keys.attestation_key {
+        Some((algorithm, unique)) => Some(AttestationKey::create(tpm, algorithm, unique, guard)?),
+        None => None,
+    };
+    Ok((attestation_key, JoinKey::guarded(tpm, keys.join_key, guard)?))
+}
+
 /// As [`enter`], with an EK that is persistent; `None` if it is not. Its handle is tried without asking what is there. Only if
 /// that fails the TPM is asked whether it is this key: creating it again can take half a minute.
 pub(super) fn enter_resident<T: Transport>(
     tpm: &mut Tpm<T>,
     ek: &KnownEk,
-    unique: &[u8; 32],
+    keys: KeysToMake<'_>,
     passwords: &Passwords,
 ) -> Result<Option<Entered>, Failure> {
     let publics = ek.kind.publics(key_bytes(&ek.key)).map_err(|error| {
@@ -77,7 +93,7 @@ pub(super) fn enter_resident<T: Transport>(
     let handles = endorsement::persistent_handles(ek.kind);
     for (handle, public) in handles.iter().flat_map(|at| publics.iter().map(move |of| (*at, of))) {
         let resident = Loaded::new(handle, public).map_err(Failure::bug)?;
-        match enter(tpm, &resident, unique, passwords) {
+        match enter(tpm, &resident, keys, passwords) {
             Ok(entered) => return Ok(Some(entered)),
             Err(error) if error.refusal() == Some(ResponseCode::HANDLE) => {}
             Err(error)
@@ -143,7 +159,21 @@ impl Guard {
         Ok((guard, salt_key.object()))
     }
 
-    const fn session(&mut self) -> &mut Salted {
+    /// Creates a primary key in the endorsement hierarchy.
+    pub(super) fn create_primary<'t, T: Transport>(
+        &'t mut self,
+        tpm: &'t mut Tpm<T>,
+        command: &CreatePrimary<'_>,
+    ) -> Result<CreatePrimaryResponse<'t>, tpm2::Error<T::Error>> {
+        match self {
+            Self::Policy(session) => tpm.secured(session).run(command, [Auth::EMPTY]),
+            Self::Password { session, password } => {
+                tpm.run(command, [session.session().auth(password.expose())])
+            }
+        }
+    }
+
+    pub(super) const fn session(&mut self) -> &mut Salted {
         match self {
             Self::Policy(session) | Self::Password { session, .. } => session,
         }

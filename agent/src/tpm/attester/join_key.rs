@@ -12,8 +12,8 @@ use tpm2::types::{CommandCode, Data, Hierarchy, Object, SensitiveCreate, Signatu
 use tpm2::wire::{List, Malformed, Marshal, Tpm2b, Why, Writer};
 use tpm2::{Fault, Tpm};
 
-use super::KnownEk;
 use super::guard::{self, Guard};
+use super::{KeysToMake, KnownEk};
 use crate::tpm::failure;
 use crate::tpm::passwords::Passwords;
 
@@ -54,7 +54,9 @@ impl JoinKey {
         ek: &KnownEk,
         passwords: &Passwords,
     ) -> Result<Self, Failure> {
-        if let Some(entered) = guard::enter_resident(tpm, ek, &known.unique, passwords)? {
+        if let Some(entered) =
+            guard::enter_resident(tpm, ek, KeysToMake::only(&known.unique), passwords)?
+        {
             return entered.join_key.expect(known);
         }
         let session = ephemeral_session(tpm).map_err(failure::command)?;
@@ -81,13 +83,7 @@ impl JoinKey {
         guard: &mut Guard,
     ) -> Result<Self, tpm2::Error<T::Error>> {
         let command = create_primary(unique);
-        let answer = match guard {
-            Guard::Policy(session) => tpm.secured(session).run(&command, [Auth::EMPTY]),
-            Guard::Password { session, password } => {
-                tpm.run(&command, [session.session().auth(password.expose())])
-            }
-        };
-        Self::read(unique, &answer?)
+        Self::read(unique, &guard.create_primary(tpm, &command)?)
     }
 
     fn read<E>(

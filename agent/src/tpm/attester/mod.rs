@@ -11,7 +11,21 @@
 //!
 //! If the endorsement hierarchy has a password, the session is an HMAC session, which proves it to CreatePrimary and to
 //! PolicySecret, and a policy session comes beside it: one command more, none for an EK of the high range.
+//!
+//! By Teleport's protocols an attestation key is proven to be in the TPM in place of the join key, which nothing signs with:
+//! eight commands, six if the EK certificate is known.
+//!
+//! ```text
+//! NV_Read, NV_Read
+//! StartAuthSession
+//! CreatePrimary                   the attestation key
+//! CertifyCreation                 of the attestation key, by itself
+//! CreatePrimary                   the join key, which is certified
+//! PolicySecret
+//! ActivateCredential
+//! ```
 
+mod attestation_key;
 mod guard;
 mod join_key;
 
@@ -24,6 +38,7 @@ use tpm2::transport::Transport;
 use tpm2::types::{EncryptedSecret, IdObject, Object, ResponseCode, SecretBuf};
 use verifier::{CaCertificate, EkCertificate, EkPublicKey};
 
+pub use self::attestation_key::{AkAlgorithm, AkEvidence, AttestationKey};
 use self::guard::{EkAuth, Entered, name_alg};
 pub use self::join_key::{JoinKey, KnownJoinKey};
 use crate::tpm::failure;
@@ -43,18 +58,36 @@ pub struct KnownEk {
     pub chain: Vec<CaCertificate>,
 }
 
+/// The keys that a join needs, each from a unique field of its template.
+#[derive(Clone, Copy, Debug)]
+pub struct KeysToMake<'u> {
+    /// The join key.
+    pub join_key: &'u [u8; 32],
+    /// The attestation key, if it is what the challenge is for.
+    pub attestation_key: Option<(AkAlgorithm, &'u [u8; 256])>,
+}
+
+impl<'u> KeysToMake<'u> {
+    /// A join key only.
+    #[must_use]
+    pub const fn only(join_key: &'u [u8; 32]) -> Self {
+        Self { join_key, attestation_key: None }
+    }
+}
+
 /// Everything in the TPM that a join needs, ready for the authority's challenge.
 #[derive(Debug)]
 pub struct Attester {
     ek: KnownEk,
     ek_object: Object,
     join_key: JoinKey,
+    attestation_key: Option<AttestationKey>,
     /// Until the credential is opened.
     ek_auth: Option<EkAuth>,
 }
 
 impl Attester {
-    /// Finds the EK, salts a session to it, makes the join key from `unique`.
+    /// Finds the EK, salts a session to it, makes the keys.
     ///
     /// A `known` EK is the only one that will do: a TPM that has another is another TPM.
     ///
@@ -65,26 +98,26 @@ impl Attester {
         choice: EkChoice,
         known: Option<KnownEk>,
         passwords: &Passwords,
-        unique: &[u8; 32],
+        keys: KeysToMake<'_>,
     ) -> Result<Self, Failure> {
         let (entered, ek) = match known {
-            Some(known) => (enter(tpm, &known, unique, passwords, another_tpm)?, known),
+            Some(known) => (enter(tpm, &known, keys, passwords, another_tpm)?, known),
             None => match look(tpm, choice, passwords)? {
                 (ek, Some(resident)) => {
-                    let entered = guard::enter(tpm, &resident, unique, passwords);
+                    let entered = guard::enter(tpm, &resident, keys, passwords);
                     (entered.map_err(|error| passwords.explain(error))?, ek)
                 }
-                (ek, None) => (enter(tpm, &ek, unique, passwords, mismatch)?, ek),
+                (ek, None) => (enter(tpm, &ek, keys, passwords, mismatch)?, ek),
             },
         };
-        let Entered { ek: ek_object, guard, join_key } = entered;
+        let Entered { ek: ek_object, guard, join_key, attestation_key } = entered;
         let ek_auth = if ek.kind.has_user_with_auth() {
             EkAuth::EmptyAuth(guard)
         } else {
             let satisfied = guard.satisfy(tpm, ek.kind, name_alg(&ek_object));
             satisfied.map_err(|error| passwords.explain(error))?
         };
-        Ok(Self { ek, ek_object, join_key, ek_auth: Some(ek_auth) })
+        Ok(Self { ek, ek_object, join_key, attestation_key, ek_auth: Some(ek_auth) })
     }
 
     /// The endorsement key.
@@ -110,10 +143,17 @@ impl Attester {
         &self.join_key
     }
 
-    /// Opens the authority's credential. It cannot be done a second time.
+    /// The attestation key, if one was made.
+    #[must_use]
+    pub const fn attestation_key(&self) -> Option<&AttestationKey> {
+        self.attestation_key.as_ref()
+    }
+
+    /// Opens the authority's credential, which is for the attestation key, or for the join key where there is none. It cannot
+    /// be done a second time.
     ///
     /// # Errors
-    /// The TPM's; [`Exit::Data`] if the credential is not for this TPM and this join key.
+    /// The TPM's; [`Exit::Data`] if the credential is not for this TPM and this key.
     pub fn activate<T: Transport>(
         &mut self,
         tpm: &mut Tpm<T>,
@@ -122,8 +162,10 @@ impl Attester {
     ) -> Result<SecretBuf, Failure> {
         let too_large =
             |_| Failure::new(Exit::Data, "the authority's challenge is too large", BAD_CHALLENGE);
+        let attestation_key = self.attestation_key.as_ref();
+        let proven = attestation_key.map_or_else(|| self.join_key.object(), AttestationKey::object);
         let command = ActivateCredential {
-            activate_handle: self.join_key.object(),
+            activate_handle: proven,
             key_handle: self.ek_object,
             credential_blob: IdObject::new(credential_blob).map_err(too_large)?,
             secret: EncryptedSecret::new(encrypted_seed).map_err(too_large)?,
@@ -134,7 +176,7 @@ impl Attester {
         let not_ours = || {
             Failure::new(
                 Exit::Data,
-                "the authority's challenge is for another TPM or another join key",
+                "the authority's challenge is for another TPM or another key of it",
                 "check that the EK certificate belongs to this TPM",
             )
         };
@@ -183,22 +225,22 @@ fn look<T: Transport>(
     Ok((KnownEk { kind, key, certificate: None, chain: Vec::new() }, Some(resident)))
 }
 
-/// Salts a session to the EK and makes the join key under its protection; an EK that is not persistent is made.
+/// Salts a session to the EK and makes the keys under its protection; an EK that is not persistent is made.
 fn enter<T: Transport>(
     tpm: &mut Tpm<T>,
     ek: &KnownEk,
-    unique: &[u8; 32],
+    keys: KeysToMake<'_>,
     passwords: &Passwords,
     absent: fn(&EkKind) -> Failure,
 ) -> Result<Entered, Failure> {
-    if let Some(entered) = guard::enter_resident(tpm, ek, unique, passwords)? {
+    if let Some(entered) = guard::enter_resident(tpm, ek, keys, passwords)? {
         return Ok(entered);
     }
     let expected = Some(key_bytes(&ek.key));
     let made = endorsement::create(tpm, ek.kind, expected, passwords.as_tpm())
         .map_err(|error| passwords.explain(error))?
         .ok_or_else(|| absent(ek.kind))?;
-    guard::enter(tpm, &made, unique, passwords).map_err(|error| passwords.explain(error))
+    guard::enter(tpm, &made, keys, passwords).map_err(|error| passwords.explain(error))
 }
 
 /// The TPM does not have the endorsement key that was pinned.
