@@ -16,6 +16,7 @@ use crate::audit::AuditLog;
 use crate::cluster::{Cluster, Origin};
 use crate::config::Settings;
 use crate::data_directory::{DataDirectory, Lock};
+use crate::public_names::PublicNames;
 use crate::server::{AdminSocket, DiagListener, PublicListener, TlsSettings, bind, serve};
 use crate::service::Authority;
 use crate::store::{Store, StoreError};
@@ -72,6 +73,7 @@ pub struct Assembled {
 /// The data directory, the cluster, its store, the audit log or an address cannot be used.
 pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Failure> {
     let directory = DataDirectory::new(&settings.data_dir);
+    let public_names = PublicNames::load(settings.public.clone())?;
     let lock = directory.lock()?;
     // Before a cluster is created: a start that cannot serve creates none.
     let addresses = Addresses::bind(&settings)?;
@@ -84,7 +86,8 @@ pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Fai
     let ca_pin =
         CaPin::of_certificate(cluster.issuer.x509().certificate()).map_err(Failure::bug)?;
     let authority = Authority::new(cluster.issuer, store, audit, clock, settings.join_timeout);
-    let authority = Arc::new(authority.judging_by(settings.ek_policy));
+    let authority = authority.judging_by(settings.ek_policy).known_as(public_names);
+    let authority = Arc::new(authority);
     recover(&authority).await?;
 
     let tls = TlsSettings::new(Arc::clone(&authority)).map_err(Failure::bug)?;

@@ -4,6 +4,8 @@
 //! data_dir: /var/lib/endorse
 //! listen: 0.0.0.0:3025
 //! cluster_name: example.com
+//! public_addr: endorse.example.com:443
+//! https_keypairs: [{cert_file: /etc/endorse/fullchain.pem, key_file: /etc/endorse/privkey.pem}]
 //! join_timeout: 60s
 //! diag_addr: 127.0.0.1:3026
 //! ek_certificates: {expired: accepted, sha1: refused}
@@ -12,6 +14,7 @@
 
 mod document;
 mod flags;
+mod public;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -28,6 +31,7 @@ use verifier::chain::ChainPolicy;
 use self::document::Document;
 pub use self::document::reference;
 pub use self::flags::{EkPolicy, Leniency, Start};
+pub use self::public::{KeypairFiles, Public, PublicAddr};
 use crate::data_directory::DEFAULT_DATA_DIR;
 use crate::issue::ClusterName;
 use crate::log::Levels;
@@ -42,6 +46,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Address and port for hosts and operators.
     pub listen: SocketAddr,
+    /// Public names, and their certificates.
+    pub public: Public,
     /// Name of a new cluster; `None` for the host's name.
     pub cluster_name: Option<ClusterName>,
     /// Time limit of a join.
@@ -108,6 +114,7 @@ impl Settings {
                 .listen
                 .or(file.listen)
                 .unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, PORT).into()),
+            public: file.public,
             cluster_name: start.cluster_name.clone().or(file.cluster_name),
             join_timeout: start.join_timeout.or(file.join_timeout).unwrap_or_default().duration(),
             diag_addr: start.diag_addr.or(file.diag_addr),

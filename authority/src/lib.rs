@@ -17,6 +17,7 @@ pub mod install;
 pub mod issue;
 pub mod log;
 pub mod metrics;
+pub mod public_names;
 pub mod resource;
 pub mod server;
 pub mod service;

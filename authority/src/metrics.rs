@@ -79,7 +79,11 @@ impl Metrics {
     }
 
     /// All of it.
-    pub(crate) fn text(&self, ca_not_after: OffsetDateTime) -> String {
+    pub(crate) fn text(
+        &self,
+        ca_not_after: OffsetDateTime,
+        public: &[(String, OffsetDateTime)],
+    ) -> String {
         let results = self.results.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut page = Page::new();
         for action in Action::ALL {
@@ -129,6 +133,15 @@ impl Metrics {
             "Expiry of the X.509 CA, seconds since 1970.",
             ca_not_after.unix_timestamp(),
         );
+        let name = "endorse_public_certificate_not_after_seconds";
+        page.family(
+            name,
+            Kind::Gauge,
+            "Expiry of a public name's certificate, seconds since 1970.",
+        );
+        for (public_name, not_after) in public {
+            page.sample(name, &[("name", public_name)], not_after.unix_timestamp());
+        }
         page.into_text()
     }
 }
@@ -187,7 +200,10 @@ mod tests {
         metrics.connections.now(7, 3, 5, true);
         metrics.connections.evicted();
         metrics.generation_mismatch();
-        let text = metrics.text(datetime!(2036-05-31 12:00 UTC));
+        let text = metrics.text(
+            datetime!(2036-05-31 12:00 UTC),
+            &[("a.example.com".to_owned(), datetime!(2026-01-01 0:00 UTC))],
+        );
         for line in [
             "endorse_joins_total{result=\"granted\"} 1",
             "endorse_joins_total{result=\"token_unknown\"} 2",
@@ -214,6 +230,7 @@ mod tests {
             "endorse_generation_mismatches_total 1",
             "endorse_clock_implausible 0",
             "endorse_ca_not_after_seconds 2095848000",
+            "endorse_public_certificate_not_after_seconds{name=\"a.example.com\"} 1767225600",
         ] {
             assert!(text.lines().any(|have| have == line), "{line:?} is not in\n{text}");
         }

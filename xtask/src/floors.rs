@@ -85,6 +85,7 @@ const AUTHORITY: ModuleFloors = ModuleFloors {
         ("cluster", 4),
         ("store", 3),
         ("cli", 3),
+        ("public_names", 3),
         ("metrics", 2),
         ("config", 2),
         ("audit", 1),

@@ -1,9 +1,13 @@
 //! authority check
 
+use host::clock::Clock;
 use host::exit::{Exit, Failure};
 use host::output::write;
 
 use crate::config::{LoadError, Settings, Start};
+use crate::issue::ClusterName;
+use crate::public_names::PublicNames;
+use crate::resource::Timestamp;
 
 pub(super) fn check(start: &Start) -> Result<(), Failure> {
     let Some(file) = &start.config else {
@@ -22,9 +26,24 @@ pub(super) fn check(start: &Start) -> Result<(), Failure> {
         }
     };
     let cluster = settings.cluster_name.as_ref().map_or("the host's name", |name| name.as_str());
+    let public_names = PublicNames::load(settings.public.clone())?;
+    if let Some(warning) = public_names.warnings(Clock::system().now()).into_iter().next() {
+        let advice = "renew it, and see the log of the ACME client";
+        return Err(Failure::new(Exit::Config, warning, advice));
+    }
+    let mut public: String = public_names
+        .expiries()
+        .into_iter()
+        .map(|(name, end)| format!("Public   {name}, certificate until {}\n", Timestamp(end)))
+        .collect();
+    if public.is_empty() {
+        public = "Public   none\n".to_owned();
+    }
     let diag = settings.diag_addr.map_or_else(|| "none".to_owned(), |addr| addr.to_string());
+    let warning = settings.cluster_name.as_ref().and_then(ClusterName::warning);
+    let warning = warning.map(|warning| format!("Warning  {warning}\n")).unwrap_or_default();
     write(format!(
-        "{} is valid\nData     {}\nListen   {}\nCluster  {cluster}\nDiag     {diag}\n",
+        "{} is valid\nData     {}\nListen   {}\n{public}Cluster  {cluster}\nDiag     {diag}\n{warning}",
         file.display(),
         settings.data_dir.display(),
         settings.listen,

@@ -30,7 +30,14 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
         info!(cluster = %name, data_dir = %directory.display(), "new cluster");
     }
     info!(cluster = %name, listen = %address, ca_pin = %pin, "authority started");
+    let public_names = authority.public_names.warnings(authority.clock.now());
+    for warning in name.warning().into_iter().chain(public_names) {
+        warn!("{warning}");
+    }
     let mut said = format!("Cluster  {name}\nListen   {address}\nCA pin   {pin}\n");
+    if let Some(public) = authority.public_names.address() {
+        said.push_str(&format!("Public   {}\n", public.with_port(address.port())));
+    }
     if let Some(address) = assembled.diag_address {
         said.push_str(&format!("Diag     {address}\n"));
     }
@@ -80,7 +87,7 @@ impl Signals {
         })
     }
 
-    /// SIGHUP opens the audit log again. The first signal to end does so in order, the second one
+    /// SIGHUP opens the audit log again and reads the certificates of public names again. The first signal to end does so in order, the second one
     /// at once.
     async fn wait(
         mut self,
@@ -93,6 +100,7 @@ impl Signals {
                 Ok(()) => info!("the audit log is open again"),
                 Err(cause) => error!(%cause, "the audit log cannot be opened again"),
             }
+            authority.reload_certificates();
         }
         info!("stopping");
         manager.stopping("waiting for calls in progress");

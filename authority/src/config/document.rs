@@ -8,6 +8,7 @@ use host::config::section::{self, KeySection, Keys, Section};
 use host::config::tree::{self, Node, Value};
 use host::log::LogFormat;
 
+use super::public::{self, KEYPAIR, Public};
 use super::{EkPolicy, JoinTimeout, Leniency};
 use crate::issue::ClusterName;
 use crate::log::Levels;
@@ -17,6 +18,12 @@ const TOP: Keys = Keys {
     known: &[
         ("data_dir", "data directory of the authority (default `/var/lib/endorse`)"),
         ("listen", "address and port to listen on (default `0.0.0.0:3025`)"),
+        (
+            "public_addr",
+            "DNS name, with its port if it is not that of `listen`, at which clients verify the authority by a certificate \
+             of a public CA; one or a list (default: none)",
+        ),
+        ("https_keypairs", "list of the certificates for `public_addr`; see below"),
         (
             "cluster_name",
             "name of a new cluster; it cannot be changed later (default: the host's name)",
@@ -56,8 +63,12 @@ const LOG: Keys = Keys {
 /// All sections and keys of the file.
 #[must_use]
 pub fn reference() -> Vec<KeySection> {
-    const SECTIONS: [(&str, &Keys); 3] =
-        [("", &TOP), ("ek_certificates", &EK_CERTIFICATES), ("log", &LOG)];
+    const SECTIONS: [(&str, &Keys); 4] = [
+        ("", &TOP),
+        ("https_keypairs[]", &KEYPAIR),
+        ("ek_certificates", &EK_CERTIFICATES),
+        ("log", &LOG),
+    ];
     SECTIONS.iter().map(|(path, keys)| KeySection { path, keys: keys.known }).collect()
 }
 
@@ -66,6 +77,7 @@ pub fn reference() -> Vec<KeySection> {
 pub(super) struct Document {
     pub(super) data_dir: Option<PathBuf>,
     pub(super) listen: Option<SocketAddr>,
+    pub(super) public: Public,
     pub(super) cluster_name: Option<ClusterName>,
     pub(super) join_timeout: Option<JoinTimeout>,
     pub(super) diag_addr: Option<SocketAddr>,
@@ -97,6 +109,7 @@ impl Document {
         Some(Self {
             data_dir: top.text("data_dir").map(PathBuf::from).value(),
             listen: top.parse("listen", listener).value(),
+            public: public::public(&top, source).unwrap_or_default(),
             cluster_name: top.parse("cluster_name", str::parse).value(),
             join_timeout: top.parse("join_timeout", str::parse).value(),
             diag_addr: top.parse("diag_addr", listener).value(),

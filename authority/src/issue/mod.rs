@@ -44,6 +44,9 @@ impl TryFrom<i64> for Ttl {
 /// How much earlier than now certificates begin, for hosts whose clocks are behind.
 const BACKDATE: Duration = Duration::from_secs(60);
 
+/// The domain of the names that Teleport's software gives its servers in TLS. It is not in the DNS.
+const TELEPORT_DOMAIN: &str = "teleport.cluster.local";
+
 /// The name of a cluster: the trust domain of its SPIFFE IDs (SPIFFE-ID section 2.1), and the
 /// organization (O) of its CAs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,9 +56,30 @@ impl ClusterName {
     /// ub-organization-name of RFC 5280.
     pub const MAX_LEN: usize = 64;
 
+    /// The longest name that agents of Teleport can connect to with their certificates: in hexadecimal it is a label
+    /// of the server name that they ask for, and TLS here refuses labels over 63 bytes (RFC 1035 section 2.3.4).
+    pub const MAX_LEN_IN_SERVER_NAME: usize = 31;
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The server name that agents of Teleport ask for with their certificates; `None` if it would not be valid.
+    pub fn server_name(&self) -> Option<String> {
+        let label = base16ct::lower::encode_string(self.0.as_bytes());
+        (self.0.len() <= Self::MAX_LEN_IN_SERVER_NAME).then(|| format!("{label}.{TELEPORT_DOMAIN}"))
+    }
+
+    /// What an operator should know if the name is too long for agents of Teleport.
+    pub fn warning(&self) -> Option<String> {
+        let max = Self::MAX_LEN_IN_SERVER_NAME;
+        self.server_name().is_none().then(|| {
+            format!(
+                "the cluster's name is longer than {max} bytes: agents of Teleport (tbot) cannot \
+                 connect with their certificates"
+            )
+        })
     }
 }
 

@@ -215,7 +215,7 @@ fn one_signature_check_verifies_a_host_for_both_usages() {
     issuer.x509().verify_host_with(&[&count], &issued.x509, id, Usages::PEER, NOW).unwrap();
     assert_eq!(count.0.into_inner(), 1);
     // Genuine, and for servers only.
-    let server = issuer.x509().server(NOW).unwrap();
+    let server = issuer.x509().server(issuer.cluster(), NOW).unwrap();
     let refused = issuer.x509().verify_host(&server.chain[0], id, Usages::PEER, NOW).unwrap_err();
     assert!(!refused.to_string().contains("URI names"), "{refused}");
 }
@@ -358,7 +358,7 @@ fn nothing_begins_before_its_ca_or_is_issued_before_it_is_valid() {
     assert!(cause.contains("the X.509 CA is not valid before 2026-05-31T12:00:00Z"), "{cause}");
     let first = issue(&issuer, &bot("{}"), &key, begin + time::Duration::seconds(1)).unwrap();
     assert_eq!(first.not_before, begin);
-    let server = issuer.x509().server(begin - time::Duration::days(400)).unwrap();
+    let server = issuer.x509().server(issuer.cluster(), begin - time::Duration::days(400)).unwrap();
     let leaf = Certificate::from_der(&server.chain[0]).unwrap();
     let leaf_begins: OffsetDateTime =
         leaf.tbs_certificate().validity().not_before.to_system_time().into();

@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 
 use super::profile::Usages;
 use super::subject::name;
-use super::{BACKDATE, CaKey, ClusterName, IssueError, SubjectKey, Window};
+use super::{BACKDATE, CaKey, ClusterName, IssueError, SubjectKey, TELEPORT_DOMAIN, Window};
 use crate::resource::Timestamp;
 
 /// The lifetime of the cluster's X.509 CA.
@@ -146,18 +146,27 @@ impl X509Ca {
         Ok(())
     }
 
-    /// A certificate for the authority's own TLS server, with a new key.
-    pub fn server(&self, now: OffsetDateTime) -> Result<ServerLeaf, IssueError> {
+    /// A certificate for the TLS server of this cluster's authority, with a new key.
+    pub fn server(
+        &self,
+        cluster: &ClusterName,
+        now: OffsetDateTime,
+    ) -> Result<ServerLeaf, IssueError> {
         let window = Window {
             not_before: (now - BACKDATE).max(self.not_before),
             not_after: (now.max(self.not_before) + SERVER_LIFETIME).min(self.not_after),
         };
         let key = CaKey::generate()?;
-        let dns_name = GeneralName::DnsName(ia5(tls::AUTHORITY_NAME)?);
+        // The wildcard stands for all cluster names; a client that compares names literally needs its own.
+        let teleport = [TELEPORT_DOMAIN.to_owned(), format!("*.{TELEPORT_DOMAIN}")];
+        let names = [tls::AUTHORITY_NAME.to_owned()].into_iter().chain(teleport);
+        let names = names.chain(cluster.server_name());
+        let names = names.map(|name| ia5(&name).map(GeneralName::DnsName));
+        let names = names.collect::<Result<_, _>>()?;
         let template = Template {
             issuer: self.name.clone(),
             subject: name(&[(COMMON_NAME, tls::AUTHORITY_NAME.to_owned())])?,
-            role: Role::EndEntity(dns_name, Usages::SERVER),
+            role: Role::EndEntity(names, Usages::SERVER),
         };
         let spki = public_key_info(&key.public())?;
         let leaf = sign(&self.key, template, &Serial::random()?, window, spki)?;
@@ -178,7 +187,7 @@ impl X509Ca {
         window: Window,
     ) -> Result<HostCertificate, IssueError> {
         let uri = GeneralName::UniformResourceIdentifier(ia5(spiffe_id)?);
-        let role = Role::EndEntity(uri, usages);
+        let role = Role::EndEntity(vec![uri], usages);
         let template = Template { issuer: self.name.clone(), subject, role };
         let serial = Serial::random()?;
         let certificate = sign(&self.key, template, &serial, window, key.spki()?)?;
@@ -254,7 +263,7 @@ struct Template {
 
 enum Role {
     Ca,
-    EndEntity(GeneralName, Usages),
+    EndEntity(GeneralNames, Usages),
 }
 
 impl BuilderProfile for Template {
@@ -280,12 +289,12 @@ impl BuilderProfile for Template {
                 all.add(&BasicConstraints { ca: true, path_len_constraint: Some(0) })?;
                 all.add(&KeyUsage(KeyUsages::KeyCertSign | KeyUsages::CRLSign))?;
             }
-            Role::EndEntity(name, usages) => {
+            Role::EndEntity(names, usages) => {
                 all.add(&AuthorityKeyIdentifier::try_from(issuer_key)?)?;
                 all.add(&BasicConstraints { ca: false, path_len_constraint: None })?;
                 all.add(&KeyUsage(usages.key.into()))?;
                 all.add(&ExtendedKeyUsage(usages.extended.to_vec()))?;
-                all.add(&SubjectAltName(GeneralNames::from(vec![name.clone()])))?;
+                all.add(&SubjectAltName(names.clone()))?;
             }
         }
         Ok(all.all)

@@ -1,4 +1,5 @@
-//! The authority's own certificate, renewed while it runs.
+//! The certificates of the server: that of a public name for clients that ask for the name, for others the authority's
+//! own, which is renewed while it runs.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +10,7 @@ use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
 use tracing::{error, info};
 
-use crate::issue::{ServerLeaf, X509Ca};
+use crate::issue::{ClusterName, ServerLeaf, X509Ca};
 use crate::resource::Timestamp;
 use crate::service::Authority;
 
@@ -38,7 +39,7 @@ impl Leaf {
     /// The certificate of this authority; the first one is made at once.
     pub(super) fn new(authority: Arc<Authority>) -> Result<Arc<Self>, rustls::Error> {
         let clock = authority.clock.clone();
-        let first = issue(authority.issuer.x509(), clock.now())?;
+        let first = issue(authority.issuer.cluster(), authority.issuer.x509(), clock.now())?;
         Ok(Arc::new(Self { authority, clock, current: Mutex::new(first) }))
     }
 
@@ -50,7 +51,7 @@ impl Leaf {
         let is_good = Arc::ptr_eq(&current.ca, &ca) && current.is_fresh(now);
         if !is_good && !current.is_tried(&ca, now) {
             current.tried = (now, Arc::clone(&ca));
-            match issue(ca, now) {
+            match issue(self.authority.issuer.cluster(), ca, now) {
                 Ok(next) => *current = next,
                 Err(cause) => error!(%cause, "cannot issue a new server certificate"),
             }
@@ -73,8 +74,12 @@ impl Current {
     }
 }
 
-fn issue(ca: Arc<X509Ca>, now: OffsetDateTime) -> Result<Current, rustls::Error> {
-    let leaf = ca.server(now);
+fn issue(
+    cluster: &ClusterName,
+    ca: Arc<X509Ca>,
+    now: OffsetDateTime,
+) -> Result<Current, rustls::Error> {
+    let leaf = ca.server(cluster, now);
     let ServerLeaf { chain, key, not_before, not_after } =
         leaf.map_err(|cause| rustls::Error::General(cause.to_string()))?;
     let key = tls::software_key(key.into())?;
@@ -86,8 +91,10 @@ fn issue(ca: Arc<X509Ca>, now: OffsetDateTime) -> Result<Current, rustls::Error>
 }
 
 impl ResolvesServerCert for Leaf {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current())
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let public =
+            hello.server_name().and_then(|name| self.authority.public_names.certificate(name));
+        Some(public.unwrap_or_else(|| self.current()))
     }
 }
 

@@ -74,6 +74,9 @@ const AUDIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often expired records are removed.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 
+/// How often the files with certificates of public names are read again.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Binds an address. Connections to it are refused until something listens on the socket.
 pub fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -93,7 +96,8 @@ pub async fn serve(
         // An error means that all senders are gone.
         let _ = stop.wait_for(|stop| *stop).await;
     };
-    let web = Arc::new(WebApi::new(authority.issuer.cluster()));
+    let port = public.address().map_or(0, |address| address.port());
+    let web = Arc::new(WebApi::new(&authority, port));
     let services = Hosts {
         web: Arc::clone(&web),
         join: JoinServiceServer::new(endorse_v1::Hosts(Arc::clone(&authority)))
@@ -110,7 +114,7 @@ pub async fn serve(
     let hosts =
         limits(MAX_STREAMS).serve_with_incoming_shutdown(services, known, stopped(stop.clone()));
     let (pruning, counting) = (Arc::clone(&authority), Arc::clone(&authority));
-    let syncing = Arc::clone(&authority);
+    let (syncing, reloading) = (Arc::clone(&authority), Arc::clone(&authority));
     let service = AdminServiceServer::new(Operators::new(authority))
         .max_decoding_message_size(MAX_ADMIN_MESSAGE);
     let operators = limits(MAX_STREAMS).serve_with_incoming_shutdown(
@@ -126,6 +130,7 @@ pub async fn serve(
         ended = async { tokio::try_join!(strangers, hosts, operators) } => ended.map(|_| ()),
         () = prune(pruning) => Ok(()),
         () = count_refusals(&counting) => Ok(()),
+        () = reload_certificates(reloading) => Ok(()),
         () = syncing.sync_audit_log_periodically() => Ok(()),
         () = drained => {
             tracing::warn!(seconds = DRAIN_TIMEOUT.as_secs(), "calls in progress are cut off");
@@ -153,6 +158,17 @@ async fn prune(authority: Arc<Authority>) {
     loop {
         times.tick().await;
         authority.prune().await;
+    }
+}
+
+/// Never ends.
+async fn reload_certificates(authority: Arc<Authority>) {
+    let mut times = tokio::time::interval(CERTIFICATE_INTERVAL);
+    loop {
+        times.tick().await;
+        let authority = Arc::clone(&authority);
+        // A file system may hang. An error means that the program ends.
+        let _ = tokio::task::spawn_blocking(move || authority.reload_certificates()).await;
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) use self::workers::Workers;
 use crate::audit::{Action, AuditLog, Author};
 use crate::issue::Issuer;
 use crate::metrics::Metrics;
+use crate::public_names::PublicNames;
 use crate::store::{Audited, Measured, Records, Store, StoreError};
 
 /// The state of the authority that all services use.
@@ -56,6 +57,8 @@ pub struct Authority {
     pub join_timeout: Duration,
     /// How chains of EK certificates are judged.
     pub ek_policy: ChainPolicy,
+    /// The public names, and their certificates.
+    pub public_names: PublicNames,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     refusals: Refusals,
@@ -109,6 +112,7 @@ impl Authority {
             clock,
             join_timeout,
             ek_policy: ChainPolicy::default(),
+            public_names: PublicNames::default(),
             metrics,
             refusals: Refusals::default(),
             store,
@@ -127,6 +131,12 @@ impl Authority {
         Self { ek_policy, ..self }
     }
 
+    /// The same, with public names.
+    #[must_use]
+    pub fn known_as(self, public_names: PublicNames) -> Self {
+        Self { public_names, ..self }
+    }
+
     /// Whether the store responds. A full disk is no reason to restart.
     pub async fn store_answers(&self) -> Result<(), String> {
         in_time(self.records.probe()).await
@@ -134,7 +144,12 @@ impl Authority {
 
     /// What is counted, in the text form of Prometheus.
     pub fn metrics_text(&self) -> String {
-        self.metrics.text(self.issuer.x509().not_after())
+        self.metrics.text(self.issuer.x509().not_after(), &self.public_names.expiries())
+    }
+
+    /// Reads the certificates of public names again.
+    pub fn reload_certificates(&self) {
+        self.public_names.reload(self.clock.now());
     }
 
     /// Whether the authority can do its work.
@@ -155,7 +170,8 @@ impl Authority {
     async fn warnings(&self) -> Vec<String> {
         let Health { store, audit, certificates } = self.health().await;
         let failed = [store, audit, certificates].into_iter().filter_map(Result::err);
-        failed.chain(self.clock_doubt.get()).collect()
+        let public = self.public_names.warnings(self.clock.now());
+        failed.chain(self.clock_doubt.get()).chain(public).collect()
     }
 
     /// Removes instances and locks that expired long ago, unless the clock is implausible or the audit log has no room.

@@ -3,7 +3,7 @@
 use host::diag::{Reply, StatusCode, json};
 use serde::Serialize;
 
-use crate::issue::ClusterName;
+use crate::service::Authority;
 
 /// The documents of the web API.
 pub(crate) struct WebApi {
@@ -27,8 +27,15 @@ struct Auth {
 
 #[derive(Serialize)]
 struct Proxy {
+    ssh: Addresses,
     /// Everything is on one port, told apart by ALPN.
     tls_routing_enabled: bool,
+}
+
+#[derive(Serialize)]
+struct Addresses {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_addr: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -42,12 +49,13 @@ struct Message<'a> {
 }
 
 impl WebApi {
-    /// The web API of this cluster.
-    pub(crate) fn new(cluster: &ClusterName) -> Self {
+    /// The web API of an authority that listens at this port.
+    pub(crate) fn new(authority: &Authority, port: u16) -> Self {
+        let public_addr = authority.public_names.address().map(|addr| addr.with_port(port));
         let found = Found {
             auth: Auth { signature_algorithm_suite: "balanced-v1" },
-            proxy: Proxy { tls_routing_enabled: true },
-            cluster_name: cluster.to_string(),
+            proxy: Proxy { ssh: Addresses { public_addr }, tls_routing_enabled: true },
+            cluster_name: authority.issuer.cluster().to_string(),
         };
         Self { found }
     }

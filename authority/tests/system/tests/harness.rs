@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use authority::assemble::{Parts, assemble};
 use authority::audit::{AuditLog, Author};
-use authority::config::{Settings, Start};
+use authority::config::{Public, Settings, Start};
 use authority::resource::{self, BotInstance, Kind, Resource};
 use authority::service::Authority;
 use authority::store::IfExists;
@@ -45,15 +45,20 @@ impl Harness {
     }
 
     pub(crate) async fn with_timeout(join_timeout: Duration) -> Self {
-        Self::build(join_timeout, None).await
+        Self::build(join_timeout, None, Public::default()).await
     }
 
     /// With the audit log elsewhere, for which as many rows may wait.
     pub(crate) async fn with_audit(log: &Path, max_waiting: usize) -> Self {
-        Self::build(Duration::from_secs(30), Some((log, max_waiting))).await
+        Self::build(Duration::from_secs(30), Some((log, max_waiting)), Public::default()).await
     }
 
-    async fn build(join_timeout: Duration, log: Option<(&Path, usize)>) -> Self {
+    /// With public names.
+    pub(crate) async fn with_public(public: Public) -> Self {
+        Self::build(Duration::from_secs(30), None, public).await
+    }
+
+    async fn build(join_timeout: Duration, log: Option<(&Path, usize)>, public: Public) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = dir.path().join("data");
         let ahead = Arc::new(AtomicI64::new(0));
@@ -83,6 +88,7 @@ impl Harness {
             listen: "127.0.0.1:0".parse().unwrap(),
             cluster_name: Some("test.example".parse().unwrap()),
             join_timeout,
+            public,
             ..Settings::new(&Start::default()).unwrap()
         };
         let assembled = assemble(settings, parts).await.unwrap();

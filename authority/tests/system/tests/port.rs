@@ -1,6 +1,7 @@
 //! Everything that the one port speaks.
 
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -49,11 +50,17 @@ async fn ask(harness: &Harness, offered: &[&str], request: &str) -> (String, Val
     (head[9..12].to_owned(), serde_json::from_str(body).unwrap_or_default())
 }
 
-/// The answer to curl: the version of HTTP, the status, and the body.
-async fn curl(harness: &Harness, flags: &'static [&str], path: &str) -> (String, Value) {
-    let ca = harness.dir.path().join("ca.pem");
+/// A file with the CA.
+fn ca_file(harness: &Harness) -> PathBuf {
+    let path = harness.dir.path().join("ca.pem");
     let pem = der::pem::encode_string("CERTIFICATE", der::pem::LineEnding::LF, &harness.ca());
-    std::fs::write(&ca, pem.unwrap()).unwrap();
+    std::fs::write(&path, pem.unwrap()).unwrap();
+    path
+}
+
+/// The answer to curl: the version of HTTP, the status, and the body.
+pub(crate) async fn curl(harness: &Harness, flags: &'static [&str], path: &str) -> (String, Value) {
+    let ca = ca_file(harness);
     let port = harness.address.port();
     let url = format!("https://{}:{port}{path}", tls::AUTHORITY_NAME);
     let address = format!("{}:{port}:127.0.0.1", tls::AUTHORITY_NAME);
@@ -72,7 +79,7 @@ async fn web_clients_find_out_how_to_connect() {
     let harness = Harness::new().await;
     let found = json!({
         "auth": {"signature_algorithm_suite": "balanced-v1"},
-        "proxy": {"tls_routing_enabled": true},
+        "proxy": {"ssh": {}, "tls_routing_enabled": true},
         "cluster_name": "test.example",
     });
     for path in FIND {
@@ -173,4 +180,56 @@ async fn pings_of_a_host_are_answered_without_goaway() {
             }
         }
     }
+}
+
+/// How `openssl s_client` ends that asks for a server name and verifies it.
+pub(crate) async fn s_client(harness: &Harness, name: &str) -> Result<(), String> {
+    s_client_with(harness, ca_file(harness), name).await
+}
+
+/// The same, with this CA.
+pub(crate) async fn s_client_with(
+    harness: &Harness,
+    ca: PathBuf,
+    name: &str,
+) -> Result<(), String> {
+    let (address, name) = (harness.address.to_string(), name.to_owned());
+    tokio::task::spawn_blocking(move || s_client_at(&address, &ca, &name)).await.unwrap()
+}
+
+/// The same at this address, with this CA.
+pub(crate) fn s_client_at(address: &str, ca: &Path, name: &str) -> Result<(), String> {
+    let mut openssl = Command::new("openssl");
+    openssl.args(["s_client", "-brief", "-verify_return_error", "-alpn", "h2"]);
+    openssl.args(["-connect", address, "-servername", name, "-verify_hostname", name]);
+    let output = openssl.arg("-CAfile").arg(ca).stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() && said.contains("Verification: OK") { Ok(()) } else { Err(said) }
+}
+
+#[tokio::test]
+async fn certificate_has_the_names_that_clients_of_teleport_verify() {
+    let harness = Harness::new().await;
+    for name in [
+        "teleport.cluster.local",
+        // The hexadecimal form of this cluster's name, and of another one's.
+        "746573742e6578616d706c65.teleport.cluster.local",
+        "61.teleport.cluster.local",
+        tls::AUTHORITY_NAME,
+    ] {
+        s_client(&harness, name).await.unwrap_or_else(|said| panic!("{name}: {said}"));
+    }
+    let said = s_client(&harness, "example.com").await.unwrap_err();
+    assert!(said.contains("hostname mismatch"), "{said}");
+}
+
+/// rustls refuses a label over 63 bytes. If this fails, longer cluster names can be allowed for agents of Teleport:
+/// `ClusterName::MAX_LEN_IN_SERVER_NAME`.
+#[tokio::test]
+async fn server_name_of_a_cluster_with_a_long_name_is_refused_by_tls() {
+    let harness = Harness::new().await;
+    let name = |length: usize| format!("{}.teleport.cluster.local", "61".repeat(length));
+    s_client(&harness, &name(31)).await.unwrap();
+    let said = s_client(&harness, &name(32)).await.unwrap_err();
+    assert!(said.contains("illegal parameter"), "{said}");
 }
