@@ -132,12 +132,19 @@ func runClient(arguments []string, out io.Writer) int {
 	c := &client{}
 	set := flag.NewFlagSet("client", flag.ContinueOnError)
 	c.flags(set)
+	lies := lieFlags(set)
 	if set.Parse(arguments) != nil {
 		return 2
+	}
+	if lies.list {
+		return lies.printList(out)
 	}
 	if err := c.check(); err != nil {
 		fmt.Fprintln(set.Output(), err)
 		return 2
+	}
+	if lies.name != "" {
+		return lies.run(c, out)
 	}
 	c.report = report{
 		Generations: []int{}, Fallbacks: []fallback{}, Joins: []joinFacts{}, Outputs: []output{}, Events: []event{},

@@ -18,19 +18,42 @@ type rawAK struct {
 
 // rawEvidence attests with a TPM, one command at a time, and leaves nothing behind in it.
 func rawEvidence(address string, wanted rawAK) (*evidence, error) {
+	e, r, ek, err := openRaw(address, wanted.ek)
+	if err != nil {
+		return nil, err
+	}
+	ak, err := r.makeAK(e, wanted.template)
+	if err != nil {
+		e.close()
+		return nil, err
+	}
+	e.activate = func(blob, secret []byte) ([]byte, error) { return r.activate(ak, ek, blob, secret) }
+	return e, nil
+}
+
+// openRaw opens a TPM, makes its EK and describes it in new evidence.
+func openRaw(address, alg string) (*evidence, *rawTPM, tpm2.NamedHandle, error) {
+	var none tpm2.NamedHandle
 	channel, err := openTPM(address)
 	if err != nil {
-		return nil, err
+		return nil, nil, none, err
 	}
 	r := &rawTPM{channel: channel, tpm: transport.FromReadWriter(channel)}
-	e, err := r.attest(wanted)
+	template, index := tpm2.RSAEKTemplate, uint32(0x01C00002)
+	if alg == "ecc" {
+		template, index = tpm2.ECCEKTemplate, 0x01C0000A
+	}
+	ek, err := r.primary(tpm2.TPMRHEndorsement, template)
 	if err != nil {
 		r.close()
-		return nil, err
+		return nil, nil, none, fmt.Errorf("EK CreatePrimary: %w", err)
 	}
-	e.close = r.close
-	e.commands = func() int { return channel.commands }
-	return e, nil
+	e := &evidence{close: r.close, commands: func() int { return channel.commands }}
+	if err := r.describeEK(e, ek, index); err != nil {
+		r.close()
+		return nil, nil, none, err
+	}
+	return e, r, tpm2.NamedHandle{Handle: ek.ObjectHandle, Name: ek.Name}, nil
 }
 
 // rawTPM makes keys in a TPM and flushes them when it is closed.
@@ -55,29 +78,6 @@ func (r *rawTPM) primary(hierarchy tpm2.TPMHandle, template tpm2.TPMTPublic) (*t
 		r.loaded = append(r.loaded, made.ObjectHandle)
 	}
 	return made, err
-}
-
-func (r *rawTPM) attest(wanted rawAK) (*evidence, error) {
-	template, index := tpm2.RSAEKTemplate, uint32(0x01C00002)
-	if wanted.ek == "ecc" {
-		template, index = tpm2.ECCEKTemplate, 0x01C0000A
-	}
-	ek, err := r.primary(tpm2.TPMRHEndorsement, template)
-	if err != nil {
-		return nil, fmt.Errorf("EK CreatePrimary: %w", err)
-	}
-	e := &evidence{}
-	if err := r.describeEK(e, ek, index); err != nil {
-		return nil, err
-	}
-	ak, err := r.makeAK(e, wanted.template)
-	if err != nil {
-		return nil, err
-	}
-	e.activate = func(blob, secret []byte) ([]byte, error) {
-		return r.activate(ak, tpm2.NamedHandle{Handle: ek.ObjectHandle, Name: ek.Name}, blob, secret)
-	}
-	return e, nil
 }
 
 // describeEK takes the EK's certificate where the TPM has the one of this key, else the key.

@@ -93,6 +93,10 @@ func (s softAK) evidence(ek *rsa.PrivateKey) (*evidence, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.evidenceOf(ak, ek)
+}
+
+func (s softAK) evidenceOf(ak, ek *rsa.PrivateKey) (*evidence, error) {
 	public := s.template.public(ak.N.Bytes())
 	createData := s.creationData()
 	attestation := s.attestation(public, createData)
