@@ -2,6 +2,7 @@
 
 pub mod golden;
 pub mod host;
+pub mod teleport_peer;
 pub mod tpm;
 pub mod wire;
 pub mod world;

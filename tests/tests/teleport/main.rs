@@ -1,0 +1,3 @@
+//! Teleport's protocols, with an independent client and server.
+
+mod peer_itself;
