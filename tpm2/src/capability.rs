@@ -52,7 +52,7 @@ pub fn properties<T: Transport>(tpm: &mut Tpm<T>) -> Result<Vec<TaggedProperty>,
 /// One property; `None` if the TPM does not have it.
 ///
 /// # Errors
-/// As [`properties`].
+/// As [`Tpm::run`]; [`Fault::Malformed`] if the TPM answers with another list.
 #[doc(alias("TPM2_GetCapability", "TPM_CAP_TPM_PROPERTIES"))]
 pub fn property<T: Transport>(
     tpm: &mut Tpm<T>,

@@ -4,18 +4,36 @@
 //! Library*, unless it says otherwise.
 //!
 //! * [`wire`] reads and writes octets; [`types`] has the structures of Part 2, [`commands`] the commands of Part 3. They
-//!   borrow, allocate nothing and need no operating system: they are all that is left without features.
-//! * [`crypto`] computes what the peer of a TPM must: Names, key derivation, credentials.
-//! * [`session`] protects commands and checks answers; [`Tpm`] runs commands over a [`transport`].
-//! * [`object`], [`pcr`], [`attest`], [`policy`], [`seal`], [`nv`] and [`context`] are what a TPM is for, in a call each: keys created,
-//!   loaded and imported, PCRs read, quotes, policies, sealed data, NV indices, objects put away. Each command by itself is there too.
-//! * [`key_file`] reads and writes keys as OpenSSL's TPM providers do, [`tools`] the files of tpm2-tools.
-//! * With features, keys and signatures are those of the crates `p256`, `p384`, `p521` and `rsa` too, public keys have an encoding as
-//!   `spki`, and `signer` lets a key in the TPM sign for the crate `signature`.
-//! * [`template`] and [`endorsement`] know the keys that the EK credential profile describes.
+//!   borrow, allocate nothing and need no operating system: with [`template`] they are all that is left without features.
+#![cfg_attr(
+    feature = "crypto",
+    doc = "* [`crypto`] computes what the peer of a TPM must: Names, key derivation, policies, credentials."
+)]
+#![cfg_attr(
+    feature = "client",
+    doc = "* [`session`] protects commands and checks answers; [`Tpm`] runs commands over a [`transport`].
+* [`object`], [`pcr`], [`attest`], [`policy`], [`seal`], [`nv`], [`capability`] and [`context`] are what a TPM is for, in a call each:
+  keys created, loaded and imported, PCRs read, quotes, policies, sealed data, NV indices, what the TPM has, objects put away. Each
+  command by itself is there too."
+)]
+#![cfg_attr(
+    feature = "key-file",
+    doc = "* [`key_file`] reads and writes keys as OpenSSL's TPM providers do."
+)]
+#![cfg_attr(
+    all(feature = "client", feature = "alloc"),
+    doc = "* [`tools`] reads and writes the files of tpm2-tools.
+* [`endorsement`] finds, creates and uses the keys that the EK credential profile describes."
+)]
+#![cfg_attr(
+    feature = "signature",
+    doc = "* [`signer`] lets a key in the TPM sign for the crate `signature`, such as a certificate request."
+)]
+//! * With features, keys and signatures are those of the crates `p256`, `p384`, `p521` and `rsa` too, and public keys have an
+//!   encoding as `spki`.
 //!
-//! Whoever knows a thing by its name in the specification, such as `TPM_ALG_SHA256`, `TPMA_OBJECT_SIGN_ENCRYPT`, `TPMT_PUBLIC`,
-//! `TPM_RC_LOCKOUT` or `TPM_CC_NV_Write`, finds it by searching for that name.
+//! A search finds things by their names in the specification, such as `TPM_ALG_SHA256`, `TPMA_OBJECT_SIGN_ENCRYPT`,
+//! `TPMT_PUBLIC`, `TPM_RC_LOCKOUT` or `TPM_CC_NV_Write`.
 //!
 //! # Features
 //!
@@ -82,8 +100,6 @@
 //! ```
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// The documentation describes all features together, and links to what some of them leave out.
-#![cfg_attr(not(feature = "default"), allow(rustdoc::broken_intra_doc_links))]
 #![cfg_attr(not(all(windows, feature = "tbs")), forbid(unsafe_code))]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 

@@ -311,10 +311,11 @@ impl Index {
         Ok(octets)
     }
 
-    /// As [`Self::read`], to the front of `octets`; returns how many it has.
+    /// Reads all of it to the front of `octets`, in one command if a policy authorizes it; returns how many it has.
     ///
     /// # Errors
-    /// As [`Self::read`]; [`Fault::TooLong`], and nothing is sent, if it has more than fit.
+    /// As [`Tpm::run`]; [`Fault::TooLong`], and nothing is sent, if it has more than fit, or if one command cannot read all where
+    /// it must.
     pub fn read_into<T: Transport>(
         &self,
         tpm: &mut Tpm<T>,

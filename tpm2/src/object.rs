@@ -349,7 +349,8 @@ pub(crate) fn load_command<'a>(
     Ok(Load { parent_handle: parent, in_private, in_public: Tpm2b(*public) })
 }
 
-/// Takes in what was [wrapped](crate::crypto::duplicate) to a parent in this TPM, without inner wrap.
+/// Takes in what was wrapped to a parent in this TPM, without inner wrap, as by
+/// [`duplicate_with`](crate::crypto::duplicate_with).
 ///
 /// # Errors
 /// As [`Tpm::run`].

@@ -65,10 +65,12 @@ pub fn read<T: Transport>(
     Ok(values)
 }
 
-/// As [`read()`], into `values`, of which it returns those that it has filled.
+/// Reads the selected PCRs into `values`, all from one moment, bank by bank in the order of the selection, and returns those that it
+/// has filled. What is not allocated is left out.
 ///
 /// # Errors
-/// As [`read()`]; [`Fault::TooLarge`] if there are more PCRs than fit, or more than 16 banks.
+/// As [`Tpm::run`]; [`Fault::Malformed`] if the TPM answers with PCRs that were not asked for, or if they change all the time;
+/// [`Fault::TooLarge`] if there are more PCRs than fit, or more than 16 banks.
 pub fn read_into<'v, T: Transport>(
     tpm: &mut Tpm<T>,
     pcrs: &[PcrSelection<'_>],

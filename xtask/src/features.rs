@@ -1,4 +1,5 @@
-//! Each library compiles without features, with each feature alone, and with each two: what one needs, it asks for itself.
+//! Each library compiles without features, with each feature alone, and with each two: what one needs, it asks for itself. The
+//! documentation of a part of the features has no link to what is left out.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -7,6 +8,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
 
 use crate::{LIBRARIES, Library, cargo, output};
+
+/// Sets of features of the library for TPMs that leave out much of it.
+const SMALL: [&str; 5] = ["", "crypto", "client", "alloc", "client,alloc"];
 
 /// Compiles them all.
 pub fn check() -> Result<()> {
@@ -25,7 +29,19 @@ pub fn check() -> Result<()> {
             ensure!(status.success(), "{package} does not compile with the features {set:?}");
         }
     }
+    SMALL.into_iter().try_for_each(documentation)?;
     firmware()
+}
+
+/// The documentation of the library for TPMs with these features.
+fn documentation(set: &str) -> Result<()> {
+    let mut command = cargo();
+    command.args(["doc", "--quiet", "--no-deps", "--no-default-features"]);
+    command.args(["--package", "tpm2-client", "--features", set]);
+    command.env("RUSTDOCFLAGS", "-D warnings").stdin(Stdio::null());
+    let status = command.status().context("cannot run cargo")?;
+    ensure!(status.success(), "the documentation with the features {set:?} has warnings");
+    Ok(())
 }
 
 /// The crate of the tests that does what firmware does: by itself, so that nothing else adds features to what it needs.

@@ -1,6 +1,6 @@
 //! Part 3: the commands, in files by clause, and the table of all.
 //!
-//! A command is a structure, and [`Tpm::run`](crate::Tpm::run) runs it:
+//! A command is a structure, and `Tpm::run` of the feature `client` runs it:
 //!
 //! ```no_run
 //! use tpm2::Tpm;

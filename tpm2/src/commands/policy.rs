@@ -10,8 +10,7 @@ use crate::types::{
 use crate::wire::macros::command;
 
 command! {
-    /// Adds that the holder of a key agrees, by a signature over
-    /// [`signed_authorization`](crate::crypto::signed_authorization). Part 3 §23.3.
+    /// Adds that the holder of a key agrees, by a signature over `crypto::signed_authorization`. Part 3 §23.3.
     PolicySigned<'a> = POLICY_SIGNED "TPM2_PolicySigned" {
         #auth_object: Object,
         #policy_session: SessionHandle,
@@ -116,8 +115,8 @@ command! {
         include_object: bool,
     } -> PolicyDuplicationSelectResponse {}
 
-    /// Replaces a policy that the holder of a key has approved, by a signature over
-    /// [`policy_approval`](crate::crypto::policy_approval), with the key. Part 3 §23.16.
+    /// Replaces a policy that the holder of a key has approved, by a signature over `crypto::policy_approval`, with the key.
+    /// Part 3 §23.16.
     PolicyAuthorize<'a> = POLICY_AUTHORIZE "TPM2_PolicyAuthorize" {
         #policy_session: SessionHandle,
         approved_policy: Digest<'a>,

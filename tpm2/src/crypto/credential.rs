@@ -95,7 +95,8 @@ pub fn make_credential(
     make_credential_with(key, object, secret, &mut random)
 }
 
-/// As [`make_credential`], with the randomness of [`share_secret_with`] given.
+/// What `TPM2_MakeCredential` does, without a TPM, with the randomness of [`share_secret_with`]: only the TPM that holds `key` opens
+/// `secret`, and only while the object with the Name `object` is loaded.
 ///
 /// # Errors
 /// See [`CredentialError`].

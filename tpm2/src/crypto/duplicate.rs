@@ -106,7 +106,7 @@ pub fn duplicate(
     duplicate_with(parent, public, sensitive, &mut random)
 }
 
-/// As [`duplicate`], with the randomness of [`share_secret_with`] given.
+/// Protects an object with the randomness of [`share_secret_with`], so that only the TPM that holds `parent` can import it.
 ///
 /// # Errors
 /// See [`DuplicateError`].

@@ -40,8 +40,7 @@ pub fn random(octets: &mut [u8]) -> Result<(), NoRandomness> {
     getrandom::fill(octets).map_err(|_| NoRandomness)
 }
 
-/// The source of randomness has none to give, or there is no source: see
-/// [`Transport::random`](crate::transport::Transport::random).
+/// The source of randomness has none to give, or there is no source: see `Transport::random`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRandomness;
 

@@ -111,8 +111,9 @@ pub fn share_secret(key: &Public<'_>, label: Label) -> Result<Shared, SharingErr
     share_secret_with(key, label, &mut random)
 }
 
-/// As [`share_secret`], with the randomness given: for an RSA key the secret, then the seed of OAEP; for an ECC key the
-/// ephemeral private key.
+/// Makes a fresh secret for the TPM that holds `key` from bytes that `random` fills in and an attacker cannot predict: for an RSA key the
+/// secret, then the seed of OAEP; for an ECC key the ephemeral private key. It is as long as a digest of the key's name
+/// algorithm, or of the hash of its own OAEP scheme.
 ///
 /// # Errors
 /// See [`SharingError`].

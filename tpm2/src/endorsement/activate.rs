@@ -37,7 +37,7 @@ pub fn satisfy<T: Transport>(
     tpm.run(&PolicyOr { policy_session, p_hash_list: List::new(&branches) }, []).map(drop)
 }
 
-/// Opens a [credential](crate::crypto::make_credential) that was made for `object` and an endorsement key of this kind. The
+/// Opens a [credential](crate::crypto::Credential) that was made for `object` and an endorsement key of this kind. The
 /// secret is encrypted on its way, in a session that is salted to the key. `auth` authorizes the object in the ADMIN role.
 ///
 /// # Errors

@@ -1,9 +1,8 @@
 //! How commands reach a TPM.
 //!
-//! [`Transport`] is one method. [`Device`] and [`Swtpm`] speak to TPMs, at an address that TPM people know how to type
-//! ([`Tcti`]); [`Retry`], [`Record`] and [`Replay`] are layers.
-//!
-//! Behind features are `Simulator` (`mssim`), `Process` (`cmd`) and, on Windows, `Tbs` (`tbs`).
+//! [`Transport`] is one method. Of the feature `std` are `Tcti`, an address as the TSS writes it, and the layers `Retry`, `Record`,
+//! `Replay` and `Log`; of one feature each the transports `Device` (`device`), `Swtpm` (`swtpm`), `Simulator` (`mssim`), `Process`
+//! (`cmd`) and, on Windows, `Tbs` (`tbs`).
 //!
 //! A transport of one's own:
 //!
