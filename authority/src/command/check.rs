@@ -28,7 +28,7 @@ pub(super) fn check(start: &Start) -> Result<(), Failure> {
     let cluster = settings.cluster_name.as_ref().map_or("the host's name", |name| name.as_str());
     let public_names = PublicNames::load(settings.public.clone())?;
     if let Some(warning) = public_names.warnings(Clock::system().now()).into_iter().next() {
-        let advice = "renew it, and see the log of the ACME client";
+        let advice = "see the log of the ACME client, and renew the certificate";
         return Err(Failure::new(Exit::Config, warning, advice));
     }
     let mut public: String = public_names
