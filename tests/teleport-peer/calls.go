@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"runtime"
 	"time"
@@ -60,6 +59,9 @@ func (c *client) use(ctx context.Context, id *identity, startup bool) error {
 			return err
 		}
 	}
+	if c.outputs == "identity" {
+		return c.identityOutput(ctx, l, id)
+	}
 	return nil
 }
 
@@ -107,9 +109,4 @@ func (c *client) watch(ctx context.Context, l *link, id *identity) error {
 		return fmt.Errorf("watching CAs: %w", err)
 	}
 	return nil
-}
-
-// tunnel is the way through a proxy of newer generations.
-func (c *client) tunnel(context.Context, *identity) (*link, error) {
-	return nil, &net.OpError{Op: "tunnel", Err: errors.New("no SSH tunnel in this client")}
 }

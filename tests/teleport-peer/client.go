@@ -33,11 +33,14 @@ type client struct {
 	softEK     string
 	service    string
 	upgrade    string
+	outputs    string
+	sshConfig  string
 	rejoins    int
 	dir        string
 
 	mu     sync.Mutex
 	report report
+	found  *findResponse // what the proxy said about ssh, kept for the life of the process
 }
 
 // stringList is a flag that may be repeated.
@@ -62,6 +65,8 @@ func (c *client) flags(set *flag.FlagSet) {
 	set.StringVar(&c.softEK, "soft-ek", "", "PEM file of a software EK to join with in place of a TPM; made if absent")
 	set.StringVar(&c.service, "service", "", "only this join service: legacy or new (default: as the generation does)")
 	set.StringVar(&c.upgrade, "upgrade", "websocket", "connection upgrade: websocket, alpn or alpn-ping")
+	set.StringVar(&c.outputs, "outputs", "none", "services: none or identity")
+	set.StringVar(&c.sshConfig, "ssh-config", "on", "ssh_config of the identity output: on or off")
 	set.IntVar(&c.rejoins, "rejoin", 0, "joins to make over mutual TLS after the first")
 	set.StringVar(&c.dir, "dir", "", "directory to write the bot's files to")
 }
@@ -72,6 +77,8 @@ func (c *client) check() error {
 		{"ek-alg", c.ekAlg, "rsa ecc"},
 		{"ak", c.akAlg, "rsa ecc"},
 		{"service", c.service, " legacy new"},
+		{"outputs", c.outputs, "none identity"},
+		{"ssh-config", c.sshConfig, "on off"},
 		{"upgrade", c.upgrade, "websocket alpn alpn-ping"},
 	}
 	for _, choice := range choices {
@@ -354,15 +361,19 @@ func (c *client) firstNew(ctx context.Context) (*identity, error) {
 		}
 	}
 	ways := c.orderedWays(c.newAtAuth, c.newAtProxy)
+	var failures []error
 	for i, w := range ways {
 		id, err := w.join(ctx)
 		var unavailable unavailableError
-		if err == nil || !errors.As(err, &unavailable) || hasCode(err, codes.Unimplemented) || i+1 == len(ways) {
+		if err == nil || !errors.As(err, &unavailable) || hasCode(err, codes.Unimplemented) {
 			return id, err
 		}
-		c.fallBack(w.name, ways[i+1].name, err)
+		failures = append(failures, err)
+		if i+1 < len(ways) {
+			c.fallBack(w.name, ways[i+1].name, err)
+		}
 	}
-	return nil, errors.New("no way to reach the cluster")
+	return nil, errors.Join(failures...)
 }
 
 func (c *client) newAtAuth(ctx context.Context, address string) (*identity, error) {

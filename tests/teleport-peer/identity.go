@@ -38,6 +38,7 @@ type identity struct {
 const (
 	oidRenewable      = "1.3.9999.1.13"
 	oidGeneration     = "1.3.9999.1.14"
+	oidNoReissue      = "1.3.9999.2.9"
 	oidPreviousExpiry = "1.3.9999.2.12"
 	oidBotName        = "1.3.9999.2.18"
 	oidInstance       = "1.3.9999.2.20"

@@ -103,6 +103,9 @@ func (s *server) check() error {
 			return fmt.Errorf("--%s %q: must be one of: %s", choice.flag, choice.value, choice.allowed)
 		}
 	}
+	if s.l7Addr != "" && s.proxyAddr == "" {
+		return fmt.Errorf("--l7 needs --proxy")
+	}
 	if s.dir == "" {
 		return fmt.Errorf("pass --dir")
 	}
@@ -163,7 +166,7 @@ func (s *server) run() error {
 			return err
 		}
 	}
-	start, err := s.listen(ctx)
+	start, err := s.listen()
 	if err != nil {
 		return err
 	}

@@ -32,11 +32,8 @@ func (s authService) Ping(ctx context.Context, _ *authpb.PingRequest) (*authpb.P
 		ClusterName:     s.cluster,
 		ServerVersion:   s.version,
 		ProxyPublicAddr: s.proxyAddr,
-	}
-	for number, name := range suiteNames {
-		if name == s.suite {
-			response.SignatureAlgorithmSuite = authpb.SignatureAlgorithmSuite(number)
-		}
+
+		SignatureAlgorithmSuite: s.suiteNumber(),
 	}
 	if s.lie == "unknown-suite" {
 		response.SignatureAlgorithmSuite = 99
@@ -49,6 +46,15 @@ func (s authService) GetClusterCACert(context.Context, *authpb.GetClusterCACertR
 		return &authpb.GetClusterCACertResponse{TLSCA: s.ca.web.pem}, nil
 	}
 	return &authpb.GetClusterCACertResponse{TLSCA: s.ca.host.pem}, nil
+}
+
+func (s *server) suiteNumber() authpb.SignatureAlgorithmSuite {
+	for number, name := range suiteNames {
+		if name == s.suite {
+			return authpb.SignatureAlgorithmSuite(number)
+		}
+	}
+	return authpb.SignatureAlgorithmSuite_SIGNATURE_ALGORITHM_SUITE_UNSPECIFIED
 }
 
 // requireBot refuses callers without a bot's certificate.

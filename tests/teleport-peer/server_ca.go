@@ -62,11 +62,15 @@ func newClusterCA(cluster, publicName string) (*clusterCA, error) {
 		}
 	}
 	ca.userSigner = ca.user
-	inside := []string{clusterLocal, "*." + clusterLocal, "localhost", publicName}
+	names := []string{"localhost"}
+	if publicName != names[0] {
+		names = append(names, publicName)
+	}
+	inside := append([]string{clusterLocal, "*." + clusterLocal}, names...)
 	if ca.hostTLS, err = ca.host.serverCertificate(inside); err != nil {
 		return nil, err
 	}
-	ca.webTLS, err = ca.web.serverCertificate([]string{"localhost", publicName})
+	ca.webTLS, err = ca.web.serverCertificate(names)
 	return ca, err
 }
 
@@ -129,6 +133,9 @@ func (ca *caSigner) serverCertificate(names []string) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
 }
 
+// authorizedKey is the CA's SSH key as a line.
+func (ca *caSigner) authorizedKey() []byte { return ssh.MarshalAuthorizedKey(ca.ssh.PublicKey()) }
+
 // subject is what a bot certificate says.
 type subject struct {
 	user       string
@@ -139,7 +146,7 @@ type subject struct {
 	attributes any // join attributes
 	notBefore  time.Time
 	notAfter   time.Time
-	reissue    bool
+	noReissue  bool
 }
 
 // issueTLS makes the X.509 certificate of a bot, in DER.
@@ -159,6 +166,9 @@ func (ca *clusterCA) issueTLS(s subject, key crypto.PublicKey) ([]byte, error) {
 	}
 	if s.instance != "" {
 		extra = append(extra, [2]string{oidInstance, s.instance})
+	}
+	if s.noReissue {
+		extra = append(extra, [2]string{oidNoReissue, "true"})
 	}
 	if s.attributes != nil {
 		extra = append(extra, [2]string{oidJoinAttributes, string(attributes)})
@@ -197,7 +207,12 @@ func (ca *clusterCA) issueSSH(s subject, key ssh.PublicKey) (*ssh.Certificate, e
 	}
 	if s.instance != "" {
 		certificate.Extensions[extInstance] = s.instance
+	}
+	if s.generation > 0 {
 		certificate.Extensions[extGeneration] = strconv.Itoa(s.generation)
+	}
+	if s.noReissue {
+		certificate.Extensions["disallow-reissue"] = ""
 	}
 	return certificate, certificate.SignCert(rand.Reader, ca.userSigner.ssh)
 }

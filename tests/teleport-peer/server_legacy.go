@@ -230,8 +230,8 @@ func (s *server) legacyCerts(tlsDER []byte, sshCert *ssh.Certificate) *authpb.Ce
 		TLS:        pemOf("CERTIFICATE", tlsDER),
 		TLSCACerts: [][]byte{s.ca.user.pem, s.ca.host.pem},
 		SSHCACerts: [][]byte{
-			ssh.MarshalAuthorizedKey(s.ca.host.ssh.PublicKey()),
-			ssh.MarshalAuthorizedKey(s.ca.user.ssh.PublicKey()),
+			s.ca.host.authorizedKey(),
+			s.ca.user.authorizedKey(),
 		},
 	}
 	switch s.lie {

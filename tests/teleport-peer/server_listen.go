@@ -17,12 +17,15 @@ import (
 	"google.golang.org/grpc/status"
 
 	"teleport-peer/wire/authpb"
+	"teleport-peer/wire/clusterconfigpb"
 	"teleport-peer/wire/joinpb"
 	"teleport-peer/wire/machineidpb"
+	"teleport-peer/wire/presencepb"
+	"teleport-peer/wire/trustpb"
 )
 
 // listen opens the addresses of the flags and tells where they are.
-func (s *server) listen(ctx context.Context) (fields, error) {
+func (s *server) listen() (fields, error) {
 	start := fields{}
 	if s.authAddr != "" {
 		listener, err := net.Listen("tcp", s.authAddr)
@@ -31,7 +34,12 @@ func (s *server) listen(ctx context.Context) (fields, error) {
 		}
 		s.authAddr = listener.Addr().String()
 		start["auth_addr"] = s.authAddr
-		go s.authServer().Serve(trackingListener{listener, s})
+		go s.authServer(credentials.NewTLS(s.authTLS())).Serve(trackingListener{listener, s})
+	}
+	if s.proxyAddr != "" {
+		if err := s.serveProxy(start); err != nil {
+			return nil, err
+		}
 	}
 	return start, nil
 }
@@ -53,11 +61,14 @@ func (l trackingListener) Accept() (net.Conn, error) {
 }
 
 // authServer serves every service that the auth address has.
-func (s *server) authServer() *grpc.Server {
-	g := s.grpcServer(credentials.NewTLS(s.authTLS()))
+func (s *server) authServer(transport credentials.TransportCredentials) *grpc.Server {
+	g := s.grpcServer(transport)
 	s.registerJoin(g)
 	authpb.RegisterAuthServiceServer(g, authService{server: s})
 	machineidpb.RegisterBotInstanceServiceServer(g, heartbeatService{server: s})
+	trustpb.RegisterTrustServiceServer(g, trustService{server: s})
+	clusterconfigpb.RegisterClusterConfigServiceServer(g, configService{server: s})
+	presencepb.RegisterPresenceServiceServer(g, presenceService{server: s})
 	return g
 }
 
@@ -110,7 +121,6 @@ func (s *server) logCall(ctx context.Context, method string, err error) {
 func (s *server) authTLS() *tls.Config {
 	pool := x509.NewCertPool()
 	pool.AddCert(s.ca.user.certificate)
-	pool.AddCert(s.ca.userSigner.certificate)
 	config := &tls.Config{
 		MinVersion:   tls.VersionTLS12,
 		NextProtos:   []string{alpnHTTP2},

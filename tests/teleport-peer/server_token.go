@@ -81,7 +81,9 @@ func (s *server) loadTokens() error {
 			} else if err != nil {
 				return fmt.Errorf("%s: %w", s.tokenFile, err)
 			}
-			s.tokens = append(s.tokens, t)
+			if t.Kind != "" {
+				s.tokens = append(s.tokens, t)
+			}
 		}
 	}
 	for i := range s.tokens {

@@ -102,6 +102,7 @@ type websocketConn struct {
 	net.Conn
 	reader    *bufio.Reader
 	masks     bool // a client masks its frames
+	pong      func(payload []byte)
 	remaining uint64
 	mask      [4]byte
 	position  int
@@ -177,6 +178,10 @@ func (c *websocketConn) control(opcode byte) error {
 		return io.EOF
 	case opPing:
 		return c.writeFrame(opPong, payload)
+	case opPong:
+		if c.pong != nil {
+			c.pong(payload)
+		}
 	}
 	return nil
 }

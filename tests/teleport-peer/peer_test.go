@@ -1,0 +1,284 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// token is a server's flags for a token that allows a TPM and a software EK.
+func token(tpm *testTPM, more ...string) []string {
+	flags := []string{"--token", "tok", "--bot", "web", "--allow-hash", tpm.hash, "--allow-hash", tpm.eccHash}
+	return append(flags, more...)
+}
+
+// join is a client's flags for a join with a TPM.
+func join(tpm *testTPM, more ...string) []string {
+	return append([]string{"--token", "tok", "--tpm", tpm.address}, more...)
+}
+
+func TestEachGenerationJoinsAndRejoins(t *testing.T) {
+	tpm := newTPM(t)
+	server := startServer(t, token(tpm)...)
+	for _, generation := range []string{"a", "b", "c"} {
+		for _, keys := range [][]string{{"rsa", "rsa"}, {"rsa", "ecc"}, {"ecc", "ecc"}, {"ecc", "rsa"}} {
+			t.Run(fmt.Sprint(generation, keys), func(t *testing.T) {
+				dir := t.TempDir()
+				r := server.runAs(t, join(tpm, "--auth-server", server.Auth, "--ca-pin", server.Pin,
+					"--generation", generation, "--ek-alg", keys[0], "--ak", keys[1], "--rejoin", "2", "--dir", dir)...)
+				r.joins(t)
+				service := map[string]string{"a": "legacy", "b": "new", "c": "new"}[generation]
+				if r.Service != service || fmt.Sprint(r.Generations) != "[1 2 3]" {
+					t.Errorf("service %s, generations %v", r.Service, r.Generations)
+				}
+				for _, name := range []string{"key", "key.pub", "key-cert.pub", "tlscert", "tlscacerts", "sshcacerts"} {
+					if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestSuitesChooseTheKey(t *testing.T) {
+	tpm := newTPM(t)
+	for suite, key := range map[string]string{
+		"": "rsa-2048", "legacy": "rsa-2048", "balanced-v1": "ecdsa-P-256", "fips-v1": "ecdsa-P-256", "hsm-v1": "ecdsa-P-256",
+	} {
+		server := startServer(t, token(tpm, "--suite", suite)...)
+		for _, generation := range []string{"a", "b"} {
+			r := server.runAs(t, join(tpm, "--auth-server", server.Auth, "--generation", generation, "--ak", "ecc")...)
+			r.joins(t)
+			if got := r.Joins[0].Identity.Key; got != key {
+				t.Errorf("suite %q, generation %s: key %s", suite, generation, got)
+			}
+		}
+	}
+}
+
+func TestServerIsVerified(t *testing.T) {
+	tpm := newTPM(t)
+	server := startServer(t, token(tpm)...)
+	at := func(more ...string) report {
+		return server.runAs(t, join(tpm, append([]string{"--auth-server", server.Auth, "--ak", "ecc"}, more...)...)...)
+	}
+	wrongPin := at("--ca-pin", "sha256:"+strings.Repeat("0", 64))
+	wrongPin.fails(t, "cluster pin does not match any provided certificate authority pin")
+	malformed := at("--ca-pin", strings.Repeat("0", 64))
+	malformed.fails(t, "invalid format for certificate pin, expected algorithm:pin")
+	md5 := at("--ca-pin", "md5:"+strings.Repeat("0", 32))
+	md5.fails(t, "sha256 only supported hashing algorithm for certificate pin")
+	file := at("--ca-path", server.HostCA)
+	file.joins(t)
+	wrongFile := at("--ca-path", server.WebCA)
+	wrongFile.fails(t, "certificate")
+	insecure := at("--ca-path", server.WebCA, "--insecure")
+	insecure.joins(t)
+}
+
+func TestFallbackToTheLegacyService(t *testing.T) {
+	tpm := newTPM(t)
+	for _, flags := range [][]string{
+		{"--new", "off"},
+		{"--fail-at", "server-init:unavailable"},
+		{"--fail-at", "server-init:error"},
+		{"--fail-at", "server-init:close"},
+		{"--server-lie", "result-before-challenge"},
+	} {
+		server := startServer(t, token(tpm, flags...)...)
+		r := server.runAs(t, join(tpm, "--auth-server", server.Auth, "--generation", "b", "--ak", "ecc")...)
+		if len(r.Fallbacks) == 0 || r.Fallbacks[0].From != "new" && r.Fallbacks[0].From != "auth" {
+			t.Errorf("%v: fallbacks %v", flags, r.Fallbacks)
+		}
+		if flags[0] != "--server-lie" {
+			r.joins(t)
+		}
+	}
+	server := startServer(t, token(tpm, "--min-version", "99.0.0")...)
+	r := server.runAs(t, join(tpm, "--auth-server", server.Auth, "--generation", "b", "--ak", "ecc")...)
+	r.fails(t, "client version is unsupported, minimum supported version is 99.0.0")
+	if len(r.Fallbacks) != 0 {
+		t.Errorf("a refusal is final, yet: %v", r.Fallbacks)
+	}
+}
+
+func TestServersThatRefuse(t *testing.T) {
+	tpm := newTPM(t)
+	for _, c := range []struct{ flags, reason string }{
+		{"--enterprise off", "this feature requires Teleport Enterprise"},
+		{"--legacy off --new off", "legacy join service has been disabled in this environment"},
+		{"--legacy unimplemented --new off", "unknown method /proto.JoinService/RegisterUsingTPMMethod"},
+		{"--require-ak rsa", "public key of alg 0x454343 not supported"},
+		{"--fail-at ping --new off", "pinging auth to determine signature algorithm suite"},
+		{"--fail-at challenge", "failed on purpose at challenge"},
+		{"--fail-at certs:close", ""},
+	} {
+		server := startServer(t, token(tpm, strings.Fields(c.flags)...)...)
+		r := server.runAs(t, join(tpm, "--auth-server", server.Auth, "--generation", "b", "--ak", "ecc")...)
+		r.fails(t, c.reason)
+	}
+}
+
+func TestEKCertificates(t *testing.T) {
+	tpm, other := newTPM(t), newTPM(t)
+	at := func(flags ...string) report {
+		server := startServer(t, append([]string{"--token", "tok", "--bot", "web"}, flags...)...)
+		return server.runAs(t, join(tpm, "--auth-server", server.Auth, "--ak", "ecc")...)
+	}
+	verified := at("--allow-serial", tpm.serial, "--ek-ca", tpm.caFile)
+	verified.joins(t)
+	if attributes := string(verified.Joins[0].Identity.JoinAttributes); !strings.Contains(attributes, `"ek_cert_verified":true`) {
+		t.Errorf("join attributes: %s", attributes)
+	}
+	unverified := at("--allow-serial", tpm.serial)
+	unverified.joins(t)
+	wrongCA := at("--allow-serial", tpm.serial, "--ek-ca", other.caFile)
+	wrongCA.fails(t, "certificate signed by unknown authority")
+}
+
+func TestProxyAndBalancer(t *testing.T) {
+	tpm := newTPM(t)
+	for _, alpn := range []string{"none", "http1"} {
+		server := startServer(t, token(tpm, "--proxy", "127.0.0.1:0", "--l7", "127.0.0.1:0", "--l7-alpn", alpn,
+			"--auth", "", "--server-version", "19.0.0")...)
+		for _, generation := range []string{"a", "b", "c"} {
+			direct := server.runAs(t, join(tpm, "--proxy-server", server.Proxy, "--generation", generation, "--ak", "ecc", "--rejoin", "1")...)
+			direct.joins(t)
+			if !direct.has("tunnel", transportChannel, "OK") || direct.has("upgrade", "websocket", "OK") {
+				t.Errorf("generation %s: %v", generation, direct.Events)
+			}
+			for _, kind := range []string{"websocket", "alpn", "alpn-ping"} {
+				upgraded := server.runAs(t, join(tpm, "--proxy-server", server.L7, "--generation", generation, "--ak", "ecc", "--upgrade", kind)...)
+				upgraded.joins(t)
+				if !upgraded.has("upgrade", kind, "OK") {
+					t.Errorf("generation %s: %v", generation, upgraded.Events)
+				}
+			}
+		}
+	}
+	server := startServer(t, token(tpm, "--proxy", "127.0.0.1:0", "--min-version", "99.0.0")...)
+	tooOld := server.runAs(t, join(tpm, "--proxy-server", server.Proxy, "--generation", "c", "--ak", "ecc")...)
+	tooOld.fails(t, "version 19.0.0 is older than the server's minimum 99.0.0")
+	if tooOld.has("connect", "proxy", "OK") {
+		t.Error("generation c joins although its version is too old")
+	}
+	insecure := server.runAs(t, join(tpm, "--proxy-server", server.Proxy, "--insecure", "--ak", "ecc")...)
+	insecure.joins(t)
+}
+
+func TestIdentityOutput(t *testing.T) {
+	tpm := newTPM(t)
+	server := startServer(t, token(tpm, "--proxy", "127.0.0.1:0", "--impersonate", "access", "--impersonate", "deploy")...)
+	for _, generation := range []string{"a", "b", "c"} {
+		for _, config := range []string{"on", "off"} {
+			dir := t.TempDir()
+			r := server.runAs(t, join(tpm, "--auth-server", server.Auth, "--generation", generation, "--ak", "ecc",
+				"--outputs", "identity", "--ssh-config", config, "--dir", dir)...)
+			r.joins(t)
+			if roles := fmt.Sprint(r.Outputs[0].Identity.Roles); roles != "[access deploy]" {
+				t.Errorf("roles %s", roles)
+			}
+			_, err := os.Stat(filepath.Join(dir, "output", "known_hosts"))
+			if (err == nil) != (config == "on") {
+				t.Errorf("ssh_config %s: known_hosts: %v", config, err)
+			}
+		}
+	}
+	noRoles := startServer(t, token(tpm)...)
+	r := noRoles.runAs(t, join(tpm, "--auth-server", noRoles.Auth, "--ak", "ecc", "--outputs", "identity", "--ssh-config", "off")...)
+	r.fails(t, "no roles requested")
+}
+
+func TestLongClusterNames(t *testing.T) {
+	tpm := newTPM(t)
+	for _, length := range []int{1, 31, 32, 120} {
+		server := startServer(t, token(tpm, "--cluster", strings.Repeat("c", length))...)
+		r := server.runAs(t, join(tpm, "--auth-server", server.Auth, "--ca-pin", server.Pin, "--ak", "ecc", "--rejoin", "1")...)
+		r.joins(t)
+	}
+}
+
+// TestEachLieIsAnsweredAsTeleportAnswersIt shows two things: that each lie is told, and that the
+// server answers it as the facts say, which is to refuse wherever Teleport refuses.
+func TestEachLieIsAnsweredAsTeleportAnswersIt(t *testing.T) {
+	tpm, other := newTPM(t), newTPM(t)
+	soft := filepath.Join(t.TempDir(), "soft.pem")
+	softHash := identify(t, "--soft-ek", soft).Hash
+	tokens := filepath.Join(t.TempDir(), "tokens.yaml")
+	const form = `---
+kind: token
+version: v2
+metadata: {name: %s}
+spec: {roles: [Bot], join_method: tpm, bot_name: web, tpm: {allow: [%s]}}
+`
+	var rules []string
+	for _, hash := range []string{tpm.hash, other.hash, softHash} {
+		rules = append(rules, fmt.Sprintf("{ek_public_hash: %q}", hash))
+	}
+	text := fmt.Sprintf(form, "tok", strings.Join(rules, ", ")) + fmt.Sprintf(form, "others", `{ek_public_hash: "00"}`)
+	if err := os.WriteFile(tokens, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	server := startServer(t, "--token-file", tokens)
+	var verdicts []verdict
+	decode(t, server.client(t, join(tpm, "--auth-server", server.Auth, "--ca-pin", server.Pin, "--ak", "ecc",
+		"--other-tpm", other.address, "--soft-ek", soft, "--other-token", "others", "--lie", "all")...), &verdicts)
+	told := 0
+	for _, v := range verdicts {
+		if v.Outcome == "skipped" || v.Outcome == "failed" || !v.AsTeleport {
+			t.Errorf("%s (%s): %s %s %s, want %+v", v.Lie, v.Service, v.Outcome, v.Code, v.Message, v.Teleport)
+		}
+		told++
+	}
+	want := 0
+	for _, l := range lies() {
+		want += len(l.Services)
+	}
+	if told != want {
+		t.Errorf("%d lies told, of %d", told, want)
+	}
+}
+
+func TestEachServerLieIsNoticed(t *testing.T) {
+	tpm := newTPM(t)
+	reasons := map[string]string{
+		"certificates-for-other-key": "made for another key",
+		"expired-certificates":       "",
+		"other-ca":                   "",
+		"no-certificates":            "SSH certificate: missing",
+		"no-ca-certificates":         "no CA certificates returned",
+		"ssh-key-for-certificate":    "not a certificate",
+		"oversized-certificates":     "CA certificate 2",
+		"challenge-for-other-key":    "activating credential",
+		"corrupt-challenge":          "activating credential",
+		"challenge-without-length":   "activating credential",
+		"empty-challenge":            "activating credential",
+		"oversized-challenge":        "activating credential",
+		"second-challenge":           "expected",
+		"more-messages":              "server sent a message after its last one",
+		"result-before-challenge":    "expected",
+		"unknown-suite":              "unknown signature algorithm suite",
+		"other-method":               "server chose join method",
+		"other-pin":                  "cluster pin does not match",
+	}
+	for _, name := range serverLies {
+		reason, ok := reasons[name]
+		if !ok {
+			t.Errorf("no reason for %s", name)
+		}
+		server := startServer(t, token(tpm, "--server-lie", name)...)
+		for _, service := range []string{"legacy", "new"} {
+			if name == "other-method" && service == "legacy" {
+				continue
+			}
+			r := server.runAs(t, join(tpm, "--auth-server", server.Auth, "--ca-pin", server.Pin, "--generation", "b",
+				"--service", service, "--ak", "ecc")...)
+			if r.OK || !strings.Contains(r.Error, reason) {
+				t.Errorf("%s (%s): ok=%t %s, want %q", name, service, r.OK, r.Error, reason)
+			}
+		}
+	}
+}
