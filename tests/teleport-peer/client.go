@@ -127,7 +127,7 @@ func (c *client) fallBack(from, to string, why error) {
 func (c *client) attest() (*evidence, error) {
 	switch {
 	case c.softEK != "":
-		return softEvidence(c.softEK, softAK{})
+		return softEvidence(c.softEK, softAK{template: akTemplate{ecc: c.akAlg == "ecc"}})
 	case c.ekAlg == "ecc":
 		return rawEvidence(c.tpm, rawAK{ek: "ecc", template: akTemplate{ecc: c.akAlg == "ecc"}})
 	default:

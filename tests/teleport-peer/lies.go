@@ -52,9 +52,11 @@ type liar struct {
 	*client
 	otherTPM   string
 	otherToken string
+	botToken   string
 	current    string // the service that is lied to
 	note       string // what else came of the lie
 	accepted   *identityFacts
+	held       *identity // what a first join of this lie got
 }
 
 // lieFlag holds the flags of lying.
@@ -63,6 +65,7 @@ type lieFlag struct {
 	list       bool
 	otherTPM   string
 	otherToken string
+	botToken   string
 }
 
 func lieFlags(set *flag.FlagSet) *lieFlag {
@@ -71,6 +74,7 @@ func lieFlags(set *flag.FlagSet) *lieFlag {
 	set.BoolVar(&f.list, "list-lies", false, "print the lies and what must come of them")
 	set.StringVar(&f.otherTPM, "other-tpm", "", "a second TPM, for lies about whose evidence it is")
 	set.StringVar(&f.otherToken, "other-token", "", "a token that exists, but does not allow this TPM")
+	set.StringVar(&f.botToken, "bot-token", "", "a token of another bot that allows this TPM")
 	return f
 }
 
@@ -104,7 +108,7 @@ type verdict struct {
 // run tells the lies that were asked for and prints a verdict for each. It returns 1 if any came
 // out otherwise than it must.
 func (f *lieFlag) run(c *client, out io.Writer) int {
-	l := &liar{client: c, otherTPM: f.otherTPM, otherToken: f.otherToken}
+	l := &liar{client: c, otherTPM: f.otherTPM, otherToken: f.otherToken, botToken: f.botToken}
 	services := []string{"legacy", "new"}
 	if c.service != "" {
 		services = []string{c.service}
@@ -187,6 +191,8 @@ func (l *liar) lacks(flag string) bool {
 		return l.authServer == "" || l.tpm == ""
 	case "other-token":
 		return l.otherToken == ""
+	case "bot-token":
+		return l.botToken == "" || l.tpm == "" || l.authServer == ""
 	case "soft-ek":
 		return l.softEK == ""
 	case "tpm":
@@ -200,7 +206,7 @@ func (l *liar) attemptLie(one *lie, service string, a *attempt) error {
 	if one.soft != nil {
 		a.attest = func() (*evidence, error) { return l.softLie(*one.soft) }
 	} else if one.raw != nil {
-		a.attest = func() (*evidence, error) { return rawEvidence(l.tpm, *one.raw) }
+		a.attest = func() (*evidence, error) { return l.rawLie(*one.raw) }
 	} else if l.tpm != "" {
 		// Lies that are not about the kind of key come from a real TPM where there is one.
 		a.attest = func() (*evidence, error) { return goAttestation(l.tpm, l.akAlg) }
@@ -229,9 +235,21 @@ func (l *liar) attemptLie(one *lie, service string, a *attempt) error {
 	return l.joinAs(service, connection, a)
 }
 
+// eccLie makes the AK of a lie an ECC one if that was asked for and the lie is not about RSA.
+func (l *liar) eccLie(template akTemplate) akTemplate {
+	template.ecc = template.ecc || l.akAlg == "ecc" && template.bits == 0 && !template.pss
+	return template
+}
+
+func (l *liar) rawLie(ak rawAK) (*evidence, error) {
+	ak.template = l.eccLie(ak.template)
+	return rawEvidence(l.tpm, ak)
+}
+
 // softLie is a software AK with the software EK that the authority allows, or else with the TPM's
 // EK, whose challenges nobody can open.
 func (l *liar) softLie(ak softAK) (*evidence, error) {
+	ak.template = l.eccLie(ak.template)
 	if l.softEK != "" {
 		return softEvidence(l.softEK, ak)
 	}

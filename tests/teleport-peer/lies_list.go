@@ -384,7 +384,7 @@ func forgedLies() []*lie {
 			softAK{creationOfElse: true}, "an attestation with the creation hash of other data"),
 		forged("name-of-other-key", "creation attestation refers to a different key",
 			softAK{nameOfElse: true}, "an attestation of another key"),
-		forged("signed-by-other-key", "could not verify attestation",
+		forged("signed-by-other-key", "verify attestation",
 			softAK{signedByElse: true}, "an attestation that another key signed"),
 		forged("signature-too-short", "signature is too short to be valid",
 			softAK{shortSignature: true}, "a signature of 4 bytes"),
@@ -392,11 +392,13 @@ func forgedLies() []*lie {
 			"an AK of 1024 bits"),
 		forged("ak-sha1-name", "", softAK{template: akTemplate{nameAlg: algSHA1}},
 			"an AK whose name algorithm is SHA-1; go-attestation makes the challenge with it").accepted(),
-		forged("ak-pss", "could not verify attestation", softAK{template: akTemplate{pss: true}},
+		forged("ak-pss", "verify attestation", softAK{template: akTemplate{pss: true}},
 			"an AK of the scheme RSAPSS"),
+		forged("ak-ecc-off-curve", "", softAK{template: akTemplate{ecc: true}, offCurve: true},
+			"an ECC AK whose point is not on the curve"),
 		forged("trailing-public", "", softAK{trailing: []byte{0, 0}},
 			"bytes after the public area, and not in the Name; Teleport ignores them").accepted(),
-		forged("trailing-attestation", "could not verify attestation", softAK{trailingAttest: []byte{0}},
+		forged("trailing-attestation", "verify attestation", softAK{trailingAttest: []byte{0}},
 			"a byte after the attestation, and not signed"),
 		forged("trailing-creation-data", "attestation refers to different public key", softAK{trailingData: []byte{0}},
 			"a byte after the creation data, and not hashed"),
@@ -425,7 +427,7 @@ func tpmLies() []*lie {
 		made("tpm-exportable", denied, "AK is exportable", akTemplate{clear: attrFixedTPM | attrFixedParent},
 			"a TPM's key that may be duplicated to elsewhere"),
 		loaded,
-		made("tpm-ak-pss", denied, "could not verify attestation", akTemplate{pss: true},
+		made("tpm-ak-pss", denied, "verify attestation", akTemplate{pss: true},
 			"a TPM's AK of the scheme RSAPSS; Teleport verifies PKCS#1 v1.5 only").orAccepted(),
 		made("tpm-ak-sha1-name", denied, "validating TPM", akTemplate{nameAlg: algSHA1},
 			"a TPM's AK whose name algorithm is SHA-1; the EK cannot open the challenge").orGuessed(),
@@ -700,11 +702,27 @@ func expiryLies() []*lie {
 
 // identityLies use a client certificate for what it does not say.
 func identityLies() []*lie {
-	other := both("rejoin-from-other-tpm", mustEither, "solution", "OK", "",
-		"a re-join with the client certificate of another host: Teleport keeps the certificate's instance; an authority that ties instances to TPMs must not")
-	other.run = rejoinFromOther
-	expired := both("rejoin-with-stranger-certificate", mustRefuse, "init", "Unavailable", "",
-		"a re-join with a certificate that another CA signed")
-	expired.run = rejoinWithStranger
-	return []*lie{other.needing("other-tpm"), expired.needing("auth-server")}
+	rejoin := func(name, needs, what string, change func(l *liar, a *attempt) error) *lie {
+		l := both(name, mustEither, "solution", "OK", "", what).needing(needs)
+		l.run = func(who *liar, service string) error { return who.rejoinAs(service, change) }
+		return l
+	}
+	stranger := both("rejoin-with-stranger-certificate", mustRefuse, "init", "Unavailable", "",
+		"a re-join with a certificate that another CA signed").needing("auth-server")
+	stranger.run = rejoinWithStranger
+	return []*lie{
+		rejoin("rejoin-from-other-tpm", "other-tpm",
+			"a re-join with the client certificate of another host: Teleport keeps the certificate's instance; an authority that ties instances to TPMs must not",
+			func(l *liar, a *attempt) error {
+				a.attest = func() (*evidence, error) { return goAttestation(l.otherTPM, l.akAlg) }
+				return nil
+			}),
+		rejoin("rejoin-for-other-bot", "bot-token",
+			"a re-join with the token of another bot: it begins an instance of that bot, or is refused",
+			func(l *liar, a *attempt) error { a.token = l.botToken; return nil }),
+		rejoin("rejoin-with-old-generation", "auth-server",
+			"a second re-join with the first certificate: for the method tpm, Teleport only logs the generation",
+			func(l *liar, _ *attempt) error { return l.rejoinOnce() }),
+		stranger,
+	}
 }

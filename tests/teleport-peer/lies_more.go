@@ -41,36 +41,52 @@ func shortRSAKey(string) (*botKey, error) {
 	return botKeyOf(key)
 }
 
-// rejoinFromOther joins with this TPM, and then again with the certificate of that join and the
-// evidence of the other TPM. Where both are allowed, the question is what becomes of the instance.
-func rejoinFromOther(l *liar, service string) error {
-	first := l.honestAttempt()
-	first.attest = func() (*evidence, error) { return goAttestation(l.tpm, l.akAlg) }
-	connection, err := l.anonymous()
+// rejoinAs joins, and then again over mutual TLS with an attempt that change made dishonest. The
+// note says what became of the instance.
+func (l *liar) rejoinAs(service string, change func(l *liar, a *attempt) error) error {
+	id, err := l.joinAgain(service, nil, nil)
 	if err != nil {
 		return errNotTold{err}
 	}
-	defer connection.Close()
-	id, err := l.joinOn(service, connection, first)
-	first.close()
-	if err != nil {
-		return errNotTold{err}
-	}
-	stolen, err := l.connectIdentity(l.authServer, id)
-	if err != nil {
-		return errNotTold{err}
-	}
-	defer stolen.Close()
-	second := l.honestAttempt()
-	second.attest = func() (*evidence, error) { return goAttestation(l.otherTPM, l.akAlg) }
-	defer second.close()
-	next, err := l.joinOn(service, stolen, second)
+	l.held = id
+	next, err := l.joinAgain(service, id, change)
 	if err != nil {
 		return err
 	}
 	l.accepted = &next.facts
-	l.note = fmt.Sprintf("instance kept: %t, generation %d", next.facts.Instance == id.facts.Instance, next.facts.Generation)
+	l.note = fmt.Sprintf("instance kept: %t, generation %d, bot %s",
+		next.facts.Instance == id.facts.Instance, next.facts.Generation, next.facts.Bot)
 	return nil
+}
+
+// rejoinOnce uses the certificate that the host holds honestly.
+func (l *liar) rejoinOnce() error {
+	_, err := l.joinAgain(l.current, l.held, nil)
+	return err
+}
+
+// joinAgain joins with this TPM: over mutual TLS if there is an identity.
+func (l *liar) joinAgain(service string, id *identity, change func(l *liar, a *attempt) error) (*identity, error) {
+	a := l.honestAttempt()
+	defer a.close()
+	a.attest = func() (*evidence, error) { return goAttestation(l.tpm, l.akAlg) }
+	if change != nil {
+		if err := change(l, a); err != nil {
+			return nil, errNotTold{err}
+		}
+	}
+	var connection *link
+	var err error
+	if id == nil {
+		connection, err = l.anonymous()
+	} else {
+		connection, err = l.connectIdentity(l.authServer, id)
+	}
+	if err != nil {
+		return nil, errNotTold{err}
+	}
+	defer connection.Close()
+	return l.joinOn(service, connection, a)
 }
 
 // rejoinWithStranger joins with a client certificate of a CA that the authority does not know.

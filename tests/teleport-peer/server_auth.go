@@ -15,6 +15,7 @@ var serverLies = []string{
 	"no-ca-certificates", "ssh-key-for-certificate", "oversized-certificates",
 	"challenge-for-other-key", "corrupt-challenge", "challenge-without-length", "empty-challenge",
 	"oversized-challenge", "second-challenge", "more-messages", "result-before-challenge",
+	"result-before-init",
 	"unknown-suite", "other-method", "other-pin",
 }
 

@@ -67,7 +67,13 @@ func (s *server) validateTPM(c claim, roots *x509.CertPool, challenge challengeF
 	if err != nil {
 		return facts, verified, accessDenied("validating TPM: generating credential activation challenge: %v", err)
 	}
+	details := fields{"ek": facts, "credential_blob": len(blob), "secret": len(secret)}
+	if ak, err := attest.ParseAKPublic(c.parameters.Public); err == nil {
+		details["ak"] = keyAlgorithm(ak.Public)
+	}
+	s.log("challenge", details)
 	solution, err := challenge(blob, secret)
+	s.log("solution", fields{"bytes": len(solution), "correct": bytes.Equal(solution, wanted)})
 	if err != nil {
 		return facts, verified, accessDenied("validating TPM: asking client to perform credential activation: %s", statusText(err))
 	}

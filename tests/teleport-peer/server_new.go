@@ -114,7 +114,7 @@ func (j *newJoin) start() error {
 	if err := j.failPoint(j.ctx, "server-init"); err != nil {
 		return err
 	}
-	if j.lie == "result-before-challenge" {
+	if j.lie == "result-before-init" {
 		return j.stream.Send(&joinpb.JoinResponse{Payload: &joinpb.JoinResponse_Result{Result: &joinpb.Result{}}})
 	}
 	answer := &joinpb.ServerInit{JoinMethod: methodTPM, SignatureAlgorithmSuite: j.suite}
@@ -189,6 +189,12 @@ func (j *newJoin) validate(init *joinpb.TPMInit) (ekFacts, bool, error) {
 func (j *newJoin) ask(blob, secret []byte) ([]byte, error) {
 	if err := j.failPoint(j.ctx, "challenge"); err != nil {
 		return nil, err
+	}
+	if j.lie == "result-before-challenge" {
+		early := &joinpb.Certificates{TlsCert: j.ca.user.certificate.Raw}
+		return nil, j.stream.Send(&joinpb.JoinResponse{Payload: &joinpb.JoinResponse_Result{Result: &joinpb.Result{
+			Payload: &joinpb.Result_BotResult{BotResult: &joinpb.BotResult{Certificates: early}},
+		}}})
 	}
 	challenge := &joinpb.JoinResponse{Payload: &joinpb.JoinResponse_Challenge{
 		Challenge: &joinpb.Challenge{Payload: &joinpb.Challenge_TpmEncryptedCredential{

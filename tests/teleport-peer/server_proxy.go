@@ -202,11 +202,7 @@ func (p *proxyServer) find(w http.ResponseWriter, r *http.Request) {
 
 // upgrade turns an HTTP connection into a byte stream that is served like a connection of its own.
 func (p *proxyServer) upgrade(w http.ResponseWriter, r *http.Request) {
-	kind := r.Header.Get("X-Teleport-Upgrade")
-	if kind == "" {
-		kind = r.Header.Get("Upgrade")
-	}
-	kind = strings.ToLower(kind)
+	kind := upgradeKind(r.Header)
 	answer := "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + kind + "\r\n"
 	switch kind {
 	case "websocket":
@@ -238,6 +234,18 @@ func (p *proxyServer) upgrade(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.serve(inner, true)
+}
+
+// upgradeKind is the first kind that a client asks for in either header.
+func upgradeKind(header http.Header) string {
+	for _, value := range append(header.Values("Upgrade"), header.Values("X-Teleport-Upgrade")...) {
+		for _, kind := range strings.Split(value, ",") {
+			if kind = strings.ToLower(strings.TrimSpace(kind)); oneOf(kind, "websocket alpn alpn-ping") {
+				return kind
+			}
+		}
+	}
+	return ""
 }
 
 // upgraded begins with a ping, which a client must cope with at any time.

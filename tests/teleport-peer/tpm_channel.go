@@ -18,6 +18,9 @@ const networkTimeout = 30 * time.Second
 // maxTPMResponse is the largest response of a TPM that this channel takes.
 const maxTPMResponse = 16 << 10
 
+// maxTPMCommand is the largest command that a kernel passes on to a TPM.
+const maxTPMCommand = 4096
+
 // tpmChannel sends one command at a time to a TPM and returns its whole response, whatever the
 // socket makes of it. It counts the commands.
 type tpmChannel struct {
@@ -68,6 +71,9 @@ func (c *tpmChannel) startUp() error {
 }
 
 func (c *tpmChannel) Write(command []byte) (int, error) {
+	if len(command) > maxTPMCommand {
+		return 0, fmt.Errorf("TPM command of %d bytes", len(command))
+	}
 	if conn, ok := c.conn.(net.Conn); ok {
 		conn.SetDeadline(time.Now().Add(networkTimeout))
 	}

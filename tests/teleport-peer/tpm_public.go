@@ -2,6 +2,10 @@ package main
 
 import (
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
 	_ "crypto/sha1"
 	_ "crypto/sha256"
 	"encoding/binary"
@@ -78,8 +82,39 @@ func (t akTemplate) name(public []byte) []byte {
 	return append(u16(t.hashAlg()), t.digest(public)...)
 }
 
-// public is the TPMT_PUBLIC of an RSA AK with a modulus, or the template of an AK to make.
-func (t akTemplate) public(modulus []byte) []byte {
+// template is the TPMT_PUBLIC of an AK to make.
+func (t akTemplate) template() []byte {
+	if t.ecc {
+		return t.public(append(tpm2b(nil), tpm2b(nil)...))
+	}
+	return t.public(tpm2b(nil))
+}
+
+// publicOf is the TPMT_PUBLIC of a key.
+func (t akTemplate) publicOf(key crypto.PublicKey) []byte {
+	switch key := key.(type) {
+	case *rsa.PublicKey:
+		return t.public(tpm2b(key.N.Bytes()))
+	case *ecdsa.PublicKey:
+		x, y := make([]byte, 32), make([]byte, 32)
+		key.X.FillBytes(x)
+		key.Y.FillBytes(y)
+		return t.public(append(tpm2b(x), tpm2b(y)...))
+	default:
+		return nil
+	}
+}
+
+// newKey makes a key outside of a TPM.
+func (t akTemplate) newKey() (crypto.Signer, error) {
+	if t.ecc {
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	}
+	return rsa.GenerateKey(rand.Reader, t.keyBits())
+}
+
+// public is a TPMT_PUBLIC that ends with unique.
+func (t akTemplate) public(unique []byte) []byte {
 	keyType, scheme := uint16(algRSA), uint16(algRSASSA)
 	if t.pss {
 		scheme = algRSAPSS
@@ -96,11 +131,11 @@ func (t akTemplate) public(modulus []byte) []byte {
 	if t.ecc {
 		out = append(out, u16(eccNistP256)...)
 		out = append(out, u16(algNull)...) // KDF
-		return append(out, append(tpm2b(nil), tpm2b(nil)...)...)
+		return append(out, unique...)
 	}
 	out = append(out, u16(uint16(t.keyBits()))...)
 	out = append(out, u32(0)...) // exponent 65537
-	return append(out, tpm2b(modulus)...)
+	return append(out, unique...)
 }
 
 func u16(value uint16) []byte { return binary.BigEndian.AppendUint16(nil, value) }

@@ -142,7 +142,7 @@ func (r *rawTPM) makeAK(e *evidence, template akTemplate) (tpm2.NamedHandle, err
 	named := tpm2.NamedHandle{Handle: parent.ObjectHandle, Name: parent.Name}
 	made, err := tpm2.Create{
 		ParentHandle: named,
-		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](template.public(nil)),
+		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](template.template()),
 	}.Execute(r.tpm)
 	if err != nil {
 		return none, fmt.Errorf("AK Create: %w", err)

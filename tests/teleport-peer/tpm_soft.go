@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ecdsa"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -33,6 +36,7 @@ type softAK struct {
 	nameOfElse     bool // the attested Name is that of another key
 	signedByElse   bool
 	shortSignature bool
+	offCurve       bool   // the point of an ECC key is not on the curve
 	trailing       []byte // after the public area, and part of nothing else
 	trailingData   []byte // after the creation data, and not hashed
 	trailingAttest []byte // after the attestation, and not signed
@@ -89,15 +93,18 @@ func newSoftEK(path string) (*rsa.PrivateKey, error) {
 
 // evidence is made with a new AK. ek opens the challenge; without one nothing does.
 func (s softAK) evidence(ek *rsa.PrivateKey) (*evidence, error) {
-	ak, err := rsa.GenerateKey(rand.Reader, s.template.keyBits())
+	ak, err := s.template.newKey()
 	if err != nil {
 		return nil, err
 	}
 	return s.evidenceOf(ak, ek)
 }
 
-func (s softAK) evidenceOf(ak, ek *rsa.PrivateKey) (*evidence, error) {
-	public := s.template.public(ak.N.Bytes())
+func (s softAK) evidenceOf(ak crypto.Signer, ek *rsa.PrivateKey) (*evidence, error) {
+	public := s.template.publicOf(ak.Public())
+	if s.offCurve {
+		public[len(public)-1] ^= 1
+	}
 	createData := s.creationData()
 	attestation := s.attestation(public, createData)
 	signature, err := s.sign(ak, attestation)
@@ -142,7 +149,7 @@ func (s softAK) attestation(public, createData []byte) []byte {
 		kind = s.attestType
 	}
 	if s.nameOfElse {
-		public = s.template.public(make([]byte, s.template.keyBits()/8))
+		public = append(bytes.Clone(public), 0)
 	}
 	if s.creationOfElse {
 		createData = append([]byte("else"), createData...)
@@ -160,26 +167,34 @@ func (s softAK) attestation(public, createData []byte) []byte {
 }
 
 // sign makes the TPMT_SIGNATURE.
-func (s softAK) sign(ak *rsa.PrivateKey, attestation []byte) ([]byte, error) {
+func (s softAK) sign(ak crypto.Signer, attestation []byte) ([]byte, error) {
 	if s.shortSignature {
 		return append(u16(algRSASSA), u16(algSHA256)...), nil
 	}
 	signer := ak
 	if s.signedByElse {
 		var err error
-		if signer, err = rsa.GenerateKey(rand.Reader, s.template.keyBits()); err != nil {
+		if signer, err = s.template.newKey(); err != nil {
 			return nil, err
 		}
 	}
-	h := crypto.SHA256.New()
-	h.Write(attestation)
+	digest := sha256.Sum256(attestation)
+	if key, ok := signer.(*ecdsa.PrivateKey); ok {
+		r, t, err := ecdsa.Sign(rand.Reader, key, digest[:])
+		if err != nil {
+			return nil, err
+		}
+		out := append(u16(algECDSA), u16(algSHA256)...)
+		out = append(out, tpm2b(r.FillBytes(make([]byte, 32)))...)
+		return append(out, tpm2b(t.FillBytes(make([]byte, 32)))...), nil
+	}
 	scheme := uint16(algRSASSA)
 	var options crypto.SignerOpts = crypto.SHA256
 	if s.template.pss {
 		scheme = algRSAPSS
 		options = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
 	}
-	signature, err := signer.Sign(rand.Reader, h.Sum(nil), options)
+	signature, err := signer.Sign(rand.Reader, digest[:], options)
 	if err != nil {
 		return nil, err
 	}
