@@ -1,4 +1,4 @@
-//! `approve [TCTI]`: sealed data that survive an update: whoever makes the updates approves the PCRs of each one by a signature.
+//! `approve [TCTI]`: sealed data that survive an update: the maker of the updates approves the PCRs of each one by a signature.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! `pin [TCTI]`: data that the TPM gives back to whoever knows a PIN, while a PCR holds what it holds now.
+//! `pin [TCTI]`: data that the TPM unseals with a PIN, while a PCR holds what it holds now.
 
 use std::error::Error;
 

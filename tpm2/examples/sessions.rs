@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 pub fn example<T: Transport>(tpm: &mut Tpm<T>) -> Result<(), Box<dyn Error>> {
     let (owner, empty) = (Hierarchy::Owner, SensitiveCreate::EMPTY);
     let (srk, _) = create_primary(tpm, owner, Auth::EMPTY, &SRK_P256, empty)?;
-    // Salted to a key of the TPM: nobody else can answer, or read the random bytes on the bus.
+    // Salted to a key of the TPM: only this TPM can answer, and the random bytes are encrypted on the bus.
     // cookbook: salted
     let salt = srk.salt_key()?;
     let mut salted = tpm.start_salted_session(SessionType::HMAC, &salt, Encryption::On)?;

@@ -63,7 +63,7 @@ const ATTRIBUTES: ObjectAttributes = ObjectAttributes::FIXED_TPM
 ///
 /// # Errors
 /// As [`Tpm::run`]; [`Fault::TooLong`] if there are too many data; [`Fault::NoPolicy`] if the policy has no step, which
-/// everybody could meet; [`Fault::Salt`] if no secret can be shared through the parent.
+/// any session would satisfy; [`Fault::Salt`] if no secret can be shared through the parent.
 #[doc(alias = "TPM2_Create")]
 pub fn seal<T: Transport>(
     tpm: &mut Tpm<T>,

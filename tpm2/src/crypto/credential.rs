@@ -56,7 +56,8 @@ pub enum CredentialError {
     Sharing(SharingError),
     /// The key does not protect with AES in CFB mode: it is no storage key.
     Cipher(SymDefObject),
-    /// The secret is longer than a digest of the key's name algorithm, the most that every TPM opens.
+    /// The secret is longer than a digest of the key's name algorithm, the most that every TPM opens; or a part of a received
+    /// credential is longer than any key of the kinds that this crate knows makes it.
     TooLong,
 }
 
@@ -67,7 +68,7 @@ impl fmt::Display for CredentialError {
             Self::Cipher(cipher) => {
                 write!(f, "the key's cipher {cipher:?} cannot protect a credential")
             }
-            Self::TooLong => f.write_str("the secret is longer than a digest of the key"),
+            Self::TooLong => f.write_str("the secret or credential is longer than the key allows"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Policies as values: one description computes the digest that goes into an object's public area, and is run in a session
 //! when the object is to be used. Part 1 §19.7, Part 3 §23.
 //!
-//! Data that are given back while PCR 7 holds what it holds now, to somebody who knows a PIN:
+//! Data that the TPM unseals while PCR 7 holds what it holds now, given a PIN:
 //!
 //! ```no_run
 //! # use tpm2::{Tpm, object::Loaded, pcr, transport::Transport};

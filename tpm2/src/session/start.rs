@@ -134,7 +134,7 @@ mod sealed {
 /// If it is not the key at the handle, the session is of no use, and which error says so depends on who notices first. A
 /// TPM that holds another key refuses: the salt at the start of the session
 /// ([`VALUE`](crate::types::ResponseCode::VALUE), an RSA key), or the HMAC of the first command that the session rides on
-/// ([`BAD_AUTH`](crate::types::ResponseCode::BAD_AUTH), an ECC key). Whoever answers in the TPM's place without the key
+/// ([`BAD_AUTH`](crate::types::ResponseCode::BAD_AUTH), an ECC key). What answers in the TPM's place without the key
 /// causes [`Fault::Forged`].
 #[derive(Clone, Copy, Debug)]
 pub struct SaltKey<'k> {

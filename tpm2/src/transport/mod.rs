@@ -97,7 +97,7 @@ pub trait Transport {
         false
     }
 
-    /// Fills `octets` with what nobody can guess: the nonces and salts of the client's sessions. By default they are the
+    /// Fills `octets` with bytes that cannot be predicted: the nonces and salts of the client's sessions. By default they are the
     /// operating system's, if the feature `getrandom` is there. Where there is no operating system, a transport has a source of
     /// its own, or [`Tpm::with_random`](crate::Tpm::with_random) adds one.
     ///
