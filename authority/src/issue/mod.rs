@@ -23,7 +23,7 @@ pub use keyring::{CaState, Dated, Keyring, Keys, Ring};
 pub use profile::{Profile, spiffe_id};
 pub use ssh::SshCa;
 pub use subject::{JoinAttributes, JoinMeta, Subject, SubjectError, TpmAttributes, Traits};
-pub use subject_key::SubjectKey;
+pub use subject_key::{SubjectKey, SubjectKeyError};
 pub use x509::{ServerLeaf, X509Ca, serial_text};
 
 /// The lifetime that a host asks for; its profile's default if it asks for none.

@@ -14,6 +14,9 @@ use crate::resource::{Role, user_name};
 /// The permissions of a session: a terminal and port forwarding; no agent forwarding, no X11, no ~/.ssh/rc.
 const PERMISSIONS: [&str; 2] = ["permit-port-forwarding", "permit-pty"];
 
+/// The principal by which Teleport's proxies know each other and the bots, for the SSH tunnel of a proxy. No user is called so.
+const INTERNAL_PRINCIPAL: &str = "-teleport-internal-join";
+
 /// The cluster's SSH CA.
 #[derive(Debug)]
 pub struct SshCa {
@@ -56,7 +59,7 @@ impl SshCa {
         let build = || {
             let mut builder = Builder::new(
                 nonce,
-                key.ssh(),
+                key.ssh()?,
                 seconds(window.not_before)?,
                 seconds(window.not_after)?,
             )
@@ -70,6 +73,7 @@ impl SshCa {
             for login in subject.logins.iter().filter(|login| **login != user) {
                 builder.valid_principal(login).map_err(IssueError::ssh)?;
             }
+            builder.valid_principal(INTERNAL_PRINCIPAL).map_err(IssueError::ssh)?;
             for (extension, data) in extensions(subject)? {
                 builder.extension(extension, data).map_err(IssueError::ssh)?;
             }
@@ -88,7 +92,7 @@ impl SshCa {
         let seconds = u64::try_from(now.unix_timestamp()).map_err(IssueError::ssh)?;
         let authority = self.key.fingerprint(HashAlg::Sha256);
         certificate.validate_at(seconds, [&authority]).map_err(IssueError::ssh)?;
-        if *certificate.public_key() != key.ssh() {
+        if *certificate.public_key() != key.ssh()? {
             return Err(IssueError::ssh("the certificate is for another key"));
         }
         Ok(())
@@ -106,7 +110,9 @@ fn extensions(subject: &Subject) -> Result<Vec<(&'static str, String)>, IssueErr
     all.push(("bot-name@goteleport.com", subject.bot.to_string()));
     all.push(("bot-instance-id@goteleport.com", subject.instance.to_string()));
     let roles = serde_json::to_string(&Roles { roles: &subject.roles });
+    all.extend(subject.generation.map(|generation| ("generation", generation.to_string())));
     all.push(("teleport-roles", roles.map_err(IssueError::ssh)?));
+    all.push(("teleport-route-to-cluster", subject.cluster.clone()));
     let traits = serde_json::to_string(&subject.traits);
     all.push(("teleport-traits", traits.map_err(IssueError::ssh)?));
     Ok(all)

@@ -4,9 +4,10 @@
 //!
 //! | attribute | value |
 //! |---|---|
-//! | O, for each | a role |
+//! | O, for each | a role; `bot-` and the bot's name if it has none, since Teleport's clients require one |
 //! | CN | `bot-` and the bot's name |
 //! | L, for each | a login |
+//! | STREET | the cluster that requests are routed to |
 //! | POSTALCODE | traits, a JSON object of lists |
 //! | 1.3.9999.1.7 | the cluster |
 //! | 1.3.9999.1.14 | the generation, in a certificate that can renew |
@@ -20,7 +21,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use const_oid::ObjectIdentifier;
-use const_oid::db::rfc4519::{COMMON_NAME, LOCALITY_NAME, ORGANIZATION_NAME, POSTAL_CODE};
+use const_oid::db::rfc4519::{COMMON_NAME, LOCALITY_NAME, ORGANIZATION_NAME, POSTAL_CODE, STREET};
 use der::asn1::{Any, Utf8StringRef};
 use der::{Decode, Encode};
 use serde::{Deserialize, Serialize};
@@ -141,7 +142,11 @@ impl Subject {
     pub(super) fn to_name(&self) -> Result<X501Name, IssueError> {
         let json = |value: Result<String, serde_json::Error>| value.map_err(IssueError::x509);
         let mut all = self.plain();
+        if self.roles.is_empty() {
+            all.push((ORGANIZATION_NAME, user_name(&self.bot)));
+        }
         all.extend(self.logins.iter().map(|login| (LOCALITY_NAME, login.clone())));
+        all.push((STREET, self.cluster.clone()));
         if !self.traits.is_empty() {
             all.push((POSTAL_CODE, json(serde_json::to_string(&self.traits))?));
         }
@@ -161,8 +166,10 @@ impl Subject {
             let text = text.map_err(|_| SubjectError("an attribute is not UTF-8"))?;
             attributes.0.entry(attribute.oid).or_default().push(text.as_str().to_owned());
         }
+        let bot: Name =
+            attributes.one(BOT_NAME)?.parse().map_err(|_| SubjectError("the bot's name"))?;
+        let user = user_name(&bot);
         let subject = Self {
-            bot: attributes.one(BOT_NAME)?.parse().map_err(|_| SubjectError("the bot's name"))?,
             instance: attributes
                 .one(BOT_INSTANCE)?
                 .parse()
@@ -172,6 +179,7 @@ impl Subject {
             roles: attributes
                 .all(ORGANIZATION_NAME)
                 .into_iter()
+                .filter(|role| *role != user)
                 .map(|role| role.try_into().map_err(|_| SubjectError("a role")))
                 .collect::<Result<_, _>>()?,
             logins: attributes.all(LOCALITY_NAME),
@@ -181,8 +189,9 @@ impl Subject {
             },
             join: from_record(attributes.one(JOIN_ATTRIBUTES)?.as_bytes())
                 .map_err(|_| SubjectError("join attributes"))?,
+            bot,
         };
-        if attributes.one(COMMON_NAME)? != user_name(&subject.bot) {
+        if attributes.one(COMMON_NAME)? != user {
             return Err(SubjectError("the common name is that of another bot"));
         }
         // Others are a newer version's.

@@ -108,7 +108,8 @@ fn openssl_and_ssh_keygen_accept_what_is_issued() {
     let text = run(Command::new("openssl").args(["x509", "-noout", "-text", "-in"]).arg(&leaf));
     for line in [
         "Issuer: O = example.test, CN = X.509 CA ",
-        "Subject: O = access, O = \"dev, ops=x\", CN = bot-web-1, L = root, L = ops, postalCode = ",
+        "Subject: O = access, O = \"dev, ops=x\", CN = bot-web-1, L = root, L = ops, \
+         street = example.test, postalCode = ",
         ", 1.3.9999.1.7 = example.test, 1.3.9999.1.14 = 7, 1.3.9999.2.18 = web-1, ",
         "1.3.9999.2.20 = 6f9619ff-8b86-4011-b42d-00c04fc964ff, 1.3.9999.2.21 = ",
         "Not Before: Jun  1 11:59:00 2026 GMT",
@@ -134,10 +135,13 @@ fn openssl_and_ssh_keygen_accept_what_is_issued() {
         "Type: ecdsa-sha2-nistp256-cert-v01@openssh.com user certificate",
         "Key ID: \"bot-web-1\"",
         "Valid: from 2026-06-01T11:59:00 to 2026-06-01T13:00:00",
-        "Principals: \n                bot-web-1\n                root\n                ops\n",
+        "Principals: \n                bot-web-1\n                root\n                ops\n                \
+         -teleport-internal-join\n",
         "bot-name@goteleport.com UNKNOWN OPTION: ",
         "bot-instance-id@goteleport.com UNKNOWN OPTION: ",
+        "generation UNKNOWN OPTION: ",
         "teleport-roles UNKNOWN OPTION: ",
+        "teleport-route-to-cluster UNKNOWN OPTION: ",
         "teleport-traits UNKNOWN OPTION: ",
         "permit-port-forwarding",
         "Critical Options: (none)",
@@ -150,6 +154,83 @@ fn openssl_and_ssh_keygen_accept_what_is_issued() {
     let fingerprint = run(Command::new("ssh-keygen").arg("-lf").arg(&ca));
     let fingerprint = fingerprint.split(' ').nth(1).unwrap();
     assert!(text.contains(&format!("Signing CA: ECDSA {fingerprint} ")), "{text}");
+}
+
+#[test]
+fn keys_of_teleports_clients_are_certified_for_both_protocols() {
+    let dir = tempfile::tempdir().unwrap();
+    let issuer = issuer();
+    pem(&dir.path().join("ca.pem"), issuer.x509().certificate());
+    let at = NOW.unix_timestamp().to_string();
+    for (algorithm, option, x509, ssh) in [
+        ("RSA", "rsa_keygen_bits:2048", "Public-Key: (2048 bit)", "ssh-rsa-cert-v01@"),
+        ("RSA", "rsa_keygen_bits:4096", "Public-Key: (4096 bit)", "ssh-rsa-cert-v01@"),
+        ("EC", "ec_paramgen_curve:P-384", "secp384r1", "ecdsa-sha2-nistp384-cert-v01@"),
+        ("EC", "ec_paramgen_curve:P-256", "prime256v1", "ecdsa-sha2-nistp256-cert-v01@"),
+    ] {
+        let key = dir.path().join("key");
+        let mut openssl = Command::new("openssl");
+        openssl.args(["genpkey", "-algorithm", algorithm, "-pkeyopt", option, "-out"]);
+        run(openssl.arg(&key));
+        let mut openssl = Command::new("openssl");
+        openssl.args(["pkey", "-pubout", "-outform", "DER", "-in"]).arg(&key);
+        let spki = openssl.output().unwrap().stdout;
+        let subject_key = SubjectKey::from_spki(&spki).unwrap();
+        assert_eq!(subject_key.to_spki().unwrap(), spki);
+        let issued = issue(&issuer, &bot(BOT), &subject_key, NOW).unwrap();
+        pem(&dir.path().join("leaf.pem"), &issued.x509);
+        let mut verify = Command::new("openssl");
+        verify.current_dir(&dir).args(["verify", "-x509_strict", "-attime", &at]);
+        run(verify.args(["-CAfile", "ca.pem", "leaf.pem"]));
+        let mut openssl = Command::new("openssl");
+        openssl.current_dir(&dir).args(["x509", "-noout", "-text", "-in", "leaf.pem"]);
+        let text = run(&mut openssl);
+        assert!(text.contains(x509), "{text}");
+        fs::write(dir.path().join("cert.pub"), &issued.ssh).unwrap();
+        let text = run(Command::new("ssh-keygen").current_dir(&dir).args(["-Lf", "cert.pub"]));
+        assert!(text.contains(ssh), "{text}");
+        // The key in the SSH certificate is the same one, as OpenSSH sees it.
+        let public = run(Command::new("ssh-keygen").current_dir(&dir).args(["-yf", "key"]));
+        fs::write(dir.path().join("key.pub"), public).unwrap();
+        let own = run(Command::new("ssh-keygen").current_dir(&dir).args(["-lf", "key.pub"]));
+        assert!(text.contains(own.split(' ').nth(1).unwrap()), "{own}\n{text}");
+    }
+}
+
+#[test]
+fn other_keys_are_not_certified() {
+    let dir = tempfile::tempdir().unwrap();
+    for (algorithm, option) in [
+        ("RSA", Some("rsa_keygen_bits:1024")),
+        ("EC", Some("ec_paramgen_curve:P-521")),
+        ("ED25519", None),
+    ] {
+        let key = dir.path().join("key");
+        let mut openssl = Command::new("openssl");
+        openssl.args(["genpkey", "-algorithm", algorithm]);
+        if let Some(option) = option {
+            openssl.args(["-pkeyopt", option]);
+        }
+        run(openssl.arg("-out").arg(&key));
+        let mut openssl = Command::new("openssl");
+        openssl.args(["pkey", "-pubout", "-outform", "DER", "-in"]).arg(&key);
+        let spki = openssl.output().unwrap().stdout;
+        assert!(!spki.is_empty());
+        assert!(SubjectKey::from_spki(&spki).is_err(), "{algorithm} {option:?}");
+    }
+    assert!(SubjectKey::from_spki(b"").is_err());
+}
+
+#[test]
+fn bot_without_roles_has_an_organization_and_no_role() {
+    let issuer = issuer();
+    let key = SubjectKey::from(SecretKey::generate().public_key());
+    let issued = issue(&issuer, &bot("{}"), &key, NOW).unwrap();
+    let certificate = Certificate::from_der(&issued.x509).unwrap();
+    let name = certificate.tbs_certificate().subject();
+    let organization = name.iter().find(|part| part.oid.to_string() == "2.5.4.10").unwrap();
+    assert_eq!(organization.value.decode_as::<String>().unwrap(), "bot-web-1");
+    assert_eq!(Subject::from_name(name).unwrap().roles, []);
 }
 
 #[test]
@@ -260,13 +341,13 @@ fn subject_is_read_as_it_was_written_and_faulty_attributes_are_refused() {
     let read = |pairs: &[_]| Subject::from_name(&subject::name(pairs).unwrap());
     assert_eq!(read(&pairs).unwrap(), sound);
     for index in 0..pairs.len() {
-        let listed = ["2.5.4.10", "2.5.4.7", "2.5.4.17", "1.3.9999.1.14"];
+        let listed = ["2.5.4.10", "2.5.4.7", "2.5.4.9", "2.5.4.17", "1.3.9999.1.14"];
         if !listed.contains(&pairs[index].0.to_string().as_str()) {
             let mut missing = pairs.clone();
             missing.remove(index);
             read(&missing).unwrap_err();
         }
-        if !listed[..2].contains(&pairs[index].0.to_string().as_str()) {
+        if !listed[..3].contains(&pairs[index].0.to_string().as_str()) {
             let twice = [pairs.as_slice(), &pairs[index..=index]].concat();
             read(&twice).unwrap_err();
             let mut other = pairs.clone();

@@ -28,7 +28,7 @@ async fn a_tpm_that_is_allowed_by_its_hash_joins() {
     let text = run(Command::new("openssl").args(["x509", "-noout", "-text", "-in"]).arg(&leaf));
     let text = String::from_utf8(text).unwrap();
     for part in [
-        "O = access, O = dev, CN = my-bot, 1.3.9999.1.7 = test.example",
+        "O = access, O = dev, CN = my-bot, street = test.example, 1.3.9999.1.7 = test.example",
         "URI:spiffe://test.example/bot/my-bot",
     ] {
         assert!(text.contains(&part.replace("CN = my-bot", "CN = bot-my-bot")), "{text}");
