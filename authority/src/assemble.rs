@@ -87,7 +87,7 @@ pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Fai
         CaPin::of_certificate(cluster.issuer.x509().certificate()).map_err(Failure::bug)?;
     let authority = Authority::new(cluster.issuer, store, audit, clock, settings.join_timeout);
     let authority = authority.judging_by(settings.ek_policy).known_as(public_names);
-    let authority = Arc::new(authority);
+    let authority = Arc::new(authority.serving(settings.teleport));
     recover(&authority).await?;
 
     let tls = TlsSettings::new(Arc::clone(&authority)).map_err(Failure::bug)?;

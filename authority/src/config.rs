@@ -9,6 +9,7 @@
 //! join_timeout: 60s
 //! diag_addr: 127.0.0.1:3026
 //! ek_certificates: {expired: accepted, sha1: refused}
+//! teleport: {join: on, legacy_join: off}
 //! log: {format: json, level: info}
 //! ```
 
@@ -30,7 +31,7 @@ use verifier::chain::ChainPolicy;
 
 use self::document::Document;
 pub use self::document::reference;
-pub use self::flags::{EkPolicy, Leniency, Start};
+pub use self::flags::{EkPolicy, Leniency, Start, Switch, TeleportSwitches};
 pub use self::public::{KeypairFiles, Public, PublicAddr};
 use crate::data_directory::DEFAULT_DATA_DIR;
 use crate::issue::ClusterName;
@@ -56,10 +57,27 @@ pub struct Settings {
     pub diag_addr: Option<SocketAddr>,
     /// How strictly chains of EK certificates are verified.
     pub ek_policy: ChainPolicy,
+    /// Which of Teleport's services are served.
+    pub teleport: TeleportServices,
     /// How logs are written, if the file says so.
     pub log_format: Option<LogFormat>,
     /// How much is logged, where the environment says nothing.
     pub log_levels: Levels,
+}
+
+/// Which of Teleport's services are served to hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TeleportServices {
+    /// `teleport.join.v1.JoinService`.
+    pub join: bool,
+    /// `proto.JoinService`.
+    pub legacy_join: bool,
+}
+
+impl Default for TeleportServices {
+    fn default() -> Self {
+        Self { join: true, legacy_join: true }
+    }
 }
 
 /// How long a join may take: from a second to ten minutes.
@@ -123,10 +141,21 @@ impl Settings {
                 ek_sha1: start.ek_policy.ek_sha1.or(file.ek_policy.ek_sha1),
             }
             .of_chains(),
+            teleport: TeleportServices {
+                join: is_on(start.teleport.teleport_join.or(file.teleport.teleport_join)),
+                legacy_join: is_on(
+                    start.teleport.teleport_legacy_join.or(file.teleport.teleport_legacy_join),
+                ),
+            },
             log_format: file.log_format,
             log_levels: file.log_levels.unwrap_or_default(),
         })
     }
+}
+
+/// By default.
+fn is_on(switch: Option<Switch>) -> bool {
+    switch != Some(Switch::Off)
 }
 
 fn load(path: &Path) -> Result<Document, LoadError> {

@@ -34,7 +34,8 @@ use tpm2::wire::{List, Marshal, Reader, Tpm2b, Unmarshal, Writer};
 use verifier::JoinKey;
 use verifier::chain::{self, ChainPolicy};
 use verifier::{
-    CaCertificate, Claim, Demand, Effort, EkCertificate, EkClaim, EkPublicKey, KnownSignatures,
+    CaCertificate, Claim, Demand, Effort, EkCertificate, EkClaim, EkPublicKey, KeyClaim,
+    KnownSignatures,
 };
 
 criterion_group!(benches, wire, frames, crypto, evidence, authority, agent);
@@ -238,7 +239,12 @@ fn authority(c: &mut Criterion) {
     let (policy, at) = (ChainPolicy::default(), fixtures::now());
     for (kind, der) in ["rsa2048", "p256", "p384"].into_iter().zip(fixtures::EK_CERTIFICATES) {
         let ek = EkClaim::Certificate(der);
-        let claim = Claim { ek, ek_chain: &ek_chain, join_key: fixtures::JOIN_KEY, ek_name_alg: 0 };
+        let claim = Claim {
+            ek,
+            ek_chain: &ek_chain,
+            key: KeyClaim::JoinKey(fixtures::JOIN_KEY),
+            ek_name_alg: 0,
+        };
         group.bench_function(format!("appraisal and challenge, {kind}, root and issuer"), |b| {
             b.iter(|| {
                 let (mut effort, known) = (Effort::default(), KnownSignatures::default());
@@ -251,7 +257,8 @@ fn authority(c: &mut Criterion) {
     let key = EkCertificate::parse(fixtures::EK_CERTIFICATES[1]).unwrap();
     let spki = EkPublicKey::spki_der(key.public_key());
     let ek = EkClaim::PublicKey(&spki);
-    let claim = Claim { ek, ek_chain: &[], join_key: fixtures::JOIN_KEY, ek_name_alg: 0 };
+    let claim =
+        Claim { ek, ek_chain: &[], key: KeyClaim::JoinKey(fixtures::JOIN_KEY), ek_name_alg: 0 };
     group.bench_function("appraisal and challenge, p256, no certificate", |b| {
         b.iter(|| {
             let mut effort = Effort::default();

@@ -42,7 +42,7 @@ use tpm2::types::{
 };
 use tpm2::wire::{List, Marshal, Tpm2b, Unmarshal, Writer};
 use verifier::JoinKey;
-use verifier::{Claim, Demand, Effort, EkClaim};
+use verifier::{Claim, Demand, Effort, EkClaim, KeyClaim};
 
 const UNIQUE: [u8; 32] = [7; 32];
 
@@ -223,7 +223,7 @@ fn join(made: &Manufactured, name: &str, ca: &testkit::swtpm::Ca) -> Result<Cert
     }
 
     let ek = EkClaim::Certificate(certificate.der());
-    let claim = Claim { ek, ek_chain: &[], join_key: &public, ek_name_alg: 0 };
+    let claim = Claim { ek, ek_chain: &[], key: KeyClaim::JoinKey(&public), ek_name_alg: 0 };
     let challenge = verifier::appraise(&claim, Demand::Key, &mut Effort::default())?.challenge()?;
     let secret = attester.activate(&mut bench.tpm, challenge.blob(), challenge.encrypted_seed())?;
     ensure!(secret == *challenge.secret(), "the TPM and we disagree");

@@ -8,7 +8,7 @@ use proto::v1::join_request::Step;
 use proto::v1::{JoinAnswer, JoinInit, JoinRequest};
 use verifier::chain::ChainPolicy;
 use verifier::{
-    Appraisal, Claim, Demand, Effort, EkClaim, EkFacts, Endorsement, JOIN_KEY_ATTRIBUTES,
+    Appraisal, Claim, Demand, Effort, EkClaim, EkFacts, Endorsement, JOIN_KEY_ATTRIBUTES, KeyClaim,
     KnownSignatures,
 };
 
@@ -42,7 +42,7 @@ fn appraise(demand: u8, encoded: &[u8]) -> Verdict {
     let claim = Claim {
         ek,
         ek_chain: &init.ek_chain,
-        join_key: &init.join_key,
+        key: KeyClaim::JoinKey(&init.join_key),
         ek_name_alg: init.ek_name_alg,
     };
     match verifier::appraise(&claim, demand, &mut Effort::default()) {

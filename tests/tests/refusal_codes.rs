@@ -13,10 +13,12 @@ fn expected(code: Code) -> Exit {
         Code::TokenUnknown
         | Code::TokenExpired
         | Code::TokenRole
+        | Code::TokenMethod
         | Code::TokenBot
         | Code::BotUnknown
         | Code::Evidence(_)
         | Code::EkNotAllowed
+        | Code::EkOfOther
         | Code::AnswerWrong
         | Code::SignatureWrong
         | Code::Locked
@@ -25,6 +27,7 @@ fn expected(code: Code) -> Exit {
         | Code::CertificateInvalid
         | Code::CertificateOfService
         | Code::InstanceUnknown
+        | Code::KeyNotInTpm
         | Code::EvidenceOutdated
         | Code::KeyMalformed
         | Code::KeyUnproven

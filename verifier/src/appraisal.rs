@@ -5,8 +5,9 @@
 
 use std::fmt;
 
-use tpm2::types::Alg;
+use tpm2::types::{Alg, NameBuf};
 
+use crate::attestation_key::AttestationKey;
 use crate::ca::CaCertificate;
 use crate::chain::{self, ChainError, ChainPolicy, MAX_INTERMEDIATES};
 use crate::challenge::{self, Challenge, ChallengeError};
@@ -15,6 +16,7 @@ use crate::ek::EkCertificate;
 use crate::error::{CertificateError, Fault, KeyError};
 use crate::join_key::{JoinKey, JoinKeyError};
 use crate::key::EkPublicKey;
+use crate::self_certified::{AkClaim, AkError};
 use crate::time::UnixTime;
 use crate::tpm_model::TpmModel;
 
@@ -26,10 +28,10 @@ pub struct Claim<'a> {
     /// Certificates, in DER, that may help to find the way from the EK certificate to an
     /// anchor. What cannot be read is passed over: a host does not choose what its chip holds.
     pub ek_chain: &'a [Vec<u8>],
-    /// TPMT_PUBLIC of the key that it wants certified.
-    pub join_key: &'a [u8],
     /// The endorsement key's name algorithm, a TPM_ALG_ID; 0 if the host says none.
     pub ek_name_alg: u32,
+    /// The key that the challenge is for.
+    pub key: KeyClaim<'a>,
 }
 
 /// An endorsement key, in the one form or the other.
@@ -39,6 +41,15 @@ pub enum EkClaim<'a> {
     Certificate(&'a [u8]),
     /// A SubjectPublicKeyInfo in DER.
     PublicKey(&'a [u8]),
+}
+
+/// A key that shall be proven to be in the TPM.
+#[derive(Clone, Copy, Debug)]
+pub enum KeyClaim<'a> {
+    /// TPMT_PUBLIC of a join key, which is itself the key to certify.
+    JoinKey(&'a [u8]),
+    /// An attestation key, which certifies its own creation. The key to certify is another one, and nothing says where it is.
+    AttestationKey(AkClaim<'a>),
 }
 
 /// What an operator demands of endorsement keys.
@@ -92,12 +103,30 @@ pub enum Endorsement {
     },
 }
 
+/// A key that can only be used in the TPM that created it, if it is in one.
+#[derive(Clone, Debug)]
+pub enum AppraisedKey {
+    /// See [`KeyClaim::JoinKey`].
+    JoinKey(JoinKey),
+    /// See [`KeyClaim::AttestationKey`].
+    AttestationKey(AttestationKey),
+}
+
+impl AppraisedKey {
+    fn name(&self) -> &NameBuf {
+        match self {
+            Self::JoinKey(key) => key.name(),
+            Self::AttestationKey(key) => key.name(),
+        }
+    }
+}
+
 /// A host's keys, appraised. That the TPM holds them is for the answer to the challenge to show.
 #[derive(Clone, Debug)]
 pub struct Appraisal {
     ek: EkFacts,
     name_alg: Alg,
-    join_key: JoinKey,
+    key: AppraisedKey,
 }
 
 impl Appraisal {
@@ -107,15 +136,15 @@ impl Appraisal {
         &self.ek
     }
 
-    /// The key to be certified.
+    /// The key that the challenge is for.
     #[must_use]
-    pub fn join_key(&self) -> &JoinKey {
-        &self.join_key
+    pub fn key(&self) -> &AppraisedKey {
+        &self.key
     }
 
     /// A fresh challenge for these two keys in one TPM.
     pub fn challenge(&self) -> Result<Challenge, ChallengeError> {
-        Challenge::new(&self.ek.key, self.name_alg, self.join_key.name())
+        Challenge::new(&self.ek.key, self.name_alg, self.key.name())
     }
 }
 
@@ -148,15 +177,28 @@ pub fn appraise(
     let Some(name_alg) = challenge::name_alg(&ek.key, claim.ek_name_alg) else {
         return Err(AppraisalError::of(Cause::EkNameAlg(claim.ek_name_alg), Some(ek)));
     };
-    match JoinKey::appraise(claim.join_key) {
-        Ok(join_key) => {
+    match appraised_key(claim.key, effort) {
+        Ok(key) => {
             // A challenge is next, and it costs more than all before it.
             if !effort.take_challenge(&ek.key) {
                 return Err(AppraisalError::of(Cause::EffortSpent, Some(ek)));
             }
-            Ok(Appraisal { ek, name_alg, join_key })
+            Ok(Appraisal { ek, name_alg, key })
         }
-        Err(error) => Err(AppraisalError::of(Cause::JoinKey(error), Some(ek))),
+        Err(cause) => Err(AppraisalError::of(cause, Some(ek))),
+    }
+}
+
+fn appraised_key(claim: KeyClaim<'_>, effort: &mut Effort) -> Result<AppraisedKey, Cause> {
+    match claim {
+        KeyClaim::JoinKey(public) => {
+            JoinKey::appraise(public).map(AppraisedKey::JoinKey).map_err(Cause::JoinKey)
+        }
+        KeyClaim::AttestationKey(claim) => match claim.appraise(effort) {
+            Ok(key) => Ok(AppraisedKey::AttestationKey(key)),
+            Err(AkError::EffortSpent) => Err(Cause::EffortSpent),
+            Err(error) => Err(Cause::AttestationKey(error)),
+        },
     }
 }
 
@@ -275,6 +317,8 @@ pub enum Cause {
     EkNameAlg(u32),
     /// The join key is not acceptable.
     JoinKey(JoinKeyError),
+    /// The attestation key or its creation is not acceptable.
+    AttestationKey(AkError),
     /// Claims before it have cost what one host may cost.
     EffortSpent,
 }
@@ -289,6 +333,7 @@ impl Cause {
             Self::EkCertificateMissing => return "ek_certificate_missing",
             Self::EkChainTooLong(_) => return "ek_chain_too_long",
             Self::JoinKey(error) => return error.code(),
+            Self::AttestationKey(error) => return error.code(),
             Self::EffortSpent => return "effort_spent",
         };
         match fault {
@@ -323,6 +368,7 @@ impl fmt::Display for Cause {
                 write!(f, "{error} ({passed_over} certificates beside it could not be read)")
             }
             Self::JoinKey(error) => error.fmt(f),
+            Self::AttestationKey(error) => error.fmt(f),
             Self::EffortSpent => f.write_str(
                 "earlier claims and messages on this connection cost as much as one unproven host may",
             ),

@@ -14,7 +14,7 @@ use tpm2::types::{
 use tpm2::wire::{Malformed, Unmarshal};
 
 use crate::error::KeyError;
-use crate::key::{Curve, EccKey, RsaKey};
+use crate::key::{Curve, EccKey, PublicKey, RsaKey};
 use crate::signature::{self, Hash, SignatureWrong};
 
 /// What the attributes of an attestation key must have.
@@ -91,6 +91,18 @@ impl AttestationKey {
     #[must_use]
     pub fn hash(&self) -> HashAlg {
         self.hash
+    }
+
+    /// Whether its scheme is RSAPSS.
+    pub(crate) fn is_pss(&self) -> bool {
+        matches!(self.key, Key::Rsapss(_))
+    }
+
+    pub(crate) fn public_key(&self) -> PublicKey {
+        match &self.key {
+            Key::Rsassa(key) | Key::Rsapss(key) => PublicKey::Rsa(key.clone()),
+            Key::Ecdsa(key) => PublicKey::Ecc(key.clone()),
+        }
     }
 
     pub(crate) fn is_qualified_as(&self, signer: &[u8]) -> bool {

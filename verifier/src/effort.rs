@@ -12,8 +12,8 @@ use crate::x509::Certificate;
 /// Signature checks: enough for the longest path.
 pub(crate) const MAX_SIGNATURES: usize = 8;
 
-/// What signature checks that fail and one challenge may cost in all, in units of about 0.2 ms. Where
-/// several CAs have one name, only the signature may show which of them signed.
+/// What signature checks that fail or that a host can cause at will, and one challenge, may cost in all, in units of about
+/// 0.2 ms. Where several CAs have one name, only the signature may show which of them signed.
 const MAX_COST: u32 = 14;
 
 /// What a signature check with this key costs, in the same units.
@@ -66,7 +66,7 @@ impl Effort {
     /// What one step costs at most, in the units of [`Self::cost`]: a signature check, or a challenge.
     pub const MAX_STEP: u32 = 9;
 
-    /// What failed signature checks and the challenge have cost, in units of about 0.2 ms.
+    /// What such signature checks and the challenge have cost, in units of about 0.2 ms.
     #[must_use]
     pub fn cost(&self) -> u32 {
         self.cost
@@ -88,6 +88,12 @@ impl Effort {
         let cost = self.cost_with(challenge_cost(ek));
         self.cost = cost.unwrap_or(self.cost);
         cost.is_some()
+    }
+
+    /// Takes the check of a signature that a host can make for itself, genuine or not; `None` if it would cost too much.
+    pub(crate) fn take_signature(&mut self, key: &PublicKey) -> Option<()> {
+        self.cost = self.cost_with(check_cost(key))?;
+        Some(())
     }
 
     /// The cost with so much more; `None` if that is too much.

@@ -64,6 +64,7 @@ mod oid;
 mod pcr;
 pub mod pem;
 mod roca;
+mod self_certified;
 mod signature;
 #[cfg(test)]
 mod tests;
@@ -73,7 +74,8 @@ mod tpm_model;
 mod x509;
 
 pub use appraisal::{
-    Appraisal, AppraisalError, Cause, Claim, Demand, EkClaim, EkFacts, Endorsement, appraise,
+    Appraisal, AppraisalError, AppraisedKey, Cause, Claim, Demand, EkClaim, EkFacts, Endorsement,
+    KeyClaim, appraise,
 };
 pub use attestation::{
     Attestation, AttestationError, Certified, Created, MIN_NONCE, Quote, Report,
@@ -89,6 +91,7 @@ pub use error::{CertificateError, Fault, KeyError};
 pub use join_key::{JOIN_KEY_ATTRIBUTES, JoinKey, JoinKeyError};
 pub use key::{Curve, EccKey, EkPublicKey, Exponents, RsaKey};
 pub use pcr::{PCRS, PcrValues, QuotedPcrs};
+pub use self_certified::{AkClaim, AkError};
 pub use signature::{Hash, SignatureAlgorithm, SignatureWrong};
 pub use time::UnixTime;
 pub use tpm_model::TpmModel;

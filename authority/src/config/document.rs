@@ -9,7 +9,7 @@ use host::config::tree::{self, Node, Value};
 use host::log::LogFormat;
 
 use super::public::{self, KEYPAIR, Public};
-use super::{EkPolicy, JoinTimeout, Leniency};
+use super::{EkPolicy, JoinTimeout, Leniency, Switch, TeleportSwitches};
 use crate::issue::ClusterName;
 use crate::log::Levels;
 
@@ -34,6 +34,7 @@ const TOP: Keys = Keys {
             "address and port that serve `/livez`, `/readyz` and `/metrics` (default: none)",
         ),
         ("ek_certificates", "which EK certificates are accepted; see below"),
+        ("teleport", "which of Teleport's services are served; see below"),
         ("log", "what is logged, and how; see below"),
     ],
     refused: &[],
@@ -44,6 +45,18 @@ const EK_CERTIFICATES: Keys = Keys {
     known: &[
         ("expired", "expired EK certificates: `refused` (default) or `accepted`"),
         ("sha1", "signatures over SHA-1: `refused` (default) or `accepted`"),
+    ],
+    refused: &[],
+};
+
+const TELEPORT: Keys = Keys {
+    of: "teleport",
+    known: &[
+        ("join", "Teleport's join service, for hosts that run tbot: `on` (default) or `off`"),
+        (
+            "legacy_join",
+            "Teleport's older join service, for hosts that run tbot before the end of 2025: `on` (default) or `off`",
+        ),
     ],
     refused: &[],
 };
@@ -63,10 +76,11 @@ const LOG: Keys = Keys {
 /// All sections and keys of the file.
 #[must_use]
 pub fn reference() -> Vec<KeySection> {
-    const SECTIONS: [(&str, &Keys); 4] = [
+    const SECTIONS: [(&str, &Keys); 5] = [
         ("", &TOP),
         ("https_keypairs[]", &KEYPAIR),
         ("ek_certificates", &EK_CERTIFICATES),
+        ("teleport", &TELEPORT),
         ("log", &LOG),
     ];
     SECTIONS.iter().map(|(path, keys)| KeySection { path, keys: keys.known }).collect()
@@ -82,6 +96,7 @@ pub(super) struct Document {
     pub(super) join_timeout: Option<JoinTimeout>,
     pub(super) diag_addr: Option<SocketAddr>,
     pub(super) ek_policy: EkPolicy,
+    pub(super) teleport: TeleportSwitches,
     pub(super) log_format: Option<LogFormat>,
     pub(super) log_levels: Option<Levels>,
 }
@@ -105,6 +120,7 @@ impl Document {
         let top = Section::open(root, &TOP, source)?;
         let part = |key: &str, keys: &Keys| Section::open(top.node(key)?, keys, source);
         let certificates = part("ek_certificates", &EK_CERTIFICATES);
+        let teleport = part("teleport", &TELEPORT);
         let log = part("log", &LOG);
         Some(Self {
             data_dir: top.text("data_dir").map(PathBuf::from).value(),
@@ -114,6 +130,7 @@ impl Document {
             join_timeout: top.parse("join_timeout", str::parse).value(),
             diag_addr: top.parse("diag_addr", listener).value(),
             ek_policy: certificates.as_ref().map(ek_policy).unwrap_or_default(),
+            teleport: teleport.as_ref().map(switches).unwrap_or_default(),
             log_format: log.as_ref().and_then(|log| log.word("format", &LogFormat::NAMES).value()),
             log_levels: log.as_ref().and_then(|log| levels(log, source)),
         })
@@ -126,6 +143,14 @@ fn ek_policy(section: &Section<'_>) -> EkPolicy {
     EkPolicy {
         ek_expired: section.word("expired", &WORDS).value(),
         ek_sha1: section.word("sha1", &WORDS).value(),
+    }
+}
+
+fn switches(section: &Section<'_>) -> TeleportSwitches {
+    const WORDS: [(&str, Switch); 2] = [("on", Switch::On), ("off", Switch::Off)];
+    TeleportSwitches {
+        teleport_join: section.word("join", &WORDS).value(),
+        teleport_legacy_join: section.word("legacy_join", &WORDS).value(),
     }
 }
 

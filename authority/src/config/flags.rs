@@ -33,6 +33,9 @@ pub struct Start {
     /// How strictly chains of EK certificates are verified
     #[command(flatten)]
     pub ek_policy: EkPolicy,
+    /// Which of Teleport's services are served
+    #[command(flatten)]
+    pub teleport: TeleportSwitches,
 }
 
 /// How strictly chains of EK certificates are verified.
@@ -45,6 +48,26 @@ pub struct EkPolicy {
     /// Whether to accept EK certificates signed with SHA-1, as on old TPMs [default: refused]
     #[arg(long, env = "AUTHORITY_EK_SHA1", value_enum, value_name = "VERDICT")]
     pub ek_sha1: Option<Leniency>,
+}
+
+/// Which of Teleport's services are served.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct TeleportSwitches {
+    /// Teleport's join service, for hosts that run tbot [default: on]
+    #[arg(long, env = "AUTHORITY_TELEPORT_JOIN", value_enum, value_name = "SWITCH")]
+    pub teleport_join: Option<Switch>,
+    /// Teleport's older join service, for hosts that run tbot before the end of 2025 [default: on]
+    #[arg(long, env = "AUTHORITY_TELEPORT_LEGACY_JOIN", value_enum, value_name = "SWITCH")]
+    pub teleport_legacy_join: Option<Switch>,
+}
+
+/// Whether a service is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Serve it
+    On,
+    /// Refuse its calls
+    Off,
 }
 
 /// Whether a weakness is accepted.

@@ -158,6 +158,10 @@ fn each_fault_is_reported_alone_with_key_line_and_column() {
         "ek_certificates:\n  sha1: true",
         "ek_certificates:\n  expired: acepted",
         "ek_certificates:\n  sha256: accepted",
+        "teleport: off",
+        "teleport:\n  join: maybe",
+        "teleport:\n  legacy_join: true",
+        "teleport:\n  join_legacy: off",
         "log: debug",
         "log:\n  format: xml",
         "log:\n  format: jsn",
@@ -202,12 +206,23 @@ fn keys_without_a_value_have_their_default() {
     let sections = reference().into_iter().filter(|section| !section.path.ends_with("[]"));
     let keys: Vec<_> = sections.flat_map(|section| section.keys).map(|key| key.0).collect();
     let empty = "data_dir:\nlisten: ~\npublic_addr:\nhttps_keypairs: ~\ncluster_name: null\njoin_timeout:\ndiag_addr:\n\
-                 ek_certificates:\n  expired:\n  sha1:\nlog:\n  format:\n  level:\n";
+                 ek_certificates:\n  expired:\n  sha1:\nteleport:\n  join:\n  legacy_join:\nlog:\n  format:\n  level:\n";
     assert!(keys.iter().all(|key| empty.contains(&format!("{key}:"))), "{keys:?}");
     let default = Settings::new(&Start::default()).unwrap();
     for yaml in [empty, "", "\u{feff}", "# nothing\n", "ek_certificates:\nlog:\n", "{}"] {
         assert_eq!(settings(yaml, &[]).unwrap(), default, "{yaml}");
     }
+}
+
+#[test]
+fn each_of_teleports_services_can_be_switched_off() {
+    let both = |yaml: &str, flags: &[&str]| settings(yaml, flags).unwrap().teleport;
+    let services = |join, legacy_join| TeleportServices { join, legacy_join };
+    assert_eq!(both("", &[]), services(true, true));
+    assert_eq!(both("teleport: {join: off}", &[]), services(false, true));
+    assert_eq!(both("teleport: {legacy_join: off}", &[]), services(true, false));
+    let flags = ["--teleport-join", "on", "--teleport-legacy-join", "off"];
+    assert_eq!(both("teleport: {join: off, legacy_join: on}", &flags), services(true, false));
 }
 
 #[test]

@@ -54,6 +54,9 @@ pub struct BotInstanceStatus {
     /// SHA-256 of the SubjectPublicKeyInfo of its key, in hexadecimal: the one that joined, and the
     /// only one that renews.
     pub public_key_hash: String,
+    /// What is known of where that key is. Records of before this field are of keys in the TPM.
+    #[serde(default)]
+    pub key_location: KeyLocation,
     /// 1 for the join, one more for each renewal.
     pub generation: u64,
     /// Serial number of the latest certificate for its own key.
@@ -72,6 +75,17 @@ pub struct BotInstanceStatus {
     /// What was issued for other keys of the host, by the name of the service.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<String, ServiceRecord>,
+}
+
+/// What is known of where an instance's key is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyLocation {
+    /// In the TPM that was proven: it cannot be copied.
+    #[default]
+    Tpm,
+    /// Nothing is proven. It joined by a protocol of Teleport, whose clients have their keys in files.
+    Unproven,
 }
 
 /// The endorsement key that was proven at the join, and what was found then.
@@ -132,6 +146,7 @@ impl BotInstance {
             join_token: token,
             ek,
             public_key_hash,
+            key_location: KeyLocation::Tpm,
             generation: 1,
             certificate_serial: String::new(),
             hostname: String::new(),

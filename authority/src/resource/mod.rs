@@ -23,8 +23,8 @@ pub use field::{
     EkHash, Invalid, IssuerName, Labels, Metadata, Name, Role, Serial, Timestamp, user_name,
 };
 pub use instance::{
-    BotInstance, BotInstanceSpec, BotInstanceStatus, InstanceId, ProvenEk, ServiceRecord,
-    instance_path,
+    BotInstance, BotInstanceSpec, BotInstanceStatus, InstanceId, KeyLocation, ProvenEk,
+    ServiceRecord, instance_path,
 };
 pub use lock::{Lock, LockSpec, Target, TargetFields};
 pub use record::{from_record, from_value};

@@ -18,6 +18,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::teleport::join_v1::join_service_server::JoinServiceServer as TeleportJoinServer;
+use proto::teleport::legacy::join_service_server::JoinServiceServer as LegacyJoinServer;
 use proto::v1::admin_service_server::AdminServiceServer;
 use proto::v1::identity_service_server::IdentityServiceServer;
 use proto::v1::join_service_server::JoinServiceServer;
@@ -32,6 +34,7 @@ use crate::service::Authority;
 use crate::service::refusal_log;
 use crate::wire::admin::Operators;
 use crate::wire::endorse_v1;
+use crate::wire::teleport;
 use crate::wire::web::WebApi;
 
 /// No message that a host sends is longer: an EK certificate and the CAs above it, some 2 KiB each.
@@ -101,6 +104,10 @@ pub async fn serve(
     let services = Hosts {
         web: Arc::clone(&web),
         join: JoinServiceServer::new(endorse_v1::Hosts(Arc::clone(&authority)))
+            .max_decoding_message_size(MAX_MESSAGE),
+        teleport_join: TeleportJoinServer::new(teleport::join_v1::Joins(Arc::clone(&authority)))
+            .max_decoding_message_size(MAX_MESSAGE),
+        legacy_join: LegacyJoinServer::new(teleport::legacy::Joins(Arc::clone(&authority)))
             .max_decoding_message_size(MAX_MESSAGE),
         identity: IdentityServiceServer::new(endorse_v1::Hosts(Arc::clone(&authority)))
             .max_decoding_message_size(MAX_MESSAGE),

@@ -6,6 +6,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use proto::teleport::join_v1::join_service_server::{
+    JoinServiceServer as TeleportJoinServer, SERVICE_NAME as TELEPORT_JOIN,
+};
+use proto::teleport::legacy::join_service_server::{
+    JoinServiceServer as LegacyJoinServer, SERVICE_NAME as LEGACY_JOIN,
+};
 use proto::v1::identity_service_server::{IdentityServiceServer, SERVICE_NAME as IDENTITY};
 use proto::v1::join_service_server::{JoinServiceServer, SERVICE_NAME as JOIN};
 use tonic::body::Body;
@@ -15,6 +21,7 @@ use tower::Service;
 use super::public::Connection;
 use crate::wire::endorse_v1;
 use crate::wire::status::{too_costly, too_many_calls, unknown_service};
+use crate::wire::teleport;
 use crate::wire::web::{self, WebApi};
 
 /// The services for hosts.
@@ -22,6 +29,8 @@ use crate::wire::web::{self, WebApi};
 pub(super) struct Hosts {
     pub(super) join: JoinServiceServer<endorse_v1::Hosts>,
     pub(super) identity: IdentityServiceServer<endorse_v1::Hosts>,
+    pub(super) teleport_join: TeleportJoinServer<teleport::join_v1::Joins>,
+    pub(super) legacy_join: LegacyJoinServer<teleport::legacy::Joins>,
     pub(super) web: Arc<WebApi>,
 }
 
@@ -60,6 +69,8 @@ impl Service<Request<Body>> for Hosts {
         match service_of(request.uri().path()) {
             Some(JOIN) => self.join.call(request),
             Some(IDENTITY) => self.identity.call(request),
+            Some(TELEPORT_JOIN) => self.teleport_join.call(request),
+            Some(LEGACY_JOIN) => self.legacy_join.call(request),
             _ => at_once(unknown_service().into_http()),
         }
     }

@@ -85,7 +85,7 @@ impl Allowance {
 mod tests {
     use proto::v1::join_init::Ek;
     use testkit::simulated::SoftwareTpm;
-    use verifier::{Claim, Demand, EkClaim};
+    use verifier::{Claim, Demand, EkClaim, KeyClaim};
 
     use super::*;
 
@@ -94,7 +94,8 @@ mod tests {
         let init = SoftwareTpm::generate().init("t");
         let Some(Ek::EkPublic(spki)) = &init.ek else { panic!("{:?}", init.ek) };
         let ek = EkClaim::PublicKey(spki);
-        let claim = Claim { ek, ek_chain: &[], join_key: &init.join_key, ek_name_alg: 0 };
+        let claim =
+            Claim { ek, ek_chain: &[], key: KeyClaim::JoinKey(&init.join_key), ek_name_alg: 0 };
         let appraise = |bytes: usize| {
             let budget = Budget::new(bytes);
             let allowance = Allowance::new(budget.clone());

@@ -13,6 +13,7 @@ use super::grant::CheckedBot;
 use super::refusal::{Code, Refusal};
 use super::{Authority, Peer};
 use crate::issue::{Subject, serial_text, spiffe_id};
+use crate::resource::KeyLocation;
 use crate::store::Recorded;
 
 /// The caller according to its certificate.
@@ -97,6 +98,17 @@ impl Authority {
 }
 
 impl CallerRecords {
+    /// Checks that the instance's key is in the TPM: with a key that may have been copied, no renewal would show the TPM again.
+    pub(super) fn check_key_in_tpm(&self) -> Result<(), Refusal> {
+        match self.recorded.instance.status.key_location {
+            KeyLocation::Tpm => Ok(()),
+            KeyLocation::Unproven => Err(Refusal::new(
+                Code::KeyNotInTpm,
+                "the instance joined with a key that is not proven to be in the TPM",
+            )),
+        }
+    }
+
     /// Checks that the caller is the instance itself, with the key that joined, and not one of its services.
     pub(super) fn check_is_instance(&self, caller: &Caller) -> Result<u64, Refusal> {
         match caller.subject.generation {

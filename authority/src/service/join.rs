@@ -4,27 +4,30 @@
 //! of a join is one line in the audit log.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use time::OffsetDateTime;
+use tpm2::types::SecretBuf;
 use tracing::info;
 use verifier::chain::ChainPolicy;
 use verifier::{
-    Appraisal, AppraisalError, CaCertificate, Challenge, Claim, Demand, Effort, EkClaim, EkFacts,
-    Endorsement, KnownSignatures, UnixTime,
+    AkClaim, Appraisal, AppraisalError, AppraisedKey, Attestation, CaCertificate, Challenge, Claim,
+    Demand, Effort, EkClaim, EkFacts, Endorsement, KeyClaim, KnownSignatures, UnixTime,
 };
 
 use super::allowance::Allowance;
-use super::caller::key_hash;
+use super::caller::{Caller, key_hash};
 use super::checks::store_failed;
 use super::grant::{CheckedBot, Grant, MAX_RETRIES, PendingGrant, overtaken};
 use super::refusal::{Code, Refusal};
+use super::rejoin::rejoin;
 use super::request::{HostInfo, Parsed};
 use super::token_cache::OpenToken;
 use super::{Authority, Peer};
 use crate::audit::{Action, Attempt, Event, bounded};
 use crate::issue::{Profile, SubjectKey, Ttl, Validity};
-use crate::resource::{BotInstance, ProvenEk, Timestamp};
-use crate::store::Basis;
+use crate::resource::{BotInstance, KeyLocation, ProvenEk, Timestamp};
+use crate::store::{Basis, Recorded};
 
 /// The longest SubjectPublicKeyInfo of an EK, in bytes: RSA of 4096 bits has 550.
 const MAX_EK_PUBLIC: usize = 1024;
@@ -36,6 +39,8 @@ pub(crate) struct Join {
     authority: Arc<Authority>,
     peer: Peer,
     attempt: Attempt,
+    /// The instance that the host already is, if its join renews.
+    caller: Option<Caller>,
 }
 
 /// What a host claims about its TPM. Nothing in it is trusted.
@@ -45,8 +50,53 @@ pub(crate) struct Evidence {
     pub(crate) ek_chain: Vec<Vec<u8>>,
     /// The EK's name algorithm, a TPM_ALG_ID; 0 if the host does not say it.
     pub(crate) ek_name_alg: u32,
+    /// The key that shall be proven to be in the TPM.
+    pub(crate) key: KeyEvidence,
+}
+
+/// A key that shall be proven to be in the TPM.
+pub(crate) enum KeyEvidence {
     /// TPMT_PUBLIC of the key to certify.
-    pub(crate) join_key: Vec<u8>,
+    JoinKey(Vec<u8>),
+    /// An attestation key. The key to certify is another one.
+    AttestationKey(AkEvidence),
+}
+
+/// An attestation key with what it certifies about its own creation.
+pub(crate) struct AkEvidence {
+    /// TPMT_PUBLIC.
+    pub(crate) public: Vec<u8>,
+    /// TPMS_CREATION_DATA.
+    pub(crate) creation_data: Vec<u8>,
+    /// TPMS_ATTEST.
+    pub(crate) attest: Vec<u8>,
+    /// TPMT_SIGNATURE.
+    pub(crate) signature: Vec<u8>,
+}
+
+impl KeyEvidence {
+    fn claim(&self) -> KeyClaim<'_> {
+        match self {
+            Self::JoinKey(public) => KeyClaim::JoinKey(public),
+            Self::AttestationKey(AkEvidence { public, creation_data, attest, signature }) => {
+                let attestation = Attestation { attest, signature };
+                KeyClaim::AttestationKey(AkClaim { public, creation_data, attestation })
+            }
+        }
+    }
+}
+
+/// A key to certify, and what is known of where it is.
+pub(crate) struct KeyToCertify {
+    key: SubjectKey,
+    location: KeyLocation,
+}
+
+impl KeyToCertify {
+    /// A key that a host with a proven TPM asks for. Neither that it is in the TPM nor that the host has it is proven.
+    pub(crate) fn unproven(key: SubjectKey) -> Self {
+        Self { key, location: KeyLocation::Unproven }
+    }
 }
 
 /// An endorsement key.
@@ -90,12 +140,15 @@ impl Proven {
         &self,
         digest: &[u8; 32],
         signature: &[u8],
-    ) -> Result<SubjectKey, Refusal> {
-        let key = self.appraisal.join_key();
+    ) -> Result<KeyToCertify, Refusal> {
+        let AppraisedKey::JoinKey(key) = self.appraisal.key() else {
+            return Err(Refusal::new(Code::Internal, "the TPM was proven by another key"));
+        };
         key.verify(digest, signature).map_err(|_| {
             Refusal::new(Code::SignatureWrong, "the join key has not signed this join")
         })?;
-        Ok(SubjectKey::from(key.verifying_key()))
+        let key = SubjectKey::from(key.verifying_key());
+        Ok(KeyToCertify { key, location: KeyLocation::Tpm })
     }
 }
 
@@ -117,7 +170,16 @@ impl JoinSnapshot {
 impl Join {
     pub(crate) fn new(authority: Arc<Authority>, peer: Peer) -> Self {
         let attempt = Attempt::from(peer.remote);
-        Self { authority, peer, attempt }
+        Self { authority, peer, attempt, caller: None }
+    }
+
+    /// Takes the certificate of the connection, if there is one, as that of the instance to renew: for protocols in which hosts
+    /// renew by joining again.
+    pub(crate) fn identify(&mut self) -> Result<(), Refusal> {
+        if self.peer.certificate.is_some() {
+            self.caller = Some(Caller::of(&self.peer, &self.authority)?);
+        }
+        Ok(())
     }
 
     /// Counts this join as in progress until the value is dropped.
@@ -129,9 +191,20 @@ impl Join {
     /// Counts the end of the join, and records a refusal. A grant is on record already.
     pub(crate) fn end<T>(self, result: Result<T, Refusal>) -> Result<T, Refusal> {
         self.authority.count(Action::Join, &result);
+        self.authority.note_generation(&self.attempt);
         result.inspect_err(|refusal| {
             self.authority.record_refusal(Action::Join, &self.peer, self.attempt, refusal);
         })
+    }
+
+    /// The lifetime of certificates that the host wants to end at this time, in seconds since 1970.
+    pub(crate) fn ttl_until(&self, end: i64) -> Parsed<Ttl> {
+        let left = end.saturating_sub(self.authority.clock.now().unix_timestamp());
+        if left <= 0 {
+            let reason = "the requested expiry is in the past: check the clock of the host";
+            return Err(Refusal::new(Code::Malformed, reason));
+        }
+        Ttl::try_from(left).map_err(Refusal::because(Code::Malformed))
     }
 
     /// Notes what the host says about itself, for the audit log.
@@ -207,10 +280,10 @@ impl Join {
     pub(crate) fn check(
         &mut self,
         candidate: Candidate,
-        verify: impl FnOnce(&[u8]) -> Result<(), &'static str>,
+        verify: impl FnOnce(&SecretBuf) -> Result<(), &'static str>,
     ) -> Result<Proven, Refusal> {
         let Candidate { snapshot, appraisal, challenge } = candidate;
-        verify(challenge.secret().expose()).map_err(Refusal::because(Code::AnswerWrong))?;
+        verify(challenge.secret()).map_err(Refusal::because(Code::AnswerWrong))?;
         self.attempt.ek_proven = true;
         Ok(Proven { snapshot, appraisal })
     }
@@ -219,24 +292,24 @@ impl Join {
     pub(crate) async fn grant(
         &mut self,
         host: &Proven,
-        key: &SubjectKey,
-        ttl: Ttl,
+        key: &Parsed<KeyToCertify>,
+        ttl: &Parsed<Ttl>,
     ) -> Result<Grant, Refusal> {
         let authority = Arc::clone(&self.authority);
         let ek = proven_ek(host.appraisal.ek())?;
         let mut tries = MAX_RETRIES;
         let grant = loop {
-            let validity = Validity { now: authority.clock.now(), ttl };
-            let decision = self.decide(&host.snapshot, ek.clone(), key, validity).await?;
+            let decision = self.decide(&host.snapshot, ek.clone(), key, ttl).await?;
             if let Some(grant) = authority.record(decision).await? {
                 break grant;
             }
             tries = tries.checked_sub(1).ok_or_else(overtaken)?;
         };
         let Grant { issued, instance, .. } = &grant;
+        self.peer.renewed.store(instance.status.generation, Ordering::Relaxed);
         info!(
             token = %host.snapshot.token.name, instance = instance.path(),
-            remote = %self.peer.remote, ek = %instance.status.ek.public_hash,
+            generation = instance.status.generation, remote = %self.peer.remote, ek = %instance.status.ek.public_hash,
             serial = issued.serial, "join granted"
         );
         Ok(grant)
@@ -244,18 +317,24 @@ impl Join {
 
     /// Decides by the current records: they may have changed while the join waited.
     async fn decide(
-        &self,
+        &mut self,
         snapshot: &JoinSnapshot,
         ek: ProvenEk,
-        key: &SubjectKey,
-        validity: Validity,
+        key: &Parsed<KeyToCertify>,
+        ttl: &Parsed<Ttl>,
     ) -> Result<PendingGrant, Refusal> {
-        let (authority, now) = (&self.authority, validity.now);
-        let mut instance = self.instance(&snapshot.token, ek, key, now)?;
+        let authority = Arc::clone(&self.authority);
+        let now = authority.clock.now();
+        let (mut instance, before) = self.instance(&snapshot.token, ek, now).await?;
         let CheckedBot { bot, basis } = authority.check_bot_and_locks(&instance, now).await?;
         authority.check_token(&instance, now).await?;
         snapshot.check_unchanged(&basis)?;
+        let KeyToCertify { key, location } = key.as_ref().map_err(Clone::clone)?;
+        let public_key = key.to_spki().map_err(Refusal::because(Code::Internal))?;
+        instance.status.public_key_hash = key_hash(&public_key);
+        instance.status.key_location = *location;
         let profile = Profile::identity(instance.status.generation);
+        let validity = Validity { now, ttl: ttl.clone()? };
         let issued = authority.issuer.credentials(&bot, &instance, profile, key, validity);
         let issued = issued.map_err(Refusal::because(Code::Internal))?;
         instance.status.certificate_serial.clone_from(&issued.serial);
@@ -268,25 +347,32 @@ impl Join {
             ..self.attempt.clone()
         };
         let event = Event::granted(Action::Join, Timestamp(now), attempt);
-        Ok(PendingGrant { issued, event, instance, basis, before: None })
+        Ok(PendingGrant { issued, event, instance, basis, before })
     }
 
-    /// The new instance of a joining host. It has no certificate yet.
-    fn instance(
-        &self,
+    /// The instance that the host becomes, without its new certificate: a new one, or the one that it already is, as recorded.
+    async fn instance(
+        &mut self,
         token: &OpenToken,
         ek: ProvenEk,
-        key: &SubjectKey,
         now: OffsetDateTime,
-    ) -> Result<BotInstance, Refusal> {
-        let public_key = key.to_spki().map_err(Refusal::because(Code::Internal))?;
-        let (bot, token) = (token.bot.clone(), token.name.clone());
-        let key = key_hash(&public_key);
-        let mut instance = BotInstance::joining(bot, token, ek, key, now);
+    ) -> Result<(BotInstance, Option<Recorded>), Refusal> {
+        let (mut instance, before) = match &self.caller {
+            Some(caller) if caller.subject.bot == token.bot => {
+                let again = rejoin(&self.authority, caller, &token.name, ek, now).await?;
+                self.attempt.bot_instance_id = Some(again.instance.spec.instance_id.to_string());
+                self.attempt.presented_generation = again.presented_generation;
+                (again.instance, Some(again.before))
+            }
+            _ => {
+                let (bot, token) = (token.bot.clone(), token.name.clone());
+                (BotInstance::joining(bot, token, ek, String::new(), now), None)
+            }
+        };
         let reported = |text: &Option<String>| text.clone().unwrap_or_default();
         instance.status.hostname = reported(&self.attempt.hostname);
         instance.status.agent_version = reported(&self.attempt.agent_version);
-        Ok(instance)
+        Ok((instance, before))
     }
 }
 
@@ -311,8 +397,8 @@ fn appraise(
     let claim = Claim {
         ek,
         ek_chain: &evidence.ek_chain,
-        join_key: &evidence.join_key,
         ek_name_alg: evidence.ek_name_alg,
+        key: evidence.key.claim(),
     };
     Ok(verifier::appraise(&claim, demand, effort))
 }

@@ -13,6 +13,7 @@ pub(crate) mod peer;
 pub mod refusal;
 pub(crate) mod refusal_log;
 pub(crate) mod reissue;
+mod rejoin;
 pub(crate) mod request;
 mod source;
 mod token_cache;
@@ -37,7 +38,8 @@ use self::refusal_log::Refusals;
 pub(crate) use self::source::Source;
 use self::token_cache::TokenCache;
 pub(crate) use self::workers::Workers;
-use crate::audit::{Action, AuditLog, Author};
+use crate::audit::{Action, Attempt, AuditLog, Author};
+use crate::config::TeleportServices;
 use crate::issue::Issuer;
 use crate::metrics::Metrics;
 use crate::public_names::PublicNames;
@@ -59,6 +61,8 @@ pub struct Authority {
     pub ek_policy: ChainPolicy,
     /// The public names, and their certificates.
     pub public_names: PublicNames,
+    /// Which of Teleport's services are served.
+    pub teleport: TeleportServices,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     refusals: Refusals,
@@ -95,6 +99,19 @@ impl Authority {
         self.metrics.count(action, code);
     }
 
+    /// Notes a certificate that is not the latest of its instance.
+    fn note_generation(&self, attempt: &Attempt) {
+        if let Some(presented) = attempt.presented_generation {
+            self.metrics.generation_mismatch();
+            let instance = attempt.bot_instance_id.as_deref();
+            warn!(
+                instance,
+                presented,
+                "the certificate is not the latest: the host was cloned, or a response was lost"
+            );
+        }
+    }
+
     /// An authority that is ready to serve.
     pub fn new(
         issuer: Issuer,
@@ -113,6 +130,7 @@ impl Authority {
             join_timeout,
             ek_policy: ChainPolicy::default(),
             public_names: PublicNames::default(),
+            teleport: TeleportServices::default(),
             metrics,
             refusals: Refusals::default(),
             store,
@@ -135,6 +153,12 @@ impl Authority {
     #[must_use]
     pub fn known_as(self, public_names: PublicNames) -> Self {
         Self { public_names, ..self }
+    }
+
+    /// The same, with these of Teleport's services instead of all.
+    #[must_use]
+    pub fn serving(self, teleport: TeleportServices) -> Self {
+        Self { teleport, ..self }
     }
 
     /// Whether the store responds. A full disk is no reason to restart.

@@ -19,8 +19,10 @@ pub enum Code {
     TokenUnknown,
     /// The token has expired.
     TokenExpired,
-    /// The token does not allow bots to join by TPM.
+    /// The token does not allow bots to join.
     TokenRole,
+    /// The token is for another join method.
+    TokenMethod,
     /// The token by which the instance joined is for another bot now.
     TokenBot,
     /// The token's bot does not exist.
@@ -29,6 +31,8 @@ pub enum Code {
     Evidence(&'static str),
     /// No rule of the token matches the TPM.
     EkNotAllowed,
+    /// The certificate is of an instance with another TPM.
+    EkOfOther,
     /// The challenge was answered too late, or not at all.
     AnswerLate,
     /// The answer does not show that the TPM opened the credential.
@@ -47,9 +51,11 @@ pub enum Code {
     CertificateOfService,
     /// The bot instance does not exist.
     InstanceUnknown,
+    /// The instance's key is not proven to be in its TPM, so that it can only join again.
+    KeyNotInTpm,
     /// The token now requires a CA that did not verify the EK certificate at the join.
     EvidenceOutdated,
-    /// The key to certify is no P-256 key.
+    /// The key to certify is malformed, or of an algorithm that is not supported.
     KeyMalformed,
     /// The key to certify has not signed.
     KeyUnproven,
@@ -67,14 +73,16 @@ pub enum Code {
 
 impl Code {
     /// All of them; of the verifier's own codes, one.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::TokenUnknown,
         Self::TokenExpired,
         Self::TokenRole,
+        Self::TokenMethod,
         Self::TokenBot,
         Self::BotUnknown,
         Self::Evidence("ek_untrusted"),
         Self::EkNotAllowed,
+        Self::EkOfOther,
         Self::AnswerLate,
         Self::AnswerWrong,
         Self::SignatureWrong,
@@ -84,6 +92,7 @@ impl Code {
         Self::CertificateInvalid,
         Self::CertificateOfService,
         Self::InstanceUnknown,
+        Self::KeyNotInTpm,
         Self::EvidenceOutdated,
         Self::KeyMalformed,
         Self::KeyUnproven,
@@ -100,10 +109,12 @@ impl Code {
             Self::TokenUnknown => "token_unknown",
             Self::TokenExpired => "token_expired",
             Self::TokenRole => "token_role",
+            Self::TokenMethod => "token_method",
             Self::TokenBot => "token_bot",
             Self::BotUnknown => "bot_unknown",
             Self::Evidence(code) => code,
             Self::EkNotAllowed => "ek_not_allowed",
+            Self::EkOfOther => "ek_of_other",
             Self::AnswerLate => "answer_late",
             Self::AnswerWrong => "answer_wrong",
             Self::SignatureWrong => "signature_wrong",
@@ -113,6 +124,7 @@ impl Code {
             Self::CertificateInvalid => "certificate_invalid",
             Self::CertificateOfService => "certificate_of_service",
             Self::InstanceUnknown => "instance_unknown",
+            Self::KeyNotInTpm => "key_not_in_tpm",
             Self::EvidenceOutdated => "evidence_outdated",
             Self::KeyMalformed => "key_malformed",
             Self::KeyUnproven => "key_unproven",

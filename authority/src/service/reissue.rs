@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tracing::{info, warn};
+use tracing::info;
 
 use super::caller::{Caller, CallerRecords};
 use super::grant::{Grant, MAX_RETRIES, PendingGrant, overtaken};
@@ -69,15 +69,7 @@ impl Call {
     pub(crate) async fn run(mut self) -> Result<Grant, Refusal> {
         let result = self.grant().await;
         self.authority.count(self.request.action(), &result);
-        if let Some(presented) = self.attempt.presented_generation {
-            self.authority.metrics.generation_mismatch();
-            let instance = self.attempt.bot_instance_id.as_deref();
-            warn!(
-                instance,
-                presented,
-                "the certificate is not the latest: the host was cloned, or a response was lost"
-            );
-        }
+        self.authority.note_generation(&self.attempt);
         let action = self.request.action();
         result.inspect_err(|refusal| {
             self.authority.record_refusal(action, &self.peer, self.attempt, refusal);
@@ -132,6 +124,7 @@ impl Call {
         self.attempt.ek_cert_serial.clone_from(&status.ek.certificate_serial);
         self.attempt.ek_cert_verified = status.ek.verified_by.is_some();
         let presented = caller_records.check_is_instance(caller)?;
+        caller_records.check_key_in_tpm()?;
         self.authority.check_token(&instance, now).await?;
         self.attempt.presented_generation = self.outdated(presented, status.generation);
         let credentials = |instance: &BotInstance, profile, key: &SubjectKey, ttl: &Parsed<Ttl>| {
@@ -212,6 +205,11 @@ impl CallRequest {
     }
 }
 
+/// A key whose holder can prove that by a signature.
 fn public_key(der: &[u8]) -> Result<SubjectKey, Refusal> {
-    SubjectKey::from_spki(der).map_err(Refusal::because(Code::KeyMalformed))
+    match SubjectKey::from_spki(der) {
+        Ok(key @ SubjectKey::P256(_)) => Ok(key),
+        Ok(_) => Err(Refusal::new(Code::KeyMalformed, "the key is not on P-256")),
+        Err(cause) => Err(Refusal::new(Code::KeyMalformed, cause)),
+    }
 }

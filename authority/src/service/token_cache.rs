@@ -101,8 +101,8 @@ impl Rules {
 /// A token of any kind, as it is cached.
 struct Parsed {
     metadata: Metadata,
-    /// `None` if no bot joins with it.
-    open: Option<Arc<OpenToken>>,
+    /// The refusal of every join if no bot joins with it by TPM.
+    open: Result<Arc<OpenToken>, Code>,
 }
 
 impl Parsed {
@@ -111,10 +111,11 @@ impl Parsed {
         let is_bot = spec.roles.contains(&SystemRole::Bot);
         let is_by_tpm = matches!(spec.join(), Ok(Join::Tpm(_)));
         let open = match (spec.bot_name, spec.tpm) {
-            (Some(bot), Some(tpm)) if is_bot && is_by_tpm => {
-                Some(Arc::new(OpenToken::new(metadata.name.clone(), bot, tpm)?))
+            _ if !is_by_tpm => Err(Code::TokenMethod),
+            (Some(bot), Some(tpm)) if is_bot => {
+                Ok(Arc::new(OpenToken::new(metadata.name.clone(), bot, tpm)?))
             }
-            _ => None,
+            _ => Err(Code::TokenRole),
         };
         Ok(Self { metadata, open })
     }
@@ -201,9 +202,8 @@ impl Authority {
         if token.metadata.expired(now) {
             return Err(Refusal::new(Code::TokenExpired, format!("the token {name} has expired")));
         }
-        token.open.clone().ok_or_else(|| {
-            Refusal::new(Code::TokenRole, "the token does not allow bots to join by TPM")
-        })
+        let closed = |code| Refusal::new(code, "the token does not allow bots to join by TPM");
+        token.open.clone().map_err(closed)
     }
 }
 

@@ -3,7 +3,6 @@
 
 mod messages;
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use prost::Message;
@@ -16,14 +15,12 @@ use proto::v1::{
     IssueRequest, IssuedCredentials, JoinAnswer, JoinInit, JoinRequest, JoinResponse, RenewRequest,
     WhoAmIRequest, WhoAmIResponse,
 };
-use tokio::sync::mpsc;
-use tokio::time::Sleep;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use verifier::Challenge;
 
 use self::messages::Claim;
-use super::status::stream_ended;
+use super::conversation::{Conversation, Replies};
+use super::peer;
 use crate::issue::Ttl;
 use crate::service::join::{Candidate, Join};
 use crate::service::refusal::{Code, Refusal};
@@ -35,30 +32,22 @@ pub(crate) struct Hosts(pub(crate) Arc<Authority>);
 
 #[tonic::async_trait]
 impl JoinService for Hosts {
-    type JoinStream = ReceiverStream<Result<JoinResponse, Status>>;
+    type JoinStream = Replies<JoinResponse>;
 
     async fn join(
         &self,
         request: tonic::Request<Streaming<JoinRequest>>,
     ) -> Result<tonic::Response<Self::JoinStream>, Status> {
         let peer = peer(&request)?;
-        // Challenge and result: neither waits for room.
-        let (replies, stream) = mpsc::channel(2);
-        let authority = Arc::clone(&self.0);
-        let mut host = Host {
-            exporter: peer.exporter,
-            deadline: Box::pin(tokio::time::sleep(authority.join_timeout)),
-            requests: request.into_inner(),
-            replies: replies.clone(),
-        };
+        let (exporter, authority) = (peer.exporter, Arc::clone(&self.0));
+        let (messages, replies) = Conversation::new(request.into_inner(), authority.join_timeout);
+        let mut host = Host { exporter, messages };
         tokio::spawn(async move {
             let mut join = Join::new(authority, peer);
             let joined = ceremony(&mut join, &mut host).await;
-            let reply = join.end(joined).map_err(Status::from);
-            // A host that has gone gets no reply.
-            let _ = replies.send(reply).await;
+            host.messages.end(join.end(joined).map_err(Status::from)).await;
         });
-        Ok(tonic::Response::new(ReceiverStream::new(stream)))
+        Ok(tonic::Response::new(replies))
     }
 }
 
@@ -71,11 +60,11 @@ async fn ceremony(join: &mut Join, host: &mut Host) -> Result<JoinResponse, Refu
     let answer = host.answer().await?;
     let transcript = host.transcript(&bytes, candidate.challenge());
     let proven = join.check(candidate, |secret| {
-        let mac = transcript.verify_mac(secret, &answer.mac);
+        let mac = transcript.verify_mac(secret.expose(), &answer.mac);
         mac.map_err(|_| "the MAC was not computed with the credential's secret")
     })?;
     let key = proven.join_key(&transcript.signing_digest(), &answer.signature)?;
-    let grant = join.grant(&proven, &key, ttl).await?;
+    let grant = join.grant(&proven, &Ok(key), &Ok(ttl)).await?;
     Ok(JoinResponse { step: Some(Response::Result(grant.into())) })
 }
 
@@ -93,9 +82,7 @@ async fn appraise(join: &mut Join, init: &[u8]) -> Result<(Candidate, Ttl), Refu
 struct Host {
     /// A value that only the two ends of this connection can compute.
     exporter: [u8; 32],
-    requests: Streaming<JoinRequest>,
-    replies: mpsc::Sender<Result<JoinResponse, Status>>,
-    deadline: Pin<Box<Sleep>>,
+    messages: Conversation<JoinRequest, JoinResponse>,
 }
 
 impl Host {
@@ -116,31 +103,14 @@ impl Host {
         }
     }
 
-    /// The next step, if it comes in time.
     async fn next(&mut self) -> Result<Request, Refusal> {
-        let message = tokio::select! {
-            biased;
-            () = &mut self.deadline => {
-                return Err(Refusal::new(Code::AnswerLate, "the join timed out"));
-            }
-            message = self.requests.message() => message,
-        };
-        match message {
-            Ok(Some(JoinRequest { step: Some(step) })) => Ok(step),
-            Ok(Some(JoinRequest { step: None })) => {
-                Err(Refusal::new(Code::Malformed, "a request with an unknown step"))
-            }
-            Ok(None) => Err(Refusal::new(Code::Abandoned, "the host closed the stream")),
-            Err(status) => Err(stream_ended(&status)),
-        }
+        let unknown = || Refusal::new(Code::Malformed, "a request with an unknown step");
+        self.messages.next().await?.step.ok_or_else(unknown)
     }
 
     async fn challenge(&self, challenge: &Challenge) -> Result<(), Refusal> {
         let challenge = messages::challenge(challenge);
-        let reply = JoinResponse { step: Some(Response::Challenge(challenge)) };
-        let gone =
-            |_| Refusal::new(Code::Abandoned, "the host closed the stream before the challenge");
-        self.replies.send(Ok(reply)).await.map_err(gone)
+        self.messages.reply(JoinResponse { step: Some(Response::Challenge(challenge)) }).await
     }
 
     /// What the proof covers.
@@ -190,9 +160,4 @@ impl Hosts {
         let done = done.map_err(|cause| Refusal::new(Code::Internal, cause))?;
         Ok(tonic::Response::new(done?.into()))
     }
-}
-
-fn peer<T>(request: &tonic::Request<T>) -> Result<Peer, Refusal> {
-    let peer = request.extensions().get::<Peer>().cloned();
-    peer.ok_or_else(|| Refusal::new(Code::Internal, "a call without connection information"))
 }

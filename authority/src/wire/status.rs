@@ -4,6 +4,7 @@
 //! Messages are Teleport's where it has one.
 
 use std::error::Error;
+use std::time::Duration;
 
 use tonic::{Code as Grpc, Status};
 
@@ -21,6 +22,7 @@ impl From<Refusal> for Status {
             Code::TokenRole => {
                 (denied, "can not join the cluster, the token does not allow role Bot")
             }
+            Code::TokenMethod => (denied, "specified join token is not for `tpm` method"),
             Code::TokenBot => (
                 denied,
                 "access denied: the token that this host joined with is for another bot now; to become \
@@ -33,6 +35,13 @@ impl From<Refusal> for Status {
             Code::EkNotAllowed => {
                 (denied, "validated tpm attributes did not match any allow rules")
             }
+            Code::EkOfOther => {
+                (denied, "access denied: the certificate is of a bot instance with another TPM")
+            }
+            Code::KeyNotInTpm => (
+                unauthenticated,
+                "unauthenticated: the key of this bot instance is not in its TPM: join again",
+            ),
             Code::Locked => (denied, "access denied: a lock is in force"),
             Code::CertificateOfService => {
                 (denied, "access denied: only the certificate of the bot itself can ask for others")
@@ -61,6 +70,34 @@ impl From<Refusal> for Status {
     }
 }
 
+/// The same for a client of Teleport, which distinguishes fewer codes: it comes back later after a resource exhausted, and after
+/// an unknown error, and takes a denial or an invalid argument as final. What is wrong with its request it learns in full.
+pub(super) fn teleport(refusal: Refusal) -> Status {
+    if let Code::KeyMalformed | Code::Malformed = refusal.code {
+        return Status::invalid_argument(refusal.reason);
+    }
+    let is_parameter = matches!(refusal.code, Code::TokenRole | Code::TokenMethod);
+    let status = Status::from(refusal);
+    match status.code() {
+        Grpc::PermissionDenied if is_parameter => Status::invalid_argument(status.message()),
+        Grpc::Unauthenticated => Status::permission_denied(status.message()),
+        _ => status,
+    }
+}
+
+/// The end of a join in Teleport's protocols that took longer than this.
+pub(super) fn timed_out(what: &str, limit: Duration) -> Status {
+    let (minutes, seconds) = (limit.as_secs() / 60, limit.as_secs() % 60);
+    let limit = if minutes > 0 { format!("{minutes}m{seconds}s") } else { format!("{seconds}s") };
+    let text = format!("{what} timed out after {limit}, terminating the stream on the server");
+    Status::resource_exhausted(text)
+}
+
+/// A call for Teleport's older join service, which is switched off.
+pub(super) fn legacy_join_disabled() -> Status {
+    Status::permission_denied("legacy join service has been disabled in this environment")
+}
+
 /// What a host learns of the verifier's refusals.
 fn evidence(code: &str) -> &'static str {
     match code {
@@ -73,6 +110,11 @@ fn evidence(code: &str) -> &'static str {
         }
         code if code.starts_with("join_key") => {
             "validating TPM: the join key is not one that is bound to a TPM"
+        }
+        "ek_missing" => "validating TPM: at least one of EKCert or EKKey must be provided",
+        "ek_empty" => "validating TPM: either EK cert or EK key must be provided",
+        code if code.starts_with("ak_") => {
+            "validating TPM: the attestation key is not one that is bound to a TPM"
         }
         _ => "validating TPM: the EK cannot be used",
     }

@@ -20,6 +20,7 @@ mod tests {
     mod older;
     mod operator;
     mod port;
+    mod protocols;
     mod public_name;
     mod removal;
     mod renew;

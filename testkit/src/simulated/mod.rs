@@ -2,7 +2,9 @@
 //! and can also send what no agent would.
 
 mod software_tpm;
+pub mod teleport;
 mod wire;
 
 pub use software_tpm::{SoftwareTpm, identity};
+pub use teleport::TeleportHost;
 pub use wire::{Bytes, Join, TIMEOUT, Wire};

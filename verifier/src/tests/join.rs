@@ -5,7 +5,7 @@ use super::join_key::Area;
 use crate::chain::{ChainPolicy, DatePolicy, MAX_INTERMEDIATES};
 use crate::{
     Appraisal, AppraisalError, CaCertificate, Cause, Claim, Demand, Effort, EkClaim, EkPublicKey,
-    Endorsement, KnownSignatures, oid,
+    Endorsement, KeyClaim, KnownSignatures, oid,
 };
 
 fn appraise(claim: &Claim<'_>, demand: Demand<'_>) -> Result<Appraisal, Box<AppraisalError>> {
@@ -19,7 +19,12 @@ fn demand(anchors: &[CaCertificate]) -> Demand<'_> {
 
 fn join(ek: EkClaim<'_>, demand: Demand<'_>) -> Result<Appraisal, Box<AppraisalError>> {
     appraise(
-        &Claim { ek, ek_chain: &[], join_key: &Area::new("join").bytes(), ek_name_alg: 0 },
+        &Claim {
+            ek,
+            ek_chain: &[],
+            key: KeyClaim::JoinKey(&Area::new("join").bytes()),
+            ek_name_alg: 0,
+        },
         demand,
     )
 }
@@ -39,7 +44,7 @@ fn with_a_certificate_that_is_vouched_for() {
     let claim = Claim {
         ek: EkClaim::Certificate(&der),
         ek_chain: &ek_chain,
-        join_key: &join_key,
+        key: KeyClaim::JoinKey(&join_key),
         ek_name_alg: 0,
     };
     let appraisal = appraise(&claim, demand(&anchors)).unwrap();
@@ -66,7 +71,7 @@ fn a_claim_that_cannot_meet_the_demand_is_not_parsed() {
     assert_eq!(code(EkClaim::PublicKey(&[]), demand(&anchors)), "ek_certificate_missing");
     let many = vec![vec![]; MAX_INTERMEDIATES + 1];
     let ek = EkClaim::Certificate(&[]);
-    let claim = Claim { ek, ek_chain: &many, join_key: &[], ek_name_alg: 0 };
+    let claim = Claim { ek, ek_chain: &many, key: KeyClaim::JoinKey(&[]), ek_name_alg: 0 };
     assert_eq!(appraise(&claim, demand(&anchors)).unwrap_err().code(), "ek_chain_too_long");
 }
 
@@ -78,7 +83,7 @@ fn effort_allows_one_challenge_and_few_failed_signatures() {
         .map(|by| Template::ek(&rsa_key("ek").spki_der()).issued_by(&by).der());
     let judge = |der: &[u8], demand: Demand<'_>, effort: &mut Effort| {
         let ek = EkClaim::Certificate(der);
-        let claim = Claim { ek, ek_chain: &[], join_key: &join_key, ek_name_alg: 0 };
+        let claim = Claim { ek, ek_chain: &[], key: KeyClaim::JoinKey(&join_key), ek_name_alg: 0 };
         let appraised = crate::appraise(&claim, demand, effort);
         appraised.map(|_| ()).map_err(|error| error.code())
     };
@@ -107,7 +112,7 @@ fn chain_is_accepted_after_a_ca_of_the_same_name_did_not_fit() {
     let mut effort = Effort::default();
     // An agent sends the certificate alone, and the chain after a refusal.
     let ek = EkClaim::Certificate(&der);
-    let claim = Claim { ek, ek_chain: &[], join_key: &join_key, ek_name_alg: 0 };
+    let claim = Claim { ek, ek_chain: &[], key: KeyClaim::JoinKey(&join_key), ek_name_alg: 0 };
     let refused = crate::appraise(&claim, demand(&anchors), &mut effort).unwrap_err();
     assert_eq!(refused.code(), "ek_untrusted");
     let claim = Claim { ek_chain: &chain, ..claim };
@@ -162,7 +167,7 @@ fn each_refusal_has_its_code_and_says_what_was_known() {
     let claim = Claim {
         ek: EkClaim::Certificate(&der),
         ek_chain: &[],
-        join_key: &join_key,
+        key: KeyClaim::JoinKey(&join_key),
         ek_name_alg: 0,
     };
     let error = appraise(&claim, demand(&anchors)).unwrap_err();

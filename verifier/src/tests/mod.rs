@@ -12,3 +12,4 @@ mod join;
 mod join_key;
 mod machine;
 mod mutation;
+mod self_certified;

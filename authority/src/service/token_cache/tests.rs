@@ -223,6 +223,6 @@ fn token_of_an_unknown_join_method_refuses_joins_by_tpm() {
         );
         Parsed::new(store::decode(Table::Tokens, "t", record.as_bytes()).unwrap()).unwrap()
     };
-    assert!(token("tpm").open.is_some());
-    assert!(token("tpm_and_more").open.is_none());
+    assert!(token("tpm").open.is_ok());
+    assert_eq!(token("tpm_and_more").open.as_ref().err(), Some(&Code::TokenMethod));
 }

@@ -11,7 +11,7 @@ use verifier::Challenge;
 use crate::issue::{Profile, Ttl};
 use crate::service::caller::Caller;
 use crate::service::grant::Grant;
-use crate::service::join::{Ek, Evidence};
+use crate::service::join::{Ek, Evidence, KeyEvidence};
 use crate::service::refusal::{Code, Refusal};
 use crate::service::reissue::{Issue, Renewal};
 use crate::service::request::{HostInfo, Parsed};
@@ -42,7 +42,7 @@ impl From<JoinInit> for Claim {
                 ek,
                 ek_chain: init.ek_chain,
                 ek_name_alg: init.ek_name_alg,
-                join_key: init.join_key,
+                key: KeyEvidence::JoinKey(init.join_key),
             },
         }
     }

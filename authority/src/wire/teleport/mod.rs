@@ -1,0 +1,135 @@
+//! Teleport's two join services, for hosts that run `tbot`, as far as they have the same parts.
+//!
+//! The TPM proves that it holds an attestation key, and the host asks for certificates of another key, which Teleport's clients keep
+//! in files. The proof is the activated secret itself: it is bound neither to the connection nor to the key that is certified.
+
+pub(crate) mod join_v1;
+pub(crate) mod legacy;
+
+use std::time::Duration;
+
+use ssh_key::public::KeyData;
+use tonic::metadata::MetadataMap;
+use tonic::{Code as Grpc, Status};
+use tpm2::types::SecretBuf;
+use verifier::Challenge;
+
+use super::status::{self, timed_out};
+use crate::audit::bounded;
+use crate::issue::SubjectKey;
+use crate::service::join::{Candidate, Ek, Join, KeyToCertify, Proven};
+use crate::service::refusal::{Code, Refusal};
+use crate::service::request::Parsed;
+
+/// The only join method here.
+const METHOD: &str = "tpm";
+
+/// The suite of key algorithms by which clients create keys on P-256.
+pub(crate) const SIGNATURE_ALGORITHM_SUITE: &str = "balanced-v1";
+
+/// Why a join ends: as it is recorded, and as the client learns it.
+struct Fault {
+    refusal: Refusal,
+    status: Status,
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        Self { status: status::teleport(refusal.clone()), refusal }
+    }
+}
+
+impl Fault {
+    /// A request that the protocol does not allow, in Teleport's terms a bad parameter.
+    fn bad_parameter(text: impl Into<String>) -> Self {
+        Refusal::new(Code::Malformed, text.into()).into()
+    }
+
+    /// The same refusal in other words.
+    fn saying(self, grpc: Grpc, text: impl Into<String>) -> Self {
+        Self { status: Status::new(grpc, text), ..self }
+    }
+
+    /// What goes wrong between challenge and solution reaches the client as a TPM that was not validated, but for a timeout.
+    fn while_validating(self) -> Self {
+        if self.refusal.code == Code::AnswerLate {
+            return self;
+        }
+        let text = format!("validating TPM: {}", self.status.message());
+        self.saying(Grpc::PermissionDenied, text)
+    }
+}
+
+/// Records the end of a join, and returns what the client receives. `what` is the method in the message of a timeout.
+fn end<R>(join: Join, result: Result<R, Fault>, what: &str, limit: Duration) -> Result<R, Status> {
+    match result {
+        Ok(reply) => join.end(Ok(reply)).map_err(status::teleport),
+        Err(Fault { refusal, status }) => {
+            let is_late = refusal.code == Code::AnswerLate;
+            let _ = join.end::<()>(Err(refusal));
+            Err(if is_late { timed_out(what, limit) } else { status })
+        }
+    }
+}
+
+/// The client's version, if it says one. Any is accepted: nothing here depends on it.
+fn version(metadata: &MetadataMap) -> String {
+    let mut all = metadata.get_all("version").iter();
+    match (all.next(), all.next()) {
+        (Some(version), None) => version.to_str().unwrap_or_default().to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// An endorsement key that must not be empty, of one form or the other.
+fn endorsement_key(ek: Option<Ek>) -> Parsed<Ek> {
+    match ek {
+        None => Err(Refusal::new(
+            Code::Evidence("ek_missing"),
+            "at least one of EKCert or EKKey must be provided",
+        )),
+        Some(Ek::Certificate(der) | Ek::PublicKey(der)) if der.is_empty() => {
+            Err(Refusal::new(Code::Evidence("ek_empty"), "the EK is empty"))
+        }
+        Some(ek) => Ok(ek),
+    }
+}
+
+/// TPM2B_ID_OBJECT and TPM2B_ENCRYPTED_SECRET.
+fn encrypted_credential(challenge: &Challenge) -> Result<[Vec<u8>; 2], Refusal> {
+    let sized = |bytes: &[u8]| {
+        let length = u16::try_from(bytes.len()).map_err(Refusal::because(Code::Internal))?;
+        Ok([&length.to_be_bytes(), bytes].concat())
+    };
+    Ok([sized(challenge.blob())?, sized(challenge.encrypted_seed())?])
+}
+
+/// Checks a solution: the secret that only the TPM could decrypt. It is wiped.
+fn check(join: &mut Join, candidate: Candidate, solution: Vec<u8>) -> Result<Proven, Refusal> {
+    let held = SecretBuf::new(&solution);
+    drop(zeroize::Zeroizing::new(solution));
+    join.check(candidate, |secret| {
+        // Compared in constant time.
+        let is_right = held.is_some_and(|solution| solution == *secret);
+        if is_right { Ok(()) } else { Err("the solution is not the credential's secret") }
+    })
+}
+
+/// The key to certify: the one of the TLS key, which the SSH key must be too.
+fn key_to_certify(spki: &[u8], ssh: Result<KeyData, ssh_key::Error>) -> Parsed<KeyToCertify> {
+    let malformed = |what: &str, cause: &dyn std::fmt::Display| {
+        Refusal::new(Code::KeyMalformed, format!("parsing the {what} public key: {cause}"))
+    };
+    let key = SubjectKey::from_spki(spki).map_err(|cause| malformed("TLS", &cause))?;
+    let ssh = ssh.map_err(|cause| malformed("SSH", &cause))?;
+    if key.ssh().map_err(Refusal::because(Code::Internal))? != ssh {
+        let reason = "the SSH public key is another key than the TLS public key";
+        return Err(Refusal::new(Code::KeyMalformed, reason));
+    }
+    Ok(KeyToCertify::unproven(key))
+}
+
+/// Text of the client that goes into a message for it.
+fn quoted(text: &str) -> String {
+    format!("{:?}", bounded(text).unwrap_or_default())
+}
