@@ -248,25 +248,38 @@ spec: {roles: [Bot], join_method: tpm, bot_name: %s, tpm: {allow: [%s]}}
 func TestEachServerLieIsNoticed(t *testing.T) {
 	tpm := newTPM(t)
 	reasons := map[string]string{
-		"certificates-for-other-key": "made for another key",
-		"expired-certificates":       "",
-		"other-ca":                   "",
-		"no-certificates":            "SSH certificate: missing",
-		"no-ca-certificates":         "no CA certificates returned",
-		"ssh-key-for-certificate":    "not a certificate",
-		"oversized-certificates":     "CA certificate 2",
-		"challenge-for-other-key":    "activating credential",
-		"corrupt-challenge":          "activating credential",
-		"challenge-without-length":   "activating credential",
-		"empty-challenge":            "activating credential",
-		"oversized-challenge":        "activating credential",
-		"second-challenge":           "expected",
-		"more-messages":              "server sent a message after its last one",
-		"result-before-challenge":    "expected challenge",
-		"result-before-init":         "expected init",
-		"unknown-suite":              "unknown signature algorithm suite",
-		"other-method":               "server chose join method",
-		"other-pin":                  "cluster pin does not match",
+		"other-pin":                         "cluster pin does not match",
+		"server-certificate-of-other-ca":    "certificate signed by unknown authority",
+		"server-certificate-expired":        "certificate has expired",
+		"server-certificate-for-other-name": "certificate is valid for localhost, not teleport.cluster.local",
+		"unknown-suite":                     "unknown signature algorithm suite",
+		"other-method":                      "server chose join method",
+		"result-before-init":                "expected init",
+		"result-before-challenge":           "expected challenge",
+		"challenge-for-other-key":           "activating credential",
+		"corrupt-challenge":                 "activating credential",
+		"challenge-without-length":          "activating credential",
+		"empty-challenge":                   "activating credential",
+		"oversized-challenge":               "activating credential",
+		"second-challenge":                  "expected",
+		"more-messages":                     "server sent a message after its last one",
+		"no-certificates":                   "SSH certificate: missing",
+		"no-ca-certificates":                "no CA certificates returned",
+		"oversized-certificates":            "CA certificate 2",
+		"ssh-key-for-certificate":           "not a certificate",
+		"tls-certificate-for-other-key":     "TLS certificate: made for another key",
+		"ssh-certificate-for-other-key":     "SSH certificate: made for another key",
+		"expired-certificates":              "remote error: tls: expired certificate",
+		"other-ca":                          "unknown certificate authority",
+		"issuer-without-organization":       "certificate missing CA organization",
+		"no-common-name":                    "no common name",
+		"no-roles":                          "no role in the organization",
+		"no-principals":                     "no principals",
+		"malformed-traits":                  "subject attribute 2.5.4.17",
+		"malformed-generation":              "subject attribute 1.3.9999.1.14",
+		"malformed-join-attributes":         "subject attribute 1.3.9999.2.21",
+		"new-instance-at-rejoin":            "instance changed",
+		"generation-stays":                  "generation went from 1 to 1",
 	}
 	for _, name := range serverLies {
 		reason, ok := reasons[name]
@@ -279,7 +292,7 @@ func TestEachServerLieIsNoticed(t *testing.T) {
 				continue // ServerInit is of the new service
 			}
 			r := server.runAs(t, join(tpm, "--auth-server", server.Auth, "--ca-pin", server.Pin, "--generation", "b",
-				"--service", service, "--ak", "ecc")...)
+				"--service", service, "--ak", "ecc", "--rejoin", "1")...)
 			if r.OK || !strings.Contains(r.Error, reason) {
 				t.Errorf("%s (%s): ok=%t %s, want %q", name, service, r.OK, r.Error, reason)
 			}

@@ -9,16 +9,6 @@ import (
 	"teleport-peer/wire/machineidpb"
 )
 
-// serverLies are the lies of --server-lie.
-var serverLies = []string{
-	"certificates-for-other-key", "expired-certificates", "other-ca", "no-certificates",
-	"no-ca-certificates", "ssh-key-for-certificate", "oversized-certificates",
-	"challenge-for-other-key", "corrupt-challenge", "challenge-without-length", "empty-challenge",
-	"oversized-challenge", "second-challenge", "more-messages", "result-before-challenge",
-	"result-before-init",
-	"unknown-suite", "other-method", "other-pin",
-}
-
 // authService is the part of AuthService that bots call.
 type authService struct {
 	authpb.UnimplementedAuthServiceServer

@@ -67,10 +67,10 @@ func newClusterCA(cluster, publicName string) (*clusterCA, error) {
 		names = append(names, publicName)
 	}
 	inside := append([]string{clusterLocal, "*." + clusterLocal}, names...)
-	if ca.hostTLS, err = ca.host.serverCertificate(inside); err != nil {
+	if ca.hostTLS, err = ca.host.serverCertificate(inside, caLifetime); err != nil {
 		return nil, err
 	}
-	ca.webTLS, err = ca.web.serverCertificate(names)
+	ca.webTLS, err = ca.web.serverCertificate(names, caLifetime)
 	return ca, err
 }
 
@@ -109,7 +109,7 @@ func newSigner(cluster, name string) (*caSigner, error) {
 	return &caSigner{certificate, pemOf("CERTIFICATE", der), key, signer}, err
 }
 
-func (ca *caSigner) serverCertificate(names []string) (tls.Certificate, error) {
+func (ca *caSigner) serverCertificate(names []string, lifetime time.Duration) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err
@@ -123,7 +123,7 @@ func (ca *caSigner) serverCertificate(names []string) (tls.Certificate, error) {
 		SerialNumber:          serial,
 		Subject:               pkix.Name{CommonName: names[0]},
 		NotBefore:             now.Add(-backdate),
-		NotAfter:              now.Add(caLifetime),
+		NotAfter:              now.Add(lifetime),
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
@@ -147,6 +147,8 @@ type subject struct {
 	notBefore  time.Time
 	notAfter   time.Time
 	noReissue  bool
+	principals []string
+	replaced   [2]string // an attribute type and the value that a lie gives it
 }
 
 // issueTLS makes the X.509 certificate of a bot, in DER.
@@ -174,6 +176,9 @@ func (ca *clusterCA) issueTLS(s subject, key crypto.PublicKey) ([]byte, error) {
 		extra = append(extra, [2]string{oidJoinAttributes, string(attributes)})
 	}
 	for _, pair := range extra {
+		if pair[0] == s.replaced[0] {
+			pair = s.replaced
+		}
 		name.ExtraNames = append(name.ExtraNames, pkix.AttributeTypeAndValue{Type: oidOf(pair[0]), Value: pair[1]})
 	}
 	return x509.CreateCertificate(rand.Reader, &x509.Certificate{
@@ -197,7 +202,7 @@ func (ca *clusterCA) issueSSH(s subject, key ssh.PublicKey) (*ssh.Certificate, e
 		Key:             key,
 		CertType:        ssh.UserCert,
 		KeyId:           s.user,
-		ValidPrincipals: []string{internalJoin},
+		ValidPrincipals: s.principals,
 		ValidAfter:      uint64(s.notBefore.Unix()),
 		ValidBefore:     uint64(s.notAfter.Unix()),
 		Permissions: ssh.Permissions{Extensions: map[string]string{

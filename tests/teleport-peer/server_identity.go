@@ -66,7 +66,7 @@ func (s authService) GenerateUserCerts(ctx context.Context, request *authpb.User
 	signed := subject{
 		user: who.facts.User, roles: request.RoleRequests, bot: who.facts.Bot,
 		instance: who.facts.Instance, notBefore: notBefore, notAfter: notAfter,
-		noReissue: !request.ReissuableRoleImpersonation,
+		principals: []string{internalJoin}, noReissue: !request.ReissuableRoleImpersonation,
 	}
 	tlsDER, err := s.ca.issueTLS(signed, tlsKey)
 	if err != nil {

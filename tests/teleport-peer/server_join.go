@@ -201,24 +201,15 @@ func (s *server) issue(r joinRequest) (tlsDER []byte, sshCert *ssh.Certificate, 
 		return nil, nil, err
 	}
 	notBefore, notAfter := s.lifetime(r.expires)
-	if s.lie == "expired-certificates" {
-		notBefore, notAfter = notBefore.Add(-2*time.Hour), notBefore.Add(-time.Hour)
-	}
 	signed := subject{
 		user: "bot-" + bot, roles: []string{"bot-" + bot}, bot: bot,
-		instance: instance, generation: generation,
+		instance: instance, generation: generation, principals: []string{internalJoin},
 		attributes: joinAttributes(r), notBefore: notBefore, notAfter: notAfter,
 	}
-	tlsKey, sshKey := r.tls, r.ssh
-	if s.lie == "certificates-for-other-key" {
-		stranger, err := newBotKey("balanced-v1")
-		if err != nil {
-			return nil, nil, err
-		}
-		tlsKey = stranger.signer.Public()
-		if sshKey, err = ssh.NewPublicKey(tlsKey); err != nil {
-			return nil, nil, err
-		}
+	s.lieAboutBot(&signed)
+	tlsKey, sshKey, err := s.lieAboutKeys(r.tls, r.ssh)
+	if err != nil {
+		return nil, nil, err
 	}
 	if tlsDER, err = s.ca.issueTLS(signed, tlsKey); err != nil {
 		return nil, nil, err
@@ -261,7 +252,7 @@ func (s *server) lifetime(wanted *time.Time) (notBefore, notAfter time.Time) {
 func (s *server) nextInstance(bot string, who caller) (string, int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !who.authenticated || who.facts.Bot != bot || who.facts.Instance == "" {
+	if s.lie == "new-instance-at-rejoin" || !who.authenticated || who.facts.Bot != bot || who.facts.Instance == "" {
 		raw := make([]byte, 16)
 		if _, err := rand.Read(raw); err != nil {
 			return "", 0, err
@@ -280,6 +271,9 @@ func (s *server) nextInstance(bot string, who caller) (string, int, error) {
 		return "", 0, accessDenied("renewable cert generation mismatch: stored=0, presented=%d", presented)
 	}
 	known.generation = presented + 1
+	if s.lie == "generation-stays" {
+		known.generation = presented
+	}
 	return who.facts.Instance, known.generation, nil
 }
 
