@@ -51,18 +51,21 @@ func (c *client) use(ctx context.Context, id *identity, startup bool) error {
 		return err
 	}
 	defer l.Close()
+	endWatch := func() error { return nil }
 	if startup {
 		if err := c.heartbeat(ctx, l); err != nil {
 			return err
 		}
-		if err := c.watch(ctx, l, id); err != nil {
+		if endWatch, err = c.watch(ctx, l, id); err != nil {
 			return err
 		}
 	}
 	if c.outputs == "identity" {
-		return c.identityOutput(ctx, l, id)
+		if err := c.identityOutput(ctx, l, id); err != nil {
+			return err
+		}
 	}
-	return nil
+	return endWatch()
 }
 
 // heartbeat submits one heartbeat. A server without that service is tolerated.
@@ -87,10 +90,10 @@ func (c *client) heartbeat(ctx context.Context, l *link) error {
 }
 
 // watch opens the watch for rotations of CAs and waits for its first event. tbot retries for ever
-// where it fails; here the failure is in the report.
-func (c *client) watch(ctx context.Context, l *link, id *identity) error {
+// where it fails; here that is an error. What it returns ends the watch, and tells whether the
+// server had done so before.
+func (c *client) watch(ctx context.Context, l *link, id *identity) (end func() error, err error) {
 	ctx, cancel := context.WithTimeout(c.withVersion(ctx), networkTimeout)
-	defer cancel()
 	cluster := id.facts.Cluster
 	stream, err := authpb.NewAuthServiceClient(l).WatchEvents(ctx, &authpb.Watch{
 		Kinds: []*authpb.WatchKind{{
@@ -106,7 +109,25 @@ func (c *client) watch(ctx context.Context, l *link, id *identity) error {
 	}
 	c.recordCall(l, authpb.AuthService_WatchEvents_FullMethodName, err)
 	if err != nil {
-		return fmt.Errorf("watching CAs: %w", err)
+		cancel()
+		return nil, fmt.Errorf("watching CAs: %w", err)
 	}
-	return nil
+	ended := make(chan error, 1)
+	go func() {
+		for {
+			if _, err := stream.Recv(); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	return func() error {
+		defer cancel()
+		select {
+		case err := <-ended:
+			return fmt.Errorf("watching CAs: server ended the watch: %w", err)
+		default:
+			return nil
+		}
+	}, nil
 }

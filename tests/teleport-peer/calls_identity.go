@@ -50,7 +50,7 @@ func (c *client) identityOutput(ctx context.Context, bot *link, id *identity) er
 	if c.dir == "" {
 		return nil
 	}
-	return writeOutput(filepath.Join(c.dir, "output"), made, files)
+	return writeOutput(filepath.Join(c.dir, "output"), c.token, made, files)
 }
 
 // impersonate gets a certificate with the roles of the bot instead of the bot's own.
@@ -171,8 +171,8 @@ func caCertificates(cas []*authpb.CertAuthorityV2) (text []byte) {
 	return text
 }
 
-func writeOutput(dir string, made *identity, files map[string][]byte) error {
-	if err := made.write(dir); err != nil {
+func writeOutput(dir, token string, made *identity, files map[string][]byte) error {
+	if err := made.write(dir, token); err != nil {
 		return err
 	}
 	for name, content := range files {

@@ -37,6 +37,7 @@ type client struct {
 	sshConfig  string
 	rejoins    int
 	dir        string
+	resume     bool
 
 	mu     sync.Mutex
 	report report
@@ -68,6 +69,7 @@ func (c *client) flags(set *flag.FlagSet) {
 	set.StringVar(&c.outputs, "outputs", "none", "services: none or identity")
 	set.StringVar(&c.sshConfig, "ssh-config", "on", "ssh_config of the identity output: on or off")
 	set.IntVar(&c.rejoins, "rejoin", 0, "joins to make over mutual TLS after the first")
+	set.BoolVar(&c.resume, "resume", false, "renew the identity in --dir, as a bot that is started again, while it is valid")
 	set.StringVar(&c.dir, "dir", "", "directory to write the bot's files to")
 }
 
@@ -95,6 +97,8 @@ func (c *client) check() error {
 		return errors.New("pass one of --auth-server and --proxy-server")
 	case len(c.pins) > 0 && c.caPath != "":
 		return errors.New("the options --ca-pin and --ca-path are mutually exclusive")
+	case c.resume && c.dir == "":
+		return errors.New("--resume needs --dir")
 	case c.token == "":
 		return errors.New("pass --token")
 	case c.tpm == "" && c.softEK == "":
@@ -171,7 +175,7 @@ func runClient(arguments []string, out io.Writer) int {
 
 // run joins, uses the identity, and joins again as often as asked.
 func (c *client) run(ctx context.Context) error {
-	id, err := c.firstJoin(ctx)
+	id, err := c.start(ctx)
 	if err != nil {
 		return err
 	}
@@ -200,6 +204,26 @@ func (c *client) run(ctx context.Context) error {
 	return nil
 }
 
+// start renews a stored identity that is valid, or joins.
+func (c *client) start(ctx context.Context) (*identity, error) {
+	if !c.resume {
+		return c.firstJoin(ctx)
+	}
+	stored, err := readIdentity(c.dir, c.token)
+	if err == nil && time.Now().After(stored.leaf.NotAfter) {
+		err = errors.New("the stored identity has expired")
+	}
+	if err != nil {
+		c.fallBack("stored", "join", err)
+		return c.firstJoin(ctx)
+	}
+	next, err := c.rejoin(ctx, stored)
+	if err != nil {
+		return nil, fmt.Errorf("renewing the stored identity: %w", err)
+	}
+	return next, checkRejoin(stored, next)
+}
+
 func checkRejoin(before, after *identity) error {
 	if before.facts.Instance != after.facts.Instance {
 		return fmt.Errorf("instance changed from %q to %q", before.facts.Instance, after.facts.Instance)
@@ -218,7 +242,7 @@ func (c *client) keep(id *identity) error {
 	if c.dir == "" {
 		return nil
 	}
-	return id.write(c.dir)
+	return id.write(c.dir, c.token)
 }
 
 func (c *client) joined(l *link, a *attempt, service string, id *identity) {

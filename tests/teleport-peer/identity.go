@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"crypto"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -201,8 +203,57 @@ func (id *identity) tlsCertificate() tls.Certificate {
 	}
 }
 
+// readIdentity takes what write left, as a bot that is started again.
+func readIdentity(dir, token string) (*identity, error) {
+	files := map[string][]byte{}
+	for _, name := range []string{"key", "key-cert.pub", "tlscert", "tlscacerts", "sshcacerts", "tokenhash"} {
+		content, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return nil, err
+		}
+		files[name] = content
+	}
+	if string(files["tokenhash"]) != tokenHash(token) {
+		return nil, errors.New("the stored identity is of another token")
+	}
+	block, _ := pem.Decode(files["key"])
+	if block == nil {
+		return nil, errors.New("stored key is not PEM")
+	}
+	private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	signer, ok := private.(crypto.Signer)
+	if !ok {
+		return nil, errors.New("stored key cannot sign")
+	}
+	key, err := botKeyOf(signer)
+	if err != nil {
+		return nil, err
+	}
+	return acceptIdentity(key, certificates{
+		ssh: files["key-cert.pub"], tls: files["tlscert"],
+		tlsCAs: split(files["tlscacerts"]), sshCAs: split(files["sshcacerts"]),
+	})
+}
+
+// split takes a file apart that a bot joined with dollar signs.
+func split(content []byte) [][]byte {
+	if len(content) == 0 {
+		return nil
+	}
+	return bytes.Split(content, []byte("$"))
+}
+
+// tokenHash tells whether a stored identity belongs to a token.
+func tokenHash(token string) string {
+	hash := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(hash[:])
+}
+
 // write leaves the files of a bot's storage directory.
-func (id *identity) write(dir string) error {
+func (id *identity) write(dir, token string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -217,6 +268,7 @@ func (id *identity) write(dir string) error {
 		"tlscert":      id.tls,
 		"tlscacerts":   bytes.Join(id.tlsCAs, []byte("$")),
 		"sshcacerts":   bytes.Join(id.sshCAs, []byte("$")),
+		"tokenhash":    []byte(tokenHash(token)),
 	}
 	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {

@@ -43,6 +43,37 @@ func TestEachGenerationJoinsAndRejoins(t *testing.T) {
 	}
 }
 
+func TestStoredIdentityIsRenewed(t *testing.T) {
+	tpm := newTPM(t)
+	server := startServer(t, token(tpm)...)
+	dir := t.TempDir()
+	at := func(more ...string) report {
+		return server.runAs(t, join(tpm, append([]string{"--auth-server", server.Auth, "--ak", "ecc", "--dir", dir, "--resume"}, more...)...)...)
+	}
+	first := at()
+	first.joins(t)
+	if len(first.Fallbacks) != 1 || first.Fallbacks[0].From != "stored" {
+		t.Errorf("fallbacks: %v", first.Fallbacks)
+	}
+	again := at("--generation", "b")
+	again.joins(t)
+	if fmt.Sprint(again.Generations) != "[2]" || again.Instance != first.Instance || !again.Joins[0].Authenticated {
+		t.Errorf("instance %s, then %s; generations %v", first.Instance, again.Instance, again.Generations)
+	}
+	other := startServer(t, token(tpm)...)
+	stranger := other.runAs(t, join(tpm, "--auth-server", other.Auth, "--ak", "ecc", "--dir", dir, "--resume")...)
+	stranger.fails(t, "renewing the stored identity")
+
+	liar := startServer(t, token(tpm, "--server-lie", "expired-certificates")...)
+	expired := liar.runAs(t, join(tpm, "--auth-server", liar.Auth, "--ak", "ecc", "--dir", dir)...)
+	expired.fails(t, "failed direct dial to auth server")
+	fresh := at()
+	fresh.joins(t)
+	if len(fresh.Fallbacks) != 1 || fresh.Fallbacks[0].Why != "the stored identity has expired" || fresh.Joins[0].Authenticated {
+		t.Errorf("fallbacks: %v", fresh.Fallbacks)
+	}
+}
+
 func TestSuitesChooseTheKey(t *testing.T) {
 	tpm := newTPM(t)
 	for suite, key := range map[string]string{
@@ -115,9 +146,10 @@ func TestServersThatRefuse(t *testing.T) {
 		{"--fail-at ping --new off", "pinging auth to determine signature algorithm suite"},
 		{"--fail-at challenge", "failed on purpose at challenge"},
 		{"--fail-at certs:close", ""},
+		{"--fail-at rejoin", "failed on purpose at rejoin"},
 	} {
 		server := startServer(t, token(tpm, strings.Fields(c.flags)...)...)
-		r := server.runAs(t, join(tpm, "--auth-server", server.Auth, "--generation", "b", "--ak", "ecc")...)
+		r := server.runAs(t, join(tpm, "--auth-server", server.Auth, "--generation", "b", "--ak", "ecc", "--rejoin", "1")...)
 		r.fails(t, c.reason)
 	}
 }

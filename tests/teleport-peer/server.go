@@ -38,6 +38,7 @@ type server struct {
 	minVersion string
 	tokenFile  string
 	flagToken  tokenSpec
+	authALPN   string
 	maxTTL     time.Duration
 	failAt     string
 	lie        string
@@ -80,6 +81,7 @@ func (s *server) flags(set *flag.FlagSet) {
 	set.Var(allowFlag{&s.flagToken, ruleHash}, "allow-hash", "EK public hash that --token allows (may be repeated)")
 	set.Var(allowFlag{&s.flagToken, ruleSerial}, "allow-serial", "EK certificate serial that --token allows (may be repeated)")
 	set.Var(caFlag{&s.flagToken}, "ek-ca", "PEM file of an EK CA of --token (may be repeated)")
+	set.StringVar(&s.authALPN, "auth-through-proxy", "on", "off: the proxy does not pass teleport-auth@ on")
 	set.DurationVar(&s.maxTTL, "ttl", 12*time.Hour, "longest lifetime of certificates")
 	set.StringVar(&s.failAt, "fail-at", "", "STEP[:error|unavailable|close], steps: "+strings.Join(failSteps, " "))
 	set.StringVar(&s.lie, "server-lie", "", "lie to clients: "+strings.Join(serverLies, " "))
@@ -95,6 +97,7 @@ func (s *server) check() error {
 		{"suite", s.suite, strings.Join(suiteNames, " ")},
 		{"require-ak", s.requireAK, "rsa any"},
 		{"enterprise", s.enterprise, "on off"},
+		{"auth-through-proxy", s.authALPN, "on off"},
 		{"l7-alpn", s.l7ALPN, "none http1"},
 		{"server-lie", s.lie, " " + strings.Join(serverLies, " ")},
 	}
@@ -218,7 +221,7 @@ func (s *server) log(name string, details fields) {
 
 // failSteps are the steps of --fail-at in their order.
 var failSteps = []string{
-	"find", "ping", "init", "server-init", "tpm-init", "challenge", "solution", "certs",
+	"find", "ping", "init", "rejoin", "server-init", "tpm-init", "challenge", "solution", "certs",
 }
 
 // failPoint fails if this is the step of --fail-at.

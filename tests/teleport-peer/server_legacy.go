@@ -167,6 +167,9 @@ func (s legacyService) admit(ctx context.Context, init *authpb.RegisterUsingTPMM
 		return nil, badParameter("specified join token is not for `tpm` method")
 	}
 	who, err := callerOf(ctx)
+	if err == nil && who.authenticated {
+		err = s.failPoint(ctx, "rejoin")
+	}
 	if err != nil {
 		return nil, err
 	}

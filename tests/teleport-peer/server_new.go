@@ -145,6 +145,11 @@ func (j *newJoin) checkInit(init *joinpb.ClientInit) (err error) {
 	if j.caller, err = callerOf(j.ctx); err != nil {
 		return err
 	}
+	if j.caller.authenticated {
+		if err := j.failPoint(j.ctx, "rejoin"); err != nil {
+			return err
+		}
+	}
 	if err := j.checkClientVersion(j.ctx); err != nil {
 		return err
 	}

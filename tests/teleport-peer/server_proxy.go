@@ -85,7 +85,7 @@ func (p *proxyServer) serve(raw net.Conn, inside bool) {
 				"at": "proxy", "sni": hello.ServerName, "alpn_offered": hello.SupportedProtos,
 				"upgraded": inside,
 			})
-			if offersAuth(hello.SupportedProtos, p.cluster) {
+			if p.authALPN == "on" && offersAuth(hello.SupportedProtos, p.cluster) {
 				forAuth = true
 				auth := p.authTLS()
 				auth.GetConfigForClient = nil
