@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::io;
 use std::path::Path;
 
-use agent::credential::Credentials;
+use agent::credential::{Credentials, Voucher};
 use authority::issue::{
     CaKey, ClusterName, Issuer, Profile, SshCa, SubjectKey, Ttl, Validity, X509Ca,
 };
@@ -309,7 +309,8 @@ fn agent(c: &mut Criterion) {
         b.iter(|| {
             let response = JoinResponse::decode(black_box(result.as_slice())).unwrap();
             let Some(Step::Result(result)) = response.step else { panic!("no result") };
-            Credentials::verify(result.into(), key.verifying_key(), &pins, now).unwrap()
+            Credentials::verify(result.into(), key.verifying_key(), Voucher::ClusterCas(&pins), now)
+                .unwrap()
         });
     });
 }

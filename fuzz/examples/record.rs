@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agent::credential::Credentials;
 use agent::credential::identity::{Identity, Joined};
+use agent::credential::{Credentials, Voucher};
 use agent::tpm::attester::{Attester, JoinKey as ResidentKey, KeysToMake};
 use agent::tpm::inventory::{self, EkChoice};
 use agent::tpm::passwords::Passwords;
@@ -384,13 +384,14 @@ fn issued(certified: Certified) -> Result<()> {
     let credentials = Credentials::verify(
         result.into(),
         join_key.verifying_key(),
-        &[pin],
+        Voucher::ClusterCas(&[pin]),
         u64::try_from(seconds)?,
     )
     .map_err(|failure| anyhow::anyhow!("{failure}"))?;
     let joined = Joined {
         authority: "authority.example:3025".into(),
         ca_pins: vec![pin],
+        first_contact: format!("CA pin {pin}"),
         token: "my-bot-token".into(),
         at: seconds,
         ttl: Duration::from_secs(3600),

@@ -1,6 +1,6 @@
 //! What an authority gives for a join, as the agent reads it.
 
-use agent::credential::Credentials;
+use agent::credential::{Credentials, Voucher};
 use prost::Message;
 use proto::v1::JoinResponse;
 use proto::v1::join_response::Step;
@@ -15,7 +15,7 @@ pub(crate) fn run(data: &[u8]) -> Verdict {
     };
     let (key, pins) = (fixtures::join_key(), [fixtures::pin()]);
     let now = u64::try_from(fixtures::now().seconds()).expect("after 1970");
-    match Credentials::verify(result.into(), key.verifying_key(), &pins, now) {
+    match Credentials::verify(result.into(), key.verifying_key(), Voucher::ClusterCas(&pins), now) {
         Ok(credentials) => {
             let leaf = credentials.certificates.first().expect("a leaf");
             assert!(fixtures::was_signed(leaf, &[fixtures::HOST_CERTIFICATE]), "no CA signed it");

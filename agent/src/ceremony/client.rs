@@ -13,8 +13,9 @@ use p256::ecdsa::{Signature, VerifyingKey};
 use proto::transcript;
 use proto::v1::identity_service_client::IdentityServiceClient;
 use proto::v1::{self, IssueRequest, RenewRequest, WhoAmIRequest, WhoAmIResponse};
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
-use tls::{CaPin, DigestSigner, RemoteKey, ServerTrust};
+use tls::{CaPin, DigestSigner, RemoteKey, Roots, ServerTrust};
 use tonic::{Code, Status};
 use verifier::JoinKey as AppraisedKey;
 
@@ -24,10 +25,12 @@ use crate::ceremony::connection::{CallTime, Connection, End, MAX_CALL, Unopened}
 use crate::ceremony::endorse_v1::{self, EndorseV1, seconds};
 use crate::ceremony::route::Route;
 use crate::ceremony::{Ceremony, Granted, JoinParameters, SubjectForm};
-use crate::config::Trust;
+use crate::config::{FirstContact, SystemRoots, Trust};
 use crate::credential::identity::{Identity, Joined};
-use crate::credential::{Credentials, Unverified, is_name};
+use crate::credential::{Credentials, Unverified, Voucher, is_name};
+use crate::file_access::{FileAccess, SHORT_TIMEOUT};
 use crate::keys::{Key, spki_der};
+use crate::log::Log;
 use crate::tpm::attester::JoinKey;
 use crate::tpm::passwords::Passwords;
 use crate::tpm::thread::{Tpm, TpmThread};
@@ -35,12 +38,13 @@ use crate::tpm::thread::{Tpm, TpmThread};
 /// A connection that waited longer for the TPM is opened again before the join begins.
 const MAX_CONNECTION_IDLE: Duration = Duration::from_secs(5);
 
-/// The addresses of the authority, and the CAs that authenticate it.
+/// The addresses of the authority, and how it is authenticated.
 #[derive(Clone, Debug)]
 pub struct Client {
     addresses: Vec<String>,
-    trust: ServerTrust,
-    pins: Vec<CaPin>,
+    trust: Trust,
+    contact: FirstContact,
+    log: Option<Log>,
     history: Arc<History>,
 }
 
@@ -60,14 +64,20 @@ impl Client {
     /// # Errors
     /// The CA file cannot be read, or has no certificate.
     pub fn new(addresses: Vec<String>, trust: &Trust) -> Result<Self, Failure> {
-        let (trust, pins) = trust.read()?;
-        Ok(Self { addresses, trust, pins, history: Arc::default() })
+        let (trust, contact) = (trust.clone(), trust.read()?);
+        Ok(Self { addresses, trust, contact, log: None, history: Arc::default() })
     }
 
-    /// The pins of the CAs that are trusted.
+    /// The same, which logs what it passes over.
+    #[must_use]
+    pub fn with_log(self, log: Log) -> Self {
+        Self { log: Some(log), ..self }
+    }
+
+    /// The pins of the configured CAs of the cluster; none if the server is verified by its public name.
     #[must_use]
     pub fn pins(&self) -> &[CaPin] {
-        &self.pins
+        self.contact.pins()
     }
 
     /// Proves the TPM and receives an identity, which is verified but not yet stored. If one address is not available, the
@@ -79,8 +89,9 @@ impl Client {
         let mut others = self.addresses.len();
         loop {
             // No TPM command is sent before the authority is reached.
-            let connected = self.connect(&self.trust, None).await?;
-            let joined = self.join_on::<EndorseV1>(connected, tpm, wanted.clone()).await;
+            let contact = self.first_contact().await?;
+            let connected = self.connect(&contact.approach).await?;
+            let joined = self.join_on::<EndorseV1>(&contact, connected, tpm, wanted.clone()).await;
             others = others.saturating_sub(1);
             match joined {
                 Err(failure) if self.avoids(&failure) && others > 0 => {}
@@ -91,6 +102,7 @@ impl Client {
 
     async fn join_on<C: Ceremony>(
         &self,
+        contact: &Contact,
         mut connected: (Connection, String),
         tpm: &TpmThread,
         wanted: JoinParameters,
@@ -100,19 +112,24 @@ impl Client {
         let ceremony = C::prepare(tpm, wanted).await?;
         // An authority does not wait long for the join on a connection without certificate.
         if since.elapsed() > MAX_CONNECTION_IDLE {
-            connected = self.connect(&self.trust, None).await?;
+            connected = self.connect(&contact.approach).await?;
         }
         let (connection, authority) = connected;
         let chain = &self.history.chain;
         let Granted { issued, key, ek, join_key } = ceremony.join(connection, tpm, chain).await?;
         let joined = Joined {
             authority,
-            ca_pins: self.pins.clone(),
+            ca_pins: self.pins().to_vec(),
+            first_contact: contact.description.clone(),
             token,
             ttl,
             at: clock::now().unix_timestamp(),
         };
-        let credentials = verify(issued, &key, &self.pins)?;
+        let voucher = match &self.contact {
+            FirstContact::ClusterCas { pins, .. } => Voucher::ClusterCas(pins),
+            FirstContact::PublicName => Voucher::PublicName,
+        };
+        let credentials = verify(issued, &key, voucher)?;
         Identity::new(joined, credentials, &ek, &join_key)
     }
 
@@ -126,11 +143,11 @@ impl Client {
         identity: &Identity,
         passwords: Passwords,
     ) -> Result<Authenticated, Failure> {
-        let trusted = identity.trusted(&self.pins).map_err(damaged)?;
+        let trusted = identity.trusted(self.pins()).map_err(damaged)?;
         let trust = ServerTrust::Pins(trusted.clone());
         // A server that is not the authority costs no TPM command, except the first time.
         if self.history.failed.load(Ordering::Relaxed) {
-            self.connect(&trust, None).await?;
+            self.connect(&Approach::Authority(trust.clone(), None)).await?;
         }
         let known = identity.join_key().map_err(damaged)?;
         let ek = identity.known_ek().map_err(damaged)?;
@@ -151,7 +168,8 @@ impl Client {
                 "run `agent join` again",
             )
         })?;
-        let (connection, authority) = self.connect(&trust, Some(certified)).await?;
+        let (connection, authority) =
+            self.connect(&Approach::Authority(trust, Some(certified))).await?;
         Ok(Authenticated {
             service: IdentityServiceClient::with_origin(connection.channel, Channel::origin())
                 .max_decoding_message_size(endorse_v1::MAX_ANSWER),
@@ -166,12 +184,14 @@ impl Client {
         })
     }
 
-    /// Checks that the authority can be reached and is trusted, without an identity.
+    /// Checks that the authority can be reached and is trusted, without an identity. Returns what it was verified with.
     ///
     /// # Errors
     /// Those of the network; or the server is not the trusted authority.
-    pub async fn reach(&self) -> Result<(), Failure> {
-        self.connect(&self.trust, None).await.map(drop)
+    pub async fn reach(&self) -> Result<String, Failure> {
+        let contact = self.first_contact().await?;
+        self.connect(&contact.approach).await?;
+        Ok(contact.description)
     }
 
     /// The same, trusting the CAs that this identity trusts.
@@ -179,23 +199,41 @@ impl Client {
     /// # Errors
     /// As [`Self::reach`]; or the identity is damaged.
     pub async fn reach_as(&self, identity: &Identity) -> Result<(), Failure> {
-        let trusted = identity.trusted(&self.pins).map_err(damaged)?;
-        self.connect(&ServerTrust::Pins(trusted), None).await.map(drop)
+        let trusted = identity.trusted(self.pins()).map_err(damaged)?;
+        let approach = Approach::Authority(ServerTrust::Pins(trusted), None);
+        self.connect(&approach).await.map(drop)
+    }
+
+    /// How a server is approached by a host that has not joined. The system's CAs are read now: they change without the
+    /// agent, and a host that has joined does not need them.
+    async fn first_contact(&self) -> Result<Contact, Failure> {
+        let approach = match &self.contact {
+            FirstContact::ClusterCas { trust, .. } => Approach::Authority(trust.clone(), None),
+            FirstContact::PublicName => {
+                let access = FileAccess::new("the system's CA certificates", SHORT_TIMEOUT);
+                let found = access.run(SystemRoots::read).await?;
+                if let Some(log) = self.log {
+                    found.passed_over.iter().for_each(|what| {
+                        log.debug("CA certificate passed over", &[("reason", what)]);
+                    });
+                    log.debug("verifying by public name", &[("trust", &found)]);
+                }
+                let description = found.to_string();
+                return Ok(Contact { approach: Approach::PublicName(found.roots), description });
+            }
+        };
+        Ok(Contact { approach, description: self.trust.to_string() })
     }
 
     /// Connects to the first address with the trusted authority, beginning with the last one that had it. Answers of other
     /// servers decide nothing.
-    async fn connect(
-        &self,
-        trust: &ServerTrust,
-        identity: Option<Arc<dyn rustls::client::ResolvesClientCert>>,
-    ) -> Result<(Connection, String), Failure> {
-        let route = Route::to_authority(trust, identity)?;
+    async fn connect(&self, approach: &Approach) -> Result<(Connection, String), Failure> {
         let first = self.history.first.load(Ordering::Relaxed);
         let mut telling: Option<Unopened> = None;
         for offset in 0..self.addresses.len() {
             let index = (first + offset) % self.addresses.len();
             let Some(address) = self.addresses.get(index) else { continue };
+            let route = approach.route(address)?;
             match Connection::open(address, &route).await {
                 Ok(connection) => {
                     self.history.first.store(index, Ordering::Relaxed);
@@ -221,18 +259,42 @@ impl Client {
     }
 }
 
+/// The first contact, with the system's CAs if they are needed.
+struct Contact {
+    approach: Approach,
+    /// What the server is verified with, for people.
+    description: String,
+}
+
+/// What a server has to prove, wherever it is.
+enum Approach {
+    /// That it is the authority of these CAs; it is shown this identity.
+    Authority(ServerTrust, Option<Arc<dyn ResolvesClientCert>>),
+    /// That it has the name in its address.
+    PublicName(Roots),
+}
+
+impl Approach {
+    fn route(&self, address: &str) -> Result<Route, Failure> {
+        match self {
+            Self::Authority(trust, identity) => Route::to_authority(trust, identity.clone()),
+            Self::PublicName(roots) => Route::to_public_name(address, roots),
+        }
+    }
+}
+
 /// A stored identity that cannot be used.
 fn damaged(error: String) -> Failure {
     Failure::new(Exit::Data, error, "run `agent join` again")
 }
 
-/// Verifies credentials received over a connection whose server was authenticated by the CAs with the keys `trusted`.
+/// Verifies credentials now.
 fn verify(
     issued: Unverified,
     key: &VerifyingKey,
-    trusted: &[CaPin],
+    voucher: Voucher<'_>,
 ) -> Result<Credentials, Failure> {
-    Credentials::verify(issued, key, trusted, clock::unix_now())
+    Credentials::verify(issued, key, voucher, clock::unix_now())
 }
 
 /// A connection that was authenticated with an identity.
@@ -281,7 +343,8 @@ impl Authenticated {
             )
             .into());
         }
-        let credentials = verify(issued, self.key.verifying_key(), &self.trusted)?;
+        let credentials =
+            verify(issued, self.key.verifying_key(), Voucher::ClusterCas(&self.trusted))?;
         credentials.bundle.pins().clone_into(&mut self.trusted);
         Ok(identity.renewed(self.authority.clone(), credentials, ttl)?)
     }
@@ -310,7 +373,7 @@ impl Authenticated {
         self.budget.set(Some(MAX_CALL));
         let issued = CallTime::new().wait(self.service.issue(request)).await;
         let issued = issued.map_err(|status| self.refused(&status))?.into_inner();
-        Ok(verify(issued.into(), &public, &self.trusted)?)
+        Ok(verify(issued.into(), &public, Voucher::ClusterCas(&self.trusted))?)
     }
 
     /// Asks the authority which bot this host is.

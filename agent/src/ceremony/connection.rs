@@ -127,9 +127,13 @@ impl Connection {
         let connected = handshake::connect(tcp, budget.clone(), route, CONNECT_TIMEOUT).await;
         let tls = connected.map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => unreachable(address, "no TLS handshake within 10 seconds"),
-            _ => Unopened { failure: handshake_failure(address, &error), is_answered: true },
+            _ => Unopened {
+                failure: handshake_failure(address, route.naming, &error),
+                is_answered: true,
+            },
         })?;
-        if !tls::is_http2(tls.get_ref().1) {
+        // Only protocols that carry HTTP/2 are offered.
+        if tls.get_ref().1.alpn_protocol().is_none() {
             let failure = unreachable(address, "it does not speak HTTP/2").failure;
             return Err(Unopened { failure, is_answered: true });
         }

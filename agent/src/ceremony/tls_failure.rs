@@ -4,27 +4,21 @@ use std::io;
 
 use host::exit::{Exit, Failure};
 use rustls::{AlertDescription, CertificateError, Error};
-use tls::PinError;
+use tls::{PinError, PublicNameError};
+
+use crate::ceremony::route::Naming;
+
+/// Names of a certificate that are repeated to the operator.
+const MAX_NAMES: usize = 4;
 
 /// TLS failed: the server is not trusted, does not accept our certificate, or does not speak TLS.
-pub(super) fn handshake_failure(address: &str, error: &io::Error) -> Failure {
+pub(super) fn handshake_failure(address: &str, naming: Naming, error: &io::Error) -> Failure {
     let failure = |message: String, advice: &str| Failure::new(Exit::Unavailable, message, advice);
     let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match cause {
-        Some(Error::InvalidCertificate(why)) => match (pin_error(why), expiry(why)) {
-            (Some(why), _) => failure(
-                format!("{address} is not the authority: {why}"),
-                "correct the configured pin if it is outdated; otherwise the connection is intercepted",
-            ),
-            // Clocks may be corrected, for example by time servers, so retrying is worthwhile.
-            (None, Some(when)) => failure(
-                format!("by this host's clock, the certificate of {address} {when}"),
-                "compare the clocks of both machines",
-            ),
-            (None, None) => failure(
-                format!("{address} is not the authority: {}", fault(why)),
-                "check that the configured CA certificate or pin is the authority's; if it is, the connection is intercepted",
-            ),
+        Some(Error::InvalidCertificate(why)) => match naming {
+            Naming::Internal => not_the_authority(address, why),
+            Naming::Public => not_its_name(address, why),
         },
         // Before the server is authenticated, an attacker may have sent this.
         Some(Error::AlertReceived(alert)) => failure(
@@ -48,6 +42,80 @@ pub(super) fn handshake_failure(address: &str, error: &io::Error) -> Failure {
             "check the authority's log, and try again",
         ),
     }
+}
+
+/// The server is not the authority of the configured CAs.
+fn not_the_authority(address: &str, why: &CertificateError) -> Failure {
+    let failure = |message: String, advice: &str| Failure::new(Exit::Unavailable, message, advice);
+    match (pin_error(why), expiry(why)) {
+        (Some(why), _) => failure(
+            format!("{address} is not the authority: {why}"),
+            "correct the configured pin if it is outdated; otherwise the connection is intercepted",
+        ),
+        // Clocks may be corrected, for example by time servers, so retrying is worthwhile.
+        (None, Some(when)) => failure(
+            format!("by this host's clock, the certificate of {address} {when}"),
+            "compare the clocks of both machines",
+        ),
+        (None, None) => failure(
+            format!("{address} is not the authority: {}", fault(why)),
+            "check that the configured CA certificate or pin is the authority's; if it is, the connection is intercepted",
+        ),
+    }
+}
+
+/// No CA that the system trusts vouches for the name in the address.
+fn not_its_name(address: &str, why: &CertificateError) -> Failure {
+    use CertificateError as E;
+    let failure = |message: String, advice: &str| Failure::new(Exit::Unavailable, message, advice);
+    if let Some(when) = expiry(why) {
+        return failure(
+            format!("by this host's clock, the certificate of {address} {when}"),
+            "compare the clocks of both machines; if they are right, renew the server's certificate",
+        );
+    }
+    match why {
+        E::NotValidForName | E::NotValidForNameContext { .. } => failure(
+            format!("the certificate of {address} is not for that name{}", other_names(why)),
+            "give the address by a name in the certificate, or the cluster's `ca_pins`",
+        ),
+        E::UnknownIssuer | E::BadSignature => failure(
+            format!("no CA that this system trusts has issued the certificate of {address}"),
+            "give the cluster's `ca_pins` (`authority status` shows them); if a private CA \
+             issued the certificate, add it to the system's CAs or name its file in SSL_CERT_FILE; \
+             otherwise the connection is intercepted",
+        ),
+        _ => {
+            let why =
+                public_name_error(why).map_or_else(|| fault(why).to_owned(), |why| why.to_string());
+            failure(
+                format!("{address} is not trusted: {why}"),
+                "check the server's certificate, or give the cluster's `ca_pins`",
+            )
+        }
+    }
+}
+
+/// The DNS names that a certificate has instead.
+fn other_names(why: &CertificateError) -> String {
+    let CertificateError::NotValidForNameContext { presented, .. } = why else {
+        return String::new();
+    };
+    // webpki lists each name with its type.
+    let name = |text: &String| {
+        let name = text.strip_prefix("DnsName(\"")?.strip_suffix("\")")?;
+        Some(host::terminal::escape(name))
+    };
+    let names: Vec<_> = presented.iter().filter_map(name).take(MAX_NAMES).collect();
+    match names.as_slice() {
+        [] => String::new(),
+        names => format!(", but for {}", names.join(", ")),
+    }
+}
+
+fn public_name_error(why: &CertificateError) -> Option<&PublicNameError> {
+    let CertificateError::Other(why) = why else { return None };
+    why.0.downcast_ref()
 }
 
 fn pin_error(why: &CertificateError) -> Option<&PinError> {
@@ -123,7 +191,38 @@ mod tests {
 
     fn message(error: impl Into<Error>) -> String {
         let error = io::Error::new(io::ErrorKind::InvalidData, error.into());
-        handshake_failure("a:1", &error).to_string()
+        handshake_failure("a:1", Naming::Internal, &error).to_string()
+    }
+
+    fn public_message(error: CertificateError) -> String {
+        let error = io::Error::new(io::ErrorKind::InvalidData, Error::from(error));
+        handshake_failure("a:1", Naming::Public, &error).to_string()
+    }
+
+    #[test]
+    fn faults_of_public_certificates_are_explained_with_advice() {
+        use CertificateError as E;
+        for (why, words) in [
+            (E::UnknownIssuer, "no CA that this system trusts"),
+            (E::BadSignature, "SSL_CERT_FILE"),
+            (E::Expired, "renew the server's certificate"),
+            (E::NotValidYet, "is not valid yet"),
+            (E::NotValidForName, "is not for that name\n"),
+            (E::InvalidPurpose, "is not for servers"),
+            (
+                E::Other(OtherError(Arc::new(PublicNameError::TooManySignatures))),
+                "within 8 signature checks",
+            ),
+        ] {
+            let message = public_message(why);
+            assert!(message.contains(words), "{message}");
+            assert!(!message.contains("authority's name"), "{message}");
+        }
+        let names = ["DnsName(\"b.example.com\")", "DnsName(\"\u{1b}[2J\")", "Unsupported(22)"];
+        let presented = names.map(str::to_owned).to_vec();
+        let expected = rustls::pki_types::ServerName::try_from("a").unwrap();
+        let message = public_message(E::NotValidForNameContext { expected, presented });
+        assert!(message.contains("name, but for b.example.com, \\u{1b}[2J\n"), "{message}");
     }
 
     #[test]
@@ -156,7 +255,7 @@ mod tests {
                 "not speak",
             ),
         ] {
-            let failure = handshake_failure("a:1", &error);
+            let failure = handshake_failure("a:1", Naming::Internal, &error);
             assert!(failure.message.contains(words), "{failure}");
             let cause = error.to_string();
             assert!(failure.cause.contains(&cause), "{failure:?}");

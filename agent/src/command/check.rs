@@ -12,8 +12,9 @@ use crate::cli::Format;
 use crate::cli::configuration::Check;
 use crate::config::{
     Destination, Finding, Findings, Lifetime, LoadError, Loaded, NamedFile, Renewal, Settings,
-    Severity, Storage, Token, Trust, hooks,
+    Severity, Storage, SystemRoots, Token, Trust, hooks,
 };
+use crate::file_access;
 
 /// What `--format json` prints.
 #[derive(Serialize)]
@@ -31,13 +32,14 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
         Ok(loaded) => see_files(loaded),
     };
     let findings = match &result {
-        Ok(loaded) => &loaded.warnings,
+        Ok((loaded, _)) => &loaded.warnings,
         Err(findings) => findings,
     };
     match arguments.format {
         Format::Json => report(path, findings, result.is_ok())?,
         Format::Text => {
-            let meaning = result.as_ref().ok().map(|loaded| Meaning(path, &loaded.settings));
+            let meaning = result.as_ref().ok();
+            let meaning = meaning.map(|(loaded, trust)| Meaning(path, &loaded.settings, trust));
             let meaning = meaning.map(|meaning| meaning.to_string()).unwrap_or_default();
             write(format!("{findings}{meaning}"))?;
         }
@@ -49,13 +51,32 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
     }
 }
 
-/// The same, including checks of the files, programs and directories that it names.
-fn see_files(loaded: Loaded) -> Result<Loaded, Findings> {
+/// The same, including checks of the files, programs and directories that it names; and what the server is verified with.
+fn see_files(loaded: Loaded) -> Result<(Loaded, String), Findings> {
     let files = loaded.files.iter().filter_map(NamedFile::look);
-    let found: Vec<Finding> = files.chain(hooks::findings(&loaded.settings)).collect();
+    let mut found: Vec<Finding> = files.chain(hooks::findings(&loaded.settings)).collect();
+    let trust = trusted_by(&loaded.settings.trust).unwrap_or_else(|failure| {
+        found.push(Finding {
+            severity: Severity::Error,
+            location: None,
+            message: failure.message,
+            advice: Some(failure.advice),
+        });
+        String::new()
+    });
     let usable = found.iter().all(|finding| finding.severity == Severity::Warning);
     let warnings = loaded.warnings.and(found);
-    if usable { Ok(Loaded { warnings, ..loaded }) } else { Err(warnings) }
+    if usable { Ok((Loaded { warnings, ..loaded }, trust)) } else { Err(warnings) }
+}
+
+fn trusted_by(trust: &Trust) -> Result<String, Failure> {
+    match trust {
+        Trust::Pins(_) | Trust::CaPath(_) => Ok(trust.to_string()),
+        Trust::SystemRoots => {
+            let found = file_access::limited("the system's CA certificates", SystemRoots::read)?;
+            Ok(format!("{found}, until the host has joined"))
+        }
+    }
 }
 
 fn report(path: &Path, findings: &Findings, usable: bool) -> Result<(), Failure> {
@@ -64,17 +85,14 @@ fn report(path: &Path, findings: &Findings, usable: bool) -> Result<(), Failure>
 }
 
 /// A summary of the settings.
-struct Meaning<'a>(&'a Path, &'a Settings);
+struct Meaning<'a>(&'a Path, &'a Settings, &'a str);
 
 impl Display for Meaning<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(path, settings) = self;
+        let Self(path, settings, trust) = self;
         writeln!(f, "{} is valid", path.display())?;
         writeln!(f, "Authority:    {}", joined(&settings.authorities))?;
-        match &settings.trust {
-            Trust::Pins(pins) => writeln!(f, "Trusted by:   CA pin {}", joined(pins))?,
-            Trust::CaPath(path) => writeln!(f, "Trusted by:   CA in {}", path.display())?,
-        }
+        writeln!(f, "Trusted by:   {trust}")?;
         match &settings.token {
             Token::Value(name) => writeln!(f, "Token:        {name}")?,
             Token::File(path) => writeln!(f, "Token:        read from {}", path.display())?,

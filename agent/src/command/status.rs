@@ -24,6 +24,11 @@ struct Report<'a> {
     spiffe_id: Option<&'a str>,
     protocol: &'a str,
     authority: &'a str,
+    /// What authenticated the server of the join; absent if an older agent joined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_contact: Option<&'a str>,
+    /// The pins of the CAs that authenticate the authority now.
+    trust_bundle: Vec<String>,
     token: &'a str,
     ek: &'a str,
     ek_public_hash: &'a str,
@@ -51,6 +56,8 @@ pub(crate) fn run(arguments: &Status) -> Result<(), Failure> {
             spiffe_id: identity.spiffe_id.as_deref(),
             protocol: identity.protocol.name(),
             authority: &identity.authority,
+            first_contact: identity.first_contact.as_deref(),
+            trust_bundle: bundle(&identity),
             token: &identity.token,
             ek: &identity.tpm.ek,
             ek_public_hash: &identity.tpm.ek_public_hash,
@@ -103,12 +110,13 @@ fn text(identity: &Identity, left: time::Duration, newer: Option<&str>) -> Strin
     };
     format!(
         "Cluster:     {}\nBot:         {}\nInstance:    {}\nSPIFFE ID:   {}\nAuthority:   {}\n\
-         Protocol:    {}\nToken:       {}\nEK:          {} {}\nJoined:      {}\nValid until: {} ({state})\n",
+         Trusted by:  {}\nProtocol:    {}\nToken:       {}\nEK:          {} {}\nJoined:      {}\nValid until: {} ({state})\n",
         one_line(&identity.cluster),
         one_line(&identity.bot),
         one_line(&identity.instance),
         one_line(identity.spiffe_id.as_deref().unwrap_or("none")),
         one_line(&identity.authority),
+        one_line(&trust(identity)),
         identity.protocol,
         one_line(&identity.token),
         one_line(&identity.tpm.ek),
@@ -116,6 +124,20 @@ fn text(identity: &Identity, left: time::Duration, newer: Option<&str>) -> Strin
         one_line(&identity.joined),
         one_line(&identity.not_after),
     )
+}
+
+/// The pins of the CAs that authenticate the authority since the join.
+fn bundle(identity: &Identity) -> Vec<String> {
+    let pins = identity.bundle().map(|bundle| bundle.pins().to_vec()).unwrap_or_default();
+    pins.iter().map(ToString::to_string).collect()
+}
+
+fn trust(identity: &Identity) -> String {
+    let now = format!("the trust bundle, {}", bundle(identity).join(", "));
+    match &identity.first_contact {
+        Some(first) => format!("{now}; at the join by {first}"),
+        None => now,
+    }
 }
 
 /// The daemon's health.

@@ -44,6 +44,7 @@ pub(crate) fn run(arguments: &Whoami) -> Result<(), Failure> {
 }
 
 async fn ask(identity: &Identity, tpm: TpmThread, passwords: Passwords) -> Result<Report, Failure> {
+    // Pins that were configured since the join are not known here, so the trust bundle counts.
     let pins = identity
         .pins()
         .map_err(|error| Failure::new(Exit::Data, error, "run `agent join` again"))?;

@@ -17,8 +17,8 @@ use super::files::{self, NamedFile};
 use super::overrides::{Overrides, token};
 use super::service;
 use super::settings::{
-    Acls, DEFAULT_STORAGE, DEFAULT_TTL, Directory, Lifetime, Renewal, Settings, Storage, Symlinks,
-    Token, TpmSettings, Trust,
+    Acls, DEFAULT_STORAGE, DEFAULT_TTL, Directory, Lifetime, Renewal, Server, Settings, Storage,
+    Symlinks, Token, TpmSettings, Trust,
 };
 use crate::tpm::inventory::EkChoice;
 use crate::tpm::passwords::PasswordFiles;
@@ -38,7 +38,10 @@ pub(super) const TOP: Keys = Keys {
     of: "the configuration",
     known: &[
         ("version", "`v2`"),
-        ("auth_server", "same as `proxy_server`"),
+        (
+            "auth_server",
+            "same as `proxy_server`, but without `ca_pins` and `ca_path` no server is accepted",
+        ),
         (
             "proxy_server",
             "address of the authority, `HOST:PORT`, or a list of addresses that are tried in order",
@@ -75,6 +78,8 @@ pub(super) const TOP: Keys = Keys {
     ],
 };
 
+const NO_CA: &str = "write `ca_pins: [\"sha256:...\"]` in `onboarding` (`authority status` shows the pin), or give --ca-pin; or write `proxy_server` if the server has a certificate of a public CA";
+
 const OTHER_METHOD: &str = "remove it: it belongs to another join method";
 
 pub(super) const ONBOARDING: Keys = Keys {
@@ -82,7 +87,10 @@ pub(super) const ONBOARDING: Keys = Keys {
     known: &[
         ("token", "name of the join token, or absolute path of a file that contains it"),
         ("join_method", "only `tpm` is supported"),
-        ("ca_pins", "a list of CA pins of the cluster, as shown by `authority status`"),
+        (
+            "ca_pins",
+            "a list of CA pins of the cluster, as shown by `authority status`; without it and `ca_path`, a `proxy_server` is verified by the system's CAs until the host has joined",
+        ),
         ("ca_path", "file with the cluster's CA certificates, PEM, instead of `ca_pins`"),
     ],
     refused: &[
@@ -145,8 +153,8 @@ fn settings(root: &Node, overrides: &Overrides, source: &Source<'_>) -> Option<S
     let top = Section::open(root, &TOP, source)?;
     version(&top, source);
     refused_switches(&top, source);
-    let (authorities, onboarding) =
-        (authorities(&top, overrides, source), onboarding(&top, overrides, source));
+    let (server, authorities) = authorities(&top, overrides, source);
+    let onboarding = onboarding(&top, server, overrides, source);
     let storage = storage(&top, overrides, source);
     let oneshot = switch(&top, "oneshot", overrides.oneshot);
     let lifetime = lifetime(&top, overrides, oneshot, source);
@@ -162,6 +170,7 @@ fn settings(root: &Node, overrides: &Overrides, source: &Source<'_>) -> Option<S
     let (trust, token) = onboarding?;
     Some(Settings {
         authorities: authorities?,
+        server: server?,
         trust,
         token,
         storage,
@@ -206,12 +215,12 @@ fn refused_switches(top: &Section<'_>, source: &Source<'_>) {
     }
 }
 
-/// The addresses of the authority, under either of tbot's names.
+/// The addresses of the authority, and under which of tbot's names they are given.
 fn authorities(
     top: &Section<'_>,
     overrides: &Overrides,
     source: &Source<'_>,
-) -> Option<Vec<Address>> {
+) -> (Option<Server>, Option<Vec<Address>>) {
     let proxy = top.node("proxy_server").map(|node| addresses(node, "proxy_server", source));
     let auth = top.node("auth_server").map(|node| addresses(node, "auth_server", source));
     if proxy.is_some() && auth.is_some() {
@@ -219,16 +228,24 @@ fn authorities(
         let message = "both `auth_server` and `proxy_server` are set";
         source.error(range, message, "keep one of them: both are the authority's address");
     }
-    let given = [&overrides.auth_server, &overrides.proxy_server];
-    if let Some(given) = given.into_iter().find(|addresses| !addresses.is_empty()) {
-        return Some(given.clone());
+    for (server, given) in
+        [(Server::Auth, &overrides.auth_server), (Server::Proxy, &overrides.proxy_server)]
+    {
+        if !given.is_empty() {
+            return (Some(server), Some(given.clone()));
+        }
     }
+    let server = match (&proxy, &auth) {
+        (Some(_), _) => Some(Server::Proxy),
+        (None, Some(_)) => Some(Server::Auth),
+        (None, None) => None,
+    };
     let stated = proxy.or(auth);
     if stated.is_none() && !top.meant("proxy_server") && !top.meant("auth_server") {
         let advice = "write `proxy_server: HOST:PORT`, or give --authority";
         source.error(None, "the authority's address is missing", advice);
     }
-    stated?
+    (server, stated.flatten())
 }
 
 /// A list, or addresses with commas between them.
@@ -251,6 +268,7 @@ fn addresses(node: &Node, key: &str, source: &Source<'_>) -> Option<Vec<Address>
 
 fn onboarding(
     top: &Section<'_>,
+    server: Option<Server>,
     overrides: &Overrides,
     source: &Source<'_>,
 ) -> Option<(Trust, Token)> {
@@ -278,10 +296,16 @@ fn onboarding(
         let message = "the token's name contains a slash";
         source.warn(Some(range), message, "write an absolute path to read the token from a file");
     }
-    let trust = trust(&section, overrides, source);
+    let mut trust = trust(&section, overrides, source);
     if trust.is_absent() && !section.meant("ca_pins") && !section.meant("ca_path") {
-        let advice = "write `ca_pins: [\"sha256:...\"]` in `onboarding` (`authority status` shows the pin), or give --ca-pin";
-        source.error(range, "no CA of the authority is configured", advice);
+        match server {
+            Some(Server::Proxy) => trust = Given::Here(Trust::SystemRoots, None),
+            Some(Server::Auth) => {
+                source.error(range, "no CA of the authority is configured", NO_CA)
+            }
+            // Without an address, that is what is missing.
+            None => {}
+        }
     }
     Some((trust.value()?, token.value()?))
 }

@@ -93,20 +93,49 @@ impl NamedFile {
     }
 }
 
+/// How a server is authenticated by a host that has not joined.
+#[derive(Clone, Debug)]
+pub(crate) enum FirstContact {
+    /// By the CAs of its cluster.
+    ClusterCas {
+        /// What it is verified with.
+        trust: ServerTrust,
+        /// The pins of these CAs.
+        pins: Vec<CaPin>,
+    },
+    /// By the name in its address, with the CAs that the system trusts then.
+    PublicName,
+}
+
+impl FirstContact {
+    /// The pins of the cluster's CAs, if they are configured.
+    pub(crate) fn pins(&self) -> &[CaPin] {
+        match self {
+            Self::ClusterCas { pins, .. } => pins,
+            Self::PublicName => &[],
+        }
+    }
+}
+
 impl Trust {
-    /// The CAs that authenticate the authority, and their pins.
+    /// Reads the CAs that authenticate the authority.
     ///
     /// # Errors
     /// The file of CA certificates cannot be read, others may write it, or it has no certificate.
-    pub(crate) fn read(&self) -> Result<(ServerTrust, Vec<CaPin>), Failure> {
+    pub(crate) fn read(&self) -> Result<FirstContact, Failure> {
         match self {
-            Self::Pins(pins) => Ok((ServerTrust::Pins(pins.clone()), pins.clone())),
+            Self::Pins(pins) => Ok(FirstContact::ClusterCas {
+                trust: ServerTrust::Pins(pins.clone()),
+                pins: pins.clone(),
+            }),
             Self::CaPath(path) => {
                 let certificates = ca_certificates(path)?;
                 let pins = certificates.iter().map(CaPin::of_certificate).collect::<Result<_, _>>();
                 let pins = pins.map_err(|error| unreadable(path, &error))?;
-                Ok((ServerTrust::Certificates(certificates), pins))
+                let trust = ServerTrust::Certificates(certificates);
+                Ok(FirstContact::ClusterCas { trust, pins })
             }
+            Self::SystemRoots => Ok(FirstContact::PublicName),
         }
     }
 }

@@ -18,6 +18,7 @@ mod reference;
 mod reload;
 mod service;
 mod settings;
+mod system_roots;
 mod text;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ mod tests;
 
 pub use address::{Address, InvalidAddress};
 pub use document::{Loaded, read, read_with};
+pub(crate) use files::FirstContact;
 pub use files::NamedFile;
 pub use host::config::finding::{Finding, Findings, Location, Severity};
 pub use load::{ConfigFile, DEFAULT_PATH, LoadError};
@@ -34,4 +36,5 @@ pub use overrides::{Overrides, PlainService};
 pub use protocol::Protocol;
 pub use reference::reference;
 pub use settings::*;
+pub use system_roots::SystemRoots;
 pub use text::text;

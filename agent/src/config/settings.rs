@@ -35,6 +35,8 @@ pub const DEFAULT_RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Settings {
     /// Where the authority is: at least one address, in the order in which to try them.
     pub authorities: Vec<Address>,
+    /// What the addresses are of.
+    pub server: Server,
     /// How the authority is authenticated.
     pub trust: Trust,
     /// The name of the join token.
@@ -65,6 +67,15 @@ impl Settings {
     }
 }
 
+/// Which of tbot's keys has the address. An authority of ours answers to both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// `proxy_server`: a server with a public name.
+    Proxy,
+    /// `auth_server`: a server that only a CA of the cluster vouches for.
+    Auth,
+}
+
 /// How the authority is authenticated. This check cannot be switched off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
@@ -72,6 +83,21 @@ pub enum Trust {
     Pins(Vec<CaPin>),
     /// By a CA certificate in this file, PEM.
     CaPath(PathBuf),
+    /// By a certificate of a public CA for the name in its address, until the host has joined.
+    SystemRoots,
+}
+
+impl fmt::Display for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pins(pins) => {
+                let pins: Vec<_> = pins.iter().map(ToString::to_string).collect();
+                write!(f, "CA pin {}", pins.join(", "))
+            }
+            Self::CaPath(path) => write!(f, "CA in {}", path.display()),
+            Self::SystemRoots => f.write_str("the system's CAs"),
+        }
+    }
 }
 
 /// The name of the join token. With a TPM it is not a secret.

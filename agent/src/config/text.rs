@@ -5,7 +5,7 @@ use std::fmt::Write;
 use host::go_duration;
 
 use super::settings::{
-    Account, Acls, Destination, Directory, Reader, Reload, ReloadAction, Renewal, Service,
+    Account, Acls, Destination, Directory, Reader, Reload, ReloadAction, Renewal, Server, Service,
     ServiceKind, Settings, Signal, SshConfig, Storage, Symlinks, Token, TpmSettings, Trust,
     X509Files,
 };
@@ -24,10 +24,14 @@ pub fn text(settings: &Settings) -> String {
 
 fn top(settings: &Settings, yaml: &mut Yaml) {
     yaml.comment("Address of the authority. Several addresses are tried in order.");
+    let key = match settings.server {
+        Server::Proxy => "proxy_server",
+        Server::Auth => "auth_server",
+    };
     match settings.authorities.as_slice() {
-        [only] => yaml.line(&format!("proxy_server: {}", quoted(&only.to_string()))),
+        [only] => yaml.line(&format!("{key}: {}", quoted(&only.to_string()))),
         several => {
-            yaml.line("proxy_server:");
+            yaml.line(&format!("{key}:"));
             several.iter().for_each(|one| yaml.line(&format!("  - {}", quoted(&one.to_string()))));
         }
     }
@@ -48,6 +52,17 @@ fn top(settings: &Settings, yaml: &mut Yaml) {
         Trust::CaPath(path) => {
             yaml.comment_in(1, "The cluster's CA certificate, PEM.");
             yaml.line(&format!("  ca_path: {}", quoted(&path.display().to_string())));
+        }
+        Trust::SystemRoots => {
+            yaml.comment_in(
+                1,
+                "The server is verified by the system's CAs for the name in its address. With the",
+            );
+            yaml.comment_in(
+                1,
+                "CA pins of the cluster, which `authority status` shows, by those alone.",
+            );
+            yaml.line("  # ca_pins: [\"sha256:...\"]");
         }
     }
     yaml.comment("Where to store the bot's own identity.");

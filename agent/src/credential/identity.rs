@@ -30,8 +30,11 @@ pub struct Identity {
     pub protocol: Protocol,
     /// HOST:PORT.
     pub authority: String,
-    /// The CA pins of the configuration that the host joined with.
+    /// The CA pins of the configuration that the host joined with; none if the join was by a public name.
     pub ca_pins: Vec<String>,
+    /// What authenticated the server of the join, for people; unknown of what an older agent stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_contact: Option<String>,
     /// The token of the join.
     pub token: String,
     /// The cluster.
@@ -91,8 +94,10 @@ pub struct StoredTpm {
 pub struct Joined {
     /// HOST:PORT.
     pub authority: String,
-    /// The CA pins of the configuration.
+    /// The CA pins of the configuration, if any.
     pub ca_pins: Vec<CaPin>,
+    /// What authenticated the server.
+    pub first_contact: String,
     /// The token.
     pub token: String,
     /// The lifetime that was asked for.
@@ -118,6 +123,7 @@ impl Identity {
             protocol: credentials.protocol,
             authority: joined.authority,
             ca_pins: joined.ca_pins.iter().map(ToString::to_string).collect(),
+            first_contact: Some(joined.first_contact),
             token: joined.token,
             cluster,
             bot,
@@ -218,11 +224,14 @@ impl Identity {
     }
 
     /// Whether these pins are of the cluster of this identity: one of its CAs is pinned, or no pin was taken away since the
-    /// join. The latter holds for a cluster that has replaced the CA that is pinned.
+    /// join. The latter holds for a cluster that has replaced the CA that is pinned. Without pins, any cluster is accepted.
     pub(crate) fn is_of(&self, pins: &[CaPin]) -> bool {
-        let bundle =
-            self.bundle().is_ok_and(|bundle| bundle.pins().iter().any(|pin| pins.contains(pin)));
-        bundle || self.pins().is_ok_and(|before| before.iter().all(|pin| pins.contains(pin)))
+        let is_any = |all: &[CaPin]| all.iter().any(|pin| pins.contains(pin));
+        let is_kept =
+            |before: &[CaPin]| !before.is_empty() && before.iter().all(|pin| pins.contains(pin));
+        pins.is_empty()
+            || self.bundle().is_ok_and(|bundle| is_any(bundle.pins()))
+            || self.pins().is_ok_and(|before| is_kept(&before))
     }
 
     /// The CAs that authenticate the authority for this identity: those of its bundle, and those that the operator has

@@ -13,12 +13,11 @@ use host::terminal::is_printable;
 use p256::ecdsa::VerifyingKey;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use tls::CaPin;
 use webpki::{EndEntityCert, KeyUsage};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
-pub use self::trust_bundle::TrustBundle;
+pub use self::trust_bundle::{TrustBundle, Voucher};
 use crate::config::Protocol;
 use crate::credential::ssh_certificate::SshCertificate;
 use crate::credential::validity::Validity;
@@ -79,15 +78,14 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Checks that the certificates are of this key, valid now, and of an authority that this host trusts: CAs with
-    /// the keys `trusted` have authenticated the connection that they came over.
+    /// Checks that the certificates are of this key, valid now, and of an authority that this host trusts.
     ///
     /// # Errors
     /// [`Exit::Data`], with what is wrong.
     pub fn verify(
         issued: Unverified,
         key: &VerifyingKey,
-        trusted: &[CaPin],
+        voucher: Voucher<'_>,
         now: u64,
     ) -> Result<Self, Failure> {
         let wrong = |what: &str| {
@@ -110,7 +108,7 @@ impl Credentials {
             return Err(wrong("an invalid name"));
         }
         let cas = issued.x509_cas.iter().map(Vec::as_slice);
-        let bundle = TrustBundle::vouched(cas, trusted).map_err(|what| wrong(&what))?;
+        let bundle = TrustBundle::vouched(cas, voucher).map_err(|what| wrong(&what))?;
         let leaf = issued.certificates.first().ok_or_else(|| wrong("no certificate"))?;
         let leaf_der = CertificateDer::from(leaf.as_slice());
         let leaf = EndEntityCert::try_from(&leaf_der).map_err(|error| wrong(&error.to_string()))?;

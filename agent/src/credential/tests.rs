@@ -8,6 +8,7 @@ use base64ct::{Base64, Encoding};
 use host::clock;
 use tempfile::TempDir;
 use testkit::forge::{self, Template, named, oid, purposes};
+use tls::CaPin;
 
 use super::cache::{Cache, Issued};
 use super::identity::Identity;
@@ -93,7 +94,7 @@ fn bundle_is_followed_from_one_ca_to_the_next() {
     let [a, b] = ["a", "b"].map(Ca::new);
     let key = SoftwareKey::generate().unwrap();
     let verify = |issued, trusted: &[CaPin]| {
-        Credentials::verify(issued, &key.public(), trusted, clock::unix_now())
+        Credentials::verify(issued, &key.public(), Voucher::ClusterCas(trusted), clock::unix_now())
             .map(|credentials| credentials.bundle)
     };
     let at_the_join = verify(a.issue(&key, &[&a]), &[a.pin()]).unwrap();
@@ -110,7 +111,12 @@ fn bundle_that_nothing_vouches_for_is_refused() {
     let key = SoftwareKey::generate().unwrap();
     let refused = |issued| {
         let trusted = [a.pin(), b.pin()];
-        let refused = Credentials::verify(issued, &key.public(), &trusted, clock::unix_now());
+        let refused = Credentials::verify(
+            issued,
+            &key.public(),
+            Voucher::ClusterCas(&trusted),
+            clock::unix_now(),
+        );
         refused.unwrap_err().message
     };
     let unknown = refused(c.issue(&key, &[&c]));
@@ -122,13 +128,28 @@ fn bundle_that_nothing_vouches_for_is_refused() {
     assert!(many.ends_with("too many X.509 CAs"), "{many}");
 }
 
+#[test]
+fn first_bundle_over_a_connection_to_a_public_name_is_accepted() {
+    let [a, b] = ["a", "b"].map(Ca::new);
+    let key = SoftwareKey::generate().unwrap();
+    let verify =
+        |issued| Credentials::verify(issued, &key.public(), Voucher::PublicName, clock::unix_now());
+    assert_eq!(verify(a.issue(&key, &[&a])).unwrap().bundle.pins(), [a.pin()]);
+    // What was issued has to be of that bundle.
+    let foreign = verify(a.issue(&key, &[&b])).unwrap_err().message;
+    assert!(foreign.contains("UnknownIssuer"), "{foreign}");
+    let none = verify(a.issue(&key, &[])).unwrap_err().message;
+    assert!(none.ends_with("no X.509 CA"), "{none}");
+}
+
 /// Files are written from the cache, and another sink that watches it is woken by the same credentials.
 #[test]
 fn published_credentials_reach_the_files_and_every_watch() {
     let (ca, key) = (Ca::new("a"), SoftwareKey::generate().unwrap());
     let issued = ca.issue(&key, &[&ca]);
     let now = clock::unix_now();
-    let credentials = Credentials::verify(issued, &key.public(), &[ca.pin()], now).unwrap();
+    let credentials =
+        Credentials::verify(issued, &key.public(), Voucher::ClusterCas(&[ca.pin()]), now).unwrap();
     let service = Service {
         name: "web".parse().unwrap(),
         kind: ServiceKind::X509 { files: X509Files::Svid },
@@ -180,6 +201,12 @@ fn pins_ask_for_another_identity_only_if_one_was_taken_away() {
     let replaced = stored(&[&a], &[&b]);
     assert!(!departs(&replaced, &[&a]) && !departs(&replaced, &[&a, &c]));
     assert!(!departs(&replaced, &[&b]) && departs(&replaced, &[&c]));
+    // Joined by a public name: pins that are configured later have to be of the cluster.
+    let public = stored(&[], &[&a]);
+    assert!(!departs(&public, &[]) && !departs(&public, &[&a]) && departs(&public, &[&c]));
+    assert_eq!(public.trusted(&[]).unwrap(), [a.pin()]);
+    // And the other way round: without pins any cluster is accepted.
+    assert!(!departs(&joined, &[]) && !departs(&replaced, &[]));
     // The pin of a CA that the bundle has left behind vouches for nothing any more; a pin that is new does.
     assert_eq!(replaced.trusted(&[a.pin()]).unwrap(), [b.pin()]);
     assert_eq!(replaced.trusted(&[a.pin(), c.pin()]).unwrap(), [b.pin(), c.pin()]);
@@ -190,7 +217,7 @@ fn a_name_that_does_something_to_a_terminal_is_refused() {
     let named = |name: &str| {
         let issued = unverified(name);
         let key = SoftwareKey::generate().unwrap().public();
-        Credentials::verify(issued, &key, &[], 0).unwrap_err().message
+        Credentials::verify(issued, &key, Voucher::ClusterCas(&[]), 0).unwrap_err().message
     };
     let long = "b".repeat(1025);
     for name in
@@ -206,7 +233,7 @@ fn intermediates_are_refused_before_anything_is_parsed() {
     let issued = |count| Unverified { certificates: vec![vec![0x30, 0]; count], ..unverified("b") };
     let refused = |count| {
         let key = SoftwareKey::generate().unwrap().public();
-        Credentials::verify(issued(count), &key, &[], 0).unwrap_err().message
+        Credentials::verify(issued(count), &key, Voucher::ClusterCas(&[]), 0).unwrap_err().message
     };
     assert!(refused(2).ends_with("more than one certificate"));
     assert!(!refused(1).ends_with("more than one certificate"));

@@ -10,6 +10,15 @@ use super::validity::Validity;
 /// CAs that an answer may have.
 const MAX_CAS: usize = 16;
 
+/// What authenticated the connection that an answer came over.
+#[derive(Clone, Copy, Debug)]
+pub enum Voucher<'a> {
+    /// CAs of the cluster, with these keys.
+    ClusterCas(&'a [CaPin]),
+    /// A certificate of a public CA. It says nothing about the CAs of the cluster: they are those of the answer.
+    PublicName,
+}
+
 /// The CA certificates of a trust domain, at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustBundle {
@@ -36,17 +45,21 @@ impl TrustBundle {
         Ok(Self { pins: pins.map_err(|error| error.to_string())?, certificates })
     }
 
-    /// Accepts the bundle of an answer. The CAs in `trusted` authenticated the connection that it came over. The bundle must
-    /// have one of them, or the agent would refuse the next connection.
+    /// Accepts the bundle of an answer. If CAs of the cluster authenticated the connection that it came over, it must have
+    /// one of them, or the agent would refuse the next connection.
     ///
     /// # Errors
-    /// As [`Self::new`]; or the bundle has none of `trusted`.
+    /// As [`Self::new`]; or the bundle has none of these CAs.
     pub fn vouched<'d>(
         certificates: impl IntoIterator<Item = &'d [u8]>,
-        trusted: &[CaPin],
+        voucher: Voucher<'_>,
     ) -> Result<Self, String> {
         let bundle = Self::new(certificates)?;
-        match bundle.pins.iter().any(|pin| trusted.contains(pin)) {
+        let is_vouched = match voucher {
+            Voucher::ClusterCas(trusted) => bundle.pins.iter().any(|pin| trusted.contains(pin)),
+            Voucher::PublicName => true,
+        };
+        match is_vouched {
             true => Ok(bundle),
             false => Err("only X.509 CAs that this host does not trust".into()),
         }

@@ -99,7 +99,7 @@ impl Worker {
     ) -> Result<Self, Failure> {
         let access = Access::new(&settings);
         let read = Arc::clone(&settings);
-        let client = access.configuration.run(move || client(&read)).await?;
+        let client = access.configuration.run(move || client(&read, log)).await?;
         let read = Arc::clone(&settings);
         let (store, identity) = access.storage.run(move || open(&read, log)).await?;
         let cache = Cache::default();
@@ -441,9 +441,9 @@ fn open(settings: &Settings, log: Log) -> Result<(Store, Option<Identity>), Fail
     Ok((Store::Directory(Arc::new(storage)), identity))
 }
 
-fn client(settings: &Settings) -> Result<Client, Failure> {
+fn client(settings: &Settings, log: Log) -> Result<Client, Failure> {
     let authorities = settings.authorities.iter().map(ToString::to_string).collect();
-    Client::new(authorities, &settings.trust)
+    Ok(Client::new(authorities, &settings.trust)?.with_log(log))
 }
 
 /// The sinks of the services; destinations in which nothing changes stay locked.

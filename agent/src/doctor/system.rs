@@ -10,7 +10,7 @@ use rustix::process::geteuid;
 
 use super::{Check, Topic};
 use crate::ceremony::client::Client;
-use crate::config::{self, LoadError, Loaded, Settings};
+use crate::config::{self, LoadError, Loaded, Settings, Trust};
 use crate::credential::identity::{Identity, rfc3339};
 use crate::file_access;
 use crate::storage::Storage;
@@ -168,20 +168,33 @@ pub(super) async fn authority(
     for address in &settings.authorities {
         let address = address.to_string();
         checks.push(match reach(&address, settings, identity).await {
-            Ok(()) => Check::ok(Topic::Authority, format!("{address} is reachable and trusted")),
+            Ok(trust) => Check::ok(
+                Topic::Authority,
+                format!("{address} is reachable and trusted by {trust}"),
+            ),
             Err(failure) => Check::fail(Topic::Authority, failure),
         });
     }
 }
 
-/// Reaches an authority as a join would.
+/// Reaches an authority as a join would, and as a renewal if that is another way. Returns what it was verified with.
 async fn reach(
     address: &str,
     settings: &Settings,
     identity: Option<&Identity>,
-) -> Result<(), Failure> {
+) -> Result<String, Failure> {
     let client = Client::new(vec![address.to_owned()], &settings.trust)?;
-    let Err(failure) = client.reach().await else { return Ok(()) };
+    let is_public = settings.trust == Trust::SystemRoots;
+    let failure = match (client.reach().await, identity) {
+        (Ok(trust), Some(identity)) if is_public => {
+            return match client.reach_as(identity).await {
+                Ok(()) => Ok(format!("{trust}, and by the trust bundle")),
+                Err(failure) => Err(not_renewable(failure)),
+            };
+        }
+        (Ok(trust), _) => return Ok(trust),
+        (Err(failure), _) => failure,
+    };
     let trusts_more = |identity: &&Identity| {
         let bundle = identity.bundle();
         bundle.is_ok_and(|bundle| !bundle.pins().iter().all(|pin| client.pins().contains(pin)))
@@ -192,9 +205,28 @@ async fn reach(
                 "{}; renewals work, since the trust bundle has its CA",
                 failure.message
             ),
-            advice: "add this CA to the configuration: a new join needs it".into(),
+            advice: match is_public {
+                true => failure.advice,
+                false => "add this CA to the configuration: a new join needs it".into(),
+            },
             ..failure
         }),
         _ => Err(failure),
+    }
+}
+
+/// The server has its public name, but is not the authority of the trust bundle.
+fn not_renewable(failure: Failure) -> Failure {
+    Failure {
+        message: format!(
+            "a join would trust the server, but a renewal does not: {}",
+            failure.message
+        ),
+        advice: format!(
+            "let a load balancer in front of the authority pass on TLS, also for the server name \
+             {}; if the authority was replaced, join again",
+            tls::AUTHORITY_NAME
+        ),
+        ..failure
     }
 }

@@ -141,7 +141,7 @@ fn whole_files() -> Vec<String> {
         with("  ca_pins", "  ca_pin"),
         with(PIN, "sha256:00"),
         with(&format!("[{PIN}]"), PIN),
-        with(&format!("[{PIN}]"), "[]"),
+        with("proxy_server", "auth_server").replace(&format!("[{PIN}]"), "[]"),
         with("onboarding", "onbording"),
         with("token", "tokne"),
         with("ca_pins", "ca_pinns"),

@@ -34,6 +34,7 @@ fn plain(path: &str) -> Destination {
 fn the_guides() -> Settings {
     Settings {
         authorities: vec!["authority.example.com:3025".parse().unwrap()],
+        server: Server::Proxy,
         trust: Trust::Pins(vec![PIN.parse().unwrap()]),
         token: Token::Value("my-bot-token".into()),
         storage: Storage::Directory(directory("/var/lib/teleport/bot")),
@@ -133,6 +134,47 @@ fn a_token_is_a_name_or_a_file_and_trust_pins_or_a_file() {
     let settings = of("token: 0123, ca_path: /ca.pem, ca_pins: []");
     assert_eq!(settings.token, Token::Value("0123".into()));
     assert_eq!(settings.trust, Trust::CaPath("/ca.pem".into()));
+}
+
+/// As Teleport's guide prints it, with a name and a token filled in.
+const TELEPORTS_GUIDE: &str = "version: v2
+proxy_server: example.teleport.sh:443
+onboarding:
+  join_method: tpm
+  token: my-bot-token
+storage:
+  type: memory
+# outputs will be filled in during the completion of an access guide.
+outputs: []
+";
+
+#[test]
+fn proxy_server_without_a_ca_is_verified_by_the_systems_cas() {
+    let settings = loaded(TELEPORTS_GUIDE).settings;
+    assert_eq!((settings.server, settings.trust), (Server::Proxy, Trust::SystemRoots));
+    // An empty list says nothing.
+    let none = TELEPORTS_GUIDE.replace("token:", "ca_pins: []\n  token:");
+    assert_eq!(loaded(&none).settings.trust, Trust::SystemRoots);
+    let pinned = overrides(&["--ca-pin", PIN]);
+    assert!(matches!(over(TELEPORTS_GUIDE, &pinned).trust, Trust::Pins(_)));
+    let address = overrides(&["--authority", "a:1"]);
+    assert_eq!(over(TELEPORTS_GUIDE, &address).trust, Trust::SystemRoots);
+}
+
+#[test]
+fn auth_server_without_a_ca_is_refused_with_advice() {
+    let auth = TELEPORTS_GUIDE.replace("proxy_server", "auth_server");
+    let refused = |text: &str, overrides: &Overrides| {
+        read_with(text, path(), overrides).unwrap_err().to_string()
+    };
+    let by_file = refused(&auth, &Overrides::default());
+    let by_option = refused(TELEPORTS_GUIDE, &overrides(&["--auth-server", "a:1"]));
+    for refused in [by_file, by_option] {
+        assert!(refused.contains("error: no CA of the authority is configured"), "{refused}");
+        assert!(refused.contains("or write `proxy_server`"), "{refused}");
+    }
+    let proxy = overrides(&["--proxy-server", "a:1"]);
+    assert_eq!(over(&auth, &proxy).trust, Trust::SystemRoots);
 }
 
 #[test]
@@ -312,6 +354,7 @@ fn the_command_line_goes_before_the_file() {
     let settings = over(&text, &all);
     let expected = Settings {
         authorities: vec!["other:1".parse().unwrap(), "third:2".parse().unwrap()],
+        server: Server::Auth,
         trust: Trust::Pins(vec![pin.parse().unwrap()]),
         token: Token::File("/t".into()),
         storage: Storage::Memory,
@@ -352,7 +395,7 @@ fn the_command_line_alone_is_enough_and_what_it_cannot_mean_is_refused() {
     ]);
     assert_eq!(over("", &all), the_guides());
     let findings = read("", path()).unwrap_err();
-    assert_eq!(findings.count(Severity::Error), 3, "{findings}");
+    assert_eq!(findings.count(Severity::Error), 2, "{findings}");
     for wrong in [
         &["--join-method", "token"][..],
         &["--credential-ttl", "-1h"],
@@ -397,7 +440,7 @@ fn configuration_file_that_was_named_must_exist() {
     std::fs::write(&file, "oneshot: 1\ndebug: 2").unwrap();
     let failed = failure(asked.load(&Overrides::default()));
     let expected = format!(
-        "{}:1:10: `oneshot` must be true or false, not the text `1`, and 4 other errors",
+        "{}:1:10: `oneshot` must be true or false, not the text `1`, and 3 other errors",
         file.display()
     );
     assert_eq!(failed.message, expected);

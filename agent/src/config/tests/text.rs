@@ -36,6 +36,7 @@ fn everything() -> Settings {
     let identity = |ssh_config| ServiceKind::Identity { ssh_config };
     Settings {
         authorities: vec!["a.b:1".parse().unwrap(), "[::1]:2".parse().unwrap()],
+        server: Server::Auth,
         trust: Trust::CaPath(awkward.into()),
         token: Token::File(awkward.into()),
         storage: Storage::Directory(directory(awkward)),
@@ -92,6 +93,8 @@ fn what_is_written_reads_back_the_same() {
     round_trip(&settings);
     settings.token = Token::Value("0123".into());
     settings.trust = Trust::Pins(vec![PIN.parse().unwrap()]);
+    round_trip(&settings);
+    settings.trust = Trust::SystemRoots;
     round_trip(&settings);
 }
 

@@ -40,8 +40,8 @@ impl Worker {
             let what = "`storage` cannot be changed by a reload";
             return Err(Failure::new(Exit::Config, what, "restart the agent"));
         }
-        let read = Arc::clone(&settings);
-        self.client = self.read(move || client(&read)).await?;
+        let (read, log) = (Arc::clone(&settings), settings.log());
+        self.client = self.read(move || client(&read, log)).await?;
         self.cache.keep_only(settings.services.iter().map(|service| &service.name));
         self.sinks = sinks(&settings, &self.cache, &self.sinks);
         self.access = self.access.under(&settings);
