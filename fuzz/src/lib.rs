@@ -8,6 +8,7 @@
 
 mod address;
 mod ca_bundle;
+mod connection_upgrade;
 mod ek_certificate;
 mod ek_chain;
 mod ek_spki;
@@ -54,7 +55,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 19] = [
     Target { name: "tpm_response", run: tpm_response::run, smoke: 20_000 },
     Target { name: "tpm_dialogue", run: tpm_dialogue::run, smoke: 3_000 },
     Target { name: "tpm_public", run: tpm_public::run, smoke: 20_000 },
@@ -71,6 +72,7 @@ pub const TARGETS: [Target; 18] = [
     Target { name: "join_result", run: join_result::run, smoke: 1_500 },
     Target { name: "identity", run: identity::run, smoke: 3_000 },
     Target { name: "ca_bundle", run: ca_bundle::run, smoke: 3_000 },
+    Target { name: "connection_upgrade", run: connection_upgrade::run, smoke: 20_000 },
     Target { name: "resource", run: resource::run, smoke: 5_000 },
     Target { name: "address", run: address::run, smoke: 20_000 },
 ];

@@ -28,7 +28,7 @@ use crate::public::{PublicName, Roots};
 
 /// How a server's certificate is verified.
 ///
-/// In all cases the leaf must be valid now, for server authentication, and have the requested name:
+/// In all cases but the last the leaf must be valid now, for server authentication, and have the requested name:
 /// [`AUTHORITY_NAME`](crate::AUTHORITY_NAME), or the one that was connected to if the CAs are public.
 #[derive(Clone, Debug)]
 pub enum ServerTrust {
@@ -38,6 +38,9 @@ pub enum ServerTrust {
     Pins(Vec<CaPin>),
     /// It was issued under one of these CAs, which issue to anybody who has a name.
     PublicCas(Roots),
+    /// It has this name and is valid now, whoever issued it. For a connection inside of another one that is authenticated:
+    /// this distinguishes the wanted server from others behind the same load balancer, and keeps nobody out.
+    InsideTls(ServerName<'static>),
 }
 
 impl ServerTrust {
@@ -52,6 +55,7 @@ impl ServerTrust {
             Self::Pins(pins) => Ok(Arc::new(PinnedCa { pins: pins.clone() })),
             Self::PublicCas(roots) if roots.is_empty() => Err(ConfigError::NoTrust),
             Self::PublicCas(roots) => Ok(Arc::new(PublicName(roots.clone()))),
+            Self::InsideTls(name) => Ok(Arc::new(Inside { name: name.clone() })),
         }
     }
 }
@@ -79,6 +83,32 @@ impl ServerCertVerifier for PinnedCa {
         anchor.add(ca.clone().into_owned())?;
         verify_server_cert_signed_by_trust_anchor(&leaf, &anchor, &[], now, ALGORITHMS.all)?;
         verify_server_name(&leaf, server_name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    tls13_signatures!();
+}
+
+/// Verifies no issuer.
+#[derive(Debug)]
+struct Inside {
+    name: ServerName<'static>,
+}
+
+impl ServerCertVerifier for Inside {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let leaf = ParsedCertificate::try_from(end_entity)?;
+        let certificate =
+            Certificate::from_der(end_entity).map_err(|_| CertificateError::BadEncoding)?;
+        check_dates(&certificate, now)?;
+        verify_server_name(&leaf, &self.name)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -115,6 +145,10 @@ fn check_root(der: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
     if !is_self_signed(&certificate, &public_key) {
         return Err(refusal(PinError::NotSelfSigned));
     }
+    check_dates(&certificate, now)
+}
+
+fn check_dates(certificate: &Certificate, now: UnixTime) -> Result<(), Error> {
     let validity = certificate.tbs_certificate().validity();
     if now.as_secs() < validity.not_before.to_unix_duration().as_secs() {
         return Err(CertificateError::NotValidYet.into());

@@ -11,22 +11,26 @@ use host::budget::Budget;
 use host::exit::{Exit, Failure};
 use host::frames::{Charged, Http2Frames};
 use hyper_util::rt::TokioIo;
-use rustls::AlertDescription;
+use rustls::{AlertDescription, PeerMisbehaved};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tonic::Status;
 
 use crate::ceremony::channel::Channel;
-use crate::ceremony::handshake::{self, Stream};
-use crate::ceremony::route::Route;
+use crate::ceremony::handshake::{self, Behind, Stream};
+use crate::ceremony::route::{Hop, Naming, Route, Search};
 use crate::ceremony::tls_failure::{handshake_failure, not_accepted};
+use crate::ceremony::upgrade::{self, Kind};
 
 /// Limit of the time to connect to an address, and then of the TLS handshake without the TPM's time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The minimum time for each of several addresses of a name.
 const MIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Limit of the time to find out whether there is a load balancer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many addresses of a name are tried.
 const MAX_ADDRESSES: usize = 8;
@@ -115,23 +119,35 @@ impl Connection {
         limit: Duration,
         route: &Route,
     ) -> Result<Self, Unopened> {
-        let failed = |error: io::Error| unreachable(address, &error.to_string());
-        let tcp = timeout(limit, TcpStream::connect(socket))
-            .await
-            .map_err(|_| {
-                unreachable(address, &format!("no answer in {} seconds", limit.as_secs()))
-            })?
-            .map_err(failed)?;
-        tcp.set_nodelay(true).map_err(failed)?;
-        let budget = Budget::new(MAX_HANDSHAKE);
-        let connected = handshake::connect(tcp, budget.clone(), route, CONNECT_TIMEOUT).await;
-        let tls = connected.map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut => unreachable(address, "no TLS handshake within 10 seconds"),
-            _ => Unopened {
-                failure: handshake_failure(address, route.naming, &error),
-                is_answered: true,
-            },
-        })?;
+        let is_behind_balancer = match route.search().map_err(Unopened::silent)? {
+            Search::Known(is_there) => is_there,
+            Search::Probe(hop) => {
+                let budget = Budget::new(MAX_HANDSHAKE);
+                let tcp = connect(address, socket, limit).await?;
+                is_load_balancer(handshake::connect(tcp, budget, &hop, PROBE_TIMEOUT).await)
+            }
+        };
+        let hops: Vec<Hop> = match is_behind_balancer {
+            false => vec![route.direct()],
+            true => Kind::ALL.into_iter().filter_map(|kind| route.upgraded(kind)).collect(),
+        };
+        let mut refused = None;
+        for hop in hops {
+            let budget = Budget::new(MAX_HANDSHAKE);
+            let tcp = connect(address, socket, limit).await?;
+            match handshake::connect(tcp, budget.clone(), &hop, CONNECT_TIMEOUT).await {
+                Ok(tls) => return Self::on(address, tls, budget).await,
+                // An older Proxy does not know WebSockets, a newer one nothing else.
+                Err(error) if is_refusal(&error) => refused = refused.or(Some(error)),
+                Err(error) => return Err(not_shaken(address, route, &hop, &error)),
+            }
+        }
+        let error = refused.unwrap_or_else(|| io::ErrorKind::Unsupported.into());
+        Err(Unopened { failure: not_upgraded(address, &error), is_answered: true })
+    }
+
+    /// gRPC on a connection that was just made.
+    async fn on(address: &str, tls: Stream, budget: Budget) -> Result<Self, Unopened> {
         // Only protocols that carry HTTP/2 are offered.
         if tls.get_ref().1.alpn_protocol().is_none() {
             let failure = unreachable(address, "it does not speak HTTP/2").failure;
@@ -150,6 +166,72 @@ impl Connection {
         })?;
         Ok(Self { channel, exporter, end, budget })
     }
+}
+
+async fn connect(
+    address: &str,
+    socket: SocketAddr,
+    limit: Duration,
+) -> Result<TcpStream, Unopened> {
+    let failed = |error: io::Error| unreachable(address, &error.to_string());
+    let tcp = timeout(limit, TcpStream::connect(socket))
+        .await
+        .map_err(|_| unreachable(address, &format!("no answer in {} seconds", limit.as_secs())))?
+        .map_err(failed)?;
+    tcp.set_nodelay(true).map_err(failed)?;
+    Ok(tcp)
+}
+
+/// Whether the answer to a protocol of Teleport alone is from a load balancer: it chose none, or refused the handshake for
+/// that. Any other failure is the next connection's to explain.
+fn is_load_balancer(probed: io::Result<Stream>) -> bool {
+    match probed {
+        Ok(tls) => tls.get_ref().1.alpn_protocol().is_none(),
+        Err(error) => matches!(
+            error.get_ref().and_then(|inner| inner.downcast_ref()),
+            Some(
+                rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)
+                    | rustls::Error::PeerMisbehaved(
+                        PeerMisbehaved::SelectedUnofferedApplicationProtocol
+                    )
+            )
+        ),
+    }
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<upgrade::Refused>())
+}
+
+fn not_shaken(address: &str, route: &Route, hop: &Hop, error: &io::Error) -> Unopened {
+    if error.kind() == io::ErrorKind::TimedOut {
+        return unreachable(address, "no TLS handshake within 10 seconds");
+    }
+    let inner = error.get_ref();
+    let failure = match inner.and_then(|inner| inner.downcast_ref::<Behind>()) {
+        Some(Behind(error)) => handshake_failure(
+            &format!("the Teleport Proxy behind {address}"),
+            Naming::Internal,
+            error,
+        ),
+        None if hop.through.is_some()
+            && !inner.is_some_and(|inner| inner.is::<rustls::Error>()) =>
+        {
+            not_upgraded(address, error)
+        }
+        None => handshake_failure(address, route.naming, error),
+    };
+    Unopened { failure, is_answered: true }
+}
+
+/// There is a load balancer, and no Proxy behind it.
+fn not_upgraded(address: &str, error: &io::Error) -> Failure {
+    Failure::new(
+        Exit::Unavailable,
+        format!("the load balancer at {address} does not pass on the connection: {error}"),
+        "check that it is in front of a Teleport Proxy and passes on WebSockets; if there is none, \
+         set TELEPORT_TLS_ROUTING_CONN_UPGRADE=no",
+    )
 }
 
 fn unreachable(address: &str, what: &str) -> Unopened {

@@ -1,6 +1,7 @@
 //! The TLS handshake, on its own thread. To prove an identity the TPM signs during the handshake, while rustls waits: half a
 //! minute, if another program creates a key. Other tasks continue meanwhile. The time limit applies only to waiting for the peer.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream as BlockingStream};
 use std::pin::{Pin, pin};
@@ -22,58 +23,146 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::ceremony::route::Route;
+use crate::ceremony::route::{Hop, Server, Through};
+use crate::ceremony::upgrade::{self, Upgraded};
 
 /// The cost of a session ticket in addition to its length, in bytes of the budget: rustls derives a key for it. The authority
 /// sends none.
 const TICKET_COST: usize = 8 * 1024;
 
 /// A connection with TLS.
-pub(crate) type Stream = TlsStream<Budgeted<Socket>>;
+pub(crate) type Stream = TlsStream<Transport>;
 
-/// Performs the handshake as a client. `limit` is the total time to wait for the peer.
+/// Performs the handshake as a client; through a load balancer all handshakes. `limit` is the total time to wait for the peer.
 ///
 /// # Errors
-/// Those of the network and of rustls; [`io::ErrorKind::TimedOut`] if the peer took too long.
+/// Those of the network, of rustls and of [`upgrade`](upgrade::upgrade); [`io::ErrorKind::TimedOut`] if the peer took too long.
 pub(crate) async fn connect(
     tcp: TcpStream,
     budget: Budget,
-    route: &Route,
+    hop: &Hop,
     limit: Duration,
 ) -> io::Result<Stream> {
-    let (tcp, route) = (tcp.into_std()?, route.clone());
+    let (tcp, hop) = (tcp.into_std()?, hop.clone());
     let (reply, replied) = oneshot::channel();
     thread::Builder::new().name("tls".into()).spawn(move || {
         // Signals are for the thread that waits for them.
         let _ = SigSet::all().thread_block();
         let before = clock::monotonic();
-        let shaken = shake_hands(tcp, budget, &route, limit);
+        let shaken = shake_hands(tcp, budget, &hop, limit);
         let took = clock::monotonic().saturating_sub(before);
         // The caller may have gone.
         let _ = reply.send(shaken.map_err(|error| explain(error, took, limit)));
     })?;
     let mut stream = replied.await.map_err(io::Error::other)??;
-    let io = stream.get_mut().0.get_mut();
-    io.register()?;
+    stream.get_mut().0.socket().register()?;
     Ok(stream)
 }
 
 fn shake_hands(
     tcp: BlockingStream,
     budget: Budget,
-    route: &Route,
+    hop: &Hop,
     limit: Duration,
 ) -> io::Result<Stream> {
     let mut wait = Wait { tcp: tcp.try_clone()?, writes: Arc::default(), left: limit };
     let io = Socket::Plain { tcp, writes: Arc::clone(&wait.writes) };
-    let tickets = budget.clone();
-    let config = tls::count_tickets(&route.config, move || tickets.charge(TICKET_COST));
-    let io = Budgeted::new(io, budget);
-    let mut handshake = pin!(TlsConnector::from(config).connect(route.name.clone(), io));
+    let mut handshake = pin!(establish(Budgeted::new(io, budget.clone()), budget, hop));
     loop {
         match handshake.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(stream) => return stream,
             Poll::Pending => wait.until_ready()?,
+        }
+    }
+}
+
+/// TLS with the server, in an upgraded connection if a load balancer is before it.
+async fn establish(io: Budgeted<Socket>, budget: Budget, hop: &Hop) -> io::Result<Stream> {
+    let Some(Through { front, host, kind }) = &hop.through else {
+        return client(Transport::Tcp(io), &hop.server, &budget).await;
+    };
+    let outer = client(io, front, &budget).await?;
+    let upgraded = upgrade::upgrade(outer, host, *kind, budget.clone()).await?;
+    let inner = client(Transport::Upgraded(Box::new(upgraded)), &hop.server, &budget);
+    inner.await.map_err(|error| io::Error::new(error.kind(), Behind(error)))
+}
+
+/// The handshake with the server behind a load balancer failed.
+#[derive(Debug)]
+pub(super) struct Behind(pub(super) io::Error);
+
+impl fmt::Display for Behind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Behind {}
+
+async fn client<S: AsyncRead + AsyncWrite + Unpin>(
+    io: S,
+    server: &Server,
+    budget: &Budget,
+) -> io::Result<TlsStream<S>> {
+    let tickets = budget.clone();
+    let config = tls::count_tickets(&server.config, move || tickets.charge(TICKET_COST));
+    TlsConnector::from(config).connect(server.name.clone(), io).await
+}
+
+/// What TLS with the server runs on.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    Tcp(Budgeted<Socket>),
+    /// A byte stream in HTTP, in TLS with a load balancer.
+    Upgraded(Box<Upgraded<TlsStream<Budgeted<Socket>>>>),
+}
+
+impl Transport {
+    /// The socket at the bottom.
+    fn socket(&mut self) -> &mut Socket {
+        match self {
+            Self::Tcp(io) => io.get_mut(),
+            Self::Upgraded(upgraded) => upgraded.get_mut().get_mut().0.get_mut(),
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_read(context, buffer),
+            Self::Upgraded(io) => Pin::new(io).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_write(context, bytes),
+            Self::Upgraded(io) => Pin::new(io).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_flush(context),
+            Self::Upgraded(io) => Pin::new(io).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_shutdown(context),
+            Self::Upgraded(io) => Pin::new(io).poll_shutdown(context),
         }
     }
 }
@@ -191,6 +280,7 @@ mod tests {
 
     use super::*;
     use crate::ceremony::connection::MAX_HANDSHAKE;
+    use crate::ceremony::route::Route;
 
     /// Connects with a minimal timeout to a peer that accepts and sends what `says` sends.
     async fn shake_with(
@@ -204,7 +294,8 @@ mod tests {
         let pin = format!("sha256:{}", "00".repeat(32)).parse().unwrap();
         let pins = tls::ServerTrust::Pins(vec![pin]);
         let route = Route::to_authority(&pins, None).unwrap();
-        let error = connect(tcp, Budget::new(MAX_HANDSHAKE), &route, limit).await.unwrap_err();
+        let error =
+            connect(tcp, Budget::new(MAX_HANDSHAKE), &route.direct(), limit).await.unwrap_err();
         other.join().unwrap();
         error
     }

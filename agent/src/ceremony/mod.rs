@@ -6,8 +6,11 @@ pub mod client;
 pub mod connection;
 pub mod endorse_v1;
 mod handshake;
+#[cfg(test)]
+mod proxy_tests;
 pub mod route;
 mod tls_failure;
+pub mod upgrade;
 
 use std::time::Duration;
 

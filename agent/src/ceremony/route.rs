@@ -1,4 +1,5 @@
-//! How a server is reached: the name that it has to prove, the protocols that it is offered, and the identity that it is shown.
+//! How a server is reached: the name that it has to prove, the protocols that it is offered, the identity that it is shown, and
+//! what may be in between.
 
 use std::sync::Arc;
 
@@ -8,12 +9,34 @@ use rustls::client::ResolvesClientCert;
 use rustls::pki_types::ServerName;
 use tls::{Roots, ServerTrust};
 
+use crate::ceremony::upgrade;
+
+/// The name of every server of a Teleport cluster.
+const TELEPORT_NAME: &str = "teleport.cluster.local";
+
+/// Protocols of ALPN, RFC 7301.
+const HTTP2: &str = "h2";
+const HTTP1: &str = "http/1.1";
+const PROXY_GRPC: &str = "teleport-proxy-grpc";
+const REVERSE_TUNNEL: &str = "teleport-reversetunnel";
+
+/// Overrides the search for a load balancer.
+const UPGRADE_VARIABLE: &str = "TELEPORT_TLS_ROUTING_CONN_UPGRADE";
+
 /// A way to a server, whatever its address.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// The name of the server: requested by SNI, and required in its certificate.
-    pub(super) name: ServerName<'static>,
+    server: Server,
     pub(super) naming: Naming,
+    /// The load balancer that may terminate TLS in front of the server.
+    front: Option<Front>,
+}
+
+/// One end of TLS.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    /// The name that is requested by SNI, and required in the certificate.
+    pub(super) name: ServerName<'static>,
     /// What the server is verified with, the client's identity, and the protocols of ALPN.
     pub(super) config: Arc<ClientConfig>,
 }
@@ -27,6 +50,34 @@ pub(super) enum Naming {
     Public,
 }
 
+/// A load balancer, should there be one.
+#[derive(Clone, Debug)]
+struct Front {
+    /// Finds out whether there is one: it does not know this protocol.
+    probe: Server,
+    /// HTTP with it.
+    http: Server,
+    /// The server behind it, in the upgraded connection.
+    inside: Server,
+    /// HOST:PORT.
+    address: String,
+}
+
+/// A connection to make.
+#[derive(Clone, Debug)]
+pub(super) struct Hop {
+    pub(super) through: Option<Through>,
+    pub(super) server: Server,
+}
+
+/// What is on the way to the server.
+#[derive(Clone, Debug)]
+pub(super) struct Through {
+    pub(super) front: Server,
+    pub(super) host: String,
+    pub(super) kind: upgrade::Kind,
+}
+
 impl Route {
     /// To an authority under its internal name, whatever its address is. With an identity, the host authenticates itself.
     ///
@@ -36,26 +87,167 @@ impl Route {
         trust: &ServerTrust,
         identity: Option<Arc<dyn ResolvesClientCert>>,
     ) -> Result<Self, Failure> {
-        let config = tls::client_config(trust, identity).map_err(Failure::bug)?;
-        Ok(Self { name: tls::authority_name(), naming: Naming::Internal, config })
+        let server = Server::new(tls::authority_name(), trust, identity, &[HTTP2])?;
+        Ok(Self { server, naming: Naming::Internal, front: None })
     }
 
     /// To a server under the name or the IP address in HOST:PORT, verified by public CAs.
     ///
     /// # Errors
-    /// There is no such name.
+    /// There is no such name, or no CA.
     pub fn to_public_name(address: &str, roots: &Roots) -> Result<Self, Failure> {
-        let config = tls::client_config(&ServerTrust::PublicCas(roots.clone()), None);
-        let config = config.map_err(Failure::bug)?;
-        Ok(Self { name: public_name(address)?, naming: Naming::Public, config })
+        let trust = ServerTrust::PublicCas(roots.clone());
+        let server = Server::new(public_name(address)?, &trust, None, &[HTTP2])?;
+        Ok(Self { server, naming: Naming::Public, front: None })
     }
+
+    /// To an Auth Service of Teleport: of any cluster for a host without identity, and then of its own.
+    ///
+    /// # Errors
+    /// The name of the cluster is too long, or there is nothing to trust.
+    pub fn to_auth_service(
+        trust: &ServerTrust,
+        member: Option<(&str, Arc<dyn ResolvesClientCert>)>,
+    ) -> Result<Self, Failure> {
+        let (name, identity) = match member {
+            None => (name(TELEPORT_NAME)?, None),
+            Some((cluster, identity)) => (name(&encoded(cluster))?, Some(identity)),
+        };
+        let server = Server::new(name, trust, identity, &[HTTP2])?;
+        Ok(Self { server, naming: Naming::Internal, front: None })
+    }
+
+    /// To the join services of the Teleport Proxy at HOST:PORT, verified by public CAs.
+    ///
+    /// # Errors
+    /// There is no such name, or no CA.
+    pub fn to_proxy(address: &str, roots: &Roots) -> Result<Self, Failure> {
+        let trust = ServerTrust::PublicCas(roots.clone());
+        let protocols = [PROXY_GRPC, HTTP2];
+        let server = Server::new(public_name(address)?, &trust, None, &protocols)?;
+        // The load balancer has proved the name in the address.
+        let trust = ServerTrust::InsideTls(name(TELEPORT_NAME)?);
+        let inside = Server::new(public_name(address)?, &trust, None, &protocols)?;
+        let front = Some(Front::new(address, roots, inside)?);
+        Ok(Self { server, naming: Naming::Public, front })
+    }
+
+    /// To the Auth Service of a cluster through the Teleport Proxy at HOST:PORT. `trust` are the CAs of the cluster; the public
+    /// ones are for a load balancer.
+    ///
+    /// # Errors
+    /// The name of the cluster is too long, or there is nothing to trust.
+    pub fn to_auth_through_proxy(
+        address: &str,
+        roots: &Roots,
+        trust: &ServerTrust,
+        (cluster, identity): (&str, Arc<dyn ResolvesClientCert>),
+    ) -> Result<Self, Failure> {
+        let encoded = encoded(cluster);
+        let protocols = [&*format!("teleport-auth@{encoded}"), HTTP2];
+        let server = Server::new(name(&encoded)?, trust, Some(identity), &protocols)?;
+        let front = Some(Front::new(address, roots, server.clone())?);
+        Ok(Self { server, naming: Naming::Internal, front })
+    }
+
+    /// The connection without a load balancer.
+    pub(super) fn direct(&self) -> Hop {
+        Hop { through: None, server: self.server.clone() }
+    }
+
+    /// The connection through a load balancer, upgraded in this way.
+    pub(super) fn upgraded(&self, kind: upgrade::Kind) -> Option<Hop> {
+        let Front { http, inside, address, .. } = self.front.as_ref()?;
+        let through = Through { front: http.clone(), host: address.clone(), kind };
+        Some(Hop { through: Some(through), server: inside.clone() })
+    }
+
+    /// How to find out whether there is a load balancer that terminates TLS.
+    pub(super) fn search(&self) -> Result<Search, Failure> {
+        let Some(front) = &self.front else { return Ok(Search::Known(false)) };
+        let variable = std::env::var(UPGRADE_VARIABLE).unwrap_or_default();
+        Ok(match override_for(&variable, &front.address)? {
+            Some(is_there) => Search::Known(is_there),
+            None => Search::Probe(Hop { through: None, server: front.probe.clone() }),
+        })
+    }
+}
+
+/// Whether a load balancer terminates TLS.
+pub(super) enum Search {
+    /// The operator has said it, or only authorities are reached by this route.
+    Known(bool),
+    /// This connection shows it.
+    Probe(Hop),
+}
+
+impl Server {
+    fn new(
+        name: ServerName<'static>,
+        trust: &ServerTrust,
+        identity: Option<Arc<dyn ResolvesClientCert>>,
+        protocols: &[&str],
+    ) -> Result<Self, Failure> {
+        let config = tls::client_config(trust, identity).map_err(Failure::bug)?;
+        let mut config = Arc::unwrap_or_clone(config);
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Ok(Self { name, config: Arc::new(config) })
+    }
+}
+
+impl Front {
+    fn new(address: &str, roots: &Roots, inside: Server) -> Result<Self, Failure> {
+        let trust = ServerTrust::PublicCas(roots.clone());
+        let server = |protocol: &str| Server::new(public_name(address)?, &trust, None, &[protocol]);
+        let (probe, http) = (server(REVERSE_TUNNEL)?, server(HTTP1)?);
+        Ok(Self { probe, http, inside, address: address.to_owned() })
+    }
+}
+
+/// What the operator says about an address: `yes` or `no` for all, or `HOST:PORT=yes` for one, several with `,` or `;`.
+fn override_for(variable: &str, address: &str) -> Result<Option<bool>, Failure> {
+    let mut for_all = None;
+    let mut for_this = None;
+    for entry in variable.split([',', ';']).map(str::trim).filter(|entry| !entry.is_empty()) {
+        let (of, word) = match entry.split_once('=') {
+            None => (None, entry),
+            Some((of, word)) => (Some(of), word),
+        };
+        let is_there = match word.to_ascii_lowercase().as_str() {
+            "yes" | "y" | "true" | "t" | "1" | "on" => true,
+            "no" | "n" | "false" | "f" | "0" | "off" => false,
+            _ => {
+                return Err(Failure::new(
+                    Exit::Config,
+                    format!(
+                        "the environment variable {UPGRADE_VARIABLE} has the value {variable:?}"
+                    ),
+                    "set it to `yes` or `no`, or to HOST:PORT=yes, or remove it",
+                ));
+            }
+        };
+        match of {
+            None => for_all = Some(is_there),
+            Some(of) if of == address => for_this = Some(is_there),
+            Some(_) => {}
+        }
+    }
+    Ok(for_this.or(for_all))
+}
+
+/// The name of a cluster's servers in TLS.
+fn encoded(cluster: &str) -> String {
+    format!("{}.{TELEPORT_NAME}", base16ct::lower::encode_string(cluster.as_bytes()))
 }
 
 /// The name that a certificate of the server at HOST:PORT has: without the dot at the end, RFC 6066 section 3.
 fn public_name(address: &str) -> Result<ServerName<'static>, Failure> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let host = host.strip_suffix('.').unwrap_or(host);
+    name(host.strip_suffix('.').unwrap_or(host))
+}
+
+fn name(host: &str) -> Result<ServerName<'static>, Failure> {
     ServerName::try_from(host.to_owned()).map_err(|_| {
         Failure::new(
             Exit::Config,
@@ -80,5 +272,29 @@ mod tests {
             assert_eq!(public_name(address).unwrap().to_str(), name);
         }
         assert_eq!(public_name("a..b:443").unwrap_err().exit, Exit::Config);
+    }
+
+    #[test]
+    fn operator_overrides_the_search_for_all_addresses_or_one() {
+        let of = |variable: &str| override_for(variable, "a.b:443").unwrap();
+        assert_eq!(of(""), None);
+        for (text, is_there) in [("yes", true), ("TRUE", true), ("1", true), ("no", false)] {
+            assert_eq!(of(text), Some(is_there), "{text}");
+        }
+        assert_eq!(of("a.b:443=yes"), Some(true));
+        assert_eq!(of("other:1=yes"), None);
+        assert_eq!(of("no; a.b:443=yes, other:1=no"), Some(true));
+        assert_eq!(of("a.b:443=no,yes"), Some(false));
+        for wrong in ["perhaps", "a.b:443", "a.b:443="] {
+            assert_eq!(override_for(wrong, "a.b:443").unwrap_err().exit, Exit::Config, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn cluster_is_encoded_for_tls() {
+        assert_eq!(encoded("c.example"), "632e6578616d706c65.teleport.cluster.local");
+        // A label has at most 63 characters.
+        assert!(name(&encoded(&"c".repeat(31))).is_ok());
+        assert!(name(&encoded(&"c".repeat(32))).is_err());
     }
 }
