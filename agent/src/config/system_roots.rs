@@ -53,7 +53,9 @@ pub struct SystemRoots {
 impl fmt::Display for SystemRoots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let places: Vec<_> = self.places.iter().map(|path| path.display().to_string()).collect();
-        write!(f, "the system's {} CAs in {}", self.roots.len(), places.join(" and "))
+        let count = self.roots.len();
+        let noun = if count == 1 { "CA" } else { "CAs" };
+        write!(f, "the system's {count} {noun} in {}", places.join(" and "))
     }
 }
 

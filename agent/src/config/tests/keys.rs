@@ -143,7 +143,8 @@ onboarding:
   join_method: tpm
   token: my-bot-token
 storage:
-  type: memory
+  type: directory
+  path: /var/lib/teleport/bot
 # outputs will be filled in during the completion of an access guide.
 outputs: []
 ";
