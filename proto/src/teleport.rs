@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+pub use prost_types::Timestamp;
+
 /// `proto`: the older services.
 #[allow(
     missing_docs,

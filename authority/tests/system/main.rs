@@ -26,5 +26,6 @@ mod tests {
     mod renew;
     mod startup;
     mod store;
+    mod teleport;
     mod terminal;
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use authority::assemble::{Parts, assemble};
 use authority::audit::{AuditLog, Author};
-use authority::config::{Public, Settings, Start};
+use authority::config::{Public, Settings, Start, TeleportServices};
 use authority::resource::{self, BotInstance, Kind, Resource};
 use authority::service::Authority;
 use authority::store::IfExists;
@@ -45,20 +45,25 @@ impl Harness {
     }
 
     pub(crate) async fn with_timeout(join_timeout: Duration) -> Self {
-        Self::build(join_timeout, None, Public::default()).await
+        Self::build(None, |settings| settings.join_timeout = join_timeout).await
     }
 
     /// With the audit log elsewhere, for which as many rows may wait.
     pub(crate) async fn with_audit(log: &Path, max_waiting: usize) -> Self {
-        Self::build(Duration::from_secs(30), Some((log, max_waiting)), Public::default()).await
+        Self::build(Some((log, max_waiting)), |_| {}).await
     }
 
     /// With public names.
     pub(crate) async fn with_public(public: Public) -> Self {
-        Self::build(Duration::from_secs(30), None, public).await
+        Self::build(None, |settings| settings.public = public).await
     }
 
-    async fn build(join_timeout: Duration, log: Option<(&Path, usize)>, public: Public) -> Self {
+    /// With these of Teleport's services.
+    pub(crate) async fn serving(teleport: TeleportServices) -> Self {
+        Self::build(None, |settings| settings.teleport = teleport).await
+    }
+
+    async fn build(log: Option<(&Path, usize)>, change: impl FnOnce(&mut Settings)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = dir.path().join("data");
         let ahead = Arc::new(AtomicI64::new(0));
@@ -83,14 +88,14 @@ impl Harness {
                 Box::new(move |_| Ok(AuditLog::open(&log)?.with_max_waiting(rows)))
             },
         };
-        let settings = Settings {
+        let mut settings = Settings {
             data_dir,
             listen: "127.0.0.1:0".parse().unwrap(),
             cluster_name: Some("test.example".parse().unwrap()),
-            join_timeout,
-            public,
+            join_timeout: Duration::from_secs(30),
             ..Settings::new(&Start::default()).unwrap()
         };
+        change(&mut settings);
         let assembled = assemble(settings, parts).await.unwrap();
         let (authority, address) = (Arc::clone(&assembled.authority), assembled.address);
         let meanwhile = wrapped.recv().unwrap();
