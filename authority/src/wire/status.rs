@@ -76,6 +76,12 @@ pub(super) fn teleport(refusal: Refusal) -> Status {
     if let Code::KeyMalformed | Code::Malformed = refusal.code {
         return Status::invalid_argument(refusal.reason);
     }
+    // The attestation key and its creation are the host's own claims, so it may know what is wrong with them.
+    if let Code::Evidence(code) = refusal.code
+        && code.starts_with("ak_")
+    {
+        return Status::permission_denied(format!("validating TPM: {}", refusal.reason));
+    }
     let is_parameter = matches!(refusal.code, Code::TokenRole | Code::TokenMethod);
     let status = Status::from(refusal);
     match status.code() {

@@ -28,6 +28,11 @@ use tonic::{Code, Status};
 use super::harness::{Harness, author, run};
 use super::protocols::Protocol;
 
+/// Makes a message wrong.
+type Change<M> = fn(&mut M);
+
+type AnyChange<'c> = &'c dyn Fn(&mut TpmInit);
+
 /// The key of a host with its certificate, for TLS.
 fn identity(host: &TeleportHost<'_>, leaf: &[u8]) -> Arc<dyn ResolvesClientCert> {
     let key = host.key.to_pkcs8_der().unwrap();
@@ -487,18 +492,26 @@ async fn each_field_of_the_first_message_is_checked() {
 #[tokio::test]
 async fn evidence_that_is_not_of_a_tpm_is_refused() {
     let (harness, tpm) = allowed().await;
-    let changes: [(fn(&mut TpmInit), &str, &str); 8] = [
-        (|init| init.public.push(0), "ak_malformed", "bound to a TPM"),
+    let changes: [(Change<TpmInit>, &str, &str); 8] = [
+        (|init| init.public.push(0), "ak_malformed", "public area: "),
         // Without fixedTPM.
-        (|init| init.public[7] ^= 2, "ak_attributes", "bound to a TPM"),
-        (|init| init.create_data[0] ^= 1, "ak_creation_malformed", "bound to a TPM"),
+        (|init| init.public[7] ^= 2, "ak_attributes", "has attributes "),
+        (|init| init.create_data[0] ^= 1, "ak_creation_malformed", "creation data: "),
         (
             |init| *init.create_data.last_mut().unwrap() ^= 1,
             "ak_creation_malformed",
             "bound to a TPM",
         ),
-        (|init| init.create_attestation[0] ^= 1, "ak_signature", "bound to a TPM"),
-        (|init| init.create_signature.clear(), "ak_signature", "bound to a TPM"),
+        (
+            |init| init.create_attestation[0] ^= 1,
+            "ak_signature",
+            "is not signed by the attestation key",
+        ),
+        (
+            |init| init.create_signature.clear(),
+            "ak_signature",
+            "is not signed by the attestation key",
+        ),
         (|init| init.ek = None, "ek_missing", "at least one of EKCert or EKKey must be provided"),
         (
             |init| init.ek = Some(tpm_init::Ek::EkKey(Vec::new())),
@@ -516,7 +529,7 @@ async fn evidence_that_is_not_of_a_tpm_is_refused() {
         assert!(status.message().contains(text), "{status}");
         harness.assert_last("bot.join", Some(code));
     }
-    let legacy_changes: [(fn(&mut RegisterUsingTpmMethodInitialRequest), &str); 3] = [
+    let legacy_changes: [(Change<RegisterUsingTpmMethodInitialRequest>, &str); 3] = [
         (|init| init.attestation_params = None, "ak_malformed"),
         (|init| init.ek = None, "ek_missing"),
         (|init| init.ek = Some(LegacyEk::EkCert(Vec::new())), "ek_empty"),
@@ -537,7 +550,7 @@ async fn evidence_that_is_not_of_a_tpm_is_refused() {
 async fn parameters_are_looked_at_after_the_proof() {
     let (harness, tpm) = allowed().await;
     let other = TeleportHost::new(&tpm);
-    let said = async |change: &dyn Fn(&mut TpmInit)| {
+    let said = async |change: AnyChange<'_>| {
         let (host, wire) = (TeleportHost::new(&tpm), harness.wire().await);
         let mut talk = wire.teleport_join().await.unwrap();
         talk.send(Request::ClientInit(TeleportHost::client_init("t"))).await;
@@ -561,7 +574,7 @@ async fn parameters_are_looked_at_after_the_proof() {
         params(init).public_keys.as_mut().unwrap()
     }
     let other_ssh = other.bot_params().public_keys.unwrap().public_ssh_key;
-    let cases: [(&dyn Fn(&mut TpmInit), &str); 6] = [
+    let cases: [(AnyChange<'_>, &str); 6] = [
         (
             &|init| init.client_params = Some(ClientParams { payload: None }),
             "BotParams is required to join as a Bot",
