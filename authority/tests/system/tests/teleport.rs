@@ -500,7 +500,7 @@ async fn evidence_that_is_not_of_a_tpm_is_refused() {
         (
             |init| *init.create_data.last_mut().unwrap() ^= 1,
             "ak_creation_malformed",
-            "bound to a TPM",
+            "creation data: ",
         ),
         (
             |init| init.create_attestation[0] ^= 1,
