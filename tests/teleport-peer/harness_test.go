@@ -14,6 +14,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
 )
 
 // asProgram makes the test binary run as the program.
@@ -88,7 +91,32 @@ func newTPM(t *testing.T) *testTPM {
 	}
 	rsa, ecc := identify(t, "--tpm", tpm.address), identify(t, "--tpm", tpm.address, "--ek-alg", "ecc")
 	tpm.hash, tpm.serial, tpm.eccHash = rsa.Hash, rsa.Serial, ecc.Hash
+	t.Cleanup(func() { tpm.isEmpty(t) })
 	return tpm
+}
+
+// isEmpty checks that no run left a key or a session loaded.
+func (tpm *testTPM) isEmpty(t *testing.T) {
+	channel, err := openTPM(tpm.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer channel.Close()
+	for _, first := range []uint32{0x80000000, 0x02000000, 0x03000000} { // transient, HMAC, policy
+		found, err := tpm2.GetCapability{
+			Capability: tpm2.TPMCapHandles, Property: first, PropertyCount: 8,
+		}.Execute(transport.FromReadWriter(channel))
+		if err != nil {
+			t.Fatal(err)
+		}
+		handles, err := found.CapabilityData.Data.Handles()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(handles.Handle) > 0 {
+			t.Errorf("left loaded: %x", handles.Handle)
+		}
+	}
 }
 
 // manufacture makes the state of a TPM, and the CA of its EK certificate.

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"teleport-peer/wire/authpb"
 )
 
 // token is a server's flags for a token that allows a TPM and a software EK.
@@ -203,6 +205,37 @@ func TestProxyAndBalancer(t *testing.T) {
 	}
 	insecure := server.runAs(t, join(tpm, "--proxy-server", server.Proxy, "--insecure", "--ak", "ecc")...)
 	insecure.joins(t)
+}
+
+// TestAuthServerBehindProxy goes the way of clients other than tbot: the auth server's own ALPN
+// name on the proxy's address, with the client certificate, directly and inside an upgrade.
+func TestAuthServerBehindProxy(t *testing.T) {
+	tpm := newTPM(t)
+	for _, passes := range []string{"on", "off"} {
+		server := startServer(t, token(tpm, "--proxy", "127.0.0.1:0", "--l7", "127.0.0.1:0", "--auth-through-proxy", passes)...)
+		dir := t.TempDir()
+		joined := server.runAs(t, join(tpm, "--auth-server", server.Auth, "--ak", "ecc", "--dir", dir)...)
+		joined.joins(t)
+		id, err := readIdentity(dir, "tok")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &client{upgrade: "websocket", insecure: true, generation: "c"}
+		config := c.identityTLS(id)
+		config.InsecureSkipVerify = false
+		config.NextProtos = []string{alpnAuthPrefix + encodedCluster(id.facts.Cluster), alpnHTTP2}
+		for address, dial := range map[string]dialFunc{server.Proxy: dialTCP, server.L7: c.dialUpgrade} {
+			l, err := c.connect("auth", address, config, dial)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = authpb.NewAuthServiceClient(l).Ping(t.Context(), &authpb.PingRequest{})
+			if (err == nil) != (passes == "on") {
+				t.Errorf("%s, passed on: %s: %v", address, passes, err)
+			}
+			l.Close()
+		}
+	}
 }
 
 func TestIdentityOutput(t *testing.T) {
