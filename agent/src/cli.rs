@@ -3,19 +3,22 @@
 pub mod configuration;
 pub mod daemon;
 pub mod install;
+pub mod service;
+mod tbot;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use host::command_line;
 use host::exit::Exit;
 use host::manual::Shell;
 use tls::CaPin;
 use tpm2::transport::Tcti;
 
+use self::service::{Legacy, Service};
 use crate::config::{Address, ConfigFile, Overrides, Token, token};
 use crate::tpm::inventory::EkChoice;
 use crate::tpm::passwords::PasswordFiles;
@@ -32,27 +35,54 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// The command line as it is declared, with what derives cannot say: options of `start` and `configure` may also follow the
+/// service.
+#[must_use]
+pub fn command() -> clap::Command {
+    let everywhere = |arg: Arg| match Legacy::IDS.contains(&arg.get_id().as_str()) {
+        true => arg,
+        false => arg.global(true),
+    };
+    let with_services = |verb: clap::Command| verb.mut_args(everywhere);
+    SERVICE_VERBS
+        .into_iter()
+        .fold(Cli::command(), |all, verb| all.mut_subcommand(verb, with_services))
+}
+
+/// The verbs that take a service.
+const SERVICE_VERBS: [&str; 2] = ["start", "configure"];
+
 /// Parses a command line. Empty environment variables count as unset.
 ///
 /// # Errors
 /// The command line is invalid, or asks for help.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let mut command = command_line::prepare(Cli::command());
-    let matches = command.try_get_matches_from_mut(arguments)?;
+    let mut command = command_line::prepare(tbot::declare(command()));
+    let matches = command.try_get_matches_from_mut(tbot::spelled(arguments))?;
+    tbot::check(&matches)?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-    if let (Command::Wait(wait), Some((_, matches))) = (&mut cli.command, matches.subcommand())
+    let Some((_, matches)) = matches.subcommand() else { return Ok(cli) };
+    if let Command::Wait(wait) = &mut cli.command
         && matches.value_source("storage") == Some(ValueSource::CommandLine)
         && matches.value_source("diag_addr") != Some(ValueSource::CommandLine)
     {
         // --storage on the command line names the agent; AGENT_DIAG_ADDR may belong to another.
         wait.diag_addr = None;
     }
-    if let (Some(overrides), Some((_, matches))) = (overrides(&mut cli), matches.subcommand())
+    // Options are known where the service is, before or after its name.
+    let matches = matches.subcommand().map_or(matches, |(_, service)| service);
+    match &mut cli.command {
+        Command::Start(start) => start.complete(matches)?,
+        Command::Configure(configure) => configure.complete(matches)?,
+        _ => {}
+    }
+    if let Some(overrides) = overrides(&mut cli)
         && let Some([one, other]) = prefer_command_line(overrides, matches)
     {
         let message = format!("{one} and {other} cannot be used together");
         return Err(command.error(ErrorKind::ArgumentConflict, message));
     }
+    apply_service(&mut cli.command);
     Ok(cli)
 }
 
@@ -72,11 +102,15 @@ fn prefer_command_line(
     matches: &ArgMatches,
 ) -> Option<[&'static str; 2]> {
     type Reset = fn(&mut Overrides);
-    const PAIRS: [[(&str, &str, Reset); 2]; 2] = [
-        [
-            ("auth_server", "--auth-server", |all| all.auth_server.clear()),
-            ("proxy_server", "--authority", |all| all.proxy_server.clear()),
-        ],
+    type Side = (&'static str, &'static str, Reset);
+    const AUTH: Side = ("auth_server", "--auth-server", |all| all.auth_server.clear());
+    const PROXY: Side = ("proxy_server", "--authority", |all| all.proxy_server.clear());
+    const URI: Side = ("join_uri", "--join-uri", |all| all.join_uri = None);
+    const PAIRS: [[Side; 2]; 5] = [
+        [URI, AUTH],
+        [URI, PROXY],
+        [URI, ("token", "--token", |all| all.token = None)],
+        [AUTH, PROXY],
         [
             ("ca_pin", "--ca-pin", |all| all.ca_pin.clear()),
             ("ca_path", "--ca-path", |all| all.ca_path = None),
@@ -94,11 +128,33 @@ fn prefer_command_line(
     None
 }
 
+/// Makes the service of the command line a part of its settings.
+fn apply_service(command: &mut Command) {
+    let (service, legacy, settings) = match command {
+        Command::Start(start) => {
+            let service = start.service.as_ref();
+            start.file.only_if_named = service.is_some_and(Service::is_configuration);
+            (service, &start.legacy, &mut start.overrides)
+        }
+        Command::Configure(configure) => {
+            (configure.service.as_ref(), &configure.legacy, &mut configure.settings)
+        }
+        _ => return,
+    };
+    legacy.apply(settings);
+    if let Some(service) = service {
+        service.apply(settings);
+    }
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show the TPM's endorsement key, which an operator needs to let this host join
     Identify(Identify),
+    /// Same as identify, with the labels of tbot
+    #[command(subcommand)]
+    Tpm(Tpm),
     /// Check everything a join depends on and report problems
     Doctor(Doctor),
     /// Prove the TPM to the authority and receive certificates
@@ -118,6 +174,8 @@ pub enum Command {
     /// Print or write the systemd unit or the udev rule for the agent
     #[command(subcommand)]
     Install(install::Install),
+    /// Print the version of the program
+    Version,
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -169,6 +227,30 @@ pub struct Identify {
     /// Output format; json lists every endorsement key that has a certificate, and every form of its hash
     #[arg(long, value_enum, default_value_t = IdentifyFormat::Text)]
     pub format: IdentifyFormat,
+}
+
+/// `agent tpm`.
+#[derive(Debug, Subcommand)]
+pub enum Tpm {
+    /// Show the TPM's endorsement key with the labels of tbot's newest versions
+    Identify(TpmIdentify),
+}
+
+/// `agent tpm identify`.
+#[derive(Args, Debug)]
+pub struct TpmIdentify {
+    #[command(flatten)]
+    #[doc = "Which TPM."]
+    pub tpm: TpmAddress,
+    #[command(flatten)]
+    #[doc = "Which endorsement key."]
+    pub ek: Ek,
+    #[command(flatten)]
+    #[doc = "Where the TPM's passwords are."]
+    pub passwords: PasswordFiles,
+    /// Also show the key and its certificate, PEM
+    #[arg(short, long)]
+    pub debug: bool,
 }
 
 /// Output formats of `agent identify`.
@@ -285,7 +367,131 @@ pub enum Format {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
     use super::*;
+    use crate::config;
+
+    fn parsed(line: &str) -> Result<Command, clap::Error> {
+        parse(line.split_whitespace().map(OsString::from)).map(|cli| cli.command)
+    }
+
+    fn start(line: &str) -> daemon::Start {
+        match parsed(line) {
+            Ok(Command::Start(start)) => *start,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn declaration_with_the_services_is_valid() {
+        command_line::prepare(tbot::declare(command())).debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_start_mean_the_same_before_and_after_the_service() {
+        let pin = format!("sha256:{}", "ab".repeat(32));
+        let options = format!(
+            "--token t --ca-pin {pin} --ca-pin {pin} --certificate-ttl 2h --renewal-interval 20m \
+             --join-method tpm --oneshot --diag-addr 0.0.0.0:3001 --storage file:///s --proxy-server \
+             p:443 --pid-file /run/tbot/tbot.pid --no-scoped --log-format json -c /f"
+        );
+        for line in [
+            format!("tbot start {options} identity --destination /d"),
+            format!("tbot start identity {options} --destination=file:///d"),
+            format!("tbot -c /f start identity --destination /d {}", options.replace("-c /f", "")),
+        ] {
+            let start = start(&line);
+            let all = &start.overrides;
+            assert_eq!(all.token, Some(config::Token::Value("t".into())), "{line}");
+            assert_eq!((all.ca_pin.len(), all.oneshot), (2, Some(true)), "{line}");
+            assert_eq!(all.credential_ttl, Some(Duration::from_secs(7200)), "{line}");
+            assert_eq!(all.renewal_interval, Some(Duration::from_secs(1200)), "{line}");
+            assert_eq!(all.proxy_server, ["p:443".parse().unwrap()], "{line}");
+            assert_eq!(all.storage, Some(config::storage("/s").unwrap()), "{line}");
+            assert_eq!(start.pid_file.as_deref(), Some(Path::new("/run/tbot/tbot.pid")), "{line}");
+            assert_eq!(start.file.path(), Path::new("/f"), "{line}");
+            assert_eq!(all.services.len(), 1, "{line}");
+        }
+    }
+
+    #[test]
+    fn service_of_the_command_line_takes_the_place_of_the_default_file() {
+        let nothing = |service: &str| start(&format!("tbot start {service}"));
+        for (line, is_alone, services) in [
+            ("", false, 0),
+            ("legacy", false, 0),
+            ("legacy --data-dir /s --destination-dir /d", false, 1),
+            ("--data-dir /s --destination-dir /d", false, 1),
+            ("noop", true, 0),
+            ("no-op", true, 0),
+            ("workload-identity-x509 --destination /d --reader-group web", true, 1),
+            ("x509 --destination memory:", true, 1),
+        ] {
+            let start = nothing(line);
+            assert_eq!(start.file.only_if_named, is_alone, "{line}");
+            assert_eq!(start.overrides.services.len(), services, "{line}");
+        }
+        let stored = nothing("--storage /a --data-dir /s").overrides.storage;
+        assert_eq!(stored, Some(config::storage("/s").unwrap()));
+    }
+
+    #[test]
+    fn what_tbot_has_and_the_agent_has_not_is_refused_with_advice() {
+        for line in [
+            "tbot migrate -o x",
+            "tbot init --destination-dir /d --owner u:g --bot-user b --clean",
+            "tbot keypair create --proxy-server p:1",
+            "tbot -d db --proxy-server p:1 ls",
+            "tbot proxy --cluster x ssh",
+            "tbot copy-binaries --include-fdpass /d",
+            "tbot spiffe-inspect --path x",
+            "tbot start database --service x --database y --username z",
+            "tbot start kubernetes/v2 --name-selector x",
+            "tbot configure spiffe-svid --help",
+            "tbot start --token t ssh-multiplexer",
+            "tbot start --fips",
+            "tbot start --oneshot=false kubernetes/argo-cd --selector x",
+            "tbot --insecure start",
+            "tbot start identity --destination /d --scoped",
+            "tbot start --registration-secret-path /x",
+            "tbot start x509 --destination /d --name-selector web",
+            "tbot start x509 --destination /d --label-selector a=b",
+        ] {
+            let refused = parsed(line).unwrap_err();
+            let text = refused.to_string();
+            assert!(refused.use_stderr() && text.contains(" is not supported"), "{line}: {text}");
+            assert_eq!(text.trim_end().lines().count(), 2, "{line}: {text}");
+        }
+        let unknown = parsed("tbot start identty --destination /d").unwrap_err().to_string();
+        assert!(unknown.contains("did you mean `identity`?"), "{unknown}");
+        for line in ["tbot start --no-fips --no-insecure --no-scoped", "tbot -d start --no-debug"] {
+            parsed(line).map(drop).unwrap_or_else(|error| match line.contains("-d ") {
+                true => assert!(error.to_string().contains("cannot be used multiple times")),
+                false => panic!("{line}: {error}"),
+            });
+        }
+    }
+
+    #[test]
+    fn the_other_commands_of_tbot_are_parsed() {
+        for line in [
+            "tbot version",
+            "tbot tpm identify",
+            "tbot -d tpm identify",
+            "tbot wait --diag-addr 127.0.0.1:3001 --service identity --timeout 30s",
+            "tbot install systemd --name tbot --user teleport --group teleport --write --force \
+             --pid-file /run/tbot/tbot.pid --systemd-directory /d --anonymous-telemetry",
+            "tbot install systemd --no-anonymous-telemetry -c /etc/tbot.yaml",
+            "tbot configure --join-method=tpm --token=t --proxy-server=p:443 -o /etc/tbot.yaml",
+        ] {
+            parsed(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        let debug = parsed("tbot -d tpm identify").unwrap();
+        assert!(matches!(debug, Command::Tpm(Tpm::Identify(TpmIdentify { debug: true, .. }))));
+    }
 
     #[test]
     fn path_given_to_join_as_token_is_that_of_a_file() {

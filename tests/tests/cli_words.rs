@@ -60,7 +60,7 @@ fn help_of_every_verb_makes_sense_at_a_hundred_columns() -> Result<()> {
     let world = World::absent(programs!())?;
     let directory = world.path("data").display().to_string();
     let programs =
-        [("agent", agent::cli::Cli::command()), ("authority", authority::cli::Cli::command())];
+        [("agent", agent::cli::command()), ("authority", authority::cli::Cli::command())];
     let mut kept = Vec::new();
     for (program, command) in programs {
         for path in verbs(&command, &[]) {

@@ -61,7 +61,7 @@ fn generated() -> Result<String> {
     let mut page = INTRODUCTION.to_owned();
     page.push_str(AGENT);
     sections(&mut page, &agent::config::reference());
-    options(&mut page, agent::cli::Cli::command())?;
+    options(&mut page, agent::cli::command())?;
     page.push_str(AUTHORITY);
     sections(&mut page, &authority::config::reference());
     options(&mut page, authority::cli::Cli::command())?;

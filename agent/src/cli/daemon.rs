@@ -1,17 +1,24 @@
-//! `agent start` and `agent wait`, declared.
+//! `agent start`, its services, and `agent wait`, declared.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, ArgMatches, Args, FromArgMatches};
 use host::go_duration;
 
 use super::OVERRIDES;
+use super::service::{Legacy, Service};
 use crate::config::{Address, ConfigFile, Overrides, ServiceName};
 
 /// `agent start`.
 #[derive(Args, Debug)]
+#[command(
+    subcommand_value_name = "SERVICE",
+    subcommand_help_heading = "Services, in place of a configuration file"
+)]
 #[command(after_help = "\
+With a service on the command line, a configuration file is read only if --config or TBOT_CONFIG_PATH names it.
+
 TELEPORT_ANONYMOUS_TELEMETRY is accepted and has no effect: the agent sends no telemetry.")]
 pub struct Start {
     /// Where the configuration is.
@@ -23,6 +30,22 @@ pub struct Start {
     /// File to write the process ID to; removed when the agent exits
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
+    /// The options of tbot's first version.
+    #[command(flatten)]
+    pub legacy: Legacy,
+    /// The service, in place of a configuration file.
+    #[command(subcommand)]
+    pub service: Option<Service>,
+}
+
+impl Start {
+    /// Reads the options where the service is.
+    pub(super) fn complete(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.file = ConfigFile::from_arg_matches(matches)?;
+        self.overrides = Overrides::from_arg_matches(matches)?;
+        self.pid_file = matches.get_one("pid_file").cloned();
+        Ok(())
+    }
 }
 
 /// `agent wait`.

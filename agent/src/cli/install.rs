@@ -46,6 +46,19 @@ pub struct Systemd {
     /// the configuration]
     #[arg(long, value_name = "DIR", env = "AGENT_STORAGE", value_parser = config::storage)]
     pub storage: Option<config::Storage>,
+    /// File the agent writes its process ID to, such as /run/NAME/NAME.pid; systemd creates the directory if it is below /run
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Accepted, as tbot has it; the agent sends no telemetry
+    #[arg(
+        long,
+        hide = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true"
+    )]
+    pub anonymous_telemetry: bool,
     /// Further directory the agent may write to; may be given several times
     #[arg(long, value_name = "DIR")]
     pub read_write_path: Vec<PathBuf>,

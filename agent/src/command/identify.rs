@@ -7,7 +7,7 @@ use verifier::CaCertificate;
 
 use super::block_on;
 use crate::ceremony::client;
-use crate::cli::{Identify, IdentifyFormat};
+use crate::cli::{Identify, IdentifyFormat, TpmIdentify};
 use crate::tpm::inventory::{self, EkChoice, EkReport, TpmReport};
 use crate::tpm::passwords::Passwords;
 use crate::tpm::thread::{Audience, Meter, Tpm, TpmThread};
@@ -40,6 +40,15 @@ pub(crate) fn run(arguments: &Identify) -> Result<(), Failure> {
             }
         }
     }
+}
+
+/// `agent tpm identify`.
+pub(crate) fn run_as_tbot(arguments: &TpmIdentify) -> Result<(), Failure> {
+    let choice = arguments.ek.ek;
+    let passwords = arguments.passwords.read()?;
+    let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, Meter::default(), Audience::Person)?;
+    let report = block_on(tpm.call(move |tpm| one(tpm, choice, &passwords)))??;
+    write(text_of_tbot(&report, arguments.debug))
 }
 
 fn one(tpm: &mut Tpm, choice: EkChoice, passwords: &Passwords) -> Result<EkReport, Failure> {
@@ -79,6 +88,25 @@ fn text(report: &EkReport) -> String {
     );
     if let Some(certificate) = &report.certificate {
         text.push_str(&format!("EKCert Serial: {}\n", certificate.serial));
+    }
+    text
+}
+
+/// The same as tbot's newest versions have it.
+fn text_of_tbot(report: &EkReport, with_pem: bool) -> String {
+    let mut text = format!(
+        "TPM Information\nEK Public Hash: {}\nEK Certificate Detected: {}\n",
+        report.ek_public_hash,
+        report.certificate.is_some()
+    );
+    if let Some(certificate) = &report.certificate {
+        text.push_str(&format!("EK Certificate Serial: {}\n", certificate.serial));
+    }
+    if with_pem {
+        text.push_str(&format!("EK Public:\n{}", report.public_key));
+        if let Some(certificate) = &report.certificate {
+            text.push_str(&format!("EK Certificate:\n{}", certificate.pem));
+        }
     }
     text
 }
@@ -133,6 +161,23 @@ mod tests {
             text(&report(None)),
             "TPM Information\nEKPub Hash: 6c5a\nEKCert Detected: false\n"
         );
+    }
+
+    #[test]
+    fn text_of_tbot_has_its_newest_labels_and_pem_on_request() {
+        let pem = |report: EkReport| EkReport { public_key: "KEY\n".into(), ..report };
+        assert_eq!(
+            text_of_tbot(&pem(report(Some("5e:cd"))), false),
+            "TPM Information\nEK Public Hash: 6c5a\nEK Certificate Detected: true\nEK Certificate Serial: 5e:cd\n"
+        );
+        assert_eq!(
+            text_of_tbot(&pem(report(None)), true),
+            "TPM Information\nEK Public Hash: 6c5a\nEK Certificate Detected: false\nEK Public:\nKEY\n"
+        );
+        let mut certified = pem(report(Some("5e:cd")));
+        certified.certificate.as_mut().unwrap().pem = "CERTIFICATE\n".into();
+        let text = text_of_tbot(&certified, true);
+        assert!(text.ends_with("EK Public:\nKEY\nEK Certificate:\nCERTIFICATE\n"), "{text}");
     }
 
     #[test]

@@ -24,6 +24,12 @@ fn systemd(arguments: Systemd) -> Result<(), Failure> {
         None => std::env::current_exe()
             .map_err(|cause| Failure::io(&cause, "cannot determine the path of this program"))?,
     };
+    if let Some(file) = &arguments.pid_file {
+        check_pid_file(file)?;
+    }
+    if arguments.anonymous_telemetry {
+        note("the agent sends no telemetry");
+    }
     let mut reach = reach(&arguments.file)?;
     reach.read_write.extend(arguments.read_write_path);
     let unit = Unit {
@@ -37,6 +43,7 @@ fn systemd(arguments: Systemd) -> Result<(), Failure> {
         tpm: arguments.tpm.unwrap_or(reach.tpm),
         stated_storage: arguments.storage.is_some(),
         storage: arguments.storage.map_or(reach.storage, Reach::directory_of),
+        pid_file: arguments.pid_file,
         read_write: reach.read_write,
     };
     let text = unit
@@ -51,6 +58,22 @@ fn systemd(arguments: Systemd) -> Result<(), Failure> {
         note(&format!("next: systemctl daemon-reload && systemctl enable --now {}", unit.name));
     }
     Ok(())
+}
+
+/// The directory of the file is given to the agent's user, which must not be the one of all services.
+fn check_pid_file(file: &Path) -> Result<(), Failure> {
+    let directory =
+        file.parent().filter(|directory| file.is_absolute() && *directory != Path::new("/"));
+    let is_shared =
+        |directory: &Path| ["/run", "/var/run"].iter().any(|run| directory == Path::new(run));
+    match directory {
+        Some(directory) if !is_shared(directory) => Ok(()),
+        _ => Err(Failure::new(
+            Exit::Usage,
+            format!("the agent's user cannot create {}", file.display()),
+            "give an absolute path in a directory of its own, such as --pid-file /run/tbot/tbot.pid",
+        )),
+    }
 }
 
 /// What the configuration needs access to; the defaults without a configuration.

@@ -11,12 +11,11 @@ mod status;
 mod wait;
 mod whoami;
 
-use clap::CommandFactory;
 use host::exit::Failure;
 use host::{clock, diag, manual, output};
 use tokio::runtime::Builder;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{self, Command, Tpm};
 
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
     clock::check(clock::now())?;
@@ -27,13 +26,15 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Wait(arguments) => wait::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Identify(arguments) => identify::run(&arguments),
+        Command::Tpm(Tpm::Identify(arguments)) => identify::run_as_tbot(&arguments),
         Command::Join(arguments) => join::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Whoami(arguments) => whoami::run(&arguments),
         Command::Install(what) => install::run(what),
-        Command::Completions { shell } => output::write(manual::completions(Cli::command(), shell)),
+        Command::Version => output::write(concat!("agent ", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Completions { shell } => output::write(manual::completions(cli::command(), shell)),
         Command::Man { command } => {
-            output::write(manual::page(Cli::command(), command.as_deref())?)
+            output::write(manual::page(cli::command(), command.as_deref())?)
         }
     }
 }

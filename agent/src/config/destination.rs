@@ -188,7 +188,7 @@ fn reader(node: &Node, source: &Source<'_>) -> Option<Reader> {
 }
 
 /// A name or, as for useradd, a number.
-fn account(text: &str) -> Result<Account, &'static str> {
+pub(super) fn account(text: &str) -> Result<Account, &'static str> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         // The largest is reserved: it means "unchanged" to the kernel.
         let id = text.parse().ok().filter(|id| *id != u32::MAX);

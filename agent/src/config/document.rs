@@ -14,6 +14,7 @@ use tls::CaPin;
 use super::address::{Address, listener};
 use super::destination::{self, path, relative};
 use super::files::{self, NamedFile};
+use super::join_uri::JoinUri;
 use super::overrides::{Overrides, token};
 use super::service;
 use super::settings::{
@@ -46,6 +47,10 @@ pub(super) const TOP: Keys = Keys {
             "proxy_server",
             "address of the authority, `HOST:PORT`, or a list of addresses that are tried in order",
         ),
+        (
+            "join_uri",
+            "`tbot+proxy+tpm://TOKEN@HOST:PORT`, instead of `proxy_server` and the `token` in `onboarding`; `tbot+auth+tpm://` instead of `auth_server`",
+        ),
         ("onboarding", "how to join; see below"),
         (
             "storage",
@@ -67,7 +72,6 @@ pub(super) const TOP: Keys = Keys {
         ("leeway", "no effect"),
     ],
     refused: &[
-        ("join_uri", "write `proxy_server`, and `token` in `onboarding`"),
         ("destinations", "write `services`: this is the key of version v1"),
         ("data_dir", "write `storage`: this is the key of version v1"),
         ("auth_servers", "write `auth_server`; it may be a list"),
@@ -153,8 +157,9 @@ fn settings(root: &Node, overrides: &Overrides, source: &Source<'_>) -> Option<S
     let top = Section::open(root, &TOP, source)?;
     version(&top, source);
     refused_switches(&top, source);
-    let (server, authorities) = authorities(&top, overrides, source);
-    let onboarding = onboarding(&top, server, overrides, source);
+    let uri = join_uri(&top, source);
+    let (server, authorities) = authorities(&top, &uri, overrides, source);
+    let onboarding = onboarding(&top, server, &uri, overrides, source);
     let storage = storage(&top, overrides, source);
     let oneshot = switch(&top, "oneshot", overrides.oneshot);
     let lifetime = lifetime(&top, overrides, oneshot, source);
@@ -215,9 +220,31 @@ fn refused_switches(top: &Section<'_>, source: &Source<'_>) {
     }
 }
 
-/// The addresses of the authority, and under which of tbot's names they are given.
+/// Address and token in one, which excludes the keys for them.
+fn join_uri(top: &Section<'_>, source: &Source<'_>) -> Given<JoinUri> {
+    let uri = top.parse("join_uri", str::parse);
+    let has_token = match top.node("onboarding").map(|node| &node.value) {
+        Some(Value::Mapping(entries)) => entries.iter().any(|entry| entry.key == "token"),
+        _ => false,
+    };
+    let others = [
+        ("`proxy_server`", top.node("proxy_server").is_some()),
+        ("`auth_server`", top.node("auth_server").is_some()),
+        ("`token`", has_token),
+    ];
+    let others: Vec<&str> =
+        others.iter().filter(|(_, is_set)| *is_set).map(|(key, _)| *key).collect();
+    if !uri.is_absent() && !others.is_empty() {
+        let message = format!("`join_uri` is set together with {}", others.join(" and "));
+        source.error(top.key("join_uri"), message, "keep `join_uri` alone, or remove it");
+    }
+    uri
+}
+
+/// The addresses of the authority, and under which of tbot's names, or in which join URI, they are given.
 fn authorities(
     top: &Section<'_>,
+    uri: &Given<JoinUri>,
     overrides: &Overrides,
     source: &Source<'_>,
 ) -> (Option<Server>, Option<Vec<Address>>) {
@@ -235,13 +262,22 @@ fn authorities(
             return (Some(server), Some(given.clone()));
         }
     }
-    let server = match (&proxy, &auth) {
-        (Some(_), _) => Some(Server::Proxy),
-        (None, Some(_)) => Some(Server::Auth),
-        (None, None) => None,
+    if let Some(uri) = &overrides.join_uri {
+        return (Some(uri.server), Some(vec![uri.address.clone()]));
+    }
+    let server = match (&proxy, &auth, uri) {
+        (Some(_), ..) => Some(Server::Proxy),
+        (None, Some(_), _) => Some(Server::Auth),
+        (None, None, Given::Here(uri, _)) => Some(uri.server),
+        (None, None, _) => None,
     };
-    let stated = proxy.or(auth);
-    if stated.is_none() && !top.meant("proxy_server") && !top.meant("auth_server") {
+    let stated = proxy.or(auth).or(match uri {
+        Given::Absent => None,
+        Given::Here(uri, _) => Some(Some(vec![uri.address.clone()])),
+        Given::Wrong => Some(None),
+    });
+    let meant = ["proxy_server", "auth_server", "join_uri"].into_iter().any(|key| top.meant(key));
+    if stated.is_none() && !meant {
         let advice = "write `proxy_server: HOST:PORT`, or give --authority";
         source.error(None, "the authority's address is missing", advice);
     }
@@ -269,6 +305,7 @@ fn addresses(node: &Node, key: &str, source: &Source<'_>) -> Option<Vec<Address>
 fn onboarding(
     top: &Section<'_>,
     server: Option<Server>,
+    uri: &Given<JoinUri>,
     overrides: &Overrides,
     source: &Source<'_>,
 ) -> Option<(Trust, Token)> {
@@ -285,8 +322,14 @@ fn onboarding(
         let message = format!("join method {method} is not supported");
         source.error(range.as_ref(), message, "write `join_method: tpm`");
     }
-    let token = section.parse("token", token).or_rather(overrides.token.clone());
-    if token.is_absent() && !section.meant("token") {
+    let token = section.parse("token", token);
+    let token = match uri {
+        Given::Here(uri, _) => token.or(Given::Here(uri.token.clone(), None)),
+        _ => token,
+    };
+    let of_uri = overrides.join_uri.as_ref().map(|uri| uri.token.clone());
+    let token = token.or_rather(of_uri).or_rather(overrides.token.clone());
+    if token.is_absent() && uri.is_absent() && !section.meant("token") && !top.meant("join_uri") {
         let advice = "write its name as `token` in `onboarding`, or give --token";
         source.error(range, "the join token is missing", advice);
     }
@@ -425,7 +468,7 @@ fn services(
     let plain = overrides
         .services
         .iter()
-        .map(|plain| Some(service::Draft::plain(plain.kind, plain.path.clone())));
+        .map(|plain| Some(service::Draft::plain(plain.kind, plain.destination.clone())));
     let nodes = services.into_iter().chain(outputs).flatten();
     let drafts: Vec<Option<service::Draft>> =
         nodes.map(|node| service::service(node, source)).chain(plain).collect();

@@ -21,6 +21,9 @@ pub struct ConfigFile {
     /// Configuration file [default: /etc/tbot.yaml]
     #[arg(short = 'c', long, value_name = "FILE", env = "TBOT_CONFIG_PATH")]
     pub config: Option<PathBuf>,
+    /// Whether the command line is the whole configuration unless it names a file.
+    #[arg(skip)]
+    pub only_if_named: bool,
 }
 
 /// Why there is no configuration.
@@ -68,6 +71,10 @@ impl ConfigFile {
     /// See [`LoadError`].
     pub fn load(&self, overrides: &Overrides) -> Result<Loaded, LoadError> {
         let path = self.path();
+        if self.config.is_none() && self.only_if_named {
+            let path = Path::new("the command line");
+            return read_with("", path, overrides).map_err(LoadError::Unusable);
+        }
         let bytes = match config::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.config.is_none() => {

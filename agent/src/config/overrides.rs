@@ -12,7 +12,10 @@ use tls::CaPin;
 use tpm2::transport::Tcti;
 
 use super::address::{Address, listener};
-use super::settings::{Acls, Directory, ServiceKind, Storage, Symlinks, Token};
+use super::join_uri::JoinUri;
+use super::settings::{
+    Account, Acls, Destination, Directory, Reader, ServiceKind, Storage, Symlinks, Token,
+};
 use super::{destination, service};
 use crate::tpm::inventory::EkChoice;
 use crate::tpm::passwords::PasswordFiles;
@@ -43,6 +46,9 @@ pub struct Overrides {
     /// Name of the join token, or absolute path of a file that contains it
     #[arg(long, value_name = "NAME", env = "TELEPORT_BOT_TOKEN", hide_env_values = true, value_parser = token)]
     pub token: Option<Token>,
+    /// Address, token and join method in one, tbot+proxy+tpm://TOKEN@HOST:PORT
+    #[arg(long, value_name = "URI", env = "AGENT_JOIN_URI", hide_env_values = true)]
+    pub join_uri: Option<JoinUri>,
     /// Join method; only tpm is supported
     #[arg(long, value_name = "METHOD", env = "AGENT_JOIN_METHOD", value_parser = ["tpm"])]
     pub join_method: Option<String>,
@@ -52,7 +58,7 @@ pub struct Overrides {
     /// File with the cluster's CA certificate, instead of --ca-pin
     #[arg(long, value_name = "FILE", env = "AGENT_CA_PATH")]
     pub ca_path: Option<PathBuf>,
-    /// Where to store the bot's identity: a directory, or memory
+    /// Where to store the bot's identity: a directory, file:///DIR or memory
     #[arg(long, value_name = "DIR", env = "AGENT_STORAGE", value_parser = storage)]
     pub storage: Option<Storage>,
     /// Additional service: identity=DIR or x509=DIR; may be given several times
@@ -66,7 +72,7 @@ pub struct Overrides {
     /// Lifetime of certificates, e.g. 1h30m
     #[arg(
         long,
-        alias = "certificate-ttl",
+        visible_alias = "certificate-ttl",
         value_name = "TIME",
         env = "AGENT_CREDENTIAL_TTL",
         value_parser = go_duration::parse
@@ -120,11 +126,23 @@ pub struct Overrides {
     pub passwords: PasswordFiles,
 }
 
-/// A service with no settings but its type and its directory.
+/// A service with no settings but its type and its destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlainService {
     pub(super) kind: ServiceKind,
-    pub(super) path: PathBuf,
+    pub(super) destination: Destination,
+}
+
+impl PlainService {
+    /// A service of the command line, with those who may read its files.
+    #[must_use]
+    pub fn new(kind: ServiceKind, place: Storage, readers: Vec<Reader>) -> Self {
+        let destination = match place {
+            Storage::Directory(directory) => Destination::Directory { directory, readers },
+            Storage::Memory => Destination::Memory,
+        };
+        Self { kind, destination }
+    }
 }
 
 impl FromStr for PlainService {
@@ -136,7 +154,11 @@ impl FromStr for PlainService {
         if path.is_empty() {
             return Err("the directory is missing: write TYPE=DIR".to_owned());
         }
-        Ok(Self { kind, path: destination::path(path)? })
+        Ok(Self::new(
+            kind,
+            Storage::Directory(plain_directory(destination::path(path)?)),
+            Vec::new(),
+        ))
     }
 }
 
@@ -156,18 +178,24 @@ pub(crate) fn token(text: &str) -> Result<Token, &'static str> {
     }
 }
 
-/// Like tbot, also accepts `file://` and `memory://` URLs.
+/// A directory or memory; also as tbot's command line has them, `file:///DIR` and `memory:`.
 pub(crate) fn storage(text: &str) -> Result<Storage, &'static str> {
     let path = match text {
-        "memory" | "memory://" => return Ok(Storage::Memory),
+        "memory" | "memory:" | "memory://" => return Ok(Storage::Memory),
         text => text.strip_prefix("file://").unwrap_or(text),
     };
     if path.is_empty() || path.contains("://") {
-        return Err("must be a directory, or memory");
+        return Err("must be a directory, file:///DIR or memory");
     }
-    Ok(Storage::Directory(Directory {
-        path: path.into(),
-        symlinks: Symlinks::default(),
-        acls: Acls::default(),
-    }))
+    Ok(Storage::Directory(plain_directory(path.into())))
+}
+
+/// A user or group that may read a service's files.
+pub(crate) fn account(text: &str) -> Result<Account, &'static str> {
+    destination::account(text)
+}
+
+/// A directory with the default precautions.
+pub(crate) fn plain_directory(path: PathBuf) -> Directory {
+    Directory { path, symlinks: Symlinks::default(), acls: Acls::default() }
 }

@@ -1,7 +1,6 @@
 //! The services of a file, with their destinations and reloads.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use host::config::finding::{ByteRange, Source};
@@ -11,8 +10,8 @@ use host::go_duration;
 
 use super::directories::Directories;
 use super::settings::{
-    Acls, Destination, Directory, Lifetime, Reload, Renewal, Service, ServiceKind, ServiceName,
-    SshConfig, Storage, Symlinks, X509Files,
+    Destination, Lifetime, Reload, Renewal, Service, ServiceKind, ServiceName, SshConfig, Storage,
+    X509Files,
 };
 use super::{destination, reload};
 
@@ -20,7 +19,7 @@ const NEEDS_PROXY: &str = "it needs a Teleport proxy, which this authority does 
 const NOT_SERVED: &str = "this agent supports `identity` and `x509`";
 
 /// Services of tbot that are not supported, with the reason.
-const OTHERS: [(&str, &str); 22] = [
+pub(crate) const OTHERS: [(&str, &str); 21] = [
     ("application", NEEDS_PROXY),
     ("application-proxy", NEEDS_PROXY),
     ("application-tunnel", NEEDS_PROXY),
@@ -34,7 +33,6 @@ const OTHERS: [(&str, &str); 22] = [
     ("client-credential", NOT_SERVED),
     ("example", NOT_SERVED),
     ("identity/key-agent", NOT_SERVED),
-    ("noop", NOT_SERVED),
     ("spiffe-svid", "write `x509`, the name of `workload-identity-x509` here"),
     ("spiffe-workload-api", NOT_SERVED),
     ("ssh_host", NOT_SERVED),
@@ -112,15 +110,14 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// A service that is nothing but its type and its directory.
-    pub(super) fn plain(kind: ServiceKind, path: PathBuf) -> Self {
-        let directory = Directory { path, symlinks: Symlinks::default(), acls: Acls::default() };
+    /// A service of the command line: nothing but its type and its destination.
+    pub(super) fn plain(kind: ServiceKind, destination: Destination) -> Self {
         Self {
             name: Given::Absent,
             what: kind.name(),
             range: None,
             kind,
-            destination: Destination::Directory { directory, readers: Vec::new() },
+            destination,
             lifetime: None,
             reload: None,
         }

@@ -19,6 +19,7 @@ fn unit() -> Unit {
         stated_tpm: false,
         storage: Some("/var/lib/teleport/bot".into()),
         stated_storage: false,
+        pid_file: None,
         read_write: vec!["/opt/machine-id".into()],
     }
 }
@@ -61,6 +62,19 @@ fn paths_decide_what_is_protected() {
     for key in ["StateDirectory", "StateDirectoryMode", "DeviceAllow", "SupplementaryGroups"] {
         assert!(lines(&text, key).is_empty(), "{key}");
     }
+}
+
+#[test]
+fn directory_of_the_pid_file_can_be_written() {
+    let with_file = |path: &str| Unit { pid_file: Some(path.into()), ..unit() }.render().unwrap();
+    let text = with_file("/run/tbot/tbot.pid");
+    assert_eq!(lines(&text, "RuntimeDirectory"), ["tbot"]);
+    assert_eq!(lines(&text, "ReadWritePaths"), ["/opt/machine-id"]);
+    let command = "/usr/bin/agent start --config /etc/tbot.yaml --pid-file /run/tbot/tbot.pid";
+    assert_eq!(lines(&text, "ExecStart"), [command]);
+    let text = with_file("/srv/tbot.pid");
+    assert!(lines(&text, "RuntimeDirectory").is_empty());
+    assert_eq!(lines(&text, "ReadWritePaths"), ["/opt/machine-id", "/srv"]);
 }
 
 /// The sandbox is around what the daemon uses: what goes before the configuration is said to it too.

@@ -31,6 +31,8 @@ pub struct Unit {
     pub storage: Option<PathBuf>,
     /// Whether to pass it to the daemon, because the configuration differs.
     pub stated_storage: bool,
+    /// Where the daemon writes its process ID.
+    pub pid_file: Option<PathBuf>,
     /// Further directories that are written.
     pub read_write: Vec<PathBuf>,
 }
@@ -97,6 +99,9 @@ impl Unit {
             }
             words.push_str(&format!(" --tpm {}", word(&self.tpm.to_string())));
         }
+        if let Some(file) = &self.pid_file {
+            words.push_str(&format!(" --pid-file {}", path_word(file)?));
+        }
         Ok(words)
     }
 
@@ -105,9 +110,13 @@ impl Unit {
     /// # Errors
     /// A path that is relative, or no clean text.
     pub fn render(&self) -> Result<String, InvalidPath> {
-        let state = self.storage.as_deref().and_then(below_state).map(Path::to_owned);
-        let outside = self.storage.iter().filter(|_| state.is_none());
-        let mut written: Vec<&PathBuf> = self.read_write.iter().chain(outside).collect();
+        let state = self.storage.as_deref().and_then(|path| below(path, "/var/lib"));
+        let outside = self.storage.as_deref().filter(|_| state.is_none());
+        let pid_directory = self.pid_file.as_deref().and_then(Path::parent);
+        let runtime = pid_directory.and_then(|directory| below(directory, "/run"));
+        let pid_directory = pid_directory.filter(|_| runtime.is_none());
+        let mut written: Vec<&Path> = self.read_write.iter().map(PathBuf::as_path).collect();
+        written.extend(outside.into_iter().chain(pid_directory));
         written.sort();
         written.dedup();
 
@@ -116,8 +125,8 @@ impl Unit {
             Tcti::SwtpmUnix(path) => (None, Some(path)),
             _ => (None, None),
         };
-        let mut seen = vec![&self.program, &self.config];
-        seen.extend(written.iter().chain(socket.iter()));
+        let mut seen = vec![self.program.as_path(), &self.config];
+        seen.extend(written.iter().copied().chain(socket.map(PathBuf::as_path)));
         let one_in = |roots: &[&str]| {
             seen.iter().any(|path| roots.iter().any(|root| path.starts_with(root)))
         };
@@ -148,13 +157,14 @@ impl Unit {
             ("PRIVATE_TMP", one(private_tmp)),
             ("STATE_MODE", only(state.is_some(), "0700")),
             ("STATE", state.iter().map(|path| relative_value(path)).collect::<Result<_, _>>()?),
+            ("RUNTIME", runtime.iter().map(|path| relative_value(path)).collect::<Result<_, _>>()?),
             ("READ_WRITE", written.iter().map(|path| path_value(path)).collect::<Result<_, _>>()?),
         ];
         Ok(fill(include_str!("data/agent.service"), &values))
     }
 }
 
-/// The rest of a path that systemd can make as the unit's state directory.
-fn below_state(path: &Path) -> Option<&Path> {
-    path.strip_prefix("/var/lib").ok().filter(|rest| !rest.as_os_str().is_empty())
+/// The rest of a path that systemd can create for the unit below this directory, such as its state directory.
+fn below<'p>(path: &'p Path, directory: &str) -> Option<&'p Path> {
+    path.strip_prefix(directory).ok().filter(|rest| !rest.as_os_str().is_empty())
 }

@@ -43,7 +43,7 @@ fn document_that_is_too_large_is_refused() {
     assert!(first(&findings).contains("too many values"), "{findings}");
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), vec![b'#'; 10 << 20]).unwrap();
-    let asked = ConfigFile { config: Some(file.path().into()) };
+    let asked = ConfigFile { config: Some(file.path().into()), ..ConfigFile::default() };
     let Err(LoadError::Unusable(findings)) = asked.load(&Overrides::default()) else { panic!() };
     assert_eq!(first(&findings), "the file is larger than 1 MiB");
 }

@@ -409,10 +409,51 @@ fn the_command_line_alone_is_enough_and_what_it_cannot_mean_is_refused() {
 }
 
 #[test]
+fn join_uri_stands_for_address_and_token() {
+    let file = |more: &str| {
+        format!(
+            "join_uri: tbot+proxy+tpm://my-bot-token@authority.example.com:3025\nonboarding: {{ca_pins: [\"{PIN}\"]{more}}}\n"
+        )
+    };
+    assert_eq!(loaded(&file("")).settings, the_guides());
+    let uri = overrides(&["--join-uri", "tbot+auth+tpm://t@other:1"]);
+    for text in [file(""), format!("{LEAST}\n")] {
+        let settings = over(&text, &uri);
+        assert_eq!(settings.authorities, ["other:1".parse().unwrap()]);
+        assert_eq!(settings.token, Token::Value("t".into()));
+    }
+    let settings = over(&file(""), &overrides(&["--token", "u", "-a", "other:2"]));
+    assert_eq!(settings.authorities, ["other:2".parse().unwrap()]);
+    assert_eq!(settings.token, Token::Value("u".into()));
+    for (wrong, message) in [
+        (file(", token: t"), "`join_uri` is set together with `token`"),
+        (file("") + "auth_server: a:1", "`join_uri` is set together with `auth_server`"),
+        (file("").replace("+tpm", "+iam"), "join method iam is not supported"),
+    ] {
+        let findings = read(&wrong, path()).unwrap_err();
+        assert_eq!(findings.count(Severity::Error), 1, "{findings}");
+        assert!(findings.to_string().contains(message), "{findings}");
+    }
+}
+
+#[test]
+fn storage_is_a_directory_or_memory_as_path_or_uri() {
+    for memory in ["memory", "memory:", "memory://"] {
+        assert_eq!(storage(memory), Ok(Storage::Memory), "{memory}");
+    }
+    for path in ["/s", "file:///s"] {
+        assert_eq!(storage(path), Ok(Storage::Directory(directory("/s"))), "{path}");
+    }
+    for wrong in ["", "file://", "kubernetes-secret://s", "https://example.com/s"] {
+        storage(wrong).unwrap_err();
+    }
+}
+
+#[test]
 fn configuration_file_that_was_named_must_exist() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tbot.yaml");
-    let asked = ConfigFile { config: Some(file.clone()) };
+    let asked = ConfigFile { config: Some(file.clone()), ..ConfigFile::default() };
     let failure = |result: Result<Loaded, LoadError>| match result {
         Err(error) => host::exit::Failure::from(error),
         Ok(loaded) => panic!("{loaded:?}"),
@@ -421,7 +462,7 @@ fn configuration_file_that_was_named_must_exist() {
     assert_eq!(missing.exit, host::exit::Exit::Config);
     assert!(missing.advice.starts_with("write one with `agent configure -o"), "{missing}");
 
-    let usual = ConfigFile { config: None };
+    let usual = ConfigFile::default();
     if !usual.path().exists() {
         let missing = failure(usual.load(&Overrides::default()));
         assert!(
@@ -446,9 +487,9 @@ fn configuration_file_that_was_named_must_exist() {
     );
     assert_eq!(failed.message, expected);
 
-    let directory = ConfigFile { config: Some(directory.path().into()) };
+    let directory = ConfigFile { config: Some(directory.path().into()), ..ConfigFile::default() };
     assert!(failure(directory.load(&Overrides::default())).message.contains("Is a directory"));
-    let endless = ConfigFile { config: Some("/dev/zero".into()) };
+    let endless = ConfigFile { config: Some("/dev/zero".into()), ..ConfigFile::default() };
     assert!(failure(endless.load(&Overrides::default())).message.contains("larger than 1 MiB"));
 }
 
