@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use host::command_line;
+use host::command_line::{self, without_unsupported};
 use host::exit::Exit;
 use host::manual::Shell;
 use tls::CaPin;
@@ -58,7 +58,8 @@ const SERVICE_VERBS: [&str; 2] = ["start", "configure"];
 /// The command line is invalid, or asks for help.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let mut command = command_line::prepare(tbot::declare(command()));
-    let matches = command.try_get_matches_from_mut(tbot::spelled(arguments))?;
+    let matches = command.try_get_matches_from_mut(tbot::spelled(arguments));
+    let matches = matches.map_err(|error| without_unsupported(error, &tbot::COMMANDS))?;
     tbot::check(&matches)?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     let Some((_, matches)) = matches.subcommand() else { return Ok(cli) };
@@ -455,6 +456,7 @@ mod tests {
             "tbot start --fips",
             "tbot start --oneshot=false kubernetes/argo-cd --selector x",
             "tbot --insecure start",
+            "tbot start --insecure identity --destination /d",
             "tbot start identity --destination /d --scoped",
             "tbot start --registration-secret-path /x",
             "tbot start x509 --destination /d --name-selector web",
@@ -465,6 +467,8 @@ mod tests {
             assert!(refused.use_stderr() && text.contains(" is not supported"), "{line}: {text}");
             assert_eq!(text.trim_end().lines().count(), 2, "{line}: {text}");
         }
+        let missing = parsed("tbot").unwrap_err().to_string();
+        assert!(missing.contains("identify") && !missing.contains("keypair"), "{missing}");
         let unknown = parsed("tbot start identty --destination /d").unwrap_err().to_string();
         assert!(unknown.contains("did you mean `identity`?"), "{unknown}");
         for line in ["tbot start --no-fips --no-insecure --no-scoped", "tbot -d start --no-debug"] {

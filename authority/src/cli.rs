@@ -1,17 +1,22 @@
 //! The command line, declared.
 
+pub mod bots;
 pub mod install;
+mod tctl;
+pub mod tokens;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use host::command_line;
+use host::command_line::{self, without_unsupported};
 use host::exit::{self, Exit};
 use host::go_duration;
 use host::log::LogFormat;
 
+use self::bots::Bots;
+use self::tokens::Tokens;
 use crate::config::{EkPolicy, Leniency, Start};
 use crate::data_directory::DEFAULT_DATA_DIR;
 use crate::resource::{self, EkHash, InstanceId, Kind, Name, Timestamp};
@@ -31,6 +36,10 @@ const CODES: [Exit; 8] = [
 /// What `authority rm` does not end, below its help.
 const RM_HELP: &str = "\
 A host cannot renew once its bot, token or instance is removed. Issued certificates stay valid until they expire.";
+
+/// How `authority edit` finds the editor, below its help.
+const EDIT_HELP: &str = "\
+The editor is that of TELEPORT_EDITOR, VISUAL or EDITOR, or vi. The resource is written only if nobody else has changed it meanwhile.";
 
 /// Decide which hosts may join by their TPM, and issue their certificates
 #[derive(Debug, Parser)]
@@ -52,8 +61,10 @@ pub struct Cli {
 /// # Errors
 /// It is invalid, or asks for help.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let mut command = command_line::prepare(Cli::command());
-    let matches = command.try_get_matches_from_mut(arguments)?;
+    let mut command = command_line::prepare(tctl::declare(Cli::command()));
+    let matches = command.try_get_matches_from_mut(arguments);
+    let matches = matches.map_err(|error| without_unsupported(error, &tctl::COMMANDS))?;
+    tctl::check(&matches)?;
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
@@ -70,14 +81,19 @@ pub enum Command {
     Create(Create),
     /// Show bots, tokens, locks and bot instances
     Get(Get),
+    /// Change a bot, a token or a lock in an editor
+    Edit(Edit),
     /// Remove a bot, a token, a lock or a bot instance
     #[command(after_help = RM_HELP)]
     Rm(Rm),
     /// Lock a bot, instance, token or TPM, effective immediately
     Lock(Lock),
-    /// List bots and their instances
-    #[command(subcommand)]
+    /// List, create, change and remove bots, and list their instances
+    #[command(subcommand, visible_alias = "bot")]
     Bots(Bots),
+    /// List, create and remove join tokens
+    #[command(subcommand, visible_alias = "token")]
+    Tokens(Tokens),
     /// Read the audit log
     #[command(subcommand)]
     Audit(Audit),
@@ -87,6 +103,8 @@ pub enum Command {
     /// Print or write the systemd unit for the authority
     #[command(subcommand)]
     Install(install::Install),
+    /// Print the version of the program
+    Version,
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the manual page of the program or of a command
@@ -161,12 +179,24 @@ pub struct Get {
     #[command(flatten)]
     pub data: DataDir,
     /// KIND is bot, token, lock or bot_instance; NAME of a bot_instance is BOT/UUID, or BOT for all
-    /// instances of a bot
-    #[arg(value_name = "KIND[/NAME]")]
-    pub which: Which,
+    /// instances of a bot. Several are separated by commas. all: everything that `create` accepts
+    #[arg(value_name = "KIND[/NAME]", value_delimiter = ',', required = true, value_parser = asked)]
+    pub which: Vec<Asked>,
     /// Output format; `create` accepts both
     #[arg(long, value_enum, default_value_t = Format::Yaml)]
     pub format: Format,
+}
+
+/// `authority edit`
+#[derive(Debug, Args)]
+#[command(after_help = EDIT_HELP)]
+pub struct Edit {
+    /// Where the data is
+    #[command(flatten)]
+    pub data: DataDir,
+    /// bot/NAME, token/NAME or lock/NAME
+    #[arg(value_name = "KIND/NAME", value_parser = editable)]
+    pub which: Which,
 }
 
 /// `authority rm`
@@ -187,8 +217,16 @@ pub struct Lock {
     #[command(flatten)]
     pub data: DataDir,
     /// What to lock
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "What to lock, one of these")]
     pub target: LockTarget,
+    /// Reason and end
+    #[command(flatten, next_help_heading = "Reason and end")]
+    pub terms: LockTerms,
+}
+
+/// Why and until when something is locked.
+#[derive(Debug, Args)]
+pub struct LockTerms {
     /// Reason, for operators; not shown to hosts
     #[arg(long, value_name = "TEXT")]
     pub message: Option<String>,
@@ -202,55 +240,29 @@ pub struct Lock {
 
 /// What to lock: exactly one of these.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub struct LockTarget {
     /// Lock a bot with all its instances
     #[arg(long, value_name = "NAME")]
     pub bot: Option<Name>,
+    /// Lock a bot by its user, bot-NAME
+    #[arg(long, value_name = "bot-NAME", value_parser = user)]
+    pub user: Option<Name>,
     /// Lock one instance of a bot, as listed by `bots instances`
-    #[arg(long, value_name = "[BOT/]UUID", value_parser = instance)]
+    #[arg(
+        long,
+        visible_alias = "bot-instance-id",
+        value_name = "[BOT/]UUID",
+        value_parser = instance
+    )]
     pub instance: Option<InstanceId>,
     /// Lock everything that joined, or tries to join, with a token
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, visible_alias = "join-token", value_name = "NAME")]
     pub token: Option<Name>,
     /// Lock a TPM by the full SHA-256 of its endorsement key, as in `bots instances --format json` and
     /// `audit ls --format json`
     #[arg(long, value_name = "HASH", value_parser = ek_hash)]
     pub ek: Option<EkHash>,
-}
-
-/// `authority bots`
-#[derive(Debug, Subcommand)]
-pub enum Bots {
-    /// List bots
-    Ls(BotsLs),
-    /// List bot instances with valid certificates
-    Instances(BotsInstances),
-}
-
-/// `authority bots ls`
-#[derive(Debug, Args)]
-pub struct BotsLs {
-    /// Where the data is
-    #[command(flatten)]
-    pub data: DataDir,
-    /// Output format
-    #[arg(long, value_enum, default_value_t = ListFormat::Text)]
-    pub format: ListFormat,
-}
-
-/// `authority bots instances`
-#[derive(Debug, Args)]
-pub struct BotsInstances {
-    /// Where the data is
-    #[command(flatten)]
-    pub data: DataDir,
-    /// Only instances of this bot
-    #[arg(value_name = "NAME")]
-    pub bot: Option<Name>,
-    /// Output format
-    #[arg(long, value_enum, default_value_t = ListFormat::Text)]
-    pub format: ListFormat,
 }
 
 /// `authority audit`
@@ -301,6 +313,15 @@ pub struct Which {
     pub kind: Kind,
     /// Which of it.
     pub some: Selection,
+}
+
+/// What `authority get` is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// All bots, tokens and locks.
+    All,
+    /// A kind, or some of it.
+    Some(Which),
 }
 
 /// Which resources of a kind.
@@ -380,6 +401,21 @@ impl std::str::FromStr for Since {
     }
 }
 
+fn asked(text: &str) -> Result<Asked, String> {
+    match text {
+        "all" => Ok(Asked::All),
+        text => text.parse().map(Asked::Some),
+    }
+}
+
+fn editable(text: &str) -> Result<Which, String> {
+    let which = one(text)?;
+    match which.kind {
+        Kind::BotInstance => Err("a bot instance cannot be changed, only removed".into()),
+        Kind::Bot | Kind::Token | Kind::Lock => Ok(which),
+    }
+}
+
 fn one(text: &str) -> Result<Which, String> {
     let which: Which = text.parse()?;
     match which.some {
@@ -387,6 +423,10 @@ fn one(text: &str) -> Result<Which, String> {
         _ if which.kind == Kind::BotInstance => Err("which one? bot_instance/BOT/UUID".into()),
         _ => Err(format!("which {0}? {0}/NAME", which.kind)),
     }
+}
+
+fn one_instance(text: &str) -> Result<Which, String> {
+    one(&format!("{}/{text}", Kind::BotInstance))
 }
 
 fn span(text: &str) -> Result<Duration, String> {
@@ -403,6 +443,10 @@ fn instance(text: &str) -> Result<InstanceId, String> {
         None => text,
     };
     id.parse().map_err(|cause: resource::Invalid| cause.0)
+}
+
+fn user(text: &str) -> Result<Name, String> {
+    resource::bot_of(text).map_err(|cause| cause.0)
 }
 
 fn ek_hash(text: &str) -> Result<EkHash, String> {
@@ -445,6 +489,10 @@ mod tests {
         {
             which(wrong).unwrap_err();
         }
+        assert_eq!(asked("all"), Ok(Asked::All));
+        assert_eq!(asked("bots"), Ok(Asked::Some(which("bots").unwrap())));
+        editable("bot/web").unwrap();
+        editable(&format!("bot_instance/web/{id}")).unwrap_err();
         one("bot").unwrap_err();
         one("bot_instance/web").unwrap_err();
         assert_eq!("90m".parse(), Ok(Since::Ago(Duration::from_secs(5400))));

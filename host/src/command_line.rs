@@ -1,10 +1,12 @@
 //! A program's command line, from the arguments to the exit code.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::builder::{Resettable, Styles};
-use clap::{Arg, Command};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches, Command, Error};
 
 use crate::exit::{Exit, Failure};
 use crate::log;
@@ -24,6 +26,60 @@ fn without_empty_variables(command: Command) -> Command {
     command
         .mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg })
         .mut_subcommands(without_empty_variables)
+}
+
+/// Something that another program's command line has and this one has not: its name, and advice.
+pub type Unsupported = (&'static str, &'static str);
+
+/// A hidden command that takes any arguments, to be refused with [`unsupported`] rather than as a typing error.
+#[must_use]
+pub fn unsupported_command(name: &'static str) -> Command {
+    let rest = Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true);
+    let rest = rest.value_parser(clap::value_parser!(OsString));
+    Command::new(name).hide(true).disable_help_flag(true).arg(rest)
+}
+
+/// A hidden option with or without a value, to be refused by [`check_options`] rather than as a typing error.
+#[must_use]
+pub fn unsupported_option(name: &'static str) -> Arg {
+    let option = Arg::new(name).long(name).hide(true).num_args(0..=1);
+    option.action(ArgAction::Append).default_missing_value("true")
+}
+
+/// The same for an option that never takes the next argument as its value.
+#[must_use]
+pub fn unsupported_switch(name: &'static str) -> Arg {
+    unsupported_option(name).require_equals(true)
+}
+
+/// A usage error that does not propose [unsupported commands](unsupported_command).
+#[must_use]
+pub fn without_unsupported(mut error: Error, commands: &[Unsupported]) -> Error {
+    if let Some(ContextValue::Strings(mut proposed)) = error.remove(ContextKind::ValidSubcommand) {
+        proposed.retain(|name| !commands.iter().any(|(command, _)| command == name));
+        error.insert(ContextKind::ValidSubcommand, ContextValue::Strings(proposed));
+    }
+    error
+}
+
+/// Refuses [unsupported options](unsupported_option) unless they are switched off.
+///
+/// # Errors
+/// One of them is given.
+pub fn check_options(options: &[Unsupported], matches: &ArgMatches) -> Result<(), Error> {
+    for (name, advice) in options {
+        let mut values = matches.get_many::<String>(name).into_iter().flatten();
+        if values.any(|value| value != "false") {
+            return Err(unsupported(&format!("the option --{name}"), advice));
+        }
+    }
+    Ok(())
+}
+
+/// The error that something of another program is not supported.
+#[must_use]
+pub fn unsupported(what: &str, advice: &str) -> Error {
+    Error::raw(ErrorKind::InvalidValue, format!("{what} is not supported\n{advice}\n"))
 }
 
 /// Runs what was parsed and returns the exit code. Help goes to stdout, failures go to stderr.

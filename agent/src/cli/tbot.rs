@@ -3,7 +3,11 @@
 use std::ffi::{OsStr, OsString};
 
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, ArgMatches, Command, Error, Subcommand};
+use clap::{ArgMatches, Command, Error, Subcommand};
+use host::command_line::{
+    Unsupported, check_options, unsupported, unsupported_command, unsupported_option,
+    unsupported_switch,
+};
 use host::config::section::unknown;
 
 use super::SERVICE_VERBS;
@@ -16,7 +20,7 @@ const OTHER_METHOD: &str = "remove it: it belongs to the join method bound_keypa
 const ONE_SPIFFE_ID: &str = "remove it: the certificate always has the bot's own SPIFFE ID";
 
 /// Commands that are not supported, with what to do instead.
-const COMMANDS: [(&str, &str); 11] = [
+pub(super) const COMMANDS: [Unsupported; 11] = [
     ("copy-binaries", "copy the program itself: it needs no other file"),
     ("db", NEEDS_PROXY),
     (
@@ -38,7 +42,7 @@ const COMMANDS: [(&str, &str); 11] = [
 
 /// Options of [`SERVICE_VERBS`] that are not supported, with what to do instead. Those that may be `false` are no options
 /// then.
-const OPTIONS: [(&str, &str); 9] = [
+const OPTIONS: [Unsupported; 9] = [
     ("fips", "remove it: this agent's cryptography is not validated to FIPS 140"),
     (
         "insecure",
@@ -104,23 +108,17 @@ fn negated(argument: &OsStr) -> Option<OsString> {
 
 /// Adds what [`check`] refuses, so that it is not reported as a typing error.
 pub(super) fn declare(command: Command) -> Command {
-    let command = COMMANDS.iter().fold(command, |all, (name, _)| all.subcommand(refused(name)));
+    let command =
+        COMMANDS.iter().fold(command, |all, (name, _)| all.subcommand(unsupported_command(name)));
     SERVICE_VERBS.into_iter().fold(command, |all, verb| {
         all.mut_subcommand(verb, |verb| {
-            let options = OPTIONS.iter().map(|(name, _)| {
-                let option = Arg::new(*name).long(*name).num_args(0..=1).action(ArgAction::Append);
-                option.default_missing_value("true").hide(true).global(true)
+            let options = OPTIONS.iter().map(|(name, _)| match SWITCHES.contains(name) {
+                true => unsupported_switch(name).global(true),
+                false => unsupported_option(name).global(true),
             });
             verb.args(options).allow_external_subcommands(true)
         })
     })
-}
-
-/// A command with any arguments.
-fn refused(name: &'static str) -> Command {
-    let rest = Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true);
-    let rest = rest.value_parser(clap::value_parser!(OsString));
-    Command::new(name).hide(true).disable_help_flag(true).arg(rest)
 }
 
 /// Refuses what is declared only to be refused.
@@ -130,7 +128,7 @@ fn refused(name: &'static str) -> Command {
 pub(super) fn check(matches: &ArgMatches) -> Result<(), Error> {
     let Some((verb, matches)) = matches.subcommand() else { return Ok(()) };
     if let Some((_, advice)) = COMMANDS.iter().find(|(name, _)| *name == verb) {
-        return Err(error(format!("the command `{verb}` of tbot is not supported\n{advice}")));
+        return Err(unsupported(&format!("the command {verb} of tbot"), advice));
     }
     if !SERVICE_VERBS.contains(&verb) {
         return Ok(());
@@ -138,29 +136,22 @@ pub(super) fn check(matches: &ArgMatches) -> Result<(), Error> {
     let matches = match matches.subcommand() {
         None => matches,
         Some((service, matches)) if Service::has_subcommand(service) => matches,
-        Some((service, _)) => return Err(unsupported(service)),
+        Some((service, _)) => return Err(unsupported_service(service)),
     };
-    for (name, advice) in OPTIONS {
-        let mut values = matches.get_many::<String>(name).into_iter().flatten();
-        if values.any(|value| !(SWITCHES.contains(&name) && value == "false")) {
-            return Err(error(format!("--{name} is not supported\n{advice}")));
-        }
-    }
-    Ok(())
+    check_options(&OPTIONS, matches)
 }
 
-fn unsupported(service: &str) -> Error {
-    let known = Service::augment_subcommands(Command::new("start"));
-    let known: Vec<&str> = known.get_subcommands().map(Command::get_name).collect();
+fn unsupported_service(service: &str) -> Error {
     let advice = "run `agent start --help` for the services that are supported";
-    error(match UNSUPPORTED_SERVICES.iter().find(|(name, _)| *name == service) {
-        Some((_, why)) => format!("the service {service} is not supported: {why}\n{advice}"),
-        None => format!("the service {}\n{advice}", unknown(service, &known)),
-    })
-}
-
-fn error(message: String) -> Error {
-    Error::raw(ErrorKind::InvalidValue, format!("{message}\n"))
+    let what = match UNSUPPORTED_SERVICES.iter().find(|(name, _)| *name == service) {
+        Some((_, why)) => format!("{service} is not supported: {why}"),
+        None => {
+            let known = Service::augment_subcommands(Command::new("start"));
+            let known: Vec<&str> = known.get_subcommands().map(Command::get_name).collect();
+            unknown(service, &known)
+        }
+    };
+    Error::raw(ErrorKind::InvalidSubcommand, format!("the service {what}\n{advice}\n"))
 }
 
 #[cfg(test)]

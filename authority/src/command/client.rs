@@ -22,17 +22,17 @@ const MAX_ANSWER: usize = 16 * 1024 * 1024;
 /// How long the authority may take to answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The operator's side of a connection.
+pub(super) type Operator = AdminServiceClient<Channel>;
+
 /// Connects to the authority of this data directory.
-pub(super) async fn connect(data: &DataDir) -> Result<AdminServiceClient<Channel>, Failure> {
+pub(super) async fn connect(data: &DataDir) -> Result<Operator, Failure> {
     let path = DataDirectory::new(&data.data_dir).socket();
     let stream = unix_socket::connect(&path).await.map_err(|cause| absent(&path, &cause))?;
     client(stream, REQUEST_TIMEOUT).await
 }
 
-async fn client(
-    stream: UnixStream,
-    timeout: Duration,
-) -> Result<AdminServiceClient<Channel>, Failure> {
+async fn client(stream: UnixStream, timeout: Duration) -> Result<Operator, Failure> {
     let mut stream = Some(TokioIo::new(stream));
     // The connection exists already; the address is not used.
     let connector = tower::service_fn(move |_| {
@@ -76,6 +76,9 @@ pub(super) fn refused(status: &Status) -> Failure {
         }
         Answer::NotFound => {
             Failure::new(Exit::Refused, message, "run `authority get KIND` to list what exists")
+        }
+        Answer::Changed => {
+            Failure::new(Exit::Refused, message, "run the command again; nothing was changed")
         }
         Answer::Invalid => Failure::new(Exit::Data, message, "correct it; nothing was changed"),
         Answer::Failed => {

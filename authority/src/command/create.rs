@@ -88,7 +88,8 @@ fn written(resources: &[Resource]) -> Result<String, Invalid> {
     Ok(documents?.join("\n---\n"))
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
+/// A file or stdin, not longer than [`MAX_FILE`].
+pub(super) fn read(path: &Path) -> Result<String, Failure> {
     let failed = |cause: io::Error| {
         let failure = Failure::io(&cause, format!("cannot read {}", shown(path)));
         if cause.kind() == io::ErrorKind::IsADirectory {

@@ -4,46 +4,82 @@ use host::clock::Clock;
 use host::exit::Failure;
 use host::output::write;
 use host::terminal::{escape_json, is_printable};
-use proto::v1::admin_service_client::AdminServiceClient;
-use proto::v1::{GetRequest, RemoveRequest};
+use proto::v1::GetRequest;
 use serde::Serialize;
 use time::OffsetDateTime;
-use tonic::transport::Channel;
 
-use super::client::{connect, refused};
-use crate::cli::{Format, Get, Rm, Selection};
+use super::client::{Operator, connect, refused};
+use super::resources;
+use crate::cli::{Asked, Format, Get, Rm, Selection, Which};
 use crate::resource::{self, Kind, Resource};
 
 pub(super) async fn get(get: Get) -> Result<(), Failure> {
     let mut authority = connect(&get.data).await?;
-    let mut answers = Answers::new(&mut authority, get.which.kind, get.which.some.words());
-    let now = Clock::system().now();
-    let is_list = !matches!(get.which.some, Selection::One(_));
-    let mut before = 0_usize;
-    while let Some(resources) = answers.next().await? {
+    let is_list = !matches!(&get.which[..], [Asked::Some(Which { some: Selection::One(_), .. })]);
+    let mut output = Output { format: get.format, is_list, count: 0, now: Clock::system().now() };
+    for which in get.which.iter().flat_map(kinds) {
+        let mut answers = Answers::new(&mut authority, which.kind, which.some.words());
+        while let Some(resources) = answers.next().await? {
+            write(output.next(&resources)?)?;
+        }
+    }
+    write(output.end())
+}
+
+/// What can be created again is everything.
+fn kinds(asked: &Asked) -> Vec<Which> {
+    const ALL: [Kind; 3] = [Kind::Bot, Kind::Token, Kind::Lock];
+    match asked {
+        Asked::All => ALL.map(|kind| Which { kind, some: Selection::All }).to_vec(),
+        Asked::Some(which) => vec![which.clone()],
+    }
+}
+
+/// Resources as text, one after the other.
+struct Output {
+    format: Format,
+    is_list: bool,
+    count: usize,
+    now: OffsetDateTime,
+}
+
+impl Output {
+    fn next(&mut self, resources: &[Resource]) -> Result<String, Failure> {
         let mut text = String::new();
-        for resource in &resources {
-            let shown = Shown::new(resource, now);
-            match (get.format, before) {
+        for resource in resources {
+            let shown = Shown::new(resource, self.now);
+            match (self.format, self.count) {
                 (Format::Yaml, 0) => {}
                 (Format::Yaml, _) => text.push_str("---\n"),
-                (Format::Json, _) if !is_list => {}
+                (Format::Json, _) if !self.is_list => {}
                 (Format::Json, 0) => text.push_str("[\n"),
                 (Format::Json, _) => text.push_str(",\n"),
             }
-            match get.format {
+            match self.format {
                 Format::Yaml => text.push_str(&yaml(&shown)?),
-                Format::Json if is_list => text.push_str(&indented(&json(&shown)?)),
+                Format::Json if self.is_list => text.push_str(&indented(&json(&shown)?)),
                 Format::Json => text.push_str(&json(&shown)?),
             }
-            before = before.saturating_add(1);
+            self.count = self.count.saturating_add(1);
         }
-        write(text)?;
+        Ok(text)
     }
-    match (get.format, before) {
-        (Format::Json, 0) => write("[]\n"),
-        (Format::Json, _) if is_list => write("\n]\n"),
-        (Format::Json | Format::Yaml, _) => Ok(()),
+
+    fn end(&self) -> &'static str {
+        match (self.format, self.count) {
+            (Format::Json, 0) => "[]\n",
+            (Format::Json, _) if self.is_list => "\n]\n",
+            (Format::Json | Format::Yaml, _) => "",
+        }
+    }
+}
+
+/// A resource alone.
+pub(super) fn document(resource: &Resource, format: Format) -> Result<String, Failure> {
+    let shown = Shown::new(resource, Clock::system().now());
+    match format {
+        Format::Yaml => yaml(&shown),
+        Format::Json => json(&shown),
     }
 }
 
@@ -82,8 +118,7 @@ impl<'r> Shown<'r> {
 pub(super) async fn rm(rm: Rm) -> Result<(), Failure> {
     let mut authority = connect(&rm.data).await?;
     let (kind, name) = (rm.which.kind, rm.which.some.words());
-    let request = RemoveRequest { kind: kind.to_string(), name: name.to_owned() };
-    authority.remove(request).await.map_err(|cause| refused(&cause))?;
+    resources::remove(&mut authority, kind, name).await?;
     write(format!("{kind} {name:?} has been removed\n"))
 }
 
@@ -92,7 +127,7 @@ const LIMIT: u32 = 1000;
 
 /// The resources of a kind, one page after the other.
 pub(super) struct Answers<'a> {
-    authority: &'a mut AdminServiceClient<Channel>,
+    authority: &'a mut Operator,
     kind: Kind,
     /// None after the last one.
     request: Option<GetRequest>,
@@ -100,11 +135,7 @@ pub(super) struct Answers<'a> {
 
 impl<'a> Answers<'a> {
     /// All of the kind if the name is empty.
-    pub(super) fn new(
-        authority: &'a mut AdminServiceClient<Channel>,
-        kind: Kind,
-        name: &str,
-    ) -> Self {
+    pub(super) fn new(authority: &'a mut Operator, kind: Kind, name: &str) -> Self {
         let (kind_name, name) = (kind.to_string(), name.to_owned());
         let request = GetRequest { kind: kind_name, name, after: String::new(), limit: LIMIT };
         Self { authority, kind, request: Some(request) }

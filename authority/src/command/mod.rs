@@ -5,13 +5,17 @@ mod bots;
 mod check;
 mod client;
 mod create;
+mod edit;
 mod ek;
 mod get;
 mod install;
+mod instances;
 mod lock;
+mod resources;
 mod start;
 mod status;
 mod table;
+mod tokens;
 
 use clap::CommandFactory;
 use host::config::finding::Findings;
@@ -19,7 +23,8 @@ use host::exit::Failure;
 use host::{clock, diag, manual, output};
 use tracing::error;
 
-use crate::cli::{Audit, Bots, Cli, Command, Ek};
+use crate::cli::bots::Bots;
+use crate::cli::{Audit, Cli, Command, Ek};
 use crate::config::{LoadError, Settings};
 use crate::log::{self, Levels, LogOptions};
 
@@ -51,11 +56,14 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Get(get) => block_on(get::get(get)),
         Command::Rm(rm) => block_on(get::rm(rm)),
         Command::Lock(lock) => block_on(lock::lock(lock)),
-        Command::Bots(Bots::Ls(ls)) => block_on(bots::ls(ls)),
-        Command::Bots(Bots::Instances(instances)) => block_on(bots::instances(instances)),
+        Command::Edit(edit) => block_on(edit::edit(edit)),
+        Command::Bots(Bots::Instances(instances)) => block_on(instances::run(instances)),
+        Command::Bots(bots) => block_on(bots::run(bots)),
+        Command::Tokens(tokens) => block_on(tokens::run(tokens)),
         Command::Audit(Audit::Ls(ls)) => audit::ls(&ls),
         Command::Ek(Ek::Check(check)) => ek::check(&check),
         Command::Install(what) => install::install(what),
+        Command::Version => output::write(concat!("authority ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Completions(shell) => {
             output::write(manual::completions(Cli::command(), shell.shell))
         }

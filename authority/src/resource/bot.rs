@@ -64,6 +64,14 @@ impl BotSpec {
         let logins = self.traits.iter().find(|one| one.name == Self::LOGINS);
         logins.map_or(&[], |logins| logins.values.as_slice())
     }
+
+    /// Sets the SSH logins of the bot's hosts.
+    pub fn set_logins(&mut self, values: Vec<String>) {
+        self.traits.retain(|one| one.name != Self::LOGINS);
+        if !values.is_empty() {
+            self.traits.push(Trait { name: Self::LOGINS.to_owned(), values });
+        }
+    }
 }
 
 /// A name with values.

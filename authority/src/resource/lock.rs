@@ -111,7 +111,9 @@ impl Lock {
     /// The target.
     pub fn target(&self) -> Result<Target, Invalid> {
         let fields = self.spec.target.clone();
-        let bot = fields.user.map(|user| bot_of(&user)).transpose()?.map(Target::Bot);
+        let bot = fields.user.map(|user| bot_of(&user)).transpose();
+        let bot = bot.map_err(|cause| Invalid(format!("spec.target.user: {cause}")))?;
+        let bot = bot.map(Target::Bot);
         let instance = fields.bot_instance_id.map(Target::Instance);
         let token = fields.join_token.map(Target::Token);
         let ek = fields.ek_public_hash.map(Target::Ek);
@@ -137,11 +139,10 @@ impl Lock {
     }
 }
 
-fn bot_of(user: &str) -> Result<Name, Invalid> {
+/// The bot that has this user.
+pub fn bot_of(user: &str) -> Result<Name, Invalid> {
     let name = user.strip_prefix("bot-").and_then(|name| name.parse().ok());
-    name.ok_or_else(|| {
-        Invalid(format!("spec.target.user: {user:?} is not the user of a bot, such as bot-example"))
-    })
+    name.ok_or_else(|| Invalid(format!("{user:?} is not the user of a bot, such as bot-example")))
 }
 
 impl From<Target> for TargetFields {

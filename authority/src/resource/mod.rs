@@ -26,7 +26,7 @@ pub use instance::{
     BotInstance, BotInstanceSpec, BotInstanceStatus, InstanceId, KeyLocation, ProvenEk,
     ServiceRecord, instance_path,
 };
-pub use lock::{Lock, LockSpec, Target, TargetFields};
+pub use lock::{Lock, LockSpec, Target, TargetFields, bot_of};
 pub use record::{from_record, from_value};
 pub use token::{Join, JoinMethod, PurposePolicy, Rule, SystemRole, Token, TokenSpec, TpmSpec};
 

@@ -117,6 +117,35 @@ impl Admin {
         author: Author,
     ) -> Result<Stored, AdminError> {
         let resources = resource::read(yaml).map_err(AdminError::Document)?;
+        self.put(resources, if_exists, author).await
+    }
+
+    /// Stores a document in the place of a resource that is still as it was read.
+    pub(crate) async fn replace(
+        &self,
+        yaml: &str,
+        was: &str,
+        author: Author,
+    ) -> Result<Stored, AdminError> {
+        let resources = resource::read(yaml).map_err(AdminError::Document)?;
+        let [resource] = &resources[..] else {
+            return Err(AdminError::InvalidArgument("not one resource".into()));
+        };
+        let was = Resource::from_json(resource.kind(), was);
+        let was = was.map_err(|cause| AdminError::InvalidArgument(cause.to_string()))?;
+        if was.name() != resource.name() {
+            let message = format!("{} {:?} is another one", was.kind(), was.name().as_str());
+            return Err(AdminError::InvalidArgument(message));
+        }
+        self.put(resources, IfExists::ReplaceThis(Arc::new(was)), author).await
+    }
+
+    async fn put(
+        &self,
+        resources: Vec<Resource>,
+        if_exists: IfExists,
+        author: Author,
+    ) -> Result<Stored, AdminError> {
         let resources = Arc::new(resources);
         let (records, put) = (self.0.records.clone(), Arc::clone(&resources));
         let puts = async move { records.put(&put, if_exists, author).await };

@@ -33,12 +33,14 @@ pub struct Recorded {
 }
 
 /// What to do with a resource that exists already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum IfExists {
     /// Change nothing at all.
     Refuse,
     /// Put the new one in its place.
     Replace,
+    /// Put the new one in its place if it is this one. It must exist.
+    ReplaceThis(Arc<Resource>),
 }
 
 /// The result of a write, and its rows of the audit log. They are in the store, and are appended to the file next.
@@ -137,13 +139,8 @@ impl Records {
         let prefix = bot.map(|bot| format!("{bot}/")).unwrap_or_default();
         let mut page = Vec::new();
         for (key, record) in self.0.list(Range { table, prefix: &prefix, after, limit }).await? {
-            let resource = match kind {
-                Kind::Bot => decode(table, &key, &record).map(Resource::Bot),
-                Kind::Token => decode(table, &key, &record).map(Resource::Token),
-                Kind::Lock => decode(table, &key, &record).map(Resource::Lock),
-                Kind::BotInstance => decode(table, &key, &record).map(Resource::BotInstance),
-            };
-            page.push((key, resource?));
+            let resource = read(kind, &key, &record)?;
+            page.push((key, resource));
         }
         Ok(page)
     }
@@ -151,16 +148,17 @@ impl Records {
     /// Stores all of them or none, with a row of the audit log for each.
     ///
     /// # Errors
-    /// [`StoreError::Changed`] if others change the same resources all the time.
+    /// [`StoreError::Changed`] if others change the same resources all the time, or the one to replace is another.
     pub async fn put(
         &self,
         resources: &[Resource],
         if_exists: IfExists,
         author: Author,
     ) -> Result<Audited<Vec<Put>>, StoreError> {
-        let mut tries = MAX_RETRIES;
+        let is_conditional = matches!(if_exists, IfExists::ReplaceThis(_));
+        let mut tries = if is_conditional { 0 } else { MAX_RETRIES };
         loop {
-            match self.try_put(resources, if_exists, author).await {
+            match self.try_put(resources, &if_exists, author).await {
                 Err(StoreError::Changed(..)) if tries > 0 => tries -= 1,
                 result => return result,
             }
@@ -170,7 +168,7 @@ impl Records {
     async fn try_put(
         &self,
         resources: &[Resource],
-        if_exists: IfExists,
+        if_exists: &IfExists,
         author: Author,
     ) -> Result<Audited<Vec<Put>>, StoreError> {
         let mut batch = Vec::with_capacity(resources.len());
@@ -182,6 +180,13 @@ impl Records {
             let was = match if_exists {
                 IfExists::Refuse => None,
                 IfExists::Replace => self.0.read(table, &key).await?,
+                IfExists::ReplaceThis(this) => {
+                    let was = self.existing(table, &key).await?;
+                    if read(resource.kind(), &key, &was)? != **this {
+                        return Err(StoreError::Changed(table, key));
+                    }
+                    Some(was)
+                }
             };
             let (put, deed) = match was {
                 Some(_) => (Put::Replaced, Deed::Replaced),
@@ -409,6 +414,17 @@ pub(super) fn row(event: &ChangeEvent<'_>) -> Result<Row, StoreError> {
 
 pub(super) fn inserted(row: &Row) -> Change {
     Change::Insert(Table::AuditRows, row.key().to_owned(), row.line().to_owned())
+}
+
+/// A resource from its record.
+fn read(kind: Kind, key: &str, record: &[u8]) -> Result<Resource, StoreError> {
+    let table = table(kind);
+    match kind {
+        Kind::Bot => decode(table, key, record).map(Resource::Bot),
+        Kind::Token => decode(table, key, record).map(Resource::Token),
+        Kind::Lock => decode(table, key, record).map(Resource::Lock),
+        Kind::BotInstance => decode(table, key, record).map(Resource::BotInstance),
+    }
 }
 
 pub(super) fn table(kind: Kind) -> Table {

@@ -276,3 +276,25 @@ async fn store_of_a_newer_format_is_used_only_if_that_permits_it() {
     let text = "the store (format 9) was written by a newer authority: upgrade this one";
     assert_eq!(refused.to_string(), text);
 }
+
+#[tokio::test]
+async fn conditional_replacement_requires_the_resource_as_it_was_read() {
+    let (_, records) = store();
+    let bot = |role: &str| {
+        let yaml =
+            format!("kind: bot\nversion: v1\nmetadata: {{name: b}}\nspec: {{roles: [{role}]}}\n");
+        read(&yaml).unwrap()
+    };
+    let replace = async |new: &[Resource], this: &[Resource]| {
+        let this = IfExists::ReplaceThis(Arc::new(this[0].clone()));
+        records.put(new, this, author()).await.map(|done| done.value)
+    };
+    let missing = StoreError::Missing(Table::Bots, "b".into());
+    assert_eq!(replace(&bot("two"), &bot("one")).await, Err(missing));
+    put(&records, &bot("one")).await;
+    assert_eq!(replace(&bot("two"), &bot("one")).await, Ok(vec![Put::Replaced]));
+    let changed = StoreError::Changed(Table::Bots, "b".into());
+    assert_eq!(replace(&bot("three"), &bot("one")).await, Err(changed));
+    let found = records.resource(Kind::Bot, "b").await.unwrap();
+    assert_eq!(found, bot("two").pop());
+}

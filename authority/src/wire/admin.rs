@@ -7,14 +7,14 @@ use proto::v1::create_request::IfExists as WireIfExists;
 use proto::v1::create_response::{Change, change::What};
 use proto::v1::{
     CreateRequest, CreateResponse, GetRequest, GetResponse, RemoveRequest, RemoveResponse,
-    StatusRequest, StatusResponse,
+    ReplaceRequest, StatusRequest, StatusResponse,
 };
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
 use crate::audit::Author;
 use crate::service::Authority;
-use crate::service::admin::{Admin, AdminError, Page};
+use crate::service::admin::{Admin, AdminError, Page, Stored};
 use crate::store::{IfExists, Put};
 
 /// The service for operators.
@@ -51,16 +51,17 @@ impl AdminService for Operators {
         let author = self.author(&request);
         let request = request.into_inner();
         let stored = self.0.create(&request.yaml, if_exists(&request)?, author).await?;
-        let changes = stored.changes.into_iter().map(|change| Change {
-            kind: change.kind.to_string(),
-            name: change.name,
-            what: match change.put {
-                Put::Created => What::Created.into(),
-                Put::Replaced => What::Replaced.into(),
-            },
-        });
-        let changes = changes.collect();
-        Ok(Response::new(CreateResponse { changes, warnings: stored.warnings }))
+        Ok(Response::new(stored.into()))
+    }
+
+    async fn replace(
+        &self,
+        request: Request<ReplaceRequest>,
+    ) -> Result<Response<CreateResponse>, Status> {
+        let author = self.author(&request);
+        let ReplaceRequest { yaml, was } = request.into_inner();
+        let stored = self.0.replace(&yaml, &was, author).await?;
+        Ok(Response::new(stored.into()))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
@@ -82,6 +83,20 @@ impl AdminService for Operators {
         let RemoveRequest { kind, name } = request.into_inner();
         self.0.remove(&kind, &name, author).await?;
         Ok(Response::new(RemoveResponse {}))
+    }
+}
+
+impl From<Stored> for CreateResponse {
+    fn from(stored: Stored) -> Self {
+        let changes = stored.changes.into_iter().map(|change| Change {
+            kind: change.kind.to_string(),
+            name: change.name,
+            what: match change.put {
+                Put::Created => What::Created.into(),
+                Put::Replaced => What::Replaced.into(),
+            },
+        });
+        Self { changes: changes.collect(), warnings: stored.warnings }
     }
 }
 

@@ -158,6 +158,7 @@ impl From<AdminError> for Status {
             AdminError::Document(_) | AdminError::InvalidArgument(_) => Grpc::InvalidArgument,
             AdminError::NotFound(..) | AdminError::Store(StoreError::Missing(..)) => Grpc::NotFound,
             AdminError::Store(StoreError::Exists(..)) => Grpc::AlreadyExists,
+            AdminError::Store(StoreError::Changed(..)) => Grpc::Aborted,
             AdminError::Store(_) | AdminError::Internal(_) => Grpc::Internal,
         };
         Self::new(grpc, error.to_string())
@@ -171,6 +172,8 @@ pub(crate) enum Answer {
     Exists,
     /// There is no such resource.
     NotFound,
+    /// Somebody else has changed the resource.
+    Changed,
     /// The request was refused for what it says.
     Invalid,
     /// The authority failed.
@@ -184,6 +187,7 @@ pub(crate) fn answer(status: &Status) -> Answer {
     match status.code() {
         Grpc::AlreadyExists => Answer::Exists,
         Grpc::NotFound => Answer::NotFound,
+        Grpc::Aborted => Answer::Changed,
         Grpc::InvalidArgument | Grpc::OutOfRange => Answer::Invalid,
         Grpc::Internal => Answer::Failed,
         _ => Answer::Unavailable,

@@ -26,6 +26,7 @@ mod tests {
     mod renew;
     mod startup;
     mod store;
+    mod tctl;
     mod teleport;
     mod terminal;
 }
