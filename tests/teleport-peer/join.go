@@ -78,12 +78,19 @@ func (a *attempt) facts() (ek ekFacts, ak string, commands int) {
 }
 
 // sender is the sending half of a stream.
-type sender interface{ SendMsg(message any) error }
+type sender interface {
+	SendMsg(message any) error
+	CloseSend() error
+}
 
-// send sends a message after its edit. The end of the stream is no error here: the reason comes
-// with the next receive.
+// send sends a message after its edit, or hangs up if nothing is left of it. The end of the stream
+// is no error here: the reason comes with the next receive.
 func (a *attempt) send(stream sender, message proto.Message) error {
-	for _, edited := range a.edit(message) {
+	outgoing := a.edit(message)
+	if len(outgoing) == 0 {
+		return stream.CloseSend()
+	}
+	for _, edited := range outgoing {
 		if err := stream.SendMsg(edited); err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}

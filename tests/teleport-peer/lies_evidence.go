@@ -42,6 +42,25 @@ func ekLies() []*lie {
 			}),
 		both("ek-cert-not-der", mustRefuse, "init", denied, "parsing EK cert", "an EK certificate that is not DER").
 			changed(func(_ *liar, e *evidence) error { e.ekCert = []byte("not DER"); return nil }),
+		both("ek-key-ed25519", mustRefuse, "init", denied, "generating credential activation challenge",
+			"an EK key that cannot decrypt").
+			changed(func(_ *liar, e *evidence) error {
+				key, err := ed25519Key("")
+				if err == nil {
+					e.ekCert, e.ekKey = nil, key.tlsDER
+				}
+				return err
+			}),
+		both("ek-cert-padded", mustEither, "solution", "OK", "",
+			"the EK certificate as some TPMs store it: with a header of 5 bytes before, and padding after it").
+			changed(func(_ *liar, e *evidence) error {
+				if e.ekCert == nil {
+					return errors.New("the TPM has no EK certificate")
+				}
+				header := append([]byte{0x10, 0x01, 0x00}, u16(uint16(len(e.ekCert)))...)
+				e.ekCert = append(append(header, e.ekCert...), make([]byte, 64)...)
+				return nil
+			}),
 		both("ek-software", mustRefuse, "solution", denied, "validating TPM",
 			"the AK of a TPM with a new software EK").
 			changed(func(_ *liar, e *evidence) (err error) {
@@ -124,7 +143,7 @@ func appendNewEKKey(m *joinpb.TPMInit) {
 func ekKeyField(number protowire.Number, ekCert []byte) protoreflect.RawFields {
 	e := evidence{ekCert: ekCert}
 	key, _ := e.certificateKey()
-	return protowire.AppendBytes(protowire.AppendTag(nil, number, protowire.BytesType), key)
+	return field(number, key)
 }
 
 // selfMadeCertificate replaces the EK certificate by one of a new CA with the same serial number.

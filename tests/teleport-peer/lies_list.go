@@ -53,7 +53,7 @@ func lies() []*lie {
 	var all []*lie
 	for _, group := range [][]*lie{
 		honestLies(), requestLies(), ekLies(), forgedLies(), tpmLies(), solutionLies(),
-		orderLies(), shapeLies(), keyLies(), expiryLies(), identityLies(),
+		orderLies(), bytesLies(), shapeLies(), keyLies(), expiryLies(), identityLies(),
 	} {
 		all = append(all, group...)
 	}

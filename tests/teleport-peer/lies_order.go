@@ -70,6 +70,68 @@ func orderLies() []*lie {
 	}
 }
 
+// isSolution tells whether a message is the last of the host.
+func isSolution(m proto.Message) bool {
+	switch m := m.(type) {
+	case *authpb.RegisterUsingTPMMethodRequest:
+		return m.GetChallengeResponse() != nil
+	case *joinpb.JoinRequest:
+		return m.GetSolution() != nil
+	}
+	return false
+}
+
+// raw is a message of these bytes, whatever they are: unknown fields go out as they are.
+func raw(like proto.Message, content []byte) []proto.Message {
+	m := like.ProtoReflect().New()
+	m.SetUnknown(content)
+	return []proto.Message{m.Interface()}
+}
+
+// field is a length-delimited field.
+func field(number protowire.Number, content []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(nil, number, protowire.BytesType), content)
+}
+
+// bytesLies are messages that are no messages. The facts do not say what Teleport answers.
+func bytesLies() []*lie {
+	first := func(name, what string, legacy, newer []byte) *lie {
+		l := both(name, mustRefuse, "init", "", "", what).edited(func(m proto.Message) []proto.Message {
+			if !isFirst(m) {
+				return []proto.Message{m}
+			}
+			if _, ok := m.(*joinpb.JoinRequest); ok {
+				return raw(m, newer)
+			}
+			return raw(m, legacy)
+		})
+		l.Teleport.Legacy, l.Teleport.New = nil, nil
+		return l
+	}
+	notText := []byte{0xff, 0xfe}
+	return []*lie{
+		first("malformed-message", "a field that is longer than its message",
+			[]byte{0x0a, 0xff, 0x7f, 0}, []byte{0x0a, 0xff, 0x7f, 0}),
+		first("malformed-text", "a token that is not UTF-8",
+			field(1, field(1, append(field(3, []byte(roleBot)), field(4, notText)...))),
+			field(1, append(field(2, notText), field(3, []byte(roleBot))...))),
+		both("hang-up", mustRefuse, "solution", denied, "validating TPM", "the end of the stream in place of the solution").
+			edited(func(m proto.Message) []proto.Message {
+				if isSolution(m) {
+					return nil
+				}
+				return []proto.Message{m}
+			}),
+		both("message-after-solution", mustEither, "solution", "OK", "", "the solution twice").
+			edited(func(m proto.Message) []proto.Message {
+				if isSolution(m) {
+					return []proto.Message{m, m}
+				}
+				return []proto.Message{m}
+			}),
+	}
+}
+
 // shapeLies leave parts of a message out, or make it too large.
 func shapeLies() []*lie {
 	return []*lie{
@@ -152,8 +214,7 @@ func addUnknownFields(message proto.Message) []proto.Message {
 }
 
 func addUnknown(m protoreflect.Message) {
-	field := protowire.AppendTag(nil, 4242, protowire.BytesType)
-	m.SetUnknown(append(m.GetUnknown(), protowire.AppendBytes(field, []byte("from the future"))...))
+	m.SetUnknown(append(m.GetUnknown(), field(4242, []byte("from the future"))...))
 	m.Range(func(descriptor protoreflect.FieldDescriptor, value protoreflect.Value) bool {
 		if descriptor.Message() != nil && !descriptor.IsList() && !descriptor.IsMap() {
 			addUnknown(value.Message())

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -43,6 +44,11 @@ func requestLies() []*lie {
 			with(func(_ *liar, a *attempt) error { a.token = ""; return nil }),
 		both("token-unknown", mustRefuse, "init", denied, "token expired or not found", "a token that does not exist").
 			with(func(_ *liar, a *attempt) error { a.token = "no-such-token"; return nil }),
+		both("token-large", mustRefuse, "init", denied, "token expired or not found", "a token of 100,000 bytes").
+			with(func(_ *liar, a *attempt) error { a.token = strings.Repeat("t", 100_000); return nil }),
+		both("token-with-controls", mustRefuse, "init", denied, "token expired or not found",
+			"a token that would write a second line to a log").
+			with(func(_ *liar, a *attempt) error { a.token = "tok\n{\"event\":\"join\"}\x1b[2J"; return nil }),
 		both("token-of-others", mustRefuse, "solution", denied,
 			"validated tpm attributes did not match any allow rules", "a token that allows other TPMs only").
 			needing("other-token").

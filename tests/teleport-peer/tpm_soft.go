@@ -129,7 +129,7 @@ func (s softAK) evidenceOf(ak crypto.Signer, ek *rsa.PrivateKey) (*evidence, err
 
 // creationData is a TPMS_CREATION_DATA for a key under a storage key of SHA-256.
 func (s softAK) creationData() []byte {
-	parent := storageKeyName()
+	parent := append(u16(algSHA256), make([]byte, 32)...)
 	out := u32(0) // no PCR
 	out = append(out, tpm2b(s.template.digest(nil))...)
 	out = append(out, 1) // locality zero
@@ -139,17 +139,9 @@ func (s softAK) creationData() []byte {
 	return append(out, tpm2b(nil)...)
 }
 
-// storageKeyName stands for both Names of the storage key.
-func storageKeyName() []byte {
-	return append(u16(algSHA256), make([]byte, 32)...)
-}
-
 // attestation is a TPMS_ATTEST about the creation of the AK.
 func (s softAK) attestation(public, createData []byte) []byte {
 	magic, kind := uint32(generatedMagic), uint16(attestCreation)
-	// The qualified Name of the key that signs: its own Name under that of its parent.
-	name := s.template.name(public)
-	signer := append(bytes.Clone(name[:2]), s.template.digest(append(storageKeyName(), name...))...)
 	if s.magic != 0 {
 		magic = s.magic
 	}
@@ -162,6 +154,7 @@ func (s softAK) attestation(public, createData []byte) []byte {
 	if s.creationOfElse {
 		createData = append([]byte("else"), createData...)
 	}
+	signer := append(u16(algSHA256), make([]byte, 32)...)
 	out := append(u32(magic), u16(kind)...)
 	out = append(out, tpm2b(signer)...)
 	out = append(out, tpm2b(nil)...)
