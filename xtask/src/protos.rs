@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 /// The packages, in the order in which they are generated: their .proto files and the file they
 /// become.
-const PACKAGES: [Package; 4] = [
+const PACKAGES: [Package; 8] = [
     Package {
         protos: &[
             "endorse/v1/credentials.proto",
@@ -19,13 +19,41 @@ const PACKAGES: [Package; 4] = [
         generated: "endorse.v1.rs",
     },
     Package { protos: &["teleport/join/v1/joinservice.proto"], generated: "teleport.join.v1.rs" },
-    Package { protos: &["teleport/legacy/client/proto/joinservice.proto"], generated: "proto.rs" },
-    Package { protos: &["teleport/legacy/types/types.proto"], generated: "types.rs" },
+    Package {
+        protos: &[
+            "teleport/legacy/client/proto/joinservice.proto",
+            "teleport/legacy/client/proto/authservice.proto",
+        ],
+        generated: "proto.rs",
+    },
+    Package {
+        protos: &["teleport/legacy/types/types.proto", "teleport/legacy/types/resources.proto"],
+        generated: TYPES,
+    },
+    Package {
+        protos: &["teleport/machineid/v1/bot_instance_service.proto"],
+        generated: "teleport.machineid.v1.rs",
+    },
+    Package {
+        protos: &["teleport/trust/v1/trust_service.proto"],
+        generated: "teleport.trust.v1.rs",
+    },
+    Package {
+        protos: &["teleport/clusterconfig/v1/clusterconfig_service.proto"],
+        generated: "teleport.clusterconfig.v1.rs",
+    },
+    Package {
+        protos: &["teleport/presence/v1/presence_service.proto"],
+        generated: "teleport.presence.v1.rs",
+    },
 ];
 
 /// Messages that carry the secret of a challenge. Their `Debug` is written by hand.
 const SECRET: [&str; 2] =
     [".teleport.join.v1.TPMSolution", ".proto.RegisterUsingTPMMethodChallengeResponse"];
+
+/// The package whose messages others use.
+const TYPES: &str = "types.rs";
 
 struct Package {
     protos: &'static [&'static str],
@@ -65,12 +93,16 @@ impl Package {
         let out = tempfile::tempdir().context("a directory for the generated code")?;
         let files = protox::compile(self.protos, [proto.join("protos")])
             .with_context(|| format!("compiling {}", self.protos.join(", ")))?;
-        tonic_prost_build::configure()
+        let mut builder = tonic_prost_build::configure()
             .build_transport(false)
             .emit_rerun_if_changed(false)
             .skip_debug(SECRET)
-            .out_dir(out.path())
-            .compile_fds(files)?;
+            .out_dir(out.path());
+        if self.generated != TYPES {
+            // The modules are not nested as the packages are.
+            builder = builder.extern_path(".types", "crate::teleport::types");
+        }
+        builder.compile_fds(files)?;
         let content = fs::read_to_string(out.path().join(self.generated))?;
         Ok(Generated { path: proto.join("src/generated").join(self.generated), content })
     }

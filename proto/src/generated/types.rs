@@ -24,3 +24,134 @@ pub struct RegisterUsingTokenRequest {
     #[prost(message, optional, tag = "12")]
     pub expires: ::core::option::Option<::prost_types::Timestamp>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Metadata {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RoleV6 {
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "4")]
+    pub metadata: ::core::option::Option<Metadata>,
+    #[prost(message, optional, tag = "5")]
+    pub spec: ::core::option::Option<RoleSpecV6>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RoleSpecV6 {
+    #[prost(message, optional, tag = "2")]
+    pub allow: ::core::option::Option<RoleConditions>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RoleConditions {
+    #[prost(message, optional, tag = "14")]
+    pub impersonate: ::core::option::Option<ImpersonateConditions>,
+}
+/// As whom the holder of a role may ask for certificates.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImpersonateConditions {
+    #[prost(string, repeated, tag = "2")]
+    pub roles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthPreferenceV2 {
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "4")]
+    pub metadata: ::core::option::Option<Metadata>,
+    #[prost(message, optional, tag = "5")]
+    pub spec: ::core::option::Option<AuthPreferenceSpecV2>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthPreferenceSpecV2 {
+    #[prost(enumeration = "SignatureAlgorithmSuite", tag = "20")]
+    pub signature_algorithm_suite: i32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CertAuthorityV2 {
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub sub_kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "4")]
+    pub metadata: ::core::option::Option<Metadata>,
+    #[prost(message, optional, tag = "5")]
+    pub spec: ::core::option::Option<CertAuthoritySpecV2>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CertAuthoritySpecV2 {
+    #[prost(string, tag = "1")]
+    pub r#type: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub cluster_name: ::prost::alloc::string::String,
+    /// Those that sign.
+    #[prost(message, optional, tag = "11")]
+    pub active_keys: ::core::option::Option<CaKeySet>,
+    /// Those that did or will.
+    #[prost(message, optional, tag = "12")]
+    pub additional_trusted_keys: ::core::option::Option<CaKeySet>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CaKeySet {
+    #[prost(message, repeated, tag = "1")]
+    pub ssh: ::prost::alloc::vec::Vec<SshKeyPair>,
+    #[prost(message, repeated, tag = "2")]
+    pub tls: ::prost::alloc::vec::Vec<TlsKeyPair>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SshKeyPair {
+    /// A line of authorized_keys.
+    #[prost(bytes = "vec", tag = "1")]
+    pub public_key: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TlsKeyPair {
+    /// X.509, PEM.
+    #[prost(bytes = "vec", tag = "1")]
+    pub cert: ::prost::alloc::vec::Vec<u8>,
+}
+/// A leaf cluster. There are none here.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoteClusterV3 {}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SignatureAlgorithmSuite {
+    Unspecified = 0,
+    Legacy = 1,
+    BalancedV1 = 2,
+    FipsV1 = 3,
+    HsmV1 = 4,
+}
+impl SignatureAlgorithmSuite {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SIGNATURE_ALGORITHM_SUITE_UNSPECIFIED",
+            Self::Legacy => "SIGNATURE_ALGORITHM_SUITE_LEGACY",
+            Self::BalancedV1 => "SIGNATURE_ALGORITHM_SUITE_BALANCED_V1",
+            Self::FipsV1 => "SIGNATURE_ALGORITHM_SUITE_FIPS_V1",
+            Self::HsmV1 => "SIGNATURE_ALGORITHM_SUITE_HSM_V1",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SIGNATURE_ALGORITHM_SUITE_UNSPECIFIED" => Some(Self::Unspecified),
+            "SIGNATURE_ALGORITHM_SUITE_LEGACY" => Some(Self::Legacy),
+            "SIGNATURE_ALGORITHM_SUITE_BALANCED_V1" => Some(Self::BalancedV1),
+            "SIGNATURE_ALGORITHM_SUITE_FIPS_V1" => Some(Self::FipsV1),
+            "SIGNATURE_ALGORITHM_SUITE_HSM_V1" => Some(Self::HsmV1),
+            _ => None,
+        }
+    }
+}
