@@ -26,6 +26,7 @@ fn expected(code: Code) -> Exit {
         | Code::CertificateExpired
         | Code::CertificateInvalid
         | Code::CertificateOfService
+        | Code::ImpersonationRefused
         | Code::InstanceUnknown
         | Code::KeyNotInTpm
         | Code::EvidenceOutdated

@@ -174,7 +174,7 @@ fn row(instance: &BotInstance) -> [String; 6] {
     [
         instance.path(),
         status.join_method.to_string(),
-        status.hostname.clone(),
+        instance.hostname().to_owned(),
         seconds(&status.joined),
         seconds(&status.last_seen),
         status.generation.to_string(),

@@ -30,6 +30,25 @@ pub use x509::{ServerLeaf, X509Ca, serial_text};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ttl(Option<Duration>);
 
+impl Ttl {
+    /// Until one of these times at the latest, in seconds since 1970.
+    ///
+    /// # Errors
+    /// One of them is in the past.
+    pub fn until(
+        ends: impl IntoIterator<Item = i64>,
+        now: OffsetDateTime,
+    ) -> Result<Self, Invalid> {
+        let end = ends.into_iter().min().unwrap_or(i64::MAX);
+        match end.saturating_sub(now.unix_timestamp()) {
+            left if left > 0 => Self::try_from(left),
+            _ => Err(Invalid(
+                "the requested expiry is in the past: check the clock of the host".into(),
+            )),
+        }
+    }
+}
+
 impl TryFrom<i64> for Ttl {
     type Error = Invalid;
 
@@ -187,10 +206,13 @@ impl Issuer {
         let (ca, ssh_ca) = (keys.x509.active(), keys.ssh.active());
         ca.check_time(now)?;
         let window = window(ca, bot, profile.lifetime.granted(bot, ttl), now);
-        let subject =
-            Subject::new(self.cluster.as_str(), bot, instance, profile.subject.generation());
+        let generation = profile.subject.generation();
+        let subject = Subject {
+            impersonated: profile.subject == SubjectForm::Impersonated,
+            ..Subject::new(self.cluster.as_str(), bot, instance, generation)
+        };
         let name = match profile.subject {
-            SubjectForm::Full { .. } => subject.to_name()?,
+            SubjectForm::Full { .. } | SubjectForm::Impersonated => subject.to_name()?,
             SubjectForm::Plain => subject.to_plain_name()?,
         };
         let spiffe_id = profile.names.spiffe_id(&self.cluster, &subject.bot);

@@ -32,6 +32,9 @@ impl Profile {
     /// that OpenSSL has no names for.
     pub const PLAIN_SERVICE: Self = Self { subject: SubjectForm::Plain, ..Self::SERVICE };
 
+    /// What an agent of Teleport asks for with its identity: roles of the bot, without the right to ask for more.
+    pub const IMPERSONATED: Self = Self { subject: SubjectForm::Impersonated, ..Self::SERVICE };
+
     /// The instance itself, which can renew. The generation counts joins and renewals.
     pub const fn identity(generation: u64) -> Self {
         Self { subject: SubjectForm::Full { generation: Some(generation) }, ..Self::SERVICE }
@@ -67,6 +70,8 @@ pub(super) enum SubjectForm {
         /// Counts joins and renewals.
         generation: Option<u64>,
     },
+    /// The same, marked as issued by impersonation and as unable to ask for further certificates.
+    Impersonated,
     /// Roles and user name.
     Plain,
 }
@@ -75,7 +80,7 @@ impl SubjectForm {
     pub(super) const fn generation(self) -> Option<u64> {
         match self {
             Self::Full { generation } => generation,
-            Self::Plain => None,
+            Self::Impersonated | Self::Plain => None,
         }
     }
 }

@@ -109,6 +109,10 @@ fn extensions(subject: &Subject) -> Result<Vec<(&'static str, String)>, IssueErr
     let mut all: Vec<_> = PERMISSIONS.map(|permission| (permission, String::new())).into();
     all.push(("bot-name@goteleport.com", subject.bot.to_string()));
     all.push(("bot-instance-id@goteleport.com", subject.instance.to_string()));
+    if subject.impersonated {
+        all.push(("disallow-reissue", String::new()));
+        all.push(("impersonator", user_name(&subject.bot)));
+    }
     let roles = serde_json::to_string(&Roles { roles: &subject.roles });
     all.extend(subject.generation.map(|generation| ("generation", generation.to_string())));
     all.push(("teleport-roles", roles.map_err(IssueError::ssh)?));

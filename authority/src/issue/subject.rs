@@ -11,6 +11,8 @@
 //! | POSTALCODE | traits, a JSON object of lists |
 //! | 1.3.9999.1.7 | the cluster |
 //! | 1.3.9999.1.14 | the generation, in a certificate that can renew |
+//! | 1.3.9999.2.7 | the user who asked for a certificate with chosen roles: `bot-` and the bot's name |
+//! | 1.3.9999.2.9 | `true` in such a certificate: it cannot ask for others |
 //! | 1.3.9999.2.18 | the bot's name |
 //! | 1.3.9999.2.20 | the bot instance |
 //! | 1.3.9999.2.21 | how it joined, a JSON object |
@@ -35,9 +37,14 @@ use crate::resource::{
 
 const CLUSTER: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.9999.1.7");
 const GENERATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.9999.1.14");
+const IMPERSONATOR: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.9999.2.7");
+const DISALLOW_REISSUE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.9999.2.9");
 const BOT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.9999.2.18");
 const BOT_INSTANCE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.9999.2.20");
 const JOIN_ATTRIBUTES: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.9999.2.21");
+
+/// The value of an attribute that is there or not.
+const TRUE: &str = "true";
 
 /// Traits by name.
 pub type Traits = BTreeMap<String, Vec<String>>;
@@ -53,7 +60,9 @@ pub struct Subject {
     pub instance: InstanceId,
     /// Counts joins and renewals; a certificate for another key of the host has none.
     pub generation: Option<u64>,
-    /// The bot's roles.
+    /// Whether the bot chose the roles, for a certificate that cannot ask for others.
+    pub impersonated: bool,
+    /// The bot's roles, or those of them that were chosen.
     pub roles: Vec<Role>,
     /// The bot's SSH logins.
     pub logins: Vec<String>,
@@ -111,6 +120,7 @@ impl Subject {
             bot: instance.spec.bot_name.clone(),
             instance: instance.spec.instance_id.clone(),
             generation,
+            impersonated: false,
             roles: spec.roles.clone(),
             logins: spec.logins().to_vec(),
             traits: spec.traits.iter().map(|t| (t.name.clone(), t.values.clone())).collect(),
@@ -152,6 +162,10 @@ impl Subject {
         }
         all.push((CLUSTER, self.cluster.clone()));
         all.extend(self.generation.map(|generation| (GENERATION, generation.to_string())));
+        if self.impersonated {
+            all.push((IMPERSONATOR, user_name(&self.bot)));
+            all.push((DISALLOW_REISSUE, TRUE.to_owned()));
+        }
         all.push((BOT_NAME, self.bot.to_string()));
         all.push((BOT_INSTANCE, self.instance.to_string()));
         all.push((JOIN_ATTRIBUTES, json(serde_json::to_string(&self.join))?));
@@ -176,6 +190,11 @@ impl Subject {
                 .map_err(|_| SubjectError("the bot instance"))?,
             cluster: attributes.one(CLUSTER)?,
             generation: attributes.at_most_one(GENERATION)?.map(generation).transpose()?,
+            impersonated: match attributes.at_most_one(DISALLOW_REISSUE)?.as_deref() {
+                None => false,
+                Some(TRUE) => true,
+                Some(_) => return Err(SubjectError("whether it can ask for others")),
+            },
             roles: attributes
                 .all(ORGANIZATION_NAME)
                 .into_iter()

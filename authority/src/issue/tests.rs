@@ -318,17 +318,22 @@ fn a_plain_subject_has_what_every_software_knows_and_is_no_callers() {
 fn subject_is_read_as_it_was_written_and_faulty_attributes_are_refused() {
     let issuer = issuer();
     let key = SubjectKey::from(SecretKey::generate().public_key());
-    let profiles = [Profile::identity(1), Profile::SERVICE, Profile::identity(u64::MAX)];
-    for (profile, spec) in profiles.into_iter().zip([BOT, BOT, "{}"]) {
+    let profiles = [
+        Profile::identity(1),
+        Profile::SERVICE,
+        Profile::IMPERSONATED,
+        Profile::identity(u64::MAX),
+    ];
+    for (profile, spec) in profiles.into_iter().zip([BOT, BOT, BOT, "{}"]) {
         let validity = Validity { now: NOW, ttl: Ttl::default() };
         let (bot, instance) = (bot(spec), instance());
         let issued = issuer.credentials(&bot, &instance, profile, &key, validity).unwrap();
         let certificate = Certificate::from_der(&issued.x509).unwrap();
         let subject = Subject::from_name(certificate.tbs_certificate().subject()).unwrap();
-        assert_eq!(
-            subject,
-            Subject::new("example.test", &bot, &instance, profile.subject.generation())
-        );
+        let generation = profile.subject.generation();
+        let written = Subject::new("example.test", &bot, &instance, generation);
+        let impersonated = profile == Profile::IMPERSONATED;
+        assert_eq!(subject, Subject { impersonated, ..written });
         assert_eq!(subject.to_name().unwrap(), *certificate.tbs_certificate().subject());
         assert_eq!(subject.join.tpm.ek_cert_serial.unwrap().as_str(), "5e:cd");
         assert!(subject.join.tpm.ek_cert_verified);
@@ -359,6 +364,27 @@ fn subject_is_read_as_it_was_written_and_faulty_attributes_are_refused() {
     let country = [pairs.as_slice(), &[("2.5.4.6".parse().unwrap(), "DE".to_owned())]].concat();
     assert_eq!(read(&country).unwrap(), sound, "an attribute of a newer version");
     read(&[]).unwrap_err();
+}
+
+#[test]
+fn impersonated_certificate_says_who_asked_for_it_and_that_it_cannot_ask_for_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (issuer, key) = (issuer(), SubjectKey::from(SecretKey::generate().public_key()));
+    let validity = Validity { now: NOW, ttl: Ttl::default() };
+    let issued = issuer.credentials(&bot(BOT), &instance(), Profile::IMPERSONATED, &key, validity);
+    let issued = issued.unwrap();
+    pem(&dir.path().join("leaf.pem"), &issued.x509);
+    let mut openssl = Command::new("openssl");
+    openssl.current_dir(&dir).args(["x509", "-noout", "-subject", "-in", "leaf.pem"]);
+    let text = run(&mut openssl);
+    assert!(text.contains("1.3.9999.2.7 = bot-web-1, 1.3.9999.2.9 = true, "), "{text}");
+    assert!(!text.contains("1.3.9999.1.14"), "it has no generation: {text}");
+    fs::write(dir.path().join("cert.pub"), &issued.ssh).unwrap();
+    let mut ssh_keygen = Command::new("ssh-keygen");
+    let text = run(ssh_keygen.current_dir(&dir).args(["-L", "-f", "cert.pub"]));
+    for extension in ["disallow-reissue UNKNOWN FLAG OPTION", "impersonator UNKNOWN OPTION: "] {
+        assert!(text.contains(extension), "{extension} is not in\n{text}");
+    }
 }
 
 #[test]

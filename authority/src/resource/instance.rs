@@ -65,6 +65,9 @@ pub struct BotInstanceStatus {
     pub hostname: String,
     /// What the agent calls its version.
     pub agent_version: String,
+    /// What an agent of Teleport last said about itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Heartbeat>,
     /// When it joined.
     pub joined: Timestamp,
     /// When it renewed last.
@@ -86,6 +89,36 @@ pub enum KeyLocation {
     Tpm,
     /// Nothing is proven. It joined by a protocol of Teleport, whose clients have their keys in files.
     Unproven,
+}
+
+/// What an agent says about itself while it runs; nothing of it is verified.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// When the authority received it.
+    pub recorded: Timestamp,
+    /// What it reports.
+    #[serde(flatten)]
+    pub agent: AgentInfo,
+}
+
+/// Which program runs where.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentInfo {
+    /// The version of the agent.
+    #[serde(default)]
+    pub version: String,
+    /// The host's name for itself.
+    #[serde(default)]
+    pub hostname: String,
+    /// The operating system.
+    #[serde(default)]
+    pub os: String,
+    /// The processor's architecture.
+    #[serde(default)]
+    pub architecture: String,
+    /// How the agent joined.
+    #[serde(default)]
+    pub join_method: String,
 }
 
 /// The endorsement key that was proven at the join, and what was found then.
@@ -151,6 +184,7 @@ impl BotInstance {
             certificate_serial: String::new(),
             hostname: String::new(),
             agent_version: String::new(),
+            heartbeat: None,
             joined: now,
             renewed: None,
             last_seen: now,
@@ -158,6 +192,15 @@ impl BotInstance {
         };
         let spec = BotInstanceSpec { bot_name: bot, instance_id: id };
         Self { kind: Kind::BotInstance, version: Version::V1, metadata, spec, status }
+    }
+
+    /// What the host calls itself: at its join or renewal, or while it runs.
+    pub fn hostname(&self) -> &str {
+        let Self { status: BotInstanceStatus { hostname, heartbeat, .. }, .. } = self;
+        match heartbeat {
+            Some(heartbeat) if hostname.is_empty() => &heartbeat.agent.hostname,
+            _ => hostname,
+        }
     }
 
     /// `BOT/UUID`.

@@ -23,8 +23,8 @@ pub use field::{
     EkHash, Invalid, IssuerName, Labels, Metadata, Name, Role, Serial, Timestamp, user_name,
 };
 pub use instance::{
-    BotInstance, BotInstanceSpec, BotInstanceStatus, InstanceId, KeyLocation, ProvenEk,
-    ServiceRecord, instance_path,
+    AgentInfo, BotInstance, BotInstanceSpec, BotInstanceStatus, Heartbeat, InstanceId, KeyLocation,
+    ProvenEk, ServiceRecord, instance_path,
 };
 pub use lock::{Lock, LockSpec, Target, TargetFields, bot_of};
 pub use record::{from_record, from_value};

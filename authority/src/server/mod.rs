@@ -34,7 +34,7 @@ use crate::service::Authority;
 use crate::service::refusal_log;
 use crate::wire::admin::Operators;
 use crate::wire::endorse_v1;
-use crate::wire::teleport;
+use crate::wire::teleport::{self, calls::Services as Calls};
 use crate::wire::web::WebApi;
 
 /// No message that a host sends is longer: an EK certificate and the CAs above it, some 2 KiB each.
@@ -101,7 +101,9 @@ pub async fn serve(
     };
     let port = public.address().map_or(0, |address| address.port());
     let web = Arc::new(WebApi::new(&authority, port));
+    let calls = Calls::new(Arc::clone(&authority), port, MAX_MESSAGE, stop.clone());
     let services = Hosts {
+        calls,
         web: Arc::clone(&web),
         join: JoinServiceServer::new(endorse_v1::Hosts(Arc::clone(&authority)))
             .max_decoding_message_size(MAX_MESSAGE),

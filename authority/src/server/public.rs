@@ -247,8 +247,9 @@ impl Door {
         let protocol = Protocol::new(application, first);
         let (_, session) = stream.get_ref();
         let exporter = tls::join_exporter(session).map_err(io::Error::other)?;
-        let certificate = session.peer_certificates().and_then(|chain| chain.first());
-        let certificate = certificate.map(|leaf| Arc::new(leaf.clone().into_owned()));
+        let chain = session.peer_certificates().unwrap_or_default();
+        let certificate = chain.first().map(|leaf| Arc::new(leaf.clone().into_owned()));
+        let above_leaf = chain.len().saturating_sub(1);
         if !slot.handshake_done(certificate.is_some(), Instant::now()) {
             return Err(Unserved::NoPlace);
         }
@@ -257,6 +258,7 @@ impl Door {
         let peer = Peer {
             remote,
             certificate,
+            above_leaf,
             exporter,
             renewed: Arc::default(),
             allowance: Allowance::new(budget),

@@ -21,7 +21,7 @@ use tower::Service;
 use super::public::Connection;
 use crate::wire::endorse_v1;
 use crate::wire::status::{too_costly, too_many_calls, unknown_service};
-use crate::wire::teleport;
+use crate::wire::teleport::{self, calls::Services as Calls};
 use crate::wire::web::{self, WebApi};
 
 /// The services for hosts.
@@ -31,6 +31,7 @@ pub(super) struct Hosts {
     pub(super) identity: IdentityServiceServer<endorse_v1::Hosts>,
     pub(super) teleport_join: TeleportJoinServer<teleport::join_v1::Joins>,
     pub(super) legacy_join: LegacyJoinServer<teleport::legacy::Joins>,
+    pub(super) calls: Calls,
     pub(super) web: Arc<WebApi>,
 }
 
@@ -66,11 +67,13 @@ impl Service<Request<Body>> for Hosts {
         if is_web {
             return at_once(self.web(&request).map(Body::new));
         }
-        match service_of(request.uri().path()) {
-            Some(JOIN) => self.join.call(request),
-            Some(IDENTITY) => self.identity.call(request),
-            Some(TELEPORT_JOIN) => self.teleport_join.call(request),
-            Some(LEGACY_JOIN) => self.legacy_join.call(request),
+        let service = service_of(request.uri().path()).unwrap_or_default().to_owned();
+        match service.as_str() {
+            JOIN => self.join.call(request),
+            IDENTITY => self.identity.call(request),
+            TELEPORT_JOIN => self.teleport_join.call(request),
+            LEGACY_JOIN => self.legacy_join.call(request),
+            service if Calls::has(service) => self.calls.call(service, request),
             _ => at_once(unknown_service().into_http()),
         }
     }

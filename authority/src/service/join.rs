@@ -199,12 +199,8 @@ impl Join {
 
     /// The lifetime of certificates that the host wants to end at this time, in seconds since 1970.
     pub(crate) fn ttl_until(&self, end: i64) -> Parsed<Ttl> {
-        let left = end.saturating_sub(self.authority.clock.now().unix_timestamp());
-        if left <= 0 {
-            let reason = "the requested expiry is in the past: check the clock of the host";
-            return Err(Refusal::new(Code::Malformed, reason));
-        }
-        Ttl::try_from(left).map_err(Refusal::because(Code::Malformed))
+        let now = self.authority.clock.now();
+        Ttl::until([end], now).map_err(Refusal::because(Code::Malformed))
     }
 
     /// Notes what the host says about itself, for the audit log.

@@ -8,6 +8,8 @@ pub(crate) mod caller;
 mod checks;
 mod clock_watch;
 pub(crate) mod grant;
+mod heartbeat;
+pub(crate) mod impersonation;
 pub(crate) mod join;
 pub(crate) mod peer;
 pub mod refusal;

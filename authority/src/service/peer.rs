@@ -22,6 +22,8 @@ pub struct Peer {
     pub(crate) remote: SocketAddr,
     /// The certificate that it proved in the TLS handshake.
     pub(crate) certificate: Option<Arc<CertificateDer<'static>>>,
+    /// Certificates that it presented above that one. They were not verified.
+    pub(crate) above_leaf: usize,
     /// A value that only the two ends of this connection can compute.
     pub(crate) exporter: [u8; 32],
     /// The generation of the last renewal that was granted on this connection; 0 before any.

@@ -49,6 +49,8 @@ pub enum Code {
     CertificateInvalid,
     /// The caller's certificate is for another key than that which joined.
     CertificateOfService,
+    /// The caller asks for certificates of another user, or with roles that its bot does not have.
+    ImpersonationRefused,
     /// The bot instance does not exist.
     InstanceUnknown,
     /// The instance's key is not proven to be in its TPM, so that it can only join again.
@@ -73,7 +75,7 @@ pub enum Code {
 
 impl Code {
     /// All of them; of the verifier's own codes, one.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::TokenUnknown,
         Self::TokenExpired,
         Self::TokenRole,
@@ -91,6 +93,7 @@ impl Code {
         Self::CertificateExpired,
         Self::CertificateInvalid,
         Self::CertificateOfService,
+        Self::ImpersonationRefused,
         Self::InstanceUnknown,
         Self::KeyNotInTpm,
         Self::EvidenceOutdated,
@@ -123,6 +126,7 @@ impl Code {
             Self::CertificateExpired => "certificate_expired",
             Self::CertificateInvalid => "certificate_invalid",
             Self::CertificateOfService => "certificate_of_service",
+            Self::ImpersonationRefused => "impersonation_refused",
             Self::InstanceUnknown => "instance_unknown",
             Self::KeyNotInTpm => "key_not_in_tpm",
             Self::EvidenceOutdated => "evidence_outdated",

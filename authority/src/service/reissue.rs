@@ -10,12 +10,13 @@ use tracing::info;
 
 use super::caller::{Caller, CallerRecords};
 use super::grant::{Grant, MAX_RETRIES, PendingGrant, overtaken};
+use super::impersonation::{self, Impersonation};
 use super::refusal::{Code, Refusal};
 use super::request::{HostInfo, Parsed};
 use super::{Authority, Peer};
 use crate::audit::{Action, Attempt, Event, bounded};
-use crate::issue::{Profile, SubjectKey, Ttl, Validity};
-use crate::resource::{BotInstance, ServiceRecord, Timestamp};
+use crate::issue::{Credentials, Profile, SubjectKey, Ttl, Validity};
+use crate::resource::{Bot, BotInstance, ServiceRecord, Timestamp};
 
 /// What a caller asks for.
 pub(crate) enum CallRequest {
@@ -23,6 +24,8 @@ pub(crate) enum CallRequest {
     Renew(Renewal),
     /// Certificates for another key.
     Issue(Issue),
+    /// The same, as an agent of Teleport asks for them.
+    Impersonate(Impersonation),
 }
 
 /// The request of a renewal.
@@ -62,6 +65,9 @@ impl Call {
                 attempt.agent_version = bounded(&request.host.agent_version);
             }
             CallRequest::Issue(request) => attempt.service = bounded(&request.service),
+            CallRequest::Impersonate(_) => {
+                attempt.service = Some(impersonation::SERVICE.to_owned())
+            }
         }
         Self { authority, peer, request, attempt }
     }
@@ -124,20 +130,25 @@ impl Call {
         self.attempt.ek_cert_serial.clone_from(&status.ek.certificate_serial);
         self.attempt.ek_cert_verified = status.ek.verified_by.is_some();
         let presented = caller_records.check_is_instance(caller)?;
-        caller_records.check_key_in_tpm()?;
+        // Certificates that are asked for in Teleport's way end with the caller's.
+        if !matches!(self.request, CallRequest::Impersonate(_)) {
+            caller_records.check_key_in_tpm()?;
+        }
         self.authority.check_token(&instance, now).await?;
         self.attempt.presented_generation = self.outdated(presented, status.generation);
-        let credentials = |instance: &BotInstance, profile, key: &SubjectKey, ttl: &Parsed<Ttl>| {
-            let validity = Validity { now, ttl: ttl.clone()? };
-            let issued = self.authority.issuer.credentials(bot, instance, profile, key, validity);
-            issued.map_err(Refusal::because(Code::Internal))
-        };
+        let credentials =
+            |bot: &Bot, instance: &BotInstance, profile, key: &SubjectKey, ttl: &Parsed<Ttl>| {
+                let validity = Validity { now, ttl: ttl.clone()? };
+                let issued =
+                    self.authority.issuer.credentials(bot, instance, profile, key, validity);
+                issued.map_err(Refusal::because(Code::Internal))
+            };
         let issued = match &self.request {
             CallRequest::Renew(request) => {
                 let key = public_key(&caller.public_key)?;
                 let generation = status.generation.max(presented).saturating_add(1);
                 let profile = Profile::identity(generation);
-                let issued = credentials(&instance, profile, &key, &request.ttl)?;
+                let issued = credentials(bot, &instance, profile, &key, &request.ttl)?;
                 let status = &mut instance.status;
                 status.generation = generation;
                 status.certificate_serial.clone_from(&issued.serial);
@@ -150,14 +161,18 @@ impl Call {
             CallRequest::Issue(request) => {
                 let key = request.proven()?;
                 let profile = request.profile.clone()?;
-                let issued = credentials(&instance, profile, &key, &request.ttl)?;
-                let record = ServiceRecord {
-                    certificate_serial: issued.serial.clone(),
-                    issued: Timestamp(now),
-                    expires: Timestamp(issued.not_after),
-                };
+                let issued = credentials(bot, &instance, profile, &key, &request.ttl)?;
                 let service = bounded(&request.service).unwrap_or_default();
-                instance.record_service(service, record, now);
+                instance.record_service(service, record(&issued, now), now);
+                issued
+            }
+            CallRequest::Impersonate(request) => {
+                let bot = request.narrow(bot.clone(), self.authority.issuer.cluster())?;
+                let key = request.key.clone()?;
+                let ttl = request.ttl(caller, now);
+                let issued = credentials(&bot, &instance, Profile::IMPERSONATED, &key, &ttl)?;
+                let service = impersonation::SERVICE.to_owned();
+                instance.record_service(service, record(&issued, now), now);
                 issued
             }
         };
@@ -179,7 +194,7 @@ impl Call {
     /// A host that renews and then asks for what its services need still shows, on this peer,
     /// the certificate from before.
     fn outdated(&self, presented: u64, recorded: u64) -> Option<u64> {
-        let just_renewed = matches!(self.request, CallRequest::Issue(_))
+        let just_renewed = !matches!(self.request, CallRequest::Renew(_))
             && presented.checked_add(1) == Some(recorded)
             && self.peer.renewed.load(Ordering::Relaxed) == recorded;
         (presented != recorded && !just_renewed).then_some(presented)
@@ -200,8 +215,17 @@ impl CallRequest {
     fn action(&self) -> Action {
         match self {
             Self::Renew(_) => Action::Renew,
-            Self::Issue(_) => Action::Issue,
+            Self::Issue(_) | Self::Impersonate(_) => Action::Issue,
         }
+    }
+}
+
+/// What is remembered of a certificate for another key.
+fn record(issued: &Credentials, now: time::OffsetDateTime) -> ServiceRecord {
+    ServiceRecord {
+        certificate_serial: issued.serial.clone(),
+        issued: Timestamp(now),
+        expires: Timestamp(issued.not_after),
     }
 }
 

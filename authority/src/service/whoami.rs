@@ -4,6 +4,7 @@ use super::caller::Caller;
 use super::refusal::Refusal;
 use super::{Authority, Peer};
 use crate::audit::{Action, Attempt};
+use crate::resource::Bot;
 
 impl Authority {
     /// The caller's identity. A refusal is recorded for the operator.
@@ -12,6 +13,11 @@ impl Authority {
         let result = self.known(peer, &mut attempt).await;
         self.count(Action::WhoAmI, &result);
         result.inspect_err(|refusal| self.record_refusal(Action::WhoAmI, peer, attempt, refusal))
+    }
+
+    /// The bot of a caller, with its present roles.
+    pub(crate) async fn bot_of(&self, caller: &Caller) -> Result<Bot, Refusal> {
+        self.bot(&caller.subject.bot, self.clock.now()).await
     }
 
     async fn known(&self, peer: &Peer, attempt: &mut Attempt) -> Result<Caller, Refusal> {

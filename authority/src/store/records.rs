@@ -341,6 +341,22 @@ impl Records {
         Ok(Recorded { instance, was: record })
     }
 
+    /// Replaces an instance by what it has become. This is for what decides nothing: it is no event.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`] if it is no longer as it was read.
+    pub async fn update(
+        &self,
+        before: &Recorded,
+        instance: &BotInstance,
+    ) -> Result<(), StoreError> {
+        let rows = index::of_instance(&before.instance);
+        let mut batch = index::changes(&rows, index::of_instance(instance));
+        let (was, record) = (before.was.clone(), encode(instance)?);
+        batch.push(Change::Replace(Table::Instances, instance.path(), was, record));
+        self.write(batch).await
+    }
+
     /// The rows of the audit log that are not known to be on disk in its file, in order.
     pub(crate) async fn audit_rows(&self) -> Result<Vec<Row>, StoreError> {
         let rows = Pages::new(&*self.0, Table::AuditRows, "").all().await?;

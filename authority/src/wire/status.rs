@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tonic::{Code as Grpc, Status};
 
+use crate::audit::bounded;
 use crate::service::admin::AdminError;
 use crate::service::refusal::{Code, Refusal};
 use crate::store::StoreError;
@@ -46,6 +47,10 @@ impl From<Refusal> for Status {
             Code::CertificateOfService => {
                 (denied, "access denied: only the certificate of the bot itself can ask for others")
             }
+            Code::ImpersonationRefused => (
+                denied,
+                "access denied: the bot may not have certificates of this user and these roles",
+            ),
             Code::CertificateMissing => (unauthenticated, "unauthenticated: no client certificate"),
             Code::CertificateExpired => {
                 (unauthenticated, "unauthenticated: the client certificate has expired")
@@ -134,6 +139,21 @@ pub(crate) fn too_many_calls() -> Status {
 /// A call that the rest of what an unproven connection may cost does not pay for.
 pub(crate) fn too_costly() -> Status {
     Status::permission_denied(evidence("effort_spent"))
+}
+
+/// A call for what a service of Teleport has, and this authority has not.
+pub(crate) fn not_supported(what: &str) -> Status {
+    let what = bounded(what).unwrap_or_default();
+    Status::unimplemented(format!(
+        "{what} is not supported by this authority, which is not Teleport's"
+    ))
+}
+
+/// A caller that presents more certificates than its own, in the words of Teleport.
+pub(crate) fn intermediates_not_supported() -> Status {
+    Status::permission_denied(
+        "access denied: intermediaries are not supported: present one certificate",
+    )
 }
 
 /// A call for a service that is not here.

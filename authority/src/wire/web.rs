@@ -4,6 +4,7 @@ use host::diag::{Reply, StatusCode, json};
 use serde::Serialize;
 
 use crate::service::Authority;
+use crate::wire::teleport::SIGNATURE_ALGORITHM_SUITE;
 
 /// The documents of the web API.
 pub(crate) struct WebApi {
@@ -53,7 +54,7 @@ impl WebApi {
     pub(crate) fn new(authority: &Authority, port: u16) -> Self {
         let public_addr = authority.public_names.address().map(|addr| addr.with_port(port));
         let found = Found {
-            auth: Auth { signature_algorithm_suite: "balanced-v1" },
+            auth: Auth { signature_algorithm_suite: SIGNATURE_ALGORITHM_SUITE },
             proxy: Proxy { ssh: Addresses { public_addr }, tls_routing_enabled: true },
             cluster_name: authority.issuer.cluster().to_string(),
         };

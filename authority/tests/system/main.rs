@@ -28,5 +28,6 @@ mod tests {
     mod store;
     mod tctl;
     mod teleport;
+    mod teleport_calls;
     mod terminal;
 }

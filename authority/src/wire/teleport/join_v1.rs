@@ -226,7 +226,7 @@ fn key(params: &BotParams) -> Parsed<KeyToCertify> {
     let missing = || Refusal::new(Code::KeyMalformed, "public_keys is required");
     let keys = params.public_keys.as_ref().ok_or_else(missing)?;
     let ssh = PublicKey::from_bytes(&keys.public_ssh_key).map(|key| key.key_data().clone());
-    super::key_to_certify(&keys.public_tls_key, ssh)
+    super::key_to_certify(&keys.public_tls_key, ssh).map(KeyToCertify::unproven)
 }
 
 fn result(grant: &Grant) -> Result<JoinResponse, Refusal> {

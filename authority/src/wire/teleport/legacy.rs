@@ -7,22 +7,20 @@ use proto::teleport::legacy::register_using_tpm_method_initial_request::Ek as Wi
 use proto::teleport::legacy::register_using_tpm_method_request::Payload as Request;
 use proto::teleport::legacy::register_using_tpm_method_response::Payload as Response;
 use proto::teleport::legacy::{
-    Certs, RegisterUsingTpmMethodInitialRequest, RegisterUsingTpmMethodRequest,
+    RegisterUsingTpmMethodInitialRequest, RegisterUsingTpmMethodRequest,
     RegisterUsingTpmMethodResponse, TpmEncryptedCredential,
 };
 use proto::teleport::types::RegisterUsingTokenRequest;
-use ssh_key::PublicKey;
 use tonic::{Code as Grpc, Status, Streaming};
 
-use super::{Fault, quoted};
+use super::{Fault, files, quoted};
 use crate::resource::SystemRole;
 use crate::service::Authority;
-use crate::service::grant::Grant;
 use crate::service::join::{
     AkEvidence, Ek, Evidence, Join, JoinSnapshot, KeyEvidence, KeyToCertify,
 };
 use crate::service::refusal::{Code, Refusal};
-use crate::service::request::{HostInfo, Parsed};
+use crate::service::request::HostInfo;
 use crate::wire::conversation::{Conversation, Replies};
 use crate::wire::{peer, status};
 
@@ -71,10 +69,11 @@ async fn ceremony(
     let answer = client.next().await.map_err(Fault::from);
     let solution = answer.and_then(solution).map_err(Fault::while_validating)?;
     let proven = super::check(join, candidate, solution)?;
-    let (key, expires) = (key(&request), request.expires);
+    let key = files::key(&request.public_tls_key, &request.public_ssh_key);
+    let (key, expires) = (key.map(KeyToCertify::unproven), request.expires);
     let ttl = expires.map_or(Ok(Default::default()), |end| join.ttl_until(end.seconds));
     let grant = join.grant(&proven, &key, &ttl).await?;
-    Ok(reply(Response::Certs(certs(&grant)?)))
+    Ok(reply(Response::Certs(files::certs(&grant)?)))
 }
 
 fn reply(payload: Response) -> RegisterUsingTpmMethodResponse {
@@ -155,36 +154,4 @@ fn solution(request: RegisterUsingTpmMethodRequest) -> Result<Vec<u8>, Fault> {
         Some(Request::ChallengeResponse(response)) => Ok(response.solution),
         _ => Err(Fault::bad_parameter("expected non-nil ChallengeResponse payload")),
     }
-}
-
-fn key(request: &RegisterUsingTokenRequest) -> Parsed<KeyToCertify> {
-    let spki = match der::pem::decode_vec(&request.public_tls_key) {
-        Ok(("PUBLIC KEY", spki)) => spki,
-        Ok((label, _)) => {
-            let reason = format!("parsing the TLS public key: its PEM is a {}", quoted(label));
-            return Err(Refusal::new(Code::KeyMalformed, reason));
-        }
-        Err(cause) => {
-            let reason = format!("parsing the TLS public key: {cause}");
-            return Err(Refusal::new(Code::KeyMalformed, reason));
-        }
-    };
-    let line = String::from_utf8_lossy(&request.public_ssh_key);
-    let ssh = PublicKey::from_openssh(line.trim_end()).map(|key| key.key_data().clone());
-    super::key_to_certify(&spki, ssh)
-}
-
-fn certs(grant: &Grant) -> Result<Certs, Refusal> {
-    let pem = |der: &[u8]| {
-        let pem = der::pem::encode_string("CERTIFICATE", der::pem::LineEnding::LF, der);
-        pem.map(String::into_bytes).map_err(Refusal::because(Code::Internal))
-    };
-    let line = |text: &str| format!("{}\n", text.trim_end()).into_bytes();
-    let cas = grant.cas.x509.trusted().map(|ca| pem(ca.certificate()));
-    Ok(Certs {
-        ssh: line(&grant.issued.ssh),
-        tls: pem(&grant.issued.x509)?,
-        tls_ca_certs: cas.collect::<Result<_, _>>()?,
-        ssh_ca_certs: grant.cas.ssh.trusted().map(|ca| line(ca.public_key())).collect(),
-    })
 }

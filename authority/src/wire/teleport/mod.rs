@@ -1,8 +1,10 @@
-//! Teleport's two join services, for hosts that run `tbot`, as far as they have the same parts.
+//! Teleport's services, for hosts that run `tbot`: its two join services, and what else it calls.
 //!
-//! The TPM proves that it holds an attestation key, and the host asks for certificates of another key, which Teleport's clients keep
+//! In a join the TPM proves that it holds an attestation key, and the host asks for certificates of another key, which Teleport's clients keep
 //! in files. The proof is the activated secret itself: it is bound neither to the connection nor to the key that is certified.
 
+pub(crate) mod calls;
+mod files;
 pub(crate) mod join_v1;
 pub(crate) mod legacy;
 
@@ -17,7 +19,7 @@ use verifier::Challenge;
 use super::status::{self, timed_out};
 use crate::audit::bounded;
 use crate::issue::SubjectKey;
-use crate::service::join::{Candidate, Ek, Join, KeyToCertify, Proven};
+use crate::service::join::{Candidate, Ek, Join, Proven};
 use crate::service::refusal::{Code, Refusal};
 use crate::service::request::Parsed;
 
@@ -116,7 +118,7 @@ fn check(join: &mut Join, candidate: Candidate, solution: Vec<u8>) -> Result<Pro
 }
 
 /// The key to certify: the one of the TLS key, which the SSH key must be too.
-fn key_to_certify(spki: &[u8], ssh: Result<KeyData, ssh_key::Error>) -> Parsed<KeyToCertify> {
+fn key_to_certify(spki: &[u8], ssh: Result<KeyData, ssh_key::Error>) -> Parsed<SubjectKey> {
     let malformed = |what: &str, cause: &dyn std::fmt::Display| {
         Refusal::new(Code::KeyMalformed, format!("parsing the {what} public key: {cause}"))
     };
@@ -126,7 +128,7 @@ fn key_to_certify(spki: &[u8], ssh: Result<KeyData, ssh_key::Error>) -> Parsed<K
         let reason = "the SSH public key is another key than the TLS public key";
         return Err(Refusal::new(Code::KeyMalformed, reason));
     }
-    Ok(KeyToCertify::unproven(key))
+    Ok(key)
 }
 
 /// Text of the client that goes into a message for it.
