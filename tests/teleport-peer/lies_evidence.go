@@ -207,6 +207,8 @@ func forgedLies() []*lie {
 			softAK{creationOfElse: true}, "an attestation with the creation hash of other data"),
 		forged("name-of-other-key", "creation attestation refers to a different key",
 			softAK{nameOfElse: true}, "an attestation of another key"),
+		forged("under-other-parent", "", softAK{underOther: true},
+			"an attestation whose signer is under another parent than the creation data say; Teleport does not look at it").accepted(),
 		forged("signed-by-other-key", "verify attestation",
 			softAK{signedByElse: true}, "an attestation that another key signed"),
 		forged("signature-too-short", "signature is too short to be valid",

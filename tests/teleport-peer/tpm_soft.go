@@ -19,11 +19,12 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// TPM_GENERATED and TPM_ST_ATTEST_CREATION (Part 2, 6.2 and 6.9).
+// TPM_GENERATED, TPM_ST and TPM_RH_OWNER (Part 2, 6.2, 6.9 and 7.4).
 const (
 	generatedMagic = 0xff544347
 	attestCreation = 0x801A
 	attestCertify  = 0x8017
+	ownerHierarchy = 0x40000001
 )
 
 // softAK is the evidence of a TPM made of software. Its zero value is honest in every field; each
@@ -35,6 +36,7 @@ type softAK struct {
 	creationOfElse bool // the attested creation hash is that of other data
 	nameOfElse     bool // the attested Name is that of another key
 	signedByElse   bool
+	underOther     bool // the Qualified Name of the signer is not under the parent of the creation data
 	shortSignature bool
 	offCurve       bool   // the point of an ECC key is not on the curve
 	trailing       []byte // after the public area, and part of nothing else
@@ -127,20 +129,37 @@ func (s softAK) evidenceOf(ak crypto.Signer, ek *rsa.PrivateKey) (*evidence, err
 	}, nil
 }
 
-// creationData is a TPMS_CREATION_DATA for a key under a storage key of SHA-256.
+// softParent is the storage key that the AK claims to be under, by its Name; it is a primary of the
+// owner's hierarchy.
+type softParent struct{ name, qualifiedName []byte }
+
+func newSoftParent() softParent {
+	name := sha256.Sum256([]byte("storage key of a software TPM"))
+	parent := softParent{name: append(u16(algSHA256), name[:]...)}
+	parent.qualifiedName = akTemplate{}.qualifiedName(u32(ownerHierarchy), parent.name)
+	return parent
+}
+
+// qualifiedName binds a Name to the Qualified Name of its parent (Part 1, 16).
+func (t akTemplate) qualifiedName(parent, name []byte) []byte {
+	return append(u16(t.hashAlg()), t.digest(append(bytes.Clone(parent), name...))...)
+}
+
+// creationData is a TPMS_CREATION_DATA for a key under the storage key.
 func (s softAK) creationData() []byte {
-	parent := append(u16(algSHA256), make([]byte, 32)...)
+	parent := newSoftParent()
 	out := u32(0) // no PCR
 	out = append(out, tpm2b(s.template.digest(nil))...)
 	out = append(out, 1) // locality zero
 	out = append(out, u16(algSHA256)...)
-	out = append(out, tpm2b(parent)...)
-	out = append(out, tpm2b(parent)...)
+	out = append(out, tpm2b(parent.name)...)
+	out = append(out, tpm2b(parent.qualifiedName)...)
 	return append(out, tpm2b(nil)...)
 }
 
 // attestation is a TPMS_ATTEST about the creation of the AK.
 func (s softAK) attestation(public, createData []byte) []byte {
+	own := public
 	magic, kind := uint32(generatedMagic), uint16(attestCreation)
 	if s.magic != 0 {
 		magic = s.magic
@@ -154,7 +173,10 @@ func (s softAK) attestation(public, createData []byte) []byte {
 	if s.creationOfElse {
 		createData = append([]byte("else"), createData...)
 	}
-	signer := append(u16(algSHA256), make([]byte, 32)...)
+	signer := s.template.qualifiedName(newSoftParent().qualifiedName, s.template.name(own))
+	if s.underOther {
+		signer = s.template.qualifiedName(u32(ownerHierarchy), s.template.name(own))
+	}
 	out := append(u32(magic), u16(kind)...)
 	out = append(out, tpm2b(signer)...)
 	out = append(out, tpm2b(nil)...)
