@@ -15,20 +15,20 @@ use proto::v1::identity_service_client::IdentityServiceClient;
 use proto::v1::{self, IssueRequest, RenewRequest, WhoAmIRequest, WhoAmIResponse};
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
-use tls::{CaPin, DigestSigner, RemoteKey, Roots, ServerTrust};
+use tls::{CaPin, DigestSigner, RemoteKey, ServerTrust};
 use tonic::{Code, Status};
 use verifier::JoinKey as AppraisedKey;
 
+use crate::ceremony::approach::{Approach, Reached};
 use crate::ceremony::chain::StoredChain;
 use crate::ceremony::channel::Channel;
-use crate::ceremony::connection::{CallTime, Connection, End, MAX_CALL, Unopened};
+use crate::ceremony::connection::{CallTime, End, MAX_CALL};
 use crate::ceremony::endorse_v1::{self, EndorseV1, seconds};
-use crate::ceremony::route::Route;
-use crate::ceremony::{Ceremony, Granted, JoinParameters, SubjectForm};
-use crate::config::{FirstContact, SystemRoots, Trust};
+use crate::ceremony::rejoin::auth_service;
+use crate::ceremony::{Granted, JoinParameters, SubjectForm};
+use crate::config::{FirstContact, Protocol, Trust};
 use crate::credential::identity::{Identity, Joined};
 use crate::credential::{Credentials, Unverified, Voucher, is_name};
-use crate::file_access::{FileAccess, SHORT_TIMEOUT};
 use crate::keys::{Key, spki_der};
 use crate::log::Log;
 use crate::tpm::attester::JoinKey;
@@ -44,17 +44,21 @@ pub struct Client {
     addresses: Vec<String>,
     trust: Trust,
     contact: FirstContact,
+    /// The protocol of the configuration; without, the server decides it.
+    protocol: Option<Protocol>,
     log: Option<Log>,
     history: Arc<History>,
 }
 
 /// What earlier connections have shown about the addresses and the TPM.
 #[derive(Debug, Default)]
-struct History {
+pub(super) struct History {
     /// The index of the address to begin with.
-    first: AtomicUsize,
+    pub(super) first: AtomicUsize,
     /// Whether the last connection could not be made.
-    failed: AtomicBool,
+    pub(super) failed: AtomicBool,
+    /// Whether the server has refused an RSA attestation key too: the algorithm is not what it refuses.
+    pub(super) rsa_refused: AtomicBool,
     chain: StoredChain,
 }
 
@@ -65,13 +69,47 @@ impl Client {
     /// The CA file cannot be read, or has no certificate.
     pub fn new(addresses: Vec<String>, trust: &Trust) -> Result<Self, Failure> {
         let (trust, contact) = (trust.clone(), trust.read()?);
-        Ok(Self { addresses, trust, contact, log: None, history: Arc::default() })
+        Ok(Self { addresses, trust, contact, protocol: None, log: None, history: Arc::default() })
     }
 
     /// The same, which logs what it passes over.
     #[must_use]
     pub fn with_log(self, log: Log) -> Self {
         Self { log: Some(log), ..self }
+    }
+
+    /// The same, which joins by this protocol only.
+    #[must_use]
+    pub fn by(self, protocol: Option<Protocol>) -> Self {
+        Self { protocol, ..self }
+    }
+
+    /// By which protocol to join a host that may have an identity. That of the identity is kept until the configuration has
+    /// another one, or the CAs of another cluster: a server must not be able to make a host join by a weaker one.
+    #[must_use]
+    pub fn protocol(&self, stored: Option<&Identity>) -> Option<Protocol> {
+        let is_kept = |identity: &&Identity| identity.is_of(self.pins());
+        self.protocol.or_else(|| Some(stored.filter(is_kept)?.protocol))
+    }
+
+    pub(super) fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    pub(super) const fn contact(&self) -> &FirstContact {
+        &self.contact
+    }
+
+    pub(super) const fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    pub(super) const fn log(&self) -> Option<Log> {
+        self.log
+    }
+
+    pub(super) fn history(&self) -> &History {
+        &self.history
     }
 
     /// The pins of the configured CAs of the cluster; none if the server is verified by its public name.
@@ -88,10 +126,7 @@ impl Client {
     pub async fn join(&self, tpm: &TpmThread, wanted: JoinParameters) -> Result<Identity, Failure> {
         let mut others = self.addresses.len();
         loop {
-            // No TPM command is sent before the authority is reached.
-            let contact = self.first_contact().await?;
-            let connected = self.connect(&contact.approach).await?;
-            let joined = self.join_on::<EndorseV1>(&contact, connected, tpm, wanted.clone()).await;
+            let joined = self.join_once(tpm, wanted.clone()).await;
             others = others.saturating_sub(1);
             match joined {
                 Err(failure) if self.avoids(&failure) && others > 0 => {}
@@ -100,27 +135,24 @@ impl Client {
         }
     }
 
-    async fn join_on<C: Ceremony>(
+    async fn join_once(
         &self,
-        contact: &Contact,
-        mut connected: (Connection, String),
         tpm: &TpmThread,
         wanted: JoinParameters,
     ) -> Result<Identity, Failure> {
+        // No TPM command is sent before the server is reached.
+        let contact = self.first_contact().await?;
+        let reached = self.find(&contact, wanted.protocol).await?;
         let (token, ttl) = (wanted.token.clone(), wanted.ttl);
-        let since = tokio::time::Instant::now();
-        let ceremony = C::prepare(tpm, wanted).await?;
-        // An authority does not wait long for the join on a connection without certificate.
-        if since.elapsed() > MAX_CONNECTION_IDLE {
-            connected = self.connect(&contact.approach).await?;
-        }
-        let (connection, authority) = connected;
-        let chain = &self.history.chain;
-        let Granted { issued, key, ek, join_key } = ceremony.join(connection, tpm, chain).await?;
+        let (granted, authority) = match reached.protocol {
+            Protocol::Endorse => self.join_endorse(reached, tpm, wanted).await?,
+            Protocol::Teleport => self.join_teleport(reached, tpm, wanted).await?,
+        };
+        let Granted { issued, key, ek, join_key, attestation_key } = granted;
         let joined = Joined {
             authority,
             ca_pins: self.pins().to_vec(),
-            first_contact: contact.description.clone(),
+            first_contact: contact.description,
             token,
             ttl,
             at: clock::now().unix_timestamp(),
@@ -130,7 +162,23 @@ impl Client {
             FirstContact::PublicName => Voucher::PublicName,
         };
         let credentials = verify(issued, &key, voucher)?;
-        Identity::new(joined, credentials, &ek, &join_key)
+        Ok(Identity::new(joined, credentials, &ek, &join_key)?.attested_by(attestation_key))
+    }
+
+    async fn join_endorse(
+        &self,
+        reached: Reached,
+        tpm: &TpmThread,
+        wanted: JoinParameters,
+    ) -> Result<(Granted, String), Failure> {
+        let Reached { mut connection, mut address, approach, .. } = reached;
+        let since = tokio::time::Instant::now();
+        let ceremony = EndorseV1::prepare(tpm, wanted).await?;
+        // An authority does not wait long for the join on a connection without certificate.
+        if since.elapsed() > MAX_CONNECTION_IDLE {
+            (connection, address) = self.connect(&approach).await?;
+        }
+        Ok((ceremony.join(connection, tpm, &self.history.chain).await?, address))
     }
 
     /// Connects as `identity`, with two TPM commands, which create its key and sign with it; three or more with a password.
@@ -143,6 +191,13 @@ impl Client {
         identity: &Identity,
         passwords: Passwords,
     ) -> Result<Authenticated, Failure> {
+        if identity.protocol == Protocol::Teleport {
+            return Err(Failure::new(
+                Exit::Config,
+                "the identity is of a Teleport cluster, which lets a host only join",
+                "see `agent status`, or join an authority of this project",
+            ));
+        }
         let trusted = identity.trusted(self.pins()).map_err(damaged)?;
         let trust = ServerTrust::Pins(trusted.clone());
         // A server that is not the authority costs no TPM command, except the first time.
@@ -157,17 +212,8 @@ impl Client {
         };
         let key = tpm.call(load).await?;
         let appraised = AppraisedKey::appraise(key.public()).map_err(Failure::bug)?;
-        let signer = KeyInTpm { tpm: tpm.clone(), key, spki: appraised.spki_der() };
-        let remote = RemoteKey::new(Arc::new(signer)).map_err(Failure::bug)?;
         let not_after = identity.validity().map_err(damaged)?.not_after;
-        let chain = identity.certificates().map(|der| CertificateDer::from(der.to_vec())).collect();
-        let certified = tls::identity(chain, Arc::new(remote)).map_err(|error| {
-            Failure::new(
-                Exit::Data,
-                format!("the stored certificate: {error}"),
-                "run `agent join` again",
-            )
-        })?;
+        let certified = certified(tpm, key, identity)?;
         let (connection, authority) =
             self.connect(&Approach::Authority(trust, Some(certified))).await?;
         Ok(Authenticated {
@@ -190,7 +236,7 @@ impl Client {
     /// Those of the network; or the server is not the trusted authority.
     pub async fn reach(&self) -> Result<String, Failure> {
         let contact = self.first_contact().await?;
-        self.connect(&contact.approach).await?;
+        self.find(&contact, self.protocol).await?;
         Ok(contact.description)
     }
 
@@ -199,53 +245,14 @@ impl Client {
     /// # Errors
     /// As [`Self::reach`]; or the identity is damaged.
     pub async fn reach_as(&self, identity: &Identity) -> Result<(), Failure> {
-        let trusted = identity.trusted(self.pins()).map_err(damaged)?;
-        let approach = Approach::Authority(ServerTrust::Pins(trusted), None);
-        self.connect(&approach).await.map(drop)
-    }
-
-    /// How a server is approached by a host that has not joined. The system's CAs are read now: they change without the
-    /// agent, and a host that has joined does not need them.
-    async fn first_contact(&self) -> Result<Contact, Failure> {
-        let approach = match &self.contact {
-            FirstContact::ClusterCas { trust, .. } => Approach::Authority(trust.clone(), None),
-            FirstContact::PublicName => {
-                let access = FileAccess::new("the system's CA certificates", SHORT_TIMEOUT);
-                let found = access.run(SystemRoots::read).await?;
-                if let Some(log) = self.log {
-                    found.passed_over.iter().for_each(|what| {
-                        log.debug("CA certificate passed over", &[("reason", what)]);
-                    });
-                    log.debug("verifying by public name", &[("trust", &found)]);
-                }
-                let description = found.to_string();
-                return Ok(Contact { approach: Approach::PublicName(found.roots), description });
+        let approach = match identity.protocol {
+            Protocol::Endorse => {
+                let trusted = identity.trusted(self.pins()).map_err(damaged)?;
+                Approach::Authority(ServerTrust::Pins(trusted), None)
             }
+            Protocol::Teleport => auth_service(identity),
         };
-        Ok(Contact { approach, description: self.trust.to_string() })
-    }
-
-    /// Connects to the first address with the trusted authority, beginning with the last one that had it. Answers of other
-    /// servers decide nothing.
-    async fn connect(&self, approach: &Approach) -> Result<(Connection, String), Failure> {
-        let first = self.history.first.load(Ordering::Relaxed);
-        let mut telling: Option<Unopened> = None;
-        for offset in 0..self.addresses.len() {
-            let index = (first + offset) % self.addresses.len();
-            let Some(address) = self.addresses.get(index) else { continue };
-            let route = approach.route(address)?;
-            match Connection::open(address, &route).await {
-                Ok(connection) => {
-                    self.history.first.store(index, Ordering::Relaxed);
-                    self.history.failed.store(false, Ordering::Relaxed);
-                    return Ok((connection, address.clone()));
-                }
-                Err(unopened) => telling = Some(unopened.or_more_telling(telling)),
-            }
-        }
-        self.history.failed.store(true, Ordering::Relaxed);
-        let none = || Failure::bug("no authority address");
-        Err(telling.map_or_else(none, |unopened| unopened.failure))
+        self.connect(&approach).await.map(drop)
     }
 
     /// Whether to try another address after this failure; the next connection then begins there.
@@ -259,37 +266,33 @@ impl Client {
     }
 }
 
-/// The first contact, with the system's CAs if they are needed.
-struct Contact {
-    approach: Approach,
-    /// What the server is verified with, for people.
-    description: String,
-}
-
-/// What a server has to prove, wherever it is.
-enum Approach {
-    /// That it is the authority of these CAs; it is shown this identity.
-    Authority(ServerTrust, Option<Arc<dyn ResolvesClientCert>>),
-    /// That it has the name in its address.
-    PublicName(Roots),
-}
-
-impl Approach {
-    fn route(&self, address: &str) -> Result<Route, Failure> {
-        match self {
-            Self::Authority(trust, identity) => Route::to_authority(trust, identity.clone()),
-            Self::PublicName(roots) => Route::to_public_name(address, roots),
-        }
-    }
+/// The certificate of an identity with its key, which is in the TPM.
+pub(super) fn certified(
+    tpm: &TpmThread,
+    key: JoinKey,
+    identity: &Identity,
+) -> Result<Arc<dyn ResolvesClientCert>, Failure> {
+    let appraised = AppraisedKey::appraise(key.public()).map_err(Failure::bug)?;
+    let signer = KeyInTpm { tpm: tpm.clone(), key, spki: appraised.spki_der() };
+    let remote = RemoteKey::new(Arc::new(signer)).map_err(Failure::bug)?;
+    let chain = identity.certificates().map(|der| CertificateDer::from(der.to_vec())).collect();
+    let certified = tls::identity(chain, Arc::new(remote)).map_err(|error| {
+        Failure::new(
+            Exit::Data,
+            format!("the stored certificate: {error}"),
+            "run `agent join` again",
+        )
+    })?;
+    Ok(certified)
 }
 
 /// A stored identity that cannot be used.
-fn damaged(error: String) -> Failure {
+pub(super) fn damaged(error: String) -> Failure {
     Failure::new(Exit::Data, error, "run `agent join` again")
 }
 
 /// Verifies credentials now.
-fn verify(
+pub(super) fn verify(
     issued: Unverified,
     key: &VerifyingKey,
     voucher: Voucher<'_>,
@@ -456,4 +459,39 @@ pub(crate) fn hostname() -> String {
     let name = uname.nodename().to_string_lossy();
     let plain = name.chars().filter(|c| c.is_ascii_alphanumeric() || ".-_".contains(*c));
     plain.take(253).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tpm::inventory::EkChoice;
+
+    /// The identity of a host that has joined, by this protocol.
+    fn joined(protocol: &str) -> Identity {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/identity/joined");
+        let mut json: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        json["protocol"] = protocol.into();
+        Identity::from_json(&json.to_string()).unwrap()
+    }
+
+    /// A server that claims not to know a protocol is not asked for another one.
+    #[test]
+    fn protocol_of_an_identity_is_kept_until_the_operator_changes_it() {
+        let (endorse, teleport) = (joined("endorse"), joined("teleport"));
+        let own: CaPin = endorse.ca_pins[0].parse().unwrap();
+        let other = format!("sha256:{}", "00".repeat(32)).parse().unwrap();
+        let client = |pin| Client::new(vec!["a:1".into()], &Trust::Pins(vec![pin])).unwrap();
+        let auto = client(own);
+        assert_eq!(auto.protocol(None), None);
+        assert_eq!(auto.protocol(Some(&endorse)), Some(Protocol::Endorse));
+        assert_eq!(auto.protocol(Some(&teleport)), Some(Protocol::Teleport));
+        // Pins of another cluster say nothing about its protocol.
+        assert_eq!(client(other).protocol(Some(&endorse)), None);
+        let fixed = auto.by(Some(Protocol::Teleport));
+        assert_eq!(fixed.protocol(Some(&endorse)), Some(Protocol::Teleport));
+        let mismatch = |protocol| endorse.mismatch(None, &[own], EkChoice::Auto, protocol);
+        assert_eq!(mismatch(Some(Protocol::Endorse)), None);
+        assert!(mismatch(Some(Protocol::Teleport)).unwrap().contains("protocol is now teleport"));
+    }
 }

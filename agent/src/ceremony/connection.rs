@@ -20,7 +20,7 @@ use tonic::Status;
 use crate::ceremony::channel::Channel;
 use crate::ceremony::handshake::{self, Behind, Stream};
 use crate::ceremony::route::{Hop, Naming, Route, Search};
-use crate::ceremony::tls_failure::{handshake_failure, not_accepted};
+use crate::ceremony::tls_failure::{handshake_failure, may_be_teleport, not_accepted};
 use crate::ceremony::upgrade::{self, Kind};
 
 /// Limit of the time to connect to an address, and then of the TLS handshake without the TPM's time.
@@ -63,19 +63,35 @@ pub struct Unopened {
     pub failure: Failure,
     /// Whether a peer answered, which is more informative than silence.
     is_answered: bool,
+    /// Whether it may be an Auth Service of Teleport.
+    pub(super) may_be_teleport: bool,
 }
 
 impl Unopened {
     /// The more informative of both; of two alike the earlier.
     pub(crate) fn or_more_telling(self, earlier: Option<Self>) -> Self {
-        match earlier {
+        let may_be_teleport =
+            self.may_be_teleport || earlier.as_ref().is_some_and(|earlier| earlier.may_be_teleport);
+        let telling = match earlier {
             Some(earlier) if earlier.is_answered || !self.is_answered => earlier,
             _ => self,
-        }
+        };
+        Self { may_be_teleport, ..telling }
     }
 
     const fn silent(failure: Failure) -> Self {
-        Self { failure, is_answered: false }
+        Self { failure, is_answered: false, may_be_teleport: false }
+    }
+
+    /// A peer answered, and is not the server that is meant.
+    pub(super) const fn answered(failure: Failure) -> Self {
+        Self { failure, is_answered: true, may_be_teleport: false }
+    }
+}
+
+impl From<Failure> for Unopened {
+    fn from(failure: Failure) -> Self {
+        Self::silent(failure)
     }
 }
 
@@ -143,7 +159,7 @@ impl Connection {
             }
         }
         let error = refused.unwrap_or_else(|| io::ErrorKind::Unsupported.into());
-        Err(Unopened { failure: not_upgraded(address, &error), is_answered: true })
+        Err(Unopened::answered(not_upgraded(address, &error)))
     }
 
     /// gRPC on a connection that was just made.
@@ -151,7 +167,7 @@ impl Connection {
         // Only protocols that carry HTTP/2 are offered.
         if tls.get_ref().1.alpn_protocol().is_none() {
             let failure = unreachable(address, "it does not speak HTTP/2").failure;
-            return Err(Unopened { failure, is_answered: true });
+            return Err(Unopened::answered(failure));
         }
         budget.set(Some(MAX_CALL));
         let bug = |error: rustls::Error| Unopened::silent(Failure::bug(error));
@@ -221,7 +237,7 @@ fn not_shaken(address: &str, route: &Route, hop: &Hop, error: &io::Error) -> Uno
         }
         None => handshake_failure(address, route.naming, error),
     };
-    Unopened { failure, is_answered: true }
+    Unopened { may_be_teleport: may_be_teleport(error), ..Unopened::answered(failure) }
 }
 
 /// There is a load balancer, and no Proxy behind it.

@@ -23,7 +23,7 @@ use crate::ceremony::chain::StoredChain;
 use crate::ceremony::channel::Channel;
 use crate::ceremony::client::hostname;
 use crate::ceremony::connection::{CallTime, Connection};
-use crate::ceremony::{Ceremony, Granted, JoinParameters, SubjectForm};
+use crate::ceremony::{Granted, JoinParameters, SubjectForm};
 use crate::config::Protocol;
 use crate::credential::{Names, Unverified};
 use crate::tpm::attester::{Attester, JoinKey, KeysToMake, KnownEk};
@@ -50,9 +50,10 @@ struct Who {
     ttl: Duration,
 }
 
-impl Ceremony for EndorseV1 {
-    async fn prepare(tpm: &TpmThread, wanted: JoinParameters) -> Result<Self, Failure> {
-        let JoinParameters { token, choice, known, passwords, ttl } = wanted;
+impl EndorseV1 {
+    /// Creates the join key in the TPM. This can take longer than an authority keeps an idle connection.
+    pub(super) async fn prepare(tpm: &TpmThread, wanted: JoinParameters) -> Result<Self, Failure> {
+        let JoinParameters { token, choice, known, passwords, ttl, .. } = wanted;
         let mut unique = [0; 32];
         tpm2::crypto::random(&mut unique).map_err(Failure::bug)?;
         let by = passwords.clone();
@@ -64,7 +65,8 @@ impl Ceremony for EndorseV1 {
         Ok(Self { attester, who, passwords })
     }
 
-    async fn join(
+    /// Proves it to the authority at the other end of this connection.
+    pub(super) async fn join(
         self,
         connection: Connection,
         tpm: &TpmThread,
@@ -83,7 +85,7 @@ impl Ceremony for EndorseV1 {
         })?;
         let key = *appraised.verifying_key();
         let (issued, ek) = prove(connection, tpm, attester, &who, passwords, stored).await?;
-        Ok(Granted { issued: issued.into(), key, ek, join_key })
+        Ok(Granted { issued: issued.into(), key, ek, join_key, attestation_key: None })
     }
 }
 

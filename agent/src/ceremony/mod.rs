@@ -1,5 +1,6 @@
 //! The agent's calls to the authority, and their connection.
 
+mod approach;
 mod chain;
 pub mod channel;
 pub mod client;
@@ -8,22 +9,21 @@ pub mod endorse_v1;
 mod handshake;
 #[cfg(test)]
 mod proxy_tests;
+mod rejoin;
 pub mod route;
+mod teleport;
 mod tls_failure;
 pub mod upgrade;
 
 use std::time::Duration;
 
-use host::exit::Failure;
 use p256::ecdsa::VerifyingKey;
 
-use crate::ceremony::chain::StoredChain;
-use crate::ceremony::connection::Connection;
+use crate::config::Protocol;
 use crate::credential::Unverified;
-use crate::tpm::attester::{KnownEk, KnownJoinKey};
+use crate::tpm::attester::{AkAlgorithm, KnownEk, KnownJoinKey};
 use crate::tpm::inventory::EkChoice;
 use crate::tpm::passwords::Passwords;
-use crate::tpm::thread::TpmThread;
 
 /// What a host wants to join with.
 #[derive(Clone, Debug)]
@@ -38,23 +38,10 @@ pub struct JoinParameters {
     pub passwords: Passwords,
     /// The requested lifetime of the certificates; the authority may grant less.
     pub ttl: Duration,
-}
-
-/// A way to join: what the TPM proves, and the messages. A value is one attempt.
-trait Ceremony: Sized {
-    /// Creates the keys to prove in the TPM. This can take longer than an authority keeps an idle connection.
-    fn prepare(
-        tpm: &TpmThread,
-        wanted: JoinParameters,
-    ) -> impl Future<Output = Result<Self, Failure>> + Send;
-
-    /// Proves it to the authority at the other end of this connection.
-    fn join(
-        self,
-        connection: Connection,
-        tpm: &TpmThread,
-        stored: &StoredChain,
-    ) -> impl Future<Output = Result<Granted, Failure>> + Send;
+    /// The protocol to join by; without, the server decides it.
+    pub protocol: Option<Protocol>,
+    /// The attestation key to begin with, if the protocol has one.
+    pub attestation_key: AkAlgorithm,
 }
 
 /// Issued credentials, and what the host must store to renew them.
@@ -66,6 +53,8 @@ struct Granted {
     ek: KnownEk,
     /// The join key.
     join_key: KnownJoinKey,
+    /// The algorithm of the attestation key, if the protocol has one.
+    attestation_key: Option<AkAlgorithm>,
 }
 
 /// The form of a certificate's subject.

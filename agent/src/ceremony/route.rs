@@ -9,10 +9,8 @@ use rustls::client::ResolvesClientCert;
 use rustls::pki_types::ServerName;
 use tls::{Roots, ServerTrust};
 
+use crate::ceremony::teleport::auth_service_name;
 use crate::ceremony::upgrade;
-
-/// The name of every server of a Teleport cluster.
-const TELEPORT_NAME: &str = "teleport.cluster.local";
 
 /// Protocols of ALPN, RFC 7301.
 const HTTP2: &str = "h2";
@@ -91,6 +89,19 @@ impl Route {
         Ok(Self { server, naming: Naming::Internal, front: None })
     }
 
+    /// To an Auth Service of Teleport under one of its internal names.
+    ///
+    /// # Errors
+    /// Nothing to trust.
+    pub(super) fn to_auth_service(
+        name: ServerName<'static>,
+        trust: &ServerTrust,
+        identity: Option<Arc<dyn ResolvesClientCert>>,
+    ) -> Result<Self, Failure> {
+        let server = Server::new(name, trust, identity, &[HTTP2])?;
+        Ok(Self { server, naming: Naming::Internal, front: None })
+    }
+
     /// To a server under the name or the IP address in HOST:PORT, verified by public CAs.
     ///
     /// # Errors
@@ -99,22 +110,6 @@ impl Route {
         let trust = ServerTrust::PublicCas(roots.clone());
         let server = Server::new(public_name(address)?, &trust, None, &[HTTP2])?;
         Ok(Self { server, naming: Naming::Public, front: None })
-    }
-
-    /// To an Auth Service of Teleport: of any cluster for a host without identity, and then of its own.
-    ///
-    /// # Errors
-    /// The name of the cluster is too long, or there is nothing to trust.
-    pub fn to_auth_service(
-        trust: &ServerTrust,
-        member: Option<(&str, Arc<dyn ResolvesClientCert>)>,
-    ) -> Result<Self, Failure> {
-        let (name, identity) = match member {
-            None => (name(TELEPORT_NAME)?, None),
-            Some((cluster, identity)) => (name(&encoded(cluster))?, Some(identity)),
-        };
-        let server = Server::new(name, trust, identity, &[HTTP2])?;
-        Ok(Self { server, naming: Naming::Internal, front: None })
     }
 
     /// To the join services of the Teleport Proxy at HOST:PORT, verified by public CAs.
@@ -126,26 +121,26 @@ impl Route {
         let protocols = [PROXY_GRPC, HTTP2];
         let server = Server::new(public_name(address)?, &trust, None, &protocols)?;
         // The load balancer has proved the name in the address.
-        let trust = ServerTrust::InsideTls(name(TELEPORT_NAME)?);
+        let trust = ServerTrust::InsideTls(auth_service_name());
         let inside = Server::new(public_name(address)?, &trust, None, &protocols)?;
         let front = Some(Front::new(address, roots, inside)?);
         Ok(Self { server, naming: Naming::Public, front })
     }
 
-    /// To the Auth Service of a cluster through the Teleport Proxy at HOST:PORT. `trust` are the CAs of the cluster; the public
-    /// ones are for a load balancer.
+    /// To the Auth Service with this name through the Teleport Proxy at HOST:PORT. `trust` are the CAs of its cluster; the
+    /// public ones are for a load balancer.
     ///
     /// # Errors
-    /// The name of the cluster is too long, or there is nothing to trust.
-    pub fn to_auth_through_proxy(
+    /// The Proxy has no public name, or there is nothing to trust.
+    pub(super) fn to_auth_through_proxy(
         address: &str,
         roots: &Roots,
+        name: ServerName<'static>,
         trust: &ServerTrust,
-        (cluster, identity): (&str, Arc<dyn ResolvesClientCert>),
+        identity: Option<Arc<dyn ResolvesClientCert>>,
     ) -> Result<Self, Failure> {
-        let encoded = encoded(cluster);
-        let protocols = [&*format!("teleport-auth@{encoded}"), HTTP2];
-        let server = Server::new(name(&encoded)?, trust, Some(identity), &protocols)?;
+        let protocols = [&*format!("teleport-auth@{}", name.to_str()), HTTP2];
+        let server = Server::new(name, trust, identity, &protocols)?;
         let front = Some(Front::new(address, roots, server.clone())?);
         Ok(Self { server, naming: Naming::Internal, front })
     }
@@ -235,11 +230,6 @@ fn override_for(variable: &str, address: &str) -> Result<Option<bool>, Failure> 
     Ok(for_this.or(for_all))
 }
 
-/// The name of a cluster's servers in TLS.
-fn encoded(cluster: &str) -> String {
-    format!("{}.{TELEPORT_NAME}", base16ct::lower::encode_string(cluster.as_bytes()))
-}
-
 /// The name that a certificate of the server at HOST:PORT has: without the dot at the end, RFC 6066 section 3.
 fn public_name(address: &str) -> Result<ServerName<'static>, Failure> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
@@ -288,13 +278,5 @@ mod tests {
         for wrong in ["perhaps", "a.b:443", "a.b:443="] {
             assert_eq!(override_for(wrong, "a.b:443").unwrap_err().exit, Exit::Config, "{wrong}");
         }
-    }
-
-    #[test]
-    fn cluster_is_encoded_for_tls() {
-        assert_eq!(encoded("c.example"), "632e6578616d706c65.teleport.cluster.local");
-        // A label has at most 63 characters.
-        assert!(name(&encoded(&"c".repeat(31))).is_ok());
-        assert!(name(&encoded(&"c".repeat(32))).is_err());
     }
 }

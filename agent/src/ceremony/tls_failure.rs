@@ -44,6 +44,23 @@ pub(super) fn handshake_failure(address: &str, naming: Naming, error: &io::Error
     }
 }
 
+/// Whether a handshake for an authority failed as one with an Auth Service of Teleport does: it has another name, and it may
+/// present no CA or refuse the name that was asked for.
+pub(super) fn may_be_teleport(error: &io::Error) -> bool {
+    use CertificateError as E;
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::AlertReceived(_)) => true,
+        Some(Error::InvalidCertificate(why)) => match why {
+            E::NotValidForName | E::NotValidForNameContext { .. } => true,
+            why => matches!(
+                pin_error(why),
+                Some(PinError::NotPinned { presented }) if presented.is_empty()
+            ),
+        },
+        _ => false,
+    }
+}
+
 /// The server is not the authority of the configured CAs.
 fn not_the_authority(address: &str, why: &CertificateError) -> Failure {
     let failure = |message: String, advice: &str| Failure::new(Exit::Unavailable, message, advice);

@@ -9,6 +9,7 @@ use crate::ceremony::JoinParameters;
 use crate::ceremony::client::Client;
 use crate::cli::Join;
 use crate::config::{DEFAULT_TTL, Trust};
+use crate::credential::identity::Identity;
 use crate::log::Log;
 use crate::storage::Storage;
 use crate::tpm::thread::{Audience, Meter, TpmThread};
@@ -16,17 +17,24 @@ use crate::tpm::thread::{Audience, Meter, TpmThread};
 pub(crate) fn run(arguments: &Join) -> Result<(), Failure> {
     let token = arguments.token.read()?;
     let storage = Storage::open(&arguments.storage.storage)?;
-    let known = Storage::identity(&arguments.storage.storage)?;
+    let stored = Storage::identity(&arguments.storage.storage)?;
     // If another kind of EK is requested by name, the stored EK does not count.
-    let known = known.filter(|identity| arguments.ek.ek.allows(&identity.tpm.ek));
+    let known = stored.as_ref().filter(|identity| arguments.ek.ek.allows(&identity.tpm.ek));
     let known = known.map(|identity| identity.known_ek()).transpose().map_err(Failure::bug)?;
     let authorities = arguments.authority.iter().map(ToString::to_string).collect();
     let client = Client::new(authorities, &Trust::Pins(arguments.ca_pin.clone()))?;
     let passwords = arguments.passwords.read()?;
     let meter = Meter::default();
     let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, meter.clone(), Audience::Person)?;
-    let wanted =
-        JoinParameters { token, choice: arguments.ek.ek, known, passwords, ttl: DEFAULT_TTL };
+    let wanted = JoinParameters {
+        token,
+        choice: arguments.ek.ek,
+        known,
+        passwords,
+        ttl: DEFAULT_TTL,
+        protocol: client.protocol(stored.as_ref()),
+        attestation_key: stored.as_ref().map(Identity::attestation_key).unwrap_or_default(),
+    };
     let log = Log::new(LogFormat::Text, if arguments.debug { Level::Debug } else { Level::Info });
     let joined = block_on(client.join(&tpm, wanted))?;
     let identity = joined.inspect_err(|failure| {

@@ -16,10 +16,11 @@ use super::destination::{self, path, relative};
 use super::files::{self, NamedFile};
 use super::join_uri::JoinUri;
 use super::overrides::{Overrides, token};
+use super::protocol::Protocol;
 use super::service;
 use super::settings::{
-    Acls, DEFAULT_STORAGE, DEFAULT_TTL, Directory, Lifetime, Renewal, Server, Settings, Storage,
-    Symlinks, Token, TpmSettings, Trust,
+    Acls, DEFAULT_STORAGE, DEFAULT_TTL, Directory, Lifetime, Renewal, Server, Service, Settings,
+    Storage, Symlinks, Token, TpmSettings, Trust,
 };
 use crate::tpm::inventory::EkChoice;
 use crate::tpm::passwords::PasswordFiles;
@@ -91,6 +92,10 @@ pub(super) const ONBOARDING: Keys = Keys {
     known: &[
         ("token", "name of the join token, or absolute path of a file that contains it"),
         ("join_method", "only `tpm` is supported"),
+        (
+            "protocol",
+            "`endorse` or `teleport`: by which protocol to join; `auto` (default) finds it out at the first join",
+        ),
         (
             "ca_pins",
             "a list of CA pins of the cluster, as shown by `authority status`; without it and `ca_path`, a `proxy_server` is verified by the system's CAs until the host has joined",
@@ -172,11 +177,15 @@ fn settings(root: &Node, overrides: &Overrides, source: &Source<'_>) -> Option<S
 
     let (lifetime, storage) = (lifetime?, storage?);
     let services = service::complete(drafts?, lifetime, &storage, source);
-    let (trust, token) = onboarding?;
+    let (trust, token, protocol) = onboarding?;
+    if protocol == Some(Protocol::Teleport) {
+        without_services(services.as_deref().unwrap_or_default(), &top, source);
+    }
     Some(Settings {
         authorities: authorities?,
         server: server?,
         trust,
+        protocol,
         token,
         storage,
         services: services?,
@@ -308,7 +317,7 @@ fn onboarding(
     uri: &Given<JoinUri>,
     overrides: &Overrides,
     source: &Source<'_>,
-) -> Option<(Trust, Token)> {
+) -> Option<(Trust, Token, Option<Protocol>)> {
     if top.meant("onboarding") {
         return None;
     }
@@ -350,7 +359,31 @@ fn onboarding(
             None => {}
         }
     }
-    Some((trust.value()?, token.value()?))
+    let protocol = match section.word("protocol", &PROTOCOLS) {
+        Given::Absent => None,
+        given => given.value()?,
+    };
+    Some((trust.value()?, token.value()?, protocol))
+}
+
+/// The protocols by their names in the configuration.
+const PROTOCOLS: [(&str, Option<Protocol>); 3] = [
+    ("auto", None),
+    (Protocol::Endorse.name(), Some(Protocol::Endorse)),
+    (Protocol::Teleport.name(), Some(Protocol::Teleport)),
+];
+
+/// What services need of a Teleport cluster, a host only gets as an agent of Teleport.
+fn without_services(services: &[Service], top: &Section<'_>, source: &Source<'_>) {
+    let range = top.key("services").or_else(|| top.key("outputs"));
+    for service in services {
+        let (name, kind) = (&service.name, service.kind.name());
+        source.error(
+            range,
+            format!("a Teleport cluster cannot issue the {kind} service {name} to this agent"),
+            "remove it: with `protocol: teleport` the agent keeps the bot's own identity only",
+        );
+    }
 }
 
 fn trust(section: &Section<'_>, overrides: &Overrides, source: &Source<'_>) -> Given<Trust> {

@@ -11,6 +11,7 @@ use tls::CaPin;
 use tpm2::transport::Tcti;
 
 use super::address::Address;
+use super::protocol::Protocol;
 use crate::log::Log;
 use crate::tpm::inventory::EkChoice;
 use crate::tpm::passwords::PasswordFiles;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub server: Server,
     /// How the authority is authenticated.
     pub trust: Trust,
+    /// By which protocol to join; without, the server decides it.
+    pub protocol: Option<Protocol>,
     /// The name of the join token.
     pub token: Token,
     /// Where to store the bot's own identity.

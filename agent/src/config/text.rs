@@ -65,6 +65,10 @@ fn top(settings: &Settings, yaml: &mut Yaml) {
             yaml.line("  # ca_pins: [\"sha256:...\"]");
         }
     }
+    if let Some(protocol) = settings.protocol {
+        yaml.comment_in(1, "Protocol of the join; without, it is found out.");
+        yaml.line(&format!("  protocol: {protocol}"));
+    }
     yaml.comment("Where to store the bot's own identity.");
     yaml.line("storage:");
     match &settings.storage {

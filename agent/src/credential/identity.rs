@@ -15,7 +15,7 @@ use verifier::{CaCertificate, EkCertificate, EkPublicKey};
 use crate::config::Protocol;
 use crate::credential::validity::Validity;
 use crate::credential::{Credentials, Names, TrustBundle};
-use crate::tpm::attester::{KnownEk, KnownJoinKey};
+use crate::tpm::attester::{AkAlgorithm, KnownEk, KnownJoinKey};
 use crate::tpm::inventory::EkChoice;
 
 /// The version of the file's form.
@@ -87,6 +87,9 @@ pub struct StoredTpm {
     unique: Octets,
     /// The join key, TPMT_PUBLIC.
     join_key: Octets,
+    /// The attestation key that a Teleport cluster took; each join has another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attestation_key: Option<AkAlgorithm>,
 }
 
 /// The facts of a join that are stored with the credentials.
@@ -142,6 +145,7 @@ impl Identity {
                 ek_chain: ek.chain.iter().map(|ca| Octets(ca.der().to_vec())).collect(),
                 unique: Octets(join_key.unique.to_vec()),
                 join_key: Octets(join_key.public.clone()),
+                attestation_key: None,
             },
             certificates: credentials.certificates.into_iter().map(Octets).collect(),
             x509_cas: octets(&credentials.bundle),
@@ -175,6 +179,19 @@ impl Identity {
         })
     }
 
+    /// The same, with the attestation key that the server took.
+    #[must_use]
+    pub fn attested_by(mut self, algorithm: Option<AkAlgorithm>) -> Self {
+        self.tpm.attestation_key = algorithm;
+        self
+    }
+
+    /// The attestation key to join again with.
+    #[must_use]
+    pub fn attestation_key(&self) -> AkAlgorithm {
+        self.tpm.attestation_key.unwrap_or_default()
+    }
+
     /// Whether a renewal for these names is one of this identity: everything but the generation is the same.
     #[must_use]
     pub fn is_renewed_by(&self, names: &Names) -> bool {
@@ -205,6 +222,7 @@ impl Identity {
         token: Option<&str>,
         pins: &[CaPin],
         choice: EkChoice,
+        protocol: Option<Protocol>,
     ) -> Option<String> {
         if let Some(token) = token.filter(|token| *token != self.token) {
             let before = &self.token;
@@ -216,6 +234,12 @@ impl Identity {
             let cluster = &self.cluster;
             return Some(format!(
                 "no CA of the identity's cluster {cluster} is configured any more"
+            ));
+        }
+        if let Some(protocol) = protocol.filter(|protocol| *protocol != self.protocol) {
+            let before = self.protocol;
+            return Some(format!(
+                "the protocol is now {protocol}, but the identity was issued by {before}"
             ));
         }
         let before = &self.tpm.ek;

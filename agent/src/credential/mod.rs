@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod identity;
 pub(crate) mod ssh_certificate;
+pub(crate) mod subject;
 mod trust_bundle;
 pub mod validity;
 

@@ -2,10 +2,13 @@
 
 use base64ct::{Base64, Encoding};
 
+use p256::ecdsa::VerifyingKey;
+
 use self::signature::Strings;
 
 mod signature;
 
+const KEY: &str = "ecdsa-sha2-nistp256";
 const CERTIFICATE: &str = "ecdsa-sha2-nistp256-cert-v01@openssh.com";
 const CURVE: &[u8] = b"nistp256";
 
@@ -76,6 +79,24 @@ impl SshCertificate {
     }
 }
 
+/// A public key or a certificate as a line of `authorized_keys`; `None` if it does not begin with its type.
+pub(crate) fn line(blob: &[u8]) -> Option<String> {
+    let kind = std::str::from_utf8(Strings(blob).string()?).ok()?;
+    let is_kind = !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_graphic());
+    is_kind.then(|| format!("{kind} {}", Base64::encode_string(blob)))
+}
+
+/// A key in SSH's wire format. RFC 5656 §3.1.
+pub(crate) fn key_blob(key: &VerifyingKey) -> Vec<u8> {
+    let point = key.to_sec1_point(false);
+    let strings = [KEY.as_bytes(), CURVE, point.as_bytes()];
+    let sized = |string: &[u8]| {
+        let length = u32::try_from(string.len()).unwrap_or(u32::MAX).to_be_bytes();
+        [&length[..], string].concat()
+    };
+    strings.into_iter().flat_map(sized).collect()
+}
+
 /// The key in a line of `authorized_keys`, which is of the type that the line names.
 fn key(line: &str) -> Option<Vec<u8>> {
     let kind = line.split_ascii_whitespace().next()?;
@@ -97,14 +118,19 @@ mod tests {
 
     /// What `ssh-keygen` makes: an authority's public key, and its certificate for another key.
     fn made(arguments: &[&str]) -> (String, String) {
+        made_by(&["-t", "ecdsa", "-b", "256"], arguments)
+    }
+
+    /// The same, by an authority with a key of another kind.
+    fn made_by(ca: &[&str], arguments: &[&str]) -> (String, String) {
         let directory = tempfile::tempdir().unwrap();
         let keygen = |arguments: &[&str]| {
             let mut command = Command::new("ssh-keygen");
             let output = command.current_dir(directory.path()).args(arguments).output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         };
-        for name in ["ca", "key"] {
-            keygen(&["-q", "-t", "ecdsa", "-b", "256", "-N", "", "-f", name]);
+        for (name, kind) in [("ca", ca), ("key", &["-t", "ecdsa", "-b", "256"])] {
+            keygen(&[&["-q", "-N", "", "-f", name], kind].concat());
         }
         keygen(
             &[&["-q", "-s", "ca", "-I", "id", "-n", "bot", "-z", "7"], arguments, &["key.pub"]]
@@ -127,6 +153,49 @@ mod tests {
         assert_eq!(certificate.verify(&[], begin), Err("from an unknown CA"));
         let (other, _) = made(&[]);
         assert_eq!(certificate.verify(&[other], begin), Err("from an unknown CA"));
+    }
+
+    /// What clusters of Teleport sign with, by their suite.
+    #[test]
+    fn authority_may_have_a_key_of_any_common_kind() {
+        let now = 1_800_000_000;
+        for (ca, arguments) in [
+            (&["-t", "ed25519"][..], &[][..]),
+            (&["-t", "ecdsa", "-b", "384"], &[]),
+            (&["-t", "rsa", "-b", "2048"], &["-t", "rsa-sha2-256"]),
+            (&["-t", "rsa", "-b", "3072"], &["-t", "rsa-sha2-512"]),
+        ] {
+            let (line, certificate) = made_by(ca, arguments);
+            let mut read = SshCertificate::read(&certificate).unwrap();
+            assert_eq!(read.verify(std::slice::from_ref(&line), now), Ok(()), "{ca:?}");
+            read.signed[40] ^= 1;
+            assert_eq!(read.verify(&[line], now), Err("with an invalid signature"), "{ca:?}");
+        }
+        for (ca, arguments) in [
+            (&["-t", "rsa", "-b", "1024"][..], &["-t", "rsa-sha2-256"][..]),
+            (&["-t", "ecdsa", "-b", "521"], &[]),
+        ] {
+            let (line, certificate) = made_by(ca, arguments);
+            let read = SshCertificate::read(&certificate).unwrap();
+            assert_eq!(read.verify(&[line], now), Err("with an invalid signature"), "{ca:?}");
+        }
+    }
+
+    #[test]
+    fn key_and_line_are_those_of_ssh_keygen() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = crate::keys::SoftwareKey::generate().unwrap();
+        let blob = key_blob(&crate::keys::Key::public(&key));
+        let text = line(&blob).unwrap();
+        std::fs::write(directory.path().join("key.pub"), &text).unwrap();
+        let mut command = Command::new("ssh-keygen");
+        command.current_dir(directory.path()).args(["-l", "-f", "key.pub"]);
+        let shown = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        assert!(shown.starts_with("256 SHA256:") && shown.contains("(ECDSA)"), "{shown}");
+        assert_eq!(super::key(&text), Some(blob));
+        for wrong in [&b""[..], b"\0\0\0\0", b"\0\0\0\x01 ", b"\0\0\0\x02a\n", b"\0\0\0\x09a"] {
+            assert_eq!(line(wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]

@@ -194,7 +194,7 @@ fn pins_ask_for_another_identity_only_if_one_was_taken_away() {
     };
     let departs = |identity: &Identity, pins: &[&Ca]| {
         let pins: Vec<_> = pins.iter().map(|ca| ca.pin()).collect();
-        identity.mismatch(None, &pins, EkChoice::Auto).is_some()
+        identity.mismatch(None, &pins, EkChoice::Auto, None).is_some()
     };
     let joined = stored(&[&a, &c], &[&a]);
     assert!(!departs(&joined, &[&a]) && !departs(&joined, &[&a, &b]) && departs(&joined, &[&c]));

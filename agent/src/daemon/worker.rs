@@ -19,7 +19,9 @@ use super::machine::{FailureKind, Job, Outcome, RenewalPolicy, Validity};
 use super::stop::Stop;
 use crate::ceremony::SubjectForm;
 use crate::ceremony::client::{Authenticated, Client, Denied};
-use crate::config::{self, Lifetime, Renewal, Service, ServiceKind, ServiceName, Settings};
+use crate::config::{
+    self, Lifetime, Protocol, Renewal, Service, ServiceKind, ServiceName, Settings,
+};
 use crate::credential::cache::{Cache, Issued};
 use crate::credential::identity::Identity;
 use crate::deliver::destination::Manifest;
@@ -280,6 +282,9 @@ impl Worker {
     /// A fresh key, and certificates for it.
     async fn obtain(&mut self, service: &Service) -> Result<Validity, Denied> {
         let identity = self.identity.clone().ok_or_else(|| Failure::bug("no identity"))?;
+        if identity.protocol == Protocol::Teleport {
+            return Err(not_of_teleport(service).into());
+        }
         let key = SoftwareKey::generate()?;
         let ttl = service.lifetime.ttl;
         let (stop, log) = (self.stop.clone(), self.log);
@@ -443,7 +448,19 @@ fn open(settings: &Settings, log: Log) -> Result<(Store, Option<Identity>), Fail
 
 fn client(settings: &Settings, log: Log) -> Result<Client, Failure> {
     let authorities = settings.authorities.iter().map(ToString::to_string).collect();
-    Ok(Client::new(authorities, &settings.trust)?.with_log(log))
+    Ok(Client::new(authorities, &settings.trust)?.with_log(log).by(settings.protocol))
+}
+
+/// Services are certified by authorities of ours only.
+fn not_of_teleport(service: &Service) -> Failure {
+    Failure::new(
+        Exit::Config,
+        format!(
+            "a Teleport cluster cannot issue the {} service to this agent",
+            service.kind.name()
+        ),
+        "remove the service: of a Teleport cluster the agent keeps the bot's own identity only",
+    )
 }
 
 /// The sinks of the services; destinations in which nothing changes stay locked.

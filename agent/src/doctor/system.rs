@@ -183,7 +183,7 @@ async fn reach(
     settings: &Settings,
     identity: Option<&Identity>,
 ) -> Result<String, Failure> {
-    let client = Client::new(vec![address.to_owned()], &settings.trust)?;
+    let client = Client::new(vec![address.to_owned()], &settings.trust)?.by(settings.protocol);
     let is_public = settings.trust == Trust::SystemRoots;
     let failure = match (client.reach().await, identity) {
         (Ok(trust), Some(identity)) if is_public => {

@@ -1,4 +1,5 @@
 //! Teleport's protocols, with an independent client and server.
 
+mod agent_joins;
 mod peer_itself;
 mod proxy;

@@ -17,6 +17,8 @@ fn single_faults() -> Vec<String> {
         "? [a]\n: b",
         "debug: !!bool true",
         "debug: [true",
+        "  protocol: teleprot",
+        "  protocol: teleport\nservices: [{type: x509, destination: /d}]",
         "  debug: true",
         "token: x",
         "Outputs: []",

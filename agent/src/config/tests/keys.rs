@@ -36,6 +36,7 @@ fn the_guides() -> Settings {
         authorities: vec!["authority.example.com:3025".parse().unwrap()],
         server: Server::Proxy,
         trust: Trust::Pins(vec![PIN.parse().unwrap()]),
+        protocol: None,
         token: Token::Value("my-bot-token".into()),
         storage: Storage::Directory(directory("/var/lib/teleport/bot")),
         services: Vec::new(),
@@ -94,6 +95,13 @@ fn every_key_at_the_top_says_what_it_should() {
     ] {
         let settings = with(&format!("diag_addr: {text}"));
         assert_eq!(settings.diag_addr, Some(address.parse().unwrap()));
+    }
+    for (text, protocol) in [
+        ("auto", None),
+        ("endorse", Some(Protocol::Endorse)),
+        ("teleport", Some(Protocol::Teleport)),
+    ] {
+        assert_eq!(with(&format!("  protocol: {text}")).protocol, protocol);
     }
     for quiet in ["fips: false", "insecure: false", "scoped: false"] {
         assert_eq!(with(quiet), with(""), "{quiet}");
@@ -357,6 +365,7 @@ fn the_command_line_goes_before_the_file() {
         authorities: vec!["other:1".parse().unwrap(), "third:2".parse().unwrap()],
         server: Server::Auth,
         trust: Trust::Pins(vec![pin.parse().unwrap()]),
+        protocol: None,
         token: Token::File("/t".into()),
         storage: Storage::Memory,
         services: settings.services.clone(),

@@ -38,6 +38,7 @@ fn everything() -> Settings {
         authorities: vec!["a.b:1".parse().unwrap(), "[::1]:2".parse().unwrap()],
         server: Server::Auth,
         trust: Trust::CaPath(awkward.into()),
+        protocol: Some(Protocol::Endorse),
         token: Token::File(awkward.into()),
         storage: Storage::Directory(directory(awkward)),
         services: vec![

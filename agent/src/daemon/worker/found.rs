@@ -197,7 +197,8 @@ impl Files {
 
     /// Why the configuration asks for another identity than the one there is; `None` if it does not.
     fn mismatch(&self, token: Option<&str>) -> Option<String> {
-        self.identity.as_ref()?.mismatch(token, &self.pins, self.settings.tpm.ek)
+        let (ek, protocol) = (self.settings.tpm.ek, self.settings.protocol);
+        self.identity.as_ref()?.mismatch(token, &self.pins, ek, protocol)
     }
 
     /// Compares what was put in place with what is there now.

@@ -7,10 +7,12 @@ use host::exit::{Exit, Failure};
 use super::found::{kept, superseded};
 use super::{Store, Worker, call};
 use crate::ceremony::JoinParameters;
-use crate::ceremony::client::Denied;
+use crate::ceremony::client::{Client, Denied};
+use crate::config::Protocol;
 use crate::credential::identity::Identity;
 use crate::daemon::machine::Validity;
 use crate::file_access::SHORT_TIMEOUT;
+use crate::log::Log;
 use crate::tpm::passwords::Passwords;
 
 /// The lifetime of an identity that was taken over, and why it is not in the storage.
@@ -55,13 +57,23 @@ impl Worker {
         let same = |identity: &&Identity| choice.allows(&identity.tpm.ek);
         let known = self.identity.as_ref().filter(same).map(Identity::known_ek).transpose();
         let known = known.map_err(|error| Failure::new(Exit::Data, error, "remove the storage"))?;
-        let wanted =
-            JoinParameters { token, choice, known, passwords, ttl: self.settings.lifetime.ttl };
+        let identity = self.identity.as_ref();
+        let wanted = JoinParameters {
+            token,
+            choice,
+            known,
+            passwords,
+            ttl: self.settings.lifetime.ttl,
+            protocol: self.client.protocol(identity),
+            attestation_key: identity.map(Identity::attestation_key).unwrap_or_default(),
+        };
         let (tpm, end) = self.open_tpm().await?;
         let joined = self.stop.limit(self.client.join(&tpm, wanted));
         let joined = call(self.log, "join", joined).await;
         self.close(&tpm, end).await;
-        self.keep(joined?).await
+        let joined = joined?;
+        announce(self.log, &joined);
+        self.keep(joined).await
     }
 
     /// What a join is made with.
@@ -79,11 +91,40 @@ impl Worker {
 
     pub(super) async fn renew(&mut self) -> Result<Kept, Denied> {
         let identity = self.identity.clone().ok_or_else(|| Failure::bug("no identity to renew"))?;
+        if identity.protocol == Protocol::Teleport {
+            return self.rejoin(&identity).await;
+        }
         let ttl = self.settings.lifetime.ttl;
         let (stop, log) = (self.stop.clone(), self.log);
         let connection = self.connection(&identity).await?;
         let renewed = call(log, "renew", stop.limit(connection.renew(&identity, ttl))).await?;
         self.keep(renewed).await
+    }
+
+    /// Renews an identity of a Teleport cluster, which takes a join.
+    async fn rejoin(&mut self, identity: &Identity) -> Result<Kept, Denied> {
+        if !Client::can_rejoin(identity) {
+            let why = "the name of the cluster is too long to renew the identity: joining again";
+            self.log.info(why, &[("cluster", &identity.cluster)]);
+            return self.join_once().await;
+        }
+        let known = identity.known_ek();
+        let known = known.map_err(|error| Failure::new(Exit::Data, error, "remove the storage"))?;
+        let passwords = self.passwords().await?;
+        let wanted = JoinParameters {
+            token: identity.token.clone(),
+            choice: self.settings.tpm.ek,
+            known: Some(known),
+            passwords,
+            ttl: self.settings.lifetime.ttl,
+            protocol: Some(identity.protocol),
+            attestation_key: identity.attestation_key(),
+        };
+        let (tpm, end) = self.open_tpm().await?;
+        let rejoined = self.stop.limit(self.client.rejoin(&tpm, identity, wanted));
+        let rejoined = call(self.log, "rejoin", rejoined).await;
+        self.close(&tpm, end).await;
+        self.keep(rejoined?).await
     }
 
     /// Takes over an identity, and stores it. If it cannot be stored, it is used all the same: the one in the storage will expire.
@@ -111,6 +152,13 @@ impl Worker {
         self.is_stored = true;
         Ok(())
     }
+}
+
+/// Logs who the host is now, for those who look for the instance in the cluster.
+fn announce(log: Log, joined: &Identity) {
+    let fields: [(&str, &dyn std::fmt::Display); 3] =
+        [("bot", &joined.bot), ("instance", &joined.instance), ("protocol", &joined.protocol)];
+    log.info("joined as a new bot instance", &fields);
 }
 
 fn validity(identity: &Identity) -> Result<Validity, Failure> {

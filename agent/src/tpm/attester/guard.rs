@@ -10,7 +10,7 @@ use tpm2::object::Loaded;
 use tpm2::session::{Auth, Encryption, Salted, Session};
 use tpm2::transport::Transport;
 use tpm2::types::{
-    Alg, CommandCode, Entity, NameBuf, Object, ResponseCode, SecretBuf, SessionType,
+    Alg, CommandCode, Entity, Handle, NameBuf, Object, ResponseCode, SecretBuf, SessionType,
 };
 use tpm2::{Fault, Tpm};
 
@@ -202,6 +202,16 @@ impl Guard {
 }
 
 impl EkAuth {
+    /// The sessions that it consists of.
+    pub(super) fn sessions(&self) -> impl Iterator<Item = Handle> + use<> {
+        let (guard, policy) = match self {
+            Self::EmptyAuth(Guard::Policy(guard) | Guard::Password { session: guard, .. })
+            | Self::Guard(guard) => (guard.handle(), None),
+            Self::Policy { guard, policy } => (guard.handle(), Some(policy.handle())),
+        };
+        std::iter::once(guard.handle()).chain(policy.map(|policy| policy.handle()))
+    }
+
     /// Opens a credential. The secret is encrypted on the bus.
     pub(super) fn activate<T: Transport>(
         self,

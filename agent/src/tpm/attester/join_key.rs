@@ -66,8 +66,17 @@ impl JoinKey {
     }
 
     fn expect(self, known: &KnownJoinKey) -> Result<Self, Failure> {
+        self.check(known)?;
+        Ok(self)
+    }
+
+    /// Checks that it is the key of a stored identity.
+    ///
+    /// # Errors
+    /// [`Exit::Data`]: it is another one.
+    pub fn check(&self, known: &KnownJoinKey) -> Result<(), Failure> {
         if self.known.public == known.public {
-            return Ok(self);
+            return Ok(());
         }
         Err(Failure::new(
             Exit::Data,

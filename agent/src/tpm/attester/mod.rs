@@ -35,7 +35,9 @@ use tpm2::commands::ActivateCredential;
 use tpm2::endorsement::{self, EkKind};
 use tpm2::object::Loaded;
 use tpm2::transport::Transport;
-use tpm2::types::{EncryptedSecret, IdObject, Object, ResponseCode, SecretBuf};
+use tpm2::types::{
+    EncryptedSecret, Entity, Handle, HandleKind, IdObject, Object, ResponseCode, SecretBuf,
+};
 use verifier::{CaCertificate, EkCertificate, EkPublicKey};
 
 pub use self::attestation_key::{AkAlgorithm, AkEvidence, AttestationKey};
@@ -130,6 +132,20 @@ impl Attester {
     #[must_use]
     pub fn ek_name_alg(&self) -> u16 {
         name_alg(&self.ek_object).0
+    }
+
+    /// Removes its keys and sessions from the TPM, which has room for few.
+    ///
+    /// # Errors
+    /// The TPM's.
+    pub fn discard<T: Transport>(self, tpm: &mut Tpm<T>) -> Result<(), Failure> {
+        let attestation_key = self.attestation_key.as_ref().map(AttestationKey::object);
+        let objects = [Some(self.ek_object), Some(self.join_key.object()), attestation_key];
+        let objects = objects.into_iter().flatten().map(|object| object.handle());
+        let transient = objects.filter(|handle| handle.kind() == HandleKind::TRANSIENT);
+        let sessions = self.ek_auth.iter().flat_map(EkAuth::sessions);
+        let all: Vec<Handle> = transient.chain(sessions).collect();
+        all.into_iter().try_for_each(|handle| tpm.flush(handle)).map_err(failure::command)
     }
 
     /// Takes the chain that goes with the EK certificate.

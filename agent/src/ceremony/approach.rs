@@ -1,0 +1,199 @@
+//! How a server is approached: what it has to prove, which protocol it speaks.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use host::exit::{Exit, Failure};
+use proto::v1::WhoAmIRequest;
+use proto::v1::identity_service_client::IdentityServiceClient;
+use rustls::client::ResolvesClientCert;
+use rustls::pki_types::ServerName;
+use tls::{CaPin, Roots, ServerTrust};
+use tonic::Code;
+
+use crate::ceremony::channel::Channel;
+use crate::ceremony::client::Client;
+use crate::ceremony::connection::{CallTime, Connection, MAX_CALL, Unopened};
+use crate::ceremony::endorse_v1;
+use crate::ceremony::route::Route;
+use crate::ceremony::teleport::{auth_service_name, fetch_cas};
+use crate::config::{FirstContact, Protocol, SystemRoots};
+use crate::file_access::{FileAccess, SHORT_TIMEOUT};
+
+/// What a server has to prove, wherever it is.
+#[derive(Clone)]
+pub(super) enum Approach {
+    /// That it is the authority of these CAs; it is shown this identity.
+    Authority(ServerTrust, Option<Arc<dyn ResolvesClientCert>>),
+    /// That it has the name in its address.
+    PublicName(Roots),
+    /// That it is an Auth Service of Teleport of a cluster all of whose CAs are pinned.
+    PinnedAuthService(Vec<CaPin>),
+    /// That it is an Auth Service of Teleport with this name, of these CAs; it is shown this identity.
+    AuthService(ServerName<'static>, ServerTrust, Option<Arc<dyn ResolvesClientCert>>),
+}
+
+impl Approach {
+    /// The route to this address. What it needs from there, it asks for.
+    async fn route(&self, address: &str) -> Result<Route, Unopened> {
+        Ok(match self {
+            Self::Authority(trust, identity) => Route::to_authority(trust, identity.clone())?,
+            Self::PublicName(roots) => Route::to_public_name(address, roots)?,
+            Self::PinnedAuthService(pins) => {
+                let name = auth_service_name();
+                let route = Route::to_auth_service(name.clone(), &ServerTrust::Unverified, None)?;
+                let connection = Connection::open(address, &route).await?;
+                // A server that is not the one that is meant decides nothing.
+                let cas = fetch_cas(connection, pins).await.map_err(|failure| {
+                    Unopened::answered(Failure { exit: Exit::Unavailable, ..failure })
+                })?;
+                Route::to_auth_service(name, &ServerTrust::Certificates(cas), None)?
+            }
+            Self::AuthService(name, trust, identity) => {
+                Route::to_auth_service(name.clone(), trust, identity.clone())?
+            }
+        })
+    }
+}
+
+/// The first contact, with the system's CAs if they are needed.
+pub(super) struct Contact {
+    pub(super) approach: Approach,
+    /// How an Auth Service of Teleport is approached, if that differs.
+    pub(super) teleport: Approach,
+    /// What the server is verified with, for people.
+    pub(super) description: String,
+}
+
+/// A connection to a server that a host has not joined yet.
+pub(super) struct Reached {
+    pub(super) connection: Connection,
+    /// HOST:PORT.
+    pub(super) address: String,
+    /// By which it can be reached again.
+    pub(super) approach: Approach,
+    pub(super) protocol: Protocol,
+}
+
+impl Client {
+    /// How a server is approached by a host that has not joined. The system's CAs are read now: they change without the
+    /// agent, and a host that has joined does not need them.
+    pub(super) async fn first_contact(&self) -> Result<Contact, Failure> {
+        let (trust, pins) = match self.contact() {
+            FirstContact::ClusterCas { trust, pins } => (trust, pins),
+            FirstContact::PublicName => {
+                let access = FileAccess::new("the system's CA certificates", SHORT_TIMEOUT);
+                let found = access.run(SystemRoots::read).await?;
+                if let Some(log) = self.log() {
+                    found.passed_over.iter().for_each(|what| {
+                        log.debug("CA certificate passed over", &[("reason", what)]);
+                    });
+                    log.debug("verifying by public name", &[("trust", &found)]);
+                }
+                let description = found.to_string();
+                let approach = Approach::PublicName(found.roots);
+                return Ok(Contact { teleport: approach.clone(), approach, description });
+            }
+        };
+        let teleport = match trust {
+            ServerTrust::Pins(_) => Approach::PinnedAuthService(pins.clone()),
+            trust => Approach::AuthService(auth_service_name(), trust.clone(), None),
+        };
+        let approach = Approach::Authority(trust.clone(), None);
+        Ok(Contact { approach, teleport, description: self.trust().to_string() })
+    }
+
+    /// Connects to a server and finds out by which protocol it lets hosts join, if that is not decided. An authority has a name
+    /// that no other server has; any other server is asked, once it has proven who it is, and only one that says that it does
+    /// not know `endorse.v1` is taken for one of Teleport.
+    pub(super) async fn find(
+        &self,
+        contact: &Contact,
+        protocol: Option<Protocol>,
+    ) -> Result<Reached, Failure> {
+        let first = match protocol {
+            Some(Protocol::Teleport) => &contact.teleport,
+            Some(Protocol::Endorse) | None => &contact.approach,
+        };
+        let (approach, connected) = match (self.try_connect(first).await, protocol) {
+            (Err(unopened), None) if unopened.may_be_teleport => {
+                let second = self.try_connect(&contact.teleport).await;
+                let as_teleport = |teleport: Unopened| neither(unopened.failure, &teleport.failure);
+                (&contact.teleport, second.map_err(as_teleport)?)
+            }
+            (connected, _) => (first, connected?),
+        };
+        let (connection, address) = connected;
+        let protocol = match (protocol, approach) {
+            (Some(protocol), _) => protocol,
+            (None, Approach::Authority(..)) => Protocol::Endorse,
+            (None, _) => protocol_of(&connection).await?,
+        };
+        Ok(Reached { connection, address, approach: approach.clone(), protocol })
+    }
+
+    /// Connects to the first address with the trusted server, beginning with the last one that had it. Answers of other servers
+    /// decide nothing.
+    pub(super) async fn connect(
+        &self,
+        approach: &Approach,
+    ) -> Result<(Connection, String), Failure> {
+        Ok(self.try_connect(approach).await?)
+    }
+
+    async fn try_connect(&self, approach: &Approach) -> Result<(Connection, String), Unopened> {
+        let (addresses, history) = (self.addresses(), self.history());
+        let first = history.first.load(Ordering::Relaxed);
+        let mut telling: Option<Unopened> = None;
+        for offset in 0..addresses.len() {
+            let index = (first + offset) % addresses.len();
+            let Some(address) = addresses.get(index) else { continue };
+            match open(address, approach).await {
+                Ok(connection) => {
+                    history.first.store(index, Ordering::Relaxed);
+                    history.failed.store(false, Ordering::Relaxed);
+                    return Ok((connection, address.clone()));
+                }
+                // Nothing that another address would change.
+                Err(unopened) if unopened.failure.exit != Exit::Unavailable => {
+                    return Err(unopened);
+                }
+                Err(unopened) => telling = Some(unopened.or_more_telling(telling)),
+            }
+        }
+        history.failed.store(true, Ordering::Relaxed);
+        Err(telling.unwrap_or_else(|| Failure::bug("no authority address").into()))
+    }
+}
+
+async fn open(address: &str, approach: &Approach) -> Result<Connection, Unopened> {
+    let route = approach.route(address).await?;
+    Connection::open(address, &route).await
+}
+
+/// The protocol of a server that has proven who it is, but not by an authority's name.
+async fn protocol_of(connection: &Connection) -> Result<Protocol, Failure> {
+    let channel = connection.channel.clone();
+    let mut service = IdentityServiceClient::with_origin(channel, Channel::origin())
+        .max_decoding_message_size(endorse_v1::MAX_ANSWER);
+    connection.budget.set(Some(MAX_CALL));
+    let Err(status) = CallTime::new().wait(service.who_am_i(WhoAmIRequest {})).await else {
+        return Ok(Protocol::Endorse);
+    };
+    match status.code() {
+        Code::Unimplemented => Ok(Protocol::Teleport),
+        // It knows who may ask.
+        Code::Unauthenticated | Code::PermissionDenied => Ok(Protocol::Endorse),
+        _ => Err(endorse_v1::refused(&status)),
+    }
+}
+
+/// The server is neither the authority nor an Auth Service of Teleport.
+fn neither(authority: Failure, teleport: &Failure) -> Failure {
+    if authority.message == teleport.message {
+        return authority;
+    }
+    let message =
+        format!("{}; nor does it answer as Teleport: {}", authority.message, teleport.message);
+    Failure { message, ..authority }
+}
