@@ -31,6 +31,10 @@ pub(super) enum Approach {
     PinnedAuthService(Vec<CaPin>),
     /// That it is an Auth Service of Teleport with this name, of these CAs; it is shown this identity.
     AuthService(ServerName<'static>, ServerTrust, Option<Arc<dyn ResolvesClientCert>>),
+    /// That it is a Proxy of Teleport, with the name in its address.
+    Proxy(Roots),
+    /// The same as of an Auth Service, through the Proxy at the address.
+    AuthThroughProxy(Roots, ServerName<'static>, ServerTrust, Option<Arc<dyn ResolvesClientCert>>),
 }
 
 impl Approach {
@@ -52,6 +56,11 @@ impl Approach {
             Self::AuthService(name, trust, identity) => {
                 Route::to_auth_service(name.clone(), trust, identity.clone())?
             }
+            Self::Proxy(roots) => Route::to_proxy(address, roots)?,
+            Self::AuthThroughProxy(roots, name, trust, identity) => {
+                let (name, identity) = (name.clone(), identity.clone());
+                Route::to_auth_through_proxy(address, roots, name, trust, identity)?
+            }
         })
     }
 }
@@ -59,7 +68,7 @@ impl Approach {
 /// The first contact, with the system's CAs if they are needed.
 pub(super) struct Contact {
     pub(super) approach: Approach,
-    /// How an Auth Service of Teleport is approached, if that differs.
+    /// How a server of Teleport is approached.
     pub(super) teleport: Approach,
     /// What the server is verified with, for people.
     pub(super) description: String,
@@ -75,6 +84,21 @@ pub(super) struct Reached {
     pub(super) protocol: Protocol,
 }
 
+impl Approach {
+    /// The same, showing this identity.
+    pub(super) fn showing(self, identity: Arc<dyn ResolvesClientCert>) -> Self {
+        match self {
+            Self::Authority(trust, _) => Self::Authority(trust, Some(identity)),
+            Self::AuthService(name, trust, _) => Self::AuthService(name, trust, Some(identity)),
+            Self::AuthThroughProxy(roots, name, trust, _) => {
+                Self::AuthThroughProxy(roots, name, trust, Some(identity))
+            }
+            // Nobody asks for one there.
+            other @ (Self::PublicName(_) | Self::PinnedAuthService(_) | Self::Proxy(_)) => other,
+        }
+    }
+}
+
 impl Client {
     /// How a server is approached by a host that has not joined. The system's CAs are read now: they change without the
     /// agent, and a host that has joined does not need them.
@@ -82,17 +106,11 @@ impl Client {
         let (trust, pins) = match self.contact() {
             FirstContact::ClusterCas { trust, pins } => (trust, pins),
             FirstContact::PublicName => {
-                let access = FileAccess::new("the system's CA certificates", SHORT_TIMEOUT);
-                let found = access.run(SystemRoots::read).await?;
-                if let Some(log) = self.log() {
-                    found.passed_over.iter().for_each(|what| {
-                        log.debug("CA certificate passed over", &[("reason", what)]);
-                    });
-                    log.debug("verifying by public name", &[("trust", &found)]);
-                }
+                let found = self.system_roots().await?;
                 let description = found.to_string();
+                let teleport = Approach::Proxy(found.roots.clone());
                 let approach = Approach::PublicName(found.roots);
-                return Ok(Contact { teleport: approach.clone(), approach, description });
+                return Ok(Contact { approach, teleport, description });
             }
         };
         let teleport = match trust {
@@ -101,6 +119,33 @@ impl Client {
         };
         let approach = Approach::Authority(trust.clone(), None);
         Ok(Contact { approach, teleport, description: self.trust().to_string() })
+    }
+
+    /// How the Auth Service with this name is approached that has issued an identity.
+    pub(super) async fn auth_service(
+        &self,
+        name: ServerName<'static>,
+        trust: ServerTrust,
+    ) -> Result<Approach, Failure> {
+        Ok(match self.contact() {
+            FirstContact::ClusterCas { .. } => Approach::AuthService(name, trust, None),
+            FirstContact::PublicName => {
+                let roots = self.system_roots().await?.roots;
+                Approach::AuthThroughProxy(roots, name, trust, None)
+            }
+        })
+    }
+
+    async fn system_roots(&self) -> Result<SystemRoots, Failure> {
+        let access = FileAccess::new("the system's CA certificates", SHORT_TIMEOUT);
+        let found = access.run(SystemRoots::read).await?;
+        if let Some(log) = self.log() {
+            found.passed_over.iter().for_each(|what| {
+                log.debug("CA certificate passed over", &[("reason", what)]);
+            });
+            log.debug("verifying by public name", &[("trust", &found)]);
+        }
+        Ok(found)
     }
 
     /// Connects to a server and finds out by which protocol it lets hosts join, if that is not decided. An authority has a name
@@ -127,8 +172,15 @@ impl Client {
         let protocol = match (protocol, approach) {
             (Some(protocol), _) => protocol,
             (None, Approach::Authority(..)) => Protocol::Endorse,
+            (None, Approach::Proxy(_)) => Protocol::Teleport,
             (None, _) => protocol_of(&connection).await?,
         };
+        // A Proxy takes joins under another protocol of ALPN than that of its web server.
+        if protocol == Protocol::Teleport && matches!(approach, Approach::PublicName(_)) {
+            let approach = contact.teleport.clone();
+            let (connection, address) = self.connect(&approach).await?;
+            return Ok(Reached { connection, address, approach, protocol });
+        }
         Ok(Reached { connection, address, approach: approach.clone(), protocol })
     }
 

@@ -8,7 +8,7 @@ use hyper::body::{Bytes, Frame, Incoming};
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper::header::{HeaderMap, HeaderValue, USER_AGENT};
 use hyper::rt::{Read, Write};
-use hyper::{Request, Response, Uri};
+use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tonic::Status;
 use tonic::body::Body;
@@ -70,6 +70,9 @@ impl Service<Request<Body>> for Channel {
         let response = self.0.send_request(request);
         Box::pin(async move {
             let mut response = response.await.map_err(|error| failed(&error))?;
+            if response.status() != StatusCode::OK {
+                return Err(not_grpc(response.status()));
+            }
             remove_details(response.headers_mut());
             Ok(response.map(Answer))
         })
@@ -111,6 +114,19 @@ fn failed(error: &hyper::Error) -> Status {
     let causes = std::iter::successors(Some(error as &dyn Error), |&error| error.source());
     let words: Vec<String> = causes.map(ToString::to_string).collect();
     Status::unavailable(words.join(": "))
+}
+
+/// The server speaks HTTP/2 and not gRPC, as the web server of a Teleport Proxy, or it is not ready.
+fn not_grpc(status: StatusCode) -> Status {
+    let message =
+        format!("the server answers with HTTP status {} instead of gRPC", status.as_u16());
+    match status {
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => Status::unavailable(message),
+        _ => Status::unimplemented(message),
+    }
 }
 
 #[cfg(test)]
@@ -180,6 +196,31 @@ mod tests {
         for in_headers in [true, false] {
             let status = call(|io| refuse(io, in_headers)).await;
             assert_eq!((status.code(), status.message()), (Code::PermissionDenied, "no"));
+        }
+    }
+
+    /// Answers as a web server does.
+    async fn answer_with(io: DuplexStream, status: StatusCode) {
+        let answer = service_fn(move |_: Request<Incoming>| async move {
+            let mut response = Response::new(Full::new(Bytes::from_static(b"404 page not found")));
+            *response.status_mut() = status;
+            Ok::<_, Infallible>(response)
+        });
+        let server = http2::Builder::new(TokioExecutor::new());
+        let _ = server.serve_connection(TokioIo::new(io), answer).await;
+    }
+
+    #[tokio::test]
+    async fn answer_of_a_web_server_is_no_answer_of_an_authority() {
+        for (status, code) in [
+            (StatusCode::NOT_FOUND, Code::Unimplemented),
+            (StatusCode::FORBIDDEN, Code::Unimplemented),
+            (StatusCode::FOUND, Code::Unimplemented),
+            (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
+        ] {
+            let refused = call(|io| answer_with(io, status)).await;
+            assert_eq!(refused.code(), code, "{refused}");
+            assert!(refused.message().contains(status.as_str()), "{refused}");
         }
     }
 

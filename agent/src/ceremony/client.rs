@@ -24,7 +24,8 @@ use crate::ceremony::chain::StoredChain;
 use crate::ceremony::channel::Channel;
 use crate::ceremony::connection::{CallTime, End, MAX_CALL};
 use crate::ceremony::endorse_v1::{self, EndorseV1, seconds};
-use crate::ceremony::rejoin::auth_service;
+use crate::ceremony::rejoin::cas_of;
+use crate::ceremony::teleport::{auth_service_name, renewal_name};
 use crate::ceremony::{Granted, JoinParameters, SubjectForm};
 use crate::config::{FirstContact, Protocol, Trust};
 use crate::credential::identity::{Identity, Joined};
@@ -250,7 +251,10 @@ impl Client {
                 let trusted = identity.trusted(self.pins()).map_err(damaged)?;
                 Approach::Authority(ServerTrust::Pins(trusted), None)
             }
-            Protocol::Teleport => auth_service(identity),
+            Protocol::Teleport => {
+                let name = renewal_name(&identity.cluster).unwrap_or_else(auth_service_name);
+                self.auth_service(name, cas_of(identity)).await?
+            }
         };
         self.connect(&approach).await.map(drop)
     }

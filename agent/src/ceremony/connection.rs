@@ -167,7 +167,8 @@ impl Connection {
         // Only protocols that carry HTTP/2 are offered.
         if tls.get_ref().1.alpn_protocol().is_none() {
             let failure = unreachable(address, "it does not speak HTTP/2").failure;
-            return Err(Unopened::answered(failure));
+            // Or a load balancer before one.
+            return Err(Unopened { may_be_teleport: true, ..Unopened::answered(failure) });
         }
         budget.set(Some(MAX_CALL));
         let bug = |error: rustls::Error| Unopened::silent(Failure::bug(error));

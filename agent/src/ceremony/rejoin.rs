@@ -10,7 +10,7 @@ use tls::ServerTrust;
 use crate::ceremony::approach::{Approach, Reached};
 use crate::ceremony::client::{Client, Denied, certified, damaged, verify};
 use crate::ceremony::connection::Connection;
-use crate::ceremony::teleport::{Attempt, Teleport, Unjoined, auth_service_name, renewal_name};
+use crate::ceremony::teleport::{Attempt, Teleport, Unjoined, renewal_name};
 use crate::ceremony::{Granted, JoinParameters};
 use crate::credential::Voucher;
 use crate::credential::identity::Identity;
@@ -55,16 +55,25 @@ impl Client {
         let name = renewal_name(&identity.cluster)
             .ok_or_else(|| Failure::bug("the cluster's name is too long for a server name"))?;
         let trust = cas_of(identity);
-        // A server that is not the one that is meant costs no TPM command, except the first time.
-        if self.history().failed.load(Ordering::Relaxed) {
-            self.connect(&Approach::AuthService(name.clone(), trust.clone(), None)).await?;
+        let auth_service = self.auth_service(name, trust).await?;
+        // A server that is not the one that is meant costs no TPM command, except the first time. Not every Proxy passes on
+        // connections to the Auth Service.
+        let is_through_proxy = matches!(auth_service, Approach::AuthThroughProxy(..));
+        if is_through_proxy || self.history().failed.load(Ordering::Relaxed) {
+            let reached = self.connect(&auth_service).await;
+            if let (Err(failure), Approach::AuthThroughProxy(roots, ..)) = (&reached, &auth_service)
+                && self.connect(&Approach::Proxy(roots.clone())).await.is_ok()
+            {
+                return Err(Denied::IdentityGone(not_passed_on(failure)));
+            }
+            reached?;
         }
         let known = identity.join_key().map_err(damaged)?;
         let prepared = Prepared::again(tpm, &wanted, known).await?;
         let approach = |prepared: &Prepared| {
             let key = prepared.teleport.join_key().clone();
             let certified = certified(tpm, key, identity)?;
-            Ok(Approach::AuthService(name.clone(), trust.clone(), Some(certified)))
+            Ok(auth_service.clone().showing(certified))
         };
         let ttl = wanted.ttl;
         let joined = self.attempts(None, approach, tpm, wanted, prepared).await;
@@ -132,12 +141,19 @@ impl Client {
     }
 }
 
-/// How a Teleport cluster that issued an identity is reached without it.
-pub(super) fn auth_service(identity: &Identity) -> Approach {
-    Approach::AuthService(auth_service_name(), cas_of(identity), None)
+/// The Proxy serves joins, but not the Auth Service.
+fn not_passed_on(failure: &Failure) -> Failure {
+    Failure::new(
+        Exit::Refused,
+        format!(
+            "the Proxy does not pass on renewals, so the host joins as a new bot instance: {}",
+            failure.message
+        ),
+        "give the address of the Auth Service as `auth_server` to keep the bot instance",
+    )
 }
 
-fn cas_of(identity: &Identity) -> ServerTrust {
+pub(super) fn cas_of(identity: &Identity) -> ServerTrust {
     let cas = identity.x509_cas().map(|der| CertificateDer::from(der.to_vec()));
     ServerTrust::Certificates(cas.collect())
 }

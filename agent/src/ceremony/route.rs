@@ -9,8 +9,10 @@ use rustls::client::ResolvesClientCert;
 use rustls::pki_types::ServerName;
 use tls::{Roots, ServerTrust};
 
-use crate::ceremony::teleport::auth_service_name;
 use crate::ceremony::upgrade;
+
+/// The name that every server of a Teleport cluster has.
+pub(super) const TELEPORT_NAME: &str = "teleport.cluster.local";
 
 /// Protocols of ALPN, RFC 7301.
 const HTTP2: &str = "h2";
@@ -121,7 +123,7 @@ impl Route {
         let protocols = [PROXY_GRPC, HTTP2];
         let server = Server::new(public_name(address)?, &trust, None, &protocols)?;
         // The load balancer has proved the name in the address.
-        let trust = ServerTrust::InsideTls(auth_service_name());
+        let trust = ServerTrust::InsideTls(name(TELEPORT_NAME)?);
         let inside = Server::new(public_name(address)?, &trust, None, &protocols)?;
         let front = Some(Front::new(address, roots, inside)?);
         Ok(Self { server, naming: Naming::Public, front })

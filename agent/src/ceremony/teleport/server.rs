@@ -13,21 +13,19 @@ use super::{disorder, refused};
 use crate::ceremony::channel::Channel;
 use crate::ceremony::connection::{CallTime, Connection};
 use crate::ceremony::endorse_v1::MAX_ANSWER;
+use crate::ceremony::route::TELEPORT_NAME;
 use crate::credential::TrustBundle;
 
-/// The name that each Auth Service has, and under which hosts without an identity ask for it.
-const DOMAIN: &str = "teleport.cluster.local";
-
-/// The name of an Auth Service.
+/// The name of an Auth Service, under which hosts without an identity ask for it.
 #[expect(clippy::expect_used, reason = "of a constant")]
 pub(in crate::ceremony) fn auth_service_name() -> ServerName<'static> {
-    ServerName::DnsName(DnsName::try_from_str(DOMAIN).expect("a DNS name"))
+    ServerName::DnsName(DnsName::try_from_str(TELEPORT_NAME).expect("a DNS name"))
 }
 
 /// The name of the Auth Service of one cluster, under which its bots ask for it. `None` if that is no DNS name: a label has at
 /// most 63 characters, so the name of the cluster at most 31.
 pub(in crate::ceremony) fn renewal_name(cluster: &str) -> Option<ServerName<'static>> {
-    let name = format!("{}.{DOMAIN}", hex(cluster.as_bytes()));
+    let name = format!("{}.{TELEPORT_NAME}", hex(cluster.as_bytes()));
     Some(ServerName::DnsName(DnsName::try_from(name).ok()?))
 }
 
@@ -83,6 +81,6 @@ mod tests {
         assert_eq!(name("example.com").unwrap(), "6578616d706c652e636f6d.teleport.cluster.local");
         assert!(name(&"c".repeat(31)).is_some());
         assert!(name(&"c".repeat(32)).is_none());
-        assert_eq!(auth_service_name().to_str(), DOMAIN);
+        assert_eq!(auth_service_name().to_str(), TELEPORT_NAME);
     }
 }
