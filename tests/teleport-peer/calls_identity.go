@@ -9,9 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
-
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"teleport-peer/wire/authpb"
 	"teleport-peer/wire/clusterconfigpb"
@@ -72,7 +69,7 @@ func (c *client) impersonate(ctx context.Context, bot *link, id *identity) (*ide
 	}
 	certs, err := auth.GenerateUserCerts(ctx, &authpb.UserCertsRequest{
 		Username:        id.facts.User,
-		Expires:         timestamppb.New(time.Now().Add(c.ttl)),
+		Expires:         c.honestAttempt().expires,
 		RouteToCluster:  id.facts.Cluster,
 		RoleRequests:    roles,
 		UseRoleRequests: true,

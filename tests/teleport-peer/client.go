@@ -95,6 +95,8 @@ func (c *client) check() error {
 		return errors.New("the options --ca-pin and --ca-path are mutually exclusive")
 	case c.resume && c.dir == "":
 		return errors.New("--resume needs --dir")
+	case c.ttl < 0:
+		return errors.New("--ttl must not be negative")
 	case c.token == "":
 		return errors.New("pass --token")
 	case c.tpm == "" && c.softEK == "":

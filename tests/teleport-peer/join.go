@@ -46,11 +46,15 @@ type attempt struct {
 
 func (c *client) honestAttempt() *attempt {
 	method := methodTPM
+	var expires *timestamppb.Timestamp
+	if c.ttl > 0 {
+		expires = timestamppb.New(time.Now().Add(c.ttl))
+	}
 	return &attempt{
 		token:      c.token,
 		role:       roleBot,
 		joinMethod: &method,
-		expires:    timestamppb.New(time.Now().Add(c.ttl)),
+		expires:    expires,
 		newKey:     newBotKey,
 		attest:     c.attest,
 		solve: func(e *evidence, blob, secret []byte) ([]byte, error) {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"teleport-peer/wire/authpb"
 )
@@ -73,6 +74,20 @@ func TestStoredIdentityIsRenewed(t *testing.T) {
 	fresh.joins(t)
 	if len(fresh.Fallbacks) != 1 || fresh.Fallbacks[0].Why != "the stored identity has expired" || fresh.Joins[0].Authenticated {
 		t.Errorf("fallbacks: %v", fresh.Fallbacks)
+	}
+}
+
+func TestLifetimes(t *testing.T) {
+	tpm := newTPM(t)
+	server := startServer(t, token(tpm, "--ttl", "3h")...)
+	for asked, want := range map[string]time.Duration{"0": time.Hour, "30m": 30 * time.Minute, "2h": 2 * time.Hour, "100h": 3 * time.Hour} {
+		r := server.runAs(t, join(tpm, "--auth-server", server.Auth, "--ak", "ecc", "--ttl", asked)...)
+		r.joins(t)
+		id := r.Joins[0].Identity
+		got := id.NotAfter.Sub(id.NotBefore) - backdate
+		if difference := (got - want).Abs(); difference > time.Minute || !id.SSHNotAfter.Equal(id.NotAfter) {
+			t.Errorf("asked %s: %s, SSH until %s", asked, got, id.SSHNotAfter)
+		}
 	}
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -147,12 +146,13 @@ func (c *client) connectProxy(address string) (*link, error) {
 	return c.connect("proxy", address, config, c.dialUpgrade)
 }
 
+// verifyInsideUpgrade checks that the server is one of a Teleport cluster, by its name alone.
 func verifyInsideUpgrade(state tls.ConnectionState) error {
 	problem := errors.New("server is not a Teleport proxy or server certificate is expired")
 	if len(state.PeerCertificates) == 0 {
 		return problem
 	}
-	var leaf *x509.Certificate = state.PeerCertificates[0]
+	leaf := state.PeerCertificates[0]
 	now := time.Now()
 	if leaf.VerifyHostname(clusterLocal) != nil || now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
 		return problem

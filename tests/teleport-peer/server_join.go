@@ -53,7 +53,7 @@ type claim struct {
 	parameters    attest.AttestationParameters
 }
 
-// errNotSolved marks what goes wrong between challenge and solution.
+// challengeFunc sends a challenge to the host and returns its solution.
 type challengeFunc func(blob, secret []byte) (solution []byte, err error)
 
 // validateTPM checks a claim as Teleport does, with go-attestation. What it returns on success are
@@ -308,7 +308,7 @@ func (s *server) checkEnterprise() error {
 	return nil
 }
 
-// parseTLSKey reads a PKIX key from PEM or DER.
+// parseKeys reads the keys to certify; ssh.Parse* has read one of them already.
 func parseKeys(tlsDER []byte, sshKey ssh.PublicKey, sshErr error) (crypto.PublicKey, ssh.PublicKey, error) {
 	key, err := x509.ParsePKIXPublicKey(tlsDER)
 	if err != nil {
