@@ -1,6 +1,7 @@
 //! Converts a YAML stream to resources and back.
 
 use std::fmt;
+use std::ops::Range;
 
 use host::terminal::escape;
 use serde::de::DeserializeOwned;
@@ -85,7 +86,7 @@ struct Head {
     kind: Option<String>,
 }
 
-/// Splits a stream at its `---` markers. Such a line cannot be part of anything else: indentation
+/// Splits a stream at its `---` markers, and arrays of JSON, which list resources, into their elements. Such a line cannot be part of anything else: indentation
 /// or quoting rules keep it out of scalars (YAML 1.2 section 9.1.2).
 fn documents(stream: &str) -> Vec<Document<'_>> {
     let stream = stream.strip_prefix('\u{feff}').unwrap_or(stream);
@@ -100,12 +101,39 @@ fn documents(stream: &str) -> Vec<Document<'_>> {
     }
     all.push(Document { before, text: stream.get(start..).unwrap_or_default() });
     all.retain(|document| !document.is_blank());
-    all
+    all.into_iter().flat_map(Document::elements).collect()
 }
 
 fn is_marker(line: &str) -> bool {
     line.strip_prefix("---")
         .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+}
+
+/// Where the elements of an array are, behind its `[`; `None` if something other than blanks follows its `]`.
+fn split_array(array: &str) -> Option<Vec<Range<usize>>> {
+    let (mut elements, mut start) = (Vec::new(), 0);
+    let (mut depth, mut in_string, mut escaped) = (1_usize, false, false);
+    for (at, byte) in array.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => depth = depth.checked_add(1)?,
+            b']' | b'}' => depth = depth.checked_sub(1)?,
+            b',' if depth == 1 => {
+                elements.push(start..at);
+                start = at + 1;
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            elements.push(start..at);
+            let rest = array.get(at + 1..).unwrap_or_default();
+            return rest.trim().is_empty().then_some(elements);
+        }
+    }
+    None
 }
 
 impl Document<'_> {
@@ -114,6 +142,21 @@ impl Document<'_> {
             let line = if is_marker(line) { line.get(3..).unwrap_or_default() } else { line };
             line.trim().is_empty() || line.trim_start().starts_with('#')
         })
+    }
+
+    /// The elements of an array of JSON; any other document as it is.
+    fn elements(self) -> Vec<Self> {
+        let start = self.text.strip_prefix("---").unwrap_or(self.text).trim_start();
+        let Some(array) = start.strip_prefix('[') else { return vec![self] };
+        let Some(elements) = split_array(array) else { return vec![self] };
+        let offset = self.text.len() - array.len();
+        let element = |range: Range<usize>| {
+            let range = offset + range.start..offset + range.end;
+            let lines = self.text.get(..range.start).unwrap_or_default().matches('\n').count();
+            let text = self.text.get(range).unwrap_or_default();
+            Self { before: self.before + lines as u64, text }
+        };
+        elements.into_iter().map(element).filter(|element| !element.is_blank()).collect()
     }
 
     fn resource(&self, unreadable: &mut Unreadable<'_>) -> Result<Resource, DocumentError> {

@@ -384,3 +384,27 @@ fn every_truncation_of_a_stream_is_refused_or_read_never_a_panic() {
         }
     }
 }
+
+#[test]
+fn array_of_json_is_read_as_its_elements_with_their_lines() {
+    let bot = |name: &str| {
+        format!(
+            r#"{{"kind": "bot", "version": "v1",
+ "metadata": {{"name": "{name}", "description": "a ], b \"}}, [{{"}}, "spec": {{"roles": []}}}}"#
+        )
+    };
+    let names = |stream: &str| {
+        let resources = read(stream).map_err(|cause| cause.to_string())?;
+        Ok::<_, String>(resources.iter().map(|one| one.name().to_string()).collect::<Vec<_>>())
+    };
+    let array = format!("[\n{},\n{}\n]\n", bot("a"), bot("b"));
+    assert_eq!(names(&array), Ok(vec!["a".into(), "b".into()]));
+    assert_eq!(names(&format!("--- {array}---\n{}", bot("c"))).map(|all| all.len()), Ok(3));
+    let wrong = array.replace("\"name\": \"b\"", "\"nmae\": \"b\"");
+    assert!(names(&wrong).unwrap_err().starts_with("line 5: "), "{:?}", names(&wrong));
+    let twice = format!("[{0},{0}]", bot("a"));
+    assert!(names(&twice).unwrap_err().contains("duplicate bot"));
+    for wrong in ["[]", "[ , ]", "[", "[}", &array[..array.len() - 3], &format!("{array} x")] {
+        names(wrong).unwrap_err();
+    }
+}
