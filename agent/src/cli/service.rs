@@ -19,7 +19,7 @@ pub enum Service {
     /// Write nothing but the bot's identity
     #[command(name = "noop", visible_alias = "no-op")]
     Noop,
-    /// Same as no service, for command lines of tbot
+    /// Take the services from the configuration file, as without a service
     Legacy(Legacy),
 }
 

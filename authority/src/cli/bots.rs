@@ -2,7 +2,8 @@
 
 use clap::{Args, Subcommand};
 
-use super::{DataDir, ListFormat, LockTerms, Which, one_instance};
+use super::which::{Which, one_instance};
+use super::{DataDir, ListFormat, LockTerms};
 use crate::resource::{Name, Role, SessionTtl};
 
 /// `authority bots`

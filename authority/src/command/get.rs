@@ -10,7 +10,8 @@ use time::OffsetDateTime;
 
 use super::client::{Operator, connect, refused};
 use super::resources;
-use crate::cli::{Asked, Format, Get, Rm, Selection, Which};
+use crate::cli::which::{Asked, Selection, Which};
+use crate::cli::{Format, Get, Rm};
 use crate::resource::{self, Kind, Resource};
 
 pub(super) async fn get(get: Get) -> Result<(), Failure> {
