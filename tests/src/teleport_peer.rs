@@ -39,7 +39,17 @@ impl TeleportPeer {
 
     /// Runs the client to its end. What it reports, whether it succeeded or not.
     pub fn client(&self, arguments: &[&str]) -> Result<Value> {
-        let said = Said::by(Command::new(&self.program).arg("client").args(arguments))?;
+        Self::report(Command::new(&self.program).arg("client").args(arguments))
+    }
+
+    /// The same, with these certificates in the place of the system's roots.
+    pub fn client_trusting(&self, roots: &Path, arguments: &[&str]) -> Result<Value> {
+        let mut client = Command::new(&self.program);
+        Self::report(client.arg("client").args(arguments).env("SSL_CERT_FILE", roots))
+    }
+
+    fn report(client: &mut Command) -> Result<Value> {
+        let said = Said::by(client)?;
         let report = serde_json::from_str(&said.out);
         report.with_context(|| format!("ended with {:?}: {}{}", said.code, said.out, said.err))
     }

@@ -187,7 +187,9 @@ impl Door {
                     door.metrics.connections.no_request();
                     debug!(%remote, %cause, "no request after the handshake");
                 }
-                Err(Unserved::Tunnel) => debug!(%remote, "a reverse tunnel is not served"),
+                Err(Unserved::Tunnel) => {
+                    debug!(%remote, "no reverse tunnel is served; an agent that wants one needs auth_server")
+                }
                 // The limit that closed it has counted it.
                 Err(Unserved::NoPlace) => {
                     debug!(%remote, "the connection was closed to make room for another");

@@ -48,6 +48,7 @@ impl JoinService for Joins {
         if !authority.teleport.join {
             return Err(status::unknown_service());
         }
+        super::check_cluster_name(&authority)?;
         let (peer, version) = (peer(&request)?, super::version(request.metadata()));
         let limit = authority.join_timeout;
         let (mut client, replies) = Conversation::new(request.into_inner(), limit);

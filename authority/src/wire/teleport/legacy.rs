@@ -41,6 +41,7 @@ impl JoinService for Joins {
         if !authority.teleport.legacy_join {
             return Err(status::legacy_join_disabled());
         }
+        super::check_cluster_name(&authority)?;
         let (peer, version) = (peer(&request)?, super::version(request.metadata()));
         let limit = authority.join_timeout;
         let (mut client, replies) = Conversation::new(request.into_inner(), limit);

@@ -19,6 +19,7 @@ use verifier::Challenge;
 use super::status::{self, timed_out};
 use crate::audit::bounded;
 use crate::issue::SubjectKey;
+use crate::service::Authority;
 use crate::service::join::{Candidate, Ek, Join, Proven};
 use crate::service::refusal::{Code, Refusal};
 use crate::service::request::Parsed;
@@ -72,6 +73,11 @@ fn end<R>(join: Join, result: Result<R, Fault>, what: &str, limit: Duration) -> 
             Err(if is_late { timed_out(what, limit) } else { status })
         }
     }
+}
+
+/// Refuses a client that could join, and then could not connect with its certificates.
+fn check_cluster_name(authority: &Authority) -> Result<(), Status> {
+    authority.issuer.cluster().warning().map_or(Ok(()), |why| Err(Status::invalid_argument(why)))
 }
 
 /// The client's version, if it says one. Any is accepted: nothing here depends on it.

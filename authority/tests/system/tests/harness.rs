@@ -63,6 +63,12 @@ impl Harness {
         Self::build(None, |settings| settings.teleport = teleport).await
     }
 
+    /// With a cluster of this name.
+    pub(crate) async fn with_cluster(name: &str) -> Self {
+        let name = name.parse().unwrap();
+        Self::build(None, |settings| settings.cluster_name = Some(name)).await
+    }
+
     async fn build(log: Option<(&Path, usize)>, change: impl FnOnce(&mut Settings)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = dir.path().join("data");

@@ -27,6 +27,7 @@ use testkit::simulated::{Bytes, SoftwareTpm, TIMEOUT, TeleportHost, Wire};
 use tonic::{Code, Status};
 
 use super::harness::{BOT, Harness};
+use super::protocols::Protocol;
 
 /// Two days; the authority allows less.
 const TWO_DAYS: u64 = 2 * 24 * 3600;
@@ -101,6 +102,33 @@ async fn ping_and_the_ca_need_no_certificate() {
     assert_eq!(CertificateDer::from_pem_slice(&ca.tls_ca).unwrap(), harness.ca());
     // Each call costs the connection, as all calls do.
     auth.ping(PingRequest {}).await.unwrap_err();
+}
+
+/// The server name that it would ask for with its certificates is refused by TLS: see the tests of the port.
+#[tokio::test]
+async fn client_learns_before_its_join_that_the_clusters_name_is_too_long_for_it() {
+    for (name, is_served) in [("a".repeat(31), true), ("a".repeat(32), false)] {
+        let (harness, tpm) = (Harness::with_cluster(&name).await, SoftwareTpm::generate());
+        harness.allow(&tpm).await;
+        let mut auth = AuthServiceClient::new(harness.wire().await.channel.clone());
+        let ping = auth.ping(PingRequest {}).await.map(|_| ());
+        let mut ends = vec![ping];
+        for protocol in [Protocol::Teleport, Protocol::Legacy] {
+            ends.push(protocol.join(&harness.wire().await, &tpm, "t").await);
+        }
+        for end in ends {
+            match end {
+                Ok(()) => assert!(is_served),
+                Err(status) => {
+                    assert!(!is_served, "{status}");
+                    assert_eq!(status.code(), Code::InvalidArgument);
+                    assert!(status.message().contains("longer than 31 bytes"), "{status}");
+                }
+            }
+        }
+        // Our own agent asks for another server name.
+        Protocol::Endorse.join(&harness.wire().await, &tpm, "t").await.unwrap();
+    }
 }
 
 /// A client with pins requires one for each CA that it gets before it has a certificate.

@@ -18,16 +18,13 @@ use crate::service::impersonation::Impersonation;
 use crate::service::refusal::{Code, Refusal};
 use crate::service::reissue::{Call, CallRequest};
 use crate::wire::status;
-use crate::wire::teleport::files;
+use crate::wire::teleport::{check_cluster_name, files};
 
 #[tonic::async_trait]
 impl AuthService for Calls {
     async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
         let peer = self.peer_or_caller(&request).await?;
-        // The join would succeed, and then the client could not connect again.
-        if let Some(warning) = self.authority.issuer.cluster().warning() {
-            return Err(Status::failed_precondition(warning));
-        }
+        check_cluster_name(&self.authority)?;
         Ok(Response::new(PingResponse {
             cluster_name: self.cluster().to_owned(),
             proxy_public_addr: self.public_addr.clone().unwrap_or_default(),
