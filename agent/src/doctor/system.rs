@@ -10,7 +10,7 @@ use rustix::process::geteuid;
 
 use super::{Check, Topic};
 use crate::ceremony::client::Client;
-use crate::config::{self, LoadError, Loaded, Settings, Trust};
+use crate::config::{self, LoadError, Loaded, Protocol, Settings, Trust};
 use crate::credential::identity::{Identity, rfc3339};
 use crate::file_access;
 use crate::storage::Storage;
@@ -189,7 +189,7 @@ async fn reach(
         (Ok(trust), Some(identity)) if is_public => {
             return match client.reach_as(identity).await {
                 Ok(()) => Ok(format!("{trust}, and by the trust bundle")),
-                Err(failure) => Err(not_renewable(failure)),
+                Err(failure) => Err(not_renewable(failure, identity.protocol)),
             };
         }
         (Ok(trust), _) => return Ok(trust),
@@ -216,17 +216,24 @@ async fn reach(
 }
 
 /// The server has its public name, but is not the authority of the trust bundle.
-fn not_renewable(failure: Failure) -> Failure {
+fn not_renewable(failure: Failure, protocol: Protocol) -> Failure {
     Failure {
         message: format!(
             "a join would trust the server, but a renewal does not: {}",
             failure.message
         ),
-        advice: format!(
-            "let a load balancer in front of the authority pass on TLS, also for the server name \
-             {}; if the authority was replaced, join again",
-            tls::AUTHORITY_NAME
-        ),
+        advice: match protocol {
+            Protocol::Endorse => format!(
+                "let a load balancer in front of the authority pass on TLS, also for the server \
+                 name {}; if the authority was replaced, join again",
+                tls::AUTHORITY_NAME
+            ),
+            Protocol::Teleport => {
+                "give the address of the Auth Service as `auth_server`: otherwise the host joins \
+                 as a new bot instance each time"
+                    .to_owned()
+            }
+        },
         ..failure
     }
 }
