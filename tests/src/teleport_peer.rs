@@ -33,7 +33,12 @@ impl TeleportPeer {
 
     /// What a token's rules look at, of the TPM at this address.
     pub fn identify(&self, tpm: &str) -> Result<Value> {
-        let said = Said::by(Command::new(&self.program).args(["identify", "--tpm", tpm]))?;
+        self.run(&["identify", "--tpm", tpm])
+    }
+
+    /// What a command that succeeds prints.
+    pub fn run(&self, arguments: &[&str]) -> Result<Value> {
+        let said = Said::by(Command::new(&self.program).args(arguments))?;
         Ok(serde_json::from_str(&said.success()?)?)
     }
 

@@ -4,3 +4,4 @@ mod agent_joins;
 mod calls;
 mod peer_itself;
 mod proxy;
+mod tbot_joins;
