@@ -22,6 +22,7 @@ use proto::v1::{
     IssuedCredentials, JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse,
     join_request, join_response,
 };
+use testkit::simulated::{SoftwareTpm, TeleportHost};
 use testkit::swtpm::{Factory, Kind, Maker, Manufactured};
 use time::OffsetDateTime;
 use tls::CaPin;
@@ -51,6 +52,9 @@ fn main() -> Result<()> {
         credentials()?;
         return golden();
     }
+    if std::env::args().nth(1).as_deref() == Some("teleport") {
+        return teleport();
+    }
     let factory = Factory::shared();
     let ca = factory.ca(Maker::Vendor)?;
     fixture("ek-root.pem", ca.root_pem().as_bytes())?;
@@ -66,6 +70,7 @@ fn main() -> Result<()> {
     commands(&two)?;
     issued(certified)?;
     resources(ca.root_pem())?;
+    teleport()?;
     addresses()?;
     credentials()?;
     golden()
@@ -559,4 +564,41 @@ fn golden() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What a host that runs `tbot` sends: its TPM and its keys are simulated, EK certificates are those that were recorded.
+fn teleport() -> Result<()> {
+    use proto::teleport::{join_v1, legacy};
+    let tpm = SoftwareTpm::generate();
+    let host = TeleportHost::new(&tpm);
+    let newer = |ek| {
+        let init = join_v1::TpmInit { ek: Some(ek), ..host.tpm_init() };
+        let payload = Some(join_v1::join_request::Payload::TpmInit(init));
+        join_v1::JoinRequest { payload }.encode_to_vec()
+    };
+    let older = |ek| {
+        let init = legacy::RegisterUsingTpmMethodInitialRequest {
+            ek: Some(ek),
+            ..host.legacy_init("my-bot-token")
+        };
+        let payload = Some(legacy::register_using_tpm_method_request::Payload::Init(init));
+        legacy::RegisterUsingTpmMethodRequest { payload }.encode_to_vec()
+    };
+    let seeds = |name: &str, newer: &[u8], older: &[u8]| -> Result<()> {
+        seed("teleport_join", name, newer)?;
+        seed("teleport_legacy_join", name, older)
+    };
+    use join_v1::tpm_init::Ek as Newer;
+    use legacy::register_using_tpm_method_initial_request::Ek as Older;
+    let behind = |demand: u8, request: Vec<u8>| [&[demand][..], &request].concat();
+    for (der, name) in fuzz::fixtures::EK_CERTIFICATES.into_iter().zip(["rsa2048", "p256", "p384"])
+    {
+        let newer = newer(Newer::EkCert(der.to_vec()));
+        let older = older(Older::EkCert(der.to_vec()));
+        seeds(&format!("{name}-issuer"), &behind(2, newer), &behind(2, older))?;
+    }
+    let newer = newer(Newer::EkKey(tpm.ek_public()));
+    let older = older(Older::EkKey(tpm.ek_public()));
+    seeds("key", &behind(1, newer.clone()), &behind(1, older.clone()))?;
+    seeds("refused-no-certificate", &behind(0, newer), &behind(0, older))
 }

@@ -32,6 +32,25 @@ fn appraise(demand: u8, encoded: &[u8]) -> Verdict {
         Some(Ek::EkPublic(spki)) => EkClaim::PublicKey(spki),
         None => return Verdict::Refused,
     };
+    let key = KeyClaim::JoinKey(&init.join_key);
+    match verdict(demand, ek, &init.ek_chain, init.ek_name_alg, key) {
+        Some(appraisal) => {
+            assert_eq!(init.join_key.get(4..8), Some(&JOIN_KEY_ATTRIBUTES.0.to_be_bytes()[..]));
+            challenge(&appraisal);
+            Verdict::Accepted
+        }
+        None => Verdict::Refused,
+    }
+}
+
+/// The appraisal of a claim, with what must hold of both verdicts.
+pub(crate) fn verdict(
+    demand: u8,
+    ek: EkClaim<'_>,
+    ek_chain: &[Vec<u8>],
+    ek_name_alg: u32,
+    key: KeyClaim<'_>,
+) -> Option<Appraisal> {
     let anchors = [if demand & 2 == 0 { fixtures::root() } else { fixtures::issuer() }];
     let (policy, at) = (ChainPolicy::default(), fixtures::now());
     let signatures = KnownSignatures::default();
@@ -39,17 +58,11 @@ fn appraise(demand: u8, encoded: &[u8]) -> Verdict {
         0 => Demand::Certificate { anchors: &anchors, policy, at, known: &signatures },
         _ => Demand::Key,
     };
-    let claim = Claim {
-        ek,
-        ek_chain: &init.ek_chain,
-        key: KeyClaim::JoinKey(&init.join_key),
-        ek_name_alg: init.ek_name_alg,
-    };
+    let claim = Claim { ek, ek_chain, ek_name_alg, key };
     match verifier::appraise(&claim, demand, &mut Effort::default()) {
         Ok(appraisal) => {
             known(appraisal.ek(), ek, demand);
-            challenge(&appraisal, &init.join_key);
-            Verdict::Accepted
+            Some(appraisal)
         }
         Err(error) => {
             assert_harmless(&error.to_string());
@@ -58,7 +71,7 @@ fn appraise(demand: u8, encoded: &[u8]) -> Verdict {
             if let Some(facts) = error.ek() {
                 known(facts, ek, Demand::Key);
             }
-            Verdict::Refused
+            None
         }
     }
 }
@@ -82,8 +95,7 @@ fn known(facts: &EkFacts, claim: EkClaim<'_>, demand: Demand<'_>) {
     }
 }
 
-fn challenge(appraisal: &Appraisal, join_key: &[u8]) {
-    assert_eq!(join_key.get(4..8), Some(&JOIN_KEY_ATTRIBUTES.0.to_be_bytes()[..]));
+pub(crate) fn challenge(appraisal: &Appraisal) {
     match appraisal.challenge() {
         Ok(challenge) => {
             assert_eq!(challenge.secret().expose().len(), 32);

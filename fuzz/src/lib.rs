@@ -20,6 +20,7 @@ mod join_result;
 mod key_file;
 mod mutation;
 mod resource;
+mod teleport_join;
 mod tpm_attest;
 mod tpm_command;
 mod tpm_credential;
@@ -55,7 +56,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 21] = [
     Target { name: "tpm_response", run: tpm_response::run, smoke: 20_000 },
     Target { name: "tpm_dialogue", run: tpm_dialogue::run, smoke: 3_000 },
     Target { name: "tpm_public", run: tpm_public::run, smoke: 20_000 },
@@ -69,6 +70,8 @@ pub const TARGETS: [Target; 19] = [
     Target { name: "ek_spki", run: ek_spki::run, smoke: 5_000 },
     Target { name: "ek_chain", run: ek_chain::run, smoke: 1_500 },
     Target { name: "join_request", run: join_request::run, smoke: 1_500 },
+    Target { name: "teleport_join", run: teleport_join::newer, smoke: 1_500 },
+    Target { name: "teleport_legacy_join", run: teleport_join::older, smoke: 1_500 },
     Target { name: "join_result", run: join_result::run, smoke: 1_500 },
     Target { name: "identity", run: identity::run, smoke: 3_000 },
     Target { name: "ca_bundle", run: ca_bundle::run, smoke: 3_000 },

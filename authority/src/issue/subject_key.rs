@@ -13,6 +13,9 @@ use verifier::{Curve, EccKey, EkPublicKey, RsaKey};
 
 use super::IssueError;
 
+/// Why an SSH key is refused. The library's own errors repeat what the host sent.
+const UNREADABLE: &str = "it is malformed, or its algorithm is not supported";
+
 /// A public key of a host. What its algorithm means for X.509, for SSH and for the proof of possession is
 /// decided here: another algorithm is another variant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,45 @@ impl SubjectKey {
                 Err(SubjectKeyError(format!("keys on {} are not supported", key.curve())))
             }
         }
+    }
+
+    /// Reads a key in the two forms in which clients of Teleport send it: SubjectPublicKeyInfo, and the wire format of SSH (RFC 4253
+    /// section 6.6).
+    ///
+    /// # Errors
+    /// One of them is malformed or not supported, or they are different keys.
+    pub fn from_wire(spki: &[u8], ssh: &[u8]) -> Result<Self, SubjectKeyError> {
+        let key = Self::from_spki(spki).map_err(|cause| SubjectKeyError::of("TLS", cause))?;
+        let ssh = ssh_key::PublicKey::from_bytes(ssh);
+        key.same_as(&ssh.map_err(|_| SubjectKeyError::of("SSH", UNREADABLE))?)
+    }
+
+    /// The same as text: PEM, and a line of authorized_keys.
+    ///
+    /// # Errors
+    /// See [`Self::from_wire`].
+    pub fn from_text(pem: &[u8], line: &[u8]) -> Result<Self, SubjectKeyError> {
+        let spki = match der::pem::decode_vec(pem) {
+            Ok(("PUBLIC KEY", spki)) => spki,
+            Ok((label, _)) => {
+                return Err(SubjectKeyError::of("TLS", format_args!("a PEM {label:?}")));
+            }
+            Err(cause) => return Err(SubjectKeyError::of("TLS", cause)),
+        };
+        let key = Self::from_spki(&spki).map_err(|cause| SubjectKeyError::of("TLS", cause))?;
+        let line = str::from_utf8(line).map_err(|_| SubjectKeyError::of("SSH", UNREADABLE))?;
+        let ssh = ssh_key::PublicKey::from_openssh(line.trim_end());
+        key.same_as(&ssh.map_err(|_| SubjectKeyError::of("SSH", UNREADABLE))?)
+    }
+
+    /// This key, if it is that one.
+    fn same_as(self, ssh: &ssh_key::PublicKey) -> Result<Self, SubjectKeyError> {
+        let own = self.ssh().map_err(|cause| SubjectKeyError(cause.to_string()))?;
+        if own == *ssh.key_data() {
+            return Ok(self);
+        }
+        let reason = "the SSH public key is another key than the TLS public key";
+        Err(SubjectKeyError(reason.to_owned()))
     }
 
     /// The SubjectPublicKeyInfo, DER.
@@ -111,6 +153,12 @@ impl From<&VerifyingKey> for SubjectKey {
 /// Why no certificate can be issued for a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubjectKeyError(String);
+
+impl SubjectKeyError {
+    fn of(what: &str, cause: impl fmt::Display) -> Self {
+        Self(format!("parsing the {what} public key: {cause}"))
+    }
+}
 
 impl fmt::Display for SubjectKeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,9 +1,7 @@
 //! Keys and certificates as text, in which form the older services have them: PEM, and lines of authorized_keys.
 
 use proto::teleport::legacy::Certs;
-use ssh_key::PublicKey;
 
-use super::{key_to_certify, quoted};
 use crate::issue::SubjectKey;
 use crate::service::grant::Grant;
 use crate::service::refusal::{Code, Refusal};
@@ -11,17 +9,7 @@ use crate::service::request::Parsed;
 
 /// The key to certify: a SubjectPublicKeyInfo, and the same key for SSH.
 pub(super) fn key(tls: &[u8], ssh: &[u8]) -> Parsed<SubjectKey> {
-    let malformed = |why: String| {
-        Refusal::new(Code::KeyMalformed, format!("parsing the TLS public key: {why}"))
-    };
-    let spki = match der::pem::decode_vec(tls) {
-        Ok(("PUBLIC KEY", spki)) => spki,
-        Ok((label, _)) => return Err(malformed(format!("its PEM is a {}", quoted(label)))),
-        Err(cause) => return Err(malformed(cause.to_string())),
-    };
-    let line = String::from_utf8_lossy(ssh);
-    let ssh = PublicKey::from_openssh(line.trim_end()).map(|key| key.key_data().clone());
-    key_to_certify(&spki, ssh)
+    SubjectKey::from_text(tls, ssh).map_err(Refusal::because(Code::KeyMalformed))
 }
 
 /// The certificates that were granted, and the CAs.

@@ -20,6 +20,7 @@ use tonic::{Code as Grpc, Status, Streaming};
 
 use super::{Fault, METHOD, SIGNATURE_ALGORITHM_SUITE};
 use crate::audit::bounded;
+use crate::issue::SubjectKey;
 use crate::resource::SystemRole;
 use crate::service::Authority;
 use crate::service::grant::Grant;
@@ -226,8 +227,9 @@ fn bot_params(params: ClientParams) -> Parsed<BotParams> {
 fn key(params: &BotParams) -> Parsed<KeyToCertify> {
     let missing = || Refusal::new(Code::KeyMalformed, "public_keys is required");
     let keys = params.public_keys.as_ref().ok_or_else(missing)?;
-    let ssh = PublicKey::from_bytes(&keys.public_ssh_key).map(|key| key.key_data().clone());
-    super::key_to_certify(&keys.public_tls_key, ssh).map(KeyToCertify::unproven)
+    SubjectKey::from_wire(&keys.public_tls_key, &keys.public_ssh_key)
+        .map(KeyToCertify::unproven)
+        .map_err(Refusal::because(Code::KeyMalformed))
 }
 
 fn result(grant: &Grant) -> Result<JoinResponse, Refusal> {

@@ -10,7 +10,6 @@ pub(crate) mod legacy;
 
 use std::time::Duration;
 
-use ssh_key::public::KeyData;
 use tonic::metadata::MetadataMap;
 use tonic::{Code as Grpc, Status};
 use tpm2::types::SecretBuf;
@@ -18,7 +17,6 @@ use verifier::Challenge;
 
 use super::status::{self, timed_out};
 use crate::audit::bounded;
-use crate::issue::SubjectKey;
 use crate::service::Authority;
 use crate::service::join::{Candidate, Ek, Join, Proven};
 use crate::service::refusal::{Code, Refusal};
@@ -121,20 +119,6 @@ fn check(join: &mut Join, candidate: Candidate, solution: Vec<u8>) -> Result<Pro
         let is_right = held.is_some_and(|solution| solution == *secret);
         if is_right { Ok(()) } else { Err("the solution is not the credential's secret") }
     })
-}
-
-/// The key to certify: the one of the TLS key, which the SSH key must be too.
-fn key_to_certify(spki: &[u8], ssh: Result<KeyData, ssh_key::Error>) -> Parsed<SubjectKey> {
-    let malformed = |what: &str, cause: &dyn std::fmt::Display| {
-        Refusal::new(Code::KeyMalformed, format!("parsing the {what} public key: {cause}"))
-    };
-    let key = SubjectKey::from_spki(spki).map_err(|cause| malformed("TLS", &cause))?;
-    let ssh = ssh.map_err(|cause| malformed("SSH", &cause))?;
-    if key.ssh().map_err(Refusal::because(Code::Internal))? != ssh {
-        let reason = "the SSH public key is another key than the TLS public key";
-        return Err(Refusal::new(Code::KeyMalformed, reason));
-    }
-    Ok(key)
 }
 
 /// Text of the client that goes into a message for it.
