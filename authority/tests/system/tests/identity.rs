@@ -10,8 +10,8 @@ use proto::v1::identity_service_client::IdentityServiceClient;
 use proto::v1::join_request::Step;
 use proto::v1::join_service_client::JoinServiceClient;
 use proto::v1::{
-    CreateRequest, GetRequest, JoinRequest, RemoveRequest, RenewRequest, StatusRequest,
-    WhoAmIRequest,
+    CreateRequest, GetRequest, JoinRequest, RemoveRequest, RenewRequest, ReplaceRequest,
+    StatusRequest, WhoAmIRequest,
 };
 use testkit::simulated::{SoftwareTpm, Wire, identity};
 use tonic::{Code, Status};
@@ -63,20 +63,25 @@ async fn a_certificate_of_another_cluster_does_not_pass_the_handshake() {
     assert_ne!(status.code(), Code::Unauthenticated);
 }
 
-const CALLS: [&str; 8] = ["Join", "WhoAmI", "Renew", "Issue", "Status", "Create", "Get", "Remove"];
+const CALLS: [&str; 9] =
+    ["Join", "WhoAmI", "Renew", "Issue", "Status", "Create", "Get", "Replace", "Remove"];
 
 /// How each call ends for who is at the other end of a connection, in the order of [`CALLS`].
 /// The connections are all of the same caller: one without certificate makes two calls.
-async fn calls(wires: [&Wire; 4], tpm: &SoftwareTpm) -> [Code; 8] {
+async fn calls(wires: [&Wire; 5], tpm: &SoftwareTpm) -> [Code; 9] {
     let code = |end: Result<(), Status>| end.map_or_else(|status| status.code(), |()| Code::Ok);
     let [mut identity, mut issuing] =
         [wires[0], wires[1]].map(|wire| IdentityServiceClient::new(wire.channel.clone()));
-    let [mut admin, mut other] =
-        [wires[2], wires[3]].map(|wire| AdminServiceClient::new(wire.channel.clone()));
+    let [mut admin, mut other, mut third] =
+        [wires[2], wires[3], wires[4]].map(|wire| AdminServiceClient::new(wire.channel.clone()));
     let wish = issue_request(&SigningKey::generate(), &wires[1].exporter);
     let bot = CreateRequest { yaml: OTHER_BOT.into(), if_exists: 1 };
     let (kind, name) = ("bot".to_owned(), "other".to_owned());
     let get = GetRequest { kind: kind.clone(), name: name.clone(), ..GetRequest::default() };
+    let was = serde_json::json!({
+        "kind": "bot", "version": "v1", "metadata": {"name": "other"}, "spec": {"roles": []}
+    });
+    let replace = ReplaceRequest { yaml: OTHER_BOT.into(), was: was.to_string() };
     [
         challenged(wires[0], tpm).await,
         code(identity.who_am_i(WhoAmIRequest {}).await.map(|_| ())),
@@ -85,7 +90,8 @@ async fn calls(wires: [&Wire; 4], tpm: &SoftwareTpm) -> [Code; 8] {
         code(admin.status(StatusRequest {}).await.map(|_| ())),
         code(admin.create(bot).await.map(|_| ())),
         code(other.get(get).await.map(|_| ())),
-        code(other.remove(RemoveRequest { kind, name }).await.map(|_| ())),
+        code(other.replace(replace).await.map(|_| ())),
+        code(third.remove(RemoveRequest { kind, name }).await.map(|_| ())),
     ]
 }
 
@@ -125,10 +131,11 @@ async fn calls_are_authorized_by_certificate() {
     let absent = Code::Unimplemented;
     // The handshake has failed, and whatever is called with it.
     let cut = Code::Unknown;
-    let hosts = |join, who, renew, issue| [join, who, renew, issue, absent, absent, absent, absent];
+    let hosts =
+        |join, who, renew, issue| [join, who, renew, issue, absent, absent, absent, absent, absent];
     for (caller, ahead, identity, expected) in [
         ("no certificate", 0, None, hosts(ok, unauthenticated, unauthenticated, unauthenticated)),
-        ("another CA's", 0, Some(tpm.identity(&foreign)), [cut; 8]),
+        ("another CA's", 0, Some(tpm.identity(&foreign)), [cut; 9]),
         ("the bot's", 0, Some(tpm.identity(&held)), hosts(ok, ok, ok, ok)),
         ("a service's", 0, Some(service), hosts(ok, ok, denied, denied)),
         // Shown while it was valid; one that has ended before does not pass the handshake.
@@ -143,18 +150,19 @@ async fn calls_are_authorized_by_certificate() {
             &harness.wire_as(identity.clone()).await,
             &harness.wire_as(identity.clone()).await,
             &harness.wire_as(identity.clone()).await,
+            &harness.wire_as(identity.clone()).await,
             &harness.wire_as(identity).await,
         ];
         harness.ahead.store(ahead, Ordering::SeqCst);
         assert_calls(caller, calls(wires, &tpm).await, expected);
     }
     // Operators come in by another door, behind which is nothing for hosts.
-    let admin = [absent, absent, absent, absent, ok, ok, ok, ok];
+    let admin = [absent, absent, absent, absent, ok, ok, ok, ok, ok];
     let operator = harness.operator().await;
-    assert_calls("an operator", calls([&operator; 4], &tpm).await, admin);
+    assert_calls("an operator", calls([&operator; 5], &tpm).await, admin);
 }
 
-fn assert_calls(caller: &str, codes: [Code; 8], expected: [Code; 8]) {
+fn assert_calls(caller: &str, codes: [Code; 9], expected: [Code; 9]) {
     let failed = [Code::Unknown, Code::Unavailable, Code::Internal, Code::Cancelled];
     for ((call, code), expected) in CALLS.iter().zip(codes).zip(expected) {
         let matches = match expected {
