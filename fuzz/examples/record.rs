@@ -15,8 +15,10 @@ use agent::tpm::passwords::Passwords;
 use anyhow::{Context, Result, ensure};
 use authority::issue::{CaKey, ClusterName, Issuer, Profile, SshCa, Ttl, Validity, X509Ca};
 use authority::resource::{BotInstance, ProvenEk, Resource, read};
+use base64ct::{Base64, Encoding};
 use fuzz::{Target, Verdict, joined};
 use prost::Message;
+use proto::teleport::{join_v1, legacy};
 use proto::v1::join_init::Ek;
 use proto::v1::{
     IssuedCredentials, JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse,
@@ -384,6 +386,7 @@ fn issued(certified: Certified) -> Result<()> {
     fixture("now", format!("{seconds}\n").as_bytes())?;
     let step = Some(join_response::Step::Result(result.clone()));
     seed("join_result", "result", &JoinResponse { step }.encode_to_vec())?;
+    teleport_results(&result)?;
     seed("address", "pin", format!("\x01{pin}").as_bytes())?;
 
     let credentials = Credentials::verify(
@@ -405,6 +408,32 @@ fn issued(certified: Certified) -> Result<()> {
     let identity = Identity::new(joined, credentials, ek, certified.attester.join_key().known())
         .map_err(|failure| anyhow::anyhow!("{failure}"))?;
     seed("identity", "joined", serde_json::to_string_pretty(&identity)?.as_bytes())
+}
+
+/// The same as the services of a Teleport cluster would give it.
+fn teleport_results(result: &IssuedCredentials) -> Result<()> {
+    let wire = |line: &str| {
+        let base64 = line.split_ascii_whitespace().nth(1).context("no key")?;
+        Base64::decode_vec(base64).map_err(anyhow::Error::msg)
+    };
+    let newer = join_v1::Certificates {
+        tls_cert: result.certificates.concat(),
+        tls_ca_certs: result.x509_authorities.clone(),
+        ssh_cert: wire(&result.ssh_certificate)?,
+        ssh_ca_keys: result.ssh_authorities.iter().map(|key| wire(key)).collect::<Result<_>>()?,
+    };
+    seed("teleport_result", "newer", &[&[0], &*newer.encode_to_vec()].concat())?;
+    let pem = |der: &[u8]| {
+        let base64 = Base64::encode_string(der);
+        format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n").into_bytes()
+    };
+    let older = legacy::Certs {
+        ssh: result.ssh_certificate.clone().into_bytes(),
+        tls: pem(&result.certificates.concat()),
+        tls_ca_certs: result.x509_authorities.iter().map(|der| pem(der)).collect(),
+        ssh_ca_certs: result.ssh_authorities.iter().map(|key| key.clone().into_bytes()).collect(),
+    };
+    seed("teleport_result", "older", &[&[1], &*older.encode_to_vec()].concat())
 }
 
 const BOT: &str = "kind: bot

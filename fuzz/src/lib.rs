@@ -21,6 +21,7 @@ mod key_file;
 mod mutation;
 mod resource;
 mod teleport_join;
+mod teleport_result;
 mod tpm_attest;
 mod tpm_command;
 mod tpm_credential;
@@ -56,7 +57,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 21] = [
+pub const TARGETS: [Target; 22] = [
     Target { name: "tpm_response", run: tpm_response::run, smoke: 20_000 },
     Target { name: "tpm_dialogue", run: tpm_dialogue::run, smoke: 3_000 },
     Target { name: "tpm_public", run: tpm_public::run, smoke: 20_000 },
@@ -73,6 +74,7 @@ pub const TARGETS: [Target; 21] = [
     Target { name: "teleport_join", run: teleport_join::newer, smoke: 1_500 },
     Target { name: "teleport_legacy_join", run: teleport_join::older, smoke: 1_500 },
     Target { name: "join_result", run: join_result::run, smoke: 1_500 },
+    Target { name: "teleport_result", run: teleport_result::run, smoke: 1_500 },
     Target { name: "identity", run: identity::run, smoke: 3_000 },
     Target { name: "ca_bundle", run: ca_bundle::run, smoke: 3_000 },
     Target { name: "connection_upgrade", run: connection_upgrade::run, smoke: 20_000 },

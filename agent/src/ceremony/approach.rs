@@ -172,7 +172,6 @@ impl Client {
         let protocol = match (protocol, approach) {
             (Some(protocol), _) => protocol,
             (None, Approach::Authority(..)) => Protocol::Endorse,
-            (None, Approach::Proxy(_)) => Protocol::Teleport,
             (None, _) => protocol_of(&connection).await?,
         };
         // A Proxy takes joins under another protocol of ALPN than that of its web server.

@@ -1,6 +1,7 @@
 //! Teleport's protocols, with an independent client and server.
 
 mod agent_joins;
+mod agent_with_authority;
 mod calls;
 mod peer_itself;
 mod proxy;

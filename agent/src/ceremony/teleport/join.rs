@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::attempt::{Attempt, Step};
-use super::{Challenge, Claim, METHOD, ROLE, Solver, Unjoined, disorder, failed, hung_up, issued};
+use super::{Challenge, Claim, METHOD, ROLE, Solver, Unjoined, disorder, failed, hung_up};
 use crate::ceremony::channel::Channel;
 use crate::ceremony::connection::{CallTime, Connection, MAX_CALL};
 use crate::ceremony::endorse_v1::MAX_ANSWER;
@@ -85,7 +85,7 @@ pub(super) async fn run(
         Err(status) => return Err(failed(Step::Solution)(status)),
     }
     let certificates = result.certificates.ok_or_else(|| disorder("no certificates"))?;
-    Ok(issued::of_join(certificates)?)
+    Ok(certificates.try_into()?)
 }
 
 fn hello(claim: &Claim) -> ClientInit {

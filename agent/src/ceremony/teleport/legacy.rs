@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::attempt::{Attempt, Step};
-use super::{Challenge, Claim, ROLE, Solver, Unjoined, disorder, failed, hung_up, issued};
+use super::{Challenge, Claim, ROLE, Solver, Unjoined, disorder, failed, hung_up};
 use crate::ceremony::channel::Channel;
 use crate::ceremony::connection::{CallTime, Connection, MAX_CALL};
 use crate::ceremony::endorse_v1::MAX_ANSWER;
@@ -55,7 +55,7 @@ pub(super) async fn run(
         return Err(disorder("something else than certificates").into());
     };
     match time.wait(answers.message()).await {
-        Ok(None) => Ok(issued::of_legacy(&certs)?),
+        Ok(None) => Ok(certs.try_into()?),
         Ok(Some(_)) => Err(disorder("another message after the certificates").into()),
         Err(status) => Err(failed(Step::Solution)(status)),
     }

@@ -8,6 +8,7 @@ use proto::teleport::legacy::auth_service_client::AuthServiceClient;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, DnsName, ServerName};
 use tls::CaPin;
+use tonic::Code;
 
 use super::{disorder, refused};
 use crate::ceremony::channel::Channel;
@@ -41,7 +42,14 @@ pub(in crate::ceremony) async fn fetch_cas(
     let mut client = AuthServiceClient::with_origin(connection.channel, Channel::origin())
         .max_decoding_message_size(MAX_ANSWER);
     let call = client.get_cluster_ca_cert(GetClusterCaCertRequest {});
-    let answer = CallTime::new().wait(call).await.map_err(|status| refused(&status))?;
+    let answer = CallTime::new().wait(call).await.map_err(|status| match status.code() {
+        Code::Unimplemented => Failure::new(
+            Exit::Unavailable,
+            "the server does not name the CAs of a Teleport cluster",
+            "check that the address is that of a Teleport Auth Service",
+        ),
+        _ => refused(&status),
+    })?;
     let pem = answer.into_inner().tls_ca;
     let cas = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     let cas = cas.map_err(|_| disorder("a malformed CA certificate"))?;
