@@ -36,21 +36,27 @@ async fn authority_is_joined_by_its_own_protocol_or_the_configured_one() -> Resu
     world.allow("t", &world.rule(&swtpm.tcti())?, &[])?;
     let trust = Trust::Pins(vec![world.pin().parse()?]);
     let auto = Client::new(vec![world.address().to_owned()], &trust)?;
-    let (tpm, end) =
-        TpmThread::open_async(&swtpm.tcti().parse()?, Meter::default(), Audience::Person).await?;
+    // A TPM without resource manager has room for the keys of one join.
+    let address = swtpm.tcti().parse()?;
+    let open = || TpmThread::open_async(&address, Meter::default(), Audience::Person);
 
+    let (tpm, end) = open().await?;
     let joined = auto.join(&tpm, wanted(&auto, None)).await?;
+    end.close().await;
     assert_eq!(joined.protocol, Protocol::Endorse);
     let teleport = auto.clone().by(Some(Protocol::Teleport));
+    let (tpm, end) = open().await?;
     let first = teleport.join(&tpm, wanted(&teleport, Some(&joined))).await?;
+    end.close().await;
     assert_eq!((first.protocol, first.generation), (Protocol::Teleport, 1));
     assert_eq!(first.cluster, CLUSTER);
+    let (tpm, end) = open().await?;
     let renewed = teleport.rejoin(&tpm, &first, wanted(&teleport, Some(&first))).await;
+    end.close().await;
     let renewed = renewed.map_err(Failure::from)?;
     assert_eq!((&renewed.instance, renewed.generation), (&first.instance, 2));
     assert_ne!(joined.instance, first.instance);
     let kept = auto.protocol(Some(&joined)).context("a protocol")?;
     assert_eq!(kept, Protocol::Endorse);
-    end.close().await;
     Ok(())
 }
