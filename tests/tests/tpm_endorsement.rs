@@ -256,7 +256,7 @@ fn junk_is_no_certificate_and_said_to_be_malformed() -> Result<()> {
     ] {
         let error = stored(&swtpm, junk.len(), Some(junk))?.unwrap_err();
         assert!(matches!(error.fault(), Fault::Malformed(_)), "{junk:02x?}: {error}");
-        assert!(error.to_string().contains("EK certificate"), "{error}");
+        assert!(format!("{error:#}").contains("EK certificate"), "{error:#}");
     }
     Ok(())
 }

@@ -89,7 +89,7 @@ fn pcr_change_during_reading_restarts_it() -> Result<()> {
     let mut tpm = Tpm::new(disturbed(way(&swtpm)?, |_| true, &asked));
     let refused = pcr::read(&mut tpm, &pcrs).unwrap_err();
     assert!(matches!(refused.fault(), Fault::Malformed(_)), "{refused}");
-    assert!(refused.to_string().contains("pcr_update_counter"), "{refused}");
+    assert!(format!("{refused:#}").contains("pcr_update_counter"), "{refused:#}");
     Ok(())
 }
 
@@ -111,7 +111,7 @@ fn values_that_were_not_asked_for_are_refused() -> Result<()> {
         });
         let refused = pcr::read(&mut Tpm::new(way), &selected).map(|_: Vec<PcrValue>| ());
         let refused = refused.unwrap_err();
-        assert!(refused.to_string().contains(what), "{at} ^ {mask}: {refused}");
+        assert!(format!("{refused:#}").contains(what), "{at} ^ {mask}: {refused:#}");
     }
     Ok(())
 }

@@ -86,7 +86,7 @@ fn what_tpm2_tools_create_is_loaded_here() -> Result<()> {
 
     let error = tools::load(&mut tpm, &bench.read("session.ctx")?).unwrap_err();
     assert!(matches!(error.fault(), Fault::Malformed(_)), "{error}");
-    assert!(error.to_string().contains("version"), "{error}");
+    assert!(format!("{error:#}").contains("version"), "{error:#}");
     Ok(())
 }
 

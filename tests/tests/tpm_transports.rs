@@ -150,7 +150,7 @@ fn command_that_ends_is_reported_with_its_status() -> Result<()> {
         let mut tpm = Tpm::open(&format!("cmd:{command} 2>/dev/null"))?;
         let error = tpm.run(&GetRandom { bytes_requested: 1 }, []).unwrap_err();
         assert!(matches!(error.fault(), Fault::Transport), "{error}");
-        assert!(error.to_string().contains(said), "{error}");
+        assert!(format!("{error:#}").contains(said), "{error:#}");
         assert!(matches!(
             tpm.run(&GetRandom { bytes_requested: 1 }, []).unwrap_err().fault(),
             Fault::Poisoned

@@ -10,7 +10,7 @@
 //! use tpm2::key_file::KeyFile;
 //! use tpm2::session::Auth;
 //!
-//! let pem = std::fs::read_to_string("key.pem")?; // as `openssl genpkey -provider tpm2` writes it
+//! let pem = std::fs::read_to_string("key.pem")?; // a signing key with a scheme, as `KeyFile::to_pem` writes it
 //! let mut tpm = Tpm::open("device:/dev/tpmrm0")?;
 //! let key = KeyFile::from_pem(&pem)?.load(&mut tpm, b"")?; // the parent has no authorization value
 //!
@@ -19,6 +19,9 @@
 //! # let _ = signature;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! A key that `openssl genpkey -provider tpm2` makes has no scheme, so that the command has to name one
+//! ([`Sign::in_scheme`](crate::commands::Sign)); a TPM refuses it otherwise with `TPM_RC_SCHEME`.
 
 mod asn1;
 mod load;
