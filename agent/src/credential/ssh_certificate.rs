@@ -20,6 +20,8 @@ pub(crate) struct SshCertificate {
     /// The key, as an uncompressed point.
     pub(crate) point: Vec<u8>,
     kind: u32,
+    /// Whom it is for, strings in a row.
+    principals: Vec<u8>,
     after: u64,
     before: u64,
     authority: Vec<u8>,
@@ -39,7 +41,7 @@ impl SshCertificate {
         let (curve, point) = (rest.string()?, rest.string()?);
         let _serial = rest.number::<8>()?;
         let kind = u32::from_be_bytes(rest.number()?);
-        let (_id, _principals) = (rest.string()?, rest.string()?);
+        let (_id, principals) = (rest.string()?, rest.string()?);
         let (after, before) = (rest.number()?, rest.number()?);
         let (_critical, _extensions, _reserved) = (rest.string()?, rest.string()?, rest.string()?);
         let authority = rest.string()?;
@@ -48,6 +50,7 @@ impl SshCertificate {
         (curve == CURVE).then(|| Self {
             point: point.to_vec(),
             kind,
+            principals: principals.to_vec(),
             after: u64::from_be_bytes(after),
             before: u64::from_be_bytes(before),
             authority: authority.to_vec(),
@@ -65,6 +68,9 @@ impl SshCertificate {
         if self.kind != USER {
             return Err("that is not a user certificate");
         }
+        if !self.has_principals() {
+            return Err("without principals, or with an empty one");
+        }
         if now < self.after {
             return Err("that is not valid yet by this host's clock");
         }
@@ -76,6 +82,19 @@ impl SshCertificate {
         }
         signature::verify(&self.authority, &self.signed, &self.signature)
             .ok_or("with an invalid signature")
+    }
+}
+
+impl SshCertificate {
+    /// Whether it names those for whom it is. A server may take one that names none for everybody.
+    fn has_principals(&self) -> bool {
+        let mut rest = Strings(&self.principals);
+        while !rest.0.is_empty() {
+            if rest.string().is_none_or(<[u8]>::is_empty) {
+                return false;
+            }
+        }
+        !self.principals.is_empty()
     }
 }
 
@@ -203,6 +222,25 @@ mod tests {
         let (ca, line) = made(&["-h"]);
         let certificate = SshCertificate::read(&line).unwrap();
         assert_eq!(certificate.verify(&[ca], 1_800_000_000), Err("that is not a user certificate"));
+    }
+
+    #[test]
+    fn certificate_without_principals_is_refused() {
+        const WITHOUT: Result<(), &str> = Err("without principals, or with an empty one");
+        let (ca, line) = made(&[]);
+        let mut certificate = SshCertificate::read(&line).unwrap();
+        assert_eq!(certificate.principals, b"\0\0\0\x03bot");
+        for (principals, expected) in [
+            (&b""[..], WITHOUT),
+            (b"\0\0\0\0", WITHOUT),
+            (b"\0\0\0\x01a\0\0\0\0", WITHOUT),
+            (b"\0\0\0\x02a", WITHOUT),
+            (b"\0\0\0\x01a\0\0\0\x01b", Ok(())),
+        ] {
+            certificate.principals = principals.to_vec();
+            let verified = certificate.verify(std::slice::from_ref(&ca), 1_800_000_000);
+            assert_eq!(verified, expected, "{principals:?}");
+        }
     }
 
     #[test]

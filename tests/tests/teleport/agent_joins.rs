@@ -289,6 +289,8 @@ async fn lying_server_is_refused() -> Result<()> {
         ("ssh-key-for-certificate", "SSH certificate"),
         ("tls-certificate-for-other-key", "a certificate for another key"),
         ("ssh-certificate-for-other-key", "an SSH certificate for another key"),
+        ("no-principals", "without principals"),
+        ("empty-principal", "without principals"),
         ("expired-certificates", "expired"),
         ("other-ca", "UnknownIssuer"),
         ("issuer-without-organization", "name"),
@@ -301,8 +303,14 @@ async fn lying_server_is_refused() -> Result<()> {
             ensure!(failure.message.contains(said), "{lie} {service:?}: {failure:?}");
         }
     }
-    let Some(joined) = join_liar(&host, "result-before-init", NEW).await? else { return Ok(()) };
-    ensure!(joined.unwrap_err().message.contains("something else than its parameters"));
+    for (lie, said) in [
+        ("result-before-init", "something else than its parameters"),
+        ("other-method", "another join method"),
+    ] {
+        let Some(joined) = join_liar(&host, lie, NEW).await? else { return Ok(()) };
+        let failure = joined.err().with_context(|| format!("{lie}: joined"))?;
+        ensure!(failure.message.contains(said), "{lie}: {failure:?}");
+    }
     Ok(())
 }
 

@@ -41,9 +41,12 @@ pub(super) async fn run(
     let call = time.wait(client.join(ReceiverStream::new(outgoing)));
     let mut answers = call.await.map_err(failed(Step::Hello))?.into_inner();
     let hello = next(&mut answers, &mut time).await.map_err(failed(Step::Hello))?;
-    let Some(Response::Init(_)) = hello else {
+    let Some(Response::Init(init)) = hello else {
         return Err(disorder("something else than its parameters").into());
     };
+    if init.join_method != METHOD {
+        return Err(disorder("another join method than tpm").into());
+    }
 
     send(&requests, Request::TpmInit(evidence(claim))).await?;
     let challenge = next(&mut answers, &mut time).await.map_err(failed(Step::Evidence))?;
