@@ -26,6 +26,7 @@ type server struct {
 	proxyAddr  string
 	l7Addr     string
 	l7ALPN     string
+	upgrades   string
 	publicName string
 	dir        string
 	cluster    string
@@ -65,6 +66,7 @@ func (s *server) flags(set *flag.FlagSet) {
 	set.StringVar(&s.proxyAddr, "proxy", "", "proxy address to listen on, such as 127.0.0.1:0")
 	set.StringVar(&s.l7Addr, "l7", "", "address of a TLS-terminating load balancer in front of the proxy")
 	set.StringVar(&s.l7ALPN, "l7-alpn", "none", "protocol that the load balancer negotiates: none or http1")
+	set.StringVar(&s.upgrades, "upgrades", "websocket alpn alpn-ping", "kinds of connection upgrade that the proxy knows")
 	set.StringVar(&s.publicName, "public-name", "localhost", "DNS name in the proxy's web certificate")
 	set.StringVar(&s.dir, "dir", "", "directory to write the CA files to (required)")
 	set.StringVar(&s.cluster, "cluster", "example.test", "cluster name")

@@ -203,6 +203,9 @@ func (p *proxyServer) find(w http.ResponseWriter, r *http.Request) {
 // upgrade turns an HTTP connection into a byte stream that is served like a connection of its own.
 func (p *proxyServer) upgrade(w http.ResponseWriter, r *http.Request) {
 	kind := upgradeKind(r.Header)
+	if !oneOf(kind, p.upgrades) {
+		kind = ""
+	}
 	answer := "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + kind + "\r\n"
 	switch kind {
 	case "websocket":
