@@ -85,7 +85,7 @@ fn what_tpm2_tools_create_is_loaded_here() -> Result<()> {
     assert_eq!(tools::write_persistent(&persistent)?, bench.read("own.handle")?);
 
     let error = tools::load(&mut tpm, &bench.read("session.ctx")?).unwrap_err();
-    assert!(matches!(error.fault(), Fault::Malformed(_)), "{error}");
+    assert!(matches!(error.fault(), Fault::Input(_)), "{error}");
     assert!(format!("{error:#}").contains("version"), "{error:#}");
     Ok(())
 }

@@ -27,6 +27,10 @@ pub enum Fault {
     Refused(ResponseCode),
     /// The TPM's answer makes no sense.
     Malformed(Malformed),
+    /// Data that the caller gave makes no sense; nothing was sent.
+    Input(Malformed),
+    /// This NV index holds something else than the certificate that it is for.
+    NoCertificate(Handle),
     /// Nothing was ever written to this NV index, which exists: it holds nothing but zeros or ones.
     Unwritten(Handle),
     /// The answer is not the TPM's: its HMAC is wrong. The bus is tampered with, or the key that the session
@@ -236,6 +240,10 @@ impl fmt::Display for Fault {
         match self {
             Self::Refused(code) => write!(f, "{code}: {}", code.meaning()),
             Self::Malformed(_) => f.write_str("the TPM's answer is malformed"),
+            Self::Input(_) => f.write_str("not sent, since the given data is malformed"),
+            Self::NoCertificate(index) => {
+                write!(f, "NV index {:#010x} does not hold a certificate", index.0)
+            }
             Self::Unwritten(index) => {
                 write!(f, "NV index {:#010x} is provisioned but was never written", index.0)
             }
@@ -289,7 +297,7 @@ impl<E: error::Error + 'static> error::Error for Error<E> {
 impl error::Error for Fault {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            Self::Malformed(error) => Some(error),
+            Self::Malformed(error) | Self::Input(error) => Some(error),
             Self::TooLong(error) => Some(error),
             Self::Policy(error) => Some(error),
             Self::Salt(error) => Some(error),

@@ -18,11 +18,9 @@
 use alloc::vec::Vec;
 
 use crate::client::Tpm;
-use crate::commands::{ContextLoad, ContextSave};
+use crate::commands::{Command, ContextLoad, ContextSave};
 use crate::context::{self, Saved};
-use crate::error::Error;
-#[cfg(doc)]
-use crate::error::Fault;
+use crate::error::{Error, Fault};
 use crate::object::{Loaded, Wrapped};
 use crate::transport::Transport;
 use crate::types::{Context, ContextData, Entity, Handle, HandleKind, Name, Private, Public};
@@ -68,9 +66,9 @@ pub fn write_private(wrapped: &Wrapped) -> Result<Vec<u8>, TooLarge> {
 /// Its public area is as the file has it. An object of another public area refuses sessions, since its Name is another.
 ///
 /// # Errors
-/// As [`Tpm::run`]; [`Fault::Malformed`] if it is the file of a session, or something else.
+/// As [`Tpm::run`]; [`Fault::Input`] if it is the file of a session, or something else.
 pub fn load<T: Transport>(tpm: &mut Tpm<T>, file: &[u8]) -> Result<Loaded, Error<T::Error>> {
-    let malformed = Error::of::<ContextLoad<'_>>;
+    let malformed = |error| Error::new(ContextLoad::INFO.code, Fault::Input(error));
     if !file.starts_with(&MAGIC.to_be_bytes()) {
         return Reader::all(file, read_persistent).map_err(malformed);
     }

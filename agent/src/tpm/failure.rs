@@ -50,7 +50,8 @@ pub(crate) fn command<E: Error + 'static>(error: tpm2::Error<E>) -> Failure {
     let exit = match (error.refusal(), error.fault()) {
         (Some(ResponseCode::LOCKOUT | ResponseCode::NV_RATE), _) => Exit::Busy,
         (Some(code), _) if code.is_retry() || code.is_full() => Exit::Busy,
-        (_, Fault::Forged | Fault::Malformed(_) | Fault::Unwritten(_)) => Exit::Data,
+        (_, Fault::Forged | Fault::Malformed(_)) => Exit::Data,
+        (_, Fault::Unwritten(_) | Fault::NoCertificate(_)) => Exit::Data,
         (_, Fault::TooLarge | Fault::TooLong(_) | Fault::Unnamed | Fault::Unprotectable(_)) => {
             Exit::Bug
         }
@@ -68,6 +69,9 @@ pub(crate) fn command<E: Error + 'static>(error: tpm2::Error<E>) -> Failure {
                 "check that the device exists and is a TPM; see `dmesg | grep -i tpm`"
             }
             Fault::Unwritten(_) => "choose another endorsement key with --ek",
+            Fault::NoCertificate(_) => {
+                "choose another endorsement key with --ek, and report this to the TPM's vendor"
+            }
             _ => "try another --ek; the TPM's configuration or firmware does not allow this one",
         }),
     };

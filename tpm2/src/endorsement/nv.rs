@@ -16,7 +16,7 @@ use crate::wire::{Malformed, Why};
 ///
 /// # Errors
 /// As [`Tpm::run`]; [`Unwritten`](crate::Fault::Unwritten) if the index is erased memory,
-/// [`Malformed`](crate::Fault::Malformed) if there is something that is no certificate.
+/// [`NoCertificate`](crate::Fault::NoCertificate) if it holds something else.
 pub fn certificate<T: Transport>(
     tpm: &mut Tpm<T>,
     kind: &EkKind,
@@ -27,10 +27,10 @@ pub fn certificate<T: Transport>(
             let range = stored_certificate(&octets).filter(|range| range.end <= octets.len());
             let der = range.and_then(|range| octets.get(range)).map(<[u8]>::to_vec);
             der.ok_or_else(|| {
-                let malformed = || Malformed::new(Why::Value, 0).named("EK certificate").into();
                 let index = kind.certificate;
-                let fault = if is_erased(&octets) { Fault::Unwritten(index) } else { malformed() };
-                Error::new(NvRead::INFO.code, fault)
+                let fault =
+                    if is_erased(&octets) { Fault::Unwritten } else { Fault::NoCertificate };
+                Error::new(NvRead::INFO.code, fault(index))
             })
         })
         .transpose()
