@@ -62,7 +62,7 @@ fn a_restart_with_valid_credentials_asks_nothing_of_the_tpm() -> Result<()> {
     fs::write(host.world.path("tbot.yaml"), text.replace(&tcti, "swtpm:path=/nonexistent"))?;
     host.start()?;
     host.wait_healthy()?;
-    ensure!(host.count("joined") == 1, "{}", host.log());
+    ensure!(host.count("INFO  joined name=identity") == 1, "{}", host.log());
     Ok(())
 }
 
