@@ -106,7 +106,7 @@ impl PublicNames {
         Ok(Self { addrs, pairs })
     }
 
-    /// The address that clients are told.
+    /// The address that clients receive.
     pub fn address(&self) -> Option<&PublicAddr> {
         self.addrs.first()
     }

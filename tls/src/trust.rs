@@ -39,7 +39,7 @@ pub enum ServerTrust {
     /// It was issued under one of these CAs, which issue to anybody who has a name.
     PublicCas(Roots),
     /// It has this name and is valid now, whoever issued it. For a connection inside of another one that is authenticated:
-    /// this distinguishes the wanted server from others behind the same load balancer, and keeps nobody out.
+    /// this distinguishes the wanted server from others behind the same load balancer, and authenticates none.
     InsideTls(ServerName<'static>),
     /// It is not: the server has its key, and nothing else is known of it. For answers that are authenticated otherwise, as CA
     /// certificates are by their pins.

@@ -93,7 +93,7 @@ impl Approach {
             Self::AuthThroughProxy(roots, name, trust, _) => {
                 Self::AuthThroughProxy(roots, name, trust, Some(identity))
             }
-            // Nobody asks for one there.
+            // These connections are for a first join, which has no identity.
             other @ (Self::PublicName(_) | Self::PinnedAuthService(_) | Self::Proxy(_)) => other,
         }
     }

@@ -216,7 +216,7 @@ mod tests {
 
     fn ca(name: &str) -> String {
         let ca = Ca::new(name);
-        // Nobody verifies the signature of a root.
+        // The signature of a root is not verified.
         let der = ca.root().signed_by(&ca.name, |_| vec![0; 8]);
         let base64 = Base64::encode_string(&der);
         format!("# {name}\n-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n")

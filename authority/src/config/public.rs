@@ -28,7 +28,7 @@ pub struct KeypairFiles {
 /// Public addresses and the certificates for them. Neither is empty without the other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Public {
-    /// The addresses; clients are told the first one.
+    /// The addresses; clients receive the first one.
     pub addrs: Vec<PublicAddr>,
     /// The certificates, each for one name at least.
     pub keypairs: Vec<KeypairFiles>,

@@ -271,7 +271,7 @@ impl Join {
         Ok(())
     }
 
-    /// Checks that the TPM with this EK holds the join key: the answer was computed with the credential's secret. The
+    /// Checks that the TPM with this EK holds the appraised key: the answer was computed with the credential's secret. The
     /// protocol's adapter verifies it and gives the reason of a failure.
     pub(crate) fn check(
         &mut self,

@@ -192,7 +192,7 @@ pub(crate) enum Answer {
     Exists,
     /// There is no such resource.
     NotFound,
-    /// Somebody else has changed the resource.
+    /// The resource was changed since it was read.
     Changed,
     /// The request was refused for what it says.
     Invalid,

@@ -112,7 +112,7 @@ impl Challenged<'_> {
     }
 }
 
-/// A refusal: its code, and what clients are told.
+/// A refusal: its code, and the message for clients.
 struct Refused {
     token: &'static str,
     code: &'static str,

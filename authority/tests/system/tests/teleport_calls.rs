@@ -330,7 +330,7 @@ async fn bot_without_roles_gets_certificates_without_roles() {
     let host = Host::new().await;
     host.harness.create(&BOT.replace("[access, dev]", "[]")).await;
     let mut auth = host.auth();
-    // An agent asks for the roles that it was told, or for the bot's own.
+    // An agent asks for the roles that GetRole named, or for the bot's own.
     for roles in [&[][..], &["bot-my-bot"]] {
         auth.generate_user_certs(request(&SigningKey::generate(), roles)).await.unwrap();
     }

@@ -50,7 +50,7 @@ const METHODS: [(&str, &[&str]); 5] = [
 #[derive(Clone)]
 struct Calls {
     authority: Arc<Authority>,
-    /// Where clients are told to connect.
+    /// The address that clients receive to connect to.
     public_addr: Option<String>,
     /// Whether the authority stops, which ends streams.
     stop: watch::Receiver<bool>,
