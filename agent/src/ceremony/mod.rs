@@ -1,6 +1,7 @@
 //! The agent's calls to the authority, and their connection.
 
 mod approach;
+pub mod authenticated;
 mod chain;
 pub mod channel;
 pub mod client;

@@ -8,7 +8,8 @@ use rustls::pki_types::CertificateDer;
 use tls::ServerTrust;
 
 use crate::ceremony::approach::{Approach, Reached};
-use crate::ceremony::client::{Client, Denied, certified, damaged, verify};
+use crate::ceremony::authenticated::{Denied, certified};
+use crate::ceremony::client::{Client, damaged, verify};
 use crate::ceremony::connection::Connection;
 use crate::ceremony::teleport::{Attempt, Teleport, Unjoined, renewal_name};
 use crate::ceremony::{Granted, JoinParameters};

@@ -1,7 +1,7 @@
 //! The configuration file: version 2 of tbot's, with a section about the TPM.
 //!
-//! `host::config` reads the text and its sections, of which `document` and `service` make [`Settings`], under the
-//! [`Overrides`] of the command line and the environment. Whatever is wrong is said at once, as [`Findings`]. [`text()`] is
+//! `host::config` reads the text and its sections, of which `document` makes [`Settings`], with a module for each section,
+//! under the [`Overrides`] of the command line and the environment. Whatever is wrong is said at once, as [`Findings`]. [`text()`] is
 //! the way back.
 
 mod address;
@@ -13,6 +13,7 @@ mod files;
 pub(crate) mod hooks;
 mod join_uri;
 mod load;
+mod onboarding;
 mod overrides;
 mod protocol;
 mod reference;
@@ -21,6 +22,7 @@ mod service;
 mod settings;
 mod system_roots;
 mod text;
+mod tpm;
 
 #[cfg(test)]
 mod tests;

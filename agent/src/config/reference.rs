@@ -2,15 +2,15 @@
 
 use host::config::section::{KeySection, Keys};
 
-use super::{destination, document, reload, service};
+use super::{destination, document, onboarding, reload, service, tpm};
 
 /// All sections and keys that the agent supports.
 #[must_use]
 pub fn reference() -> Vec<KeySection> {
     const SECTIONS: [(&str, &Keys); 9] = [
         ("", &document::TOP),
-        ("onboarding", &document::ONBOARDING),
-        ("tpm", &document::TPM),
+        ("onboarding", &onboarding::ONBOARDING),
+        ("tpm", &tpm::TPM),
         ("storage", &destination::STORAGE),
         ("services[] of type identity", &service::IDENTITY),
         ("services[] of type x509", &service::X509),

@@ -4,6 +4,7 @@ mod access;
 mod configure;
 mod found;
 mod identity;
+mod service;
 
 use std::sync::Arc;
 
@@ -13,22 +14,17 @@ use host::exit::{Exit, Failure};
 use self::access::Access;
 use self::found::restore;
 pub(crate) use self::found::{Files, Inventory, Mismatch};
+use self::service::sinks;
 use super::Reread;
 use super::health_socket::{DiagChange, Socket, SocketPlace};
 use super::machine::{FailureKind, Job, Outcome, RenewalPolicy, Validity};
 use super::stop::Stop;
-use crate::ceremony::SubjectForm;
-use crate::ceremony::client::{Authenticated, Client, Denied};
-use crate::config::{
-    self, Lifetime, Protocol, Renewal, Service, ServiceKind, ServiceName, Settings,
-};
-use crate::credential::cache::{Cache, Issued};
+use crate::ceremony::authenticated::{Authenticated, Denied};
+use crate::ceremony::client::Client;
+use crate::config::{self, Lifetime, Renewal, Settings};
+use crate::credential::cache::Cache;
 use crate::credential::identity::Identity;
-use crate::deliver::destination::Manifest;
 use crate::deliver::files::FileSink;
-use crate::deliver::reload;
-use crate::file_access::SHORT_TIMEOUT;
-use crate::keys::SoftwareKey;
 use crate::log::Log;
 use crate::storage::Storage;
 use crate::tpm::thread::{Audience, End, Meter, TpmThread};
@@ -80,9 +76,6 @@ pub(crate) struct Worker {
     meter: Meter,
     log: Log,
 }
-
-/// Whether the storage may have the mark that a service's reload hook is pending.
-type IsMarked = bool;
 
 /// Where the identity is kept.
 enum Store {
@@ -263,166 +256,6 @@ impl Worker {
         }
         end.close().await;
     }
-
-    /// New credentials for a service, in the cache and delivered.
-    async fn issue(&mut self, index: usize) -> Result<(Validity, IsMarked), Denied> {
-        let settings = Arc::clone(&self.settings);
-        let missing = || Failure::bug("no such service");
-        let service = settings.services.get(index).ok_or_else(missing)?;
-        let sink = self.sinks.get(index).cloned().ok_or_else(missing)?;
-        // Nothing is asked for that could not be delivered.
-        let wanted = Arc::clone(&sink);
-        let lock = move || wanted.destination().lock();
-        let lock = sink.access().run_within(SHORT_TIMEOUT, lock);
-        self.stop.limit_files(lock).await?;
-        let validity = self.obtain(service).await?;
-        Ok((validity, self.deliver(service, sink).await?))
-    }
-
-    /// A fresh key, and certificates for it.
-    async fn obtain(&mut self, service: &Service) -> Result<Validity, Denied> {
-        let identity = self.identity.clone().ok_or_else(|| Failure::bug("no identity"))?;
-        if identity.protocol == Protocol::Teleport {
-            return Err(not_of_teleport(service).into());
-        }
-        let key = SoftwareKey::generate()?;
-        let ttl = service.lifetime.ttl;
-        let (stop, log) = (self.stop.clone(), self.log);
-        let connection = self.connection(&identity).await?;
-        // The files of an identity are for Teleport's software, those of `x509` for any.
-        let subject = match service.kind {
-            ServiceKind::Identity { .. } => SubjectForm::Full,
-            ServiceKind::X509 { .. } => SubjectForm::Plain,
-        };
-        let issued = connection.issue(&key, service.name.as_str(), subject, ttl);
-        let credentials = call(log, "issue", stop.limit(issued)).await?;
-        let validity = credentials.validity;
-        let issued = Issued { key: Arc::new(key), credentials, cluster: identity.cluster };
-        self.cache.publish(&service.name, issued);
-        Ok(validity)
-    }
-
-    /// Has a service's sink deliver what is in the cache.
-    async fn deliver(&self, service: &Service, sink: Arc<FileSink>) -> Result<IsMarked, Failure> {
-        let files = sink.files()?;
-        // Before the files change, so that it is not forgotten if we are killed.
-        let without = "a restart before the next renewal may miss the reload hook";
-        let is_marked = service.reload.is_none()
-            || self.note(service, Storage::mark_reload_pending, without).await;
-        let record = self.recorder(service, &sink);
-        let access = sink.access().clone();
-        let write = move || {
-            let mut recorded = Ok(());
-            let notices = sink.write(&files, &mut |now, before| recorded = record(now, before))?;
-            Ok((recorded, notices))
-        };
-        let (recorded, notices) = self.stop.limit_files(access.run(write)).await?;
-        for notice in notices {
-            self.log.warn(&notice, &[("service", &service.name)]);
-        }
-        if let Err(failure) = recorded {
-            let fields: [(&str, &dyn std::fmt::Display); 3] = [
-                ("service", &service.name),
-                ("reason", &failure.message),
-                ("advice", &failure.advice),
-            ];
-            self.log.warn("a restart will reissue the credentials", &fields);
-        }
-        Ok(is_marked)
-    }
-
-    /// What records for the next agent what a service is about to have.
-    fn recorder(
-        &self,
-        service: &Service,
-        sink: &FileSink,
-    ) -> impl Fn(&Manifest, Option<&Manifest>) -> Result<(), Failure> + use<> {
-        let storage = match &self.store {
-            Store::Directory(storage) => Some(Arc::clone(storage)),
-            Store::Memory => None,
-        };
-        let access = self.access.storage.clone();
-        let (name, asked) = (service.name.clone(), sink.asked());
-        let instance = self.identity.as_ref().map(|identity| identity.instance.clone());
-        let instance = instance.unwrap_or_default();
-        move |manifest, before| match &storage {
-            Some(storage) => {
-                let storage = Arc::clone(storage);
-                let (name, asked, instance) = (name.clone(), asked.clone(), instance.clone());
-                let (manifest, before) = (manifest.clone(), before.cloned());
-                access.run_blocking(SHORT_TIMEOUT, move || {
-                    storage.record(&name, asked, instance, &manifest, before.as_ref())
-                })
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Notes in the storage what the next agent has to know. Where that fails, fresh certificates matter more, and a warning
-    /// says what will happen `without` the note.
-    async fn note(
-        &self,
-        service: &Service,
-        noting: fn(&Storage, &ServiceName) -> Result<(), Failure>,
-        without: &str,
-    ) -> bool {
-        let Store::Directory(storage) = &self.store else { return true };
-        let (storage, name) = (Arc::clone(storage), service.name.clone());
-        let noted = move || noting(&storage, &name);
-        let noted = self.access.storage.run_within(SHORT_TIMEOUT, noted);
-        let noted = self.stop.limit_files(noted).await;
-        if let Err(failure) = &noted {
-            let fields: [(&str, &dyn std::fmt::Display); 3] = [
-                ("service", &service.name),
-                ("reason", &failure.message),
-                ("advice", &failure.advice),
-            ];
-            self.log.warn(without, &fields);
-        }
-        noted.is_ok()
-    }
-
-    /// Runs the service's reload hook; the files are in place.
-    async fn run_hook(
-        mut self,
-        job: Job,
-        index: usize,
-        placed: Option<Validity>,
-        is_marked: IsMarked,
-    ) -> (Self, Ended) {
-        let service = self.settings.services.get(index);
-        let reload = service.and_then(|service| service.reload.clone());
-        let reloaded = match (reload, service) {
-            (Some(reload), Some(service)) => {
-                let access = self.access.hook(&service.name, &reload);
-                access.run(move || reload::run(&reload)).await.map(Some)
-            }
-            _ => Ok(None),
-        };
-        let ended = match (reloaded, placed) {
-            (Ok(reloaded), placed) => {
-                if let Some(service) =
-                    service.filter(|service| is_marked && service.reload.is_some())
-                {
-                    let without = "a restart may run the reload hook again";
-                    self.note(service, Storage::clear_reload_pending, without).await;
-                }
-                if let (Some(reloaded), Some(service)) = (reloaded, service) {
-                    self.log.info("reloaded", &[("service", &service.name), ("how", &reloaded)]);
-                }
-                let outcome = placed.map_or(Outcome::HookRan, Outcome::Valid);
-                Ended::new(job, outcome, None)
-            }
-            (Err(failure), Some(validity)) => {
-                Ended::new(job, Outcome::HookFailed(validity), Some(failure))
-            }
-            (Err(failure), None) => {
-                let outcome = Outcome::Failed(FailureKind::Transient);
-                Ended::new(job, outcome, Some(failure))
-            }
-        };
-        (self, ended)
-    }
 }
 
 /// The storage, and the identity in it.
@@ -449,27 +282,6 @@ fn open(settings: &Settings, log: Log) -> Result<(Store, Option<Identity>), Fail
 fn client(settings: &Settings, log: Log) -> Result<Client, Failure> {
     let authorities = settings.authorities.iter().map(ToString::to_string).collect();
     Ok(Client::new(authorities, &settings.trust)?.with_log(log).by(settings.protocol))
-}
-
-/// Services are certified by authorities of ours only.
-fn not_of_teleport(service: &Service) -> Failure {
-    Failure::new(
-        Exit::Config,
-        format!(
-            "a Teleport cluster cannot issue the {} service to this agent",
-            service.kind.name()
-        ),
-        "remove the service: of a Teleport cluster the agent keeps the bot's own identity only",
-    )
-}
-
-/// The sinks of the services; destinations in which nothing changes stay locked.
-fn sinks(settings: &Settings, cache: &Cache, before: &[Arc<FileSink>]) -> Vec<Arc<FileSink>> {
-    let host = settings.authorities.first().map(config::Address::host).unwrap_or_default();
-    let sink = |service: &Service| {
-        Arc::new(FileSink::new(service, host, cache.watch(&service.name), before))
-    };
-    settings.services.iter().map(sink).collect()
 }
 
 /// A call to the authority, and its line in the log.

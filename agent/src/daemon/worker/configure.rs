@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use host::exit::{Exit, Failure};
 
-use super::{Inventory, Worker, client, sinks};
+use super::service::sinks;
+use super::{Inventory, Worker, client};
 use crate::config::Settings;
 use crate::daemon::health_socket::DiagChange;
 
