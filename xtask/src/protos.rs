@@ -14,6 +14,7 @@ const PACKAGES: [Package; 8] = [
             "endorse/v1/credentials.proto",
             "endorse/v1/join.proto",
             "endorse/v1/identity.proto",
+            "endorse/v1/workload.proto",
             "endorse/v1/admin.proto",
         ],
         generated: "endorse.v1.rs",

@@ -929,6 +929,784 @@ pub mod identity_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Which workload identities are meant. If nothing is set: the bot's own SPIFFE ID, which needs no workload identity.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct IdentitySelector {
+    #[prost(oneof = "identity_selector::By", tags = "1, 2, 3")]
+    pub by: ::core::option::Option<identity_selector::By>,
+}
+/// Nested message and enum types in `IdentitySelector`.
+pub mod identity_selector {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum By {
+        /// The workload identity of this name.
+        #[prost(string, tag = "1")]
+        Name(::prost::alloc::string::String),
+        /// Those with these labels.
+        #[prost(message, tag = "2")]
+        Labels(super::Labels),
+        /// Those whose SPIFFE ID, for this workload, is this one.
+        #[prost(string, tag = "3")]
+        SpiffeId(::prost::alloc::string::String),
+    }
+}
+/// Each of these labels must have one of its values. `*` is any value; the label `*` with the value `*` means all.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Labels {
+    #[prost(map = "string, message", tag = "1")]
+    pub labels: ::std::collections::HashMap<::prost::alloc::string::String, LabelValues>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LabelValues {
+    #[prost(string, repeated, tag = "1")]
+    pub values: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// What the agent has attested of its workload. These are claims of the agent: the authority believes them as far as it believes
+/// the host. What is absent was not attested, and satisfies no rule.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WorkloadAttributes {
+    #[prost(message, optional, tag = "1")]
+    pub unix: ::core::option::Option<Unix>,
+    #[prost(message, optional, tag = "2")]
+    pub systemd: ::core::option::Option<Systemd>,
+    #[prost(message, optional, tag = "3")]
+    pub container: ::core::option::Option<Container>,
+    #[prost(message, optional, tag = "4")]
+    pub kubernetes: ::core::option::Option<Kubernetes>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Unix {
+    #[prost(int32, tag = "1")]
+    pub pid: i32,
+    #[prost(uint32, tag = "2")]
+    pub uid: u32,
+    #[prost(uint32, tag = "3")]
+    pub gid: u32,
+    #[prost(uint32, repeated, tag = "4")]
+    pub supplementary_gids: ::prost::alloc::vec::Vec<u32>,
+    /// Path of the executable; empty if it was not read.
+    #[prost(string, tag = "5")]
+    pub binary_path: ::prost::alloc::string::String,
+    /// SHA-256 of the executable, lowercase hexadecimal; empty if it was not read.
+    #[prost(string, tag = "6")]
+    pub binary_hash: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Systemd {
+    /// The service unit, such as nginx.service.
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    /// The slice, such as system.slice.
+    #[prost(string, tag = "2")]
+    pub slice: ::prost::alloc::string::String,
+    /// The service unit of a user's own service manager.
+    #[prost(string, tag = "3")]
+    pub user_service: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Container {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Such as docker.
+    #[prost(string, tag = "2")]
+    pub runtime: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Kubernetes {
+    #[prost(string, tag = "1")]
+    pub pod_uid: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct IssueX509SvidsRequest {
+    #[prost(message, optional, tag = "1")]
+    pub selector: ::core::option::Option<IdentitySelector>,
+    #[prost(message, optional, tag = "2")]
+    pub workload: ::core::option::Option<WorkloadAttributes>,
+    /// The key to certify: SubjectPublicKeyInfo, DER.
+    #[prost(bytes = "vec", tag = "3")]
+    pub public_key: ::prost::alloc::vec::Vec<u8>,
+    /// Its signature over proto::transcript::issue_digest, as in IssueRequest.
+    #[prost(bytes = "vec", tag = "4")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
+    /// Requested lifetime of the certificates, which the authority may shorten. 0: the default.
+    #[prost(int64, tag = "5")]
+    pub ttl_seconds: i64,
+    /// Name of the service of the agent that asks. For the record only.
+    #[prost(string, tag = "6")]
+    pub service: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct X509Svid {
+    /// The workload identity; empty for the bot's own.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    /// What the operator says the identity is for.
+    #[prost(string, tag = "3")]
+    pub hint: ::prost::alloc::string::String,
+    /// The X.509-SVID, then intermediate certificates if any; each in DER.
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub certificates: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Seconds since 1970.
+    #[prost(int64, tag = "5")]
+    pub not_before: i64,
+    #[prost(int64, tag = "6")]
+    pub not_after: i64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct IssueX509SvidsResponse {
+    /// By the name of the workload identity, in order; at least one.
+    #[prost(message, repeated, tag = "1")]
+    pub svids: ::prost::alloc::vec::Vec<X509Svid>,
+    #[prost(message, optional, tag = "2")]
+    pub bundle: ::core::option::Option<TrustBundle>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct IssueJwtSvidsRequest {
+    #[prost(message, optional, tag = "1")]
+    pub selector: ::core::option::Option<IdentitySelector>,
+    #[prost(message, optional, tag = "2")]
+    pub workload: ::core::option::Option<WorkloadAttributes>,
+    /// At least one.
+    #[prost(string, repeated, tag = "3")]
+    pub audiences: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Requested lifetime of the JWTs, which the authority may shorten. 0: the default.
+    #[prost(int64, tag = "4")]
+    pub ttl_seconds: i64,
+    /// Name of the service of the agent that asks. For the record only.
+    #[prost(string, tag = "5")]
+    pub service: ::prost::alloc::string::String,
+    /// If set: only the JWT for this SPIFFE ID.
+    #[prost(string, tag = "6")]
+    pub spiffe_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JwtSvid {
+    /// The workload identity; empty for the bot's own.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    /// What the operator says the identity is for.
+    #[prost(string, tag = "3")]
+    pub hint: ::prost::alloc::string::String,
+    /// The JWT-SVID, JWS compact serialization.
+    #[prost(string, tag = "4")]
+    pub token: ::prost::alloc::string::String,
+    /// Seconds since 1970.
+    #[prost(int64, tag = "5")]
+    pub issued: i64,
+    #[prost(int64, tag = "6")]
+    pub expires: i64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct IssueJwtSvidsResponse {
+    /// By the name of the workload identity, in order; at least one.
+    #[prost(message, repeated, tag = "1")]
+    pub svids: ::prost::alloc::vec::Vec<JwtSvid>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct IssueSshHostRequest {
+    /// The host's key: SubjectPublicKeyInfo, DER, or the public key in the wire format of SSH (RFC 4253 section 6.6).
+    #[prost(bytes = "vec", tag = "1")]
+    pub public_key: ::prost::alloc::vec::Vec<u8>,
+    /// Its signature over proto::transcript::issue_digest, as in IssueRequest. Empty if the agent cannot use the key, as with one
+    /// that belongs to sshd: the certificate is of no use without it.
+    #[prost(bytes = "vec", tag = "2")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
+    /// The names of the host; at least one. The workload identities that the selector means must allow each of them.
+    #[prost(string, repeated, tag = "3")]
+    pub principals: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Requested lifetime of the certificate, which the authority may shorten. 0: the default.
+    #[prost(int64, tag = "4")]
+    pub ttl_seconds: i64,
+    /// Name of the service of the agent that asks. For the record only.
+    #[prost(string, tag = "5")]
+    pub service: ::prost::alloc::string::String,
+    /// A name or labels.
+    #[prost(message, optional, tag = "6")]
+    pub selector: ::core::option::Option<IdentitySelector>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct IssueSshHostResponse {
+    /// The SSH host certificate, in the form of an authorized_keys line.
+    #[prost(string, tag = "1")]
+    pub certificate: ::prost::alloc::string::String,
+    /// Seconds since 1970.
+    #[prost(int64, tag = "2")]
+    pub not_before: i64,
+    #[prost(int64, tag = "3")]
+    pub not_after: i64,
+    #[prost(message, optional, tag = "4")]
+    pub bundle: ::core::option::Option<TrustBundle>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetTrustBundleRequest {}
+/// What peers in the trust domain are verified with.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TrustBundle {
+    /// Without spiffe://.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// X.509 CA certificates, each in DER.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub x509_authorities: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(message, repeated, tag = "3")]
+    pub jwt_authorities: ::prost::alloc::vec::Vec<JwtAuthority>,
+    /// SSH CA keys that sign user certificates, one authorized_keys line each.
+    #[prost(string, repeated, tag = "4")]
+    pub ssh_user_cas: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// SSH CA keys that sign host certificates, one authorized_keys line each.
+    #[prost(string, repeated, tag = "5")]
+    pub ssh_host_cas: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Grows with each change of the bundle.
+    #[prost(uint64, tag = "6")]
+    pub sequence: u64,
+    /// How often to ask for it.
+    #[prost(int64, tag = "7")]
+    pub refresh_hint_seconds: i64,
+}
+/// A key that signs JWT-SVIDs.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JwtAuthority {
+    /// The `kid` of the JWTs.
+    #[prost(string, tag = "1")]
+    pub key_id: ::prost::alloc::string::String,
+    /// SubjectPublicKeyInfo, DER.
+    #[prost(bytes = "vec", tag = "2")]
+    pub public_key: ::prost::alloc::vec::Vec<u8>,
+    /// The `alg` of the JWTs.
+    #[prost(string, tag = "3")]
+    pub algorithm: ::prost::alloc::string::String,
+    /// Seconds since 1970: when the last JWT of this key ends. 0: not known yet.
+    #[prost(int64, tag = "4")]
+    pub not_after: i64,
+}
+/// Generated client implementations.
+pub mod workload_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    #[derive(Debug, Clone)]
+    pub struct WorkloadServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> WorkloadServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> WorkloadServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            WorkloadServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Issues one X.509-SVID for the key of the request and each workload identity that the selector means and that the bot and the
+        /// workload may have.
+        pub async fn issue_x509_svids(
+            &mut self,
+            request: impl tonic::IntoRequest<super::IssueX509SvidsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::IssueX509SvidsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/endorse.v1.WorkloadService/IssueX509Svids",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("endorse.v1.WorkloadService", "IssueX509Svids"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Issues one JWT-SVID for each such workload identity.
+        pub async fn issue_jwt_svids(
+            &mut self,
+            request: impl tonic::IntoRequest<super::IssueJwtSvidsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::IssueJwtSvidsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/endorse.v1.WorkloadService/IssueJwtSvids",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("endorse.v1.WorkloadService", "IssueJwtSvids"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Issues an SSH host certificate.
+        pub async fn issue_ssh_host(
+            &mut self,
+            request: impl tonic::IntoRequest<super::IssueSshHostRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::IssueSshHostResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/endorse.v1.WorkloadService/IssueSshHost",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("endorse.v1.WorkloadService", "IssueSshHost"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Returns what workloads must trust.
+        pub async fn get_trust_bundle(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetTrustBundleRequest>,
+        ) -> std::result::Result<tonic::Response<super::TrustBundle>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/endorse.v1.WorkloadService/GetTrustBundle",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("endorse.v1.WorkloadService", "GetTrustBundle"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod workload_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with WorkloadServiceServer.
+    #[async_trait]
+    pub trait WorkloadService: std::marker::Send + std::marker::Sync + 'static {
+        /// Issues one X.509-SVID for the key of the request and each workload identity that the selector means and that the bot and the
+        /// workload may have.
+        async fn issue_x509_svids(
+            &self,
+            request: tonic::Request<super::IssueX509SvidsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::IssueX509SvidsResponse>,
+            tonic::Status,
+        >;
+        /// Issues one JWT-SVID for each such workload identity.
+        async fn issue_jwt_svids(
+            &self,
+            request: tonic::Request<super::IssueJwtSvidsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::IssueJwtSvidsResponse>,
+            tonic::Status,
+        >;
+        /// Issues an SSH host certificate.
+        async fn issue_ssh_host(
+            &self,
+            request: tonic::Request<super::IssueSshHostRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::IssueSshHostResponse>,
+            tonic::Status,
+        >;
+        /// Returns what workloads must trust.
+        async fn get_trust_bundle(
+            &self,
+            request: tonic::Request<super::GetTrustBundleRequest>,
+        ) -> std::result::Result<tonic::Response<super::TrustBundle>, tonic::Status>;
+    }
+    #[derive(Debug)]
+    pub struct WorkloadServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> WorkloadServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for WorkloadServiceServer<T>
+    where
+        T: WorkloadService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/endorse.v1.WorkloadService/IssueX509Svids" => {
+                    #[allow(non_camel_case_types)]
+                    struct IssueX509SvidsSvc<T: WorkloadService>(pub Arc<T>);
+                    impl<
+                        T: WorkloadService,
+                    > tonic::server::UnaryService<super::IssueX509SvidsRequest>
+                    for IssueX509SvidsSvc<T> {
+                        type Response = super::IssueX509SvidsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::IssueX509SvidsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkloadService>::issue_x509_svids(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = IssueX509SvidsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/endorse.v1.WorkloadService/IssueJwtSvids" => {
+                    #[allow(non_camel_case_types)]
+                    struct IssueJwtSvidsSvc<T: WorkloadService>(pub Arc<T>);
+                    impl<
+                        T: WorkloadService,
+                    > tonic::server::UnaryService<super::IssueJwtSvidsRequest>
+                    for IssueJwtSvidsSvc<T> {
+                        type Response = super::IssueJwtSvidsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::IssueJwtSvidsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkloadService>::issue_jwt_svids(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = IssueJwtSvidsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/endorse.v1.WorkloadService/IssueSshHost" => {
+                    #[allow(non_camel_case_types)]
+                    struct IssueSshHostSvc<T: WorkloadService>(pub Arc<T>);
+                    impl<
+                        T: WorkloadService,
+                    > tonic::server::UnaryService<super::IssueSshHostRequest>
+                    for IssueSshHostSvc<T> {
+                        type Response = super::IssueSshHostResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::IssueSshHostRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkloadService>::issue_ssh_host(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = IssueSshHostSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/endorse.v1.WorkloadService/GetTrustBundle" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetTrustBundleSvc<T: WorkloadService>(pub Arc<T>);
+                    impl<
+                        T: WorkloadService,
+                    > tonic::server::UnaryService<super::GetTrustBundleRequest>
+                    for GetTrustBundleSvc<T> {
+                        type Response = super::TrustBundle;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetTrustBundleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkloadService>::get_trust_bundle(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetTrustBundleSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for WorkloadServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "endorse.v1.WorkloadService";
+    impl<T> tonic::server::NamedService for WorkloadServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatusRequest {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
