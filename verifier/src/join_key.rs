@@ -81,7 +81,8 @@ impl JoinKey {
         self.key.spki_der()
     }
 
-    /// The public key, for a certificate.
+    /// The public key as that of the crate `p256`, such as for a certificate.
+    #[cfg(feature = "p256")]
     #[must_use]
     pub fn verifying_key(&self) -> &VerifyingKey {
         &self.verifying_key

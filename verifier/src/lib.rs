@@ -39,6 +39,7 @@
 //!
 //! | feature | content |
 //! |---|---|
+//! | `p256` | a join key as that of the crate `p256` |
 //! | `precomputed-tables` | challenges for EKs on P-521 in two thirds of the time |
 
 #![forbid(unsafe_code)]

@@ -12,8 +12,10 @@ use anyhow::{Context, Result, bail, ensure};
 use public_api::Builder;
 use serde_json::Value;
 
+use crate::features::{cargo_metadata, features};
 use crate::{LIBRARIES, Library, cargo, target_directory, workspace};
 
+mod foreign;
 mod names;
 
 /// The version of the JSON that is understood: that of Rust 1.95.
@@ -32,6 +34,7 @@ pub enum Change {
 
 /// Lists the interface of each library and compares it with the list that is checked in.
 pub fn run(change: Change) -> Result<()> {
+    let metadata = cargo_metadata()?;
     let (mut changed, mut found, mut nameless) = (Vec::new(), BTreeSet::new(), Vec::new());
     for library in LIBRARIES {
         let Some(json) = describe(&library)? else {
@@ -44,8 +47,9 @@ pub fn run(change: Change) -> Result<()> {
         let api = Builder::from_rustdoc_json(json).omit_blanket_impls(true);
         let api = api.omit_auto_trait_impls(true).sorted(true).build()?;
         let items: Vec<String> = api.items().map(ToString::to_string).collect();
-        let library = library.name;
+        let Library { name: library, package } = library;
         let list = list(library, &items);
+        foreign::check(library, &list, &features(&metadata, package)?)?;
         let path = path(library);
         let before = fs::read_to_string(&path).unwrap_or_default();
         if before == list {

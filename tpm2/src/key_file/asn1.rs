@@ -4,11 +4,11 @@ use alloc::borrow::ToOwned;
 use alloc::vec::Vec;
 
 use der::asn1::{AnyRef, ObjectIdentifier, OctetStringRef, Utf8StringRef};
-use der::{Decode, Encode, ErrorKind, Sequence, Tag, Tagged};
+use der::{Decode, Encode, Sequence, Tag, Tagged};
 
 use super::{
     KeyAuth, KeyFile, KeyFileError, KeyParent, Kind, MAX_FILE, MAX_STEPS, PolicyStep, Seed,
-    SignedPolicy, checked,
+    SignedPolicy, UnknownKind, checked,
 };
 use crate::types::{CommandCode, EncryptedSecret, Entity, Handle, Hierarchy, Private, Public};
 use crate::wire::Tpm2b;
@@ -64,7 +64,7 @@ impl KeyFile {
         if der.len() > MAX_FILE {
             return Err(KeyFileError::TooLong);
         }
-        let key = TpmKey::from_der(der)?;
+        let key = TpmKey::from_der(der).map_err(KeyFileError::der)?;
         let seed = match key.secret {
             Some(secret) => {
                 let secret = secret.as_bytes();
@@ -79,7 +79,7 @@ impl KeyFile {
             (SEALED, None) => Kind::Sealed,
             (SEALED, Some(seed)) => Kind::ImportableSealed(seed),
             (LOADABLE | IMPORTABLE, _) => return Err(KeyFileError::Seed),
-            (unknown, _) => return Err(KeyFileError::Kind(unknown)),
+            (unknown, _) => return Err(KeyFileError::Kind(UnknownKind(unknown))),
         };
         checked::<Tpm2b<Public<'_>>>(key.pubkey.as_bytes(), "TPMKey.pubkey")?;
         checked::<Private<'_>>(key.privkey.as_bytes(), "TPMKey.privkey")?;
@@ -101,6 +101,10 @@ impl KeyFile {
     /// # Errors
     /// Something in it is longer than DER can say.
     pub fn to_der(&self) -> Result<Vec<u8>, KeyFileError> {
+        self.encode().map_err(KeyFileError::der)
+    }
+
+    fn encode(&self) -> der::Result<Vec<u8>> {
         const FALSE: &[u8] = &[0];
         const TRUE: &[u8] = &[0xff];
         let boolean = |value| AnyRef::new(Tag::Boolean, if value { TRUE } else { FALSE });
@@ -128,7 +132,7 @@ impl KeyFile {
             pubkey: OctetStringRef::new(&self.public)?,
             privkey: OctetStringRef::new(&self.private)?,
         };
-        Ok(key.to_der()?)
+        key.to_der()
     }
 }
 
@@ -174,11 +178,11 @@ fn signed(policies: Vec<TpmAuthPolicy<'_>>) -> Result<Vec<SignedPolicy>, KeyFile
 
 fn boolean(value: Option<AnyRef<'_>>) -> Result<bool, KeyFileError> {
     let Some(value) = value else { return Ok(false) };
-    value.tag().assert_eq(Tag::Boolean)?;
+    value.tag().assert_eq(Tag::Boolean).map_err(KeyFileError::der)?;
     match value.value() {
         [0x00] => Ok(false),
         [0x01 | 0xff] => Ok(true),
-        _ => Err(der::Error::from(ErrorKind::Value { tag: Tag::Boolean }).into()),
+        _ => Err(KeyFileError::der(Tag::Boolean.value_error().into())),
     }
 }
 

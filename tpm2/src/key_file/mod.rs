@@ -192,7 +192,7 @@ impl KeyFile {
         })
     }
 
-    /// Reads the first block of a text.
+    /// Reads the first block of a PEM text; what precedes it is ignored.
     ///
     /// # Errors
     /// See [`KeyFileError`].
@@ -200,20 +200,23 @@ impl KeyFile {
         if text.len() > MAX_FILE {
             return Err(KeyFileError::TooLong);
         }
-        let (label, der) = der::pem::decode_vec(text.as_bytes()).map_err(KeyFileError::Pem)?;
+        if !text.contains("-----BEGIN ") {
+            return Err(KeyFileError::NoPem);
+        }
+        let (label, der) = der::pem::decode_vec(text.as_bytes()).map_err(KeyFileError::pem)?;
         if label != LABEL {
             return Err(KeyFileError::Label);
         }
         Self::from_der(&der)
     }
 
-    /// As a text.
+    /// As a PEM text.
     ///
     /// # Errors
-    /// Something in it is longer than DER can say, or a description is not text.
+    /// As [`Self::to_der`].
     pub fn to_pem(&self) -> Result<String, KeyFileError> {
         let der = self.to_der()?;
-        der::pem::encode_string(LABEL, der::pem::LineEnding::LF, &der).map_err(KeyFileError::Pem)
+        der::pem::encode_string(LABEL, der::pem::LineEnding::LF, &der).map_err(KeyFileError::pem)
     }
 
     /// What a person should know who gives the file to another program: which optional part of it tpm2-openssl, at least
@@ -265,17 +268,19 @@ const LABEL: &str = "TSS2 PRIVATE KEY";
 pub enum KeyFileError {
     /// Longer than [`MAX_FILE`].
     TooLong,
-    /// Not a block of PEM.
-    Pem(der::pem::Error),
-    /// A block of something else.
+    /// A text without a PEM block, such as an empty one.
+    NoPem,
+    /// A PEM block that cannot be decoded.
+    Pem(EncodingError),
+    /// A PEM block of something else.
     Label,
     /// Not the DER of a `TPMKey`.
-    Der(der::Error),
-    /// An object identifier of no kind that is known.
-    Kind(der::asn1::ObjectIdentifier),
+    Der(EncodingError),
+    /// Neither a loadable nor an importable key, nor sealed data.
+    Kind(UnknownKind),
     /// A key to be imported without seed, or one to be loaded with one.
     Seed,
-    /// Neither a persistent handle nor a hierarchy.
+    /// A parent that is neither a persistent handle nor a hierarchy.
     Parent,
     /// More steps in a policy, or policies, than [`MAX_STEPS`].
     Steps,
@@ -285,14 +290,58 @@ pub enum KeyFileError {
     Part(Malformed),
 }
 
+/// What is wrong with PEM or DER, in words: the crate that decodes them is not part of this interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EncodingError(Encoding);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    Pem(der::pem::Error),
+    Der(der::Error),
+}
+
+impl fmt::Display for EncodingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Encoding::Pem(error) => error.fmt(f),
+            Encoding::Der(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for EncodingError {}
+
+/// The object identifier in the place of a file's type; `Display` has its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownKind(der::asn1::ObjectIdentifier);
+
+impl fmt::Display for UnknownKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl KeyFileError {
+    const fn pem(error: der::pem::Error) -> Self {
+        Self::Pem(EncodingError(Encoding::Pem(error)))
+    }
+
+    const fn der(error: der::Error) -> Self {
+        Self::Der(EncodingError(Encoding::Der(error)))
+    }
+}
+
 /// `{:#}` has what the decoder of PEM or DER says as well.
 impl fmt::Display for KeyFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLong => write!(f, "longer than {MAX_FILE} bytes"),
-            Self::Pem(_) => write!(f, "no \"-----BEGIN {LABEL}-----\" that can be read"),
-            Self::Label => write!(f, "another block than \"-----BEGIN {LABEL}-----\""),
-            Self::Der(_) => f.write_str("the key file's ASN.1 cannot be read"),
+            Self::NoPem => {
+                write!(f, "no PEM block: a key file begins with -----BEGIN {LABEL}-----")
+            }
+            Self::Pem(_) => f.write_str("the PEM block cannot be decoded"),
+            Self::Label => write!(f, "the PEM block is not a -----BEGIN {LABEL}-----"),
+            Self::Der(_) => f.write_str("the key file's ASN.1 cannot be decoded"),
             Self::Kind(oid) => write!(f, "a key file of unknown type {oid}"),
             Self::Seed => f.write_str("an unexpected seed, or a missing one"),
             Self::Parent => {
@@ -313,16 +362,9 @@ impl fmt::Display for KeyFileError {
 impl core::error::Error for KeyFileError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Pem(error) => Some(error),
-            Self::Der(error) => Some(error),
+            Self::Pem(error) | Self::Der(error) => Some(error),
             _ => None,
         }
-    }
-}
-
-impl From<der::Error> for KeyFileError {
-    fn from(error: der::Error) -> Self {
-        Self::Der(error)
     }
 }
 

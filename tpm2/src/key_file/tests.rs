@@ -148,7 +148,14 @@ fn texts_that_are_no_key_file() {
     let text = full().to_pem().unwrap();
     let other = text.replace("TSS2 PRIVATE KEY", "EC PRIVATE KEY");
     assert_eq!(KeyFile::from_pem(&other), Err(KeyFileError::Label));
-    assert!(matches!(KeyFile::from_pem(""), Err(KeyFileError::Pem(_))));
+    for text in ["", "a text\n"] {
+        let error = KeyFile::from_pem(text).unwrap_err();
+        assert_eq!(error, KeyFileError::NoPem);
+        let message = "no PEM block: a key file begins with -----BEGIN TSS2 PRIVATE KEY-----";
+        assert_eq!(std::format!("{error:#}"), message);
+    }
+    let damaged = full().to_pem().unwrap().replace("-----END", "--!--END");
+    assert!(matches!(KeyFile::from_pem(&damaged), Err(KeyFileError::Pem(_))));
     let long = "x".repeat(MAX_FILE + 1);
     assert_eq!(KeyFile::from_pem(&long), Err(KeyFileError::TooLong));
     assert_eq!(KeyFile::from_der(long.as_bytes()), Err(KeyFileError::TooLong));
