@@ -8,11 +8,13 @@
 //! - [`ceremony`] asks the authority; [`deliver`] brings what it issued to the programs that use it.
 //! - [`credential`]: what was issued, verified as a peer would verify it. [`install`] makes the systemd unit.
 //! - [`config`] is the configuration file; [`keys`] are the keys of services.
+//! - [`attest`] finds out who connected to a unix socket.
 //! - [`tpm`]: the thread that owns the TPM, the attester, the endorsement keys.
 //! - [`log`], [`file_access`] with a time limit, and `trusted`: who else can change a file.
 
 #![forbid(unsafe_code)]
 
+pub mod attest;
 pub mod ceremony;
 pub mod cli;
 mod command;

@@ -112,6 +112,7 @@ const AGENT: ModuleFloors = ModuleFloors {
         ("install", 3),
         ("config", 2),
         ("keys", 2),
+        ("attest", 1),
         ("tpm", 1),
         ("file_access", 0),
         ("log", 0),
