@@ -187,6 +187,9 @@ pub enum Command {
         /// The command [default: the program itself]
         command: Option<String>,
     },
+    /// Read other processes' executables for the daemon, which runs this command
+    #[command(hide = true)]
+    ReadExecutables,
 }
 
 /// Which TPM.

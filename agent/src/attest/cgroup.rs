@@ -10,7 +10,7 @@ mod unit_name;
 
 use std::fmt;
 
-pub use container::{Container, Runtime};
+pub use container::{Container, Runtime, is_container_id, is_pod_uid};
 
 use self::container::Contained;
 use self::unit_name::{is_slice, unit, user_manager};

@@ -45,6 +45,7 @@ fn systemd(arguments: Systemd) -> Result<(), Failure> {
         storage: arguments.storage.map_or(reach.storage, Reach::directory_of),
         pid_file: arguments.pid_file,
         read_write: reach.read_write,
+        callers: reach.callers,
     };
     let text = unit
         .render()

@@ -6,6 +6,7 @@ mod doctor;
 mod identify;
 mod install;
 mod join;
+mod read_executables;
 mod start;
 mod status;
 mod wait;
@@ -30,6 +31,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Join(arguments) => join::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Whoami(arguments) => whoami::run(&arguments),
+        Command::ReadExecutables => read_executables::run(),
         Command::Install(what) => install::run(what),
         Command::Version => output::write(concat!("agent ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Completions { shell } => output::write(manual::completions(cli::command(), shell)),

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::udev;
-use super::unit::{Reach, Unit};
+use super::unit::{Callers, Reach, Unit};
 
 const SNAPSHOT: &str = include_str!("data/snapshot.service");
 
@@ -21,6 +21,7 @@ fn unit() -> Unit {
         stated_storage: false,
         pid_file: None,
         read_write: vec!["/opt/machine-id".into()],
+        callers: Callers::Unknown,
     }
 }
 
@@ -77,6 +78,25 @@ fn directory_of_the_pid_file_can_be_written() {
     assert_eq!(lines(&text, "ReadWritePaths"), ["/opt/machine-id", "/srv"]);
 }
 
+#[test]
+fn only_an_agent_that_reads_executables_may_trace_processes() {
+    let with = |callers| Unit { callers, ..unit() }.render().unwrap();
+    let text = with(Callers::Unknown);
+    assert_eq!(lines(&text, "ProtectProc"), ["invisible"]);
+    for text in [text, with(Callers::Attested)] {
+        assert_eq!(lines(&text, "CapabilityBoundingSet"), [""]);
+        assert!(lines(&text, "AmbientCapabilities").is_empty());
+        assert!(!text.contains("capset"));
+    }
+    assert_eq!(lines(&with(Callers::Attested), "ProtectProc"), ["default"]);
+
+    let text = with(Callers::AttestedByExecutable);
+    assert_eq!(lines(&text, "ProtectProc"), ["default"]);
+    assert_eq!(lines(&text, "CapabilityBoundingSet"), ["", "CAP_SYS_PTRACE"]);
+    assert_eq!(lines(&text, "AmbientCapabilities"), ["CAP_SYS_PTRACE"]);
+    assert!(lines(&text, "SystemCallFilter").ends_with(&["@chown", "capset"]));
+}
+
 /// The sandbox is around what the daemon uses: what goes before the configuration is said to it too.
 #[test]
 fn given_options_are_passed_to_the_daemon() {
@@ -121,6 +141,7 @@ fn the_configuration_says_what_is_reached() {
         tpm: "device:/dev/tpmrm1".parse().unwrap(),
         storage: Some("/srv/bot".into()),
         read_write: vec!["/opt/one".into()],
+        callers: Callers::Unknown,
     };
     assert_eq!(reach, expected);
     assert_eq!(Reach::default().storage, Some("/var/lib/teleport/bot".into()));
@@ -147,10 +168,6 @@ fn values_that_would_change_meaning_in_the_unit_are_refused() {
 fn systemd_agrees() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("endorse-agent.service");
-    let unit = Unit { program: std::env::current_exe().unwrap(), ..unit() };
-    // Directories of the build may be anywhere; they are not what is judged.
-    let text = unit.render().unwrap().replace("ProtectHome=read-only", "ProtectHome=yes");
-    fs::write(&path, text.replace("PrivateTmp=no", "PrivateTmp=yes")).unwrap();
     let analyze = |arguments: &[&str]| {
         let mut command = Command::new("systemd-analyze");
         let output = command.args(arguments).arg(&path).output().expect("systemd is installed");
@@ -158,10 +175,17 @@ fn systemd_agrees() {
             + &String::from_utf8_lossy(&output.stderr);
         (output.status.success(), said)
     };
-    let (success, said) = analyze(&["verify", "--man=no"]);
-    assert!(success && !said.contains("endorse-agent.service"), "{said}");
-    let (success, said) = analyze(&["security", "--offline=yes", "--threshold=25", "--no-pager"]);
-    assert!(success && said.contains("Overall exposure level"), "{said}");
+    for callers in [Callers::Unknown, Callers::AttestedByExecutable] {
+        let unit = Unit { program: std::env::current_exe().unwrap(), callers, ..unit() };
+        // Directories of the build may be anywhere; they are not what is judged.
+        let text = unit.render().unwrap().replace("ProtectHome=read-only", "ProtectHome=yes");
+        fs::write(&path, text.replace("PrivateTmp=no", "PrivateTmp=yes")).unwrap();
+        let (success, said) = analyze(&["verify", "--man=no"]);
+        assert!(success && !said.contains("endorse-agent.service"), "{said}");
+        let security = ["security", "--offline=yes", "--threshold=25", "--no-pager"];
+        let (success, said) = analyze(&security);
+        assert!(success && said.contains("Overall exposure level"), "{said}");
+    }
 }
 
 #[test]

@@ -35,6 +35,20 @@ pub struct Unit {
     pub pid_file: Option<PathBuf>,
     /// Further directories that are written.
     pub read_write: Vec<PathBuf>,
+    /// What the agent finds out about those who connect to its sockets.
+    pub callers: Callers,
+}
+
+/// What the agent finds out about those who connect to its sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Callers {
+    /// Nothing: it has no sockets for others.
+    #[default]
+    Unknown,
+    /// Users, groups, control groups: processes of other users have to be visible to it.
+    Attested,
+    /// Executables too, for which the process that reads them has to have CAP_SYS_PTRACE.
+    AttestedByExecutable,
 }
 
 /// What a configuration makes the agent open.
@@ -46,6 +60,8 @@ pub struct Reach {
     pub storage: Option<PathBuf>,
     /// The directories of the services.
     pub read_write: Vec<PathBuf>,
+    /// What it finds out about callers.
+    pub callers: Callers,
 }
 
 impl Reach {
@@ -57,7 +73,8 @@ impl Reach {
             Destination::Memory => None,
         };
         let read_write = settings.services.iter().filter_map(directory).collect();
-        Self { tpm: settings.tpm.address.clone(), storage, read_write }
+        let callers = Callers::default();
+        Self { tpm: settings.tpm.address.clone(), storage, read_write, callers }
     }
 
     /// The directory of an identity that is kept in one.
@@ -73,7 +90,7 @@ impl Default for Reach {
     /// Of a configuration that says nothing about it.
     fn default() -> Self {
         let (tpm, storage) = (TpmSettings::default().address, Some(DEFAULT_STORAGE.into()));
-        Self { tpm, storage, read_write: Vec::new() }
+        Self { tpm, storage, read_write: Vec::new(), callers: Callers::default() }
     }
 }
 
@@ -137,6 +154,8 @@ impl Unit {
         let one = |value: &str| vec![value.to_owned()];
         let only = |condition: bool, value: &str| if condition { one(value) } else { Vec::new() };
         let is_device = device.is_some();
+        let is_hidden = self.callers == Callers::Unknown;
+        let reads_executables = self.callers == Callers::AttestedByExecutable;
         // A socket among the devices would be hidden too.
         let hide_devices = !is_device && !socket.is_some_and(|path| path.starts_with("/dev"));
         // The node may come after the unit: the driver's name covers it then.
@@ -155,6 +174,9 @@ impl Unit {
             ("PRIVATE_DEVICES", only(hide_devices, "yes")),
             ("PROTECT_HOME", one(protect_home)),
             ("PRIVATE_TMP", one(private_tmp)),
+            ("PROTECT_PROC", one(if is_hidden { "invisible" } else { "default" })),
+            ("CAPABILITY", only(reads_executables, "CAP_SYS_PTRACE")),
+            ("GIVE_UP", only(reads_executables, "capset")),
             ("STATE_MODE", only(state.is_some(), "0700")),
             ("STATE", state.iter().map(|path| relative_value(path)).collect::<Result<_, _>>()?),
             ("RUNTIME", runtime.iter().map(|path| relative_value(path)).collect::<Result<_, _>>()?),

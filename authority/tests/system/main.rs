@@ -30,5 +30,4 @@ mod tests {
     mod teleport;
     mod teleport_calls;
     mod terminal;
-    mod workload;
 }

@@ -139,16 +139,12 @@ enum Pod {
 impl Pod {
     /// `podUID`; systemd's names have `_` where the UID has `-`.
     fn parse(segment: &str) -> Option<Self> {
-        const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
         let uid = segment.strip_prefix("pod")?;
         if uid.len() == 32 && is_hex(uid) {
             return Some(Self::Static);
         }
         let uid = if uid.contains('-') { uid.to_owned() } else { uid.replace('_', "-") };
-        let groups: Vec<&str> = uid.split('-').collect();
-        let is_uuid = groups.iter().map(|group| group.len()).eq(GROUPS)
-            && groups.iter().all(|group| is_hex(group));
-        is_uuid.then_some(Self::Uid(uid))
+        is_pod_uid(&uid).then_some(Self::Uid(uid))
     }
 
     /// By the leading slices of a path. A slice is in those whose names its own begins with.
@@ -179,8 +175,17 @@ impl Pod {
     }
 }
 
-fn is_container_id(text: &str) -> bool {
+/// Whether this is the ID of a container.
+#[must_use]
+pub fn is_container_id(text: &str) -> bool {
     text.len() == 64 && is_hex(text)
+}
+
+/// Whether this is the UID of a pod, in its usual form.
+#[must_use]
+pub fn is_pod_uid(text: &str) -> bool {
+    const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
+    text.split('-').map(str::len).eq(GROUPS) && text.split('-').all(is_hex)
 }
 
 fn is_hex(text: &str) -> bool {
