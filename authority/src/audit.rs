@@ -18,7 +18,7 @@ pub(crate) use self::change::{ChangeEvent, Deed};
 pub use self::log::AuditLog;
 pub(crate) use self::queue::Counts;
 pub use self::row::Row;
-use crate::resource::{EkHash, Name, Serial, Timestamp};
+use crate::resource::{Attributes, EkHash, Name, Serial, SpiffeId, Timestamp};
 
 /// An event of the audit log. Text from the network is bounded, and JSON escapes it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -60,11 +60,16 @@ pub enum Action {
     Issue,
     /// Authentication; only refusals are recorded.
     WhoAmI,
+    /// X.509-SVIDs for a workload.
+    X509Svid,
+    /// The trust bundle; only refusals are recorded.
+    TrustBundle,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Join, Self::Renew, Self::Issue, Self::WhoAmI];
+    pub const ALL: [Self; 6] =
+        [Self::Join, Self::Renew, Self::Issue, Self::WhoAmI, Self::X509Svid, Self::TrustBundle];
 
     /// What the event is called.
     pub fn event(self) -> &'static str {
@@ -73,6 +78,8 @@ impl Action {
             Self::Renew => "bot.renew",
             Self::Issue => "bot.issue",
             Self::WhoAmI => "bot.whoami",
+            Self::X509Svid => "workload.x509_svid",
+            Self::TrustBundle => "workload.trust_bundle",
         }
     }
 
@@ -82,10 +89,14 @@ impl Action {
             (Self::Renew, Outcome::Refused) => "EN001E",
             (Self::Issue, Outcome::Refused) => "EN002E",
             (Self::WhoAmI, Outcome::Refused) => "EN003E",
+            (Self::X509Svid, Outcome::Refused) => "EN004E",
+            (Self::TrustBundle, Outcome::Refused) => "EN005E",
             (Self::Join, _) => "TJ001I",
             (Self::Renew, _) => "EN001I",
             (Self::Issue, _) => "EN002I",
             (Self::WhoAmI, _) => "EN003I",
+            (Self::X509Svid, _) => "EN004I",
+            (Self::TrustBundle, _) => "EN005I",
         }
     }
 }
@@ -149,6 +160,27 @@ pub struct Attempt {
     /// When it ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_expires: Option<Timestamp>,
+    /// What the agent attested of the workload that asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Attributes>,
+    /// What was issued for the workload.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub svids: Vec<IssuedSvid>,
+}
+
+/// A credential of a workload.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct IssuedSvid {
+    /// The workload identity; absent for the bot's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload_identity: Option<String>,
+    /// Whose it is.
+    pub spiffe_id: SpiffeId,
+    /// Its serial number, if it is a certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_serial: Option<String>,
+    /// When it ends.
+    pub expires: Timestamp,
 }
 
 /// A text from the network, cut to 255 bytes as written in the log, where JSON uses six bytes for a control character.

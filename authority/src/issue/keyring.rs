@@ -104,6 +104,16 @@ pub struct Keys {
     pub ssh: Ring<SshCa>,
 }
 
+impl Keys {
+    /// A number that grows with each change of state: the time of the latest, in seconds since 1970.
+    pub fn sequence(&self) -> u64 {
+        let x509 = self.x509.all().map(|(_, one)| one.since);
+        let ssh = self.ssh.all().map(|(_, one)| one.since);
+        let latest = x509.chain(ssh).max().map_or(0, OffsetDateTime::unix_timestamp);
+        latest.try_into().unwrap_or_default()
+    }
+}
+
 /// The CAs of a cluster. They are asked for at each use, because they change while the authority
 /// runs.
 #[derive(Debug)]

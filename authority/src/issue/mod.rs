@@ -6,6 +6,7 @@ mod profile;
 mod ssh;
 mod subject;
 mod subject_key;
+mod svid;
 mod x509;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use self::profile::SubjectForm;
+use self::x509::AlternativeNames;
 use crate::resource::{Bot, BotInstance, Invalid};
 
 pub use ca_keys::CaKey;
@@ -24,6 +26,7 @@ pub use profile::{Profile, spiffe_id};
 pub use ssh::SshCa;
 pub use subject::{JoinAttributes, JoinMeta, Subject, SubjectError, TpmAttributes, Traits};
 pub use subject_key::{SubjectKey, SubjectKeyError};
+pub use svid::{SvidNames, SvidSubject, X509Svid};
 pub use x509::{ServerLeaf, X509Ca, serial_text};
 
 /// The lifetime that a host asks for; its profile's default if it asks for none.
@@ -216,9 +219,10 @@ impl Issuer {
             SubjectForm::Plain => subject.to_plain_name()?,
         };
         let spiffe_id = profile.names.spiffe_id(&self.cluster, &subject.bot);
-        let x509 = ca.host(name, &spiffe_id, profile.usages, key, window)?;
+        let names = AlternativeNames::only(&spiffe_id);
+        let x509 = ca.host(name, names, profile.usages, key, window)?;
         let ssh = ssh_ca.user(&subject, key, x509.serial_low, window)?;
-        ca.verify_host(&x509.certificate, &spiffe_id, profile.usages, now)?;
+        ca.verify_host(&x509.certificate, names, profile.usages, now)?;
         ssh_ca.verify_user(&ssh, key, now)?;
         Ok(Credentials {
             serial: x509.serial,

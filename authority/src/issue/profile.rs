@@ -116,7 +116,7 @@ pub(super) struct Lifetime {
 }
 
 impl Lifetime {
-    const HOST: Self = Self {
+    pub(super) const HOST: Self = Self {
         default: Duration::from_secs(3600),
         bot_max: Duration::from_secs(12 * 3600),
         max: Duration::from_secs(24 * 3600),

@@ -239,13 +239,26 @@ fn a_peer_refuses_what_another_authority_signed_or_what_has_expired() {
     let key = SubjectKey::from(SecretKey::generate().public_key());
     let issued = issue(&ours, &bot("{}"), &key, NOW).unwrap();
     let id = "spiffe://example.test/bot/web-1";
-    ours.x509().verify_host(&issued.x509, id, Usages::PEER, NOW).unwrap();
-    other.x509().verify_host(&issued.x509, id, Usages::PEER, NOW).unwrap_err();
-    ours.x509()
-        .verify_host(&issued.x509, "spiffe://example.test/bot/web-2", Usages::PEER, NOW)
+    ours.x509().verify_host(&issued.x509, AlternativeNames::only(id), Usages::PEER, NOW).unwrap();
+    other
+        .x509()
+        .verify_host(&issued.x509, AlternativeNames::only(id), Usages::PEER, NOW)
         .unwrap_err();
     ours.x509()
-        .verify_host(&issued.x509, id, Usages::PEER, NOW + time::Duration::HOUR * 2)
+        .verify_host(
+            &issued.x509,
+            AlternativeNames::only("spiffe://example.test/bot/web-2"),
+            Usages::PEER,
+            NOW,
+        )
+        .unwrap_err();
+    ours.x509()
+        .verify_host(
+            &issued.x509,
+            AlternativeNames::only(id),
+            Usages::PEER,
+            NOW + time::Duration::HOUR * 2,
+        )
         .unwrap_err();
 
     let ssh = ssh_key::Certificate::from_openssh(&issued.ssh).unwrap();
@@ -293,11 +306,17 @@ fn one_signature_check_verifies_a_host_for_both_usages() {
     let issued = issue(&issuer, &bot("{}"), &key, NOW).unwrap();
     let count = Counting(AtomicUsize::new(0));
     let id = "spiffe://example.test/bot/web-1";
-    issuer.x509().verify_host_with(&[&count], &issued.x509, id, Usages::PEER, NOW).unwrap();
+    issuer
+        .x509()
+        .verify_host_with(&[&count], &issued.x509, AlternativeNames::only(id), Usages::PEER, NOW)
+        .unwrap();
     assert_eq!(count.0.into_inner(), 1);
     // Genuine, and for servers only.
     let server = issuer.x509().server(issuer.cluster(), NOW).unwrap();
-    let refused = issuer.x509().verify_host(&server.chain[0], id, Usages::PEER, NOW).unwrap_err();
+    let refused = issuer
+        .x509()
+        .verify_host(&server.chain[0], AlternativeNames::only(id), Usages::PEER, NOW)
+        .unwrap_err();
     assert!(!refused.to_string().contains("URI names"), "{refused}");
 }
 
@@ -480,7 +499,13 @@ fn next_ca_is_trusted_before_it_signs_and_the_old_one_for_a_while_after() {
     let ca = || CaKey::generate().unwrap();
     let signed_by = |ca: &X509Ca| {
         let issued = issue(&issuer, &bot("{}"), &key, NOW).unwrap();
-        ca.verify_host(&issued.x509, "spiffe://example.test/bot/web-1", Usages::PEER, NOW).is_ok()
+        ca.verify_host(
+            &issued.x509,
+            AlternativeNames::only("spiffe://example.test/bot/web-1"),
+            Usages::PEER,
+            NOW,
+        )
+        .is_ok()
     };
     let states = || {
         let keys = issuer.keyring().keys();

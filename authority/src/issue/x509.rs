@@ -30,7 +30,7 @@ use zeroize::Zeroizing;
 use super::profile::Usages;
 use super::subject::name;
 use super::{BACKDATE, CaKey, ClusterName, IssueError, SubjectKey, TELEPORT_DOMAIN, Window};
-use crate::resource::Timestamp;
+use crate::resource::{DnsName, Timestamp};
 
 /// The lifetime of the cluster's X.509 CA.
 const CA_LIFETIME: time::Duration = time::Duration::days(3652);
@@ -64,6 +64,26 @@ pub struct ServerLeaf {
     pub not_before: OffsetDateTime,
     /// Its expiry.
     pub not_after: OffsetDateTime,
+}
+
+/// The subjectAltName of a host's certificate: exactly one URI (X509-SVID section 2), and names in the DNS.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AlternativeNames<'a> {
+    pub(super) uri: &'a str,
+    pub(super) dns: &'a [DnsName],
+}
+
+impl<'a> AlternativeNames<'a> {
+    /// This SPIFFE ID alone.
+    pub(super) fn only(uri: &'a str) -> Self {
+        Self { uri, dns: &[] }
+    }
+
+    fn general(self) -> Result<GeneralNames, IssueError> {
+        let uri = GeneralName::UniformResourceIdentifier(ia5(self.uri)?);
+        let dns = self.dns.iter().map(|name| ia5(name.as_str()).map(GeneralName::DnsName));
+        [Ok(uri)].into_iter().chain(dns).collect()
+    }
 }
 
 /// A host's certificate.
@@ -181,13 +201,12 @@ impl X509Ca {
     pub(super) fn host(
         &self,
         subject: Name,
-        spiffe_id: &str,
+        names: AlternativeNames<'_>,
         usages: Usages,
         key: &SubjectKey,
         window: Window,
     ) -> Result<HostCertificate, IssueError> {
-        let uri = GeneralName::UniformResourceIdentifier(ia5(spiffe_id)?);
-        let role = Role::EndEntity(vec![uri], usages);
+        let role = Role::EndEntity(names.general()?, usages);
         let template = Template { issuer: self.name.clone(), subject, role };
         let serial = Serial::random()?;
         let certificate = sign(&self.key, template, &serial, window, key.spki()?)?;
@@ -202,14 +221,14 @@ impl X509Ca {
     pub(super) fn verify_host(
         &self,
         certificate: &CertificateDer<'_>,
-        spiffe_id: &str,
+        names: AlternativeNames<'_>,
         usages: Usages,
         now: OffsetDateTime,
     ) -> Result<(), IssueError> {
         self.verify_host_with(
             tls::provider().signature_verification_algorithms.all,
             certificate,
-            spiffe_id,
+            names,
             usages,
             now,
         )
@@ -220,7 +239,7 @@ impl X509Ca {
         &self,
         algorithms: &[&dyn SignatureVerificationAlgorithm],
         certificate: &CertificateDer<'_>,
-        spiffe_id: &str,
+        names: AlternativeNames<'_>,
         usages: Usages,
         now: OffsetDateTime,
     ) -> Result<(), IssueError> {
@@ -230,10 +249,12 @@ impl X509Ca {
         let anchors = std::slice::from_ref(&self.anchor);
         leaf.verify_for_usage(algorithms, anchors, &[], at, usages, None, None)
             .map_err(IssueError::x509)?;
-        match leaf.valid_uri_names().collect::<Vec<_>>().as_slice() {
-            [uri] if *uri == spiffe_id => Ok(()),
-            other => Err(IssueError::x509(format!("URI names {other:?}"))),
+        let uris: Vec<_> = leaf.valid_uri_names().collect();
+        let dns: Vec<_> = leaf.valid_dns_names().collect();
+        if uris == [names.uri] && names.dns.iter().map(DnsName::as_str).eq(dns.iter().copied()) {
+            return Ok(());
         }
+        Err(IssueError::x509(format!("URI names {uris:?}, DNS names {dns:?}")))
     }
 }
 

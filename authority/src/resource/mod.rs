@@ -4,6 +4,7 @@
 //! A value of these types is well-formed: names, hashes, serials, times and certificates were
 //! checked and brought into one form when it was read.
 
+mod attributes;
 mod bot;
 mod document;
 mod field;
@@ -11,12 +12,14 @@ mod instance;
 mod lock;
 mod printed;
 mod record;
+mod spiffe;
 mod token;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use attributes::Attributes;
 pub use bot::{Bot, BotSpec, SessionTtl, Trait};
 pub use document::{DocumentError, Unreadable, read, read_with, to_yaml};
 pub use field::{
@@ -28,6 +31,7 @@ pub use instance::{
 };
 pub use lock::{Lock, LockSpec, Target, TargetFields, bot_of};
 pub use record::{from_record, from_value};
+pub use spiffe::{DnsName, SpiffeId};
 pub use token::{Join, JoinMethod, PurposePolicy, Rule, SystemRole, Token, TokenSpec, TpmSpec};
 
 /// What kinds of resource there are.

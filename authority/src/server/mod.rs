@@ -23,6 +23,7 @@ use proto::teleport::legacy::join_service_server::JoinServiceServer as LegacyJoi
 use proto::v1::admin_service_server::AdminServiceServer;
 use proto::v1::identity_service_server::IdentityServiceServer;
 use proto::v1::join_service_server::JoinServiceServer;
+use proto::v1::workload_service_server::WorkloadServiceServer;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpSocket;
 use tokio::sync::watch;
@@ -36,6 +37,7 @@ use crate::wire::admin::Operators;
 use crate::wire::endorse_v1;
 use crate::wire::teleport::{self, calls::Services as Calls};
 use crate::wire::web::WebApi;
+use crate::wire::workload::Workloads;
 
 /// No message that a host sends is longer: an EK certificate and the CAs above it, some 2 KiB each.
 /// Every unproven connection can make the authority buffer as much.
@@ -110,6 +112,8 @@ pub async fn serve(
         teleport_join: TeleportJoinServer::new(teleport::join_v1::Joins(Arc::clone(&authority)))
             .max_decoding_message_size(MAX_MESSAGE),
         legacy_join: LegacyJoinServer::new(teleport::legacy::Joins(Arc::clone(&authority)))
+            .max_decoding_message_size(MAX_MESSAGE),
+        workload: WorkloadServiceServer::new(Workloads(Arc::clone(&authority)))
             .max_decoding_message_size(MAX_MESSAGE),
         identity: IdentityServiceServer::new(endorse_v1::Hosts(Arc::clone(&authority)))
             .max_decoding_message_size(MAX_MESSAGE),

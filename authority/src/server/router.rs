@@ -14,6 +14,7 @@ use proto::teleport::legacy::join_service_server::{
 };
 use proto::v1::identity_service_server::{IdentityServiceServer, SERVICE_NAME as IDENTITY};
 use proto::v1::join_service_server::{JoinServiceServer, SERVICE_NAME as JOIN};
+use proto::v1::workload_service_server::{SERVICE_NAME as WORKLOAD, WorkloadServiceServer};
 use tonic::body::Body;
 use tonic::codegen::http::{Method, Request, Response};
 use tower::Service;
@@ -23,12 +24,14 @@ use crate::wire::endorse_v1;
 use crate::wire::status::{too_costly, too_many_calls, unknown_service};
 use crate::wire::teleport::{self, calls::Services as Calls};
 use crate::wire::web::{self, WebApi};
+use crate::wire::workload::Workloads;
 
 /// The services for hosts.
 #[derive(Clone)]
 pub(super) struct Hosts {
     pub(super) join: JoinServiceServer<endorse_v1::Hosts>,
     pub(super) identity: IdentityServiceServer<endorse_v1::Hosts>,
+    pub(super) workload: WorkloadServiceServer<Workloads>,
     pub(super) teleport_join: TeleportJoinServer<teleport::join_v1::Joins>,
     pub(super) legacy_join: LegacyJoinServer<teleport::legacy::Joins>,
     pub(super) calls: Calls,
@@ -71,6 +74,7 @@ impl Service<Request<Body>> for Hosts {
         match service.as_str() {
             JOIN => self.join.call(request),
             IDENTITY => self.identity.call(request),
+            WORKLOAD => self.workload.call(request),
             TELEPORT_JOIN => self.teleport_join.call(request),
             LEGACY_JOIN => self.legacy_join.call(request),
             service if Calls::has(service) => self.calls.call(service, request),

@@ -29,8 +29,8 @@ pub(super) struct CheckedBot {
 }
 
 /// A grant that is not recorded yet. The caller receives it after that.
-pub(super) struct PendingGrant {
-    pub(super) issued: Credentials,
+pub(super) struct PendingGrant<I = Credentials> {
+    pub(super) issued: I,
     /// What the audit log will say.
     pub(super) event: Event,
     /// What the instance becomes.
@@ -41,8 +41,8 @@ pub(super) struct PendingGrant {
 }
 
 /// What a host gets: the recorded certificates, and the CAs to trust.
-pub(crate) struct Grant {
-    pub(crate) issued: Credentials,
+pub(crate) struct Grant<I = Credentials> {
+    pub(crate) issued: I,
     /// The instance that they were issued to.
     pub(crate) instance: BotInstance,
     pub(crate) cluster: ClusterName,
@@ -69,10 +69,10 @@ impl Authority {
 
     /// Records a grant with its row of the audit log, in one write. `None` if what it depends on
     /// has changed: the call must be judged again.
-    pub(super) async fn record(
+    pub(super) async fn record<I>(
         self: &Arc<Self>,
-        pending: PendingGrant,
-    ) -> Result<Option<Grant>, Refusal> {
+        pending: PendingGrant<I>,
+    ) -> Result<Option<Grant<I>>, Refusal> {
         let PendingGrant { issued, event, instance, basis, before } = pending;
         self.audit.check_room().map_err(Refusal::because(Code::Internal))?;
         let row = event.row().map_err(Refusal::because(Code::Internal))?;

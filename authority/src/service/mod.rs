@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod allowance;
 mod audit_delivery;
+pub(crate) mod call;
 mod call_queues;
 pub(crate) mod caller;
 mod checks;
@@ -22,6 +23,7 @@ mod token_cache;
 mod warnings;
 mod whoami;
 mod workers;
+pub(crate) mod workload;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -51,6 +51,8 @@ pub enum Code {
     CertificateOfService,
     /// The caller asks for certificates of another user, or with roles that its bot does not have.
     ImpersonationRefused,
+    /// No workload identity is for this bot and this workload.
+    WorkloadIdentityRefused,
     /// The bot instance does not exist.
     InstanceUnknown,
     /// The instance's key is not proven to be in its TPM, so that it can only join again.
@@ -75,7 +77,7 @@ pub enum Code {
 
 impl Code {
     /// All of them; of the verifier's own codes, one.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::TokenUnknown,
         Self::TokenExpired,
         Self::TokenRole,
@@ -94,6 +96,7 @@ impl Code {
         Self::CertificateInvalid,
         Self::CertificateOfService,
         Self::ImpersonationRefused,
+        Self::WorkloadIdentityRefused,
         Self::InstanceUnknown,
         Self::KeyNotInTpm,
         Self::EvidenceOutdated,
@@ -127,6 +130,7 @@ impl Code {
             Self::CertificateInvalid => "certificate_invalid",
             Self::CertificateOfService => "certificate_of_service",
             Self::ImpersonationRefused => "impersonation_refused",
+            Self::WorkloadIdentityRefused => "workload_identity_refused",
             Self::InstanceUnknown => "instance_unknown",
             Self::KeyNotInTpm => "key_not_in_tpm",
             Self::EvidenceOutdated => "evidence_outdated",

@@ -20,12 +20,11 @@ use verifier::Challenge;
 
 use self::messages::Claim;
 use super::conversation::{Conversation, Replies};
-use super::peer;
+use super::{grant, peer};
 use crate::issue::Ttl;
+use crate::service::Authority;
 use crate::service::join::{Candidate, Join};
 use crate::service::refusal::{Code, Refusal};
-use crate::service::reissue::{Call, CallRequest};
-use crate::service::{Authority, Peer};
 
 /// The services for hosts.
 pub(crate) struct Hosts(pub(crate) Arc<Authority>);
@@ -135,7 +134,7 @@ impl IdentityService for Hosts {
     ) -> Result<tonic::Response<IssuedCredentials>, Status> {
         let peer = peer(&request)?;
         let renewal = messages::renewal(request.into_inner());
-        self.reissue(peer, CallRequest::Renew(renewal)).await
+        Ok(tonic::Response::new(grant(&self.0, peer, renewal).await?.into()))
     }
 
     async fn issue(
@@ -144,20 +143,6 @@ impl IdentityService for Hosts {
     ) -> Result<tonic::Response<IssuedCredentials>, Status> {
         let peer = peer(&request)?;
         let issue = messages::issue(request.into_inner(), &peer.exporter);
-        self.reissue(peer, CallRequest::Issue(issue)).await
-    }
-}
-
-impl Hosts {
-    /// In a task of its own, so that a caller who hangs up does not leave it half done.
-    async fn reissue(
-        &self,
-        peer: Peer,
-        request: CallRequest,
-    ) -> Result<tonic::Response<IssuedCredentials>, Status> {
-        let call = Call::new(Arc::clone(&self.0), peer, request);
-        let done = tokio::spawn(call.run()).await;
-        let done = done.map_err(|cause| Refusal::new(Code::Internal, cause))?;
-        Ok(tonic::Response::new(done?.into()))
+        Ok(tonic::Response::new(grant(&self.0, peer, issue).await?.into()))
     }
 }

@@ -51,6 +51,9 @@ impl From<Refusal> for Status {
                 denied,
                 "access denied: the bot may not have certificates of this user and these roles",
             ),
+            Code::WorkloadIdentityRefused => {
+                (denied, "access denied: no workload identity for this bot and this workload")
+            }
             Code::CertificateMissing => (unauthenticated, "unauthenticated: no client certificate"),
             Code::CertificateExpired => {
                 (unauthenticated, "unauthenticated: the client certificate has expired")

@@ -30,4 +30,5 @@ mod tests {
     mod teleport;
     mod teleport_calls;
     mod terminal;
+    mod workload;
 }

@@ -1,6 +1,5 @@
 //! What the messages of `endorse.v1` mean to the service, and what it answers as messages.
 
-use proto::transcript::issue_digest;
 use proto::v1::join_init::Ek as WireEk;
 use proto::v1::{
     IssueRequest, IssuedCredentials, JoinChallenge, JoinInit, RenewRequest, SubjectForm,
@@ -15,6 +14,7 @@ use crate::service::join::{Ek, Evidence, KeyEvidence};
 use crate::service::refusal::{Code, Refusal};
 use crate::service::reissue::{Issue, Renewal};
 use crate::service::request::{HostInfo, Parsed};
+use crate::wire::{certification_request, ttl};
 
 /// The claim of a join.
 pub(super) struct Claim {
@@ -68,17 +68,11 @@ pub(super) fn issue(request: IssueRequest, exporter: &[u8; 32]) -> Issue {
         Err(cause) => Err(Refusal::new(Code::Malformed, cause)),
     };
     Issue {
-        digest: issue_digest(exporter, &request.public_key),
-        public_key: request.public_key,
-        signature: request.signature,
+        key: certification_request(request.public_key, request.signature, exporter),
         service: request.service,
         profile,
         ttl: ttl(request.ttl_seconds),
     }
-}
-
-fn ttl(seconds: i64) -> Parsed<Ttl> {
-    Ttl::try_from(seconds).map_err(Refusal::because(Code::Malformed))
 }
 
 impl From<Grant> for IssuedCredentials {

@@ -15,10 +15,8 @@ use tonic::{Request, Response, Status};
 use super::{Calls, SUITE, peer, pem};
 use crate::resource::user_name;
 use crate::service::impersonation::Impersonation;
-use crate::service::refusal::{Code, Refusal};
-use crate::service::reissue::{Call, CallRequest};
-use crate::wire::status;
 use crate::wire::teleport::{check_cluster_name, files};
+use crate::wire::{grant, status};
 
 #[tonic::async_trait]
 impl AuthService for Calls {
@@ -108,12 +106,7 @@ impl AuthService for Calls {
             expires: request.expires.map(|end| end.seconds),
             reissuable: request.reissuable_role_impersonation,
         };
-        let request = CallRequest::Impersonate(impersonation);
-        // In a task of its own, so that a caller who hangs up does not leave it half done.
-        let call = Call::new(Arc::clone(&self.authority), peer, request);
-        let done = tokio::spawn(call.run()).await;
-        let done = done.map_err(Refusal::because(Code::Internal)).flatten();
-        let grant = done.map_err(status::teleport)?;
+        let grant = grant(&self.authority, peer, impersonation).await.map_err(status::teleport)?;
         Ok(Response::new(files::certs(&grant).map_err(status::teleport)?))
     }
 }

@@ -1,0 +1,81 @@
+//! X.509-SVIDs of workloads (X509-SVID).
+
+use std::time::Duration;
+
+use const_oid::ObjectIdentifier;
+use rustls_pki_types::CertificateDer;
+use time::OffsetDateTime;
+
+use super::profile::{Lifetime, Usages};
+use super::subject::{Subject, name};
+use super::x509::AlternativeNames;
+use super::{IssueError, Issuer, SubjectKey, Validity, window};
+use crate::resource::{Bot, BotInstance, DnsName, SpiffeId};
+
+/// What an X.509-SVID says of its holder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SvidNames {
+    /// The workload.
+    pub spiffe_id: SpiffeId,
+    /// Further names, for peers that look for them.
+    pub dns: Vec<DnsName>,
+    /// The subject.
+    pub subject: SvidSubject,
+}
+
+/// The subject of an X.509-SVID. It never has the attributes by which a bot instance is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SvidSubject {
+    /// The bot's user name and roles.
+    Bot,
+    /// These attributes; without any, the names are in the subjectAltName alone.
+    Attributes(Vec<(ObjectIdentifier, String)>),
+}
+
+/// An X.509-SVID.
+#[derive(Debug, Clone)]
+pub struct X509Svid {
+    /// The certificate.
+    pub certificate: CertificateDer<'static>,
+    /// Its serial number, as text.
+    pub serial: String,
+    /// When it begins.
+    pub not_before: OffsetDateTime,
+    /// When it ends.
+    pub not_after: OffsetDateTime,
+}
+
+impl Issuer {
+    /// An X.509-SVID for a key of an instance of this bot, verified as a peer would.
+    pub fn x509_svid(
+        &self,
+        bot: &Bot,
+        instance: &BotInstance,
+        names: &SvidNames,
+        key: &SubjectKey,
+        validity: Validity,
+        maximum: Option<Duration>,
+    ) -> Result<X509Svid, IssueError> {
+        let Validity { now, ttl } = validity;
+        let keys = self.keyring().keys();
+        let ca = keys.x509.active();
+        ca.check_time(now)?;
+        let lifetime = Lifetime::HOST.granted(bot, ttl);
+        let window = window(ca, bot, maximum.map_or(lifetime, |max| lifetime.min(max)), now);
+        let subject = match &names.subject {
+            SvidSubject::Bot => {
+                Subject::new(self.cluster().as_str(), bot, instance, None).to_plain_name()?
+            }
+            SvidSubject::Attributes(attributes) => name(attributes)?,
+        };
+        let alternative = AlternativeNames { uri: names.spiffe_id.as_str(), dns: &names.dns };
+        let issued = ca.host(subject, alternative, Usages::PEER, key, window)?;
+        ca.verify_host(&issued.certificate, alternative, Usages::PEER, now)?;
+        Ok(X509Svid {
+            certificate: issued.certificate,
+            serial: issued.serial,
+            not_before: window.not_before,
+            not_after: window.not_after,
+        })
+    }
+}

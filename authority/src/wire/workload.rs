@@ -1,0 +1,156 @@
+//! `endorse.v1` for workloads: what the messages mean to the service, and what it answers.
+
+use std::sync::Arc;
+
+use proto::v1::identity_selector::By;
+use proto::v1::workload_service_server::WorkloadService;
+use proto::v1::{
+    GetTrustBundleRequest, IdentitySelector, IssueJwtSvidsRequest, IssueJwtSvidsResponse,
+    IssueSshHostRequest, IssueSshHostResponse, IssueX509SvidsRequest, IssueX509SvidsResponse,
+    TrustBundle, WorkloadAttributes, X509Svid,
+};
+use tonic::{Request, Response, Status};
+
+use super::{certification_request, grant, peer, status, ttl};
+use crate::issue::Keys;
+use crate::resource::Attributes;
+use crate::service::Authority;
+use crate::service::grant::Grant;
+use crate::service::refusal::{Code, Refusal};
+use crate::service::request::Parsed;
+use crate::service::workload::x509::{NamedSvid, X509Request};
+use crate::service::workload::{Selector, bundle};
+
+/// How often agents are to ask for the trust bundle, in seconds: a CA is in it for longer before it signs.
+const REFRESH_HINT: i64 = 300;
+
+/// Texts and lists of a workload's attributes that are believed. The longest path of Linux is as long.
+const MAX_TEXT: usize = 4096;
+const MAX_GROUPS: usize = 1024;
+
+/// The service for workloads.
+pub(crate) struct Workloads(pub(crate) Arc<Authority>);
+
+#[tonic::async_trait]
+impl WorkloadService for Workloads {
+    async fn issue_x509_svids(
+        &self,
+        request: Request<IssueX509SvidsRequest>,
+    ) -> Result<Response<IssueX509SvidsResponse>, Status> {
+        let peer = peer(&request)?;
+        let request = request.into_inner();
+        let request = X509Request {
+            selector: selector(request.selector),
+            workload: attributes(request.workload.unwrap_or_default()),
+            key: certification_request(request.public_key, request.signature, &peer.exporter),
+            ttl: ttl(request.ttl_seconds),
+            service: request.service,
+        };
+        let granted: Grant<Vec<NamedSvid>> = grant(&self.0, peer, request).await?;
+        Ok(Response::new(IssueX509SvidsResponse {
+            svids: granted.issued.into_iter().map(x509_svid).collect(),
+            bundle: Some(trust_bundle(granted.cluster.as_str(), &granted.cas)),
+        }))
+    }
+
+    async fn issue_jwt_svids(
+        &self,
+        _: Request<IssueJwtSvidsRequest>,
+    ) -> Result<Response<IssueJwtSvidsResponse>, Status> {
+        Err(status::not_supported("IssueJwtSvids"))
+    }
+
+    async fn issue_ssh_host(
+        &self,
+        _: Request<IssueSshHostRequest>,
+    ) -> Result<Response<IssueSshHostResponse>, Status> {
+        Err(status::not_supported("IssueSshHost"))
+    }
+
+    async fn get_trust_bundle(
+        &self,
+        request: Request<GetTrustBundleRequest>,
+    ) -> Result<Response<TrustBundle>, Status> {
+        let bundle::TrustBundle { cluster, cas } = self.0.trust_bundle(&peer(&request)?).await?;
+        Ok(Response::new(trust_bundle(cluster.as_str(), &cas)))
+    }
+}
+
+fn selector(selector: Option<IdentitySelector>) -> Parsed<Selector> {
+    let malformed = Refusal::because(Code::Malformed);
+    match selector.and_then(|selector| selector.by) {
+        None => Ok(Selector::Own),
+        Some(By::Name(name)) => name.try_into().map(Selector::Name).map_err(malformed),
+        Some(By::Labels(_) | By::SpiffeId(_)) => {
+            Err(Refusal::new(Code::WorkloadIdentityRefused, "no workload identity matches"))
+        }
+    }
+}
+
+/// The attributes, by the names that rules and templates use.
+fn attributes(workload: WorkloadAttributes) -> Parsed<Attributes> {
+    const ATTESTED: &str = "true";
+    let mut all = Attributes::default();
+    if let Some(unix) = workload.unix {
+        if unix.supplementary_gids.len() > MAX_GROUPS {
+            let reason = format!("a workload with more than {MAX_GROUPS} groups");
+            return Err(Refusal::new(Code::Malformed, reason));
+        }
+        all.set("workload.unix.attested", ATTESTED);
+        all.set("workload.unix.pid", unix.pid);
+        all.set("workload.unix.uid", unix.uid);
+        all.set("workload.unix.gid", unix.gid);
+        all.set_all("workload.unix.supplementary_gids", unix.supplementary_gids);
+        all.set("workload.unix.binary_path", text(unix.binary_path)?);
+        all.set("workload.unix.binary_hash", text(unix.binary_hash)?);
+    }
+    if let Some(systemd) = workload.systemd {
+        all.set("workload.systemd.attested", ATTESTED);
+        all.set("workload.systemd.service", text(systemd.service)?);
+        all.set("workload.systemd.slice", text(systemd.slice)?);
+        all.set("workload.systemd.user_service", text(systemd.user_service)?);
+    }
+    if let Some(container) = workload.container {
+        all.set("workload.container.attested", ATTESTED);
+        all.set("workload.container.id", text(container.id)?);
+        all.set("workload.container.runtime", text(container.runtime)?);
+    }
+    if let Some(kubernetes) = workload.kubernetes {
+        all.set("workload.kubernetes.attested", ATTESTED);
+        all.set("workload.kubernetes.pod_uid", text(kubernetes.pod_uid)?);
+    }
+    Ok(all)
+}
+
+fn text(text: String) -> Parsed<String> {
+    if text.len() > MAX_TEXT {
+        let reason = format!("an attribute of the workload has more than {MAX_TEXT} bytes");
+        return Err(Refusal::new(Code::Malformed, reason));
+    }
+    Ok(text)
+}
+
+fn x509_svid(issued: NamedSvid) -> X509Svid {
+    let NamedSvid { name, hint, names, svid } = issued;
+    X509Svid {
+        name,
+        spiffe_id: names.spiffe_id.to_string(),
+        hint,
+        certificates: vec![svid.certificate.to_vec()],
+        not_before: svid.not_before.unix_timestamp(),
+        not_after: svid.not_after.unix_timestamp(),
+    }
+}
+
+fn trust_bundle(cluster: &str, cas: &Keys) -> TrustBundle {
+    let ssh: Vec<_> = cas.ssh.trusted().map(|ca| ca.public_key().to_owned()).collect();
+    TrustBundle {
+        trust_domain: cluster.to_owned(),
+        x509_authorities: cas.x509.trusted().map(|ca| ca.certificate().to_vec()).collect(),
+        jwt_authorities: Vec::new(),
+        ssh_user_cas: ssh.clone(),
+        ssh_host_cas: ssh,
+        sequence: cas.sequence(),
+        refresh_hint_seconds: REFRESH_HINT,
+    }
+}
