@@ -19,6 +19,7 @@ pub mod log;
 pub mod metrics;
 pub mod public_names;
 pub mod resource;
+pub mod rsa_key;
 pub mod server;
 pub mod service;
 pub mod store;

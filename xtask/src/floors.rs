@@ -94,6 +94,7 @@ const AUTHORITY: ModuleFloors = ModuleFloors {
         ("install", 0),
         ("log", 0),
         ("resource", 0),
+        ("rsa_key", 0),
     ],
     same_floor: SameFloor::Refused,
 };
