@@ -78,7 +78,8 @@ pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Fai
     // Before a cluster is created: a start that cannot serve creates none.
     let addresses = Addresses::bind(&settings)?;
     let Parts { clock, store, audit } = parts;
-    let cluster = Cluster::open(&directory, &lock, settings.cluster_name, clock.now())?;
+    let cluster =
+        Cluster::open(&directory, &lock, settings.cluster_name, settings.jwt, clock.now())?;
     let store = store(Arc::new(cluster.store()?));
     let log = directory.audit();
     let audit = audit(&log)

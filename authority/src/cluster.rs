@@ -1,5 +1,7 @@
 //! The cluster, which the first start creates.
 
+mod keyring_files;
+
 use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,10 +13,13 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tracing::{info, warn};
 
+use self::keyring_files::{KeyringFiles, unsupported};
 use crate::data_directory::{
     DataDirectory, Lock, Nascent, check_own, check_owner, open_own, read_private, replace_private,
 };
-use crate::issue::{CaKey, ClusterName, IssueError, Issuer, SshCa, X509Ca};
+use crate::issue::{
+    CaKey, ClusterName, IssueError, Issuer, JwtKeyChange, JwtSettings, SshCa, X509Ca,
+};
 use crate::store::{RedbStore, StoreError};
 
 const RECORD: &str = "cluster.json";
@@ -66,8 +71,10 @@ impl Cluster {
         directory: &DataDirectory,
         _lock: &Lock,
         name: Option<ClusterName>,
+        jwt: JwtSettings,
         now: OffsetDateTime,
     ) -> Result<Self, Failure> {
+        jwt.algorithm.check_supported().map_err(unsupported)?;
         let path = directory.cluster();
         let origin = if path.is_dir() { Origin::Found } else { Origin::Created };
         if origin == Origin::Created {
@@ -75,7 +82,7 @@ impl Cluster {
             create(&path, &name, now)?;
         }
         check_owner(&path)?;
-        let found = load(&path)?;
+        let found = load(&path, jwt, now)?;
         match name {
             Some(name) if name != *found.cluster() => Err(Failure::new(
                 Exit::Config,
@@ -91,6 +98,10 @@ impl Cluster {
                 check_own(&database)?;
                 // Before anything is stored that an older program cannot read.
                 set_layout(directory)?;
+                let changes = found.maintain_jwt_keys(now).map_err(|cause| {
+                    Failure::io(&cause, format!("cannot change the keys in {}", path.display()))
+                })?;
+                log_changes(&changes);
                 Ok(Self { issuer: found, origin, database })
             }
         }
@@ -100,6 +111,13 @@ impl Cluster {
     pub fn store(&self) -> Result<RedbStore, Failure> {
         let path = &self.database;
         RedbStore::open(path).map_err(|cause| unusable(path, &cause))
+    }
+}
+
+/// What the authority did to the keys for JWTs.
+fn log_changes(changes: &[JwtKeyChange]) {
+    for JwtKeyChange { what, key_id, .. } in changes {
+        info!(key_id, "{what}");
     }
 }
 
@@ -123,7 +141,7 @@ fn create(path: &Path, name: &ClusterName, now: OffsetDateTime) -> Result<(), Fa
     nascent.finish().map_err(failed)
 }
 
-fn load(path: &Path) -> Result<Issuer, Failure> {
+fn load(path: &Path, jwt: JwtSettings, now: OffsetDateTime) -> Result<Issuer, Failure> {
     let bad = |file: &str, cause: String| {
         let message = format!("{}: {cause}", path.join(file).display());
         Failure::new(Exit::Data, message, "restore the directory from a backup")
@@ -156,7 +174,8 @@ fn load(path: &Path) -> Result<Issuer, Failure> {
         .map_err(|cause| bad(X509_CERTIFICATE, cause.to_string()))?;
     let ssh = SshCa::new(&name, &key(SSH_KEY)?).map_err(|cause| bad(SSH_KEY, cause.to_string()))?;
     check_public_key(&path.join(SSH_PUBLIC), &ssh)?;
-    Ok(Issuer::new(name, x509, ssh))
+    let keyring = KeyringFiles::of(path).open(x509, ssh, jwt.algorithm, now)?;
+    Ok(Issuer::with(name, keyring, jwt))
 }
 
 /// Operators give this file to their SSH servers, which trust the key in it. One that is missing is written again.
@@ -266,8 +285,17 @@ mod tests {
         let directory = DataDirectory::new(dir.path().join("data"));
         let lock = directory.lock().unwrap();
         let now = Clock::system().now();
-        drop(Cluster::open(&directory, &lock, Some("a".parse().unwrap()), now).unwrap());
-        let open = || load(&directory.cluster());
+        drop(
+            Cluster::open(
+                &directory,
+                &lock,
+                Some("a".parse().unwrap()),
+                JwtSettings::default(),
+                now,
+            )
+            .unwrap(),
+        );
+        let open = || load(&directory.cluster(), JwtSettings::default(), now);
         let path = directory.cluster().join(SSH_PUBLIC);
         let written = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
@@ -293,7 +321,15 @@ mod tests {
         let directory = DataDirectory::new(dir.path().join("data"));
         let lock = directory.lock().unwrap();
         let now = Clock::system().now();
-        let open = || Cluster::open(&directory, &lock, Some("a".parse().unwrap()), now);
+        let open = || {
+            Cluster::open(
+                &directory,
+                &lock,
+                Some("a".parse().unwrap()),
+                JwtSettings::default(),
+                now,
+            )
+        };
         // Not by opening it: the writer of a dropped store may hold the file a moment longer.
         create(&directory.cluster(), &"a".parse().unwrap(), now).unwrap();
         let path = directory.cluster().join(RECORD);

@@ -10,11 +10,13 @@
 //! diag_addr: 127.0.0.1:3026
 //! ek_certificates: {expired: accepted, sha1: refused}
 //! teleport: {join: on, legacy_join: off}
+//! jwt: {algorithm: ES256, issuer: "https://oidc.example.com"}
 //! log: {format: json, level: info}
 //! ```
 
 mod document;
 mod flags;
+mod jwt;
 mod public;
 
 use std::fmt;
@@ -34,7 +36,7 @@ pub use self::document::reference;
 pub use self::flags::{EkPolicy, Leniency, Start, Switch, TeleportSwitches};
 pub use self::public::{KeypairFiles, Public, PublicAddr};
 use crate::data_directory::DEFAULT_DATA_DIR;
-use crate::issue::ClusterName;
+use crate::issue::{ClusterName, JwtSettings};
 use crate::log::Levels;
 
 /// The default port.
@@ -59,6 +61,8 @@ pub struct Settings {
     pub ek_policy: ChainPolicy,
     /// Which of Teleport's services are served.
     pub teleport: TeleportServices,
+    /// How JWTs are issued.
+    pub jwt: JwtSettings,
     /// How logs are written, if the file says so.
     pub log_format: Option<LogFormat>,
     /// How much is logged, where the environment says nothing.
@@ -147,6 +151,7 @@ impl Settings {
                     start.teleport.teleport_legacy_join.or(file.teleport.teleport_legacy_join),
                 ),
             },
+            jwt: file.jwt,
             log_format: file.log_format,
             log_levels: file.log_levels.unwrap_or_default(),
         })

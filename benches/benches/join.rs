@@ -7,7 +7,8 @@ use std::path::Path;
 
 use agent::credential::{Credentials, Voucher};
 use authority::issue::{
-    CaKey, ClusterName, Issuer, Profile, SshCa, SubjectKey, Ttl, Validity, X509Ca,
+    CaKey, ClusterName, Issuer, JwtAlgorithm, JwtKey, Profile, SshCa, SubjectKey, Ttl, Validity,
+    X509Ca,
 };
 use authority::resource::{Bot, BotInstance, BotSpec, Metadata, ProvenEk};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -278,7 +279,8 @@ fn authority(c: &mut Criterion) {
     let cluster: ClusterName = "example.test".parse().unwrap();
     let x509 = X509Ca::create(&cluster, CaKey::generate().unwrap(), now).unwrap();
     let ssh = SshCa::new(&cluster, &CaKey::generate().unwrap()).unwrap();
-    let issuer = Issuer::new(cluster, x509, ssh);
+    let jwt = JwtKey::generate(JwtAlgorithm::Es256).unwrap();
+    let issuer = Issuer::new(cluster, x509, ssh, jwt);
     let bot = Bot::new(Metadata::named("example".parse().unwrap()), BotSpec::default());
     let public_hash = "ab".repeat(32).parse().unwrap();
     let ek = ProvenEk {

@@ -13,7 +13,9 @@ use agent::tpm::attester::{Attester, JoinKey as ResidentKey, KeysToMake};
 use agent::tpm::inventory::{self, EkChoice};
 use agent::tpm::passwords::Passwords;
 use anyhow::{Context, Result, ensure};
-use authority::issue::{CaKey, ClusterName, Issuer, Profile, SshCa, Ttl, Validity, X509Ca};
+use authority::issue::{
+    CaKey, ClusterName, Issuer, JwtAlgorithm, JwtKey, Profile, SshCa, Ttl, Validity, X509Ca,
+};
 use authority::resource::{BotInstance, ProvenEk, Resource, read};
 use base64ct::{Base64, Encoding};
 use fuzz::{Target, Verdict, joined};
@@ -353,7 +355,8 @@ fn issued(certified: Certified) -> Result<()> {
     let cluster: ClusterName = "example.test".parse()?;
     let x509 = X509Ca::create(&cluster, CaKey::generate()?, now)?;
     let ssh = SshCa::new(&cluster, &CaKey::generate()?)?;
-    let issuer = Issuer::new(cluster, x509, ssh);
+    let jwt = JwtKey::generate(JwtAlgorithm::Es256)?;
+    let issuer = Issuer::new(cluster, x509, ssh, jwt);
     let Resource::Bot(bot) = read(BOT)?.remove(0) else { anyhow::bail!("not a bot") };
     let join_key = verifier::JoinKey::appraise(&certified.public)?;
     let public_hash = "ab".repeat(32).parse()?;

@@ -40,9 +40,9 @@ impl Successor {
         let (issuer, now) = (&assembled.authority.issuer, Clock::system().now());
         let next = X509Ca::create(issuer.cluster(), CaKey::generate()?, now)?;
         let cas = [issuer.x509().certificate().to_vec(), next.certificate().to_vec()];
-        let Keys { x509, ssh } = Keys::clone(&issuer.keyring().keys());
-        let x509 = x509.with_next(next, now).activated(now);
-        issuer.keyring().replace(Keys { x509, ssh });
+        let keys = Keys::clone(&issuer.keyring().keys());
+        let x509 = keys.x509.with_next(next, now).activated(now);
+        issuer.keyring().replace(Keys { x509, ..keys })?;
         let address = assembled.address.to_string();
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(assembled.serve(stopped));

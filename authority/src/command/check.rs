@@ -5,7 +5,7 @@ use host::exit::{Exit, Failure};
 use host::output::write;
 
 use crate::config::{LoadError, Settings, Start};
-use crate::issue::ClusterName;
+use crate::issue::{ClusterName, IssuerUrl, JwtSettings};
 use crate::public_names::PublicNames;
 use crate::resource::Timestamp;
 
@@ -25,6 +25,11 @@ pub(super) fn check(start: &Start) -> Result<(), Failure> {
             return Err(findings.failure(""));
         }
     };
+    let JwtSettings { algorithm, issuer } = &settings.jwt;
+    algorithm.check_supported().map_err(|cause| {
+        let advice = "set `jwt.algorithm: ES256`, or run the authority on another machine";
+        Failure::new(Exit::Config, format!("`jwt.algorithm: {algorithm}`: {cause}"), advice)
+    })?;
     let cluster = settings.cluster_name.as_ref().map_or("the host's name", |name| name.as_str());
     let public_names = PublicNames::load(settings.public.clone())?;
     if let Some(warning) = public_names.warnings(Clock::system().now()).into_iter().next() {
@@ -40,10 +45,16 @@ pub(super) fn check(start: &Start) -> Result<(), Failure> {
         public = "Public   none\n".to_owned();
     }
     let diag = settings.diag_addr.map_or_else(|| "none".to_owned(), |addr| addr.to_string());
-    let warning = settings.cluster_name.as_ref().and_then(ClusterName::warning);
-    let warning = warning.map(|warning| format!("Warning  {warning}\n")).unwrap_or_default();
+    let issuer_shown = issuer.as_ref().map_or("the trust domain", |issuer| issuer.as_str());
+    let warnings = [
+        settings.cluster_name.as_ref().and_then(ClusterName::warning),
+        issuer.as_ref().and_then(IssuerUrl::warning),
+    ];
+    let warnings = warnings.into_iter().flatten().map(|warning| format!("Warning  {warning}\n"));
+    let warnings: String = warnings.collect();
     write(format!(
-        "{} is valid\nData     {}\nListen   {}\n{public}Cluster  {cluster}\nDiag     {diag}\n{warning}",
+        "{} is valid\nData     {}\nListen   {}\n{public}Cluster  {cluster}\n\
+         JWTs     {algorithm}, issuer {issuer_shown}\nDiag     {diag}\n{warnings}",
         file.display(),
         settings.data_dir.display(),
         settings.listen,

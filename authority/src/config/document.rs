@@ -8,9 +8,10 @@ use host::config::section::{self, KeySection, Keys, Section};
 use host::config::tree::{self, Node, Value};
 use host::log::LogFormat;
 
+use super::jwt::{self, JWT};
 use super::public::{self, KEYPAIR, Public};
 use super::{EkPolicy, JoinTimeout, Leniency, Switch, TeleportSwitches};
-use crate::issue::ClusterName;
+use crate::issue::{ClusterName, JwtSettings};
 use crate::log::Levels;
 
 const TOP: Keys = Keys {
@@ -35,6 +36,7 @@ const TOP: Keys = Keys {
         ),
         ("ek_certificates", "which EK certificates are accepted; see below"),
         ("teleport", "which of Teleport's services are served; see below"),
+        ("jwt", "how JWTs of workloads are signed; see below"),
         ("log", "what is logged, and how; see below"),
     ],
     refused: &[],
@@ -76,11 +78,12 @@ const LOG: Keys = Keys {
 /// All sections and keys of the file.
 #[must_use]
 pub fn reference() -> Vec<KeySection> {
-    const SECTIONS: [(&str, &Keys); 5] = [
+    const SECTIONS: [(&str, &Keys); 6] = [
         ("", &TOP),
         ("https_keypairs[]", &KEYPAIR),
         ("ek_certificates", &EK_CERTIFICATES),
         ("teleport", &TELEPORT),
+        ("jwt", &JWT),
         ("log", &LOG),
     ];
     SECTIONS.iter().map(|(path, keys)| KeySection { path, keys: keys.known }).collect()
@@ -97,6 +100,7 @@ pub(super) struct Document {
     pub(super) diag_addr: Option<SocketAddr>,
     pub(super) ek_policy: EkPolicy,
     pub(super) teleport: TeleportSwitches,
+    pub(super) jwt: JwtSettings,
     pub(super) log_format: Option<LogFormat>,
     pub(super) log_levels: Option<Levels>,
 }
@@ -131,6 +135,7 @@ impl Document {
             diag_addr: top.parse("diag_addr", listener).value(),
             ek_policy: certificates.as_ref().map(ek_policy).unwrap_or_default(),
             teleport: teleport.as_ref().map(switches).unwrap_or_default(),
+            jwt: jwt::jwt(&top, source),
             log_format: log.as_ref().and_then(|log| log.word("format", &LogFormat::NAMES).value()),
             log_levels: log.as_ref().and_then(|log| levels(log, source)),
         })

@@ -5,6 +5,7 @@ use host::config::finding::Severity;
 
 use super::*;
 use crate::cli::{Cli, Command};
+use crate::issue::JwtAlgorithm;
 
 fn settings(yaml: &str, flags: &[&str]) -> Result<Settings, LoadError> {
     let dir = tempfile::tempdir().unwrap();
@@ -206,7 +207,8 @@ fn keys_without_a_value_have_their_default() {
     let sections = reference().into_iter().filter(|section| !section.path.ends_with("[]"));
     let keys: Vec<_> = sections.flat_map(|section| section.keys).map(|key| key.0).collect();
     let empty = "data_dir:\nlisten: ~\npublic_addr:\nhttps_keypairs: ~\ncluster_name: null\njoin_timeout:\ndiag_addr:\n\
-                 ek_certificates:\n  expired:\n  sha1:\nteleport:\n  join:\n  legacy_join:\nlog:\n  format:\n  level:\n";
+                 ek_certificates:\n  expired:\n  sha1:\nteleport:\n  join:\n  legacy_join:\njwt:\n  algorithm:\n  \
+                 issuer:\nlog:\n  format:\n  level:\n";
     assert!(keys.iter().all(|key| empty.contains(&format!("{key}:"))), "{keys:?}");
     let default = Settings::new(&Start::default()).unwrap();
     for yaml in [empty, "", "\u{feff}", "# nothing\n", "ek_certificates:\nlog:\n", "{}"] {
@@ -232,5 +234,18 @@ fn join_timeout_is_from_a_second_to_ten_minutes() {
     assert_eq!(timeout("2m"), Ok(Duration::from_secs(120)));
     for wrong in ["0s", "11m", "-1s", "", "m", "1h", "18446744073709551615m"] {
         timeout(wrong).unwrap_err();
+    }
+}
+
+#[test]
+fn jwt_algorithm_and_issuer_are_read() {
+    let none = settings("{}", &[]).unwrap().jwt;
+    assert_eq!((none.algorithm, none.issuer), (JwtAlgorithm::Es256, None));
+    let yaml = "jwt: {algorithm: RS256, issuer: \"https://oidc.example.com/a\"}\n";
+    let jwt = settings(yaml, &[]).unwrap().jwt;
+    assert_eq!(jwt.algorithm, JwtAlgorithm::Rs256);
+    assert_eq!(jwt.issuer.unwrap().as_str(), "https://oidc.example.com/a");
+    for wrong in ["{algorithm: EdDSA}", "{issuer: \"https://a/\"}", "{isuer: a}", "ES256"] {
+        refused(&format!("jwt: {wrong}\n"));
     }
 }

@@ -1,13 +1,19 @@
-//! The CAs of a cluster over time. Peers trust each CA before it becomes active, and after it was retired.
+//! The CAs of a cluster over time. Peers trust each CA before it becomes active, and after it was retired. The keys that sign
+//! JWTs are among them.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use super::{SshCa, X509Ca};
+use super::{IssueError, JwtKey, SshCa, X509Ca};
 
 /// The state of a CA.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum CaState {
     /// Peers trust it; it signs nothing yet.
     Next,
@@ -55,6 +61,25 @@ impl<A> Ring<A> {
         Self { active, next: None, retired: Vec::new() }
     }
 
+    /// CAs in the states that were stored; `None` unless exactly one of them is active.
+    pub fn stored(all: impl IntoIterator<Item = (CaState, Dated<A>)>) -> Option<Self> {
+        let (mut active, mut next, mut retired) = (None, None, Vec::new());
+        for (state, one) in all {
+            let place = match state {
+                CaState::Active => &mut active,
+                CaState::Next => &mut next,
+                CaState::Retired => {
+                    retired.push(one);
+                    continue;
+                }
+            };
+            if place.replace(one).is_some() {
+                return None;
+            }
+        }
+        Some(Self { active: active?, next, retired })
+    }
+
     /// With a CA that is to sign later, in place of another one of that kind.
     #[must_use]
     pub fn with_next(self, ca: A, since: OffsetDateTime) -> Self {
@@ -70,6 +95,12 @@ impl<A> Ring<A> {
         Self { active: Dated { since: now, ..next }, next: None, retired }
     }
 
+    /// Without the next CA.
+    #[must_use]
+    pub fn without_next(self) -> Self {
+        Self { next: None, ..self }
+    }
+
     /// Without those that have been retired since before then.
     #[must_use]
     pub fn without_retired_before(mut self, then: OffsetDateTime) -> Self {
@@ -80,6 +111,16 @@ impl<A> Ring<A> {
     /// The CA that signs.
     pub fn active(&self) -> &Arc<A> {
         &self.active.ca
+    }
+
+    /// The CA that is to sign later.
+    pub fn next(&self) -> Option<&Dated<A>> {
+        self.next.as_ref()
+    }
+
+    /// Those that sign nothing any more.
+    pub fn retired(&self) -> &[Dated<A>] {
+        &self.retired
     }
 
     /// All with their states, the one that signs first: a peer that takes one only takes that.
@@ -102,36 +143,97 @@ pub struct Keys {
     pub x509: Ring<X509Ca>,
     /// For SSH.
     pub ssh: Ring<SshCa>,
+    /// For JWTs.
+    pub jwt: Ring<JwtKey>,
+    /// Grows with each change: readers of the trust bundle tell an older one by it.
+    pub sequence: u64,
 }
 
 impl Keys {
-    /// A number that grows with each change of state: the time of the latest, in seconds since 1970.
-    pub fn sequence(&self) -> u64 {
-        let x509 = self.x509.all().map(|(_, one)| one.since);
-        let ssh = self.ssh.all().map(|(_, one)| one.since);
-        let latest = x509.chain(ssh).max().map_or(0, OffsetDateTime::unix_timestamp);
-        latest.try_into().unwrap_or_default()
+    /// A digest of all that peers are to trust, by which a start notices a change.
+    pub fn fingerprint(&self) -> Result<[u8; 32], IssueError> {
+        let mut trusted = Vec::new();
+        for ca in self.x509.trusted() {
+            trusted.push(ca.certificate().to_vec());
+        }
+        for ca in self.ssh.trusted() {
+            trusted.push(ca.public_key().as_bytes().to_vec());
+        }
+        for key in self.jwt.trusted() {
+            trusted.push(key.public().to_spki()?);
+        }
+        trusted.sort();
+        let mut digest = Sha256::new();
+        for one in trusted {
+            digest.update(u64::try_from(one.len()).unwrap_or(u64::MAX).to_be_bytes());
+            digest.update(one);
+        }
+        Ok(digest.finalize().into())
     }
+}
+
+/// Where a keyring is stored.
+pub trait KeyringStore: Send + Sync {
+    /// Stores the keys for JWTs and the sequence number. After a crash the old or the new ones are there.
+    ///
+    /// # Errors
+    /// They cannot be stored; the old ones stay.
+    fn store(&self, keys: &Keys) -> io::Result<()>;
 }
 
 /// The CAs of a cluster. They are asked for at each use, because they change while the authority
 /// runs.
-#[derive(Debug)]
-pub struct Keyring(RwLock<Arc<Keys>>);
+pub struct Keyring {
+    keys: RwLock<Arc<Keys>>,
+    store: Option<Box<dyn KeyringStore>>,
+    /// Changes wait for each other here, so that who asks for the keys does not wait for the disk.
+    changing: Mutex<()>,
+}
 
 impl Keyring {
-    /// A keyring with these.
+    /// A keyring with these, in memory only.
     pub fn new(keys: Keys) -> Self {
-        Self(RwLock::new(Arc::new(keys)))
+        Self { keys: RwLock::new(Arc::new(keys)), store: None, changing: Mutex::default() }
+    }
+
+    /// A keyring with these, whose changes are stored there.
+    pub fn stored(keys: Keys, store: Box<dyn KeyringStore>) -> Self {
+        Self { store: Some(store), ..Self::new(keys) }
     }
 
     /// The present CAs. The same `Arc` is returned until they change.
     pub fn keys(&self) -> Arc<Keys> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces the CAs. Certificates issued from now on are signed by the new ones.
-    pub fn replace(&self, keys: Keys) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    /// Replaces the CAs. Certificates issued from now on are signed by the new ones. The sequence number is the next one,
+    /// whatever these have.
+    ///
+    /// # Errors
+    /// They cannot be stored; the old ones stay in use.
+    pub fn replace(&self, keys: Keys) -> io::Result<()> {
+        self.change(|_| Ok(Some(keys)))
+    }
+
+    /// Replaces the CAs by what `change` makes of them, if it makes anything.
+    ///
+    /// # Errors
+    /// `change` fails, or its CAs cannot be stored; the old ones stay in use.
+    pub fn change(&self, change: impl FnOnce(&Keys) -> io::Result<Option<Keys>>) -> io::Result<()> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.keys();
+        let Some(keys) = change(&old)? else { return Ok(()) };
+        let keys = Keys { sequence: old.sequence.saturating_add(1), ..keys };
+        if let Some(store) = &self.store {
+            store.store(&keys)?;
+        }
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Keyring").field(&self.keys()).finish()
     }
 }

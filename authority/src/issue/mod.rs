@@ -1,6 +1,11 @@
 //! Certificates that the authority issues: its own, and those of hosts.
 
 mod ca_keys;
+mod documents;
+mod issuer_url;
+mod jwt_key;
+mod jwt_schedule;
+mod jwt_svid;
 mod keyring;
 mod profile;
 mod ssh;
@@ -21,7 +26,12 @@ use self::x509::AlternativeNames;
 use crate::resource::{Bot, BotInstance, Invalid};
 
 pub use ca_keys::CaKey;
-pub use keyring::{CaState, Dated, Keyring, Keys, Ring};
+pub use documents::{JWKS_PATH, OPENID_PATH, jwks, openid_configuration, spiffe_bundle};
+pub use issuer_url::IssuerUrl;
+pub use jwt_key::{JwtAlgorithm, JwtKey, JwtPublicKey};
+pub use jwt_schedule::{JwtKeyChange, PUBLISHED_AFTER_USE, PUBLISHED_BEFORE_USE};
+pub use jwt_svid::{Audiences, JwtRequest, JwtSvid};
+pub use keyring::{CaState, Dated, Keyring, KeyringStore, Keys, Ring};
 pub use profile::{Profile, spiffe_id};
 pub use ssh::SshCa;
 pub use subject::{JoinAttributes, JoinMeta, Subject, SubjectError, TpmAttributes, Traits};
@@ -65,6 +75,12 @@ impl TryFrom<i64> for Ttl {
 
 /// How much earlier than now certificates begin, for hosts whose clocks are behind.
 const BACKDATE: Duration = Duration::from_secs(60);
+
+/// The longest lifetime of a JWT-SVID.
+pub const MAX_JWT_LIFETIME: time::Duration = time::Duration::hours(24);
+
+/// How often readers of the trust bundle should ask for it (`spiffe_refresh_hint`).
+pub const REFRESH_HINT: Duration = Duration::from_secs(300);
 
 /// The domain of the names that Teleport's software gives its servers in TLS. It is not in the DNS.
 const TELEPORT_DOMAIN: &str = "teleport.cluster.local";
@@ -133,6 +149,16 @@ impl fmt::Display for ClusterName {
 pub struct Issuer {
     cluster: ClusterName,
     keyring: Keyring,
+    jwt: JwtSettings,
+}
+
+/// How JWTs are issued.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JwtSettings {
+    /// By which algorithm they are signed.
+    pub algorithm: JwtAlgorithm,
+    /// Their `iss`, where receivers find the keys; `None` for the trust domain's SPIFFE ID.
+    pub issuer: Option<IssuerUrl>,
 }
 
 /// The certificates that a host receives.
@@ -168,10 +194,44 @@ pub(crate) struct Window {
 
 impl Issuer {
     /// A cluster with one CA of each kind, active since 1970.
-    pub fn new(cluster: ClusterName, x509: X509Ca, ssh: SshCa) -> Self {
+    pub fn new(cluster: ClusterName, x509: X509Ca, ssh: SshCa, jwt: JwtKey) -> Self {
         let since = x509.not_before();
-        let keys = Keys { x509: Ring::new(x509, since), ssh: Ring::new(ssh, since) };
-        Self { cluster, keyring: Keyring::new(keys) }
+        let keys = Keys {
+            x509: Ring::new(x509, since),
+            ssh: Ring::new(ssh, since),
+            jwt: Ring::new(jwt, since),
+            sequence: 1,
+        };
+        Self::with(cluster, Keyring::new(keys), JwtSettings::default())
+    }
+
+    /// A cluster with these CAs.
+    pub fn with(cluster: ClusterName, keyring: Keyring, jwt: JwtSettings) -> Self {
+        Self { cluster, keyring, jwt }
+    }
+
+    /// How JWTs are issued.
+    pub fn jwt_settings(&self) -> &JwtSettings {
+        &self.jwt
+    }
+
+    /// Makes the changes of the keys for JWTs that are due, and returns them.
+    ///
+    /// # Errors
+    /// A key cannot be generated, or the changed keys cannot be stored.
+    pub fn maintain_jwt_keys(&self, now: OffsetDateTime) -> std::io::Result<Vec<JwtKeyChange>> {
+        let mut changes = Vec::new();
+        self.keyring.change(|keys| {
+            let mut jwt = keys.jwt.clone();
+            while let Some(change) =
+                jwt.due(self.jwt.algorithm, now).map_err(std::io::Error::other)?
+            {
+                jwt = change.ring.clone();
+                changes.push(change);
+            }
+            Ok((!changes.is_empty()).then(|| Keys { jwt, ..keys.clone() }))
+        })?;
+        Ok(changes)
     }
 
     /// The cluster's name.
@@ -255,6 +315,10 @@ impl IssueError {
 
     fn ssh(cause: impl fmt::Display) -> Self {
         Self(format!("SSH: {cause}"))
+    }
+
+    fn jwt(cause: impl fmt::Display) -> Self {
+        Self(format!("JWT: {cause}"))
     }
 }
 

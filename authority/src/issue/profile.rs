@@ -6,7 +6,7 @@ use const_oid::ObjectIdentifier;
 use const_oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
 use x509_cert::ext::pkix::KeyUsages;
 
-use super::{ClusterName, Ttl};
+use super::{ClusterName, MAX_JWT_LIFETIME, Ttl};
 use crate::resource::{Bot, Name};
 
 /// What a credential is for: the names in its X.509 certificate, what the key may be used for, how long the
@@ -116,6 +116,13 @@ pub(super) struct Lifetime {
 }
 
 impl Lifetime {
+    /// That of JWT-SVIDs, which are bearer tokens.
+    pub(super) const JWT: Self = Self {
+        default: Duration::from_secs(300),
+        bot_max: MAX_JWT_LIFETIME.unsigned_abs(),
+        max: MAX_JWT_LIFETIME.unsigned_abs(),
+    };
+
     pub(super) const HOST: Self = Self {
         default: Duration::from_secs(3600),
         bot_max: Duration::from_secs(12 * 3600),

@@ -28,7 +28,7 @@ fn issuer() -> Issuer {
     let cluster: ClusterName = "example.test".parse().unwrap();
     let x509 = X509Ca::create(&cluster, CaKey::generate().unwrap(), NOW).unwrap();
     let ssh = SshCa::new(&cluster, &CaKey::generate().unwrap()).unwrap();
-    Issuer::new(cluster, x509, ssh)
+    Issuer::new(cluster, x509, ssh, JwtKey::generate(JwtAlgorithm::Es256).unwrap())
 }
 
 fn bot(spec: &str) -> Bot {
@@ -516,13 +516,13 @@ fn next_ca_is_trusted_before_it_signs_and_the_old_one_for_a_while_after() {
 
     let keys = Keys::clone(&issuer.keyring().keys());
     let next = X509Ca::create(&cluster, ca(), NOW).unwrap();
-    issuer.keyring().replace(Keys { x509: keys.x509.with_next(next, NOW), ..keys });
+    issuer.keyring().replace(Keys { x509: keys.x509.with_next(next, NOW), ..keys }).unwrap();
     assert_eq!(states(), [(CaState::Active, begin), (CaState::Next, NOW)]);
     assert!(signed_by(&old));
 
     let later = NOW + time::Duration::HOUR;
     let keys = Keys::clone(&issuer.keyring().keys());
-    issuer.keyring().replace(Keys { x509: keys.x509.activated(later), ..keys });
+    issuer.keyring().replace(Keys { x509: keys.x509.activated(later), ..keys }).unwrap();
     assert_eq!(states(), [(CaState::Active, later), (CaState::Retired, later)]);
     assert!(!signed_by(&old) && signed_by(&issuer.x509()));
 
@@ -530,6 +530,6 @@ fn next_ca_is_trusted_before_it_signs_and_the_old_one_for_a_while_after() {
     assert_eq!(keys.x509.clone().activated(later).trusted().count(), 2, "there is no next one");
     assert_eq!(keys.x509.clone().without_retired_before(later).trusted().count(), 2);
     let end = later + time::Duration::DAY;
-    issuer.keyring().replace(Keys { x509: keys.x509.without_retired_before(end), ..keys });
+    issuer.keyring().replace(Keys { x509: keys.x509.without_retired_before(end), ..keys }).unwrap();
     assert_eq!(states(), [(CaState::Active, later)]);
 }

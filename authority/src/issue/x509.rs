@@ -138,6 +138,11 @@ impl X509Ca {
         &self.certificate
     }
 
+    /// The public key in it.
+    pub(super) fn public_key(&self) -> PublicKey {
+        self.key.public()
+    }
+
     /// The expiry of the CA, and so the latest expiry of what it signs.
     pub fn not_after(&self) -> OffsetDateTime {
         self.not_after

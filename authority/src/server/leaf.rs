@@ -181,9 +181,9 @@ mod tests {
         let (leaf, now, _) = leaf(dir.path()).await;
         let issuer = &leaf.authority.issuer;
         let next = X509Ca::create(issuer.cluster(), CaKey::generate().unwrap(), now).unwrap();
-        let Keys { x509, ssh } = Keys::clone(&issuer.keyring().keys());
-        let x509 = x509.with_next(next, now).activated(now);
-        issuer.keyring().replace(Keys { x509, ssh });
+        let keys = Keys::clone(&issuer.keyring().keys());
+        let x509 = keys.x509.with_next(next, now).activated(now);
+        issuer.keyring().replace(Keys { x509, ..keys }).unwrap();
         assert_eq!(leaf.current().cert[1], *issuer.x509().certificate());
         assert_eq!(leaf.current().cert[0], leaf.current().cert[0]);
     }

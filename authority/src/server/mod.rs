@@ -79,6 +79,9 @@ const AUDIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often expired records are removed.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 
+/// How often the keys for JWTs are looked at.
+const JWT_KEYS_INTERVAL: Duration = Duration::from_secs(60);
+
 /// How often the files with certificates of public names are read again.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -128,6 +131,7 @@ pub async fn serve(
         limits(MAX_STREAMS).serve_with_incoming_shutdown(services, known, stopped(stop.clone()));
     let (pruning, counting) = (Arc::clone(&authority), Arc::clone(&authority));
     let (syncing, reloading) = (Arc::clone(&authority), Arc::clone(&authority));
+    let maintaining = Arc::clone(&authority);
     let service = AdminServiceServer::new(Operators::new(authority))
         .max_decoding_message_size(MAX_ADMIN_MESSAGE);
     let operators = limits(MAX_STREAMS).serve_with_incoming_shutdown(
@@ -144,6 +148,7 @@ pub async fn serve(
         () = prune(pruning) => Ok(()),
         () = count_refusals(&counting) => Ok(()),
         () = reload_certificates(reloading) => Ok(()),
+        () = maintain_jwt_keys(maintaining) => Ok(()),
         () = syncing.sync_audit_log_periodically() => Ok(()),
         () = drained => {
             tracing::warn!(seconds = DRAIN_TIMEOUT.as_secs(), "calls in progress are cut off");
@@ -182,6 +187,15 @@ async fn reload_certificates(authority: Arc<Authority>) {
         let authority = Arc::clone(&authority);
         // A file system may hang. An error means that the program ends.
         let _ = tokio::task::spawn_blocking(move || authority.reload_certificates()).await;
+    }
+}
+
+/// Never ends.
+async fn maintain_jwt_keys(authority: Arc<Authority>) {
+    let mut times = tokio::time::interval(JWT_KEYS_INTERVAL);
+    loop {
+        times.tick().await;
+        authority.maintain_jwt_keys().await;
     }
 }
 

@@ -44,7 +44,7 @@ use self::token_cache::TokenCache;
 pub(crate) use self::workers::Workers;
 use crate::audit::{Action, Attempt, AuditLog, Author};
 use crate::config::TeleportServices;
-use crate::issue::Issuer;
+use crate::issue::{Issuer, JwtKeyChange};
 use crate::metrics::Metrics;
 use crate::public_names::PublicNames;
 use crate::store::{Audited, Measured, Records, Store, StoreError};
@@ -178,6 +178,30 @@ impl Authority {
     /// Reads the certificates of public names again.
     pub fn reload_certificates(&self) {
         self.public_names.reload(self.clock.now());
+    }
+
+    /// Makes the changes of the keys for JWTs that are due, unless the clock is implausible.
+    pub async fn maintain_jwt_keys(self: &Arc<Self>) {
+        let now = self.clock.now();
+        let changed = match self.believes_clock(now).await {
+            Ok(true) => {
+                let authority = Arc::clone(self);
+                // A new RSA key takes a moment, and so does the disk.
+                tokio::task::spawn_blocking(move || authority.issuer.maintain_jwt_keys(now)).await
+            }
+            Ok(false) => return,
+            Err(cause) => return warn!(%cause, "cannot check the keys for JWTs"),
+        };
+        match changed {
+            Ok(Ok(changes)) => {
+                for JwtKeyChange { what, key_id, .. } in changes {
+                    info!(key_id, "{what}");
+                }
+            }
+            Ok(Err(cause)) => warn!(%cause, "cannot change the keys for JWTs"),
+            // The program ends.
+            Err(_) => {}
+        }
     }
 
     /// Whether the authority can do its work.

@@ -12,7 +12,7 @@ use proto::v1::{
 use tonic::{Request, Response, Status};
 
 use super::{certification_request, grant, peer, status, ttl};
-use crate::issue::Keys;
+use crate::issue::{Keys, REFRESH_HINT};
 use crate::resource::Attributes;
 use crate::service::Authority;
 use crate::service::grant::Grant;
@@ -20,9 +20,6 @@ use crate::service::refusal::{Code, Refusal};
 use crate::service::request::Parsed;
 use crate::service::workload::x509::{NamedSvid, X509Request};
 use crate::service::workload::{Selector, bundle};
-
-/// How often agents are to ask for the trust bundle, in seconds: a CA is in it for longer before it signs.
-const REFRESH_HINT: i64 = 300;
 
 /// Texts and lists of a workload's attributes that are believed. The longest path of Linux is as long.
 const MAX_TEXT: usize = 4096;
@@ -150,7 +147,7 @@ fn trust_bundle(cluster: &str, cas: &Keys) -> TrustBundle {
         jwt_authorities: Vec::new(),
         ssh_user_cas: ssh.clone(),
         ssh_host_cas: ssh,
-        sequence: cas.sequence(),
-        refresh_hint_seconds: REFRESH_HINT,
+        sequence: cas.sequence,
+        refresh_hint_seconds: REFRESH_HINT.as_secs().try_into().unwrap_or(i64::MAX),
     }
 }

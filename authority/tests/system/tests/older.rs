@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use authority::cluster::{Cluster, Origin};
 use authority::data_directory::DataDirectory;
+use authority::issue::JwtSettings;
 use authority::resource::{JoinMethod, Kind, Target};
 use authority::store::{Change, MemoryStore, Pages, Records, RedbStore, Store, Table};
 use host::clock::Clock;
@@ -34,12 +35,16 @@ async fn data_directory_of_0_1_0_is_read_and_given_indexes() {
     let directory = DataDirectory::new(dir.path().join("data"));
     data_of_0_1_0(directory.path());
     let lock = directory.lock().unwrap();
-    let cluster = Cluster::open(&directory, &lock, None, Clock::system().now()).unwrap();
+    let now = Clock::system().now();
+    let cluster = Cluster::open(&directory, &lock, None, JwtSettings::default(), now).unwrap();
     assert_eq!(cluster.origin, Origin::Found);
     assert_eq!(cluster.issuer.cluster().as_str(), "fixture.example");
     // By this number alone version 0.1.0 refuses the directory: "has layout 2, not 1".
     let record = fs::read_to_string(directory.cluster().join("cluster.json")).unwrap();
     assert_eq!(record, r#"{"layout":2,"name":"fixture.example"}"#);
+
+    let keys = cluster.issuer.keyring().keys();
+    assert!(keys.jwt.active().can_sign() && keys.sequence == 1, "it has a key for JWTs now");
 
     let store = Arc::new(cluster.store().unwrap());
     let records = Records::new(Arc::<RedbStore>::clone(&store));

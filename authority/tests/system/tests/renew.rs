@@ -344,7 +344,7 @@ async fn host_of_the_ca_of_before_is_served_when_another_one_signs() {
     let next = X509Ca::create(issuer.cluster(), CaKey::generate().unwrap(), now).unwrap();
     let keys = Keys::clone(&issuer.keyring().keys());
     let x509 = keys.x509.with_next(next, now).activated(now);
-    issuer.keyring().replace(Keys { x509, ..keys });
+    issuer.keyring().replace(Keys { x509, ..keys }).unwrap();
     // The authority's own certificate was issued in this minute. It begins a minute before its time,
     // and the client goes by the system's clock.
     harness.ahead.fetch_add(60, Ordering::SeqCst);

@@ -138,8 +138,8 @@ async fn stranger_gets_the_active_ca_and_a_bot_all_that_are_trusted() {
     let issuer = &harness.authority.issuer;
     let now = harness.authority.clock.now();
     let next = X509Ca::create(issuer.cluster(), CaKey::generate().unwrap(), now).unwrap();
-    let Keys { x509, ssh } = Keys::clone(&issuer.keyring().keys());
-    issuer.keyring().replace(Keys { x509: x509.with_next(next, now), ssh });
+    let keys = Keys::clone(&issuer.keyring().keys());
+    issuer.keyring().replace(Keys { x509: keys.x509.with_next(next, now), ..keys }).unwrap();
     for (wire, count) in [(harness.wire().await, 1), (wire, 2)] {
         let mut auth = AuthServiceClient::new(wire.channel.clone());
         let ca = auth.get_cluster_ca_cert(GetClusterCaCertRequest {}).await.unwrap().into_inner();
