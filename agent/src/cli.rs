@@ -11,15 +11,16 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{
+    Arg, ArgGroup, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+};
 use host::command_line::{self, without_unsupported};
 use host::exit::Exit;
 use host::manual::Shell;
-use tls::CaPin;
 use tpm2::transport::Tcti;
 
 use self::service::{Legacy, Service};
-use crate::config::{Address, ConfigFile, Overrides, Token, token};
+use crate::config::{Address, ConfigFile, Overrides, ServerOptions, Token, token};
 use crate::tpm::inventory::EkChoice;
 use crate::tpm::passwords::PasswordFiles;
 
@@ -77,9 +78,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
         Command::Configure(configure) => configure.complete(matches)?,
         _ => {}
     }
-    if let Some(overrides) = overrides(&mut cli)
-        && let Some([one, other]) = prefer_command_line(overrides, matches)
-    {
+    let both = match &mut cli.command {
+        Command::Join(join) => prefer_command_line(join, &Join::EXCLUSIVE, matches),
+        command => overrides(command)
+            .and_then(|overrides| prefer_command_line(overrides, &EXCLUSIVE_OVERRIDES, matches)),
+    };
+    if let Some([one, other]) = both {
         let message = format!("{one} and {other} cannot be used together");
         return Err(command.error(ErrorKind::ArgumentConflict, message));
     }
@@ -87,8 +91,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
     Ok(cli)
 }
 
-fn overrides(cli: &mut Cli) -> Option<&mut Overrides> {
-    match &mut cli.command {
+fn overrides(command: &mut Command) -> Option<&mut Overrides> {
+    match command {
         Command::Start(start) => Some(&mut start.overrides),
         Command::Check(check) => Some(&mut check.overrides),
         Command::Configure(configure) => Some(&mut configure.settings),
@@ -96,32 +100,39 @@ fn overrides(cli: &mut Cli) -> Option<&mut Overrides> {
     }
 }
 
-/// Of two options that exclude each other, the one on the command line wins over the other's environment variable.
-/// Returns a pair that was given in the same place, which is an error.
-fn prefer_command_line(
-    overrides: &mut Overrides,
-    matches: &ArgMatches,
-) -> Option<[&'static str; 2]> {
-    type Reset = fn(&mut Overrides);
-    type Side = (&'static str, &'static str, Reset);
-    const AUTH: Side = ("auth_server", "--auth-server", |all| all.auth_server.clear());
-    const PROXY: Side = ("proxy_server", "--authority", |all| all.proxy_server.clear());
-    const URI: Side = ("join_uri", "--join-uri", |all| all.join_uri = None);
-    const PAIRS: [[Side; 2]; 5] = [
+/// An option that another one excludes: its identifier and name, and how to drop its value.
+type Exclusive<T> = (&'static str, &'static str, fn(&mut T));
+
+const EXCLUSIVE_OVERRIDES: [[Exclusive<Overrides>; 2]; 5] = {
+    const AUTH: Exclusive<Overrides> =
+        ("auth_server", "--auth-server", |all| all.auth_server.clear());
+    const PROXY: Exclusive<Overrides> =
+        ("proxy_server", "--authority", |all| all.proxy_server.clear());
+    const URI: Exclusive<Overrides> = ("join_uri", "--join-uri", |all| all.join_uri = None);
+    [
         [URI, AUTH],
         [URI, PROXY],
         [URI, ("token", "--token", |all| all.token = None)],
         [AUTH, PROXY],
         [
-            ("ca_pin", "--ca-pin", |all| all.ca_pin.clear()),
-            ("ca_path", "--ca-path", |all| all.ca_path = None),
+            ("ca_pin", "--ca-pin", |all| all.server.ca_pin.clear()),
+            ("ca_path", "--ca-path", |all| all.server.ca_path = None),
         ],
-    ];
-    for [one, other] in PAIRS {
+    ]
+};
+
+/// Of two options that exclude each other, the one on the command line wins over the other's environment variable.
+/// Returns a pair that was given in the same place, which is an error.
+fn prefer_command_line<T>(
+    options: &mut T,
+    pairs: &[[Exclusive<T>; 2]],
+    matches: &ArgMatches,
+) -> Option<[&'static str; 2]> {
+    for [one, other] in pairs {
         let sources = [one.0, other.0].map(|id| matches.value_source(id));
         match sources {
-            [Some(ValueSource::CommandLine), Some(ValueSource::EnvVariable)] => other.2(overrides),
-            [Some(ValueSource::EnvVariable), Some(ValueSource::CommandLine)] => one.2(overrides),
+            [Some(ValueSource::CommandLine), Some(ValueSource::EnvVariable)] => other.2(options),
+            [Some(ValueSource::EnvVariable), Some(ValueSource::CommandLine)] => one.2(options),
             [Some(_), Some(_)] => return Some([one.1, other.1]),
             _ => {}
         }
@@ -290,23 +301,40 @@ pub struct Doctor {
 
 /// `agent join`.
 #[derive(Args, Debug)]
+#[command(
+    group = ArgGroup::new("address").args(["proxy_server", "auth_server"]).required(true).multiple(true),
+    override_usage = "\
+agent join [OPTIONS] --authority <HOST:PORT> --token <NAME> --storage <DIR>
+       agent join [OPTIONS] --auth-server <HOST:PORT> --ca-pin <PIN> --token <NAME> --storage <DIR>"
+)]
 pub struct Join {
-    /// Address of the authority; several, separated by commas, are tried in order
+    /// Address of the authority; several, separated by commas, are tried in order. Without --ca-pin and --ca-path, its
+    /// certificate is verified by the system's CAs
     #[arg(
-        long,
+        long = "authority",
+        visible_alias = "proxy-server",
         value_name = "HOST:PORT",
         env = "AGENT_AUTHORITY",
         value_delimiter = ',',
-        value_parser = Address::of_list,
-        required = true
+        value_parser = Address::of_list
     )]
-    pub authority: Vec<Address>,
+    pub proxy_server: Vec<Address>,
+    /// Same as --authority, but needs --ca-pin or --ca-path
+    #[arg(
+        short = 'a',
+        long,
+        value_name = "HOST:PORT",
+        env = "AGENT_AUTH_SERVER",
+        value_delimiter = ',',
+        value_parser = Address::of_list
+    )]
+    pub auth_server: Vec<Address>,
     /// Name of the join token, or absolute path of a file that contains it; the name is not a secret
     #[arg(long, value_name = "NAME", env = "AGENT_TOKEN", value_parser = token)]
     pub token: Token,
-    /// CA pin of the cluster, as shown by `authority status`; may be given several times
-    #[arg(long, value_name = "PIN", required = true)]
-    pub ca_pin: Vec<CaPin>,
+    #[command(flatten)]
+    #[doc = "What the server has to be."]
+    pub server: ServerOptions,
     #[command(flatten)]
     #[doc = "Where the identity is."]
     pub storage: Storage,
@@ -322,6 +350,19 @@ pub struct Join {
     /// Log at debug level, including the number of TPM commands and the time they took
     #[arg(short, long)]
     pub debug: bool,
+}
+
+impl Join {
+    const EXCLUSIVE: [[Exclusive<Self>; 2]; 2] = [
+        [
+            ("auth_server", "--auth-server", |join| join.auth_server.clear()),
+            ("proxy_server", "--authority", |join| join.proxy_server.clear()),
+        ],
+        [
+            ("ca_pin", "--ca-pin", |join| join.server.ca_pin.clear()),
+            ("ca_path", "--ca-path", |join| join.server.ca_path = None),
+        ],
+    ];
 }
 
 /// Where the identity is.

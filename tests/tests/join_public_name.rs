@@ -145,6 +145,40 @@ fn guides_file_without_a_pin_is_valid_and_joins_by_the_systems_cas() -> Result<(
     Ok(())
 }
 
+/// `agent join` has the rules of the file: only an address of a server with a public name needs no CA.
+#[test]
+fn join_without_a_pin_is_authenticated_by_the_systems_cas() -> Result<()> {
+    let pki = tempfile::tempdir()?;
+    public_pki(pki.path())?;
+    let site = Site::new(pki.path())?;
+    let (address, storage) = (site.address()?, site.world.path("joined").display().to_string());
+    let join = |server: &str, more: &[&str], roots: &str| {
+        let arguments = ["join", server, &address, "--token", "my-bot-token"];
+        let storage = ["--storage", &storage];
+        site.agent(&[&arguments[..], &storage, more].concat(), &pki.path().join(roots))
+    };
+
+    let refused = join("--auth-server", &[], "root.pem")?;
+    let [message, advice] = refused.failure(64)?;
+    ensure!(message.contains("no CA of the authority is given"), "{message}");
+    ensure!(advice.contains("--ca-pin") && advice.contains("--authority"), "{advice}");
+    let refused = join("--proxy-server", &[], "other.pem")?;
+    ensure!(refused.failure(69)?[0].contains("no CA that this system trusts"), "{refused:?}");
+    ensure!(!Path::new(&storage).join("identity.json").exists());
+
+    for protocol in ["teleport", "endorse"] {
+        join("--proxy-server", &["--protocol", protocol], "root.pem")?.success()?;
+        let root = pki.path().join("root.pem");
+        let status = site.agent(&["status", "--storage", &storage], &root)?.success()?;
+        let trust = format!("at the join by the system's 1 CA in {}", root.display());
+        ensure!(status.contains(&trust), "{status}");
+        ensure!(status.contains(&format!("Protocol:    {protocol}\n")), "{status}");
+    }
+    let pin = site.world.pin().to_owned();
+    join("--auth-server", &["--ca-pin", &pin], "other.pem")?.success()?;
+    Ok(())
+}
+
 /// Another authority with a certificate for the same name is not the one that the host has joined.
 #[test]
 fn public_certificate_is_not_enough_after_the_join() -> Result<()> {

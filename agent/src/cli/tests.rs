@@ -37,7 +37,7 @@ fn options_of_start_mean_the_same_before_and_after_the_service() {
         let start = start(&line);
         let all = &start.overrides;
         assert_eq!(all.token, Some(config::Token::Value("t".into())), "{line}");
-        assert_eq!((all.ca_pin.len(), all.oneshot), (2, Some(true)), "{line}");
+        assert_eq!((all.server.ca_pin.len(), all.oneshot), (2, Some(true)), "{line}");
         assert_eq!(all.credential_ttl, Some(Duration::from_secs(7200)), "{line}");
         assert_eq!(all.renewal_interval, Some(Duration::from_secs(1200)), "{line}");
         assert_eq!(all.proxy_server, ["p:443".parse().unwrap()], "{line}");
@@ -125,6 +125,41 @@ fn the_other_commands_of_tbot_are_parsed() {
     }
     let debug = parsed("tbot -d tpm identify").unwrap();
     assert!(matches!(debug, Command::Tpm(Tpm::Identify(TpmIdentify { debug: true, .. }))));
+}
+
+fn join(options: &str) -> Join {
+    match parsed(&format!("agent join --token t --storage s {options}")) {
+        Ok(Command::Join(join)) => join,
+        other => panic!("{options}: {other:?}"),
+    }
+}
+
+#[test]
+fn join_names_one_server_and_how_it_is_authenticated() {
+    let pin = format!("sha256:{}", "ab".repeat(32));
+    for line in [
+        format!("-a a:1 --ca-pin {pin},{pin} --protocol teleport"),
+        format!("--auth-server a:1 --ca-pin {pin} --ca-pin {pin} --protocol=teleport"),
+    ] {
+        let join = join(&line);
+        assert_eq!(join.auth_server, ["a:1".parse().unwrap()], "{line}");
+        assert!(matches!(join.server.trust(), Some(config::Trust::Pins(pins)) if pins.len() == 2));
+        let protocol = join.server.protocol.and_then(config::ProtocolChoice::fixed);
+        assert_eq!(protocol, Some(config::Protocol::Teleport), "{line}");
+    }
+    for line in ["--authority a:1,b:2", "--proxy-server a:1,b:2"] {
+        let join = join(line);
+        assert_eq!((join.proxy_server.len(), join.server.trust()), (2, None), "{line}");
+    }
+    for (wrong, said) in [
+        ("", "--authority"),
+        ("--authority a:1 --auth-server b:1", "cannot be used together"),
+        ("--authority a:1 --protocol tbot", "[possible values: auto, endorse, teleport]"),
+        (&format!("-a a:1 --ca-path /c --ca-pin {pin}"), "cannot be used together"),
+    ] {
+        let refused = parsed(&format!("agent join --token t --storage s {wrong}")).unwrap_err();
+        assert!(refused.to_string().contains(said), "{wrong}: {refused}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use host::exit::{Exit, Failure};
 use host::output::write;
 
 use crate::cli::configuration::Configure;
-use crate::config::{self, Overrides};
+use crate::config::{self, Overrides, Server};
 
 pub(crate) fn run(arguments: &Configure) -> Result<(), Failure> {
     let nowhere = Path::new("the command line");
@@ -54,12 +54,16 @@ pub(crate) fn run(arguments: &Configure) -> Result<(), Failure> {
 
 /// The options without which no configuration is valid, as far as they are not given.
 fn missing(settings: &Overrides) -> Vec<&'static str> {
-    let has_authority = !settings.proxy_server.is_empty() || !settings.auth_server.is_empty();
-    let has_ca = !settings.ca_pin.is_empty() || settings.ca_path.is_some();
+    let has_uri = settings.join_uri.is_some();
+    let is_auth = match &settings.join_uri {
+        Some(uri) => uri.server == Server::Auth,
+        None => !settings.auth_server.is_empty(),
+    };
+    let has_authority = has_uri || is_auth || !settings.proxy_server.is_empty();
     let options = [
         ("--authority", has_authority),
-        ("--token", settings.token.is_some()),
-        ("--ca-pin", has_ca),
+        ("--token", has_uri || settings.token.is_some()),
+        ("--ca-pin", !is_auth || settings.server.trust().is_some()),
     ];
     options.iter().filter(|(_, is_given)| !is_given).map(|(option, _)| *option).collect()
 }

@@ -1,6 +1,6 @@
 //! `agent join`.
 
-use host::exit::Failure;
+use host::exit::{Exit, Failure};
 use host::log::{Level, LogFormat};
 use host::output::write;
 
@@ -8,7 +8,7 @@ use super::block_on;
 use crate::ceremony::JoinParameters;
 use crate::ceremony::client::Client;
 use crate::cli::Join;
-use crate::config::{DEFAULT_TTL, Trust};
+use crate::config::{Address, DEFAULT_TTL, Trust};
 use crate::credential::identity::Identity;
 use crate::log::Log;
 use crate::storage::Storage;
@@ -21,8 +21,10 @@ pub(crate) fn run(arguments: &Join) -> Result<(), Failure> {
     // If another kind of EK is requested by name, the stored EK does not count.
     let known = stored.as_ref().filter(|identity| arguments.ek.ek.allows(&identity.tpm.ek));
     let known = known.map(|identity| identity.known_ek()).transpose().map_err(Failure::bug)?;
-    let authorities = arguments.authority.iter().map(ToString::to_string).collect();
-    let client = Client::new(authorities, &Trust::Pins(arguments.ca_pin.clone()))?;
+    let (addresses, trust) = server(arguments)?;
+    let addresses = addresses.iter().map(ToString::to_string).collect();
+    let protocol = arguments.server.protocol.unwrap_or_default().fixed();
+    let client = Client::new(addresses, &trust)?.by(protocol);
     let passwords = arguments.passwords.read()?;
     let meter = Meter::default();
     let (tpm, _end) = TpmThread::open(&arguments.tpm.tpm, meter.clone(), Audience::Person)?;
@@ -56,4 +58,18 @@ pub(crate) fn run(arguments: &Join) -> Result<(), Failure> {
         )
         .as_bytes(),
     )
+}
+
+/// The addresses, and how the server is authenticated, by the same rules as in the configuration file.
+fn server(arguments: &Join) -> Result<(&[Address], Trust), Failure> {
+    match (arguments.proxy_server.as_slice(), arguments.server.trust()) {
+        ([], None) => Err(Failure::new(
+            Exit::Usage,
+            "no CA of the authority is given",
+            "give --ca-pin (`authority status` shows the pin), or --authority in place of --auth-server if the server has a \
+             certificate of a public CA",
+        )),
+        ([], Some(trust)) => Ok((&arguments.auth_server, trust)),
+        (addresses, trust) => Ok((addresses, trust.unwrap_or(Trust::SystemRoots))),
+    }
 }

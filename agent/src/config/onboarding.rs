@@ -9,7 +9,7 @@ use super::address::Address;
 use super::destination::{path, relative};
 use super::join_uri::JoinUri;
 use super::overrides::{Overrides, token};
-use super::protocol::Protocol;
+use super::protocol::{Protocol, ProtocolChoice};
 use super::settings::{Server, Token, Trust};
 
 const OTHER_METHOD: &str = "remove it: it belongs to another join method";
@@ -39,13 +39,6 @@ pub(super) const ONBOARDING: Keys = Keys {
 };
 
 const NO_CA: &str = "write `ca_pins: [\"sha256:...\"]` in `onboarding` (`authority status` shows the pin), or give --ca-pin; or write `proxy_server` if the server has a certificate of a public CA";
-
-/// The protocols by their names in the configuration.
-const PROTOCOLS: [(&str, Option<Protocol>); 3] = [
-    ("auto", None),
-    (Protocol::Endorse.name(), Some(Protocol::Endorse)),
-    (Protocol::Teleport.name(), Some(Protocol::Teleport)),
-];
 
 /// Address and token in one, which excludes the keys for them.
 pub(super) fn join_uri(top: &Section<'_>, source: &Source<'_>) -> Given<JoinUri> {
@@ -177,11 +170,10 @@ pub(super) fn onboarding(
             None => {}
         }
     }
-    let protocol = match section.word("protocol", &PROTOCOLS) {
-        Given::Absent => None,
-        given => given.value()?,
-    };
-    Some((trust.value()?, token.value()?, protocol))
+    let protocol =
+        section.word("protocol", &ProtocolChoice::NAMES).or_rather(overrides.server.protocol);
+    let protocol = protocol.or(Given::Here(ProtocolChoice::Auto, None)).value()?;
+    Some((trust.value()?, token.value()?, protocol.fixed()))
 }
 
 fn trust(section: &Section<'_>, overrides: &Overrides, source: &Source<'_>) -> Given<Trust> {
@@ -194,13 +186,7 @@ fn trust(section: &Section<'_>, overrides: &Overrides, source: &Source<'_>) -> G
         let range = later(section.key("ca_path"), section.key("ca_pins"));
         source.error(range, "both `ca_pins` and `ca_path` are set", "keep one of them");
     }
-    if !overrides.ca_pin.is_empty() {
-        return Given::Here(Trust::Pins(overrides.ca_pin.clone()), None);
-    }
-    if let Some(path) = &overrides.ca_path {
-        return Given::Here(Trust::CaPath(path.clone()), None);
-    }
-    pins.map(Trust::Pins).or(file.map(Trust::CaPath))
+    pins.map(Trust::Pins).or(file.map(Trust::CaPath)).or_rather(overrides.server.trust())
 }
 
 /// An empty list says nothing.

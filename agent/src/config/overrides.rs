@@ -13,8 +13,9 @@ use tpm2::transport::Tcti;
 
 use super::address::{Address, listener};
 use super::join_uri::JoinUri;
+use super::protocol::ProtocolChoice;
 use super::settings::{
-    Account, Acls, Destination, Directory, Reader, ServiceKind, Storage, Symlinks, Token,
+    Account, Acls, Destination, Directory, Reader, ServiceKind, Storage, Symlinks, Token, Trust,
 };
 use super::{destination, service};
 use crate::tpm::inventory::EkChoice;
@@ -52,12 +53,9 @@ pub struct Overrides {
     /// Join method; only tpm is supported
     #[arg(long, value_name = "METHOD", env = "AGENT_JOIN_METHOD", value_parser = ["tpm"])]
     pub join_method: Option<String>,
-    /// CA pin of the cluster, as shown by `authority status`; may be given several times
-    #[arg(long, value_name = "PIN", env = "AGENT_CA_PIN", value_delimiter = ',')]
-    pub ca_pin: Vec<CaPin>,
-    /// File with the cluster's CA certificate, instead of --ca-pin
-    #[arg(long, value_name = "FILE", env = "AGENT_CA_PATH")]
-    pub ca_path: Option<PathBuf>,
+    #[command(flatten)]
+    #[doc = "What the server has to be."]
+    pub server: ServerOptions,
     /// Where to store the bot's identity: a directory, file:///DIR or memory
     #[arg(long, value_name = "DIR", env = "AGENT_STORAGE", value_parser = storage)]
     pub storage: Option<Storage>,
@@ -124,6 +122,32 @@ pub struct Overrides {
     #[command(flatten)]
     #[doc = "Where the TPM's passwords are."]
     pub passwords: PasswordFiles,
+}
+
+/// How the authority is authenticated, and by which protocol to join it.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ServerOptions {
+    /// CA pin of the cluster, as shown by `authority status`; may be given several times
+    #[arg(long, value_name = "PIN", env = "AGENT_CA_PIN", value_delimiter = ',')]
+    pub ca_pin: Vec<CaPin>,
+    /// File with the cluster's CA certificate, instead of --ca-pin
+    #[arg(long, value_name = "FILE", env = "AGENT_CA_PATH")]
+    pub ca_path: Option<PathBuf>,
+    /// By which protocol to join [default: auto]
+    #[arg(long, value_enum, env = "AGENT_PROTOCOL")]
+    pub protocol: Option<ProtocolChoice>,
+}
+
+impl ServerOptions {
+    /// How the authority is authenticated, if they say it.
+    #[must_use]
+    pub fn trust(&self) -> Option<Trust> {
+        match (self.ca_pin.as_slice(), &self.ca_path) {
+            ([], None) => None,
+            ([], Some(path)) => Some(Trust::CaPath(path.clone())),
+            (pins, _) => Some(Trust::Pins(pins.to_vec())),
+        }
+    }
 }
 
 /// A service with no settings but its type and its destination.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// A protocol by which a host joins.
@@ -28,5 +29,36 @@ impl Protocol {
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// What the configuration and the command line say of the protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ProtocolChoice {
+    /// Found out at the first join, and kept
+    #[default]
+    Auto,
+    /// endorse.v1
+    Endorse,
+    /// Teleport's join services
+    Teleport,
+}
+
+impl ProtocolChoice {
+    /// All of them, with their names.
+    pub const NAMES: [(&'static str, Self); 3] = [
+        ("auto", Self::Auto),
+        (Protocol::Endorse.name(), Self::Endorse),
+        (Protocol::Teleport.name(), Self::Teleport),
+    ];
+
+    /// The one protocol to join by; without, the server decides it.
+    #[must_use]
+    pub const fn fixed(self) -> Option<Protocol> {
+        match self {
+            Self::Auto => None,
+            Self::Endorse => Some(Protocol::Endorse),
+            Self::Teleport => Some(Protocol::Teleport),
+        }
     }
 }

@@ -166,11 +166,20 @@ fn check_accepts_the_output_of_configure() {
 
     let output = directory.agent(&["configure"], &[]);
     assert_eq!(output.status.code(), Some(64));
-    let missing =
-        "required options are missing: --authority, --token, --ca-pin\nrun `agent configure --auth";
+    let missing = "required options are missing: --authority, --token\nrun `agent configure --auth";
     assert!(text(&output.stderr).contains(missing), "{}", text(&output.stderr));
-    let output = directory.agent(&["configure", "-a", "a.b:1", "--ca-pin", PIN], &[]);
-    assert!(text(&output.stderr).contains("missing: --token\n"), "{}", text(&output.stderr));
+    for (given, missing) in [
+        (&["-a", "a.b:1", "--ca-pin", PIN][..], "--token"),
+        (&["-a", "a.b:1"], "--token, --ca-pin"),
+        (&["--authority", "a.b:1"], "--token"),
+        (&["--join-uri", "tbot+auth+tpm://t@a.b:1"], "--ca-pin"),
+    ] {
+        let output = directory.agent(&[&["configure"], given].concat(), &[]);
+        let missing = format!("missing: {missing}\n");
+        assert!(text(&output.stderr).contains(&missing), "{}", text(&output.stderr));
+    }
+    let uri = ["configure", "--join-uri", "tbot+proxy+tpm://t@a.b:1"];
+    assert_eq!(directory.agent(&uri, &[]).status.code(), Some(0));
 }
 
 /// The port of a server that answers every request with this line of HTTP.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use agent::ceremony::JoinParameters;
-use agent::ceremony::client::{Client, Denied};
+use agent::ceremony::authenticated::Denied;
+use agent::ceremony::client::Client;
 use agent::config::{Protocol, Trust};
 use agent::credential::identity::Identity;
 use agent::tpm::attester::AkAlgorithm;

@@ -321,7 +321,7 @@ fn overrides(arguments: &[&str]) -> Overrides {
 #[test]
 fn the_command_line_goes_before_the_file() {
     let text = format!(
-        "{LEAST}\ncredential_ttl: 2h\nrenewal_interval: 1h\noneshot: true\ndebug: true\nlog_format: json\n\
+        "{LEAST}\n  protocol: teleport\ncredential_ttl: 2h\nrenewal_interval: 1h\noneshot: true\ndebug: true\nlog_format: json\n\
          diag_addr: 1.2.3.4:5\nstorage: /s\ntpm: {{address: /dev/tpm9, ek: p256, owner_password_file: /o, endorsement_password_file: /e}}"
     );
     assert_ne!(over(&text, &Overrides::default()), the_guides());
@@ -335,6 +335,8 @@ fn the_command_line_goes_before_the_file() {
         "tpm",
         "--ca-pin",
         &pin,
+        "--protocol",
+        "endorse",
         "--storage",
         "memory",
         "--certificate-ttl",
@@ -365,7 +367,7 @@ fn the_command_line_goes_before_the_file() {
         authorities: vec!["other:1".parse().unwrap(), "third:2".parse().unwrap()],
         server: Server::Auth,
         trust: Trust::Pins(vec![pin.parse().unwrap()]),
-        protocol: None,
+        protocol: Some(Protocol::Endorse),
         token: Token::File("/t".into()),
         storage: Storage::Memory,
         services: settings.services.clone(),
@@ -386,6 +388,8 @@ fn the_command_line_goes_before_the_file() {
     assert_eq!(settings, expected);
     let names: Vec<&str> = settings.services.iter().map(|one| one.name.as_str()).collect();
     assert_eq!(names, ["x509-output-1", "identity-output-2"]);
+    let auto = overrides(&["--protocol", "auto"]);
+    assert_eq!(over(&format!("{LEAST}\n  protocol: teleport"), &auto).protocol, None);
     let path = overrides(&["--ca-path", "/ca.pem", "--storage", "file:///s", "-d", "--oneshot"]);
     let settings = over(LEAST, &path);
     assert_eq!(settings.trust, Trust::CaPath("/ca.pem".into()));
