@@ -9,6 +9,7 @@
 mod address;
 mod ca_bundle;
 mod connection_upgrade;
+mod control_groups;
 mod ek_certificate;
 mod ek_chain;
 mod ek_spki;
@@ -57,7 +58,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 23] = [
     Target { name: "tpm_response", run: tpm_response::run, smoke: 20_000 },
     Target { name: "tpm_dialogue", run: tpm_dialogue::run, smoke: 3_000 },
     Target { name: "tpm_public", run: tpm_public::run, smoke: 20_000 },
@@ -79,6 +80,7 @@ pub const TARGETS: [Target; 22] = [
     Target { name: "ca_bundle", run: ca_bundle::run, smoke: 3_000 },
     Target { name: "connection_upgrade", run: connection_upgrade::run, smoke: 20_000 },
     Target { name: "resource", run: resource::run, smoke: 5_000 },
+    Target { name: "control_groups", run: control_groups::run, smoke: 20_000 },
     Target { name: "address", run: address::run, smoke: 20_000 },
 ];
 
