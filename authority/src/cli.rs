@@ -79,13 +79,13 @@ pub enum Command {
     Check(Start),
     /// Show the cluster's name and the CA pin that hosts need
     Status(DataDir),
-    /// Create bots, tokens and locks from YAML or JSON files
+    /// Create bots, tokens, locks and workload identities from YAML or JSON files
     Create(Create),
-    /// Show bots, tokens, locks and bot instances
+    /// Show bots, tokens, locks, workload identities and bot instances
     Get(Get),
-    /// Change a bot, a token or a lock in an editor
+    /// Change a bot, a token, a lock or a workload identity in an editor
     Edit(Edit),
-    /// Remove a bot, a token, a lock or a bot instance
+    /// Remove a bot, a token, a lock, a workload identity or a bot instance
     #[command(after_help = RM_HELP)]
     Rm(Rm),
     /// Lock a bot, instance, token or TPM, effective immediately
@@ -180,7 +180,7 @@ pub struct Get {
     /// Where the data is
     #[command(flatten)]
     pub data: DataDir,
-    /// KIND is bot, token, lock or bot_instance; NAME of a bot_instance is BOT/UUID, or BOT for all
+    /// KIND is bot, token, lock, workload_identity or bot_instance; NAME of a bot_instance is BOT/UUID, or BOT for all
     /// instances of a bot. Several are separated by commas. all: everything that `create` accepts
     #[arg(value_name = "KIND[/NAME]", value_delimiter = ',', required = true, value_parser = asked)]
     pub which: Vec<Asked>,
@@ -196,7 +196,7 @@ pub struct Edit {
     /// Where the data is
     #[command(flatten)]
     pub data: DataDir,
-    /// bot/NAME, token/NAME or lock/NAME
+    /// bot/NAME, token/NAME, lock/NAME or workload_identity/NAME
     #[arg(value_name = "KIND/NAME", value_parser = editable)]
     pub which: Which,
 }
@@ -207,7 +207,7 @@ pub struct Rm {
     /// Where the data is
     #[command(flatten)]
     pub data: DataDir,
-    /// bot/NAME, token/NAME, lock/NAME or bot_instance/BOT/UUID
+    /// bot/NAME, token/NAME, lock/NAME, workload_identity/NAME or bot_instance/BOT/UUID
     #[arg(value_name = "KIND/NAME", value_parser = one)]
     pub which: Which,
 }

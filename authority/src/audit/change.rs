@@ -59,6 +59,8 @@ struct About<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     token_name: Option<Name>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    workload_identity: Option<Name>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     ek_pub_hash: Option<EkHash>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires: Option<Timestamp>,
@@ -78,13 +80,16 @@ impl Author {
         Self { user: User::System, unix_uid: None, time }
     }
 
-    /// The event of a change of a bot, a token or an instance.
+    /// The event of a change of anything but a lock.
     pub(crate) fn event(self, deed: Deed, kind: Kind, name: &str) -> ChangeEvent<'_> {
         let (bot, instance) = name.split_once('/').unwrap_or((name, ""));
         let about = match kind {
             Kind::Bot => About { bot_name: name.parse().ok(), ..About::default() },
             Kind::Token => About { token_name: name.parse().ok(), ..About::default() },
             Kind::Lock => About { lock_name: Some(name), ..About::default() },
+            Kind::WorkloadIdentity => {
+                About { workload_identity: name.parse().ok(), ..About::default() }
+            }
             Kind::BotInstance => About {
                 bot_name: bot.parse().ok(),
                 bot_instance_id: instance.parse().ok(),
@@ -144,5 +149,8 @@ fn word(kind: Kind, deed: Deed) -> (&'static str, &'static str) {
         (Kind::BotInstance, Deed::Created) => ("bot_instance.create", "EN131I"),
         (Kind::BotInstance, Deed::Replaced) => ("bot_instance.update", "EN132I"),
         (Kind::BotInstance, Deed::Removed) => ("bot_instance.delete", "EN133I"),
+        (Kind::WorkloadIdentity, Deed::Created) => ("workload_identity.create", "EN141I"),
+        (Kind::WorkloadIdentity, Deed::Replaced) => ("workload_identity.update", "EN142I"),
+        (Kind::WorkloadIdentity, Deed::Removed) => ("workload_identity.delete", "EN143I"),
     }
 }

@@ -35,7 +35,7 @@ pub(super) const COMMANDS: [Unsupported; 19] = [
     ("users", NO_USERS),
     (
         "workload-identity",
-        "use the service workload-identity-x509 of the agent: each bot has one SPIFFE ID",
+        "use `authority get workload_identities`, `authority edit` and `authority rm`",
     ),
 ];
 

@@ -16,7 +16,7 @@ pub struct Which {
 /// What `authority get` is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
-    /// All bots, tokens and locks.
+    /// All bots, tokens, locks and workload identities.
     All,
     /// A kind, or some of it.
     Some(Which),
@@ -82,7 +82,7 @@ pub(super) fn editable(text: &str) -> Result<Which, String> {
     let which = one(text)?;
     match which.kind {
         Kind::BotInstance => Err("a bot instance cannot be changed, only removed".into()),
-        Kind::Bot | Kind::Token | Kind::Lock => Ok(which),
+        Kind::Bot | Kind::Token | Kind::Lock | Kind::WorkloadIdentity => Ok(which),
     }
 }
 
@@ -116,6 +116,9 @@ mod tests {
         let of_bot = which("bot_instances/web").unwrap().some;
         assert_eq!(of_bot, Selection::OfBot("web".parse().unwrap()));
         assert_eq!(which("token/x").unwrap().kind, Kind::Token);
+        let identities = which("workload_identities").unwrap();
+        assert_eq!((identities.kind, identities.some), (Kind::WorkloadIdentity, Selection::All));
+        editable("workload_identity/web").unwrap();
         for wrong in
             ["", "user", "bot/", "bot/a/b", "/x", "BOT", "bot_instance/a/b", "bot_instance//"]
         {

@@ -29,7 +29,7 @@ pub(super) async fn get(get: Get) -> Result<(), Failure> {
 
 /// What can be created again is everything.
 fn kinds(asked: &Asked) -> Vec<Which> {
-    const ALL: [Kind; 3] = [Kind::Bot, Kind::Token, Kind::Lock];
+    const ALL: [Kind; 4] = [Kind::Bot, Kind::Token, Kind::Lock, Kind::WorkloadIdentity];
     match asked {
         Asked::All => ALL.map(|kind| Which { kind, some: Selection::All }).to_vec(),
         Asked::Some(which) => vec![which.clone()],
@@ -110,7 +110,10 @@ impl<'r> Shown<'r> {
     fn new(resource: &'r Resource, now: OffsetDateTime) -> Self {
         let status = match resource {
             Resource::Lock(lock) => Some(LockStatus { in_force: lock.in_force(now) }),
-            Resource::Bot(_) | Resource::Token(_) | Resource::BotInstance(_) => None,
+            Resource::Bot(_)
+            | Resource::Token(_)
+            | Resource::BotInstance(_)
+            | Resource::WorkloadIdentity(_) => None,
         };
         Self { resource, status }
     }

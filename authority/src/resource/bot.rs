@@ -162,9 +162,7 @@ impl SessionTtl {
     fn of(seconds: Option<u64>, text: &str) -> Result<Self, Invalid> {
         let allowed = seconds.filter(|seconds| Self::RANGE.contains(seconds));
         allowed.map(|seconds| Self(Duration::from_secs(seconds))).ok_or_else(|| {
-            Invalid(format!(
-                "max_session_ttl: {text:?} is not a duration from 1m to 168h, such as 12h or 1h30m"
-            ))
+            Invalid(format!("{text:?} is not a duration from 1m to 168h, such as 12h or 1h30m"))
         })
     }
 
@@ -196,7 +194,7 @@ impl<'de> Visitor<'de> for Ttl {
     type Value = SessionTtl;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("max_session_ttl: a duration such as 12h")
+        f.write_str("a duration from 1m to 168h, such as 12h")
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<SessionTtl, E> {

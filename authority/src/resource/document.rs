@@ -10,7 +10,7 @@ use serde_saphyr::{Error, Options, UserMessageFormatter};
 
 use super::field::Invalid;
 use super::printed::{Printed, Whole};
-use super::{Bot, Kind, Lock, Resource, Token};
+use super::{Bot, Kind, Lock, Resource, Token, WorkloadIdentity};
 
 /// A document that was refused: which line of the stream, counted from 1, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,7 +162,7 @@ impl Document<'_> {
     fn resource(&self, unreadable: &mut Unreadable<'_>) -> Result<Resource, DocumentError> {
         self.quoted_serials()?;
         let head: Head = self.parse()?;
-        let kinds = "kind must be \"bot\", \"token\" or \"lock\"";
+        let kinds = "kind must be \"bot\", \"token\", \"lock\" or \"workload_identity\"";
         let Some(kind) = head.kind else {
             return Err(self.fault(self.first_line(), kinds));
         };
@@ -170,6 +170,10 @@ impl Document<'_> {
             Some(Kind::Bot) => self.printed::<Bot>()?.complete().map(Resource::Bot),
             Some(Kind::Token) => self.token(unreadable)?.complete().map(Resource::Token),
             Some(Kind::Lock) => self.printed::<Lock>()?.complete().map(Resource::Lock),
+            Some(Kind::WorkloadIdentity) => {
+                let identity = self.printed::<WorkloadIdentity>()?.complete();
+                identity.map(|identity| Resource::WorkloadIdentity(Box::new(identity)))
+            }
             Some(Kind::BotInstance) | None => {
                 let at = self.text.lines().position(|line| line.starts_with("kind:"));
                 let line = at.map_or(self.first_line(), |at| at as u64 + 1);

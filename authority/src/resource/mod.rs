@@ -1,4 +1,4 @@
-//! What an operator writes: bots, tokens and locks, in the YAML that Teleport's documents use; and
+//! What an operator writes: bots, tokens, locks and workload identities, in the YAML that Teleport's documents use; and
 //! what the authority writes in the same form: bot instances.
 //!
 //! A value of these types is well-formed: names, hashes, serials, times and certificates were
@@ -14,6 +14,7 @@ mod printed;
 mod record;
 mod spiffe;
 mod token;
+mod workload_identity;
 
 use std::fmt;
 
@@ -31,8 +32,9 @@ pub use instance::{
 };
 pub use lock::{Lock, LockSpec, Target, TargetFields, bot_of};
 pub use record::{from_record, from_value};
-pub use spiffe::{DnsName, SpiffeId};
+pub use spiffe::{DnsName, HostPrincipal, SpiffeId};
 pub use token::{Join, JoinMethod, PurposePolicy, Rule, SystemRole, Token, TokenSpec, TpmSpec};
+pub use workload_identity::{RenderError, SvidAttributes, WorkloadIdentity};
 
 /// What kinds of resource there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -46,6 +48,8 @@ pub enum Kind {
     Lock,
     /// A host that joined.
     BotInstance,
+    /// What workloads are called, and which may have the identity.
+    WorkloadIdentity,
 }
 
 /// A resource of any kind.
@@ -60,14 +64,17 @@ pub enum Resource {
     Lock(Lock),
     /// See [`Kind::BotInstance`].
     BotInstance(Box<BotInstance>),
+    /// See [`Kind::WorkloadIdentity`].
+    WorkloadIdentity(Box<WorkloadIdentity>),
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Bot, Self::Token, Self::Lock, Self::BotInstance];
+    pub const ALL: [Self; 5] =
+        [Self::Bot, Self::Token, Self::Lock, Self::WorkloadIdentity, Self::BotInstance];
 
     /// All of them, for messages.
-    pub const NAMES: &str = "bot, token, lock, bot_instance";
+    pub const NAMES: &str = "bot, token, lock, workload_identity, bot_instance";
 
     /// As `kind:` in a document has it.
     pub fn as_str(self) -> &'static str {
@@ -76,13 +83,23 @@ impl Kind {
             Self::Token => "token",
             Self::Lock => "lock",
             Self::BotInstance => "bot_instance",
+            Self::WorkloadIdentity => "workload_identity",
+        }
+    }
+
+    fn plural(self) -> &'static str {
+        match self {
+            Self::Bot => "bots",
+            Self::Token => "tokens",
+            Self::Lock => "locks",
+            Self::BotInstance => "bot_instances",
+            Self::WorkloadIdentity => "workload_identities",
         }
     }
 
     /// Also takes the plural, as command lines do.
     pub fn from_word(word: &str) -> Option<Self> {
-        let singular = word.strip_suffix('s').unwrap_or(word);
-        Self::ALL.into_iter().find(|kind| kind.as_str() == singular)
+        Self::ALL.into_iter().find(|kind| [kind.as_str(), kind.plural()].contains(&word))
     }
 }
 
@@ -102,6 +119,7 @@ impl Resource {
             Kind::Token => from_record(json).map(Self::Token),
             Kind::Lock => from_record(json).map(Self::Lock),
             Kind::BotInstance => from_record(json).map(Self::BotInstance),
+            Kind::WorkloadIdentity => from_record(json).map(Self::WorkloadIdentity),
         }
     }
 
@@ -112,6 +130,7 @@ impl Resource {
             Self::Token(_) => Kind::Token,
             Self::Lock(_) => Kind::Lock,
             Self::BotInstance(_) => Kind::BotInstance,
+            Self::WorkloadIdentity(_) => Kind::WorkloadIdentity,
         }
     }
 
@@ -127,6 +146,7 @@ impl Resource {
             Self::Token(token) => &token.metadata,
             Self::Lock(lock) => &lock.metadata,
             Self::BotInstance(instance) => &instance.metadata,
+            Self::WorkloadIdentity(identity) => &identity.metadata,
         }
     }
 }

@@ -78,22 +78,22 @@ pub(super) fn check_path(path: &str) -> Result<(), Invalid> {
     segments.split('/').try_for_each(check_segment)
 }
 
-/// Whether a byte may be in a segment of a path.
-pub(super) fn is_segment_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b".-_".contains(&byte)
+/// Checks that all bytes may be in a segment of a path.
+pub(super) fn check_segment_bytes(text: &str) -> Result<(), Invalid> {
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte)) {
+        return Ok(());
+    }
+    let shown: String = text.chars().take(80).collect();
+    Err(Invalid(format!(
+        "{shown:?} must not be a segment of a path: letters, digits, '.', '-' and '_' only"
+    )))
 }
 
 fn check_segment(segment: &str) -> Result<(), Invalid> {
     match segment {
         "" => Err(Invalid("a path must not have // or a / at its end".into())),
         "." | ".." => Err(Invalid(format!("{segment:?} must not be a segment of a path"))),
-        segment if segment.bytes().all(is_segment_byte) => Ok(()),
-        segment => {
-            let shown: String = segment.chars().take(80).collect();
-            Err(Invalid(format!(
-                "{shown:?} must not be a segment of a path: letters, digits, '.', '-' and '_' only"
-            )))
-        }
+        segment => check_segment_bytes(segment),
     }
 }
 
@@ -144,6 +144,43 @@ impl TryFrom<String> for DnsName {
 }
 
 impl fmt::Display for DnsName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A name of a host in its SSH certificate: a name or an address, exactly as clients compare it, in lower case. Patterns are for
+/// certificates of users; in one of a host some versions of OpenSSH take them for names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct HostPrincipal(String);
+
+impl HostPrincipal {
+    /// The longest name, bytes: that of the DNS.
+    const MAX_LEN: usize = 253;
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for HostPrincipal {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        let sane = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-_:".contains(&b);
+        if text.is_empty() || text.len() > Self::MAX_LEN || !text.bytes().all(sane) {
+            let shown: String = text.chars().take(80).collect();
+            return Err(Invalid(format!(
+                "{shown:?} is not a valid name of a host: lowercase letters, digits, '.', '-', '_' and \
+                 ':', without a pattern"
+            )));
+        }
+        Ok(Self(text))
+    }
+}
+
+impl fmt::Display for HostPrincipal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -261,6 +298,19 @@ mod tests {
             &"a".repeat(64),
             &format!("{long}.a"),
         ] {
+            assert!(name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn principals_are_exact_names_in_lower_case() {
+        let name = |text: &str| HostPrincipal::try_from(text.to_owned());
+        for good in ["web", "web.example.org", "192.0.2.1", "2001:db8::1", "a_b"] {
+            assert_eq!(name(good).unwrap().as_str(), good);
+        }
+        for bad in
+            ["", "Web", "*.example.org", "w?b", "a,b", "a b", "[a]:22", "!a", &"a".repeat(254)]
+        {
             assert!(name(bad).is_err(), "{bad}");
         }
     }

@@ -339,7 +339,7 @@ spec:
         let yaml =
             BOT.replace("  roles: []", &format!("  roles: []\n  max_session_ttl: \"{ttl}\""));
         let fault = read(&yaml).unwrap_err();
-        assert!(fault.line == 7 && fault.message.contains("max_session_ttl"), "{fault}");
+        assert!(fault.line == 7 && fault.message.contains("a duration from 1m to 168h"), "{fault}");
     }
     assert!(
         fault(&BOT.replace("[]", "['']"))

@@ -42,6 +42,7 @@ use self::refusal_log::Refusals;
 pub(crate) use self::source::Source;
 use self::token_cache::TokenCache;
 pub(crate) use self::workers::Workers;
+use self::workload::identities::IdentityCache;
 use crate::audit::{Action, Attempt, AuditLog, Author};
 use crate::config::TeleportServices;
 use crate::issue::{Issuer, JwtKeyChange};
@@ -72,6 +73,7 @@ pub struct Authority {
     refusals: Refusals,
     store: Arc<Measured>,
     tokens: TokenCache,
+    identities: IdentityCache,
     pub(crate) workers: Workers,
     known_signatures: Arc<KnownSignatures>,
     /// Renewals and issues in progress, by the callers' keys.
@@ -139,6 +141,7 @@ impl Authority {
             refusals: Refusals::default(),
             store,
             tokens: TokenCache::default(),
+            identities: IdentityCache::default(),
             workers: Workers::default(),
             known_signatures: Arc::default(),
             call_queues: CallQueues::default(),

@@ -4,7 +4,7 @@
 use time::OffsetDateTime;
 
 use super::Authority;
-use crate::resource::{Lock, Resource, Target, Timestamp, Token};
+use crate::resource::{Lock, Resource, Target, Timestamp, Token, WorkloadIdentity};
 use crate::store::StoreError;
 
 impl Authority {
@@ -32,6 +32,10 @@ impl Authority {
                 }
                 warnings.extend(self.lock_warning(lock).await?);
             }
+            Resource::WorkloadIdentity(identity) => {
+                warnings.extend(identity.warnings(self.issuer.cluster().as_str()));
+                warnings.extend(self.unknown_bots(identity, now).await?);
+            }
             Resource::Bot(_) | Resource::BotInstance(_) => {}
         }
         let (kind, name) = (resource.kind(), resource.name());
@@ -52,6 +56,23 @@ impl Authority {
             )
         };
         Ok((!known).then(warning))
+    }
+
+    async fn unknown_bots(
+        &self,
+        identity: &WorkloadIdentity,
+        now: OffsetDateTime,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut warnings = Vec::new();
+        for name in &identity.spec.bots.names {
+            let bot = self.records.bot(name).await?;
+            if bot.is_none_or(|bot| bot.metadata.expired(now)) {
+                warnings.push(format!(
+                    "the bot \"{name}\" does not exist; it can have the identity if it is created later"
+                ));
+            }
+        }
+        Ok(warnings)
     }
 
     async fn lock_warning(&self, lock: &Lock) -> Result<Option<String>, StoreError> {

@@ -25,6 +25,14 @@ pub struct Basis {
     pub(super) expected: Vec<Change>,
 }
 
+impl Basis {
+    /// Requires that no workload identity has changed since this revision.
+    pub(crate) fn expect_workload_identities(&mut self, revision: Option<Vec<u8>>) {
+        let key = Table::WorkloadIdentities.name().to_owned();
+        self.expected.push(Change::Expect(Table::Revisions, key, revision));
+    }
+}
+
 impl fmt::Debug for Basis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Basis").field("bot", &self.bot).field("token", &self.token).finish()

@@ -53,7 +53,7 @@ pub(crate) fn decode<T: DeserializeOwned>(
 mod tests {
     use super::*;
     use crate::resource::{
-        Bot, BotInstance, JoinMethod, Lock, PurposePolicy, Resource, Token, read,
+        Bot, BotInstance, JoinMethod, Lock, PurposePolicy, Resource, Token, WorkloadIdentity, read,
     };
 
     const DOCUMENTS: &str = "\
@@ -75,6 +75,15 @@ kind: lock
 version: v2
 metadata: {name: l}
 spec: {target: {user: bot-b}, expires: 2030-01-01T00:00:00Z}
+---
+kind: workload_identity
+version: v1
+metadata: {name: w}
+spec:
+  bots: {names: [b], labels: {}}
+  rules: {allow: [{conditions: [{attribute: workload.unix.uid, in: {values: [a1, a2]}}]}]}
+  spiffe: {id: '/{{ user.bot_name }}', hint: h, x509: {dns_sans: [a.b], maximum_ttl: 1h}}
+  ssh: {host: {principals: [a]}}
 ";
 
     /// The same value with an unknown field in each object.
@@ -103,6 +112,9 @@ spec: {target: {user: bot-b}, expires: 2030-01-01T00:00:00Z}
             Resource::Bot(_) => Resource::Bot(read_again::<Bot>(record).unwrap()),
             Resource::Token(_) => Resource::Token(read_again::<Token>(record).unwrap()),
             Resource::Lock(_) => Resource::Lock(read_again::<Lock>(record).unwrap()),
+            Resource::WorkloadIdentity(_) => {
+                Resource::WorkloadIdentity(read_again::<Box<WorkloadIdentity>>(record).unwrap())
+            }
             Resource::BotInstance(_) => {
                 Resource::BotInstance(read_again::<Box<BotInstance>>(record).unwrap())
             }

@@ -75,7 +75,7 @@ impl Expiry {
     pub(super) fn rows(&self) -> Vec<Row> {
         let mut rows = match self.kind {
             Kind::BotInstance => of_path(&self.key, &String::from_utf8_lossy(&self.row.2)),
-            Kind::Lock | Kind::Bot | Kind::Token => Vec::new(),
+            Kind::Lock | Kind::Bot | Kind::Token | Kind::WorkloadIdentity => Vec::new(),
         };
         rows.push(self.row.clone());
         rows

@@ -43,6 +43,8 @@ pub enum Table {
     Tokens,
     /// Bot instances by bot and ID: `BOT/UUID`.
     Instances,
+    /// Workload identities by name.
+    WorkloadIdentities,
     /// Locks by name.
     Locks,
     /// Locks once more, by what they keep out and name: `TARGET/NAME`.
@@ -53,7 +55,7 @@ pub enum Table {
     InstanceEks,
     /// What ends, by the hour in which it does: `HOUR/KIND/KEY`.
     Expiry,
-    /// Revisions, which change with each write of a record: by table for the tokens as a whole, by `TABLE/NAME` for a bot or
+    /// Revisions, which change with each write of a record: by table for the tokens and the workload identities as a whole, by `TABLE/NAME` for a bot or
     /// token, by `lock targets/TARGET` for the locks on a target.
     Revisions,
     /// Events of the audit log, by time and ID, until they are on disk in its file.
@@ -175,10 +177,11 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 impl Table {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Bots,
         Self::Tokens,
         Self::Instances,
+        Self::WorkloadIdentities,
         Self::Locks,
         Self::LockTargets,
         Self::InstanceIds,
@@ -197,6 +200,7 @@ impl Table {
             Self::Tokens => "tokens",
             Self::Instances => "instances",
             Self::Locks => "locks",
+            Self::WorkloadIdentities => "workload identities",
             Self::LockTargets => "lock targets",
             Self::InstanceIds => "instance IDs",
             Self::InstanceEks => "instance EKs",
@@ -215,6 +219,7 @@ impl Table {
             Self::Tokens => "token",
             Self::Instances => "bot_instance",
             Self::Locks | Self::LockTargets => "lock",
+            Self::WorkloadIdentities => "workload_identity",
             Self::InstanceIds | Self::InstanceEks | Self::Expiry => "index row",
             Self::Revisions => "revision",
             Self::AuditRows => "audit row",

@@ -126,7 +126,7 @@ impl Records {
                     changes.extend(lock_changed(&lock, was)?);
                 }
             }
-            (Kind::Bot | Kind::Token, _) | (_, None) => {}
+            (Kind::Bot | Kind::Token | Kind::WorkloadIdentity, _) | (_, None) => {}
         }
         changes.extend(index::changes(&expiry.rows(), rows));
         if let Some(row) = &row {

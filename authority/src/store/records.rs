@@ -14,7 +14,7 @@ use super::{Change, Pages, Range, Store, StoreError, Table};
 use crate::audit::{Author, ChangeEvent, Deed, Row};
 use crate::resource::{
     Bot, BotInstance, EkHash, InstanceId, Join, Kind, Lock, Name, Resource, Rule, Target, Token,
-    instance_path,
+    WorkloadIdentity, instance_path,
 };
 
 /// Typed access to a store.
@@ -94,6 +94,20 @@ impl Records {
         Ok(revision.unwrap_or_default())
     }
 
+    /// What changes with any workload identity: as long as it is the same, all of them are.
+    pub(crate) async fn workload_identities_revision(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.0.read(Table::Revisions, Table::WorkloadIdentities.name()).await
+    }
+
+    /// All workload identities by name; of one that cannot be read, why.
+    pub(crate) async fn workload_identities(
+        &self,
+    ) -> Result<Vec<Result<WorkloadIdentity, StoreError>>, StoreError> {
+        let table = Table::WorkloadIdentities;
+        let records = Pages::new(&*self.0, table, "").all().await?;
+        Ok(records.iter().map(|(key, record)| decode(table, key, record)).collect())
+    }
+
     /// Whether a rule of any token names this EK. It looks at all tokens, and reads only those in
     /// which the hash is.
     pub async fn has_token_for_ek(&self, ek: &EkHash) -> Result<bool, StoreError> {
@@ -123,6 +137,9 @@ impl Records {
             Kind::Token => self.one(Table::Tokens, name).await?.map(Resource::Token),
             Kind::Lock => self.one(Table::Locks, name).await?.map(Resource::Lock),
             Kind::BotInstance => self.one(table(kind), name).await?.map(Resource::BotInstance),
+            Kind::WorkloadIdentity => {
+                self.one(table(kind), name).await?.map(Resource::WorkloadIdentity)
+            }
         })
     }
 
@@ -214,6 +231,7 @@ impl Records {
                 Resource::BotInstance(instance) => {
                     batch.extend(index::changes(&[], index::of_instance(instance)));
                 }
+                Resource::WorkloadIdentity(_) => {}
             }
             match (was, if_exists) {
                 (None, IfExists::Refuse) => batch.push(Change::Insert(table, key, record)),
@@ -260,6 +278,7 @@ impl Records {
                 batch.push(Change::RemoveAll(Table::Instances, format!("{name}/")));
             }
             Kind::Token => batch.push(revision_removed(Table::Tokens, name)),
+            Kind::WorkloadIdentity => {}
             Kind::Lock => {
                 let was = self.existing(Table::Locks, name).await?;
                 lock = decode(Table::Locks, name, &was)?;
@@ -379,13 +398,15 @@ impl Records {
         self.write(vec![Change::Put(Table::Clock, String::new(), encode(record)?)]).await
     }
 
-    /// All of the changes or none; with a change of a token another revision of the tokens, with
-    /// one of a lock another revision of its target's locks.
+    /// All of the changes or none; with a change of a token another revision of the tokens, likewise for workload identities,
+    /// and with one of a lock another revision of its target's locks.
     pub(super) async fn write(&self, mut batch: Vec<Change>) -> Result<(), StoreError> {
         let mut revisions = BTreeSet::new();
         for change in &batch {
             match change.address() {
-                (Table::Tokens, _) => revisions.insert(Table::Tokens.name().to_owned()),
+                (table @ (Table::Tokens | Table::WorkloadIdentities), _) => {
+                    revisions.insert(table.name().to_owned())
+                }
                 (Table::LockTargets, key) => revisions.insert(locks_key(key)),
                 _ => false,
             };
@@ -440,6 +461,7 @@ fn read(kind: Kind, key: &str, record: &[u8]) -> Result<Resource, StoreError> {
         Kind::Token => decode(table, key, record).map(Resource::Token),
         Kind::Lock => decode(table, key, record).map(Resource::Lock),
         Kind::BotInstance => decode(table, key, record).map(Resource::BotInstance),
+        Kind::WorkloadIdentity => decode(table, key, record).map(Resource::WorkloadIdentity),
     }
 }
 
@@ -449,6 +471,7 @@ pub(super) fn table(kind: Kind) -> Table {
         Kind::Token => Table::Tokens,
         Kind::Lock => Table::Locks,
         Kind::BotInstance => Table::Instances,
+        Kind::WorkloadIdentity => Table::WorkloadIdentities,
     }
 }
 

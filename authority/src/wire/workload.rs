@@ -1,5 +1,6 @@
 //! `endorse.v1` for workloads: what the messages mean to the service, and what it answers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proto::v1::identity_selector::By;
@@ -18,12 +19,16 @@ use crate::service::Authority;
 use crate::service::grant::Grant;
 use crate::service::refusal::{Code, Refusal};
 use crate::service::request::Parsed;
+use crate::service::workload::bundle;
+use crate::service::workload::identities::Selector;
 use crate::service::workload::x509::{NamedSvid, X509Request};
-use crate::service::workload::{Selector, bundle};
 
 /// Texts and lists of a workload's attributes that are believed. The longest path of Linux is as long.
 const MAX_TEXT: usize = 4096;
 const MAX_GROUPS: usize = 1024;
+
+/// Labels of a selector.
+const MAX_LABELS: usize = 32;
 
 /// The service for workloads.
 pub(crate) struct Workloads(pub(crate) Arc<Authority>);
@@ -78,10 +83,24 @@ fn selector(selector: Option<IdentitySelector>) -> Parsed<Selector> {
     match selector.and_then(|selector| selector.by) {
         None => Ok(Selector::Own),
         Some(By::Name(name)) => name.try_into().map(Selector::Name).map_err(malformed),
-        Some(By::Labels(_) | By::SpiffeId(_)) => {
-            Err(Refusal::new(Code::WorkloadIdentityRefused, "no workload identity matches"))
+        Some(By::Labels(labels)) => {
+            labels_selector(labels.labels.into_iter().map(|(label, of)| (label, of.values)))
         }
+        Some(By::SpiffeId(id)) => id.parse().map(Selector::SpiffeId).map_err(malformed),
     }
+}
+
+/// Labels, each with its values.
+pub(super) fn labels_selector(
+    labels: impl Iterator<Item = (String, Vec<String>)>,
+) -> Parsed<Selector> {
+    let labels: BTreeMap<_, _> = labels.collect();
+    // Without labels, the selector would mean all workload identities.
+    if labels.is_empty() || labels.len() > MAX_LABELS {
+        let reason = format!("a selector by labels must have 1 to {MAX_LABELS} of them");
+        return Err(Refusal::new(Code::Malformed, reason));
+    }
+    Ok(Selector::Labels(labels))
 }
 
 /// The attributes, by the names that rules and templates use.

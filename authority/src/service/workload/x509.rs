@@ -1,9 +1,13 @@
 //! X.509-SVIDs.
 
-use super::{Selector, none_issued};
+use const_oid::db::rfc4519::{COMMON_NAME, ORGANIZATION_NAME, ORGANIZATIONAL_UNIT_NAME};
+
+use super::identities::{Selector, maximum};
 use crate::audit::{Action, Attempt, IssuedSvid, bounded};
-use crate::issue::{SvidNames, SvidSubject, Ttl, Validity, X509Svid, spiffe_id};
-use crate::resource::{Attributes, ServiceRecord, Timestamp};
+use crate::issue::{SubjectKey, SvidNames, SvidSubject, Ttl, Validity, X509Svid, spiffe_id};
+use crate::resource::{
+    Attributes, RenderError, ServiceRecord, SpiffeId, SvidAttributes, Timestamp, WorkloadIdentity,
+};
 use crate::service::call::{CallRequest, Issued, JudgedCall};
 use crate::service::refusal::{Code, Refusal};
 use crate::service::reissue::CertificationRequest;
@@ -44,31 +48,106 @@ impl CallRequest for X509Request {
 
     async fn decide(&self, call: &mut JudgedCall<'_>) -> Result<Vec<NamedSvid>, Refusal> {
         let key = self.key.proven()?;
-        self.workload.as_ref().map_err(Clone::clone)?;
+        let workload = self.workload.as_ref().map_err(Clone::clone)?;
         let selector = self.selector.as_ref().map_err(Clone::clone)?;
-        let validity = Validity { now: call.now, ttl: self.ttl.clone()? };
-        let issuer = &call.authority.issuer;
-        let names = match selector {
-            Selector::Own => {
-                let id = spiffe_id(issuer.cluster(), &call.bot.metadata.name);
-                let spiffe_id = id.parse().map_err(Refusal::because(Code::Internal))?;
-                SvidNames { spiffe_id, dns: Vec::new(), subject: SvidSubject::Bot }
-            }
-            Selector::Name(name) => {
-                return Err(none_issued(format!("the workload identity {name} does not exist")));
-            }
-        };
-        let svid = issuer.x509_svid(call.bot, &call.instance, &names, &key, validity, None);
-        let svid = svid.map_err(Refusal::because(Code::Internal))?;
-        let record = ServiceRecord {
-            certificate_serial: svid.serial.clone(),
-            issued: Timestamp(call.now),
-            expires: Timestamp(svid.not_after),
-        };
-        let service = bounded(&self.service).unwrap_or_default();
-        call.instance.record_service(service, record, call.now);
-        Ok(vec![NamedSvid { name: String::new(), hint: String::new(), names, svid }])
+        let ttl = self.ttl.clone()?;
+        let issued = call.x509_svids(selector, workload, &key, ttl).await?;
+        call.record_svids(&self.service, &issued);
+        Ok(issued)
     }
+}
+
+impl JudgedCall<'_> {
+    /// An X.509-SVID for each workload identity that the selector means, and that bot and workload may have; at least one.
+    pub(crate) async fn x509_svids(
+        &mut self,
+        selector: &Selector,
+        workload: &Attributes,
+        key: &SubjectKey,
+        ttl: Ttl,
+    ) -> Result<Vec<NamedSvid>, Refusal> {
+        let own = self.own_spiffe_id()?;
+        let is_own = match selector {
+            Selector::Own => true,
+            Selector::SpiffeId(wanted) => *wanted == own,
+            _ => false,
+        };
+        if is_own {
+            let names = SvidNames { spiffe_id: own, dns: Vec::new(), subject: SvidSubject::Bot };
+            return Ok(vec![self.x509_svid(None, names, key, ttl)?]);
+        }
+        let mut eligible = self.eligible(selector, workload).await?;
+        let cluster = self.authority.issuer.cluster().as_str();
+        let mut issued = Vec::new();
+        for identity in std::mem::take(&mut eligible.identities) {
+            match names(&identity, cluster, &eligible.attributes) {
+                Ok(names) => issued.push(self.x509_svid(Some(&identity), names, key, ttl)?),
+                Err(why) => eligible.refuse(&identity, why),
+            }
+        }
+        if issued.is_empty() { Err(eligible.none(selector)) } else { Ok(issued) }
+    }
+
+    /// The SPIFFE ID of the bot itself.
+    pub(super) fn own_spiffe_id(&self) -> Result<SpiffeId, Refusal> {
+        let id = spiffe_id(self.authority.issuer.cluster(), &self.bot.metadata.name);
+        id.parse().map_err(Refusal::because(Code::Internal))
+    }
+
+    fn x509_svid(
+        &self,
+        identity: Option<&WorkloadIdentity>,
+        names: SvidNames,
+        key: &SubjectKey,
+        ttl: Ttl,
+    ) -> Result<NamedSvid, Refusal> {
+        let spiffe = identity.and_then(|identity| identity.spec.spiffe.as_ref());
+        let limit = spiffe.and_then(|spiffe| spiffe.x509.maximum());
+        let maximum = identity.and_then(|identity| maximum(identity, limit, self.now));
+        let (issuer, validity) = (&self.authority.issuer, Validity { now: self.now, ttl });
+        let svid = issuer.x509_svid(self.bot, &self.instance, &names, key, validity, maximum);
+        Ok(NamedSvid {
+            name: identity.map(|identity| identity.metadata.name.to_string()).unwrap_or_default(),
+            hint: spiffe.map(|spiffe| spiffe.hint.clone()).unwrap_or_default(),
+            names,
+            svid: svid.map_err(Refusal::because(Code::Internal))?,
+        })
+    }
+
+    /// Takes the one that ends last for the record of the service.
+    pub(crate) fn record_svids(&mut self, service: &str, issued: &[NamedSvid]) {
+        let Some(last) = issued.iter().max_by_key(|one| one.svid.not_after) else { return };
+        let record = ServiceRecord {
+            certificate_serial: last.svid.serial.clone(),
+            issued: Timestamp(self.now),
+            expires: Timestamp(last.svid.not_after),
+        };
+        let service = bounded(service).unwrap_or_default();
+        self.instance.record_service(service, record, self.now);
+    }
+}
+
+/// What an X.509-SVID of this identity says for a workload.
+fn names(
+    identity: &WorkloadIdentity,
+    cluster: &str,
+    attributes: &Attributes,
+) -> Result<SvidNames, String> {
+    let spiffe = identity.spec.spiffe.as_ref().ok_or("it has no SPIFFE ID")?;
+    let why = |cause: RenderError| cause.to_string();
+    let SvidAttributes { common_name, organization, organizational_unit } =
+        spiffe.x509.subject(attributes).map_err(why)?;
+    let subject = [
+        (ORGANIZATION_NAME, organization),
+        (ORGANIZATIONAL_UNIT_NAME, organizational_unit),
+        (COMMON_NAME, common_name),
+    ];
+    let subject = subject.into_iter().filter_map(|(oid, text)| text.map(|text| (oid, text)));
+    Ok(SvidNames {
+        spiffe_id: spiffe.spiffe_id(cluster, attributes).map_err(why)?,
+        dns: spiffe.x509.dns_names(attributes).map_err(why)?,
+        subject: SvidSubject::Attributes(subject.collect()),
+    })
 }
 
 impl Issued for Vec<NamedSvid> {

@@ -1,19 +1,22 @@
 //! Credentials for workloads.
 
+use std::process::Command;
+
+use authority::resource::Kind;
 use p256::ecdsa::SigningKey;
 use p256::elliptic_curve::Generate;
 use proto::v1::identity_selector::By;
 use proto::v1::identity_service_client::IdentityServiceClient;
 use proto::v1::workload_service_client::WorkloadServiceClient;
 use proto::v1::{
-    GetTrustBundleRequest, IdentitySelector, IssueX509SvidsRequest, Unix, WhoAmIRequest,
-    WorkloadAttributes,
+    GetTrustBundleRequest, IdentitySelector, IssueX509SvidsRequest, LabelValues, Labels, Unix,
+    WhoAmIRequest, WorkloadAttributes,
 };
 use testkit::simulated::{Wire, identity};
 use tonic::Code;
 use tonic::transport::Channel;
 
-use super::harness::Harness;
+use super::harness::{Harness, author, run};
 use super::issue;
 
 /// A workload whose agent has attested this user.
@@ -122,4 +125,186 @@ async fn only_the_instance_itself_gets_svids_and_bundles() {
     let status = client(&wire).issue_x509_svids(wish).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
     harness.assert_last("workload.x509_svid", Some("workload_identity_refused"));
+}
+
+const WEB: &str = r#"kind: workload_identity
+version: v1
+metadata: {name: web, labels: {env: prod}}
+spec:
+  bots: {names: [my-bot]}
+  rules:
+    allow:
+    - conditions: [{attribute: workload.unix.uid, eq: {value: "33"}}]
+  spiffe:
+    id: /site/{{ user.bot_name }}/web
+    hint: public
+    x509:
+      dns_sans: ["{{ user.bot_name }}.example.org"]
+      maximum_ttl: 30m
+      subject_template: {common_name: "{{ user.bot_name }}", organizational_unit: web}
+"#;
+
+/// Another one, for the same label.
+const DB: &str = r#"kind: workload_identity
+version: v1
+metadata: {name: db, labels: {env: prod, tier: data}}
+spec:
+  bots: {labels: {"*": "*"}}
+  spiffe: {id: "/db/{{ workload.unix.uid }}"}
+"#;
+
+fn labels(all: &[(&str, &[&str])]) -> Option<By> {
+    let values =
+        |values: &[&str]| LabelValues { values: values.iter().map(|v| (*v).into()).collect() };
+    let labels = all.iter().map(|(name, all)| ((*name).to_owned(), values(all))).collect();
+    Some(By::Labels(Labels { labels }))
+}
+
+fn name(name: &str) -> Option<By> {
+    Some(By::Name(name.into()))
+}
+
+fn spiffe_id(id: &str) -> Option<By> {
+    Some(By::SpiffeId(id.into()))
+}
+
+/// The SPIFFE IDs that a workload gets, or the reason in the audit log.
+async fn ids(
+    harness: &Harness,
+    wire: &Wire,
+    by: Option<By>,
+    workload: Option<WorkloadAttributes>,
+) -> Result<Vec<String>, String> {
+    let wish = request(&SigningKey::generate(), wire, by, workload);
+    match client(wire).issue_x509_svids(wish).await {
+        Ok(answer) => Ok(answer.into_inner().svids.into_iter().map(|one| one.spiffe_id).collect()),
+        Err(status) => {
+            assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+            let line = harness.assert_last("workload.x509_svid", Some("workload_identity_refused"));
+            Err(line["reason"].as_str().unwrap().to_owned())
+        }
+    }
+}
+
+#[tokio::test]
+async fn workloads_get_the_identities_that_bots_and_rules_allow() {
+    let harness = Harness::new().await;
+    let (tpm, held) = harness.joined().await;
+    let wire = harness.wire_as(Some(tpm.identity(&held))).await;
+    harness.create(WEB).await;
+    harness.create(DB).await;
+    let get = async |by: Option<By>, uid: Option<u32>| {
+        ids(&harness, &wire, by, uid.and_then(workload)).await
+    };
+    let (web, db) = ("spiffe://test.example/site/my-bot/web", "spiffe://test.example/db/33");
+    assert_eq!(get(name("web"), Some(33)).await.unwrap(), [web]);
+    assert_eq!(
+        get(name("web"), Some(34)).await.unwrap_err(),
+        "web: no rule of spec.rules.allow matches"
+    );
+    assert_eq!(
+        get(name("web"), None).await.unwrap_err(),
+        "web: no rule of spec.rules.allow matches"
+    );
+    assert_eq!(
+        get(name("none"), Some(33)).await.unwrap_err(),
+        "the workload identity none does not exist"
+    );
+    let prod = || labels(&[("env", &["prod", "test"])]);
+    assert_eq!(get(prod(), Some(33)).await.unwrap(), [db, web], "in the order of the names");
+    assert_eq!(get(prod(), Some(34)).await.unwrap(), ["spiffe://test.example/db/34"]);
+    assert!(get(prod(), None).await.unwrap_err().contains("workload.unix.uid is not known"));
+    assert_eq!(get(labels(&[("env", &["prod"]), ("tier", &["*"])]), Some(33)).await.unwrap(), [db]);
+    assert_eq!(get(labels(&[("*", &["*"])]), Some(33)).await.unwrap(), [db, web]);
+    assert_eq!(
+        get(labels(&[("env", &["test"])]), Some(33)).await.unwrap_err(),
+        "no workload identity matches"
+    );
+    assert_eq!(get(spiffe_id(web), Some(33)).await.unwrap(), [web]);
+    get(spiffe_id(web), Some(34)).await.unwrap_err();
+    let own = "spiffe://test.example/bot/my-bot";
+    assert_eq!(get(spiffe_id(own), Some(34)).await.unwrap(), [own]);
+    for malformed in [labels(&[]), spiffe_id("spiffe://test.example"), name("a/b")] {
+        let wish = request(&SigningKey::generate(), &wire, malformed, None);
+        let status = client(&wire).issue_x509_svids(wish).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+    }
+
+    // Another bot's, and one that has expired.
+    harness.create(&WEB.replace("names: [my-bot]", "names: [other]")).await;
+    assert_eq!(
+        get(name("web"), Some(33)).await.unwrap_err(),
+        "web: spec.bots does not select the bot"
+    );
+    harness.create(&WEB.replace("metadata: {", "metadata: {expires: 2020-01-01T00:00:00Z, ")).await;
+    assert_eq!(get(name("web"), Some(33)).await.unwrap_err(), "web: it has expired");
+    harness.authority.records.remove(Kind::WorkloadIdentity, "web", author()).await.unwrap();
+    get(name("web"), Some(33)).await.unwrap_err();
+}
+
+/// By OpenSSL, as the X509-SVID specification has it.
+#[tokio::test]
+async fn an_svid_is_as_specified() {
+    let harness = Harness::new().await;
+    let (tpm, held) = harness.joined().await;
+    let wire = harness.wire_as(Some(tpm.identity(&held))).await;
+    harness.create(WEB).await;
+    harness.create(DB).await;
+    let wish = IssueX509SvidsRequest {
+        ttl_seconds: 3600,
+        ..request(&SigningKey::generate(), &wire, labels(&[("env", &["prod"])]), workload(33))
+    };
+    let answer = client(&wire).issue_x509_svids(wish).await.unwrap().into_inner();
+    let [db, web] = answer.svids.as_slice() else { panic!("{answer:?}") };
+    assert_eq!((web.name.as_str(), web.hint.as_str()), ("web", "public"));
+    assert_eq!(web.not_after - web.not_before, 1800 + 60, "maximum_ttl");
+    let text = |der: &[u8]| {
+        let file = harness.dir.path().join("svid.der");
+        std::fs::write(&file, der).unwrap();
+        let mut openssl = Command::new("openssl");
+        openssl.args(["x509", "-inform", "DER", "-noout", "-subject", "-ext"]);
+        openssl
+            .arg("subjectAltName,keyUsage,extendedKeyUsage,basicConstraints")
+            .arg("-in")
+            .arg(file);
+        String::from_utf8(run(&mut openssl)).unwrap()
+    };
+    let shown = text(&web.certificates[0]);
+    for part in [
+        "subject=OU = web, CN = my-bot",
+        "URI:spiffe://test.example/site/my-bot/web, DNS:my-bot.example.org",
+        "X509v3 Key Usage: critical\n    Digital Signature\n",
+        "TLS Web Client Authentication, TLS Web Server Authentication",
+        "CA:FALSE",
+    ] {
+        assert!(shown.contains(part), "{shown}");
+    }
+    // Without a subject, the subjectAltName is critical (RFC 5280 section 4.2.1.6).
+    let shown = text(&db.certificates[0]);
+    for part in [
+        "subject=\n",
+        "X509v3 Subject Alternative Name: critical\n    URI:spiffe://test.example/db/33\n",
+    ] {
+        assert!(shown.contains(part), "{shown}");
+    }
+    let line = harness.assert_last("workload.x509_svid", None);
+    let named = [&line["svids"][0]["workload_identity"], &line["svids"][1]["workload_identity"]];
+    assert_eq!(named, ["db", "web"]);
+}
+
+/// The grant states what it read: an identity that is removed between its decision and its write is not issued.
+#[tokio::test]
+async fn an_identity_that_is_removed_meanwhile_is_not_issued() {
+    let harness = Harness::new().await;
+    let (tpm, held) = harness.joined().await;
+    let wire = harness.wire_as(Some(tpm.identity(&held))).await;
+    harness.create(WEB).await;
+    harness.meanwhile.set(Box::new(|records| {
+        Box::pin(async move {
+            records.remove(Kind::WorkloadIdentity, "web", author()).await.unwrap();
+        })
+    }));
+    let reason = ids(&harness, &wire, name("web"), workload(33)).await.unwrap_err();
+    assert_eq!(reason, "the workload identity web does not exist");
+    assert!(harness.meanwhile.happened());
 }
