@@ -94,6 +94,8 @@ pub trait Kernel {
 #[derive(Clone, Debug)]
 pub struct Linux {
     reader: Option<Reader>,
+    /// Whether `/proc` counts processes as our PID namespace does.
+    has_own_proc: bool,
     sees_all_users: bool,
     sees_all_cgroups: bool,
 }
@@ -102,13 +104,15 @@ impl Linux {
     /// With what our own namespaces let us see. Executables are attested if there is a process that reads them.
     #[must_use]
     pub fn new(reader: Option<Reader>) -> Self {
+        let own = std::fs::read_link("/proc/self").unwrap_or_default();
+        let has_own_proc = own.as_os_str() == std::process::id().to_string().as_str();
         // The whole range is mapped to itself: user_namespaces(7).
         let users = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
         let sees_all_users = users.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
         // The number of the first namespace of control groups is fixed: PROC_CGROUP_INIT_INO.
         let namespace = std::fs::read_link("/proc/self/ns/cgroup").unwrap_or_default();
         let sees_all_cgroups = namespace.as_os_str() == "cgroup:[4026531835]";
-        Self { reader, sees_all_users, sees_all_cgroups }
+        Self { reader, has_own_proc, sees_all_users, sees_all_cgroups }
     }
 }
 
@@ -140,6 +144,9 @@ impl Kernel for Linux {
     }
 
     fn directory(&self, pid: Pid) -> Result<OwnedFd, Refused> {
+        if !self.has_own_proc {
+            return Err(Refused::Invisible);
+        }
         let path = format!("/proc/{}", pid.as_raw_pid());
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(CWD, path, flags, Mode::empty())?;
@@ -150,8 +157,12 @@ impl Kernel for Linux {
     fn snapshot(&self, directory: BorrowedFd<'_>) -> Result<Snapshot, Refused> {
         let read = |name, max| {
             let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            let file = File::from(openat(directory, name, flags, Mode::empty())?);
-            Ok::<_, Refused>(bounded::read(file, max)?)
+            match openat(directory, name, flags, Mode::empty()) {
+                Ok(file) => Ok::<_, Refused>(bounded::read(File::from(file), max)?),
+                // All users may read these files, unless /proc is mounted with hidepid=.
+                Err(Errno::ACCESS | Errno::PERM) => Err(Refused::Invisible),
+                Err(error) => Err(error.into()),
+            }
         };
         let status = read("status", MAX_STATUS)?;
         let cgroups = read("cgroup", MAX_CGROUPS)?;

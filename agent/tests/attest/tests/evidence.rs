@@ -171,11 +171,15 @@ fn capabilities(status: &Path) -> String {
 }
 
 /// A control group that is removed at the end.
-struct Group(PathBuf);
+pub(crate) struct Group(pub(crate) PathBuf);
 
 impl Group {
     /// In the hierarchy of systemd. None, with a reason, where this is not possible.
-    fn new(path: &str) -> Option<Self> {
+    pub(crate) fn new(path: &str) -> Option<Self> {
+        if !Attestor::new(None).reads_cgroups() {
+            skip("this is a control group namespace of its own");
+            return None;
+        }
         let mut roots = ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup"].into_iter().map(Path::new);
         let Some(root) = roots.find(|root| root.join("cgroup.procs").exists()) else {
             skip("there are no control groups");
@@ -207,10 +211,6 @@ async fn control_groups_of_the_process_are_what_is_attested() {
         return;
     }
     let attestor = Attestor::new(None);
-    if !attestor.reads_cgroups() {
-        skip("this is a control group namespace of its own");
-        return;
-    }
     let socket = Socket::new();
     let id = "b2a102854b4969b2ce98dc329c86b4fb2b06e4ad2cc8da9d8a7578c9cd2004a2";
     let pod = "72f7f152-440c-66ac-9084-e0fc1d8a910c";

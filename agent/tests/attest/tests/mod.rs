@@ -1,6 +1,7 @@
 mod actor;
 mod evidence;
 mod faulty;
+mod namespaces;
 mod races;
 mod reuse;
 
