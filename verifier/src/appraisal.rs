@@ -14,9 +14,11 @@ use crate::challenge::{self, Challenge, ChallengeError};
 use crate::effort::{Effort, KnownSignatures};
 use crate::ek::EkCertificate;
 use crate::error::{CertificateError, Fault, KeyError};
-use crate::join_key::{JoinKey, JoinKeyError};
+use crate::join_key::{self, JoinKey};
 use crate::key::EkPublicKey;
+use crate::resident_key::KeyTemplateError;
 use crate::self_certified::{AkClaim, AkError};
+use crate::service_key::{self, ServiceKey};
 use crate::time::UnixTime;
 use crate::tpm_model::TpmModel;
 
@@ -50,6 +52,8 @@ pub enum KeyClaim<'a> {
     JoinKey(&'a [u8]),
     /// An attestation key, which certifies its own creation. The key to certify is another one, and nothing says where it is.
     AttestationKey(AkClaim<'a>),
+    /// TPMT_PUBLIC of a service's key, which is itself the key to certify.
+    ServiceKey(&'a [u8]),
 }
 
 /// What an operator demands of endorsement keys.
@@ -110,6 +114,8 @@ pub enum AppraisedKey {
     JoinKey(JoinKey),
     /// See [`KeyClaim::AttestationKey`].
     AttestationKey(AttestationKey),
+    /// See [`KeyClaim::ServiceKey`].
+    ServiceKey(ServiceKey),
 }
 
 impl AppraisedKey {
@@ -117,6 +123,7 @@ impl AppraisedKey {
         match self {
             Self::JoinKey(key) => key.name(),
             Self::AttestationKey(key) => key.name(),
+            Self::ServiceKey(key) => key.name(),
         }
     }
 }
@@ -199,6 +206,9 @@ fn appraised_key(claim: KeyClaim<'_>, effort: &mut Effort) -> Result<AppraisedKe
             Err(AkError::EffortSpent) => Err(Cause::EffortSpent),
             Err(error) => Err(Cause::AttestationKey(error)),
         },
+        KeyClaim::ServiceKey(public) => {
+            ServiceKey::appraise(public).map(AppraisedKey::ServiceKey).map_err(Cause::ServiceKey)
+        }
     }
 }
 
@@ -316,9 +326,11 @@ pub enum Cause {
     /// No profile has an endorsement key like this with that name algorithm.
     EkNameAlg(u32),
     /// The join key is not acceptable.
-    JoinKey(JoinKeyError),
+    JoinKey(KeyTemplateError),
     /// The attestation key or its creation is not acceptable.
     AttestationKey(AkError),
+    /// The service's key is not acceptable.
+    ServiceKey(KeyTemplateError),
     /// Claims before it have cost what one host may cost.
     EffortSpent,
 }
@@ -332,8 +344,9 @@ impl Cause {
             Self::EkNameAlg(_) => Fault::Unsupported,
             Self::EkCertificateMissing => return "ek_certificate_missing",
             Self::EkChainTooLong(_) => return "ek_chain_too_long",
-            Self::JoinKey(error) => return error.code(),
+            Self::JoinKey(error) => return error.code(&join_key::CODES),
             Self::AttestationKey(error) => return error.code(),
+            Self::ServiceKey(error) => return error.code(&service_key::CODES),
             Self::EffortSpent => return "effort_spent",
         };
         match fault {
@@ -367,8 +380,9 @@ impl fmt::Display for Cause {
             Self::EkChain { error, passed_over } => {
                 write!(f, "{error} ({passed_over} certificates beside it could not be read)")
             }
-            Self::JoinKey(error) => error.fmt(f),
+            Self::JoinKey(error) => write!(f, "the join key: {error}"),
             Self::AttestationKey(error) => error.fmt(f),
+            Self::ServiceKey(error) => write!(f, "the service's key: {error}"),
             Self::EffortSpent => f.write_str(
                 "earlier claims and messages on this connection cost as much as one unproven host may",
             ),

@@ -6,7 +6,7 @@
 //! - [`EkCertificate`] and [`EkPublicKey`]: the identity that the TPM claims. EK certificates are never renewed, and many are not
 //!   valid DER; the reader accepts the known defects of existing TPMs, and no others.
 //! - [`CaCertificate`], [`pem`] and [`chain`]: whether a trusted CA has issued the EK certificate.
-//! - [`JoinKey`]: whether the key to certify never leaves a TPM.
+//! - [`JoinKey`], [`ServiceKey`]: whether the key to certify never leaves a TPM.
 //! - [`Challenge`]: what only the TPM with both keys can answer.
 //! - [`AttestationKey`]: verifies a TPM's statements: quotes, certified keys and their creation.
 //! - [`event_log`]: what a machine booted, as far as its PCRs prove it.
@@ -39,7 +39,7 @@
 //!
 //! | feature | content |
 //! |---|---|
-//! | `p256` | a join key as that of the crate `p256` |
+//! | `p256` | join keys and services' keys as those of the crate `p256` |
 //! | `precomputed-tables` | challenges for EKs on P-521 in two thirds of the time |
 
 #![forbid(unsafe_code)]
@@ -64,8 +64,10 @@ mod name;
 mod oid;
 mod pcr;
 pub mod pem;
+mod resident_key;
 mod roca;
 mod self_certified;
+mod service_key;
 mod signature;
 #[cfg(test)]
 mod tests;
@@ -89,10 +91,12 @@ pub use der::MAX_CERTIFICATE;
 pub use effort::{Effort, KnownSignatures};
 pub use ek::EkCertificate;
 pub use error::{CertificateError, Fault, KeyError};
-pub use join_key::{JOIN_KEY_ATTRIBUTES, JoinKey, JoinKeyError};
+pub use join_key::{JOIN_KEY_ATTRIBUTES, JoinKey};
 pub use key::{Curve, EccKey, EkPublicKey, Exponents, RsaKey};
 pub use pcr::{PCRS, PcrValues, QuotedPcrs};
+pub use resident_key::KeyTemplateError;
 pub use self_certified::{AkClaim, AkError};
+pub use service_key::ServiceKey;
 pub use signature::{Hash, SignatureAlgorithm, SignatureWrong};
 pub use time::UnixTime;
 pub use tpm_model::TpmModel;

@@ -7,7 +7,8 @@ use tpm2::types::Public;
 use tpm2::wire::Unmarshal;
 
 use super::forge::*;
-use crate::{JoinKey, JoinKeyError, KeyError};
+use crate::join_key::CODES;
+use crate::{JoinKey, KeyError, KeyTemplateError};
 
 /// TPMT_PUBLIC, field by field.
 #[derive(Clone)]
@@ -62,6 +63,10 @@ impl Area {
         self.scheme = scheme.to_vec();
     }
 
+    pub(crate) fn set_policy(&mut self, policy: &[u8]) {
+        self.policy = policy.to_vec();
+    }
+
     pub(crate) fn set_curve(&mut self, curve: u16) {
         self.curve = curve;
     }
@@ -85,9 +90,9 @@ impl Area {
     }
 }
 
-fn refused(change: impl FnOnce(&mut Area)) -> (JoinKeyError, &'static str) {
+fn refused(change: impl FnOnce(&mut Area)) -> (KeyTemplateError, &'static str) {
     let error = JoinKey::appraise(&Area::new("join").with(change).bytes()).unwrap_err();
-    let code = error.code();
+    let code = error.code(&CODES);
     (error, code)
 }
 
@@ -114,7 +119,7 @@ fn template_is_that_of_the_protocol() {
 fn every_attribute_counts() {
     for bit in 0..32 {
         let (error, code) = refused(|area| area.attributes ^= 1 << bit);
-        assert!(matches!(error, JoinKeyError::Attributes(_)), "bit {bit}: {error}");
+        assert!(matches!(error, KeyTemplateError::Attributes(_)), "bit {bit}: {error}");
         assert_eq!(code, "join_key_attributes");
     }
     // A restricted key signs no TLS handshake, and is no join key.
@@ -151,14 +156,14 @@ fn every_other_field_counts() {
         &modulus("join", 256),
     ]
     .concat();
-    assert_eq!(JoinKey::appraise(&rsa).unwrap_err().code(), "join_key_template");
+    assert_eq!(JoinKey::appraise(&rsa).unwrap_err().code(&CODES), "join_key_template");
     assert_eq!(refused(|area| area.kind = 0x0044).1, "join_key_malformed");
 }
 
 #[test]
 fn coordinates() {
-    let point_form = JoinKeyError::Key(KeyError::PointForm);
-    let off_curve = JoinKeyError::Key(KeyError::PointOffCurve);
+    let point_form = KeyTemplateError::Key(KeyError::PointForm);
+    let off_curve = KeyTemplateError::Key(KeyError::PointOffCurve);
     assert_eq!(refused(|area| area.x.insert(0, 0)).0, point_form);
     assert_eq!(refused(|area| area.y.push(0)).0, point_form);
     assert_eq!(refused(|area| area.y[31] ^= 1).0, off_curve);
@@ -187,10 +192,10 @@ fn nothing_missing_nothing_left_over() {
     let bytes = Area::new("join").bytes();
     for end in 0..bytes.len() {
         let error = JoinKey::appraise(&bytes[..end]).unwrap_err();
-        assert_eq!(error.code(), "join_key_malformed", "{end}");
+        assert_eq!(error.code(&CODES), "join_key_malformed", "{end}");
     }
     let error = JoinKey::appraise(&[&bytes[..], &[0]].concat()).unwrap_err();
-    assert!(matches!(error, JoinKeyError::Malformed(_)), "{error}");
+    assert!(matches!(error, KeyTemplateError::Malformed(_)), "{error}");
     for position in 0..bytes.len() {
         for flip in 1..=u8::MAX {
             let mut changed = bytes.clone();

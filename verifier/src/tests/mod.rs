@@ -13,3 +13,4 @@ mod join_key;
 mod machine;
 mod mutation;
 mod self_certified;
+mod service_key;
