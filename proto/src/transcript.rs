@@ -19,6 +19,9 @@
 //!
 //! The join key signs `digest`: its holder wants this join, and the certificate that ends it.
 //!
+//! Of the proof that a service's key is in the TPM, [`Transcript::of_service_key`]: the same, with `key` for `join` in each
+//! label, and `ProveKeyInit` for `JoinInit`. The service's key signs `digest`. An answer to the one is none to the other.
+//!
 //! Of an issue, [`issue_digest`], which the key that is to be certified signs:
 //! ```text
 //! digest = SHA-256( "endorse.v1 issue" || B4(exporter) || B4(public_key) )
@@ -28,15 +31,33 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-const HASH_LABEL: &[u8] = b"endorse.v1 join";
-const MAC_LABEL: &[u8] = b"endorse.v1 join mac";
-const SIGNATURE_LABEL: &[u8] = b"endorse.v1 join signature";
+/// What a proof is of.
+#[derive(Debug)]
+struct Labels {
+    hash: &'static [u8],
+    mac: &'static [u8],
+    signature: &'static [u8],
+}
+
+static JOIN: Labels = Labels {
+    hash: b"endorse.v1 join",
+    mac: b"endorse.v1 join mac",
+    signature: b"endorse.v1 join signature",
+};
+
+static SERVICE_KEY: Labels = Labels {
+    hash: b"endorse.v1 key",
+    mac: b"endorse.v1 key mac",
+    signature: b"endorse.v1 key signature",
+};
+
 const ISSUE_LABEL: &[u8] = b"endorse.v1 issue";
 
 /// The hash of all that both sides have said before the answer, and of the connection on which they
 /// said it.
 #[derive(Debug, Clone, Copy)]
 pub struct Transcript {
+    labels: &'static Labels,
     hash: [u8; 32],
 }
 
@@ -45,14 +66,28 @@ pub struct Transcript {
 pub struct WrongMac;
 
 impl Transcript {
-    /// Takes the parts in the order in which they came to be.
+    /// Of a join. Takes the parts in the order in which they came to be.
     pub fn new(
         exporter: &[u8; 32],
         init: &[u8],
         credential_blob: &[u8],
         encrypted_seed: &[u8],
     ) -> Self {
-        Self { hash: hash(HASH_LABEL, &[exporter, init, credential_blob, encrypted_seed]) }
+        Self::labelled(&JOIN, [exporter, init, credential_blob, encrypted_seed])
+    }
+
+    /// Of the proof that a service's key is in the TPM.
+    pub fn of_service_key(
+        exporter: &[u8; 32],
+        init: &[u8],
+        credential_blob: &[u8],
+        encrypted_seed: &[u8],
+    ) -> Self {
+        Self::labelled(&SERVICE_KEY, [exporter, init, credential_blob, encrypted_seed])
+    }
+
+    fn labelled(labels: &'static Labels, parts: [&[u8]; 4]) -> Self {
+        Self { labels, hash: hash(labels.hash, &parts) }
     }
 
     /// The proof that `secret` was activated.
@@ -65,16 +100,16 @@ impl Transcript {
         self.keyed(secret).verify_slice(mac).map_err(|_| WrongMac)
     }
 
-    /// What the join key signs, already hashed: the digest that TPM2_Sign takes.
+    /// What the key to prove signs, already hashed: the digest that TPM2_Sign takes.
     pub fn signing_digest(&self) -> [u8; 32] {
-        Sha256::new_with_prefix(SIGNATURE_LABEL).chain_update(self.hash).finalize().into()
+        Sha256::new_with_prefix(self.labels.signature).chain_update(self.hash).finalize().into()
     }
 
     #[expect(clippy::expect_used, reason = "the invariant is HMAC's own")]
     fn keyed(&self, secret: &[u8]) -> Hmac<Sha256> {
         let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(secret)
             .expect("RFC 2104 takes a key of any length");
-        mac.update(MAC_LABEL);
+        mac.update(self.labels.mac);
         mac.update(&self.hash);
         mac
     }
@@ -140,6 +175,27 @@ mod tests {
         ];
         let distinct: std::collections::BTreeSet<_> = all.iter().map(|t| t.hash).collect();
         assert_eq!(distinct.len(), all.len());
+    }
+
+    /// Computed with `openssl dgst` and xxd, from the formulas of this module's documentation.
+    #[test]
+    fn proof_of_a_services_key_agrees_with_openssl() {
+        let transcript = Transcript::of_service_key(&[0x45; 32], b"init", b"blob", b"seed");
+        assert_eq!(
+            hex(&transcript.hash),
+            "c47425b051e010f7313347cab0a543f72907e9ddb11e8b9df65d3301dafea190"
+        );
+        assert_eq!(
+            hex(&transcript.mac(b"secret")),
+            "ecd749ad4a06463e93f305169a97ac9f1e2fdf5646ddf4451c730b5dbce92b7e"
+        );
+        assert_eq!(
+            hex(&transcript.signing_digest()),
+            "08b2cee7595934ed3cec589d2f3a19a52bf3f87760885007d3b4c607055bc6a0"
+        );
+        let join = self::transcript();
+        assert_eq!(join.verify_mac(b"secret", &transcript.mac(b"secret")), Err(WrongMac));
+        assert_ne!(join.signing_digest(), transcript.signing_digest());
     }
 
     #[test]

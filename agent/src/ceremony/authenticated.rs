@@ -34,10 +34,10 @@ use crate::tpm::thread::{Tpm, TpmThread};
 /// A connection that was authenticated with an identity.
 #[derive(Debug)]
 pub struct Authenticated {
-    service: IdentityServiceClient<Channel>,
-    exporter: [u8; 32],
+    pub(super) service: IdentityServiceClient<Channel>,
+    pub(super) exporter: [u8; 32],
     end: End,
-    budget: Budget,
+    pub(super) budget: Budget,
     /// The end of the certificate that was shown, seconds since 1970.
     not_after: i64,
     authority: String,
@@ -134,7 +134,8 @@ impl Authenticated {
         Ok(identity.renewed(self.authority.clone(), credentials, ttl)?)
     }
 
-    /// Requests certificates for a service's key, with the form of subject that its users can read.
+    /// Requests certificates for a service's key, with the form of subject that its users can read. A key in the TPM must have
+    /// been proven: [`Self::prove_key`].
     ///
     /// # Errors
     /// Those of the authority.
@@ -154,6 +155,7 @@ impl Authenticated {
             ttl_seconds: seconds(ttl),
             service: service.to_owned(),
             subject: v1::SubjectForm::from(subject).into(),
+            key_in_tpm: key.is_in_tpm(),
         };
         self.budget.set(Some(MAX_CALL));
         let issued = CallTime::new().wait(self.service.issue(request)).await;
@@ -178,7 +180,7 @@ impl Authenticated {
     }
 
     /// The failure of a call.
-    fn refused(&self, status: &Status) -> Denied {
+    pub(super) fn refused(&self, status: &Status) -> Denied {
         if let Some(rejection) = self.end.rejection() {
             return Denied::IdentityGone(rejection);
         }

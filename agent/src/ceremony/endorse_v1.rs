@@ -265,12 +265,12 @@ async fn next(
     message.and_then(|message| message.step).ok_or_else(|| disorder("nothing"))
 }
 
-fn hung_up() -> Failure {
+pub(super) fn hung_up() -> Failure {
     Failure::new(Exit::Unavailable, "the authority closed the connection", "try again")
 }
 
 /// The authority violates the protocol.
-fn disorder(sent: &str) -> Failure {
+pub(super) fn disorder(sent: &str) -> Failure {
     Failure::new(
         Exit::Data,
         format!("the authority sent {sent}"),

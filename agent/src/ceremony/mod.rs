@@ -8,6 +8,7 @@ pub mod client;
 pub mod connection;
 pub mod endorse_v1;
 mod handshake;
+mod prove_key;
 #[cfg(test)]
 mod proxy_tests;
 mod rejoin;

@@ -1,6 +1,7 @@
 //! The keys that services' credentials are for.
 
 mod software;
+mod tpm;
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -11,6 +12,7 @@ use p256::pkcs8::EncodePublicKey;
 use zeroize::Zeroizing;
 
 pub use self::software::SoftwareKey;
+pub use self::tpm::TpmKey;
 
 /// A signature that is being made: an Ecdsa-Sig-Value, RFC 3279 2.2.3.
 pub type Signing<'k> = Pin<Box<dyn Future<Output = Result<Vec<u8>, Failure>> + Send + 'k>>;
@@ -22,6 +24,9 @@ pub trait Key: Debug + Send + Sync {
 
     /// Signs the SHA-256 digest of a message. A future, since a TPM may take its time.
     fn sign<'k>(&'k self, digest: &'k [u8; 32]) -> Signing<'k>;
+
+    /// Whether the TPM has it, so that it cannot be copied.
+    fn is_in_tpm(&self) -> bool;
 
     /// The private key as a service's files hold it, PEM.
     ///

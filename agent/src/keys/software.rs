@@ -38,6 +38,10 @@ impl Key for SoftwareKey {
         })
     }
 
+    fn is_in_tpm(&self) -> bool {
+        false
+    }
+
     /// PKCS #8, RFC 5958.
     fn to_pem(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let mut text = self.0.to_pkcs8_pem(LineEnding::LF).map_err(Failure::bug)?;

@@ -95,28 +95,47 @@ impl Passwords {
             CommandCode::NV_READ => ("owner", &self.owner),
             _ => return failure::command(error),
         };
-        let option = format!("--{hierarchy}-password-file");
-        if password.expose().is_empty() {
-            if is_about_another_session(&error) {
-                return spoiled(&error);
-            }
-            return Failure::new(
-                Exit::Permission,
-                format!("the TPM's {hierarchy} hierarchy has a password"),
-                format!(
-                    "give the file that contains it: {option}, or {hierarchy}_password_file in \
-                     the section tpm of the configuration"
-                ),
-            );
-        }
-        Failure::new(
-            Exit::Permission,
-            format!("wrong password for the TPM's {hierarchy} hierarchy"),
-            format!(
-                "check the file given with {option}; the attempt does not count towards the TPM's lockout"
-            ),
-        )
+        explain_password(hierarchy, password, &error)
     }
+
+    /// The same for an error of a command that the owner hierarchy authorizes.
+    pub(crate) fn explain_owner<E: Error + 'static>(&self, error: tpm2::Error<E>) -> Failure {
+        match error.refusal() {
+            Some(ResponseCode::BAD_AUTH | ResponseCode::AUTH_FAIL) => {
+                explain_password("owner", &self.owner, &error)
+            }
+            _ => failure::command(error),
+        }
+    }
+}
+
+/// Explains a refusal of the password of a hierarchy.
+fn explain_password<E: Error + 'static>(
+    hierarchy: &str,
+    password: &SecretBuf,
+    error: &tpm2::Error<E>,
+) -> Failure {
+    let option = format!("--{hierarchy}-password-file");
+    if password.expose().is_empty() {
+        if is_about_another_session(error) {
+            return spoiled(error);
+        }
+        return Failure::new(
+            Exit::Permission,
+            format!("the TPM's {hierarchy} hierarchy has a password"),
+            format!(
+                "give the file that contains it: {option}, or {hierarchy}_password_file in \
+                 the section tpm of the configuration"
+            ),
+        );
+    }
+    Failure::new(
+        Exit::Permission,
+        format!("wrong password for the TPM's {hierarchy} hierarchy"),
+        format!(
+            "check the file given with {option}; the attempt does not count towards the TPM's lockout"
+        ),
+    )
 }
 
 /// Whether the TPM refuses a session beside the first, which authorizes the hierarchy.

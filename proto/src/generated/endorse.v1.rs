@@ -460,7 +460,60 @@ pub struct IssueRequest {
     /// The form of the X.509 certificate's subject.
     #[prost(enumeration = "SubjectForm", tag = "5")]
     pub subject: i32,
+    /// Certify the key as one in the TPM: refused unless ProveKey has proven it for the caller's bot instance.
+    #[prost(bool, tag = "6")]
+    pub key_in_tpm: bool,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProveKeyRequest {
+    #[prost(oneof = "prove_key_request::Step", tags = "1, 2")]
+    pub step: ::core::option::Option<prove_key_request::Step>,
+}
+/// Nested message and enum types in `ProveKeyRequest`.
+pub mod prove_key_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Step {
+        /// An encoded ProveKeyInit, as bytes because the proof covers exactly these bytes.
+        #[prost(bytes, tag = "1")]
+        Init(::prost::alloc::vec::Vec<u8>),
+        /// As that of a join, by the key to prove in place of the join key, over proto::transcript::Transcript::of_service_key.
+        #[prost(message, tag = "2")]
+        Answer(super::JoinAnswer),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProveKeyInit {
+    /// The EK with which the bot instance joined: SubjectPublicKeyInfo, DER. The authority has its hash on record.
+    #[prost(bytes = "vec", tag = "1")]
+    pub ek_public: ::prost::alloc::vec::Vec<u8>,
+    /// TPM_ALG_ID of the EK's name algorithm, if its key allows several. 0: the default.
+    #[prost(uint32, tag = "2")]
+    pub ek_name_alg: u32,
+    /// TPMT_PUBLIC of the key to prove.
+    #[prost(bytes = "vec", tag = "3")]
+    pub key: ::prost::alloc::vec::Vec<u8>,
+    /// Name of the service that the key is for. For the record only.
+    #[prost(string, tag = "4")]
+    pub service: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProveKeyResponse {
+    #[prost(oneof = "prove_key_response::Step", tags = "1, 2")]
+    pub step: ::core::option::Option<prove_key_response::Step>,
+}
+/// Nested message and enum types in `ProveKeyResponse`.
+pub mod prove_key_response {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Step {
+        /// As that of a join, for the key to prove.
+        #[prost(message, tag = "1")]
+        Challenge(super::JoinChallenge),
+        #[prost(message, tag = "2")]
+        Proven(super::KeyProven),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeyProven {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum SubjectForm {
@@ -617,7 +670,7 @@ pub mod identity_service_client {
                 .insert(GrpcMethod::new("endorse.v1.IdentityService", "Renew"));
             self.inner.unary(req, path, codec).await
         }
-        /// Issues certificates of the caller's bot for a software key of its host. These cannot be used to renew or issue.
+        /// Issues certificates of the caller's bot for another key of its host. These cannot be used to renew or issue.
         pub async fn issue(
             &mut self,
             request: impl tonic::IntoRequest<super::IssueRequest>,
@@ -641,6 +694,32 @@ pub mod identity_service_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("endorse.v1.IdentityService", "Issue"));
             self.inner.unary(req, path, codec).await
+        }
+        /// Proves that a service's key is in the TPM with which the caller joined. agent: init; authority: challenge; agent: answer;
+        /// authority: proven. An authority that has the proof of this key on record omits the challenge.
+        pub async fn prove_key(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::ProveKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ProveKeyResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/endorse.v1.IdentityService/ProveKey",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("endorse.v1.IdentityService", "ProveKey"));
+            self.inner.streaming(req, path, codec).await
         }
     }
 }
@@ -671,7 +750,7 @@ pub mod identity_service_server {
             tonic::Response<super::IssuedCredentials>,
             tonic::Status,
         >;
-        /// Issues certificates of the caller's bot for a software key of its host. These cannot be used to renew or issue.
+        /// Issues certificates of the caller's bot for another key of its host. These cannot be used to renew or issue.
         async fn issue(
             &self,
             request: tonic::Request<super::IssueRequest>,
@@ -679,6 +758,18 @@ pub mod identity_service_server {
             tonic::Response<super::IssuedCredentials>,
             tonic::Status,
         >;
+        /// Server streaming response type for the ProveKey method.
+        type ProveKeyStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ProveKeyResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Proves that a service's key is in the TPM with which the caller joined. agent: init; authority: challenge; agent: answer;
+        /// authority: proven. An authority that has the proof of this key on record omits the challenge.
+        async fn prove_key(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::ProveKeyRequest>>,
+        ) -> std::result::Result<tonic::Response<Self::ProveKeyStream>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct IdentityServiceServer<T> {
@@ -885,6 +976,54 @@ pub mod identity_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/endorse.v1.IdentityService/ProveKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct ProveKeySvc<T: IdentityService>(pub Arc<T>);
+                    impl<
+                        T: IdentityService,
+                    > tonic::server::StreamingService<super::ProveKeyRequest>
+                    for ProveKeySvc<T> {
+                        type Response = super::ProveKeyResponse;
+                        type ResponseStream = T::ProveKeyStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::ProveKeyRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as IdentityService>::prove_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ProveKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -60,6 +60,17 @@ pub struct KnownEk {
     pub chain: Vec<CaCertificate>,
 }
 
+impl KnownEk {
+    /// Its name algorithm, a `TPM_ALG_ID`; `None` if keys of its kind may have several.
+    #[must_use]
+    pub fn name_alg(&self) -> Option<u16> {
+        match self.kind.publics(key_bytes(&self.key)).as_deref() {
+            Ok([only]) => Some(only.name_alg.0),
+            _ => None,
+        }
+    }
+}
+
 /// The keys that a join needs, each from a unique field of its template.
 #[derive(Clone, Copy, Debug)]
 pub struct KeysToMake<'u> {
