@@ -29,9 +29,11 @@ const IDENTITY: &str = "identity.json";
 /// An empty file with this prefix and a service's name: the service's reload hook is pending.
 const RELOAD_MARK: &str = "reload-due-";
 
+/// The start of the name of a file with a service's key in the TPM.
+const TPM_KEY: &str = "tpm-key-";
+
 /// What was written to each destination, and to this directory.
 const MANIFESTS: &str = "manifests.json";
-const MANIFESTS_NEW: &str = "manifests.json.new";
 const MANIFESTS_VERSION: u32 = 1;
 
 /// No identity is larger, and no manifests are.
@@ -198,19 +200,48 @@ impl Storage {
             change(&mut manifests);
             serde_json::to_string_pretty(&*manifests).map_err(Failure::bug)?
         };
-        let [path, new] = [MANIFESTS, MANIFESTS_NEW].map(|name| self.writer.path().join(name));
-        let write = || {
-            match fs::remove_file(&new) {
-                Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
-                _ => {}
-            }
-            let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
-            file.write_all(json.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
-            File::open(self.writer.path())?.sync_all()
-        };
-        write().map_err(|cause| Failure::io(&cause, path.display()))
+        let path = self.writer.path().join(MANIFESTS);
+        self.replace(&path, json.as_bytes()).map_err(|cause| Failure::io(&cause, path.display()))
+    }
+
+    /// The stored key of a service in the TPM, which only the TPM can read.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn tpm_key(&self, service: &ServiceName) -> Result<Option<String>, Failure> {
+        let path = self.tpm_key_path(service);
+        match read_bounded(&path) {
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(Failure::io(&cause, path.display())),
+        }
+    }
+
+    /// Stores the key of a service in the TPM. When this returns it is on the disk.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn store_tpm_key(&self, service: &ServiceName, pem: &str) -> Result<(), Failure> {
+        let path = self.tpm_key_path(service);
+        self.replace(&path, pem.as_bytes()).map_err(|cause| Failure::io(&cause, path.display()))
+    }
+
+    fn tpm_key_path(&self, service: &ServiceName) -> PathBuf {
+        self.writer.path().join(format!("{TPM_KEY}{service}.pem"))
+    }
+
+    /// Replaces a file of this directory, synchronized to the disk.
+    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let new = path.with_added_extension("new");
+        match fs::remove_file(&new) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
+            _ => {}
+        }
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        File::open(self.writer.path())?.sync_all()
     }
 
     /// Marks a service's reload hook as pending, synchronized to the disk.

@@ -18,7 +18,7 @@ pub(crate) use self::change::{ChangeEvent, Deed};
 pub use self::log::AuditLog;
 pub(crate) use self::queue::Counts;
 pub use self::row::Row;
-use crate::resource::{Attributes, EkHash, Name, Serial, SpiffeId, Timestamp};
+use crate::resource::{Attributes, EkHash, KeyLocation, Name, Serial, SpiffeId, Timestamp};
 
 /// An event of the audit log. Text from the network is bounded, and JSON escapes it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -60,6 +60,8 @@ pub enum Action {
     Issue,
     /// Authentication; only refusals are recorded.
     WhoAmI,
+    /// To prove that a service's key is in the TPM.
+    ProveKey,
     /// X.509-SVIDs for a workload.
     X509Svid,
     /// The trust bundle; only refusals are recorded.
@@ -68,8 +70,15 @@ pub enum Action {
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Join, Self::Renew, Self::Issue, Self::WhoAmI, Self::X509Svid, Self::TrustBundle];
+    pub const ALL: [Self; 7] = [
+        Self::Join,
+        Self::Renew,
+        Self::Issue,
+        Self::WhoAmI,
+        Self::ProveKey,
+        Self::X509Svid,
+        Self::TrustBundle,
+    ];
 
     /// What the event is called.
     pub fn event(self) -> &'static str {
@@ -78,6 +87,7 @@ impl Action {
             Self::Renew => "bot.renew",
             Self::Issue => "bot.issue",
             Self::WhoAmI => "bot.whoami",
+            Self::ProveKey => "bot.prove_key",
             Self::X509Svid => "workload.x509_svid",
             Self::TrustBundle => "workload.trust_bundle",
         }
@@ -89,12 +99,14 @@ impl Action {
             (Self::Renew, Outcome::Refused) => "EN001E",
             (Self::Issue, Outcome::Refused) => "EN002E",
             (Self::WhoAmI, Outcome::Refused) => "EN003E",
+            (Self::ProveKey, Outcome::Refused) => "EN010E",
             (Self::X509Svid, Outcome::Refused) => "EN004E",
             (Self::TrustBundle, Outcome::Refused) => "EN005E",
             (Self::Join, _) => "TJ001I",
             (Self::Renew, _) => "EN001I",
             (Self::Issue, _) => "EN002I",
             (Self::WhoAmI, _) => "EN003I",
+            (Self::ProveKey, _) => "EN010I",
             (Self::X509Svid, _) => "EN004I",
             (Self::TrustBundle, _) => "EN005I",
         }
@@ -160,6 +172,9 @@ pub struct Attempt {
     /// When it ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_expires: Option<Timestamp>,
+    /// `tpm` if the key of a service was proven to be in the TPM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_location: Option<KeyLocation>,
     /// What the agent attested of the workload that asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<Attributes>,

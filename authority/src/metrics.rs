@@ -152,6 +152,7 @@ fn metric(action: Action) -> &'static str {
         Action::Renew => "endorse_renewals_total",
         Action::Issue => "endorse_issues_total",
         Action::WhoAmI => "endorse_whoami_total",
+        Action::ProveKey => "endorse_key_proofs_total",
         Action::X509Svid => "endorse_x509_svids_total",
         Action::TrustBundle => "endorse_trust_bundles_total",
     }

@@ -32,6 +32,7 @@ fn expected(code: Code) -> Exit {
         | Code::EvidenceOutdated
         | Code::KeyMalformed
         | Code::KeyUnproven
+        | Code::KeyResidencyUnproven
         | Code::Malformed
         | Code::Oversized => Exit::Refused,
     }

@@ -10,23 +10,26 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use crate::ceremony::authenticated::{Authenticated, Denied};
+use crate::ceremony::client::damaged;
 use crate::ceremony::connection::{CallTime, MAX_CALL};
 use crate::ceremony::endorse_v1::{disorder, hung_up};
+use crate::credential::identity::Identity;
 use crate::keys::TpmKey;
 use crate::tpm::attester::KnownEk;
 
 impl Authenticated {
-    /// Proves that a service's key is in the TPM with this EK, unless the authority has the proof on record. Then it takes no TPM
-    /// command.
+    /// Proves that a service's key is in the TPM with which the host has joined as `identity`, unless the authority has the proof on
+    /// record. Then it takes no TPM command.
     ///
     /// # Errors
     /// Those of the authority and of the TPM.
     pub async fn prove_key(
         &mut self,
         key: &TpmKey,
-        ek: KnownEk,
+        identity: &Identity,
         service: &str,
     ) -> Result<(), Denied> {
+        let ek = identity.known_ek().map_err(damaged)?;
         let init = ProveKeyInit {
             ek_public: ek.key.spki_der(),
             ek_name_alg: key.ek_name_alg(&ek).await?.into(),

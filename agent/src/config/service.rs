@@ -10,8 +10,8 @@ use host::go_duration;
 
 use super::directories::Directories;
 use super::settings::{
-    Destination, Lifetime, Reload, Renewal, Service, ServiceKind, ServiceName, SshConfig, Storage,
-    X509Files,
+    Destination, KeyStorage, Lifetime, Reload, Renewal, Service, ServiceKind, ServiceName,
+    SshConfig, Storage, X509Files,
 };
 use super::{destination, reload};
 
@@ -53,6 +53,11 @@ const INTERVAL: (&str, &str) =
     ("renewal_interval", "interval between renewals; must be set together with `credential_ttl`");
 const RELOAD: (&str, &str) = ("reload", "reload hook, run after new files are in place");
 
+const KEY: (&str, &str) = (
+    "key",
+    "`software` (default): a new key with each certificate; `tpm`: a key that stays in the TPM, in a file for OpenSSL's provider",
+);
+
 const ROLES: (&str, &str) = ("roles", "remove it: roles are set in the bot's resource");
 const OLD_TTL: (&str, &str) = ("certificate_ttl", "write `credential_ttl`");
 
@@ -74,6 +79,10 @@ pub(super) const IDENTITY: Keys = Keys {
         ("cluster", "remove it: certificates of leaf clusters need a Teleport proxy"),
         ("selector", "remove it: it belongs to services of type x509 of Teleport"),
         ("format", "remove it: it belongs to services of type x509"),
+        (
+            "key",
+            "remove it: Teleport's software and OpenSSH cannot read the file of a key in the TPM",
+        ),
     ],
 };
 
@@ -87,6 +96,7 @@ pub(super) const X509: Keys = Keys {
         INTERVAL,
         RELOAD,
         ("format", "names of the files: `svid` (default) or `tls`"),
+        KEY,
     ],
     refused: &[
         ROLES,
@@ -105,6 +115,7 @@ pub(super) struct Draft {
     range: Option<ByteRange>,
     kind: ServiceKind,
     destination: Destination,
+    key_storage: KeyStorage,
     lifetime: Option<Lifetime>,
     reload: Option<Reload>,
 }
@@ -118,6 +129,7 @@ impl Draft {
             range: None,
             kind,
             destination,
+            key_storage: KeyStorage::default(),
             lifetime: None,
             reload: None,
         }
@@ -175,6 +187,7 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Draft> {
             None
         }
     };
+    let key_storage = key_storage(&section);
     let lifetime = lifetime(&section, source);
     let reload = section.node("reload").map(|node| reload::reload(node, source));
     Some(Draft {
@@ -183,6 +196,7 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Draft> {
         range: Some(stated.range.clone()),
         kind: kind?,
         destination: destination?,
+        key_storage: key_storage?,
         lifetime: lifetime?,
         reload: match reload {
             None => None,
@@ -215,6 +229,14 @@ fn x509(section: &Section<'_>) -> Option<ServiceKind> {
     match section.word("format", &[("svid", X509Files::Svid), ("tls", X509Files::Tls)]) {
         Given::Absent => Some(ServiceKind::X509 { files: X509Files::default() }),
         given => given.value().map(|files| ServiceKind::X509 { files }),
+    }
+}
+
+fn key_storage(section: &Section<'_>) -> Option<KeyStorage> {
+    let words = [("software", KeyStorage::Software), ("tpm", KeyStorage::Tpm)];
+    match section.word("key", &words) {
+        Given::Absent => Some(KeyStorage::default()),
+        given => given.value(),
     }
 }
 
@@ -319,9 +341,9 @@ pub(super) fn complete(
                 source.error(draft.range.as_ref(), message, advice);
             }
         }
-        let (kind, destination, reload) = (draft.kind, draft.destination, draft.reload);
+        let Draft { kind, destination, key_storage, reload, .. } = draft;
         let lifetime = draft.lifetime.unwrap_or(lifetime);
-        services.push(Service { name, kind, destination, lifetime, reload });
+        services.push(Service { name, kind, destination, key_storage, lifetime, reload });
     }
     Some(services)
 }

@@ -216,6 +216,8 @@ pub struct Service {
     pub kind: ServiceKind,
     /// Where its files are; no two share one.
     pub destination: Destination,
+    /// Where its key is.
+    pub key_storage: KeyStorage,
     /// How long its certificates live.
     pub lifetime: Lifetime,
     /// What runs after new files are in place.
@@ -233,6 +235,16 @@ impl Service {
             Destination::Memory => ServiceKey::Memory(self.name.clone()),
         }
     }
+}
+
+/// Where the key of a service is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyStorage {
+    /// In a file; a new one with each certificate.
+    #[default]
+    Software,
+    /// In the TPM; the same one for all certificates, until the TPM is cleared.
+    Tpm,
 }
 
 /// What makes two services of successive configurations the same one: where its files are, since names may be made from

@@ -5,9 +5,9 @@ use std::fmt::Write;
 use host::go_duration;
 
 use super::settings::{
-    Account, Acls, Destination, Directory, Reader, Reload, ReloadAction, Renewal, Server, Service,
-    ServiceKind, Settings, Signal, SshConfig, Storage, Symlinks, Token, TpmSettings, Trust,
-    X509Files,
+    Account, Acls, Destination, Directory, KeyStorage, Reader, Reload, ReloadAction, Renewal,
+    Server, Service, ServiceKind, Settings, Signal, SshConfig, Storage, Symlinks, Token,
+    TpmSettings, Trust, X509Files,
 };
 
 /// A file that reads back to these settings.
@@ -117,6 +117,9 @@ fn services(services: &[Service], settings: &Settings, yaml: &mut Yaml) {
             ServiceKind::X509 { files: X509Files::Svid } => "    format: svid",
             ServiceKind::X509 { files: X509Files::Tls } => "    format: tls",
         });
+        if one.key_storage == KeyStorage::Tpm {
+            yaml.line("    key: tpm");
+        }
         if let (true, Renewal::Every(interval)) =
             (one.lifetime != settings.lifetime, one.lifetime.renewal)
         {

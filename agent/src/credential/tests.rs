@@ -13,7 +13,7 @@ use tls::CaPin;
 use super::cache::{Cache, Issued};
 use super::identity::Identity;
 use super::*;
-use crate::config::{Destination, Lifetime, Renewal, Service, ServiceKind, X509Files};
+use crate::config::{Destination, KeyStorage, Lifetime, Renewal, Service, ServiceKind, X509Files};
 use crate::deliver::files::FileSink;
 use crate::keys::{Key, SoftwareKey, spki_der};
 use crate::tpm::inventory::{EkChoice, pem};
@@ -154,6 +154,7 @@ fn published_credentials_reach_the_files_and_every_watch() {
         name: "web".parse().unwrap(),
         kind: ServiceKind::X509 { files: X509Files::Svid },
         destination: Destination::Memory,
+        key_storage: KeyStorage::Software,
         lifetime: Lifetime { ttl: Duration::from_secs(3600), renewal: Renewal::HalfLife },
         reload: None,
     };

@@ -5,7 +5,9 @@ mod configure;
 mod found;
 mod identity;
 mod service;
+mod tpm_key;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use host::clock;
@@ -21,13 +23,15 @@ use super::machine::{FailureKind, Job, Outcome, RenewalPolicy, Validity};
 use super::stop::Stop;
 use crate::ceremony::authenticated::{Authenticated, Denied};
 use crate::ceremony::client::Client;
-use crate::config::{self, Lifetime, Renewal, Settings};
+use crate::config::{self, Lifetime, Renewal, ServiceName, Settings};
 use crate::credential::cache::Cache;
 use crate::credential::identity::Identity;
 use crate::deliver::files::FileSink;
+use crate::keys::TpmKey;
 use crate::log::Log;
 use crate::storage::Storage;
-use crate::tpm::thread::{Audience, End, Meter, TpmThread};
+use crate::tpm::access::{OpenTpm, TpmAccess};
+use crate::tpm::thread::{Audience, Meter};
 
 /// A connection is used while the certificate that it was authenticated with is valid for this long, in seconds: longer than a
 /// call to the authority takes.
@@ -72,6 +76,9 @@ pub(crate) struct Worker {
     socket: Option<Socket>,
     /// Kept while one job follows another, so that a renewal and what it brings take one handshake.
     connection: Option<Authenticated>,
+    tpm: TpmAccess,
+    /// Keys of services in the TPM that are in use.
+    tpm_keys: HashMap<ServiceName, Arc<TpmKey>>,
     stop: Stop,
     meter: Meter,
     log: Log,
@@ -100,6 +107,7 @@ impl Worker {
         let cache = Cache::default();
         let sinks = sinks(&settings, &cache, &[]);
         let socket_place = SocketPlace::of(&settings);
+        let tpm = tpm(&settings, &access, &meter, log);
         Ok(Self {
             settings,
             reread,
@@ -115,6 +123,8 @@ impl Worker {
             socket_place,
             socket: None,
             connection: None,
+            tpm,
+            tpm_keys: HashMap::new(),
             stop,
             meter,
             log,
@@ -228,10 +238,10 @@ impl Worker {
             Some(open) => open,
             None => {
                 let passwords = self.passwords().await?;
-                let (tpm, end) = self.open_tpm().await?;
-                let authenticated = self.client.authenticate(&tpm, identity, passwords);
+                let tpm = self.open_tpm().await?;
+                let authenticated = self.client.authenticate(&tpm.thread, identity, passwords);
                 let authenticated = call(self.log, "connect", self.stop.limit(authenticated)).await;
-                self.close(&tpm, end).await;
+                self.close(tpm).await;
                 authenticated?
             }
         };
@@ -244,18 +254,24 @@ impl Worker {
         shown.is_some() && shown != self.identity().map(|validity| validity.not_after)
     }
 
-    async fn open_tpm(&self) -> Result<(TpmThread, End), Failure> {
-        let (address, audience) = (&self.settings.tpm.address, Audience::Log(self.log));
-        self.stop.limit(TpmThread::open_async(address, self.meter.clone(), audience)).await
+    async fn open_tpm(&self) -> Result<OpenTpm, Failure> {
+        self.stop.limit(self.tpm.open()).await
     }
 
-    async fn close(&self, tpm: &TpmThread, end: End) {
+    async fn close(&self, tpm: OpenTpm) {
         if self.stop.is_asked() {
             // What was dropped may have left the TPM at a command. If it hangs, the second stop ends the daemon.
-            let _ = tpm.idle().await;
+            let _ = tpm.thread.idle().await;
         }
-        end.close().await;
+        tpm.close().await;
     }
+}
+
+/// The way to the TPM.
+fn tpm(settings: &Settings, access: &Access, meter: &Meter, log: Log) -> TpmAccess {
+    let (tpm, files) = (&settings.tpm, access.passwords.clone());
+    let (address, passwords) = (tpm.address.clone(), tpm.passwords.clone());
+    TpmAccess::new(address, passwords, files, meter.clone(), Audience::Log(log))
 }
 
 /// The storage, and the identity in it.

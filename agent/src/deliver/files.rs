@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use host::exit::Failure;
 
-use crate::config::{self, Service, ServiceKind, SshConfig, X509Files};
+use crate::config::{self, KeyStorage, Service, ServiceKind, SshConfig, X509Files};
 use crate::credential;
 use crate::credential::cache::Watch;
 use crate::credential::validity::Validity;
@@ -75,7 +75,11 @@ impl FileSink {
             }
             config::Destination::Memory => "memory".to_owned(),
         };
-        format!("{kind} ttl={ttl}s authority={host:?} in {place}")
+        let key = match self.service.key_storage {
+            KeyStorage::Software => "",
+            KeyStorage::Tpm => " key=tpm",
+        };
+        format!("{kind}{key} ttl={ttl}s authority={host:?} in {place}")
     }
 
     /// The files of the credentials that the service has now.

@@ -48,6 +48,14 @@ impl TpmKey {
         self.is_lost.load(Ordering::Relaxed)
     }
 
+    /// What is stored of it, PEM.
+    ///
+    /// # Errors
+    /// None for a key that was created or read.
+    pub fn to_text(&self) -> Result<String, Failure> {
+        self.key.to_pem()
+    }
+
     /// Its public area, a `TPMT_PUBLIC`.
     ///
     /// # Errors
@@ -123,7 +131,7 @@ impl Key for TpmKey {
 
     /// A `TSS2 PRIVATE KEY`, which is of use in this TPM only.
     fn to_pem(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
-        Ok(Zeroizing::new(self.key.to_pem()?.into_bytes()))
+        Ok(Zeroizing::new(self.to_text()?.into_bytes()))
     }
 }
 

@@ -29,9 +29,12 @@ pub struct TpmAccess {
 pub struct OpenTpm {
     /// Its thread.
     pub thread: TpmThread,
-    end: End,
-    _turn: Option<OwnedMutexGuard<()>>,
+    /// Until it is closed.
+    open: Option<(End, Turn)>,
 }
+
+/// The turn of one that has a TPM open that only one program can have open.
+type Turn = Option<OwnedMutexGuard<()>>;
 
 impl TpmAccess {
     /// The way to the TPM at this address.
@@ -63,7 +66,7 @@ impl TpmAccess {
         };
         let opened = TpmThread::open_async(&self.address, self.meter.clone(), self.audience);
         let (thread, end) = opened.await?;
-        Ok(OpenTpm { thread, end, _turn: turn })
+        Ok(OpenTpm { thread, open: Some((end, turn)) })
     }
 
     /// The passwords of the TPM's hierarchies.
@@ -77,9 +80,21 @@ impl TpmAccess {
 }
 
 impl OpenTpm {
-    /// Closes it, when it is as it was.
-    pub async fn close(self) {
-        self.end.close().await;
+    /// Closes it, and waits until it is as it was.
+    pub async fn close(mut self) {
+        if let Some((end, turn)) = self.open.take() {
+            end.close().await;
+            drop(turn);
+        }
+    }
+}
+
+/// Without blocking: one that gave up waiting for the TPM drops it.
+impl Drop for OpenTpm {
+    fn drop(&mut self) {
+        if let Some(open) = self.open.take() {
+            tokio::task::spawn_blocking(move || drop(open));
+        }
     }
 }
 

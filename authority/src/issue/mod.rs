@@ -23,7 +23,7 @@ use time::OffsetDateTime;
 
 use self::profile::SubjectForm;
 use self::x509::AlternativeNames;
-use crate::resource::{Bot, BotInstance, Invalid};
+use crate::resource::{Bot, BotInstance, Invalid, KeyLocation};
 
 pub use ca_keys::CaKey;
 pub use documents::{JWKS_PATH, OPENID_PATH, jwks, openid_configuration, spiffe_bundle};
@@ -174,6 +174,8 @@ pub struct Credentials {
     pub not_before: OffsetDateTime,
     /// When both end.
     pub not_after: OffsetDateTime,
+    /// What is known of where the key is.
+    pub key_location: KeyLocation,
 }
 
 /// The start and the requested lifetime of certificates.
@@ -280,9 +282,9 @@ impl Issuer {
         };
         let spiffe_id = profile.names.spiffe_id(&self.cluster, &subject.bot);
         let names = AlternativeNames::only(&spiffe_id);
-        let x509 = ca.host(name, names, profile.usages, key, window)?;
+        let x509 = ca.host(name, names, profile.usages(), key, window)?;
         let ssh = ssh_ca.user(&subject, key, x509.serial_low, window)?;
-        ca.verify_host(&x509.certificate, names, profile.usages, now)?;
+        ca.verify_host(&x509.certificate, names, profile.usages(), now)?;
         ssh_ca.verify_user(&ssh, key, now)?;
         Ok(Credentials {
             serial: x509.serial,
@@ -290,6 +292,7 @@ impl Issuer {
             ssh: ssh.to_openssh().map_err(IssueError::ssh)?,
             not_before: window.not_before,
             not_after: window.not_after,
+            key_location: profile.key,
         })
     }
 }

@@ -7,16 +7,18 @@ use const_oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
 use x509_cert::ext::pkix::KeyUsages;
 
 use super::{ClusterName, MAX_JWT_LIFETIME, Ttl};
-use crate::resource::{Bot, Name};
+use crate::resource::{Bot, KeyLocation, Name};
 
 /// What a credential is for: the names in its X.509 certificate, what the key may be used for, how long the
 /// credential is valid, and what the subject says about the holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Profile {
     pub(super) names: Names,
-    pub(super) usages: Usages,
+    usages: Usages,
     pub(super) lifetime: Lifetime,
     pub(super) subject: SubjectForm,
+    /// What is known of where the key is.
+    pub(super) key: KeyLocation,
 }
 
 impl Profile {
@@ -26,6 +28,7 @@ impl Profile {
         usages: Usages::PEER,
         lifetime: Lifetime::HOST,
         subject: SubjectForm::Full { generation: None },
+        key: KeyLocation::Unproven,
     };
 
     /// A service that talks to other software. PostgreSQL, for example, refuses a subject with attributes
@@ -34,6 +37,20 @@ impl Profile {
 
     /// What an agent of Teleport asks for with its identity: roles of the bot, without the right to ask for more.
     pub const IMPERSONATED: Self = Self { subject: SubjectForm::Impersonated, ..Self::SERVICE };
+
+    /// The same for a key of which this is known.
+    pub const fn of_key(self, key: KeyLocation) -> Self {
+        Self { key, ..self }
+    }
+
+    /// What the key may be used for, and what is assured of it.
+    pub(super) const fn usages(&self) -> Usages {
+        let assured: &[ObjectIdentifier] = match self.key {
+            KeyLocation::Tpm => &[VERIFIED_TPM_FIXED],
+            KeyLocation::Unproven => &[],
+        };
+        Usages { assured, ..self.usages }
+    }
 
     /// The instance itself, which can renew. The generation counts joins and renewals.
     pub const fn identity(generation: u64) -> Self {
@@ -85,11 +102,18 @@ impl SubjectForm {
     }
 }
 
-/// What a key may be used for, RFC 5280 sections 4.2.1.3 and 4.2.1.12.
+/// tcg-cap-verifiedTPMFixed, a certificate policy: the key was verified to be in a TPM, which never gives it away. TCG, *TPM 2.0
+/// Keys for Device Identity and Attestation*, section 8.2.
+pub(super) const VERIFIED_TPM_FIXED: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("2.23.133.11.1.2");
+
+/// What a key may be used for, RFC 5280 sections 4.2.1.3 and 4.2.1.12, and what is assured of it, section 4.2.1.4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Usages {
     pub(super) key: KeyUsages,
     pub(super) extended: &'static [ObjectIdentifier],
+    /// Certificate policies.
+    pub(super) assured: &'static [ObjectIdentifier],
 }
 
 impl Usages {
@@ -97,11 +121,11 @@ impl Usages {
     pub(super) const PEER: Self = Self {
         key: KeyUsages::DigitalSignature,
         extended: &[ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH],
+        assured: &[],
     };
 
     /// The server's end of TLS connections.
-    pub(super) const SERVER: Self =
-        Self { key: KeyUsages::DigitalSignature, extended: &[ID_KP_SERVER_AUTH] };
+    pub(super) const SERVER: Self = Self { extended: &[ID_KP_SERVER_AUTH], ..Self::PEER };
 }
 
 /// How long credentials are valid.

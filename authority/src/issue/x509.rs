@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use const_oid::ObjectIdentifier;
 use const_oid::db::rfc4519::{COMMON_NAME, ORGANIZATION_NAME};
 use der::asn1::Ia5String;
 use der::{Decode, Encode};
@@ -16,10 +17,11 @@ use x509_cert::Certificate;
 use x509_cert::builder::profile::BuilderProfile;
 use x509_cert::builder::{Builder, CertificateBuilder};
 use x509_cert::certificate::TbsCertificate;
+use x509_cert::ext::pkix::certpolicy::PolicyInformation;
 use x509_cert::ext::pkix::name::{GeneralName, GeneralNames};
 use x509_cert::ext::pkix::{
-    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages,
-    SubjectAltName, SubjectKeyIdentifier,
+    AuthorityKeyIdentifier, BasicConstraints, CertificatePolicies, ExtendedKeyUsage, KeyUsage,
+    KeyUsages, SubjectAltName, SubjectKeyIdentifier,
 };
 use x509_cert::ext::{Extension, ToExtension};
 use x509_cert::name::Name;
@@ -321,6 +323,13 @@ impl BuilderProfile for Template {
                 all.add(&KeyUsage(usages.key.into()))?;
                 all.add(&ExtendedKeyUsage(usages.extended.to_vec()))?;
                 all.add(&SubjectAltName(names.clone()))?;
+                if !usages.assured.is_empty() {
+                    let policy = |policy: &ObjectIdentifier| PolicyInformation {
+                        policy_identifier: *policy,
+                        policy_qualifiers: None,
+                    };
+                    all.add(&CertificatePolicies(usages.assured.iter().map(policy).collect()))?;
+                }
             }
         }
         Ok(all.all)

@@ -75,6 +75,9 @@ pub struct BotInstanceStatus {
     pub renewed: Option<Timestamp>,
     /// When it last got a certificate of any kind.
     pub last_seen: Timestamp,
+    /// Keys of services that were proven to be in the TPM, by the name of the service.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys_in_tpm: BTreeMap<String, ProvenKey>,
     /// What was issued for other keys of the host, by the name of the service.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<String, ServiceRecord>,
@@ -89,6 +92,13 @@ pub enum KeyLocation {
     Tpm,
     /// Nothing is proven. It joined by a protocol of Teleport, whose clients have their keys in files.
     Unproven,
+}
+
+impl KeyLocation {
+    /// Whether nothing is proven.
+    pub const fn is_unproven(&self) -> bool {
+        matches!(self, Self::Unproven)
+    }
 }
 
 /// What an agent says about itself while it runs; nothing of it is verified.
@@ -138,6 +148,16 @@ pub struct ProvenEk {
     pub verified_by: Option<String>,
 }
 
+/// A key of a service that was proven to be in the TPM with which the instance joined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProvenKey {
+    /// SHA-256 of the SubjectPublicKeyInfo, in hexadecimal.
+    pub public_key_hash: String,
+    /// When it was proven.
+    pub proven: Timestamp,
+}
+
 /// The latest certificate of a service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -148,6 +168,13 @@ pub struct ServiceRecord {
     pub issued: Timestamp,
     /// When it ends.
     pub expires: Timestamp,
+    /// What is known of where its key is. Records of before this field are of keys in files.
+    #[serde(default = "unproven", skip_serializing_if = "KeyLocation::is_unproven")]
+    pub key_location: KeyLocation,
+}
+
+const fn unproven() -> KeyLocation {
+    KeyLocation::Unproven
 }
 
 /// What a bot instance is called: a UUID in its usual form.
@@ -188,6 +215,7 @@ impl BotInstance {
             joined: now,
             renewed: None,
             last_seen: now,
+            keys_in_tpm: BTreeMap::new(),
             services: BTreeMap::new(),
         };
         let spec = BotInstanceSpec { bot_name: bot, instance_id: id };
@@ -220,6 +248,23 @@ impl BotInstance {
         }
         self.set_expires(record.expires);
         self.status.services.insert(name, record);
+    }
+
+    /// Remembers that a service's key is in the TPM, in the place of an earlier key of this service.
+    pub fn record_key_in_tpm(&mut self, service: String, key: ProvenKey) {
+        let keys = &mut self.status.keys_in_tpm;
+        if keys.len() >= Self::MAX_SERVICES && !keys.contains_key(&service) {
+            let oldest = keys.iter().min_by_key(|(_, known)| known.proven);
+            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
+                keys.remove(&oldest);
+            }
+        }
+        keys.insert(service, key);
+    }
+
+    /// Whether the key with this hash was proven to be in the TPM.
+    pub fn has_in_tpm(&self, public_key_hash: &str) -> bool {
+        self.status.keys_in_tpm.values().any(|known| known.public_key_hash == public_key_hash)
     }
 
     /// It has a certificate that ends then, and maybe others that end later.

@@ -28,7 +28,7 @@ pub use field::{
 };
 pub use instance::{
     AgentInfo, BotInstance, BotInstanceSpec, BotInstanceStatus, Heartbeat, InstanceId, KeyLocation,
-    ProvenEk, ServiceRecord, instance_path,
+    ProvenEk, ProvenKey, ServiceRecord, instance_path,
 };
 pub use lock::{Lock, LockSpec, Target, TargetFields, bot_of};
 pub use record::{from_record, from_value};

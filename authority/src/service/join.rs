@@ -329,7 +329,7 @@ impl Join {
         let public_key = key.to_spki().map_err(Refusal::because(Code::Internal))?;
         instance.status.public_key_hash = key_hash(&public_key);
         instance.status.key_location = *location;
-        let profile = Profile::identity(instance.status.generation);
+        let profile = Profile::identity(instance.status.generation).of_key(*location);
         let validity = Validity { now, ttl: ttl.clone()? };
         let issued = authority.issuer.credentials(&bot, &instance, profile, key, validity);
         let issued = issued.map_err(Refusal::because(Code::Internal))?;

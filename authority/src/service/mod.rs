@@ -18,6 +18,7 @@ pub(crate) mod refusal_log;
 pub(crate) mod reissue;
 mod rejoin;
 pub(crate) mod request;
+pub(crate) mod residency;
 mod source;
 mod token_cache;
 mod warnings;

@@ -63,6 +63,8 @@ pub enum Code {
     KeyMalformed,
     /// The key to certify has not signed.
     KeyUnproven,
+    /// The key to certify is claimed to be in the TPM, and was not proven.
+    KeyResidencyUnproven,
     /// The peer went away.
     Abandoned,
     /// The message is malformed.
@@ -77,7 +79,7 @@ pub enum Code {
 
 impl Code {
     /// All of them; of the verifier's own codes, one.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::TokenUnknown,
         Self::TokenExpired,
         Self::TokenRole,
@@ -102,6 +104,7 @@ impl Code {
         Self::EvidenceOutdated,
         Self::KeyMalformed,
         Self::KeyUnproven,
+        Self::KeyResidencyUnproven,
         Self::Abandoned,
         Self::Malformed,
         Self::Oversized,
@@ -136,6 +139,7 @@ impl Code {
             Self::EvidenceOutdated => "evidence_outdated",
             Self::KeyMalformed => "key_malformed",
             Self::KeyUnproven => "key_unproven",
+            Self::KeyResidencyUnproven => "key_residency_unproven",
             Self::Abandoned => "abandoned",
             Self::Malformed => "malformed",
             Self::Oversized => "oversized",

@@ -4,6 +4,7 @@ use super::call::{CallRequest, Issued, JudgedCall};
 use super::impersonation::{self, Impersonation};
 use super::refusal::{Code, Refusal};
 use super::request::{HostInfo, Parsed};
+use super::residency::location;
 use crate::audit::{Action, Attempt, bounded};
 use crate::issue::{Credentials, Profile, SubjectKey, Ttl, Validity};
 use crate::resource::{Bot, ServiceRecord, Timestamp};
@@ -20,6 +21,8 @@ pub(crate) struct Issue {
     /// What the agent calls the service that the key is for. For the record only.
     pub(crate) service: String,
     pub(crate) profile: Parsed<Profile>,
+    /// Whether the key is to be certified as one in the TPM.
+    pub(crate) key_in_tpm: bool,
     pub(crate) ttl: Parsed<Ttl>,
 }
 
@@ -48,7 +51,8 @@ impl CallRequest for Renewal {
     async fn decide(&self, call: &mut JudgedCall<'_>) -> Result<Credentials, Refusal> {
         let key = public_key(&call.caller.public_key)?;
         let generation = call.instance.status.generation.max(call.presented).saturating_add(1);
-        let issued = call.credentials(call.bot, Profile::identity(generation), &key, &self.ttl)?;
+        let profile = Profile::identity(generation).of_key(call.instance.status.key_location);
+        let issued = call.credentials(call.bot, profile, &key, &self.ttl)?;
         let status = &mut call.instance.status;
         status.generation = generation;
         status.certificate_serial.clone_from(&issued.serial);
@@ -73,7 +77,8 @@ impl CallRequest for Issue {
 
     async fn decide(&self, call: &mut JudgedCall<'_>) -> Result<Credentials, Refusal> {
         let key = self.key.proven()?;
-        let profile = self.profile.clone()?;
+        let location = location(&call.instance, &self.key.public_key, self.key_in_tpm)?;
+        let profile = self.profile.clone()?.of_key(location);
         let issued = call.credentials(call.bot, profile, &key, &self.ttl)?;
         call.record_service(bounded(&self.service).unwrap_or_default(), &issued);
         Ok(issued)
@@ -125,6 +130,7 @@ impl JudgedCall<'_> {
             certificate_serial: issued.serial.clone(),
             issued: Timestamp(self.now),
             expires: Timestamp(issued.not_after),
+            key_location: issued.key_location,
         };
         self.instance.record_service(service, record, self.now);
     }
@@ -134,6 +140,7 @@ impl Issued for Credentials {
     fn describe(&self, attempt: &mut Attempt) {
         attempt.certificate_serial = Some(self.serial.clone());
         attempt.certificate_expires = Some(Timestamp(self.not_after));
+        attempt.key_location = Some(self.key_location).filter(|location| !location.is_unproven());
     }
 }
 

@@ -2,6 +2,7 @@
 //! messages.
 
 mod messages;
+mod prove_key;
 
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use proto::v1::join_request::Step as Request;
 use proto::v1::join_response::Step as Response;
 use proto::v1::join_service_server::JoinService;
 use proto::v1::{
-    IssueRequest, IssuedCredentials, JoinAnswer, JoinInit, JoinRequest, JoinResponse, RenewRequest,
-    WhoAmIRequest, WhoAmIResponse,
+    IssueRequest, IssuedCredentials, JoinAnswer, JoinInit, JoinRequest, JoinResponse,
+    ProveKeyRequest, ProveKeyResponse, RenewRequest, WhoAmIRequest, WhoAmIResponse,
 };
 use tonic::{Status, Streaming};
 use verifier::Challenge;
@@ -144,5 +145,16 @@ impl IdentityService for Hosts {
         let peer = peer(&request)?;
         let issue = messages::issue(request.into_inner(), &peer.exporter);
         Ok(tonic::Response::new(grant(&self.0, peer, issue).await?.into()))
+    }
+
+    type ProveKeyStream = Replies<ProveKeyResponse>;
+
+    async fn prove_key(
+        &self,
+        request: tonic::Request<Streaming<ProveKeyRequest>>,
+    ) -> Result<tonic::Response<Self::ProveKeyStream>, Status> {
+        let peer = peer(&request)?;
+        let replies = prove_key::run(Arc::clone(&self.0), peer, request.into_inner());
+        Ok(tonic::Response::new(replies))
     }
 }

@@ -67,6 +67,9 @@ impl From<Refusal> for Status {
             }
             Code::KeyMalformed => (Grpc::InvalidArgument, "the public key is not a P-256 key"),
             Code::KeyUnproven => (denied, "the signature of the public key is invalid"),
+            Code::KeyResidencyUnproven => {
+                (denied, "the key is not proven to be in the TPM of this bot instance")
+            }
             Code::AnswerLate => (Grpc::DeadlineExceeded, "join attempt timed out or was aborted"),
             Code::Abandoned => (Grpc::Cancelled, "join attempt timed out or was aborted"),
             Code::Malformed => (Grpc::InvalidArgument, "the request is malformed"),
@@ -124,6 +127,9 @@ fn evidence(code: &str) -> &'static str {
         }
         code if code.starts_with("join_key") => {
             "validating TPM: the join key is not one that is bound to a TPM"
+        }
+        code if code.starts_with("service_key") => {
+            "validating TPM: the service's key is not one that is bound to a TPM"
         }
         "ek_missing" => "validating TPM: at least one of EKCert or EKKey must be provided",
         "ek_empty" => "validating TPM: either EK cert or EK key must be provided",

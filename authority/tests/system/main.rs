@@ -24,6 +24,7 @@ mod tests {
     mod public_name;
     mod removal;
     mod renew;
+    mod residency;
     mod startup;
     mod store;
     mod tctl;

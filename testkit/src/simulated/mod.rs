@@ -5,6 +5,6 @@ mod software_tpm;
 pub mod teleport;
 mod wire;
 
-pub use software_tpm::{SoftwareTpm, identity};
+pub use software_tpm::{SoftwareTpm, identity, service_key_public};
 pub use teleport::TeleportHost;
 pub use wire::{Bytes, Join, TIMEOUT, Wire};

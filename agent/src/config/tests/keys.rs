@@ -247,6 +247,7 @@ credential_ttl: 4h";
         name: name.parse().unwrap(),
         kind,
         destination,
+        key_storage: KeyStorage::Software,
         lifetime,
         reload: None,
     };

@@ -15,6 +15,7 @@ fn everything() -> Settings {
         name: name.parse().unwrap(),
         kind,
         destination,
+        key_storage: if name == "+" { KeyStorage::Tpm } else { KeyStorage::Software },
         lifetime: Lifetime {
             ttl: Duration::from_secs(7205),
             renewal: Renewal::Every(Duration::from_millis(90_500)),

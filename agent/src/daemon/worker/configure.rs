@@ -6,7 +6,7 @@ use std::time::Duration;
 use host::exit::{Exit, Failure};
 
 use super::service::sinks;
-use super::{Inventory, Worker, client};
+use super::{Inventory, Worker, client, tpm};
 use crate::config::Settings;
 use crate::daemon::health_socket::DiagChange;
 
@@ -46,6 +46,9 @@ impl Worker {
         self.cache.keep_only(settings.services.iter().map(|service| &service.name));
         self.sinks = sinks(&settings, &self.cache, &self.sinks);
         self.access = self.access.under(&settings);
+        // Keys have the way to the TPM as it was when they were taken up.
+        self.tpm = self.tpm.or(tpm(&settings, &self.access, &self.meter, settings.log()));
+        self.tpm_keys.clear();
         self.log = settings.log();
         self.settings = settings;
         self.connection = None;

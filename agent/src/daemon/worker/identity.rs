@@ -68,10 +68,10 @@ impl Worker {
             protocol: self.client.protocol(identity),
             attestation_key: identity.map(Identity::attestation_key).unwrap_or_default(),
         };
-        let (tpm, end) = self.open_tpm().await?;
-        let joined = self.stop.limit(self.client.join(&tpm, wanted));
+        let tpm = self.open_tpm().await?;
+        let joined = self.stop.limit(self.client.join(&tpm.thread, wanted));
         let joined = call(self.log, "join", joined).await;
-        self.close(&tpm, end).await;
+        self.close(tpm).await;
         let joined = joined?;
         announce(self.log, &joined);
         self.keep(joined).await
@@ -85,9 +85,7 @@ impl Worker {
     }
 
     pub(super) async fn passwords(&self) -> Result<Passwords, Failure> {
-        let settings = Arc::clone(&self.settings);
-        let read = move || settings.tpm.passwords.read();
-        self.stop.limit_files(self.access.passwords.run_within(SHORT_TIMEOUT, read)).await
+        self.stop.limit_files(self.tpm.passwords()).await
     }
 
     pub(super) async fn renew(&mut self) -> Result<Kept, Denied> {
@@ -121,10 +119,10 @@ impl Worker {
             protocol: Some(identity.protocol),
             attestation_key: identity.attestation_key(),
         };
-        let (tpm, end) = self.open_tpm().await?;
-        let rejoined = self.stop.limit(self.client.rejoin(&tpm, identity, wanted));
+        let tpm = self.open_tpm().await?;
+        let rejoined = self.stop.limit(self.client.rejoin(&tpm.thread, identity, wanted));
         let rejoined = call(self.log, "rejoin", rejoined).await;
-        self.close(&tpm, end).await;
+        self.close(tpm).await;
         self.keep(rejoined?).await
     }
 

@@ -7,14 +7,16 @@ use host::exit::{Exit, Failure};
 use super::{Ended, Store, Worker, call};
 use crate::ceremony::SubjectForm;
 use crate::ceremony::authenticated::Denied;
-use crate::config::{self, Protocol, Service, ServiceKind, ServiceName, Settings};
+use crate::config::{self, KeyStorage, Protocol, Service, ServiceKind, ServiceName, Settings};
+use crate::credential::Credentials;
 use crate::credential::cache::{Cache, Issued};
+use crate::credential::identity::Identity;
 use crate::daemon::machine::{FailureKind, Job, Outcome, Validity};
 use crate::deliver::destination::Manifest;
 use crate::deliver::files::FileSink;
 use crate::deliver::reload;
 use crate::file_access::SHORT_TIMEOUT;
-use crate::keys::SoftwareKey;
+use crate::keys::{Key, SoftwareKey};
 use crate::storage::Storage;
 
 /// Whether the storage may have the mark that a service's reload hook is pending.
@@ -36,27 +38,46 @@ impl Worker {
         Ok((validity, self.deliver(service, sink).await?))
     }
 
-    /// A fresh key, and certificates for it.
+    /// The service's key, which in software is a fresh one, and certificates for it.
     async fn obtain(&mut self, service: &Service) -> Result<Validity, Denied> {
         let identity = self.identity.clone().ok_or_else(|| Failure::bug("no identity"))?;
         if identity.protocol == Protocol::Teleport {
             return Err(not_of_teleport(service).into());
         }
-        let key = SoftwareKey::generate()?;
+        let (key, credentials): (Arc<dyn Key>, Credentials) = match service.key_storage {
+            KeyStorage::Software => {
+                let key = SoftwareKey::generate()?;
+                let credentials = self.request(&identity, service, &key).await?;
+                (Arc::new(key), credentials)
+            }
+            KeyStorage::Tpm => {
+                let (key, credentials) = self.request_for_tpm_key(&identity, service).await?;
+                (key, credentials)
+            }
+        };
+        let validity = credentials.validity;
+        let issued = Issued { key, credentials, cluster: identity.cluster };
+        self.cache.publish(&service.name, issued);
+        Ok(validity)
+    }
+
+    /// Certificates for this key of a service.
+    pub(super) async fn request(
+        &mut self,
+        identity: &Identity,
+        service: &Service,
+        key: &dyn Key,
+    ) -> Result<Credentials, Denied> {
         let ttl = service.lifetime.ttl;
         let (stop, log) = (self.stop.clone(), self.log);
-        let connection = self.connection(&identity).await?;
+        let connection = self.connection(identity).await?;
         // The files of an identity are for Teleport's software, those of `x509` for any.
         let subject = match service.kind {
             ServiceKind::Identity { .. } => SubjectForm::Full,
             ServiceKind::X509 { .. } => SubjectForm::Plain,
         };
-        let issued = connection.issue(&key, service.name.as_str(), subject, ttl);
-        let credentials = call(log, "issue", stop.limit(issued)).await?;
-        let validity = credentials.validity;
-        let issued = Issued { key: Arc::new(key), credentials, cluster: identity.cluster };
-        self.cache.publish(&service.name, issued);
-        Ok(validity)
+        let issued = connection.issue(key, service.name.as_str(), subject, ttl);
+        call(log, "issue", stop.limit(issued)).await
     }
 
     /// Has a service's sink deliver what is in the cache.

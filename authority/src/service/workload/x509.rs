@@ -6,7 +6,8 @@ use super::identities::{Selector, maximum};
 use crate::audit::{Action, Attempt, IssuedSvid, bounded};
 use crate::issue::{SubjectKey, SvidNames, SvidSubject, Ttl, Validity, X509Svid, spiffe_id};
 use crate::resource::{
-    Attributes, RenderError, ServiceRecord, SpiffeId, SvidAttributes, Timestamp, WorkloadIdentity,
+    Attributes, KeyLocation, RenderError, ServiceRecord, SpiffeId, SvidAttributes, Timestamp,
+    WorkloadIdentity,
 };
 use crate::service::call::{CallRequest, Issued, JudgedCall};
 use crate::service::refusal::{Code, Refusal};
@@ -118,6 +119,7 @@ impl JudgedCall<'_> {
     pub(crate) fn record_svids(&mut self, service: &str, issued: &[NamedSvid]) {
         let Some(last) = issued.iter().max_by_key(|one| one.svid.not_after) else { return };
         let record = ServiceRecord {
+            key_location: KeyLocation::Unproven,
             certificate_serial: last.svid.serial.clone(),
             issued: Timestamp(self.now),
             expires: Timestamp(last.svid.not_after),

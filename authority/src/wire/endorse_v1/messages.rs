@@ -71,6 +71,7 @@ pub(super) fn issue(request: IssueRequest, exporter: &[u8; 32]) -> Issue {
         key: certification_request(request.public_key, request.signature, exporter),
         service: request.service,
         profile,
+        key_in_tpm: request.key_in_tpm,
         ttl: ttl(request.ttl_seconds),
     }
 }
