@@ -13,10 +13,10 @@ use tonic::Code;
 
 use crate::ceremony::channel::Channel;
 use crate::ceremony::client::Client;
-use crate::ceremony::connection::{CallTime, Connection, MAX_CALL, Unopened};
+use crate::ceremony::connection::{CallTime, Connection, IsTeleport, MAX_CALL, Unopened};
 use crate::ceremony::endorse_v1;
-use crate::ceremony::route::Route;
-use crate::ceremony::teleport::{auth_service_name, fetch_cas};
+use crate::ceremony::route::{ClusterServer, Route, auth_service_name};
+use crate::ceremony::teleport::fetch_cas;
 use crate::config::{FirstContact, Protocol, SystemRoots};
 use crate::file_access::{FileAccess, SHORT_TIMEOUT};
 
@@ -34,7 +34,7 @@ pub(super) enum Approach {
     /// That it is a Proxy of Teleport, with the name in its address.
     Proxy(Roots),
     /// The same as of an Auth Service, through the Proxy at the address.
-    AuthThroughProxy(Roots, ServerName<'static>, ServerTrust, Option<Arc<dyn ResolvesClientCert>>),
+    AuthThroughProxy(Roots, ClusterServer, Option<Arc<dyn ResolvesClientCert>>),
 }
 
 impl Approach {
@@ -48,18 +48,19 @@ impl Approach {
                 let route = Route::to_auth_service(name.clone(), &ServerTrust::Unverified, None)?;
                 let connection = Connection::open(address, &route).await?;
                 // A server that is not the one that is meant decides nothing.
-                let cas = fetch_cas(connection, pins).await.map_err(|failure| {
-                    Unopened::answered(Failure { exit: Exit::Unavailable, ..failure })
-                })?;
+                let undecided = |failure| Failure { exit: Exit::Unavailable, ..failure };
+                let claimed = fetch_cas(connection).await;
+                let claimed = claimed.map_err(|why| Unopened::answered(undecided(why)))?;
+                let cas = claimed.pinned(pins);
+                let cas = cas.map_err(|why| Unopened::answered(undecided(why)).by_teleport())?;
                 Route::to_auth_service(name, &ServerTrust::Certificates(cas), None)?
             }
             Self::AuthService(name, trust, identity) => {
                 Route::to_auth_service(name.clone(), trust, identity.clone())?
             }
             Self::Proxy(roots) => Route::to_proxy(address, roots)?,
-            Self::AuthThroughProxy(roots, name, trust, identity) => {
-                let (name, identity) = (name.clone(), identity.clone());
-                Route::to_auth_through_proxy(address, roots, name, trust, identity)?
+            Self::AuthThroughProxy(roots, cluster, identity) => {
+                Route::to_auth_through_proxy(address, roots, cluster, identity.clone())?
             }
         })
     }
@@ -90,8 +91,8 @@ impl Approach {
         match self {
             Self::Authority(trust, _) => Self::Authority(trust, Some(identity)),
             Self::AuthService(name, trust, _) => Self::AuthService(name, trust, Some(identity)),
-            Self::AuthThroughProxy(roots, name, trust, _) => {
-                Self::AuthThroughProxy(roots, name, trust, Some(identity))
+            Self::AuthThroughProxy(roots, cluster, _) => {
+                Self::AuthThroughProxy(roots, cluster, Some(identity))
             }
             // These connections are for a first join, which has no identity.
             other @ (Self::PublicName(_) | Self::PinnedAuthService(_) | Self::Proxy(_)) => other,
@@ -121,17 +122,15 @@ impl Client {
         Ok(Contact { approach, teleport, description: self.trust().to_string() })
     }
 
-    /// How the Auth Service with this name is approached that has issued an identity.
-    pub(super) async fn auth_service(
-        &self,
-        name: ServerName<'static>,
-        trust: ServerTrust,
-    ) -> Result<Approach, Failure> {
+    /// How the Auth Service is approached that has issued an identity.
+    pub(super) async fn auth_service(&self, cluster: ClusterServer) -> Result<Approach, Failure> {
         Ok(match self.contact() {
-            FirstContact::ClusterCas { .. } => Approach::AuthService(name, trust, None),
+            FirstContact::ClusterCas { .. } => {
+                Approach::AuthService(cluster.server_name(), cluster.trust, None)
+            }
             FirstContact::PublicName => {
                 let roots = self.system_roots().await?.roots;
-                Approach::AuthThroughProxy(roots, name, trust, None)
+                Approach::AuthThroughProxy(roots, cluster, None)
             }
         })
     }
@@ -161,9 +160,9 @@ impl Client {
             Some(Protocol::Endorse) | None => &contact.approach,
         };
         let (approach, connected) = match (self.try_connect(first).await, protocol) {
-            (Err(unopened), None) if unopened.may_be_teleport => {
+            (Err(unopened), None) if unopened.is_teleport != IsTeleport::No => {
                 let second = self.try_connect(&contact.teleport).await;
-                let as_teleport = |teleport: Unopened| neither(unopened.failure, &teleport.failure);
+                let as_teleport = |teleport| neither(unopened.failure, teleport);
                 (&contact.teleport, second.map_err(as_teleport)?)
             }
             (connected, _) => (first, connected?),
@@ -219,7 +218,12 @@ impl Client {
 
 async fn open(address: &str, approach: &Approach) -> Result<Connection, Unopened> {
     let route = approach.route(address).await?;
-    Connection::open(address, &route).await
+    let opened = Connection::open(address, &route).await;
+    match approach {
+        // It has named CAs that are pinned.
+        Approach::PinnedAuthService(_) => opened.map_err(Unopened::by_teleport),
+        _ => opened,
+    }
 }
 
 /// The protocol of a server that has proven who it is, but not by an authority's name.
@@ -239,12 +243,44 @@ async fn protocol_of(connection: &Connection) -> Result<Protocol, Failure> {
     }
 }
 
-/// The server is neither the authority nor an Auth Service of Teleport.
-fn neither(authority: Failure, teleport: &Failure) -> Failure {
-    if authority.message == teleport.message {
-        return authority;
+/// The server is neither the authority nor the server of Teleport that is meant.
+fn neither(authority: Failure, teleport: Unopened) -> Failure {
+    let Unopened { failure: teleport, is_teleport, .. } = teleport;
+    match is_teleport {
+        IsTeleport::Yes => teleport,
+        // The same once more.
+        IsTeleport::Maybe => authority,
+        IsTeleport::No if authority.message == teleport.message => authority,
+        IsTeleport::No => Failure {
+            message: format!(
+                "{}; nor does it answer as Teleport: {}",
+                authority.message, teleport.message
+            ),
+            advice: "check the address, and compare the pin with `authority status`, or `tctl status` on a \
+                     Teleport cluster; configure a Teleport Proxy as `proxy_server` without pins"
+                .into(),
+            ..authority
+        },
     }
-    let message =
-        format!("{}; nor does it answer as Teleport: {}", authority.message, teleport.message);
-    Failure { message, ..authority }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failure_of_the_second_attempt_is_reported_if_it_tells_more() {
+        let failure = |what: &str| Failure::new(Exit::Unavailable, what, "try again");
+        let second = |what: &str| Unopened::answered(failure(what));
+        let mut maybe = second("b");
+        maybe.is_teleport = IsTeleport::Maybe;
+        for (teleport, said) in [
+            (second("b").by_teleport(), "b"),
+            (maybe, "a"),
+            (second("a"), "a"),
+            (second("b"), "a; nor does it answer as Teleport: b"),
+        ] {
+            assert_eq!(neither(failure("a"), teleport).message, said);
+        }
+    }
 }

@@ -59,10 +59,8 @@ impl Client {
         passwords: Passwords,
     ) -> Result<Authenticated, Failure> {
         if identity.protocol == Protocol::Teleport {
-            return Err(Failure::new(
-                Exit::Config,
-                "the identity is of a Teleport cluster, which lets a host only join",
-                "see `agent status`, or join an authority of this project",
+            return Err(Failure::bug(
+                "a Teleport cluster issues and renews nothing on a connection",
             ));
         }
         let trusted = identity.trusted(self.pins()).map_err(damaged)?;
@@ -71,13 +69,7 @@ impl Client {
         if self.history().failed.load(Ordering::Relaxed) {
             self.connect(&Approach::Authority(trust.clone(), None)).await?;
         }
-        let known = identity.join_key().map_err(damaged)?;
-        let ek = identity.known_ek().map_err(damaged)?;
-        let load = move |tpm: &mut Tpm| match passwords.endorsement().expose() {
-            [] => JoinKey::load(tpm, &known),
-            _ => JoinKey::load_by_password(tpm, &known, &ek, &passwords),
-        };
-        let key = tpm.call(load).await?;
+        let key = load_key(tpm, identity, passwords).await?;
         let appraised = AppraisedKey::appraise(key.public()).map_err(Failure::bug)?;
         let not_after = identity.validity().map_err(damaged)?.not_after;
         let certified = certified(tpm, key, identity)?;
@@ -214,6 +206,21 @@ impl From<Denied> for Failure {
             Denied::IdentityGone(failure) | Denied::Failed(failure) => failure,
         }
     }
+}
+
+/// Creates the key of an identity in the TPM again.
+pub(super) async fn load_key(
+    tpm: &TpmThread,
+    identity: &Identity,
+    passwords: Passwords,
+) -> Result<JoinKey, Failure> {
+    let known = identity.join_key().map_err(damaged)?;
+    let ek = identity.known_ek().map_err(damaged)?;
+    let load = move |tpm: &mut Tpm| match passwords.endorsement().expose() {
+        [] => JoinKey::load(tpm, &known),
+        _ => JoinKey::load_by_password(tpm, &known, &ek, &passwords),
+    };
+    tpm.call(load).await
 }
 
 /// The certificate of an identity with its key, which is in the TPM.

@@ -1,7 +1,7 @@
 //! gRPC on one connection, RFC 9113. It never reconnects, because a proof is only valid on its own connection.
 
-use std::error::Error;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use hyper::body::{Bytes, Frame, Incoming};
@@ -62,14 +62,14 @@ impl Service<Request<Body>> for Channel {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Status>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.0.poll_ready(context).map_err(|error| failed(&error))
+        self.0.poll_ready(context).map_err(failed)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(SOFTWARE));
         let response = self.0.send_request(request);
         Box::pin(async move {
-            let mut response = response.await.map_err(|error| failed(&error))?;
+            let mut response = response.await.map_err(failed)?;
             if response.status() != StatusCode::OK {
                 return Err(not_grpc(response.status()));
             }
@@ -93,7 +93,7 @@ impl hyper::body::Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = ready!(Pin::new(&mut self.0).poll_frame(context));
         Poll::Ready(frame.map(|frame| {
-            let mut frame = frame.map_err(|error| failed(&error))?;
+            let mut frame = frame.map_err(failed)?;
             frame.trailers_mut().into_iter().for_each(remove_details);
             Ok(frame)
         }))
@@ -110,10 +110,10 @@ fn remove_details(headers: &mut HeaderMap) {
 
 /// The connection or the stream failed. tonic would translate some HTTP/2 error codes into statuses with which an authority
 /// refuses, but an authority that decides sends a status.
-fn failed(error: &hyper::Error) -> Status {
-    let causes = std::iter::successors(Some(error as &dyn Error), |&error| error.source());
-    let words: Vec<String> = causes.map(ToString::to_string).collect();
-    Status::unavailable(words.join(": "))
+fn failed(error: hyper::Error) -> Status {
+    let mut status = Status::unavailable("the connection was lost");
+    status.set_source(Arc::new(error));
+    status
 }
 
 /// The server speaks HTTP/2 and not gRPC, as the web server of a Teleport Proxy, or it is not ready.
@@ -244,6 +244,7 @@ mod tests {
     async fn reset_of_a_stream_is_no_refusal() {
         let status = call(reset).await;
         assert_eq!(status.code(), Code::Unavailable, "{status}");
-        assert!(status.message().contains("security properties"), "{status}");
+        let cause = crate::ceremony::endorse_v1::refused(&status).cause;
+        assert!(cause.contains("security properties"), "{cause}");
     }
 }

@@ -12,8 +12,7 @@ use tls::{CaPin, ServerTrust};
 use crate::ceremony::approach::{Approach, Reached};
 use crate::ceremony::chain::StoredChain;
 use crate::ceremony::endorse_v1::EndorseV1;
-use crate::ceremony::rejoin::cas_of;
-use crate::ceremony::teleport::{auth_service_name, renewal_name};
+use crate::ceremony::rejoin::cluster_of;
 use crate::ceremony::{Granted, JoinParameters};
 use crate::config::{FirstContact, Protocol, Trust};
 use crate::credential::identity::{Identity, Joined};
@@ -167,13 +166,14 @@ impl Client {
         Ok((ceremony.join(connection, tpm, &self.history.chain).await?, address))
     }
 
-    /// Checks that the authority can be reached and is trusted, without an identity. Returns what it was verified with.
+    /// Checks that the authority can be reached and is trusted, as a join would of a host that may have an identity. Returns what
+    /// it was verified with.
     ///
     /// # Errors
     /// Those of the network; or the server is not the trusted authority.
-    pub async fn reach(&self) -> Result<String, Failure> {
+    pub async fn reach(&self, stored: Option<&Identity>) -> Result<String, Failure> {
         let contact = self.first_contact().await?;
-        self.find(&contact, self.protocol).await?;
+        self.find(&contact, self.protocol(stored)).await?;
         Ok(contact.description)
     }
 
@@ -187,10 +187,7 @@ impl Client {
                 let trusted = identity.trusted(self.pins()).map_err(damaged)?;
                 Approach::Authority(ServerTrust::Pins(trusted), None)
             }
-            Protocol::Teleport => {
-                let name = renewal_name(&identity.cluster).unwrap_or_else(auth_service_name);
-                self.auth_service(name, cas_of(identity)).await?
-            }
+            Protocol::Teleport => self.auth_service(cluster_of(identity)).await?,
         };
         self.connect(&approach).await.map(drop)
     }

@@ -22,6 +22,7 @@ use crate::ceremony::handshake::{self, Behind, Stream};
 use crate::ceremony::route::{Hop, Naming, Route, Search};
 use crate::ceremony::tls_failure::{handshake_failure, may_be_teleport, not_accepted};
 use crate::ceremony::upgrade::{self, Kind};
+use crate::ceremony::wording::{TELEPORT, Wording};
 
 /// Limit of the time to connect to an address, and then of the TLS handshake without the TPM's time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,29 +64,44 @@ pub struct Unopened {
     pub failure: Failure,
     /// Whether a peer answered, which is more informative than silence.
     is_answered: bool,
-    /// Whether it may be an Auth Service of Teleport.
-    pub(super) may_be_teleport: bool,
+    /// Whether the server is one of Teleport.
+    pub(super) is_teleport: IsTeleport,
+}
+
+/// What a failed connection shows of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum IsTeleport {
+    No,
+    /// It failed as one of Teleport does.
+    Maybe,
+    /// It answered as only one of Teleport does.
+    Yes,
 }
 
 impl Unopened {
     /// The more informative of both; of two alike the earlier.
     pub(crate) fn or_more_telling(self, earlier: Option<Self>) -> Self {
-        let may_be_teleport =
-            self.may_be_teleport || earlier.as_ref().is_some_and(|earlier| earlier.may_be_teleport);
+        let before = earlier.as_ref().map_or(IsTeleport::No, |earlier| earlier.is_teleport);
+        let is_teleport = self.is_teleport.max(before);
         let telling = match earlier {
             Some(earlier) if earlier.is_answered || !self.is_answered => earlier,
             _ => self,
         };
-        Self { may_be_teleport, ..telling }
+        Self { is_teleport, ..telling }
     }
 
     const fn silent(failure: Failure) -> Self {
-        Self { failure, is_answered: false, may_be_teleport: false }
+        Self { failure, is_answered: false, is_teleport: IsTeleport::No }
     }
 
     /// A peer answered, and is not the server that is meant.
     pub(super) const fn answered(failure: Failure) -> Self {
-        Self { failure, is_answered: true, may_be_teleport: false }
+        Self { failure, is_answered: true, is_teleport: IsTeleport::No }
+    }
+
+    /// The same of a server that is one of Teleport.
+    pub(super) fn by_teleport(self) -> Self {
+        Self { is_teleport: IsTeleport::Yes, ..self }
     }
 }
 
@@ -114,8 +130,10 @@ impl Connection {
         }
         let sockets = timeout(CONNECT_TIMEOUT, tokio::net::lookup_host(address))
             .await
-            .map_err(|_| unreachable(address, "its name was not resolved within 10 seconds"))?
-            .map_err(|error| unreachable(address, &error.to_string()))?;
+            .map_err(|_| {
+                unreachable(address, route, "its name was not resolved within 10 seconds")
+            })?
+            .map_err(|error| unreachable(address, route, &error.to_string()))?;
         let sockets: Vec<SocketAddr> = sockets.take(MAX_ADDRESSES).collect();
         let share = CONNECT_TIMEOUT / u32::try_from(sockets.len().max(1)).unwrap_or(u32::MAX);
         let mut telling = None;
@@ -126,7 +144,8 @@ impl Connection {
                 Err(unopened) => telling = Some(unopened.or_more_telling(telling)),
             }
         }
-        Err(telling.unwrap_or_else(|| unreachable(address, "its name resolves to no address")))
+        Err(telling
+            .unwrap_or_else(|| unreachable(address, route, "its name resolves to no address")))
     }
 
     async fn open_socket(
@@ -139,7 +158,7 @@ impl Connection {
             Search::Known(is_there) => is_there,
             Search::Probe(hop) => {
                 let budget = Budget::new(MAX_HANDSHAKE);
-                let tcp = connect(address, socket, limit).await?;
+                let tcp = connect(address, socket, limit, route).await?;
                 is_load_balancer(handshake::connect(tcp, budget, &hop, PROBE_TIMEOUT).await)
             }
         };
@@ -150,35 +169,41 @@ impl Connection {
         let mut refused = None;
         for hop in hops {
             let budget = Budget::new(MAX_HANDSHAKE);
-            let tcp = connect(address, socket, limit).await?;
+            let tcp = connect(address, socket, limit, route).await?;
             match handshake::connect(tcp, budget.clone(), &hop, CONNECT_TIMEOUT).await {
-                Ok(tls) => return Self::on(address, tls, budget).await,
+                Ok(tls) => return Self::on(address, route, tls, budget).await,
                 // An older Proxy does not know WebSockets, a newer one nothing else.
                 Err(error) if is_refusal(&error) => refused = refused.or(Some(error)),
                 Err(error) => return Err(not_shaken(address, route, &hop, &error)),
             }
         }
         let error = refused.unwrap_or_else(|| io::ErrorKind::Unsupported.into());
-        Err(Unopened::answered(not_upgraded(address, &error)))
+        Err(Unopened::answered(not_upgraded(address, &error)).by_teleport())
     }
 
     /// gRPC on a connection that was just made.
-    async fn on(address: &str, tls: Stream, budget: Budget) -> Result<Self, Unopened> {
+    async fn on(
+        address: &str,
+        route: &Route,
+        tls: Stream,
+        budget: Budget,
+    ) -> Result<Self, Unopened> {
         // Only protocols that carry HTTP/2 are offered.
         if tls.get_ref().1.alpn_protocol().is_none() {
-            let failure = unreachable(address, "it does not speak HTTP/2").failure;
+            let failure = without_http2(address, route.wording);
             // Or a load balancer before one.
-            return Err(Unopened { may_be_teleport: true, ..Unopened::answered(failure) });
+            let is_teleport = IsTeleport::Maybe;
+            return Err(Unopened { is_teleport, ..Unopened::answered(failure) });
         }
         budget.set(Some(MAX_CALL));
         let bug = |error: rustls::Error| Unopened::silent(Failure::bug(error));
         let exporter = tls::join_exporter(tls.get_ref().1).map_err(bug)?;
 
-        let end = End::default();
+        let end = End { alert: Arc::default(), wording: route.wording };
         let io = Charged::<_, Http2Frames>::new(Watched { tls, end: end.clone() }, budget.clone());
         let io = TokioIo::new(io);
         let channel = Channel::open(io).await.map_err(|error| {
-            let failure = unreachable(address, "it closed the connection").failure;
+            let failure = unreachable(address, route, "it closed the connection").failure;
             Unopened::silent(failure.caused_by(&error))
         })?;
         Ok(Self { channel, exporter, end, budget })
@@ -189,11 +214,14 @@ async fn connect(
     address: &str,
     socket: SocketAddr,
     limit: Duration,
+    route: &Route,
 ) -> Result<TcpStream, Unopened> {
-    let failed = |error: io::Error| unreachable(address, &error.to_string());
+    let failed = |error: io::Error| unreachable(address, route, &error.to_string());
     let tcp = timeout(limit, TcpStream::connect(socket))
         .await
-        .map_err(|_| unreachable(address, &format!("no answer in {} seconds", limit.as_secs())))?
+        .map_err(|_| {
+            unreachable(address, route, &format!("no answer in {} seconds", limit.as_secs()))
+        })?
         .map_err(failed)?;
     tcp.set_nodelay(true).map_err(failed)?;
     Ok(tcp)
@@ -222,13 +250,14 @@ fn is_refusal(error: &io::Error) -> bool {
 
 fn not_shaken(address: &str, route: &Route, hop: &Hop, error: &io::Error) -> Unopened {
     if error.kind() == io::ErrorKind::TimedOut {
-        return unreachable(address, "no TLS handshake within 10 seconds");
+        return unreachable(address, route, "no TLS handshake within 10 seconds");
     }
     let inner = error.get_ref();
     let failure = match inner.and_then(|inner| inner.downcast_ref::<Behind>()) {
         Some(Behind(error)) => handshake_failure(
             &format!("the Teleport Proxy behind {address}"),
             Naming::Internal,
+            &TELEPORT,
             error,
         ),
         None if hop.through.is_some()
@@ -236,9 +265,14 @@ fn not_shaken(address: &str, route: &Route, hop: &Hop, error: &io::Error) -> Uno
         {
             not_upgraded(address, error)
         }
-        None => handshake_failure(address, route.naming, error),
+        None => handshake_failure(address, route.naming, route.wording, error),
     };
-    Unopened { may_be_teleport: may_be_teleport(error), ..Unopened::answered(failure) }
+    let is_teleport = match may_be_teleport(error) {
+        _ if hop.through.is_some() => IsTeleport::Yes,
+        true => IsTeleport::Maybe,
+        false => IsTeleport::No,
+    };
+    Unopened { is_teleport, ..Unopened::answered(failure) }
 }
 
 /// There is a load balancer, and no Proxy behind it.
@@ -246,17 +280,34 @@ fn not_upgraded(address: &str, error: &io::Error) -> Failure {
     Failure::new(
         Exit::Unavailable,
         format!("the load balancer at {address} does not pass on the connection: {error}"),
-        "check that it is in front of a Teleport Proxy and passes on WebSockets; if there is none, \
-         set TELEPORT_TLS_ROUTING_CONN_UPGRADE=no",
+        "check that it is in front of a Teleport Proxy and passes on WebSockets; in front of an \
+         authority it must pass on TLS; if there is no load balancer, set \
+         TELEPORT_TLS_ROUTING_CONN_UPGRADE=no",
     )
 }
 
-fn unreachable(address: &str, what: &str) -> Unopened {
+/// It speaks TLS, but chose none of the protocols that were offered.
+fn without_http2(address: &str, wording: &Wording) -> Failure {
+    Failure::new(
+        Exit::Unavailable,
+        format!("cannot reach {} at {address}: it does not speak HTTP/2", wording.name),
+        format!(
+            "check that the address is {}; a load balancer in front of it has to pass on TLS, or to \
+             negotiate h2 (ALPN)",
+            wording.whose
+        ),
+    )
+}
+
+fn unreachable(address: &str, route: &Route, what: &str) -> Unopened {
+    let Wording { name, status, .. } = route.wording;
     Unopened::silent(Failure::new(
         Exit::Unavailable,
-        format!("cannot reach the authority at {address}: {what}"),
-        "check that it runs (`authority status` on its host), that the address is correct, and \
-         that no firewall blocks it",
+        format!("cannot reach {name} at {address}: {what}"),
+        format!(
+            "check that it runs ({status}), that the address is correct, and that no firewall \
+             blocks it"
+        ),
     ))
 }
 
@@ -291,19 +342,23 @@ impl CallTime {
 
 /// The TLS alert at the end of a connection. In TLS 1.3 the authority verifies our certificate after our handshake is done, so
 /// the first call fails, and its error only says that the connection is closed.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct End(Arc<Mutex<Option<AlertDescription>>>);
+#[derive(Clone, Debug)]
+pub(crate) struct End {
+    alert: Arc<Mutex<Option<AlertDescription>>>,
+    wording: &'static Wording,
+}
 
 impl End {
-    /// Why the authority does not accept our certificate, if that ended the connection.
+    /// Why the server does not accept our certificate, if that ended the connection.
     pub(crate) fn rejection(&self) -> Option<Failure> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(not_accepted)
+        let alert = *self.alert.lock().unwrap_or_else(PoisonError::into_inner);
+        alert.map(|alert| not_accepted(self.wording, alert))
     }
 
     fn note(&self, error: &io::Error) {
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
         if let Some(rustls::Error::AlertReceived(alert)) = tls {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(*alert);
+            self.alert.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(*alert);
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::ceremony::chain::StoredChain;
 use crate::ceremony::channel::Channel;
 use crate::ceremony::client::hostname;
 use crate::ceremony::connection::{CallTime, Connection};
+use crate::ceremony::wording::{AUTHORITY, Wording};
 use crate::ceremony::{Granted, JoinParameters, SubjectForm};
 use crate::config::Protocol;
 use crate::credential::{Names, Unverified};
@@ -282,12 +283,18 @@ pub(super) fn disorder(sent: &str) -> Failure {
 /// [`Exit::Refused`]; an authority that cannot decide now is [`Exit::Unavailable`], so that the
 /// agent tries again soon.
 pub fn refused(status: &Status) -> Failure {
+    refused_by(&AUTHORITY, status)
+}
+
+/// The same of any server.
+pub(super) fn refused_by(server: &Wording, status: &Status) -> Failure {
+    let Wording { name, whose, .. } = server;
     // A status from the authority has no source; with a source it comes from a library at this end.
     if let Some(cause) = status.source() {
         return Failure::new(
             Exit::Unavailable,
-            "the connection to the authority was lost",
-            "try again; check the authority's log and the network",
+            format!("the connection to {name} was lost"),
+            format!("try again; check {whose} log and the network"),
         )
         .caused_by(cause);
     }
@@ -300,27 +307,27 @@ pub fn refused(status: &Status) -> Failure {
         Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded => {
             Failure::new(
                 Exit::Unavailable,
-                format!("the authority is unavailable: {said}"),
-                "try again; check the authority's log",
+                format!("{name} is unavailable: {said}"),
+                format!("try again; check {whose} log"),
             )
         }
-        Code::ResourceExhausted => Failure::new(
-            Exit::Unavailable,
-            format!("the authority is busy: {said}"),
-            "try again later",
-        ),
+        Code::ResourceExhausted => {
+            Failure::new(Exit::Unavailable, format!("{name} is busy: {said}"), "try again later")
+        }
         Code::Internal => Failure::new(
             Exit::Unavailable,
-            format!("the authority failed: {said}"),
-            "check the authority's log",
+            format!("{name} failed: {said}"),
+            format!("check {whose} log"),
         ),
         Code::Unimplemented => disorder("a status that it does not support this call"),
         Code::OutOfRange | Code::DataLoss => disorder(said),
         _ => Failure::new(
             Exit::Refused,
-            format!("refused by the authority: {said}"),
-            "ask the authority's operator, whose audit log has the reason; `agent identify` \
-             shows what a token must allow",
+            format!("refused by {name}: {said}"),
+            format!(
+                "ask {whose} operator, whose audit log has the reason; `agent identify` shows what \
+                 a token must allow"
+            ),
         ),
     }
 }

@@ -5,6 +5,7 @@ pub mod authenticated;
 mod chain;
 pub mod channel;
 pub mod client;
+mod confirm;
 pub mod connection;
 pub mod endorse_v1;
 mod handshake;
@@ -16,6 +17,7 @@ pub mod route;
 mod teleport;
 mod tls_failure;
 pub mod upgrade;
+mod wording;
 
 use std::time::Duration;
 

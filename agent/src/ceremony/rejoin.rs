@@ -11,7 +11,8 @@ use crate::ceremony::approach::{Approach, Reached};
 use crate::ceremony::authenticated::{Denied, certified};
 use crate::ceremony::client::{Client, damaged, verify};
 use crate::ceremony::connection::Connection;
-use crate::ceremony::teleport::{Attempt, Teleport, Unjoined, renewal_name};
+use crate::ceremony::route::ClusterServer;
+use crate::ceremony::teleport::{Attempt, Teleport, Unjoined};
 use crate::ceremony::{Granted, JoinParameters};
 use crate::credential::Voucher;
 use crate::credential::identity::Identity;
@@ -37,12 +38,6 @@ impl Client {
         joined.map_err(|unjoined| unjoined.failure)
     }
 
-    /// Whether [`Self::rejoin`] is possible. The name of the cluster is part of a server name, which has a limited length.
-    #[must_use]
-    pub fn can_rejoin(identity: &Identity) -> bool {
-        renewal_name(&identity.cluster).is_some()
-    }
-
     /// Renews an identity of a Teleport cluster: the host joins again as this bot instance, with the same key.
     ///
     /// # Errors
@@ -53,21 +48,17 @@ impl Client {
         identity: &Identity,
         wanted: JoinParameters,
     ) -> Result<Identity, Denied> {
-        let name = renewal_name(&identity.cluster)
-            .ok_or_else(|| Failure::bug("the cluster's name is too long for a server name"))?;
-        let trust = cas_of(identity);
-        let auth_service = self.auth_service(name, trust).await?;
+        let auth_service = self.auth_service(cluster_of(identity)).await?;
         // A server that is not the one that is meant costs no TPM command, except the first time. Not every Proxy passes on
         // connections to the Auth Service.
         let is_through_proxy = matches!(auth_service, Approach::AuthThroughProxy(..));
         if is_through_proxy || self.history().failed.load(Ordering::Relaxed) {
-            let reached = self.connect(&auth_service).await;
-            if let (Err(failure), Approach::AuthThroughProxy(roots, ..)) = (&reached, &auth_service)
-                && self.connect(&Approach::Proxy(roots.clone())).await.is_ok()
-            {
-                return Err(Denied::IdentityGone(not_passed_on(failure)));
+            match self.connect(&auth_service).await {
+                Err(failure) if self.is_closed_proxy(&auth_service).await => {
+                    return Err(Denied::IdentityGone(not_passed_on(&failure)));
+                }
+                reached => reached.map(drop)?,
             }
-            reached?;
         }
         let known = identity.join_key().map_err(damaged)?;
         let prepared = Prepared::again(tpm, &wanted, known).await?;
@@ -154,9 +145,11 @@ fn not_passed_on(failure: &Failure) -> Failure {
     )
 }
 
-pub(super) fn cas_of(identity: &Identity) -> ServerTrust {
+/// The cluster that has issued an identity.
+pub(super) fn cluster_of(identity: &Identity) -> ClusterServer {
     let cas = identity.x509_cas().map(|der| CertificateDer::from(der.to_vec()));
-    ServerTrust::Certificates(cas.collect())
+    let trust = ServerTrust::Certificates(cas.collect());
+    ClusterServer { name: identity.cluster.clone(), trust }
 }
 
 /// A join whose keys are in the TPM, and what created them.

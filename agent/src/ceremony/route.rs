@@ -6,19 +6,24 @@ use std::sync::Arc;
 use host::exit::{Exit, Failure};
 use rustls::ClientConfig;
 use rustls::client::ResolvesClientCert;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{DnsName, ServerName};
 use tls::{Roots, ServerTrust};
 
 use crate::ceremony::upgrade;
+use crate::ceremony::wording::{AUTHORITY, TELEPORT, Wording};
 
 /// The name that every server of a Teleport cluster has.
-pub(super) const TELEPORT_NAME: &str = "teleport.cluster.local";
+const TELEPORT_NAME: &str = "teleport.cluster.local";
 
 /// Protocols of ALPN, RFC 7301.
 const HTTP2: &str = "h2";
 const HTTP1: &str = "http/1.1";
 const PROXY_GRPC: &str = "teleport-proxy-grpc";
+const PROXY_AUTH: &str = "teleport-auth@";
 const REVERSE_TUNNEL: &str = "teleport-reversetunnel";
+
+/// The length of a protocol of ALPN, RFC 7301 section 3.1.
+const MAX_PROTOCOL: usize = 255;
 
 /// Overrides the search for a load balancer.
 const UPGRADE_VARIABLE: &str = "TELEPORT_TLS_ROUTING_CONN_UPGRADE";
@@ -28,8 +33,40 @@ const UPGRADE_VARIABLE: &str = "TELEPORT_TLS_ROUTING_CONN_UPGRADE";
 pub struct Route {
     server: Server,
     pub(super) naming: Naming,
+    /// What messages call the server.
+    pub(super) wording: &'static Wording,
     /// The load balancer that may terminate TLS in front of the server.
     front: Option<Front>,
+}
+
+/// The Auth Service of a cluster that has issued an identity.
+#[derive(Clone, Debug)]
+pub(super) struct ClusterServer {
+    /// The cluster.
+    pub(super) name: String,
+    /// The CAs of the cluster.
+    pub(super) trust: ServerTrust,
+}
+
+impl ClusterServer {
+    /// The name to ask for: that of the cluster, by which the server selects the CAs of the certificates that it accepts. A
+    /// label of a DNS name has at most 63 characters, so for a cluster of more than 31 it is the name that all servers have,
+    /// for which they accept certificates of all CAs that they know.
+    pub(super) fn server_name(&self) -> ServerName<'static> {
+        let name = DnsName::try_from(encoded(&self.name));
+        name.map_or_else(|_| auth_service_name(), ServerName::DnsName)
+    }
+}
+
+/// The name of an Auth Service, under which hosts without an identity ask for it.
+#[expect(clippy::expect_used, reason = "of a constant")]
+pub(super) fn auth_service_name() -> ServerName<'static> {
+    ServerName::DnsName(DnsName::try_from_str(TELEPORT_NAME).expect("a DNS name"))
+}
+
+/// A cluster in the form of a host name, which may be too long for one.
+fn encoded(cluster: &str) -> String {
+    format!("{}.{TELEPORT_NAME}", base16ct::lower::encode_string(cluster.as_bytes()))
 }
 
 /// One end of TLS.
@@ -88,7 +125,7 @@ impl Route {
         identity: Option<Arc<dyn ResolvesClientCert>>,
     ) -> Result<Self, Failure> {
         let server = Server::new(tls::authority_name(), trust, identity, &[HTTP2])?;
-        Ok(Self { server, naming: Naming::Internal, front: None })
+        Ok(Self { server, naming: Naming::Internal, wording: &AUTHORITY, front: None })
     }
 
     /// To an Auth Service of Teleport under one of its internal names.
@@ -101,7 +138,7 @@ impl Route {
         identity: Option<Arc<dyn ResolvesClientCert>>,
     ) -> Result<Self, Failure> {
         let server = Server::new(name, trust, identity, &[HTTP2])?;
-        Ok(Self { server, naming: Naming::Internal, front: None })
+        Ok(Self { server, naming: Naming::Internal, wording: &TELEPORT, front: None })
     }
 
     /// To a server under the name or the IP address in HOST:PORT, verified by public CAs.
@@ -111,7 +148,7 @@ impl Route {
     pub fn to_public_name(address: &str, roots: &Roots) -> Result<Self, Failure> {
         let trust = ServerTrust::PublicCas(roots.clone());
         let server = Server::new(public_name(address)?, &trust, None, &[HTTP2])?;
-        Ok(Self { server, naming: Naming::Public, front: None })
+        Ok(Self { server, naming: Naming::Public, wording: &AUTHORITY, front: None })
     }
 
     /// To the join services of the Teleport Proxy at HOST:PORT, verified by public CAs.
@@ -126,25 +163,31 @@ impl Route {
         let trust = ServerTrust::InsideTls(name(TELEPORT_NAME)?);
         let inside = Server::new(public_name(address)?, &trust, None, &protocols)?;
         let front = Some(Front::new(address, roots, inside)?);
-        Ok(Self { server, naming: Naming::Public, front })
+        Ok(Self { server, naming: Naming::Public, wording: &TELEPORT, front })
     }
 
-    /// To the Auth Service with this name through the Teleport Proxy at HOST:PORT. `trust` are the CAs of its cluster; the
-    /// public ones are for a load balancer.
+    /// To the Auth Service of a cluster through the Teleport Proxy at HOST:PORT. The public CAs are for a load balancer.
     ///
     /// # Errors
-    /// The Proxy has no public name, or there is nothing to trust.
+    /// The Proxy has no public name, the name of the cluster is too long, or there is nothing to trust.
     pub(super) fn to_auth_through_proxy(
         address: &str,
         roots: &Roots,
-        name: ServerName<'static>,
-        trust: &ServerTrust,
+        cluster: &ClusterServer,
         identity: Option<Arc<dyn ResolvesClientCert>>,
     ) -> Result<Self, Failure> {
-        let protocols = [&*format!("teleport-auth@{}", name.to_str()), HTTP2];
-        let server = Server::new(name, trust, identity, &protocols)?;
+        let protocol = format!("{PROXY_AUTH}{}", encoded(&cluster.name));
+        if protocol.len() > MAX_PROTOCOL {
+            return Err(Failure::new(
+                Exit::Config,
+                "the name of the cluster is too long to reach its Auth Service through a Proxy",
+                "give the address of the Auth Service as `auth_server`",
+            ));
+        }
+        let (name, trust) = (cluster.server_name(), &cluster.trust);
+        let server = Server::new(name, trust, identity, &[&protocol, HTTP2])?;
         let front = Some(Front::new(address, roots, server.clone())?);
-        Ok(Self { server, naming: Naming::Internal, front })
+        Ok(Self { server, naming: Naming::Internal, wording: &TELEPORT, front })
     }
 
     /// The connection without a load balancer.
@@ -252,6 +295,18 @@ fn name(host: &str) -> Result<ServerName<'static>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn name_of_a_cluster_server_is_the_cluster_in_hexadecimal_if_that_is_short_enough() {
+        let name = |cluster: &str| {
+            let trust = ServerTrust::Pins(Vec::new());
+            ClusterServer { name: cluster.to_owned(), trust }.server_name().to_str().into_owned()
+        };
+        assert_eq!(name("example.com"), "6578616d706c652e636f6d.teleport.cluster.local");
+        let longest = "c".repeat(31);
+        assert_eq!(name(&longest), format!("{}.{TELEPORT_NAME}", "63".repeat(31)));
+        assert_eq!(name(&"c".repeat(32)), TELEPORT_NAME);
+    }
 
     #[test]
     fn public_name_is_the_host_of_the_address() {

@@ -7,39 +7,45 @@ use rustls::{AlertDescription, CertificateError, Error};
 use tls::{PinError, PublicNameError};
 
 use crate::ceremony::route::Naming;
+use crate::ceremony::wording::Wording;
 
 /// Names of a certificate that are repeated to the operator.
 const MAX_NAMES: usize = 4;
 
 /// TLS failed: the server is not trusted, does not accept our certificate, or does not speak TLS.
-pub(super) fn handshake_failure(address: &str, naming: Naming, error: &io::Error) -> Failure {
-    let failure = |message: String, advice: &str| Failure::new(Exit::Unavailable, message, advice);
+pub(super) fn handshake_failure(
+    address: &str,
+    naming: Naming,
+    wording: &Wording,
+    error: &io::Error,
+) -> Failure {
+    let whose = wording.whose;
+    let failure =
+        |message: String, advice: String| Failure::new(Exit::Unavailable, message, advice);
     let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match cause {
         Some(Error::InvalidCertificate(why)) => match naming {
-            Naming::Internal => not_the_authority(address, why),
-            Naming::Public => not_its_name(address, why),
+            Naming::Internal => not_the_authority(address, wording, why),
+            Naming::Public => not_its_name(address, wording, why),
         },
         // Before the server is authenticated, an attacker may have sent this.
         Some(Error::AlertReceived(alert)) => failure(
             format!("{address} aborted the TLS handshake: {}", alert_name(*alert)),
-            "check that the address is the authority's and that no one intercepts the connection",
+            format!("check that the address is {whose} and that no one intercepts the connection"),
         ),
         Some(_) => failure(
-            format!(
-                "TLS with {address} failed: the server does not speak TLS as an authority does"
-            ),
-            "check that the address is the authority's",
+            format!("TLS with {address} failed: the server does not speak TLS as expected"),
+            format!("check that the address is {whose}"),
         )
         .caused_by(error),
         None if error.kind() == io::ErrorKind::UnexpectedEof => failure(
             format!("{address} closed the connection during the TLS handshake"),
-            "check the authority's log, and try again",
+            format!("check {whose} log, and try again"),
         )
         .caused_by(error),
         None => failure(
             format!("TLS with {address} failed: {error}"),
-            "check the authority's log, and try again",
+            format!("check {whose} log, and try again"),
         ),
     }
 }
@@ -61,12 +67,13 @@ pub(super) fn may_be_teleport(error: &io::Error) -> bool {
     }
 }
 
-/// The server is not the authority of the configured CAs.
-fn not_the_authority(address: &str, why: &CertificateError) -> Failure {
+/// The server is not the one of the configured CAs, or of the trust bundle.
+fn not_the_authority(address: &str, wording: &Wording, why: &CertificateError) -> Failure {
     let failure = |message: String, advice: &str| Failure::new(Exit::Unavailable, message, advice);
+    let Wording { role, whose, .. } = wording;
     match (pin_error(why), expiry(why)) {
         (Some(why), _) => failure(
-            format!("{address} is not the authority: {why}"),
+            format!("{address} is not {role}: {why}"),
             "correct the configured pin if it is outdated; otherwise the connection is intercepted",
         ),
         // Clocks may be corrected, for example by time servers, so retrying is worthwhile.
@@ -75,14 +82,17 @@ fn not_the_authority(address: &str, why: &CertificateError) -> Failure {
             "compare the clocks of both machines",
         ),
         (None, None) => failure(
-            format!("{address} is not the authority: {}", fault(why)),
-            "check that the configured CA certificate or pin is the authority's; if it is, the connection is intercepted",
+            format!("{address} is not {role}: {}", fault(why)),
+            &format!(
+                "check that the configured CA certificate or pin is {whose}; if it is, the \
+                 connection is intercepted"
+            ),
         ),
     }
 }
 
 /// No CA that the system trusts vouches for the name in the address.
-fn not_its_name(address: &str, why: &CertificateError) -> Failure {
+fn not_its_name(address: &str, wording: &Wording, why: &CertificateError) -> Failure {
     use CertificateError as E;
     let failure = |message: String, advice: &str| Failure::new(Exit::Unavailable, message, advice);
     if let Some(when) = expiry(why) {
@@ -98,9 +108,11 @@ fn not_its_name(address: &str, why: &CertificateError) -> Failure {
         ),
         E::UnknownIssuer | E::BadSignature => failure(
             format!("no CA that this system trusts has issued the certificate of {address}"),
-            "give the cluster's `ca_pins` (`authority status` shows them); if a private CA \
-             issued the certificate, add it to the system's CAs or name its file in SSL_CERT_FILE; \
-             otherwise the connection is intercepted",
+            &format!(
+                "{}; if a private CA issued the certificate, add it to the system's CAs or name \
+                 its file in SSL_CERT_FILE; otherwise the connection is intercepted",
+                wording.pins
+            ),
         ),
         _ => {
             let why =
@@ -158,7 +170,7 @@ const fn fault(why: &CertificateError) -> &'static str {
         E::UnknownIssuer => "no trusted CA has issued its certificate",
         E::BadSignature => "the signature of its certificate is wrong",
         E::NotValidForName | E::NotValidForNameContext { .. } => {
-            "its certificate does not have an authority's name"
+            "its certificate does not have the name of such a server"
         }
         E::InvalidPurpose | E::InvalidPurposeContext { .. } => "its certificate is not for servers",
         E::UnhandledCriticalExtension => "its certificate has an unknown critical extension",
@@ -170,8 +182,8 @@ const fn fault(why: &CertificateError) -> &'static str {
     }
 }
 
-/// The authority has refused our certificate.
-pub(super) fn not_accepted(alert: AlertDescription) -> Failure {
+/// The server has refused our certificate.
+pub(super) fn not_accepted(wording: &Wording, alert: AlertDescription) -> Failure {
     let why = match alert {
         AlertDescription::CertificateExpired => "it has expired".to_owned(),
         AlertDescription::UnknownCA => "it is from another cluster".to_owned(),
@@ -179,7 +191,7 @@ pub(super) fn not_accepted(alert: AlertDescription) -> Failure {
     };
     Failure::new(
         Exit::Refused,
-        format!("the authority does not accept our certificate: {why}"),
+        format!("{} does not accept our certificate: {why}", wording.name),
         "join again; if that is refused too, compare the clocks of both machines",
     )
 }
@@ -205,15 +217,16 @@ mod tests {
     use rustls::{InvalidMessage, OtherError};
 
     use super::*;
+    use crate::ceremony::wording::AUTHORITY;
 
     fn message(error: impl Into<Error>) -> String {
         let error = io::Error::new(io::ErrorKind::InvalidData, error.into());
-        handshake_failure("a:1", Naming::Internal, &error).to_string()
+        handshake_failure("a:1", Naming::Internal, &AUTHORITY, &error).to_string()
     }
 
     fn public_message(error: CertificateError) -> String {
         let error = io::Error::new(io::ErrorKind::InvalidData, Error::from(error));
-        handshake_failure("a:1", Naming::Public, &error).to_string()
+        handshake_failure("a:1", Naming::Public, &AUTHORITY, &error).to_string()
     }
 
     #[test]
@@ -233,7 +246,7 @@ mod tests {
         ] {
             let message = public_message(why);
             assert!(message.contains(words), "{message}");
-            assert!(!message.contains("authority's name"), "{message}");
+            assert!(!message.contains("name of such"), "{message}");
         }
         let names = ["DnsName(\"b.example.com\")", "DnsName(\"\u{1b}[2J\")", "Unsupported(22)"];
         let presented = names.map(str::to_owned).to_vec();
@@ -249,7 +262,7 @@ mod tests {
             (E::UnknownIssuer, "no trusted CA"),
             (E::InvalidPurpose, "not for servers"),
             (E::BadSignature, "signature of its certificate is wrong"),
-            (E::NotValidForName, "does not have an authority's name"),
+            (E::NotValidForName, "does not have the name of such a server"),
             (E::UnhandledCriticalExtension, "critical extension"),
             (E::Other(OtherError(Arc::new(io::Error::other("TrailingData(X)")))), "malformed"),
         ] {
@@ -272,7 +285,7 @@ mod tests {
                 "not speak",
             ),
         ] {
-            let failure = handshake_failure("a:1", Naming::Internal, &error);
+            let failure = handshake_failure("a:1", Naming::Internal, &AUTHORITY, &error);
             assert!(failure.message.contains(words), "{failure}");
             let cause = error.to_string();
             assert!(failure.cause.contains(&cause), "{failure:?}");
@@ -290,6 +303,10 @@ mod tests {
             let message = message(Error::AlertReceived(alert));
             assert!(message.contains(&format!("handshake: {name}\n")), "{message}");
         }
-        assert!(not_accepted(AlertDescription::AccessDenied).message.ends_with(": access_denied"));
+        assert!(
+            not_accepted(&AUTHORITY, AlertDescription::AccessDenied)
+                .message
+                .ends_with(": access_denied")
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! Whom a certificate of Teleport was issued to. Its subject has attributes of Teleport's own, of which the agent needs three.
 
+use base16ct::lower::encode_string as hex;
 use x509_cert::Certificate;
 use x509_cert::attr::AttributeValue;
 use x509_cert::der::asn1::ObjectIdentifier;
@@ -8,7 +9,7 @@ use x509_cert::name::Name;
 
 use super::Names;
 
-/// `id-at-organizationName`, RFC 4519; of an issuer the cluster.
+/// `id-at-organizationName`, RFC 4519; of an issuer the cluster, of a subject the roles.
 const ORGANIZATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.10");
 const GENERATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.9999.1.14");
 const BOT: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.9999.2.18");
@@ -30,6 +31,29 @@ pub(crate) fn names(der: &[u8]) -> Result<Names, &'static str> {
         instance: only(subject, INSTANCE).ok_or("a certificate without a bot instance")?,
         generation: generation.parse().map_err(|_| "a generation that is not a number")?,
     })
+}
+
+/// The roles in a certificate, DER: its organizations. Nothing is verified.
+///
+/// # Errors
+/// It is malformed.
+pub(crate) fn roles(der: &[u8]) -> Result<Vec<String>, &'static str> {
+    let certificate = Certificate::from_der(der).map_err(|_| "a malformed certificate")?;
+    let roles = values(certificate.tbs_certificate().subject(), ORGANIZATION).collect();
+    Option::ok_or(roles, "a role that is not text")
+}
+
+/// The serial number of a certificate, DER: its bytes in lowercase hexadecimal, joined by colons.
+///
+/// # Errors
+/// It is malformed.
+pub(crate) fn serial(der: &[u8]) -> Result<String, &'static str> {
+    let certificate = Certificate::from_der(der).map_err(|_| "a malformed certificate")?;
+    // A positive number whose first bit is set begins with a zero.
+    let bytes = certificate.tbs_certificate().serial_number().as_bytes();
+    let magnitude = bytes.strip_prefix(&[0]).filter(|rest| !rest.is_empty()).unwrap_or(bytes);
+    let bytes: Vec<_> = magnitude.iter().map(|&byte| hex(&[byte])).collect();
+    Ok(bytes.join(":"))
 }
 
 /// The value of an attribute that must not be repeated.
@@ -100,6 +124,21 @@ mod tests {
             generation: 7,
         };
         assert_eq!(names(&certificate(SUBJECT, "O=c.example\nCN=c")), Ok(expected));
+    }
+
+    #[test]
+    fn roles_and_serial_are_those_that_openssl_shows() {
+        let leaf = certificate(&format!("1.O=q\n{SUBJECT}"), "O=c.example");
+        assert_eq!(roles(&leaf), Ok(vec!["q".to_owned(), "r".to_owned()]));
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("leaf.der");
+        std::fs::write(&file, &leaf).unwrap();
+        let mut openssl = Command::new("openssl");
+        openssl.args(["x509", "-inform", "DER", "-noout", "-serial", "-in"]).arg(&file);
+        let shown = String::from_utf8(openssl.output().unwrap().stdout).unwrap();
+        let digits = shown.trim().trim_start_matches("serial=").to_lowercase();
+        assert_eq!(serial(&leaf).unwrap().replace(':', ""), digits);
+        assert!(roles(b"0").is_err() && serial(b"0").is_err());
     }
 
     #[test]

@@ -185,7 +185,7 @@ async fn reach(
 ) -> Result<String, Failure> {
     let client = Client::new(vec![address.to_owned()], &settings.trust)?.by(settings.protocol);
     let is_public = settings.trust == Trust::SystemRoots;
-    let failure = match (client.reach().await, identity) {
+    let failure = match (client.reach(identity).await, identity) {
         (Ok(trust), Some(identity)) if is_public => {
             return match client.reach_as(identity).await {
                 Ok(()) => Ok(format!("{trust}, and by the trust bundle")),

@@ -3,6 +3,7 @@
 mod agent_joins;
 mod agent_with_authority;
 mod calls;
+mod messages;
 mod peer_itself;
 mod proxy;
 mod tbot_joins;

@@ -121,13 +121,18 @@ impl Daemon {
     }
 }
 
-/// Nothing is configured but the address: the protocol, the load balancer and the kind of upgrade are found out.
+/// Nothing is configured but the address: the protocol, the load balancer and the kind of upgrade are found out. A name of a
+/// cluster may be longer than a server name.
 #[test]
 fn host_joins_and_renews_through_a_proxy_by_its_address_alone() -> Result<()> {
     let swtpm = Factory::shared().tpm(Maker::Vendor, Kind::P256)?.start()?;
-    for (address, kind) in
-        [("proxy_addr", None), ("l7_addr", Some("websocket")), ("l7_addr", Some("alpn-ping"))]
-    {
+    let long = "c".repeat(64);
+    for (address, kind, cluster) in [
+        ("proxy_addr", None, "example.test"),
+        ("proxy_addr", None, &long),
+        ("l7_addr", Some("websocket"), &long),
+        ("l7_addr", Some("alpn-ping"), "example.test"),
+    ] {
         let scratch = Scratch::new("teleport-proxy")?;
         let hash = World::absent(programs!())?.rule(&swtpm.tcti())?;
         let hash = hash.lines().find_map(|line| line.trim().strip_prefix("ek_public_hash: "));
@@ -135,7 +140,8 @@ fn host_joins_and_renews_through_a_proxy_by_its_address_alone() -> Result<()> {
         let Some(peer) = TeleportPeer::built()? else { return Ok(()) };
         let listen = ["--proxy", "127.0.0.1:0", "--l7", "127.0.0.1:0"];
         let more = ["--upgrades", kind.unwrap_or("alpn"), "--allow-hash", &hash, "--token", "t"];
-        let server = peer.server(scratch.path(), &[&listen[..], &more].concat())?;
+        let arguments = [&listen[..], &more, &["--cluster", cluster]].concat();
+        let server = peer.server(scratch.path(), &arguments)?;
         let roots = scratch.path().join("teleport/web-ca.pem");
 
         let mut daemon = Daemon::start(&swtpm, server.start(address), &roots)?;

@@ -17,8 +17,9 @@ use tonic::{Code, Status};
 use verifier::JoinKey as AppraisedKey;
 
 pub(super) use self::attempt::{Attempt, Service};
-pub(super) use self::server::{auth_service_name, fetch_cas, renewal_name};
+pub(super) use self::server::{fetch_cas, ping};
 use crate::ceremony::connection::Connection;
+use crate::ceremony::wording::TELEPORT;
 use crate::ceremony::{Granted, JoinParameters, endorse_v1};
 use crate::credential::Unverified;
 use crate::credential::ssh_certificate;
@@ -211,7 +212,7 @@ fn failed(status: &Status, connection: &Connection, next: Option<Attempt>) -> Un
 
 /// What a status of a Teleport service means, with advice for what is known.
 fn refused(status: &Status) -> Failure {
-    let failure = endorse_v1::refused(status);
+    let failure = endorse_v1::refused_by(&TELEPORT, status);
     let advice = match status.message() {
         said if said.contains("requires Teleport Enterprise") => {
             "ask the cluster's operator: a host can join by its TPM only with Teleport Enterprise"
@@ -220,7 +221,18 @@ fn refused(status: &Status) -> Failure {
             "add the rule that `agent identify --format rule` prints to the token"
         }
         said if said.contains("expired or not found") => {
-            "check the name of the token; it may have expired"
+            "check the name of the token; it may have expired (`tctl tokens ls`)"
+        }
+        said if said.contains("is not for `tpm` method")
+            || said.contains("only supports method") =>
+        {
+            "use a token whose `join_method` is tpm"
+        }
+        said if said.contains("does not allow") && said.contains("role") => {
+            "use a token whose `roles` are [Bot]"
+        }
+        said if said.contains("is in force") || said.contains("has been locked") => {
+            "ask the cluster's operator to remove the lock (`tctl get locks`)"
         }
         said if said.contains("legacy join service has been disabled") => {
             "ask the cluster's operator: the server has no join service that this agent knows"

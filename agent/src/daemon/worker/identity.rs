@@ -8,7 +8,6 @@ use super::found::{kept, superseded};
 use super::{Store, Worker, call};
 use crate::ceremony::JoinParameters;
 use crate::ceremony::authenticated::Denied;
-use crate::ceremony::client::Client;
 use crate::config::Protocol;
 use crate::credential::identity::Identity;
 use crate::daemon::machine::Validity;
@@ -102,11 +101,6 @@ impl Worker {
 
     /// Renews an identity of a Teleport cluster, which takes a join.
     async fn rejoin(&mut self, identity: &Identity) -> Result<Kept, Denied> {
-        if !Client::can_rejoin(identity) {
-            let why = "the name of the cluster is too long to renew the identity: joining again";
-            self.log.info(why, &[("cluster", &identity.cluster)]);
-            return self.join_once().await;
-        }
         let known = identity.known_ek();
         let known = known.map_err(|error| Failure::new(Exit::Data, error, "remove the storage"))?;
         let passwords = self.passwords().await?;
