@@ -14,10 +14,12 @@ use agent::tpm::inventory::{self, EkChoice};
 use agent::tpm::passwords::Passwords;
 use anyhow::{Context, Result, ensure};
 use authority::issue::{
-    CaKey, ClusterName, Issuer, JwtAlgorithm, JwtKey, Profile, SshCa, Ttl, Validity, X509Ca,
+    CaKey, ClusterName, Issuer, JwtAlgorithm, JwtKey, Profile, SshCa, SubjectKey, Ttl, Validity,
+    X509Ca,
 };
 use authority::resource::{BotInstance, ProvenEk, Resource, read};
 use base64ct::{Base64, Encoding};
+use fuzz::teleport_call::METHODS;
 use fuzz::{Target, Verdict, joined};
 use prost::Message;
 use proto::teleport::{join_v1, legacy};
@@ -48,6 +50,7 @@ use tpm2::types::{
 use tpm2::wire::{List, Marshal, Tpm2b, Unmarshal, Writer};
 use verifier::JoinKey;
 use verifier::{Claim, Demand, Effort, EkClaim, KeyClaim};
+use x509_cert::der::pem::{self, LineEnding};
 
 const UNIQUE: [u8; 32] = [7; 32];
 
@@ -632,5 +635,189 @@ fn teleport() -> Result<()> {
     let newer = newer(Newer::EkKey(tpm.ek_public()));
     let older = older(Older::EkKey(tpm.ek_public()));
     seeds("key", &behind(1, newer.clone()), &behind(1, older.clone()))?;
-    seeds("refused-no-certificate", &behind(0, newer), &behind(0, older))
+    seeds("refused-no-certificate", &behind(0, newer), &behind(0, older))?;
+    subject_keys(&host)?;
+    calls(&host)?;
+    answers()?;
+    web_requests()?;
+    join_uris()
+}
+
+/// The host's key, and keys of other algorithms, in each form.
+fn subject_keys(host: &TeleportHost<'_>) -> Result<()> {
+    let eks = ["rsa2048", "p256", "p384"].map(|name| {
+        let spki = fs::read(home().join("seeds/ek_spki").join(name))?;
+        anyhow::Ok((name, spki))
+    });
+    for read in eks.into_iter().chain([Ok(("host", host.spki()))]) {
+        let (name, spki) = read?;
+        let key = ssh_key::PublicKey::from(SubjectKey::from_spki(&spki)?.ssh()?);
+        let pem = pem::encode_string("PUBLIC KEY", LineEnding::LF, &spki)?;
+        let line = format!("{}\n", key.to_openssh()?);
+        let forms: [(&str, &[u8], &[u8]); 3] = [
+            ("spki", &spki, &[]),
+            ("wire", &spki, &key.to_bytes()?),
+            ("text", pem.as_bytes(), line.as_bytes()),
+        ];
+        for (form, (kind, tls, ssh)) in (0..).zip(forms) {
+            let input = [&[form][..], &joined(&[tls, ssh])].concat();
+            seed("subject_key", &format!("{name}-{kind}"), &input)?;
+        }
+    }
+    Ok(())
+}
+
+/// What `tbot` asks besides joining.
+fn calls(host: &TeleportHost<'_>) -> Result<()> {
+    use proto::teleport::legacy::{GetRoleRequest, UserCertsRequest, Watch, WatchKind};
+    use proto::teleport::machineid_v1::{BotInstanceStatusHeartbeat, SubmitHeartbeatRequest};
+    use proto::teleport::trust_v1::{GetCertAuthoritiesRequest, GetCertAuthorityRequest};
+    let [stranger, bot, output] = [0, 1, 2];
+    let call = |name: &str, method: &str, who: u8, message: Vec<u8>| {
+        let is_this = |path: &&str| path.ends_with(&format!("/{method}"));
+        let number = METHODS.iter().position(is_this).context("no such method")?;
+        let input = [&[u8::try_from(number)?, who][..], &message].concat();
+        seed("teleport_call", name, &input)
+    };
+    call("ping", "Ping", stranger, Vec::new())?;
+    call("ping-of-bot", "Ping", bot, Vec::new())?;
+    call("cas", "GetClusterCACert", stranger, Vec::new())?;
+    let watch = |kind: &str| Watch { kinds: vec![WatchKind { kind: kind.into() }] }.encode_to_vec();
+    call("watch", "WatchEvents", bot, watch("cert_authority"))?;
+    call("refused-watch", "WatchEvents", bot, watch("role"))?;
+    let role = |name: &str| GetRoleRequest { name: name.into() }.encode_to_vec();
+    call("role", "GetRole", bot, role("bot-example"))?;
+    call("refused-role", "GetRole", bot, role("access"))?;
+    call("preference", "GetAuthPreference", bot, Vec::new())?;
+    call("refused-stranger", "GetAuthPreference", stranger, Vec::new())?;
+    call("clusters", "ListRemoteClusters", output, Vec::new())?;
+    for r#type in ["host", "user", "db"] {
+        let wish = GetCertAuthoritiesRequest { r#type: r#type.into(), include_key: false };
+        call(&format!("cas-{}", wish.r#type), "GetCertAuthorities", output, wish.encode_to_vec())?;
+    }
+    let wish = GetCertAuthoritiesRequest { r#type: "host".into(), include_key: true };
+    call("refused-private-keys", "GetCertAuthorities", output, wish.encode_to_vec())?;
+    let wish = GetCertAuthorityRequest { r#type: "host".into(), domain: "example.test".into() };
+    call("ca-host", "GetCertAuthority", output, wish.encode_to_vec())?;
+    let heartbeat = Some(BotInstanceStatusHeartbeat {
+        version: "18.0.0".into(),
+        hostname: "host.example".into(),
+        join_method: "tpm".into(),
+        architecture: "amd64".into(),
+        os: "linux".into(),
+    });
+    let heartbeat = SubmitHeartbeatRequest { heartbeat };
+    call("heartbeat", "SubmitHeartbeat", bot, heartbeat.encode_to_vec())?;
+    call("refused-heartbeat", "SubmitHeartbeat", bot, Vec::new())?;
+
+    let keys = host.legacy_init("my-bot-token").join_request.context("a request")?;
+    let end = fuzz::fixtures::now().seconds() + 600;
+    let certs = |roles: &[&str]| UserCertsRequest {
+        username: "bot-example".into(),
+        expires: Some(proto::teleport::Timestamp { seconds: end, nanos: 0 }),
+        route_to_cluster: "example.test".into(),
+        role_requests: roles.iter().map(ToString::to_string).collect(),
+        use_role_requests: true,
+        ssh_public_key: keys.public_ssh_key.clone(),
+        tls_public_key: keys.public_tls_key.clone(),
+        reissuable_role_impersonation: false,
+    };
+    call("certs", "GenerateUserCerts", bot, certs(&["access", "dev"]).encode_to_vec())?;
+    call("certs-of-one-role", "GenerateUserCerts", bot, certs(&["dev"]).encode_to_vec())?;
+    call("refused-role-request", "GenerateUserCerts", bot, certs(&["admin"]).encode_to_vec())?;
+    call("refused-output", "GenerateUserCerts", output, certs(&["dev"]).encode_to_vec())
+}
+
+/// Challenges for the join key, the CAs of the cluster that issued `join_result`, and refusals of Teleport.
+fn answers() -> Result<()> {
+    for kind in ["rsa2048", "p256"] {
+        let ek = fs::read(home().join("seeds/tpm_public").join(format!("ek-{kind}")))?;
+        let name = object_name(&Public::from_bytes(fuzz::fixtures::JOIN_KEY)?)?;
+        let made = make_credential(&Public::from_bytes(&ek)?, &name, &[7; 32])?;
+        let sized = |part: &[u8]| -> Result<Vec<u8>> {
+            Ok([&u16::try_from(part.len())?.to_be_bytes(), part].concat())
+        };
+        let (blob, secret) = (sized(made.blob().octets())?, sized(made.secret().octets())?);
+        let credential = join_v1::TpmEncryptedCredential {
+            credential_blob: blob.clone(),
+            secret: secret.clone(),
+        };
+        let payload = Some(join_v1::challenge::Payload::TpmEncryptedCredential(credential));
+        let challenge = join_v1::join_response::Payload::Challenge(join_v1::Challenge { payload });
+        let newer = join_v1::JoinResponse { payload: Some(challenge) }.encode_to_vec();
+        let credential = legacy::TpmEncryptedCredential { credential_blob: blob, secret };
+        let challenge =
+            legacy::register_using_tpm_method_response::Payload::ChallengeRequest(credential);
+        let older = legacy::RegisterUsingTpmMethodResponse { payload: Some(challenge) };
+        seed("teleport_answer", &format!("challenge-{kind}"), &[&[0], &newer[..]].concat())?;
+        let older = older.encode_to_vec();
+        seed("teleport_answer", &format!("older-challenge-{kind}"), &[&[1], &older[..]].concat())?;
+    }
+    let init = join_v1::ServerInit {
+        join_method: "tpm".into(),
+        signature_algorithm_suite: "balanced-v1".into(),
+    };
+    let init = Some(join_v1::join_response::Payload::Init(init));
+    let init = join_v1::JoinResponse { payload: init }.encode_to_vec();
+    seed("teleport_answer", "refused-init", &[&[0], &init[..]].concat())?;
+
+    let issued = fs::read(home().join("seeds/teleport_result/older"))?;
+    let issued = legacy::Certs::decode(issued.get(1..).context("a message")?)?;
+    let one = legacy::GetClusterCaCertResponse { tls_ca: issued.tls_ca_certs.concat() };
+    seed("teleport_answer", "cas", &[&[2], &one.encode_to_vec()[..]].concat())?;
+    let two = [&issued.tls_ca_certs.concat()[..], &fs::read(home().join("fixtures/ek-root.pem"))?];
+    let two = legacy::GetClusterCaCertResponse { tls_ca: two.concat() };
+    seed("teleport_answer", "refused-unknown-ca", &[&[2], &two.encode_to_vec()[..]].concat())?;
+
+    for (name, code, text) in [
+        ("no-enterprise", 7, "this feature requires Teleport Enterprise"),
+        ("no-rule", 7, "validated tpm attributes did not match any allow rules"),
+        ("no-token", 7, "token expired or not found"),
+        ("no-legacy", 7, "legacy join service has been disabled in this environment"),
+        ("no-service", 12, "unknown service proto.JoinService"),
+        ("late", 8, "tpm join method timed out after 1m0s, terminating the stream on the server"),
+        ("no-reason", 14, ""),
+    ] {
+        seed("teleport_answer", name, &[&[3, code], text.as_bytes()].concat())?;
+    }
+    Ok(())
+}
+
+/// What Go's HTTP client sends for `tbot`, and others.
+fn web_requests() -> Result<()> {
+    for (name, line, more) in [
+        ("find", "GET /webapi/find HTTP/1.1", "Accept-Encoding: gzip\r\n"),
+        ("find-v1", "GET /v1/webapi/find?group=default HTTP/1.1", ""),
+        ("ping", "GET /webapi/ping HTTP/1.1", "Connection: close\r\n"),
+        ("head", "HEAD /webapi/find HTTP/1.1", ""),
+        ("whole", "GET https://teleport.example/webapi/find HTTP/1.1", ""),
+        (
+            "refused-upgrade",
+            "GET /webapi/connectionupgrade HTTP/1.1",
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+        ),
+        (
+            "refused-post",
+            "POST /v1/webapi/host/credentials HTTP/1.1",
+            "Content-Type: application/json\r\nContent-Length: 2\r\n",
+        ),
+    ] {
+        let head = "Host: teleport.example\r\nUser-Agent: Go-http-client/1.1\r\n";
+        let body = if name == "refused-post" { "{}" } else { "" };
+        seed("web_request", name, format!("{line}\r\n{head}{more}\r\n{body}").as_bytes())?;
+    }
+    Ok(())
+}
+
+fn join_uris() -> Result<()> {
+    for (name, text) in [
+        ("proxy", "tbot+proxy+tpm://my-bot-token@teleport.example:443"),
+        ("auth", "tbot+auth+tpm://my-bot-token@192.0.2.1:3025/"),
+        ("file", "tbot+auth+tpm://%2Fetc%2Ftoken@[::1]:3025"),
+        ("refused-method", "tbot+proxy+bound-keypair://my-bot:secret@teleport.example:443"),
+        ("refused-port", "tbot+proxy+tpm://my-bot-token@teleport.example"),
+    ] {
+        seed("join_uri", name, text.as_bytes())?;
+    }
+    Ok(())
 }

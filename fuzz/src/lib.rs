@@ -8,6 +8,7 @@
 
 mod address;
 mod ca_bundle;
+mod cluster;
 mod connection_upgrade;
 mod control_groups;
 mod ek_certificate;
@@ -18,9 +19,13 @@ pub mod fixtures;
 mod identity;
 mod join_request;
 mod join_result;
+mod join_uri;
 mod key_file;
 mod mutation;
 mod resource;
+mod subject_key;
+mod teleport_answer;
+pub mod teleport_call;
 mod teleport_join;
 mod teleport_result;
 mod tpm_attest;
@@ -30,6 +35,7 @@ mod tpm_dialogue;
 mod tpm_public;
 mod tpm_response;
 mod tpm_signature;
+mod web_request;
 
 use std::fs;
 use std::io;
@@ -58,7 +64,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 23] = [
+pub const TARGETS: [Target; 28] = [
     Target { name: "tpm_response", run: tpm_response::run, smoke: 20_000 },
     Target { name: "tpm_dialogue", run: tpm_dialogue::run, smoke: 3_000 },
     Target { name: "tpm_public", run: tpm_public::run, smoke: 20_000 },
@@ -74,14 +80,19 @@ pub const TARGETS: [Target; 23] = [
     Target { name: "join_request", run: join_request::run, smoke: 1_500 },
     Target { name: "teleport_join", run: teleport_join::newer, smoke: 1_500 },
     Target { name: "teleport_legacy_join", run: teleport_join::older, smoke: 1_500 },
+    Target { name: "teleport_call", run: teleport_call::run, smoke: 1_500 },
+    Target { name: "subject_key", run: subject_key::run, smoke: 5_000 },
+    Target { name: "web_request", run: web_request::run, smoke: 5_000 },
     Target { name: "join_result", run: join_result::run, smoke: 1_500 },
     Target { name: "teleport_result", run: teleport_result::run, smoke: 1_500 },
+    Target { name: "teleport_answer", run: teleport_answer::run, smoke: 10_000 },
     Target { name: "identity", run: identity::run, smoke: 3_000 },
     Target { name: "ca_bundle", run: ca_bundle::run, smoke: 3_000 },
     Target { name: "connection_upgrade", run: connection_upgrade::run, smoke: 20_000 },
     Target { name: "resource", run: resource::run, smoke: 5_000 },
     Target { name: "control_groups", run: control_groups::run, smoke: 20_000 },
     Target { name: "address", run: address::run, smoke: 20_000 },
+    Target { name: "join_uri", run: join_uri::run, smoke: 20_000 },
 ];
 
 impl Target {

@@ -23,8 +23,27 @@ const INSTRUMENTED: [&str; 9] = [
     "-Coverflow-checks",
 ];
 
-/// Runs one target, or all, each for so long, as many at a time as there are processors.
-pub fn run(target: Option<&str>, seconds: u32) -> Result<()> {
+/// When a target ends that finds nothing.
+#[derive(Clone, Copy, Debug)]
+pub enum Limit {
+    /// After so long.
+    Seconds(u32),
+    /// After so many executions.
+    Runs(u64),
+}
+
+impl Limit {
+    /// libFuzzer's option.
+    fn option(self) -> String {
+        match self {
+            Self::Seconds(seconds) => format!("-max_total_time={seconds}"),
+            Self::Runs(runs) => format!("-runs={runs}"),
+        }
+    }
+}
+
+/// Runs one target, or all, each up to the limit, as many at a time as there are processors.
+pub fn run(target: Option<&str>, limit: Limit) -> Result<()> {
     let known = targets()?;
     let chosen: Vec<&str> = match target {
         None => known.iter().map(String::as_str).collect(),
@@ -37,7 +56,7 @@ pub fn run(target: Option<&str>, seconds: u32) -> Result<()> {
     let worker = || -> Result<Vec<Outcome>> {
         let mut done = Vec::new();
         while let Some(name) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let outcome = Run { home: &home, program: &program, name, seconds }.run()?;
+            let outcome = Run { home: &home, program: &program, name, limit }.run()?;
             let (executions, crashes) = (outcome.executions, outcome.crashes.len());
             println!("{name}: {executions} executions, {crashes} crashes");
             done.push(outcome);
@@ -106,7 +125,7 @@ struct Run<'a> {
     home: &'a Path,
     program: &'a Path,
     name: &'a str,
-    seconds: u32,
+    limit: Limit,
 }
 
 struct Outcome {
@@ -132,7 +151,7 @@ impl Run<'_> {
         command
             .arg(&corpus)
             .args(known.iter().filter(|directory| directory.is_dir()))
-            .arg(format!("-max_total_time={}", self.seconds))
+            .arg(self.limit.option())
             .arg(format!("-artifact_prefix={}/", crashes.display()))
             .args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"])
             .env("FUZZ_TARGET", self.name)
@@ -179,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_target_that_is_not_there_is_refused_before_anything_is_built() {
-        let refused = run(Some("nothing"), 1).unwrap_err().to_string();
+        let refused = run(Some("nothing"), Limit::Runs(1)).unwrap_err().to_string();
         assert!(refused.starts_with("there is no target nothing; there are "), "{refused}");
     }
 }

@@ -49,6 +49,9 @@ enum Verb {
         /// Seconds per target
         #[arg(long, value_name = "N", default_value_t = 60)]
         seconds: u32,
+        /// Executions per target, however long they take
+        #[arg(long, value_name = "N", conflicts_with = "seconds")]
+        runs: Option<u64>,
     },
     /// Run the benchmarks and show the results as a table
     Bench {
@@ -130,7 +133,10 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Demo { tpm, keep } => {
             demo::run(tpm, if keep { Afterwards::Keep } else { Afterwards::Remove })
         }
-        Verb::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
+        Verb::Fuzz { target, seconds, runs } => {
+            let limit = runs.map_or(fuzz::Limit::Seconds(seconds), fuzz::Limit::Runs);
+            fuzz::run(target.as_deref(), limit)
+        }
         Verb::Bench { filter, write } => bench::run(filter.as_deref(), shown(write)),
         Verb::Static => musl::run(),
         Verb::Figures { minutes, write } => figures::run(minutes, shown(write)),

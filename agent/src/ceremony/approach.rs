@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use host::clock;
 use host::exit::{Exit, Failure};
 use proto::v1::WhoAmIRequest;
 use proto::v1::identity_service_client::IdentityServiceClient;
@@ -51,7 +52,7 @@ impl Approach {
                 let undecided = |failure| Failure { exit: Exit::Unavailable, ..failure };
                 let claimed = fetch_cas(connection).await;
                 let claimed = claimed.map_err(|why| Unopened::answered(undecided(why)))?;
-                let cas = claimed.pinned(pins);
+                let cas = claimed.pinned(pins, clock::now().unix_timestamp());
                 let cas = cas.map_err(|why| Unopened::answered(undecided(why)).by_teleport())?;
                 Route::to_auth_service(name, &ServerTrust::Certificates(cas), None)?
             }

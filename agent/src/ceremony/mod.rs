@@ -14,7 +14,7 @@ mod prove_key;
 mod proxy_tests;
 mod rejoin;
 pub mod route;
-mod teleport;
+pub mod teleport;
 mod tls_failure;
 pub mod upgrade;
 mod wording;

@@ -11,33 +11,26 @@ mod tls_settings;
 pub use admin::AdminSocket;
 pub use diag::DiagListener;
 pub use public::PublicListener;
+pub use router::Hosts;
 pub use tls_settings::TlsSettings;
+
+pub use crate::wire::web::WebApi;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::teleport::join_v1::join_service_server::JoinServiceServer as TeleportJoinServer;
-use proto::teleport::legacy::join_service_server::JoinServiceServer as LegacyJoinServer;
 use proto::v1::admin_service_server::AdminServiceServer;
-use proto::v1::identity_service_server::IdentityServiceServer;
-use proto::v1::join_service_server::JoinServiceServer;
-use proto::v1::workload_service_server::WorkloadServiceServer;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpSocket;
 use tokio::sync::watch;
 use tonic::transport::Server;
 
 use self::public::Connections;
-use self::router::Hosts;
 use crate::service::Authority;
 use crate::service::refusal_log;
 use crate::wire::admin::Operators;
-use crate::wire::endorse_v1;
-use crate::wire::teleport::{self, calls::Services as Calls};
-use crate::wire::web::WebApi;
-use crate::wire::workload::Workloads;
 
 /// No message that a host sends is longer: an EK certificate and the CAs above it, some 2 KiB each.
 /// Every unproven connection can make the authority buffer as much.
@@ -105,23 +98,9 @@ pub async fn serve(
         let _ = stop.wait_for(|stop| *stop).await;
     };
     let port = public.address().map_or(0, |address| address.port());
-    let web = Arc::new(WebApi::new(&authority, port));
-    let calls = Calls::new(Arc::clone(&authority), port, MAX_MESSAGE, stop.clone());
-    let services = Hosts {
-        calls,
-        web: Arc::clone(&web),
-        join: JoinServiceServer::new(endorse_v1::Hosts(Arc::clone(&authority)))
-            .max_decoding_message_size(MAX_MESSAGE),
-        teleport_join: TeleportJoinServer::new(teleport::join_v1::Joins(Arc::clone(&authority)))
-            .max_decoding_message_size(MAX_MESSAGE),
-        legacy_join: LegacyJoinServer::new(teleport::legacy::Joins(Arc::clone(&authority)))
-            .max_decoding_message_size(MAX_MESSAGE),
-        workload: WorkloadServiceServer::new(Workloads(Arc::clone(&authority)))
-            .max_decoding_message_size(MAX_MESSAGE),
-        identity: IdentityServiceServer::new(endorse_v1::Hosts(Arc::clone(&authority)))
-            .max_decoding_message_size(MAX_MESSAGE),
-    };
-    let Connections { unproven, known } = public.connections(web, Arc::clone(&authority.metrics));
+    let services = Hosts::new(&authority, port, stop.clone());
+    let Connections { unproven, known } =
+        public.connections(services.web_api(), Arc::clone(&authority.metrics));
     let strangers = limits(MAX_UNPROVEN_STREAMS).serve_with_incoming_shutdown(
         services.clone(),
         unproven,

@@ -200,9 +200,7 @@ impl Door {
 
     async fn serve(&self, conn: Conn, protocol: Protocol) {
         let ready = match (protocol, &conn.connection.peer.certificate) {
-            (Protocol::Http1, _) => {
-                return host::diag::serve(conn, async |path| self.web.answer(&path)).await;
-            }
+            (Protocol::Http1, _) => return self.web.serve(conn).await,
             (Protocol::Http2, Some(_)) => &self.known,
             (Protocol::Http2, None) => &self.unproven,
         };

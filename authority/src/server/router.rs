@@ -15,27 +15,30 @@ use proto::teleport::legacy::join_service_server::{
 use proto::v1::identity_service_server::{IdentityServiceServer, SERVICE_NAME as IDENTITY};
 use proto::v1::join_service_server::{JoinServiceServer, SERVICE_NAME as JOIN};
 use proto::v1::workload_service_server::{SERVICE_NAME as WORKLOAD, WorkloadServiceServer};
+use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::codegen::http::{Method, Request, Response};
 use tower::Service;
 
+use super::MAX_MESSAGE;
 use super::public::Connection;
+use crate::service::Authority;
 use crate::wire::endorse_v1;
 use crate::wire::status::{too_costly, too_many_calls, unknown_service};
 use crate::wire::teleport::{self, calls::Services as Calls};
 use crate::wire::web::{self, WebApi};
 use crate::wire::workload::Workloads;
 
-/// The services for hosts.
+/// The services for hosts. A request carries its [`Peer`](crate::service::Peer) as an extension.
 #[derive(Clone)]
-pub(super) struct Hosts {
-    pub(super) join: JoinServiceServer<endorse_v1::Hosts>,
-    pub(super) identity: IdentityServiceServer<endorse_v1::Hosts>,
-    pub(super) workload: WorkloadServiceServer<Workloads>,
-    pub(super) teleport_join: TeleportJoinServer<teleport::join_v1::Joins>,
-    pub(super) legacy_join: LegacyJoinServer<teleport::legacy::Joins>,
-    pub(super) calls: Calls,
-    pub(super) web: Arc<WebApi>,
+pub struct Hosts {
+    join: JoinServiceServer<endorse_v1::Hosts>,
+    identity: IdentityServiceServer<endorse_v1::Hosts>,
+    workload: WorkloadServiceServer<Workloads>,
+    teleport_join: TeleportJoinServer<teleport::join_v1::Joins>,
+    legacy_join: LegacyJoinServer<teleport::legacy::Joins>,
+    calls: Calls,
+    web: Arc<WebApi>,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -84,6 +87,30 @@ impl Service<Request<Body>> for Hosts {
 }
 
 impl Hosts {
+    /// The services of an authority that listens at this port. `stop` becomes true when it stops.
+    pub fn new(authority: &Arc<Authority>, port: u16, stop: watch::Receiver<bool>) -> Self {
+        let authority = || Arc::clone(authority);
+        Self {
+            join: JoinServiceServer::new(endorse_v1::Hosts(authority()))
+                .max_decoding_message_size(MAX_MESSAGE),
+            identity: IdentityServiceServer::new(endorse_v1::Hosts(authority()))
+                .max_decoding_message_size(MAX_MESSAGE),
+            workload: WorkloadServiceServer::new(Workloads(authority()))
+                .max_decoding_message_size(MAX_MESSAGE),
+            teleport_join: TeleportJoinServer::new(teleport::join_v1::Joins(authority()))
+                .max_decoding_message_size(MAX_MESSAGE),
+            legacy_join: LegacyJoinServer::new(teleport::legacy::Joins(authority()))
+                .max_decoding_message_size(MAX_MESSAGE),
+            calls: Calls::new(authority(), port, MAX_MESSAGE, stop),
+            web: Arc::new(WebApi::new(&authority(), port)),
+        }
+    }
+
+    /// The web API, which is also served by HTTP/1.1.
+    pub fn web_api(&self) -> Arc<WebApi> {
+        Arc::clone(&self.web)
+    }
+
     fn web(&self, request: &Request<Body>) -> host::diag::Reply {
         match *request.method() {
             Method::GET => self.web.answer(request.uri().path()),

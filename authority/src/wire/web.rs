@@ -2,12 +2,13 @@
 
 use host::diag::{Reply, StatusCode, json};
 use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::service::Authority;
 use crate::wire::teleport::SIGNATURE_ALGORITHM_SUITE;
 
 /// The documents of the web API.
-pub(crate) struct WebApi {
+pub struct WebApi {
     found: Found,
 }
 
@@ -51,7 +52,7 @@ struct Message<'a> {
 
 impl WebApi {
     /// The web API of an authority that listens at this port.
-    pub(crate) fn new(authority: &Authority, port: u16) -> Self {
+    pub fn new(authority: &Authority, port: u16) -> Self {
         let public_addr = authority.public_names.address().map(|addr| addr.with_port(port));
         let found = Found {
             auth: Auth { signature_algorithm_suite: SIGNATURE_ALGORITHM_SUITE },
@@ -64,6 +65,11 @@ impl WebApi {
     /// Whether a path is in the web API.
     pub(crate) fn has(path: &str) -> bool {
         ["/webapi/", "/v1/webapi/"].iter().any(|prefix| path.starts_with(prefix))
+    }
+
+    /// Answers one request of HTTP/1.1 on a connection.
+    pub async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        host::diag::serve(stream, async |path| self.answer(&path)).await;
     }
 
     /// The answer to a GET of this path.

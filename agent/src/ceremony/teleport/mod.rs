@@ -17,6 +17,7 @@ use tonic::{Code, Status};
 use verifier::JoinKey as AppraisedKey;
 
 pub(super) use self::attempt::{Attempt, Service};
+pub use self::server::ClaimedCas;
 pub(super) use self::server::{fetch_cas, ping};
 use crate::ceremony::connection::Connection;
 use crate::ceremony::wording::TELEPORT;
@@ -58,9 +59,11 @@ struct Claim {
 }
 
 /// An encrypted credential, without the lengths that Teleport puts before its parts.
-struct Challenge {
-    credential_blob: Vec<u8>,
-    encrypted_seed: Vec<u8>,
+pub struct Challenge {
+    /// The contents of TPM2B_ID_OBJECT.
+    pub credential_blob: Vec<u8>,
+    /// The contents of TPM2B_ENCRYPTED_SECRET.
+    pub encrypted_seed: Vec<u8>,
 }
 
 /// Why an attempt failed, and which attempt may succeed.
@@ -185,7 +188,10 @@ impl Solver<'_> {
 
 impl Challenge {
     /// Reads a credential as both services send it: each part with its length before it.
-    fn new(credential_blob: &[u8], secret: &[u8]) -> Result<Self, Failure> {
+    ///
+    /// # Errors
+    /// A length is not that of its part.
+    pub fn new(credential_blob: &[u8], secret: &[u8]) -> Result<Self, Failure> {
         let inner = |sized: &[u8]| {
             let (length, inner) = sized.split_first_chunk()?;
             let is_whole = usize::from(u16::from_be_bytes(*length)) == inner.len();
@@ -211,7 +217,7 @@ fn failed(status: &Status, connection: &Connection, next: Option<Attempt>) -> Un
 }
 
 /// What a status of a Teleport service means, with advice for what is known.
-fn refused(status: &Status) -> Failure {
+pub fn refused(status: &Status) -> Failure {
     let failure = endorse_v1::refused_by(&TELEPORT, status);
     let advice = match status.message() {
         said if said.contains("requires Teleport Enterprise") => {

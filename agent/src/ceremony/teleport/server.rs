@@ -1,6 +1,5 @@
 //! What an Auth Service of Teleport says of its cluster: the name, and the CAs that vouch for its servers.
 
-use host::clock;
 use host::exit::{Exit, Failure};
 use proto::teleport::legacy::auth_service_client::AuthServiceClient;
 use proto::teleport::legacy::{GetClusterCaCertRequest, PingRequest};
@@ -34,7 +33,7 @@ pub(in crate::ceremony) async fn ping(connection: &Connection) -> Result<String,
 
 /// The CAs of a cluster, as a server names them that nothing vouches for yet.
 #[derive(Debug)]
-pub(in crate::ceremony) struct ClaimedCas(Vec<CertificateDer<'static>>);
+pub struct ClaimedCas(Vec<CertificateDer<'static>>);
 
 /// Asks a server that nothing vouches for yet for the CAs of its cluster.
 ///
@@ -52,23 +51,26 @@ pub(in crate::ceremony) async fn fetch_cas(connection: Connection) -> Result<Cla
         ),
         _ => refused(&status),
     })?;
-    let pem = answer.into_inner().tls_ca;
-    let cas = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
-    let cas = cas.map_err(|_| disorder("a malformed CA certificate"))?;
-    Ok(ClaimedCas(cas))
+    ClaimedCas::read(&answer.into_inner().tls_ca)
 }
 
 impl ClaimedCas {
+    /// Reads them from an answer, PEM.
+    ///
+    /// # Errors
+    /// One of them is malformed.
+    pub fn read(pem: &[u8]) -> Result<Self, Failure> {
+        let cas = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+        Ok(Self(cas.map_err(|_| disorder("a malformed CA certificate"))?))
+    }
+
     /// The CAs, each of which must be pinned, so that a server that lies is refused, whatever it has been asked before.
     ///
     /// # Errors
     /// [`Exit::Unavailable`] if a CA is not pinned, or not valid now: this is not the server that is meant.
-    pub(in crate::ceremony) fn pinned(
-        self,
-        pins: &[CaPin],
-    ) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    pub fn pinned(self, pins: &[CaPin], now: i64) -> Result<Vec<CertificateDer<'static>>, Failure> {
         let bundle = TrustBundle::new(self.0.iter().map(AsRef::as_ref));
-        pinned(&bundle.map_err(|what| disorder(&what))?, pins, clock::now().unix_timestamp())?;
+        pinned(&bundle.map_err(|what| disorder(&what))?, pins, now)?;
         Ok(self.0)
     }
 }

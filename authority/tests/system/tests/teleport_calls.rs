@@ -506,9 +506,12 @@ async fn role_of_another_bot_and_watches_of_other_kinds_are_refused() {
     let mut auth = host.auth();
     let status = auth.get_role(GetRoleRequest { name: "admin".into() }).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
-    let status = auth.watch_events(watch("node")).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unimplemented);
-    assert!(status.message().starts_with("watching node is not supported"), "{status}");
+    for (kind, said) in [("node", "\"node\""), ("no\u{7f}de", "\"no\\u{7f}de\"")] {
+        let status = auth.watch_events(watch(kind)).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unimplemented);
+        let expected = format!("watching {said} is not supported");
+        assert!(status.message().starts_with(&expected), "{status}");
+    }
 }
 
 #[tokio::test]

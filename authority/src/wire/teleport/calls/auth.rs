@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use super::{Calls, SUITE, peer, pem};
 use crate::resource::user_name;
 use crate::service::impersonation::Impersonation;
-use crate::wire::teleport::{check_cluster_name, files};
+use crate::wire::teleport::{check_cluster_name, files, quoted};
 use crate::wire::{grant, status};
 
 #[tonic::async_trait]
@@ -55,7 +55,7 @@ impl AuthService for Calls {
         self.caller(&request).await?;
         let kinds = request.into_inner().kinds;
         if let Some(other) = kinds.iter().find(|kind| kind.kind != "cert_authority") {
-            return Err(status::not_supported(&format!("watching {}", other.kind)));
+            return Err(status::not_supported(&format!("watching {}", quoted(&other.kind))));
         }
         let (events, stream) = mpsc::channel(1);
         let mut stop = self.stop.clone();
