@@ -1,5 +1,6 @@
 //! The wire of Endorse: the messages and services of `endorse.v1`, the bytes that a join's proof
-//! covers, and the services of Teleport that the authority serves and the agent uses.
+//! covers, the services of Teleport that the authority serves and the agent uses, and those by which the agent serves
+//! workloads.
 //!
 //! The generated code is checked in, so that a build needs neither protoc nor the code generator.
 //! It is rewritten by `cargo xtask protos`, and a test there fails when it is not what the .proto
@@ -7,6 +8,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod envoy;
+pub mod spiffe;
 pub mod teleport;
 pub mod transcript;
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 /// The packages, in the order in which they are generated: their .proto files and the file they
 /// become.
-const PACKAGES: [Package; 8] = [
+const PACKAGES: [Package; 14] = [
     Package {
         protos: &[
             "endorse/v1/credentials.proto",
@@ -29,7 +29,7 @@ const PACKAGES: [Package; 8] = [
     },
     Package {
         protos: &["teleport/legacy/types/types.proto", "teleport/legacy/types/resources.proto"],
-        generated: TYPES,
+        generated: "types.rs",
     },
     Package {
         protos: &["teleport/machineid/v1/bot_instance_service.proto"],
@@ -47,14 +47,37 @@ const PACKAGES: [Package; 8] = [
         protos: &["teleport/presence/v1/presence_service.proto"],
         generated: "teleport.presence.v1.rs",
     },
+    // It has no package.
+    Package { protos: &["spiffe/workload.proto"], generated: "_.rs" },
+    Package { protos: &["envoy/sds.proto"], generated: "envoy.service.secret.v3.rs" },
+    Package { protos: &["envoy/discovery.proto"], generated: "envoy.service.discovery.v3.rs" },
+    Package { protos: &["envoy/core.proto"], generated: "envoy.config.core.v3.rs" },
+    Package {
+        protos: &["envoy/tls.proto"],
+        generated: "envoy.extensions.transport_sockets.tls.v3.rs",
+    },
+    Package { protos: &["google/rpc/status.proto"], generated: "google.rpc.rs" },
 ];
 
-/// Messages that carry the secret of a challenge. Their `Debug` is written by hand.
-const SECRET: [&str; 2] =
-    [".teleport.join.v1.TPMSolution", ".proto.RegisterUsingTPMMethodChallengeResponse"];
+/// Messages that carry the secret of a challenge, a private key or a token. Their `Debug` is written by hand.
+const SECRET: [&str; 8] = [
+    ".teleport.join.v1.TPMSolution",
+    ".proto.RegisterUsingTPMMethodChallengeResponse",
+    ".X509SVID",
+    ".JWTSVID",
+    ".WITSVID",
+    ".ValidateJWTSVIDRequest",
+    ".envoy.service.discovery.v3.DiscoveryResponse",
+    ".envoy.config.core.v3.DataSource",
+];
 
-/// The package whose messages others use.
-const TYPES: &str = "types.rs";
+/// The packages whose messages others use, and their modules. Modules are not nested as packages are.
+const SHARED: [(&str, &str); 4] = [
+    ("types", "crate::teleport::types"),
+    ("envoy.service.discovery.v3", "crate::envoy::discovery"),
+    ("envoy.config.core.v3", "crate::envoy::core"),
+    ("google.rpc", "crate::envoy::rpc"),
+];
 
 struct Package {
     protos: &'static [&'static str],
@@ -99,9 +122,10 @@ impl Package {
             .emit_rerun_if_changed(false)
             .skip_debug(SECRET)
             .out_dir(out.path());
-        if self.generated != TYPES {
-            // The modules are not nested as the packages are.
-            builder = builder.extern_path(".types", "crate::teleport::types");
+        for (package, module) in SHARED {
+            if self.generated.strip_suffix(".rs") != Some(package) {
+                builder = builder.extern_path(format!(".{package}"), module);
+            }
         }
         builder.compile_fds(files)?;
         let content = fs::read_to_string(out.path().join(self.generated))?;
