@@ -5,7 +5,8 @@
 //! - `command`: the verbs of the command line, a file for each; [`cli`] declares them.
 //! - [`daemon`] keeps credentials fresh; [`doctor`] checks what a join depends on.
 //! - [`storage`] keeps the identity on the disk.
-//! - [`ceremony`] asks the authority; [`deliver`] brings what it issued to the programs that use it.
+//! - [`ceremony`] asks the authority; [`deliver`] brings what it issued to the programs that use it, and [`workload_api`] is
+//!   where they fetch it.
 //! - [`credential`]: what was issued, verified as a peer would verify it. [`install`] makes the systemd unit.
 //! - [`config`] is the configuration file; [`keys`] are the keys of services.
 //! - [`attest`] finds out who connected to a unix socket.
@@ -30,6 +31,7 @@ pub mod log;
 pub mod storage;
 pub mod tpm;
 mod trusted;
+pub mod workload_api;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -108,6 +108,7 @@ const AGENT: ModuleFloors = ModuleFloors {
         ("storage", 5),
         ("ceremony", 4),
         ("deliver", 4),
+        ("workload_api", 4),
         ("cli", 3),
         ("credential", 3),
         ("install", 3),
@@ -147,9 +148,9 @@ const RESTRICTED: [Restricted; 6] = [
         dependency: "tonic",
         modules: &["wire", "server", "command", "assemble"],
     },
-    Restricted { crate_name: "agent", dependency: "proto", modules: &["ceremony"] },
-    Restricted { crate_name: "agent", dependency: "prost", modules: &["ceremony"] },
-    Restricted { crate_name: "agent", dependency: "tonic", modules: &["ceremony"] },
+    Restricted { crate_name: "agent", dependency: "proto", modules: &["ceremony", "workload_api"] },
+    Restricted { crate_name: "agent", dependency: "prost", modules: &["ceremony", "workload_api"] },
+    Restricted { crate_name: "agent", dependency: "tonic", modules: &["ceremony", "workload_api"] },
 ];
 
 /// Fails if a dependency points up.

@@ -27,7 +27,7 @@ pub struct Membership {
 }
 
 /// Units of systemd that a process belongs to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Systemd {
     /// The unit of the system's service manager, such as `nginx.service` or `session-2.scope`.
     pub unit: Option<String>,

@@ -52,7 +52,7 @@ pub use refused::Refused;
 use self::cgroup::{Container, Systemd};
 
 /// A process that connected, as it was attested. What is absent was not attested, and satisfies no rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Caller {
     /// The process and what it runs.
     pub unix: Unix,
@@ -65,7 +65,7 @@ pub struct Caller {
 }
 
 /// A process, by what it had at connect(2) and still has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Unix {
     /// Its ID. Another process may have it as soon as this one has ended.
     pub pid: i32,
@@ -80,7 +80,7 @@ pub struct Unix {
 }
 
 /// The file that a process executes. An interpreter is one: what it runs is not in here.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Executable {
     /// Its path, unless that is unknown.
     pub path: Option<Path>,
@@ -89,7 +89,7 @@ pub struct Executable {
 }
 
 /// The path of an executable.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Path {
     /// As this host's operator would write it: the process sees the host's files.
     OfHost(String),

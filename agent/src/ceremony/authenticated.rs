@@ -10,6 +10,7 @@ use host::exit::{Exit, Failure};
 use p256::ecdsa::Signature;
 use proto::transcript;
 use proto::v1::identity_service_client::IdentityServiceClient;
+use proto::v1::workload_service_client::WorkloadServiceClient;
 use proto::v1::{self, IssueRequest, RenewRequest, WhoAmIRequest, WhoAmIResponse};
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
@@ -35,6 +36,7 @@ use crate::tpm::thread::{Tpm, TpmThread};
 #[derive(Debug)]
 pub struct Authenticated {
     pub(super) service: IdentityServiceClient<Channel>,
+    pub(super) workloads: WorkloadServiceClient<Channel>,
     pub(super) exporter: [u8; 32],
     end: End,
     pub(super) budget: Budget,
@@ -42,8 +44,10 @@ pub struct Authenticated {
     not_after: i64,
     authority: String,
     client: Client,
+    /// The cluster's name, which is its trust domain.
+    pub(super) cluster: String,
     /// The CAs that authenticated the server.
-    trusted: Vec<CaPin>,
+    pub(super) trusted: Vec<CaPin>,
     key: AppraisedKey,
 }
 
@@ -76,8 +80,14 @@ impl Client {
         let (connection, authority) =
             self.connect(&Approach::Authority(trust, Some(certified))).await?;
         Ok(Authenticated {
+            workloads: WorkloadServiceClient::with_origin(
+                connection.channel.clone(),
+                Channel::origin(),
+            )
+            .max_decoding_message_size(endorse_v1::MAX_ANSWER),
             service: IdentityServiceClient::with_origin(connection.channel, Channel::origin())
                 .max_decoding_message_size(endorse_v1::MAX_ANSWER),
+            cluster: identity.cluster.clone(),
             exporter: connection.exporter,
             end: connection.end,
             budget: connection.budget,

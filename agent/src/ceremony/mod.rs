@@ -18,6 +18,7 @@ pub mod teleport;
 mod tls_failure;
 pub mod upgrade;
 mod wording;
+pub mod workloads;
 
 use std::time::Duration;
 

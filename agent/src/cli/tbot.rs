@@ -12,7 +12,7 @@ use host::config::section::unknown;
 
 use super::SERVICE_VERBS;
 use super::service::Service;
-use crate::config::UNSUPPORTED_SERVICES;
+use crate::config::{UNSUPPORTED_SERVICES, WORKLOAD_API_TYPES};
 
 const NEEDS_PROXY: &str =
     "remove it: it needs a Teleport proxy, which this authority does not have";
@@ -34,7 +34,7 @@ pub(super) const COMMANDS: [Unsupported; 11] = [
         "write version v2 of the file with `agent configure`: `destinations` is `services` there",
     ),
     ("proxy", NEEDS_PROXY),
-    ("spiffe-inspect", "use `openssl x509 -text -in svid.pem`: there is no Workload API"),
+    ("spiffe-inspect", "use a client of the Workload API, or `openssl x509 -text -in svid.pem`"),
     ("ssh", NEEDS_PROXY),
     ("ssh-multiplexer-proxy-command", NEEDS_PROXY),
     ("ssh-proxy-command", NEEDS_PROXY),
@@ -145,6 +145,9 @@ fn unsupported_service(service: &str) -> Error {
     let advice = "run `agent start --help` for the services that are supported";
     let what = match UNSUPPORTED_SERVICES.iter().find(|(name, _)| *name == service) {
         Some((_, why)) => format!("{service} is not supported: {why}"),
+        None if WORKLOAD_API_TYPES.contains(&service) => {
+            format!("{service} can only be configured in a file: write it in `services`")
+        }
         None => {
             let known = Service::augment_subcommands(Command::new("start"));
             let known: Vec<&str> = known.get_subcommands().map(Command::get_name).collect();

@@ -109,7 +109,7 @@ impl Display for Meaning<'_> {
         if let Some(address) = settings.diag_addr {
             writeln!(f, "Health:       http://{address}/readyz")?;
         }
-        if settings.services.is_empty() {
+        if settings.services.is_empty() && settings.workload_apis.is_empty() {
             return writeln!(f, "Services:     none");
         }
         writeln!(f, "Services:")?;
@@ -124,6 +124,10 @@ impl Display for Meaning<'_> {
                 true => writeln!(f)?,
                 false => writeln!(f, ", {}", life(service.lifetime))?,
             }
+        }
+        for api in &settings.workload_apis {
+            let path = api.socket.path.display();
+            writeln!(f, "  {}: workload-identity-api at {path}", api.name)?;
         }
         Ok(())
     }

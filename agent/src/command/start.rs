@@ -6,8 +6,9 @@ use host::exit::Failure;
 use host::log::Level;
 
 use super::block_on;
+use crate::attest::{Reader, privilege};
 use crate::cli::daemon::Start;
-use crate::config::{Finding, Findings, LoadError, Loaded, Settings, Severity};
+use crate::config::{Finding, Findings, LoadError, Loaded, Settings, Severity, WorkloadApi};
 use crate::daemon;
 use crate::file_access::{self, FileAccess};
 use crate::log::Log;
@@ -19,7 +20,18 @@ pub(crate) fn run(arguments: Start) -> Result<(), Failure> {
     let log = settings.log();
     let pid_file = arguments.pid_file.clone();
     let reread = Arc::new(move || load(&arguments, |settings| settings.map_or(log, Settings::log)));
-    block_on(daemon::run(settings, reread, pid_file.as_deref(), log))?
+    let reader = reader(&settings)?;
+    block_on(daemon::run(settings, reread, pid_file.as_deref(), reader, log))?
+}
+
+/// Starts the process that reads executables of workloads, if rules are about them; before the runtime has threads.
+fn reader(settings: &Settings) -> Result<Option<Reader>, Failure> {
+    let failed = |cause| Failure::io(&cause, "the process that reads executables of workloads");
+    if settings.workload_apis.iter().any(WorkloadApi::needs_executable) {
+        return Reader::begin().map(Some).map_err(failed);
+    }
+    privilege::give_up().map_err(|errno| failed(errno.into()))?;
+    Ok(None)
 }
 
 /// Reads the configuration and logs its findings.

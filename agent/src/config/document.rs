@@ -16,8 +16,7 @@ use super::onboarding::{authorities, join_uri, onboarding};
 use super::overrides::Overrides;
 use super::protocol::Protocol;
 use super::settings::{
-    Acls, DEFAULT_STORAGE, DEFAULT_TTL, Directory, Lifetime, Renewal, Service, Settings, Storage,
-    Symlinks,
+    Acls, DEFAULT_STORAGE, DEFAULT_TTL, Directory, Lifetime, Renewal, Settings, Storage, Symlinks,
 };
 use super::tpm::tpm;
 use super::{destination, service};
@@ -127,8 +126,9 @@ fn settings(root: &Node, overrides: &Overrides, source: &Source<'_>) -> Option<S
     let services = service::complete(drafts?, lifetime, &storage, source);
     let (trust, token, protocol) = onboarding?;
     if protocol == Some(Protocol::Teleport) {
-        without_services(services.as_deref().unwrap_or_default(), &top, source);
+        without_services(services.as_ref(), &top, source);
     }
+    let services = services?;
     Some(Settings {
         authorities: authorities?,
         server: server?,
@@ -136,7 +136,8 @@ fn settings(root: &Node, overrides: &Overrides, source: &Source<'_>) -> Option<S
         protocol,
         token,
         storage,
-        services: services?,
+        services: services.files,
+        workload_apis: services.workload_apis,
         lifetime,
         oneshot: oneshot?,
         debug: debug?,
@@ -178,10 +179,12 @@ fn refused_switches(top: &Section<'_>, source: &Source<'_>) {
 }
 
 /// What services need of a Teleport cluster, a host only gets as an agent of Teleport.
-fn without_services(services: &[Service], top: &Section<'_>, source: &Source<'_>) {
+fn without_services(services: Option<&service::Services>, top: &Section<'_>, source: &Source<'_>) {
     let range = top.key("services").or_else(|| top.key("outputs"));
-    for service in services {
-        let (name, kind) = (&service.name, service.kind.name());
+    let Some(services) = services else { return };
+    let files = services.files.iter().map(|service| (&service.name, service.kind.name()));
+    let apis = services.workload_apis.iter().map(|api| (&api.name, "workload-identity-api"));
+    for (name, kind) in files.chain(apis) {
         source.error(
             range,
             format!("a Teleport cluster cannot issue the {kind} service {name} to this agent"),
@@ -257,18 +260,17 @@ fn services(
     top: &Section<'_>,
     overrides: &Overrides,
     source: &Source<'_>,
-) -> Option<Vec<service::Draft>> {
+) -> Option<Vec<service::Item>> {
     let (services, outputs) = (top.list("services"), top.list("outputs"));
     if outputs.is_some_and(|outputs| !outputs.is_empty()) {
         let range = top.key("outputs");
         source.warn(range, "`outputs` is the old name of `services`", "write `services`");
     }
-    let plain = overrides
-        .services
-        .iter()
-        .map(|plain| Some(service::Draft::plain(plain.kind, plain.destination.clone())));
+    let plain = overrides.services.iter().map(|plain| {
+        Some(service::Item::Files(service::Draft::plain(plain.kind, plain.destination.clone())))
+    });
     let nodes = services.into_iter().chain(outputs).flatten();
-    let drafts: Vec<Option<service::Draft>> =
+    let drafts: Vec<Option<service::Item>> =
         nodes.map(|node| service::service(node, source)).chain(plain).collect();
     let drafts = drafts.into_iter().collect::<Option<Vec<_>>>();
     services.and(outputs).and(drafts)

@@ -23,6 +23,7 @@ mod settings;
 mod system_roots;
 mod text;
 mod tpm;
+mod workload_api;
 
 #[cfg(test)]
 mod tests;
@@ -42,3 +43,5 @@ pub(crate) use service::OTHERS as UNSUPPORTED_SERVICES;
 pub use settings::*;
 pub use system_roots::SystemRoots;
 pub use text::text;
+pub(crate) use workload_api::TYPES as WORKLOAD_API_TYPES;
+pub use workload_api::{Offer, SdsNames, Selector, Socket, WorkloadApi};

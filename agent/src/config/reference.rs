@@ -2,12 +2,12 @@
 
 use host::config::section::{KeySection, Keys};
 
-use super::{destination, document, onboarding, reload, service, tpm};
+use super::{destination, document, onboarding, reload, service, tpm, workload_api};
 
 /// All sections and keys that the agent supports.
 #[must_use]
 pub fn reference() -> Vec<KeySection> {
-    const SECTIONS: [(&str, &Keys); 9] = [
+    const SECTIONS: [(&str, &Keys); 17] = [
         ("", &document::TOP),
         ("onboarding", &onboarding::ONBOARDING),
         ("tpm", &tpm::TPM),
@@ -17,6 +17,14 @@ pub fn reference() -> Vec<KeySection> {
         ("services[].destination", &destination::DIRECTORY),
         ("services[].destination.readers[]", &destination::READER),
         ("services[].reload", &reload::RELOAD),
+        ("services[] of type workload-identity-api", &workload_api::WORKLOAD_API),
+        ("services[] of type spiffe-workload-api", &workload_api::SPIFFE_WORKLOAD_API),
+        ("services[].selector", &workload_api::SELECTOR),
+        ("services[].svids[]", &workload_api::OFFER),
+        ("services[].rules[]", &workload_api::RULE),
+        ("services[].rules[].unix", &workload_api::UNIX_RULE),
+        ("services[].rules[].systemd", &workload_api::SYSTEMD_RULE),
+        ("services[].sds", &workload_api::SDS_NAMES),
     ];
     SECTIONS.iter().map(|(path, keys)| KeySection { path, keys: keys.known }).collect()
 }

@@ -13,13 +13,14 @@ use super::settings::{
     Destination, KeyStorage, Lifetime, Reload, Renewal, Service, ServiceKind, ServiceName,
     SshConfig, Storage, X509Files,
 };
+use super::workload_api::{self, WorkloadApi};
 use super::{destination, reload};
 
 const NEEDS_PROXY: &str = "it needs a Teleport proxy, which this authority does not have";
-const NOT_SERVED: &str = "this agent supports `identity` and `x509`";
+const NOT_SERVED: &str = "this agent supports `identity`, `x509` and `workload-identity-api`";
 
 /// Services of tbot that are not supported, with the reason.
-pub(crate) const OTHERS: [(&str, &str); 21] = [
+pub(crate) const OTHERS: [(&str, &str); 19] = [
     ("application", NEEDS_PROXY),
     ("application-proxy", NEEDS_PROXY),
     ("application-tunnel", NEEDS_PROXY),
@@ -34,16 +35,14 @@ pub(crate) const OTHERS: [(&str, &str); 21] = [
     ("example", NOT_SERVED),
     ("identity/key-agent", NOT_SERVED),
     ("spiffe-svid", "write `x509`, the name of `workload-identity-x509` here"),
-    ("spiffe-workload-api", NOT_SERVED),
     ("ssh_host", NOT_SERVED),
-    ("workload-identity-api", NOT_SERVED),
     ("workload-identity-aws-ra", NOT_SERVED),
     ("workload-identity-aws-roles-anywhere", NOT_SERVED),
     ("workload-identity-jwt", NOT_SERVED),
     ("workload-identity-x509-issuer-override", NOT_SERVED),
 ];
 
-const NAME: (&str, &str) =
+pub(super) const NAME: (&str, &str) =
     ("name", "a unique name, used in logs, metrics and `/readyz/NAME` (default: generated)");
 const DESTINATION: (&str, &str) =
     ("destination", "where to write the files: a directory, or a section");
@@ -108,6 +107,14 @@ pub(super) const X509: Keys = Keys {
     ],
 };
 
+/// What an item of `services` is.
+pub(super) enum Item {
+    /// Credentials in files.
+    Files(Draft),
+    /// A socket.
+    WorkloadApi(workload_api::Draft),
+}
+
 /// A service before defaults of the whole configuration are applied.
 pub(super) struct Draft {
     name: Given<ServiceName>,
@@ -137,7 +144,7 @@ impl Draft {
 }
 
 /// Reads one service. None if there is something wrong with it.
-pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Draft> {
+pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Item> {
     const PEEK: Keys = Keys { of: "a service", known: &[], refused: &[] };
     let Value::Mapping(entries) = &node.value else {
         Section::open(node, &PEEK, source)?;
@@ -157,6 +164,11 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Draft> {
         return None;
     };
     let stated = &stated.node;
+    if let Value::Scalar { text, .. } = &stated.value
+        && workload_api::TYPES.contains(&text.as_str())
+    {
+        return workload_api::workload_api(node, stated, source).map(Item::WorkloadApi);
+    }
     let kind = parse(stated, "type", source, |text| {
         ServiceKind::named(text).ok_or_else(|| unknown_type(text))
     })?;
@@ -169,15 +181,7 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Draft> {
         ServiceKind::Identity { .. } => identity(&section, source),
         ServiceKind::X509 { .. } => x509(&section),
     };
-    let name = section.parse("name", |text| {
-        let name: ServiceName = text.parse().map_err(|error| format!("{error}"))?;
-        match text {
-            "identity" | "heartbeat" | "ca-rotation" => {
-                Err("this name is reserved by the agent".to_owned())
-            }
-            _ => Ok(name),
-        }
-    });
+    let name = section.parse("name", name);
     let destination = match section.node("destination") {
         Some(node) => destination::destination(node, source),
         None if section.meant("destination") => None,
@@ -190,7 +194,7 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Draft> {
     let key_storage = key_storage(&section);
     let lifetime = lifetime(&section, source);
     let reload = section.node("reload").map(|node| reload::reload(node, source));
-    Some(Draft {
+    Some(Item::Files(Draft {
         name,
         what: kind?.name(),
         range: Some(stated.range.clone()),
@@ -202,14 +206,26 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Draft> {
             None => None,
             Some(reload) => Some(reload?),
         },
-    })
+    }))
+}
+
+/// The name of a service.
+pub(super) fn name(text: &str) -> Result<ServiceName, String> {
+    let name: ServiceName = text.parse().map_err(|error| format!("{error}"))?;
+    match text {
+        "identity" | "heartbeat" | "ca-rotation" => {
+            Err("this name is reserved by the agent".to_owned())
+        }
+        _ => Ok(name),
+    }
 }
 
 pub(super) fn unknown_type(text: &str) -> String {
     if let Some((_, why)) = OTHERS.iter().find(|(other, _)| *other == text) {
         return format!("{text} is not supported: {why}");
     }
-    unknown(text, &ServiceKind::NAMES)
+    let names: Vec<&str> = ServiceKind::NAMES.into_iter().chain(workload_api::TYPES).collect();
+    unknown(text, &names)
 }
 
 fn identity(section: &Section<'_>, source: &Source<'_>) -> Option<ServiceKind> {
@@ -306,13 +322,19 @@ impl Lifetime {
     }
 }
 
+/// The services of a configuration.
+pub(super) struct Services {
+    pub(super) files: Vec<Service>,
+    pub(super) workload_apis: Vec<WorkloadApi>,
+}
+
 /// Completes services with default names and lifetimes, and reports conflicts between them.
 pub(super) fn complete(
-    drafts: Vec<Draft>,
+    items: Vec<Item>,
     lifetime: Lifetime,
     storage: &Storage,
     source: &Source<'_>,
-) -> Option<Vec<Service>> {
+) -> Option<Services> {
     let mut names: HashMap<ServiceName, Option<ByteRange>> = HashMap::new();
     let at = |range: &Option<ByteRange>| match range {
         Some(range) => format!("the service in line {}", source.line(range)),
@@ -322,11 +344,15 @@ pub(super) fn complete(
     if let Storage::Directory(directory) = storage {
         directories.claim(&directory.path, "the agent stores its identity");
     }
-    let mut services = Vec::with_capacity(drafts.len());
-    for (index, draft) in drafts.into_iter().enumerate() {
-        let range = draft.name.range().or(draft.range.as_ref()).cloned();
-        let default = || format!("{}-output-{}", draft.what, index + 1).parse().ok();
-        let name = match draft.name {
+    let mut services = Services { files: Vec::new(), workload_apis: Vec::new() };
+    for (index, item) in items.into_iter().enumerate() {
+        let (given, what, stated) = match &item {
+            Item::Files(draft) => (draft.name.clone(), draft.what, draft.range.clone()),
+            Item::WorkloadApi(draft) => (draft.name.clone(), draft.kind, draft.range.clone()),
+        };
+        let range = given.range().or(stated.as_ref()).cloned();
+        let default = || format!("{what}-output-{}", index + 1).parse().ok();
+        let name = match given {
             Given::Absent => default()?,
             given => given.value()?,
         };
@@ -334,16 +360,34 @@ pub(super) fn complete(
             let message = format!("{} already has the name {name}", at(&other));
             source.error(range.as_ref(), message, "give each service a unique `name`");
         }
-        if let Destination::Directory { directory, .. } = &draft.destination {
-            let whose = format!("{} writes its files", at(&draft.range));
-            if let Some(message) = directories.claim(&directory.path, &whose) {
-                let advice = "give each service its own directory";
-                source.error(draft.range.as_ref(), message, advice);
+        let claim = match &item {
+            Item::Files(Draft {
+                destination: Destination::Directory { directory, .. }, ..
+            }) => {
+                let whose = format!("{} writes its files", at(&stated));
+                directories.claim(&directory.path, &whose)
+            }
+            Item::Files(_) => None,
+            Item::WorkloadApi(draft) => {
+                let whose = format!("{} has its socket", at(&stated));
+                directories.claim(draft.path(), &whose)
+            }
+        };
+        if let Some(message) = claim {
+            let advice = "give each service its own directory or socket";
+            source.error(stated.as_ref(), message, advice);
+        }
+        match item {
+            Item::Files(draft) => {
+                let Draft { kind, destination, key_storage, reload, .. } = draft;
+                let lifetime = draft.lifetime.unwrap_or(lifetime);
+                let service = Service { name, kind, destination, key_storage, lifetime, reload };
+                services.files.push(service);
+            }
+            Item::WorkloadApi(draft) => {
+                services.workload_apis.push(draft.complete(name, lifetime.ttl));
             }
         }
-        let Draft { kind, destination, key_storage, reload, .. } = draft;
-        let lifetime = draft.lifetime.unwrap_or(lifetime);
-        services.push(Service { name, kind, destination, key_storage, lifetime, reload });
     }
     Some(services)
 }

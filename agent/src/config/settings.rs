@@ -12,6 +12,7 @@ use tpm2::transport::Tcti;
 
 use super::address::Address;
 use super::protocol::Protocol;
+use super::workload_api::WorkloadApi;
 use crate::log::Log;
 use crate::tpm::inventory::EkChoice;
 use crate::tpm::passwords::PasswordFiles;
@@ -46,8 +47,10 @@ pub struct Settings {
     pub token: Token,
     /// Where to store the bot's own identity.
     pub storage: Storage,
-    /// The services.
+    /// The services that write files.
     pub services: Vec<Service>,
+    /// The services that workloads connect to.
+    pub workload_apis: Vec<WorkloadApi>,
     /// Lifetime and renewal of the bot's own certificates.
     pub lifetime: Lifetime,
     /// Whether to join or renew once and exit.

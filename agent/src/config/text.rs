@@ -9,6 +9,8 @@ use super::settings::{
     Server, Service, ServiceKind, Settings, Signal, SshConfig, Storage, Symlinks, Token,
     TpmSettings, Trust, X509Files,
 };
+use super::workload_api::{SdsNames, Selector, Socket, TYPES, WorkloadApi};
+use crate::attest::rule::Rules;
 
 /// A file that reads back to these settings.
 #[must_use]
@@ -18,6 +20,7 @@ pub fn text(settings: &Settings) -> String {
     yaml.line("version: v2");
     top(settings, &mut yaml);
     services(&settings.services, settings, &mut yaml);
+    settings.workload_apis.iter().for_each(|api| workload_api(api, settings, &mut yaml));
     tpm(&settings.tpm, &mut yaml);
     yaml.0
 }
@@ -102,9 +105,9 @@ fn top(settings: &Settings, yaml: &mut Yaml) {
 
 fn services(services: &[Service], settings: &Settings, yaml: &mut Yaml) {
     yaml.comment(
-        "Credentials to write in addition to the bot's identity: services of type identity or x509.",
+        "Credentials in addition to the bot's identity: services of type identity, x509 or workload-identity-api.",
     );
-    if services.is_empty() {
+    if services.is_empty() && settings.workload_apis.is_empty() {
         return yaml.line("services: []");
     }
     yaml.line("services:");
@@ -135,6 +138,103 @@ fn services(services: &[Service], settings: &Settings, yaml: &mut Yaml) {
             }
         }
         reload(one.reload.as_ref(), yaml);
+    }
+}
+
+fn workload_api(api: &WorkloadApi, settings: &Settings, yaml: &mut Yaml) {
+    let is_old = api.offers.iter().any(|offer| matches!(offer.selector, Selector::Path(_)));
+    let [kind, old_kind] = TYPES;
+    yaml.line(&format!("  - type: {}", if is_old { old_kind } else { kind }));
+    yaml.line(&format!("    name: {}", quoted(api.name.as_str())));
+    let Socket { path, mode, group } = &api.socket;
+    yaml.line(&format!("    listen: {}", quoted(&format!("unix://{}", path.display()))));
+    yaml.line(&format!("    mode: \"{mode:04o}\""));
+    match group {
+        Some(group) => yaml.line(&format!("    group: {}", account(group))),
+        None => yaml.line("    # group: web"),
+    }
+    if api.ttl != settings.lifetime.ttl {
+        yaml.line(&format!("    credential_ttl: {}", go_duration::text(api.ttl)));
+    }
+    if is_old {
+        yaml.line("    svids:");
+    }
+    for offer in &api.offers {
+        match &offer.selector {
+            Selector::Own => yaml.line("    # selector: {name: web}"),
+            Selector::Name(name) => {
+                yaml.line("    selector:");
+                yaml.line(&format!("      name: {}", quoted(name)));
+            }
+            Selector::Labels(labels) => {
+                yaml.line("    selector:");
+                yaml.line("      labels:");
+                for (key, values) in labels {
+                    let values: Vec<String> = values.iter().map(|value| quoted(value)).collect();
+                    yaml.line(&format!("        {}: [{}]", quoted(key), values.join(", ")));
+                }
+            }
+            Selector::Path(path) => {
+                yaml.line(&format!("      - path: {}", quoted(path)));
+                if let Some(hint) = &offer.hint {
+                    yaml.line(&format!("        hint: {}", quoted(hint)));
+                }
+            }
+        }
+        rules(&offer.rules, if is_old { 4 } else { 2 }, yaml);
+    }
+    if api.sds != SdsNames::default() {
+        let SdsNames { default_svid, default_bundle, default_all_bundles, .. } = &api.sds;
+        yaml.line("    sds:");
+        yaml.line(&format!("      default_svid_name: {}", quoted(default_svid)));
+        yaml.line(&format!("      default_bundle_name: {}", quoted(default_bundle)));
+        yaml.line(&format!("      default_all_bundles_name: {}", quoted(default_all_bundles)));
+        let disable = api.sds.disable_spiffe_cert_validation;
+        yaml.line(&format!("      disable_spiffe_cert_validation: {disable}"));
+    }
+}
+
+fn rules(rules: &Rules, depth: usize, yaml: &mut Yaml) {
+    let indent = "  ".repeat(depth);
+    if rules.0.is_empty() {
+        return yaml.line(&format!("{indent}# rules: [{{unix: {{uid: 1000}}}}]"));
+    }
+    yaml.line(&format!("{indent}rules:"));
+    for rule in &rules.0 {
+        let number = |name: &str, value: Option<u32>| value.map(|value| format!("{name}: {value}"));
+        let text = |name: &str, value: &Option<String>| {
+            value.as_ref().map(|value| format!("{name}: {}", quoted(value)))
+        };
+        let of = &rule.unix;
+        let hash = of.sha256.map(|hash| base16ct::lower::encode_string(&hash));
+        let unix = [
+            of.pid.map(|pid| format!("pid: {pid}")),
+            number("uid", of.uid),
+            number("gid", of.gid),
+            number("supplementary_gid", of.supplementary_gid),
+            text("path", &of.path),
+            text("sha256", &hash),
+        ];
+        let systemd = [text("unit", &rule.systemd.unit), text("slice", &rule.systemd.slice)];
+        let section = |name: &str, items: Vec<Option<String>>| {
+            let items: Vec<String> = items.into_iter().flatten().collect();
+            (!items.is_empty()).then(|| format!("{name}: {{{}}}", items.join(", ")))
+        };
+        let parts = [
+            section("unix", unix.to_vec()),
+            section("systemd", systemd.to_vec()),
+            text("container_id", &rule.container_id),
+            text("pod_uid", &rule.pod_uid),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        yaml.line(&format!("{indent}  - {{{}}}", parts.join(", ")));
+    }
+}
+
+fn account(account: &Account) -> String {
+    match account {
+        Account::Id(id) => id.to_string(),
+        Account::Name(name) => quoted(name),
     }
 }
 
@@ -172,11 +272,7 @@ fn readers(readers: &[Reader], yaml: &mut Yaml) {
             Reader::User(account) => ("user", account),
             Reader::Group(account) => ("group", account),
         };
-        let account = match account {
-            Account::Id(id) => id.to_string(),
-            Account::Name(name) => quoted(name),
-        };
-        yaml.line(&format!("        - {key}: {account}"));
+        yaml.line(&format!("        - {key}: {}", self::account(account)));
     }
 }
 

@@ -2,8 +2,11 @@
 
 pub mod cache;
 pub mod identity;
+pub mod jwt;
+pub mod spiffe_id;
 pub(crate) mod ssh_certificate;
 pub(crate) mod subject;
+pub mod svid;
 mod trust_bundle;
 pub mod validity;
 

@@ -15,6 +15,7 @@ mod pid_file;
 mod signals;
 mod stop;
 mod worker;
+mod workloads;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ use self::pid_file::PidFile;
 use self::signals::Signals;
 use self::stop::Stop;
 use self::worker::{Ended, Inventory, Mismatch, Worker};
+use self::workloads::sockets::Sockets;
+use crate::attest::Reader;
 use crate::config::Settings;
 use crate::credential::identity::rfc3339;
 use crate::log::Log;
@@ -51,7 +54,7 @@ const START_EXTENSION: Duration = LOOK_AGAIN.saturating_mul(3);
 /// Reads the configuration again; what it says in warnings was logged.
 pub type Reread = Arc<dyn Fn() -> Result<Settings, Failure> + Send + Sync>;
 
-/// Keeps credentials fresh until asked to stop; with `oneshot` once.
+/// Keeps credentials fresh until asked to stop; with `oneshot` once. `reader` reads the executables of workloads.
 ///
 /// # Errors
 /// What keeps it from beginning; with `oneshot`, whatever fails first. Later failures are logged, and the daemon continues.
@@ -59,6 +62,7 @@ pub async fn run(
     settings: Settings,
     reread: Reread,
     pid_file: Option<&Path>,
+    reader: Option<Reader>,
     log: Log,
 ) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
@@ -87,6 +91,10 @@ pub async fn run(
     };
     let health = Health::of(&worker, &found, meter);
     let answers = Answers::begin(&settings, socket, &health).await?;
+    let sockets = Sockets::begin(health.clone());
+    if !settings.oneshot {
+        sockets.serve(worker.workloads(reader.as_ref()));
+    }
     let manager = ServiceManager::from_environment();
     manager.status("starting");
     log.info(
@@ -104,6 +112,8 @@ pub async fn run(
         mismatch,
         health,
         answers,
+        sockets,
+        reader,
         manager,
         signals,
         alarm,
@@ -142,6 +152,9 @@ struct Daemon {
     mismatch: Mismatch,
     health: Health,
     answers: Answers,
+    sockets: Sockets,
+    /// Who reads executables, if the configuration that the agent started with asks for it.
+    reader: Option<Reader>,
     manager: ServiceManager,
     signals: Signals,
     alarm: Alarm,
@@ -215,6 +228,8 @@ impl Daemon {
                 let none = || Failure::bug("a configuration without inventory");
                 let found = ended.inventory.ok_or_else(none)?;
                 self.health.replace_with(worker, &found);
+                self.sockets.serve(worker.workloads(self.reader.as_ref()));
+                self.sockets.check();
                 // A check that goes on is about the former configuration.
                 self.running_check = None;
                 Ok(Event::Configured(Box::new(machine(worker, found)?)))
@@ -225,6 +240,7 @@ impl Daemon {
 
     /// Checks for changes without a notification: files that were changed or removed. They are written again.
     fn check_files(&mut self) {
+        self.sockets.check();
         if let Slot::Free(worker) = &self.slot {
             self.running_check = Some(RunningCheck::begin(worker.files()));
         }
@@ -444,7 +460,9 @@ impl Health {
 fn found(worker: &Worker, inventory: &Inventory) -> Vec<(String, Option<Validity>)> {
     let services = worker.settings().services.iter().zip(&inventory.services);
     let services = services.map(|(service, found)| (service.name.to_string(), found.validity));
-    std::iter::once((IDENTITY.to_owned(), worker.identity())).chain(services).collect()
+    let apis = worker.settings().workload_apis.iter().map(|api| (api.name.to_string(), None));
+    let identity = std::iter::once((IDENTITY.to_owned(), worker.identity()));
+    identity.chain(services).chain(apis).collect()
 }
 
 /// The name in logs and health reports.

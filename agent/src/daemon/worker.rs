@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use host::clock;
 use host::exit::{Exit, Failure};
+use tokio::sync::watch;
 
 use self::access::Access;
 use self::found::restore;
@@ -21,6 +22,8 @@ use super::Reread;
 use super::health_socket::{DiagChange, Socket, SocketPlace};
 use super::machine::{FailureKind, Job, Outcome, RenewalPolicy, Validity};
 use super::stop::Stop;
+use super::workloads;
+use crate::attest::Reader;
 use crate::ceremony::authenticated::{Authenticated, Denied};
 use crate::ceremony::client::Client;
 use crate::config::{self, Lifetime, Renewal, ServiceName, Settings};
@@ -66,6 +69,8 @@ pub(crate) struct Worker {
     sinks: Vec<Arc<FileSink>>,
     access: Access,
     identity: Option<Identity>,
+    /// The same, for those who ask the authority besides.
+    shared_identity: watch::Sender<Option<Arc<Identity>>>,
     /// Whether the identity is in the storage too.
     is_stored: bool,
     mismatch: Mismatch,
@@ -116,6 +121,7 @@ impl Worker {
             cache,
             sinks,
             access,
+            shared_identity: watch::Sender::new(identity.clone().map(Arc::new)),
             identity,
             is_stored: true,
             mismatch: Mismatch::default(),
@@ -133,6 +139,18 @@ impl Worker {
 
     pub(crate) const fn settings(&self) -> &Arc<Settings> {
         &self.settings
+    }
+
+    /// What to serve workloads with.
+    pub(crate) fn workloads(&self, reader: Option<&Reader>) -> workloads::sockets::Wanted {
+        workloads::sockets::Wanted {
+            settings: Arc::clone(&self.settings),
+            client: self.client.clone(),
+            identity: self.shared_identity.subscribe(),
+            meter: self.meter.clone(),
+            reader: reader.cloned(),
+            log: self.log,
+        }
     }
 
     /// What was found: the identity's validity.

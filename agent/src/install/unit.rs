@@ -6,7 +6,9 @@ use host::account::{AccountName, UnitName};
 use host::systemd_unit::{InvalidPath, fill, path_value, path_word, relative_value, word};
 use tpm2::transport::Tcti;
 
-use crate::config::{DEFAULT_STORAGE, Destination, Service, Settings, Storage, TpmSettings};
+use crate::config::{
+    DEFAULT_STORAGE, Destination, Service, Settings, Storage, TpmSettings, WorkloadApi,
+};
 
 /// What the unit is made from.
 #[derive(Clone, Debug)]
@@ -72,8 +74,14 @@ impl Reach {
             Destination::Directory { directory, .. } => Some(directory.path.clone()),
             Destination::Memory => None,
         };
-        let read_write = settings.services.iter().filter_map(directory).collect();
-        let callers = Callers::default();
+        let apis = &settings.workload_apis;
+        let sockets = apis.iter().filter_map(|api| api.socket.path.parent().map(Path::to_owned));
+        let read_write = settings.services.iter().filter_map(directory).chain(sockets).collect();
+        let callers = match apis.iter().any(WorkloadApi::needs_executable) {
+            true => Callers::AttestedByExecutable,
+            false if apis.is_empty() => Callers::Unknown,
+            false => Callers::Attested,
+        };
         Self { tpm: settings.tpm.address.clone(), storage, read_write, callers }
     }
 

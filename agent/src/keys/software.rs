@@ -23,6 +23,15 @@ impl SoftwareKey {
     pub fn generate() -> Result<Self, Failure> {
         SecretKey::try_generate().map(Self).map_err(Failure::bug)
     }
+
+    /// The private key: PKCS #8, RFC 5958, DER.
+    ///
+    /// # Errors
+    /// It cannot be encoded.
+    pub fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let document = self.0.to_pkcs8_der().map_err(Failure::bug)?;
+        Ok(Zeroizing::new(document.as_bytes().to_vec()))
+    }
 }
 
 impl Key for SoftwareKey {

@@ -17,7 +17,7 @@ use std::fmt;
 use super::leading_slices;
 
 /// A container.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Container {
     /// Its ID: 64 hexadecimal digits.
     pub id: String,
@@ -26,7 +26,7 @@ pub struct Container {
 }
 
 /// What runs containers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Runtime {
     /// Docker.
     Docker,

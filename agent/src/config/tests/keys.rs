@@ -40,6 +40,7 @@ fn the_guides() -> Settings {
         token: Token::Value("my-bot-token".into()),
         storage: Storage::Directory(directory("/var/lib/teleport/bot")),
         services: Vec::new(),
+        workload_apis: Vec::new(),
         lifetime: Lifetime { ttl: DEFAULT_TTL, renewal: Renewal::HalfLife },
         oneshot: false,
         debug: false,
@@ -371,6 +372,7 @@ fn the_command_line_goes_before_the_file() {
         protocol: Some(Protocol::Endorse),
         token: Token::File("/t".into()),
         storage: Storage::Memory,
+        workload_apis: Vec::new(),
         services: settings.services.clone(),
         lifetime: Lifetime {
             ttl: Duration::from_secs(600),

@@ -4,6 +4,7 @@ mod faults;
 mod hostile;
 mod keys;
 mod text;
+mod workload_api;
 
 use std::path::Path;
 

@@ -42,6 +42,7 @@ fn everything() -> Settings {
         protocol: Some(Protocol::Endorse),
         token: Token::File(awkward.into()),
         storage: Storage::Directory(directory(awkward)),
+        workload_apis: Vec::new(),
         services: vec![
             service(
                 "null",

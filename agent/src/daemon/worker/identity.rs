@@ -123,6 +123,7 @@ impl Worker {
     /// Takes over an identity, and stores it. If it cannot be stored, it is used all the same: the one in the storage will expire.
     async fn keep(&mut self, identity: Identity) -> Result<Kept, Denied> {
         let validity = validity(&identity)?;
+        self.shared_identity.send_replace(Some(Arc::new(identity.clone())));
         (self.identity, self.is_stored) = (Some(identity), false);
         Ok((validity, self.store().await.err()))
     }

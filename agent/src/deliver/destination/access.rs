@@ -43,6 +43,14 @@ pub(super) enum Access {
     Group(u32),
 }
 
+/// The ID of a group.
+///
+/// # Errors
+/// This host has none of the name.
+pub(crate) fn group_id(account: &Account) -> Result<u32, Failure> {
+    number(&Reader::Group(account.clone())).map(|(_, id)| id)
+}
+
 /// A user's or a group's entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Who {
@@ -249,9 +257,9 @@ fn has_lists(dir: impl AsFd) -> bool {
 }
 
 fn number(reader: &Reader) -> Result<(Who, u32), Failure> {
-    let (who, account, file) = match reader {
-        Reader::User(account) => (Who::User, account, "/etc/passwd"),
-        Reader::Group(account) => (Who::Group, account, "/etc/group"),
+    let (who, account, what, file) = match reader {
+        Reader::User(account) => (Who::User, account, "user", "/etc/passwd"),
+        Reader::Group(account) => (Who::Group, account, "group", "/etc/group"),
     };
     let id = match account {
         Account::Id(id) => *id,
@@ -262,7 +270,7 @@ fn number(reader: &Reader) -> Result<(Who, u32), Failure> {
             find(&text, name).ok_or_else(|| {
                 Failure::new(
                     Exit::Config,
-                    format!("the reader {name:?} is not in {file}"),
+                    format!("the {what} {name:?} is not in {file}"),
                     "create it, or give its number",
                 )
             })?

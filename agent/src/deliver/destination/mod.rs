@@ -36,6 +36,7 @@ use zeroize::Zeroizing;
 
 use crate::config;
 
+pub(crate) use self::access::group_id;
 pub use directory::{Directory, Writer};
 pub use manifest::{Change, Manifest};
 

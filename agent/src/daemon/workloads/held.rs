@@ -1,0 +1,206 @@
+//! What one kind of caller has, kept fresh as long as it is watched.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use host::clock;
+use host::exit::{Exit, Failure};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::link::Link;
+use crate::ceremony::workloads::Wanted;
+use crate::credential::svid::Bundle;
+use crate::workload_api::{Entitlement, Identities, Subscription};
+
+/// How long what is not watched is kept: many programs fetch once and come back.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// The pause after a failure, doubled by each further one.
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+
+/// The pause after a refusal: the operator may create the workload identity meanwhile.
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
+
+/// The longest pause: the clock may have been set.
+const LOOK_AGAIN: Duration = Duration::from_secs(600);
+
+/// What one kind of caller has.
+pub(super) struct Held {
+    entitlement: watch::Sender<Entitlement>,
+    /// Whether it is no longer kept fresh.
+    has_ended: Mutex<bool>,
+}
+
+impl Held {
+    /// Begins to fetch it.
+    pub(super) fn begin(link: Arc<Link>, wanted: Vec<(Wanted, Option<String>)>) -> Arc<Self> {
+        let held = Arc::new(Self {
+            entitlement: watch::Sender::new(Entitlement::Pending),
+            has_ended: Mutex::new(false),
+        });
+        let kept = Arc::clone(&held);
+        tokio::spawn(async move {
+            tokio::select! {
+                () = keep_fresh(&kept.entitlement, &link, &wanted) => {}
+                () = kept.unwatched() => {}
+            }
+        });
+        held
+    }
+
+    /// `None` if it has ended.
+    pub(super) fn subscribe(&self) -> Option<Subscription> {
+        let has_ended = self.has_ended.lock().unwrap_or_else(PoisonError::into_inner);
+        (!*has_ended).then(|| self.entitlement.subscribe())
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        *self.has_ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends once nothing has watched for a while.
+    async fn unwatched(&self) {
+        loop {
+            self.entitlement.closed().await;
+            sleep(LINGER).await;
+            let mut has_ended = self.has_ended.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.entitlement.is_closed() {
+                *has_ended = true;
+                return;
+            }
+        }
+    }
+}
+
+/// Never ends.
+async fn keep_fresh(
+    entitlement: &watch::Sender<Entitlement>,
+    link: &Link,
+    wanted: &[(Wanted, Option<String>)],
+) {
+    let mut bundles = link.bundle();
+    let mut failures = 0;
+    loop {
+        let pause = match link.x509_svids(wanted).await {
+            Ok((svids, bundle)) => {
+                failures = 0;
+                bundles.borrow_and_update();
+                entitlement
+                    .send_replace(Entitlement::Identities(Arc::new(Identities { svids, bundle })));
+                until_renewal(entitlement)
+            }
+            Err(failure) => {
+                failures += 1;
+                note(entitlement, &failure);
+                match failure.exit {
+                    Exit::Refused => REFUSED_PAUSE,
+                    _ => MIN_PAUSE.saturating_mul(1 << (failures - 1).min(6)).min(MAX_PAUSE),
+                }
+            }
+        };
+        wait(entitlement, &mut bundles, pause).await;
+    }
+}
+
+/// Waits, and meanwhile passes changes of the trust bundle on, and withdraws what expires.
+async fn wait(
+    entitlement: &watch::Sender<Entitlement>,
+    bundles: &mut watch::Receiver<Option<Arc<Bundle>>>,
+    pause: Duration,
+) {
+    let end = sleep(pause);
+    let mut end = std::pin::pin!(end);
+    loop {
+        let expiry = sleep(until_expiry(entitlement));
+        tokio::select! {
+            () = end.as_mut() => return,
+            () = expiry => expire(entitlement),
+            changed = bundles.changed() => {
+                let bundle = bundles.borrow_and_update().clone();
+                if changed.is_err() {
+                    return std::future::pending().await;
+                }
+                if let Some(bundle) = bundle {
+                    rebundle(entitlement, &bundle);
+                }
+            }
+        }
+    }
+}
+
+fn rebundle(entitlement: &watch::Sender<Entitlement>, bundle: &Arc<Bundle>) {
+    entitlement.send_if_modified(|now| {
+        let Entitlement::Identities(identities) = now else { return false };
+        if identities.bundle == *bundle {
+            return false;
+        }
+        let svids = identities.svids.clone();
+        *now = Entitlement::Identities(Arc::new(Identities { svids, bundle: Arc::clone(bundle) }));
+        true
+    });
+}
+
+/// Notes a failure: what is still valid stays.
+fn note(entitlement: &watch::Sender<Entitlement>, failure: &Failure) {
+    let now = match failure.exit {
+        Exit::Refused => Entitlement::Nothing,
+        _ => Entitlement::Unavailable(failure.message.as_str().into()),
+    };
+    let is_refused = failure.exit == Exit::Refused;
+    entitlement.send_if_modified(|before| {
+        let keeps = matches!(before, Entitlement::Identities(_)) && !is_refused;
+        if !keeps {
+            *before = now;
+        }
+        !keeps
+    });
+}
+
+fn expire(entitlement: &watch::Sender<Entitlement>) {
+    let now = clock::now().unix_timestamp();
+    entitlement.send_if_modified(|before| {
+        let Entitlement::Identities(identities) = before else { return false };
+        let has_expired = identities.svids.iter().any(|svid| svid.validity.not_after <= now);
+        if has_expired {
+            let why = "the identities have expired and cannot be renewed: see the agent's log";
+            *before = Entitlement::Unavailable(why.into());
+        }
+        has_expired
+    });
+}
+
+/// Until the first of them expires.
+fn until_expiry(entitlement: &watch::Sender<Entitlement>) -> Duration {
+    let end = match &*entitlement.borrow() {
+        Entitlement::Identities(identities) => {
+            identities.svids.iter().map(|svid| svid.validity.not_after).min()
+        }
+        _ => None,
+    };
+    let now = clock::now().unix_timestamp();
+    let left = end.map_or(u64::MAX, |end| u64::try_from(end - now).unwrap_or_default());
+    Duration::from_secs(left).min(LOOK_AGAIN)
+}
+
+/// Until half of the shortest lifetime has passed, a tenth earlier or later.
+fn until_renewal(entitlement: &watch::Sender<Entitlement>) -> Duration {
+    let half = match &*entitlement.borrow() {
+        Entitlement::Identities(identities) => {
+            let half = |validity: crate::credential::validity::Validity| {
+                validity.not_after.saturating_add(validity.not_before) / 2
+            };
+            identities.svids.iter().map(|svid| half(svid.validity)).min()
+        }
+        _ => None,
+    };
+    let now = clock::now().unix_timestamp();
+    let left = half.and_then(|half| u64::try_from(half - now).ok()).unwrap_or_default();
+    let mut byte = [128];
+    // Without randomness it is not earlier and not later.
+    let _ = getrandom::fill(&mut byte);
+    let [byte] = byte;
+    let tenth = u64::from(byte).saturating_mul(left) / (255 * 5);
+    Duration::from_secs((left - left / 10).saturating_add(tenth).max(1))
+}

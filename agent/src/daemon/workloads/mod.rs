@@ -1,0 +1,133 @@
+//! Workloads: what each caller of a Workload API may have, fetched from the authority when it calls and renewed as long as it
+//! watches.
+//!
+//! [`link`] asks the authority, [`held`] keeps what one kind of caller has fresh, [`sockets`] are where they call.
+
+mod held;
+mod jwt_cache;
+mod link;
+pub(super) mod sockets;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use self::held::Held;
+use self::jwt_cache::JwtCache;
+pub(super) use self::link::Link;
+use crate::attest::Caller;
+use crate::ceremony::workloads::Wanted;
+use crate::config::{Offer, Selector, WorkloadApi};
+use crate::credential::svid::JwtSvid;
+use crate::workload_api::{Answer, Entitlement, NotIssued, Source, Subscription};
+
+/// Kinds of callers at a time; one of a user's programs is one.
+const MAX_HELD: usize = 4096;
+
+/// Of one user.
+const MAX_HELD_PER_USER: usize = 256;
+
+/// What the callers of one Workload API may have.
+pub(super) struct Workloads {
+    api: WorkloadApi,
+    link: Arc<Link>,
+    held: Mutex<HashMap<Kind, Arc<Held>>>,
+    jwts: JwtCache,
+}
+
+/// Callers that have the same: of equal attributes, as far as they can matter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    /// The offers whose rules they match, by number.
+    offers: Vec<usize>,
+    /// What the authority decides with, without the process ID; nothing if they are offered only the bot's own identity.
+    workload: Option<Caller>,
+    uid: u32,
+}
+
+impl Workloads {
+    pub(super) fn new(api: WorkloadApi, link: Arc<Link>) -> Arc<Self> {
+        Arc::new(Self { api, link, held: Mutex::default(), jwts: JwtCache::default() })
+    }
+
+    /// What to ask for on behalf of the caller, an item for each offer that it matches.
+    fn wanted(&self, caller: &Caller) -> (Kind, Vec<(Wanted, Option<String>)>) {
+        let offers = self.api.offers.iter().enumerate();
+        let matching: Vec<(usize, &Offer)> =
+            offers.filter(|(_, offer)| offer.rules.admit(caller)).collect();
+        let matters = matching.iter().any(|(_, offer)| offer.selector != Selector::Own);
+        let workload = matters.then(|| {
+            let mut workload = caller.clone();
+            workload.unix.pid = 0;
+            workload
+        });
+        let kind = Kind {
+            offers: matching.iter().map(|(number, _)| *number).collect(),
+            workload: workload.clone(),
+            uid: caller.unix.uid,
+        };
+        let wanted = |(_, offer): (usize, &Offer)| {
+            let wanted = Wanted {
+                selector: offer.selector.clone(),
+                workload: workload.clone(),
+                service: self.api.name.to_string(),
+                ttl: self.api.ttl,
+            };
+            (wanted, offer.hint.clone())
+        };
+        (kind, matching.into_iter().map(wanted).collect())
+    }
+
+    /// What callers of this kind have, fetched if it is not known. `None` if there is no room for it.
+    fn held(&self, kind: Kind, wanted: Vec<(Wanted, Option<String>)>) -> Option<Subscription> {
+        let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(subscription) = all.get(&kind).and_then(|held| held.subscribe()) {
+            return Some(subscription);
+        }
+        all.retain(|_, held| !held.has_ended());
+        let of_user = all.keys().filter(|other| other.uid == kind.uid).count();
+        if all.len() >= MAX_HELD || of_user >= MAX_HELD_PER_USER {
+            return None;
+        }
+        let held = Held::begin(Arc::clone(&self.link), wanted);
+        let subscription = held.subscribe();
+        all.insert(kind, held);
+        subscription
+    }
+}
+
+impl Source for Workloads {
+    fn subscribe(&self, caller: &Caller) -> Subscription {
+        let (kind, wanted) = self.wanted(caller);
+        if wanted.is_empty() {
+            return constant(Entitlement::Nothing);
+        }
+        let full = || constant(Entitlement::Unavailable("too many kinds of workloads".into()));
+        self.held(kind, wanted).unwrap_or_else(full)
+    }
+
+    fn jwt_svids<'a>(
+        &'a self,
+        caller: &'a Caller,
+        audiences: &'a [String],
+        spiffe_id: Option<&'a str>,
+    ) -> Answer<'a, Result<Vec<JwtSvid>, NotIssued>> {
+        Box::pin(async move {
+            let (kind, wanted) = self.wanted(caller);
+            if wanted.is_empty() {
+                return Err(NotIssued::Nothing);
+            }
+            let key = jwt_cache::Key::new(kind, audiences, spiffe_id);
+            self.jwts.get(key, || self.link.jwt_svids(wanted, audiences, spiffe_id)).await
+        })
+    }
+}
+
+/// What does not change.
+fn constant(entitlement: Entitlement) -> Subscription {
+    let (sender, receiver) = watch::channel(entitlement);
+    // A subscription whose sender is gone ends its stream; this one stays until its reader goes.
+    tokio::spawn(async move { sender.closed().await });
+    receiver
+}

@@ -1,0 +1,328 @@
+//! Connections of workloads, and which service a call is for.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::ready;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http2::Builder;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use proto::envoy::secret::secret_discovery_service_server::{
+    SERVICE_NAME as SDS, SecretDiscoveryServiceServer,
+};
+use proto::spiffe::spiffe_workload_api_server::{
+    SERVICE_NAME as WORKLOAD_API, SpiffeWorkloadApiServer,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::http::{HeaderMap, Request, Response};
+use tower::Service;
+
+use super::authority::Repaired;
+use super::updates::{stopped, stopping};
+use super::{Answer, Source};
+use crate::attest::{Caller, Refused};
+use crate::config::SdsNames;
+use crate::log::Log;
+
+/// What every call of the Workload API must have, so that no request can be forged through a program that forwards HTTP.
+const SECURITY_HEADER: &str = "workload.spiffe.io";
+
+/// Bytes of a request: a token to validate is the longest.
+const MAX_REQUEST: usize = 128 * 1024;
+
+/// Bytes of the headers of a call.
+const MAX_HEADERS: u32 = 16 * 1024;
+
+/// HTTP/2 windows, bytes: what a workload may send before it is read.
+const WINDOW: u32 = 64 * 1024;
+
+/// Bytes that wait for a workload which does not read.
+const MAX_SEND_BUFFER: usize = 64 * 1024;
+
+/// Calls of one connection at a time.
+const MAX_CALLS: u32 = 100;
+
+/// How long a connection may take until its first call.
+const FIRST_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// In all.
+    pub connections: usize,
+    /// Of one user.
+    pub per_user: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 4096, per_user: 2048 }
+    }
+}
+
+/// Who is at the other end of a connection.
+pub trait Attest: Send + Sync + 'static {
+    /// Attests the process at this moment.
+    fn attest(&self) -> Answer<'_, Result<Caller, Refused>>;
+
+    /// Waits until the process has ended.
+    fn ended(&self) -> Answer<'_, ()>;
+
+    /// Its user when it connected.
+    fn uid(&self) -> u32;
+}
+
+/// A server on one socket, which ends when it is dropped.
+#[derive(Debug)]
+pub struct WorkloadApi {
+    stop: watch::Sender<bool>,
+}
+
+/// What all connections of a server have in common.
+#[derive(Clone)]
+pub(super) struct Served {
+    pub(super) source: Arc<dyn Source>,
+    pub(super) sds_names: SdsNames,
+    pub(super) log: Log,
+}
+
+/// The process at the other end of a connection.
+pub(super) struct Peer {
+    process: Box<dyn Attest>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Peer {
+    /// Attests the process, for each call: it may have executed another program since the last one.
+    pub(super) async fn attest(&self) -> Result<Caller, Status> {
+        let failed =
+            |why: Refused| Status::unavailable(format!("workload attestation failed: {why}"));
+        self.process.attest().await.map_err(failed)
+    }
+
+    /// Waits until the process or the server ends.
+    pub(super) async fn ended(&self) -> Status {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            () = self.process.ended() => Status::unavailable("the process that connected has ended"),
+            () = stopping(&mut stop) => stopped(),
+        }
+    }
+}
+
+/// The process that sent a request.
+pub(super) fn peer<T>(request: &tonic::Request<T>) -> Result<Arc<Peer>, Status> {
+    let peer = request.extensions().get::<Arc<Peer>>();
+    peer.cloned().ok_or_else(|| Status::internal("a request without a connection"))
+}
+
+impl WorkloadApi {
+    /// Serves the connections of `listener`. `attest` begins the attestation of one.
+    #[must_use]
+    pub fn serve<A: Attest>(
+        listener: UnixListener,
+        attest: impl Fn(&UnixStream) -> Result<A, Refused> + Send + Sync + 'static,
+        source: Arc<dyn Source>,
+        sds_names: SdsNames,
+        limits: Limits,
+        log: Log,
+    ) -> Self {
+        let (stop, stopping) = watch::channel(false);
+        let served = Served { source, sds_names, log };
+        tokio::spawn(accept(listener, attest, served, Places::new(limits), stopping));
+        Self { stop }
+    }
+}
+
+impl Drop for WorkloadApi {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
+async fn accept<A: Attest>(
+    listener: UnixListener,
+    attest: impl Fn(&UnixStream) -> Result<A, Refused> + Send + Sync + 'static,
+    served: Served,
+    places: Places,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopping(&mut stop) => return,
+        };
+        let Ok((stream, _)) = accepted else {
+            // Out of descriptors, say: connections that end make room.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            continue;
+        };
+        let process = match attest(&stream) {
+            Ok(process) => process,
+            Err(cause) => {
+                served.log.debug("refused a workload", &[("reason", &cause)]);
+                continue;
+            }
+        };
+        let uid = process.uid();
+        let Some(place) = places.take(uid) else {
+            let fields: [(&str, &dyn std::fmt::Display); 1] = [("uid", &uid)];
+            served.log.debug("refused a workload: too many connections", &fields);
+            continue;
+        };
+        let peer = Arc::new(Peer { process: Box::new(process), stop: stop.clone() });
+        let router = Router::new(served.clone(), peer);
+        let mut stop = stop.clone();
+        tokio::spawn(async move {
+            serve_connection(stream, router, &mut stop).await;
+            drop(place);
+        });
+    }
+}
+
+/// Serves until the connection ends. A stop lets the streams end with a reason.
+async fn serve_connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    stop: &mut watch::Receiver<bool>,
+) {
+    let called = Arc::clone(&router.called);
+    let connection = Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_CALLS)
+        .max_header_list_size(MAX_HEADERS)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_send_buf_size(MAX_SEND_BUFFER)
+        .serve_connection(TokioIo::new(Repaired::new(stream)), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let silent = async {
+        if tokio::time::timeout(FIRST_CALL_TIMEOUT, called.notified()).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        // Whatever the workload did, the next one is not affected.
+        _ = connection.as_mut() => return,
+        () = silent => return,
+        () = stopping(stop) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(Duration::from_secs(1), connection).await;
+}
+
+/// Places for connections, by user.
+#[derive(Clone)]
+struct Places {
+    limits: Limits,
+    taken: Arc<Mutex<HashMap<u32, usize>>>,
+}
+
+/// The place of a connection, until it is dropped.
+struct Place {
+    of: Places,
+    uid: u32,
+}
+
+impl Places {
+    fn new(limits: Limits) -> Self {
+        Self { limits, taken: Arc::default() }
+    }
+
+    fn take(&self, uid: u32) -> Option<Place> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = taken.values().sum();
+        let of_user = taken.entry(uid).or_default();
+        if all >= self.limits.connections || *of_user >= self.limits.per_user {
+            return None;
+        }
+        *of_user = of_user.saturating_add(1);
+        Some(Place { of: self.clone(), uid })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.of.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_user) = taken.get_mut(&self.uid) {
+            *of_user = of_user.saturating_sub(1);
+            if *of_user == 0 {
+                taken.remove(&self.uid);
+            }
+        }
+    }
+}
+
+/// The services of one connection.
+#[derive(Clone)]
+struct Router {
+    workload_api: SpiffeWorkloadApiServer<Served>,
+    sds: SecretDiscoveryServiceServer<Served>,
+    peer: Arc<Peer>,
+    /// Notified by the first call.
+    called: Arc<tokio::sync::Notify>,
+}
+
+impl Router {
+    fn new(served: Served, peer: Arc<Peer>) -> Self {
+        let workload_api = SpiffeWorkloadApiServer::new(served.clone());
+        let sds = SecretDiscoveryServiceServer::new(served);
+        Self {
+            workload_api: workload_api.max_decoding_message_size(MAX_REQUEST),
+            sds: sds.max_decoding_message_size(MAX_REQUEST),
+            peer,
+            called: Arc::default(),
+        }
+    }
+}
+
+type Routed = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+impl Service<Request<Incoming>> for Router {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Routed;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Routed {
+        self.called.notify_one();
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Arc::clone(&self.peer));
+        let service = service_of(request.uri().path()).unwrap_or_default().to_owned();
+        match service.as_str() {
+            WORKLOAD_API if !has_security_header(request.headers()) => {
+                at_once(Status::invalid_argument("security header missing from request"))
+            }
+            WORKLOAD_API => self.workload_api.call(request),
+            // Envoy does not send the header.
+            SDS => self.sds.call(request),
+            _ => at_once(Status::unimplemented("unknown service")),
+        }
+    }
+}
+
+fn at_once(status: Status) -> Routed {
+    Box::pin(ready(Ok(status.into_http())))
+}
+
+fn service_of(path: &str) -> Option<&str> {
+    path.strip_prefix('/')?.split_once('/').map(|(service, _)| service)
+}
+
+/// SPIFFE Workload Endpoint, section 3: the header once, with this value and no other.
+fn has_security_header(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(SECURITY_HEADER).iter();
+    values.next().is_some_and(|value| value == "true") && values.next().is_none()
+}
