@@ -192,6 +192,11 @@ impl Open {
         reader: Option<&Reader>,
         log: Log,
     ) -> Result<Self, Failure> {
+        if api.needs_executable() && reader.is_none() {
+            // Its process begins before the agent has threads.
+            let what = "rules about executables take effect at the next start";
+            return Err(Failure::new(Exit::Config, what, "restart the agent"));
+        }
         let access = FileAccess::new(api.socket.path.display().to_string(), SHORT_TIMEOUT);
         let socket = api.socket.clone();
         let (bound, listener) = access.run(move || bind(&socket)).await?;
