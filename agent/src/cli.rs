@@ -58,8 +58,9 @@ const SERVICE_VERBS: [&str; 2] = ["start", "configure"];
 /// # Errors
 /// The command line is invalid, or asks for help.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let mut command = command_line::prepare(tbot::declare(command()));
-    let matches = command.try_get_matches_from_mut(tbot::spelled(arguments));
+    let arguments = tbot::spelled(arguments);
+    let mut command = command_line::prepare(tbot::declare(command(), &arguments));
+    let matches = command.try_get_matches_from_mut(arguments);
     let matches = matches.map_err(|error| without_unsupported(error, &tbot::COMMANDS))?;
     tbot::check(&matches)?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;

@@ -317,10 +317,10 @@ pub enum Format {
     Json,
 }
 
-/// How lists are written.
+/// How lists, and what was done, are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ListFormat {
-    /// A table
+    /// Human-readable
     Text,
     /// JSON
     Json,

@@ -82,8 +82,11 @@ enum Verb {
         /// Only these scenarios
         scenarios: Vec<String>,
     },
-    /// Install the packages on Debian in a virtual machine, follow the guide, and restart the machine
-    Walk,
+    /// Install the packages on Debian in a virtual machine and follow the guides: ours, and Teleport's
+    Walk {
+        /// Only these guides: guide, teleport
+        guides: Vec<String>,
+    },
     /// Build packages, an archive, checksums and SBOMs
     Release,
     /// Write docs/configuration.md from the programs' configuration keys and options
@@ -142,7 +145,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Figures { minutes, write } => figures::run(minutes, shown(write)),
         Verb::Soak { options } => soak::run(&options),
         Verb::Vm { scenarios } => vm::run(&scenarios),
-        Verb::Walk => vm::walk::run(),
+        Verb::Walk { guides } => vm::walk::run(&guides),
         Verb::Release => release::run(),
         Verb::Config => page::write_configuration(),
         Verb::Cookbook => cookbook::write(),

@@ -69,6 +69,7 @@ const fn only(
 }
 
 const CLOCK: &[Purpose] = &[Purpose::Soak, Purpose::Test];
+const ISSUED: &[Purpose] = &[Purpose::Test, Purpose::Walk];
 const STATIC: &[Purpose] = &[Purpose::Static];
 const VM: &[Purpose] = &[Purpose::Vm, Purpose::Walk];
 const RELEASE: &[Purpose] = &[Purpose::Release, Purpose::Walk];
@@ -83,7 +84,7 @@ const TOOLS: [Tool; 29] = [
     test("tpm2", "tpm2-tools", "other people's TPM software, compared with ours both ways"),
     test("/usr/share/doc/tpm2-openssl", "tpm2-openssl", "signs with key files of ours"),
     test("curl", "curl", "asks the web API"),
-    test("ssh-keygen", "openssh-client", "reads the SSH certificates that were issued"),
+    only(ISSUED, "ssh-keygen", "openssh-client", "reads the SSH certificates that were issued"),
     test("g++", "g++", "compiles libFuzzer for the fuzz targets"),
     only(CLOCK, "faketime", "faketime", "another time for a daemon than the machine's"),
     test("systemd-analyze", "systemd", "judges the units that are installed"),

@@ -1,6 +1,7 @@
 //! Command lines as they are written for tbot: its syntax, and what of it is not supported here, with the reason.
 
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command, Error, Subcommand};
@@ -14,6 +15,8 @@ use super::SERVICE_VERBS;
 use super::service::Service;
 use crate::config::{UNSUPPORTED_SERVICES, WORKLOAD_API_TYPES};
 
+/// The name of the program, and of its systemd unit.
+const NAME: &str = "tbot";
 const NEEDS_PROXY: &str =
     "remove it: it needs a Teleport proxy, which this authority does not have";
 const OTHER_METHOD: &str = "remove it: it belongs to the join method bound_keypair";
@@ -106,8 +109,9 @@ fn negated(argument: &OsStr) -> Option<OsString> {
     SWITCHES.contains(&name).then(|| format!("--{name}=false").into())
 }
 
-/// Adds what [`check`] refuses, so that it is not reported as a typing error.
-pub(super) fn declare(command: Command) -> Command {
+/// Adds what [`check`] refuses, so that it is not reported as a typing error. `arguments` begin with the program.
+pub(super) fn declare(command: Command, arguments: &[OsString]) -> Command {
+    let command = if is_called(arguments) { with_unit_name(command) } else { command };
     let command =
         COMMANDS.iter().fold(command, |all, (name, _)| all.subcommand(unsupported_command(name)));
     SERVICE_VERBS.into_iter().fold(command, |all, verb| {
@@ -117,6 +121,21 @@ pub(super) fn declare(command: Command) -> Command {
                 false => unsupported_option(name).global(true),
             });
             verb.args(options).allow_external_subcommands(true)
+        })
+    })
+}
+
+/// Whether the program is called by the name of tbot, through a link.
+fn is_called(arguments: &[OsString]) -> bool {
+    let program = arguments.first().map(Path::new).and_then(Path::file_name);
+    program.is_some_and(|name| name == NAME)
+}
+
+/// `systemctl enable tbot` is what follows `tbot install systemd` in guides.
+fn with_unit_name(command: Command) -> Command {
+    command.mut_subcommand("install", |install| {
+        install.mut_subcommand("systemd", |systemd| {
+            systemd.mut_arg("name", |name| name.default_value(NAME))
         })
     })
 }

@@ -17,7 +17,9 @@ fn start(line: &str) -> daemon::Start {
 
 #[test]
 fn declaration_with_the_services_is_valid() {
-    command_line::prepare(tbot::declare(command())).debug_assert();
+    for program in ["agent", "tbot"] {
+        command_line::prepare(tbot::declare(command(), &[program.into()])).debug_assert();
+    }
     command().debug_assert();
 }
 
@@ -159,6 +161,23 @@ fn join_names_one_server_and_how_it_is_authenticated() {
     ] {
         let refused = parsed(&format!("agent join --token t --storage s {wrong}")).unwrap_err();
         assert!(refused.to_string().contains(said), "{wrong}: {refused}");
+    }
+}
+
+#[test]
+fn systemd_unit_has_the_name_that_scripts_for_the_called_program_use() {
+    for (line, expected) in [
+        ("/usr/bin/agent install systemd", "endorse-agent"),
+        ("tbot install systemd", "tbot"),
+        ("/usr/local/bin/tbot -c f install systemd --group g", "tbot"),
+        ("tbot install systemd --name other", "other"),
+    ] {
+        match parsed(line) {
+            Ok(Command::Install(install::Install::Systemd(unit))) => {
+                assert_eq!(unit.name.to_string(), expected, "{line}");
+            }
+            other => panic!("{line}: {other:?}"),
+        }
     }
 }
 

@@ -177,7 +177,11 @@ impl Document<'_> {
             Some(Kind::BotInstance) | None => {
                 let at = self.text.lines().position(|line| line.starts_with("kind:"));
                 let line = at.map_or(self.first_line(), |at| at as u64 + 1);
-                return Err(self.fault(line, format!("{kinds}, not {kind:?}")));
+                let hint = match kind.as_str() {
+                    "role" => ": the roles of a bot are names that need no document",
+                    _ => "",
+                };
+                return Err(self.fault(line, format!("{kinds}, not {kind:?}{hint}")));
             }
         };
         complete.map_err(|Invalid(message)| self.fault(self.first_line(), message))

@@ -182,6 +182,7 @@ fn contradicting_fields_are_refused_with_teleports_messages() {
     assert!(fault("").contains("no resource"));
     assert!(fault("--- \n# nothing\n").contains("no resource"));
     assert!(fault("kind: user\nversion: v2\n").starts_with("line 1: kind must be"));
+    assert!(fault("kind: role\nversion: v6\n").contains("the roles of a bot are names"));
     assert!(fault("version: v2\n").contains("kind must be"));
     assert!(fault("[1, 2]\n").starts_with("line 1: "));
     assert!(fault("kind: bot\n...\nkind: bot\n").starts_with("line "));

@@ -10,24 +10,26 @@ use crate::target_directory;
 
 /// The oldest that packages are made for.
 const SUITE: &str = "bookworm";
-/// The system, the lists of what else there is, and what an agent's package recommends, downloaded
-/// and not installed: what is installed in a guest without a network comes from there.
+/// The system, the lists of what else there is, and what guests install besides our packages, downloaded
+/// and not installed: they have no network.
 const BOOTSTRAP: [&str; 5] = [
     "--quiet",
     "--variant=minbase",
     "--include=systemd-sysv,udev",
     "--skip=cleanup/apt",
-    "--customize-hook=chroot \"$1\" apt-get install --quiet --yes --download-only tpm-udev",
+    "--customize-hook=chroot \"$1\" apt-get install --quiet --yes --download-only tpm-udev ca-certificates",
 ];
 /// A disk with the tree of an archive: `$1` the archive, `$2` the disk.
 const DISK: &str = r#"mkdir tree && tar -C tree -xf "$1" --exclude='./dev/*' &&
     /sbin/mke2fs -q -t ext4 -d tree "$2" 2G"#;
 
-/// The disk, from the target directory, or created there. It is never written to.
+/// The disk, from the target directory, or created there if it is not of this recipe. It is never written
+/// to.
 pub fn disk() -> Result<PathBuf> {
     let home = target_directory().join("vm");
-    let disk = home.join(format!("{SUITE}.ext4"));
-    if disk.is_file() {
+    let (disk, recipe) = (home.join(format!("{SUITE}.ext4")), home.join(format!("{SUITE}.recipe")));
+    let wanted = [&BOOTSTRAP[..], &[SUITE, DISK]].concat().join("\n");
+    if disk.is_file() && fs::read_to_string(&recipe).is_ok_and(|made| made == wanted) {
         return Ok(disk);
     }
     let draft = home.join(format!("draft-{}", std::process::id()));
@@ -35,7 +37,9 @@ pub fn disk() -> Result<PathBuf> {
     let made = bootstrap(&draft.canonicalize()?)
         .and_then(|made| fs::rename(made, &disk).context("naming the disk"));
     fs::remove_dir_all(&draft)?;
-    made.map(|()| disk)
+    made?;
+    fs::write(recipe, wanted)?;
+    Ok(disk)
 }
 
 fn bootstrap(draft: &Path) -> Result<PathBuf> {

@@ -8,20 +8,17 @@ mod desk;
 mod initramfs;
 mod kernel;
 mod machine;
+mod play;
 mod report;
 mod scenarios;
 pub mod walk;
 
 use std::fs;
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use testkit::child::Scratch;
 use testkit::swtpm::{Factory, Handles, Kind, Maker, Manufactured, Swtpm};
 
@@ -42,48 +39,14 @@ const STEPS: &[u8] = include_bytes!("scripts/steps.sh");
 
 /// Runs the scenarios, or those of these names.
 pub fn run(only: &[String]) -> Result<()> {
-    let names = SCENARIOS.map(|scenario| scenario.name);
-    let unknown = only.iter().find(|name| !names.contains(&name.as_str()));
-    ensure!(unknown.is_none(), "no scenario {unknown:?}; there are {}", names.join(", "));
-    let chosen: Vec<_> = SCENARIOS
-        .iter()
-        .filter(|scenario| only.is_empty() || only.iter().any(|name| name == scenario.name))
-        .collect();
+    let chosen = play::chosen(&SCENARIOS, only)?;
     setup::run(Purpose::Vm, Action::Install)?;
     let agent = fs::read(musl::build()?)?;
     let mut build = cargo();
     build.args(["build", "--package", "authority"]);
     ensure!(build.stdin(Stdio::null()).status()?.success(), "the authority does not build");
     let machine = Machine::new()?;
-
-    let next = AtomicUsize::new(0);
-    let failed = Mutex::new(Vec::new());
-    let play_on = || {
-        while let Some(scenario) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let started = Instant::now();
-            let result = play(scenario, &machine, &agent);
-            let seconds = started.elapsed().as_secs_f32();
-            match result {
-                Ok(()) => println!("vm: {}: passed, {seconds:.1} s", scenario.name),
-                Err(error) => {
-                    println!("vm: {}: FAILED, {seconds:.1} s\n{error:#}", scenario.name);
-                    failed.lock().unwrap_or_else(PoisonError::into_inner).push(scenario.name);
-                }
-            }
-        }
-    };
-    // A guest has one processor.
-    let at_once = thread::available_parallelism().map_or(1, NonZero::get);
-    thread::scope(|scope| {
-        for _ in 0..at_once {
-            scope.spawn(play_on);
-        }
-    });
-    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if !failed.is_empty() {
-        bail!("vm failed: {}", failed.join(", "));
-    }
-    Ok(())
+    play::play_all("vm", &chosen, |scenario| play(scenario, &machine, &agent))
 }
 
 /// Our own programs, on the host: the agent is the same file as in the guest.

@@ -14,6 +14,8 @@ pub struct Report {
 pub struct Step {
     /// Its name in the script.
     pub name: String,
+    /// What was run, in one line.
+    pub command: String,
     /// Its exit status.
     pub status: i32,
     /// What it wrote to stdout and stderr.
@@ -21,25 +23,27 @@ pub struct Step {
 }
 
 impl Report {
-    /// Reads what `step` in the script wrote: `>>> NAME`, the output, `<<< STATUS`.
+    /// Reads what `step` in the script wrote: `>>> NAME<tab>COMMAND`, the output, `<<< STATUS`.
     pub fn read(text: &str) -> Result<Self> {
         let mut steps = Vec::new();
-        let mut current: Option<(String, String)> = None;
+        let mut current: Option<(&str, String)> = None;
         for line in text.lines() {
-            if let Some(name) = line.strip_prefix(">>> ") {
+            if let Some(begun) = line.strip_prefix(">>> ") {
                 ensure!(current.is_none(), "a step within a step:\n{text}");
-                current = Some((name.to_owned(), String::new()));
+                current = Some((begun, String::new()));
             } else if let Some(status) = line.strip_prefix("<<< ") {
-                let (name, output) = current.take().context("an end without a step")?;
+                let (begun, output) = current.take().context("an end without a step")?;
+                let (name, command) = begun.split_once('\t').unwrap_or((begun, ""));
+                let (name, command) = (name.to_owned(), command.to_owned());
                 let status = status.parse().with_context(|| format!("step {name}: {status}"))?;
-                steps.push(Step { name, status, output });
+                steps.push(Step { name, command, status, output });
             } else if let Some((_, output)) = &mut current {
                 output.push_str(line);
                 output.push('\n');
             }
         }
-        if let Some((name, output)) = current {
-            bail!("step {name} did not end:\n{output}");
+        if let Some((begun, output)) = current {
+            bail!("step {begun} did not end:\n{output}");
         }
         Ok(Self { steps, text: text.to_owned() })
     }
@@ -47,6 +51,22 @@ impl Report {
     /// The whole output, including outside of steps.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The steps, as somebody at a terminal would have seen them.
+    pub fn transcript(&self) -> String {
+        self.steps.iter().fold(String::new(), |mut all, step| {
+            all.push_str(&format!("$ {}\n{}", step.command, step.output));
+            if step.status != 0 {
+                all.push_str(&format!("[exit code {}]\n", step.status));
+            }
+            all + "\n"
+        })
+    }
+
+    /// The steps, in their order.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
     }
 
     /// The step of this name.
@@ -57,14 +77,26 @@ impl Report {
 
     /// The output of a step that succeeded.
     pub fn success(&self, name: &str) -> Result<&str> {
-        let Step { status, output, .. } = self.step(name)?;
-        ensure!(*status == 0, "{name} ended with {status}:\n{output}");
-        Ok(output)
+        self.step(name)?.success()
     }
 
     /// Sees that a step ended with this status and said these words.
     pub fn refused(&self, name: &str, expected: i32, words: &[&str]) -> Result<()> {
-        let Step { status, output, .. } = self.step(name)?;
+        self.step(name)?.refused(expected, words)
+    }
+}
+
+impl Step {
+    /// The output, if it succeeded.
+    pub fn success(&self) -> Result<&str> {
+        let Self { name, status, output, .. } = self;
+        ensure!(*status == 0, "{name} ended with {status}:\n{output}");
+        Ok(output)
+    }
+
+    /// Sees that it ended with this status and said these words.
+    pub fn refused(&self, expected: i32, words: &[&str]) -> Result<()> {
+        let Self { name, status, output, .. } = self;
         ensure!(*status == expected, "{name} ended with {status}, not {expected}:\n{output}");
         for word in words {
             ensure!(output.contains(word), "{name} does not say {word:?}:\n{output}");
@@ -79,7 +111,8 @@ mod tests {
 
     #[test]
     fn steps_are_read() {
-        let report = Report::read("x\n>>> a\nhello\n<<< 0\ny\n>>> b\nno room\n<<< 74\n").unwrap();
+        let report =
+            Report::read("x\n>>> a\tsay it\nhello\n<<< 0\ny\n>>> b\nno room\n<<< 74\n").unwrap();
         assert_eq!(report.success("a").unwrap(), "hello\n");
         report.refused("b", 74, &["no room"]).unwrap();
         report.refused("b", 75, &[]).unwrap_err();
@@ -87,6 +120,7 @@ mod tests {
         report.success("b").unwrap_err();
         report.success("c").unwrap_err();
         assert!(report.text().contains("y\n"));
+        assert_eq!(report.transcript(), "$ say it\nhello\n\n$ \nno room\n[exit code 74]\n\n");
     }
 
     #[test]

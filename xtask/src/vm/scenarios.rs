@@ -13,6 +13,7 @@ use testkit::child::Scratch;
 use testkit::swtpm::Kind;
 
 use super::Played;
+use super::play::Part;
 use crate::cargo;
 
 /// One boot of a guest.
@@ -30,6 +31,12 @@ pub struct Scenario {
     pub examples: &'static [&'static str],
     /// What has to be true afterwards. That the TPM holds nothing of ours is seen to for all.
     pub check: fn(&Played) -> Result<()>,
+}
+
+impl Part for Scenario {
+    fn name(&self) -> &'static str {
+        self.name
+    }
 }
 
 /// All of them.

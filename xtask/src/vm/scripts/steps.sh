@@ -1,8 +1,8 @@
-# Runs a command as a step: its output between two lines, its status in the second.
+# Runs a command as a step: its output between two lines, its name and itself in the first, its status in the second.
 step() {
     step_name=$1
     shift
-    echo ">>> $step_name"
+    printf '>>> %s\t%s\n' "$step_name" "$*"
     "$@"
     echo "<<< $?"
 }

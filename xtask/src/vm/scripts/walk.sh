@@ -1,7 +1,5 @@
-# The guide, as it is written: a host and an authority on one machine, from the packages to a restart of it.
-. /payload/steps.sh
+# What all walks have, besides steps.sh.
 export DEBIAN_FRONTEND=noninteractive SYSTEMD_PAGER=cat SYSTEMD_COLORS=0 HOME=/root
-AUTHORITY=authority.example.com:3025
 cd /root
 
 # Waits, for two minutes at most.
@@ -11,110 +9,6 @@ patiently() {
 }
 active() { [ "$(systemctl show -p ActiveState --value "$1")" = active ]; }
 healthy() { agent status --storage /var/lib/teleport/bot --format json 2>/dev/null | grep -q '"status": *"healthy"'; }
-last() { "$@" >/tmp/said; last_status=$?; tail -n 1 /tmp/said; return "$last_status"; }
-main() { systemctl show -p MainPID --value endorse-agent; }
-another() { [ "$(main)" != "$1" ] && [ "$(main)" != 0 ] && active endorse-agent; }
-renewed() { [ "$(journalctl -u endorse-agent -b -o cat | grep -c 'renewed')" -ge "$1" ]; }
-
-again() {
-    step up patiently active endorse-agent
-    step up-authority patiently active endorse-authority
-    step healthy-again patiently healthy
-    step status-again systemctl status --no-pager --full endorse-agent
-    step journal-again journalctl -b -u endorse-agent -u endorse-authority --no-pager -o short
-    step failed systemctl --failed --no-legend
-    step remove apt-get -q remove --yes endorse-agent
-    step removed sh -c '! systemctl is-active endorse-agent && ls -l /var/lib/teleport'
-    step handles handles
-    exit 0
-}
-[ ! -e /root/restarted ] || again
-
-# The two machines.
-echo "127.0.0.1 authority.example.com" >>/etc/hosts
-step install-agent apt-get -qq install --yes "/payload/$AGENT"
-step install-authority apt-get -qq install --yes "/payload/$AUTHORITY_PACKAGE"
-step device ls -l /dev/tpmrm0
-step lacks agent install systemd
-
-# The authority's machine.
-mkdir /etc/systemd/system/endorse-authority.service.d
-printf '[Service]\nEnvironment=AUTHORITY_CLUSTER_NAME=example.com\n' \
-    >/etc/systemd/system/endorse-authority.service.d/override.conf
-systemctl daemon-reload
-step authority-on systemctl enable --now endorse-authority
-step identify agent identify
-ek=$(agent identify --format rule)
-cat >bot.yaml <<'END'
-kind: bot
-version: v1
-metadata:
-  name: my-bot
-spec:
-  roles: []
-END
-cat >token.yaml <<END
-kind: token
-version: v2
-metadata:
-  name: my-bot-token
-spec:
-  roles: [Bot]
-  join_method: tpm
-  bot_name: my-bot
-  tpm:
-    allow:
-$(echo "$ek" | sed 's/^/    /')
-END
-step token cat token.yaml
-step create authority create bot.yaml token.yaml
-step authority-said authority status
-pin=$(authority status | sed -n 's/^CA pin *//p')
-step authority-status systemctl status --no-pager --full endorse-authority
-
-# The host: the guide's file, with the address and the pin.
-cat >/etc/tbot.yaml <<END
-version: v2
-proxy_server: $AUTHORITY
-onboarding:
-  join_method: tpm
-  token: my-bot-token
-  ca_pins: ["$pin"]
-storage:
-  type: directory
-  path: /var/lib/teleport/bot
-# outputs will be filled in during the completion of an access guide.
-outputs: []
-END
-step check agent check
-step write agent install systemd --write
-step verify systemd-analyze verify --man=no /etc/systemd/system/endorse-agent.service
-step verify-authority systemd-analyze verify --man=no /usr/lib/systemd/system/endorse-authority.service
-step security last systemd-analyze security --no-pager --threshold=25 endorse-agent.service
-step security-authority last systemd-analyze security --no-pager --threshold=25 endorse-authority.service
-step on systemctl enable --now endorse-agent
-step healthy patiently healthy
-step status systemctl status --no-pager --full endorse-agent
-step says agent status --storage /var/lib/teleport/bot
-step hosts authority bots instances
-step files sh -c 'ls -ld /var/lib/teleport /var/lib/teleport/bot; ls -lL /var/lib/teleport/bot'
-step groups grep ^Groups "/proc/$(main)/status"
-
-step reload systemctl reload endorse-agent
-step reloaded patiently renewed 1
-step still patiently active endorse-agent
-first=$(main)
-step restart systemctl restart endorse-agent
-step other sh -c "[ $first != $(main) ]"
-second=$(main)
-kill -KILL "$second"
-step comes-back patiently another "$second"
-step healthy-too patiently healthy
-step reload-authority systemctl reload endorse-authority
-step restart-authority systemctl restart endorse-authority
-step watchdog systemctl show -p WatchdogUSec -p WatchdogTimestamp -p NRestarts endorse-agent
-step journal journalctl -u endorse-agent -u endorse-authority --no-pager -o short
-: >/root/restarted
-sync
-systemctl reboot
-sleep 600
+# How often the unit $1 has renewed since the machine started, and whether that is more than $2.
+renewals() { journalctl -u "$1" -b -o cat | grep -c 'renewed'; }
+renewed() { [ "$(renewals "$1")" -gt "$2" ]; }
