@@ -23,8 +23,8 @@ again() {
 
 # The two machines.
 echo "127.0.0.1 authority.example.com" >>/etc/hosts
-step install-agent apt-get -qq install --yes "/payload/$AGENT"
-step install-authority apt-get -qq install --yes "/payload/$AUTHORITY_PACKAGE"
+step install-agent quietly apt-get -qq install --yes "/payload/$AGENT"
+step install-authority quietly apt-get -qq install --yes "/payload/$AUTHORITY_PACKAGE"
 step device ls -l /dev/tpmrm0
 step lacks agent install systemd
 

@@ -8,7 +8,7 @@ as_teleport() { runuser -u teleport -- "$@"; }
 
 # The cluster, and the host's names for the programs.
 echo "127.0.0.1 example.teleport.sh" >>/etc/hosts
-step install apt-get -qq install --yes "/payload/$AGENT" "/payload/$AUTHORITY_PACKAGE" ca-certificates
+step install quietly apt-get -qq install --yes "/payload/$AGENT" "/payload/$AUTHORITY_PACKAGE"
 ln -s /usr/bin/agent /usr/local/bin/tbot
 ln -s /usr/bin/authority /usr/local/bin/tctl
 mkdir /root/pki /etc/endorse
@@ -97,7 +97,7 @@ mkdir -p /var/lib/teleport/bot
 chown teleport:teleport /var/lib/teleport/bot
 step untrusted as_teleport tbot start -c /etc/tbot.yaml --oneshot
 cp /root/pki/root.crt /usr/local/share/ca-certificates/private-root.crt
-step trust update-ca-certificates
+step trust quietly update-ca-certificates
 step check agent check
 cat >/etc/systemd/system/tbot.service <<'END'
 [Unit]
@@ -197,7 +197,7 @@ step journal journalctl -u tbot -u endorse-authority --no-pager -o short
 systemctl stop tbot
 step oneshot as_teleport tbot start -c /etc/tbot.yaml --oneshot
 step rm tctl bots rm example
-step removed as_teleport tbot start -c /etc/tbot.yaml --oneshot
+step removed as_teleport tbot start -c /etc/tbot.yaml --oneshot --storage=memory:
 step failed systemctl --failed --no-legend
 step handles handles
 exit 0

@@ -12,3 +12,5 @@ healthy() { agent status --storage /var/lib/teleport/bot --format json 2>/dev/nu
 # How often the unit $1 has renewed since the machine started, and whether that is more than $2.
 renewals() { journalctl -u "$1" -b -o cat | grep -c 'renewed'; }
 renewed() { [ "$(renewals "$1")" -gt "$2" ]; }
+# Shows what a program said only if it failed.
+quietly() { "$@" >/tmp/said 2>&1 || { quiet_status=$?; cat /tmp/said; return "$quiet_status"; }; }
