@@ -58,7 +58,7 @@ pub(super) const TOP: Keys = Keys {
         ("credential_ttl", "lifetime of certificates, e.g. `1h30m` (default `1h`)"),
         ("certificate_ttl", "old name of `credential_ttl`"),
         ("renewal_interval", "interval between renewals (default: half of the lifetime)"),
-        ("oneshot", "join or renew once, write all credentials, and exit"),
+        ("oneshot", "join or renew what is due, write all credentials, and exit"),
         ("debug", "log at debug level"),
         ("log_format", "`text`, `json` or `journal`"),
         ("diag_addr", "address and port that serve `/livez`, `/readyz` and `/metrics`"),

@@ -84,7 +84,7 @@ pub struct Overrides {
         value_parser = go_duration::parse
     )]
     pub renewal_interval: Option<Duration>,
-    /// Join or renew once, write all credentials, and exit
+    /// Join or renew what is due, write all credentials, and exit
     #[arg(
         long,
         value_name = "BOOL",

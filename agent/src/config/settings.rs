@@ -53,7 +53,7 @@ pub struct Settings {
     pub workload_apis: Vec<WorkloadApi>,
     /// Lifetime and renewal of the bot's own certificates.
     pub lifetime: Lifetime,
-    /// Whether to join or renew once and exit.
+    /// Whether to join, or renew what is due, and exit.
     pub oneshot: bool,
     /// Whether to log at debug level.
     pub debug: bool,

@@ -90,7 +90,7 @@ fn top(settings: &Settings, yaml: &mut Yaml) {
             yaml.line("# renewal_interval: 20m");
         }
     }
-    yaml.comment("Join or renew once, write all credentials, and exit.");
+    yaml.comment("Join or renew what is due, write all credentials, and exit.");
     yaml.line(&format!("oneshot: {}", settings.oneshot));
     yaml.comment("Log at debug level.");
     yaml.line(&format!("debug: {}", settings.debug));

@@ -6,8 +6,7 @@ use host::command_line::{
     unsupported_switch,
 };
 
-const NO_USERS: &str =
-    "use roles of the operating system: who may use the socket in --data-dir is an operator";
+const NO_USERS: &str = "use accounts of the operating system: those that may connect to the socket in --data-dir are operators";
 const ONLY_BOTS: &str =
     "use `authority bots` and `authority tokens`: only bots join this authority";
 const NO_TARGET: &str = "use --bot, --instance, --token or --ek: only bots join this authority";

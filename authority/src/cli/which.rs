@@ -42,7 +42,7 @@ impl FromStr for Which {
             None => (text, None),
         };
         let kind = Kind::from_word(kind)
-            .ok_or_else(|| format!("unknown kind {kind:?}: {}", Kind::NAMES))?;
+            .ok_or_else(|| format!("unknown kind {kind:?}; use {}", Kind::NAMES))?;
         let name = |word: &str| word.parse::<Name>().map_err(|cause| cause.0);
         let some = match (kind, rest.map(|rest| (rest, rest.split_once('/')))) {
             (_, None) => Selection::All,

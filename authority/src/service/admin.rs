@@ -259,7 +259,7 @@ fn json(resource: &Resource) -> Result<String, AdminError> {
 
 fn kind_named(word: &str) -> Result<Kind, AdminError> {
     Kind::from_word(word).ok_or_else(|| {
-        AdminError::InvalidArgument(format!("unknown kind {word:?}: {}", Kind::NAMES))
+        AdminError::InvalidArgument(format!("unknown kind {word:?}; use {}", Kind::NAMES))
     })
 }
 
