@@ -10,14 +10,14 @@ use crate::target_directory;
 
 /// The oldest that packages are made for.
 const SUITE: &str = "bookworm";
-/// The system with CAs that it trusts, the lists of what else there is, and what an agent's package
-/// recommends, downloaded and not installed: what is installed in a guest without a network comes from there.
+/// The system with CAs that it trusts, the lists of what else there is, and, downloaded and not installed,
+/// what an agent's package recommends and what Teleport's systemd unit needs: guests have no network.
 const BOOTSTRAP: [&str; 5] = [
     "--quiet",
     "--variant=minbase",
     "--include=systemd-sysv,udev,ca-certificates",
     "--skip=cleanup/apt",
-    "--customize-hook=chroot \"$1\" apt-get install --quiet --yes --download-only tpm-udev",
+    "--customize-hook=chroot \"$1\" apt-get install --quiet --yes --download-only tpm-udev procps",
 ];
 /// A disk with the tree of an archive: `$1` the archive, `$2` the disk.
 const DISK: &str = r#"mkdir tree && tar -C tree -xf "$1" --exclude='./dev/*' &&
