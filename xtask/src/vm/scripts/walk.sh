@@ -2,10 +2,10 @@
 export DEBIAN_FRONTEND=noninteractive SYSTEMD_PAGER=cat SYSTEMD_COLORS=0 HOME=/root
 cd /root
 
-# Waits, for two minutes at most.
+# Waits, for five minutes at most.
 patiently() {
-    waited=0
-    until "$@"; do waited=$((waited + 1)); [ "$waited" -lt 240 ] || return 1; sleep 0.5; done
+    end=$(($(date +%s) + 300))
+    until "$@"; do [ "$(date +%s)" -lt "$end" ] || return 1; sleep 0.5; done
 }
 active() { [ "$(systemctl show -p ActiveState --value "$1")" = active ]; }
 healthy() { agent status --storage /var/lib/teleport/bot --format json 2>/dev/null | grep -q '"status": *"healthy"'; }
