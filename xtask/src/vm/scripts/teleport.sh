@@ -8,7 +8,8 @@ as_teleport() { runuser -u teleport -- "$@"; }
 
 # The cluster, and the host's names for the programs.
 echo "127.0.0.1 example.teleport.sh" >>/etc/hosts
-step install quietly apt-get -qq install --yes "/payload/$AGENT" "/payload/$AUTHORITY_PACKAGE" procps
+step install quietly apt-get -qq install --yes "/payload/$AGENT" "/payload/$AUTHORITY_PACKAGE"
+step install-kill quietly apt-get -qq install --yes --no-install-recommends procps
 ln -s /usr/bin/agent /usr/local/bin/tbot
 ln -s /usr/bin/authority /usr/local/bin/tctl
 mkdir /root/pki /etc/endorse
