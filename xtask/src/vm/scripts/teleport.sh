@@ -201,6 +201,7 @@ systemctl stop tbot
 step oneshot as_teleport tbot start -c /etc/tbot.yaml --oneshot
 step rm tctl bots rm example
 step removed as_teleport tbot start -c /etc/tbot.yaml --oneshot --storage=memory:
+step why authority audit ls --refused
 step failed systemctl --failed --no-legend
 step handles handles
 exit 0

@@ -17,7 +17,7 @@ pub(super) const WALK: Walk = Walk {
     refused: &[
         ("untrusted", 69, &["no CA that this system trusts", "ca_pins"]),
         ("role", 65, &["role.yaml", "role"]),
-        ("removed", 1, &["bot"]),
+        ("removed", 1, &["refused by the authority"]),
     ],
     check,
 };
@@ -33,6 +33,7 @@ fn check(report: &Report, guest: &Guest) -> Result<()> {
     output(report)?;
     renewed(report)?;
     shown(report)?;
+    says(report, "why", &["bot_unknown"])?;
     for name in ["unit-verify", "same", "failed"] {
         let said = report.success(name)?;
         ensure!(said.is_empty(), "{name}:\n{said}");
