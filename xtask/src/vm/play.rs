@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 
 /// What a guest is for.
 pub trait Part: Sync {
@@ -17,8 +17,9 @@ pub trait Part: Sync {
 /// The parts of these names; all without one.
 pub fn chosen<'p, P: Part>(all: &'p [P], only: &[String]) -> Result<Vec<&'p P>> {
     let names: Vec<_> = all.iter().map(Part::name).collect();
-    let unknown = only.iter().find(|name| !names.contains(&name.as_str()));
-    ensure!(unknown.is_none(), "no {unknown:?}; there are {}", names.join(", "));
+    if let Some(unknown) = only.iter().find(|name| !names.contains(&name.as_str())) {
+        bail!("no {unknown:?}; there are {}", names.join(", "));
+    }
     let is_chosen = |part: &&P| only.is_empty() || only.iter().any(|name| name == part.name());
     Ok(all.iter().filter(is_chosen).collect())
 }
@@ -61,6 +62,8 @@ pub fn play_all<P: Part>(
 
 #[cfg(test)]
 mod tests {
+    use anyhow::ensure;
+
     use super::*;
 
     #[derive(Debug)]
