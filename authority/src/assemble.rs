@@ -17,7 +17,9 @@ use crate::cluster::{Cluster, Origin};
 use crate::config::Settings;
 use crate::data_directory::{DataDirectory, Lock};
 use crate::public_names::PublicNames;
-use crate::server::{AdminSocket, DiagListener, PublicListener, TlsSettings, bind, serve};
+use crate::server::{
+    AdminSocket, BundleListener, DiagListener, PublicListener, TlsSettings, bind, serve,
+};
 use crate::service::Authority;
 use crate::store::{Store, StoreError};
 
@@ -57,6 +59,8 @@ pub struct Assembled {
     pub address: SocketAddr,
     /// Where it listens for monitoring.
     pub diag_address: Option<SocketAddr>,
+    /// Where it serves the public keys.
+    pub bundle_address: Option<SocketAddr>,
     /// The pin of the active CA.
     pub ca_pin: CaPin,
     /// Whether the cluster was created now.
@@ -64,6 +68,7 @@ pub struct Assembled {
     public: PublicListener,
     admin: AdminSocket,
     diag: Option<DiagListener>,
+    bundle: Option<BundleListener>,
     lock: Lock,
 }
 
@@ -73,7 +78,7 @@ pub struct Assembled {
 /// The data directory, the cluster, its store, the audit log or an address cannot be used.
 pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Failure> {
     let directory = DataDirectory::new(&settings.data_dir);
-    let public_names = PublicNames::load(settings.public.clone())?;
+    let public_names = PublicNames::of(&settings)?;
     let lock = directory.lock()?;
     // Before a cluster is created: a start that cannot serve creates none.
     let addresses = Addresses::bind(&settings)?;
@@ -103,7 +108,19 @@ pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Fai
         ),
         _ => None,
     };
+    let bundle = match (addresses.bundle, &settings.bundle_endpoint) {
+        (Some(socket), Some(endpoint)) => {
+            let listener = BundleListener::listen(socket, &endpoint.profile, &authority);
+            Some(listener.map_err(|cause| occupied(&cause, endpoint.listen, BUNDLE_ENDPOINT))?)
+        }
+        _ => None,
+    };
     Ok(Assembled {
+        bundle_address: bundle
+            .as_ref()
+            .map(BundleListener::address)
+            .transpose()
+            .map_err(Failure::bug)?,
         authority,
         address: public.address().map_err(Failure::bug)?,
         diag_address: diag.as_ref().map(DiagListener::address).transpose().map_err(Failure::bug)?,
@@ -112,6 +129,7 @@ pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Fai
         public,
         admin,
         diag,
+        bundle,
         lock,
     })
 }
@@ -138,7 +156,10 @@ impl Assembled {
     /// # Errors
     /// A listener failed.
     pub async fn serve(self, stop: watch::Receiver<bool>) -> Result<(), tonic::transport::Error> {
-        let Self { authority, public, admin, diag, lock, .. } = self;
+        let Self { authority, public, admin, diag, bundle, lock, .. } = self;
+        if let Some(bundle) = bundle {
+            tokio::spawn(bundle.serve(Arc::clone(&authority)));
+        }
         if let Some(diag) = diag {
             tokio::spawn(diag.serve(Arc::clone(&authority), stop.clone()));
         }
@@ -153,10 +174,12 @@ impl Assembled {
 struct Addresses {
     public: TcpSocket,
     diag: Option<TcpSocket>,
+    bundle: Option<TcpSocket>,
 }
 
 const LISTEN: &str = "--listen";
 const DIAG_ADDR: &str = "--diag-addr";
+const BUNDLE_ENDPOINT: &str = "`bundle_endpoint`";
 
 impl Addresses {
     fn bind(settings: &Settings) -> Result<Self, Failure> {
@@ -164,7 +187,9 @@ impl Addresses {
             bind(address).map_err(|cause| occupied(&cause, address, flag))
         };
         let diag = settings.diag_addr.map(|address| one(address, DIAG_ADDR)).transpose()?;
-        Ok(Self { public: one(settings.listen, LISTEN)?, diag })
+        let endpoint = settings.bundle_endpoint.as_ref().map(|endpoint| endpoint.listen);
+        let bundle = endpoint.map(|address| one(address, BUNDLE_ENDPOINT)).transpose()?;
+        Ok(Self { bundle, public: one(settings.listen, LISTEN)?, diag })
     }
 }
 

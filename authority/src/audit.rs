@@ -64,19 +64,22 @@ pub enum Action {
     ProveKey,
     /// X.509-SVIDs for a workload.
     X509Svid,
+    /// JWT-SVIDs for a workload.
+    JwtSvid,
     /// The trust bundle; only refusals are recorded.
     TrustBundle,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Join,
         Self::Renew,
         Self::Issue,
         Self::WhoAmI,
         Self::ProveKey,
         Self::X509Svid,
+        Self::JwtSvid,
         Self::TrustBundle,
     ];
 
@@ -89,6 +92,7 @@ impl Action {
             Self::WhoAmI => "bot.whoami",
             Self::ProveKey => "bot.prove_key",
             Self::X509Svid => "workload.x509_svid",
+            Self::JwtSvid => "workload.jwt_svid",
             Self::TrustBundle => "workload.trust_bundle",
         }
     }
@@ -102,6 +106,7 @@ impl Action {
             (Self::ProveKey, Outcome::Refused) => "EN010E",
             (Self::X509Svid, Outcome::Refused) => "EN004E",
             (Self::TrustBundle, Outcome::Refused) => "EN005E",
+            (Self::JwtSvid, Outcome::Refused) => "EN006E",
             (Self::Join, _) => "TJ001I",
             (Self::Renew, _) => "EN001I",
             (Self::Issue, _) => "EN002I",
@@ -109,6 +114,7 @@ impl Action {
             (Self::ProveKey, _) => "EN010I",
             (Self::X509Svid, _) => "EN004I",
             (Self::TrustBundle, _) => "EN005I",
+            (Self::JwtSvid, _) => "EN006I",
         }
     }
 }
@@ -178,6 +184,9 @@ pub struct Attempt {
     /// What the agent attested of the workload that asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<Attributes>,
+    /// To whom JWTs are addressed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub audiences: Vec<String>,
     /// What was issued for the workload.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub svids: Vec<IssuedSvid>,
@@ -194,6 +203,9 @@ pub struct IssuedSvid {
     /// Its serial number, if it is a certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_serial: Option<String>,
+    /// Its `jti`, if it is a JWT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
     /// When it ends.
     pub expires: Timestamp,
 }

@@ -96,6 +96,8 @@ pub enum Command {
     /// List, create and remove join tokens
     #[command(subcommand, visible_alias = "token")]
     Tokens(Tokens),
+    /// Print the cluster's public keys, for receivers of its certificates and JWTs
+    Export(Export),
     /// Read the audit log
     #[command(subcommand)]
     Audit(Audit),
@@ -114,6 +116,28 @@ pub enum Command {
         /// The command [default: the program itself]
         command: Option<String>,
     },
+}
+
+/// What `authority export` prints.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The document, JSON
+    #[arg(value_enum, default_value_t = ExportDocument::SpiffeBundle)]
+    pub document: ExportDocument,
+    /// Where the data is
+    #[command(flatten)]
+    pub data: DataDir,
+}
+
+/// A document with public keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportDocument {
+    /// X.509 CAs and keys for JWTs, for SPIFFE's software
+    SpiffeBundle,
+    /// Keys for JWTs (JWKS), for Vault and clouds
+    Jwks,
+    /// Where the issuer's keys are; `jwt.issuer` must be configured
+    OpenidConfiguration,
 }
 
 /// Where the authority's data is.

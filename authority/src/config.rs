@@ -11,9 +11,11 @@
 //! ek_certificates: {expired: accepted, sha1: refused}
 //! teleport: {join: on, legacy_join: off}
 //! jwt: {algorithm: ES256, issuer: "https://oidc.example.com"}
+//! bundle_endpoint: {listen: "0.0.0.0:8443", profile: https_spiffe}
 //! log: {format: json, level: info}
 //! ```
 
+mod bundle;
 mod document;
 mod flags;
 mod jwt;
@@ -31,6 +33,7 @@ use host::go_duration;
 use host::log::LogFormat;
 use verifier::chain::ChainPolicy;
 
+pub use self::bundle::{BundleEndpoint, BundleProfile};
 use self::document::Document;
 pub use self::document::reference;
 pub use self::flags::{EkPolicy, Leniency, Start, Switch, TeleportSwitches};
@@ -63,6 +66,8 @@ pub struct Settings {
     pub teleport: TeleportServices,
     /// How JWTs are issued.
     pub jwt: JwtSettings,
+    /// Where the public keys are served over HTTPS; `None` for nowhere.
+    pub bundle_endpoint: Option<BundleEndpoint>,
     /// How logs are written, if the file says so.
     pub log_format: Option<LogFormat>,
     /// How much is logged, where the environment says nothing.
@@ -152,6 +157,7 @@ impl Settings {
                 ),
             },
             jwt: file.jwt,
+            bundle_endpoint: file.bundle_endpoint,
             log_format: file.log_format,
             log_levels: file.log_levels.unwrap_or_default(),
         })

@@ -26,6 +26,8 @@ pub struct Metrics {
     writes: Histogram,
     pub(crate) connections: ConnectionMetrics,
     audit: Arc<Counts>,
+    /// Answers of the bundle endpoint, by document and status code; the documents are of this program.
+    documents: Mutex<BTreeMap<(&'static str, u16), u64>>,
     generation_mismatches: AtomicU64,
     clock_implausible: AtomicBool,
 }
@@ -66,6 +68,13 @@ impl Metrics {
         let result = refusal.unwrap_or("granted");
         let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
         let count = results.entry((metric(action), result)).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    /// Counts an answer of the bundle endpoint.
+    pub(crate) fn document(&self, document: &'static str, status: u16) {
+        let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = documents.entry((document, status)).or_default();
         *count = count.saturating_add(1);
     }
 
@@ -133,6 +142,13 @@ impl Metrics {
             "Expiry of the X.509 CA, seconds since 1970.",
             ca_not_after.unix_timestamp(),
         );
+        let name = "endorse_bundle_requests_total";
+        page.family(name, Kind::Counter, "Answers of the bundle endpoint, by document and status.");
+        let documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for ((document, status), count) in documents {
+            let labels = [("document", document), ("status", &status.to_string()[..])];
+            page.sample(name, &labels, count);
+        }
         let name = "endorse_public_certificate_not_after_seconds";
         page.family(
             name,
@@ -154,6 +170,7 @@ fn metric(action: Action) -> &'static str {
         Action::WhoAmI => "endorse_whoami_total",
         Action::ProveKey => "endorse_key_proofs_total",
         Action::X509Svid => "endorse_x509_svids_total",
+        Action::JwtSvid => "endorse_jwt_svids_total",
         Action::TrustBundle => "endorse_trust_bundles_total",
     }
 }
@@ -203,6 +220,7 @@ mod tests {
         metrics.connections.now(7, 3, 5, true);
         metrics.connections.evicted();
         metrics.generation_mismatch();
+        metrics.document("jwks", 200);
         let text = metrics.text(
             datetime!(2036-05-31 12:00 UTC),
             &[("a.example.com".to_owned(), datetime!(2026-01-01 0:00 UTC))],
@@ -232,6 +250,7 @@ mod tests {
             "endorse_audit_log_waiting 0",
             "endorse_generation_mismatches_total 1",
             "endorse_clock_implausible 0",
+            "endorse_bundle_requests_total{document=\"jwks\",status=\"200\"} 1",
             "endorse_ca_not_after_seconds 2095848000",
             "endorse_public_certificate_not_after_seconds{name=\"a.example.com\"} 1767225600",
         ] {

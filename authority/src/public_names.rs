@@ -1,8 +1,10 @@
-//! The certificates of public names, which an ACME client or an operator writes into files, and which are read again
+//! The certificates of public names and of the bundle endpoint, which an ACME client or an operator writes into files, and which are read again
 //! while the authority runs.
 //!
 //! A pair of files is not replaced as one, so the authority may find a new certificate beside an old key. It serves a
 //! pair only if it belongs together, and until then the one that it has.
+
+mod rsa;
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
@@ -19,10 +21,11 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use time::OffsetDateTime;
 use tracing::{info, warn};
 use x509_cert::Certificate;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
-use crate::config::{KeypairFiles, Public, PublicAddr};
+use crate::config::{BundleProfile, KeypairFiles, Public, PublicAddr, Settings};
 use crate::resource::Timestamp;
+use crate::rsa_key;
 
 /// Bytes of a file with a certificate chain.
 const MAX_CHAIN: u64 = 64 * 1024;
@@ -33,6 +36,9 @@ const MAX_KEY: u64 = 16 * 1024;
 /// Certificates of a chain. Those of public CAs have three or four.
 const MAX_CERTIFICATES: usize = 8;
 
+/// What the bundle endpoint is called among the names: clients may reach it by any name. A public name has no underscore.
+const ENDPOINT: &str = "bundle_endpoint";
+
 /// Permissions that the file of a key must not have: a group may read it, as that of web servers does.
 const FORBIDDEN_MODE: u32 = 0o026;
 
@@ -41,6 +47,8 @@ const FORBIDDEN_MODE: u32 = 0o026;
 pub struct PublicNames {
     addrs: Vec<PublicAddr>,
     pairs: Vec<Pair>,
+    /// That of the bundle endpoint, for any name.
+    endpoint: Option<Pair>,
 }
 
 /// A certificate with its key, and the files that they come from.
@@ -103,7 +111,31 @@ impl PublicNames {
                 "add a name of the certificate to `public_addr`, or remove the pair",
             ));
         }
-        Ok(Self { addrs, pairs })
+        Ok(Self { addrs, pairs, endpoint: None })
+    }
+
+    /// All certificates that settings name.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn of(settings: &Settings) -> Result<Self, Failure> {
+        let all = Self::load(settings.public.clone())?;
+        let endpoint = settings.bundle_endpoint.as_ref();
+        let Some(BundleProfile::HttpsWeb(files)) = endpoint.map(|one| &one.profile) else {
+            return Ok(all);
+        };
+        let mut pair = Pair::load(files.clone())?;
+        pair.names.push(ENDPOINT.to_owned());
+        Ok(Self { endpoint: Some(pair), ..all })
+    }
+
+    /// The certificate of the bundle endpoint.
+    pub(crate) fn endpoint_certificate(&self) -> Option<Arc<CertifiedKey>> {
+        self.endpoint.as_ref().map(|pair| Arc::clone(&pair.state().served.key))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Pair> {
+        self.pairs.iter().chain(&self.endpoint)
     }
 
     /// The address that clients receive.
@@ -119,7 +151,7 @@ impl PublicNames {
 
     /// Reads all files again, and serves what is new and usable.
     pub fn reload(&self, now: OffsetDateTime) {
-        for pair in &self.pairs {
+        for pair in self.all() {
             pair.reload(now);
         }
     }
@@ -130,7 +162,7 @@ impl PublicNames {
             let not_after = pair.state().served.not_after;
             pair.names.iter().map(|name| (name.clone(), not_after)).collect::<Vec<_>>()
         };
-        self.pairs.iter().flat_map(of_pair).collect()
+        self.all().flat_map(of_pair).collect()
     }
 
     /// What an operator should do something about.
@@ -142,7 +174,7 @@ impl PublicNames {
                 dates.map(|why| format!("the certificate of {} {why}", pair.names.join(", ")));
             dates.into_iter().chain(state.fault.clone()).collect::<Vec<_>>()
         };
-        self.pairs.iter().flat_map(of_pair).collect()
+        self.all().flat_map(of_pair).collect()
     }
 }
 
@@ -180,7 +212,8 @@ impl Pair {
     /// Refuses what serves clients worse than what is served now.
     fn check_replacement(&self, found: Loaded, now: OffsetDateTime) -> Result<Loaded, String> {
         let file = self.files.cert_file.display();
-        if let Some(name) = self.names.iter().find(|name| !found.is_for(name)) {
+        if let Some(name) = self.names.iter().find(|name| *name != ENDPOINT && !found.is_for(name))
+        {
             return Err(format!("{file} no longer has the name {name}"));
         }
         if now < found.not_before {
@@ -259,10 +292,10 @@ fn chain(path: &Path) -> Result<(Vec<CertificateDer<'static>>, Certificate), Unu
         above.map_err(|cause| unusable(&cause))?;
     }
     let algorithm = leaf.tbs_certificate().subject_public_key_info().algorithm.oid;
-    if algorithm == RSA_ENCRYPTION {
+    if let Some(cause) = rsa_key::check_processor().err().filter(|_| algorithm == RSA_ENCRYPTION) {
         return Err(Unusable::new(
             path,
-            "it is for an RSA key, and this program does not sign with RSA",
+            format_args!("it is for an RSA key: {cause}"),
             "request a certificate for an ECDSA key; for certbot: --key-type ecdsa",
         ));
     }
@@ -270,8 +303,7 @@ fn chain(path: &Path) -> Result<(Vec<CertificateDer<'static>>, Certificate), Unu
 }
 
 fn key(path: &Path) -> Result<Arc<dyn rustls::sign::SigningKey>, Unusable> {
-    const ADVICE: &str =
-        "give an ECDSA key on P-256 or P-384, or an Ed25519 key, PEM without a password";
+    const ADVICE: &str = "give an ECDSA key on P-256 or P-384, an Ed25519 key, or an RSA key of 2048 to 4096 bits, PEM without a password";
     let file = bounded::open_regular(path).map_err(|cause| Unusable::io(path, &cause))?;
     let mode = file.metadata().map_err(|cause| Unusable::io(path, &cause))?.mode();
     if mode & FORBIDDEN_MODE != 0 {
@@ -287,8 +319,14 @@ fn key(path: &Path) -> Result<Arc<dyn rustls::sign::SigningKey>, Unusable> {
     let pem = bounded::read(file, MAX_KEY).map_err(|cause| Unusable::io(path, &cause))?;
     let pem = Zeroizing::new(pem);
     let unusable = |cause: &dyn fmt::Display| Unusable::new(path, cause, ADVICE);
-    let der = PrivateKeyDer::from_pem_slice(&pem).map_err(|cause| unusable(&cause))?;
-    tls::software_key(der).map_err(|cause| unusable(&cause))
+    let mut der = PrivateKeyDer::from_pem_slice(&pem).map_err(|cause| unusable(&cause))?;
+    match rsa::rsa_key(&der) {
+        Some(key) => {
+            der.zeroize();
+            key.map_err(|cause| unusable(&cause))
+        }
+        None => tls::software_key(der).map_err(|cause| unusable(&cause)),
+    }
 }
 
 impl Unusable {

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request};
-pub use hyper::{Response, StatusCode};
+pub use hyper::{Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -41,10 +41,9 @@ where
         let is_read = request.method() == Method::GET || request.method() == Method::HEAD;
         let reply = is_read.then(|| answer(request.uri().path().to_owned()));
         async move {
-            let refusal = || text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
             Ok::<_, Infallible>(match reply {
                 Some(reply) => reply.await,
-                None => refusal(),
+                None => method_not_allowed(),
             })
         }
     });
@@ -75,6 +74,13 @@ pub fn prepare_thread() {
 pub fn json(code: StatusCode, body: &impl Serialize) -> Reply {
     let body = serde_json::to_string_pretty(body).unwrap_or_default() + "\n";
     reply(code, "application/json", body)
+}
+
+/// Says which methods there are, RFC 9110 section 15.5.6.
+fn method_not_allowed() -> Reply {
+    let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
+    reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    reply
 }
 
 /// Plain text.
@@ -114,6 +120,7 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n/livez"), "{answer}");
         let answer = ask("POST /livez HTTP/1.1\r\nhost: a\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+        assert!(answer.contains("\r\nallow: GET, HEAD\r\n"), "{answer}");
     }
 
     #[tokio::test(start_paused = true)]

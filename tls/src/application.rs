@@ -19,11 +19,13 @@ pub enum Application {
 impl Application {
     pub(crate) const HTTP2_ID: &[u8] = b"h2";
 
+    pub(crate) const HTTP1_ID: &[u8] = b"http/1.1";
+
     /// All of them with their identifiers; a server prefers the first ones.
     const ALL: [(Self, &[u8]); 4] = [
         (Self::Http2, Self::HTTP2_ID),
         (Self::ProxyGrpc, b"teleport-proxy-grpc"),
-        (Self::Http1, b"http/1.1"),
+        (Self::Http1, Self::HTTP1_ID),
         (Self::ReverseTunnel, b"teleport-reversetunnel"),
     ];
 

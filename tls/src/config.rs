@@ -82,6 +82,22 @@ pub fn server_config(
     Ok(Arc::new(config))
 }
 
+/// The side of a server that answers anyone over HTTP/1.1, and asks for no certificate.
+pub fn web_server_config(
+    resolver: Arc<dyn ResolvesServerCert>,
+) -> Result<Arc<ServerConfig>, ConfigError> {
+    let time = Arc::new(DefaultTimeProvider);
+    let mut config = ServerConfig::builder_with_details(server_provider(), time)
+        .with_protocol_versions(&[&TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = vec![Application::HTTP1_ID.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    Ok(Arc::new(config))
+}
+
 /// The cryptography of the authority's side: without key exchange on P-384, which costs five times as much as on the other
 /// curves and would be computed for any peer.
 fn server_provider() -> Arc<CryptoProvider> {

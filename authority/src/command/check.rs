@@ -31,7 +31,7 @@ pub(super) fn check(start: &Start) -> Result<(), Failure> {
         Failure::new(Exit::Config, format!("`jwt.algorithm: {algorithm}`: {cause}"), advice)
     })?;
     let cluster = settings.cluster_name.as_ref().map_or("the host's name", |name| name.as_str());
-    let public_names = PublicNames::load(settings.public.clone())?;
+    let public_names = PublicNames::of(&settings)?;
     if let Some(warning) = public_names.warnings(Clock::system().now()).into_iter().next() {
         let advice = "see the log of the ACME client, and renew the certificate";
         return Err(Failure::new(Exit::Config, warning, advice));
@@ -45,6 +45,9 @@ pub(super) fn check(start: &Start) -> Result<(), Failure> {
         public = "Public   none\n".to_owned();
     }
     let diag = settings.diag_addr.map_or_else(|| "none".to_owned(), |addr| addr.to_string());
+    let endpoint = settings.bundle_endpoint.as_ref();
+    let endpoint =
+        endpoint.map_or_else(|| "none".to_owned(), |endpoint| endpoint.listen.to_string());
     let issuer_shown = issuer.as_ref().map_or("the trust domain", |issuer| issuer.as_str());
     let warnings = [
         settings.cluster_name.as_ref().and_then(ClusterName::warning),
@@ -54,7 +57,7 @@ pub(super) fn check(start: &Start) -> Result<(), Failure> {
     let warnings: String = warnings.collect();
     write(format!(
         "{} is valid\nData     {}\nListen   {}\n{public}Cluster  {cluster}\n\
-         JWTs     {algorithm}, issuer {issuer_shown}\nDiag     {diag}\n{warnings}",
+         JWTs     {algorithm}, issuer {issuer_shown}\nBundle   {endpoint}\nDiag     {diag}\n{warnings}",
         file.display(),
         settings.data_dir.display(),
         settings.listen,

@@ -7,6 +7,7 @@ mod client;
 mod create;
 mod edit;
 mod ek;
+mod export;
 mod get;
 mod install;
 mod instances;
@@ -60,6 +61,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Bots(Bots::Instances(instances)) => block_on(instances::run(instances)),
         Command::Bots(bots) => block_on(bots::run(bots)),
         Command::Tokens(tokens) => block_on(tokens::run(tokens)),
+        Command::Export(export) => block_on(export::export(export)),
         Command::Audit(Audit::Ls(ls)) => audit::ls(&ls),
         Command::Ek(Ek::Check(check)) => ek::check(&check),
         Command::Install(what) => install::install(what),

@@ -41,6 +41,9 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     if let Some(address) = assembled.diag_address {
         said.push_str(&format!("Diag     {address}\n"));
     }
+    if let Some(address) = assembled.bundle_address {
+        said.push_str(&format!("Bundle   https://{address}/\n"));
+    }
     // Serve hosts even if this cannot be written.
     if let Err(failure) = write(said) {
         warn!(cause = failure.message, "started, but cannot print the address and the CA pin");

@@ -8,6 +8,7 @@ use host::config::section::{self, KeySection, Keys, Section};
 use host::config::tree::{self, Node, Value};
 use host::log::LogFormat;
 
+use super::bundle::{self, BUNDLE_ENDPOINT, BundleEndpoint};
 use super::jwt::{self, JWT};
 use super::public::{self, KEYPAIR, Public};
 use super::{EkPolicy, JoinTimeout, Leniency, Switch, TeleportSwitches};
@@ -37,6 +38,10 @@ const TOP: Keys = Keys {
         ("ek_certificates", "which EK certificates are accepted; see below"),
         ("teleport", "which of Teleport's services are served; see below"),
         ("jwt", "how JWTs of workloads are signed; see below"),
+        (
+            "bundle_endpoint",
+            "where the public keys of the cluster are served over HTTPS (default: nowhere); see below",
+        ),
         ("log", "what is logged, and how; see below"),
     ],
     refused: &[],
@@ -78,12 +83,13 @@ const LOG: Keys = Keys {
 /// All sections and keys of the file.
 #[must_use]
 pub fn reference() -> Vec<KeySection> {
-    const SECTIONS: [(&str, &Keys); 6] = [
+    const SECTIONS: [(&str, &Keys); 7] = [
         ("", &TOP),
         ("https_keypairs[]", &KEYPAIR),
         ("ek_certificates", &EK_CERTIFICATES),
         ("teleport", &TELEPORT),
         ("jwt", &JWT),
+        ("bundle_endpoint", &BUNDLE_ENDPOINT),
         ("log", &LOG),
     ];
     SECTIONS.iter().map(|(path, keys)| KeySection { path, keys: keys.known }).collect()
@@ -101,6 +107,7 @@ pub(super) struct Document {
     pub(super) ek_policy: EkPolicy,
     pub(super) teleport: TeleportSwitches,
     pub(super) jwt: JwtSettings,
+    pub(super) bundle_endpoint: Option<BundleEndpoint>,
     pub(super) log_format: Option<LogFormat>,
     pub(super) log_levels: Option<Levels>,
 }
@@ -136,6 +143,7 @@ impl Document {
             ek_policy: certificates.as_ref().map(ek_policy).unwrap_or_default(),
             teleport: teleport.as_ref().map(switches).unwrap_or_default(),
             jwt: jwt::jwt(&top, source),
+            bundle_endpoint: bundle::endpoint(&top, source),
             log_format: log.as_ref().and_then(|log| log.word("format", &LogFormat::NAMES).value()),
             log_levels: log.as_ref().and_then(|log| levels(log, source)),
         })
@@ -168,6 +176,6 @@ fn levels(log: &Section<'_>, source: &Source<'_>) -> Option<Levels> {
     }
 }
 
-fn listener(text: &str) -> Result<SocketAddr, &'static str> {
+pub(super) fn listener(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "a listen address is IP:PORT")
 }

@@ -38,7 +38,7 @@ pub(super) const KEYPAIR: Keys = Keys {
     of: "https_keypairs",
     known: &[
         ("cert_file", "certificate chain of a public name, leaf first, PEM"),
-        ("key_file", "key of that certificate, PEM: ECDSA on P-256 or P-384, or Ed25519"),
+        ("key_file", "key of that certificate, PEM: ECDSA on P-256 or P-384, Ed25519, or RSA"),
     ],
     refused: &[],
 };

@@ -1,10 +1,10 @@
 //! JWT-SVIDs: what the authority says of a workload to one audience, for minutes.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -55,10 +55,10 @@ impl TryFrom<Vec<String>> for Audiences {
 }
 
 /// What a JWT-SVID is to say.
-#[derive(Debug, Clone, Copy)]
-pub struct JwtRequest<'a> {
+#[derive(Debug, Clone)]
+pub struct JwtClaims<'a> {
     /// The workload's SPIFFE ID.
-    pub spiffe_id: &'a str,
+    pub subject: &'a str,
     /// To whom it is addressed.
     pub audiences: &'a Audiences,
     /// The requested lifetime.
@@ -66,7 +66,7 @@ pub struct JwtRequest<'a> {
     /// The longest lifetime that the workload identity allows.
     pub maximum_ttl: Option<Duration>,
     /// Further claims. They replace none of those that every JWT has.
-    pub extra_claims: &'a BTreeMap<String, serde_json::Value>,
+    pub extra_claims: Map<String, Value>,
 }
 
 /// A JWT-SVID. Who has the token is taken for the workload.
@@ -109,15 +109,15 @@ impl Issuer {
     pub fn jwt_svid(
         &self,
         bot: &Bot,
-        request: JwtRequest<'_>,
+        claims: JwtClaims<'_>,
         now: OffsetDateTime,
     ) -> Result<JwtSvid, IssueError> {
         let keys = self.keyring().keys();
         let key = keys.jwt.active();
         // Whole seconds, not later than now: some readers refuse an `iat` in the future.
         let issued = now.replace_nanosecond(0).unwrap_or(now);
-        let mut lifetime = Lifetime::JWT.granted(bot, request.ttl);
-        if let Some(maximum) = request.maximum_ttl {
+        let mut lifetime = Lifetime::JWT.granted(bot, claims.ttl);
+        if let Some(maximum) = claims.maximum_ttl {
             lifetime = lifetime.min(maximum);
         }
         let mut expires = issued + lifetime;
@@ -128,7 +128,7 @@ impl Issuer {
             return Err(IssueError::jwt("it would be expired already"));
         }
         let id = Uuid::new_v4().to_string();
-        let claims = self.claims(request, &id, issued, expires);
+        let claims = self.claims(claims, &id, issued, expires);
         let token = signed(key, &claims)?;
         verify(key, &token, &claims)?;
         Ok(JwtSvid { token, id, key_id: key.public().key_id().to_owned(), issued, expires })
@@ -144,16 +144,16 @@ impl Issuer {
 
     fn claims(
         &self,
-        request: JwtRequest<'_>,
+        asked: JwtClaims<'_>,
         id: &str,
         issued: OffsetDateTime,
         expires: OffsetDateTime,
-    ) -> BTreeMap<String, serde_json::Value> {
-        let mut claims = request.extra_claims.clone();
+    ) -> Map<String, Value> {
+        let mut claims = asked.extra_claims;
         claims.extend([
             ("iss".to_owned(), self.jwt_issuer().into()),
-            ("sub".to_owned(), request.spiffe_id.into()),
-            ("aud".to_owned(), request.audiences.as_slice().into()),
+            ("sub".to_owned(), asked.subject.into()),
+            ("aud".to_owned(), asked.audiences.as_slice().into()),
             ("iat".to_owned(), issued.unix_timestamp().into()),
             ("exp".to_owned(), expires.unix_timestamp().into()),
             ("jti".to_owned(), id.into()),
@@ -162,10 +162,8 @@ impl Issuer {
     }
 }
 
-type Claims = BTreeMap<String, serde_json::Value>;
-
 /// JWS compact serialization, RFC 7515 section 7.1.
-fn signed(key: &JwtKey, claims: &Claims) -> Result<String, IssueError> {
+fn signed(key: &JwtKey, claims: &Map<String, Value>) -> Result<String, IssueError> {
     let public = key.public();
     let header = Header { alg: public.algorithm().as_str(), kid: public.key_id(), typ: "JWT" };
     let header = serde_json::to_vec(&header).map_err(IssueError::jwt)?;
@@ -179,21 +177,21 @@ fn signed(key: &JwtKey, claims: &Claims) -> Result<String, IssueError> {
 
 /// Verifies the signature by the key as it is published, so that a fault of the private one is noticed here, and that the
 /// claims read as what was meant.
-fn verify(key: &JwtKey, token: &str, claims: &Claims) -> Result<(), IssueError> {
+fn verify(key: &JwtKey, token: &str, claims: &Map<String, Value>) -> Result<(), IssueError> {
     use base64ct::{Base64UrlUnpadded, Encoding};
     let (input, signature) = token.rsplit_once('.').ok_or_else(|| IssueError::jwt("no JWS"))?;
     let signature = Base64UrlUnpadded::decode_vec(signature).map_err(IssueError::jwt)?;
     key.public().verify(input.as_bytes(), &signature)?;
     let (_, payload) = input.split_once('.').ok_or_else(|| IssueError::jwt("no JWS"))?;
     let payload = Base64UrlUnpadded::decode_vec(payload).map_err(IssueError::jwt)?;
-    let read: Claims = serde_json::from_slice(&payload).map_err(IssueError::jwt)?;
+    let read: Map<String, Value> = serde_json::from_slice(&payload).map_err(IssueError::jwt)?;
     if read == *claims { Ok(()) } else { Err(IssueError::jwt("the claims are not as meant")) }
 }
 
 #[cfg(test)]
 mod tests {
     use base64ct::{Base64UrlUnpadded, Encoding};
-    use serde_json::{Value, json};
+    use serde_json::json;
     use time::macros::datetime;
 
     use super::*;
@@ -224,10 +222,9 @@ mod tests {
         all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>().try_into()
     }
 
-    fn request(audiences: &Audiences) -> JwtRequest<'_> {
-        static NONE: BTreeMap<String, Value> = BTreeMap::new();
-        let (ttl, maximum_ttl) = (Ttl::default(), None);
-        JwtRequest { spiffe_id: ID, audiences, ttl, maximum_ttl, extra_claims: &NONE }
+    fn claims(audiences: &Audiences) -> JwtClaims<'_> {
+        let (ttl, maximum_ttl, extra_claims) = (Ttl::default(), None, Map::new());
+        JwtClaims { subject: ID, audiences, ttl, maximum_ttl, extra_claims }
     }
 
     fn part(token: &str, index: usize) -> Value {
@@ -243,7 +240,7 @@ mod tests {
             (JwtAlgorithm::Rs256, Some("https://oidc.test/a"), "https://oidc.test/a"),
         ] {
             let issuer = issuer(algorithm, url);
-            let svid = issuer.jwt_svid(&bot(), request(&both), NOW).unwrap();
+            let svid = issuer.jwt_svid(&bot(), claims(&both), NOW).unwrap();
             let kid = issuer.keyring().keys().jwt.active().public().key_id().to_owned();
             let header = json!({"alg": algorithm.as_str(), "kid": kid, "typ": "JWT"});
             assert_eq!(part(&svid.token, 0), header);
@@ -264,8 +261,8 @@ mod tests {
         let to = audiences(&["a"]).unwrap();
         let lifetime = |bot: &Bot, ttl: i64, maximum: Option<u64>| {
             let maximum_ttl = maximum.map(Duration::from_secs);
-            let request = JwtRequest { ttl: ttl.try_into().unwrap(), maximum_ttl, ..request(&to) };
-            let svid = issuer.jwt_svid(bot, request, NOW)?;
+            let claims = JwtClaims { ttl: ttl.try_into().unwrap(), maximum_ttl, ..claims(&to) };
+            let svid = issuer.jwt_svid(bot, claims, NOW)?;
             assert!(svid.issued <= NOW);
             Ok::<_, IssueError>((svid.expires - svid.issued).whole_seconds())
         };
@@ -300,9 +297,9 @@ mod tests {
         let issuer = issuer(JwtAlgorithm::Es256, None);
         let to = audiences(&["a"]).unwrap();
         let extra = ["iss", "sub", "aud", "exp", "iat", "jti", "team"];
-        let extra_claims = &extra.map(|name| (name.to_owned(), json!("x"))).into();
-        let request = JwtRequest { extra_claims, ..request(&to) };
-        let claims = part(&issuer.jwt_svid(&bot(), request, NOW).unwrap().token, 1);
+        let extra_claims = extra.map(|name| (name.to_owned(), json!("x"))).into_iter().collect();
+        let claims = JwtClaims { extra_claims, ..claims(&to) };
+        let claims = part(&issuer.jwt_svid(&bot(), claims, NOW).unwrap().token, 1);
         let replaced = claims.as_object().unwrap().iter().filter(|(_, value)| **value == "x");
         assert_eq!(replaced.map(|(name, _)| name).collect::<Vec<_>>(), ["team"]);
     }
@@ -310,10 +307,10 @@ mod tests {
     #[test]
     fn jwt_of_a_faulty_key_is_not_returned() {
         let key = JwtKey::generate(JwtAlgorithm::Es256).unwrap();
-        let claims: Claims = [("sub".to_owned(), json!(ID))].into();
+        let claims = Map::from_iter([("sub".to_owned(), json!(ID))]);
         let token = signed(&key, &claims).unwrap();
         verify(&key, &token, &claims).unwrap();
         verify(&JwtKey::generate(JwtAlgorithm::Es256).unwrap(), &token, &claims).unwrap_err();
-        verify(&key, &token, &Claims::new()).unwrap_err();
+        verify(&key, &token, &Map::new()).unwrap_err();
     }
 }

@@ -30,9 +30,9 @@ pub use documents::{JWKS_PATH, OPENID_PATH, jwks, openid_configuration, spiffe_b
 pub use issuer_url::IssuerUrl;
 pub use jwt_key::{JwtAlgorithm, JwtKey, JwtPublicKey};
 pub use jwt_schedule::{JwtKeyChange, PUBLISHED_AFTER_USE, PUBLISHED_BEFORE_USE};
-pub use jwt_svid::{Audiences, JwtRequest, JwtSvid};
+pub use jwt_svid::{Audiences, JwtClaims, JwtSvid};
 pub use keyring::{CaState, Dated, Keyring, KeyringStore, Keys, Ring};
-pub use profile::{Profile, spiffe_id};
+pub use profile::{Profile, authority_spiffe_id, spiffe_id};
 pub use ssh::SshCa;
 pub use subject::{JoinAttributes, JoinMeta, Subject, SubjectError, TpmAttributes, Traits};
 pub use subject_key::{SubjectKey, SubjectKeyError};

@@ -29,7 +29,7 @@ use x509_cert::serial_number::SerialNumber;
 use x509_cert::time::{Time, Validity};
 use zeroize::Zeroizing;
 
-use super::profile::Usages;
+use super::profile::{Usages, authority_spiffe_id};
 use super::subject::name;
 use super::{BACKDATE, CaKey, ClusterName, IssueError, SubjectKey, TELEPORT_DOMAIN, Window};
 use crate::resource::{DnsName, Timestamp};
@@ -179,21 +179,42 @@ impl X509Ca {
         cluster: &ClusterName,
         now: OffsetDateTime,
     ) -> Result<ServerLeaf, IssueError> {
-        let window = Window {
-            not_before: (now - BACKDATE).max(self.not_before),
-            not_after: (now.max(self.not_before) + SERVER_LIFETIME).min(self.not_after),
-        };
-        let key = CaKey::generate()?;
         // The wildcard stands for all cluster names; a client that compares names literally needs its own.
         let teleport = [TELEPORT_DOMAIN.to_owned(), format!("*.{TELEPORT_DOMAIN}")];
         let names = [tls::AUTHORITY_NAME.to_owned()].into_iter().chain(teleport);
         let names = names.chain(cluster.server_name());
         let names = names.map(|name| ia5(&name).map(GeneralName::DnsName));
         let names = names.collect::<Result<_, _>>()?;
+        self.own(tls::AUTHORITY_NAME, names, Usages::SERVER, now)
+    }
+
+    /// A certificate for the server of the SPIFFE bundle, an X.509-SVID of the authority, with a new key.
+    pub fn bundle_server(
+        &self,
+        cluster: &ClusterName,
+        now: OffsetDateTime,
+    ) -> Result<ServerLeaf, IssueError> {
+        let id = GeneralName::UniformResourceIdentifier(ia5(&authority_spiffe_id(cluster))?);
+        self.own("bundle endpoint", vec![id], Usages::PEER, now)
+    }
+
+    /// A certificate for a server of the authority.
+    fn own(
+        &self,
+        common_name: &str,
+        names: GeneralNames,
+        usages: Usages,
+        now: OffsetDateTime,
+    ) -> Result<ServerLeaf, IssueError> {
+        let window = Window {
+            not_before: (now - BACKDATE).max(self.not_before),
+            not_after: (now.max(self.not_before) + SERVER_LIFETIME).min(self.not_after),
+        };
+        let key = CaKey::generate()?;
         let template = Template {
             issuer: self.name.clone(),
-            subject: name(&[(COMMON_NAME, tls::AUTHORITY_NAME.to_owned())])?,
-            role: Role::EndEntity(names, Usages::SERVER),
+            subject: name(&[(COMMON_NAME, common_name.to_owned())])?,
+            role: Role::EndEntity(names, usages),
         };
         let spki = public_key_info(&key.public())?;
         let leaf = sign(&self.key, template, &Serial::random()?, window, spki)?;

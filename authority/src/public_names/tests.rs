@@ -9,6 +9,11 @@ use super::*;
 
 const P256: &[&str] = &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
 
+/// After the certificates of a test begin, however long openssl takes for them.
+fn soon() -> OffsetDateTime {
+    Clock::system().now() + time::Duration::minutes(10)
+}
+
 struct Files(tempfile::TempDir);
 
 impl Files {
@@ -74,11 +79,35 @@ fn each_name_has_the_certificate_that_covers_it() {
 }
 
 #[test]
+fn rsa_key_signs_handshakes_by_pss_alone() {
+    use rustls::SignatureScheme as Scheme;
+    let dir = Files::new();
+    let files = dir.write("rsa", &["rsa:3072"], "DNS:a.example.com");
+    let names = load(&["a.example.com"], &[&files]).unwrap();
+    let key = Arc::clone(&names.certificate("a.example.com").unwrap().key);
+    let offered = [Scheme::RSA_PKCS1_SHA256, Scheme::ECDSA_NISTP256_SHA256];
+    assert!(key.choose_scheme(&offered).is_none());
+    let signer = key.choose_scheme(&[offered[0], Scheme::RSA_PSS_SHA384]).unwrap();
+    assert_eq!(signer.scheme(), Scheme::RSA_PSS_SHA384);
+    assert_eq!(signer.sign(b"handshake").unwrap().len(), 3072 / 8);
+    assert_eq!(format!("{key:?}").matches("RsaKey(3072 bits").count(), 1);
+    // The other form in which openssl writes such keys.
+    let pkcs1 = dir.path("pkcs1.key");
+    let mut openssl = Command::new("openssl");
+    openssl.args(["rsa", "-traditional", "-in"]).arg(&files.key_file).arg("-out").arg(&pkcs1);
+    assert!(openssl.output().unwrap().status.success());
+    assert!(fs::read_to_string(&pkcs1).unwrap().contains("BEGIN RSA PRIVATE KEY"));
+    load(&["a.example.com"], &[&KeypairFiles { key_file: pkcs1, ..files }]).map(drop).unwrap();
+}
+
+#[test]
 fn unusable_files_are_refused_with_the_reason() {
     let dir = Files::new();
     let good = dir.write("good", P256, "DNS:a.example.com");
     let other = dir.write("other", P256, "DNS:a.example.com");
     let rsa = dir.write("rsa", &["rsa:2048"], "DNS:a.example.com");
+    let p521 = ["ec", "-pkeyopt", "ec_paramgen_curve:P-521"];
+    let p521 = dir.write("p521", &p521, "DNS:a.example.com");
     let with = |cert_file: &Path, key_file: &Path| KeypairFiles {
         cert_file: cert_file.to_owned(),
         key_file: key_file.to_owned(),
@@ -95,8 +124,8 @@ fn unusable_files_are_refused_with_the_reason() {
     fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
     let cases = [
         (with(&good.cert_file, &other.key_file), "it is not the key of"),
-        (rsa.clone(), "it is for an RSA key"),
-        (with(&good.cert_file, &rsa.key_file), "private key refused"),
+        (with(&good.cert_file, &rsa.key_file), "it is not the key of"),
+        (p521, "private key refused"),
         (with(&good.cert_file, &open), "other users may read or change it (mode 644)"),
         (with(&good.cert_file, &text("empty.key", "")), "cannot use"),
         (with(&text("empty.pem", ""), &good.key_file), "it has no certificate"),
@@ -119,7 +148,7 @@ fn unusable_files_are_refused_with_the_reason() {
 
 #[test]
 fn half_written_pair_is_not_served() {
-    let (dir, now) = (Files::new(), Clock::system().now());
+    let (dir, now) = (Files::new(), soon());
     let files = dir.write("live", P256, "DNS:a.example.com");
     let names = load(&["a.example.com"], &[&files]).unwrap();
     let old = on_disk(&files);
@@ -147,7 +176,7 @@ fn half_written_pair_is_not_served() {
 
 #[test]
 fn worse_certificate_does_not_replace_a_good_one() {
-    let (dir, now) = (Files::new(), Clock::system().now());
+    let (dir, now) = (Files::new(), soon());
     let files = dir.write("live", P256, "DNS:a.example.com,DNS:b.example.com");
     let names = load(&["a.example.com", "b.example.com"], &[&files]).unwrap();
     let old = on_disk(&files);
@@ -169,7 +198,7 @@ fn worse_certificate_does_not_replace_a_good_one() {
 
 #[test]
 fn certificate_that_is_not_renewed_in_time_is_a_warning() {
-    let (dir, now) = (Files::new(), Clock::system().now());
+    let (dir, now) = (Files::new(), soon());
     let names = load(&["a.example.com"], &[&dir.write("a", P256, "DNS:a.example.com")]).unwrap();
     for (days, why) in [
         (-1, Some("is not valid before")),

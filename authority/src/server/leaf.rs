@@ -1,5 +1,5 @@
 //! The certificates of the server: that of a public name for clients that ask for the name, for others the authority's
-//! own, which is renewed while it runs.
+//! own, which is renewed while it runs. The server of the SPIFFE bundle has one of its own in the same way.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +17,18 @@ use crate::service::Authority;
 /// Presents each client a certificate in the first half of its lifetime.
 pub(super) struct Leaf {
     authority: Arc<Authority>,
+    server: Server,
     clock: Clock,
     current: Mutex<Current>,
+}
+
+/// The server that a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Server {
+    /// That of hosts, which has public names as well.
+    Hosts,
+    /// That of the SPIFFE bundle, by the profile https_spiffe.
+    Bundle,
 }
 
 /// How long to wait after an attempt to issue. An expired CA cannot issue a fresh certificate, so without the wait each
@@ -37,10 +47,14 @@ struct Current {
 
 impl Leaf {
     /// The certificate of this authority; the first one is made at once.
-    pub(super) fn new(authority: Arc<Authority>) -> Result<Arc<Self>, rustls::Error> {
+    pub(super) fn new(
+        authority: Arc<Authority>,
+        server: Server,
+    ) -> Result<Arc<Self>, rustls::Error> {
         let clock = authority.clock.clone();
-        let first = issue(authority.issuer.cluster(), authority.issuer.x509(), clock.now())?;
-        Ok(Arc::new(Self { authority, clock, current: Mutex::new(first) }))
+        let issuer = &authority.issuer;
+        let first = issue(server, issuer.cluster(), issuer.x509(), clock.now())?;
+        Ok(Arc::new(Self { authority, server, clock, current: Mutex::new(first) }))
     }
 
     fn current(&self) -> Arc<CertifiedKey> {
@@ -51,7 +65,7 @@ impl Leaf {
         let is_good = Arc::ptr_eq(&current.ca, &ca) && current.is_fresh(now);
         if !is_good && !current.is_tried(&ca, now) {
             current.tried = (now, Arc::clone(&ca));
-            match issue(self.authority.issuer.cluster(), ca, now) {
+            match issue(self.server, self.authority.issuer.cluster(), ca, now) {
                 Ok(next) => *current = next,
                 Err(cause) => error!(%cause, "cannot issue a new server certificate"),
             }
@@ -75,25 +89,29 @@ impl Current {
 }
 
 fn issue(
+    server: Server,
     cluster: &ClusterName,
     ca: Arc<X509Ca>,
     now: OffsetDateTime,
 ) -> Result<Current, rustls::Error> {
-    let leaf = ca.server(cluster, now);
+    let leaf = match server {
+        Server::Hosts => ca.server(cluster, now),
+        Server::Bundle => ca.bundle_server(cluster, now),
+    };
     let ServerLeaf { chain, key, not_before, not_after } =
         leaf.map_err(|cause| rustls::Error::General(cause.to_string()))?;
     let key = tls::software_key(key.into())?;
     let certified = CertifiedKey::new(chain, key);
     certified.keys_match()?;
-    info!(expires = %Timestamp(not_after), "issued a new server certificate");
+    info!(?server, expires = %Timestamp(not_after), "issued a new server certificate");
     let tried = (now, Arc::clone(&ca));
     Ok(Current { ca, key: Arc::new(certified), not_before, not_after, tried })
 }
 
 impl ResolvesServerCert for Leaf {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let public =
-            hello.server_name().and_then(|name| self.authority.public_names.certificate(name));
+        let name = hello.server_name().filter(|_| self.server == Server::Hosts);
+        let public = name.and_then(|name| self.authority.public_names.certificate(name));
         Some(public.unwrap_or_else(|| self.current()))
     }
 }
@@ -129,7 +147,7 @@ mod tests {
             ..Settings::new(&Start::default()).unwrap()
         };
         let assembled = assemble(settings, Parts { clock, ..Parts::system() }).await.unwrap();
-        (Leaf::new(assembled.authority).unwrap(), start, seconds)
+        (Leaf::new(assembled.authority, Server::Hosts).unwrap(), start, seconds)
     }
 
     #[tokio::test]

@@ -1,7 +1,9 @@
 //! The authority on the network: TLS, HTTP/2, limits; and on its unix socket.
 
 mod admin;
+mod bundle;
 mod diag;
+mod handshake;
 mod leaf;
 mod public;
 mod router;
@@ -9,6 +11,7 @@ mod slots;
 mod tls_settings;
 
 pub use admin::AdminSocket;
+pub use bundle::BundleListener;
 pub use diag::DiagListener;
 pub use public::PublicListener;
 pub use router::Hosts;

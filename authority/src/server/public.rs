@@ -5,23 +5,20 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use host::budget::{Budget, Budgeted};
-use host::frames::{Charged, TlsRecords};
-use rustls::server::Acceptor;
 use tls::Application;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
-use tokio_rustls::{Accept, LazyConfigAcceptor, StartHandshake};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
+use super::handshake::{self, PeerStream, in_time};
 use super::open_files;
 use super::slots::{Limits, Slot, SlotRef, Slots};
 use super::tls_settings::TlsSettings;
@@ -29,9 +26,6 @@ use crate::metrics::Metrics;
 use crate::service::allowance::Allowance;
 use crate::service::{Peer, Source, Workers};
 use crate::wire::web::WebApi;
-
-/// How long a peer may take for its ClientHello. Waiting for it costs the authority only a slot.
-const CLIENT_HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a peer may take for the rest of the handshake, in which a host's TPM signs. The TPM may be busy for half
 /// a minute with a key of another program. When slots are needed, the slowest hosts are closed first.
@@ -46,16 +40,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How a client of HTTP/2 begins, RFC 9113 section 3.4.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Bytes that a peer may send until its ClientHello is whole. One with a post-quantum key share has less
-/// than 2 KiB; one of thousands of tiny extensions takes many times its length in memory.
-const MAX_CLIENT_HELLO: usize = 6 * 1024;
-
 /// Bytes for the rest of the handshake: the certificate of a host has about 1 KiB.
 const MAX_HANDSHAKE: usize = 16 * 1024;
-
-/// What a read costs at least, in bytes: as much as a segment of the network. A peer that sends each
-/// byte by itself costs the authority 40 µs for each.
-const MIN_READ: usize = 1536;
 
 /// How long to wait when the system has no more files or memory for connections.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -68,12 +54,6 @@ const MAX_READY: usize = 64;
 
 /// How often connections over their deadline are closed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A host's connection below TLS: what it sends is counted.
-type HostStream = Charged<Budgeted<TcpStream>, TlsRecords>;
-
-/// A ClientHello, and the connection that it came on.
-type Hello = StartHandshake<HostStream>;
 
 /// A connection, as the router for its calls needs it.
 #[derive(Clone)]
@@ -214,23 +194,15 @@ impl Door {
         slot: Slot,
         remote: SocketAddr,
     ) -> Result<Opened, Unserved> {
-        // Without TCP_NODELAY responses wait for acknowledgements; a failure is no reason to refuse the connection.
-        let _ = stream.set_nodelay(true);
-        let budget = Budget::new(MAX_CLIENT_HELLO);
-        let stream = Budgeted::new(stream, budget.clone()).with_min_read(MIN_READ);
-        let stream = Charged::new(stream, budget.clone());
-        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
-        let hello = in_time(Instant::now() + CLIENT_HELLO_TIMEOUT, hello).await?;
+        let (hello, budget) = handshake::client_hello(stream).await?;
         budget.set(Some(MAX_HANDSHAKE));
         slot.set_computing();
-        let answered = self.answer(hello, Source::of(remote.ip())).await?;
+        let (config, source) = (self.tls.current(), Source::of(remote.ip()));
+        let answered = handshake::answer(&self.workers, hello, config, source).await?;
         let now = Instant::now();
         let deadline = now + HANDSHAKE_TIMEOUT;
         slot.set_waiting(now, deadline);
-        let mut stream = match answered {
-            Answered::Done(stream) => (*stream)?,
-            Answered::Sent(opened) => in_time(deadline, opened).await?,
-        };
+        let mut stream = answered.finish(deadline).await?;
         let application = Application::of(stream.get_ref().1);
         if application == Some(Application::ReverseTunnel) {
             // A peer that does not wait for the end misses nothing.
@@ -267,30 +239,11 @@ impl Door {
         let connection = Connection { peer, slot: reference };
         Ok(Opened { stream, slot, connection, protocol })
     }
-
-    /// Computes the answer to a ClientHello. Sources take turns, so that no host waits for all the
-    /// handshakes of another source; a peer that has gone gets no answer.
-    async fn answer(&self, hello: Hello, source: Source) -> io::Result<Answered> {
-        let config = self.tls.current();
-        let compute = move || {
-            let mut hello = hello;
-            let mut context = Context::from_waker(Waker::noop());
-            if is_closed(hello.io.get_mut().get_mut(), &mut context) {
-                return Err(io::ErrorKind::ConnectionAborted.into());
-            }
-            let mut opened = Box::pin(hello.into_stream(config));
-            Ok(match opened.as_mut().poll(&mut context) {
-                Poll::Ready(stream) => Answered::Done(Box::new(stream)),
-                Poll::Pending => Answered::Sent(opened),
-            })
-        };
-        self.workers.run(source, compute).await.map_err(|_| io::ErrorKind::ResourceBusy)?
-    }
 }
 
 /// A connection whose peer has begun a request.
 struct Opened {
-    stream: TlsStream<HostStream>,
+    stream: TlsStream<PeerStream>,
     slot: Slot,
     connection: Connection,
     protocol: Protocol,
@@ -333,29 +286,9 @@ impl From<io::Error> for Unserved {
     }
 }
 
-async fn in_time<T>(deadline: Instant, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    timeout_at(deadline, step).await.map_err(io::Error::from).flatten()
-}
-
-/// A handshake after the response to its ClientHello.
-enum Answered {
-    /// The handshake has ended, successfully or not.
-    Done(Box<io::Result<TlsStream<HostStream>>>),
-    /// The response is sent; the peer must continue.
-    Sent(Pin<Box<Accept<HostStream>>>),
-}
-
-/// Whether the peer has closed the connection and everything was read.
-fn is_closed(stream: &TcpStream, context: &mut Context<'_>) -> bool {
-    match stream.poll_peek(context, &mut ReadBuf::new(&mut [0])) {
-        Poll::Ready(peeked) => peeked.map_or(true, |bytes| bytes == 0),
-        Poll::Pending => false,
-    }
-}
-
 /// A connection as tonic wants it.
 pub(super) struct Conn {
-    stream: TlsStream<HostStream>,
+    stream: TlsStream<PeerStream>,
     connection: Connection,
     /// Completes when the connection must be closed; none once it has.
     evicted: Option<oneshot::Receiver<()>>,
@@ -414,29 +347,5 @@ impl AsyncWrite for Conn {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::AsyncReadExt;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn peer_that_has_gone_is_noticed_once_everything_is_read() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let closed =
-            |stream: &TcpStream| is_closed(stream, &mut Context::from_waker(Waker::noop()));
-        assert!(!closed(&stream));
-        peer.try_write(b"x").unwrap();
-        drop(peer);
-        stream.readable().await.unwrap();
-        assert!(!closed(&stream), "a byte is left");
-        stream.read_u8().await.unwrap();
-        stream.readable().await.unwrap();
-        assert!(closed(&stream));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustls::ServerConfig;
 use tracing::error;
 
-use super::leaf::Leaf;
+use super::leaf::{Leaf, Server};
 use crate::issue::Keys;
 use crate::service::{Authority, Workers};
 
@@ -22,7 +22,7 @@ impl TlsSettings {
     /// # Errors
     /// Its own certificate cannot be issued, or one of its CAs cannot be trusted.
     pub fn new(authority: Arc<Authority>) -> Result<Arc<Self>, rustls::Error> {
-        let leaf = Leaf::new(Arc::clone(&authority))?;
+        let leaf = Leaf::new(Arc::clone(&authority), Server::Hosts)?;
         let keys = authority.issuer.keyring().keys();
         let current = Mutex::new((Arc::clone(&keys), config(&leaf, &keys)?));
         Ok(Arc::new(Self { authority, leaf, current }))

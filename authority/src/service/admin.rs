@@ -7,6 +7,7 @@ use tls::CaPin;
 use tracing::{info, warn};
 
 use super::Authority;
+use super::documents::Document;
 use crate::audit::Author;
 use crate::issue::{ClusterName, X509Ca};
 use crate::resource::{self, DocumentError, InstanceId, Kind, Name, Resource};
@@ -106,6 +107,17 @@ impl Admin {
             version: env!("CARGO_PKG_VERSION"),
             ca_pins: keys.x509.trusted().map(pin).collect::<Result<_, _>>()?,
             warnings: self.0.warnings().await,
+        })
+    }
+
+    /// The public keys of the cluster as a document.
+    pub(crate) fn export(&self, document: Document) -> Result<String, AdminError> {
+        let content = self.0.document(document);
+        content.map_err(|cause| AdminError::Internal(cause.to_string()))?.ok_or_else(|| {
+            AdminError::InvalidArgument(
+                "the issuer of JWTs has no URL: set `jwt.issuer` in the authority's configuration"
+                    .to_owned(),
+            )
         })
     }
 

@@ -8,6 +8,7 @@ mod call_queues;
 pub(crate) mod caller;
 mod checks;
 mod clock_watch;
+pub(crate) mod documents;
 pub(crate) mod grant;
 mod heartbeat;
 pub(crate) mod impersonation;

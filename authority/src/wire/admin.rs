@@ -5,9 +5,10 @@ use std::sync::Arc;
 use proto::v1::admin_service_server::AdminService;
 use proto::v1::create_request::IfExists as WireIfExists;
 use proto::v1::create_response::{Change, change::What};
+use proto::v1::export_request::Document as WireDocument;
 use proto::v1::{
-    CreateRequest, CreateResponse, GetRequest, GetResponse, RemoveRequest, RemoveResponse,
-    ReplaceRequest, StatusRequest, StatusResponse,
+    CreateRequest, CreateResponse, ExportRequest, ExportResponse, GetRequest, GetResponse,
+    RemoveRequest, RemoveResponse, ReplaceRequest, StatusRequest, StatusResponse,
 };
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
@@ -15,6 +16,7 @@ use tonic::{Request, Response, Status};
 use crate::audit::Author;
 use crate::service::Authority;
 use crate::service::admin::{Admin, AdminError, Page, Stored};
+use crate::service::documents::Document;
 use crate::store::{IfExists, Put};
 
 /// The service for operators.
@@ -62,6 +64,22 @@ impl AdminService for Operators {
         let ReplaceRequest { yaml, was } = request.into_inner();
         let stored = self.0.replace(&yaml, &was, author).await?;
         Ok(Response::new(stored.into()))
+    }
+
+    async fn export(
+        &self,
+        request: Request<ExportRequest>,
+    ) -> Result<Response<ExportResponse>, Status> {
+        let document = match request.into_inner().document() {
+            WireDocument::SpiffeBundle => Document::SpiffeBundle,
+            WireDocument::Jwks => Document::Jwks,
+            WireDocument::OpenidConfiguration => Document::OpenIdConfiguration,
+            WireDocument::Unspecified => {
+                let message = "the document is not specified, or unknown";
+                return Err(AdminError::InvalidArgument(message.to_owned()).into());
+            }
+        };
+        Ok(Response::new(ExportResponse { content: self.0.export(document)? }))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {

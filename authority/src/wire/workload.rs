@@ -8,12 +8,13 @@ use proto::v1::workload_service_server::WorkloadService;
 use proto::v1::{
     GetTrustBundleRequest, IdentitySelector, IssueJwtSvidsRequest, IssueJwtSvidsResponse,
     IssueSshHostRequest, IssueSshHostResponse, IssueX509SvidsRequest, IssueX509SvidsResponse,
-    TrustBundle, WorkloadAttributes, X509Svid,
+    JwtAuthority, JwtSvid, TrustBundle, WorkloadAttributes, X509Svid,
 };
+use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 
 use super::{certification_request, grant, peer, status, ttl};
-use crate::issue::{Keys, REFRESH_HINT};
+use crate::issue::{CaState, Dated, JwtKey, Keys, MAX_JWT_LIFETIME, REFRESH_HINT};
 use crate::resource::Attributes;
 use crate::service::Authority;
 use crate::service::grant::Grant;
@@ -21,6 +22,7 @@ use crate::service::refusal::{Code, Refusal};
 use crate::service::request::Parsed;
 use crate::service::workload::bundle;
 use crate::service::workload::identities::Selector;
+use crate::service::workload::jwt::{IssuedJwts, JwtRequest, NamedJwt};
 use crate::service::workload::x509::{NamedSvid, X509Request};
 
 /// Texts and lists of a workload's attributes that are believed. The longest path of Linux is as long.
@@ -51,15 +53,28 @@ impl WorkloadService for Workloads {
         let granted: Grant<Vec<NamedSvid>> = grant(&self.0, peer, request).await?;
         Ok(Response::new(IssueX509SvidsResponse {
             svids: granted.issued.into_iter().map(x509_svid).collect(),
-            bundle: Some(trust_bundle(granted.cluster.as_str(), &granted.cas)),
+            bundle: Some(trust_bundle(granted.cluster.as_str(), &granted.cas)?),
         }))
     }
 
     async fn issue_jwt_svids(
         &self,
-        _: Request<IssueJwtSvidsRequest>,
+        request: Request<IssueJwtSvidsRequest>,
     ) -> Result<Response<IssueJwtSvidsResponse>, Status> {
-        Err(status::not_supported("IssueJwtSvids"))
+        let peer = peer(&request)?;
+        let request = request.into_inner();
+        let only = Some(request.spiffe_id).filter(|id| !id.is_empty());
+        let request = JwtRequest {
+            selector: selector(request.selector),
+            workload: attributes(request.workload.unwrap_or_default()),
+            audiences: request.audiences.try_into().map_err(Refusal::because(Code::Malformed)),
+            only: only.map(|id| id.parse()).transpose().map_err(Refusal::because(Code::Malformed)),
+            ttl: ttl(request.ttl_seconds),
+            service: request.service,
+        };
+        let granted: Grant<IssuedJwts> = grant(&self.0, peer, request).await?;
+        let svids = granted.issued.jwts.into_iter().map(jwt_svid).collect();
+        Ok(Response::new(IssueJwtSvidsResponse { svids }))
     }
 
     async fn issue_ssh_host(
@@ -74,7 +89,7 @@ impl WorkloadService for Workloads {
         request: Request<GetTrustBundleRequest>,
     ) -> Result<Response<TrustBundle>, Status> {
         let bundle::TrustBundle { cluster, cas } = self.0.trust_bundle(&peer(&request)?).await?;
-        Ok(Response::new(trust_bundle(cluster.as_str(), &cas)))
+        Ok(Response::new(trust_bundle(cluster.as_str(), &cas)?))
     }
 }
 
@@ -158,15 +173,39 @@ fn x509_svid(issued: NamedSvid) -> X509Svid {
     }
 }
 
-fn trust_bundle(cluster: &str, cas: &Keys) -> TrustBundle {
+fn jwt_svid(issued: NamedJwt) -> JwtSvid {
+    let NamedJwt { name, hint, spiffe_id, svid } = issued;
+    JwtSvid {
+        name,
+        spiffe_id: spiffe_id.to_string(),
+        hint,
+        token: svid.token,
+        issued: svid.issued.unix_timestamp(),
+        expires: svid.expires.unix_timestamp(),
+    }
+}
+
+fn trust_bundle(cluster: &str, cas: &Keys) -> Result<TrustBundle, Refusal> {
     let ssh: Vec<_> = cas.ssh.trusted().map(|ca| ca.public_key().to_owned()).collect();
-    TrustBundle {
+    let jwt = cas.jwt.all().map(|(state, key)| jwt_authority(state, key));
+    Ok(TrustBundle {
         trust_domain: cluster.to_owned(),
         x509_authorities: cas.x509.trusted().map(|ca| ca.certificate().to_vec()).collect(),
-        jwt_authorities: Vec::new(),
+        jwt_authorities: jwt.collect::<Result<_, _>>()?,
         ssh_user_cas: ssh.clone(),
         ssh_host_cas: ssh,
         sequence: cas.sequence,
         refresh_hint_seconds: REFRESH_HINT.as_secs().try_into().unwrap_or(i64::MAX),
-    }
+    })
+}
+
+fn jwt_authority(state: CaState, key: &Dated<JwtKey>) -> Result<JwtAuthority, Refusal> {
+    let public = key.ca.public();
+    let end = (state == CaState::Retired).then(|| key.since + MAX_JWT_LIFETIME);
+    Ok(JwtAuthority {
+        key_id: public.key_id().to_owned(),
+        public_key: public.to_spki().map_err(Refusal::because(Code::Internal))?,
+        algorithm: public.algorithm().to_string(),
+        not_after: end.map_or(0, OffsetDateTime::unix_timestamp),
+    })
 }

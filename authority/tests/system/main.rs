@@ -5,6 +5,7 @@
 mod tests {
     mod answer;
     mod audit;
+    mod bundle_endpoint;
     mod claim;
     mod command;
     mod create;
@@ -13,6 +14,7 @@ mod tests {
     mod harness;
     mod identity;
     mod issue;
+    mod jwt;
     mod limits;
     mod list;
     mod lock;

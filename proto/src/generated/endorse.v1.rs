@@ -2015,6 +2015,65 @@ pub struct RemoveRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveResponse {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportRequest {
+    #[prost(enumeration = "export_request::Document", tag = "1")]
+    pub document: i32,
+}
+/// Nested message and enum types in `ExportRequest`.
+pub mod export_request {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Document {
+        Unspecified = 0,
+        /// X.509 CAs and keys for JWTs, as SPIFFE describes it.
+        SpiffeBundle = 1,
+        /// The keys for JWTs, for other receivers.
+        Jwks = 2,
+        /// Where the issuer of JWTs has its keys; it must have a URL.
+        OpenidConfiguration = 3,
+    }
+    impl Document {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "DOCUMENT_UNSPECIFIED",
+                Self::SpiffeBundle => "DOCUMENT_SPIFFE_BUNDLE",
+                Self::Jwks => "DOCUMENT_JWKS",
+                Self::OpenidConfiguration => "DOCUMENT_OPENID_CONFIGURATION",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "DOCUMENT_UNSPECIFIED" => Some(Self::Unspecified),
+                "DOCUMENT_SPIFFE_BUNDLE" => Some(Self::SpiffeBundle),
+                "DOCUMENT_JWKS" => Some(Self::Jwks),
+                "DOCUMENT_OPENID_CONFIGURATION" => Some(Self::OpenidConfiguration),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportResponse {
+    /// JSON.
+    #[prost(string, tag = "1")]
+    pub content: ::prost::alloc::string::String,
+}
 /// Generated client implementations.
 pub mod admin_service_client {
     #![allow(
@@ -2202,6 +2261,28 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("endorse.v1.AdminService", "Remove"));
             self.inner.unary(req, path, codec).await
         }
+        /// Returns the public keys of the cluster as a document, as the bundle endpoint serves it.
+        pub async fn export(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExportRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExportResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/endorse.v1.AdminService/Export",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("endorse.v1.AdminService", "Export"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2239,6 +2320,11 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::RemoveRequest>,
         ) -> std::result::Result<tonic::Response<super::RemoveResponse>, tonic::Status>;
+        /// Returns the public keys of the cluster as a document, as the bundle endpoint serves it.
+        async fn export(
+            &self,
+            request: tonic::Request<super::ExportRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExportResponse>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct AdminServiceServer<T> {
@@ -2524,6 +2610,51 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RemoveSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/endorse.v1.AdminService/Export" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExportSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ExportRequest>
+                    for ExportSvc<T> {
+                        type Response = super::ExportResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExportRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::export(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExportSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -245,7 +245,7 @@ impl SpiffeSpec {
             let why = "write the path alone, such as /web: the trust domain is the cluster's name";
             return Err(of("id")(Invalid(why.into())));
         }
-        check_path(&shortest).map_err(of("id"))?;
+        check_path(&shortest).and_then(|()| check_not_own(&shortest)).map_err(of("id"))?;
         if shortest.len() > SpiffeId::MAX_LEN {
             let why = format!("it has more than {} bytes", SpiffeId::MAX_LEN);
             return Err(of("id")(Invalid(why)));
@@ -275,8 +275,17 @@ impl SpiffeSpec {
     ) -> Result<SpiffeId, RenderError> {
         // A value is a segment, or a part of one: with a slash in it, it would choose its place in the path.
         let path = self.id.render_checked(workload, check_segment_bytes)?;
+        check_not_own(&path)?;
         Ok(SpiffeId::new(trust_domain, &path)?)
     }
+}
+
+/// Refuses the paths below which the authority's own SPIFFE IDs are.
+fn check_not_own(path: &str) -> Result<(), Invalid> {
+    if path == "/endorse" || path.starts_with("/endorse/") {
+        return Err(Invalid("paths below /endorse are those of the authority itself".into()));
+    }
+    Ok(())
 }
 
 impl X509Spec {
@@ -311,6 +320,13 @@ impl X509Spec {
         })
     }
 
+    /// The longest lifetime.
+    pub fn maximum(&self) -> Option<Duration> {
+        self.maximum_ttl.map(SessionTtl::duration)
+    }
+}
+
+impl JwtSpec {
     /// The longest lifetime.
     pub fn maximum(&self) -> Option<Duration> {
         self.maximum_ttl.map(SessionTtl::duration)

@@ -125,6 +125,7 @@ fn what_is_not_supported_is_refused_by_its_name_with_advice() {
         (plain("{spiffe: {id: //a}}"), "spec.spiffe.id"),
         (plain("{spiffe: {id: /a/../b}}"), "must not be a segment"),
         (plain("{spiffe: {id: /a%41}}"), "must not be a segment"),
+        (plain("{spiffe: {id: /endorse/authority}}"), "those of the authority itself"),
         (plain("{spiffe: {id: '/{{ user.bot_name }}/'}}"), "spec.spiffe.id"),
         (
             plain("{spiffe: {id: '/{{ strings.upper(user.bot_name) }}'}}"),

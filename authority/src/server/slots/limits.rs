@@ -52,6 +52,14 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// The limits for the listener that serves the public keys, in such a process: few clients poll it, and each request is
+    /// answered at once.
+    pub(in crate::server) fn for_bundle(files: u64) -> Self {
+        Self { listener: "bundle_endpoint", ..Self::for_monitoring(files) }
+    }
+}
+
 fn share(files: u64, part: u64) -> usize {
     usize::try_from(files / part).unwrap_or(usize::MAX)
 }

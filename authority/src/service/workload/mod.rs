@@ -2,6 +2,7 @@
 
 pub(crate) mod bundle;
 pub(crate) mod identities;
+pub(crate) mod jwt;
 pub(crate) mod x509;
 
 use super::refusal::{Code, Refusal};

@@ -158,6 +158,7 @@ impl Issued for Vec<NamedSvid> {
             workload_identity: bounded(&one.name),
             spiffe_id: one.names.spiffe_id.clone(),
             certificate_serial: Some(one.svid.serial.clone()),
+            jti: None,
             expires: Timestamp(one.svid.not_after),
         };
         attempt.svids = self.iter().map(svid).collect();

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use authority::assemble::{Parts, assemble};
 use authority::audit::{AuditLog, Author};
-use authority::config::{Public, Settings, Start, TeleportServices};
+use authority::config::{BundleEndpoint, Public, Settings, Start, TeleportServices};
+use authority::issue::JwtSettings;
 use authority::resource::{self, BotInstance, Kind, Resource};
 use authority::service::Authority;
 use authority::store::IfExists;
@@ -28,6 +29,8 @@ use super::meanwhile::Meanwhile;
 pub(crate) struct Harness {
     pub(crate) authority: Arc<Authority>,
     pub(crate) address: SocketAddr,
+    /// Where it serves the public keys.
+    pub(crate) bundle_address: Option<SocketAddr>,
     pub(crate) dir: TempDir,
     /// The file of the audit log.
     log: PathBuf,
@@ -69,6 +72,16 @@ impl Harness {
         Self::build(None, |settings| settings.cluster_name = Some(name)).await
     }
 
+    /// With JWTs of these settings.
+    pub(crate) async fn with_jwt(jwt: JwtSettings) -> Self {
+        Self::build(None, |settings| settings.jwt = jwt).await
+    }
+
+    /// With an endpoint for the public keys.
+    pub(crate) async fn with_endpoint(endpoint: BundleEndpoint) -> Self {
+        Self::build(None, |settings| settings.bundle_endpoint = Some(endpoint)).await
+    }
+
     async fn build(log: Option<(&Path, usize)>, change: impl FnOnce(&mut Settings)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = dir.path().join("data");
@@ -104,10 +117,12 @@ impl Harness {
         change(&mut settings);
         let assembled = assemble(settings, parts).await.unwrap();
         let (authority, address) = (Arc::clone(&assembled.authority), assembled.address);
+        let bundle_address = assembled.bundle_address;
         let meanwhile = wrapped.recv().unwrap();
         let (stop, stopped) = watch::channel(false);
         let served = tokio::spawn(assembled.serve(stopped));
-        let harness = Self { authority, address, dir, log, ahead, meanwhile, stop, served };
+        let harness =
+            Self { authority, address, bundle_address, dir, log, ahead, meanwhile, stop, served };
         harness.create(BOT).await;
         harness
     }
