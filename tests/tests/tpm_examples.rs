@@ -73,10 +73,17 @@ fn runs(example: fn(&mut Recorded) -> Result<(), Box<dyn Error>>) -> Result<()> 
     let exchanges = recording.exchanges();
     let stream: Vec<_> = exchanges.iter().flat_map(|one| [&one.command, &one.response]).collect();
     let stream: Vec<u8> = stream.into_iter().flatten().copied().collect();
-    let text = dump::dump(&stream).map_err(|error| anyhow!("{error}"))?;
+    let text = dumped(&stream)?;
     ensure!(text.matches("\n  answer: ").count() == exchanges.len(), "{text}");
     ensure!(!text.contains("malformed") && !text.contains("PIN"), "{text}");
     Ok(())
+}
+
+/// What the example `dump` shows.
+fn dumped(stream: &[u8]) -> Result<String> {
+    let mut out = Vec::new();
+    dump::dump(stream, &mut out).map_err(|error| anyhow!("{error}"))?;
+    Ok(String::from_utf8(out)?)
 }
 
 #[test]
@@ -168,7 +175,9 @@ fn dump_annotates_what_passes_between_a_client_and_a_tpm() -> Result<()> {
         rsa::example(&mut client).map_err(|error| anyhow!("{error:?}"))
     });
     let mut shown = Vec::new();
-    dump::proxy(listener.accept()?.0, &mut tpm, &mut shown).map_err(|error| anyhow!("{error}"))?;
+    let (stream, _) = listener.accept()?;
+    dump::proxy(&stream, &stream, &mut tpm, &mut shown).map_err(|error| anyhow!("{error}"))?;
+    drop(stream);
     client.join().map_err(|_| anyhow!("the client panicked"))??;
     let shown = String::from_utf8(shown)?;
     ensure!(shown.starts_with("TPM2_CreatePrimary: CreatePrimary {"), "{shown}");
@@ -186,7 +195,23 @@ fn dump_shows_recorded_messages_as_the_cookbook_does() -> Result<()> {
     let messages = hexadecimal.filter(|(sign, _)| matches!(*sign, ">" | "<"));
     let stream: Result<Vec<_>, _> =
         messages.map(|(_, digits)| base16ct::mixed::decode_vec(digits)).collect();
-    let text = dump::dump(&stream?.concat()).map_err(|error| anyhow!("{error}"))?;
+    let messages = stream?;
+    let last = messages.last().map_or(0, Vec::len);
+    let stream = messages.concat();
+    let text = dumped(&stream)?;
     ensure!(text == SHOWN, "{text}");
+    // Of a stream that is cut off, what is there is shown, and then where the end is.
+    for (end, reason) in
+        [(stream.len() - 1, "within a message"), (stream.len() - last, "before the answer")]
+    {
+        let mut out = Vec::new();
+        let error = dump::dump(&stream[..end], &mut out).err().map(|error| error.to_string());
+        ensure!(error.as_ref().is_some_and(|error| error.contains(reason)), "{end}: {error:?}");
+        let out = String::from_utf8(out)?;
+        ensure!(
+            out.contains("TPM2_NV_Read: NvRead {") && out.contains("answer: malformed"),
+            "{out}"
+        );
+    }
     Ok(())
 }

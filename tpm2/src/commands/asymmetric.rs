@@ -11,7 +11,7 @@ command! {
     /// Encrypts with a public RSA key. Part 3 §14.2.
     RsaEncrypt<'a> = RSA_ENCRYPT "TPM2_RSA_Encrypt" {
         #key_handle: Object,
-        message: PublicKeyRsa<'a>,
+        message: PublicKeyRsa<'a> as secret,
         in_scheme: AsymScheme,
         label: Data<'a>,
     } -> RsaEncryptResponse<'r> {
@@ -25,7 +25,7 @@ command! {
         in_scheme: AsymScheme,
         label: Data<'a>,
     } -> RsaDecryptResponse<'r> {
-        message: PublicKeyRsa<'r>,
+        message: PublicKeyRsa<'r> as secret,
     }
 
     /// Makes an ephemeral key and the point that it shares with a public key. Part 3 §14.4.

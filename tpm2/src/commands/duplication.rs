@@ -9,10 +9,10 @@ command! {
     Duplicate<'a> = DUPLICATE "TPM2_Duplicate" {
         @object_handle: Object,
         #new_parent_handle: Option<Object>,
-        encryption_key_in: Data<'a>,
+        encryption_key_in: Data<'a> as secret,
         symmetric_alg: SymDefObject,
     } -> DuplicateResponse<'r> {
-        encryption_key_out: Data<'r>,
+        encryption_key_out: Data<'r> as secret,
         duplicate: Private<'r>,
         out_sym_seed: EncryptedSecret<'r>,
     }
@@ -32,7 +32,7 @@ command! {
     /// Turns a copy for this parent into an object that can be loaded under it. Part 3 §13.3.
     Import<'a> = IMPORT "TPM2_Import" {
         @parent_handle: Object,
-        encryption_key: Data<'a>,
+        encryption_key: Data<'a> as secret,
         object_public: Tpm2b<Public<'a>>,
         duplicate: Private<'a>,
         in_sym_seed: EncryptedSecret<'a>,

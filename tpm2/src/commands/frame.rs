@@ -233,10 +233,10 @@ fn each<'a, T: Unmarshal<'a>>(area: &'a [u8]) -> impl Iterator<Item = T> + use<'
 }
 
 /// A command and its answer in words, with their values: a line for the command, one for each authorization, and the
-/// same for the answer. What `Debug` of commands and answers hides stays hidden: authorization values, HMACs, first
-/// parameters that a session would encrypt. `{:#}` has a line for each field.
+/// same for the answer. As in the `Debug` of commands and answers, secrets are hidden: authorization values and HMACs, sensitive areas,
+/// what is sealed or unsealed, plaintexts, random bytes, and the content of NV indices. `{:#}` has a line for each field.
 ///
-/// Nothing is authenticated. What is malformed is said to be so.
+/// Nothing is authenticated. What is malformed is said to be so, and so is a parameter that a session has encrypted.
 ///
 /// ```
 /// # use tpm2::commands::{GetRandom, frame};
@@ -291,10 +291,15 @@ impl Visitor for Values<'_, '_, '_> {
     fn visit<C: Command>(self) -> fmt::Result {
         let Self { f, question, answer } = self;
         write!(f, "{}: ", C::INFO.name)?;
-        value(f, question.read::<C>(), question.is_encrypted())?;
+        if question.is_encrypted() && C::INFO.first_parameter_sized {
+            let mut handles = Reader::new(question.handles);
+            C::show_encrypted(&mut handles, &mut Reader::new(question.parameters), f)?;
+        } else {
+            value(f, question.read::<C>())?;
+        }
         for (number, auth) in (1..).zip(question.auths()) {
             write!(f, "\n  authorization {number}: ")?;
-            value(f, Ok(auth), false)?;
+            value(f, Ok(auth))?;
         }
         f.write_str("\n  answer: ")?;
         let answer = match Answer::split::<C>(answer) {
@@ -304,25 +309,25 @@ impl Visitor for Values<'_, '_, '_> {
         if answer.code != ResponseCode::SUCCESS {
             return write!(f, "{}: {}", answer.code, answer.code.meaning());
         }
-        value(f, answer.read::<C>(), answer.is_encrypted())?;
+        if answer.is_encrypted() && <C::Response<'static> as Response>::INFO.first_parameter_sized {
+            let mut parameters = Reader::new(answer.parameters);
+            C::Response::show_encrypted(answer.handle, &mut parameters, f)?;
+        } else {
+            value(f, answer.read::<C>())?;
+        }
         for (number, auth) in (1..).zip(answer.auths()) {
             write!(f, "\n  authorization {number}: ")?;
-            value(f, Ok(auth), false)?;
+            value(f, Ok(auth))?;
         }
         Ok(())
     }
 }
 
 /// A value, on one line unless more are asked for.
-fn value(
-    f: &mut fmt::Formatter<'_>,
-    value: Result<impl fmt::Debug, Malformed>,
-    is_encrypted: bool,
-) -> fmt::Result {
+fn value(f: &mut fmt::Formatter<'_>, value: Result<impl fmt::Debug, Malformed>) -> fmt::Result {
     match value {
         Ok(value) if f.alternate() => write!(f, "{value:#?}"),
         Ok(value) => write!(f, "{value:?}"),
-        Err(_) if is_encrypted => f.write_str("the first parameter is encrypted"),
         Err(malformed) => write!(f, "malformed: {malformed}"),
     }
 }

@@ -29,6 +29,7 @@ mod duplication;
 mod ephemeral;
 mod field_upgrade;
 pub mod frame;
+mod hidden;
 mod hierarchy;
 mod meaning;
 mod miscellaneous;
@@ -49,6 +50,7 @@ mod vendor;
 
 use core::fmt;
 
+pub(crate) use self::hidden::{Fields, hidden};
 pub(crate) use self::meaning::meaning;
 pub use self::{
     asymmetric::*, attestation::*, audit::*, capability::*, clock::*, component::*, context::*,
@@ -94,6 +96,16 @@ pub trait Command: fmt::Debug {
         handles: &mut Reader<'_>,
         parameters: &mut Reader<'c>,
     ) -> Result<Self::As<'c>, Malformed>;
+
+    /// Shows a command whose first parameter a session has encrypted, without that; what is malformed is said to be so.
+    ///
+    /// # Errors
+    /// Those of the formatter.
+    fn show_encrypted(
+        handles: &mut Reader<'_>,
+        parameters: &mut Reader<'_>,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result;
 
     /// Reads the answer's parameter area; `handle` is the null handle if the answer has none.
     ///
@@ -146,6 +158,16 @@ pub trait Response: fmt::Debug {
     /// # Errors
     /// It does not fit.
     fn marshal_parameters(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge>;
+
+    /// Shows an answer whose first parameter a session has encrypted, without that; what is malformed is said to be so.
+    ///
+    /// # Errors
+    /// Those of the formatter.
+    fn show_encrypted(
+        handle: Handle,
+        parameters: &mut Reader<'_>,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result;
 }
 
 /// One command in the table.

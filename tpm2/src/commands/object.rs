@@ -61,13 +61,13 @@ command! {
         credential_blob: IdObject<'a>,
         secret: EncryptedSecret<'a>,
     } -> ActivateCredentialResponse<'r> {
-        cert_info: Digest<'r>,
+        cert_info: Digest<'r> as secret,
     }
 
     /// Makes a credential for the object with this Name in the TPM that holds the key `handle`. Part 3 §12.6.
     MakeCredential<'a> = MAKE_CREDENTIAL "TPM2_MakeCredential" {
         #handle: Object,
-        credential: Digest<'a>,
+        credential: Digest<'a> as secret,
         object_name: Name<'a>,
     } -> MakeCredentialResponse<'r> {
         credential_blob: IdObject<'r>,

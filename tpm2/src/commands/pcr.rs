@@ -49,7 +49,7 @@ command! {
     /// Gives a group of PCRs an authorization value. Part 3 §22.7.
     PcrSetAuthValue<'a> = PCR_SET_AUTH_VALUE "TPM2_PCR_SetAuthValue" sets_auth {
         @pcr_handle: Pcr,
-        auth: Digest<'a>,
+        auth: Digest<'a> as secret,
     } -> PcrSetAuthValueResponse {}
 
     /// Sets a PCR to zero, if its attributes and the locality allow it. Part 3 §22.8.

@@ -8,7 +8,7 @@ command! {
     GetRandom = GET_RANDOM "TPM2_GetRandom" {
         bytes_requested: u16,
     } -> GetRandomResponse<'r> {
-        random_bytes: Digest<'r>,
+        random_bytes: Digest<'r> as secret,
     }
 
     /// Gives the random number generator something more to stir in. Part 3 §16.2.

@@ -56,7 +56,7 @@ command! {
         buffer: MaxBuffer<'a>,
         hierarchy: Hierarchy,
     } -> SequenceCompleteResponse<'r> {
-        result: Digest<'r>,
+        result: Digest<'r> as secret,
         validation: Ticket<'r>,
     }
 

@@ -45,7 +45,7 @@ command! {
         buffer: MaxBuffer<'a>,
         hash_alg: Alg,
     } -> HmacResponse<'r> {
-        out_hmac: Digest<'r>,
+        out_hmac: Digest<'r> as secret,
     }
 }
 

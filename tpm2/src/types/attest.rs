@@ -1,3 +1,5 @@
+use core::fmt;
+
 use super::{
     Alg, AttestData, ClockInfo, Data, Digest, MaxNvBuffer, Name, PcrSelections, Structure, TimeInfo,
 };
@@ -37,6 +39,16 @@ impl<'a> AttestData<'a> {
     /// They are not an [`Attest`].
     pub fn read(self) -> Result<Attest<'a>, Malformed> {
         Attest::from_bytes(self.octets())
+    }
+}
+
+/// What the octets say.
+impl fmt::Debug for AttestData<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.read() {
+            Ok(attest) => f.debug_tuple("AttestData").field(&attest).finish(),
+            Err(_) => write!(f, "AttestData({} octets)", self.octets().len()),
+        }
     }
 }
 

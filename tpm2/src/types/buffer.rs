@@ -1,12 +1,12 @@
 use core::fmt;
 
 use super::Owned;
-use crate::wire::{Malformed, Marshal, Reader, TooLarge, TooLong, Unmarshal, Why, Writer};
+use crate::wire::{Hex, Malformed, Marshal, Reader, TooLarge, TooLong, Unmarshal, Why, Writer};
 
-/// `TPM2B` of plain octets, borrowed, each with the most that the specification lets it hold. A type whose content is a
-/// secret says so and shows only its length.
+/// `TPM2B` of plain octets, borrowed, each with the most that the specification lets it hold. `Debug` shows the octets; of a
+/// `secret` only how many they are; of a `structure`, whose type has that `Debug` beside it, what they mean.
 macro_rules! buffers {
-    ($($(#[$meta:meta])* $name:ident: $max:literal $($secret:ident)?),* $(,)?) => {$(
+    ($($(#[$meta:meta])* $name:ident: $max:literal $($content:ident)?),* $(,)?) => {$(
         $(#[$meta])*
         #[derive(Clone, Copy, PartialEq, Eq, Default)]
         pub struct $name<'a>(&'a [u8]);
@@ -55,7 +55,7 @@ macro_rules! buffers {
             }
         }
 
-        buffers!(@owned $name $max $($secret)?);
+        buffers!(@owned $name $max $($content)?);
 
         impl Marshal for $name<'_> {
             const SIZED: bool = true;
@@ -78,16 +78,12 @@ macro_rules! buffers {
             }
         }
 
-        impl fmt::Debug for $name<'_> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                buffers!(@debug self, f, $name $($secret)?)
-            }
-        }
+        buffers!(@debug $name $($content)?);
     )*};
 
     // A copy of a secret would be shown, and not be wiped.
     (@owned $name:ident $max:literal secret) => {};
-    (@owned $name:ident $max:literal) => {
+    (@owned $name:ident $max:literal $(structure)?) => {
         /// What has not room for every value does not compile.
         impl<const N: usize> From<$name<'_>> for Owned<N> {
             fn from(borrowed: $name<'_>) -> Self {
@@ -97,15 +93,21 @@ macro_rules! buffers {
         }
     };
 
-    (@debug $self:ident, $f:ident, $name:ident) => {{
-        $f.write_str(concat!(stringify!($name), "("))?;
-        $self.0.iter().try_for_each(|octet| write!($f, "{octet:02x}"))?;
-        $f.write_str(")")
-    }};
-
-    (@debug $self:ident, $f:ident, $name:ident secret) => {
-        write!($f, concat!(stringify!($name), "({} octets)"), $self.0.len())
+    (@debug $name:ident) => {
+        impl fmt::Debug for $name<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({:?})"), Hex(self.0))
+            }
+        }
     };
+    (@debug $name:ident secret) => {
+        impl fmt::Debug for $name<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({} octets)"), self.0.len())
+            }
+        }
+    };
+    (@debug $name:ident structure) => {};
 }
 
 buffers! {
@@ -140,9 +142,9 @@ buffers! {
     /// An authorization value. Part 2 §10.4.5.
     #[doc(alias = "TPM2B_AUTH")]
     AuthValue: 64 secret,
-    /// Octets to or from NV memory. Part 2 §10.4.9.
+    /// Octets to or from NV memory, where programs keep secrets too, and so not shown. Part 2 §10.4.9.
     #[doc(alias = "TPM2B_MAX_NV_BUFFER")]
-    MaxNvBuffer: 2048,
+    MaxNvBuffer: 2048 secret,
     /// When an authorization ends. Part 2 §10.4.10.
     #[doc(alias = "TPM2B_TIMEOUT")]
     Timeout: 8,
@@ -205,7 +207,7 @@ buffers! {
     SeedValue: 64 secret,
     /// A public area that has not been looked at: a template. Part 2 §12.2.6.
     #[doc(alias = "TPM2B_TEMPLATE")]
-    Template: 2672,
+    Template: 2672 structure,
     /// The private area of an object as only the TPM, or a new parent, can read it; of a duplicate without protection
     /// all callers can. Part 2 §12.3.7.
     #[doc(alias = "TPM2B_PRIVATE")]
@@ -215,5 +217,5 @@ buffers! {
     ContextData: 4096,
     /// What a TPM attests, as the octets that it signed. Part 2 §10.12.13.
     #[doc(alias = "TPM2B_ATTEST")]
-    AttestData: 2304,
+    AttestData: 2304 structure,
 }

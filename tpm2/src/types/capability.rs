@@ -1,3 +1,5 @@
+use core::fmt;
+
 use super::{
     AcTag, ActAttributes, Alg, AlgorithmAttributes, Capability, CommandAttributes, CommandCode,
     Curve, Handle, HashValue, Name, PcrSelections, Property, Public, TaggedPcrSelect,
@@ -115,12 +117,21 @@ structure! {
 /// A capability that is to be set. Which there are, and what is behind each, the library leaves to registries of their
 /// own, and so they are octets here. Part 2 §10.10.
 #[doc(alias("TPMS_SET_CAPABILITY_DATA", "TPMU_SET_CAPABILITIES", "TPM2B_SET_CAPABILITY_DATA"))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SetCapabilityData<'a> {
     /// Which.
     pub capability: Capability,
     /// What it is to be.
     pub data: &'a [u8],
+}
+
+/// Without the data: a registry may define a secret.
+impl fmt::Debug for SetCapabilityData<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SetCapabilityData")
+            .field("capability", &self.capability)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Marshal for SetCapabilityData<'_> {

@@ -1,9 +1,11 @@
+use core::fmt;
+
 use super::{Alg, Digest};
-use crate::wire::{List, Malformed, Marshal, Reader, TooLarge, Unmarshal, Why, Writer};
+use crate::wire::{Hex, List, Malformed, Marshal, Reader, TooLarge, Unmarshal, Why, Writer};
 
 /// A digest with the hash that made it, which says how long it is. Part 2 §10.3.2.
 #[doc(alias("TPMT_HA", "TPMU_HA"))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HashValue<'a> {
     hash: Alg,
     digest: &'a [u8],
@@ -41,6 +43,12 @@ impl<'a> HashValue<'a> {
 
     fn len(hash: Alg) -> Option<usize> {
         if hash == Alg::NULL { Some(0) } else { hash.digest_len() }
+    }
+}
+
+impl fmt::Debug for HashValue<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HashValue({:?} {:?})", self.hash, Hex(self.digest))
     }
 }
 

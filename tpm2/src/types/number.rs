@@ -23,7 +23,7 @@ numbers! {
     Alg: u16 {
         "TPM_ALG_RSA" RSA = 0x0001,
         "TPM_ALG_TDES" TDES = 0x0003,
-        "TPM_ALG_SHA1" SHA1 = 0x0004,
+        "TPM_ALG_SHA1" "TPM_ALG_SHA" SHA1 = 0x0004,
         "TPM_ALG_HMAC" HMAC = 0x0005,
         "TPM_ALG_AES" AES = 0x0006,
         "TPM_ALG_MGF1" MGF1 = 0x0007,

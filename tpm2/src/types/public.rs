@@ -1,10 +1,12 @@
+use core::fmt;
+
 use super::{
     Alg, AsymScheme, Curve, Digest, EccParameter, KdfScheme, KeyedHashScheme, MldsaParameters,
     MlkemParameters, ObjectAttributes, PrivateKeyEcc, PublicKeyMldsa, PublicKeyMlkem, PublicKeyRsa,
-    SymDefObject,
+    SymDefObject, Template,
 };
 use crate::wire::macros::{structure, union};
-use crate::wire::{Malformed, Marshal, Reader, TooLarge, Unmarshal, Writer};
+use crate::wire::{Hex, Malformed, Marshal, Reader, TooLarge, Unmarshal, Writer};
 
 /// The public area of an object. Part 2 §12.2.4.
 ///
@@ -236,6 +238,17 @@ structure! {
         x: PrivateKeyEcc<'a>,
         /// The second coordinate.
         y: PrivateKeyEcc<'a>,
+    }
+}
+
+/// The public area; the octets, if they are none.
+impl fmt::Debug for Template<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_tuple("Template");
+        match Public::from_bytes(self.octets()) {
+            Ok(public) => shown.field(&public).finish(),
+            Err(_) => shown.field(&Hex(self.octets())).finish(),
+        }
     }
 }
 

@@ -84,6 +84,8 @@ union! {
         "TPMT_ECC_SCHEME",
         "TPMT_SIG_SCHEME",
         "TPMT_RSA_DECRYPT",
+        "TPMT_ASYM_SCHEME",
+        "TPMU_ASYM_SCHEME",
         "TPMU_SIG_SCHEME",
         "TPMU_RSA_SCHEME",
         "TPMU_ECC_SCHEME",

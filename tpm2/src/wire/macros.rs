@@ -290,7 +290,8 @@ macro_rules! union {
 
 /// The commands of a clause, each as Part 3 prints it: `@` a handle that needs authorization, `#` one that does not, then the
 /// parameters; behind the arrow the response, `#` its handle. Behind the title `no_sessions`, and what else a client must know
-/// of the command: its [`Effect`](crate::commands::Effect). One invocation to a file: it also makes the file's part of the
+/// of the command: its [`Effect`](crate::commands::Effect). `as secret` marks what `Debug` hides though its type would be shown,
+/// such as a `Digest` of random bytes. One invocation to a file: it also makes the file's part of the
 /// table.
 macro_rules! command {
     ($(
@@ -329,10 +330,10 @@ macro_rules! command {
         $name:ident $(<$life:lifetime>)? = $code:ident $title:literal $($tag:ident)* {
             $(@$auth:ident: $auth_ty:ty,)*
             $(#$handle:ident: $handle_ty:ty,)*
-            $($parameter:ident: $ty:ty,)*
+            $($parameter:ident: $ty:ty $(as $secret:ident)?,)*
         } -> $response:ident $(<$response_life:lifetime>)? {
             $(#$response_handle:ident: $response_handle_ty:ty,)?
-            $($result:ident: $result_ty:ty,)*
+            $($result:ident: $result_ty:ty $(as $result_secret:ident)?,)*
         }
     ) => {
         $(#[$meta])*
@@ -417,6 +418,26 @@ macro_rules! command {
                 })
             }
 
+            fn show_encrypted(
+                handles: &mut $crate::wire::Reader<'_>,
+                parameters: &mut $crate::wire::Reader<'_>,
+                f: &mut core::fmt::Formatter<'_>,
+            ) -> core::fmt::Result {
+                let _ = &handles;
+                let mut fields = $crate::commands::Fields::new(f, stringify!($name));
+                $(fields.handle(
+                    stringify!($auth),
+                    $crate::commands::entity::<$auth_ty>(handles, stringify!($auth)),
+                );)*
+                $(fields.handle(
+                    stringify!($handle),
+                    $crate::commands::entity::<$handle_ty>(handles, stringify!($handle)),
+                );)*
+                command!(@fields fields parameters
+                    command!(@at '_, $name $($life)?) { $($parameter $($secret)?,)* });
+                fields.finish(parameters)
+            }
+
             #[inline]
             fn unmarshal_response<'r>(
                 handle: $crate::types::Handle,
@@ -439,7 +460,7 @@ macro_rules! command {
                 let mut shown = f.debug_struct(stringify!($name));
                 $(shown.field(stringify!($auth), &self.$auth);)*
                 $(shown.field(stringify!($handle), &self.$handle);)*
-                command!(@show self shown $($parameter: $ty,)*);
+                $(shown.field(stringify!($parameter), command!(@shown self.$parameter $(, $secret)?));)*
                 shown.finish()
             }
         }
@@ -447,7 +468,7 @@ macro_rules! command {
 
     (@response $name:ident $response:ident $(<$response_life:lifetime>)? {
         $(#$response_handle:ident: $response_handle_ty:ty,)?
-        $($result:ident: $result_ty:ty,)*
+        $($result:ident: $result_ty:ty $(as $secret:ident)?,)*
     }) => {
         #[doc = concat!("What [`", stringify!($name), "`](struct@", stringify!($name), ") answers.")]
         #[derive(Clone, Copy)]
@@ -478,13 +499,29 @@ macro_rules! command {
                 $($crate::wire::Marshal::marshal(&self.$result, writer)?;)*
                 Ok(())
             }
+
+            fn show_encrypted(
+                handle: $crate::types::Handle,
+                parameters: &mut $crate::wire::Reader<'_>,
+                f: &mut core::fmt::Formatter<'_>,
+            ) -> core::fmt::Result {
+                let _ = handle;
+                let mut fields = $crate::commands::Fields::new(f, stringify!($response));
+                $(fields.handle(
+                    stringify!($response_handle),
+                    <$response_handle_ty>::try_from(handle).map_err($crate::wire::Malformed::from),
+                );)?
+                command!(@fields fields parameters
+                    command!(@at '_, $response $($response_life)?) { $($result $($secret)?,)* });
+                fields.finish(parameters)
+            }
         }
 
         impl $(<$response_life>)? core::fmt::Debug for $response $(<$response_life>)? {
             fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 let mut shown = f.debug_struct(stringify!($response));
                 $(shown.field(stringify!($response_handle), &self.$response_handle);)?
-                command!(@show self shown $($result: $result_ty,)*);
+                $(shown.field(stringify!($result), command!(@shown self.$result $(, $secret)?));)*
                 shown.finish()
             }
         }
@@ -516,16 +553,18 @@ macro_rules! command {
     (@effect ends_sequence) => { $crate::commands::Effect::EndsSequence };
     (@effect sets_auth) => { $crate::commands::Effect::SetsAuth };
     (@effect clears_auth) => { $crate::commands::Effect::ClearsAuth };
-    // What a session would hide on the bus stays hidden here too: the first parameter, if it is sized.
-    (@show $self:ident $shown:ident) => {};
-    (@show $self:ident $shown:ident $first:ident: $ty:ty, $($rest:ident: $rest_ty:ty,)*) => {
-        if <$ty as $crate::wire::Marshal>::SIZED {
-            $shown.field(stringify!($first), &format_args!(".."));
-        } else {
-            $shown.field(stringify!($first), &$self.$first);
-        }
-        $($shown.field(stringify!($rest), &$self.$rest);)*
+    (@fields $fields:ident $reader:ident $structure:ty { $($field:ident $($secret:ident)?,)* }) => {
+        $(
+            let value = $fields.parameter(
+                $reader, stringify!($field), |structure: &$structure| &structure.$field,
+            );
+            if let Some(value) = value {
+                $fields.show(stringify!($field), command!(@shown value $(, $secret)?));
+            }
+        )*
     };
+    (@shown $field:expr) => { &$field };
+    (@shown $field:expr, secret) => { $crate::commands::hidden(&$field) };
 }
 
 pub(crate) use {command, numbers, structure, union};

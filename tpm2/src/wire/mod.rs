@@ -3,7 +3,6 @@
 //! Reading borrows and never allocates; every error names what was being read and at which offset. Four declarative
 //! macros, `numbers!`, `structure!`, `union!` and `command!`, turn the specification's tables into types.
 
-#[cfg(feature = "client")]
 mod hex;
 mod list;
 pub(crate) mod macros;
@@ -11,7 +10,6 @@ mod reader;
 mod sized;
 mod writer;
 
-#[cfg(feature = "client")]
 pub(crate) use hex::Hex;
 pub use list::List;
 pub use reader::{Malformed, Reader, Why};

@@ -143,4 +143,27 @@ mod tests {
         };
         assert_eq!(differences("# names\nTPM_A\nTPM_B\nTPM_D\n", &found, &glossary), expected);
     }
+
+    /// A second opinion on the list: the structures that the TSS of tpm2-tools marshals, by the functions of its library.
+    #[test]
+    fn structures_of_the_tss_are_on_the_list() {
+        // Names of the TSS or of an earlier version of Part 2.
+        const OTHER: [&str; 2] = ["TPML_INTEL_PTT_PROPERTY", "TPMS_ALGORITHM_DESCRIPTION"];
+        let names = fs::read_to_string(workspace().join("tpm2/testdata/names.txt")).unwrap();
+        let names: BTreeSet<&str> = names.lines().collect();
+        let architectures = fs::read_dir("/usr/lib").unwrap().filter_map(Result::ok);
+        let mut libraries = architectures.map(|directory| directory.path().join("libtss2-mu.so.0"));
+        let library = libraries.find(|path| path.exists()).expect("tpm2-tools are installed");
+        let library = fs::read(library).unwrap();
+        let symbols =
+            library.split(|octet| *octet == 0).filter_map(|name| str::from_utf8(name).ok());
+        let structures: BTreeSet<&str> = symbols
+            .filter_map(|name| name.strip_prefix("Tss2_MU_")?.strip_suffix("_Marshal"))
+            .filter(|name| name.starts_with("TPM") && !name.starts_with("TPM2_"))
+            .filter(|name| !OTHER.contains(name))
+            .collect();
+        assert!(structures.len() > 50, "{structures:?}");
+        let missing: Vec<_> = structures.difference(&names).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
 }
