@@ -27,6 +27,7 @@ fn expected(code: Code) -> Exit {
         | Code::CertificateInvalid
         | Code::CertificateOfService
         | Code::ImpersonationRefused
+        | Code::WorkloadIdentityRefused
         | Code::InstanceUnknown
         | Code::KeyNotInTpm
         | Code::EvidenceOutdated
