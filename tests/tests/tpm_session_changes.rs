@@ -6,10 +6,10 @@ use tests::tpm::{RANDOM, Way, client, create, hmac_session, load, persistent_ek,
 use tpm2::Tpm;
 use tpm2::commands::*;
 use tpm2::crypto::{HashAlg, PolicyDigest, nv_name, object_name};
-use tpm2::session::{Audit, Auth, Cipher, Direction, NewSession, Session};
+use tpm2::session::{Audit, Auth, Cipher, Direction, NewSession, Session, cp_hash, rp_hash};
 use tpm2::template::SRK_P256;
 use tpm2::types::*;
-use tpm2::wire::Tpm2b;
+use tpm2::wire::{Reader, Tpm2b};
 use verifier::JoinKey;
 
 /// An authorization value with a zero in it and zeros behind it: only the latter do not count.
@@ -71,6 +71,24 @@ fn the_audit_digest_is_the_one_that_the_tpm_attests() -> Result<()> {
 fn agree(tpm: &mut Tpm<Way>, session: &Session) -> Result<()> {
     let ours = session.audit_digest().context("audited")?;
     assert_eq!(attested(tpm, session.handle())?, ours.octets());
+    Ok(())
+}
+
+/// What a verifier computes who has the command and its answer.
+#[test]
+fn cp_hash_and_rp_hash_make_the_audit_digest() -> Result<()> {
+    let swtpm = start(Kind::NoCertificates)?;
+    let mut tpm = client(&swtpm)?;
+    let hash = HashAlg::Sha256;
+    let mut session = tpm.start(&NewSession::hmac(hash))?;
+    let audited = session.ride().audited(Audit::Extend);
+    let answer = tpm.run_with(&RANDOM, [], [audited])?;
+    let (cp_hash, rp_hash) = (cp_hash(hash, &RANDOM)?, rp_hash::<GetRandom>(hash, &answer)?);
+    let parameters = answer.to_vec()?;
+    let read = GetRandom::unmarshal_response(Handle::NULL, &mut Reader::new(&parameters))?;
+    assert_eq!(read.random_bytes, answer.random_bytes);
+    let digest = hash.digest(&[&[0; 32], cp_hash.octets(), rp_hash.octets()]);
+    assert_eq!(attested(&mut tpm, session.handle())?, digest.octets());
     Ok(())
 }
 

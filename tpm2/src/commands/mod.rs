@@ -159,6 +159,18 @@ pub trait Response: fmt::Debug {
     /// It does not fit.
     fn marshal_parameters(&self, writer: &mut Writer<'_>) -> Result<(), TooLarge>;
 
+    /// The parameter area by itself, to be kept or stored; [`Command::unmarshal_response`] reads it.
+    ///
+    /// # Errors
+    /// It is longer than a whole answer can be.
+    #[cfg(feature = "alloc")]
+    fn to_vec(&self) -> Result<alloc::vec::Vec<u8>, TooLarge> {
+        let mut octets = zeroize::Zeroizing::new([0; 4096]);
+        let mut writer = Writer::new(&mut *octets);
+        self.marshal_parameters(&mut writer)?;
+        Ok(writer.into_written().to_vec())
+    }
+
     /// Shows an answer whose first parameter a session has encrypted, without that; what is malformed is said to be so.
     ///
     /// # Errors

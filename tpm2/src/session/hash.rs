@@ -1,11 +1,11 @@
-//! Digests of a command that policies restrict themselves to. Part 1 §16 and §19.
+//! Digests of commands and answers: what policies restrict themselves to, and audits consist of. Part 1 §16 and §19.
 
 use zeroize::Zeroize;
 
-use crate::commands::Command;
+use crate::commands::{Command, Response};
 use crate::crypto::HashAlg;
 use crate::error::Fault;
-use crate::types::{DigestBuf, Entity};
+use crate::types::{DigestBuf, Entity, ResponseCode};
 use crate::wire::Writer;
 
 /// cpHash = H(commandCode ‖ Names ‖ parameters): for `TPM2_PolicyCpHash`, and what agrees to one command only. `hash` is
@@ -18,6 +18,33 @@ pub fn cp_hash<C: Command>(hash: HashAlg, command: &C) -> Result<DigestBuf, Faul
         writer.write(&C::INFO.code)?;
         names(command, writer)?;
         Ok(command.marshal_parameters(writer)?)
+    })
+}
+
+/// rpHash = H(responseCode ‖ commandCode ‖ parameters) of a success: what an audit adds to a command's [`cp_hash`].
+///
+/// ```
+/// use tpm2::commands::{GetRandom, GetRandomResponse};
+/// use tpm2::crypto::HashAlg;
+/// use tpm2::session::{cp_hash, rp_hash};
+/// use tpm2::types::DigestBuf;
+///
+/// # fn audited(before: &DigestBuf, answer: &GetRandomResponse<'_>) -> Result<DigestBuf, tpm2::Fault> {
+/// let hash = HashAlg::Sha256; // the session's
+/// let cp_hash = cp_hash(hash, &GetRandom { bytes_requested: 16 })?;
+/// let rp_hash = rp_hash::<GetRandom>(hash, answer)?;
+/// let after = hash.digest(&[before.octets(), cp_hash.octets(), rp_hash.octets()]);
+/// # Ok(after)
+/// # }
+/// ```
+///
+/// # Errors
+/// [`Fault::TooLarge`].
+pub fn rp_hash<C: Command>(hash: HashAlg, answer: &C::Response<'_>) -> Result<DigestBuf, Fault> {
+    digest(hash, |writer| {
+        writer.write(&ResponseCode::SUCCESS)?;
+        writer.write(&C::INFO.code)?;
+        Ok(answer.marshal_parameters(writer)?)
     })
 }
 

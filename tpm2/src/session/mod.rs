@@ -5,10 +5,10 @@
 //! | session | proves to the TPM | proves to the caller | hides |
 //! |---|---|---|---|
 //! | [password](Auth::password) | the authorization value, by sending it in the clear | nothing | nothing |
-//! | HMAC | the authorization value, without showing it | answers, unless others know or guess that value | nothing |
+//! | HMAC | the authorization value, without showing it | that answers are the TPM's, unless others know or guess that value | nothing |
 //! | policy | that the policy was satisfied | nothing | nothing |
-//! | [bound](NewSession::bound) to an entity | the entity's value, once at the start | all answers, unless others know that value | with a cipher, the first parameter |
-//! | [salted](NewSession::salted) to a key | | all answers, from the TPM with that key | with a cipher, the first parameter, from all others |
+//! | [bound](NewSession::bound) to an entity | the entity's value, once at the start | that all answers are the TPM's, unless others know that value | with a cipher, the first parameter |
+//! | [salted](NewSession::salted) to a key | | that all answers are from the TPM with that key | with a cipher, the first parameter, from all others |
 //!
 //! An attacker who can modify the bus, not only read it, is defeated by a session that is salted to a key
 //! whose public part is known from elsewhere, such as from the certificate of an endorsement key. Only such a
@@ -61,7 +61,7 @@ mod start;
 use core::fmt;
 
 pub use auth::{Audit, Auth, Direction};
-pub use hash::{cp_hash, name_hash, parameter_hash};
+pub use hash::{cp_hash, name_hash, parameter_hash, rp_hash};
 pub(crate) use protected::{Layout, Protected};
 pub(crate) use start::Starting;
 pub use start::{Encryption, NewSalted, NewSession, Plan, SaltKey};
@@ -127,7 +127,7 @@ pub(crate) enum Proof {
     Password,
 }
 
-/// What commands under audit have left. Part 1 §19.6.11 and §31.3.
+/// The audit so far. Part 1 §19.6.11 and §31.3.
 #[derive(Clone, Copy)]
 struct AuditTrail {
     digest: DigestBuf,
@@ -147,9 +147,8 @@ impl Session {
         self.hash
     }
 
-    /// What the TPM contributed last: a signature over
-    /// [`signed_authorization`](crate::crypto::signed_authorization) that includes it is good for this session only, and
-    /// until the session is used.
+    /// The TPM's latest nonce, nonceTPM. A signature over [`signed_authorization`](crate::crypto::signed_authorization) that
+    /// includes it authorizes in this session only, and until the session is used.
     #[must_use]
     pub fn nonce_tpm(&self) -> Nonce<'_> {
         Nonce::from(&self.nonce_tpm)
@@ -162,8 +161,8 @@ impl Session {
         self.audit.map(|trail| trail.digest)
     }
 
-    /// Whether the TPM has executed no other command since the first that this session has audited. It is the TPM's word
-    /// of the last answer.
+    /// Whether the TPM has executed no other command since the first that this session has audited, as the TPM said in
+    /// its last answer.
     #[must_use]
     pub fn is_exclusive(&self) -> bool {
         self.audit.is_some_and(|trail| trail.exclusive)
@@ -173,7 +172,8 @@ impl Session {
     /// session where its policy asks for it. Part 1 §19.6.
     ///
     /// In a session that encrypts, `secret` is part of the key, also under a policy that does not ask for it. A wrong one, such
-    /// as `b""` for an entity that has a value, then gives no error but wrong octets: pass the value always. Part 1 §21.2.
+    /// as `b""` for an entity that has a value, may then decrypt to wrong octets without an error: always pass the value.
+    /// Part 1 §21.2.
     pub const fn auth<'s>(&'s mut self, secret: &'s [u8]) -> Auth<'s> {
         Auth::lent(self, secret)
     }
@@ -195,7 +195,7 @@ impl Session {
         Auth::lent(self, &[])
     }
 
-    /// What its policy asks for, before it is used.
+    /// Notes what its policy asks of the authorization value.
     pub(crate) fn learn(&mut self, proof: impl FnOnce(Handle) -> Proof) {
         self.proof = proof(self.handle.handle());
     }
@@ -225,7 +225,7 @@ impl Session {
 
     /// A password in the clear beside a key would leave the answer without its HMAC: nothing is proven, and what is
     /// encrypted can be changed.
-    fn is_betrayed(&self) -> bool {
+    fn loses_hmac(&self) -> bool {
         self.proof == Proof::Password && (self.cipher.is_some() || !self.key.expose().is_empty())
     }
 }

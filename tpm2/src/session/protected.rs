@@ -127,7 +127,7 @@ impl<'a, 's> Protected<'a, 's> {
                 return Err(Fault::Unprotectable(Protection::Trial));
             }
             let password_rides = !authorizes && session.proof == Proof::Password;
-            if session.is_betrayed() || password_rides {
+            if session.loses_hmac() || password_rides {
                 return Err(Fault::Unprotectable(Protection::PasswordInClear));
             }
             let name = self.entities.name(index);
