@@ -2,13 +2,17 @@
 //! in docs/tpm2-glossary.md, which the libraries must have.
 //!
 //! A line `<!-- example: PATH#REGION -->` of the page is followed by a block of code and a line `<!-- end -->`. A region of a
-//! file begins with the comment `cookbook: REGION` and ends with `cookbook: end`; without `#REGION` it is the whole file.
+//! file begins with the comment `cookbook: REGION` and ends with `cookbook: end`; without `#REGION` it is the whole file. Above a
+//! region are the `use` lines that it needs and that its section of the page does not have yet.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::workspace;
+
+mod uses;
 
 const PAGE: &str = "docs/cookbook.md";
 const GLOSSARY: &str = "docs/tpm2-glossary.md";
@@ -32,10 +36,22 @@ pub fn write() -> Result<()> {
 pub fn check() -> Result<()> {
     let page = read(PAGE)?;
     ensure!(filled(&page, read)? == page, "{PAGE} is stale; `cargo xtask cookbook` writes it");
+    let untold = untold(&page, &read("tpm2/Cargo.toml")?);
+    ensure!(untold.is_empty(), "{PAGE} does not say how to run {}", untold.join(", "));
     let (tpm2, verifier) = (read("tpm2/api.txt")?, read("verifier/api.txt")?);
     let unknown = unknown(&read(GLOSSARY)?, &without_generics(&tpm2), &without_generics(&verifier));
     ensure!(unknown.is_empty(), "{GLOSSARY} has names that no library has: {}", unknown.join(", "));
     Ok(())
+}
+
+/// The examples in a manifest that need features and that the page does not run with them.
+fn untold(page: &str, manifest: &str) -> Vec<String> {
+    let examples = manifest.split("[[example]]").skip(1).map(|example| {
+        let quoted: Vec<_> = example.split('"').skip(1).step_by(2).collect();
+        let features = quoted.get(1).copied().unwrap_or_default();
+        format!("--example {} --features {features}", quoted.first().copied().unwrap_or_default())
+    });
+    examples.filter(|command| !page.contains(command.as_str())).collect()
 }
 
 /// The paths in the last column of the glossary's tables that no item of the public interface has.
@@ -89,10 +105,13 @@ fn read(path: &str) -> Result<String> {
 
 /// The page with each block of code as its example has it now.
 fn filled(page: &str, read: impl Fn(&str) -> Result<String>) -> Result<String> {
-    let (mut filled, mut lines) = (String::new(), page.lines());
+    let (mut filled, mut lines, mut imported) = (String::new(), page.lines(), BTreeSet::new());
     while let Some(line) = lines.next() {
         filled += line;
         filled.push('\n');
+        if line.starts_with("## ") {
+            imported.clear();
+        }
         let Some(example) = line.strip_prefix(BEGIN) else { continue };
         let example = example.strip_suffix(" -->").with_context(|| format!("{line:?}"))?;
         let (path, name) = match example.split_once('#') {
@@ -101,7 +120,13 @@ fn filled(page: &str, read: impl Fn(&str) -> Result<String>) -> Result<String> {
         };
         let text = read(path)?;
         let code = match name {
-            Some(name) => region(&text, name).with_context(|| example.to_owned())?,
+            Some(name) => {
+                let code = region(&text, name).with_context(|| example.to_owned())?;
+                let needed = uses::needed(&text, &code);
+                let uses = uses::lines(&needed.difference(&imported).cloned().collect());
+                imported.extend(needed);
+                if uses.is_empty() { code } else { format!("{uses}\n{code}") }
+            }
             None => text,
         };
         let language = if path.ends_with(".rs") { "rust" } else { "text" };
@@ -168,6 +193,26 @@ mod tests {
         let page =
             "| word | here |\n|---|---|\n| `x::y` | `Tpm::run`, `a::B`, `verifier::a::B::c` |\n";
         assert_eq!(unknown(page, &interface, &interface), ["a::B"]);
+    }
+
+    #[test]
+    fn example_that_needs_a_feature_is_run_with_it() {
+        let manifest =
+            "[a]\nb = \"c\"\n[[example]]\nname = \"csr\"\nrequired-features = [\"signature\"]\n";
+        let command = "--example csr --features signature";
+        assert_eq!(untold("--example csr", manifest), [command]);
+        assert!(untold(&format!("cargo run {command} TCTI"), manifest).is_empty());
+    }
+
+    #[test]
+    fn section_has_each_use_line_once() {
+        let file = "use a::B;\nfn x() {\n    // cookbook: one\n    B;\n    // cookbook: end\n}\n";
+        let page = format!(
+            "## A\n{BEGIN}x.rs#one -->\n{END}\n{BEGIN}x.rs#one -->\n{END}\n## B\n{BEGIN}x.rs#one -->\n{END}\n"
+        );
+        let filled = filled(&page, |_| Ok(file.to_owned())).unwrap();
+        assert_eq!(filled.matches("use a::B;\n\nB;\n").count(), 2, "{filled}");
+        assert_eq!(filled.matches("```rust\nB;\n").count(), 1, "{filled}");
     }
 
     #[test]
