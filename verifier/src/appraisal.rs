@@ -1,7 +1,6 @@
-//! The appraisal of a whole join: claims in, and out come facts or the reason why not. RFC 9334.
+//! The appraisal of a whole join: it takes claims, and returns facts or the reason for the refusal. RFC 9334.
 //!
-//! Everything that is decided later is decided on an [`Appraisal`] and nothing else; the challenge
-//! is made for the very keys that were appraised.
+//! Later decisions use an [`Appraisal`] and nothing else. The challenge is made for exactly the keys that were appraised.
 
 use std::fmt;
 
@@ -27,8 +26,8 @@ use crate::tpm_model::TpmModel;
 pub struct Claim<'a> {
     /// Its endorsement key.
     pub ek: EkClaim<'a>,
-    /// Certificates, in DER, that may help to find the way from the EK certificate to an
-    /// anchor. What cannot be read is passed over: a host does not choose what its chip holds.
+    /// Intermediate certificates in DER, which may connect the EK certificate with an anchor.
+    /// Unreadable ones are ignored, since a host does not choose what its chip holds.
     pub ek_chain: &'a [Vec<u8>],
     /// The endorsement key's name algorithm, a TPM_ALG_ID; 0 if the host says none.
     pub ek_name_alg: u32,
@@ -36,7 +35,7 @@ pub struct Claim<'a> {
     pub key: KeyClaim<'a>,
 }
 
-/// An endorsement key, in the one form or the other.
+/// An endorsement key, with or without a certificate.
 #[derive(Clone, Copy, Debug)]
 pub enum EkClaim<'a> {
     /// An X.509 certificate in DER.
@@ -45,7 +44,7 @@ pub enum EkClaim<'a> {
     PublicKey(&'a [u8]),
 }
 
-/// A key that shall be proven to be in the TPM.
+/// The key that the challenge is to prove to be in the TPM.
 #[derive(Clone, Copy, Debug)]
 pub enum KeyClaim<'a> {
     /// TPMT_PUBLIC of a join key, which is itself the key to certify.
@@ -59,8 +58,8 @@ pub enum KeyClaim<'a> {
 /// What an operator demands of endorsement keys.
 #[derive(Clone, Copy, Debug)]
 pub enum Demand<'a> {
-    /// No certificate: the key itself is in the allow rules. A certificate that comes nevertheless
-    /// must be well formed; nothing else is known about it.
+    /// No certificate: the key itself is in the allow rules. A certificate that is sent
+    /// nevertheless must be well formed, and is not verified.
     Key,
     /// A certificate that chains to one of these CAs.
     Certificate {
@@ -70,7 +69,7 @@ pub enum Demand<'a> {
         policy: ChainPolicy,
         /// The time.
         at: UnixTime,
-        /// Signatures that need no check any more.
+        /// Signatures that were verified before, and are not verified again.
         known: &'a KnownSignatures,
     },
 }
@@ -82,12 +81,12 @@ pub struct EkFacts {
     pub key: EkPublicKey,
     /// [`EkPublicKey::public_hash`].
     pub hash: String,
-    /// The serial number of its certificate, if there is one: no more than a claim as long as
-    /// [`Self::endorsement`] is not [`Endorsement::Verified`].
+    /// The serial number of its certificate, if there is one. It is only a claim unless
+    /// [`Self::endorsement`] is [`Endorsement::Verified`].
     pub serial: Option<String>,
-    /// The issuer of its certificate as text, see [`EkCertificate::issuer_text`]; only a claim too.
+    /// The issuer of its certificate as text, see [`EkCertificate::issuer_text`]; likewise a claim.
     pub issuer: Option<String>,
-    /// What its certificate says about the TPM; the same holds.
+    /// What its certificate says about the TPM; likewise a claim.
     pub tpm: Option<TpmModel>,
     /// Whether it was verified by a trusted CA.
     pub endorsement: Endorsement,
@@ -107,7 +106,7 @@ pub enum Endorsement {
     },
 }
 
-/// A key that can only be used in the TPM that created it, if it is in one.
+/// A key that can be used only in the TPM that created it, if a TPM holds it, which the challenge shows.
 #[derive(Clone, Debug)]
 pub enum AppraisedKey {
     /// See [`KeyClaim::JoinKey`].
@@ -128,7 +127,7 @@ impl AppraisedKey {
     }
 }
 
-/// A host's keys, appraised. That the TPM holds them is for the answer to the challenge to show.
+/// A host's keys, appraised. Only the answer to the challenge shows that the TPM holds them.
 #[derive(Clone, Debug)]
 pub struct Appraisal {
     ek: EkFacts,
@@ -157,8 +156,8 @@ impl Appraisal {
 
 /// Appraises a claim.
 ///
-/// A claim that cannot meet the demand, whatever is in it, is refused before anything is parsed.
-/// Whatever it says, no more is computed than `effort` allows.
+/// A claim whose form cannot meet the demand is refused before anything is parsed. No claim causes
+/// more computation than `effort` allows.
 pub fn appraise(
     claim: &Claim<'_>,
     demand: Demand<'_>,
@@ -256,7 +255,7 @@ fn endorsement(
     Ok(Endorsement::Verified { anchor: path.anchor().fingerprint() })
 }
 
-/// A claim that is refused, and what was known by then, for the record.
+/// Why a claim is refused, and what was known of its endorsement key by then, for the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppraisalError {
     cause: Cause,
@@ -331,7 +330,7 @@ pub enum Cause {
     AttestationKey(AkError),
     /// The service's key is not acceptable.
     ServiceKey(KeyTemplateError),
-    /// Claims before it have cost what one host may cost.
+    /// Earlier claims on the connection have used up the effort that one host may cause.
     EffortSpent,
 }
 

@@ -9,7 +9,7 @@ use crate::time::UnixTime;
 use crate::tpm_model::TpmModel;
 use crate::x509::Certificate;
 
-/// The certificate of an endorsement key. Well formed and meant for one; not yet trusted.
+/// The certificate of an endorsement key: well formed, and issued for one, but not yet verified.
 #[derive(Clone, Debug)]
 pub struct EkCertificate {
     certificate: Certificate,
@@ -30,8 +30,8 @@ impl EkCertificate {
         if extensions.basic_constraints.is_some_and(|constraints| constraints.ca) {
             return Err(CertificateError::IsCa);
         }
-        // Each kind has its bit, and chips have the other's: Intel's EPID generation on ECC keys,
-        // Microsoft's Pluton on RSA keys.
+        // keyEncipherment is for RSA and keyAgreement for ECC, but some chips have the other one:
+        // Intel's EPID generation on ECC keys, Microsoft's Pluton on RSA keys.
         if extensions
             .key_usage
             .is_some_and(|usage| !usage.key_encipherment() && !usage.key_agreement())

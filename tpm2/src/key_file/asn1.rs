@@ -33,7 +33,7 @@ struct TpmKey<'a> {
     description: Option<Utf8StringRef<'a>>,
     #[asn1(context_specific = "5", tag_mode = "EXPLICIT", optional = "true")]
     rsa_parent: Option<AnyRef<'a>>,
-    /// Some write a handle as 32 bits with a sign.
+    /// Some programs write the handle as a signed number of 32 bits.
     parent: i64,
     pubkey: &'a OctetStringRef,
     privkey: &'a OctetStringRef,
@@ -96,7 +96,8 @@ impl KeyFile {
         })
     }
 
-    /// As a `TPMKey`. What is not needed is left out: not all readers know all of it, see [`Self::warning`].
+    /// Writes a `TPMKey`, without optional parts that are not needed: some readers refuse parts that they do not know, see
+    /// [`Self::warning`].
     ///
     /// # Errors
     /// Something in it is longer than DER can say.

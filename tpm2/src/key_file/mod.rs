@@ -1,7 +1,7 @@
 //! Keys as files, `-----BEGIN TSS2 PRIVATE KEY-----`: what OpenSSL's TPM providers read, as long as there is neither a
 //! policy nor a description in it. *ASN.1 Specification for TPM 2.0 Key Files* (draft-bottomley-tpm2-keys-00).
 //!
-//! A file holds what a TPM gave out: the private part can be read by the TPM alone, under the parent that the file names.
+//! A file holds a public and a private area. Only the TPM can read the private one, and only with the parent that the file names.
 //!
 //! ```no_run
 //! use tpm2::Tpm;
@@ -58,7 +58,7 @@ pub struct KeyFile {
     pub policy: Vec<PolicyStep>,
     /// Signed policies, one of which must be run. tpm2-openssl reads no file that has one.
     pub auth_policy: Vec<SignedPolicy>,
-    /// What a person said of it. tpm2-openssl reads no file that has one.
+    /// A description for people. tpm2-openssl reads no file that has one.
     pub description: Option<String>,
 }
 
@@ -219,8 +219,8 @@ impl KeyFile {
         der::pem::encode_string(LABEL, der::pem::LineEnding::LF, &der).map_err(KeyFileError::pem)
     }
 
-    /// What a person should know who gives the file to another program: which optional part of it tpm2-openssl, at least
-    /// up to version 1.3.0, does not know, so that it reads nothing of the file.
+    /// Why tpm2-openssl, at least up to version 1.3.0, cannot read the file, if so: it refuses a file with an optional part that
+    /// it does not know. Show it to a person who makes a file for another program.
     #[must_use]
     pub fn warning(&self) -> Option<&'static str> {
         match self {

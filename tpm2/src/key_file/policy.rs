@@ -23,7 +23,7 @@ use crate::wire::{Reader, Tpm2b, Writer};
 const SESSION: Handle = Handle(0x0300_0000);
 
 impl PolicyStep {
-    /// A step as the draft lays it out: the parameters of its command. What is added later is known when the policy runs.
+    /// A step as the draft lays it out: the parameters of its command, without its handles.
     ///
     /// # Errors
     /// [`KeyFileError::Step`] if its parameters do not say all that is needed to run it.
@@ -100,8 +100,8 @@ impl KeyFile {
     /// Runs the file's policy in a policy session that has just been started, with the name algorithm of the key as its
     /// hash. The session then authorizes the use of the key, with its authorization value where the policy asks for it.
     ///
-    /// Signed policies are tried one after the other, until one runs. What the TPM looks at only when the key is used, such as
-    /// the locality or the command, tells none of them apart.
+    /// Signed policies are tried one after the other, until one runs. Conditions that the TPM checks only when the key is
+    /// used, such as the locality or the command, do not decide between them.
     ///
     /// # Errors
     /// As [`Tpm::run`], of the last signed policy if there are several; [`Fault::Unsupported`] for a step that cannot be run
@@ -175,7 +175,7 @@ impl<'a> Approval<'a> {
         Reader::all(&step.parameters, read).map_err(KeyFileError::Part)
     }
 
-    /// Has the TPM verify the signature, and replaces the policy so far.
+    /// Has the TPM verify the signature over the session's digest, and replaces that digest by the approval of the key.
     fn show<T: Transport>(
         &self,
         tpm: &mut Tpm<T>,

@@ -1,4 +1,4 @@
-//! One authorization of a command, and what its session does beside.
+//! One authorization of a command, and what else its session does.
 
 use core::fmt;
 
@@ -30,7 +30,7 @@ pub(super) enum Held<'s> {
     Given(Session),
 }
 
-/// What a session with a cipher encrypts, where the command allows it: with two sessions, one for each way.
+/// Which parameters a session with a cipher encrypts, where the command allows it. Of two sessions, each can take one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Direction {
     /// Both ways.
@@ -94,7 +94,7 @@ impl<'s> Auth<'s> {
         self
     }
 
-    /// Audits the command. What is no HMAC session is refused before anything is sent.
+    /// Audits the command. Only an HMAC session can do that; with anything else the command is not sent.
     #[must_use]
     pub fn audited(mut self, audit: Audit) -> Self {
         if let Kind::Session(used) = &mut self.0 {

@@ -6,8 +6,8 @@ use crate::crypto::{kdfa, xor};
 use crate::error::{Fault, Protection};
 use crate::wire::{Malformed, Why};
 
-/// Encrypts the first parameter of a command, or decrypts that of an answer. The value of what the session authorizes is part of the key, whether or not it
-/// is part of the HMAC's: KDFa(hash, sessionKey ‖ authValue, "CFB", nonceNewer, nonceOlder). Part 1 §21.2 and §21.3.
+/// Encrypts the first parameter of a command, or decrypts that of an answer. The authorization value of what the session
+/// authorizes is part of this key, even where it is not part of the HMAC's: KDFa(hash, sessionKey ‖ authValue, "CFB", nonceNewer, nonceOlder). Part 1 §21.2 and §21.3.
 pub(super) fn crypt(
     session: &Session,
     secret: &[u8],

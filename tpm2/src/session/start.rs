@@ -29,13 +29,13 @@ impl<'p> NewSession<'p> {
         Self::of(SessionType::HMAC, hash)
     }
 
-    /// A session that gathers a policy. `hash` is the name algorithm of what it is to authorize.
+    /// A session that authorizes by a policy, whose commands are run in it. `hash` is the name algorithm of what it authorizes.
     #[must_use]
     pub const fn policy(hash: HashAlg) -> Self {
         Self::of(SessionType::POLICY, hash)
     }
 
-    /// A session that finds out what digest a policy has, and authorizes nothing.
+    /// A session that computes the digest of a policy, and authorizes nothing.
     #[must_use]
     pub const fn trial(hash: HashAlg) -> Self {
         Self::of(SessionType::TRIAL, hash)
@@ -52,16 +52,16 @@ impl<'p> NewSession<'p> {
         NewSalted(self)
     }
 
-    /// Begins with the authorization value of an entity. An HMAC session then authorizes that entity without proving the
-    /// value again, until the value changes. Part 1 §19.6.12.
+    /// Binds the session to an entity: its authorization value enters the session key. An HMAC session then authorizes that
+    /// entity without proving the value again, until the value changes. Part 1 §19.6.12.
     #[must_use]
     pub fn bound(mut self, entity: impl Into<AnyEntity>, value: &'p [u8]) -> Self {
         self.bind = Some((entity.into(), value));
         self
     }
 
-    /// Encrypts first parameters. What hides them is what the session shares with the TPM, and the authorization value
-    /// of what it authorizes: where neither is secret, nothing is hidden.
+    /// Encrypts first parameters. The key is made of what the session shares with the TPM, its salt and the value of its bound
+    /// entity, and of the authorization value of what it authorizes: if none of these is secret, nothing is hidden.
     #[must_use]
     pub const fn encrypting(mut self, cipher: Cipher) -> Self {
         self.cipher = Some(cipher);
@@ -131,8 +131,8 @@ mod sealed {
 /// A key in the TPM that a session can be salted to, and its public area from a source that deserves trust: the
 /// certificate of an endorsement key, not the TPM's own word.
 ///
-/// If it is not the key at the handle, the session is of no use, and which error says so depends on who notices first. A
-/// TPM that holds another key refuses: the salt at the start of the session
+/// If the key at the handle is another one, the session cannot be used, and the error depends on who notices first. A TPM
+/// that holds another key refuses the salt at the start of the session
 /// ([`VALUE`](crate::types::ResponseCode::VALUE), an RSA key), or the HMAC of the first command that the session rides on
 /// ([`BAD_AUTH`](crate::types::ResponseCode::BAD_AUTH), an ECC key). What answers in the TPM's place without the key
 /// causes [`Fault::Forged`].
@@ -166,7 +166,7 @@ impl<'k> SaltKey<'k> {
     /// cipher.
     ///
     /// # Errors
-    /// [`Fault::Unsupported`]: a key that secrets can be shared through need not have a cipher.
+    /// [`Fault::Unsupported`] if the key has no cipher, or a name algorithm that this crate does not compute.
     pub fn new_session(
         &self,
         kind: SessionType,
