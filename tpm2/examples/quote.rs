@@ -1,4 +1,4 @@
-//! `quote TCTI NONCE FOLDER`: what a verifier wants to know of a boot.
+//! `quote TCTI NONCE DIRECTORY`: what a verifier wants to know of a boot.
 //!
 //! Makes an attestation key, has the PCRs of the firmware quoted with it, the nonce in hexadecimal, and writes `public`
 //! (`TPMT_PUBLIC`), `attest` (`TPMS_ATTEST`) and `signature` (`TPMT_SIGNATURE`) to a directory. The TPM is left as it was.
@@ -19,7 +19,7 @@ const PCRS: [u8; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = env::args().skip(1).collect();
     let [address, nonce, directory] = &arguments[..] else {
-        return Err("usage: quote TCTI NONCE FOLDER".into());
+        return Err("usage: quote TCTI NONCE DIRECTORY".into());
     };
     let (address, nonce): (Tcti, _) = (address.parse()?, octets(nonce)?);
     let mut tpm = Tpm::new(address.open()?);

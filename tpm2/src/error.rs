@@ -31,7 +31,7 @@ pub enum Fault {
     Input(Malformed),
     /// This NV index holds something else than the certificate that it is for.
     NoCertificate(Handle),
-    /// Nothing was ever written to this NV index, which exists: it holds nothing but zeros or ones.
+    /// This NV index is defined, and nothing was written to it: it holds only zeros, or only ones.
     Unwritten(Handle),
     /// The answer is not the TPM's: its HMAC is wrong. The bus is tampered with, or the key that the session
     /// is salted to is not in this TPM.

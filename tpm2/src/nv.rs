@@ -349,7 +349,8 @@ impl Index {
         Ok(octets.len())
     }
 
-    /// Counts one up, from what no counter of this TPM has been above.
+    /// Adds one to a counter. The first increment starts it above the highest value that any counter of this TPM has had, so that a
+    /// counter which is removed and defined again does not go back.
     ///
     /// # Errors
     /// As [`Tpm::run`].

@@ -391,6 +391,12 @@ fn a_signed_authorization_and_its_ticket_make_the_same_policy() -> Result<()> {
         let error = tpm.run(&other, []).unwrap_err();
         assert_eq!(error.refusal(), Some(ResponseCode::SIGNATURE), "{error}");
     }
+    // Replayed in another session, whose nonce it does not cover.
+    let other = tpm.start_session(SessionType::POLICY, HashAlg::Sha256)?;
+    let (policy_session, nonce_tpm) = (other.handle(), other.nonce_tpm());
+    let error = tpm.run(&PolicySigned { policy_session, nonce_tpm, ..signed }, []).unwrap_err();
+    assert_eq!(error.refusal(), Some(ResponseCode::SIGNATURE), "{error}");
+    assert!(error.advice().is_some_and(|advice| advice.contains("is a replay")), "{error:?}");
     let answer = tpm.run(&signed, [])?;
     let timeout = answer.timeout.octets().to_vec();
     let (hierarchy, hmac) =

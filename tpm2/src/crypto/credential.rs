@@ -8,7 +8,7 @@ use super::protection::protect;
 use super::random;
 use super::{HashAlg, Label, NoRandomness, SharingError, share_secret_with};
 use crate::types::{Digest, EncryptedSecret, Id, IdObject, NameBuf, Owned, Public, SymDefObject};
-use crate::wire::Writer;
+use crate::wire::{TooLong, Writer};
 
 /// A credential for one object in one TPM: the two parameters of
 /// [`ActivateCredential`](crate::commands::ActivateCredential).
@@ -22,11 +22,11 @@ impl Credential {
     /// A credential that its maker has sent, over a network for example.
     ///
     /// # Errors
-    /// [`CredentialError::TooLong`]: a secret of more than 512 octets is for no key of the kinds that this crate knows.
-    pub fn new(blob: IdObject<'_>, secret: EncryptedSecret<'_>) -> Result<Self, CredentialError> {
-        let blob = Owned::new(blob.octets()).ok_or(CredentialError::TooLong)?;
-        let secret = Owned::new(secret.octets()).ok_or(CredentialError::TooLong)?;
-        Ok(Self { blob, secret })
+    /// The secret has more than 512 octets, as for no key of the kinds that this crate knows.
+    pub fn new(blob: IdObject<'_>, secret: EncryptedSecret<'_>) -> Result<Self, TooLong> {
+        let (what, given, limit) = ("Credential.secret", secret.octets().len(), 512);
+        let secret = Owned::new(secret.octets()).ok_or(TooLong { what, given, limit })?;
+        Ok(Self { blob: blob.into(), secret })
     }
 
     /// The protected secret: a `TPMS_ID_OBJECT`.
@@ -56,8 +56,7 @@ pub enum CredentialError {
     Sharing(SharingError),
     /// The key does not protect with AES in CFB mode: it is no storage key.
     Cipher(SymDefObject),
-    /// The secret is longer than a digest of the key's name algorithm, the most that every TPM opens; or a part of a received
-    /// credential is longer than any key of the kinds that this crate knows makes it.
+    /// The secret is longer than a digest of the key's name algorithm, which is the most that every TPM opens.
     TooLong,
 }
 
@@ -68,7 +67,9 @@ impl fmt::Display for CredentialError {
             Self::Cipher(cipher) => {
                 write!(f, "the key's cipher {cipher:?} cannot protect a credential")
             }
-            Self::TooLong => f.write_str("the secret or credential is longer than the key allows"),
+            Self::TooLong => {
+                f.write_str("the secret is longer than a digest of the key's name algorithm")
+            }
         }
     }
 }
@@ -132,5 +133,5 @@ pub fn make_credential_with(
     writer.write(&integrity).map_err(|_| CredentialError::TooLong)?;
     writer.put(identity).map_err(|_| CredentialError::TooLong)?;
     let blob = IdObject::new(writer.into_written()).map_err(|_| CredentialError::TooLong)?;
-    Credential::new(blob, shared.encrypted())
+    Credential::new(blob, shared.encrypted()).map_err(|_| CredentialError::TooLong)
 }

@@ -92,6 +92,11 @@ const CONDITIONS: &[Condition] = &[
         "run all steps of the approved policy before, and give the approval of this policy",
     ),
     Condition::nonce::<PolicySigned<'_>>(),
+    Condition::of::<PolicySigned<'_>>(
+        ResponseCode::SIGNATURE,
+        "the signature is not the key's over this nonce, expiration, cpHash and policyRef",
+        "have it signed again with the nonce of this session: a signature over the nonce of another one is a replay",
+    ),
     Condition::nonce::<PolicySecret<'_>>(),
 ];
 

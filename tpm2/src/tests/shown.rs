@@ -2,16 +2,19 @@
 
 use std::error::Error as StdError;
 use std::path::Path;
+use std::string::ToString;
 use std::vec::Vec;
 use std::{format, fs, io, iter, vec};
 
 use crate::commands::{Clear, Command, GetRandom, frame};
-use crate::crypto::{PolicyError, SharingError};
+use crate::crypto::{Credential, PolicyError, SharingError};
 use crate::error::{Error, Fault};
 use crate::key_file::KeyFile;
 use crate::object::Wrapped;
 use crate::transport::{Exchange, Tcti};
-use crate::types::{AuthValue, ClearAuth};
+use crate::types::{
+    AuthValue, ClearAuth, EncryptedSecret, IdObject, NvAttributes, NvType, ResponseCode,
+};
 use crate::wire::{Malformed, TooLong, Why};
 
 #[test]
@@ -70,6 +73,48 @@ fn debug_of_an_exchange_shows_its_values_and_no_password() {
 fn debug_of_a_list_is_hexadecimal() {
     let wrapped = Wrapped { public: vec![0, 0x23, 0xab].into(), private: vec![1, 2].into() };
     assert_eq!(format!("{wrapped:?}"), "Wrapped { public: 0023ab, .. }");
+}
+
+#[test]
+fn debug_of_nv_attributes_names_the_kind_of_index() {
+    let counter = NvAttributes::AUTHREAD.with_type(NvType::COUNTER);
+    assert_eq!(format!("{counter:?}"), "NvAttributes(0x40010 COUNTER AUTHREAD)");
+}
+
+#[test]
+fn address_that_cannot_be_understood_has_every_notation_in_its_error() {
+    let error = "dev/tpm0".parse::<Tcti>().unwrap_err().to_string();
+    for notation in ["device:/", "swtpm:path=", "swtpm:host=", "mssim:host=", "cmd:"] {
+        assert!(error.contains(notation), "{error}");
+    }
+}
+
+#[test]
+fn refusal_of_a_scheme_has_advice() {
+    assert!(ResponseCode::SCHEME.advice().unwrap().contains("null scheme"));
+}
+
+#[test]
+fn received_credential_that_is_too_long_is_told_from_a_secret_that_is() {
+    let secret = EncryptedSecret::from(&[7; 513]);
+    let error = Credential::new(IdObject::EMPTY, secret).unwrap_err();
+    assert_eq!(error, TooLong { what: "Credential.secret", given: 513, limit: 512 });
+}
+
+/// What a number means stands above each: its name and value alone say too little.
+#[test]
+fn bits_and_properties_are_documented_by_what_they_mean() {
+    const BITS: &str = include_str!("../types/attribute.rs");
+    const NUMBERS: &str = include_str!("../types/number.rs");
+    let properties = NUMBERS.lines().skip_while(|line| !line.contains("Property: u32 {"));
+    let properties = properties.take_while(|line| *line != "    }");
+    for lines in [BITS.lines().collect::<Vec<_>>(), properties.collect()] {
+        let is_constant = |line: &str| line.starts_with("        \"TPM");
+        let constants = lines.windows(2).filter(|pair| is_constant(pair[1]));
+        let bare: Vec<_> = constants.filter(|pair| !pair[0].starts_with("        /// ")).collect();
+        assert!(bare.is_empty(), "{bare:?}");
+        assert!(lines.iter().filter(|line| is_constant(line)).count() > 70);
+    }
 }
 
 /// The library serves other programs than the one it was written for: its advice must not name that one.

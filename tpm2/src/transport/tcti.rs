@@ -230,7 +230,8 @@ impl fmt::Display for TctiError {
             Self::NoCommand => f.write_str("no command")?,
         }
         f.write_str(
-            "; write device:/dev/tpmrm0, swtpm:path=/path/to/socket or swtpm:host=localhost,port=2321",
+            "; write device:/dev/tpmrm0, swtpm:path=/path/to/socket, swtpm:host=localhost,port=2321, \
+             mssim:host=localhost,port=2321 or cmd:COMMAND",
         )
     }
 }

@@ -261,7 +261,7 @@ interface! {
     /// Who allows access to an NV index. Part 2 §9.16.
     #[doc(alias = "TPMI_RH_NV_AUTH")]
     NvAuth {
-        /// The index by its own authorization value.
+        /// The index itself: its authorization value, or its policy, allows access to it.
         Index(NvIndex),
         /// `TPM_RH_OWNER`.
         #[doc(alias = "TPM_RH_OWNER")]

@@ -21,56 +21,107 @@ numbers! {
         "TPMI_ALG_PUBLIC",
     ))]
     Alg: u16 {
+        /// RSA keys.
         "TPM_ALG_RSA" RSA = 0x0001,
+        /// Triple DES.
         "TPM_ALG_TDES" TDES = 0x0003,
+        /// SHA-1; collisions can be made.
         "TPM_ALG_SHA1" "TPM_ALG_SHA" SHA1 = 0x0004,
+        /// HMAC of a key object.
         "TPM_ALG_HMAC" HMAC = 0x0005,
+        /// AES.
         "TPM_ALG_AES" AES = 0x0006,
+        /// The mask generation function of OAEP and PSS.
         "TPM_ALG_MGF1" MGF1 = 0x0007,
+        /// Objects that are sealed data, HMAC keys or XOR keys.
         "TPM_ALG_KEYEDHASH" KEYEDHASH = 0x0008,
+        /// Obfuscation by XOR with a key stream.
         "TPM_ALG_XOR" XOR = 0x000a,
+        /// SHA-256.
         "TPM_ALG_SHA256" SHA256 = 0x000b,
+        /// SHA-384.
         "TPM_ALG_SHA384" SHA384 = 0x000c,
+        /// SHA-512.
         "TPM_ALG_SHA512" SHA512 = 0x000d,
+        /// The first 192 bits of SHA-256.
         "TPM_ALG_SHA256_192" SHA256_192 = 0x000e,
+        /// No algorithm.
         "TPM_ALG_NULL" NULL = 0x0010,
+        /// SM3.
         "TPM_ALG_SM3_256" SM3_256 = 0x0012,
+        /// SM4.
         "TPM_ALG_SM4" SM4 = 0x0013,
+        /// RSA signatures of PKCS #1 v1.5.
         "TPM_ALG_RSASSA" RSASSA = 0x0014,
+        /// RSA encryption of PKCS #1 v1.5.
         "TPM_ALG_RSAES" RSAES = 0x0015,
+        /// RSA-PSS.
         "TPM_ALG_RSAPSS" RSAPSS = 0x0016,
+        /// RSA-OAEP.
         "TPM_ALG_OAEP" OAEP = 0x0017,
+        /// ECDSA.
         "TPM_ALG_ECDSA" ECDSA = 0x0018,
+        /// ECDH with one key of the TPM.
         "TPM_ALG_ECDH" ECDH = 0x0019,
+        /// Anonymous attestation with elliptic curves.
         "TPM_ALG_ECDAA" ECDAA = 0x001a,
+        /// SM2 signatures, or its key exchange.
         "TPM_ALG_SM2" SM2 = 0x001b,
+        /// Schnorr signatures with elliptic curves.
         "TPM_ALG_ECSCHNORR" ECSCHNORR = 0x001c,
+        /// MQV key exchange with elliptic curves.
         "TPM_ALG_ECMQV" ECMQV = 0x001d,
+        /// HKDF.
         "TPM_ALG_HKDF" HKDF = 0x001f,
+        /// The KDF that the TPM calls KDFe.
         "TPM_ALG_KDF1_SP800_56A" KDF1_SP800_56A = 0x0020,
+        /// KDF2 of IEEE 1363a.
         "TPM_ALG_KDF2" KDF2 = 0x0021,
+        /// The KDF that the TPM calls KDFa.
         "TPM_ALG_KDF1_SP800_108" KDF1_SP800_108 = 0x0022,
+        /// Keys on elliptic curves.
         "TPM_ALG_ECC" ECC = 0x0023,
+        /// Objects that are keys of a cipher.
         "TPM_ALG_SYMCIPHER" SYMCIPHER = 0x0025,
+        /// Camellia.
         "TPM_ALG_CAMELLIA" CAMELLIA = 0x0026,
+        /// SHA3-256.
         "TPM_ALG_SHA3_256" SHA3_256 = 0x0027,
+        /// SHA3-384.
         "TPM_ALG_SHA3_384" SHA3_384 = 0x0028,
+        /// SHA3-512.
         "TPM_ALG_SHA3_512" SHA3_512 = 0x0029,
+        /// SHAKE128.
         "TPM_ALG_SHAKE128" SHAKE128 = 0x002a,
+        /// SHAKE256.
         "TPM_ALG_SHAKE256" SHAKE256 = 0x002b,
+        /// 192 bits of SHAKE256.
         "TPM_ALG_SHAKE256_192" SHAKE256_192 = 0x002c,
+        /// 256 bits of SHAKE256.
         "TPM_ALG_SHAKE256_256" SHAKE256_256 = 0x002d,
+        /// 512 bits of SHAKE256.
         "TPM_ALG_SHAKE256_512" SHAKE256_512 = 0x002e,
+        /// CMAC.
         "TPM_ALG_CMAC" CMAC = 0x003f,
+        /// Counter mode.
         "TPM_ALG_CTR" CTR = 0x0040,
+        /// Output feedback.
         "TPM_ALG_OFB" OFB = 0x0041,
+        /// Cipher block chaining; the length of the data must be that of whole blocks.
         "TPM_ALG_CBC" CBC = 0x0042,
+        /// Cipher feedback, in which a TPM encrypts what it protects itself.
         "TPM_ALG_CFB" CFB = 0x0043,
+        /// Each block by itself.
         "TPM_ALG_ECB" ECB = 0x0044,
+        /// EdDSA of a message.
         "TPM_ALG_EDDSA" EDDSA = 0x0060,
+        /// EdDSA of a digest.
         "TPM_ALG_HASH_EDDSA" HASH_EDDSA = 0x0061,
+        /// ML-KEM keys.
         "TPM_ALG_MLKEM" MLKEM = 0x00a0,
+        /// ML-DSA keys that sign messages.
         "TPM_ALG_MLDSA" MLDSA = 0x00a1,
+        /// ML-DSA keys that sign digests.
         "TPM_ALG_HASH_MLDSA" HASH_MLDSA = 0x00a2,
     }
 
@@ -121,15 +172,20 @@ numbers! {
     /// How the TPM is to start, or to be shut down. Part 2 §6.10.
     #[doc(alias = "TPM_SU")]
     Startup: u16 {
+        /// A start with cleared state, or the shutdown before one.
         "TPM_SU_CLEAR" CLEAR = 0x0000,
+        /// A start with the state that a shutdown of this kind saved: a resume or a restart.
         "TPM_SU_STATE" STATE = 0x0001,
     }
 
     /// Kinds of session. Part 2 §6.11.
     #[doc(alias = "TPM_SE")]
     SessionType: u8 {
+        /// Proves authorization values, encrypts and audits.
         "TPM_SE_HMAC" HMAC = 0x00,
+        /// Authorizes by a policy.
         "TPM_SE_POLICY" POLICY = 0x01,
+        /// Computes the digest of a policy, and authorizes nothing.
         "TPM_SE_TRIAL" TRIAL = 0x03,
     }
 
@@ -155,76 +211,147 @@ numbers! {
     /// Properties of a TPM. Part 2 §6.13.
     #[doc(alias = "TPM_PT")]
     Property: u32 {
+        /// No property.
         "TPM_PT_NONE" NONE = 0x0000,
+        /// Four characters: `2.0`.
         "TPM_PT_FAMILY_INDICATOR" FAMILY_INDICATOR = 0x0100,
+        /// The level of the specification.
         "TPM_PT_LEVEL" LEVEL = 0x0101,
+        /// The version of the specification, times a hundred: 138 is 1.38.
         "TPM_PT_REVISION" REVISION = 0x0102,
+        /// The day of the year of the specification.
         "TPM_PT_ERRATA" ERRATA = 0x0103,
+        /// The year of the specification.
         "TPM_PT_YEAR" YEAR = 0x0104,
+        /// Four characters: the vendor's identifier.
         "TPM_PT_MANUFACTURER" MANUFACTURER = 0x0105,
+        /// Four characters of the name that the vendor gave the TPM.
         "TPM_PT_VENDOR_STRING_1" VENDOR_STRING_1 = 0x0106,
+        /// The next four.
         "TPM_PT_VENDOR_STRING_2" VENDOR_STRING_2 = 0x0107,
+        /// The next four.
         "TPM_PT_VENDOR_STRING_3" VENDOR_STRING_3 = 0x0108,
+        /// The last four.
         "TPM_PT_VENDOR_STRING_4" VENDOR_STRING_4 = 0x0109,
+        /// What the vendor calls this kind of TPM.
         "TPM_PT_VENDOR_TPM_TYPE" VENDOR_TPM_TYPE = 0x010a,
+        /// The upper half of the version of the firmware.
         "TPM_PT_FIRMWARE_VERSION_1" FIRMWARE_VERSION_1 = 0x010b,
+        /// The lower half of the version of the firmware.
         "TPM_PT_FIRMWARE_VERSION_2" FIRMWARE_VERSION_2 = 0x010c,
+        /// Octets that a [`MaxBuffer`](super::MaxBuffer) can have.
         "TPM_PT_INPUT_BUFFER" INPUT_BUFFER = 0x010d,
+        /// Objects that can be loaded at once, at least.
         "TPM_PT_HR_TRANSIENT_MIN" HR_TRANSIENT_MIN = 0x010e,
+        /// Objects that can be persistent at once, at least.
         "TPM_PT_HR_PERSISTENT_MIN" HR_PERSISTENT_MIN = 0x010f,
+        /// Sessions that can be loaded at once, at least.
         "TPM_PT_HR_LOADED_MIN" HR_LOADED_MIN = 0x0110,
+        /// Sessions that can be loaded or saved at once.
         "TPM_PT_ACTIVE_SESSIONS_MAX" ACTIVE_SESSIONS_MAX = 0x0111,
+        /// PCRs that there are.
         "TPM_PT_PCR_COUNT" PCR_COUNT = 0x0112,
+        /// Octets of a PCR selection, at least.
         "TPM_PT_PCR_SELECT_MIN" PCR_SELECT_MIN = 0x0113,
+        /// How far apart the context numbers of two saved sessions may be.
         "TPM_PT_CONTEXT_GAP_MAX" CONTEXT_GAP_MAX = 0x0114,
+        /// NV counters that can be defined; 0 if only memory limits them.
         "TPM_PT_NV_COUNTERS_MAX" NV_COUNTERS_MAX = 0x0116,
+        /// Octets that an NV index can have.
         "TPM_PT_NV_INDEX_MAX" NV_INDEX_MAX = 0x0117,
+        /// The [`MemoryAttributes`](super::MemoryAttributes).
         "TPM_PT_MEMORY" MEMORY = 0x0118,
+        /// Milliseconds between two times at which the clock is saved.
         "TPM_PT_CLOCK_UPDATE" CLOCK_UPDATE = 0x0119,
+        /// The hash that protects saved contexts.
         "TPM_PT_CONTEXT_HASH" CONTEXT_HASH = 0x011a,
+        /// The cipher that encrypts saved contexts.
         "TPM_PT_CONTEXT_SYM" CONTEXT_SYM = 0x011b,
+        /// Bits of the key of that cipher.
         "TPM_PT_CONTEXT_SYM_SIZE" CONTEXT_SYM_SIZE = 0x011c,
+        /// Writes of an orderly counter between two at which it is saved.
         "TPM_PT_ORDERLY_COUNT" ORDERLY_COUNT = 0x011d,
+        /// Octets that a command can have.
         "TPM_PT_MAX_COMMAND_SIZE" MAX_COMMAND_SIZE = 0x011e,
+        /// Octets that an answer can have.
         "TPM_PT_MAX_RESPONSE_SIZE" MAX_RESPONSE_SIZE = 0x011f,
+        /// Octets of the longest digest.
         "TPM_PT_MAX_DIGEST" MAX_DIGEST = 0x0120,
+        /// Octets of the longest saved object.
         "TPM_PT_MAX_OBJECT_CONTEXT" MAX_OBJECT_CONTEXT = 0x0121,
+        /// Octets of the longest saved session.
         "TPM_PT_MAX_SESSION_CONTEXT" MAX_SESSION_CONTEXT = 0x0122,
+        /// The specification of the platform: see [`PlatformSpecific`].
         "TPM_PT_PS_FAMILY_INDICATOR" PS_FAMILY_INDICATOR = 0x0123,
+        /// The level of that specification.
         "TPM_PT_PS_LEVEL" PS_LEVEL = 0x0124,
+        /// The version of that specification.
         "TPM_PT_PS_REVISION" PS_REVISION = 0x0125,
+        /// The day of the year of that specification.
         "TPM_PT_PS_DAY_OF_YEAR" PS_DAY_OF_YEAR = 0x0126,
+        /// The year of that specification.
         "TPM_PT_PS_YEAR" PS_YEAR = 0x0127,
+        /// Anonymous signatures that can be begun and not finished.
         "TPM_PT_SPLIT_MAX" SPLIT_MAX = 0x0128,
+        /// Commands that there are.
         "TPM_PT_TOTAL_COMMANDS" TOTAL_COMMANDS = 0x0129,
+        /// Those of them that are of the specification.
         "TPM_PT_LIBRARY_COMMANDS" LIBRARY_COMMANDS = 0x012a,
+        /// Those of them that are the vendor's.
         "TPM_PT_VENDOR_COMMANDS" VENDOR_COMMANDS = 0x012b,
+        /// Octets that one command writes to, or reads from, an NV index.
         "TPM_PT_NV_BUFFER_MAX" NV_BUFFER_MAX = 0x012c,
+        /// The [`Modes`](super::Modes).
         "TPM_PT_MODES" MODES = 0x012d,
+        /// Octets of the longest list of capabilities.
         "TPM_PT_MAX_CAP_BUFFER" MAX_CAP_BUFFER = 0x012e,
+        /// The security version of the firmware.
         "TPM_PT_FIRMWARE_SVN" FIRMWARE_SVN = 0x012f,
+        /// The highest security version that the firmware has had.
         "TPM_PT_FIRMWARE_MAX_SVN" FIRMWARE_MAX_SVN = 0x0130,
+        /// The [`MlParameterSets`](super::MlParameterSets).
         "TPM_PT_ML_PARAMETER_SETS" ML_PARAMETER_SETS = 0x0131,
+        /// The [`PermanentAttributes`](super::PermanentAttributes).
         "TPM_PT_PERMANENT" PERMANENT = 0x0200,
+        /// The [`StartupClearAttributes`](super::StartupClearAttributes).
         "TPM_PT_STARTUP_CLEAR" STARTUP_CLEAR = 0x0201,
+        /// NV indices that are defined.
         "TPM_PT_HR_NV_INDEX" HR_NV_INDEX = 0x0202,
+        /// Sessions that are loaded.
         "TPM_PT_HR_LOADED" HR_LOADED = 0x0203,
+        /// Sessions that can be loaded besides.
         "TPM_PT_HR_LOADED_AVAIL" HR_LOADED_AVAIL = 0x0204,
+        /// Sessions that are loaded or saved.
         "TPM_PT_HR_ACTIVE" HR_ACTIVE = 0x0205,
+        /// Sessions that can be started besides.
         "TPM_PT_HR_ACTIVE_AVAIL" HR_ACTIVE_AVAIL = 0x0206,
+        /// Objects that can be loaded besides, at least.
         "TPM_PT_HR_TRANSIENT_AVAIL" HR_TRANSIENT_AVAIL = 0x0207,
+        /// Objects that are persistent.
         "TPM_PT_HR_PERSISTENT" HR_PERSISTENT = 0x0208,
+        /// Objects that can be made persistent besides, at least.
         "TPM_PT_HR_PERSISTENT_AVAIL" HR_PERSISTENT_AVAIL = 0x0209,
+        /// NV counters that are defined.
         "TPM_PT_NV_COUNTERS" NV_COUNTERS = 0x020a,
+        /// NV counters that can be defined besides.
         "TPM_PT_NV_COUNTERS_AVAIL" NV_COUNTERS_AVAIL = 0x020b,
+        /// The set of algorithms that was chosen.
         "TPM_PT_ALGORITHM_SET" ALGORITHM_SET = 0x020c,
+        /// Curves that there are.
         "TPM_PT_LOADED_CURVES" LOADED_CURVES = 0x020d,
+        /// Wrong authorization values that are counted now.
         "TPM_PT_LOCKOUT_COUNTER" LOCKOUT_COUNTER = 0x020e,
+        /// How many of them lock the TPM out.
         "TPM_PT_MAX_AUTH_FAIL" MAX_AUTH_FAIL = 0x020f,
+        /// Seconds after which one is forgotten.
         "TPM_PT_LOCKOUT_INTERVAL" LOCKOUT_INTERVAL = 0x0210,
+        /// Seconds for which the lockout value cannot be used after a wrong one.
         "TPM_PT_LOCKOUT_RECOVERY" LOCKOUT_RECOVERY = 0x0211,
+        /// Milliseconds until the TPM writes to NV memory again.
         "TPM_PT_NV_WRITE_RECOVERY" NV_WRITE_RECOVERY = 0x0212,
+        /// The upper half of the count of audits.
         "TPM_PT_AUDIT_COUNTER_0" AUDIT_COUNTER_0 = 0x0213,
+        /// The lower half of the count of audits.
         "TPM_PT_AUDIT_COUNTER_1" AUDIT_COUNTER_1 = 0x0214,
     }
 
@@ -272,17 +399,29 @@ numbers! {
     /// How the operands of a policy are compared. Part 2 §6.8.
     #[doc(alias = "TPM_EO")]
     Comparison: u16 {
+        /// Equal.
         "TPM_EO_EQ" EQ = 0x0000,
+        /// Not equal.
         "TPM_EO_NEQ" NEQ = 0x0001,
+        /// Greater than, as two's complement.
         "TPM_EO_SIGNED_GT" SIGNED_GT = 0x0002,
+        /// Greater than.
         "TPM_EO_UNSIGNED_GT" UNSIGNED_GT = 0x0003,
+        /// Less than, as two's complement.
         "TPM_EO_SIGNED_LT" SIGNED_LT = 0x0004,
+        /// Less than.
         "TPM_EO_UNSIGNED_LT" UNSIGNED_LT = 0x0005,
+        /// Greater than or equal, as two's complement.
         "TPM_EO_SIGNED_GE" SIGNED_GE = 0x0006,
+        /// Greater than or equal.
         "TPM_EO_UNSIGNED_GE" UNSIGNED_GE = 0x0007,
+        /// Less than or equal, as two's complement.
         "TPM_EO_SIGNED_LE" SIGNED_LE = 0x0008,
+        /// Less than or equal.
         "TPM_EO_UNSIGNED_LE" UNSIGNED_LE = 0x0009,
+        /// All bits that are set in the operand are set.
         "TPM_EO_BITSET" BITSET = 0x000a,
+        /// All bits that are set in the operand are clear.
         "TPM_EO_BITCLEAR" BITCLEAR = 0x000b,
     }
 
@@ -301,11 +440,17 @@ numbers! {
     /// Kinds of NV index. Part 2 §13.
     #[doc(alias = "TPM_NT")]
     NvType: u8 {
+        /// Octets that are written and read.
         "TPM_NT_ORDINARY" ORDINARY = 0x0,
+        /// Eight octets that only count up.
         "TPM_NT_COUNTER" COUNTER = 0x1,
+        /// Eight octets whose bits can be set, and not cleared.
         "TPM_NT_BITS" BITS = 0x2,
+        /// A digest that is extended as a PCR is.
         "TPM_NT_EXTEND" EXTEND = 0x4,
+        /// A count of failures, and its limit; a success resets it.
         "TPM_NT_PIN_FAIL" PIN_FAIL = 0x8,
+        /// A count of successes, and its limit.
         "TPM_NT_PIN_PASS" PIN_PASS = 0x9,
     }
 

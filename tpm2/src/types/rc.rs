@@ -186,7 +186,8 @@ codes! {
         "check the password; too many wrong ones lock the TPM";
     "TPM_RC_NONCE" NONCE = 0x08f, "invalid nonce size";
     "TPM_RC_PP" PP = 0x090, "physical presence is needed";
-    "TPM_RC_SCHEME" SCHEME = 0x092, "scheme not supported or not right";
+    "TPM_RC_SCHEME" SCHEME = 0x092, "scheme not supported or not right",
+        "give the scheme of the key, or the null scheme to take it; a key without a scheme needs one in the command";
     "TPM_RC_SIZE" SIZE = 0x095, "a structure is of the wrong size";
     "TPM_RC_SYMMETRIC" SYMMETRIC = 0x096, "symmetric algorithm or key size not supported";
     "TPM_RC_TAG" TAG = 0x097, "wrong structure tag";

@@ -2,12 +2,14 @@
 
 /// Open numbers: a newtype that carries any value and knows the names of some. `numbers!` for a list of constants
 /// (Part 2's `TPM_` types), with `bits` for attribute words (`TPMA_` types). Before each constant stand the names by which
-/// people know it; the first is that of the specification.
+/// people know it; the first is that of the specification. `with` names a method that reads a field between the bits, for `Debug`.
 macro_rules! numbers {
     ($($(#[$meta:meta])* $name:ident: $repr:ty {
-        $($spec:literal $($alias:literal)* $constant:ident = $value:expr),* $(,)?
+        $($(#[$doc:meta])* $spec:literal $($alias:literal)* $constant:ident = $value:expr),* $(,)?
     })*) => {$(
-        numbers! { @type $(#[$meta])* $name: $repr { $($spec $($alias)* $constant = $value),* } }
+        numbers! { @type $(#[$meta])* $name: $repr {
+            $($(#[$doc])* $spec $($alias)* $constant = $value),*
+        } }
 
         impl $name {
             /// The specification's name without its prefix, where this crate knows one.
@@ -41,10 +43,12 @@ macro_rules! numbers {
         }
     )*};
 
-    ($($(#[$meta:meta])* bits $name:ident: $repr:ty {
-        $($($alias:literal)+ $constant:ident = $value:expr),* $(,)?
+    ($($(#[$meta:meta])* bits $name:ident $(with $field:ident)?: $repr:ty {
+        $($(#[$doc:meta])* $($alias:literal)+ $constant:ident = $value:expr),* $(,)?
     })*) => {$(
-        numbers! { @type $(#[$meta])* $name: $repr { $($($alias)+ $constant = $value),* } }
+        numbers! { @type $(#[$meta])* $name: $repr {
+            $($(#[$doc])* $($alias)+ $constant = $value),*
+        } }
 
         impl $name {
             /// No bit set.
@@ -72,6 +76,7 @@ macro_rules! numbers {
         impl core::fmt::Debug for $name {
             fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 write!(f, concat!(stringify!($name), "({:#x}"), self.0)?;
+                $(write!(f, " {:?}", self.$field())?;)?
                 $(if self.contains(Self::$constant) {
                     write!(f, concat!(" ", stringify!($constant)))?;
                 })*
@@ -81,7 +86,7 @@ macro_rules! numbers {
     )*};
 
     (@type $(#[$meta:meta])* $name:ident: $repr:ty {
-        $($spec:literal $($alias:literal)* $constant:ident = $value:expr),* $(,)?
+        $($(#[$doc:meta])* $spec:literal $($alias:literal)* $constant:ident = $value:expr),* $(,)?
     }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,6 +97,8 @@ macro_rules! numbers {
 
         impl $name {
             $(
+                $(#[$doc])*
+                ///
                 #[doc = concat!("`", $spec, "`, ", stringify!($value), ".")]
                 #[doc(alias($spec, $($alias),*))]
                 pub const $constant: Self = Self($value);

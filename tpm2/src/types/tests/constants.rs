@@ -18,7 +18,10 @@ fn our_name(ty: &str, value: u64) -> Option<String> {
                 $(stringify!($bits) if value.is_power_of_two() => {
                     let shown = format!("{:?}", $bits(value.try_into().ok()?));
                     let (_, name) = shown.strip_suffix(')')?.split_once(' ')?;
-                    Some(name.to_owned())
+                    // The kind of index, a field between the bits, comes first.
+                    let is_nv = ty == "NvAttributes";
+                    if is_nv { name.strip_prefix("ORDINARY ") } else { Some(name) }
+                        .map(str::to_owned)
                 })*
                 "CommandCode" => by_code(CommandCode(value.try_into().ok()?))
                     .and_then(|info| info.name.strip_prefix("TPM2_"))
