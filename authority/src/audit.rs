@@ -18,7 +18,9 @@ pub(crate) use self::change::{ChangeEvent, Deed};
 pub use self::log::AuditLog;
 pub(crate) use self::queue::Counts;
 pub use self::row::Row;
-use crate::resource::{Attributes, EkHash, KeyLocation, Name, Serial, SpiffeId, Timestamp};
+use crate::resource::{
+    Attributes, EkHash, HostPrincipal, KeyLocation, Name, Serial, SpiffeId, Timestamp,
+};
 
 /// An event of the audit log. Text from the network is bounded, and JSON escapes it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -66,13 +68,15 @@ pub enum Action {
     X509Svid,
     /// JWT-SVIDs for a workload.
     JwtSvid,
+    /// An SSH host certificate.
+    SshHost,
     /// The trust bundle; only refusals are recorded.
     TrustBundle,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Join,
         Self::Renew,
         Self::Issue,
@@ -80,6 +84,7 @@ impl Action {
         Self::ProveKey,
         Self::X509Svid,
         Self::JwtSvid,
+        Self::SshHost,
         Self::TrustBundle,
     ];
 
@@ -93,6 +98,7 @@ impl Action {
             Self::ProveKey => "bot.prove_key",
             Self::X509Svid => "workload.x509_svid",
             Self::JwtSvid => "workload.jwt_svid",
+            Self::SshHost => "workload.ssh_host",
             Self::TrustBundle => "workload.trust_bundle",
         }
     }
@@ -105,6 +111,7 @@ impl Action {
             (Self::WhoAmI, Outcome::Refused) => "EN003E",
             (Self::ProveKey, Outcome::Refused) => "EN010E",
             (Self::X509Svid, Outcome::Refused) => "EN004E",
+            (Self::SshHost, Outcome::Refused) => "EN007E",
             (Self::TrustBundle, Outcome::Refused) => "EN005E",
             (Self::JwtSvid, Outcome::Refused) => "EN006E",
             (Self::Join, _) => "TJ001I",
@@ -113,6 +120,7 @@ impl Action {
             (Self::WhoAmI, _) => "EN003I",
             (Self::ProveKey, _) => "EN010I",
             (Self::X509Svid, _) => "EN004I",
+            (Self::SshHost, _) => "EN007I",
             (Self::TrustBundle, _) => "EN005I",
             (Self::JwtSvid, _) => "EN006I",
         }
@@ -190,6 +198,9 @@ pub struct Attempt {
     /// What was issued for the workload.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub svids: Vec<IssuedSvid>,
+    /// The names in the SSH host certificate that was issued.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub principals: Vec<HostPrincipal>,
 }
 
 /// A credential of a workload.

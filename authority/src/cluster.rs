@@ -27,9 +27,11 @@ const X509_CERTIFICATE: &str = "x509-ca.pem";
 const X509_KEY: &str = "x509-ca.key";
 const SSH_KEY: &str = "ssh-ca.key";
 const SSH_PUBLIC: &str = "ssh-ca.pub";
+const SSH_HOST_KEY: &str = "ssh-host-ca.key";
+const SSH_HOST_PUBLIC: &str = "ssh-host-ca.pub";
 const DATABASE: &str = "store.redb";
 
-/// Bytes of the file with the public key of the SSH CA.
+/// Bytes of the file with the public key of an SSH CA.
 const MAX_PUBLIC_KEY: u64 = 64 * 1024;
 
 /// A cluster, open.
@@ -125,13 +127,18 @@ fn create(path: &Path, name: &ClusterName, now: OffsetDateTime) -> Result<(), Fa
     let failed =
         |cause: io::Error| Failure::io(&cause, format!("cannot create {}", path.display()));
     let nascent = Nascent::begin(path.to_owned()).map_err(failed)?;
-    let (x509_key, ssh_key) = (key()?, key()?);
+    let (x509_key, ssh_key, ssh_host_key) = (key()?, key()?, key()?);
     let x509_pem = x509_key.to_pem().map_err(issue_failure)?;
     nascent.write(X509_KEY, x509_pem.as_bytes()).map_err(failed)?;
     let ssh_pem = ssh_key.to_pem().map_err(issue_failure)?;
     nascent.write(SSH_KEY, ssh_pem.as_bytes()).map_err(failed)?;
     let ssh = SshCa::new(name, &ssh_key).map_err(issue_failure)?;
     nascent.write(SSH_PUBLIC, format!("{}\n", ssh.public_key()).as_bytes()).map_err(failed)?;
+    let ssh_host_pem = ssh_host_key.to_pem().map_err(issue_failure)?;
+    nascent.write(SSH_HOST_KEY, ssh_host_pem.as_bytes()).map_err(failed)?;
+    let ssh_host = SshCa::of_hosts(name, &ssh_host_key).map_err(issue_failure)?;
+    let line = format!("{}\n", ssh_host.public_key());
+    nascent.write(SSH_HOST_PUBLIC, line.as_bytes()).map_err(failed)?;
     let x509 = X509Ca::create(name, x509_key, now).map_err(issue_failure)?;
     nascent.write(X509_CERTIFICATE, pem(x509.certificate())?.as_bytes()).map_err(failed)?;
     RedbStore::create(&nascent.path.join(DATABASE)).map_err(store_failure)?;
@@ -173,13 +180,29 @@ fn load(path: &Path, jwt: JwtSettings, now: OffsetDateTime) -> Result<Issuer, Fa
     let x509 = X509Ca::load(&CertificateDer::from(der), key(X509_KEY)?)
         .map_err(|cause| bad(X509_CERTIFICATE, cause.to_string()))?;
     let ssh = SshCa::new(&name, &key(SSH_KEY)?).map_err(|cause| bad(SSH_KEY, cause.to_string()))?;
-    check_public_key(&path.join(SSH_PUBLIC), &ssh)?;
-    let keyring = KeyringFiles::of(path).open(x509, ssh, jwt.algorithm, now)?;
+    check_public_key(&path.join(SSH_PUBLIC), SSH_KEY, &ssh)?;
+    add_ssh_host_key(&path.join(SSH_HOST_KEY))?;
+    let ssh_host = SshCa::of_hosts(&name, &key(SSH_HOST_KEY)?);
+    let ssh_host = ssh_host.map_err(|cause| bad(SSH_HOST_KEY, cause.to_string()))?;
+    check_public_key(&path.join(SSH_HOST_PUBLIC), SSH_HOST_KEY, &ssh_host)?;
+    let keyring = KeyringFiles::of(path).open(x509, ssh, ssh_host, jwt.algorithm, now)?;
     Ok(Issuer::with(name, keyring, jwt))
 }
 
-/// Operators give this file to their SSH servers, which trust the key in it. One that is missing is written again.
-fn check_public_key(path: &Path, ssh: &SshCa) -> Result<(), Failure> {
+/// A directory of an earlier version has no key for SSH certificates of hosts.
+fn add_ssh_host_key(path: &Path) -> Result<(), Failure> {
+    let failed = |cause: io::Error| Failure::io(&cause, format!("cannot use {}", path.display()));
+    if path.try_exists().map_err(failed)? {
+        return Ok(());
+    }
+    let pem = key()?.to_pem().map_err(issue_failure)?;
+    replace_private(path, pem.as_bytes()).map_err(failed)?;
+    info!(file = %path.display(), "created a key for SSH certificates of hosts");
+    Ok(())
+}
+
+/// Operators give this file to their SSH servers or clients, which trust the key in it. One that is missing is written again.
+fn check_public_key(path: &Path, key_file: &str, ssh: &SshCa) -> Result<(), Failure> {
     let failed = |cause: io::Error| Failure::io(&cause, format!("cannot use {}", path.display()));
     let public = ssh.public_key();
     let file = match open_own(path, OpenOptions::new().read(true)) {
@@ -200,7 +223,7 @@ fn check_public_key(path: &Path, ssh: &SshCa) -> Result<(), Failure> {
     }
     Err(Failure::new(
         Exit::Data,
-        format!("{} does not hold the public key of {SSH_KEY}", path.display()),
+        format!("{} does not hold the public key of {key_file}", path.display()),
         "remove it, start the authority, which writes it again, and check that your SSH servers have the same key",
     ))
 }

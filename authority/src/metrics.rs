@@ -171,6 +171,7 @@ fn metric(action: Action) -> &'static str {
         Action::ProveKey => "endorse_key_proofs_total",
         Action::X509Svid => "endorse_x509_svids_total",
         Action::JwtSvid => "endorse_jwt_svids_total",
+        Action::SshHost => "endorse_ssh_host_certificates_total",
         Action::TrustBundle => "endorse_trust_bundles_total",
     }
 }

@@ -279,8 +279,9 @@ fn authority(c: &mut Criterion) {
     let cluster: ClusterName = "example.test".parse().unwrap();
     let x509 = X509Ca::create(&cluster, CaKey::generate().unwrap(), now).unwrap();
     let ssh = SshCa::new(&cluster, &CaKey::generate().unwrap()).unwrap();
+    let ssh_host = SshCa::of_hosts(&cluster, &CaKey::generate().unwrap()).unwrap();
     let jwt = JwtKey::generate(JwtAlgorithm::Es256).unwrap();
-    let issuer = Issuer::new(cluster, x509, ssh, jwt);
+    let issuer = Issuer::new(cluster, x509, ssh, ssh_host, jwt);
     let bot = Bot::new(Metadata::named("example".parse().unwrap()), BotSpec::default());
     let public_hash = "ab".repeat(32).parse().unwrap();
     let ek = ProvenEk {

@@ -358,8 +358,9 @@ fn issued(certified: Certified) -> Result<()> {
     let cluster: ClusterName = "example.test".parse()?;
     let x509 = X509Ca::create(&cluster, CaKey::generate()?, now)?;
     let ssh = SshCa::new(&cluster, &CaKey::generate()?)?;
+    let ssh_host = SshCa::of_hosts(&cluster, &CaKey::generate()?)?;
     let jwt = JwtKey::generate(JwtAlgorithm::Es256)?;
-    let issuer = Issuer::new(cluster, x509, ssh, jwt);
+    let issuer = Issuer::new(cluster, x509, ssh, ssh_host, jwt);
     let Resource::Bot(bot) = read(BOT)?.remove(0) else { anyhow::bail!("not a bot") };
     let join_key = verifier::JoinKey::appraise(&certified.public)?;
     let public_hash = "ab".repeat(32).parse()?;

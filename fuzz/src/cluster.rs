@@ -100,7 +100,8 @@ impl Cluster {
         let x509 = X509Ca::create(&name, key(), now).expect("a CA");
         let ssh = SshCa::new(&name, &key()).expect("a CA");
         let jwt = JwtKey::generate(JwtAlgorithm::Es256).expect("a key");
-        let issuer = Issuer::new(name, x509, ssh, jwt);
+        let ssh_host = SshCa::of_hosts(&name, &key()).expect("a CA");
+        let issuer = Issuer::new(name, x509, ssh, ssh_host, jwt);
 
         let resources = read(RESOURCES).expect("as an operator writes it");
         let [Resource::Bot(bot), _] = resources.as_slice() else { panic!("a bot and a token") };

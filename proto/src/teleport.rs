@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-pub use prost_types::Timestamp;
+pub use prost_types::{Duration, Timestamp};
 
 /// `proto`: the older services.
 #[allow(
@@ -99,4 +99,16 @@ impl fmt::Debug for legacy::RegisterUsingTpmMethodChallengeResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RegisterUsingTpmMethodChallengeResponse({} bytes)", self.solution.len())
     }
+}
+
+/// `teleport.workloadidentity.v1`: credentials of workloads.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    rust_2018_idioms,
+    clippy::all,
+    reason = "the code is tonic's, its documentation stands in the .proto files"
+)]
+pub mod workloadidentity_v1 {
+    include!("generated/teleport.workloadidentity.v1.rs");
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 /// The packages, in the order in which they are generated: their .proto files and the file they
 /// become.
-const PACKAGES: [Package; 14] = [
+const PACKAGES: [Package; 15] = [
     Package {
         protos: &[
             "endorse/v1/credentials.proto",
@@ -46,6 +46,10 @@ const PACKAGES: [Package; 14] = [
     Package {
         protos: &["teleport/presence/v1/presence_service.proto"],
         generated: "teleport.presence.v1.rs",
+    },
+    Package {
+        protos: &["teleport/workloadidentity/v1/issuance_service.proto"],
+        generated: "teleport.workloadidentity.v1.rs",
     },
     // It has no package.
     Package { protos: &["spiffe/workload.proto"], generated: "_.rs" },

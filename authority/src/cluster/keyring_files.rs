@@ -63,6 +63,7 @@ impl KeyringFiles {
         self,
         x509: X509Ca,
         ssh: SshCa,
+        ssh_host: SshCa,
         algorithm: JwtAlgorithm,
         now: OffsetDateTime,
     ) -> Result<Keyring, Failure> {
@@ -78,8 +79,8 @@ impl KeyringFiles {
             }
         };
         let since = x509.not_before();
-        let (x509, ssh) = (Ring::new(x509, since), Ring::new(ssh, since));
-        let mut keys = Keys { x509, ssh, jwt, sequence };
+        let (ssh, ssh_host) = (Ring::new(ssh, since), Ring::new(ssh_host, since));
+        let mut keys = Keys { x509: Ring::new(x509, since), ssh, ssh_host, jwt, sequence };
         if fingerprint(&keys).map_err(issue_failure)? != known {
             keys.sequence = keys.sequence.saturating_add(1);
             let path = self.directory.join(RECORD);
@@ -247,7 +248,8 @@ mod tests {
             let key = CaKey::from_pem(&self.x509.1.to_pem().unwrap()).unwrap();
             let x509 = X509Ca::load(&self.x509.0.as_slice().into(), key).unwrap();
             let ssh = SshCa::new(&"a".parse().unwrap(), &self.ssh).unwrap();
-            KeyringFiles::of(self.path.path()).open(x509, ssh, algorithm, at)
+            let ssh_host = SshCa::of_hosts(&"a".parse().unwrap(), &self.ssh).unwrap();
+            KeyringFiles::of(self.path.path()).open(x509, ssh, ssh_host, algorithm, at)
         }
 
         fn private(&self) -> Vec<String> {

@@ -127,6 +127,10 @@ mod tests {
         Keys {
             x509: Ring::new(x509(), NOW).with_next(x509(), NOW),
             ssh: Ring::new(SshCa::new(&cluster, &CaKey::generate().unwrap()).unwrap(), NOW),
+            ssh_host: Ring::new(
+                SshCa::of_hosts(&cluster, &CaKey::generate().unwrap()).unwrap(),
+                NOW,
+            ),
             jwt: Ring::new(jwt(JwtAlgorithm::Es256), NOW).with_next(jwt(JwtAlgorithm::Rs256), NOW),
             sequence: 7,
         }

@@ -208,8 +208,10 @@ mod tests {
         let x509 = X509Ca::create(&cluster, CaKey::generate().unwrap(), NOW).unwrap();
         let ssh = SshCa::new(&cluster, &CaKey::generate().unwrap()).unwrap();
         let jwt = Ring::new(JwtKey::generate(algorithm).unwrap(), NOW);
-        let (x509, ssh) = (Ring::new(x509, NOW), Ring::new(ssh, NOW));
-        let keyring = Keyring::new(Keys { x509, ssh, jwt, sequence: 1 });
+        let ssh_host = SshCa::of_hosts(&cluster, &CaKey::generate().unwrap()).unwrap();
+        let (ssh, ssh_host) = (Ring::new(ssh, NOW), Ring::new(ssh_host, NOW));
+        let x509 = Ring::new(x509, NOW);
+        let keyring = Keyring::new(Keys { x509, ssh, ssh_host, jwt, sequence: 1 });
         let issuer = issuer.map(|url| url.parse().unwrap());
         Issuer::with(cluster, keyring, JwtSettings { algorithm, issuer })
     }

@@ -141,8 +141,10 @@ impl<A> Ring<A> {
 pub struct Keys {
     /// For X.509.
     pub x509: Ring<X509Ca>,
-    /// For SSH.
+    /// For SSH certificates of users.
     pub ssh: Ring<SshCa>,
+    /// For SSH certificates of hosts.
+    pub ssh_host: Ring<SshCa>,
     /// For JWTs.
     pub jwt: Ring<JwtKey>,
     /// Grows with each change: readers of the trust bundle tell an older one by it.
@@ -156,7 +158,7 @@ impl Keys {
         for ca in self.x509.trusted() {
             trusted.push(ca.certificate().to_vec());
         }
-        for ca in self.ssh.trusted() {
+        for ca in self.ssh.trusted().chain(self.ssh_host.trusted()) {
             trusted.push(ca.public_key().as_bytes().to_vec());
         }
         for key in self.jwt.trusted() {

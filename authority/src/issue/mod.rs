@@ -35,8 +35,8 @@ pub use keyring::{CaState, Dated, Keyring, KeyringStore, Keys, Ring};
 pub use profile::{Profile, authority_spiffe_id, spiffe_id};
 pub use ssh::SshCa;
 pub use subject::{JoinAttributes, JoinMeta, Subject, SubjectError, TpmAttributes, Traits};
-pub use subject_key::{SubjectKey, SubjectKeyError};
-pub use svid::{SvidNames, SvidSubject, X509Svid};
+pub use subject_key::{Ed25519Key, SubjectKey, SubjectKeyError};
+pub use svid::{SshHostCertificate, SvidNames, SvidSubject, X509Svid};
 pub use x509::{ServerLeaf, X509Ca, serial_text};
 
 /// The lifetime that a host asks for; its profile's default if it asks for none.
@@ -59,6 +59,17 @@ impl Ttl {
                 "the requested expiry is in the past: check the clock of the host".into(),
             )),
         }
+    }
+}
+
+impl Ttl {
+    /// The same, or until this time in seconds since 1970 if that is earlier.
+    ///
+    /// # Errors
+    /// It is in the past.
+    pub fn at_most_until(self, end: i64, now: OffsetDateTime) -> Result<Self, Invalid> {
+        let Self(left) = Self::until([end], now)?;
+        Ok(Self(self.0.into_iter().chain(left).min()))
     }
 }
 
@@ -196,11 +207,18 @@ pub(crate) struct Window {
 
 impl Issuer {
     /// A cluster with one CA of each kind, active since 1970.
-    pub fn new(cluster: ClusterName, x509: X509Ca, ssh: SshCa, jwt: JwtKey) -> Self {
+    pub fn new(
+        cluster: ClusterName,
+        x509: X509Ca,
+        ssh: SshCa,
+        ssh_host: SshCa,
+        jwt: JwtKey,
+    ) -> Self {
         let since = x509.not_before();
         let keys = Keys {
             x509: Ring::new(x509, since),
             ssh: Ring::new(ssh, since),
+            ssh_host: Ring::new(ssh_host, since),
             jwt: Ring::new(jwt, since),
             sequence: 1,
         };
@@ -251,7 +269,7 @@ impl Issuer {
         Arc::clone(self.keyring.keys().x509.active())
     }
 
-    /// The SSH CA that signs now.
+    /// The SSH CA of users that signs now.
     pub fn ssh(&self) -> Arc<SshCa> {
         Arc::clone(self.keyring.keys().ssh.active())
     }

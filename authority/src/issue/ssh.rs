@@ -1,4 +1,4 @@
-//! SSH user certificates, PROTOCOL.certkeys of OpenSSH.
+//! SSH certificates of users and hosts, PROTOCOL.certkeys of OpenSSH.
 
 use p256::ecdsa::VerifyingKey;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::subject::Subject;
 use super::{CaKey, ClusterName, IssueError, SubjectKey, Window};
-use crate::resource::{Role, user_name};
+use crate::resource::{HostPrincipal, Role, user_name};
 
 /// The permissions of a session: a terminal and port forwarding; no agent forwarding, no X11, no ~/.ssh/rc.
 const PERMISSIONS: [&str; 2] = ["permit-port-forwarding", "permit-pty"];
@@ -17,7 +17,8 @@ const PERMISSIONS: [&str; 2] = ["permit-port-forwarding", "permit-pty"];
 /// The principal by which Teleport's proxies know each other and the bots, for the SSH tunnel of a proxy. No user is called so.
 const INTERNAL_PRINCIPAL: &str = "-teleport-internal-join";
 
-/// The cluster's SSH CA.
+/// An SSH CA of the cluster: that of users, or that of hosts. Each has its own key, since a server that trusts one for users must
+/// not trust hosts.
 #[derive(Debug)]
 pub struct SshCa {
     key: PrivateKey,
@@ -26,14 +27,22 @@ pub struct SshCa {
 }
 
 impl SshCa {
-    /// The CA with this key.
+    /// The CA of users with this key.
     pub fn new(cluster: &ClusterName, key: &CaKey) -> Result<Self, IssueError> {
+        Self::with(format!("{cluster} SSH CA"), key)
+    }
+
+    /// The CA of hosts with this key.
+    pub fn of_hosts(cluster: &ClusterName, key: &CaKey) -> Result<Self, IssueError> {
+        Self::with(format!("{cluster} SSH host CA"), key)
+    }
+
+    fn with(comment: String, key: &CaKey) -> Result<Self, IssueError> {
         let public = VerifyingKey::from(key.public());
         let pair = EcdsaKeypair::NistP256 {
             public: public.to_sec1_point(false),
             private: key.secret().clone().into(),
         };
-        let comment = format!("{cluster} SSH CA");
         let key = PrivateKey::new(KeypairData::from(pair), comment).map_err(IssueError::ssh)?;
         let public_key = key.public_key().to_openssh().map_err(IssueError::ssh)?;
         Ok(Self { key, public_key })
@@ -51,19 +60,9 @@ impl SshCa {
         serial: u64,
         window: Window,
     ) -> Result<Certificate, IssueError> {
-        let seconds =
-            |at: OffsetDateTime| u64::try_from(at.unix_timestamp()).map_err(IssueError::ssh);
-        let mut nonce = [0; Builder::RECOMMENDED_NONCE_SIZE];
-        getrandom::fill(&mut nonce).map_err(IssueError::ssh)?;
         let user = user_name(&subject.bot);
         let build = || {
-            let mut builder = Builder::new(
-                nonce,
-                key.ssh()?,
-                seconds(window.not_before)?,
-                seconds(window.not_after)?,
-            )
-            .map_err(IssueError::ssh)?;
+            let mut builder = builder(key, window)?;
             builder.cert_type(CertType::User).map_err(IssueError::ssh)?;
             builder.serial(serial).map_err(IssueError::ssh)?;
             builder.key_id(&user).map_err(IssueError::ssh)?;
@@ -82,6 +81,44 @@ impl SshCa {
         build()
     }
 
+    /// A certificate for a host. Without extensions and options: OpenSSH knows none for hosts.
+    pub(super) fn host(
+        &self,
+        key_id: &str,
+        principals: &[HostPrincipal],
+        key: &SubjectKey,
+        serial: u64,
+        window: Window,
+    ) -> Result<Certificate, IssueError> {
+        let mut builder = builder(key, window)?;
+        builder.cert_type(CertType::Host).map_err(IssueError::ssh)?;
+        builder.serial(serial).map_err(IssueError::ssh)?;
+        builder.key_id(key_id).map_err(IssueError::ssh)?;
+        builder.comment(key_id).map_err(IssueError::ssh)?;
+        for principal in principals {
+            builder.valid_principal(principal.as_str()).map_err(IssueError::ssh)?;
+        }
+        builder.sign(&self.key).map_err(IssueError::ssh)
+    }
+
+    /// Verifies a certificate as an SSH client would, and that it is of this key and these names alone.
+    pub(super) fn verify_host(
+        &self,
+        certificate: &Certificate,
+        principals: &[HostPrincipal],
+        key: &SubjectKey,
+        now: OffsetDateTime,
+    ) -> Result<(), IssueError> {
+        self.verify_user(certificate, key, now)?;
+        let names = certificate.valid_principals().iter().map(String::as_str);
+        let is_host = certificate.cert_type() == CertType::Host
+            && !principals.is_empty()
+            && names.eq(principals.iter().map(HostPrincipal::as_str))
+            && certificate.critical_options().is_empty()
+            && certificate.extensions().is_empty();
+        if is_host { Ok(()) } else { Err(IssueError::ssh("it is no certificate of this host")) }
+    }
+
     /// Verifies a certificate as an SSH server would, and that it is of this key.
     pub(super) fn verify_user(
         &self,
@@ -97,6 +134,14 @@ impl SshCa {
         }
         Ok(())
     }
+}
+
+fn builder(key: &SubjectKey, window: Window) -> Result<Builder, IssueError> {
+    let seconds = |at: OffsetDateTime| u64::try_from(at.unix_timestamp()).map_err(IssueError::ssh);
+    let mut nonce = [0; Builder::RECOMMENDED_NONCE_SIZE];
+    getrandom::fill(&mut nonce).map_err(IssueError::ssh)?;
+    let (from, until) = (seconds(window.not_before)?, seconds(window.not_after)?);
+    Builder::new(nonce, key.ssh()?, from, until).map_err(IssueError::ssh)
 }
 
 /// The extensions of the certificate; the names with an @ are Teleport's, as are

@@ -2,13 +2,18 @@
 
 use std::fmt;
 
+use const_oid::db::rfc8410::ID_ED_25519;
+use der::asn1::BitString;
 use der::{Decode, Encode};
 use p256::PublicKey;
 use p256::ecdsa::{DerSignature, VerifyingKey};
+use rustls::SignatureScheme;
 use signature::hazmat::PrehashVerifier;
-use spki::{DecodePublicKey, SubjectPublicKeyInfo, SubjectPublicKeyInfoOwned};
+use spki::{
+    AlgorithmIdentifierOwned, DecodePublicKey, SubjectPublicKeyInfo, SubjectPublicKeyInfoOwned,
+};
 use ssh_key::Mpint;
-use ssh_key::public::{EcdsaPublicKey, KeyData, RsaPublicKey};
+use ssh_key::public::{EcdsaPublicKey, Ed25519PublicKey, KeyData, RsaPublicKey};
 use verifier::{Curve, EccKey, EkPublicKey, RsaKey};
 
 use super::IssueError;
@@ -26,6 +31,41 @@ pub enum SubjectKey {
     P384(EccKey),
     /// RSA of 2048, 3072 or 4096 bits, for old clients of Teleport.
     Rsa(RsaKey),
+    /// Ed25519 (RFC 8032).
+    Ed25519(Ed25519Key),
+}
+
+/// A point of the curve that is not of small order: for those, signatures exist that anybody can make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ed25519Key([u8; 32]);
+
+impl Ed25519Key {
+    fn new(bytes: &[u8]) -> Result<Self, SubjectKeyError> {
+        let invalid = || SubjectKeyError("it is no valid Ed25519 key".to_owned());
+        let bytes: [u8; 32] = bytes.try_into().map_err(|_| invalid())?;
+        match ed25519_dalek::VerifyingKey::from_bytes(&bytes) {
+            Ok(key) if !key.is_weak() => Ok(Self(bytes)),
+            _ => Err(invalid()),
+        }
+    }
+
+    /// RFC 8410 section 4; `None` if it is a key of another algorithm.
+    fn from_spki(der: &[u8]) -> Option<Result<Self, SubjectKeyError>> {
+        let info = SubjectPublicKeyInfoOwned::from_der(der).ok()?;
+        if info.algorithm.oid != ID_ED_25519 {
+            return None;
+        }
+        let key =
+            info.subject_public_key.as_bytes().filter(|_| info.algorithm.parameters.is_none());
+        Some(Self::new(key.unwrap_or_default()))
+    }
+
+    fn spki(&self) -> Result<SubjectPublicKeyInfoOwned, IssueError> {
+        Ok(SubjectPublicKeyInfo {
+            algorithm: AlgorithmIdentifierOwned { oid: ID_ED_25519, parameters: None },
+            subject_public_key: BitString::from_bytes(&self.0).map_err(IssueError::x509)?,
+        })
+    }
 }
 
 impl SubjectKey {
@@ -37,6 +77,9 @@ impl SubjectKey {
         if let Ok(key) = PublicKey::from_public_key_der(der) {
             return Ok(Self::P256(key));
         }
+        if let Some(key) = Ed25519Key::from_spki(der) {
+            return key.map(Self::Ed25519);
+        }
         // The rules for the sizes and exponents of endorsement keys are right for these keys too.
         let error = |cause: verifier::KeyError| SubjectKeyError(cause.to_string());
         match EkPublicKey::from_spki(der).map_err(error)? {
@@ -45,6 +88,43 @@ impl SubjectKey {
             EkPublicKey::Ecc(key) => {
                 Err(SubjectKeyError(format!("keys on {} are not supported", key.curve())))
             }
+        }
+    }
+
+    /// Reads the wire format of SSH (RFC 4253 section 6.6).
+    ///
+    /// # Errors
+    /// It is malformed, or its algorithm is not supported.
+    pub fn from_ssh(wire: &[u8]) -> Result<Self, SubjectKeyError> {
+        let unreadable = || SubjectKeyError(UNREADABLE.to_owned());
+        let key = ssh_key::PublicKey::from_bytes(wire).map_err(|_| unreadable())?;
+        let error = |cause: verifier::KeyError| SubjectKeyError(cause.to_string());
+        match key.key_data() {
+            KeyData::Ed25519(key) => Ed25519Key::new(&key.0).map(Self::Ed25519),
+            KeyData::Ecdsa(EcdsaPublicKey::NistP256(point)) => {
+                PublicKey::from_sec1_bytes(point.as_bytes())
+                    .map(Self::P256)
+                    .map_err(|_| unreadable())
+            }
+            KeyData::Ecdsa(EcdsaPublicKey::NistP384(point)) => {
+                let size = Curve::P384.field_size();
+                // An uncompressed point (SEC 1 section 2.3.3).
+                let (x, y) = match point.as_bytes().split_first() {
+                    Some((0x04, point)) => point.split_at_checked(size).ok_or_else(unreadable)?,
+                    _ => return Err(unreadable()),
+                };
+                EccKey::new(Curve::P384, x, y).map(Self::P384).map_err(error)
+            }
+            KeyData::Rsa(key) => {
+                let positive = |number: &Mpint| number.as_positive_bytes().map(<[u8]>::to_vec);
+                let n = positive(key.n()).ok_or_else(unreadable)?;
+                let e = positive(key.e()).ok_or_else(unreadable)?;
+                let e = e
+                    .iter()
+                    .try_fold(0_u32, |e, byte| e.checked_mul(256).map(|e| e | u32::from(*byte)));
+                RsaKey::new(&n, e.ok_or_else(unreadable)?).map(Self::Rsa).map_err(error)
+            }
+            _ => Err(unreadable()),
         }
     }
 
@@ -90,22 +170,46 @@ impl SubjectKey {
     /// The SubjectPublicKeyInfo, DER.
     pub fn to_spki(&self) -> Result<Vec<u8>, IssueError> {
         match self {
-            Self::P256(_) => self.spki()?.to_der().map_err(IssueError::x509),
+            Self::P256(_) | Self::Ed25519(_) => self.spki()?.to_der().map_err(IssueError::x509),
             Self::P384(key) => Ok(EkPublicKey::Ecc(key.clone()).spki_der()),
             Self::Rsa(key) => Ok(EkPublicKey::Rsa(key.clone()).spki_der()),
         }
     }
 
-    /// Verifies the signature of a digest. The signature is encoded as in X.509 certificates. Only keys on P-256 prove possession
-    /// in this way.
-    pub fn verify_prehash(&self, digest: &[u8], signature: &[u8]) -> Result<(), signature::Error> {
+    /// Verifies the signature of a SHA-256 digest, encoded as in X.509 certificates. A key on P-256 has signed the digest itself;
+    /// other keys sign it as a message, by the algorithm that is theirs in TLS: ECDSA with SHA-384, Ed25519, or RSASSA-PKCS1-v1_5
+    /// with SHA-256.
+    pub fn verify_digest(
+        &self,
+        digest: &[u8; 32],
+        signature: &[u8],
+    ) -> Result<(), signature::Error> {
         match self {
             Self::P256(key) => {
                 let signature = DerSignature::from_bytes(signature)?;
                 VerifyingKey::from(key).verify_prehash(digest, &signature)
             }
-            Self::P384(_) | Self::Rsa(_) => Err(signature::Error::new()),
+            Self::P384(_) => self.verify(SignatureScheme::ECDSA_NISTP384_SHA384, digest, signature),
+            Self::Ed25519(_) => self.verify(SignatureScheme::ED25519, digest, signature),
+            Self::Rsa(_) => self.verify(SignatureScheme::RSA_PKCS1_SHA256, digest, signature),
         }
+    }
+
+    fn verify(
+        &self,
+        scheme: SignatureScheme,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), signature::Error> {
+        let info = self.spki().map_err(|_| signature::Error::new())?;
+        let provider = tls::provider();
+        let algorithms = provider.signature_verification_algorithms.mapping.iter();
+        let mut algorithms = algorithms.filter(|(of, _)| *of == scheme).flat_map(|(_, all)| *all);
+        let verified = algorithms.any(|algorithm| {
+            let key = info.subject_public_key.raw_bytes();
+            algorithm.verify_signature(key, message, signature).is_ok()
+        });
+        if verified { Ok(()) } else { Err(signature::Error::new()) }
     }
 
     pub(super) fn spki(&self) -> Result<SubjectPublicKeyInfoOwned, IssueError> {
@@ -114,6 +218,7 @@ impl SubjectKey {
             Self::P384(_) | Self::Rsa(_) => {
                 SubjectPublicKeyInfoOwned::from_der(&self.to_spki()?).map_err(IssueError::x509)
             }
+            Self::Ed25519(key) => key.spki(),
         }
     }
 
@@ -134,6 +239,7 @@ impl SubjectKey {
                 let (e, n) = (number(&key.exponent().to_be_bytes()), number(key.modulus()));
                 RsaPublicKey::new(e, n).map(KeyData::Rsa).map_err(IssueError::ssh)
             }
+            Self::Ed25519(key) => Ok(KeyData::Ed25519(Ed25519PublicKey(key.0))),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! X.509-SVIDs of workloads (X509-SVID).
+//! Credentials of workloads: X.509-SVIDs (X509-SVID), and SSH host certificates.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::profile::{Lifetime, Usages};
 use super::subject::{Subject, name};
 use super::x509::AlternativeNames;
 use super::{IssueError, Issuer, SubjectKey, Validity, window};
-use crate::resource::{Bot, BotInstance, DnsName, SpiffeId};
+use crate::resource::{Bot, BotInstance, DnsName, HostPrincipal, SpiffeId};
 
 /// What an X.509-SVID says of its holder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,52 @@ pub struct X509Svid {
     pub not_after: OffsetDateTime,
 }
 
+/// An SSH host certificate.
+#[derive(Debug, Clone)]
+pub struct SshHostCertificate {
+    /// A line of authorized_keys.
+    pub certificate: String,
+    /// Its serial number.
+    pub serial: u64,
+    /// The names of the host.
+    pub principals: Vec<HostPrincipal>,
+    /// When it begins.
+    pub not_before: OffsetDateTime,
+    /// When it ends.
+    pub not_after: OffsetDateTime,
+}
+
 impl Issuer {
+    /// An SSH certificate for the key of a host, verified as a client would.
+    pub fn ssh_host(
+        &self,
+        bot: &Bot,
+        instance: &BotInstance,
+        principals: &[HostPrincipal],
+        key: &SubjectKey,
+        validity: Validity,
+        maximum: Option<Duration>,
+    ) -> Result<SshHostCertificate, IssueError> {
+        let Validity { now, ttl } = validity;
+        let keys = self.keyring().keys();
+        let (x509, ssh) = (keys.x509.active(), keys.ssh_host.active());
+        x509.check_time(now)?;
+        let lifetime = Lifetime::HOST.granted(bot, ttl);
+        let window = window(x509, bot, maximum.map_or(lifetime, |max| lifetime.min(max)), now);
+        let mut serial = [0; 8];
+        getrandom::fill(&mut serial).map_err(IssueError::ssh)?;
+        let serial = u64::from_be_bytes(serial);
+        let certificate = ssh.host(&instance.path(), principals, key, serial, window)?;
+        ssh.verify_host(&certificate, principals, key, now)?;
+        Ok(SshHostCertificate {
+            certificate: certificate.to_openssh().map_err(IssueError::ssh)?,
+            serial,
+            principals: principals.to_vec(),
+            not_before: window.not_before,
+            not_after: window.not_after,
+        })
+    }
+
     /// An X.509-SVID for a key of an instance of this bot, verified as a peer would.
     pub fn x509_svid(
         &self,

@@ -28,7 +28,8 @@ fn issuer() -> Issuer {
     let cluster: ClusterName = "example.test".parse().unwrap();
     let x509 = X509Ca::create(&cluster, CaKey::generate().unwrap(), NOW).unwrap();
     let ssh = SshCa::new(&cluster, &CaKey::generate().unwrap()).unwrap();
-    Issuer::new(cluster, x509, ssh, JwtKey::generate(JwtAlgorithm::Es256).unwrap())
+    let ssh_host = SshCa::of_hosts(&cluster, &CaKey::generate().unwrap()).unwrap();
+    Issuer::new(cluster, x509, ssh, ssh_host, JwtKey::generate(JwtAlgorithm::Es256).unwrap())
 }
 
 fn bot(spec: &str) -> Bot {
@@ -163,6 +164,7 @@ fn keys_of_teleports_clients_are_certified_for_both_protocols() {
     pem(&dir.path().join("ca.pem"), issuer.x509().certificate());
     let at = NOW.unix_timestamp().to_string();
     for (algorithm, option, x509, ssh) in [
+        ("ED25519", "", "ED25519 Public-Key", "ssh-ed25519-cert-v01@"),
         ("RSA", "rsa_keygen_bits:2048", "Public-Key: (2048 bit)", "ssh-rsa-cert-v01@"),
         ("RSA", "rsa_keygen_bits:4096", "Public-Key: (4096 bit)", "ssh-rsa-cert-v01@"),
         ("EC", "ec_paramgen_curve:P-384", "secp384r1", "ecdsa-sha2-nistp384-cert-v01@"),
@@ -170,8 +172,11 @@ fn keys_of_teleports_clients_are_certified_for_both_protocols() {
     ] {
         let key = dir.path().join("key");
         let mut openssl = Command::new("openssl");
-        openssl.args(["genpkey", "-algorithm", algorithm, "-pkeyopt", option, "-out"]);
-        run(openssl.arg(&key));
+        openssl.args(["genpkey", "-algorithm", algorithm]);
+        if !option.is_empty() {
+            openssl.args(["-pkeyopt", option]);
+        }
+        run(openssl.arg("-out").arg(&key));
         let mut openssl = Command::new("openssl");
         openssl.args(["pkey", "-pubout", "-outform", "DER", "-in"]).arg(&key);
         let spki = openssl.output().unwrap().stdout;
@@ -190,6 +195,13 @@ fn keys_of_teleports_clients_are_certified_for_both_protocols() {
         let text = run(Command::new("ssh-keygen").current_dir(&dir).args(["-Lf", "cert.pub"]));
         assert!(text.contains(ssh), "{text}");
         // The key in the SSH certificate is the same one, as OpenSSH sees it.
+        let line = ssh_key::Certificate::from_openssh(&issued.ssh).unwrap();
+        let wire = ssh_key::PublicKey::from(line.public_key().clone()).to_bytes().unwrap();
+        assert_eq!(SubjectKey::from_ssh(&wire).unwrap(), subject_key);
+        if algorithm == "ED25519" {
+            // ssh-keygen does not read its keys as PKCS #8.
+            continue;
+        }
         let public = run(Command::new("ssh-keygen").current_dir(&dir).args(["-yf", "key"]));
         fs::write(dir.path().join("key.pub"), public).unwrap();
         let own = run(Command::new("ssh-keygen").current_dir(&dir).args(["-lf", "key.pub"]));
@@ -203,7 +215,7 @@ fn other_keys_are_not_certified() {
     for (algorithm, option) in [
         ("RSA", Some("rsa_keygen_bits:1024")),
         ("EC", Some("ec_paramgen_curve:P-521")),
-        ("ED25519", None),
+        ("ED448", None),
     ] {
         let key = dir.path().join("key");
         let mut openssl = Command::new("openssl");
@@ -532,4 +544,56 @@ fn next_ca_is_trusted_before_it_signs_and_the_old_one_for_a_while_after() {
     let end = later + time::Duration::DAY;
     issuer.keyring().replace(Keys { x509: keys.x509.without_retired_before(end), ..keys }).unwrap();
     assert_eq!(states(), [(CaState::Active, later)]);
+}
+
+/// As OpenSSL signs.
+#[test]
+fn keys_of_each_algorithm_prove_possession_by_a_signature() {
+    let dir = tempfile::tempdir().unwrap();
+    let digest = [0x5a; 32];
+    fs::write(dir.path().join("digest"), digest).unwrap();
+    for (algorithm, option, sign) in [
+        ("EC", "ec_paramgen_curve:P-256", ["pkeyutl", "-sign"].as_slice()),
+        ("EC", "ec_paramgen_curve:P-384", &["dgst", "-sha384"]),
+        ("RSA", "rsa_keygen_bits:2048", &["dgst", "-sha256"]),
+        ("ED25519", "", &["pkeyutl", "-sign", "-rawin"]),
+    ] {
+        let mut openssl = Command::new("openssl");
+        openssl.current_dir(&dir).args(["genpkey", "-algorithm", algorithm, "-out", "key"]);
+        if !option.is_empty() {
+            openssl.args(["-pkeyopt", option]);
+        }
+        run(&mut openssl);
+        let mut openssl = Command::new("openssl");
+        openssl.current_dir(&dir).args(["pkey", "-pubout", "-outform", "DER", "-in", "key"]);
+        let key = SubjectKey::from_spki(&openssl.output().unwrap().stdout).unwrap();
+        let mut openssl = Command::new("openssl");
+        openssl.current_dir(&dir).args(sign);
+        match sign[0] {
+            "dgst" => openssl.args(["-sign", "key", "digest"]),
+            _ => openssl.args(["-inkey", "key", "-in", "digest"]),
+        };
+        let signature = openssl.output().unwrap().stdout;
+        key.verify_digest(&digest, &signature).unwrap();
+        key.verify_digest(&[0x5b; 32], &signature).unwrap_err();
+        let mut wrong = signature.clone();
+        *wrong.last_mut().unwrap() ^= 1;
+        key.verify_digest(&digest, &wrong).unwrap_err();
+        key.verify_digest(&digest, b"").unwrap_err();
+    }
+}
+
+/// For the neutral element and its like, signatures exist that anybody can make.
+#[test]
+fn ed25519_keys_of_small_order_are_refused() {
+    let spki = |key: &[u8; 32]| {
+        [b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00", key.as_slice()].concat()
+    };
+    let mut neutral = [0; 32];
+    neutral[0] = 1;
+    for weak in [neutral, [0; 32]] {
+        SubjectKey::from_spki(&spki(&weak)).unwrap_err();
+    }
+    let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key();
+    SubjectKey::from_spki(&spki(key.as_bytes())).unwrap();
 }

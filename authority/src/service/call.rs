@@ -28,9 +28,15 @@ pub(crate) trait CallRequest: Send + Sync + 'static {
     /// Adds what the request says to what is recorded, granted or not.
     fn describe(&self, attempt: &mut Attempt);
 
-    /// Whether the key of the caller must be in its TPM.
-    fn requires_tpm(&self) -> bool {
-        true
+    /// Checks that this caller may ask: an instance itself, whose key is in its TPM. Returns the generation of its certificate.
+    fn check_caller(
+        &self,
+        records: &CallerRecords,
+        caller: &Caller,
+    ) -> Result<Option<u64>, Refusal> {
+        let presented = records.check_is_instance(caller)?;
+        records.check_key_in_tpm()?;
+        Ok(Some(presented))
     }
 
     /// Decides, and issues. The call may be decided again.
@@ -56,8 +62,8 @@ pub(crate) struct JudgedCall<'a> {
     pub(super) instance: BotInstance,
     /// What the write of the grant requires unchanged.
     pub(super) basis: Basis,
-    /// The generation of the caller's certificate.
-    pub(super) presented: u64,
+    /// The generation of the caller's certificate, if it is that of the instance itself.
+    pub(super) presented: Option<u64>,
     pub(super) now: OffsetDateTime,
 }
 
@@ -123,12 +129,10 @@ impl<R: CallRequest> Call<R> {
         self.attempt.ek_pub_hash = Some(status.ek.public_hash.clone());
         self.attempt.ek_cert_serial.clone_from(&status.ek.certificate_serial);
         self.attempt.ek_cert_verified = status.ek.verified_by.is_some();
-        let presented = records.check_is_instance(caller)?;
-        if self.request.requires_tpm() {
-            records.check_key_in_tpm()?;
-        }
+        let presented = self.request.check_caller(&records, caller)?;
         self.authority.check_token(&records.recorded.instance, now).await?;
-        self.attempt.presented_generation = self.outdated(presented, status.generation);
+        self.attempt.presented_generation =
+            presented.and_then(|presented| self.outdated(presented, status.generation));
         let CallerRecords { judged: CheckedBot { bot, basis }, recorded } = records;
         let mut call = JudgedCall {
             authority: &self.authority,

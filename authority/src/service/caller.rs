@@ -30,7 +30,7 @@ pub(crate) struct Caller {
 }
 
 /// The caller's records.
-pub(super) struct CallerRecords {
+pub(crate) struct CallerRecords {
     pub(super) judged: CheckedBot,
     pub(super) recorded: Recorded,
 }

@@ -1,6 +1,7 @@
 //! Certificates for hosts that have joined: new ones for the join key, and ones for other keys of the host.
 
 use super::call::{CallRequest, Issued, JudgedCall};
+use super::caller::{Caller, CallerRecords};
 use super::impersonation::{self, Impersonation};
 use super::refusal::{Code, Refusal};
 use super::request::{HostInfo, Parsed};
@@ -49,9 +50,12 @@ impl CallRequest for Renewal {
     }
 
     async fn decide(&self, call: &mut JudgedCall<'_>) -> Result<Credentials, Refusal> {
-        let key = public_key(&call.caller.public_key)?;
-        let generation = call.instance.status.generation.max(call.presented).saturating_add(1);
-        let profile = Profile::identity(generation).of_key(call.instance.status.key_location);
+        let key = join_key(&call.caller.public_key)?;
+        let recorded = call.instance.status.generation;
+        let generation = call.presented.map_or(recorded, |presented| presented.max(recorded));
+        let generation = generation.saturating_add(1);
+        let profile = Profile::identity(generation);
+        let profile = profile.of_key(call.instance.status.key_location);
         let issued = call.credentials(call.bot, profile, &key, &self.ttl)?;
         let status = &mut call.instance.status;
         status.generation = generation;
@@ -97,9 +101,13 @@ impl CallRequest for Impersonation {
         attempt.service = Some(impersonation::SERVICE.to_owned());
     }
 
-    /// The certificates end with the caller's.
-    fn requires_tpm(&self) -> bool {
-        false
+    /// The key of the caller need not be in the TPM: the certificates end with the caller's.
+    fn check_caller(
+        &self,
+        records: &CallerRecords,
+        caller: &Caller,
+    ) -> Result<Option<u64>, Refusal> {
+        records.check_is_instance(caller).map(Some)
     }
 
     async fn decide(&self, call: &mut JudgedCall<'_>) -> Result<Credentials, Refusal> {
@@ -147,15 +155,16 @@ impl Issued for Credentials {
 impl CertificationRequest {
     /// The key to certify; the caller has it.
     pub(super) fn proven(&self) -> Result<SubjectKey, Refusal> {
-        let key = public_key(&self.public_key)?;
+        let key = SubjectKey::from_spki(&self.public_key);
+        let key = key.map_err(Refusal::because(Code::KeyMalformed))?;
         let unproven = |_| Refusal::new(Code::KeyUnproven, "the key has not signed this request");
-        key.verify_prehash(&self.digest, &self.signature).map_err(unproven)?;
+        key.verify_digest(&self.digest, &self.signature).map_err(unproven)?;
         Ok(key)
     }
 }
 
-/// A key whose holder can prove that by a signature.
-fn public_key(der: &[u8]) -> Result<SubjectKey, Refusal> {
+/// A join key.
+fn join_key(der: &[u8]) -> Result<SubjectKey, Refusal> {
     match SubjectKey::from_spki(der) {
         Ok(key @ SubjectKey::P256(_)) => Ok(key),
         Ok(_) => Err(Refusal::new(Code::KeyMalformed, "the key is not on P-256")),

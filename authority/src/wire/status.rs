@@ -65,7 +65,10 @@ impl From<Refusal> for Status {
             Code::EvidenceOutdated => {
                 (unauthenticated, "unauthenticated: the allowed CAs of the token have changed")
             }
-            Code::KeyMalformed => (Grpc::InvalidArgument, "the public key is not a P-256 key"),
+            Code::KeyMalformed => (
+                Grpc::InvalidArgument,
+                "the public key is malformed, or its algorithm is not supported",
+            ),
             Code::KeyUnproven => (denied, "the signature of the public key is invalid"),
             Code::KeyResidencyUnproven => {
                 (denied, "the key is not proven to be in the TPM of this bot instance")

@@ -13,9 +13,12 @@ use proto::v1::{
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 
-use super::{certification_request, grant, peer, status, ttl};
-use crate::issue::{CaState, Dated, JwtKey, Keys, MAX_JWT_LIFETIME, REFRESH_HINT};
-use crate::resource::Attributes;
+use super::{certification_request, grant, peer, ttl};
+use crate::issue::{
+    CaState, Dated, JwtKey, Keys, MAX_JWT_LIFETIME, REFRESH_HINT, Ring, SshCa, SshHostCertificate,
+    SubjectKey, SubjectKeyError,
+};
+use crate::resource::{Attributes, HostPrincipal};
 use crate::service::Authority;
 use crate::service::grant::Grant;
 use crate::service::refusal::{Code, Refusal};
@@ -23,11 +26,15 @@ use crate::service::request::Parsed;
 use crate::service::workload::bundle;
 use crate::service::workload::identities::Selector;
 use crate::service::workload::jwt::{IssuedJwts, JwtRequest, NamedJwt};
+use crate::service::workload::ssh_host::{HostKey, SshHostRequest};
 use crate::service::workload::x509::{NamedSvid, X509Request};
 
 /// Texts and lists of a workload's attributes that are believed. The longest path of Linux is as long.
 const MAX_TEXT: usize = 4096;
 const MAX_GROUPS: usize = 1024;
+
+/// Names in an SSH host certificate.
+const MAX_PRINCIPALS: usize = 64;
 
 /// Labels of a selector.
 const MAX_LABELS: usize = 32;
@@ -79,9 +86,17 @@ impl WorkloadService for Workloads {
 
     async fn issue_ssh_host(
         &self,
-        _: Request<IssueSshHostRequest>,
+        request: Request<IssueSshHostRequest>,
     ) -> Result<Response<IssueSshHostResponse>, Status> {
-        Err(status::not_supported("IssueSshHost"))
+        let peer = peer(&request)?;
+        let request = ssh_host_request(request.into_inner(), &peer.exporter);
+        let granted: Grant<SshHostCertificate> = grant(&self.0, peer, request).await?;
+        Ok(Response::new(IssueSshHostResponse {
+            certificate: granted.issued.certificate,
+            not_before: granted.issued.not_before.unix_timestamp(),
+            not_after: granted.issued.not_after.unix_timestamp(),
+            bundle: Some(trust_bundle(granted.cluster.as_str(), &granted.cas)?),
+        }))
     }
 
     async fn get_trust_bundle(
@@ -91,6 +106,50 @@ impl WorkloadService for Workloads {
         let bundle::TrustBundle { cluster, cas } = self.0.trust_bundle(&peer(&request)?).await?;
         Ok(Response::new(trust_bundle(cluster.as_str(), &cas)?))
     }
+}
+
+fn ssh_host_request(request: IssueSshHostRequest, exporter: &[u8; 32]) -> SshHostRequest {
+    let IssueSshHostRequest { public_key, signature, principals, ttl_seconds, service, selector } =
+        request;
+    // DER begins with SEQUENCE, the wire format of SSH with the length of the algorithm's name.
+    let key = match public_key.first() {
+        Some(0x30) if signature.is_empty() => {
+            HostKey::Named(key(SubjectKey::from_spki(&public_key)))
+        }
+        Some(0x30) => HostKey::Proven(certification_request(public_key, signature, exporter)),
+        _ if signature.is_empty() => HostKey::Named(key(SubjectKey::from_ssh(&public_key))),
+        _ => {
+            let reason = "a key that signs must be a SubjectPublicKeyInfo";
+            HostKey::Named(Err(Refusal::new(Code::KeyMalformed, reason)))
+        }
+    };
+    SshHostRequest {
+        selector: self::selector(selector),
+        key,
+        principals: host_principals(principals),
+        ttl: ttl(ttl_seconds),
+        service,
+    }
+}
+
+fn key(key: Result<SubjectKey, SubjectKeyError>) -> Parsed<SubjectKey> {
+    key.map_err(Refusal::because(Code::KeyMalformed))
+}
+
+/// The names of a host, each once. A certificate without names would be valid for every host.
+fn host_principals(names: Vec<String>) -> Parsed<Vec<HostPrincipal>> {
+    if names.is_empty() || names.len() > MAX_PRINCIPALS {
+        let reason = format!("a host certificate must have 1 to {MAX_PRINCIPALS} principals");
+        return Err(Refusal::new(Code::Malformed, reason));
+    }
+    let mut all = Vec::new();
+    for name in names {
+        let name = HostPrincipal::try_from(name).map_err(Refusal::because(Code::Malformed))?;
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    Ok(all)
 }
 
 fn selector(selector: Option<IdentitySelector>) -> Parsed<Selector> {
@@ -186,14 +245,14 @@ fn jwt_svid(issued: NamedJwt) -> JwtSvid {
 }
 
 fn trust_bundle(cluster: &str, cas: &Keys) -> Result<TrustBundle, Refusal> {
-    let ssh: Vec<_> = cas.ssh.trusted().map(|ca| ca.public_key().to_owned()).collect();
+    let lines = |ring: &Ring<SshCa>| ring.trusted().map(|ca| ca.public_key().to_owned()).collect();
     let jwt = cas.jwt.all().map(|(state, key)| jwt_authority(state, key));
     Ok(TrustBundle {
         trust_domain: cluster.to_owned(),
         x509_authorities: cas.x509.trusted().map(|ca| ca.certificate().to_vec()).collect(),
         jwt_authorities: jwt.collect::<Result<_, _>>()?,
-        ssh_user_cas: ssh.clone(),
-        ssh_host_cas: ssh,
+        ssh_user_cas: lines(&cas.ssh),
+        ssh_host_cas: lines(&cas.ssh_host),
         sequence: cas.sequence,
         refresh_hint_seconds: REFRESH_HINT.as_secs().try_into().unwrap_or(i64::MAX),
     })

@@ -31,6 +31,8 @@ pub(crate) enum Selector {
     Labels(BTreeMap<String, Vec<String>>),
     /// Those with this SPIFFE ID.
     SpiffeId(SpiffeId),
+    /// All of them.
+    All,
 }
 
 /// What a call may be for.
@@ -63,7 +65,7 @@ impl Selector {
                 let own = &identity.metadata.labels;
                 labels.iter().all(|(label, values)| has_label(own, label, values))
             }
-            Self::SpiffeId(_) => true,
+            Self::SpiffeId(_) | Self::All => true,
         }
     }
 }

@@ -3,6 +3,8 @@
 pub(crate) mod bundle;
 pub(crate) mod identities;
 pub(crate) mod jwt;
+pub(crate) mod ssh_host;
+pub(crate) mod teleport;
 pub(crate) mod x509;
 
 use super::refusal::{Code, Refusal};

@@ -119,13 +119,15 @@ fn address_in_use_is_found_before_a_cluster_is_made() {
     }
 }
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 9] = [
     "lock",
     "audit.jsonl",
     "cluster/x509-ca.key",
     "cluster/x509-ca.pem",
     "cluster/ssh-ca.key",
     "cluster/ssh-ca.pub",
+    "cluster/ssh-host-ca.key",
+    "cluster/ssh-host-ca.pub",
     "cluster/store.redb",
 ];
 

@@ -21,6 +21,10 @@ use proto::teleport::presence_v1::presence_service_client::PresenceServiceClient
 use proto::teleport::trust_v1::trust_service_client::TrustServiceClient;
 use proto::teleport::trust_v1::{GetCertAuthoritiesRequest, GetCertAuthorityRequest};
 use proto::teleport::types::SignatureAlgorithmSuite;
+use proto::teleport::workloadidentity_v1::workload_identity_issuance_service_client::WorkloadIdentityIssuanceServiceClient;
+use proto::teleport::workloadidentity_v1::{
+    IssueWorkloadIdentitiesRequest, IssueWorkloadIdentityRequest, LabelSelector, X509svidParams,
+};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use testkit::simulated::{Bytes, SoftwareTpm, TIMEOUT, TeleportHost, Wire};
@@ -194,7 +198,9 @@ async fn output_of_an_agent_is_issued_by_the_calls_that_it_makes() {
         let active = spec.active_keys.as_ref().unwrap();
         assert_eq!(CertificateDer::from_pem_slice(&active.tls[0].cert).unwrap(), harness.ca());
         let line = std::str::from_utf8(&active.ssh[0].public_key).unwrap();
-        assert_eq!(line, harness.authority.issuer.ssh().public_key());
+        let keys = harness.authority.issuer.keyring().keys();
+        let ssh = if kind == "host" { keys.ssh_host.active() } else { keys.ssh.active() };
+        assert_eq!(line, ssh.public_key());
     }
     let wish = |kind: &str, domain: &str| GetCertAuthorityRequest {
         r#type: kind.into(),
@@ -520,7 +526,7 @@ async fn other_methods_of_teleport_are_said_not_to_be_supported() {
     for path in [
         "/proto.AuthService/GetUser",
         "/proto.OtherService/X",
-        "/teleport.workloadidentity.v1.WorkloadIdentityIssuanceService/IssueWorkloadIdentity",
+        "/teleport.workloadidentity.v1.WorkloadIdentityRevocationService/StreamSignedCRL",
     ] {
         let mut client = tonic::client::Grpc::new(host.wire.channel.clone());
         client.ready().await.unwrap();
@@ -540,4 +546,64 @@ async fn caller_with_several_certificates_is_refused() {
     for (name, end) in ends(&wire).await {
         assert_eq!(end, Code::PermissionDenied, "{name}");
     }
+}
+
+/// An agent of Teleport asks with the certificate that it was issued for its roles.
+#[tokio::test]
+async fn workload_identities_are_issued_to_the_bot_and_to_its_impersonated_certificate() {
+    let host = Host::new().await;
+    host.harness
+        .create(
+            "kind: workload_identity\nversion: v1\nmetadata: {name: web, labels: {env: prod}}\nspec: {bots: \
+             {names: [my-bot]}, spiffe: {id: '/web/{{ user.bot_name }}', hint: public}}\n",
+        )
+        .await;
+    let key = SigningKey::generate();
+    let certs = host.auth().generate_user_certs(request(&key, &["access"])).await.unwrap();
+    let certs = certs.into_inner();
+    let impersonated = host.harness.wire_as(Some(as_identity(&key, &certs))).await;
+    let public_key = SigningKey::generate().verifying_key().to_public_key_der().unwrap().into_vec();
+    let params = || Some(X509svidParams { public_key: public_key.clone() });
+    for wire in [&host.wire, &impersonated] {
+        let mut client = WorkloadIdentityIssuanceServiceClient::new(wire.channel.clone());
+        let named = IssueWorkloadIdentityRequest {
+            name: "web".into(),
+            x509_svid_params: params(),
+            requested_ttl: Some(proto::teleport::Duration { seconds: TWO_DAYS as i64, nanos: 0 }),
+        };
+        let issued = client.issue_workload_identity(named.clone()).await.unwrap().into_inner();
+        let credential = issued.credential.unwrap();
+        assert_eq!(credential.spiffe_id, "spiffe://test.example/web/my-bot");
+        assert_eq!(
+            (credential.hint.as_str(), credential.workload_identity_name.as_str()),
+            ("public", "web")
+        );
+        let end = credential.expires_at.unwrap().seconds;
+        assert!(end <= host.issued.not_after, "it ends with the certificate of the caller");
+        let svid = credential.x509_svid.unwrap();
+        assert!(svid.chain.is_empty());
+        let line = host.harness.assert_last("workload.x509_svid", None);
+        assert_eq!(line["svids"][0]["certificate_serial"], svid.serial_number.as_str());
+        let by_labels = IssueWorkloadIdentitiesRequest {
+            label_selectors: vec![LabelSelector { key: "env".into(), values: vec!["prod".into()] }],
+            x509_svid_params: params(),
+            requested_ttl: None,
+        };
+        let issued =
+            client.issue_workload_identities(by_labels.clone()).await.unwrap().into_inner();
+        assert_eq!(issued.credentials.len(), 1);
+
+        let unknown = IssueWorkloadIdentityRequest { name: "none".into(), ..named.clone() };
+        let status = client.issue_workload_identity(unknown).await.unwrap_err();
+        assert_eq!(status.code(), Code::PermissionDenied);
+        let no_labels = IssueWorkloadIdentitiesRequest { label_selectors: vec![], ..by_labels };
+        let status = client.issue_workload_identities(no_labels).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let no_x509 = IssueWorkloadIdentityRequest { x509_svid_params: None, ..named };
+        let status = client.issue_workload_identity(no_x509).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unimplemented);
+    }
+    let stranger = host.harness.wire().await;
+    let mut client = WorkloadIdentityIssuanceServiceClient::new(stranger.channel.clone());
+    client.issue_workload_identity(IssueWorkloadIdentityRequest::default()).await.unwrap_err();
 }

@@ -9,8 +9,8 @@ use proto::v1::identity_selector::By;
 use proto::v1::identity_service_client::IdentityServiceClient;
 use proto::v1::workload_service_client::WorkloadServiceClient;
 use proto::v1::{
-    GetTrustBundleRequest, IdentitySelector, IssueX509SvidsRequest, LabelValues, Labels, Unix,
-    WhoAmIRequest, WorkloadAttributes,
+    GetTrustBundleRequest, IdentitySelector, IssueSshHostRequest, IssueX509SvidsRequest,
+    LabelValues, Labels, Unix, WhoAmIRequest, WorkloadAttributes,
 };
 use testkit::simulated::{Wire, identity};
 use tonic::Code;
@@ -307,4 +307,174 @@ async fn an_identity_that_is_removed_meanwhile_is_not_issued() {
     let reason = ids(&harness, &wire, name("web"), workload(33)).await.unwrap_err();
     assert_eq!(reason, "the workload identity web does not exist");
     assert!(harness.meanwhile.happened());
+}
+
+const SSH: &str = r#"kind: workload_identity
+version: v1
+metadata: {name: sshd}
+spec:
+  bots: {names: [my-bot]}
+  ssh: {host: {principals: ["{{ user.bot_name }}", "{{ user.bot_name }}.example.org"], maximum_ttl: 30m}}
+"#;
+
+/// A key of another program, in the wire format of SSH.
+fn ssh_key(harness: &Harness, name: &str, options: &[&str]) -> (std::path::PathBuf, Vec<u8>) {
+    let path = harness.dir.path().join(name);
+    run(Command::new("ssh-keygen").args(["-q", "-N", "", "-C", "", "-f"]).arg(&path).args(options));
+    let line = std::fs::read_to_string(path.with_extension("pub")).unwrap();
+    let wire = ssh_key::PublicKey::from_openssh(&line).unwrap().to_bytes().unwrap();
+    (path, wire)
+}
+
+fn host_request(public_key: Vec<u8>, principals: &[&str]) -> IssueSshHostRequest {
+    IssueSshHostRequest {
+        public_key,
+        principals: principals.iter().map(|name| (*name).to_owned()).collect(),
+        service: "sshd".into(),
+        ..IssueSshHostRequest::default()
+    }
+}
+
+/// By ssh-keygen, for each kind of key.
+#[tokio::test]
+async fn ssh_host_certificates_have_exactly_the_names_that_were_asked_for() {
+    let harness = Harness::new().await;
+    let (tpm, held) = harness.joined().await;
+    let wire = harness.wire_as(Some(tpm.identity(&held))).await;
+    harness.create(SSH).await;
+    for (name, options, shown) in [
+        (
+            "p256",
+            ["-t", "ecdsa", "-b", "256"].as_slice(),
+            "ecdsa-sha2-nistp256-cert-v01@openssh.com host",
+        ),
+        ("p384", &["-t", "ecdsa", "-b", "384"], "ecdsa-sha2-nistp384-cert-v01@openssh.com host"),
+        ("ed25519", &["-t", "ed25519"], "ssh-ed25519-cert-v01@openssh.com host"),
+        ("rsa", &["-t", "rsa", "-b", "3072"], "ssh-rsa-cert-v01@openssh.com host"),
+    ] {
+        let (path, key) = ssh_key(&harness, name, options);
+        let wish = host_request(key, &["my-bot.example.org", "my-bot", "my-bot"]);
+        let issued = client(&wire).issue_ssh_host(wish).await.unwrap().into_inner();
+        assert_eq!(issued.not_after - issued.not_before, 1800 + 60, "maximum_ttl");
+        let file = path.with_extension("cert");
+        std::fs::write(&file, &issued.certificate).unwrap();
+        let text = run(Command::new("ssh-keygen").arg("-Lf").arg(&file));
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains(shown), "{text}");
+        let lines: Vec<_> = text.lines().map(str::trim).collect();
+        let tail = lines.iter().position(|line| *line == "Principals:").unwrap();
+        let expected = [
+            "Principals:",
+            "my-bot.example.org",
+            "my-bot",
+            "Critical Options: (none)",
+            "Extensions: (none)",
+        ];
+        assert_eq!(lines[tail..], expected, "{text}");
+        let bundle = issued.bundle.unwrap();
+        let ca = ssh_key::PublicKey::from_openssh(&bundle.ssh_host_cas[0]).unwrap();
+        assert!(text.contains(&ca.fingerprint(ssh_key::HashAlg::Sha256).to_string()), "{text}");
+        let line = harness.assert_last("workload.ssh_host", None);
+        assert_eq!(line["principals"], serde_json::json!(["my-bot.example.org", "my-bot"]));
+        assert_eq!(
+            line["certificate_serial"],
+            harness.instance().await.status.services["sshd"].certificate_serial.as_str()
+        );
+    }
+}
+
+#[tokio::test]
+async fn ssh_host_names_that_no_identity_allows_are_refused() {
+    let harness = Harness::new().await;
+    let (tpm, held) = harness.joined().await;
+    let wire = harness.wire_as(Some(tpm.identity(&held))).await;
+    let (_, key) = ssh_key(&harness, "key", &["-t", "ed25519"]);
+    let refused = async |wish: IssueSshHostRequest| {
+        let status = client(&wire).issue_ssh_host(wish).await.unwrap_err();
+        let line = harness.audit().pop().unwrap();
+        assert_eq!(line["event"], "workload.ssh_host");
+        (status.code(), line["refusal"].as_str().unwrap().to_owned())
+    };
+    let denied = (Code::PermissionDenied, "workload_identity_refused".to_owned());
+    assert_eq!(refused(host_request(key.clone(), &["my-bot"])).await, denied, "without identities");
+    harness.create(SSH).await;
+    harness.create(DB).await;
+    client(&wire).issue_ssh_host(host_request(key.clone(), &["my-bot"])).await.unwrap();
+    for names in [["my-bot", "other"], ["my-bot.example.org", "my-bot.example.net"]] {
+        assert_eq!(refused(host_request(key.clone(), &names)).await, denied, "{names:?}");
+    }
+    let by = |by| IssueSshHostRequest {
+        selector: Some(IdentitySelector { by }),
+        ..host_request(key.clone(), &["my-bot"])
+    };
+    client(&wire).issue_ssh_host(by(name("sshd"))).await.unwrap();
+    assert_eq!(refused(by(name("db"))).await, denied);
+    let malformed = (Code::InvalidArgument, "malformed".to_owned());
+    for names in [[].as_slice(), &[""], &["*"], &["My-Bot"], &["my-bot,other"]] {
+        assert_eq!(refused(host_request(key.clone(), names)).await, malformed, "{names:?}");
+    }
+    let key_malformed = (Code::InvalidArgument, "key_malformed".to_owned());
+    let (_, weak) = ssh_key(&harness, "weak", &["-t", "rsa", "-b", "1024"]);
+    let (_, p521) = ssh_key(&harness, "p521", &["-t", "ecdsa", "-b", "521"]);
+    for key in [vec![], vec![0x30], key[..40].to_vec(), weak, p521] {
+        assert_eq!(refused(host_request(key, &["my-bot"])).await, key_malformed);
+    }
+    // A key that is said to sign must sign.
+    let proof = issue::request(&SigningKey::generate(), &wire.exporter);
+    let proven = IssueSshHostRequest {
+        signature: proof.signature.clone(),
+        ..host_request(proof.public_key, &["my-bot"])
+    };
+    client(&wire).issue_ssh_host(proven.clone()).await.unwrap();
+    let other = issue::request(&SigningKey::generate(), &wire.exporter);
+    let unproven = IssueSshHostRequest { public_key: other.public_key, ..proven };
+    assert_eq!(refused(unproven).await, (Code::PermissionDenied, "key_unproven".to_owned()));
+}
+
+/// OpenSSH's own server with the certificate, and its client, which trusts the CA alone.
+#[tokio::test]
+async fn ssh_accepts_a_server_by_its_host_certificate_and_only_under_its_names() {
+    let harness = Harness::new().await;
+    let (tpm, held) = harness.joined().await;
+    let wire = harness.wire_as(Some(tpm.identity(&held))).await;
+    harness.create(SSH).await;
+    let (host_key, wire_key) = ssh_key(&harness, "host", &["-t", "ed25519"]);
+    let issued = client(&wire)
+        .issue_ssh_host(host_request(wire_key, &["my-bot"]))
+        .await
+        .unwrap()
+        .into_inner();
+    let file = |name: &str, text: String| {
+        let path = harness.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let certificate = file("host-cert.pub", format!("{}\n", issued.certificate));
+    let ca = issued.bundle.unwrap().ssh_host_cas[0].clone();
+    let known = file("known_hosts", format!("@cert-authority * {ca}\n"));
+    let sshd = format!(
+        "HostKey {}\nHostCertificate {}\nUsePAM no\nStrictModes no\nPidFile none\n",
+        host_key.display(),
+        certificate.display()
+    );
+    let sshd = file("sshd_config", sshd);
+    let log_in = |alias: &str| {
+        // sshd -i speaks on its standard input and output, so no port is needed.
+        let proxy = format!("ProxyCommand=/usr/sbin/sshd -i -f {}", sshd.display());
+        let mut ssh = Command::new("ssh");
+        ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]);
+        ssh.args(["-o", "GlobalKnownHostsFile=none", "-o", "PreferredAuthentications=none", "-v"]);
+        ssh.arg("-o").arg(format!("UserKnownHostsFile={}", known.display()));
+        ssh.args(["-o", &format!("HostKeyAlias={alias}"), "-o", &proxy, "nobody@my-bot", "true"]);
+        String::from_utf8(ssh.output().unwrap().stderr).unwrap()
+    };
+    let accepted = log_in("my-bot");
+    assert!(
+        accepted.contains("is known and matches the ED25519-CERT host certificate"),
+        "{accepted}"
+    );
+    assert!(accepted.contains("Permission denied"), "{accepted}");
+    let refused = log_in("other");
+    assert!(refused.contains("name is not a listed principal"), "{refused}");
+    assert!(refused.contains("Host key verification failed"), "{refused}");
 }

@@ -5,6 +5,7 @@ mod auth;
 mod bot_instance;
 mod cluster;
 mod trust;
+mod workload_identity;
 
 use std::sync::Arc;
 
@@ -20,6 +21,9 @@ use proto::teleport::presence_v1::presence_service_server::{
 };
 use proto::teleport::trust_v1::trust_service_server::{SERVICE_NAME as TRUST, TrustServiceServer};
 use proto::teleport::types::SignatureAlgorithmSuite;
+use proto::teleport::workloadidentity_v1::workload_identity_issuance_service_server::{
+    SERVICE_NAME as WORKLOAD_IDENTITY, WorkloadIdentityIssuanceServiceServer,
+};
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
@@ -38,12 +42,13 @@ use crate::wire::teleport::files;
 const SUITE: SignatureAlgorithmSuite = SignatureAlgorithmSuite::BalancedV1;
 
 /// The served methods, by service.
-const METHODS: [(&str, &[&str]); 5] = [
+const METHODS: [(&str, &[&str]); 6] = [
     (AUTH, &["Ping", "GetClusterCACert", "WatchEvents", "GetRole", "GenerateUserCerts"]),
     (BOT_INSTANCE, &["SubmitHeartbeat"]),
     (CLUSTER_CONFIG, &["GetAuthPreference"]),
     (PRESENCE, &["ListRemoteClusters"]),
     (TRUST, &["GetCertAuthority", "GetCertAuthorities"]),
+    (WORKLOAD_IDENTITY, &["IssueWorkloadIdentity", "IssueWorkloadIdentities"]),
 ];
 
 /// What the services have in common.
@@ -66,6 +71,7 @@ pub(crate) struct Services {
     cluster_config: ClusterConfigServiceServer<Calls>,
     presence: PresenceServiceServer<Calls>,
     trust: TrustServiceServer<Calls>,
+    workload_identity: WorkloadIdentityIssuanceServiceServer<Calls>,
 }
 
 impl Services {
@@ -88,7 +94,9 @@ impl Services {
                 .max_decoding_message_size(max_message),
             presence: PresenceServiceServer::new(calls.clone())
                 .max_decoding_message_size(max_message),
-            trust: TrustServiceServer::new(calls).max_decoding_message_size(max_message),
+            trust: TrustServiceServer::new(calls.clone()).max_decoding_message_size(max_message),
+            workload_identity: WorkloadIdentityIssuanceServiceServer::new(calls)
+                .max_decoding_message_size(max_message),
         }
     }
 
@@ -113,6 +121,7 @@ impl Services {
             CLUSTER_CONFIG if is_served => self.cluster_config.call(request),
             PRESENCE if is_served => self.presence.call(request),
             TRUST if is_served => self.trust.call(request),
+            WORKLOAD_IDENTITY if is_served => self.workload_identity.call(request),
             // Also where all services of Teleport are switched off.
             _ => {
                 let response = status::not_supported(path).into_http();

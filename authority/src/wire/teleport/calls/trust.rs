@@ -13,8 +13,10 @@ use tonic::{Request, Response, Status};
 
 use super::{Calls, pem};
 
-/// The types of CA that there are: one CA, and one SSH key, certify servers and users.
-const TYPES: [&str; 2] = ["host", "user"];
+/// The types of CA that there are. One X.509 CA certifies servers and users; each has an SSH CA.
+const TYPES: [&str; 2] = [HOST, "user"];
+
+const HOST: &str = "host";
 
 #[tonic::async_trait]
 impl TrustService for Calls {
@@ -56,8 +58,9 @@ impl Calls {
             let set = if Arc::ptr_eq(ca, keys.x509.active()) { &mut active } else { &mut other };
             set.tls.push(TlsKeyPair { cert: pem(ca.certificate())? });
         }
-        for ca in keys.ssh.trusted() {
-            let set = if Arc::ptr_eq(ca, keys.ssh.active()) { &mut active } else { &mut other };
+        let ssh = if r#type == HOST { &keys.ssh_host } else { &keys.ssh };
+        for ca in ssh.trusted() {
+            let set = if Arc::ptr_eq(ca, ssh.active()) { &mut active } else { &mut other };
             set.ssh.push(SshKeyPair { public_key: ca.public_key().as_bytes().to_vec() });
         }
         Ok(CertAuthorityV2 {
