@@ -139,7 +139,8 @@ fn by_pin(peer: &Peer) -> Result<Client> {
     Ok(Client::new(vec![peer.server.start("auth_addr").to_owned()], &trust)?)
 }
 
-/// Nothing is configured but a pin: the server is found to be Teleport's, and the newest service is used with an ECC key.
+/// Nothing is configured but a pin: the server is found to be Teleport's, and the newest service is used with an ECC key. The
+/// TPM commands are listed here for each of the three ways to join; go-attestation needs 14 at the least.
 #[tokio::test(flavor = "multi_thread")]
 async fn host_joins_and_renews_by_the_newest_service() -> Result<()> {
     let host = Host::new(Kind::RsaAndP384)?;
@@ -161,6 +162,12 @@ async fn host_joins_and_renews_by_the_newest_service() -> Result<()> {
     assert_eq!((joined.bot.as_str(), joined.generation), (BOT, 1));
     assert_eq!((joined.cluster.as_str(), joined.spiffe_id.as_ref()), ("example.test", None));
     peer.has_been_called(&["GetClusterCACert", "WhoAmI", "Join"])?;
+
+    let past = host.past();
+    let other = host.join(&client, Some(&joined)).await?;
+    assert_eq!(host.commands(past), [start, create, certify, create, policy, activate]);
+    assert_eq!(host.swtpm.handles()?, before, "left behind");
+    assert_ne!(other.instance, joined.instance);
 
     let past = host.past();
     let renewed = host.rejoin(&client, &joined).await.map_err(Failure::from)?;

@@ -3,6 +3,7 @@
 mod agent_joins;
 mod agent_with_authority;
 mod calls;
+mod daemon;
 mod messages;
 mod peer_itself;
 mod proxy;

@@ -1,26 +1,23 @@
 //! The connection to a Teleport Proxy, with and without a load balancer, against an independent server.
 
-use std::fs::{self, File};
-use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::fs;
 
 use agent::ceremony::channel::Channel;
 use agent::ceremony::connection::Connection;
 use agent::ceremony::route::Route;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use host::exit::Failure;
 use proto::v1::WhoAmIRequest;
 use proto::v1::identity_service_client::IdentityServiceClient;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use testkit::child::{Guarded, Scratch};
-use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
-use tests::programs;
+use testkit::child::Scratch;
+use testkit::swtpm::{Factory, Kind, Maker};
 use tests::teleport_peer::{Server, TeleportPeer};
-use tests::world::{TIMEOUT, World, run};
 use tls::Roots;
 use tonic::Code;
+
+use super::daemon::{Daemon, Way, ek_hash};
 
 /// A Proxy, with a load balancer for the key `l7_addr`.
 fn proxy(scratch: &Scratch, more: &[&str]) -> Result<Option<(Server, Roots)>> {
@@ -79,48 +76,6 @@ async fn proxy_behind_a_load_balancer_is_reached_by_each_kind_of_upgrade() -> Re
     Ok(())
 }
 
-/// A host without pins, whose agent runs as a daemon.
-struct Daemon {
-    world: World,
-    /// Ends with it.
-    process: Guarded,
-}
-
-impl Daemon {
-    /// Starts the agent with the address of a server whose public name the CAs in `roots` vouch for.
-    fn start(tpm: &Swtpm, address: &str, roots: &Path) -> Result<Self> {
-        let world = World::absent(programs!())?;
-        let config = format!(
-            "version: v2\nproxy_server: {address}\nonboarding:\n  join_method: tpm\n  token: t\n\
-             storage: {}\ntpm:\n  address: {}\n",
-            world.path("bot").display(),
-            tpm.tcti()
-        );
-        fs::write(world.path("tbot.yaml"), config)?;
-        let mut command = world.agent_command(&["start", "-c", "tbot.yaml"]);
-        command.env("SSL_CERT_FILE", roots).stderr(File::create(world.path("agent.log"))?);
-        let process = Guarded::spawn(&mut command, None)?;
-        Ok(Self { world, process })
-    }
-
-    fn until_logged(&mut self, words: &str) -> Result<()> {
-        let deadline = Instant::now() + TIMEOUT;
-        loop {
-            let log = fs::read_to_string(self.world.path("agent.log"))?;
-            if log.contains(words) {
-                return Ok(());
-            }
-            ensure!(self.process.exited()?.is_none() && Instant::now() < deadline, "{log}");
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn renew(&mut self) -> Result<()> {
-        run("sh", &["-c", "kill -USR1 \"$1\"", "kill", &self.process.id().to_string()])?;
-        self.until_logged("renewed name=identity")
-    }
-}
-
 /// Nothing is configured but the address: the protocol, the load balancer and the kind of upgrade are found out. A name of a
 /// cluster may be longer than a server name.
 #[test]
@@ -134,9 +89,7 @@ fn host_joins_and_renews_through_a_proxy_by_its_address_alone() -> Result<()> {
         ("l7_addr", Some("alpn-ping"), "example.test"),
     ] {
         let scratch = Scratch::new("teleport-proxy")?;
-        let hash = World::absent(programs!())?.rule(&swtpm.tcti())?;
-        let hash = hash.lines().find_map(|line| line.trim().strip_prefix("ek_public_hash: "));
-        let hash = hash.context("no hash")?.trim_matches('"').to_owned();
+        let hash = ek_hash(&swtpm)?;
         let Some(peer) = TeleportPeer::built()? else { return Ok(()) };
         let listen = ["--proxy", "127.0.0.1:0", "--l7", "127.0.0.1:0"];
         let more = ["--upgrades", kind.unwrap_or("alpn"), "--allow-hash", &hash, "--token", "t"];
@@ -144,9 +97,10 @@ fn host_joins_and_renews_through_a_proxy_by_its_address_alone() -> Result<()> {
         let server = peer.server(scratch.path(), &arguments)?;
         let roots = scratch.path().join("teleport/web-ca.pem");
 
-        let mut daemon = Daemon::start(&swtpm, server.start(address), &roots)?;
+        let way = Way::Proxy { address: server.start(address), roots: &roots };
+        let mut daemon = Daemon::start(&swtpm, &way)?;
         daemon.until_logged("all credentials are valid")?;
-        daemon.renew()?;
+        daemon.renew("renewed name=identity")?;
         let events = server.events()?;
         let calls: Vec<_> = events
             .iter()
