@@ -226,6 +226,18 @@ impl Storage {
         self.replace(&path, pem.as_bytes()).map_err(|cause| Failure::io(&cause, path.display()))
     }
 
+    /// The names of the services that have a key in the TPM, as far as this directory tells.
+    #[must_use]
+    pub fn services_with_tpm_key(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let service =
+            |name: &str| Some(name.strip_prefix(TPM_KEY)?.strip_suffix(".pem")?.to_owned());
+        let names = entries.filter_map(|entry| service(entry.file_name().to_str()?));
+        let mut names: Vec<String> = names.collect();
+        names.sort_unstable();
+        names
+    }
+
     fn tpm_key_path(&self, service: &ServiceName) -> PathBuf {
         self.writer.path().join(format!("{TPM_KEY}{service}.pem"))
     }

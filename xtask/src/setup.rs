@@ -75,7 +75,7 @@ const VM: &[Purpose] = &[Purpose::Vm, Purpose::Walk];
 const RELEASE: &[Purpose] = &[Purpose::Release, Purpose::Walk];
 const WALK: &[Purpose] = &[Purpose::Walk];
 
-const TOOLS: [Tool; 29] = [
+const TOOLS: [Tool; 32] = [
     demo("swtpm", "swtpm", "the software TPM"),
     demo("swtpm_setup", "swtpm-tools", "manufactures software TPMs"),
     demo("swtpm_localca", "swtpm-tools", "signs their EK certificates"),
@@ -83,6 +83,9 @@ const TOOLS: [Tool; 29] = [
     demo("openssl", "openssl", "reads and verifies what was issued"),
     test("tpm2", "tpm2-tools", "other people's TPM software, compared with ours both ways"),
     test("/usr/share/doc/tpm2-openssl", "tpm2-openssl", "signs with key files of ours"),
+    test("/usr/sbin/tpm2-abrmd", "tpm2-abrmd", "shares the TPM among programs that use OpenSSL"),
+    test("/usr/share/doc/libtss2-tcti-tabrmd0", "libtss2-tcti-tabrmd0", "their way to it"),
+    test("dbus-daemon", "dbus-daemon", "the bus between them"),
     test("curl", "curl", "asks the web API"),
     only(ISSUED, "ssh-keygen", "openssh-client", "reads the SSH certificates that were issued"),
     test("g++", "g++", "compiles libFuzzer for the fuzz targets"),
@@ -108,10 +111,11 @@ const TOOLS: [Tool; 29] = [
 ];
 
 /// Servers that tests start by themselves, and the units by which Debian would start them at once.
-const SERVERS: [(&str, &str); 3] = [
+const SERVERS: [(&str, &str); 4] = [
     ("nginx-light", "nginx.service"),
     ("openssh-server", "ssh.service"),
     ("postgresql", "postgresql.service"),
+    ("tpm2-abrmd", "tpm2-abrmd.service"),
 ];
 
 impl Tool {

@@ -1,5 +1,7 @@
 //! `agent status`.
 
+use std::path::Path;
+
 use host::clock;
 use host::exit::{Exit, Failure};
 use host::output::{write, write_json};
@@ -12,6 +14,7 @@ use super::{block_on, wait};
 use crate::cli::{Format, Status};
 use crate::credential::identity::{Identity, rfc3339};
 use crate::daemon::health;
+use crate::file_access;
 use crate::storage::Storage;
 
 /// What `--format json` prints.
@@ -39,6 +42,9 @@ struct Report<'a> {
     /// Until when the identity is valid that a daemon uses and could not store; absent otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     not_stored_until: Option<String>,
+    /// Services whose keys are in the TPM.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    keys_in_tpm: Vec<String>,
     /// The health of the agent that runs on this storage; absent if none does.
     daemon: Option<health::Report>,
 }
@@ -47,6 +53,7 @@ pub(crate) fn run(arguments: &Status) -> Result<(), Failure> {
     let identity = stored(&arguments.storage.storage)?;
     let left = left(&identity, clock::now())?;
     let daemon = block_on(wait::running(&arguments.storage.storage))?;
+    let keys_in_tpm = keys_in_tpm(&arguments.storage.storage)?;
     let newer = daemon.as_ref().and_then(|report| newer(report, &identity));
     match arguments.format {
         Format::Json => write_json(&Report {
@@ -65,9 +72,13 @@ pub(crate) fn run(arguments: &Status) -> Result<(), Failure> {
             not_after: &identity.not_after,
             valid: left.is_positive() || newer.is_some(),
             not_stored_until: newer,
+            keys_in_tpm,
             daemon,
         }),
-        Format::Text => write(text(&identity, left, newer.as_deref()) + &running(daemon.as_ref())),
+        Format::Text => {
+            let identity = text(&identity, left, newer.as_deref());
+            write(identity + &in_tpm(&keys_in_tpm) + &running(daemon.as_ref()))
+        }
     }
 }
 
@@ -137,6 +148,19 @@ fn trust(identity: &Identity) -> String {
     match &identity.first_contact {
         Some(first) => format!("{now}; at the join by {first}"),
         None => now,
+    }
+}
+
+/// The services whose keys are in the TPM. It ends in time even if the file system hangs.
+fn keys_in_tpm(directory: &Path) -> Result<Vec<String>, Failure> {
+    let (name, directory) = (directory.display().to_string(), directory.to_owned());
+    file_access::limited(name, move || Ok(Storage::services_with_tpm_key(&directory)))
+}
+
+fn in_tpm(services: &[String]) -> String {
+    match services {
+        [] => String::new(),
+        services => format!("In the TPM:  the key of {}\n", one_line(&services.join(", "))),
     }
 }
 

@@ -1,10 +1,11 @@
-//! The files of services in the hands of those for whom they are written: nginx, PostgreSQL, OpenSSH.
+//! The files of services in the hands of those for whom they are written: nginx, PostgreSQL, OpenSSH, OpenSSL.
 
 mod cluster;
 mod nginx;
 mod openssh;
 mod postgresql;
 mod rotation;
+mod tpm_key;
 
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;

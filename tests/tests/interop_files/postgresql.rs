@@ -10,7 +10,7 @@ use agent::config::{Account, Reader};
 use super::cluster::Cluster;
 use super::{Daemon, free_port, is_root, run, server, text};
 
-const NOBODY: u32 = 65534;
+pub(crate) const NOBODY: u32 = 65534;
 
 /// A PostgreSQL that knows users by their certificates, and the port that it listens on.
 pub(crate) struct Postgres {
@@ -42,6 +42,16 @@ impl Pem<'_> {
 impl Postgres {
     /// One whose superuser is `user`, serving with `own` out of the directory `data`. `None`, said, if it is not installed.
     pub(crate) fn start(data: &Path, user: &str, own: &Pem<'_>) -> Option<Self> {
+        Self::start_with(data, user, own, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn start_with(
+        data: &Path,
+        user: &str,
+        own: &Pem<'_>,
+        environment: &[(&'static str, String)],
+    ) -> Option<Self> {
         let (postgres, initdb) = (server("postgres")?, server("initdb")?);
         fs::create_dir(data).unwrap();
         chown(data, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -69,6 +79,7 @@ impl Postgres {
             "fsync=off".into(),
         ];
         let mut command = as_nobody(&postgres);
+        command.envs(environment.iter().cloned());
         command.args(["-D", text(data)]).args(settings.iter().flat_map(|line| ["-c", line]));
         Some(Self { daemon: Daemon::start(&mut command), port })
     }

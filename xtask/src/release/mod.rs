@@ -172,6 +172,7 @@ impl Release {
             "LICENSE",
             "CHANGELOG.md",
             "docs/hosts.md",
+            "docs/workloads.md",
             "docs/authority.md",
             "docs/troubleshooting.md",
             "docs/upgrading.md",
