@@ -36,9 +36,12 @@ fn file(host: &Host, name: &str) -> Result<String> {
     Ok(fs::read_to_string(host.path("db").join(name))?)
 }
 
-/// The events of this name of a service, all granted.
+/// The events of this name of a service so far, all granted.
 fn granted(host: &Host, event: &str, service: &str) -> Result<Vec<Value>> {
-    let mut events = host.world.events()?;
+    let text = fs::read_to_string(host.world.path("data/audit.jsonl"))?;
+    let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let events = whole.map(serde_json::from_str).collect::<serde_json::Result<Vec<Value>>>();
+    let mut events = events?;
     events.retain(|line| line["event"] == event && line["service"] == service);
     ensure!(events.iter().all(|line| line["outcome"] == "granted"), "{events:#?}");
     Ok(events)

@@ -165,7 +165,9 @@ fn unsupported_service(service: &str) -> Error {
     let what = match UNSUPPORTED_SERVICES.iter().find(|(name, _)| *name == service) {
         Some((_, why)) => format!("{service} is not supported: {why}"),
         None if WORKLOAD_API_TYPES.contains(&service) => {
-            format!("{service} can only be configured in a file: write it in `services`")
+            format!(
+                "{service} is not supported here: write it in `services` of a configuration file"
+            )
         }
         None => {
             let known = Service::augment_subcommands(Command::new("start"));
