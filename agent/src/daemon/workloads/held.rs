@@ -184,19 +184,17 @@ fn until_expiry(entitlement: &watch::Sender<Entitlement>) -> Duration {
     Duration::from_secs(left).min(LOOK_AGAIN)
 }
 
-/// Until half of the shortest lifetime has passed, a tenth earlier or later.
+/// Until half of what is left of the shortest lifetime has passed, a tenth earlier or later. What was just issued began earlier
+/// than now, for hosts whose clocks are behind.
 fn until_renewal(entitlement: &watch::Sender<Entitlement>) -> Duration {
-    let half = match &*entitlement.borrow() {
+    let end = match &*entitlement.borrow() {
         Entitlement::Identities(identities) => {
-            let half = |validity: crate::credential::validity::Validity| {
-                validity.not_after.saturating_add(validity.not_before) / 2
-            };
-            identities.svids.iter().map(|svid| half(svid.validity)).min()
+            identities.svids.iter().map(|svid| svid.validity.not_after).min()
         }
         _ => None,
     };
     let now = clock::now().unix_timestamp();
-    let left = half.and_then(|half| u64::try_from(half - now).ok()).unwrap_or_default();
+    let left = end.and_then(|end| u64::try_from(end - now).ok()).unwrap_or_default() / 2;
     let mut byte = [128];
     // Without randomness it is not earlier and not later.
     let _ = getrandom::fill(&mut byte);
