@@ -6,6 +6,7 @@ mod tests {
     mod answer;
     mod audit;
     mod bundle_endpoint;
+    mod certificates;
     mod claim;
     mod command;
     mod create;

@@ -34,14 +34,14 @@ type Change<M> = fn(&mut M);
 type AnyChange<'c> = &'c dyn Fn(&mut TpmInit);
 
 /// The key of a host with its certificate, for TLS.
-fn identity(host: &TeleportHost<'_>, leaf: &[u8]) -> Arc<dyn ResolvesClientCert> {
+pub(super) fn identity(host: &TeleportHost<'_>, leaf: &[u8]) -> Arc<dyn ResolvesClientCert> {
     let key = host.key.to_pkcs8_der().unwrap();
     let key = tls::software_key(PrivateKeyDer::Pkcs8(key.as_bytes().to_vec().into())).unwrap();
     tls::identity(vec![CertificateDer::from(leaf.to_vec())], key).unwrap()
 }
 
 /// Joins by one of the services.
-async fn join(
+pub(super) async fn join(
     protocol: Protocol,
     host: &TeleportHost<'_>,
     wire: &Wire,
