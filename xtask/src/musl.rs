@@ -11,9 +11,9 @@ use crate::setup::{self, Action, Purpose};
 use crate::{cargo, target_directory, workspace};
 
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
-/// The most that the agent may weigh. Without Teleport's join services, its Proxies and load balancers in front of them, and the
-/// system's CAs, it would be 3.0 MB.
-pub(crate) const LIMIT: u64 = 3_400_000;
+/// The most that the agent may weigh. Without what workloads use, which are the Workload API, Envoy's SDS and the attestation of
+/// callers, it would be 3.4 MB; without Teleport's join services and the system's CAs too, 3.0 MB.
+pub(crate) const LIMIT: u64 = 4_000_000;
 /// Debian's compiler, which comes with the source of its library.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
