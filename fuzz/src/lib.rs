@@ -20,6 +20,7 @@ mod identity;
 mod join_request;
 mod join_result;
 mod join_uri;
+mod jwt_svid;
 mod key_file;
 mod mutation;
 mod resource;
@@ -36,6 +37,7 @@ mod tpm_public;
 mod tpm_response;
 mod tpm_signature;
 mod web_request;
+mod workload_connection;
 
 use std::fs;
 use std::io;
@@ -64,7 +66,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 28] = [
+pub const TARGETS: [Target; 30] = [
     Target { name: "tpm_response", run: tpm_response::run, smoke: 20_000 },
     Target { name: "tpm_dialogue", run: tpm_dialogue::run, smoke: 3_000 },
     Target { name: "tpm_public", run: tpm_public::run, smoke: 20_000 },
@@ -91,6 +93,8 @@ pub const TARGETS: [Target; 28] = [
     Target { name: "connection_upgrade", run: connection_upgrade::run, smoke: 20_000 },
     Target { name: "resource", run: resource::run, smoke: 5_000 },
     Target { name: "control_groups", run: control_groups::run, smoke: 20_000 },
+    Target { name: "workload_connection", run: workload_connection::run, smoke: 20_000 },
+    Target { name: "jwt_svid", run: jwt_svid::run, smoke: 3_000 },
     Target { name: "address", run: address::run, smoke: 20_000 },
     Target { name: "join_uri", run: join_uri::run, smoke: 20_000 },
 ];
