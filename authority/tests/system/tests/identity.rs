@@ -9,9 +9,12 @@ use proto::v1::admin_service_client::AdminServiceClient;
 use proto::v1::identity_service_client::IdentityServiceClient;
 use proto::v1::join_request::Step;
 use proto::v1::join_service_client::JoinServiceClient;
+use proto::v1::prove_key_request::Step as ProveKeyStep;
+use proto::v1::workload_service_client::WorkloadServiceClient;
 use proto::v1::{
-    CreateRequest, GetRequest, JoinRequest, RemoveRequest, RenewRequest, ReplaceRequest,
-    StatusRequest, WhoAmIRequest,
+    CreateRequest, ExportRequest, GetRequest, GetTrustBundleRequest, IssueJwtSvidsRequest,
+    IssueSshHostRequest, IssueX509SvidsRequest, JoinRequest, ProveKeyRequest, RemoveRequest,
+    RenewRequest, ReplaceRequest, StatusRequest, WhoAmIRequest,
 };
 use testkit::simulated::{SoftwareTpm, Wire, identity};
 use tonic::{Code, Status};
@@ -63,17 +66,34 @@ async fn a_certificate_of_another_cluster_does_not_pass_the_handshake() {
     assert_ne!(status.code(), Code::Unauthenticated);
 }
 
-const CALLS: [&str; 9] =
-    ["Join", "WhoAmI", "Renew", "Issue", "Status", "Create", "Get", "Replace", "Remove"];
+const CALLS: [&str; 15] = [
+    "Join",
+    "WhoAmI",
+    "Renew",
+    "Issue",
+    "ProveKey",
+    "IssueX509Svids",
+    "IssueJwtSvids",
+    "IssueSshHost",
+    "GetTrustBundle",
+    "Status",
+    "Create",
+    "Get",
+    "Replace",
+    "Remove",
+    "Export",
+];
 
 /// How each call ends for who is at the other end of a connection, in the order of [`CALLS`].
 /// The connections are all of the same caller: one without certificate makes two calls.
-async fn calls(wires: [&Wire; 5], tpm: &SoftwareTpm) -> [Code; 9] {
+async fn calls(wires: [&Wire; 8], tpm: &SoftwareTpm) -> [Code; 15] {
     let code = |end: Result<(), Status>| end.map_or_else(|status| status.code(), |()| Code::Ok);
     let [mut identity, mut issuing] =
         [wires[0], wires[1]].map(|wire| IdentityServiceClient::new(wire.channel.clone()));
     let [mut admin, mut other, mut third] =
         [wires[2], wires[3], wires[4]].map(|wire| AdminServiceClient::new(wire.channel.clone()));
+    let [mut workload, mut another, mut last] =
+        [wires[5], wires[6], wires[7]].map(|wire| WorkloadServiceClient::new(wire.channel.clone()));
     let wish = issue_request(&SigningKey::generate(), &wires[1].exporter);
     let bot = CreateRequest { yaml: OTHER_BOT.into(), if_exists: 1 };
     let (kind, name) = ("bot".to_owned(), "other".to_owned());
@@ -87,11 +107,17 @@ async fn calls(wires: [&Wire; 5], tpm: &SoftwareTpm) -> [Code; 9] {
         code(identity.who_am_i(WhoAmIRequest {}).await.map(|_| ())),
         code(issuing.renew(RenewRequest::default()).await.map(|_| ())),
         code(issuing.issue(wish).await.map(|_| ())),
+        proven(wires[7]).await,
+        code(workload.issue_x509_svids(IssueX509SvidsRequest::default()).await.map(|_| ())),
+        code(workload.issue_jwt_svids(IssueJwtSvidsRequest::default()).await.map(|_| ())),
+        code(another.issue_ssh_host(IssueSshHostRequest::default()).await.map(|_| ())),
+        code(last.get_trust_bundle(GetTrustBundleRequest {}).await.map(|_| ())),
         code(admin.status(StatusRequest {}).await.map(|_| ())),
         code(admin.create(bot).await.map(|_| ())),
         code(other.get(get).await.map(|_| ())),
         code(other.replace(replace).await.map(|_| ())),
         code(third.remove(RemoveRequest { kind, name }).await.map(|_| ())),
+        code(third.export(ExportRequest { document: 1 }).await.map(|_| ())),
     ]
 }
 
@@ -102,6 +128,20 @@ async fn challenged(wire: &Wire, tpm: &SoftwareTpm) -> Code {
     let step = Some(Step::Init(tpm.init("t").encode_to_vec()));
     let requests = tokio_stream::iter([JoinRequest { step }]);
     let replies = JoinServiceClient::new(wire.channel.clone()).join(requests).await;
+    match replies {
+        Err(status) => status.code(),
+        Ok(replies) => match replies.into_inner().message().await {
+            Ok(challenge) => challenge.map_or(Code::NotFound, |_| Code::Ok),
+            Err(status) => status.code(),
+        },
+    }
+}
+
+/// A proof of a key without a claim.
+async fn proven(wire: &Wire) -> Code {
+    let step = Some(ProveKeyStep::Init(Vec::new()));
+    let requests = tokio_stream::iter([ProveKeyRequest { step }]);
+    let replies = IdentityServiceClient::new(wire.channel.clone()).prove_key(requests).await;
     match replies {
         Err(status) => status.code(),
         Ok(replies) => match replies.into_inner().message().await {
@@ -131,22 +171,31 @@ async fn calls_are_authorized_by_certificate() {
     let absent = Code::Unimplemented;
     // The handshake has failed, and whatever is called with it.
     let cut = Code::Unknown;
-    let hosts =
-        |join, who, renew, issue| [join, who, renew, issue, absent, absent, absent, absent, absent];
+    // The caller may make the call; the request is empty.
+    let invalid = Code::InvalidArgument;
+    let hosts = |of_hosts: [Code; 8]| {
+        let mut codes = [absent; 15];
+        codes[0] = ok;
+        codes[1..9].copy_from_slice(&of_hosts);
+        codes
+    };
+    let unknown = hosts([unauthenticated; 8]);
+    // The proof is of another TPM than the caller's, and the SSH certificate is for no name.
+    let own = hosts([ok, ok, ok, denied, invalid, invalid, invalid, ok]);
+    let mut of_service = hosts([denied; 8]);
+    of_service[1] = ok;
     for (caller, ahead, identity, expected) in [
-        ("no certificate", 0, None, hosts(ok, unauthenticated, unauthenticated, unauthenticated)),
-        ("another CA's", 0, Some(tpm.identity(&foreign)), [cut; 9]),
-        ("the bot's", 0, Some(tpm.identity(&held)), hosts(ok, ok, ok, ok)),
-        ("a service's", 0, Some(service), hosts(ok, ok, denied, denied)),
+        ("no certificate", 0, None, unknown),
+        ("another CA's", 0, Some(tpm.identity(&foreign)), [cut; 15]),
+        ("the bot's", 0, Some(tpm.identity(&held)), own),
+        ("a service's", 0, Some(service), of_service),
         // Shown while it was valid; one that has ended before does not pass the handshake.
-        (
-            "an expired one",
-            2 * 3600,
-            Some(tpm.identity(&held)),
-            hosts(ok, unauthenticated, unauthenticated, unauthenticated),
-        ),
+        ("an expired one", 2 * 3600, Some(tpm.identity(&held)), unknown),
     ] {
         let wires = [
+            &harness.wire_as(identity.clone()).await,
+            &harness.wire_as(identity.clone()).await,
+            &harness.wire_as(identity.clone()).await,
             &harness.wire_as(identity.clone()).await,
             &harness.wire_as(identity.clone()).await,
             &harness.wire_as(identity.clone()).await,
@@ -157,12 +206,12 @@ async fn calls_are_authorized_by_certificate() {
         assert_calls(caller, calls(wires, &tpm).await, expected);
     }
     // Operators come in by another door, behind which is nothing for hosts.
-    let admin = [absent, absent, absent, absent, ok, ok, ok, ok, ok];
+    let admin = std::array::from_fn(|call| if call < 9 { absent } else { ok });
     let operator = harness.operator().await;
-    assert_calls("an operator", calls([&operator; 5], &tpm).await, admin);
+    assert_calls("an operator", calls([&operator; 8], &tpm).await, admin);
 }
 
-fn assert_calls(caller: &str, codes: [Code; 9], expected: [Code; 9]) {
+fn assert_calls(caller: &str, codes: [Code; 15], expected: [Code; 15]) {
     let failed = [Code::Unknown, Code::Unavailable, Code::Internal, Code::Cancelled];
     for ((call, code), expected) in CALLS.iter().zip(codes).zip(expected) {
         let matches = match expected {
@@ -176,7 +225,7 @@ fn assert_calls(caller: &str, codes: [Code; 9], expected: [Code; 9]) {
 /// The calls that the protocol has are those of the table.
 #[test]
 fn the_table_has_every_call() {
-    let protos = ["admin", "identity", "join"].map(|name| {
+    let protos = ["admin", "identity", "join", "workload"].map(|name| {
         let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/protos/endorse/v1");
         std::fs::read_to_string(format!("{directory}/{name}.proto")).unwrap()
     });
