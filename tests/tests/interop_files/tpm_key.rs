@@ -34,7 +34,7 @@ default_properties = ?tpm2.signature=yes
 
 /// A bus on which all users may be: that of a session, which is not the machine's.
 const BUS: &str = r#"<busconfig><type>session</type><listen>unix:path=PATH</listen><auth>EXTERNAL</auth>
-<policy context="default"><allow user="*"/><allow own="*"/><allow send_destination="*"/></policy></busconfig>
+<policy context="default"><allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/></policy></busconfig>
 "#;
 
 /// A host that has stopped, with the files of its service, and the TPM that its resource manager shares.
@@ -131,6 +131,9 @@ fn issue(swtpm: &Swtpm, directory: &Path) {
     for name in ["svid.pem", "svid.key", "bundle.pem"] {
         fs::copy(host.path("db").join(name), directory.join(name)).unwrap();
     }
+    for name in ["svid.pem", "bundle.pem"] {
+        fs::set_permissions(directory.join(name), Permissions::from_mode(0o644)).unwrap();
+    }
     let key = fs::read_to_string(directory.join("svid.key")).unwrap();
     assert!(key.starts_with("-----BEGIN TSS2 PRIVATE KEY-----\n"), "{key}");
 }
@@ -163,7 +166,10 @@ fn nginx_and_curl_use_a_key_in_the_tpm() {
     let variables: String =
         machine.environment.iter().map(|(name, _)| format!("env {name};\n")).collect();
     let own = configuration(&machine.path(""), text(&machine.path("svid")), port);
-    let verified = format!("ssl_verify_client on; ssl_client_certificate {};", text(&bundle));
+    let verified = format!(
+        "ssl_protocols TLSv1.2 TLSv1.3; ssl_verify_client on; ssl_client_certificate {};",
+        text(&bundle)
+    );
     let own = own.replace("ssl_session_cache off;", &format!("ssl_session_cache off; {verified}"));
     fs::write(&config, format!("user root;\n{variables}{own}")).unwrap();
     let mut command = machine.command(nginx);
