@@ -147,25 +147,45 @@ numbers! {
     /// Structure tags, of messages and tickets. Part 2 §6.9.
     #[doc(alias("TPM_ST", "TPMI_ST_ATTEST", "TPMI_ST_COMMAND_TAG"))]
     Structure: u16 {
+        /// A response to a command with the tag of TPM 1.2.
         "TPM_ST_RSP_COMMAND" RSP_COMMAND = 0x00c4,
+        /// No structure.
         "TPM_ST_NULL" NULL = 0x8000,
+        /// A command or response without sessions.
         "TPM_ST_NO_SESSIONS" NO_SESSIONS = 0x8001,
+        /// A command or response with sessions.
         "TPM_ST_SESSIONS" SESSIONS = 0x8002,
+        /// An attestation of an NV index's content.
         "TPM_ST_ATTEST_NV" ATTEST_NV = 0x8014,
+        /// An attestation of the audited commands.
         "TPM_ST_ATTEST_COMMAND_AUDIT" ATTEST_COMMAND_AUDIT = 0x8015,
+        /// An attestation of the commands in a session.
         "TPM_ST_ATTEST_SESSION_AUDIT" ATTEST_SESSION_AUDIT = 0x8016,
+        /// An attestation that an object is in the TPM.
         "TPM_ST_ATTEST_CERTIFY" ATTEST_CERTIFY = 0x8017,
+        /// An attestation of PCRs.
         "TPM_ST_ATTEST_QUOTE" ATTEST_QUOTE = 0x8018,
+        /// An attestation of time and clock.
         "TPM_ST_ATTEST_TIME" ATTEST_TIME = 0x8019,
+        /// An attestation that the TPM created an object.
         "TPM_ST_ATTEST_CREATION" ATTEST_CREATION = 0x801a,
+        /// An attestation of the digest of an NV index's content.
         "TPM_ST_ATTEST_NV_DIGEST" ATTEST_NV_DIGEST = 0x801c,
+        /// A ticket: the TPM created the object.
         "TPM_ST_CREATION" CREATION = 0x8021,
+        /// A ticket: the TPM verified the signature of a digest.
         "TPM_ST_VERIFIED" VERIFIED = 0x8022,
+        /// A ticket of TPM2_PolicySecret.
         "TPM_ST_AUTH_SECRET" AUTH_SECRET = 0x8023,
+        /// A ticket: the TPM computed the digest, of data that it did not sign itself.
         "TPM_ST_HASHCHECK" HASHCHECK = 0x8024,
+        /// A ticket of TPM2_PolicySigned.
         "TPM_ST_AUTH_SIGNED" AUTH_SIGNED = 0x8025,
+        /// A ticket: the TPM verified the signature of a message.
         "TPM_ST_MESSAGE_VERIFIED" MESSAGE_VERIFIED = 0x8026,
+        /// A ticket: the TPM verified the signature of a digest, with the key's hash.
         "TPM_ST_DIGEST_VERIFIED" DIGEST_VERIFIED = 0x8027,
+        /// The manifest of a firmware update.
         "TPM_ST_FU_MANIFEST" FU_MANIFEST = 0x8029,
     }
 
@@ -192,19 +212,33 @@ numbers! {
     /// What [`GetCapability`](crate::commands::GetCapability) can be asked for. Part 2 §6.12.
     #[doc(alias = "TPM_CAP")]
     Capability: u32 {
+        /// Algorithms, and what they can be used for.
         "TPM_CAP_ALGS" ALGS = 0x0000_0000,
+        /// Handles of the kind that the property begins with.
         "TPM_CAP_HANDLES" HANDLES = 0x0000_0001,
+        /// Commands, and their attributes.
         "TPM_CAP_COMMANDS" COMMANDS = 0x0000_0002,
+        /// Commands that need physical presence.
         "TPM_CAP_PP_COMMANDS" PP_COMMANDS = 0x0000_0003,
+        /// Commands that are audited.
         "TPM_CAP_AUDIT_COMMANDS" AUDIT_COMMANDS = 0x0000_0004,
+        /// The PCRs of each bank.
         "TPM_CAP_PCRS" PCRS = 0x0000_0005,
+        /// Properties of the TPM.
         "TPM_CAP_TPM_PROPERTIES" TPM_PROPERTIES = 0x0000_0006,
+        /// Properties of PCRs, each with the PCRs that have it.
         "TPM_CAP_PCR_PROPERTIES" PCR_PROPERTIES = 0x0000_0007,
+        /// Curves.
         "TPM_CAP_ECC_CURVES" ECC_CURVES = 0x0000_0008,
+        /// The policies of hierarchies and other permanent handles.
         "TPM_CAP_AUTH_POLICIES" AUTH_POLICIES = 0x0000_0009,
+        /// Authenticated countdown timers.
         "TPM_CAP_ACT" ACT = 0x0000_000a,
+        /// Public keys that the TPM itself uses.
         "TPM_CAP_PUB_KEYS" PUB_KEYS = 0x0000_000b,
+        /// The SPDM session that the command came by.
         "TPM_CAP_SPDM_SESSION_INFO" SPDM_SESSION_INFO = 0x0000_000c,
+        /// What a vendor defines.
         "TPM_CAP_VENDOR_PROPERTY" VENDOR_PROPERTY = 0x0000_0100,
     }
 
@@ -358,20 +392,35 @@ numbers! {
     /// What a PCR is like. Part 2 §6.14.
     #[doc(alias = "TPM_PT_PCR")]
     PcrProperty: u32 {
+        /// It is saved by TPM2_Shutdown(STATE).
         "TPM_PT_PCR_SAVE" SAVE = 0x00,
+        /// It can be extended from locality 0.
         "TPM_PT_PCR_EXTEND_L0" EXTEND_L0 = 0x01,
+        /// It can be reset from locality 0.
         "TPM_PT_PCR_RESET_L0" RESET_L0 = 0x02,
+        /// It can be extended from locality 1.
         "TPM_PT_PCR_EXTEND_L1" EXTEND_L1 = 0x03,
+        /// It can be reset from locality 1.
         "TPM_PT_PCR_RESET_L1" RESET_L1 = 0x04,
+        /// It can be extended from locality 2.
         "TPM_PT_PCR_EXTEND_L2" EXTEND_L2 = 0x05,
+        /// It can be reset from locality 2.
         "TPM_PT_PCR_RESET_L2" RESET_L2 = 0x06,
+        /// It can be extended from locality 3.
         "TPM_PT_PCR_EXTEND_L3" EXTEND_L3 = 0x07,
+        /// It can be reset from locality 3.
         "TPM_PT_PCR_RESET_L3" RESET_L3 = 0x08,
+        /// It can be extended from locality 4.
         "TPM_PT_PCR_EXTEND_L4" EXTEND_L4 = 0x09,
+        /// It can be reset from locality 4.
         "TPM_PT_PCR_RESET_L4" RESET_L4 = 0x0a,
+        /// A change does not increment the counter of PCR updates.
         "TPM_PT_PCR_NO_INCREMENT" NO_INCREMENT = 0x11,
+        /// A D-RTM event resets it.
         "TPM_PT_PCR_DRTM_RESET" DRTM_RESET = 0x12,
+        /// A policy can protect it.
         "TPM_PT_PCR_POLICY" POLICY = 0x13,
+        /// An authorization value can protect it.
         "TPM_PT_PCR_AUTH" AUTH = 0x14,
     }
 
