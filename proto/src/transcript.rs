@@ -20,7 +20,7 @@
 //! The join key signs `digest`: its holder wants this join, and the certificate that ends it.
 //!
 //! Of the proof that a service's key is in the TPM, [`Transcript::of_service_key`]: the same, with `key` for `join` in each
-//! label, and `ProveKeyInit` for `JoinInit`. The service's key signs `digest`. An answer to the one is none to the other.
+//! label, and `ProveKeyInit` for `JoinInit`. The service's key signs `digest`. An answer to the one is not valid for the other.
 //!
 //! Of an issue, [`issue_digest`], which the key that is to be certified signs:
 //! ```text

@@ -36,8 +36,8 @@ pub fn write() -> Result<()> {
 pub fn check() -> Result<()> {
     let page = read(PAGE)?;
     ensure!(filled(&page, read)? == page, "{PAGE} is stale; `cargo xtask cookbook` writes it");
-    let untold = untold(&page, &read("tpm2/Cargo.toml")?);
-    ensure!(untold.is_empty(), "{PAGE} does not say how to run {}", untold.join(", "));
+    let missing = missing(&page, &read("tpm2/Cargo.toml")?);
+    ensure!(missing.is_empty(), "{PAGE} does not say how to run {}", missing.join(", "));
     let (tpm2, verifier) = (read("tpm2/api.txt")?, read("verifier/api.txt")?);
     let unknown = unknown(&read(GLOSSARY)?, &without_generics(&tpm2), &without_generics(&verifier));
     ensure!(unknown.is_empty(), "{GLOSSARY} has names that no library has: {}", unknown.join(", "));
@@ -45,7 +45,7 @@ pub fn check() -> Result<()> {
 }
 
 /// The examples in a manifest that need features and that the page does not run with them.
-fn untold(page: &str, manifest: &str) -> Vec<String> {
+fn missing(page: &str, manifest: &str) -> Vec<String> {
     let examples = manifest.split("[[example]]").skip(1).map(|example| {
         let quoted: Vec<_> = example.split('"').skip(1).step_by(2).collect();
         let features = quoted.get(1).copied().unwrap_or_default();
@@ -200,8 +200,8 @@ mod tests {
         let manifest =
             "[a]\nb = \"c\"\n[[example]]\nname = \"csr\"\nrequired-features = [\"signature\"]\n";
         let command = "--example csr --features signature";
-        assert_eq!(untold("--example csr", manifest), [command]);
-        assert!(untold(&format!("cargo run {command} TCTI"), manifest).is_empty());
+        assert_eq!(missing("--example csr", manifest), [command]);
+        assert!(missing(&format!("cargo run {command} TCTI"), manifest).is_empty());
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl<K: Kernel + Sync> Attestor<K> {
     /// Who connected to a socket that was just accepted.
     ///
     /// # Errors
-    /// Nobody can be told for sure; the connection is to be closed.
+    /// The process cannot be attested; the connection is to be closed.
     pub async fn attest(&self, socket: impl AsFd) -> Result<(Caller, Peer), Refused> {
         let peer = self.peer(socket)?;
         let caller = self.attest_peer(&peer).await?;

@@ -11,7 +11,7 @@
 //!    have to be those of connect(2) too.
 //! 4. The pidfd has to say once more that the peer has not ended. Whoever serves a stream watches [`Peer::ended`] after that.
 //!
-//! The peer is who connected, and not who writes: if it hands the socket to a child and ends, nobody is attested.
+//! The peer is who connected, and not who writes: if it hands the socket to a child and ends, no process is attested.
 //!
 //! What this cannot show:
 //!
@@ -28,7 +28,7 @@
 //! keep it. Where a path or hash is asked for, [`Reader::start`] runs the agent's own program once more, with a hidden
 //! command, before the agent has a second thread, and then the agent gives up the capability ([`privilege`]).
 //! That process keeps nothing else: it answers requests on one socket, each with the descriptor of a directory `/proc/PID`, with
-//! the path, the inode and the hash of the executable. Executing a program anew, instead of only forking, leaves it none
+//! the path, the inode and the hash of the executable. Executing a program again, instead of only forking, leaves it none
 //! of the agent's memory or descriptors, and needs no unsafe code. It is also outside of any sandbox that the agent
 //! enters later, inside which the kernel would hide other processes' executables.
 //!

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::cgroup::Invalid;
 
-/// Why a caller was not attested. Nobody is served on its connection.
+/// Why a caller was not attested. Its connection is closed.
 #[derive(Debug)]
 pub enum Refused {
     /// The process that connected has ended.

@@ -69,7 +69,7 @@ pub trait Source: Send + Sync + 'static {
 pub enum NotIssued {
     /// The caller has no such identity.
     Nothing,
-    /// Nobody can be asked.
+    /// The authority cannot be asked.
     Unavailable(String),
     /// The request is invalid.
     Invalid(String),

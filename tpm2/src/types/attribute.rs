@@ -59,7 +59,7 @@ numbers! {
         "TPMA_SESSION_continueSession" CONTINUE_SESSION = 1 << 0,
         /// The command runs only if no other has run since the audit began; in an answer, that this is so.
         "TPMA_SESSION_auditExclusive" AUDIT_EXCLUSIVE = 1 << 1,
-        /// The audit begins anew with this command.
+        /// The audit begins again with this command.
         "TPMA_SESSION_auditReset" AUDIT_RESET = 1 << 2,
         /// The first parameter of the command is encrypted: the TPM decrypts it.
         "TPMA_SESSION_decrypt" DECRYPT = 1 << 5,

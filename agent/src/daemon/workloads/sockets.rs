@@ -236,7 +236,7 @@ impl Attest for Process {
     }
 }
 
-/// Binds a socket under another name, and then moves it to its place: nobody can connect before its mode is right, and one that
+/// Binds a socket under another name, and then moves it to its place: no process can connect before its mode is right, and one that
 /// a dead agent left is replaced.
 fn bind(socket: &Socket) -> Result<(Bound, UnixListener), Failure> {
     let path = &socket.path;
@@ -320,7 +320,7 @@ fn raise_open_files() {
 /// Asks for the trust bundle as often as it says itself. Never ends.
 async fn refresh(link: Arc<Link>) {
     let mut bundles = link.bundle();
-    // Nobody needs it before the first workload has called.
+    // It is not needed before the first workload has called.
     let _ = bundles.wait_for(Option::is_some).await;
     loop {
         let hint = bundles.borrow_and_update().as_ref().map(|bundle| bundle.refresh_hint);

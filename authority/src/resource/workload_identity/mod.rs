@@ -213,7 +213,7 @@ impl WorkloadIdentity {
         let mut all = Vec::new();
         if self.spec.bots.is_empty() {
             all.push(
-                "spec.bots selects no bot: nobody can have this identity until it names bots or labels"
+                "spec.bots selects no bot: no host can have this identity until it names bots or labels"
                     .to_owned(),
             );
         }
