@@ -82,10 +82,13 @@ async fn keep_fresh(
 ) {
     let mut bundles = link.bundle();
     let mut failures = 0;
+    // Of the same failures in a row, the log has the first.
+    let mut reported = None;
     loop {
         let pause = match link.x509_svids(wanted).await {
             Ok((svids, bundle)) => {
                 failures = 0;
+                reported = None;
                 bundles.borrow_and_update();
                 entitlement
                     .send_replace(Entitlement::Identities(Arc::new(Identities { svids, bundle })));
@@ -94,6 +97,10 @@ async fn keep_fresh(
             Err(failure) => {
                 failures += 1;
                 note(entitlement, &failure);
+                if reported.as_ref() != Some(&failure) {
+                    link.report(wanted, &failure);
+                    reported = Some(failure.clone());
+                }
                 match failure.exit {
                     Exit::Refused => REFUSED_PAUSE,
                     _ => MIN_PAUSE.saturating_mul(1 << (failures - 1).min(6)).min(MAX_PAUSE),

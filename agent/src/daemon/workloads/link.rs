@@ -75,6 +75,17 @@ impl Link {
         self.bundle.subscribe()
     }
 
+    /// Logs why workloads have no identities, or only those that they had.
+    pub(super) fn report(&self, wanted: &[(Wanted, Option<String>)], failure: &Failure) {
+        let service = wanted.first().map(|(wanted, _)| wanted.service.as_str());
+        let fields: [(&str, &dyn std::fmt::Display); 3] = [
+            ("name", &service.unwrap_or_default()),
+            ("reason", &failure.message),
+            ("advice", &failure.advice),
+        ];
+        self.log.warn("no identities for workloads", &fields);
+    }
+
     /// X.509-SVIDs for what is wanted: what the authority refuses is left out.
     ///
     /// # Errors
