@@ -61,8 +61,10 @@ impl Service<Request<Body>> for Channel {
     type Error = Status;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Status>> + Send>>;
 
+    /// Ready too when the connection is lost: `call` says so then. tonic's clients would bury a status that comes from
+    /// here in a text of their own.
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.0.poll_ready(context).map_err(failed)
+        self.0.poll_ready(context).map(|_| Ok(()))
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
@@ -132,6 +134,7 @@ fn not_grpc(status: StatusCode) -> Status {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::future::poll_fn;
     use std::time::Duration;
 
     use http_body_util::{BodyExt, Full};
@@ -160,6 +163,27 @@ mod tests {
         let answer = timeout(TIMEOUT, service.who_am_i(WhoAmIRequest {})).await.unwrap();
         authority.abort();
         answer.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn call_on_a_lost_connection_says_that_it_is_lost() {
+        let (client, server) = duplex(64 * 1024);
+        let mut channel = Channel::open(TokioIo::new(client)).await.unwrap();
+        drop(server);
+        let is_lost = poll_fn(|context| match channel.0.poll_ready(context) {
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            _ => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+        });
+        timeout(TIMEOUT, is_lost).await.unwrap();
+        let mut service = IdentityServiceClient::with_origin(channel, Channel::origin());
+        let status = service.who_am_i(WhoAmIRequest {}).await.unwrap_err();
+        assert_eq!(
+            (status.code(), status.message()),
+            (Code::Unavailable, "the connection was lost")
+        );
     }
 
     fn refusal() -> HeaderMap {
