@@ -5,12 +5,14 @@
 //! - `command`: the verbs of the command line, a file for each; [`cli`] declares them.
 //! - [`daemon`] keeps credentials fresh; [`doctor`] checks what a join depends on.
 //! - [`storage`] keeps the identity on the disk.
-//! - [`ceremony`] asks the authority; [`deliver`] brings what it issued to the programs that use it, and [`workload_api`] is
-//!   where they fetch it.
+//! - [`ceremony`] asks the authority; [`deliver`] brings what it issued to the programs that use it, and [`workload_api`] and
+//!   [`ssh_agent`] are where they fetch or use it.
 //! - [`credential`]: what was issued, verified as a peer would verify it. [`install`] makes the systemd unit.
 //! - [`config`] is the configuration file; [`keys`] are the keys of services.
 //! - [`attest`] finds out who connected to a unix socket.
 //! - [`tpm`]: the thread that owns the TPM, the attester, the endorsement keys.
+//! - `ssh`: keys, certificates and signatures of SSH.
+//! - [`connections`] limits how many connect to a socket.
 //! - [`log`], [`file_access`] with a time limit, and `trusted`: who else can change a file.
 
 #![forbid(unsafe_code)]
@@ -20,6 +22,7 @@ pub mod ceremony;
 pub mod cli;
 mod command;
 pub mod config;
+pub mod connections;
 pub mod credential;
 pub mod daemon;
 pub mod deliver;
@@ -28,6 +31,8 @@ pub mod file_access;
 pub mod install;
 pub mod keys;
 pub mod log;
+mod ssh;
+pub mod ssh_agent;
 pub mod storage;
 pub mod tpm;
 mod trusted;

@@ -4,7 +4,6 @@ pub mod cache;
 pub mod identity;
 pub mod jwt;
 pub mod spiffe_id;
-pub(crate) mod ssh_certificate;
 pub(crate) mod subject;
 pub mod svid;
 mod trust_bundle;
@@ -23,9 +22,9 @@ use x509_cert::der::Decode;
 
 pub use self::trust_bundle::{TrustBundle, Voucher};
 use crate::config::Protocol;
-use crate::credential::ssh_certificate::SshCertificate;
 use crate::credential::validity::Validity;
 use crate::keys::spki_der;
+use crate::ssh::certificate::SshCertificate;
 
 /// Limit of CAs in a result.
 const MAX_SSH_CAS: usize = 16;

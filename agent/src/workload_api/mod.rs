@@ -20,7 +20,8 @@ use tonic::Status;
 use crate::attest::Caller;
 use crate::credential::svid::{Bundle, JwtSvid, X509Svid};
 
-pub use self::server::{Attest, Limits, WorkloadApi};
+pub use self::server::{Attest, WorkloadApi};
+pub use crate::connections::Limits;
 
 /// What a caller may have, at a moment.
 #[derive(Clone, Debug)]

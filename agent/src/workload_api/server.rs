@@ -1,10 +1,9 @@
 //! Connections of workloads, and which service a call is for.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::ready;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -31,6 +30,7 @@ use super::updates::{stopped, stopping};
 use super::{Answer, Source};
 use crate::attest::{Caller, Refused};
 use crate::config::SdsNames;
+use crate::connections::{Limits, Places};
 use crate::log::Log;
 
 /// What every call of the Workload API must have, so that no request can be forged through a program that forwards HTTP.
@@ -53,21 +53,6 @@ const MAX_CALLS: u32 = 100;
 
 /// How long a connection may take until its first call.
 const FIRST_CALL_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How many connections there may be.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// In all.
-    pub connections: usize,
-    /// Of one user.
-    pub per_user: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { connections: 4096, per_user: 2048 }
-    }
-}
 
 /// Who is at the other end of a connection.
 pub trait Attest: Send + Sync + 'static {
@@ -218,48 +203,6 @@ async fn serve_connection(
     }
     connection.as_mut().graceful_shutdown();
     let _ = tokio::time::timeout(Duration::from_secs(1), connection).await;
-}
-
-/// Places for connections, by user.
-#[derive(Clone)]
-struct Places {
-    limits: Limits,
-    taken: Arc<Mutex<HashMap<u32, usize>>>,
-}
-
-/// The place of a connection, until it is dropped.
-struct Place {
-    of: Places,
-    uid: u32,
-}
-
-impl Places {
-    fn new(limits: Limits) -> Self {
-        Self { limits, taken: Arc::default() }
-    }
-
-    fn take(&self, uid: u32) -> Option<Place> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = taken.values().sum();
-        let of_user = taken.entry(uid).or_default();
-        if all >= self.limits.connections || *of_user >= self.limits.per_user {
-            return None;
-        }
-        *of_user = of_user.saturating_add(1);
-        Some(Place { of: self.clone(), uid })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.of.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(of_user) = taken.get_mut(&self.uid) {
-            *of_user = of_user.saturating_sub(1);
-            if *of_user == 0 {
-                taken.remove(&self.uid);
-            }
-        }
-    }
 }
 
 /// The services of one connection.

@@ -8,7 +8,8 @@ use rustls::pki_types::pem::PemObject;
 
 use super::disorder;
 use crate::config::Protocol;
-use crate::credential::{Unverified, ssh_certificate, subject};
+use crate::credential::{Unverified, subject};
+use crate::ssh;
 
 /// `teleport.join.v1` has DER, and SSH's wire format.
 impl TryFrom<Certificates> for Unverified {
@@ -16,7 +17,7 @@ impl TryFrom<Certificates> for Unverified {
 
     fn try_from(issued: Certificates) -> Result<Self, Failure> {
         let Certificates { tls_cert, tls_ca_certs, ssh_cert, ssh_ca_keys } = issued;
-        let line = |blob: &Vec<u8>, what| ssh_certificate::line(blob).ok_or_else(|| disorder(what));
+        let line = |blob: &Vec<u8>, what| ssh::key::line(blob).ok_or_else(|| disorder(what));
         let ssh_cert = line(&ssh_cert, "a malformed SSH certificate")?;
         let ssh_cas = ssh_ca_keys.iter().map(|blob| line(blob, "a malformed SSH key"));
         unverified(tls_cert, tls_ca_certs, ssh_cert, ssh_cas.collect::<Result<_, _>>()?)

@@ -18,7 +18,8 @@ use super::{Challenge, Claim, ROLE, Solver, Unjoined, disorder, failed, hung_up}
 use crate::ceremony::channel::Channel;
 use crate::ceremony::connection::{CallTime, Connection, MAX_CALL};
 use crate::ceremony::endorse_v1::MAX_ANSWER;
-use crate::credential::{Unverified, ssh_certificate};
+use crate::credential::Unverified;
+use crate::ssh;
 use crate::tpm::inventory::pem;
 
 /// Joins on this connection. A host that cannot open the challenge cancels the call.
@@ -63,7 +64,7 @@ pub(super) async fn run(
 
 fn init(claim: Claim) -> Result<RegisterUsingTpmMethodInitialRequest, Unjoined> {
     let Claim { token, ek, evidence, spki, ssh, expires } = claim;
-    let line = ssh_certificate::line(&ssh).unwrap_or_default();
+    let line = ssh::key::line(&ssh).unwrap_or_default();
     let mut request = RegisterUsingTokenRequest {
         role: ROLE.into(),
         token,

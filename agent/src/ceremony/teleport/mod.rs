@@ -23,7 +23,7 @@ use crate::ceremony::connection::Connection;
 use crate::ceremony::wording::TELEPORT;
 use crate::ceremony::{Granted, JoinParameters, endorse_v1};
 use crate::credential::Unverified;
-use crate::credential::ssh_certificate;
+use crate::ssh;
 use crate::tpm::attester::{
     AkAlgorithm, AkEvidence, Attester, JoinKey, KeysToMake, KnownEk, KnownJoinKey,
 };
@@ -121,7 +121,7 @@ impl Teleport {
             ek: attester.ek().clone(),
             evidence,
             spki: appraised.spki_der(),
-            ssh: ssh_certificate::key_blob(&key),
+            ssh: ssh::key::blob(&key),
             expires: clock::now().unix_timestamp().saturating_add(seconds(ttl)),
         };
         let join_key = attester.join_key().clone();

@@ -10,9 +10,9 @@ use webpki::EndEntityCert;
 use zeroize::Zeroizing;
 
 use crate::config::X509Files;
-use crate::credential::ssh_certificate::SshCertificate;
 use crate::deliver::destination::FileSet;
 use crate::keys::{Key, spki_der};
+use crate::ssh::certificate::SshCertificate;
 use crate::tpm::inventory::pem;
 
 /// An X.509 certificate and what it is verified with.

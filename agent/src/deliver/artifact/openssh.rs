@@ -3,25 +3,17 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use base64ct::{Base64, Encoding};
 use host::exit::{Exit, Failure};
 use p256::ecdsa::VerifyingKey;
 
 use super::{Identity, unusable};
+use crate::ssh;
 
-const KIND: &str = "ecdsa-sha2-nistp256";
-const CURVE: &str = "nistp256";
-
-/// A line of authorized_keys. RFC 5656 3.1.
+/// A line of authorized_keys.
 pub(super) fn public_key(key: &VerifyingKey) -> String {
-    let point = key.to_sec1_point(false);
-    let mut blob = Vec::new();
-    for string in [KIND.as_bytes(), CURVE.as_bytes(), point.as_bytes()] {
-        // None of the three is longer than 65 bytes.
-        blob.extend([0, 0, 0, u8::try_from(string.len()).unwrap_or(u8::MAX)]);
-        blob.extend_from_slice(string);
-    }
-    format!("{KIND} {}\n", Base64::encode_string(&blob))
+    // It begins with its type.
+    let line = ssh::key::line(&ssh::key::blob(key)).unwrap_or_default();
+    format!("{line}\n")
 }
 
 /// The line of `known_hosts` for the cluster's SSH CA.

@@ -1,12 +1,15 @@
-//! The signatures of SSH CAs: RFC 4253 §6.6, RFC 5656 §3.1.2, RFC 8332, RFC 8709.
+//! Signatures of SSH: RFC 4253 §6.6, RFC 5656 §3.1.2, RFC 8332, RFC 8709.
 
+use p256::ecdsa::Signature;
 use rustls::pki_types::{AlgorithmIdentifier, alg_id};
 use x509_cert::der::Encode;
 use x509_cert::der::asn1::UintRef;
 
+use super::wire::{Packed, Strings};
+
 /// Verifies a signature, with its algorithm, by a public key, with its type. `None` if it is not valid, or of an algorithm that
 /// is not accepted; SHA-1 is not.
-pub(super) fn verify(key: &[u8], message: &[u8], signature: &[u8]) -> Option<()> {
+pub(crate) fn verify(key: &[u8], message: &[u8], signature: &[u8]) -> Option<()> {
     let (mut key, mut signature) = (Strings(key), Strings(signature));
     let (kind, algorithm) = (key.string()?, signature.string()?);
     let signature = signature.only()?;
@@ -32,6 +35,13 @@ pub(super) fn verify(key: &[u8], message: &[u8], signature: &[u8]) -> Option<()>
         }
         _ => None,
     }
+}
+
+/// A signature of a P-256 key, with its algorithm, which is that of the key also if the key has a certificate.
+pub(crate) fn by_p256(signature: &Signature) -> Vec<u8> {
+    let (r, s) = signature.split_bytes();
+    let scalars = Packed::default().mpint(&r).mpint(&s).into_vec();
+    Packed::default().string(b"ecdsa-sha2-nistp256").string(&scalars).into_vec()
 }
 
 /// Verifies with key and signature in the forms of X.509.
@@ -71,27 +81,4 @@ fn ecdsa(blob: &[u8]) -> Option<Vec<u8>> {
 fn mpint(bytes: &[u8]) -> Option<UintRef<'_>> {
     let is_positive = bytes.first().is_some_and(|first| first & 0x80 == 0);
     UintRef::new(bytes).ok().filter(|_| is_positive)
-}
-
-/// Strings, each behind its length, and numbers. RFC 4251 §5.
-pub(super) struct Strings<'b>(pub(super) &'b [u8]);
-
-impl<'b> Strings<'b> {
-    pub(super) fn number<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (number, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*number)
-    }
-
-    pub(super) fn string(&mut self) -> Option<&'b [u8]> {
-        let length = usize::try_from(u32::from_be_bytes(self.number()?)).ok()?;
-        let (string, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(string)
-    }
-
-    /// A string behind which nothing comes.
-    pub(super) fn only(mut self) -> Option<&'b [u8]> {
-        self.string().filter(|_| self.0.is_empty())
-    }
 }

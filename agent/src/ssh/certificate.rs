@@ -1,16 +1,10 @@
 //! A certificate of OpenSSH, read and verified as sshd does it: `PROTOCOL.certkeys`, RFC 5656.
 
-use base64ct::{Base64, Encoding};
+use super::key::{self, blob_of_line};
+use super::signature;
+use super::wire::Strings;
 
-use p256::ecdsa::VerifyingKey;
-
-use self::signature::Strings;
-
-mod signature;
-
-const KEY: &str = "ecdsa-sha2-nistp256";
 const CERTIFICATE: &str = "ecdsa-sha2-nistp256-cert-v01@openssh.com";
-const CURVE: &[u8] = b"nistp256";
 
 /// `SSH_CERT_TYPE_USER`.
 const USER: u32 = 1;
@@ -32,7 +26,7 @@ pub(crate) struct SshCertificate {
 impl SshCertificate {
     /// Reads a line: the kind, the certificate, and perhaps a comment. Nothing is verified.
     pub(crate) fn read(line: &str) -> Option<Self> {
-        let blob = blob(line, CERTIFICATE)?;
+        let blob = blob_of_line(line, CERTIFICATE)?;
         let mut rest = Strings(&blob);
         if rest.string()? != CERTIFICATE.as_bytes() {
             return None;
@@ -47,7 +41,7 @@ impl SshCertificate {
         let authority = rest.string()?;
         let (signed, tail) = blob.split_at_checked(blob.len().checked_sub(rest.0.len())?)?;
         let signature = Strings(tail).only()?;
-        (curve == CURVE).then(|| Self {
+        (curve == key::CURVE).then(|| Self {
             point: point.to_vec(),
             kind,
             principals: principals.to_vec(),
@@ -77,7 +71,7 @@ impl SshCertificate {
         if now >= self.before {
             return Err("that has expired by this host's clock");
         }
-        if !authorities.iter().any(|line| key(line).as_ref() == Some(&self.authority)) {
+        if !authorities.iter().any(|line| key::of_line(line).as_ref() == Some(&self.authority)) {
             return Err("from an unknown CA");
         }
         signature::verify(&self.authority, &self.signed, &self.signature)
@@ -86,6 +80,11 @@ impl SshCertificate {
 }
 
 impl SshCertificate {
+    /// `PROTOCOL.certkeys`: from the first second, and until before the last.
+    pub(crate) const fn is_valid_at(&self, now: u64) -> bool {
+        self.after <= now && now < self.before
+    }
+
     /// Whether it names those for whom it is. A server may take one that names none for everybody.
     fn has_principals(&self) -> bool {
         let mut rest = Strings(&self.principals);
@@ -98,40 +97,11 @@ impl SshCertificate {
     }
 }
 
-/// A public key or a certificate as a line of `authorized_keys`; `None` if it does not begin with its type.
-pub(crate) fn line(blob: &[u8]) -> Option<String> {
-    let kind = std::str::from_utf8(Strings(blob).string()?).ok()?;
-    let is_kind = !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_graphic());
-    is_kind.then(|| format!("{kind} {}", Base64::encode_string(blob)))
-}
-
-/// A key in SSH's wire format. RFC 5656 §3.1.
-pub(crate) fn key_blob(key: &VerifyingKey) -> Vec<u8> {
-    let point = key.to_sec1_point(false);
-    let strings = [KEY.as_bytes(), CURVE, point.as_bytes()];
-    let sized = |string: &[u8]| {
-        let length = u32::try_from(string.len()).unwrap_or(u32::MAX).to_be_bytes();
-        [&length[..], string].concat()
-    };
-    strings.into_iter().flat_map(sized).collect()
-}
-
-/// The key in a line of `authorized_keys`, which is of the type that the line names.
-fn key(line: &str) -> Option<Vec<u8>> {
-    let kind = line.split_ascii_whitespace().next()?;
-    blob(line, kind).filter(|blob| Strings(blob).string() == Some(kind.as_bytes()))
-}
-
-/// What a line of this kind has in Base64.
-fn blob(line: &str, kind: &str) -> Option<Vec<u8>> {
-    let mut words = line.split_ascii_whitespace();
-    words.next().filter(|word| *word == kind)?;
-    Base64::decode_vec(words.next()?).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::process::Command;
+
+    use base64ct::{Base64, Encoding};
 
     use super::*;
 
@@ -201,23 +171,6 @@ mod tests {
     }
 
     #[test]
-    fn key_and_line_are_those_of_ssh_keygen() {
-        let directory = tempfile::tempdir().unwrap();
-        let key = crate::keys::SoftwareKey::generate().unwrap();
-        let blob = key_blob(&crate::keys::Key::public(&key));
-        let text = line(&blob).unwrap();
-        std::fs::write(directory.path().join("key.pub"), &text).unwrap();
-        let mut command = Command::new("ssh-keygen");
-        command.current_dir(directory.path()).args(["-l", "-f", "key.pub"]);
-        let shown = String::from_utf8(command.output().unwrap().stdout).unwrap();
-        assert!(shown.starts_with("256 SHA256:") && shown.contains("(ECDSA)"), "{shown}");
-        assert_eq!(super::key(&text), Some(blob));
-        for wrong in [&b""[..], b"\0\0\0\0", b"\0\0\0\x01 ", b"\0\0\0\x02a\n", b"\0\0\0\x09a"] {
-            assert_eq!(line(wrong), None, "{wrong:?}");
-        }
-    }
-
-    #[test]
     fn host_certificate_is_refused_as_a_user_certificate() {
         let (ca, line) = made(&["-h"]);
         let certificate = SshCertificate::read(&line).unwrap();
@@ -246,7 +199,7 @@ mod tests {
     #[test]
     fn a_changed_octet_is_noticed() {
         let (ca, line) = made(&[]);
-        let whole = blob(&line, CERTIFICATE).unwrap();
+        let whole = blob_of_line(&line, CERTIFICATE).unwrap();
         for at in 0..whole.len() {
             let mut changed = whole.clone();
             changed[at] ^= 0x01;
