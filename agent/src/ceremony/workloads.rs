@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use host::exit::{Exit, Failure};
-use p256::ecdsa::VerifyingKey;
 use proto::transcript;
 use proto::v1::identity_selector::By;
 use proto::v1::{
@@ -18,7 +17,9 @@ use crate::attest::Caller;
 use crate::config::Selector;
 use crate::credential::Voucher;
 use crate::credential::jwt::JwtKey;
-use crate::credential::svid::{self, Bundle, JwtSvid, UnverifiedBundle, UnverifiedX509, X509Svid};
+use crate::credential::svid::{
+    self, Bundle, JwtSvid, KeyedSvid, UnverifiedBundle, UnverifiedX509, X509Svid,
+};
 use crate::credential::validity::Validity;
 use crate::keys::{Key, SoftwareKey, spki_der};
 
@@ -88,10 +89,27 @@ impl Authenticated {
     ///
     /// # Errors
     /// Those of the authority: [`Exit::Refused`] if the workload may have none.
-    pub async fn x509_svids(&mut self, wanted: &Wanted) -> Result<(Vec<X509Svid>, Bundle), Denied> {
+    pub async fn x509_svids(
+        &mut self,
+        wanted: &Wanted,
+    ) -> Result<(Vec<KeyedSvid>, Bundle), Denied> {
         let key = SoftwareKey::generate()?;
-        let public: VerifyingKey = key.public();
-        let public_key = spki_der(&public)?;
+        let (svids, bundle) = self.x509_svids_for(wanted, &key).await?;
+        let pkcs8 = key.to_pkcs8()?;
+        let keyed = |svid| KeyedSvid { svid, key: pkcs8.clone() };
+        Ok((svids.into_iter().map(keyed).collect(), bundle))
+    }
+
+    /// X.509-SVIDs for this key, and the trust bundle. A key in the TPM must have been proven: [`Self::prove_key`].
+    ///
+    /// # Errors
+    /// As [`Self::x509_svids`].
+    pub async fn x509_svids_for(
+        &mut self,
+        wanted: &Wanted,
+        key: &dyn Key,
+    ) -> Result<(Vec<X509Svid>, Bundle), Denied> {
+        let public_key = spki_der(&key.public())?;
         let digest = transcript::issue_digest(&self.exporter, &public_key);
         let request = IssueX509SvidsRequest {
             selector: Some(selector(&wanted.selector, &self.cluster)),
@@ -100,6 +118,7 @@ impl Authenticated {
             public_key: public_key.clone(),
             ttl_seconds: seconds(wanted.ttl),
             service: wanted.service.clone(),
+            key_in_tpm: key.is_in_tpm(),
         };
         self.budget.set(Some(MAX_CALL));
         let issued = CallTime::new().wait(self.workloads.issue_x509_svids(request)).await;
@@ -112,7 +131,7 @@ impl Authenticated {
             certificates: svid.certificates,
         };
         let svids = issued.svids.into_iter().map(unverified).collect();
-        let svids = svid::x509_svids(svids, &bundle, &public_key, &key.to_pkcs8()?, now);
+        let svids = svid::x509_svids(svids, &bundle, &public_key, now);
         Ok((svids.map_err(unusable)?, bundle))
     }
 

@@ -1,11 +1,13 @@
 //! The services of `agent start` and `agent configure`, declared.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
 use crate::config::{
-    self, Account, Overrides, PlainService, Reader, ServiceKind, SshConfig, Storage, X509Files,
+    self, Account, Overrides, PlainService, Reader, Selector, ServiceKind, SshConfig, Storage,
+    WorkloadIdentity, X509Files,
 };
 
 /// A service on the command line.
@@ -15,7 +17,10 @@ pub enum Service {
     Identity(Output),
     /// Write an X.509 certificate for programs
     #[command(name = "workload-identity-x509", visible_alias = "x509")]
-    X509(Output),
+    X509(X509),
+    /// Write a JWT for programs
+    #[command(name = "workload-identity-jwt")]
+    Jwt(Jwt),
     /// Write nothing but the bot's identity
     #[command(name = "noop", visible_alias = "no-op")]
     Noop,
@@ -35,6 +40,53 @@ pub struct Output {
     /// Group, by name or ID, that may read the files; may be given several times
     #[arg(long, value_name = "GROUP", value_parser = config::account)]
     pub reader_group: Vec<Account>,
+}
+
+/// An X.509 certificate.
+#[derive(Args, Clone, Debug)]
+pub struct X509 {
+    #[command(flatten)]
+    #[doc = "Whose it is."]
+    identity: Identity,
+    #[command(flatten)]
+    #[doc = "Where it goes."]
+    output: Output,
+}
+
+/// A JWT.
+#[derive(Args, Clone, Debug)]
+pub struct Jwt {
+    /// Who is to accept the JWT; may be given several times
+    #[arg(long = "audience", value_name = "NAME", required = true, value_parser = config::audience)]
+    audiences: Vec<String>,
+    #[command(flatten)]
+    #[doc = "Whose it is."]
+    identity: Identity,
+    #[command(flatten)]
+    #[doc = "Where it goes."]
+    output: Output,
+}
+
+/// Which workload identity a service has.
+#[derive(Args, Clone, Debug)]
+pub struct Identity {
+    /// Name of the workload identity [default: the bot's own SPIFFE ID]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["label_selector", "hint"])]
+    name_selector: Option<String>,
+    /// Labels of the workload identity, e.g. env=prod,app=web
+    #[arg(long, value_name = "LABELS", value_parser = labels)]
+    label_selector: Option<Labels>,
+    /// Of several workload identities with these labels, the one with this hint
+    #[arg(long, value_name = "TEXT", requires = "label_selector")]
+    hint: Option<String>,
+}
+
+/// Labels with their values. A type of its own, since clap reads a map from several occurrences.
+#[derive(Clone, Debug)]
+struct Labels(BTreeMap<String, Vec<String>>);
+
+fn labels(text: &str) -> Result<Labels, &'static str> {
+    config::labels(text).map(Labels)
 }
 
 /// The options of tbot's first version.
@@ -61,13 +113,28 @@ impl Service {
                 let kind = ServiceKind::Identity { ssh_config: SshConfig::default() };
                 settings.services.push(output.service(kind));
             }
-            Self::X509(output) => {
-                let kind = ServiceKind::X509 { files: X509Files::default() };
-                settings.services.push(output.service(kind));
+            Self::X509(X509 { identity, output }) => {
+                let (files, identity) = (X509Files::default(), identity.meant());
+                settings.services.push(output.service(ServiceKind::X509 { files, identity }));
+            }
+            Self::Jwt(Jwt { audiences, identity, output }) => {
+                let (audiences, identity) = (audiences.clone(), identity.meant());
+                settings.services.push(output.service(ServiceKind::Jwt { audiences, identity }));
             }
             Self::Noop => {}
             Self::Legacy(legacy) => legacy.apply(settings),
         }
+    }
+}
+
+impl Identity {
+    fn meant(&self) -> WorkloadIdentity {
+        let selector = match (&self.name_selector, &self.label_selector) {
+            (Some(name), _) => Selector::Name(name.clone()),
+            (None, Some(Labels(labels))) => Selector::Labels(labels.clone()),
+            (None, None) => Selector::Own,
+        };
+        WorkloadIdentity { selector, hint: self.hint.clone() }
     }
 }
 

@@ -20,7 +20,6 @@ const NAME: &str = "tbot";
 const NEEDS_PROXY: &str =
     "remove it: it needs a Teleport proxy, which this authority does not have";
 const OTHER_METHOD: &str = "remove it: it belongs to the join method bound_keypair";
-const ONE_SPIFFE_ID: &str = "remove it: the certificate always has the bot's own SPIFFE ID";
 
 /// Commands that are not supported, with what to do instead.
 pub(super) const COMMANDS: [Unsupported; 11] = [
@@ -45,7 +44,7 @@ pub(super) const COMMANDS: [Unsupported; 11] = [
 
 /// Options of [`SERVICE_VERBS`] that are not supported, with what to do instead. Those that may be `false` are no options
 /// then.
-const OPTIONS: [Unsupported; 9] = [
+const OPTIONS: [Unsupported; 7] = [
     ("fips", "remove it: this agent's cryptography is not validated to FIPS 140"),
     (
         "insecure",
@@ -55,8 +54,6 @@ const OPTIONS: [Unsupported; 9] = [
     ("registration-secret", OTHER_METHOD),
     ("registration-secret-path", OTHER_METHOD),
     ("static-key-path", OTHER_METHOD),
-    ("name-selector", ONE_SPIFFE_ID),
-    ("label-selector", ONE_SPIFFE_ID),
     ("include-federated-trust-bundles", "remove it: the only trust domain is the cluster's"),
 ];
 

@@ -67,6 +67,28 @@ fn service_of_the_command_line_takes_the_place_of_the_default_file() {
         assert_eq!(start.file.only_if_named, is_alone, "{line}");
         assert_eq!(start.overrides.services.len(), services, "{line}");
     }
+    let selected = |line: &str| match &nothing(line).overrides.services[..] {
+        [service] => service.kind.clone(),
+        other => panic!("{other:?}"),
+    };
+    let named = selected("workload-identity-x509 --destination /d --name-selector web");
+    let config::ServiceKind::X509 { identity, .. } = named else { panic!("{named:?}") };
+    assert_eq!(identity.selector, config::Selector::Name("web".into()));
+    let labelled = selected(
+        "workload-identity-jwt --audience a --destination /d --audience b --label-selector x=y,z=a",
+    );
+    let config::ServiceKind::Jwt { audiences, identity } = labelled else { panic!("{labelled:?}") };
+    assert_eq!(audiences, ["a", "b"]);
+    let labels = [("x", "y"), ("z", "a")].map(|(key, value)| (key.into(), vec![value.into()]));
+    assert_eq!(identity.selector, config::Selector::Labels(labels.into()));
+    for line in [
+        "workload-identity-jwt --destination /d",
+        "workload-identity-jwt --destination /d --audience a --name-selector n --label-selector l=m",
+        "workload-identity-x509 --destination /d --hint h",
+        "workload-identity-x509 --destination /d --label-selector l",
+    ] {
+        parsed(&format!("tbot start {line}")).unwrap_err();
+    }
     let stored = nothing("--storage /a --data-dir /s").overrides.storage;
     assert_eq!(stored, Some(config::storage("/s").unwrap()));
 }
@@ -91,8 +113,7 @@ fn what_tbot_has_and_the_agent_has_not_is_refused_with_advice() {
         "tbot start --insecure identity --destination /d",
         "tbot start identity --destination /d --scoped",
         "tbot start --registration-secret-path /x",
-        "tbot start x509 --destination /d --name-selector web",
-        "tbot start x509 --destination /d --label-selector a=b",
+        "tbot start x509 --destination /d --include-federated-trust-bundles",
     ] {
         let refused = parsed(line).unwrap_err();
         let text = refused.to_string();

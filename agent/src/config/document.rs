@@ -13,7 +13,7 @@ use host::log::LogFormat;
 use super::address::listener;
 use super::files::{self, NamedFile};
 use super::onboarding::{authorities, join_uri, onboarding};
-use super::overrides::Overrides;
+use super::overrides::{Overrides, PlainService};
 use super::protocol::Protocol;
 use super::settings::{
     Acls, DEFAULT_STORAGE, DEFAULT_TTL, Directory, Lifetime, Renewal, Settings, Storage, Symlinks,
@@ -267,7 +267,8 @@ fn services(
         source.warn(range, "`outputs` is the old name of `services`", "write `services`");
     }
     let plain = overrides.services.iter().map(|plain| {
-        Some(service::Item::Files(service::Draft::plain(plain.kind, plain.destination.clone())))
+        let PlainService { kind, destination } = plain.clone();
+        Some(service::Item::Files(service::Draft::plain(kind, destination)))
     });
     let nodes = services.into_iter().chain(outputs).flatten();
     let drafts: Vec<Option<service::Item>> =

@@ -24,6 +24,7 @@ mod system_roots;
 mod text;
 mod tpm;
 mod workload_api;
+mod workload_identity;
 
 #[cfg(test)]
 mod tests;
@@ -45,3 +46,5 @@ pub use system_roots::SystemRoots;
 pub use text::text;
 pub(crate) use workload_api::TYPES as WORKLOAD_API_TYPES;
 pub use workload_api::{Offer, SdsNames, Selector, Socket, WorkloadApi};
+pub use workload_identity::WorkloadIdentity;
+pub(crate) use workload_identity::{audience, labels};

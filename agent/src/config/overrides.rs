@@ -153,7 +153,7 @@ impl ServerOptions {
 /// A service with no settings but its type and its destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlainService {
-    pub(super) kind: ServiceKind,
+    pub(crate) kind: ServiceKind,
     pub(super) destination: Destination,
 }
 
@@ -175,6 +175,10 @@ impl FromStr for PlainService {
     fn from_str(text: &str) -> Result<Self, String> {
         let (kind, path) = text.split_once('=').ok_or("write TYPE=DIR, as in x509=/etc/ssl/me")?;
         let kind = ServiceKind::named(kind).ok_or_else(|| service::unknown_type(kind))?;
+        if matches!(kind, ServiceKind::Jwt { .. }) {
+            let message = "a JWT needs audiences: write the service in a configuration file";
+            return Err(message.to_owned());
+        }
         if path.is_empty() {
             return Err("the directory is missing: write TYPE=DIR".to_owned());
         }

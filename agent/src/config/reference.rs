@@ -2,18 +2,21 @@
 
 use host::config::section::{KeySection, Keys};
 
-use super::{destination, document, onboarding, reload, service, tpm, workload_api};
+use super::{
+    destination, document, onboarding, reload, service, tpm, workload_api, workload_identity,
+};
 
 /// All sections and keys that the agent supports.
 #[must_use]
 pub fn reference() -> Vec<KeySection> {
-    const SECTIONS: [(&str, &Keys); 17] = [
+    const SECTIONS: [(&str, &Keys); 18] = [
         ("", &document::TOP),
         ("onboarding", &onboarding::ONBOARDING),
         ("tpm", &tpm::TPM),
         ("storage", &destination::STORAGE),
         ("services[] of type identity", &service::IDENTITY),
-        ("services[] of type x509", &service::X509),
+        ("services[] of type x509", &workload_identity::X509),
+        ("services[] of type workload-identity-jwt", &workload_identity::JWT),
         ("services[].destination", &destination::DIRECTORY),
         ("services[].destination.readers[]", &destination::READER),
         ("services[].reload", &reload::RELOAD),

@@ -11,16 +11,18 @@ use host::go_duration;
 use super::directories::Directories;
 use super::settings::{
     Destination, KeyStorage, Lifetime, Reload, Renewal, Service, ServiceKind, ServiceName,
-    SshConfig, Storage, X509Files,
+    SshConfig, Storage,
 };
 use super::workload_api::{self, WorkloadApi};
+use super::workload_identity::{JWT, X509, jwt, x509};
 use super::{destination, reload};
 
 const NEEDS_PROXY: &str = "it needs a Teleport proxy, which this authority does not have";
-const NOT_SERVED: &str = "this agent supports `identity`, `x509` and `workload-identity-api`";
+const NOT_SERVED: &str =
+    "this agent supports `identity`, `x509`, `workload-identity-jwt` and `workload-identity-api`";
 
 /// Services of tbot that are not supported, with the reason.
-pub(crate) const OTHERS: [(&str, &str); 19] = [
+pub(crate) const OTHERS: [(&str, &str); 18] = [
     ("application", NEEDS_PROXY),
     ("application-proxy", NEEDS_PROXY),
     ("application-tunnel", NEEDS_PROXY),
@@ -38,27 +40,26 @@ pub(crate) const OTHERS: [(&str, &str); 19] = [
     ("ssh_host", NOT_SERVED),
     ("workload-identity-aws-ra", NOT_SERVED),
     ("workload-identity-aws-roles-anywhere", NOT_SERVED),
-    ("workload-identity-jwt", NOT_SERVED),
     ("workload-identity-x509-issuer-override", NOT_SERVED),
 ];
 
 pub(super) const NAME: (&str, &str) =
     ("name", "a unique name, used in logs, metrics and `/readyz/NAME` (default: generated)");
-const DESTINATION: (&str, &str) =
+pub(super) const DESTINATION: (&str, &str) =
     ("destination", "where to write the files: a directory, or a section");
-const TTL: (&str, &str) =
+pub(super) const TTL: (&str, &str) =
     ("credential_ttl", "lifetime of certificates (default: that of the configuration)");
-const INTERVAL: (&str, &str) =
+pub(super) const INTERVAL: (&str, &str) =
     ("renewal_interval", "interval between renewals; must be set together with `credential_ttl`");
-const RELOAD: (&str, &str) = ("reload", "reload hook, run after new files are in place");
+pub(super) const RELOAD: (&str, &str) = ("reload", "reload hook, run after new files are in place");
 
-const KEY: (&str, &str) = (
+pub(super) const KEY: (&str, &str) = (
     "key",
     "`software` (default): a new key with each certificate; `tpm`: a key that stays in the TPM, in a file for OpenSSL's provider",
 );
 
-const ROLES: (&str, &str) = ("roles", "remove it: roles are set in the bot's resource");
-const OLD_TTL: (&str, &str) = ("certificate_ttl", "write `credential_ttl`");
+pub(super) const ROLES: (&str, &str) = ("roles", "remove it: roles are set in the bot's resource");
+pub(super) const OLD_TTL: (&str, &str) = ("certificate_ttl", "write `credential_ttl`");
 
 pub(super) const IDENTITY: Keys = Keys {
     of: "a service of type identity",
@@ -76,34 +77,13 @@ pub(super) const IDENTITY: Keys = Keys {
         ROLES,
         OLD_TTL,
         ("cluster", "remove it: certificates of leaf clusters need a Teleport proxy"),
-        ("selector", "remove it: it belongs to services of type x509 of Teleport"),
+        ("selector", "remove it: it belongs to services of type x509"),
+        ("hint", "remove it: it belongs to services of type x509"),
         ("format", "remove it: it belongs to services of type x509"),
         (
             "key",
             "remove it: Teleport's software and OpenSSH cannot read the file of a key in the TPM",
         ),
-    ],
-};
-
-pub(super) const X509: Keys = Keys {
-    of: "a service of type x509",
-    known: &[
-        ("type", "`x509`, or its name in tbot, `workload-identity-x509`"),
-        NAME,
-        DESTINATION,
-        TTL,
-        INTERVAL,
-        RELOAD,
-        ("format", "names of the files: `svid` (default) or `tls`"),
-        KEY,
-    ],
-    refused: &[
-        ROLES,
-        OLD_TTL,
-        ("selector", "remove it: the certificate always has the bot's own SPIFFE ID"),
-        ("include_federated_trust_bundles", "remove it: the only trust domain is the cluster's"),
-        ("ssh_config", "remove it: it belongs to services of type identity"),
-        ("allow_reissue", "remove it: it belongs to services of type identity"),
     ],
 };
 
@@ -151,7 +131,7 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Item> {
         source.error(
             Some(&node.range),
             "the service has no `type`",
-            "set `type` to identity or x509",
+            "set `type` to identity, x509 or workload-identity-jwt",
         );
         return None;
     };
@@ -159,7 +139,7 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Item> {
         source.error(
             Some(&node.range),
             "the service has no `type`",
-            "set `type` to identity or x509",
+            "set `type` to identity, x509 or workload-identity-jwt",
         );
         return None;
     };
@@ -175,11 +155,13 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Item> {
     let keys = match kind {
         ServiceKind::Identity { .. } => &IDENTITY,
         ServiceKind::X509 { .. } => &X509,
+        ServiceKind::Jwt { .. } => &JWT,
     };
     let section = Section::open(node, keys, source)?;
     let kind = match kind {
         ServiceKind::Identity { .. } => identity(&section, source),
-        ServiceKind::X509 { .. } => x509(&section),
+        ServiceKind::X509 { .. } => x509(&section, source),
+        ServiceKind::Jwt { .. } => jwt(&section, node, source),
     };
     let name = section.parse("name", name);
     let destination = match section.node("destination") {
@@ -194,11 +176,12 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Item> {
     let key_storage = key_storage(&section);
     let lifetime = lifetime(&section, source);
     let reload = section.node("reload").map(|node| reload::reload(node, source));
+    let kind = kind?;
     Some(Item::Files(Draft {
         name,
-        what: kind?.name(),
+        what: kind.name(),
         range: Some(stated.range.clone()),
-        kind: kind?,
+        kind,
         destination: destination?,
         key_storage: key_storage?,
         lifetime: lifetime?,
@@ -238,13 +221,6 @@ fn identity(section: &Section<'_>, source: &Source<'_>) -> Option<ServiceKind> {
     match section.word("ssh_config", &words) {
         Given::Absent => Some(ServiceKind::Identity { ssh_config: SshConfig::default() }),
         given => given.value().map(|ssh_config| ServiceKind::Identity { ssh_config }),
-    }
-}
-
-fn x509(section: &Section<'_>) -> Option<ServiceKind> {
-    match section.word("format", &[("svid", X509Files::Svid), ("tls", X509Files::Tls)]) {
-        Given::Absent => Some(ServiceKind::X509 { files: X509Files::default() }),
-        given => given.value().map(|files| ServiceKind::X509 { files }),
     }
 }
 

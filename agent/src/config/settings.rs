@@ -13,6 +13,7 @@ use tpm2::transport::Tcti;
 use super::address::Address;
 use super::protocol::Protocol;
 use super::workload_api::WorkloadApi;
+use super::workload_identity::{JWT_TYPE, WorkloadIdentity};
 use crate::log::Log;
 use crate::tpm::inventory::EkChoice;
 use crate::tpm::passwords::PasswordFiles;
@@ -305,7 +306,7 @@ impl fmt::Display for InvalidServiceName {
 impl std::error::Error for InvalidServiceName {}
 
 /// What a service is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServiceKind {
     /// An X.509 and an SSH certificate for people and their tools.
     Identity {
@@ -316,27 +317,45 @@ pub enum ServiceKind {
     X509 {
         /// What the files are called.
         files: X509Files,
+        /// Whose it is.
+        identity: WorkloadIdentity,
+    },
+    /// A JWT for programs.
+    Jwt {
+        /// Who is to accept it; at least one.
+        audiences: Vec<String>,
+        /// Whose it is.
+        identity: WorkloadIdentity,
     },
 }
 
 impl ServiceKind {
     /// The names of all types, those of tbot too.
-    pub(crate) const NAMES: [&'static str; 3] = ["identity", "x509", "workload-identity-x509"];
+    pub(crate) const NAMES: [&'static str; 4] =
+        ["identity", "x509", "workload-identity-x509", JWT_TYPE];
 
     /// The service of this type, with default settings.
     pub(crate) fn named(name: &str) -> Option<Self> {
         match name {
             "identity" => Some(Self::Identity { ssh_config: SshConfig::default() }),
-            "x509" | "workload-identity-x509" => Some(Self::X509 { files: X509Files::default() }),
+            "x509" | "workload-identity-x509" => Some(Self::X509 {
+                files: X509Files::default(),
+                identity: WorkloadIdentity::default(),
+            }),
+            JWT_TYPE => {
+                let identity = WorkloadIdentity::default();
+                Some(Self::Jwt { audiences: Vec::new(), identity })
+            }
             _ => None,
         }
     }
 
     /// The `type` that the configuration has for it.
-    pub(crate) const fn name(self) -> &'static str {
+    pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Identity { .. } => "identity",
             Self::X509 { .. } => "x509",
+            Self::Jwt { .. } => JWT_TYPE,
         }
     }
 }
@@ -354,11 +373,15 @@ pub enum SshConfig {
 /// What the files of an X.509 certificate are called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum X509Files {
-    /// `svid.pem`, `svid.key`, `bundle.pem`.
+    /// `svid.pem`, `svid.key`, `bundle.pem`, as tbot has them.
     #[default]
-    Svid,
-    /// `tls.crt`, `tls.key`, `ca.crt`.
-    Tls,
+    Tbot,
+    /// `svid.pem`, `svid_key.pem`, `svid_bundle.pem`, as the examples of spiffe-helper have them.
+    SpiffeHelper,
+    /// `tls.crt`, `tls.key`, `ca.crt`, as the secrets of type `kubernetes.io/tls` have them.
+    Kubernetes,
+    /// `fullchain.pem`, `privkey.pem`, `ca.pem`, as web servers usually have them.
+    Nginx,
 }
 
 /// What runs after new files are in place.

@@ -7,9 +7,10 @@ use host::go_duration;
 use super::settings::{
     Account, Acls, Destination, Directory, KeyStorage, Reader, Reload, ReloadAction, Renewal,
     Server, Service, ServiceKind, Settings, Signal, SshConfig, Storage, Symlinks, Token,
-    TpmSettings, Trust, X509Files,
+    TpmSettings, Trust,
 };
 use super::workload_api::{SdsNames, Selector, Socket, TYPES, WorkloadApi};
+use super::workload_identity::WorkloadIdentity;
 use crate::attest::rule::Rules;
 
 /// A file that reads back to these settings.
@@ -105,7 +106,7 @@ fn top(settings: &Settings, yaml: &mut Yaml) {
 
 fn services(services: &[Service], settings: &Settings, yaml: &mut Yaml) {
     yaml.comment(
-        "Credentials in addition to the bot's identity: services of type identity, x509 or workload-identity-api.",
+        "Credentials in addition to the bot's identity: services of type identity, x509, workload-identity-jwt or workload-identity-api.",
     );
     if services.is_empty() && settings.workload_apis.is_empty() {
         return yaml.line("services: []");
@@ -114,12 +115,21 @@ fn services(services: &[Service], settings: &Settings, yaml: &mut Yaml) {
     for one in services {
         yaml.line(&format!("  - type: {}", one.kind.name()));
         yaml.line(&format!("    name: {}", quoted(one.name.as_str())));
-        yaml.line(match one.kind {
-            ServiceKind::Identity { ssh_config: SshConfig::On } => "    ssh_config: on",
-            ServiceKind::Identity { ssh_config: SshConfig::Off } => "    ssh_config: off",
-            ServiceKind::X509 { files: X509Files::Svid } => "    format: svid",
-            ServiceKind::X509 { files: X509Files::Tls } => "    format: tls",
-        });
+        match &one.kind {
+            ServiceKind::Identity { ssh_config: SshConfig::On } => yaml.line("    ssh_config: on"),
+            ServiceKind::Identity { ssh_config: SshConfig::Off } => {
+                yaml.line("    ssh_config: off")
+            }
+            ServiceKind::X509 { files, identity } => {
+                yaml.line(&format!("    format: {}", files.name()));
+                workload_identity(identity, yaml);
+            }
+            ServiceKind::Jwt { audiences, identity } => {
+                let audiences: Vec<String> = audiences.iter().map(|one| quoted(one)).collect();
+                yaml.line(&format!("    audiences: [{}]", audiences.join(", ")));
+                workload_identity(identity, yaml);
+            }
+        }
         if one.key_storage == KeyStorage::Tpm {
             yaml.line("    key: tpm");
         }
@@ -161,25 +171,13 @@ fn workload_api(api: &WorkloadApi, settings: &Settings, yaml: &mut Yaml) {
     }
     for offer in &api.offers {
         match &offer.selector {
-            Selector::Own => yaml.line("    # selector: {name: web}"),
-            Selector::Name(name) => {
-                yaml.line("    selector:");
-                yaml.line(&format!("      name: {}", quoted(name)));
-            }
-            Selector::Labels(labels) => {
-                yaml.line("    selector:");
-                yaml.line("      labels:");
-                for (key, values) in labels {
-                    let values: Vec<String> = values.iter().map(|value| quoted(value)).collect();
-                    yaml.line(&format!("        {}: [{}]", quoted(key), values.join(", ")));
-                }
-            }
             Selector::Path(path) => {
                 yaml.line(&format!("      - path: {}", quoted(path)));
                 if let Some(hint) = &offer.hint {
                     yaml.line(&format!("        hint: {}", quoted(hint)));
                 }
             }
+            other => selector(other, yaml),
         }
         rules(&offer.rules, if is_old { 4 } else { 2 }, yaml);
     }
@@ -191,6 +189,31 @@ fn workload_api(api: &WorkloadApi, settings: &Settings, yaml: &mut Yaml) {
         yaml.line(&format!("      default_all_bundles_name: {}", quoted(default_all_bundles)));
         let disable = api.sds.disable_spiffe_cert_validation;
         yaml.line(&format!("      disable_spiffe_cert_validation: {disable}"));
+    }
+}
+
+fn workload_identity(identity: &WorkloadIdentity, yaml: &mut Yaml) {
+    selector(&identity.selector, yaml);
+    if let Some(hint) = &identity.hint {
+        yaml.line(&format!("    hint: {}", quoted(hint)));
+    }
+}
+
+fn selector(selector: &Selector, yaml: &mut Yaml) {
+    match selector {
+        Selector::Own | Selector::Path(_) => yaml.line("    # selector: {name: web}"),
+        Selector::Name(name) => {
+            yaml.line("    selector:");
+            yaml.line(&format!("      name: {}", quoted(name)));
+        }
+        Selector::Labels(labels) => {
+            yaml.line("    selector:");
+            yaml.line("      labels:");
+            for (key, values) in labels {
+                let values: Vec<String> = values.iter().map(|value| quoted(value)).collect();
+                yaml.line(&format!("        {}: [{}]", quoted(key), values.join(", ")));
+            }
+        }
     }
 }
 

@@ -6,18 +6,63 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use super::Credentials;
+use super::svid::{Bundle, JwtSvid, X509Svid};
+use super::validity::Validity;
 use crate::config::ServiceName;
 use crate::keys::Key;
 
-/// The credentials of a service and the key that they are for.
+/// What a service was issued, verified.
 #[derive(Clone, Debug)]
-pub struct Issued {
-    /// The key.
-    pub key: Arc<dyn Key>,
-    /// The certificates, verified.
-    pub credentials: Credentials,
-    /// The cluster's name.
-    pub cluster: String,
+pub enum Issued {
+    /// Certificates.
+    Certificates {
+        /// The key that they are for.
+        key: Arc<dyn Key>,
+        /// The certificates.
+        certificates: Certificates,
+        /// The cluster's name.
+        cluster: String,
+    },
+    /// A JWT.
+    Jwt(JwtSvid),
+}
+
+/// Certificates for the key of a service.
+#[derive(Clone, Debug)]
+pub enum Certificates {
+    /// Those of the bot itself, X.509 and SSH.
+    Bot(Credentials),
+    /// The X.509-SVID of a workload identity, and what peers are verified with.
+    Workload(X509Svid, Bundle),
+}
+
+impl Certificates {
+    /// From when to when they are valid.
+    #[must_use]
+    pub const fn validity(&self) -> Validity {
+        match self {
+            Self::Bot(credentials) => credentials.validity,
+            Self::Workload(svid, _) => svid.validity,
+        }
+    }
+
+    /// X.509, leaf first, DER.
+    #[must_use]
+    pub fn x509(&self) -> &[Vec<u8>] {
+        match self {
+            Self::Bot(credentials) => &credentials.certificates,
+            Self::Workload(svid, _) => &svid.certificates,
+        }
+    }
+
+    /// The X.509 CAs that peers are verified with, DER.
+    #[must_use]
+    pub fn x509_cas(&self) -> &[Vec<u8>] {
+        match self {
+            Self::Bot(credentials) => credentials.bundle.certificates(),
+            Self::Workload(_, bundle) => &bundle.x509,
+        }
+    }
 }
 
 /// The newest credentials of one service; `None` until the daemon has been issued some.

@@ -11,6 +11,7 @@ use x509_cert::der::{AnyRef, Decode};
 use x509_cert::spki::SubjectPublicKeyInfoRef;
 
 use super::spiffe_id::SpiffeId;
+use super::validity::Validity;
 
 /// Bytes of a token.
 const MAX_TOKEN: usize = 64 * 1024;
@@ -207,6 +208,15 @@ pub fn validate(
         Some(_) => return Err("the token is not valid yet".into()),
     }
     Ok((subject, claims))
+}
+
+/// From when to when a token is valid, as it says itself: it is not verified.
+#[must_use]
+pub fn stated_validity(token: &[u8]) -> Option<Validity> {
+    let token = std::str::from_utf8(token).ok().filter(|token| token.len() <= MAX_TOKEN)?;
+    let claims = object(token.split('.').nth(1)?, "payload").ok()?;
+    let time = |name: &str| claims.get(name).and_then(Value::as_i64);
+    Some(Validity { not_before: time("iat")?, not_after: time("exp")? })
 }
 
 /// The key that the header names. JWT-SVID section 2 allows no other members than these.

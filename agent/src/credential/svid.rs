@@ -23,7 +23,7 @@ const MAX_CHAIN: usize = 4;
 const MAX_HINT: usize = 1024;
 
 /// An identity of a workload as an X.509 certificate.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct X509Svid {
     /// The SPIFFE ID.
     pub spiffe_id: String,
@@ -31,10 +31,17 @@ pub struct X509Svid {
     pub hint: String,
     /// The certificate and its intermediates, DER.
     pub certificates: Vec<Vec<u8>>,
-    /// The private key: PKCS #8, DER.
-    pub key: Zeroizing<Vec<u8>>,
     /// From when to when it is valid.
     pub validity: Validity,
+}
+
+/// The same with the private key, as the Workload API delivers it.
+#[derive(Debug)]
+pub struct KeyedSvid {
+    /// The certificate.
+    pub svid: X509Svid,
+    /// The private key: PKCS #8, DER.
+    pub key: Zeroizing<Vec<u8>>,
 }
 
 /// An identity of a workload as a JWT.
@@ -149,7 +156,7 @@ impl Bundle {
     }
 }
 
-/// Verifies the answer for a key, SubjectPublicKeyInfo and PKCS #8. All SVIDs or none.
+/// Verifies the answer for a key, a SubjectPublicKeyInfo. All SVIDs or none.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -157,20 +164,18 @@ pub fn x509_svids(
     svids: Vec<UnverifiedX509>,
     bundle: &Bundle,
     spki: &[u8],
-    pkcs8: &Zeroizing<Vec<u8>>,
     now: u64,
 ) -> Result<Vec<X509Svid>, String> {
     if svids.is_empty() || svids.len() > MAX_SVIDS {
         return Err("no X.509-SVID, or too many".into());
     }
-    svids.into_iter().map(|svid| x509_svid(svid, bundle, spki, pkcs8, now)).collect()
+    svids.into_iter().map(|svid| x509_svid(svid, bundle, spki, now)).collect()
 }
 
 fn x509_svid(
     svid: UnverifiedX509,
     bundle: &Bundle,
     spki: &[u8],
-    pkcs8: &Zeroizing<Vec<u8>>,
     now: u64,
 ) -> Result<X509Svid, String> {
     let spiffe_id = of_domain(&svid.spiffe_id, bundle)?;
@@ -202,8 +207,8 @@ fn x509_svid(
         return Err("an X.509-SVID with another SPIFFE ID than stated".into());
     }
     let validity = super::validity(&der).ok_or("an X.509-SVID without dates")?;
-    let (certificates, key) = (svid.certificates.clone(), pkcs8.clone());
-    Ok(X509Svid { spiffe_id: spiffe_id.to_string(), hint, certificates, key, validity })
+    let certificates = svid.certificates.clone();
+    Ok(X509Svid { spiffe_id: spiffe_id.to_string(), hint, certificates, validity })
 }
 
 /// Verifies JWT-SVIDs for these audiences: a workload receives only what its peers accept.

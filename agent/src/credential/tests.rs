@@ -10,10 +10,12 @@ use tempfile::TempDir;
 use testkit::forge::{self, Template, named, oid, purposes};
 use tls::CaPin;
 
-use super::cache::{Cache, Issued};
+use super::cache::{Cache, Certificates, Issued};
 use super::identity::Identity;
 use super::*;
-use crate::config::{Destination, KeyStorage, Lifetime, Renewal, Service, ServiceKind, X509Files};
+use crate::config::{
+    Destination, KeyStorage, Lifetime, Renewal, Service, ServiceKind, WorkloadIdentity, X509Files,
+};
 use crate::deliver::files::FileSink;
 use crate::keys::{Key, SoftwareKey, spki_der};
 use crate::tpm::inventory::{EkChoice, pem};
@@ -152,7 +154,7 @@ fn published_credentials_reach_the_files_and_every_watch() {
         Credentials::verify(issued, &key.public(), Voucher::ClusterCas(&[ca.pin()]), now).unwrap();
     let service = Service {
         name: "web".parse().unwrap(),
-        kind: ServiceKind::X509 { files: X509Files::Svid },
+        kind: ServiceKind::X509 { files: X509Files::Tbot, identity: WorkloadIdentity::default() },
         destination: Destination::Memory,
         key_storage: KeyStorage::Software,
         lifetime: Lifetime { ttl: Duration::from_secs(3600), renewal: Renewal::HalfLife },
@@ -164,15 +166,21 @@ fn published_credentials_reach_the_files_and_every_watch() {
     assert_eq!(sink.files().unwrap_err().exit, Exit::Bug);
 
     let validity = credentials.validity;
-    let issued = Issued { key: Arc::new(key), credentials, cluster: "c.example".into() };
+    let key: Arc<dyn Key> = Arc::new(key);
+    let issued = Issued::Certificates {
+        key: Arc::clone(&key),
+        certificates: Certificates::Bot(credentials),
+        cluster: "c.example".into(),
+    };
     cache.publish(&service.name, issued);
     assert!(other.has_changed().unwrap());
     let files = sink.files().unwrap();
     let seen = other.borrow_and_update().clone().unwrap();
+    let Issued::Certificates { certificates, .. } = &*seen else { panic!("{seen:?}") };
     let certificate = files.content("svid.pem").unwrap();
-    let issued = pem("CERTIFICATE", &seen.credentials.certificates[0]).unwrap();
+    let issued = pem("CERTIFICATE", &certificates.x509()[0]).unwrap();
     assert_eq!(issued.as_bytes(), certificate);
-    assert_eq!(files.content("svid.key").unwrap(), seen.key.to_pem().unwrap().as_slice());
+    assert_eq!(files.content("svid.key").unwrap(), key.to_pem().unwrap().as_slice());
     sink.write(&files, &mut |_, _| {}).unwrap();
     assert_eq!(sink.validity().unwrap(), Some(validity));
 

@@ -6,6 +6,7 @@ mod found;
 mod identity;
 mod service;
 mod tpm_key;
+mod workload_identity;
 
 use std::collections::HashMap;
 use std::sync::Arc;

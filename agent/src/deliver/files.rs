@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use host::exit::Failure;
 
-use crate::config::{self, KeyStorage, Service, ServiceKind, SshConfig, X509Files};
-use crate::credential;
-use crate::credential::cache::Watch;
+use crate::config::{
+    self, KeyStorage, Selector, Service, ServiceKind, SshConfig, WorkloadIdentity, X509Files,
+};
+use crate::credential::cache::{Certificates, Issued, Watch};
 use crate::credential::validity::Validity;
+use crate::credential::{jwt, validity_of_pem};
 use crate::deliver::artifact;
 use crate::deliver::destination::{Change, Destination, FileSet, Manifest, Notices};
 use crate::file_access::{self, FileAccess};
@@ -62,11 +64,20 @@ impl FileSink {
     /// What a service is issued, and how it is delivered: if any of it changes, it is issued again.
     #[must_use]
     pub fn asked(&self) -> String {
-        let kind = match self.service.kind {
-            ServiceKind::X509 { files: X509Files::Svid } => "x509 svid",
-            ServiceKind::X509 { files: X509Files::Tls } => "x509 tls",
-            ServiceKind::Identity { ssh_config: SshConfig::On } => "identity ssh_config",
-            ServiceKind::Identity { ssh_config: SshConfig::Off } => "identity",
+        // Records of earlier versions have the old names of the formats.
+        let kind = match &self.service.kind {
+            ServiceKind::X509 { files: X509Files::Tbot, identity } => asked(identity, "x509 svid"),
+            ServiceKind::X509 { files: X509Files::Kubernetes, identity } => {
+                asked(identity, "x509 tls")
+            }
+            ServiceKind::X509 { files, identity } => {
+                asked(identity, &format!("x509 {}", files.name()))
+            }
+            ServiceKind::Jwt { audiences, identity } => {
+                asked(identity, &format!("jwt {audiences:?}"))
+            }
+            ServiceKind::Identity { ssh_config: SshConfig::On } => "identity ssh_config".to_owned(),
+            ServiceKind::Identity { ssh_config: SshConfig::Off } => "identity".to_owned(),
         };
         let (host, ttl) = (&self.authority_host, self.service.lifetime.ttl.as_secs());
         let place = match &self.service.destination {
@@ -89,19 +100,22 @@ impl FileSink {
     pub fn files(&self) -> Result<FileSet, Failure> {
         let issued = self.issued.borrow().clone();
         let issued = issued.ok_or_else(|| Failure::bug("nothing has been issued"))?;
-        let (key, credentials) = (issued.key.as_ref(), &issued.credentials);
-        let x509 = artifact::X509 {
-            certificates: &credentials.certificates,
-            cas: credentials.bundle.certificates(),
+        let (key, certificates, cluster) = match &*issued {
+            Issued::Certificates { key, certificates, cluster } => {
+                (key.as_ref(), certificates, cluster)
+            }
+            Issued::Jwt(svid) => return Ok(artifact::jwt(&svid.token)),
         };
-        match self.service.kind {
-            ServiceKind::X509 { files } => artifact::x509(key, x509, files),
-            ServiceKind::Identity { ssh_config } => {
+        let x509 =
+            artifact::X509 { certificates: certificates.x509(), cas: certificates.x509_cas() };
+        match (&self.service.kind, certificates) {
+            (ServiceKind::X509 { files, .. }, _) => artifact::x509(key, x509, *files),
+            (ServiceKind::Identity { ssh_config }, Certificates::Bot(credentials)) => {
                 let ssh = artifact::Ssh {
                     certificate: &credentials.ssh_certificate,
                     cas: &credentials.ssh_cas,
                 };
-                let (cluster, authority_host) = (&issued.cluster, &self.authority_host);
+                let authority_host = &self.authority_host;
                 let identity = artifact::Identity { x509, ssh, cluster, authority_host };
                 let directory = match (&self.service.destination, ssh_config) {
                     (config::Destination::Directory { directory, .. }, SshConfig::On) => {
@@ -110,6 +124,9 @@ impl FileSink {
                     _ => None,
                 };
                 artifact::identity(key, &identity, directory)
+            }
+            (ServiceKind::Identity { .. } | ServiceKind::Jwt { .. }, _) => {
+                Err(Failure::bug("a service of another kind was issued"))
             }
         }
     }
@@ -127,24 +144,33 @@ impl FileSink {
         self.destination.write(files, &mut |now| announce(now, before.as_ref()))
     }
 
-    /// From when to when the certificate in the files is valid, if the files are as they were written.
+    /// From when to when the credential in the files is valid, if the files are as they were written.
     ///
     /// # Errors
     /// How they differ.
     pub fn validity(&self) -> Result<Option<Validity>, Change> {
         self.destination.check()?;
         let set = self.destination.read().ok().flatten();
-        let certificate = set.as_ref().and_then(|set| set.content(self.certificate_name()));
-        Ok(certificate.and_then(credential::validity_of_pem))
+        let of = |name: &str, validity: fn(&[u8]) -> Option<Validity>| {
+            set.as_ref().and_then(|set| set.content(name)).and_then(validity)
+        };
+        Ok(match &self.service.kind {
+            ServiceKind::X509 { files, .. } => {
+                of(artifact::certificate_name(*files), validity_of_pem)
+            }
+            ServiceKind::Jwt { .. } => of(artifact::JWT, jwt::stated_validity),
+            ServiceKind::Identity { .. } => of("tlscert", validity_of_pem),
+        })
     }
+}
 
-    /// The file whose dates are the service's.
-    const fn certificate_name(&self) -> &'static str {
-        match self.service.kind {
-            ServiceKind::X509 { files: X509Files::Svid } => "svid.pem",
-            ServiceKind::X509 { files: X509Files::Tls } => "tls.crt",
-            ServiceKind::Identity { .. } => "tlscert",
-        }
+/// What a service of a workload identity is issued.
+fn asked(identity: &WorkloadIdentity, what: &str) -> String {
+    let WorkloadIdentity { selector, hint } = identity;
+    match (selector, hint) {
+        (Selector::Own, None) => what.to_owned(),
+        (selector, None) => format!("{what} of {selector:?}"),
+        (selector, Some(hint)) => format!("{what} of {selector:?} hint={hint:?}"),
     }
 }
 

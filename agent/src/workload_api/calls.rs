@@ -175,12 +175,12 @@ impl PartialEq for JwtPart {
 
 fn x509_svids(identities: &Identities) -> X509svidResponse {
     let bundle = identities.bundle.x509.concat();
-    let svids = identities.svids.iter().map(|svid| X509svid {
-        spiffe_id: svid.spiffe_id.clone(),
-        x509_svid: svid.certificates.concat(),
-        x509_svid_key: svid.key.to_vec(),
+    let svids = identities.svids.iter().map(|keyed| X509svid {
+        spiffe_id: keyed.svid.spiffe_id.clone(),
+        x509_svid: keyed.svid.certificates.concat(),
+        x509_svid_key: keyed.key.to_vec(),
         bundle: bundle.clone(),
-        hint: svid.hint.clone(),
+        hint: keyed.svid.hint.clone(),
     });
     X509svidResponse {
         svids: unique_hints(svids.collect(), |svid| &mut svid.hint),

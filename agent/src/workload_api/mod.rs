@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tonic::Status;
 
 use crate::attest::Caller;
-use crate::credential::svid::{Bundle, JwtSvid, X509Svid};
+use crate::credential::svid::{Bundle, JwtSvid, KeyedSvid};
 
 pub use self::server::{Attest, WorkloadApi};
 pub use crate::connections::Limits;
@@ -43,7 +43,7 @@ pub type Subscription = watch::Receiver<Entitlement>;
 #[derive(Clone, Debug)]
 pub struct Identities {
     /// At least one. The first one is the default; the order does not change.
-    pub svids: Vec<Arc<X509Svid>>,
+    pub svids: Vec<Arc<KeyedSvid>>,
     /// The trust bundle.
     pub bundle: Arc<Bundle>,
 }

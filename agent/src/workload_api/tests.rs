@@ -20,6 +20,7 @@ use crate::attest::cgroup::Systemd;
 use crate::attest::{Refused, Unix};
 use crate::ceremony::channel::Channel;
 use crate::config::SdsNames;
+use crate::credential::svid::X509Svid;
 use crate::credential::validity::Validity;
 use crate::log::Log;
 
@@ -131,13 +132,13 @@ fn with_header<T>(message: T) -> Request<T> {
 
 pub(super) fn identities(paths: &[&str], ca: u8) -> Identities {
     let svid = |path: &&str| {
-        Arc::new(X509Svid {
+        let svid = X509Svid {
             spiffe_id: format!("spiffe://td/{path}"),
             hint: "same".into(),
             certificates: vec![vec![1], vec![2]],
-            key: Zeroizing::new(vec![3]),
             validity: Validity { not_before: 0, not_after: i64::MAX },
-        })
+        };
+        Arc::new(KeyedSvid { svid, key: Zeroizing::new(vec![3]) })
     };
     let bundle = Bundle {
         trust_domain: "td".into(),

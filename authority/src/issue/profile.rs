@@ -45,11 +45,7 @@ impl Profile {
 
     /// What the key may be used for, and what is assured of it.
     pub(super) const fn usages(&self) -> Usages {
-        let assured: &[ObjectIdentifier] = match self.key {
-            KeyLocation::Tpm => &[VERIFIED_TPM_FIXED],
-            KeyLocation::Unproven => &[],
-        };
-        Usages { assured, ..self.usages }
+        self.usages.of_key(self.key)
     }
 
     /// The instance itself, which can renew. The generation counts joins and renewals.
@@ -131,6 +127,15 @@ impl Usages {
 
     /// The server's end of TLS connections.
     pub(super) const SERVER: Self = Self { extended: &[ID_KP_SERVER_AUTH], ..Self::PEER };
+
+    /// The same for a key of which this is known.
+    pub(super) const fn of_key(self, key: KeyLocation) -> Self {
+        let assured: &[ObjectIdentifier] = match key {
+            KeyLocation::Tpm => &[VERIFIED_TPM_FIXED],
+            KeyLocation::Unproven => &[],
+        };
+        Self { assured, ..self }
+    }
 }
 
 /// How long credentials are valid.

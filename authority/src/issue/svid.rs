@@ -10,7 +10,7 @@ use super::profile::{Lifetime, Usages};
 use super::subject::{Subject, name};
 use super::x509::AlternativeNames;
 use super::{IssueError, Issuer, SubjectKey, Validity, window};
-use crate::resource::{Bot, BotInstance, DnsName, HostPrincipal, SpiffeId};
+use crate::resource::{Bot, BotInstance, DnsName, HostPrincipal, KeyLocation, SpiffeId};
 
 /// What an X.509-SVID says of its holder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,13 +91,13 @@ impl Issuer {
         })
     }
 
-    /// An X.509-SVID for a key of an instance of this bot, verified as a peer would.
+    /// An X.509-SVID for a key of an instance of this bot, of which is known where it is; verified as a peer would.
     pub fn x509_svid(
         &self,
         bot: &Bot,
         instance: &BotInstance,
         names: &SvidNames,
-        key: &SubjectKey,
+        (key, location): (&SubjectKey, KeyLocation),
         validity: Validity,
         maximum: Option<Duration>,
     ) -> Result<X509Svid, IssueError> {
@@ -114,8 +114,8 @@ impl Issuer {
             SvidSubject::Attributes(attributes) => name(attributes)?,
         };
         let alternative = AlternativeNames { uri: names.spiffe_id.as_str(), dns: &names.dns };
-        let issued = ca.host(subject, alternative, Usages::PEER, key, window)?;
-        ca.verify_host(&issued.certificate, alternative, Usages::PEER, now)?;
+        let issued = ca.host(subject, alternative, Usages::PEER.of_key(location), key, window)?;
+        ca.verify_host(&issued.certificate, alternative, Usages::PEER.of_key(location), now)?;
         Ok(X509Svid {
             certificate: issued.certificate,
             serial: issued.serial,

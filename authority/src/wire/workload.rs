@@ -54,6 +54,7 @@ impl WorkloadService for Workloads {
             selector: selector(request.selector),
             workload: attributes(request.workload.unwrap_or_default()),
             key: certification_request(request.public_key, request.signature, &peer.exporter),
+            key_in_tpm: request.key_in_tpm,
             ttl: ttl(request.ttl_seconds),
             service: request.service,
         };
@@ -221,7 +222,7 @@ fn text(text: String) -> Parsed<String> {
 }
 
 fn x509_svid(issued: NamedSvid) -> X509Svid {
-    let NamedSvid { name, hint, names, svid } = issued;
+    let NamedSvid { name, hint, names, svid, .. } = issued;
     X509Svid {
         name,
         spiffe_id: names.spiffe_id.to_string(),

@@ -1173,6 +1173,9 @@ pub struct IssueX509SvidsRequest {
     /// Name of the service of the agent that asks. For the record only.
     #[prost(string, tag = "6")]
     pub service: ::prost::alloc::string::String,
+    /// Certify the key as one in the TPM: refused unless ProveKey has proven it for the caller's bot instance.
+    #[prost(bool, tag = "7")]
+    pub key_in_tpm: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct X509Svid {

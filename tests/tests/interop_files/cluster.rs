@@ -46,7 +46,7 @@ impl Cluster {
         let certificates = [self.certificate(&key, name)];
         let cas = [self.authority()];
         let x509 = X509 { certificates: &certificates, cas: &cas };
-        artifact::x509(&key, x509, X509Files::Svid).unwrap()
+        artifact::x509(&key, x509, X509Files::Tbot).unwrap()
     }
 
     /// New files of an `identity` service in `directory`, for a principal, signed by an SSH authority.

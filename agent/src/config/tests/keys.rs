@@ -253,15 +253,11 @@ credential_ttl: 4h";
         reload: None,
     };
     let identity = |ssh_config| ServiceKind::Identity { ssh_config };
+    let x509 = |files| ServiceKind::X509 { files, identity: WorkloadIdentity::default() };
     let expected = [
         service("people", identity(SshConfig::Off), plain("/a"), own),
-        service("x509-output-2", ServiceKind::X509 { files: X509Files::Tls }, plain("/b"), all),
-        service(
-            "x509-output-3",
-            ServiceKind::X509 { files: X509Files::Svid },
-            Destination::Memory,
-            all,
-        ),
+        service("x509-output-2", x509(X509Files::Kubernetes), plain("/b"), all),
+        service("x509-output-3", x509(X509Files::Tbot), Destination::Memory, all),
         service("identity-output-4", identity(SshConfig::On), plain("/c"), all),
     ];
     assert_eq!(settings.services, expected);

@@ -5,6 +5,7 @@ mod hostile;
 mod keys;
 mod text;
 mod workload_api;
+mod workload_identity;
 
 use std::path::Path;
 

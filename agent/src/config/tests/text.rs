@@ -35,6 +35,12 @@ fn everything() -> Settings {
         Reader::User(Account::Name("0x1".into())),
     ];
     let identity = |ssh_config| ServiceKind::Identity { ssh_config };
+    let labels = [("*".into(), vec!["a b".into()]), ("null".into(), vec!["x".into(), "~".into()])];
+    let labelled =
+        WorkloadIdentity { selector: Selector::Labels(labels.into()), hint: Some("yes: #".into()) };
+    let named =
+        WorkloadIdentity { selector: Selector::Name("0x1".into()), ..WorkloadIdentity::default() };
+    let x509 = |files, identity| ServiceKind::X509 { files, identity };
     Settings {
         authorities: vec!["a.b:1".parse().unwrap(), "[::1]:2".parse().unwrap()],
         server: Server::Auth,
@@ -53,11 +59,24 @@ fn everything() -> Settings {
             service("1e3", identity(SshConfig::On), Destination::Memory, Some(signal)),
             service(
                 "+",
-                ServiceKind::X509 { files: X509Files::Tls },
+                x509(X509Files::Kubernetes, named.clone()),
                 Destination::Memory,
                 Some(ReloadAction::SystemdUnit("a@b.service".into())),
             ),
-            service("-", ServiceKind::X509 { files: X509Files::Svid }, Destination::Memory, None),
+            service(
+                "-",
+                x509(X509Files::Tbot, WorkloadIdentity::default()),
+                Destination::Memory,
+                None,
+            ),
+            service("f", x509(X509Files::SpiffeHelper, labelled), Destination::Memory, None),
+            service("n", x509(X509Files::Nginx, named.clone()), Destination::Memory, None),
+            service(
+                "j",
+                ServiceKind::Jwt { audiences: vec!["1e3".into(), "b".into()], identity: named },
+                Destination::Memory,
+                None,
+            ),
         ],
         lifetime: Lifetime {
             ttl: Duration::from_secs(3600 * 20),

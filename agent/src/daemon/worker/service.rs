@@ -7,9 +7,10 @@ use host::exit::{Exit, Failure};
 use super::{Ended, Store, Worker, call};
 use crate::ceremony::SubjectForm;
 use crate::ceremony::authenticated::Denied;
-use crate::config::{self, KeyStorage, Protocol, Service, ServiceKind, ServiceName, Settings};
-use crate::credential::Credentials;
-use crate::credential::cache::{Cache, Issued};
+use crate::config::{
+    self, KeyStorage, Protocol, Selector, Service, ServiceKind, ServiceName, Settings,
+};
+use crate::credential::cache::{Cache, Certificates, Issued};
 use crate::credential::identity::Identity;
 use crate::daemon::machine::{FailureKind, Job, Outcome, Validity};
 use crate::deliver::destination::Manifest;
@@ -44,19 +45,25 @@ impl Worker {
         if identity.protocol == Protocol::Teleport {
             return Err(not_of_teleport(service).into());
         }
-        let (key, credentials): (Arc<dyn Key>, Credentials) = match service.key_storage {
+        if let ServiceKind::Jwt { audiences, identity: whose } = &service.kind {
+            let svid = self.request_jwt(&identity, service, whose, audiences).await?;
+            let validity = svid.validity;
+            self.cache.publish(&service.name, Issued::Jwt(svid));
+            return Ok(validity);
+        }
+        let (key, certificates): (Arc<dyn Key>, Certificates) = match service.key_storage {
             KeyStorage::Software => {
                 let key = SoftwareKey::generate()?;
-                let credentials = self.request(&identity, service, &key).await?;
-                (Arc::new(key), credentials)
+                let certificates = self.request(&identity, service, &key).await?;
+                (Arc::new(key), certificates)
             }
             KeyStorage::Tpm => {
-                let (key, credentials) = self.request_for_tpm_key(&identity, service).await?;
-                (key, credentials)
+                let (key, certificates) = self.request_for_tpm_key(&identity, service).await?;
+                (key, certificates)
             }
         };
-        let validity = credentials.validity;
-        let issued = Issued { key, credentials, cluster: identity.cluster };
+        let validity = certificates.validity();
+        let issued = Issued::Certificates { key, certificates, cluster: identity.cluster };
         self.cache.publish(&service.name, issued);
         Ok(validity)
     }
@@ -67,17 +74,21 @@ impl Worker {
         identity: &Identity,
         service: &Service,
         key: &dyn Key,
-    ) -> Result<Credentials, Denied> {
+    ) -> Result<Certificates, Denied> {
+        // The files of an identity are for Teleport's software, those of `x509` for any.
+        let subject = match &service.kind {
+            ServiceKind::X509 { identity: whose, .. } if whose.selector != Selector::Own => {
+                return self.request_svid(identity, service, whose, key).await;
+            }
+            ServiceKind::X509 { .. } => SubjectForm::Plain,
+            ServiceKind::Identity { .. } => SubjectForm::Full,
+            ServiceKind::Jwt { .. } => return Err(Failure::bug("a JWT has no key").into()),
+        };
         let ttl = service.lifetime.ttl;
         let (stop, log) = (self.stop.clone(), self.log);
         let connection = self.connection(identity).await?;
-        // The files of an identity are for Teleport's software, those of `x509` for any.
-        let subject = match service.kind {
-            ServiceKind::Identity { .. } => SubjectForm::Full,
-            ServiceKind::X509 { .. } => SubjectForm::Plain,
-        };
         let issued = connection.issue(key, service.name.as_str(), subject, ttl);
-        call(log, "issue", stop.limit(issued)).await
+        Ok(Certificates::Bot(call(log, "issue", stop.limit(issued)).await?))
     }
 
     /// Has a service's sink deliver what is in the cache.

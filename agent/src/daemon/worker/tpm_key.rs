@@ -7,7 +7,7 @@ use host::exit::Failure;
 use super::{Store, Worker, call};
 use crate::ceremony::authenticated::Denied;
 use crate::config::Service;
-use crate::credential::Credentials;
+use crate::credential::cache::Certificates;
 use crate::credential::identity::Identity;
 use crate::file_access::SHORT_TIMEOUT;
 use crate::keys::TpmKey;
@@ -19,7 +19,7 @@ impl Worker {
         &mut self,
         identity: &Identity,
         service: &Service,
-    ) -> Result<(Arc<TpmKey>, Credentials), Denied> {
+    ) -> Result<(Arc<TpmKey>, Certificates), Denied> {
         let key = match self.tpm_key(service).await? {
             Some(key) => key,
             None => self.create_tpm_key(service).await?,
@@ -29,8 +29,8 @@ impl Worker {
                 let reason = "the TPM cannot load the key: it was cleared, or it is another TPM";
                 self.log_of_service(service, "creating another key in the TPM", reason);
                 let key = self.create_tpm_key(service).await?;
-                let credentials = self.prove_and_request(identity, service, &key).await?;
-                Ok((key, credentials))
+                let certificates = self.prove_and_request(identity, service, &key).await?;
+                Ok((key, certificates))
             }
             result => Ok((key, result?)),
         }
@@ -41,7 +41,7 @@ impl Worker {
         identity: &Identity,
         service: &Service,
         key: &TpmKey,
-    ) -> Result<Credentials, Denied> {
+    ) -> Result<Certificates, Denied> {
         let (stop, log) = (self.stop.clone(), self.log);
         let connection = self.connection(identity).await?;
         let proven = connection.prove_key(key, identity, service.name.as_str());

@@ -169,7 +169,7 @@ fn expire(entitlement: &watch::Sender<Entitlement>) {
     let now = clock::now().unix_timestamp();
     entitlement.send_if_modified(|before| {
         let Entitlement::Identities(identities) = before else { return false };
-        let has_expired = identities.svids.iter().any(|svid| svid.validity.not_after <= now);
+        let has_expired = identities.svids.iter().any(|keyed| keyed.svid.validity.not_after <= now);
         if has_expired {
             let why = "the identities have expired and cannot be renewed: see the agent's log";
             *before = Entitlement::Unavailable(why.into());
@@ -182,7 +182,7 @@ fn expire(entitlement: &watch::Sender<Entitlement>) {
 fn until_expiry(entitlement: &watch::Sender<Entitlement>) -> Duration {
     let end = match &*entitlement.borrow() {
         Entitlement::Identities(identities) => {
-            identities.svids.iter().map(|svid| svid.validity.not_after).min()
+            identities.svids.iter().map(|keyed| keyed.svid.validity.not_after).min()
         }
         _ => None,
     };
@@ -196,7 +196,7 @@ fn until_expiry(entitlement: &watch::Sender<Entitlement>) -> Duration {
 fn until_renewal(entitlement: &watch::Sender<Entitlement>) -> Duration {
     let end = match &*entitlement.borrow() {
         Entitlement::Identities(identities) => {
-            identities.svids.iter().map(|svid| svid.validity.not_after).min()
+            identities.svids.iter().map(|keyed| keyed.svid.validity.not_after).min()
         }
         _ => None,
     };

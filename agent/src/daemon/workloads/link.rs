@@ -14,7 +14,7 @@ use crate::ceremony::client::Client;
 use crate::ceremony::workloads::Wanted;
 use crate::config::{Protocol, Settings};
 use crate::credential::identity::Identity;
-use crate::credential::svid::{Bundle, JwtSvid, X509Svid};
+use crate::credential::svid::{Bundle, JwtSvid, KeyedSvid, X509Svid};
 use crate::file_access::{FileAccess, SHORT_TIMEOUT, TIMEOUT};
 use crate::log::Log;
 use crate::tpm::thread::{Audience, Meter, TpmThread};
@@ -93,7 +93,7 @@ impl Link {
     pub(super) async fn x509_svids(
         &self,
         wanted: &[(Wanted, Option<String>)],
-    ) -> Result<(Vec<Arc<X509Svid>>, Arc<Bundle>), Failure> {
+    ) -> Result<(Vec<Arc<KeyedSvid>>, Arc<Bundle>), Failure> {
         let mut open = self.open.lock().await;
         let mut all = Vec::new();
         let mut refused = None;
@@ -103,9 +103,9 @@ impl Link {
             match connection.x509_svids(one).await {
                 Ok((svids, bundle)) => {
                     newest = Some(self.publish(bundle));
-                    all.extend(svids.into_iter().map(|svid| match hint {
-                        Some(hint) => Arc::new(X509Svid { hint: hint.clone(), ..svid }),
-                        None => Arc::new(svid),
+                    all.extend(svids.into_iter().map(|KeyedSvid { svid, key }| {
+                        let hint = hint.clone().unwrap_or_else(|| svid.hint.clone());
+                        Arc::new(KeyedSvid { svid: X509Svid { hint, ..svid }, key })
                     }));
                 }
                 Err(denied) => refused = Some(self.denied(&mut open, denied)?),

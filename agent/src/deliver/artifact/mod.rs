@@ -52,14 +52,37 @@ pub struct Identity<'a> {
 /// The certificate is for another key, or malformed.
 pub fn x509(key: &dyn Key, x509: X509<'_>, files: X509Files) -> Result<FileSet, Failure> {
     check_x509(key, x509)?;
-    let [certificate, secret, cas] = match files {
-        X509Files::Svid => ["svid.pem", "svid.key", "bundle.pem"],
-        X509Files::Tls => ["tls.crt", "tls.key", "ca.crt"],
-    };
+    let [certificate, secret, cas] = names(files);
     Ok(FileSet::new()
         .with(certificate, pems(x509.certificates)?)
         .with_secret(secret, key.to_pem()?)
         .with(cas, pems(x509.cas)?))
+}
+
+/// The names of certificate, key and CAs.
+const fn names(files: X509Files) -> [&'static str; 3] {
+    match files {
+        X509Files::Tbot => ["svid.pem", "svid.key", "bundle.pem"],
+        X509Files::SpiffeHelper => ["svid.pem", "svid_key.pem", "svid_bundle.pem"],
+        X509Files::Kubernetes => ["tls.crt", "tls.key", "ca.crt"],
+        X509Files::Nginx => ["fullchain.pem", "privkey.pem", "ca.pem"],
+    }
+}
+
+/// The file with the certificate of an `x509` service.
+#[must_use]
+pub const fn certificate_name(files: X509Files) -> &'static str {
+    let [certificate, ..] = names(files);
+    certificate
+}
+
+/// The file of a `workload-identity-jwt` service, in which nothing but the token is.
+pub const JWT: &str = "jwt_svid";
+
+/// The files of a `workload-identity-jwt` service.
+#[must_use]
+pub fn jwt(token: &str) -> FileSet {
+    FileSet::new().with_secret(JWT, Zeroizing::new(token.as_bytes().to_vec()))
 }
 
 /// The files of an `identity` service. `ssh_directory`, where OpenSSH's client is to find them, asks for its configuration.

@@ -78,8 +78,10 @@ fn openssl_verifies_the_files_of_x509() {
     let cluster = Cluster::new();
     let at = cluster.directory.path();
     for (files, [certificate, key, cas]) in [
-        (X509Files::Svid, ["svid.pem", "svid.key", "bundle.pem"]),
-        (X509Files::Tls, ["tls.crt", "tls.key", "ca.crt"]),
+        (X509Files::Tbot, ["svid.pem", "svid.key", "bundle.pem"]),
+        (X509Files::Kubernetes, ["tls.crt", "tls.key", "ca.crt"]),
+        (X509Files::SpiffeHelper, ["svid.pem", "svid_key.pem", "svid_bundle.pem"]),
+        (X509Files::Nginx, ["fullchain.pem", "privkey.pem", "ca.pem"]),
     ] {
         let set = x509(&cluster.key, cluster.x509(), files).unwrap();
         assert_eq!(set.iter().count(), 3);
@@ -159,17 +161,17 @@ fn one_file_has_everything_in_the_order_that_its_readers_expect() {
 #[test]
 fn certificates_of_another_key_are_refused() {
     let (cluster, other) = (Cluster::new(), SoftwareKey::generate().unwrap());
-    let failure = x509(&other, cluster.x509(), X509Files::Svid).unwrap_err();
+    let failure = x509(&other, cluster.x509(), X509Files::Tbot).unwrap_err();
     assert_eq!(failure.exit, Exit::Data);
     assert!(failure.message.ends_with("a certificate for another key"), "{failure}");
     check_ssh(&other, cluster.identity().ssh).unwrap_err();
     let none = X509 { certificates: &[], ..cluster.x509() };
-    x509(&cluster.key, none, X509Files::Svid).unwrap_err();
+    x509(&cluster.key, none, X509Files::Tbot).unwrap_err();
     let none = X509 { cas: &[], ..cluster.x509() };
-    x509(&cluster.key, none, X509Files::Svid).unwrap_err();
+    x509(&cluster.key, none, X509Files::Tbot).unwrap_err();
     let damaged = vec![cluster.certificates[0][..200].to_vec()];
     let damaged = X509 { certificates: &damaged, ..cluster.x509() };
-    x509(&cluster.key, damaged, X509Files::Svid).unwrap_err();
+    x509(&cluster.key, damaged, X509Files::Tbot).unwrap_err();
 }
 
 #[test]

@@ -15,7 +15,7 @@ use tonic::Status;
 use x509_cert::der::pem::{LineEnding, encode_string};
 
 use crate::config::SdsNames;
-use crate::credential::svid::{Bundle, X509Svid};
+use crate::credential::svid::{Bundle, KeyedSvid};
 use crate::workload_api::Identities;
 
 /// The type of what is served.
@@ -71,7 +71,7 @@ impl Wanted {
     pub(super) fn secrets(&self, identities: &Identities) -> Result<Vec<Any>, Status> {
         if self.resources.is_empty() {
             let domain = format!("spiffe://{}", identities.bundle.trust_domain);
-            let ids = identities.svids.iter().map(|svid| svid.spiffe_id.as_str());
+            let ids = identities.svids.iter().map(|keyed| keyed.svid.spiffe_id.as_str());
             let names = ids.chain([domain.as_str()]);
             return names.map(|name| self.secret(name, identities)).collect();
         }
@@ -80,10 +80,10 @@ impl Wanted {
 
     fn secret(&self, name: &str, identities: &Identities) -> Result<Any, Status> {
         let names = &self.names;
-        let of_name = |svid: &&std::sync::Arc<X509Svid>| svid.spiffe_id == name;
+        let of_name = |keyed: &&std::sync::Arc<KeyedSvid>| keyed.svid.spiffe_id == name;
         let bundle = &identities.bundle;
-        let content = if let Some(svid) = identities.svids.iter().find(of_name) {
-            certificate(svid)?
+        let content = if let Some(keyed) = identities.svids.iter().find(of_name) {
+            certificate(keyed)?
         } else if name == names.default_svid {
             let first = identities.svids.first();
             certificate(first.ok_or_else(|| Status::permission_denied("no identity issued"))?)?
@@ -136,10 +136,10 @@ impl Wanted {
     }
 }
 
-fn certificate(svid: &X509Svid) -> Result<Type, Status> {
+fn certificate(keyed: &KeyedSvid) -> Result<Type, Status> {
     Ok(Type::TlsCertificate(TlsCertificate {
-        certificate_chain: Some(inline(pems(&svid.certificates)?)),
-        private_key: Some(inline(pem("PRIVATE KEY", &svid.key)?)),
+        certificate_chain: Some(inline(pems(&keyed.svid.certificates)?)),
+        private_key: Some(inline(pem("PRIVATE KEY", &keyed.key)?)),
     }))
 }
 

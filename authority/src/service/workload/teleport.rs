@@ -1,10 +1,10 @@
 //! X.509-SVIDs as an agent of Teleport asks for them: with the certificate of its bot, or with one that it was issued by it.
 
 use super::identities::Selector;
-use super::x509::NamedSvid;
+use super::x509::{LocatedKey, NamedSvid};
 use crate::audit::{Action, Attempt};
 use crate::issue::{SubjectKey, Ttl};
-use crate::resource::Attributes;
+use crate::resource::{Attributes, KeyLocation};
 use crate::service::call::{CallRequest, JudgedCall};
 use crate::service::caller::{Caller, CallerRecords};
 use crate::service::impersonation;
@@ -43,7 +43,7 @@ impl CallRequest for TeleportRequest {
     }
 
     async fn decide(&self, call: &mut JudgedCall<'_>) -> Result<Vec<NamedSvid>, Refusal> {
-        let key = self.key.clone()?;
+        let key = LocatedKey { key: self.key.clone()?, location: KeyLocation::Unproven };
         let selector = self.selector.as_ref().map_err(Clone::clone)?;
         let ends = call.caller.not_after.unix_timestamp();
         let ttl = self.ttl.clone()?.at_most_until(ends, call.now);

@@ -13,6 +13,7 @@ use crate::service::call::{CallRequest, Issued, JudgedCall};
 use crate::service::refusal::{Code, Refusal};
 use crate::service::reissue::CertificationRequest;
 use crate::service::request::Parsed;
+use crate::service::residency::location;
 
 /// The request of X.509-SVIDs for one key.
 pub(crate) struct X509Request {
@@ -20,9 +21,17 @@ pub(crate) struct X509Request {
     /// What the agent has attested of the workload.
     pub(crate) workload: Parsed<Attributes>,
     pub(crate) key: CertificationRequest,
+    /// Whether the key is to be certified as one in the TPM.
+    pub(crate) key_in_tpm: bool,
     pub(crate) ttl: Parsed<Ttl>,
     /// What the agent calls the service that asks. For the record only.
     pub(crate) service: String,
+}
+
+/// A key to certify, and what is known of where it is.
+pub(crate) struct LocatedKey {
+    pub(crate) key: SubjectKey,
+    pub(crate) location: KeyLocation,
 }
 
 /// An X.509-SVID, and by which workload identity it was issued.
@@ -33,6 +42,7 @@ pub(crate) struct NamedSvid {
     pub(crate) hint: String,
     pub(crate) names: SvidNames,
     pub(crate) svid: X509Svid,
+    pub(crate) key_location: KeyLocation,
 }
 
 impl CallRequest for X509Request {
@@ -48,7 +58,10 @@ impl CallRequest for X509Request {
     }
 
     async fn decide(&self, call: &mut JudgedCall<'_>) -> Result<Vec<NamedSvid>, Refusal> {
-        let key = self.key.proven()?;
+        let key = LocatedKey {
+            key: self.key.proven()?,
+            location: location(&call.instance, &self.key.public_key, self.key_in_tpm)?,
+        };
         let workload = self.workload.as_ref().map_err(Clone::clone)?;
         let selector = self.selector.as_ref().map_err(Clone::clone)?;
         let ttl = self.ttl.clone()?;
@@ -64,7 +77,7 @@ impl JudgedCall<'_> {
         &mut self,
         selector: &Selector,
         workload: &Attributes,
-        key: &SubjectKey,
+        key: &LocatedKey,
         ttl: Ttl,
     ) -> Result<Vec<NamedSvid>, Refusal> {
         let own = self.own_spiffe_id()?;
@@ -99,19 +112,21 @@ impl JudgedCall<'_> {
         &self,
         identity: Option<&WorkloadIdentity>,
         names: SvidNames,
-        key: &SubjectKey,
+        LocatedKey { key, location }: &LocatedKey,
         ttl: Ttl,
     ) -> Result<NamedSvid, Refusal> {
         let spiffe = identity.and_then(|identity| identity.spec.spiffe.as_ref());
         let limit = spiffe.and_then(|spiffe| spiffe.x509.maximum());
         let maximum = identity.and_then(|identity| maximum(identity, limit, self.now));
         let (issuer, validity) = (&self.authority.issuer, Validity { now: self.now, ttl });
-        let svid = issuer.x509_svid(self.bot, &self.instance, &names, key, validity, maximum);
+        let svid =
+            issuer.x509_svid(self.bot, &self.instance, &names, (key, *location), validity, maximum);
         Ok(NamedSvid {
             name: identity.map(|identity| identity.metadata.name.to_string()).unwrap_or_default(),
             hint: spiffe.map(|spiffe| spiffe.hint.clone()).unwrap_or_default(),
             names,
             svid: svid.map_err(Refusal::because(Code::Internal))?,
+            key_location: *location,
         })
     }
 
@@ -119,7 +134,7 @@ impl JudgedCall<'_> {
     pub(crate) fn record_svids(&mut self, service: &str, issued: &[NamedSvid]) {
         let Some(last) = issued.iter().max_by_key(|one| one.svid.not_after) else { return };
         let record = ServiceRecord {
-            key_location: KeyLocation::Unproven,
+            key_location: last.key_location,
             certificate_serial: last.svid.serial.clone(),
             issued: Timestamp(self.now),
             expires: Timestamp(last.svid.not_after),
@@ -162,5 +177,7 @@ impl Issued for Vec<NamedSvid> {
             expires: Timestamp(one.svid.not_after),
         };
         attempt.svids = self.iter().map(svid).collect();
+        let location = self.first().map(|one| one.key_location);
+        attempt.key_location = location.filter(|location| !location.is_unproven());
     }
 }

@@ -121,6 +121,11 @@ async fn only_the_instance_itself_gets_svids_and_bundles() {
     let status = client(&wire).issue_x509_svids(wish).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
     harness.assert_last("workload.x509_svid", Some("key_unproven"));
+    // A software key, claimed to be in the TPM.
+    let wish = IssueX509SvidsRequest { key_in_tpm: true, ..request(&key, &wire, None, None) };
+    let status = client(&wire).issue_x509_svids(wish).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    harness.assert_last("workload.x509_svid", Some("key_residency_unproven"));
     let wish = request(&key, &wire, Some(By::Name("web".into())), None);
     let status = client(&wire).issue_x509_svids(wish).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);

@@ -77,7 +77,7 @@ fn lifetime(requested: Option<Duration>) -> Parsed<Ttl> {
 }
 
 fn credential(issued: NamedSvid) -> Credential {
-    let NamedSvid { name, hint, names, svid } = issued;
+    let NamedSvid { name, hint, names, svid, .. } = issued;
     let seconds = (svid.not_after - svid.not_before).whole_seconds();
     Credential {
         ttl: Some(Duration { seconds, nanos: 0 }),
