@@ -60,10 +60,14 @@ func (c *client) use(ctx context.Context, id *identity, startup bool) error {
 			return err
 		}
 	}
-	if c.outputs == "identity" {
-		if err := c.identityOutput(ctx, l, id); err != nil {
-			return err
-		}
+	switch c.outputs {
+	case "identity":
+		err = c.identityOutput(ctx, l, id)
+	case "workload-identity":
+		err = c.workloadOutput(ctx, l, id)
+	}
+	if err != nil {
+		return err
 	}
 	return endWatch()
 }
@@ -93,14 +97,16 @@ func (c *client) heartbeat(ctx context.Context, l *link) error {
 // where it fails; here that is an error. What it returns ends the watch, and tells whether the
 // server had done so before.
 func (c *client) watch(ctx context.Context, l *link, id *identity) (end func() error, err error) {
-	ctx, cancel := context.WithTimeout(c.withVersion(ctx), networkTimeout)
 	cluster := id.facts.Cluster
-	stream, err := authpb.NewAuthServiceClient(l).WatchEvents(ctx, &authpb.Watch{
-		Kinds: []*authpb.WatchKind{{
-			Kind:   "cert_authority",
-			Filter: map[string]string{"host": cluster, "user": cluster, "db": cluster},
-		}},
-	})
+	return c.watchKinds(ctx, l, []*authpb.WatchKind{{
+		Kind:   "cert_authority",
+		Filter: map[string]string{"host": cluster, "user": cluster, "db": cluster},
+	}})
+}
+
+func (c *client) watchKinds(ctx context.Context, l *link, kinds []*authpb.WatchKind) (end func() error, err error) {
+	ctx, cancel := context.WithTimeout(c.withVersion(ctx), networkTimeout)
+	stream, err := authpb.NewAuthServiceClient(l).WatchEvents(ctx, &authpb.Watch{Kinds: kinds})
 	if err == nil {
 		var first *authpb.Event
 		if first, err = stream.Recv(); err == nil && first.Type != authpb.Operation_INIT {

@@ -31,9 +31,13 @@ type client struct {
 	upgrade    string
 	outputs    string
 	sshConfig  string
-	rejoins    int
-	dir        string
-	resume     bool
+
+	nameSelector  string
+	labelSelector string
+
+	rejoins int
+	dir     string
+	resume  bool
 
 	mu     sync.Mutex
 	report report
@@ -62,7 +66,9 @@ func (c *client) flags(set *flag.FlagSet) {
 	set.StringVar(&c.softEK, "soft-ek", "", "PEM file of a software EK to join with in place of a TPM; made if absent")
 	set.StringVar(&c.service, "service", "", "only this join service: legacy or new (default: as the generation does)")
 	set.StringVar(&c.upgrade, "upgrade", "websocket", "connection upgrade: websocket, alpn or alpn-ping")
-	set.StringVar(&c.outputs, "outputs", "none", "services: none or identity")
+	set.StringVar(&c.outputs, "outputs", "none", "services: none, identity, or workload-identity (an X.509 and a JWT output)")
+	set.StringVar(&c.nameSelector, "name-selector", "", "name of the workload identity")
+	set.StringVar(&c.labelSelector, "label-selector", "", "label of the workload identity, KEY=VALUE")
 	set.StringVar(&c.sshConfig, "ssh-config", "on", "ssh_config of the identity output: on or off")
 	set.IntVar(&c.rejoins, "rejoin", 0, "joins to make over mutual TLS after the first")
 	set.BoolVar(&c.resume, "resume", false, "renew the identity in --dir, as a bot that is started again, while it is valid")
@@ -75,7 +81,7 @@ func (c *client) check() error {
 		{"ek-alg", c.ekAlg, "rsa ecc"},
 		{"ak", c.akAlg, "rsa ecc"},
 		{"service", c.service, " legacy new"},
-		{"outputs", c.outputs, "none identity"},
+		{"outputs", c.outputs, "none identity workload-identity"},
 		{"ssh-config", c.sshConfig, "on off"},
 		{"upgrade", c.upgrade, "websocket alpn alpn-ping"},
 	}
@@ -95,6 +101,8 @@ func (c *client) check() error {
 		return errors.New("the options --ca-pin and --ca-path are mutually exclusive")
 	case c.resume && c.dir == "":
 		return errors.New("--resume needs --dir")
+	case c.outputs == "workload-identity" && (c.nameSelector == "") == (c.labelSelector == ""):
+		return errors.New("pass one of --name-selector and --label-selector")
 	case c.ttl < 0:
 		return errors.New("--ttl must not be negative")
 	case c.token == "":

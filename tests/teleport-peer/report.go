@@ -48,13 +48,15 @@ type joinFacts struct {
 	Identity      *identityFacts `json:"identity"`
 }
 
-// output is one identity output as it was fetched.
+// output is one output as it was fetched.
 type output struct {
 	Roles       []string       `json:"roles"`
 	Identity    *identityFacts `json:"identity"`
 	Authorities map[string]int `json:"authorities"`
 	ProxyAddr   string         `json:"proxy_addr,omitempty"`
 	RemoteCount int            `json:"remote_clusters"`
+	SpiffeIDs   []string       `json:"spiffe_ids,omitempty"`
+	Hint        string         `json:"hint,omitempty"`
 }
 
 // event is one network step: a connection, an RPC or an HTTP request.

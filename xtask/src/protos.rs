@@ -32,7 +32,10 @@ const PACKAGES: [Package; 15] = [
         generated: "types.rs",
     },
     Package {
-        protos: &["teleport/machineid/v1/bot_instance_service.proto"],
+        protos: &[
+            "teleport/machineid/v1/bot_instance_service.proto",
+            "teleport/machineid/v1/federation_service.proto",
+        ],
         generated: "teleport.machineid.v1.rs",
     },
     Package {

@@ -6,11 +6,19 @@ pub struct X509svidParams {
     pub public_key: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JwtsvidParams {
+    #[prost(string, repeated, tag = "1")]
+    pub audiences: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// One of the two parameters.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct IssueWorkloadIdentityRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub x509_svid_params: ::core::option::Option<X509svidParams>,
+    #[prost(message, optional, tag = "3")]
+    pub jwt_svid_params: ::core::option::Option<JwtsvidParams>,
     #[prost(message, optional, tag = "5")]
     pub requested_ttl: ::core::option::Option<::prost_types::Duration>,
 }
@@ -33,6 +41,8 @@ pub struct IssueWorkloadIdentitiesRequest {
     pub label_selectors: ::prost::alloc::vec::Vec<LabelSelector>,
     #[prost(message, optional, tag = "2")]
     pub x509_svid_params: ::core::option::Option<X509svidParams>,
+    #[prost(message, optional, tag = "3")]
+    pub jwt_svid_params: ::core::option::Option<JwtsvidParams>,
     #[prost(message, optional, tag = "5")]
     pub requested_ttl: ::core::option::Option<::prost_types::Duration>,
 }
@@ -57,6 +67,15 @@ pub struct Credential {
     pub spiffe_id: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "7")]
     pub x509_svid: ::core::option::Option<X509svidCredential>,
+    #[prost(message, optional, tag = "8")]
+    pub jwt_svid: ::core::option::Option<JwtsvidCredential>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JwtsvidCredential {
+    #[prost(string, tag = "1")]
+    pub jwt: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub jti: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct X509svidCredential {

@@ -104,6 +104,8 @@ pub struct CaKeySet {
     pub ssh: ::prost::alloc::vec::Vec<SshKeyPair>,
     #[prost(message, repeated, tag = "2")]
     pub tls: ::prost::alloc::vec::Vec<TlsKeyPair>,
+    #[prost(message, repeated, tag = "3")]
+    pub jwt: ::prost::alloc::vec::Vec<JwtKeyPair>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SshKeyPair {
@@ -116,6 +118,12 @@ pub struct TlsKeyPair {
     /// X.509, PEM.
     #[prost(bytes = "vec", tag = "1")]
     pub cert: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JwtKeyPair {
+    /// SubjectPublicKeyInfo, PEM.
+    #[prost(bytes = "vec", tag = "1")]
+    pub public_key: ::prost::alloc::vec::Vec<u8>,
 }
 /// A leaf cluster. There are none here.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -8,3 +8,4 @@ mod messages;
 mod peer_itself;
 mod proxy;
 mod tbot_joins;
+mod workload_identity;

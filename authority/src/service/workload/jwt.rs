@@ -55,32 +55,46 @@ impl CallRequest for JwtRequest {
     async fn decide(&self, call: &mut JudgedCall<'_>) -> Result<IssuedJwts, Refusal> {
         let workload = self.workload.as_ref().map_err(Clone::clone)?;
         let selector = self.selector.as_ref().map_err(Clone::clone)?;
-        let audiences = self.audiences.clone()?;
-        let (only, ttl) = (self.only.clone()?, self.ttl.clone()?);
-        let own = call.own_spiffe_id()?;
+        let (audiences, only) = (self.audiences.clone()?, self.only.clone()?);
+        call.jwt_svids(selector, workload, audiences, only.as_ref(), self.ttl.clone()?).await
+    }
+}
+
+impl JudgedCall<'_> {
+    /// A JWT-SVID for each workload identity that the selector means, and that bot and workload may have; at least one. If `only`
+    /// is set: the one for this SPIFFE ID.
+    pub(super) async fn jwt_svids(
+        &mut self,
+        selector: &Selector,
+        workload: &Attributes,
+        audiences: Audiences,
+        only: Option<&SpiffeId>,
+        ttl: Ttl,
+    ) -> Result<IssuedJwts, Refusal> {
+        let own = self.own_spiffe_id()?;
         let is_own = match selector {
             Selector::Own => true,
             Selector::SpiffeId(wanted) => *wanted == own,
             _ => false,
         };
-        let is_wanted = |id: &SpiffeId| only.as_ref().is_none_or(|only| only == id);
+        let is_wanted = |id: &SpiffeId| only.is_none_or(|only| only == id);
         let mut jwts = Vec::new();
         let mut eligible = match is_own {
             true if is_wanted(&own) => {
-                jwts.push(call.jwt_svid(None, own, &audiences, Map::new(), ttl)?);
+                jwts.push(self.jwt_svid(None, own, &audiences, Map::new(), ttl)?);
                 return Ok(IssuedJwts { jwts, audiences });
             }
             true => return Err(super::none_issued("the bot has another SPIFFE ID")),
-            false => call.eligible(selector, workload).await?,
+            false => self.eligible(selector, workload).await?,
         };
-        let cluster = call.authority.issuer.cluster().as_str();
+        let cluster = self.authority.issuer.cluster().as_str();
         for identity in std::mem::take(&mut eligible.identities) {
             match says(&identity, cluster, &eligible.attributes) {
                 Ok((id, _)) if !is_wanted(&id) => {
                     eligible.refuse(&identity, "it has another SPIFFE ID");
                 }
                 Ok((id, claims)) => {
-                    jwts.push(call.jwt_svid(Some(&identity), id, &audiences, claims, ttl)?);
+                    jwts.push(self.jwt_svid(Some(&identity), id, &audiences, claims, ttl)?);
                 }
                 Err(why) => eligible.refuse(&identity, why),
             }
@@ -90,9 +104,7 @@ impl CallRequest for JwtRequest {
             false => Ok(IssuedJwts { jwts, audiences }),
         }
     }
-}
 
-impl JudgedCall<'_> {
     fn jwt_svid(
         &self,
         identity: Option<&WorkloadIdentity>,

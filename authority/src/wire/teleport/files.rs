@@ -26,6 +26,15 @@ pub(super) fn certs(grant: &Grant) -> Result<Certs, Refusal> {
 
 /// A certificate.
 pub(super) fn pem(der: &[u8]) -> Result<Vec<u8>, Refusal> {
-    let pem = der::pem::encode_string("CERTIFICATE", der::pem::LineEnding::LF, der);
+    labelled("CERTIFICATE", der)
+}
+
+/// A SubjectPublicKeyInfo.
+pub(super) fn public_key(der: &[u8]) -> Result<Vec<u8>, Refusal> {
+    labelled("PUBLIC KEY", der)
+}
+
+fn labelled(label: &'static str, der: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let pem = der::pem::encode_string(label, der::pem::LineEnding::LF, der);
     pem.map(String::into_bytes).map_err(Refusal::because(Code::Internal))
 }

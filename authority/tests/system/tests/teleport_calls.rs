@@ -15,7 +15,10 @@ use proto::teleport::legacy::{
     Watch, WatchKind,
 };
 use proto::teleport::machineid_v1::bot_instance_service_client::BotInstanceServiceClient;
-use proto::teleport::machineid_v1::{BotInstanceStatusHeartbeat, SubmitHeartbeatRequest};
+use proto::teleport::machineid_v1::spiffe_federation_service_client::SpiffeFederationServiceClient;
+use proto::teleport::machineid_v1::{
+    BotInstanceStatusHeartbeat, ListSpiffeFederationsRequest, SubmitHeartbeatRequest,
+};
 use proto::teleport::presence_v1::ListRemoteClustersRequest;
 use proto::teleport::presence_v1::presence_service_client::PresenceServiceClient;
 use proto::teleport::trust_v1::trust_service_client::TrustServiceClient;
@@ -23,7 +26,8 @@ use proto::teleport::trust_v1::{GetCertAuthoritiesRequest, GetCertAuthorityReque
 use proto::teleport::types::SignatureAlgorithmSuite;
 use proto::teleport::workloadidentity_v1::workload_identity_issuance_service_client::WorkloadIdentityIssuanceServiceClient;
 use proto::teleport::workloadidentity_v1::{
-    IssueWorkloadIdentitiesRequest, IssueWorkloadIdentityRequest, LabelSelector, X509svidParams,
+    IssueWorkloadIdentitiesRequest, IssueWorkloadIdentityRequest, JwtsvidParams, LabelSelector,
+    X509svidParams,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -208,7 +212,7 @@ async fn output_of_an_agent_is_issued_by_the_calls_that_it_makes() {
     };
     let ca = trust.get_cert_authority(wish("host", "test.example")).await.unwrap().into_inner();
     assert_eq!(ca.kind, "cert_authority");
-    for (kind, domain) in [("spiffe", "test.example"), ("host", "other.example")] {
+    for (kind, domain) in [("app_client", "test.example"), ("host", "other.example")] {
         let status = trust.get_cert_authority(wish(kind, domain)).await.unwrap_err();
         assert_eq!(status.code(), Code::NotFound, "{kind} {domain}");
     }
@@ -348,6 +352,34 @@ fn watch(kind: &str) -> Watch {
     Watch { kinds: vec![WatchKind { kind: kind.into() }] }
 }
 
+/// As an agent of Teleport reads it: certificates and keys as PEM.
+#[tokio::test]
+async fn trust_bundle_of_workloads_is_a_ca_of_a_type_of_its_own() {
+    let host = Host::new().await;
+    let mut trust = TrustServiceClient::new(host.wire.channel.clone());
+    let wish = GetCertAuthorityRequest { r#type: "spiffe".into(), domain: "test.example".into() };
+    let ca = trust.get_cert_authority(wish).await.unwrap().into_inner();
+    let spec = ca.spec.unwrap();
+    assert_eq!((spec.r#type.as_str(), spec.cluster_name.as_str()), ("spiffe", "test.example"));
+    let active = spec.active_keys.unwrap();
+    let certificate = CertificateDer::from_pem_slice(&active.tls[0].cert).unwrap();
+    assert_eq!(*certificate, *host.harness.ca());
+    assert_eq!((active.tls.len(), active.ssh.len(), active.jwt.len()), (1, 0, 1));
+    let keys = host.harness.authority.issuer.keyring().keys();
+    let (_, key) = keys.jwt.all().next().unwrap();
+    let pem = std::str::from_utf8(&active.jwt[0].public_key).unwrap();
+    let expected = der::pem::encode_string(
+        "PUBLIC KEY",
+        der::pem::LineEnding::LF,
+        &key.ca.public().to_spki().unwrap(),
+    );
+    assert_eq!(pem, expected.unwrap());
+    let both = ["cert_authority", "spiffe_federation"];
+    let kinds = both.map(|kind| WatchKind { kind: kind.into() }).to_vec();
+    let mut events = host.auth().watch_events(Watch { kinds }).await.unwrap().into_inner();
+    assert_eq!(events.message().await.unwrap().unwrap().r#type(), EventType::Init);
+}
+
 #[tokio::test]
 async fn watch_begins_with_init_stays_open_and_ends_when_the_authority_stops() {
     let host = Host::new().await;
@@ -446,6 +478,15 @@ async fn ends(wire: &Wire) -> Vec<(&'static str, Code)> {
             ),
         ),
         ("authority", code(trust.get_cert_authority(host("host")).await)),
+        ("spiffe", code(trust.get_cert_authority(host("spiffe")).await)),
+        (
+            "federations",
+            code(
+                SpiffeFederationServiceClient::new(channel())
+                    .list_spiffe_federations(ListSpiffeFederationsRequest::default())
+                    .await,
+            ),
+        ),
         ("authorities", code(trust.get_cert_authorities(hosts).await)),
         (
             "heartbeat",
@@ -569,6 +610,7 @@ async fn workload_identities_are_issued_to_the_bot_and_to_its_impersonated_certi
         let named = IssueWorkloadIdentityRequest {
             name: "web".into(),
             x509_svid_params: params(),
+            jwt_svid_params: None,
             requested_ttl: Some(proto::teleport::Duration { seconds: TWO_DAYS as i64, nanos: 0 }),
         };
         let issued = client.issue_workload_identity(named.clone()).await.unwrap().into_inner();
@@ -587,6 +629,7 @@ async fn workload_identities_are_issued_to_the_bot_and_to_its_impersonated_certi
         let by_labels = IssueWorkloadIdentitiesRequest {
             label_selectors: vec![LabelSelector { key: "env".into(), values: vec!["prod".into()] }],
             x509_svid_params: params(),
+            jwt_svid_params: None,
             requested_ttl: None,
         };
         let issued =
@@ -599,9 +642,29 @@ async fn workload_identities_are_issued_to_the_bot_and_to_its_impersonated_certi
         let no_labels = IssueWorkloadIdentitiesRequest { label_selectors: vec![], ..by_labels };
         let status = client.issue_workload_identities(no_labels).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument);
-        let no_x509 = IssueWorkloadIdentityRequest { x509_svid_params: None, ..named };
-        let status = client.issue_workload_identity(no_x509).await.unwrap_err();
+        let nothing = IssueWorkloadIdentityRequest { x509_svid_params: None, ..named.clone() };
+        let status = client.issue_workload_identity(nothing.clone()).await.unwrap_err();
         assert_eq!(status.code(), Code::Unimplemented);
+        let jwt = |audiences: &[&str]| {
+            let audiences = audiences.iter().map(ToString::to_string).collect();
+            Some(JwtsvidParams { audiences })
+        };
+        let both = IssueWorkloadIdentityRequest { jwt_svid_params: jwt(&["a"]), ..named };
+        let status = client.issue_workload_identity(both).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let no_audience =
+            IssueWorkloadIdentityRequest { jwt_svid_params: jwt(&[]), ..nothing.clone() };
+        let status = client.issue_workload_identity(no_audience).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let token = IssueWorkloadIdentityRequest { jwt_svid_params: jwt(&["a", "b"]), ..nothing };
+        let issued = client.issue_workload_identity(token).await.unwrap().into_inner();
+        let credential = issued.credential.unwrap();
+        assert_eq!(credential.spiffe_id, "spiffe://test.example/web/my-bot");
+        assert!(credential.expires_at.unwrap().seconds <= host.issued.not_after);
+        let svid = credential.jwt_svid.unwrap();
+        assert_eq!(svid.jwt.split('.').count(), 3);
+        let line = host.harness.assert_last("workload.jwt_svid", None);
+        assert_eq!(line["svids"][0]["jti"], svid.jti.as_str());
     }
     let stranger = host.harness.wire().await;
     let mut client = WorkloadIdentityIssuanceServiceClient::new(stranger.channel.clone());

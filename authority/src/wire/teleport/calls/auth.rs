@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proto::teleport::legacy::auth_service_server::AuthService;
 use proto::teleport::legacy::{
     Certs, Event, EventType, GetClusterCaCertRequest, GetClusterCaCertResponse, GetRoleRequest,
-    PingRequest, PingResponse, UserCertsRequest, Watch,
+    PingRequest, PingResponse, UserCertsRequest, Watch, WatchKind,
 };
 use proto::teleport::types::{ImpersonateConditions, Metadata, RoleConditions, RoleSpecV6, RoleV6};
 use tokio::sync::mpsc;
@@ -17,6 +17,9 @@ use crate::resource::user_name;
 use crate::service::impersonation::Impersonation;
 use crate::wire::teleport::{check_cluster_name, files, quoted};
 use crate::wire::{grant, status};
+
+/// What can be watched.
+const WATCHED: [&str; 2] = ["cert_authority", "spiffe_federation"];
 
 #[tonic::async_trait]
 impl AuthService for Calls {
@@ -47,14 +50,15 @@ impl AuthService for Calls {
 
     type WatchEventsStream = ReceiverStream<Result<Event, Status>>;
 
-    /// The resources that a bot watches do not change: after INIT the stream is silent until the end.
+    /// The resources that a bot watches, CAs and trust domains, do not change: after INIT the stream is silent until the end.
     async fn watch_events(
         &self,
         request: Request<Watch>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
         self.caller(&request).await?;
         let kinds = request.into_inner().kinds;
-        if let Some(other) = kinds.iter().find(|kind| kind.kind != "cert_authority") {
+        let is_watched = |kind: &&WatchKind| WATCHED.contains(&kind.kind.as_str());
+        if let Some(other) = kinds.iter().find(|kind| !is_watched(kind)) {
             return Err(status::not_supported(&format!("watching {}", quoted(&other.kind))));
         }
         let (events, stream) = mpsc::channel(1);

@@ -1,8 +1,10 @@
-//! `teleport.clusterconfig.v1.ClusterConfigService` and `teleport.presence.v1.PresenceService`: what a bot asks about
-//! the cluster.
+//! `teleport.clusterconfig.v1.ClusterConfigService`, `teleport.presence.v1.PresenceService` and
+//! `teleport.machineid.v1.SPIFFEFederationService`: what a bot asks about the cluster.
 
 use proto::teleport::clusterconfig_v1::GetAuthPreferenceRequest;
 use proto::teleport::clusterconfig_v1::cluster_config_service_server::ClusterConfigService;
+use proto::teleport::machineid_v1::spiffe_federation_service_server::SpiffeFederationService;
+use proto::teleport::machineid_v1::{ListSpiffeFederationsRequest, ListSpiffeFederationsResponse};
 use proto::teleport::presence_v1::presence_service_server::PresenceService;
 use proto::teleport::presence_v1::{ListRemoteClustersRequest, ListRemoteClustersResponse};
 use proto::teleport::types::{AuthPreferenceSpecV2, AuthPreferenceV2, Metadata};
@@ -34,5 +36,17 @@ impl PresenceService for Calls {
     ) -> Result<Response<ListRemoteClustersResponse>, Status> {
         self.caller(&request).await?;
         Ok(Response::new(ListRemoteClustersResponse { remote_clusters: Vec::new() }))
+    }
+}
+
+/// The cluster is one trust domain, and federates with none.
+#[tonic::async_trait]
+impl SpiffeFederationService for Calls {
+    async fn list_spiffe_federations(
+        &self,
+        request: Request<ListSpiffeFederationsRequest>,
+    ) -> Result<Response<ListSpiffeFederationsResponse>, Status> {
+        self.caller(&request).await?;
+        Ok(Response::new(ListSpiffeFederationsResponse::default()))
     }
 }

@@ -16,6 +16,9 @@ use proto::teleport::legacy::auth_service_server::{AuthServiceServer, SERVICE_NA
 use proto::teleport::machineid_v1::bot_instance_service_server::{
     BotInstanceServiceServer, SERVICE_NAME as BOT_INSTANCE,
 };
+use proto::teleport::machineid_v1::spiffe_federation_service_server::{
+    SERVICE_NAME as FEDERATION, SpiffeFederationServiceServer,
+};
 use proto::teleport::presence_v1::presence_service_server::{
     PresenceServiceServer, SERVICE_NAME as PRESENCE,
 };
@@ -42,10 +45,11 @@ use crate::wire::teleport::files;
 const SUITE: SignatureAlgorithmSuite = SignatureAlgorithmSuite::BalancedV1;
 
 /// The served methods, by service.
-const METHODS: [(&str, &[&str]); 6] = [
+const METHODS: [(&str, &[&str]); 7] = [
     (AUTH, &["Ping", "GetClusterCACert", "WatchEvents", "GetRole", "GenerateUserCerts"]),
     (BOT_INSTANCE, &["SubmitHeartbeat"]),
     (CLUSTER_CONFIG, &["GetAuthPreference"]),
+    (FEDERATION, &["ListSPIFFEFederations"]),
     (PRESENCE, &["ListRemoteClusters"]),
     (TRUST, &["GetCertAuthority", "GetCertAuthorities"]),
     (WORKLOAD_IDENTITY, &["IssueWorkloadIdentity", "IssueWorkloadIdentities"]),
@@ -69,6 +73,7 @@ pub(crate) struct Services {
     auth: AuthServiceServer<Calls>,
     bot_instance: BotInstanceServiceServer<Calls>,
     cluster_config: ClusterConfigServiceServer<Calls>,
+    federation: SpiffeFederationServiceServer<Calls>,
     presence: PresenceServiceServer<Calls>,
     trust: TrustServiceServer<Calls>,
     workload_identity: WorkloadIdentityIssuanceServiceServer<Calls>,
@@ -91,6 +96,8 @@ impl Services {
             bot_instance: BotInstanceServiceServer::new(calls.clone())
                 .max_decoding_message_size(max_message),
             cluster_config: ClusterConfigServiceServer::new(calls.clone())
+                .max_decoding_message_size(max_message),
+            federation: SpiffeFederationServiceServer::new(calls.clone())
                 .max_decoding_message_size(max_message),
             presence: PresenceServiceServer::new(calls.clone())
                 .max_decoding_message_size(max_message),
@@ -119,6 +126,7 @@ impl Services {
             AUTH if is_served => self.auth.call(request),
             BOT_INSTANCE if is_served => self.bot_instance.call(request),
             CLUSTER_CONFIG if is_served => self.cluster_config.call(request),
+            FEDERATION if is_served => self.federation.call(request),
             PRESENCE if is_served => self.presence.call(request),
             TRUST if is_served => self.trust.call(request),
             WORKLOAD_IDENTITY if is_served => self.workload_identity.call(request),

@@ -7,16 +7,23 @@ use proto::teleport::trust_v1::{
     GetCertAuthoritiesRequest, GetCertAuthoritiesResponse, GetCertAuthorityRequest,
 };
 use proto::teleport::types::{
-    CaKeySet, CertAuthoritySpecV2, CertAuthorityV2, Metadata, SshKeyPair, TlsKeyPair,
+    CaKeySet, CertAuthoritySpecV2, CertAuthorityV2, JwtKeyPair, Metadata, SshKeyPair, TlsKeyPair,
 };
 use tonic::{Request, Response, Status};
 
 use super::{Calls, pem};
+use crate::issue::{CaState, Ring};
+use crate::service::refusal::{Code, Refusal};
+use crate::wire::status;
+use crate::wire::teleport::files;
 
-/// The types of CA that there are. One X.509 CA certifies servers and users; each has an SSH CA.
-const TYPES: [&str; 2] = [HOST, "user"];
+/// The types of CA that there are. One X.509 CA certifies servers, users and workloads; the first two have an SSH CA each, the last
+/// has the keys that sign JWTs.
+const TYPES: [&str; 3] = [HOST, USER, SPIFFE];
 
 const HOST: &str = "host";
+const USER: &str = "user";
+const SPIFFE: &str = "spiffe";
 
 #[tonic::async_trait]
 impl TrustService for Calls {
@@ -58,10 +65,23 @@ impl Calls {
             let set = if Arc::ptr_eq(ca, keys.x509.active()) { &mut active } else { &mut other };
             set.tls.push(TlsKeyPair { cert: pem(ca.certificate())? });
         }
-        let ssh = if r#type == HOST { &keys.ssh_host } else { &keys.ssh };
-        for ca in ssh.trusted() {
-            let set = if Arc::ptr_eq(ca, ssh.active()) { &mut active } else { &mut other };
+        let ssh = match r#type.as_str() {
+            HOST => Some(&keys.ssh_host),
+            USER => Some(&keys.ssh),
+            _ => None,
+        };
+        for ca in ssh.into_iter().flat_map(Ring::trusted) {
+            let is_active = ssh.is_some_and(|ring| Arc::ptr_eq(ca, ring.active()));
+            let set = if is_active { &mut active } else { &mut other };
             set.ssh.push(SshKeyPair { public_key: ca.public_key().as_bytes().to_vec() });
+        }
+        if r#type == SPIFFE {
+            for (state, key) in keys.jwt.all() {
+                let set = if state == CaState::Active { &mut active } else { &mut other };
+                let spki = key.ca.public().to_spki().map_err(Refusal::because(Code::Internal));
+                let public_key = files::public_key(&spki.map_err(status::teleport)?);
+                set.jwt.push(JwtKeyPair { public_key: public_key.map_err(status::teleport)? });
+            }
         }
         Ok(CertAuthorityV2 {
             kind: "cert_authority".to_owned(),
