@@ -15,8 +15,8 @@ use tonic::{Request, Response, Status};
 
 use super::{certification_request, grant, peer, ttl};
 use crate::issue::{
-    CaState, Dated, JwtKey, Keys, MAX_JWT_LIFETIME, REFRESH_HINT, Ring, SshCa, SshHostCertificate,
-    SubjectKey, SubjectKeyError,
+    CaState, Dated, JwtKey, Keys, MAX_JWT_LIFETIME, REFRESH_HINT, Ring, SshCa, SubjectKey,
+    SubjectKeyError,
 };
 use crate::resource::{Attributes, HostPrincipal};
 use crate::service::Authority;
@@ -26,7 +26,7 @@ use crate::service::request::Parsed;
 use crate::service::workload::bundle;
 use crate::service::workload::identities::Selector;
 use crate::service::workload::jwt::{IssuedJwts, JwtRequest, NamedJwt};
-use crate::service::workload::ssh_host::{HostKey, SshHostRequest};
+use crate::service::workload::ssh_host::{HostKey, IssuedHost, SshHostRequest};
 use crate::service::workload::x509::{NamedSvid, X509Request};
 
 /// Texts and lists of a workload's attributes that are believed. The longest path of Linux is as long.
@@ -91,11 +91,12 @@ impl WorkloadService for Workloads {
     ) -> Result<Response<IssueSshHostResponse>, Status> {
         let peer = peer(&request)?;
         let request = ssh_host_request(request.into_inner(), &peer.exporter);
-        let granted: Grant<SshHostCertificate> = grant(&self.0, peer, request).await?;
+        let granted: Grant<IssuedHost> = grant(&self.0, peer, request).await?;
+        let issued = granted.issued.certificate;
         Ok(Response::new(IssueSshHostResponse {
-            certificate: granted.issued.certificate,
-            not_before: granted.issued.not_before.unix_timestamp(),
-            not_after: granted.issued.not_after.unix_timestamp(),
+            certificate: issued.certificate,
+            not_before: issued.not_before.unix_timestamp(),
+            not_after: issued.not_after.unix_timestamp(),
             bundle: Some(trust_bundle(granted.cluster.as_str(), &granted.cas)?),
         }))
     }
@@ -110,8 +111,7 @@ impl WorkloadService for Workloads {
 }
 
 fn ssh_host_request(request: IssueSshHostRequest, exporter: &[u8; 32]) -> SshHostRequest {
-    let IssueSshHostRequest { public_key, signature, principals, ttl_seconds, service, selector } =
-        request;
+    let IssueSshHostRequest { public_key, signature, principals, .. } = request;
     // DER begins with SEQUENCE, the wire format of SSH with the length of the algorithm's name.
     let key = match public_key.first() {
         Some(0x30) if signature.is_empty() => {
@@ -125,11 +125,12 @@ fn ssh_host_request(request: IssueSshHostRequest, exporter: &[u8; 32]) -> SshHos
         }
     };
     SshHostRequest {
-        selector: self::selector(selector),
+        selector: selector(request.selector),
         key,
+        key_in_tpm: request.key_in_tpm,
         principals: host_principals(principals),
-        ttl: ttl(ttl_seconds),
-        service,
+        ttl: ttl(request.ttl_seconds),
+        service: request.service,
     }
 }
 

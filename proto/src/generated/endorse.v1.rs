@@ -1269,6 +1269,9 @@ pub struct IssueSshHostRequest {
     /// A name or labels.
     #[prost(message, optional, tag = "6")]
     pub selector: ::core::option::Option<IdentitySelector>,
+    /// Certify the key as one in the TPM: refused unless ProveKey has proven it for the caller's bot instance, and it signs.
+    #[prost(bool, tag = "7")]
+    pub key_in_tpm: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct IssueSshHostResponse {

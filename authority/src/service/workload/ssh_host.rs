@@ -10,12 +10,15 @@ use crate::service::call::{CallRequest, Issued, JudgedCall};
 use crate::service::refusal::{Code, Refusal};
 use crate::service::reissue::CertificationRequest;
 use crate::service::request::Parsed;
+use crate::service::residency::location;
 
 /// The request of an SSH host certificate.
 pub(crate) struct SshHostRequest {
     /// The bot's own identity means all that the bot may have.
     pub(crate) selector: Parsed<Selector>,
     pub(crate) key: HostKey,
+    /// Whether the key is to be certified as one in the TPM.
+    pub(crate) key_in_tpm: bool,
     /// The names of the host.
     pub(crate) principals: Parsed<Vec<HostPrincipal>>,
     pub(crate) ttl: Parsed<Ttl>,
@@ -31,8 +34,24 @@ pub(crate) enum HostKey {
     Named(Parsed<SubjectKey>),
 }
 
+impl HostKey {
+    /// The public key as its proof of residency names it. A key that does not sign has none.
+    fn public_key(&self) -> &[u8] {
+        match self {
+            Self::Proven(key) => &key.public_key,
+            Self::Named(_) => &[],
+        }
+    }
+}
+
+/// A certificate, and what is known of where its key is.
+pub(crate) struct IssuedHost {
+    pub(crate) certificate: SshHostCertificate,
+    key_location: KeyLocation,
+}
+
 impl CallRequest for SshHostRequest {
-    type Issued = SshHostCertificate;
+    type Issued = IssuedHost;
 
     fn action(&self) -> Action {
         Action::SshHost
@@ -42,11 +61,12 @@ impl CallRequest for SshHostRequest {
         attempt.service = bounded(&self.service);
     }
 
-    async fn decide(&self, call: &mut JudgedCall<'_>) -> Result<SshHostCertificate, Refusal> {
+    async fn decide(&self, call: &mut JudgedCall<'_>) -> Result<IssuedHost, Refusal> {
         let key = match &self.key {
             HostKey::Proven(key) => key.proven()?,
             HostKey::Named(key) => key.clone()?,
         };
+        let key_location = location(&call.instance, self.key.public_key(), self.key_in_tpm)?;
         let principals = self.principals.as_ref().map_err(Clone::clone)?;
         let selector = match self.selector.as_ref().map_err(Clone::clone)? {
             Selector::Own => &Selector::All,
@@ -57,7 +77,8 @@ impl CallRequest for SshHostRequest {
         for identity in std::mem::take(&mut eligible.identities) {
             match check(&identity, principals, &eligible.attributes) {
                 Ok(()) => {
-                    let issued = call.ssh_host(&identity, principals, &key, validity)?;
+                    let certificate = call.ssh_host(&identity, principals, &key, validity)?;
+                    let issued = IssuedHost { certificate, key_location };
                     call.record_host(&self.service, &issued);
                     return Ok(issued);
                 }
@@ -97,22 +118,25 @@ impl JudgedCall<'_> {
         issued.map_err(Refusal::because(Code::Internal))
     }
 
-    fn record_host(&mut self, service: &str, issued: &SshHostCertificate) {
+    fn record_host(&mut self, service: &str, issued: &IssuedHost) {
+        let IssuedHost { certificate, key_location } = issued;
         let record = ServiceRecord {
-            certificate_serial: issued.serial.to_string(),
+            certificate_serial: certificate.serial.to_string(),
             issued: Timestamp(self.now),
-            expires: Timestamp(issued.not_after),
-            key_location: KeyLocation::Unproven,
+            expires: Timestamp(certificate.not_after),
+            key_location: *key_location,
         };
         let service = bounded(service).unwrap_or_default();
         self.instance.record_service(service, record, self.now);
     }
 }
 
-impl Issued for SshHostCertificate {
+impl Issued for IssuedHost {
     fn describe(&self, attempt: &mut Attempt) {
-        attempt.certificate_serial = Some(self.serial.to_string());
-        attempt.certificate_expires = Some(Timestamp(self.not_after));
-        attempt.principals.clone_from(&self.principals);
+        let SshHostCertificate { serial, not_after, principals, .. } = &self.certificate;
+        attempt.certificate_serial = Some(serial.to_string());
+        attempt.certificate_expires = Some(Timestamp(*not_after));
+        attempt.principals.clone_from(principals);
+        attempt.key_location = Some(self.key_location).filter(|location| !location.is_unproven());
     }
 }

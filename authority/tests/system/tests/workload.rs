@@ -431,6 +431,12 @@ async fn ssh_host_names_that_no_identity_allows_are_refused() {
         ..host_request(proof.public_key, &["my-bot"])
     };
     client(&wire).issue_ssh_host(proven.clone()).await.unwrap();
+    // A key that is said to be in the TPM must have been proven to be.
+    let residency_unproven = (Code::PermissionDenied, "key_residency_unproven".to_owned());
+    for named in [proven.clone(), host_request(key, &["my-bot"])] {
+        let claimed = IssueSshHostRequest { key_in_tpm: true, ..named };
+        assert_eq!(refused(claimed).await, residency_unproven);
+    }
     let other = issue::request(&SigningKey::generate(), &wire.exporter);
     let unproven = IssueSshHostRequest { public_key: other.public_key, ..proven };
     assert_eq!(refused(unproven).await, (Code::PermissionDenied, "key_unproven".to_owned()));
