@@ -14,6 +14,7 @@ mod prove_key;
 mod proxy_tests;
 mod rejoin;
 pub mod route;
+mod ssh_host;
 pub mod teleport;
 mod tls_failure;
 pub mod upgrade;

@@ -70,7 +70,7 @@ fn attributes(caller: &Caller) -> WorkloadAttributes {
 }
 
 /// A selector, in this trust domain.
-fn selector(selector: &Selector, trust_domain: &str) -> IdentitySelector {
+pub(super) fn selector(selector: &Selector, trust_domain: &str) -> IdentitySelector {
     let by = match selector {
         Selector::Own => None,
         Selector::Name(name) => Some(By::Name(name.clone())),
@@ -180,7 +180,8 @@ impl Authenticated {
         Ok(self.bundle(bundle)?)
     }
 
-    fn bundle(&self, bundle: v1::TrustBundle) -> Result<Bundle, Failure> {
+    /// The trust bundle of an answer, which the CAs of the connection vouch for.
+    pub(super) fn bundle(&self, bundle: v1::TrustBundle) -> Result<Bundle, Failure> {
         let voucher = Voucher::ClusterCas(&self.trusted);
         let key = |key: v1::JwtAuthority| JwtKey::new(&key.key_id, &key.algorithm, &key.public_key);
         let bundle = UnverifiedBundle {
@@ -194,7 +195,7 @@ impl Authenticated {
     }
 }
 
-fn unusable(what: String) -> Failure {
+pub(super) fn unusable(what: String) -> Failure {
     Failure::new(
         Exit::Data,
         format!("the authority issued {what}"),

@@ -13,7 +13,7 @@ use host::config::section::unknown;
 
 use super::SERVICE_VERBS;
 use super::service::Service;
-use crate::config::{UNSUPPORTED_SERVICES, WORKLOAD_API_TYPES};
+use crate::config::{SSH_TYPES, UNSUPPORTED_SERVICES, WORKLOAD_API_TYPES};
 
 /// The name of the program, and of its systemd unit.
 const NAME: &str = "tbot";
@@ -161,7 +161,7 @@ fn unsupported_service(service: &str) -> Error {
     let advice = "run `agent start --help` for the services that are supported";
     let what = match UNSUPPORTED_SERVICES.iter().find(|(name, _)| *name == service) {
         Some((_, why)) => format!("{service} is not supported: {why}"),
-        None if WORKLOAD_API_TYPES.contains(&service) => {
+        None if WORKLOAD_API_TYPES.contains(&service) || SSH_TYPES.contains(&service) => {
             format!(
                 "{service} is not supported here: write it in `services` of a configuration file"
             )

@@ -119,7 +119,16 @@ impl Display for Meaning<'_> {
                 Destination::Directory { directory, .. } => directory.path.display().to_string(),
                 Destination::Memory => "memory".to_owned(),
             };
-            write!(f, "  {}: {kind} in {place}", service.name)?;
+            match (service.kind.agent(), &service.destination) {
+                (Some(agent), Destination::Memory) => {
+                    write!(f, "  {}: {kind} at {}", service.name, agent.socket.path.display())?;
+                }
+                (Some(agent), _) => {
+                    let socket = agent.socket.path.display();
+                    write!(f, "  {}: {kind} in {place} and at {socket}", service.name)?;
+                }
+                (None, _) => write!(f, "  {}: {kind} in {place}", service.name)?,
+            }
             match service.lifetime == settings.lifetime {
                 true => writeln!(f)?,
                 false => writeln!(f, ", {}", life(service.lifetime))?,

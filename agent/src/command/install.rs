@@ -46,6 +46,8 @@ fn systemd(arguments: Systemd) -> Result<(), Failure> {
         pid_file: arguments.pid_file,
         read_write: reach.read_write,
         callers: reach.callers,
+        host_keys: reach.host_keys,
+        sockets: reach.sockets,
     };
     let text = unit
         .render()
@@ -98,7 +100,9 @@ fn missing(unit: &Unit) -> Vec<String> {
     if let Some(create) = device_group.missing_group().filter(|_| unit.uses_device()) {
         missing.push(format!("{create}, then agent install udev --write"));
     }
-    for directory in unit.read_write.iter().filter(|directory| !directory.exists()) {
+    let sockets = unit.sockets.iter().filter(|directory| !directory.starts_with("/run"));
+    let directories = unit.read_write.iter().chain(sockets);
+    for directory in directories.filter(|directory| !directory.exists()) {
         let directory = directory.display();
         missing.push(format!(
             "the directory {directory} does not exist yet: install -d -o {user} -g {group} -m 0750 {directory}"

@@ -27,7 +27,9 @@ pub(crate) fn run(arguments: Start) -> Result<(), Failure> {
 /// Starts the process that reads executables of workloads, if rules are about them; before the runtime has threads.
 fn reader(settings: &Settings) -> Result<Option<Reader>, Failure> {
     let failed = |cause| Failure::io(&cause, "the process that reads executables of workloads");
-    if settings.workload_apis.iter().any(WorkloadApi::needs_executable) {
+    let agents = settings.services.iter().filter_map(|service| service.kind.agent());
+    let mut agents = agents.map(|agent| agent.rules.need_executable());
+    if settings.workload_apis.iter().any(WorkloadApi::needs_executable) || agents.any(|need| need) {
         return Reader::begin().map(Some).map_err(failed);
     }
     privilege::give_up().map_err(|errno| failed(errno.into()))?;

@@ -3,13 +3,13 @@
 use host::config::section::{KeySection, Keys};
 
 use super::{
-    destination, document, onboarding, reload, service, tpm, workload_api, workload_identity,
+    destination, document, onboarding, reload, service, ssh, tpm, workload_api, workload_identity,
 };
 
 /// All sections and keys that the agent supports.
 #[must_use]
 pub fn reference() -> Vec<KeySection> {
-    const SECTIONS: [(&str, &Keys); 18] = [
+    const SECTIONS: [(&str, &Keys); 21] = [
         ("", &document::TOP),
         ("onboarding", &onboarding::ONBOARDING),
         ("tpm", &tpm::TPM),
@@ -17,9 +17,12 @@ pub fn reference() -> Vec<KeySection> {
         ("services[] of type identity", &service::IDENTITY),
         ("services[] of type x509", &workload_identity::X509),
         ("services[] of type workload-identity-jwt", &workload_identity::JWT),
+        ("services[] of type ssh-agent", &ssh::SSH_AGENT),
+        ("services[] of type ssh_host", &ssh::SSH_HOST),
         ("services[].destination", &destination::DIRECTORY),
         ("services[].destination.readers[]", &destination::READER),
         ("services[].reload", &reload::RELOAD),
+        ("services[].reload.sshd", &reload::SSHD),
         ("services[] of type workload-identity-api", &workload_api::WORKLOAD_API),
         ("services[] of type spiffe-workload-api", &workload_api::SPIFFE_WORKLOAD_API),
         ("services[].selector", &workload_api::SELECTOR),

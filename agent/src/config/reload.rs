@@ -6,7 +6,7 @@ use host::config::tree::{Node, Value};
 use host::go_duration;
 
 use super::destination::path;
-use super::settings::{DEFAULT_RELOAD_TIMEOUT, Reload, ReloadAction, Signal};
+use super::settings::{DEFAULT_RELOAD_TIMEOUT, Reload, ReloadAction, Signal, Sshd};
 
 pub(super) const RELOAD: Keys = Keys {
     of: "reload",
@@ -19,12 +19,42 @@ pub(super) const RELOAD: Keys = Keys {
         ("pid_file", "file with the process ID for `signal`"),
         ("systemd_unit", "the systemd unit to reload, or to restart if it cannot reload"),
         ("timeout", "time after which the hook is killed and retried (default `30s`)"),
+        (
+            "sshd",
+            "of a service of type ssh_host: the sshd that is reloaded, whose configuration and certificate are checked; see below",
+        ),
     ],
     refused: &[],
 };
 
-/// Reads it: exactly one of the actions.
+pub(super) const SSHD: Keys = Keys {
+    of: "sshd",
+    known: &[
+        ("address", "where it listens, IP address and port (default `127.0.0.1:22`)"),
+        ("config", "its configuration file (default `/etc/ssh/sshd_config`)"),
+    ],
+    refused: &[],
+};
+
+/// Reads it, of a service without host certificate.
 pub(super) fn reload(node: &Node, source: &Source<'_>) -> Option<Reload> {
+    let reload = any_reload(node, source)?;
+    if reload.sshd.is_some() {
+        let advice = "remove it: it belongs to services of type ssh_host";
+        source.error(Some(&node.range), "`sshd` is about a host certificate", advice);
+        return None;
+    }
+    Some(reload)
+}
+
+/// Reads it, of a service with a host certificate, which an sshd uses.
+pub(super) fn reload_of_host(node: &Node, source: &Source<'_>) -> Option<Reload> {
+    let reload = any_reload(node, source)?;
+    Some(Reload { sshd: Some(reload.sshd.unwrap_or_default()), ..reload })
+}
+
+/// Reads it: exactly one of the actions.
+fn any_reload(node: &Node, source: &Source<'_>) -> Option<Reload> {
     let section = Section::open(node, &RELOAD, source)?;
     let ways = ["command", "signal", "systemd_unit"].map(|key| section.node(key).is_some());
     if ways.into_iter().filter(|way| *way).count() != 1 {
@@ -54,7 +84,20 @@ pub(super) fn reload(node: &Node, source: &Source<'_>) -> Option<Reload> {
         }
         _ => section.parse("systemd_unit", unit).value().map(ReloadAction::SystemdUnit),
     };
-    Some(Reload { action: action?, timeout: timeout.value()? })
+    let sshd = section.node("sshd").map(|node| sshd(node, source));
+    let sshd = match sshd {
+        None => None,
+        Some(sshd) => Some(sshd?),
+    };
+    Some(Reload { action: action?, timeout: timeout.value()?, sshd })
+}
+
+fn sshd(node: &Node, source: &Source<'_>) -> Option<Sshd> {
+    let section = Section::open(node, &SSHD, source)?;
+    let Sshd { address, config } = Sshd::default();
+    let address = section.parse("address", str::parse).or(Given::Here(address, None));
+    let config = section.parse("config", path).or(Given::Here(config, None));
+    Some(Sshd { address: address.value()?, config: config.value()? })
 }
 
 const SIGNALS: [Signal; 7] = [

@@ -15,14 +15,13 @@ use super::settings::{
 };
 use super::workload_api::{self, WorkloadApi};
 use super::workload_identity::{JWT, X509, jwt, x509};
-use super::{destination, reload};
+use super::{destination, reload, ssh};
 
 const NEEDS_PROXY: &str = "it needs a Teleport proxy, which this authority does not have";
-const NOT_SERVED: &str =
-    "this agent supports `identity`, `x509`, `workload-identity-jwt` and `workload-identity-api`";
+const NOT_SERVED: &str = "this agent supports `identity`, `x509`, `workload-identity-jwt`, `workload-identity-api`, `ssh-agent` and `ssh_host`";
 
 /// Services of tbot that are not supported, with the reason.
-pub(crate) const OTHERS: [(&str, &str); 18] = [
+pub(crate) const OTHERS: [(&str, &str); 17] = [
     ("application", NEEDS_PROXY),
     ("application-proxy", NEEDS_PROXY),
     ("application-tunnel", NEEDS_PROXY),
@@ -35,9 +34,8 @@ pub(crate) const OTHERS: [(&str, &str); 18] = [
     ("aws-roles-anywhere", NOT_SERVED),
     ("client-credential", NOT_SERVED),
     ("example", NOT_SERVED),
-    ("identity/key-agent", NOT_SERVED),
+    ("identity/key-agent", "write `ssh-agent`"),
     ("spiffe-svid", "write `x509`, the name of `workload-identity-x509` here"),
-    ("ssh_host", NOT_SERVED),
     ("workload-identity-aws-ra", NOT_SERVED),
     ("workload-identity-aws-roles-anywhere", NOT_SERVED),
     ("workload-identity-x509-issuer-override", NOT_SERVED),
@@ -97,14 +95,14 @@ pub(super) enum Item {
 
 /// A service before defaults of the whole configuration are applied.
 pub(super) struct Draft {
-    name: Given<ServiceName>,
-    what: &'static str,
-    range: Option<ByteRange>,
-    kind: ServiceKind,
-    destination: Destination,
-    key_storage: KeyStorage,
-    lifetime: Option<Lifetime>,
-    reload: Option<Reload>,
+    pub(super) name: Given<ServiceName>,
+    pub(super) what: &'static str,
+    pub(super) range: Option<ByteRange>,
+    pub(super) kind: ServiceKind,
+    pub(super) destination: Destination,
+    pub(super) key_storage: KeyStorage,
+    pub(super) lifetime: Option<Lifetime>,
+    pub(super) reload: Option<Reload>,
 }
 
 impl Draft {
@@ -131,7 +129,7 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Item> {
         source.error(
             Some(&node.range),
             "the service has no `type`",
-            "set `type` to identity, x509 or workload-identity-jwt",
+            "set `type`, for example to identity or x509",
         );
         return None;
     };
@@ -139,40 +137,35 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Item> {
         source.error(
             Some(&node.range),
             "the service has no `type`",
-            "set `type` to identity, x509 or workload-identity-jwt",
+            "set `type`, for example to identity or x509",
         );
         return None;
     };
     let stated = &stated.node;
-    if let Value::Scalar { text, .. } = &stated.value
-        && workload_api::TYPES.contains(&text.as_str())
-    {
-        return workload_api::workload_api(node, stated, source).map(Item::WorkloadApi);
+    if let Value::Scalar { text, .. } = &stated.value {
+        if workload_api::TYPES.contains(&text.as_str()) {
+            return workload_api::workload_api(node, stated, source).map(Item::WorkloadApi);
+        }
+        if ssh::TYPES.contains(&text.as_str()) {
+            return ssh::ssh(node, stated, source).map(Item::Files);
+        }
     }
     let kind = parse(stated, "type", source, |text| {
         ServiceKind::named(text).ok_or_else(|| unknown_type(text))
     })?;
     let keys = match kind {
-        ServiceKind::Identity { .. } => &IDENTITY,
         ServiceKind::X509 { .. } => &X509,
         ServiceKind::Jwt { .. } => &JWT,
+        _ => &IDENTITY,
     };
     let section = Section::open(node, keys, source)?;
     let kind = match kind {
-        ServiceKind::Identity { .. } => identity(&section, source),
         ServiceKind::X509 { .. } => x509(&section, source),
         ServiceKind::Jwt { .. } => jwt(&section, node, source),
+        _ => identity(&section, source),
     };
     let name = section.parse("name", name);
-    let destination = match section.node("destination") {
-        Some(node) => destination::destination(node, source),
-        None if section.meant("destination") => None,
-        None => {
-            let advice = "add `destination: DIR`";
-            source.error(Some(&node.range), "the service has no destination", advice);
-            None
-        }
-    };
+    let destination = destination(&section, node, source);
     let key_storage = key_storage(&section);
     let lifetime = lifetime(&section, source);
     let reload = section.node("reload").map(|node| reload::reload(node, source));
@@ -192,6 +185,23 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Item> {
     }))
 }
 
+/// Where a service writes its files.
+pub(super) fn destination(
+    section: &Section<'_>,
+    node: &Node,
+    source: &Source<'_>,
+) -> Option<Destination> {
+    match section.node("destination") {
+        Some(node) => destination::destination(node, source),
+        None if section.meant("destination") => None,
+        None => {
+            let advice = "add `destination: DIR`";
+            source.error(Some(&node.range), "the service has no destination", advice);
+            None
+        }
+    }
+}
+
 /// The name of a service.
 pub(super) fn name(text: &str) -> Result<ServiceName, String> {
     let name: ServiceName = text.parse().map_err(|error| format!("{error}"))?;
@@ -207,8 +217,8 @@ pub(super) fn unknown_type(text: &str) -> String {
     if let Some((_, why)) = OTHERS.iter().find(|(other, _)| *other == text) {
         return format!("{text} is not supported: {why}");
     }
-    let names: Vec<&str> = ServiceKind::NAMES.into_iter().chain(workload_api::TYPES).collect();
-    unknown(text, &names)
+    let names = ServiceKind::NAMES.into_iter().chain(workload_api::TYPES).chain(ssh::TYPES);
+    unknown(text, &names.collect::<Vec<&str>>())
 }
 
 fn identity(section: &Section<'_>, source: &Source<'_>) -> Option<ServiceKind> {
@@ -224,7 +234,8 @@ fn identity(section: &Section<'_>, source: &Source<'_>) -> Option<ServiceKind> {
     }
 }
 
-fn key_storage(section: &Section<'_>) -> Option<KeyStorage> {
+/// Where a service has its key.
+pub(super) fn key_storage(section: &Section<'_>) -> Option<KeyStorage> {
     let words = [("software", KeyStorage::Software), ("tpm", KeyStorage::Tpm)];
     match section.word("key", &words) {
         Given::Absent => Some(KeyStorage::default()),
@@ -234,7 +245,7 @@ fn key_storage(section: &Section<'_>) -> Option<KeyStorage> {
 
 /// Both keys or neither; the outer `None` after an error.
 #[expect(clippy::option_option, reason = "an absent lifetime and an invalid one differ")]
-fn lifetime(section: &Section<'_>, source: &Source<'_>) -> Option<Option<Lifetime>> {
+pub(super) fn lifetime(section: &Section<'_>, source: &Source<'_>) -> Option<Option<Lifetime>> {
     let ttl = section.parse("credential_ttl", go_duration::parse);
     let interval = section.parse("renewal_interval", go_duration::parse);
     match (ttl, interval) {
@@ -336,20 +347,21 @@ pub(super) fn complete(
             let message = format!("{} already has the name {name}", at(&other));
             source.error(range.as_ref(), message, "give each service a unique `name`");
         }
-        let claim = match &item {
-            Item::Files(Draft {
-                destination: Destination::Directory { directory, .. }, ..
-            }) => {
-                let whose = format!("{} writes its files", at(&stated));
-                directories.claim(&directory.path, &whose)
+        let (directory, socket) = match &item {
+            Item::Files(draft) => {
+                let directory = match &draft.destination {
+                    Destination::Directory { directory, .. } => Some(directory.path.as_path()),
+                    Destination::Memory => None,
+                };
+                (directory, draft.kind.agent().map(|agent| agent.socket.path.as_path()))
             }
-            Item::Files(_) => None,
-            Item::WorkloadApi(draft) => {
-                let whose = format!("{} has its socket", at(&stated));
-                directories.claim(draft.path(), &whose)
-            }
+            Item::WorkloadApi(draft) => (None, Some(draft.path())),
         };
-        if let Some(message) = claim {
+        let claims = [(directory, "writes its files"), (socket, "has its socket")];
+        let claims = claims.into_iter().filter_map(|(path, what)| Some((path?, what)));
+        for (path, what) in claims {
+            let whose = format!("{} {what}", at(&stated));
+            let Some(message) = directories.claim(path, &whose) else { continue };
             let advice = "give each service its own directory or socket";
             source.error(stated.as_ref(), message, advice);
         }

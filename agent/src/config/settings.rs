@@ -12,6 +12,7 @@ use tpm2::transport::Tcti;
 
 use super::address::Address;
 use super::protocol::Protocol;
+use super::ssh::{AgentSocket, SshHost};
 use super::workload_api::WorkloadApi;
 use super::workload_identity::{JWT_TYPE, WorkloadIdentity};
 use crate::log::Log;
@@ -327,6 +328,10 @@ pub enum ServiceKind {
         /// Whose it is.
         identity: WorkloadIdentity,
     },
+    /// An SSH user certificate, for a key that programs use on a socket.
+    SshAgent(AgentSocket),
+    /// An SSH host certificate.
+    SshHost(SshHost),
 }
 
 impl ServiceKind {
@@ -356,6 +361,8 @@ impl ServiceKind {
             Self::Identity { .. } => "identity",
             Self::X509 { .. } => "x509",
             Self::Jwt { .. } => JWT_TYPE,
+            Self::SshAgent(_) => "ssh-agent",
+            Self::SshHost(_) => "ssh_host",
         }
     }
 }
@@ -391,6 +398,24 @@ pub struct Reload {
     pub action: ReloadAction,
     /// How long it may take.
     pub timeout: Duration,
+    /// The sshd that is reloaded, if it is one.
+    pub sshd: Option<Sshd>,
+}
+
+/// An sshd, which continues without a certificate that it cannot use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sshd {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its configuration file.
+    pub config: PathBuf,
+}
+
+impl Default for Sshd {
+    fn default() -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], 22));
+        Self { address, config: "/etc/ssh/sshd_config".into() }
+    }
 }
 
 /// The action of a reload hook.

@@ -6,9 +6,10 @@ use host::go_duration;
 
 use super::settings::{
     Account, Acls, Destination, Directory, KeyStorage, Reader, Reload, ReloadAction, Renewal,
-    Server, Service, ServiceKind, Settings, Signal, SshConfig, Storage, Symlinks, Token,
+    Server, Service, ServiceKind, Settings, Signal, SshConfig, Sshd, Storage, Symlinks, Token,
     TpmSettings, Trust,
 };
+use super::ssh::{AgentSocket, SshHost};
 use super::workload_api::{SdsNames, Selector, Socket, TYPES, WorkloadApi};
 use super::workload_identity::WorkloadIdentity;
 use crate::attest::rule::Rules;
@@ -106,7 +107,7 @@ fn top(settings: &Settings, yaml: &mut Yaml) {
 
 fn services(services: &[Service], settings: &Settings, yaml: &mut Yaml) {
     yaml.comment(
-        "Credentials in addition to the bot's identity: services of type identity, x509, workload-identity-jwt or workload-identity-api.",
+        "Credentials in addition to the bot's identity: services of type identity, x509, workload-identity-jwt, workload-identity-api, ssh-agent or ssh_host.",
     );
     if services.is_empty() && settings.workload_apis.is_empty() {
         return yaml.line("services: []");
@@ -129,6 +130,8 @@ fn services(services: &[Service], settings: &Settings, yaml: &mut Yaml) {
                 yaml.line(&format!("    audiences: [{}]", audiences.join(", ")));
                 workload_identity(identity, yaml);
             }
+            ServiceKind::SshAgent(agent) => agent_socket(agent, yaml),
+            ServiceKind::SshHost(host) => ssh_host(host, yaml),
         }
         if one.key_storage == KeyStorage::Tpm {
             yaml.line("    key: tpm");
@@ -138,6 +141,9 @@ fn services(services: &[Service], settings: &Settings, yaml: &mut Yaml) {
         {
             yaml.line(&format!("    credential_ttl: {}", go_duration::text(one.lifetime.ttl)));
             yaml.line(&format!("    renewal_interval: {}", go_duration::text(interval)));
+        }
+        if matches!(one.kind, ServiceKind::SshAgent(_)) {
+            continue;
         }
         yaml.line("    destination:");
         match &one.destination {
@@ -156,13 +162,7 @@ fn workload_api(api: &WorkloadApi, settings: &Settings, yaml: &mut Yaml) {
     let [kind, old_kind] = TYPES;
     yaml.line(&format!("  - type: {}", if is_old { old_kind } else { kind }));
     yaml.line(&format!("    name: {}", quoted(api.name.as_str())));
-    let Socket { path, mode, group } = &api.socket;
-    yaml.line(&format!("    listen: {}", quoted(&format!("unix://{}", path.display()))));
-    yaml.line(&format!("    mode: \"{mode:04o}\""));
-    match group {
-        Some(group) => yaml.line(&format!("    group: {}", account(group))),
-        None => yaml.line("    # group: web"),
-    }
+    socket(&api.socket, yaml);
     if api.ttl != settings.lifetime.ttl {
         yaml.line(&format!("    credential_ttl: {}", go_duration::text(api.ttl)));
     }
@@ -214,6 +214,30 @@ fn selector(selector: &Selector, yaml: &mut Yaml) {
                 yaml.line(&format!("        {}: [{}]", quoted(key), values.join(", ")));
             }
         }
+    }
+}
+
+fn socket(socket: &Socket, yaml: &mut Yaml) {
+    let Socket { path, mode, group } = socket;
+    yaml.line(&format!("    listen: {}", quoted(&format!("unix://{}", path.display()))));
+    yaml.line(&format!("    mode: \"{mode:04o}\""));
+    match group {
+        Some(group) => yaml.line(&format!("    group: {}", account(group))),
+        None => yaml.line("    # group: web"),
+    }
+}
+
+fn agent_socket(agent: &AgentSocket, yaml: &mut Yaml) {
+    socket(&agent.socket, yaml);
+    rules(&agent.rules, 2, yaml);
+}
+
+fn ssh_host(host: &SshHost, yaml: &mut Yaml) {
+    let principals: Vec<String> = host.principals.iter().map(|name| quoted(name)).collect();
+    yaml.line(&format!("    principals: [{}]", principals.join(", ")));
+    selector(&host.selector, yaml);
+    if let Some(agent) = &host.agent {
+        agent_socket(agent, yaml);
     }
 }
 
@@ -331,6 +355,12 @@ fn reload(reload: Option<&Reload>, yaml: &mut Yaml) {
     }
     yaml.comment_in(3, "Timeout, after which the hook is killed and retried.");
     yaml.line(&format!("      timeout: {}", go_duration::text(reload.timeout)));
+    if let Some(Sshd { address, config }) = &reload.sshd {
+        yaml.comment_in(3, "The sshd whose configuration and certificate are checked.");
+        yaml.line("      sshd:");
+        yaml.line(&format!("        address: {}", quoted(&address.to_string())));
+        yaml.line(&format!("        config: {}", quoted(&config.display().to_string())));
+    }
 }
 
 fn tpm(tpm: &TpmSettings, yaml: &mut Yaml) {

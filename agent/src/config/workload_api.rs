@@ -102,9 +102,9 @@ const DEFAULT_MODE: u32 = 0o660;
 /// Rules, labels or values in a list.
 const MAX_LIST: usize = 64;
 
-const LISTEN: (&str, &str) = ("listen", "the socket: `unix:///absolute/path`");
-const MODE: (&str, &str) = ("mode", "mode of the socket in octal (default `0660`)");
-const GROUP: (&str, &str) = ("group", "name or ID of the socket's group");
+pub(super) const LISTEN: (&str, &str) = ("listen", "the socket: `unix:///absolute/path`");
+pub(super) const MODE: (&str, &str) = ("mode", "mode of the socket in octal (default `0660`)");
+pub(super) const GROUP: (&str, &str) = ("group", "name or ID of the socket's group");
 const SDS: (&str, &str) = ("sds", "names of Envoy's secrets; see below");
 
 pub(super) const WORKLOAD_API: Keys = Keys {

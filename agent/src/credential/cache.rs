@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use super::Credentials;
+use super::ssh_host::HostCredentials;
 use super::svid::{Bundle, JwtSvid, X509Svid};
 use super::validity::Validity;
 use crate::config::ServiceName;
@@ -34,6 +35,8 @@ pub enum Certificates {
     Bot(Credentials),
     /// The X.509-SVID of a workload identity, and what peers are verified with.
     Workload(X509Svid, Bundle),
+    /// That of an SSH host.
+    SshHost(HostCredentials),
 }
 
 impl Certificates {
@@ -43,6 +46,7 @@ impl Certificates {
         match self {
             Self::Bot(credentials) => credentials.validity,
             Self::Workload(svid, _) => svid.validity,
+            Self::SshHost(host) => host.validity,
         }
     }
 
@@ -52,6 +56,7 @@ impl Certificates {
         match self {
             Self::Bot(credentials) => &credentials.certificates,
             Self::Workload(svid, _) => &svid.certificates,
+            Self::SshHost(_) => &[],
         }
     }
 
@@ -61,28 +66,51 @@ impl Certificates {
         match self {
             Self::Bot(credentials) => credentials.bundle.certificates(),
             Self::Workload(_, bundle) => &bundle.x509,
+            Self::SshHost(_) => &[],
+        }
+    }
+
+    /// The SSH certificate, one line of authorized_keys.
+    #[must_use]
+    pub fn ssh(&self) -> Option<&str> {
+        match self {
+            Self::Bot(credentials) => Some(&credentials.ssh_certificate),
+            Self::Workload(..) => None,
+            Self::SshHost(host) => Some(&host.certificate),
         }
     }
 }
 
 /// The newest credentials of one service; `None` until the daemon has been issued some.
-pub type Watch = watch::Receiver<Option<Arc<Issued>>>;
+pub type Watch<T = Issued> = watch::Receiver<Option<Arc<T>>>;
 
-type Publisher = watch::Sender<Option<Arc<Issued>>>;
+type Publisher<T> = watch::Sender<Option<Arc<T>>>;
 
-/// The newest credentials of each service.
-#[derive(Clone, Debug, Default)]
-pub struct Cache(Arc<Mutex<HashMap<ServiceName, Publisher>>>);
+/// The newest credentials of each service, or what else sinks wait for.
+#[derive(Debug)]
+pub struct Cache<T = Issued>(Arc<Mutex<HashMap<ServiceName, Publisher<T>>>>);
 
-impl Cache {
+impl<T> Clone for Cache<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Default for Cache<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T> Cache<T> {
     /// Replaces the credentials and wakes their watchers.
-    pub fn publish(&self, service: &ServiceName, issued: Issued) {
+    pub fn publish(&self, service: &ServiceName, issued: T) {
         self.with(service, |sender| sender.send_replace(Some(Arc::new(issued))));
     }
 
     /// Watches the credentials of a service, whether there are any yet or not.
     #[must_use]
-    pub fn watch(&self, service: &ServiceName) -> Watch {
+    pub fn watch(&self, service: &ServiceName) -> Watch<T> {
         self.with(service, |sender| sender.subscribe())
     }
 
@@ -93,7 +121,7 @@ impl Cache {
         senders.retain(|name, _| names.contains(&name));
     }
 
-    fn with<R>(&self, service: &ServiceName, run: impl FnOnce(&mut Publisher) -> R) -> R {
+    fn with<R>(&self, service: &ServiceName, run: impl FnOnce(&mut Publisher<T>) -> R) -> R {
         let mut senders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         run(senders.entry(service.clone()).or_default())
     }

@@ -6,6 +6,7 @@
 //! is nothing to do.
 
 pub mod alarm;
+mod bound_socket;
 pub mod diag;
 mod file_check;
 pub mod health;
@@ -13,6 +14,7 @@ mod health_socket;
 pub mod machine;
 mod pid_file;
 mod signals;
+mod ssh_agents;
 mod stop;
 mod worker;
 mod workloads;
@@ -33,6 +35,7 @@ use self::health_socket::Answers;
 use self::machine::{Action, Event, Holder, Job, Machine, Moment, Outcome, Validity};
 use self::pid_file::PidFile;
 use self::signals::Signals;
+use self::ssh_agents::SshAgents;
 use self::stop::Stop;
 use self::worker::{Ended, Inventory, Mismatch, Worker};
 use self::workloads::sockets::Sockets;
@@ -95,6 +98,11 @@ pub async fn run(
     if !settings.oneshot {
         sockets.serve(worker.workloads(reader.as_ref()));
     }
+    let agents = match settings.oneshot {
+        true => ssh_agents::Wanted { agents: Vec::new(), reader: None, log },
+        false => worker.ssh_agents(reader.as_ref()),
+    };
+    let ssh_agents = SshAgents::begin(agents, health.clone()).await;
     let manager = ServiceManager::from_environment();
     manager.status("starting");
     log.info(
@@ -113,6 +121,7 @@ pub async fn run(
         health,
         answers,
         sockets,
+        ssh_agents,
         reader,
         manager,
         signals,
@@ -153,6 +162,7 @@ struct Daemon {
     health: Health,
     answers: Answers,
     sockets: Sockets,
+    ssh_agents: SshAgents,
     /// Who reads executables, if the configuration that the agent started with asks for it.
     reader: Option<Reader>,
     manager: ServiceManager,
@@ -230,6 +240,7 @@ impl Daemon {
                 self.health.replace_with(worker, &found);
                 self.sockets.serve(worker.workloads(self.reader.as_ref()));
                 self.sockets.check();
+                self.ssh_agents.serve(worker.ssh_agents(self.reader.as_ref()));
                 // A check that goes on is about the former configuration.
                 self.running_check = None;
                 Ok(Event::Configured(Box::new(machine(worker, found)?)))
@@ -241,6 +252,7 @@ impl Daemon {
     /// Checks for changes without a notification: files that were changed or removed. They are written again.
     fn check_files(&mut self) {
         self.sockets.check();
+        self.ssh_agents.check();
         if let Slot::Free(worker) = &self.slot {
             self.running_check = Some(RunningCheck::begin(worker.files()));
         }

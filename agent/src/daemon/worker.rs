@@ -5,6 +5,7 @@ mod configure;
 mod found;
 mod identity;
 mod service;
+mod ssh;
 mod tpm_key;
 mod workload_identity;
 
@@ -33,6 +34,7 @@ use crate::credential::identity::Identity;
 use crate::deliver::files::FileSink;
 use crate::keys::TpmKey;
 use crate::log::Log;
+use crate::ssh_agent::Offered;
 use crate::storage::Storage;
 use crate::tpm::access::{OpenTpm, TpmAccess};
 use crate::tpm::thread::{Audience, Meter};
@@ -68,6 +70,8 @@ pub(crate) struct Worker {
     cache: Cache,
     /// The sink of each service.
     sinks: Vec<Arc<FileSink>>,
+    /// Keys of services that programs use on sockets.
+    offers: Cache<Offered>,
     access: Access,
     identity: Option<Identity>,
     /// The same, for those who ask the authority besides.
@@ -114,13 +118,14 @@ impl Worker {
         let sinks = sinks(&settings, &cache, &[]);
         let socket_place = SocketPlace::of(&settings);
         let tpm = tpm(&settings, &access, &meter, log);
-        Ok(Self {
+        let mut worker = Self {
             settings,
             reread,
             client,
             store,
             cache,
             sinks,
+            offers: Cache::default(),
             access,
             shared_identity: watch::Sender::new(identity.clone().map(Arc::new)),
             identity,
@@ -135,7 +140,9 @@ impl Worker {
             stop,
             meter,
             log,
-        })
+        };
+        worker.offer_stored_keys().await;
+        Ok(worker)
     }
 
     pub(crate) const fn settings(&self) -> &Arc<Settings> {

@@ -9,7 +9,7 @@ use crate::config::{
 };
 use crate::credential::cache::{Certificates, Issued, Watch};
 use crate::credential::validity::Validity;
-use crate::credential::{jwt, validity_of_pem};
+use crate::credential::{jwt, ssh_host, validity_of_pem};
 use crate::deliver::artifact;
 use crate::deliver::destination::{Change, Destination, FileSet, Manifest, Notices};
 use crate::file_access::{self, FileAccess};
@@ -78,6 +78,10 @@ impl FileSink {
             }
             ServiceKind::Identity { ssh_config: SshConfig::On } => "identity ssh_config".to_owned(),
             ServiceKind::Identity { ssh_config: SshConfig::Off } => "identity".to_owned(),
+            ServiceKind::SshAgent(_) => "ssh-agent".to_owned(),
+            ServiceKind::SshHost(host) => {
+                format!("ssh_host {} by {:?}", host.principals.join(","), host.selector)
+            }
         };
         let (host, ttl) = (&self.authority_host, self.service.lifetime.ttl.as_secs());
         let place = match &self.service.destination {
@@ -125,9 +129,12 @@ impl FileSink {
                 };
                 artifact::identity(key, &identity, directory)
             }
-            (ServiceKind::Identity { .. } | ServiceKind::Jwt { .. }, _) => {
-                Err(Failure::bug("a service of another kind was issued"))
+            // It is kept in memory, to know until when it is valid.
+            (ServiceKind::SshAgent(_), Certificates::Bot(credentials)) => {
+                Ok(artifact::ssh_agent(&credentials.ssh_certificate))
             }
+            (ServiceKind::SshHost(_), Certificates::SshHost(host)) => artifact::ssh_host(key, host),
+            _ => Err(Failure::bug("a service of another kind was issued")),
         }
     }
 
@@ -160,8 +167,22 @@ impl FileSink {
             }
             ServiceKind::Jwt { .. } => of(artifact::JWT, jwt::stated_validity),
             ServiceKind::Identity { .. } => of("tlscert", validity_of_pem),
+            ServiceKind::SshAgent(_) => of(artifact::SSH_AGENT, ssh_validity),
+            ServiceKind::SshHost(_) => of(artifact::SSH_HOST, ssh_validity),
         })
     }
+
+    /// The host certificate that is in the files, one line.
+    #[must_use]
+    pub fn host_certificate(&self) -> Option<String> {
+        let set = self.destination.read().ok().flatten()?;
+        let line = std::str::from_utf8(set.content(artifact::SSH_HOST)?).ok()?;
+        Some(line.trim_end().to_owned())
+    }
+}
+
+fn ssh_validity(certificate: &[u8]) -> Option<Validity> {
+    ssh_host::validity_of_line(std::str::from_utf8(certificate).ok()?)
 }
 
 /// What a service of a workload identity is issued.

@@ -4,3 +4,4 @@ pub mod artifact;
 pub mod destination;
 pub mod files;
 pub mod reload;
+pub mod sshd;

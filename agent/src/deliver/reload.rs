@@ -64,7 +64,12 @@ pub fn run(reload: &Reload) -> Result<Reloaded, Failure> {
     }
 }
 
-fn command(program: &str, arguments: &[&str], limit: Duration) -> Result<Reloaded, Failure> {
+/// Runs a program for at most this time and a few seconds.
+pub(super) fn command(
+    program: &str,
+    arguments: &[&str],
+    limit: Duration,
+) -> Result<Reloaded, Failure> {
     let what = format!("ran {}", [&[program], arguments].concat().join(" "));
     let failed = |cause: io::Error| Failure::io(&cause, format!("cannot run {program}"));
     let (child, output) = spawn(program, arguments).map_err(failed)?;

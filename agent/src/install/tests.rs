@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::udev;
-use super::unit::{Callers, Reach, Unit};
+use super::unit::{Callers, HostKeys, Reach, Unit};
 
 const SNAPSHOT: &str = include_str!("data/snapshot.service");
 
@@ -22,6 +22,8 @@ fn unit() -> Unit {
         pid_file: None,
         read_write: vec!["/opt/machine-id".into()],
         callers: Callers::Unknown,
+        sockets: Vec::new(),
+        host_keys: HostKeys::None,
     }
 }
 
@@ -76,6 +78,21 @@ fn directory_of_the_pid_file_can_be_written() {
     let text = with_file("/srv/tbot.pid");
     assert!(lines(&text, "RuntimeDirectory").is_empty());
     assert_eq!(lines(&text, "ReadWritePaths"), ["/opt/machine-id", "/srv"]);
+}
+
+#[test]
+fn sockets_below_run_have_directories_after_each_boot() {
+    let sockets = ["/run/endorse", "/run/endorse", "/run/tbot", "/srv/s"].map(PathBuf::from);
+    let text = Unit { sockets: sockets.to_vec(), ..unit() }.render().unwrap();
+    assert_eq!(lines(&text, "RuntimeDirectory"), ["endorse", "tbot"]);
+    assert_eq!(lines(&text, "ReadWritePaths"), ["/opt/machine-id", "/srv/s"]);
+}
+
+#[test]
+fn sshd_starts_after_the_agent_that_has_its_key() {
+    assert!(lines(&unit().render().unwrap(), "Before").is_empty());
+    let text = Unit { host_keys: HostKeys::Offered, ..unit() }.render().unwrap();
+    assert_eq!(lines(&text, "Before"), ["ssh.service sshd.service"]);
 }
 
 #[test]
@@ -142,6 +159,8 @@ fn the_configuration_says_what_is_reached() {
         storage: Some("/srv/bot".into()),
         read_write: vec!["/opt/one".into()],
         callers: Callers::Unknown,
+        sockets: Vec::new(),
+        host_keys: HostKeys::None,
     };
     assert_eq!(reach, expected);
     assert_eq!(Reach::default().storage, Some("/var/lib/teleport/bot".into()));

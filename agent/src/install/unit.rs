@@ -7,7 +7,7 @@ use host::systemd_unit::{InvalidPath, fill, path_value, path_word, relative_valu
 use tpm2::transport::Tcti;
 
 use crate::config::{
-    DEFAULT_STORAGE, Destination, Service, Settings, Storage, TpmSettings, WorkloadApi,
+    DEFAULT_STORAGE, Destination, Service, ServiceKind, Settings, Storage, TpmSettings, WorkloadApi,
 };
 
 /// What the unit is made from.
@@ -37,8 +37,22 @@ pub struct Unit {
     pub pid_file: Option<PathBuf>,
     /// Further directories that are written.
     pub read_write: Vec<PathBuf>,
+    /// The directories of sockets: systemd creates those below /run, which is empty after a boot.
+    pub sockets: Vec<PathBuf>,
     /// What the agent finds out about those who connect to its sockets.
     pub callers: Callers,
+    /// Whether sshd needs the agent.
+    pub host_keys: HostKeys,
+}
+
+/// Whether sshd has its host key from the agent, and so does not start before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostKeys {
+    /// It has none from it.
+    #[default]
+    None,
+    /// It has, by its `HostKeyAgent`.
+    Offered,
 }
 
 /// What the agent finds out about those who connect to its sockets.
@@ -60,10 +74,14 @@ pub struct Reach {
     pub tpm: Tcti,
     /// The directory of the identity.
     pub storage: Option<PathBuf>,
-    /// The directories of the services.
+    /// The directories of the services' files.
     pub read_write: Vec<PathBuf>,
+    /// The directories of their sockets.
+    pub sockets: Vec<PathBuf>,
     /// What it finds out about callers.
     pub callers: Callers,
+    /// Whether sshd needs it.
+    pub host_keys: HostKeys,
 }
 
 impl Reach {
@@ -75,14 +93,27 @@ impl Reach {
             Destination::Memory => None,
         };
         let apis = &settings.workload_apis;
-        let sockets = apis.iter().filter_map(|api| api.socket.path.parent().map(Path::to_owned));
-        let read_write = settings.services.iter().filter_map(directory).chain(sockets).collect();
-        let callers = match apis.iter().any(WorkloadApi::needs_executable) {
+        let agents = || settings.services.iter().filter_map(|service| service.kind.agent());
+        let sockets = apis.iter().map(|api| &api.socket);
+        let sockets = sockets.chain(agents().map(|agent| &agent.socket));
+        let sockets = sockets.filter_map(|socket| socket.path.parent().map(Path::to_owned));
+        let sockets = sockets.collect();
+        let read_write = settings.services.iter().filter_map(directory).collect();
+        let has_rules = agents().any(|agent| !agent.rules.0.is_empty());
+        let needs_executable = apis.iter().any(WorkloadApi::needs_executable)
+            || agents().any(|agent| agent.rules.need_executable());
+        let callers = match needs_executable {
             true => Callers::AttestedByExecutable,
-            false if apis.is_empty() => Callers::Unknown,
+            false if apis.is_empty() && !has_rules => Callers::Unknown,
             false => Callers::Attested,
         };
-        Self { tpm: settings.tpm.address.clone(), storage, read_write, callers }
+        let is_host_agent = |service: &Service| matches!(&service.kind, ServiceKind::SshHost(host) if host.agent.is_some());
+        let host_keys = match settings.services.iter().any(is_host_agent) {
+            true => HostKeys::Offered,
+            false => HostKeys::None,
+        };
+        let tpm = settings.tpm.address.clone();
+        Self { tpm, storage, read_write, sockets, callers, host_keys }
     }
 
     /// The directory of an identity that is kept in one.
@@ -98,7 +129,9 @@ impl Default for Reach {
     /// Of a configuration that says nothing about it.
     fn default() -> Self {
         let (tpm, storage) = (TpmSettings::default().address, Some(DEFAULT_STORAGE.into()));
-        Self { tpm, storage, read_write: Vec::new(), callers: Callers::default() }
+        let (callers, host_keys) = (Callers::default(), HostKeys::default());
+        let (read_write, sockets) = (Vec::new(), Vec::new());
+        Self { tpm, storage, read_write, sockets, callers, host_keys }
     }
 }
 
@@ -138,10 +171,17 @@ impl Unit {
         let state = self.storage.as_deref().and_then(|path| below(path, "/var/lib"));
         let outside = self.storage.as_deref().filter(|_| state.is_none());
         let pid_directory = self.pid_file.as_deref().and_then(Path::parent);
-        let runtime = pid_directory.and_then(|directory| below(directory, "/run"));
-        let pid_directory = pid_directory.filter(|_| runtime.is_none());
-        let mut written: Vec<&Path> = self.read_write.iter().map(PathBuf::as_path).collect();
-        written.extend(outside.into_iter().chain(pid_directory));
+        let (mut runtime, mut written) = (Vec::new(), Vec::new());
+        for directory in pid_directory.into_iter().chain(self.sockets.iter().map(PathBuf::as_path))
+        {
+            match below(directory, "/run") {
+                Some(rest) => runtime.push(rest),
+                None => written.push(directory),
+            }
+        }
+        runtime.sort();
+        runtime.dedup();
+        written.extend(self.read_write.iter().map(PathBuf::as_path).chain(outside));
         written.sort();
         written.dedup();
 
@@ -185,6 +225,7 @@ impl Unit {
             ("PROTECT_PROC", one(if is_hidden { "invisible" } else { "default" })),
             ("CAPABILITY", only(reads_executables, "CAP_SYS_PTRACE")),
             ("GIVE_UP", only(reads_executables, "capset")),
+            ("SSHD", only(self.host_keys == HostKeys::Offered, "ssh.service sshd.service")),
             ("STATE_MODE", only(state.is_some(), "0700")),
             ("STATE", state.iter().map(|path| relative_value(path)).collect::<Result<_, _>>()?),
             ("RUNTIME", runtime.iter().map(|path| relative_value(path)).collect::<Result<_, _>>()?),

@@ -28,6 +28,9 @@ pub trait Key: Debug + Send + Sync {
     /// Whether the TPM has it, so that it cannot be copied.
     fn is_in_tpm(&self) -> bool;
 
+    /// The private scalar, unless only the TPM has it.
+    fn scalar(&self) -> Option<Zeroizing<[u8; 32]>>;
+
     /// The private key as a service's files hold it, PEM.
     ///
     /// # Errors

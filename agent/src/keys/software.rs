@@ -51,6 +51,10 @@ impl Key for SoftwareKey {
         false
     }
 
+    fn scalar(&self) -> Option<Zeroizing<[u8; 32]>> {
+        Some(Zeroizing::new(self.0.to_bytes().into()))
+    }
+
     /// PKCS #8, RFC 5958.
     fn to_pem(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let mut text = self.0.to_pkcs8_pem(LineEnding::LF).map_err(Failure::bug)?;

@@ -129,6 +129,10 @@ impl Key for TpmKey {
         true
     }
 
+    fn scalar(&self) -> Option<Zeroizing<[u8; 32]>> {
+        None
+    }
+
     /// A `TSS2 PRIVATE KEY`, which is of use in this TPM only.
     fn to_pem(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
         Ok(Zeroizing::new(self.to_text()?.into_bytes()))

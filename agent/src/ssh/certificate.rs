@@ -2,12 +2,15 @@
 
 use super::key::{self, blob_of_line};
 use super::signature;
-use super::wire::Strings;
+use super::wire::{Packed, Strings};
 
 const CERTIFICATE: &str = "ecdsa-sha2-nistp256-cert-v01@openssh.com";
 
 /// `SSH_CERT_TYPE_USER`.
 const USER: u32 = 1;
+
+/// `SSH_CERT_TYPE_HOST`.
+const HOST: u32 = 2;
 
 /// A certificate for a P-256 key.
 pub(crate) struct SshCertificate {
@@ -62,6 +65,30 @@ impl SshCertificate {
         if self.kind != USER {
             return Err("that is not a user certificate");
         }
+        self.verify_issue(authorities, now)
+    }
+
+    /// The same for a host, which has exactly these names.
+    ///
+    /// # Errors
+    /// As of [`Self::verify`].
+    pub(crate) fn verify_host(
+        &self,
+        names: &[String],
+        authorities: &[String],
+        now: u64,
+    ) -> Result<(), &'static str> {
+        if self.kind != HOST {
+            return Err("that is not a host certificate");
+        }
+        let packed = names.iter().map(String::as_bytes).fold(Packed::default(), Packed::string);
+        if self.principals != packed.into_vec() {
+            return Err("for other names");
+        }
+        self.verify_issue(authorities, now)
+    }
+
+    fn verify_issue(&self, authorities: &[String], now: u64) -> Result<(), &'static str> {
         if !self.has_principals() {
             return Err("without principals, or with an empty one");
         }
@@ -81,6 +108,11 @@ impl SshCertificate {
 
 impl SshCertificate {
     /// `PROTOCOL.certkeys`: from the first second, and until before the last.
+    pub(crate) fn validity(&self) -> Option<(i64, i64)> {
+        Some((i64::try_from(self.after).ok()?, i64::try_from(self.before).ok()?))
+    }
+
+    /// As sshd and ssh compare.
     pub(crate) const fn is_valid_at(&self, now: u64) -> bool {
         self.after <= now && now < self.before
     }

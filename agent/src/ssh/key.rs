@@ -2,6 +2,7 @@
 
 use base64ct::{Base64, Encoding};
 use p256::ecdsa::VerifyingKey;
+use zeroize::Zeroizing;
 
 use super::wire::{Packed, Strings};
 
@@ -38,6 +39,44 @@ pub(super) fn blob_of_line(line: &str, kind: &str) -> Option<Vec<u8>> {
     let mut words = line.split_ascii_whitespace();
     words.next().filter(|word| *word == kind)?;
     Base64::decode_vec(words.next()?).ok()
+}
+
+/// A private key in the form of OpenSSH's files, `PROTOCOL.key`, without a passphrase.
+pub(crate) fn private(
+    public: &VerifyingKey,
+    scalar: &[u8; 32],
+    check: [u8; 4],
+) -> Zeroizing<Vec<u8>> {
+    let point = public.to_sec1_point(false);
+    // Large enough from the start: growing would leave a copy of the key behind.
+    let mut secret = Zeroizing::new(Vec::with_capacity(256));
+    secret.extend([check, check].as_flattened());
+    let key = [P256.as_bytes(), CURVE, point.as_bytes()];
+    secret.extend(key.into_iter().fold(Packed::default(), Packed::string).into_vec());
+    // An mpint that always has the byte of its sign.
+    secret.extend([0, 0, 0, 33, 0]);
+    secret.extend(scalar);
+    // No comment.
+    secret.extend([0; 4]);
+    let padding = secret.len().wrapping_neg() % 8;
+    secret.extend((1..8).take(padding));
+
+    let head = [&b"none"[..], b"none", b""].into_iter().fold(Packed::default(), Packed::string);
+    let head = head.number(1).string(&blob(public)).into_vec();
+    let length = u32::try_from(secret.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let mut file = Zeroizing::new(Vec::with_capacity(512));
+    for part in [b"openssh-key-v1\0", &*head, &length, &secret] {
+        file.extend_from_slice(part);
+    }
+    let base64 = Zeroizing::new(Base64::encode_string(&file));
+    let mut text = Zeroizing::new(Vec::with_capacity(1024));
+    text.extend(b"-----BEGIN OPENSSH PRIVATE KEY-----\n");
+    for line in base64.as_bytes().chunks(70) {
+        text.extend_from_slice(line);
+        text.push(b'\n');
+    }
+    text.extend(b"-----END OPENSSH PRIVATE KEY-----\n");
+    text
 }
 
 /// The key of a certificate; a key that is none is its own. `None` if it is malformed, or of an unknown type.
@@ -79,6 +118,26 @@ mod tests {
         assert_eq!(of_line(&text), Some(blob));
         for wrong in [&b""[..], b"\0\0\0\0", b"\0\0\0\x01 ", b"\0\0\0\x02a\n", b"\0\0\0\x09a"] {
             assert_eq!(line(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn ssh_keygen_reads_private_keys() {
+        use crate::keys::{Key, SoftwareKey};
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        for _ in 0..8 {
+            let key = SoftwareKey::generate().unwrap();
+            let text = private(&key.public(), &key.scalar().unwrap(), [7; 4]);
+            std::fs::write(&path, &*text).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            std::fs::set_permissions(&path, mode).unwrap();
+            let mut command = Command::new("ssh-keygen");
+            let shown = command.args(["-y", "-f"]).arg(&path).output().unwrap();
+            let said = String::from_utf8_lossy(&shown.stderr);
+            let shown = String::from_utf8_lossy(&shown.stdout);
+            assert_eq!(shown.trim(), line(&super::blob(&key.public())).unwrap(), "{said}");
         }
     }
 

@@ -215,6 +215,10 @@ impl Key for Slow {
         true
     }
 
+    fn scalar(&self) -> Option<Zeroizing<[u8; 32]>> {
+        None
+    }
+
     fn to_pem(&self) -> Result<Zeroizing<Vec<u8>>, host::exit::Failure> {
         self.key.to_pem()
     }

@@ -79,6 +79,7 @@ fn nginx_takes_up_new_files_without_a_failed_request() {
     let reload = Reload {
         action: ReloadAction::Signal { signal: Signal::Hup, pid_file },
         timeout: Duration::from_secs(5),
+        sshd: None,
     };
     let (done, requests) = (AtomicBool::new(false), AtomicU32::new(0));
     let mut served = vec![request(port, &bundle, Check::Name).unwrap()];

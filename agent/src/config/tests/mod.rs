@@ -3,6 +3,7 @@
 mod faults;
 mod hostile;
 mod keys;
+mod ssh;
 mod text;
 mod workload_api;
 mod workload_identity;

@@ -20,7 +20,7 @@ fn everything() -> Settings {
             ttl: Duration::from_secs(7205),
             renewal: Renewal::Every(Duration::from_millis(90_500)),
         },
-        reload: action.map(|action| Reload { action, timeout: Duration::from_secs(7) }),
+        reload: action.map(|action| Reload { action, timeout: Duration::from_secs(7), sshd: None }),
     };
     let command = ReloadAction::Command {
         program: "true".into(),

@@ -58,7 +58,10 @@ impl Access {
             ReloadAction::SystemdUnit(_) => "systemctl".to_owned(),
         };
         let name = format!("{what}, which the reload hook of {service} needs,");
-        let access = FileAccess::new(name, reload.timeout.saturating_add(SHORT_TIMEOUT));
+        // An sshd is checked before and after it is reloaded, which may take as long again each.
+        let steps = if reload.sshd.is_some() { 4 } else { 1 };
+        let timeout = reload.timeout.saturating_mul(steps).saturating_add(SHORT_TIMEOUT);
+        let access = FileAccess::new(name, timeout);
         let known = self.hooks.iter().position(|(known, _)| known == service);
         let known = known.map(|index| self.hooks.swap_remove(index).1);
         let access = known.map_or(access.clone(), |known| known.or(access));

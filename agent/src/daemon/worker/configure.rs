@@ -52,6 +52,7 @@ impl Worker {
         self.log = settings.log();
         self.settings = settings;
         self.connection = None;
+        self.offer_stored_keys().await;
         Ok(())
     }
 }

@@ -8,14 +8,15 @@ use super::{Ended, Store, Worker, call};
 use crate::ceremony::SubjectForm;
 use crate::ceremony::authenticated::Denied;
 use crate::config::{
-    self, KeyStorage, Protocol, Selector, Service, ServiceKind, ServiceName, Settings,
+    self, KeyStorage, Protocol, Reload, Selector, Service, ServiceKind, ServiceName, Settings,
 };
 use crate::credential::cache::{Cache, Certificates, Issued};
 use crate::credential::identity::Identity;
 use crate::daemon::machine::{FailureKind, Job, Outcome, Validity};
 use crate::deliver::destination::Manifest;
 use crate::deliver::files::FileSink;
-use crate::deliver::reload;
+use crate::deliver::reload::{self, Reloaded};
+use crate::deliver::sshd;
 use crate::file_access::SHORT_TIMEOUT;
 use crate::keys::{Key, SoftwareKey};
 use crate::storage::Storage;
@@ -64,6 +65,7 @@ impl Worker {
         };
         let validity = certificates.validity();
         let issued = Issued::Certificates { key, certificates, cluster: identity.cluster };
+        self.offer(service, &issued);
         self.cache.publish(&service.name, issued);
         Ok(validity)
     }
@@ -80,7 +82,10 @@ impl Worker {
             ServiceKind::X509 { identity: whose, .. } if whose.selector != Selector::Own => {
                 return self.request_svid(identity, service, whose, key).await;
             }
-            ServiceKind::X509 { .. } => SubjectForm::Plain,
+            ServiceKind::X509 { .. } | ServiceKind::SshAgent(_) => SubjectForm::Plain,
+            ServiceKind::SshHost(host) => {
+                return self.request_ssh_host(identity, service, host, key).await;
+            }
             ServiceKind::Identity { .. } => SubjectForm::Full,
             ServiceKind::Jwt { .. } => return Err(Failure::bug("a JWT has no key").into()),
         };
@@ -184,7 +189,8 @@ impl Worker {
         let reloaded = match (reload, service) {
             (Some(reload), Some(service)) => {
                 let access = self.access.hook(&service.name, &reload);
-                access.run(move || reload::run(&reload)).await.map(Some)
+                let sink = self.sinks.get(index).cloned();
+                access.run(move || hook(&reload, sink.as_deref())).await.map(Some)
             }
             _ => Ok(None),
         };
@@ -212,6 +218,14 @@ impl Worker {
         };
         (self, ended)
     }
+}
+
+/// Runs a reload hook: that of an sshd until it serves the certificate that is in the files.
+fn hook(reload: &Reload, sink: Option<&FileSink>) -> Result<Reloaded, Failure> {
+    let Some(sshd) = &reload.sshd else { return reload::run(reload) };
+    let certificate = sink.and_then(FileSink::host_certificate);
+    let missing = || Failure::bug("the certificate is not in the files");
+    sshd::reload(reload, sshd, &certificate.ok_or_else(missing)?)
 }
 
 /// Services are certified by authorities of ours only.

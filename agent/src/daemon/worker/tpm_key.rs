@@ -50,7 +50,10 @@ impl Worker {
     }
 
     /// The key that the service has; `None` if it has none.
-    async fn tpm_key(&mut self, service: &Service) -> Result<Option<Arc<TpmKey>>, Failure> {
+    pub(super) async fn tpm_key(
+        &mut self,
+        service: &Service,
+    ) -> Result<Option<Arc<TpmKey>>, Failure> {
         if let Some(key) = self.tpm_keys.get(&service.name) {
             return Ok(Some(Arc::clone(key)));
         }

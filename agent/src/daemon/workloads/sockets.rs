@@ -1,15 +1,9 @@
 //! The sockets that workloads connect to.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use host::exit::{Exit, Failure};
-use host::unix_socket;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -18,11 +12,10 @@ use super::Workloads;
 use super::link::{CurrentIdentity, Link};
 use crate::attest::{Attestor, Caller, Peer, Reader, Refused};
 use crate::ceremony::client::Client;
-use crate::config::{Settings, Socket, WorkloadApi};
+use crate::config::{Settings, WorkloadApi};
+use crate::daemon::bound_socket::BoundSocket;
 use crate::daemon::health::Health;
 use crate::daemon::timestamp;
-use crate::deliver::destination::group_id;
-use crate::file_access::{self, FileAccess, SHORT_TIMEOUT};
 use crate::log::Log;
 use crate::tpm::thread::Meter;
 use crate::workload_api::{Answer, Attest, Limits, WorkloadApi as Server};
@@ -50,7 +43,7 @@ pub(crate) struct Wanted {
 
 /// A socket that is served.
 struct Open {
-    socket: Bound,
+    socket: BoundSocket,
     _server: Server,
 }
 
@@ -61,12 +54,6 @@ impl Drop for Refreshing {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-/// A socket's file. It is removed with this value, unless another program has put its own there.
-struct Bound {
-    path: PathBuf,
-    inode: u64,
 }
 
 impl Sockets {
@@ -179,12 +166,6 @@ impl Served {
     }
 }
 
-impl Bound {
-    fn is_there(&self) -> bool {
-        fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
-    }
-}
-
 impl Open {
     async fn new(
         api: &WorkloadApi,
@@ -197,11 +178,7 @@ impl Open {
             let what = "rules about executables take effect at the next start";
             return Err(Failure::new(Exit::Config, what, "restart the agent"));
         }
-        let access = FileAccess::new(api.socket.path.display().to_string(), SHORT_TIMEOUT);
-        let socket = api.socket.clone();
-        let (bound, listener) = access.run(move || bind(&socket)).await?;
-        let failed = |cause: io::Error| Failure::io(&cause, api.socket.path.display());
-        let listener = tokio::net::UnixListener::from_std(listener).map_err(failed)?;
+        let (bound, listener) = BoundSocket::bind(&api.socket).await?;
         let source = Workloads::new(api.clone(), Arc::clone(link));
         let reader = reader.filter(|_| api.needs_executable()).cloned();
         let attestor = Attestor::new(reader);
@@ -233,78 +210,6 @@ impl Attest for Process {
 
     fn uid(&self) -> u32 {
         self.peer.credentials().uid
-    }
-}
-
-/// Binds a socket under another name, and then moves it to its place: no process can connect before its mode is right, and one that
-/// a dead agent left is replaced.
-fn bind(socket: &Socket) -> Result<(Bound, UnixListener), Failure> {
-    let path = &socket.path;
-    let failed = |cause: io::Error| Failure::io(&cause, path.display());
-    match fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => {
-            let what = format!("{} exists and is not a socket", path.display());
-            return Err(Failure::new(
-                Exit::Config,
-                what,
-                "remove it, or write another path in `listen`",
-            ));
-        }
-        Ok(_) if UnixStream::connect(path).is_ok() => {
-            let what = format!("another program listens on {}", path.display());
-            return Err(Failure::new(
-                Exit::Busy,
-                what,
-                "stop it, or write another path in `listen`",
-            ));
-        }
-        _ => {}
-    }
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(failed)?;
-    }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    remove(&temporary).map_err(failed)?;
-    let listener = unix_socket::bind_outside(&temporary).map_err(failed)?;
-    let placed = place(&temporary, socket);
-    if placed.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    placed?;
-    let inode = fs::symlink_metadata(path).map_err(failed)?.ino();
-    Ok((Bound { path: path.clone(), inode }, listener))
-}
-
-fn place(temporary: &Path, socket: &Socket) -> Result<(), Failure> {
-    let failed = |cause: io::Error| Failure::io(&cause, socket.path.display());
-    if let Some(group) = &socket.group {
-        let gid = group_id(group)?;
-        std::os::unix::fs::chown(temporary, None, Some(gid)).map_err(|cause| {
-            let mut failure = failed(cause);
-            failure.advice = "the agent's user must be root or a member of the group".into();
-            failure
-        })?;
-    }
-    fs::set_permissions(temporary, fs::Permissions::from_mode(socket.mode)).map_err(failed)?;
-    fs::rename(temporary, &socket.path).map_err(failed)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(cause),
-        _ => Ok(()),
-    }
-}
-
-impl Drop for Bound {
-    fn drop(&mut self) {
-        let (path, inode) = (std::mem::take(&mut self.path), self.inode);
-        file_access::at_the_end(move || {
-            if fs::symlink_metadata(&path).is_ok_and(|found| found.ino() == inode) {
-                let _ = fs::remove_file(&path);
-            }
-        });
     }
 }
 

@@ -10,8 +10,10 @@ use webpki::EndEntityCert;
 use zeroize::Zeroizing;
 
 use crate::config::X509Files;
+use crate::credential::ssh_host::HostCredentials;
 use crate::deliver::destination::FileSet;
 use crate::keys::{Key, spki_der};
+use crate::ssh;
 use crate::ssh::certificate::SshCertificate;
 use crate::tpm::inventory::pem;
 
@@ -115,6 +117,34 @@ pub fn identity(
         }
         None => set,
     })
+}
+
+/// The file with the certificate of an `ssh_host` service.
+pub const SSH_HOST: &str = "ssh_host-cert.pub";
+
+/// The same of an `ssh-agent` service.
+pub const SSH_AGENT: &str = "key-cert.pub";
+
+/// The files of an `ssh_host` service: without the private key, if that is in the TPM.
+///
+/// # Errors
+/// The operating system has no randomness.
+pub fn ssh_host(key: &dyn Key, host: &HostCredentials) -> Result<FileSet, Failure> {
+    let lines = |lines: &[String]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+    let set = FileSet::new()
+        .with("ssh_host.pub", openssh::public_key(&key.public()))
+        .with(SSH_HOST, format!("{}\n", host.certificate))
+        .with("ssh_host-user-ca.pub", lines(&host.user_cas));
+    let Some(scalar) = key.scalar() else { return Ok(set) };
+    let mut check = [0; 4];
+    getrandom::fill(&mut check).map_err(Failure::bug)?;
+    Ok(set.with_secret("ssh_host", ssh::key::private(&key.public(), &scalar, check)))
+}
+
+/// What is kept of an `ssh-agent` service.
+#[must_use]
+pub fn ssh_agent(certificate: &str) -> FileSet {
+    FileSet::new().with(SSH_AGENT, format!("{certificate}\n"))
 }
 
 /// Everything in one file, as `tsh -i` and Teleport's libraries read it: key, SSH certificate, TLS certificate,

@@ -13,12 +13,12 @@ use super::*;
 fn shell(script: &str, timeout: Duration) -> Result<Reloaded, Failure> {
     let arguments = vec!["-c".to_owned(), script.to_owned()];
     let action = ReloadAction::Command { program: "sh".into(), arguments };
-    run(&Reload { action, timeout })
+    run(&Reload { action, timeout, sshd: None })
 }
 
 fn hang_up(pid_file: PathBuf) -> Result<Reloaded, Failure> {
     let action = ReloadAction::Signal { signal: Signal::Hup, pid_file };
-    run(&Reload { action, timeout: Duration::from_secs(1) })
+    run(&Reload { action, timeout: Duration::from_secs(1), sshd: None })
 }
 
 const LONG: Duration = Duration::from_secs(30);
@@ -27,14 +27,14 @@ const SHORT: Duration = Duration::from_millis(300);
 #[test]
 fn a_command_is_run_without_shell_or_environment() {
     let action = ReloadAction::Command { program: "env".into(), arguments: vec![] };
-    let done = run(&Reload { action, timeout: LONG }).unwrap();
+    let done = run(&Reload { action, timeout: LONG, sshd: None }).unwrap();
     assert_eq!(done.output.lines().count(), 2, "{done}");
     assert!(done.output.contains(&format!("PATH={HOOK_PATH}")), "{done}");
     let action = ReloadAction::Command {
         program: "/bin/echo".into(),
         arguments: vec!["$HOME; exit 1".into(), "*".into()],
     };
-    let done = run(&Reload { action, timeout: LONG }).unwrap();
+    let done = run(&Reload { action, timeout: LONG, sshd: None }).unwrap();
     assert_eq!(done.output, "$HOME; exit 1 *");
 }
 
@@ -46,7 +46,7 @@ fn a_failure_says_what_the_program_said() {
     let failure = shell("kill -9 $$", LONG).unwrap_err();
     assert!(failure.message.contains("signal: 9"), "{failure}");
     let action = ReloadAction::Command { program: "/no/such/program".into(), arguments: vec![] };
-    let failure = run(&Reload { action, timeout: LONG }).unwrap_err();
+    let failure = run(&Reload { action, timeout: LONG, sshd: None }).unwrap_err();
     assert!(failure.message.starts_with("cannot run /no/such/program: "), "{failure}");
 }
 
