@@ -340,6 +340,26 @@ fn trust_bundle_is_compared_with_the_configured_pins() -> Result<()> {
 }
 
 #[test]
+fn keys_of_services_and_attestation_are_told_if_they_are_configured() -> Result<()> {
+    let joined = Joined::new()?;
+    let Joined { world, .. } = &joined;
+    let seen = joined.seen(world.address(), &[world.pin()], &[&ca(world)])?;
+    let names: Vec<_> = seen.checks().map(|check| check["name"].clone()).collect();
+    ensure!(!names.contains(&json!("service-keys")) && !names.contains(&json!("attestation")));
+
+    let path = world.path("tbot.yaml");
+    let services = "services:\n  - {type: x509, name: a, key: tpm, destination: /a}\n  - {type: x509, name: b, \
+                    destination: /b}\n  - {type: x509, name: c, key: tpm, destination: /c}\n  - {type: \
+                    workload-identity-api, listen: unix:///run/x/s}\n";
+    let text = fs::read_to_string(&path)? + services;
+    fs::write(&path, text)?;
+    fs::write(world.path("bot/tpm-key-c.pem"), "")?;
+    let seen = Seen::of(world, &joined.swtpm.tcti(), &["-c", "tbot.yaml"])?;
+    seen.has("service-keys", "ok", "in the TPM: a (not created yet), c")?;
+    seen.has("attestation", "ok", "SO_PEERPIDFD")
+}
+
+#[test]
 fn authority_that_only_the_trust_bundle_knows_is_said_to_renew() -> Result<()> {
     let joined = Joined::new()?;
     let (pin, next_ca) = (joined.world.pin(), ca(&joined.other));

@@ -115,6 +115,26 @@ fn cleared_tpm_gets_another_key() -> Result<()> {
     Ok(())
 }
 
+/// An operator removes the stored key, and has everything renewed.
+#[test]
+fn removed_key_is_replaced_at_the_next_renewal() -> Result<()> {
+    let swtpm = start(Kind::P256)?;
+    let host = host(&swtpm.tcti())?;
+    let stored = host.path("bot/tpm-key-db.pem");
+    let key = file(&host, "svid.key")?;
+    assert_eq!(fs::read_to_string(&stored)?, key);
+    fs::remove_file(&stored)?;
+    host.signal("USR1")?;
+    let next = until(|| {
+        let next = file(&host, "svid.key")?;
+        ensure!(next != key, "the same key: {}", host.log());
+        Ok(next)
+    })?;
+    assert_eq!(fs::read_to_string(&stored)?, next);
+    assert_eq!(granted(&host, "bot.prove_key", "db")?.len(), 2);
+    Ok(())
+}
+
 const PASSWORD: &str = "correct horse battery";
 
 /// What a TPM that is opened for it does, and the bytes that were on the bus.

@@ -152,6 +152,54 @@ fn x509_of_a_service_is_selected_by_name_labels_and_hint() -> Result<()> {
 }
 
 #[test]
+fn key_that_is_not_rotated_outlives_renewals_and_restarts_but_no_change_of_its_file() -> Result<()>
+{
+    let swtpm = start(Kind::P256)?;
+    let mut host = Host::new(world()?, &swtpm.tcti())?;
+    let place = host.path("pinned");
+    host.configure(&format!(
+        "  - {{type: x509, name: pinned, key_rotation: never, destination: {}}}\n",
+        place.display()
+    ))?;
+    host.start()?;
+    host.wait_healthy()?;
+    let read = |name: &str| Ok::<_, anyhow::Error>(fs::read_to_string(place.join(name))?);
+    let (key, mut certificate) = (read("svid.key")?, read("svid.pem")?);
+    for restarts in [false, true] {
+        if restarts {
+            host.signal("TERM")?;
+            host.ended()?;
+            host.start()?;
+            host.wait_healthy()?;
+        }
+        host.signal("USR1")?;
+        certificate = until(|| {
+            let next = read("svid.pem")?;
+            ensure!(next != certificate, "not renewed: {}", host.log());
+            Ok(next)
+        })?;
+        assert_eq!(read("svid.key")?, key);
+    }
+    // A key that somebody has put there is not certified.
+    host.signal("TERM")?;
+    host.ended()?;
+    let other = place.join("..data").join("svid.key");
+    fs::write(
+        &other,
+        run("openssl", &["genpkey", "-algorithm", "EC", "-pkeyopt", "group:P-256"])?,
+    )?;
+    let planted = fs::read_to_string(&other)?;
+    host.start()?;
+    let replaced = until(|| {
+        let now = read("svid.key")?;
+        ensure!(now != planted, "not replaced: {}", host.log());
+        Ok(now)
+    })?;
+    ensure!(replaced != key, "the former key is nowhere any more");
+    Ok(())
+}
+
+#[test]
 fn several_workload_identities_or_none_are_reported_and_nothing_is_written() -> Result<()> {
     let swtpm = start(Kind::P256)?;
     let mut host = Host::new(world()?, &swtpm.tcti())?;

@@ -1,6 +1,7 @@
 //! What the kernel says about the peer of a socket and about a process.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use host::bounded;
@@ -212,6 +213,18 @@ pub(super) fn check_is_of_procfs(directory: BorrowedFd<'_>) -> Result<(), Refuse
 
 fn system(error: nix::Error) -> Refused {
     Refused::System(error.into())
+}
+
+/// Whether the kernel holds the process at the other end of a socket, Linux 6.5.
+///
+/// # Errors
+/// It cannot be found out.
+pub fn has_peer_pidfd(socket: impl AsFd) -> io::Result<bool> {
+    match getsockopt(&socket, PeerPidfd) {
+        Ok(_) => Ok(true),
+        Err(nix::Error::ENOPROTOOPT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The part of proc_pid_status(5) that matters. The kernel escapes line ends in the name of the program.

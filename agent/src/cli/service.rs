@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::config::{
-    self, Account, Overrides, PlainService, Reader, Selector, ServiceKind, SshConfig, Storage,
-    WorkloadIdentity, X509Files,
+    self, Account, KeyRotation, Overrides, PlainService, Reader, Selector, ServiceKind, SshConfig,
+    Storage, WorkloadIdentity, X509Files,
 };
 
 /// A service on the command line.
@@ -114,8 +114,11 @@ impl Service {
                 settings.services.push(output.service(kind));
             }
             Self::X509(X509 { identity, output }) => {
-                let (files, identity) = (X509Files::default(), identity.meant());
-                settings.services.push(output.service(ServiceKind::X509 { files, identity }));
+                settings.services.push(output.service(ServiceKind::X509 {
+                    files: X509Files::default(),
+                    identity: identity.meant(),
+                    key_rotation: KeyRotation::default(),
+                }));
             }
             Self::Jwt(Jwt { audiences, identity, output }) => {
                 let (audiences, identity) = (audiences.clone(), identity.meant());

@@ -53,7 +53,7 @@ pub(super) const RELOAD: (&str, &str) = ("reload", "reload hook, run after new f
 
 pub(super) const KEY: (&str, &str) = (
     "key",
-    "`software` (default): a new key with each certificate; `tpm`: a key that stays in the TPM, in a file for OpenSSL's provider",
+    "`software` (default): a key in a file; `tpm`: a key that stays in the TPM, in a file for OpenSSL's provider",
 );
 
 pub(super) const ROLES: (&str, &str) = ("roles", "remove it: roles are set in the bot's resource");
@@ -236,8 +236,7 @@ fn identity(section: &Section<'_>, source: &Source<'_>) -> Option<ServiceKind> {
 
 /// Where a service has its key.
 pub(super) fn key_storage(section: &Section<'_>) -> Option<KeyStorage> {
-    let words = [("software", KeyStorage::Software), ("tpm", KeyStorage::Tpm)];
-    match section.word("key", &words) {
+    match section.word("key", &KeyStorage::WORDS) {
         Given::Absent => Some(KeyStorage::default()),
         given => given.value(),
     }
@@ -263,6 +262,11 @@ pub(super) fn lifetime(section: &Section<'_>, source: &Source<'_>) -> Option<Opt
         }
         _ => None,
     }
+}
+
+impl KeyStorage {
+    pub(super) const WORDS: [(&'static str, Self); 2] =
+        [("software", Self::Software), ("tpm", Self::Tpm)];
 }
 
 impl Lifetime {

@@ -245,11 +245,21 @@ impl Service {
 /// Where the key of a service is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeyStorage {
-    /// In a file; a new one with each certificate.
+    /// In a file.
     #[default]
     Software,
-    /// In the TPM; the same one for all certificates, until the TPM is cleared.
+    /// In the TPM; the same one for all certificates, until the TPM is cleared or an operator asks for another.
     Tpm,
+}
+
+/// Whether each certificate is for another key. One in the TPM is for the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyRotation {
+    /// Each is.
+    #[default]
+    Always,
+    /// The key in the files stays.
+    Never,
 }
 
 /// What makes two services of successive configurations the same one: where its files are, since names may be made from
@@ -320,6 +330,8 @@ pub enum ServiceKind {
         files: X509Files,
         /// Whose it is.
         identity: WorkloadIdentity,
+        /// Whether each certificate is for another key.
+        key_rotation: KeyRotation,
     },
     /// A JWT for programs.
     Jwt {
@@ -346,6 +358,7 @@ impl ServiceKind {
             "x509" | "workload-identity-x509" => Some(Self::X509 {
                 files: X509Files::default(),
                 identity: WorkloadIdentity::default(),
+                key_rotation: KeyRotation::default(),
             }),
             JWT_TYPE => {
                 let identity = WorkloadIdentity::default();

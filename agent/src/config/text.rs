@@ -5,9 +5,9 @@ use std::fmt::Write;
 use host::go_duration;
 
 use super::settings::{
-    Account, Acls, Destination, Directory, KeyStorage, Reader, Reload, ReloadAction, Renewal,
-    Server, Service, ServiceKind, Settings, Signal, SshConfig, Sshd, Storage, Symlinks, Token,
-    TpmSettings, Trust,
+    Account, Acls, Destination, Directory, KeyRotation, KeyStorage, Reader, Reload, ReloadAction,
+    Renewal, Server, Service, ServiceKind, Settings, Signal, SshConfig, Sshd, Storage, Symlinks,
+    Token, TpmSettings, Trust,
 };
 use super::ssh::{AgentSocket, SshHost};
 use super::workload_api::{SdsNames, Selector, Socket, TYPES, WorkloadApi};
@@ -121,8 +121,11 @@ fn services(services: &[Service], settings: &Settings, yaml: &mut Yaml) {
             ServiceKind::Identity { ssh_config: SshConfig::Off } => {
                 yaml.line("    ssh_config: off")
             }
-            ServiceKind::X509 { files, identity } => {
+            ServiceKind::X509 { files, identity, key_rotation } => {
                 yaml.line(&format!("    format: {}", files.name()));
+                if *key_rotation == KeyRotation::Never {
+                    yaml.line("    key_rotation: never");
+                }
                 workload_identity(identity, yaml);
             }
             ServiceKind::Jwt { audiences, identity } => {

@@ -7,7 +7,7 @@ use host::config::section::{Given, Keys, Section, parse, unknown};
 use host::config::tree::Node;
 
 use super::service::{DESTINATION, INTERVAL, KEY, NAME, OLD_TTL, RELOAD, ROLES, TTL};
-use super::settings::{ServiceKind, X509Files};
+use super::settings::{KeyRotation, KeyStorage, ServiceKind, X509Files};
 use super::workload_api::{self, Selector};
 
 /// The workload identity of a service. One credential is issued for it.
@@ -32,6 +32,10 @@ const HINT: (&str, &str) = (
     "hint",
     "of several workload identities with the labels of `selector`, the one with this hint",
 );
+const KEY_ROTATION: (&str, &str) = (
+    "key_rotation",
+    "`always` (default): a new key with each certificate; `never`: the key in the files stays, for peers that pin it",
+);
 const FEDERATED: (&str, &str) =
     ("include_federated_trust_bundles", "remove it: the only trust domain is the cluster's");
 
@@ -51,6 +55,7 @@ pub(super) const X509: Keys = Keys {
             "names of the files: `tbot` (default), `spiffe-helper`, `kubernetes` or `nginx`",
         ),
         KEY,
+        KEY_ROTATION,
     ],
     refused: &[
         ROLES,
@@ -94,7 +99,19 @@ pub(super) fn x509(section: &Section<'_>, source: &Source<'_>) -> Option<Service
         given => given.value(),
     };
     let identity = identity(section, source);
-    Some(ServiceKind::X509 { files: files?, identity: identity? })
+    let words = [("always", KeyRotation::Always), ("never", KeyRotation::Never)];
+    let key_rotation = section.word("key_rotation", &words);
+    if let (Given::Here(_, range), Given::Here(KeyStorage::Tpm, _)) =
+        (&key_rotation, section.word("key", &KeyStorage::WORDS))
+    {
+        let message = "`key_rotation` has no effect on a key in the TPM, which stays";
+        source.error(range.as_ref(), message, "remove it");
+    }
+    let key_rotation = match key_rotation {
+        Given::Absent => Some(KeyRotation::default()),
+        given => given.value(),
+    };
+    Some(ServiceKind::X509 { files: files?, identity: identity?, key_rotation: key_rotation? })
 }
 
 /// Reads what a service of type `workload-identity-jwt` is.

@@ -14,7 +14,8 @@ use super::cache::{Cache, Certificates, Issued};
 use super::identity::Identity;
 use super::*;
 use crate::config::{
-    Destination, KeyStorage, Lifetime, Renewal, Service, ServiceKind, WorkloadIdentity, X509Files,
+    Destination, KeyRotation, KeyStorage, Lifetime, Renewal, Service, ServiceKind,
+    WorkloadIdentity, X509Files,
 };
 use crate::deliver::files::FileSink;
 use crate::keys::{Key, SoftwareKey, spki_der};
@@ -154,7 +155,11 @@ fn published_credentials_reach_the_files_and_every_watch() {
         Credentials::verify(issued, &key.public(), Voucher::ClusterCas(&[ca.pin()]), now).unwrap();
     let service = Service {
         name: "web".parse().unwrap(),
-        kind: ServiceKind::X509 { files: X509Files::Tbot, identity: WorkloadIdentity::default() },
+        kind: ServiceKind::X509 {
+            files: X509Files::Tbot,
+            identity: WorkloadIdentity::default(),
+            key_rotation: KeyRotation::Always,
+        },
         destination: Destination::Memory,
         key_storage: KeyStorage::Software,
         lifetime: Lifetime { ttl: Duration::from_secs(3600), renewal: Renewal::HalfLife },

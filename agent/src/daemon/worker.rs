@@ -20,6 +20,7 @@ use self::access::Access;
 use self::found::restore;
 pub(crate) use self::found::{Files, Inventory, Mismatch};
 use self::service::sinks;
+use self::tpm_key::UsedTpmKey;
 use super::Reread;
 use super::health_socket::{DiagChange, Socket, SocketPlace};
 use super::machine::{FailureKind, Job, Outcome, RenewalPolicy, Validity};
@@ -32,7 +33,6 @@ use crate::config::{self, Lifetime, Renewal, ServiceName, Settings};
 use crate::credential::cache::Cache;
 use crate::credential::identity::Identity;
 use crate::deliver::files::FileSink;
-use crate::keys::TpmKey;
 use crate::log::Log;
 use crate::ssh_agent::Offered;
 use crate::storage::Storage;
@@ -88,7 +88,7 @@ pub(crate) struct Worker {
     connection: Option<Authenticated>,
     tpm: TpmAccess,
     /// Keys of services in the TPM that are in use.
-    tpm_keys: HashMap<ServiceName, Arc<TpmKey>>,
+    tpm_keys: HashMap<ServiceName, UsedTpmKey>,
     stop: Stop,
     meter: Meter,
     log: Log,

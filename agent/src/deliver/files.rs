@@ -13,6 +13,7 @@ use crate::credential::{jwt, ssh_host, validity_of_pem};
 use crate::deliver::artifact;
 use crate::deliver::destination::{Change, Destination, FileSet, Manifest, Notices};
 use crate::file_access::{self, FileAccess};
+use crate::keys::SoftwareKey;
 
 /// The files of one service.
 #[derive(Debug)]
@@ -66,11 +67,13 @@ impl FileSink {
     pub fn asked(&self) -> String {
         // Records of earlier versions have the old names of the formats.
         let kind = match &self.service.kind {
-            ServiceKind::X509 { files: X509Files::Tbot, identity } => asked(identity, "x509 svid"),
-            ServiceKind::X509 { files: X509Files::Kubernetes, identity } => {
+            ServiceKind::X509 { files: X509Files::Tbot, identity, .. } => {
+                asked(identity, "x509 svid")
+            }
+            ServiceKind::X509 { files: X509Files::Kubernetes, identity, .. } => {
                 asked(identity, "x509 tls")
             }
-            ServiceKind::X509 { files, identity } => {
+            ServiceKind::X509 { files, identity, .. } => {
                 asked(identity, &format!("x509 {}", files.name()))
             }
             ServiceKind::Jwt { audiences, identity } => {
@@ -136,6 +139,15 @@ impl FileSink {
             (ServiceKind::SshHost(_), Certificates::SshHost(host)) => artifact::ssh_host(key, host),
             _ => Err(Failure::bug("a service of another kind was issued")),
         }
+    }
+
+    /// The key in the files, if they are as they were written. `None` if there is none, or if it is not in software.
+    #[must_use]
+    pub fn software_key(&self) -> Option<SoftwareKey> {
+        let ServiceKind::X509 { files, .. } = &self.service.kind else { return None };
+        self.destination.check().ok()?;
+        let set = self.destination.read().ok().flatten()?;
+        SoftwareKey::from_pem(set.content(artifact::key_name(*files))?)
     }
 
     /// Writes the files. Calls `announce` with what is about to become current, and what is.

@@ -5,6 +5,7 @@ mod advisory;
 mod chip;
 mod device;
 mod endorsement;
+mod services;
 mod system;
 mod trust_bundle;
 
@@ -73,6 +74,10 @@ pub enum Topic {
     TrustBundle,
     /// Whether it can be reached and is the one that is trusted.
     Authority,
+    /// Which services keep their keys in the TPM.
+    ServiceKeys,
+    /// How workloads are attested.
+    Attestation,
 }
 
 /// A line of the report.
@@ -170,6 +175,8 @@ impl Topic {
             Self::Storage => "storage",
             Self::TrustBundle => "trust-bundle",
             Self::Authority => "authority",
+            Self::ServiceKeys => "service-keys",
+            Self::Attestation => "attestation",
         }
     }
 }
@@ -205,6 +212,7 @@ pub async fn examine(tpm: &TpmSettings, configured: &Configured, wall: i64) -> R
         if let Some(identity) = &identity {
             checks.extend(trust_bundle::examine(identity, &settings.trust, wall));
         }
+        checks.extend(services::examine(settings));
         system::authority(settings, identity.as_ref(), &mut checks).await;
     }
     let verdict = checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Ok);
@@ -335,6 +343,8 @@ skip  storage         none
             Topic::Storage,
             Topic::TrustBundle,
             Topic::Authority,
+            Topic::ServiceKeys,
+            Topic::Attestation,
         ] {
             assert_eq!(serde_json::to_value(topic).unwrap(), topic.word());
         }

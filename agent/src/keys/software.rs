@@ -7,12 +7,12 @@ use p256::SecretKey;
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature, SigningKey, VerifyingKey};
 use p256::elliptic_curve::Generate;
-use p256::pkcs8::{EncodePrivateKey, LineEnding};
+use p256::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
 use zeroize::Zeroizing;
 
 use super::{Key, Signing};
 
-/// A service's own P-256 key: in software, new at each renewal, wiped when it goes.
+/// A service's own P-256 key: in software, wiped when it goes.
 pub struct SoftwareKey(SecretKey);
 
 impl SoftwareKey {
@@ -22,6 +22,12 @@ impl SoftwareKey {
     /// There is no randomness.
     pub fn generate() -> Result<Self, Failure> {
         SecretKey::try_generate().map(Self).map_err(Failure::bug)
+    }
+
+    /// A key as a service's files hold it, PEM; `None` if they hold another kind of key.
+    #[must_use]
+    pub fn from_pem(pem: &[u8]) -> Option<Self> {
+        SecretKey::from_pkcs8_pem(std::str::from_utf8(pem).ok()?).ok().map(Self)
     }
 
     /// The private key: PKCS #8, RFC 5958, DER.
@@ -81,5 +87,9 @@ mod tests {
         key.public().verify_prehash(&[7; 32], &signature).unwrap();
         key.public().verify_prehash(&[8; 32], &signature).unwrap_err();
         assert_eq!(format!("{key:?}"), "SoftwareKey");
+        let read = SoftwareKey::from_pem(&key.to_pem().unwrap()).unwrap();
+        assert_eq!(read.public(), key.public());
+        let other = b"-----BEGIN TSS2 PRIVATE KEY-----\nMAA=\n-----END TSS2 PRIVATE KEY-----\n";
+        assert!(SoftwareKey::from_pem(other).is_none() && SoftwareKey::from_pem(b"\xff").is_none());
     }
 }

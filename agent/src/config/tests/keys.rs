@@ -253,7 +253,11 @@ credential_ttl: 4h";
         reload: None,
     };
     let identity = |ssh_config| ServiceKind::Identity { ssh_config };
-    let x509 = |files| ServiceKind::X509 { files, identity: WorkloadIdentity::default() };
+    let x509 = |files| ServiceKind::X509 {
+        files,
+        identity: WorkloadIdentity::default(),
+        key_rotation: KeyRotation::Always,
+    };
     let expected = [
         service("people", identity(SshConfig::Off), plain("/a"), own),
         service("x509-output-2", x509(X509Files::Kubernetes), plain("/b"), all),

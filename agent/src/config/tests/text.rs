@@ -40,7 +40,11 @@ fn everything() -> Settings {
         WorkloadIdentity { selector: Selector::Labels(labels.into()), hint: Some("yes: #".into()) };
     let named =
         WorkloadIdentity { selector: Selector::Name("0x1".into()), ..WorkloadIdentity::default() };
-    let x509 = |files, identity| ServiceKind::X509 { files, identity };
+    let x509 = |files, identity| {
+        let key_rotation =
+            if files == X509Files::Nginx { KeyRotation::Never } else { KeyRotation::Always };
+        ServiceKind::X509 { files, identity, key_rotation }
+    };
     Settings {
         authorities: vec!["a.b:1".parse().unwrap(), "[::1]:2".parse().unwrap()],
         server: Server::Auth,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{over, refused, with};
 use crate::config::{
-    Overrides, PlainService, Selector, ServiceKind, WorkloadIdentity, X509Files, labels,
+    KeyRotation, Overrides, PlainService, Selector, ServiceKind, WorkloadIdentity, X509Files,
+    labels,
 };
 
 fn kind(service: &str) -> ServiceKind {
@@ -29,7 +30,8 @@ fn workload_identity_is_selected_by_name_or_labels() {
     ] {
         let identity = WorkloadIdentity { selector, hint };
         let files = X509Files::Tbot;
-        let x509 = ServiceKind::X509 { files, identity: identity.clone() };
+        let key_rotation = KeyRotation::Always;
+        let x509 = ServiceKind::X509 { files, identity: identity.clone(), key_rotation };
         assert_eq!(kind(&format!("type: workload-identity-x509, {text}")), x509);
         let audiences = vec!["a".into(), "https://b/".into()];
         let jwt = ServiceKind::Jwt { audiences, identity };
@@ -74,6 +76,8 @@ fn what_has_no_meaning_for_the_service_is_refused() {
         ("type: workload-identity-jwt, audiences: [a], key: tpm", "the service has no key"),
         ("type: workload-identity-jwt, audiences: [a], format: tbot", "the file is `jwt_svid`"),
         ("type: workload-identity-jwt, audience: a", "write `audiences`, a list"),
+        ("type: x509, key: tpm, key_rotation: never", "no effect on a key in the TPM"),
+        ("type: x509, key_rotation: sometimes", "not one of always, never"),
         ("type: identity, selector: {name: a}", "belongs to services of type x509"),
     ] {
         let messages = messages(service);

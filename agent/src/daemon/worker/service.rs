@@ -8,7 +8,8 @@ use super::{Ended, Store, Worker, call};
 use crate::ceremony::SubjectForm;
 use crate::ceremony::authenticated::Denied;
 use crate::config::{
-    self, KeyStorage, Protocol, Reload, Selector, Service, ServiceKind, ServiceName, Settings,
+    self, KeyRotation, KeyStorage, Protocol, Reload, Selector, Service, ServiceKind, ServiceName,
+    Settings,
 };
 use crate::credential::cache::{Cache, Certificates, Issued};
 use crate::credential::identity::Identity;
@@ -36,12 +37,16 @@ impl Worker {
         let lock = move || wanted.destination().lock();
         let lock = sink.access().run_within(SHORT_TIMEOUT, lock);
         self.stop.limit_files(lock).await?;
-        let validity = self.obtain(service).await?;
+        let validity = self.obtain(service, &sink).await?;
         Ok((validity, self.deliver(service, sink).await?))
     }
 
-    /// The service's key, which in software is a fresh one, and certificates for it.
-    async fn obtain(&mut self, service: &Service) -> Result<Validity, Denied> {
+    /// The service's key and certificates for it, or what else it is issued.
+    async fn obtain(
+        &mut self,
+        service: &Service,
+        sink: &Arc<FileSink>,
+    ) -> Result<Validity, Denied> {
         let identity = self.identity.clone().ok_or_else(|| Failure::bug("no identity"))?;
         if identity.protocol == Protocol::Teleport {
             return Err(not_of_teleport(service).into());
@@ -54,7 +59,7 @@ impl Worker {
         }
         let (key, certificates): (Arc<dyn Key>, Certificates) = match service.key_storage {
             KeyStorage::Software => {
-                let key = SoftwareKey::generate()?;
+                let key = self.software_key(service, sink).await?;
                 let certificates = self.request(&identity, service, &key).await?;
                 (Arc::new(key), certificates)
             }
@@ -68,6 +73,24 @@ impl Worker {
         self.offer(service, &issued);
         self.cache.publish(&service.name, issued);
         Ok(validity)
+    }
+
+    /// The key in the files of a service that keeps it, or a new one.
+    async fn software_key(
+        &self,
+        service: &Service,
+        sink: &Arc<FileSink>,
+    ) -> Result<SoftwareKey, Failure> {
+        let is_kept =
+            matches!(service.kind, ServiceKind::X509 { key_rotation: KeyRotation::Never, .. });
+        if is_kept {
+            let files = Arc::clone(sink);
+            let read = sink.access().run_within(SHORT_TIMEOUT, move || Ok(files.software_key()));
+            if let Some(key) = self.stop.limit_files(read).await? {
+                return Ok(key);
+            }
+        }
+        SoftwareKey::generate()
     }
 
     /// Certificates for this key of a service.

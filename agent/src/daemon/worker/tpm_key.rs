@@ -12,6 +12,14 @@ use crate::credential::identity::Identity;
 use crate::file_access::SHORT_TIMEOUT;
 use crate::keys::TpmKey;
 
+/// A key in the TPM that is in use.
+#[derive(Clone)]
+pub(super) struct UsedTpmKey {
+    key: Arc<TpmKey>,
+    /// Whether the storage has it too.
+    is_stored: bool,
+}
+
 impl Worker {
     /// Certificates for a service's key in the TPM, and the key. If the TPM cannot load the one that is stored, there is another one
     /// from now on.
@@ -49,22 +57,30 @@ impl Worker {
         self.request(identity, service, key).await
     }
 
-    /// The key that the service has; `None` if it has none.
+    /// The key that the service has; `None` if it has none, or if an operator has removed the stored one to have another.
     pub(super) async fn tpm_key(
         &mut self,
         service: &Service,
     ) -> Result<Option<Arc<TpmKey>>, Failure> {
-        if let Some(key) = self.tpm_keys.get(&service.name) {
-            return Ok(Some(Arc::clone(key)));
-        }
-        let Store::Directory(storage) = &self.store else { return Ok(None) };
+        let used = self.tpm_keys.get(&service.name).cloned();
+        let Store::Directory(storage) = &self.store else { return Ok(used.map(|used| used.key)) };
         let (storage, name) = (Arc::clone(storage), service.name.clone());
         let read = self.access.storage.run_within(SHORT_TIMEOUT, move || storage.tpm_key(&name));
-        let Some(text) = self.stop.limit_files(read).await? else { return Ok(None) };
+        let text = match (self.stop.limit_files(read).await, used) {
+            // A storage that cannot be read does not cost the key.
+            (Err(_), Some(used)) => return Ok(Some(used.key)),
+            (Ok(None), Some(used)) if !used.is_stored => return Ok(Some(used.key)),
+            (Ok(Some(text)), Some(used)) if used.key.to_text()? == text => {
+                return Ok(Some(used.key));
+            }
+            (read, _) => read?,
+        };
+        let Some(text) = text else { return Ok(None) };
         match TpmKey::stored(&text, self.tpm.clone()) {
             Ok(key) => {
                 let key = Arc::new(key);
-                self.tpm_keys.insert(service.name.clone(), Arc::clone(&key));
+                let used = UsedTpmKey { key: Arc::clone(&key), is_stored: true };
+                self.tpm_keys.insert(service.name.clone(), used);
                 Ok(Some(key))
             }
             Err(reason) => {
@@ -78,18 +94,23 @@ impl Worker {
     async fn create_tpm_key(&mut self, service: &Service) -> Result<Arc<TpmKey>, Failure> {
         let key = self.stop.limit(TpmKey::create(self.tpm.clone())).await?;
         self.log.info("created a key in the TPM", &[("service", &service.name)]);
+        let mut is_stored = false;
         if let Store::Directory(storage) = &self.store {
             let (storage, name) = (Arc::clone(storage), service.name.clone());
             let text = key.to_text()?;
             let write = move || storage.store_tpm_key(&name, &text);
             let written = self.access.storage.run_within(SHORT_TIMEOUT, write);
-            if let Err(failure) = self.stop.limit_files(written).await {
-                let what = "the key in the TPM is not stored: a restart creates another one";
-                self.log_of_service(service, what, &failure.message);
+            match self.stop.limit_files(written).await {
+                Ok(()) => is_stored = true,
+                Err(failure) => {
+                    let what = "the key in the TPM is not stored: a restart creates another one";
+                    self.log_of_service(service, what, &failure.message);
+                }
             }
         }
         let key = Arc::new(key);
-        self.tpm_keys.insert(service.name.clone(), Arc::clone(&key));
+        let used = UsedTpmKey { key: Arc::clone(&key), is_stored };
+        self.tpm_keys.insert(service.name.clone(), used);
         Ok(key)
     }
 

@@ -78,6 +78,13 @@ pub const fn certificate_name(files: X509Files) -> &'static str {
     certificate
 }
 
+/// The file with the key of an `x509` service.
+#[must_use]
+pub const fn key_name(files: X509Files) -> &'static str {
+    let [_, key, _] = names(files);
+    key
+}
+
 /// The file of a `workload-identity-jwt` service, in which nothing but the token is.
 pub const JWT: &str = "jwt_svid";
 
