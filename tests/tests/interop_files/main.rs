@@ -6,6 +6,7 @@ mod openssh;
 mod postgresql;
 mod rotation;
 mod tpm_key;
+mod workload_identity;
 
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;

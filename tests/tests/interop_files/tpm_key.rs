@@ -119,10 +119,20 @@ impl Machine {
     }
 }
 
+/// What the peers of the service know it by: its name in the DNS, and its user name.
+const IDENTITY: &str = "kind: workload_identity
+version: v1
+metadata: {name: db}
+spec:
+  bots: {names: [my-bot]}
+  spiffe: {id: /db, x509: {dns_sans: [localhost], subject_template: {common_name: app}}}
+";
+
 /// Has an agent write the files of a service whose key is in this TPM, and stops it.
 fn issue(swtpm: &Swtpm, directory: &Path) {
     let mut host = Host::new(World::new(programs!()).unwrap(), &swtpm.tcti()).unwrap();
-    let service = "  - {type: x509, name: db, key: tpm, destination: ";
+    host.world.create(IDENTITY).unwrap();
+    let service = "  - {type: x509, name: db, key: tpm, selector: {name: db}, destination: ";
     host.configure(&format!("{service}{}}}\n", text(&host.path("db")))).unwrap();
     host.start().unwrap();
     host.wait_healthy().unwrap();
@@ -176,11 +186,11 @@ fn nginx_and_curl_use_a_key_in_the_tpm() {
     let mut daemon = Daemon::start(command.args(["-c", text(&config)]));
     daemon.until("nginx answers", || machine.request(port, "-tls1_3").is_ok());
 
-    // A bot's certificate names a bot, no host.
-    let url = format!("https://127.0.0.1:{port}/");
+    let url = format!("https://localhost:{port}/");
     let curl = |arguments: &[&str]| {
         let mut command = machine.command("curl");
-        let output = command.args(["-sS", "--insecure", &url]).args(arguments).output().unwrap();
+        command.args(["-sS", "--ipv4", "--cacert", text(&bundle), &url]).args(arguments);
+        let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         said + &String::from_utf8_lossy(&output.stderr)
     };
@@ -207,13 +217,13 @@ fn postgresql_and_libpq_use_a_key_in_the_tpm() {
     fs::set_permissions(&own_key, Permissions::from_mode(0o600)).unwrap();
     chown(&own_key, Some(NOBODY), Some(NOBODY)).unwrap();
     let own = Pem { certificate: &certificate, key: &own_key, cas: &cas };
-    let (data, user) = (machine.path("data"), "bot-my-bot");
+    let (data, user) = (machine.path("data"), "app");
     let started = Postgres::start_with(&data, user, &own, &machine.environment);
     let Some(mut postgres) = started else { return };
     let target = |key: &Path| {
         format!(
             "host=localhost hostaddr=127.0.0.1 port={} dbname=postgres user={user} \
-             sslmode=verify-ca sslcert={} sslkey={} sslrootcert={}",
+             sslmode=verify-full sslcert={} sslkey={} sslrootcert={}",
             postgres.port,
             text(&certificate),
             text(key),
@@ -226,5 +236,5 @@ fn postgresql_and_libpq_use_a_key_in_the_tpm() {
         command.args([&target, "--no-psqlrc", "-Atc", "select current_user"]).output().unwrap()
     };
     postgres.daemon.until("PostgreSQL answers", || ask().status.success());
-    assert_eq!(ask().stdout, b"bot-my-bot\n");
+    assert_eq!(ask().stdout, b"app\n");
 }
