@@ -12,7 +12,7 @@ use authority::issue::{
     CaKey, ClusterName, Issuer, JwtAlgorithm, JwtKey, Profile, SshCa, SubjectKey, Ttl, Validity,
     X509Ca,
 };
-use authority::resource::{BotInstance, EkHash, ProvenEk, Resource, read};
+use authority::resource::{BotInstance, EkHash, ProvenEk, ProvenKey, Resource, Timestamp, read};
 use authority::server::{Hosts, WebApi};
 use authority::service::{Authority, Peer};
 use authority::store::{
@@ -53,7 +53,7 @@ spec:
   bot_name: example
   tpm:
     allow:
-      - ek_public_hash: abababababababababababababababababababababababababababababababab
+      - ek_public_hash: EK
 ";
 
 /// Who calls.
@@ -71,6 +71,13 @@ pub(crate) enum Who {
 pub(crate) struct Answer {
     pub(crate) status: Status,
     pub(crate) message: Vec<u8>,
+    pub(crate) written: Vec<Change>,
+}
+
+/// How a proof went.
+pub(crate) struct Proof {
+    pub(crate) replies: Vec<Vec<u8>>,
+    pub(crate) status: Status,
     pub(crate) written: Vec<Change>,
 }
 
@@ -103,7 +110,8 @@ impl Cluster {
         let ssh_host = SshCa::of_hosts(&name, &key()).expect("a CA");
         let issuer = Issuer::new(name, x509, ssh, ssh_host, jwt);
 
-        let resources = read(RESOURCES).expect("as an operator writes it");
+        let resources = read(&RESOURCES.replace("EK", &sha256(&fixtures::ek_spki())))
+            .expect("as an operator writes it");
         let [Resource::Bot(bot), _] = resources.as_slice() else { panic!("a bot and a token") };
         let public: SubjectKey = fixtures::join_key().verifying_key().into();
         let instance = joined(&public, now);
@@ -144,6 +152,19 @@ impl Cluster {
 
     /// Calls a method with one message.
     pub(crate) fn call(&mut self, method: &str, who: Who, message: &[u8]) -> Answer {
+        let request = self.request(method, who, &[message]);
+        let (status, message) = self.runtime.block_on(answered(&mut self.hosts, request));
+        Answer { status, message, written: self.store.take() }
+    }
+
+    /// A proof that a service's key is in the TPM, with these messages of the host.
+    pub(crate) fn proof(&mut self, who: Who, messages: &[&[u8]]) -> Proof {
+        let request = self.request("/endorse.v1.IdentityService/ProveKey", who, messages);
+        let (status, replies) = self.runtime.block_on(replied(&mut self.hosts, request));
+        Proof { replies, status, written: self.store.take() }
+    }
+
+    fn request(&mut self, method: &str, who: Who, messages: &[&[u8]]) -> Request<Body> {
         self.calls += 1;
         if self.calls > MAX_CALLS {
             *self = Self::new();
@@ -154,16 +175,17 @@ impl Cluster {
             Who::Output => Some(self.output.clone()),
         };
         let remote = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let length = u32::try_from(message.len()).expect("an input is short");
-        let body = [&[0][..], &length.to_be_bytes(), message].concat();
-        let request = Request::post(method)
+        let framed = |message: &&[u8]| {
+            let length = u32::try_from(message.len()).expect("an input is short");
+            [&[0][..], &length.to_be_bytes(), message].concat()
+        };
+        let body: Vec<u8> = messages.iter().flat_map(framed).collect();
+        Request::post(method)
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .extension(Peer::unlimited(remote, certificate))
             .body(Body::new(Full::new(Bytes::from(body))))
-            .expect("a request");
-        let (status, message) = self.runtime.block_on(answered(&mut self.hosts, request));
-        Answer { status, message, written: self.store.take() }
+            .expect("a request")
     }
 
     /// All that a client of the web API gets that sends this and then waits.
@@ -207,19 +229,47 @@ async fn answered(hosts: &mut Hosts, request: Request<Body>) -> (Status, Vec<u8>
     }
 }
 
+/// All messages, each of which is a frame of its own, and the status at their end.
+async fn replied(hosts: &mut Hosts, request: Request<Body>) -> (Status, Vec<Vec<u8>>) {
+    let response = hosts.call(request).await.expect("infallible");
+    let mut replies = Vec::new();
+    if let Some(status) = Status::from_header_map(response.headers()) {
+        return (status, replies);
+    }
+    let mut body = response.into_body();
+    loop {
+        let frame = body.frame().await.expect("an answer").expect("the body is in memory");
+        match frame.into_data() {
+            Ok(data) => replies.push(data.get(5..).expect("a length").to_vec()),
+            Err(frame) => {
+                let trailers = frame.into_trailers().expect("data or trailers");
+                return (Status::from_header_map(&trailers).expect("a status"), replies);
+            }
+        }
+    }
+}
+
 /// An instance of the bot with this key.
 fn joined(key: &SubjectKey, now: OffsetDateTime) -> BotInstance {
     let ek = ProvenEk {
-        public_hash: "ab".repeat(32).parse::<EkHash>().expect("a hash"),
+        public_hash: sha256(&fixtures::ek_spki()).parse::<EkHash>().expect("a hash"),
         certificate_serial: None,
         certificate_issuer: None,
         verified_by: None,
     };
-    let hash = Sha256::digest(key.to_spki().expect("a key"));
-    let hash = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = sha256(&key.to_spki().expect("a key"));
     let (bot, token) =
         ("example".parse().expect("a name"), "my-bot-token".parse().expect("a name"));
-    BotInstance::joining(bot, token, ek, hash, now)
+    let mut instance = BotInstance::joining(bot, token, ek, hash, now);
+    let public_key_hash = sha256(&fixtures::service_key().spki_der());
+    let proven = ProvenKey { public_key_hash, proven: Timestamp(now) };
+    instance.record_key_in_tpm("db".to_owned(), proven);
+    instance
+}
+
+/// In hexadecimal.
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A store that stays as it is: what is written is kept to be looked at.

@@ -3,7 +3,9 @@
 use std::str::FromStr;
 
 use tls::CaPin;
-use verifier::{CaCertificate, JoinKey, UnixTime};
+use verifier::{CaCertificate, JoinKey, ServiceKey, UnixTime};
+use x509_cert::Certificate;
+use x509_cert::der::{Decode, Encode};
 
 /// EK certificates of software TPMs, by the same manufacturer.
 pub const EK_CERTIFICATES: [&[u8]; 3] = [
@@ -17,6 +19,9 @@ pub const EK_PUBLIC: &[u8] = include_bytes!("../fixtures/ek-p256.public");
 
 /// The public area of a join key.
 pub const JOIN_KEY: &[u8] = include_bytes!("../fixtures/join-key.public");
+
+/// The public area of a service's key that is on record as one in the TPM.
+pub const SERVICE_KEY: &[u8] = include_bytes!("../fixtures/service-key.public");
 
 /// The certificate that the cluster issued for [`JOIN_KEY`].
 pub const HOST_CERTIFICATE: &[u8] = include_bytes!("../fixtures/host.der");
@@ -42,6 +47,20 @@ pub fn root() -> CaCertificate {
 #[must_use]
 pub fn join_key() -> JoinKey {
     JoinKey::appraise(JOIN_KEY).expect("it was when it was recorded")
+}
+
+/// The service's key, appraised.
+#[must_use]
+pub fn service_key() -> ServiceKey {
+    ServiceKey::appraise(SERVICE_KEY).expect("it was when it was recorded")
+}
+
+/// The EK with which the host joined: SubjectPublicKeyInfo, DER.
+#[must_use]
+pub fn ek_spki() -> Vec<u8> {
+    let [_, p256, _] = EK_CERTIFICATES;
+    let certificate = Certificate::from_der(p256).expect("it was when it was recorded");
+    certificate.tbs_certificate().subject_public_key_info().to_der().expect("it was read")
 }
 
 /// The pin of the cluster's authority.

@@ -9,6 +9,7 @@
 mod address;
 mod ca_bundle;
 mod cluster;
+mod command_line;
 mod connection_upgrade;
 mod control_groups;
 mod ek_certificate;
@@ -20,10 +21,14 @@ mod identity;
 mod join_request;
 mod join_result;
 mod join_uri;
+mod jwt_claims;
 mod jwt_svid;
 mod key_file;
 mod mutation;
+mod prove_key;
 mod resource;
+mod sds_stream;
+mod ssh_agent;
 mod subject_key;
 mod teleport_answer;
 pub mod teleport_call;
@@ -37,6 +42,8 @@ mod tpm_public;
 mod tpm_response;
 mod tpm_signature;
 mod web_request;
+mod workload;
+mod workload_call;
 mod workload_connection;
 
 use std::fs;
@@ -66,7 +73,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 30] = [
+pub const TARGETS: [Target; 36] = [
     Target { name: "tpm_response", run: tpm_response::run, smoke: 20_000 },
     Target { name: "tpm_dialogue", run: tpm_dialogue::run, smoke: 3_000 },
     Target { name: "tpm_public", run: tpm_public::run, smoke: 20_000 },
@@ -84,6 +91,7 @@ pub const TARGETS: [Target; 30] = [
     Target { name: "teleport_legacy_join", run: teleport_join::older, smoke: 1_500 },
     Target { name: "teleport_call", run: teleport_call::run, smoke: 1_500 },
     Target { name: "subject_key", run: subject_key::run, smoke: 5_000 },
+    Target { name: "prove_key", run: prove_key::run, smoke: 1_500 },
     Target { name: "web_request", run: web_request::run, smoke: 5_000 },
     Target { name: "join_result", run: join_result::run, smoke: 1_500 },
     Target { name: "teleport_result", run: teleport_result::run, smoke: 1_500 },
@@ -92,10 +100,15 @@ pub const TARGETS: [Target; 30] = [
     Target { name: "ca_bundle", run: ca_bundle::run, smoke: 3_000 },
     Target { name: "connection_upgrade", run: connection_upgrade::run, smoke: 20_000 },
     Target { name: "resource", run: resource::run, smoke: 5_000 },
+    Target { name: "jwt_claims", run: jwt_claims::run, smoke: 1_500 },
     Target { name: "control_groups", run: control_groups::run, smoke: 20_000 },
     Target { name: "workload_connection", run: workload_connection::run, smoke: 20_000 },
+    Target { name: "workload_call", run: workload_call::run, smoke: 3_000 },
+    Target { name: "sds_stream", run: sds_stream::run, smoke: 3_000 },
+    Target { name: "ssh_agent", run: ssh_agent::run, smoke: 10_000 },
     Target { name: "jwt_svid", run: jwt_svid::run, smoke: 3_000 },
     Target { name: "address", run: address::run, smoke: 20_000 },
+    Target { name: "command_line", run: command_line::run, smoke: 1_500 },
     Target { name: "join_uri", run: join_uri::run, smoke: 20_000 },
 ];
 

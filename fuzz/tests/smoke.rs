@@ -84,6 +84,7 @@ macro_rules! changes {
 
 changes! {
     tpm_response tpm_dialogue tpm_public tpm_command tpm_attest tpm_signature tpm_credential key_file event_log ek_certificate ek_spki ek_chain
-    join_request teleport_join teleport_legacy_join teleport_call subject_key web_request join_result teleport_result
-    teleport_answer identity ca_bundle connection_upgrade resource control_groups workload_connection jwt_svid address join_uri
+    join_request teleport_join teleport_legacy_join teleport_call subject_key prove_key web_request join_result teleport_result
+    teleport_answer identity ca_bundle connection_upgrade resource jwt_claims control_groups workload_connection workload_call
+    sds_stream ssh_agent jwt_svid address command_line join_uri
 }

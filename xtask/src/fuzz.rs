@@ -106,6 +106,7 @@ fn build(home: &Path) -> Result<PathBuf> {
         .args(["--features", "libfuzzer", "--target", &host, "--target-dir"])
         .arg(home)
         .env("CARGO_ENCODED_RUSTFLAGS", INSTRUMENTED.join("\x1f"))
+        .env("RUSTC_WRAPPER", workspace().join("fuzz/rustc.sh"))
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_STRIP", "none")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only");

@@ -20,6 +20,8 @@ use tonic::Status;
 use crate::attest::Caller;
 use crate::credential::svid::{Bundle, JwtSvid, KeyedSvid};
 
+#[doc(hidden)]
+pub use self::server::services;
 pub use self::server::{Attest, WorkloadApi};
 pub use crate::connections::Limits;
 

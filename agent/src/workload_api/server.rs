@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use hyper::body::{Body as HttpBody, Bytes};
 use hyper::server::conn::http2::Builder;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -230,7 +230,11 @@ impl Router {
 
 type Routed = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-impl Service<Request<Incoming>> for Router {
+impl<B> Service<Request<B>> for Router
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Routed;
@@ -239,7 +243,7 @@ impl Service<Request<Incoming>> for Router {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Routed {
+    fn call(&mut self, request: Request<B>) -> Routed {
         self.called.notify_one();
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Arc::clone(&self.peer));
@@ -254,6 +258,22 @@ impl Service<Request<Incoming>> for Router {
             _ => at_once(Status::unimplemented("unknown service")),
         }
     }
+}
+
+/// For the fuzz targets: the services of one connection, without HTTP/2.
+#[doc(hidden)]
+pub fn services<B>(
+    process: impl Attest,
+    source: Arc<dyn Source>,
+    stop: watch::Receiver<bool>,
+    log: Log,
+) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let served = Served { source, sds_names: SdsNames::default(), log };
+    Router::new(served, Arc::new(Peer { process: Box::new(process), stop }))
 }
 
 fn at_once(status: Status) -> Routed {
