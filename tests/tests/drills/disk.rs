@@ -12,8 +12,11 @@ use tests::world::{Said, World, names, run};
 
 use super::{HALF_LIFE, holds, joined, not_stored, sees, switched_on};
 
-/// A host whose files are on a small file system of their own; `None` if that cannot be.
-fn on_a_small_disk(swtpm: &Swtpm) -> Result<Option<(Host, Handles)>> {
+/// A host whose files are on a small file system of their own, with more services; `None` if that cannot be.
+pub(super) fn on_a_small_disk(
+    swtpm: &Swtpm,
+    more: impl FnOnce(&World) -> String,
+) -> Result<Option<(Host, Handles)>> {
     let before = swtpm.handles()?;
     let world = World::with_clocks(programs!())?;
     fs::create_dir(world.path("disk"))?;
@@ -21,14 +24,16 @@ fn on_a_small_disk(swtpm: &Swtpm) -> Result<Option<(Host, Handles)>> {
         return Ok(None);
     }
     world.allow("t", &world.rule(&swtpm.tcti())?, &[])?;
+    let more = more(&world);
     let mut host = Host::stranger(world, &swtpm.tcti(), "disk")?;
+    host.configure(&more)?;
     host.start_after("mount -t tmpfs -o size=512k,mode=700 none disk")?;
     host.wait_healthy()?;
     Ok(Some((host, before)))
 }
 
 /// Writes zeros until there is no more room.
-fn fill(host: &Host) -> Result<()> {
+pub(super) fn fill(host: &Host) -> Result<()> {
     let mut file = fs::File::create(host.inside("full"))?;
     for size in [4096, 1] {
         loop {
@@ -45,7 +50,7 @@ fn fill(host: &Host) -> Result<()> {
 #[test]
 fn a_disk_that_is_full() -> Result<()> {
     let swtpm = switched_on()?;
-    let Some((host, before)) = on_a_small_disk(&swtpm)? else { return Ok(()) };
+    let Some((host, before)) = on_a_small_disk(&swtpm, |_| String::new())? else { return Ok(()) };
     let stored = host.stored()?;
     fill(&host)?;
     host.world.pass(HALF_LIFE)?;
@@ -95,7 +100,7 @@ fn no_halves(host: &Host) -> Result<()> {
 #[test]
 fn a_disk_that_becomes_read_only() -> Result<()> {
     let swtpm = switched_on()?;
-    let Some((host, before)) = on_a_small_disk(&swtpm)? else { return Ok(()) };
+    let Some((host, before)) = on_a_small_disk(&swtpm, |_| String::new())? else { return Ok(()) };
     let stored = host.stored()?;
     let mount = |script: &str| -> Result<()> {
         let mut command = Command::new("nsenter");

@@ -12,6 +12,7 @@ mod hung;
 mod identity_mismatch;
 mod killed;
 mod tpm;
+mod workloads;
 
 use std::time::Duration;
 

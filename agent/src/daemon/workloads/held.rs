@@ -8,7 +8,7 @@ use host::exit::{Exit, Failure};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::link::Link;
+use super::link::{CurrentIdentity, Link};
 use crate::ceremony::workloads::Wanted;
 use crate::credential::svid::Bundle;
 use crate::workload_api::{Entitlement, Identities, Subscription};
@@ -50,8 +50,9 @@ impl Held {
         held
     }
 
-    /// `None` if it has ended.
+    /// `None` if it has ended. What has expired while the host slept is not shown.
     pub(super) fn subscribe(&self) -> Option<Subscription> {
+        expire(&self.entitlement);
         let has_ended = self.has_ended.lock().unwrap_or_else(PoisonError::into_inner);
         (!*has_ended).then(|| self.entitlement.subscribe())
     }
@@ -80,7 +81,7 @@ async fn keep_fresh(
     link: &Link,
     wanted: &[(Wanted, Option<String>)],
 ) {
-    let mut bundles = link.bundle();
+    let mut changes = Changes::of(link);
     let mut failures = 0;
     // Of the same failures in a row, the log has the first.
     let mut reported = None;
@@ -89,7 +90,7 @@ async fn keep_fresh(
             Ok((svids, bundle)) => {
                 failures = 0;
                 reported = None;
-                bundles.borrow_and_update();
+                changes.bundles.borrow_and_update();
                 entitlement
                     .send_replace(Entitlement::Identities(Arc::new(Identities { svids, bundle })));
                 until_renewal(entitlement)
@@ -107,16 +108,42 @@ async fn keep_fresh(
                 }
             }
         };
-        wait(entitlement, &mut bundles, pause).await;
+        wait(entitlement, &mut changes, pause, failures > 0).await;
     }
 }
 
-/// Waits, and meanwhile passes changes of the trust bundle on, and withdraws what expires.
+/// What may end a pause.
+struct Changes {
+    /// The trust bundle.
+    bundles: watch::Receiver<Option<Arc<Bundle>>>,
+    /// The agent's own identity: the authority has answered.
+    identity: CurrentIdentity,
+    /// The daemon has looked around: the clock may have been set, and the host may have slept.
+    looks: watch::Receiver<()>,
+}
+
+impl Changes {
+    fn of(link: &Link) -> Self {
+        Self { bundles: link.bundle(), identity: link.identity(), looks: link.looks() }
+    }
+}
+
+/// The next change; never, if there can be none.
+async fn change<T>(of: &mut watch::Receiver<T>) {
+    if of.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Waits, and meanwhile passes changes of the trust bundle on, and withdraws what expires. After a failure, a sign that the
+/// authority may be reached ends the pause.
 async fn wait(
     entitlement: &watch::Sender<Entitlement>,
-    bundles: &mut watch::Receiver<Option<Arc<Bundle>>>,
+    Changes { bundles, identity, looks }: &mut Changes,
     pause: Duration,
+    has_failed: bool,
 ) {
+    let due = clock::now() + pause;
     let end = sleep(pause);
     let mut end = std::pin::pin!(end);
     loop {
@@ -124,11 +151,15 @@ async fn wait(
         tokio::select! {
             () = end.as_mut() => return,
             () = expiry => expire(entitlement),
-            changed = bundles.changed() => {
-                let bundle = bundles.borrow_and_update().clone();
-                if changed.is_err() {
-                    return std::future::pending().await;
+            () = change(looks) => {
+                expire(entitlement);
+                if clock::now() >= due {
+                    return;
                 }
+            }
+            () = change(identity), if has_failed => return,
+            () = change(bundles) => {
+                let bundle = bundles.borrow_and_update().clone();
                 if let Some(bundle) = bundle {
                     rebundle(entitlement, &bundle);
                 }

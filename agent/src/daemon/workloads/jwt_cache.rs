@@ -89,3 +89,69 @@ fn is_fresh(svid: &JwtSvid, now: i64) -> bool {
     let half = svid.validity.not_after.saturating_add(svid.validity.not_before) / 2;
     now < half
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::validity::Validity;
+
+    fn key(audiences: &[&str], spiffe_id: Option<&str>) -> Key {
+        let kind = Kind { offers: vec![0], workload: None, uid: 1 };
+        let audiences: Vec<String> = audiences.iter().map(ToString::to_string).collect();
+        Key::new(kind, &audiences, spiffe_id)
+    }
+
+    /// A token of this name, issued so long ago and valid for so much longer.
+    fn svid(token: &str, past: i64, left: i64) -> Vec<JwtSvid> {
+        let now = clock::now().unix_timestamp();
+        let validity = Validity { not_before: now - past, not_after: now + left };
+        let (spiffe_id, hint) = ("spiffe://td/a".to_owned(), String::new());
+        vec![JwtSvid { spiffe_id, hint, token: token.to_owned(), validity }]
+    }
+
+    /// What a request gets if the authority answers with `fetched`.
+    async fn get(
+        cache: &JwtCache,
+        key: Key,
+        fetched: Result<Vec<JwtSvid>, NotIssued>,
+    ) -> Result<String, NotIssued> {
+        let svids = cache.get(key, || std::future::ready(fetched)).await?;
+        Ok(svids.into_iter().map(|svid| svid.token).collect())
+    }
+
+    #[tokio::test]
+    async fn token_is_for_the_whole_set_of_audiences() {
+        let cache = JwtCache::default();
+        let issued = || Ok(svid("a, b", 0, 300));
+        assert_eq!(get(&cache, key(&["a", "b"], None), issued()).await.unwrap(), "a, b");
+        let other = || Ok(svid("other", 0, 300));
+        for same in [key(&["b", "a"], None), key(&["a", "b", "a"], None)] {
+            assert_eq!(get(&cache, same, other()).await.unwrap(), "a, b");
+        }
+        for another in [
+            key(&["a"], None),
+            key(&["a", "b", "c"], None),
+            key(&["a", "b"], Some("spiffe://td/a")),
+        ] {
+            assert_eq!(get(&cache, another, other()).await.unwrap(), "other");
+        }
+    }
+
+    #[tokio::test]
+    async fn valid_token_serves_while_the_authority_is_away_and_an_expired_one_does_not() {
+        let away = || NotIssued::Unavailable("away".into());
+        for (left, expected) in [(100, Ok("old".to_owned())), (0, Err(away()))] {
+            let cache = JwtCache::default();
+            let wanted = || key(&["a"], None);
+            get(&cache, wanted(), Ok(svid("old", 200, left))).await.unwrap();
+            let got = get(&cache, wanted(), Err(away())).await;
+            assert_eq!(got, expected);
+            // Over half of its life has passed.
+            assert_eq!(get(&cache, wanted(), Ok(svid("new", 0, 300))).await.unwrap(), "new");
+        }
+        let cache = JwtCache::default();
+        get(&cache, key(&["a"], None), Ok(svid("old", 200, 100))).await.unwrap();
+        let refused = get(&cache, key(&["a"], None), Err(NotIssued::Nothing)).await;
+        assert_eq!(refused, Err(NotIssued::Nothing));
+    }
+}

@@ -40,6 +40,7 @@ pub(crate) struct Link {
     open: Mutex<Option<Open>>,
     /// The newest trust bundle; `None` until the authority has answered.
     bundle: watch::Sender<Option<Arc<Bundle>>>,
+    looks: watch::Sender<()>,
     itself: Weak<Self>,
 }
 
@@ -66,6 +67,7 @@ impl Link {
             log,
             open: Mutex::default(),
             bundle: watch::Sender::new(None),
+            looks: watch::Sender::new(()),
             itself: itself.clone(),
         })
     }
@@ -73,6 +75,21 @@ impl Link {
     /// The trust bundle, now and after each change.
     pub(super) fn bundle(&self) -> watch::Receiver<Option<Arc<Bundle>>> {
         self.bundle.subscribe()
+    }
+
+    /// The agent's own identity, now and after each change.
+    pub(super) fn identity(&self) -> CurrentIdentity {
+        self.identity.clone()
+    }
+
+    /// Changes whenever the daemon looks for what it was not notified of.
+    pub(super) fn looks(&self) -> watch::Receiver<()> {
+        self.looks.subscribe()
+    }
+
+    /// Lets all that waits compare its deadline with the clock.
+    pub(super) fn look(&self) {
+        self.looks.send_replace(());
     }
 
     /// Logs why workloads have no identities, or only those that they had.

@@ -76,7 +76,7 @@ impl Sockets {
         });
     }
 
-    /// Looks at the sockets: one that was removed is made again, and so is one that could not be made.
+    /// Looks at the sockets, and at the clock: a socket that was removed is made again, and so is one that could not be made.
     pub(crate) fn check(&self) {
         let has_any = |wanted: &Wanted| !wanted.settings.workload_apis.is_empty();
         self.wanted.send_if_modified(|now| now.as_ref().is_some_and(has_any));
@@ -111,6 +111,7 @@ async fn serve(mut changes: watch::Receiver<Option<Wanted>>, health: Health) {
             served = Some(Served::new(wanted));
         }
         if let Some(served) = &mut served {
+            served.link.look();
             served.open(&health).await;
         }
     }
