@@ -1,20 +1,26 @@
-// A workload that uses go-spiffe: SOCKET UID once|watch. Prints what it receives, a line of JSON each.
+// A workload that uses go-spiffe: SOCKET UID once | watch | serve PEER | dial PEER ADDRESS. Prints what it receives, a line of
+// JSON each.
 package main
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"strconv"
 	"syscall"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"github.com/spiffe/go-spiffe/v2/spiffetls"
+	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
 	"github.com/spiffe/go-spiffe/v2/svid/jwtsvid"
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
 )
 
-const timeout = 60 * time.Second
+const timeout = 180 * time.Second
 
 func main() {
 	socket, uid, mode := os.Args[1], os.Args[2], os.Args[3]
@@ -28,11 +34,17 @@ func main() {
 		fail(err)
 	}
 	defer client.Close()
-	if mode == "watch" {
+	switch mode {
+	case "watch":
 		_ = client.WatchX509Context(ctx, watcher{})
-		return
+	case "serve":
+		err = serve(ctx, client, os.Args[4])
+	case "dial":
+		err = dial(ctx, client, os.Args[4], os.Args[5])
+	default:
+		err = once(ctx, client)
 	}
-	if err := once(ctx, client); err != nil {
+	if err != nil {
 		fail(err)
 	}
 }
@@ -82,6 +94,65 @@ func once(ctx context.Context, client *workloadapi.Client) error {
 		"svids":     len(svids),
 		"audiences": verified.Audience,
 	})
+	return nil
+}
+
+// serve answers the clients with this SPIFFE ID, and says who was refused.
+func serve(ctx context.Context, client *workloadapi.Client, peer string) error {
+	id, err := spiffeid.FromString(peer)
+	if err != nil {
+		return err
+	}
+	mode := spiffetls.MTLSServerWithSourceOptions(tlsconfig.AuthorizeID(id), workloadapi.WithClient(client))
+	listener, err := spiffetls.ListenWithMode(ctx, "tcp", "127.0.0.1:0", mode)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	context.AfterFunc(ctx, func() { listener.Close() })
+	say(map[string]string{"address": listener.Addr().String()})
+	for {
+		connection, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		if err := answer(connection); err != nil {
+			say(map[string]string{"error": err.Error()})
+		} else {
+			say(map[string]string{"peer": peer})
+		}
+	}
+}
+
+func answer(connection net.Conn) error {
+	defer connection.Close()
+	greeting := make([]byte, 6)
+	if _, err := io.ReadFull(connection, greeting); err != nil {
+		return err
+	}
+	_, err := connection.Write(greeting)
+	return err
+}
+
+// dial greets the server with this SPIFFE ID, and waits until it has accepted this workload.
+func dial(ctx context.Context, client *workloadapi.Client, peer, address string) error {
+	id, err := spiffeid.FromString(peer)
+	if err != nil {
+		return err
+	}
+	mode := spiffetls.MTLSClientWithSourceOptions(tlsconfig.AuthorizeID(id), workloadapi.WithClient(client))
+	connection, err := spiffetls.DialWithMode(ctx, "tcp", address, mode)
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	if _, err := connection.Write([]byte("hello\n")); err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(connection, make([]byte, 6)); err != nil {
+		return err
+	}
+	say(map[string]string{"peer": peer})
 	return nil
 }
 

@@ -1,6 +1,9 @@
-//! The Workload API, used by the libraries that workloads have: go-spiffe, and `spiffe` of Python's package index.
+//! The Workload API, used by the software that workloads have: go-spiffe, `spiffe` of Python's package index, the crate `spiffe`,
+//! and Envoy.
 
 mod clients;
+mod envoy;
+mod mutual_tls;
 
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::{fs, path::PathBuf};
@@ -67,17 +70,20 @@ fn workloads_have_their_own_identities_and_strangers_none() -> Result<()> {
     let (_host, socket) = host(&swtpm, "1h")?;
     for (uid, name) in [(WEB, "web"), (DB, "db")] {
         let own = id(name);
-        let go = clients.go(&socket, uid)?;
-        assert_eq!(go["ids"], json!([own, own, own]), "{go}");
-        assert_eq!((&go["hint"], &go["svids"]), (&name.into(), &1.into()));
-        assert_eq!(go["audiences"], json!(["x", "y"]));
-        let python = clients.python(&socket, uid)?;
-        assert_eq!(python["ids"], json!([own, own, own]), "{python}");
-        assert_eq!(python["audiences"], json!(["x", "y"]));
+        for program in clients.all() {
+            let said = program.once(&socket, uid)?;
+            assert_eq!(said["ids"], json!([own, own, own]), "{}: {said}", program.name);
+            assert_eq!(said["audiences"], json!(["x", "y"]));
+        }
+        for program in [&clients.go, &clients.rust] {
+            let said = program.once(&socket, uid)?;
+            assert_eq!((&said["hint"], &said["svids"]), (&name.into(), &1.into()), "{said}");
+        }
     }
-    for said in [clients.go(&socket, STRANGER)?, clients.python(&socket, STRANGER)?] {
+    for program in clients.all() {
+        let said = program.once(&socket, STRANGER)?;
         let error = said["error"].as_str().context("an identity for a stranger")?;
-        ensure!(error.contains("no identity issued"), "{error}");
+        ensure!(error.contains("no identity issued"), "{}: {error}", program.name);
     }
     Ok(())
 }
@@ -87,7 +93,7 @@ fn renewals_reach_an_open_stream_and_an_end_of_the_agent_is_no_end_of_the_client
     let Some(clients) = Clients::built() else { return Ok(()) };
     let swtpm = start(Kind::P256)?;
     let (mut host, socket) = host(&swtpm, "8s")?;
-    let mut watch = clients.watch(&socket, WEB)?;
+    let mut watch = clients.go.watch(&socket, WEB)?;
     let first = watch.next()?;
     assert_eq!(first["id"], id("web"), "{first}");
     let second = watch.next()?;
