@@ -66,3 +66,99 @@ pub fn validity_of_line(line: &str) -> Option<Validity> {
     let (not_before, not_after) = SshCertificate::read(line)?.validity()?;
     Some(Validity { not_before, not_after })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::Command;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::keys::SoftwareKey;
+
+    const NOW: u64 = 1_800_000_000;
+
+    /// An authority, and what it has issued for a key.
+    struct Cluster {
+        directory: TempDir,
+        key: SoftwareKey,
+    }
+
+    impl Cluster {
+        fn new() -> Self {
+            let cluster = Self {
+                directory: tempfile::tempdir().unwrap(),
+                key: SoftwareKey::generate().unwrap(),
+            };
+            cluster.keygen(&["-t", "ecdsa", "-N", "", "-f", "ca"]);
+            cluster
+        }
+
+        fn keygen(&self, arguments: &[&str]) {
+            let mut command = Command::new("ssh-keygen");
+            let made = command.arg("-q").args(arguments).current_dir(&self.directory).output();
+            let made = made.unwrap();
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        }
+
+        fn read(&self, name: &str) -> String {
+            fs::read_to_string(self.directory.path().join(name)).unwrap().trim().to_owned()
+        }
+
+        /// A certificate for the names a and b, or by these options.
+        fn issued(&self, options: &[&str]) -> UnverifiedHost {
+            let line = key::line(&key::blob(&self.key.public())).unwrap();
+            fs::write(self.directory.path().join("k.pub"), line).unwrap();
+            self.keygen(&[&["-s", "ca", "-I", "x"], options, &["k.pub"]].concat());
+            UnverifiedHost {
+                certificate: self.read("k-cert.pub"),
+                host_cas: vec![self.read("ca.pub")],
+                user_cas: vec![self.read("ca.pub")],
+            }
+        }
+    }
+
+    const VALID: [&str; 5] = ["-h", "-n", "a,b", "-V", "20260101000000Z:20300101000000Z"];
+
+    #[test]
+    fn certificate_for_key_and_names_is_accepted() {
+        let cluster = Cluster::new();
+        let names = ["a".to_owned(), "b".to_owned()];
+        let issued = cluster.issued(&VALID);
+        let verified = HostCredentials::verify(issued.clone(), &cluster.key, &names, NOW).unwrap();
+        assert_eq!(
+            verified.validity,
+            Validity { not_before: 1_767_225_600, not_after: 1_893_456_000 }
+        );
+        assert_eq!(verified.certificate, issued.certificate);
+    }
+
+    #[test]
+    fn what_a_client_would_not_accept_is_refused() {
+        let (cluster, other) = (Cluster::new(), Cluster::new());
+        let names = ["a".to_owned(), "b".to_owned()];
+        let refused = |issued, names: &[String]| {
+            HostCredentials::verify(issued, &cluster.key, names, NOW).unwrap_err()
+        };
+        let valid = cluster.issued(&VALID);
+        let ca = other.read("ca.pub");
+        for (issued, why) in [
+            (cluster.issued(&["-n", "a,b"]), "not a host certificate"),
+            (cluster.issued(&["-h", "-n", "a"]), "for other names"),
+            (cluster.issued(&["-h"]), "for other names"),
+            (cluster.issued(&["-h", "-n", "a,b", "-V", "20260101:20260102"]), "has expired"),
+            (cluster.issued(&["-h", "-n", "a,b", "-V", "20290101:20300101"]), "not valid yet"),
+            (other.issued(&VALID), "for another key"),
+            (UnverifiedHost { host_cas: vec![ca], ..valid.clone() }, "from an unknown CA"),
+            (UnverifiedHost { user_cas: vec![], ..valid.clone() }, "no SSH CA"),
+            (UnverifiedHost { user_cas: vec!["x\ny".into()], ..valid.clone() }, "a valid line"),
+            (UnverifiedHost { certificate: String::new(), ..valid.clone() }, "a valid line"),
+            (cluster.issued(&["-h", "-n", "a,b"]), "without end"),
+        ] {
+            let said = refused(issued, &names);
+            assert!(said.contains(why), "{why}: {said}");
+        }
+        assert!(refused(valid, &names[..1]).contains("for other names"));
+    }
+}

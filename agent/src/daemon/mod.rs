@@ -105,6 +105,10 @@ pub async fn run(
     let ssh_agents = SshAgents::begin(agents, health.clone()).await;
     let manager = ServiceManager::from_environment();
     manager.status("starting");
+    if ssh_agents.offer_host_key() {
+        // sshd waits for the agent, and has to start also while the authority is away.
+        manager.ready("a host key is offered to sshd");
+    }
     log.info(
         "started",
         &[("version", &env!("CARGO_PKG_VERSION")), ("services", &settings.services.len())],

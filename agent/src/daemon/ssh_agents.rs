@@ -83,6 +83,13 @@ impl SshAgents {
         Self { wanted, task }
     }
 
+    /// Whether a key from before is offered to an sshd.
+    pub(super) fn offer_host_key(&self) -> bool {
+        let is_offered = |agent: &Agent| agent.offers.borrow().is_some();
+        let wanted = self.wanted.borrow();
+        wanted.agents.iter().any(|agent| agent.purpose == Purpose::Host && is_offered(agent))
+    }
+
     /// Serves these from now on. The connections of agents that stay the same stay.
     pub(super) fn serve(&self, wanted: Wanted) {
         self.wanted.send_replace(wanted);

@@ -285,3 +285,24 @@ async fn read(stream: &mut UnixStream) -> io::Result<Option<Vec<u8>>> {
     };
     timeout(TRANSFER_TIMEOUT, rest).await?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lengths_beyond_the_limit_are_not_waited_for() {
+        for (length, expected) in [
+            (0, io::ErrorKind::InvalidData),
+            (MAX_MESSAGE, io::ErrorKind::UnexpectedEof),
+            (MAX_MESSAGE + 1, io::ErrorKind::InvalidData),
+            (u32::MAX, io::ErrorKind::InvalidData),
+        ] {
+            let (mut agent, mut caller) = UnixStream::pair().unwrap();
+            caller.write_all(&length.to_be_bytes()).await.unwrap();
+            caller.write_all(b"a").await.unwrap();
+            caller.shutdown().await.unwrap();
+            assert_eq!(read(&mut agent).await.unwrap_err().kind(), expected, "{length}");
+        }
+    }
+}

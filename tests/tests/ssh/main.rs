@@ -128,6 +128,25 @@ fn login_needs_no_file_but_the_ca_and_no_key_outside_of_the_tpm() -> Result<()> 
     let git = sshd.clone_repository(&user)?;
     ensure!(git.status.success(), "{}", said(&git));
     assert_eq!(fs::read_to_string(host.path("clone/file"))?, "content\n");
+    let clone = host.path("clone").display().to_string();
+    let key_of_git = format!("user.signingKey=key::{key}");
+    let git = ["git", "-C", &clone, "-c", "user.name=x", "-c", "user.email=x@x"];
+    let commit = [
+        "-c",
+        "gpg.format=ssh",
+        "-c",
+        &key_of_git,
+        "commit",
+        "-q",
+        "--allow-empty",
+        "-S",
+        "-m",
+        "x",
+    ];
+    let signed = with_agent(&user, None, &[&git[..], &commit].concat())?;
+    ensure!(signed.status.success(), "{}", said(&signed));
+    let commit = run("git", &["-C", &clone, "cat-file", "commit", "HEAD"])?;
+    ensure!(commit.contains("-----BEGIN SSH SIGNATURE-----"), "{commit}");
 
     // The agent comes back with the same keys, at once for sshd.
     host.signal("TERM")?;
@@ -158,11 +177,16 @@ fn sshd_needs_its_key_while_the_authority_is_away() -> Result<()> {
     host.signal("TERM")?;
     host.ended()?;
     host.world.stop()?;
+    let is_ready = |message: &&String| message.starts_with("READY=1");
+    let starts = |host: &Host| host.notifications().iter().filter(is_ready).count();
+    let ready = starts(&host);
     host.start()?;
+    // systemd starts sshd then.
     until(|| {
-        ensure!(offered(&socket)? == before, "other keys: {}", host.log());
+        ensure!(starts(&host) > ready, "not ready: {}", host.log());
         Ok(())
     })?;
+    assert_eq!(offered(&socket)?, before);
     let sshd = Sshd::new(&host, server, &format!("HostKeyAgent {}\n", socket.display()))?;
     let exchanged = sshd.ssh(&host.path("run/user"), BOT, &["true"])?;
     // The user's certificate is only in memory, so there is none; the host is known.
@@ -187,6 +211,11 @@ fn callers_that_mode_or_rules_exclude_are_refused() -> Result<()> {
     ))?;
     host.start()?;
     host.wait_healthy()?;
+    open_way(&closed)?;
+    // A socket that was removed is made again.
+    fs::remove_file(&closed)?;
+    host.signal("HUP")?;
+    until(|| offered(&closed))?;
     open_way(&closed)?;
     for socket in [&closed, &ruled] {
         ensure!(offered(socket)?.lines().count() == 2, "{}", host.log());
