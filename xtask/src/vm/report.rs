@@ -14,7 +14,7 @@ pub struct Report {
 pub struct Step {
     /// Its name in the script.
     pub name: String,
-    /// What was run, in one line.
+    /// What was run, in one line; empty of what nobody types, such as a wait.
     pub command: String,
     /// Its exit status.
     pub status: i32,
@@ -55,7 +55,8 @@ impl Report {
 
     /// The steps, as somebody at a terminal would have seen them.
     pub fn transcript(&self) -> String {
-        self.steps.iter().fold(String::new(), |mut all, step| {
+        let typed = self.steps.iter().filter(|step| !step.command.is_empty());
+        typed.fold(String::new(), |mut all, step| {
             all.push_str(&format!("$ {}\n{}", step.command, step.output));
             if step.status != 0 {
                 all.push_str(&format!("[exit code {}]\n", step.status));
@@ -111,16 +112,20 @@ mod tests {
 
     #[test]
     fn steps_are_read() {
-        let report =
-            Report::read("x\n>>> a\tsay it\nhello\n<<< 0\ny\n>>> b\nno room\n<<< 74\n").unwrap();
+        let report = Report::read(
+            "x\n>>> a\tsay it\nhello\n<<< 0\ny\n>>> b\tdo it\nno room\n<<< 74\n\
+                          >>> c\t\nready\n<<< 0\n",
+        )
+        .unwrap();
         assert_eq!(report.success("a").unwrap(), "hello\n");
         report.refused("b", 74, &["no room"]).unwrap();
         report.refused("b", 75, &[]).unwrap_err();
         report.refused("b", 74, &["no memory"]).unwrap_err();
         report.success("b").unwrap_err();
-        report.success("c").unwrap_err();
+        assert_eq!(report.success("c").unwrap(), "ready\n");
+        report.success("d").unwrap_err();
         assert!(report.text().contains("y\n"));
-        assert_eq!(report.transcript(), "$ say it\nhello\n\n$ \nno room\n[exit code 74]\n\n");
+        assert_eq!(report.transcript(), "$ say it\nhello\n\n$ do it\nno room\n[exit code 74]\n\n");
     }
 
     #[test]

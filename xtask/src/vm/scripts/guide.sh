@@ -3,28 +3,34 @@
 . /payload/walk.sh
 AUTHORITY=authority.example.com:3025
 
+# The step $1, of whose output only the last line is shown.
+last_step() {
+    last_name=$1
+    shift
+    record "$last_name" "$* | tail -n 1" last "$@"
+}
 last() { "$@" >/tmp/said; last_status=$?; tail -n 1 /tmp/said; return "$last_status"; }
 main() { systemctl show -p MainPID --value endorse-agent; }
 another() { [ "$(main)" != "$1" ] && [ "$(main)" != 0 ] && active endorse-agent; }
 
 again() {
-    step up patiently active endorse-agent
-    step up-authority patiently active endorse-authority
-    step healthy-again patiently healthy
+    await up active endorse-agent
+    await up-authority active endorse-authority
+    await healthy-again healthy
     step status-again systemctl status --no-pager --full endorse-agent
     step journal-again journalctl -b -u endorse-agent -u endorse-authority --no-pager -o short
     step failed systemctl --failed --no-legend
     step remove apt-get -q remove --yes endorse-agent
     step removed sh -c '! systemctl is-active endorse-agent && ls -l /var/lib/teleport'
-    step handles handles
+    record handles '' handles
     exit 0
 }
 [ ! -e /root/restarted ] || again
 
 # The two machines.
 echo "127.0.0.1 authority.example.com" >>/etc/hosts
-step install-agent quietly apt-get -qq install --yes "/payload/$AGENT"
-step install-authority quietly apt-get -qq install --yes "/payload/$AUTHORITY_PACKAGE"
+quiet_step install-agent apt-get -qq install --yes "/payload/$AGENT"
+quiet_step install-authority apt-get -qq install --yes "/payload/$AUTHORITY_PACKAGE"
 step device ls -l /dev/tpmrm0
 step lacks agent install systemd
 
@@ -81,10 +87,10 @@ step check agent check
 step write agent install systemd --write
 step verify systemd-analyze verify --man=no /etc/systemd/system/endorse-agent.service
 step verify-authority systemd-analyze verify --man=no /usr/lib/systemd/system/endorse-authority.service
-step security last systemd-analyze security --no-pager --threshold=25 endorse-agent.service
-step security-authority last systemd-analyze security --no-pager --threshold=25 endorse-authority.service
+last_step security systemd-analyze security --no-pager --threshold=25 endorse-agent.service
+last_step security-authority systemd-analyze security --no-pager --threshold=25 endorse-authority.service
 step on systemctl enable --now endorse-agent
-step healthy patiently healthy
+await healthy healthy
 step status systemctl status --no-pager --full endorse-agent
 step says agent status --storage /var/lib/teleport/bot
 step hosts authority bots instances
@@ -92,15 +98,15 @@ step files sh -c 'ls -ld /var/lib/teleport /var/lib/teleport/bot; ls -lL /var/li
 step groups grep ^Groups "/proc/$(main)/status"
 
 step reload systemctl reload endorse-agent
-step reloaded patiently renewed endorse-agent 0
-step still patiently active endorse-agent
+await reloaded renewed endorse-agent 0
+await still active endorse-agent
 first=$(main)
 step restart systemctl restart endorse-agent
-step other sh -c "[ $first != $(main) ]"
+record other '' test "$first" != "$(main)"
 second=$(main)
 kill -KILL "$second"
-step comes-back patiently another "$second"
-step healthy-too patiently healthy
+await comes-back another "$second"
+await healthy-too healthy
 step reload-authority systemctl reload endorse-authority
 step restart-authority systemctl restart endorse-authority
 step watchdog systemctl show -p WatchdogUSec -p WatchdogTimestamp -p NRestarts endorse-agent

@@ -1,8 +1,13 @@
-# Runs a command as a step: its output between two lines, its name and itself in the first, its status in the second.
+# Runs a command as the step $1: its output between two lines, its name and itself in the first, its status in the second.
 step() {
     step_name=$1
     shift
-    printf '>>> %s\t%s\n' "$step_name" "$*"
+    record "$step_name" "$*" "$@"
+}
+# The same, for a command that a transcript shows as $2, or not at all if that is empty.
+record() {
+    printf '>>> %s\t%s\n' "$1" "$2"
+    shift 2
     "$@"
     echo "<<< $?"
 }

@@ -4,12 +4,10 @@
 . /payload/walk.sh
 PATH=/usr/local/bin:$PATH
 
-as_teleport() { runuser -u teleport -- "$@"; }
-
 # The cluster, and the host's names for the programs.
 echo "127.0.0.1 example.teleport.sh" >>/etc/hosts
-step install quietly apt-get -qq install --yes "/payload/$AGENT" "/payload/$AUTHORITY_PACKAGE"
-step install-kill quietly apt-get -qq install --yes --no-install-recommends procps
+quiet_step install apt-get -qq install --yes "/payload/$AGENT" "/payload/$AUTHORITY_PACKAGE"
+quiet_step install-kill apt-get -qq install --yes --no-install-recommends procps
 ln -s /usr/bin/agent /usr/local/bin/tbot
 ln -s /usr/bin/authority /usr/local/bin/tctl
 mkdir /root/pki /etc/endorse
@@ -96,11 +94,11 @@ outputs: []
 END
 mkdir -p /var/lib/teleport/bot
 chown teleport:teleport /var/lib/teleport/bot
-step untrusted as_teleport tbot start -c /etc/tbot.yaml --oneshot
+step untrusted runuser -u teleport -- tbot start -c /etc/tbot.yaml --oneshot
 # Of the public CAs none is needed, and each takes an emulated machine a second.
 : >/etc/ca-certificates.conf
 cp /root/pki/root.crt /usr/local/share/ca-certificates/private-root.crt
-step trust quietly update-ca-certificates
+quiet_step trust update-ca-certificates
 step check agent check
 cat >/etc/systemd/system/tbot.service <<'END'
 [Unit]
@@ -124,7 +122,7 @@ END
 step daemon-reload systemctl daemon-reload
 step enable systemctl enable tbot
 step start systemctl start tbot
-step healthy patiently healthy
+await healthy healthy
 step status systemctl status --no-pager --full tbot
 step identity tbot status --storage /var/lib/teleport/bot
 
@@ -155,8 +153,8 @@ END
 mkdir -p /opt/machine-id
 chown teleport:teleport /opt/machine-id
 step restart systemctl restart tbot
-step written patiently test -e /opt/machine-id/identity
-step healthy-too patiently healthy
+await written test -e /opt/machine-id/identity
+await healthy-too healthy
 step output ls -1 /opt/machine-id
 step subject openssl x509 -in /opt/machine-id/tlscert -noout -subject -nameopt multiline
 step chain openssl verify -CAfile /opt/machine-id/teleport-user-ca.crt /opt/machine-id/tlscert
@@ -170,8 +168,8 @@ step known-hosts cat /opt/machine-id/known_hosts
 step before tctl bots instances ls --format json
 count=$(renewals tbot)
 step reload systemctl reload tbot
-step renewed patiently renewed tbot "$count"
-step healthy-again patiently healthy
+await renewed renewed tbot "$count"
+await healthy-again healthy
 step after tctl bots instances ls --format json
 
 # What tctl shows, and that it takes it back.
@@ -198,10 +196,10 @@ step journal journalctl -u tbot -u endorse-authority --no-pager -o short
 
 # One-shot mode, and the end of the bot.
 systemctl stop tbot
-step oneshot as_teleport tbot start -c /etc/tbot.yaml --oneshot
+step oneshot runuser -u teleport -- tbot start -c /etc/tbot.yaml --oneshot
 step rm tctl bots rm example
-step removed as_teleport tbot start -c /etc/tbot.yaml --oneshot --storage=memory:
+step removed runuser -u teleport -- tbot start -c /etc/tbot.yaml --oneshot --storage=memory:
 step why authority audit ls --refused
 step failed systemctl --failed --no-legend
-step handles handles
+record handles '' handles
 exit 0
