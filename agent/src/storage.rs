@@ -303,7 +303,8 @@ impl Storage {
         let certificates = certificates.collect::<Result<String, _>>()?;
         let cas = identity.x509_cas().map(|der| pem("CERTIFICATE", der));
         let cas = cas.collect::<Result<String, _>>()?;
-        let ssh_cas: String = identity.ssh_cas.iter().map(|line| format!("{line}\n")).collect();
+        let ssh_cas = identity.ssh_cas.iter().chain(&identity.ssh_host_cas);
+        let ssh_cas: String = ssh_cas.map(|line| format!("{line}\n")).collect();
         let json = serde_json::to_string_pretty(identity).map_err(Failure::bug)?;
         let set = FileSet::new()
             .with("tlscert", certificates)

@@ -378,7 +378,8 @@ fn issued(certified: Certified) -> Result<()> {
         certificates: vec![given.x509.to_vec()],
         x509_authorities: vec![issuer.x509().certificate().to_vec()],
         ssh_certificate: given.ssh.clone(),
-        ssh_authorities: vec![issuer.ssh().public_key().to_owned()],
+        ssh_authorities: issuer.keyring().keys().ssh.public_keys(),
+        ssh_host_authorities: issuer.keyring().keys().ssh_host.public_keys(),
         cluster: "example.test".into(),
         bot: "example".into(),
         instance: instance.spec.instance_id.to_string(),
@@ -423,11 +424,12 @@ fn teleport_results(result: &IssuedCredentials) -> Result<()> {
         let base64 = line.split_ascii_whitespace().nth(1).context("no key")?;
         Base64::decode_vec(base64).map_err(anyhow::Error::msg)
     };
+    let ssh_cas = || result.ssh_authorities.iter().chain(&result.ssh_host_authorities);
     let newer = join_v1::Certificates {
         tls_cert: result.certificates.concat(),
         tls_ca_certs: result.x509_authorities.clone(),
         ssh_cert: wire(&result.ssh_certificate)?,
-        ssh_ca_keys: result.ssh_authorities.iter().map(|key| wire(key)).collect::<Result<_>>()?,
+        ssh_ca_keys: ssh_cas().map(|key| wire(key)).collect::<Result<_>>()?,
     };
     seed("teleport_result", "newer", &[&[0], &*newer.encode_to_vec()].concat())?;
     let pem = |der: &[u8]| {
@@ -438,7 +440,7 @@ fn teleport_results(result: &IssuedCredentials) -> Result<()> {
         ssh: result.ssh_certificate.clone().into_bytes(),
         tls: pem(&result.certificates.concat()),
         tls_ca_certs: result.x509_authorities.iter().map(|der| pem(der)).collect(),
-        ssh_ca_certs: result.ssh_authorities.iter().map(|key| key.clone().into_bytes()).collect(),
+        ssh_ca_certs: ssh_cas().map(|key| key.clone().into_bytes()).collect(),
     };
     seed("teleport_result", "older", &[&[1], &*older.encode_to_vec()].concat())
 }

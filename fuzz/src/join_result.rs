@@ -22,7 +22,8 @@ pub(crate) fn run(data: &[u8]) -> Verdict {
             assert!(!credentials.bundle.certificates().is_empty());
             let spiffe_id = credentials.spiffe_id.expect("a SPIFFE ID");
             assert!(spiffe_id.starts_with("spiffe://"));
-            for line in credentials.ssh_cas.iter().chain([&credentials.ssh_certificate]) {
+            let ssh_cas = credentials.ssh_cas.iter().chain(&credentials.ssh_host_cas);
+            for line in ssh_cas.chain([&credentials.ssh_certificate]) {
                 assert!(!line.contains(['\n', '\r']), "more than a line: {line:?}");
             }
             Verdict::Accepted

@@ -25,7 +25,8 @@ pub(crate) fn run(data: &[u8]) -> Verdict {
             let leaf = credentials.certificates.first().expect("a leaf");
             assert!(fixtures::was_signed(leaf, &[fixtures::HOST_CERTIFICATE]), "no CA signed it");
             assert_eq!(credentials.names.bot, "example");
-            for line in credentials.ssh_cas.iter().chain([&credentials.ssh_certificate]) {
+            let ssh_cas = credentials.ssh_cas.iter().chain(&credentials.ssh_host_cas);
+            for line in ssh_cas.chain([&credentials.ssh_certificate]) {
                 assert!(!line.contains(['\n', '\r']), "more than a line: {line:?}");
             }
             Verdict::Accepted

@@ -64,6 +64,7 @@ fn with_bundle(identity: &Identity, cas: &[Vec<u8>]) -> Result<Identity> {
         bundle: TrustBundle::new(cas.iter().map(Vec::as_slice)).map_err(anyhow::Error::msg)?,
         ssh_certificate: identity.ssh_certificate.clone(),
         ssh_cas: identity.ssh_cas.clone(),
+        ssh_host_cas: identity.ssh_host_cas.clone(),
         spiffe_id: identity.spiffe_id.clone(),
         validity: identity.validity().map_err(anyhow::Error::msg)?,
     };

@@ -342,6 +342,7 @@ impl From<IssuedCredentials> for Unverified {
             x509_cas: issued.x509_authorities,
             ssh_certificate: issued.ssh_certificate,
             ssh_cas: issued.ssh_authorities,
+            ssh_host_cas: issued.ssh_host_authorities,
         }
     }
 }

@@ -32,7 +32,7 @@ pub enum Issued {
 #[derive(Clone, Debug)]
 pub enum Certificates {
     /// Those of the bot itself, X.509 and SSH.
-    Bot(Credentials),
+    Bot(Box<Credentials>),
     /// The X.509-SVID of a workload identity, and what peers are verified with.
     Workload(X509Svid, Bundle),
     /// That of an SSH host.

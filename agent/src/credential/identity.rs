@@ -66,9 +66,12 @@ pub struct Identity {
     x509_cas: Vec<Octets>,
     /// The SSH certificate.
     pub ssh_certificate: String,
-    /// SSH CA keys, one authorized_keys line each.
+    /// Keys of the SSH CAs that sign user certificates, one authorized_keys line each.
     #[serde(rename = "ssh_authorities")]
     pub ssh_cas: Vec<String>,
+    /// Keys of the SSH CAs that sign host certificates; none if the server had one list for both.
+    #[serde(rename = "ssh_host_authorities", default, skip_serializing_if = "Vec::is_empty")]
+    pub ssh_host_cas: Vec<String>,
 }
 
 /// What is kept of the TPM.
@@ -151,6 +154,7 @@ impl Identity {
             x509_cas: octets(&credentials.bundle),
             ssh_certificate: credentials.ssh_certificate,
             ssh_cas: credentials.ssh_cas,
+            ssh_host_cas: credentials.ssh_host_cas,
         })
     }
 
@@ -175,6 +179,7 @@ impl Identity {
             x509_cas: octets(&credentials.bundle),
             ssh_certificate: credentials.ssh_certificate,
             ssh_cas: credentials.ssh_cas,
+            ssh_host_cas: credentials.ssh_host_cas,
             ..self.clone()
         })
     }
@@ -418,5 +423,6 @@ mod tests {
             assert!(!is_renewed_by(other));
         }
         assert_eq!(identity.protocol, Protocol::Endorse, "an older agent's file");
+        assert!(identity.ssh_host_cas.is_empty(), "an older agent's file");
     }
 }

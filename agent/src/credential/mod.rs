@@ -27,7 +27,7 @@ use crate::credential::validity::Validity;
 use crate::keys::spki_der;
 use crate::ssh::certificate::SshCertificate;
 
-/// Limit of CAs in a result.
+/// Limit of SSH CAs of users, and of those of hosts.
 const MAX_SSH_CAS: usize = 16;
 
 /// Who a bot instance is in its cluster.
@@ -56,8 +56,10 @@ pub struct Unverified {
     pub x509_cas: Vec<Vec<u8>>,
     /// An SSH user certificate, one line.
     pub ssh_certificate: String,
-    /// SSH CA keys, one authorized_keys line each.
+    /// Keys of the SSH CAs that sign user certificates, one authorized_keys line each.
     pub ssh_cas: Vec<String>,
+    /// Keys of the SSH CAs that sign host certificates; empty if the server has one list for both.
+    pub ssh_host_cas: Vec<String>,
 }
 
 /// Credentials for a key of this host.
@@ -73,8 +75,10 @@ pub struct Credentials {
     pub bundle: TrustBundle,
     /// An SSH user certificate, one line.
     pub ssh_certificate: String,
-    /// SSH CA keys, one authorized_keys line each.
+    /// Keys of the SSH CAs that sign user certificates, one authorized_keys line each.
     pub ssh_cas: Vec<String>,
+    /// Keys of the SSH CAs that sign host certificates; empty if the server has one list for both.
+    pub ssh_host_cas: Vec<String>,
     /// The leaf's URI; Teleport's leaves have none.
     pub spiffe_id: Option<String>,
     /// From when to when the leaf is valid.
@@ -104,7 +108,7 @@ impl Credentials {
         if issued.certificates.len() > 1 {
             return Err(wrong("more than one certificate"));
         }
-        if issued.ssh_cas.len() > MAX_SSH_CAS {
+        if issued.ssh_cas.len().max(issued.ssh_host_cas.len()) > MAX_SSH_CAS {
             return Err(wrong("too many SSH CAs"));
         }
         let Names { cluster, bot, instance, .. } = &issued.names;
@@ -143,7 +147,8 @@ impl Credentials {
             (spiffe_id, _) => spiffe_id,
         };
         let more_lines = |line: &String| !line.chars().all(is_printable);
-        if more_lines(&issued.ssh_certificate) || issued.ssh_cas.iter().any(more_lines) {
+        let mut ssh_cas = issued.ssh_cas.iter().chain(&issued.ssh_host_cas);
+        if more_lines(&issued.ssh_certificate) || ssh_cas.any(more_lines) {
             return Err(wrong("an SSH key with a line break"));
         }
         let ssh = SshCertificate::read(&issued.ssh_certificate)
@@ -161,9 +166,17 @@ impl Credentials {
             bundle,
             ssh_certificate: issued.ssh_certificate,
             ssh_cas: issued.ssh_cas,
+            ssh_host_cas: issued.ssh_host_cas,
             spiffe_id,
             validity,
         })
+    }
+
+    /// What hosts of the cluster are verified with in SSH. Teleport's joins, and authorities from before hosts had a CA of
+    /// their own, name all SSH CAs in one list.
+    #[must_use]
+    pub fn ssh_host_cas(&self) -> &[String] {
+        if self.ssh_host_cas.is_empty() { &self.ssh_cas } else { &self.ssh_host_cas }
     }
 }
 

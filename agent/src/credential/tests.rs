@@ -88,6 +88,7 @@ fn unverified(bot: &str) -> Unverified {
         x509_cas: Vec::new(),
         ssh_certificate: String::new(),
         ssh_cas: Vec::new(),
+        ssh_host_cas: Vec::new(),
     }
 }
 
@@ -129,6 +130,29 @@ fn bundle_that_nothing_vouches_for_is_refused() {
     assert!(foreign.contains("UnknownIssuer"), "{foreign}");
     let many = refused(Unverified { ssh_cas: Vec::new(), ..a.issue(&key, &[&a; 17]) });
     assert!(many.ends_with("too many X.509 CAs"), "{many}");
+}
+
+/// A server that names no SSH CA of hosts has one list for both.
+#[test]
+fn hosts_are_verified_with_the_ssh_cas_of_hosts_if_the_server_names_them() {
+    let ca = Ca::new("a");
+    let key = SoftwareKey::generate().unwrap();
+    let verify = |hosts: &[&str]| {
+        let ssh_host_cas = hosts.iter().map(|line| (*line).to_owned()).collect();
+        let issued = Unverified { ssh_host_cas, ..ca.issue(&key, &[&ca]) };
+        Credentials::verify(
+            issued,
+            &key.public(),
+            Voucher::ClusterCas(&[ca.pin()]),
+            clock::unix_now(),
+        )
+    };
+    assert_eq!(verify(&["ssh-ed25519 AAAA"]).unwrap().ssh_host_cas(), ["ssh-ed25519 AAAA"]);
+    assert_eq!(verify(&[]).unwrap().ssh_host_cas(), [ca.line("ssh.pub")]);
+    let lines = verify(&["ssh-ed25519 AAAA\n* x"]).unwrap_err().message;
+    assert!(lines.ends_with("an SSH key with a line break"), "{lines}");
+    let many = verify(&["ssh-ed25519 AAAA"; 17]).unwrap_err().message;
+    assert!(many.ends_with("too many SSH CAs"), "{many}");
 }
 
 #[test]
@@ -174,7 +198,7 @@ fn published_credentials_reach_the_files_and_every_watch() {
     let key: Arc<dyn Key> = Arc::new(key);
     let issued = Issued::Certificates {
         key: Arc::clone(&key),
-        certificates: Certificates::Bot(credentials),
+        certificates: Certificates::Bot(Box::new(credentials)),
         cluster: "c.example".into(),
     };
     cache.publish(&service.name, issued);

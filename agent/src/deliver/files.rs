@@ -120,7 +120,7 @@ impl FileSink {
             (ServiceKind::Identity { ssh_config }, Certificates::Bot(credentials)) => {
                 let ssh = artifact::Ssh {
                     certificate: &credentials.ssh_certificate,
-                    cas: &credentials.ssh_cas,
+                    host_cas: credentials.ssh_host_cas(),
                 };
                 let authority_host = &self.authority_host;
                 let identity = artifact::Identity { x509, ssh, cluster, authority_host };

@@ -136,6 +136,13 @@ impl<A> Ring<A> {
     }
 }
 
+impl Ring<SshCa> {
+    /// What peers are to trust, one authorized_keys line each.
+    pub fn public_keys(&self) -> Vec<String> {
+        self.trusted().map(|ca| ca.public_key().to_owned()).collect()
+    }
+}
+
 /// The CAs of a cluster at one moment.
 #[derive(Debug, Clone)]
 pub struct Keys {
@@ -152,13 +159,18 @@ pub struct Keys {
 }
 
 impl Keys {
+    /// The SSH CAs of users and then those of hosts, as Teleport's messages have them: in one list.
+    pub fn ssh_trusted(&self) -> impl Iterator<Item = &Arc<SshCa>> {
+        self.ssh.trusted().chain(self.ssh_host.trusted())
+    }
+
     /// A digest of all that peers are to trust, by which a start notices a change.
     pub fn fingerprint(&self) -> Result<[u8; 32], IssueError> {
         let mut trusted = Vec::new();
         for ca in self.x509.trusted() {
             trusted.push(ca.certificate().to_vec());
         }
-        for ca in self.ssh.trusted().chain(self.ssh_host.trusted()) {
+        for ca in self.ssh_trusted() {
             trusted.push(ca.public_key().as_bytes().to_vec());
         }
         for key in self.jwt.trusted() {

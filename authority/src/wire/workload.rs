@@ -15,8 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::{certification_request, grant, peer, ttl};
 use crate::issue::{
-    CaState, Dated, JwtKey, Keys, MAX_JWT_LIFETIME, REFRESH_HINT, Ring, SshCa, SubjectKey,
-    SubjectKeyError,
+    CaState, Dated, JwtKey, Keys, MAX_JWT_LIFETIME, REFRESH_HINT, SubjectKey, SubjectKeyError,
 };
 use crate::resource::{Attributes, HostPrincipal};
 use crate::service::Authority;
@@ -247,14 +246,13 @@ fn jwt_svid(issued: NamedJwt) -> JwtSvid {
 }
 
 fn trust_bundle(cluster: &str, cas: &Keys) -> Result<TrustBundle, Refusal> {
-    let lines = |ring: &Ring<SshCa>| ring.trusted().map(|ca| ca.public_key().to_owned()).collect();
     let jwt = cas.jwt.all().map(|(state, key)| jwt_authority(state, key));
     Ok(TrustBundle {
         trust_domain: cluster.to_owned(),
         x509_authorities: cas.x509.trusted().map(|ca| ca.certificate().to_vec()).collect(),
         jwt_authorities: jwt.collect::<Result<_, _>>()?,
-        ssh_user_cas: lines(&cas.ssh),
-        ssh_host_cas: lines(&cas.ssh_host),
+        ssh_user_cas: cas.ssh.public_keys(),
+        ssh_host_cas: cas.ssh_host.public_keys(),
         sequence: cas.sequence,
         refresh_hint_seconds: REFRESH_HINT.as_secs().try_into().unwrap_or(i64::MAX),
     })

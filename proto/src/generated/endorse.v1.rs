@@ -10,7 +10,7 @@ pub struct IssuedCredentials {
     /// The SSH user certificate of the same key, in the form of an authorized_keys line.
     #[prost(string, tag = "3")]
     pub ssh_certificate: ::prost::alloc::string::String,
-    /// SSH CA keys that the agent must trust, one authorized_keys line each.
+    /// SSH CA keys that sign user certificates, such as this one, one authorized_keys line each.
     #[prost(string, repeated, tag = "4")]
     pub ssh_authorities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, tag = "5")]
@@ -29,6 +29,9 @@ pub struct IssuedCredentials {
     /// 1 after a join; each renewal adds 1.
     #[prost(uint64, tag = "10")]
     pub generation: u64,
+    /// SSH CA keys that sign host certificates, one authorized_keys line each. An authority without them has one SSH CA for both.
+    #[prost(string, repeated, tag = "11")]
+    pub ssh_host_authorities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinRequest {

@@ -1,4 +1,4 @@
-//! A CA for X.509 and, by ssh-keygen, for SSH.
+//! A CA for X.509 and, by ssh-keygen, two for SSH: of users and of hosts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,8 +23,9 @@ impl Cluster {
         let seed = directory.path().display().to_string();
         let cluster = Self { ca: Ca::new("c.example").impostor(&seed), directory };
         fs::write(cluster.path("ca.pem"), cluster.ca.root().pem()).unwrap();
-        let ssh = cluster.path("ssh");
-        succeed("ssh-keygen", &["-q", "-t", "ecdsa", "-N", "", "-C", "CA", "-f", text(&ssh)]);
+        for ca in ["ssh", "ssh-host"].map(|name| cluster.path(name)) {
+            succeed("ssh-keygen", &["-q", "-t", "ecdsa", "-N", "", "-C", "CA", "-f", text(&ca)]);
+        }
         succeed("chmod", &["755", text(cluster.directory.path())]);
         cluster
     }
@@ -62,10 +63,10 @@ impl Cluster {
         let ca = self.path(authority);
         succeed("ssh-keygen", &["-q", "-s", text(&ca), "-I", "x", "-n", principal, text(&public)]);
         let certificate = line(&self.path("user-cert.pub"));
-        let ssh_cas = [line(&self.path("ssh.pub"))];
+        let host_cas = [line(&self.path("ssh-host.pub"))];
         let identity = Identity {
             x509: X509 { certificates: &certificates, cas: &cas },
-            ssh: Ssh { certificate: &certificate, cas: &ssh_cas },
+            ssh: Ssh { certificate: &certificate, host_cas: &host_cas },
             cluster: "c.example",
             authority_host: "localhost",
         };

@@ -5,6 +5,11 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use anyhow::{Result, ensure};
+use testkit::swtpm::{Factory, Kind, Maker};
+use tests::programs;
+use tests::world::{BOT, CLUSTER, World};
+
 use super::cluster::Cluster;
 use super::{Daemon, free_port, is_root, run, server, succeed, text};
 
@@ -36,14 +41,18 @@ fn ssh_logs_in_with_the_files_of_identity() {
     let Some(sshd) = server("sshd") else { return };
     fs::create_dir_all("/run/sshd").unwrap();
     let cluster = Cluster::new();
-    let [host, ca, config, principals, other] =
-        ["host", "ssh", "sshd_config", "principals", "other"].map(|name| cluster.path(name));
+    let [host, ca, host_ca, config, principals, other] =
+        ["host", "ssh", "ssh-host", "sshd_config", "principals", "other"]
+            .map(|name| cluster.path(name));
     for key in [&host, &other] {
         succeed("ssh-keygen", &["-q", "-t", "ecdsa", "-N", "", "-f", text(key)]);
     }
     let public = cluster.path("host.pub");
     let names = "localhost,db.c.example";
-    succeed("ssh-keygen", &["-q", "-s", text(&ca), "-I", "h", "-h", "-n", names, text(&public)]);
+    let sign = |ca| {
+        succeed("ssh-keygen", &["-q", "-s", text(ca), "-I", "h", "-h", "-n", names, text(&public)]);
+    };
+    sign(&host_ca);
     fs::write(&principals, "bot-x\n").unwrap();
     let port = free_port();
     let written = format!(
@@ -74,4 +83,64 @@ fn ssh_logs_in_with_the_files_of_identity() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains("Permission denied"), "{principal} of {authority}: {said}");
     }
+}
+
+/// What the agent delivers is enough to verify the host: its certificate is of the cluster's SSH CA of hosts, no other.
+#[test]
+fn ssh_verifies_a_host_with_the_files_that_the_agent_delivers() -> Result<()> {
+    if !is_root("an sshd") {
+        return Ok(());
+    }
+    let Some(sshd) = server("sshd") else { return Ok(()) };
+    fs::create_dir_all("/run/sshd")?;
+    let swtpm = Factory::shared().tpm(Maker::Vendor, Kind::P256)?.start()?;
+    let world = World::new(programs!())?;
+    world.create(&format!(
+        "kind: bot\nversion: v1\nmetadata:\n  name: {BOT}\nspec:\n  roles: []\n  \
+         traits:\n    - {{name: logins, values: [root]}}\n"
+    ))?;
+    world.allow("t", &world.rule(&swtpm.tcti())?, &[])?;
+    let delivered = world.path("id");
+    let config = format!(
+        "proxy_server: {}\nonboarding: {{token: t, ca_pins: [\"{}\"]}}\nstorage: {}\n\
+         tpm: {{address: \"{}\"}}\noneshot: true\n\
+         services: [{{type: identity, name: id, destination: {}}}]\n",
+        world.address(),
+        world.pin(),
+        text(&world.path("bot")),
+        swtpm.tcti(),
+        text(&delivered),
+    );
+    fs::write(world.path("tbot.yaml"), config)?;
+    world.agent(&["start", "-c", "tbot.yaml"])?.success()?;
+
+    let [host, public, server] = ["host", "host.pub", "sshd_config"].map(|name| world.path(name));
+    succeed("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", text(&host)]);
+    let cluster = |name: &str| world.path("data/cluster").join(name);
+    let written = format!(
+        "HostKey {host}\nHostCertificate {host}-cert.pub\nTrustedUserCAKeys {}\nStrictModes no\n\
+         AuthenticationMethods publickey\nPermitRootLogin yes\nUsePAM no\nPidFile none\n",
+        text(&cluster("ssh-ca.pub")),
+        host = text(&host),
+    );
+    fs::write(&server, written)?;
+    let name = format!("db.{CLUSTER}");
+    let log_in_under = |ca: &str| {
+        let ca = cluster(ca);
+        succeed(
+            "ssh-keygen",
+            &["-q", "-s", text(&ca), "-I", "h", "-h", "-n", &name, text(&public)],
+        );
+        // sshd -i speaks on its standard input and output, so no port is needed.
+        let proxy = format!("ProxyCommand={} -i -f {}", text(&sshd), text(&server));
+        let options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", &proxy];
+        let (config, to) = (delivered.join("ssh_config"), format!("root@{name}"));
+        run("ssh", &[&["-F", text(&config)], &options[..], &[&to, "echo", "logged in"]].concat())
+    };
+    let accepted = log_in_under("ssh-host-ca.key");
+    ensure!(accepted.stdout == b"logged in\n", "{}", String::from_utf8_lossy(&accepted.stderr));
+    // The CA of users is no CA of hosts.
+    let refused = String::from_utf8(log_in_under("ssh-ca.key").stderr)?;
+    ensure!(refused.contains("Host key verification failed"), "{refused}");
+    Ok(())
 }

@@ -56,5 +56,6 @@ fn unverified(
         x509_cas,
         ssh_certificate,
         ssh_cas,
+        ssh_host_cas: Vec::new(),
     })
 }

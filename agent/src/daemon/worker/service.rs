@@ -116,7 +116,7 @@ impl Worker {
         let (stop, log) = (self.stop.clone(), self.log);
         let connection = self.connection(identity).await?;
         let issued = connection.issue(key, service.name.as_str(), subject, ttl);
-        Ok(Certificates::Bot(call(log, "issue", stop.limit(issued)).await?))
+        Ok(Certificates::Bot(Box::new(call(log, "issue", stop.limit(issued)).await?)))
     }
 
     /// Has a service's sink deliver what is in the cache.

@@ -26,13 +26,13 @@ pub struct X509<'a> {
     pub cas: &'a [Vec<u8>],
 }
 
-/// An SSH certificate and the SSH CA keys.
+/// An SSH certificate, and what the hosts that it is for are verified with.
 #[derive(Clone, Copy, Debug)]
 pub struct Ssh<'a> {
     /// The certificate, a line.
     pub certificate: &'a str,
-    /// The cluster's SSH CA keys, one line each.
-    pub cas: &'a [String],
+    /// The keys of the cluster's SSH CAs of hosts, one line each.
+    pub host_cas: &'a [String],
 }
 
 /// What a bot's clients need.
@@ -192,7 +192,7 @@ fn check_x509(key: &dyn Key, x509: X509<'_>) -> Result<(), Failure> {
 
 fn check_ssh(key: &dyn Key, ssh: Ssh<'_>) -> Result<(), Failure> {
     let is_line = |line: &str| line.chars().all(host::terminal::is_printable);
-    if !is_line(ssh.certificate) || !ssh.cas.iter().all(|line| is_line(line)) {
+    if !is_line(ssh.certificate) || !ssh.host_cas.iter().all(|line| is_line(line)) {
         return Err(unusable("an SSH key with a line break"));
     }
     let point = SshCertificate::read(ssh.certificate).map(|certificate| certificate.point);

@@ -16,7 +16,7 @@ pub(super) fn public_key(key: &VerifyingKey) -> String {
     format!("{line}\n")
 }
 
-/// The line of `known_hosts` for the cluster's SSH CA.
+/// The lines of `known_hosts` for the cluster's SSH CAs of hosts.
 pub(super) fn known_hosts(identity: &Identity<'_>) -> Result<String, Failure> {
     let (host, cluster) = (identity.authority_host, identity.cluster);
     // A pattern, or a character that ends a word, would make the CA valid for other hosts.
@@ -27,7 +27,7 @@ pub(super) fn known_hosts(identity: &Identity<'_>) -> Result<String, Failure> {
         }
     }
     let mut text = String::new();
-    for ca in identity.ssh.cas {
+    for ca in identity.ssh.host_cas {
         let mut words = ca.split_ascii_whitespace();
         let (Some(kind), Some(key)) = (words.next(), words.next()) else {
             return Err(unusable("an SSH CA key that is not a valid key"));

@@ -24,7 +24,7 @@ struct Cluster {
     certificates: Vec<Vec<u8>>,
     cas: Vec<Vec<u8>>,
     ssh_certificate: String,
-    ssh_cas: Vec<String>,
+    ssh_host_cas: Vec<String>,
 }
 
 impl Cluster {
@@ -36,11 +36,9 @@ impl Cluster {
         let ca = Ca::new("c.example");
         let spki = spki_der(&key.public()).unwrap();
         let leaf = Template::new(named("x"), spki, Vec::new()).issued_by(&ca);
-        run(
-            at,
-            "ssh-keygen",
-            &["-q", "-t", "ecdsa", "-N", "", "-C", "c.example SSH CA", "-f", "ssh"],
-        );
+        for (ca, comment) in [("ssh", "c.example SSH CA"), ("ssh-host", "c.example SSH host CA")] {
+            run(at, "ssh-keygen", &["-q", "-t", "ecdsa", "-N", "", "-C", comment, "-f", ca]);
+        }
         fs::write(at.join("leaf.pub"), openssh::public_key(&key.public())).unwrap();
         run(at, "ssh-keygen", &["-q", "-s", "ssh", "-I", "bot-x", "-n", "bot-x", "leaf.pub"]);
         let line = |name: &str| fs::read_to_string(at.join(name)).unwrap().trim().to_owned();
@@ -48,7 +46,7 @@ impl Cluster {
             certificates: vec![leaf.der()],
             cas: vec![ca.root().der()],
             ssh_certificate: line("leaf-cert.pub"),
-            ssh_cas: vec![line("ssh.pub")],
+            ssh_host_cas: vec![line("ssh-host.pub")],
             directory,
             key,
         }
@@ -59,7 +57,7 @@ impl Cluster {
     }
 
     fn identity(&self) -> Identity<'_> {
-        let ssh = Ssh { certificate: &self.ssh_certificate, cas: &self.ssh_cas };
+        let ssh = Ssh { certificate: &self.ssh_certificate, host_cas: &self.ssh_host_cas };
         let x509 = self.x509();
         Identity { x509, ssh, cluster: "c.example", authority_host: "auth.example" }
     }
@@ -126,7 +124,7 @@ fn openssh_reads_the_files_of_identity() {
         assert!(found.contains("line 1 CA"), "{found}");
     }
     let known = fs::read_to_string(at.join("known_hosts")).unwrap();
-    let ssh: Vec<_> = cluster.ssh_cas[0].split(' ').take(2).collect();
+    let ssh: Vec<_> = cluster.ssh_host_cas[0].split(' ').take(2).collect();
     let hosts = "auth.example,c.example,*.c.example";
     assert_eq!(known, format!("@cert-authority {hosts} {} type=host\n", ssh.join(" ")));
     let config = run(&at, "ssh", &["-G", "-F", "ssh_config", "db.c.example"]);
@@ -185,8 +183,8 @@ fn host_names_cannot_widen_the_scope_of_the_ssh_cas() {
             super::identity(&cluster.key, &identity, None).unwrap_err();
         }
     }
-    let lines = vec![format!("{}\n* x", cluster.ssh_cas[0])];
-    let ssh = Ssh { cas: &lines, ..cluster.identity().ssh };
+    let lines = vec![format!("{}\n* x", cluster.ssh_host_cas[0])];
+    let ssh = Ssh { host_cas: &lines, ..cluster.identity().ssh };
     identity(&cluster.key, &Identity { ssh, ..cluster.identity() }, None).unwrap_err();
     for path in ["/a\"b", "/a\nb", "/a\\b", "/${HOME}"] {
         let failure = identity(&cluster.key, &cluster.identity(), Some(Path::new(path)));

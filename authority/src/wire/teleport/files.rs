@@ -20,7 +20,7 @@ pub(super) fn certs(grant: &Grant) -> Result<Certs, Refusal> {
         ssh: line(&grant.issued.ssh),
         tls: pem(&grant.issued.x509)?,
         tls_ca_certs: cas.collect::<Result<_, _>>()?,
-        ssh_ca_certs: grant.cas.ssh.trusted().map(|ca| line(ca.public_key())).collect(),
+        ssh_ca_certs: grant.cas.ssh_trusted().map(|ca| line(ca.public_key())).collect(),
     })
 }
 

@@ -235,7 +235,7 @@ fn key(params: &BotParams) -> Parsed<KeyToCertify> {
 fn result(grant: &Grant) -> Result<JoinResponse, Refusal> {
     let internal = |cause: ssh_key::Error| Refusal::new(Code::Internal, cause);
     let ssh_cert = Certificate::from_openssh(&grant.issued.ssh).and_then(|cert| cert.to_bytes());
-    let ssh_ca_keys = grant.cas.ssh.trusted().map(|ca| {
+    let ssh_ca_keys = grant.cas.ssh_trusted().map(|ca| {
         PublicKey::from_openssh(ca.public_key()).and_then(|key| key.to_bytes()).map_err(internal)
     });
     let certificates = Certificates {

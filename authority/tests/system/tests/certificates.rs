@@ -203,7 +203,8 @@ impl<'d> Issued<'d> {
         file("leaf", &made.tls);
         let [ca] = made.tls_cas.as_slice() else { panic!("{} CAs", made.tls_cas.len()) };
         file("ca", ca);
-        let [ssh_ca] = made.ssh_cas.as_slice() else { panic!("{} CAs", made.ssh_cas.len()) };
+        // The first has signed the certificate; the other signs those of hosts.
+        let [ssh_ca, _] = made.ssh_cas.as_slice() else { panic!("{} CAs", made.ssh_cas.len()) };
         file("ssh-ca.pub", &line("ecdsa-sha2-nistp256", ssh_ca));
         file("leaf-cert.pub", &line("ecdsa-sha2-nistp256-cert-v01@openssh.com", &made.ssh));
         let sent = host.legacy_init("t").join_request.unwrap();

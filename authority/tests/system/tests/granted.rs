@@ -42,6 +42,8 @@ async fn a_tpm_that_is_allowed_by_its_hash_joins() {
     assert!(String::from_utf8(ssh).unwrap().contains("Key ID: \"bot-my-bot\""));
     let ca = std::fs::read_to_string(dir.join("data/cluster/ssh-ca.pub")).unwrap();
     assert_eq!(result.ssh_authorities, [ca.trim()]);
+    let host_ca = std::fs::read_to_string(dir.join("data/cluster/ssh-host-ca.pub")).unwrap();
+    assert_eq!(result.ssh_host_authorities, [host_ca.trim()]);
 
     let instances = harness.instances().await;
     assert_eq!(instances.len(), 1);
