@@ -128,7 +128,11 @@ fn guides_file_without_a_pin_is_valid_and_joins_by_the_systems_cas() -> Result<(
     ensure!(refused.err.contains("SSL_CERT_FILE"), "{}", refused.err);
     ensure!(!site.world.path("bot/identity.json").exists());
 
+    // An honest host leaves no refusal in the audit log, though it finds out the protocol without a certificate.
+    let seen = site.agent(&["doctor", "-c", "doctor.yaml"], &root)?.out;
+    ensure!(seen.contains(&trust), "{seen}");
     site.run_once(&root)?.success()?;
+    site.world.granted()?;
     let storage = site.world.path("bot").display().to_string();
     let status = site.agent(&["status", "--storage", &storage], &root)?.success()?;
     ensure!(status.contains(&format!("at the join by {trust}")), "{status}");

@@ -34,6 +34,7 @@ fn expected(code: Code) -> Exit {
         | Code::KeyMalformed
         | Code::KeyUnproven
         | Code::KeyResidencyUnproven
+        | Code::ClientVersion
         | Code::Malformed
         | Code::Oversized => Exit::Refused,
     }

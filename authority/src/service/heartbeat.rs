@@ -15,7 +15,7 @@ const MIN_INTERVAL: time::Duration = time::Duration::minutes(1);
 impl Authority {
     /// Records a heartbeat of the caller's instance.
     pub(crate) async fn heartbeat(&self, peer: &Peer, agent: AgentInfo) -> Result<(), Refusal> {
-        let caller = self.who_am_i(peer).await?;
+        let caller = self.identify(peer).await?;
         let text = |text: &str| bounded(text).unwrap_or_default();
         let agent = AgentInfo {
             version: text(&agent.version),

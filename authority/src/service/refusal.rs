@@ -67,6 +67,8 @@ pub enum Code {
     KeyResidencyUnproven,
     /// The peer went away.
     Abandoned,
+    /// The client of Teleport is too old, or says a version that is none.
+    ClientVersion,
     /// The message is malformed.
     Malformed,
     /// The message is too long.
@@ -79,7 +81,7 @@ pub enum Code {
 
 impl Code {
     /// All of them; of the verifier's own codes, one.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::TokenUnknown,
         Self::TokenExpired,
         Self::TokenRole,
@@ -106,6 +108,7 @@ impl Code {
         Self::KeyUnproven,
         Self::KeyResidencyUnproven,
         Self::Abandoned,
+        Self::ClientVersion,
         Self::Malformed,
         Self::Oversized,
         Self::Busy,
@@ -141,6 +144,7 @@ impl Code {
             Self::KeyUnproven => "key_unproven",
             Self::KeyResidencyUnproven => "key_residency_unproven",
             Self::Abandoned => "abandoned",
+            Self::ClientVersion => "client_version",
             Self::Malformed => "malformed",
             Self::Oversized => "oversized",
             Self::Busy => "busy",

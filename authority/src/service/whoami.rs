@@ -7,8 +7,19 @@ use crate::audit::{Action, Attempt};
 use crate::resource::Bot;
 
 impl Authority {
-    /// The caller's identity. A refusal is recorded for the operator.
+    /// The caller's identity, for the caller. Agents that have no certificate yet call this to find out whether the server is an
+    /// authority. They are refused nothing that they ask for, so such a call is counted, but is no refusal for the operator.
     pub(crate) async fn who_am_i(&self, peer: &Peer) -> Result<Caller, Refusal> {
+        if peer.certificate.is_some() {
+            return self.identify(peer).await;
+        }
+        let result = Caller::of(peer, self);
+        self.count(Action::WhoAmI, &result);
+        result
+    }
+
+    /// The caller of a call that needs one. A refusal is recorded for the operator.
+    pub(crate) async fn identify(&self, peer: &Peer) -> Result<Caller, Refusal> {
         let mut attempt = Attempt::from(peer.remote);
         let result = self.known(peer, &mut attempt).await;
         self.count(Action::WhoAmI, &result);

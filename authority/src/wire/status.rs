@@ -75,6 +75,7 @@ impl From<Refusal> for Status {
             }
             Code::AnswerLate => (Grpc::DeadlineExceeded, "join attempt timed out or was aborted"),
             Code::Abandoned => (Grpc::Cancelled, "join attempt timed out or was aborted"),
+            Code::ClientVersion => (denied, "client version is unsupported"),
             Code::Malformed => (Grpc::InvalidArgument, "the request is malformed"),
             Code::Oversized => (Grpc::InvalidArgument, "the request is too long"),
             Code::Busy => (Grpc::ResourceExhausted, "too many requests, try again later"),

@@ -278,7 +278,8 @@ impl Wire {
     pub async fn teleport_join(&self) -> Result<Talk<JoinRequest, JoinResponse>, Status> {
         let (requests, stream) = mpsc::channel(8);
         let mut client = JoinServiceClient::new(self.channel.clone());
-        let replies = client.join(ReceiverStream::new(stream)).await?.into_inner();
+        let request = self.with_versions(ReceiverStream::new(stream));
+        let replies = client.join(request).await?.into_inner();
         Ok(Talk { requests, replies })
     }
 
@@ -288,9 +289,17 @@ impl Wire {
     ) -> Result<Talk<RegisterUsingTpmMethodRequest, RegisterUsingTpmMethodResponse>, Status> {
         let (requests, stream) = mpsc::channel(8);
         let mut client = LegacyClient::new(self.channel.clone());
-        let stream = ReceiverStream::new(stream);
-        let replies = client.register_using_tpm_method(stream).await?.into_inner();
+        let request = self.with_versions(ReceiverStream::new(stream));
+        let replies = client.register_using_tpm_method(request).await?.into_inner();
         Ok(Talk { requests, replies })
+    }
+
+    fn with_versions<S>(&self, stream: S) -> tonic::Request<S> {
+        let mut request = tonic::Request::new(stream);
+        for version in self.versions {
+            request.metadata_mut().append("version", version.parse().unwrap());
+        }
+        request
     }
 }
 

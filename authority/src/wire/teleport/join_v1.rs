@@ -129,14 +129,16 @@ fn client_init(request: Request) -> Result<ClientInit, Fault> {
     Ok(init)
 }
 
-/// Checks caller, token, method and role, in this order.
+/// Checks caller, version, token, method and role, in this order.
 async fn open_token(
     join: &mut Join,
     init: &ClientInit,
     agent_version: String,
 ) -> Result<JoinSnapshot, Fault> {
-    join.describe(&init.token_name, &HostInfo { hostname: String::new(), agent_version });
+    let host = HostInfo { hostname: String::new(), agent_version };
+    join.describe(&init.token_name, &host);
     join.identify()?;
+    super::check_version(&host.agent_version)?;
     let snapshot = join.open_token(&init.token_name).await?;
     if let Some(method) = init.join_method.as_deref().filter(|method| *method != METHOD) {
         let text = format!(

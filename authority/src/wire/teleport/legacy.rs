@@ -110,14 +110,14 @@ fn init(
     Ok((request, evidence))
 }
 
-/// Checks request, caller, token and role, in this order.
+/// Checks request, caller, version, token and role, in this order.
 async fn open_token(
     join: &mut Join,
     request: &RegisterUsingTokenRequest,
     agent_version: String,
 ) -> Result<JoinSnapshot, Fault> {
-    let hostname = request.node_name.clone();
-    join.describe(&request.token, &HostInfo { hostname, agent_version });
+    let host = HostInfo { hostname: request.node_name.clone(), agent_version };
+    join.describe(&request.token, &host);
     let is_bot = SystemRole::try_from(request.role.clone()) == Ok(SystemRole::Bot);
     if request.host_id.is_empty() && !is_bot {
         return Err(Fault::bad_parameter("missing parameter HostID"));
@@ -126,6 +126,7 @@ async fn open_token(
         return Err(Fault::bad_parameter("missing parameter Token"));
     }
     join.identify()?;
+    super::check_version(&host.agent_version)?;
     let [node, role] = [&request.node_name, &request.role].map(|text| quoted(text));
     let role_not_allowed = || {
         let id = quoted(&request.host_id);

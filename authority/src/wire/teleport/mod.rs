@@ -28,6 +28,9 @@ const METHOD: &str = "tpm";
 /// The suite of key algorithms by which clients create keys on P-256.
 pub(crate) const SIGNATURE_ALGORITHM_SUITE: &str = "balanced-v1";
 
+/// The oldest clients of which it is known what they call and accept.
+const MIN_CLIENT_VERSION: [u64; 3] = [17, 0, 0];
+
 /// Why a join ends: as it is recorded, and as the client learns it.
 struct Fault {
     refusal: Refusal,
@@ -78,13 +81,32 @@ fn check_cluster_name(authority: &Authority) -> Result<(), Status> {
     authority.issuer.cluster().warning().map_or(Ok(()), |why| Err(Status::invalid_argument(why)))
 }
 
-/// The client's version, if it says one. Any is accepted: nothing here depends on it.
+/// The client's version, if it says one.
 fn version(metadata: &MetadataMap) -> String {
     let mut all = metadata.get_all("version").iter();
     match (all.next(), all.next()) {
-        (Some(version), None) => version.to_str().unwrap_or_default().to_owned(),
+        (Some(version), None) => String::from_utf8_lossy(version.as_bytes()).into_owned(),
         _ => String::new(),
     }
+}
+
+/// Refuses a client that is too old, or says a version that is none. One that says nothing is not asked.
+fn check_version(version: &str) -> Result<(), Fault> {
+    if version.is_empty() || numbers(version).is_some_and(|numbers| numbers >= MIN_CLIENT_VERSION) {
+        return Ok(());
+    }
+    let [major, minor, patch] = MIN_CLIENT_VERSION;
+    let supported = format!("minimum supported version is {major}.{minor}.{patch}");
+    let refusal = Refusal::new(Code::ClientVersion, format!("{}: {supported}", quoted(version)));
+    let text = format!("client version is unsupported, {supported}");
+    Err(Fault::from(refusal).saying(Grpc::PermissionDenied, text))
+}
+
+/// The numbers of a semantic version; whether it is a pre-release makes no difference.
+fn numbers(version: &str) -> Option<[u64; 3]> {
+    let core = version.split(['-', '+']).next()?;
+    let numbers: Option<Vec<u64>> = core.split('.').map(|number| number.parse().ok()).collect();
+    numbers?.try_into().ok()
 }
 
 /// An endorsement key that must not be empty, of one form or the other.
@@ -124,4 +146,39 @@ fn check(join: &mut Join, candidate: Candidate, solution: Vec<u8>) -> Result<Pro
 /// Text of the client that goes into a message for it.
 fn quoted(text: &str) -> String {
     format!("{:?}", bounded(text).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_of_a_client_is_a_semantic_version_from_the_oldest_supported() {
+        for version in ["", "17.0.0", "17.0.0-dev.1", "18.5.2+build", "19.0.0-alpha.1+x", "100.0.0"]
+        {
+            assert!(check_version(version).is_ok(), "{version:?}");
+        }
+        for version in [
+            "16.9.9",
+            "0.0.0",
+            "17",
+            "17.0",
+            "17.0.0.0",
+            "v17.0.0",
+            "-17.0.0",
+            "17.-1.0",
+            "17.0.0 ",
+            "garbage",
+            "\u{fffd}",
+            "99999999999999999999.0.0",
+        ] {
+            let Fault { refusal, status } = check_version(version).unwrap_err();
+            assert_eq!(
+                (refusal.code, status.code()),
+                (Code::ClientVersion, Grpc::PermissionDenied)
+            );
+            let text = "client version is unsupported, minimum supported version is 17.0.0";
+            assert_eq!(status.message(), text);
+        }
+    }
 }

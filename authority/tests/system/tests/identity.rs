@@ -51,6 +51,8 @@ async fn caller_without_certificate_is_unauthenticated() {
     let status = client.who_am_i(WhoAmIRequest {}).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
     assert!(status.message().starts_with("unauthenticated"));
+    // Agents find out by this call what protocol the server speaks, so it is no refusal for the operator.
+    assert!(harness.audit().is_empty(), "{:#?}", harness.audit());
 }
 
 #[tokio::test]

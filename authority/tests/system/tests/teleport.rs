@@ -128,10 +128,12 @@ async fn certificates_are_what_clients_of_teleport_accept() {
         for part in ["Key ID: \"bot-my-bot\"", "bot-my-bot\n", "-teleport-internal-join\n"] {
             assert!(listed.contains(part), "{part}: {listed}");
         }
-        let ca = std::fs::read_to_string(dir.join("data/cluster/ssh-ca.pub")).unwrap();
-        let [line] = ssh_cas.as_slice() else { panic!("{ssh_cas:?}") };
-        let words = |line: &str| line.split(' ').take(2).map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(words(line.trim()), words(ca.trim()));
+        let words = |line: &String| {
+            line.split_ascii_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let of_users_and_hosts = ["ssh-ca.pub", "ssh-host-ca.pub"]
+            .map(|ca| words(&std::fs::read_to_string(dir.join("data/cluster").join(ca)).unwrap()));
+        assert_eq!(ssh_cas.iter().map(words).collect::<Vec<_>>(), of_users_and_hosts);
 
         let instance = harness.instance().await;
         assert_eq!(instance.status.key_location, KeyLocation::Unproven);
@@ -141,6 +143,33 @@ async fn certificates_are_what_clients_of_teleport_accept() {
         let wire = harness.wire_as(Some(identity(&host, &leaf))).await;
         let caller = IdentityServiceClient::new(wire.channel).who_am_i(WhoAmIRequest {}).await;
         assert_eq!(caller.unwrap().into_inner().bot, "my-bot");
+    }
+}
+
+#[tokio::test]
+async fn client_of_an_unsupported_version_is_refused() {
+    for protocol in [Protocol::Teleport, Protocol::Legacy] {
+        let (harness, tpm) = allowed().await;
+        let join_as = async |versions| {
+            let wire = Wire { versions, ..harness.wire().await };
+            join(protocol, &TeleportHost::new(&tpm), &wire).await
+        };
+        for (lines, versions) in [&["garbage"][..], &["16.5.9"], &["1.0.0"]].into_iter().enumerate()
+        {
+            let status = join_as(versions).await.unwrap_err();
+            let text = "client version is unsupported, minimum supported version is 17.0.0";
+            assert_eq!((status.code(), status.message()), (Code::PermissionDenied, text));
+            let line = harness.assert_refused_after(lines, "client_version").await;
+            assert_eq!(
+                (&line["token_name"], &line["agent_version"]),
+                (&"t".into(), &versions[0].into())
+            );
+        }
+        // Two versions count as none.
+        for versions in [&[][..], &["17.0.0"], &["18.0.0-dev.1"], &["garbage", "1.0.0"]] {
+            join_as(versions).await.unwrap();
+        }
+        harness.assert_last("bot.join", None);
     }
 }
 

@@ -143,14 +143,14 @@ impl Calls {
     /// The caller of a request, which must have a certificate of the cluster.
     async fn caller<T>(&self, request: &tonic::Request<T>) -> Result<Caller, Status> {
         let peer = peer(request)?;
-        self.authority.who_am_i(&peer).await.map_err(status::teleport)
+        self.authority.identify(&peer).await.map_err(status::teleport)
     }
 
     /// The peer of a request. One that shows a certificate must be a caller that is not locked.
     async fn peer_or_caller<T>(&self, request: &tonic::Request<T>) -> Result<Peer, Status> {
         let peer = peer(request)?;
         if peer.certificate.is_some() {
-            self.authority.who_am_i(&peer).await.map_err(status::teleport)?;
+            self.authority.identify(&peer).await.map_err(status::teleport)?;
         }
         Ok(peer)
     }
