@@ -143,6 +143,12 @@ impl Client {
             found.passed_over.iter().for_each(|what| {
                 log.debug("CA certificate passed over", &[("reason", what)]);
             });
+            found.without.iter().for_each(|what| {
+                log.warn(
+                    "SSL_CERT_FILE or SSL_CERT_DIR names no CA certificate",
+                    &[("reason", what)],
+                );
+            });
             log.debug("verifying by public name", &[("trust", &found)]);
         }
         Ok(found)

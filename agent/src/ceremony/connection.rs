@@ -267,8 +267,13 @@ fn not_shaken(address: &str, route: &Route, hop: &Hop, error: &io::Error) -> Uno
         }
         None => handshake_failure(address, route.naming, route.wording, error),
     };
+    // A server that lets nobody speak HTTP with it need not be a load balancer.
+    let is_aborted = matches!(
+        inner.and_then(|inner| inner.downcast_ref()),
+        Some(rustls::Error::AlertReceived(_))
+    );
     let is_teleport = match may_be_teleport(error) {
-        _ if hop.through.is_some() => IsTeleport::Yes,
+        _ if hop.through.is_some() && !is_aborted => IsTeleport::Yes,
         true => IsTeleport::Maybe,
         false => IsTeleport::No,
     };

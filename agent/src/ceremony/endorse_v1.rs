@@ -319,7 +319,11 @@ pub(super) fn refused_by(server: &Wording, status: &Status) -> Failure {
             format!("{name} failed: {said}"),
             format!("check {whose} log"),
         ),
-        Code::Unimplemented => disorder("a status that it does not support this call"),
+        Code::Unimplemented => Failure::new(
+            Exit::Data,
+            format!("{name} does not know this call"),
+            server.or_other_protocol("check that the versions of agent and server are compatible"),
+        ),
         Code::OutOfRange | Code::DataLoss => disorder(said),
         _ => Failure::new(
             Exit::Refused,

@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tonic::Code;
 
 use crate::ceremony::channel::Channel;
-use crate::ceremony::connection::Connection;
+use crate::ceremony::connection::{Connection, IsTeleport};
 use crate::ceremony::route::Route;
 
 /// A server's end of TLS: a certificate for `name` by `ca`, and the protocols that it knows.
@@ -253,6 +253,21 @@ async fn proxy_behind_a_load_balancer_is_reached_by_each_kind_of_upgrade() {
             assert_served(&call(&address, &roots).await.unwrap());
         }
     }
+}
+
+/// What is wrong with it, the connection without a load balancer tells better.
+#[tokio::test]
+async fn server_that_speaks_no_http1_is_not_taken_for_a_load_balancer_of_teleport() {
+    let (address, roots) = listen(&["h2"], |_| async {}).await;
+    let route = Route::to_proxy(&address, &roots).unwrap();
+    let unopened = Connection::open(&address, &route).await.unwrap_err();
+    assert_eq!(unopened.is_teleport, IsTeleport::Maybe, "{unopened:?}");
+    let Failure { message, advice, .. } = unopened.failure;
+    assert!(message.ends_with("handshake: no_application_protocol"), "{message}");
+    assert!(
+        advice.contains(&format!("check that {address} is the Teleport cluster's")),
+        "{advice}"
+    );
 }
 
 #[tokio::test]

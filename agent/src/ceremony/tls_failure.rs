@@ -31,7 +31,11 @@ pub(super) fn handshake_failure(
         // Before the server is authenticated, an attacker may have sent this.
         Some(Error::AlertReceived(alert)) => failure(
             format!("{address} aborted the TLS handshake: {}", alert_name(*alert)),
-            format!("check that the address is {whose} and that no one intercepts the connection"),
+            format!(
+                "check that {address} is {whose} address{}, and that no one intercepts the \
+                 connection",
+                hint(naming, *alert)
+            ),
         ),
         Some(_) => failure(
             format!("TLS with {address} failed: the server does not speak TLS as expected"),
@@ -50,28 +54,56 @@ pub(super) fn handshake_failure(
     }
 }
 
+/// What an alert says of the address. RFC 7301 3.2, RFC 6066 3.
+const fn hint(naming: Naming, alert: AlertDescription) -> &'static str {
+    match (alert, naming) {
+        (AlertDescription::NoApplicationProtocol, _) => {
+            ", name and port: the server there offers none of its protocols (ALPN)"
+        }
+        (AlertDescription::UnrecognisedName, Naming::Public) => {
+            ": the server there does not know the name"
+        }
+        (AlertDescription::UnrecognisedName, Naming::Internal) => {
+            ": the server there does not have the name that all its servers have"
+        }
+        _ => "",
+    }
+}
+
 /// Whether a handshake for an authority failed as one with an Auth Service of Teleport does: it has another name, and it may
 /// present no CA or refuse the name that was asked for.
 pub(super) fn may_be_teleport(error: &io::Error) -> bool {
-    use CertificateError as E;
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(Error::AlertReceived(_)) => true,
-        Some(Error::InvalidCertificate(why)) => match why {
-            E::NotValidForName | E::NotValidForNameContext { .. } => true,
-            why => matches!(
-                pin_error(why),
-                Some(PinError::NotPinned { presented }) if presented.is_empty()
-            ),
-        },
+        Some(Error::InvalidCertificate(why)) => is_other_name(why) || presents_no_ca(why),
         _ => false,
     }
+}
+
+const fn is_other_name(why: &CertificateError) -> bool {
+    matches!(
+        why,
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+    )
+}
+
+fn presents_no_ca(why: &CertificateError) -> bool {
+    matches!(pin_error(why), Some(PinError::NotPinned { presented }) if presented.is_empty())
 }
 
 /// The server is not the one of the configured CAs, or of the trust bundle.
 fn not_the_authority(address: &str, wording: &Wording, why: &CertificateError) -> Failure {
     let failure = |message: String, advice: &str| Failure::new(Exit::Unavailable, message, advice);
     let Wording { role, whose, .. } = wording;
+    // As of a server of the other kind, under whose protocol it may be the one that is meant.
+    let other_kind = || {
+        let advice = wording.or_other_protocol(&format!("check that the address is {whose}"));
+        format!("{advice}; otherwise the connection is intercepted")
+    };
     match (pin_error(why), expiry(why)) {
+        (Some(error), _) if presents_no_ca(why) => {
+            failure(format!("{address} is not {role}: {error}"), &other_kind())
+        }
         (Some(why), _) => failure(
             format!("{address} is not {role}: {why}"),
             "correct the configured pin if it is outdated; otherwise the connection is intercepted",
@@ -81,6 +113,9 @@ fn not_the_authority(address: &str, wording: &Wording, why: &CertificateError) -
             format!("by this host's clock, the certificate of {address} {when}"),
             "compare the clocks of both machines",
         ),
+        (None, None) if is_other_name(why) => {
+            failure(format!("{address} is not {role}: {}", fault(why)), &other_kind())
+        }
         (None, None) => failure(
             format!("{address} is not {role}: {}", fault(why)),
             &format!(
@@ -102,7 +137,7 @@ fn not_its_name(address: &str, wording: &Wording, why: &CertificateError) -> Fai
         );
     }
     match why {
-        E::NotValidForName | E::NotValidForNameContext { .. } => failure(
+        why if is_other_name(why) => failure(
             format!("the certificate of {address} is not for that name{}", other_names(why)),
             "give the address by a name in the certificate, or the cluster's `ca_pins`",
         ),
@@ -291,6 +326,39 @@ mod tests {
             assert!(failure.cause.contains(&cause), "{failure:?}");
             assert!(!failure.to_string().contains(&cause), "{failure}");
         }
+    }
+
+    #[test]
+    fn server_of_the_other_kind_is_explained_with_the_option() {
+        use CertificateError as E;
+        let no_ca = PinError::NotPinned { presented: Vec::new() };
+        for why in [E::Other(OtherError(Arc::new(no_ca))), E::NotValidForName] {
+            let message = message(why);
+            assert!(message.contains("set `protocol` to `auto` or `teleport`"), "{message}");
+        }
+        let pin = "sha256:".to_owned() + &"ab".repeat(32);
+        let other = PinError::NotPinned { presented: vec![pin.parse().unwrap()] };
+        let message = message(E::Other(OtherError(Arc::new(other))));
+        assert!(message.contains("\ncorrect the configured pin"), "{message}");
+    }
+
+    #[test]
+    fn alerts_about_the_address_say_what_to_check() {
+        let advice = |alert, naming| {
+            let error = io::Error::other(Error::AlertReceived(alert));
+            handshake_failure("a:1", naming, &AUTHORITY, &error).advice
+        };
+        for (alert, naming, words) in [
+            (AlertDescription::NoApplicationProtocol, Naming::Public, "check that a:1 is the auth"),
+            (AlertDescription::NoApplicationProtocol, Naming::Internal, "(ALPN)"),
+            (AlertDescription::UnrecognisedName, Naming::Public, "does not know the name"),
+            (AlertDescription::UnrecognisedName, Naming::Internal, "all its servers have"),
+        ] {
+            let advice = advice(alert, naming);
+            assert!(advice.contains(words), "{advice}");
+        }
+        let other = advice(AlertDescription::HandshakeFailure, Naming::Public);
+        assert!(!other.contains("server there"), "{other}");
     }
 
     #[test]

@@ -13,6 +13,15 @@ pub(super) struct Wording {
     pub(super) status: &'static str,
     /// Advice for a server without a certificate of a public CA.
     pub(super) pins: &'static str,
+    /// Advice for a server that looks like one of the other kind; an authority does not look like one of Teleport.
+    pub(super) protocol: Option<&'static str>,
+}
+
+impl Wording {
+    /// The advice of a failure that a server of the other kind causes too.
+    pub(super) fn or_other_protocol(&self, advice: &str) -> String {
+        self.protocol.map_or_else(|| advice.to_owned(), |protocol| format!("{advice}; {protocol}"))
+    }
 }
 
 pub(super) static AUTHORITY: Wording = Wording {
@@ -21,6 +30,7 @@ pub(super) static AUTHORITY: Wording = Wording {
     role: "the authority",
     status: "`authority status` on its host",
     pins: "give the cluster's `ca_pins` (`authority status` shows them)",
+    protocol: Some("if it is a Teleport cluster's, set `protocol` to `auto` or `teleport`"),
 };
 
 pub(super) static TELEPORT: Wording = Wording {
@@ -29,4 +39,5 @@ pub(super) static TELEPORT: Wording = Wording {
     role: "a server of the Teleport cluster",
     status: "`tctl status` on the cluster",
     pins: "give `ca_pins` (`tctl status` shows them) if the address is an Auth Service's",
+    protocol: None,
 };

@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
 fn see_files(loaded: Loaded) -> Result<(Loaded, String), Findings> {
     let files = loaded.files.iter().filter_map(NamedFile::look);
     let mut found: Vec<Finding> = files.chain(hooks::findings(&loaded.settings)).collect();
-    let trust = trusted_by(&loaded.settings.trust).unwrap_or_else(|failure| {
+    let trust = trusted_by(&loaded.settings.trust, &mut found).unwrap_or_else(|failure| {
         found.push(Finding {
             severity: Severity::Error,
             location: None,
@@ -69,11 +69,18 @@ fn see_files(loaded: Loaded) -> Result<(Loaded, String), Findings> {
     if usable { Ok((Loaded { warnings, ..loaded }, trust)) } else { Err(warnings) }
 }
 
-fn trusted_by(trust: &Trust) -> Result<String, Failure> {
+/// What the server is verified with. Adds places without a CA certificate to `findings`.
+fn trusted_by(trust: &Trust, findings: &mut Vec<Finding>) -> Result<String, Failure> {
     match trust {
         Trust::Pins(_) | Trust::CaPath(_) => Ok(trust.to_string()),
         Trust::SystemRoots => {
             let found = file_access::limited("the system's CA certificates", SystemRoots::read)?;
+            findings.extend(found.without.iter().map(|what| Finding {
+                severity: Severity::Warning,
+                location: None,
+                message: format!("SSL_CERT_FILE or SSL_CERT_DIR names no CA certificate: {what}"),
+                advice: Some("correct the variable".to_owned()),
+            }));
             Ok(format!("{found}, until the host has joined"))
         }
     }

@@ -48,6 +48,8 @@ pub struct SystemRoots {
     places: Vec<PathBuf>,
     /// What could not be used, and why.
     pub passed_over: Vec<String>,
+    /// Places that the operator has named, and that have no CA certificate, and why.
+    pub without: Vec<String>,
 }
 
 impl fmt::Display for SystemRoots {
@@ -113,7 +115,9 @@ impl Places {
         }
         let roots = store.certificates.iter().map(|der| CertificateDer::from(der.as_slice()));
         let roots = Roots::new(roots);
-        Ok(SystemRoots { roots, places: store.places, passed_over: store.passed_over })
+        let Store { places, passed_over, without, .. } = store;
+        let without = if self.are_named { without } else { Vec::new() };
+        Ok(SystemRoots { roots, places, passed_over, without })
     }
 
     fn none(&self, store: &Store) -> Failure {
@@ -136,17 +140,26 @@ impl Places {
 struct Store {
     /// Each once: links give a file several names.
     certificates: BTreeSet<Vec<u8>>,
+    /// Where some were found.
     places: Vec<PathBuf>,
+    /// Where none was found, and why.
+    without: Vec<String>,
     passed_over: Vec<String>,
 }
 
 impl Store {
-    /// Adds what is at a place, and records the place if it has certificates.
-    fn add_place(&mut self, path: &Path, add: fn(&mut Self, &Path)) -> Result<(), Failure> {
-        let before = self.certificates.len();
-        add(self, path);
-        if self.certificates.len() > before {
+    /// Adds what is at a place, and records whether it has certificates.
+    fn add_place(
+        &mut self,
+        path: &Path,
+        add: fn(&mut Self, &Path) -> usize,
+    ) -> Result<(), Failure> {
+        let before = self.passed_over.len();
+        if add(self, path) > 0 {
             self.places.push(path.to_owned());
+        } else {
+            let why = self.passed_over.get(before).cloned();
+            self.without.push(why.unwrap_or_else(|| format!("{}: it is empty", path.display())));
         }
         if self.certificates.len() <= MAX_CAS {
             return Ok(());
@@ -158,32 +171,41 @@ impl Store {
         ))
     }
 
-    fn add_directory(&mut self, path: &Path) {
+    /// Returns how many certificates the directory has.
+    fn add_directory(&mut self, path: &Path) -> usize {
         let entries = match fs::read_dir(path) {
             Ok(entries) => entries,
-            Err(error) => return self.pass_over(path, &error),
+            Err(error) => {
+                self.pass_over(path, &error);
+                return 0;
+            }
         };
+        let mut found = 0;
         for (number, entry) in entries.enumerate() {
             if number >= MAX_ENTRIES || self.certificates.len() > MAX_CAS {
-                return self.pass_over(path, &"the rest of its entries: there are too many");
+                self.pass_over(path, &"the rest of its entries: there are too many");
+                break;
             }
             match entry {
-                Ok(entry) => self.add_file(&entry.path()),
-                Err(error) => return self.pass_over(path, &error),
+                Ok(entry) => found += self.add_file(&entry.path()),
+                Err(error) => {
+                    self.pass_over(path, &error);
+                    break;
+                }
             }
         }
+        found
     }
 
-    fn add_file(&mut self, path: &Path) {
-        let pem = bounded::open_regular(path).and_then(|file| bounded::read(file, MAX_FILE));
-        let pem = match pem {
+    /// Returns how many certificates the file has.
+    fn add_file(&mut self, path: &Path) -> usize {
+        let pem = match read_trusted(path) {
             Ok(pem) => pem,
-            Err(error) => return self.pass_over(path, &error),
+            Err(why) => {
+                self.pass_over(path, &why);
+                return 0;
+            }
         };
-        // Whoever can write it could intercept every connection.
-        if let Err(failure) = trusted::check(path) {
-            return self.pass_over(path, &failure.message);
-        }
         let mut found = 0_usize;
         for certificate in CertificateDer::pem_slice_iter(&pem).take(MAX_CAS + 1) {
             match certificate {
@@ -198,11 +220,20 @@ impl Store {
         if found == 0 {
             self.pass_over(path, &"it contains no certificate");
         }
+        found
     }
 
     fn pass_over(&mut self, path: &Path, why: &dyn fmt::Display) {
         self.passed_over.push(format!("{}: {why}", path.display()));
     }
+}
+
+/// A file that nobody but root and the agent's user can write: whoever can could intercept every connection.
+fn read_trusted(path: &Path) -> Result<Vec<u8>, String> {
+    let pem = bounded::open_regular(path).and_then(|file| bounded::read(file, MAX_FILE));
+    let pem = pem.map_err(|error| error.to_string())?;
+    trusted::check(path).map_err(|failure| failure.message)?;
+    Ok(pem)
 }
 
 #[cfg(test)]
@@ -289,6 +320,26 @@ mod tests {
             let is_told = |line: &str| line.starts_with(&path) && line.contains(reason);
             assert!(reasons.lines().any(is_told), "{name}: {reason} in {reasons}");
         }
+    }
+
+    #[test]
+    fn named_places_without_certificates_are_reported() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        fs::create_dir(at("empty")).unwrap();
+        fs::create_dir(at("certs")).unwrap();
+        fs::write(at("certs/a.pem"), ca("a")).unwrap();
+        let found = read(Some(&at("missing")), &[&at("empty"), &at("certs")]).unwrap();
+        let [missing, empty] = found.without.as_slice() else { panic!("{found:?}") };
+        assert!(missing.starts_with(&at("missing").display().to_string()), "{missing}");
+        assert!(empty.ends_with("empty: it is empty"), "{empty}");
+        // The same CA once more is no fault.
+        let found = read(Some(&at("certs/a.pem")), &[&at("certs")]).unwrap();
+        assert!(found.without.is_empty() && found.roots.len() == 1, "{found:?}");
+        // Of the usual places most are missing.
+        let usual =
+            Places { files: vec![at("missing")], directories: vec![at("certs")], are_named: false };
+        assert!(usual.read().unwrap().without.is_empty());
     }
 
     #[test]

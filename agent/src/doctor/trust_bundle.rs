@@ -49,7 +49,7 @@ fn dates_of(name: &str, dates: Option<Validity>, is_last: bool, wall: i64) -> Ch
     let warn = |finding, advice| Check::warn(Topic::TrustBundle, finding, advice);
     let Some(Validity { not_before, not_after }) = dates else {
         let finding = format!("{name}: its dates cannot be read");
-        return warn(finding, "ask the authority's operator about this CA");
+        return warn(finding, "ask the cluster's operator about this CA");
     };
     if wall < not_before {
         let finding = format!("{name} is not valid before {}", date(not_before));
@@ -63,7 +63,7 @@ fn dates_of(name: &str, dates: Option<Validity>, is_last: bool, wall: i64) -> Ch
         return Check::ok(Topic::TrustBundle, finding);
     }
     let finding = format!("{finding}: in 30 days, no CA of the trust bundle is valid any more");
-    warn(finding, "ask the authority's operator to replace the CA of the cluster")
+    warn(finding, "ask the cluster's operator to replace the CA of the cluster")
 }
 
 /// How the configured CAs differ from the bundle. Joins need the former, renewals the latter.
@@ -85,7 +85,7 @@ fn compare(bundle: &TrustBundle, pins: &[CaPin], identity: &Identity, wall: i64)
         let valid = bundle.cas().find(|(_, dates)| dates.is_some_and(is_valid));
         let advice = match valid {
             Some((pin, _)) => format!("add {pin} to the configuration: a new join needs it"),
-            None => "ask the authority's operator which CA to configure".to_owned(),
+            None => "ask the cluster's operator which CA to configure".to_owned(),
         };
         let finding = format!("{none}: the cluster has replaced its CAs since the join");
         return vec![warn(finding, advice)];

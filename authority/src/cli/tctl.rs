@@ -17,7 +17,11 @@ pub(super) const COMMANDS: [Unsupported; 19] = [
     ("acl", NO_USERS),
     ("alerts", "use `authority status`, which shows warnings"),
     ("apps", ONLY_BOTS),
-    ("auth", "use `authority status` for CA pins: the authority keeps its CA keys to itself"),
+    (
+        "auth",
+        "use `authority export` for public keys and the trust bundle, `authority status` for CA \
+         pins: the authority keeps its CA keys to itself",
+    ),
     ("db", ONLY_BOTS),
     ("desktop", ONLY_BOTS),
     ("devices", "use `authority tokens`: a rule of a token names a TPM"),
