@@ -3,11 +3,13 @@
 use std::process::Command;
 use std::sync::Arc;
 
+use host::clock::Clock;
 use proto::v1::identity_service_client::IdentityServiceClient;
 use proto::v1::join_response::Step;
-use proto::v1::{IssuedCredentials, RenewRequest, WhoAmIRequest};
+use proto::v1::{IssuedCredentials, RenewRequest};
 use rustls::client::ResolvesClientCert;
 use testkit::simulated::{SoftwareTpm, Wire};
+use time::format_description::well_known::Rfc3339;
 use tls::ServerTrust;
 use tonic::Code;
 
@@ -32,7 +34,7 @@ async fn join(authority: &Running, tpm: &SoftwareTpm) -> IssuedCredentials {
 /// A caller without a certificate, refused.
 pub(crate) async fn stranger(authority: &Running) {
     let mut client = IdentityServiceClient::new(wire(authority, None).await.channel);
-    client.who_am_i(WhoAmIRequest {}).await.unwrap_err();
+    client.renew(RenewRequest::default()).await.unwrap_err();
 }
 
 async fn renew(
@@ -227,7 +229,10 @@ fn lock_that_has_ended_is_shown_as_such() {
              user: bot-b\n  expires: {until}\n"
         )
     };
-    let (ended, holds) = (lock("a", "2020-01-01T00:00:00Z"), lock("b", "2999-01-01T00:00:00Z"));
+    // So recently that it is not removed yet.
+    let an_hour_ago = Clock::system().now().truncate_to_second() - time::Duration::hours(1);
+    let an_hour_ago = an_hour_ago.format(&Rfc3339).unwrap();
+    let (ended, holds) = (lock("a", &an_hour_ago), lock("b", "2999-01-01T00:00:00Z"));
     let (code, _, error) = place.pipe(&["create", "-"], &format!("{ended}---\n{holds}"));
     assert_eq!(code, 0, "{error}");
     let status = |in_force: bool| format!("status:\n  in_force: {in_force}\n");
