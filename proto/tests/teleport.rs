@@ -1,4 +1,4 @@
-//! Messages of Teleport's join services from bytes that another implementation made.
+//! Messages of Teleport's services from bytes that another implementation made.
 
 // Said once more for the lints, which are milder in tests.
 #[cfg(test)]
@@ -14,6 +14,11 @@ mod tests {
         RegisterUsingTpmMethodRequest, RegisterUsingTpmMethodResponse, TpmAttestationParameters,
     };
     use proto::teleport::types::RegisterUsingTokenRequest;
+    use proto::teleport::workloadidentity_v1::{
+        Credential, IssueWorkloadIdentitiesRequest, IssueWorkloadIdentitiesResponse,
+        IssueWorkloadIdentityRequest, IssueWorkloadIdentityResponse, JwtsvidCredential,
+        JwtsvidParams, LabelSelector, X509svidCredential, X509svidParams,
+    };
     use proto::teleport::{join_v1, legacy};
 
     const GOLDEN: &str = include_str!("../testdata/teleport.txt");
@@ -181,6 +186,60 @@ mod tests {
             ssh_ca_certs: vec![b"k1".to_vec(), b"k2".to_vec()],
         };
         says("legacy_certs", &response(LegacyResponse::Certs(certs)), false);
+    }
+
+    #[test]
+    fn messages_of_the_issuance_service() {
+        let x509_svid_params = Some(X509svidParams { public_key: b"key".to_vec() });
+        let ttl = Some(prost_types::Duration { seconds: 3600, nanos: 0 });
+        let one = IssueWorkloadIdentityRequest {
+            name: "web".into(),
+            x509_svid_params: x509_svid_params.clone(),
+            requested_ttl: ttl,
+            ..IssueWorkloadIdentityRequest::default()
+        };
+        says("issue_workload_identity", &one, false);
+        says("issue_workload_identity_as_sent", &one, true);
+        let jwt = IssueWorkloadIdentityRequest {
+            name: "web".into(),
+            jwt_svid_params: Some(JwtsvidParams { audiences: vec!["a".into(), "b".into()] }),
+            ..IssueWorkloadIdentityRequest::default()
+        };
+        says("issue_workload_identity_jwt", &jwt, false);
+        let selector = |key: &str, values: &[&str]| LabelSelector {
+            key: key.into(),
+            values: values.iter().map(|value| (*value).into()).collect(),
+        };
+        let several = IssueWorkloadIdentitiesRequest {
+            label_selectors: vec![selector("env", &["prod", "dev"]), selector("*", &["*"])],
+            x509_svid_params,
+            ..IssueWorkloadIdentitiesRequest::default()
+        };
+        says("issue_workload_identities", &several, false);
+
+        let credential = Credential {
+            ttl,
+            expires_at: Some(prost_types::Timestamp { seconds: 1_800_000_000, nanos: 0 }),
+            hint: "hint".into(),
+            workload_identity_name: "web".into(),
+            workload_identity_revision: "r1".into(),
+            spiffe_id: "spiffe://c/web".into(),
+            x509_svid: Some(X509svidCredential {
+                cert: b"leaf".to_vec(),
+                serial_number: "0a:0b".into(),
+                chain: vec![b"ca".to_vec()],
+            }),
+            jwt_svid: None,
+        };
+        let issued = IssueWorkloadIdentityResponse { credential: Some(credential.clone()) };
+        says("workload_identity_issued", &issued, false);
+        let jwt = JwtsvidCredential { jwt: "x.y.z".into(), jti: "j".into() };
+        let with_jwt = Credential { jwt_svid: Some(jwt), ..credential.clone() };
+        let with_jwt = IssueWorkloadIdentityResponse { credential: Some(with_jwt) };
+        says("workload_identity_issued_with_jwt", &with_jwt, false);
+        let credentials = vec![credential.clone(), credential];
+        let issued = IssueWorkloadIdentitiesResponse { credentials };
+        says("workload_identities_issued", &issued, false);
     }
 
     #[test]
