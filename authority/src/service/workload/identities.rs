@@ -56,6 +56,15 @@ struct Cached {
 }
 
 impl Selector {
+    /// Whether it means the bot's own SPIFFE ID, which this is.
+    pub(super) fn is_own(&self, own: &SpiffeId) -> bool {
+        match self {
+            Self::Own => true,
+            Self::SpiffeId(wanted) => wanted == own,
+            Self::Name(_) | Self::Labels(_) | Self::All => false,
+        }
+    }
+
     /// Whether it can mean this one, as far as the workload does not matter.
     fn means(&self, identity: &WorkloadIdentity) -> bool {
         match self {

@@ -3,6 +3,7 @@
 use serde_json::Map;
 
 use super::identities::{Selector, maximum};
+use super::none_issued;
 use crate::audit::{Action, Attempt, IssuedSvid, bounded};
 use crate::issue::{Audiences, JwtClaims, JwtSvid, Ttl};
 use crate::resource::{Attributes, SpiffeId, Timestamp, WorkloadIdentity};
@@ -72,21 +73,16 @@ impl JudgedCall<'_> {
         ttl: Ttl,
     ) -> Result<IssuedJwts, Refusal> {
         let own = self.own_spiffe_id()?;
-        let is_own = match selector {
-            Selector::Own => true,
-            Selector::SpiffeId(wanted) => *wanted == own,
-            _ => false,
-        };
         let is_wanted = |id: &SpiffeId| only.is_none_or(|only| only == id);
-        let mut jwts = Vec::new();
-        let mut eligible = match is_own {
-            true if is_wanted(&own) => {
-                jwts.push(self.jwt_svid(None, own, &audiences, Map::new(), ttl)?);
-                return Ok(IssuedJwts { jwts, audiences });
+        if selector.is_own(&own) {
+            if !is_wanted(&own) {
+                return Err(none_issued("the bot has another SPIFFE ID"));
             }
-            true => return Err(super::none_issued("the bot has another SPIFFE ID")),
-            false => self.eligible(selector, workload).await?,
-        };
+            let jwts = vec![self.jwt_svid(None, own, &audiences, Map::new(), ttl)?];
+            return Ok(IssuedJwts { jwts, audiences });
+        }
+        let mut eligible = self.eligible(selector, workload).await?;
+        let mut jwts = Vec::new();
         let cluster = self.authority.issuer.cluster().as_str();
         for identity in std::mem::take(&mut eligible.identities) {
             match says(&identity, cluster, &eligible.attributes) {

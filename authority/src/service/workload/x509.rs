@@ -81,12 +81,7 @@ impl JudgedCall<'_> {
         ttl: Ttl,
     ) -> Result<Vec<NamedSvid>, Refusal> {
         let own = self.own_spiffe_id()?;
-        let is_own = match selector {
-            Selector::Own => true,
-            Selector::SpiffeId(wanted) => *wanted == own,
-            _ => false,
-        };
-        if is_own {
+        if selector.is_own(&own) {
             let names = SvidNames { spiffe_id: own, dns: Vec::new(), subject: SvidSubject::Bot };
             return Ok(vec![self.x509_svid(None, names, key, ttl)?]);
         }
