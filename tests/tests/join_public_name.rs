@@ -120,6 +120,18 @@ fn guides_file_without_a_pin_is_valid_and_joins_by_the_systems_cas() -> Result<(
         "{check}"
     );
 
+    // A place without a CA is named, though another has one.
+    let certs = pki.path().join("certs");
+    fs::create_dir(&certs)?;
+    fs::copy(&root, certs.join("root.pem"))?;
+    let missing = pki.path().join("missing.pem");
+    let mut check = site.world.agent_command(&["check", "-c", "tbot.yaml"]);
+    check.env("AGENT_TPM", site.tpm.tcti()).env("AGENT_STORAGE", site.world.path("bot"));
+    check.env("SSL_CERT_FILE", &missing).env("SSL_CERT_DIR", &certs);
+    let check = Said::by(&mut check)?.success()?;
+    let warning = format!("names no CA certificate: {}: ", missing.display());
+    ensure!(check.contains(&warning) && check.contains("the system's 1 CA"), "{check}");
+
     // Another CA than the server's: nothing is stored, and the advice names the ways out.
     let other = pki.path().join("other.pem");
     let refused = site.run_once(&other)?;

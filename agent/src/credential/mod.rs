@@ -96,11 +96,18 @@ impl Credentials {
         voucher: Voucher<'_>,
         now: u64,
     ) -> Result<Self, Failure> {
+        let issuer = match issued.protocol {
+            Protocol::Endorse => "the authority",
+            Protocol::Teleport => "the Teleport cluster",
+        };
         let wrong = |what: &str| {
             Failure::new(
                 Exit::Data,
-                format!("the authority issued an unusable credential: {what}"),
-                "compare the clocks of both machines and check the authority's log; nothing was stored",
+                format!("{issuer} issued an unusable credential: {what}"),
+                format!(
+                    "compare the clocks of both machines and check {issuer}'s log; nothing was \
+                     stored"
+                ),
             )
         };
         // webpki parses intermediates at every node of its path search. A cluster issues directly

@@ -60,7 +60,7 @@ fn certified<T: Transport>(
     let finding = format!(
         "{kind}: certificate {serial} at {index:#010x}, valid until {to}, matches the key, which is {place}"
     );
-    let advice = "compare the clocks of both machines; the authority decides by its own";
+    let advice = "compare the clocks of both machines; the server decides by its own";
     let check = if wall < from.seconds() {
         let finding = format!("{finding}; it is not valid before {from}");
         Check::warn(Topic::EndorsementKey, finding, advice)
