@@ -17,7 +17,8 @@ use crate::file_access::{self, FileAccess, SHORT_TIMEOUT};
 /// A socket's file. It is removed with this value, unless another program has put its own there.
 pub(super) struct BoundSocket {
     path: PathBuf,
-    inode: u64,
+    /// `None` once another file, or none, was found in its place.
+    inode: Option<u64>,
 }
 
 impl BoundSocket {
@@ -33,9 +34,12 @@ impl BoundSocket {
         Ok((bound, UnixListener::from_std(listener).map_err(failed)?))
     }
 
-    /// Whether the file is still there, and no other in its place.
-    pub(super) fn is_there(&self) -> bool {
-        fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
+    /// Whether the file is still there, and no other in its place. If not, nothing is removed in the end: the next socket there may
+    /// have the same inode number.
+    pub(super) fn is_there(&mut self) -> bool {
+        let found = fs::symlink_metadata(&self.path).ok();
+        self.inode = self.inode.filter(|inode| found.is_some_and(|found| found.ino() == *inode));
+        self.inode.is_some()
     }
 }
 
@@ -75,7 +79,7 @@ fn bind(socket: &Socket) -> Result<(BoundSocket, StdListener), Failure> {
         let _ = fs::remove_file(&temporary);
     }
     placed?;
-    let inode = fs::symlink_metadata(path).map_err(failed)?.ino();
+    let inode = Some(fs::symlink_metadata(path).map_err(failed)?.ino());
     Ok((BoundSocket { path: path.clone(), inode }, listener))
 }
 
@@ -102,7 +106,8 @@ fn remove(path: &Path) -> io::Result<()> {
 
 impl Drop for BoundSocket {
     fn drop(&mut self) {
-        let (path, inode) = (std::mem::take(&mut self.path), self.inode);
+        let Some(inode) = self.inode else { return };
+        let path = std::mem::take(&mut self.path);
         file_access::at_the_end(move || {
             if fs::symlink_metadata(&path).is_ok_and(|found| found.ino() == inode) {
                 let _ = fs::remove_file(&path);

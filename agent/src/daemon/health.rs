@@ -218,6 +218,19 @@ impl Health {
         }
     }
 
+    /// What the component was [degraded](Self::degraded) by is over, if nothing else has happened to it since.
+    pub fn recovered(&self, name: &str, failure: &Failure, now: &str) {
+        let mut inner = self.lock();
+        if let Some(component) = inner.components.get_mut(name)
+            && component.reason.as_ref() == Some(&failure.message)
+        {
+            component.status = Status::Healthy;
+            component.reason = None;
+            component.advice = None;
+            component.updated_at = now.into();
+        }
+    }
+
     fn unhealthy(&self, name: &str, failure: &Failure, now: &str) {
         let mut inner = self.lock();
         let before = inner.components.get(name);
@@ -396,6 +409,20 @@ mod tests {
         assert!(health.note_unreadable(Vec::new(), NOW).is_empty());
         assert_eq!(health.status(10), "in place: a, b, identity");
         assert!(health.status(2000).contains("expired"));
+    }
+
+    #[test]
+    fn recovery_of_a_socket_hides_no_other_failure() {
+        let health = Health::new([("a".to_owned(), Some(VALID))], Meter::default(), NOW, 10);
+        let socket = Failure::new(Exit::Busy, "another program listens", "");
+        health.degraded("a", &socket, NOW);
+        assert_eq!(health.status(10), "a: another program listens");
+        health.recovered("a", &socket, NOW);
+        assert_eq!(health.status(10), "in place: a");
+        health.degraded("a", &socket, NOW);
+        health.failed("a", &Failure::new(Exit::Io, "no room", ""), NOW);
+        health.recovered("a", &socket, NOW);
+        assert_eq!(health.status(10), "a: no room");
     }
 
     #[test]

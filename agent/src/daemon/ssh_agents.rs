@@ -46,6 +46,14 @@ struct Open {
     _server: SshAgent,
 }
 
+/// The agents, as far as they can be served.
+#[derive(Default)]
+struct Served {
+    open: Vec<Open>,
+    /// Why those that are not open could not be opened.
+    failed: Vec<(ServiceName, Failure)>,
+}
+
 impl Agent {
     /// Of a service, if it has one.
     pub(super) fn of(
@@ -71,13 +79,13 @@ impl Agent {
 impl SshAgents {
     /// Opens the sockets, and serves them from then on: what is started after the agent finds them. `health` learns how it goes.
     pub(super) async fn begin(wanted: Wanted, health: Health) -> Self {
-        let mut open = Vec::new();
-        serve(&mut open, &wanted, &health).await;
+        let mut served = Served::default();
+        served.serve(&wanted, &health).await;
         let (wanted, mut changes) = watch::channel(wanted);
         let task = tokio::spawn(async move {
             while changes.changed().await.is_ok() {
                 let wanted = changes.borrow_and_update().clone();
-                serve(&mut open, &wanted, &health).await;
+                served.serve(&wanted, &health).await;
             }
         });
         Self { wanted, task }
@@ -107,30 +115,38 @@ impl Drop for SshAgents {
     }
 }
 
-/// Closes what is not wanted any more, and opens what is not open.
-async fn serve(open: &mut Vec<Open>, wanted: &Wanted, health: &Health) {
-    open.retain(|one| {
-        one.socket.is_there() && wanted.agents.iter().any(|agent| one.agent.is_same(agent))
-    });
-    for agent in &wanted.agents {
-        if open.iter().any(|one| one.agent.is_same(agent)) {
-            continue;
-        }
-        let path = agent.socket.socket.path.display();
-        match Open::new(agent, wanted).await {
-            Ok(opened) => {
-                open.push(opened);
-                let fields: [(&str, &dyn Display); 2] = [("name", &agent.name), ("socket", &path)];
-                wanted.log.info("serving an SSH agent", &fields);
+impl Served {
+    /// Closes what is not wanted any more, and opens what is not open.
+    async fn serve(&mut self, wanted: &Wanted, health: &Health) {
+        self.open.retain_mut(|one| {
+            one.socket.is_there() && wanted.agents.iter().any(|agent| one.agent.is_same(agent))
+        });
+        let failed = std::mem::take(&mut self.failed);
+        for agent in &wanted.agents {
+            if self.open.iter().any(|one| one.agent.is_same(agent)) {
+                continue;
             }
-            Err(failure) => {
-                health.degraded(agent.name.as_str(), &failure, &timestamp());
-                let fields: [(&str, &dyn Display); 3] = [
-                    ("name", &agent.name),
-                    ("reason", &failure.message),
-                    ("advice", &failure.advice),
-                ];
-                wanted.log.warn("cannot serve an SSH agent", &fields);
+            let (name, at) = (agent.name.as_str(), timestamp());
+            match Open::new(agent, wanted).await {
+                Ok(opened) => {
+                    self.open.push(opened);
+                    for (_, failure) in failed.iter().filter(|(failed, _)| *failed == agent.name) {
+                        health.recovered(name, failure, &at);
+                    }
+                    let path = agent.socket.socket.path.display();
+                    let fields: [(&str, &dyn Display); 2] = [("name", &name), ("socket", &path)];
+                    wanted.log.info("serving an SSH agent", &fields);
+                }
+                Err(failure) => {
+                    health.degraded(name, &failure, &at);
+                    let fields: [(&str, &dyn Display); 3] = [
+                        ("name", &name),
+                        ("reason", &failure.message),
+                        ("advice", &failure.advice),
+                    ];
+                    wanted.log.warn("cannot serve an SSH agent", &fields);
+                    self.failed.push((agent.name.clone(), failure));
+                }
             }
         }
     }

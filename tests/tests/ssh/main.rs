@@ -243,7 +243,7 @@ fn reloading<'s>(
 fn reload(config: &Path, pid_file: &Path, address: SocketAddr) -> String {
     let (config, pid_file) = (config.display(), pid_file.display());
     format!(
-        ", reload: {{signal: HUP, pid_file: {pid_file}, timeout: 5s, sshd: {{address: \"{address}\", config: {config}}}}}"
+        ", reload: {{signal: HUP, pid_file: {pid_file}, timeout: 2s, sshd: {{address: \"{address}\", config: {config}}}}}"
     )
 }
 

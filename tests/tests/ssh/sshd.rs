@@ -20,7 +20,7 @@ const PROGRAM: &str = "/usr/sbin/sshd";
 pub(super) fn address() -> SocketAddr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [.., high, low] = std::process::id().to_be_bytes();
-    let address = Ipv4Addr::new(127, high.max(1), low, NEXT.fetch_add(1, Ordering::Relaxed));
+    let address = Ipv4Addr::new(127, high, low, NEXT.fetch_add(1, Ordering::Relaxed));
     (address, 2222).into()
 }
 
@@ -151,11 +151,14 @@ impl Running<'_> {
     /// The host certificate that it serves, in Base64.
     pub(super) fn certificate(&self) -> Result<String> {
         let (host, port) = (self.address.ip().to_string(), self.address.port().to_string());
-        let served = run("ssh-keyscan", &["-c", "-t", "ecdsa", "-p", &port, &host])?;
-        let mut words = served.split_ascii_whitespace();
-        let kind = "ecdsa-sha2-nistp256-cert-v01@openssh.com";
-        words.find(|word| *word == kind).context("no certificate")?;
-        Ok(words.next().context("no key")?.to_owned())
+        until(|| {
+            let scan = ["-c", "-T", "30", "-t", "ecdsa", "-p", &port, &host];
+            let served = run("ssh-keyscan", &scan)?;
+            let mut words = served.split_ascii_whitespace();
+            let kind = "ecdsa-sha2-nistp256-cert-v01@openssh.com";
+            words.find(|word| *word == kind).context("no certificate")?;
+            Ok(words.next().context("no key")?.to_owned())
+        })
     }
 
     fn client(&self, agent: &Path) -> Command {

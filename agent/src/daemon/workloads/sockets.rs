@@ -140,7 +140,7 @@ impl Served {
     async fn open(&mut self, health: &Health) {
         let apis = self.wanted.settings.workload_apis.iter();
         for (api, open) in apis.zip(&mut self.open) {
-            if open.as_ref().is_some_and(|open| open.socket.is_there()) {
+            if open.as_mut().is_some_and(|open| open.socket.is_there()) {
                 continue;
             }
             *open = None;
