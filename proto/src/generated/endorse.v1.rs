@@ -448,10 +448,11 @@ pub struct RenewRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct IssueRequest {
-    /// The key to certify: SubjectPublicKeyInfo, DER, P-256.
+    /// The key to certify: SubjectPublicKeyInfo, DER. P-256, P-384, Ed25519, or RSA of 2048, 3072 or 4096 bits.
     #[prost(bytes = "vec", tag = "1")]
     pub public_key: ::prost::alloc::vec::Vec<u8>,
-    /// Its signature over proto::transcript::issue_digest, which proves that the caller has the key: Ecdsa-Sig-Value, DER.
+    /// Its signature over proto::transcript::issue_digest, which proves that the caller has the key, encoded as in X.509 certificates.
+    /// A key on P-256 signs the digest itself; others sign it as a message (ECDSA with SHA-384, Ed25519, RSASSA-PKCS1-v1_5 with SHA-256).
     #[prost(bytes = "vec", tag = "2")]
     pub signature: ::prost::alloc::vec::Vec<u8>,
     /// Requested lifetime of the certificates, which the authority may shorten. 0: the default.
