@@ -23,14 +23,14 @@ impl Default for Limits {
 #[derive(Clone, Debug)]
 pub struct Places {
     limits: Limits,
-    taken: Arc<Mutex<HashMap<u32, usize>>>,
+    taken: Arc<Mutex<HashMap<Option<u32>, usize>>>,
 }
 
 /// The place of a connection, until it is dropped.
 #[derive(Debug)]
 pub struct Place {
     of: Places,
-    uid: u32,
+    uid: Option<u32>,
 }
 
 impl Places {
@@ -40,9 +40,10 @@ impl Places {
         Self { limits, taken: Arc::default() }
     }
 
-    /// A place for a connection of this user; `None` if there is none.
+    /// A place for a connection of this user, who may be unknown; `None` if there is none.
     #[must_use]
-    pub fn take(&self, uid: u32) -> Option<Place> {
+    pub fn take(&self, uid: impl Into<Option<u32>>) -> Option<Place> {
+        let uid = uid.into();
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = taken.values().sum();
         let of_user = taken.entry(uid).or_default();

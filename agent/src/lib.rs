@@ -13,16 +13,24 @@
 //! - [`tpm`]: the thread that owns the TPM, the attester, the endorsement keys.
 //! - `ssh`: keys, certificates and signatures of SSH.
 //! - [`connections`] limits how many connect to a socket.
-//! - [`log`], [`file_access`] with a time limit, and `trusted`: who else can change a file.
+//! - [`parts`] that a build can be without, [`log`], [`file_access`] with a time limit, and `trusted`: who else can change a file.
 
 #![forbid(unsafe_code)]
 
 pub mod attest;
+#[cfg_attr(
+    not(feature = "teleport"),
+    allow(dead_code, reason = "Teleport's protocols use more than ours")
+)]
 pub mod ceremony;
 pub mod cli;
 mod command;
 pub mod config;
 pub mod connections;
+#[cfg_attr(
+    not(feature = "teleport"),
+    allow(dead_code, reason = "Teleport's protocols use more than ours")
+)]
 pub mod credential;
 pub mod daemon;
 pub mod deliver;
@@ -31,6 +39,7 @@ pub mod file_access;
 pub mod install;
 pub mod keys;
 pub mod log;
+pub mod parts;
 mod ssh;
 pub mod ssh_agent;
 pub mod storage;

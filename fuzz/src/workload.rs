@@ -111,19 +111,19 @@ async fn read(mut body: Body, most: usize) -> Answered {
 struct Process;
 
 impl Attest for Process {
-    fn attest(&self) -> Answer<'_, Result<Caller, Refused>> {
+    fn attest(&self) -> Answer<'_, Result<Option<Caller>, Refused>> {
         let unix =
             Unix { pid: 1, uid: 2, gid: 3, supplementary_gids: Vec::new(), executable: None };
         let caller = Caller { unix, systemd: Systemd::default(), container: None, pod_uid: None };
-        Box::pin(std::future::ready(Ok(caller)))
+        Box::pin(std::future::ready(Ok(Some(caller))))
     }
 
     fn ended(&self) -> Answer<'_, ()> {
         Box::pin(std::future::pending())
     }
 
-    fn uid(&self) -> u32 {
-        2
+    fn uid(&self) -> Option<u32> {
+        Some(2)
     }
 }
 
@@ -156,13 +156,13 @@ impl Fixed {
 }
 
 impl Source for Fixed {
-    fn subscribe(&self, _: &Caller) -> Subscription {
+    fn subscribe(&self, _: Option<&Caller>) -> Subscription {
         self.0.subscribe()
     }
 
     fn jwt_svids<'a>(
         &'a self,
-        _: &'a Caller,
+        _: Option<&'a Caller>,
         audiences: &'a [String],
         spiffe_id: Option<&'a str>,
     ) -> Answer<'a, Result<Vec<JwtSvid>, NotIssued>> {

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod envoy;
+pub mod reflection;
 pub mod spiffe;
 pub mod teleport;
 pub mod transcript;

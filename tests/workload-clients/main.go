@@ -1,5 +1,5 @@
-// A workload that uses go-spiffe: SOCKET UID once | watch | serve PEER | dial PEER ADDRESS. Prints what it receives, a line of
-// JSON each.
+// A workload that uses go-spiffe: SOCKET|tcp://ADDRESS UID once | watch | reflect | serve PEER | dial PEER ADDRESS. Prints what it
+// receives, a line of JSON each.
 package main
 
 import (
@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,7 +30,17 @@ func main() {
 	if err := become(uid); err != nil {
 		fail(err)
 	}
-	client, err := workloadapi.New(ctx, workloadapi.WithAddr("unix://"+socket))
+	if mode == "reflect" {
+		if err := reflect(ctx, socket); err != nil {
+			fail(err)
+		}
+		return
+	}
+	address := socket
+	if !strings.HasPrefix(address, "tcp://") {
+		address = "unix://" + socket
+	}
+	client, err := workloadapi.New(ctx, workloadapi.WithAddr(address))
 	if err != nil {
 		fail(err)
 	}

@@ -1,5 +1,5 @@
 //! Each library compiles without features, with each feature alone, and with each two: what one needs, it asks for itself. The
-//! documentation of a part of the features has no link to what is left out.
+//! documentation of a part of the features has no link to what is left out. The agent compiles without its optional parts, too.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -30,7 +30,21 @@ pub fn check() -> Result<()> {
         }
     }
     SMALL.into_iter().try_for_each(documentation)?;
+    agent(&metadata)?;
     firmware()
+}
+
+/// The agent compiles without the parts that a build can leave out, and with each alone.
+fn agent(metadata: &Value) -> Result<()> {
+    const PACKAGE: &str = "agent";
+    for set in std::iter::once(String::new()).chain(features(metadata, PACKAGE)?) {
+        let mut command = cargo();
+        command.args(["check", "--quiet", "--bins", "--no-default-features"]);
+        command.args(["--package", PACKAGE, "--features", &set]);
+        let status = command.stdin(Stdio::null()).status().context("cannot run cargo")?;
+        ensure!(status.success(), "the agent does not compile with the features {set:?}");
+    }
+    Ok(())
 }
 
 /// The documentation of the library for TPMs with these features.

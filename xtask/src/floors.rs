@@ -120,6 +120,7 @@ const AGENT: ModuleFloors = ModuleFloors {
         ("connections", 0),
         ("file_access", 0),
         ("log", 0),
+        ("parts", 0),
         ("ssh", 0),
         ("trusted", 0),
     ],

@@ -11,9 +11,26 @@ use crate::setup::{self, Action, Purpose};
 use crate::{cargo, target_directory, workspace};
 
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
-/// The most that the agent may weigh. Without what workloads use, which are the Workload API, Envoy's SDS and the attestation of
-/// callers, it would be 3.4 MB; without Teleport's join services and the system's CAs too, 3.0 MB.
-pub(crate) const LIMIT: u64 = 4_000_000;
+/// The agent with all of its parts, which is shipped.
+pub(crate) const FULL: Edition =
+    Edition { name: "agent", arguments: &["--package", "agent"], limit: 4_000_000 };
+/// The agent without the parts that a build can leave out (`agent/src/parts.rs`): it identifies the TPM, joins and keeps files fresh.
+pub(crate) const SMALL: Edition = Edition {
+    name: "agent-small",
+    arguments: &["--package", "agent", "--no-default-features"],
+    limit: 3_000_000,
+};
+
+/// An agent to build.
+pub(crate) struct Edition {
+    /// Its file in `static` in the target directory.
+    name: &'static str,
+    /// What cargo is told.
+    arguments: &'static [&'static str],
+    /// The most that it may weigh.
+    pub(crate) limit: u64,
+}
+
 /// Debian's compiler, which comes with the source of its library.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
@@ -30,22 +47,55 @@ const FOLD: &str =
 /// function. With -1 it looks for them itself.
 const SHIM: &str = "int _dl_find_object(void *pc, void *result) { return -1; }\n";
 
-/// Builds, checks and shows the agent.
+/// Builds, checks and shows both agents.
 pub fn run() -> Result<()> {
-    let agent = build()?;
-    println!("{}  {} bytes, static", agent.display(), fs::metadata(&agent)?.len());
+    for agent in [build()?, build_small()?] {
+        println!("{}  {} bytes, static", agent.display(), fs::metadata(&agent)?.len());
+    }
     Ok(())
 }
 
-/// Builds the agent, `static/agent` in the target directory, and sees that it needs nothing, runs and
-/// is small.
+/// Builds the agent that is shipped, `static/agent` in the target directory, and sees that it needs nothing, runs and is small.
 pub fn build() -> Result<PathBuf> {
-    let directory = compile(&["--package", "agent"])?;
-    let agent = target_directory().join("static/agent");
-    let built = directory.join("agent");
-    fs::copy(&built, &agent).with_context(|| format!("copying {}", built.display()))?;
-    check(&agent)?;
+    FULL.build()
+}
+
+/// The same without the parts that a build can leave out, `static/agent-small`. It says what it lacks.
+pub fn build_small() -> Result<PathBuf> {
+    let agent = SMALL.build()?;
+    let configuration = target_directory().join("static/lacking.yaml");
+    let file = configuration.to_str().context("the target directory is not UTF-8")?;
+    let check = &["check", "-c", file][..];
+    let api = "services: [{type: workload-identity-api, listen: unix:///run/w.sock}]";
+    let ssh = "services: [{type: ssh-agent, listen: unix:///run/s.sock}]";
+    for (part, arguments, lacking) in [
+        ("doctor", &["doctor"][..], ""),
+        ("manual", &["man"], ""),
+        ("ssh-agent", check, ssh),
+        ("teleport", check, "onboarding: {protocol: teleport}"),
+        ("workload-api", check, api),
+    ] {
+        fs::write(&configuration, format!("version: v2\n{lacking}\n"))?;
+        let output = Command::new(&agent).args(arguments).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            !output.status.success() && said.contains(&format!("with the feature `{part}`")),
+            "{} does not refuse what needs {part}: {said}",
+            agent.display()
+        );
+    }
     Ok(agent)
+}
+
+impl Edition {
+    fn build(&self) -> Result<PathBuf> {
+        let directory = compile(self.arguments)?;
+        let agent = target_directory().join("static").join(self.name);
+        let built = directory.join("agent");
+        fs::copy(&built, &agent).with_context(|| format!("copying {}", built.display()))?;
+        check(&agent, self.limit)?;
+        Ok(agent)
+    }
 }
 
 /// Builds an example of the crate `tpm2` the same way. Without the agent: beside an example's
@@ -69,11 +119,11 @@ fn compile(what: &[&str]) -> Result<PathBuf> {
     Ok(directory.join(TARGET).join("agent"))
 }
 
-fn check(agent: &Path) -> Result<()> {
+fn check(agent: &Path, limit: u64) -> Result<()> {
     let needs = Needs::of(agent)?;
     ensure!(needs.is_nothing(), "{} is not static: {needs:?}", agent.display());
     let size = fs::metadata(agent)?.len();
-    ensure!(size <= LIMIT, "{} has {size} bytes; at most {LIMIT} are meant", agent.display());
+    ensure!(size <= limit, "{} has {size} bytes; at most {limit} are meant", agent.display());
     let output = Command::new(agent).arg("--version").output();
     let output = output.with_context(|| format!("{} does not run", agent.display()))?;
     let said = String::from_utf8_lossy(&output.stdout);

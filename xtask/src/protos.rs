@@ -5,10 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use protox::prost_reflect::prost::Message;
+use protox::prost_reflect::prost_types::DescriptorProto;
 
 /// The packages, in the order in which they are generated: their .proto files and the file they
 /// become.
-const PACKAGES: [Package; 15] = [
+const PACKAGES: [Package; 16] = [
     Package {
         protos: &[
             "endorse/v1/credentials.proto",
@@ -64,6 +66,18 @@ const PACKAGES: [Package; 15] = [
         generated: "envoy.extensions.transport_sockets.tls.v3.rs",
     },
     Package { protos: &["google/rpc/status.proto"], generated: "google.rpc.rs" },
+    Package {
+        protos: &["grpc/reflection/v1/reflection.proto"],
+        generated: "grpc.reflection.v1.rs",
+    },
+];
+
+/// What the agent shows by reflection: the services on the socket of its Workload API, and the messages in Envoy's resources.
+const REFLECTED: [&str; 4] = [
+    "spiffe/workload.proto",
+    "envoy/sds.proto",
+    "envoy/tls.proto",
+    "grpc/reflection/v1/reflection.proto",
 ];
 
 /// Messages that carry the secret of a challenge, a private key or a token. Their `Debug` is written by hand.
@@ -116,7 +130,52 @@ pub fn rewrite() -> Result<Vec<PathBuf>> {
 /// Compiles the .proto files in memory.
 pub fn generate() -> Result<Vec<Generated>> {
     let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto");
-    PACKAGES.iter().map(|package| package.generate(&proto)).collect()
+    let packages = PACKAGES.iter().map(|package| package.generate(&proto));
+    packages.chain(std::iter::once_with(|| descriptors(&proto))).collect()
+}
+
+/// The files that are shown by reflection and what they import, as `proto::reflection::FILES`.
+fn descriptors(proto: &Path) -> Result<Generated> {
+    let files =
+        protox::compile(REFLECTED, [proto.join("protos")]).context("compiling REFLECTED")?;
+    let mut content = String::from("&[\n");
+    for mut file in files.file {
+        // Comments, which nobody asks for.
+        file.source_code_info = None;
+        let package = file.package().to_owned();
+        let in_package = |name: &str| match package.as_str() {
+            "" => name.to_owned(),
+            package => format!("{package}.{name}"),
+        };
+        let mut symbols = Vec::new();
+        for service in &file.service {
+            let name = in_package(service.name());
+            symbols.extend(service.method.iter().map(|method| format!("{name}.{}", method.name())));
+            symbols.push(name);
+        }
+        for message in &file.message_type {
+            declare(message, &in_package(message.name()), &mut symbols);
+        }
+        symbols.extend(file.enum_type.iter().map(|one| in_package(one.name())));
+        content.push_str(&format!(
+            "    ProtoFile {{\n        name: {:?},\n        imports: &{:?},\n        symbols: &{symbols:?},\n        \
+             descriptor: b\"{}\",\n    }},\n",
+            file.name(),
+            file.dependency,
+            file.encode_to_vec().escape_ascii()
+        ));
+    }
+    content.push_str("]\n");
+    Ok(Generated { path: proto.join("src/generated/descriptors.rs"), content })
+}
+
+/// Adds a message and what is declared in it.
+fn declare(message: &DescriptorProto, name: &str, symbols: &mut Vec<String>) {
+    symbols.push(name.to_owned());
+    symbols.extend(message.enum_type.iter().map(|one| format!("{name}.{}", one.name())));
+    for nested in &message.nested_type {
+        declare(nested, &format!("{name}.{}", nested.name()), symbols);
+    }
 }
 
 impl Package {

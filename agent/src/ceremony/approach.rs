@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+#[cfg(feature = "teleport")]
 use host::clock;
 use host::exit::{Exit, Failure};
 use proto::v1::WhoAmIRequest;
@@ -17,9 +18,11 @@ use crate::ceremony::client::Client;
 use crate::ceremony::connection::{CallTime, Connection, IsTeleport, MAX_CALL, Unopened};
 use crate::ceremony::endorse_v1;
 use crate::ceremony::route::{ClusterServer, Route, auth_service_name};
+#[cfg(feature = "teleport")]
 use crate::ceremony::teleport::fetch_cas;
 use crate::config::{FirstContact, Protocol, SystemRoots};
 use crate::file_access::{FileAccess, SHORT_TIMEOUT};
+use crate::parts;
 
 /// What a server has to prove, wherever it is.
 #[derive(Clone)]
@@ -44,6 +47,12 @@ impl Approach {
         Ok(match self {
             Self::Authority(trust, identity) => Route::to_authority(trust, identity.clone())?,
             Self::PublicName(roots) => Route::to_public_name(address, roots)?,
+            #[cfg(not(feature = "teleport"))]
+            Self::PinnedAuthService(_)
+            | Self::AuthService(..)
+            | Self::Proxy(_)
+            | Self::AuthThroughProxy(..) => return Err(parts::TELEPORT.refusal().into()),
+            #[cfg(feature = "teleport")]
             Self::PinnedAuthService(pins) => {
                 let name = auth_service_name();
                 let route = Route::to_auth_service(name.clone(), &ServerTrust::Unverified, None)?;
@@ -56,10 +65,13 @@ impl Approach {
                 let cas = cas.map_err(|why| Unopened::answered(undecided(why)).by_teleport())?;
                 Route::to_auth_service(name, &ServerTrust::Certificates(cas), None)?
             }
+            #[cfg(feature = "teleport")]
             Self::AuthService(name, trust, identity) => {
                 Route::to_auth_service(name.clone(), trust, identity.clone())?
             }
+            #[cfg(feature = "teleport")]
             Self::Proxy(roots) => Route::to_proxy(address, roots)?,
+            #[cfg(feature = "teleport")]
             Self::AuthThroughProxy(roots, cluster, identity) => {
                 Route::to_auth_through_proxy(address, roots, cluster, identity.clone())?
             }
@@ -123,20 +135,7 @@ impl Client {
         Ok(Contact { approach, teleport, description: self.trust().to_string() })
     }
 
-    /// How the Auth Service is approached that has issued an identity.
-    pub(super) async fn auth_service(&self, cluster: ClusterServer) -> Result<Approach, Failure> {
-        Ok(match self.contact() {
-            FirstContact::ClusterCas { .. } => {
-                Approach::AuthService(cluster.server_name(), cluster.trust, None)
-            }
-            FirstContact::PublicName => {
-                let roots = self.system_roots().await?.roots;
-                Approach::AuthThroughProxy(roots, cluster, None)
-            }
-        })
-    }
-
-    async fn system_roots(&self) -> Result<SystemRoots, Failure> {
+    pub(super) async fn system_roots(&self) -> Result<SystemRoots, Failure> {
         let access = FileAccess::new("the system's CA certificates", SHORT_TIMEOUT);
         let found = access.run(SystemRoots::read).await?;
         if let Some(log) = self.log() {
@@ -167,7 +166,9 @@ impl Client {
             Some(Protocol::Endorse) | None => &contact.approach,
         };
         let (approach, connected) = match (self.try_connect(first).await, protocol) {
-            (Err(unopened), None) if unopened.is_teleport != IsTeleport::No => {
+            (Err(unopened), None)
+                if parts::TELEPORT.is_built && unopened.is_teleport != IsTeleport::No =>
+            {
                 let second = self.try_connect(&contact.teleport).await;
                 let as_teleport = |teleport| neither(unopened.failure, teleport);
                 (&contact.teleport, second.map_err(as_teleport)?)

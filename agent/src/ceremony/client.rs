@@ -12,7 +12,6 @@ use tls::{CaPin, ServerTrust};
 use crate::ceremony::approach::{Approach, Reached};
 use crate::ceremony::chain::StoredChain;
 use crate::ceremony::endorse_v1::EndorseV1;
-use crate::ceremony::rejoin::cluster_of;
 use crate::ceremony::{Granted, JoinParameters};
 use crate::config::{FirstContact, Protocol, Trust};
 use crate::credential::identity::{Identity, Joined};
@@ -187,7 +186,7 @@ impl Client {
                 let trusted = identity.trusted(self.pins()).map_err(damaged)?;
                 Approach::Authority(ServerTrust::Pins(trusted), None)
             }
-            Protocol::Teleport => self.auth_service(cluster_of(identity)).await?,
+            Protocol::Teleport => self.auth_service(identity).await?,
         };
         self.connect(&approach).await.map(drop)
     }

@@ -5,7 +5,6 @@ use host::exit::{Exit, Failure};
 use crate::ceremony::approach::Approach;
 use crate::ceremony::authenticated::{certified, load_key};
 use crate::ceremony::client::Client;
-use crate::ceremony::rejoin::cluster_of;
 use crate::ceremony::teleport::ping;
 use crate::credential::identity::Identity;
 use crate::tpm::passwords::Passwords;
@@ -24,7 +23,7 @@ impl Client {
         identity: &Identity,
         passwords: Passwords,
     ) -> Result<(), Failure> {
-        let auth_service = self.auth_service(cluster_of(identity)).await?;
+        let auth_service = self.auth_service(identity).await?;
         // A server that is not the one that is meant costs no TPM command.
         match self.connect(&auth_service).await {
             Err(failure) if self.is_closed_proxy(&auth_service).await => {

@@ -5,6 +5,7 @@ pub mod authenticated;
 mod chain;
 pub mod channel;
 pub mod client;
+#[cfg(feature = "teleport")]
 mod confirm;
 pub mod connection;
 pub mod endorse_v1;
@@ -12,12 +13,16 @@ mod handshake;
 mod prove_key;
 #[cfg(test)]
 mod proxy_tests;
+#[cfg(feature = "teleport")]
 mod rejoin;
 pub mod route;
 mod ssh_host;
+#[cfg(feature = "teleport")]
 pub mod teleport;
 mod tls_failure;
 pub mod upgrade;
+#[cfg(not(feature = "teleport"))]
+mod without_teleport;
 mod wording;
 pub mod workloads;
 

@@ -14,6 +14,7 @@ use crate::ceremony::connection::Connection;
 use crate::ceremony::route::ClusterServer;
 use crate::ceremony::teleport::{Attempt, Teleport, Unjoined};
 use crate::ceremony::{Granted, JoinParameters};
+use crate::config::FirstContact;
 use crate::credential::Voucher;
 use crate::credential::identity::Identity;
 use crate::tpm::attester::{AkAlgorithm, KnownJoinKey};
@@ -23,6 +24,20 @@ use crate::tpm::thread::TpmThread;
 const MAX_CONNECTION_IDLE: Duration = Duration::from_secs(5);
 
 impl Client {
+    /// How the Auth Service is approached that has issued an identity.
+    pub(super) async fn auth_service(&self, identity: &Identity) -> Result<Approach, Failure> {
+        let cluster = cluster_of(identity);
+        Ok(match self.contact() {
+            FirstContact::ClusterCas { .. } => {
+                Approach::AuthService(cluster.server_name(), cluster.trust, None)
+            }
+            FirstContact::PublicName => {
+                let roots = self.system_roots().await?.roots;
+                Approach::AuthThroughProxy(roots, cluster, None)
+            }
+        })
+    }
+
     /// Joins a Teleport cluster for the first time, on a connection or, if that has become useless, on another one.
     pub(super) async fn join_teleport(
         &self,
@@ -48,7 +63,7 @@ impl Client {
         identity: &Identity,
         wanted: JoinParameters,
     ) -> Result<Identity, Denied> {
-        let auth_service = self.auth_service(cluster_of(identity)).await?;
+        let auth_service = self.auth_service(identity).await?;
         // A server that is not the one that is meant costs no TPM command, except the first time. Not every Proxy passes on
         // connections to the Auth Service.
         let is_through_proxy = matches!(auth_service, Approach::AuthThroughProxy(..));
@@ -146,7 +161,7 @@ fn not_passed_on(failure: &Failure) -> Failure {
 }
 
 /// The cluster that has issued an identity.
-pub(super) fn cluster_of(identity: &Identity) -> ClusterServer {
+fn cluster_of(identity: &Identity) -> ClusterServer {
     let cas = identity.x509_cas().map(|der| CertificateDer::from(der.to_vec()));
     let trust = ServerTrust::Certificates(cas.collect());
     ClusterServer { name: identity.cluster.clone(), trust }

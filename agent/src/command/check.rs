@@ -142,8 +142,7 @@ impl Display for Meaning<'_> {
             }
         }
         for api in &settings.workload_apis {
-            let path = api.socket.path.display();
-            writeln!(f, "  {}: workload-identity-api at {path}", api.name)?;
+            writeln!(f, "  {}: workload-identity-api at {}", api.name, api.listen)?;
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use host::{clock, diag, manual, output};
 use tokio::runtime::Builder;
 
 use crate::cli::{self, Command, Tpm};
+use crate::parts;
 
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
     clock::check(clock::now())?;
@@ -25,6 +26,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Check(arguments) => check::run(&arguments),
         Command::Start(arguments) => start::run(*arguments),
         Command::Wait(arguments) => wait::run(&arguments),
+        Command::Doctor(_) if !parts::DOCTOR.is_built => Err(parts::DOCTOR.refusal()),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Identify(arguments) => identify::run(&arguments),
         Command::Tpm(Tpm::Identify(arguments)) => identify::run_as_tbot(&arguments),
@@ -34,6 +36,9 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::ReadExecutables => read_executables::run(),
         Command::Install(what) => install::run(what),
         Command::Version => output::write(concat!("agent ", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Completions { .. } | Command::Man { .. } if !parts::MANUAL.is_built => {
+            Err(parts::MANUAL.refusal())
+        }
         Command::Completions { shell } => output::write(manual::completions(cli::command(), shell)),
         Command::Man { command } => {
             output::write(manual::page(cli::command(), command.as_deref())?)

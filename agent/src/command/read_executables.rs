@@ -9,8 +9,12 @@ use rustix::net::SocketType;
 use rustix::net::sockopt::socket_type;
 
 use crate::attest::{privilege, reader};
+use crate::parts;
 
 pub(crate) fn run() -> Result<(), Failure> {
+    if !parts::WORKLOAD_API.is_built {
+        return Err(parts::WORKLOAD_API.refusal());
+    }
     let socket = stdin();
     if socket_type(socket.as_fd()) != Ok(SocketType::SEQPACKET) {
         let message = "the agent itself runs this command, with a socket as its input";

@@ -12,6 +12,7 @@ use crate::config::{Finding, Findings, LoadError, Loaded, Settings, Severity, Wo
 use crate::daemon;
 use crate::file_access::{self, FileAccess};
 use crate::log::Log;
+use crate::parts;
 
 pub(crate) fn run(arguments: Start) -> Result<(), Failure> {
     // As the command line says, until the file has been read.
@@ -29,7 +30,10 @@ fn reader(settings: &Settings) -> Result<Option<Reader>, Failure> {
     let failed = |cause| Failure::io(&cause, "the process that reads executables of workloads");
     let agents = settings.services.iter().filter_map(|service| service.kind.agent());
     let mut agents = agents.map(|agent| agent.rules.need_executable());
-    if settings.workload_apis.iter().any(WorkloadApi::needs_executable) || agents.any(|need| need) {
+    let has_callers = parts::WORKLOAD_API.is_built || parts::SSH_AGENT.is_built;
+    let needs_executable =
+        settings.workload_apis.iter().any(WorkloadApi::needs_executable) || agents.any(|need| need);
+    if has_callers && needs_executable {
         return Reader::begin().map(Some).map_err(failed);
     }
     privilege::give_up().map_err(|errno| failed(errno.into()))?;

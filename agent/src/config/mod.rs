@@ -48,6 +48,6 @@ pub use ssh::{AgentSocket, SshHost};
 pub use system_roots::SystemRoots;
 pub use text::text;
 pub(crate) use workload_api::TYPES as WORKLOAD_API_TYPES;
-pub use workload_api::{Offer, SdsNames, Selector, Socket, WorkloadApi};
+pub use workload_api::{Listen, Offer, SdsNames, Selector, Socket, WorkloadApi};
 pub use workload_identity::WorkloadIdentity;
 pub(crate) use workload_identity::{audience, labels};

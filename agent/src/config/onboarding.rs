@@ -11,6 +11,7 @@ use super::join_uri::JoinUri;
 use super::overrides::{Overrides, token};
 use super::protocol::{Protocol, ProtocolChoice};
 use super::settings::{Server, Token, Trust};
+use crate::parts;
 
 const OTHER_METHOD: &str = "remove it: it belongs to another join method";
 
@@ -172,7 +173,13 @@ pub(super) fn onboarding(
     }
     let protocol =
         section.word("protocol", &ProtocolChoice::NAMES).or_rather(overrides.server.protocol);
-    let protocol = protocol.or(Given::Here(ProtocolChoice::Auto, None)).value()?;
+    let protocol = protocol.or(Given::Here(ProtocolChoice::Auto, None));
+    if let Given::Here(ProtocolChoice::Teleport, range) = &protocol
+        && !parts::TELEPORT.is_built
+    {
+        source.error(range.as_ref(), parts::TELEPORT.message, parts::TELEPORT.advice);
+    }
+    let protocol = protocol.value()?;
     Some((trust.value()?, token.value()?, protocol.fixed()))
 }
 

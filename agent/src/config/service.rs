@@ -16,6 +16,7 @@ use super::settings::{
 use super::workload_api::{self, WorkloadApi};
 use super::workload_identity::{JWT, X509, jwt, x509};
 use super::{destination, reload, ssh};
+use crate::parts::{self, Part};
 
 const NEEDS_PROXY: &str = "it needs a Teleport proxy, which this authority does not have";
 const NOT_SERVED: &str = "this agent supports `identity`, `x509`, `workload-identity-jwt`, `workload-identity-api`, `ssh-agent` and `ssh_host`";
@@ -144,9 +145,15 @@ pub(super) fn service(node: &Node, source: &Source<'_>) -> Option<Item> {
     let stated = &stated.node;
     if let Value::Scalar { text, .. } = &stated.value {
         if workload_api::TYPES.contains(&text.as_str()) {
+            if !parts::WORKLOAD_API.is_built {
+                return refuse(&parts::WORKLOAD_API, &stated.range, source);
+            }
             return workload_api::workload_api(node, stated, source).map(Item::WorkloadApi);
         }
         if ssh::TYPES.contains(&text.as_str()) {
+            if !parts::SSH_AGENT.is_built {
+                return refuse(&parts::SSH_AGENT, &stated.range, source);
+            }
             return ssh::ssh(node, stated, source).map(Item::Files);
         }
     }
@@ -200,6 +207,12 @@ pub(super) fn destination(
             None
         }
     }
+}
+
+/// Refuses what this build of the agent has not.
+fn refuse<T>(part: &Part, range: &ByteRange, source: &Source<'_>) -> Option<T> {
+    source.error(Some(range), part.message, part.advice);
+    None
 }
 
 /// The name of a service.
@@ -359,7 +372,7 @@ pub(super) fn complete(
                 };
                 (directory, draft.kind.agent().map(|agent| agent.socket.path.as_path()))
             }
-            Item::WorkloadApi(draft) => (None, Some(draft.path())),
+            Item::WorkloadApi(draft) => (None, draft.path()),
         };
         let claims = [(directory, "writes its files"), (socket, "has its socket")];
         let claims = claims.into_iter().filter_map(|(path, what)| Some((path?, what)));

@@ -10,7 +10,7 @@ use super::settings::{
     Token, TpmSettings, Trust,
 };
 use super::ssh::{AgentSocket, SshHost};
-use super::workload_api::{SdsNames, Selector, Socket, TYPES, WorkloadApi};
+use super::workload_api::{Listen, SdsNames, Selector, Socket, TYPES, WorkloadApi};
 use super::workload_identity::WorkloadIdentity;
 use crate::attest::rule::Rules;
 
@@ -165,7 +165,10 @@ fn workload_api(api: &WorkloadApi, settings: &Settings, yaml: &mut Yaml) {
     let [kind, old_kind] = TYPES;
     yaml.line(&format!("  - type: {}", if is_old { old_kind } else { kind }));
     yaml.line(&format!("    name: {}", quoted(api.name.as_str())));
-    socket(&api.socket, yaml);
+    match &api.listen {
+        Listen::Unix(unix) => socket(unix, yaml),
+        Listen::Tcp(address) => yaml.line(&format!("    listen: tcp://{address}")),
+    }
     if api.ttl != settings.lifetime.ttl {
         yaml.line(&format!("    credential_ttl: {}", go_duration::text(api.ttl)));
     }

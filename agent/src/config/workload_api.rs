@@ -1,10 +1,12 @@
 //! Services of type `workload-identity-api`, and `spiffe-workload-api`, its older form.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use host::config::finding::Source;
+use host::config::finding::{ByteRange, Source};
 use host::config::section::{Given, Keys, Section, parse};
 use host::config::tree::{Node, Value};
 use host::go_duration;
@@ -19,7 +21,7 @@ pub struct WorkloadApi {
     /// What the log and `/readyz` call it.
     pub name: ServiceName,
     /// Where it is.
-    pub socket: Socket,
+    pub listen: Listen,
     /// What callers may have: what each of these offers those that match its rules.
     pub offers: Vec<Offer>,
     /// The lifetime of certificates to ask for; the authority may grant less.
@@ -33,6 +35,35 @@ impl WorkloadApi {
     #[must_use]
     pub fn needs_executable(&self) -> bool {
         self.offers.iter().any(|offer| offer.rules.need_executable())
+    }
+}
+
+/// Where workloads connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A unix socket, over which a process can be attested.
+    Unix(Socket),
+    /// A loopback address, over which it cannot.
+    Tcp(SocketAddr),
+}
+
+impl Listen {
+    /// The unix socket.
+    #[must_use]
+    pub const fn socket(&self) -> Option<&Socket> {
+        match self {
+            Self::Unix(socket) => Some(socket),
+            Self::Tcp(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(socket) => socket.path.display().fmt(f),
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+        }
     }
 }
 
@@ -103,6 +134,10 @@ const DEFAULT_MODE: u32 = 0o660;
 const MAX_LIST: usize = 64;
 
 pub(super) const LISTEN: (&str, &str) = ("listen", "the socket: `unix:///absolute/path`");
+const LISTEN_ANYWHERE: (&str, &str) = (
+    "listen",
+    "the socket: `unix:///absolute/path`; or `tcp://127.0.0.1:PORT`, for a bot's own identity and every user of the host",
+);
 pub(super) const MODE: (&str, &str) = ("mode", "mode of the socket in octal (default `0660`)");
 pub(super) const GROUP: (&str, &str) = ("group", "name or ID of the socket's group");
 const SDS: (&str, &str) = ("sds", "names of Envoy's secrets; see below");
@@ -112,7 +147,7 @@ pub(super) const WORKLOAD_API: Keys = Keys {
     known: &[
         ("type", "`workload-identity-api`"),
         super::service::NAME,
-        LISTEN,
+        LISTEN_ANYWHERE,
         MODE,
         GROUP,
         ("selector", "which workload identities to offer; see below (default: the bot's own)"),
@@ -228,9 +263,9 @@ pub(super) const SDS_NAMES: Keys = Keys {
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) name: Given<ServiceName>,
-    pub(super) range: Option<host::config::finding::ByteRange>,
+    pub(super) range: Option<ByteRange>,
     pub(super) kind: &'static str,
-    socket: Socket,
+    listen: Listen,
     offers: Vec<Offer>,
     ttl: Option<Duration>,
     sds: SdsNames,
@@ -238,12 +273,13 @@ pub(super) struct Draft {
 
 impl Draft {
     pub(super) fn complete(self, name: ServiceName, ttl: Duration) -> WorkloadApi {
-        let Self { socket, offers, sds, .. } = self;
-        WorkloadApi { name, socket, offers, ttl: self.ttl.unwrap_or(ttl), sds }
+        let Self { listen, offers, sds, .. } = self;
+        WorkloadApi { name, listen, offers, ttl: self.ttl.unwrap_or(ttl), sds }
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.socket.path
+    /// The path of its socket, if it has one.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.listen.socket().map(|socket| socket.path.as_path())
     }
 }
 
@@ -258,7 +294,12 @@ pub(super) fn workload_api(node: &Node, stated: &Node, source: &Source<'_>) -> O
         if is_old { (&SPIFFE_WORKLOAD_API, old_kind) } else { (&WORKLOAD_API, kind) };
     let section = Section::open(node, keys, source)?;
     let name = section.parse("name", super::service::name);
-    let socket = socket(&section, node, source);
+    let listen = match section.text("listen") {
+        Given::Here(text, range) if !is_old && text.starts_with("tcp:") => {
+            tcp(&text, range.as_ref(), &section, source)
+        }
+        _ => socket(&section, node, source).map(Listen::Unix),
+    };
     let ttl = section.parse("credential_ttl", go_duration::parse);
     let ttl = match ttl {
         Given::Absent => Some(None),
@@ -279,14 +320,16 @@ pub(super) fn workload_api(node: &Node, stated: &Node, source: &Source<'_>) -> O
         None => Some(SdsNames::default()),
         Some(node) => sds_names(node, source),
     };
-    let (socket, offers) = (socket?, offers?);
-    if socket.mode & 0o006 != 0 && offers.iter().any(|offer| offer.rules.0.is_empty()) {
+    let (listen, offers) = (listen?, offers?);
+    if listen.socket().is_some_and(|socket| socket.mode & 0o006 != 0)
+        && offers.iter().any(|offer| offer.rules.0.is_empty())
+    {
         let message = "every user of this host can have these identities";
         let advice = "write `rules`, or a `mode` and `group` that let only their workloads connect";
         source.warn(Some(&stated.range), message, advice);
     }
     let range = Some(stated.range.clone());
-    Some(Draft { name, range, kind, socket, offers, ttl: ttl?, sds: sds? })
+    Some(Draft { name, range, kind, listen, offers, ttl: ttl?, sds: sds? })
 }
 
 /// The socket of a service: `listen`, `mode` and `group`.
@@ -305,6 +348,37 @@ pub(super) fn socket(section: &Section<'_>, node: &Node, source: &Source<'_>) ->
         given => given.value().map(Some),
     };
     Some(Socket { path: path.value()?, mode: mode?, group: group? })
+}
+
+/// A listener on the loopback interface. Nothing is known of who connects, so that nothing may depend on it.
+fn tcp(
+    text: &str,
+    range: Option<&ByteRange>,
+    section: &Section<'_>,
+    source: &Source<'_>,
+) -> Option<Listen> {
+    let address =
+        text.strip_prefix("tcp://").and_then(|address| address.parse::<SocketAddr>().ok());
+    let Some(address) = address.filter(|address| address.ip().is_loopback()) else {
+        let message = "`listen` is not an address of the loopback interface";
+        source.error(range, message, "write tcp://127.0.0.1:PORT, or unix:///PATH");
+        return None;
+    };
+    let refused = ["rules", "selector", "mode", "group"].map(|key| {
+        let is_there = section.node(key).is_some();
+        if is_there {
+            let message = format!("`{key}` needs to know who connects, which TCP does not show");
+            source.error(section.key(key), message, "remove it, or listen on unix:///PATH");
+        }
+        is_there
+    });
+    if refused.contains(&true) {
+        return None;
+    }
+    let message =
+        "every user of this host, and every container in its network, can have the bot's identity";
+    source.warn(range, message, "listen on unix:///PATH, where workloads are attested");
+    Some(Listen::Tcp(address))
 }
 
 fn listen(text: &str) -> Result<PathBuf, String> {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::machine::Validity;
 use crate::tpm::thread::Meter;
+use crate::workload_api::Counts;
 
 /// The name of the identity's component.
 pub const IDENTITY: &str = "identity";
@@ -99,6 +100,7 @@ struct Tally {
 struct Inner {
     components: BTreeMap<String, Component>,
     tallies: BTreeMap<String, Tally>,
+    workloads: BTreeMap<String, Counts>,
     meter: Meter,
     /// Why the last reload of the configuration failed.
     configuration: Option<String>,
@@ -148,6 +150,7 @@ impl Health {
         let components: BTreeMap<_, _> = found.into_iter().map(component).collect();
         let mut inner = self.lock();
         inner.tallies.retain(|name, _| components.contains_key(name));
+        inner.workloads.retain(|name, _| components.contains_key(name));
         inner.components = components;
     }
 
@@ -157,6 +160,11 @@ impl Health {
             component.status = Status::Initializing;
             component.reason = Some("the reload hook has not run yet for the new files".into());
         }
+    }
+
+    /// The counts of the Workload API of this name.
+    pub fn workloads(&self, name: &str) -> Counts {
+        self.lock().workloads.entry(name.to_owned()).or_default().clone()
     }
 
     /// The component's credentials were renewed and are in place.
@@ -354,6 +362,7 @@ impl Health {
                 page.sample(name, &[("name", component), ("outcome", outcome)], count);
             }
         }
+        workload_metrics(&inner.workloads, &mut page);
         let (commands, busy) = inner.meter.read();
         let (name, help) = ("agent_tpm_commands_total", "Commands sent to the TPM.");
         page.single(name, Kind::Counter, help, commands);
@@ -364,6 +373,50 @@ impl Health {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is counted of each Workload API.
+fn workload_metrics(all: &BTreeMap<String, Counts>, page: &mut Page) {
+    if all.is_empty() {
+        return;
+    }
+    let name = "agent_workload_connections";
+    page.family(name, Kind::Gauge, "Open connections of workloads.");
+    for (api, counts) in all {
+        page.sample(name, &[("name", api)], counts.connections.get());
+    }
+    let name = "agent_workload_streams";
+    page.family(name, Kind::Gauge, "Open streams of workloads that watch their identities.");
+    for (api, counts) in all {
+        page.sample(name, &[("name", api)], counts.streams.get());
+    }
+    let name = "agent_workload_calls_total";
+    page.family(
+        name,
+        Kind::Counter,
+        "Calls of workloads, by whether the process could be attested.",
+    );
+    for (api, counts) in all {
+        for (outcome, count) in [("attested", &counts.attested), ("refused", &counts.unattested)] {
+            page.sample(name, &[("name", api), ("outcome", outcome)], count.get());
+        }
+    }
+    let name = "agent_workload_requests_total";
+    page.family(
+        name,
+        Kind::Counter,
+        "Requests to the authority on behalf of workloads, by outcome.",
+    );
+    for (api, counts) in all {
+        let outcomes = [
+            ("success", &counts.granted),
+            ("refused", &counts.refused),
+            ("failed", &counts.failed),
+        ];
+        for (outcome, count) in outcomes {
+            page.sample(name, &[("name", api), ("outcome", outcome)], count.get());
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::attest::{Attestor, Reader};
 use crate::config::{AgentSocket, ServiceKind, ServiceName};
 use crate::credential::cache::Watch;
 use crate::log::Log;
+use crate::parts;
 use crate::ssh_agent::{Gate, LIMITS, Offered, Purpose, SshAgent};
 
 /// Serves the agents, in a task of its own, until it is dropped.
@@ -162,6 +163,10 @@ impl Open {
             return Err(Failure::new(Exit::Config, what, "restart the agent"));
         }
         let (bound, listener) = BoundSocket::bind(socket).await?;
+        // Nothing of what follows is in a build without it.
+        if !parts::SSH_AGENT.is_built {
+            return Err(parts::SSH_AGENT.refusal());
+        }
         let attestor = Attestor::new(wanted.reader.clone().filter(|_| needs_executable));
         let gate = Gate { rules: rules.clone(), attestor };
         let named = (agent.name.to_string(), agent.purpose);

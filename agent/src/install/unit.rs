@@ -94,7 +94,7 @@ impl Reach {
         };
         let apis = &settings.workload_apis;
         let agents = || settings.services.iter().filter_map(|service| service.kind.agent());
-        let sockets = apis.iter().map(|api| &api.socket);
+        let sockets = apis.iter().filter_map(|api| api.listen.socket());
         let sockets = sockets.chain(agents().map(|agent| &agent.socket));
         let sockets = sockets.filter_map(|socket| socket.path.parent().map(Path::to_owned));
         let sockets = sockets.collect();

@@ -65,7 +65,7 @@ impl SpiffeWorkloadApi for Served {
             return Err(Status::invalid_argument("spiffe_id is not a SPIFFE ID"));
         }
         let caller = peer.attest().await?;
-        let svids = self.source.jwt_svids(&caller, &audience, spiffe_id).await?;
+        let svids = self.source.jwt_svids(caller.as_ref(), &audience, spiffe_id).await?;
         let svids = svids.into_iter().map(|svid| Jwtsvid {
             spiffe_id: svid.spiffe_id,
             svid: svid.token,
@@ -130,7 +130,7 @@ impl Served {
     ) -> Result<(Arc<Peer>, Subscription), Status> {
         let peer = peer(request)?;
         let caller = peer.attest().await?;
-        Ok((peer, self.source.subscribe(&caller)))
+        Ok((peer, self.source.subscribe(caller.as_ref())))
     }
 }
 

@@ -1,11 +1,13 @@
 //! The sink that delivers identities to workloads on a unix socket: the SPIFFE Workload API, and Envoy's Secret Discovery
 //! Service (SDS).
 //!
-//! `server` accepts connections and knows which service a call is for; `calls` and `sds` answer. What a caller may have comes
+//! `server` accepts connections and knows which service a call is for; `calls`, `sds` and `reflection` answer. What a caller may have comes
 //! from a [`Source`], which they watch: each change is sent at once.
 
 pub mod authority;
 mod calls;
+pub mod counts;
+mod reflection;
 mod sds;
 mod server;
 mod updates;
@@ -20,9 +22,10 @@ use tonic::Status;
 use crate::attest::Caller;
 use crate::credential::svid::{Bundle, JwtSvid, KeyedSvid};
 
+pub use self::counts::Counts;
 #[doc(hidden)]
 pub use self::server::services;
-pub use self::server::{Attest, WorkloadApi};
+pub use self::server::{Attest, Connected, Listener, Serving, WorkloadApi};
 pub use crate::connections::Limits;
 
 /// What a caller may have, at a moment.
@@ -53,15 +56,15 @@ pub struct Identities {
 /// An answer that takes a while.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Where identities come from.
+/// Where identities come from. A caller that cannot be attested, over TCP, is `None`.
 pub trait Source: Send + Sync + 'static {
     /// What the caller may have. The source renews it as long as it is watched.
-    fn subscribe(&self, caller: &Caller) -> Subscription;
+    fn subscribe(&self, caller: Option<&Caller>) -> Subscription;
 
     /// JWT-SVIDs of the caller for these audiences, all in one token: of one identity if it is named, else of each.
     fn jwt_svids<'a>(
         &'a self,
-        caller: &'a Caller,
+        caller: Option<&'a Caller>,
         audiences: &'a [String],
         spiffe_id: Option<&'a str>,
     ) -> Answer<'a, Result<Vec<JwtSvid>, NotIssued>>;

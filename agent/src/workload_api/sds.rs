@@ -47,7 +47,9 @@ impl SecretDiscoveryService for Served {
         let (peer, subscription) = self.subscription(&request).await?;
         let (sender, stream) = mpsc::channel(1);
         let (requests, served) = (request.into_inner(), self.clone());
+        let open = peer.counts().streams.begin();
         tokio::spawn(async move {
+            let _open = open;
             let end = tokio::select! {
                 end = served.answer(requests, subscription, &sender) => end,
                 status = ended(&peer) => status,

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::ready;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,23 +12,24 @@ use hyper::body::{Body as HttpBody, Bytes};
 use hyper::server::conn::http2::Builder;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use proto::envoy::secret::secret_discovery_service_server::{
-    SERVICE_NAME as SDS, SecretDiscoveryServiceServer,
+pub(super) use proto::envoy::secret::secret_discovery_service_server::SERVICE_NAME as SDS;
+use proto::envoy::secret::secret_discovery_service_server::SecretDiscoveryServiceServer;
+use proto::reflection::v1::server_reflection_server::{
+    SERVICE_NAME as REFLECTION, ServerReflectionServer,
 };
-use proto::spiffe::spiffe_workload_api_server::{
-    SERVICE_NAME as WORKLOAD_API, SpiffeWorkloadApiServer,
-};
+pub(super) use proto::spiffe::spiffe_workload_api_server::SERVICE_NAME as WORKLOAD_API;
+use proto::spiffe::spiffe_workload_api_server::SpiffeWorkloadApiServer;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codegen::http::{HeaderMap, Request, Response};
+use tonic::codegen::http::{HeaderMap, Request, Response, Uri};
 use tower::Service;
 
 use super::authority::Repaired;
+use super::reflection::{self, OLD_REFLECTION, Reflection};
 use super::updates::{stopped, stopping};
-use super::{Answer, Source};
+use super::{Answer, Counts, Source};
 use crate::attest::{Caller, Refused};
 use crate::config::SdsNames;
 use crate::connections::{Limits, Places};
@@ -56,14 +58,32 @@ const FIRST_CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Who is at the other end of a connection.
 pub trait Attest: Send + Sync + 'static {
-    /// Attests the process at this moment.
-    fn attest(&self) -> Answer<'_, Result<Caller, Refused>>;
+    /// Attests the process at this moment; `None` where no process can be attested.
+    fn attest(&self) -> Answer<'_, Result<Option<Caller>, Refused>>;
 
     /// Waits until the process has ended.
     fn ended(&self) -> Answer<'_, ()>;
 
-    /// Its user when it connected.
-    fn uid(&self) -> u32;
+    /// Its user when it connected, if that is known.
+    fn uid(&self) -> Option<u32>;
+}
+
+/// The bytes of a connection.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// A connection, and the process at its other end.
+pub struct Connected {
+    /// The bytes.
+    pub stream: Box<dyn Stream>,
+    /// The process, whose attestation has begun.
+    pub process: Result<Box<dyn Attest>, Refused>,
+}
+
+/// Where workloads connect.
+pub trait Listener: Send + 'static {
+    /// The next connection. Cancel safe.
+    fn accept(&self) -> Answer<'_, io::Result<Connected>>;
 }
 
 /// A server on one socket, which ends when it is dropped.
@@ -72,11 +92,26 @@ pub struct WorkloadApi {
     stop: watch::Sender<bool>,
 }
 
+/// What is served.
+pub struct Serving {
+    /// Where identities come from.
+    pub source: Arc<dyn Source>,
+    /// The names of Envoy's secrets.
+    pub sds_names: SdsNames,
+    /// How many connections there may be.
+    pub limits: Limits,
+    /// For the metrics.
+    pub counts: Counts,
+    /// Where refusals are logged.
+    pub log: Log,
+}
+
 /// What all connections of a server have in common.
 #[derive(Clone)]
 pub(super) struct Served {
     pub(super) source: Arc<dyn Source>,
     pub(super) sds_names: SdsNames,
+    counts: Counts,
     pub(super) log: Log,
 }
 
@@ -84,14 +119,21 @@ pub(super) struct Served {
 pub(super) struct Peer {
     process: Box<dyn Attest>,
     stop: watch::Receiver<bool>,
+    counts: Counts,
 }
 
 impl Peer {
     /// Attests the process, for each call: it may have executed another program since the last one.
-    pub(super) async fn attest(&self) -> Result<Caller, Status> {
-        let failed =
-            |why: Refused| Status::unavailable(format!("workload attestation failed: {why}"));
-        self.process.attest().await.map_err(failed)
+    pub(super) async fn attest(&self) -> Result<Option<Caller>, Status> {
+        let attested = self.process.attest().await;
+        let counter =
+            if attested.is_ok() { &self.counts.attested } else { &self.counts.unattested };
+        counter.count();
+        attested.map_err(|why| Status::unavailable(format!("workload attestation failed: {why}")))
+    }
+
+    pub(super) const fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// Waits until the process or the server ends.
@@ -111,19 +153,13 @@ pub(super) fn peer<T>(request: &tonic::Request<T>) -> Result<Arc<Peer>, Status> 
 }
 
 impl WorkloadApi {
-    /// Serves the connections of `listener`. `attest` begins the attestation of one.
+    /// Serves the connections of `listener`.
     #[must_use]
-    pub fn serve<A: Attest>(
-        listener: UnixListener,
-        attest: impl Fn(&UnixStream) -> Result<A, Refused> + Send + Sync + 'static,
-        source: Arc<dyn Source>,
-        sds_names: SdsNames,
-        limits: Limits,
-        log: Log,
-    ) -> Self {
+    pub fn serve(listener: Box<dyn Listener>, serving: Serving) -> Self {
         let (stop, stopping) = watch::channel(false);
-        let served = Served { source, sds_names, log };
-        tokio::spawn(accept(listener, attest, served, Places::new(limits), stopping));
+        let Serving { source, sds_names, limits, counts, log } = serving;
+        let served = Served { source, sds_names, counts, log };
+        tokio::spawn(accept(listener, served, Places::new(limits), stopping));
         Self { stop }
     }
 }
@@ -134,9 +170,8 @@ impl Drop for WorkloadApi {
     }
 }
 
-async fn accept<A: Attest>(
-    listener: UnixListener,
-    attest: impl Fn(&UnixStream) -> Result<A, Refused> + Send + Sync + 'static,
+async fn accept(
+    listener: Box<dyn Listener>,
     served: Served,
     places: Places,
     mut stop: watch::Receiver<bool>,
@@ -146,37 +181,40 @@ async fn accept<A: Attest>(
             accepted = listener.accept() => accepted,
             () = stopping(&mut stop) => return,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok(Connected { stream, process }) = accepted else {
             // Out of descriptors, say: connections that end make room.
             tokio::time::sleep(Duration::from_secs(1)).await;
             continue;
         };
-        let process = match attest(&stream) {
+        let process = match process {
             Ok(process) => process,
             Err(cause) => {
+                served.counts.unattested.count();
                 served.log.debug("refused a workload", &[("reason", &cause)]);
                 continue;
             }
         };
         let uid = process.uid();
         let Some(place) = places.take(uid) else {
-            let fields: [(&str, &dyn std::fmt::Display); 1] = [("uid", &uid)];
-            served.log.debug("refused a workload: too many connections", &fields);
+            let uid = uid.map_or_else(|| "unknown".to_owned(), |uid| uid.to_string());
+            served.log.debug("refused a workload: too many connections", &[("uid", &uid)]);
             continue;
         };
-        let peer = Arc::new(Peer { process: Box::new(process), stop: stop.clone() });
+        let counts = served.counts.clone();
+        let open = counts.connections.begin();
+        let peer = Arc::new(Peer { process, stop: stop.clone(), counts });
         let router = Router::new(served.clone(), peer);
         let mut stop = stop.clone();
         tokio::spawn(async move {
             serve_connection(stream, router, &mut stop).await;
-            drop(place);
+            drop((place, open));
         });
     }
 }
 
 /// Serves until the connection ends. A stop lets the streams end with a reason.
 async fn serve_connection(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stream: Box<dyn Stream>,
     router: Router,
     stop: &mut watch::Receiver<bool>,
 ) {
@@ -255,6 +293,11 @@ where
             WORKLOAD_API => self.workload_api.call(request),
             // Envoy does not send the header.
             SDS => self.sds.call(request),
+            REFLECTION => reflect(request),
+            OLD_REFLECTION => {
+                *request.uri_mut() = Uri::from_static(reflection::PATH);
+                reflect(request)
+            }
             _ => at_once(Status::unimplemented("unknown service")),
         }
     }
@@ -272,8 +315,13 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let served = Served { source, sds_names: SdsNames::default(), log };
-    Router::new(served, Arc::new(Peer { process: Box::new(process), stop }))
+    let (sds_names, counts) = (SdsNames::default(), Counts::default());
+    let served = Served { source, sds_names, counts: counts.clone(), log };
+    Router::new(served, Arc::new(Peer { process: Box::new(process), stop, counts }))
+}
+
+fn reflect(request: Request<Body>) -> Routed {
+    ServerReflectionServer::new(Reflection).max_decoding_message_size(MAX_REQUEST).call(request)
 }
 
 fn at_once(status: Status) -> Routed {

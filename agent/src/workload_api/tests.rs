@@ -1,5 +1,6 @@
 //! The server with a real client on a socket pair, and a source that says what the test wants.
 
+use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,13 +32,13 @@ struct Fixed {
 }
 
 impl Source for Fixed {
-    fn subscribe(&self, _: &Caller) -> Subscription {
+    fn subscribe(&self, _: Option<&Caller>) -> Subscription {
         self.entitlement.subscribe()
     }
 
     fn jwt_svids<'a>(
         &'a self,
-        _: &'a Caller,
+        _: Option<&'a Caller>,
         audiences: &'a [String],
         spiffe_id: Option<&'a str>,
     ) -> Answer<'a, Result<Vec<JwtSvid>, NotIssued>> {
@@ -59,12 +60,12 @@ impl Source for Fixed {
 struct Process(watch::Receiver<bool>);
 
 impl Attest for Process {
-    fn attest(&self) -> Answer<'_, Result<Caller, Refused>> {
+    fn attest(&self) -> Answer<'_, Result<Option<Caller>, Refused>> {
         let unix =
             Unix { pid: 1, uid: 2, gid: 3, supplementary_gids: Vec::new(), executable: None };
         let caller = Caller { unix, systemd: Systemd::default(), container: None, pod_uid: None };
         let has_ended = *self.0.borrow();
-        Box::pin(async move { if has_ended { Err(Refused::Ended) } else { Ok(caller) } })
+        Box::pin(async move { if has_ended { Err(Refused::Ended) } else { Ok(Some(caller)) } })
     }
 
     fn ended(&self) -> Answer<'_, ()> {
@@ -74,8 +75,21 @@ impl Attest for Process {
         })
     }
 
-    fn uid(&self) -> u32 {
-        2
+    fn uid(&self) -> Option<u32> {
+        Some(2)
+    }
+}
+
+/// A socket that only processes of the test connect to.
+struct Open(tokio::net::UnixListener, watch::Receiver<bool>);
+
+impl Listener for Open {
+    fn accept(&self) -> Answer<'_, io::Result<Connected>> {
+        Box::pin(async {
+            let (stream, _) = self.0.accept().await?;
+            let process = Ok(Box::new(Process(self.1.clone())) as Box<dyn Attest>);
+            Ok(Connected { stream: Box::new(stream), process })
+        })
     }
 }
 
@@ -85,6 +99,7 @@ struct Running {
     end_process: watch::Sender<bool>,
     server: Option<WorkloadApi>,
     channel: Channel,
+    counts: Counts,
     _directory: tempfile::TempDir,
 }
 
@@ -98,17 +113,19 @@ impl Running {
         let path = directory.path().join("socket");
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
         let (end_process, ended) = watch::channel(false);
-        let server = WorkloadApi::serve(
-            listener,
-            move |_| Ok(Process(ended.clone())),
-            Arc::<Fixed>::clone(&source),
-            SdsNames::default(),
+        let counts = Counts::default();
+        let serving = Serving {
+            source: Arc::<Fixed>::clone(&source),
+            sds_names: SdsNames::default(),
             limits,
-            Log::new(host::log::LogFormat::default(), host::log::Level::Error),
-        );
+            counts: counts.clone(),
+            log: Log::new(host::log::LogFormat::default(), host::log::Level::Error),
+        };
+        let server = WorkloadApi::serve(Box::new(Open(listener, ended)), serving);
         let stream = UnixStream::connect(&path).await.unwrap();
         let channel = Channel::open(TokioIo::new(stream)).await.unwrap();
-        Self { source, end_process, server: Some(server), channel, _directory: directory }
+        let server = Some(server);
+        Self { source, end_process, server, channel, counts, _directory: directory }
     }
 
     fn client(&self) -> SpiffeWorkloadApiClient<Channel> {
@@ -301,4 +318,36 @@ async fn users_with_too_many_connections_are_refused() {
         }
     };
     assert!(refused);
+}
+
+#[tokio::test]
+async fn rotation_reaches_a_thousand_streams() {
+    const STREAMS: usize = 1000;
+    let running = Running::new(entitled(&["a"], 4), Limits::default()).await;
+    // A connection takes a hundred calls at a time.
+    let mut streams = Vec::new();
+    let path = running._directory.path().join("socket");
+    for number in 0..STREAMS {
+        if number % 100 == 0 {
+            let stream = UnixStream::connect(&path).await.unwrap();
+            let channel = Channel::open(TokioIo::new(stream)).await.unwrap();
+            streams.push((channel, Vec::new()));
+        }
+        let (channel, streams) = streams.last_mut().unwrap();
+        let mut client = SpiffeWorkloadApiClient::with_origin(channel.clone(), Channel::origin());
+        let stream = client.fetch_x509svid(with_header(X509svidRequest {})).await.unwrap();
+        let mut stream = stream.into_inner();
+        assert_eq!(stream.message().await.unwrap().unwrap().svids.len(), 1);
+        streams.push(stream);
+    }
+    assert_eq!(running.counts.streams.get(), 1000);
+    assert_eq!(running.counts.attested.get(), 1000);
+    running.set(entitled(&["a", "b"], 4));
+    for stream in streams.iter_mut().flat_map(|(_, streams)| streams) {
+        assert_eq!(stream.message().await.unwrap().unwrap().svids.len(), 2);
+    }
+    running.set(Entitlement::Nothing);
+    for stream in streams.iter_mut().flat_map(|(_, streams)| streams) {
+        assert_eq!(stream.message().await.unwrap_err().code(), Code::PermissionDenied);
+    }
 }

@@ -60,7 +60,9 @@ where
     M: Send + 'static,
 {
     let (sender, stream) = mpsc::channel(1);
+    let open = peer.counts().streams.begin();
     tokio::spawn(async move {
+        let _open = open;
         let sending = async {
             let mut sent = None;
             let mut identities = first(&mut subscription).await;

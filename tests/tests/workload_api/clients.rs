@@ -119,6 +119,11 @@ impl Program {
         Ok((server, address.to_owned()))
     }
 
+    /// Which services and methods there are, by gRPC's reflection without the security header; Go only.
+    pub fn reflect(&self, socket: &Path, uid: u32) -> Result<Value> {
+        answer(self.command(socket, uid).arg("reflect"))
+    }
+
     /// It watches its X.509 identities; Go only.
     pub fn watch(&self, socket: &Path, uid: u32) -> Result<Watch> {
         Watch::start(self.command(socket, uid).arg("watch"))

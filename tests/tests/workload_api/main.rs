@@ -3,10 +3,12 @@
 
 mod clients;
 mod envoy;
+mod load;
 mod mutual_tls;
 
+use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::{fs, path::PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -85,6 +87,49 @@ fn workloads_have_their_own_identities_and_strangers_none() -> Result<()> {
         let error = said["error"].as_str().context("an identity for a stranger")?;
         ensure!(error.contains("no identity issued"), "{}: {error}", program.name);
     }
+    Ok(())
+}
+
+#[test]
+fn reflection_shows_the_services_to_anyone_who_may_connect() -> Result<()> {
+    let Some(clients) = Clients::built() else { return Ok(()) };
+    let swtpm = start(Kind::P256)?;
+    let (_host, socket) = host(&swtpm, "1h")?;
+    let seen = clients.go.reflect(&socket, STRANGER)?;
+    let methods = seen["methods"].as_object().with_context(|| seen.to_string())?;
+    let services: Vec<&str> = methods.keys().map(String::as_str).collect();
+    let expected = [
+        "SpiffeWorkloadAPI",
+        "envoy.service.secret.v3.SecretDiscoveryService",
+        "grpc.reflection.v1.ServerReflection",
+    ];
+    assert_eq!(services, expected);
+    assert_eq!(methods["SpiffeWorkloadAPI"].as_array().map(Vec::len), Some(7), "{seen}");
+    let sds = json!(["DeltaSecrets", "FetchSecrets", "StreamSecrets"]);
+    assert_eq!(methods["envoy.service.secret.v3.SecretDiscoveryService"], sds);
+    assert_eq!(seen["older"], json!(expected));
+    const NOT_FOUND: u32 = 5;
+    assert_eq!(seen["unknown"], json!(NOT_FOUND));
+    Ok(())
+}
+
+#[test]
+fn loopback_address_gives_anyone_the_bots_own_identity() -> Result<()> {
+    let Some(clients) = Clients::built() else { return Ok(()) };
+    let swtpm = start(Kind::P256)?;
+    let mut host = Host::new(World::new(programs!())?, &swtpm.tcti())?;
+    let service = "  - {type: workload-identity-api, name: api, listen: 'tcp://127.0.0.1:0'}\n";
+    host.configure(service)?;
+    host.start()?;
+    host.wait_healthy()?;
+    host.until_logged("serving workloads name=api", 1)?;
+    let log = host.log();
+    ensure!(log.contains("every user of this host"), "no warning: {log}");
+    let address = log.split_whitespace().find_map(|word| word.strip_prefix("socket="));
+    let address = address.with_context(|| log.clone())?;
+    let seen = clients.go.once(Path::new(address), STRANGER)?;
+    let own = &host.stored()?["spiffe_id"];
+    assert_eq!(seen["ids"], json!([own, own, own]), "{seen}");
     Ok(())
 }
 

@@ -14,12 +14,15 @@ use testkit::child::{Guarded, Scratch};
 use testkit::swtpm::{Factory, Kind, Maker, Swtpm};
 
 use super::process::{Memory, Process};
+use super::streams::Streams;
 use crate::vm::{Authority, TOKEN};
 use crate::{cargo, target_directory};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// The runtime's helper threads end after ten seconds without work.
 const CALM: Duration = Duration::from_secs(15);
+/// Lifetime of the workloads' certificates, so that a rotation comes within half of it.
+const TTL: &str = "1m";
 /// As the unit has it.
 const WATCHDOG: Duration = Duration::from_secs(300);
 
@@ -59,10 +62,16 @@ pub(super) struct Daemon {
     pub(super) restart_commands: u64,
 }
 
-impl Daemon {
-    pub(super) fn wake_ups_a_minute(&self, minutes: u32) -> f64 {
-        self.wake_ups as f64 / f64::from(minutes)
-    }
+/// What was seen of a daemon with a Workload API.
+#[derive(Debug)]
+pub(super) struct Workloads {
+    /// Before the first workload connects.
+    pub(super) idle: Memory,
+    pub(super) wake_ups: u64,
+    /// With all streams, after a rotation.
+    pub(super) streaming: Memory,
+    /// From a rotation's first message to its last.
+    pub(super) rotation: Duration,
 }
 
 impl Host {
@@ -105,17 +114,12 @@ impl Host {
     /// Runs a daemon with two services under a service manager, as its unit would: it joins, is
     /// restarted, renews, and is then left alone for `idle`.
     pub(super) fn daemon(&self, renewals: u64, idle: Duration) -> Result<Daemon> {
-        self.configure()?;
+        self.configure("")?;
         let first = self.start()?;
         first.terminate(TIMEOUT)?.context("the daemon does not stop")?;
         let running = self.start()?;
         let restart_commands = self.metric("agent_tpm_commands_total")?;
-        for number in 1..=renewals {
-            signal(&running, "USR1")?;
-            self.until(|| Ok(self.renewed()? >= 3 * number))?;
-        }
-        let commands = self.metric("agent_tpm_commands_total")?.saturating_sub(restart_commands);
-
+        let renewal_commands = self.renewal_commands(&running, renewals, 3)?;
         thread::sleep(CALM);
         let process = Process::of(running.id());
         let before = process.sleeps()?;
@@ -123,17 +127,63 @@ impl Host {
         let wake_ups = process.sleeps()?.saturating_sub(before);
         let memory = process.memory()?;
         running.terminate(TIMEOUT)?.context("the daemon does not stop")?;
-        let renewal_commands = commands as f64 / renewals as f64;
         Ok(Daemon { memory, wake_ups, renewal_commands, restart_commands })
     }
 
-    fn configure(&self) -> Result<()> {
+    /// The same host with a third service, a Workload API: idle, and with `count` streams of it.
+    pub(super) fn workloads(&self, count: usize, idle: Duration) -> Result<Workloads> {
+        let socket = self.home.path().join("workload.sock");
+        self.configure(&format!(
+            "  - type: workload-identity-api\n    name: api\n    listen: unix://{}\n    credential_ttl: {TTL}\n",
+            socket.display()
+        ))?;
+        let running = self.start()?;
+        self.until(|| Ok(socket.exists()))?;
+        let process = Process::of(running.id());
+        thread::sleep(CALM);
+        let before = process.sleeps()?;
+        thread::sleep(idle);
+        let wake_ups = process.sleeps()?.saturating_sub(before);
+        let idle = process.memory()?;
+        let mut streams = Streams::open(&socket, count)?;
+        let rotation = streams.rotation()?;
+        let streaming = process.memory()?;
+        running.terminate(TIMEOUT)?.context("the daemon does not stop")?;
+        Ok(Workloads { idle, wake_ups, streaming, rotation })
+    }
+
+    /// The TPM commands of a renewal, on average, with a service whose key is in the TPM.
+    pub(super) fn tpm_key_commands(&self, renewals: u64) -> Result<f64> {
+        let destination = self.home.path().join("tpm-key");
+        self.configure(&format!(
+            "  - type: x509\n    name: tpm-key\n    key: tpm\n    destination: {}\n",
+            destination.display()
+        ))?;
+        let running = self.start()?;
+        let commands = self.renewal_commands(&running, renewals, 4)?;
+        running.terminate(TIMEOUT)?.context("the daemon does not stop")?;
+        Ok(commands)
+    }
+
+    /// Lets a daemon renew everything, which is so many credentials, and returns how many TPM commands that takes on average.
+    fn renewal_commands(&self, running: &Guarded, renewals: u64, credentials: u64) -> Result<f64> {
+        let (commands, renewed) = (self.metric("agent_tpm_commands_total")?, self.renewed()?);
+        for number in 1..=renewals {
+            signal(running, "USR1")?;
+            self.until(|| Ok(self.renewed()? >= renewed + credentials * number))?;
+        }
+        let commands = self.metric("agent_tpm_commands_total")?.saturating_sub(commands);
+        Ok(commands as f64 / renewals as f64)
+    }
+
+    /// Writes a configuration with two services, and these.
+    fn configure(&self, services: &str) -> Result<()> {
         let home = self.home.path().display();
         let config = format!(
             "version: v2\nproxy_server: 127.0.0.1:{}\nonboarding:\n  token: {TOKEN}\n  \
              ca_pins: ['{}']\nstorage: {home}/bot\ndiag_addr: 127.0.0.1:{}\ntpm:\n  address: {}\n\
              services:\n  - type: identity\n    name: login\n    destination: {home}/login\n  \
-             - type: x509\n    name: web\n    destination: {home}/web\n",
+             - type: x509\n    name: web\n    destination: {home}/web\n{services}",
             self.authority.port(),
             self.authority.pin(),
             self.diag,

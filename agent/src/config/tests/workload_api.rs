@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{loaded, refused, with};
 use crate::attest::rule::{Rule, Rules, SystemdRule, UnixRule};
-use crate::config::{Account, Offer, SdsNames, Selector, Settings, Socket, text};
+use crate::config::{Account, Listen, Offer, SdsNames, Selector, Settings, Socket, text};
 
 const FULL: &str = r#"services:
   - type: workload-identity-api
@@ -43,7 +43,7 @@ fn every_key_is_read_and_written_back() {
     assert_eq!((web.name.as_str(), web.ttl), ("web", Duration::from_secs(600)));
     let group = Some(Account::Name("web".into()));
     let path = "/run/endorse/workload.sock".into();
-    assert_eq!(web.socket, Socket { path, mode: 0o666, group });
+    assert_eq!(web.listen, Listen::Unix(Socket { path, mode: 0o666, group }));
     let labels = [("env", &["prod", "test"][..]), ("*", &["x"])];
     let labels = labels
         .map(|(key, values)| (key.to_owned(), values.iter().map(ToString::to_string).collect()));
@@ -79,7 +79,8 @@ fn every_key_is_read_and_written_back() {
         }
     );
     assert_eq!(old.name.as_str(), "spiffe-workload-api-output-2");
-    assert_eq!((old.socket.mode, old.ttl), (0o660, settings.lifetime.ttl));
+    let mode = old.listen.socket().unwrap().mode;
+    assert_eq!((mode, old.ttl), (0o660, settings.lifetime.ttl));
     let of = |path: &str, hint: Option<&str>, rules| Offer {
         selector: Selector::Path(path.into()),
         hint: hint.map(Into::into),
@@ -94,7 +95,24 @@ fn every_key_is_read_and_written_back() {
 fn faults_are_refused_with_their_place() {
     for (service, why) in [
         ("{type: workload-identity-api}", "no `listen`"),
-        ("{type: workload-identity-api, listen: tcp://127.0.0.1:1}", "over TCP"),
+        ("{type: workload-identity-api, listen: 'tcp://192.0.2.1:1'}", "loopback"),
+        ("{type: workload-identity-api, listen: 'tcp://[::]:1'}", "loopback"),
+        ("{type: workload-identity-api, listen: 'tcp://localhost:1'}", "loopback"),
+        ("{type: workload-identity-api, listen: 'tcp://127.0.0.1'}", "loopback"),
+        ("{type: workload-identity-api, listen: 'tcp://127.0.0.1:1', mode: '0660'}", "`mode`"),
+        ("{type: workload-identity-api, listen: 'tcp://127.0.0.1:1', group: a}", "`group`"),
+        (
+            "{type: workload-identity-api, listen: 'tcp://127.0.0.1:1', selector: {name: a}}",
+            "`selector`",
+        ),
+        (
+            "{type: workload-identity-api, listen: 'tcp://127.0.0.1:1', rules: [{unix: {uid: 1}}]}",
+            "`rules`",
+        ),
+        (
+            "{type: spiffe-workload-api, listen: 'tcp://127.0.0.1:1', svids: [{path: /a}]}",
+            "over TCP",
+        ),
         ("{type: workload-identity-api, listen: unix://run/a}", "absolute path"),
         ("{type: workload-identity-api, listen: 'unix:///a', mode: '0777'}", "octal"),
         ("{type: workload-identity-api, listen: 'unix:///a', mode: '0060'}", "octal"),
@@ -129,4 +147,15 @@ fn socket_for_everyone_without_rules_is_warned_of() {
     let service = "{type: workload-identity-api, listen: 'unix:///a', mode: '0666'}";
     let warned = loaded(&format!("{}\nservices: [{service}]", super::LEAST)).warnings.to_string();
     assert!(warned.contains("every user of this host"), "{warned}");
+}
+
+#[test]
+fn tcp_is_warned_of_and_written_back() {
+    let service = "{type: workload-identity-api, listen: 'tcp://[::1]:9001'}";
+    let read = loaded(&format!("{}\nservices: [{service}]", super::LEAST));
+    let warned = read.warnings.to_string();
+    assert!(warned.contains("every user of this host"), "{warned}");
+    let [api] = read.settings.workload_apis.as_slice() else { panic!("one service") };
+    assert_eq!(api.listen, Listen::Tcp("[::1]:9001".parse().unwrap()));
+    assert_eq!(loaded(&text(&read.settings)).settings, read.settings);
 }

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::link::{CurrentIdentity, Link};
 use crate::ceremony::workloads::Wanted;
 use crate::credential::svid::Bundle;
-use crate::workload_api::{Entitlement, Identities, Subscription};
+use crate::workload_api::{Counts, Entitlement, Identities, Subscription};
 
 /// How long what is not watched is kept: many programs fetch once and come back.
 const LINGER: Duration = Duration::from_secs(30);
@@ -35,7 +35,11 @@ pub(super) struct Held {
 
 impl Held {
     /// Begins to fetch it.
-    pub(super) fn begin(link: Arc<Link>, wanted: Vec<(Wanted, Option<String>)>) -> Arc<Self> {
+    pub(super) fn begin(
+        link: Arc<Link>,
+        wanted: Vec<(Wanted, Option<String>)>,
+        counts: Counts,
+    ) -> Arc<Self> {
         let held = Arc::new(Self {
             entitlement: watch::Sender::new(Entitlement::Pending),
             has_ended: Mutex::new(false),
@@ -43,7 +47,7 @@ impl Held {
         let kept = Arc::clone(&held);
         tokio::spawn(async move {
             tokio::select! {
-                () = keep_fresh(&kept.entitlement, &link, &wanted) => {}
+                () = keep_fresh(&kept.entitlement, &link, &wanted, &counts) => {}
                 () = kept.unwatched() => {}
             }
         });
@@ -80,6 +84,7 @@ async fn keep_fresh(
     entitlement: &watch::Sender<Entitlement>,
     link: &Link,
     wanted: &[(Wanted, Option<String>)],
+    counts: &Counts,
 ) {
     let mut changes = Changes::of(link);
     let mut failures = 0;
@@ -88,6 +93,7 @@ async fn keep_fresh(
     loop {
         let pause = match link.x509_svids(wanted).await {
             Ok((svids, bundle)) => {
+                counts.granted.count();
                 failures = 0;
                 reported = None;
                 changes.bundles.borrow_and_update();
@@ -103,8 +109,14 @@ async fn keep_fresh(
                     reported = Some(failure.clone());
                 }
                 match failure.exit {
-                    Exit::Refused => REFUSED_PAUSE,
-                    _ => MIN_PAUSE.saturating_mul(1 << (failures - 1).min(6)).min(MAX_PAUSE),
+                    Exit::Refused => {
+                        counts.refused.count();
+                        REFUSED_PAUSE
+                    }
+                    _ => {
+                        counts.failed.count();
+                        MIN_PAUSE.saturating_mul(1 << (failures - 1).min(6)).min(MAX_PAUSE)
+                    }
                 }
             }
         };

@@ -96,7 +96,7 @@ mod tests {
     use crate::credential::validity::Validity;
 
     fn key(audiences: &[&str], spiffe_id: Option<&str>) -> Key {
-        let kind = Kind { offers: vec![0], workload: None, uid: 1 };
+        let kind = Kind { offers: vec![0], workload: None, uid: Some(1) };
         let audiences: Vec<String> = audiences.iter().map(ToString::to_string).collect();
         Key::new(kind, &audiences, spiffe_id)
     }

@@ -20,18 +20,19 @@ use crate::attest::Caller;
 use crate::ceremony::workloads::Wanted;
 use crate::config::{Offer, Selector, WorkloadApi};
 use crate::credential::svid::JwtSvid;
-use crate::workload_api::{Answer, Entitlement, NotIssued, Source, Subscription};
+use crate::workload_api::{Answer, Counts, Entitlement, NotIssued, Source, Subscription};
 
 /// Kinds of callers at a time; one of a user's programs is one.
 const MAX_HELD: usize = 4096;
 
-/// Of one user.
-const MAX_HELD_PER_USER: usize = 256;
+/// Of one user. On a host with containers, all of them may be root's.
+const MAX_HELD_PER_USER: usize = 1024;
 
 /// What the callers of one Workload API may have.
 pub(super) struct Workloads {
     api: WorkloadApi,
     link: Arc<Link>,
+    counts: Counts,
     held: Mutex<HashMap<Kind, Arc<Held>>>,
     jwts: JwtCache,
 }
@@ -43,21 +44,21 @@ struct Kind {
     offers: Vec<usize>,
     /// What the authority decides with, without the process ID; nothing if they are offered only the bot's own identity.
     workload: Option<Caller>,
-    uid: u32,
+    uid: Option<u32>,
 }
 
 impl Workloads {
-    pub(super) fn new(api: WorkloadApi, link: Arc<Link>) -> Arc<Self> {
-        Arc::new(Self { api, link, held: Mutex::default(), jwts: JwtCache::default() })
+    pub(super) fn new(api: WorkloadApi, link: Arc<Link>, counts: Counts) -> Arc<Self> {
+        Arc::new(Self { api, link, counts, held: Mutex::default(), jwts: JwtCache::default() })
     }
 
     /// What to ask for on behalf of the caller, an item for each offer that it matches.
-    fn wanted(&self, caller: &Caller) -> (Kind, Vec<(Wanted, Option<String>)>) {
+    fn wanted(&self, caller: Option<&Caller>) -> (Kind, Vec<(Wanted, Option<String>)>) {
         let offers = self.api.offers.iter().enumerate();
         let matching: Vec<(usize, &Offer)> =
-            offers.filter(|(_, offer)| offer.rules.admit(caller)).collect();
+            offers.filter(|(_, offer)| is_for(offer, caller)).collect();
         let matters = matching.iter().any(|(_, offer)| offer.selector != Selector::Own);
-        let workload = matters.then(|| {
+        let workload = caller.filter(|_| matters).map(|caller| {
             let mut workload = caller.clone();
             workload.unix.pid = 0;
             workload
@@ -65,7 +66,7 @@ impl Workloads {
         let kind = Kind {
             offers: matching.iter().map(|(number, _)| *number).collect(),
             workload: workload.clone(),
-            uid: caller.unix.uid,
+            uid: caller.map(|caller| caller.unix.uid),
         };
         let wanted = |(_, offer): (usize, &Offer)| {
             let wanted = Wanted {
@@ -90,7 +91,7 @@ impl Workloads {
         if all.len() >= MAX_HELD || of_user >= MAX_HELD_PER_USER {
             return None;
         }
-        let held = Held::begin(Arc::clone(&self.link), wanted);
+        let held = Held::begin(Arc::clone(&self.link), wanted, self.counts.clone());
         let subscription = held.subscribe();
         all.insert(kind, held);
         subscription
@@ -98,7 +99,7 @@ impl Workloads {
 }
 
 impl Source for Workloads {
-    fn subscribe(&self, caller: &Caller) -> Subscription {
+    fn subscribe(&self, caller: Option<&Caller>) -> Subscription {
         let (kind, wanted) = self.wanted(caller);
         if wanted.is_empty() {
             return constant(Entitlement::Nothing);
@@ -109,7 +110,7 @@ impl Source for Workloads {
 
     fn jwt_svids<'a>(
         &'a self,
-        caller: &'a Caller,
+        caller: Option<&'a Caller>,
         audiences: &'a [String],
         spiffe_id: Option<&'a str>,
     ) -> Answer<'a, Result<Vec<JwtSvid>, NotIssued>> {
@@ -119,8 +120,26 @@ impl Source for Workloads {
                 return Err(NotIssued::Nothing);
             }
             let key = jwt_cache::Key::new(kind, audiences, spiffe_id);
-            self.jwts.get(key, || self.link.jwt_svids(wanted, audiences, spiffe_id)).await
+            let fetch = || async {
+                let fetched = self.link.jwt_svids(wanted, audiences, spiffe_id).await;
+                let counter = match &fetched {
+                    Ok(_) => &self.counts.granted,
+                    Err(NotIssued::Nothing) => &self.counts.refused,
+                    Err(_) => &self.counts.failed,
+                };
+                counter.count();
+                fetched
+            };
+            self.jwts.get(key, fetch).await
         })
+    }
+}
+
+/// Whether an offer is for a caller. One that is not attested has the bot's own identity at most.
+fn is_for(offer: &Offer, caller: Option<&Caller>) -> bool {
+    match caller {
+        Some(caller) => offer.rules.admit(caller),
+        None => offer.rules.0.is_empty() && offer.selector == Selector::Own,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The sockets that workloads connect to.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +13,16 @@ use super::Workloads;
 use super::link::{CurrentIdentity, Link};
 use crate::attest::{Attestor, Caller, Peer, Reader, Refused};
 use crate::ceremony::client::Client;
-use crate::config::{Settings, WorkloadApi};
+use crate::config::{Listen, Settings, WorkloadApi};
 use crate::daemon::bound_socket::BoundSocket;
 use crate::daemon::health::Health;
 use crate::daemon::timestamp;
 use crate::log::Log;
+use crate::parts;
 use crate::tpm::thread::Meter;
-use crate::workload_api::{Answer, Attest, Limits, WorkloadApi as Server};
+use crate::workload_api::{
+    Answer, Attest, Connected, Counts, Limits, Listener, Serving, WorkloadApi as Server,
+};
 
 /// How long to wait before the authority is asked again for the trust bundle, after a failure.
 const REFRESH_PAUSE: Duration = Duration::from_secs(60);
@@ -26,7 +30,8 @@ const REFRESH_PAUSE: Duration = Duration::from_secs(60);
 /// Serves workloads, in a task of its own, until it is dropped.
 pub(crate) struct Sockets {
     wanted: watch::Sender<Option<Wanted>>,
-    task: JoinHandle<()>,
+    /// None in a build without the Workload API.
+    task: Option<JoinHandle<()>>,
 }
 
 /// What to serve.
@@ -43,7 +48,10 @@ pub(crate) struct Wanted {
 
 /// A socket that is served.
 struct Open {
-    socket: BoundSocket,
+    /// The file, unless it listens on TCP.
+    socket: Option<BoundSocket>,
+    /// Where workloads find it.
+    address: Listen,
     _server: Server,
 }
 
@@ -60,7 +68,8 @@ impl Sockets {
     /// Serves nothing yet. `health` learns how it goes.
     pub(crate) fn begin(health: Health) -> Self {
         let (wanted, changes) = watch::channel(None);
-        Self { wanted, task: tokio::spawn(serve(changes, health)) }
+        let task = parts::WORKLOAD_API.is_built;
+        Self { wanted, task: task.then(|| tokio::spawn(serve(changes, health))) }
     }
 
     /// Serves this from now on. If nothing changes for workloads, their connections stay.
@@ -85,7 +94,7 @@ impl Sockets {
 
 impl Drop for Sockets {
     fn drop(&mut self) {
-        self.task.abort();
+        self.task.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -140,18 +149,20 @@ impl Served {
     async fn open(&mut self, health: &Health) {
         let apis = self.wanted.settings.workload_apis.iter();
         for (api, open) in apis.zip(&mut self.open) {
-            if open.as_mut().is_some_and(|open| open.socket.is_there()) {
+            if open.as_mut().is_some_and(Open::is_there) {
                 continue;
             }
             *open = None;
             let at = timestamp();
             let log = self.wanted.log;
-            match Open::new(api, &self.link, self.wanted.reader.as_ref(), log).await {
+            let counts = health.workloads(api.name.as_str());
+            match Open::new(api, &self.link, self.wanted.reader.as_ref(), counts, log).await {
                 Ok(opened) => {
-                    *open = Some(opened);
                     health.completed(api.name.as_str(), &at);
-                    let path = api.socket.path.display();
-                    log.info("serving workloads", &[("name", &api.name), ("socket", &path)]);
+                    let fields: [(&str, &dyn std::fmt::Display); 2] =
+                        [("name", &api.name), ("socket", &opened.address)];
+                    log.info("serving workloads", &fields);
+                    *open = Some(opened);
                 }
                 Err(failure) => {
                     health.failed(api.name.as_str(), &failure, &at);
@@ -172,6 +183,7 @@ impl Open {
         api: &WorkloadApi,
         link: &Arc<Link>,
         reader: Option<&Reader>,
+        counts: Counts,
         log: Log,
     ) -> Result<Self, Failure> {
         if api.needs_executable() && reader.is_none() {
@@ -179,17 +191,47 @@ impl Open {
             let what = "rules about executables take effect at the next start";
             return Err(Failure::new(Exit::Config, what, "restart the agent"));
         }
-        let (bound, listener) = BoundSocket::bind(&api.socket).await?;
-        let source = Workloads::new(api.clone(), Arc::clone(link));
+        let failed = |cause: io::Error| Failure::io(&cause, &api.listen);
         let reader = reader.filter(|_| api.needs_executable()).cloned();
-        let attestor = Attestor::new(reader);
-        let attest = move |stream: &tokio::net::UnixStream| {
-            let peer = attestor.peer(stream)?;
-            Ok(Process { attestor: attestor.clone(), peer })
+        let (socket, address, listener): (_, _, Box<dyn Listener>) = match &api.listen {
+            Listen::Unix(socket) => {
+                let (bound, listener) = BoundSocket::bind(socket).await?;
+                let attestor = Attestor::new(reader);
+                (Some(bound), api.listen.clone(), Box::new(Attested { listener, attestor }))
+            }
+            Listen::Tcp(address) => {
+                let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
+                let address = Listen::Tcp(listener.local_addr().map_err(failed)?);
+                (None, address, Box::new(Unattested(listener)))
+            }
         };
-        let limits = Limits::default();
-        let server = Server::serve(listener, attest, source, api.sds.clone(), limits, log);
-        Ok(Self { socket: bound, _server: server })
+        let source = Workloads::new(api.clone(), Arc::clone(link), counts.clone());
+        let (sds_names, limits) = (api.sds.clone(), Limits::default());
+        let server = Server::serve(listener, Serving { source, sds_names, limits, counts, log });
+        Ok(Self { socket, address, _server: server })
+    }
+
+    /// Whether workloads can still find it.
+    fn is_there(&mut self) -> bool {
+        self.socket.as_mut().is_none_or(BoundSocket::is_there)
+    }
+}
+
+/// A unix socket.
+struct Attested {
+    listener: tokio::net::UnixListener,
+    attestor: Attestor,
+}
+
+impl Listener for Attested {
+    fn accept(&self) -> Answer<'_, io::Result<Connected>> {
+        Box::pin(async {
+            let (stream, _) = self.listener.accept().await?;
+            let process = self.attestor.peer(&stream).map(|peer| {
+                Box::new(Process { attestor: self.attestor.clone(), peer }) as Box<dyn Attest>
+            });
+            Ok(Connected { stream: Box::new(stream), process })
+        })
     }
 }
 
@@ -200,8 +242,8 @@ struct Process {
 }
 
 impl Attest for Process {
-    fn attest(&self) -> Answer<'_, Result<Caller, Refused>> {
-        Box::pin(self.attestor.attest_peer(&self.peer))
+    fn attest(&self) -> Answer<'_, Result<Option<Caller>, Refused>> {
+        Box::pin(async { self.attestor.attest_peer(&self.peer).await.map(Some) })
     }
 
     fn ended(&self) -> Answer<'_, ()> {
@@ -209,8 +251,39 @@ impl Attest for Process {
         Box::pin(async { drop(self.peer.ended().await) })
     }
 
-    fn uid(&self) -> u32 {
-        self.peer.credentials().uid
+    fn uid(&self) -> Option<u32> {
+        Some(self.peer.credentials().uid)
+    }
+}
+
+/// A TCP socket, which says nothing about the process.
+struct Unattested(tokio::net::TcpListener);
+
+impl Listener for Unattested {
+    fn accept(&self) -> Answer<'_, io::Result<Connected>> {
+        Box::pin(async {
+            let (stream, _) = self.0.accept().await?;
+            stream.set_nodelay(true)?;
+            Ok(Connected { stream: Box::new(stream), process: Ok(Box::new(Unknown)) })
+        })
+    }
+}
+
+/// A process of which nothing is known.
+struct Unknown;
+
+impl Attest for Unknown {
+    fn attest(&self) -> Answer<'_, Result<Option<Caller>, Refused>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn ended(&self) -> Answer<'_, ()> {
+        // Its connection ends with it.
+        Box::pin(std::future::pending())
+    }
+
+    fn uid(&self) -> Option<u32> {
+        None
     }
 }
 
