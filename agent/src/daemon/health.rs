@@ -125,20 +125,23 @@ impl Health {
     #[must_use]
     pub fn new(
         found: impl IntoIterator<Item = (String, Option<Validity>)>,
+        sockets: impl IntoIterator<Item = String>,
         meter: Meter,
         now: &str,
         wall: i64,
     ) -> Self {
         let health = Self::default();
         health.lock().meter = meter;
-        health.keep_only(found, now, wall);
+        health.keep_only(found, sockets, now, wall);
         health
     }
 
-    /// The components are these now; the others are forgotten.
+    /// The components are these now; the others are forgotten. Of a socket remains what is known: nobody reports it again while it
+    /// stays open.
     pub fn keep_only(
         &self,
         found: impl IntoIterator<Item = (String, Option<Validity>)>,
+        sockets: impl IntoIterator<Item = String>,
         now: &str,
         wall: i64,
     ) {
@@ -147,8 +150,14 @@ impl Health {
             let status = if holds { Status::Healthy } else { Status::Initializing };
             (name, Component::new(status, validity, now))
         };
-        let components: BTreeMap<_, _> = found.into_iter().map(component).collect();
+        let mut components: BTreeMap<_, _> = found.into_iter().map(component).collect();
         let mut inner = self.lock();
+        for name in sockets {
+            // A service that has become a socket has credentials.
+            let known = inner.components.remove(&name).filter(|known| known.validity.is_none());
+            let known = known.unwrap_or_else(|| Component::new(Status::Initializing, None, now));
+            components.insert(name, known);
+        }
         inner.tallies.retain(|name, _| components.contains_key(name));
         inner.workloads.retain(|name, _| components.contains_key(name));
         inner.components = components;
@@ -437,7 +446,7 @@ mod tests {
     fn status_says_in_place_only_if_everything_is() {
         let found = [("identity", Some(VALID)), ("a", None), ("b", None)];
         let found = found.map(|(name, validity)| (name.to_owned(), validity));
-        let health = Health::new(found, Meter::default(), NOW, 10);
+        let health = Health::new(found, [], Meter::default(), NOW, 10);
         assert_eq!(health.status(10), "initializing: a, b");
         health.succeeded("a", VALID, NOW);
         health.failed("b", &Failure::new(Exit::Io, "no room", "make room"), NOW);
@@ -466,7 +475,7 @@ mod tests {
 
     #[test]
     fn recovery_of_a_socket_hides_no_other_failure() {
-        let health = Health::new([("a".to_owned(), Some(VALID))], Meter::default(), NOW, 10);
+        let health = Health::new([("a".to_owned(), Some(VALID))], [], Meter::default(), NOW, 10);
         let socket = Failure::new(Exit::Busy, "another program listens", "");
         health.degraded("a", &socket, NOW);
         assert_eq!(health.status(10), "a: another program listens");
@@ -479,14 +488,28 @@ mod tests {
     }
 
     #[test]
+    fn socket_that_stays_open_stays_healthy_when_the_configuration_is_read_again() {
+        let health =
+            Health::new([("a".into(), Some(VALID))], ["api".into()], Meter::default(), NOW, 10);
+        health.completed("api", NOW);
+        health.keep_only([("a".into(), Some(VALID))], ["api".into(), "new".into()], NOW, 10);
+        assert_eq!(health.status(10), "initializing: new");
+        health.failed("api", &Failure::new(Exit::Io, "no socket", ""), NOW);
+        health.keep_only([], ["api".into(), "a".into()], NOW, 10);
+        let services = health.report(10).services;
+        assert_eq!(services["api"].status, Status::Unhealthy, "it has not been opened meanwhile");
+        assert_eq!(services["a"].status, Status::Initializing, "it had credentials in files");
+    }
+
+    #[test]
     fn metrics_of_removed_services_end_and_the_others_continue() {
         let found = |names: [&str; 2]| names.map(|name| (name.to_owned(), None));
-        let health = Health::new(found(["a", "kept"]), Meter::default(), NOW, 10);
+        let health = Health::new(found(["a", "kept"]), [], Meter::default(), NOW, 10);
         health.succeeded("a", VALID, NOW);
         health.succeeded("kept", VALID, NOW);
         for number in 0..100 {
             let name = format!("a{number}");
-            health.keep_only(found(["kept", &name]), NOW, 10);
+            health.keep_only(found(["kept", &name]), [], NOW, 10);
             health.failed(&name, &Failure::new(Exit::Io, "no room", ""), NOW);
         }
         assert_eq!(health.lock().tallies.len(), 2);
@@ -503,7 +526,7 @@ mod tests {
     #[test]
     fn credentials_that_are_not_valid_yet_are_not_healthy() {
         let validity = Validity { not_before: 10_000, not_after: 13_600 };
-        let health = Health::new([("a".to_owned(), None)], Meter::default(), NOW, 10_000);
+        let health = Health::new([("a".to_owned(), None)], [], Meter::default(), NOW, 10_000);
         health.succeeded("a", validity, NOW);
         let status = |wall| health.report(wall).status;
         assert_eq!([10_000, 13_599].map(status), [Status::Healthy; 2]);

@@ -425,8 +425,11 @@ impl Daemon {
 
     fn note_configuration(&self, failure: Option<&Failure>) {
         self.health.configuration(failure);
-        if let Some(failure) = failure {
-            self.warn("the configuration was not changed", "configuration", failure);
+        match failure {
+            None => self.log.info("the configuration is in effect", &[]),
+            Some(failure) => {
+                self.warn("the configuration was not changed", "configuration", failure);
+            }
         }
     }
 
@@ -453,13 +456,14 @@ impl Slot {
 
 impl Health {
     fn of(worker: &Worker, inventory: &Inventory, meter: Meter) -> Self {
-        let health = Self::new(found(worker, inventory), meter, &timestamp(), now().wall);
+        let health =
+            Self::new(found(worker, inventory), sockets(worker), meter, &timestamp(), now().wall);
         health.note_found(worker, inventory);
         health
     }
 
     fn replace_with(&self, worker: &Worker, inventory: &Inventory) {
-        self.keep_only(found(worker, inventory), &timestamp(), now().wall);
+        self.keep_only(found(worker, inventory), sockets(worker), &timestamp(), now().wall);
         self.note_found(worker, inventory);
     }
 
@@ -476,9 +480,11 @@ impl Health {
 fn found(worker: &Worker, inventory: &Inventory) -> Vec<(String, Option<Validity>)> {
     let services = worker.settings().services.iter().zip(&inventory.services);
     let services = services.map(|(service, found)| (service.name.to_string(), found.validity));
-    let apis = worker.settings().workload_apis.iter().map(|api| (api.name.to_string(), None));
-    let identity = std::iter::once((IDENTITY.to_owned(), worker.identity()));
-    identity.chain(services).chain(apis).collect()
+    std::iter::once((IDENTITY.to_owned(), worker.identity())).chain(services).collect()
+}
+
+fn sockets(worker: &Worker) -> impl Iterator<Item = String> {
+    worker.settings().workload_apis.iter().map(|api| api.name.to_string())
 }
 
 /// The name in logs and health reports.

@@ -223,6 +223,21 @@ fn trust_bundle_that_changes_reaches_open_streams() -> Result<()> {
     Ok(())
 }
 
+/// The socket stays open, and so nobody reports it again.
+#[test]
+fn configuration_that_is_read_again_leaves_socket_and_health_as_they_are() -> Result<()> {
+    let swtpm = switched_on()?;
+    let (host, workload) = served(&swtpm, World::new(programs!())?, "1h")?;
+    for times in 1..=2 {
+        host.signal("HUP")?;
+        host.until_logged("INFO  the configuration is in effect", times)?;
+        host.wait_healthy()?;
+    }
+    workload.svid()?;
+    ensure!(host.count("INFO  serving workloads name=api") == 1, "{}", host.log());
+    Ok(())
+}
+
 #[test]
 fn socket_that_is_removed_is_made_again() -> Result<()> {
     let swtpm = switched_on()?;
