@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use clap::CommandFactory;
@@ -76,5 +77,34 @@ fn configuration_page_is_current() -> Result<()> {
     }
     let written = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
     ensure!(written == page, "docs/configuration.md is out of date: run cargo xtask config");
+    Ok(())
+}
+
+/// What else a configuration needs.
+const LEAST: &str = "\
+proxy_server: authority.example.com:3025
+onboarding:
+  token: example
+  ca_pins: [sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff]
+";
+
+/// Services are shown on several pages, and are read as they stand there.
+#[test]
+fn services_in_the_documentation_are_accepted() -> Result<()> {
+    let mut seen = 0;
+    for entry in fs::read_dir(xtask::workspace().join("docs"))? {
+        let path = entry?.path();
+        let page = fs::read_to_string(&path)?;
+        let blocks =
+            page.split("\n```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
+        for block in blocks.filter(|block| block.starts_with("services:\n")) {
+            let read = agent::config::read(&format!("{LEAST}{block}\n"), Path::new("example.yaml"));
+            let loaded =
+                read.map_err(|findings| anyhow::anyhow!("{}\n{findings}", path.display()))?;
+            ensure!(loaded.warnings.is_empty(), "{}\n{}", path.display(), loaded.warnings);
+            seen += 1;
+        }
+    }
+    ensure!(seen >= 4, "only {seen} examples are found");
     Ok(())
 }
