@@ -81,6 +81,8 @@ impl Sshd {
             "StrictHostKeyChecking=yes",
             "GlobalKnownHostsFile=none",
             "IdentityFile=none",
+            // sshd does not listen while it executes itself again.
+            "ConnectionAttempts=30",
             &known,
             &agent,
             &alias,
