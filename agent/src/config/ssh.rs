@@ -1,5 +1,7 @@
 //! Services of types `ssh-agent` and `ssh_host`.
 
+use std::net::Ipv6Addr;
+
 use host::config::finding::Source;
 use host::config::section::{Keys, Section, parse};
 use host::config::tree::{Node, Value};
@@ -197,11 +199,11 @@ fn principals(section: &Section<'_>, node: &Node, source: &Source<'_>) -> Option
 /// A name of letters, digits, `-`, `_` and dots, or an IP address.
 fn is_host_name(text: &str) -> bool {
     let is_allowed = |byte: u8| {
-        byte.is_ascii_lowercase()
-            || byte.is_ascii_digit()
-            || matches!(byte, b'-' | b'_' | b'.' | b':')
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.')
     };
-    !text.is_empty() && text.len() <= 253 && text.bytes().all(is_allowed)
+    let is_name = !text.is_empty() && text.len() <= 253 && text.bytes().all(is_allowed);
+    let is_lower_case = || !text.bytes().any(|byte| byte.is_ascii_uppercase());
+    is_name || (is_lower_case() && text.parse::<Ipv6Addr>().is_ok())
 }
 
 impl ServiceKind {

@@ -133,6 +133,9 @@ const DEFAULT_MODE: u32 = 0o660;
 /// Rules, labels or values in a list.
 const MAX_LIST: usize = 64;
 
+/// Bytes of a socket's path. `unix(7)`: 108 with the zero at the end.
+const MAX_SOCKET_PATH: usize = 107;
+
 pub(super) const LISTEN: (&str, &str) = ("listen", "the socket: `unix:///absolute/path`");
 const LISTEN_ANYWHERE: (&str, &str) = (
     "listen",
@@ -386,9 +389,27 @@ fn listen(text: &str) -> Result<PathBuf, String> {
         return Err("workloads cannot be attested over TCP: write unix:///PATH".into());
     }
     let path = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:")).unwrap_or(text);
-    match Path::new(path).is_absolute() {
-        true => Ok(path.into()),
-        false => Err("it must be unix:// followed by an absolute path".into()),
+    if !Path::new(path).is_absolute() {
+        return Err("it must be unix:// followed by an absolute path".into());
+    }
+    match path.len() {
+        ..=MAX_SOCKET_PATH => Ok(path.into()),
+        _ => Err(format!("the path of a socket has at most {MAX_SOCKET_PATH} bytes")),
+    }
+}
+
+/// The name of a unit, whose suffix is part of it: another name would never match.
+fn unit(text: &str) -> Result<String, &'static str> {
+    match text.ends_with(".service") || text.ends_with(".scope") {
+        true => Ok(text.to_owned()),
+        false => Err("it must be the whole name of a unit, such as nginx.service"),
+    }
+}
+
+fn slice(text: &str) -> Result<String, &'static str> {
+    match text.ends_with(".slice") {
+        true => Ok(text.to_owned()),
+        false => Err("it must be the whole name of a slice, such as system.slice"),
     }
 }
 
@@ -493,8 +514,8 @@ fn rule(node: &Node, source: &Source<'_>) -> Option<Rule> {
     }
     if let Some(node) = section.node("systemd") {
         let section = Section::open(node, &SYSTEMD_RULE, source)?;
-        rule.systemd.unit = optional(section.text("unit"))?;
-        rule.systemd.slice = optional(section.text("slice"))?;
+        rule.systemd.unit = optional(section.parse("unit", unit))?;
+        rule.systemd.slice = optional(section.parse("slice", slice))?;
     }
     rule.container_id = optional(section.parse("container_id", |text| {
         let is_id =

@@ -22,7 +22,10 @@ use crate::credential::svid::Bundle;
 /// Audiences of one token.
 const MAX_AUDIENCES: usize = 32;
 
-/// Bytes of an audience, and of a SPIFFE ID in a request.
+/// Bytes of an audience, as the authority limits them.
+const MAX_AUDIENCE: usize = 512;
+
+/// Bytes of a SPIFFE ID in a request.
 const MAX_NAME: usize = 2048;
 
 #[tonic::async_trait]
@@ -211,8 +214,9 @@ fn check_audiences(audiences: &[String]) -> Result<(), Status> {
     if audiences.is_empty() || audiences.iter().any(String::is_empty) {
         return Err(Status::invalid_argument("audience must be specified"));
     }
-    if audiences.len() > MAX_AUDIENCES || audiences.iter().any(|one| one.len() > MAX_NAME) {
-        let text = format!("more than {MAX_AUDIENCES} audiences, or one of over {MAX_NAME} bytes");
+    if audiences.len() > MAX_AUDIENCES || audiences.iter().any(|one| one.len() > MAX_AUDIENCE) {
+        let text =
+            format!("more than {MAX_AUDIENCES} audiences, or one of over {MAX_AUDIENCE} bytes");
         return Err(Status::invalid_argument(text));
     }
     Ok(())

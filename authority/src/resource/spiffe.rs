@@ -1,6 +1,7 @@
 //! SPIFFE IDs and DNS names, as certificates have them.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use serde::{Deserialize, Serialize};
 
@@ -168,12 +169,14 @@ impl TryFrom<String> for HostPrincipal {
     type Error = Invalid;
 
     fn try_from(text: String) -> Result<Self, Invalid> {
-        let sane = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-_:".contains(&b);
-        if text.is_empty() || text.len() > Self::MAX_LEN || !text.bytes().all(sane) {
+        let sane = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-_".contains(&b);
+        let is_name = !text.is_empty() && text.len() <= Self::MAX_LEN && text.bytes().all(sane);
+        let is_lower_case = !text.bytes().any(|b| b.is_ascii_uppercase());
+        if !is_name && !(is_lower_case && text.parse::<Ipv6Addr>().is_ok()) {
             let shown: String = text.chars().take(80).collect();
             return Err(Invalid(format!(
-                "{shown:?} is not a valid name of a host: lowercase letters, digits, '.', '-', '_' and \
-                 ':', without a pattern"
+                "{shown:?} is not a valid name of a host: lowercase letters, digits, '.', '-' and '_', \
+                 without a pattern, or an IP address"
             )));
         }
         Ok(Self(text))
@@ -308,9 +311,18 @@ mod tests {
         for good in ["web", "web.example.org", "192.0.2.1", "2001:db8::1", "a_b"] {
             assert_eq!(name(good).unwrap().as_str(), good);
         }
-        for bad in
-            ["", "Web", "*.example.org", "w?b", "a,b", "a b", "[a]:22", "!a", &"a".repeat(254)]
-        {
+        for bad in [
+            "",
+            "Web",
+            "*.example.org",
+            "w?b",
+            "a,b",
+            "a b",
+            "[a]:22",
+            "a:22",
+            "!a",
+            &"a".repeat(254),
+        ] {
             assert!(name(bad).is_err(), "{bad}");
         }
     }

@@ -11,7 +11,7 @@ const FULL: &str = r#"services:
   - {type: ssh-agent, listen: unix:///run/endorse/ssh.sock, group: git, key: tpm, rules: [{unix: {uid: 33}}]}
   - type: ssh_host
     name: sshd
-    principals: [db, db.example.org]
+    principals: [db, "2001:db8::1"]
     selector: {name: sshd}
     destination: /etc/ssh/endorse
     key: tpm
@@ -35,7 +35,7 @@ fn every_key_is_read_and_written_back() {
     // sshd is root, and needs no mode.
     let socket = Socket { path: "/run/endorse/sshd.sock".into(), mode: 0o600, group: None };
     let host = SshHost {
-        principals: vec!["db".into(), "db.example.org".into()],
+        principals: vec!["db".into(), "2001:db8::1".into()],
         selector: Selector::Name("sshd".into()),
         agent: Some(AgentSocket { socket, rules: Rules::default() }),
     };
@@ -62,6 +62,8 @@ fn faults_are_refused_with_their_place() {
         (format!("{{{HOST}: [Db]}}"), "lower case"),
         (format!("{{{HOST}: ['*.example.org']}}"), "lower case"),
         (format!("{{{HOST}: ['']}}"), "principals"),
+        (format!("{{{HOST}: ['db:22']}}"), "host name"),
+        (format!("{{{HOST}: ['2001:DB8::1']}}"), "lower case"),
         (format!("{{{HOST}: [a], key: tpm}}"), "no `listen`"),
         (format!("{{{HOST}: [a], listen: 'unix:///a'}}"), "key in the TPM"),
         (format!("{{{HOST}: [a], rules: []}}"), "key in the TPM"),

@@ -98,6 +98,14 @@ fn faults_are_refused_with_their_place() {
         ("{type: workload-identity-api, listen: 'tcp://192.0.2.1:1'}", "loopback"),
         ("{type: workload-identity-api, listen: 'tcp://[::]:1'}", "loopback"),
         ("{type: workload-identity-api, listen: 'tcp://localhost:1'}", "loopback"),
+        (
+            "{type: workload-identity-api, listen: 'unix:///a', rules: [{systemd: {unit: nginx}}]}",
+            "whole name of a unit",
+        ),
+        (
+            "{type: workload-identity-api, listen: 'unix:///a', rules: [{systemd: {slice: a.service}}]}",
+            "whole name of a slice",
+        ),
         ("{type: workload-identity-api, listen: 'tcp://127.0.0.1'}", "loopback"),
         ("{type: workload-identity-api, listen: 'tcp://127.0.0.1:1', mode: '0660'}", "`mode`"),
         ("{type: workload-identity-api, listen: 'tcp://127.0.0.1:1', group: a}", "`group`"),
