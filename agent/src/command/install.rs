@@ -48,6 +48,7 @@ fn systemd(arguments: Systemd) -> Result<(), Failure> {
         callers: reach.callers,
         host_keys: reach.host_keys,
         sockets: reach.sockets,
+        socket_groups: reach.socket_groups,
     };
     let text = unit
         .render()

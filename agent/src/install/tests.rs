@@ -23,6 +23,7 @@ fn unit() -> Unit {
         read_write: vec!["/opt/machine-id".into()],
         callers: Callers::Unknown,
         sockets: Vec::new(),
+        socket_groups: Vec::new(),
         host_keys: HostKeys::None,
     }
 }
@@ -78,6 +79,14 @@ fn directory_of_the_pid_file_can_be_written() {
     let text = with_file("/srv/tbot.pid");
     assert!(lines(&text, "RuntimeDirectory").is_empty());
     assert_eq!(lines(&text, "ReadWritePaths"), ["/opt/machine-id", "/srv"]);
+}
+
+#[test]
+fn groups_of_sockets_are_those_of_the_agent_too() {
+    let groups = ["web", "33", "web"].map(ToOwned::to_owned);
+    let text = Unit { socket_groups: groups.to_vec(), ..unit() }.render().unwrap();
+    let groups = text.lines().filter_map(|line| line.strip_prefix("SupplementaryGroups="));
+    assert_eq!(groups.collect::<Vec<_>>(), ["33", "tss", "web"]);
 }
 
 #[test]
@@ -160,6 +169,7 @@ fn the_configuration_says_what_is_reached() {
         read_write: vec!["/opt/one".into()],
         callers: Callers::Unknown,
         sockets: Vec::new(),
+        socket_groups: Vec::new(),
         host_keys: HostKeys::None,
     };
     assert_eq!(reach, expected);

@@ -7,7 +7,8 @@ use host::systemd_unit::{InvalidPath, fill, path_value, path_word, relative_valu
 use tpm2::transport::Tcti;
 
 use crate::config::{
-    DEFAULT_STORAGE, Destination, Service, ServiceKind, Settings, Storage, TpmSettings, WorkloadApi,
+    Account, DEFAULT_STORAGE, Destination, Service, ServiceKind, Settings, Storage, TpmSettings,
+    WorkloadApi,
 };
 
 /// What the unit is made from.
@@ -39,6 +40,8 @@ pub struct Unit {
     pub read_write: Vec<PathBuf>,
     /// The directories of sockets: systemd creates those below /run, which is empty after a boot.
     pub sockets: Vec<PathBuf>,
+    /// The groups of sockets: only a member may give a file to a group.
+    pub socket_groups: Vec<String>,
     /// What the agent finds out about those who connect to its sockets.
     pub callers: Callers,
     /// Whether sshd needs the agent.
@@ -78,6 +81,8 @@ pub struct Reach {
     pub read_write: Vec<PathBuf>,
     /// The directories of their sockets.
     pub sockets: Vec<PathBuf>,
+    /// Their groups.
+    pub socket_groups: Vec<String>,
     /// What it finds out about callers.
     pub callers: Callers,
     /// Whether sshd needs it.
@@ -95,9 +100,10 @@ impl Reach {
         let apis = &settings.workload_apis;
         let agents = || settings.services.iter().filter_map(|service| service.kind.agent());
         let sockets = apis.iter().filter_map(|api| api.listen.socket());
-        let sockets = sockets.chain(agents().map(|agent| &agent.socket));
-        let sockets = sockets.filter_map(|socket| socket.path.parent().map(Path::to_owned));
+        let all: Vec<_> = sockets.chain(agents().map(|agent| &agent.socket)).collect();
+        let sockets = all.iter().filter_map(|socket| socket.path.parent().map(Path::to_owned));
         let sockets = sockets.collect();
+        let socket_groups = all.iter().filter_map(|socket| group(socket.group.as_ref()?)).collect();
         let read_write = settings.services.iter().filter_map(directory).collect();
         let has_rules = agents().any(|agent| !agent.rules.0.is_empty());
         let needs_executable = apis.iter().any(WorkloadApi::needs_executable)
@@ -113,7 +119,7 @@ impl Reach {
             false => HostKeys::None,
         };
         let tpm = settings.tpm.address.clone();
-        Self { tpm, storage, read_write, sockets, callers, host_keys }
+        Self { tpm, storage, read_write, sockets, socket_groups, callers, host_keys }
     }
 
     /// The directory of an identity that is kept in one.
@@ -130,8 +136,8 @@ impl Default for Reach {
     fn default() -> Self {
         let (tpm, storage) = (TpmSettings::default().address, Some(DEFAULT_STORAGE.into()));
         let (callers, host_keys) = (Callers::default(), HostKeys::default());
-        let (read_write, sockets) = (Vec::new(), Vec::new());
-        Self { tpm, storage, read_write, sockets, callers, host_keys }
+        let (read_write, sockets, socket_groups) = (Vec::new(), Vec::new(), Vec::new());
+        Self { tpm, storage, read_write, sockets, socket_groups, callers, host_keys }
     }
 }
 
@@ -202,6 +208,10 @@ impl Unit {
         let one = |value: &str| vec![value.to_owned()];
         let only = |condition: bool, value: &str| if condition { one(value) } else { Vec::new() };
         let is_device = device.is_some();
+        let mut groups = only(is_device, &self.device_group.to_string());
+        groups.extend(self.socket_groups.iter().cloned());
+        groups.sort();
+        groups.dedup();
         let is_hidden = self.callers == Callers::Unknown;
         let reads_executables = self.callers == Callers::AttestedByExecutable;
         // A socket among the devices would be hidden too.
@@ -217,7 +227,7 @@ impl Unit {
             ("STATED", vec![self.stated()?]),
             ("USER", vec![self.user.to_string()]),
             ("GROUP", vec![self.group.to_string()]),
-            ("DEVICE_GROUP", only(is_device, &self.device_group.to_string())),
+            ("GROUPS", groups),
             ("DEVICE", devices),
             ("PRIVATE_DEVICES", only(hide_devices, "yes")),
             ("PROTECT_HOME", one(protect_home)),
@@ -232,6 +242,14 @@ impl Unit {
             ("READ_WRITE", written.iter().map(|path| path_value(path)).collect::<Result<_, _>>()?),
         ];
         Ok(fill(include_str!("data/agent.service"), &values))
+    }
+}
+
+/// A group as a unit names it; none if no group can have that name.
+fn group(group: &Account) -> Option<String> {
+    match group {
+        Account::Id(id) => Some(id.to_string()),
+        Account::Name(name) => name.parse::<AccountName>().ok().map(|name| name.to_string()),
     }
 }
 
