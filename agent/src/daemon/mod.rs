@@ -217,7 +217,7 @@ impl Daemon {
                 }
                 seen = RunningCheck::ended(&mut self.running_check) => self.files_checked(seen?),
                 event = self.signals.next() => {
-                    self.log_request(&event);
+                    self.note_request(&event);
                     event
                 }
             };
@@ -225,9 +225,13 @@ impl Daemon {
         Ok(())
     }
 
-    fn log_request(&self, event: &Event) {
+    /// What an operator's request means besides the machine's credentials.
+    fn note_request(&self, event: &Event) {
         match event {
-            Event::RenewRequested => self.log.info("asked to renew", &[]),
+            Event::RenewRequested => {
+                self.log.info("asked to renew", &[]);
+                self.sockets.renew();
+            }
             Event::ReloadRequested => self.log.info("asked to reload the configuration", &[]),
             _ => {}
         }

@@ -223,6 +223,19 @@ fn trust_bundle_that_changes_reaches_open_streams() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn operator_who_asks_to_renew_renews_what_workloads_watch() -> Result<()> {
+    let swtpm = switched_on()?;
+    let (host, workload) = served(&swtpm, World::new(programs!())?, "1h")?;
+    let mut stream = workload.x509()?;
+    let first = certificate(&workload.next(&mut stream)?)?;
+    host.signal("USR1")?;
+    let renewed = certificate(&workload.next(&mut stream)?)?;
+    let serial = |certificate: &Certificate| certificate.tbs_certificate().serial_number().clone();
+    ensure!(serial(&first) != serial(&renewed), "the same certificate again");
+    Ok(())
+}
+
 /// The socket stays open, and so nobody reports it again.
 #[test]
 fn configuration_that_is_read_again_leaves_socket_and_health_as_they_are() -> Result<()> {

@@ -91,6 +91,7 @@ async fn keep_fresh(
     // Of the same failures in a row, the log has the first.
     let mut reported = None;
     loop {
+        let renewals = *changes.looks.borrow_and_update();
         let pause = match link.x509_svids(wanted).await {
             Ok((svids, bundle)) => {
                 counts.granted.count();
@@ -120,7 +121,7 @@ async fn keep_fresh(
                 }
             }
         };
-        wait(entitlement, &mut changes, pause, failures > 0).await;
+        wait(entitlement, &mut changes, pause, failures > 0, renewals).await;
     }
 }
 
@@ -130,8 +131,8 @@ struct Changes {
     bundles: watch::Receiver<Option<Arc<Bundle>>>,
     /// The agent's own identity: the authority has answered.
     identity: CurrentIdentity,
-    /// The daemon has looked around: the clock may have been set, and the host may have slept.
-    looks: watch::Receiver<()>,
+    /// The daemon has looked around: the clock may have been set, the host may have slept, or the operator has asked to renew.
+    looks: watch::Receiver<u64>,
 }
 
 impl Changes {
@@ -154,6 +155,7 @@ async fn wait(
     Changes { bundles, identity, looks }: &mut Changes,
     pause: Duration,
     has_failed: bool,
+    renewals: u64,
 ) {
     let due = clock::now() + pause;
     let end = sleep(pause);
@@ -165,7 +167,7 @@ async fn wait(
             () = expiry => expire(entitlement),
             () = change(looks) => {
                 expire(entitlement);
-                if clock::now() >= due {
+                if clock::now() >= due || *looks.borrow_and_update() != renewals {
                     return;
                 }
             }

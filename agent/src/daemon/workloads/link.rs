@@ -40,7 +40,7 @@ pub(crate) struct Link {
     open: Mutex<Option<Open>>,
     /// The newest trust bundle; `None` until the authority has answered.
     bundle: watch::Sender<Option<Arc<Bundle>>>,
-    looks: watch::Sender<()>,
+    looks: watch::Sender<u64>,
     itself: Weak<Self>,
 }
 
@@ -67,7 +67,7 @@ impl Link {
             log,
             open: Mutex::default(),
             bundle: watch::Sender::new(None),
-            looks: watch::Sender::new(()),
+            looks: watch::Sender::new(0),
             itself: itself.clone(),
         })
     }
@@ -82,14 +82,14 @@ impl Link {
         self.identity.clone()
     }
 
-    /// Changes whenever the daemon looks for what it was not notified of.
-    pub(super) fn looks(&self) -> watch::Receiver<()> {
+    /// Changes whenever the daemon looks for what it was not notified of. It is how many times the operator has asked to renew.
+    pub(super) fn looks(&self) -> watch::Receiver<u64> {
         self.looks.subscribe()
     }
 
-    /// Lets all that waits compare its deadline with the clock.
-    pub(super) fn look(&self) {
-        self.looks.send_replace(());
+    /// Lets all that waits compare its deadline with the clock, and renew if the operator has asked for it since.
+    pub(super) fn look(&self, renewals: u64) {
+        self.looks.send_replace(renewals);
     }
 
     /// Logs why workloads have no identities, or only those that they had.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use host::exit::{Exit, Failure};
@@ -30,6 +31,8 @@ const REFRESH_PAUSE: Duration = Duration::from_secs(60);
 /// Serves workloads, in a task of its own, until it is dropped.
 pub(crate) struct Sockets {
     wanted: watch::Sender<Option<Wanted>>,
+    /// How many times the operator has asked to renew.
+    renewals: Arc<AtomicU64>,
     /// None in a build without the Workload API.
     task: Option<JoinHandle<()>>,
 }
@@ -68,8 +71,10 @@ impl Sockets {
     /// Serves nothing yet. `health` learns how it goes.
     pub(crate) fn begin(health: Health) -> Self {
         let (wanted, changes) = watch::channel(None);
+        let renewals = Arc::default();
         let task = parts::WORKLOAD_API.is_built;
-        Self { wanted, task: task.then(|| tokio::spawn(serve(changes, health))) }
+        let task = task.then(|| tokio::spawn(serve(changes, Arc::clone(&renewals), health)));
+        Self { wanted, renewals, task }
     }
 
     /// Serves this from now on. If nothing changes for workloads, their connections stay.
@@ -90,6 +95,12 @@ impl Sockets {
         let has_any = |wanted: &Wanted| !wanted.settings.workload_apis.is_empty();
         self.wanted.send_if_modified(|now| now.as_ref().is_some_and(has_any));
     }
+
+    /// Renews what workloads watch.
+    pub(crate) fn renew(&self) {
+        self.renewals.fetch_add(1, Ordering::Relaxed);
+        self.check();
+    }
 }
 
 impl Drop for Sockets {
@@ -109,7 +120,11 @@ impl Wanted {
 }
 
 /// Never ends.
-async fn serve(mut changes: watch::Receiver<Option<Wanted>>, health: Health) {
+async fn serve(
+    mut changes: watch::Receiver<Option<Wanted>>,
+    renewals: Arc<AtomicU64>,
+    health: Health,
+) {
     let mut served: Option<Served> = None;
     while changes.changed().await.is_ok() {
         let Some(wanted) = changes.borrow_and_update().clone() else { continue };
@@ -120,7 +135,7 @@ async fn serve(mut changes: watch::Receiver<Option<Wanted>>, health: Health) {
             served = Some(Served::new(wanted));
         }
         if let Some(served) = &mut served {
-            served.link.look();
+            served.link.look(renewals.load(Ordering::Relaxed));
             served.open(&health).await;
         }
     }
