@@ -171,8 +171,9 @@ impl TryFrom<String> for HostPrincipal {
     fn try_from(text: String) -> Result<Self, Invalid> {
         let sane = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-_".contains(&b);
         let is_name = !text.is_empty() && text.len() <= Self::MAX_LEN && text.bytes().all(sane);
-        let is_lower_case = !text.bytes().any(|b| b.is_ascii_uppercase());
-        if !is_name && !(is_lower_case && text.parse::<Ipv6Addr>().is_ok()) {
+        let is_lower_case = || !text.bytes().any(|b| b.is_ascii_uppercase());
+        let is_address = || text.parse::<Ipv6Addr>().is_ok() && is_lower_case();
+        if !is_name && !is_address() {
             let shown: String = text.chars().take(80).collect();
             return Err(Invalid(format!(
                 "{shown:?} is not a valid name of a host: lowercase letters, digits, '.', '-' and '_', \
