@@ -4,6 +4,7 @@
 //! records.
 
 mod basis;
+mod batch;
 mod clock;
 #[cfg(test)]
 mod conformance;

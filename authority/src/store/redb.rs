@@ -2,7 +2,6 @@
 //!
 //! The writer commits all waiting batches together (group commit), so that many joins share one flush to the disk.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,6 +11,7 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
 
+use super::batch::Outcome;
 use super::{Change, Keyed, Pending, Range, Store, StoreError, Table};
 use crate::data_directory::{open_own, private};
 
@@ -119,106 +119,38 @@ fn commit(
     group: &[Request],
 ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
     let transaction = durable(database)?;
-    let mut results = Vec::with_capacity(group.len());
-    for request in group {
-        results.push(match check(&transaction, &request.batch)? {
-            Ok(()) => Ok(apply(&transaction, &request.batch)?),
-            Err(condition) => Err(condition),
-        });
-    }
+    let stored = |table, key: &str| {
+        let records = transaction.open_table(definition(table)).map_err(failed)?;
+        let record = records.get(key).map_err(failed)?;
+        Ok(record.map(|record| record.value().to_vec()))
+    };
+    let mut outcome = Outcome::default();
+    let results = group.iter().map(|request| outcome.add(&request.batch, stored));
+    let results = results.collect::<Result<Vec<_>, StoreError>>()?;
+    apply(&transaction, &outcome)?;
     transaction.commit().map_err(failed)?;
     Ok(results)
 }
 
-/// Whether the conditions of a batch hold. Records that the batch changes itself count as it leaves
-/// them.
-fn check(
-    transaction: &WriteTransaction,
-    batch: &[Change],
-) -> Result<Result<(), StoreError>, StoreError> {
-    let mut done = Done::default();
-    for change in batch {
-        let (table, key) = change.address();
-        let records = transaction.open_table(definition(table)).map_err(failed)?;
-        let stored = records.get(key).map_err(failed)?;
-        let stored = stored.as_ref().map(|stored| stored.value());
-        let found = done.found(table, key).unwrap_or(stored);
-        let unmet = match change {
-            Change::Insert(..) if found.is_some() => StoreError::Exists,
-            Change::Remove(..) if found.is_none() => StoreError::Missing,
-            Change::Replace(_, _, was, _) if found != Some(was) => StoreError::Changed,
-            Change::Expect(_, _, was) if found != was.as_deref() => StoreError::Changed,
-            _ => {
-                done.add(change);
-                continue;
-            }
-        };
-        return Ok(Err(unmet(table, key.to_owned())));
-    }
-    Ok(Ok(()))
-}
-
-/// What the changes so far in a batch leave.
-#[derive(Default)]
-struct Done<'a> {
-    records: BTreeMap<(Table, &'a str), Option<&'a [u8]>>,
-    /// Beginnings of keys whose records are removed, except those above.
-    removed: Vec<(Table, &'a str)>,
-}
-
-impl<'a> Done<'a> {
-    /// The record as they leave it, if they change it.
-    fn found(&self, table: Table, key: &str) -> Option<Option<&'a [u8]>> {
-        let removed =
-            || self.removed.iter().any(|(of, prefix)| *of == table && key.starts_with(prefix));
-        let record = self.records.get(&(table, key)).copied();
-        record.or_else(|| removed().then_some(None))
-    }
-
-    fn add(&mut self, change: &'a Change) {
-        let (table, key) = change.address();
-        match change {
-            Change::Insert(_, _, record)
-            | Change::Put(_, _, record)
-            | Change::Replace(_, _, _, record) => {
-                self.records.insert((table, key), Some(record));
-            }
-            Change::Remove(..) | Change::RemoveIfExists(..) => {
-                self.records.insert((table, key), None);
-            }
-            Change::RemoveAll(..) => {
-                self.records.retain(|(of, name), _| *of != table || !name.starts_with(key));
-                self.removed.push((table, key));
-            }
-            Change::Expect(..) => {}
-        }
-    }
-}
-
-fn apply(transaction: &WriteTransaction, batch: &[Change]) -> Result<(), StoreError> {
-    for change in batch {
-        let mut records = transaction.open_table(definition(change.table())).map_err(failed)?;
-        match change {
-            Change::Insert(_, key, record)
-            | Change::Put(_, key, record)
-            | Change::Replace(_, key, _, record) => {
-                records.insert(key.as_str(), record.as_slice()).map_err(failed)?;
-            }
-            Change::Remove(_, key) | Change::RemoveIfExists(_, key) => {
+fn apply(transaction: &WriteTransaction, outcome: &Outcome<'_>) -> Result<(), StoreError> {
+    for (table, prefix) in outcome.removed() {
+        let mut records = transaction.open_table(definition(*table)).map_err(failed)?;
+        loop {
+            let range = Range { table: *table, prefix, after: None, limit: REMOVED_AT_ONCE };
+            let page = page(&records, range)?;
+            for (key, _) in &page {
                 records.remove(key.as_str()).map_err(failed)?;
             }
-            Change::RemoveAll(table, prefix) => loop {
-                let limit = REMOVED_AT_ONCE;
-                let range = Range { table: *table, prefix, after: None, limit };
-                let page = page(&records, range)?;
-                for (key, _) in &page {
-                    records.remove(key.as_str()).map_err(failed)?;
-                }
-                if page.len() < REMOVED_AT_ONCE {
-                    break;
-                }
-            },
-            Change::Expect(..) => {}
+            if page.len() < REMOVED_AT_ONCE {
+                break;
+            }
+        }
+    }
+    for (table, key, record) in outcome.records() {
+        let mut records = transaction.open_table(definition(table)).map_err(failed)?;
+        match record {
+            Some(record) => drop(records.insert(key, record).map_err(failed)?),
+            None => drop(records.remove(key).map_err(failed)?),
         }
     }
     Ok(())
