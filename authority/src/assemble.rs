@@ -11,17 +11,18 @@ use host::exit::{Exit, Failure};
 use tls::CaPin;
 use tokio::net::TcpSocket;
 use tokio::sync::watch;
+use tracing::warn;
 
 use crate::audit::AuditLog;
 use crate::cluster::{Cluster, Origin};
-use crate::config::Settings;
+use crate::config::{PostgresSettings, Settings, StoreSettings};
 use crate::data_directory::{DataDirectory, Lock};
 use crate::public_names::PublicNames;
 use crate::server::{
     AdminSocket, BundleListener, DiagListener, PublicListener, TlsSettings, bind, serve,
 };
 use crate::service::Authority;
-use crate::store::{Store, StoreError};
+use crate::store::{PostgresStore, Store, StoreError};
 
 /// Opens an audit log; the path is that in the data directory.
 pub type OpenAudit = dyn FnOnce(&Path) -> io::Result<AuditLog> + Send;
@@ -82,10 +83,19 @@ pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Fai
     let lock = directory.lock()?;
     // Before a cluster is created: a start that cannot serve creates none.
     let addresses = Addresses::bind(&settings)?;
+    let database = match &settings.store {
+        StoreSettings::Embedded => None,
+        StoreSettings::Postgresql(database) => {
+            Some(open_database(database, &directory.store_id(&lock)?).await?)
+        }
+    };
     let Parts { clock, store, audit } = parts;
     let cluster =
         Cluster::open(&directory, &lock, settings.cluster_name, settings.jwt, clock.now())?;
-    let store = store(Arc::new(cluster.store()?));
+    let store = store(match database {
+        Some(database) => Arc::new(database),
+        None => Arc::new(cluster.store()?),
+    });
     let log = directory.audit();
     let audit = audit(&log)
         .map_err(|cause| Failure::io(&cause, format!("cannot open {}", log.display())))?;
@@ -134,11 +144,35 @@ pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Fai
     })
 }
 
+async fn open_database(settings: &PostgresSettings, id: &str) -> Result<PostgresStore, Failure> {
+    let store =
+        PostgresStore::open(settings, id).await.map_err(|cause| database_failure(&cause))?;
+    match PostgresStore::durability(settings).await {
+        Ok(durability) => durability.dangers().iter().for_each(|danger| warn!("{danger}")),
+        Err(cause) => warn!(%cause, "cannot read the settings of the database"),
+    }
+    Ok(store)
+}
+
+/// Why a database cannot be used, and what to do.
+pub(crate) fn database_failure(cause: &StoreError) -> Failure {
+    let (exit, advice) = match cause {
+        StoreError::Failed(_) => {
+            (Exit::Unavailable, "check that the database runs and can be reached from this host")
+        }
+        StoreError::Newer(_) => (Exit::Config, "use the version that upgraded it, or a later one"),
+        StoreError::Unusable(_) => (Exit::Config, "see docs/authority.md, section PostgreSQL"),
+        _ => (Exit::Data, "restore the database from a backup"),
+    };
+    Failure::new(exit, cause.to_string(), advice)
+}
+
 /// Completes what an older version or a crash has left in the store.
 async fn recover(authority: &Authority) -> Result<(), Failure> {
     authority.records.migrate().await.map_err(|cause| {
         let advice = match cause {
             StoreError::Newer(_) => "use the version that wrote it, or a later one",
+            StoreError::Unusable(_) => "see docs/authority.md, section PostgreSQL",
             _ => "check that the disk has space and works",
         };
         Failure::new(Exit::Data, format!("the indexes of the store: {cause}"), advice)

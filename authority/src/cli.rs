@@ -39,6 +39,11 @@ const CODES: [Exit; 8] = [
 const RM_HELP: &str = "\
 A host cannot renew once its bot, token or instance is removed. Issued certificates stay valid until they expire.";
 
+/// Who runs `authority store migrate`, below its help.
+const MIGRATE_HELP: &str = "\
+The authority never changes tables itself. Run this before the first start and before each upgrade, as a role that may create a schema \
+in the database. It can be repeated.";
+
 /// How `authority edit` finds the editor, below its help.
 const EDIT_HELP: &str = "\
 The editor is that of TELEPORT_EDITOR, VISUAL or EDITOR, or vi. The resource is written only if nobody else has changed it meanwhile.";
@@ -104,6 +109,9 @@ pub enum Command {
     /// Check certificates of endorsement keys
     #[command(subcommand)]
     Ek(Ek),
+    /// Prepare the database of the authority
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Print or write the systemd unit for the authority
     #[command(subcommand)]
     Install(install::Install),
@@ -179,6 +187,25 @@ pub struct EkCheck {
     /// Certificate of the endorsement key: PEM, DER, or the contents of the TPM's NV index
     #[arg(value_name = "FILE")]
     pub certificate: PathBuf,
+}
+
+/// `authority store`
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Create or upgrade the tables in PostgreSQL
+    #[command(after_help = MIGRATE_HELP)]
+    Migrate(StoreMigrate),
+}
+
+/// `authority store migrate`
+#[derive(Debug, Args)]
+pub struct StoreMigrate {
+    /// Configuration file whose store.url has the user that owns the tables
+    #[arg(short, long, env = "AUTHORITY_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
+    /// Role of the running authority; it may read and write records, and change no table [default: none]
+    #[arg(long, value_name = "NAME")]
+    pub runtime_role: Option<String>,
 }
 
 /// `authority create`

@@ -11,6 +11,7 @@
 //! ek_certificates: {expired: accepted, sha1: refused}
 //! teleport: {join: on, legacy_join: off}
 //! jwt: {algorithm: ES256, issuer: "https://oidc.example.com"}
+//! store: {type: postgresql, url: "postgresql://endorse@db.example.com/endorse", ca_file: /etc/endorse/db-ca.pem}
 //! bundle_endpoint: {listen: "0.0.0.0:8443", profile: https_spiffe}
 //! log: {format: json, level: info}
 //! ```
@@ -20,6 +21,7 @@ mod document;
 mod flags;
 mod jwt;
 mod public;
+mod store;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -38,6 +40,9 @@ use self::document::Document;
 pub use self::document::reference;
 pub use self::flags::{EkPolicy, Leniency, Start, Switch, TeleportSwitches};
 pub use self::public::{KeypairFiles, Public, PublicAddr};
+pub use self::store::{
+    ChannelBinding, DatabaseUrl, PostgresIdentity, PostgresSettings, PostgresTls, StoreSettings,
+};
 use crate::data_directory::DEFAULT_DATA_DIR;
 use crate::issue::{ClusterName, JwtSettings};
 use crate::log::Levels;
@@ -68,6 +73,8 @@ pub struct Settings {
     pub jwt: JwtSettings,
     /// Where the public keys are served over HTTPS; `None` for nowhere.
     pub bundle_endpoint: Option<BundleEndpoint>,
+    /// Where the records are kept.
+    pub store: StoreSettings,
     /// How logs are written, if the file says so.
     pub log_format: Option<LogFormat>,
     /// How much is logged, where the environment says nothing.
@@ -158,6 +165,7 @@ impl Settings {
             },
             jwt: file.jwt,
             bundle_endpoint: file.bundle_endpoint,
+            store: file.store,
             log_format: file.log_format,
             log_levels: file.log_levels.unwrap_or_default(),
         })

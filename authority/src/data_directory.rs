@@ -5,6 +5,7 @@
 //! DATA/cluster/      name, keys, certificates, database: made as a whole, at the first start
 //! DATA/audit.jsonl   every join, granted or refused
 //! DATA/admin.sock    the operators' socket
+//! DATA/store-id      the ID that this authority writes to a database with
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use host::exit::{Exit, Failure};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 /// The owner only.
@@ -108,6 +110,34 @@ impl DataDirectory {
     /// The operator's socket.
     pub fn socket(&self) -> PathBuf {
         self.0.join("admin.sock")
+    }
+
+    /// The ID that this authority writes to a database with, made at the first use.
+    ///
+    /// # Errors
+    /// It cannot be read or made, or is damaged.
+    pub fn store_id(&self, _lock: &Lock) -> Result<String, Failure> {
+        let path = self.0.join("store-id");
+        let shown = path.display();
+        match open_own(&path, OpenOptions::new().read(true)) {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+                let id = Uuid::new_v4().to_string();
+                replace_private(&path, format!("{id}\n").as_bytes())
+                    .map_err(|cause| io_failure(&cause, format!("cannot create {shown}")))?;
+                Ok(id)
+            }
+            file => {
+                let failed = |cause| io_failure(&cause, format!("cannot read {shown}"));
+                let mut text = String::new();
+                let file = file.map_err(failed)?;
+                file.take(MAX_FILE).read_to_string(&mut text).map_err(failed)?;
+                let id: Result<Uuid, _> = text.trim_end().parse();
+                id.map(|id| id.to_string()).map_err(|_| {
+                    let advice = "remove it: the next start makes another";
+                    Failure::new(Exit::Data, format!("{shown} is damaged"), advice)
+                })
+            }
+        }
     }
 
     /// The directory itself.

@@ -2,6 +2,7 @@
 //! use it.
 
 pub mod child;
+pub mod postgresql;
 pub mod program;
 pub mod swtpm;
 mod workspace;

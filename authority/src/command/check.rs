@@ -4,12 +4,13 @@ use host::clock::Clock;
 use host::exit::{Exit, Failure};
 use host::output::write;
 
-use crate::config::{LoadError, Settings, Start};
+use crate::config::{LoadError, Settings, Start, StoreSettings};
 use crate::issue::{ClusterName, IssuerUrl, JwtSettings};
 use crate::public_names::PublicNames;
 use crate::resource::Timestamp;
+use crate::store::PostgresStore;
 
-pub(super) fn check(start: &Start) -> Result<(), Failure> {
+pub(super) async fn check(start: Start) -> Result<(), Failure> {
     let Some(file) = &start.config else {
         return Err(Failure::new(
             Exit::Usage,
@@ -17,7 +18,7 @@ pub(super) fn check(start: &Start) -> Result<(), Failure> {
             "pass -c FILE, or set AUTHORITY_CONFIG",
         ));
     };
-    let settings = match Settings::new(start) {
+    let settings = match Settings::new(&start) {
         Ok(settings) => settings,
         Err(LoadError::Unreadable(failure)) => return Err(failure),
         Err(LoadError::Unusable(findings)) => {
@@ -55,11 +56,29 @@ pub(super) fn check(start: &Start) -> Result<(), Failure> {
     ];
     let warnings = warnings.into_iter().flatten().map(|warning| format!("Warning  {warning}\n"));
     let warnings: String = warnings.collect();
+    let store = store(&settings.store).await;
     write(format!(
         "{} is valid\nData     {}\nListen   {}\n{public}Cluster  {cluster}\n\
-         JWTs     {algorithm}, issuer {issuer_shown}\nBundle   {endpoint}\nDiag     {diag}\n{warnings}",
+         JWTs     {algorithm}, issuer {issuer_shown}\n{store}Bundle   {endpoint}\nDiag     {diag}\n{warnings}",
         file.display(),
         settings.data_dir.display(),
         settings.listen,
     ))
+}
+
+/// Which store it is, and what the server of a database says of what it has acknowledged.
+async fn store(settings: &StoreSettings) -> String {
+    let mut text = format!("Store    {settings}\n");
+    if let StoreSettings::Postgresql(database) = settings {
+        match PostgresStore::durability(database).await {
+            Ok(durability) => {
+                text.push_str(&format!("Standby  {}\n", durability.failover()));
+                for danger in durability.dangers() {
+                    text.push_str(&format!("Warning  {danger}\n"));
+                }
+            }
+            Err(cause) => text.push_str(&format!("Warning  {cause}\n")),
+        }
+    }
+    text
 }

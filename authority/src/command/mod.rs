@@ -15,6 +15,7 @@ mod lock;
 mod resources;
 mod start;
 mod status;
+mod store;
 mod table;
 mod tokens;
 
@@ -25,7 +26,7 @@ use host::{clock, diag, manual, output};
 use tracing::error;
 
 use crate::cli::bots::Bots;
-use crate::cli::{Audit, Cli, Command, Ek};
+use crate::cli::{Audit, Cli, Command, Ek, StoreCommand};
 use crate::config::{LoadError, Settings};
 use crate::log::{self, Levels, LogOptions};
 
@@ -51,7 +52,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             log::warn_if_quiet(format);
             block_on(start::start(settings))
         }
-        Command::Check(start) => check::check(&start),
+        Command::Check(start) => block_on(check::check(start)),
         Command::Status(data) => block_on(status::status(data)),
         Command::Create(create) => block_on(create::create(create)),
         Command::Get(get) => block_on(get::get(get)),
@@ -64,6 +65,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Export(export) => block_on(export::export(export)),
         Command::Audit(Audit::Ls(ls)) => audit::ls(&ls),
         Command::Ek(Ek::Check(check)) => ek::check(&check),
+        Command::Store(StoreCommand::Migrate(migrate)) => block_on(store::migrate(migrate)),
         Command::Install(what) => install::install(what),
         Command::Version => output::write(concat!("authority ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Completions(shell) => {

@@ -11,6 +11,7 @@ use host::log::LogFormat;
 use super::bundle::{self, BUNDLE_ENDPOINT, BundleEndpoint};
 use super::jwt::{self, JWT};
 use super::public::{self, KEYPAIR, Public};
+use super::store::{self, STORE, StoreSettings};
 use super::{EkPolicy, JoinTimeout, Leniency, Switch, TeleportSwitches};
 use crate::issue::{ClusterName, JwtSettings};
 use crate::log::Levels;
@@ -42,6 +43,7 @@ const TOP: Keys = Keys {
             "bundle_endpoint",
             "where the public keys of the cluster are served over HTTPS (default: nowhere); see below",
         ),
+        ("store", "where the records are kept (default: in the data directory); see below"),
         ("log", "what is logged, and how; see below"),
     ],
     refused: &[],
@@ -83,13 +85,14 @@ const LOG: Keys = Keys {
 /// All sections and keys of the file.
 #[must_use]
 pub fn reference() -> Vec<KeySection> {
-    const SECTIONS: [(&str, &Keys); 7] = [
+    const SECTIONS: [(&str, &Keys); 8] = [
         ("", &TOP),
         ("https_keypairs[]", &KEYPAIR),
         ("ek_certificates", &EK_CERTIFICATES),
         ("teleport", &TELEPORT),
         ("jwt", &JWT),
         ("bundle_endpoint", &BUNDLE_ENDPOINT),
+        ("store", &STORE),
         ("log", &LOG),
     ];
     SECTIONS.iter().map(|(path, keys)| KeySection { path, keys: keys.known }).collect()
@@ -108,6 +111,7 @@ pub(super) struct Document {
     pub(super) teleport: TeleportSwitches,
     pub(super) jwt: JwtSettings,
     pub(super) bundle_endpoint: Option<BundleEndpoint>,
+    pub(super) store: StoreSettings,
     pub(super) log_format: Option<LogFormat>,
     pub(super) log_levels: Option<Levels>,
 }
@@ -144,6 +148,7 @@ impl Document {
             teleport: teleport.as_ref().map(switches).unwrap_or_default(),
             jwt: jwt::jwt(&top, source),
             bundle_endpoint: bundle::endpoint(&top, source),
+            store: store::store(&top, source).unwrap_or_default(),
             log_format: log.as_ref().and_then(|log| log.word("format", &LogFormat::NAMES).value()),
             log_levels: log.as_ref().and_then(|log| levels(log, source)),
         })

@@ -163,6 +163,19 @@ fn each_fault_is_reported_alone_with_key_line_and_column() {
         "teleport:\n  join: maybe",
         "teleport:\n  legacy_join: true",
         "teleport:\n  join_legacy: off",
+        "store: postgresql",
+        "store: {type: postgres}",
+        "store: {type: embedded, url: \"postgresql://a@b/c\"}",
+        "store: {url: \"postgresql://a@b/c\"}",
+        "store: {type: postgresql, ca_file: /a}",
+        "store: {type: postgresql, url: \"postgresql://a@b/c\"}",
+        "store: {type: postgresql, url: \"postgresql://a:secret@b/c\", ca_file: /a}",
+        "store: {type: postgresql, url: \"postgresql://a@b/c?sslmode=disable\", tls: off}",
+        "store: {type: postgresql, url: \"postgresql://a@b/c\", tls: off, ca_file: /a}",
+        "store: {type: postgresql, url: \"postgresql://a@%2Frun/c\", channel_binding: require}",
+        "store: {type: postgresql, url: \"postgresql://a@b/c\", ca_file: /a, key_file: /b}",
+        "store: {type: postgresql, url: \"postgresql://a@b/c\", ca_file: /a, password: secret}",
+        "store: {type: postgresql, url: \"postgresql://a@b/c\", ca_file: /a, channel_binding: on}",
         "log: debug",
         "log:\n  format: xml",
         "log:\n  format: jsn",
@@ -210,7 +223,8 @@ fn keys_without_a_value_have_their_default() {
     let keys: Vec<_> = sections.flat_map(|section| section.keys).map(|key| key.0).collect();
     let empty = "data_dir:\nlisten: ~\npublic_addr:\nhttps_keypairs: ~\ncluster_name: null\njoin_timeout:\ndiag_addr:\n\
                  ek_certificates:\n  expired:\n  sha1:\nteleport:\n  join:\n  legacy_join:\njwt:\n  algorithm:\n  \
-                 issuer:\nbundle_endpoint:\nlog:\n  format:\n  level:\n";
+                 issuer:\nbundle_endpoint:\nstore:\n  type:\n  url:\n  password_file:\n  \
+                 ca_file:\n  certificate_file:\n  key_file:\n  channel_binding:\n  tls:\nlog:\n  format:\n  level:\n";
     assert!(keys.iter().all(|key| empty.contains(&format!("{key}:"))), "{keys:?}");
     let default = Settings::new(&Start::default()).unwrap();
     for yaml in [empty, "", "\u{feff}", "# nothing\n", "ek_certificates:\nlog:\n", "{}"] {

@@ -14,6 +14,7 @@ mod measured;
 mod memory;
 mod migrate;
 mod pages;
+mod postgres;
 mod prune;
 mod records;
 mod redb;
@@ -28,6 +29,7 @@ pub(crate) use self::format::decode;
 pub(crate) use self::measured::Measured;
 pub use self::memory::MemoryStore;
 pub use self::pages::Pages;
+pub use self::postgres::{Durability, PostgresStore};
 pub use self::prune::Pruned;
 pub use self::redb::RedbStore;
 pub use records::{Audited, IfExists, Put, Recorded, Records};
@@ -153,6 +155,8 @@ pub enum StoreError {
     Newer(String),
     /// The database is missing or damaged, and must be restored from a backup.
     Damaged(String),
+    /// The database must not be used until an operator has changed something.
+    Unusable(String),
     /// The database or its disk failed. The batch was not written, as far as the store can tell.
     Failed(String),
 }
@@ -170,6 +174,7 @@ impl fmt::Display for StoreError {
                 write!(f, "{what} was written by a newer authority: upgrade this one")
             }
             Self::Damaged(cause) => write!(f, "the store is damaged: {cause}"),
+            Self::Unusable(cause) => write!(f, "the store cannot be used: {cause}"),
             Self::Failed(cause) => write!(f, "the store failed: {cause}"),
         }
     }

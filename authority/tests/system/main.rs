@@ -23,6 +23,7 @@ mod tests {
     mod older;
     mod operator;
     mod port;
+    mod postgresql;
     mod protocols;
     mod public_name;
     mod removal;

@@ -17,17 +17,17 @@ use super::{
 };
 
 /// A store to check. It is empty, and is used by nothing else meanwhile.
-struct Subject {
-    store: Arc<dyn Store>,
+pub(in crate::store) struct Subject {
+    pub(in crate::store) store: Arc<dyn Store>,
     /// The store as the next process would find it, for one that outlives its process.
-    reopened: Option<Reopen>,
+    pub(in crate::store) reopened: Option<Reopen>,
 }
 
-type Reopen = Box<dyn Fn() -> Arc<dyn Store> + Send + Sync>;
+pub(in crate::store) type Reopen = Box<dyn Fn() -> Arc<dyn Store> + Send + Sync>;
 
 /// A rule that a store breaks, and what was seen of it.
 #[derive(Debug)]
-struct Broken {
+pub(in crate::store) struct Broken {
     rule: &'static str,
     seen: String,
 }
@@ -39,7 +39,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const TOO_LONG: &str = "it did not end in time";
 
 /// Checks all rules; fails with those that are broken.
-async fn conforms(subject: Subject) -> Result<(), Vec<Broken>> {
+pub(in crate::store) async fn conforms(subject: Subject) -> Result<(), Vec<Broken>> {
     let subject = Arc::new(subject);
     let mut broken = Vec::new();
     for (rule, check) in rules::RULES.iter().chain(concurrent::RULES) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use authority::assemble::{Parts, assemble};
 use authority::audit::{AuditLog, Author};
-use authority::config::{BundleEndpoint, Public, Settings, Start, TeleportServices};
+use authority::config::{BundleEndpoint, Public, Settings, Start, StoreSettings, TeleportServices};
 use authority::issue::JwtSettings;
 use authority::resource::{self, BotInstance, Kind, Resource};
 use authority::service::Authority;
@@ -80,6 +80,11 @@ impl Harness {
     /// With an endpoint for the public keys.
     pub(crate) async fn with_endpoint(endpoint: BundleEndpoint) -> Self {
         Self::build(None, |settings| settings.bundle_endpoint = Some(endpoint)).await
+    }
+
+    /// With the records in this store.
+    pub(crate) async fn with_store(store: StoreSettings) -> Self {
+        Self::build(None, |settings| settings.store = store).await
     }
 
     async fn build(log: Option<(&Path, usize)>, change: impl FnOnce(&mut Settings)) -> Self {
