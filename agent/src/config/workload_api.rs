@@ -380,7 +380,7 @@ fn tcp(
     }
     let message =
         "every user of this host, and every container in its network, can have the bot's identity";
-    source.warn(range, message, "listen on unix:///PATH, where workloads are attested");
+    source.warn(range, message, "use unix:///PATH, where workloads are attested");
     Some(Listen::Tcp(address))
 }
 
