@@ -27,8 +27,7 @@ pub struct ProtoFile {
     pub descriptor: &'static [u8],
 }
 
-/// The files of the services on the socket of the Workload API, with all that they import.
-pub const FILES: &[ProtoFile] = include!("generated/descriptors.rs");
+include!("generated/descriptors.rs");
 
 /// The file of this name, and before it what it imports, directly or not. Empty if there is no such file.
 #[must_use]

@@ -138,7 +138,10 @@ pub fn generate() -> Result<Vec<Generated>> {
 fn descriptors(proto: &Path) -> Result<Generated> {
     let files =
         protox::compile(REFLECTED, [proto.join("protos")]).context("compiling REFLECTED")?;
-    let mut content = String::from("&[\n");
+    let mut content = String::from(
+        "/// The files of the services on the socket of the Workload API, with all that they import.\n\
+         pub const FILES: &[ProtoFile] = &[\n",
+    );
     for mut file in files.file {
         // Comments, which nobody asks for.
         file.source_code_info = None;
@@ -165,7 +168,7 @@ fn descriptors(proto: &Path) -> Result<Generated> {
             file.encode_to_vec().escape_ascii()
         ));
     }
-    content.push_str("]\n");
+    content.push_str("];\n");
     Ok(Generated { path: proto.join("src/generated/descriptors.rs"), content })
 }
 
