@@ -15,7 +15,7 @@ use hyper::{Method, Request};
 pub use hyper::{Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, sink};
 
 use crate::clock;
 
@@ -25,6 +25,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a connection may take in all: a caller that reads slowly gives its place to others.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a caller whose request was refused unread may take to read the answer, and how much more it may send meanwhile.
+const LINGER: Duration = Duration::from_secs(1);
+const MAX_REST: u64 = 64 * 1024;
+
 /// Bytes of a request's head.
 const MAX_REQUEST: usize = 8192;
 
@@ -32,7 +36,7 @@ const MAX_REQUEST: usize = 8192;
 pub type Reply = Response<Full<Bytes>>;
 
 /// Answers one request on a connection and closes it. `answer` gets the path of the request.
-pub async fn serve<S, F>(stream: S, answer: impl Fn(String) -> F)
+pub async fn serve<S, F>(mut stream: S, answer: impl Fn(String) -> F)
 where
     S: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = Reply>,
@@ -52,9 +56,13 @@ where
         .header_read_timeout(REQUEST_TIMEOUT)
         .keep_alive(false)
         .max_buf_size(MAX_REQUEST)
-        .serve_connection(TokioIo::new(stream), reply);
+        .serve_connection(TokioIo::new(&mut stream), reply);
     // An error or slowness of one caller does not affect the others.
-    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+    if let Ok(Err(_)) = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await {
+        // A connection that is closed before everything was read is reset, and the answer may be lost with it.
+        let mut rest = stream.take(MAX_REST);
+        let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut rest, &mut sink())).await;
+    }
 }
 
 /// Prepares a thread for serving HTTP for a clock that may show a time before 1970. hyper keeps the text of its Date
@@ -98,7 +106,7 @@ fn reply(code: StatusCode, content_type: &'static str, body: String) -> Reply {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncWriteExt, duplex};
 
     use super::*;
 
