@@ -179,8 +179,8 @@ fn an_authority_whose_disk_is_full_is_not_ready() {
     let diag = diag(&authority);
     assert_eq!(ready(&diag, "store"), (200, None));
 
-    let create = |number: usize| {
-        let bots: Vec<_> = (0..100)
+    let create = |number: usize, count: usize| {
+        let bots: Vec<_> = (0..count)
             .map(|one| {
                 let name = format!("b-{number}-{one}");
                 let long = format!("name: {name}\n  description: {}", "x".repeat(2000));
@@ -191,9 +191,15 @@ fn an_authority_whose_disk_is_full_is_not_ready() {
     };
     // As much as there is room for; the file is cut short where that ends.
     let _ = fs::write(&ballast, vec![0; 8 << 20]);
-    let failed = (0..40).map(create).find(|(code, ..)| *code != 0).expect("a full disk");
+    let failed = (0..40).map(|number| create(number, 100)).find(|(code, ..)| *code != 0);
+    let failed = failed.expect("a full disk");
     assert_eq!(failed.0, 74, "{failed:?}");
-    let (code, reason) = ready(&diag, "store");
+    // There may be room for less, and then the store accepts writes.
+    let refuses = (40..400).map(|number| {
+        create(number, 1);
+        ready(&diag, "store")
+    });
+    let (code, reason) = refuses.into_iter().find(|(code, _)| *code != 200).expect("no room");
     assert_eq!(code, 503);
     assert!(reason.as_deref().is_some_and(|why| why.contains("No space left")), "{reason:?}");
     // Without any write: the authority finds out by itself.
