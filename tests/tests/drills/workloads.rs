@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use base64ct::{Base64UrlUnpadded, Encoding};
 use proto::spiffe::spiffe_workload_api_client::SpiffeWorkloadApiClient;
-use proto::spiffe::{JwtBundlesRequest, JwtBundlesResponse, X509svidRequest, X509svidResponse};
+use proto::spiffe::{
+    JwtBundlesRequest, JwtBundlesResponse, JwtsvidRequest, X509svidRequest, X509svidResponse,
+};
 use serde_json::Value;
 use testkit::swtpm::Swtpm;
 use tests::host::{Host, until};
@@ -109,6 +112,16 @@ impl Workload {
     fn svid(&self) -> Result<Certificate> {
         let message = self.x509().and_then(|mut stream| self.next(&mut stream));
         certificate(&message.map_err(|status| anyhow::anyhow!("{status}"))?)
+    }
+
+    /// A JWT for an audience.
+    fn jwt(&self) -> Result<String> {
+        self.runtime.block_on(async {
+            let request = JwtsvidRequest { audience: vec!["a".into()], spiffe_id: String::new() };
+            let answer = self.client().await?.fetch_jwtsvid(with_header(request)).await?;
+            let svid = answer.into_inner().svids.into_iter().next();
+            Ok(svid.context("no JWT")?.svid)
+        })
     }
 
     /// Why a new caller gets nothing.
@@ -220,6 +233,19 @@ fn trust_bundle_that_changes_reaches_open_streams() -> Result<()> {
     host.world.start(&["--config", "authority.yaml"])?;
     let after = keys(&workload.next(&mut stream)?)?;
     ensure!(after.len() == 2 && before.iter().all(|key| after.contains(key)), "{after:?}");
+    Ok(())
+}
+
+/// It is good for whoever has seen it, so that it lives shorter than certificates.
+#[test]
+fn jwt_lives_for_minutes_however_long_certificates_do() -> Result<()> {
+    let swtpm = switched_on()?;
+    let (_host, workload) = served(&swtpm, World::new(programs!())?, "10h")?;
+    let token = workload.jwt()?;
+    let payload = token.split('.').nth(1).context("no payload")?;
+    let claims: Value = serde_json::from_slice(&Base64UrlUnpadded::decode_vec(payload)?)?;
+    let [issued, expires] = ["iat", "exp"].map(|name| claims[name].as_i64());
+    assert_eq!(expires.context("no exp")? - issued.context("no iat")?, 300, "{claims}");
     Ok(())
 }
 

@@ -10,6 +10,7 @@ pub(super) mod sockets;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -115,10 +116,12 @@ impl Source for Workloads {
         spiffe_id: Option<&'a str>,
     ) -> Answer<'a, Result<Vec<JwtSvid>, NotIssued>> {
         Box::pin(async move {
-            let (kind, wanted) = self.wanted(caller);
+            let (kind, mut wanted) = self.wanted(caller);
             if wanted.is_empty() {
                 return Err(NotIssued::Nothing);
             }
+            // The lifetime in the configuration is that of certificates. A JWT is good for whoever has seen it.
+            wanted.iter_mut().for_each(|(wanted, _)| wanted.ttl = Duration::ZERO);
             let key = jwt_cache::Key::new(kind, audiences, spiffe_id);
             let fetch = || async {
                 let fetched = self.link.jwt_svids(wanted, audiences, spiffe_id).await;
