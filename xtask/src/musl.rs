@@ -18,7 +18,7 @@ pub(crate) const FULL: Edition =
 pub(crate) const SMALL: Edition = Edition {
     name: "agent-small",
     arguments: &["--package", "agent", "--no-default-features"],
-    limit: 3_000_000,
+    limit: 3_400_000,
 };
 
 /// An agent to build.
