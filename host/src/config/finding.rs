@@ -168,6 +168,29 @@ fn printable(text: &str) -> String {
     crate::terminal::replace(text, '\u{fffd}')
 }
 
+/// A line with as many asterisks as a password in it has characters: findings go to logs. A password is the value of a key of that
+/// name, up to the end of the line, or stands before the host in a URL.
+fn without_secrets(line: &str) -> String {
+    let mut secrets: Vec<ByteRange> = Vec::new();
+    for (at, key) in line.match_indices("password") {
+        let end = at + key.len();
+        let rest = line.get(end..).unwrap_or_default();
+        let value = rest.trim_start_matches(['"', '\'']).trim_start().strip_prefix(':');
+        secrets.extend(value.map(|value| line.len() - value.len()..line.len()));
+    }
+    for (at, scheme) in line.match_indices("://") {
+        let begin = at + scheme.len();
+        let rest = line.get(begin..).unwrap_or_default();
+        let ends = |one: char| one.is_whitespace() || "\"',".contains(one);
+        let rest = rest.split(ends).next().unwrap_or_default();
+        let user = rest.rfind('@').and_then(|end| rest.get(..end)).unwrap_or_default();
+        secrets.extend(user.find(':').map(|colon| begin + colon + 1..begin + user.len()));
+    }
+    let is_secret = |at: usize| secrets.iter().any(|secret| secret.contains(&at));
+    let masked = |(at, one): (usize, char)| if is_secret(at) && one != ' ' { '*' } else { one };
+    line.char_indices().map(masked).collect()
+}
+
 /// The bytes of the text that a finding is about.
 pub type ByteRange = Range<usize>;
 
@@ -237,12 +260,13 @@ impl<'t> Source<'t> {
         let begin = line.checked_sub(1).and_then(|at| self.lines.get(at)).copied().unwrap_or(0);
         let end = self.lines.get(line).copied().unwrap_or(self.text.len());
         let whole = self.text.get(begin..end).unwrap_or_default().trim_end_matches(['\r', '\n']);
+        let masked = without_secrets(whole);
         let chars = |to: usize| self.text.get(begin..to).map_or(0, |before| before.chars().count());
         let (first, width) = (chars(range.start), whole.chars().count());
         let last = chars(range.end.min(begin + whole.len())).clamp(first, width.max(first));
         // Of a long line only the part around the range.
         let skipped = if last.max(first + 1) > MAX_SNIPPET { first.saturating_sub(20) } else { 0 };
-        let shown: String = whole.chars().skip(skipped).take(MAX_SNIPPET).collect();
+        let shown: String = masked.chars().skip(skipped).take(MAX_SNIPPET).collect();
         let start = first - skipped;
         let stop = last.saturating_sub(skipped).min(MAX_SNIPPET).max(start + 1);
         let snippet = printable(&shown.replace('\t', " ")).trim_end().to_owned();
@@ -265,5 +289,27 @@ impl<'t> Source<'t> {
             })
             .collect();
         Findings { path: self.path.to_owned(), findings, left_out }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for (line, shown) in [
+            ("password: s3cr:et", "password: *******"),
+            ("{a: b, \"password\" : \"s e\", c: d}", "{a: b, \"password\" : ** *** ** **"),
+            ("url: \"postgresql://a:s/e@b/c\", d: e@f", "url: \"postgresql://a:***@b/c\", d: e@f"),
+            ("url: postgresql://a@b:1/c", "url: postgresql://a@b:1/c"),
+            ("password_file: /a, url: unix:///b", "password_file: /a, url: unix:///b"),
+            ("password: \u{e9}x", "password: **"),
+        ] {
+            assert_eq!(without_secrets(line), shown);
+            let source = Source::new(line, Path::new("f"));
+            source.error(Some(&(0..1)), "wrong", "");
+            assert!(source.findings().to_string().contains(&format!("1 | {shown}\n")), "{line}");
+        }
     }
 }
