@@ -79,7 +79,7 @@ pub(crate) fn private(
     text
 }
 
-/// The key of a certificate; a key that is none is its own. `None` if it is malformed, or of an unknown type.
+/// The key of a certificate; a plain key is its own. `None` if it is malformed, or of an unknown type.
 pub(crate) fn plain(blob: &[u8]) -> Option<Vec<u8>> {
     let mut rest = Strings(blob);
     let named = rest.string()?;

@@ -67,7 +67,7 @@ pub enum Code {
     KeyResidencyUnproven,
     /// The peer went away.
     Abandoned,
-    /// The client of Teleport is too old, or says a version that is none.
+    /// The client of Teleport is too old, or its version is malformed.
     ClientVersion,
     /// The message is malformed.
     Malformed,

@@ -90,7 +90,7 @@ fn version(metadata: &MetadataMap) -> String {
     }
 }
 
-/// Refuses a client that is too old, or says a version that is none. One that says nothing is not asked.
+/// Refuses a client that is too old, or whose version is malformed. One that says nothing is not asked.
 fn check_version(version: &str) -> Result<(), Fault> {
     if version.is_empty() || numbers(version).is_some_and(|numbers| numbers >= MIN_CLIENT_VERSION) {
         return Ok(());
