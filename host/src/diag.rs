@@ -122,6 +122,14 @@ mod tests {
         tokio::join!(served, asked).1
     }
 
+    /// All of it is read: a connection that is closed before is reset, and then the answer may be lost.
+    #[tokio::test]
+    async fn request_with_a_long_head_is_read_to_its_end_and_refused() {
+        let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+        let answer = ask(&long).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+
     #[tokio::test]
     async fn get_is_answered_and_other_methods_are_refused() {
         let answer = ask("GET /livez?x=1 HTTP/1.1\r\nhost: a\r\n\r\n").await;
